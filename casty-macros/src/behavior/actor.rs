@@ -1,0 +1,161 @@
+//! The actor itself: dispatch, life, registration.
+
+use proc_macro2::{Ident, TokenStream};
+use quote::{quote, quote_spanned};
+
+use super::{
+    docs,
+    expand::Expansion,
+    model::{Handler, Hook, Init, Kind, Parameter},
+};
+use crate::names;
+
+impl Expansion<'_> {
+    /// `impl Actor for Counter`.
+    pub(super) fn actor_impl(&self) -> TokenStream {
+        let Self { behavior, message, proxy, private, params } = self;
+        let actor = self.actor();
+        let address = self.address();
+        let name = behavior.name();
+        let mailbox = usize::try_from(behavior.settings.mailbox).unwrap_or(usize::MAX);
+        let schema = docs::schema(behavior);
+        let arms = behavior.handlers.iter().map(|handler| self.dispatch(handler));
+        let phantom = self.phantom_arm(quote!(#message));
+        let on_start = behavior.on_start.first().map(|hook| self.hook(&quote!(on_start), hook));
+        let on_stop = behavior.on_stop.first().map(|hook| self.hook(&quote!(on_stop), hook));
+        self.implement(
+            quote!(#private::Actor for #actor),
+            quote! {
+                type Message = #message #params;
+                type Ref = #proxy #params;
+                type Address = #address;
+                type Reply = __Reply #params;
+
+                const NAME: &'static ::core::primitive::str = #name;
+                const MAILBOX: ::core::primitive::usize = #mailbox;
+                const SCHEMA: &'static ::core::primitive::str = #schema;
+
+                fn proxy(__address: Self::Address) -> Self::Ref {
+                    #proxy(__address)
+                }
+
+                async fn handle(
+                    &mut self,
+                    __message: Self::Message,
+                    __ctx: &mut #private::Context<Self>,
+                ) -> Self::Reply {
+                    match __message { #(#arms)* #phantom }
+                }
+
+                #on_start
+                #on_stop
+            },
+        )
+    }
+
+    /// The arm that calls one handler.
+    fn dispatch(&self, handler: &Handler) -> TokenStream {
+        let Self { message, .. } = self;
+        let Handler { ident, variant, .. } = handler;
+        let mut fields = TokenStream::new();
+        let mut arguments = vec![quote!(self)];
+        for (index, parameter) in handler.parameters.iter().enumerate() {
+            match parameter {
+                Parameter::Context => arguments.push(quote!(__ctx)),
+                Parameter::Argument(argument) => {
+                    let (field, local) = (&argument.ident, names::argument(index));
+                    fields.extend(quote!(#field: #local,));
+                    arguments.push(quote!(#local));
+                }
+            }
+        }
+        let call = self.call(ident, handler.is_async, &arguments);
+        quote!(#message::#variant { #fields } => __Reply::#variant(#call),)
+    }
+
+    /// A call of one of the user's functions. A future that cannot change threads is an error at that function.
+    fn call(&self, function: &Ident, is_async: bool, arguments: &[TokenStream]) -> TokenStream {
+        let call = quote!(Self::#function(#(#arguments),*));
+        if !is_async {
+            return call;
+        }
+        let private = &self.private;
+        quote_spanned!(names::at(function.span())=> #private::sendable(#call).await)
+    }
+
+    fn hook(&self, name: &TokenStream, hook: &Hook) -> TokenStream {
+        let private = &self.private;
+        let context = hook.takes_context.then(|| quote!(__ctx));
+        let arguments: Vec<_> = [quote!(self)].into_iter().chain(context).collect();
+        let call = self.call(&hook.ident, hook.is_async, &arguments);
+        quote! {
+            async fn #name(&mut self, __ctx: &mut #private::Context<Self>) {
+                #call;
+            }
+        }
+    }
+
+    /// `impl Init for Counter`: by the `#[init]` function or by `Default`. An actor needs neither.
+    pub(super) fn init_impl(&self) -> TokenStream {
+        let Self { behavior, private, .. } = self;
+        let actor = self.actor();
+        let made = match behavior.init.first() {
+            Some(init) => self.made_by(init),
+            // Whether the type has a `Default` is not what is wrong then.
+            None if behavior.has_init => quote!(#private::not_compiled()),
+            None if behavior.kind == Kind::Actor => return quote!(),
+            None => {
+                let span = names::at(behavior.ident.span());
+                quote_spanned!(span=> #private::init_by_default::<#actor>())
+            }
+        };
+        self.implement(
+            quote!(#private::Init for #actor),
+            quote! {
+                async fn init(
+                    __ctx: &mut #private::Context<Self>,
+                ) -> ::core::result::Result<Self, #private::InitError> {
+                    #made
+                }
+            },
+        )
+    }
+
+    fn made_by(&self, init: &Init) -> TokenStream {
+        let private = &self.private;
+        let context = init.takes_context.then(|| quote!(__ctx));
+        let arguments: Vec<_> = context.into_iter().collect();
+        let call = self.call(&init.ident, init.is_async, &arguments);
+        if init.is_fallible {
+            let span = names::at(init.ident.span());
+            quote_spanned!(span=> #private::init_result(#call))
+        } else {
+            quote!(::core::result::Result::Ok(#call))
+        }
+    }
+
+    pub(super) fn entity_impl(&self) -> TokenStream {
+        let Self { behavior, private, .. } = self;
+        if behavior.kind == Kind::Actor {
+            return quote!();
+        }
+        let (actor, shards) = (self.actor(), behavior.settings.shards);
+        self.implement(
+            quote!(#private::Entity for #actor),
+            quote!(const SHARDS: ::core::num::NonZeroU32 = #private::shards(#shards);),
+        )
+    }
+
+    /// Lets every node whose binary links this code host the entity. Which instances of a generic one there
+    /// are, only its users know.
+    pub(super) fn registration(&self) -> TokenStream {
+        let Self { behavior, private, .. } = self;
+        if behavior.kind == Kind::Actor || self.is_generic() {
+            return quote!();
+        }
+        let actor = self.actor();
+        quote! {
+            #private::inventory::submit! { #private::EntityRegistration::of::<#actor>() }
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Writes the items. Cannot fail: whatever could be wrong was said before.
+
+use proc_macro2::{Ident, TokenStream};
+use quote::quote;
+use syn::{GenericParam, Generics, Path};
+
+use super::model::{Behavior, Kind};
+use crate::names;
+
+/// Everything but the user's impl block.
+pub(super) fn expand(behavior: &Behavior) -> TokenStream {
+    Expansion::new(behavior).items()
+}
+
+/// The names that the generated items share.
+pub(super) struct Expansion<'a> {
+    pub(super) behavior: &'a Behavior,
+    /// `CounterMsg`
+    pub(super) message: Ident,
+    /// `CounterRef`
+    pub(super) proxy: Ident,
+    /// `::casty::__private`
+    pub(super) private: TokenStream,
+    /// For `CounterMsg` and the like, `<T>`.
+    pub(super) params: TokenStream,
+}
+
+impl<'a> Expansion<'a> {
+    fn new(behavior: &'a Behavior) -> Self {
+        let casty: &Path = &behavior.settings.casty;
+        let (_, params, _) = behavior.generics.split_for_impl();
+        Self {
+            behavior,
+            message: names::message_enum(&behavior.ident),
+            proxy: names::proxy(&behavior.ident),
+            private: quote!(#casty::__private),
+            params: quote!(#params),
+        }
+    }
+
+    /// The table of contents.
+    fn items(&self) -> TokenStream {
+        let assertions = self.assertions();
+        let message_enum = self.message_enum();
+        let proxy_struct = self.proxy_struct();
+        let hidden = [
+            self.message_impl(),
+            self.message_debug(),
+            self.reply_enum(),
+            self.reply_impl(),
+            self.proxy_methods(),
+            self.proxy_conversions(),
+            self.proxy_values(),
+            self.proxy_serde(),
+            self.actor_impl(),
+            self.init_impl(),
+            self.entity_impl(),
+            self.registration(),
+        ];
+        let lints = lints();
+        quote! {
+            #assertions
+            #message_enum
+            #proxy_struct
+            #lints
+            const _: () = { #(#hidden)* };
+        }
+    }
+
+    /// `Counter`, or `Store<T>`.
+    pub(super) fn actor(&self) -> &syn::Type {
+        &self.behavior.actor
+    }
+
+    /// The address that the proxy wraps: `EntityRef<Counter>`.
+    pub(super) fn address(&self) -> TokenStream {
+        let (private, actor) = (&self.private, self.actor());
+        match self.behavior.kind {
+            Kind::Entity => quote!(#private::EntityRef<#actor>),
+            Kind::Actor => quote!(#private::ActorRef<#actor>),
+        }
+    }
+
+    pub(super) fn generics(&self) -> &Generics {
+        &self.behavior.generics
+    }
+
+    /// `impl<T: Wire> head where ..`, marked as ours.
+    pub(super) fn implement(&self, head: TokenStream, body: TokenStream) -> TokenStream {
+        let (params, _, clause) = self.generics().split_for_impl();
+        quote! {
+            #[automatically_derived]
+            impl #params #head #clause { #body }
+        }
+    }
+
+    pub(super) fn is_generic(&self) -> bool {
+        !self.generics().params.is_empty()
+    }
+
+    /// A variant that nobody can make; it uses the type parameters that no message does.
+    pub(super) fn phantom_variant(&self, attribute: TokenStream) -> TokenStream {
+        let unused: Vec<_> = self.type_parameters().collect();
+        if unused.is_empty() {
+            return quote!();
+        }
+        quote! {
+            #attribute
+            #[doc(hidden)]
+            __Phantom(
+                ::core::convert::Infallible,
+                ::core::marker::PhantomData<fn() -> (#(#unused,)*)>,
+            ),
+        }
+    }
+
+    /// The arm for that variant, in a match on `Self`.
+    pub(super) fn phantom_arm(&self, path: TokenStream) -> TokenStream {
+        if self.type_parameters().next().is_none() {
+            return quote!();
+        }
+        quote!(#path::__Phantom(__never, _) => match __never {},)
+    }
+
+    fn type_parameters(&self) -> impl Iterator<Item = &Ident> {
+        self.generics().params.iter().filter_map(|parameter| match parameter {
+            GenericParam::Type(parameter) => Some(&parameter.ident),
+            _ => None,
+        })
+    }
+}
+
+/// Generated code answers to casty's lints, not to those of the crate it lands in.
+pub(super) fn lints() -> TokenStream {
+    quote! {
+        #[allow(
+            clippy::all,
+            clippy::pedantic,
+            clippy::nursery,
+            dead_code,
+            deprecated,
+            missing_docs,
+            private_bounds,
+            private_interfaces,
+            rustdoc::broken_intra_doc_links,
+            trivial_bounds,
+            unreachable_code,
+            unreachable_patterns,
+            unreachable_pub,
+            unused_qualifications
+        )]
+    }
+}

@@ -1,0 +1,124 @@
+//! Reads `#[init]`, `#[on_start]` and `#[on_stop]` functions.
+
+use syn::{Attribute, FnArg, ImplItemFn, Meta, ReturnType, Type};
+
+use super::{
+    handler,
+    model::{Hook, Init},
+};
+use crate::{
+    errors::Errors,
+    text,
+    types::{self, is_self},
+};
+
+fn no_options(attribute: &Attribute, name: &str, errors: &mut Errors) {
+    if !matches!(attribute.meta, Meta::Path(_)) {
+        errors.at(attribute, format!("`#[{name}]` takes no options: write just `#[{name}]`"));
+    }
+}
+
+pub(super) fn init(
+    function: &ImplItemFn,
+    attribute: &Attribute,
+    actor: &Type,
+    errors: &mut Errors,
+) -> Option<Init> {
+    let sig = &function.sig;
+    let before = errors.count();
+    no_options(attribute, "init", errors);
+    handler::plain_function(sig, "an `#[init]` function", errors);
+    if let Some(receiver) = sig.receiver() {
+        errors.at(
+            receiver,
+            "`#[init]` makes the first state, so there is no `self` yet: drop it",
+        );
+    }
+    let takes_context = only_context(
+        function,
+        actor,
+        "an entity is made from its id alone, which `ctx.entity_id()` tells",
+        errors,
+    );
+    let is_fallible = made(&sig.output, actor);
+    if is_fallible.is_none() {
+        let message = format!(
+            "`#[init]` makes the first state: let it return `Self`, or `Result<Self, E>` if it can fail \
+             (`Self` is `{}`)",
+            text::of(actor)
+        );
+        match &sig.output {
+            ReturnType::Default => errors.at(&sig.ident, message),
+            ReturnType::Type(_, ty) => errors.at(ty, message),
+        }
+    }
+    let is_fallible = is_fallible.filter(|_| errors.count() == before)?;
+    Some(Init {
+        ident: sig.ident.clone(),
+        is_async: sig.asyncness.is_some(),
+        takes_context,
+        is_fallible,
+    })
+}
+
+/// Whether the state comes in a `Result`; `None` if there is none.
+fn made(output: &ReturnType, actor: &Type) -> Option<bool> {
+    let ReturnType::Type(_, ty) = output else { return None };
+    let is_state = |ty: &Type| is_self(ty) || text::of(ty) == text::of(actor);
+    if is_state(ty) {
+        return Some(false);
+    }
+    let last = types::last_segment(ty)?;
+    let holds_state = types::type_arguments(last).first().is_some_and(|first| is_state(first));
+    (last.ident == "Result" && holds_state).then_some(true)
+}
+
+pub(super) fn hook(
+    name: &str,
+    function: &ImplItemFn,
+    attribute: &Attribute,
+    actor: &Type,
+    errors: &mut Errors,
+) -> Option<Hook> {
+    let sig = &function.sig;
+    let before = errors.count();
+    no_options(attribute, name, errors);
+    handler::plain_function(sig, &format!("an `#[{name}]` function"), errors);
+    match sig.receiver() {
+        None => errors.at(
+            &sig.ident,
+            format!("`#[{name}]` runs on a state: start with `&self` or `&mut self`"),
+        ),
+        Some(receiver) => {
+            handler::borrowed_self(receiver, "the state is lent to this function", errors);
+        }
+    }
+    let takes_context = only_context(function, actor, "casty has nothing else to give it", errors);
+    if let Some(ty) = types::returned(&sig.output) {
+        errors.at(
+            ty,
+            format!("nobody receives what `#[{name}]` returns: leave the return type out"),
+        );
+    }
+    (errors.count() == before).then(|| Hook {
+        ident: sig.ident.clone(),
+        is_async: sig.asyncness.is_some(),
+        takes_context,
+    })
+}
+
+/// Requires that a function takes nothing but the context; whether it does.
+fn only_context(function: &ImplItemFn, actor: &Type, reason: &str, errors: &mut Errors) -> bool {
+    let mut has_context = false;
+    for input in &function.sig.inputs {
+        if let FnArg::Typed(input) = input
+            && !handler::is_context(input, actor, &mut has_context, errors)
+        {
+            errors.at(
+                input,
+                format!("this function takes at most `ctx: &mut Context<Self>`: {reason}"),
+            );
+        }
+    }
+    has_context
+}

@@ -1,0 +1,285 @@
+//! Reads the annotated impl block. Rules about one attribute or one function live here.
+
+use proc_macro2::{Ident, TokenStream};
+use quote::{ToTokens, quote};
+use syn::{Attribute, GenericParam, ImplItem, ImplItemFn, Item, ItemImpl, Meta, Type};
+
+use super::{
+    handler, lifecycle,
+    model::{Behavior, Kind, Settings},
+};
+use crate::{
+    errors::Errors,
+    fallback,
+    options::{Grammar, Known, Options},
+    types::{self, ReplaceSelf},
+};
+
+static ENTITY: Grammar = Grammar {
+    attribute: "#[entity]",
+    known: &[
+        Known { name: "shards", example: "shards = 100" },
+        Known { name: "name", example: "name = \"counter\"" },
+        Known { name: "mailbox", example: "mailbox = 1024" },
+        Known { name: "crate", example: "crate = path::to::casty" },
+    ],
+    refused: &[
+        ("event_sourced", "`event_sourced` is not supported yet: it comes with durable entities"),
+        ("snapshot_every", "`snapshot_every` is not supported yet: it comes with durable entities"),
+    ],
+};
+
+static ACTOR: Grammar = Grammar {
+    attribute: "#[actor]",
+    known: &[
+        Known { name: "name", example: "name = \"greeter\"" },
+        Known { name: "mailbox", example: "mailbox = 1024" },
+        Known { name: "crate", example: "crate = path::to::casty" },
+    ],
+    refused: &[(
+        "shards",
+        "`shards` is an option of `#[entity]`: an actor lives on the node that spawned it. \
+         Leave it out, or write `#[entity(shards = ..)]`",
+    )],
+};
+
+const SHARDS_DEFAULT: u32 = 100;
+const MAILBOX_DEFAULT: u32 = 1024;
+
+/// What came of the item under the attribute.
+pub(super) struct Parsed {
+    /// The user's item, to be emitted in any case.
+    pub(super) item: TokenStream,
+    pub(super) behavior: Option<Behavior>,
+}
+
+pub(super) fn parse(
+    kind: Kind,
+    options: TokenStream,
+    item: TokenStream,
+    errors: &mut Errors,
+) -> Parsed {
+    let settings = settings(kind, options, errors);
+    match syn::parse2::<Item>(item.clone()) {
+        Ok(Item::Impl(mut block)) => {
+            let behavior = block_parts(kind, settings, &mut block, errors);
+            Parsed { item: block.into_token_stream(), behavior }
+        }
+        Ok(other) => {
+            not_an_impl(kind, &other, errors);
+            Parsed { item, behavior: None }
+        }
+        Err(error) => {
+            errors.syntax(error);
+            Parsed { item, behavior: None }
+        }
+    }
+}
+
+fn settings(kind: Kind, options: TokenStream, errors: &mut Errors) -> Settings {
+    let grammar = match kind {
+        Kind::Entity => &ENTITY,
+        Kind::Actor => &ACTOR,
+    };
+    let options = Options::parse(grammar, options, errors);
+    Settings {
+        name: options.wire_name("name", errors),
+        shards: options
+            .number("shards", 1..=u32::from(u16::MAX), errors)
+            .unwrap_or(SHARDS_DEFAULT),
+        mailbox: options.number("mailbox", 1..=u32::MAX, errors).unwrap_or(MAILBOX_DEFAULT),
+        casty: options.casty(errors),
+    }
+}
+
+fn not_an_impl(kind: Kind, item: &Item, errors: &mut Errors) {
+    let attribute = kind.attribute();
+    let (place, found, name): (TokenStream, _, Option<&Ident>) = match item {
+        Item::Mod(module) => {
+            let head = (&module.mod_token, &module.ident);
+            let head = (head.0.to_token_stream(), head.1.to_token_stream());
+            let place = [head.0, head.1].into_iter().collect::<TokenStream>();
+            errors.at(
+                place,
+                format!(
+                    "`{attribute} mod` (states and transitions) is not supported yet: \
+                     put `{attribute}` on an `impl` block"
+                ),
+            );
+            return;
+        }
+        Item::Struct(item) => (item.ident.to_token_stream(), "a struct", Some(&item.ident)),
+        Item::Enum(item) => (item.ident.to_token_stream(), "an enum", Some(&item.ident)),
+        Item::Trait(item) => (item.ident.to_token_stream(), "a trait", None),
+        Item::Fn(item) => (item.sig.ident.to_token_stream(), "a function", None),
+        other => (other.to_token_stream(), "this item", None),
+    };
+    let example = name.map_or_else(|| "impl YourType { .. }".to_owned(), |name| format!("impl {name} {{ .. }}"));
+    errors.at(
+        place,
+        format!(
+            "`{attribute}` stands above the `impl` block with the `#[message]` functions, not above {found}: \
+             write `{attribute} {example}`"
+        ),
+    );
+}
+
+fn block_parts(
+    kind: Kind,
+    settings: Settings,
+    block: &mut ItemImpl,
+    errors: &mut Errors,
+) -> Option<Behavior> {
+    let functions = take_functions(block);
+    let head = head(kind, block, errors);
+    // Without a type to speak of, the functions' own mistakes still deserve to be told.
+    let (ident, actor) = head.clone().unwrap_or_else(|| {
+        let unknown = Ident::new("Self", proc_macro2::Span::call_site());
+        (unknown, syn::parse_quote!(Self))
+    });
+    let mut replace = ReplaceSelf(&actor);
+    let mut behavior = Behavior {
+        kind,
+        settings,
+        ident,
+        generics: replace.in_generics(&block.generics),
+        handlers: Vec::new(),
+        init: Vec::new(),
+        on_start: Vec::new(),
+        on_stop: Vec::new(),
+        has_messages: false,
+        has_init: false,
+        actor: actor.clone(),
+    };
+    for Annotated { function, helper, attribute } in functions {
+        match helper {
+            "message" => {
+                behavior.has_messages = true;
+                let handler = handler::parse(kind, &function, &attribute, &actor, errors);
+                behavior.handlers.extend(handler);
+            }
+            "init" => {
+                behavior.has_init = true;
+                behavior.init.extend(lifecycle::init(&function, &attribute, &actor, errors));
+            }
+            "on_start" => {
+                behavior.on_start.extend(lifecycle::hook(helper, &function, &attribute, &actor, errors));
+            }
+            "on_stop" => {
+                behavior.on_stop.extend(lifecycle::hook(helper, &function, &attribute, &actor, errors));
+            }
+            later => errors.at(
+                &attribute,
+                format!("`#[{later}]` is not supported yet: `#[on_start]` and `#[on_stop]` are"),
+            ),
+        }
+        errors_of_more(&function, helper, errors);
+    }
+    head.map(|_| behavior)
+}
+
+/// A function with one of our attributes, and nothing of them left on what is emitted.
+struct Annotated {
+    /// As written, without the attribute in `attribute`.
+    function: ImplItemFn,
+    helper: &'static str,
+    attribute: Attribute,
+}
+
+fn take_functions(block: &mut ItemImpl) -> Vec<Annotated> {
+    let mut annotated = Vec::new();
+    for item in &mut block.items {
+        let ImplItem::Fn(function) = item else { continue };
+        let written = function.clone();
+        let mut helpers = fallback::take_helpers(function).into_iter();
+        let Some((helper, attribute)) = helpers.next() else { continue };
+        if helper == "message" {
+            fallback::strip_arguments(function);
+            function.attrs.push(syn::parse_quote! {
+                #[allow(
+                    clippy::needless_pass_by_value,
+                    clippy::unused_async,
+                    clippy::unused_self,
+                    reason = "the protocol says what a message function looks like"
+                )]
+            });
+        }
+        let mut function = written;
+        if let Some(position) =
+            function.attrs.iter().position(|attribute| fallback::helper(attribute).is_some())
+        {
+            function.attrs.remove(position);
+        }
+        annotated.push(Annotated { function, helper, attribute });
+    }
+    annotated
+}
+
+/// One function is one thing.
+fn errors_of_more(function: &ImplItemFn, first: &str, errors: &mut Errors) {
+    for attribute in &function.attrs {
+        if let Some(second) = fallback::helper(attribute) {
+            let message = if first == second {
+                format!("`#[{second}]` is written twice above one function: keep one of them")
+            } else {
+                format!(
+                    "`{}` is `#[{first}]` already, and a function has one part to play: \
+                     write a function of its own for `#[{second}]`",
+                    function.sig.ident
+                )
+            };
+            errors.at(attribute, message);
+        }
+    }
+}
+
+/// The type that the block is for.
+fn head(kind: Kind, block: &ItemImpl, errors: &mut Errors) -> Option<(Ident, Type)> {
+    let attribute = kind.attribute();
+    let before = errors.count();
+    if let Some((path, _)) = &block.trait_ {
+        errors.at(
+            path,
+            format!(
+                "`{attribute}` stands above an inherent `impl`: \
+                 move the `#[message]` functions to an `impl` block without a trait"
+            ),
+        );
+    }
+    for parameter in &block.generics.params {
+        if let GenericParam::Lifetime(lifetime) = parameter {
+            errors.at(
+                lifetime,
+                format!(
+                    "{} outlives the code that started it, so its type cannot borrow: \
+                     replace the references in it by owned values and drop this lifetime",
+                    kind.a_noun()
+                ),
+            );
+        }
+    }
+    let actor = types::bare(&block.self_ty);
+    let Some(last) = types::last_segment(actor) else {
+        errors.at(
+            actor,
+            format!(
+                "`{attribute}` needs a type of your own, because the proxy and the messages are named after it: \
+                 write a struct or an enum and `impl` that"
+            ),
+        );
+        return None;
+    };
+    (errors.count() == before).then(|| (last.ident.clone(), actor.clone()))
+}
+
+/// What stands in an attribute's parentheses.
+pub(super) fn arguments(attribute: &Attribute, errors: &mut Errors) -> TokenStream {
+    match &attribute.meta {
+        Meta::Path(_) => quote!(),
+        Meta::List(list) => list.tokens.clone(),
+        Meta::NameValue(_) => {
+            errors.at(attribute, "options stand in parentheses: write `#[message(name = \"..\")]`");
+            quote!()
+        }
+    }
+}

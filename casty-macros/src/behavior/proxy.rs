@@ -1,0 +1,227 @@
+//! The typed proxy.
+
+use proc_macro2::TokenStream;
+use quote::quote;
+use syn::{Visibility, ext::IdentExt};
+
+use super::{
+    docs,
+    expand::{self, Expansion},
+    model::{Handler, Kind},
+};
+
+impl Expansion<'_> {
+    /// `struct CounterRef`.
+    pub(super) fn proxy_struct(&self) -> TokenStream {
+        let Self { behavior, proxy, .. } = self;
+        let generics = self.generics();
+        let (_, _, clause) = generics.split_for_impl();
+        let address = self.address();
+        let summary = format!(
+            "A reference to {} of type `{}`: its messages as methods.",
+            behavior.kind.a_noun(),
+            behavior.ident
+        );
+        let advice = "Cheap to clone. It may travel in a message, and works on the other side. \
+            A call is told with `.tell().await`, or asked with `.await`.";
+        let table = docs::section(behavior);
+        let lints = expand::lints();
+        quote! {
+            #[doc = #summary]
+            #[doc = ""]
+            #[doc = #advice]
+            #table
+            #lints
+            pub struct #proxy #generics (#address) #clause;
+        }
+    }
+
+    /// One method a message, and what the address offers.
+    pub(super) fn proxy_methods(&self) -> TokenStream {
+        let Self { behavior, proxy, params, .. } = self;
+        let methods = behavior.public().map(|handler| self.proxy_method(handler));
+        let own = self.own_method();
+        self.implement(quote!(#proxy #params), quote!(#(#methods)* #own))
+    }
+
+    fn proxy_method(&self, handler: &Handler) -> TokenStream {
+        let Self { message, private, .. } = self;
+        let Handler { ident, variant, deprecated, .. } = handler;
+        let actor = self.actor();
+        let docs = docs::of_method(self.behavior, handler);
+        // A message is part of the protocol, however private the function that handles it.
+        let vis = match &handler.vis {
+            Visibility::Inherited => quote!(pub),
+            written => quote!(#written),
+        };
+        let names: Vec<_> = handler.arguments().map(|argument| &argument.ident).collect();
+        let types = handler.arguments().map(|argument| &argument.ty);
+        let timeout = match handler.timeout {
+            None => quote!(::core::option::Option::None),
+            Some(timeout) => {
+                let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+                quote! {
+                    ::core::option::Option::Some(::core::time::Duration::from_millis(#millis))
+                }
+            }
+        };
+        let (call, answer, decode) = match handler.reply.parts(private) {
+            Some((ok, error)) => {
+                (quote!(#actor, #ok, #error), quote!(__reply), quote!(decode_result))
+            }
+            None => {
+                let value = handler.reply.whole();
+                let answer = quote!(::core::result::Result::Ok(__reply));
+                (quote!(#actor, #value), answer, quote!(decode_value))
+            }
+        };
+        quote! {
+            #docs
+            #deprecated
+            #vis fn #ident(&self, #(#names: #types),*) -> #private::Call<#call> {
+                #private::Call::new(
+                    &self.0,
+                    #message::#variant { #(#names),* },
+                    #private::CallSpec {
+                        timeout: #timeout,
+                        extract: |__reply| match __reply {
+                            __Reply::#variant(__reply) => ::core::option::Option::Some(#answer),
+                            _ => ::core::option::Option::None,
+                        },
+                        decode: #private::#decode,
+                    },
+                )
+            }
+        }
+    }
+
+    /// The method that is not a message, unless a message has its name.
+    fn own_method(&self) -> TokenStream {
+        let private = &self.private;
+        let (name, method) = match self.behavior.kind {
+            Kind::Entity => (
+                "entity_id",
+                quote! {
+                    /// Which entity of its type.
+                    pub fn entity_id(&self) -> &#private::EntityId {
+                        self.0.entity_id()
+                    }
+                },
+            ),
+            Kind::Actor => (
+                "stop",
+                quote! {
+                    /// Stops the actor: it takes no more messages, handles the ones in its mailbox, runs
+                    /// `#[on_stop]`.
+                    ///
+                    /// Resolves when that is done, at once if it has stopped already.
+                    ///
+                    /// # Cancel safety
+                    /// Safe: the actor stops all the same.
+                    pub async fn stop(&self) {
+                        self.0.stop().await;
+                    }
+                },
+            ),
+        };
+        let taken = self.behavior.public().any(|handler| handler.ident.unraw() == name);
+        if taken { quote!() } else { method }
+    }
+
+    /// From and to the untyped address.
+    pub(super) fn proxy_conversions(&self) -> TokenStream {
+        let Self { proxy, params, .. } = self;
+        let address = self.address();
+        let from = self.implement(
+            quote!(::core::convert::From<#address> for #proxy #params),
+            quote! {
+                fn from(__address: #address) -> Self {
+                    Self(__address)
+                }
+            },
+        );
+        let as_ref = self.implement(
+            quote!(::core::convert::AsRef<#address> for #proxy #params),
+            quote! {
+                fn as_ref(&self) -> &#address {
+                    &self.0
+                }
+            },
+        );
+        quote!(#from #as_ref)
+    }
+
+    /// Clone, Debug, PartialEq, Eq, Hash. Derived ones would ask the same of type parameters.
+    pub(super) fn proxy_values(&self) -> TokenStream {
+        let Self { proxy, params, .. } = self;
+        let clone = self.implement(
+            quote!(::core::clone::Clone for #proxy #params),
+            quote! {
+                fn clone(&self) -> Self {
+                    Self(::core::clone::Clone::clone(&self.0))
+                }
+            },
+        );
+        let debug = self.implement(
+            quote!(::core::fmt::Debug for #proxy #params),
+            quote! {
+                fn fmt(&self, __f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                    ::core::fmt::Debug::fmt(&self.0, __f)
+                }
+            },
+        );
+        let partial_eq = self.implement(
+            quote!(::core::cmp::PartialEq for #proxy #params),
+            quote! {
+                fn eq(&self, __other: &Self) -> ::core::primitive::bool {
+                    ::core::cmp::PartialEq::eq(&self.0, &__other.0)
+                }
+            },
+        );
+        let eq = self.implement(quote!(::core::cmp::Eq for #proxy #params), quote!());
+        let hash = self.implement(
+            quote!(::core::hash::Hash for #proxy #params),
+            quote! {
+                fn hash<__H: ::core::hash::Hasher>(&self, __state: &mut __H) {
+                    ::core::hash::Hash::hash(&self.0, __state);
+                }
+            },
+        );
+        quote!(#clone #debug #partial_eq #eq #hash)
+    }
+
+    /// A proxy travels as the address in it.
+    pub(super) fn proxy_serde(&self) -> TokenStream {
+        let Self { proxy, private, params, .. } = self;
+        let serde = quote!(#private::serde);
+        let serialize = self.implement(
+            quote!(#serde::Serialize for #proxy #params),
+            quote! {
+                fn serialize<__S: #serde::Serializer>(
+                    &self,
+                    __serializer: __S,
+                ) -> ::core::result::Result<__S::Ok, __S::Error> {
+                    #serde::Serialize::serialize(&self.0, __serializer)
+                }
+            },
+        );
+        let mut generics = self.generics().clone();
+        generics.params.insert(0, syn::parse_quote!('de));
+        let (with_lifetime, _, clause) = generics.split_for_impl();
+        quote! {
+            #serialize
+
+            #[automatically_derived]
+            impl #with_lifetime #serde::Deserialize<'de> for #proxy #params #clause {
+                fn deserialize<__D: #serde::Deserializer<'de>>(
+                    __deserializer: __D,
+                ) -> ::core::result::Result<Self, __D::Error> {
+                    ::core::result::Result::map(
+                        #serde::Deserialize::deserialize(__deserializer),
+                        Self,
+                    )
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! What is emitted of the user's own item: all of it, after an error as well, without our attributes.
+//!
+//! So the rest of the crate still sees the functions, and the compiler does not add errors about attributes that it
+//! does not know.
+
+use syn::{Attribute, FnArg, ImplItemFn};
+
+/// Attributes that mean something inside an annotated impl block.
+pub(crate) const HELPERS: [&str; 6] =
+    ["message", "init", "on_start", "on_stop", "on_restart", "on_terminated"];
+
+/// The helper's name, if an attribute is one: `#[message]`, `#[casty::message]`.
+pub(crate) fn helper(attribute: &Attribute) -> Option<&'static str> {
+    let path = attribute.path();
+    let last = path.segments.last()?;
+    let qualified = path.segments.len() > 1;
+    HELPERS
+        .into_iter()
+        // Only `message` is a macro that can be named by a path.
+        .filter(|name| !qualified || *name == "message")
+        .find(|name| last.ident == name)
+}
+
+/// Takes the helpers off a function.
+pub(crate) fn take_helpers(function: &mut ImplItemFn) -> Vec<(&'static str, Attribute)> {
+    let mut helpers = Vec::new();
+    function.attrs.retain(|attribute| match helper(attribute) {
+        Some(name) => {
+            helpers.push((name, attribute.clone()));
+            false
+        }
+        None => true,
+    });
+    helpers
+}
+
+/// Whether an attribute of an argument belongs to the message's field.
+pub(crate) fn is_field_attribute(attribute: &Attribute) -> bool {
+    attribute.path().is_ident("serde") || attribute.path().is_ident("doc")
+}
+
+/// Takes the attributes off a message function's arguments that only a field can have.
+pub(crate) fn strip_arguments(function: &mut ImplItemFn) {
+    for input in &mut function.sig.inputs {
+        if let FnArg::Typed(argument) = input {
+            argument.attrs.retain(|attribute| !is_field_attribute(attribute));
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! `#[message]` on a struct or enum: a wire type. On a function it is part of an `#[entity]` or `#[actor]`
+//! block, which takes it off; found alone, it is misplaced.
+
+use proc_macro2::{Ident, TokenStream};
+use quote::{ToTokens, quote};
+use syn::{
+    Attribute, Field, Generics, ImplItemFn, Item, Path, Token, punctuated::Punctuated,
+    visit::{self, Visit},
+};
+
+use crate::{
+    errors::{self, Errors},
+    fallback,
+    options::{Grammar, Known, Options},
+    text,
+    types::{self, Travels},
+};
+
+static WIRE_TYPE: Grammar = Grammar {
+    attribute: "#[message]",
+    known: &[Known { name: "crate", example: "crate = path::to::casty" }],
+    refused: &[
+        ("name", OF_FUNCTIONS),
+        ("timeout", OF_FUNCTIONS),
+        ("internal", OF_FUNCTIONS),
+    ],
+};
+
+const OF_FUNCTIONS: &str =
+    "this is an option of `#[message]` functions: a struct or enum takes only `crate = ..`";
+
+/// Expands `#[message(options)] item`.
+pub(crate) fn derive(options: TokenStream, item: TokenStream) -> TokenStream {
+    errors::collect(|errors| match syn::parse2::<Item>(item.clone()) {
+        Ok(Item::Struct(wire)) => {
+            let found = Found { ident: &wire.ident, generics: &wire.generics, attrs: &wire.attrs };
+            wire_type(options, &found, &wire, errors)
+        }
+        Ok(Item::Enum(wire)) => {
+            let found = Found { ident: &wire.ident, generics: &wire.generics, attrs: &wire.attrs };
+            wire_type(options, &found, &wire, errors)
+        }
+        Ok(Item::Fn(function)) => {
+            misplaced(&function.sig.ident, errors);
+            item
+        }
+        Ok(Item::Union(union)) => {
+            errors.at(
+                union.union_token,
+                "nobody can tell what a union holds, so it cannot travel: write an enum",
+            );
+            item
+        }
+        Ok(Item::Impl(block)) => {
+            errors.at(
+                block.impl_token,
+                "`#[message]` marks single functions: write `#[entity]` or `#[actor]` above the impl block, \
+                 and `#[message]` above the functions in it",
+            );
+            item
+        }
+        Ok(other) => {
+            elsewhere(&other, errors);
+            item
+        }
+        // A function of an impl block or a trait may have no body or an odd receiver.
+        Err(_) => match syn::parse2::<ImplItemFn>(item.clone()) {
+            Ok(mut function) => {
+                misplaced(&function.sig.ident, errors);
+                fallback::strip_arguments(&mut function);
+                function.into_token_stream()
+            }
+            Err(_) => {
+                elsewhere(&item, errors);
+                item
+            }
+        },
+    })
+    .into_tokens()
+}
+
+fn misplaced(function: &Ident, errors: &mut Errors) {
+    errors.at(
+        function,
+        "`#[message]` functions belong into an `impl` block annotated with `#[entity]` or `#[actor]`: \
+         write one of these above the block",
+    );
+}
+
+fn elsewhere(item: impl ToTokens, errors: &mut Errors) {
+    errors.at(
+        item,
+        "`#[message]` stands above a struct or an enum, to make it a wire type, or above a function in an \
+         `#[entity]` or `#[actor]` impl block",
+    );
+}
+
+struct Found<'a> {
+    ident: &'a Ident,
+    generics: &'a Generics,
+    attrs: &'a [Attribute],
+}
+
+fn wire_type(
+    options: TokenStream,
+    found: &Found<'_>,
+    item: &(impl ToTokens + VisitFields),
+    errors: &mut Errors,
+) -> TokenStream {
+    let before = errors.count();
+    let casty = Options::parse(&WIRE_TYPE, options, errors).casty(errors);
+    if let Some(lifetime) = found.generics.lifetimes().next() {
+        errors.at(
+            lifetime,
+            format!(
+                "a message outlives the call that sends it, so `{}` cannot borrow: \
+                 replace the references in it by owned values and drop this lifetime",
+                found.ident
+            ),
+        );
+    } else {
+        let mut fields = Fields { errors };
+        item.visit_fields(&mut fields);
+    }
+    serde_derives(found.attrs, errors);
+    if errors.count() > before {
+        // Serde's errors about the same mistake would only follow.
+        return item.to_token_stream();
+    }
+    derived(&casty, item)
+}
+
+fn derived(casty: &Path, item: impl ToTokens) -> TokenStream {
+    let serde = quote!(#casty::__private::serde);
+    let serde_path = text::of(&serde);
+    quote! {
+        #[derive(#serde::Serialize, #serde::Deserialize)]
+        #[serde(crate = #serde_path)]
+        #item
+    }
+}
+
+/// Complains of serde's derives, which would come twice.
+fn serde_derives(attrs: &[Attribute], errors: &mut Errors) {
+    for attribute in attrs.iter().filter(|attribute| attribute.path().is_ident("derive")) {
+        let derives =
+            attribute.parse_args_with(Punctuated::<Path, Token![,]>::parse_terminated);
+        for derive in derives.iter().flatten() {
+            let is_serde = derive
+                .segments
+                .last()
+                .is_some_and(|last| last.ident == "Serialize" || last.ident == "Deserialize");
+            if is_serde {
+                errors.at(
+                    derive,
+                    format!(
+                        "`#[message]` derives `Serialize` and `Deserialize` already: drop `{}` here",
+                        text::of(derive)
+                    ),
+                );
+            }
+        }
+    }
+}
+
+/// Says of each field whether its type can travel.
+struct Fields<'a> {
+    errors: &'a mut Errors,
+}
+
+impl<'ast> Visit<'ast> for Fields<'_> {
+    fn visit_field(&mut self, field: &'ast Field) {
+        // serde may be told to treat a field in a way of its own.
+        let is_plain = !field.attrs.iter().any(|attribute| attribute.path().is_ident("serde"));
+        if is_plain && let Some((place, reason)) = types::objection(&field.ty, Travels::Wire) {
+            self.errors.at(place, reason);
+        }
+    }
+}
+
+trait VisitFields {
+    fn visit_fields(&self, visitor: &mut Fields<'_>);
+}
+
+impl VisitFields for syn::ItemStruct {
+    fn visit_fields(&self, visitor: &mut Fields<'_>) {
+        visit::visit_item_struct(visitor, self);
+    }
+}
+
+impl VisitFields for syn::ItemEnum {
+    fn visit_fields(&self, visitor: &mut Fields<'_>) {
+        visit::visit_item_enum(visitor, self);
+    }
+}

@@ -1,0 +1,95 @@
+//! Names that the macros make, and where errors about them point.
+
+use proc_macro2::{Ident, Span};
+use quote::format_ident;
+use syn::ext::IdentExt;
+
+/// A span that points at the user's token but resolves names as the macro does.
+///
+/// `self` and locals are hygienic: in a handler that came out of a `macro_rules!`, tokens with the user's own span
+/// would not see those of the generated function.
+pub(crate) fn at(user: Span) -> Span {
+    Span::call_site().located_at(user)
+}
+
+/// The variant for a message function: `add_item` becomes `AddItem`, `r#type` becomes `Type`.
+pub(crate) fn variant(function: &Ident) -> Ident {
+    let plain = function.unraw().to_string();
+    let mut name = String::with_capacity(plain.len());
+    for word in plain.split('_') {
+        let mut letters = word.chars();
+        name.extend(letters.next().into_iter().flat_map(char::to_uppercase));
+        name.extend(letters);
+    }
+    // `Self` cannot be a variant, not even as a raw identifier; digits cannot start one.
+    if name == "Self" {
+        name.push('_');
+    } else if !name.starts_with(|first: char| first.is_alphabetic()) {
+        name.insert(0, 'M');
+    }
+    Ident::new(&name, function.span())
+}
+
+/// The enum of messages.
+pub(crate) fn message_enum(actor: &Ident) -> Ident {
+    format_ident!("{}Msg", actor.unraw(), span = actor.span())
+}
+
+/// The typed proxy.
+pub(crate) fn proxy(actor: &Ident) -> Ident {
+    format_ident!("{}Ref", actor.unraw(), span = actor.span())
+}
+
+/// The generated name of a handler's argument.
+pub(crate) fn argument(index: usize) -> Ident {
+    format_ident!("__arg{index}")
+}
+
+/// The candidate that the user probably meant, if one is near.
+pub(crate) fn nearest<'a>(
+    written: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    const NEAR: f64 = 0.8;
+    candidates
+        .into_iter()
+        .map(|candidate| (strsim::jaro_winkler(written, candidate), candidate))
+        .filter(|(likeness, _)| *likeness > NEAR)
+        .max_by(|(one, _), (other, _)| one.total_cmp(other))
+        .map(|(_, candidate)| candidate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn variant_of(function: &str) -> String {
+        let ident = syn::parse_str::<Ident>(function).expect("an identifier");
+        variant(&ident).to_string()
+    }
+
+    #[test]
+    fn variants_are_pascal_case() {
+        assert_eq!(variant_of("increment"), "Increment");
+        assert_eq!(variant_of("add_item"), "AddItem");
+        assert_eq!(variant_of("_hidden__name_"), "HiddenName");
+        assert_eq!(variant_of("already_Pascal"), "AlreadyPascal");
+        assert_eq!(variant_of("über_uns"), "ÜberUns");
+    }
+
+    #[test]
+    fn variants_are_never_keywords_or_numbers() {
+        assert_eq!(variant_of("r#type"), "Type");
+        assert_eq!(variant_of("self_"), "Self_");
+        assert_eq!(variant_of("_1"), "M1");
+        assert_eq!(variant_of("__"), "M");
+    }
+
+    #[test]
+    fn near_names_are_suggested_and_far_ones_are_not() {
+        let known = ["shards", "name", "mailbox"];
+        assert_eq!(nearest("shard", known), Some("shards"));
+        assert_eq!(nearest("mail_box", known), Some("mailbox"));
+        assert_eq!(nearest("persistence", known), None);
+    }
+}

@@ -1,0 +1,348 @@
+//! What can be said about a type from its tokens alone.
+
+use proc_macro2::TokenStream;
+use quote::ToTokens;
+use syn::{
+    GenericArgument, Generics, Lifetime, Path, PathArguments, PathSegment, ReturnType, Type,
+    TypePath, TypeReference,
+    visit::{self, Visit},
+    visit_mut::{self, VisitMut},
+};
+
+use crate::text;
+
+/// Without the parentheses and invisible groups around it.
+pub(crate) fn bare(ty: &Type) -> &Type {
+    match ty {
+        Type::Group(group) => bare(&group.elem),
+        Type::Paren(paren) => bare(&paren.elem),
+        _ => ty,
+    }
+}
+
+/// The last segment of a plain path: `Context<Self>` of `casty::Context<Self>`.
+pub(crate) fn last_segment(ty: &Type) -> Option<&PathSegment> {
+    match bare(ty) {
+        Type::Path(TypePath { qself: None, path, .. }) => path.segments.last(),
+        _ => None,
+    }
+}
+
+/// The types between the angle brackets of a path segment.
+pub(crate) fn type_arguments(segment: &PathSegment) -> Vec<&Type> {
+    let PathArguments::AngleBracketed(arguments) = &segment.arguments else { return Vec::new() };
+    arguments
+        .args
+        .iter()
+        .filter_map(|argument| match argument {
+            GenericArgument::Type(ty) => Some(ty),
+            _ => None,
+        })
+        .collect()
+}
+
+pub(crate) fn is_unit(ty: &Type) -> bool {
+    matches!(bare(ty), Type::Tuple(tuple) if tuple.elems.is_empty())
+}
+
+/// The type written after `->`, if any but `()`.
+pub(crate) fn returned(output: &ReturnType) -> Option<&Type> {
+    match output {
+        ReturnType::Type(_, ty) if !is_unit(ty) => Some(ty),
+        _ => None,
+    }
+}
+
+/// How a parameter takes the context, if it does.
+pub(crate) enum ContextParameter {
+    /// `&mut Context<..>`
+    Mutable,
+    /// `&Context<..>`, or by value.
+    Wrong,
+}
+
+/// Whether a parameter is a context. By value it is one only with the actor as its argument: a user may have
+/// a type called `Context` of their own.
+pub(crate) fn context(ty: &Type, actor: &Type) -> Option<ContextParameter> {
+    let is_context = |ty: &Type| last_segment(ty).is_some_and(|last| last.ident == "Context");
+    match bare(ty) {
+        Type::Reference(reference) if is_context(&reference.elem) => {
+            Some(match reference.mutability {
+                Some(_) => ContextParameter::Mutable,
+                None => ContextParameter::Wrong,
+            })
+        }
+        owned if is_context(owned) => {
+            let arguments = last_segment(owned).map(type_arguments).unwrap_or_default();
+            let of_self = arguments.first().is_some_and(|argument| {
+                is_self(argument) || text::of(argument) == text::of(actor)
+            });
+            of_self.then_some(ContextParameter::Wrong)
+        }
+        _ => None,
+    }
+}
+
+/// `Self`, and nothing after it.
+pub(crate) fn is_self(ty: &Type) -> bool {
+    matches!(bare(ty), Type::Path(TypePath { qself: None, path, .. }) if path.is_ident("Self"))
+}
+
+/// Whether a value of the type has to have a wire form.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Travels {
+    Wire,
+    /// Stays in this process.
+    Memory,
+}
+
+/// Why a type cannot be part of a message, as far as its tokens tell: the place and the reason.
+pub(crate) fn objection(ty: &Type, travels: Travels) -> Option<(TokenStream, String)> {
+    let mut judge = Judge { travels, found: None };
+    judge.visit_type(ty);
+    judge.found
+}
+
+struct Judge {
+    travels: Travels,
+    found: Option<(TokenStream, String)>,
+}
+
+impl Judge {
+    fn object(&mut self, place: impl ToTokens, reason: impl Into<String>) {
+        if self.found.is_none() {
+            self.found = Some((place.to_token_stream(), reason.into()));
+        }
+    }
+}
+
+impl<'ast> Visit<'ast> for Judge {
+    fn visit_type(&mut self, ty: &'ast Type) {
+        let on_wire = self.travels == Travels::Wire;
+        match ty {
+            Type::ImplTrait(_) => self.object(
+                ty,
+                "`impl Trait` has no name that a message could be declared with: write the concrete type",
+            ),
+            Type::Infer(_) => {
+                self.object(ty, "a message needs the type written out: replace `_` by it");
+            }
+            Type::Never(_) => self.object(
+                ty,
+                "`!` has no value that could travel: leave the type out if there is nothing to send",
+            ),
+            Type::TraitObject(_) if on_wire => self.object(
+                ty,
+                "a trait object cannot travel: the other side would not know which type to build. \
+                 Write an enum of the possible types with `#[message]` above it; for an error, also `String`",
+            ),
+            Type::FnPtr(_) if on_wire => self.object(
+                ty,
+                "a function cannot travel to another process: send a value that says what to do",
+            ),
+            Type::Ptr(_) => self.object(
+                ty,
+                "a pointer cannot travel in a message: send the value itself",
+            ),
+            _ => visit::visit_type(self, ty),
+        }
+    }
+
+    fn visit_type_reference(&mut self, reference: &'ast TypeReference) {
+        let is_static = reference.lifetime.as_ref().is_some_and(|life| life.ident == "static");
+        if is_static && self.travels == Travels::Memory {
+            return visit::visit_type_reference(self, reference);
+        }
+        let shown = text::of(reference);
+        let reason = if reference.mutability.is_some() {
+            format!(
+                "`{shown}` borrows, and what it borrows stays with the sender: \
+                 take the value by itself and return the changed one"
+            )
+        } else {
+            let owned = owned(&reference.elem);
+            format!(
+                "`{shown}` borrows, but a message outlives the call that sends it: \
+                 write the owned type, `{owned}`"
+            )
+        };
+        self.object(reference, reason);
+    }
+
+    fn visit_lifetime(&mut self, lifetime: &'ast Lifetime) {
+        if lifetime.ident != "static" {
+            self.object(
+                lifetime,
+                "a message outlives the call that sends it, so it cannot borrow: \
+                 write a type without lifetimes (`'static` in place of this one may do)",
+            );
+        }
+    }
+
+    fn visit_type_path(&mut self, path: &'ast TypePath) {
+        if self.travels == Travels::Wire
+            && let Some(inner) = option_argument(path)
+        {
+            if option_argument_of(inner).is_some() {
+                self.object(
+                    path,
+                    "MessagePack writes `None` and `Some(None)` alike, so the receiver could not tell them \
+                     apart: write an enum with `#[message]` above it, one variant for each case",
+                );
+            } else if is_unit(inner) {
+                self.object(
+                    path,
+                    "MessagePack writes `None` and `Some(())` alike, so the receiver could not tell them \
+                     apart: write `bool`",
+                );
+            }
+        }
+        visit::visit_type_path(self, path);
+    }
+}
+
+/// The `T` of an `Option<T>`.
+fn option_argument(path: &TypePath) -> Option<&Type> {
+    let last = path.path.segments.last()?;
+    if last.ident != "Option" {
+        return None;
+    }
+    type_arguments(last).first().copied()
+}
+
+/// The same behind pointers that leave no trace on the wire.
+fn option_argument_of(ty: &Type) -> Option<&Type> {
+    let Type::Path(path) = bare(ty) else { return None };
+    let last = path.path.segments.last()?;
+    if ["Box", "Rc", "Arc"].iter().any(|pointer| last.ident == pointer) {
+        return type_arguments(last).first().and_then(|inner| option_argument_of(inner));
+    }
+    option_argument(path)
+}
+
+/// What to write instead of a reference to `ty`.
+fn owned(ty: &Type) -> String {
+    match bare(ty) {
+        Type::Slice(slice) => format!("Vec<{}>", text::of(&slice.elem)),
+        other => match text::of(other).as_str() {
+            "str" => "String".to_owned(),
+            "Path" => "PathBuf".to_owned(),
+            "OsStr" => "OsString".to_owned(),
+            "CStr" => "CString".to_owned(),
+            shown => shown.to_owned(),
+        },
+    }
+}
+
+/// Puts the actor's type in place of `Self`, which generated items have another meaning for.
+pub(crate) struct ReplaceSelf<'a>(pub(crate) &'a Type);
+
+impl ReplaceSelf<'_> {
+    pub(crate) fn in_type(&mut self, ty: &Type) -> Type {
+        let mut ty = ty.clone();
+        self.visit_type_mut(&mut ty);
+        ty
+    }
+
+    pub(crate) fn in_generics(&mut self, generics: &Generics) -> Generics {
+        let mut generics = generics.clone();
+        self.visit_generics_mut(&mut generics);
+        generics
+    }
+
+    /// `Self::Item` as `<Counter>::Item`.
+    fn qualified(&self, path: &Path) -> Option<TypePath> {
+        let first = path.segments.first()?;
+        if first.ident != "Self" || path.leading_colon.is_some() || path.segments.len() < 2 {
+            return None;
+        }
+        let actor = self.0;
+        let rest = path.segments.iter().skip(1);
+        syn::parse2(quote::quote!(<#actor> #(:: #rest)*)).ok()
+    }
+}
+
+impl VisitMut for ReplaceSelf<'_> {
+    fn visit_type_mut(&mut self, ty: &mut Type) {
+        if is_self(ty) {
+            *ty = self.0.clone();
+        } else {
+            visit_mut::visit_type_mut(self, ty);
+        }
+    }
+
+    fn visit_type_path_mut(&mut self, path: &mut TypePath) {
+        if path.qself.is_none()
+            && let Some(qualified) = self.qualified(&path.path)
+        {
+            *path = qualified;
+        }
+        visit_mut::visit_type_path_mut(self, path);
+    }
+
+    fn visit_expr_path_mut(&mut self, path: &mut syn::ExprPath) {
+        if path.qself.is_none()
+            && let Some(TypePath { qself, path: rest, .. }) = self.qualified(&path.path)
+        {
+            path.qself = qself;
+            path.path = rest;
+        }
+        visit_mut::visit_expr_path_mut(self, path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(source: &str) -> Type {
+        syn::parse_str(source).expect("a type")
+    }
+
+    fn objects(source: &str, travels: Travels) -> bool {
+        objection(&parse(source), travels).is_some()
+    }
+
+    #[test]
+    fn owned_types_pass() {
+        for source in ["i64", "Vec<Option<String>>", "[u8; 4]", "Cow<'static, str>", "Option<u8>"] {
+            assert!(!objects(source, Travels::Wire), "{source}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_travel_is_found_at_any_depth() {
+        for source in [
+            "&str",
+            "Vec<&'static str>",
+            "Cow<'_, str>",
+            "Option<Option<u8>>",
+            "Option<Box<Option<u8>>>",
+            "Option<()>",
+            "Box<dyn Error>",
+            "fn() -> u8",
+            "*const u8",
+            "Vec<_>",
+            "impl Into<String>",
+        ] {
+            assert!(objects(source, Travels::Wire), "{source}");
+        }
+    }
+
+    #[test]
+    fn internal_messages_may_hold_what_stays_in_memory() {
+        for source in ["&'static str", "Option<Option<u8>>", "Box<dyn Error>", "fn() -> u8"] {
+            assert!(!objects(source, Travels::Memory), "{source}");
+        }
+        assert!(objects("&str", Travels::Memory));
+    }
+
+    #[test]
+    fn self_is_replaced_at_any_depth() {
+        let actor = parse("Counter");
+        let mut replace = ReplaceSelf(&actor);
+        assert_eq!(text::of(replace.in_type(&parse("Vec<Self>"))), "Vec<Counter>");
+        assert_eq!(text::of(replace.in_type(&parse("Self::Item"))), "<Counter>::Item");
+        assert_eq!(text::of(replace.in_type(&parse("[u8; Self::N]"))), "[u8; <Counter>::N]");
+    }
+}

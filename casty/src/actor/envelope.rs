@@ -1,0 +1,152 @@
+//! A message under way, and the way back for its answer.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::{Actor, Reply};
+use crate::{
+    error::Failure,
+    message::{
+        answer::{Pending, RawAnswer, ReplyPath},
+        codec,
+    },
+};
+
+/// A message and who waits for its answer.
+#[doc(hidden)]
+pub struct Envelope<A: Actor> {
+    pub(crate) message: A::Message,
+    pub(crate) reply: ReplyTo<A::Reply>,
+}
+
+impl<A: Actor> std::fmt::Debug for Envelope<A> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Envelope({})", super::Message::name(&self.message))
+    }
+}
+
+/// An envelope that was not taken, with the reason.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Rejected<A: Actor> {
+    pub(crate) envelope: Envelope<A>,
+    pub(crate) failure: Failure,
+}
+
+/// What an asker gets back.
+pub(crate) enum Answer<R> {
+    /// From an actor in this process.
+    Reply(R),
+    /// From another node, still encoded: only the asker knows the type.
+    Encoded(Bytes),
+    Failed(Failure),
+}
+
+pub(crate) enum ReplyTo<R> {
+    Nobody,
+    Asker(oneshot::Sender<Answer<R>>),
+    Remote(RemoteReply),
+    /// An ask that was sent to another node, came back, and turns out to be for this one.
+    Relay(Box<dyn Pending>),
+}
+
+impl<R: Reply> ReplyTo<R> {
+    pub(crate) fn answer(self, reply: R) {
+        match self {
+            Self::Nobody => {}
+            // An error means that the asker stopped waiting.
+            Self::Asker(asker) => drop(asker.send(Answer::Reply(reply))),
+            Self::Remote(remote) => remote.complete(encoded(&reply)),
+            Self::Relay(pending) => pending.complete(encoded(&reply)),
+        }
+    }
+}
+
+impl<R> ReplyTo<R> {
+    /// Whether nobody learns what becomes of the message, so that its loss must be a dead letter.
+    pub(crate) fn is_nobody(&self) -> bool {
+        matches!(self, Self::Nobody)
+    }
+
+    pub(crate) fn fail(self, failure: Failure) {
+        match self {
+            Self::Nobody => {}
+            Self::Asker(asker) => drop(asker.send(Answer::Failed(failure))),
+            Self::Remote(remote) => remote.complete(RawAnswer::Failed(failure)),
+            Self::Relay(pending) => pending.complete(RawAnswer::Failed(failure)),
+        }
+    }
+}
+
+impl<R: Send + 'static> ReplyTo<R> {
+    /// The same, for an ask that leaves this node.
+    pub(crate) fn into_pending(self) -> Option<Box<dyn Pending>> {
+        match self {
+            Self::Nobody => None,
+            Self::Asker(asker) => Some(Box::new(Asker(asker))),
+            Self::Remote(remote) => Some(Box::new(remote)),
+            Self::Relay(pending) => Some(pending),
+        }
+    }
+}
+
+fn encoded<R: Reply>(reply: &R) -> RawAnswer {
+    let mut payload = Vec::new();
+    match reply.encode(&mut payload) {
+        Ok(()) => RawAnswer::Encoded(payload.into()),
+        Err(codec::EncodeError(reason)) => RawAnswer::Failed(Failure::Reply { reason }),
+    }
+}
+
+struct Asker<R>(oneshot::Sender<Answer<R>>);
+
+impl<R: Send> Pending for Asker<R> {
+    fn complete(self: Box<Self>, answer: RawAnswer) {
+        drop(self.0.send(match answer {
+            RawAnswer::Encoded(bytes) => Answer::Encoded(bytes),
+            RawAnswer::Failed(failure) => Answer::Failed(failure),
+        }));
+    }
+}
+
+/// The duty to answer an ask that came over a connection. Dropped unanswered, it says that the target stopped.
+pub(crate) struct RemoteReply {
+    path: Option<Arc<dyn ReplyPath>>,
+    correlation: u64,
+}
+
+impl RemoteReply {
+    pub(crate) fn new(path: Arc<dyn ReplyPath>, correlation: u64) -> Self {
+        Self { path: Some(path), correlation }
+    }
+
+    /// Somebody else answers.
+    pub(crate) fn forget(mut self) {
+        self.path = None;
+    }
+
+    fn complete(mut self, answer: RawAnswer) {
+        if let Some(path) = self.path.take() {
+            match answer {
+                RawAnswer::Encoded(payload) => path.reply(self.correlation, &payload),
+                RawAnswer::Failed(failure) => path.fail(self.correlation, &failure),
+            }
+        }
+    }
+}
+
+impl Pending for RemoteReply {
+    fn complete(self: Box<Self>, answer: RawAnswer) {
+        (*self).complete(answer);
+    }
+}
+
+impl Drop for RemoteReply {
+    fn drop(&mut self) {
+        if let Some(path) = self.path.take() {
+            path.fail(self.correlation, &Failure::Stopped);
+        }
+    }
+}

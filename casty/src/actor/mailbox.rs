@@ -1,0 +1,203 @@
+//! A bounded queue with a fair way to wait for room. Pure: no task, no lock.
+//!
+//! A sender that finds no room parks its item here, behind the items that were parked before. What moves from the
+//! parked items into the queue does so in order, so no later sender overtakes an earlier one. Parked items take no
+//! more memory than their senders would hold while they wait.
+
+use std::collections::VecDeque;
+
+/// How to find a parked item again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ticket(u64);
+
+pub(crate) struct Mailbox<T, W> {
+    queue: VecDeque<T>,
+    capacity: usize,
+    // Boxed: most mailboxes are never full, and an idle one should be small.
+    parked: Option<Box<Parked<T, W>>>,
+}
+
+struct Parked<T, W> {
+    items: VecDeque<(Ticket, T, W)>,
+    next: u64,
+}
+
+impl<T, W> Mailbox<T, W> {
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self { queue: VecDeque::new(), capacity: capacity.max(1), parked: None }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.parked.is_none()
+    }
+
+    /// Queues `item`, or gives it back if there is no room or somebody waits for room already.
+    pub(crate) fn offer(&mut self, item: T) -> Result<(), T> {
+        if self.queue.len() < self.capacity && self.parked.is_none() {
+            self.queue.push_back(item);
+            Ok(())
+        } else {
+            Err(item)
+        }
+    }
+
+    /// Leaves `item` until there is room; then `waiter` comes out of [`take`](Self::take).
+    pub(crate) fn park(&mut self, item: T, waiter: W) -> Ticket {
+        let parked = self
+            .parked
+            .get_or_insert_with(|| Box::new(Parked { items: VecDeque::new(), next: 0 }));
+        let ticket = Ticket(parked.next);
+        parked.next += 1;
+        parked.items.push_back((ticket, item, waiter));
+        ticket
+    }
+
+    /// Takes a parked item back; `None` if it has moved into the queue.
+    pub(crate) fn withdraw(&mut self, ticket: Ticket) -> Option<T> {
+        let parked = self.parked.as_mut()?;
+        let at = parked.items.binary_search_by_key(&ticket.0, |(ticket, ..)| ticket.0).ok()?;
+        let (_, item, _) = parked.items.remove(at)?;
+        if parked.items.is_empty() {
+            self.parked = None;
+        }
+        Some(item)
+    }
+
+    /// Moves at most `budget` items to the end of `into`, and parked items into the room this makes. Their waiters
+    /// go to `admitted`.
+    pub(crate) fn take(&mut self, budget: usize, into: &mut VecDeque<T>, admitted: &mut Vec<W>) {
+        let count = budget.min(self.queue.len());
+        into.extend(self.queue.drain(..count));
+        self.refill(admitted);
+    }
+
+    fn refill(&mut self, admitted: &mut Vec<W>) {
+        let Some(parked) = self.parked.as_mut() else { return };
+        while self.queue.len() < self.capacity {
+            let Some((_, item, waiter)) = parked.items.pop_front() else { break };
+            self.queue.push_back(item);
+            admitted.push(waiter);
+        }
+        if parked.items.is_empty() {
+            self.parked = None;
+        }
+    }
+
+    /// Puts items back in front of all others: they were taken and not handled.
+    pub(crate) fn put_back(&mut self, items: &mut VecDeque<T>) {
+        while let Some(item) = items.pop_back() {
+            self.queue.push_front(item);
+        }
+    }
+
+    /// Empties the mailbox, parked items last.
+    pub(crate) fn drain(&mut self, admitted: &mut Vec<W>) -> VecDeque<T> {
+        let mut items = std::mem::take(&mut self.queue);
+        if let Some(parked) = self.parked.take() {
+            for (_, item, waiter) in parked.items {
+                items.push_back(item);
+                admitted.push(waiter);
+            }
+        }
+        items
+    }
+
+    /// Gives the queue's memory back if it has grown and is empty.
+    pub(crate) fn shrink(&mut self) {
+        if self.queue.is_empty() {
+            self.queue = VecDeque::new();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn taken(mailbox: &mut Mailbox<u32, u32>, budget: usize) -> (Vec<u32>, Vec<u32>) {
+        let (mut items, mut admitted) = (VecDeque::new(), Vec::new());
+        mailbox.take(budget, &mut items, &mut admitted);
+        (items.into(), admitted)
+    }
+
+    #[test]
+    fn a_full_mailbox_gives_the_item_back() {
+        let mut mailbox = Mailbox::<_, u32>::new(2);
+        assert_eq!(mailbox.offer(1), Ok(()));
+        assert_eq!(mailbox.offer(2), Ok(()));
+        assert_eq!(mailbox.offer(3), Err(3));
+    }
+
+    #[test]
+    fn nobody_overtakes_a_parked_item() {
+        let mut mailbox = Mailbox::new(1);
+        mailbox.offer(1).unwrap();
+        mailbox.park(2, 20);
+        mailbox.park(3, 30);
+        assert_eq!(taken(&mut mailbox, 10), (vec![1], vec![20]));
+        // There is room for one, and 3 waits: a newcomer has to queue up behind it.
+        assert_eq!(mailbox.offer(4), Err(4));
+        assert_eq!(taken(&mut mailbox, 10), (vec![2], vec![30]));
+        assert_eq!(taken(&mut mailbox, 10), (vec![3], vec![]));
+        assert_eq!(mailbox.offer(4), Ok(()));
+    }
+
+    #[test]
+    fn a_withdrawn_item_is_gone_and_does_not_hold_up_others() {
+        let mut mailbox = Mailbox::new(1);
+        mailbox.offer(1).unwrap();
+        let ticket = mailbox.park(2, 20);
+        mailbox.park(3, 30);
+        assert_eq!(mailbox.withdraw(ticket), Some(2));
+        assert_eq!(mailbox.withdraw(ticket), None);
+        assert_eq!(taken(&mut mailbox, 1), (vec![1], vec![30]));
+        assert_eq!(taken(&mut mailbox, 1), (vec![3], vec![]));
+        assert!(mailbox.is_empty());
+    }
+
+    #[test]
+    fn items_put_back_come_first() {
+        let mut mailbox = Mailbox::<_, u32>::new(4);
+        (1..=4).for_each(|n| mailbox.offer(n).unwrap());
+        let (mut items, mut admitted) = (VecDeque::new(), Vec::new());
+        mailbox.take(3, &mut items, &mut admitted);
+        items.pop_front();
+        mailbox.put_back(&mut items);
+        assert_eq!(taken(&mut mailbox, 9).0, [2, 3, 4]);
+    }
+
+    proptest! {
+        /// Against a plain model: everything that went in comes out once, in order of arrival.
+        #[test]
+        fn nothing_is_lost_doubled_or_reordered(
+            capacity in 1usize..5,
+            steps in proptest::collection::vec((0u8..3, 1usize..4), 0..200),
+        ) {
+            let mut mailbox = Mailbox::<u32, u32>::new(capacity);
+            let (mut next, mut out, mut admitted) = (0, VecDeque::new(), Vec::new());
+            let mut parked = Vec::new();
+            let mut withdrawn = Vec::new();
+            for (step, n) in steps {
+                match step {
+                    0 => {
+                        let item = next;
+                        next += 1;
+                        if mailbox.offer(item).is_err() {
+                            parked.push(mailbox.park(item, item));
+                        }
+                    }
+                    1 => mailbox.take(n, &mut out, &mut admitted),
+                    _ => if let Some(ticket) = parked.pop() {
+                        withdrawn.extend(mailbox.withdraw(ticket));
+                    },
+                }
+                prop_assert!(mailbox.queue.len() <= capacity);
+            }
+            out.extend(mailbox.drain(&mut admitted));
+            let expected: Vec<u32> = (0..next).filter(|n| !withdrawn.contains(n)).collect();
+            prop_assert_eq!(Vec::from(out), expected);
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Actors, complete on one node: mailbox, cell, context, references, asks.
+//!
+//! Nothing here knows of a cluster. How a message reaches an entity is the [`Route`]'s business, how it reaches an
+//! actor on another node the [`Carrier`](runtime::Carrier)'s; `cluster` implements both.
+
+pub(crate) mod call;
+pub(crate) mod cell;
+pub(crate) mod context;
+pub(crate) mod envelope;
+pub(crate) mod mailbox;
+pub(crate) mod reference;
+pub(crate) mod runtime;
+
+use std::{num::NonZeroU32, sync::Arc};
+
+use futures_util::future::BoxFuture;
+
+use crate::{
+    actor::{context::Context, envelope::Envelope, runtime::Runtime},
+    error::Failure,
+    id::{EntityId, ShardId},
+    message::{codec::EncodeError, wire::Wire},
+};
+
+pub use envelope::Rejected;
+
+/// What can be sent to an actor: the enum that `#[entity]` or `#[actor]` makes of the `#[message]` functions.
+pub trait Message: Wire {
+    /// The message's wire name. Logs and dead letters show it; they never show what a message contains.
+    fn name(&self) -> &'static str;
+}
+
+/// The answers of an actor's handlers, one variant a message. Generated, and never seen by a user.
+#[doc(hidden)]
+pub trait Reply: Send + 'static {
+    fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError>;
+}
+
+/// A type whose values are actors. `#[entity]` and `#[actor]` implement it; do not implement it by hand.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an actor",
+    label = "has no messages",
+    note = "write `#[entity]` or `#[actor]` above an `impl {Self}` block with `#[message]` functions"
+)]
+pub trait Actor: Sized + Send + 'static {
+    /// What it understands.
+    type Message: Message;
+    /// Its typed proxy, such as `CounterRef`.
+    type Ref: Clone + Send + Sync + 'static;
+
+    /// How it is addressed: [`EntityRef`](crate::EntityRef) or [`ActorRef`](crate::ActorRef).
+    #[doc(hidden)]
+    type Address: Address<Self>;
+    #[doc(hidden)]
+    type Reply: Reply;
+
+    /// The type's wire name, unless it was registered under another.
+    const NAME: &'static str;
+
+    /// How many messages wait in its mailbox before senders have to wait.
+    const MAILBOX: usize;
+
+    /// The messages with their arguments and replies, as text; nodes compare it to notice version skew.
+    const SCHEMA: &'static str;
+
+    #[doc(hidden)]
+    fn proxy(address: Self::Address) -> Self::Ref;
+
+    #[doc(hidden)]
+    fn handle(
+        &mut self,
+        message: Self::Message,
+        ctx: &mut Context<Self>,
+    ) -> impl Future<Output = Self::Reply> + Send;
+
+    #[doc(hidden)]
+    fn on_start(&mut self, ctx: &mut Context<Self>) -> impl Future<Output = ()> + Send {
+        let _ = ctx;
+        async {}
+    }
+
+    #[doc(hidden)]
+    fn on_stop(&mut self, ctx: &mut Context<Self>) -> impl Future<Output = ()> + Send {
+        let _ = ctx;
+        async {}
+    }
+}
+
+/// An actor that can make its own first state: by its `#[init]` function, or by `Default`.
+#[diagnostic::on_unimplemented(
+    message = "casty cannot make the first state of `{Self}`",
+    note = "write one `#[init]` function in the annotated impl block"
+)]
+pub trait Init: Actor {
+    #[doc(hidden)]
+    fn init(ctx: &mut Context<Self>) -> impl Future<Output = Result<Self, InitError>> + Send;
+}
+
+/// An actor that is addressed by type and id, and lives on the node that owns its shard.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an entity",
+    label = "cannot be addressed by an id",
+    note = "write `#[entity]` above an `impl {Self}` block with `#[message]` functions"
+)]
+pub trait Entity: Init<Address = reference::EntityRef<Self>> {
+    /// Into how many shards the entities of this type are divided. The same on every node.
+    const SHARDS: NonZeroU32;
+}
+
+/// Why an `#[init]` failed, as text: the error may travel to an asker on another node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[doc(hidden)]
+pub struct InitError(pub String);
+
+/// Somewhere an envelope can be put.
+#[doc(hidden)]
+pub trait Address<A: Actor>: Clone + Send + Sync + 'static {
+    fn runtime(&self) -> &Arc<Runtime>;
+
+    /// Queues the envelope now, or gives it back.
+    fn try_send(&self, envelope: Envelope<A>) -> Result<(), Rejected<A>>;
+
+    /// Queues the envelope as soon as there is room. Dropping the future withdraws it.
+    fn send(&self, envelope: Envelope<A>) -> BoxFuture<'static, Result<(), Rejected<A>>>;
+}
+
+/// How envelopes reach the entities of one type, wherever they live.
+#[doc(hidden)]
+pub trait Route<E: Entity>: Send + Sync + 'static {
+    fn runtime(&self) -> &Arc<Runtime>;
+
+    /// The name this type is registered under.
+    fn name(&self) -> &str;
+
+    fn shards(&self) -> NonZeroU32;
+
+    fn try_send(
+        &self,
+        to: &EntityId,
+        shard: ShardId,
+        envelope: Envelope<E>,
+    ) -> Result<(), Rejected<E>>;
+
+    /// Waits for room, then queues.
+    fn send(
+        self: Arc<Self>,
+        to: EntityId,
+        shard: ShardId,
+        envelope: Envelope<E>,
+    ) -> BoxFuture<'static, Result<(), Rejected<E>>>;
+}
+
+impl<A: Actor> Rejected<A> {
+    pub(crate) fn new(envelope: Envelope<A>, failure: Failure) -> Self {
+        Self { envelope, failure }
+    }
+}

@@ -1,0 +1,277 @@
+//! What all actors of a node share: events, the table of local actors, the routes to entities.
+
+use std::{
+    any::{Any, TypeId},
+    cell::RefCell,
+    collections::HashMap,
+    fmt,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, OnceLock, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Actor, Entity, Route,
+    cell::{AnyCell, Cell, CellHost, CellName},
+    context::Context,
+    reference::{ActorRef, EntityRef},
+};
+use crate::{
+    actor::InitError,
+    error::Failure,
+    event::{ActorPath, DeadLetterReason, Event, EventBus},
+    id::{EntityId, MemberId, NodeId},
+    message::answer::Pending,
+    sync::lock,
+};
+
+/// Where an actor of some node lives. It is never reused: the member's incarnation is part of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct ActorAddress {
+    pub(crate) member: MemberId,
+    pub(crate) address: SocketAddr,
+    pub(crate) actor: u64,
+    pub(crate) kind: String,
+}
+
+/// How messages reach actors on other nodes. `cluster` implements it.
+pub(crate) trait Carrier: Send + Sync {
+    /// Queues an encoded message. `pending` is called once it is certain that it goes out.
+    fn try_carry(
+        &self,
+        to: &ActorAddress,
+        payload: &[u8],
+        is_ask: bool,
+        pending: &mut dyn FnMut() -> Option<Box<dyn Pending>>,
+    ) -> Result<(), Failure>;
+
+    /// Resolves when another try makes sense.
+    fn room(&self, to: &ActorAddress) -> BoxFuture<'static, ()>;
+}
+
+/// This process as others see it.
+#[derive(Clone, Debug)]
+pub(crate) struct Myself {
+    pub(crate) member: MemberId,
+    pub(crate) address: SocketAddr,
+}
+
+/// The routes to entity types; each is an `Arc<dyn Route<E>>`.
+pub(crate) type Routes = HashMap<TypeId, Box<dyn Any + Send + Sync>>;
+
+#[doc(hidden)]
+pub struct Runtime {
+    pub(crate) node: NodeId,
+    pub(crate) events: EventBus,
+    pub(crate) ask_timeout: Duration,
+    handle: tokio::runtime::Handle,
+    stopped: AtomicBool,
+    actors: Mutex<HashMap<u64, Arc<dyn AnyCell>>>,
+    next_actor: AtomicU64,
+    routes: ArcSwap<Routes>,
+    network: OnceLock<(Option<Myself>, Weak<dyn Carrier>)>,
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime").field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
+impl Runtime {
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub(crate) fn new(node: NodeId, ask_timeout: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            node,
+            events: EventBus::new(),
+            ask_timeout,
+            handle: tokio::runtime::Handle::current(),
+            stopped: AtomicBool::new(false),
+            actors: Mutex::default(),
+            next_actor: AtomicU64::new(1),
+            routes: ArcSwap::default(),
+            network: OnceLock::new(),
+        })
+    }
+
+    /// Runs a cell. The one place where actors become tasks.
+    #[expect(clippy::disallowed_methods, reason = "cells are closed by `close_all`, not by a task tracker")]
+    pub(crate) fn spawn(&self, run: impl Future<Output = ()> + Send + 'static) {
+        self.handle.spawn(run);
+    }
+
+    pub(crate) fn set_routes(&self, routes: Routes) {
+        self.routes.store(Arc::new(routes));
+    }
+
+    pub(crate) fn set_network(&self, myself: Option<Myself>, carrier: Weak<dyn Carrier>) {
+        assert!(self.network.set((myself, carrier)).is_ok(), "the network is set once, at start");
+    }
+
+    pub(crate) fn myself(&self) -> Option<&Myself> {
+        self.network.get().and_then(|(myself, _)| myself.as_ref())
+    }
+
+    pub(crate) fn carrier(&self) -> Option<Arc<dyn Carrier>> {
+        self.network.get().and_then(|(_, carrier)| carrier.upgrade())
+    }
+
+    /// Whether the system is gone and no further message should be handled.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+
+    /// Nothing is handled any more, and nothing can be addressed: this also takes the runtime apart, whose parts
+    /// refer to each other.
+    pub(crate) fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        self.routes.store(Arc::default());
+    }
+
+    pub(crate) fn route<E: Entity>(self: &Arc<Self>) -> Arc<dyn Route<E>> {
+        self.routes
+            .load()
+            .get(&TypeId::of::<E>())
+            .and_then(|route| route.downcast_ref::<Arc<dyn Route<E>>>())
+            .cloned()
+            .unwrap_or_else(|| Arc::new(NoRoute { runtime: self.clone() }))
+    }
+
+    pub(crate) fn entity<E: Entity>(self: &Arc<Self>, id: impl AsRef<str>) -> E::Ref {
+        E::proxy(EntityRef::new(self.route::<E>(), EntityId::new(id)))
+    }
+
+    /// Starts a local actor from its state.
+    pub(crate) fn spawn_actor<A>(self: &Arc<Self>, state: A) -> Arc<Cell<A>>
+    where
+        A: Actor<Address = ActorRef<A>>,
+    {
+        let number = self.next_actor.fetch_add(1, Ordering::Relaxed);
+        let host = Arc::new(ActorHost { runtime: self.clone() });
+        let cell = Cell::new(CellName::Actor(number), host, A::MAILBOX, Some(state));
+        lock(&self.actors).insert(number, cell.clone());
+        cell.wake();
+        cell
+    }
+
+    pub(crate) fn actor(&self, number: u64) -> Option<Arc<dyn AnyCell>> {
+        lock(&self.actors).get(&number).cloned()
+    }
+
+    fn forget(&self, number: u64) {
+        lock(&self.actors).remove(&number);
+    }
+
+    /// Stops all local actors: each finishes what is in its mailbox.
+    pub(crate) async fn close_all(&self) {
+        let cells: Vec<_> = lock(&self.actors).values().cloned().collect();
+        let closing: Vec<_> = cells.into_iter().map(AnyCell::close).collect();
+        futures_util::future::join_all(closing).await;
+    }
+
+    pub(crate) fn dead_letter(&self, to: ActorPath, message: &str, reason: DeadLetterReason) {
+        self.events.dead_letter(to, message, reason);
+    }
+
+    pub(crate) fn publish(&self, event: impl FnOnce() -> Event) {
+        self.events.publish(event);
+    }
+
+    /// Runs `decode` so that references inside the decoded value become usable in this system.
+    pub(crate) fn enter<R>(self: &Arc<Self>, decode: impl FnOnce() -> R) -> R {
+        struct Restore(Option<Arc<Runtime>>);
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                CURRENT.with(|current| *current.borrow_mut() = self.0.take());
+            }
+        }
+        let before = CURRENT.with(|current| current.replace(Some(self.clone())));
+        let _restore = Restore(before);
+        decode()
+    }
+
+    /// The system that decodes on this thread right now.
+    pub(crate) fn current() -> Option<Arc<Self>> {
+        CURRENT.with(|current| current.borrow().clone())
+    }
+}
+
+thread_local! {
+    static CURRENT: RefCell<Option<Arc<Runtime>>> = const { RefCell::new(None) };
+}
+
+/// Local actors: started from a value, and gone when they stop.
+struct ActorHost {
+    runtime: Arc<Runtime>,
+}
+
+impl<A: Actor<Address = ActorRef<A>>> CellHost<A> for ActorHost {
+    fn runtime(&self) -> &Arc<Runtime> {
+        &self.runtime
+    }
+
+    fn kind(&self) -> &str {
+        A::NAME
+    }
+
+    fn address(&self, cell: &Arc<Cell<A>>) -> A::Address {
+        ActorRef::local(cell.clone())
+    }
+
+    fn init<'a>(&'a self, _: &'a mut Context<A>) -> Option<BoxFuture<'a, Result<A, InitError>>> {
+        None
+    }
+
+    fn closed(&self, cell: &Cell<A>) {
+        if let CellName::Actor(number) = cell.name() {
+            self.runtime.forget(*number);
+        }
+    }
+}
+
+/// The route of an entity type that this system does not know.
+struct NoRoute {
+    runtime: Arc<Runtime>,
+}
+
+impl<E: Entity> Route<E> for NoRoute {
+    fn runtime(&self) -> &Arc<Runtime> {
+        &self.runtime
+    }
+
+    fn name(&self) -> &str {
+        E::NAME
+    }
+
+    fn shards(&self) -> std::num::NonZeroU32 {
+        E::SHARDS
+    }
+
+    fn try_send(
+        &self,
+        _: &EntityId,
+        _: crate::id::ShardId,
+        envelope: super::envelope::Envelope<E>,
+    ) -> Result<(), super::Rejected<E>> {
+        let failure = Failure::UnknownEntity { name: E::NAME.to_owned() };
+        Err(super::Rejected::new(envelope, failure))
+    }
+
+    fn send(
+        self: Arc<Self>,
+        to: EntityId,
+        shard: crate::id::ShardId,
+        envelope: super::envelope::Envelope<E>,
+    ) -> BoxFuture<'static, Result<(), super::Rejected<E>>> {
+        let result = self.try_send(&to, shard, envelope);
+        Box::pin(std::future::ready(result))
+    }
+}

@@ -1,0 +1,360 @@
+//! Who seems alive: SWIM, by foca, over our own links; and each node's facts record.
+//!
+//! Hints, never authority. The one who holds the map turns them into decisions; everybody else tells its own users
+//! that a member is unreachable, and no more.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    num::{NonZeroU8, NonZeroUsize},
+    sync::Arc,
+};
+
+use bytes::{Buf, BufMut};
+use foca::{AccumulatingRuntime, Codec, Foca, Header, Identity, Member, NoCustomBroadcast};
+use foca::{OwnedNotification, Timer};
+use futures_util::StreamExt;
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+use tokio::{sync::mpsc, time::Instant};
+use tokio_util::time::DelayQueue;
+
+use super::{
+    node::Node,
+    wire::{Proposal, Request},
+};
+use crate::{
+    config::Settings,
+    event::Event,
+    id::MemberId,
+    message::codec,
+    protocol::{
+        facts::{Digest, Facts, FactsTable},
+        liveness::Liveness,
+        map::{Command, Status},
+    },
+    transport::{handshake::Lane, link::Peer},
+};
+
+/// Gossip that waits to be written to one peer before more is thrown away: it is all sent again anyway.
+const BACKLOG_BYTES_MAX: usize = 256 * 1024;
+
+/// What the node hands to its gossip task.
+pub(crate) enum Input {
+    Datagram(ByteBuf),
+    Digest { from: MemberId, digest: Digest },
+    Facts(BTreeMap<MemberId, Facts>),
+    /// Says goodbye, and ends.
+    Leave,
+}
+
+/// Where a gossip task finds its inputs.
+pub(crate) type Inputs = mpsc::Receiver<Input>;
+
+/// A member in gossip. `renewal` counts how often this process had to speak up again after it was taken for dead;
+/// it is not the process's incarnation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct GossipId {
+    member: MemberId,
+    address: SocketAddr,
+    renewal: u32,
+}
+
+impl Identity for GossipId {
+    type Addr = SocketAddr;
+
+    fn addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    // Always: without it, two nodes that took each other for dead exchange millions of messages.
+    fn renew(&self) -> Option<Self> {
+        Some(Self { renewal: self.renewal.wrapping_add(1), ..self.clone() })
+    }
+
+    fn win_addr_conflict(&self, other: &Self) -> bool {
+        (self.member.incarnation, self.renewal) > (other.member.incarnation, other.renewal)
+    }
+}
+
+struct MessagePack;
+
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct GossipCodecError(String);
+
+impl MessagePack {
+    fn put<T: Serialize>(value: &T, mut to: impl BufMut) -> Result<(), GossipCodecError> {
+        let bytes = codec::to_vec(value).map_err(|error| GossipCodecError(error.to_string()))?;
+        if to.remaining_mut() < bytes.len() {
+            return Err(GossipCodecError("no room".to_owned()));
+        }
+        to.put_slice(&bytes);
+        Ok(())
+    }
+
+    fn take<T: for<'de> Deserialize<'de>>(mut from: impl Buf) -> Result<T, GossipCodecError> {
+        let start = from.chunk().len();
+        let mut deserializer = rmp_serde::Deserializer::new(from.chunk());
+        deserializer.set_max_depth(codec::DEPTH_MAX);
+        let value = T::deserialize(&mut deserializer)
+            .map_err(|error| GossipCodecError(error.to_string()))?;
+        let used = start - deserializer.get_ref().len();
+        from.advance(used);
+        Ok(value)
+    }
+}
+
+impl Codec<GossipId> for MessagePack {
+    type Error = GossipCodecError;
+
+    fn encode_header(
+        &mut self,
+        header: &Header<GossipId>,
+        to: impl BufMut,
+    ) -> Result<(), Self::Error> {
+        Self::put(header, to)
+    }
+
+    fn decode_header(&mut self, from: impl Buf) -> Result<Header<GossipId>, Self::Error> {
+        Self::take(from)
+    }
+
+    fn encode_member(
+        &mut self,
+        member: &Member<GossipId>,
+        to: impl BufMut,
+    ) -> Result<(), Self::Error> {
+        Self::put(member, to)
+    }
+
+    fn decode_member(&mut self, from: impl Buf) -> Result<Member<GossipId>, Self::Error> {
+        Self::take(from)
+    }
+}
+
+fn config(settings: &Settings) -> foca::Config {
+    let default = foca::Config::simple();
+    foca::Config {
+        probe_period: settings.gossip_interval,
+        probe_rtt: settings.gossip_interval / 3,
+        suspect_to_down_after: settings.suspect_after,
+        max_transmissions: NonZeroU8::new(10).unwrap_or(default.max_transmissions),
+        max_packet_size: NonZeroUsize::new(64 * 1024).unwrap_or(default.max_packet_size),
+        notify_down_members: true,
+        ..default
+    }
+}
+
+type Swim = Foca<GossipId, MessagePack, StdRng, NoCustomBroadcast>;
+
+/// One node's gossip.
+pub(crate) struct Gossip {
+    node: Arc<Node>,
+    swim: Swim,
+    effects: AccumulatingRuntime<GossipId>,
+    timers: DelayQueue<Timer<GossipId>>,
+    facts: FactsTable,
+    liveness: Liveness,
+    unreachable: BTreeSet<MemberId>,
+    rng: StdRng,
+}
+
+impl Gossip {
+    pub(crate) fn new(node: Arc<Node>, address: SocketAddr, seed: u64) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let id = GossipId { member: node.member().clone(), address, renewal: 0 };
+        let facts = Facts { version: 1, address, catalog: node.catalog().to_vec(), load: 0 };
+        let settings = node.settings();
+        let swim_rng = StdRng::seed_from_u64(rng.random());
+        Self {
+            swim: Foca::new(id, config(settings), swim_rng, MessagePack),
+            effects: AccumulatingRuntime::new(),
+            timers: DelayQueue::new(),
+            facts: FactsTable::new(node.member().clone(), facts),
+            liveness: Liveness::new(settings.suspect_after * 3),
+            unreachable: BTreeSet::new(),
+            rng,
+            node,
+        }
+    }
+
+    /// Runs until the node leaves or stops.
+    pub(crate) async fn run(mut self, mut inputs: Inputs) {
+        let cancel = self.node.cancel().clone();
+        let mut ticks = tokio::time::interval(self.node.settings().gossip_interval);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut tick = 0_u64;
+        loop {
+            self.drain();
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => return,
+                input = inputs.recv() => match input {
+                    Some(Input::Leave) => {
+                        if let Err(error) = self.swim.leave_cluster(&mut self.effects) {
+                            tracing::debug!(%error, "gossip said no goodbye");
+                        }
+                        self.drain();
+                        return;
+                    }
+                    Some(input) => self.handle(input),
+                    None => return,
+                },
+                Some(timer) = self.timers.next() => {
+                    if let Err(error) = self.swim.handle_timer(timer.into_inner(), &mut self.effects) {
+                        tracing::debug!(%error, "gossip timer");
+                    }
+                }
+                _ = ticks.tick() => {
+                    self.tick(tick);
+                    tick += 1;
+                }
+            }
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        match input {
+            Input::Datagram(bytes) => {
+                if let Err(error) = self.swim.handle_data(&bytes, &mut self.effects) {
+                    tracing::debug!(%error, "gossip datagram refused");
+                }
+            }
+            Input::Digest { from, digest } => {
+                let (newer, behind) = self.facts.compare(&digest);
+                let Some(peer) = self.peer(&from) else { return };
+                if !newer.is_empty() {
+                    self.send(peer.clone(), &Request::Facts(newer));
+                }
+                if behind {
+                    self.send_digest(peer);
+                }
+            }
+            Input::Facts(records) => {
+                self.facts.merge(records);
+                self.publish_facts();
+            }
+            Input::Leave => {}
+        }
+    }
+
+    fn publish_facts(&self) {
+        let load = self.facts.digest().into_keys().filter_map(|member| {
+            let facts = self.facts.get(&member)?;
+            Some((member, facts.load))
+        });
+        self.node.set_loads(load.collect());
+    }
+
+    /// Does what foca asks for.
+    fn drain(&mut self) {
+        while let Some((to, bytes)) = self.effects.to_send() {
+            let peer = Peer { address: to.address, member: Some(to.member) };
+            self.send(peer, &Request::Gossip(ByteBuf::from(bytes.to_vec())));
+        }
+        while let Some((after, timer)) = self.effects.to_schedule() {
+            self.timers.insert(timer, after);
+        }
+        while let Some(notification) = self.effects.to_notify() {
+            match notification {
+                OwnedNotification::MemberUp(id) => self.reached(&id.member),
+                OwnedNotification::Rename(_, new) => self.reached(&new.member),
+                OwnedNotification::MemberDown(id) => {
+                    self.liveness.handle_down(id.member.clone());
+                    if self.node.is_member(&id.member) && self.unreachable.insert(id.member.clone())
+                    {
+                        tracing::warn!(member = %id.member, "unreachable");
+                        self.node.runtime().publish(|| Event::UnreachableMember(id.member.clone()));
+                    }
+                }
+                OwnedNotification::Active
+                | OwnedNotification::Idle
+                | OwnedNotification::Defunct
+                | OwnedNotification::Rejoin(_) => {}
+            }
+        }
+    }
+
+    fn reached(&mut self, member: &MemberId) {
+        self.liveness.handle_alive(member);
+        if self.unreachable.remove(member) {
+            self.node.runtime().publish(|| Event::ReachableMember(member.clone()));
+        }
+        if let Some(peer) = self.peer(member) {
+            self.send_digest(peer);
+        }
+    }
+
+    fn tick(&mut self, tick: u64) {
+        let Some(map) = self.node.map() else { return };
+        let mine = self.node.member().clone();
+        let others: BTreeMap<MemberId, SocketAddr> = map
+            .members
+            .iter()
+            .filter(|(id, member)| **id != mine && member.status != Status::Down)
+            .map(|(id, member)| (id.clone(), member.address))
+            .collect();
+        let alive: BTreeSet<MemberId> =
+            self.swim.iter_members().map(|member| member.id().member.clone()).collect();
+        self.unreachable.retain(|member| others.contains_key(member));
+        self.introduce(&others, &alive);
+        if self.facts.set_load(self.node.load()) {
+            let (me, facts) = self.facts.mine();
+            let news = Request::Facts(BTreeMap::from([(me, facts)]));
+            for (member, address) in &others {
+                self.send(Peer { address: *address, member: Some(member.clone()) }, &news);
+            }
+            self.publish_facts();
+        }
+        // About once a second, whatever is missing is noticed.
+        if tick.is_multiple_of(4) && !others.is_empty() {
+            self.facts.retain(|member| others.contains_key(member));
+            let nth = self.rng.random_range(0..others.len());
+            if let Some((member, address)) = others.iter().nth(nth) {
+                self.send_digest(Peer { address: *address, member: Some(member.clone()) });
+            }
+        }
+        if self.node.is_voter() {
+            let members = others.into_keys().collect();
+            for member in self.liveness.handle_tick(&members, &alive, Instant::now()) {
+                tracing::warn!(%member, "declared down");
+                self.node.propose_later(Proposal::Apply(Command::Down { member }));
+            }
+        }
+    }
+
+    /// Says hello to members that gossip does not know yet: a few at a time, they know the others.
+    fn introduce(&mut self, others: &BTreeMap<MemberId, SocketAddr>, alive: &BTreeSet<MemberId>) {
+        let strangers = others.iter().filter(|(member, _)| !alive.contains(member)).take(3);
+        for (member, address) in strangers {
+            let id = GossipId { member: member.clone(), address: *address, renewal: 0 };
+            if let Err(error) = self.swim.announce(id, &mut self.effects) {
+                tracing::debug!(%member, %error, "gossip could not introduce itself");
+            }
+        }
+    }
+
+    fn peer(&self, member: &MemberId) -> Option<Peer> {
+        let address = self.node.map()?.member(member)?.address;
+        Some(Peer { address, member: Some(member.clone()) })
+    }
+
+    fn send_digest(&self, to: Peer) {
+        let (from, _) = self.facts.mine();
+        self.send(to, &Request::Digest { from, digest: self.facts.digest() });
+    }
+
+    fn send(&self, to: Peer, request: &Request) {
+        let link = self.node.link(to, Lane::Control);
+        if link.control_bytes() > BACKLOG_BYTES_MAX {
+            return;
+        }
+        match codec::to_vec(request) {
+            // A peer that cannot be reached does not answer probes either: that is how gossip finds out.
+            Ok(bytes) => drop(link.send_control(&bytes)),
+            Err(error) => tracing::error!(%error, "gossip cannot be encoded"),
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! Connections from peers: who may come in, and where their frames go.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{node::Node, region::AnyRegion, wire::Request};
+use crate::{
+    actor::envelope::RemoteReply,
+    error::Failure,
+    event::ActorPath,
+    message::{answer::ReplyPath, codec},
+    protocol::map::Status,
+    transport::{
+        connection::{self, ConnectionEnd, Credit, Inlet, Side},
+        frame::{EntityFrame, Frame},
+        handshake::{self, Doorkeeper, HandshakeError, Hello, Lane, Refusal, Welcome},
+        net::{Listener, Stream},
+    },
+};
+
+/// Takes connections until the node stops.
+pub(crate) async fn accept(node: Arc<Node>, listener: Arc<dyn Listener>) {
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = node.cancel().cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok(stream) => {
+                let serving = serve(node.clone(), stream);
+                node.tasks().spawn(serving);
+            }
+            Err(error) => {
+                // Out of file descriptors, say: it passes, and a hot loop would not help.
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(node.settings().backoff).await;
+            }
+        }
+    }
+}
+
+async fn serve(node: Arc<Node>, mut stream: Box<dyn Stream>) {
+    let limit = node.settings().connect_timeout;
+    let greeting = tokio::time::timeout(limit, greet(&node, &mut stream));
+    let hello = tokio::select! {
+        biased;
+        () = node.cancel().cancelled() => return,
+        greeted = greeting => match greeted.unwrap_or(Err(HandshakeError::Timeout)) {
+            Ok(hello) => hello,
+            Err(error) => {
+                tracing::warn!(%error, "a connection was not let in");
+                return;
+            }
+        }
+    };
+    let inlet = Inlet::new(hello.member.clone(), node.cancel().child_token());
+    let kinds = kinds(&node, &hello);
+    let end = connection::run(
+        stream,
+        Side::Accepted,
+        &inlet.outbox,
+        node.keepalive(),
+        &inlet.cancel,
+        |buffer, frame| handle(&node, &inlet, hello.lane, &kinds, buffer, frame),
+    )
+    .await;
+    inlet.cancel.cancel();
+    match end {
+        ConnectionEnd::Frame(_) | ConnectionEnd::Unexpected => {
+            tracing::warn!(peer = %hello.member, lane = ?hello.lane, %end, "connection cut");
+        }
+        _ => tracing::debug!(peer = %hello.member, lane = ?hello.lane, %end, "connection ended"),
+    }
+}
+
+async fn greet(node: &Node, stream: &mut Box<dyn Stream>) -> Result<Hello, HandshakeError> {
+    let hello = handshake::hear(stream).await?;
+    let answer = judge(node, &hello);
+    handshake::answer(stream, &answer).await?;
+    match answer {
+        Ok(_) => Ok(hello),
+        Err(refusal) => Err(HandshakeError::Refused(refusal)),
+    }
+}
+
+fn judge(node: &Node, hello: &Hello) -> Result<Welcome, Refusal> {
+    let map = node.map();
+    let doorkeeper = Doorkeeper {
+        cluster: node.cluster(),
+        identity: node.identity(),
+        member: node.member(),
+        catalog: node.catalog(),
+        is_down: &|member| {
+            map.as_ref().is_some_and(|map| map.status(member) == Some(Status::Down))
+        },
+    };
+    doorkeeper.judge(hello)?;
+    let authority = map.as_ref().and_then(|map| {
+        let member = map.member(&map.voter)?;
+        Some((map.voter.clone(), member.address))
+    });
+    Ok(Welcome { identity: node.identity(), member: node.member().clone(), authority })
+}
+
+/// An entity type by a peer's number: its name, and its region where this node has one.
+type Kind = (String, Option<Arc<dyn AnyRegion>>);
+
+fn kinds(node: &Node, hello: &Hello) -> Vec<Kind> {
+    let find = |name: &str| node.regions().iter().find(|region| region.name() == name).cloned();
+    for (entry, mine) in hello.catalog.iter().filter_map(|entry| {
+        let mine = node.catalog().iter().find(|mine| mine.name == entry.name)?;
+        (mine.fingerprint != entry.fingerprint).then_some((entry, mine))
+    }) {
+        tracing::info!(
+            peer = %hello.member, kind = entry.name, ours = mine.fingerprint, theirs = entry.fingerprint,
+            "the peer runs another version of this entity type"
+        );
+    }
+    hello.catalog.iter().map(|entry| (entry.name.clone(), find(&entry.name))).collect()
+}
+
+fn handle(
+    node: &Arc<Node>,
+    inlet: &Arc<Inlet>,
+    lane: Lane,
+    kinds: &[Kind],
+    buffer: &Bytes,
+    frame: Frame<'_>,
+) -> Result<(), ConnectionEnd> {
+    let bytes = frame.wire_bytes();
+    if frame.is_credited() {
+        inlet.received(bytes);
+    }
+    match (lane, frame) {
+        (_, Frame::Ping) => {
+            inlet.send(Frame::Pong);
+            if lane != Lane::Control {
+                inlet.report();
+            }
+        }
+        (Lane::Control, Frame::Control(payload)) => match codec::decode::<Request>(payload) {
+            Ok(request) => node.handle_request(inlet, request),
+            Err(error) => {
+                // A newer peer may say what this one does not understand yet; nothing else is the matter.
+                tracing::warn!(peer = %inlet.peer, %error, "a control message cannot be read");
+            }
+        },
+        (Lane::Messages | Lane::Bulk, Frame::Entity(frame)) => {
+            let credit = Credit { inlet: inlet.clone(), bytes };
+            match kinds.get(usize::from(frame.kind)) {
+                Some((_, Some(region))) if node.address().is_some() => {
+                    region.receive(inlet, frame, buffer, credit);
+                }
+                Some((name, _)) => unknown_entity(node, inlet, name, frame, credit),
+                None => return Err(ConnectionEnd::Unexpected),
+            }
+        }
+        (Lane::Messages | Lane::Bulk, Frame::Actor { actor, correlation, payload }) => {
+            let credit = Credit { inlet: inlet.clone(), bytes };
+            deliver_to_actor(node, inlet, actor, correlation, payload, credit);
+        }
+        _ => return Err(ConnectionEnd::Unexpected),
+    }
+    Ok(())
+}
+
+fn unknown_entity(
+    node: &Node,
+    inlet: &Inlet,
+    name: &str,
+    frame: EntityFrame<'_>,
+    credit: Credit,
+) {
+    let failure = Failure::UnknownEntity { name: name.to_owned() };
+    if frame.correlation == 0 {
+        let path = ActorPath { kind: name.to_owned(), id: frame.id.to_owned() };
+        let message = codec::variant_name(frame.payload).unwrap_or("?");
+        node.runtime().dead_letter(path, message, failure.into());
+    } else {
+        inlet.fail(frame.correlation, &failure);
+    }
+    drop(credit);
+}
+
+fn deliver_to_actor(
+    node: &Node,
+    inlet: &Arc<Inlet>,
+    actor: u64,
+    correlation: u64,
+    payload: &[u8],
+    credit: Credit,
+) {
+    let reply = (correlation != 0)
+        .then(|| RemoteReply::new(inlet.clone() as Arc<dyn ReplyPath>, correlation));
+    match node.runtime().actor(actor) {
+        Some(cell) => {
+            let mut credit = Some(credit);
+            cell.deliver(payload, reply, &mut || Box::new(credit.take()));
+        }
+        // Dropped, the reply says that the actor has stopped.
+        None if reply.is_none() => {
+            let path = ActorPath { kind: "actor".to_owned(), id: actor.to_string() };
+            let message = codec::variant_name(payload).unwrap_or("?");
+            node.runtime().dead_letter(path, message, Failure::Stopped.into());
+        }
+        None => {}
+    }
+}

@@ -1,0 +1,611 @@
+//! One node of a cluster: its links, its copy of the map, its way in and out.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::SocketAddr,
+    sync::{Arc, Mutex, OnceLock, Weak},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::Instant,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    authority::{Authority, AuthorityError, RemoteVoter, SingleVoter},
+    gossip::Input,
+    map_watch::MapWatch,
+    region::{AnyRegion, Mesh},
+    wire::{Denied, Proposal, Request, Response},
+};
+use crate::{
+    actor::runtime::{ActorAddress, Carrier, Runtime},
+    config::Settings,
+    error::{Failure, JoinError},
+    event::{ActorPath, DeadLetterReason, Event},
+    id::{CatalogEntry, ClusterIdentity, Epoch, MemberId, ShardId},
+    message::{answer::Pending, codec},
+    protocol::map::{ClusterMap, Refused, Slot, Status},
+    sync::lock,
+    transport::{
+        connection::{Inlet, Keepalive},
+        frame::EntityFrame,
+        handshake::{Hello, Lane, Welcome},
+        link::{Link, LinkOwner, LinkTimes, Peer},
+        net::Net,
+        outbox::{LostMessage, LostTo},
+    },
+};
+
+/// How often deadlines are looked at.
+const TICK: Duration = Duration::from_millis(50);
+
+/// Who a node is; fixed before it starts.
+pub(crate) struct NodeSetup {
+    pub(crate) cluster: String,
+    pub(crate) member: MemberId,
+    /// Where peers reach it; `None` for a client, which hosts nothing.
+    pub(crate) address: Option<SocketAddr>,
+    pub(crate) settings: Settings,
+    pub(crate) net: Arc<dyn Net>,
+    pub(crate) seed: u64,
+}
+
+pub(crate) struct Node {
+    me: Weak<Self>,
+    setup: NodeSetup,
+    runtime: Arc<Runtime>,
+    regions: OnceLock<Vec<Arc<dyn AnyRegion>>>,
+    catalog: OnceLock<Vec<CatalogEntry>>,
+    identity: Mutex<Option<ClusterIdentity>>,
+    watch: Arc<MapWatch>,
+    engine: Mutex<Option<Engine>>,
+    links: Mutex<BTreeMap<(Peer, Lane), Arc<Link>>>,
+    /// Where the members of the map are, by slot.
+    slots: Mutex<BTreeMap<Slot, Peer>>,
+    wanted: Mutex<BTreeSet<(u16, ShardId)>>,
+    wanted_work: Notify,
+    gossip: mpsc::Sender<Input>,
+    loads: Mutex<BTreeMap<MemberId, u64>>,
+    failed: Mutex<Option<JoinError>>,
+    leaving: std::sync::atomic::AtomicBool,
+    rng: Mutex<StdRng>,
+    cancel: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// Who decides, as seen from here.
+#[derive(Clone)]
+pub(crate) enum Engine {
+    Voter(Arc<SingleVoter>),
+    Remote(Arc<RemoteVoter>),
+}
+
+impl Engine {
+    pub(crate) fn authority(&self) -> &dyn Authority {
+        match self {
+            Self::Voter(voter) => &**voter,
+            Self::Remote(remote) => &**remote,
+        }
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("member", &self.setup.member).finish_non_exhaustive()
+    }
+}
+
+impl Node {
+    /// The node, and what its gossip task will be fed.
+    pub(crate) fn new(
+        setup: NodeSetup,
+        runtime: Arc<Runtime>,
+        cancel: CancellationToken,
+    ) -> (Arc<Self>, mpsc::Receiver<Input>) {
+        let (gossip, inputs) = mpsc::channel(1024);
+        let rng = StdRng::seed_from_u64(setup.seed);
+        let node = Arc::new_cyclic(|me| Self {
+            me: me.clone(),
+            runtime,
+            regions: OnceLock::new(),
+            catalog: OnceLock::new(),
+            identity: Mutex::default(),
+            watch: Arc::default(),
+            engine: Mutex::default(),
+            links: Mutex::default(),
+            slots: Mutex::default(),
+            wanted: Mutex::default(),
+            wanted_work: Notify::new(),
+            gossip,
+            loads: Mutex::default(),
+            failed: Mutex::default(),
+            leaving: false.into(),
+            rng: Mutex::new(rng),
+            cancel,
+            tasks: TaskTracker::new(),
+            setup,
+        });
+        (node, inputs)
+    }
+
+    /// Says which entity types this node knows, and, unless it is a client, hosts.
+    pub(crate) fn set_regions(&self, regions: Vec<Arc<dyn AnyRegion>>) {
+        let catalog = regions.iter().map(|region| region.catalog_entry()).collect();
+        let fresh = self.catalog.set(catalog).is_ok() & self.regions.set(regions).is_ok();
+        assert!(fresh, "regions are set once, at start");
+    }
+
+    pub(crate) fn member(&self) -> &MemberId {
+        &self.setup.member
+    }
+
+    pub(crate) fn cluster(&self) -> &str {
+        &self.setup.cluster
+    }
+
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        self.setup.address
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.setup.settings
+    }
+
+    pub(crate) fn net(&self) -> &Arc<dyn Net> {
+        &self.setup.net
+    }
+
+    pub(crate) fn runtime(&self) -> &Arc<Runtime> {
+        &self.runtime
+    }
+
+    pub(crate) fn regions(&self) -> &[Arc<dyn AnyRegion>] {
+        self.regions.get().map_or(&[], |regions| regions)
+    }
+
+    /// The entity types this binary knows; their order numbers them in frames.
+    pub(crate) fn catalog(&self) -> &[CatalogEntry] {
+        self.catalog.get().map_or(&[], |catalog| catalog)
+    }
+
+    /// The entity types this node offers to host.
+    pub(crate) fn hosted(&self) -> &[CatalogEntry] {
+        match self.setup.address {
+            Some(_) => self.catalog(),
+            None => &[],
+        }
+    }
+
+    pub(crate) fn cancel(&self) -> &CancellationToken {
+        &self.cancel
+    }
+
+    pub(crate) fn tasks(&self) -> &TaskTracker {
+        &self.tasks
+    }
+
+    pub(crate) fn map(&self) -> Option<Arc<ClusterMap>> {
+        self.watch.get()
+    }
+
+    pub(crate) fn watch(&self) -> &Arc<MapWatch> {
+        &self.watch
+    }
+
+    pub(crate) fn identity(&self) -> Option<ClusterIdentity> {
+        *lock(&self.identity)
+    }
+
+    pub(crate) fn set_identity(&self, identity: ClusterIdentity) {
+        *lock(&self.identity) = Some(identity);
+    }
+
+    pub(crate) fn engine(&self) -> Option<Engine> {
+        lock(&self.engine).clone()
+    }
+
+    pub(crate) fn set_engine(&self, engine: Engine) {
+        *lock(&self.engine) = Some(engine);
+        self.wanted_work.notify_one();
+    }
+
+    pub(crate) fn is_voter(&self) -> bool {
+        matches!(&*lock(&self.engine), Some(Engine::Voter(_)))
+    }
+
+    pub(crate) fn is_member(&self, member: &MemberId) -> bool {
+        self.map().is_some_and(|map| map.status(member).is_some_and(|s| s != Status::Down))
+    }
+
+    /// A number for whatever needs randomness, from the node's one seed.
+    pub(crate) fn random(&self) -> u64 {
+        lock(&self.rng).random()
+    }
+
+    pub(crate) fn fail(&self, error: JoinError) {
+        tracing::error!(%error, "not a member of the cluster");
+        lock(&self.failed).get_or_insert(error);
+        self.watch.poke();
+    }
+
+    pub(crate) fn failure(&self) -> Option<JoinError> {
+        lock(&self.failed).clone()
+    }
+
+    /// Entities alive here.
+    pub(crate) fn load(&self) -> u64 {
+        self.regions().iter().map(|region| region.active()).sum()
+    }
+
+    pub(crate) fn set_loads(&self, loads: BTreeMap<MemberId, u64>) {
+        *lock(&self.loads) = loads;
+    }
+
+    /// What members said about their load.
+    pub(crate) fn load_of(&self, member: &MemberId) -> Option<u64> {
+        if member == self.member() {
+            return Some(self.load());
+        }
+        lock(&self.loads).get(member).copied()
+    }
+
+    pub(crate) fn gossip(&self, input: Input) {
+        // Gossip is sent again; what finds no room is not missed.
+        let _ = self.gossip.try_send(input);
+    }
+
+    pub(crate) async fn gossip_leave(&self) {
+        let _ = self.gossip.send(Input::Leave).await;
+    }
+
+    /// The link to a peer, made on first use.
+    pub(crate) fn link(&self, peer: Peer, lane: Lane) -> Arc<Link> {
+        let mut links = lock(&self.links);
+        if let Some(link) = links.get(&(peer.clone(), lane)) {
+            return link.clone();
+        }
+        let link = Link::new(peer.clone(), lane, self.cancel.child_token());
+        if let Some(me) = self.me.upgrade() {
+            let settings = self.settings();
+            let times = LinkTimes {
+                connect: settings.connect_timeout,
+                keepalive: self.keepalive(),
+                backoff: settings.backoff,
+                backoff_max: settings.backoff_max,
+            };
+            let run = link.clone().run(self.net().clone(), me, times, self.random());
+            self.tasks.spawn(run);
+        }
+        links.insert((peer, lane), link.clone());
+        link
+    }
+
+    pub(crate) fn keepalive(&self) -> Keepalive {
+        let settings = self.settings();
+        Keepalive { interval: settings.keepalive_interval, timeout: settings.keepalive_timeout }
+    }
+
+    /// Has something decided; fails at once while nobody is known to decide.
+    pub(crate) async fn propose(&self, proposal: Proposal) -> Result<(), AuthorityError> {
+        match self.engine() {
+            Some(engine) => engine.authority().propose(proposal).await,
+            None => Err(AuthorityError::Unreachable("not joined yet".to_owned())),
+        }
+    }
+
+    /// The same, with nobody waiting.
+    pub(crate) fn propose_later(&self, proposal: Proposal) {
+        let Some(me) = self.me.upgrade() else { return };
+        self.tasks.spawn(async move {
+            if let Err(error) = me.propose(proposal.clone()).await {
+                tracing::debug!(?proposal, %error, "not decided");
+            }
+        });
+    }
+
+    pub(crate) fn set_leaving(&self) {
+        self.leaving.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Follows the map: homes, links, events.
+    pub(crate) async fn follow_map(self: Arc<Self>) {
+        let mut seen: Option<Arc<ClusterMap>> = None;
+        loop {
+            let version = seen.as_ref().map_or(0, |map| map.version);
+            let next = self.watch.wait(|map| map.filter(|map| map.version > version).cloned());
+            let map = tokio::select! {
+                biased;
+                () = self.cancel.cancelled() => return,
+                map = next => map,
+            };
+            self.handle_map(seen.as_deref(), &map);
+            seen = Some(map);
+        }
+    }
+
+    fn handle_map(&self, before: Option<&ClusterMap>, map: &ClusterMap) {
+        let peer = |id: &MemberId, address| Peer { address, member: Some(id.clone()) };
+        *lock(&self.slots) =
+            map.members.iter().map(|(id, m)| (m.slot, peer(id, m.address))).collect();
+        let mine = map.member(self.member());
+        let slot = mine.filter(|m| m.status != Status::Down).map(|member| member.slot);
+        for region in self.regions() {
+            region.handle_map(map, slot);
+        }
+        self.drop_links(map);
+        self.tell_of_members(before, map);
+        let was_member = before.is_some_and(|before| before.member(self.member()).is_some());
+        if was_member && slot.is_none() && !self.is_leaving() {
+            for region in self.regions() {
+                region.abandon();
+            }
+            self.fail(JoinError::Down);
+        }
+    }
+
+    /// Ends the links to processes that are no members any more.
+    fn drop_links(&self, map: &ClusterMap) {
+        let gone = |member: &MemberId| map.status(member).is_none_or(|s| s == Status::Down);
+        let mut dropped = Vec::new();
+        lock(&self.links).retain(|(peer, _), link| {
+            let keep = peer.member.as_ref().is_none_or(|member| !gone(member));
+            if !keep {
+                dropped.push(link.clone());
+            }
+            keep
+        });
+        for link in dropped {
+            link.kill("it is no member of the cluster any more");
+        }
+    }
+
+    fn tell_of_members(&self, before: Option<&ClusterMap>, map: &ClusterMap) {
+        let was = |id: &MemberId| before.and_then(|before| before.status(id));
+        for id in map.up().filter(|id| was(id) != Some(Status::Up)) {
+            tracing::info!(member = %id, "up");
+            self.runtime.publish(|| Event::MemberUp(id.clone()));
+        }
+        let present = before.into_iter().flat_map(|before| before.members.iter());
+        for (id, member) in present.filter(|(_, member)| member.status != Status::Down) {
+            if member.status != Status::Joining
+                && map.status(id).is_none_or(|status| status == Status::Down)
+            {
+                tracing::info!(member = %id, "left");
+                self.runtime.publish(|| Event::MemberLeft(id.clone()));
+            }
+        }
+    }
+
+    /// Finds homes for shards that somebody waits for.
+    pub(crate) async fn resolve_shards(self: Arc<Self>) {
+        loop {
+            tokio::select! {
+                biased;
+                () = self.cancel.cancelled() => return,
+                () = self.wanted_work.notified() => {}
+            }
+            let wanted = std::mem::take(&mut *lock(&self.wanted));
+            let mut by_kind = BTreeMap::<u16, Vec<ShardId>>::new();
+            for (kind, shard) in wanted {
+                by_kind.entry(kind).or_default().push(shard);
+            }
+            let mut failed = false;
+            for (kind, shards) in by_kind {
+                let Some(region) = self.regions().get(usize::from(kind)) else { continue };
+                let proposal =
+                    Proposal::Allocate { kind: region.name().to_owned(), shards: shards.clone() };
+                match self.propose(proposal).await {
+                    Ok(()) => {}
+                    Err(AuthorityError::Denied(Denied::Refused(Refused::UnknownKind(name)))) => {
+                        region.handle_no_home(&shards, &Failure::UnknownEntity { name });
+                    }
+                    Err(error) => {
+                        tracing::debug!(kind = region.name(), %error, "no home yet");
+                        failed = true;
+                    }
+                }
+            }
+            if failed || self.anybody_waits() {
+                // Not decided, or decided and not heard of yet, or still owned by somebody who is leaving. What
+                // waits has a deadline of its own; until then it is asked for again.
+                tokio::select! {
+                    biased;
+                    () = self.cancel.cancelled() => return,
+                    () = tokio::time::sleep(TICK) => {}
+                }
+                self.want_again();
+            }
+        }
+    }
+
+    fn anybody_waits(&self) -> bool {
+        self.regions().iter().any(|region| !region.waiting().is_empty())
+    }
+
+    fn want_again(&self) {
+        let mut wanted = lock(&self.wanted);
+        for (kind, region) in (0..).zip(self.regions()) {
+            wanted.extend(region.waiting().into_iter().map(|shard| (kind, shard)));
+        }
+        if !wanted.is_empty() {
+            self.wanted_work.notify_one();
+        }
+    }
+
+    /// Looks at deadlines, and keeps the way to the voter open.
+    pub(crate) async fn tick(self: Arc<Self>) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = self.cancel.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            let now = Instant::now();
+            for region in self.regions() {
+                region.handle_deadline(now);
+            }
+            if let Some(Engine::Remote(remote)) = self.engine()
+                && !remote.link().is_connected()
+            {
+                remote.start_watch();
+            }
+        }
+    }
+
+    /// A request on the control lane of a connection from a peer.
+    pub(crate) fn handle_request(&self, inlet: &Arc<Inlet>, request: Request) {
+        match request {
+            Request::Gossip(bytes) => self.gossip(Input::Datagram(bytes)),
+            Request::Digest { from, digest } => self.gossip(Input::Digest { from, digest }),
+            Request::Facts(records) => self.gossip(Input::Facts(records)),
+            Request::Propose { id, proposal } => match self.engine() {
+                Some(Engine::Voter(voter)) => voter.answer(inlet, id, proposal),
+                _ => {
+                    let result = Err(Denied::NotTheVoter);
+                    super::authority::respond(inlet, &Response::Proposed { id, result });
+                }
+            },
+            Request::Watch { version } => {
+                if let Some(Engine::Voter(voter)) = self.engine() {
+                    voter.add_watcher(inlet, version);
+                }
+            }
+        }
+    }
+}
+
+impl Mesh for Node {
+    fn messages_to(&self, member: Slot) -> Option<Arc<Link>> {
+        let peer = lock(&self.slots).get(&member).cloned()?;
+        Some(self.link(peer, Lane::Messages))
+    }
+
+    fn resolve(&self, kind: u16, shard: ShardId) {
+        lock(&self.wanted).insert((kind, shard));
+        self.wanted_work.notify_one();
+    }
+}
+
+impl Carrier for Node {
+    fn try_carry(
+        &self,
+        to: &ActorAddress,
+        payload: &[u8],
+        is_ask: bool,
+        pending: &mut dyn FnMut() -> Option<Box<dyn Pending>>,
+    ) -> Result<(), Failure> {
+        self.check_peer(&to.member)?;
+        self.actor_link(to).send_actor(to.actor, payload, is_ask, pending)
+    }
+
+    fn room(&self, to: &ActorAddress) -> BoxFuture<'static, ()> {
+        let link = self.actor_link(to);
+        Box::pin(async move { link.room().await })
+    }
+}
+
+impl Node {
+    fn actor_link(&self, to: &ActorAddress) -> Arc<Link> {
+        let peer = Peer { address: to.address, member: Some(to.member.clone()) };
+        self.link(peer, Lane::Messages)
+    }
+
+    /// A process that is no member any more is not dialed: its actors are gone.
+    fn check_peer(&self, member: &MemberId) -> Result<(), Failure> {
+        if member == self.member() {
+            return Err(Failure::Stopped);
+        }
+        match self.map() {
+            Some(map) if map.status(member).is_none_or(|s| s == Status::Down) => {
+                Err(Failure::Unreachable {
+                    node: member.node.to_string(),
+                    reason: "it is no member of the cluster any more".to_owned(),
+                    maybe_handled: false,
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl LinkOwner for Node {
+    fn hello(&self, lane: Lane, to: Option<&MemberId>) -> Hello {
+        Hello {
+            cluster: self.setup.cluster.clone(),
+            identity: self.identity(),
+            member: self.member().clone(),
+            address: self.address(),
+            lane,
+            catalog: self.catalog().to_vec(),
+            to: to.cloned(),
+        }
+    }
+
+    fn connected(&self, link: &Arc<Link>, _: &Welcome) {
+        if let Some(Engine::Remote(remote)) = self.engine()
+            && Arc::ptr_eq(remote.link(), link)
+        {
+            remote.start_watch();
+        }
+    }
+
+    fn disconnected(&self, link: &Arc<Link>, reason: &str) {
+        if let Some(Engine::Remote(remote)) = self.engine()
+            && Arc::ptr_eq(remote.link(), link)
+        {
+            remote.disconnected(reason);
+        }
+    }
+
+    fn control(&self, link: &Arc<Link>, payload: &[u8]) -> Result<(), String> {
+        let response: Response = codec::decode(payload).map_err(|error| error.to_string())?;
+        if let Some(Engine::Remote(remote)) = self.engine()
+            && Arc::ptr_eq(remote.link(), link)
+        {
+            remote.handle(response);
+        }
+        Ok(())
+    }
+
+    fn bounced(
+        &self,
+        _: &Arc<Link>,
+        epoch: u64,
+        frame: EntityFrame<'_>,
+        buffer: &Bytes,
+        pending: Option<Box<dyn Pending>>,
+    ) {
+        if let Some(region) = self.regions().get(usize::from(frame.kind)) {
+            region.bounced(Epoch(epoch), frame, buffer, pending);
+        }
+    }
+
+    fn dead_letter(&self, message: LostMessage, reason: DeadLetterReason) {
+        let path = match message.to {
+            LostTo::Entity { kind, id } => ActorPath {
+                kind: self
+                    .catalog()
+                    .get(usize::from(kind))
+                    .map_or_else(|| "?".to_owned(), |entry| entry.name.clone()),
+                id: id.to_string(),
+            },
+            LostTo::Actor(actor) => {
+                ActorPath { kind: "actor".to_owned(), id: actor.to_string() }
+            }
+        };
+        self.runtime.dead_letter(path, &message.message, reason);
+    }
+}

@@ -1,0 +1,124 @@
+//! Which entity types this process knows. The macros fill it, through `inventory`.
+
+use std::{
+    any::{Any, TypeId},
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Weak},
+};
+
+use super::region::{AnyRegion, Mesh, ShardRegion};
+use crate::{
+    actor::{
+        Entity, Route,
+        runtime::{Routes, Runtime},
+    },
+    config::Settings,
+    error::StartError,
+};
+
+/// One entity type that this binary links.
+#[doc(hidden)]
+#[derive(Clone, Copy)]
+pub struct EntityRegistration {
+    name: &'static str,
+    type_id: fn() -> TypeId,
+    type_name: fn() -> &'static str,
+    make: fn(Ground<'_>) -> Made,
+}
+
+/// What a region stands on.
+struct Ground<'a> {
+    runtime: &'a Arc<Runtime>,
+    name: String,
+    kind: u16,
+    settings: &'a Settings,
+    mesh: Option<Weak<dyn Mesh>>,
+}
+
+struct Made {
+    region: Arc<dyn AnyRegion>,
+    /// An `Arc<dyn Route<E>>`.
+    route: Box<dyn Any + Send + Sync>,
+}
+
+impl EntityRegistration {
+    pub const fn of<E: Entity>() -> Self {
+        Self {
+            name: E::NAME,
+            type_id: TypeId::of::<E>,
+            type_name: std::any::type_name::<E>,
+            make: make::<E>,
+        }
+    }
+}
+
+impl fmt::Debug for EntityRegistration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.name, (self.type_name)())
+    }
+}
+
+inventory::collect!(EntityRegistration);
+
+fn make<E: Entity>(ground: Ground<'_>) -> Made {
+    let Ground { runtime, name, kind, settings, mesh } = ground;
+    let region = ShardRegion::<E>::new(runtime.clone(), name, kind, settings, mesh);
+    let route: Arc<dyn Route<E>> = region.clone();
+    Made { region, route: Box::new(route) }
+}
+
+/// The types of one system: those that inventory knows, and those that were registered by hand.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    by_hand: Vec<(String, EntityRegistration)>,
+}
+
+impl Registry {
+    pub(crate) fn add<E: Entity>(&mut self, name: impl Into<String>) {
+        self.by_hand.push((name.into(), EntityRegistration::of::<E>()));
+    }
+
+    /// The types by wire name: equal on every node with the same binary.
+    fn by_name(&self) -> Result<BTreeMap<String, EntityRegistration>, StartError> {
+        let mut by_name = BTreeMap::<String, EntityRegistration>::new();
+        let by_hand = self.by_hand.iter().cloned();
+        let named_by_hand: Vec<TypeId> = self.by_hand.iter().map(|(_, r)| (r.type_id)()).collect();
+        // A name given by hand stands instead of the macro's.
+        let found = inventory::iter::<EntityRegistration>()
+            .filter(|registration| !named_by_hand.contains(&(registration.type_id)()))
+            .map(|registration| (registration.name.to_owned(), *registration));
+        for (name, registration) in by_hand.chain(found) {
+            if let Some(other) = by_name.insert(name.clone(), registration)
+                && (other.type_id)() != (registration.type_id)()
+            {
+                let mut types = [(other.type_name)(), (registration.type_name)()];
+                types.sort_unstable();
+                let [first, second] = types;
+                return Err(StartError::DuplicateEntity { name, first, second });
+            }
+        }
+        Ok(by_name)
+    }
+
+    /// A region for each type, and the routes to them.
+    pub(crate) fn build(
+        &self,
+        runtime: &Arc<Runtime>,
+        settings: &Settings,
+        mesh: Option<&Weak<dyn Mesh>>,
+    ) -> Result<(Vec<Arc<dyn AnyRegion>>, Routes), StartError> {
+        let by_name = self.by_name()?;
+        let names: Vec<&str> = by_name.keys().map(String::as_str).collect();
+        // A crate that nobody refers to is not linked: this line shows what is missing.
+        tracing::info!(entities = ?names, "entity types");
+        let (mut regions, mut routes) = (Vec::new(), Routes::new());
+        for (kind, (name, registration)) in (0_u16..).zip(by_name) {
+            let mesh = mesh.cloned();
+            let made = (registration.make)(Ground { runtime, name, kind, settings, mesh });
+            regions.push(made.region);
+            routes.insert((registration.type_id)(), made.route);
+        }
+        Ok((regions, routes))
+    }
+}

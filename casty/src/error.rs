@@ -1,0 +1,434 @@
+//! What can go wrong, one type for each public operation.
+//!
+//! Every variant says what happened to the message: certainly not handled (a retry is safe), or possibly handled
+//! (retry only what may be done twice).
+
+use std::{convert::Infallible, fmt, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::InvalidId;
+
+/// Why an ask has no answer.
+///
+/// `E` is the error type of a handler that returns `Result<T, E>`; handlers without one use [`Infallible`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AskError<E = Infallible> {
+    /// The handler ran and returned this error. Whether a retry helps is the handler's to say.
+    Entity(E),
+    /// No reply in time. The message may have been handled: retry only if handling it twice is harmless.
+    Timeout {
+        /// How long the asker waited.
+        after: Duration,
+    },
+    /// The node that holds the target cannot be reached, or was lost while the ask was under way.
+    Unreachable {
+        /// The node's name or address.
+        node: String,
+        /// What failed.
+        reason: String,
+        /// `false`: the message was certainly not handled, a retry is safe.
+        maybe_handled: bool,
+    },
+    /// The entity is in a state that does not take this message. It was not handled.
+    Unhandled {
+        /// The state the entity was in.
+        state: String,
+        /// The message's wire name.
+        message: String,
+    },
+    /// The handler panicked. What it did before that is lost with its state.
+    Panicked {
+        /// The text of the panic.
+        message: String,
+    },
+    /// The target stopped before it handled the message. A retry to an entity starts it afresh; a stopped actor
+    /// stays stopped.
+    Stopped,
+    /// A bounded queue on the way had no room in time. The message was not handled; retry later.
+    Full,
+    /// No node hosts this type of entity. Not handled; a retry is useless until one joins.
+    UnknownEntity {
+        /// The wire name nobody knows.
+        name: String,
+    },
+    /// The cluster map has nobody to decide where the entity lives. Not handled; retry later.
+    NoQuorum,
+    /// The entity's `#[init]` failed, or is backing off after a failure. Not handled; retry later.
+    Init {
+        /// The error of `#[init]`, as text.
+        reason: String,
+    },
+    /// The receiver could not read the message: the two nodes run different versions of its type. Not handled.
+    Undecodable {
+        /// The message type's name.
+        message: String,
+        /// What the decoder met.
+        reason: String,
+    },
+    /// The message cannot be put on the wire. Not sent.
+    Unencodable {
+        /// What the encoder met.
+        reason: String,
+    },
+    /// The message is larger than a frame may be. Not sent.
+    TooLarge {
+        /// Size of the encoded message.
+        bytes: usize,
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// The id is not one an entity can have. Not sent.
+    InvalidId(InvalidId),
+    /// The message was handled, but its reply could not be carried back.
+    Reply {
+        /// What the encoder or the decoder met.
+        reason: String,
+    },
+}
+
+impl<E> AskError<E> {
+    /// Whether the target may have handled the message. Where this is `false`, a retry cannot do anything twice.
+    pub fn maybe_handled(&self) -> bool {
+        match self {
+            Self::Entity(_) | Self::Timeout { .. } | Self::Panicked { .. } | Self::Reply { .. } => true,
+            Self::Unreachable { maybe_handled, .. } => *maybe_handled,
+            _ => false,
+        }
+    }
+}
+
+impl<E> From<Failure> for AskError<E> {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Unreachable { node, reason, maybe_handled } => {
+                Self::Unreachable { node, reason, maybe_handled }
+            }
+            Failure::Unhandled { state, message } => Self::Unhandled { state, message },
+            Failure::Panicked { message } => Self::Panicked { message },
+            Failure::Stopped => Self::Stopped,
+            Failure::Full => Self::Full,
+            Failure::UnknownEntity { name } => Self::UnknownEntity { name },
+            Failure::NoQuorum => Self::NoQuorum,
+            Failure::Init { reason } => Self::Init { reason },
+            Failure::Undecodable { message, reason } => Self::Undecodable { message, reason },
+            Failure::Unencodable { reason } => Self::Unencodable { reason },
+            Failure::TooLarge { bytes, bytes_max } => Self::TooLarge { bytes, bytes_max },
+            Failure::InvalidId(invalid) => Self::InvalidId(invalid),
+            Failure::Reply { reason } => Self::Reply { reason },
+        }
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for AskError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Entity(error) => write!(f, "the handler answered with an error: {error}"),
+            Self::Timeout { after } => write!(f, "no reply within {after:?}"),
+            Self::Unreachable { node, reason, maybe_handled } => {
+                write!(f, "{}", Unreachable { node, reason, maybe_handled: *maybe_handled })
+            }
+            Self::Unhandled { state, message } => {
+                write!(f, "`{message}` is not handled in state `{state}`")
+            }
+            Self::Panicked { message } => write!(f, "the handler panicked: {message}"),
+            Self::Stopped => f.write_str("the target stopped before it handled the message"),
+            Self::Full => f.write_str("a queue on the way is full"),
+            Self::UnknownEntity { name } => write!(f, "{}", UnknownEntity(name)),
+            Self::NoQuorum => f.write_str(NO_QUORUM),
+            Self::Init { reason } => write!(f, "the entity could not start: {reason}"),
+            Self::Undecodable { message, reason } => {
+                write!(f, "the receiver could not decode `{message}`: {reason}")
+            }
+            Self::Unencodable { reason } => write!(f, "the message cannot be encoded: {reason}"),
+            Self::TooLarge { bytes, bytes_max } => {
+                write!(f, "the message has {bytes} bytes, a frame at most {bytes_max}")
+            }
+            Self::InvalidId(invalid) => invalid.fmt(f),
+            Self::Reply { reason } => write!(f, "the reply could not be carried back: {reason}"),
+        }
+    }
+}
+
+impl<E: std::error::Error + 'static> std::error::Error for AskError<E> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Entity(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+const NO_QUORUM: &str = "nobody can say where the entity lives: the cluster map has no leader";
+
+struct UnknownEntity<'a>(&'a str);
+
+impl fmt::Display for UnknownEntity<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "no node hosts entities of type `{}`; is the crate that defines it linked, or registered with \
+             `ActorSystem::builder().entity::<T>()`?",
+            self.0
+        )
+    }
+}
+
+struct Unreachable<'a> {
+    node: &'a str,
+    reason: &'a str,
+    maybe_handled: bool,
+}
+
+impl fmt::Display for Unreachable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let handled = if self.maybe_handled { "may have been" } else { "was not" };
+        write!(f, "`{}` is unreachable ({}); the message {handled} handled", self.node, self.reason)
+    }
+}
+
+/// Why a tell was refused. The message was certainly not sent, and comes back.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TellError<M> {
+    /// The mailbox, or a queue on the way to it, has no room. Retry later.
+    Full(M),
+    /// The target has stopped.
+    Stopped(M),
+    /// The node that holds the target cannot be reached. Retry later.
+    Unreachable {
+        /// The message.
+        message: M,
+        /// The node's name or address.
+        node: String,
+        /// What failed.
+        reason: String,
+    },
+    /// The cluster map has nobody to decide where the entity lives. Retry later.
+    NoQuorum(M),
+    /// No node hosts this type of entity.
+    UnknownEntity {
+        /// The message.
+        message: M,
+        /// The wire name nobody knows.
+        name: String,
+    },
+    /// The id is not one an entity can have.
+    InvalidId {
+        /// The message.
+        message: M,
+        /// What is wrong with the id.
+        reason: InvalidId,
+    },
+    /// The message cannot be put on the wire.
+    Unencodable {
+        /// The message.
+        message: M,
+        /// What the encoder met.
+        reason: String,
+    },
+    /// The message is larger than a frame may be.
+    TooLarge {
+        /// The message.
+        message: M,
+        /// Size of the encoded message.
+        bytes: usize,
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// The entity's `#[init]` failed a moment ago and is backing off. Retry later.
+    Init {
+        /// The message.
+        message: M,
+        /// The error of `#[init]`, as text.
+        reason: String,
+    },
+}
+
+impl<M> TellError<M> {
+    /// Takes the message back.
+    pub fn into_message(self) -> M {
+        match self {
+            Self::Full(message)
+            | Self::Stopped(message)
+            | Self::NoQuorum(message)
+            | Self::Unreachable { message, .. }
+            | Self::UnknownEntity { message, .. }
+            | Self::InvalidId { message, .. }
+            | Self::Unencodable { message, .. }
+            | Self::TooLarge { message, .. }
+            | Self::Init { message, .. } => message,
+        }
+    }
+
+    pub(crate) fn new(message: M, failure: Failure) -> Self {
+        match failure {
+            Failure::Full => Self::Full(message),
+            Failure::NoQuorum => Self::NoQuorum(message),
+            Failure::Unreachable { node, reason, .. } => Self::Unreachable { message, node, reason },
+            Failure::UnknownEntity { name } => Self::UnknownEntity { message, name },
+            Failure::InvalidId(reason) => Self::InvalidId { message, reason },
+            Failure::Unencodable { reason } => Self::Unencodable { message, reason },
+            Failure::TooLarge { bytes, bytes_max } => Self::TooLarge { message, bytes, bytes_max },
+            Failure::Init { reason } => Self::Init { message, reason },
+            // The rest happens after a message was taken, where a tell has nobody waiting.
+            Failure::Stopped
+            | Failure::Unhandled { .. }
+            | Failure::Panicked { .. }
+            | Failure::Undecodable { .. }
+            | Failure::Reply { .. } => Self::Stopped(message),
+        }
+    }
+}
+
+impl<M> fmt::Display for TellError<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full(_) => f.write_str("not sent: a queue on the way is full"),
+            Self::Stopped(_) => f.write_str("not sent: the target has stopped"),
+            Self::Unreachable { node, reason, .. } => {
+                write!(f, "not sent: `{node}` is unreachable ({reason})")
+            }
+            Self::NoQuorum(_) => write!(f, "not sent: {NO_QUORUM}"),
+            Self::UnknownEntity { name, .. } => write!(f, "not sent: {}", UnknownEntity(name)),
+            Self::InvalidId { reason, .. } => write!(f, "not sent: {reason}"),
+            Self::Unencodable { reason, .. } => write!(f, "not sent: cannot be encoded: {reason}"),
+            Self::TooLarge { bytes, bytes_max, .. } => {
+                write!(f, "not sent: the message has {bytes} bytes, a frame at most {bytes_max}")
+            }
+            Self::Init { reason, .. } => write!(f, "not sent: the entity could not start: {reason}"),
+        }
+    }
+}
+
+// By hand: the message is the user's, need not be `Debug`, and its content belongs in no log.
+impl<M> fmt::Debug for TellError<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TellError({self})")
+    }
+}
+
+impl<M> std::error::Error for TellError<M> {}
+
+/// What happened to a message, in the form that travels between the parts of a node and between nodes.
+///
+/// The public errors are made from it: [`AskError`] for askers, [`TellError`] for tellers, a dead letter where
+/// nobody waits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[doc(hidden)]
+pub enum Failure {
+    #[error("{}", Unreachable { node, reason, maybe_handled: *maybe_handled })]
+    Unreachable { node: String, reason: String, maybe_handled: bool },
+    #[error("`{message}` is not handled in state `{state}`")]
+    Unhandled { state: String, message: String },
+    #[error("the handler panicked: {message}")]
+    Panicked { message: String },
+    #[error("the target stopped")]
+    Stopped,
+    #[error("a queue on the way is full")]
+    Full,
+    #[error("{}", UnknownEntity(name))]
+    UnknownEntity { name: String },
+    #[error("{NO_QUORUM}")]
+    NoQuorum,
+    #[error("the entity could not start: {reason}")]
+    Init { reason: String },
+    #[error("`{message}` cannot be decoded: {reason}")]
+    Undecodable { message: String, reason: String },
+    #[error("the message cannot be encoded: {reason}")]
+    Unencodable { reason: String },
+    #[error("the message has {bytes} bytes, a frame at most {bytes_max}")]
+    TooLarge { bytes: usize, bytes_max: usize },
+    #[error("{0}")]
+    InvalidId(InvalidId),
+    #[error("the reply could not be carried back: {reason}")]
+    Reply { reason: String },
+}
+
+/// Why a system did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The address to listen on cannot be had: in use, not of this machine, or not permitted.
+    #[error("cannot listen on `{address}`: {source}")]
+    Listen {
+        /// The address asked for.
+        address: String,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+    /// A setting is missing or out of range.
+    #[error("setting `{setting}`: {reason}")]
+    Setting {
+        /// The setting's name.
+        setting: &'static str,
+        /// What is wrong, and what is right.
+        reason: String,
+    },
+    /// Two entity types claim the same wire name. Pin one with `#[entity(name = "...")]`.
+    #[error("entity types `{first}` and `{second}` share the wire name `{name}`; pin one with #[entity(name = \"...\")]")]
+    DuplicateEntity {
+        /// The shared wire name.
+        name: String,
+        /// One Rust type.
+        first: &'static str,
+        /// The other.
+        second: &'static str,
+    },
+}
+
+/// Why a node does not become, or does not see, what it waits for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// A seed refused this node, and will refuse it again: another cluster name, another protocol version, a
+    /// catalog that contradicts the cluster's.
+    #[error("`{seed}` refused this node: {reason}")]
+    Refused {
+        /// The seed that refused.
+        seed: String,
+        /// Its reason.
+        reason: String,
+    },
+    /// The cluster declared this incarnation Down. A new one may join.
+    #[error("the cluster declared this node down")]
+    Down,
+    /// The system is shutting down.
+    #[error("the system is shutting down")]
+    ShutDown,
+}
+
+/// Why a graceful shutdown was not entirely graceful. The system has stopped all the same.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ShutdownError {
+    /// Handlers were still running, or the cluster had not agreed to the leave, when the time was up.
+    #[error("shutdown was not complete after {after:?}: {waiting_for}")]
+    Timeout {
+        /// The configured bound.
+        after: Duration,
+        /// What was still under way.
+        waiting_for: &'static str,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tell_error_gives_the_message_back_and_keeps_its_content_out_of_the_log() {
+        let error = TellError::new("secret", Failure::Full);
+        assert_eq!(format!("{error:?}"), "TellError(not sent: a queue on the way is full)");
+        assert_eq!(error.into_message(), "secret");
+    }
+
+    #[test]
+    fn only_what_may_have_been_handled_says_so() {
+        let lost = Failure::Unreachable { node: "n".into(), reason: "r".into(), maybe_handled: true };
+        assert!(AskError::<Infallible>::from(lost).maybe_handled());
+        assert!(!AskError::<Infallible>::from(Failure::Full).maybe_handled());
+        assert!(AskError::<Infallible>::Timeout { after: Duration::ZERO }.maybe_handled());
+    }
+}

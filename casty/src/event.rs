@@ -1,0 +1,208 @@
+//! What a system tells those who watch it: members, actors, dead letters.
+
+use std::{
+    fmt,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use tokio::sync::broadcast;
+
+use crate::{error::Failure, id::MemberId};
+
+/// Events kept for a subscriber that is slow to read; beyond it, it is told how many it missed.
+const EVENTS_KEPT: usize = 1024;
+
+/// Something that happened in a system, as told by [`ActorSystem::events`](crate::ActorSystem::events).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A member is Up: it may own shards.
+    MemberUp(MemberId),
+    /// A member left, or was declared Down.
+    MemberLeft(MemberId),
+    /// Gossip cannot reach a member. A hint, not a verdict: it is still a member.
+    UnreachableMember(MemberId),
+    /// Gossip reaches a member again.
+    ReachableMember(MemberId),
+    /// An actor, or an entity's activation, started.
+    ActorStarted(ActorPath),
+    /// An actor, or an entity's activation, stopped.
+    ActorStopped(ActorPath),
+    /// A message that nobody will handle, or a failure that nobody was told of.
+    DeadLetter(DeadLetter),
+    /// This subscriber was too slow; so many events are lost to it.
+    Missed(u64),
+}
+
+/// Who an event is about: a type's name and which one of it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ActorPath {
+    /// The wire name of the entity or actor type.
+    pub kind: String,
+    /// The entity's id, or the actor's number on its node.
+    pub id: String,
+}
+
+impl fmt::Display for ActorPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.kind, self.id)
+    }
+}
+
+impl fmt::Debug for ActorPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// A message that could not be delivered, or whose handling failed with nobody waiting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DeadLetter {
+    /// Who it was for.
+    pub to: ActorPath,
+    /// The message's wire name, never its content.
+    pub message: String,
+    /// Why it is dead.
+    pub reason: DeadLetterReason,
+}
+
+/// Why a message became a dead letter.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeadLetterReason {
+    /// The target stopped before it came to this message.
+    #[error("the target stopped")]
+    Stopped,
+    /// A bounded queue had no room.
+    #[error("a queue on the way was full")]
+    Full,
+    /// The node that holds the target could not be reached. Not handled.
+    #[error("`{node}` is unreachable: {reason}")]
+    Unreachable {
+        /// The node's name or address.
+        node: String,
+        /// What failed.
+        reason: String,
+    },
+    /// The connection was lost before the other side confirmed the message. It may have been handled.
+    #[error("the connection to `{node}` was lost; the message may have been handled")]
+    ConnectionLost {
+        /// The node's name or address.
+        node: String,
+    },
+    /// The handler panicked on this message.
+    #[error("the handler panicked: {0}")]
+    Panicked(String),
+    /// Another reason, in words.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl From<Failure> for DeadLetterReason {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Stopped => Self::Stopped,
+            Failure::Full => Self::Full,
+            Failure::Unreachable { node, maybe_handled: true, .. } => Self::ConnectionLost { node },
+            Failure::Unreachable { node, reason, .. } => Self::Unreachable { node, reason },
+            Failure::Panicked { message } => Self::Panicked(message),
+            other => Self::Other(other.to_string()),
+        }
+    }
+}
+
+/// A subscription to a system's events, from the moment it was made.
+#[derive(Debug)]
+pub struct Events(broadcast::Receiver<Event>);
+
+impl Events {
+    /// The next event; `None` once the system has stopped and all events are read.
+    ///
+    /// # Cancel safety
+    /// Safe: an event is either returned or still to come.
+    pub async fn next(&mut self) -> Option<Event> {
+        match self.0.recv().await {
+            Ok(event) => Some(event),
+            Err(broadcast::error::RecvError::Lagged(missed)) => Some(Event::Missed(missed)),
+            Err(broadcast::error::RecvError::Closed) => None,
+        }
+    }
+
+    /// The next event if there is one already.
+    pub fn try_next(&mut self) -> Option<Event> {
+        match self.0.try_recv() {
+            Ok(event) => Some(event),
+            Err(broadcast::error::TryRecvError::Lagged(missed)) => Some(Event::Missed(missed)),
+            Err(_) => None,
+        }
+    }
+}
+
+/// Where events are published. Costs one atomic load while nobody listens.
+#[derive(Debug)]
+pub(crate) struct EventBus {
+    sender: broadcast::Sender<Event>,
+    dead_letters: AtomicU64,
+}
+
+impl EventBus {
+    pub(crate) fn new() -> Self {
+        Self { sender: broadcast::Sender::new(EVENTS_KEPT), dead_letters: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn subscribe(&self) -> Events {
+        Events(self.sender.subscribe())
+    }
+
+    /// Publishes what `event` makes; it is not called while nobody listens.
+    pub(crate) fn publish(&self, event: impl FnOnce() -> Event) {
+        if self.sender.receiver_count() > 0 {
+            // An error means that the last listener left meanwhile.
+            let _ = self.sender.send(event());
+        }
+    }
+
+    pub(crate) fn dead_letter(&self, to: ActorPath, message: &str, reason: DeadLetterReason) {
+        self.dead_letters.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(%to, message, %reason, "dead letter");
+        self.publish(|| {
+            Event::DeadLetter(DeadLetter { to, message: message.to_owned(), reason })
+        });
+    }
+
+    pub(crate) fn dead_letters(&self) -> u64 {
+        self.dead_letters.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path() -> ActorPath {
+        ActorPath { kind: "Counter".into(), id: "a".into() }
+    }
+
+    #[tokio::test]
+    async fn a_slow_subscriber_is_told_how_much_it_missed() {
+        let bus = EventBus::new();
+        let mut events = bus.subscribe();
+        for _ in 0..EVENTS_KEPT + 10 {
+            bus.dead_letter(path(), "m", DeadLetterReason::Full);
+        }
+        assert!(matches!(events.next().await, Some(Event::Missed(10))));
+        assert!(matches!(events.next().await, Some(Event::DeadLetter(_))));
+        assert_eq!(bus.dead_letters(), EVENTS_KEPT as u64 + 10);
+    }
+
+    #[tokio::test]
+    async fn the_stream_ends_with_the_bus() {
+        let bus = EventBus::new();
+        let mut events = bus.subscribe();
+        bus.publish(|| Event::ActorStarted(path()));
+        drop(bus);
+        assert!(matches!(events.next().await, Some(Event::ActorStarted(_))));
+        assert!(events.next().await.is_none());
+    }
+}

@@ -1,0 +1,263 @@
+//! Names of things: nodes, members, entities, shards, epochs.
+//!
+//! Everything here is a plain value. What the names refer to is decided elsewhere.
+
+use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
+/// The longest accepted entity id, in bytes.
+pub const ENTITY_ID_BYTES_MAX: usize = 1024;
+
+/// The longest accepted node name, in bytes.
+pub const NODE_ID_BYTES_MAX: usize = 255;
+
+/// The human name of a node, such as `node-1`. It survives restarts; a running process is a [`MemberId`].
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct NodeId(Box<str>);
+
+impl NodeId {
+    /// Wraps a name. Empty or overlong names are refused when a system starts, not here.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self(name.into().into_boxed_str())
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Which run of a node this is: the start time of its process in milliseconds since the Unix epoch.
+///
+/// A restarted process has a greater incarnation, and is a new member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Incarnation(pub u64);
+
+impl Incarnation {
+    /// The incarnation of a process that starts now, by the system's clock.
+    pub fn now() -> Self {
+        let since_epoch = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap_or(Duration::ZERO);
+        Self(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+impl fmt::Display for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One process in a cluster: a node's name and its incarnation.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct MemberId {
+    /// The node's name.
+    pub node: NodeId,
+    /// Which run of that node.
+    pub incarnation: Incarnation,
+}
+
+impl fmt::Display for MemberId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}#{}", self.node, self.incarnation)
+    }
+}
+
+/// Why a text cannot be an entity id.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum InvalidId {
+    /// The id has no characters.
+    #[error("an entity id must not be empty")]
+    Empty,
+    /// The id is longer than [`ENTITY_ID_BYTES_MAX`].
+    #[error("an entity id has at most {max} bytes, this one has {bytes}")]
+    TooLong {
+        /// Length of the refused id in bytes.
+        bytes: usize,
+        /// The limit, [`ENTITY_ID_BYTES_MAX`].
+        max: usize,
+    },
+}
+
+/// Which entity of its type: any text of 1 to 1,024 bytes. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EntityId(Arc<str>);
+
+impl EntityId {
+    /// Wraps an id. It is checked when something is sent, so that a reference can be made without a `Result`.
+    pub fn new(id: impl AsRef<str>) -> Self {
+        Self(Arc::from(id.as_ref()))
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Says whether the id may be used.
+    ///
+    /// # Errors
+    /// [`InvalidId`] for an empty or overlong id.
+    pub fn check(&self) -> Result<(), InvalidId> {
+        match self.0.len() {
+            0 => Err(InvalidId::Empty),
+            bytes if bytes > ENTITY_ID_BYTES_MAX => {
+                Err(InvalidId::TooLong { bytes, max: ENTITY_ID_BYTES_MAX })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The shard this id belongs to, of `shards` many.
+    ///
+    /// `xxh3_64(id) % shards`: frozen, so that every client in every language computes the same.
+    pub fn shard(&self, shards: NonZeroU32) -> ShardId {
+        let hash = xxhash_rust::xxh3::xxh3_64(self.0.as_bytes());
+        #[expect(clippy::cast_possible_truncation, reason = "the remainder of a u32")]
+        let shard = (hash % u64::from(shards.get())) as u32;
+        ShardId(shard)
+    }
+}
+
+impl fmt::Display for EntityId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for EntityId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&*self.0, f)
+    }
+}
+
+impl std::borrow::Borrow<str> for EntityId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl AsRef<str> for EntityId {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Serialize for EntityId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for EntityId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let id = Self(Arc::from(String::deserialize(deserializer)?));
+        id.check().map_err(D::Error::custom)?;
+        Ok(id)
+    }
+}
+
+/// One of the parts that the entities of a type are divided into; a shard has one owner at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ShardId(pub u32);
+
+impl ShardId {
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl fmt::Display for ShardId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The number of a shard's ownership: the cluster's generation in the upper 32 bits, a sequence number in the
+/// lower. It only grows, and is never used twice; a message or a write with an older epoch is refused.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Epoch(pub u64);
+
+impl Epoch {
+    /// Before any ownership.
+    pub const ZERO: Self = Self(0);
+
+    /// Composes an epoch.
+    pub fn new(generation: u32, sequence: u32) -> Self {
+        Self(u64::from(generation) << 32 | u64::from(sequence))
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.0 >> 32, self.0 & u64::from(u32::MAX))
+    }
+}
+
+/// Which cluster, beyond its name: two clusters that happen to share a name never merge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ClusterIdentity {
+    pub(crate) uuid: uuid::Uuid,
+    /// Grows with each rebirth of the cluster.
+    pub(crate) generation: u32,
+}
+
+/// One entity type that a node hosts, as it tells others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CatalogEntry {
+    pub(crate) name: String,
+    pub(crate) shards: u32,
+    /// Hash of the messages, arguments and replies, to notice version skew.
+    pub(crate) fingerprint: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shard_of_an_id_is_frozen() {
+        let shards = NonZeroU32::new(1000).unwrap();
+        // Computed once with the reference implementation of XXH3; a change breaks every client.
+        assert_eq!(xxhash_rust::xxh3::xxh3_64(b""), 0x2d06_8005_38d3_94c2);
+        let of = |id: &str| EntityId::new(id).shard(shards).0;
+        assert_eq!(u64::from(of("alice")), xxhash_rust::xxh3::xxh3_64(b"alice") % 1000);
+    }
+
+    #[test]
+    fn ids_are_checked() {
+        assert_eq!(EntityId::new("").check(), Err(InvalidId::Empty));
+        assert_eq!(EntityId::new("a".repeat(1024)).check(), Ok(()));
+        assert!(matches!(
+            EntityId::new("a".repeat(1025)).check(),
+            Err(InvalidId::TooLong { bytes: 1025, .. })
+        ));
+    }
+
+    #[test]
+    fn epochs_order_by_generation_first() {
+        assert!(Epoch::new(2, 0) > Epoch::new(1, u32::MAX));
+        assert_eq!(Epoch::new(7, 9).to_string(), "7.9");
+    }
+}

@@ -1,0 +1,227 @@
+//! MessagePack with named fields, bounded on the way in.
+//!
+//! Named fields, because a field may be added, removed or moved between two versions that talk to each other;
+//! positional arrays would swap reordered fields in silence.
+
+use std::cell::Cell;
+
+use serde::{Serialize, de::DeserializeOwned};
+
+/// How deep a decoded value may nest. Deeper input is refused: two kilobytes of nested arrays would otherwise
+/// overflow the stack.
+pub(crate) const DEPTH_MAX: usize = 64;
+
+/// Why a value has no wire form.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+#[doc(hidden)]
+pub struct EncodeError(pub(crate) String);
+
+/// Why bytes are not the value they should be.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+#[doc(hidden)]
+pub struct DecodeError(pub(crate) String);
+
+/// Appends `value` to `out`. After an error `out` is as long as before.
+pub(crate) fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    let start = out.len();
+    let mut serializer = rmp_serde::Serializer::new(&mut *out).with_struct_map();
+    value.serialize(&mut serializer).map_err(|error| {
+        out.truncate(start);
+        EncodeError(error.to_string())
+    })
+}
+
+/// Encodes into a buffer of its own.
+pub(crate) fn to_vec<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, EncodeError> {
+    let mut out = Vec::new();
+    encode(value, &mut out)?;
+    Ok(out)
+}
+
+/// Reads exactly one value that takes up all of `bytes`.
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
+    let mut deserializer = rmp_serde::Deserializer::new(bytes);
+    deserializer.set_max_depth(DEPTH_MAX);
+    let value = T::deserialize(&mut deserializer).map_err(|error| DecodeError(error.to_string()))?;
+    match deserializer.get_ref().len() {
+        0 => Ok(value),
+        left => Err(DecodeError(format!("{left} bytes are left over after the value"))),
+    }
+}
+
+thread_local! {
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Scratch buffers larger than this are given back to the allocator after use.
+const SCRATCH_BYTES_KEPT: usize = 64 * 1024;
+
+/// Encodes `value` into a buffer of this thread and shows it to `use_bytes`.
+///
+/// Shared buffers are locked only for a copy of finished bytes, never while a user's `Serialize` runs: that may
+/// panic, take its time, or come back here (then it finds a fresh buffer).
+pub(crate) fn with_encoded<T: Serialize + ?Sized, R>(
+    value: &T,
+    use_bytes: impl FnOnce(&[u8]) -> R,
+) -> Result<R, EncodeError> {
+    let mut buffer = SCRATCH.take();
+    buffer.clear();
+    let result = encode(value, &mut buffer).map(|()| use_bytes(&buffer));
+    if buffer.capacity() <= SCRATCH_BYTES_KEPT {
+        SCRATCH.set(buffer);
+    }
+    result
+}
+
+/// The name of the variant that an encoded message starts with, for logs and dead letters.
+///
+/// An externally tagged enum is a map of one entry, or a bare string.
+pub(crate) fn variant_name(bytes: &[u8]) -> Option<&str> {
+    let text = match bytes.split_first()? {
+        (0x81, rest) => rest,
+        _ => bytes,
+    };
+    let (length, rest) = match text.split_first()? {
+        (marker @ 0xa0..=0xbf, rest) => (usize::from(marker & 0x1f), rest),
+        (0xd9, rest) => rest.split_first().map(|(length, rest)| (usize::from(*length), rest))?,
+        _ => return None,
+    };
+    std::str::from_utf8(rest.get(..length)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    enum Msg {
+        #[serde(rename = "increment")]
+        Increment { amount: i64 },
+        #[serde(rename = "value")]
+        Value {},
+        #[serde(rename = "with_default")]
+        WithDefault {
+            #[serde(default)]
+            note: Option<String>,
+            #[serde(default)]
+            times: u32,
+        },
+    }
+
+    #[derive(Serialize)]
+    enum NewerMsg {
+        #[serde(rename = "increment")]
+        Increment { reason: &'static str, amount: i64 },
+        #[serde(rename = "unheard_of")]
+        UnheardOf {},
+        #[serde(rename = "with_default")]
+        WithDefault {},
+    }
+
+    #[derive(Debug, Serialize, Deserialize)]
+    struct Nested(Vec<Nested>);
+
+    fn newer(message: &NewerMsg) -> Result<Msg, DecodeError> {
+        decode(&to_vec(message).unwrap())
+    }
+
+    #[test]
+    fn an_unknown_field_is_skipped() {
+        let sent = NewerMsg::Increment { reason: "gift", amount: 3 };
+        assert_eq!(newer(&sent).unwrap(), Msg::Increment { amount: 3 });
+    }
+
+    #[test]
+    fn a_missing_field_takes_its_default() {
+        let got = newer(&NewerMsg::WithDefault {}).unwrap();
+        assert_eq!(got, Msg::WithDefault { note: None, times: 0 });
+    }
+
+    #[test]
+    fn a_missing_field_without_default_is_an_error_that_names_it() {
+        let bytes = rmp_serde::to_vec_named(&std::collections::BTreeMap::from([(
+            "increment",
+            std::collections::BTreeMap::<&str, i64>::new(),
+        )]));
+        let error = decode::<Msg>(&bytes.unwrap()).unwrap_err();
+        assert!(error.0.contains("amount"), "{error}");
+    }
+
+    #[test]
+    fn an_unknown_variant_is_an_error_that_names_it() {
+        let error = newer(&NewerMsg::UnheardOf {}).unwrap_err();
+        assert!(error.0.contains("unheard_of"), "{error}");
+    }
+
+    #[test]
+    fn ten_thousand_levels_of_nesting_are_an_error() {
+        let mut bytes = vec![0x91; 10_000];
+        bytes.push(0x90);
+        assert!(decode::<Nested>(&bytes).is_err());
+        assert!(decode::<serde::de::IgnoredAny>(&bytes).is_err());
+    }
+
+    #[test]
+    fn a_lying_length_is_an_error_and_allocates_nothing_like_it() {
+        // An array of 4 billion elements, a string of 4 billion bytes: and then nothing.
+        assert!(decode::<Vec<u64>>(&[0xdd, 0xff, 0xff, 0xff, 0xff]).is_err());
+        assert!(decode::<String>(&[0xdb, 0xff, 0xff, 0xff, 0xff]).is_err());
+        assert!(decode::<serde_bytes::ByteBuf>(&[0xc6, 0xff, 0xff, 0xff, 0xff]).is_err());
+    }
+
+    #[test]
+    fn bytes_left_over_are_an_error() {
+        let mut bytes = to_vec(&Msg::Value {}).unwrap();
+        bytes.push(0xc0);
+        let error = decode::<Msg>(&bytes).unwrap_err();
+        assert!(error.0.contains("left over"), "{error}");
+    }
+
+    #[test]
+    fn the_variant_can_be_read_without_decoding() {
+        assert_eq!(variant_name(&to_vec(&Msg::Increment { amount: 1 }).unwrap()), Some("increment"));
+        assert_eq!(variant_name(&to_vec("plain").unwrap()), Some("plain"));
+        assert_eq!(variant_name(&[0x81, 0xbf, b'x']), None);
+        assert_eq!(variant_name(&[]), None);
+    }
+
+    #[test]
+    fn a_failed_encoding_leaves_the_buffer_as_it_was() {
+        struct Refuses;
+        impl Serialize for Refuses {
+            fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+                Err(serde::ser::Error::custom("no"))
+            }
+        }
+        let mut out = vec![1, 2];
+        assert!(encode(&("text", Refuses), &mut out).is_err());
+        assert_eq!(out, [1, 2]);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_decodes_to_the_same(amount: i64) {
+            let message = Msg::Increment { amount };
+            prop_assert_eq!(decode::<Msg>(&to_vec(&message).unwrap()).unwrap(), message);
+        }
+
+        #[test]
+        fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = decode::<Msg>(&bytes);
+            let _ = decode::<Nested>(&bytes);
+            let _ = variant_name(&bytes);
+        }
+
+        #[test]
+        fn truncated_messages_are_errors(amount: i64, cut in 0usize..100) {
+            let bytes = to_vec(&Msg::Increment { amount }).unwrap();
+            let cut = cut % bytes.len();
+            prop_assert!(decode::<Msg>(&bytes[..cut]).is_err());
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Messages as values and as bytes. Knows no actor, no socket, no clock.
+
+pub(crate) mod answer;
+pub(crate) mod codec;
+pub(crate) mod wire;

@@ -1,0 +1,26 @@
+//! What may travel in a message.
+
+use serde::{Serialize, de::DeserializeOwned};
+
+/// A value that can travel in a message or a reply: anything serde can write and read, that may move between
+/// threads. Implemented for all such types; nothing implements it by hand.
+///
+/// A type of your own gets it from `#[message]`:
+///
+/// ```
+/// use casty::prelude::*;
+///
+/// #[message]
+/// struct Item { name: String, price: f64 }
+///
+/// fn travels<T: Wire>() {}
+/// travels::<Item>();
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot travel in a message",
+    label = "not serializable, or not `Send + 'static`",
+    note = "write `#[message]` above the definition of `{Self}`, or derive serde's `Serialize` and `Deserialize`"
+)]
+pub trait Wire: Serialize + DeserializeOwned + Send + 'static {}
+
+impl<T: Serialize + DeserializeOwned + Send + 'static> Wire for T {}

@@ -1,0 +1,103 @@
+//! What generated code calls. Not public: it changes with the macros, without notice.
+
+use std::{fmt::Display, num::NonZeroU32};
+
+use serde::Serialize;
+
+pub use crate::{
+    actor::{
+        Actor, Entity, Init, InitError, Message, Reply,
+        call::{Call, CallSpec, decode_result, decode_value},
+        context::Context,
+        reference::{ActorRef, EntityRef},
+    },
+    cluster::registry::EntityRegistration,
+    id::EntityId,
+    message::{
+        codec::{DecodeError, EncodeError},
+        wire::Wire,
+    },
+};
+pub use inventory;
+pub use serde;
+
+/// Appends the wire form of a reply.
+pub fn encode<T: Serialize>(value: &T, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    crate::message::codec::encode(value, out)
+}
+
+/// Requires that a type can be part of a message or a reply.
+pub const fn wire<T: Wire>() {}
+
+/// Requires that a type can be part of an internal message.
+pub const fn in_memory<T: Send + 'static>() {}
+
+/// Requires that the future of an async handler can move between threads.
+///
+/// It hides the future's type, so that the compiler complains of it here, once, and not again where the future is
+/// awaited.
+pub fn sendable<F: Future + Send>(future: F) -> impl Future<Output = F::Output> + Send {
+    future
+}
+
+/// A number of shards; the macros have checked that it is not zero.
+pub const fn shards(number: u32) -> NonZeroU32 {
+    match NonZeroU32::new(number) {
+        Some(number) => number,
+        None => NonZeroU32::MIN,
+    }
+}
+
+/// The parts of a handler's `Result`, also behind an alias such as `io::Result<T>`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is named `Result`, but is not one",
+    label = "not an alias of `Result<T, E>`",
+    note = "a handler's return type named `Result` must be one; give a type of your own another name"
+)]
+pub trait Fallible {
+    /// What an asker gets.
+    type Ok;
+    /// What it gets instead.
+    type Err;
+}
+
+impl<T, E> Fallible for Result<T, E> {
+    type Ok = T;
+    type Err = E;
+}
+
+/// What `#[init]` falls back to: `Default`.
+#[diagnostic::on_unimplemented(
+    message = "casty cannot make the first state of `{Self}`",
+    label = "has neither `Default` nor an `#[init]` function",
+    note = "derive `Default`, or write one `#[init]` function in the annotated impl block"
+)]
+pub trait DefaultState: Sized {
+    /// The first state.
+    fn default_state() -> Self;
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: Default> DefaultState for T {
+    fn default_state() -> Self {
+        T::default()
+    }
+}
+
+/// The first state of a type without an `#[init]` function.
+pub fn init_by_default<T: DefaultState>() -> Result<T, InitError> {
+    Ok(T::default_state())
+}
+
+/// What a fallible `#[init]` function returned. Its error may travel to another node, so it goes as text.
+pub fn init_result<T, E: Display>(made: Result<T, E>) -> Result<T, InitError> {
+    made.map_err(|error| InitError(error.to_string()))
+}
+
+/// Stands where a mistake, reported elsewhere, left nothing to generate.
+///
+/// # Panics
+/// Always; but the crate that calls it does not compile.
+pub fn not_compiled<T>() -> T {
+    unreachable!("a macro reported an error here")
+}

@@ -1,0 +1,138 @@
+//! Decides whether a node joins a cluster or founds one.
+//!
+//! It always tries to join first. It founds only if it was told to: no seeds were given, or it is itself the first
+//! seed and every other seed has answered "no cluster here". A seed that does not answer is never taken for one
+//! without a cluster: that is how clusters split at birth. Unreachable seeds mean wait and try again.
+
+use std::{collections::BTreeSet, time::Duration};
+
+/// What a seed said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// It is this very node.
+    Myself,
+    /// It belongs to a cluster.
+    Cluster,
+    /// It belongs to none yet.
+    NoCluster,
+    /// It could not be asked.
+    Unreachable,
+    /// It will never let this node in.
+    Refused(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// Join through this seed.
+    Join { seed: usize },
+    Found,
+    /// Ask all seeds again after a pause.
+    Retry { after: Duration },
+    Give { seed: usize, reason: String },
+}
+
+/// One node's way into a cluster.
+#[derive(Debug)]
+pub(crate) struct Bootstrap {
+    seeds: usize,
+    pauses: (Duration, Duration),
+    next_pause: Duration,
+}
+
+impl Bootstrap {
+    /// `pauses`: the first one, doubled up to the last.
+    pub(crate) fn new(seeds: usize, pauses: (Duration, Duration)) -> Self {
+        Self { seeds, pauses, next_pause: pauses.0 }
+    }
+
+    /// Takes one round of answers, in the seeds' order. `jitter` is in 0..1.
+    pub(crate) fn handle_round(&mut self, answers: &[Answer], jitter: f64) -> Decision {
+        if self.seeds == 0 {
+            return Decision::Found;
+        }
+        if let Some(seed) = answers.iter().position(|answer| *answer == Answer::Cluster) {
+            return Decision::Join { seed };
+        }
+        let refused = answers.iter().enumerate().find_map(|(seed, answer)| match answer {
+            Answer::Refused(reason) => Some((seed, reason.clone())),
+            _ => None,
+        });
+        if let Some((seed, reason)) = refused {
+            return Decision::Give { seed, reason };
+        }
+        let first = answers.first() == Some(&Answer::Myself);
+        let silent: BTreeSet<usize> = answers
+            .iter()
+            .enumerate()
+            .filter(|(_, answer)| !matches!(answer, Answer::Myself | Answer::NoCluster))
+            .map(|(seed, _)| seed)
+            .collect();
+        if first && silent.is_empty() && answers.len() == self.seeds {
+            return Decision::Found;
+        }
+        let pause = self.next_pause;
+        self.next_pause = (pause * 2).min(self.pauses.1);
+        Decision::Retry { after: pause.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(300));
+
+    fn decide(answers: &[Answer]) -> Decision {
+        Bootstrap::new(answers.len(), PAUSES).handle_round(answers, 1.0)
+    }
+
+    fn retry() -> Decision {
+        Decision::Retry { after: PAUSES.0 }
+    }
+
+    #[test]
+    fn without_seeds_a_node_founds() {
+        assert_eq!(decide(&[]), Decision::Found);
+    }
+
+    #[test]
+    fn the_first_seed_founds_once_all_others_have_no_cluster() {
+        assert_eq!(decide(&[Answer::Myself]), Decision::Found);
+        assert_eq!(decide(&[Answer::Myself, Answer::NoCluster]), Decision::Found);
+    }
+
+    #[test]
+    fn an_unreachable_seed_means_wait_and_never_birth() {
+        assert_eq!(decide(&[Answer::Myself, Answer::Unreachable]), retry());
+        assert_eq!(decide(&[Answer::Unreachable]), retry());
+    }
+
+    #[test]
+    fn a_later_seed_does_not_found() {
+        assert_eq!(decide(&[Answer::NoCluster, Answer::Myself]), retry());
+        assert_eq!(decide(&[Answer::NoCluster]), retry());
+    }
+
+    #[test]
+    fn an_existing_cluster_is_joined_whoever_else_is_silent_or_refuses() {
+        let answers = [Answer::Unreachable, Answer::Refused("x".into()), Answer::Cluster];
+        assert_eq!(decide(&answers), Decision::Join { seed: 2 });
+        assert_eq!(decide(&[Answer::Myself, Answer::Cluster]), Decision::Join { seed: 1 });
+    }
+
+    #[test]
+    fn a_refusal_is_told() {
+        let answers = [Answer::Unreachable, Answer::Refused("no".into())];
+        assert_eq!(decide(&answers), Decision::Give { seed: 1, reason: "no".into() });
+    }
+
+    #[test]
+    fn pauses_grow_to_their_bound_and_jitter_shortens_them() {
+        let mut bootstrap = Bootstrap::new(1, PAUSES);
+        let mut pause = |jitter| match bootstrap.handle_round(&[Answer::Unreachable], jitter) {
+            Decision::Retry { after } => after.as_millis(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!([pause(1.0), pause(1.0), pause(1.0), pause(0.0)], [100, 200, 300, 150]);
+    }
+}

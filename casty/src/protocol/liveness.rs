@@ -1,0 +1,101 @@
+//! Decides, for the one who holds the map, which members are dead. Gossip's word is a hint that this weighs.
+//!
+//! Two ways to die: gossip declared the member down, after its own probes and suspicion; or it was in the map and
+//! gossip never met it, for longer than `meet_within`.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::id::MemberId;
+
+#[derive(Debug)]
+pub(crate) struct Liveness {
+    meet_within: Duration,
+    declared: BTreeSet<MemberId>,
+    unmet_since: BTreeMap<MemberId, Instant>,
+}
+
+impl Liveness {
+    pub(crate) fn new(meet_within: Duration) -> Self {
+        Self { meet_within, declared: BTreeSet::new(), unmet_since: BTreeMap::new() }
+    }
+
+    /// Gossip gave up on a member.
+    pub(crate) fn handle_down(&mut self, member: MemberId) {
+        self.declared.insert(member);
+    }
+
+    /// Gossip heard from a member.
+    pub(crate) fn handle_alive(&mut self, member: &MemberId) {
+        self.declared.remove(member);
+        self.unmet_since.remove(member);
+    }
+
+    /// Which of `members` are dead. `alive`: those whom gossip reaches now.
+    pub(crate) fn handle_tick(
+        &mut self,
+        members: &BTreeSet<MemberId>,
+        alive: &BTreeSet<MemberId>,
+        now: Instant,
+    ) -> Vec<MemberId> {
+        self.declared.retain(|member| members.contains(member));
+        self.unmet_since.retain(|member, _| members.contains(member) && !alive.contains(member));
+        let mut dead = Vec::new();
+        for member in members.difference(alive) {
+            let since = *self.unmet_since.entry(member.clone()).or_insert(now);
+            let unmet = now.saturating_duration_since(since) >= self.meet_within;
+            if self.declared.contains(member) || unmet {
+                dead.push(member.clone());
+            }
+        }
+        dead
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::map::tests::member;
+
+    const MEET: Duration = Duration::from_secs(3);
+
+    fn set(names: &[&str]) -> BTreeSet<MemberId> {
+        names.iter().map(|name| member(name, 1)).collect()
+    }
+
+    #[test]
+    fn who_is_alive_is_not_dead_whatever_was_said_before() {
+        let (mut liveness, now) = (Liveness::new(MEET), Instant::now());
+        liveness.handle_down(member("a", 1));
+        assert_eq!(liveness.handle_tick(&set(&["a"]), &set(&["a"]), now), []);
+    }
+
+    #[test]
+    fn who_was_declared_down_is_dead_at_once() {
+        let (mut liveness, now) = (Liveness::new(MEET), Instant::now());
+        liveness.handle_down(member("a", 1));
+        assert_eq!(liveness.handle_tick(&set(&["a", "b"]), &set(&["b"]), now), [member("a", 1)]);
+        liveness.handle_alive(&member("a", 1));
+        assert_eq!(liveness.handle_tick(&set(&["a"]), &set(&[]), now), []);
+    }
+
+    #[test]
+    fn who_was_never_met_is_dead_after_a_while() {
+        let (mut liveness, now) = (Liveness::new(MEET), Instant::now());
+        assert_eq!(liveness.handle_tick(&set(&["a"]), &set(&[]), now), []);
+        assert_eq!(liveness.handle_tick(&set(&["a"]), &set(&[]), now + MEET / 2), []);
+        assert_eq!(liveness.handle_tick(&set(&["a"]), &set(&[]), now + MEET), [member("a", 1)]);
+    }
+
+    #[test]
+    fn a_meeting_starts_the_clock_anew() {
+        let (mut liveness, now) = (Liveness::new(MEET), Instant::now());
+        liveness.handle_tick(&set(&["a"]), &set(&[]), now);
+        liveness.handle_tick(&set(&["a"]), &set(&["a"]), now + MEET / 2);
+        assert_eq!(liveness.handle_tick(&set(&["a"]), &set(&[]), now + MEET), []);
+    }
+}

@@ -1,0 +1,487 @@
+//! The agreed cluster map, and the commands that change it.
+//!
+//! Deterministic: equal commands in equal order make equal maps, on every node. Whether a change is wise is decided
+//! before it is proposed, elsewhere; whether it is possible is decided here, when it is applied.
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{CatalogEntry, ClusterIdentity, Epoch, MemberId, ShardId};
+
+/// A member in the shard tables. Never used twice in a generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Slot(pub(crate) u32);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Status {
+    /// Known, not yet ready.
+    Joining,
+    /// May own shards.
+    Up,
+    /// Hands its shards over; gets no new ones.
+    Leaving,
+    /// Declared dead. Final for this incarnation.
+    Down,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Member {
+    pub(crate) slot: Slot,
+    pub(crate) address: SocketAddr,
+    pub(crate) status: Status,
+    /// The entity types it hosts.
+    pub(crate) kinds: Vec<String>,
+}
+
+/// Who owns a shard, and since when.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Home {
+    pub(crate) owner: Option<Slot>,
+    /// Of the present owner, or of the last one.
+    pub(crate) epoch: Epoch,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ClusterMap {
+    pub(crate) identity: ClusterIdentity,
+    /// Counts the commands that changed something.
+    pub(crate) version: u64,
+    /// Who decides.
+    pub(crate) voter: MemberId,
+    pub(crate) members: BTreeMap<MemberId, Member>,
+    /// Shard tables, by entity type. Shared between versions: a command copies only the table it changes.
+    pub(crate) kinds: BTreeMap<String, Arc<Vec<Home>>>,
+    sequence: u32,
+    next_slot: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Command {
+    Join { member: MemberId, address: SocketAddr, catalog: Vec<CatalogEntry> },
+    Up { member: MemberId },
+    Leave { member: MemberId },
+    Down { member: MemberId },
+    /// Forgets a member that left, or is down.
+    Remove { member: MemberId },
+    Assign { kind: String, assignments: Vec<Assignment> },
+    /// Its owner gives shards up, and has stopped everything in them.
+    Release { member: MemberId, kind: String, shards: Vec<(ShardId, Epoch)> },
+}
+
+/// One shard's new owner; refused if its epoch has changed meanwhile.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Assignment {
+    pub(crate) shard: ShardId,
+    pub(crate) expected: Epoch,
+    pub(crate) to: MemberId,
+}
+
+/// Why a command changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub(crate) enum Refused {
+    #[error("`{0}` is not a member")]
+    UnknownMember(MemberId),
+    #[error("`{0}` was superseded by a newer incarnation, or declared down")]
+    Superseded(MemberId),
+    #[error("`{0}` is not in a state for this")]
+    WrongStatus(MemberId),
+    #[error("entity type `{kind}` has {ours} shards in this cluster, and {theirs} there; the number must be the same on all nodes")]
+    Shards { kind: String, ours: u32, theirs: u32 },
+    #[error("no member hosts entity type `{0}`")]
+    UnknownKind(String),
+    #[error("the shard's owner has changed meanwhile")]
+    Stale,
+}
+
+impl ClusterMap {
+    /// A cluster of one: its founder, who is Up from the start.
+    pub(crate) fn found(
+        identity: ClusterIdentity,
+        founder: MemberId,
+        address: SocketAddr,
+        catalog: &[CatalogEntry],
+    ) -> Self {
+        let mut map = Self {
+            identity,
+            version: 1,
+            voter: founder.clone(),
+            members: BTreeMap::new(),
+            kinds: BTreeMap::new(),
+            sequence: 0,
+            next_slot: 1,
+        };
+        map.insert(founder, address, catalog, Status::Up);
+        map
+    }
+
+    pub(crate) fn member(&self, id: &MemberId) -> Option<&Member> {
+        self.members.get(id)
+    }
+
+    pub(crate) fn status(&self, id: &MemberId) -> Option<Status> {
+        self.members.get(id).map(|member| member.status)
+    }
+
+    pub(crate) fn up(&self) -> impl Iterator<Item = &MemberId> {
+        self.members.iter().filter(|(_, m)| m.status == Status::Up).map(|(id, _)| id)
+    }
+
+    pub(crate) fn by_slot(&self, slot: Slot) -> Option<(&MemberId, &Member)> {
+        self.members.iter().find(|(_, member)| member.slot == slot)
+    }
+
+    /// Changes the map, or says why not; then it is as before.
+    pub(crate) fn apply(&mut self, command: &Command) -> Result<(), Refused> {
+        match command {
+            Command::Join { member, address, catalog } => self.join(member, *address, catalog)?,
+            Command::Up { member } => self.advance(member, &[Status::Joining], Status::Up)?,
+            Command::Leave { member } => {
+                self.advance(member, &[Status::Joining, Status::Up], Status::Leaving)?;
+            }
+            Command::Down { member } => {
+                let alive = [Status::Joining, Status::Up, Status::Leaving];
+                self.advance(member, &alive, Status::Down)?;
+            }
+            Command::Remove { member } => self.remove(member)?,
+            Command::Assign { kind, assignments } => self.assign(kind, assignments)?,
+            Command::Release { member, kind, shards } => self.release(member, kind, shards)?,
+        }
+        self.version += 1;
+        Ok(())
+    }
+
+    fn insert(
+        &mut self,
+        id: MemberId,
+        address: SocketAddr,
+        catalog: &[CatalogEntry],
+        status: Status,
+    ) {
+        let slot = Slot(self.next_slot);
+        self.next_slot += 1;
+        for entry in catalog {
+            self.kinds
+                .entry(entry.name.clone())
+                .or_insert_with(|| Arc::new(vec![Home::default(); entry.shards as usize]));
+        }
+        let kinds = catalog.iter().map(|entry| entry.name.clone()).collect();
+        self.members.insert(id, Member { slot, address, status, kinds });
+    }
+
+    fn join(
+        &mut self,
+        id: &MemberId,
+        address: SocketAddr,
+        catalog: &[CatalogEntry],
+    ) -> Result<(), Refused> {
+        for entry in catalog {
+            if let Some(table) = self.kinds.get(&entry.name)
+                && table.len() != entry.shards as usize
+            {
+                return Err(Refused::Shards {
+                    kind: entry.name.clone(),
+                    ours: u32::try_from(table.len()).unwrap_or(u32::MAX),
+                    theirs: entry.shards,
+                });
+            }
+        }
+        match self.status(id) {
+            // Asked twice, because the first answer was lost.
+            Some(Status::Joining | Status::Up) => return Ok(()),
+            Some(Status::Leaving | Status::Down) => return Err(Refused::Superseded(id.clone())),
+            None => {}
+        }
+        let same_node = self.members.keys().filter(|other| other.node == id.node);
+        let (newer, older): (Vec<_>, Vec<_>) =
+            same_node.cloned().partition(|other| other.incarnation > id.incarnation);
+        if !newer.is_empty() {
+            return Err(Refused::Superseded(id.clone()));
+        }
+        // A restarted node takes its own place: the process that had the name before is gone.
+        for old in older {
+            self.forget(&old);
+        }
+        self.insert(id.clone(), address, catalog, Status::Joining);
+        Ok(())
+    }
+
+    fn advance(&mut self, id: &MemberId, from: &[Status], to: Status) -> Result<(), Refused> {
+        let member =
+            self.members.get_mut(id).ok_or_else(|| Refused::UnknownMember(id.clone()))?;
+        if !from.contains(&member.status) {
+            return Err(Refused::WrongStatus(id.clone()));
+        }
+        member.status = to;
+        Ok(())
+    }
+
+    fn remove(&mut self, id: &MemberId) -> Result<(), Refused> {
+        match self.status(id) {
+            Some(Status::Leaving | Status::Down) => {}
+            Some(_) => return Err(Refused::WrongStatus(id.clone())),
+            None => return Err(Refused::UnknownMember(id.clone())),
+        }
+        self.forget(id);
+        Ok(())
+    }
+
+    fn forget(&mut self, id: &MemberId) {
+        let Some(member) = self.members.remove(id) else { return };
+        for table in self.kinds.values_mut() {
+            if table.iter().any(|home| home.owner == Some(member.slot)) {
+                for home in Arc::make_mut(table) {
+                    if home.owner == Some(member.slot) {
+                        home.owner = None;
+                    }
+                }
+            }
+        }
+    }
+
+    fn assign(&mut self, kind: &str, assignments: &[Assignment]) -> Result<(), Refused> {
+        let table =
+            self.kinds.get_mut(kind).ok_or_else(|| Refused::UnknownKind(kind.to_owned()))?;
+        // All or nothing.
+        let mut changes = Vec::with_capacity(assignments.len());
+        for assignment in assignments {
+            let home = table.get(assignment.shard.index()).ok_or(Refused::Stale)?;
+            if home.epoch != assignment.expected || home.owner.is_some() {
+                return Err(Refused::Stale);
+            }
+            let owner = self
+                .members
+                .get(&assignment.to)
+                .filter(|m| m.status == Status::Up && m.kinds.iter().any(|name| name == kind))
+                .ok_or_else(|| Refused::WrongStatus(assignment.to.clone()))?;
+            changes.push((assignment.shard, owner.slot));
+        }
+        let table = Arc::make_mut(table);
+        for (shard, owner) in changes {
+            self.sequence += 1;
+            let epoch = Epoch::new(self.identity.generation, self.sequence);
+            if let Some(home) = table.get_mut(shard.index()) {
+                *home = Home { owner: Some(owner), epoch };
+            }
+        }
+        Ok(())
+    }
+
+    fn release(
+        &mut self,
+        id: &MemberId,
+        kind: &str,
+        shards: &[(ShardId, Epoch)],
+    ) -> Result<(), Refused> {
+        let slot =
+            self.member(id).map(|m| m.slot).ok_or_else(|| Refused::UnknownMember(id.clone()))?;
+        let table =
+            self.kinds.get_mut(kind).ok_or_else(|| Refused::UnknownKind(kind.to_owned()))?;
+        let owned = |table: &[Home], (shard, epoch): &(ShardId, Epoch)| {
+            table
+                .get(shard.index())
+                .is_some_and(|home| home.owner == Some(slot) && home.epoch == *epoch)
+        };
+        if !shards.iter().any(|shard| owned(table, shard)) {
+            return Err(Refused::Stale);
+        }
+        let table = Arc::make_mut(table);
+        for shard in shards {
+            if owned(table, shard)
+                && let Some(home) = table.get_mut(shard.0.index())
+            {
+                home.owner = None;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::id::{Incarnation, NodeId};
+
+    pub(crate) fn member(name: &str, incarnation: u64) -> MemberId {
+        MemberId { node: NodeId::new(name), incarnation: Incarnation(incarnation) }
+    }
+
+    pub(crate) fn catalog(shards: u32) -> Vec<CatalogEntry> {
+        vec![CatalogEntry { name: "Counter".into(), shards, fingerprint: 0 }]
+    }
+
+    pub(crate) fn address(port: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    pub(crate) fn founded(shards: u32) -> ClusterMap {
+        let identity = ClusterIdentity { uuid: Uuid::from_u128(1), generation: 7 };
+        ClusterMap::found(identity, member("a", 1), address(1), &catalog(shards))
+    }
+
+    pub(crate) fn join(map: &mut ClusterMap, id: &MemberId) {
+        let shards = map.kinds["Counter"].len() as u32;
+        let (member, address) = (id.clone(), address(2));
+        map.apply(&Command::Join { member, address, catalog: catalog(shards) }).unwrap();
+        map.apply(&Command::Up { member: id.clone() }).unwrap();
+    }
+
+    fn assign(shard: u32, expected: Epoch, to: &MemberId) -> Command {
+        let assignment = Assignment { shard: ShardId(shard), expected, to: to.clone() };
+        Command::Assign { kind: "Counter".into(), assignments: vec![assignment] }
+    }
+
+    fn home(map: &ClusterMap, shard: usize) -> Home {
+        map.kinds["Counter"][shard]
+    }
+
+    #[test]
+    fn epochs_carry_the_generation_and_grow_with_each_assignment() {
+        let (mut map, a) = (founded(4), member("a", 1));
+        map.apply(&assign(0, Epoch::ZERO, &a)).unwrap();
+        map.apply(&assign(1, Epoch::ZERO, &a)).unwrap();
+        assert_eq!(home(&map, 0).epoch, Epoch::new(7, 1));
+        assert_eq!(home(&map, 1).epoch, Epoch::new(7, 2));
+        let shards = vec![(ShardId(0), Epoch::new(7, 1))];
+        let release = Command::Release { member: a.clone(), kind: "Counter".into(), shards };
+        map.apply(&release).unwrap();
+        assert_eq!(home(&map, 0), Home { owner: None, epoch: Epoch::new(7, 1) });
+        map.apply(&assign(0, Epoch::new(7, 1), &a)).unwrap();
+        assert_eq!(home(&map, 0).epoch, Epoch::new(7, 3));
+    }
+
+    #[test]
+    fn an_assignment_with_a_stale_epoch_changes_nothing() {
+        let (mut map, a) = (founded(4), member("a", 1));
+        map.apply(&assign(0, Epoch::ZERO, &a)).unwrap();
+        let before = map.clone();
+        assert_eq!(map.apply(&assign(0, Epoch::ZERO, &a)), Err(Refused::Stale));
+        assert_eq!(map.apply(&assign(99, Epoch::ZERO, &a)), Err(Refused::Stale));
+        assert_eq!(map, before);
+    }
+
+    #[test]
+    fn an_owned_shard_is_not_assigned_away() {
+        let (mut map, a, b) = (founded(4), member("a", 1), member("b", 1));
+        join(&mut map, &b);
+        map.apply(&assign(0, Epoch::ZERO, &a)).unwrap();
+        assert_eq!(map.apply(&assign(0, Epoch::new(7, 1), &b)), Err(Refused::Stale));
+    }
+
+    #[test]
+    fn only_members_that_are_up_and_host_the_type_get_shards() {
+        let (mut map, b) = (founded(4), member("b", 1));
+        let refused = Err(Refused::WrongStatus(b.clone()));
+        assert_eq!(map.apply(&assign(0, Epoch::ZERO, &b)), refused);
+        let join = Command::Join { member: b.clone(), address: address(2), catalog: vec![] };
+        map.apply(&join).unwrap();
+        map.apply(&Command::Up { member: b.clone() }).unwrap();
+        assert_eq!(map.apply(&assign(0, Epoch::ZERO, &b)), refused);
+    }
+
+    #[test]
+    fn a_restarted_node_takes_the_place_of_its_former_self() {
+        let (mut map, old, new) = (founded(4), member("b", 1), member("b", 2));
+        join(&mut map, &old);
+        map.apply(&assign(3, Epoch::ZERO, &old)).unwrap();
+        join(&mut map, &new);
+        assert_eq!(map.status(&old), None);
+        assert_eq!(home(&map, 3), Home { owner: None, epoch: Epoch::new(7, 1) });
+        let again = Command::Join { member: old.clone(), address: address(2), catalog: vec![] };
+        assert_eq!(map.apply(&again), Err(Refused::Superseded(old)));
+    }
+
+    #[test]
+    fn joining_twice_is_joining_once() {
+        let (mut map, b) = (founded(4), member("b", 1));
+        join(&mut map, &b);
+        let slot = map.member(&b).unwrap().slot;
+        let again = Command::Join { member: b.clone(), address: address(2), catalog: catalog(4) };
+        map.apply(&again).unwrap();
+        assert_eq!(map.member(&b).unwrap().slot, slot);
+        assert_eq!(map.status(&b), Some(Status::Up));
+    }
+
+    #[test]
+    fn shard_counts_must_agree() {
+        let mut map = founded(4);
+        let join =
+            Command::Join { member: member("b", 1), address: address(2), catalog: catalog(5) };
+        let refused = Refused::Shards { kind: "Counter".into(), ours: 4, theirs: 5 };
+        assert_eq!(map.apply(&join), Err(refused));
+    }
+
+    #[test]
+    fn down_is_final() {
+        let (mut map, b) = (founded(4), member("b", 1));
+        join(&mut map, &b);
+        map.apply(&Command::Down { member: b.clone() }).unwrap();
+        let refused = Err(Refused::WrongStatus(b.clone()));
+        assert_eq!(map.apply(&Command::Up { member: b.clone() }), refused);
+        assert_eq!(map.apply(&Command::Down { member: b.clone() }), refused);
+        let join = Command::Join { member: b.clone(), address: address(2), catalog: vec![] };
+        assert_eq!(map.apply(&join), Err(Refused::Superseded(b.clone())));
+        map.apply(&Command::Remove { member: b.clone() }).unwrap();
+        assert_eq!(map.status(&b), None);
+    }
+
+    #[test]
+    fn a_map_survives_the_wire() {
+        let (mut map, b) = (founded(4), member("b", 1));
+        join(&mut map, &b);
+        let bytes = crate::message::codec::to_vec(&map).unwrap();
+        assert_eq!(crate::message::codec::decode::<ClusterMap>(&bytes).unwrap(), map);
+    }
+
+    fn any_command() -> impl Strategy<Value = Command> {
+        let members = || (0..3u8, 1..3u64).prop_map(|(n, i)| member(&format!("m{n}"), i));
+        let epochs = (0..12u32).prop_map(|n| if n == 0 { Epoch::ZERO } else { Epoch::new(7, n) });
+        prop_oneof![
+            members().prop_map(|member| Command::Join {
+                member,
+                address: address(2),
+                catalog: catalog(3)
+            }),
+            members().prop_map(|member| Command::Up { member }),
+            members().prop_map(|member| Command::Leave { member }),
+            members().prop_map(|member| Command::Down { member }),
+            members().prop_map(|member| Command::Remove { member }),
+            (0..4u32, epochs.clone(), members()).prop_map(|(s, e, m)| assign(s, e, &m)),
+            (0..4u32, epochs, members()).prop_map(|(s, e, member)| Command::Release {
+                member,
+                kind: "Counter".into(),
+                shards: vec![(ShardId(s), e)],
+            }),
+        ]
+    }
+
+    proptest! {
+        /// Invariant 3: a shard's epoch never decreases; and a refused command changes nothing.
+        #[test]
+        fn epochs_never_decrease_and_owners_are_members(
+            commands in proptest::collection::vec(any_command(), 0..200)
+        ) {
+            let mut map = founded(3);
+            for command in commands {
+                let before = map.clone();
+                let result = map.apply(&command);
+                if result.is_err() {
+                    prop_assert_eq!(&map, &before);
+                }
+                for (now, then) in map.kinds["Counter"].iter().zip(before.kinds["Counter"].iter()) {
+                    prop_assert!(now.epoch >= then.epoch);
+                    if now.owner != then.owner && now.owner.is_some() {
+                        prop_assert!(now.epoch > then.epoch);
+                    }
+                    if let Some(slot) = now.owner {
+                        prop_assert!(map.by_slot(slot).is_some());
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,600 @@
+//! A system: start, use, shutdown.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::{Arc, Weak},
+};
+
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::{
+    actor::{
+        Actor, Entity, Rejected, Route,
+        envelope::{Envelope, ReplyTo},
+        reference::ActorRef,
+        runtime::{Carrier, Myself, Runtime},
+    },
+    cluster::{
+        inbound, join,
+        node::{Node, NodeSetup},
+        region::{AnyRegion, Mesh},
+        registry::Registry,
+    },
+    config::Settings,
+    error::{Failure, JoinError, ShutdownError, StartError, TellError},
+    event::Events,
+    id::{EntityId, Incarnation, MemberId, NODE_ID_BYTES_MAX, NodeId},
+    protocol::map::Status,
+    transport::net::{Net, Tcp},
+};
+
+/// A running system: a member of a cluster, or an island without a network.
+///
+/// Cheap to clone. When the last clone is dropped the system stops at once; [`shutdown`](Self::shutdown) stops it
+/// gracefully.
+#[derive(Clone, Debug)]
+pub struct ActorSystem(Arc<Inner>);
+
+struct Inner {
+    runtime: Arc<Runtime>,
+    regions: Vec<Arc<dyn AnyRegion>>,
+    node: Option<Arc<Node>>,
+    settings: Settings,
+    _stop: DropGuard,
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ActorSystem").field("node", &self.runtime.node).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if self.node.is_none() {
+            self.regions.iter().for_each(|region| region.abandon());
+            self.runtime.stop();
+        }
+    }
+}
+
+impl ActorSystem {
+    /// A member of the cluster `cluster`, to be configured and started.
+    pub fn builder(cluster: impl Into<String>) -> SystemBuilder {
+        SystemBuilder::new(cluster.into())
+    }
+
+    /// A system without a network: everything it addresses lives in this process.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime; or if two linked entity types share a wire name.
+    pub fn local(name: impl Into<String>) -> Self {
+        let settings = Settings::default();
+        match Self::start_local(name.into(), Registry::default(), settings) {
+            Ok(system) => system,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn start_local(
+        name: String,
+        registry: Registry,
+        settings: Settings,
+    ) -> Result<Self, StartError> {
+        let runtime = Runtime::new(NodeId::new(name), settings.ask_timeout);
+        let (regions, routes) = registry.build(&runtime, &settings, None)?;
+        runtime.set_routes(routes);
+        let _stop = CancellationToken::new().drop_guard();
+        Ok(Self(Arc::new(Inner { runtime, regions, node: None, settings, _stop })))
+    }
+
+    /// A reference to an entity, wherever it lives. Cheap, no I/O, never stale: the owner is found at each send.
+    ///
+    /// The id is checked when something is sent: an empty or overlong one is a typed error then.
+    pub fn entity<E: Entity>(&self, id: impl AsRef<str>) -> E::Ref {
+        self.0.runtime.entity::<E>(id)
+    }
+
+    /// The shards of an entity type, one level below [`entity`](Self::entity): a message is a value.
+    pub fn shards<E: Entity>(&self) -> Shards<E> {
+        Shards { route: self.0.runtime.route::<E>() }
+    }
+
+    /// Starts an actor on this node. It lives until it stops, or the system does; dropping its reference does not
+    /// stop it.
+    pub fn spawn<A: Actor<Address = ActorRef<A>>>(&self, actor: A) -> A::Ref {
+        A::proxy(ActorRef::local(self.0.runtime.spawn_actor(actor)))
+    }
+
+    /// Everything that happens in this system from now on. Slow readers are told how many events they missed.
+    pub fn events(&self) -> Events {
+        self.0.runtime.events.subscribe()
+    }
+
+    /// How many dead letters there were since the start.
+    pub fn dead_letters(&self) -> u64 {
+        self.0.runtime.events.dead_letters()
+    }
+
+    /// This node's name.
+    pub fn node_id(&self) -> &NodeId {
+        &self.0.runtime.node
+    }
+
+    /// Where peers reach this node, with the port that was bound. A system without a network has `0.0.0.0:0`.
+    pub fn address(&self) -> SocketAddr {
+        let nowhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+        self.0.node.as_ref().and_then(|node| node.address()).unwrap_or(nowhere)
+    }
+
+    /// The members of the cluster as this node sees them, this one among them.
+    pub fn members(&self) -> Vec<MemberInfo> {
+        self.0.node.as_deref().map_or_else(Vec::new, members)
+    }
+
+    /// Waits until at least `members` members are Up, as this node sees it. There is no timeout: wrap it in
+    /// [`tokio::time::timeout`] where one is wanted. A system without a network is one member.
+    ///
+    /// # Errors
+    /// [`JoinError`] once it is certain that this node will not get there: it was refused, or declared down.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn wait_for(&self, members: usize) -> Result<(), JoinError> {
+        match &self.0.node {
+            Some(node) => wait_for(node, members).await,
+            None if members <= 1 => Ok(()),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Stops gracefully: entities and actors finish what is in their mailboxes, shards are given up, the members
+    /// are told, connections are closed. A second call has nothing to do.
+    ///
+    /// # Errors
+    /// [`ShutdownError::Timeout`] if something was still under way after
+    /// [`Settings::shutdown_timeout`]. The system has stopped all the same.
+    ///
+    /// # Cancel safety
+    /// Dropped half way, the shutdown may be incomplete; call it again.
+    pub async fn shutdown(&self) -> Result<(), ShutdownError> {
+        if let Some(node) = &self.0.node {
+            return join::leave(node).await;
+        }
+        let after = self.0.settings.shutdown_timeout;
+        let stopping = async {
+            for region in &self.0.regions {
+                region.leave().await;
+            }
+            self.0.runtime.close_all().await;
+        };
+        let stopped = tokio::time::timeout(after, stopping).await;
+        self.0.regions.iter().for_each(|region| region.abandon());
+        self.0.runtime.stop();
+        stopped.map_err(|_| ShutdownError::Timeout { after, waiting_for: "handlers" })
+    }
+}
+
+async fn wait_for(node: &Node, members: usize) -> Result<(), JoinError> {
+    let cancelled = node.cancel().cancelled();
+    let enough = node.watch().wait(|map| match node.failure() {
+        Some(error) => Some(Err(error)),
+        None => map.is_some_and(|map| map.up().count() >= members).then_some(Ok(())),
+    });
+    tokio::select! {
+        biased;
+        result = enough => result,
+        () = cancelled => Err(JoinError::ShutDown),
+    }
+}
+
+fn members(node: &Node) -> Vec<MemberInfo> {
+    join::members(node)
+        .into_iter()
+        .map(|(id, address, status, entities)| MemberInfo {
+            id,
+            address,
+            status: match status {
+                Status::Joining => MemberStatus::Joining,
+                Status::Up => MemberStatus::Up,
+                Status::Leaving => MemberStatus::Leaving,
+                Status::Down => MemberStatus::Down,
+            },
+            entities,
+        })
+        .collect()
+}
+
+/// A member of the cluster, as one node sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MemberInfo {
+    /// Its name and incarnation.
+    pub id: MemberId,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Where it is in its life.
+    pub status: MemberStatus,
+    /// How many entities are alive on it, as it said last; `None` if it has said nothing yet.
+    pub entities: Option<u64>,
+}
+
+/// Where a member is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MemberStatus {
+    /// Known, not yet ready.
+    Joining,
+    /// May own shards.
+    Up,
+    /// Hands its shards over.
+    Leaving,
+    /// Declared dead; final for this incarnation.
+    Down,
+}
+
+/// The shards of one entity type.
+pub struct Shards<E: Entity> {
+    route: Arc<dyn Route<E>>,
+}
+
+impl<E: Entity> Shards<E> {
+    /// Sends a message to the entity it names; waits for room, not for the handler.
+    ///
+    /// # Errors
+    /// [`TellError`] gives the message back: it was certainly not sent.
+    ///
+    /// # Cancel safety
+    /// Dropped before it resolves, the message is not sent.
+    pub async fn tell(&self, to: ShardEnvelope<E>) -> Result<(), TellError<E::Message>> {
+        match self.queue(to) {
+            Err((id, Rejected { envelope, failure: Failure::Full })) => {
+                let shard = id.shard(self.route.shards());
+                self.route.clone().send(id, shard, envelope).await.map_err(told)
+            }
+            Err((_, rejected)) => Err(told(rejected)),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Sends a message if there is room for it now. Never waits.
+    ///
+    /// # Errors
+    /// [`TellError`] gives the message back, [`TellError::Full`] among others.
+    pub fn try_tell(&self, to: ShardEnvelope<E>) -> Result<(), TellError<E::Message>> {
+        self.queue(to).map_err(|(_, rejected)| told(rejected))
+    }
+
+    fn queue(&self, to: ShardEnvelope<E>) -> Result<(), (EntityId, Rejected<E>)> {
+        let ShardEnvelope { entity_id, message } = to;
+        let envelope = Envelope { message, reply: ReplyTo::Nobody };
+        if let Err(invalid) = entity_id.check() {
+            return Err((entity_id, Rejected::new(envelope, Failure::InvalidId(invalid))));
+        }
+        let shard = entity_id.shard(self.route.shards());
+        let sent = self.route.try_send(&entity_id, shard, envelope);
+        sent.map_err(|rejected| (entity_id, rejected))
+    }
+}
+
+fn told<E: Entity>(rejected: Rejected<E>) -> TellError<E::Message> {
+    TellError::new(rejected.envelope.message, rejected.failure)
+}
+
+impl<E: Entity> fmt::Debug for Shards<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Shards({})", self.route.name())
+    }
+}
+
+/// A message and the id of the entity it is for.
+pub struct ShardEnvelope<E: Entity> {
+    /// Which entity of its type.
+    pub entity_id: EntityId,
+    /// What it is told.
+    pub message: E::Message,
+}
+
+impl<E: Entity> ShardEnvelope<E> {
+    /// Addresses a message.
+    pub fn new(entity_id: impl AsRef<str>, message: E::Message) -> Self {
+        Self { entity_id: EntityId::new(entity_id), message }
+    }
+}
+
+impl<E: Entity> fmt::Debug for ShardEnvelope<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use crate::actor::Message as _;
+        write!(f, "ShardEnvelope({}, {})", self.entity_id, self.message.name())
+    }
+}
+
+/// Configures a member of a cluster. See [`ActorSystem::builder`].
+#[derive(Debug)]
+#[must_use = "a builder does nothing until it is started"]
+pub struct SystemBuilder {
+    cluster: String,
+    node_id: Option<String>,
+    listen: String,
+    advertise: Option<String>,
+    seeds: Vec<String>,
+    settings: Settings,
+    registry: Registry,
+    net: Arc<dyn Net>,
+    incarnation: Option<Incarnation>,
+    seed: Option<u64>,
+}
+
+impl SystemBuilder {
+    fn new(cluster: String) -> Self {
+        Self {
+            cluster,
+            node_id: None,
+            listen: "127.0.0.1:0".to_owned(),
+            advertise: None,
+            seeds: Vec::new(),
+            settings: Settings::default(),
+            registry: Registry::default(),
+            net: Arc::new(Tcp),
+            incarnation: None,
+            seed: None,
+        }
+    }
+
+    /// This node's name, unique in the cluster. It stays the same over restarts: a node that starts under a name
+    /// takes the place of the process that had it before. Default: the address it listens on.
+    pub fn node_id(mut self, name: impl ToString) -> Self {
+        self.node_id = Some(name.to_string());
+        self
+    }
+
+    /// The address to listen on, as `host:port`; port 0 takes a free one. Default: `127.0.0.1:0`.
+    pub fn listen(mut self, address: impl ToString) -> Self {
+        self.listen = address.to_string();
+        self
+    }
+
+    /// The address that peers dial, where it is not the one this node listens on (`0.0.0.0`, NAT, containers).
+    pub fn advertise(mut self, address: impl ToString) -> Self {
+        self.advertise = Some(address.to_string());
+        self
+    }
+
+    /// Nodes to join through, as `host:port`, in any order but the first: a node that is itself the first seed
+    /// founds the cluster once all other seeds have said that they know none. Without seeds a node founds one.
+    pub fn seeds<S: ToString>(mut self, seeds: impl IntoIterator<Item = S>) -> Self {
+        self.seeds = seeds.into_iter().map(|seed| seed.to_string()).collect();
+        self
+    }
+
+    /// Times and bounds.
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Registers an entity type that `inventory` cannot see: one in a crate the linker dropped.
+    pub fn entity<E: Entity>(mut self) -> Self {
+        self.registry.add::<E>(E::NAME);
+        self
+    }
+
+    /// Registers an entity type under another wire name: each type that a generic entity stands for needs one.
+    pub fn entity_as<E: Entity>(mut self, name: impl Into<String>) -> Self {
+        self.registry.add::<E>(name);
+        self
+    }
+
+    /// The incarnation, instead of the present time in milliseconds. Must grow with each start of the node.
+    #[doc(hidden)]
+    pub fn incarnation(mut self, incarnation: u64) -> Self {
+        self.incarnation = Some(Incarnation(incarnation));
+        self
+    }
+
+    /// Where this node's randomness starts, instead of the operating system's.
+    #[doc(hidden)]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    fn check_name(setting: &'static str, name: &str) -> Result<(), StartError> {
+        let reason = match name.len() {
+            0 => "must not be empty".to_owned(),
+            bytes if bytes > NODE_ID_BYTES_MAX => {
+                format!("has {bytes} bytes, at most {NODE_ID_BYTES_MAX} are possible")
+            }
+            _ => return Ok(()),
+        };
+        Err(StartError::Setting { setting, reason })
+    }
+
+    /// Starts a system without a network, with these settings and entity types.
+    ///
+    /// # Errors
+    /// [`StartError`] for settings out of range, or two entity types of one name.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn start_local(self) -> Result<ActorSystem, StartError> {
+        Self::check_name("name", &self.cluster)?;
+        self.settings.check()?;
+        ActorSystem::start_local(self.cluster, self.registry, self.settings)
+    }
+
+    /// Binds the address, then joins or founds the cluster in the background. Use
+    /// [`wait_for`](ActorSystem::wait_for) to wait for that.
+    ///
+    /// # Errors
+    /// [`StartError`] for an address that cannot be had, settings out of range, or two entity types of one name.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub async fn start(self) -> Result<ActorSystem, StartError> {
+        Self::check_name("cluster", &self.cluster)?;
+        self.settings.check()?;
+        let listener = {
+            let refused = |source| StartError::Listen { address: self.listen.clone(), source };
+            let address = resolve_one(&*self.net, &self.listen).await.map_err(refused)?;
+            self.net.bind(address).await.map_err(refused)?
+        };
+        let address = match &self.advertise {
+            None => listener.address(),
+            Some(advertise) => {
+                resolve_one(&*self.net, advertise).await.map_err(|error| StartError::Setting {
+                    setting: "advertise",
+                    reason: format!("`{advertise}`: {error}"),
+                })?
+            }
+        };
+        if address.ip().is_unspecified() {
+            return Err(StartError::Setting {
+                setting: "advertise",
+                reason: format!("`{address}` cannot be dialed by others; say which address can"),
+            });
+        }
+        let name = self.node_id.clone().unwrap_or_else(|| address.to_string());
+        Self::check_name("node_id", &name)?;
+        let incarnation = self.incarnation.unwrap_or_else(Incarnation::now);
+        let member = MemberId { node: NodeId::new(name), incarnation };
+        let seeds = self.seeds.clone();
+        let (inner, node, inputs) = self.assemble(member, Some(address))?;
+        node.tasks().spawn(inbound::accept(node.clone(), listener));
+        join::start(&node, seeds, inputs);
+        Ok(ActorSystem(inner))
+    }
+
+    fn assemble(
+        self,
+        member: MemberId,
+        address: Option<SocketAddr>,
+    ) -> Result<(Arc<Inner>, Arc<Node>, crate::cluster::gossip::Inputs), StartError> {
+        let runtime = Runtime::new(member.node.clone(), self.settings.ask_timeout);
+        let cancel = CancellationToken::new();
+        let setup = NodeSetup {
+            cluster: self.cluster,
+            member: member.clone(),
+            address,
+            settings: self.settings.clone(),
+            net: self.net,
+            seed: self.seed.unwrap_or_else(rand::random),
+        };
+        let (node, inputs) = Node::new(setup, runtime.clone(), cancel.clone());
+        let mesh: Arc<dyn Mesh> = node.clone();
+        let (regions, routes) =
+            self.registry.build(&runtime, &self.settings, Some(&Arc::downgrade(&mesh)))?;
+        let carrier: Arc<dyn Carrier> = node.clone();
+        let carrier: Weak<dyn Carrier> = Arc::downgrade(&carrier);
+        runtime.set_network(address.map(|address| Myself { member, address }), carrier);
+        runtime.set_routes(routes);
+        node.set_regions(regions.clone());
+        let inner = Inner {
+            runtime,
+            regions,
+            node: Some(node.clone()),
+            settings: self.settings,
+            _stop: cancel.drop_guard(),
+        };
+        Ok((Arc::new(inner), node, inputs))
+    }
+}
+
+async fn resolve_one(net: &dyn Net, name: &str) -> std::io::Result<SocketAddr> {
+    let none = || std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address");
+    net.resolve(name).await?.into_iter().next().ok_or_else(none)
+}
+
+/// A client of a cluster: routes and asks, hosts nothing, is no member.
+#[derive(Clone, Debug)]
+pub struct ClusterClient(Arc<Inner>);
+
+impl ClusterClient {
+    /// Connects to the cluster `cluster` through any of its members, and waits until it knows where things are.
+    ///
+    /// Seeds that cannot be reached are tried again; there is no timeout: wrap it in [`tokio::time::timeout`] where
+    /// one is wanted.
+    ///
+    /// # Errors
+    /// [`ConnectError`] if a seed refuses this client for good, or the types of this process clash.
+    pub async fn connect<S: ToString>(
+        cluster: impl Into<String>,
+        seeds: impl IntoIterator<Item = S>,
+    ) -> Result<Self, ConnectError> {
+        let builder = SystemBuilder::new(cluster.into()).seeds(seeds);
+        SystemBuilder::check_name("cluster", &builder.cluster)?;
+        if builder.seeds.is_empty() {
+            let reason = "a client needs at least one seed".to_owned();
+            return Err(StartError::Setting { setting: "seeds", reason }.into());
+        }
+        let incarnation = Incarnation::now();
+        let name = format!("client-{:016x}", rand::random::<u64>());
+        let member = MemberId { node: NodeId::new(name), incarnation };
+        let seeds = builder.seeds.clone();
+        let (inner, node, inputs) = builder.assemble(member, None)?;
+        join::start(&node, seeds, inputs);
+        wait_for(&node, 1).await?;
+        Ok(Self(inner))
+    }
+
+    /// A reference to an entity. See [`ActorSystem::entity`].
+    pub fn entity<E: Entity>(&self, id: impl AsRef<str>) -> E::Ref {
+        self.0.runtime.entity::<E>(id)
+    }
+
+    /// The shards of an entity type. See [`ActorSystem::shards`].
+    pub fn shards<E: Entity>(&self) -> Shards<E> {
+        Shards { route: self.0.runtime.route::<E>() }
+    }
+
+    /// Everything that happens to this client from now on.
+    pub fn events(&self) -> Events {
+        self.0.runtime.events.subscribe()
+    }
+
+    /// The members of the cluster as this client sees them.
+    pub fn members(&self) -> Vec<MemberInfo> {
+        self.0.node.as_deref().map_or_else(Vec::new, members)
+    }
+
+    /// Waits until at least `members` members are Up. See [`ActorSystem::wait_for`].
+    ///
+    /// # Errors
+    /// [`JoinError`] once it is certain that this will not be.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn wait_for(&self, members: usize) -> Result<(), JoinError> {
+        match &self.0.node {
+            Some(node) => wait_for(node, members).await,
+            None => Err(JoinError::ShutDown),
+        }
+    }
+
+    /// Closes the connections.
+    ///
+    /// # Errors
+    /// [`ShutdownError::Timeout`] if they did not close in time. They are cut all the same.
+    ///
+    /// # Cancel safety
+    /// Dropped half way, the shutdown may be incomplete; call it again.
+    pub async fn shutdown(&self) -> Result<(), ShutdownError> {
+        match &self.0.node {
+            Some(node) => join::leave(node).await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// Why a client is not connected.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The client could not be set up.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The cluster does not take it.
+    #[error(transparent)]
+    Join(#[from] JoinError),
+}

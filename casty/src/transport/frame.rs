@@ -1,0 +1,332 @@
+//! What travels on a connection after the handshake: a length, a kind, a fixed header, a payload.
+//!
+//! ```text
+//! u32  length of the rest            all integers are little-endian
+//! u8   kind
+//!      entity:  u16 type · u8 hops · u64 epoch · u64 correlation · u16 id length · id · payload
+//!      actor:   u64 actor · u64 correlation · payload
+//!      reply:   u64 correlation · payload
+//!      fail:    u64 correlation · payload
+//!      bounce:  u64 epoch known · an entity frame, kind included
+//!      credit:  u64 bytes received · u64 bytes granted
+//!      control: payload
+//!      ping, pong: nothing
+//! ```
+//!
+//! Correlation 0 means that nobody waits for an answer. Payloads are MessagePack.
+
+use bytes::{BufMut, BytesMut};
+
+/// The largest frame, without its length prefix.
+pub(crate) const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// The length prefix.
+pub(crate) const PREFIX_BYTES: usize = 4;
+
+mod kind {
+    pub(super) const ENTITY: u8 = 1;
+    pub(super) const ACTOR: u8 = 2;
+    pub(super) const REPLY: u8 = 3;
+    pub(super) const FAIL: u8 = 4;
+    pub(super) const BOUNCE: u8 = 5;
+    pub(super) const CREDIT: u8 = 6;
+    pub(super) const CONTROL: u8 = 7;
+    pub(super) const PING: u8 = 8;
+    pub(super) const PONG: u8 = 9;
+}
+
+/// A message for an entity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct EntityFrame<'a> {
+    /// Index into the catalog that the sender showed in its handshake.
+    pub(crate) kind: u16,
+    /// How often the message was sent back and sent anew.
+    pub(crate) hops: u8,
+    /// The shard's epoch, as the sender knows it.
+    pub(crate) epoch: u64,
+    pub(crate) correlation: u64,
+    pub(crate) id: &'a str,
+    pub(crate) payload: &'a [u8],
+}
+
+/// A frame, borrowed from the buffer it was read into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Frame<'a> {
+    Entity(EntityFrame<'a>),
+    Actor { actor: u64, correlation: u64, payload: &'a [u8] },
+    Reply { correlation: u64, payload: &'a [u8] },
+    Fail { correlation: u64, payload: &'a [u8] },
+    /// The receiver does not own the shard at that epoch: the message as it came.
+    Bounce { epoch: u64, frame: EntityFrame<'a> },
+    /// Totals since the connection began, of frames that count against the window.
+    Credit { received: u64, granted: u64 },
+    Control(&'a [u8]),
+    Ping,
+    Pong,
+}
+
+/// What is wrong with bytes from a peer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum FrameError {
+    #[error("a frame of {bytes} bytes, the limit is {FRAME_BYTES_MAX}")]
+    TooLarge { bytes: usize },
+    #[error("a frame ends in the middle of its header")]
+    Truncated,
+    #[error("unknown frame kind {0}")]
+    UnknownKind(u8),
+    #[error("an entity id that is not UTF-8")]
+    Id,
+}
+
+/// A frame that is too large to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TooLarge {
+    pub(crate) bytes: usize,
+}
+
+impl Frame<'_> {
+    /// The frame's size on the wire, its prefix included.
+    pub(crate) fn wire_bytes(&self) -> usize {
+        PREFIX_BYTES + 1 + self.body_bytes()
+    }
+
+    fn body_bytes(&self) -> usize {
+        match self {
+            Self::Entity(frame) => frame.body_bytes(),
+            Self::Actor { payload, .. } => 16 + payload.len(),
+            Self::Reply { payload, .. } | Self::Fail { payload, .. } => 8 + payload.len(),
+            Self::Bounce { frame, .. } => 8 + 1 + frame.body_bytes(),
+            Self::Credit { .. } => 16,
+            Self::Control(payload) => payload.len(),
+            Self::Ping | Self::Pong => 0,
+        }
+    }
+
+    /// Whether the frame counts against the receiver's window.
+    pub(crate) fn is_credited(&self) -> bool {
+        matches!(self, Self::Entity(_) | Self::Actor { .. })
+    }
+
+    /// Appends the frame.
+    pub(crate) fn put(&self, out: &mut BytesMut) -> Result<(), TooLarge> {
+        let bytes = 1 + self.body_bytes();
+        let prefix = u32::try_from(bytes).ok().filter(|_| bytes <= FRAME_BYTES_MAX);
+        let Some(prefix) = prefix else { return Err(TooLarge { bytes }) };
+        out.reserve(PREFIX_BYTES + bytes);
+        out.put_u32_le(prefix);
+        match self {
+            Self::Entity(frame) => frame.put(out),
+            Self::Actor { actor, correlation, payload } => {
+                out.put_u8(kind::ACTOR);
+                out.put_u64_le(*actor);
+                out.put_u64_le(*correlation);
+                out.put_slice(payload);
+            }
+            Self::Reply { correlation, payload } => {
+                out.put_u8(kind::REPLY);
+                out.put_u64_le(*correlation);
+                out.put_slice(payload);
+            }
+            Self::Fail { correlation, payload } => {
+                out.put_u8(kind::FAIL);
+                out.put_u64_le(*correlation);
+                out.put_slice(payload);
+            }
+            Self::Bounce { epoch, frame } => {
+                out.put_u8(kind::BOUNCE);
+                out.put_u64_le(*epoch);
+                frame.put(out);
+            }
+            Self::Credit { received, granted } => {
+                out.put_u8(kind::CREDIT);
+                out.put_u64_le(*received);
+                out.put_u64_le(*granted);
+            }
+            Self::Control(payload) => {
+                out.put_u8(kind::CONTROL);
+                out.put_slice(payload);
+            }
+            Self::Ping => out.put_u8(kind::PING),
+            Self::Pong => out.put_u8(kind::PONG),
+        }
+        Ok(())
+    }
+}
+
+impl<'a> EntityFrame<'a> {
+    fn body_bytes(&self) -> usize {
+        2 + 1 + 8 + 8 + 2 + self.id.len() + self.payload.len()
+    }
+
+    fn put(&self, out: &mut BytesMut) {
+        // Ids are checked at the send; an overlong one that slipped through is cut off, and misses its entity.
+        let id = self.id.as_bytes();
+        let id_bytes = u16::try_from(id.len()).unwrap_or(u16::MAX);
+        out.put_u8(kind::ENTITY);
+        out.put_u16_le(self.kind);
+        out.put_u8(self.hops);
+        out.put_u64_le(self.epoch);
+        out.put_u64_le(self.correlation);
+        out.put_u16_le(id_bytes);
+        out.put_slice(&id[..usize::from(id_bytes)]);
+        out.put_slice(self.payload);
+    }
+
+    fn parse(mut rest: Cursor<'a>) -> Result<Self, FrameError> {
+        let kind = rest.u16()?;
+        let hops = rest.u8()?;
+        let epoch = rest.u64()?;
+        let correlation = rest.u64()?;
+        let id_bytes = usize::from(rest.u16()?);
+        let id = std::str::from_utf8(rest.slice(id_bytes)?).map_err(|_| FrameError::Id)?;
+        Ok(Self { kind, hops, epoch, correlation, id, payload: rest.0 })
+    }
+}
+
+/// Looks at the start of `bytes`: the length of a complete frame after its prefix, or `None` if more must be read.
+pub(crate) fn complete(bytes: &[u8]) -> Result<Option<usize>, FrameError> {
+    let Some(prefix) = bytes.first_chunk::<PREFIX_BYTES>() else { return Ok(None) };
+    let length = u32::from_le_bytes(*prefix) as usize;
+    if length > FRAME_BYTES_MAX {
+        return Err(FrameError::TooLarge { bytes: length });
+    }
+    Ok((bytes.len() - PREFIX_BYTES >= length).then_some(length))
+}
+
+/// Reads a frame from exactly its bytes, without the prefix.
+pub(crate) fn parse(bytes: &[u8]) -> Result<Frame<'_>, FrameError> {
+    let mut rest = Cursor(bytes);
+    Ok(match rest.u8()? {
+        kind::ENTITY => Frame::Entity(EntityFrame::parse(rest)?),
+        kind::ACTOR => {
+            Frame::Actor { actor: rest.u64()?, correlation: rest.u64()?, payload: rest.0 }
+        }
+        kind::REPLY => Frame::Reply { correlation: rest.u64()?, payload: rest.0 },
+        kind::FAIL => Frame::Fail { correlation: rest.u64()?, payload: rest.0 },
+        kind::BOUNCE => {
+            let epoch = rest.u64()?;
+            match rest.u8()? {
+                kind::ENTITY => Frame::Bounce { epoch, frame: EntityFrame::parse(rest)? },
+                other => return Err(FrameError::UnknownKind(other)),
+            }
+        }
+        kind::CREDIT => Frame::Credit { received: rest.u64()?, granted: rest.u64()? },
+        kind::CONTROL => Frame::Control(rest.0),
+        kind::PING => Frame::Ping,
+        kind::PONG => Frame::Pong,
+        other => return Err(FrameError::UnknownKind(other)),
+    })
+}
+
+/// The frames in a buffer of our own making.
+pub(crate) fn frames(mut bytes: &[u8]) -> impl Iterator<Item = Frame<'_>> {
+    std::iter::from_fn(move || {
+        let length = complete(bytes).ok()??;
+        let (frame, rest) = bytes[PREFIX_BYTES..].split_at(length);
+        bytes = rest;
+        parse(frame).ok()
+    })
+}
+
+struct Cursor<'a>(&'a [u8]);
+
+impl<'a> Cursor<'a> {
+    fn slice(&mut self, bytes: usize) -> Result<&'a [u8], FrameError> {
+        let (head, rest) = self.0.split_at_checked(bytes).ok_or(FrameError::Truncated)?;
+        self.0 = rest;
+        Ok(head)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], FrameError> {
+        let (head, rest) = self.0.split_first_chunk::<N>().ok_or(FrameError::Truncated)?;
+        self.0 = rest;
+        Ok(*head)
+    }
+
+    fn u8(&mut self) -> Result<u8, FrameError> {
+        self.array().map(|[byte]| byte)
+    }
+
+    fn u16(&mut self) -> Result<u16, FrameError> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64, FrameError> {
+        self.array().map(u64::from_le_bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn entity<'a>(id: &'a str, payload: &'a [u8]) -> EntityFrame<'a> {
+        EntityFrame { kind: 7, hops: 1, epoch: 0x0102_0304_0506_0708, correlation: 9, id, payload }
+    }
+
+    fn round_trip(frame: Frame<'_>) {
+        let mut out = BytesMut::new();
+        frame.put(&mut out).unwrap();
+        assert_eq!(out.len(), frame.wire_bytes());
+        let length = complete(&out).unwrap().unwrap();
+        assert_eq!(PREFIX_BYTES + length, out.len());
+        assert_eq!(parse(&out[PREFIX_BYTES..]), Ok(frame));
+    }
+
+    #[test]
+    fn every_kind_of_frame_reads_back() {
+        round_trip(Frame::Entity(entity("alice", b"payload")));
+        round_trip(Frame::Actor { actor: 3, correlation: 0, payload: b"" });
+        round_trip(Frame::Reply { correlation: 1, payload: b"x" });
+        round_trip(Frame::Fail { correlation: 1, payload: b"y" });
+        round_trip(Frame::Bounce { epoch: 5, frame: entity("bob", b"z") });
+        round_trip(Frame::Credit { received: u64::MAX, granted: 1 });
+        round_trip(Frame::Control(b"c"));
+        round_trip(Frame::Ping);
+        round_trip(Frame::Pong);
+    }
+
+    #[test]
+    fn a_truncated_frame_is_an_error_at_every_length() {
+        let mut out = BytesMut::new();
+        Frame::Bounce { epoch: 5, frame: entity("bob", b"") }.put(&mut out).unwrap();
+        for length in 0..out.len() - PREFIX_BYTES {
+            let cut = &out[PREFIX_BYTES..][..length];
+            assert_eq!(parse(cut), Err(FrameError::Truncated), "{length} bytes");
+            assert_eq!(complete(&out[..PREFIX_BYTES + length]), Ok(None));
+        }
+    }
+
+    #[test]
+    fn an_oversized_frame_is_refused_at_both_ends() {
+        let payload = vec![0; FRAME_BYTES_MAX];
+        let mut out = BytesMut::new();
+        let refused = Frame::Control(&payload).put(&mut out);
+        assert_eq!(refused, Err(TooLarge { bytes: FRAME_BYTES_MAX + 1 }));
+        assert!(out.is_empty());
+        assert_eq!(
+            complete(&[0xff, 0xff, 0xff, 0xff]),
+            Err(FrameError::TooLarge { bytes: u32::MAX as usize })
+        );
+    }
+
+    #[test]
+    fn a_lying_id_length_is_an_error() {
+        let mut out = BytesMut::new();
+        Frame::Entity(entity("bob", b"z")).put(&mut out).unwrap();
+        let at = PREFIX_BYTES + 1 + 2 + 1 + 8 + 8;
+        out[at] = 0xff;
+        assert_eq!(parse(&out[PREFIX_BYTES..]), Err(FrameError::Truncated));
+    }
+
+    proptest! {
+        #[test]
+        fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = complete(&bytes);
+            let _ = parse(&bytes);
+            let _ = frames(&bytes).count();
+        }
+    }
+}

@@ -1,0 +1,369 @@
+//! The first words on a connection: who is there, and whether the two may talk.
+//!
+//! Both sides first send a preamble of six bytes, `CSTY` and the protocol version, so that even versions that
+//! share nothing else can say clearly that they do not match. Then one length-prefixed MessagePack value each way.
+
+use std::{collections::BTreeMap, io, net::SocketAddr};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use uuid::Uuid;
+
+use crate::{
+    id::{CatalogEntry, ClusterIdentity, MemberId},
+    message::codec,
+};
+
+/// The version of the protocol: handshake and frames.
+pub(crate) const PROTOCOL: u16 = 1;
+
+const MAGIC: [u8; 4] = *b"CSTY";
+
+/// The longest handshake message.
+const HELLO_BYTES_MAX: usize = 1024 * 1024;
+
+/// What a connection is for. Each has its own queue, so that none waits behind another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) enum Lane {
+    /// Gossip, the cluster map.
+    Control,
+    /// Messages and their replies.
+    Messages,
+    /// Large messages.
+    Bulk,
+}
+
+/// Said by the one who dials.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Hello {
+    pub(crate) cluster: String,
+    /// Of the cluster the dialer belongs to, if it has joined one.
+    pub(crate) identity: Option<ClusterIdentity>,
+    pub(crate) member: MemberId,
+    /// Where the dialer listens; `None` for a client.
+    pub(crate) address: Option<SocketAddr>,
+    pub(crate) lane: Lane,
+    /// Numbers the entity types in this connection's frames.
+    pub(crate) catalog: Vec<CatalogEntry>,
+    /// Whom the dialer means to reach, where it knows.
+    pub(crate) to: Option<MemberId>,
+}
+
+/// The answer of the one who accepts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Welcome {
+    /// `None`: no cluster here yet.
+    pub(crate) identity: Option<ClusterIdentity>,
+    pub(crate) member: MemberId,
+    /// Who holds the cluster map, and where it listens.
+    pub(crate) authority: Option<(MemberId, SocketAddr)>,
+}
+
+/// Why the two may not talk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("it belongs to cluster `{theirs}`, this node to `{ours}`")]
+    ClusterName { ours: String, theirs: String },
+    #[error("it belongs to another cluster of the same name ({theirs}, this node's is {ours}); two clusters never merge")]
+    OtherCluster { ours: Uuid, theirs: Uuid },
+    #[error("the process there is `{found}`, not `{expected}`: it has restarted")]
+    OtherMember { expected: MemberId, found: MemberId },
+    #[error("entity type `{name}` has {theirs} shards there and {ours} here; the number must be the same on all nodes")]
+    Shards { name: String, ours: u32, theirs: u32 },
+    #[error("the cluster declared `{0}` down; a new incarnation may join")]
+    Down(MemberId),
+}
+
+impl Refusal {
+    /// Whether the same try may succeed later.
+    pub(crate) fn is_final(&self) -> bool {
+        !matches!(self, Self::OtherMember { .. })
+    }
+
+    /// The same refusal, as seen from the other side.
+    fn turned(self) -> Self {
+        match self {
+            Self::ClusterName { ours, theirs } => Self::ClusterName { ours: theirs, theirs: ours },
+            Self::OtherCluster { ours, theirs } => Self::OtherCluster { ours: theirs, theirs: ours },
+            Self::Shards { name, ours, theirs } => Self::Shards { name, ours: theirs, theirs: ours },
+            same @ (Self::OtherMember { .. } | Self::Down(_)) => same,
+        }
+    }
+}
+
+/// What the accepting side knows of itself when it judges a hello.
+pub(crate) struct Doorkeeper<'a> {
+    pub(crate) cluster: &'a str,
+    pub(crate) identity: Option<ClusterIdentity>,
+    pub(crate) member: &'a MemberId,
+    pub(crate) catalog: &'a [CatalogEntry],
+    pub(crate) is_down: &'a dyn Fn(&MemberId) -> bool,
+}
+
+impl Doorkeeper<'_> {
+    /// Whether the dialer may come in. The refusal is worded for the dialer.
+    pub(crate) fn judge(&self, hello: &Hello) -> Result<(), Refusal> {
+        self.judge_as_seen_here(hello).map_err(Refusal::turned)
+    }
+
+    fn judge_as_seen_here(&self, hello: &Hello) -> Result<(), Refusal> {
+        if hello.cluster != self.cluster {
+            return Err(Refusal::ClusterName {
+                ours: self.cluster.to_owned(),
+                theirs: hello.cluster.clone(),
+            });
+        }
+        if let Some(expected) = hello.to.as_ref().filter(|to| *to != self.member) {
+            let (expected, found) = (expected.clone(), self.member.clone());
+            return Err(Refusal::OtherMember { expected, found });
+        }
+        if let (Some(ours), Some(theirs)) = (self.identity, hello.identity)
+            && ours != theirs
+        {
+            return Err(Refusal::OtherCluster { ours: ours.uuid, theirs: theirs.uuid });
+        }
+        let mine: BTreeMap<_, _> = self.catalog.iter().map(|e| (&e.name, e.shards)).collect();
+        for entry in &hello.catalog {
+            if let Some(&ours) = mine.get(&entry.name).filter(|ours| **ours != entry.shards) {
+                return Err(Refusal::Shards {
+                    name: entry.name.clone(),
+                    ours,
+                    theirs: entry.shards,
+                });
+            }
+        }
+        if (self.is_down)(&hello.member) {
+            return Err(Refusal::Down(hello.member.clone()));
+        }
+        Ok(())
+    }
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HandshakeError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("it does not speak casty's protocol")]
+    Magic,
+    #[error("it speaks protocol version {theirs}, this node version {PROTOCOL}")]
+    Version { theirs: u16 },
+    #[error("its handshake cannot be read: {0}")]
+    Malformed(String),
+    #[error("{0}")]
+    Refused(Refusal),
+    #[error("the handshake took too long")]
+    Timeout,
+}
+
+impl HandshakeError {
+    /// Whether the same try may succeed later.
+    pub(crate) fn is_final(&self) -> bool {
+        match self {
+            Self::Io(_) | Self::Timeout => false,
+            Self::Magic | Self::Version { .. } | Self::Malformed(_) => true,
+            Self::Refused(refusal) => refusal.is_final(),
+        }
+    }
+}
+
+/// Says hello and hears the answer.
+pub(crate) async fn dial<S>(stream: &mut S, hello: &Hello) -> Result<Welcome, HandshakeError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    put_preamble(stream, PROTOCOL).await?;
+    put(stream, hello).await?;
+    take_preamble(stream).await?;
+    let answer: Result<Welcome, Refusal> = take(stream).await?;
+    answer.map_err(HandshakeError::Refused)
+}
+
+/// Hears the hello. Whatever it is, the dialer learns this side's version.
+pub(crate) async fn hear<S>(stream: &mut S) -> Result<Hello, HandshakeError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    put_preamble(stream, PROTOCOL).await?;
+    take_preamble(stream).await?;
+    take(stream).await
+}
+
+/// Answers a hello.
+pub(crate) async fn answer<S>(
+    stream: &mut S,
+    answer: &Result<Welcome, Refusal>,
+) -> Result<(), HandshakeError>
+where
+    S: AsyncWrite + Unpin,
+{
+    put(stream, answer).await
+}
+
+async fn put_preamble<S: AsyncWrite + Unpin>(stream: &mut S, version: u16) -> io::Result<()> {
+    let mut preamble = [0; 6];
+    preamble[..4].copy_from_slice(&MAGIC);
+    preamble[4..].copy_from_slice(&version.to_le_bytes());
+    stream.write_all(&preamble).await?;
+    stream.flush().await
+}
+
+async fn take_preamble<S: AsyncRead + Unpin>(stream: &mut S) -> Result<(), HandshakeError> {
+    let mut preamble = [0; 6];
+    stream.read_exact(&mut preamble).await?;
+    let [a, b, c, d, low, high] = preamble;
+    if [a, b, c, d] != MAGIC {
+        return Err(HandshakeError::Magic);
+    }
+    match u16::from_le_bytes([low, high]) {
+        PROTOCOL => Ok(()),
+        theirs => Err(HandshakeError::Version { theirs }),
+    }
+}
+
+async fn put<S, T>(stream: &mut S, value: &T) -> Result<(), HandshakeError>
+where
+    S: AsyncWrite + Unpin,
+    T: Serialize,
+{
+    let bytes = codec::to_vec(value).map_err(|error| HandshakeError::Malformed(error.0))?;
+    let length = u32::try_from(bytes.len())
+        .map_err(|_| HandshakeError::Malformed("too large".to_owned()))?;
+    stream.write_all(&length.to_le_bytes()).await?;
+    stream.write_all(&bytes).await?;
+    stream.flush().await?;
+    Ok(())
+}
+
+async fn take<S, T>(stream: &mut S) -> Result<T, HandshakeError>
+where
+    S: AsyncRead + Unpin,
+    T: DeserializeOwned,
+{
+    let mut length = [0; 4];
+    stream.read_exact(&mut length).await?;
+    let length = u32::from_le_bytes(length) as usize;
+    if length > HELLO_BYTES_MAX {
+        return Err(HandshakeError::Malformed(format!("{length} bytes long")));
+    }
+    let mut bytes = vec![0; length];
+    stream.read_exact(&mut bytes).await?;
+    codec::decode(&bytes).map_err(|error| HandshakeError::Malformed(error.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{Incarnation, NodeId};
+
+    fn member(name: &str) -> MemberId {
+        MemberId { node: NodeId::new(name), incarnation: Incarnation(1) }
+    }
+
+    fn hello() -> Hello {
+        Hello {
+            cluster: "c".into(),
+            identity: None,
+            member: member("a"),
+            address: None,
+            lane: Lane::Control,
+            catalog: vec![CatalogEntry { name: "Counter".into(), shards: 10, fingerprint: 1 }],
+            to: None,
+        }
+    }
+
+    fn identity(n: u128) -> ClusterIdentity {
+        ClusterIdentity { uuid: Uuid::from_u128(n), generation: 1 }
+    }
+
+    fn judge(hello: &Hello, mine: Option<ClusterIdentity>, down: bool) -> Result<(), Refusal> {
+        let me = member("b");
+        let catalog = [CatalogEntry { name: "Counter".into(), shards: 10, fingerprint: 2 }];
+        let is_down = |_: &MemberId| down;
+        Doorkeeper { cluster: "c", identity: mine, member: &me, catalog: &catalog, is_down: &is_down }
+            .judge(hello)
+    }
+
+    #[test]
+    fn a_matching_hello_is_welcome() {
+        assert_eq!(judge(&hello(), None, false), Ok(()));
+        let joined = Hello { identity: Some(identity(1)), ..hello() };
+        assert_eq!(judge(&joined, Some(identity(1)), false), Ok(()));
+        assert_eq!(judge(&hello(), Some(identity(1)), false), Ok(()));
+    }
+
+    #[test]
+    fn another_cluster_name_is_refused_in_the_dialers_words() {
+        let other = Hello { cluster: "d".into(), ..hello() };
+        let refusal = judge(&other, None, false).unwrap_err();
+        assert_eq!(refusal, Refusal::ClusterName { ours: "d".into(), theirs: "c".into() });
+        assert_eq!(refusal.to_string(), "it belongs to cluster `c`, this node to `d`");
+    }
+
+    #[test]
+    fn two_clusters_of_one_name_do_not_merge() {
+        let other = Hello { identity: Some(identity(1)), ..hello() };
+        assert!(matches!(
+            judge(&other, Some(identity(2)), false),
+            Err(Refusal::OtherCluster { .. })
+        ));
+    }
+
+    #[test]
+    fn a_restarted_process_is_not_the_one_that_was_meant() {
+        let meant = Hello { to: Some(member("old")), ..hello() };
+        let refusal = judge(&meant, None, false).unwrap_err();
+        assert!(matches!(refusal, Refusal::OtherMember { .. }) && !refusal.is_final());
+    }
+
+    #[test]
+    fn shard_counts_must_agree() {
+        let mut other = hello();
+        other.catalog[0].shards = 20;
+        let refusal = judge(&other, None, false).unwrap_err();
+        assert_eq!(refusal, Refusal::Shards { name: "Counter".into(), ours: 20, theirs: 10 });
+    }
+
+    #[test]
+    fn a_downed_member_stays_out() {
+        assert_eq!(judge(&hello(), None, true), Err(Refusal::Down(member("a"))));
+    }
+
+    #[tokio::test]
+    async fn another_version_is_named() {
+        let (mut ours, mut theirs) = tokio::io::duplex(1024);
+        put_preamble(&mut theirs, 9).await.unwrap();
+        let error = dial(&mut ours, &hello()).await.unwrap_err();
+        assert!(matches!(error, HandshakeError::Version { theirs: 9 }) && error.is_final());
+    }
+
+    #[tokio::test]
+    async fn other_protocols_are_noticed() {
+        let (mut ours, mut theirs) = tokio::io::duplex(1024);
+        theirs.write_all(b"HTTP/1.1 400 Bad Request\r\n").await.unwrap();
+        assert!(matches!(dial(&mut ours, &hello()).await, Err(HandshakeError::Magic)));
+    }
+
+    #[tokio::test]
+    async fn a_lying_length_is_an_error() {
+        let (mut ours, mut theirs) = tokio::io::duplex(1024);
+        put_preamble(&mut theirs, PROTOCOL).await.unwrap();
+        theirs.write_all(&u32::MAX.to_le_bytes()).await.unwrap();
+        assert!(matches!(hear(&mut ours).await, Err(HandshakeError::Malformed(_))));
+    }
+
+    #[tokio::test]
+    async fn hello_and_welcome_cross() {
+        let (mut ours, mut theirs) = tokio::io::duplex(1024);
+        let welcome = Welcome { identity: Some(identity(3)), member: member("b"), authority: None };
+        let told = Ok(welcome.clone());
+        let server = async {
+            let heard = hear(&mut theirs).await.unwrap();
+            answer(&mut theirs, &told).await.unwrap();
+            heard
+        };
+        let greeting = hello();
+        let (got, heard) = tokio::join!(dial(&mut ours, &greeting), server);
+        assert_eq!((got.unwrap(), heard), (welcome, hello()));
+    }
+}

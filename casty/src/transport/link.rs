@@ -1,0 +1,352 @@
+//! What this node sends to one peer on one lane: dials on demand, dials again after a loss.
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    connection::{self, ConnectionEnd, Keepalive, Side},
+    frame::{EntityFrame, FRAME_BYTES_MAX, Frame},
+    handshake::{self, HandshakeError, Hello, Lane, Welcome},
+    net::Net,
+    outbox::{Lost, LostMessage, Outbox, PutError},
+};
+use crate::{
+    error::Failure,
+    event::DeadLetterReason,
+    id::MemberId,
+    message::{
+        answer::{Pending, RawAnswer},
+        codec,
+    },
+    sync::lock,
+};
+
+/// Times of dialing and of keeping alive.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LinkTimes {
+    /// For the connect and the handshake together.
+    pub(crate) connect: Duration,
+    pub(crate) keepalive: Keepalive,
+    /// The first pause after a failed dial; doubled up to `backoff_max`, with jitter.
+    pub(crate) backoff: Duration,
+    pub(crate) backoff_max: Duration,
+}
+
+/// What a link needs from the node it belongs to.
+pub(crate) trait LinkOwner: Send + Sync + 'static {
+    fn hello(&self, lane: Lane, to: Option<&MemberId>) -> Hello;
+
+    /// A connection stands.
+    fn connected(&self, link: &Arc<Link>, welcome: &Welcome);
+
+    /// A connection ended, or could not be made.
+    fn disconnected(&self, link: &Arc<Link>, reason: &str);
+
+    /// A control message from the accepting side.
+    fn control(&self, link: &Arc<Link>, payload: &[u8]) -> Result<(), String>;
+
+    /// The peer did not take a message: its epoch is stale, or the peer's knowledge is.
+    fn bounced(
+        &self,
+        link: &Arc<Link>,
+        epoch: u64,
+        frame: EntityFrame<'_>,
+        buffer: &Bytes,
+        pending: Option<Box<dyn Pending>>,
+    );
+
+    /// A message that was told will not be handled, or nobody knows.
+    fn dead_letter(&self, message: LostMessage, reason: DeadLetterReason);
+}
+
+/// Who is at the other end.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Peer {
+    pub(crate) address: SocketAddr,
+    /// Which process is meant; `None` takes whoever answers there.
+    pub(crate) member: Option<MemberId>,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.member {
+            Some(member) => member.node.fmt(f),
+            None => self.address.fmt(f),
+        }
+    }
+}
+
+pub(crate) struct Link {
+    pub(crate) peer: Peer,
+    pub(crate) lane: Lane,
+    outbox: Outbox,
+    status: Mutex<Status>,
+    connected: AtomicBool,
+    cancel: CancellationToken,
+}
+
+#[derive(Clone, Debug)]
+enum Status {
+    /// Connected, or about to dial: frames are taken.
+    Open,
+    /// The last dial failed. Frames are refused until the pause is over.
+    Down { reason: Arc<str>, until: Instant },
+    /// For good.
+    Dead { reason: Arc<str> },
+}
+
+impl Link {
+    pub(crate) fn new(peer: Peer, lane: Lane, cancel: CancellationToken) -> Arc<Self> {
+        Arc::new(Self {
+            peer,
+            lane,
+            outbox: Outbox::default(),
+            status: Mutex::new(Status::Open),
+            connected: AtomicBool::new(false),
+            cancel,
+        })
+    }
+
+    /// Queues a message for an entity. See [`Outbox::put_message`] for `pending` and `forced`.
+    pub(crate) fn send_entity(
+        &self,
+        frame: EntityFrame<'_>,
+        is_ask: bool,
+        pending: impl FnOnce() -> Option<Box<dyn Pending>>,
+        forced: bool,
+    ) -> Result<(), Failure> {
+        self.check()?;
+        let make = |correlation| Frame::Entity(EntityFrame { correlation, ..frame });
+        self.outbox.put_message(make, is_ask, pending, forced).map_err(failure)
+    }
+
+    /// Queues a message for an actor.
+    pub(crate) fn send_actor(
+        &self,
+        actor: u64,
+        payload: &[u8],
+        is_ask: bool,
+        pending: impl FnOnce() -> Option<Box<dyn Pending>>,
+    ) -> Result<(), Failure> {
+        self.check()?;
+        let make = |correlation| Frame::Actor { actor, correlation, payload };
+        self.outbox.put_message(make, is_ask, pending, false).map_err(failure)
+    }
+
+    /// Queues a control message.
+    pub(crate) fn send_control(&self, payload: &[u8]) -> Result<(), Failure> {
+        self.check()?;
+        self.outbox.put_urgent(Frame::Control(payload)).map_err(failure)
+    }
+
+    /// Bytes of control messages that wait to be written.
+    pub(crate) fn control_bytes(&self) -> usize {
+        self.outbox.urgent_bytes()
+    }
+
+    /// Resolves when a message that found no room may try again.
+    pub(crate) async fn room(&self) {
+        self.outbox.room().await;
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Relaxed)
+    }
+
+    /// Whether nothing waits to be written or answered.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.outbox.is_idle()
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        let reason = match &*lock(&self.status) {
+            Status::Open => return Ok(()),
+            Status::Down { until, .. } if Instant::now() >= *until => return Ok(()),
+            Status::Down { reason, .. } | Status::Dead { reason } => reason.clone(),
+        };
+        Err(self.unreachable(&reason, false))
+    }
+
+    fn unreachable(&self, reason: &str, maybe_handled: bool) -> Failure {
+        Failure::Unreachable {
+            node: self.peer.to_string(),
+            reason: reason.to_owned(),
+            maybe_handled,
+        }
+    }
+
+    /// Ends the link for good: the peer is no member any more. Whoever waits is told.
+    pub(crate) fn kill(&self, reason: &str) {
+        *lock(&self.status) = Status::Dead { reason: reason.into() };
+        self.cancel.cancel();
+    }
+
+    /// Dials, runs the connection, dials again; until the link is killed or the node stops.
+    pub(crate) async fn run(
+        self: Arc<Self>,
+        net: Arc<dyn Net>,
+        owner: Arc<dyn LinkOwner>,
+        times: LinkTimes,
+        seed: u64,
+    ) {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut backoff = times.backoff;
+        while !self.cancel.is_cancelled() {
+            if !self.outbox.has_messages() {
+                tokio::select! {
+                    biased;
+                    () = self.cancel.cancelled() => break,
+                    () = self.outbox.work() => continue,
+                }
+            }
+            let dialed = tokio::select! {
+                biased;
+                () = self.cancel.cancelled() => break,
+                dialed = self.dial(&*net, &*owner, times.connect) => dialed,
+            };
+            match dialed {
+                Ok((stream, welcome)) => {
+                    backoff = times.backoff;
+                    *lock(&self.status) = Status::Open;
+                    self.connected.store(true, Ordering::Relaxed);
+                    owner.connected(&self, &welcome);
+                    let end = connection::run(
+                        stream,
+                        Side::Dialed,
+                        &self.outbox,
+                        times.keepalive,
+                        &self.cancel,
+                        |buffer, frame| self.handle(&*owner, buffer, frame),
+                    )
+                    .await;
+                    tracing::debug!(peer = %self.peer, lane = ?self.lane, %end, "connection ended");
+                    self.connected.store(false, Ordering::Relaxed);
+                    self.connection_lost(&*owner, &end.to_string());
+                    owner.disconnected(&self, &end.to_string());
+                }
+                Err(error) => {
+                    let reason = error.to_string();
+                    tracing::debug!(peer = %self.peer, lane = ?self.lane, reason, "not connected");
+                    let pause = backoff.mul_f64(rng.random_range(0.5..1.0));
+                    backoff = (backoff * 2).min(times.backoff_max);
+                    let until = Instant::now() + pause;
+                    *lock(&self.status) = Status::Down { reason: reason.as_str().into(), until };
+                    self.give_up(&*owner, &reason);
+                    owner.disconnected(&self, &reason);
+                    tokio::select! {
+                        biased;
+                        () = self.cancel.cancelled() => break,
+                        () = tokio::time::sleep_until(until) => {}
+                    }
+                }
+            }
+        }
+        let reason = match &*lock(&self.status) {
+            Status::Dead { reason } => reason.to_string(),
+            _ => "this node is shutting down".to_owned(),
+        };
+        *lock(&self.status) = Status::Dead { reason: reason.as_str().into() };
+        self.give_up(&*owner, &reason);
+    }
+
+    async fn dial(
+        &self,
+        net: &dyn Net,
+        owner: &dyn LinkOwner,
+        limit: Duration,
+    ) -> Result<(Box<dyn super::net::Stream>, Welcome), HandshakeError> {
+        let dialing = async {
+            let mut stream = net.connect(self.peer.address).await?;
+            let hello = owner.hello(self.lane, self.peer.member.as_ref());
+            let welcome = handshake::dial(&mut stream, &hello).await?;
+            Ok((stream, welcome))
+        };
+        tokio::time::timeout(limit, dialing).await.map_err(|_| HandshakeError::Timeout)?
+    }
+
+    fn handle(
+        self: &Arc<Self>,
+        owner: &dyn LinkOwner,
+        buffer: &Bytes,
+        frame: Frame<'_>,
+    ) -> Result<(), ConnectionEnd> {
+        match frame {
+            Frame::Reply { correlation, payload } => {
+                // An asker that is gone was answered before, or its time was up.
+                if let Some(pending) = self.outbox.answered(correlation) {
+                    pending.complete(RawAnswer::Encoded(buffer.slice_ref(payload)));
+                }
+            }
+            Frame::Fail { correlation, payload } => {
+                if let Some(pending) = self.outbox.answered(correlation) {
+                    let failure = codec::decode(payload).unwrap_or_else(|error| Failure::Reply {
+                        reason: format!("the peer reported a failure unknown here: {error}"),
+                    });
+                    pending.complete(RawAnswer::Failed(failure));
+                }
+            }
+            Frame::Bounce { epoch, frame } => {
+                let pending = match frame.correlation {
+                    0 => None,
+                    correlation => match self.outbox.answered(correlation) {
+                        Some(pending) => Some(pending),
+                        // Answered or given up before: nobody wants it sent again.
+                        None => return Ok(()),
+                    },
+                };
+                owner.bounced(self, epoch, frame, buffer, pending);
+            }
+            Frame::Credit { received, granted } => self.outbox.confirm(received, granted),
+            Frame::Control(payload) => {
+                if let Err(reason) = owner.control(self, payload) {
+                    tracing::warn!(peer = %self.peer, reason, "bad control message");
+                    return Err(ConnectionEnd::Unexpected);
+                }
+            }
+            Frame::Pong => {}
+            Frame::Ping | Frame::Entity(_) | Frame::Actor { .. } => {
+                return Err(ConnectionEnd::Unexpected);
+            }
+        }
+        Ok(())
+    }
+
+    fn connection_lost(&self, owner: &dyn LinkOwner, reason: &str) {
+        let mut lost = self.outbox.connection_lost();
+        lost.fail_askers(&self.unreachable(reason, true));
+        let reason = DeadLetterReason::ConnectionLost { node: self.peer.to_string() };
+        Self::dead_letters(owner, lost, &reason);
+    }
+
+    fn give_up(&self, owner: &dyn LinkOwner, reason: &str) {
+        let mut lost = self.outbox.give_up();
+        lost.fail_askers(&self.unreachable(reason, false));
+        let (node, reason) = (self.peer.to_string(), reason.to_owned());
+        Self::dead_letters(owner, lost, &DeadLetterReason::Unreachable { node, reason });
+    }
+
+    fn dead_letters(owner: &dyn LinkOwner, lost: Lost, reason: &DeadLetterReason) {
+        for message in lost.told {
+            owner.dead_letter(message, reason.clone());
+        }
+    }
+}
+
+fn failure(error: PutError) -> Failure {
+    match error {
+        PutError::Full => Failure::Full,
+        PutError::TooLarge { bytes } => Failure::TooLarge { bytes, bytes_max: FRAME_BYTES_MAX },
+    }
+}

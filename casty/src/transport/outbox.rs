@@ -1,0 +1,403 @@
+//! What waits to be written on a connection, and what was written and not confirmed.
+//!
+//! Senders append finished frames to one of two buffers; the connection's writer takes a whole buffer and writes it
+//! at once. Messages are bounded, count against the receiver's window, and are kept until the receiver has
+//! confirmed them, so that a lost connection loses none in silence. Replies and control traffic go first.
+
+use std::{collections::VecDeque, sync::Mutex};
+
+use bytes::{Bytes, BytesMut};
+use tokio::sync::Notify;
+
+use super::frame::{Frame, TooLarge};
+use crate::{
+    id::EntityId,
+    message::answer::{Pending, RawAnswer},
+    sync::lock,
+};
+
+/// Bytes of messages that may be under way to a receiver which has not put them into mailboxes yet.
+pub(crate) const WINDOW_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Bytes of messages that wait for the writer before senders have to wait.
+const MESSAGES_BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes of replies that wait for a peer which does not read them, before its connection is cut.
+const URGENT_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Why a frame was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PutError {
+    Full,
+    TooLarge { bytes: usize },
+}
+
+impl From<TooLarge> for PutError {
+    fn from(TooLarge { bytes }: TooLarge) -> Self {
+        Self::TooLarge { bytes }
+    }
+}
+
+/// What a message frame is about: enough to answer its asker, or to write its dead letter.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct LostMessage {
+    pub(crate) correlation: u64,
+    pub(crate) to: LostTo,
+    pub(crate) message: String,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum LostTo {
+    Entity { kind: u16, id: EntityId },
+    Actor(u64),
+}
+
+/// What a connection took with it.
+#[derive(Default)]
+pub(crate) struct Lost {
+    /// Told, written, never confirmed.
+    pub(crate) told: Vec<LostMessage>,
+    /// Asked and not answered.
+    pub(crate) asked: Vec<Box<dyn Pending>>,
+}
+
+#[derive(Default)]
+pub(crate) struct Outbox {
+    state: Mutex<State>,
+    /// There is something to write, or the window has opened.
+    work: Notify,
+    /// There may be room again.
+    room: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    urgent: BytesMut,
+    messages: BytesMut,
+    /// Totals of this connection, in bytes of messages.
+    sent: u64,
+    received: u64,
+    granted: u64,
+    /// Written and not confirmed, oldest first.
+    unconfirmed: VecDeque<Bytes>,
+    pending: std::collections::HashMap<u64, Box<dyn Pending>>,
+    last_correlation: u64,
+}
+
+impl Outbox {
+    /// Appends a message, `make` being told its correlation: 0, or a fresh number if somebody asks.
+    ///
+    /// `pending` is called once the frame is certain to go out. `forced` frames were accepted elsewhere before, and
+    /// are taken even where there is no room.
+    pub(crate) fn put_message<'f>(
+        &self,
+        make: impl FnOnce(u64) -> Frame<'f>,
+        is_ask: bool,
+        pending: impl FnOnce() -> Option<Box<dyn Pending>>,
+        forced: bool,
+    ) -> Result<(), PutError> {
+        let mut state = lock(&self.state);
+        if state.messages.len() >= MESSAGES_BYTES_MAX && !forced {
+            return Err(PutError::Full);
+        }
+        let correlation = if is_ask { state.last_correlation + 1 } else { 0 };
+        make(correlation).put(&mut state.messages)?;
+        if is_ask {
+            state.last_correlation = correlation;
+            if let Some(pending) = pending() {
+                state.pending.insert(correlation, pending);
+            }
+        }
+        drop(state);
+        self.work.notify_one();
+        Ok(())
+    }
+
+    /// Appends a frame that goes before all messages.
+    pub(crate) fn put_urgent(&self, frame: Frame<'_>) -> Result<(), PutError> {
+        let mut state = lock(&self.state);
+        if state.urgent.len() >= URGENT_BYTES_MAX {
+            return Err(PutError::Full);
+        }
+        frame.put(&mut state.urgent)?;
+        drop(state);
+        self.work.notify_one();
+        Ok(())
+    }
+
+    /// Bytes of urgent frames that wait for the writer.
+    pub(crate) fn urgent_bytes(&self) -> usize {
+        lock(&self.state).urgent.len()
+    }
+
+    /// Everything that may be written now: urgent frames, then messages if the window is open.
+    pub(crate) fn take(&self) -> (Bytes, Bytes) {
+        let mut state = lock(&self.state);
+        let urgent = state.urgent.split().freeze();
+        let open = state.sent.saturating_sub(state.granted) < WINDOW_BYTES;
+        if !open || state.messages.is_empty() {
+            return (urgent, Bytes::new());
+        }
+        let messages = state.messages.split().freeze();
+        state.sent += messages.len() as u64;
+        state.unconfirmed.push_back(messages.clone());
+        drop(state);
+        self.room.notify_waiters();
+        (urgent, messages)
+    }
+
+    /// Resolves when [`take`](Self::take) may have something.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub(crate) async fn work(&self) {
+        self.work.notified().await;
+    }
+
+    /// Lets the writer look again.
+    pub(crate) fn poke(&self) {
+        self.work.notify_one();
+    }
+
+    /// Resolves when a message that found no room may try again.
+    pub(crate) async fn room(&self) {
+        let notified = self.room.notified();
+        if lock(&self.state).messages.len() < MESSAGES_BYTES_MAX {
+            return;
+        }
+        notified.await;
+    }
+
+    /// The receiver's totals: bytes of messages it has read, bytes it has found room for.
+    pub(crate) fn confirm(&self, received: u64, granted: u64) {
+        let mut state = lock(&self.state);
+        let total = state.sent;
+        state.granted = state.granted.max(granted.min(total));
+        state.received = state.received.max(received.min(total));
+        let mut unconfirmed: u64 = state.unconfirmed.iter().map(|chunk| chunk.len() as u64).sum();
+        while let Some(front) = state.unconfirmed.front() {
+            let start = total - unconfirmed;
+            let end = start + front.len() as u64;
+            if end > state.received {
+                break;
+            }
+            unconfirmed -= front.len() as u64;
+            state.unconfirmed.pop_front();
+        }
+        drop(state);
+        self.work.notify_one();
+    }
+
+    /// Takes the asker that waits for this answer.
+    pub(crate) fn answered(&self, correlation: u64) -> Option<Box<dyn Pending>> {
+        lock(&self.state).pending.remove(&correlation)
+    }
+
+    /// The connection is gone. What was never written stays for the next one.
+    pub(crate) fn connection_lost(&self) -> Lost {
+        let mut state = lock(&self.state);
+        let mut lost = Lost::default();
+        let unconfirmed = std::mem::take(&mut state.unconfirmed);
+        let (received, sent) = (state.received, state.sent);
+        let mut at = sent - unconfirmed.iter().map(|chunk| chunk.len() as u64).sum::<u64>();
+        for chunk in unconfirmed {
+            for frame in super::frame::frames(&chunk) {
+                at += frame.wire_bytes() as u64;
+                // The front chunk may be confirmed in part.
+                if at > received
+                    && let Some(message) = lost_message(&frame)
+                    && message.correlation == 0
+                {
+                    lost.told.push(message);
+                }
+            }
+        }
+        let unsent: Vec<u64> = super::frame::frames(&state.messages)
+            .filter_map(|frame| lost_message(&frame))
+            .map(|message| message.correlation)
+            .collect();
+        let mut answered_never = std::mem::take(&mut state.pending);
+        for correlation in unsent {
+            if let Some(pending) = answered_never.remove(&correlation) {
+                state.pending.insert(correlation, pending);
+            }
+        }
+        lost.asked = in_order(answered_never);
+        state.urgent.clear();
+        (state.sent, state.received, state.granted) = (0, 0, 0);
+        drop(state);
+        // The next connection may have something to write at once.
+        self.work.notify_one();
+        lost
+    }
+
+    /// Gives up on what was never written.
+    pub(crate) fn give_up(&self) -> Lost {
+        let mut state = lock(&self.state);
+        let messages = state.messages.split().freeze();
+        state.urgent.clear();
+        let told = super::frame::frames(&messages)
+            .filter_map(|frame| lost_message(&frame))
+            .filter(|message| message.correlation == 0)
+            .collect();
+        let asked = in_order(std::mem::take(&mut state.pending));
+        drop(state);
+        self.room.notify_waiters();
+        Lost { told, asked }
+    }
+
+    /// Whether everything was written and nobody waits for an answer.
+    pub(crate) fn is_idle(&self) -> bool {
+        let state = lock(&self.state);
+        state.urgent.is_empty() && state.messages.is_empty() && state.pending.is_empty()
+    }
+
+    pub(crate) fn has_messages(&self) -> bool {
+        let state = lock(&self.state);
+        !state.messages.is_empty() || !state.urgent.is_empty()
+    }
+}
+
+/// By correlation, so that equal runs fail in equal order.
+fn in_order(pending: std::collections::HashMap<u64, Box<dyn Pending>>) -> Vec<Box<dyn Pending>> {
+    let mut pending: Vec<_> = pending.into_iter().collect();
+    pending.sort_unstable_by_key(|(correlation, _)| *correlation);
+    pending.into_iter().map(|(_, pending)| pending).collect()
+}
+
+fn lost_message(frame: &Frame<'_>) -> Option<LostMessage> {
+    let (correlation, to, payload) = match frame {
+        Frame::Entity(frame) => {
+            let to = LostTo::Entity { kind: frame.kind, id: EntityId::new(frame.id) };
+            (frame.correlation, to, frame.payload)
+        }
+        Frame::Actor { actor, correlation, payload } => {
+            (*correlation, LostTo::Actor(*actor), *payload)
+        }
+        _ => return None,
+    };
+    let message = crate::message::codec::variant_name(payload).unwrap_or("?").to_owned();
+    Some(LostMessage { correlation, to, message })
+}
+
+impl Lost {
+    /// Answers every asker with the same failure.
+    pub(crate) fn fail_askers(&mut self, failure: &crate::error::Failure) {
+        for pending in self.asked.drain(..) {
+            pending.complete(RawAnswer::Failed(failure.clone()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::error::Failure;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<&'static str>>>);
+
+    struct Waits(&'static str, Log);
+
+    impl Pending for Waits {
+        fn complete(self: Box<Self>, _: RawAnswer) {
+            lock(&self.1.0).push(self.0);
+        }
+    }
+
+    fn tell(outbox: &Outbox, actor: u64) -> Result<(), PutError> {
+        let frame = |correlation| Frame::Actor { actor, correlation, payload: b"\xa4ping" };
+        outbox.put_message(frame, false, || None, false)
+    }
+
+    fn ask(outbox: &Outbox, name: &'static str, log: &Log) {
+        let frame = |correlation| Frame::Actor { actor: 9, correlation, payload: b"" };
+        let waits = Box::new(Waits(name, log.clone()));
+        outbox.put_message(frame, true, || Some(waits), false).unwrap();
+    }
+
+    fn told(lost: &Lost) -> Vec<&LostTo> {
+        lost.told.iter().map(|message| &message.to).collect()
+    }
+
+    #[test]
+    fn only_what_was_not_confirmed_is_lost_with_a_connection() {
+        let outbox = Outbox::default();
+        tell(&outbox, 1).unwrap();
+        tell(&outbox, 2).unwrap();
+        let (_, first) = outbox.take();
+        tell(&outbox, 3).unwrap();
+        outbox.take();
+        tell(&outbox, 4).unwrap();
+        // The receiver has read the first frame, half of the first chunk.
+        outbox.confirm(first.len() as u64 / 2, 0);
+        let lost = outbox.connection_lost();
+        assert_eq!(told(&lost), [&LostTo::Actor(2), &LostTo::Actor(3)]);
+        assert_eq!(lost.told[0].message, "ping");
+        // The fourth was not written: it goes out on the next connection.
+        assert_eq!(super::super::frame::frames(&outbox.take().1).count(), 1);
+    }
+
+    #[test]
+    fn askers_whose_message_was_not_written_go_on_waiting() {
+        let (outbox, log) = (Outbox::default(), Log::default());
+        ask(&outbox, "written", &log);
+        outbox.take();
+        ask(&outbox, "unwritten", &log);
+        let failure = Failure::Stopped;
+        outbox.connection_lost().fail_askers(&failure);
+        assert_eq!(*lock(&log.0), ["written"]);
+        outbox.give_up().fail_askers(&failure);
+        assert_eq!(*lock(&log.0), ["written", "unwritten"]);
+        assert!(outbox.is_idle());
+    }
+
+    #[test]
+    fn an_asker_is_lost_even_if_its_message_was_confirmed() {
+        let (outbox, log) = (Outbox::default(), Log::default());
+        ask(&outbox, "a", &log);
+        let (_, chunk) = outbox.take();
+        outbox.confirm(chunk.len() as u64, chunk.len() as u64);
+        outbox.connection_lost().fail_askers(&Failure::Stopped);
+        assert_eq!(*lock(&log.0), ["a"]);
+    }
+
+    #[test]
+    fn messages_wait_while_the_window_is_shut_and_replies_do_not() {
+        let outbox = Outbox::default();
+        let big = vec![0; usize::try_from(WINDOW_BYTES).unwrap()];
+        let frame = |_| Frame::Actor { actor: 1, correlation: 0, payload: &big };
+        outbox.put_message(frame, false, || None, false).unwrap();
+        let sent = outbox.take().1.len() as u64;
+        tell(&outbox, 2).unwrap();
+        outbox.put_urgent(Frame::Ping).unwrap();
+        let (urgent, messages) = outbox.take();
+        assert!(!urgent.is_empty() && messages.is_empty());
+        outbox.confirm(sent, sent);
+        assert!(!outbox.take().1.is_empty());
+    }
+
+    #[test]
+    fn a_full_buffer_refuses_and_takes_what_was_accepted_before() {
+        let outbox = Outbox::default();
+        let mut count = 0;
+        while tell(&outbox, 1).is_ok() {
+            count += 1;
+        }
+        assert!(count > 1000);
+        assert_eq!(tell(&outbox, 1), Err(PutError::Full));
+        let frame = |correlation| Frame::Actor { actor: 1, correlation, payload: b"" };
+        assert_eq!(outbox.put_message(frame, false, || None, true), Ok(()));
+    }
+
+    #[test]
+    fn a_lying_confirmation_changes_nothing_beyond_what_was_sent() {
+        let outbox = Outbox::default();
+        outbox.confirm(u64::MAX, u64::MAX);
+        tell(&outbox, 1).unwrap();
+        outbox.take();
+        assert_eq!(told(&outbox.connection_lost()), [&LostTo::Actor(1)]);
+    }
+}

@@ -1,0 +1,1 @@
+//! The examples of casty: one idea a file. Run one with `cargo run --example NAME`.
