@@ -1,6 +1,6 @@
 //! Names that the macros make, and where errors about them point.
 
-use proc_macro2::{Ident, Span};
+use proc_macro2::{Group, Ident, Span, TokenStream, TokenTree};
 use quote::format_ident;
 use syn::ext::IdentExt;
 
@@ -38,6 +38,31 @@ pub(crate) fn message_enum(actor: &Ident) -> Ident {
 /// The typed proxy.
 pub(crate) fn proxy(actor: &Ident) -> Ident {
     format_ident!("{}Ref", actor.unraw(), span = actor.span())
+}
+
+/// The constant that says how a message's reply is written.
+pub(crate) fn reply_codec(variant: &Ident) -> Ident {
+    format_ident!("__{variant}", span = Span::call_site())
+}
+
+/// The same tokens, all at one place.
+///
+/// The compiler reports some errors once for each part of an expression; at one place they are one error.
+pub(crate) fn all_at(span: Span, tokens: TokenStream) -> TokenStream {
+    tokens
+        .into_iter()
+        .map(|token| match token {
+            TokenTree::Group(group) => {
+                let mut moved = Group::new(group.delimiter(), all_at(span, group.stream()));
+                moved.set_span(span);
+                TokenTree::Group(moved)
+            }
+            mut token => {
+                token.set_span(span);
+                token
+            }
+        })
+        .collect()
 }
 
 /// The generated name of a handler's argument.

@@ -201,6 +201,23 @@ impl<'ast> Visit<'ast> for Judge {
     }
 }
 
+/// The types that decide whether `ty` can travel: those inside the usual containers, or `ty` itself.
+pub(crate) fn parts(ty: &Type) -> Vec<&Type> {
+    const CONTAINERS: [&str; 8] =
+        ["Option", "Vec", "VecDeque", "Box", "HashMap", "BTreeMap", "HashSet", "BTreeSet"];
+    let inner: Vec<&Type> = match bare(ty) {
+        Type::Tuple(tuple) => tuple.elems.iter().collect(),
+        Type::Path(_) => match last_segment(ty) {
+            Some(last) if CONTAINERS.iter().any(|container| last.ident == container) => {
+                type_arguments(last)
+            }
+            _ => Vec::new(),
+        },
+        _ => Vec::new(),
+    };
+    if inner.is_empty() { vec![ty] } else { inner.into_iter().flat_map(parts).collect() }
+}
+
 /// The `T` of an `Option<T>`.
 fn option_argument(path: &TypePath) -> Option<&Type> {
     let last = path.path.segments.last()?;

@@ -1,13 +1,11 @@
 //! What generated code calls. Not public: it changes with the macros, without notice.
 
-use std::{fmt::Display, num::NonZeroU32};
-
-use serde::Serialize;
+use std::{convert::Infallible, fmt, num::NonZeroU32};
 
 pub use crate::{
     actor::{
         Actor, Entity, Init, InitError, Message, Reply,
-        call::{Call, CallSpec, decode_result, decode_value},
+        call::{Call, CallSpec},
         context::Context,
         reference::{ActorRef, EntityRef},
     },
@@ -21,13 +19,39 @@ pub use crate::{
 pub use inventory;
 pub use serde;
 
-/// Appends the wire form of a reply.
-pub fn encode<T: Serialize>(value: &T, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    crate::message::codec::encode(value, out)
+use crate::{
+    actor::call::{decode_result, decode_value},
+    message::codec,
+};
+
+/// Requires that a type can be part of a message.
+pub const fn wire<T: Wire>() {}
+
+/// How the reply `R` of a handler is written, and read as the answer `T` or the error `E`.
+///
+/// Made in one place for each handler, so that a type without a wire form is one error.
+pub struct ReplyCodec<R, T, E> {
+    /// Appends the reply's wire form.
+    pub encode: fn(&R, &mut Vec<u8>) -> Result<(), EncodeError>,
+    /// What [`CallSpec::decode`] wants.
+    pub decode: fn(&[u8]) -> Result<Result<T, E>, DecodeError>,
 }
 
-/// Requires that a type can be part of a message or a reply.
-pub const fn wire<T: Wire>() {}
+impl<R, T, E> fmt::Debug for ReplyCodec<R, T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ReplyCodec")
+    }
+}
+
+/// For a handler that returns a plain value.
+pub const fn value_reply<T: Wire>() -> ReplyCodec<T, T, Infallible> {
+    ReplyCodec { encode: codec::encode::<T>, decode: decode_value::<T> }
+}
+
+/// For a handler that returns a `Result`.
+pub const fn result_reply<T: Wire, E: Wire>() -> ReplyCodec<Result<T, E>, T, E> {
+    ReplyCodec { encode: codec::encode::<Result<T, E>>, decode: decode_result::<T, E> }
+}
 
 /// Requires that a type can be part of an internal message.
 pub const fn in_memory<T: Send + 'static>() {}
@@ -90,7 +114,7 @@ pub fn init_by_default<T: DefaultState>() -> Result<T, InitError> {
 }
 
 /// What a fallible `#[init]` function returned. Its error may travel to another node, so it goes as text.
-pub fn init_result<T, E: Display>(made: Result<T, E>) -> Result<T, InitError> {
+pub fn init_result<T, E: fmt::Display>(made: Result<T, E>) -> Result<T, InitError> {
     made.map_err(|error| InitError(error.to_string()))
 }
 

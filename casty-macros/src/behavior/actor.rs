@@ -80,7 +80,7 @@ impl Expansion<'_> {
             return call;
         }
         let private = &self.private;
-        quote_spanned!(names::at(function.span())=> #private::sendable(#call).await)
+        names::all_at(names::at(function.span()), quote!(#private::sendable(#call).await))
     }
 
     fn hook(&self, name: &TokenStream, hook: &Hook) -> TokenStream {

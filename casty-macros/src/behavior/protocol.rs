@@ -1,15 +1,15 @@
 //! The message enum, the reply enum, and what is required of their fields.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
-use syn::spanned::Spanned;
+use syn::{Type, spanned::Spanned};
 
 use super::{
     docs,
     expand::Expansion,
     model::{Handler, Reply},
 };
-use crate::{names, text};
+use crate::{names, text, types};
 
 impl Expansion<'_> {
     /// `enum CounterMsg`, with its wire form.
@@ -43,12 +43,13 @@ impl Expansion<'_> {
         let docs = docs::of_variant(self.behavior, handler);
         let fields = handler.arguments().map(|argument| {
             let (ident, ty) = (&argument.ident, &argument.ty);
-            // The variant as a whole stays off the wire.
             let attrs = argument
                 .attrs
                 .iter()
                 .filter(|attribute| !handler.internal || !attribute.path().is_ident("serde"));
-            quote!(#(#attrs)* #ident: #ty)
+            // The variant stays off the wire as a whole; but serde would take a `&'static str` in it for borrowed.
+            let skip = handler.internal.then(|| quote!(#[serde(skip)]));
+            quote!(#(#attrs)* #skip #ident: #ty)
         });
         let wire = if handler.internal {
             quote!(#[serde(skip)] #[doc(hidden)])
@@ -107,11 +108,34 @@ impl Expansion<'_> {
         }
     }
 
+    /// How each reply is written and read; where a reply that cannot travel becomes an error.
+    pub(super) fn reply_codecs(&self) -> TokenStream {
+        let Self { private, params, .. } = self;
+        let codecs = self.behavior.handlers.iter().map(|handler| {
+            let name = names::reply_codec(&handler.variant);
+            let whole = handler.reply.whole();
+            let span = names::at(handler.reply.span().unwrap_or_else(|| handler.ident.span()));
+            let (answer, make) = match handler.reply.parts(private) {
+                Some((ok, error)) => (
+                    quote!(#ok, #error),
+                    quote_spanned!(span=> #private::result_reply::<#ok, #error>()),
+                ),
+                None => (
+                    quote!(#whole, ::core::convert::Infallible),
+                    quote_spanned!(span=> #private::value_reply::<#whole>()),
+                ),
+            };
+            quote!(const #name: #private::ReplyCodec<#whole, #answer> = #make;)
+        });
+        self.implement(quote!(__Reply #params), quote!(#(#codecs)*))
+    }
+
     pub(super) fn reply_impl(&self) -> TokenStream {
         let Self { private, params, .. } = self;
         let arms = self.behavior.handlers.iter().map(|handler| {
             let variant = &handler.variant;
-            quote!(Self::#variant(ref __reply) => #private::encode(__reply, __out),)
+            let codec = names::reply_codec(variant);
+            quote!(Self::#variant(ref __reply) => (Self::#codec.encode)(__reply, __out),)
         });
         let phantom = self.phantom_arm(quote!(Self));
         self.implement(
@@ -127,27 +151,27 @@ impl Expansion<'_> {
         )
     }
 
-    /// Requires of each argument and reply type that it can travel, with an error at the user's type.
+    /// Requires of each argument that it can travel, with an error at the user's type: at the `Price` of a
+    /// `Vec<Price>`.
     pub(super) fn assertions(&self) -> TokenStream {
         let private = &self.private;
-        let assert = |function: TokenStream, ty: &syn::Type| {
-            quote_spanned!(names::at(ty.span())=> #private::#function::<#ty>();)
-        };
         let mut assertions = TokenStream::new();
+        let mut assert = |function: TokenStream, ty: &Type| {
+            let span = names::at(ty.span());
+            assertions.extend(quote_spanned!(span=> #private::#function::<#ty>();));
+        };
         for handler in &self.behavior.handlers {
-            let function = if handler.internal { quote!(in_memory) } else { quote!(wire) };
             for argument in handler.arguments() {
-                assertions.extend(assert(function.clone(), &argument.ty));
+                if handler.internal {
+                    assert(quote!(in_memory), &argument.ty);
+                } else {
+                    types::parts(&argument.ty).into_iter().for_each(|ty| assert(quote!(wire), ty));
+                }
             }
-            match &handler.reply {
-                Reply::Unit => {}
-                Reply::Fallible { parts: Some((ok, error)), .. } => {
-                    assertions.extend(assert(quote!(wire), ok));
-                    assertions.extend(assert(quote!(wire), error));
-                }
-                Reply::Value(ty) | Reply::Fallible { whole: ty, .. } => {
-                    assertions.extend(assert(quote!(wire), ty));
-                }
+            // The reply as a whole is required to travel where its codec is made.
+            for reply in handler.reply.types() {
+                let parts = types::parts(reply).into_iter();
+                parts.filter(|part| !std::ptr::eq(*part, reply)).for_each(|ty| assert(quote!(wire), ty));
             }
         }
         let generics = self.generics();
@@ -169,6 +193,19 @@ impl Reply {
             Self::Unit => quote!(()),
             Self::Value(ty) | Self::Fallible { whole: ty, .. } => quote!(#ty),
         }
+    }
+
+    /// The types that have to travel.
+    fn types(&self) -> Vec<&Type> {
+        match self {
+            Self::Unit => Vec::new(),
+            Self::Fallible { parts: Some((ok, error)), .. } => vec![ok, error],
+            Self::Value(ty) | Self::Fallible { whole: ty, .. } => vec![ty],
+        }
+    }
+
+    fn span(&self) -> Option<Span> {
+        self.types().first().map(|ty| ty.span())
     }
 
     /// What an asker gets, and what instead.

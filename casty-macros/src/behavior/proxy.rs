@@ -9,6 +9,7 @@ use super::{
     expand::{self, Expansion},
     model::{Handler, Kind},
 };
+use crate::names;
 
 impl Expansion<'_> {
     /// `struct CounterRef`.
@@ -45,7 +46,7 @@ impl Expansion<'_> {
     }
 
     fn proxy_method(&self, handler: &Handler) -> TokenStream {
-        let Self { message, private, .. } = self;
+        let Self { message, private, params, .. } = self;
         let Handler { ident, variant, deprecated, .. } = handler;
         let actor = self.actor();
         let docs = docs::of_method(self.behavior, handler);
@@ -65,16 +66,14 @@ impl Expansion<'_> {
                 }
             }
         };
-        let (call, answer, decode) = match handler.reply.parts(private) {
-            Some((ok, error)) => {
-                (quote!(#actor, #ok, #error), quote!(__reply), quote!(decode_result))
-            }
+        let (call, answer) = match handler.reply.parts(private) {
+            Some((ok, error)) => (quote!(#actor, #ok, #error), quote!(__reply)),
             None => {
                 let value = handler.reply.whole();
-                let answer = quote!(::core::result::Result::Ok(__reply));
-                (quote!(#actor, #value), answer, quote!(decode_value))
+                (quote!(#actor, #value), quote!(::core::result::Result::Ok(__reply)))
             }
         };
+        let codec = names::reply_codec(variant);
         quote! {
             #docs
             #deprecated
@@ -88,7 +87,7 @@ impl Expansion<'_> {
                             __Reply::#variant(__reply) => ::core::option::Option::Some(#answer),
                             _ => ::core::option::Option::None,
                         },
-                        decode: #private::#decode,
+                        decode: <__Reply #params>::#codec.decode,
                     },
                 )
             }

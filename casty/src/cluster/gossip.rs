@@ -262,12 +262,10 @@ impl Gossip {
                 OwnedNotification::MemberUp(id) => self.reached(&id.member),
                 OwnedNotification::Rename(_, new) => self.reached(&new.member),
                 OwnedNotification::MemberDown(id) => {
-                    self.liveness.handle_down(id.member.clone());
-                    if self.node.is_member(&id.member) && self.unreachable.insert(id.member.clone())
-                    {
-                        tracing::warn!(member = %id.member, "unreachable");
-                        self.node.runtime().publish(|| Event::UnreachableMember(id.member.clone()));
+                    if self.node.is_member(&id.member) {
+                        self.lost(&id.member);
                     }
+                    self.liveness.handle_down(id.member);
                 }
                 OwnedNotification::Active
                 | OwnedNotification::Idle
@@ -284,6 +282,13 @@ impl Gossip {
         }
         if let Some(peer) = self.peer(member) {
             self.send_digest(peer);
+        }
+    }
+
+    fn lost(&mut self, member: &MemberId) {
+        if self.unreachable.insert(member.clone()) {
+            tracing::warn!(%member, "unreachable");
+            self.node.runtime().publish(|| Event::UnreachableMember(member.clone()));
         }
     }
 
@@ -316,9 +321,10 @@ impl Gossip {
                 self.send_digest(Peer { address: *address, member: Some(member.clone()) });
             }
         }
-        if self.node.is_voter() {
-            let members = others.into_keys().collect();
-            for member in self.liveness.handle_tick(&members, &alive, Instant::now()) {
+        let members = others.into_keys().collect();
+        for member in self.liveness.handle_tick(&members, &alive, Instant::now()) {
+            self.lost(&member);
+            if self.node.is_voter() {
                 tracing::warn!(%member, "declared down");
                 self.node.propose_later(Proposal::Apply(Command::Down { member }));
             }

@@ -5,7 +5,7 @@ use std::{
     num::NonZeroU32,
     sync::{
         Arc, Mutex, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -109,6 +109,7 @@ pub(crate) struct ShardRegion<E: Entity> {
     /// There may be room again for messages without a home.
     room: Notify,
     active: AtomicU64,
+    abandoned: AtomicBool,
 }
 
 enum FastHome {
@@ -181,6 +182,7 @@ impl<E: Entity> ShardRegion<E> {
             mesh,
             room: Notify::new(),
             active: AtomicU64::new(0),
+            abandoned: AtomicBool::new(false),
         })
     }
 
@@ -269,19 +271,24 @@ impl<E: Entity> ShardRegion<E> {
         shard: ShardId,
         envelope: Envelope<E>,
     ) -> Result<(), Rejected<E>> {
-        let item = Item::Own { id: id.clone(), envelope };
-        self.route_item(shard, item).map_err(|item| match item {
-            Item::Own { envelope, .. } => Rejected::new(envelope, Failure::Full),
-            Item::Raw { .. } => unreachable!("the item that was put in comes out"),
-        })
-    }
-
-    fn route_item(&self, shard: ShardId, item: Item<E>) -> Result<(), Item<E>> {
         // Effects are carried out under the lock: the order of items is the order of effects.
         let mut machine = lock(&self.machine);
-        let effect = machine.handle_item(shard, item, Instant::now())?;
-        self.carry_out(&mut machine, effect);
-        Ok(())
+        if self.abandoned.load(Ordering::Relaxed) {
+            return Err(Rejected::new(envelope, Failure::Stopped));
+        }
+        let item = Item::Own { id: id.clone(), envelope };
+        match machine.handle_item(shard, item, Instant::now()) {
+            Ok(effect) => {
+                self.carry_out(&mut machine, effect);
+                Ok(())
+            }
+            Err(Item::Own { envelope, .. }) => Err(Rejected::new(envelope, Failure::Full)),
+            Err(raw @ Item::Raw { .. }) => {
+                // Cannot be: what was put in comes out.
+                self.fail(raw, Failure::Full);
+                Ok(())
+            }
+        }
     }
 
     fn carry_out(
@@ -803,7 +810,6 @@ impl<E: Entity> AnyRegion for ShardRegion<E> {
     }
 
     fn abandon(&self) {
-        let now = Instant::now();
         for shard in (0..self.shards.get()).map(ShardId) {
             let cells = {
                 let mut local = lock(&self.local[shard.index()]);
@@ -814,12 +820,16 @@ impl<E: Entity> AnyRegion for ShardRegion<E> {
                 drop(cell.close());
             }
         }
+        {
+            let _machine = lock(&self.machine);
+            self.abandoned.store(true, Ordering::Relaxed);
+        }
         let waiting = self.waiting();
         self.handle_no_home(&waiting, &Failure::Stopped);
-        self.handle_deadline(now);
         self.homes.store(Arc::new(
             (0..self.shards.get()).map(|_| FastHome::Unknown).collect(),
         ));
+        self.room.notify_waiters();
     }
 }
 

@@ -1,4 +1,5 @@
-//! Decides, for the one who holds the map, which members are dead. Gossip's word is a hint that this weighs.
+//! Decides which members seem dead. For the one who holds the map it is the reason to declare them Down; everybody
+//! else only tells its users that they are unreachable.
 //!
 //! Two ways to die: gossip declared the member down, after its own probes and suspicion; or it was in the map and
 //! gossip never met it, for longer than `meet_within`.

@@ -173,8 +173,9 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     put_preamble(stream, PROTOCOL).await?;
-    put(stream, hello).await?;
+    // Heard before more is said: whoever closes with bytes unread resets the connection, and what it said is lost.
     take_preamble(stream).await?;
+    put(stream, hello).await?;
     let answer: Result<Welcome, Refusal> = take(stream).await?;
     answer.map_err(HandshakeError::Refused)
 }

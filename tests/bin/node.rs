@@ -1,0 +1,35 @@
+//! A node of its own process, for tests: `casty-test-node CLUSTER NODE LISTEN [SEED ...]`.
+//!
+//! Says `address HOST:PORT` once it listens and `members N` as members come Up. Leaves gracefully at the end of its
+//! standard input, so that it never outlives the test that started it.
+
+use casty::prelude::*;
+use tokio::io::{AsyncReadExt, stdin};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    casty_tests::log();
+    let mut arguments = std::env::args().skip(1);
+    let mut next = |what: &str| arguments.next().ok_or(format!("{what} is missing"));
+    let (cluster, name, listen) = (next("cluster")?, next("node")?, next("listen")?);
+    let seeds: Vec<String> = arguments.collect();
+    // Referred to, so that the linker keeps the entities.
+    let builder = ActorSystem::builder(cluster).entity::<casty_tests::Counter>();
+    let node = builder.node_id(name).listen(listen).seeds(seeds).start().await?;
+    println!("address {}", node.address());
+    let watching = node.clone();
+    let mut members = 1;
+    let watch = async move {
+        while watching.wait_for(members).await.is_ok() {
+            println!("members {members}");
+            members += 1;
+        }
+    };
+    let mut ignored = Vec::new();
+    tokio::select! {
+        () = watch => {}
+        result = async { stdin().read_to_end(&mut ignored).await } => drop(result?),
+    }
+    node.shutdown().await?;
+    Ok(())
+}

@@ -1,0 +1,121 @@
+//! Nodes in processes of their own.
+
+use std::{net::SocketAddr, process::Stdio};
+
+use casty::prelude::*;
+use casty_tests::Counter;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader, Lines},
+    process::{Child, ChildStdout, Command},
+};
+
+use crate::support::{eventually, node, soon};
+
+struct Process {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    address: SocketAddr,
+}
+
+impl Process {
+    async fn start(name: &str, seeds: &[SocketAddr]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_casty-test-node"))
+            .args(["test", name, "127.0.0.1:0"])
+            .args(seeds.iter().map(ToString::to_string))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut process = Self { child, lines, address: SocketAddr::from(([0, 0, 0, 0], 0)) };
+        process.address = process.says("address ").await.parse().unwrap();
+        process
+    }
+
+    /// The rest of the next line that starts with `what`.
+    async fn says(&mut self, what: &str) -> String {
+        soon(what, async {
+            while let Some(line) = self.lines.next_line().await.unwrap() {
+                if let Some(rest) = line.strip_prefix(what) {
+                    return rest.to_owned();
+                }
+            }
+            panic!("the process ended before it said `{what}`")
+        })
+        .await
+    }
+
+    async fn sees(&mut self, members: usize) {
+        while self.says("members ").await != members.to_string() {}
+    }
+
+    async fn leave(mut self) {
+        drop(self.child.stdin.take());
+        let status = soon("it leaves", async { self.child.wait().await.unwrap() }).await;
+        assert!(status.success(), "{status}");
+    }
+}
+
+/// An id of a counter that lives on the node of this name.
+async fn id_on(from: &ActorSystem, home: &str) -> String {
+    for i in 0.. {
+        let id = format!("c{i}");
+        if from.entity::<Counter>(&id).node().await.unwrap() == home {
+            return id;
+        }
+    }
+    unreachable!()
+}
+
+#[tokio::test]
+async fn three_processes_form_a_cluster_and_serve() {
+    let mut first = Process::start("one", &[]).await;
+    let mut second = Process::start("two", &[first.address]).await;
+    let here = node("three").seeds([second.address, first.address]).start().await.unwrap();
+    soon("it forms", here.wait_for(3)).await.unwrap();
+    first.sees(3).await;
+    second.sees(3).await;
+    let mut homes = std::collections::BTreeSet::new();
+    for i in 0..40 {
+        let counter = here.entity::<Counter>(format!("c{i}"));
+        counter.increment(i).tell().await.unwrap();
+        assert_eq!(soon("an answer", counter.value()).await, Ok(i));
+        homes.insert(counter.node().await.unwrap());
+    }
+    assert_eq!(homes.len(), 3, "{homes:?}");
+    soon("shutdown", here.shutdown()).await.unwrap();
+    second.leave().await;
+    first.leave().await;
+}
+
+#[tokio::test]
+async fn asks_to_a_killed_process_fail_at_once() {
+    let here = node("here").start().await.unwrap();
+    let mut there = Process::start("there", &[here.address()]).await;
+    soon("it forms", here.wait_for(2)).await.unwrap();
+    let id = id_on(&here, "there").await;
+    let counter = here.entity::<Counter>(&id);
+    let asks: Vec<_> = (0..10)
+        .map(|_| {
+            let asking = counter.clone();
+            tokio::spawn(async move { asking.nap(600_000).timeout(Duration::from_secs(600)).await })
+        })
+        .collect();
+    // The asks are under way: an answer to a later one has come back.
+    let other = here.entity::<Counter>(format!("{id}-other"));
+    other.value().await.unwrap();
+    eventually("under way", || other.value().into_future(), Result::is_ok).await;
+    there.child.kill().await.unwrap();
+    let killed = tokio::time::Instant::now();
+    for ask in asks {
+        let error = soon("a failure", ask).await.unwrap().unwrap_err();
+        assert!(matches!(&error, AskError::Unreachable { node, .. } if node == "there"), "{error}");
+    }
+    let took = killed.elapsed();
+    assert!(took < Duration::from_secs(2), "{took:?}, not at once");
+    // And later ones too, as long as its shards have no other owner.
+    let error = soon("a failure", counter.value()).await.unwrap_err();
+    assert!(!error.maybe_handled(), "{error}");
+    soon("shutdown", here.shutdown()).await.unwrap();
+}

@@ -1,0 +1,77 @@
+//! What the tests share.
+
+use std::time::Duration;
+
+use casty::{ActorSystem, Event, Events, SystemBuilder};
+
+/// Nothing in these tests takes so long unless it hangs.
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+
+/// Fails a test that hangs.
+pub(crate) async fn soon<T>(what: &str, wait: impl IntoFuture<Output = T>) -> T {
+    match tokio::time::timeout(LIMIT, wait).await {
+        Ok(value) => value,
+        Err(_) => panic!("{what}: not within {LIMIT:?}"),
+    }
+}
+
+pub(crate) fn node(name: &str) -> SystemBuilder {
+    casty_tests::log();
+    ActorSystem::builder("test").node_id(name)
+}
+
+/// A cluster of `n` nodes in this process, all of which see all.
+pub(crate) async fn cluster(n: usize) -> Vec<ActorSystem> {
+    let first = node("node-0").start().await.unwrap();
+    let mut nodes = vec![first];
+    for i in 1..n {
+        let seeds = [nodes[0].address()];
+        nodes.push(node(&format!("node-{i}")).seeds(seeds).start().await.unwrap());
+    }
+    for node in &nodes {
+        soon("the cluster forms", node.wait_for(n)).await.unwrap();
+    }
+    nodes
+}
+
+pub(crate) async fn shutdown(nodes: Vec<ActorSystem>) {
+    // The founder last: it records that the others have left.
+    for node in nodes.into_iter().rev() {
+        soon("shutdown", node.shutdown()).await.unwrap();
+    }
+}
+
+/// The first event from now on that `look` likes.
+pub(crate) async fn event<T>(
+    events: &mut Events,
+    what: &str,
+    mut look: impl FnMut(&Event) -> Option<T>,
+) -> T {
+    soon(what, async {
+        loop {
+            let event = events.next().await.expect("the system still runs");
+            if let Some(found) = look(&event) {
+                return found;
+            }
+        }
+    })
+    .await
+}
+
+/// Asks again until `look` likes the answer.
+pub(crate) async fn eventually<T, F: Future<Output = T>>(
+    what: &str,
+    mut ask: impl FnMut() -> F,
+    mut look: impl FnMut(&T) -> bool,
+) -> T {
+    soon(what, async {
+        loop {
+            let answer = ask().await;
+            if look(&answer) {
+                return answer;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+}
