@@ -725,8 +725,7 @@ impl<E: Entity> AnyRegion for ShardRegion<E> {
                 credit: credit.take(),
             },
         };
-        machine.handle_newer(shard, theirs);
-        match machine.handle_item(shard, item, Instant::now()) {
+        match machine.handle_ahead(shard, theirs, item, Instant::now()) {
             Ok(effect) => self.carry_out(&mut machine, effect),
             Err(item) => self.fail(item, Failure::Full),
         }
@@ -751,8 +750,15 @@ impl<E: Entity> AnyRegion for ShardRegion<E> {
             return self.fail(item, gone(shard));
         }
         let mut machine = lock(&self.machine);
-        // Not there at that epoch: whatever comes next has a later one.
-        let unknown = machine.handle_newer(shard, epoch.max(Epoch(frame.epoch + 1)));
+        // Not there at the epoch it was sent with: whatever comes next has a later one. What the peer says it knows
+        // is not believed beyond that.
+        let known = match machine.home(shard) {
+            Home::Here(epoch) | Home::There(_, epoch) => epoch,
+            Home::Unknown => Epoch::ZERO,
+        };
+        tracing::debug!(kind = self.name, %shard, sent = frame.epoch, theirs = %epoch, ours = %known, "sent back");
+        let unknown =
+            frame.epoch >= known.0 && machine.handle_newer(shard, Epoch(known.0.saturating_add(1)));
         match machine.handle_item(shard, item, Instant::now()) {
             Ok(effect) => self.carry_out(&mut machine, effect),
             Err(item) => self.fail(item, Failure::Full),

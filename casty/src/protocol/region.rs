@@ -59,12 +59,14 @@ struct Route<T> {
     /// Somebody has seen an epoch at least this great: an older home must not be believed.
     at_least: Epoch,
     kept: VecDeque<(Instant, T)>,
+    /// Sent by somebody who knows a later home than this node does.
+    ahead: VecDeque<(Instant, Epoch, T)>,
 }
 
 impl<T> Region<T> {
     /// Keeps at most `kept_max` items, each for at most `wait_max`.
     pub(crate) fn new(shards: u32, kept_max: usize, wait_max: Duration) -> Self {
-        let route = || Route { home: Home::Unknown, at_least: Epoch::ZERO, kept: VecDeque::new() };
+        let route = || Route { home: Home::Unknown, at_least: Epoch::ZERO, kept: VecDeque::new(), ahead: VecDeque::new() };
         let shards = (0..shards).map(|_| route()).collect();
         Self { shards, kept: 0, kept_max, wait_max, deadline: None }
     }
@@ -90,11 +92,37 @@ impl<T> Region<T> {
                 let first = route.kept.is_empty();
                 let until = now + self.wait_max;
                 route.kept.push_back((until, item));
-                self.kept += 1;
-                self.deadline = Some(self.deadline.map_or(until, |deadline| deadline.min(until)));
+                self.count(until);
                 Ok(first.then_some(Effect::Resolve { shard }))
             }
         }
+    }
+
+    fn count(&mut self, until: Instant) {
+        self.kept += 1;
+        self.deadline = Some(self.deadline.map_or(until, |deadline| deadline.min(until)));
+    }
+
+    /// Routes an item whose sender says that the shard has a home of `epoch`. Where this node has not heard of it,
+    /// the item waits for the news, and for nothing else: a sender that lies delays only itself.
+    pub(crate) fn handle_ahead(
+        &mut self,
+        shard: ShardId,
+        epoch: Epoch,
+        item: T,
+        now: Instant,
+    ) -> Result<Option<Effect<T>>, T> {
+        if self.home(shard) != Home::Unknown && self.home(shard).epoch() >= epoch {
+            return self.handle_item(shard, item, now);
+        }
+        let full = self.kept >= self.kept_max;
+        let until = now + self.wait_max;
+        match self.shards.get_mut(shard.index()) {
+            Some(route) if !full => route.ahead.push_back((until, epoch, item)),
+            _ => return Err(item),
+        }
+        self.count(until);
+        Ok(None)
     }
 
     /// The map says where a shard lives. What was kept for it goes there, in order.
@@ -111,10 +139,19 @@ impl<T> Region<T> {
             // What is kept goes on waiting, but nobody may be looking for a home yet.
             return if route.kept.is_empty() { vec![] } else { vec![Effect::Resolve { shard }] };
         }
-        self.kept -= route.kept.len();
-        let kept = std::mem::take(&mut route.kept);
-        kept.into_iter()
-            .map(|(_, item)| match home {
+        let mut items: Vec<T> = std::mem::take(&mut route.kept).into_iter().map(|(_, i)| i).collect();
+        let ahead = std::mem::take(&mut route.ahead);
+        for (until, epoch, item) in ahead {
+            if epoch <= home.epoch() {
+                items.push(item);
+            } else {
+                route.ahead.push_back((until, epoch, item));
+            }
+        }
+        self.kept -= items.len();
+        items
+            .into_iter()
+            .map(|item| match home {
                 Home::There(to, epoch) => Effect::Send { shard, to, epoch, item },
                 Home::Here(epoch) => Effect::Deliver { shard, epoch, item },
                 Home::Unknown => Effect::Fail { item },
@@ -122,8 +159,8 @@ impl<T> Region<T> {
             .collect()
     }
 
-    /// Somebody knows the shard at `epoch`, or knows that it is not where it was at that epoch. Anything older is
-    /// forgotten; returns whether that leaves the home unknown.
+    /// The shard is not where it was before `at_least`: anything older is forgotten. Returns whether that leaves the
+    /// home unknown.
     pub(crate) fn handle_newer(&mut self, shard: ShardId, at_least: Epoch) -> bool {
         let Some(route) = self.shards.get_mut(shard.index()) else { return false };
         route.at_least = route.at_least.max(at_least);
@@ -162,8 +199,15 @@ impl<T> Region<T> {
                     effects.push(Effect::Fail { item });
                 }
             }
-            if let Some((until, _)) = route.kept.front() {
-                next = Some(next.map_or(*until, |next| next.min(*until)));
+            while route.ahead.front().is_some_and(|(until, ..)| *until <= now) {
+                if let Some((_, _, item)) = route.ahead.pop_front() {
+                    self.kept -= 1;
+                    effects.push(Effect::Fail { item });
+                }
+            }
+            let fronts = [route.kept.front().map(|k| k.0), route.ahead.front().map(|a| a.0)];
+            next = fronts.into_iter().flatten().chain(next).min();
+            if !route.kept.is_empty() {
                 effects.push(Effect::Resolve { shard });
             }
         }
@@ -265,6 +309,23 @@ mod tests {
         let deliver = Effect::Deliver { shard: SHARD, epoch: epoch(2), item: "a" };
         assert_eq!(region.handle_home(SHARD, Home::Here(epoch(2))), [deliver]);
         assert!(!region.handle_newer(SHARD, epoch(2)));
+    }
+
+    #[test]
+    fn an_item_from_somebody_ahead_waits_for_the_news_and_delays_nobody_else() {
+        let (mut region, now) = (region(), Instant::now());
+        region.handle_home(SHARD, Home::Here(epoch(1)));
+        assert_eq!(region.handle_ahead(SHARD, epoch(2), "ahead", now), Ok(None));
+        assert_eq!(region.handle_ahead(SHARD, Epoch(u64::MAX), "liar", now), Ok(None));
+        let deliver = |epoch, item| Effect::Deliver { shard: SHARD, epoch, item };
+        let other = region.handle_item(SHARD, "other", now);
+        assert_eq!(other, Ok(Some(deliver(epoch(1), "other"))));
+        assert_eq!(
+            region.handle_home(SHARD, Home::Here(epoch(2))),
+            [deliver(epoch(2), "ahead")]
+        );
+        assert_eq!(region.handle_deadline(now + WAIT), [Effect::Fail { item: "liar" }]);
+        assert_eq!((region.deadline(), region.kept), (None, 0));
     }
 
     #[test]
