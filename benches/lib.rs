@@ -1,1 +1,47 @@
-//! Support for the benches of casty.
+//! The benchmarks of casty. `cargo bench` runs them; see CONTRIBUTING.md.
+
+use casty::prelude::*;
+
+/// Counts; what casty's rows send to.
+#[derive(Default)]
+pub struct Counter {
+    value: i64,
+}
+
+#[entity(shards = 64)]
+impl Counter {
+    /// Adds, and says nothing.
+    #[message]
+    pub fn increment(&mut self, amount: i64) {
+        self.value += amount;
+    }
+
+    /// Adds, and says what came of it.
+    #[message]
+    pub fn add(&mut self, amount: i64) -> i64 {
+        self.value += amount;
+        self.value
+    }
+}
+
+/// The same as a local actor.
+#[derive(Default)]
+pub struct Local {
+    value: i64,
+}
+
+#[actor]
+impl Local {
+    /// Adds, and says nothing.
+    #[message]
+    pub fn increment(&mut self, amount: i64) {
+        self.value += amount;
+    }
+
+    /// Adds, and says what came of it.
+    #[message]
+    pub fn add(&mut self, amount: i64) -> i64 {
+        self.value += amount;
+        self.value
+    }
+}
