@@ -129,11 +129,16 @@ impl EntityId {
     ///
     /// `xxh3_64(id) % shards`: frozen, so that every client in every language computes the same.
     pub fn shard(&self, shards: NonZeroU32) -> ShardId {
-        let hash = xxhash_rust::xxh3::xxh3_64(self.0.as_bytes());
-        #[expect(clippy::cast_possible_truncation, reason = "the remainder of a u32")]
-        let shard = (hash % u64::from(shards.get())) as u32;
-        ShardId(shard)
+        shard_of(&self.0, shards)
     }
+}
+
+/// See [`EntityId::shard`].
+pub(crate) fn shard_of(id: &str, shards: NonZeroU32) -> ShardId {
+    let hash = xxhash_rust::xxh3::xxh3_64(id.as_bytes());
+    #[expect(clippy::cast_possible_truncation, reason = "the remainder of a u32")]
+    let shard = (hash % u64::from(shards.get())) as u32;
+    ShardId(shard)
 }
 
 impl fmt::Display for EntityId {

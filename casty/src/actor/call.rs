@@ -11,12 +11,13 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use tokio::{sync::oneshot, time::Sleep};
+use tokio::sync::oneshot;
 
 use super::{
     Actor, Address, Rejected,
     envelope::{Answer, Envelope, ReplyTo},
     runtime::Runtime,
+    timer::Deadline,
 };
 use crate::{
     error::{AskError, Failure, TellError},
@@ -126,7 +127,7 @@ pub struct Ask<A: Actor, T, E = Infallible> {
     runtime: Arc<Runtime>,
     state: State<A>,
     after: Duration,
-    deadline: Option<Pin<Box<Sleep>>>,
+    deadline: Option<Deadline>,
     spec: CallSpec<A, T, E>,
 }
 
@@ -192,8 +193,8 @@ impl<A: Actor, T, E> Ask<A, T, E> {
     /// Whether the time is up. The timer starts with the first wait: most local answers need none.
     fn poll_deadline(&mut self, cx: &mut TaskContext<'_>) -> bool {
         let after = self.after;
-        let deadline = self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(after)));
-        deadline.as_mut().poll(cx).is_ready()
+        let deadline = self.deadline.get_or_insert_with(|| Deadline::new(after));
+        Pin::new(deadline).poll(cx).is_ready()
     }
 
     fn read(&self, answer: Answer<A::Reply>) -> Result<T, AskError<E>> {

@@ -10,6 +10,7 @@ pub(crate) mod envelope;
 pub(crate) mod mailbox;
 pub(crate) mod reference;
 pub(crate) mod runtime;
+mod timer;
 
 use std::{num::NonZeroU32, sync::Arc};
 

@@ -26,7 +26,7 @@ use crate::{
     config::Settings,
     error::Failure,
     event::ActorPath,
-    id::{CatalogEntry, EntityId, Epoch, ShardId},
+    id::{CatalogEntry, EntityId, Epoch, ShardId, shard_of},
     message::{
         answer::{Pending, ReplyPath},
         codec,
@@ -186,14 +186,14 @@ impl<E: Entity> ShardRegion<E> {
         })
     }
 
-    fn path(&self, id: &EntityId) -> ActorPath {
+    fn path(&self, id: impl ToString) -> ActorPath {
         ActorPath { kind: self.name.clone(), id: id.to_string() }
     }
 
     /// Puts an envelope into the mailbox of an entity of this node.
     fn push(
         &self,
-        id: &EntityId,
+        id: impl AsRef<str>,
         shard: ShardId,
         mut envelope: Envelope<E>,
         push: impl Fn(&Arc<Cell<E>>, Envelope<E>) -> Result<(), Refusal<E>>,
@@ -205,6 +205,7 @@ impl<E: Entity> ShardRegion<E> {
         if local.epoch.is_none() {
             return Err(Local::NotHere(envelope));
         }
+        let id = id.as_ref();
         if let Some(cell) = local.cells.get(id) {
             match push(cell, envelope) {
                 Ok(()) => return Ok(()),
@@ -217,9 +218,10 @@ impl<E: Entity> ShardRegion<E> {
             }
         }
         let Some(host) = self.me.upgrade() else { return Err(Local::NotHere(envelope)) };
+        let id = EntityId::new(id);
         let cell = Cell::new(CellName::Entity(id.clone()), host, E::MAILBOX, None);
         let pushed = push(&cell, envelope);
-        if local.cells.insert(id.clone(), cell.clone()).is_none() {
+        if local.cells.insert(id, cell.clone()).is_none() {
             self.active.fetch_add(1, Ordering::Relaxed);
         }
         match pushed {
@@ -372,7 +374,7 @@ impl<E: Entity> ShardRegion<E> {
 
     fn decode(
         &self,
-        id: &EntityId,
+        id: impl ToString,
         payload: &[u8],
         reply: ReplyTo<E::Reply>,
     ) -> Option<Envelope<E>> {
@@ -380,7 +382,7 @@ impl<E: Entity> ShardRegion<E> {
             Ok(message) => Some(Envelope { message, reply }),
             Err(codec::DecodeError(reason)) => {
                 let name = codec::variant_name(payload).unwrap_or("?");
-                undecodable(&self.runtime, || self.path(id), name, reply, reason);
+                undecodable(&self.runtime, || self.path(&id.to_string()), name, reply, reason);
                 None
             }
         }
@@ -674,15 +676,14 @@ impl<E: Entity> AnyRegion for ShardRegion<E> {
     }
 
     fn receive(&self, inlet: &Arc<Inlet>, frame: EntityFrame<'_>, buffer: &Bytes, credit: Credit) {
-        let id = EntityId::new(frame.id);
-        let shard = id.shard(self.shards);
+        let shard = shard_of(frame.id, self.shards);
         let theirs = Epoch(frame.epoch);
         let credit = std::cell::Cell::new(Some(credit));
         let ours = lock(&self.local[shard.index()]).epoch;
         if ours == Some(theirs) {
             let reply = reply_to(inlet, frame.correlation);
-            let Some(envelope) = self.decode(&id, frame.payload, reply) else { return };
-            let pushed = self.push(&id, shard, envelope, |cell, envelope| {
+            let Some(envelope) = self.decode(frame.id, frame.payload, reply) else { return };
+            let pushed = self.push(frame.id, shard, envelope, |cell, envelope| {
                 cell.push_credited(envelope, || Box::new(credit.take()))
             });
             match pushed {
@@ -691,7 +692,7 @@ impl<E: Entity> AnyRegion for ShardRegion<E> {
                     return cell.undeliverable(envelope, Failure::Full);
                 }
                 Err(Local::Failed(envelope, failure)) => {
-                    return undeliverable(&self.runtime, || self.path(&id), envelope, failure);
+                    return undeliverable(&self.runtime, || self.path(frame.id), envelope, failure);
                 }
                 // Given up in this moment. Its asker is told that it was not handled, by the bounce.
                 Err(Local::NotHere(Envelope { reply, .. })) => {
@@ -701,6 +702,7 @@ impl<E: Entity> AnyRegion for ShardRegion<E> {
                 }
             }
         }
+        let id = EntityId::new(frame.id);
         let mut machine = lock(&self.machine);
         let known = match machine.home(shard) {
             Home::Here(epoch) | Home::There(_, epoch) => epoch,

@@ -100,6 +100,8 @@ impl Outbox {
         if state.messages.len() >= MESSAGES_BYTES_MAX && !forced {
             return Err(PutError::Full);
         }
+        // A writer that has something to write already will see this as well.
+        let idle = state.messages.is_empty();
         let correlation = if is_ask { state.last_correlation + 1 } else { 0 };
         make(correlation).put(&mut state.messages)?;
         if is_ask {
@@ -109,7 +111,9 @@ impl Outbox {
             }
         }
         drop(state);
-        self.work.notify_one();
+        if idle {
+            self.work.notify_one();
+        }
         Ok(())
     }
 
@@ -119,9 +123,12 @@ impl Outbox {
         if state.urgent.len() >= URGENT_BYTES_MAX {
             return Err(PutError::Full);
         }
+        let idle = state.urgent.is_empty();
         frame.put(&mut state.urgent)?;
         drop(state);
-        self.work.notify_one();
+        if idle {
+            self.work.notify_one();
+        }
         Ok(())
     }
 
