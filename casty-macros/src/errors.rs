@@ -23,7 +23,10 @@ pub(crate) struct Collected {
 pub(crate) fn collect(work: impl FnOnce(&mut Errors) -> TokenStream) -> Collected {
     let mut errors = Errors { met: Vec::new() };
     let tokens = work(&mut errors);
-    Collected { tokens, met: errors.met }
+    Collected {
+        tokens,
+        met: errors.met,
+    }
 }
 
 impl Errors {
@@ -72,16 +75,25 @@ mod tests {
         let collected = collect(|errors| {
             errors.at_span(Span::call_site(), "first");
             errors.at(quote!(token), "second");
-            quote!(struct Kept;)
+            quote!(
+                struct Kept;
+            )
         });
         let text = collected.into_tokens().to_string();
         assert!(text.starts_with("struct Kept ;"), "{text}");
-        assert!(text.contains("\"first\"") && text.contains("\"second\""), "{text}");
+        assert!(
+            text.contains("\"first\"") && text.contains("\"second\""),
+            "{text}"
+        );
     }
 
     #[test]
     fn without_errors_only_the_items_are_emitted() {
-        let collected = collect(|_| quote!(struct Kept;));
+        let collected = collect(|_| {
+            quote!(
+                struct Kept;
+            )
+        });
         assert_eq!(collected.into_tokens().to_string(), "struct Kept ;");
     }
 }

@@ -6,8 +6,14 @@
 use syn::{Attribute, FnArg, ImplItemFn};
 
 /// Attributes that mean something inside an annotated impl block.
-pub(crate) const HELPERS: [&str; 6] =
-    ["message", "init", "on_start", "on_stop", "on_restart", "on_terminated"];
+pub(crate) const HELPERS: [&str; 6] = [
+    "message",
+    "init",
+    "on_start",
+    "on_stop",
+    "on_restart",
+    "on_terminated",
+];
 
 /// The helper's name, if an attribute is one: `#[message]`, `#[casty::message]`.
 pub(crate) fn helper(attribute: &Attribute) -> Option<&'static str> {
@@ -43,7 +49,9 @@ pub(crate) fn is_field_attribute(attribute: &Attribute) -> bool {
 pub(crate) fn strip_arguments(function: &mut ImplItemFn) {
     for input in &mut function.sig.inputs {
         if let FnArg::Typed(argument) = input {
-            argument.attrs.retain(|attribute| !is_field_attribute(attribute));
+            argument
+                .attrs
+                .retain(|attribute| !is_field_attribute(attribute));
         }
     }
 }

@@ -1,6 +1,10 @@
-//! The macros of casty: `#[entity]`, `#[actor]` and `#[message]`.
+//! The macros of casty: [`entity`], [`actor`] and [`message`].
 //!
-//! Use them through the crate `casty`, which re-exports them.
+//! Use them through the crate `casty`, which re-exports them; what they write calls `casty::__private`.
+//!
+//! For those who change them: `behavior` is `#[entity]` and `#[actor]`, `message` is `#[message]` on a type. Each
+//! parses into a model that keeps the user's tokens, checks it, and expands what is left of it. Every error that does
+//! not follow from another is reported, at the user's own token, and the user's own item is emitted in any case.
 
 mod behavior;
 mod errors;
@@ -8,24 +12,149 @@ mod fallback;
 mod message;
 mod names;
 mod options;
+mod self_type;
+#[cfg(test)]
+mod tests;
 mod text;
 mod types;
 
 use proc_macro::TokenStream;
 
-/// entity
+/// Makes entities of a type: addressed by type and id, each living on the node that owns its shard.
+///
+/// It stands above an inherent `impl` block. Functions marked `#[message]` in it are what others can ask of the
+/// entity.
+///
+/// ```ignore
+/// use casty::prelude::*;
+///
+/// #[derive(Default)]
+/// pub struct Counter {
+///     value: i64,
+/// }
+///
+/// #[entity(shards = 10)]
+/// impl Counter {
+///     /// Adds `amount`.
+///     #[message]
+///     fn increment(&mut self, amount: i64) {
+///         self.value += amount;
+///     }
+///
+///     /// The current value.
+///     #[message]
+///     async fn value(&self) -> i64 {
+///         self.value
+///     }
+/// }
+/// ```
+///
+/// # What is generated
+///
+/// - `enum CounterMsg { Increment { amount: i64 }, Value {} }`, the messages as values, with a wire form;
+/// - `struct CounterRef`, the typed proxy: for each message a method with the same name, arguments and docs, which
+///   returns a [`Call`] to be told or awaited; besides, `entity_id()`;
+/// - implementations of [`Actor`], [`Init`] and [`Entity`] for the type;
+/// - for a type without generic parameters, a registration: every node whose binary links the code can host it. A
+///   generic one is registered by hand, instance by instance.
+///
+/// # Options of `#[entity]`
+///
+/// | option | default | meaning |
+/// |---|---|---|
+/// | `shards = 10` | 100 | into how many shards the entities are divided, 1 to 65535; the same on every node |
+/// | `name = "counter"` | the type's name | the wire name, the same on every node; at most 255 bytes |
+/// | `mailbox = 256` | 1024 | messages that wait in one entity's mailbox before senders have to wait |
+/// | `crate = path` | `::casty` | where the crate sees casty |
+///
+/// # Message functions
+///
+/// A `#[message]` function takes `&self` or `&mut self`, then its arguments. It may be `async`, and may take
+/// `&mut Context<Self>` at any position, which is not part of the message. The arguments' names are the names of
+/// the message's fields. Arguments and replies are owned values that can travel ([`Wire`]). A function that returns
+/// `Result<T, E>`, also by an alias whose name is `Result`, answers an asker with `T`, or with `E` as
+/// `AskError::Entity`.
+///
+/// An `async` function that takes `&self` needs a state that is `Sync`; with `&mut self` it needs not.
+///
+/// Docs and `#[serde(..)]` attributes on an argument go to the message's field: with `#[serde(default)]`, an argument
+/// can be added while older nodes still send without it.
+///
+/// | option | meaning |
+/// |---|---|
+/// | `name = "inc"` | the wire name; by default the function's name |
+/// | `timeout = "2s"` | how long an asker waits by default; `ms`, `s`, `m` or `h` |
+/// | `internal` | no method on the proxy and no wire form: a timer's tick, the result of background work. The arguments need only be `Send + 'static`; nothing is returned |
+///
+/// # Visibility
+///
+/// `CounterMsg` and `CounterRef` are `pub`, as visible as the module they are in. A proxy method is as visible as
+/// its function where the function says so (`pub`, `pub(crate)`); a function that says nothing makes a `pub` method,
+/// because a message is part of the protocol while its handler is a detail.
+///
+/// # First state, start, stop
+///
+/// The first state is `Default::default()`, or what the one function marked `#[init]` returns: `Self`, or
+/// `Result<Self, E>` where `E` is `Display`. `#[on_start]` runs before the first message, `#[on_stop]` after the
+/// last. All three may be `async` and may take `&mut Context<Self>`.
+///
+/// [`Actor`]: https://docs.rs/casty/latest/casty/trait.Actor.html
+/// [`Call`]: https://docs.rs/casty/latest/casty/struct.Call.html
+/// [`Entity`]: https://docs.rs/casty/latest/casty/trait.Entity.html
+/// [`Init`]: https://docs.rs/casty/latest/casty/trait.Init.html
+/// [`Wire`]: https://docs.rs/casty/latest/casty/trait.Wire.html
 #[proc_macro_attribute]
 pub fn entity(options: TokenStream, item: TokenStream) -> TokenStream {
     behavior::derive(behavior::Kind::Entity, options.into(), item.into()).into()
 }
 
-/// actor
+/// Makes actors of a type: each spawned by hand, living where it was spawned until it stops.
+///
+/// ```ignore
+/// use casty::prelude::*;
+///
+/// struct Greeter {
+///     greeting: String,
+/// }
+///
+/// #[actor]
+/// impl Greeter {
+///     #[message]
+///     fn greet(&self, name: String) -> String {
+///         format!("{}, {name}!", self.greeting)
+///     }
+/// }
+/// ```
+///
+/// It generates what [`macro@entity`] does, save what an id needs: `GreeterMsg`, `GreeterRef` with a method for each
+/// message and `stop()`, and an implementation of `Actor`. An actor is spawned with its first state, so it needs
+/// neither `Default` nor `#[init]`.
+///
+/// The options are `name`, `mailbox` and `crate`; message functions, `#[init]`, `#[on_start]` and `#[on_stop]` are as
+/// for [`macro@entity`].
 #[proc_macro_attribute]
 pub fn actor(options: TokenStream, item: TokenStream) -> TokenStream {
     behavior::derive(behavior::Kind::Actor, options.into(), item.into()).into()
 }
 
-/// message
+/// Marks a message function, or makes a struct or an enum a type that can travel in a message.
+///
+/// On a function it belongs in an impl block annotated with [`macro@entity`] or [`macro@actor`], and is explained there.
+///
+/// On a struct or an enum it derives serde's `Serialize` and `Deserialize` through casty, so that a crate needs no
+/// dependency on serde. `#[serde(..)]` attributes work as ever. The only option is `crate = path`, where the crate sees
+/// casty.
+///
+/// ```ignore
+/// use casty::prelude::*;
+///
+/// #[message]
+/// pub struct Item {
+///     name: String,
+///     #[serde(default)]
+///     price: Option<u64>,
+/// }
+/// ```
 #[proc_macro_attribute]
 pub fn message(options: TokenStream, item: TokenStream) -> TokenStream {
     message::derive(options.into(), item.into()).into()

@@ -47,7 +47,10 @@ pub(crate) fn casty() -> Path {
 impl Options {
     /// No options at all.
     pub(crate) fn none(grammar: &'static Grammar) -> Self {
-        Self { grammar, written: Vec::new() }
+        Self {
+            grammar,
+            written: Vec::new(),
+        }
     }
 
     pub(crate) fn parse(
@@ -84,7 +87,10 @@ impl Options {
         }
         let key = input.call(Ident::parse_any)?;
         if input.peek(token::Paren) {
-            let example = self.grammar.example(&key.to_string()).unwrap_or("option = value");
+            let example = self
+                .grammar
+                .example(&key.to_string())
+                .unwrap_or("option = value");
             return Err(input.error(format!("an option has no parentheses: write `{example}`")));
         }
         let value = if input.parse::<Option<Token![=]>>()?.is_some() {
@@ -105,7 +111,8 @@ impl Options {
             );
         } else if self.grammar.example(&name).is_some() {
             self.written.push(written);
-        } else if let Some((_, reason)) = self.grammar.refused.iter().find(|(key, _)| *key == name) {
+        } else if let Some((_, reason)) = self.grammar.refused.iter().find(|(key, _)| *key == name)
+        {
             errors.at(&written.key, reason);
         } else {
             let mut message = format!("`{attribute}` has no option `{name}`");
@@ -159,7 +166,10 @@ impl Options {
                 None
             }
             _ => {
-                errors.at(number, format!("`{name}` must be a whole number from {least} to {most}"));
+                errors.at(
+                    number,
+                    format!("`{name}` must be a whole number from {least} to {most}"),
+                );
                 None
             }
         }
@@ -178,7 +188,10 @@ impl Options {
         let literal = self.string(self.get(name)?, "a string", errors)?;
         let value = literal.value();
         if value.is_empty() {
-            errors.at(literal, "a wire name cannot be empty: nodes find each other's types and messages by it");
+            errors.at(
+                literal,
+                "a wire name cannot be empty: nodes find each other's types and messages by it",
+            );
             None
         } else if value.len() > WIRE_NAME_BYTES_MAX {
             let bytes = value.len();
@@ -197,8 +210,11 @@ impl Options {
 
     /// A time span such as `"250ms"`.
     pub(crate) fn duration(&self, name: &str, errors: &mut Errors) -> Option<Duration> {
-        let literal =
-            self.string(self.get(name)?, "a duration with its unit, as a string", errors)?;
+        let literal = self.string(
+            self.get(name)?,
+            "a duration with its unit, as a string",
+            errors,
+        )?;
         match parse_duration(&literal.value()) {
             Ok(duration) => Some(duration),
             Err(reason) => {
@@ -210,17 +226,27 @@ impl Options {
 
     /// A word without a value.
     pub(crate) fn flag(&self, name: &str, errors: &mut Errors) -> bool {
-        let Some(written) = self.get(name) else { return false };
+        let Some(written) = self.get(name) else {
+            return false;
+        };
         if let Some(value) = &written.value {
-            errors.at(value, format!("`{name}` takes no value: write just `{name}`"));
+            errors.at(
+                value,
+                format!("`{name}` takes no value: write just `{name}`"),
+            );
         }
         true
     }
 
     /// The `crate` option: where the user's crate sees casty.
     pub(crate) fn casty(&self, errors: &mut Errors) -> Path {
-        let Some(written) = self.get("crate") else { return casty() };
-        if let Some(Expr::Path(ExprPath { qself: None, path, .. })) = &written.value {
+        let Some(written) = self.get("crate") else {
+            return casty();
+        };
+        if let Some(Expr::Path(ExprPath {
+            qself: None, path, ..
+        })) = &written.value
+        {
             return path.clone();
         }
         self.wrong_value(written, "a path, without quotes", errors);
@@ -230,12 +256,18 @@ impl Options {
 
 impl Grammar {
     fn example(&self, name: &str) -> Option<&'static str> {
-        self.known.iter().find(|known| known.name == name).map(|known| known.example)
+        self.known
+            .iter()
+            .find(|known| known.name == name)
+            .map(|known| known.example)
     }
 
     fn list(&self) -> String {
-        let examples: Vec<_> =
-            self.known.iter().map(|known| format!("`{}`", known.example)).collect();
+        let examples: Vec<_> = self
+            .known
+            .iter()
+            .map(|known| format!("`{}`", known.example))
+            .collect();
         format!("its options are {}", examples.join(", "))
     }
 }
@@ -252,7 +284,9 @@ fn literal(written: &Written) -> Option<&Lit> {
 
 fn parse_duration(text: &str) -> Result<Duration, String> {
     const HOW: &str = "write a whole number and a unit: \"250ms\", \"2s\", \"1m\" or \"1h\"";
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let millis = match unit {
         "ms" => 1,
@@ -262,7 +296,9 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
         "" => return Err(format!("this duration has no unit: {HOW}")),
         _ => return Err(format!("this is not a duration: {HOW}")),
     };
-    let number: u64 = number.parse().map_err(|_| format!("this is not a duration: {HOW}"))?;
+    let number: u64 = number
+        .parse()
+        .map_err(|_| format!("this is not a duration: {HOW}"))?;
     match number.checked_mul(millis) {
         None => Err("this duration is too long".to_owned()),
         Some(0) => Err("a timeout of zero would fail every ask: \
@@ -280,9 +316,19 @@ mod tests {
     fn durations_have_a_unit() {
         assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
         assert_eq!(parse_duration("2s"), Ok(Duration::from_secs(2)));
-        assert_eq!(parse_duration("1m"), Ok(Duration::from_secs(60)));
-        assert_eq!(parse_duration("1h"), Ok(Duration::from_secs(3600)));
-        for wrong in ["", "2", "s", "1.5s", "-1s", "2 s", "2d", "0s", "99999999999999999h"] {
+        assert_eq!(parse_duration("1m"), Ok(Duration::from_mins(1)));
+        assert_eq!(parse_duration("1h"), Ok(Duration::from_hours(1)));
+        for wrong in [
+            "",
+            "2",
+            "s",
+            "1.5s",
+            "-1s",
+            "2 s",
+            "2d",
+            "0s",
+            "99999999999999999h",
+        ] {
             assert!(parse_duration(wrong).is_err(), "{wrong}");
         }
     }

@@ -7,7 +7,10 @@ use quote::ToTokens;
 
 /// A type or an attribute as one would write it: `BTreeMap<String, Vec<u8>>`.
 pub(crate) fn of(tokens: impl ToTokens) -> String {
-    let mut text = Text { out: String::new(), last: Last::Nothing };
+    let mut text = Text {
+        out: String::new(),
+        last: Last::Nothing,
+    };
     text.stream(tokens.to_token_stream());
     text.out
 }
@@ -68,11 +71,15 @@ impl Text {
     }
 
     fn punct(&mut self, mark: char, joint: bool) {
-        let closes_arrow = mark == '>' && self.last == Last::Joint && self.out.ends_with(['-', '=']);
+        let closes_arrow =
+            mark == '>' && self.last == Last::Joint && self.out.ends_with(['-', '=']);
         let opens_operator = matches!(mark, '+' | '=') || (mark == '-' && joint);
-        if opens_operator || (self.last == Last::Spaced && mark != ',') {
-            self.out.push(' ');
-        } else if mark == '\'' && self.last == Last::Word {
+        let is_apart = match mark {
+            ',' => false,
+            '\'' => matches!(self.last, Last::Word | Last::Spaced),
+            _ => opens_operator || self.last == Last::Spaced,
+        };
+        if is_apart {
             self.out.push(' ');
         }
         self.out.push(mark);

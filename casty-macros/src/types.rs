@@ -3,10 +3,9 @@
 use proc_macro2::TokenStream;
 use quote::ToTokens;
 use syn::{
-    GenericArgument, Generics, Lifetime, Path, PathArguments, PathSegment, ReturnType, Type,
-    TypePath, TypeReference,
+    GenericArgument, Lifetime, PathArguments, PathSegment, ReturnType, Type, TypePath,
+    TypeReference,
     visit::{self, Visit},
-    visit_mut::{self, VisitMut},
 };
 
 use crate::text;
@@ -23,14 +22,18 @@ pub(crate) fn bare(ty: &Type) -> &Type {
 /// The last segment of a plain path: `Context<Self>` of `casty::Context<Self>`.
 pub(crate) fn last_segment(ty: &Type) -> Option<&PathSegment> {
     match bare(ty) {
-        Type::Path(TypePath { qself: None, path, .. }) => path.segments.last(),
+        Type::Path(TypePath {
+            qself: None, path, ..
+        }) => path.segments.last(),
         _ => None,
     }
 }
 
 /// The types between the angle brackets of a path segment.
 pub(crate) fn type_arguments(segment: &PathSegment) -> Vec<&Type> {
-    let PathArguments::AngleBracketed(arguments) = &segment.arguments else { return Vec::new() };
+    let PathArguments::AngleBracketed(arguments) = &segment.arguments else {
+        return Vec::new();
+    };
     arguments
         .args
         .iter()
@@ -74,9 +77,9 @@ pub(crate) fn context(ty: &Type, actor: &Type) -> Option<ContextParameter> {
         }
         owned if is_context(owned) => {
             let arguments = last_segment(owned).map(type_arguments).unwrap_or_default();
-            let of_self = arguments.first().is_some_and(|argument| {
-                is_self(argument) || text::of(argument) == text::of(actor)
-            });
+            let of_self = arguments
+                .first()
+                .is_some_and(|argument| is_self(argument) || text::of(argument) == text::of(actor));
             of_self.then_some(ContextParameter::Wrong)
         }
         _ => None,
@@ -98,7 +101,10 @@ pub(crate) enum Travels {
 
 /// Why a type cannot be part of a message, as far as its tokens tell: the place and the reason.
 pub(crate) fn objection(ty: &Type, travels: Travels) -> Option<(TokenStream, String)> {
-    let mut judge = Judge { travels, found: None };
+    let mut judge = Judge {
+        travels,
+        found: None,
+    };
     judge.visit_type(ty);
     judge.found
 }
@@ -149,7 +155,10 @@ impl<'ast> Visit<'ast> for Judge {
     }
 
     fn visit_type_reference(&mut self, reference: &'ast TypeReference) {
-        let is_static = reference.lifetime.as_ref().is_some_and(|life| life.ident == "static");
+        let is_static = reference
+            .lifetime
+            .as_ref()
+            .is_some_and(|life| life.ident == "static");
         if is_static && self.travels == Travels::Memory {
             return visit::visit_type_reference(self, reference);
         }
@@ -203,8 +212,9 @@ impl<'ast> Visit<'ast> for Judge {
 
 /// The types that decide whether `ty` can travel: those inside the usual containers, or `ty` itself.
 pub(crate) fn parts(ty: &Type) -> Vec<&Type> {
-    const CONTAINERS: [&str; 8] =
-        ["Option", "Vec", "VecDeque", "Box", "HashMap", "BTreeMap", "HashSet", "BTreeSet"];
+    const CONTAINERS: [&str; 8] = [
+        "Option", "Vec", "VecDeque", "Box", "HashMap", "BTreeMap", "HashSet", "BTreeSet",
+    ];
     let inner: Vec<&Type> = match bare(ty) {
         Type::Tuple(tuple) => tuple.elems.iter().collect(),
         Type::Path(_) => match last_segment(ty) {
@@ -215,7 +225,11 @@ pub(crate) fn parts(ty: &Type) -> Vec<&Type> {
         },
         _ => Vec::new(),
     };
-    if inner.is_empty() { vec![ty] } else { inner.into_iter().flat_map(parts).collect() }
+    if inner.is_empty() {
+        vec![ty]
+    } else {
+        inner.into_iter().flat_map(parts).collect()
+    }
 }
 
 /// The `T` of an `Option<T>`.
@@ -229,10 +243,17 @@ fn option_argument(path: &TypePath) -> Option<&Type> {
 
 /// The same behind pointers that leave no trace on the wire.
 fn option_argument_of(ty: &Type) -> Option<&Type> {
-    let Type::Path(path) = bare(ty) else { return None };
+    let Type::Path(path) = bare(ty) else {
+        return None;
+    };
     let last = path.path.segments.last()?;
-    if ["Box", "Rc", "Arc"].iter().any(|pointer| last.ident == pointer) {
-        return type_arguments(last).first().and_then(|inner| option_argument_of(inner));
+    if ["Box", "Rc", "Arc"]
+        .iter()
+        .any(|pointer| last.ident == pointer)
+    {
+        return type_arguments(last)
+            .first()
+            .and_then(|inner| option_argument_of(inner));
     }
     option_argument(path)
 }
@@ -251,63 +272,6 @@ fn owned(ty: &Type) -> String {
     }
 }
 
-/// Puts the actor's type in place of `Self`, which generated items have another meaning for.
-pub(crate) struct ReplaceSelf<'a>(pub(crate) &'a Type);
-
-impl ReplaceSelf<'_> {
-    pub(crate) fn in_type(&mut self, ty: &Type) -> Type {
-        let mut ty = ty.clone();
-        self.visit_type_mut(&mut ty);
-        ty
-    }
-
-    pub(crate) fn in_generics(&mut self, generics: &Generics) -> Generics {
-        let mut generics = generics.clone();
-        self.visit_generics_mut(&mut generics);
-        generics
-    }
-
-    /// `Self::Item` as `<Counter>::Item`.
-    fn qualified(&self, path: &Path) -> Option<TypePath> {
-        let first = path.segments.first()?;
-        if first.ident != "Self" || path.leading_colon.is_some() || path.segments.len() < 2 {
-            return None;
-        }
-        let actor = self.0;
-        let rest = path.segments.iter().skip(1);
-        syn::parse2(quote::quote!(<#actor> #(:: #rest)*)).ok()
-    }
-}
-
-impl VisitMut for ReplaceSelf<'_> {
-    fn visit_type_mut(&mut self, ty: &mut Type) {
-        if is_self(ty) {
-            *ty = self.0.clone();
-        } else {
-            visit_mut::visit_type_mut(self, ty);
-        }
-    }
-
-    fn visit_type_path_mut(&mut self, path: &mut TypePath) {
-        if path.qself.is_none()
-            && let Some(qualified) = self.qualified(&path.path)
-        {
-            *path = qualified;
-        }
-        visit_mut::visit_type_path_mut(self, path);
-    }
-
-    fn visit_expr_path_mut(&mut self, path: &mut syn::ExprPath) {
-        if path.qself.is_none()
-            && let Some(TypePath { qself, path: rest, .. }) = self.qualified(&path.path)
-        {
-            path.qself = qself;
-            path.path = rest;
-        }
-        visit_mut::visit_expr_path_mut(self, path);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -322,7 +286,13 @@ mod tests {
 
     #[test]
     fn owned_types_pass() {
-        for source in ["i64", "Vec<Option<String>>", "[u8; 4]", "Cow<'static, str>", "Option<u8>"] {
+        for source in [
+            "i64",
+            "Vec<Option<String>>",
+            "[u8; 4]",
+            "Cow<'static, str>",
+            "Option<u8>",
+        ] {
             assert!(!objects(source, Travels::Wire), "{source}");
         }
     }
@@ -348,18 +318,14 @@ mod tests {
 
     #[test]
     fn internal_messages_may_hold_what_stays_in_memory() {
-        for source in ["&'static str", "Option<Option<u8>>", "Box<dyn Error>", "fn() -> u8"] {
+        for source in [
+            "&'static str",
+            "Option<Option<u8>>",
+            "Box<dyn Error>",
+            "fn() -> u8",
+        ] {
             assert!(!objects(source, Travels::Memory), "{source}");
         }
         assert!(objects("&str", Travels::Memory));
-    }
-
-    #[test]
-    fn self_is_replaced_at_any_depth() {
-        let actor = parse("Counter");
-        let mut replace = ReplaceSelf(&actor);
-        assert_eq!(text::of(replace.in_type(&parse("Vec<Self>"))), "Vec<Counter>");
-        assert_eq!(text::of(replace.in_type(&parse("Self::Item"))), "<Counter>::Item");
-        assert_eq!(text::of(replace.in_type(&parse("[u8; Self::N]"))), "[u8; <Counter>::N]");
     }
 }

@@ -53,7 +53,7 @@ pub const fn result_reply<T: Wire, E: Wire>() -> ReplyCodec<Result<T, E>, T, E> 
     ReplyCodec { encode: codec::encode::<Result<T, E>>, decode: decode_result::<T, E> }
 }
 
-/// Requires that a type can be part of an internal message.
+/// Requires that a type can be a state, or part of an internal message.
 pub const fn in_memory<T: Send + 'static>() {}
 
 /// Requires that the future of an async handler can move between threads.

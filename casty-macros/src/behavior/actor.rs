@@ -13,16 +13,31 @@ use crate::names;
 impl Expansion<'_> {
     /// `impl Actor for Counter`.
     pub(super) fn actor_impl(&self) -> TokenStream {
-        let Self { behavior, message, proxy, private, params } = self;
+        let Self {
+            behavior,
+            message,
+            proxy,
+            private,
+            params,
+        } = self;
         let actor = self.actor();
         let address = self.address();
         let name = behavior.name();
         let mailbox = usize::try_from(behavior.settings.mailbox).unwrap_or(usize::MAX);
         let schema = docs::schema(behavior);
-        let arms = behavior.handlers.iter().map(|handler| self.dispatch(handler));
+        let arms = behavior
+            .handlers
+            .iter()
+            .map(|handler| self.dispatch(handler));
         let phantom = self.phantom_arm(quote!(#message));
-        let on_start = behavior.on_start.first().map(|hook| self.hook(&quote!(on_start), hook));
-        let on_stop = behavior.on_stop.first().map(|hook| self.hook(&quote!(on_stop), hook));
+        let on_start = behavior
+            .on_start
+            .first()
+            .map(|hook| self.hook(&quote!(on_start), hook));
+        let on_stop = behavior
+            .on_stop
+            .first()
+            .map(|hook| self.hook(&quote!(on_stop), hook));
         self.implement(
             quote!(#private::Actor for #actor),
             quote! {
@@ -80,7 +95,10 @@ impl Expansion<'_> {
             return call;
         }
         let private = &self.private;
-        names::all_at(names::at(function.span()), quote!(#private::sendable(#call).await))
+        names::all_at(
+            names::at(function.span()),
+            quote!(#private::sendable(#call).await),
+        )
     }
 
     fn hook(&self, name: &TokenStream, hook: &Hook) -> TokenStream {
@@ -97,7 +115,9 @@ impl Expansion<'_> {
 
     /// `impl Init for Counter`: by the `#[init]` function or by `Default`. An actor needs neither.
     pub(super) fn init_impl(&self) -> TokenStream {
-        let Self { behavior, private, .. } = self;
+        let Self {
+            behavior, private, ..
+        } = self;
         let actor = self.actor();
         let made = match behavior.init.first() {
             Some(init) => self.made_by(init),
@@ -128,14 +148,16 @@ impl Expansion<'_> {
         let call = self.call(&init.ident, init.is_async, &arguments);
         if init.is_fallible {
             let span = names::at(init.ident.span());
-            quote_spanned!(span=> #private::init_result(#call))
+            names::all_at(span, quote!(#private::init_result(#call)))
         } else {
             quote!(::core::result::Result::Ok(#call))
         }
     }
 
     pub(super) fn entity_impl(&self) -> TokenStream {
-        let Self { behavior, private, .. } = self;
+        let Self {
+            behavior, private, ..
+        } = self;
         if behavior.kind == Kind::Actor {
             return quote!();
         }
@@ -149,7 +171,9 @@ impl Expansion<'_> {
     /// Lets every node whose binary links this code host the entity. Which instances of a generic one there
     /// are, only its users know.
     pub(super) fn registration(&self) -> TokenStream {
-        let Self { behavior, private, .. } = self;
+        let Self {
+            behavior, private, ..
+        } = self;
         if behavior.kind == Kind::Actor || self.is_generic() {
             return quote!();
         }

@@ -11,8 +11,16 @@ pub(super) fn check(behavior: &mut Behavior, errors: &mut Errors) {
     wire_names(&behavior.handlers, errors);
     variants(&mut behavior.handlers, errors);
     only_one("init", behavior.init.iter().map(|init| &init.ident), errors);
-    only_one("on_start", behavior.on_start.iter().map(|hook| &hook.ident), errors);
-    only_one("on_stop", behavior.on_stop.iter().map(|hook| &hook.ident), errors);
+    only_one(
+        "on_start",
+        behavior.on_start.iter().map(|hook| &hook.ident),
+        errors,
+    );
+    only_one(
+        "on_stop",
+        behavior.on_stop.iter().map(|hook| &hook.ident),
+        errors,
+    );
 }
 
 fn messages(behavior: &Behavior, errors: &mut Errors) {
@@ -29,16 +37,18 @@ fn messages(behavior: &Behavior, errors: &mut Errors) {
 
 fn wire_names(handlers: &[Handler], errors: &mut Errors) {
     for (index, handler) in handlers.iter().enumerate() {
-        let Some(first) = handlers[..index]
-            .iter()
-            .find(|first| !first.internal && !handler.internal && first.wire_name == handler.wire_name)
-        else {
+        let Some(first) = handlers[..index].iter().find(|first| {
+            !first.internal && !handler.internal && first.wire_name == handler.wire_name
+        }) else {
             continue;
         };
         let name = &handler.wire_name;
         errors.at(
             &first.ident,
-            format!("two messages have the wire name `{name}`, this one and `{}`", handler.ident),
+            format!(
+                "two messages have the wire name `{name}`, this one and `{}`",
+                handler.ident
+            ),
         );
         errors.at(
             &handler.ident,
@@ -74,7 +84,9 @@ fn variants(handlers: &mut Vec<Handler>, errors: &mut Errors) {
 
 fn only_one<'a>(name: &str, functions: impl Iterator<Item = &'a Ident>, errors: &mut Errors) {
     let mut functions = functions;
-    let Some(first) = functions.next() else { return };
+    let Some(first) = functions.next() else {
+        return;
+    };
     for second in functions {
         errors.at(
             second,

@@ -58,7 +58,7 @@ impl<'a> Expansion<'a> {
             self.entity_impl(),
             self.registration(),
         ];
-        let lints = lints();
+        let lints = hidden_lints();
         quote! {
             #assertions
             #message_enum
@@ -124,20 +124,39 @@ impl<'a> Expansion<'a> {
     }
 
     fn type_parameters(&self) -> impl Iterator<Item = &Ident> {
-        self.generics().params.iter().filter_map(|parameter| match parameter {
-            GenericParam::Type(parameter) => Some(&parameter.ident),
-            _ => None,
-        })
+        self.generics()
+            .params
+            .iter()
+            .filter_map(|parameter| match parameter {
+                GenericParam::Type(parameter) => Some(&parameter.ident),
+                _ => None,
+            })
     }
 }
 
-/// Generated code answers to casty's lints, not to those of the crate it lands in.
-pub(super) fn lints() -> TokenStream {
+/// For the items that a user sees. Whether a private type may appear in them, or whether each field has docs, is
+/// nothing that the user could change.
+pub(super) fn protocol_lints() -> TokenStream {
     quote! {
         #[allow(
             clippy::all,
             clippy::pedantic,
-            clippy::nursery,
+            missing_docs,
+            private_bounds,
+            private_interfaces,
+            rustdoc::broken_intra_doc_links,
+            unreachable_pub,
+            unused_qualifications
+        )]
+    }
+}
+
+/// For the code inside: it answers to casty's lints, not to those of the crate it lands in.
+pub(super) fn hidden_lints() -> TokenStream {
+    quote! {
+        #[allow(
+            clippy::all,
+            clippy::pedantic,
             dead_code,
             deprecated,
             missing_docs,
@@ -145,7 +164,6 @@ pub(super) fn lints() -> TokenStream {
             private_bounds,
             private_interfaces,
             rustdoc::broken_intra_doc_links,
-            trivial_bounds,
             unreachable_code,
             unreachable_patterns,
             unreachable_pub,

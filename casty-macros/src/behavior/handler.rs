@@ -13,16 +13,26 @@ use crate::{
     errors::Errors,
     fallback, names,
     options::{Grammar, Known, Options},
+    self_type::ReplaceSelf,
     text,
-    types::{self, ContextParameter, ReplaceSelf, Travels},
+    types::{self, ContextParameter, Travels},
 };
 
 static MESSAGE: Grammar = Grammar {
     attribute: "#[message]",
     known: &[
-        Known { name: "name", example: "name = \"increment\"" },
-        Known { name: "timeout", example: "timeout = \"2s\"" },
-        Known { name: "internal", example: "internal" },
+        Known {
+            name: "name",
+            example: "name = \"increment\"",
+        },
+        Known {
+            name: "timeout",
+            example: "timeout = \"2s\"",
+        },
+        Known {
+            name: "internal",
+            example: "internal",
+        },
     ],
     refused: &[(
         "crate",
@@ -52,9 +62,17 @@ pub(super) fn parse(
     attributes(&function.attrs, errors);
     plain_function(sig, "a message function", errors);
     receiver(kind, sig, errors);
-    let travels = if internal { Travels::Memory } else { Travels::Wire };
+    let travels = if internal {
+        Travels::Memory
+    } else {
+        Travels::Wire
+    };
     let parameters = parameters(sig, travels, actor, errors);
-    let reply = if internal { Reply::Unit } else { reply(&sig.output, actor, errors) };
+    let reply = if internal {
+        Reply::Unit
+    } else {
+        reply(&sig.output, actor, errors)
+    };
     if errors.count() > before {
         return None;
     }
@@ -74,7 +92,11 @@ pub(super) fn parse(
 }
 
 fn attributes_named(name: &str, attrs: &[Attribute]) -> Vec<Attribute> {
-    attrs.iter().filter(|attribute| attribute.path().is_ident(name)).cloned().collect()
+    attrs
+        .iter()
+        .filter(|attribute| attribute.path().is_ident(name))
+        .cloned()
+        .collect()
 }
 
 fn attributes(attrs: &[Attribute], errors: &mut Errors) {
@@ -112,7 +134,10 @@ fn internal_rules(options: &Options, sig: &Signature, errors: &mut Errors) {
 /// What no function that casty calls may be.
 pub(super) fn plain_function(sig: &Signature, what: &str, errors: &mut Errors) {
     if let Some(constness) = &sig.constness {
-        errors.at(constness, format!("{what} runs in an actor, at run time: drop `const`"));
+        errors.at(
+            constness,
+            format!("{what} runs in an actor, at run time: drop `const`"),
+        );
     }
     if !matches!(sig.safety, syn::Safety::Default) {
         errors.at(
@@ -121,10 +146,16 @@ pub(super) fn plain_function(sig: &Signature, what: &str, errors: &mut Errors) {
         );
     }
     if let Some(abi) = &sig.abi {
-        errors.at(abi, format!("{what} is called from Rust: drop `{}`", text::of(abi)));
+        errors.at(
+            abi,
+            format!("{what} is called from Rust: drop `{}`", text::of(abi)),
+        );
     }
     if let Some(variadic) = &sig.variadic {
-        errors.at(variadic, format!("{what} has a fixed list of arguments: drop `...`"));
+        errors.at(
+            variadic,
+            format!("{what} has a fixed list of arguments: drop `...`"),
+        );
     }
     for parameter in &sig.generics.params {
         let advice = match parameter {
@@ -141,7 +172,9 @@ pub(super) fn plain_function(sig: &Signature, what: &str, errors: &mut Errors) {
     if let Some(clause) = &sig.generics.where_clause {
         errors.at(
             clause,
-            format!("{what} cannot have bounds of its own: move the `where` clause to the impl block"),
+            format!(
+                "{what} cannot have bounds of its own: move the `where` clause to the impl block"
+            ),
         );
     }
 }
@@ -196,7 +229,11 @@ fn parameters(
         if is_context(input, actor, &mut has_context, errors) {
             parameters.push(Parameter::Context);
         } else {
-            parameters.extend(argument(input, travels, actor, errors).map(Parameter::Argument));
+            parameters.extend(
+                argument(input, travels, actor, errors)
+                    .map(Box::new)
+                    .map(Parameter::Argument),
+            );
         }
     }
     parameters
@@ -261,8 +298,11 @@ fn argument(
             return None;
         }
     };
-    let attrs =
-        input.attrs.iter().filter(|attribute| fallback::is_field_attribute(attribute)).cloned();
+    let attrs = input
+        .attrs
+        .iter()
+        .filter(|attribute| fallback::is_field_attribute(attribute))
+        .cloned();
     Some(Argument {
         ident,
         ty: ReplaceSelf(actor).in_type(&input.ty),
@@ -271,20 +311,25 @@ fn argument(
 }
 
 fn reply(output: &ReturnType, actor: &Type, errors: &mut Errors) -> Reply {
-    let Some(ty) = types::returned(output) else { return Reply::Unit };
+    let Some(ty) = types::returned(output) else {
+        return Reply::Unit;
+    };
     if matches!(types::bare(ty), Type::ImplTrait(_)) && text::of(ty).contains("Future<") {
-        errors.at(ty, "write an `async fn` that returns the answer itself, in place of a future");
+        errors.at(
+            ty,
+            "write an `async fn` that returns the answer itself, in place of a future",
+        );
         return Reply::Unit;
     }
     if let Some((place, reason)) = types::objection(ty, Travels::Wire) {
         errors.at(place, reason);
     }
-    let whole = ReplaceSelf(actor).in_type(ty);
+    let whole = Box::new(ReplaceSelf(actor).in_type(ty));
     let Some(last) = types::last_segment(&whole).filter(|last| last.ident == "Result") else {
         return Reply::Value(whole);
     };
     let parts = match types::type_arguments(last).as_slice() {
-        [ok, error] => Some(((*ok).clone(), (*error).clone())),
+        [ok, error] => Some(Box::new(((*ok).clone(), (*error).clone()))),
         _ => None,
     };
     Reply::Fallible { whole, parts }

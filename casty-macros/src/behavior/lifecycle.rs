@@ -14,7 +14,10 @@ use crate::{
 
 fn no_options(attribute: &Attribute, name: &str, errors: &mut Errors) {
     if !matches!(attribute.meta, Meta::Path(_)) {
-        errors.at(attribute, format!("`#[{name}]` takes no options: write just `#[{name}]`"));
+        errors.at(
+            attribute,
+            format!("`#[{name}]` takes no options: write just `#[{name}]`"),
+        );
     }
 }
 
@@ -63,13 +66,17 @@ pub(super) fn init(
 
 /// Whether the state comes in a `Result`; `None` if there is none.
 fn made(output: &ReturnType, actor: &Type) -> Option<bool> {
-    let ReturnType::Type(_, ty) = output else { return None };
+    let ReturnType::Type(_, ty) = output else {
+        return None;
+    };
     let is_state = |ty: &Type| is_self(ty) || text::of(ty) == text::of(actor);
     if is_state(ty) {
         return Some(false);
     }
     let last = types::last_segment(ty)?;
-    let holds_state = types::type_arguments(last).first().is_some_and(|first| is_state(first));
+    let holds_state = types::type_arguments(last)
+        .first()
+        .is_some_and(|first| is_state(first));
     (last.ident == "Result" && holds_state).then_some(true)
 }
 

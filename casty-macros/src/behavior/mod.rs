@@ -13,24 +13,25 @@ mod model;
 mod parse;
 mod protocol;
 mod proxy;
-#[cfg(test)]
-mod tests;
 
 use proc_macro2::TokenStream;
 use quote::quote;
 
+use self::parse::Parsed;
 use crate::errors;
-pub(crate) use model::Kind;
+
+pub(crate) use self::model::Kind;
 
 /// Expands `#[entity(options)] item` or `#[actor(options)] item`.
 pub(crate) fn derive(kind: Kind, options: TokenStream, item: TokenStream) -> TokenStream {
-    errors::collect(|errors| {
-        let parsed = parse::parse(kind, options, item, errors);
-        let Some(mut behavior) = parsed.behavior else { return parsed.item };
-        check::check(&mut behavior, errors);
-        let (item, docs) = (parsed.item, docs::section(&behavior));
-        let items = expand::expand(&behavior);
-        quote!(#docs #item #items)
+    errors::collect(|errors| match parse::parse(kind, options, item, errors) {
+        Parsed::Other(item) => item,
+        Parsed::Behavior(mut behavior, mut block) => {
+            check::check(&mut behavior, errors);
+            block.attrs.push(docs::table(&behavior));
+            let items = expand::expand(&behavior);
+            quote!(#block #items)
+        }
     })
     .into_tokens()
 }

@@ -85,7 +85,7 @@ pub(super) struct Handler {
 }
 
 pub(super) enum Parameter {
-    Argument(Argument),
+    Argument(Box<Argument>),
     Context,
 }
 
@@ -100,12 +100,12 @@ pub(super) struct Argument {
 
 pub(super) enum Reply {
     Unit,
-    Value(Type),
+    Value(Box<Type>),
     Fallible {
         /// As written.
-        whole: Type,
+        whole: Box<Type>,
         /// What the two arguments of `Result<T, E>` are, where both are written.
-        parts: Option<(Type, Type)>,
+        parts: Option<Box<(Type, Type)>>,
     },
 }
 
@@ -128,7 +128,10 @@ impl Behavior {
     /// The type's wire name.
     pub(super) fn name(&self) -> String {
         use syn::ext::IdentExt;
-        self.settings.name.clone().unwrap_or_else(|| self.ident.unraw().to_string())
+        self.settings
+            .name
+            .clone()
+            .unwrap_or_else(|| self.ident.unraw().to_string())
     }
 
     /// The messages that others can send.
@@ -140,9 +143,11 @@ impl Behavior {
 impl Handler {
     /// The fields of its message.
     pub(super) fn arguments(&self) -> impl Iterator<Item = &Argument> {
-        self.parameters.iter().filter_map(|parameter| match parameter {
-            Parameter::Argument(argument) => Some(argument),
-            Parameter::Context => None,
-        })
+        self.parameters
+            .iter()
+            .filter_map(|parameter| match parameter {
+                Parameter::Argument(argument) => Some(&**argument),
+                Parameter::Context => None,
+            })
     }
 }

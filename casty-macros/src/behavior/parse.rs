@@ -12,29 +12,57 @@ use crate::{
     errors::Errors,
     fallback,
     options::{Grammar, Known, Options},
-    types::{self, ReplaceSelf},
+    self_type::ReplaceSelf,
+    types,
 };
 
 static ENTITY: Grammar = Grammar {
     attribute: "#[entity]",
     known: &[
-        Known { name: "shards", example: "shards = 100" },
-        Known { name: "name", example: "name = \"counter\"" },
-        Known { name: "mailbox", example: "mailbox = 1024" },
-        Known { name: "crate", example: "crate = path::to::casty" },
+        Known {
+            name: "shards",
+            example: "shards = 100",
+        },
+        Known {
+            name: "name",
+            example: "name = \"counter\"",
+        },
+        Known {
+            name: "mailbox",
+            example: "mailbox = 1024",
+        },
+        Known {
+            name: "crate",
+            example: "crate = path::to::casty",
+        },
     ],
     refused: &[
-        ("event_sourced", "`event_sourced` is not supported yet: it comes with durable entities"),
-        ("snapshot_every", "`snapshot_every` is not supported yet: it comes with durable entities"),
+        (
+            "event_sourced",
+            "`event_sourced` is not supported yet: it comes with durable entities",
+        ),
+        (
+            "snapshot_every",
+            "`snapshot_every` is not supported yet: it comes with durable entities",
+        ),
     ],
 };
 
 static ACTOR: Grammar = Grammar {
     attribute: "#[actor]",
     known: &[
-        Known { name: "name", example: "name = \"greeter\"" },
-        Known { name: "mailbox", example: "mailbox = 1024" },
-        Known { name: "crate", example: "crate = path::to::casty" },
+        Known {
+            name: "name",
+            example: "name = \"greeter\"",
+        },
+        Known {
+            name: "mailbox",
+            example: "mailbox = 1024",
+        },
+        Known {
+            name: "crate",
+            example: "crate = path::to::casty",
+        },
     ],
     refused: &[(
         "shards",
@@ -47,10 +75,11 @@ const SHARDS_DEFAULT: u32 = 100;
 const MAILBOX_DEFAULT: u32 = 1024;
 
 /// What came of the item under the attribute.
-pub(super) struct Parsed {
-    /// The user's item, to be emitted in any case.
-    pub(super) item: TokenStream,
-    pub(super) behavior: Option<Behavior>,
+pub(super) enum Parsed {
+    /// An impl block, without our attributes.
+    Behavior(Box<Behavior>, Box<ItemImpl>),
+    /// Something with nothing to generate from, to be emitted all the same.
+    Other(TokenStream),
 }
 
 pub(super) fn parse(
@@ -61,17 +90,17 @@ pub(super) fn parse(
 ) -> Parsed {
     let settings = settings(kind, options, errors);
     match syn::parse2::<Item>(item.clone()) {
-        Ok(Item::Impl(mut block)) => {
-            let behavior = block_parts(kind, settings, &mut block, errors);
-            Parsed { item: block.into_token_stream(), behavior }
-        }
+        Ok(Item::Impl(mut block)) => match behavior(kind, settings, &mut block, errors) {
+            Some(behavior) => Parsed::Behavior(Box::new(behavior), Box::new(block)),
+            None => Parsed::Other(block.into_token_stream()),
+        },
         Ok(other) => {
             not_an_impl(kind, &other, errors);
-            Parsed { item, behavior: None }
+            Parsed::Other(item)
         }
         Err(error) => {
             errors.syntax(error);
-            Parsed { item, behavior: None }
+            Parsed::Other(item)
         }
     }
 }
@@ -87,7 +116,9 @@ fn settings(kind: Kind, options: TokenStream, errors: &mut Errors) -> Settings {
         shards: options
             .number("shards", 1..=u32::from(u16::MAX), errors)
             .unwrap_or(SHARDS_DEFAULT),
-        mailbox: options.number("mailbox", 1..=u32::MAX, errors).unwrap_or(MAILBOX_DEFAULT),
+        mailbox: options
+            .number("mailbox", 1..=u32::MAX, errors)
+            .unwrap_or(MAILBOX_DEFAULT),
         casty: options.casty(errors),
     }
 }
@@ -96,9 +127,8 @@ fn not_an_impl(kind: Kind, item: &Item, errors: &mut Errors) {
     let attribute = kind.attribute();
     let (place, found, name): (TokenStream, _, Option<&Ident>) = match item {
         Item::Mod(module) => {
-            let head = (&module.mod_token, &module.ident);
-            let head = (head.0.to_token_stream(), head.1.to_token_stream());
-            let place = [head.0, head.1].into_iter().collect::<TokenStream>();
+            let mut place = module.mod_token.to_token_stream();
+            module.ident.to_tokens(&mut place);
             errors.at(
                 place,
                 format!(
@@ -114,7 +144,10 @@ fn not_an_impl(kind: Kind, item: &Item, errors: &mut Errors) {
         Item::Fn(item) => (item.sig.ident.to_token_stream(), "a function", None),
         other => (other.to_token_stream(), "this item", None),
     };
-    let example = name.map_or_else(|| "impl YourType { .. }".to_owned(), |name| format!("impl {name} {{ .. }}"));
+    let example = name.map_or_else(
+        || "impl YourType { .. }".to_owned(),
+        |name| format!("impl {name} {{ .. }}"),
+    );
     errors.at(
         place,
         format!(
@@ -124,7 +157,7 @@ fn not_an_impl(kind: Kind, item: &Item, errors: &mut Errors) {
     );
 }
 
-fn block_parts(
+fn behavior(
     kind: Kind,
     settings: Settings,
     block: &mut ItemImpl,
@@ -151,29 +184,42 @@ fn block_parts(
         has_init: false,
         actor: actor.clone(),
     };
-    for Annotated { function, helper, attribute } in functions {
+    for Annotated {
+        function,
+        helper,
+        attribute,
+    } in functions
+    {
+        behavior.has_messages |= helper == "message";
+        behavior.has_init |= helper == "init";
+        if more_parts(&function, helper, errors) {
+            continue;
+        }
         match helper {
             "message" => {
-                behavior.has_messages = true;
                 let handler = handler::parse(kind, &function, &attribute, &actor, errors);
                 behavior.handlers.extend(handler);
             }
             "init" => {
-                behavior.has_init = true;
-                behavior.init.extend(lifecycle::init(&function, &attribute, &actor, errors));
+                behavior
+                    .init
+                    .extend(lifecycle::init(&function, &attribute, &actor, errors));
             }
             "on_start" => {
-                behavior.on_start.extend(lifecycle::hook(helper, &function, &attribute, &actor, errors));
+                behavior.on_start.extend(lifecycle::hook(
+                    helper, &function, &attribute, &actor, errors,
+                ));
             }
             "on_stop" => {
-                behavior.on_stop.extend(lifecycle::hook(helper, &function, &attribute, &actor, errors));
+                behavior.on_stop.extend(lifecycle::hook(
+                    helper, &function, &attribute, &actor, errors,
+                ));
             }
             later => errors.at(
                 &attribute,
                 format!("`#[{later}]` is not supported yet: `#[on_start]` and `#[on_stop]` are"),
             ),
         }
-        errors_of_more(&function, helper, errors);
     }
     head.map(|_| behavior)
 }
@@ -189,10 +235,14 @@ struct Annotated {
 fn take_functions(block: &mut ItemImpl) -> Vec<Annotated> {
     let mut annotated = Vec::new();
     for item in &mut block.items {
-        let ImplItem::Fn(function) = item else { continue };
+        let ImplItem::Fn(function) = item else {
+            continue;
+        };
         let written = function.clone();
         let mut helpers = fallback::take_helpers(function).into_iter();
-        let Some((helper, attribute)) = helpers.next() else { continue };
+        let Some((helper, attribute)) = helpers.next() else {
+            continue;
+        };
         if helper == "message" {
             fallback::strip_arguments(function);
             function.attrs.push(syn::parse_quote! {
@@ -205,18 +255,25 @@ fn take_functions(block: &mut ItemImpl) -> Vec<Annotated> {
             });
         }
         let mut function = written;
-        if let Some(position) =
-            function.attrs.iter().position(|attribute| fallback::helper(attribute).is_some())
+        if let Some(position) = function
+            .attrs
+            .iter()
+            .position(|attribute| fallback::helper(attribute).is_some())
         {
             function.attrs.remove(position);
         }
-        annotated.push(Annotated { function, helper, attribute });
+        annotated.push(Annotated {
+            function,
+            helper,
+            attribute,
+        });
     }
     annotated
 }
 
-/// One function is one thing.
-fn errors_of_more(function: &ImplItemFn, first: &str, errors: &mut Errors) {
+/// One function plays one part; says so of one that has more.
+fn more_parts(function: &ImplItemFn, first: &str, errors: &mut Errors) -> bool {
+    let before = errors.count();
     for attribute in &function.attrs {
         if let Some(second) = fallback::helper(attribute) {
             let message = if first == second {
@@ -231,6 +288,7 @@ fn errors_of_more(function: &ImplItemFn, first: &str, errors: &mut Errors) {
             errors.at(attribute, message);
         }
     }
+    errors.count() > before
 }
 
 /// The type that the block is for.
@@ -278,7 +336,10 @@ pub(super) fn arguments(attribute: &Attribute, errors: &mut Errors) -> TokenStre
         Meta::Path(_) => quote!(),
         Meta::List(list) => list.tokens.clone(),
         Meta::NameValue(_) => {
-            errors.at(attribute, "options stand in parentheses: write `#[message(name = \"..\")]`");
+            errors.at(
+                attribute,
+                "options stand in parentheses: write `#[message(name = \"..\")]`",
+            );
             quote!()
         }
     }

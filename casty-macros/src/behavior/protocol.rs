@@ -6,7 +6,7 @@ use syn::{Type, spanned::Spanned};
 
 use super::{
     docs,
-    expand::Expansion,
+    expand::{self, Expansion},
     model::{Handler, Reply},
 };
 use crate::{names, text, types};
@@ -14,16 +14,24 @@ use crate::{names, text, types};
 impl Expansion<'_> {
     /// `enum CounterMsg`, with its wire form.
     pub(super) fn message_enum(&self) -> TokenStream {
-        let Self { behavior, message, private, .. } = self;
+        let Self {
+            behavior,
+            message,
+            private,
+            ..
+        } = self;
         let (_, _, clause) = self.generics().split_for_impl();
         let generics = self.generics();
         let serde = text::of(quote!(#private::serde));
         let bound = self.is_generic().then(|| quote!(#[serde(bound = "")]));
-        let variants = behavior.handlers.iter().map(|handler| self.message_variant(handler));
+        let variants = behavior
+            .handlers
+            .iter()
+            .map(|handler| self.message_variant(handler));
         let phantom = self.phantom_variant(quote!(#[serde(skip)]));
-        let summary = format!("The messages of `{}`.", behavior.ident);
-        let table = docs::section(behavior);
-        let lints = super::expand::lints();
+        let summary = format!(" The messages of `{}`.", behavior.ident);
+        let table = docs::table(behavior);
+        let lints = expand::protocol_lints();
         quote! {
             #[doc = #summary]
             #table
@@ -39,7 +47,9 @@ impl Expansion<'_> {
     }
 
     fn message_variant(&self, handler: &Handler) -> TokenStream {
-        let Handler { variant, wire_name, .. } = handler;
+        let Handler {
+            variant, wire_name, ..
+        } = handler;
         let docs = docs::of_variant(self.behavior, handler);
         let fields = handler.arguments().map(|argument| {
             let (ident, ty) = (&argument.ident, &argument.ty);
@@ -65,9 +75,16 @@ impl Expansion<'_> {
 
     /// `impl Message for CounterMsg`: the wire names.
     pub(super) fn message_impl(&self) -> TokenStream {
-        let Self { message, private, params, .. } = self;
+        let Self {
+            message,
+            private,
+            params,
+            ..
+        } = self;
         let arms = self.behavior.handlers.iter().map(|handler| {
-            let Handler { variant, wire_name, .. } = handler;
+            let Handler {
+                variant, wire_name, ..
+            } = handler;
             quote!(Self::#variant { .. } => #wire_name,)
         });
         let phantom = self.phantom_arm(quote!(Self));
@@ -83,7 +100,12 @@ impl Expansion<'_> {
 
     /// Shows the name only: what a message contains is nobody's business.
     pub(super) fn message_debug(&self) -> TokenStream {
-        let Self { message, private, params, .. } = self;
+        let Self {
+            message,
+            private,
+            params,
+            ..
+        } = self;
         self.implement(
             quote!(::core::fmt::Debug for #message #params),
             quote! {
@@ -110,7 +132,9 @@ impl Expansion<'_> {
 
     /// How each reply is written and read; where a reply that cannot travel becomes an error.
     pub(super) fn reply_codecs(&self) -> TokenStream {
-        let Self { private, params, .. } = self;
+        let Self {
+            private, params, ..
+        } = self;
         let codecs = self.behavior.handlers.iter().map(|handler| {
             let name = names::reply_codec(&handler.variant);
             let whole = handler.reply.whole();
@@ -131,7 +155,9 @@ impl Expansion<'_> {
     }
 
     pub(super) fn reply_impl(&self) -> TokenStream {
-        let Self { private, params, .. } = self;
+        let Self {
+            private, params, ..
+        } = self;
         let arms = self.behavior.handlers.iter().map(|handler| {
             let variant = &handler.variant;
             let codec = names::reply_codec(variant);
@@ -151,11 +177,12 @@ impl Expansion<'_> {
         )
     }
 
-    /// Requires of each argument that it can travel, with an error at the user's type: at the `Price` of a
+    /// Requires of the state that it can move between threads, and of each argument that it can travel, with an error at the user's type: at the `Price` of a
     /// `Vec<Price>`.
     pub(super) fn assertions(&self) -> TokenStream {
-        let private = &self.private;
-        let mut assertions = TokenStream::new();
+        let (private, actor) = (&self.private, self.actor());
+        let state = names::at(self.behavior.ident.span());
+        let mut assertions = quote_spanned!(state=> #private::in_memory::<#actor>(););
         let mut assert = |function: TokenStream, ty: &Type| {
             let span = names::at(ty.span());
             assertions.extend(quote_spanned!(span=> #private::#function::<#ty>();));
@@ -165,18 +192,23 @@ impl Expansion<'_> {
                 if handler.internal {
                     assert(quote!(in_memory), &argument.ty);
                 } else {
-                    types::parts(&argument.ty).into_iter().for_each(|ty| assert(quote!(wire), ty));
+                    for ty in types::parts(&argument.ty) {
+                        assert(quote!(wire), ty);
+                    }
                 }
             }
             // The reply as a whole is required to travel where its codec is made.
             for reply in handler.reply.types() {
-                let parts = types::parts(reply).into_iter();
-                parts.filter(|part| !std::ptr::eq(*part, reply)).for_each(|ty| assert(quote!(wire), ty));
+                for ty in types::parts(reply) {
+                    if !std::ptr::eq(ty, reply) {
+                        assert(quote!(wire), ty);
+                    }
+                }
             }
         }
         let generics = self.generics();
         let (params, _, clause) = generics.split_for_impl();
-        let lints = super::expand::lints();
+        let lints = expand::hidden_lints();
         quote! {
             #lints
             const _: () = {
@@ -199,23 +231,36 @@ impl Reply {
     fn types(&self) -> Vec<&Type> {
         match self {
             Self::Unit => Vec::new(),
-            Self::Fallible { parts: Some((ok, error)), .. } => vec![ok, error],
+            Self::Fallible {
+                parts: Some(parts), ..
+            } => vec![&parts.0, &parts.1],
             Self::Value(ty) | Self::Fallible { whole: ty, .. } => vec![ty],
         }
     }
 
     fn span(&self) -> Option<Span> {
-        self.types().first().map(|ty| ty.span())
+        self.types().first().map(Spanned::span)
     }
 
     /// What an asker gets, and what instead.
     pub(super) fn parts(&self, private: &TokenStream) -> Option<(TokenStream, TokenStream)> {
         match self {
             Self::Unit | Self::Value(_) => None,
-            Self::Fallible { parts: Some((ok, error)), .. } => Some((quote!(#ok), quote!(#error))),
+            Self::Fallible {
+                parts: Some(parts), ..
+            } => {
+                let (ok, error) = &**parts;
+                Some((quote!(#ok), quote!(#error)))
+            }
             Self::Fallible { whole, parts: None } => Some((
-                quote!(<#whole as #private::Fallible>::Ok),
-                quote!(<#whole as #private::Fallible>::Err),
+                names::all_at(
+                    names::at(whole.span()),
+                    quote!(<#whole as #private::Fallible>::Ok),
+                ),
+                names::all_at(
+                    names::at(whole.span()),
+                    quote!(<#whole as #private::Fallible>::Err),
+                ),
             )),
         }
     }

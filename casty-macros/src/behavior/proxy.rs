@@ -14,19 +14,21 @@ use crate::names;
 impl Expansion<'_> {
     /// `struct CounterRef`.
     pub(super) fn proxy_struct(&self) -> TokenStream {
-        let Self { behavior, proxy, .. } = self;
+        let Self {
+            behavior, proxy, ..
+        } = self;
         let generics = self.generics();
         let (_, _, clause) = generics.split_for_impl();
         let address = self.address();
         let summary = format!(
-            "A reference to {} of type `{}`: its messages as methods.",
+            " A reference to {} of type `{}`: its messages as methods.",
             behavior.kind.a_noun(),
             behavior.ident
         );
-        let advice = "Cheap to clone. It may travel in a message, and works on the other side. \
+        let advice = " Cheap to clone. It may travel in a message, and works on the other side. \
             A call is told with `.tell().await`, or asked with `.await`.";
-        let table = docs::section(behavior);
-        let lints = expand::lints();
+        let table = docs::table(behavior);
+        let lints = expand::protocol_lints();
         quote! {
             #[doc = #summary]
             #[doc = ""]
@@ -39,15 +41,30 @@ impl Expansion<'_> {
 
     /// One method a message, and what the address offers.
     pub(super) fn proxy_methods(&self) -> TokenStream {
-        let Self { behavior, proxy, params, .. } = self;
+        let Self {
+            behavior,
+            proxy,
+            params,
+            ..
+        } = self;
         let methods = behavior.public().map(|handler| self.proxy_method(handler));
         let own = self.own_method();
         self.implement(quote!(#proxy #params), quote!(#(#methods)* #own))
     }
 
     fn proxy_method(&self, handler: &Handler) -> TokenStream {
-        let Self { message, private, params, .. } = self;
-        let Handler { ident, variant, deprecated, .. } = handler;
+        let Self {
+            message,
+            private,
+            params,
+            ..
+        } = self;
+        let Handler {
+            ident,
+            variant,
+            deprecated,
+            ..
+        } = handler;
         let actor = self.actor();
         let docs = docs::of_method(self.behavior, handler);
         // A message is part of the protocol, however private the function that handles it.
@@ -55,7 +72,10 @@ impl Expansion<'_> {
             Visibility::Inherited => quote!(pub),
             written => quote!(#written),
         };
-        let names: Vec<_> = handler.arguments().map(|argument| &argument.ident).collect();
+        let names: Vec<_> = handler
+            .arguments()
+            .map(|argument| &argument.ident)
+            .collect();
         let types = handler.arguments().map(|argument| &argument.ty);
         let timeout = match handler.timeout {
             None => quote!(::core::option::Option::None),
@@ -66,12 +86,14 @@ impl Expansion<'_> {
                 }
             }
         };
-        let (call, answer) = match handler.reply.parts(private) {
-            Some((ok, error)) => (quote!(#actor, #ok, #error), quote!(__reply)),
-            None => {
-                let value = handler.reply.whole();
-                (quote!(#actor, #value), quote!(::core::result::Result::Ok(__reply)))
-            }
+        let (call, answer) = if let Some((ok, error)) = handler.reply.parts(private) {
+            (quote!(#actor, #ok, #error), quote!(__reply))
+        } else {
+            let value = handler.reply.whole();
+            (
+                quote!(#actor, #value),
+                quote!(::core::result::Result::Ok(__reply)),
+            )
         };
         let codec = names::reply_codec(variant);
         quote! {
@@ -123,7 +145,10 @@ impl Expansion<'_> {
                 },
             ),
         };
-        let taken = self.behavior.public().any(|handler| handler.ident.unraw() == name);
+        let taken = self
+            .behavior
+            .public()
+            .any(|handler| handler.ident.unraw() == name);
         if taken { quote!() } else { method }
     }
 
@@ -150,7 +175,7 @@ impl Expansion<'_> {
         quote!(#from #as_ref)
     }
 
-    /// Clone, Debug, PartialEq, Eq, Hash. Derived ones would ask the same of type parameters.
+    /// `Clone`, `Debug`, `PartialEq`, `Eq`, `Hash`. Derived ones would ask the same of type parameters.
     pub(super) fn proxy_values(&self) -> TokenStream {
         let Self { proxy, params, .. } = self;
         let clone = self.implement(
@@ -191,7 +216,12 @@ impl Expansion<'_> {
 
     /// A proxy travels as the address in it.
     pub(super) fn proxy_serde(&self) -> TokenStream {
-        let Self { proxy, private, params, .. } = self;
+        let Self {
+            proxy,
+            private,
+            params,
+            ..
+        } = self;
         let serde = quote!(#private::serde);
         let serialize = self.implement(
             quote!(#serde::Serialize for #proxy #params),

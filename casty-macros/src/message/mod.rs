@@ -2,23 +2,29 @@
 //! block, which takes it off; found alone, it is misplaced.
 
 use proc_macro2::{Ident, TokenStream};
-use quote::{ToTokens, quote};
+use quote::{ToTokens, quote, quote_spanned};
 use syn::{
-    Attribute, Field, Generics, ImplItemFn, Item, Path, Token, punctuated::Punctuated,
+    Attribute, Field, Generics, ImplItemFn, Item, Path, Token, Type,
+    punctuated::Punctuated,
+    spanned::Spanned,
     visit::{self, Visit},
 };
 
 use crate::{
     errors::{self, Errors},
-    fallback,
+    fallback, names,
     options::{Grammar, Known, Options},
+    self_type::ReplaceSelf,
     text,
     types::{self, Travels},
 };
 
 static WIRE_TYPE: Grammar = Grammar {
     attribute: "#[message]",
-    known: &[Known { name: "crate", example: "crate = path::to::casty" }],
+    known: &[Known {
+        name: "crate",
+        example: "crate = path::to::casty",
+    }],
     refused: &[
         ("name", OF_FUNCTIONS),
         ("timeout", OF_FUNCTIONS),
@@ -64,17 +70,15 @@ pub(crate) fn derive(options: TokenStream, item: TokenStream) -> TokenStream {
             item
         }
         // A function of an impl block or a trait may have no body or an odd receiver.
-        Err(_) => match syn::parse2::<ImplItemFn>(item.clone()) {
-            Ok(mut function) => {
-                misplaced(&function.sig.ident, errors);
-                fallback::strip_arguments(&mut function);
-                function.into_token_stream()
-            }
-            Err(_) => {
+        Err(_) => {
+            let Ok(mut function) = syn::parse2::<ImplItemFn>(item.clone()) else {
                 elsewhere(&item, errors);
-                item
-            }
-        },
+                return item;
+            };
+            misplaced(&function.sig.ident, errors);
+            fallback::strip_arguments(&mut function);
+            function.into_token_stream()
+        }
     })
     .into_tokens()
 }
@@ -82,7 +86,7 @@ pub(crate) fn derive(options: TokenStream, item: TokenStream) -> TokenStream {
 fn misplaced(function: &Ident, errors: &mut Errors) {
     errors.at(
         function,
-        "`#[message]` functions belong into an `impl` block annotated with `#[entity]` or `#[actor]`: \
+        "`#[message]` functions belong in an `impl` block annotated with `#[entity]` or `#[actor]`: \
          write one of these above the block",
     );
 }
@@ -127,24 +131,71 @@ fn wire_type(
         // Serde's errors about the same mistake would only follow.
         return item.to_token_stream();
     }
-    derived(&casty, item)
+    derived(&casty, found, item)
 }
 
-fn derived(casty: &Path, item: impl ToTokens) -> TokenStream {
+fn derived(casty: &Path, found: &Found<'_>, item: &(impl ToTokens + VisitFields)) -> TokenStream {
+    let assertions = assertions(casty, found, item);
     let serde = quote!(#casty::__private::serde);
     let serde_path = text::of(&serde);
     quote! {
+        // Before serde's own errors about the same fields.
+        #assertions
         #[derive(#serde::Serialize, #serde::Deserialize)]
         #[serde(crate = #serde_path)]
         #item
     }
 }
 
+/// Requires of each field that it can travel, with an error at its type. What serde asks of the fields of a generic
+/// type depends on its parameters; it is asked where the type is used.
+fn assertions(casty: &Path, found: &Found<'_>, item: &impl VisitFields) -> TokenStream {
+    if !found.generics.params.is_empty() {
+        return quote!();
+    }
+    let mut fields = FieldTypes { types: Vec::new() };
+    item.visit_fields(&mut fields);
+    let ident = found.ident;
+    let whole: Type = syn::parse_quote!(#ident);
+    let assertions = fields.types.into_iter().flat_map(types::parts).map(|ty| {
+        let ty = ReplaceSelf(&whole).in_type(ty);
+        quote_spanned!(names::at(ty.span())=> #casty::__private::wire::<#ty>();)
+    });
+    quote! {
+        const _: () = {
+            #[allow(dead_code, clippy::all, clippy::pedantic)]
+            fn __fields_can_travel() { #(#assertions)* }
+        };
+    }
+}
+
+/// Whether serde is told to treat a field in a way of its own.
+fn is_plain(field: &Field) -> bool {
+    !field
+        .attrs
+        .iter()
+        .any(|attribute| attribute.path().is_ident("serde"))
+}
+
+struct FieldTypes<'ast> {
+    types: Vec<&'ast Type>,
+}
+
+impl<'ast> Visit<'ast> for FieldTypes<'ast> {
+    fn visit_field(&mut self, field: &'ast Field) {
+        if is_plain(field) {
+            self.types.push(&field.ty);
+        }
+    }
+}
+
 /// Complains of serde's derives, which would come twice.
 fn serde_derives(attrs: &[Attribute], errors: &mut Errors) {
-    for attribute in attrs.iter().filter(|attribute| attribute.path().is_ident("derive")) {
-        let derives =
-            attribute.parse_args_with(Punctuated::<Path, Token![,]>::parse_terminated);
+    for attribute in attrs
+        .iter()
+        .filter(|attribute| attribute.path().is_ident("derive"))
+    {
+        let derives = attribute.parse_args_with(Punctuated::<Path, Token![,]>::parse_terminated);
         for derive in derives.iter().flatten() {
             let is_serde = derive
                 .segments
@@ -170,26 +221,26 @@ struct Fields<'a> {
 
 impl<'ast> Visit<'ast> for Fields<'_> {
     fn visit_field(&mut self, field: &'ast Field) {
-        // serde may be told to treat a field in a way of its own.
-        let is_plain = !field.attrs.iter().any(|attribute| attribute.path().is_ident("serde"));
-        if is_plain && let Some((place, reason)) = types::objection(&field.ty, Travels::Wire) {
+        if is_plain(field)
+            && let Some((place, reason)) = types::objection(&field.ty, Travels::Wire)
+        {
             self.errors.at(place, reason);
         }
     }
 }
 
 trait VisitFields {
-    fn visit_fields(&self, visitor: &mut Fields<'_>);
+    fn visit_fields<'ast>(&'ast self, visitor: &mut impl Visit<'ast>);
 }
 
 impl VisitFields for syn::ItemStruct {
-    fn visit_fields(&self, visitor: &mut Fields<'_>) {
+    fn visit_fields<'ast>(&'ast self, visitor: &mut impl Visit<'ast>) {
         visit::visit_item_struct(visitor, self);
     }
 }
 
 impl VisitFields for syn::ItemEnum {
-    fn visit_fields(&self, visitor: &mut Fields<'_>) {
+    fn visit_fields<'ast>(&'ast self, visitor: &mut impl Visit<'ast>) {
         visit::visit_item_enum(visitor, self);
     }
 }

@@ -1,0 +1,130 @@
+//! Snapshots of whole expansions. What rustc makes of them is for `ui-tests` to say.
+
+use insta::assert_snapshot;
+use proc_macro2::TokenStream;
+use quote::quote;
+
+use crate::behavior::{Kind, derive};
+
+fn expanded(kind: Kind, options: TokenStream, item: TokenStream) -> String {
+    let tokens = derive(kind, options, item);
+    match syn::parse2(tokens.clone()) {
+        Ok(file) => prettyplease::unparse(&file),
+        Err(error) => format!("{error}\n{tokens}"),
+    }
+}
+
+#[test]
+fn a_counter() {
+    assert_snapshot!(expanded(
+        Kind::Entity,
+        quote!(shards = 10),
+        quote! {
+            impl Counter {
+                /// Adds `amount` and says so.
+                #[message]
+                fn increment(&mut self, amount: i64, ctx: &mut Context<Self>) {
+                    self.value += amount;
+                }
+
+                /// The current value.
+                #[message]
+                async fn value(&self) -> i64 {
+                    self.value
+                }
+            }
+        },
+    ));
+}
+
+#[test]
+fn an_account_with_result_replies_and_an_internal_message() {
+    assert_snapshot!(expanded(
+        Kind::Entity,
+        quote!(name = "bank/account", mailbox = 16),
+        quote! {
+            impl Account {
+                #[init]
+                async fn open(ctx: &mut Context<Self>) -> Result<Self, OpenError> {
+                    todo!()
+                }
+
+                #[on_stop]
+                fn closed(&mut self) {}
+
+                #[message(timeout = "250ms")]
+                pub(crate) fn withdraw(
+                    &mut self,
+                    amount: u64,
+                    #[serde(default)] note: Option<String>,
+                ) -> Result<u64, InsufficientFunds> {
+                    todo!()
+                }
+
+                #[message(name = "save")]
+                async fn flush(&mut self) -> io::Result<()> {
+                    todo!()
+                }
+
+                #[message(internal)]
+                fn tick(&mut self, at: Instant) {}
+            }
+        },
+    ));
+}
+
+#[test]
+fn an_actor() {
+    assert_snapshot!(expanded(
+        Kind::Actor,
+        quote!(crate = crate::framework),
+        quote! {
+            impl Greeter {
+                #[message]
+                fn greet(&self, name: String) -> String {
+                    format!("hello, {name}")
+                }
+            }
+        },
+    ));
+}
+
+#[test]
+fn a_generic_entity() {
+    assert_snapshot!(expanded(
+        Kind::Entity,
+        quote!(),
+        quote! {
+            impl<T: Wire, U> Store<T, U>
+            where
+                U: Send + 'static,
+            {
+                #[message]
+                fn put(&mut self, value: T) -> Option<T> {
+                    self.value.replace(value)
+                }
+            }
+        },
+    ));
+}
+
+#[test]
+fn after_an_error_the_block_and_the_valid_messages_are_still_there() {
+    assert_snapshot!(expanded(
+        Kind::Actor,
+        quote!(shards = 10),
+        quote! {
+            impl Greeter {
+                #[message]
+                fn greet(&self, name: &str) -> String {
+                    format!("hello, {name}")
+                }
+
+                #[message]
+                fn count(&self) -> u64 {
+                    self.count
+                }
+            }
+        },
+    ));
+}

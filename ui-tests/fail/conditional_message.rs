@@ -1,0 +1,24 @@
+#![allow(unused)]
+
+use casty::prelude::*;
+
+#[derive(Default)]
+pub struct Counter {
+    value: i64,
+}
+
+#[entity]
+impl Counter {
+    #[cfg(feature = "extra")]
+    #[message]
+    fn extra(&self) -> i64 {
+        self.value
+    }
+
+    #[message]
+    fn value(&self) -> i64 {
+        self.value
+    }
+}
+
+fn main() {}

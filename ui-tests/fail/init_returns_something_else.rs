@@ -1,0 +1,23 @@
+#![allow(unused)]
+
+use casty::prelude::*;
+
+#[derive(Default)]
+pub struct Counter {
+    value: i64,
+}
+
+#[entity]
+impl Counter {
+    #[init]
+    fn open() -> Option<Self> {
+        None
+    }
+
+    #[message]
+    fn value(&self) -> i64 {
+        self.value
+    }
+}
+
+fn main() {}

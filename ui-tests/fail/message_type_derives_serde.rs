@@ -1,0 +1,10 @@
+use casty::prelude::*;
+use serde::{Deserialize, Serialize};
+
+#[message]
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Item {
+    name: String,
+}
+
+fn main() {}

@@ -1,0 +1,17 @@
+#![allow(unused)]
+
+use casty::prelude::*;
+
+pub struct Counter {
+    value: i64,
+}
+
+#[entity]
+impl Counter {
+    #[message]
+    fn value(&self) -> i64 {
+        self.value
+    }
+}
+
+fn main() {}

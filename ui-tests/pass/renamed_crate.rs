@@ -1,0 +1,39 @@
+//! A library that re-exports casty under another name.
+
+mod framework {
+    pub mod actors {
+        pub use ::casty::*;
+    }
+}
+
+mod casty {}
+
+use framework::actors::{self, Context};
+
+#[actors::message(crate = crate::framework::actors)]
+pub struct Item(u8);
+
+#[derive(Default)]
+pub struct Counter(u8);
+
+#[actors::entity(crate = crate::framework::actors)]
+impl Counter {
+    #[message]
+    fn add(&mut self, item: Item, _: &mut Context<Self>) -> Result<u8, String> {
+        self.0 += item.0;
+        Ok(self.0)
+    }
+}
+
+pub struct Greeter;
+
+#[actors::actor(crate = framework::actors)]
+impl Greeter {
+    #[actors::message]
+    fn greet(&self) {}
+}
+
+fn main() {
+    let _ = CounterRef::add;
+    let _ = GreeterRef::greet;
+}

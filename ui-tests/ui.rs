@@ -1,0 +1,11 @@
+//! What the macros make of right and of wrong code, as a user sees it.
+//!
+//! One mistake a file, named by the mistake. After a change of an error: `TRYBUILD=overwrite cargo test -p
+//! casty-ui-tests`, then read each `.stderr` as a newcomer would.
+
+#[test]
+fn ui() {
+    let tests = trybuild::TestCases::new();
+    tests.pass("pass/*.rs");
+    tests.compile_fail("fail/*.rs");
+}
