@@ -28,7 +28,10 @@ const REMOTE_ASKS_64: i64 = 100_000;
 const IN_FLIGHT: i64 = 64;
 
 fn main() -> Result<(), AnyError> {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    let arguments: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|a| a != "--bench")
+        .collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["serve", "raw"] => runtime()?.block_on(serve_raw()),
         ["serve", "casty"] => runtime()?.block_on(serve_casty()),
@@ -42,7 +45,10 @@ fn main() -> Result<(), AnyError> {
 }
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
 }
 
 fn report() -> Result<(), AnyError> {
@@ -53,17 +59,27 @@ fn report() -> Result<(), AnyError> {
         ("local ask, entity", "entity-ask"),
         ("local ask, actor", "actor-ask"),
     ] {
-        let floor = if side.ends_with("ask") { "raw-ask" } else { "raw" };
-        row(case, || Ok(runtime()?.block_on(local(floor))), || Ok(runtime()?.block_on(local(side))))?;
+        let floor = if side.ends_with("ask") {
+            "raw-ask"
+        } else {
+            "raw"
+        };
+        row(
+            case,
+            || Ok(runtime()?.block_on(local(floor))),
+            || Ok(runtime()?.block_on(local(side))),
+        )?;
     }
     for (case, name, pinned) in [
         ("remote ask, 1 in flight, pinned to one CPU", "ask-1", true),
         ("remote ask, 64 in flight", "ask-64", false),
         ("remote tell", "tell", false),
     ] {
-        row(case, || between_processes(name, "raw", pinned), || {
-            between_processes(name, "casty", pinned)
-        })?;
+        row(
+            case,
+            || between_processes(name, "raw", pinned),
+            || between_processes(name, "casty", pinned),
+        )?;
     }
     Ok(())
 }
@@ -80,7 +96,10 @@ fn row(
         castys.push(casty()?);
     }
     let (floor, casty) = (median(floors), median(castys));
-    println!("| {case} | {floor:.0}/s | {casty:.0}/s | {:.2} |", casty / floor);
+    println!(
+        "| {case} | {floor:.0}/s | {casty:.0}/s | {:.2} |",
+        casty / floor
+    );
     std::io::stdout().flush()?;
     Ok(())
 }
@@ -103,9 +122,16 @@ async fn local(side: &str) -> f64 {
     // The loops run on a worker thread, as an application's do.
     let side = side.to_owned();
     let measured = async move {
-        #[expect(clippy::disallowed_methods, reason = "a benchmark measures wall-clock time")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a benchmark measures wall-clock time"
+        )]
         let started = Instant::now();
-        let count = if side.ends_with("ask") { LOCAL_ASKS } else { LOCAL_TELLS };
+        let count = if side.ends_with("ask") {
+            LOCAL_ASKS
+        } else {
+            LOCAL_TELLS
+        };
         let mut last = 0;
         for _ in 0..count {
             match side.as_str() {
@@ -144,7 +170,10 @@ fn between_processes(case: &str, side: &str, pinned: bool) -> Result<f64, AnyErr
         } else {
             Command::new(this)
         };
-        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
         Ok(command)
     };
     let mut server = command(&["serve", side])?.spawn()?;
@@ -178,7 +207,10 @@ async fn serve_raw() -> Result<(), AnyError> {
 }
 
 async fn serve_casty() -> Result<(), AnyError> {
-    let node = ActorSystem::builder("bench").entity::<Counter>().start().await?;
+    let node = ActorSystem::builder("bench")
+        .entity::<Counter>()
+        .start()
+        .await?;
     node.wait_for(1).await?;
     println!("{}", node.address());
     until_stdin_ends().await;
@@ -191,8 +223,12 @@ async fn remote(case: &str, side: &str, address: &str) -> Result<f64, AnyError> 
     #[expect(clippy::disallowed_methods, reason = "a benchmark's own task")]
     let measuring = tokio::spawn(async move {
         match side.as_str() {
-            "raw" => remote_raw(&case, &address).await.map_err(|error| error.to_string()),
-            _ => remote_casty(&case, &address).await.map_err(|error| error.to_string()),
+            "raw" => remote_raw(&case, &address)
+                .await
+                .map_err(|error| error.to_string()),
+            _ => remote_casty(&case, &address)
+                .await
+                .map_err(|error| error.to_string()),
         }
     });
     Ok(measuring.await??)
@@ -201,7 +237,10 @@ async fn remote(case: &str, side: &str, address: &str) -> Result<f64, AnyError> 
 async fn remote_raw(case: &str, address: &str) -> std::io::Result<f64> {
     let raw = raw::Remote::connect(address).await?;
     assert_eq!(raw.ask(0).await, 0);
-    #[expect(clippy::disallowed_methods, reason = "a benchmark measures wall-clock time")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a benchmark measures wall-clock time"
+    )]
     let started = Instant::now();
     let count = match case {
         "ask-1" => {
@@ -234,7 +273,10 @@ async fn remote_casty(case: &str, address: &str) -> Result<f64, AnyError> {
     let client = ClusterClient::connect("bench", [address]).await?;
     let counter = client.entity::<Counter>("one");
     assert_eq!(counter.add(0).await?, 0);
-    #[expect(clippy::disallowed_methods, reason = "a benchmark measures wall-clock time")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a benchmark measures wall-clock time"
+    )]
     let started = Instant::now();
     let count = match case {
         "ask-1" => {
@@ -259,7 +301,11 @@ async fn remote_casty(case: &str, address: &str) -> Result<f64, AnyError> {
             REMOTE_TELLS
         }
     };
-    assert_eq!(counter.add(0).timeout(Duration::from_secs(30)).await?, count, "messages are missing");
+    assert_eq!(
+        counter.add(0).timeout(Duration::from_secs(30)).await?,
+        count,
+        "messages are missing"
+    );
     let rate = rate(count, started.elapsed());
     client.shutdown().await?;
     Ok(rate)

@@ -19,7 +19,11 @@ impl Counter {
     #[message]
     fn increment(&mut self, amount: i64, ctx: &mut Context<Self>) {
         let id = ctx.entity_id();
-        println!("  [{id}] {} + {amount} = {}", self.value, self.value + amount);
+        println!(
+            "  [{id}] {} + {amount} = {}",
+            self.value,
+            self.value + amount
+        );
         self.value += amount;
     }
 
@@ -47,12 +51,16 @@ async fn main() -> Result<(), AnyError> {
 }
 
 async fn start_node_1() -> Result<ActorSystem, AnyError> {
-    let builder = ActorSystem::builder("my-cluster").node_id("node-1").listen(NODE_1);
+    let builder = ActorSystem::builder("my-cluster")
+        .node_id("node-1")
+        .listen(NODE_1);
     Ok(builder.start().await?)
 }
 
 async fn start_node_2() -> Result<ActorSystem, AnyError> {
-    let builder = ActorSystem::builder("my-cluster").node_id("node-2").listen(NODE_2);
+    let builder = ActorSystem::builder("my-cluster")
+        .node_id("node-2")
+        .listen(NODE_2);
     Ok(builder.seeds([NODE_1]).start().await?)
 }
 

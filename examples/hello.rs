@@ -32,7 +32,10 @@ impl Greeter {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let system = ActorSystem::local("app");
-    let greeter = system.spawn(Greeter { greeting: "Hello".to_owned(), greeted: 0 });
+    let greeter = system.spawn(Greeter {
+        greeting: "Hello".to_owned(),
+        greeted: 0,
+    });
 
     println!("{}", greeter.greet("Alice".to_owned()).await?);
     println!("{}", greeter.greet("Bob".to_owned()).await?);

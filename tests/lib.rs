@@ -92,17 +92,25 @@ impl Account {
     #[message]
     pub fn withdraw(&mut self, amount: u64) -> Result<u64, InsufficientFunds> {
         let balance = self.balance;
-        self.balance = balance.checked_sub(amount).ok_or(InsufficientFunds { balance })?;
+        self.balance = balance
+            .checked_sub(amount)
+            .ok_or(InsufficientFunds { balance })?;
         Ok(self.balance)
     }
 
     /// Moves money to another account, wherever that lives.
     #[message]
-    pub async fn transfer(&mut self, amount: u64, to: AccountRef) -> Result<u64, InsufficientFunds> {
+    pub async fn transfer(
+        &mut self,
+        amount: u64,
+        to: AccountRef,
+    ) -> Result<u64, InsufficientFunds> {
         let left = self.withdraw(amount)?;
         if to.deposit(amount).await.is_err() {
             self.balance += amount;
-            return Err(InsufficientFunds { balance: self.balance });
+            return Err(InsufficientFunds {
+                balance: self.balance,
+            });
         }
         Ok(left)
     }
@@ -142,7 +150,10 @@ impl Ledger {
     #[message]
     pub fn seen(&self) -> Seen {
         let messages = self.next.values().sum::<u64>() + self.out_of_order;
-        Seen { messages, out_of_order: self.out_of_order }
+        Seen {
+            messages,
+            out_of_order: self.out_of_order,
+        }
     }
 }
 
@@ -157,13 +168,18 @@ impl Herald {
     /// Passes a text on to an actor, which may be on another node.
     #[message]
     pub async fn announce(&mut self, text: String, to: ListenerRef) -> Result<u64, String> {
-        to.hear(text).await.map_err(|error: AskError| error.to_string())
+        to.hear(text)
+            .await
+            .map_err(|error: AskError| error.to_string())
     }
 
     /// Asks a counter that somebody knows.
     #[message]
     pub async fn ask(&mut self, counter: CounterRef) -> Result<i64, String> {
-        counter.value().await.map_err(|error: AskError| error.to_string())
+        counter
+            .value()
+            .await
+            .map_err(|error: AskError| error.to_string())
     }
 
     /// A reference to itself, for others.

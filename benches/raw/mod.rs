@@ -122,7 +122,11 @@ impl Remote {
                 }
             }
         });
-        Ok(Self { requests, waiting, last: 0.into() })
+        Ok(Self {
+            requests,
+            waiting,
+            last: 0.into(),
+        })
     }
 
     pub(crate) async fn tell(&self, amount: i64) {
@@ -173,7 +177,10 @@ async fn next<T: DeserializeOwned>(from: &mut OwnedReadHalf, buffer: &mut BytesM
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the floor has no tracker of tasks")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the floor has no tracker of tasks"
+)]
 fn spawn(task: impl Future<Output = ()> + Send + 'static) {
     tokio::spawn(task);
 }

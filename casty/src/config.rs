@@ -63,8 +63,12 @@ impl Settings {
     /// # Errors
     /// [`StartError::Setting`] names the first that does not.
     pub fn check(&self) -> Result<(), StartError> {
-        let refuse =
-            |setting, reason: &str| Err(StartError::Setting { setting, reason: reason.to_owned() });
+        let refuse = |setting, reason: &str| {
+            Err(StartError::Setting {
+                setting,
+                reason: reason.to_owned(),
+            })
+        };
         let durations = [
             ("ask_timeout", self.ask_timeout),
             ("resolve_timeout", self.resolve_timeout),
@@ -83,7 +87,10 @@ impl Settings {
             return refuse("resolve_messages_max", "must be at least 1");
         }
         if self.keepalive_timeout < self.keepalive_interval * 2 {
-            return refuse("keepalive_timeout", "must be at least twice `keepalive_interval`");
+            return refuse(
+                "keepalive_timeout",
+                "must be at least twice `keepalive_interval`",
+            );
         }
         if self.backoff_max < self.backoff {
             return refuse("backoff_max", "must not be less than `backoff`");
@@ -106,11 +113,31 @@ mod tests {
 
     #[test]
     fn settings_that_do_not_fit_are_named() {
-        let zero = Settings { backoff: Duration::ZERO, ..Settings::default() };
+        let zero = Settings {
+            backoff: Duration::ZERO,
+            ..Settings::default()
+        };
         assert!(zero.check().unwrap_err().to_string().contains("backoff"));
-        let hasty = Settings { keepalive_timeout: Duration::from_secs(1), ..Settings::default() };
-        assert!(hasty.check().unwrap_err().to_string().contains("keepalive_timeout"));
-        let rash = Settings { suspect_after: Duration::from_millis(1), ..Settings::default() };
-        assert!(rash.check().unwrap_err().to_string().contains("suspect_after"));
+        let hasty = Settings {
+            keepalive_timeout: Duration::from_secs(1),
+            ..Settings::default()
+        };
+        assert!(
+            hasty
+                .check()
+                .unwrap_err()
+                .to_string()
+                .contains("keepalive_timeout")
+        );
+        let rash = Settings {
+            suspect_after: Duration::from_millis(1),
+            ..Settings::default()
+        };
+        assert!(
+            rash.check()
+                .unwrap_err()
+                .to_string()
+                .contains("suspect_after")
+        );
     }
 }

@@ -92,7 +92,9 @@ impl<E> AskError<E> {
     /// Whether the target may have handled the message. Where this is `false`, a retry cannot do anything twice.
     pub fn maybe_handled(&self) -> bool {
         match self {
-            Self::Entity(_) | Self::Timeout { .. } | Self::Panicked { .. } | Self::Reply { .. } => true,
+            Self::Entity(_) | Self::Timeout { .. } | Self::Panicked { .. } | Self::Reply { .. } => {
+                true
+            }
             Self::Unreachable { maybe_handled, .. } => *maybe_handled,
             _ => false,
         }
@@ -102,9 +104,15 @@ impl<E> AskError<E> {
 impl<E> From<Failure> for AskError<E> {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Unreachable { node, reason, maybe_handled } => {
-                Self::Unreachable { node, reason, maybe_handled }
-            }
+            Failure::Unreachable {
+                node,
+                reason,
+                maybe_handled,
+            } => Self::Unreachable {
+                node,
+                reason,
+                maybe_handled,
+            },
             Failure::Unhandled { state, message } => Self::Unhandled { state, message },
             Failure::Panicked { message } => Self::Panicked { message },
             Failure::Stopped => Self::Stopped,
@@ -126,8 +134,20 @@ impl<E: fmt::Display> fmt::Display for AskError<E> {
         match self {
             Self::Entity(error) => write!(f, "the handler answered with an error: {error}"),
             Self::Timeout { after } => write!(f, "no reply within {after:?}"),
-            Self::Unreachable { node, reason, maybe_handled } => {
-                write!(f, "{}", Unreachable { node, reason, maybe_handled: *maybe_handled })
+            Self::Unreachable {
+                node,
+                reason,
+                maybe_handled,
+            } => {
+                write!(
+                    f,
+                    "{}",
+                    Unreachable {
+                        node,
+                        reason,
+                        maybe_handled: *maybe_handled
+                    }
+                )
             }
             Self::Unhandled { state, message } => {
                 write!(f, "`{message}` is not handled in state `{state}`")
@@ -143,7 +163,10 @@ impl<E: fmt::Display> fmt::Display for AskError<E> {
             }
             Self::Unencodable { reason } => write!(f, "the message cannot be encoded: {reason}"),
             Self::TooLarge { bytes, bytes_max } => {
-                write!(f, "the message has {bytes} bytes, a frame at most {bytes_max}")
+                write!(
+                    f,
+                    "the message has {bytes} bytes, a frame at most {bytes_max}"
+                )
             }
             Self::InvalidId(invalid) => invalid.fmt(f),
             Self::Reply { reason } => write!(f, "the reply could not be carried back: {reason}"),
@@ -183,8 +206,16 @@ struct Unreachable<'a> {
 
 impl fmt::Display for Unreachable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let handled = if self.maybe_handled { "may have been" } else { "was not" };
-        write!(f, "`{}` is unreachable ({}); the message {handled} handled", self.node, self.reason)
+        let handled = if self.maybe_handled {
+            "may have been"
+        } else {
+            "was not"
+        };
+        write!(
+            f,
+            "`{}` is unreachable ({}); the message {handled} handled",
+            self.node, self.reason
+        )
     }
 }
 
@@ -266,11 +297,19 @@ impl<M> TellError<M> {
         match failure {
             Failure::Full => Self::Full(message),
             Failure::NoQuorum => Self::NoQuorum(message),
-            Failure::Unreachable { node, reason, .. } => Self::Unreachable { message, node, reason },
+            Failure::Unreachable { node, reason, .. } => Self::Unreachable {
+                message,
+                node,
+                reason,
+            },
             Failure::UnknownEntity { name } => Self::UnknownEntity { message, name },
             Failure::InvalidId(reason) => Self::InvalidId { message, reason },
             Failure::Unencodable { reason } => Self::Unencodable { message, reason },
-            Failure::TooLarge { bytes, bytes_max } => Self::TooLarge { message, bytes, bytes_max },
+            Failure::TooLarge { bytes, bytes_max } => Self::TooLarge {
+                message,
+                bytes,
+                bytes_max,
+            },
             Failure::Init { reason } => Self::Init { message, reason },
             // The rest happens after a message was taken, where a tell has nobody waiting.
             Failure::Stopped
@@ -294,10 +333,17 @@ impl<M> fmt::Display for TellError<M> {
             Self::UnknownEntity { name, .. } => write!(f, "not sent: {}", UnknownEntity(name)),
             Self::InvalidId { reason, .. } => write!(f, "not sent: {reason}"),
             Self::Unencodable { reason, .. } => write!(f, "not sent: cannot be encoded: {reason}"),
-            Self::TooLarge { bytes, bytes_max, .. } => {
-                write!(f, "not sent: the message has {bytes} bytes, a frame at most {bytes_max}")
+            Self::TooLarge {
+                bytes, bytes_max, ..
+            } => {
+                write!(
+                    f,
+                    "not sent: the message has {bytes} bytes, a frame at most {bytes_max}"
+                )
             }
-            Self::Init { reason, .. } => write!(f, "not sent: the entity could not start: {reason}"),
+            Self::Init { reason, .. } => {
+                write!(f, "not sent: the entity could not start: {reason}")
+            }
         }
     }
 }
@@ -319,7 +365,11 @@ impl<M> std::error::Error for TellError<M> {}
 #[doc(hidden)]
 pub enum Failure {
     #[error("{}", Unreachable { node, reason, maybe_handled: *maybe_handled })]
-    Unreachable { node: String, reason: String, maybe_handled: bool },
+    Unreachable {
+        node: String,
+        reason: String,
+        maybe_handled: bool,
+    },
     #[error("`{message}` is not handled in state `{state}`")]
     Unhandled { state: String, message: String },
     #[error("the handler panicked: {message}")]
@@ -367,7 +417,9 @@ pub enum StartError {
         reason: String,
     },
     /// Two entity types claim the same wire name. Pin one with `#[entity(name = "...")]`.
-    #[error("entity types `{first}` and `{second}` share the wire name `{name}`; pin one with #[entity(name = \"...\")]")]
+    #[error(
+        "entity types `{first}` and `{second}` share the wire name `{name}`; pin one with #[entity(name = \"...\")]"
+    )]
     DuplicateEntity {
         /// The shared wire name.
         name: String,
@@ -420,15 +472,27 @@ mod tests {
     #[test]
     fn a_tell_error_gives_the_message_back_and_keeps_its_content_out_of_the_log() {
         let error = TellError::new("secret", Failure::Full);
-        assert_eq!(format!("{error:?}"), "TellError(not sent: a queue on the way is full)");
+        assert_eq!(
+            format!("{error:?}"),
+            "TellError(not sent: a queue on the way is full)"
+        );
         assert_eq!(error.into_message(), "secret");
     }
 
     #[test]
     fn only_what_may_have_been_handled_says_so() {
-        let lost = Failure::Unreachable { node: "n".into(), reason: "r".into(), maybe_handled: true };
+        let lost = Failure::Unreachable {
+            node: "n".into(),
+            reason: "r".into(),
+            maybe_handled: true,
+        };
         assert!(AskError::<Infallible>::from(lost).maybe_handled());
         assert!(!AskError::<Infallible>::from(Failure::Full).maybe_handled());
-        assert!(AskError::<Infallible>::Timeout { after: Duration::ZERO }.maybe_handled());
+        assert!(
+            AskError::<Infallible>::Timeout {
+                after: Duration::ZERO
+            }
+            .maybe_handled()
+        );
     }
 }

@@ -104,7 +104,11 @@ impl From<Failure> for DeadLetterReason {
         match failure {
             Failure::Stopped => Self::Stopped,
             Failure::Full => Self::Full,
-            Failure::Unreachable { node, maybe_handled: true, .. } => Self::ConnectionLost { node },
+            Failure::Unreachable {
+                node,
+                maybe_handled: true,
+                ..
+            } => Self::ConnectionLost { node },
             Failure::Unreachable { node, reason, .. } => Self::Unreachable { node, reason },
             Failure::Panicked { message } => Self::Panicked(message),
             other => Self::Other(other.to_string()),
@@ -148,7 +152,10 @@ pub(crate) struct EventBus {
 
 impl EventBus {
     pub(crate) fn new() -> Self {
-        Self { sender: broadcast::Sender::new(EVENTS_KEPT), dead_letters: AtomicU64::new(0) }
+        Self {
+            sender: broadcast::Sender::new(EVENTS_KEPT),
+            dead_letters: AtomicU64::new(0),
+        }
     }
 
     pub(crate) fn subscribe(&self) -> Events {
@@ -167,7 +174,11 @@ impl EventBus {
         self.dead_letters.fetch_add(1, Ordering::Relaxed);
         tracing::debug!(%to, message, %reason, "dead letter");
         self.publish(|| {
-            Event::DeadLetter(DeadLetter { to, message: message.to_owned(), reason })
+            Event::DeadLetter(DeadLetter {
+                to,
+                message: message.to_owned(),
+                reason,
+            })
         });
     }
 
@@ -181,7 +192,10 @@ mod tests {
     use super::*;
 
     fn path() -> ActorPath {
-        ActorPath { kind: "Counter".into(), id: "a".into() }
+        ActorPath {
+            kind: "Counter".into(),
+            id: "a".into(),
+        }
     }
 
     #[tokio::test]

@@ -51,6 +51,10 @@ pub struct Incarnation(pub u64);
 impl Incarnation {
     /// The incarnation of a process that starts now, by the system's clock.
     pub fn now() -> Self {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the one place that asks for the wall clock"
+        )]
         let since_epoch = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
             .unwrap_or(Duration::ZERO);
@@ -118,9 +122,10 @@ impl EntityId {
     pub fn check(&self) -> Result<(), InvalidId> {
         match self.0.len() {
             0 => Err(InvalidId::Empty),
-            bytes if bytes > ENTITY_ID_BYTES_MAX => {
-                Err(InvalidId::TooLong { bytes, max: ENTITY_ID_BYTES_MAX })
-            }
+            bytes if bytes > ENTITY_ID_BYTES_MAX => Err(InvalidId::TooLong {
+                bytes,
+                max: ENTITY_ID_BYTES_MAX,
+            }),
             _ => Ok(()),
         }
     }
@@ -247,7 +252,10 @@ mod tests {
         // Computed once with the reference implementation of XXH3; a change breaks every client.
         assert_eq!(xxhash_rust::xxh3::xxh3_64(b""), 0x2d06_8005_38d3_94c2);
         let of = |id: &str| EntityId::new(id).shard(shards).0;
-        assert_eq!(u64::from(of("alice")), xxhash_rust::xxh3::xxh3_64(b"alice") % 1000);
+        assert_eq!(
+            u64::from(of("alice")),
+            xxhash_rust::xxh3::xxh3_64(b"alice") % 1000
+        );
     }
 
     #[test]

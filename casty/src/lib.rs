@@ -1,6 +1,17 @@
-//! casty
+#![doc = include_str!("../../README.md")]
+//! # Where to look
+//!
+//! - Write actors: [`entity`], [`actor`], [`message`], [`Context`].
+//! - Talk to them: the generated proxies, [`Call`], [`Shards`], [`AskError`], [`TellError`].
+//! - Run them: [`ActorSystem`], [`SystemBuilder`], [`ClusterClient`], [`Settings`].
+//! - Watch them: [`Events`], [`Event`], [`DeadLetter`].
+
+// Generated code says `::casty`; this crate's own tests use it too.
 extern crate self as casty;
 
+#[doc(hidden)]
+#[path = "private.rs"]
+pub mod __private;
 mod actor;
 mod cluster;
 mod config;
@@ -8,9 +19,6 @@ pub mod error;
 pub mod event;
 pub mod id;
 mod message;
-#[doc(hidden)]
-#[path = "private.rs"]
-pub mod __private;
 mod protocol;
 mod sync;
 mod system;
@@ -27,14 +35,17 @@ pub use config::Settings;
 pub use error::{AskError, JoinError, ShutdownError, StartError, TellError};
 pub use event::{DeadLetter, DeadLetterReason, Event, Events};
 pub use message::wire::Wire;
-pub use system::{ActorSystem, ClusterClient, ConnectError, MemberInfo, MemberStatus, ShardEnvelope, Shards, SystemBuilder};
+pub use system::{
+    ActorSystem, ClusterClient, ConnectError, MemberInfo, MemberStatus, ShardEnvelope, Shards,
+    SystemBuilder,
+};
 
-/// prelude
+/// What an application imports: `use casty::prelude::*;`.
 pub mod prelude {
     pub use std::time::Duration;
 
     pub use crate::{
-        ActorRef, ActorSystem, AskError, ClusterClient, Context, DeadLetter, Entity, EntityRef, Event, ShardEnvelope, TellError, Wire,
-        actor, entity, message,
+        Actor, ActorRef, ActorSystem, AskError, ClusterClient, Context, DeadLetter, Entity,
+        EntityRef, Event, ShardEnvelope, TellError, Wire, actor, entity, message,
     };
 }

@@ -30,6 +30,7 @@ pub const fn wire<T: Wire>() {}
 /// How the reply `R` of a handler is written, and read as the answer `T` or the error `E`.
 ///
 /// Made in one place for each handler, so that a type without a wire form is one error.
+#[expect(clippy::type_complexity, reason = "spelled out, for generated code")]
 pub struct ReplyCodec<R, T, E> {
     /// Appends the reply's wire form.
     pub encode: fn(&R, &mut Vec<u8>) -> Result<(), EncodeError>,
@@ -45,12 +46,18 @@ impl<R, T, E> fmt::Debug for ReplyCodec<R, T, E> {
 
 /// For a handler that returns a plain value.
 pub const fn value_reply<T: Wire>() -> ReplyCodec<T, T, Infallible> {
-    ReplyCodec { encode: codec::encode::<T>, decode: decode_value::<T> }
+    ReplyCodec {
+        encode: codec::encode::<T>,
+        decode: decode_value::<T>,
+    }
 }
 
 /// For a handler that returns a `Result`.
 pub const fn result_reply<T: Wire, E: Wire>() -> ReplyCodec<Result<T, E>, T, E> {
-    ReplyCodec { encode: codec::encode::<Result<T, E>>, decode: decode_result::<T, E> }
+    ReplyCodec {
+        encode: codec::encode::<Result<T, E>>,
+        decode: decode_result::<T, E>,
+    }
 }
 
 /// Requires that a type can be a state, or part of an internal message.

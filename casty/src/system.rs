@@ -46,7 +46,9 @@ struct Inner {
 
 impl fmt::Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ActorSystem").field("node", &self.runtime.node).finish_non_exhaustive()
+        f.debug_struct("ActorSystem")
+            .field("node", &self.runtime.node)
+            .finish_non_exhaustive()
     }
 }
 
@@ -85,8 +87,14 @@ impl ActorSystem {
         let runtime = Runtime::new(NodeId::new(name), settings.ask_timeout);
         let (regions, routes) = registry.build(&runtime, &settings, None)?;
         runtime.set_routes(routes);
-        let _stop = CancellationToken::new().drop_guard();
-        Ok(Self(Arc::new(Inner { runtime, regions, node: None, settings, _stop })))
+        let stop = CancellationToken::new().drop_guard();
+        Ok(Self(Arc::new(Inner {
+            runtime,
+            regions,
+            node: None,
+            settings,
+            _stop: stop,
+        })))
     }
 
     /// A reference to an entity, wherever it lives. Cheap, no I/O, never stale: the owner is found at each send.
@@ -98,7 +106,9 @@ impl ActorSystem {
 
     /// The shards of an entity type, one level below [`entity`](Self::entity): a message is a value.
     pub fn shards<E: Entity>(&self) -> Shards<E> {
-        Shards { route: self.0.runtime.route::<E>() }
+        Shards {
+            route: self.0.runtime.route::<E>(),
+        }
     }
 
     /// Starts an actor on this node. It lives until it stops, or the system does; dropping its reference does not
@@ -125,7 +135,11 @@ impl ActorSystem {
     /// Where peers reach this node, with the port that was bound. A system without a network has `0.0.0.0:0`.
     pub fn address(&self) -> SocketAddr {
         let nowhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
-        self.0.node.as_ref().and_then(|node| node.address()).unwrap_or(nowhere)
+        self.0
+            .node
+            .as_ref()
+            .and_then(|node| node.address())
+            .unwrap_or(nowhere)
     }
 
     /// The members of the cluster as this node sees them, this one among them.
@@ -172,7 +186,10 @@ impl ActorSystem {
         let stopped = tokio::time::timeout(after, stopping).await;
         self.0.regions.iter().for_each(|region| region.abandon());
         self.0.runtime.stop();
-        stopped.map_err(|_| ShutdownError::Timeout { after, waiting_for: "handlers" })
+        stopped.map_err(|_| ShutdownError::Timeout {
+            after,
+            waiting_for: "handlers",
+        })
     }
 }
 
@@ -180,7 +197,9 @@ async fn wait_for(node: &Node, members: usize) -> Result<(), JoinError> {
     let cancelled = node.cancel().cancelled();
     let enough = node.watch().wait(|map| match node.failure() {
         Some(error) => Some(Err(error)),
-        None => map.is_some_and(|map| map.up().count() >= members).then_some(Ok(())),
+        None => map
+            .is_some_and(|map| map.up().count() >= members)
+            .then_some(Ok(())),
     });
     tokio::select! {
         biased;
@@ -249,9 +268,19 @@ impl<E: Entity> Shards<E> {
     /// Dropped before it resolves, the message is not sent.
     pub async fn tell(&self, to: ShardEnvelope<E>) -> Result<(), TellError<E::Message>> {
         match self.queue(to) {
-            Err((id, Rejected { envelope, failure: Failure::Full })) => {
+            Err((
+                id,
+                Rejected {
+                    envelope,
+                    failure: Failure::Full,
+                },
+            )) => {
                 let shard = id.shard(self.route.shards());
-                self.route.clone().send(id, shard, envelope).await.map_err(told)
+                self.route
+                    .clone()
+                    .send(id, shard, envelope)
+                    .await
+                    .map_err(told)
             }
             Err((_, rejected)) => Err(told(rejected)),
             Ok(()) => Ok(()),
@@ -268,9 +297,15 @@ impl<E: Entity> Shards<E> {
 
     fn queue(&self, to: ShardEnvelope<E>) -> Result<(), (EntityId, Rejected<E>)> {
         let ShardEnvelope { entity_id, message } = to;
-        let envelope = Envelope { message, reply: ReplyTo::Nobody };
+        let envelope = Envelope {
+            message,
+            reply: ReplyTo::Nobody,
+        };
         if let Err(invalid) = entity_id.check() {
-            return Err((entity_id, Rejected::new(envelope, Failure::InvalidId(invalid))));
+            return Err((
+                entity_id,
+                Rejected::new(envelope, Failure::InvalidId(invalid)),
+            ));
         }
         let shard = entity_id.shard(self.route.shards());
         let sent = self.route.try_send(&entity_id, shard, envelope);
@@ -299,14 +334,22 @@ pub struct ShardEnvelope<E: Entity> {
 impl<E: Entity> ShardEnvelope<E> {
     /// Addresses a message.
     pub fn new(entity_id: impl AsRef<str>, message: E::Message) -> Self {
-        Self { entity_id: EntityId::new(entity_id), message }
+        Self {
+            entity_id: EntityId::new(entity_id),
+            message,
+        }
     }
 }
 
 impl<E: Entity> fmt::Debug for ShardEnvelope<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use crate::actor::Message as _;
-        write!(f, "ShardEnvelope({}, {})", self.entity_id, self.message.name())
+        write!(
+            f,
+            "ShardEnvelope({}, {})",
+            self.entity_id,
+            self.message.name()
+        )
     }
 }
 
@@ -436,19 +479,25 @@ impl SystemBuilder {
         Self::check_name("cluster", &self.cluster)?;
         self.settings.check()?;
         let listener = {
-            let refused = |source| StartError::Listen { address: self.listen.clone(), source };
-            let address = resolve_one(&*self.net, &self.listen).await.map_err(refused)?;
+            let refused = |source| StartError::Listen {
+                address: self.listen.clone(),
+                source,
+            };
+            let address = resolve_one(&*self.net, &self.listen)
+                .await
+                .map_err(refused)?;
             self.net.bind(address).await.map_err(refused)?
         };
-        let address = match &self.advertise {
-            None => listener.address(),
-            Some(advertise) => {
-                resolve_one(&*self.net, advertise).await.map_err(|error| StartError::Setting {
-                    setting: "advertise",
-                    reason: format!("`{advertise}`: {error}"),
-                })?
-            }
-        };
+        let address =
+            match &self.advertise {
+                None => listener.address(),
+                Some(advertise) => resolve_one(&*self.net, advertise).await.map_err(|error| {
+                    StartError::Setting {
+                        setting: "advertise",
+                        reason: format!("`{advertise}`: {error}"),
+                    }
+                })?,
+            };
         if address.ip().is_unspecified() {
             return Err(StartError::Setting {
                 setting: "advertise",
@@ -458,7 +507,10 @@ impl SystemBuilder {
         let name = self.node_id.clone().unwrap_or_else(|| address.to_string());
         Self::check_name("node_id", &name)?;
         let incarnation = self.incarnation.unwrap_or_else(Incarnation::now);
-        let member = MemberId { node: NodeId::new(name), incarnation };
+        let member = MemberId {
+            node: NodeId::new(name),
+            incarnation,
+        };
         let seeds = self.seeds.clone();
         let (inner, node, inputs) = self.assemble(member, Some(address))?;
         node.tasks().spawn(inbound::accept(node.clone(), listener));
@@ -479,12 +531,13 @@ impl SystemBuilder {
             address,
             settings: self.settings.clone(),
             net: self.net,
-            seed: self.seed.unwrap_or_else(rand::random),
+            seed: self.seed.unwrap_or_else(fresh_seed),
         };
         let (node, inputs) = Node::new(setup, runtime.clone(), cancel.clone());
         let mesh: Arc<dyn Mesh> = node.clone();
         let (regions, routes) =
-            self.registry.build(&runtime, &self.settings, Some(&Arc::downgrade(&mesh)))?;
+            self.registry
+                .build(&runtime, &self.settings, Some(&Arc::downgrade(&mesh)))?;
         let carrier: Arc<dyn Carrier> = node.clone();
         let carrier: Weak<dyn Carrier> = Arc::downgrade(&carrier);
         runtime.set_network(address.map(|address| Myself { member, address }), carrier);
@@ -499,6 +552,12 @@ impl SystemBuilder {
         };
         Ok((Arc::new(inner), node, inputs))
     }
+}
+
+/// Where a node's randomness starts, unless it was told.
+#[expect(clippy::disallowed_methods, reason = "the seed of everything else")]
+fn fresh_seed() -> u64 {
+    rand::random()
 }
 
 async fn resolve_one(net: &dyn Net, name: &str) -> std::io::Result<SocketAddr> {
@@ -526,11 +585,18 @@ impl ClusterClient {
         SystemBuilder::check_name("cluster", &builder.cluster)?;
         if builder.seeds.is_empty() {
             let reason = "a client needs at least one seed".to_owned();
-            return Err(StartError::Setting { setting: "seeds", reason }.into());
+            return Err(StartError::Setting {
+                setting: "seeds",
+                reason,
+            }
+            .into());
         }
         let incarnation = Incarnation::now();
-        let name = format!("client-{:016x}", rand::random::<u64>());
-        let member = MemberId { node: NodeId::new(name), incarnation };
+        let name = format!("client-{:016x}", fresh_seed());
+        let member = MemberId {
+            node: NodeId::new(name),
+            incarnation,
+        };
         let seeds = builder.seeds.clone();
         let (inner, node, inputs) = builder.assemble(member, None)?;
         join::start(&node, seeds, inputs);
@@ -545,7 +611,9 @@ impl ClusterClient {
 
     /// The shards of an entity type. See [`ActorSystem::shards`].
     pub fn shards<E: Entity>(&self) -> Shards<E> {
-        Shards { route: self.0.runtime.route::<E>() }
+        Shards {
+            route: self.0.runtime.route::<E>(),
+        }
     }
 
     /// Everything that happens to this client from now on.

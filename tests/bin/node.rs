@@ -15,7 +15,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let seeds: Vec<String> = arguments.collect();
     // Referred to, so that the linker keeps the entities.
     let builder = ActorSystem::builder(cluster).entity::<casty_tests::Counter>();
-    let node = builder.node_id(name).listen(listen).seeds(seeds).start().await?;
+    let node = builder
+        .node_id(name)
+        .listen(listen)
+        .seeds(seeds)
+        .start()
+        .await?;
     println!("address {}", node.address());
     let watching = node.clone();
     let mut members = 1;

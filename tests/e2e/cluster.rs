@@ -1,7 +1,9 @@
 //! Several nodes in this process, over real TCP.
 
 use casty::{ClusterClient, Event, MemberStatus, prelude::*};
-use casty_tests::{Account, Counter, CounterMsg, Herald, InsufficientFunds, Ledger, Listener, Seen};
+use casty_tests::{
+    Account, Counter, CounterMsg, Herald, InsufficientFunds, Ledger, Listener, Seen,
+};
 use futures_util::future::join_all;
 
 use crate::support::{cluster, event, eventually, node, shutdown, soon};
@@ -36,7 +38,10 @@ async fn five_nodes_answer_from_everywhere_and_share_the_load() {
     // 16 shards over 5 nodes: three or four each.
     assert_eq!(homes.len(), 5, "{homes:?}");
     let up = |node: &ActorSystem| {
-        node.members().iter().filter(|m| m.status == MemberStatus::Up).count()
+        node.members()
+            .iter()
+            .filter(|m| m.status == MemberStatus::Up)
+            .count()
     };
     assert!(nodes.iter().all(|node| up(node) == 5));
     shutdown(nodes).await;
@@ -46,9 +51,18 @@ async fn five_nodes_answer_from_everywhere_and_share_the_load() {
 async fn nodes_may_start_in_any_order() {
     // The first seed starts last; the ports are found by binding and letting go.
     let ports: Vec<u16> = (0..3)
-        .map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port())
+        .map(|_| {
+            std::net::TcpListener::bind("127.0.0.1:0")
+                .unwrap()
+                .local_addr()
+                .unwrap()
+                .port()
+        })
         .collect();
-    let seeds: Vec<String> = ports.iter().map(|port| format!("localhost:{port}")).collect();
+    let seeds: Vec<String> = ports
+        .iter()
+        .map(|port| format!("localhost:{port}"))
+        .collect();
     let mut nodes = Vec::new();
     for (i, port) in ports.iter().enumerate().rev() {
         let builder = node(&format!("node-{i}")).listen(format!("127.0.0.1:{port}"));
@@ -69,8 +83,9 @@ async fn tells_arrive_exactly_once_and_in_order() {
     let nodes = cluster(2).await;
     let sending = nodes.iter().cloned().zip(0_u32..).map(|(node, sender)| {
         tokio::spawn(async move {
-            let ledgers: Vec<_> =
-                (0..ENTITIES).map(|i| node.entity::<Ledger>(format!("l{i}"))).collect();
+            let ledgers: Vec<_> = (0..ENTITIES)
+                .map(|i| node.entity::<Ledger>(format!("l{i}")))
+                .collect();
             for number in 0..EACH {
                 for ledger in &ledgers {
                     ledger.note(sender, number).tell().await.unwrap();
@@ -87,8 +102,19 @@ async fn tells_arrive_exactly_once_and_in_order() {
         sent.unwrap();
     }
     for i in 0..ENTITIES {
-        let seen = nodes[i % 2].entity::<Ledger>(format!("l{i}")).seen().await.unwrap();
-        assert_eq!(seen, Seen { messages: 2 * EACH, out_of_order: 0 }, "ledger l{i}");
+        let seen = nodes[i % 2]
+            .entity::<Ledger>(format!("l{i}"))
+            .seen()
+            .await
+            .unwrap();
+        assert_eq!(
+            seen,
+            Seen {
+                messages: 2 * EACH,
+                out_of_order: 0
+            },
+            "ledger l{i}"
+        );
     }
     assert_eq!(nodes[0].dead_letters() + nodes[1].dead_letters(), 0);
     shutdown(nodes).await;
@@ -118,7 +144,10 @@ async fn more_than_the_window_goes_through_a_slow_entity() {
     for _ in 0..count {
         slow.increment(1).tell().await.unwrap();
     }
-    assert_eq!(soon("all arrive", slow.value().timeout(Duration::from_secs(20))).await, Ok(count));
+    assert_eq!(
+        soon("all arrive", slow.value().timeout(Duration::from_secs(20))).await,
+        Ok(count)
+    );
     assert_eq!(nodes[0].dead_letters() + nodes[1].dead_letters(), 0);
     shutdown(nodes).await;
 }
@@ -136,7 +165,10 @@ async fn try_tell_says_when_the_way_to_another_node_is_full() {
             Err(refused) => break refused,
         }
     };
-    assert!(matches!(refused, TellError::Full(CounterMsg::Increment { amount: 1 })));
+    assert!(matches!(
+        refused,
+        TellError::Full(CounterMsg::Increment { amount: 1 })
+    ));
     assert!(sent > 1_000, "{sent}");
     assert_eq!(soon("those taken arrive", slow.value()).await, Ok(sent));
     shutdown(nodes).await;
@@ -147,7 +179,12 @@ async fn a_remote_ask_times_out() {
     let nodes = cluster(2).await;
     let id = id_on(&nodes, 1).await;
     let after = Duration::from_millis(50);
-    let error = nodes[0].entity::<Counter>(&id).nap(60_000).timeout(after).await.unwrap_err();
+    let error = nodes[0]
+        .entity::<Counter>(&id)
+        .nap(60_000)
+        .timeout(after)
+        .await
+        .unwrap_err();
     assert_eq!(error, AskError::Timeout { after });
     drop(nodes);
 }
@@ -156,11 +193,25 @@ async fn a_remote_ask_times_out() {
 async fn errors_and_panics_cross_the_network() {
     let nodes = cluster(2).await;
     let id = id_on(&nodes, 1).await;
-    let panicked = nodes[0].entity::<Counter>(&id).explode("far away".to_owned()).await;
-    assert_eq!(panicked, Err(AskError::Panicked { message: "far away".to_owned() }));
+    let panicked = nodes[0]
+        .entity::<Counter>(&id)
+        .explode("far away".to_owned())
+        .await;
+    assert_eq!(
+        panicked,
+        Err(AskError::Panicked {
+            message: "far away".to_owned()
+        })
+    );
     for i in 0..20 {
-        let refused = nodes[0].entity::<Account>(format!("a{i}")).withdraw(1).await;
-        assert_eq!(refused, Err(AskError::Entity(InsufficientFunds { balance: 0 })));
+        let refused = nodes[0]
+            .entity::<Account>(format!("a{i}"))
+            .withdraw(1)
+            .await;
+        assert_eq!(
+            refused,
+            Err(AskError::Entity(InsufficientFunds { balance: 0 }))
+        );
     }
     shutdown(nodes).await;
 }
@@ -171,7 +222,11 @@ async fn references_travel_and_work_on_the_other_side() {
     let listener = nodes[0].spawn(Listener::default());
     for i in 0..20_u64 {
         let herald = nodes[0].entity::<Herald>(format!("h{i}"));
-        let heard = soon("news", herald.announce(format!("news {i}"), listener.clone())).await;
+        let heard = soon(
+            "news",
+            herald.announce(format!("news {i}"), listener.clone()),
+        )
+        .await;
         assert_eq!(heard, Ok(i + 1));
         let counter = nodes[1].entity::<Counter>(format!("x{i}"));
         counter.increment(7).tell().await.unwrap();
@@ -184,7 +239,10 @@ async fn references_travel_and_work_on_the_other_side() {
     listener.stop().await;
     for i in 0..20 {
         let herald = nodes[0].entity::<Herald>(format!("h{i}"));
-        let error = herald.announce("too late".to_owned(), listener.clone()).await.unwrap_err();
+        let error = herald
+            .announce("too late".to_owned(), listener.clone())
+            .await
+            .unwrap_err();
         assert!(error.to_string().contains("stopped"), "{error}");
     }
     shutdown(nodes).await;
@@ -198,7 +256,10 @@ async fn entities_on_different_nodes_ask_each_other() {
         let from = nodes[0].entity::<Account>(&from);
         from.deposit(10).await.unwrap();
         let to = nodes[1].entity::<Account>(&to);
-        assert_eq!(soon("a transfer", from.transfer(3, to.clone())).await, Ok(7));
+        assert_eq!(
+            soon("a transfer", from.transfer(3, to.clone())).await,
+            Ok(7)
+        );
         assert_eq!(to.deposit(0).await, Ok(3));
     }
     shutdown(nodes).await;
@@ -208,12 +269,21 @@ async fn entities_on_different_nodes_ask_each_other() {
 async fn a_client_routes_and_hosts_nothing() {
     let nodes = cluster(2).await;
     let seeds = [nodes[1].address()];
-    let client = soon("a client", ClusterClient::connect("test", seeds)).await.unwrap();
+    let client = soon("a client", ClusterClient::connect("test", seeds))
+        .await
+        .unwrap();
     client.wait_for(2).await.unwrap();
     for i in 0..20 {
         let id = format!("c{i}");
-        client.entity::<Counter>(&id).increment(2).tell().await.unwrap();
-        let home = soon("an answer", client.entity::<Counter>(&id).node()).await.unwrap();
+        client
+            .entity::<Counter>(&id)
+            .increment(2)
+            .tell()
+            .await
+            .unwrap();
+        let home = soon("an answer", client.entity::<Counter>(&id).node())
+            .await
+            .unwrap();
         assert!(home.starts_with("node-"), "{home}");
         assert_eq!(nodes[0].entity::<Counter>(&id).value().await, Ok(2));
     }
@@ -229,7 +299,11 @@ async fn a_client_routes_and_hosts_nothing() {
 async fn members_come_and_go_with_an_event_each() {
     let first = node("node-0").start().await.unwrap();
     let mut events = first.events();
-    let second = node("node-1").seeds([first.address()]).start().await.unwrap();
+    let second = node("node-1")
+        .seeds([first.address()])
+        .start()
+        .await
+        .unwrap();
     let up = event(&mut events, "up", |event| match event {
         Event::MemberUp(member) if member.node.as_str() == "node-1" => Some(member.clone()),
         _ => None,
@@ -253,7 +327,10 @@ async fn a_node_that_vanishes_is_noticed() {
     // Each has heard from each by gossip: load is told that way.
     for node in &nodes {
         let seen = || std::future::ready(node.members());
-        eventually("they meet", seen, |members| members.iter().all(|m| m.entities.is_some())).await;
+        eventually("they meet", seen, |members| {
+            members.iter().all(|m| m.entities.is_some())
+        })
+        .await;
     }
     // Dropped without a word, its connections are closed and nobody answers for it.
     let lost = nodes.pop().unwrap();
@@ -271,7 +348,9 @@ async fn a_node_that_vanishes_is_noticed() {
     .await;
     let seen = || std::future::ready(nodes[0].members());
     eventually("down", seen, |members| {
-        members.iter().any(|m| m.id.node == name && m.status == MemberStatus::Down)
+        members
+            .iter()
+            .any(|m| m.id.node == name && m.status == MemberStatus::Down)
     })
     .await;
     shutdown(nodes).await;
@@ -283,7 +362,11 @@ async fn a_restarted_node_takes_its_own_place() {
     let mut nodes = cluster(2).await;
     let id = id_on(&nodes, 1).await;
     drop(nodes.pop());
-    let again = node("node-1").seeds([nodes[0].address()]).start().await.unwrap();
+    let again = node("node-1")
+        .seeds([nodes[0].address()])
+        .start()
+        .await
+        .unwrap();
     soon("it is back", again.wait_for(2)).await.unwrap();
     // Its shards were given up with its former self, and find a home again.
     let ask = || nodes[0].entity::<Counter>(&id).value().into_future();

@@ -14,10 +14,17 @@ use crate::support::{cluster, eventually, node, shutdown, soon};
 #[tokio::test]
 async fn a_port_in_use_is_named() {
     let first = node("node-0").start().await.unwrap();
-    let error = node("node-1").listen(first.address()).start().await.unwrap_err();
-    assert!(matches!(&error, StartError::Listen { address, source }
+    let error = node("node-1")
+        .listen(first.address())
+        .start()
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&error, StartError::Listen { address, source }
         if *address == first.address().to_string()
-            && source.kind() == std::io::ErrorKind::AddrInUse), "{error}");
+            && source.kind() == std::io::ErrorKind::AddrInUse),
+        "{error}"
+    );
     assert!(error.to_string().contains(&first.address().to_string()));
 }
 
@@ -31,7 +38,10 @@ async fn an_address_that_is_none_is_named() {
 
 #[tokio::test]
 async fn settings_out_of_range_are_named() {
-    let settings = Settings { connect_timeout: Duration::ZERO, ..Settings::default() };
+    let settings = Settings {
+        connect_timeout: Duration::ZERO,
+        ..Settings::default()
+    };
     let error = node("n").settings(settings).start().await.unwrap_err();
     assert!(error.to_string().contains("connect_timeout"), "{error}");
     let error = node("").start().await.unwrap_err();
@@ -41,11 +51,20 @@ async fn settings_out_of_range_are_named() {
 #[tokio::test]
 async fn another_cluster_name_is_refused() {
     let first = node("node-0").start().await.unwrap();
-    let stranger = ActorSystem::builder("other").seeds([first.address()]).start().await.unwrap();
+    let stranger = ActorSystem::builder("other")
+        .seeds([first.address()])
+        .start()
+        .await
+        .unwrap();
     let error = soon("a refusal", stranger.wait_for(1)).await.unwrap_err();
-    let JoinError::Refused { seed, reason } = &error else { panic!("{error}") };
+    let JoinError::Refused { seed, reason } = &error else {
+        panic!("{error}")
+    };
     assert_eq!(*seed, first.address().to_string());
-    assert!(reason.contains("`test`") && reason.contains("`other`"), "{reason}");
+    assert!(
+        reason.contains("`test`") && reason.contains("`other`"),
+        "{reason}"
+    );
     assert_eq!(first.members().len(), 1);
 }
 
@@ -56,7 +75,13 @@ async fn two_clusters_of_one_name_never_merge() {
     let mut founder_owns = String::new();
     for i in 0..10 {
         founder_owns = format!("c{i}");
-        if remaining.entity::<Counter>(&founder_owns).node().await.unwrap() == "node-0" {
+        if remaining
+            .entity::<Counter>(&founder_owns)
+            .node()
+            .await
+            .unwrap()
+            == "node-0"
+        {
             break;
         }
     }
@@ -72,7 +97,12 @@ async fn two_clusters_of_one_name_never_merge() {
     .unwrap();
     soon("it founds", usurper.wait_for(1)).await.unwrap();
     // The one that remains calls the old founder, and is turned away by the new.
-    let ask = || remaining.entity::<Counter>(&founder_owns).value().into_future();
+    let ask = || {
+        remaining
+            .entity::<Counter>(&founder_owns)
+            .value()
+            .into_future()
+    };
     eventually("turned away", ask, |answer| match answer {
         Err(AskError::Unreachable { reason, .. }) => reason.contains("restarted"),
         _ => false,
@@ -111,18 +141,30 @@ async fn something_else_at_a_seeds_address_is_named() {
     });
     let lost = node("lost").seeds([seed]).start().await.unwrap();
     let error = soon("a refusal", lost.wait_for(1)).await.unwrap_err();
-    assert!(error.to_string().contains("does not speak casty"), "{error}");
+    assert!(
+        error.to_string().contains("does not speak casty"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
 async fn an_unreachable_seed_means_wait_and_never_birth() {
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let waiting = node("waiting").seeds([nobody]).start().await.unwrap();
     let patience = Duration::from_millis(300);
-    assert!(tokio::time::timeout(patience, waiting.wait_for(1)).await.is_err());
+    assert!(
+        tokio::time::timeout(patience, waiting.wait_for(1))
+            .await
+            .is_err()
+    );
     assert_eq!(waiting.members(), []);
     // A message that has nowhere to go says so in time.
-    let error = soon("an error", waiting.entity::<Counter>("c").value()).await.unwrap_err();
+    let error = soon("an error", waiting.entity::<Counter>("c").value())
+        .await
+        .unwrap_err();
     assert_eq!(error, AskError::NoQuorum);
     // The seed appears, and is joined.
     let seed = node("seed").listen(nobody).start().await.unwrap();
@@ -132,7 +174,7 @@ async fn an_unreachable_seed_means_wait_and_never_birth() {
 
 /// A store of one kind of value, registered by hand under one name for two kinds.
 #[derive(Default)]
-pub struct Store<T> {
+pub(crate) struct Store<T> {
     values: Vec<T>,
 }
 
@@ -147,27 +189,47 @@ impl<T: Wire + Default> Store<T> {
 
 #[tokio::test]
 async fn a_message_that_cannot_be_decoded_is_answered_with_its_name() {
-    let first = node("node-0").entity_as::<Store<u32>>("store").start().await.unwrap();
+    let first = node("node-0")
+        .entity_as::<Store<u32>>("store")
+        .start()
+        .await
+        .unwrap();
     let builder = node("node-1").entity_as::<Store<String>>("store");
     let second = builder.seeds([first.address()]).start().await.unwrap();
     soon("they form", second.wait_for(2)).await.unwrap();
     soon("they form", first.wait_for(2)).await.unwrap();
     let mut undecodable = 0;
     for i in 0..30 {
-        match soon("an answer", first.entity::<Store<u32>>(format!("s{i}")).put(7)).await {
+        match soon(
+            "an answer",
+            first.entity::<Store<u32>>(format!("s{i}")).put(7),
+        )
+        .await
+        {
             Ok(1) => {}
             Err(AskError::Undecodable { message, reason }) => {
-                assert!(message == "put" && reason.contains("string"), "{message}: {reason}");
+                assert!(
+                    message == "put" && reason.contains("string"),
+                    "{message}: {reason}"
+                );
                 undecodable += 1;
             }
             other => panic!("{other:?}"),
         }
     }
-    assert!((10..=20).contains(&undecodable), "about half live on the other node: {undecodable}");
+    assert!(
+        (10..=20).contains(&undecodable),
+        "about half live on the other node: {undecodable}"
+    );
     // Told, it is a dead letter on the node that could not read it.
     let before = second.dead_letters();
     for i in 0..30 {
-        first.entity::<Store<u32>>(format!("s{i}")).put(7).tell().await.unwrap();
+        first
+            .entity::<Store<u32>>(format!("s{i}"))
+            .put(7)
+            .tell()
+            .await
+            .unwrap();
         let _ = first.entity::<Store<u32>>(format!("s{i}")).put(7).await;
     }
     assert_eq!(second.dead_letters() - before, undecodable);
@@ -178,7 +240,12 @@ async fn a_message_that_cannot_be_decoded_is_answered_with_its_name() {
 async fn an_unknown_entity_type_is_named() {
     let nodes = cluster(2).await;
     let error = nodes[0].entity::<Store<u8>>("s").put(1).await.unwrap_err();
-    assert_eq!(error, AskError::UnknownEntity { name: "Store".to_owned() });
+    assert_eq!(
+        error,
+        AskError::UnknownEntity {
+            name: "Store".to_owned()
+        }
+    );
     let told = nodes[0].entity::<Store<u8>>("s").put(1).tell().await;
     assert!(matches!(told, Err(TellError::UnknownEntity { .. })));
     shutdown(nodes).await;
@@ -194,7 +261,10 @@ async fn a_type_that_nobody_hosts_any_more_is_named() {
     let third = client.seeds([first.address()]).start().await.unwrap();
     soon("they form", third.wait_for(3)).await.unwrap();
     for i in 0..10 {
-        assert_eq!(third.entity::<Store<u8>>(format!("s{i}")).put(1).await, Ok(1));
+        assert_eq!(
+            third.entity::<Store<u8>>(format!("s{i}")).put(1).await,
+            Ok(1)
+        );
     }
     shutdown(vec![first, second, third]).await;
 }
@@ -210,19 +280,46 @@ async fn different_shard_counts_are_refused() {
         fn ping(&self) {}
     }
 
-    let first = node("node-0").entity_as::<Store<u8>>("kind").start().await.unwrap();
+    let first = node("node-0")
+        .entity_as::<Store<u8>>("kind")
+        .start()
+        .await
+        .unwrap();
     let seeds = [first.address()];
-    let second = node("node-1").entity_as::<Other>("kind").seeds(seeds).start().await.unwrap();
-    let error = soon("a refusal", second.wait_for(2)).await.unwrap_err().to_string();
-    assert!(error.contains("`kind`") && error.contains('8') && error.contains('9'), "{error}");
+    let second = node("node-1")
+        .entity_as::<Other>("kind")
+        .seeds(seeds)
+        .start()
+        .await
+        .unwrap();
+    let error = soon("a refusal", second.wait_for(2))
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("`kind`") && error.contains('8') && error.contains('9'),
+        "{error}"
+    );
 }
 
 #[tokio::test]
 async fn two_types_of_one_name_do_not_start() {
-    let builder = node("n").entity_as::<Store<u8>>("same").entity_as::<Store<u16>>("same");
+    let builder = node("n")
+        .entity_as::<Store<u8>>("same")
+        .entity_as::<Store<u16>>("same");
     let error = builder.start().await.unwrap_err();
-    let StartError::DuplicateEntity { name, first, second } = &error else { panic!("{error}") };
-    assert!(name == "same" && first.contains("u16") && second.contains("u8"), "{error}");
+    let StartError::DuplicateEntity {
+        name,
+        first,
+        second,
+    } = &error
+    else {
+        panic!("{error}")
+    };
+    assert!(
+        name == "same" && first.contains("u16") && second.contains("u8"),
+        "{error}"
+    );
 }
 
 /// Sends bytes that are no handshake, or no frame after one, and closes.
@@ -249,7 +346,10 @@ async fn a_node_goes_on_serving_whatever_strangers_send() {
     }
     spit(to, b"CSTY\x01\x00\xff\xff\xff\xff").await;
     for i in 0..20 {
-        assert_eq!(nodes[1].entity::<Counter>(format!("c{i}")).add(1).await, Ok(1));
+        assert_eq!(
+            nodes[1].entity::<Counter>(format!("c{i}")).add(1).await,
+            Ok(1)
+        );
     }
     shutdown(nodes).await;
 }

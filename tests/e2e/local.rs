@@ -61,16 +61,27 @@ fn gated() -> Gated {
     casty_tests::log();
     let (open, stops) = (Arc::new(Semaphore::new(0)), Arc::<AtomicU64>::default());
     let system = ActorSystem::local("local");
-    let gate = system.spawn(Gate { open: open.clone(), handled: 0, stops: stops.clone() });
-    Gated { system, gate, open, stops }
+    let gate = system.spawn(Gate {
+        open: open.clone(),
+        handled: 0,
+        stops: stops.clone(),
+    });
+    Gated {
+        system,
+        gate,
+        open,
+        stops,
+    }
 }
 
 /// Fills a gate: one message in the handler, two in the mailbox.
 async fn fill(gated: &Gated) {
     let Gated { gate, .. } = gated;
-    eventually("full", || std::future::ready(gate.pass(0).try_tell()), |sent| {
-        matches!(sent, Err(TellError::Full(GateMsg::Pass { .. })))
-    })
+    eventually(
+        "full",
+        || std::future::ready(gate.pass(0).try_tell()),
+        |sent| matches!(sent, Err(TellError::Full(GateMsg::Pass { .. }))),
+    )
     .await;
 }
 
@@ -94,14 +105,18 @@ async fn a_handlers_error_is_one_flat_error() {
     let account = system.entity::<Account>("a");
     account.deposit(5).await.unwrap();
     let refused = account.withdraw(7).await;
-    assert_eq!(refused, Err(AskError::Entity(InsufficientFunds { balance: 5 })));
+    assert_eq!(
+        refused,
+        Err(AskError::Entity(InsufficientFunds { balance: 5 }))
+    );
     assert_eq!(account.withdraw(2).await, Ok(3));
 }
 
 #[tokio::test]
 async fn entities_ask_each_other() {
     let system = ActorSystem::local("local");
-    let (a, b): (AccountRef, AccountRef) = (system.entity::<Account>("a"), system.entity::<Account>("b"));
+    let (a, b): (AccountRef, AccountRef) =
+        (system.entity::<Account>("a"), system.entity::<Account>("b"));
     a.deposit(10).await.unwrap();
     assert_eq!(a.transfer(4, b.clone()).await, Ok(6));
     assert_eq!(b.deposit(0).await, Ok(4));
@@ -112,7 +127,10 @@ async fn a_full_mailbox_gives_the_message_back_or_lets_the_teller_wait() {
     let gated = gated();
     fill(&gated).await;
     let refused = gated.gate.pass(7).try_tell().unwrap_err();
-    assert!(matches!(refused.into_message(), GateMsg::Pass { _number: 7 }));
+    assert!(matches!(
+        refused.into_message(),
+        GateMsg::Pass { _number: 7 }
+    ));
     let gate = gated.gate.clone();
     let waiting = tokio::spawn(async move { gate.pass(8).tell().await });
     // The teller waits for room, and gets it when the handler takes the next message.
@@ -129,7 +147,12 @@ async fn a_teller_that_gives_up_has_not_sent() {
     let waiting = tokio::time::timeout(Duration::from_millis(20), gated.gate.pass(8).tell());
     assert!(waiting.await.is_err());
     gated.open.add_permits(100);
-    eventually("all are handled", || gated.gate.handled().into_future(), |h| *h == Ok(3)).await;
+    eventually(
+        "all are handled",
+        || gated.gate.handled().into_future(),
+        |h| *h == Ok(3),
+    )
+    .await;
     assert_eq!(gated.open.available_permits(), 97);
 }
 
@@ -156,7 +179,10 @@ async fn a_stopped_actor_has_handled_what_it_had() {
     assert_eq!(gated.open.available_permits(), 0);
     assert_eq!(gated.stops.load(Ordering::SeqCst), 1);
     assert_eq!(gated.gate.handled().await, Err(AskError::Stopped));
-    assert!(matches!(gated.gate.pass(1).tell().await, Err(TellError::Stopped(_))));
+    assert!(matches!(
+        gated.gate.pass(1).tell().await,
+        Err(TellError::Stopped(_))
+    ));
 }
 
 #[tokio::test]
@@ -166,8 +192,18 @@ async fn what_is_left_when_an_actor_stops_itself_is_a_dead_letter_or_an_error() 
     let mut first = gated.gate.pass(1).into_future();
     assert!(futures_util::poll!(&mut first).is_pending());
     // In the mailbox behind the one in the handler.
-    eventually("queued", || std::future::ready(gated.gate.quit().try_tell()), Result::is_ok).await;
-    eventually("queued", || std::future::ready(gated.gate.pass(2).try_tell()), Result::is_ok).await;
+    eventually(
+        "queued",
+        || std::future::ready(gated.gate.quit().try_tell()),
+        Result::is_ok,
+    )
+    .await;
+    eventually(
+        "queued",
+        || std::future::ready(gated.gate.pass(2).try_tell()),
+        Result::is_ok,
+    )
+    .await;
     gated.open.add_permits(10);
     assert_eq!(soon("the first", first).await, Ok(1));
     let dead = event(&mut events, "a dead letter", |event| match event {
@@ -175,7 +211,10 @@ async fn what_is_left_when_an_actor_stops_itself_is_a_dead_letter_or_an_error() 
         _ => None,
     })
     .await;
-    assert_eq!((dead.message.as_str(), dead.reason), ("pass", DeadLetterReason::Stopped));
+    assert_eq!(
+        (dead.message.as_str(), dead.reason),
+        ("pass", DeadLetterReason::Stopped)
+    );
     assert_eq!(gated.system.dead_letters(), 1);
     assert_eq!(gated.gate.handled().await, Err(AskError::Stopped));
 }
@@ -184,7 +223,12 @@ async fn what_is_left_when_an_actor_stops_itself_is_a_dead_letter_or_an_error() 
 async fn a_panic_is_told_to_the_asker_and_ends_the_actor() {
     let gated = gated();
     let error = gated.gate.break_down().await.unwrap_err();
-    assert_eq!(error, AskError::Panicked { message: "broken".to_owned() });
+    assert_eq!(
+        error,
+        AskError::Panicked {
+            message: "broken".to_owned()
+        }
+    );
     assert_eq!(gated.gate.handled().await, Err(AskError::Stopped));
     // A state that a panic left half changed is not asked to stop in order.
     assert_eq!(gated.stops.load(Ordering::SeqCst), 0);
@@ -209,7 +253,12 @@ async fn an_entity_starts_afresh_after_a_panic_and_keeps_its_mailbox() {
     .await;
     assert_eq!(reason, DeadLetterReason::Panicked("told".to_owned()));
     let asked = counter.explode("asked".to_owned()).await;
-    assert_eq!(asked, Err(AskError::Panicked { message: "asked".to_owned() }));
+    assert_eq!(
+        asked,
+        Err(AskError::Panicked {
+            message: "asked".to_owned()
+        })
+    );
 }
 
 #[tokio::test]
@@ -235,7 +284,10 @@ async fn actors_and_entities_tell_of_their_start_and_stop() {
     };
     let first = event(&mut events, "start", of_counter).await;
     let second = event(&mut events, "stop", of_counter).await;
-    assert_eq!((first, second), (("started", "c".into()), ("stopped", "c".into())));
+    assert_eq!(
+        (first, second),
+        (("started", "c".into()), ("stopped", "c".into()))
+    );
 }
 
 /// Cannot start while told so.
@@ -249,6 +301,7 @@ static STARTS: AtomicU64 = AtomicU64::new(0);
 impl Fragile {
     #[init]
     async fn open(ctx: &mut Context<Self>) -> Result<Self, String> {
+        tokio::task::yield_now().await;
         let started = STARTS.fetch_add(1, Ordering::SeqCst);
         match ctx.entity_id().as_str() {
             "never" => Err("no disk".to_owned()),
@@ -266,12 +319,17 @@ impl Fragile {
 async fn a_failed_init_is_told_to_the_asker_and_is_left_alone_for_a_while() {
     let system = ActorSystem::local("local");
     let fragile = system.entity::<Fragile>("never");
-    let error = Err(AskError::Init { reason: "no disk".to_owned() });
+    let error = Err(AskError::Init {
+        reason: "no disk".to_owned(),
+    });
     assert_eq!(fragile.started().await, error);
     let starts = STARTS.load(Ordering::SeqCst);
     // At once refused, without another try.
     assert_eq!(fragile.started().await, error);
-    assert!(matches!(fragile.started().try_tell(), Err(TellError::Init { .. })));
+    assert!(matches!(
+        fragile.started().try_tell(),
+        Err(TellError::Init { .. })
+    ));
     assert_eq!(STARTS.load(Ordering::SeqCst), starts);
     // Tried again when the pause is over.
     let tried = || {
@@ -290,18 +348,40 @@ async fn a_bad_id_is_a_typed_error_at_the_send() {
     let system = ActorSystem::local("local");
     let empty = system.entity::<Counter>("");
     assert!(matches!(empty.value().await, Err(AskError::InvalidId(_))));
-    assert!(matches!(empty.increment(1).tell().await, Err(TellError::InvalidId { .. })));
+    assert!(matches!(
+        empty.increment(1).tell().await,
+        Err(TellError::InvalidId { .. })
+    ));
     let long = system.entity::<Counter>("x".repeat(1025));
-    assert!(matches!(long.increment(1).try_tell(), Err(TellError::InvalidId { .. })));
-    assert!(system.entity::<Counter>("x".repeat(1024)).value().await.is_ok());
+    assert!(matches!(
+        long.increment(1).try_tell(),
+        Err(TellError::InvalidId { .. })
+    ));
+    assert!(
+        system
+            .entity::<Counter>("x".repeat(1024))
+            .value()
+            .await
+            .is_ok()
+    );
 }
 
 #[tokio::test]
 async fn ids_are_any_string_type() {
     let system = ActorSystem::local("local");
     let id = String::from("a");
-    system.entity::<Counter>(&id).increment(1).tell().await.unwrap();
-    system.entity::<Counter>(id.as_str()).increment(1).tell().await.unwrap();
+    system
+        .entity::<Counter>(&id)
+        .increment(1)
+        .tell()
+        .await
+        .unwrap();
+    system
+        .entity::<Counter>(id.as_str())
+        .increment(1)
+        .tell()
+        .await
+        .unwrap();
     assert_eq!(system.entity::<Counter>(id).value().await, Ok(2));
 }
 
@@ -314,7 +394,12 @@ async fn after_shutdown_everything_says_so() {
     assert_eq!(gated.stops.load(Ordering::SeqCst), 1);
     assert!(counter.value().await.is_err());
     assert_eq!(gated.gate.handled().await, Err(AskError::Stopped));
-    let error = gated.system.entity::<Counter>("d").value().await.unwrap_err();
+    let error = gated
+        .system
+        .entity::<Counter>("d")
+        .value()
+        .await
+        .unwrap_err();
     assert!(matches!(error, AskError::UnknownEntity { .. }), "{error}");
     gated.system.shutdown().await.unwrap();
 }
@@ -325,7 +410,10 @@ async fn a_shutdown_that_has_to_wait_too_long_says_for_what() {
         shutdown_timeout: Duration::from_millis(50),
         ..casty::Settings::default()
     };
-    let system = ActorSystem::builder("local").settings(settings).start_local().unwrap();
+    let system = ActorSystem::builder("local")
+        .settings(settings)
+        .start_local()
+        .unwrap();
     let counter = system.entity::<Counter>("c");
     let mut nap = counter.nap(60_000).into_future();
     assert!(futures_util::poll!(&mut nap).is_pending());

@@ -1,5 +1,15 @@
 //! casty from end to end: over real TCP, in one process and in several.
 
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::match_wild_err_arm,
+    unused_must_use,
+    reason = "tests: small numbers, tasks of their own, and an answer that is not the point"
+)]
+
 mod cluster;
 mod errors;
 mod local;

@@ -9,7 +9,11 @@ use crate::support::{cluster, event, eventually, shutdown, soon};
 async fn entities_live_on_elsewhere_after_their_node_has_left() {
     let mut nodes = cluster(3).await;
     for i in 0..50 {
-        nodes[0].entity::<Counter>(format!("c{i}")).add(1).await.unwrap();
+        nodes[0]
+            .entity::<Counter>(format!("c{i}"))
+            .add(1)
+            .await
+            .unwrap();
     }
     let leaver = nodes.pop().unwrap();
     soon("it leaves", leaver.shutdown()).await.unwrap();
@@ -31,8 +35,9 @@ async fn a_leave_under_load_loses_no_message() {
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let sender = nodes[0].clone();
     let sending = tokio::spawn(async move {
-        let counters: Vec<_> =
-            (0..ENTITIES).map(|i| sender.entity::<Counter>(format!("c{i}"))).collect();
+        let counters: Vec<_> = (0..ENTITIES)
+            .map(|i| sender.entity::<Counter>(format!("c{i}")))
+            .collect();
         let mut asked = 0;
         while !*stopped.borrow() {
             for counter in &counters {
@@ -61,8 +66,9 @@ async fn tells_during_a_leave_arrive_or_are_dead_letters() {
     let mut nodes = cluster(3).await;
     let sender = nodes[0].clone();
     let sending = tokio::spawn(async move {
-        let ledgers: Vec<_> =
-            (0..ENTITIES).map(|i| sender.entity::<Counter>(format!("l{i}"))).collect();
+        let ledgers: Vec<_> = (0..ENTITIES)
+            .map(|i| sender.entity::<Counter>(format!("l{i}")))
+            .collect();
         for _ in 0..EACH {
             for ledger in &ledgers {
                 ledger.increment(1).tell().await.unwrap();
@@ -76,7 +82,11 @@ async fn tells_during_a_leave_arrive_or_are_dead_letters() {
     let leaver = nodes.pop().unwrap();
     soon("it leaves", leaver.shutdown()).await.unwrap();
     soon("the sender", sending).await.unwrap();
-    let dead: u64 = nodes.iter().chain([&leaver]).map(ActorSystem::dead_letters).sum();
+    let dead: u64 = nodes
+        .iter()
+        .chain([&leaver])
+        .map(ActorSystem::dead_letters)
+        .sum();
     assert_eq!(dead, 0);
     shutdown(nodes).await;
 }
@@ -91,7 +101,11 @@ async fn without_the_founder_known_homes_work_and_new_ones_fail_with_a_typed_err
         let home = nodes[0].entity::<Counter>(&id).node().await.unwrap();
         // Nodes 1 and 2 have to know the way, both of them.
         for node in &nodes {
-            node.entity::<Counter>(&id).increment(1).tell().await.unwrap();
+            node.entity::<Counter>(&id)
+                .increment(1)
+                .tell()
+                .await
+                .unwrap();
         }
         if home != "node-0" {
             on_others.push(id);
@@ -101,12 +115,18 @@ async fn without_the_founder_known_homes_work_and_new_ones_fail_with_a_typed_err
     drop(nodes.remove(0));
     for id in &on_others {
         for node in &nodes {
-            assert_eq!(soon("an answer", node.entity::<Counter>(id).value()).await, Ok(3));
+            assert_eq!(
+                soon("an answer", node.entity::<Counter>(id).value()).await,
+                Ok(3)
+            );
         }
     }
     // No ledger has been used before: none of its shards has a home.
     let ledger = nodes[0].entity::<Ledger>("new");
-    assert_eq!(soon("an error", ledger.seen()).await, Err(AskError::<std::convert::Infallible>::NoQuorum));
+    assert_eq!(
+        soon("an error", ledger.seen()).await,
+        Err(AskError::<std::convert::Infallible>::NoQuorum)
+    );
     let mut events = nodes[0].events();
     ledger.note(0, 0).tell().await.unwrap();
     event(&mut events, "a dead letter", |event| match event {
@@ -123,7 +143,9 @@ async fn without_the_founder_known_homes_work_and_new_ones_fail_with_a_typed_err
 async fn a_founder_may_leave_first() {
     let nodes = cluster(2).await;
     soon("it leaves", nodes[0].shutdown()).await.unwrap();
-    soon("the other follows", nodes[1].shutdown()).await.unwrap();
+    soon("the other follows", nodes[1].shutdown())
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -135,7 +157,13 @@ async fn first_messages_are_kept_in_order_while_a_home_is_found() {
             ledger.note(0, number).try_tell().unwrap();
         }
         let seen = soon("an answer", ledger.seen()).await;
-        assert_eq!(seen, Ok(Seen { messages: 20, out_of_order: 0 }));
+        assert_eq!(
+            seen,
+            Ok(Seen {
+                messages: 20,
+                out_of_order: 0
+            })
+        );
     }
     shutdown(nodes).await;
 }

@@ -26,7 +26,13 @@ pub(crate) async fn cluster(n: usize) -> Vec<ActorSystem> {
     let mut nodes = vec![first];
     for i in 1..n {
         let seeds = [nodes[0].address()];
-        nodes.push(node(&format!("node-{i}")).seeds(seeds).start().await.unwrap());
+        nodes.push(
+            node(&format!("node-{i}"))
+                .seeds(seeds)
+                .start()
+                .await
+                .unwrap(),
+        );
     }
     for node in &nodes {
         soon("the cluster forms", node.wait_for(n)).await.unwrap();

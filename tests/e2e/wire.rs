@@ -30,7 +30,11 @@ fn text(text: &str) -> Vec<u8> {
 /// A connection that was let in: lane `Messages`, a catalog of the counter and of a type nobody knows.
 async fn let_in(to: SocketAddr) -> TcpStream {
     let entry = |name: &str| {
-        map(&[("name", text(name)), ("shards", vec![16]), ("fingerprint", vec![0])])
+        map(&[
+            ("name", text(name)),
+            ("shards", vec![16]),
+            ("fingerprint", vec![0]),
+        ])
     };
     let catalog = [vec![0x92], entry("Counter"), entry("Nobody")].concat();
     let member = map(&[("node", text("stranger")), ("incarnation", vec![1])]);
@@ -45,14 +49,22 @@ async fn let_in(to: SocketAddr) -> TcpStream {
     ]);
     let mut stream = TcpStream::connect(to).await.unwrap();
     stream.write_all(b"CSTY\x01\x00").await.unwrap();
-    stream.write_all(&u32::try_from(hello.len()).unwrap().to_le_bytes()).await.unwrap();
+    stream
+        .write_all(&u32::try_from(hello.len()).unwrap().to_le_bytes())
+        .await
+        .unwrap();
     stream.write_all(&hello).await.unwrap();
     let mut preamble = [0; 10];
     stream.read_exact(&mut preamble).await.unwrap();
     let length = u32::from_le_bytes(preamble[6..].try_into().unwrap());
     let mut welcome = vec![0; length as usize];
     stream.read_exact(&mut welcome).await.unwrap();
-    assert_eq!(welcome[..4], *b"\x81\xa2Ok", "{:?}", String::from_utf8_lossy(&welcome));
+    assert_eq!(
+        welcome[..4],
+        *b"\x81\xa2Ok",
+        "{:?}",
+        String::from_utf8_lossy(&welcome)
+    );
     stream
 }
 
@@ -78,7 +90,11 @@ async fn hears(stream: &mut TcpStream, what: &str) {
     let mut heard = Vec::new();
     soon(what, async {
         loop {
-            assert_ne!(stream.read_buf(&mut heard).await.unwrap(), 0, "closed before `{what}`");
+            assert_ne!(
+                stream.read_buf(&mut heard).await.unwrap(),
+                0,
+                "closed before `{what}`"
+            );
             if String::from_utf8_lossy(&heard).contains(what) {
                 return;
             }
@@ -94,7 +110,10 @@ async fn an_unknown_entity_type_is_answered_with_its_name() {
     stream.write_all(&entity(1, 5, "x", b"\xc0")).await.unwrap();
     hears(&mut stream, "Nobody").await;
     // Told, it is a dead letter.
-    stream.write_all(&entity(1, 0, "x", b"\xa4ping")).await.unwrap();
+    stream
+        .write_all(&entity(1, 0, "x", b"\xa4ping"))
+        .await
+        .unwrap();
     let dead = || std::future::ready(nodes[0].dead_letters());
     crate::support::eventually("a dead letter", dead, |dead| *dead == 1).await;
     shutdown(nodes).await;
@@ -114,7 +133,10 @@ async fn frames_that_break_the_protocol_cost_the_connection_and_nothing_else() {
         ("truncated header", frame(&[1, 0, 0])),
         ("oversized", u32::MAX.to_le_bytes().to_vec()),
         ("a kind beyond the catalog", entity(7, 0, "x", b"")),
-        ("a reply nobody asked for", frame(&[[3; 9].as_slice(), b"x"].concat())),
+        (
+            "a reply nobody asked for",
+            frame(&[[3; 9].as_slice(), b"x"].concat()),
+        ),
         ("control on the message lane", frame(&[7, 0xc0])),
         ("random", random),
     ];
@@ -132,12 +154,23 @@ async fn frames_that_break_the_protocol_cost_the_connection_and_nothing_else() {
     }
     let mut stream = let_in(to).await;
     stream.write_all(&entity(0, 3, "c", &nested)).await.unwrap();
-    stream.write_all(&entity(0, 4, &"x".repeat(2_000), b"\xa5value")).await.unwrap();
+    stream
+        .write_all(&entity(0, 4, &"x".repeat(2_000), b"\xa5value"))
+        .await
+        .unwrap();
     // Neither is due at this epoch; the node holds on to them for a while, and says so in the end.
     hears(&mut stream, "NoQuorum").await;
-    let value = soon("it serves", nodes[1].entity::<Counter>("c").value()).await.unwrap();
+    let value = soon("it serves", nodes[1].entity::<Counter>("c").value())
+        .await
+        .unwrap();
     assert_eq!(value, 8);
     let id = rng.random_range(0..100);
-    assert_eq!(nodes[1].entity::<Counter>(format!("other{id}")).add(1).await, Ok(1));
+    assert_eq!(
+        nodes[1]
+            .entity::<Counter>(format!("other{id}"))
+            .add(1)
+            .await,
+        Ok(1)
+    );
     shutdown(nodes).await;
 }

@@ -26,6 +26,7 @@ use crate::{
 
 /// How the answer to one kind of message is read. Generated.
 #[doc(hidden)]
+#[expect(clippy::type_complexity, reason = "spelled out, for generated code")]
 pub struct CallSpec<A: Actor, T, E> {
     /// Of this message; `None` takes the system's default.
     pub timeout: Option<Duration>,
@@ -48,7 +49,12 @@ pub struct Call<A: Actor, T, E = Infallible> {
 impl<A: Actor, T, E> Call<A, T, E> {
     #[doc(hidden)]
     pub fn new(to: &A::Address, message: A::Message, spec: CallSpec<A, T, E>) -> Self {
-        Self { to: to.clone(), message, timeout: spec.timeout, spec }
+        Self {
+            to: to.clone(),
+            message,
+            timeout: spec.timeout,
+            spec,
+        }
     }
 
     /// Sends the message and does not wait for an answer; waits for room in the mailbox, not for the handler.
@@ -62,7 +68,10 @@ impl<A: Actor, T, E> Call<A, T, E> {
     /// # Cancel safety
     /// Dropped before it resolves, the message is not sent.
     pub async fn tell(self) -> Result<(), TellError<A::Message>> {
-        let envelope = Envelope { message: self.message, reply: ReplyTo::Nobody };
+        let envelope = Envelope {
+            message: self.message,
+            reply: ReplyTo::Nobody,
+        };
         let rejected = match self.to.try_send(envelope) {
             Ok(()) => return Ok(()),
             Err(rejected) if rejected.failure == Failure::Full => {
@@ -82,10 +91,13 @@ impl<A: Actor, T, E> Call<A, T, E> {
     /// # Errors
     /// [`TellError`] gives the message back, [`TellError::Full`] among others.
     pub fn try_tell(self) -> Result<(), TellError<A::Message>> {
-        let envelope = Envelope { message: self.message, reply: ReplyTo::Nobody };
-        self.to.try_send(envelope).map_err(|Rejected { envelope, failure }| {
-            TellError::new(envelope.message, failure)
-        })
+        let envelope = Envelope {
+            message: self.message,
+            reply: ReplyTo::Nobody,
+        };
+        self.to
+            .try_send(envelope)
+            .map_err(|Rejected { envelope, failure }| TellError::new(envelope.message, failure))
     }
 
     /// Asks with a timeout of its own, instead of the message's or the system's.
@@ -133,7 +145,10 @@ pub struct Ask<A: Actor, T, E = Infallible> {
 
 enum State<A: Actor> {
     Unsent(A::Address, A::Message),
-    Sending(BoxFuture<'static, Result<(), Rejected<A>>>, oneshot::Receiver<Answer<A::Reply>>),
+    Sending(
+        BoxFuture<'static, Result<(), Rejected<A>>>,
+        oneshot::Receiver<Answer<A::Reply>>,
+    ),
     Waiting(oneshot::Receiver<Answer<A::Reply>>),
     Done,
 }
@@ -150,10 +165,16 @@ impl<A: Actor, T, E> Future for Ask<A, T, E> {
             match std::mem::replace(&mut this.state, State::Done) {
                 State::Unsent(to, message) => {
                     let (asker, answer) = oneshot::channel();
-                    let envelope = Envelope { message, reply: ReplyTo::Asker(asker) };
+                    let envelope = Envelope {
+                        message,
+                        reply: ReplyTo::Asker(asker),
+                    };
                     match to.try_send(envelope) {
                         Ok(()) => this.state = State::Waiting(answer),
-                        Err(Rejected { envelope, failure: Failure::Full }) => {
+                        Err(Rejected {
+                            envelope,
+                            failure: Failure::Full,
+                        }) => {
                             this.state = State::Sending(to.send(envelope), answer);
                         }
                         Err(rejected) => return Poll::Ready(Err(rejected.failure.into())),
@@ -213,13 +234,15 @@ impl<A: Actor, T, E> Ask<A, T, E> {
 
 impl<A: Actor, T, E> fmt::Debug for Ask<A, T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ask").field("after", &self.after).finish_non_exhaustive()
+        f.debug_struct("Ask")
+            .field("after", &self.after)
+            .finish_non_exhaustive()
     }
 }
 
 /// Reads the reply of a handler that returns a plain value.
 #[doc(hidden)]
-pub fn decode_value<T: serde::de::DeserializeOwned>(
+pub(crate) fn decode_value<T: serde::de::DeserializeOwned>(
     bytes: &[u8],
 ) -> Result<Result<T, Infallible>, DecodeError> {
     codec::decode(bytes).map(Ok)
@@ -227,7 +250,7 @@ pub fn decode_value<T: serde::de::DeserializeOwned>(
 
 /// Reads the reply of a handler that returns a `Result`.
 #[doc(hidden)]
-pub fn decode_result<T, E>(bytes: &[u8]) -> Result<Result<T, E>, DecodeError>
+pub(crate) fn decode_result<T, E>(bytes: &[u8]) -> Result<Result<T, E>, DecodeError>
 where
     Result<T, E>: serde::de::DeserializeOwned,
 {

@@ -52,10 +52,7 @@ pub(crate) trait CellHost<A: Actor>: Send + Sync + 'static {
     fn address(&self, cell: &Arc<Cell<A>>) -> A::Address;
 
     /// Makes a fresh state; `None` where only the one who spawned the actor could.
-    fn init<'a>(
-        &'a self,
-        ctx: &'a mut Context<A>,
-    ) -> Option<BoxFuture<'a, Result<A, InitError>>>;
+    fn init<'a>(&'a self, ctx: &'a mut Context<A>) -> Option<BoxFuture<'a, Result<A, InitError>>>;
 
     /// The cell takes no more messages and can be forgotten.
     fn closed(&self, cell: &Cell<A>);
@@ -130,7 +127,11 @@ impl<A: Actor> Cell<A> {
         state: Option<A>,
     ) -> Arc<Self> {
         let activation = state.map(|state| {
-            Box::new(Activation { state: Some(state), started: false, batch: VecDeque::new() })
+            Box::new(Activation {
+                state: Some(state),
+                started: false,
+                batch: VecDeque::new(),
+            })
         });
         Arc::new(Self {
             name,
@@ -163,7 +164,10 @@ impl<A: Actor> Cell<A> {
             CellName::Entity(id) => id.to_string(),
             CellName::Actor(number) => number.to_string(),
         };
-        ActorPath { kind: self.host.kind().to_owned(), id }
+        ActorPath {
+            kind: self.host.kind().to_owned(),
+            id,
+        }
     }
 
     /// Queues an envelope, or says why not.
@@ -202,7 +206,10 @@ impl<A: Actor> Cell<A> {
     }
 
     /// Queues an envelope as soon as there is room. Dropping the future withdraws it.
-    pub(crate) async fn push_wait(self: &Arc<Self>, envelope: Envelope<A>) -> Result<(), Refusal<A>> {
+    pub(crate) async fn push_wait(
+        self: &Arc<Self>,
+        envelope: Envelope<A>,
+    ) -> Result<(), Refusal<A>> {
         let envelope = match self.push(envelope) {
             Err(Refusal::Full(envelope)) => envelope,
             other => return other,
@@ -254,7 +261,11 @@ impl<A: Actor> Cell<A> {
     }
 
     /// The end: nothing may be queued from here on.
-    fn finish(&self, mut inner: std::sync::MutexGuard<'_, Inner<A>>, mut batch: VecDeque<Envelope<A>>) {
+    fn finish(
+        &self,
+        mut inner: std::sync::MutexGuard<'_, Inner<A>>,
+        mut batch: VecDeque<Envelope<A>>,
+    ) {
         let mut admitted = Vec::new();
         batch.extend(inner.mailbox.drain(&mut admitted));
         inner.phase = Phase::Closed;
@@ -276,7 +287,9 @@ impl<A: Actor> Cell<A> {
         activation: &mut Activation<A>,
     ) -> Result<(), Failure> {
         if activation.state.is_none() {
-            let Some(init) = self.host.init(ctx) else { return Err(Failure::Stopped) };
+            let Some(init) = self.host.init(ctx) else {
+                return Err(Failure::Stopped);
+            };
             let made = AssertUnwindSafe(init).catch_unwind().await;
             let reason = match made {
                 Ok(Ok(state)) => {
@@ -325,7 +338,9 @@ impl<A: Actor> Cell<A> {
 impl<A: Actor> Inner<A> {
     fn failure(&self) -> Option<Failure> {
         let failing = self.failing.as_ref()?;
-        (Instant::now() < failing.until).then(|| Failure::Init { reason: failing.reason.clone() })
+        (Instant::now() < failing.until).then(|| Failure::Init {
+            reason: failing.reason.clone(),
+        })
     }
 }
 
@@ -350,13 +365,19 @@ enum Step {
 async fn run<A: Actor>(cell: Arc<Cell<A>>) {
     let mut ctx = Context::new(cell.clone());
     let mut activation = lock(&cell.inner).activation.take().unwrap_or_else(|| {
-        Box::new(Activation { state: None, started: false, batch: VecDeque::new() })
+        Box::new(Activation {
+            state: None,
+            started: false,
+            batch: VecDeque::new(),
+        })
     });
     loop {
         let mut admitted = Vec::new();
         let step = {
             let mut inner = lock(&cell.inner);
-            inner.mailbox.take(BATCH, &mut activation.batch, &mut admitted);
+            inner
+                .mailbox
+                .take(BATCH, &mut activation.batch, &mut admitted);
             if cell.runtime().is_stopped() {
                 // Nothing more is handled; whoever waits is told.
                 let batch = std::mem::take(&mut activation.batch);
@@ -407,15 +428,19 @@ async fn handle_batch<A: Actor>(
     ctx: &mut Context<A>,
     activation: &mut Activation<A>,
 ) -> bool {
-    if activation.state.is_none() || !activation.started {
-        if let Err(failure) = cell.activate(ctx, activation).await {
-            return activation_failed(cell, activation, failure);
-        }
+    if (activation.state.is_none() || !activation.started)
+        && let Err(failure) = cell.activate(ctx, activation).await
+    {
+        return activation_failed(cell, activation, failure);
     }
     while let Some(Envelope { message, reply }) = activation.batch.pop_front() {
-        let Some(state) = activation.state.as_mut() else { return true };
+        let Some(state) = activation.state.as_mut() else {
+            return true;
+        };
         let name = message.name();
-        let handled = AssertUnwindSafe(state.handle(message, ctx)).catch_unwind().await;
+        let handled = AssertUnwindSafe(state.handle(message, ctx))
+            .catch_unwind()
+            .await;
         match handled {
             Ok(answer) => reply.answer(answer),
             Err(panic) => {
@@ -454,7 +479,8 @@ fn panicked<A: Actor>(
     tracing::error!(actor = %cell.path(), message = name, panic = message, "a handler panicked");
     let failure = Failure::Panicked { message };
     if reply.is_nobody() {
-        cell.runtime().dead_letter(cell.path(), name, failure.into());
+        cell.runtime()
+            .dead_letter(cell.path(), name, failure.into());
     } else {
         reply.fail(failure);
     }
@@ -484,11 +510,14 @@ fn activation_failed<A: Actor>(
         Failure::Init { reason } => reason.clone(),
         other => other.to_string(),
     };
-    let backoff = inner
-        .failing
-        .as_ref()
-        .map_or(INIT_BACKOFF.0, |failing| (failing.backoff * 2).min(INIT_BACKOFF.1));
-    inner.failing = Some(Box::new(Failing { until: Instant::now() + backoff, backoff, reason }));
+    let backoff = inner.failing.as_ref().map_or(INIT_BACKOFF.0, |failing| {
+        (failing.backoff * 2).min(INIT_BACKOFF.1)
+    });
+    inner.failing = Some(Box::new(Failing {
+        until: Instant::now() + backoff,
+        backoff,
+        reason,
+    }));
     drop(inner);
     for envelope in batch {
         cell.undeliverable(envelope, failure.clone());
@@ -539,7 +568,9 @@ impl<A: Actor> AnyCell for Cell<A> {
         reply: Option<RemoteReply>,
         credit: &mut dyn FnMut() -> Box<dyn Send>,
     ) {
-        let decoded = self.runtime().enter(|| codec::decode::<A::Message>(payload));
+        let decoded = self
+            .runtime()
+            .enter(|| codec::decode::<A::Message>(payload));
         let reply = reply.map_or(ReplyTo::Nobody, ReplyTo::Remote);
         let refusal = match decoded {
             Ok(message) => self.push_credited(Envelope { message, reply }, credit),
@@ -576,7 +607,10 @@ pub(crate) fn undecodable<R: super::Reply>(
     reply: ReplyTo<R>,
     reason: String,
 ) {
-    let failure = Failure::Undecodable { message: message.to_owned(), reason };
+    let failure = Failure::Undecodable {
+        message: message.to_owned(),
+        reason,
+    };
     if reply.is_nobody() {
         runtime.dead_letter(to(), message, failure.into());
     } else {

@@ -67,6 +67,8 @@ impl<E: Entity> Context<E> {
 
 impl<A: Actor> fmt::Debug for Context<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Context").field("actor", &self.cell.path()).finish_non_exhaustive()
+        f.debug_struct("Context")
+            .field("actor", &self.cell.path())
+            .finish_non_exhaustive()
     }
 }

@@ -119,7 +119,10 @@ pub(crate) struct RemoteReply {
 
 impl RemoteReply {
     pub(crate) fn new(path: Arc<dyn ReplyPath>, correlation: u64) -> Self {
-        Self { path: Some(path), correlation }
+        Self {
+            path: Some(path),
+            correlation,
+        }
     }
 
     /// Somebody else answers.

@@ -24,7 +24,11 @@ struct Parked<T, W> {
 
 impl<T, W> Mailbox<T, W> {
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { queue: VecDeque::new(), capacity: capacity.max(1), parked: None }
+        Self {
+            queue: VecDeque::new(),
+            capacity: capacity.max(1),
+            parked: None,
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -43,9 +47,12 @@ impl<T, W> Mailbox<T, W> {
 
     /// Leaves `item` until there is room; then `waiter` comes out of [`take`](Self::take).
     pub(crate) fn park(&mut self, item: T, waiter: W) -> Ticket {
-        let parked = self
-            .parked
-            .get_or_insert_with(|| Box::new(Parked { items: VecDeque::new(), next: 0 }));
+        let parked = self.parked.get_or_insert_with(|| {
+            Box::new(Parked {
+                items: VecDeque::new(),
+                next: 0,
+            })
+        });
         let ticket = Ticket(parked.next);
         parked.next += 1;
         parked.items.push_back((ticket, item, waiter));
@@ -55,7 +62,10 @@ impl<T, W> Mailbox<T, W> {
     /// Takes a parked item back; `None` if it has moved into the queue.
     pub(crate) fn withdraw(&mut self, ticket: Ticket) -> Option<T> {
         let parked = self.parked.as_mut()?;
-        let at = parked.items.binary_search_by_key(&ticket.0, |(ticket, ..)| ticket.0).ok()?;
+        let at = parked
+            .items
+            .binary_search_by_key(&ticket.0, |(ticket, ..)| ticket.0)
+            .ok()?;
         let (_, item, _) = parked.items.remove(at)?;
         if parked.items.is_empty() {
             self.parked = None;
@@ -72,21 +82,18 @@ impl<T, W> Mailbox<T, W> {
     }
 
     fn refill(&mut self, admitted: &mut Vec<W>) {
-        let Some(parked) = self.parked.as_mut() else { return };
+        let Some(parked) = self.parked.as_mut() else {
+            return;
+        };
         while self.queue.len() < self.capacity {
-            let Some((_, item, waiter)) = parked.items.pop_front() else { break };
+            let Some((_, item, waiter)) = parked.items.pop_front() else {
+                break;
+            };
             self.queue.push_back(item);
             admitted.push(waiter);
         }
         if parked.items.is_empty() {
             self.parked = None;
-        }
-    }
-
-    /// Puts items back in front of all others: they were taken and not handled.
-    pub(crate) fn put_back(&mut self, items: &mut VecDeque<T>) {
-        while let Some(item) = items.pop_back() {
-            self.queue.push_front(item);
         }
     }
 
@@ -155,17 +162,6 @@ mod tests {
         assert_eq!(taken(&mut mailbox, 1), (vec![1], vec![30]));
         assert_eq!(taken(&mut mailbox, 1), (vec![3], vec![]));
         assert!(mailbox.is_empty());
-    }
-
-    #[test]
-    fn items_put_back_come_first() {
-        let mut mailbox = Mailbox::<_, u32>::new(4);
-        (1..=4).for_each(|n| mailbox.offer(n).unwrap());
-        let (mut items, mut admitted) = (VecDeque::new(), Vec::new());
-        mailbox.take(3, &mut items, &mut admitted);
-        items.pop_front();
-        mailbox.put_back(&mut items);
-        assert_eq!(taken(&mut mailbox, 9).0, [2, 3, 4]);
     }
 
     proptest! {

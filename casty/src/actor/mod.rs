@@ -23,7 +23,7 @@ use crate::{
     message::{codec::EncodeError, wire::Wire},
 };
 
-pub use envelope::Rejected;
+pub(crate) use envelope::Rejected;
 
 /// What can be sent to an actor: the enum that `#[entity]` or `#[actor]` makes of the `#[message]` functions.
 pub trait Message: Wire {
@@ -127,7 +127,7 @@ pub trait Address<A: Actor>: Clone + Send + Sync + 'static {
 
 /// How envelopes reach the entities of one type, wherever they live.
 #[doc(hidden)]
-pub trait Route<E: Entity>: Send + Sync + 'static {
+pub(crate) trait Route<E: Entity>: Send + Sync + 'static {
     fn runtime(&self) -> &Arc<Runtime>;
 
     /// The name this type is registered under.

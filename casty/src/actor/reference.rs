@@ -63,7 +63,10 @@ impl<E: Entity> Address<E> for EntityRef<E> {
     }
 
     fn send(&self, envelope: Envelope<E>) -> BoxFuture<'static, Result<(), Rejected<E>>> {
-        self.0.route.clone().send(self.0.id.clone(), self.0.shard, envelope)
+        self.0
+            .route
+            .clone()
+            .send(self.0.id.clone(), self.0.shard, envelope)
     }
 }
 
@@ -101,7 +104,10 @@ struct WireEntityRef {
 
 impl<E: Entity> Serialize for EntityRef<E> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let wire = WireEntityRef { kind: self.0.route.name().to_owned(), id: self.0.id.clone() };
+        let wire = WireEntityRef {
+            kind: self.0.route.name().to_owned(),
+            id: self.0.id.clone(),
+        };
         wire.serialize(serializer)
     }
 }
@@ -114,7 +120,11 @@ impl<'de, E: Entity> Deserialize<'de> for EntityRef<E> {
         if route.name() == wire.kind {
             Ok(Self::new(route, wire.id))
         } else {
-            Err(D::Error::custom(format!("`{}` is not a `{}`", wire.kind, route.name())))
+            Err(D::Error::custom(format!(
+                "`{}` is not a `{}`",
+                wire.kind,
+                route.name()
+            )))
         }
     }
 }
@@ -129,7 +139,10 @@ pub struct ActorRef<A: Actor>(Place<A>);
 
 enum Place<A: Actor> {
     Here(Arc<Cell<A>>),
-    Elsewhere { runtime: Arc<Runtime>, address: Arc<ActorAddress> },
+    Elsewhere {
+        runtime: Arc<Runtime>,
+        address: Arc<ActorAddress>,
+    },
 }
 
 impl<A: Actor> ActorRef<A> {
@@ -155,7 +168,9 @@ impl<A: Actor> ActorRef<A> {
         match &self.0 {
             Place::Here(cell) => {
                 let myself = cell.runtime().myself()?;
-                let CellName::Actor(actor) = cell.name() else { return None };
+                let CellName::Actor(actor) = cell.name() else {
+                    return None;
+                };
                 Some(ActorAddress {
                     member: myself.member.clone(),
                     address: myself.address,
@@ -240,7 +255,9 @@ fn carry<A: Actor>(
     let mut reply = Some(reply);
     let carried = codec::with_encoded(&message, |payload| match runtime.carrier() {
         Some(carrier) => carrier.try_carry(to, payload, is_ask, &mut || {
-            reply.take().and_then(super::envelope::ReplyTo::into_pending)
+            reply
+                .take()
+                .and_then(super::envelope::ReplyTo::into_pending)
         }),
         None => Err(Failure::Stopped),
     });
@@ -257,9 +274,10 @@ impl<A: Actor> Clone for ActorRef<A> {
     fn clone(&self) -> Self {
         Self(match &self.0 {
             Place::Here(cell) => Place::Here(cell.clone()),
-            Place::Elsewhere { runtime, address } => {
-                Place::Elsewhere { runtime: runtime.clone(), address: address.clone() }
-            }
+            Place::Elsewhere { runtime, address } => Place::Elsewhere {
+                runtime: runtime.clone(),
+                address: address.clone(),
+            },
         })
     }
 }
@@ -306,16 +324,25 @@ impl<'de, A: Actor> Deserialize<'de> for ActorRef<A> {
         let address = ActorAddress::deserialize(deserializer)?;
         let runtime = Runtime::current().ok_or_else(|| D::Error::custom(OUTSIDE))?;
         if address.kind != A::NAME {
-            return Err(D::Error::custom(format!("`{}` is not a `{}`", address.kind, A::NAME)));
+            return Err(D::Error::custom(format!(
+                "`{}` is not a `{}`",
+                address.kind,
+                A::NAME
+            )));
         }
-        let here = runtime.myself().is_some_and(|myself| myself.member == address.member);
+        let here = runtime
+            .myself()
+            .is_some_and(|myself| myself.member == address.member);
         let cell = here
             .then(|| runtime.actor(address.actor))
             .flatten()
             .and_then(|cell| cell.into_any().downcast::<Cell<A>>().ok());
         Ok(Self(match cell {
             Some(cell) => Place::Here(cell),
-            None => Place::Elsewhere { runtime, address: Arc::new(address) },
+            None => Place::Elsewhere {
+                runtime,
+                address: Arc::new(address),
+            },
         }))
     }
 }

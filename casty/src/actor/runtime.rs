@@ -81,7 +81,9 @@ pub struct Runtime {
 
 impl fmt::Debug for Runtime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Runtime").field("node", &self.node).finish_non_exhaustive()
+        f.debug_struct("Runtime")
+            .field("node", &self.node)
+            .finish_non_exhaustive()
     }
 }
 
@@ -103,7 +105,10 @@ impl Runtime {
     }
 
     /// Runs a cell. The one place where actors become tasks.
-    #[expect(clippy::disallowed_methods, reason = "cells are closed by `close_all`, not by a task tracker")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "cells are closed by `close_all`, not by a task tracker"
+    )]
     pub(crate) fn spawn(&self, run: impl Future<Output = ()> + Send + 'static) {
         self.handle.spawn(run);
     }
@@ -113,7 +118,10 @@ impl Runtime {
     }
 
     pub(crate) fn set_network(&self, myself: Option<Myself>, carrier: Weak<dyn Carrier>) {
-        assert!(self.network.set((myself, carrier)).is_ok(), "the network is set once, at start");
+        assert!(
+            self.network.set((myself, carrier)).is_ok(),
+            "the network is set once, at start"
+        );
     }
 
     pub(crate) fn myself(&self) -> Option<&Myself> {
@@ -121,7 +129,9 @@ impl Runtime {
     }
 
     pub(crate) fn carrier(&self) -> Option<Arc<dyn Carrier>> {
-        self.network.get().and_then(|(_, carrier)| carrier.upgrade())
+        self.network
+            .get()
+            .and_then(|(_, carrier)| carrier.upgrade())
     }
 
     /// Whether the system is gone and no further message should be handled.
@@ -142,7 +152,11 @@ impl Runtime {
             .get(&TypeId::of::<E>())
             .and_then(|route| route.downcast_ref::<Arc<dyn Route<E>>>())
             .cloned()
-            .unwrap_or_else(|| Arc::new(NoRoute { runtime: self.clone() }))
+            .unwrap_or_else(|| {
+                Arc::new(NoRoute {
+                    runtime: self.clone(),
+                })
+            })
     }
 
     pub(crate) fn entity<E: Entity>(self: &Arc<Self>, id: impl AsRef<str>) -> E::Ref {
@@ -155,7 +169,9 @@ impl Runtime {
         A: Actor<Address = ActorRef<A>>,
     {
         let number = self.next_actor.fetch_add(1, Ordering::Relaxed);
-        let host = Arc::new(ActorHost { runtime: self.clone() });
+        let host = Arc::new(ActorHost {
+            runtime: self.clone(),
+        });
         let cell = Cell::new(CellName::Actor(number), host, A::MAILBOX, Some(state));
         lock(&self.actors).insert(number, cell.clone());
         cell.wake();
@@ -261,7 +277,9 @@ impl<E: Entity> Route<E> for NoRoute {
         _: crate::id::ShardId,
         envelope: super::envelope::Envelope<E>,
     ) -> Result<(), super::Rejected<E>> {
-        let failure = Failure::UnknownEntity { name: E::NAME.to_owned() };
+        let failure = Failure::UnknownEntity {
+            name: E::NAME.to_owned(),
+        };
         Err(super::Rejected::new(envelope, failure))
     }
 

@@ -67,8 +67,12 @@ impl Future for Deadline {
 
 impl Drop for Deadline {
     fn drop(&mut self) {
-        let Some(timer) = self.0.take().filter(|timer| !timer.is_elapsed()) else { return };
-        let Ok(current) = Handle::try_current() else { return };
+        let Some(timer) = self.0.take().filter(|timer| !timer.is_elapsed()) else {
+            return;
+        };
+        let Ok(current) = Handle::try_current() else {
+            return;
+        };
         // The thread may be ending, or may be dropping its kept timers.
         let _ = KEPT.try_with(|kept| {
             if let Ok(mut kept) = kept.try_borrow_mut()
@@ -103,10 +107,12 @@ mod tests {
     #[test]
     fn timers_of_a_runtime_that_is_gone_are_not_used() {
         for _ in 0..2 {
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .build()
+                .unwrap();
             runtime.block_on(async {
-                let mut unused = Deadline::new(Duration::from_secs(60));
+                let mut unused = Deadline::new(Duration::from_mins(1));
                 assert!(futures_util::poll!(&mut unused).is_pending());
                 drop(unused);
                 Deadline::new(Duration::from_millis(1)).await;

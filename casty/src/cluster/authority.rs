@@ -46,14 +46,23 @@ pub(crate) enum AuthorityError {
 }
 
 /// Decides about the cluster map.
+#[cfg_attr(
+    not(test),
+    expect(
+        dead_code,
+        reason = "the contract of every engine; `read` serves leases"
+    )
+)]
 pub(crate) trait Authority: Send + Sync {
     /// Has a proposal decided and, if it is accepted, applied.
     fn propose(&self, proposal: Proposal) -> BoxFuture<'static, Result<(), AuthorityError>>;
 
     /// The map after everything that was decided before the call.
+    #[allow(dead_code, reason = "part of the contract of every engine")]
     fn read(&self) -> BoxFuture<'static, Result<Arc<ClusterMap>, AuthorityError>>;
 
     /// The map as this node knows it, and its changes.
+    #[allow(dead_code, reason = "part of the contract of every engine")]
     fn watch(&self) -> &Arc<MapWatch>;
 }
 
@@ -72,8 +81,15 @@ struct Decided {
 impl SingleVoter {
     pub(crate) fn new(map: ClusterMap, watch: Arc<MapWatch>) -> Arc<Self> {
         watch.set(map.clone());
-        let decided = Decided { map, changes: VecDeque::new(), watchers: Vec::new() };
-        Arc::new(Self { decided: Mutex::new(decided), watch })
+        let decided = Decided {
+            map,
+            changes: VecDeque::new(),
+            watchers: Vec::new(),
+        };
+        Arc::new(Self {
+            decided: Mutex::new(decided),
+            watch,
+        })
     }
 
     pub(crate) fn decide(&self, proposal: Proposal) -> Result<(), Refused> {
@@ -83,7 +99,10 @@ impl SingleVoter {
             Proposal::Apply(command) => self.apply(&mut decided, command),
             Proposal::Allocate { kind, shards } => {
                 let hosted = decided.map.up().any(|id| {
-                    decided.map.member(id).is_some_and(|m| m.kinds.contains(&kind))
+                    decided
+                        .map
+                        .member(id)
+                        .is_some_and(|m| m.kinds.contains(&kind))
                 });
                 if !hosted {
                     return Err(Refused::UnknownKind(kind));
@@ -105,11 +124,16 @@ impl SingleVoter {
         }
         let change = (decided.map.version, command);
         decided.changes.push_back(change.clone());
-        decided.watchers.retain(|watcher| !watcher.cancel.is_cancelled());
+        decided
+            .watchers
+            .retain(|watcher| !watcher.cancel.is_cancelled());
         if !decided.watchers.is_empty() {
             match codec::to_vec(&Response::Changes(vec![change])) {
                 Ok(bytes) => {
-                    decided.watchers.iter().for_each(|w| w.send(Frame::Control(&bytes)));
+                    decided
+                        .watchers
+                        .iter()
+                        .for_each(|w| w.send(Frame::Control(&bytes)));
                 }
                 Err(error) => tracing::error!(%error, "a change cannot be encoded"),
             }
@@ -121,16 +145,27 @@ impl SingleVoter {
     /// Sends a watcher what it lacks, and every change from now on.
     pub(crate) fn add_watcher(&self, watcher: &Arc<Inlet>, version: u64) {
         let mut decided = lock(&self.decided);
-        let known = decided.changes.front().is_some_and(|(first, _)| *first <= version + 1);
+        let known = decided
+            .changes
+            .front()
+            .is_some_and(|(first, _)| *first <= version + 1);
         let current = decided.map.version == version;
         let response = if current || (known && version < decided.map.version) {
-            let changes = decided.changes.iter().filter(|(v, _)| *v > version).cloned();
+            let changes = decided
+                .changes
+                .iter()
+                .filter(|(v, _)| *v > version)
+                .cloned();
             Response::Changes(changes.collect())
         } else {
             Response::Map(decided.map.clone())
         };
         respond(watcher, &response);
-        if !decided.watchers.iter().any(|present| Arc::ptr_eq(present, watcher)) {
+        if !decided
+            .watchers
+            .iter()
+            .any(|present| Arc::ptr_eq(present, watcher))
+        {
             decided.watchers.push(watcher.clone());
         }
     }
@@ -152,7 +187,9 @@ pub(crate) fn respond(inlet: &Inlet, response: &Response) {
 
 impl Authority for SingleVoter {
     fn propose(&self, proposal: Proposal) -> BoxFuture<'static, Result<(), AuthorityError>> {
-        let result = self.decide(proposal).map_err(|refused| Denied::from(refused).into());
+        let result = self
+            .decide(proposal)
+            .map_err(|refused| Denied::from(refused).into());
         Box::pin(std::future::ready(result))
     }
 
@@ -180,7 +217,13 @@ type Waiting = Arc<Mutex<BTreeMap<u64, oneshot::Sender<Result<(), AuthorityError
 impl RemoteVoter {
     pub(crate) fn new(link: Arc<Link>, watch: Arc<MapWatch>, timeout: Duration) -> Arc<Self> {
         let waiting = Waiting::default();
-        let voter = Self { link, watch, timeout, next: AtomicU64::new(1), waiting };
+        let voter = Self {
+            link,
+            watch,
+            timeout,
+            next: AtomicU64::new(1),
+            waiting,
+        };
         voter.start_watch();
         Arc::new(voter)
     }
@@ -201,7 +244,8 @@ impl RemoteVoter {
             Err(error) => return Some(AuthorityError::Unreachable(error.to_string())),
         };
         let sent = self.link.send_control(&bytes);
-        sent.err().map(|failure| AuthorityError::Unreachable(failure.to_string()))
+        sent.err()
+            .map(|failure| AuthorityError::Unreachable(failure.to_string()))
     }
 
     pub(crate) fn handle(&self, response: Response) {
@@ -218,7 +262,9 @@ impl RemoteVoter {
                 }
             }
             Response::Changes(changes) => {
-                let Some(known) = self.watch.get() else { return self.start_watch() };
+                let Some(known) = self.watch.get() else {
+                    return self.start_watch();
+                };
                 let mut map = (*known).clone();
                 for (version, command) in changes {
                     if version <= map.version {
@@ -227,7 +273,11 @@ impl RemoteVoter {
                     let applied = map.apply(&command);
                     if applied.is_err() || map.version != version {
                         // A gap, which should not be: start from the whole map.
-                        tracing::warn!(version, ?command, "a change does not fit; asking for the map");
+                        tracing::warn!(
+                            version,
+                            ?command,
+                            "a change does not fit; asking for the map"
+                        );
                         self.send(&Request::Watch { version: 0 });
                         return;
                     }
@@ -252,10 +302,15 @@ impl Authority for RemoteVoter {
     fn propose(&self, proposal: Proposal) -> BoxFuture<'static, Result<(), AuthorityError>> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (answer, answered) = oneshot::channel();
-        let gone = self.watch.get().is_some_and(|map| map.member(&map.voter).is_none());
+        let gone = self
+            .watch
+            .get()
+            .is_some_and(|map| map.member(&map.voter).is_none());
         lock(&self.waiting).insert(id, answer);
         let failed = if gone {
-            Some(AuthorityError::Unreachable("it has left the cluster".to_owned()))
+            Some(AuthorityError::Unreachable(
+                "it has left the cluster".to_owned(),
+            ))
         } else {
             self.send(&Request::Propose { id, proposal })
         };
@@ -266,7 +321,9 @@ impl Authority for RemoteVoter {
                 None => match tokio::time::timeout(timeout, answered).await {
                     Ok(Ok(result)) => result,
                     Ok(Err(_)) => Err(AuthorityError::Unreachable("the node stopped".to_owned())),
-                    Err(_) => Err(AuthorityError::Unreachable(format!("no answer in {timeout:?}"))),
+                    Err(_) => Err(AuthorityError::Unreachable(format!(
+                        "no answer in {timeout:?}"
+                    ))),
                 },
             };
             lock(&waiting).remove(&id);
@@ -277,18 +334,72 @@ impl Authority for RemoteVoter {
     fn read(&self) -> BoxFuture<'static, Result<Arc<ClusterMap>, AuthorityError>> {
         // An allocation of nothing is answered behind every change that was decided before it, on the same
         // connection as the changes: a round trip is a linearizable read.
-        let barrier = Proposal::Allocate { kind: String::new(), shards: Vec::new() };
+        let barrier = Proposal::Allocate {
+            kind: String::new(),
+            shards: Vec::new(),
+        };
         let (round, watch) = (self.propose(barrier), self.watch.clone());
         Box::pin(async move {
             match round.await {
                 Ok(()) | Err(AuthorityError::Denied(Denied::Refused(_))) => {}
                 Err(error) => return Err(error),
             }
-            watch.get().ok_or_else(|| AuthorityError::Unreachable("no map yet".to_owned()))
+            watch
+                .get()
+                .ok_or_else(|| AuthorityError::Unreachable("no map yet".to_owned()))
         })
     }
 
     fn watch(&self) -> &Arc<MapWatch> {
         &self.watch
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        id::ShardId,
+        protocol::map::tests::{founded, member},
+    };
+
+    fn allocate(kind: &str, shard: u32) -> Proposal {
+        Proposal::Allocate {
+            kind: kind.to_owned(),
+            shards: vec![ShardId(shard)],
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_decided_is_read_and_watched() {
+        let voter = SingleVoter::new(founded(4), Arc::default());
+        let engine: &dyn Authority = &*voter;
+        engine.propose(allocate("Counter", 2)).await.unwrap();
+        let map = engine.read().await.unwrap();
+        assert!(map.kinds["Counter"][2].owner.is_some());
+        assert_eq!(engine.watch().get(), Some(map));
+    }
+
+    #[tokio::test]
+    async fn a_shard_with_a_home_stays_there_and_an_unknown_type_is_refused() {
+        let voter = SingleVoter::new(founded(4), Arc::default());
+        voter.propose(allocate("Counter", 2)).await.unwrap();
+        let before = voter.read().await.unwrap();
+        voter.propose(allocate("Counter", 2)).await.unwrap();
+        assert_eq!(voter.read().await.unwrap(), before);
+        let refused = Denied::Refused(Refused::UnknownKind("Nobody".to_owned()));
+        let nobody = voter.propose(allocate("Nobody", 0)).await;
+        assert_eq!(nobody, Err(AuthorityError::Denied(refused)));
+    }
+
+    #[tokio::test]
+    async fn a_refused_command_changes_nothing() {
+        let voter = SingleVoter::new(founded(4), Arc::default());
+        let before = voter.read().await.unwrap();
+        let stranger = Command::Up {
+            member: member("stranger", 1),
+        };
+        assert!(voter.propose(Proposal::Apply(stranger)).await.is_err());
+        assert_eq!(voter.read().await.unwrap(), before);
     }
 }

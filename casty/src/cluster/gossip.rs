@@ -43,7 +43,10 @@ const BACKLOG_BYTES_MAX: usize = 256 * 1024;
 /// What the node hands to its gossip task.
 pub(crate) enum Input {
     Datagram(ByteBuf),
-    Digest { from: MemberId, digest: Digest },
+    Digest {
+        from: MemberId,
+        digest: Digest,
+    },
     Facts(BTreeMap<MemberId, Facts>),
     /// Says goodbye, and ends.
     Leave,
@@ -70,7 +73,10 @@ impl Identity for GossipId {
 
     // Always: without it, two nodes that took each other for dead exchange millions of messages.
     fn renew(&self) -> Option<Self> {
-        Some(Self { renewal: self.renewal.wrapping_add(1), ..self.clone() })
+        Some(Self {
+            renewal: self.renewal.wrapping_add(1),
+            ..self.clone()
+        })
     }
 
     fn win_addr_conflict(&self, other: &Self) -> bool {
@@ -164,8 +170,17 @@ pub(crate) struct Gossip {
 impl Gossip {
     pub(crate) fn new(node: Arc<Node>, address: SocketAddr, seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
-        let id = GossipId { member: node.member().clone(), address, renewal: 0 };
-        let facts = Facts { version: 1, address, catalog: node.catalog().to_vec(), load: 0 };
+        let id = GossipId {
+            member: node.member().clone(),
+            address,
+            renewal: 0,
+        };
+        let facts = Facts {
+            version: 1,
+            address,
+            catalog: node.catalog().to_vec(),
+            load: 0,
+        };
         let settings = node.settings();
         let swim_rng = StdRng::seed_from_u64(rng.random());
         Self {
@@ -251,7 +266,10 @@ impl Gossip {
     /// Does what foca asks for.
     fn drain(&mut self) {
         while let Some((to, bytes)) = self.effects.to_send() {
-            let peer = Peer { address: to.address, member: Some(to.member) };
+            let peer = Peer {
+                address: to.address,
+                member: Some(to.member),
+            };
             self.send(peer, &Request::Gossip(ByteBuf::from(bytes.to_vec())));
         }
         while let Some((after, timer)) = self.effects.to_schedule() {
@@ -278,7 +296,9 @@ impl Gossip {
     fn reached(&mut self, member: &MemberId) {
         self.liveness.handle_alive(member);
         if self.unreachable.remove(member) {
-            self.node.runtime().publish(|| Event::ReachableMember(member.clone()));
+            self.node
+                .runtime()
+                .publish(|| Event::ReachableMember(member.clone()));
         }
         if let Some(peer) = self.peer(member) {
             self.send_digest(peer);
@@ -288,7 +308,9 @@ impl Gossip {
     fn lost(&mut self, member: &MemberId) {
         if self.unreachable.insert(member.clone()) {
             tracing::warn!(%member, "unreachable");
-            self.node.runtime().publish(|| Event::UnreachableMember(member.clone()));
+            self.node
+                .runtime()
+                .publish(|| Event::UnreachableMember(member.clone()));
         }
     }
 
@@ -301,15 +323,25 @@ impl Gossip {
             .filter(|(id, member)| **id != mine && member.status != Status::Down)
             .map(|(id, member)| (id.clone(), member.address))
             .collect();
-        let alive: BTreeSet<MemberId> =
-            self.swim.iter_members().map(|member| member.id().member.clone()).collect();
-        self.unreachable.retain(|member| others.contains_key(member));
+        let alive: BTreeSet<MemberId> = self
+            .swim
+            .iter_members()
+            .map(|member| member.id().member.clone())
+            .collect();
+        self.unreachable
+            .retain(|member| others.contains_key(member));
         self.introduce(&others, &alive);
         if self.facts.set_load(self.node.load()) {
             let (me, facts) = self.facts.mine();
             let news = Request::Facts(BTreeMap::from([(me, facts)]));
             for (member, address) in &others {
-                self.send(Peer { address: *address, member: Some(member.clone()) }, &news);
+                self.send(
+                    Peer {
+                        address: *address,
+                        member: Some(member.clone()),
+                    },
+                    &news,
+                );
             }
             self.publish_facts();
         }
@@ -318,7 +350,10 @@ impl Gossip {
             self.facts.retain(|member| others.contains_key(member));
             let nth = self.rng.random_range(0..others.len());
             if let Some((member, address)) = others.iter().nth(nth) {
-                self.send_digest(Peer { address: *address, member: Some(member.clone()) });
+                self.send_digest(Peer {
+                    address: *address,
+                    member: Some(member.clone()),
+                });
             }
         }
         let members = others.into_keys().collect();
@@ -326,16 +361,24 @@ impl Gossip {
             self.lost(&member);
             if self.node.is_voter() {
                 tracing::warn!(%member, "declared down");
-                self.node.propose_later(Proposal::Apply(Command::Down { member }));
+                self.node
+                    .propose_later(Proposal::Apply(Command::Down { member }));
             }
         }
     }
 
     /// Says hello to members that gossip does not know yet: a few at a time, they know the others.
     fn introduce(&mut self, others: &BTreeMap<MemberId, SocketAddr>, alive: &BTreeSet<MemberId>) {
-        let strangers = others.iter().filter(|(member, _)| !alive.contains(member)).take(3);
+        let strangers = others
+            .iter()
+            .filter(|(member, _)| !alive.contains(member))
+            .take(3);
         for (member, address) in strangers {
-            let id = GossipId { member: member.clone(), address: *address, renewal: 0 };
+            let id = GossipId {
+                member: member.clone(),
+                address: *address,
+                renewal: 0,
+            };
             if let Err(error) = self.swim.announce(id, &mut self.effects) {
                 tracing::debug!(%member, %error, "gossip could not introduce itself");
             }
@@ -344,12 +387,21 @@ impl Gossip {
 
     fn peer(&self, member: &MemberId) -> Option<Peer> {
         let address = self.node.map()?.member(member)?.address;
-        Some(Peer { address, member: Some(member.clone()) })
+        Some(Peer {
+            address,
+            member: Some(member.clone()),
+        })
     }
 
     fn send_digest(&self, to: Peer) {
         let (from, _) = self.facts.mine();
-        self.send(to, &Request::Digest { from, digest: self.facts.digest() });
+        self.send(
+            to,
+            &Request::Digest {
+                from,
+                digest: self.facts.digest(),
+            },
+        );
     }
 
     fn send(&self, to: Peer, request: &Request) {

@@ -93,7 +93,8 @@ fn judge(node: &Node, hello: &Hello) -> Result<Welcome, Refusal> {
         member: node.member(),
         catalog: node.catalog(),
         is_down: &|member| {
-            map.as_ref().is_some_and(|map| map.status(member) == Some(Status::Down))
+            map.as_ref()
+                .is_some_and(|map| map.status(member) == Some(Status::Down))
         },
     };
     doorkeeper.judge(hello)?;
@@ -101,14 +102,23 @@ fn judge(node: &Node, hello: &Hello) -> Result<Welcome, Refusal> {
         let member = map.member(&map.voter)?;
         Some((map.voter.clone(), member.address))
     });
-    Ok(Welcome { identity: node.identity(), member: node.member().clone(), authority })
+    Ok(Welcome {
+        identity: node.identity(),
+        member: node.member().clone(),
+        authority,
+    })
 }
 
 /// An entity type by a peer's number: its name, and its region where this node has one.
 type Kind = (String, Option<Arc<dyn AnyRegion>>);
 
 fn kinds(node: &Node, hello: &Hello) -> Vec<Kind> {
-    let find = |name: &str| node.regions().iter().find(|region| region.name() == name).cloned();
+    let find = |name: &str| {
+        node.regions()
+            .iter()
+            .find(|region| region.name() == name)
+            .cloned()
+    };
     for (entry, mine) in hello.catalog.iter().filter_map(|entry| {
         let mine = node.catalog().iter().find(|mine| mine.name == entry.name)?;
         (mine.fingerprint != entry.fingerprint).then_some((entry, mine))
@@ -118,7 +128,11 @@ fn kinds(node: &Node, hello: &Hello) -> Vec<Kind> {
             "the peer runs another version of this entity type"
         );
     }
-    hello.catalog.iter().map(|entry| (entry.name.clone(), find(&entry.name))).collect()
+    hello
+        .catalog
+        .iter()
+        .map(|entry| (entry.name.clone(), find(&entry.name)))
+        .collect()
 }
 
 fn handle(
@@ -148,7 +162,10 @@ fn handle(
             }
         },
         (Lane::Messages | Lane::Bulk, Frame::Entity(frame)) => {
-            let credit = Credit { inlet: inlet.clone(), bytes };
+            let credit = Credit {
+                inlet: inlet.clone(),
+                bytes,
+            };
             match kinds.get(usize::from(frame.kind)) {
                 Some((_, Some(region))) if node.address().is_some() => {
                     region.receive(inlet, frame, buffer, credit);
@@ -157,8 +174,18 @@ fn handle(
                 None => return Err(ConnectionEnd::Unexpected),
             }
         }
-        (Lane::Messages | Lane::Bulk, Frame::Actor { actor, correlation, payload }) => {
-            let credit = Credit { inlet: inlet.clone(), bytes };
+        (
+            Lane::Messages | Lane::Bulk,
+            Frame::Actor {
+                actor,
+                correlation,
+                payload,
+            },
+        ) => {
+            let credit = Credit {
+                inlet: inlet.clone(),
+                bytes,
+            };
             deliver_to_actor(node, inlet, actor, correlation, payload, credit);
         }
         _ => return Err(ConnectionEnd::Unexpected),
@@ -166,16 +193,15 @@ fn handle(
     Ok(())
 }
 
-fn unknown_entity(
-    node: &Node,
-    inlet: &Inlet,
-    name: &str,
-    frame: EntityFrame<'_>,
-    credit: Credit,
-) {
-    let failure = Failure::UnknownEntity { name: name.to_owned() };
+fn unknown_entity(node: &Node, inlet: &Inlet, name: &str, frame: EntityFrame<'_>, credit: Credit) {
+    let failure = Failure::UnknownEntity {
+        name: name.to_owned(),
+    };
     if frame.correlation == 0 {
-        let path = ActorPath { kind: name.to_owned(), id: frame.id.to_owned() };
+        let path = ActorPath {
+            kind: name.to_owned(),
+            id: frame.id.to_owned(),
+        };
         let message = codec::variant_name(frame.payload).unwrap_or("?");
         node.runtime().dead_letter(path, message, failure.into());
     } else {
@@ -201,9 +227,13 @@ fn deliver_to_actor(
         }
         // Dropped, the reply says that the actor has stopped.
         None if reply.is_none() => {
-            let path = ActorPath { kind: "actor".to_owned(), id: actor.to_string() };
+            let path = ActorPath {
+                kind: "actor".to_owned(),
+                id: actor.to_string(),
+            };
             let message = codec::variant_name(payload).unwrap_or("?");
-            node.runtime().dead_letter(path, message, Failure::Stopped.into());
+            node.runtime()
+                .dead_letter(path, message, Failure::Stopped.into());
         }
         None => {}
     }

@@ -81,7 +81,10 @@ async fn ask(node: &Node, seed: &str) -> (Answer, Option<Welcome>) {
             return (Answer::Unreachable, None);
         }
     };
-    if addresses.iter().any(|address| Some(*address) == node.address()) {
+    if addresses
+        .iter()
+        .any(|address| Some(*address) == node.address())
+    {
         return (Answer::Myself, None);
     }
     let mut last = Answer::Unreachable;
@@ -105,12 +108,16 @@ async fn greet(node: &Node, address: SocketAddr) -> Result<Welcome, HandshakeErr
         handshake::dial(&mut stream, &node.hello(Lane::Control, None)).await
     };
     let limit = node.settings().connect_timeout;
-    tokio::time::timeout(limit, greeting).await.map_err(|_| HandshakeError::Timeout)?
+    tokio::time::timeout(limit, greeting)
+        .await
+        .map_err(|_| HandshakeError::Timeout)?
 }
 
 /// Founds a cluster of one.
 fn found(node: &Arc<Node>) {
-    let Some(address) = node.address() else { return };
+    let Some(address) = node.address() else {
+        return;
+    };
     // Time-ordered, so that of two clusters one can say which was first; the rest is the node's own randomness.
     let mut random = [0; 10];
     random[..8].copy_from_slice(&node.random().to_le_bytes());
@@ -136,10 +143,18 @@ async fn join(node: &Arc<Node>, welcome: Option<Welcome>) -> Result<(), JoinFail
     let Some((identity, (voter, voter_at))) =
         welcome.and_then(|welcome| welcome.identity.zip(welcome.authority))
     else {
-        return Err(JoinFailure::Passing("the seed did not name who decides".to_owned()));
+        return Err(JoinFailure::Passing(
+            "the seed did not name who decides".to_owned(),
+        ));
     };
     node.set_identity(identity);
-    let link = node.link(Peer { address: voter_at, member: Some(voter) }, Lane::Control);
+    let link = node.link(
+        Peer {
+            address: voter_at,
+            member: Some(voter),
+        },
+        Lane::Control,
+    );
     let watch = node.watch().clone();
     let remote = RemoteVoter::new(link, watch, node.settings().connect_timeout);
     node.set_engine(Engine::Remote(remote.clone()));
@@ -148,22 +163,31 @@ async fn join(node: &Arc<Node>, welcome: Option<Welcome>) -> Result<(), JoinFail
         return await_map(node, |_| true).await;
     };
     let member = node.member().clone();
-    let command = Command::Join { member: member.clone(), address, catalog: node.hosted().to_vec() };
+    let command = Command::Join {
+        member: member.clone(),
+        address,
+        catalog: node.hosted().to_vec(),
+    };
     decided(remote.propose(Proposal::Apply(command)).await)?;
     let me = member.clone();
     await_map(node, move |map| map.member(&me).is_some()).await?;
-    decided(remote.propose(Proposal::Apply(Command::Up { member: member.clone() })).await)?;
+    decided(
+        remote
+            .propose(Proposal::Apply(Command::Up {
+                member: member.clone(),
+            }))
+            .await,
+    )?;
     await_map(node, move |map| map.status(&member) == Some(Status::Up)).await
 }
 
 fn decided(result: Result<(), AuthorityError>) -> Result<(), JoinFailure> {
     match result {
-        Ok(()) => Ok(()),
-        // The first answer was lost, and this is the second try.
-        Err(AuthorityError::Denied(Denied::Refused(Refused::WrongStatus(_)))) => Ok(()),
-        Err(AuthorityError::Denied(Denied::NotTheVoter)) => {
-            Err(JoinFailure::Passing("the node named by the seed does not decide".to_owned()))
-        }
+        // In the wrong status: the first answer was lost, and this is the second try.
+        Ok(()) | Err(AuthorityError::Denied(Denied::Refused(Refused::WrongStatus(_)))) => Ok(()),
+        Err(AuthorityError::Denied(Denied::NotTheVoter)) => Err(JoinFailure::Passing(
+            "the node named by the seed does not decide".to_owned(),
+        )),
         Err(AuthorityError::Denied(Denied::Refused(refused))) => {
             Err(JoinFailure::Final(refused.to_string()))
         }
@@ -175,7 +199,9 @@ async fn await_map(
     node: &Node,
     mut look: impl FnMut(&ClusterMap) -> bool,
 ) -> Result<(), JoinFailure> {
-    let seen = node.watch().wait(|map| map.is_some_and(|map| look(map)).then_some(()));
+    let seen = node
+        .watch()
+        .wait(|map| map.is_some_and(|map| look(map)).then_some(()));
     tokio::time::timeout(node.settings().connect_timeout, seen)
         .await
         .map_err(|_| JoinFailure::Passing("the cluster map did not come".to_owned()))
@@ -206,26 +232,43 @@ pub(crate) fn start(node: &Arc<Node>, seeds: Vec<String>, inputs: super::gossip:
 pub(crate) async fn leave(node: &Arc<Node>) -> Result<(), ShutdownError> {
     let limit = node.settings().shutdown_timeout;
     let deadline = Instant::now() + limit;
-    let late = |waiting_for| ShutdownError::Timeout { after: limit, waiting_for };
+    let late = |waiting_for| ShutdownError::Timeout {
+        after: limit,
+        waiting_for,
+    };
     node.set_leaving();
     let member = node.member().clone();
     let joined = node.address().is_some() && node.is_member(&member);
     if joined {
-        give_notice(node, Command::Leave { member: member.clone() }, deadline).await;
+        give_notice(
+            node,
+            Command::Leave {
+                member: member.clone(),
+            },
+            deadline,
+        )
+        .await;
     }
     let mut result = Ok(());
     for region in node.regions() {
         match tokio::time::timeout_at(deadline, region.leave()).await {
             Ok(shards) if !shards.is_empty() => {
                 let kind = region.name().to_owned();
-                let release = Command::Release { member: member.clone(), kind, shards };
+                let release = Command::Release {
+                    member: member.clone(),
+                    kind,
+                    shards,
+                };
                 give_notice(node, release, deadline).await;
             }
             Ok(_) => {}
             Err(_) => result = Err(late("handlers of entities")),
         }
     }
-    if tokio::time::timeout_at(deadline, node.runtime().close_all()).await.is_err() {
+    if tokio::time::timeout_at(deadline, node.runtime().close_all())
+        .await
+        .is_err()
+    {
         result = Err(late("handlers of actors"));
     }
     if joined {
@@ -253,7 +296,9 @@ async fn give_notice(node: &Node, command: Command, deadline: Instant) {
 
 /// The members as this node sees them.
 pub(crate) fn members(node: &Node) -> Vec<(MemberId, SocketAddr, Status, Option<u64>)> {
-    let Some(map) = node.map() else { return Vec::new() };
+    let Some(map) = node.map() else {
+        return Vec::new();
+    };
     map.members
         .iter()
         .map(|(id, m)| (id.clone(), m.address, m.status, node.load_of(id)))

@@ -98,7 +98,9 @@ impl Engine {
 
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Node").field("member", &self.setup.member).finish_non_exhaustive()
+        f.debug_struct("Node")
+            .field("member", &self.setup.member)
+            .finish_non_exhaustive()
     }
 }
 
@@ -137,7 +139,10 @@ impl Node {
 
     /// Says which entity types this node knows, and, unless it is a client, hosts.
     pub(crate) fn set_regions(&self, regions: Vec<Arc<dyn AnyRegion>>) {
-        let catalog = regions.iter().map(|region| region.catalog_entry()).collect();
+        let catalog = regions
+            .iter()
+            .map(|region| region.catalog_entry())
+            .collect();
         let fresh = self.catalog.set(catalog).is_ok() & self.regions.set(regions).is_ok();
         assert!(fresh, "regions are set once, at start");
     }
@@ -221,7 +226,8 @@ impl Node {
     }
 
     pub(crate) fn is_member(&self, member: &MemberId) -> bool {
-        self.map().is_some_and(|map| map.status(member).is_some_and(|s| s != Status::Down))
+        self.map()
+            .is_some_and(|map| map.status(member).is_some_and(|s| s != Status::Down))
     }
 
     /// A number for whatever needs randomness, from the node's one seed.
@@ -280,7 +286,9 @@ impl Node {
                 backoff: settings.backoff,
                 backoff_max: settings.backoff_max,
             };
-            let run = link.clone().run(self.net().clone(), me, times, self.random());
+            let run = link
+                .clone()
+                .run(self.net().clone(), me, times, self.random());
             self.tasks.spawn(run);
         }
         links.insert((peer, lane), link.clone());
@@ -289,7 +297,10 @@ impl Node {
 
     pub(crate) fn keepalive(&self) -> Keepalive {
         let settings = self.settings();
-        Keepalive { interval: settings.keepalive_interval, timeout: settings.keepalive_timeout }
+        Keepalive {
+            interval: settings.keepalive_interval,
+            timeout: settings.keepalive_timeout,
+        }
     }
 
     /// Has something decided; fails at once while nobody is known to decide.
@@ -311,7 +322,8 @@ impl Node {
     }
 
     pub(crate) fn set_leaving(&self) {
-        self.leaving.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.leaving
+            .store(true, std::sync::atomic::Ordering::Relaxed);
     }
 
     pub(crate) fn is_leaving(&self) -> bool {
@@ -323,7 +335,9 @@ impl Node {
         let mut seen: Option<Arc<ClusterMap>> = None;
         loop {
             let version = seen.as_ref().map_or(0, |map| map.version);
-            let next = self.watch.wait(|map| map.filter(|map| map.version > version).cloned());
+            let next = self
+                .watch
+                .wait(|map| map.filter(|map| map.version > version).cloned());
             let map = tokio::select! {
                 biased;
                 () = self.cancel.cancelled() => return,
@@ -335,11 +349,19 @@ impl Node {
     }
 
     fn handle_map(&self, before: Option<&ClusterMap>, map: &ClusterMap) {
-        let peer = |id: &MemberId, address| Peer { address, member: Some(id.clone()) };
-        *lock(&self.slots) =
-            map.members.iter().map(|(id, m)| (m.slot, peer(id, m.address))).collect();
+        let peer = |id: &MemberId, address| Peer {
+            address,
+            member: Some(id.clone()),
+        };
+        *lock(&self.slots) = map
+            .members
+            .iter()
+            .map(|(id, m)| (m.slot, peer(id, m.address)))
+            .collect();
         let mine = map.member(self.member());
-        let slot = mine.filter(|m| m.status != Status::Down).map(|member| member.slot);
+        let slot = mine
+            .filter(|m| m.status != Status::Down)
+            .map(|member| member.slot);
         for region in self.regions() {
             region.handle_map(map, slot);
         }
@@ -402,9 +424,13 @@ impl Node {
             }
             let mut failed = false;
             for (kind, shards) in by_kind {
-                let Some(region) = self.regions().get(usize::from(kind)) else { continue };
-                let proposal =
-                    Proposal::Allocate { kind: region.name().to_owned(), shards: shards.clone() };
+                let Some(region) = self.regions().get(usize::from(kind)) else {
+                    continue;
+                };
+                let proposal = Proposal::Allocate {
+                    kind: region.name().to_owned(),
+                    shards: shards.clone(),
+                };
                 match self.propose(proposal).await {
                     Ok(()) => {}
                     Err(AuthorityError::Denied(Denied::Refused(Refused::UnknownKind(name)))) => {
@@ -430,7 +456,9 @@ impl Node {
     }
 
     fn anybody_waits(&self) -> bool {
-        self.regions().iter().any(|region| !region.waiting().is_empty())
+        self.regions()
+            .iter()
+            .any(|region| !region.waiting().is_empty())
     }
 
     fn want_again(&self) {
@@ -471,13 +499,14 @@ impl Node {
             Request::Gossip(bytes) => self.gossip(Input::Datagram(bytes)),
             Request::Digest { from, digest } => self.gossip(Input::Digest { from, digest }),
             Request::Facts(records) => self.gossip(Input::Facts(records)),
-            Request::Propose { id, proposal } => match self.engine() {
-                Some(Engine::Voter(voter)) => voter.answer(inlet, id, proposal),
-                _ => {
+            Request::Propose { id, proposal } => {
+                if let Some(Engine::Voter(voter)) = self.engine() {
+                    voter.answer(inlet, id, proposal);
+                } else {
                     let result = Err(Denied::NotTheVoter);
                     super::authority::respond(inlet, &Response::Proposed { id, result });
                 }
-            },
+            }
             Request::Watch { version } => {
                 if let Some(Engine::Voter(voter)) = self.engine() {
                     voter.add_watcher(inlet, version);
@@ -508,7 +537,8 @@ impl Carrier for Node {
         pending: &mut dyn FnMut() -> Option<Box<dyn Pending>>,
     ) -> Result<(), Failure> {
         self.check_peer(&to.member)?;
-        self.actor_link(to).send_actor(to.actor, payload, is_ask, pending)
+        self.actor_link(to)
+            .send_actor(to.actor, payload, is_ask, pending)
     }
 
     fn room(&self, to: &ActorAddress) -> BoxFuture<'static, ()> {
@@ -519,7 +549,10 @@ impl Carrier for Node {
 
 impl Node {
     fn actor_link(&self, to: &ActorAddress) -> Arc<Link> {
-        let peer = Peer { address: to.address, member: Some(to.member.clone()) };
+        let peer = Peer {
+            address: to.address,
+            member: Some(to.member.clone()),
+        };
         self.link(peer, Lane::Messages)
     }
 
@@ -602,9 +635,10 @@ impl LinkOwner for Node {
                     .map_or_else(|| "?".to_owned(), |entry| entry.name.clone()),
                 id: id.to_string(),
             },
-            LostTo::Actor(actor) => {
-                ActorPath { kind: "actor".to_owned(), id: actor.to_string() }
-            }
+            LostTo::Actor(actor) => ActorPath {
+                kind: "actor".to_owned(),
+                id: actor.to_string(),
+            },
         };
         self.runtime.dead_letter(path, &message.message, reason);
     }

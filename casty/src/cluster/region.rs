@@ -126,15 +126,29 @@ struct LocalShard<E: Entity> {
 
 /// What is routed: a message of this node's, or one that came encoded.
 enum Item<E: Entity> {
-    Own { id: EntityId, envelope: Envelope<E> },
-    Raw { id: EntityId, payload: Bytes, hops: u8, origin: Origin },
+    Own {
+        id: EntityId,
+        envelope: Envelope<E>,
+    },
+    Raw {
+        id: EntityId,
+        payload: Bytes,
+        hops: u8,
+        origin: Origin,
+    },
 }
 
 enum Origin {
     /// Sent by this node before, and sent back.
     Own(Option<Box<dyn Pending>>),
     /// From another node, which believes that the entity is here.
-    Peer { epoch: Epoch, correlation: u64, kind: u16, inlet: Arc<Inlet>, credit: Option<Credit> },
+    Peer {
+        epoch: Epoch,
+        correlation: u64,
+        kind: u16,
+        inlet: Arc<Inlet>,
+        credit: Option<Credit>,
+    },
 }
 
 /// What a shard here says to an envelope.
@@ -156,10 +170,18 @@ impl<E: Entity> ShardRegion<E> {
         // Without a network every shard is here, from the start and for good.
         let alone = mesh.is_none().then_some(Epoch::new(1, 1));
         let local = (0..shards.get())
-            .map(|_| Mutex::new(LocalShard { epoch: alone, cells: HashMap::new() }))
+            .map(|_| {
+                Mutex::new(LocalShard {
+                    epoch: alone,
+                    cells: HashMap::new(),
+                })
+            })
             .collect();
-        let mut machine =
-            Region::new(shards.get(), settings.resolve_messages_max, settings.resolve_timeout);
+        let mut machine = Region::new(
+            shards.get(),
+            settings.resolve_messages_max,
+            settings.resolve_timeout,
+        );
         let mut homes = Vec::new();
         for shard in (0..shards.get()).map(ShardId) {
             homes.push(match alone {
@@ -187,7 +209,10 @@ impl<E: Entity> ShardRegion<E> {
     }
 
     fn path(&self, id: impl ToString) -> ActorPath {
-        ActorPath { kind: self.name.clone(), id: id.to_string() }
+        ActorPath {
+            kind: self.name.clone(),
+            id: id.to_string(),
+        }
     }
 
     /// Puts an envelope into the mailbox of an entity of this node.
@@ -217,7 +242,9 @@ impl<E: Entity> ShardRegion<E> {
                 Err(Refusal::Closed(back)) => envelope = back,
             }
         }
-        let Some(host) = self.me.upgrade() else { return Err(Local::NotHere(envelope)) };
+        let Some(host) = self.me.upgrade() else {
+            return Err(Local::NotHere(envelope));
+        };
         let id = EntityId::new(id);
         let cell = Cell::new(CellName::Entity(id.clone()), host, E::MAILBOX, None);
         let pushed = push(&cell, envelope);
@@ -278,7 +305,10 @@ impl<E: Entity> ShardRegion<E> {
         if self.abandoned.load(Ordering::Relaxed) {
             return Err(Rejected::new(envelope, Failure::Stopped));
         }
-        let item = Item::Own { id: id.clone(), envelope };
+        let item = Item::Own {
+            id: id.clone(),
+            envelope,
+        };
         match machine.handle_item(shard, item, Instant::now()) {
             Ok(effect) => {
                 self.carry_out(&mut machine, effect);
@@ -301,7 +331,12 @@ impl<E: Entity> ShardRegion<E> {
         for effect in effects {
             match effect {
                 Effect::Deliver { shard, epoch, item } => self.deliver(machine, shard, epoch, item),
-                Effect::Send { to, epoch, item, shard } => self.send_item(shard, to, epoch, item),
+                Effect::Send {
+                    to,
+                    epoch,
+                    item,
+                    shard,
+                } => self.send_item(shard, to, epoch, item),
                 Effect::Resolve { shard } => {
                     self.resolve(shard);
                 }
@@ -314,10 +349,21 @@ impl<E: Entity> ShardRegion<E> {
     fn deliver(&self, machine: &mut Region<Item<E>>, shard: ShardId, epoch: Epoch, item: Item<E>) {
         let (id, envelope, credit) = match item {
             Item::Own { id, envelope } => (id, envelope, None),
-            Item::Raw { id, payload, origin, hops } => {
+            Item::Raw {
+                id,
+                payload,
+                origin,
+                hops,
+            } => {
                 let (reply, credit) = match origin {
                     Origin::Own(pending) => (pending.map_or(ReplyTo::Nobody, ReplyTo::Relay), None),
-                    Origin::Peer { correlation, inlet, credit, kind, epoch: theirs } => {
+                    Origin::Peer {
+                        correlation,
+                        inlet,
+                        credit,
+                        kind,
+                        epoch: theirs,
+                    } => {
                         if theirs < epoch {
                             // It waited here for a home that meanwhile moved on.
                             let frame = EntityFrame {
@@ -328,7 +374,10 @@ impl<E: Entity> ShardRegion<E> {
                                 id: id.as_str(),
                                 payload: &payload,
                             };
-                            inlet.send(Frame::Bounce { epoch: epoch.0, frame });
+                            inlet.send(Frame::Bounce {
+                                epoch: epoch.0,
+                                frame,
+                            });
                             return;
                         }
                         (reply_to(&inlet, correlation), credit)
@@ -382,7 +431,13 @@ impl<E: Entity> ShardRegion<E> {
             Ok(message) => Some(Envelope { message, reply }),
             Err(codec::DecodeError(reason)) => {
                 let name = codec::variant_name(payload).unwrap_or("?");
-                undecodable(&self.runtime, || self.path(&id.to_string()), name, reply, reason);
+                undecodable(
+                    &self.runtime,
+                    || self.path(id.to_string()),
+                    name,
+                    reply,
+                    reason,
+                );
                 None
             }
         }
@@ -390,7 +445,19 @@ impl<E: Entity> ShardRegion<E> {
 
     fn send_item(&self, shard: ShardId, to: Slot, epoch: Epoch, item: Item<E>) {
         match item {
-            Item::Raw { id, payload, hops, origin: Origin::Peer { correlation, inlet, kind, epoch: theirs, .. } } => {
+            Item::Raw {
+                id,
+                payload,
+                hops,
+                origin:
+                    Origin::Peer {
+                        correlation,
+                        inlet,
+                        kind,
+                        epoch: theirs,
+                        ..
+                    },
+            } => {
                 let frame = EntityFrame {
                     kind,
                     hops,
@@ -399,7 +466,10 @@ impl<E: Entity> ShardRegion<E> {
                     id: id.as_str(),
                     payload: &payload,
                 };
-                inlet.send(Frame::Bounce { epoch: epoch.0, frame });
+                inlet.send(Frame::Bounce {
+                    epoch: epoch.0,
+                    frame,
+                });
             }
             Item::Own { id, envelope } => {
                 let Some(link) = self.link(to) else {
@@ -411,10 +481,23 @@ impl<E: Entity> ShardRegion<E> {
                     undeliverable(&self.runtime, || self.path(&id), envelope, failure);
                 }
             }
-            Item::Raw { id, payload, hops, origin: Origin::Own(pending) } => {
+            Item::Raw {
+                id,
+                payload,
+                hops,
+                origin: Origin::Own(pending),
+            } => {
                 let Some(link) = self.link(to).filter(|_| hops < HOPS_MAX) else {
                     let origin = Origin::Own(pending);
-                    return self.fail(Item::Raw { id, payload, hops, origin }, gone(shard));
+                    return self.fail(
+                        Item::Raw {
+                            id,
+                            payload,
+                            hops,
+                            origin,
+                        },
+                        gone(shard),
+                    );
                 };
                 let frame = EntityFrame {
                     kind: self.kind,
@@ -428,7 +511,15 @@ impl<E: Entity> ShardRegion<E> {
                 let mut pending = pending;
                 if let Err(failure) = link.send_entity(frame, is_ask, || pending.take(), true) {
                     let origin = Origin::Own(pending);
-                    self.fail(Item::Raw { id, payload, hops, origin }, failure);
+                    self.fail(
+                        Item::Raw {
+                            id,
+                            payload,
+                            hops,
+                            origin,
+                        },
+                        failure,
+                    );
                 }
             }
         }
@@ -449,14 +540,22 @@ impl<E: Entity> ShardRegion<E> {
             Item::Own { id, envelope } => {
                 undeliverable(&self.runtime, || self.path(&id), envelope, failure);
             }
-            Item::Raw { id, payload, origin, .. } => {
+            Item::Raw {
+                id,
+                payload,
+                origin,
+                ..
+            } => {
                 let reply: ReplyTo<E::Reply> = match origin {
                     Origin::Own(pending) => pending.map_or(ReplyTo::Nobody, ReplyTo::Relay),
-                    Origin::Peer { correlation, inlet, .. } => reply_to(&inlet, correlation),
+                    Origin::Peer {
+                        correlation, inlet, ..
+                    } => reply_to(&inlet, correlation),
                 };
                 if reply.is_nobody() {
                     let message = codec::variant_name(&payload).unwrap_or("?");
-                    self.runtime.dead_letter(self.path(&id), message, failure.into());
+                    self.runtime
+                        .dead_letter(self.path(&id), message, failure.into());
                 } else {
                     reply.fail(failure);
                 }
@@ -565,7 +664,10 @@ impl<E: Entity> Route<E> for ShardRegion<E> {
                     }
                 }
                 match self.try_send(&id, shard, envelope) {
-                    Err(Rejected { envelope: back, failure: Failure::Full }) => envelope = back,
+                    Err(Rejected {
+                        envelope: back,
+                        failure: Failure::Full,
+                    }) => envelope = back,
                     result => return result,
                 }
                 match wait {
@@ -599,18 +701,23 @@ impl<E: Entity> CellHost<E> for ShardRegion<E> {
         EntityRef::new(route, id)
     }
 
-    fn init<'a>(
-        &'a self,
-        ctx: &'a mut Context<E>,
-    ) -> Option<BoxFuture<'a, Result<E, InitError>>> {
+    fn init<'a>(&'a self, ctx: &'a mut Context<E>) -> Option<BoxFuture<'a, Result<E, InitError>>> {
         Some(Box::pin(E::init(ctx)))
     }
 
     fn closed(&self, cell: &Cell<E>) {
-        let CellName::Entity(id) = cell.name() else { return };
-        let Some(local) = self.local.get(id.shard(self.shards).index()) else { return };
+        let CellName::Entity(id) = cell.name() else {
+            return;
+        };
+        let Some(local) = self.local.get(id.shard(self.shards).index()) else {
+            return;
+        };
         let mut local = lock(local);
-        if local.cells.get(id).is_some_and(|present| std::ptr::eq(&raw const **present, cell)) {
+        if local
+            .cells
+            .get(id)
+            .is_some_and(|present| std::ptr::eq(&raw const **present, cell))
+        {
             local.cells.remove(id);
             self.active.fetch_sub(1, Ordering::Relaxed);
         }
@@ -631,7 +738,9 @@ impl<E: Entity> AnyRegion for ShardRegion<E> {
     }
 
     fn handle_map(&self, map: &ClusterMap, me: Option<Slot>) {
-        let Some(table) = map.kinds.get(&self.name) else { return };
+        let Some(table) = map.kinds.get(&self.name) else {
+            return;
+        };
         let mut machine = lock(&self.machine);
         let mut changed = false;
         for (shard, home) in (0..self.shards.get()).map(ShardId).zip(table.iter()) {
@@ -660,7 +769,8 @@ impl<E: Entity> AnyRegion for ShardRegion<E> {
                     }
                 }
             };
-            self.active.fetch_sub(orphans.len() as u64, Ordering::Relaxed);
+            self.active
+                .fetch_sub(orphans.len() as u64, Ordering::Relaxed);
             // A shard is released by its owner after its entities have stopped, so there are none here, unless
             // this member was declared down.
             for cell in orphans.into_values() {
@@ -682,7 +792,9 @@ impl<E: Entity> AnyRegion for ShardRegion<E> {
         let ours = lock(&self.local[shard.index()]).epoch;
         if ours == Some(theirs) {
             let reply = reply_to(inlet, frame.correlation);
-            let Some(envelope) = self.decode(frame.id, frame.payload, reply) else { return };
+            let Some(envelope) = self.decode(frame.id, frame.payload, reply) else {
+                return;
+            };
             let pushed = self.push(frame.id, shard, envelope, |cell, envelope| {
                 cell.push_credited(envelope, || Box::new(credit.take()))
             });
@@ -711,7 +823,10 @@ impl<E: Entity> AnyRegion for ShardRegion<E> {
         let ahead = theirs > known && !machine.is_past(shard, theirs);
         if !ahead {
             drop(machine);
-            inlet.send(Frame::Bounce { epoch: known.0, frame });
+            inlet.send(Frame::Bounce {
+                epoch: known.0,
+                frame,
+            });
             return;
         }
         // The sender knows more than this node has heard: the message waits for the news.
@@ -803,7 +918,9 @@ impl<E: Entity> AnyRegion for ShardRegion<E> {
             let mut machine = lock(&self.machine);
             for (shard, local) in (0..).map(ShardId).zip(&self.local) {
                 let mut local = lock(local);
-                let Some(epoch) = local.epoch.take() else { continue };
+                let Some(epoch) = local.epoch.take() else {
+                    continue;
+                };
                 shards.push((shard, epoch));
                 // What is sent from here on waits for the next owner.
                 machine.handle_newer(shard, Epoch(epoch.0 + 1));
@@ -843,6 +960,8 @@ impl<E: Entity> AnyRegion for ShardRegion<E> {
 
 impl<E: Entity> std::fmt::Debug for ShardRegion<E> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ShardRegion").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("ShardRegion")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }

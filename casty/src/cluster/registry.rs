@@ -62,10 +62,19 @@ impl fmt::Debug for EntityRegistration {
 inventory::collect!(EntityRegistration);
 
 fn make<E: Entity>(ground: Ground<'_>) -> Made {
-    let Ground { runtime, name, kind, settings, mesh } = ground;
+    let Ground {
+        runtime,
+        name,
+        kind,
+        settings,
+        mesh,
+    } = ground;
     let region = ShardRegion::<E>::new(runtime.clone(), name, kind, settings, mesh);
     let route: Arc<dyn Route<E>> = region.clone();
-    Made { region, route: Box::new(route) }
+    Made {
+        region,
+        route: Box::new(route),
+    }
 }
 
 /// The types of one system: those that inventory knows, and those that were registered by hand.
@@ -76,7 +85,8 @@ pub(crate) struct Registry {
 
 impl Registry {
     pub(crate) fn add<E: Entity>(&mut self, name: impl Into<String>) {
-        self.by_hand.push((name.into(), EntityRegistration::of::<E>()));
+        self.by_hand
+            .push((name.into(), EntityRegistration::of::<E>()));
     }
 
     /// The types by wire name: equal on every node with the same binary.
@@ -95,7 +105,11 @@ impl Registry {
                 let mut types = [(other.type_name)(), (registration.type_name)()];
                 types.sort_unstable();
                 let [first, second] = types;
-                return Err(StartError::DuplicateEntity { name, first, second });
+                return Err(StartError::DuplicateEntity {
+                    name,
+                    first,
+                    second,
+                });
             }
         }
         Ok(by_name)
@@ -115,7 +129,13 @@ impl Registry {
         let (mut regions, mut routes) = (Vec::new(), Routes::new());
         for (kind, (name, registration)) in (0_u16..).zip(by_name) {
             let mesh = mesh.cloned();
-            let made = (registration.make)(Ground { runtime, name, kind, settings, mesh });
+            let made = (registration.make)(Ground {
+                runtime,
+                name,
+                kind,
+                settings,
+                mesh,
+            });
             regions.push(made.region);
             routes.insert((registration.type_id)(), made.route);
         }

@@ -24,7 +24,10 @@ pub struct EncodeError(pub(crate) String);
 pub struct DecodeError(pub(crate) String);
 
 /// Appends `value` to `out`. After an error `out` is as long as before.
-pub(crate) fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+pub(crate) fn encode<T: Serialize + ?Sized>(
+    value: &T,
+    out: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
     let start = out.len();
     let mut serializer = rmp_serde::Serializer::new(&mut *out).with_struct_map();
     value.serialize(&mut serializer).map_err(|error| {
@@ -44,10 +47,13 @@ pub(crate) fn to_vec<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, Encode
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     let mut deserializer = rmp_serde::Deserializer::new(bytes);
     deserializer.set_max_depth(DEPTH_MAX);
-    let value = T::deserialize(&mut deserializer).map_err(|error| DecodeError(error.to_string()))?;
+    let value =
+        T::deserialize(&mut deserializer).map_err(|error| DecodeError(error.to_string()))?;
     match deserializer.get_ref().len() {
         0 => Ok(value),
-        left => Err(DecodeError(format!("{left} bytes are left over after the value"))),
+        left => Err(DecodeError(format!(
+            "{left} bytes are left over after the value"
+        ))),
     }
 }
 
@@ -85,7 +91,9 @@ pub(crate) fn variant_name(bytes: &[u8]) -> Option<&str> {
     };
     let (length, rest) = match text.split_first()? {
         (marker @ 0xa0..=0xbf, rest) => (usize::from(marker & 0x1f), rest),
-        (0xd9, rest) => rest.split_first().map(|(length, rest)| (usize::from(*length), rest))?,
+        (0xd9, rest) => rest
+            .split_first()
+            .map(|(length, rest)| (usize::from(*length), rest))?,
         _ => return None,
     };
     std::str::from_utf8(rest.get(..length)?).ok()
@@ -132,14 +140,23 @@ mod tests {
 
     #[test]
     fn an_unknown_field_is_skipped() {
-        let sent = NewerMsg::Increment { reason: "gift", amount: 3 };
+        let sent = NewerMsg::Increment {
+            reason: "gift",
+            amount: 3,
+        };
         assert_eq!(newer(&sent).unwrap(), Msg::Increment { amount: 3 });
     }
 
     #[test]
     fn a_missing_field_takes_its_default() {
         let got = newer(&NewerMsg::WithDefault {}).unwrap();
-        assert_eq!(got, Msg::WithDefault { note: None, times: 0 });
+        assert_eq!(
+            got,
+            Msg::WithDefault {
+                note: None,
+                times: 0
+            }
+        );
     }
 
     #[test]
@@ -184,7 +201,10 @@ mod tests {
 
     #[test]
     fn the_variant_can_be_read_without_decoding() {
-        assert_eq!(variant_name(&to_vec(&Msg::Increment { amount: 1 }).unwrap()), Some("increment"));
+        assert_eq!(
+            variant_name(&to_vec(&Msg::Increment { amount: 1 }).unwrap()),
+            Some("increment")
+        );
         assert_eq!(variant_name(&to_vec("plain").unwrap()), Some("plain"));
         assert_eq!(variant_name(&[0x81, 0xbf, b'x']), None);
         assert_eq!(variant_name(&[]), None);

@@ -23,4 +23,5 @@ use serde::{Serialize, de::DeserializeOwned};
 )]
 pub trait Wire: Serialize + DeserializeOwned + Send + 'static {}
 
+#[diagnostic::do_not_recommend]
 impl<T: Serialize + DeserializeOwned + Send + 'static> Wire for T {}

@@ -10,7 +10,9 @@ use crate::id::{MemberId, ShardId};
 
 /// Homes for those of `wanted` that have none. Empty if nobody can take them.
 pub(crate) fn allocate(map: &ClusterMap, kind: &str, wanted: &[ShardId]) -> Vec<Assignment> {
-    let Some(table) = map.kinds.get(kind) else { return Vec::new() };
+    let Some(table) = map.kinds.get(kind) else {
+        return Vec::new();
+    };
     let mut candidates = candidates(map, kind);
     let mut assignments = Vec::new();
     for &shard in wanted {
@@ -20,12 +22,19 @@ pub(crate) fn allocate(map: &ClusterMap, kind: &str, wanted: &[ShardId]) -> Vec<
         if assignments.iter().any(|a: &Assignment| a.shard == shard) {
             continue;
         }
-        let Some(best) = candidates.iter_mut().min_by_key(|c| (c.of_kind, c.of_all, c.slot)) else {
+        let Some(best) = candidates
+            .iter_mut()
+            .min_by_key(|c| (c.of_kind, c.of_all, c.slot))
+        else {
             break;
         };
         best.of_kind += 1;
         best.of_all += 1;
-        assignments.push(Assignment { shard, expected: home.epoch, to: best.id.clone() });
+        assignments.push(Assignment {
+            shard,
+            expected: home.epoch,
+            to: best.id.clone(),
+        });
     }
     assignments
 }
@@ -78,7 +87,11 @@ mod tests {
     }
 
     fn apply(map: &mut ClusterMap, assignments: Vec<Assignment>) {
-        map.apply(&Command::Assign { kind: "Counter".into(), assignments }).unwrap();
+        map.apply(&Command::Assign {
+            kind: "Counter".into(),
+            assignments,
+        })
+        .unwrap();
     }
 
     #[test]
@@ -86,7 +99,11 @@ mod tests {
         let (mut map, b) = (founded(8), member("b", 1));
         join(&mut map, &b);
         let got = allocate(&map, "Counter", &shards([0, 1, 2]));
-        let to = |shard, id: MemberId| Assignment { shard, expected: Epoch::ZERO, to: id };
+        let to = |shard, id: MemberId| Assignment {
+            shard,
+            expected: Epoch::ZERO,
+            to: id,
+        };
         assert_eq!(
             got,
             [
@@ -119,7 +136,10 @@ mod tests {
     fn members_on_their_way_out_get_nothing() {
         let (mut map, b) = (founded(8), member("b", 1));
         join(&mut map, &b);
-        map.apply(&Command::Leave { member: member("a", 1) }).unwrap();
+        map.apply(&Command::Leave {
+            member: member("a", 1),
+        })
+        .unwrap();
         let got = allocate(&map, "Counter", &shards(0..8));
         assert!(got.iter().all(|assignment| assignment.to == b) && got.len() == 8);
     }

@@ -24,11 +24,18 @@ pub(crate) enum Answer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
     /// Join through this seed.
-    Join { seed: usize },
+    Join {
+        seed: usize,
+    },
     Found,
     /// Ask all seeds again after a pause.
-    Retry { after: Duration },
-    Give { seed: usize, reason: String },
+    Retry {
+        after: Duration,
+    },
+    Give {
+        seed: usize,
+        reason: String,
+    },
 }
 
 /// One node's way into a cluster.
@@ -42,7 +49,11 @@ pub(crate) struct Bootstrap {
 impl Bootstrap {
     /// `pauses`: the first one, doubled up to the last.
     pub(crate) fn new(seeds: usize, pauses: (Duration, Duration)) -> Self {
-        Self { seeds, pauses, next_pause: pauses.0 }
+        Self {
+            seeds,
+            pauses,
+            next_pause: pauses.0,
+        }
     }
 
     /// Takes one round of answers, in the seeds' order. `jitter` is in 0..1.
@@ -53,10 +64,13 @@ impl Bootstrap {
         if let Some(seed) = answers.iter().position(|answer| *answer == Answer::Cluster) {
             return Decision::Join { seed };
         }
-        let refused = answers.iter().enumerate().find_map(|(seed, answer)| match answer {
-            Answer::Refused(reason) => Some((seed, reason.clone())),
-            _ => None,
-        });
+        let refused = answers
+            .iter()
+            .enumerate()
+            .find_map(|(seed, answer)| match answer {
+                Answer::Refused(reason) => Some((seed, reason.clone())),
+                _ => None,
+            });
         if let Some((seed, reason)) = refused {
             return Decision::Give { seed, reason };
         }
@@ -72,7 +86,9 @@ impl Bootstrap {
         }
         let pause = self.next_pause;
         self.next_pause = (pause * 2).min(self.pauses.1);
-        Decision::Retry { after: pause.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0) }
+        Decision::Retry {
+            after: pause.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0),
+        }
     }
 }
 
@@ -98,7 +114,10 @@ mod tests {
     #[test]
     fn the_first_seed_founds_once_all_others_have_no_cluster() {
         assert_eq!(decide(&[Answer::Myself]), Decision::Found);
-        assert_eq!(decide(&[Answer::Myself, Answer::NoCluster]), Decision::Found);
+        assert_eq!(
+            decide(&[Answer::Myself, Answer::NoCluster]),
+            Decision::Found
+        );
     }
 
     #[test]
@@ -115,15 +134,28 @@ mod tests {
 
     #[test]
     fn an_existing_cluster_is_joined_whoever_else_is_silent_or_refuses() {
-        let answers = [Answer::Unreachable, Answer::Refused("x".into()), Answer::Cluster];
+        let answers = [
+            Answer::Unreachable,
+            Answer::Refused("x".into()),
+            Answer::Cluster,
+        ];
         assert_eq!(decide(&answers), Decision::Join { seed: 2 });
-        assert_eq!(decide(&[Answer::Myself, Answer::Cluster]), Decision::Join { seed: 1 });
+        assert_eq!(
+            decide(&[Answer::Myself, Answer::Cluster]),
+            Decision::Join { seed: 1 }
+        );
     }
 
     #[test]
     fn a_refusal_is_told() {
         let answers = [Answer::Unreachable, Answer::Refused("no".into())];
-        assert_eq!(decide(&answers), Decision::Give { seed: 1, reason: "no".into() });
+        assert_eq!(
+            decide(&answers),
+            Decision::Give {
+                seed: 1,
+                reason: "no".into()
+            }
+        );
     }
 
     #[test]
@@ -133,6 +165,9 @@ mod tests {
             Decision::Retry { after } => after.as_millis(),
             other => panic!("{other:?}"),
         };
-        assert_eq!([pause(1.0), pause(1.0), pause(1.0), pause(0.0)], [100, 200, 300, 150]);
+        assert_eq!(
+            [pause(1.0), pause(1.0), pause(1.0), pause(0.0)],
+            [100, 200, 300, 150]
+        );
     }
 }

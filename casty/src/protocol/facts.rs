@@ -31,7 +31,10 @@ pub(crate) struct FactsTable {
 
 impl FactsTable {
     pub(crate) fn new(me: MemberId, facts: Facts) -> Self {
-        Self { records: BTreeMap::from([(me.clone(), facts)]), me }
+        Self {
+            records: BTreeMap::from([(me.clone(), facts)]),
+            me,
+        }
     }
 
     pub(crate) fn get(&self, member: &MemberId) -> Option<&Facts> {
@@ -55,7 +58,10 @@ impl FactsTable {
     }
 
     pub(crate) fn digest(&self) -> Digest {
-        self.records.iter().map(|(member, facts)| (member.clone(), facts.version)).collect()
+        self.records
+            .iter()
+            .map(|(member, facts)| (member.clone(), facts.version))
+            .collect()
     }
 
     /// What the owner of `digest` lacks, and whether it has something this node lacks.
@@ -67,7 +73,11 @@ impl FactsTable {
             .map(|(member, facts)| (member.clone(), facts.clone()))
             .collect();
         let behind = digest.iter().any(|(member, version)| {
-            *member != self.me && self.records.get(member).is_none_or(|r| r.version < *version)
+            *member != self.me
+                && self
+                    .records
+                    .get(member)
+                    .is_none_or(|r| r.version < *version)
         });
         (newer, behind)
     }
@@ -76,7 +86,10 @@ impl FactsTable {
     pub(crate) fn merge(&mut self, records: BTreeMap<MemberId, Facts>) -> Vec<MemberId> {
         let mut changed = Vec::new();
         for (member, facts) in records {
-            let newer = self.records.get(&member).is_none_or(|old| old.version < facts.version);
+            let newer = self
+                .records
+                .get(&member)
+                .is_none_or(|old| old.version < facts.version);
             // Nobody else writes this node's record.
             if newer && member != self.me {
                 changed.push(member.clone());
@@ -89,7 +102,8 @@ impl FactsTable {
     /// Forgets everybody but this node and those for whom `keep` holds.
     pub(crate) fn retain(&mut self, keep: impl Fn(&MemberId) -> bool) {
         let me = self.me.clone();
-        self.records.retain(|member, _| *member == me || keep(member));
+        self.records
+            .retain(|member, _| *member == me || keep(member));
     }
 }
 
@@ -99,7 +113,12 @@ mod tests {
     use crate::protocol::map::tests::{address, member};
 
     fn facts(version: u64, load: u64) -> Facts {
-        Facts { version, address: address(1), catalog: vec![], load }
+        Facts {
+            version,
+            address: address(1),
+            catalog: vec![],
+            load,
+        }
     }
 
     fn table(name: &str) -> FactsTable {
@@ -123,7 +142,10 @@ mod tests {
     #[test]
     fn nobody_else_writes_my_record() {
         let mut a = table("a");
-        assert_eq!(a.merge(BTreeMap::from([(member("a", 1), facts(99, 7))])), []);
+        assert_eq!(
+            a.merge(BTreeMap::from([(member("a", 1), facts(99, 7))])),
+            []
+        );
         assert_eq!(a.mine().1.load, 0);
     }
 

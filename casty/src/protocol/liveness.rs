@@ -22,7 +22,11 @@ pub(crate) struct Liveness {
 
 impl Liveness {
     pub(crate) fn new(meet_within: Duration) -> Self {
-        Self { meet_within, declared: BTreeSet::new(), unmet_since: BTreeMap::new() }
+        Self {
+            meet_within,
+            declared: BTreeSet::new(),
+            unmet_since: BTreeMap::new(),
+        }
     }
 
     /// Gossip gave up on a member.
@@ -44,7 +48,8 @@ impl Liveness {
         now: Instant,
     ) -> Vec<MemberId> {
         self.declared.retain(|member| members.contains(member));
-        self.unmet_since.retain(|member, _| members.contains(member) && !alive.contains(member));
+        self.unmet_since
+            .retain(|member, _| members.contains(member) && !alive.contains(member));
         let mut dead = Vec::new();
         for member in members.difference(alive) {
             let since = *self.unmet_since.entry(member.clone()).or_insert(now);
@@ -79,7 +84,10 @@ mod tests {
     fn who_was_declared_down_is_dead_at_once() {
         let (mut liveness, now) = (Liveness::new(MEET), Instant::now());
         liveness.handle_down(member("a", 1));
-        assert_eq!(liveness.handle_tick(&set(&["a", "b"]), &set(&["b"]), now), [member("a", 1)]);
+        assert_eq!(
+            liveness.handle_tick(&set(&["a", "b"]), &set(&["b"]), now),
+            [member("a", 1)]
+        );
         liveness.handle_alive(&member("a", 1));
         assert_eq!(liveness.handle_tick(&set(&["a"]), &set(&[]), now), []);
     }
@@ -88,8 +96,14 @@ mod tests {
     fn who_was_never_met_is_dead_after_a_while() {
         let (mut liveness, now) = (Liveness::new(MEET), Instant::now());
         assert_eq!(liveness.handle_tick(&set(&["a"]), &set(&[]), now), []);
-        assert_eq!(liveness.handle_tick(&set(&["a"]), &set(&[]), now + MEET / 2), []);
-        assert_eq!(liveness.handle_tick(&set(&["a"]), &set(&[]), now + MEET), [member("a", 1)]);
+        assert_eq!(
+            liveness.handle_tick(&set(&["a"]), &set(&[]), now + MEET / 2),
+            []
+        );
+        assert_eq!(
+            liveness.handle_tick(&set(&["a"]), &set(&[]), now + MEET),
+            [member("a", 1)]
+        );
     }
 
     #[test]
@@ -97,6 +111,9 @@ mod tests {
         let (mut liveness, now) = (Liveness::new(MEET), Instant::now());
         liveness.handle_tick(&set(&["a"]), &set(&[]), now);
         liveness.handle_tick(&set(&["a"]), &set(&["a"]), now + MEET / 2);
-        assert_eq!(liveness.handle_tick(&set(&["a"]), &set(&[]), now + MEET), []);
+        assert_eq!(
+            liveness.handle_tick(&set(&["a"]), &set(&[]), now + MEET),
+            []
+        );
     }
 }

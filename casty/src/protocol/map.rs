@@ -59,15 +59,34 @@ pub(crate) struct ClusterMap {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Command {
-    Join { member: MemberId, address: SocketAddr, catalog: Vec<CatalogEntry> },
-    Up { member: MemberId },
-    Leave { member: MemberId },
-    Down { member: MemberId },
+    Join {
+        member: MemberId,
+        address: SocketAddr,
+        catalog: Vec<CatalogEntry>,
+    },
+    Up {
+        member: MemberId,
+    },
+    Leave {
+        member: MemberId,
+    },
+    Down {
+        member: MemberId,
+    },
     /// Forgets a member that left, or is down.
-    Remove { member: MemberId },
-    Assign { kind: String, assignments: Vec<Assignment> },
+    Remove {
+        member: MemberId,
+    },
+    Assign {
+        kind: String,
+        assignments: Vec<Assignment>,
+    },
     /// Its owner gives shards up, and has stopped everything in them.
-    Release { member: MemberId, kind: String, shards: Vec<(ShardId, Epoch)> },
+    Release {
+        member: MemberId,
+        kind: String,
+        shards: Vec<(ShardId, Epoch)>,
+    },
 }
 
 /// One shard's new owner; refused if its epoch has changed meanwhile.
@@ -87,8 +106,14 @@ pub(crate) enum Refused {
     Superseded(MemberId),
     #[error("`{0}` is not in a state for this")]
     WrongStatus(MemberId),
-    #[error("entity type `{kind}` has {ours} shards in this cluster, and {theirs} there; the number must be the same on all nodes")]
-    Shards { kind: String, ours: u32, theirs: u32 },
+    #[error(
+        "entity type `{kind}` has {ours} shards in this cluster, and {theirs} there; the number must be the same on all nodes"
+    )]
+    Shards {
+        kind: String,
+        ours: u32,
+        theirs: u32,
+    },
     #[error("no member hosts entity type `{0}`")]
     UnknownKind(String),
     #[error("the shard's owner has changed meanwhile")]
@@ -125,9 +150,13 @@ impl ClusterMap {
     }
 
     pub(crate) fn up(&self) -> impl Iterator<Item = &MemberId> {
-        self.members.iter().filter(|(_, m)| m.status == Status::Up).map(|(id, _)| id)
+        self.members
+            .iter()
+            .filter(|(_, m)| m.status == Status::Up)
+            .map(|(id, _)| id)
     }
 
+    #[cfg(test)]
     pub(crate) fn by_slot(&self, slot: Slot) -> Option<(&MemberId, &Member)> {
         self.members.iter().find(|(_, member)| member.slot == slot)
     }
@@ -135,7 +164,11 @@ impl ClusterMap {
     /// Changes the map, or says why not; then it is as before.
     pub(crate) fn apply(&mut self, command: &Command) -> Result<(), Refused> {
         match command {
-            Command::Join { member, address, catalog } => self.join(member, *address, catalog)?,
+            Command::Join {
+                member,
+                address,
+                catalog,
+            } => self.join(member, *address, catalog)?,
             Command::Up { member } => self.advance(member, &[Status::Joining], Status::Up)?,
             Command::Leave { member } => {
                 self.advance(member, &[Status::Joining, Status::Up], Status::Leaving)?;
@@ -146,7 +179,11 @@ impl ClusterMap {
             }
             Command::Remove { member } => self.remove(member)?,
             Command::Assign { kind, assignments } => self.assign(kind, assignments)?,
-            Command::Release { member, kind, shards } => self.release(member, kind, shards)?,
+            Command::Release {
+                member,
+                kind,
+                shards,
+            } => self.release(member, kind, shards)?,
         }
         self.version += 1;
         Ok(())
@@ -167,7 +204,15 @@ impl ClusterMap {
                 .or_insert_with(|| Arc::new(vec![Home::default(); entry.shards as usize]));
         }
         let kinds = catalog.iter().map(|entry| entry.name.clone()).collect();
-        self.members.insert(id, Member { slot, address, status, kinds });
+        self.members.insert(
+            id,
+            Member {
+                slot,
+                address,
+                status,
+                kinds,
+            },
+        );
     }
 
     fn join(
@@ -194,8 +239,9 @@ impl ClusterMap {
             None => {}
         }
         let same_node = self.members.keys().filter(|other| other.node == id.node);
-        let (newer, older): (Vec<_>, Vec<_>) =
-            same_node.cloned().partition(|other| other.incarnation > id.incarnation);
+        let (newer, older): (Vec<_>, Vec<_>) = same_node
+            .cloned()
+            .partition(|other| other.incarnation > id.incarnation);
         if !newer.is_empty() {
             return Err(Refused::Superseded(id.clone()));
         }
@@ -208,8 +254,10 @@ impl ClusterMap {
     }
 
     fn advance(&mut self, id: &MemberId, from: &[Status], to: Status) -> Result<(), Refused> {
-        let member =
-            self.members.get_mut(id).ok_or_else(|| Refused::UnknownMember(id.clone()))?;
+        let member = self
+            .members
+            .get_mut(id)
+            .ok_or_else(|| Refused::UnknownMember(id.clone()))?;
         if !from.contains(&member.status) {
             return Err(Refused::WrongStatus(id.clone()));
         }
@@ -228,7 +276,9 @@ impl ClusterMap {
     }
 
     fn forget(&mut self, id: &MemberId) {
-        let Some(member) = self.members.remove(id) else { return };
+        let Some(member) = self.members.remove(id) else {
+            return;
+        };
         for table in self.kinds.values_mut() {
             if table.iter().any(|home| home.owner == Some(member.slot)) {
                 for home in Arc::make_mut(table) {
@@ -241,8 +291,10 @@ impl ClusterMap {
     }
 
     fn assign(&mut self, kind: &str, assignments: &[Assignment]) -> Result<(), Refused> {
-        let table =
-            self.kinds.get_mut(kind).ok_or_else(|| Refused::UnknownKind(kind.to_owned()))?;
+        let table = self
+            .kinds
+            .get_mut(kind)
+            .ok_or_else(|| Refused::UnknownKind(kind.to_owned()))?;
         // All or nothing.
         let mut changes = Vec::with_capacity(assignments.len());
         for assignment in assignments {
@@ -262,7 +314,10 @@ impl ClusterMap {
             self.sequence += 1;
             let epoch = Epoch::new(self.identity.generation, self.sequence);
             if let Some(home) = table.get_mut(shard.index()) {
-                *home = Home { owner: Some(owner), epoch };
+                *home = Home {
+                    owner: Some(owner),
+                    epoch,
+                };
             }
         }
         Ok(())
@@ -274,10 +329,14 @@ impl ClusterMap {
         kind: &str,
         shards: &[(ShardId, Epoch)],
     ) -> Result<(), Refused> {
-        let slot =
-            self.member(id).map(|m| m.slot).ok_or_else(|| Refused::UnknownMember(id.clone()))?;
-        let table =
-            self.kinds.get_mut(kind).ok_or_else(|| Refused::UnknownKind(kind.to_owned()))?;
+        let slot = self
+            .member(id)
+            .map(|m| m.slot)
+            .ok_or_else(|| Refused::UnknownMember(id.clone()))?;
+        let table = self
+            .kinds
+            .get_mut(kind)
+            .ok_or_else(|| Refused::UnknownKind(kind.to_owned()))?;
         let owned = |table: &[Home], (shard, epoch): &(ShardId, Epoch)| {
             table
                 .get(shard.index())
@@ -307,11 +366,18 @@ pub(crate) mod tests {
     use crate::id::{Incarnation, NodeId};
 
     pub(crate) fn member(name: &str, incarnation: u64) -> MemberId {
-        MemberId { node: NodeId::new(name), incarnation: Incarnation(incarnation) }
+        MemberId {
+            node: NodeId::new(name),
+            incarnation: Incarnation(incarnation),
+        }
     }
 
     pub(crate) fn catalog(shards: u32) -> Vec<CatalogEntry> {
-        vec![CatalogEntry { name: "Counter".into(), shards, fingerprint: 0 }]
+        vec![CatalogEntry {
+            name: "Counter".into(),
+            shards,
+            fingerprint: 0,
+        }]
     }
 
     pub(crate) fn address(port: u16) -> SocketAddr {
@@ -319,20 +385,35 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn founded(shards: u32) -> ClusterMap {
-        let identity = ClusterIdentity { uuid: Uuid::from_u128(1), generation: 7 };
+        let identity = ClusterIdentity {
+            uuid: Uuid::from_u128(1),
+            generation: 7,
+        };
         ClusterMap::found(identity, member("a", 1), address(1), &catalog(shards))
     }
 
     pub(crate) fn join(map: &mut ClusterMap, id: &MemberId) {
-        let shards = map.kinds["Counter"].len() as u32;
+        let shards = u32::try_from(map.kinds["Counter"].len()).unwrap();
         let (member, address) = (id.clone(), address(2));
-        map.apply(&Command::Join { member, address, catalog: catalog(shards) }).unwrap();
+        map.apply(&Command::Join {
+            member,
+            address,
+            catalog: catalog(shards),
+        })
+        .unwrap();
         map.apply(&Command::Up { member: id.clone() }).unwrap();
     }
 
     fn assign(shard: u32, expected: Epoch, to: &MemberId) -> Command {
-        let assignment = Assignment { shard: ShardId(shard), expected, to: to.clone() };
-        Command::Assign { kind: "Counter".into(), assignments: vec![assignment] }
+        let assignment = Assignment {
+            shard: ShardId(shard),
+            expected,
+            to: to.clone(),
+        };
+        Command::Assign {
+            kind: "Counter".into(),
+            assignments: vec![assignment],
+        }
     }
 
     fn home(map: &ClusterMap, shard: usize) -> Home {
@@ -347,9 +428,19 @@ pub(crate) mod tests {
         assert_eq!(home(&map, 0).epoch, Epoch::new(7, 1));
         assert_eq!(home(&map, 1).epoch, Epoch::new(7, 2));
         let shards = vec![(ShardId(0), Epoch::new(7, 1))];
-        let release = Command::Release { member: a.clone(), kind: "Counter".into(), shards };
+        let release = Command::Release {
+            member: a.clone(),
+            kind: "Counter".into(),
+            shards,
+        };
         map.apply(&release).unwrap();
-        assert_eq!(home(&map, 0), Home { owner: None, epoch: Epoch::new(7, 1) });
+        assert_eq!(
+            home(&map, 0),
+            Home {
+                owner: None,
+                epoch: Epoch::new(7, 1)
+            }
+        );
         map.apply(&assign(0, Epoch::new(7, 1), &a)).unwrap();
         assert_eq!(home(&map, 0).epoch, Epoch::new(7, 3));
     }
@@ -369,7 +460,10 @@ pub(crate) mod tests {
         let (mut map, a, b) = (founded(4), member("a", 1), member("b", 1));
         join(&mut map, &b);
         map.apply(&assign(0, Epoch::ZERO, &a)).unwrap();
-        assert_eq!(map.apply(&assign(0, Epoch::new(7, 1), &b)), Err(Refused::Stale));
+        assert_eq!(
+            map.apply(&assign(0, Epoch::new(7, 1), &b)),
+            Err(Refused::Stale)
+        );
     }
 
     #[test]
@@ -377,7 +471,11 @@ pub(crate) mod tests {
         let (mut map, b) = (founded(4), member("b", 1));
         let refused = Err(Refused::WrongStatus(b.clone()));
         assert_eq!(map.apply(&assign(0, Epoch::ZERO, &b)), refused);
-        let join = Command::Join { member: b.clone(), address: address(2), catalog: vec![] };
+        let join = Command::Join {
+            member: b.clone(),
+            address: address(2),
+            catalog: vec![],
+        };
         map.apply(&join).unwrap();
         map.apply(&Command::Up { member: b.clone() }).unwrap();
         assert_eq!(map.apply(&assign(0, Epoch::ZERO, &b)), refused);
@@ -390,8 +488,18 @@ pub(crate) mod tests {
         map.apply(&assign(3, Epoch::ZERO, &old)).unwrap();
         join(&mut map, &new);
         assert_eq!(map.status(&old), None);
-        assert_eq!(home(&map, 3), Home { owner: None, epoch: Epoch::new(7, 1) });
-        let again = Command::Join { member: old.clone(), address: address(2), catalog: vec![] };
+        assert_eq!(
+            home(&map, 3),
+            Home {
+                owner: None,
+                epoch: Epoch::new(7, 1)
+            }
+        );
+        let again = Command::Join {
+            member: old.clone(),
+            address: address(2),
+            catalog: vec![],
+        };
         assert_eq!(map.apply(&again), Err(Refused::Superseded(old)));
     }
 
@@ -400,7 +508,11 @@ pub(crate) mod tests {
         let (mut map, b) = (founded(4), member("b", 1));
         join(&mut map, &b);
         let slot = map.member(&b).unwrap().slot;
-        let again = Command::Join { member: b.clone(), address: address(2), catalog: catalog(4) };
+        let again = Command::Join {
+            member: b.clone(),
+            address: address(2),
+            catalog: catalog(4),
+        };
         map.apply(&again).unwrap();
         assert_eq!(map.member(&b).unwrap().slot, slot);
         assert_eq!(map.status(&b), Some(Status::Up));
@@ -409,9 +521,16 @@ pub(crate) mod tests {
     #[test]
     fn shard_counts_must_agree() {
         let mut map = founded(4);
-        let join =
-            Command::Join { member: member("b", 1), address: address(2), catalog: catalog(5) };
-        let refused = Refused::Shards { kind: "Counter".into(), ours: 4, theirs: 5 };
+        let join = Command::Join {
+            member: member("b", 1),
+            address: address(2),
+            catalog: catalog(5),
+        };
+        let refused = Refused::Shards {
+            kind: "Counter".into(),
+            ours: 4,
+            theirs: 5,
+        };
         assert_eq!(map.apply(&join), Err(refused));
     }
 
@@ -423,7 +542,11 @@ pub(crate) mod tests {
         let refused = Err(Refused::WrongStatus(b.clone()));
         assert_eq!(map.apply(&Command::Up { member: b.clone() }), refused);
         assert_eq!(map.apply(&Command::Down { member: b.clone() }), refused);
-        let join = Command::Join { member: b.clone(), address: address(2), catalog: vec![] };
+        let join = Command::Join {
+            member: b.clone(),
+            address: address(2),
+            catalog: vec![],
+        };
         assert_eq!(map.apply(&join), Err(Refused::Superseded(b.clone())));
         map.apply(&Command::Remove { member: b.clone() }).unwrap();
         assert_eq!(map.status(&b), None);
@@ -434,12 +557,21 @@ pub(crate) mod tests {
         let (mut map, b) = (founded(4), member("b", 1));
         join(&mut map, &b);
         let bytes = crate::message::codec::to_vec(&map).unwrap();
-        assert_eq!(crate::message::codec::decode::<ClusterMap>(&bytes).unwrap(), map);
+        assert_eq!(
+            crate::message::codec::decode::<ClusterMap>(&bytes).unwrap(),
+            map
+        );
     }
 
     fn any_command() -> impl Strategy<Value = Command> {
         let members = || (0..3u8, 1..3u64).prop_map(|(n, i)| member(&format!("m{n}"), i));
-        let epochs = (0..12u32).prop_map(|n| if n == 0 { Epoch::ZERO } else { Epoch::new(7, n) });
+        let epochs = (0..12u32).prop_map(|n| {
+            if n == 0 {
+                Epoch::ZERO
+            } else {
+                Epoch::new(7, n)
+            }
+        });
         prop_oneof![
             members().prop_map(|member| Command::Join {
                 member,

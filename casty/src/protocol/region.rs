@@ -33,9 +33,18 @@ impl Home {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Effect<T> {
     /// Hand the item to the shard on this node.
-    Deliver { shard: ShardId, epoch: Epoch, item: T },
+    Deliver {
+        shard: ShardId,
+        epoch: Epoch,
+        item: T,
+    },
     /// Send it to the owner.
-    Send { shard: ShardId, to: Slot, epoch: Epoch, item: T },
+    Send {
+        shard: ShardId,
+        to: Slot,
+        epoch: Epoch,
+        item: T,
+    },
     /// Find out where the shard lives, or have it given a home. Asked again until the home is known.
     Resolve { shard: ShardId },
     /// Nobody could say in time where the shard lives.
@@ -66,13 +75,26 @@ struct Route<T> {
 impl<T> Region<T> {
     /// Keeps at most `kept_max` items, each for at most `wait_max`.
     pub(crate) fn new(shards: u32, kept_max: usize, wait_max: Duration) -> Self {
-        let route = || Route { home: Home::Unknown, at_least: Epoch::ZERO, kept: VecDeque::new(), ahead: VecDeque::new() };
+        let route = || Route {
+            home: Home::Unknown,
+            at_least: Epoch::ZERO,
+            kept: VecDeque::new(),
+            ahead: VecDeque::new(),
+        };
         let shards = (0..shards).map(|_| route()).collect();
-        Self { shards, kept: 0, kept_max, wait_max, deadline: None }
+        Self {
+            shards,
+            kept: 0,
+            kept_max,
+            wait_max,
+            deadline: None,
+        }
     }
 
     pub(crate) fn home(&self, shard: ShardId) -> Home {
-        self.shards.get(shard.index()).map_or(Home::Unknown, |route| route.home)
+        self.shards
+            .get(shard.index())
+            .map_or(Home::Unknown, |route| route.home)
     }
 
     /// Routes one item. Gives it back if it would have to be kept and there is no room.
@@ -83,10 +105,17 @@ impl<T> Region<T> {
         now: Instant,
     ) -> Result<Option<Effect<T>>, T> {
         let full = self.kept >= self.kept_max;
-        let Some(route) = self.shards.get_mut(shard.index()) else { return Err(item) };
+        let Some(route) = self.shards.get_mut(shard.index()) else {
+            return Err(item);
+        };
         match route.home {
             Home::Here(epoch) => Ok(Some(Effect::Deliver { shard, epoch, item })),
-            Home::There(to, epoch) => Ok(Some(Effect::Send { shard, to, epoch, item })),
+            Home::There(to, epoch) => Ok(Some(Effect::Send {
+                shard,
+                to,
+                epoch,
+                item,
+            })),
             Home::Unknown if full => Err(item),
             Home::Unknown => {
                 let first = route.kept.is_empty();
@@ -129,7 +158,9 @@ impl<T> Region<T> {
     ///
     /// A home older than what somebody has seen already is not believed.
     pub(crate) fn handle_home(&mut self, shard: ShardId, home: Home) -> Vec<Effect<T>> {
-        let Some(route) = self.shards.get_mut(shard.index()) else { return Vec::new() };
+        let Some(route) = self.shards.get_mut(shard.index()) else {
+            return Vec::new();
+        };
         if home != Home::Unknown && home.epoch() < route.at_least {
             return Vec::new();
         }
@@ -137,9 +168,16 @@ impl<T> Region<T> {
         route.at_least = route.at_least.max(home.epoch());
         if home == Home::Unknown {
             // What is kept goes on waiting, but nobody may be looking for a home yet.
-            return if route.kept.is_empty() { vec![] } else { vec![Effect::Resolve { shard }] };
+            return if route.kept.is_empty() {
+                vec![]
+            } else {
+                vec![Effect::Resolve { shard }]
+            };
         }
-        let mut items: Vec<T> = std::mem::take(&mut route.kept).into_iter().map(|(_, i)| i).collect();
+        let mut items: Vec<T> = std::mem::take(&mut route.kept)
+            .into_iter()
+            .map(|(_, i)| i)
+            .collect();
         let ahead = std::mem::take(&mut route.ahead);
         for (until, epoch, item) in ahead {
             if epoch <= home.epoch() {
@@ -152,7 +190,12 @@ impl<T> Region<T> {
         items
             .into_iter()
             .map(|item| match home {
-                Home::There(to, epoch) => Effect::Send { shard, to, epoch, item },
+                Home::There(to, epoch) => Effect::Send {
+                    shard,
+                    to,
+                    epoch,
+                    item,
+                },
                 Home::Here(epoch) => Effect::Deliver { shard, epoch, item },
                 Home::Unknown => Effect::Fail { item },
             })
@@ -162,7 +205,9 @@ impl<T> Region<T> {
     /// The shard is not where it was before `at_least`: anything older is forgotten. Returns whether that leaves the
     /// home unknown.
     pub(crate) fn handle_newer(&mut self, shard: ShardId, at_least: Epoch) -> bool {
-        let Some(route) = self.shards.get_mut(shard.index()) else { return false };
+        let Some(route) = self.shards.get_mut(shard.index()) else {
+            return false;
+        };
         route.at_least = route.at_least.max(at_least);
         if route.home != Home::Unknown && route.home.epoch() < route.at_least {
             route.home = Home::Unknown;
@@ -172,15 +217,21 @@ impl<T> Region<T> {
 
     /// Whether the shard is known to have left its home of `epoch`, or to be beyond it.
     pub(crate) fn is_past(&self, shard: ShardId, epoch: Epoch) -> bool {
-        self.shards.get(shard.index()).is_none_or(|route| route.at_least > epoch)
+        self.shards
+            .get(shard.index())
+            .is_none_or(|route| route.at_least > epoch)
     }
 
     /// Nobody can say where these shards live: what is kept for them fails.
     pub(crate) fn handle_no_home(&mut self, shard: ShardId) -> Vec<Effect<T>> {
-        let Some(route) = self.shards.get_mut(shard.index()) else { return Vec::new() };
+        let Some(route) = self.shards.get_mut(shard.index()) else {
+            return Vec::new();
+        };
         self.kept -= route.kept.len();
         let kept = std::mem::take(&mut route.kept);
-        kept.into_iter().map(|(_, item)| Effect::Fail { item }).collect()
+        kept.into_iter()
+            .map(|(_, item)| Effect::Fail { item })
+            .collect()
     }
 
     /// When [`handle_deadline`](Self::handle_deadline) is due.
@@ -205,7 +256,10 @@ impl<T> Region<T> {
                     effects.push(Effect::Fail { item });
                 }
             }
-            let fronts = [route.kept.front().map(|k| k.0), route.ahead.front().map(|a| a.0)];
+            let fronts = [
+                route.kept.front().map(|k| k.0),
+                route.ahead.front().map(|a| a.0),
+            ];
             next = fronts.into_iter().flatten().chain(next).min();
             if !route.kept.is_empty() {
                 effects.push(Effect::Resolve { shard });
@@ -247,10 +301,19 @@ mod tests {
         region.handle_home(SHARD, Home::Here(epoch(1)));
         assert_eq!(
             region.handle_item(SHARD, "a", now),
-            Ok(Some(Effect::Deliver { shard: SHARD, epoch: epoch(1), item: "a" }))
+            Ok(Some(Effect::Deliver {
+                shard: SHARD,
+                epoch: epoch(1),
+                item: "a"
+            }))
         );
         region.handle_home(SHARD, Home::There(Slot(2), epoch(2)));
-        let send = Effect::Send { shard: SHARD, to: Slot(2), epoch: epoch(2), item: "b" };
+        let send = Effect::Send {
+            shard: SHARD,
+            to: Slot(2),
+            epoch: epoch(2),
+            item: "b",
+        };
         assert_eq!(region.handle_item(SHARD, "b", now), Ok(Some(send)));
     }
 
@@ -262,7 +325,12 @@ mod tests {
             Ok(Some(Effect::Resolve { shard: SHARD }))
         );
         assert_eq!(region.handle_item(SHARD, "b", now), Ok(None));
-        let send = |item| Effect::Send { shard: SHARD, to: Slot(2), epoch: epoch(1), item };
+        let send = |item| Effect::Send {
+            shard: SHARD,
+            to: Slot(2),
+            epoch: epoch(1),
+            item,
+        };
         let home = Home::There(Slot(2), epoch(1));
         assert_eq!(region.handle_home(SHARD, home), [send("a"), send("b")]);
         assert_eq!(region.handle_home(SHARD, home), []);
@@ -274,7 +342,10 @@ mod tests {
         for shard in 0..3 {
             region.handle_item(ShardId(shard), "x", now).unwrap();
         }
-        assert_eq!(region.handle_item(SHARD, "one too many", now), Err("one too many"));
+        assert_eq!(
+            region.handle_item(SHARD, "one too many", now),
+            Err("one too many")
+        );
         region.handle_home(ShardId(0), Home::Here(epoch(1)));
         assert_eq!(region.handle_item(SHARD, "fits", now), Ok(None));
     }
@@ -287,10 +358,16 @@ mod tests {
         assert_eq!(region.deadline(), Some(now + WAIT));
         assert_eq!(
             region.handle_deadline(now + WAIT),
-            [Effect::Fail { item: "early" }, Effect::Resolve { shard: SHARD }]
+            [
+                Effect::Fail { item: "early" },
+                Effect::Resolve { shard: SHARD }
+            ]
         );
         assert_eq!(region.deadline(), Some(now + WAIT / 2 + WAIT));
-        assert_eq!(region.handle_deadline(now + WAIT * 2), [Effect::Fail { item: "late" }]);
+        assert_eq!(
+            region.handle_deadline(now + WAIT * 2),
+            [Effect::Fail { item: "late" }]
+        );
         assert_eq!(region.deadline(), None);
     }
 
@@ -305,8 +382,15 @@ mod tests {
             region.handle_item(SHARD, "a", now),
             Ok(Some(Effect::Resolve { shard: SHARD }))
         );
-        assert_eq!(region.handle_home(SHARD, Home::There(Slot(2), epoch(1))), []);
-        let deliver = Effect::Deliver { shard: SHARD, epoch: epoch(2), item: "a" };
+        assert_eq!(
+            region.handle_home(SHARD, Home::There(Slot(2), epoch(1))),
+            []
+        );
+        let deliver = Effect::Deliver {
+            shard: SHARD,
+            epoch: epoch(2),
+            item: "a",
+        };
         assert_eq!(region.handle_home(SHARD, Home::Here(epoch(2))), [deliver]);
         assert!(!region.handle_newer(SHARD, epoch(2)));
     }
@@ -316,15 +400,25 @@ mod tests {
         let (mut region, now) = (region(), Instant::now());
         region.handle_home(SHARD, Home::Here(epoch(1)));
         assert_eq!(region.handle_ahead(SHARD, epoch(2), "ahead", now), Ok(None));
-        assert_eq!(region.handle_ahead(SHARD, Epoch(u64::MAX), "liar", now), Ok(None));
-        let deliver = |epoch, item| Effect::Deliver { shard: SHARD, epoch, item };
+        assert_eq!(
+            region.handle_ahead(SHARD, Epoch(u64::MAX), "liar", now),
+            Ok(None)
+        );
+        let deliver = |epoch, item| Effect::Deliver {
+            shard: SHARD,
+            epoch,
+            item,
+        };
         let other = region.handle_item(SHARD, "other", now);
         assert_eq!(other, Ok(Some(deliver(epoch(1), "other"))));
         assert_eq!(
             region.handle_home(SHARD, Home::Here(epoch(2))),
             [deliver(epoch(2), "ahead")]
         );
-        assert_eq!(region.handle_deadline(now + WAIT), [Effect::Fail { item: "liar" }]);
+        assert_eq!(
+            region.handle_deadline(now + WAIT),
+            [Effect::Fail { item: "liar" }]
+        );
         assert_eq!((region.deadline(), region.kept), (None, 0));
     }
 
@@ -334,7 +428,10 @@ mod tests {
         region.handle_home(SHARD, Home::Here(epoch(1)));
         assert_eq!(region.handle_home(SHARD, Home::Unknown), []);
         region.handle_item(SHARD, "a", now).unwrap();
-        assert_eq!(region.handle_home(SHARD, Home::Unknown), [Effect::Resolve { shard: SHARD }]);
+        assert_eq!(
+            region.handle_home(SHARD, Home::Unknown),
+            [Effect::Resolve { shard: SHARD }]
+        );
         assert_eq!(region.waiting(), [SHARD]);
         assert_eq!(region.handle_no_home(SHARD), [Effect::Fail { item: "a" }]);
         assert_eq!(region.waiting(), []);

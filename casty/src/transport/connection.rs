@@ -129,7 +129,9 @@ async fn read(
 
 enum Progress {
     /// No further frame is complete; so many bytes are missing, as far as one can tell.
-    Done { wanted: usize },
+    Done {
+        wanted: usize,
+    },
     Yield,
 }
 
@@ -139,7 +141,9 @@ fn handle_complete(
 ) -> Result<Progress, ConnectionEnd> {
     let (mut end, mut count) = (0, 0);
     while count < READ_BATCH {
-        let Some(length) = frame::complete(&buffer[end..])? else { break };
+        let Some(length) = frame::complete(&buffer[end..])? else {
+            break;
+        };
         end += PREFIX_BYTES + length;
         count += 1;
     }
@@ -155,9 +159,9 @@ fn handle_complete(
     if count == READ_BATCH {
         return Ok(Progress::Yield);
     }
-    let wanted = buffer
-        .first_chunk::<PREFIX_BYTES>()
-        .map_or(0, |prefix| u32::from_le_bytes(*prefix) as usize + PREFIX_BYTES - buffer.len());
+    let wanted = buffer.first_chunk::<PREFIX_BYTES>().map_or(0, |prefix| {
+        u32::from_le_bytes(*prefix) as usize + PREFIX_BYTES - buffer.len()
+    });
     Ok(Progress::Done { wanted })
 }
 
@@ -265,12 +269,17 @@ impl Inlet {
 
 impl ReplyPath for Inlet {
     fn reply(&self, correlation: u64, payload: &[u8]) {
-        match self.outbox.put_urgent(Frame::Reply { correlation, payload }) {
+        match self.outbox.put_urgent(Frame::Reply {
+            correlation,
+            payload,
+        }) {
             Ok(()) => {}
             Err(PutError::Full) => self.cancel.cancel(),
             Err(PutError::TooLarge { bytes }) => {
-                let reason =
-                    format!("the reply has {bytes} bytes, a frame at most {}", frame::FRAME_BYTES_MAX);
+                let reason = format!(
+                    "the reply has {bytes} bytes, a frame at most {}",
+                    frame::FRAME_BYTES_MAX
+                );
                 self.fail(correlation, &Failure::Reply { reason });
             }
         }
@@ -278,7 +287,10 @@ impl ReplyPath for Inlet {
 
     fn fail(&self, correlation: u64, failure: &Failure) {
         match codec::to_vec(failure) {
-            Ok(payload) => self.send(Frame::Fail { correlation, payload: &payload }),
+            Ok(payload) => self.send(Frame::Fail {
+                correlation,
+                payload: &payload,
+            }),
             Err(error) => tracing::error!(%error, "a failure cannot be encoded"),
         }
     }

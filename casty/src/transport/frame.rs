@@ -53,13 +53,29 @@ pub(crate) struct EntityFrame<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Frame<'a> {
     Entity(EntityFrame<'a>),
-    Actor { actor: u64, correlation: u64, payload: &'a [u8] },
-    Reply { correlation: u64, payload: &'a [u8] },
-    Fail { correlation: u64, payload: &'a [u8] },
+    Actor {
+        actor: u64,
+        correlation: u64,
+        payload: &'a [u8],
+    },
+    Reply {
+        correlation: u64,
+        payload: &'a [u8],
+    },
+    Fail {
+        correlation: u64,
+        payload: &'a [u8],
+    },
     /// The receiver does not own the shard at that epoch: the message as it came.
-    Bounce { epoch: u64, frame: EntityFrame<'a> },
+    Bounce {
+        epoch: u64,
+        frame: EntityFrame<'a>,
+    },
     /// Totals since the connection began, of frames that count against the window.
-    Credit { received: u64, granted: u64 },
+    Credit {
+        received: u64,
+        granted: u64,
+    },
     Control(&'a [u8]),
     Ping,
     Pong,
@@ -110,24 +126,38 @@ impl Frame<'_> {
     /// Appends the frame.
     pub(crate) fn put(&self, out: &mut BytesMut) -> Result<(), TooLarge> {
         let bytes = 1 + self.body_bytes();
-        let prefix = u32::try_from(bytes).ok().filter(|_| bytes <= FRAME_BYTES_MAX);
-        let Some(prefix) = prefix else { return Err(TooLarge { bytes }) };
+        let prefix = u32::try_from(bytes)
+            .ok()
+            .filter(|_| bytes <= FRAME_BYTES_MAX);
+        let Some(prefix) = prefix else {
+            return Err(TooLarge { bytes });
+        };
         out.reserve(PREFIX_BYTES + bytes);
         out.put_u32_le(prefix);
         match self {
             Self::Entity(frame) => frame.put(out),
-            Self::Actor { actor, correlation, payload } => {
+            Self::Actor {
+                actor,
+                correlation,
+                payload,
+            } => {
                 out.put_u8(kind::ACTOR);
                 out.put_u64_le(*actor);
                 out.put_u64_le(*correlation);
                 out.put_slice(payload);
             }
-            Self::Reply { correlation, payload } => {
+            Self::Reply {
+                correlation,
+                payload,
+            } => {
                 out.put_u8(kind::REPLY);
                 out.put_u64_le(*correlation);
                 out.put_slice(payload);
             }
-            Self::Fail { correlation, payload } => {
+            Self::Fail {
+                correlation,
+                payload,
+            } => {
                 out.put_u8(kind::FAIL);
                 out.put_u64_le(*correlation);
                 out.put_slice(payload);
@@ -179,13 +209,22 @@ impl<'a> EntityFrame<'a> {
         let correlation = rest.u64()?;
         let id_bytes = usize::from(rest.u16()?);
         let id = std::str::from_utf8(rest.slice(id_bytes)?).map_err(|_| FrameError::Id)?;
-        Ok(Self { kind, hops, epoch, correlation, id, payload: rest.0 })
+        Ok(Self {
+            kind,
+            hops,
+            epoch,
+            correlation,
+            id,
+            payload: rest.0,
+        })
     }
 }
 
 /// Looks at the start of `bytes`: the length of a complete frame after its prefix, or `None` if more must be read.
 pub(crate) fn complete(bytes: &[u8]) -> Result<Option<usize>, FrameError> {
-    let Some(prefix) = bytes.first_chunk::<PREFIX_BYTES>() else { return Ok(None) };
+    let Some(prefix) = bytes.first_chunk::<PREFIX_BYTES>() else {
+        return Ok(None);
+    };
     let length = u32::from_le_bytes(*prefix) as usize;
     if length > FRAME_BYTES_MAX {
         return Err(FrameError::TooLarge { bytes: length });
@@ -198,19 +237,33 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Frame<'_>, FrameError> {
     let mut rest = Cursor(bytes);
     Ok(match rest.u8()? {
         kind::ENTITY => Frame::Entity(EntityFrame::parse(rest)?),
-        kind::ACTOR => {
-            Frame::Actor { actor: rest.u64()?, correlation: rest.u64()?, payload: rest.0 }
-        }
-        kind::REPLY => Frame::Reply { correlation: rest.u64()?, payload: rest.0 },
-        kind::FAIL => Frame::Fail { correlation: rest.u64()?, payload: rest.0 },
+        kind::ACTOR => Frame::Actor {
+            actor: rest.u64()?,
+            correlation: rest.u64()?,
+            payload: rest.0,
+        },
+        kind::REPLY => Frame::Reply {
+            correlation: rest.u64()?,
+            payload: rest.0,
+        },
+        kind::FAIL => Frame::Fail {
+            correlation: rest.u64()?,
+            payload: rest.0,
+        },
         kind::BOUNCE => {
             let epoch = rest.u64()?;
             match rest.u8()? {
-                kind::ENTITY => Frame::Bounce { epoch, frame: EntityFrame::parse(rest)? },
+                kind::ENTITY => Frame::Bounce {
+                    epoch,
+                    frame: EntityFrame::parse(rest)?,
+                },
                 other => return Err(FrameError::UnknownKind(other)),
             }
         }
-        kind::CREDIT => Frame::Credit { received: rest.u64()?, granted: rest.u64()? },
+        kind::CREDIT => Frame::Credit {
+            received: rest.u64()?,
+            granted: rest.u64()?,
+        },
         kind::CONTROL => Frame::Control(rest.0),
         kind::PING => Frame::Ping,
         kind::PONG => Frame::Pong,
@@ -232,13 +285,19 @@ struct Cursor<'a>(&'a [u8]);
 
 impl<'a> Cursor<'a> {
     fn slice(&mut self, bytes: usize) -> Result<&'a [u8], FrameError> {
-        let (head, rest) = self.0.split_at_checked(bytes).ok_or(FrameError::Truncated)?;
+        let (head, rest) = self
+            .0
+            .split_at_checked(bytes)
+            .ok_or(FrameError::Truncated)?;
         self.0 = rest;
         Ok(head)
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], FrameError> {
-        let (head, rest) = self.0.split_first_chunk::<N>().ok_or(FrameError::Truncated)?;
+        let (head, rest) = self
+            .0
+            .split_first_chunk::<N>()
+            .ok_or(FrameError::Truncated)?;
         self.0 = rest;
         Ok(*head)
     }
@@ -263,7 +322,14 @@ mod tests {
     use super::*;
 
     fn entity<'a>(id: &'a str, payload: &'a [u8]) -> EntityFrame<'a> {
-        EntityFrame { kind: 7, hops: 1, epoch: 0x0102_0304_0506_0708, correlation: 9, id, payload }
+        EntityFrame {
+            kind: 7,
+            hops: 1,
+            epoch: 0x0102_0304_0506_0708,
+            correlation: 9,
+            id,
+            payload,
+        }
     }
 
     fn round_trip(frame: Frame<'_>) {
@@ -278,11 +344,27 @@ mod tests {
     #[test]
     fn every_kind_of_frame_reads_back() {
         round_trip(Frame::Entity(entity("alice", b"payload")));
-        round_trip(Frame::Actor { actor: 3, correlation: 0, payload: b"" });
-        round_trip(Frame::Reply { correlation: 1, payload: b"x" });
-        round_trip(Frame::Fail { correlation: 1, payload: b"y" });
-        round_trip(Frame::Bounce { epoch: 5, frame: entity("bob", b"z") });
-        round_trip(Frame::Credit { received: u64::MAX, granted: 1 });
+        round_trip(Frame::Actor {
+            actor: 3,
+            correlation: 0,
+            payload: b"",
+        });
+        round_trip(Frame::Reply {
+            correlation: 1,
+            payload: b"x",
+        });
+        round_trip(Frame::Fail {
+            correlation: 1,
+            payload: b"y",
+        });
+        round_trip(Frame::Bounce {
+            epoch: 5,
+            frame: entity("bob", b"z"),
+        });
+        round_trip(Frame::Credit {
+            received: u64::MAX,
+            granted: 1,
+        });
         round_trip(Frame::Control(b"c"));
         round_trip(Frame::Ping);
         round_trip(Frame::Pong);
@@ -291,7 +373,12 @@ mod tests {
     #[test]
     fn a_truncated_frame_is_an_error_at_every_length() {
         let mut out = BytesMut::new();
-        Frame::Bounce { epoch: 5, frame: entity("bob", b"") }.put(&mut out).unwrap();
+        Frame::Bounce {
+            epoch: 5,
+            frame: entity("bob", b""),
+        }
+        .put(&mut out)
+        .unwrap();
         for length in 0..out.len() - PREFIX_BYTES {
             let cut = &out[PREFIX_BYTES..][..length];
             assert_eq!(parse(cut), Err(FrameError::Truncated), "{length} bytes");
@@ -304,11 +391,18 @@ mod tests {
         let payload = vec![0; FRAME_BYTES_MAX];
         let mut out = BytesMut::new();
         let refused = Frame::Control(&payload).put(&mut out);
-        assert_eq!(refused, Err(TooLarge { bytes: FRAME_BYTES_MAX + 1 }));
+        assert_eq!(
+            refused,
+            Err(TooLarge {
+                bytes: FRAME_BYTES_MAX + 1
+            })
+        );
         assert!(out.is_empty());
         assert_eq!(
             complete(&[0xff, 0xff, 0xff, 0xff]),
-            Err(FrameError::TooLarge { bytes: u32::MAX as usize })
+            Err(FrameError::TooLarge {
+                bytes: u32::MAX as usize
+            })
         );
     }
 

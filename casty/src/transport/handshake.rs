@@ -64,12 +64,20 @@ pub(crate) struct Welcome {
 pub(crate) enum Refusal {
     #[error("it belongs to cluster `{theirs}`, this node to `{ours}`")]
     ClusterName { ours: String, theirs: String },
-    #[error("it belongs to another cluster of the same name ({theirs}, this node's is {ours}); two clusters never merge")]
+    #[error(
+        "it belongs to another cluster of the same name ({theirs}, this node's is {ours}); two clusters never merge"
+    )]
     OtherCluster { ours: Uuid, theirs: Uuid },
     #[error("the process there is `{found}`, not `{expected}`: it has restarted")]
     OtherMember { expected: MemberId, found: MemberId },
-    #[error("entity type `{name}` has {theirs} shards there and {ours} here; the number must be the same on all nodes")]
-    Shards { name: String, ours: u32, theirs: u32 },
+    #[error(
+        "entity type `{name}` has {theirs} shards there and {ours} here; the number must be the same on all nodes"
+    )]
+    Shards {
+        name: String,
+        ours: u32,
+        theirs: u32,
+    },
     #[error("the cluster declared `{0}` down; a new incarnation may join")]
     Down(MemberId),
 }
@@ -83,9 +91,19 @@ impl Refusal {
     /// The same refusal, as seen from the other side.
     fn turned(self) -> Self {
         match self {
-            Self::ClusterName { ours, theirs } => Self::ClusterName { ours: theirs, theirs: ours },
-            Self::OtherCluster { ours, theirs } => Self::OtherCluster { ours: theirs, theirs: ours },
-            Self::Shards { name, ours, theirs } => Self::Shards { name, ours: theirs, theirs: ours },
+            Self::ClusterName { ours, theirs } => Self::ClusterName {
+                ours: theirs,
+                theirs: ours,
+            },
+            Self::OtherCluster { ours, theirs } => Self::OtherCluster {
+                ours: theirs,
+                theirs: ours,
+            },
+            Self::Shards { name, ours, theirs } => Self::Shards {
+                name,
+                ours: theirs,
+                theirs: ours,
+            },
             same @ (Self::OtherMember { .. } | Self::Down(_)) => same,
         }
     }
@@ -120,7 +138,10 @@ impl Doorkeeper<'_> {
         if let (Some(ours), Some(theirs)) = (self.identity, hello.identity)
             && ours != theirs
         {
-            return Err(Refusal::OtherCluster { ours: ours.uuid, theirs: theirs.uuid });
+            return Err(Refusal::OtherCluster {
+                ours: ours.uuid,
+                theirs: theirs.uuid,
+            });
         }
         let mine: BTreeMap<_, _> = self.catalog.iter().map(|e| (&e.name, e.shards)).collect();
         for entry in &hello.catalog {
@@ -258,7 +279,10 @@ mod tests {
     use crate::id::{Incarnation, NodeId};
 
     fn member(name: &str) -> MemberId {
-        MemberId { node: NodeId::new(name), incarnation: Incarnation(1) }
+        MemberId {
+            node: NodeId::new(name),
+            incarnation: Incarnation(1),
+        }
     }
 
     fn hello() -> Hello {
@@ -268,42 +292,77 @@ mod tests {
             member: member("a"),
             address: None,
             lane: Lane::Control,
-            catalog: vec![CatalogEntry { name: "Counter".into(), shards: 10, fingerprint: 1 }],
+            catalog: vec![CatalogEntry {
+                name: "Counter".into(),
+                shards: 10,
+                fingerprint: 1,
+            }],
             to: None,
         }
     }
 
     fn identity(n: u128) -> ClusterIdentity {
-        ClusterIdentity { uuid: Uuid::from_u128(n), generation: 1 }
+        ClusterIdentity {
+            uuid: Uuid::from_u128(n),
+            generation: 1,
+        }
     }
 
     fn judge(hello: &Hello, mine: Option<ClusterIdentity>, down: bool) -> Result<(), Refusal> {
         let me = member("b");
-        let catalog = [CatalogEntry { name: "Counter".into(), shards: 10, fingerprint: 2 }];
+        let catalog = [CatalogEntry {
+            name: "Counter".into(),
+            shards: 10,
+            fingerprint: 2,
+        }];
         let is_down = |_: &MemberId| down;
-        Doorkeeper { cluster: "c", identity: mine, member: &me, catalog: &catalog, is_down: &is_down }
-            .judge(hello)
+        Doorkeeper {
+            cluster: "c",
+            identity: mine,
+            member: &me,
+            catalog: &catalog,
+            is_down: &is_down,
+        }
+        .judge(hello)
     }
 
     #[test]
     fn a_matching_hello_is_welcome() {
         assert_eq!(judge(&hello(), None, false), Ok(()));
-        let joined = Hello { identity: Some(identity(1)), ..hello() };
+        let joined = Hello {
+            identity: Some(identity(1)),
+            ..hello()
+        };
         assert_eq!(judge(&joined, Some(identity(1)), false), Ok(()));
         assert_eq!(judge(&hello(), Some(identity(1)), false), Ok(()));
     }
 
     #[test]
     fn another_cluster_name_is_refused_in_the_dialers_words() {
-        let other = Hello { cluster: "d".into(), ..hello() };
+        let other = Hello {
+            cluster: "d".into(),
+            ..hello()
+        };
         let refusal = judge(&other, None, false).unwrap_err();
-        assert_eq!(refusal, Refusal::ClusterName { ours: "d".into(), theirs: "c".into() });
-        assert_eq!(refusal.to_string(), "it belongs to cluster `c`, this node to `d`");
+        assert_eq!(
+            refusal,
+            Refusal::ClusterName {
+                ours: "d".into(),
+                theirs: "c".into()
+            }
+        );
+        assert_eq!(
+            refusal.to_string(),
+            "it belongs to cluster `c`, this node to `d`"
+        );
     }
 
     #[test]
     fn two_clusters_of_one_name_do_not_merge() {
-        let other = Hello { identity: Some(identity(1)), ..hello() };
+        let other = Hello {
+            identity: Some(identity(1)),
+            ..hello()
+        };
         assert!(matches!(
             judge(&other, Some(identity(2)), false),
             Err(Refusal::OtherCluster { .. })
@@ -312,7 +371,10 @@ mod tests {
 
     #[test]
     fn a_restarted_process_is_not_the_one_that_was_meant() {
-        let meant = Hello { to: Some(member("old")), ..hello() };
+        let meant = Hello {
+            to: Some(member("old")),
+            ..hello()
+        };
         let refusal = judge(&meant, None, false).unwrap_err();
         assert!(matches!(refusal, Refusal::OtherMember { .. }) && !refusal.is_final());
     }
@@ -322,7 +384,14 @@ mod tests {
         let mut other = hello();
         other.catalog[0].shards = 20;
         let refusal = judge(&other, None, false).unwrap_err();
-        assert_eq!(refusal, Refusal::Shards { name: "Counter".into(), ours: 20, theirs: 10 });
+        assert_eq!(
+            refusal,
+            Refusal::Shards {
+                name: "Counter".into(),
+                ours: 20,
+                theirs: 10
+            }
+        );
     }
 
     #[test]
@@ -341,8 +410,14 @@ mod tests {
     #[tokio::test]
     async fn other_protocols_are_noticed() {
         let (mut ours, mut theirs) = tokio::io::duplex(1024);
-        theirs.write_all(b"HTTP/1.1 400 Bad Request\r\n").await.unwrap();
-        assert!(matches!(dial(&mut ours, &hello()).await, Err(HandshakeError::Magic)));
+        theirs
+            .write_all(b"HTTP/1.1 400 Bad Request\r\n")
+            .await
+            .unwrap();
+        assert!(matches!(
+            dial(&mut ours, &hello()).await,
+            Err(HandshakeError::Magic)
+        ));
     }
 
     #[tokio::test]
@@ -350,13 +425,20 @@ mod tests {
         let (mut ours, mut theirs) = tokio::io::duplex(1024);
         put_preamble(&mut theirs, PROTOCOL).await.unwrap();
         theirs.write_all(&u32::MAX.to_le_bytes()).await.unwrap();
-        assert!(matches!(hear(&mut ours).await, Err(HandshakeError::Malformed(_))));
+        assert!(matches!(
+            hear(&mut ours).await,
+            Err(HandshakeError::Malformed(_))
+        ));
     }
 
     #[tokio::test]
     async fn hello_and_welcome_cross() {
         let (mut ours, mut theirs) = tokio::io::duplex(1024);
-        let welcome = Welcome { identity: Some(identity(3)), member: member("b"), authority: None };
+        let welcome = Welcome {
+            identity: Some(identity(3)),
+            member: member("b"),
+            authority: None,
+        };
         let told = Ok(welcome.clone());
         let server = async {
             let heard = hear(&mut theirs).await.unwrap();

@@ -128,8 +128,15 @@ impl Link {
         forced: bool,
     ) -> Result<(), Failure> {
         self.check()?;
-        let make = |correlation| Frame::Entity(EntityFrame { correlation, ..frame });
-        self.outbox.put_message(make, is_ask, pending, forced).map_err(failure)
+        let make = |correlation| {
+            Frame::Entity(EntityFrame {
+                correlation,
+                ..frame
+            })
+        };
+        self.outbox
+            .put_message(make, is_ask, pending, forced)
+            .map_err(failure)
     }
 
     /// Queues a message for an actor.
@@ -141,14 +148,22 @@ impl Link {
         pending: impl FnOnce() -> Option<Box<dyn Pending>>,
     ) -> Result<(), Failure> {
         self.check()?;
-        let make = |correlation| Frame::Actor { actor, correlation, payload };
-        self.outbox.put_message(make, is_ask, pending, false).map_err(failure)
+        let make = |correlation| Frame::Actor {
+            actor,
+            correlation,
+            payload,
+        };
+        self.outbox
+            .put_message(make, is_ask, pending, false)
+            .map_err(failure)
     }
 
     /// Queues a control message.
     pub(crate) fn send_control(&self, payload: &[u8]) -> Result<(), Failure> {
         self.check()?;
-        self.outbox.put_urgent(Frame::Control(payload)).map_err(failure)
+        self.outbox
+            .put_urgent(Frame::Control(payload))
+            .map_err(failure)
     }
 
     /// Bytes of control messages that wait to be written.
@@ -163,11 +178,6 @@ impl Link {
 
     pub(crate) fn is_connected(&self) -> bool {
         self.connected.load(Ordering::Relaxed)
-    }
-
-    /// Whether nothing waits to be written or answered.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.outbox.is_idle()
     }
 
     fn check(&self) -> Result<(), Failure> {
@@ -189,7 +199,9 @@ impl Link {
 
     /// Ends the link for good: the peer is no member any more. Whoever waits is told.
     pub(crate) fn kill(&self, reason: &str) {
-        *lock(&self.status) = Status::Dead { reason: reason.into() };
+        *lock(&self.status) = Status::Dead {
+            reason: reason.into(),
+        };
         self.cancel.cancel();
     }
 
@@ -242,7 +254,10 @@ impl Link {
                     let pause = backoff.mul_f64(rng.random_range(0.5..1.0));
                     backoff = (backoff * 2).min(times.backoff_max);
                     let until = Instant::now() + pause;
-                    *lock(&self.status) = Status::Down { reason: reason.as_str().into(), until };
+                    *lock(&self.status) = Status::Down {
+                        reason: reason.as_str().into(),
+                        until,
+                    };
                     self.give_up(&*owner, &reason);
                     owner.disconnected(&self, &reason);
                     tokio::select! {
@@ -257,7 +272,9 @@ impl Link {
             Status::Dead { reason } => reason.to_string(),
             _ => "this node is shutting down".to_owned(),
         };
-        *lock(&self.status) = Status::Dead { reason: reason.as_str().into() };
+        *lock(&self.status) = Status::Dead {
+            reason: reason.as_str().into(),
+        };
         self.give_up(&*owner, &reason);
     }
 
@@ -273,7 +290,9 @@ impl Link {
             let welcome = handshake::dial(&mut stream, &hello).await?;
             Ok((stream, welcome))
         };
-        tokio::time::timeout(limit, dialing).await.map_err(|_| HandshakeError::Timeout)?
+        tokio::time::timeout(limit, dialing)
+            .await
+            .map_err(|_| HandshakeError::Timeout)?
     }
 
     fn handle(
@@ -283,13 +302,19 @@ impl Link {
         frame: Frame<'_>,
     ) -> Result<(), ConnectionEnd> {
         match frame {
-            Frame::Reply { correlation, payload } => {
+            Frame::Reply {
+                correlation,
+                payload,
+            } => {
                 // An asker that is gone was answered before, or its time was up.
                 if let Some(pending) = self.outbox.answered(correlation) {
                     pending.complete(RawAnswer::Encoded(buffer.slice_ref(payload)));
                 }
             }
-            Frame::Fail { correlation, payload } => {
+            Frame::Fail {
+                correlation,
+                payload,
+            } => {
                 if let Some(pending) = self.outbox.answered(correlation) {
                     let failure = codec::decode(payload).unwrap_or_else(|error| Failure::Reply {
                         reason: format!("the peer reported a failure unknown here: {error}"),
@@ -326,7 +351,9 @@ impl Link {
     fn connection_lost(&self, owner: &dyn LinkOwner, reason: &str) {
         let mut lost = self.outbox.connection_lost();
         lost.fail_askers(&self.unreachable(reason, true));
-        let reason = DeadLetterReason::ConnectionLost { node: self.peer.to_string() };
+        let reason = DeadLetterReason::ConnectionLost {
+            node: self.peer.to_string(),
+        };
         Self::dead_letters(owner, lost, &reason);
     }
 
@@ -347,6 +374,9 @@ impl Link {
 fn failure(error: PutError) -> Failure {
     match error {
         PutError::Full => Failure::Full,
-        PutError::TooLarge { bytes } => Failure::TooLarge { bytes, bytes_max: FRAME_BYTES_MAX },
+        PutError::TooLarge { bytes } => Failure::TooLarge {
+            bytes,
+            bytes_max: FRAME_BYTES_MAX,
+        },
     }
 }

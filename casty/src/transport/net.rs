@@ -9,12 +9,12 @@ use tokio::{
 };
 
 /// A connection: bytes in order, both ways.
-pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
 
 /// Where connections arrive.
-pub trait Listener: Send + Sync + 'static {
+pub(crate) trait Listener: Send + Sync + 'static {
     /// The address that peers dial; the port is the one that was bound.
     fn address(&self) -> SocketAddr;
 
@@ -23,7 +23,7 @@ pub trait Listener: Send + Sync + 'static {
 }
 
 /// A network: real TCP, or a simulated one.
-pub trait Net: fmt::Debug + Send + Sync + 'static {
+pub(crate) trait Net: fmt::Debug + Send + Sync + 'static {
     /// Listens on `address`; port 0 takes a free one.
     fn bind(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Arc<dyn Listener>>>;
 
@@ -36,7 +36,7 @@ pub trait Net: fmt::Debug + Send + Sync + 'static {
 
 /// The operating system's TCP.
 #[derive(Clone, Copy, Debug)]
-pub struct Tcp;
+pub(crate) struct Tcp;
 
 impl Net for Tcp {
     fn bind(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Arc<dyn Listener>>> {

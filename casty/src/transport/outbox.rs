@@ -102,7 +102,11 @@ impl Outbox {
         }
         // A writer that has something to write already will see this as well.
         let idle = state.messages.is_empty();
-        let correlation = if is_ask { state.last_correlation + 1 } else { 0 };
+        let correlation = if is_ask {
+            state.last_correlation + 1
+        } else {
+            0
+        };
         make(correlation).put(&mut state.messages)?;
         if is_ask {
             state.last_correlation = correlation;
@@ -161,11 +165,6 @@ impl Outbox {
         self.work.notified().await;
     }
 
-    /// Lets the writer look again.
-    pub(crate) fn poke(&self) {
-        self.work.notify_one();
-    }
-
     /// Resolves when a message that found no room may try again.
     pub(crate) async fn room(&self) {
         let notified = self.room.notified();
@@ -181,7 +180,11 @@ impl Outbox {
         let total = state.sent;
         state.granted = state.granted.max(granted.min(total));
         state.received = state.received.max(received.min(total));
-        let mut unconfirmed: u64 = state.unconfirmed.iter().map(|chunk| chunk.len() as u64).sum();
+        let mut unconfirmed: u64 = state
+            .unconfirmed
+            .iter()
+            .map(|chunk| chunk.len() as u64)
+            .sum();
         while let Some(front) = state.unconfirmed.front() {
             let start = total - unconfirmed;
             let end = start + front.len() as u64;
@@ -206,7 +209,11 @@ impl Outbox {
         let mut lost = Lost::default();
         let unconfirmed = std::mem::take(&mut state.unconfirmed);
         let (received, sent) = (state.received, state.sent);
-        let mut at = sent - unconfirmed.iter().map(|chunk| chunk.len() as u64).sum::<u64>();
+        let mut at = sent
+            - unconfirmed
+                .iter()
+                .map(|chunk| chunk.len() as u64)
+                .sum::<u64>();
         for chunk in unconfirmed {
             for frame in super::frame::frames(&chunk) {
                 at += frame.wire_bytes() as u64;
@@ -253,12 +260,7 @@ impl Outbox {
         Lost { told, asked }
     }
 
-    /// Whether everything was written and nobody waits for an answer.
-    pub(crate) fn is_idle(&self) -> bool {
-        let state = lock(&self.state);
-        state.urgent.is_empty() && state.messages.is_empty() && state.pending.is_empty()
-    }
-
+    /// Whether something waits to be written.
     pub(crate) fn has_messages(&self) -> bool {
         let state = lock(&self.state);
         !state.messages.is_empty() || !state.urgent.is_empty()
@@ -275,16 +277,27 @@ fn in_order(pending: std::collections::HashMap<u64, Box<dyn Pending>>) -> Vec<Bo
 fn lost_message(frame: &Frame<'_>) -> Option<LostMessage> {
     let (correlation, to, payload) = match frame {
         Frame::Entity(frame) => {
-            let to = LostTo::Entity { kind: frame.kind, id: EntityId::new(frame.id) };
+            let to = LostTo::Entity {
+                kind: frame.kind,
+                id: EntityId::new(frame.id),
+            };
             (frame.correlation, to, frame.payload)
         }
-        Frame::Actor { actor, correlation, payload } => {
-            (*correlation, LostTo::Actor(*actor), *payload)
-        }
+        Frame::Actor {
+            actor,
+            correlation,
+            payload,
+        } => (*correlation, LostTo::Actor(*actor), *payload),
         _ => return None,
     };
-    let message = crate::message::codec::variant_name(payload).unwrap_or("?").to_owned();
-    Some(LostMessage { correlation, to, message })
+    let message = crate::message::codec::variant_name(payload)
+        .unwrap_or("?")
+        .to_owned();
+    Some(LostMessage {
+        correlation,
+        to,
+        message,
+    })
 }
 
 impl Lost {
@@ -315,14 +328,24 @@ mod tests {
     }
 
     fn tell(outbox: &Outbox, actor: u64) -> Result<(), PutError> {
-        let frame = |correlation| Frame::Actor { actor, correlation, payload: b"\xa4ping" };
+        let frame = |correlation| Frame::Actor {
+            actor,
+            correlation,
+            payload: b"\xa4ping",
+        };
         outbox.put_message(frame, false, || None, false)
     }
 
     fn ask(outbox: &Outbox, name: &'static str, log: &Log) {
-        let frame = |correlation| Frame::Actor { actor: 9, correlation, payload: b"" };
+        let frame = |correlation| Frame::Actor {
+            actor: 9,
+            correlation,
+            payload: b"",
+        };
         let waits = Box::new(Waits(name, log.clone()));
-        outbox.put_message(frame, true, || Some(waits), false).unwrap();
+        outbox
+            .put_message(frame, true, || Some(waits), false)
+            .unwrap();
     }
 
     fn told(lost: &Lost) -> Vec<&LostTo> {
@@ -358,7 +381,7 @@ mod tests {
         assert_eq!(*lock(&log.0), ["written"]);
         outbox.give_up().fail_askers(&failure);
         assert_eq!(*lock(&log.0), ["written", "unwritten"]);
-        assert!(outbox.is_idle());
+        assert!(!outbox.has_messages());
     }
 
     #[test]
@@ -375,7 +398,11 @@ mod tests {
     fn messages_wait_while_the_window_is_shut_and_replies_do_not() {
         let outbox = Outbox::default();
         let big = vec![0; usize::try_from(WINDOW_BYTES).unwrap()];
-        let frame = |_| Frame::Actor { actor: 1, correlation: 0, payload: &big };
+        let frame = |_| Frame::Actor {
+            actor: 1,
+            correlation: 0,
+            payload: &big,
+        };
         outbox.put_message(frame, false, || None, false).unwrap();
         let sent = outbox.take().1.len() as u64;
         tell(&outbox, 2).unwrap();
@@ -395,7 +422,11 @@ mod tests {
         }
         assert!(count > 1000);
         assert_eq!(tell(&outbox, 1), Err(PutError::Full));
-        let frame = |correlation| Frame::Actor { actor: 1, correlation, payload: b"" };
+        let frame = |correlation| Frame::Actor {
+            actor: 1,
+            correlation,
+            payload: b"",
+        };
         assert_eq!(outbox.put_message(frame, false, || None, true), Ok(()));
     }
 
