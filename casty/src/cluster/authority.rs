@@ -46,13 +46,6 @@ pub(crate) enum AuthorityError {
 }
 
 /// Decides about the cluster map.
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "the contract of every engine; `read` serves leases"
-    )
-)]
 pub(crate) trait Authority: Send + Sync {
     /// Has a proposal decided and, if it is accepted, applied.
     fn propose(&self, proposal: Proposal) -> BoxFuture<'static, Result<(), AuthorityError>>;
