@@ -360,6 +360,22 @@ impl<A: Actor> Drop for Parking<'_, A> {
 enum Step {
     Handle,
     Close,
+    /// Nothing to do, but there was: whoever was answered may send again in a moment, and finds a run that costs
+    /// less than a new one.
+    Linger,
+}
+
+/// Goes once to the end of the queue of tasks. Unlike `tokio::task::yield_now` it does not wait for the driver.
+async fn linger() {
+    let mut lingered = false;
+    std::future::poll_fn(|cx| {
+        if std::mem::replace(&mut lingered, true) {
+            return std::task::Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        std::task::Poll::Pending
+    })
+    .await;
 }
 
 async fn run<A: Actor>(cell: Arc<Cell<A>>) {
@@ -371,6 +387,7 @@ async fn run<A: Actor>(cell: Arc<Cell<A>>) {
             batch: VecDeque::new(),
         })
     });
+    let mut worked = false;
     loop {
         let mut admitted = Vec::new();
         let step = {
@@ -390,6 +407,9 @@ async fn run<A: Actor>(cell: Arc<Cell<A>>) {
                 Step::Handle
             } else if inner.closing {
                 Step::Close
+            } else if worked {
+                worked = false;
+                Step::Linger
             } else {
                 if activation.batch.capacity() > BATCH {
                     activation.batch = VecDeque::new();
@@ -409,7 +429,9 @@ async fn run<A: Actor>(cell: Arc<Cell<A>>) {
                 cell.finish(inner, VecDeque::new());
                 return;
             }
+            Step::Linger => linger().await,
             Step::Handle => {
+                worked = true;
                 let full = activation.batch.len() >= BATCH;
                 if !handle_batch(&cell, &mut ctx, &mut activation).await {
                     return;

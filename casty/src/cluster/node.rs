@@ -388,7 +388,16 @@ impl Node {
             keep
         });
         for link in dropped {
-            link.kill("it is no member of the cluster any more");
+            let down = link
+                .peer
+                .member
+                .as_ref()
+                .and_then(|member| map.status(member));
+            let reason = "it is no member of the cluster any more";
+            match down {
+                Some(_) => link.kill(reason),
+                None => link.retire(reason),
+            }
         }
     }
 

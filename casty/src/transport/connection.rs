@@ -80,19 +80,21 @@ pub(crate) async fn run(
 ) -> ConnectionEnd {
     let (reader, mut writer) = tokio::io::split(stream);
     let heard = AtomicU64::new(0);
+    // Outside of the loop that writes it: a frame that is cut in the middle would spoil the last words.
+    let mut writing = Writing::default();
     let end = tokio::select! {
         biased;
         () = cancel.cancelled() => ConnectionEnd::Cancelled,
         end = read(reader, &heard, handle) => end,
-        end = write(&mut writer, outbox) => end,
+        end = write(&mut writer, outbox, &mut writing) => end,
         end = watch(side, outbox, keepalive, &heard) => end,
     };
     if matches!(end, ConnectionEnd::Cancelled) {
         // The last words: replies and a goodbye that are queued already.
         let _ = tokio::time::timeout(keepalive.interval, async {
-            let (urgent, messages) = outbox.take();
-            writer.write_all(&urgent).await?;
-            writer.write_all(&messages).await?;
+            writing.finish(&mut writer).await?;
+            (writing.urgent, writing.messages) = outbox.take();
+            writing.finish(&mut writer).await?;
             writer.shutdown().await
         })
         .await;
@@ -165,19 +167,39 @@ fn handle_complete(
     Ok(Progress::Done { wanted })
 }
 
-async fn write(writer: &mut WriteHalf<Box<dyn Stream>>, outbox: &Outbox) -> ConnectionEnd {
+/// What was taken from the outbox and is not written yet.
+#[derive(Default)]
+struct Writing {
+    urgent: Bytes,
+    messages: Bytes,
+}
+
+impl Writing {
+    /// Writes the rest. Cancel safe: what is written is taken off.
+    async fn finish(&mut self, writer: &mut WriteHalf<Box<dyn Stream>>) -> io::Result<()> {
+        for bytes in [&mut self.urgent, &mut self.messages] {
+            while bytes.has_remaining() {
+                if writer.write_buf(bytes).await? == 0 {
+                    return Err(io::ErrorKind::WriteZero.into());
+                }
+            }
+        }
+        writer.flush().await
+    }
+}
+
+async fn write(
+    writer: &mut WriteHalf<Box<dyn Stream>>,
+    outbox: &Outbox,
+    writing: &mut Writing,
+) -> ConnectionEnd {
     loop {
-        let (urgent, messages) = outbox.take();
-        if urgent.is_empty() && messages.is_empty() {
+        (writing.urgent, writing.messages) = outbox.take();
+        if writing.urgent.is_empty() && writing.messages.is_empty() {
             outbox.work().await;
             continue;
         }
-        let written = async {
-            writer.write_all(&urgent).await?;
-            writer.write_all(&messages).await?;
-            writer.flush().await
-        };
-        if let Err(error) = written.await {
+        if let Err(error) = writing.finish(writer).await {
             return error.into();
         }
     }

@@ -176,6 +176,10 @@ impl Link {
         self.outbox.room().await;
     }
 
+    fn is_dead(&self) -> bool {
+        matches!(*lock(&self.status), Status::Dead { .. })
+    }
+
     pub(crate) fn is_connected(&self) -> bool {
         self.connected.load(Ordering::Relaxed)
     }
@@ -205,6 +209,17 @@ impl Link {
         self.cancel.cancel();
     }
 
+    /// Takes nothing more: the peer has left in order. What it still has to answer comes until it closes the
+    /// connection.
+    pub(crate) fn retire(&self, reason: &str) {
+        *lock(&self.status) = Status::Dead {
+            reason: reason.into(),
+        };
+        if !self.is_connected() {
+            self.cancel.cancel();
+        }
+    }
+
     /// Dials, runs the connection, dials again; until the link is killed or the node stops.
     pub(crate) async fn run(
         self: Arc<Self>,
@@ -215,7 +230,7 @@ impl Link {
     ) {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut backoff = times.backoff;
-        while !self.cancel.is_cancelled() {
+        while !self.cancel.is_cancelled() && !self.is_dead() {
             if !self.outbox.has_messages() {
                 tokio::select! {
                     biased;
