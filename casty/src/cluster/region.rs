@@ -821,7 +821,9 @@ impl<E: Entity> AnyRegion for ShardRegion<E> {
             Home::Unknown => Epoch::ZERO,
         };
         let ahead = theirs > known && !machine.is_past(shard, theirs);
-        if !ahead {
+        // The map may have made it ours between the look at the shard and the lock of the machine.
+        let here = machine.home(shard) == Home::Here(theirs);
+        if !ahead && !here {
             drop(machine);
             inlet.send(Frame::Bounce {
                 epoch: known.0,
