@@ -173,12 +173,7 @@ impl<A: Actor> Cell<A> {
     /// Queues an envelope, or says why not.
     pub(crate) fn push(self: &Arc<Self>, envelope: Envelope<A>) -> Result<(), Refusal<A>> {
         let mut inner = lock(&self.inner);
-        if inner.phase == Phase::Closed || inner.closing {
-            return Err(Refusal::Closed(envelope));
-        }
-        if let Some(failure) = inner.failure() {
-            return Err(Refusal::Failing(envelope, failure));
-        }
+        let envelope = inner.admit(envelope)?;
         inner.mailbox.offer(envelope).map_err(Refusal::Full)?;
         self.schedule(inner);
         Ok(())
@@ -191,18 +186,11 @@ impl<A: Actor> Cell<A> {
         envelope: Envelope<A>,
         credit: impl FnOnce() -> Box<dyn Send>,
     ) -> Result<(), Refusal<A>> {
-        match self.push(envelope) {
-            Err(Refusal::Full(envelope)) => {
-                let mut inner = lock(&self.inner);
-                if inner.phase == Phase::Closed || inner.closing {
-                    return Err(Refusal::Closed(envelope));
-                }
-                inner.mailbox.park(envelope, Waiter::Credit(credit()));
-                self.schedule(inner);
-                Ok(())
-            }
-            other => other,
-        }
+        let mut inner = lock(&self.inner);
+        let envelope = inner.admit(envelope)?;
+        inner.mailbox.park(envelope, || Waiter::Credit(credit()));
+        self.schedule(inner);
+        Ok(())
     }
 
     /// Queues an envelope as soon as there is room. Dropping the future withdraws it.
@@ -210,19 +198,16 @@ impl<A: Actor> Cell<A> {
         self: &Arc<Self>,
         envelope: Envelope<A>,
     ) -> Result<(), Refusal<A>> {
-        let envelope = match self.push(envelope) {
-            Err(Refusal::Full(envelope)) => envelope,
-            other => return other,
-        };
         let (admitted, mut admission) = oneshot::channel();
         let parking = {
             let mut inner = lock(&self.inner);
-            if inner.phase == Phase::Closed || inner.closing {
-                return Err(Refusal::Closed(envelope));
-            }
-            let ticket = inner.mailbox.park(envelope, Waiter::Teller(admitted));
+            let envelope = inner.admit(envelope)?;
+            let ticket = inner.mailbox.park(envelope, || Waiter::Teller(admitted));
             self.schedule(inner);
-            Parking { cell: self, ticket }
+            match ticket {
+                Some(ticket) => Parking { cell: self, ticket },
+                None => return Ok(()),
+            }
         };
         // An error would mean that the cell dropped the waiter unadmitted, which it never does.
         let _ = (&mut admission).await;
@@ -336,6 +321,17 @@ impl<A: Actor> Cell<A> {
 }
 
 impl<A: Actor> Inner<A> {
+    /// Gives the envelope back if a fresh cell, or nobody, should have it.
+    fn admit(&self, envelope: Envelope<A>) -> Result<Envelope<A>, Refusal<A>> {
+        if self.phase == Phase::Closed || self.closing {
+            return Err(Refusal::Closed(envelope));
+        }
+        match self.failure() {
+            Some(failure) => Err(Refusal::Failing(envelope, failure)),
+            None => Ok(envelope),
+        }
+    }
+
     fn failure(&self) -> Option<Failure> {
         let failing = self.failing.as_ref()?;
         (Instant::now() < failing.until).then(|| Failure::Init {

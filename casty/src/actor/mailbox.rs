@@ -45,8 +45,12 @@ impl<T, W> Mailbox<T, W> {
         }
     }
 
-    /// Leaves `item` until there is room; then `waiter` comes out of [`take`](Self::take).
-    pub(crate) fn park(&mut self, item: T, waiter: W) -> Ticket {
+    /// Queues `item`, or leaves it until there is room; then `waiter` comes out of [`take`](Self::take).
+    ///
+    /// `None` if there was room. An item is never parked beside an empty queue: whoever empties the queue would
+    /// take the mailbox for empty.
+    pub(crate) fn park(&mut self, item: T, waiter: impl FnOnce() -> W) -> Option<Ticket> {
+        let item = self.offer(item).err()?;
         let parked = self.parked.get_or_insert_with(|| {
             Box::new(Parked {
                 items: VecDeque::new(),
@@ -55,8 +59,8 @@ impl<T, W> Mailbox<T, W> {
         });
         let ticket = Ticket(parked.next);
         parked.next += 1;
-        parked.items.push_back((ticket, item, waiter));
-        ticket
+        parked.items.push_back((ticket, item, waiter()));
+        Some(ticket)
     }
 
     /// Takes a parked item back; `None` if it has moved into the queue.
@@ -141,8 +145,8 @@ mod tests {
     fn nobody_overtakes_a_parked_item() {
         let mut mailbox = Mailbox::new(1);
         mailbox.offer(1).unwrap();
-        mailbox.park(2, 20);
-        mailbox.park(3, 30);
+        mailbox.park(2, || 20);
+        mailbox.park(3, || 30);
         assert_eq!(taken(&mut mailbox, 10), (vec![1], vec![20]));
         // There is room for one, and 3 waits: a newcomer has to queue up behind it.
         assert_eq!(mailbox.offer(4), Err(4));
@@ -152,11 +156,18 @@ mod tests {
     }
 
     #[test]
+    fn an_item_is_not_parked_where_there_is_room() {
+        let mut mailbox = Mailbox::new(1);
+        assert_eq!(mailbox.park(1, || 10), None);
+        assert_eq!(taken(&mut mailbox, 1), (vec![1], vec![]));
+    }
+
+    #[test]
     fn a_withdrawn_item_is_gone_and_does_not_hold_up_others() {
         let mut mailbox = Mailbox::new(1);
         mailbox.offer(1).unwrap();
-        let ticket = mailbox.park(2, 20);
-        mailbox.park(3, 30);
+        let ticket = mailbox.park(2, || 20).unwrap();
+        mailbox.park(3, || 30);
         assert_eq!(mailbox.withdraw(ticket), Some(2));
         assert_eq!(mailbox.withdraw(ticket), None);
         assert_eq!(taken(&mut mailbox, 1), (vec![1], vec![30]));
@@ -180,11 +191,13 @@ mod tests {
                     0 => {
                         let item = next;
                         next += 1;
-                        if mailbox.offer(item).is_err() {
-                            parked.push(mailbox.park(item, item));
-                        }
+                        parked.extend(mailbox.park(item, || item));
                     }
-                    1 => mailbox.take(n, &mut out, &mut admitted),
+                    1 => {
+                        let before = out.len();
+                        mailbox.take(n, &mut out, &mut admitted);
+                        prop_assert!(out.len() > before || mailbox.is_empty());
+                    }
                     _ => if let Some(ticket) = parked.pop() {
                         withdrawn.extend(mailbox.withdraw(ticket));
                     },
