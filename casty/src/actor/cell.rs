@@ -25,7 +25,7 @@ use crate::{
     error::Failure,
     event::{ActorPath, Event},
     id::EntityId,
-    message::codec,
+    message::{answer::Credit, codec},
     sync::lock,
 };
 
@@ -71,7 +71,7 @@ pub(crate) enum Refusal<A: Actor> {
 pub(crate) enum Waiter {
     Teller(oneshot::Sender<()>),
     /// A message that came over a connection; dropped, it lets the sender send more.
-    Credit(#[expect(dead_code, reason = "held for its drop")] Box<dyn Send>),
+    Credit(#[expect(dead_code, reason = "held for its drop")] Option<Credit>),
 }
 
 impl Waiter {
@@ -184,7 +184,7 @@ impl<A: Actor> Cell<A> {
     pub(crate) fn push_credited(
         self: &Arc<Self>,
         envelope: Envelope<A>,
-        credit: impl FnOnce() -> Box<dyn Send>,
+        credit: impl FnOnce() -> Option<Credit>,
     ) -> Result<(), Refusal<A>> {
         let mut inner = lock(&self.inner);
         let envelope = inner.admit(envelope)?;
@@ -571,7 +571,7 @@ pub(crate) trait AnyCell: Send + Sync {
         self: Arc<Self>,
         payload: &[u8],
         reply: Option<RemoteReply>,
-        credit: &mut dyn FnMut() -> Box<dyn Send>,
+        credit: &mut dyn FnMut() -> Option<Credit>,
     );
 
     fn close(self: Arc<Self>) -> BoxFuture<'static, ()>;
@@ -584,7 +584,7 @@ impl<A: Actor> AnyCell for Cell<A> {
         self: Arc<Self>,
         payload: &[u8],
         reply: Option<RemoteReply>,
-        credit: &mut dyn FnMut() -> Box<dyn Send>,
+        credit: &mut dyn FnMut() -> Option<Credit>,
     ) {
         let decoded = self
             .runtime()

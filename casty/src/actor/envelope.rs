@@ -70,6 +70,13 @@ impl<R> ReplyTo<R> {
         matches!(self, Self::Nobody)
     }
 
+    /// Somebody else answers.
+    pub(crate) fn forget(self) {
+        if let Self::Remote(remote) = self {
+            remote.forget();
+        }
+    }
+
     pub(crate) fn fail(self, failure: Failure) {
         match self {
             Self::Nobody => {}

@@ -203,25 +203,45 @@ impl Runtime {
 
     /// Runs `decode` so that references inside the decoded value become usable in this system.
     pub(crate) fn enter<R>(self: &Arc<Self>, decode: impl FnOnce() -> R) -> R {
-        struct Restore(Option<Arc<Runtime>>);
-        impl Drop for Restore {
+        struct Leave(Option<Weak<Runtime>>);
+        impl Drop for Leave {
             fn drop(&mut self) {
-                CURRENT.with(|current| *current.borrow_mut() = self.0.take());
+                CURRENT.with_borrow_mut(|current| {
+                    current.depth -= 1;
+                    if let Some(before) = self.0.take() {
+                        current.runtime = before;
+                    }
+                });
             }
         }
-        let before = CURRENT.with(|current| current.replace(Some(self.clone())));
-        let _restore = Restore(before);
+        let _leave = CURRENT.with_borrow_mut(|current| {
+            current.depth += 1;
+            // Most threads decode for one system only, which then stays in place: nothing is counted for a message.
+            let same = std::ptr::eq(current.runtime.as_ptr(), Arc::as_ptr(self));
+            Leave((!same).then(|| std::mem::replace(&mut current.runtime, Arc::downgrade(self))))
+        });
         decode()
     }
 
     /// The system that decodes on this thread right now.
     pub(crate) fn current() -> Option<Arc<Self>> {
-        CURRENT.with(|current| current.borrow().clone())
+        CURRENT.with_borrow(|current| match current.depth {
+            0 => None,
+            _ => current.runtime.upgrade(),
+        })
     }
 }
 
+struct Current {
+    runtime: Weak<Runtime>,
+    /// Decodings under way on this thread, one inside the other.
+    depth: usize,
+}
+
 thread_local! {
-    static CURRENT: RefCell<Option<Arc<Runtime>>> = const { RefCell::new(None) };
+    static CURRENT: RefCell<Current> = const {
+        RefCell::new(Current { runtime: Weak::new(), depth: 0 })
+    };
 }
 
 /// Local actors: started from a value, and gone when they stop.

@@ -12,7 +12,7 @@ use crate::{
     message::{answer::ReplyPath, codec},
     protocol::map::Status,
     transport::{
-        connection::{self, ConnectionEnd, Credit, Inlet, Side},
+        connection::{self, ConnectionEnd, Grant, Inlet, Side},
         frame::{EntityFrame, Frame},
         handshake::{self, Doorkeeper, HandshakeError, Hello, Lane, Refusal, Welcome},
         net::{Listener, Stream},
@@ -162,15 +162,12 @@ fn handle(
             }
         },
         (Lane::Messages | Lane::Bulk, Frame::Entity(frame)) => {
-            let credit = Credit {
-                inlet: inlet.clone(),
-                bytes,
-            };
+            let grant = Grant::new(inlet, bytes);
             match kinds.get(usize::from(frame.kind)) {
                 Some((_, Some(region))) if node.address().is_some() => {
-                    region.receive(inlet, frame, buffer, credit);
+                    region.receive(inlet, frame, buffer, grant);
                 }
-                Some((name, _)) => unknown_entity(node, inlet, name, frame, credit),
+                Some((name, _)) => unknown_entity(node, inlet, name, frame),
                 None => return Err(ConnectionEnd::Unexpected),
             }
         }
@@ -182,18 +179,15 @@ fn handle(
                 payload,
             },
         ) => {
-            let credit = Credit {
-                inlet: inlet.clone(),
-                bytes,
-            };
-            deliver_to_actor(node, inlet, actor, correlation, payload, credit);
+            let grant = Grant::new(inlet, bytes);
+            deliver_to_actor(node, inlet, actor, correlation, payload, grant);
         }
         _ => return Err(ConnectionEnd::Unexpected),
     }
     Ok(())
 }
 
-fn unknown_entity(node: &Node, inlet: &Inlet, name: &str, frame: EntityFrame<'_>, credit: Credit) {
+fn unknown_entity(node: &Node, inlet: &Inlet, name: &str, frame: EntityFrame<'_>) {
     let failure = Failure::UnknownEntity {
         name: name.to_owned(),
     };
@@ -207,7 +201,6 @@ fn unknown_entity(node: &Node, inlet: &Inlet, name: &str, frame: EntityFrame<'_>
     } else {
         inlet.fail(frame.correlation, &failure);
     }
-    drop(credit);
 }
 
 fn deliver_to_actor(
@@ -216,14 +209,14 @@ fn deliver_to_actor(
     actor: u64,
     correlation: u64,
     payload: &[u8],
-    credit: Credit,
+    grant: Grant<'_>,
 ) {
     let reply = (correlation != 0)
         .then(|| RemoteReply::new(inlet.clone() as Arc<dyn ReplyPath>, correlation));
     match node.runtime().actor(actor) {
         Some(cell) => {
-            let mut credit = Some(credit);
-            cell.deliver(payload, reply, &mut || Box::new(credit.take()));
+            let mut grant = Some(grant);
+            cell.deliver(payload, reply, &mut || grant.take().map(Grant::keep));
         }
         // Dropped, the reply says that the actor has stopped.
         None if reply.is_none() => {

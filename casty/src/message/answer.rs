@@ -1,4 +1,6 @@
-//! Answers that cross a connection.
+//! What goes back on a connection: answers, and leave to send more.
+
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 
@@ -20,4 +22,36 @@ pub(crate) trait Pending: Send {
 pub(crate) trait ReplyPath: Send + Sync {
     fn reply(&self, correlation: u64, payload: &[u8]);
     fn fail(&self, correlation: u64, failure: &Failure);
+}
+
+/// The receiving end of a window that bounds what a peer may send.
+pub(crate) trait Window: Send + Sync {
+    /// So many bytes found their place; the peer may send as many again.
+    fn grant(&self, bytes: usize);
+}
+
+/// Room that a message takes in a window, given back when this is dropped.
+pub(crate) struct Credit {
+    window: Arc<dyn Window>,
+    bytes: usize,
+}
+
+impl Credit {
+    pub(crate) fn new(window: Arc<dyn Window>, bytes: usize) -> Self {
+        Self { window, bytes }
+    }
+}
+
+impl Drop for Credit {
+    fn drop(&mut self) {
+        self.window.grant(self.bytes);
+    }
+}
+
+impl fmt::Debug for Credit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credit")
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
 }

@@ -5,7 +5,7 @@
 
 use std::cell::Cell;
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize as _, Serialize, de::DeserializeOwned};
 
 /// How deep a decoded value may nest. Deeper input is refused: two kilobytes of nested arrays would otherwise
 /// overflow the stack.
@@ -45,15 +45,17 @@ pub(crate) fn to_vec<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, Encode
 
 /// Reads exactly one value that takes up all of `bytes`.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
-    let mut deserializer = rmp_serde::Deserializer::new(bytes);
+    // Reads in place: reading from a stream would copy every string twice.
+    let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
     deserializer.set_max_depth(DEPTH_MAX);
     let value =
         T::deserialize(&mut deserializer).map_err(|error| DecodeError(error.to_string()))?;
-    match deserializer.get_ref().len() {
-        0 => Ok(value),
-        left => Err(DecodeError(format!(
-            "{left} bytes are left over after the value"
-        ))),
+    // The reader does not say what is left; only where nothing is left can no further marker be read.
+    match <()>::deserialize(&mut deserializer) {
+        Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => Ok(value),
+        _ => Err(DecodeError(
+            "bytes are left over after the value".to_owned(),
+        )),
     }
 }
 

@@ -269,6 +269,14 @@ impl<T> Region<T> {
         effects
     }
 
+    /// The latest epoch that is believed.
+    pub(crate) fn known_epoch(&self, shard: ShardId) -> Epoch {
+        match self.home(shard) {
+            Home::Here(epoch) | Home::There(_, epoch) => epoch,
+            Home::Unknown => Epoch::ZERO,
+        }
+    }
+
     /// Shards for which something waits.
     pub(crate) fn waiting(&self) -> Vec<ShardId> {
         (0..)

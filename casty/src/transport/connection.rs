@@ -24,7 +24,10 @@ use super::{
 use crate::{
     error::Failure,
     id::MemberId,
-    message::{answer::ReplyPath, codec},
+    message::{
+        answer::{Credit, ReplyPath, Window},
+        codec,
+    },
 };
 
 /// Bytes read at a time.
@@ -151,11 +154,12 @@ fn handle_complete(
     }
     if count > 0 {
         // Frozen, so that payloads can be kept without a copy.
-        let mut chunk = buffer.split_to(end).freeze();
-        while let Some(length) = frame::complete(&chunk)? {
-            chunk.advance(PREFIX_BYTES);
-            let bytes = chunk.split_to(length);
-            handle(&bytes, frame::parse(&bytes)?)?;
+        let chunk = buffer.split_to(end).freeze();
+        let mut rest = &chunk[..];
+        while let Some(length) = frame::complete(rest)? {
+            let (bytes, behind) = rest[PREFIX_BYTES..].split_at(length);
+            handle(&chunk, frame::parse(bytes)?)?;
+            rest = behind;
         }
     }
     if count == READ_BATCH {
@@ -255,22 +259,11 @@ impl Inlet {
     }
 
     /// A message was read; it will be granted later.
+    ///
+    /// Only the connection's reader says so, so it needs no atomic addition.
     pub(crate) fn received(&self, bytes: usize) {
-        self.received.fetch_add(bytes as u64, Ordering::Relaxed);
-    }
-
-    /// A message found its place; the dialer may send as much again.
-    pub(crate) fn grant(&self, bytes: usize) {
-        let granted = self.granted.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
-        let reported = self.reported.load(Ordering::Relaxed);
-        if granted.saturating_sub(reported) >= CREDIT_BYTES
-            && self
-                .reported
-                .compare_exchange(reported, granted, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
-        {
-            self.report();
-        }
+        let received = self.received.load(Ordering::Relaxed) + bytes as u64;
+        self.received.store(received, Ordering::Relaxed);
     }
 
     /// Tells the dialer the totals.
@@ -318,14 +311,44 @@ impl ReplyPath for Inlet {
     }
 }
 
-/// Room that a message takes in the window until it has found its place.
-pub(crate) struct Credit {
-    pub(crate) inlet: Arc<Inlet>,
-    pub(crate) bytes: usize,
+impl Window for Inlet {
+    fn grant(&self, bytes: usize) {
+        let granted = self.granted.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
+        let reported = self.reported.load(Ordering::Relaxed);
+        if granted.saturating_sub(reported) >= CREDIT_BYTES
+            && self
+                .reported
+                .compare_exchange(reported, granted, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+        {
+            self.report();
+        }
+    }
 }
 
-impl Drop for Credit {
+/// Room in the window that a message takes while its place is looked for: given back when this is dropped, which
+/// costs less than a [`Credit`] that outlives the look.
+pub(crate) struct Grant<'a> {
+    inlet: &'a Arc<Inlet>,
+    bytes: usize,
+}
+
+impl<'a> Grant<'a> {
+    pub(crate) fn new(inlet: &'a Arc<Inlet>, bytes: usize) -> Self {
+        Self { inlet, bytes }
+    }
+
+    /// For a message that has to wait.
+    pub(crate) fn keep(mut self) -> Credit {
+        let bytes = std::mem::take(&mut self.bytes);
+        Credit::new(self.inlet.clone(), bytes)
+    }
+}
+
+impl Drop for Grant<'_> {
     fn drop(&mut self) {
-        self.inlet.grant(self.bytes);
+        if self.bytes > 0 {
+            self.inlet.grant(self.bytes);
+        }
     }
 }

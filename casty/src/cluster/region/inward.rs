@@ -1,0 +1,220 @@
+//! Messages that came over a connection, and items that were kept until their shard came here.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::{
+    HOPS_MAX, ShardRegion, gone,
+    item::{Item, Origin, Peer, RawItem, reply_to},
+    local::Refused,
+};
+use crate::{
+    actor::{
+        Entity,
+        cell::{undecodable, undeliverable},
+        envelope::{Envelope, ReplyTo},
+    },
+    error::Failure,
+    id::{EntityId, Epoch, ShardId, shard_of},
+    message::{
+        answer::Pending,
+        codec::{self, DecodeError},
+    },
+    protocol::region::{Effect, Home, Region},
+    sync::lock,
+    transport::{
+        connection::{Grant, Inlet},
+        frame::{EntityFrame, Frame},
+    },
+};
+
+impl<E: Entity> ShardRegion<E> {
+    /// A message from another node.
+    pub(super) fn handle_frame(
+        &self,
+        inlet: &Arc<Inlet>,
+        frame: EntityFrame<'_>,
+        buffer: &Bytes,
+        grant: Grant<'_>,
+    ) {
+        let shard = shard_of(frame.id, self.shards);
+        let theirs = Epoch(frame.epoch);
+        let mut grant = Some(grant);
+        // Decoded before the shard is looked at, since a user's code never runs under a lock. In vain if the shard is
+        // not here, which is rare.
+        match self.decode(frame.payload) {
+            Ok(message) => {
+                let reply = reply_to(inlet, frame.correlation);
+                let envelope = Envelope { message, reply };
+                let pushed =
+                    self.push(frame.id, shard, Some(theirs), envelope, |cell, envelope| {
+                        cell.push_credited(envelope, || grant.take().map(Grant::keep))
+                    });
+                match pushed {
+                    Ok(()) => return,
+                    Err(Refused::Full(envelope, cell)) => {
+                        return cell.undeliverable(envelope, Failure::Full);
+                    }
+                    Err(Refused::Failed(envelope, failure)) => {
+                        let path = || self.path(frame.id);
+                        return undeliverable(&self.runtime, path, envelope, failure);
+                    }
+                    // Its asker hears of it by the bounce, or later.
+                    Err(Refused::NotHere(Envelope { reply, .. })) => reply.forget(),
+                }
+            }
+            Err(error) if self.local.epoch(shard) == Some(theirs) => {
+                let reply = reply_to(inlet, frame.correlation);
+                return self.undecodable(frame.id, frame.payload, reply, error);
+            }
+            Err(_) => {}
+        }
+        let mut machine = lock(&self.machine);
+        let known = machine.known_epoch(shard);
+        let ahead = theirs > known && !machine.is_past(shard, theirs);
+        // The map may have made it ours between the look at the shard and the lock of the machine.
+        let here = machine.home(shard) == Home::Here(theirs);
+        if !ahead && !here {
+            drop(machine);
+            inlet.send(Frame::Bounce {
+                epoch: known.0,
+                frame,
+            });
+            return;
+        }
+        // The sender knows more than this node has heard: the message waits for the news.
+        let item = Item::Raw(RawItem {
+            id: EntityId::new(frame.id),
+            payload: buffer.slice_ref(frame.payload),
+            hops: frame.hops,
+            origin: Origin::Peer(Peer {
+                epoch: theirs,
+                correlation: frame.correlation,
+                kind: frame.kind,
+                inlet: inlet.clone(),
+                credit: grant.map(Grant::keep),
+            }),
+        });
+        match machine.handle_ahead(shard, theirs, item, Instant::now()) {
+            Ok(effect) => self.carry_out(&mut machine, effect),
+            Err(item) => self.fail(item, Failure::Full),
+        }
+    }
+
+    /// A message that another node did not take.
+    pub(super) fn handle_bounce(
+        &self,
+        epoch: Epoch,
+        frame: EntityFrame<'_>,
+        buffer: &Bytes,
+        pending: Option<Box<dyn Pending>>,
+    ) {
+        let id = EntityId::new(frame.id);
+        let shard = id.shard(self.shards);
+        let item = Item::Raw(RawItem {
+            id,
+            payload: buffer.slice_ref(frame.payload),
+            hops: frame.hops.saturating_add(1),
+            origin: Origin::Own(pending),
+        });
+        if frame.hops >= HOPS_MAX {
+            return self.fail(item, gone(shard));
+        }
+        let mut machine = lock(&self.machine);
+        // Not there at the epoch it was sent with: whatever comes next has a later one. What the peer says it knows
+        // is not believed beyond that.
+        let known = machine.known_epoch(shard);
+        tracing::debug!(kind = self.name, %shard, sent = frame.epoch, theirs = %epoch, ours = %known, "sent back");
+        let unknown =
+            frame.epoch >= known.0 && machine.handle_newer(shard, Epoch(known.0.saturating_add(1)));
+        match machine.handle_item(shard, item, Instant::now()) {
+            Ok(effect) => self.carry_out(&mut machine, effect),
+            Err(item) => self.fail(item, Failure::Full),
+        }
+        if unknown {
+            self.publish_homes(&machine);
+        }
+    }
+
+    /// Hands an item to an entity here. It has been accepted before, so it is taken even where a mailbox is full.
+    pub(super) fn deliver(
+        &self,
+        machine: &mut Region<Item<E>>,
+        shard: ShardId,
+        epoch: Epoch,
+        item: Item<E>,
+    ) {
+        let (id, envelope, mut credit) = match item {
+            Item::Own { id, envelope } => (id, envelope, None),
+            Item::Raw(raw) => {
+                if let Origin::Peer(peer) = &raw.origin
+                    && peer.epoch < epoch
+                {
+                    // It waited here for a home that meanwhile moved on.
+                    peer.inlet.send(Frame::Bounce {
+                        epoch: epoch.0,
+                        frame: raw.frame_of(peer),
+                    });
+                    return;
+                }
+                let RawItem {
+                    id,
+                    payload,
+                    origin,
+                    ..
+                } = raw;
+                let (reply, credit) = origin.into_reply();
+                match self.decode(&payload) {
+                    Ok(message) => (id, Envelope { message, reply }, credit),
+                    Err(error) => return self.undecodable(id.as_str(), &payload, reply, error),
+                }
+            }
+        };
+        let pushed = self.push(id.as_str(), shard, None, envelope, |cell, envelope| {
+            cell.push_credited(envelope, || credit.take())
+        });
+        match pushed {
+            Ok(()) => {}
+            Err(Refused::NotHere(envelope)) => {
+                // Given up in this moment: it waits for the next owner.
+                machine.handle_newer(shard, Epoch(epoch.0 + 1));
+                let item = Item::Own { id, envelope };
+                match machine.handle_item(shard, item, Instant::now()) {
+                    Ok(Some(Effect::Resolve { shard })) => self.resolve(shard),
+                    Ok(Some(other)) => {
+                        tracing::error!("an item without a home was routed");
+                        if let Effect::Fail { item }
+                        | Effect::Send { item, .. }
+                        | Effect::Deliver { item, .. } = other
+                        {
+                            self.fail(item, Failure::Stopped);
+                        }
+                    }
+                    Ok(None) => {}
+                    Err(item) => self.fail(item, Failure::Full),
+                }
+            }
+            Err(Refused::Full(envelope, cell)) => cell.undeliverable(envelope, Failure::Full),
+            Err(Refused::Failed(envelope, failure)) => {
+                undeliverable(&self.runtime, || self.path(&id), envelope, failure);
+            }
+        }
+    }
+
+    fn decode(&self, payload: &[u8]) -> Result<E::Message, DecodeError> {
+        self.runtime.enter(|| codec::decode(payload))
+    }
+
+    fn undecodable(
+        &self,
+        id: &str,
+        payload: &[u8],
+        reply: ReplyTo<E::Reply>,
+        DecodeError(reason): DecodeError,
+    ) {
+        let name = codec::variant_name(payload).unwrap_or("?");
+        undecodable(&self.runtime, || self.path(id), name, reply, reason);
+    }
+}

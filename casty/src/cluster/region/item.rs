@@ -1,0 +1,80 @@
+//! What a region routes while it does not know where to.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::{
+    actor::{
+        Entity, Reply,
+        envelope::{Envelope, RemoteReply, ReplyTo},
+    },
+    id::{EntityId, Epoch},
+    message::answer::{Credit, Pending, ReplyPath},
+    transport::{connection::Inlet, frame::EntityFrame},
+};
+
+/// A message of this node's, or one that came encoded.
+pub(super) enum Item<E: Entity> {
+    Own { id: EntityId, envelope: Envelope<E> },
+    Raw(RawItem),
+}
+
+/// A message as it came over a connection.
+pub(super) struct RawItem {
+    pub(super) id: EntityId,
+    pub(super) payload: Bytes,
+    pub(super) hops: u8,
+    pub(super) origin: Origin,
+}
+
+pub(super) enum Origin {
+    /// Sent by this node before, and sent back.
+    Own(Option<Box<dyn Pending>>),
+    /// From another node, which believes that the entity is here.
+    Peer(Peer),
+}
+
+pub(super) struct Peer {
+    pub(super) epoch: Epoch,
+    pub(super) correlation: u64,
+    pub(super) kind: u16,
+    pub(super) inlet: Arc<Inlet>,
+    /// Held until the message has found its place.
+    pub(super) credit: Option<Credit>,
+}
+
+impl RawItem {
+    /// The frame that a peer sent, to be sent back.
+    pub(super) fn frame_of(&self, peer: &Peer) -> EntityFrame<'_> {
+        EntityFrame {
+            kind: peer.kind,
+            hops: self.hops,
+            epoch: peer.epoch.0,
+            correlation: peer.correlation,
+            id: self.id.as_str(),
+            payload: &self.payload,
+        }
+    }
+}
+
+/// The way back of the answer to a frame.
+pub(super) fn reply_to<R: Reply>(inlet: &Arc<Inlet>, correlation: u64) -> ReplyTo<R> {
+    match correlation {
+        0 => ReplyTo::Nobody,
+        _ => ReplyTo::Remote(RemoteReply::new(
+            inlet.clone() as Arc<dyn ReplyPath>,
+            correlation,
+        )),
+    }
+}
+
+impl Origin {
+    /// The way back of the answer, and the credit that is held.
+    pub(super) fn into_reply<R: Reply>(self) -> (ReplyTo<R>, Option<Credit>) {
+        match self {
+            Self::Own(pending) => (pending.map_or(ReplyTo::Nobody, ReplyTo::Relay), None),
+            Self::Peer(peer) => (reply_to(&peer.inlet, peer.correlation), peer.credit),
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! The shards of one entity type on this node, and the entities alive in them.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use crate::{
+    actor::{
+        Entity,
+        cell::{Cell, CellName, Refusal},
+        envelope::Envelope,
+    },
+    error::Failure,
+    id::{EntityId, Epoch, ShardId},
+    sync::lock,
+};
+
+pub(super) struct LocalShards<E: Entity> {
+    shards: Box<[Mutex<LocalShard<E>>]>,
+    active: AtomicU64,
+}
+
+struct LocalShard<E: Entity> {
+    /// While this node owns the shard and lets it take messages.
+    epoch: Option<Epoch>,
+    cells: HashMap<EntityId, Arc<Cell<E>>>,
+}
+
+/// What a shard here says to an envelope that it does not take.
+pub(super) enum Refused<E: Entity> {
+    NotHere(Envelope<E>),
+    Full(Envelope<E>, Arc<Cell<E>>),
+    Failed(Envelope<E>, Failure),
+}
+
+impl<E: Entity> LocalShards<E> {
+    /// `epoch`: of all shards, if they are here from the start.
+    pub(super) fn new(shards: u32, epoch: Option<Epoch>) -> Self {
+        let shard = |_| {
+            Mutex::new(LocalShard {
+                epoch,
+                cells: HashMap::new(),
+            })
+        };
+        Self {
+            shards: (0..shards).map(shard).collect(),
+            active: AtomicU64::new(0),
+        }
+    }
+
+    /// Entities alive here.
+    pub(super) fn active(&self) -> u64 {
+        self.active.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn epoch(&self, shard: ShardId) -> Option<Epoch> {
+        lock(self.shards.get(shard.index())?).epoch
+    }
+
+    pub(super) fn cell(&self, shard: ShardId, id: &EntityId) -> Option<Arc<Cell<E>>> {
+        lock(self.shards.get(shard.index())?).cells.get(id).cloned()
+    }
+
+    /// Puts an envelope into the mailbox of an entity, whose cell `make` makes if there is none.
+    ///
+    /// `epoch`: only if the shard is here at exactly this one.
+    pub(super) fn push(
+        &self,
+        shard: ShardId,
+        epoch: Option<Epoch>,
+        id: &str,
+        mut envelope: Envelope<E>,
+        mut push: impl FnMut(&Arc<Cell<E>>, Envelope<E>) -> Result<(), Refusal<E>>,
+        make: impl FnOnce(CellName) -> Option<Arc<Cell<E>>>,
+    ) -> Result<(), Refused<E>> {
+        let Some(local) = self.shards.get(shard.index()) else {
+            return Err(Refused::NotHere(envelope));
+        };
+        let mut local = lock(local);
+        if local.epoch.is_none() || epoch.is_some_and(|epoch| local.epoch != Some(epoch)) {
+            return Err(Refused::NotHere(envelope));
+        }
+        if let Some(cell) = local.cells.get(id) {
+            match push(cell, envelope) {
+                Ok(()) => return Ok(()),
+                Err(Refusal::Full(envelope)) => return Err(Refused::Full(envelope, cell.clone())),
+                Err(Refusal::Failing(envelope, failure)) => {
+                    return Err(Refused::Failed(envelope, failure));
+                }
+                // It has just ended; a fresh one takes its place.
+                Err(Refusal::Closed(back)) => envelope = back,
+            }
+        }
+        let id = EntityId::new(id);
+        let Some(cell) = make(CellName::Entity(id.clone())) else {
+            return Err(Refused::NotHere(envelope));
+        };
+        let pushed = push(&cell, envelope);
+        if local.cells.insert(id, cell.clone()).is_none() {
+            self.active.fetch_add(1, Ordering::Relaxed);
+        }
+        match pushed {
+            Ok(()) => Ok(()),
+            Err(Refusal::Full(envelope) | Refusal::Closed(envelope)) => {
+                Err(Refused::Full(envelope, cell))
+            }
+            Err(Refusal::Failing(envelope, failure)) => Err(Refused::Failed(envelope, failure)),
+        }
+    }
+
+    /// Forgets a cell that has closed.
+    pub(super) fn closed(&self, shard: ShardId, id: &EntityId, cell: &Cell<E>) {
+        let Some(local) = self.shards.get(shard.index()) else {
+            return;
+        };
+        let mut local = lock(local);
+        if local
+            .cells
+            .get(id)
+            .is_some_and(|present| std::ptr::eq(&raw const **present, cell))
+        {
+            local.cells.remove(id);
+            self.active.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The shard is here from now on.
+    pub(super) fn take_over(&self, shard: ShardId, epoch: Epoch) {
+        if let Some(local) = self.shards.get(shard.index()) {
+            lock(local).epoch = Some(epoch);
+        }
+    }
+
+    /// The shard is not here any more. Its entities, if it still had any, end.
+    pub(super) fn drop_shard(&self, shard: ShardId) {
+        let Some(local) = self.shards.get(shard.index()) else {
+            return;
+        };
+        let orphans = {
+            let mut local = lock(local);
+            local.epoch = None;
+            std::mem::take(&mut local.cells)
+        };
+        self.active
+            .fetch_sub(orphans.len() as u64, Ordering::Relaxed);
+        for cell in orphans.into_values() {
+            drop(cell.close());
+        }
+    }
+
+    /// The shard takes no more messages. `None` if it was not here; else its epoch, and what resolves when its
+    /// entities have stopped.
+    pub(super) fn close(
+        &self,
+        shard: ShardId,
+    ) -> Option<(Epoch, Vec<tokio::sync::oneshot::Receiver<()>>)> {
+        let mut local = lock(self.shards.get(shard.index())?);
+        let epoch = local.epoch.take()?;
+        Some((epoch, local.cells.values().map(Cell::close).collect()))
+    }
+}

@@ -1,0 +1,444 @@
+//! The region of one entity type on one node: from a proxy to the entity, wherever it lives.
+//!
+//! A message of this node's goes [outward]: into the mailbox of an entity here, onto a link, or into the
+//! [`Region`](crate::protocol::region::Region) machine until a home is known. One that came over a connection goes
+//! [inward]: into a mailbox, back to where it came from, or into the machine.
+
+mod inward;
+mod item;
+mod local;
+mod outward;
+
+use std::{
+    num::NonZeroU32,
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use futures_util::future::{BoxFuture, join_all};
+use tokio::{sync::Notify, time::Instant};
+
+use self::{
+    item::{Item, RawItem},
+    local::{LocalShards, Refused},
+};
+use crate::{
+    actor::{
+        Entity, InitError, Route,
+        cell::{Cell, CellHost, CellName, Refusal, undeliverable},
+        context::Context,
+        envelope::Envelope,
+        reference::EntityRef,
+        runtime::Runtime,
+    },
+    config::Settings,
+    error::Failure,
+    event::ActorPath,
+    id::{CatalogEntry, EntityId, Epoch, ShardId},
+    message::{answer::Pending, codec},
+    protocol::{
+        map::{ClusterMap, Slot},
+        region::{Effect, Home, Region},
+    },
+    sync::lock,
+    transport::{
+        connection::{Grant, Inlet},
+        frame::EntityFrame,
+        link::Link,
+    },
+};
+
+/// How often a message may be sent back and sent anew before it is given up.
+const HOPS_MAX: u8 = 32;
+
+/// What a region needs from the node around it.
+pub(crate) trait Mesh: Send + Sync {
+    /// The link on which messages go to a member.
+    fn messages_to(&self, member: Slot) -> Option<Arc<Link>>;
+
+    /// Somebody waits for a shard's home. Returns at once.
+    fn resolve(&self, kind: u16, shard: ShardId);
+}
+
+/// A region of any entity type, as the node sees it.
+pub(crate) trait AnyRegion: Send + Sync {
+    fn catalog_entry(&self) -> CatalogEntry;
+    fn name(&self) -> &str;
+
+    /// Takes over where the shards live. `me` is this node's slot, if it hosts.
+    fn handle_map(&self, map: &ClusterMap, me: Option<Slot>);
+
+    /// A message from another node.
+    fn receive(&self, inlet: &Arc<Inlet>, frame: EntityFrame<'_>, buffer: &Bytes, grant: Grant<'_>);
+
+    /// A message that another node did not take.
+    fn bounced(
+        &self,
+        epoch: Epoch,
+        frame: EntityFrame<'_>,
+        buffer: &Bytes,
+        pending: Option<Box<dyn Pending>>,
+    );
+
+    /// Fails what has waited too long for a home.
+    fn handle_deadline(&self, now: Instant);
+
+    /// Nobody will ever give these shards a home.
+    fn handle_no_home(&self, shards: &[ShardId], failure: &Failure);
+
+    /// Shards whose home somebody waits for.
+    fn waiting(&self) -> Vec<ShardId>;
+
+    /// Entities alive here.
+    fn active(&self) -> u64;
+
+    /// Takes no more messages for the shards here, finishes what they have, and names them.
+    fn leave(&self) -> BoxFuture<'static, Vec<(ShardId, Epoch)>>;
+
+    /// Forgets everything at once.
+    fn abandon(&self);
+}
+
+pub(crate) struct ShardRegion<E: Entity> {
+    me: Weak<Self>,
+    runtime: Arc<Runtime>,
+    name: String,
+    /// This type's number in the catalog that this node shows its peers.
+    kind: u16,
+    shards: NonZeroU32,
+    /// What senders look at. Rebuilt when a home changes.
+    homes: ArcSwap<Vec<FastHome>>,
+    machine: Mutex<Region<Item<E>>>,
+    local: LocalShards<E>,
+    mesh: Option<Weak<dyn Mesh>>,
+    /// There may be room again for messages without a home.
+    room: Notify,
+    abandoned: AtomicBool,
+}
+
+enum FastHome {
+    Unknown,
+    Here,
+    There(Arc<Link>, Epoch),
+}
+
+impl<E: Entity> ShardRegion<E> {
+    pub(crate) fn new(
+        runtime: Arc<Runtime>,
+        name: String,
+        kind: u16,
+        settings: &Settings,
+        mesh: Option<Weak<dyn Mesh>>,
+    ) -> Arc<Self> {
+        let shards = E::SHARDS;
+        // Without a network every shard is here, from the start and for good.
+        let alone = mesh.is_none().then_some(Epoch::new(1, 1));
+        let mut machine = Region::new(
+            shards.get(),
+            settings.resolve_messages_max,
+            settings.resolve_timeout,
+        );
+        let mut homes = Vec::new();
+        for shard in (0..shards.get()).map(ShardId) {
+            homes.push(match alone {
+                Some(epoch) => {
+                    machine.handle_home(shard, Home::Here(epoch));
+                    FastHome::Here
+                }
+                None => FastHome::Unknown,
+            });
+        }
+        Arc::new_cyclic(|me| Self {
+            me: me.clone(),
+            runtime,
+            name,
+            kind,
+            shards,
+            homes: ArcSwap::from_pointee(homes),
+            machine: Mutex::new(machine),
+            local: LocalShards::new(shards.get(), alone),
+            mesh,
+            room: Notify::new(),
+            abandoned: AtomicBool::new(false),
+        })
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Relaxed)
+    }
+
+    fn path(&self, id: impl ToString) -> ActorPath {
+        ActorPath {
+            kind: self.name.clone(),
+            id: id.to_string(),
+        }
+    }
+
+    /// Puts an envelope into the mailbox of an entity of this node. See [`LocalShards::push`].
+    fn push(
+        &self,
+        id: &str,
+        shard: ShardId,
+        epoch: Option<Epoch>,
+        envelope: Envelope<E>,
+        push: impl FnMut(&Arc<Cell<E>>, Envelope<E>) -> Result<(), Refusal<E>>,
+    ) -> Result<(), Refused<E>> {
+        let make = |name| Some(Cell::new(name, self.me.upgrade()?, E::MAILBOX, None));
+        self.local.push(shard, epoch, id, envelope, push, make)
+    }
+
+    fn link(&self, to: Slot) -> Option<Arc<Link>> {
+        self.mesh.as_ref()?.upgrade()?.messages_to(to)
+    }
+
+    fn resolve(&self, shard: ShardId) {
+        if let Some(mesh) = self.mesh.as_ref().and_then(Weak::upgrade) {
+            mesh.resolve(self.kind, shard);
+        }
+    }
+
+    fn fail(&self, item: Item<E>, failure: Failure) {
+        match item {
+            Item::Own { id, envelope } => {
+                undeliverable(&self.runtime, || self.path(&id), envelope, failure);
+            }
+            Item::Raw(RawItem {
+                id,
+                payload,
+                origin,
+                ..
+            }) => {
+                let (reply, _credit) = origin.into_reply::<E::Reply>();
+                if reply.is_nobody() {
+                    let message = codec::variant_name(&payload).unwrap_or("?");
+                    self.runtime
+                        .dead_letter(self.path(&id), message, failure.into());
+                } else {
+                    reply.fail(failure);
+                }
+            }
+        }
+        self.room.notify_waiters();
+    }
+
+    fn carry_out(
+        &self,
+        machine: &mut Region<Item<E>>,
+        effects: impl IntoIterator<Item = Effect<Item<E>>>,
+    ) {
+        for effect in effects {
+            match effect {
+                Effect::Deliver { shard, epoch, item } => self.deliver(machine, shard, epoch, item),
+                Effect::Send {
+                    to,
+                    epoch,
+                    item,
+                    shard,
+                } => self.send_item(shard, to, epoch, item),
+                Effect::Resolve { shard } => {
+                    self.resolve(shard);
+                }
+                Effect::Fail { item } => self.fail(item, Failure::NoQuorum),
+            }
+        }
+    }
+
+    fn publish_homes(&self, machine: &Region<Item<E>>) {
+        let homes = (0..self.shards.get())
+            .map(ShardId)
+            .map(|shard| match machine.home(shard) {
+                Home::Unknown => FastHome::Unknown,
+                Home::Here(_) => FastHome::Here,
+                Home::There(to, epoch) => self
+                    .link(to)
+                    .map_or(FastHome::Unknown, |link| FastHome::There(link, epoch)),
+            })
+            .collect();
+        self.homes.store(Arc::new(homes));
+    }
+}
+
+fn gone(shard: ShardId) -> Failure {
+    Failure::Unreachable {
+        node: format!("the owner of shard {shard}"),
+        reason: "it is no member any more, or nobody settles on an owner".to_owned(),
+        maybe_handled: false,
+    }
+}
+
+impl<E: Entity> CellHost<E> for ShardRegion<E> {
+    fn runtime(&self) -> &Arc<Runtime> {
+        &self.runtime
+    }
+
+    fn kind(&self) -> &str {
+        &self.name
+    }
+
+    fn address(&self, cell: &Arc<Cell<E>>) -> EntityRef<E> {
+        let id = match cell.name() {
+            CellName::Entity(id) => id.clone(),
+            CellName::Actor(number) => EntityId::new(number.to_string()),
+        };
+        let route: Arc<dyn Route<E>> = match self.me.upgrade() {
+            Some(region) => region,
+            None => self.runtime.route::<E>(),
+        };
+        EntityRef::new(route, id)
+    }
+
+    fn init<'a>(&'a self, ctx: &'a mut Context<E>) -> Option<BoxFuture<'a, Result<E, InitError>>> {
+        Some(Box::pin(E::init(ctx)))
+    }
+
+    fn closed(&self, cell: &Cell<E>) {
+        let CellName::Entity(id) = cell.name() else {
+            return;
+        };
+        self.local.closed(id.shard(self.shards), id, cell);
+    }
+}
+
+impl<E: Entity> AnyRegion for ShardRegion<E> {
+    fn catalog_entry(&self) -> CatalogEntry {
+        CatalogEntry {
+            name: self.name.clone(),
+            shards: self.shards.get(),
+            fingerprint: xxhash_rust::xxh3::xxh3_64(E::SCHEMA.as_bytes()),
+        }
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn handle_map(&self, map: &ClusterMap, me: Option<Slot>) {
+        let Some(table) = map.kinds.get(&self.name) else {
+            return;
+        };
+        let mut machine = lock(&self.machine);
+        let mut changed = false;
+        for (shard, home) in (0..self.shards.get()).map(ShardId).zip(table.iter()) {
+            let home = match home.owner {
+                None => Home::Unknown,
+                Some(owner) if Some(owner) == me => Home::Here(home.epoch),
+                Some(owner) => Home::There(owner, home.epoch),
+            };
+            if machine.home(shard) == home {
+                continue;
+            }
+            changed = true;
+            let effects = machine.handle_home(shard, home);
+            match home {
+                Home::Here(epoch) if machine.home(shard) == home => {
+                    self.local.take_over(shard, epoch);
+                }
+                // A shard is released by its owner after its entities have stopped, so there are none here, unless
+                // this member was declared down.
+                _ => self.local.drop_shard(shard),
+            }
+            self.carry_out(&mut machine, effects);
+        }
+        if changed {
+            self.publish_homes(&machine);
+            drop(machine);
+            self.room.notify_waiters();
+        }
+    }
+
+    fn receive(
+        &self,
+        inlet: &Arc<Inlet>,
+        frame: EntityFrame<'_>,
+        buffer: &Bytes,
+        grant: Grant<'_>,
+    ) {
+        self.handle_frame(inlet, frame, buffer, grant);
+    }
+
+    fn bounced(
+        &self,
+        epoch: Epoch,
+        frame: EntityFrame<'_>,
+        buffer: &Bytes,
+        pending: Option<Box<dyn Pending>>,
+    ) {
+        self.handle_bounce(epoch, frame, buffer, pending);
+    }
+
+    fn handle_deadline(&self, now: Instant) {
+        let mut machine = lock(&self.machine);
+        if machine.deadline().is_some_and(|deadline| deadline <= now) {
+            let effects = machine.handle_deadline(now);
+            self.carry_out(&mut machine, effects);
+        }
+    }
+
+    fn handle_no_home(&self, shards: &[ShardId], failure: &Failure) {
+        let mut machine = lock(&self.machine);
+        for &shard in shards {
+            for effect in machine.handle_no_home(shard) {
+                if let Effect::Fail { item } = effect {
+                    self.fail(item, failure.clone());
+                }
+            }
+        }
+    }
+
+    fn waiting(&self) -> Vec<ShardId> {
+        lock(&self.machine).waiting()
+    }
+
+    fn active(&self) -> u64 {
+        self.local.active()
+    }
+
+    fn leave(&self) -> BoxFuture<'static, Vec<(ShardId, Epoch)>> {
+        let (mut shards, mut closing) = (Vec::new(), Vec::new());
+        {
+            let mut machine = lock(&self.machine);
+            for shard in (0..self.shards.get()).map(ShardId) {
+                let Some((epoch, closed)) = self.local.close(shard) else {
+                    continue;
+                };
+                shards.push((shard, epoch));
+                closing.extend(closed);
+                // What is sent from here on waits for the next owner.
+                machine.handle_newer(shard, Epoch(epoch.0 + 1));
+            }
+            self.publish_homes(&machine);
+        }
+        Box::pin(async move {
+            join_all(closing).await;
+            shards
+        })
+    }
+
+    fn abandon(&self) {
+        for shard in (0..self.shards.get()).map(ShardId) {
+            self.local.drop_shard(shard);
+        }
+        {
+            let _machine = lock(&self.machine);
+            self.abandoned.store(true, Ordering::Relaxed);
+        }
+        let waiting = self.waiting();
+        self.handle_no_home(&waiting, &Failure::Stopped);
+        self.homes.store(Arc::new(
+            (0..self.shards.get()).map(|_| FastHome::Unknown).collect(),
+        ));
+        self.room.notify_waiters();
+    }
+}
+
+impl<E: Entity> std::fmt::Debug for ShardRegion<E> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ShardRegion")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}

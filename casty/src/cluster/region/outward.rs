@@ -1,0 +1,229 @@
+//! Messages of this node's: to an entity here, onto a link, or to wait for a home.
+
+use std::{num::NonZeroU32, sync::Arc};
+
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+
+use super::{
+    FastHome, HOPS_MAX, ShardRegion, gone,
+    item::{Item, Origin},
+    local::Refused,
+};
+use crate::{
+    actor::{
+        Entity, Rejected, Route,
+        cell::{Cell, Refusal, undeliverable},
+        envelope::{Envelope, ReplyTo},
+        runtime::Runtime,
+    },
+    error::Failure,
+    id::{EntityId, Epoch, ShardId},
+    message::codec,
+    protocol::map::Slot,
+    sync::lock,
+    transport::{
+        frame::{EntityFrame, Frame},
+        link::Link,
+    },
+};
+
+impl<E: Entity> ShardRegion<E> {
+    /// Sends an envelope of this node's to the owner.
+    fn send_remote(
+        &self,
+        link: &Link,
+        epoch: Epoch,
+        id: &EntityId,
+        envelope: Envelope<E>,
+        forced: bool,
+    ) -> Result<(), Rejected<E>> {
+        let Envelope { message, reply } = envelope;
+        let is_ask = !reply.is_nobody();
+        let mut reply = Some(reply);
+        let sent = codec::with_encoded(&message, |payload| {
+            let frame = EntityFrame {
+                kind: self.kind,
+                hops: 0,
+                epoch: epoch.0,
+                correlation: 0,
+                id: id.as_str(),
+                payload,
+            };
+            let pending = || reply.take().and_then(ReplyTo::into_pending);
+            link.send_entity(frame, is_ask, pending, forced)
+        });
+        let failure = match sent {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(failure)) => failure,
+            Err(codec::EncodeError(reason)) => Failure::Unencodable { reason },
+        };
+        let reply = reply.unwrap_or(ReplyTo::Nobody);
+        Err(Rejected::new(Envelope { message, reply }, failure))
+    }
+
+    /// The way for a message whose home is unknown, or was a moment ago.
+    fn route(
+        &self,
+        id: &EntityId,
+        shard: ShardId,
+        envelope: Envelope<E>,
+    ) -> Result<(), Rejected<E>> {
+        // Effects are carried out under the lock: the order of items is the order of effects.
+        let mut machine = lock(&self.machine);
+        if self.is_abandoned() {
+            return Err(Rejected::new(envelope, Failure::Stopped));
+        }
+        let item = Item::Own {
+            id: id.clone(),
+            envelope,
+        };
+        match machine.handle_item(shard, item, Instant::now()) {
+            Ok(effect) => {
+                self.carry_out(&mut machine, effect);
+                Ok(())
+            }
+            Err(Item::Own { envelope, .. }) => Err(Rejected::new(envelope, Failure::Full)),
+            Err(raw @ Item::Raw(_)) => {
+                // Cannot be: what was put in comes out.
+                self.fail(raw, Failure::Full);
+                Ok(())
+            }
+        }
+    }
+
+    /// Sends an item that has found its home elsewhere.
+    pub(super) fn send_item(&self, shard: ShardId, to: Slot, epoch: Epoch, item: Item<E>) {
+        let raw = match item {
+            Item::Own { id, envelope } => {
+                let Some(link) = self.link(to) else {
+                    return self.fail(Item::Own { id, envelope }, gone(shard));
+                };
+                if let Err(Rejected { envelope, failure }) =
+                    self.send_remote(&link, epoch, &id, envelope, true)
+                {
+                    undeliverable(&self.runtime, || self.path(&id), envelope, failure);
+                }
+                return;
+            }
+            Item::Raw(raw) => raw,
+        };
+        let mut raw = raw;
+        match &mut raw.origin {
+            // Whoever believed it to be here has to learn better.
+            Origin::Peer(peer) => {
+                let inlet = peer.inlet.clone();
+                if let Origin::Peer(peer) = &raw.origin {
+                    inlet.send(Frame::Bounce {
+                        epoch: epoch.0,
+                        frame: raw.frame_of(peer),
+                    });
+                }
+            }
+            Origin::Own(pending) => {
+                let mut pending = pending.take();
+                let Some(link) = self.link(to).filter(|_| raw.hops < HOPS_MAX) else {
+                    raw.origin = Origin::Own(pending);
+                    return self.fail(Item::Raw(raw), gone(shard));
+                };
+                let frame = EntityFrame {
+                    kind: self.kind,
+                    hops: raw.hops,
+                    epoch: epoch.0,
+                    correlation: 0,
+                    id: raw.id.as_str(),
+                    payload: &raw.payload,
+                };
+                let is_ask = pending.is_some();
+                if let Err(failure) = link.send_entity(frame, is_ask, || pending.take(), true) {
+                    raw.origin = Origin::Own(pending);
+                    self.fail(Item::Raw(raw), failure);
+                }
+            }
+        }
+    }
+}
+
+impl<E: Entity> Route<E> for ShardRegion<E> {
+    fn runtime(&self) -> &Arc<Runtime> {
+        &self.runtime
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn shards(&self) -> NonZeroU32 {
+        self.shards
+    }
+
+    fn try_send(
+        &self,
+        id: &EntityId,
+        shard: ShardId,
+        envelope: Envelope<E>,
+    ) -> Result<(), Rejected<E>> {
+        let homes = self.homes.load();
+        match homes.get(shard.index()) {
+            Some(FastHome::Here) => match self.push(id.as_str(), shard, None, envelope, Cell::push)
+            {
+                Ok(()) => Ok(()),
+                Err(Refused::Full(envelope, _)) => Err(Rejected::new(envelope, Failure::Full)),
+                Err(Refused::Failed(envelope, failure)) => Err(Rejected::new(envelope, failure)),
+                Err(Refused::NotHere(envelope)) => self.route(id, shard, envelope),
+            },
+            Some(FastHome::There(link, epoch)) => {
+                self.send_remote(link, *epoch, id, envelope, false)
+            }
+            Some(FastHome::Unknown) | None => self.route(id, shard, envelope),
+        }
+    }
+
+    fn send(
+        self: Arc<Self>,
+        id: EntityId,
+        shard: ShardId,
+        mut envelope: Envelope<E>,
+    ) -> BoxFuture<'static, Result<(), Rejected<E>>> {
+        enum Wait<E: Entity> {
+            Cell(Arc<Cell<E>>),
+            Link(Arc<Link>),
+            Region,
+        }
+        Box::pin(async move {
+            loop {
+                let room = self.room.notified();
+                let wait = match self.homes.load().get(shard.index()) {
+                    Some(FastHome::There(link, _)) => Wait::Link(link.clone()),
+                    Some(FastHome::Here) => {
+                        let cell = self.local.cell(shard, &id);
+                        cell.map_or(Wait::Region, Wait::Cell)
+                    }
+                    Some(FastHome::Unknown) | None => Wait::Region,
+                };
+                if let Wait::Cell(cell) = &wait {
+                    match cell.push_wait(envelope).await {
+                        Ok(()) => return Ok(()),
+                        Err(Refusal::Failing(back, failure)) => {
+                            return Err(Rejected::new(back, failure));
+                        }
+                        // Ended while this waited; the next round finds its successor.
+                        Err(Refusal::Closed(back) | Refusal::Full(back)) => envelope = back,
+                    }
+                }
+                match self.try_send(&id, shard, envelope) {
+                    Err(Rejected {
+                        envelope: back,
+                        failure: Failure::Full,
+                    }) => envelope = back,
+                    result => return result,
+                }
+                match wait {
+                    Wait::Cell(_) => {}
+                    Wait::Link(link) => link.room().await,
+                    Wait::Region => room.await,
+                }
+            }
+        })
+    }
+}
