@@ -12,7 +12,7 @@ use std::{
 };
 
 use casty::{ActorSystem, ClusterClient};
-use casty_benches::{Counter, Local};
+use casty_benches::{Counter, CounterRef, Local, LocalRef};
 use futures_util::future::join_all;
 
 mod raw;
@@ -24,8 +24,11 @@ const LOCAL_TELLS: i64 = 1_000_000;
 const LOCAL_ASKS: i64 = 200_000;
 const REMOTE_TELLS: i64 = 500_000;
 const REMOTE_ASKS: i64 = 10_000;
-const REMOTE_ASKS_64: i64 = 100_000;
+/// Divisible by the number in flight.
+const REMOTE_ASKS_64: i64 = 64 * 1_600;
 const IN_FLIGHT: i64 = 64;
+/// The last ask of a run waits for all that was told before.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 fn main() -> Result<(), AnyError> {
     let arguments: Vec<String> = std::env::args()
@@ -114,43 +117,98 @@ fn rate(count: i64, took: Duration) -> f64 {
     count as f64 / took.as_secs_f64()
 }
 
-async fn local(side: &str) -> f64 {
+/// A counter, however it is reached. Driven by the same loops, whatever is behind it.
+trait Target: Sync {
+    fn tell(&self, amount: i64) -> impl Future<Output = ()> + Send;
+    fn ask(&self, amount: i64) -> impl Future<Output = i64> + Send;
+}
+
+impl Target for raw::Local {
+    async fn tell(&self, amount: i64) {
+        raw::Local::tell(self, amount).await;
+    }
+
+    async fn ask(&self, amount: i64) -> i64 {
+        raw::Local::ask(self, amount).await
+    }
+}
+
+impl Target for raw::Remote {
+    async fn tell(&self, amount: i64) {
+        raw::Remote::tell(self, amount).await;
+    }
+
+    async fn ask(&self, amount: i64) -> i64 {
+        raw::Remote::ask(self, amount).await
+    }
+}
+
+impl Target for CounterRef {
+    async fn tell(&self, amount: i64) {
+        self.increment(amount).tell().await.expect("room");
+    }
+
+    async fn ask(&self, amount: i64) -> i64 {
+        let answer = self.add(amount).timeout(PATIENCE).await;
+        answer.expect("an answer")
+    }
+}
+
+impl Target for LocalRef {
+    async fn tell(&self, amount: i64) {
+        self.increment(amount).tell().await.expect("room");
+    }
+
+    async fn ask(&self, amount: i64) -> i64 {
+        let answer = self.add(amount).timeout(PATIENCE).await;
+        answer.expect("an answer")
+    }
+}
+
+/// Tells or asks `count` times, with so many asks in flight, and says how many a second that were.
+async fn drive(target: &impl Target, tells: bool, count: i64, in_flight: i64) -> f64 {
+    let before = target.ask(0).await;
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a benchmark measures wall-clock time"
+    )]
+    let started = Instant::now();
+    if tells {
+        for _ in 0..count {
+            target.tell(1).await;
+        }
+    } else if in_flight == 1 {
+        for _ in 0..count {
+            target.ask(1).await;
+        }
+    } else {
+        let askers = (0..in_flight).map(|_| async {
+            for _ in 0..count / in_flight {
+                target.ask(1).await;
+            }
+        });
+        join_all(askers).await;
+    }
+    let arrived = target.ask(0).await - before;
+    assert_eq!(arrived, count, "messages are missing");
+    rate(count, started.elapsed())
+}
+
+async fn local(side: &'static str) -> f64 {
     let system = ActorSystem::local("bench");
     let entity = system.entity::<Counter>("one");
     let actor = system.spawn(Local::default());
     let raw = raw::Local::start();
     // The loops run on a worker thread, as an application's do.
-    let side = side.to_owned();
     let measured = async move {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "a benchmark measures wall-clock time"
-        )]
-        let started = Instant::now();
-        let count = if side.ends_with("ask") {
-            LOCAL_ASKS
-        } else {
-            LOCAL_TELLS
-        };
-        let mut last = 0;
-        for _ in 0..count {
-            match side.as_str() {
-                "raw" => raw.tell(1).await,
-                "entity" => entity.increment(1).tell().await.expect("room"),
-                "actor" => actor.increment(1).tell().await.expect("room"),
-                "raw-ask" => last = raw.ask(1).await,
-                "entity-ask" => last = entity.add(1).await.expect("an answer"),
-                _ => last = actor.add(1).await.expect("an answer"),
-            }
+        match side {
+            "raw" => drive(&raw, true, LOCAL_TELLS, 1).await,
+            "entity" => drive(&entity, true, LOCAL_TELLS, 1).await,
+            "actor" => drive(&actor, true, LOCAL_TELLS, 1).await,
+            "raw-ask" => drive(&raw, false, LOCAL_ASKS, 1).await,
+            "entity-ask" => drive(&entity, false, LOCAL_ASKS, 1).await,
+            _ => drive(&actor, false, LOCAL_ASKS, 1).await,
         }
-        match side.as_str() {
-            "raw" => last = raw.ask(0).await,
-            "entity" => last = entity.add(0).await.expect("an answer"),
-            "actor" => last = actor.add(0).await.expect("an answer"),
-            _ => {}
-        }
-        assert_eq!(last, count, "messages are missing");
-        rate(count, started.elapsed())
     };
     #[expect(clippy::disallowed_methods, reason = "a benchmark's own task")]
     let measured = tokio::spawn(measured);
@@ -235,78 +293,20 @@ async fn remote(case: &str, side: &str, address: &str) -> Result<f64, AnyError> 
 }
 
 async fn remote_raw(case: &str, address: &str) -> std::io::Result<f64> {
-    let raw = raw::Remote::connect(address).await?;
-    assert_eq!(raw.ask(0).await, 0);
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a benchmark measures wall-clock time"
-    )]
-    let started = Instant::now();
-    let count = match case {
-        "ask-1" => {
-            for _ in 0..REMOTE_ASKS {
-                raw.ask(1).await;
-            }
-            REMOTE_ASKS
-        }
-        "ask-64" => {
-            let askers = (0..IN_FLIGHT).map(|_| async {
-                for _ in 0..REMOTE_ASKS_64 / IN_FLIGHT {
-                    raw.ask(1).await;
-                }
-            });
-            join_all(askers).await;
-            REMOTE_ASKS_64 / IN_FLIGHT * IN_FLIGHT
-        }
-        _ => {
-            for _ in 0..REMOTE_TELLS {
-                raw.tell(1).await;
-            }
-            REMOTE_TELLS
-        }
-    };
-    assert_eq!(raw.ask(0).await, count, "messages are missing");
-    Ok(rate(count, started.elapsed()))
+    Ok(drive_remote(&raw::Remote::connect(address).await?, case).await)
 }
 
 async fn remote_casty(case: &str, address: &str) -> Result<f64, AnyError> {
     let client = ClusterClient::connect("bench", [address]).await?;
-    let counter = client.entity::<Counter>("one");
-    assert_eq!(counter.add(0).await?, 0);
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a benchmark measures wall-clock time"
-    )]
-    let started = Instant::now();
-    let count = match case {
-        "ask-1" => {
-            for _ in 0..REMOTE_ASKS {
-                counter.add(1).await?;
-            }
-            REMOTE_ASKS
-        }
-        "ask-64" => {
-            let askers = (0..IN_FLIGHT).map(|_| async {
-                for _ in 0..REMOTE_ASKS_64 / IN_FLIGHT {
-                    counter.add(1).await.expect("an answer");
-                }
-            });
-            join_all(askers).await;
-            REMOTE_ASKS_64 / IN_FLIGHT * IN_FLIGHT
-        }
-        _ => {
-            for _ in 0..REMOTE_TELLS {
-                counter.increment(1).tell().await.expect("room");
-            }
-            REMOTE_TELLS
-        }
-    };
-    assert_eq!(
-        counter.add(0).timeout(Duration::from_secs(30)).await?,
-        count,
-        "messages are missing"
-    );
-    let rate = rate(count, started.elapsed());
+    let rate = drive_remote(&client.entity::<Counter>("one"), case).await;
     client.shutdown().await?;
     Ok(rate)
+}
+
+async fn drive_remote(target: &impl Target, case: &str) -> f64 {
+    match case {
+        "ask-1" => drive(target, false, REMOTE_ASKS, 1).await,
+        "ask-64" => drive(target, false, REMOTE_ASKS_64, IN_FLIGHT).await,
+        _ => drive(target, true, REMOTE_TELLS, 1).await,
+    }
 }
