@@ -55,6 +55,31 @@ impl fmt::Debug for ActorPath {
     }
 }
 
+/// The end of an actor that another one watches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Terminated {
+    /// Who it was. Compare with [`ActorRef::path`](crate::ActorRef::path).
+    pub who: ActorPath,
+    /// Why it ended.
+    pub reason: TerminatedReason,
+}
+
+/// Why an actor ended.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TerminatedReason {
+    /// It stopped, or was gone before it was watched.
+    #[error("it stopped")]
+    Stopped,
+    /// It failed, and its type says that this ends it.
+    #[error("it failed: {0}")]
+    Failed(String),
+    /// The node it lived on left the cluster or was declared down; or cannot be reached, and nobody knows.
+    #[error("its node is gone: {0}")]
+    NodeGone(String),
+}
+
 /// A message that could not be delivered, or whose handling failed with nobody waiting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -13,6 +13,7 @@ extern crate self as casty;
 #[path = "private.rs"]
 pub mod __private;
 mod actor;
+pub mod behavior;
 mod cluster;
 mod config;
 pub mod error;
@@ -28,12 +29,14 @@ pub use actor::{
     Actor, Entity, Init, Message,
     call::{Ask, Call},
     context::Context,
+    handled::{Later, Promise},
     reference::{ActorRef, EntityRef},
 };
+pub use behavior::{Behavior, OneOf, Stay, Stop};
 pub use casty_macros::{actor, entity, message};
 pub use config::Settings;
 pub use error::{AskError, JoinError, ShutdownError, StartError, TellError};
-pub use event::{DeadLetter, DeadLetterReason, Event, Events};
+pub use event::{DeadLetter, DeadLetterReason, Event, Events, Terminated, TerminatedReason};
 pub use message::wire::Wire;
 pub use system::{
     ActorSystem, ClusterClient, ConnectError, MemberInfo, MemberStatus, ShardEnvelope, Shards,
@@ -46,6 +49,7 @@ pub mod prelude {
 
     pub use crate::{
         Actor, ActorRef, ActorSystem, AskError, ClusterClient, Context, DeadLetter, Entity,
-        EntityRef, Event, ShardEnvelope, TellError, Wire, actor, entity, message,
+        EntityRef, Event, OneOf, ShardEnvelope, Stay, Stop, TellError, Terminated, Wire, actor,
+        entity, message,
     };
 }

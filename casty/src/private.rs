@@ -7,9 +7,13 @@ pub use crate::{
         Actor, Entity, Init, InitError, Message, Reply,
         call::{Call, CallSpec},
         context::Context,
+        handled::{Handled, Later, Promise},
+        policy::{Children, OnFailure, Overflow, Policy},
         reference::{ActorRef, EntityRef},
     },
+    behavior::{OneOf, Stay, Stop},
     cluster::registry::EntityRegistration,
+    event::Terminated,
     id::EntityId,
     message::{
         codec::{DecodeError, EncodeError},
@@ -69,6 +73,16 @@ pub const fn in_memory<T: Send + 'static>() {}
 /// awaited.
 pub fn sendable<F: Future + Send>(future: F) -> impl Future<Output = F::Output> + Send {
     future
+}
+
+/// The state machine is in another state now: what it stashed is looked at again.
+pub fn transition<A: Actor>(ctx: &mut Context<A>) {
+    ctx.transition();
+}
+
+/// The state machine ends, as a handler's return type said it might.
+pub fn stop<A: Actor>(ctx: &mut Context<A>) {
+    ctx.stop();
 }
 
 /// A number of shards; the macros have checked that it is not zero.

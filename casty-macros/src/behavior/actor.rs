@@ -47,7 +47,10 @@ impl Expansion<'_> {
                 type Reply = __Reply #params;
 
                 const NAME: &'static ::core::primitive::str = #name;
-                const MAILBOX: ::core::primitive::usize = #mailbox;
+                const POLICY: #private::Policy = #private::Policy {
+                    mailbox: #mailbox,
+                    ..#private::Policy::DEFAULT
+                };
                 const SCHEMA: &'static ::core::primitive::str = #schema;
 
                 fn proxy(__address: Self::Address) -> Self::Ref {
@@ -58,7 +61,7 @@ impl Expansion<'_> {
                     &mut self,
                     __message: Self::Message,
                     __ctx: &mut #private::Context<Self>,
-                ) -> Self::Reply {
+                ) -> #private::Handled<Self> {
                     match __message { #(#arms)* #phantom }
                 }
 
@@ -70,7 +73,9 @@ impl Expansion<'_> {
 
     /// The arm that calls one handler.
     fn dispatch(&self, handler: &Handler) -> TokenStream {
-        let Self { message, .. } = self;
+        let Self {
+            message, private, ..
+        } = self;
         let Handler { ident, variant, .. } = handler;
         let mut fields = TokenStream::new();
         let mut arguments = vec![quote!(self)];
@@ -85,7 +90,7 @@ impl Expansion<'_> {
             }
         }
         let call = self.call(ident, handler.is_async, &arguments);
-        quote!(#message::#variant { #fields } => __Reply::#variant(#call),)
+        quote!(#message::#variant { #fields } => #private::Handled::Reply(__Reply::#variant(#call)),)
     }
 
     /// A call of one of the user's functions. A future that cannot change threads is an error at that function.

@@ -18,6 +18,7 @@ use super::{
     Actor, InitError, Message,
     context::Context,
     envelope::{Envelope, RemoteReply, ReplyTo},
+    handled::Handled,
     mailbox::{Mailbox, Ticket},
     runtime::Runtime,
 };
@@ -111,6 +112,8 @@ struct Activation<A: Actor> {
     state: Option<A>,
     started: bool,
     batch: VecDeque<Envelope<A>>,
+    /// Kept by the present state, in order.
+    stash: VecDeque<Envelope<A>>,
 }
 
 struct Failing {
@@ -131,6 +134,7 @@ impl<A: Actor> Cell<A> {
                 state: Some(state),
                 started: false,
                 batch: VecDeque::new(),
+                stash: VecDeque::new(),
             })
         });
         Arc::new(Self {
@@ -381,6 +385,7 @@ async fn run<A: Actor>(cell: Arc<Cell<A>>) {
             state: None,
             started: false,
             batch: VecDeque::new(),
+            stash: VecDeque::new(),
         })
     });
     let mut worked = false;
@@ -460,12 +465,22 @@ async fn handle_batch<A: Actor>(
             .catch_unwind()
             .await;
         match handled {
-            Ok(answer) => reply.answer(answer),
+            Ok(Handled::Reply(answer)) => reply.answer(answer),
+            Ok(Handled::Later(settle)) => (settle.0)(reply),
+            Ok(Handled::Unhandled { state, silent }) => {
+                unhandled(cell, state, silent, name, reply);
+            }
+            Ok(Handled::Stash(message)) => stash(cell, activation, Envelope { message, reply }),
             Err(panic) => {
                 let message = panic_text(&*panic);
                 panicked(cell, activation, name, reply, message);
                 return resume(cell, activation);
             }
+        }
+        if ctx.take_transition() && !activation.stash.is_empty() {
+            // What was kept came before everything that is still in the batch.
+            activation.stash.append(&mut activation.batch);
+            std::mem::swap(&mut activation.stash, &mut activation.batch);
         }
         if ctx.take_stop() {
             cell.deactivate(ctx, activation).await;
@@ -473,6 +488,33 @@ async fn handle_batch<A: Actor>(
         }
     }
     true
+}
+
+fn unhandled<A: Actor>(
+    cell: &Cell<A>,
+    state: &str,
+    silent: bool,
+    message: &str,
+    reply: ReplyTo<A::Reply>,
+) {
+    let failure = Failure::Unhandled {
+        state: state.to_owned(),
+        message: message.to_owned(),
+    };
+    if !reply.is_nobody() {
+        reply.fail(failure);
+    } else if !silent {
+        cell.runtime()
+            .dead_letter(cell.path(), message, failure.into());
+    }
+}
+
+fn stash<A: Actor>(cell: &Cell<A>, activation: &mut Activation<A>, envelope: Envelope<A>) {
+    if activation.stash.len() < A::POLICY.stash {
+        activation.stash.push_back(envelope);
+    } else {
+        cell.undeliverable(envelope, Failure::Full);
+    }
 }
 
 /// After an activation ended by itself: an entity goes on with a fresh one if there is more to do, an actor is over.

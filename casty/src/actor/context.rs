@@ -15,11 +15,16 @@ use crate::id::{EntityId, NodeId};
 pub struct Context<A: Actor> {
     cell: Arc<Cell<A>>,
     stop: bool,
+    transition: bool,
 }
 
 impl<A: Actor> Context<A> {
     pub(crate) fn new(cell: Arc<Cell<A>>) -> Self {
-        Self { cell, stop: false }
+        Self {
+            cell,
+            stop: false,
+            transition: false,
+        }
     }
 
     /// A reference to this very actor, to be sent to others.
@@ -62,6 +67,16 @@ impl<E: Entity> Context<E> {
             CellName::Entity(id) => id,
             CellName::Actor(_) => unreachable!("`Entity` types are addressed by `EntityRef` only"),
         }
+    }
+}
+
+impl<A: Actor> Context<A> {
+    pub(crate) fn transition(&mut self) {
+        self.transition = true;
+    }
+
+    pub(crate) fn take_transition(&mut self) -> bool {
+        std::mem::take(&mut self.transition)
     }
 }
 

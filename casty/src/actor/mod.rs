@@ -7,7 +7,9 @@ pub(crate) mod call;
 pub(crate) mod cell;
 pub(crate) mod context;
 pub(crate) mod envelope;
+pub(crate) mod handled;
 pub(crate) mod mailbox;
+pub(crate) mod policy;
 pub(crate) mod reference;
 pub(crate) mod runtime;
 mod timer;
@@ -17,8 +19,11 @@ use std::{num::NonZeroU32, sync::Arc};
 use futures_util::future::BoxFuture;
 
 use crate::{
-    actor::{context::Context, envelope::Envelope, runtime::Runtime},
+    actor::{
+        context::Context, envelope::Envelope, handled::Handled, policy::Policy, runtime::Runtime,
+    },
     error::Failure,
+    event::Terminated,
     id::{EntityId, ShardId},
     message::{codec::EncodeError, wire::Wire},
 };
@@ -58,8 +63,9 @@ pub trait Actor: Sized + Send + 'static {
     /// The type's wire name, unless it was registered under another.
     const NAME: &'static str;
 
-    /// How many messages wait in its mailbox before senders have to wait.
-    const MAILBOX: usize;
+    /// Its mailbox, its failures, its idleness.
+    #[doc(hidden)]
+    const POLICY: Policy;
 
     /// The messages with their arguments and replies, as text; nodes compare it to notice version skew.
     const SCHEMA: &'static str;
@@ -72,7 +78,29 @@ pub trait Actor: Sized + Send + 'static {
         &mut self,
         message: Self::Message,
         ctx: &mut Context<Self>,
-    ) -> impl Future<Output = Self::Reply> + Send;
+    ) -> impl Future<Output = Handled<Self>> + Send;
+
+    /// Whether there is a state to go on with. A handler that takes it by value and fails leaves none.
+    #[doc(hidden)]
+    fn is_whole(&self) -> bool {
+        true
+    }
+
+    /// The present state's name, for a state machine.
+    #[doc(hidden)]
+    fn state_name(&self) -> &'static str {
+        Self::NAME
+    }
+
+    #[doc(hidden)]
+    fn on_terminated(
+        &mut self,
+        who: Terminated,
+        ctx: &mut Context<Self>,
+    ) -> impl Future<Output = ()> + Send {
+        let _ = (who, ctx);
+        async {}
+    }
 
     #[doc(hidden)]
     fn on_start(&mut self, ctx: &mut Context<Self>) -> impl Future<Output = ()> + Send {

@@ -172,7 +172,12 @@ impl Runtime {
         let host = Arc::new(ActorHost {
             runtime: self.clone(),
         });
-        let cell = Cell::new(CellName::Actor(number), host, A::MAILBOX, Some(state));
+        let cell = Cell::new(
+            CellName::Actor(number),
+            host,
+            A::POLICY.mailbox,
+            Some(state),
+        );
         lock(&self.actors).insert(number, cell.clone());
         cell.wake();
         cell

@@ -187,7 +187,7 @@ impl<E: Entity> ShardRegion<E> {
         envelope: Envelope<E>,
         push: impl FnMut(&Arc<Cell<E>>, Envelope<E>) -> Result<(), Refusal<E>>,
     ) -> Result<(), Refused<E>> {
-        let make = |name| Some(Cell::new(name, self.me.upgrade()?, E::MAILBOX, None));
+        let make = |name| Some(Cell::new(name, self.me.upgrade()?, E::POLICY.mailbox, None));
         self.local.push(shard, epoch, id, envelope, push, make)
     }
 

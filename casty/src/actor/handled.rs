@@ -1,0 +1,173 @@
+//! What came of handling a message, and replies that come later than their handler's end.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+};
+
+use super::{Actor, envelope::ReplyTo};
+use crate::{error::Failure, sync::lock};
+
+/// What a handler made of a message. Generated dispatch returns it.
+#[doc(hidden)]
+pub enum Handled<A: Actor> {
+    Reply(A::Reply),
+    /// A [`Promise`] will reply.
+    Later(Settle<A::Reply>),
+    /// The present state has no handler for it. `silent`: its loss is meant, and no dead letter.
+    Unhandled {
+        state: &'static str,
+        silent: bool,
+    },
+    /// The present state keeps it for the next one.
+    Stash(A::Message),
+}
+
+/// Gives a promise the way back to the asker.
+#[doc(hidden)]
+pub struct Settle<R>(pub(crate) Box<dyn FnOnce(ReplyTo<R>) + Send>);
+
+impl<A: Actor> Handled<A> {
+    /// `wrap` makes the reply's variant of what the promise is kept with.
+    pub fn later<R: Send + 'static>(
+        later: Later<R>,
+        wrap: impl FnOnce(R) -> A::Reply + Send + 'static,
+    ) -> Self {
+        Self::Later(Settle(Box::new(move |reply: ReplyTo<A::Reply>| {
+            later.settle(move |kept| match kept {
+                Some(value) => reply.answer(wrap(value)),
+                None => reply.fail(Failure::Stopped),
+            });
+        })))
+    }
+}
+
+impl<A: Actor> fmt::Debug for Handled<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Reply(_) => "Reply",
+            Self::Later(_) => "Later",
+            Self::Unhandled { .. } => "Unhandled",
+            Self::Stash(_) => "Stash",
+        })
+    }
+}
+
+type Continue<R> = Box<dyn FnOnce(Option<R>) + Send>;
+
+enum Slot<R> {
+    /// Neither is the promise kept nor the handler at its end.
+    Open,
+    /// The handler has ended; the asker waits.
+    Awaited(Continue<R>),
+    /// Kept, or dropped, before the handler ended.
+    Settled(Option<R>),
+    Done,
+}
+
+/// The return type of a handler whose reply comes later: from a [`Promise`].
+///
+/// ```
+/// use casty::{Later, Promise, prelude::*};
+///
+/// #[derive(Default)]
+/// struct Gate {
+///     waiting: Vec<Promise<u32>>,
+/// }
+///
+/// #[actor]
+/// impl Gate {
+///     /// Answered once the gate opens.
+///     #[message]
+///     fn pass(&mut self) -> Later<u32> {
+///         let (promise, later) = Promise::new();
+///         self.waiting.push(promise);
+///         later
+///     }
+///
+///     #[message]
+///     fn open(&mut self, number: u32) {
+///         for promise in self.waiting.drain(..) {
+///             promise.reply(number);
+///         }
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let system = ActorSystem::local("gate");
+/// let gate = system.spawn(Gate::default());
+/// let (passed, opened) = tokio::join!(gate.pass().into_future(), gate.open(7).into_future());
+/// opened?;
+/// assert_eq!(passed?, 7);
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "return it from the handler"]
+pub struct Later<R>(Arc<Mutex<Slot<R>>>);
+
+impl<R> Later<R> {
+    fn settle(self, then: impl FnOnce(Option<R>) + Send + 'static) {
+        let mut slot = lock(&self.0);
+        match std::mem::replace(&mut *slot, Slot::Done) {
+            Slot::Open => *slot = Slot::Awaited(Box::new(then)),
+            Slot::Settled(value) => {
+                drop(slot);
+                then(value);
+            }
+            Slot::Awaited(_) | Slot::Done => {}
+        }
+    }
+}
+
+impl<R> fmt::Debug for Later<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Later")
+    }
+}
+
+/// The duty to reply to one message, by whoever holds it: the actor in a later handler, or a task of its own.
+///
+/// Dropped without a reply, it tells the asker [`AskError::Stopped`](crate::AskError::Stopped).
+pub struct Promise<R>(Option<Arc<Mutex<Slot<R>>>>);
+
+impl<R> Promise<R> {
+    /// A promise, and what the handler returns in place of the reply.
+    pub fn new() -> (Self, Later<R>) {
+        let slot = Arc::new(Mutex::new(Slot::Open));
+        (Self(Some(slot.clone())), Later(slot))
+    }
+
+    /// Replies.
+    pub fn reply(mut self, reply: R) {
+        if let Some(slot) = self.0.take() {
+            keep(&slot, Some(reply));
+        }
+    }
+}
+
+fn keep<R>(slot: &Mutex<Slot<R>>, reply: Option<R>) {
+    let mut slot = lock(slot);
+    match std::mem::replace(&mut *slot, Slot::Done) {
+        Slot::Open => *slot = Slot::Settled(reply),
+        Slot::Awaited(then) => {
+            drop(slot);
+            then(reply);
+        }
+        Slot::Settled(_) | Slot::Done => {}
+    }
+}
+
+impl<R> Drop for Promise<R> {
+    fn drop(&mut self) {
+        if let Some(slot) = self.0.take() {
+            keep(&slot, None);
+        }
+    }
+}
+
+impl<R> fmt::Debug for Promise<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Promise")
+    }
+}

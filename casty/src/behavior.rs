@@ -1,0 +1,155 @@
+//! State machines: where a handler may lead, and the table of it all.
+//!
+//! A handler that takes `self` by value leaves its state; its return type says where to. [`OneOf`] names several
+//! targets, [`Stop`] ends the actor, [`Stay`] is the error of a transition that did not happen.
+
+use std::{convert::Infallible, fmt};
+
+/// One of several next states: `OneOf<Active, Empty>`, up to four. [`Stop`] is written last.
+///
+/// A value is made with `.into()`, since the macros write `From` for each state that is named.
+///
+/// Where the present state is one of them, the transition may lead back to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OneOf<A, B, C = Infallible, D = Infallible> {
+    /// The first.
+    First(A),
+    /// The second.
+    Second(B),
+    /// The third.
+    Third(C),
+    /// The fourth.
+    Fourth(D),
+}
+
+/// The target of a transition that ends the actor. An entity starts afresh, in its initial state, with the next
+/// message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stop;
+
+impl<A> From<Stop> for OneOf<A, Stop> {
+    fn from(stop: Stop) -> Self {
+        Self::Second(stop)
+    }
+}
+
+impl<A, B> From<Stop> for OneOf<A, B, Stop> {
+    fn from(stop: Stop) -> Self {
+        Self::Third(stop)
+    }
+}
+
+impl<A, B, C> From<Stop> for OneOf<A, B, C, Stop> {
+    fn from(stop: Stop) -> Self {
+        Self::Fourth(stop)
+    }
+}
+
+/// Why a transition did not happen, with the state to stay in: `Err(Stay(self, error))`.
+///
+/// A handler that returns `Result<Next, Stay<Self, E>>` or `Result<(Next, R), Stay<Self, E>>` answers its asker with
+/// `R`, or with `E` as [`AskError::Entity`](crate::AskError::Entity).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stay<S, E>(
+    /// The state, given back.
+    pub S,
+    /// What the asker hears.
+    pub E,
+);
+
+/// The transition table of a state machine, as its `behavior()` returns it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Behavior {
+    /// The type's name.
+    pub name: &'static str,
+    /// Its states, the initial one first.
+    pub states: &'static [State],
+    /// What each state handles, in the order of the source.
+    pub handlers: &'static [HandlerRow],
+}
+
+/// A state of a [`Behavior`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct State {
+    /// Its type's name.
+    pub name: &'static str,
+    /// What happens to messages that it does not handle.
+    pub otherwise: Option<Otherwise>,
+}
+
+/// What a state does with messages that it does not handle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Otherwise {
+    /// The asker hears [`AskError::Unhandled`](crate::AskError::Unhandled); a tell becomes a dead letter.
+    Reject,
+    /// The same for an asker; a tell is dropped.
+    Ignore,
+    /// They are kept, in order, until the next transition.
+    Stash,
+}
+
+/// A message that a state handles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HandlerRow {
+    /// The state's name.
+    pub state: &'static str,
+    /// The message's wire name.
+    pub message: &'static str,
+    /// Where it may lead; empty if it always stays. `Stop` for the end.
+    pub targets: &'static [&'static str],
+    /// What the asker gets, as written.
+    pub reply: &'static str,
+}
+
+impl Behavior {
+    #[doc(hidden)]
+    pub const fn new(
+        name: &'static str,
+        states: &'static [State],
+        handlers: &'static [HandlerRow],
+    ) -> Self {
+        Self {
+            name,
+            states,
+            handlers,
+        }
+    }
+}
+
+impl State {
+    #[doc(hidden)]
+    pub const fn new(name: &'static str, otherwise: Option<Otherwise>) -> Self {
+        Self { name, otherwise }
+    }
+}
+
+impl HandlerRow {
+    #[doc(hidden)]
+    pub const fn new(
+        state: &'static str,
+        message: &'static str,
+        targets: &'static [&'static str],
+        reply: &'static str,
+    ) -> Self {
+        Self {
+            state,
+            message,
+            targets,
+            reply,
+        }
+    }
+}
+
+impl fmt::Display for Otherwise {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Reject => "reject",
+            Self::Ignore => "ignore",
+            Self::Stash => "stash",
+        })
+    }
+}
