@@ -4,7 +4,7 @@ use std::{convert::Infallible, fmt, num::NonZeroU32};
 
 pub use crate::{
     actor::{
-        Actor, Entity, Init, InitError, Message, Reply,
+        Actor, Entity, Init, HookError, Message, Reply,
         call::{Call, CallSpec},
         context::Context,
         handled::{Handled, Later, Promise},
@@ -130,13 +130,13 @@ impl<T: Default> DefaultState for T {
 }
 
 /// The first state of a type without an `#[init]` function.
-pub fn init_by_default<T: DefaultState>() -> Result<T, InitError> {
+pub fn init_by_default<T: DefaultState>() -> Result<T, HookError> {
     Ok(T::default_state())
 }
 
-/// What a fallible `#[init]` function returned. Its error may travel to another node, so it goes as text.
-pub fn init_result<T, E: fmt::Display>(made: Result<T, E>) -> Result<T, InitError> {
-    made.map_err(|error| InitError(error.to_string()))
+/// What a fallible `#[init]` or other hook returned. Its error may travel to another node, so it goes as text.
+pub fn hook_result<T, E: fmt::Display>(made: Result<T, E>) -> Result<T, HookError> {
+    made.map_err(|error| HookError(error.to_string()))
 }
 
 /// Stands where a mistake, reported elsewhere, left nothing to generate.

@@ -112,8 +112,12 @@ impl Expansion<'_> {
         let arguments: Vec<_> = [quote!(self)].into_iter().chain(context).collect();
         let call = self.call(&hook.ident, hook.is_async, &arguments);
         quote! {
-            async fn #name(&mut self, __ctx: &mut #private::Context<Self>) {
+            async fn #name(
+                &mut self,
+                __ctx: &mut #private::Context<Self>,
+            ) -> ::core::result::Result<(), #private::HookError> {
                 #call;
+                ::core::result::Result::Ok(())
             }
         }
     }
@@ -139,7 +143,7 @@ impl Expansion<'_> {
             quote! {
                 async fn init(
                     __ctx: &mut #private::Context<Self>,
-                ) -> ::core::result::Result<Self, #private::InitError> {
+                ) -> ::core::result::Result<Self, #private::HookError> {
                     #made
                 }
             },
@@ -153,7 +157,7 @@ impl Expansion<'_> {
         let call = self.call(&init.ident, init.is_async, &arguments);
         if init.is_fallible {
             let span = names::at(init.ident.span());
-            names::all_at(span, quote!(#private::init_result(#call)))
+            names::all_at(span, quote!(#private::hook_result(#call)))
         } else {
             quote!(::core::result::Result::Ok(#call))
         }

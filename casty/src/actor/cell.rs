@@ -15,7 +15,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
-    Actor, InitError, Message,
+    Actor, HookError, Message,
     context::Context,
     envelope::{Envelope, RemoteReply, ReplyTo},
     handled::Handled,
@@ -53,7 +53,7 @@ pub(crate) trait CellHost<A: Actor>: Send + Sync + 'static {
     fn address(&self, cell: &Arc<Cell<A>>) -> A::Address;
 
     /// Makes a fresh state; `None` where only the one who spawned the actor could.
-    fn init<'a>(&'a self, ctx: &'a mut Context<A>) -> Option<BoxFuture<'a, Result<A, InitError>>>;
+    fn init<'a>(&'a self, ctx: &'a mut Context<A>) -> Option<BoxFuture<'a, Result<A, HookError>>>;
 
     /// The cell takes no more messages and can be forgotten.
     fn closed(&self, cell: &Cell<A>);
@@ -285,7 +285,7 @@ impl<A: Actor> Cell<A> {
                     activation.state = Some(state);
                     None
                 }
-                Ok(Err(InitError(reason))) => Some(reason),
+                Ok(Err(HookError(reason))) => Some(reason),
                 Err(panic) => Some(format!("`#[init]` panicked: {}", panic_text(&*panic))),
             };
             if let Some(reason) = reason {
@@ -297,9 +297,13 @@ impl<A: Actor> Cell<A> {
             && let Some(state) = &mut activation.state
         {
             let hook = AssertUnwindSafe(state.on_start(ctx)).catch_unwind().await;
-            if let Err(panic) = hook {
+            let reason = match hook {
+                Ok(Ok(())) => None,
+                Ok(Err(HookError(reason))) => Some(reason),
+                Err(panic) => Some(format!("`#[on_start]` panicked: {}", panic_text(&*panic))),
+            };
+            if let Some(reason) = reason {
                 activation.state = None;
-                let reason = format!("`#[on_start]` panicked: {}", panic_text(&*panic));
                 return Err(Failure::Init { reason });
             }
             activation.started = true;
@@ -313,9 +317,13 @@ impl<A: Actor> Cell<A> {
         if let Some(mut state) = activation.state.take() {
             if activation.started {
                 let hook = AssertUnwindSafe(state.on_stop(ctx)).catch_unwind().await;
-                if let Err(panic) = hook {
-                    let reason = panic_text(&*panic);
-                    tracing::error!(actor = %self.path(), reason, "#[on_stop] panicked");
+                let reason = match hook {
+                    Ok(Ok(())) => None,
+                    Ok(Err(HookError(reason))) => Some(reason),
+                    Err(panic) => Some(panic_text(&*panic)),
+                };
+                if let Some(reason) = reason {
+                    tracing::error!(actor = %self.path(), reason, "#[on_stop] failed");
                 }
                 self.runtime().publish(|| Event::ActorStopped(self.path()));
             }

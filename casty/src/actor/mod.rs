@@ -92,26 +92,45 @@ pub trait Actor: Sized + Send + 'static {
         Self::NAME
     }
 
+    /// Someone this actor watches has ended.
     #[doc(hidden)]
     fn on_terminated(
         &mut self,
         who: Terminated,
         ctx: &mut Context<Self>,
-    ) -> impl Future<Output = ()> + Send {
+    ) -> impl Future<Output = Result<(), HookError>> + Send {
         let _ = (who, ctx);
-        async {}
+        async { Ok(()) }
     }
 
+    /// Before the first message of an activation.
     #[doc(hidden)]
-    fn on_start(&mut self, ctx: &mut Context<Self>) -> impl Future<Output = ()> + Send {
+    fn on_start(
+        &mut self,
+        ctx: &mut Context<Self>,
+    ) -> impl Future<Output = Result<(), HookError>> + Send {
         let _ = ctx;
-        async {}
+        async { Ok(()) }
     }
 
+    /// After a failure, once there is a state to go on with: after `on_start` of a fresh one.
     #[doc(hidden)]
-    fn on_stop(&mut self, ctx: &mut Context<Self>) -> impl Future<Output = ()> + Send {
+    fn on_restart(
+        &mut self,
+        ctx: &mut Context<Self>,
+    ) -> impl Future<Output = Result<(), HookError>> + Send {
         let _ = ctx;
-        async {}
+        async { Ok(()) }
+    }
+
+    /// After the last message of an activation. It does not run after a failure.
+    #[doc(hidden)]
+    fn on_stop(
+        &mut self,
+        ctx: &mut Context<Self>,
+    ) -> impl Future<Output = Result<(), HookError>> + Send {
+        let _ = ctx;
+        async { Ok(()) }
     }
 }
 
@@ -122,7 +141,7 @@ pub trait Actor: Sized + Send + 'static {
 )]
 pub trait Init: Actor {
     #[doc(hidden)]
-    fn init(ctx: &mut Context<Self>) -> impl Future<Output = Result<Self, InitError>> + Send;
+    fn init(ctx: &mut Context<Self>) -> impl Future<Output = Result<Self, HookError>> + Send;
 }
 
 /// An actor that is addressed by type and id, and lives on the node that owns its shard.
@@ -136,10 +155,10 @@ pub trait Entity: Init<Address = reference::EntityRef<Self>> {
     const SHARDS: NonZeroU32;
 }
 
-/// Why an `#[init]` failed, as text: the error may travel to an asker on another node.
+/// Why an `#[init]`, or another hook, failed, as text: the error may travel to an asker on another node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[doc(hidden)]
-pub struct InitError(pub String);
+pub struct HookError(pub String);
 
 /// Somewhere an envelope can be put.
 #[doc(hidden)]

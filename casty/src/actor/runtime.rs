@@ -24,7 +24,7 @@ use super::{
     reference::{ActorRef, EntityRef},
 };
 use crate::{
-    actor::InitError,
+    actor::HookError,
     error::Failure,
     event::{ActorPath, DeadLetterReason, Event, EventBus},
     id::{EntityId, MemberId, NodeId},
@@ -267,7 +267,7 @@ impl<A: Actor<Address = ActorRef<A>>> CellHost<A> for ActorHost {
         ActorRef::local(cell.clone())
     }
 
-    fn init<'a>(&'a self, _: &'a mut Context<A>) -> Option<BoxFuture<'a, Result<A, InitError>>> {
+    fn init<'a>(&'a self, _: &'a mut Context<A>) -> Option<BoxFuture<'a, Result<A, HookError>>> {
         None
     }
 

@@ -9,3 +9,4 @@ pub(crate) mod facts;
 pub(crate) mod liveness;
 pub(crate) mod map;
 pub(crate) mod region;
+pub(crate) mod supervision;

@@ -28,7 +28,7 @@ use self::{
 };
 use crate::{
     actor::{
-        Entity, InitError, Route,
+        Entity, HookError, Route,
         cell::{Cell, CellHost, CellName, Refusal, undeliverable},
         context::Context,
         envelope::Envelope,
@@ -291,7 +291,7 @@ impl<E: Entity> CellHost<E> for ShardRegion<E> {
         EntityRef::new(route, id)
     }
 
-    fn init<'a>(&'a self, ctx: &'a mut Context<E>) -> Option<BoxFuture<'a, Result<E, InitError>>> {
+    fn init<'a>(&'a self, ctx: &'a mut Context<E>) -> Option<BoxFuture<'a, Result<E, HookError>>> {
         Some(Box::pin(E::init(ctx)))
     }
 

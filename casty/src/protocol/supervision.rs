@@ -1,0 +1,150 @@
+//! What becomes of an actor that fails: how often, and how soon, it may start again.
+
+use std::{collections::VecDeque, time::Duration};
+
+use tokio::time::Instant;
+
+/// The limits that a type declares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// More failures than this within `within` are not met with another restart.
+    pub(crate) restarts: u32,
+    pub(crate) within: Duration,
+    /// The pause before the second restart in a row.
+    pub(crate) backoff: Duration,
+    pub(crate) backoff_max: Duration,
+}
+
+/// What to do about a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Start again after this pause, which is zero for a first failure.
+    Restart { after: Duration },
+    /// It fails too often: leave it alone for so long.
+    GiveUp { pause: Duration },
+}
+
+/// The failures of one actor that still count.
+#[derive(Debug, Default)]
+pub(crate) struct Supervisor {
+    failures: VecDeque<Instant>,
+}
+
+impl Supervisor {
+    /// `jitter` is random, from 0 to 1: it spreads the restarts of many actors that failed of one cause.
+    pub(crate) fn handle_failure(&mut self, limits: Limits, now: Instant, jitter: f64) -> Verdict {
+        while self
+            .failures
+            .front()
+            .is_some_and(|&failure| now.duration_since(failure) >= limits.within)
+        {
+            self.failures.pop_front();
+        }
+        let before = u32::try_from(self.failures.len()).unwrap_or(u32::MAX);
+        if before >= limits.restarts {
+            self.failures.clear();
+            return Verdict::GiveUp {
+                pause: limits.backoff_max,
+            };
+        }
+        self.failures.push_back(now);
+        Verdict::Restart {
+            after: pause(limits, before, jitter),
+        }
+    }
+}
+
+/// Nothing, then `backoff`, doubled each time: between half of it and all of it.
+fn pause(limits: Limits, before: u32, jitter: f64) -> Duration {
+    let Some(doublings) = before.checked_sub(1) else {
+        return Duration::ZERO;
+    };
+    let factor = 2_u32.saturating_pow(doublings);
+    let longest = limits
+        .backoff
+        .saturating_mul(factor)
+        .min(limits.backoff_max);
+    longest.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        restarts: 4,
+        within: Duration::from_secs(60),
+        backoff: Duration::from_millis(100),
+        backoff_max: Duration::from_millis(300),
+    };
+
+    fn millis(verdict: Verdict) -> Option<u128> {
+        match verdict {
+            Verdict::Restart { after } => Some(after.as_millis()),
+            Verdict::GiveUp { .. } => None,
+        }
+    }
+
+    #[test]
+    fn pauses_double_up_to_the_longest_and_then_it_is_given_up() {
+        let (mut supervisor, now) = (Supervisor::default(), Instant::now());
+        let verdicts: Vec<_> = (0..5)
+            .map(|_| millis(supervisor.handle_failure(LIMITS, now, 1.0)))
+            .collect();
+        assert_eq!(verdicts, [Some(0), Some(100), Some(200), Some(300), None]);
+        // After the pause it starts with a clean record.
+        assert_eq!(
+            supervisor.handle_failure(LIMITS, now, 0.0),
+            Verdict::Restart {
+                after: Duration::ZERO
+            }
+        );
+    }
+
+    #[test]
+    fn failures_outside_the_window_are_forgotten() {
+        let (mut supervisor, start) = (Supervisor::default(), Instant::now());
+        for n in 0..100 {
+            let verdict = supervisor.handle_failure(LIMITS, start + LIMITS.within * n, 0.5);
+            assert_eq!(millis(verdict), Some(0));
+        }
+    }
+
+    #[test]
+    fn no_restarts_allowed_means_given_up_at_once() {
+        let limits = Limits {
+            restarts: 0,
+            ..LIMITS
+        };
+        let verdict = Supervisor::default().handle_failure(limits, Instant::now(), 0.0);
+        assert_eq!(
+            verdict,
+            Verdict::GiveUp {
+                pause: LIMITS.backoff_max
+            }
+        );
+    }
+
+    proptest! {
+        /// Whatever comes: never more than `restarts` restarts in any window, and no pause beyond the longest.
+        #[test]
+        fn the_limits_hold(gaps in proptest::collection::vec(0u64..40_000, 1..200), jitter in 0.0..1.0) {
+            let (mut supervisor, mut now) = (Supervisor::default(), Instant::now());
+            let mut restarts = Vec::new();
+            for gap in gaps {
+                now += Duration::from_millis(gap);
+                match supervisor.handle_failure(LIMITS, now, jitter) {
+                    Verdict::Restart { after } => {
+                        prop_assert!(after <= LIMITS.backoff_max);
+                        restarts.push(now);
+                        let recent = restarts.iter().filter(|&&at| now - at < LIMITS.within).count();
+                        prop_assert!(recent <= LIMITS.restarts as usize);
+                    }
+                    Verdict::GiveUp { .. } => restarts.clear(),
+                }
+            }
+        }
+    }
+}
