@@ -68,7 +68,7 @@ pub struct Odd;
 
 fn main() {
     assert_eq!(Counter::NAME, "bank/counter");
-    assert_eq!(Counter::MAILBOX, 8);
+    assert_eq!(Counter::POLICY.mailbox, 8);
     assert_eq!(<Counter as Entity>::SHARDS.get(), 65535);
     assert_eq!(
         Counter::SCHEMA,
@@ -78,8 +78,8 @@ fn main() {
     assert_eq!(CounterMsg::Increment { amount: 1, reason: None }.name(), "z-inc");
     assert_eq!(CounterMsg::Type { r#in: 1 }.name(), "type");
     assert_eq!(CounterMsg::Self_ {}.name(), "self_");
-    assert_eq!((Greeter::NAME, Greeter::MAILBOX), ("g", 1));
-    assert_eq!((Odd::NAME, Odd::MAILBOX), ("Odd", 1024));
+    assert_eq!((Greeter::NAME, Greeter::POLICY.mailbox), ("g", 1));
+    assert_eq!((Odd::NAME, Odd::POLICY.mailbox), ("Odd", 1024));
     let _: fn(&GreeterRef) -> casty::Call<Greeter, u8> = GreeterRef::stop;
     let _: fn(&GreeterRef) -> casty::Call<Greeter, ()> = GreeterRef::clone;
     let _: fn(&OddRef) -> casty::Call<Odd, u8> = OddRef::entity_id;
