@@ -64,8 +64,19 @@ use proc_macro::TokenStream;
 /// |---|---|---|
 /// | `shards = 10` | 100 | into how many shards the entities are divided, 1 to 65535; the same on every node |
 /// | `name = "counter"` | the type's name | the wire name, the same on every node; at most 255 bytes |
-/// | `mailbox = 256` | 1024 | messages that wait in one entity's mailbox before senders have to wait |
+/// | `mailbox = 256` | 1024 | how many messages wait in one entity's mailbox |
+/// | `overflow = reject` | `wait` | what becomes of one more: its sender waits (`wait`) or gets it back (`reject`), or a message becomes a dead letter, this one (`drop_newest`) or the one that waited longest (`drop_oldest`) |
+/// | `on_failure = resume` | `restart` | after a failure go on with a fresh state (`restart`), with the one there was (`resume`), or not at all (`stop`) |
+/// | `max_restarts = 3` | 10 | one failure more than that, within `within`, and it is not restarted again |
+/// | `within = "30s"` | `"60s"` | how far back failures count; more than zero |
+/// | `backoff = "1s"` | `"100ms"` | the pause before the second restart in a row, doubled with each, with jitter |
+/// | `backoff_max = "1m"` | `"10s"` | the longest pause; no shorter than `backoff` |
+/// | `children = all_for_one` | `one_for_one` | whether a child that fails is restarted alone, or all children with it |
+/// | `passivate_after = "10m"` | never | an entity without messages for so long is put to sleep; its next message wakes it |
+/// | `max_active = 10000` | no limit | with more entities of the type awake on a node, those used least recently are put to sleep |
 /// | `crate = path` | `::casty` | where the crate sees casty |
+///
+/// Durations are written `"250ms"`, `"2s"`, `"1m"` or `"1h"`.
 ///
 /// # Message functions
 ///
@@ -73,7 +84,8 @@ use proc_macro::TokenStream;
 /// `&mut Context<Self>` at any position, which is not part of the message. The arguments' names are the names of
 /// the message's fields. Arguments and replies are owned values that can travel ([`Wire`]). A function that returns
 /// `Result<T, E>`, also by an alias whose name is `Result`, answers an asker with `T`, or with `E` as
-/// `AskError::Entity`.
+/// `AskError::Entity`. One that returns [`Later<R>`](https://docs.rs/casty/latest/casty/struct.Later.html) answers like
+/// one that returns `R`, once the promise is kept.
 ///
 /// An `async` function that takes `&self` needs a state that is `Sync`; with `&mut self` it needs not.
 ///
@@ -92,11 +104,20 @@ use proc_macro::TokenStream;
 /// its function where the function says so (`pub`, `pub(crate)`); a function that says nothing makes a `pub` method,
 /// because a message is part of the protocol while its handler is a detail.
 ///
-/// # First state, start, stop
+/// # First state, and hooks
 ///
 /// The first state is `Default::default()`, or what the one function marked `#[init]` returns: `Self`, or
-/// `Result<Self, E>` where `E` is `Display`. `#[on_start]` runs before the first message, `#[on_stop]` after the
-/// last. All three may be `async` and may take `&mut Context<Self>`.
+/// `Result<Self, E>` where `E` is `Display`. It may be `async` and take `&mut Context<Self>`.
+///
+/// | hook | runs |
+/// |---|---|
+/// | `#[on_start]` | before the first message of an activation |
+/// | `#[on_stop]` | after its last; not after a failure |
+/// | `#[on_restart]` | after a failure, once there is a state to go on with |
+/// | `#[on_terminated]` | when an actor ends that this one watches; takes who it was, `who: Terminated` |
+///
+/// A hook takes `&self` or `&mut self`, may be `async` and may take `&mut Context<Self>`. It returns nothing, or
+/// `Result<(), E>` where `E` is `Display`: an `Err` is a failure of the actor, like a panic. There is at most one of each.
 ///
 /// [`Actor`]: https://docs.rs/casty/latest/casty/trait.Actor.html
 /// [`Call`]: https://docs.rs/casty/latest/casty/struct.Call.html
@@ -130,8 +151,8 @@ pub fn entity(options: TokenStream, item: TokenStream) -> TokenStream {
 /// message and `stop()`, and an implementation of `Actor`. An actor is spawned with its first state, so it needs
 /// neither `Default` nor `#[init]`.
 ///
-/// The options are `name`, `mailbox` and `crate`; message functions, `#[init]`, `#[on_start]` and `#[on_stop]` are as
-/// for [`macro@entity`].
+/// Message functions, `#[init]`, hooks and options are as for [`macro@entity`], save that an actor has no `shards`,
+/// `passivate_after` or `max_active`, and that with `on_failure = escalate` it stops and its parent fails of it.
 #[proc_macro_attribute]
 pub fn actor(options: TokenStream, item: TokenStream) -> TokenStream {
     behavior::derive(behavior::Kind::Actor, options.into(), item.into()).into()

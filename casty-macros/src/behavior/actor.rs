@@ -1,12 +1,12 @@
 //! The actor itself: dispatch, life, registration.
 
-use proc_macro2::{Ident, TokenStream};
+use proc_macro2::{Ident, Span, TokenStream};
 use quote::{quote, quote_spanned};
 
 use super::{
     docs,
     expand::Expansion,
-    model::{Handler, Hook, Init, Kind, Parameter},
+    model::{Handler, Hook, HookParameter, Init, Kind, Parameter, Turn},
 };
 use crate::names;
 
@@ -23,21 +23,17 @@ impl Expansion<'_> {
         let actor = self.actor();
         let address = self.address();
         let name = behavior.name();
-        let mailbox = usize::try_from(behavior.settings.mailbox).unwrap_or(usize::MAX);
         let schema = docs::schema(behavior);
         let arms = behavior
             .handlers
             .iter()
             .map(|handler| self.dispatch(handler));
         let phantom = self.phantom_arm(quote!(#message));
-        let on_start = behavior
-            .on_start
-            .first()
-            .map(|hook| self.hook(&quote!(on_start), hook));
-        let on_stop = behavior
-            .on_stop
-            .first()
-            .map(|hook| self.hook(&quote!(on_stop), hook));
+        let policy = behavior.settings.policy(private);
+        let hooks = Turn::ALL
+            .into_iter()
+            .filter_map(|turn| behavior.hooks.iter().find(|hook| hook.turn == turn))
+            .map(|hook| self.hook(hook));
         self.implement(
             quote!(#private::Actor for #actor),
             quote! {
@@ -47,10 +43,7 @@ impl Expansion<'_> {
                 type Reply = __Reply #params;
 
                 const NAME: &'static ::core::primitive::str = #name;
-                const POLICY: #private::Policy = #private::Policy {
-                    mailbox: #mailbox,
-                    ..#private::Policy::DEFAULT
-                };
+                const POLICY: #private::Policy = #policy;
                 const SCHEMA: &'static ::core::primitive::str = #schema;
 
                 fn proxy(__address: Self::Address) -> Self::Ref {
@@ -65,8 +58,7 @@ impl Expansion<'_> {
                     match __message { #(#arms)* #phantom }
                 }
 
-                #on_start
-                #on_stop
+                #(#hooks)*
             },
         )
     }
@@ -90,7 +82,12 @@ impl Expansion<'_> {
             }
         }
         let call = self.call(ident, handler.is_async, &arguments);
-        quote!(#message::#variant { #fields } => #private::Handled::Reply(__Reply::#variant(#call)),)
+        let handled = if handler.is_later {
+            quote!(#private::Handled::later(#call, __Reply::#variant))
+        } else {
+            quote!(#private::Handled::Reply(__Reply::#variant(#call)))
+        };
+        quote!(#message::#variant { #fields } => #handled,)
     }
 
     /// A call of one of the user's functions. A future that cannot change threads is an error at that function.
@@ -106,19 +103,36 @@ impl Expansion<'_> {
         )
     }
 
-    fn hook(&self, name: &TokenStream, hook: &Hook) -> TokenStream {
+    fn hook(&self, hook: &Hook) -> TokenStream {
         let private = &self.private;
-        let context = hook.takes_context.then(|| quote!(__ctx));
-        let arguments: Vec<_> = [quote!(self)].into_iter().chain(context).collect();
-        let call = self.call(&hook.ident, hook.is_async, &arguments);
+        let name = Ident::new(hook.turn.name(), Span::call_site());
+        let who = (hook.turn == Turn::Terminated).then(|| quote!(__who: #private::Terminated,));
+        let ran = self.ran(hook);
         quote! {
             async fn #name(
                 &mut self,
+                #who
                 __ctx: &mut #private::Context<Self>,
             ) -> ::core::result::Result<(), #private::HookError> {
-                #call;
-                ::core::result::Result::Ok(())
+                #ran
             }
+        }
+    }
+
+    /// A call of a hook, and what came of it.
+    fn ran(&self, hook: &Hook) -> TokenStream {
+        let private = &self.private;
+        let parameters = hook.parameters.iter().map(|parameter| match parameter {
+            HookParameter::Context => quote!(__ctx),
+            HookParameter::Terminated => quote!(__who),
+        });
+        let arguments: Vec<_> = [quote!(self)].into_iter().chain(parameters).collect();
+        let call = self.call(&hook.ident, hook.is_async, &arguments);
+        if hook.is_fallible {
+            let span = names::at(hook.ident.span());
+            names::all_at(span, quote!(#private::hook_result(#call)))
+        } else {
+            quote!(#call; ::core::result::Result::Ok(()))
         }
     }
 

@@ -2,7 +2,7 @@
 
 use proc_macro2::Ident;
 
-use super::model::{Behavior, Handler};
+use super::model::{Behavior, Handler, Turn};
 use crate::errors::Errors;
 
 /// Reports what does not go together, and leaves out what would break the generated items.
@@ -11,16 +11,10 @@ pub(super) fn check(behavior: &mut Behavior, errors: &mut Errors) {
     wire_names(&behavior.handlers, errors);
     variants(&mut behavior.handlers, errors);
     only_one("init", behavior.init.iter().map(|init| &init.ident), errors);
-    only_one(
-        "on_start",
-        behavior.on_start.iter().map(|hook| &hook.ident),
-        errors,
-    );
-    only_one(
-        "on_stop",
-        behavior.on_stop.iter().map(|hook| &hook.ident),
-        errors,
-    );
+    for turn in Turn::ALL {
+        let hooks = behavior.hooks.iter().filter(|hook| hook.turn == turn);
+        only_one(turn.name(), hooks.map(|hook| &hook.ident), errors);
+    }
 }
 
 fn messages(behavior: &Behavior, errors: &mut Errors) {

@@ -40,6 +40,9 @@ static MESSAGE: Grammar = Grammar {
     )],
 };
 
+const NO_TIMEOUT: &str = "a timeout of zero would fail every ask: \
+    write how long an asker should wait, or leave `timeout` out for the system's default";
+
 /// `None` if the function has mistakes that leave no message to speak of.
 pub(super) fn parse(
     kind: Kind,
@@ -52,7 +55,7 @@ pub(super) fn parse(
     let options = Options::parse(&MESSAGE, tokens, errors);
     let sig = &function.sig;
     let wire_name = options.wire_name("name", errors);
-    let timeout = options.duration("timeout", errors);
+    let timeout = options.duration("timeout", Some(NO_TIMEOUT), errors);
     let internal = options.flag("internal", errors);
 
     let before = errors.count();
@@ -68,8 +71,8 @@ pub(super) fn parse(
         Travels::Wire
     };
     let parameters = parameters(sig, travels, actor, errors);
-    let reply = if internal {
-        Reply::Unit
+    let (reply, is_later) = if internal {
+        (Reply::Unit, false)
     } else {
         reply(&sig.output, actor, errors)
     };
@@ -86,6 +89,7 @@ pub(super) fn parse(
         is_async: sig.asyncness.is_some(),
         parameters,
         reply,
+        is_later,
         timeout,
         internal,
     })
@@ -310,15 +314,34 @@ fn argument(
     })
 }
 
-fn reply(output: &ReturnType, actor: &Type, errors: &mut Errors) -> Reply {
+/// The reply, and whether it comes later.
+fn reply(output: &ReturnType, actor: &Type, errors: &mut Errors) -> (Reply, bool) {
     let Some(ty) = types::returned(output) else {
-        return Reply::Unit;
+        return (Reply::Unit, false);
     };
     if matches!(types::bare(ty), Type::ImplTrait(_)) && text::of(ty).contains("Future<") {
         errors.at(
             ty,
             "write an `async fn` that returns the answer itself, in place of a future",
         );
+        return (Reply::Unit, false);
+    }
+    let Some(later) = types::last_segment(ty).filter(|last| last.ident == "Later") else {
+        return (reply_of(ty, actor, errors), false);
+    };
+    let [promised] = types::type_arguments(later)[..] else {
+        errors.at(
+            ty,
+            "say what the asker will get: write `Later<R>`, with the type of the reply",
+        );
+        return (Reply::Unit, true);
+    };
+    (reply_of(promised, actor, errors), true)
+}
+
+/// The reply that a value of this type is.
+fn reply_of(ty: &Type, actor: &Type, errors: &mut Errors) -> Reply {
+    if types::is_unit(ty) {
         return Reply::Unit;
     }
     if let Some((place, reason)) = types::objection(ty, Travels::Wire) {

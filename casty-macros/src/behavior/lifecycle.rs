@@ -1,10 +1,10 @@
-//! Reads `#[init]`, `#[on_start]` and `#[on_stop]` functions.
+//! Reads the functions that an actor's life calls: `#[init]`, `#[on_start]` and the other hooks.
 
 use syn::{Attribute, FnArg, ImplItemFn, Meta, ReturnType, Type};
 
 use super::{
     handler,
-    model::{Hook, Init},
+    model::{Hook, HookParameter, Init, Turn},
 };
 use crate::{
     errors::Errors,
@@ -81,12 +81,13 @@ fn made(output: &ReturnType, actor: &Type) -> Option<bool> {
 }
 
 pub(super) fn hook(
-    name: &str,
+    turn: Turn,
     function: &ImplItemFn,
     attribute: &Attribute,
     actor: &Type,
     errors: &mut Errors,
 ) -> Option<Hook> {
+    let name = turn.name();
     let sig = &function.sig;
     let before = errors.count();
     no_options(attribute, name, errors);
@@ -100,18 +101,72 @@ pub(super) fn hook(
             handler::borrowed_self(receiver, "the state is lent to this function", errors);
         }
     }
-    let takes_context = only_context(function, actor, "casty has nothing else to give it", errors);
-    if let Some(ty) = types::returned(&sig.output) {
-        errors.at(
-            ty,
-            format!("nobody receives what `#[{name}]` returns: leave the return type out"),
-        );
-    }
+    let parameters = hook_parameters(turn, function, actor, errors);
+    let is_fallible = types::returned(&sig.output).is_some_and(|ty| {
+        if !is_result_of_nothing(ty) {
+            errors.at(
+                ty,
+                format!(
+                    "nobody receives what `#[{name}]` returns: leave the return type out, \
+                     or write `Result<(), E>` if it can fail"
+                ),
+            );
+        }
+        true
+    });
     (errors.count() == before).then(|| Hook {
+        turn,
         ident: sig.ident.clone(),
         is_async: sig.asyncness.is_some(),
-        takes_context,
+        parameters,
+        is_fallible,
     })
+}
+
+/// `Result<(), E>`, `io::Result<()>`, `fmt::Result`.
+fn is_result_of_nothing(ty: &Type) -> bool {
+    types::last_segment(ty).is_some_and(|last| {
+        let arguments = types::type_arguments(last);
+        last.ident == "Result" && arguments.first().is_none_or(|ok| types::is_unit(ok))
+    })
+}
+
+fn hook_parameters(
+    turn: Turn,
+    function: &ImplItemFn,
+    actor: &Type,
+    errors: &mut Errors,
+) -> Vec<HookParameter> {
+    let mut has_context = false;
+    let mut parameters = Vec::new();
+    for input in &function.sig.inputs {
+        let FnArg::Typed(input) = input else { continue };
+        if handler::is_context(input, actor, &mut has_context, errors) {
+            parameters.push(HookParameter::Context);
+            continue;
+        }
+        let is_who = types::last_segment(&input.ty).is_some_and(|last| last.ident == "Terminated");
+        let is_first = !parameters.contains(&HookParameter::Terminated);
+        match turn {
+            Turn::Terminated if is_who && is_first => parameters.push(HookParameter::Terminated),
+            Turn::Terminated => errors.at(
+                input,
+                "`#[on_terminated]` takes one `Terminated`, and at most `ctx: &mut Context<Self>` besides: \
+                 casty has nothing else to give it",
+            ),
+            _ => errors.at(
+                input,
+                "this function takes at most `ctx: &mut Context<Self>`: casty has nothing else to give it",
+            ),
+        }
+    }
+    if turn == Turn::Terminated && !parameters.contains(&HookParameter::Terminated) {
+        errors.at(
+            &function.sig.ident,
+            "`#[on_terminated]` is told who has ended: take it as an argument, `who: Terminated`",
+        );
+    }
+    parameters
 }
 
 /// Requires that a function takes nothing but the context; whether it does.

@@ -13,6 +13,7 @@ mod model;
 mod parse;
 mod protocol;
 mod proxy;
+mod settings;
 
 use proc_macro2::TokenStream;
 use quote::quote;

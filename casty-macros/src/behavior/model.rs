@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use proc_macro2::Ident;
-use syn::{Attribute, Generics, Path, Type, Visibility};
+use syn::{Attribute, Generics, Type, Visibility};
+
+use super::settings::Settings;
 
 /// Which attribute stands above the block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,21 +53,11 @@ pub(super) struct Behavior {
     pub(super) generics: Generics,
     pub(super) handlers: Vec<Handler>,
     pub(super) init: Vec<Init>,
-    pub(super) on_start: Vec<Hook>,
-    pub(super) on_stop: Vec<Hook>,
+    pub(super) hooks: Vec<Hook>,
     /// Whether message functions were written, valid or not.
     pub(super) has_messages: bool,
     /// Whether an `#[init]` was written, valid or not.
     pub(super) has_init: bool,
-}
-
-/// The options of the attribute.
-pub(super) struct Settings {
-    pub(super) name: Option<String>,
-    pub(super) shards: u32,
-    pub(super) mailbox: u32,
-    /// The path to casty.
-    pub(super) casty: Path,
 }
 
 /// A message and the function that handles it.
@@ -80,6 +72,8 @@ pub(super) struct Handler {
     /// In the order of the function, after `self`.
     pub(super) parameters: Vec<Parameter>,
     pub(super) reply: Reply,
+    /// Whether the reply comes from a promise.
+    pub(super) is_later: bool,
     pub(super) timeout: Option<Duration>,
     pub(super) internal: bool,
 }
@@ -119,9 +113,46 @@ pub(super) struct Init {
 
 /// A function that runs at a turn of an actor's life.
 pub(super) struct Hook {
+    pub(super) turn: Turn,
     pub(super) ident: Ident,
     pub(super) is_async: bool,
-    pub(super) takes_context: bool,
+    /// In the order of the function, after `self`.
+    pub(super) parameters: Vec<HookParameter>,
+    pub(super) is_fallible: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HookParameter {
+    Context,
+    /// Which actor has ended.
+    Terminated,
+}
+
+/// A turn of an actor's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    Start,
+    Stop,
+    Restart,
+    Terminated,
+}
+
+impl Turn {
+    pub(super) const ALL: [Self; 4] = [Self::Start, Self::Stop, Self::Restart, Self::Terminated];
+
+    /// The attribute's name, and the name of the method of `Actor`.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Start => "on_start",
+            Self::Stop => "on_stop",
+            Self::Restart => "on_restart",
+            Self::Terminated => "on_terminated",
+        }
+    }
+
+    pub(super) fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|turn| turn.name() == name)
+    }
 }
 
 impl Behavior {

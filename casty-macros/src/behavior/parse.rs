@@ -6,73 +6,10 @@ use syn::{Attribute, GenericParam, ImplItem, ImplItemFn, Item, ItemImpl, Meta, T
 
 use super::{
     handler, lifecycle,
-    model::{Behavior, Kind, Settings},
+    model::{Behavior, Kind, Turn},
+    settings::Settings,
 };
-use crate::{
-    errors::Errors,
-    fallback,
-    options::{Grammar, Known, Options},
-    self_type::ReplaceSelf,
-    types,
-};
-
-static ENTITY: Grammar = Grammar {
-    attribute: "#[entity]",
-    known: &[
-        Known {
-            name: "shards",
-            example: "shards = 100",
-        },
-        Known {
-            name: "name",
-            example: "name = \"counter\"",
-        },
-        Known {
-            name: "mailbox",
-            example: "mailbox = 1024",
-        },
-        Known {
-            name: "crate",
-            example: "crate = path::to::casty",
-        },
-    ],
-    refused: &[
-        (
-            "event_sourced",
-            "`event_sourced` is not supported yet: it comes with durable entities",
-        ),
-        (
-            "snapshot_every",
-            "`snapshot_every` is not supported yet: it comes with durable entities",
-        ),
-    ],
-};
-
-static ACTOR: Grammar = Grammar {
-    attribute: "#[actor]",
-    known: &[
-        Known {
-            name: "name",
-            example: "name = \"greeter\"",
-        },
-        Known {
-            name: "mailbox",
-            example: "mailbox = 1024",
-        },
-        Known {
-            name: "crate",
-            example: "crate = path::to::casty",
-        },
-    ],
-    refused: &[(
-        "shards",
-        "`shards` is an option of `#[entity]`: an actor lives on the node that spawned it. \
-         Leave it out, or write `#[entity(shards = ..)]`",
-    )],
-};
-
-const SHARDS_DEFAULT: u32 = 100;
-const MAILBOX_DEFAULT: u32 = 1024;
+use crate::{errors::Errors, fallback, self_type::ReplaceSelf, types};
 
 /// What came of the item under the attribute.
 pub(super) enum Parsed {
@@ -88,7 +25,7 @@ pub(super) fn parse(
     item: TokenStream,
     errors: &mut Errors,
 ) -> Parsed {
-    let settings = settings(kind, options, errors);
+    let settings = Settings::parse(kind, options, errors);
     match syn::parse2::<Item>(item.clone()) {
         Ok(Item::Impl(mut block)) => match behavior(kind, settings, &mut block, errors) {
             Some(behavior) => Parsed::Behavior(Box::new(behavior), Box::new(block)),
@@ -102,24 +39,6 @@ pub(super) fn parse(
             errors.syntax(error);
             Parsed::Other(item)
         }
-    }
-}
-
-fn settings(kind: Kind, options: TokenStream, errors: &mut Errors) -> Settings {
-    let grammar = match kind {
-        Kind::Entity => &ENTITY,
-        Kind::Actor => &ACTOR,
-    };
-    let options = Options::parse(grammar, options, errors);
-    Settings {
-        name: options.wire_name("name", errors),
-        shards: options
-            .number("shards", 1..=u32::from(u16::MAX), errors)
-            .unwrap_or(SHARDS_DEFAULT),
-        mailbox: options
-            .number("mailbox", 1..=u32::MAX, errors)
-            .unwrap_or(MAILBOX_DEFAULT),
-        casty: options.casty(errors),
     }
 }
 
@@ -163,6 +82,7 @@ fn behavior(
     block: &mut ItemImpl,
     errors: &mut Errors,
 ) -> Option<Behavior> {
+    settings.one_state(errors);
     let functions = take_functions(block);
     let head = head(kind, block, errors);
     // Without a type to speak of, the functions' own mistakes still deserve to be told.
@@ -178,8 +98,7 @@ fn behavior(
         generics: replace.in_generics(&block.generics),
         handlers: Vec::new(),
         init: Vec::new(),
-        on_start: Vec::new(),
-        on_stop: Vec::new(),
+        hooks: Vec::new(),
         has_messages: false,
         has_init: false,
         actor: actor.clone(),
@@ -205,20 +124,14 @@ fn behavior(
                     .init
                     .extend(lifecycle::init(&function, &attribute, &actor, errors));
             }
-            "on_start" => {
-                behavior.on_start.extend(lifecycle::hook(
-                    helper, &function, &attribute, &actor, errors,
-                ));
+            hook => {
+                let turn = Turn::of(hook);
+                behavior.hooks.extend(
+                    turn.and_then(|turn| {
+                        lifecycle::hook(turn, &function, &attribute, &actor, errors)
+                    }),
+                );
             }
-            "on_stop" => {
-                behavior.on_stop.extend(lifecycle::hook(
-                    helper, &function, &attribute, &actor, errors,
-                ));
-            }
-            later => errors.at(
-                &attribute,
-                format!("`#[{later}]` is not supported yet: `#[on_start]` and `#[on_stop]` are"),
-            ),
         }
     }
     head.map(|_| behavior)

@@ -7,11 +7,8 @@ pub struct Counter {
     value: i64,
 }
 
-#[entity]
+#[entity(overflow = drop_new, on_failure = panic, children = one)]
 impl Counter {
-    #[on_restart]
-    fn restarted(&mut self) {}
-
     #[message]
     fn value(&self) -> i64 {
         self.value

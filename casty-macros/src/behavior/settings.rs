@@ -1,0 +1,282 @@
+//! The options of `#[entity]` and `#[actor]`.
+
+use std::time::Duration;
+
+use proc_macro2::{Ident, Literal, Span, TokenStream};
+use quote::{ToTokens, quote};
+use syn::Path;
+
+use super::model::Kind;
+use crate::{
+    errors::Errors,
+    options::{Grammar, Known, Options},
+};
+
+static ENTITY: Grammar = Grammar {
+    attribute: "#[entity]",
+    known: &[
+        Known::new("shards", "shards = 100"),
+        Known::new("name", "name = \"counter\""),
+        MAILBOX,
+        OVERFLOW,
+        STASH,
+        Known::new("on_failure", "on_failure = restart"),
+        MAX_RESTARTS,
+        WITHIN,
+        BACKOFF,
+        BACKOFF_MAX,
+        CHILDREN,
+        Known::new("passivate_after", "passivate_after = \"10m\""),
+        Known::new("max_active", "max_active = 10000"),
+        CRATE,
+    ],
+    refused: &[
+        (
+            "event_sourced",
+            "`event_sourced` is not supported yet: it comes with durable entities",
+        ),
+        (
+            "snapshot_every",
+            "`snapshot_every` is not supported yet: it comes with durable entities",
+        ),
+    ],
+};
+
+static ACTOR: Grammar = Grammar {
+    attribute: "#[actor]",
+    known: &[
+        Known::new("name", "name = \"greeter\""),
+        MAILBOX,
+        OVERFLOW,
+        STASH,
+        Known::new("on_failure", "on_failure = escalate"),
+        MAX_RESTARTS,
+        WITHIN,
+        BACKOFF,
+        BACKOFF_MAX,
+        CHILDREN,
+        CRATE,
+    ],
+    refused: &[
+        (
+            "shards",
+            "`shards` is an option of `#[entity]`: an actor lives on the node that spawned it. \
+             Leave it out, or write `#[entity(shards = ..)]`",
+        ),
+        ("passivate_after", NOT_PUT_TO_SLEEP),
+        ("max_active", NOT_PUT_TO_SLEEP),
+    ],
+};
+
+const MAILBOX: Known = Known::new("mailbox", "mailbox = 1024");
+const OVERFLOW: Known = Known::new("overflow", "overflow = wait");
+const STASH: Known = Known::new("stash", "stash = 1024");
+const MAX_RESTARTS: Known = Known::new("max_restarts", "max_restarts = 10");
+const WITHIN: Known = Known::new("within", "within = \"60s\"");
+const BACKOFF: Known = Known::new("backoff", "backoff = \"100ms\"");
+const BACKOFF_MAX: Known = Known::new("backoff_max", "backoff_max = \"10s\"");
+const CHILDREN: Known = Known::new("children", "children = one_for_one");
+const CRATE: Known = Known::new("crate", "crate = path::to::casty");
+
+const NOT_PUT_TO_SLEEP: &str = "this is an option of `#[entity]`: an entity that was put to sleep comes back with its \
+    next message, an actor would be gone. Leave it out; an actor ends itself with `ctx.stop()`";
+
+const SHARDS_DEFAULT: u32 = 100;
+
+/// What casty takes where the option is not written; for the one that is, to be compared with.
+const BACKOFF_DEFAULT: Duration = Duration::from_millis(100);
+const BACKOFF_MAX_DEFAULT: Duration = Duration::from_secs(10);
+
+/// A word of an option, and the variant that it means.
+type Word = (&'static str, &'static str);
+
+const OVERFLOWS: &[Word] = &[
+    ("wait", "Wait"),
+    ("reject", "Reject"),
+    ("drop_newest", "DropNewest"),
+    ("drop_oldest", "DropOldest"),
+];
+const FAILURES: &[Word] = &[
+    ("restart", "Restart"),
+    ("resume", "Resume"),
+    ("stop", "Stop"),
+    ("escalate", "Escalate"),
+];
+const STRATEGIES: &[Word] = &[("one_for_one", "OneForOne"), ("all_for_one", "AllForOne")];
+
+/// What the options say.
+pub(super) struct Settings {
+    pub(super) name: Option<String>,
+    pub(super) shards: u32,
+    /// The path to casty.
+    pub(super) casty: Path,
+    /// What is written of the policy, in the order of its fields.
+    policy: Vec<(&'static str, Value)>,
+    /// Where `stash` is written.
+    stash: Option<Span>,
+}
+
+enum Value {
+    Number(u32),
+    Time(Duration),
+    /// A variant of an enum.
+    Word(&'static str, &'static str),
+    Some(Box<Self>),
+}
+
+impl Settings {
+    pub(super) fn parse(kind: Kind, tokens: TokenStream, errors: &mut Errors) -> Self {
+        let grammar = match kind {
+            Kind::Entity => &ENTITY,
+            Kind::Actor => &ACTOR,
+        };
+        let options = Options::parse(grammar, tokens, errors);
+        Self {
+            name: options.wire_name("name", errors),
+            shards: options
+                .number("shards", 1..=u32::from(u16::MAX), errors)
+                .unwrap_or(SHARDS_DEFAULT),
+            casty: options.casty(errors),
+            policy: policy(kind, &options, errors),
+            stash: options.span("stash"),
+        }
+    }
+
+    /// Complains of what has no meaning for an actor with one state.
+    pub(super) fn one_state(&self, errors: &mut Errors) {
+        if let Some(span) = self.stash {
+            errors.at_span(
+                span,
+                "only a state machine stashes messages, for its next state: leave `stash` out. \
+                 How many messages wait in all is for `mailbox` to say",
+            );
+        }
+    }
+
+    /// `Policy { .. }`.
+    pub(super) fn policy(&self, private: &TokenStream) -> TokenStream {
+        if self.policy.is_empty() {
+            return quote!(#private::Policy::DEFAULT);
+        }
+        let fields = self.policy.iter().map(|(field, value)| {
+            let field = Ident::new(field, Span::call_site());
+            let value = value.tokens(private);
+            quote!(#field: #value,)
+        });
+        quote!(#private::Policy { #(#fields)* ..#private::Policy::DEFAULT })
+    }
+}
+
+fn policy(kind: Kind, options: &Options, errors: &mut Errors) -> Vec<(&'static str, Value)> {
+    let mut policy = Vec::new();
+    let mut add = |field, value: Option<Value>| policy.extend(value.map(|value| (field, value)));
+    let word = |name, words, variants_of, errors: &mut Errors| {
+        word(options, name, words, errors).map(|variant| Value::Word(variants_of, variant))
+    };
+    let number = |name, least, errors: &mut Errors| {
+        options
+            .number(name, least..=u32::MAX, errors)
+            .map(Value::Number)
+    };
+
+    add("mailbox", number("mailbox", 1, errors));
+    add("overflow", word("overflow", OVERFLOWS, "Overflow", errors));
+    add("stash", number("stash", 1, errors));
+    let on_failure = word("on_failure", FAILURES, "OnFailure", errors);
+    if let (Kind::Entity, Some(Value::Word(_, "Escalate"))) = (kind, &on_failure) {
+        errors.at(
+            options.value("on_failure"),
+            "an entity has no parent that its failure could be handed to: write `restart`, `resume` or `stop`",
+        );
+    }
+    add("on_failure", on_failure);
+    add("max_restarts", number("max_restarts", 0, errors));
+    let within = options.duration(
+        "within",
+        Some(
+            "no two failures are within no time of each other: write how far back failures count, \
+             or `max_restarts = 0` for no restart at all",
+        ),
+        errors,
+    );
+    add("within", within.map(Value::Time));
+    let (backoff, backoff_max) = backoff(options, errors);
+    add("backoff", backoff.map(Value::Time));
+    add("backoff_max", backoff_max.map(Value::Time));
+    add("children", word("children", STRATEGIES, "Children", errors));
+    let passivate_after = options.duration(
+        "passivate_after",
+        Some(
+            "an entity would be put to sleep as soon as it is idle: write how long it may be idle, \
+             or leave `passivate_after` out to keep it awake",
+        ),
+        errors,
+    );
+    let some = |value| Value::Some(Box::new(value));
+    add(
+        "passivate_after",
+        passivate_after.map(Value::Time).map(some),
+    );
+    add("max_active", number("max_active", 1, errors).map(some));
+    policy
+}
+
+fn word(
+    options: &Options,
+    name: &str,
+    words: &[Word],
+    errors: &mut Errors,
+) -> Option<&'static str> {
+    let written: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+    let position = options.word(name, &written, errors)?;
+    words.get(position).map(|(_, variant)| *variant)
+}
+
+/// The pause and its bound, which has to be one.
+fn backoff(options: &Options, errors: &mut Errors) -> (Option<Duration>, Option<Duration>) {
+    let least = options.duration("backoff", None, errors);
+    let most = options.duration("backoff_max", None, errors);
+    let written = |name, value: Option<Duration>| match options.value(name) {
+        // Whoever wrote nonsense heard of it.
+        Some(_) => value,
+        None if name == "backoff" => Some(BACKOFF_DEFAULT),
+        None => Some(BACKOFF_MAX_DEFAULT),
+    };
+    if let (Some(first), Some(bound)) = (written("backoff", least), written("backoff_max", most))
+        && first > bound
+    {
+        let place = options.value("backoff").or(options.value("backoff_max"));
+        errors.at(
+            place,
+            format!(
+                "the first pause, `backoff` ({first:?}), is longer than the longest, `backoff_max` ({bound:?}): \
+                 lengthen `backoff_max` or shorten `backoff`"
+            ),
+        );
+    }
+    (least, most)
+}
+
+impl Value {
+    fn tokens(&self, private: &TokenStream) -> TokenStream {
+        match self {
+            Self::Number(number) => Literal::u32_unsuffixed(*number).into_token_stream(),
+            Self::Time(time) => {
+                let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+                let millis = Literal::u64_unsuffixed(millis);
+                quote!(::core::time::Duration::from_millis(#millis))
+            }
+            Self::Word(of, variant) => {
+                let (of, variant) = (
+                    Ident::new(of, Span::call_site()),
+                    Ident::new(variant, Span::call_site()),
+                );
+                quote!(#private::#of::#variant)
+            }
+            Self::Some(value) => {
+                let value = value.tokens(private);
+                quote!(::core::option::Option::Some(#value))
+            }
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The options in an attribute's parentheses: `shards = 10, name = "counter", internal`.
+
+mod values;
+
+use std::fmt::Write;
+
+use proc_macro2::{Ident, Span, TokenStream};
+use syn::{
+    Expr, Path, Token,
+    ext::IdentExt,
+    parse::{ParseStream, Parser},
+    token,
+};
+
+use crate::{errors::Errors, names};
+
+/// An option that an attribute takes.
+pub(crate) struct Known {
+    pub(crate) name: &'static str,
+    /// How it is written.
+    pub(crate) example: &'static str,
+}
+
+/// What an attribute takes, and what it refuses with a reason of its own.
+pub(crate) struct Grammar {
+    /// As the user writes it: `#[entity]`.
+    pub(crate) attribute: &'static str,
+    pub(crate) known: &'static [Known],
+    /// Options that exist elsewhere, or later, and what to say about them.
+    pub(crate) refused: &'static [(&'static str, &'static str)],
+}
+
+/// The options of one attribute, each at most once and all of them known.
+pub(crate) struct Options {
+    grammar: &'static Grammar,
+    written: Vec<Written>,
+}
+
+struct Written {
+    key: Ident,
+    value: Option<Expr>,
+}
+
+impl Known {
+    pub(crate) const fn new(name: &'static str, example: &'static str) -> Self {
+        Self { name, example }
+    }
+}
+
+/// The crate to take generated paths from.
+pub(crate) fn casty() -> Path {
+    syn::parse_quote!(::casty)
+}
+
+impl Options {
+    /// No options at all.
+    pub(crate) fn none(grammar: &'static Grammar) -> Self {
+        Self {
+            grammar,
+            written: Vec::new(),
+        }
+    }
+
+    pub(crate) fn parse(
+        grammar: &'static Grammar,
+        tokens: TokenStream,
+        errors: &mut Errors,
+    ) -> Self {
+        let mut options = Self::none(grammar);
+        let parser = |input: ParseStream<'_>| {
+            while !input.is_empty() {
+                let written = options.parse_one(input)?;
+                options.add(written, errors);
+                if !input.is_empty() {
+                    input.parse::<Token![,]>().map_err(|error| {
+                        syn::Error::new(error.span(), "expected `,` between two options")
+                    })?;
+                }
+            }
+            Ok(())
+        };
+        if let Err(error) = parser.parse2(tokens) {
+            errors.syntax(error);
+        }
+        options
+    }
+
+    fn parse_one(&self, input: ParseStream<'_>) -> syn::Result<Written> {
+        if !input.peek(Ident::peek_any) {
+            return Err(input.error(format!(
+                "expected an option of `{}`; {}",
+                self.grammar.attribute,
+                self.grammar.list()
+            )));
+        }
+        let key = input.call(Ident::parse_any)?;
+        if input.peek(token::Paren) {
+            let example = self
+                .grammar
+                .example(&key.to_string())
+                .unwrap_or("option = value");
+            return Err(input.error(format!("an option has no parentheses: write `{example}`")));
+        }
+        let value = if input.parse::<Option<Token![=]>>()?.is_some() {
+            Some(input.parse::<Expr>()?)
+        } else {
+            None
+        };
+        Ok(Written { key, value })
+    }
+
+    fn add(&mut self, written: Written, errors: &mut Errors) {
+        let name = written.key.to_string();
+        let attribute = self.grammar.attribute;
+        if self.get(&name).is_some() {
+            errors.at(
+                &written.key,
+                format!("`{name}` is given twice in one `{attribute}`: keep one of them"),
+            );
+        } else if self.grammar.example(&name).is_some() {
+            self.written.push(written);
+        } else if let Some((_, reason)) = self.grammar.refused.iter().find(|(key, _)| *key == name)
+        {
+            errors.at(&written.key, reason);
+        } else {
+            let mut message = format!("`{attribute}` has no option `{name}`");
+            if let Some(meant) =
+                names::nearest(&name, self.grammar.known.iter().map(|known| known.name))
+            {
+                // Writing to a string cannot fail.
+                let _ = write!(message, "; did you mean `{meant}`?");
+            }
+            errors.at(&written.key, format!("{message}\n{}", self.grammar.list()));
+        }
+    }
+
+    fn get(&self, name: &str) -> Option<&Written> {
+        self.written.iter().find(|written| written.key == name)
+    }
+
+    /// Where an option is written.
+    pub(crate) fn span(&self, name: &str) -> Option<Span> {
+        self.get(name).map(|written| written.key.span())
+    }
+
+    /// What is written behind its `=`.
+    pub(crate) fn value(&self, name: &str) -> Option<&Expr> {
+        self.get(name)?.value.as_ref()
+    }
+}
+
+impl Grammar {
+    fn example(&self, name: &str) -> Option<&'static str> {
+        self.known
+            .iter()
+            .find(|known| known.name == name)
+            .map(|known| known.example)
+    }
+
+    fn list(&self) -> String {
+        let examples: Vec<_> = self
+            .known
+            .iter()
+            .map(|known| format!("`{}`", known.example))
+            .collect();
+        format!("its options are {}", examples.join(", "))
+    }
+}

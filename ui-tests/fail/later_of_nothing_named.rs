@@ -1,0 +1,23 @@
+#![allow(unused)]
+
+use casty::prelude::*;
+
+#[derive(Default)]
+pub struct Counter {
+    value: i64,
+}
+
+#[entity]
+impl Counter {
+    #[message]
+    fn tick(&mut self) -> casty::Later {
+        casty::Promise::new().1
+    }
+
+    #[message]
+    fn value(&self) -> i64 {
+        self.value
+    }
+}
+
+fn main() {}
