@@ -60,6 +60,20 @@ pub enum AskError<E = Infallible> {
         /// The error of `#[init]`, as text.
         reason: String,
     },
+    /// The entity failed too often and is left alone for a while. Not handled; retry after the pause.
+    Quarantined {
+        /// The last failure, as text.
+        reason: String,
+        /// When it takes messages again.
+        retry_after: Duration,
+    },
+    /// Not handled, since it never could be: the target waits, in a handler of its own, for the one who asks, or for
+    /// somebody who waits for it. A retry from the same handler is as useless; ask from a task of its own
+    /// ([`Context::pipe`](crate::Context::pipe)), or answer [later](crate::Later).
+    Deadlock {
+        /// Who waits for whom, the target first and last.
+        chain: Vec<String>,
+    },
     /// The receiver could not read the message: the two nodes run different versions of its type. Not handled.
     Undecodable {
         /// The message type's name.
@@ -116,10 +130,18 @@ impl<E> From<Failure> for AskError<E> {
             Failure::Unhandled { state, message } => Self::Unhandled { state, message },
             Failure::Panicked { message } => Self::Panicked { message },
             Failure::Stopped => Self::Stopped,
-            Failure::Full => Self::Full,
+            Failure::Full | Failure::MailboxFull => Self::Full,
             Failure::UnknownEntity { name } => Self::UnknownEntity { name },
             Failure::NoQuorum => Self::NoQuorum,
             Failure::Init { reason } => Self::Init { reason },
+            Failure::Quarantined {
+                reason,
+                retry_after,
+            } => Self::Quarantined {
+                reason,
+                retry_after,
+            },
+            Failure::Deadlock { chain } => Self::Deadlock { chain },
             Failure::Undecodable { message, reason } => Self::Undecodable { message, reason },
             Failure::Unencodable { reason } => Self::Unencodable { reason },
             Failure::TooLarge { bytes, bytes_max } => Self::TooLarge { bytes, bytes_max },
@@ -158,6 +180,11 @@ impl<E: fmt::Display> fmt::Display for AskError<E> {
             Self::UnknownEntity { name } => write!(f, "{}", UnknownEntity(name)),
             Self::NoQuorum => f.write_str(NO_QUORUM),
             Self::Init { reason } => write!(f, "the entity could not start: {reason}"),
+            Self::Quarantined {
+                reason,
+                retry_after,
+            } => write!(f, "{}", Quarantined(reason, *retry_after)),
+            Self::Deadlock { chain } => write!(f, "{}", Deadlock(chain)),
             Self::Undecodable { message, reason } => {
                 write!(f, "the receiver could not decode `{message}`: {reason}")
             }
@@ -184,6 +211,30 @@ impl<E: std::error::Error + 'static> std::error::Error for AskError<E> {
 }
 
 const NO_QUORUM: &str = "nobody can say where the entity lives: the cluster map has no leader";
+
+struct Quarantined<'a>(&'a str, Duration);
+
+impl fmt::Display for Quarantined<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(reason, after) = self;
+        write!(
+            f,
+            "the entity fails too often and takes no messages for {after:.1?}; its last failure: {reason}"
+        )
+    }
+}
+
+struct Deadlock<'a>(&'a [String]);
+
+impl fmt::Display for Deadlock<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the ask would never be answered, since each waits for the next: {}",
+            self.0.join(" -> ")
+        )
+    }
+}
 
 struct UnknownEntity<'a>(&'a str);
 
@@ -275,6 +326,15 @@ pub enum TellError<M> {
         /// The error of `#[init]`, as text.
         reason: String,
     },
+    /// The entity failed too often and is left alone for a while. Retry after the pause.
+    Quarantined {
+        /// The message.
+        message: M,
+        /// The last failure, as text.
+        reason: String,
+        /// When it takes messages again.
+        retry_after: Duration,
+    },
 }
 
 impl<M> TellError<M> {
@@ -289,13 +349,14 @@ impl<M> TellError<M> {
             | Self::InvalidId { message, .. }
             | Self::Unencodable { message, .. }
             | Self::TooLarge { message, .. }
-            | Self::Init { message, .. } => message,
+            | Self::Init { message, .. }
+            | Self::Quarantined { message, .. } => message,
         }
     }
 
     pub(crate) fn new(message: M, failure: Failure) -> Self {
         match failure {
-            Failure::Full => Self::Full(message),
+            Failure::Full | Failure::MailboxFull => Self::Full(message),
             Failure::NoQuorum => Self::NoQuorum(message),
             Failure::Unreachable { node, reason, .. } => Self::Unreachable {
                 message,
@@ -311,8 +372,17 @@ impl<M> TellError<M> {
                 bytes_max,
             },
             Failure::Init { reason } => Self::Init { message, reason },
+            Failure::Quarantined {
+                reason,
+                retry_after,
+            } => Self::Quarantined {
+                message,
+                reason,
+                retry_after,
+            },
             // The rest happens after a message was taken, where a tell has nobody waiting.
             Failure::Stopped
+            | Failure::Deadlock { .. }
             | Failure::Unhandled { .. }
             | Failure::Panicked { .. }
             | Failure::Undecodable { .. }
@@ -344,6 +414,11 @@ impl<M> fmt::Display for TellError<M> {
             Self::Init { reason, .. } => {
                 write!(f, "not sent: the entity could not start: {reason}")
             }
+            Self::Quarantined {
+                reason,
+                retry_after,
+                ..
+            } => write!(f, "not sent: {}", Quarantined(reason, *retry_after)),
         }
     }
 }
@@ -378,6 +453,16 @@ pub enum Failure {
     Stopped,
     #[error("a queue on the way is full")]
     Full,
+    /// Full for good: the target's type says that nobody waits for room.
+    #[error("the mailbox is full")]
+    MailboxFull,
+    #[error("{}", Quarantined(reason, *retry_after))]
+    Quarantined {
+        reason: String,
+        retry_after: Duration,
+    },
+    #[error("{}", Deadlock(chain))]
+    Deadlock { chain: Vec<String> },
     #[error("{}", UnknownEntity(name))]
     UnknownEntity { name: String },
     #[error("{NO_QUORUM}")]

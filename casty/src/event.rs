@@ -1,10 +1,15 @@
 //! What a system tells those who watch it: members, actors, dead letters.
 
 use std::{
+    any::Any,
     fmt,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
 use crate::{error::Failure, id::MemberId};
@@ -28,10 +33,52 @@ pub enum Event {
     ActorStarted(ActorPath),
     /// An actor, or an entity's activation, stopped.
     ActorStopped(ActorPath),
+    /// A handler or a hook of an actor failed. What becomes of it, its type says: see [`entity`](macro@crate::entity).
+    ActorFailed {
+        /// Whose handler or hook.
+        who: ActorPath,
+        /// The text of the panic, or the hook's error.
+        reason: String,
+    },
+    /// After a failure, an actor goes on: with a fresh state, or the one it had.
+    ActorRestarted(ActorPath),
+    /// Something an actor [emitted](crate::Context::emit).
+    Emitted(Emitted),
     /// A message that nobody will handle, or a failure that nobody was told of.
     DeadLetter(DeadLetter),
     /// This subscriber was too slow; so many events are lost to it.
     Missed(u64),
+}
+
+/// An application's own event.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Emitted {
+    /// The actor that emitted it.
+    pub by: ActorPath,
+    event: Arc<dyn Any + Send + Sync>,
+}
+
+impl Emitted {
+    pub(crate) fn new(by: ActorPath, event: impl Any + Send + Sync) -> Self {
+        Self {
+            by,
+            event: Arc::new(event),
+        }
+    }
+
+    /// The event, if it is of this type.
+    pub fn get<T: Any>(&self) -> Option<&T> {
+        self.event.downcast_ref()
+    }
+}
+
+impl fmt::Debug for Emitted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Emitted")
+            .field("by", &self.by)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Who an event is about: a type's name and which one of it.
@@ -59,14 +106,18 @@ impl fmt::Debug for ActorPath {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Terminated {
-    /// Who it was. Compare with [`ActorRef::path`](crate::ActorRef::path).
+    /// Who it was; [`is`](Self::is) compares it with a reference.
     pub who: ActorPath,
     /// Why it ended.
     pub reason: TerminatedReason,
+    /// Its number on its node.
+    pub(crate) number: u64,
+    /// Its node, unless it was this one.
+    pub(crate) member: Option<MemberId>,
 }
 
 /// Why an actor ended.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum TerminatedReason {
     /// It stopped, or was gone before it was watched.
@@ -128,7 +179,7 @@ impl From<Failure> for DeadLetterReason {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Stopped => Self::Stopped,
-            Failure::Full => Self::Full,
+            Failure::Full | Failure::MailboxFull => Self::Full,
             Failure::Unreachable {
                 node,
                 maybe_handled: true,

@@ -31,12 +31,16 @@ pub use actor::{
     context::Context,
     handled::{Later, Promise},
     reference::{ActorRef, EntityRef},
+    schedule::{Cancellable, Every},
+    spy::{Observation, Observed, Scope, Spy},
 };
 pub use behavior::{Behavior, OneOf, Stay, Stop};
 pub use casty_macros::{actor, entity, message};
 pub use config::Settings;
 pub use error::{AskError, JoinError, ShutdownError, StartError, TellError};
-pub use event::{DeadLetter, DeadLetterReason, Event, Events, Terminated, TerminatedReason};
+pub use event::{
+    ActorPath, DeadLetter, DeadLetterReason, Emitted, Event, Events, Terminated, TerminatedReason,
+};
 pub use message::wire::Wire;
 pub use system::{
     ActorSystem, ClusterClient, ConnectError, MemberInfo, MemberStatus, ShardEnvelope, Shards,

@@ -14,6 +14,7 @@ use crate::{
         envelope::{Envelope, ReplyTo},
         reference::ActorRef,
         runtime::{Carrier, Myself, Runtime},
+        spy::{Scope, Spy},
     },
     cluster::{
         inbound, join,
@@ -23,7 +24,7 @@ use crate::{
     },
     config::Settings,
     error::{Failure, JoinError, ShutdownError, StartError, TellError},
-    event::Events,
+    event::{ActorPath, Events},
     id::{EntityId, Incarnation, MemberId, NODE_ID_BYTES_MAX, NodeId},
     protocol::map::Status,
     transport::net::{Net, Tcp},
@@ -84,7 +85,7 @@ impl ActorSystem {
         registry: Registry,
         settings: Settings,
     ) -> Result<Self, StartError> {
-        let runtime = Runtime::new(NodeId::new(name), settings.ask_timeout);
+        let runtime = Runtime::new(NodeId::new(name), settings.ask_timeout, fresh_seed());
         let (regions, routes) = registry.build(&runtime, &settings, None)?;
         runtime.set_routes(routes);
         let stop = CancellationToken::new().drop_guard();
@@ -113,8 +114,53 @@ impl ActorSystem {
 
     /// Starts an actor on this node. It lives until it stops, or the system does; dropping its reference does not
     /// stop it.
+    ///
+    /// Started from a value, it cannot be made anew: a failure ends it, unless its type says
+    /// `on_failure = resume`. See [`spawn_with`](Self::spawn_with).
     pub fn spawn<A: Actor<Address = ActorRef<A>>>(&self, actor: A) -> A::Ref {
-        A::proxy(ActorRef::local(self.0.runtime.spawn_actor(actor)))
+        let cell = self.0.runtime.spawn_actor(Some(actor), None, None);
+        A::proxy(ActorRef::local(cell))
+    }
+
+    /// The same, for an actor that survives its failures: `make` makes its first state, and a fresh one after each.
+    ///
+    /// ```
+    /// # use casty::prelude::*;
+    /// #[derive(Default)]
+    /// struct Divider;
+    ///
+    /// #[actor(max_restarts = 3, within = "10s")]
+    /// impl Divider {
+    ///     #[message]
+    ///     fn divide(&self, a: i64, b: i64) -> i64 {
+    ///         a / b
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let system = ActorSystem::local("app");
+    /// let divider = system.spawn_with(Divider::default);
+    /// assert!(matches!(divider.divide(1, 0).await, Err(AskError::Panicked { .. })));
+    /// assert_eq!(divider.divide(6, 3).await, Ok(2));
+    /// # }
+    /// ```
+    pub fn spawn_with<A: Actor<Address = ActorRef<A>>>(
+        &self,
+        make: impl FnMut() -> A + Send + 'static,
+    ) -> A::Ref {
+        let make: Box<dyn FnMut() -> A + Send> = Box::new(make);
+        let cell = self.0.runtime.spawn_actor(None, Some(make), None);
+        A::proxy(ActorRef::local(cell))
+    }
+
+    /// Observes the messages of an actor, of an entity's activations on this node, or of an actor and all below it.
+    /// It never slows them: see [`Spy`].
+    ///
+    /// Who it is, [`ActorRef::path`] and [`EntityRef::path`](crate::EntityRef::path) tell:
+    /// `system.spy(greeter.as_ref().path(), Scope::Actor)`.
+    pub fn spy(&self, who: ActorPath, scope: Scope) -> Spy {
+        self.0.runtime.spies.add(who, scope)
     }
 
     /// Everything that happens in this system from now on. Slow readers are told how many events they missed.
@@ -523,7 +569,8 @@ impl SystemBuilder {
         member: MemberId,
         address: Option<SocketAddr>,
     ) -> Result<(Arc<Inner>, Arc<Node>, crate::cluster::gossip::Inputs), StartError> {
-        let runtime = Runtime::new(member.node.clone(), self.settings.ask_timeout);
+        let seed = self.seed.unwrap_or_else(fresh_seed);
+        let runtime = Runtime::new(member.node.clone(), self.settings.ask_timeout, seed);
         let cancel = CancellationToken::new();
         let setup = NodeSetup {
             cluster: self.cluster,
@@ -531,7 +578,7 @@ impl SystemBuilder {
             address,
             settings: self.settings.clone(),
             net: self.net,
-            seed: self.seed.unwrap_or_else(fresh_seed),
+            seed,
         };
         let (node, inputs) = Node::new(setup, runtime.clone(), cancel.clone());
         let mesh: Arc<dyn Mesh> = node.clone();

@@ -14,8 +14,8 @@ use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 
 use super::{
-    Actor, Address, Rejected,
-    envelope::{Answer, Envelope, ReplyTo},
+    Actor, Address, Rejected, chain,
+    envelope::{Answer, Asker, Envelope, ReplyTo},
     runtime::Runtime,
     timer::Deadline,
 };
@@ -167,7 +167,10 @@ impl<A: Actor, T, E> Future for Ask<A, T, E> {
                     let (asker, answer) = oneshot::channel();
                     let envelope = Envelope {
                         message,
-                        reply: ReplyTo::Asker(asker),
+                        reply: ReplyTo::Asker(Asker {
+                            answer: asker,
+                            chain: chain::here(),
+                        }),
                     };
                     match to.try_send(envelope) {
                         Ok(()) => this.state = State::Waiting(answer),

@@ -1,35 +1,58 @@
 //! What a handler may use besides its state and its message.
 
-use std::{fmt, sync::Arc};
+use std::{any::Any, fmt, panic::AssertUnwindSafe, sync::Arc};
+
+use futures_util::FutureExt;
 
 use super::{
     Actor, Entity,
-    cell::{Cell, CellName},
+    attached::{Attached, Child},
+    cell::{AnyCell, Cell, CellName, Signal, panic_text},
     reference::ActorRef,
+    schedule::{self, Cancellable, Every},
+    watch,
 };
-use crate::id::{EntityId, NodeId};
+use crate::{
+    event::{ActorPath, Emitted, Event},
+    id::{EntityId, NodeId},
+};
 
 /// A handler's surroundings: who it is, how to reach others, how to stop.
 ///
 /// A handler asks for it by a parameter `ctx: &mut Context<Self>`, at any position.
+///
+/// What a handler begins through it belongs to this activation of the actor: children, timers, work and watches end
+/// when the actor stops, is passivated, or starts afresh after a failure.
 pub struct Context<A: Actor> {
     cell: Arc<Cell<A>>,
+    /// Which activation of the cell this is.
+    activation: u32,
+    attached: Option<Box<Attached>>,
     stop: bool,
     transition: bool,
+    passivate: bool,
 }
 
 impl<A: Actor> Context<A> {
     pub(crate) fn new(cell: Arc<Cell<A>>) -> Self {
         Self {
             cell,
+            activation: 0,
+            attached: None,
             stop: false,
             transition: false,
+            passivate: false,
         }
     }
 
     /// A reference to this very actor, to be sent to others.
     pub fn myself(&self) -> A::Ref {
         A::proxy(self.cell.address())
+    }
+
+    /// This actor's name in events, logs and dead letters.
+    pub fn path(&self) -> ActorPath {
+        self.cell.path()
     }
 
     /// The name of the node this runs on.
@@ -42,9 +65,226 @@ impl<A: Actor> Context<A> {
         self.cell.runtime().entity::<E>(id)
     }
 
-    /// Starts an actor on this node. It lives until it stops or the system does.
-    pub fn spawn<B: Actor<Address = ActorRef<B>>>(&self, actor: B) -> B::Ref {
-        B::proxy(ActorRef::local(self.cell.runtime().spawn_actor(actor)))
+    /// Starts an actor on this node, as a child of this one: it stops when this activation ends, after it has
+    /// handled what is in its mailbox.
+    ///
+    /// Started from a value, it cannot be made anew: a failure ends it, unless its type says
+    /// `on_failure = resume`. See [`spawn_with`](Self::spawn_with).
+    pub fn spawn<B: Actor<Address = ActorRef<B>>>(&mut self, actor: B) -> B::Ref {
+        let parent = self.weak();
+        let cell = self
+            .cell
+            .runtime()
+            .spawn_actor(Some(actor), None, Some(parent));
+        self.adopt(cell)
+    }
+
+    /// The same, for an actor that survives its failures: `make` makes its first state, and a fresh one after each.
+    pub fn spawn_with<B: Actor<Address = ActorRef<B>>>(
+        &mut self,
+        make: impl FnMut() -> B + Send + 'static,
+    ) -> B::Ref {
+        let parent = self.weak();
+        let make = Some(Box::new(make) as Box<dyn FnMut() -> B + Send>);
+        let cell = self.cell.runtime().spawn_actor(None, make, Some(parent));
+        self.adopt(cell)
+    }
+
+    fn adopt<B: Actor<Address = ActorRef<B>>>(&mut self, cell: Arc<Cell<B>>) -> B::Ref {
+        self.attached().children.push(Child {
+            number: watch::number(cell.name()),
+            cell: cell.clone(),
+        });
+        B::proxy(ActorRef::local(cell))
+    }
+
+    fn weak(&self) -> std::sync::Weak<dyn AnyCell> {
+        let cell: Arc<dyn AnyCell> = self.cell.clone();
+        Arc::downgrade(&cell)
+    }
+
+    /// Asks to be told when an actor ends, on this node or another: by the function marked `#[on_terminated]`, once.
+    ///
+    /// It is told as well if the actor has ended already, and when its node is declared down or leaves. To watch it
+    /// twice is to watch it once.
+    ///
+    /// ```
+    /// use casty::prelude::*;
+    ///
+    /// #[derive(Default)]
+    /// struct Worker;
+    ///
+    /// #[actor]
+    /// impl Worker {
+    ///     #[message]
+    ///     fn finish(&mut self, ctx: &mut Context<Self>) {
+    ///         ctx.stop();
+    ///     }
+    /// }
+    ///
+    /// #[derive(Default)]
+    /// struct Boss {
+    ///     finished: u32,
+    /// }
+    ///
+    /// #[actor]
+    /// impl Boss {
+    ///     #[message]
+    ///     fn hire(&mut self, ctx: &mut Context<Self>) -> WorkerRef {
+    ///         let worker = ctx.spawn(Worker);
+    ///         ctx.watch(&worker);
+    ///         worker
+    ///     }
+    ///
+    ///     #[on_terminated]
+    ///     fn worker_ended(&mut self, who: Terminated) {
+    ///         println!("{} ended: {}", who.who, who.reason);
+    ///         self.finished += 1;
+    ///     }
+    /// }
+    /// ```
+    pub fn watch<B: Actor>(&mut self, who: &impl AsRef<ActorRef<B>>) {
+        let who = who.as_ref();
+        let key = who.watched_key();
+        let weak = self.weak();
+        let id = self.cell.runtime().next_watch();
+        let watches = &mut self.attached().watches;
+        if watches.iter().all(|watch| watch.key != key) {
+            // The watch is known here before the answer can come.
+            watches.push(watch::watch(id, who, weak));
+        }
+    }
+
+    /// Takes a [`watch`](Self::watch) back.
+    pub fn unwatch<B: Actor>(&mut self, who: &impl AsRef<ActorRef<B>>) {
+        let key = who.as_ref().watched_key();
+        let watches = &mut self.attached().watches;
+        if let Some(at) = watches.iter().position(|watch| watch.key == key) {
+            watches.swap_remove(at).cancel();
+        }
+    }
+
+    /// Sends `message` to this actor after a while, unless it is cancelled or the activation ends before.
+    ///
+    /// The time is tokio's: it stands still while tokio's clock is paused.
+    pub fn schedule_once(
+        &mut self,
+        after: std::time::Duration,
+        message: A::Message,
+    ) -> Cancellable {
+        let task = schedule::once(Arc::downgrade(&self.cell), self.activation, after, message);
+        self.start_timer(task)
+    }
+
+    /// Sends this actor what `make` makes, again and again, until it is cancelled or the activation ends.
+    ///
+    /// ```
+    /// # use casty::prelude::*;
+    /// use casty::Every;
+    ///
+    /// #[derive(Default)]
+    /// struct Clock {
+    ///     ticks: u64,
+    /// }
+    ///
+    /// #[actor]
+    /// impl Clock {
+    ///     #[on_start]
+    ///     fn started(&mut self, ctx: &mut Context<Self>) {
+    ///         let every = Every::fixed_rate(Duration::from_secs(1));
+    ///         ctx.schedule_every(every, || ClockMsg::Tick {});
+    ///     }
+    ///
+    ///     #[message(internal)]
+    ///     fn tick(&mut self) {
+    ///         self.ticks += 1;
+    ///     }
+    ///
+    ///     #[message]
+    ///     fn ticks(&self) -> u64 {
+    ///         self.ticks
+    ///     }
+    /// }
+    /// ```
+    pub fn schedule_every(
+        &mut self,
+        every: impl Into<Every>,
+        make: impl FnMut() -> A::Message + Send + 'static,
+    ) -> Cancellable {
+        let cell = Arc::downgrade(&self.cell);
+        let task = schedule::every(cell, self.activation, every.into(), make);
+        self.start_timer(task)
+    }
+
+    fn start_timer(&mut self, task: impl Future<Output = ()> + Send + 'static) -> Cancellable {
+        let handle = self.cell.runtime().handle().clone();
+        let timers = &mut self.attached().timers;
+        Attached::reap(timers);
+        Cancellable::new(timers.spawn_on(task, &handle))
+    }
+
+    /// Awaits `future` beside the actor, which handles other messages meanwhile; what it returns, `map` makes a message
+    /// to this actor of.
+    ///
+    /// Let the future return a `Result` where it can fail: that arrives like any other result. If it panics, the actor
+    /// has failed, as by a panic of a handler. It is cancelled when the activation ends.
+    ///
+    /// ```
+    /// # use casty::prelude::*;
+    /// # async fn fetch(url: String) -> Result<String, std::io::Error> { Ok(url) }
+    /// #[derive(Default)]
+    /// struct Page {
+    ///     text: Option<String>,
+    /// }
+    ///
+    /// #[actor]
+    /// impl Page {
+    ///     #[message]
+    ///     fn load(&mut self, url: String, ctx: &mut Context<Self>) {
+    ///         ctx.pipe(fetch(url), |fetched| PageMsg::Loaded { fetched });
+    ///     }
+    ///
+    ///     #[message(internal)]
+    ///     fn loaded(&mut self, fetched: Result<String, std::io::Error>) {
+    ///         self.text = fetched.ok();
+    ///     }
+    /// }
+    /// ```
+    pub fn pipe<F>(
+        &mut self,
+        future: F,
+        map: impl FnOnce(F::Output) -> A::Message + Send + 'static,
+    ) -> Cancellable
+    where
+        F: Future + Send + 'static,
+        F::Output: Send,
+    {
+        let (cell, activation) = (Arc::downgrade(&self.cell), self.activation);
+        let task = async move {
+            let done = AssertUnwindSafe(async move { map(future.await) })
+                .catch_unwind()
+                .await;
+            let Some(cell) = cell.upgrade() else { return };
+            match done {
+                Ok(message) => cell.push_own(message, activation).await,
+                Err(panic) => {
+                    let reason = format!("its work panicked: {}", panic_text(&*panic));
+                    cell.signal(Signal::WorkFailed(activation, reason));
+                }
+            }
+        };
+        let handle = self.cell.runtime().handle().clone();
+        let work = &mut self.attached().work;
+        Attached::reap(work);
+        Cancellable::new(work.spawn_on(task, &handle))
+    }
+
+    /// Publishes an event of the application's own: [`Event::Emitted`] to all who listen to
+    /// [`events`](crate::ActorSystem::events) on this node.
+    pub fn emit(&self, event: impl Any + Send + Sync) {
+        self.cell
+            .runtime()
+            .publish(|| Event::Emitted(Emitted::new(self.cell.path(), event)));
     }
 
     /// Ends this activation when the handler returns, after `#[on_stop]`.
@@ -53,10 +293,6 @@ impl<A: Actor> Context<A> {
     /// next message, and messages in its mailbox wait for that.
     pub fn stop(&mut self) {
         self.stop = true;
-    }
-
-    pub(crate) fn take_stop(&mut self) -> bool {
-        std::mem::take(&mut self.stop)
     }
 }
 
@@ -68,8 +304,17 @@ impl<E: Entity> Context<E> {
             CellName::Actor(_) => unreachable!("`Entity` types are addressed by `EntityRef` only"),
         }
     }
+
+    /// Puts this entity to sleep as soon as it has handled what is in its mailbox: `#[on_stop]` runs, its memory is
+    /// given back, and the next message starts a fresh activation. No message is lost by it.
+    ///
+    /// An entity that keeps messages for a later state does not sleep.
+    pub fn passivate(&mut self) {
+        self.passivate = true;
+    }
 }
 
+/// For the run.
 impl<A: Actor> Context<A> {
     pub(crate) fn transition(&mut self) {
         self.transition = true;
@@ -77,6 +322,37 @@ impl<A: Actor> Context<A> {
 
     pub(crate) fn take_transition(&mut self) -> bool {
         std::mem::take(&mut self.transition)
+    }
+
+    pub(crate) fn take_stop(&mut self) -> bool {
+        std::mem::take(&mut self.stop)
+    }
+
+    pub(crate) fn passivates(&self) -> bool {
+        self.passivate
+    }
+
+    pub(crate) fn forget_wishes(&mut self) {
+        (self.stop, self.transition, self.passivate) = (false, false, false);
+    }
+
+    pub(crate) fn attach(&mut self, activation: u32, attached: Option<Box<Attached>>) {
+        self.activation = activation;
+        self.attached = attached;
+    }
+
+    pub(crate) fn detach(&mut self) -> Option<Box<Attached>> {
+        self.attached.take()
+    }
+
+    pub(crate) fn attached(&mut self) -> &mut Attached {
+        self.attached.get_or_insert_default()
+    }
+
+    pub(crate) fn is_working(&mut self) -> bool {
+        self.attached
+            .as_mut()
+            .is_some_and(|attached| attached.is_working())
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::{Actor, Reply};
+use super::{Actor, Reply, chain::Chain};
 use crate::{
     error::Failure,
     message::{
@@ -46,18 +46,33 @@ pub(crate) enum Answer<R> {
 
 pub(crate) enum ReplyTo<R> {
     Nobody,
-    Asker(oneshot::Sender<Answer<R>>),
+    /// An actor sent it to itself, by a timer or at the end of some work.
+    Own(Own),
+    Asker(Asker<R>),
     Remote(RemoteReply),
     /// An ask that was sent to another node, came back, and turns out to be for this one.
     Relay(Box<dyn Pending>),
 }
 
+/// Which activation sent a message to itself. Its end, with the envelope's, says that the message is dealt with.
+pub(crate) struct Own {
+    pub(crate) activation: u32,
+    pub(crate) _done: oneshot::Sender<()>,
+}
+
+/// Who waits for an answer in this process.
+pub(crate) struct Asker<R> {
+    pub(crate) answer: oneshot::Sender<Answer<R>>,
+    /// The actors that wait for it, if it was asked by one.
+    pub(crate) chain: Option<Arc<Chain>>,
+}
+
 impl<R: Reply> ReplyTo<R> {
     pub(crate) fn answer(self, reply: R) {
         match self {
-            Self::Nobody => {}
+            Self::Nobody | Self::Own(_) => {}
             // An error means that the asker stopped waiting.
-            Self::Asker(asker) => drop(asker.send(Answer::Reply(reply))),
+            Self::Asker(asker) => drop(asker.answer.send(Answer::Reply(reply))),
             Self::Remote(remote) => remote.complete(encoded(&reply)),
             Self::Relay(pending) => pending.complete(encoded(&reply)),
         }
@@ -67,7 +82,15 @@ impl<R: Reply> ReplyTo<R> {
 impl<R> ReplyTo<R> {
     /// Whether nobody learns what becomes of the message, so that its loss must be a dead letter.
     pub(crate) fn is_nobody(&self) -> bool {
-        matches!(self, Self::Nobody)
+        matches!(self, Self::Nobody | Self::Own(_))
+    }
+
+    /// The actors that wait for the answer.
+    pub(crate) fn chain(&self) -> Option<&Arc<Chain>> {
+        match self {
+            Self::Asker(asker) => asker.chain.as_ref(),
+            _ => None,
+        }
     }
 
     /// Somebody else answers.
@@ -79,8 +102,8 @@ impl<R> ReplyTo<R> {
 
     pub(crate) fn fail(self, failure: Failure) {
         match self {
-            Self::Nobody => {}
-            Self::Asker(asker) => drop(asker.send(Answer::Failed(failure))),
+            Self::Nobody | Self::Own(_) => {}
+            Self::Asker(asker) => drop(asker.answer.send(Answer::Failed(failure))),
             Self::Remote(remote) => remote.complete(RawAnswer::Failed(failure)),
             Self::Relay(pending) => pending.complete(RawAnswer::Failed(failure)),
         }
@@ -91,8 +114,8 @@ impl<R: Send + 'static> ReplyTo<R> {
     /// The same, for an ask that leaves this node.
     pub(crate) fn into_pending(self) -> Option<Box<dyn Pending>> {
         match self {
-            Self::Nobody => None,
-            Self::Asker(asker) => Some(Box::new(Asker(asker))),
+            Self::Nobody | Self::Own(_) => None,
+            Self::Asker(asker) => Some(Box::new(asker)),
             Self::Remote(remote) => Some(Box::new(remote)),
             Self::Relay(pending) => Some(pending),
         }
@@ -107,11 +130,9 @@ fn encoded<R: Reply>(reply: &R) -> RawAnswer {
     }
 }
 
-struct Asker<R>(oneshot::Sender<Answer<R>>);
-
 impl<R: Send> Pending for Asker<R> {
     fn complete(self: Box<Self>, answer: RawAnswer) {
-        drop(self.0.send(match answer {
+        drop(self.answer.send(match answer {
             RawAnswer::Encoded(bytes) => Answer::Encoded(bytes),
             RawAnswer::Failed(failure) => Answer::Failed(failure),
         }));

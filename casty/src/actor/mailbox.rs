@@ -45,6 +45,17 @@ impl<T, W> Mailbox<T, W> {
         }
     }
 
+    /// Queues `item` in a full queue, at the cost of the item that waited longest, which is returned.
+    pub(crate) fn replace_oldest(&mut self, item: T) -> T {
+        match self.queue.pop_front() {
+            Some(oldest) => {
+                self.queue.push_back(item);
+                oldest
+            }
+            None => item,
+        }
+    }
+
     /// Queues `item`, or leaves it until there is room; then `waiter` comes out of [`take`](Self::take).
     ///
     /// `None` if there was room. An item is never parked beside an empty queue: whoever empties the queue would
@@ -173,6 +184,15 @@ mod tests {
         assert_eq!(taken(&mut mailbox, 1), (vec![1], vec![30]));
         assert_eq!(taken(&mut mailbox, 1), (vec![3], vec![]));
         assert!(mailbox.is_empty());
+    }
+
+    #[test]
+    fn the_oldest_gives_way() {
+        let mut mailbox = Mailbox::<_, u32>::new(2);
+        mailbox.offer(1).unwrap();
+        mailbox.offer(2).unwrap();
+        assert_eq!(mailbox.replace_oldest(3), 1);
+        assert_eq!(taken(&mut mailbox, 10), (vec![2, 3], vec![]));
     }
 
     proptest! {

@@ -3,8 +3,10 @@
 //! Nothing here knows of a cluster. How a message reaches an entity is the [`Route`]'s business, how it reaches an
 //! actor on another node the [`Carrier`](runtime::Carrier)'s; `cluster` implements both.
 
+pub(crate) mod attached;
 pub(crate) mod call;
 pub(crate) mod cell;
+pub(crate) mod chain;
 pub(crate) mod context;
 pub(crate) mod envelope;
 pub(crate) mod handled;
@@ -12,7 +14,10 @@ pub(crate) mod mailbox;
 pub(crate) mod policy;
 pub(crate) mod reference;
 pub(crate) mod runtime;
+pub(crate) mod schedule;
+pub(crate) mod spy;
 mod timer;
+pub(crate) mod watch;
 
 use std::{num::NonZeroU32, sync::Arc};
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::protocol::supervision::Limits;
+
 /// What `#[entity(..)]` and `#[actor(..)]` say besides the name. Generated as `Policy { .., ..Policy::DEFAULT }`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[doc(hidden)]
@@ -41,6 +43,15 @@ impl Policy {
         passivate_after: None,
         max_active: None,
     };
+
+    pub(crate) const fn limits(&self) -> Limits {
+        Limits {
+            restarts: self.max_restarts,
+            within: self.within,
+            backoff: self.backoff,
+            backoff_max: self.backoff_max,
+        }
+    }
 }
 
 /// What happens to a message that finds the mailbox full.

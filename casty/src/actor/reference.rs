@@ -14,9 +14,11 @@ use super::{
     cell::{Cell, CellName, Refusal},
     envelope::Envelope,
     runtime::{ActorAddress, Runtime},
+    watch::{self, WatchId, WatchedKey, Watcher},
 };
 use crate::{
     error::Failure,
+    event::{ActorPath, TerminatedReason},
     id::{EntityId, ShardId},
     message::codec,
 };
@@ -42,6 +44,14 @@ impl<E: Entity> EntityRef<E> {
     /// Which entity of its type.
     pub fn entity_id(&self) -> &EntityId {
         &self.0.id
+    }
+
+    /// Its name in events, logs and dead letters.
+    pub fn path(&self) -> ActorPath {
+        ActorPath {
+            kind: self.0.route.name().to_owned(),
+            id: self.0.id.to_string(),
+        }
     }
 
     /// The shard the entity belongs to.
@@ -182,6 +192,48 @@ impl<A: Actor> ActorRef<A> {
         }
     }
 
+    /// Its name in events, logs and dead letters.
+    pub fn path(&self) -> ActorPath {
+        match &self.0 {
+            Place::Here(cell) => cell.path(),
+            Place::Elsewhere { address, .. } => ActorPath {
+                kind: address.kind.clone(),
+                id: address.actor.to_string(),
+            },
+        }
+    }
+
+    pub(crate) fn watched_key(&self) -> WatchedKey {
+        match &self.0 {
+            Place::Here(cell) => (None, watch::number(cell.name())),
+            Place::Elsewhere { address, .. } => (Some(address.member.clone()), address.actor),
+        }
+    }
+
+    pub(crate) fn watch(&self, watcher: Watcher) {
+        match &self.0 {
+            Place::Here(cell) => cell.watch(watcher),
+            Place::Elsewhere { runtime, address } => match runtime.carrier() {
+                Some(carrier) => carrier.watch(address, watcher),
+                None => {
+                    let gone = TerminatedReason::NodeGone(address.member.to_string());
+                    watcher.tell(self.path(), gone);
+                }
+            },
+        }
+    }
+
+    pub(crate) fn unwatch(&self, watch: WatchId) {
+        match &self.0 {
+            Place::Here(cell) => cell.unwatch(watch),
+            Place::Elsewhere { runtime, address } => {
+                if let Some(carrier) = runtime.carrier() {
+                    carrier.unwatch(address, watch);
+                }
+            }
+        }
+    }
+
     /// A key that is equal for references to the same actor.
     fn key(&self) -> (Option<&ActorAddress>, u64) {
         match &self.0 {
@@ -268,6 +320,12 @@ fn carry<A: Actor>(
     };
     let reply = reply.unwrap_or(super::envelope::ReplyTo::Nobody);
     Err(Rejected::new(Envelope { message, reply }, failure))
+}
+
+impl<A: Actor> AsRef<Self> for ActorRef<A> {
+    fn as_ref(&self) -> &Self {
+        self
+    }
 }
 
 impl<A: Actor> Clone for ActorRef<A> {

@@ -16,12 +16,15 @@ use std::{
 use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use super::{
     Actor, Entity, Route,
     cell::{AnyCell, Cell, CellHost, CellName},
     context::Context,
     reference::{ActorRef, EntityRef},
+    spy::Spies,
+    watch::{WatchId, Watcher},
 };
 use crate::{
     actor::HookError,
@@ -54,6 +57,12 @@ pub(crate) trait Carrier: Send + Sync {
 
     /// Resolves when another try makes sense.
     fn room(&self, to: &ActorAddress) -> BoxFuture<'static, ()>;
+
+    /// Tells `watcher` once: when the actor ends, or its node is gone.
+    fn watch(&self, who: &Arc<ActorAddress>, watcher: Watcher);
+
+    /// Takes a watch back.
+    fn unwatch(&self, who: &Arc<ActorAddress>, watch: WatchId);
 }
 
 /// This process as others see it.
@@ -70,11 +79,17 @@ pub(crate) type Routes = HashMap<TypeId, Box<dyn Any + Send + Sync>>;
 pub struct Runtime {
     pub(crate) node: NodeId,
     pub(crate) events: EventBus,
+    pub(crate) spies: Arc<Spies>,
     pub(crate) ask_timeout: Duration,
+    /// What the coarse clock counts from.
+    born: Instant,
+    /// Where the next jitter comes from.
+    random: AtomicU64,
     handle: tokio::runtime::Handle,
     stopped: AtomicBool,
     actors: Mutex<HashMap<u64, Arc<dyn AnyCell>>>,
     next_actor: AtomicU64,
+    next_watch: AtomicU64,
     routes: ArcSwap<Routes>,
     network: OnceLock<(Option<Myself>, Weak<dyn Carrier>)>,
 }
@@ -90,15 +105,19 @@ impl fmt::Debug for Runtime {
 impl Runtime {
     /// # Panics
     /// Outside a tokio runtime.
-    pub(crate) fn new(node: NodeId, ask_timeout: Duration) -> Arc<Self> {
+    pub(crate) fn new(node: NodeId, ask_timeout: Duration, seed: u64) -> Arc<Self> {
         Arc::new(Self {
             node,
             events: EventBus::new(),
+            spies: Arc::default(),
             ask_timeout,
+            born: Instant::now(),
+            random: AtomicU64::new(seed),
             handle: tokio::runtime::Handle::current(),
             stopped: AtomicBool::new(false),
             actors: Mutex::default(),
             next_actor: AtomicU64::new(1),
+            next_watch: AtomicU64::new(1),
             routes: ArcSwap::default(),
             network: OnceLock::new(),
         })
@@ -163,24 +182,55 @@ impl Runtime {
         E::proxy(EntityRef::new(self.route::<E>(), EntityId::new(id)))
     }
 
-    /// Starts a local actor from its state.
-    pub(crate) fn spawn_actor<A>(self: &Arc<Self>, state: A) -> Arc<Cell<A>>
+    /// Starts a local actor from its state, or from what makes it.
+    pub(crate) fn spawn_actor<A>(
+        self: &Arc<Self>,
+        state: Option<A>,
+        make: Option<Box<dyn FnMut() -> A + Send>>,
+        parent: Option<Weak<dyn AnyCell>>,
+    ) -> Arc<Cell<A>>
     where
         A: Actor<Address = ActorRef<A>>,
     {
         let number = self.next_actor.fetch_add(1, Ordering::Relaxed);
         let host = Arc::new(ActorHost {
             runtime: self.clone(),
+            make: make.map(Mutex::new),
+            parent,
         });
-        let cell = Cell::new(
-            CellName::Actor(number),
-            host,
-            A::POLICY.mailbox,
-            Some(state),
-        );
+        let name = CellName::Actor(number);
+        let cell = Cell::new(name, host, A::POLICY.mailbox, state);
         lock(&self.actors).insert(number, cell.clone());
         cell.wake();
         cell
+    }
+
+    pub(crate) fn next_watch(&self) -> WatchId {
+        WatchId(self.next_watch.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Where tasks of actors run.
+    pub(crate) fn handle(&self) -> &tokio::runtime::Handle {
+        &self.handle
+    }
+
+    /// Milliseconds since some moment; they start over after 49 days.
+    pub(crate) fn coarse_millis(&self) -> u32 {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "it wraps, and is only subtracted"
+        )]
+        let millis = self.born.elapsed().as_millis() as u32;
+        millis
+    }
+
+    /// A random number from 0 to 1, drawn from the node's seed.
+    pub(crate) fn jitter(&self) -> f64 {
+        let draw = self.random.fetch_add(1, Ordering::Relaxed);
+        let bits = xxhash_rust::xxh3::xxh3_64(&draw.to_le_bytes()) >> 32;
+        #[expect(clippy::cast_precision_loss, reason = "32 bits fit")]
+        let jitter = bits as f64 / f64::from(u32::MAX);
+        jitter
     }
 
     pub(crate) fn actor(&self, number: u64) -> Option<Arc<dyn AnyCell>> {
@@ -249,12 +299,15 @@ thread_local! {
     };
 }
 
-/// Local actors: started from a value, and gone when they stop.
-struct ActorHost {
+/// Local actors: gone when they stop.
+struct ActorHost<A> {
     runtime: Arc<Runtime>,
+    /// What makes a state, for an actor that was not started from a value.
+    make: Option<Mutex<Box<dyn FnMut() -> A + Send>>>,
+    parent: Option<Weak<dyn AnyCell>>,
 }
 
-impl<A: Actor<Address = ActorRef<A>>> CellHost<A> for ActorHost {
+impl<A: Actor<Address = ActorRef<A>>> CellHost<A> for ActorHost<A> {
     fn runtime(&self) -> &Arc<Runtime> {
         &self.runtime
     }
@@ -268,7 +321,17 @@ impl<A: Actor<Address = ActorRef<A>>> CellHost<A> for ActorHost {
     }
 
     fn init<'a>(&'a self, _: &'a mut Context<A>) -> Option<BoxFuture<'a, Result<A, HookError>>> {
-        None
+        let make = self.make.as_ref()?;
+        // Inside the future, so that its panic is the actor's failure.
+        Some(Box::pin(async { Ok((lock(make))()) }))
+    }
+
+    fn can_init(&self) -> bool {
+        self.make.is_some()
+    }
+
+    fn parent(&self) -> Option<Arc<dyn AnyCell>> {
+        self.parent.as_ref()?.upgrade()
     }
 
     fn closed(&self, cell: &Cell<A>) {

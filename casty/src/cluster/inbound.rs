@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{node::Node, region::AnyRegion, wire::Request};
+use super::{node::Node, region::AnyRegion, watches::WATCH, wire::Request};
 use crate::{
     actor::envelope::RemoteReply,
     error::Failure,
@@ -180,6 +180,10 @@ fn handle(
             },
         ) => {
             let grant = Grant::new(inlet, bytes);
+            if payload == WATCH && correlation != 0 {
+                node.handle_watch(inlet, actor, correlation);
+                return Ok(());
+            }
             deliver_to_actor(node, inlet, actor, correlation, payload, grant);
         }
         _ => return Err(ConnectionEnd::Unexpected),

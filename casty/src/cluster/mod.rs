@@ -8,4 +8,5 @@ pub(crate) mod map_watch;
 pub(crate) mod node;
 pub(crate) mod region;
 pub(crate) mod registry;
+mod watches;
 pub(crate) mod wire;

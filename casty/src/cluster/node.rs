@@ -22,10 +22,14 @@ use super::{
     gossip::Input,
     map_watch::MapWatch,
     region::{AnyRegion, Mesh},
+    watches::Watches,
     wire::{Denied, Proposal, Request, Response},
 };
 use crate::{
-    actor::runtime::{ActorAddress, Carrier, Runtime},
+    actor::{
+        runtime::{ActorAddress, Carrier, Runtime},
+        watch::{WatchId, Watcher},
+    },
     config::Settings,
     error::{Failure, JoinError},
     event::{ActorPath, DeadLetterReason, Event},
@@ -73,6 +77,7 @@ pub(crate) struct Node {
     wanted_work: Notify,
     gossip: mpsc::Sender<Input>,
     loads: Mutex<BTreeMap<MemberId, u64>>,
+    watches: Watches,
     failed: Mutex<Option<JoinError>>,
     leaving: std::sync::atomic::AtomicBool,
     rng: Mutex<StdRng>,
@@ -127,6 +132,7 @@ impl Node {
             wanted_work: Notify::new(),
             gossip,
             loads: Mutex::default(),
+            watches: Watches::default(),
             failed: Mutex::default(),
             leaving: false.into(),
             rng: Mutex::new(rng),
@@ -202,6 +208,10 @@ impl Node {
 
     pub(crate) fn watch(&self) -> &Arc<MapWatch> {
         &self.watch
+    }
+
+    pub(super) fn watches(&self) -> &Watches {
+        &self.watches
     }
 
     pub(crate) fn identity(&self) -> Option<ClusterIdentity> {
@@ -545,18 +555,38 @@ impl Carrier for Node {
         is_ask: bool,
         pending: &mut dyn FnMut() -> Option<Box<dyn Pending>>,
     ) -> Result<(), Failure> {
-        self.check_peer(&to.member)?;
-        self.actor_link(to)
-            .send_actor(to.actor, payload, is_ask, pending)
+        self.carry_to(to, payload, is_ask, pending)
     }
 
     fn room(&self, to: &ActorAddress) -> BoxFuture<'static, ()> {
         let link = self.actor_link(to);
         Box::pin(async move { link.room().await })
     }
+
+    fn watch(&self, who: &Arc<ActorAddress>, watcher: Watcher) {
+        if let Some(me) = self.me.upgrade() {
+            me.watch_actor(who, watcher);
+        }
+    }
+
+    fn unwatch(&self, who: &Arc<ActorAddress>, watch: WatchId) {
+        self.unwatch_actor(who, watch);
+    }
 }
 
 impl Node {
+    pub(super) fn carry_to(
+        &self,
+        to: &ActorAddress,
+        payload: &[u8],
+        is_ask: bool,
+        pending: &mut dyn FnMut() -> Option<Box<dyn Pending>>,
+    ) -> Result<(), Failure> {
+        self.check_peer(&to.member)?;
+        self.actor_link(to)
+            .send_actor(to.actor, payload, is_ask, pending)
+    }
+
     fn actor_link(&self, to: &ActorAddress) -> Arc<Link> {
         let peer = Peer {
             address: to.address,

@@ -13,7 +13,8 @@
 //!      ping, pong: nothing
 //! ```
 //!
-//! Correlation 0 means that nobody waits for an answer. Payloads are MessagePack.
+//! Correlation 0 means that nobody waits for an answer. Payloads are MessagePack; an actor frame without one is a
+//! watch, answered when the actor ends.
 
 use bytes::{BufMut, BytesMut};
 

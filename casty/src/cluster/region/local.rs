@@ -8,10 +8,13 @@ use std::{
     },
 };
 
+use tokio::sync::Notify;
+
+use super::idle;
 use crate::{
     actor::{
         Entity,
-        cell::{Cell, CellName, Refusal},
+        cell::{Cell, CellName, Refusal, Signal},
         envelope::Envelope,
     },
     error::Failure,
@@ -22,6 +25,8 @@ use crate::{
 pub(super) struct LocalShards<E: Entity> {
     shards: Box<[Mutex<LocalShard<E>>]>,
     active: AtomicU64,
+    /// There are more entities than the type allows.
+    crowd: Arc<Notify>,
 }
 
 struct LocalShard<E: Entity> {
@@ -49,6 +54,27 @@ impl<E: Entity> LocalShards<E> {
         Self {
             shards: (0..shards).map(shard).collect(),
             active: AtomicU64::new(0),
+            crowd: Arc::default(),
+        }
+    }
+
+    /// Notified when there are more entities than the type allows.
+    pub(super) fn crowd(&self) -> Arc<Notify> {
+        self.crowd.clone()
+    }
+
+    /// Puts to sleep what has been idle for long, or is too much.
+    pub(super) fn passivate(&self, now: u32) {
+        let mut idle = Vec::new();
+        for shard in &self.shards {
+            let cells = &lock(shard).cells;
+            let since = |cell: &Arc<Cell<E>>| Some((cell.idle_millis(now)?, cell.clone()));
+            idle.extend(cells.values().filter_map(since));
+        }
+        let active = usize::try_from(self.active()).unwrap_or(usize::MAX);
+        let policy = E::POLICY;
+        for cell in idle::chosen(idle, active, policy.passivate_after, policy.max_active) {
+            cell.signal(Signal::Passivate);
         }
     }
 
@@ -101,7 +127,12 @@ impl<E: Entity> LocalShards<E> {
         };
         let pushed = push(&cell, envelope);
         if local.cells.insert(id, cell.clone()).is_none() {
-            self.active.fetch_add(1, Ordering::Relaxed);
+            let active = self.active.fetch_add(1, Ordering::Relaxed);
+            if let Some(max) = E::POLICY.max_active
+                && active >= max as u64
+            {
+                self.crowd.notify_one();
+            }
         }
         match pushed {
             Ok(()) => Ok(()),

@@ -4,6 +4,7 @@
 //! [`Region`](crate::protocol::region::Region) machine until a home is known. One that came over a connection goes
 //! [inward]: into a mailbox, back to where it came from, or into the machine.
 
+mod idle;
 mod inward;
 mod item;
 mod local;
@@ -29,7 +30,7 @@ use self::{
 use crate::{
     actor::{
         Entity, HookError, Route,
-        cell::{Cell, CellHost, CellName, Refusal, undeliverable},
+        cell::{AnyCell, Cell, CellHost, CellName, Refusal, undeliverable},
         context::Context,
         envelope::Envelope,
         reference::EntityRef,
@@ -152,7 +153,7 @@ impl<E: Entity> ShardRegion<E> {
                 None => FastHome::Unknown,
             });
         }
-        Arc::new_cyclic(|me| Self {
+        let region = Arc::new_cyclic(|me| Self {
             me: me.clone(),
             runtime,
             name,
@@ -164,7 +165,12 @@ impl<E: Entity> ShardRegion<E> {
             mesh,
             room: Notify::new(),
             abandoned: AtomicBool::new(false),
-        })
+        });
+        if E::POLICY.passivate_after.is_some() || E::POLICY.max_active.is_some() {
+            let me = Arc::downgrade(&region);
+            region.runtime.spawn(idle::passivate(me));
+        }
+        region
     }
 
     fn is_abandoned(&self) -> bool {
@@ -293,6 +299,14 @@ impl<E: Entity> CellHost<E> for ShardRegion<E> {
 
     fn init<'a>(&'a self, ctx: &'a mut Context<E>) -> Option<BoxFuture<'a, Result<E, HookError>>> {
         Some(Box::pin(E::init(ctx)))
+    }
+
+    fn can_init(&self) -> bool {
+        true
+    }
+
+    fn parent(&self) -> Option<Arc<dyn AnyCell>> {
+        None
     }
 
     fn closed(&self, cell: &Cell<E>) {

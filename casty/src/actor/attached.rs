@@ -1,0 +1,72 @@
+//! What belongs to an activation and ends with it: its children, its timers, its work, its watches.
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+use super::{
+    cell::{AnyCell, ChildEvent},
+    watch::Watch,
+};
+use crate::event::Terminated;
+
+#[derive(Default)]
+pub(crate) struct Attached {
+    pub(crate) children: Vec<Child>,
+    pub(crate) timers: JoinSet<()>,
+    pub(crate) work: JoinSet<()>,
+    pub(crate) watches: Vec<Watch>,
+}
+
+pub(crate) struct Child {
+    pub(crate) number: u64,
+    pub(crate) cell: Arc<dyn AnyCell>,
+}
+
+impl Attached {
+    /// Forgets tasks that have ended, so that those of a long activation do not pile up.
+    pub(crate) fn reap(tasks: &mut JoinSet<()>) {
+        while tasks.try_join_next().is_some() {}
+    }
+
+    /// Whether something is under way whose result is awaited.
+    pub(crate) fn is_working(&mut self) -> bool {
+        Self::reap(&mut self.work);
+        !self.work.is_empty()
+    }
+
+    pub(crate) fn handle_child(&mut self, number: u64, event: &ChildEvent, all_for_one: bool) {
+        let ends = !matches!(event, ChildEvent::Restarts);
+        if ends {
+            self.children.retain(|child| child.number != number);
+        }
+        if !all_for_one {
+            return;
+        }
+        for sibling in self.children.iter().filter(|child| child.number != number) {
+            match event {
+                ChildEvent::Restarts => sibling.cell.clone().restart(),
+                ChildEvent::Fails => drop(sibling.cell.clone().close()),
+                ChildEvent::Ended | ChildEvent::Escalates(_) => {}
+            }
+        }
+    }
+
+    /// Whether this watch is still wanted; it is not any more after this.
+    pub(crate) fn take_watch(&mut self, id: super::watch::WatchId, _who: &Terminated) -> bool {
+        let before = self.watches.len();
+        self.watches.retain(|watch| watch.id != id);
+        self.watches.len() < before
+    }
+
+    /// Ends it all: work and timers at once, children when they have handled what they have.
+    pub(crate) async fn end(mut self: Box<Self>) {
+        self.timers.abort_all();
+        self.work.abort_all();
+        for watch in self.watches.drain(..) {
+            watch.cancel();
+        }
+        let closing = self.children.drain(..).map(|child| child.cell.close());
+        futures_util::future::join_all(closing).await;
+    }
+}

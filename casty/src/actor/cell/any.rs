@@ -1,0 +1,129 @@
+//! A cell of any type.
+
+use std::{any::Any, sync::Arc};
+
+use futures_util::future::BoxFuture;
+
+use super::{Cell, ChildEvent, Refusal, Signal};
+use crate::{
+    actor::{
+        Actor, Reply,
+        envelope::{Envelope, RemoteReply, ReplyTo},
+        runtime::Runtime,
+        watch::{WatchId, Watcher},
+    },
+    error::Failure,
+    event::ActorPath,
+    message::{answer::Credit, codec},
+};
+
+/// A cell whose messages come over a connection, or whose end concerns others.
+pub(crate) trait AnyCell: Send + Sync {
+    fn deliver(
+        self: Arc<Self>,
+        payload: &[u8],
+        reply: Option<RemoteReply>,
+        credit: &mut dyn FnMut() -> Option<Credit>,
+    );
+
+    fn close(self: Arc<Self>) -> BoxFuture<'static, ()>;
+
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
+
+    fn path(&self) -> ActorPath;
+
+    /// The actor that spawned it, if it still lives.
+    fn parent(&self) -> Option<Arc<dyn AnyCell>>;
+
+    fn signal(self: Arc<Self>, signal: Signal);
+
+    /// What became of its child.
+    fn child(self: Arc<Self>, number: u64, event: ChildEvent) {
+        self.signal(Signal::Child(number, event));
+    }
+
+    /// Lets it start afresh, for no failure of its own.
+    fn restart(self: Arc<Self>) {
+        self.signal(Signal::Restart);
+    }
+
+    fn watch(&self, watcher: Watcher);
+    fn unwatch(&self, watch: WatchId);
+}
+
+impl<A: Actor> AnyCell for Cell<A> {
+    fn deliver(
+        self: Arc<Self>,
+        payload: &[u8],
+        reply: Option<RemoteReply>,
+        credit: &mut dyn FnMut() -> Option<Credit>,
+    ) {
+        let decoded = self
+            .runtime()
+            .enter(|| codec::decode::<A::Message>(payload));
+        let reply = reply.map_or(ReplyTo::Nobody, ReplyTo::Remote);
+        let refusal = match decoded {
+            Ok(message) => self.push_credited(Envelope { message, reply }, credit),
+            Err(codec::DecodeError(reason)) => {
+                let name = codec::variant_name(payload).unwrap_or("?");
+                undecodable(self.runtime(), || Self::path(&self), name, reply, reason);
+                Ok(())
+            }
+        };
+        match refusal {
+            Ok(()) => {}
+            Err(Refusal::Failing(envelope, failure)) => self.undeliverable(envelope, failure),
+            Err(Refusal::Full(envelope) | Refusal::Closed(envelope)) => {
+                self.undeliverable(envelope, Failure::Stopped);
+            }
+        }
+    }
+
+    fn close(self: Arc<Self>) -> BoxFuture<'static, ()> {
+        let closed = Self::close(&self);
+        Box::pin(async move { drop(closed.await) })
+    }
+
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
+    }
+
+    fn path(&self) -> ActorPath {
+        Self::path(self)
+    }
+
+    fn parent(&self) -> Option<Arc<dyn AnyCell>> {
+        self.host.parent()
+    }
+
+    fn signal(self: Arc<Self>, signal: Signal) {
+        Self::signal(&self, signal);
+    }
+
+    fn watch(&self, watcher: Watcher) {
+        Self::watch(self, watcher);
+    }
+
+    fn unwatch(&self, watch: WatchId) {
+        Self::unwatch(self, watch);
+    }
+}
+
+/// Says that a message from another node could not be read.
+pub(crate) fn undecodable<R: Reply>(
+    runtime: &Runtime,
+    to: impl FnOnce() -> ActorPath,
+    message: &str,
+    reply: ReplyTo<R>,
+    reason: String,
+) {
+    let failure = Failure::Undecodable {
+        message: message.to_owned(),
+        reason,
+    };
+    if reply.is_nobody() {
+        runtime.dead_letter(to(), message, failure.into());
+    } else {
+        reply.fail(failure);
+    }
+}

@@ -1,0 +1,264 @@
+//! How an activation begins and ends, and what becomes of one that fails.
+
+use std::{ops::ControlFlow, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use tokio::{sync::Notify, time::Instant};
+
+use super::{
+    ChildEvent, Due, Phase, Waiter,
+    run::{Run, guarded},
+};
+use crate::{
+    actor::{Actor, cell::CellName, policy::OnFailure},
+    error::Failure,
+    event::{Event, TerminatedReason},
+    protocol::supervision::Verdict,
+    sync::lock,
+};
+
+impl<A: Actor> Run<A> {
+    /// Makes the state if there is none, and runs the hooks that are due.
+    pub(super) async fn start(&mut self) -> ControlFlow<()> {
+        match self.try_start().await {
+            Ok(()) => {
+                self.activation.due = Due::Nothing;
+                if self.activation.supervisor.is_some()
+                    && let Some(rare) = &mut lock(&self.cell.inner).rare
+                {
+                    rare.failing = None;
+                }
+                ControlFlow::Continue(())
+            }
+            Err(reason) => self.start_failed(reason).await,
+        }
+    }
+
+    async fn try_start(&mut self) -> Result<(), String> {
+        let Self {
+            cell,
+            ctx,
+            activation,
+            ..
+        } = self;
+        if activation.state.is_none() {
+            let Some(init) = cell.host.init(ctx) else {
+                return Err("it was spawned from a value, and cannot be made anew".to_owned());
+            };
+            activation.state = Some(guarded("init", init).await?);
+            activation.started = false;
+        }
+        let Some(state) = activation.state.as_mut() else {
+            return Ok(());
+        };
+        if !activation.started {
+            guarded("on_start", state.on_start(ctx)).await?;
+            activation.started = true;
+            cell.runtime().publish(|| Event::ActorStarted(cell.path()));
+        }
+        if activation.due == Due::Restart {
+            guarded("on_restart", state.on_restart(ctx)).await?;
+            cell.runtime()
+                .publish(|| Event::ActorRestarted(cell.path()));
+        }
+        Ok(())
+    }
+
+    /// An entity tells everybody who waits, and is left alone for a while; an actor is tried again, as its type says.
+    async fn start_failed(&mut self, reason: String) -> ControlFlow<()> {
+        self.report(&reason);
+        self.discard().await;
+        self.activation.due = Due::Nothing;
+        if self.cell.is_entity() {
+            let (pause, failure) = match self.verdict() {
+                // Nobody should be able to make it spin by sending messages.
+                Verdict::Restart { after } => {
+                    (after.max(A::POLICY.backoff / 2), Failure::Init { reason })
+                }
+                Verdict::GiveUp { pause } => (pause, quarantined(reason, pause)),
+            };
+            return self.refuse(pause, failure).await;
+        }
+        match A::POLICY.on_failure {
+            OnFailure::Restart | OnFailure::Resume if self.cell.host.can_init() => {
+                match self.verdict() {
+                    Verdict::Restart { after } => {
+                        self.activation.due = Due::Restart;
+                        self.wait(after, Phase::Paused).await;
+                        ControlFlow::Continue(())
+                    }
+                    Verdict::GiveUp { .. } => self.fail_for_good(reason).await,
+                }
+            }
+            _ => self.fail_for_good(reason).await,
+        }
+    }
+
+    /// Does about a failure what the type says.
+    pub(super) async fn failed(&mut self, reason: String) -> ControlFlow<()> {
+        self.report(&reason);
+        let policy = A::POLICY.on_failure;
+        let resumes =
+            policy == OnFailure::Resume && self.activation.state.as_ref().is_some_and(A::is_whole);
+        let restarts = match policy {
+            OnFailure::Restart => self.cell.host.can_init(),
+            OnFailure::Resume => resumes || self.cell.host.can_init(),
+            // The next activation of an entity is a restart by another name: it is limited in the same way.
+            OnFailure::Stop | OnFailure::Escalate => self.cell.is_entity(),
+        };
+        if !restarts {
+            return self.fail_for_good(reason).await;
+        }
+        match self.verdict() {
+            Verdict::Restart { after } => {
+                self.tell_parent(ChildEvent::Restarts);
+                if resumes {
+                    self.ctx.forget_wishes();
+                } else {
+                    self.discard().await;
+                }
+                self.activation.due = match policy {
+                    OnFailure::Restart | OnFailure::Resume => Due::Restart,
+                    OnFailure::Stop | OnFailure::Escalate => Due::Nothing,
+                };
+                self.wait(after, Phase::Paused).await;
+                ControlFlow::Continue(())
+            }
+            Verdict::GiveUp { pause } if self.cell.is_entity() => {
+                self.discard().await;
+                self.refuse(pause, quarantined(reason, pause)).await
+            }
+            Verdict::GiveUp { .. } => self.fail_for_good(reason).await,
+        }
+    }
+
+    /// Starts afresh because a sibling failed.
+    pub(super) async fn restart(&mut self) -> ControlFlow<()> {
+        if !self.cell.host.can_init() {
+            return self
+                .fail_for_good("a sibling failed, and it cannot be made anew".to_owned())
+                .await;
+        }
+        self.discard().await;
+        self.activation.due = Due::Restart;
+        ControlFlow::Continue(())
+    }
+
+    async fn fail_for_good(&mut self, reason: String) -> ControlFlow<()> {
+        self.discard().await;
+        self.tell_parent(match A::POLICY.on_failure {
+            OnFailure::Escalate => ChildEvent::Escalates(reason.clone()),
+            _ => ChildEvent::Fails,
+        });
+        self.finish(TerminatedReason::Failed(reason))
+    }
+
+    fn report(&self, reason: &str) {
+        tracing::warn!(actor = %self.cell.path(), reason, "an actor failed");
+        self.cell.runtime().publish(|| Event::ActorFailed {
+            who: self.cell.path(),
+            reason: reason.to_owned(),
+        });
+    }
+
+    fn verdict(&mut self) -> Verdict {
+        let jitter = self.cell.runtime().jitter();
+        self.activation
+            .supervisor
+            .get_or_insert_default()
+            .handle_failure(A::POLICY.limits(), Instant::now(), jitter)
+    }
+
+    fn tell_parent(&self, event: ChildEvent) {
+        if let CellName::Actor(number) = self.cell.name
+            && let Some(parent) = self.cell.host.parent()
+        {
+            parent.child(number, event);
+        }
+    }
+
+    /// Ends the activation at its own wish, or because it is not needed.
+    pub(super) async fn deactivate(&mut self) {
+        if let Some(attached) = self.ctx.detach() {
+            attached.end().await;
+        }
+        if self.activation.started
+            && let Some(state) = self.activation.state.as_mut()
+            && state.is_whole()
+        {
+            let hook = guarded("on_stop", state.on_stop(&mut self.ctx)).await;
+            if let Err(reason) = hook {
+                tracing::error!(actor = %self.cell.path(), reason, "the stop hook failed");
+            }
+        }
+        self.discard().await;
+    }
+
+    /// Takes the activation apart: what it began ends with it, and what it stashed is for the next one.
+    async fn discard(&mut self) {
+        let activation = &mut self.activation;
+        let state = activation.state.take();
+        let started = std::mem::take(&mut activation.started);
+        // A failure may have left the state in any form, so that dropping it may panic as well.
+        if std::panic::catch_unwind(AssertUnwindSafe(|| drop(state))).is_err() {
+            tracing::error!(actor = %self.cell.path(), "dropping the state panicked");
+        }
+        activation.number = activation.number.wrapping_add(1);
+        activation.unstash();
+        self.ctx.forget_wishes();
+        let attached = self.ctx.detach();
+        self.ctx.attach(activation.number, None);
+        if let Some(attached) = attached {
+            attached.end().await;
+        }
+        if started {
+            self.cell
+                .runtime()
+                .publish(|| Event::ActorStopped(self.cell.path()));
+        }
+    }
+
+    /// Takes no messages for `pause`, and remembers for as long again why: whoever fails once more then is given a
+    /// longer pause.
+    async fn refuse(&mut self, pause: Duration, failure: Failure) -> ControlFlow<()> {
+        let mut admitted = Vec::new();
+        let mut told = std::mem::take(&mut self.activation.batch);
+        {
+            let mut inner = lock(&self.cell.inner);
+            inner.rare().failing = Some((Instant::now() + pause, failure.clone()));
+            told.extend(inner.mailbox.drain(&mut admitted));
+        }
+        admitted.into_iter().for_each(Waiter::admit);
+        for envelope in told {
+            self.cell.undeliverable(envelope, failure.clone());
+        }
+        self.wait(pause * 2, Phase::Resting).await;
+        ControlFlow::Continue(())
+    }
+
+    /// Waits, unless the cell is to close. In [`Phase::Resting`] a message ends the wait.
+    async fn wait(&mut self, pause: Duration, phase: Phase) {
+        if pause.is_zero() {
+            return;
+        }
+        let interrupt = Arc::new(Notify::new());
+        {
+            let mut inner = lock(&self.cell.inner);
+            if inner.closing || phase == Phase::Resting && !inner.mailbox.is_empty() {
+                return;
+            }
+            inner.phase = phase;
+            inner.rare().interrupt = Some(interrupt.clone());
+        }
+        let _ = tokio::time::timeout(pause, interrupt.notified()).await;
+        let mut inner = lock(&self.cell.inner);
+        inner.phase = Phase::Running;
+        inner.rare().interrupt = None;
+    }
+}
+
+fn quarantined(reason: String, retry_after: Duration) -> Failure {
+    Failure::Quarantined {
+        reason,
+        retry_after,
+    }
+}

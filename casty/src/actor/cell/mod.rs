@@ -1,0 +1,558 @@
+//! A cell: one actor's mailbox, state and run.
+//!
+//! An idle cell owns no task. The message that finds it idle spawns a [`run`]; the run handles messages until there
+//! are none, puts the state back and ends. So at any time at most one task touches the state. What becomes of an
+//! activation that fails is [`life`]'s business.
+
+mod any;
+mod life;
+mod run;
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+};
+
+use futures_util::future::BoxFuture;
+use tokio::{
+    sync::{Notify, oneshot},
+    time::Instant,
+};
+
+pub(crate) use self::{
+    any::{AnyCell, undecodable},
+    run::panic_text,
+};
+use super::{
+    Actor, HookError, Message,
+    attached::Attached,
+    context::Context,
+    envelope::{Envelope, Own, ReplyTo},
+    mailbox::{Mailbox, Ticket},
+    policy::Overflow,
+    runtime::Runtime,
+    watch::{WatchId, Watcher},
+};
+use crate::{
+    error::Failure,
+    event::{ActorPath, Terminated, TerminatedReason},
+    id::EntityId,
+    message::answer::Credit,
+    protocol::supervision::Supervisor,
+    sync::lock,
+};
+
+/// Which actor a cell is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum CellName {
+    Entity(EntityId),
+    Actor(u64),
+}
+
+/// What a cell needs to know of where it lives.
+pub(crate) trait CellHost<A: Actor>: Send + Sync + 'static {
+    fn runtime(&self) -> &Arc<Runtime>;
+
+    /// The wire name of the actor's type, as registered.
+    fn kind(&self) -> &str;
+
+    fn address(&self, cell: &Arc<Cell<A>>) -> A::Address;
+
+    /// Makes a fresh state; `None` where only the one who spawned the actor could.
+    fn init<'a>(&'a self, ctx: &'a mut Context<A>) -> Option<BoxFuture<'a, Result<A, HookError>>>;
+
+    /// Whether [`init`](Self::init) makes a state.
+    fn can_init(&self) -> bool;
+
+    /// The actor that spawned this one, if it still lives.
+    fn parent(&self) -> Option<Arc<dyn AnyCell>>;
+
+    /// The cell takes no more messages and can be forgotten.
+    fn closed(&self, cell: &Cell<A>);
+}
+
+/// Why a cell did not take an envelope.
+pub(crate) enum Refusal<A: Actor> {
+    Full(Envelope<A>),
+    /// It has stopped, or is about to. A fresh cell may take its place.
+    Closed(Envelope<A>),
+    /// It takes no messages just now, or not this one.
+    Failing(Envelope<A>, Failure),
+}
+
+/// Who waits for room in a mailbox.
+pub(crate) enum Waiter {
+    Teller(oneshot::Sender<()>),
+    /// A message that came over a connection; dropped, it lets the sender send more.
+    Credit(#[expect(dead_code, reason = "held for its drop")] Option<Credit>),
+}
+
+impl Waiter {
+    fn admit(self) {
+        if let Self::Teller(teller) = self {
+            // An error means that the teller stopped waiting, in the moment its message was taken.
+            let _ = teller.send(());
+        }
+    }
+}
+
+/// What an actor is told besides messages. Handled before them.
+///
+/// Their number is bounded by what the actor itself did: one for each watch, a few for each child.
+pub(crate) enum Signal {
+    /// Someone it watches has ended.
+    Terminated(WatchId, Terminated),
+    Child(u64, ChildEvent),
+    /// Work of the activation with this number panicked.
+    WorkFailed(u32, String),
+    /// It is to start afresh, since another child of its parent failed.
+    Restart,
+    /// It has been idle for long, or there are too many.
+    Passivate,
+}
+
+/// What a child tells its parent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ChildEvent {
+    /// It failed, and goes on.
+    Restarts,
+    /// It failed, and that ends it.
+    Fails,
+    /// It failed, it ends, and its parent shall fail of it.
+    Escalates(String),
+    /// It has ended.
+    Ended,
+}
+
+pub(crate) struct Cell<A: Actor> {
+    name: CellName,
+    /// There may be signals: looked at between two messages, without the lock.
+    signalled: AtomicBool,
+    /// When the last message from outside was handled, on the runtime's coarse clock.
+    used: AtomicU32,
+    host: Arc<dyn CellHost<A>>,
+    inner: Mutex<Inner<A>>,
+}
+
+struct Inner<A: Actor> {
+    mailbox: Mailbox<Envelope<A>, Waiter>,
+    phase: Phase,
+    /// Takes no more messages; closes once the mailbox is empty.
+    closing: bool,
+    /// Here while idle, with the run otherwise.
+    activation: Option<Box<Activation<A>>>,
+    // Boxed: most cells never need it.
+    rare: Option<Box<Rare>>,
+}
+
+/// What few cells have.
+#[derive(Default)]
+struct Rare {
+    signals: VecDeque<Signal>,
+    watchers: Vec<Watcher>,
+    on_closed: Vec<oneshot::Sender<()>>,
+    /// Until when it takes no messages, and what is said to their senders.
+    failing: Option<(Instant, Failure)>,
+    /// Ends the pause of a run.
+    interrupt: Option<Arc<Notify>>,
+    ended: Option<TerminatedReason>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Idle,
+    Running,
+    /// The run waits for a time to pass, whatever comes.
+    Paused,
+    /// The run waits for a time to pass, or a message.
+    Resting,
+    Closed,
+}
+
+struct Activation<A: Actor> {
+    state: Option<A>,
+    started: bool,
+    due: Due,
+    /// Which activation of the cell this is: what an earlier one scheduled does not concern it.
+    number: u32,
+    batch: VecDeque<Envelope<A>>,
+    /// Kept by the present state, in order.
+    stash: VecDeque<Envelope<A>>,
+    attached: Option<Box<Attached>>,
+    /// Once there was a failure.
+    supervisor: Option<Box<Supervisor>>,
+}
+
+/// What happens to the state without waiting for a message.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Due {
+    Nothing,
+    /// It is made, and started.
+    Start,
+    /// The same, after a failure.
+    Restart,
+}
+
+impl<A: Actor> Activation<A> {
+    fn new(state: Option<A>) -> Box<Self> {
+        Box::new(Self {
+            state,
+            started: false,
+            due: Due::Nothing,
+            number: 0,
+            batch: VecDeque::new(),
+            stash: VecDeque::new(),
+            attached: None,
+            supervisor: None,
+        })
+    }
+}
+
+impl<A: Actor> Cell<A> {
+    pub(crate) fn new(
+        name: CellName,
+        host: Arc<dyn CellHost<A>>,
+        capacity: usize,
+        state: Option<A>,
+    ) -> Arc<Self> {
+        let activation = match (&name, state) {
+            (CellName::Entity(_), None) => None,
+            (_, state) => {
+                let mut activation = Activation::new(state);
+                activation.due = Due::Start;
+                Some(activation)
+            }
+        };
+        let used = if counts_use::<A>() {
+            host.runtime().coarse_millis()
+        } else {
+            0
+        };
+        Arc::new(Self {
+            name,
+            signalled: AtomicBool::new(false),
+            used: AtomicU32::new(used),
+            host,
+            inner: Mutex::new(Inner {
+                mailbox: Mailbox::new(capacity),
+                phase: Phase::Idle,
+                closing: false,
+                activation,
+                rare: None,
+            }),
+        })
+    }
+
+    pub(crate) fn name(&self) -> &CellName {
+        &self.name
+    }
+
+    pub(crate) fn runtime(&self) -> &Arc<Runtime> {
+        self.host.runtime()
+    }
+
+    pub(crate) fn address(self: &Arc<Self>) -> A::Address {
+        self.host.address(self)
+    }
+
+    pub(crate) fn path(&self) -> ActorPath {
+        let id = match &self.name {
+            CellName::Entity(id) => id.to_string(),
+            CellName::Actor(number) => number.to_string(),
+        };
+        ActorPath {
+            kind: self.host.kind().to_owned(),
+            id,
+        }
+    }
+
+    fn is_entity(&self) -> bool {
+        matches!(self.name, CellName::Entity(_))
+    }
+
+    /// Where two cells are the same, so are their keys.
+    fn key(self: &Arc<Self>) -> *const () {
+        Arc::as_ptr(self).cast()
+    }
+
+    /// Queues an envelope, or says why not. Where the type's policy for a full mailbox loses a message, this one or
+    /// an older one, it becomes a dead letter.
+    pub(crate) fn push(self: &Arc<Self>, envelope: Envelope<A>) -> Result<(), Refusal<A>> {
+        let envelope = self.admit(envelope)?;
+        let mut inner = lock(&self.inner);
+        let envelope = inner.admit(envelope)?;
+        let lost = match inner.mailbox.offer(envelope) {
+            Ok(()) => None,
+            Err(envelope) => Some(inner.overflow(envelope)?),
+        };
+        self.schedule(inner);
+        if let Some(lost) = lost {
+            self.undeliverable(lost, Failure::MailboxFull);
+        }
+        Ok(())
+    }
+
+    /// Queues an envelope that came over a connection. Where there is no room it waits its turn, and so does the
+    /// credit that lets the other side send more; unless the type's policy is another.
+    pub(crate) fn push_credited(
+        self: &Arc<Self>,
+        envelope: Envelope<A>,
+        credit: impl FnOnce() -> Option<Credit>,
+    ) -> Result<(), Refusal<A>> {
+        if A::POLICY.overflow != Overflow::Wait {
+            return self.push(envelope);
+        }
+        let envelope = self.admit(envelope)?;
+        let mut inner = lock(&self.inner);
+        let envelope = inner.admit(envelope)?;
+        inner.mailbox.park(envelope, || Waiter::Credit(credit()));
+        self.schedule(inner);
+        Ok(())
+    }
+
+    /// Queues an envelope as soon as there is room. Dropping the future withdraws it.
+    pub(crate) async fn push_wait(
+        self: &Arc<Self>,
+        envelope: Envelope<A>,
+    ) -> Result<(), Refusal<A>> {
+        let envelope = self.admit(envelope)?;
+        let (admitted, mut admission) = oneshot::channel();
+        let parking = {
+            let mut inner = lock(&self.inner);
+            let envelope = inner.admit(envelope)?;
+            let ticket = inner.mailbox.park(envelope, || Waiter::Teller(admitted));
+            self.schedule(inner);
+            match ticket {
+                Some(ticket) => Parking { cell: self, ticket },
+                None => return Ok(()),
+            }
+        };
+        // An error would mean that the cell dropped the waiter unadmitted, which it never does.
+        let _ = (&mut admission).await;
+        std::mem::forget(parking);
+        Ok(())
+    }
+
+    /// Queues what activation `number` sends itself, as soon as there is room; resolves when it was handled, or will
+    /// never be.
+    pub(crate) async fn push_own(self: &Arc<Self>, message: A::Message, number: u32) {
+        let (done, handled) = oneshot::channel();
+        let reply = ReplyTo::Own(Own {
+            activation: number,
+            _done: done,
+        });
+        if self.push_wait(Envelope { message, reply }).await.is_ok() {
+            // The envelope's end closes the channel.
+            let _ = handled.await;
+        }
+    }
+
+    /// What can be said of an envelope without a look at the mailbox.
+    fn admit(self: &Arc<Self>, envelope: Envelope<A>) -> Result<Envelope<A>, Refusal<A>> {
+        if let ReplyTo::Asker(asker) = &envelope.reply
+            && let Some(chain) = &asker.chain
+            && let Some(chain) = chain.closed_by(self.key(), || self.path())
+        {
+            return Err(Refusal::Failing(envelope, Failure::Deadlock { chain }));
+        }
+        self.runtime().spies.received(
+            || self.path(),
+            || self.host.parent(),
+            envelope.message.name(),
+        );
+        Ok(envelope)
+    }
+
+    /// Lets the cell run its start hook without waiting for a message.
+    pub(crate) fn wake(self: &Arc<Self>) {
+        self.schedule(lock(&self.inner));
+    }
+
+    fn schedule(self: &Arc<Self>, mut inner: MutexGuard<'_, Inner<A>>) {
+        match inner.phase {
+            Phase::Idle => {
+                inner.phase = Phase::Running;
+                drop(inner);
+                self.runtime().spawn(run::run(self.clone()));
+            }
+            Phase::Resting => inner.interrupt(),
+            Phase::Running | Phase::Paused | Phase::Closed => {}
+        }
+    }
+
+    pub(crate) fn signal(self: &Arc<Self>, signal: Signal) {
+        let mut inner = lock(&self.inner);
+        if inner.phase != Phase::Closed {
+            inner.rare().signals.push_back(signal);
+            self.signalled.store(true, Ordering::Relaxed);
+            // What rests has no activation to tell.
+            if inner.phase != Phase::Resting {
+                self.schedule(inner);
+            }
+        }
+    }
+
+    /// Takes no more messages, handles the ones it has, runs the stop hook. Resolves when that is done.
+    pub(crate) fn close(self: &Arc<Self>) -> oneshot::Receiver<()> {
+        let (closed, on_closed) = oneshot::channel();
+        let mut inner = lock(&self.inner);
+        if inner.phase != Phase::Closed {
+            inner.closing = true;
+            inner.rare().on_closed.push(closed);
+            if inner.phase == Phase::Paused {
+                inner.interrupt();
+            } else {
+                self.schedule(inner);
+            }
+        }
+        on_closed
+    }
+
+    /// How long ago the last message from outside was handled, in milliseconds; `None` while it is at work.
+    pub(crate) fn idle_millis(&self, now: u32) -> Option<u32> {
+        let inner = lock(&self.inner);
+        (inner.phase == Phase::Idle).then(|| now.wrapping_sub(self.used.load(Ordering::Relaxed)))
+    }
+
+    /// Tells `watcher` of the end of this cell, at once if it has ended.
+    pub(crate) fn watch(&self, watcher: Watcher) {
+        let mut inner = lock(&self.inner);
+        if inner.phase == Phase::Closed {
+            let ended = inner.rare.as_ref().and_then(|rare| rare.ended.clone());
+            drop(inner);
+            watcher.tell(self.path(), ended.unwrap_or(TerminatedReason::Stopped));
+        } else {
+            let watchers = &mut inner.rare().watchers;
+            watchers.retain(Watcher::is_wanted);
+            watchers.push(watcher);
+        }
+    }
+
+    pub(crate) fn unwatch(&self, watch: WatchId) {
+        if let Some(rare) = &mut lock(&self.inner).rare {
+            rare.watchers.retain(|watcher| watcher.id != watch);
+        }
+    }
+
+    /// Says what became of an envelope that nobody will handle.
+    pub(crate) fn undeliverable(&self, envelope: Envelope<A>, failure: Failure) {
+        undeliverable(self.runtime(), || self.path(), envelope, failure);
+    }
+
+    /// The end: nothing may be queued from here on.
+    fn finish(
+        &self,
+        mut inner: MutexGuard<'_, Inner<A>>,
+        mut batch: VecDeque<Envelope<A>>,
+        reason: TerminatedReason,
+    ) {
+        let mut admitted = Vec::new();
+        batch.extend(inner.mailbox.drain(&mut admitted));
+        inner.phase = Phase::Closed;
+        let rare = inner.rare.take();
+        if reason != TerminatedReason::Stopped {
+            inner.rare().ended = Some(reason.clone());
+        }
+        drop(inner);
+        self.host.closed(self);
+        admitted.into_iter().for_each(Waiter::admit);
+        for envelope in batch {
+            self.undeliverable(envelope, Failure::Stopped);
+        }
+        if let CellName::Actor(number) = self.name
+            && let Some(parent) = self.host.parent()
+        {
+            parent.child(number, ChildEvent::Ended);
+        }
+        let Some(rare) = rare else { return };
+        for watcher in rare.watchers {
+            watcher.tell(self.path(), reason.clone());
+        }
+        for closed in rare.on_closed {
+            let _ = closed.send(());
+        }
+    }
+}
+
+/// Whether anybody asks when a cell of this type was last used.
+const fn counts_use<A: Actor>() -> bool {
+    A::POLICY.passivate_after.is_some() || A::POLICY.max_active.is_some()
+}
+
+impl<A: Actor> Inner<A> {
+    fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    fn interrupt(&mut self) {
+        self.phase = Phase::Running;
+        if let Some(interrupt) = self.rare.as_ref().and_then(|rare| rare.interrupt.as_ref()) {
+            interrupt.notify_one();
+        }
+    }
+
+    /// Gives the envelope back if a fresh cell, or nobody, should have it.
+    fn admit(&self, envelope: Envelope<A>) -> Result<Envelope<A>, Refusal<A>> {
+        if self.phase == Phase::Closed || self.closing {
+            return Err(Refusal::Closed(envelope));
+        }
+        match self.failure() {
+            Some(failure) => Err(Refusal::Failing(envelope, failure)),
+            None => Ok(envelope),
+        }
+    }
+
+    fn failure(&self) -> Option<Failure> {
+        let (until, failure) = self.rare.as_ref()?.failing.as_ref()?;
+        let left = until.checked_duration_since(Instant::now())?;
+        if left.is_zero() {
+            return None;
+        }
+        let mut failure = failure.clone();
+        if let Failure::Quarantined { retry_after, .. } = &mut failure {
+            *retry_after = left;
+        }
+        Some(failure)
+    }
+
+    /// Makes the best of a full mailbox: the message that is lost, if the policy is to lose one.
+    fn overflow(&mut self, envelope: Envelope<A>) -> Result<Envelope<A>, Refusal<A>> {
+        match A::POLICY.overflow {
+            Overflow::Wait => Err(Refusal::Full(envelope)),
+            Overflow::Reject => Err(Refusal::Failing(envelope, Failure::MailboxFull)),
+            Overflow::DropNewest => Ok(envelope),
+            Overflow::DropOldest => Ok(self.mailbox.replace_oldest(envelope)),
+        }
+    }
+}
+
+/// A parked envelope; dropped before it is admitted, it leaves the mailbox.
+struct Parking<'a, A: Actor> {
+    cell: &'a Arc<Cell<A>>,
+    ticket: Ticket,
+}
+
+impl<A: Actor> Drop for Parking<'_, A> {
+    fn drop(&mut self) {
+        let withdrawn = lock(&self.cell.inner).mailbox.withdraw(self.ticket);
+        drop(withdrawn);
+    }
+}
+
+/// Says what became of an envelope that nobody will handle: to its asker, or else as a dead letter.
+pub(crate) fn undeliverable<A: Actor>(
+    runtime: &Runtime,
+    to: impl FnOnce() -> ActorPath,
+    envelope: Envelope<A>,
+    failure: Failure,
+) {
+    match envelope.reply {
+        // It ends with the activation that sent it.
+        ReplyTo::Own(_) => {}
+        ReplyTo::Nobody => runtime.dead_letter(to(), envelope.message.name(), failure.into()),
+        reply => reply.fail(failure),
+    }
+}

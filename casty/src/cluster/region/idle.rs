@@ -1,0 +1,107 @@
+//! Puts entities to sleep: those that have been idle for long, and the least recently used of too many.
+
+use std::{sync::Weak, time::Duration};
+
+use super::ShardRegion;
+use crate::actor::Entity;
+
+/// How often idle entities are looked for, at most and at least.
+const LOOK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(30));
+
+/// A quarter of the allowed idleness between two looks: so no entity stays much longer than its type says.
+fn look(after: Option<Duration>) -> Option<Duration> {
+    after.map(|after| (after / 4).clamp(LOOK.0, LOOK.1))
+}
+
+/// Looks after the entities of a region for as long as it is there.
+pub(super) async fn passivate<E: Entity>(region: Weak<ShardRegion<E>>) {
+    let period = look(E::POLICY.passivate_after);
+    loop {
+        let crowd = {
+            let Some(region) = region.upgrade() else {
+                return;
+            };
+            if region.is_abandoned() {
+                return;
+            }
+            region.local.crowd()
+        };
+        match period {
+            Some(period) => {
+                let _ = tokio::time::timeout(period, crowd.notified()).await;
+            }
+            None => {
+                // Without a period nothing else would notice that the region is gone.
+                let _ = tokio::time::timeout(LOOK.1, crowd.notified()).await;
+            }
+        }
+        let Some(region) = region.upgrade() else {
+            return;
+        };
+        let now = region.runtime.coarse_millis();
+        region.local.passivate(now);
+    }
+}
+
+/// Which of the idle cells end, by how long each has been idle.
+///
+/// All that have been idle for `after`; and where more than `max` are active, the least recently used, until a
+/// sixteenth below it, so that not every newcomer has the whole region looked through.
+pub(super) fn chosen<T>(
+    mut idle: Vec<(u32, T)>,
+    active: usize,
+    after: Option<Duration>,
+    max: Option<usize>,
+) -> Vec<T> {
+    let after = after.map_or(u32::MAX, |after| {
+        u32::try_from(after.as_millis()).unwrap_or(u32::MAX)
+    });
+    let expired = idle.iter().filter(|(millis, _)| *millis >= after).count();
+    let surplus = match max {
+        Some(max) if active > max => active - (max - max / 16),
+        _ => 0,
+    };
+    let count = expired.max(surplus).min(idle.len());
+    if count > 0 && count < idle.len() {
+        idle.select_nth_unstable_by(count - 1, |(a, _), (b, _)| b.cmp(a));
+    }
+    idle.truncate(count);
+    idle.into_iter().map(|(_, cell)| cell).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(idle: &[(u32, char)], active: usize, after: u64, max: Option<usize>) -> String {
+        let after = (after > 0).then(|| Duration::from_millis(after));
+        let mut chosen = chosen(idle.to_vec(), active, after, max);
+        chosen.sort_unstable();
+        chosen.into_iter().collect()
+    }
+
+    const IDLE: [(u32, char); 4] = [(10, 'a'), (40, 'b'), (20, 'c'), (30, 'd')];
+
+    #[test]
+    fn whoever_was_idle_for_long_enough_ends() {
+        assert_eq!(names(&IDLE, 9, 30, None), "bd");
+        assert_eq!(names(&IDLE, 9, 41, None), "");
+        assert_eq!(names(&IDLE, 9, 0, None), "");
+    }
+
+    #[test]
+    fn of_too_many_the_least_recently_used_end() {
+        assert_eq!(names(&IDLE, 9, 0, Some(9)), "");
+        assert_eq!(names(&IDLE, 9, 0, Some(7)), "bd");
+        // More are busy than may be active: all that are idle end.
+        assert_eq!(names(&IDLE, 9, 0, Some(1)), "abcd");
+        // A sixteenth more than necessary.
+        assert_eq!(names(&IDLE, 33, 0, Some(32)), "bcd");
+    }
+
+    #[test]
+    fn both_rules_choose_the_same_ones_first() {
+        assert_eq!(names(&IDLE, 9, 40, Some(7)), "bd");
+        assert_eq!(names(&IDLE, 9, 20, Some(8)), "bcd");
+    }
+}
