@@ -27,6 +27,23 @@ pub(crate) fn helper(attribute: &Attribute) -> Option<&'static str> {
         .find(|name| last.ident == name)
 }
 
+/// Whether an attribute is `#[state]` or `#[casty::state]`, for the name `state`.
+fn is_named(name: &str, attribute: &Attribute) -> bool {
+    let last = attribute.path().segments.last();
+    last.is_some_and(|last| last.ident == name)
+}
+
+pub(crate) fn has_named(name: &str, attributes: &[Attribute]) -> bool {
+    attributes.iter().any(|attribute| is_named(name, attribute))
+}
+
+/// Takes an attribute that is a macro of casty's off an item.
+pub(crate) fn take_named(name: &str, attributes: &mut Vec<Attribute>) -> Vec<Attribute> {
+    attributes
+        .extract_if(.., |attribute| is_named(name, attribute))
+        .collect()
+}
+
 /// Takes the helpers off a function.
 pub(crate) fn take_helpers(function: &mut ImplItemFn) -> Vec<(&'static str, Attribute)> {
     let mut helpers = Vec::new();

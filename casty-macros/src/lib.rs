@@ -180,3 +180,15 @@ pub fn actor(options: TokenStream, item: TokenStream) -> TokenStream {
 pub fn message(options: TokenStream, item: TokenStream) -> TokenStream {
     message::derive(options.into(), item.into()).into()
 }
+
+/// Marks a state, in a module annotated with [`macro@entity`] or [`macro@actor`]; explained there.
+#[proc_macro_attribute]
+pub fn state(_options: TokenStream, item: TokenStream) -> TokenStream {
+    behavior::misplaced("state", item.into()).into()
+}
+
+/// Marks the `impl` block of a state, in a module annotated with [`macro@entity`] or [`macro@actor`]; explained there.
+#[proc_macro_attribute]
+pub fn behavior(_options: TokenStream, item: TokenStream) -> TokenStream {
+    behavior::misplaced("behavior", item.into()).into()
+}

@@ -14,13 +14,7 @@ pub(crate) fn at(user: Span) -> Span {
 
 /// The variant for a message function: `add_item` becomes `AddItem`, `r#type` becomes `Type`.
 pub(crate) fn variant(function: &Ident) -> Ident {
-    let plain = function.unraw().to_string();
-    let mut name = String::with_capacity(plain.len());
-    for word in plain.split('_') {
-        let mut letters = word.chars();
-        name.extend(letters.next().into_iter().flat_map(char::to_uppercase));
-        name.extend(letters);
-    }
+    let mut name = upper_camel_case(&function.unraw().to_string());
     // `Self` cannot be a variant, not even as a raw identifier; digits cannot start one.
     if name == "Self" {
         name.push('_');
@@ -28,6 +22,25 @@ pub(crate) fn variant(function: &Ident) -> Ident {
         name.insert(0, 'M');
     }
     Ident::new(&name, function.span())
+}
+
+fn upper_camel_case(snake_case: &str) -> String {
+    let mut name = String::with_capacity(snake_case.len());
+    for word in snake_case.split('_') {
+        let mut letters = word.chars();
+        name.extend(letters.next().into_iter().flat_map(char::to_uppercase));
+        name.extend(letters);
+    }
+    name
+}
+
+/// The type that a module of states makes: `shopping_cart` makes `ShoppingCart`. None if that is the module's own
+/// name, or no name at all.
+pub(crate) fn machine(module: &Ident) -> Option<Ident> {
+    let plain = module.unraw().to_string();
+    let name = upper_camel_case(&plain);
+    let is_name = name != plain && name.starts_with(|first: char| first.is_alphabetic());
+    (is_name && name != "Self").then(|| Ident::new(&name, module.span()))
 }
 
 /// The enum of messages.
@@ -108,6 +121,21 @@ mod tests {
         assert_eq!(variant_of("self_"), "Self_");
         assert_eq!(variant_of("_1"), "M1");
         assert_eq!(variant_of("__"), "M");
+    }
+
+    #[test]
+    fn modules_make_types() {
+        let machine_of = |module: &str| {
+            let ident = syn::parse_str::<Ident>(module).expect("an identifier");
+            machine(&ident).map(|made| made.to_string())
+        };
+        assert_eq!(machine_of("cart").as_deref(), Some("Cart"));
+        assert_eq!(machine_of("shopping_cart").as_deref(), Some("ShoppingCart"));
+        assert_eq!(machine_of("r#type").as_deref(), Some("Type"));
+        assert_eq!(machine_of("Cart"), None);
+        assert_eq!(machine_of("__"), None);
+        assert_eq!(machine_of("_1"), None);
+        assert_eq!(machine_of("self_"), None);
     }
 
     #[test]

@@ -90,6 +90,126 @@ fn an_actor() {
 }
 
 #[test]
+fn a_cart_of_three_states() {
+    assert_snapshot!(expanded(
+        Kind::Entity,
+        quote!(shards = 100, stash = 16),
+        quote! {
+            /// What a customer is about to buy.
+            pub mod cart {
+                use super::*;
+
+                #[state(initial)]
+                #[derive(Default)]
+                pub struct Empty;
+
+                #[state]
+                pub struct Active {
+                    items: Vec<Item>,
+                }
+
+                #[state]
+                pub struct CheckedOut(Receipt);
+
+                #[behavior(otherwise = reject)]
+                impl Empty {
+                    /// Puts an item into the cart.
+                    #[message]
+                    fn add_item(self, item: Item) -> Active {
+                        Active { items: vec![item] }
+                    }
+
+                    #[message]
+                    fn total(&self) -> u64 {
+                        0
+                    }
+                }
+
+                #[behavior]
+                impl Active {
+                    #[on_start]
+                    async fn started(&mut self) -> Result<(), String> {
+                        Ok(())
+                    }
+
+                    #[message]
+                    fn add_item(&mut self, item: Item) {
+                        self.items.push(item);
+                    }
+
+                    #[message]
+                    fn remove_item(
+                        mut self,
+                        name: String,
+                        ctx: &mut Context<Cart>,
+                    ) -> Result<OneOf<Self, Empty, Stop>, Stay<Self, NoSuchItem>> {
+                        Err(Stay(self, NoSuchItem))
+                    }
+
+                    #[message]
+                    async fn checkout(self) -> (CheckedOut, Receipt) {
+                        (CheckedOut(receipt()), receipt())
+                    }
+
+                    #[message]
+                    fn total(&self) -> u64 {
+                        1
+                    }
+                }
+
+                #[behavior(otherwise = ignore)]
+                impl CheckedOut {
+                    #[message]
+                    fn total(&self) -> u64 {
+                        0
+                    }
+                }
+            }
+        },
+    ));
+}
+
+#[test]
+fn a_door_that_keeps_messages() {
+    assert_snapshot!(expanded(
+        Kind::Actor,
+        quote!(),
+        quote! {
+            mod door {
+                #[state]
+                pub struct Open;
+
+                #[state(initial)]
+                pub struct Closed {
+                    knocks: u32,
+                }
+
+                #[behavior(otherwise = stash)]
+                impl Closed {
+                    #[message(internal)]
+                    fn unlocked(self) -> Open {
+                        Open
+                    }
+
+                    #[message]
+                    fn knock(&mut self) -> Later<u32> {
+                        later()
+                    }
+                }
+
+                #[behavior(otherwise = reject)]
+                impl Open {
+                    #[message]
+                    fn close(self) -> Closed {
+                        Closed { knocks: 0 }
+                    }
+                }
+            }
+        },
+    ));
+}
+
+#[test]
 fn a_generic_entity() {
     assert_snapshot!(expanded(
         Kind::Entity,

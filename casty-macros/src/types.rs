@@ -86,6 +86,15 @@ pub(crate) fn context(ty: &Type, actor: &Type) -> Option<ContextParameter> {
     }
 }
 
+/// The `Cart` of `&mut Context<Cart>`.
+pub(crate) fn context_of(ty: &Type) -> Option<&Type> {
+    let Type::Reference(reference) = bare(ty) else {
+        return None;
+    };
+    let last = last_segment(&reference.elem)?;
+    type_arguments(last).first().copied()
+}
+
 /// `Self`, and nothing after it.
 pub(crate) fn is_self(ty: &Type) -> bool {
     matches!(bare(ty), Type::Path(TypePath { qself: None, path, .. }) if path.is_ident("Self"))

@@ -1,7 +1,7 @@
 #![doc = include_str!("../../README.md")]
 //! # Where to look
 //!
-//! - Write actors: [`entity`], [`actor`], [`message`], [`Context`].
+//! - Write actors: [`entity`], [`actor`], [`message`], [`Context`]; state machines: [`mod@behavior`].
 //! - Talk to them: the generated proxies, [`Call`], [`Shards`], [`AskError`], [`TellError`].
 //! - Run them: [`ActorSystem`], [`SystemBuilder`], [`ClusterClient`], [`Settings`].
 //! - Watch them: [`Events`], [`Event`], [`DeadLetter`].
@@ -35,7 +35,7 @@ pub use actor::{
     spy::{Observation, Observed, Scope, Spy},
 };
 pub use behavior::{Behavior, OneOf, Stay, Stop};
-pub use casty_macros::{actor, entity, message};
+pub use casty_macros::{actor, behavior, entity, message, state};
 pub use config::Settings;
 pub use error::{AskError, JoinError, ShutdownError, StartError, TellError};
 pub use event::{
@@ -50,6 +50,9 @@ pub use system::{
 /// What an application imports: `use casty::prelude::*;`.
 pub mod prelude {
     pub use std::time::Duration;
+
+    // Without the module of that name.
+    pub use casty_macros::{behavior, state};
 
     pub use crate::{
         Actor, ActorRef, ActorSystem, AskError, ClusterClient, Context, DeadLetter, Entity,

@@ -4,14 +4,14 @@ use std::{convert::Infallible, fmt, num::NonZeroU32};
 
 pub use crate::{
     actor::{
-        Actor, Entity, Init, HookError, Message, Reply,
+        Actor, Entity, HookError, Init, Message, Reply,
         call::{Call, CallSpec},
         context::Context,
         handled::{Handled, Later, Promise},
         policy::{Children, OnFailure, Overflow, Policy},
         reference::{ActorRef, EntityRef},
     },
-    behavior::{OneOf, Stay, Stop},
+    behavior::{Behavior, HandlerRow, OneOf, Otherwise, State, Stay, Stop},
     cluster::registry::EntityRegistration,
     event::Terminated,
     id::EntityId,
@@ -83,6 +83,14 @@ pub fn transition<A: Actor>(ctx: &mut Context<A>) {
 /// The state machine ends, as a handler's return type said it might.
 pub fn stop<A: Actor>(ctx: &mut Context<A>) {
     ctx.stop();
+}
+
+/// What a state machine answers between two states. It is never asked then: the runtime makes a fresh one first.
+pub fn no_state<A: Actor>() -> Handled<A> {
+    Handled::Unhandled {
+        state: A::NAME,
+        silent: false,
+    }
 }
 
 /// A number of shards; the macros have checked that it is not zero.

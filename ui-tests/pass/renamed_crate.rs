@@ -33,7 +33,36 @@ impl Greeter {
     fn greet(&self) {}
 }
 
+#[actors::entity(crate = crate::framework::actors)]
+pub mod lamp {
+    use crate::framework::actors;
+
+    #[actors::state(initial)]
+    #[derive(Default)]
+    pub struct Off;
+
+    #[state]
+    pub struct On;
+
+    #[actors::behavior]
+    impl Off {
+        #[actors::message]
+        fn switch(self) -> Result<actors::OneOf<On, Off>, actors::Stay<Self, String>> {
+            Ok(On.into())
+        }
+    }
+
+    #[behavior]
+    impl On {
+        #[message]
+        fn switch(self) -> Result<Off, actors::Stay<On, String>> {
+            Ok(Off)
+        }
+    }
+}
+
 fn main() {
+    let _ = LampRef::switch;
     let _ = CounterRef::add;
     let _ = GreeterRef::greet;
 }

@@ -6,7 +6,7 @@ use quote::{quote, quote_spanned};
 use super::{
     docs,
     expand::Expansion,
-    model::{Handler, Hook, HookParameter, Init, Kind, Parameter, Turn},
+    model::{Handler, Hook, HookParameter, Init, Kind, Message, Outcome, Parameter, State, Turn},
 };
 use crate::names;
 
@@ -24,16 +24,10 @@ impl Expansion<'_> {
         let address = self.address();
         let name = behavior.name();
         let schema = docs::schema(behavior);
-        let arms = behavior
-            .handlers
-            .iter()
-            .map(|handler| self.dispatch(handler));
-        let phantom = self.phantom_arm(quote!(#message));
+        let body = self.handle_body();
         let policy = behavior.settings.policy(private);
-        let hooks = Turn::ALL
-            .into_iter()
-            .filter_map(|turn| behavior.hooks.iter().find(|hook| hook.turn == turn))
-            .map(|hook| self.hook(hook));
+        let machine_methods = self.machine_methods();
+        let hooks = Turn::ALL.into_iter().filter_map(|turn| self.hook(turn));
         self.implement(
             quote!(#private::Actor for #actor),
             quote! {
@@ -55,44 +49,91 @@ impl Expansion<'_> {
                     __message: Self::Message,
                     __ctx: &mut #private::Context<Self>,
                 ) -> #private::Handled<Self> {
-                    match __message { #(#arms)* #phantom }
+                    #body
                 }
+
+                #machine_methods
 
                 #(#hooks)*
             },
         )
     }
 
-    /// The arm that calls one handler.
-    fn dispatch(&self, handler: &Handler) -> TokenStream {
-        let Self {
-            message, private, ..
-        } = self;
-        let Handler { ident, variant, .. } = handler;
-        let mut fields = TokenStream::new();
-        let mut arguments = vec![quote!(self)];
-        for (index, parameter) in handler.parameters.iter().enumerate() {
-            match parameter {
-                Parameter::Context => arguments.push(quote!(__ctx)),
-                Parameter::Argument(argument) => {
-                    let (field, local) = (&argument.ident, names::argument(index));
-                    fields.extend(quote!(#field: #local,));
-                    arguments.push(quote!(#local));
-                }
-            }
+    /// Finds the handler and calls it.
+    fn handle_body(&self) -> TokenStream {
+        if self.behavior.is_machine() {
+            return self.machine_handle();
         }
-        let call = self.call(ident, handler.is_async, &arguments);
-        let handled = if handler.is_later {
+        let message = &self.message;
+        let handlers = self.behavior.initial().map(|state| &state.handlers);
+        let arms = handlers.into_iter().flatten().map(|handler| {
+            let stays = self.stays(&quote!(Self), &quote!(self), handler);
+            self.arm(handler, &stays)
+        });
+        let phantom = self.phantom_arm(quote!(#message));
+        quote!(match __message { #(#arms)* #phantom })
+    }
+
+    /// The arm of a message.
+    pub(super) fn arm(&self, handler: &Handler, then: &TokenStream) -> TokenStream {
+        let message = &self.message;
+        let Message {
+            variant, arguments, ..
+        } = &handler.message;
+        let fields = arguments.iter().enumerate().map(|(index, argument)| {
+            let (field, local) = (&argument.ident, names::argument(index));
+            quote!(#field: #local,)
+        });
+        quote!(#message::#variant { #(#fields)* } => #then,)
+    }
+
+    /// Calls a handler that does not leave its state.
+    pub(super) fn stays(
+        &self,
+        of: &TokenStream,
+        state: &TokenStream,
+        handler: &Handler,
+    ) -> TokenStream {
+        let private = &self.private;
+        let variant = &handler.message.variant;
+        let call = self.handler_call(of, state, handler);
+        if let Outcome::Later = handler.outcome {
             quote!(#private::Handled::later(#call, __Reply::#variant))
         } else {
             quote!(#private::Handled::Reply(__Reply::#variant(#call)))
-        };
-        quote!(#message::#variant { #fields } => #handled,)
+        }
+    }
+
+    /// The call itself, of a function of the type `of`.
+    pub(super) fn handler_call(
+        &self,
+        of: &TokenStream,
+        state: &TokenStream,
+        handler: &Handler,
+    ) -> TokenStream {
+        let mut arguments = vec![state.clone()];
+        let mut fields = 0..;
+        for parameter in &handler.parameters {
+            arguments.push(match parameter {
+                Parameter::Context => quote!(__ctx),
+                Parameter::Argument => {
+                    let local = names::argument(fields.next().unwrap_or_default());
+                    quote!(#local)
+                }
+            });
+        }
+        self.call(of, &handler.message.ident, handler.is_async, &arguments)
     }
 
     /// A call of one of the user's functions. A future that cannot change threads is an error at that function.
-    fn call(&self, function: &Ident, is_async: bool, arguments: &[TokenStream]) -> TokenStream {
-        let call = quote!(Self::#function(#(#arguments),*));
+    fn call(
+        &self,
+        of: &TokenStream,
+        function: &Ident,
+        is_async: bool,
+        arguments: &[TokenStream],
+    ) -> TokenStream {
+        let call = quote!(#of::#function(#(#arguments),*));
         if !is_async {
             return call;
         }
@@ -103,12 +144,19 @@ impl Expansion<'_> {
         )
     }
 
-    fn hook(&self, hook: &Hook) -> TokenStream {
+    /// The method of `Actor` for a turn, if a state has a hook for it.
+    fn hook(&self, turn: Turn) -> Option<TokenStream> {
         let private = &self.private;
-        let name = Ident::new(hook.turn.name(), Span::call_site());
-        let who = (hook.turn == Turn::Terminated).then(|| quote!(__who: #private::Terminated,));
-        let ran = self.ran(hook);
-        quote! {
+        let ran = if self.behavior.is_machine() {
+            self.machine_hook(turn)?
+        } else {
+            let hooks = &self.behavior.initial()?.hooks;
+            let hook = hooks.iter().find(|hook| hook.turn == turn)?;
+            self.ran(&quote!(Self), &quote!(self), hook)
+        };
+        let name = Ident::new(turn.name(), Span::call_site());
+        let who = (turn == Turn::Terminated).then(|| quote!(__who: #private::Terminated,));
+        Some(quote! {
             async fn #name(
                 &mut self,
                 #who
@@ -116,18 +164,18 @@ impl Expansion<'_> {
             ) -> ::core::result::Result<(), #private::HookError> {
                 #ran
             }
-        }
+        })
     }
 
     /// A call of a hook, and what came of it.
-    fn ran(&self, hook: &Hook) -> TokenStream {
+    pub(super) fn ran(&self, of: &TokenStream, state: &TokenStream, hook: &Hook) -> TokenStream {
         let private = &self.private;
         let parameters = hook.parameters.iter().map(|parameter| match parameter {
             HookParameter::Context => quote!(__ctx),
             HookParameter::Terminated => quote!(__who),
         });
-        let arguments: Vec<_> = [quote!(self)].into_iter().chain(parameters).collect();
-        let call = self.call(&hook.ident, hook.is_async, &arguments);
+        let arguments: Vec<_> = [state.clone()].into_iter().chain(parameters).collect();
+        let call = self.call(of, &hook.ident, hook.is_async, &arguments);
         if hook.is_fallible {
             let span = names::at(hook.ident.span());
             names::all_at(span, quote!(#private::hook_result(#call)))
@@ -142,15 +190,13 @@ impl Expansion<'_> {
             behavior, private, ..
         } = self;
         let actor = self.actor();
-        let made = match behavior.init.first() {
+        let initial = behavior.initial();
+        let made = match initial.and_then(|state| state.init.first()) {
             Some(init) => self.made_by(init),
             // Whether the type has a `Default` is not what is wrong then.
-            None if behavior.has_init => quote!(#private::not_compiled()),
+            None if initial.is_none_or(|state| state.has_init) => quote!(#private::not_compiled()),
             None if behavior.kind == Kind::Actor => return quote!(),
-            None => {
-                let span = names::at(behavior.ident.span());
-                quote_spanned!(span=> #private::init_by_default::<#actor>())
-            }
+            None => self.made_by_default(),
         };
         self.implement(
             quote!(#private::Init for #actor),
@@ -164,16 +210,40 @@ impl Expansion<'_> {
         )
     }
 
+    fn made_by_default(&self) -> TokenStream {
+        let private = &self.private;
+        let Some(State { ident, ty, .. }) = self.behavior.initial() else {
+            return quote!(#private::not_compiled());
+        };
+        let span = names::at(ident.span());
+        let made = quote_spanned!(span=> #private::init_by_default::<#ty>());
+        self.begun(&made)
+    }
+
     fn made_by(&self, init: &Init) -> TokenStream {
         let private = &self.private;
+        let of = match self.behavior.initial() {
+            Some(State { ty, .. }) if self.behavior.is_machine() => quote!(#ty),
+            _ => quote!(Self),
+        };
         let context = init.takes_context.then(|| quote!(__ctx));
         let arguments: Vec<_> = context.into_iter().collect();
-        let call = self.call(&init.ident, init.is_async, &arguments);
-        if init.is_fallible {
+        let call = self.call(&of, &init.ident, init.is_async, &arguments);
+        let made = if init.is_fallible {
             let span = names::at(init.ident.span());
             names::all_at(span, quote!(#private::hook_result(#call)))
         } else {
             quote!(::core::result::Result::Ok(#call))
+        };
+        self.begun(&made)
+    }
+
+    /// The first state as the actor.
+    fn begun(&self, made: &TokenStream) -> TokenStream {
+        if self.behavior.is_machine() {
+            quote!(::core::result::Result::map(#made, ::core::convert::From::from))
+        } else {
+            made.clone()
         }
     }
 

@@ -2,23 +2,38 @@
 
 use proc_macro2::Ident;
 
-use super::model::{Behavior, Handler, Turn};
+use super::{
+    machine,
+    model::{Behavior, Handler, Message, Turn},
+};
 use crate::errors::Errors;
 
 /// Reports what does not go together, and leaves out what would break the generated items.
 pub(super) fn check(behavior: &mut Behavior, errors: &mut Errors) {
-    messages(behavior, errors);
-    wire_names(&behavior.handlers, errors);
-    variants(&mut behavior.handlers, errors);
-    only_one("init", behavior.init.iter().map(|init| &init.ident), errors);
-    for turn in Turn::ALL {
-        let hooks = behavior.hooks.iter().filter(|hook| hook.turn == turn);
-        only_one(turn.name(), hooks.map(|hook| &hook.ident), errors);
+    has_messages(behavior, errors);
+    if behavior.is_machine() {
+        machine::every_state_is_reached(behavior, errors);
     }
+    for state in &mut behavior.states {
+        variants(&mut state.handlers, errors);
+        only_one("init", state.init.iter().map(|init| &init.ident), errors);
+        for turn in Turn::ALL {
+            let hooks = state.hooks.iter().filter(|hook| hook.turn == turn);
+            only_one(turn.name(), hooks.map(|hook| &hook.ident), errors);
+        }
+    }
+    if behavior.is_machine() {
+        machine::check(behavior, errors);
+    } else {
+        protocol(behavior);
+    }
+    wire_names(&behavior.messages, errors);
 }
 
-fn messages(behavior: &Behavior, errors: &mut Errors) {
-    if !behavior.has_messages {
+fn has_messages(behavior: &Behavior, errors: &mut Errors) {
+    let is_silent = behavior.states.iter().all(|state| state.written.is_empty());
+    // A machine without states has heard of that.
+    if is_silent && !behavior.states.is_empty() {
         errors.at(
             &behavior.actor,
             format!(
@@ -29,23 +44,29 @@ fn messages(behavior: &Behavior, errors: &mut Errors) {
     }
 }
 
-fn wire_names(handlers: &[Handler], errors: &mut Errors) {
-    for (index, handler) in handlers.iter().enumerate() {
-        let Some(first) = handlers[..index].iter().find(|first| {
-            !first.internal && !handler.internal && first.wire_name == handler.wire_name
+/// Collects the messages of the only state.
+fn protocol(behavior: &mut Behavior) {
+    let handlers = behavior.states.iter().flat_map(|state| &state.handlers);
+    behavior.messages = handlers.map(|handler| handler.message.clone()).collect();
+}
+
+fn wire_names(messages: &[Message], errors: &mut Errors) {
+    for (index, message) in messages.iter().enumerate() {
+        let Some(first) = messages[..index].iter().find(|first| {
+            !first.internal && !message.internal && first.wire_name == message.wire_name
         }) else {
             continue;
         };
-        let name = &handler.wire_name;
+        let name = &message.wire_name;
         errors.at(
             &first.ident,
             format!(
                 "two messages have the wire name `{name}`, this one and `{}`",
-                handler.ident
+                message.ident
             ),
         );
         errors.at(
-            &handler.ident,
+            &message.ident,
             format!(
                 "two messages have the wire name `{name}`, this one and `{}`: the receiver could not tell them apart. \
                  Give one of them another name with `#[message(name = \"..\")]`",
@@ -58,17 +79,22 @@ fn wire_names(handlers: &[Handler], errors: &mut Errors) {
 fn variants(handlers: &mut Vec<Handler>, errors: &mut Errors) {
     let mut kept: Vec<Handler> = Vec::with_capacity(handlers.len());
     for handler in handlers.drain(..) {
-        let Some(first) = kept.iter().find(|first| first.variant == handler.variant) else {
+        let Some(first) = kept
+            .iter()
+            .map(|kept| &kept.message)
+            .find(|first| first.variant == handler.message.variant)
+        else {
             kept.push(handler);
             continue;
         };
+        let second = &handler.message;
         // Two functions of one name are the compiler's to complain of.
-        if first.ident != handler.ident {
+        if first.ident != second.ident {
             errors.at(
-                &handler.ident,
+                &second.ident,
                 format!(
                     "`{}` and `{}` both make the variant `{}` of the message enum: rename one of them",
-                    first.ident, handler.ident, handler.variant
+                    first.ident, second.ident, second.variant
                 ),
             );
         }

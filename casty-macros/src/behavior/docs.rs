@@ -6,26 +6,26 @@ use proc_macro2::TokenStream;
 use quote::quote;
 use syn::{Attribute, ext::IdentExt, parse_quote};
 
-use super::model::{Behavior, Handler, Reply};
+use super::model::{Behavior, Message, Reply};
 use crate::{names, text};
 
 /// A table of the messages.
 pub(super) fn table(behavior: &Behavior) -> Attribute {
     let mut table = "\n# Messages\n\n| message | arguments | reply |\n|---|---|---|\n".to_owned();
-    for handler in behavior.public() {
+    for message in behavior.public() {
         // Writing to a string cannot fail.
         let _ = writeln!(
             table,
             "| `{}` | {} | {} |",
-            handler.ident.unraw(),
-            cell(&arguments(handler)),
-            cell(&reply(handler)),
+            message.ident.unraw(),
+            cell(&arguments(message)),
+            cell(&reply(&message.reply)),
         );
     }
     parse_quote!(#[doc = #table])
 }
 
-fn cell(code: &str) -> String {
+pub(super) fn cell(code: &str) -> String {
     if code.is_empty() {
         String::new()
     } else {
@@ -33,8 +33,8 @@ fn cell(code: &str) -> String {
     }
 }
 
-fn arguments(handler: &Handler) -> String {
-    let arguments = handler.arguments().map(|argument| {
+pub(super) fn arguments(message: &Message) -> String {
+    let arguments = message.arguments.iter().map(|argument| {
         let mut shown = String::new();
         for attribute in &argument.attrs {
             if attribute.path().is_ident("serde") {
@@ -51,9 +51,16 @@ fn arguments(handler: &Handler) -> String {
     arguments.collect::<Vec<_>>().join(", ")
 }
 
-fn reply(handler: &Handler) -> String {
-    match &handler.reply {
+/// What an asker gets, as one would write it.
+pub(super) fn reply(reply: &Reply) -> String {
+    match reply {
         Reply::Unit => "()".to_owned(),
+        Reply::Fallible {
+            parts: Some(parts), ..
+        } => {
+            let (ok, error) = &**parts;
+            format!("Result<{}, {}>", text::of(ok), text::of(error))
+        }
         Reply::Value(ty) | Reply::Fallible { whole: ty, .. } => text::of(ty),
     }
 }
@@ -62,8 +69,9 @@ fn reply(handler: &Handler) -> String {
 pub(super) fn schema(behavior: &Behavior) -> String {
     let mut messages: Vec<_> = behavior
         .public()
-        .map(|handler| {
-            let (name, arguments, reply) = (&handler.wire_name, arguments(handler), reply(handler));
+        .map(|message| {
+            let name = &message.wire_name;
+            let (arguments, reply) = (arguments(message), reply(&message.reply));
             (name, format!("{name}({arguments}) -> {reply}"))
         })
         .collect();
@@ -76,23 +84,23 @@ pub(super) fn schema(behavior: &Behavior) -> String {
 }
 
 /// What a message function's docs say, for the variant.
-pub(super) fn of_variant(behavior: &Behavior, handler: &Handler) -> TokenStream {
-    if handler.docs.is_empty() {
+pub(super) fn of_variant(behavior: &Behavior, message: &Message) -> TokenStream {
+    if message.docs.is_empty() {
         let proxy = names::proxy(&behavior.ident);
-        let text = format!(" What [`{proxy}::{}`] sends.", handler.ident.unraw());
+        let text = format!(" What [`{proxy}::{}`] sends.", message.ident.unraw());
         return quote!(#[doc = #text]);
     }
-    let docs = &handler.docs;
+    let docs = &message.docs;
     quote!(#(#docs)*)
 }
 
 /// The same for the proxy's method.
-pub(super) fn of_method(behavior: &Behavior, handler: &Handler) -> TokenStream {
-    let function = handler.ident.unraw();
-    if handler.docs.is_empty() {
+pub(super) fn of_method(behavior: &Behavior, message: &Message) -> TokenStream {
+    let function = message.ident.unraw();
+    if message.docs.is_empty() {
         let text = format!(" Calls `{function}` of the {}.", behavior.kind.noun());
         return quote!(#[doc = #text]);
     }
-    let docs = &handler.docs;
+    let docs = &message.docs;
     quote!(#(#docs)*)
 }

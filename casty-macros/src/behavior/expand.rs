@@ -7,7 +7,7 @@ use syn::{GenericParam, Generics, Path};
 use super::model::{Behavior, Kind};
 use crate::names;
 
-/// Everything but the user's impl block.
+/// Everything but the user's own item.
 pub(super) fn expand(behavior: &Behavior) -> TokenStream {
     Expansion::new(behavior).items()
 }
@@ -41,6 +41,7 @@ impl<'a> Expansion<'a> {
     /// The table of contents.
     fn items(&self) -> TokenStream {
         let assertions = self.assertions();
+        let machine_struct = self.machine_struct();
         let message_enum = self.message_enum();
         let proxy_struct = self.proxy_struct();
         let hidden = [
@@ -53,6 +54,7 @@ impl<'a> Expansion<'a> {
             self.proxy_conversions(),
             self.proxy_values(),
             self.proxy_serde(),
+            self.machine_impls(),
             self.actor_impl(),
             self.init_impl(),
             self.entity_impl(),
@@ -61,6 +63,7 @@ impl<'a> Expansion<'a> {
         let lints = hidden_lints();
         quote! {
             #assertions
+            #machine_struct
             #message_enum
             #proxy_struct
             #lints

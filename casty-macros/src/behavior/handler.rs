@@ -1,38 +1,28 @@
 //! Reads one `#[message]` function.
 
-use syn::{
-    Attribute, FnArg, GenericParam, ImplItemFn, Pat, PatType, Receiver, ReceiverKind, ReturnType,
-    Signature, Type, ext::IdentExt,
-};
+use syn::{Attribute, FnArg, ImplItemFn, Pat, PatType, ReceiverKind, Signature, ext::IdentExt};
 
 use super::{
-    model::{Argument, Handler, Kind, Parameter, Reply},
-    parse,
+    block,
+    model::{Argument, Handler, Message, Outcome, Parameter, Reply},
+    reply,
+    scope::Scope,
+    signature, transition,
 };
 use crate::{
     errors::Errors,
     fallback, names,
     options::{Grammar, Known, Options},
     self_type::ReplaceSelf,
-    text,
-    types::{self, ContextParameter, Travels},
+    types::{self, Travels},
 };
 
 static MESSAGE: Grammar = Grammar {
     attribute: "#[message]",
     known: &[
-        Known {
-            name: "name",
-            example: "name = \"increment\"",
-        },
-        Known {
-            name: "timeout",
-            example: "timeout = \"2s\"",
-        },
-        Known {
-            name: "internal",
-            example: "internal",
-        },
+        Known::new("name", "name = \"increment\""),
+        Known::new("timeout", "timeout = \"2s\""),
+        Known::new("internal", "internal"),
     ],
     refused: &[(
         "crate",
@@ -45,13 +35,12 @@ const NO_TIMEOUT: &str = "a timeout of zero would fail every ask: \
 
 /// `None` if the function has mistakes that leave no message to speak of.
 pub(super) fn parse(
-    kind: Kind,
+    scope: Scope<'_>,
     function: &ImplItemFn,
     attribute: &Attribute,
-    actor: &Type,
     errors: &mut Errors,
 ) -> Option<Handler> {
-    let tokens = parse::arguments(attribute, errors);
+    let tokens = block::arguments(attribute, errors);
     let options = Options::parse(&MESSAGE, tokens, errors);
     let sig = &function.sig;
     let wire_name = options.wire_name("name", errors);
@@ -60,39 +49,70 @@ pub(super) fn parse(
 
     let before = errors.count();
     if internal {
-        internal_rules(&options, sig, errors);
+        internal_options(&options, errors);
     }
     attributes(&function.attrs, errors);
-    plain_function(sig, "a message function", errors);
-    receiver(kind, sig, errors);
-    let travels = if internal {
-        Travels::Memory
-    } else {
-        Travels::Wire
-    };
-    let parameters = parameters(sig, travels, actor, errors);
-    let (reply, is_later) = if internal {
-        (Reply::Unit, false)
-    } else {
-        reply(&sig.output, actor, errors)
-    };
+    signature::plain_function(sig, "a message function", errors);
+    receiver(scope, sig, errors);
+    let (parameters, arguments) = parameters(scope, sig, internal, errors);
+    let (reply, outcome) = returned(scope, sig, internal, errors)?;
     if errors.count() > before {
         return None;
     }
     Some(Handler {
-        variant: names::variant(&sig.ident),
-        wire_name: wire_name.unwrap_or_else(|| sig.ident.unraw().to_string()),
-        ident: sig.ident.clone(),
-        docs: attributes_named("doc", &function.attrs),
-        deprecated: attributes_named("deprecated", &function.attrs).pop(),
-        vis: function.vis.clone(),
+        message: Message {
+            variant: names::variant(&sig.ident),
+            wire_name: wire_name.unwrap_or_else(|| sig.ident.unraw().to_string()),
+            ident: sig.ident.clone(),
+            docs: attributes_named("doc", &function.attrs),
+            deprecated: attributes_named("deprecated", &function.attrs).pop(),
+            vis: function.vis.clone(),
+            arguments,
+            reply,
+            timeout,
+            internal,
+        },
         is_async: sig.asyncness.is_some(),
         parameters,
-        reply,
-        is_later,
-        timeout,
-        internal,
+        outcome,
     })
+}
+
+/// What the return type says: the reply, and the next state.
+fn returned(
+    scope: Scope<'_>,
+    sig: &Signature,
+    internal: bool,
+    errors: &mut Errors,
+) -> Option<(Reply, Outcome)> {
+    let by_value = sig
+        .receiver()
+        .filter(|receiver| matches!(receiver.kind, ReceiverKind::Value));
+    if let (Some(machine), Some(receiver)) = (scope.machine, by_value) {
+        let from = transition::Leaving {
+            scope,
+            machine,
+            receiver,
+            internal,
+        };
+        let (reply, transition) = from.parse(&sig.output, errors)?;
+        return Some((reply, Outcome::Leaves(transition)));
+    }
+    if let Some(ty) = types::returned(&sig.output) {
+        if let Some(machine) = scope.machine
+            && transition::is_misplaced(scope, machine, ty, errors)
+        {
+            return None;
+        }
+        if internal {
+            errors.at(
+                ty,
+                "nobody waits for the answer to an internal message: leave the return type out, or drop `internal`",
+            );
+            return None;
+        }
+    }
+    Some(reply::parse(scope, &sig.output, errors))
 }
 
 fn attributes_named(name: &str, attrs: &[Attribute]) -> Vec<Attribute> {
@@ -115,7 +135,7 @@ fn attributes(attrs: &[Attribute], errors: &mut Errors) {
     }
 }
 
-fn internal_rules(options: &Options, sig: &Signature, errors: &mut Errors) {
+fn internal_options(options: &Options, errors: &mut Errors) {
     for option in ["name", "timeout"] {
         if let Some(span) = options.span(option) {
             errors.at_span(
@@ -127,149 +147,73 @@ fn internal_rules(options: &Options, sig: &Signature, errors: &mut Errors) {
             );
         }
     }
-    if let Some(ty) = types::returned(&sig.output) {
-        errors.at(
-            ty,
-            "nobody waits for the answer to an internal message: leave the return type out, or drop `internal`",
-        );
-    }
 }
 
-/// What no function that casty calls may be.
-pub(super) fn plain_function(sig: &Signature, what: &str, errors: &mut Errors) {
-    if let Some(constness) = &sig.constness {
-        errors.at(
-            constness,
-            format!("{what} runs in an actor, at run time: drop `const`"),
-        );
-    }
-    if !matches!(sig.safety, syn::Safety::Default) {
-        errors.at(
-            &sig.safety,
-            format!("{what} is called by casty, which knows nothing of its preconditions: drop this and make it safe"),
-        );
-    }
-    if let Some(abi) = &sig.abi {
-        errors.at(
-            abi,
-            format!("{what} is called from Rust: drop `{}`", text::of(abi)),
-        );
-    }
-    if let Some(variadic) = &sig.variadic {
-        errors.at(
-            variadic,
-            format!("{what} has a fixed list of arguments: drop `...`"),
-        );
-    }
-    for parameter in &sig.generics.params {
-        let advice = match parameter {
-            GenericParam::Lifetime(_) => "write owned types and drop this lifetime",
-            GenericParam::Type(_) | GenericParam::Const(_) => {
-                "write the concrete type, or make the whole type and its impl block generic"
-            }
+fn receiver(scope: Scope<'_>, sig: &Signature, errors: &mut Errors) {
+    let Some(receiver) = sig.receiver() else {
+        let (by_value, what) = match scope.machine {
+            None => ("", "an `#[init]` function"),
+            Some(_) => (
+                ", or with `self` to leave the state",
+                "the `#[init]` function of the initial state",
+            ),
         };
         errors.at(
-            parameter,
-            format!("{what} cannot be generic, since a message has one form on the wire: {advice}"),
-        );
-    }
-    if let Some(clause) = &sig.generics.where_clause {
-        errors.at(
-            clause,
-            format!(
-                "{what} cannot have bounds of its own: move the `where` clause to the impl block"
-            ),
-        );
-    }
-}
-
-fn receiver(kind: Kind, sig: &Signature, errors: &mut Errors) {
-    match sig.receiver() {
-        None => errors.at(
             &sig.ident,
             format!(
-                "`{}` does not say how it takes the state: a message function starts with `&self` or `&mut self` \
-                 (a function that makes the first state is marked `#[init]`)",
+                "`{}` does not say how it takes the state: a message function starts with `&self` or `&mut self`\
+                 {by_value} (what makes the first state is {what})",
                 sig.ident
             ),
-        ),
-        Some(receiver) => borrowed_self(
-            receiver,
-            &format!("a message leaves the {} where it is", kind.noun()),
-            errors,
-        ),
-    }
-}
-
-/// Requires `&self` or `&mut self`.
-pub(super) fn borrowed_self(receiver: &Receiver, reason: &str, errors: &mut Errors) {
-    match &receiver.kind {
-        ReceiverKind::Reference(_, None, _) => {}
-        ReceiverKind::Reference(_, Some(lifetime), _) => errors.at(
-            lifetime,
-            "the state is lent for the call only: write `&self` or `&mut self`, without a lifetime",
-        ),
-        ReceiverKind::Value => errors.at(
+        );
+        return;
+    };
+    match (&receiver.kind, scope.machine) {
+        (ReceiverKind::Value, Some(_)) => {}
+        (ReceiverKind::Value, None) => errors.at(
             receiver,
             format!(
-                "{reason}: write `&self` or `&mut self` (taking `self` by value is for state machines, \
-                 which are not supported yet)"
+                "a message leaves the {} where it is: write `&self` or `&mut self` \
+                 (a handler that takes `self` leads to another state, in a state machine: `{} mod`)",
+                scope.kind.noun(),
+                scope.kind.attribute()
             ),
         ),
-        _ => errors.at(receiver, format!("{reason}: write `&self` or `&mut self`")),
+        (_, Some(_)) => signature::borrowed_self(receiver, "take the state as it is", ", or `self` to leave it", errors),
+        (_, None) => signature::borrowed_self(receiver, &format!("a message leaves the {} where it is", scope.kind.noun()), "", errors),
     }
 }
 
+/// What the function takes after `self`, and the fields of its message.
 fn parameters(
+    scope: Scope<'_>,
     sig: &Signature,
-    travels: Travels,
-    actor: &Type,
+    internal: bool,
     errors: &mut Errors,
-) -> Vec<Parameter> {
-    let mut parameters = Vec::new();
+) -> (Vec<Parameter>, Vec<Argument>) {
+    let travels = if internal {
+        Travels::Memory
+    } else {
+        Travels::Wire
+    };
+    let (mut parameters, mut arguments) = (Vec::new(), Vec::new());
     let mut has_context = false;
     for input in &sig.inputs {
         let FnArg::Typed(input) = input else { continue };
-        if is_context(input, actor, &mut has_context, errors) {
+        if signature::is_context(scope, input, &mut has_context, errors) {
             parameters.push(Parameter::Context);
-        } else {
-            parameters.extend(
-                argument(input, travels, actor, errors)
-                    .map(Box::new)
-                    .map(Parameter::Argument),
-            );
+        } else if let Some(argument) = argument(scope, input, travels, errors) {
+            parameters.push(Parameter::Argument);
+            arguments.push(argument);
         }
     }
-    parameters
-}
-
-/// Whether a parameter is the context; complains of a second one and of one that is not `&mut`.
-pub(super) fn is_context(
-    input: &PatType,
-    actor: &Type,
-    has_context: &mut bool,
-    errors: &mut Errors,
-) -> bool {
-    match types::context(&input.ty, actor) {
-        None => return false,
-        Some(ContextParameter::Wrong) => errors.at(
-            &input.ty,
-            "the context is taken by `&mut`: write `&mut Context<Self>`",
-        ),
-        Some(ContextParameter::Mutable) if *has_context => errors.at(
-            input,
-            "there is one context: drop this second `&mut Context<Self>`",
-        ),
-        Some(ContextParameter::Mutable) => {}
-    }
-    *has_context = true;
-    true
+    (parameters, arguments)
 }
 
 fn argument(
+    scope: Scope<'_>,
     input: &PatType,
     travels: Travels,
-    actor: &Type,
     errors: &mut Errors,
 ) -> Option<Argument> {
     for attribute in &input.attrs {
@@ -309,51 +253,7 @@ fn argument(
         .cloned();
     Some(Argument {
         ident,
-        ty: ReplaceSelf(actor).in_type(&input.ty),
+        ty: ReplaceSelf(scope.this).in_type(&input.ty),
         attrs: attrs.collect(),
     })
-}
-
-/// The reply, and whether it comes later.
-fn reply(output: &ReturnType, actor: &Type, errors: &mut Errors) -> (Reply, bool) {
-    let Some(ty) = types::returned(output) else {
-        return (Reply::Unit, false);
-    };
-    if matches!(types::bare(ty), Type::ImplTrait(_)) && text::of(ty).contains("Future<") {
-        errors.at(
-            ty,
-            "write an `async fn` that returns the answer itself, in place of a future",
-        );
-        return (Reply::Unit, false);
-    }
-    let Some(later) = types::last_segment(ty).filter(|last| last.ident == "Later") else {
-        return (reply_of(ty, actor, errors), false);
-    };
-    let [promised] = types::type_arguments(later)[..] else {
-        errors.at(
-            ty,
-            "say what the asker will get: write `Later<R>`, with the type of the reply",
-        );
-        return (Reply::Unit, true);
-    };
-    (reply_of(promised, actor, errors), true)
-}
-
-/// The reply that a value of this type is.
-fn reply_of(ty: &Type, actor: &Type, errors: &mut Errors) -> Reply {
-    if types::is_unit(ty) {
-        return Reply::Unit;
-    }
-    if let Some((place, reason)) = types::objection(ty, Travels::Wire) {
-        errors.at(place, reason);
-    }
-    let whole = Box::new(ReplaceSelf(actor).in_type(ty));
-    let Some(last) = types::last_segment(&whole).filter(|last| last.ident == "Result") else {
-        return Reply::Value(whole);
-    };
-    let parts = match types::type_arguments(last).as_slice() {
-        [ok, error] => Some(Box::new(((*ok).clone(), (*error).clone()))),
-        _ => None,
-    };
-    Reply::Fallible { whole, parts }
 }

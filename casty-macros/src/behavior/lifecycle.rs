@@ -3,8 +3,9 @@
 use syn::{Attribute, FnArg, ImplItemFn, Meta, ReturnType, Type};
 
 use super::{
-    handler,
     model::{Hook, HookParameter, Init, Turn},
+    scope::Scope,
+    signature,
 };
 use crate::{
     errors::Errors,
@@ -24,13 +25,13 @@ fn no_options(attribute: &Attribute, name: &str, errors: &mut Errors) {
 pub(super) fn init(
     function: &ImplItemFn,
     attribute: &Attribute,
-    actor: &Type,
+    scope: Scope<'_>,
     errors: &mut Errors,
 ) -> Option<Init> {
     let sig = &function.sig;
     let before = errors.count();
     no_options(attribute, "init", errors);
-    handler::plain_function(sig, "an `#[init]` function", errors);
+    signature::plain_function(sig, "an `#[init]` function", errors);
     if let Some(receiver) = sig.receiver() {
         errors.at(
             receiver,
@@ -39,16 +40,16 @@ pub(super) fn init(
     }
     let takes_context = only_context(
         function,
-        actor,
+        scope,
         "an entity is made from its id alone, which `ctx.entity_id()` tells",
         errors,
     );
-    let is_fallible = made(&sig.output, actor);
+    let is_fallible = made(&sig.output, scope.this);
     if is_fallible.is_none() {
         let message = format!(
             "`#[init]` makes the first state: let it return `Self`, or `Result<Self, E>` if it can fail \
              (`Self` is `{}`)",
-            text::of(actor)
+            text::of(scope.this)
         );
         match &sig.output {
             ReturnType::Default => errors.at(&sig.ident, message),
@@ -84,24 +85,24 @@ pub(super) fn hook(
     turn: Turn,
     function: &ImplItemFn,
     attribute: &Attribute,
-    actor: &Type,
+    scope: Scope<'_>,
     errors: &mut Errors,
 ) -> Option<Hook> {
     let name = turn.name();
     let sig = &function.sig;
     let before = errors.count();
     no_options(attribute, name, errors);
-    handler::plain_function(sig, &format!("an `#[{name}]` function"), errors);
+    signature::plain_function(sig, &format!("an `#[{name}]` function"), errors);
     match sig.receiver() {
         None => errors.at(
             &sig.ident,
             format!("`#[{name}]` runs on a state: start with `&self` or `&mut self`"),
         ),
         Some(receiver) => {
-            handler::borrowed_self(receiver, "the state is lent to this function", errors);
+            signature::borrowed_self(receiver, "the state is lent to this function", "", errors);
         }
     }
-    let parameters = hook_parameters(turn, function, actor, errors);
+    let parameters = hook_parameters(turn, function, scope, errors);
     let is_fallible = types::returned(&sig.output).is_some_and(|ty| {
         if !is_result_of_nothing(ty) {
             errors.at(
@@ -134,14 +135,14 @@ fn is_result_of_nothing(ty: &Type) -> bool {
 fn hook_parameters(
     turn: Turn,
     function: &ImplItemFn,
-    actor: &Type,
+    scope: Scope<'_>,
     errors: &mut Errors,
 ) -> Vec<HookParameter> {
     let mut has_context = false;
     let mut parameters = Vec::new();
     for input in &function.sig.inputs {
         let FnArg::Typed(input) = input else { continue };
-        if handler::is_context(input, actor, &mut has_context, errors) {
+        if signature::is_context(scope, input, &mut has_context, errors) {
             parameters.push(HookParameter::Context);
             continue;
         }
@@ -151,12 +152,18 @@ fn hook_parameters(
             Turn::Terminated if is_who && is_first => parameters.push(HookParameter::Terminated),
             Turn::Terminated => errors.at(
                 input,
-                "`#[on_terminated]` takes one `Terminated`, and at most `ctx: &mut Context<Self>` besides: \
-                 casty has nothing else to give it",
+                format!(
+                    "`#[on_terminated]` takes one `Terminated`, and at most `ctx: {}` besides: \
+                     casty has nothing else to give it",
+                    scope.context()
+                ),
             ),
             _ => errors.at(
                 input,
-                "this function takes at most `ctx: &mut Context<Self>`: casty has nothing else to give it",
+                format!(
+                    "this function takes at most `ctx: {}`: casty has nothing else to give it",
+                    scope.context()
+                ),
             ),
         }
     }
@@ -170,15 +177,23 @@ fn hook_parameters(
 }
 
 /// Requires that a function takes nothing but the context; whether it does.
-fn only_context(function: &ImplItemFn, actor: &Type, reason: &str, errors: &mut Errors) -> bool {
+fn only_context(
+    function: &ImplItemFn,
+    scope: Scope<'_>,
+    reason: &str,
+    errors: &mut Errors,
+) -> bool {
     let mut has_context = false;
     for input in &function.sig.inputs {
         if let FnArg::Typed(input) = input
-            && !handler::is_context(input, actor, &mut has_context, errors)
+            && !signature::is_context(scope, input, &mut has_context, errors)
         {
             errors.at(
                 input,
-                format!("this function takes at most `ctx: &mut Context<Self>`: {reason}"),
+                format!(
+                    "this function takes at most `ctx: {}`: {reason}",
+                    scope.context()
+                ),
             );
         }
     }

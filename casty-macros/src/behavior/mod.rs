@@ -1,22 +1,30 @@
-//! `#[entity]` and `#[actor]`: an impl block with message functions becomes a protocol, a proxy and an actor.
+//! `#[entity]` and `#[actor]`: an impl block with message functions, or a module of states, becomes a protocol, a
+//! proxy and an actor.
 //!
-//! parse reads the block, check compares its parts, expand writes the items. After an error the valid messages
+//! parse reads the item, check compares its parts, expand writes the items. After an error the valid messages
 //! are still generated, so that the rest of the user's crate sees the items it names.
 
 mod actor;
+mod block;
 mod check;
 mod docs;
 mod expand;
 mod handler;
 mod lifecycle;
+mod machine;
 mod model;
 mod parse;
 mod protocol;
 mod proxy;
+mod reply;
+mod scope;
 mod settings;
+mod signature;
+mod transition;
 
-use proc_macro2::TokenStream;
-use quote::quote;
+use proc_macro2::{Span, TokenStream};
+use quote::{ToTokens, quote};
+use syn::Item;
 
 use self::parse::Parsed;
 use crate::errors;
@@ -27,11 +35,42 @@ pub(crate) use self::model::Kind;
 pub(crate) fn derive(kind: Kind, options: TokenStream, item: TokenStream) -> TokenStream {
     errors::collect(|errors| match parse::parse(kind, options, item, errors) {
         Parsed::Other(item) => item,
-        Parsed::Behavior(mut behavior, mut block) => {
+        Parsed::Block(mut behavior, mut block) => {
             check::check(&mut behavior, errors);
             block.attrs.push(docs::table(&behavior));
             let items = expand::expand(&behavior);
             quote!(#block #items)
+        }
+        Parsed::Module(mut behavior, mut module) => {
+            check::check(&mut behavior, errors);
+            module.attrs.push(machine::table(&behavior));
+            if let Some((_, items)) = &mut module.content {
+                items.push(Item::Verbatim(expand::expand(&behavior)));
+            }
+            let reexport = machine::reexport(&module, &behavior);
+            quote!(#module #reexport)
+        }
+    })
+    .into_tokens()
+}
+
+/// Says where `#[state]` and `#[behavior]` belong: found there, they are taken off before anybody expands them.
+pub(crate) fn misplaced(attribute: &str, item: TokenStream) -> TokenStream {
+    errors::collect(|errors| {
+        errors.at_span(
+            Span::call_site(),
+            format!(
+                "`#[{attribute}]` has a meaning in a module of states only: write `#[entity]` or `#[actor]` above \
+                 the module that this stands in, `#[entity] mod cart {{ .. }}`"
+            ),
+        );
+        match syn::parse2::<Item>(item.clone()) {
+            Ok(Item::Impl(mut block)) => {
+                // Else each of its functions would be an error of its own.
+                block::take_functions(&mut block.items);
+                block.into_token_stream()
+            }
+            _ => item,
         }
     })
     .into_tokens()

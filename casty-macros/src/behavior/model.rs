@@ -1,13 +1,13 @@
-//! What an annotated impl block means. Keeps the user's tokens, for their spans.
+//! What an annotated impl block or module means. Keeps the user's tokens, for their spans.
 
 use std::time::Duration;
 
-use proc_macro2::Ident;
+use proc_macro2::{Ident, Span};
 use syn::{Attribute, Generics, Type, Visibility};
 
 use super::settings::Settings;
 
-/// Which attribute stands above the block.
+/// Which attribute stands above the block or module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Addressed by type and id.
@@ -41,7 +41,7 @@ impl Kind {
     }
 }
 
-/// An actor with one state.
+/// An actor: its states, and the messages that can be sent to it.
 pub(super) struct Behavior {
     pub(super) kind: Kind,
     pub(super) settings: Settings,
@@ -51,39 +51,68 @@ pub(super) struct Behavior {
     pub(super) actor: Type,
     /// Of the impl block, without `Self`.
     pub(super) generics: Generics,
-    pub(super) handlers: Vec<Handler>,
-    pub(super) init: Vec<Init>,
-    pub(super) hooks: Vec<Hook>,
-    /// Whether message functions were written, valid or not.
-    pub(super) has_messages: bool,
-    /// Whether an `#[init]` was written, valid or not.
-    pub(super) has_init: bool,
+    pub(super) form: Form,
+    /// The initial one first. Those of an impl block are one: the actor itself.
+    pub(super) states: Vec<State>,
+    /// What the states handle, taken together.
+    pub(super) messages: Vec<Message>,
 }
 
-/// A message and the function that handles it.
-pub(super) struct Handler {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// An impl block: the type is the user's.
+    OneState,
+    /// A module: the type is generated, around the states.
+    Machine {
+        /// Whether the states are known well enough to be generated from.
+        is_sound: bool,
+    },
+}
+
+/// A state, and what it handles.
+pub(super) struct State {
+    pub(super) ident: Ident,
+    pub(super) ty: Type,
+    pub(super) handlers: Vec<Handler>,
+    /// The message functions, valid or not.
+    pub(super) written: Vec<Ident>,
+    pub(super) init: Vec<Init>,
+    /// Whether an `#[init]` was written, valid or not.
+    pub(super) has_init: bool,
+    pub(super) hooks: Vec<Hook>,
+    /// What becomes of other messages, and where that is written.
+    pub(super) otherwise: Option<(Otherwise, Span)>,
+    /// The `Active` of `impl Active`, if there is one.
+    pub(super) block: Option<Ident>,
+}
+
+/// What a state does with messages that it does not handle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Otherwise {
+    Reject,
+    Ignore,
+    Stash,
+}
+
+/// Something that can be sent.
+#[derive(Clone)]
+pub(super) struct Message {
+    /// The function's name.
     pub(super) ident: Ident,
     pub(super) variant: Ident,
     pub(super) wire_name: String,
     pub(super) docs: Vec<Attribute>,
     pub(super) deprecated: Option<Attribute>,
     pub(super) vis: Visibility,
-    pub(super) is_async: bool,
-    /// In the order of the function, after `self`.
-    pub(super) parameters: Vec<Parameter>,
+    /// Its fields.
+    pub(super) arguments: Vec<Argument>,
     pub(super) reply: Reply,
-    /// Whether the reply comes from a promise.
-    pub(super) is_later: bool,
     pub(super) timeout: Option<Duration>,
     pub(super) internal: bool,
 }
 
-pub(super) enum Parameter {
-    Argument(Box<Argument>),
-    Context,
-}
-
-/// A field of the message.
+/// A field of a message.
+#[derive(Clone)]
 pub(super) struct Argument {
     pub(super) ident: Ident,
     /// Without `Self`.
@@ -92,6 +121,8 @@ pub(super) struct Argument {
     pub(super) attrs: Vec<Attribute>,
 }
 
+/// What an asker gets.
+#[derive(Clone)]
 pub(super) enum Reply {
     Unit,
     Value(Box<Type>),
@@ -101,6 +132,60 @@ pub(super) enum Reply {
         /// What the two arguments of `Result<T, E>` are, where both are written.
         parts: Option<Box<(Type, Type)>>,
     },
+}
+
+/// A function that handles a message in one state.
+pub(super) struct Handler {
+    pub(super) message: Message,
+    pub(super) is_async: bool,
+    /// In the order of the function, after `self`.
+    pub(super) parameters: Vec<Parameter>,
+    pub(super) outcome: Outcome,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Parameter {
+    /// The next of the message's fields.
+    Argument,
+    Context,
+}
+
+/// What a handler returns.
+pub(super) enum Outcome {
+    Reply,
+    /// The reply comes from a promise.
+    Later,
+    /// It took the state; another one comes back.
+    Leaves(Transition),
+}
+
+/// What comes back from a handler that leaves its state.
+pub(super) struct Transition {
+    pub(super) next: Next,
+    pub(super) answer: Answer,
+    /// Whether it may hand the state back, with an error.
+    pub(super) may_stay: bool,
+}
+
+/// What comes back besides the next state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    Nothing,
+    Reply,
+    Later,
+}
+
+pub(super) enum Next {
+    One(Target),
+    /// As written in `OneOf<..>`.
+    OneOf(Vec<Target>),
+}
+
+/// Where a transition leads.
+#[derive(Clone)]
+pub(super) enum Target {
+    State(Ident),
+    Stop,
 }
 
 /// The function that makes the first state.
@@ -166,19 +251,68 @@ impl Behavior {
     }
 
     /// The messages that others can send.
-    pub(super) fn public(&self) -> impl Iterator<Item = &Handler> {
-        self.handlers.iter().filter(|handler| !handler.internal)
+    pub(super) fn public(&self) -> impl Iterator<Item = &Message> {
+        self.messages.iter().filter(|message| !message.internal)
+    }
+
+    /// The only state, or the one that a machine starts in.
+    pub(super) fn initial(&self) -> Option<&State> {
+        self.states.first()
+    }
+
+    pub(super) fn is_machine(&self) -> bool {
+        matches!(self.form, Form::Machine { .. })
     }
 }
 
-impl Handler {
-    /// The fields of its message.
-    pub(super) fn arguments(&self) -> impl Iterator<Item = &Argument> {
-        self.parameters
-            .iter()
-            .filter_map(|parameter| match parameter {
-                Parameter::Argument(argument) => Some(&**argument),
-                Parameter::Context => None,
-            })
+impl State {
+    pub(super) fn new(ident: Ident, ty: Type) -> Self {
+        Self {
+            ident,
+            ty,
+            handlers: Vec::new(),
+            written: Vec::new(),
+            init: Vec::new(),
+            has_init: false,
+            hooks: Vec::new(),
+            otherwise: None,
+            block: None,
+        }
+    }
+}
+
+impl Otherwise {
+    /// As written, with the variant that it means.
+    pub(super) const ALL: [(&'static str, Self); 3] = [
+        ("reject", Self::Reject),
+        ("ignore", Self::Ignore),
+        ("stash", Self::Stash),
+    ];
+
+    pub(super) fn variant(self) -> &'static str {
+        match self {
+            Self::Reject => "Reject",
+            Self::Ignore => "Ignore",
+            Self::Stash => "Stash",
+        }
+    }
+}
+
+impl Next {
+    pub(super) fn targets(&self) -> &[Target] {
+        match self {
+            Self::One(target) => std::slice::from_ref(target),
+            Self::OneOf(targets) => targets,
+        }
+    }
+}
+
+impl Target {
+    /// The state's name, or `Stop`.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::State(ident) => ident.to_string(),
+            Self::Stop => "Stop".to_owned(),
+        }
     }
 }

@@ -1,20 +1,23 @@
-//! Reads the annotated impl block. Rules about one attribute or one function live here.
+//! Reads the annotated item.
 
 use proc_macro2::{Ident, TokenStream};
-use quote::{ToTokens, quote};
-use syn::{Attribute, GenericParam, ImplItem, ImplItemFn, Item, ItemImpl, Meta, Type};
+use quote::ToTokens;
+use syn::{GenericParam, Item, ItemImpl, ItemMod, Type};
 
 use super::{
-    handler, lifecycle,
-    model::{Behavior, Kind, Turn},
+    block, machine,
+    model::{Behavior, Form, Kind, State},
+    scope::Scope,
     settings::Settings,
 };
-use crate::{errors::Errors, fallback, self_type::ReplaceSelf, types};
+use crate::{errors::Errors, self_type::ReplaceSelf, types};
 
 /// What came of the item under the attribute.
 pub(super) enum Parsed {
     /// An impl block, without our attributes.
-    Behavior(Box<Behavior>, Box<ItemImpl>),
+    Block(Box<Behavior>, Box<ItemImpl>),
+    /// A module of states, without our attributes.
+    Module(Box<Behavior>, Box<ItemMod>),
     /// Something with nothing to generate from, to be emitted all the same.
     Other(TokenStream),
 }
@@ -28,8 +31,12 @@ pub(super) fn parse(
     let settings = Settings::parse(kind, options, errors);
     match syn::parse2::<Item>(item.clone()) {
         Ok(Item::Impl(mut block)) => match behavior(kind, settings, &mut block, errors) {
-            Some(behavior) => Parsed::Behavior(Box::new(behavior), Box::new(block)),
+            Some(behavior) => Parsed::Block(Box::new(behavior), Box::new(block)),
             None => Parsed::Other(block.into_token_stream()),
+        },
+        Ok(Item::Mod(mut module)) => match machine::parse(kind, settings, &mut module, errors) {
+            Some(behavior) => Parsed::Module(Box::new(behavior), Box::new(module)),
+            None => Parsed::Other(module.into_token_stream()),
         },
         Ok(other) => {
             not_an_impl(kind, &other, errors);
@@ -45,18 +52,6 @@ pub(super) fn parse(
 fn not_an_impl(kind: Kind, item: &Item, errors: &mut Errors) {
     let attribute = kind.attribute();
     let (place, found, name): (TokenStream, _, Option<&Ident>) = match item {
-        Item::Mod(module) => {
-            let mut place = module.mod_token.to_token_stream();
-            module.ident.to_tokens(&mut place);
-            errors.at(
-                place,
-                format!(
-                    "`{attribute} mod` (states and transitions) is not supported yet: \
-                     put `{attribute}` on an `impl` block"
-                ),
-            );
-            return;
-        }
         Item::Struct(item) => (item.ident.to_token_stream(), "a struct", Some(&item.ident)),
         Item::Enum(item) => (item.ident.to_token_stream(), "an enum", Some(&item.ident)),
         Item::Trait(item) => (item.ident.to_token_stream(), "a trait", None),
@@ -70,8 +65,8 @@ fn not_an_impl(kind: Kind, item: &Item, errors: &mut Errors) {
     errors.at(
         place,
         format!(
-            "`{attribute}` stands above the `impl` block with the `#[message]` functions, not above {found}: \
-             write `{attribute} {example}`"
+            "`{attribute}` stands above the `impl` block with the `#[message]` functions, or above a module of states, \
+             not above {found}: write `{attribute} {example}`"
         ),
     );
 }
@@ -83,125 +78,30 @@ fn behavior(
     errors: &mut Errors,
 ) -> Option<Behavior> {
     settings.one_state(errors);
-    let functions = take_functions(block);
+    let functions = block::take_functions(&mut block.items);
     let head = head(kind, block, errors);
     // Without a type to speak of, the functions' own mistakes still deserve to be told.
     let (ident, actor) = head.clone().unwrap_or_else(|| {
         let unknown = Ident::new("Self", proc_macro2::Span::call_site());
         (unknown, syn::parse_quote!(Self))
     });
-    let mut replace = ReplaceSelf(&actor);
-    let mut behavior = Behavior {
+    let scope = Scope {
+        kind,
+        this: &actor,
+        machine: None,
+    };
+    let mut state = State::new(ident.clone(), actor.clone());
+    block::functions(scope, functions, &mut state, errors);
+    head.map(|_| Behavior {
         kind,
         settings,
+        generics: ReplaceSelf(&actor).in_generics(&block.generics),
+        messages: Vec::new(),
+        states: vec![state],
+        form: Form::OneState,
         ident,
-        generics: replace.in_generics(&block.generics),
-        handlers: Vec::new(),
-        init: Vec::new(),
-        hooks: Vec::new(),
-        has_messages: false,
-        has_init: false,
         actor: actor.clone(),
-    };
-    for Annotated {
-        function,
-        helper,
-        attribute,
-    } in functions
-    {
-        behavior.has_messages |= helper == "message";
-        behavior.has_init |= helper == "init";
-        if more_parts(&function, helper, errors) {
-            continue;
-        }
-        match helper {
-            "message" => {
-                let handler = handler::parse(kind, &function, &attribute, &actor, errors);
-                behavior.handlers.extend(handler);
-            }
-            "init" => {
-                behavior
-                    .init
-                    .extend(lifecycle::init(&function, &attribute, &actor, errors));
-            }
-            hook => {
-                let turn = Turn::of(hook);
-                behavior.hooks.extend(
-                    turn.and_then(|turn| {
-                        lifecycle::hook(turn, &function, &attribute, &actor, errors)
-                    }),
-                );
-            }
-        }
-    }
-    head.map(|_| behavior)
-}
-
-/// A function with one of our attributes, and nothing of them left on what is emitted.
-struct Annotated {
-    /// As written, without the attribute in `attribute`.
-    function: ImplItemFn,
-    helper: &'static str,
-    attribute: Attribute,
-}
-
-fn take_functions(block: &mut ItemImpl) -> Vec<Annotated> {
-    let mut annotated = Vec::new();
-    for item in &mut block.items {
-        let ImplItem::Fn(function) = item else {
-            continue;
-        };
-        let written = function.clone();
-        let mut helpers = fallback::take_helpers(function).into_iter();
-        let Some((helper, attribute)) = helpers.next() else {
-            continue;
-        };
-        if helper == "message" {
-            fallback::strip_arguments(function);
-            function.attrs.push(syn::parse_quote! {
-                #[allow(
-                    clippy::needless_pass_by_value,
-                    clippy::unused_async,
-                    clippy::unused_self,
-                    reason = "the protocol says what a message function looks like"
-                )]
-            });
-        }
-        let mut function = written;
-        if let Some(position) = function
-            .attrs
-            .iter()
-            .position(|attribute| fallback::helper(attribute).is_some())
-        {
-            function.attrs.remove(position);
-        }
-        annotated.push(Annotated {
-            function,
-            helper,
-            attribute,
-        });
-    }
-    annotated
-}
-
-/// One function plays one part; says so of one that has more.
-fn more_parts(function: &ImplItemFn, first: &str, errors: &mut Errors) -> bool {
-    let before = errors.count();
-    for attribute in &function.attrs {
-        if let Some(second) = fallback::helper(attribute) {
-            let message = if first == second {
-                format!("`#[{second}]` is written twice above one function: keep one of them")
-            } else {
-                format!(
-                    "`{}` is `#[{first}]` already, and a function has one part to play: \
-                     write a function of its own for `#[{second}]`",
-                    function.sig.ident
-                )
-            };
-            errors.at(attribute, message);
-        }
-    }
-    errors.count() > before
+    })
 }
 
 /// The type that the block is for.
@@ -241,19 +141,4 @@ fn head(kind: Kind, block: &ItemImpl, errors: &mut Errors) -> Option<(Ident, Typ
         return None;
     };
     (errors.count() == before).then(|| (last.ident.clone(), actor.clone()))
-}
-
-/// What stands in an attribute's parentheses.
-pub(super) fn arguments(attribute: &Attribute, errors: &mut Errors) -> TokenStream {
-    match &attribute.meta {
-        Meta::Path(_) => quote!(),
-        Meta::List(list) => list.tokens.clone(),
-        Meta::NameValue(_) => {
-            errors.at(
-                attribute,
-                "options stand in parentheses: write `#[message(name = \"..\")]`",
-            );
-            quote!()
-        }
-    }
 }

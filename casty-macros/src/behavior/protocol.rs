@@ -7,7 +7,7 @@ use syn::{Type, spanned::Spanned};
 use super::{
     docs,
     expand::{self, Expansion},
-    model::{Handler, Reply},
+    model::{Message, Reply},
 };
 use crate::{names, text, types};
 
@@ -25,9 +25,9 @@ impl Expansion<'_> {
         let serde = text::of(quote!(#private::serde));
         let bound = self.is_generic().then(|| quote!(#[serde(bound = "")]));
         let variants = behavior
-            .handlers
+            .messages
             .iter()
-            .map(|handler| self.message_variant(handler));
+            .map(|message| self.message_variant(message));
         let phantom = self.phantom_variant(quote!(#[serde(skip)]));
         let summary = format!(" The messages of `{}`.", behavior.ident);
         let table = docs::table(behavior);
@@ -46,22 +46,22 @@ impl Expansion<'_> {
         }
     }
 
-    fn message_variant(&self, handler: &Handler) -> TokenStream {
-        let Handler {
+    fn message_variant(&self, message: &Message) -> TokenStream {
+        let Message {
             variant, wire_name, ..
-        } = handler;
-        let docs = docs::of_variant(self.behavior, handler);
-        let fields = handler.arguments().map(|argument| {
+        } = message;
+        let docs = docs::of_variant(self.behavior, message);
+        let fields = message.arguments.iter().map(|argument| {
             let (ident, ty) = (&argument.ident, &argument.ty);
             let attrs = argument
                 .attrs
                 .iter()
-                .filter(|attribute| !handler.internal || !attribute.path().is_ident("serde"));
+                .filter(|attribute| !message.internal || !attribute.path().is_ident("serde"));
             // The variant stays off the wire as a whole; but serde would take a `&'static str` in it for borrowed.
-            let skip = handler.internal.then(|| quote!(#[serde(skip)]));
+            let skip = message.internal.then(|| quote!(#[serde(skip)]));
             quote!(#(#attrs)* #skip #ident: #ty)
         });
-        let wire = if handler.internal {
+        let wire = if message.internal {
             quote!(#[serde(skip)] #[doc(hidden)])
         } else {
             quote!(#[serde(rename = #wire_name)])
@@ -81,10 +81,10 @@ impl Expansion<'_> {
             params,
             ..
         } = self;
-        let arms = self.behavior.handlers.iter().map(|handler| {
-            let Handler {
+        let arms = self.behavior.messages.iter().map(|sent| {
+            let Message {
                 variant, wire_name, ..
-            } = handler;
+            } = sent;
             quote!(Self::#variant { .. } => #wire_name,)
         });
         let phantom = self.phantom_arm(quote!(Self));
@@ -120,8 +120,8 @@ impl Expansion<'_> {
     pub(super) fn reply_enum(&self) -> TokenStream {
         let generics = self.generics();
         let (_, _, clause) = generics.split_for_impl();
-        let variants = self.behavior.handlers.iter().map(|handler| {
-            let (variant, ty) = (&handler.variant, handler.reply.whole());
+        let variants = self.behavior.messages.iter().map(|message| {
+            let (variant, ty) = (&message.variant, message.reply.whole());
             quote!(#variant(#ty),)
         });
         let phantom = self.phantom_variant(quote!());
@@ -135,11 +135,11 @@ impl Expansion<'_> {
         let Self {
             private, params, ..
         } = self;
-        let codecs = self.behavior.handlers.iter().map(|handler| {
-            let name = names::reply_codec(&handler.variant);
-            let whole = handler.reply.whole();
-            let span = names::at(handler.reply.span().unwrap_or_else(|| handler.ident.span()));
-            let (answer, make) = match handler.reply.parts(private) {
+        let codecs = self.behavior.messages.iter().map(|message| {
+            let name = names::reply_codec(&message.variant);
+            let whole = message.reply.whole();
+            let span = names::at(message.reply.span().unwrap_or_else(|| message.ident.span()));
+            let (answer, make) = match message.reply.parts(private) {
                 Some((ok, error)) => (
                     quote!(#ok, #error),
                     quote_spanned!(span=> #private::result_reply::<#ok, #error>()),
@@ -158,8 +158,8 @@ impl Expansion<'_> {
         let Self {
             private, params, ..
         } = self;
-        let arms = self.behavior.handlers.iter().map(|handler| {
-            let variant = &handler.variant;
+        let arms = self.behavior.messages.iter().map(|message| {
+            let variant = &message.variant;
             let codec = names::reply_codec(variant);
             quote!(Self::#variant(ref __reply) => (Self::#codec.encode)(__reply, __out),)
         });
@@ -177,19 +177,22 @@ impl Expansion<'_> {
         )
     }
 
-    /// Requires of the state that it can move between threads, and of each argument that it can travel, with an error at the user's type: at the `Price` of a
-    /// `Vec<Price>`.
+    /// Requires of the states that they can move between threads, and of each argument that it can travel, with an
+    /// error at the user's type: at the `Price` of a `Vec<Price>`.
     pub(super) fn assertions(&self) -> TokenStream {
-        let (private, actor) = (&self.private, self.actor());
-        let state = names::at(self.behavior.ident.span());
-        let mut assertions = quote_spanned!(state=> #private::in_memory::<#actor>(););
+        let private = &self.private;
+        let mut assertions = TokenStream::new();
+        for state in &self.behavior.states {
+            let (span, ty) = (names::at(state.ident.span()), &state.ty);
+            assertions.extend(quote_spanned!(span=> #private::in_memory::<#ty>();));
+        }
         let mut assert = |function: TokenStream, ty: &Type| {
             let span = names::at(ty.span());
             assertions.extend(quote_spanned!(span=> #private::#function::<#ty>();));
         };
-        for handler in &self.behavior.handlers {
-            for argument in handler.arguments() {
-                if handler.internal {
+        for message in &self.behavior.messages {
+            for argument in &message.arguments {
+                if message.internal {
                     assert(quote!(in_memory), &argument.ty);
                 } else {
                     for ty in types::parts(&argument.ty) {
@@ -198,7 +201,7 @@ impl Expansion<'_> {
                 }
             }
             // The reply as a whole is required to travel where its codec is made.
-            for reply in handler.reply.types() {
+            for reply in message.reply.types() {
                 for ty in types::parts(reply) {
                     if !std::ptr::eq(ty, reply) {
                         assert(quote!(wire), ty);

@@ -7,7 +7,7 @@ use syn::{Visibility, ext::IdentExt};
 use super::{
     docs,
     expand::{self, Expansion},
-    model::{Handler, Kind},
+    model::{Kind, Message},
 };
 use crate::names;
 
@@ -47,37 +47,38 @@ impl Expansion<'_> {
             params,
             ..
         } = self;
-        let methods = behavior.public().map(|handler| self.proxy_method(handler));
+        let methods = behavior.public().map(|sent| self.proxy_method(sent));
         let own = self.own_method();
         self.implement(quote!(#proxy #params), quote!(#(#methods)* #own))
     }
 
-    fn proxy_method(&self, handler: &Handler) -> TokenStream {
+    fn proxy_method(&self, sent: &Message) -> TokenStream {
         let Self {
             message,
             private,
             params,
             ..
         } = self;
-        let Handler {
+        let Message {
             ident,
             variant,
             deprecated,
             ..
-        } = handler;
+        } = sent;
         let actor = self.actor();
-        let docs = docs::of_method(self.behavior, handler);
+        let docs = docs::of_method(self.behavior, sent);
         // A message is part of the protocol, however private the function that handles it.
-        let vis = match &handler.vis {
+        let vis = match &sent.vis {
             Visibility::Inherited => quote!(pub),
             written => quote!(#written),
         };
-        let names: Vec<_> = handler
-            .arguments()
+        let names: Vec<_> = sent
+            .arguments
+            .iter()
             .map(|argument| &argument.ident)
             .collect();
-        let types = handler.arguments().map(|argument| &argument.ty);
-        let timeout = match handler.timeout {
+        let types = sent.arguments.iter().map(|argument| &argument.ty);
+        let timeout = match sent.timeout {
             None => quote!(::core::option::Option::None),
             Some(timeout) => {
                 let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
@@ -86,10 +87,10 @@ impl Expansion<'_> {
                 }
             }
         };
-        let (call, answer) = if let Some((ok, error)) = handler.reply.parts(private) {
+        let (call, answer) = if let Some((ok, error)) = sent.reply.parts(private) {
             (quote!(#actor, #ok, #error), quote!(__reply))
         } else {
-            let value = handler.reply.whole();
+            let value = sent.reply.whole();
             (
                 quote!(#actor, #value),
                 quote!(::core::result::Result::Ok(__reply)),
@@ -148,7 +149,7 @@ impl Expansion<'_> {
         let taken = self
             .behavior
             .public()
-            .any(|handler| handler.ident.unraw() == name);
+            .any(|message| message.ident.unraw() == name);
         if taken { quote!() } else { method }
     }
 

@@ -9,6 +9,7 @@ use syn::{
     Expr, Path, Token,
     ext::IdentExt,
     parse::{ParseStream, Parser},
+    spanned::Spanned,
     token,
 };
 
@@ -141,6 +142,11 @@ impl Options {
     /// Where an option is written.
     pub(crate) fn span(&self, name: &str) -> Option<Span> {
         self.get(name).map(|written| written.key.span())
+    }
+
+    /// Where its value is written.
+    pub(crate) fn value_span(&self, name: &str) -> Option<Span> {
+        self.value(name).map(Spanned::span)
     }
 
     /// What is written behind its `=`.

@@ -1,0 +1,134 @@
+//! Reads the functions of an impl block.
+
+use proc_macro2::TokenStream;
+use quote::quote;
+use syn::{Attribute, ImplItem, ImplItemFn, Meta};
+
+use super::{
+    handler, lifecycle,
+    model::{State, Turn},
+    scope::Scope,
+};
+use crate::{errors::Errors, fallback};
+
+/// A function with one of our attributes, and nothing of them left on what is emitted.
+pub(super) struct Annotated {
+    /// As written, without the attribute in `attribute`.
+    pub(super) function: ImplItemFn,
+    pub(super) helper: &'static str,
+    pub(super) attribute: Attribute,
+}
+
+/// Takes our attributes off the functions of a block, and what of their arguments only a field can have.
+pub(super) fn take_functions(items: &mut [ImplItem]) -> Vec<Annotated> {
+    let mut annotated = Vec::new();
+    for item in items {
+        let ImplItem::Fn(function) = item else {
+            continue;
+        };
+        let written = function.clone();
+        let mut helpers = fallback::take_helpers(function).into_iter();
+        let Some((helper, attribute)) = helpers.next() else {
+            continue;
+        };
+        if helper == "message" {
+            fallback::strip_arguments(function);
+            function.attrs.push(syn::parse_quote! {
+                #[allow(
+                    clippy::needless_pass_by_value,
+                    clippy::unused_async,
+                    clippy::unused_self,
+                    reason = "the protocol says what a message function looks like"
+                )]
+            });
+        }
+        let mut function = written;
+        if let Some(position) = function
+            .attrs
+            .iter()
+            .position(|attribute| fallback::helper(attribute).is_some())
+        {
+            function.attrs.remove(position);
+        }
+        annotated.push(Annotated {
+            function,
+            helper,
+            attribute,
+        });
+    }
+    annotated
+}
+
+/// One function plays one part; says so of one that has more.
+fn more_parts(function: &ImplItemFn, first: &str, errors: &mut Errors) -> bool {
+    let before = errors.count();
+    for attribute in &function.attrs {
+        if let Some(second) = fallback::helper(attribute) {
+            let message = if first == second {
+                format!("`#[{second}]` is written twice above one function: keep one of them")
+            } else {
+                format!(
+                    "`{}` is `#[{first}]` already, and a function has one part to play: \
+                     write a function of its own for `#[{second}]`",
+                    function.sig.ident
+                )
+            };
+            errors.at(attribute, message);
+        }
+    }
+    errors.count() > before
+}
+
+/// Adds to a state what its functions say.
+pub(super) fn functions(
+    scope: Scope<'_>,
+    functions: Vec<Annotated>,
+    state: &mut State,
+    errors: &mut Errors,
+) {
+    for Annotated {
+        function,
+        helper,
+        attribute,
+    } in functions
+    {
+        match helper {
+            "message" => state.written.push(function.sig.ident.clone()),
+            "init" => state.has_init = true,
+            _ => {}
+        }
+        if more_parts(&function, helper, errors) {
+            continue;
+        }
+        match helper {
+            "message" => {
+                let handler = handler::parse(scope, &function, &attribute, errors);
+                state.handlers.extend(handler);
+            }
+            "init" => {
+                let init = lifecycle::init(&function, &attribute, scope, errors);
+                state.init.extend(init);
+            }
+            hook => {
+                let hook = Turn::of(hook)
+                    .and_then(|turn| lifecycle::hook(turn, &function, &attribute, scope, errors));
+                state.hooks.extend(hook);
+            }
+        }
+    }
+}
+
+/// What stands in an attribute's parentheses.
+pub(super) fn arguments(attribute: &Attribute, errors: &mut Errors) -> TokenStream {
+    match &attribute.meta {
+        Meta::Path(_) => quote!(),
+        Meta::List(list) => list.tokens.clone(),
+        Meta::NameValue(_) => {
+            errors.at(
+                attribute,
+                "options stand in parentheses: write `#[message(name = \"..\")]`",
+            );
+            quote!()
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! What a function belongs to.
+
+use proc_macro2::Ident;
+use syn::Type;
+
+use super::model::Kind;
+
+/// What `Self` means in a function, and whose context it may take.
+#[derive(Clone, Copy)]
+pub(super) struct Scope<'a> {
+    pub(super) kind: Kind,
+    /// `Self`: the actor, or one of its states.
+    pub(super) this: &'a Type,
+    /// The machine that the state belongs to.
+    pub(super) machine: Option<&'a Machine>,
+}
+
+/// The names in a machine that its functions may speak of.
+pub(super) struct Machine {
+    /// The module, `cart`.
+    pub(super) module: Ident,
+    /// The type that is generated, `Cart`.
+    pub(super) actor: Type,
+    pub(super) states: Vec<Ident>,
+}
+
+impl Scope<'_> {
+    /// `Counter`, `Cart`.
+    pub(super) fn actor(&self) -> &Type {
+        self.machine.map_or(self.this, |machine| &machine.actor)
+    }
+
+    /// How the context is written here.
+    pub(super) fn context(&self) -> String {
+        match self.machine {
+            None => "&mut Context<Self>".to_owned(),
+            Some(machine) => format!("&mut Context<{}>", crate::text::of(&machine.actor)),
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! What any function that casty calls may look like.
+
+use syn::{GenericParam, PatType, Receiver, ReceiverKind, Signature, Type};
+
+use super::scope::Scope;
+use crate::{
+    errors::Errors,
+    text,
+    types::{self, ContextParameter},
+};
+
+/// What no function that casty calls may be.
+pub(super) fn plain_function(sig: &Signature, what: &str, errors: &mut Errors) {
+    if let Some(constness) = &sig.constness {
+        errors.at(
+            constness,
+            format!("{what} runs in an actor, at run time: drop `const`"),
+        );
+    }
+    if !matches!(sig.safety, syn::Safety::Default) {
+        errors.at(
+            &sig.safety,
+            format!("{what} is called by casty, which knows nothing of its preconditions: drop this and make it safe"),
+        );
+    }
+    if let Some(abi) = &sig.abi {
+        errors.at(
+            abi,
+            format!("{what} is called from Rust: drop `{}`", text::of(abi)),
+        );
+    }
+    if let Some(variadic) = &sig.variadic {
+        errors.at(
+            variadic,
+            format!("{what} has a fixed list of arguments: drop `...`"),
+        );
+    }
+    for parameter in &sig.generics.params {
+        let advice = match parameter {
+            GenericParam::Lifetime(_) => "write owned types and drop this lifetime",
+            GenericParam::Type(_) | GenericParam::Const(_) => {
+                "write the concrete type, or make the whole type and its impl block generic"
+            }
+        };
+        errors.at(
+            parameter,
+            format!("{what} cannot be generic, since a message has one form on the wire: {advice}"),
+        );
+    }
+    if let Some(clause) = &sig.generics.where_clause {
+        errors.at(
+            clause,
+            format!(
+                "{what} cannot have bounds of its own: move the `where` clause to the impl block"
+            ),
+        );
+    }
+}
+
+/// Requires `&self` or `&mut self`; `others` names what else may be written.
+pub(super) fn borrowed_self(receiver: &Receiver, reason: &str, others: &str, errors: &mut Errors) {
+    match &receiver.kind {
+        ReceiverKind::Reference(_, None, _) => {}
+        ReceiverKind::Reference(_, Some(lifetime), _) => errors.at(
+            lifetime,
+            "the state is lent for the call only: write `&self` or `&mut self`, without a lifetime",
+        ),
+        _ => errors.at(
+            receiver,
+            format!("{reason}: write `&self` or `&mut self`{others}"),
+        ),
+    }
+}
+
+/// Whether a parameter is the context; complains of a second one and of one that is not `&mut`.
+pub(super) fn is_context(
+    scope: Scope<'_>,
+    input: &PatType,
+    has_context: &mut bool,
+    errors: &mut Errors,
+) -> bool {
+    let Some(taken) = types::context(&input.ty, scope.actor()) else {
+        return false;
+    };
+    let right = scope.context();
+    match taken {
+        ContextParameter::Wrong => errors.at(
+            &input.ty,
+            format!("the context is taken by `&mut`: write `{right}`"),
+        ),
+        ContextParameter::Mutable if *has_context => errors.at(
+            input,
+            format!("there is one context: drop this second `{right}`"),
+        ),
+        ContextParameter::Mutable => of_the_state(scope, &input.ty, errors),
+    }
+    *has_context = true;
+    true
+}
+
+/// Complains of `Context<Self>` in a state: what has a context is the machine.
+fn of_the_state(scope: Scope<'_>, ty: &Type, errors: &mut Errors) {
+    let Some(of) = types::context_of(ty).filter(|_| scope.machine.is_some()) else {
+        return;
+    };
+    if types::is_self(of) || text::of(of) == text::of(scope.this) {
+        errors.at(
+            of,
+            format!(
+                "`{}` is a state here, and the context is the {}'s, whichever state it is in: write `{}`",
+                text::of(of),
+                scope.kind.noun(),
+                scope.context()
+            ),
+        );
+    }
+}
