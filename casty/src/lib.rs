@@ -4,7 +4,8 @@
 //! - Write actors: [`entity`], [`actor`], [`message`], [`Context`]; state machines: [`mod@behavior`].
 //! - Talk to them: the generated proxies, [`Call`], [`Shards`], [`AskError`], [`TellError`].
 //! - Run them: [`ActorSystem`], [`SystemBuilder`], [`ClusterClient`], [`Settings`].
-//! - Watch them: [`Events`], [`Event`], [`DeadLetter`].
+//! - Watch them: [`Events`], [`Event`], [`DeadLetter`], [`Spy`].
+//! - Test them: `testkit`, behind the feature of that name.
 
 // Generated code says `::casty`; this crate's own tests use it too.
 extern crate self as casty;
@@ -23,6 +24,8 @@ mod message;
 mod protocol;
 mod sync;
 mod system;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 mod transport;
 
 pub use actor::{

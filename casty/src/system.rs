@@ -163,6 +163,11 @@ impl ActorSystem {
         self.0.runtime.spies.add(who, scope)
     }
 
+    #[cfg(feature = "testkit")]
+    pub(crate) fn runtime(&self) -> &Arc<Runtime> {
+        &self.0.runtime
+    }
+
     /// Everything that happens in this system from now on. Slow readers are told how many events they missed.
     pub fn events(&self) -> Events {
         self.0.runtime.events.subscribe()

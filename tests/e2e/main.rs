@@ -11,9 +11,16 @@
 )]
 
 mod cluster;
+mod asks;
 mod errors;
 mod local;
 mod moves;
+mod passivation;
+mod policies;
 mod processes;
+mod spying;
+mod supervision;
 mod support;
+mod time;
+mod watching;
 mod wire;

@@ -76,7 +76,7 @@ pub(crate) async fn eventually<T, F: Future<Output = T>>(
             if look(&answer) {
                 return answer;
             }
-            tokio::task::yield_now().await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     })
     .await

@@ -14,7 +14,8 @@ use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 
 use super::{
-    Actor, Address, Rejected, chain,
+    Actor, Address, Rejected,
+    chain::{self, Waits},
     envelope::{Answer, Asker, Envelope, ReplyTo},
     runtime::Runtime,
     timer::Deadline,
@@ -124,6 +125,7 @@ impl<A: Actor, T, E> IntoFuture for Call<A, T, E> {
             state: State::Unsent(self.to, self.message),
             after,
             deadline: None,
+            waits: Waits::new(None),
             spec: self.spec,
         }
     }
@@ -140,6 +142,7 @@ pub struct Ask<A: Actor, T, E = Infallible> {
     state: State<A>,
     after: Duration,
     deadline: Option<Deadline>,
+    waits: Waits,
     spec: CallSpec<A, T, E>,
 }
 
@@ -165,11 +168,13 @@ impl<A: Actor, T, E> Future for Ask<A, T, E> {
             match std::mem::replace(&mut this.state, State::Done) {
                 State::Unsent(to, message) => {
                     let (asker, answer) = oneshot::channel();
+                    let chain = chain::here();
+                    this.waits = Waits::new(chain.clone());
                     let envelope = Envelope {
                         message,
                         reply: ReplyTo::Asker(Asker {
                             answer: asker,
-                            chain: chain::here(),
+                            chain,
                         }),
                     };
                     match to.try_send(envelope) {

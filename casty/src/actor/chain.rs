@@ -4,9 +4,16 @@
 //! on, and somebody down that chain asks an actor of the chain, all of them wait for each other. So an ask made while
 //! an actor handles a message carries the chain of those who wait, and whoever is in it does not take it.
 //!
-//! An ask made in a task of its own (`ctx.pipe`) carries none: its actor does not wait for it.
+//! An ask made in a task of its own (`ctx.pipe`) carries none: its actor does not wait for it. One that was given up,
+//! since its time was up, breaks its chain.
 
-use std::{cell::RefCell, sync::Arc};
+use std::{
+    cell::RefCell,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use super::cell::AnyCell;
 use crate::event::ActorPath;
@@ -14,6 +21,8 @@ use crate::event::ActorPath;
 /// Actors that wait, the last one first.
 pub(crate) struct Chain {
     waiting: Waiting,
+    /// It waits no more.
+    over: AtomicBool,
     rest: Option<Arc<Chain>>,
 }
 
@@ -30,15 +39,13 @@ impl Chain {
         key: *const (),
         path: impl FnOnce() -> ActorPath,
     ) -> Option<Vec<String>> {
-        let mut circle = Vec::new();
         let mut link = Some(self);
-        while let Some(chain) = link {
+        while let Some(chain) = link.filter(|chain| !chain.over.load(Ordering::Relaxed)) {
             if let Waiting::Here(cell) = &chain.waiting
                 && std::ptr::eq(Arc::as_ptr(cell).cast::<()>(), key)
             {
                 return Some(Self::names(self, chain, path().to_string()));
             }
-            circle.push(&chain.waiting);
             link = chain.rest.as_deref();
         }
         None
@@ -62,6 +69,23 @@ impl Chain {
         match &self.waiting {
             Waiting::Here(cell) => cell.path().to_string(),
             Waiting::Elsewhere(name) => name.clone(),
+        }
+    }
+}
+
+/// Held by an ask for as long as it waits.
+pub(crate) struct Waits(Option<Arc<Chain>>);
+
+impl Waits {
+    pub(crate) fn new(chain: Option<Arc<Chain>>) -> Self {
+        Self(chain)
+    }
+}
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        if let Some(chain) = &self.0 {
+            chain.over.store(true, Ordering::Relaxed);
         }
     }
 }
@@ -96,6 +120,7 @@ pub(crate) fn here() -> Option<Arc<Chain>> {
         .try_with(|asker| {
             Arc::new(Chain {
                 waiting: Waiting::Here(asker.cell.clone()),
+                over: AtomicBool::new(false),
                 rest: asker.cause.borrow().clone(),
             })
         })

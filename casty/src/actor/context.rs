@@ -145,7 +145,7 @@ impl<A: Actor> Context<A> {
     /// ```
     pub fn watch<B: Actor>(&mut self, who: &impl AsRef<ActorRef<B>>) {
         let who = who.as_ref();
-        let key = who.watched_key();
+        let key = who.key();
         let weak = self.weak();
         let id = self.cell.runtime().next_watch();
         let watches = &mut self.attached().watches;
@@ -157,7 +157,7 @@ impl<A: Actor> Context<A> {
 
     /// Takes a [`watch`](Self::watch) back.
     pub fn unwatch<B: Actor>(&mut self, who: &impl AsRef<ActorRef<B>>) {
-        let key = who.as_ref().watched_key();
+        let key = who.as_ref().key();
         let watches = &mut self.attached().watches;
         if let Some(at) = watches.iter().position(|watch| watch.key == key) {
             watches.swap_remove(at).cancel();
@@ -266,7 +266,7 @@ impl<A: Actor> Context<A> {
                 .await;
             let Some(cell) = cell.upgrade() else { return };
             match done {
-                Ok(message) => cell.push_own(message, activation).await,
+                Ok(message) => cell.push_own(message, activation, true).await,
                 Err(panic) => {
                     let reason = format!("its work panicked: {}", panic_text(&*panic));
                     cell.signal(Signal::WorkFailed(activation, reason));

@@ -57,6 +57,8 @@ pub(crate) enum ReplyTo<R> {
 /// Which activation sent a message to itself. Its end, with the envelope's, says that the message is dealt with.
 pub(crate) struct Own {
     pub(crate) activation: u32,
+    /// The result of work, which keeps an actor awake; a timer does not.
+    pub(crate) is_work: bool,
     pub(crate) _done: oneshot::Sender<()>,
 }
 
@@ -90,6 +92,17 @@ impl<R> ReplyTo<R> {
         match self {
             Self::Asker(asker) => asker.chain.as_ref(),
             _ => None,
+        }
+    }
+
+    /// Answers with what is encoded already.
+    #[cfg(feature = "testkit")]
+    pub(crate) fn answer_encoded(self, payload: Bytes) {
+        match self {
+            Self::Nobody | Self::Own(_) => {}
+            Self::Asker(asker) => drop(asker.answer.send(Answer::Encoded(payload))),
+            Self::Remote(remote) => remote.complete(RawAnswer::Encoded(payload)),
+            Self::Relay(pending) => pending.complete(RawAnswer::Encoded(payload)),
         }
     }
 

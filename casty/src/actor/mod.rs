@@ -13,9 +13,12 @@ pub(crate) mod handled;
 pub(crate) mod mailbox;
 pub(crate) mod policy;
 pub(crate) mod reference;
+pub(crate) mod remote;
 pub(crate) mod runtime;
 pub(crate) mod schedule;
 pub(crate) mod spy;
+#[cfg(feature = "testkit")]
+pub(crate) mod tap;
 mod timer;
 pub(crate) mod watch;
 

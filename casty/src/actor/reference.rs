@@ -11,16 +11,16 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, se
 
 use super::{
     Actor, Address, Entity, Rejected, Route,
-    cell::{Cell, CellName, Refusal},
+    cell::{AnyCell, Cell, Refusal},
     envelope::Envelope,
+    remote::Remote,
     runtime::{ActorAddress, Runtime},
     watch::{self, WatchId, WatchedKey, Watcher},
 };
 use crate::{
     error::Failure,
-    event::{ActorPath, TerminatedReason},
+    event::ActorPath,
     id::{EntityId, ShardId},
-    message::codec,
 };
 
 /// A reference to an entity: its type and its id. Where it lives is found out at each send, so it is never stale.
@@ -149,15 +149,29 @@ pub struct ActorRef<A: Actor>(Place<A>);
 
 enum Place<A: Actor> {
     Here(Arc<Cell<A>>),
-    Elsewhere {
-        runtime: Arc<Runtime>,
-        address: Arc<ActorAddress>,
-    },
+    Elsewhere(Arc<dyn Destination<A>>),
+}
+
+/// Where messages go that are for no cell of this node.
+pub(crate) trait Destination<A: Actor>: Send + Sync {
+    fn runtime(&self) -> &Arc<Runtime>;
+    fn try_send(&self, envelope: Envelope<A>) -> Result<(), Rejected<A>>;
+    fn send(self: Arc<Self>, envelope: Envelope<A>) -> BoxFuture<'static, Result<(), Rejected<A>>>;
+    fn path(&self) -> ActorPath;
+    fn key(&self) -> WatchedKey;
+    fn watch(&self, watcher: Watcher);
+    fn unwatch(&self, watch: WatchId);
+    /// What others know it by; `None` without a network.
+    fn address(&self) -> Option<ActorAddress>;
 }
 
 impl<A: Actor> ActorRef<A> {
     pub(crate) fn local(cell: Arc<Cell<A>>) -> Self {
         Self(Place::Here(cell))
+    }
+
+    pub(crate) fn elsewhere(destination: Arc<dyn Destination<A>>) -> Self {
+        Self(Place::Elsewhere(destination))
     }
 
     /// Stops the actor: it takes no more messages, handles the ones in its mailbox, runs `#[on_stop]`.
@@ -174,74 +188,43 @@ impl<A: Actor> ActorRef<A> {
         }
     }
 
-    fn address(&self) -> Option<ActorAddress> {
-        match &self.0 {
-            Place::Here(cell) => {
-                let myself = cell.runtime().myself()?;
-                let CellName::Actor(actor) = cell.name() else {
-                    return None;
-                };
-                Some(ActorAddress {
-                    member: myself.member.clone(),
-                    address: myself.address,
-                    actor: *actor,
-                    kind: A::NAME.to_owned(),
-                })
-            }
-            Place::Elsewhere { address, .. } => Some((**address).clone()),
-        }
-    }
-
     /// Its name in events, logs and dead letters.
     pub fn path(&self) -> ActorPath {
         match &self.0 {
             Place::Here(cell) => cell.path(),
-            Place::Elsewhere { address, .. } => ActorPath {
-                kind: address.kind.clone(),
-                id: address.actor.to_string(),
-            },
+            Place::Elsewhere(destination) => destination.path(),
         }
     }
 
-    pub(crate) fn watched_key(&self) -> WatchedKey {
+    /// Equal for references to the same actor.
+    pub(crate) fn key(&self) -> WatchedKey {
         match &self.0 {
             Place::Here(cell) => (None, watch::number(cell.name())),
-            Place::Elsewhere { address, .. } => (Some(address.member.clone()), address.actor),
+            Place::Elsewhere(destination) => destination.key(),
         }
     }
 
     pub(crate) fn watch(&self, watcher: Watcher) {
         match &self.0 {
             Place::Here(cell) => cell.watch(watcher),
-            Place::Elsewhere { runtime, address } => match runtime.carrier() {
-                Some(carrier) => carrier.watch(address, watcher),
-                None => {
-                    let gone = TerminatedReason::NodeGone(address.member.to_string());
-                    watcher.tell(self.path(), gone);
-                }
-            },
+            Place::Elsewhere(destination) => destination.watch(watcher),
         }
     }
 
     pub(crate) fn unwatch(&self, watch: WatchId) {
         match &self.0 {
             Place::Here(cell) => cell.unwatch(watch),
-            Place::Elsewhere { runtime, address } => {
-                if let Some(carrier) = runtime.carrier() {
-                    carrier.unwatch(address, watch);
-                }
-            }
+            Place::Elsewhere(destination) => destination.unwatch(watch),
         }
     }
 
-    /// A key that is equal for references to the same actor.
-    fn key(&self) -> (Option<&ActorAddress>, u64) {
+    fn address(&self) -> Option<ActorAddress> {
         match &self.0 {
-            Place::Here(cell) => match cell.name() {
-                CellName::Actor(actor) => (None, *actor),
-                CellName::Entity(_) => (None, 0),
-            },
-            Place::Elsewhere { address, .. } => (Some(address), address.actor),
+            Place::Here(cell) => {
+                let number = watch::number(cell.name());
+                cell.runtime().address_of(number, A::NAME)
+            }
+            Place::Elsewhere(destination) => destination.address(),
         }
     }
 }
@@ -250,39 +233,24 @@ impl<A: Actor> Address<A> for ActorRef<A> {
     fn runtime(&self) -> &Arc<Runtime> {
         match &self.0 {
             Place::Here(cell) => cell.runtime(),
-            Place::Elsewhere { runtime, .. } => runtime,
+            Place::Elsewhere(destination) => destination.runtime(),
         }
     }
 
     fn try_send(&self, envelope: Envelope<A>) -> Result<(), Rejected<A>> {
         match &self.0 {
             Place::Here(cell) => cell.push(envelope).map_err(Rejected::from),
-            Place::Elsewhere { runtime, address } => carry(runtime, address, envelope),
+            Place::Elsewhere(destination) => destination.try_send(envelope),
         }
     }
 
-    fn send(&self, mut envelope: Envelope<A>) -> BoxFuture<'static, Result<(), Rejected<A>>> {
+    fn send(&self, envelope: Envelope<A>) -> BoxFuture<'static, Result<(), Rejected<A>>> {
         match &self.0 {
             Place::Here(cell) => {
                 let cell = cell.clone();
                 Box::pin(async move { cell.push_wait(envelope).await.map_err(Rejected::from) })
             }
-            Place::Elsewhere { runtime, address } => {
-                let (runtime, address) = (runtime.clone(), address.clone());
-                Box::pin(async move {
-                    loop {
-                        match carry(&runtime, &address, envelope) {
-                            Err(rejected) if rejected.failure == Failure::Full => {
-                                envelope = rejected.envelope;
-                            }
-                            result => return result,
-                        }
-                        if let Some(carrier) = runtime.carrier() {
-                            carrier.room(&address).await;
-                        }
-                    }
-                })
-            }
+            Place::Elsewhere(destination) => destination.clone().send(envelope),
         }
     }
 }
@@ -297,31 +265,6 @@ impl<A: Actor> From<Refusal<A>> for Rejected<A> {
     }
 }
 
-fn carry<A: Actor>(
-    runtime: &Runtime,
-    to: &ActorAddress,
-    envelope: Envelope<A>,
-) -> Result<(), Rejected<A>> {
-    let Envelope { message, reply } = envelope;
-    let is_ask = !reply.is_nobody();
-    let mut reply = Some(reply);
-    let carried = codec::with_encoded(&message, |payload| match runtime.carrier() {
-        Some(carrier) => carrier.try_carry(to, payload, is_ask, &mut || {
-            reply
-                .take()
-                .and_then(super::envelope::ReplyTo::into_pending)
-        }),
-        None => Err(Failure::Stopped),
-    });
-    let failure = match carried {
-        Ok(Ok(())) => return Ok(()),
-        Ok(Err(failure)) => failure,
-        Err(codec::EncodeError(reason)) => Failure::Unencodable { reason },
-    };
-    let reply = reply.unwrap_or(super::envelope::ReplyTo::Nobody);
-    Err(Rejected::new(Envelope { message, reply }, failure))
-}
-
 impl<A: Actor> AsRef<Self> for ActorRef<A> {
     fn as_ref(&self) -> &Self {
         self
@@ -332,10 +275,7 @@ impl<A: Actor> Clone for ActorRef<A> {
     fn clone(&self) -> Self {
         Self(match &self.0 {
             Place::Here(cell) => Place::Here(cell.clone()),
-            Place::Elsewhere { runtime, address } => Place::Elsewhere {
-                runtime: runtime.clone(),
-                address: address.clone(),
-            },
+            Place::Elsewhere(destination) => Place::Elsewhere(destination.clone()),
         })
     }
 }
@@ -359,11 +299,10 @@ impl<A: Actor> Hash for ActorRef<A> {
 
 impl<A: Actor> fmt::Debug for ActorRef<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Place::Here(cell) => fmt::Debug::fmt(&cell.path(), f),
-            Place::Elsewhere { address, .. } => {
-                write!(f, "{}/{}@{}", address.kind, address.actor, address.member)
-            }
+        fmt::Debug::fmt(&self.path(), f)?;
+        match self.key() {
+            (Some(member), _) => write!(f, "@{member}"),
+            (None, _) => Ok(()),
         }
     }
 }
@@ -391,16 +330,17 @@ impl<'de, A: Actor> Deserialize<'de> for ActorRef<A> {
         let here = runtime
             .myself()
             .is_some_and(|myself| myself.member == address.member);
-        let cell = here
-            .then(|| runtime.actor(address.actor))
-            .flatten()
-            .and_then(|cell| cell.into_any().downcast::<Cell<A>>().ok());
-        Ok(Self(match cell {
-            Some(cell) => Place::Here(cell),
-            None => Place::Elsewhere {
-                runtime,
-                address: Arc::new(address),
-            },
-        }))
+        let present = here.then(|| runtime.actor(address.actor)).flatten();
+        if let Some(any) = present.map(AnyCell::into_any) {
+            #[cfg(feature = "testkit")]
+            let any = match any.downcast::<super::tap::Tap<A>>() {
+                Ok(tap) => return Ok(Self::elsewhere(tap)),
+                Err(any) => any,
+            };
+            if let Ok(cell) = any.downcast::<Cell<A>>() {
+                return Ok(Self::local(cell));
+            }
+        }
+        Ok(Self::elsewhere(Remote::new(runtime, address)))
     }
 }

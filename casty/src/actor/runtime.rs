@@ -205,6 +205,26 @@ impl Runtime {
         cell
     }
 
+    #[cfg(feature = "testkit")]
+    /// Makes something else than a cell known under a number of its own.
+    pub(crate) fn register<T: AnyCell + 'static>(&self, make: impl FnOnce(u64) -> Arc<T>) -> Arc<T> {
+        let number = self.next_actor.fetch_add(1, Ordering::Relaxed);
+        let made = make(number);
+        lock(&self.actors).insert(number, made.clone());
+        made
+    }
+
+    /// What actors of other nodes know an actor of this one by; `None` without a network.
+    pub(crate) fn address_of(&self, actor: u64, kind: &str) -> Option<ActorAddress> {
+        let myself = self.myself()?;
+        Some(ActorAddress {
+            member: myself.member.clone(),
+            address: myself.address,
+            actor,
+            kind: kind.to_owned(),
+        })
+    }
+
     pub(crate) fn next_watch(&self) -> WatchId {
         WatchId(self.next_watch.fetch_add(1, Ordering::Relaxed))
     }
@@ -237,7 +257,7 @@ impl Runtime {
         lock(&self.actors).get(&number).cloned()
     }
 
-    fn forget(&self, number: u64) {
+    pub(crate) fn forget(&self, number: u64) {
         lock(&self.actors).remove(&number);
     }
 

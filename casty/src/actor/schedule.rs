@@ -75,7 +75,7 @@ pub(crate) async fn once<A: Actor>(
 ) {
     sleep(after).await;
     if let Some(cell) = cell.upgrade() {
-        cell.push_own(message, activation).await;
+        cell.push_own(message, activation, false).await;
     }
 }
 
@@ -90,7 +90,7 @@ pub(crate) async fn every<A: Actor>(
     loop {
         sleep_until(next).await;
         let Some(cell) = cell.upgrade() else { return };
-        cell.push_own(make(), activation).await;
+        cell.push_own(make(), activation, false).await;
         next = next_beat(every, start, next, Instant::now());
     }
 }

@@ -68,7 +68,7 @@ impl Watch {
 
 /// Watches `who` for `watcher`.
 pub(crate) fn watch<B: Actor>(id: WatchId, who: &ActorRef<B>, watcher: Weak<dyn AnyCell>) -> Watch {
-    let key = who.watched_key();
+    let key = who.key();
     let member = key.0.clone();
     let tell = Watcher::new(id, move |who, reason| {
         if let Some(watcher) = watcher.upgrade() {
@@ -81,7 +81,7 @@ pub(crate) fn watch<B: Actor>(id: WatchId, who: &ActorRef<B>, watcher: Weak<dyn 
             watcher.signal(Signal::Terminated(id, who));
         }
     });
-    let key = who.watched_key();
+    let key = who.key();
     who.watch(tell);
     let who = who.clone();
     Watch {
@@ -94,7 +94,7 @@ pub(crate) fn watch<B: Actor>(id: WatchId, who: &ActorRef<B>, watcher: Weak<dyn 
 impl Terminated {
     /// Whether this is the end of the actor behind `other`.
     pub fn is<B: Actor>(&self, other: &impl AsRef<ActorRef<B>>) -> bool {
-        let (member, number) = other.as_ref().watched_key();
+        let (member, number) = other.as_ref().key();
         self.number == number && self.member == member
     }
 }

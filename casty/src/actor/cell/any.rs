@@ -10,7 +10,7 @@ use crate::{
         Actor, Reply,
         envelope::{Envelope, RemoteReply, ReplyTo},
         runtime::Runtime,
-        watch::{WatchId, Watcher},
+        watch::Watcher,
     },
     error::Failure,
     event::ActorPath,
@@ -48,7 +48,6 @@ pub(crate) trait AnyCell: Send + Sync {
     }
 
     fn watch(&self, watcher: Watcher);
-    fn unwatch(&self, watch: WatchId);
 }
 
 impl<A: Actor> AnyCell for Cell<A> {
@@ -102,10 +101,6 @@ impl<A: Actor> AnyCell for Cell<A> {
 
     fn watch(&self, watcher: Watcher) {
         Self::watch(self, watcher);
-    }
-
-    fn unwatch(&self, watch: WatchId) {
-        Self::unwatch(self, watch);
     }
 }
 

@@ -110,8 +110,8 @@ pub(crate) enum Signal {
     WorkFailed(u32, String),
     /// It is to start afresh, since another child of its parent failed.
     Restart,
-    /// It has been idle for long, or there are too many.
-    Passivate,
+    /// It was last used so long ago, by [`Cell::last_used`], that it may sleep.
+    Passivate(u32),
 }
 
 /// What a child tells its parent.
@@ -131,7 +131,7 @@ pub(crate) struct Cell<A: Actor> {
     name: CellName,
     /// There may be signals: looked at between two messages, without the lock.
     signalled: AtomicBool,
-    /// When the last message from outside was handled, on the runtime's coarse clock.
+    /// When the last message from outside, or result of work, was handled, on the runtime's coarse clock.
     used: AtomicU32,
     host: Arc<dyn CellHost<A>>,
     inner: Mutex<Inner<A>>,
@@ -336,12 +336,18 @@ impl<A: Actor> Cell<A> {
         Ok(())
     }
 
-    /// Queues what activation `number` sends itself, as soon as there is room; resolves when it was handled, or will
+    /// Queues what an activation sends itself, as soon as there is room; resolves when it was handled, or will
     /// never be.
-    pub(crate) async fn push_own(self: &Arc<Self>, message: A::Message, number: u32) {
+    pub(crate) async fn push_own(
+        self: &Arc<Self>,
+        message: A::Message,
+        activation: u32,
+        is_work: bool,
+    ) {
         let (done, handled) = oneshot::channel();
         let reply = ReplyTo::Own(Own {
-            activation: number,
+            activation,
+            is_work,
             _done: done,
         });
         if self.push_wait(Envelope { message, reply }).await.is_ok() {
@@ -411,10 +417,11 @@ impl<A: Actor> Cell<A> {
         on_closed
     }
 
-    /// How long ago the last message from outside was handled, in milliseconds; `None` while it is at work.
-    pub(crate) fn idle_millis(&self, now: u32) -> Option<u32> {
+    /// When the last message from outside was handled, on the runtime's coarse clock; `None` where nothing is active.
+    pub(crate) fn last_used(&self) -> Option<u32> {
         let inner = lock(&self.inner);
-        (inner.phase == Phase::Idle).then(|| now.wrapping_sub(self.used.load(Ordering::Relaxed)))
+        matches!(inner.phase, Phase::Idle | Phase::Running)
+            .then(|| self.used.load(Ordering::Relaxed))
     }
 
     /// Tells `watcher` of the end of this cell, at once if it has ended.

@@ -199,7 +199,10 @@ impl<A: Actor> Run<A> {
                     }
                 }
                 Signal::Restart => self.restart().await?,
-                Signal::Passivate => self.sleepy = true,
+                // Unless it was used since: by a message that took long, say.
+                Signal::Passivate(used) => {
+                    self.sleepy = self.cell.used.load(Ordering::Relaxed) == used;
+                }
             }
         }
         ControlFlow::Continue(())
@@ -209,7 +212,6 @@ impl<A: Actor> Run<A> {
     async fn handle_batch(&mut self) -> ControlFlow<()> {
         let full = self.activation.batch.len() >= BATCH;
         self.worked = true;
-        self.sleepy = false;
         if self.activation.state.is_none() || self.activation.due != Due::Nothing {
             self.start().await?;
         }
@@ -220,7 +222,7 @@ impl<A: Actor> Run<A> {
             match &reply {
                 // Of an activation that is over.
                 ReplyTo::Own(own) if own.activation != self.activation.number => continue,
-                ReplyTo::Own(_) => {}
+                ReplyTo::Own(own) => used |= own.is_work,
                 _ => used = true,
             }
             let chain = reply.chain().cloned();
@@ -258,6 +260,7 @@ impl<A: Actor> Run<A> {
             }
         }
         if used && counts_use::<A>() {
+            self.sleepy = false;
             let now = self.cell.runtime().coarse_millis();
             self.cell.used.store(now, Ordering::Relaxed);
         }

@@ -68,13 +68,16 @@ impl<E: Entity> LocalShards<E> {
         let mut idle = Vec::new();
         for shard in &self.shards {
             let cells = &lock(shard).cells;
-            let since = |cell: &Arc<Cell<E>>| Some((cell.idle_millis(now)?, cell.clone()));
+            let since = |cell: &Arc<Cell<E>>| {
+                let used = cell.last_used()?;
+                Some((now.wrapping_sub(used), (used, cell.clone())))
+            };
             idle.extend(cells.values().filter_map(since));
         }
         let active = usize::try_from(self.active()).unwrap_or(usize::MAX);
         let policy = E::POLICY;
-        for cell in idle::chosen(idle, active, policy.passivate_after, policy.max_active) {
-            cell.signal(Signal::Passivate);
+        for (used, cell) in idle::chosen(idle, active, policy.passivate_after, policy.max_active) {
+            cell.signal(Signal::Passivate(used));
         }
     }
 

@@ -1,0 +1,114 @@
+//! Actors on other nodes.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+use super::{
+    Actor, Rejected,
+    envelope::{Envelope, ReplyTo},
+    reference::Destination,
+    runtime::{ActorAddress, Runtime},
+    watch::{WatchId, WatchedKey, Watcher},
+};
+use crate::{
+    error::Failure,
+    event::{ActorPath, TerminatedReason},
+    message::codec,
+};
+
+/// An actor by its address.
+pub(crate) struct Remote {
+    runtime: Arc<Runtime>,
+    address: Arc<ActorAddress>,
+}
+
+impl Remote {
+    pub(crate) fn new(runtime: Arc<Runtime>, address: ActorAddress) -> Arc<Self> {
+        let address = Arc::new(address);
+        Arc::new(Self { runtime, address })
+    }
+
+    fn path(&self) -> ActorPath {
+        ActorPath {
+            kind: self.address.kind.clone(),
+            id: self.address.actor.to_string(),
+        }
+    }
+
+    fn carry<A: Actor>(&self, envelope: Envelope<A>) -> Result<(), Rejected<A>> {
+        let Envelope { message, reply } = envelope;
+        let is_ask = !reply.is_nobody();
+        let mut reply = Some(reply);
+        let carried = codec::with_encoded(&message, |payload| match self.runtime.carrier() {
+            Some(carrier) => carrier.try_carry(&self.address, payload, is_ask, &mut || {
+                reply.take().and_then(ReplyTo::into_pending)
+            }),
+            None => Err(Failure::Stopped),
+        });
+        let failure = match carried {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(failure)) => failure,
+            Err(codec::EncodeError(reason)) => Failure::Unencodable { reason },
+        };
+        let reply = reply.unwrap_or(ReplyTo::Nobody);
+        Err(Rejected::new(Envelope { message, reply }, failure))
+    }
+}
+
+impl<A: Actor> Destination<A> for Remote {
+    fn runtime(&self) -> &Arc<Runtime> {
+        &self.runtime
+    }
+
+    fn try_send(&self, envelope: Envelope<A>) -> Result<(), Rejected<A>> {
+        self.carry(envelope)
+    }
+
+    fn send(
+        self: Arc<Self>,
+        mut envelope: Envelope<A>,
+    ) -> BoxFuture<'static, Result<(), Rejected<A>>> {
+        Box::pin(async move {
+            loop {
+                match self.carry(envelope) {
+                    Err(rejected) if rejected.failure == Failure::Full => {
+                        envelope = rejected.envelope;
+                    }
+                    result => return result,
+                }
+                if let Some(carrier) = self.runtime.carrier() {
+                    carrier.room(&self.address).await;
+                }
+            }
+        })
+    }
+
+    fn path(&self) -> ActorPath {
+        self.path()
+    }
+
+    fn key(&self) -> WatchedKey {
+        (Some(self.address.member.clone()), self.address.actor)
+    }
+
+    fn watch(&self, watcher: Watcher) {
+        match self.runtime.carrier() {
+            Some(carrier) => carrier.watch(&self.address, watcher),
+            None => {
+                let gone = TerminatedReason::NodeGone(self.address.member.to_string());
+                watcher.tell(self.path(), gone);
+            }
+        }
+    }
+
+    fn unwatch(&self, watch: WatchId) {
+        if let Some(carrier) = self.runtime.carrier() {
+            carrier.unwatch(&self.address, watch);
+        }
+    }
+
+    fn address(&self) -> Option<ActorAddress> {
+        Some((*self.address).clone())
+    }
+}

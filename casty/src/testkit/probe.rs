@@ -1,0 +1,178 @@
+//! Stand-ins for actors.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use tokio::{sync::mpsc, time::timeout};
+
+use super::PATIENCE;
+use crate::{
+    ActorRef, ActorSystem, Message, Terminated, Wire,
+    actor::{
+        Actor,
+        cell::undeliverable,
+        envelope::{Envelope, ReplyTo},
+        tap::{Tap, Tapped},
+        watch::{self, Watch},
+    },
+    error::Failure,
+};
+
+/// A stand-in for an actor of type `A`: what is sent to it, a test looks at and answers.
+///
+/// It works like any actor for those who send to it, also from other nodes. Dropped, it has stopped.
+pub struct Probe<A: Actor<Address = ActorRef<A>>> {
+    tap: Arc<Tap<A>>,
+    received: mpsc::UnboundedReceiver<Tapped<A>>,
+    watches: Vec<Watch>,
+}
+
+impl<A: Actor<Address = ActorRef<A>>> Probe<A> {
+    /// A probe in `system`.
+    pub fn new(system: &ActorSystem) -> Self {
+        let (out, received) = mpsc::unbounded_channel();
+        let runtime = system.runtime();
+        let tap = runtime.register(|number| Tap::new(runtime.clone(), number, out));
+        Self {
+            tap,
+            received,
+            watches: Vec::new(),
+        }
+    }
+
+    /// What others send to.
+    pub fn actor(&self) -> A::Ref {
+        A::proxy(ActorRef::elsewhere(self.tap.clone()))
+    }
+
+    /// The next message, within [`PATIENCE`].
+    ///
+    /// # Panics
+    /// If none comes, or if the end of a watched actor comes first.
+    ///
+    /// # Cancel safety
+    /// Safe: a message is either returned or still to come.
+    pub async fn expect(&mut self) -> Received<A> {
+        self.expect_within(PATIENCE).await
+    }
+
+    /// The next message, within `patience`.
+    ///
+    /// # Panics
+    /// If none comes, or if the end of a watched actor comes first.
+    ///
+    /// # Cancel safety
+    /// Safe: a message is either returned or still to come.
+    pub async fn expect_within(&mut self, patience: Duration) -> Received<A> {
+        match self.next(patience).await {
+            Some(Tapped::Message(envelope)) => Received::new(envelope),
+            Some(Tapped::Terminated(who)) => {
+                panic!("expected a message; heard of the end of {} first", who.who)
+            }
+            None => panic!("expected a message; none came within {patience:?}"),
+        }
+    }
+
+    /// Requires that nothing comes for so long.
+    ///
+    /// # Panics
+    /// If something does.
+    pub async fn expect_no(&mut self, during: Duration) {
+        match self.next(during).await {
+            None => {}
+            Some(Tapped::Message(envelope)) => panic!(
+                "expected nothing for {during:?}; `{}` came",
+                envelope.message.name()
+            ),
+            Some(Tapped::Terminated(who)) => {
+                panic!("expected nothing for {during:?}; {} ended", who.who)
+            }
+        }
+    }
+
+    /// Asks to be told when an actor ends: see [`expect_terminated`](Self::expect_terminated).
+    pub fn watch<B: Actor>(&mut self, who: &impl AsRef<ActorRef<B>>) {
+        let id = self.tap.runtime().next_watch();
+        let watch = watch::watch(id, who.as_ref(), self.tap.weak());
+        self.watches.push(watch);
+    }
+
+    /// The end of a watched actor, within [`PATIENCE`].
+    ///
+    /// # Panics
+    /// If none comes, or if a message comes first.
+    pub async fn expect_terminated(&mut self) -> Terminated {
+        match self.next(PATIENCE).await {
+            Some(Tapped::Terminated(who)) => who,
+            Some(Tapped::Message(envelope)) => panic!(
+                "expected the end of an actor; `{}` came first",
+                envelope.message.name()
+            ),
+            None => panic!("expected the end of an actor; none ended within {PATIENCE:?}"),
+        }
+    }
+
+    async fn next(&mut self, patience: Duration) -> Option<Tapped<A>> {
+        // The channel does not close: the tap holds its other end.
+        timeout(patience, self.received.recv()).await.ok().flatten()
+    }
+}
+
+impl<A: Actor<Address = ActorRef<A>>> Drop for Probe<A> {
+    fn drop(&mut self) {
+        self.received.close();
+        for watch in self.watches.drain(..) {
+            watch.cancel();
+        }
+        self.tap.end();
+        while let Ok(tapped) = self.received.try_recv() {
+            if let Tapped::Message(envelope) = tapped {
+                let tap = &self.tap;
+                undeliverable(tap.runtime(), || tap.path(), envelope, Failure::Stopped);
+            }
+        }
+    }
+}
+
+impl<A: Actor<Address = ActorRef<A>>> fmt::Debug for Probe<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Probe({})", self.tap.path())
+    }
+}
+
+/// A message that a [`Probe`] received.
+#[must_use = "look at the message, or answer it"]
+pub struct Received<A: Actor> {
+    /// The message.
+    pub message: A::Message,
+    reply: ReplyTo<A::Reply>,
+}
+
+impl<A: Actor> Received<A> {
+    fn new(Envelope { message, reply }: Envelope<A>) -> Self {
+        Self { message, reply }
+    }
+
+    /// Whether its sender waits for an answer.
+    pub fn is_asked(&self) -> bool {
+        !self.reply.is_nobody()
+    }
+
+    /// Answers it with what the handler would have returned: a `Result` where the handler returns one.
+    ///
+    /// An answer of another type is an [`AskError::Reply`](crate::AskError::Reply) to the asker.
+    ///
+    /// # Panics
+    /// If nobody waits for an answer, or the reply cannot be encoded.
+    pub fn reply<R: Wire>(self, reply: R) {
+        assert!(self.is_asked(), "it was told: nobody waits for an answer");
+        let mut payload = Vec::new();
+        crate::message::codec::encode(&reply, &mut payload).expect("a reply that can be encoded");
+        self.reply.answer_encoded(payload.into());
+    }
+}
+
+impl<A: Actor> fmt::Debug for Received<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Received({})", self.message.name())
+    }
+}

@@ -1,0 +1,171 @@
+//! Asks between actors.
+
+use casty::{Later, Promise, prelude::*, testkit};
+
+/// Asks others, or is asked.
+#[derive(Default)]
+struct Friend {
+    waiting: Vec<Promise<u32>>,
+}
+
+#[entity(shards = 4)]
+impl Friend {
+    /// Asks the first of the list to ask the rest.
+    #[message]
+    async fn pass_on(&self, to: Vec<String>, ctx: &mut Context<Self>) -> Result<u32, String> {
+        let Some((first, rest)) = to.split_first() else {
+            return Ok(0);
+        };
+        let next = ctx.entity::<Self>(first);
+        match next.pass_on(rest.to_vec()).await {
+            Ok(depth) => Ok(depth + 1),
+            Err(AskError::Entity(reason)) => Err(reason),
+            Err(AskError::Deadlock { chain }) => Err(chain.join(" ")),
+            Err(other) => Err(format!("{other:?}")),
+        }
+    }
+
+    /// The same, in a task of its own.
+    #[message]
+    fn pass_aside(&mut self, to: String, ctx: &mut Context<Self>) -> Later<u32> {
+        let (promise, later) = Promise::new();
+        let next = ctx.entity::<Self>(to);
+        ctx.pipe(
+            async move { next.pass_on(vec![]).await.unwrap_or(99) },
+            |depth| FriendMsg::Passed { depth, promise },
+        );
+        later
+    }
+
+    #[message(internal)]
+    fn passed(&mut self, depth: u32, promise: Promise<u32>) {
+        promise.reply(depth);
+    }
+
+    /// Asks and gives up; the one it asks then asks back.
+    #[message]
+    async fn impatient(&self, via: String, ctx: &mut Context<Self>) -> String {
+        let next = ctx.entity::<Self>(via);
+        let me = ctx.entity_id().to_string();
+        let asked = next.slow_back(me).timeout(Duration::from_millis(100)).await;
+        format!("{asked:?}")
+    }
+
+    #[message]
+    async fn slow_back(&mut self, to: String, ctx: &mut Context<Self>) -> u32 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let back = ctx.entity::<Self>(to).pass_on(vec![]).await;
+        self.waiting.clear();
+        SLOW_BACK.store(
+            if back == Ok(0) { 1 } else { 2 },
+            std::sync::atomic::Ordering::SeqCst,
+        );
+        0
+    }
+
+    /// Answered when somebody opens.
+    #[message]
+    fn wait(&mut self) -> Later<u32> {
+        let (promise, later) = Promise::new();
+        self.waiting.push(promise);
+        later
+    }
+
+    #[message]
+    fn open(&mut self, value: u32) -> u64 {
+        let count = self.waiting.len() as u64;
+        for promise in self.waiting.drain(..) {
+            promise.reply(value);
+        }
+        count
+    }
+
+    #[message]
+    fn forget(&mut self) {
+        self.waiting.clear();
+    }
+}
+
+static SLOW_BACK: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+
+fn ids(ids: &str) -> Vec<String> {
+    ids.split_whitespace().map(ToOwned::to_owned).collect()
+}
+
+#[test]
+fn a_chain_is_fine_and_a_circle_is_told_at_once() {
+    testkit::paused(|system| async move {
+        let begun = tokio::time::Instant::now();
+        let a = system.entity::<Friend>("a");
+        assert_eq!(a.pass_on(ids("b c d")).await, Ok(3));
+        // The same one twice, but not waiting any more the second time.
+        assert_eq!(a.pass_on(ids("b c")).await, Ok(2));
+        let circles = [
+            ("a", "Friend/a Friend/a"),
+            ("b a", "Friend/a Friend/b Friend/a"),
+            ("b c d b", "Friend/b Friend/c Friend/d Friend/b"),
+        ];
+        for (path, chain) in circles {
+            let expected = AskError::Entity(chain.to_owned());
+            assert_eq!(a.pass_on(ids(path)).await, Err(expected), "{path}");
+        }
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        // Nobody is stuck.
+        assert_eq!(a.pass_on(ids("b c d")).await, Ok(3));
+    });
+}
+
+#[test]
+fn work_of_its_own_may_ask_in_a_circle() {
+    testkit::paused(|system| async move {
+        let a = system.entity::<Friend>("a");
+        assert_eq!(a.pass_aside("a".into()).await, Ok(0));
+        assert_eq!(a.pass_aside("b".into()).await, Ok(0));
+    });
+}
+
+#[test]
+fn an_ask_that_was_given_up_closes_no_circle() {
+    testkit::paused(|system| async move {
+        let a = system.entity::<Friend>("a");
+        let answer = a.impatient("b".into()).await.unwrap();
+        assert!(answer.contains("Timeout"), "{answer}");
+        crate::support::eventually(
+            "the slow one asks back",
+            || std::future::ready(SLOW_BACK.load(std::sync::atomic::Ordering::SeqCst)),
+            |state| *state != 0,
+        )
+        .await;
+        assert_eq!(SLOW_BACK.load(std::sync::atomic::Ordering::SeqCst), 1);
+    });
+}
+
+#[test]
+fn an_ask_in_a_handler_blocks_nobody_else() {
+    testkit::paused(|system| async move {
+        let (a, b) = (system.entity::<Friend>("a"), system.entity::<Friend>("b"));
+        let slow = tokio::spawn(a.impatient("c".into()).into_future());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        assert_eq!(b.pass_on(ids("d")).await, Ok(1));
+        slow.await.unwrap().unwrap();
+    });
+}
+
+#[test]
+fn later_replies_come_later_and_a_dropped_promise_is_told() {
+    testkit::paused(|system| async move {
+        let friend = system.entity::<Friend>("f");
+        let waiting: Vec<_> = (0..3)
+            .map(|_| tokio::spawn(friend.wait().into_future()))
+            .collect();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        assert_eq!(friend.open(7).await, Ok(3));
+        for answer in waiting {
+            assert_eq!(answer.await.unwrap(), Ok(7));
+        }
+        let forgotten = tokio::spawn(friend.wait().into_future());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        friend.forget().await.unwrap();
+        assert_eq!(forgotten.await.unwrap(), Err(AskError::Stopped));
+    });
+}

@@ -1,0 +1,245 @@
+//! Watching others.
+
+use casty::{
+    TerminatedReason,
+    prelude::*,
+    testkit::{self, Probe},
+};
+
+use crate::support::{cluster, eventually, node, shutdown, soon};
+
+/// Ends when it is told.
+#[derive(Default)]
+struct Mortal;
+
+#[actor(on_failure = stop)]
+impl Mortal {
+    #[message]
+    fn die(&mut self, ctx: &mut Context<Self>) {
+        ctx.stop();
+    }
+
+    #[message]
+    fn fail(&mut self) {
+        panic!("of a broken heart");
+    }
+
+    #[message]
+    fn alive(&self) {}
+}
+
+/// Notes who ends.
+#[derive(Default)]
+struct Mourner {
+    ended: Vec<(String, TerminatedReason)>,
+}
+
+#[entity(shards = 4)]
+impl Mourner {
+    #[message]
+    fn watch(&mut self, who: MortalRef, ctx: &mut Context<Self>) {
+        ctx.watch(&who);
+    }
+
+    #[message]
+    fn unwatch(&mut self, who: MortalRef, ctx: &mut Context<Self>) {
+        ctx.unwatch(&who);
+    }
+
+    #[on_terminated]
+    fn ended(&mut self, who: Terminated) {
+        self.ended.push((who.who.kind, who.reason));
+    }
+
+    /// Who ended, as text.
+    #[message]
+    fn list(&self) -> Vec<String> {
+        self.ended
+            .iter()
+            .map(|(kind, reason)| format!("{kind}: {reason}"))
+            .collect()
+    }
+
+    #[message]
+    fn node(&self, ctx: &mut Context<Self>) -> String {
+        ctx.node_id().to_string()
+    }
+
+    #[message]
+    fn break_down(&mut self) {
+        panic!("too much");
+    }
+}
+
+#[test]
+fn each_way_to_end_is_told_once_with_its_reason() {
+    testkit::paused(|system| async move {
+        let mourner = system.entity::<Mourner>("m");
+        let mortals: Vec<_> = (0..3).map(|_| system.spawn(Mortal)).collect();
+        for mortal in &mortals {
+            mourner.watch(mortal.clone()).await.unwrap();
+            // Twice is once.
+            mourner.watch(mortal.clone()).await.unwrap();
+        }
+        mourner.unwatch(mortals[2].clone()).await.unwrap();
+        mortals[0].die().await.unwrap();
+        assert!(mortals[1].fail().await.is_err());
+        mortals[2].die().await.unwrap();
+        // One that has ended before is told of as well.
+        mourner.watch(mortals[2].clone()).await.unwrap();
+        let list = eventually(
+            "three ends",
+            || mourner.list().into_future(),
+            |list| list.as_ref().is_ok_and(|list| list.len() == 3),
+        )
+        .await;
+        let mut list = list.unwrap();
+        list.sort();
+        assert_eq!(
+            list,
+            [
+                "Mortal: it failed: of a broken heart",
+                "Mortal: it stopped",
+                "Mortal: it stopped",
+            ]
+        );
+    });
+}
+
+#[test]
+fn a_watch_ends_with_the_activation_that_made_it() {
+    testkit::paused(|system| async move {
+        let mourner = system.entity::<Mourner>("m");
+        let mortal = system.spawn(Mortal);
+        mourner.watch(mortal.clone()).await.unwrap();
+        assert!(mourner.break_down().await.is_err());
+        mortal.die().await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(mourner.list().await, Ok(vec![]));
+    });
+}
+
+#[test]
+fn a_probe_watches_and_is_watched() {
+    testkit::paused(|system| async move {
+        let mourner = system.entity::<Mourner>("m");
+        let mut probe = Probe::<Mortal>::new(&system);
+        let mortal = system.spawn(Mortal);
+        probe.watch(&mortal);
+        mourner.watch(probe.actor()).await.unwrap();
+        mortal.die().await.unwrap();
+        assert!(probe.expect_terminated().await.is(&mortal));
+        drop(probe);
+        eventually(
+            "the probe's end",
+            || mourner.list().into_future(),
+            |list| *list == Ok(vec!["Mortal: it stopped".to_owned()]),
+        )
+        .await;
+    });
+}
+
+/// An entity of that id prefix which lives on the node.
+async fn mourner_on(system: &ActorSystem, node: &str) -> MournerRef {
+    for n in 0.. {
+        let mourner = system.entity::<Mourner>(format!("mourner-{n}"));
+        if soon("where it lives", mourner.node()).await.unwrap() == node {
+            return mourner;
+        }
+    }
+    unreachable!("one of them lives there")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_on_another_node_is_told() {
+    let nodes = cluster(2).await;
+    let mourner = mourner_on(&nodes[0], "node-0").await;
+    let (stops, fails) = (nodes[1].spawn(Mortal), nodes[1].spawn(Mortal));
+    for mortal in [&stops, &fails] {
+        // By way of the other node, so that the reference travels.
+        let remote = nodes[1].entity::<Mourner>(mourner.entity_id().as_str());
+        soon("the watch", remote.watch(mortal.clone())).await.unwrap();
+    }
+    stops.die().await.unwrap();
+    assert!(fails.fail().await.is_err());
+    let list = eventually(
+        "both ends",
+        || mourner.list().into_future(),
+        |list| list.as_ref().is_ok_and(|list| list.len() == 2),
+    )
+    .await;
+    let mut list = list.unwrap();
+    list.sort();
+    assert_eq!(
+        list,
+        ["Mortal: it failed: of a broken heart", "Mortal: it stopped"]
+    );
+    // One that ended before it was watched.
+    let remote = nodes[1].entity::<Mourner>(mourner.entity_id().as_str());
+    soon("the watch", remote.watch(stops)).await.unwrap();
+    eventually(
+        "the end of who was gone",
+        || mourner.list().into_future(),
+        |list| list.as_ref().is_ok_and(|list| list.len() == 3),
+    )
+    .await;
+    shutdown(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_leaves_takes_its_actors_along() {
+    let mut nodes = cluster(2).await;
+    let mourner = mourner_on(&nodes[0], "node-0").await;
+    let mortal = nodes[1].spawn(Mortal);
+    let remote = nodes[1].entity::<Mourner>(mourner.entity_id().as_str());
+    soon("the watch", remote.watch(mortal)).await.unwrap();
+    soon("leave", nodes.remove(1).shutdown()).await.unwrap();
+    eventually(
+        "its end",
+        || mourner.list().into_future(),
+        |list| list.as_ref().is_ok_and(|list| list.len() == 1),
+    )
+    .await;
+    shutdown(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_watches_may_leave_while_the_watched_one_lives() {
+    let mut nodes = cluster(2).await;
+    let mourner = mourner_on(&nodes[0], "node-1").await;
+    let mortal = nodes[0].spawn(Mortal);
+    soon("the watch", mourner.watch(mortal.clone()))
+        .await
+        .unwrap();
+    soon("leave", nodes.remove(1).shutdown()).await.unwrap();
+    assert_eq!(mortal.alive().await, Ok(()));
+    shutdown(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_probe_is_reached_from_another_node() {
+    let first = node("a").start().await.unwrap();
+    let second = node("b").seeds([first.address()]).start().await.unwrap();
+    soon("two", first.wait_for(2)).await.unwrap();
+    let mut probe = Probe::<Mortal>::new(&first);
+    let relay = second.entity::<Relay>("r");
+    let asked = tokio::spawn(relay.relay(probe.actor()).into_future());
+    let received = probe.expect().await;
+    assert!(matches!(received.message, MortalMsg::Alive {}) && received.is_asked());
+    received.reply(());
+    assert_eq!(soon("the relay", asked).await.unwrap(), Ok(true));
+    soon("shutdown", second.shutdown()).await.unwrap();
+    soon("shutdown", first.shutdown()).await.unwrap();
+}
+
+/// Asks somebody else.
+#[derive(Default)]
+struct Relay;
+
+#[entity(shards = 4)]
+impl Relay {
+    #[message]
+    async fn relay(&self, to: MortalRef) -> bool {
+        to.alive().await.is_ok()
+    }
+}
