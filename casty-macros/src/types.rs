@@ -91,8 +91,30 @@ pub(crate) fn context_of(ty: &Type) -> Option<&Type> {
     let Type::Reference(reference) = bare(ty) else {
         return None;
     };
-    let last = last_segment(&reference.elem)?;
+    let last = last_segment(&reference.elem).filter(|last| last.ident == "Context")?;
     type_arguments(last).first().copied()
+}
+
+/// The same, to be written.
+pub(crate) fn context_of_mut(ty: &mut Type) -> Option<&mut Type> {
+    let Type::Reference(reference) = ty else {
+        return None;
+    };
+    let Type::Path(path) = &mut *reference.elem else {
+        return None;
+    };
+    let last = path.path.segments.last_mut()?;
+    let PathArguments::AngleBracketed(arguments) = &mut last.arguments else {
+        return None;
+    };
+    let is_context = last.ident == "Context";
+    arguments
+        .args
+        .iter_mut()
+        .find_map(|argument| match argument {
+            GenericArgument::Type(ty) if is_context => Some(ty),
+            _ => None,
+        })
 }
 
 /// `Self`, and nothing after it.

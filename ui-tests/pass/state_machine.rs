@@ -112,6 +112,17 @@ pub mod shopping_cart {
             }
         }
 
+        /// Handles nothing, and yet its return type is one that states convert into.
+        fn emptied(self) -> OneOf<Empty, Self> {
+            if self.items.is_empty() { Empty.into() } else { self.into() }
+        }
+
+        #[message]
+        fn clean(mut self) -> OneOf<Empty, Active> {
+            self.items.retain(|_, item| item.price > 0);
+            self.emptied()
+        }
+
         #[message]
         fn checkout(self) -> (CheckedOut, Receipt) {
             let receipt = Receipt { total: self.total() };

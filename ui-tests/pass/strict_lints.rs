@@ -75,7 +75,7 @@ impl Greeter {
 }
 
 /// Starts the two.
-pub fn start(ctx: &Context<Counter>) -> (GreeterRef, CounterRef, GreeterMsg) {
+pub fn start(ctx: &mut Context<Counter>) -> (GreeterRef, CounterRef, GreeterMsg) {
     (ctx.spawn(Greeter), ctx.myself(), GreeterMsg::Tick {})
 }
 

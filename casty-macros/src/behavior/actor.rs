@@ -190,7 +190,7 @@ impl Expansion<'_> {
             behavior, private, ..
         } = self;
         let actor = self.actor();
-        let initial = behavior.initial();
+        let initial = self.sound_states().first();
         let made = match initial.and_then(|state| state.init.first()) {
             Some(init) => self.made_by(init),
             // Whether the type has a `Default` is not what is wrong then.

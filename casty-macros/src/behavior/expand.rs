@@ -4,7 +4,7 @@ use proc_macro2::{Ident, TokenStream};
 use quote::quote;
 use syn::{GenericParam, Generics, Path};
 
-use super::model::{Behavior, Kind};
+use super::model::{Behavior, Form, Kind, State};
 use crate::names;
 
 /// Everything but the user's own item.
@@ -95,6 +95,14 @@ impl<'a> Expansion<'a> {
         quote! {
             #[automatically_derived]
             impl #params #head #clause { #body }
+        }
+    }
+
+    /// The states, unless they are not known well enough to be spoken of.
+    pub(super) fn sound_states(&self) -> &[State] {
+        match self.behavior.form {
+            Form::Machine { is_sound: false } => &[],
+            Form::Machine { .. } | Form::OneState => &self.behavior.states,
         }
     }
 

@@ -56,6 +56,8 @@ pub(super) struct Behavior {
     pub(super) states: Vec<State>,
     /// What the states handle, taken together.
     pub(super) messages: Vec<Message>,
+    /// The targets of each `OneOf` that the functions return.
+    pub(super) one_ofs: Vec<Vec<Target>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

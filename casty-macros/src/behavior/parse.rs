@@ -97,6 +97,7 @@ fn behavior(
         settings,
         generics: ReplaceSelf(&actor).in_generics(&block.generics),
         messages: Vec::new(),
+        one_ofs: Vec::new(),
         states: vec![state],
         form: Form::OneState,
         ident,

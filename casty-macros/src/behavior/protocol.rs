@@ -182,7 +182,7 @@ impl Expansion<'_> {
     pub(super) fn assertions(&self) -> TokenStream {
         let private = &self.private;
         let mut assertions = TokenStream::new();
-        for state in &self.behavior.states {
+        for state in self.sound_states() {
             let (span, ty) = (names::at(state.ident.span()), &state.ty);
             assertions.extend(quote_spanned!(span=> #private::in_memory::<#ty>();));
         }

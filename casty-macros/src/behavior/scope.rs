@@ -22,6 +22,8 @@ pub(super) struct Machine {
     /// The type that is generated, `Cart`.
     pub(super) actor: Type,
     pub(super) states: Vec<Ident>,
+    /// Whether none of the states was an error.
+    pub(super) is_sound: bool,
 }
 
 impl Scope<'_> {

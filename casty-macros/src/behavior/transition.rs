@@ -269,7 +269,7 @@ impl Leaving<'_> {
 }
 
 /// The state that a type names, if it is one of the machine's, or `Stop`.
-fn target(scope: Scope<'_>, machine: &Machine, ty: &Type) -> Option<Target> {
+pub(super) fn target(scope: Scope<'_>, machine: &Machine, ty: &Type) -> Option<Target> {
     if types::is_self(ty) {
         let this = types::last_segment(scope.this)?;
         return Some(Target::State(this.ident.clone()));

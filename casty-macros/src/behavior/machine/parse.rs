@@ -1,8 +1,9 @@
 //! Reads the annotated module: its states, and the block of each.
 
 use proc_macro2::Ident;
-use syn::{Attribute, Generics, Item, ItemImpl, ItemMod, UseTree, ext::IdentExt};
+use syn::{FnArg, Generics, ImplItem, Item, ItemImpl, ItemMod};
 
+use super::{clash, one_of::OneOfs, states};
 use crate::{
     behavior::{
         block,
@@ -14,12 +15,6 @@ use crate::{
     fallback, names,
     options::{Grammar, Known, Options},
     types,
-};
-
-static STATE: Grammar = Grammar {
-    attribute: "#[state]",
-    known: &[Known::new("initial", "initial")],
-    refused: &[],
 };
 
 static BEHAVIOR: Grammar = Grammar {
@@ -46,7 +41,7 @@ pub(in crate::behavior) fn parse(
         );
         return None;
     };
-    let mut found = states(&name, items, errors);
+    let mut found = states::parse(&name, items, errors);
     // Without a type to speak of, the functions' own mistakes still deserve to be told.
     let actor_ident = ident.clone().unwrap_or_else(|| name.clone());
     let machine = Machine {
@@ -57,12 +52,16 @@ pub(in crate::behavior) fn parse(
             .iter()
             .map(|state| state.ident.clone())
             .collect(),
+        is_sound: found.is_sound,
     };
+    let mut one_ofs = OneOfs::new(&machine);
     for item in items.iter_mut() {
         if let Item::Impl(block) = item {
+            one_ofs.collect(block);
             impl_block(kind, &machine, block, &mut found.states, errors);
         }
     }
+    let one_ofs = one_ofs.found;
     for state in &found.states {
         if state.block.is_none() {
             errors.at(
@@ -75,7 +74,7 @@ pub(in crate::behavior) fn parse(
         }
     }
     let ident = ident?;
-    let is_free = is_free(&ident, items, errors);
+    let is_free = clash::is_free(&ident, items, errors);
     is_free.then(|| Behavior {
         kind,
         settings,
@@ -86,6 +85,7 @@ pub(in crate::behavior) fn parse(
         },
         states: found.states,
         messages: Vec::new(),
+        one_ofs,
         ident,
     })
 }
@@ -103,129 +103,6 @@ fn type_name(module: &Ident, errors: &mut Errors) -> Option<Ident> {
         );
     }
     made
-}
-
-struct Found {
-    /// The initial one first.
-    states: Vec<State>,
-    is_sound: bool,
-}
-
-fn states(module: &Ident, items: &mut [Item], errors: &mut Errors) -> Found {
-    let mut found = Found {
-        states: Vec::new(),
-        is_sound: true,
-    };
-    let mut initial: Vec<Ident> = Vec::new();
-    for item in items {
-        let Some((attributes, declared)) = declared(item) else {
-            continue;
-        };
-        let written = fallback::take_named("state", attributes);
-        let Some(attribute) = written.first() else {
-            continue;
-        };
-        let conditions: Vec<_> = attributes
-            .iter()
-            .filter(|attribute| attribute.path().is_ident("cfg"))
-            .cloned()
-            .collect();
-        let options = Options::parse(&STATE, block::arguments(attribute, errors), errors);
-        let is_initial = options.flag("initial", errors);
-        if let Some(second) = written.get(1) {
-            errors.at(
-                second,
-                "`#[state]` is written twice above one type: keep one of them",
-            );
-        }
-        let Some((ident, generics)) = declared else {
-            errors.at(
-                attribute,
-                "a state is a struct or an enum: write `#[state]` above one of these",
-            );
-            continue;
-        };
-        for condition in conditions {
-            errors.at(
-                condition,
-                "a state machine has the same states in every build: drop `#[cfg]` from the state, \
-                 or put it on the whole module",
-            );
-        }
-        if let Some(parameter) = generics.params.first() {
-            errors.at(
-                parameter,
-                format!(
-                    "a state cannot be generic, since `{module}` makes one type of all its states: \
-                     write the concrete types in the state"
-                ),
-            );
-            found.is_sound = false;
-        }
-        if ident == "Stop" {
-            errors.at(
-                &ident,
-                "`Stop` is the end of a state machine, in the return type of a handler: give this state another name",
-            );
-            found.is_sound = false;
-        }
-        let at = if is_initial && initial.is_empty() {
-            0
-        } else {
-            found.states.len()
-        };
-        found
-            .states
-            .insert(at, State::new(ident.clone(), syn::parse_quote!(#ident)));
-        if is_initial {
-            initial.push(ident);
-        }
-    }
-    match &initial[..] {
-        [] => {
-            let advice = match found.states.first() {
-                Some(state) => format!("write `#[state(initial)]` above one, such as `{}`", state.ident),
-                None => "write `#[state(initial)]` above a struct in it, and `#[state]` above the other states".to_owned(),
-            };
-            errors.at(
-                module,
-                format!("`{module}` does not say which state it starts in: {advice}"),
-            );
-        }
-        [first, others @ ..] => {
-            for other in others {
-                errors.at(
-                    other,
-                    format!("`{module}` starts in `{first}` already, and it starts in one state: write just `#[state]` here"),
-                );
-            }
-        }
-    }
-    found.is_sound &= !found.states.is_empty();
-    found
-}
-
-/// An item's attributes, and its name if it is a type that can be a state.
-#[expect(clippy::type_complexity, reason = "read in one place")]
-fn declared(item: &mut Item) -> Option<(&mut Vec<Attribute>, Option<(Ident, Generics)>)> {
-    Some(match item {
-        Item::Struct(item) => {
-            let named = (item.ident.clone(), item.generics.clone());
-            (&mut item.attrs, Some(named))
-        }
-        Item::Enum(item) => {
-            let named = (item.ident.clone(), item.generics.clone());
-            (&mut item.attrs, Some(named))
-        }
-        Item::Union(item) => (&mut item.attrs, None),
-        Item::Type(item) => (&mut item.attrs, None),
-        Item::Trait(item) => (&mut item.attrs, None),
-        Item::Fn(item) => (&mut item.attrs, None),
-        Item::Impl(item) => (&mut item.attrs, None),
-        Item::Mod(item) => (&mut item.attrs, None),
-        Item::Use(item) => (&mut item.attrs, None),
-        _ => return None,
-    })
 }
 
 /// Reads `#[behavior] impl Active`; complains of our attributes in any other block.
@@ -258,6 +135,7 @@ fn impl_block(
         .zip(options.value_span("otherwise"))
         .map(|((_, otherwise), span)| (*otherwise, span));
     let functions = block::take_functions(&mut block.items);
+    contexts_of_the_machine(machine, block);
 
     let before = errors.count();
     if let Some(second) = written.get(1) {
@@ -273,7 +151,9 @@ fn impl_block(
              move the `#[message]` functions to an `impl` block without a trait",
         );
     }
-    if let Some(parameter) = block.generics.params.first() {
+    if let Some(parameter) = block.generics.params.first()
+        && machine.is_sound
+    {
         errors.at(
             parameter,
             "a state cannot be generic: write the concrete types, here and in the state",
@@ -323,6 +203,23 @@ fn impl_block(
     block::functions(scope, functions, state, errors);
 }
 
+/// Writes `Context<Cart>` where `Context<Self>` was an error: the compiler has nothing to add to it.
+fn contexts_of_the_machine(machine: &Machine, block: &mut ItemImpl) {
+    let this = block.self_ty.clone();
+    let functions = block.items.iter_mut().filter_map(|item| match item {
+        ImplItem::Fn(function) => Some(function),
+        _ => None,
+    });
+    for input in functions.flat_map(|function| &mut function.sig.inputs) {
+        if let FnArg::Typed(input) = input
+            && let Some(of) = types::context_of_mut(&mut input.ty)
+            && (types::is_self(of) || crate::text::of(&*of) == crate::text::of(&this))
+        {
+            of.clone_from(&machine.actor);
+        }
+    }
+}
+
 fn not_a_state(machine: &Machine, block: &ItemImpl, errors: &mut Errors) {
     let shown = crate::text::of(&block.self_ty);
     let names: Vec<_> = machine.states.iter().map(ToString::to_string).collect();
@@ -340,7 +237,7 @@ fn not_a_state(machine: &Machine, block: &ItemImpl, errors: &mut Errors) {
 fn not_annotated(block: &mut ItemImpl, is_state: bool, errors: &mut Errors) {
     let ours = |block: &ItemImpl| {
         let mut helpers = block.items.iter().filter_map(|item| match item {
-            syn::ImplItem::Fn(function) => function.attrs.iter().find_map(fallback::helper),
+            ImplItem::Fn(function) => function.attrs.iter().find_map(fallback::helper),
             _ => None,
         });
         helpers.any(|helper| is_state || helper == "message")
@@ -356,55 +253,5 @@ fn not_annotated(block: &mut ItemImpl, is_state: bool, errors: &mut Errors) {
                 crate::text::of(&block.self_ty)
             ),
         );
-    }
-}
-
-/// Whether the module leaves the names free that are generated in it.
-fn is_free(ident: &Ident, items: &[Item], errors: &mut Errors) -> bool {
-    let generated = [
-        ident.clone(),
-        names::message_enum(ident),
-        names::proxy(ident),
-    ];
-    let mut names = Vec::new();
-    for item in items {
-        match item {
-            Item::Struct(item) => names.push(&item.ident),
-            Item::Enum(item) => names.push(&item.ident),
-            Item::Union(item) => names.push(&item.ident),
-            Item::Type(item) => names.push(&item.ident),
-            Item::Trait(item) => names.push(&item.ident),
-            Item::TraitAlias(item) => names.push(&item.ident),
-            Item::Mod(item) => names.push(&item.ident),
-            Item::Use(item) => imported(&item.tree, &mut names),
-            _ => {}
-        }
-    }
-    let before = errors.count();
-    for name in names {
-        if generated.iter().any(|made| made.unraw() == name.unraw()) {
-            errors.at(
-                name,
-                format!(
-                    "`{name}` is generated in this module, for the state machine as a whole: \
-                     give this one another name"
-                ),
-            );
-        }
-    }
-    errors.count() == before
-}
-
-fn imported<'a>(tree: &'a UseTree, names: &mut Vec<&'a Ident>) {
-    match tree {
-        UseTree::Path(path) => imported(&path.tree, names),
-        UseTree::Name(name) => names.push(&name.ident),
-        UseTree::Rename(rename) => names.push(&rename.rename),
-        UseTree::Group(group) => {
-            for tree in &group.items {
-                imported(tree, names);
-            }
-        }
-        UseTree::Glob(_) => {}
     }
 }

@@ -1,0 +1,188 @@
+//! Writes how a machine finds what its present state does with a message or a hook.
+
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::quote;
+use syn::ext::IdentExt;
+
+use super::expand::VARIANTS;
+use crate::behavior::{
+    expand::Expansion,
+    model::{Answer, Handler, Next, Otherwise, Outcome, State, Target, Transition, Turn},
+};
+
+impl Expansion<'_> {
+    /// `is_whole` and `state_name`, of `impl Actor for Cart`.
+    pub(in crate::behavior) fn machine_methods(&self) -> TokenStream {
+        if !self.behavior.is_machine() {
+            return quote!();
+        }
+        let state_enum = self.state_enum();
+        quote! {
+            fn is_whole(&self) -> ::core::primitive::bool {
+                !::core::matches!(self.0, #state_enum::__Taken)
+            }
+
+            fn state_name(&self) -> &'static ::core::primitive::str {
+                self.0.name()
+            }
+        }
+    }
+
+    /// Finds the handler by state and message.
+    pub(in crate::behavior) fn machine_handle(&self) -> TokenStream {
+        let private = &self.private;
+        let state_enum = self.state_enum();
+        let states = self.sound_states();
+        if states.is_empty() {
+            return quote!(#private::not_compiled());
+        }
+        let arms = states.iter().map(|state| {
+            let ident = &state.ident;
+            let handled = self.handled_in(state);
+            quote!(#state_enum::#ident(ref mut __state) => #handled,)
+        });
+        quote! {
+            match self.0 {
+                #(#arms)*
+                #state_enum::__Taken => #private::no_state(),
+            }
+        }
+    }
+
+    fn handled_in(&self, state: &State) -> TokenStream {
+        let private = &self.private;
+        let arms = state.handlers.iter().map(|handler| {
+            let ident = &state.ident;
+            let then = match &handler.outcome {
+                Outcome::Leaves(transition) => self.leaves(ident, handler, transition),
+                Outcome::Reply | Outcome::Later => {
+                    self.stays(&quote!(#ident), &quote!(__state), handler)
+                }
+            };
+            self.arm(handler, &then)
+        });
+        let name = state.ident.unraw().to_string();
+        let unhandled =
+            |silent: bool| quote!(#private::Handled::Unhandled { state: #name, silent: #silent });
+        let is_total = state.handlers.len() == self.behavior.messages.len();
+        let otherwise = match state.otherwise {
+            _ if is_total => quote!(),
+            None => quote!(_ => #private::not_compiled(),),
+            Some((Otherwise::Reject, _)) => {
+                let unhandled = unhandled(false);
+                quote!(_ => #unhandled,)
+            }
+            Some((Otherwise::Ignore, _)) => {
+                let unhandled = unhandled(true);
+                quote!(_ => #unhandled,)
+            }
+            Some((Otherwise::Stash, _)) => {
+                quote!(__message => #private::Handled::Stash(__message),)
+            }
+        };
+        quote!(match __message { #(#arms)* #otherwise })
+    }
+
+    /// Takes the state, calls the handler, and puts in place what it gives.
+    fn leaves(&self, state: &Ident, handler: &Handler, transition: &Transition) -> TokenStream {
+        let private = &self.private;
+        let state_enum = self.state_enum();
+        let variant = &handler.message.variant;
+        let call = self.handler_call(&quote!(#state), &quote!(__state), handler);
+        let pattern = match transition.answer {
+            Answer::Nothing => quote!(__next),
+            Answer::Reply | Answer::Later => quote!((__next, __reply)),
+        };
+        let entered = self.entered(&transition.next);
+        let reply = match transition.answer {
+            Answer::Nothing => quote!(()),
+            Answer::Reply | Answer::Later => quote!(__reply),
+        };
+        let outcome = if transition.may_stay {
+            quote! {
+                match #call {
+                    ::core::result::Result::Ok(#pattern) => {
+                        #entered
+                        #private::Handled::Reply(__Reply::#variant(::core::result::Result::Ok(#reply)))
+                    }
+                    ::core::result::Result::Err(#private::Stay(__state, __error)) => {
+                        self.0 = #state_enum::#state(__state);
+                        #private::Handled::Reply(__Reply::#variant(::core::result::Result::Err(__error)))
+                    }
+                }
+            }
+        } else {
+            let answered = match transition.answer {
+                Answer::Later => quote!(#private::Handled::later(#reply, __Reply::#variant)),
+                Answer::Nothing | Answer::Reply => {
+                    quote!(#private::Handled::Reply(__Reply::#variant(#reply)))
+                }
+            };
+            quote! {
+                let #pattern = #call;
+                #entered
+                #answered
+            }
+        };
+        quote! {
+            {
+                let #state_enum::#state(__state) =
+                    ::core::mem::replace(&mut self.0, #state_enum::__Taken)
+                else {
+                    return #private::no_state();
+                };
+                #outcome
+            }
+        }
+    }
+
+    fn entered(&self, next: &Next) -> TokenStream {
+        let private = &self.private;
+        let state_enum = self.state_enum();
+        let enter = |target: &Target| match target {
+            Target::State(ident) => quote! {
+                self.0 = #state_enum::#ident(__next);
+                #private::transition(__ctx);
+            },
+            Target::Stop => quote! {
+                let #private::Stop = __next;
+                #private::stop(__ctx);
+            },
+        };
+        match next {
+            Next::One(target) => enter(target),
+            Next::OneOf(targets) => {
+                let arms = targets.iter().zip(VARIANTS).map(|(target, variant)| {
+                    let variant = Ident::new(variant, Span::call_site());
+                    let enter = enter(target);
+                    quote!(#private::OneOf::#variant(__next) => { #enter })
+                });
+                quote!(match __next { #(#arms)* })
+            }
+        }
+    }
+
+    /// Runs the hook of the present state, if it has one; `None` if no state has.
+    pub(in crate::behavior) fn machine_hook(&self, turn: Turn) -> Option<TokenStream> {
+        let state_enum = self.state_enum();
+        let arms: Vec<_> = self
+            .sound_states()
+            .iter()
+            .filter_map(|state| {
+                let hook = state.hooks.iter().find(|hook| hook.turn == turn)?;
+                let ident = &state.ident;
+                let ran = self.ran(&quote!(#ident), &quote!(__state), hook);
+                Some(quote!(#state_enum::#ident(ref mut __state) => { #ran }))
+            })
+            .collect();
+        if arms.is_empty() {
+            return None;
+        }
+        Some(quote! {
+            match self.0 {
+                #(#arms)*
+                _ => ::core::result::Result::Ok(()),
+            }
+        })
+    }
+}

@@ -1,0 +1,144 @@
+//! Reads which types of a module are its states.
+
+use proc_macro2::Ident;
+use syn::{Attribute, Generics, Item};
+
+use crate::{
+    behavior::{block, model::State},
+    errors::Errors,
+    fallback,
+    options::{Grammar, Known, Options},
+};
+
+static STATE: Grammar = Grammar {
+    attribute: "#[state]",
+    known: &[Known::new("initial", "initial")],
+    refused: &[],
+};
+
+pub(super) struct Found {
+    /// The initial one first.
+    pub(super) states: Vec<State>,
+    pub(super) is_sound: bool,
+}
+
+pub(super) fn parse(module: &Ident, items: &mut [Item], errors: &mut Errors) -> Found {
+    let mut found = Found {
+        states: Vec::new(),
+        is_sound: true,
+    };
+    let mut initial: Vec<Ident> = Vec::new();
+    for item in items {
+        let Some((attributes, declared)) = declared(item) else {
+            continue;
+        };
+        let written = fallback::take_named("state", attributes);
+        let Some(attribute) = written.first() else {
+            continue;
+        };
+        let conditions: Vec<_> = attributes
+            .iter()
+            .filter(|attribute| attribute.path().is_ident("cfg"))
+            .cloned()
+            .collect();
+        let options = Options::parse(&STATE, block::arguments(attribute, errors), errors);
+        let is_initial = options.flag("initial", errors);
+        if let Some(second) = written.get(1) {
+            errors.at(
+                second,
+                "`#[state]` is written twice above one type: keep one of them",
+            );
+        }
+        let Some((ident, generics)) = declared else {
+            errors.at(
+                attribute,
+                "a state is a struct or an enum: write `#[state]` above one of these",
+            );
+            continue;
+        };
+        for condition in conditions {
+            errors.at(
+                condition,
+                "a state machine has the same states in every build: drop `#[cfg]` from the state, \
+                 or put it on the whole module",
+            );
+        }
+        if let Some(parameter) = generics.params.first() {
+            errors.at(
+                parameter,
+                format!(
+                    "a state cannot be generic, since `{module}` makes one type of all its states: \
+                     write the concrete types in the state"
+                ),
+            );
+            found.is_sound = false;
+        }
+        if ident == "Stop" {
+            errors.at(
+                &ident,
+                "`Stop` is the end of a state machine, in the return type of a handler: give this state another name",
+            );
+            found.is_sound = false;
+        }
+        let at = if is_initial && initial.is_empty() {
+            0
+        } else {
+            found.states.len()
+        };
+        found
+            .states
+            .insert(at, State::new(ident.clone(), syn::parse_quote!(#ident)));
+        if is_initial {
+            initial.push(ident);
+        }
+    }
+    match &initial[..] {
+        [] => {
+            let advice = match found.states.first() {
+                Some(state) => format!("write `#[state(initial)]` above one, such as `{}`", state.ident),
+                None => "write `#[state(initial)]` above a struct in it, and `#[state]` above the other states".to_owned(),
+            };
+            errors.at(
+                module,
+                format!("`{module}` does not say which state it starts in: {advice}"),
+            );
+            // Whether the one that stands in for it can be made is not what is wrong.
+            if let Some(state) = found.states.first_mut() {
+                state.has_init = true;
+            }
+        }
+        [first, others @ ..] => {
+            for other in others {
+                errors.at(
+                    other,
+                    format!("`{module}` starts in `{first}` already, and it starts in one state: write just `#[state]` here"),
+                );
+            }
+        }
+    }
+    found.is_sound &= !found.states.is_empty();
+    found
+}
+
+/// An item's attributes, and its name if it is a type that can be a state.
+#[expect(clippy::type_complexity, reason = "read in one place")]
+fn declared(item: &mut Item) -> Option<(&mut Vec<Attribute>, Option<(Ident, Generics)>)> {
+    Some(match item {
+        Item::Struct(item) => {
+            let named = (item.ident.clone(), item.generics.clone());
+            (&mut item.attrs, Some(named))
+        }
+        Item::Enum(item) => {
+            let named = (item.ident.clone(), item.generics.clone());
+            (&mut item.attrs, Some(named))
+        }
+        Item::Union(item) => (&mut item.attrs, None),
+        Item::Type(item) => (&mut item.attrs, None),
+        Item::Trait(item) => (&mut item.attrs, None),
+        Item::Fn(item) => (&mut item.attrs, None),
+        Item::Impl(item) => (&mut item.attrs, None),
+        Item::Mod(item) => (&mut item.attrs, None),
+        Item::Use(item) => (&mut item.attrs, None),
+        _ => return None,
+    })
+}

@@ -1,8 +1,0 @@
-use casty::prelude::*;
-
-#[entity(shards = 100)]
-pub mod cart {
-    pub struct Empty;
-}
-
-fn main() {}

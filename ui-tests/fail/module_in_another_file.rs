@@ -1,0 +1,9 @@
+#![allow(unused)]
+
+use casty::prelude::*;
+
+#[entity]
+#[path = "parts/door.rs"]
+mod door;
+
+fn main() {}

@@ -1,0 +1,22 @@
+#![allow(unused)]
+
+use casty::prelude::*;
+
+#[entity]
+pub mod door {
+    use casty::OneOf;
+
+    #[state(initial)]
+    #[derive(Default)]
+    pub struct Closed;
+
+    #[behavior]
+    impl Closed {
+        #[message]
+        fn push(self) -> OneOf<Self> {
+            OneOf::First(self)
+        }
+    }
+}
+
+fn main() {}

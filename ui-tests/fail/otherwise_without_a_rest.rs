@@ -1,0 +1,18 @@
+#![allow(unused)]
+
+use casty::prelude::*;
+
+#[entity]
+pub mod door {
+    #[state(initial)]
+    #[derive(Default)]
+    pub struct Closed;
+
+    #[behavior(otherwise = stash)]
+    impl Closed {
+        #[message]
+        fn push(&self) {}
+    }
+}
+
+fn main() {}
