@@ -1,4 +1,4 @@
-//! The macros of casty: [`entity`], [`actor`] and [`message`].
+//! The macros of casty: [`macro@entity`], [`macro@actor`] and [`macro@message`].
 //!
 //! Use them through the crate `casty`, which re-exports them; what they write calls `casty::__private`.
 //!
@@ -23,7 +23,7 @@ use proc_macro::TokenStream;
 /// Makes entities of a type: addressed by type and id, each living on the node that owns its shard.
 ///
 /// It stands above an inherent `impl` block. Functions marked `#[message]` in it are what others can ask of the
-/// entity.
+/// entity. Above a module it makes [a state machine](#state-machines).
 ///
 /// ```ignore
 /// use casty::prelude::*;
@@ -65,6 +65,7 @@ use proc_macro::TokenStream;
 /// | `shards = 10` | 100 | into how many shards the entities are divided, 1 to 65535; the same on every node |
 /// | `name = "counter"` | the type's name | the wire name, the same on every node; at most 255 bytes |
 /// | `mailbox = 256` | 1024 | how many messages wait in one entity's mailbox |
+/// | `stash = 100` | 1024 | how many messages a state machine keeps for its next state; one more fails as `Full` |
 /// | `overflow = reject` | `wait` | what becomes of one more: its sender waits (`wait`) or gets it back (`reject`), or a message becomes a dead letter, this one (`drop_newest`) or the one that waited longest (`drop_oldest`) |
 /// | `on_failure = resume` | `restart` | after a failure go on with a fresh state (`restart`), with the one there was (`resume`), or not at all (`stop`) |
 /// | `max_restarts = 3` | 10 | one failure more than that, within `within`, and it is not restarted again |
@@ -119,6 +120,77 @@ use proc_macro::TokenStream;
 /// A hook takes `&self` or `&mut self`, may be `async` and may take `&mut Context<Self>`. It returns nothing, or
 /// `Result<(), E>` where `E` is `Display`: an `Err` is a failure of the actor, like a panic. There is at most one of each.
 ///
+/// # State machines
+///
+/// ```ignore
+/// use casty::prelude::*;
+///
+/// #[entity(shards = 100)]
+/// pub mod cart {
+///     use super::*;
+///
+///     #[state(initial)]
+///     #[derive(Default)]
+///     pub struct Empty;
+///
+///     #[state]
+///     pub struct Active { items: Vec<Item> }
+///
+///     #[behavior(otherwise = reject)]
+///     impl Empty {
+///         #[message]
+///         fn add_item(self, item: Item) -> Active { Active { items: vec![item] } }
+///     }
+///
+///     #[behavior]
+///     impl Active {
+///         #[message]
+///         fn add_item(&mut self, item: Item) { self.items.push(item); }
+///
+///         #[message]
+///         fn checkout(self, ctx: &mut Context<Cart>) -> (Empty, Receipt) { /* .. */ }
+///     }
+/// }
+///
+/// let cart = node.entity::<Cart>("c-1");
+/// ```
+///
+/// The module makes the types `Cart`, `CartMsg` and `CartRef`, named after it, inside it and, with its visibility,
+/// beside it. `Cart` is opaque: made of the initial state by `From`, and in one of the states ever after.
+/// `Cart::behavior()` is the transition table, which can be printed as a diagram; it stands in the docs as well.
+///
+/// A struct or enum marked `#[state]` is a state, one is `#[state(initial)]`: its `Default`, or the one `#[init]`
+/// function in its block, makes the first state. Each state has one `impl` block marked `#[behavior]`, whose functions
+/// are as in any other block, save that the context is `&mut Context<Cart>`. Hooks run in the state in whose block they
+/// are.
+///
+/// A handler that takes `&self` or `&mut self` stays in its state. One that takes `self` leaves it, and returns one of
+///
+/// | return type | meaning |
+/// |---|---|
+/// | `Next` | the next state; the asker gets `()` |
+/// | `(Next, R)` | and the reply; also `(Next, Later<R>)` |
+/// | `Result<Next, Stay<Self, E>>` | `Err(Stay(self, error))` stays, and the asker gets `AskError::Entity(error)` |
+/// | `Result<(Next, R), Stay<Self, E>>` | both |
+///
+/// where `Next` is a state of the module, `Self`, `Stop` for the end, or `OneOf<A, B, ..>` of two to four of these,
+/// `Stop` last; its values are made with `.into()`. To return to the same state is a transition as well: what was
+/// stashed is handled again. After `Stop` there is no state left, so `#[on_stop]` does not run; after `ctx.stop()` it
+/// does. A handler that takes `self` and panics leaves none either, and `on_failure = resume` then means `restart`.
+///
+/// The protocol is what the states handle, taken together. A message has the same arguments, reply and options in
+/// every state; its docs are those of the first state that has some. Every state handles every message, or says above
+/// its block what happens otherwise, internal messages included:
+///
+/// | `#[behavior(..)]` | what happens to other messages |
+/// |---|---|
+/// | `otherwise = reject` | the asker gets `AskError::Unhandled`; one that was told becomes a dead letter |
+/// | `otherwise = ignore` | the same for an asker; one that was told is dropped |
+/// | `otherwise = stash` | they are kept, in order, until the next transition |
+///
+/// The macro goes by names: an alias of a state, of `OneOf`, `Stop`, `Stay`, `Later` or `Result` by another name is not
+/// recognized.
+///
 /// [`Actor`]: https://docs.rs/casty/latest/casty/trait.Actor.html
 /// [`Call`]: https://docs.rs/casty/latest/casty/struct.Call.html
 /// [`Entity`]: https://docs.rs/casty/latest/casty/trait.Entity.html
@@ -150,6 +222,9 @@ pub fn entity(options: TokenStream, item: TokenStream) -> TokenStream {
 /// It generates what [`macro@entity`] does, save what an id needs: `GreeterMsg`, `GreeterRef` with a method for each
 /// message and `stop()`, and an implementation of `Actor`. An actor is spawned with its first state, so it needs
 /// neither `Default` nor `#[init]`.
+///
+/// Above a module it makes a [state machine](macro@entity#state-machines), spawned as
+/// `system.spawn(Door::from(Closed))`.
 ///
 /// Message functions, `#[init]`, hooks and options are as for [`macro@entity`], save that an actor has no `shards`,
 /// `passivate_after` or `max_active`, and that with `on_failure = escalate` it stops and its parent fails of it.

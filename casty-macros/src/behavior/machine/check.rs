@@ -215,7 +215,8 @@ fn total(state: &State, messages: &[Message], errors: &mut Errors) {
                 format!(
                     "`{block}` does not say what it does with {}: handle what is missing in this block,\n\n{}\n\
                      or write above the block what happens otherwise: `#[behavior(otherwise = reject)]` \
-                     for `AskError::Unhandled`, `ignore` to drop it, `stash` to keep it for the next state",
+                     (`AskError::Unhandled`, or a dead letter), `ignore` (the same, without the dead letter), \
+                     or `stash` (kept for the next state)",
                     names.join(", "),
                     functions.concat()
                 ),
