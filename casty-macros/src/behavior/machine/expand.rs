@@ -24,10 +24,11 @@ pub(in crate::behavior) fn reexport(module: &ItemMod, behavior: &Behavior) -> To
         .filter(|attribute| attribute.path().is_ident("cfg"));
     let actor = &behavior.ident;
     let (message, proxy) = (names::message_enum(actor), names::proxy(actor));
+    // Not `self::cart`: the module may stand in a function, as in a doctest.
     quote! {
         #(#conditions)*
         #[allow(unreachable_pub, unused_imports)]
-        #vis use self::#ident::{#actor, #message, #proxy};
+        #vis use #ident::{#actor, #message, #proxy};
     }
 }
 

@@ -3,11 +3,14 @@
 //! A handler that takes `self` by value leaves its state; its return type says where to. [`OneOf`] names several
 //! targets, [`Stop`] ends the actor, [`Stay`] is the error of a transition that did not happen.
 
+mod diagram;
+
 use std::{convert::Infallible, fmt};
 
 /// One of several next states: `OneOf<Active, Empty>`, up to four. [`Stop`] is written last.
 ///
-/// A value is made with `.into()`, since the macros write `From` for each state that is named.
+/// A value is made with `.into()`: the macros write `From` for each state that a function in the module's `#[behavior]`
+/// blocks names in a `OneOf`. Elsewhere, write the variant: `OneOf::First(active)`.
 ///
 /// Where the present state is one of them, the transition may lead back to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +27,9 @@ pub enum OneOf<A, B, C = Infallible, D = Infallible> {
 
 /// The target of a transition that ends the actor. An entity starts afresh, in its initial state, with the next
 /// message.
+///
+/// The handler has consumed the last state, so no `#[on_stop]` runs; [`Context::stop`](crate::Context::stop) keeps the
+/// state, and it does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stop;
 
@@ -58,6 +64,48 @@ pub struct Stay<S, E>(
 );
 
 /// The transition table of a state machine, as its `behavior()` returns it.
+///
+/// ```
+/// use casty::prelude::*;
+///
+/// #[actor]
+/// mod door {
+///     use casty::prelude::*;
+///
+///     #[state(initial)]
+///     pub struct Closed;
+///
+///     #[state]
+///     pub struct Open;
+///
+///     #[behavior]
+///     impl Closed {
+///         #[message]
+///         fn push(self) -> Open {
+///             Open
+///         }
+///     }
+///
+///     #[behavior]
+///     impl Open {
+///         #[message]
+///         fn push(self) -> OneOf<Closed, Stop> {
+///             Closed.into()
+///         }
+///     }
+/// }
+///
+/// assert_eq!(
+///     Door::behavior().mermaid(),
+///     "\
+/// stateDiagram-v2
+///     [*] --> Closed
+///     Closed --> Open: push
+///     Open --> Closed: push
+///     Open --> [*]: push
+/// "
+/// );
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Behavior {
@@ -65,7 +113,7 @@ pub struct Behavior {
     pub name: &'static str,
     /// Its states, the initial one first.
     pub states: &'static [State],
-    /// What each state handles, in the order of the source.
+    /// What each state handles: by state, then in the order of the source.
     pub handlers: &'static [HandlerRow],
 }
 
