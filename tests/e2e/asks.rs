@@ -2,6 +2,8 @@
 
 use casty::{Later, Promise, prelude::*, testkit};
 
+use crate::support::{cluster, shutdown, soon};
+
 /// Asks others, or is asked.
 #[derive(Default)]
 struct Friend {
@@ -78,6 +80,11 @@ impl Friend {
             promise.reply(value);
         }
         count
+    }
+
+    #[message]
+    fn node(&self, ctx: &mut Context<Self>) -> String {
+        ctx.node_id().to_string()
     }
 
     #[message]
@@ -168,4 +175,41 @@ fn later_replies_come_later_and_a_dropped_promise_is_told() {
         friend.forget().await.unwrap();
         assert_eq!(forgotten.await.unwrap(), Err(AskError::Stopped));
     });
+}
+
+/// An entity with such an id that lives on the node.
+async fn friend_on(system: &ActorSystem, node: &str, prefix: &str) -> String {
+    for n in 0.. {
+        let id = format!("{prefix}{n}");
+        let friend = system.entity::<Friend>(&id);
+        if soon("where it lives", friend.node()).await.unwrap() == node {
+            return id;
+        }
+    }
+    unreachable!("one of them lives there")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_circle_across_nodes_is_told_at_once_too() {
+    let nodes = cluster(3).await;
+    let a = friend_on(&nodes[0], "node-0", "a").await;
+    let b = friend_on(&nodes[0], "node-1", "b").await;
+    let c = friend_on(&nodes[0], "node-2", "c").await;
+    let first = nodes[0].entity::<Friend>(&a);
+    let path = |ids: &[&String]| ids.iter().map(|id| (*id).clone()).collect::<Vec<_>>();
+    let straight = soon("a chain", first.pass_on(path(&[&b, &c]))).await;
+    assert_eq!(straight, Ok(2));
+    for circle in [path(&[&b, &a]), path(&[&b, &c, &a]), path(&[&b, &c, &b])] {
+        let begun = std::time::Instant::now();
+        let told = soon("a circle", first.pass_on(circle.clone())).await;
+        let Err(AskError::Entity(chain)) = told else {
+            panic!("{circle:?}: {told:?}");
+        };
+        assert!(chain.starts_with("Friend/"), "{chain}");
+        assert!(begun.elapsed() < Duration::from_secs(2), "{chain}");
+    }
+    // From a node that is no part of it, and again: nobody is stuck.
+    let outside = nodes[2].entity::<Friend>(&a);
+    assert_eq!(soon("a chain", outside.pass_on(path(&[&b, &c]))).await, Ok(2));
+    shutdown(nodes).await;
 }

@@ -81,6 +81,8 @@ fn entity(kind: u16, correlation: u64, id: &str, payload: &[u8]) -> Vec<u8> {
     body.extend(correlation.to_le_bytes());
     body.extend(u16::try_from(id.len()).unwrap().to_le_bytes());
     body.extend(id.as_bytes());
+    // No chain of waiting actors.
+    body.extend(0_u16.to_le_bytes());
     body.extend(payload);
     frame(&body)
 }

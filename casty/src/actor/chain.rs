@@ -4,19 +4,26 @@
 //! on, and somebody down that chain asks an actor of the chain, all of them wait for each other. So an ask made while
 //! an actor handles a message carries the chain of those who wait, and whoever is in it does not take it.
 //!
+//! To another node a chain travels as the names of its actors, each with the node it waits on and a number that this
+//! node finds it by again: whether an actor still waits, only its own node knows.
+//!
 //! An ask made in a task of its own (`ctx.pipe`) carries none: its actor does not wait for it. One that was given up,
 //! since its time was up, breaks its chain.
 
 use std::{
     cell::RefCell,
+    collections::HashMap,
     sync::{
-        Arc,
+        Arc, Mutex, OnceLock, Weak,
         atomic::{AtomicBool, Ordering},
     },
 };
 
-use super::cell::AnyCell;
-use crate::event::ActorPath;
+use super::{cell::AnyCell, runtime::Runtime};
+use crate::{event::ActorPath, id::MemberId, message::codec, sync::lock};
+
+/// Actors of a chain that are told to another node. Longer circles end by their timeouts.
+const LINKS_MAX: usize = 32;
 
 /// Actors that wait, the last one first.
 pub(crate) struct Chain {
@@ -24,12 +31,112 @@ pub(crate) struct Chain {
     /// It waits no more.
     over: AtomicBool,
     rest: Option<Arc<Chain>>,
+    /// By what another node's answer finds it.
+    abroad: OnceLock<Abroad>,
+}
+
+struct Abroad {
+    number: u64,
+    runtime: Weak<Runtime>,
 }
 
 enum Waiting {
     Here(Arc<dyn AnyCell>),
-    /// On another node: as it calls itself.
-    Elsewhere(String),
+    Elsewhere(WireLink),
+}
+
+/// An actor that waits: its name, its node, its number there.
+type WireLink = (String, MemberId, u64);
+
+/// The chains of this node's actors that were told to other nodes.
+#[derive(Default)]
+pub(crate) struct Chains(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    last: u64,
+    by_number: HashMap<u64, Weak<Chain>>,
+}
+
+impl Chains {
+    fn add(&self, chain: &Arc<Chain>) -> u64 {
+        let mut known = lock(&self.0);
+        known.last += 1;
+        let number = known.last;
+        known.by_number.insert(number, Arc::downgrade(chain));
+        number
+    }
+
+    fn get(&self, number: u64) -> Option<Arc<Chain>> {
+        lock(&self.0).by_number.get(&number)?.upgrade()
+    }
+
+    fn remove(&self, number: u64) {
+        lock(&self.0).by_number.remove(&number);
+    }
+}
+
+impl Drop for Chain {
+    fn drop(&mut self) {
+        if let Some(abroad) = self.abroad.get()
+            && let Some(runtime) = abroad.runtime.upgrade()
+        {
+            runtime.chains.remove(abroad.number);
+        }
+    }
+}
+
+/// A chain as it travels; empty if there is none.
+pub(crate) fn encoded(chain: Option<&Arc<Chain>>, runtime: &Arc<Runtime>) -> Vec<u8> {
+    let mut out = Vec::new();
+    let (Some(chain), Some(myself)) = (chain, runtime.myself()) else {
+        return out;
+    };
+    let links: Vec<WireLink> = std::iter::successors(Some(chain), |chain| chain.rest.as_ref())
+        .take_while(|chain| !chain.over.load(Ordering::Relaxed))
+        .take(LINKS_MAX)
+        .map(|chain| match &chain.waiting {
+            Waiting::Elsewhere(link) => link.clone(),
+            Waiting::Here(cell) => {
+                let abroad = chain.abroad.get_or_init(|| Abroad {
+                    number: runtime.chains.add(chain),
+                    runtime: Arc::downgrade(runtime),
+                });
+                (
+                    cell.path().to_string(),
+                    myself.member.clone(),
+                    abroad.number,
+                )
+            }
+        })
+        .collect();
+    if codec::encode(&links, &mut out).is_err() || out.len() > usize::from(u16::MAX) {
+        // Without a chain a circle ends by its timeouts.
+        out.clear();
+    }
+    out
+}
+
+/// A chain that came from another node. What is not understood is no chain.
+pub(crate) fn decoded(bytes: &[u8], runtime: &Runtime) -> Option<Arc<Chain>> {
+    if bytes.is_empty() {
+        return None;
+    }
+    let mut links: Vec<WireLink> = codec::decode(bytes).ok()?;
+    links.truncate(LINKS_MAX);
+    let me = runtime.myself().map(|myself| &myself.member);
+    // From here on the chain is this node's own, and better known.
+    let own = links.iter().position(|(_, member, _)| Some(member) == me);
+    let rest = own.and_then(|at| runtime.chains.get(links[at].2));
+    let abroad = &links[..own.unwrap_or(links.len())];
+    abroad.iter().rev().fold(rest, |rest, link| {
+        Some(Arc::new(Chain {
+            waiting: Waiting::Elsewhere(link.clone()),
+            over: AtomicBool::new(false),
+            rest,
+            abroad: OnceLock::new(),
+        }))
+    })
 }
 
 impl Chain {
@@ -68,7 +175,7 @@ impl Chain {
     fn name(&self) -> String {
         match &self.waiting {
             Waiting::Here(cell) => cell.path().to_string(),
-            Waiting::Elsewhere(name) => name.clone(),
+            Waiting::Elsewhere((name, member, _)) => format!("{name}@{}", member.node),
         }
     }
 }
@@ -121,6 +228,7 @@ pub(crate) fn here() -> Option<Arc<Chain>> {
             Arc::new(Chain {
                 waiting: Waiting::Here(asker.cell.clone()),
                 over: AtomicBool::new(false),
+                abroad: OnceLock::new(),
                 rest: asker.cause.borrow().clone(),
             })
         })

@@ -91,7 +91,8 @@ impl<R> ReplyTo<R> {
     pub(crate) fn chain(&self) -> Option<&Arc<Chain>> {
         match self {
             Self::Asker(asker) => asker.chain.as_ref(),
-            _ => None,
+            Self::Remote(remote) => remote.chain.as_ref(),
+            Self::Nobody | Self::Own(_) | Self::Relay(_) => None,
         }
     }
 
@@ -156,13 +157,20 @@ impl<R: Send> Pending for Asker<R> {
 pub(crate) struct RemoteReply {
     path: Option<Arc<dyn ReplyPath>>,
     correlation: u64,
+    /// The actors that wait for it.
+    chain: Option<Arc<Chain>>,
 }
 
 impl RemoteReply {
-    pub(crate) fn new(path: Arc<dyn ReplyPath>, correlation: u64) -> Self {
+    pub(crate) fn new(
+        path: Arc<dyn ReplyPath>,
+        correlation: u64,
+        chain: Option<Arc<Chain>>,
+    ) -> Self {
         Self {
             path: Some(path),
             correlation,
+            chain,
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 use super::{
-    Actor, Rejected,
+    Actor, Rejected, chain,
     envelope::{Envelope, ReplyTo},
     reference::Destination,
     runtime::{ActorAddress, Runtime},
@@ -39,9 +39,10 @@ impl Remote {
     fn carry<A: Actor>(&self, envelope: Envelope<A>) -> Result<(), Rejected<A>> {
         let Envelope { message, reply } = envelope;
         let is_ask = !reply.is_nobody();
+        let chain = chain::encoded(reply.chain(), &self.runtime);
         let mut reply = Some(reply);
         let carried = codec::with_encoded(&message, |payload| match self.runtime.carrier() {
-            Some(carrier) => carrier.try_carry(&self.address, payload, is_ask, &mut || {
+            Some(carrier) => carrier.try_carry(&self.address, &chain, payload, is_ask, &mut || {
                 reply.take().and_then(ReplyTo::into_pending)
             }),
             None => Err(Failure::Stopped),

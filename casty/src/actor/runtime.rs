@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use super::{
     Actor, Entity, Route,
     cell::{AnyCell, Cell, CellHost, CellName},
+    chain::Chains,
     context::Context,
     reference::{ActorRef, EntityRef},
     spy::Spies,
@@ -50,6 +51,7 @@ pub(crate) trait Carrier: Send + Sync {
     fn try_carry(
         &self,
         to: &ActorAddress,
+        chain: &[u8],
         payload: &[u8],
         is_ask: bool,
         pending: &mut dyn FnMut() -> Option<Box<dyn Pending>>,
@@ -80,6 +82,8 @@ pub struct Runtime {
     pub(crate) node: NodeId,
     pub(crate) events: EventBus,
     pub(crate) spies: Arc<Spies>,
+    /// Asks of actors here, under way on other nodes.
+    pub(crate) chains: Chains,
     pub(crate) ask_timeout: Duration,
     /// What the coarse clock counts from.
     born: Instant,
@@ -110,6 +114,7 @@ impl Runtime {
             node,
             events: EventBus::new(),
             spies: Arc::default(),
+            chains: Chains::default(),
             ask_timeout,
             born: Instant::now(),
             random: AtomicU64::new(seed),

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{node::Node, region::AnyRegion, watches::WATCH, wire::Request};
 use crate::{
-    actor::envelope::RemoteReply,
+    actor::{chain, envelope::RemoteReply},
     error::Failure,
     event::ActorPath,
     message::{answer::ReplyPath, codec},
@@ -176,6 +176,7 @@ fn handle(
             Frame::Actor {
                 actor,
                 correlation,
+                chain,
                 payload,
             },
         ) => {
@@ -184,7 +185,11 @@ fn handle(
                 node.handle_watch(inlet, actor, correlation);
                 return Ok(());
             }
-            deliver_to_actor(node, inlet, actor, correlation, payload, grant);
+            let reply = (correlation != 0).then(|| {
+                let chain = chain::decoded(chain, node.runtime());
+                RemoteReply::new(inlet.clone() as Arc<dyn ReplyPath>, correlation, chain)
+            });
+            deliver_to_actor(node, actor, reply, payload, grant);
         }
         _ => return Err(ConnectionEnd::Unexpected),
     }
@@ -209,14 +214,11 @@ fn unknown_entity(node: &Node, inlet: &Inlet, name: &str, frame: EntityFrame<'_>
 
 fn deliver_to_actor(
     node: &Node,
-    inlet: &Arc<Inlet>,
     actor: u64,
-    correlation: u64,
+    reply: Option<RemoteReply>,
     payload: &[u8],
     grant: Grant<'_>,
 ) {
-    let reply = (correlation != 0)
-        .then(|| RemoteReply::new(inlet.clone() as Arc<dyn ReplyPath>, correlation));
     match node.runtime().actor(actor) {
         Some(cell) => {
             let mut grant = Some(grant);

@@ -551,11 +551,12 @@ impl Carrier for Node {
     fn try_carry(
         &self,
         to: &ActorAddress,
+        chain: &[u8],
         payload: &[u8],
         is_ask: bool,
         pending: &mut dyn FnMut() -> Option<Box<dyn Pending>>,
     ) -> Result<(), Failure> {
-        self.carry_to(to, payload, is_ask, pending)
+        self.carry_to(to, chain, payload, is_ask, pending)
     }
 
     fn room(&self, to: &ActorAddress) -> BoxFuture<'static, ()> {
@@ -578,13 +579,14 @@ impl Node {
     pub(super) fn carry_to(
         &self,
         to: &ActorAddress,
+        chain: &[u8],
         payload: &[u8],
         is_ask: bool,
         pending: &mut dyn FnMut() -> Option<Box<dyn Pending>>,
     ) -> Result<(), Failure> {
         self.check_peer(&to.member)?;
         self.actor_link(to)
-            .send_actor(to.actor, payload, is_ask, pending)
+            .send_actor(to.actor, chain, payload, is_ask, pending)
     }
 
     fn actor_link(&self, to: &ActorAddress) -> Arc<Link> {

@@ -104,7 +104,7 @@ impl Node {
         loop {
             let (asked, mut answer) = oneshot::channel();
             let mut asked = Some(asked);
-            let sent = self.carry_to(who, WATCH, true, &mut || {
+            let sent = self.carry_to(who, &[], WATCH, true, &mut || {
                 let asked: Box<dyn Pending> = Box::new(Asked(asked.take()?));
                 Some(asked)
             });

@@ -3,8 +3,9 @@
 //! ```text
 //! u32  length of the rest            all integers are little-endian
 //! u8   kind
-//!      entity:  u16 type · u8 hops · u64 epoch · u64 correlation · u16 id length · id · payload
-//!      actor:   u64 actor · u64 correlation · payload
+//!      entity:  u16 type · u8 hops · u64 epoch · u64 correlation · u16 id length · id · u16 chain length · chain ·
+//!               payload
+//!      actor:   u64 actor · u64 correlation · u16 chain length · chain · payload
 //!      reply:   u64 correlation · payload
 //!      fail:    u64 correlation · payload
 //!      bounce:  u64 epoch known · an entity frame, kind included
@@ -13,7 +14,7 @@
 //!      ping, pong: nothing
 //! ```
 //!
-//! Correlation 0 means that nobody waits for an answer. Payloads are MessagePack; an actor frame without one is a
+//! A chain says which actors wait for the answer: see `actor/chain.rs`. Correlation 0 means that nobody does. Payloads are MessagePack; an actor frame without one is a
 //! watch, answered when the actor ends.
 
 use bytes::{BufMut, BytesMut};
@@ -47,6 +48,7 @@ pub(crate) struct EntityFrame<'a> {
     pub(crate) epoch: u64,
     pub(crate) correlation: u64,
     pub(crate) id: &'a str,
+    pub(crate) chain: &'a [u8],
     pub(crate) payload: &'a [u8],
 }
 
@@ -57,6 +59,7 @@ pub(crate) enum Frame<'a> {
     Actor {
         actor: u64,
         correlation: u64,
+        chain: &'a [u8],
         payload: &'a [u8],
     },
     Reply {
@@ -110,7 +113,7 @@ impl Frame<'_> {
     fn body_bytes(&self) -> usize {
         match self {
             Self::Entity(frame) => frame.body_bytes(),
-            Self::Actor { payload, .. } => 16 + payload.len(),
+            Self::Actor { chain, payload, .. } => 16 + 2 + chain.len() + payload.len(),
             Self::Reply { payload, .. } | Self::Fail { payload, .. } => 8 + payload.len(),
             Self::Bounce { frame, .. } => 8 + 1 + frame.body_bytes(),
             Self::Credit { .. } => 16,
@@ -140,11 +143,13 @@ impl Frame<'_> {
             Self::Actor {
                 actor,
                 correlation,
+                chain,
                 payload,
             } => {
                 out.put_u8(kind::ACTOR);
                 out.put_u64_le(*actor);
                 out.put_u64_le(*correlation);
+                put_short(chain, out);
                 out.put_slice(payload);
             }
             Self::Reply {
@@ -186,20 +191,17 @@ impl Frame<'_> {
 
 impl<'a> EntityFrame<'a> {
     fn body_bytes(&self) -> usize {
-        2 + 1 + 8 + 8 + 2 + self.id.len() + self.payload.len()
+        2 + 1 + 8 + 8 + 2 + self.id.len() + 2 + self.chain.len() + self.payload.len()
     }
 
     fn put(&self, out: &mut BytesMut) {
-        // Ids are checked at the send; an overlong one that slipped through is cut off, and misses its entity.
-        let id = self.id.as_bytes();
-        let id_bytes = u16::try_from(id.len()).unwrap_or(u16::MAX);
         out.put_u8(kind::ENTITY);
         out.put_u16_le(self.kind);
         out.put_u8(self.hops);
         out.put_u64_le(self.epoch);
         out.put_u64_le(self.correlation);
-        out.put_u16_le(id_bytes);
-        out.put_slice(&id[..usize::from(id_bytes)]);
+        put_short(self.id.as_bytes(), out);
+        put_short(self.chain, out);
         out.put_slice(self.payload);
     }
 
@@ -208,17 +210,26 @@ impl<'a> EntityFrame<'a> {
         let hops = rest.u8()?;
         let epoch = rest.u64()?;
         let correlation = rest.u64()?;
-        let id_bytes = usize::from(rest.u16()?);
-        let id = std::str::from_utf8(rest.slice(id_bytes)?).map_err(|_| FrameError::Id)?;
+        let id = std::str::from_utf8(rest.short()?).map_err(|_| FrameError::Id)?;
+        let chain = rest.short()?;
         Ok(Self {
             kind,
             hops,
             epoch,
             correlation,
             id,
+            chain,
             payload: rest.0,
         })
     }
+}
+
+/// Appends a length and the bytes. Ids and chains are limited where they are made; an overlong one that slipped through
+/// is cut off, and means nothing.
+fn put_short(bytes: &[u8], out: &mut BytesMut) {
+    let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
+    out.put_u16_le(length);
+    out.put_slice(&bytes[..usize::from(length)]);
 }
 
 /// Looks at the start of `bytes`: the length of a complete frame after its prefix, or `None` if more must be read.
@@ -241,6 +252,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Frame<'_>, FrameError> {
         kind::ACTOR => Frame::Actor {
             actor: rest.u64()?,
             correlation: rest.u64()?,
+            chain: rest.short()?,
             payload: rest.0,
         },
         kind::REPLY => Frame::Reply {
@@ -294,6 +306,12 @@ impl<'a> Cursor<'a> {
         Ok(head)
     }
 
+    /// What [`put_short`] wrote.
+    fn short(&mut self) -> Result<&'a [u8], FrameError> {
+        let length = self.u16()?;
+        self.slice(usize::from(length))
+    }
+
     fn array<const N: usize>(&mut self) -> Result<[u8; N], FrameError> {
         let (head, rest) = self
             .0
@@ -329,6 +347,7 @@ mod tests {
             epoch: 0x0102_0304_0506_0708,
             correlation: 9,
             id,
+            chain: b"ch",
             payload,
         }
     }
@@ -348,6 +367,7 @@ mod tests {
         round_trip(Frame::Actor {
             actor: 3,
             correlation: 0,
+            chain: b"",
             payload: b"",
         });
         round_trip(Frame::Reply {

@@ -143,6 +143,7 @@ impl Link {
     pub(crate) fn send_actor(
         &self,
         actor: u64,
+        chain: &[u8],
         payload: &[u8],
         is_ask: bool,
         pending: impl FnOnce() -> Option<Box<dyn Pending>>,
@@ -151,6 +152,7 @@ impl Link {
         let make = |correlation| Frame::Actor {
             actor,
             correlation,
+            chain,
             payload,
         };
         self.outbox

@@ -286,6 +286,7 @@ fn lost_message(frame: &Frame<'_>) -> Option<LostMessage> {
         Frame::Actor {
             actor,
             correlation,
+            chain: _,
             payload,
         } => (*correlation, LostTo::Actor(*actor), *payload),
         _ => return None,
@@ -331,6 +332,7 @@ mod tests {
         let frame = |correlation| Frame::Actor {
             actor,
             correlation,
+            chain: &[],
             payload: b"\xa4ping",
         };
         outbox.put_message(frame, false, || None, false)
@@ -340,6 +342,7 @@ mod tests {
         let frame = |correlation| Frame::Actor {
             actor: 9,
             correlation,
+            chain: &[],
             payload: b"",
         };
         let waits = Box::new(Waits(name, log.clone()));
@@ -401,6 +404,7 @@ mod tests {
         let frame = |_| Frame::Actor {
             actor: 1,
             correlation: 0,
+            chain: &[],
             payload: &big,
         };
         outbox.put_message(frame, false, || None, false).unwrap();
@@ -425,6 +429,7 @@ mod tests {
         let frame = |correlation| Frame::Actor {
             actor: 1,
             correlation,
+            chain: &[],
             payload: b"",
         };
         assert_eq!(outbox.put_message(frame, false, || None, true), Ok(()));

@@ -358,8 +358,7 @@ impl<A: Actor> Cell<A> {
 
     /// What can be said of an envelope without a look at the mailbox.
     fn admit(self: &Arc<Self>, envelope: Envelope<A>) -> Result<Envelope<A>, Refusal<A>> {
-        if let ReplyTo::Asker(asker) = &envelope.reply
-            && let Some(chain) = &asker.chain
+        if let Some(chain) = envelope.reply.chain()
             && let Some(chain) = chain.closed_by(self.key(), || self.path())
         {
             return Err(Refusal::Failing(envelope, Failure::Deadlock { chain }));

@@ -46,7 +46,7 @@ impl<E: Entity> ShardRegion<E> {
         // not here, which is rare.
         match self.decode(frame.payload) {
             Ok(message) => {
-                let reply = reply_to(inlet, frame.correlation);
+                let reply = reply_to(&self.runtime, inlet, frame.correlation, frame.chain);
                 let envelope = Envelope { message, reply };
                 let pushed =
                     self.push(frame.id, shard, Some(theirs), envelope, |cell, envelope| {
@@ -66,7 +66,7 @@ impl<E: Entity> ShardRegion<E> {
                 }
             }
             Err(error) if self.local.epoch(shard) == Some(theirs) => {
-                let reply = reply_to(inlet, frame.correlation);
+                let reply = reply_to(&self.runtime, inlet, frame.correlation, frame.chain);
                 return self.undecodable(frame.id, frame.payload, reply, error);
             }
             Err(_) => {}
@@ -87,6 +87,7 @@ impl<E: Entity> ShardRegion<E> {
         // The sender knows more than this node has heard: the message waits for the news.
         let item = Item::Raw(RawItem {
             id: EntityId::new(frame.id),
+            chain: buffer.slice_ref(frame.chain),
             payload: buffer.slice_ref(frame.payload),
             hops: frame.hops,
             origin: Origin::Peer(Peer {
@@ -115,6 +116,7 @@ impl<E: Entity> ShardRegion<E> {
         let shard = id.shard(self.shards);
         let item = Item::Raw(RawItem {
             id,
+            chain: buffer.slice_ref(frame.chain),
             payload: buffer.slice_ref(frame.payload),
             hops: frame.hops.saturating_add(1),
             origin: Origin::Own(pending),
@@ -161,11 +163,12 @@ impl<E: Entity> ShardRegion<E> {
                 }
                 let RawItem {
                     id,
+                    chain,
                     payload,
                     origin,
                     ..
                 } = raw;
-                let (reply, credit) = origin.into_reply();
+                let (reply, credit) = origin.into_reply(&self.runtime, &chain);
                 match self.decode(&payload) {
                     Ok(message) => (id, Envelope { message, reply }, credit),
                     Err(error) => return self.undecodable(id.as_str(), &payload, reply, error),

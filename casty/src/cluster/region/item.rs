@@ -6,8 +6,9 @@ use bytes::Bytes;
 
 use crate::{
     actor::{
-        Entity, Reply,
+        Entity, Reply, chain,
         envelope::{Envelope, RemoteReply, ReplyTo},
+        runtime::Runtime,
     },
     id::{EntityId, Epoch},
     message::answer::{Credit, Pending, ReplyPath},
@@ -23,6 +24,7 @@ pub(super) enum Item<E: Entity> {
 /// A message as it came over a connection.
 pub(super) struct RawItem {
     pub(super) id: EntityId,
+    pub(super) chain: Bytes,
     pub(super) payload: Bytes,
     pub(super) hops: u8,
     pub(super) origin: Origin,
@@ -53,28 +55,42 @@ impl RawItem {
             epoch: peer.epoch.0,
             correlation: peer.correlation,
             id: self.id.as_str(),
+            chain: &self.chain,
             payload: &self.payload,
         }
     }
 }
 
 /// The way back of the answer to a frame.
-pub(super) fn reply_to<R: Reply>(inlet: &Arc<Inlet>, correlation: u64) -> ReplyTo<R> {
+pub(super) fn reply_to<R: Reply>(
+    runtime: &Runtime,
+    inlet: &Arc<Inlet>,
+    correlation: u64,
+    chain: &[u8],
+) -> ReplyTo<R> {
     match correlation {
         0 => ReplyTo::Nobody,
         _ => ReplyTo::Remote(RemoteReply::new(
             inlet.clone() as Arc<dyn ReplyPath>,
             correlation,
+            chain::decoded(chain, runtime),
         )),
     }
 }
 
 impl Origin {
     /// The way back of the answer, and the credit that is held.
-    pub(super) fn into_reply<R: Reply>(self) -> (ReplyTo<R>, Option<Credit>) {
+    pub(super) fn into_reply<R: Reply>(
+        self,
+        runtime: &Runtime,
+        chain: &[u8],
+    ) -> (ReplyTo<R>, Option<Credit>) {
         match self {
             Self::Own(pending) => (pending.map_or(ReplyTo::Nobody, ReplyTo::Relay), None),
-            Self::Peer(peer) => (reply_to(&peer.inlet, peer.correlation), peer.credit),
+            Self::Peer(peer) => (
+                reply_to(runtime, &peer.inlet, peer.correlation, chain),
+                peer.credit,
+            ),
         }
     }
 }

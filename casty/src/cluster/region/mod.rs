@@ -218,7 +218,7 @@ impl<E: Entity> ShardRegion<E> {
                 origin,
                 ..
             }) => {
-                let (reply, _credit) = origin.into_reply::<E::Reply>();
+                let (reply, _credit) = origin.into_reply::<E::Reply>(&self.runtime, &[]);
                 if reply.is_nobody() {
                     let message = codec::variant_name(&payload).unwrap_or("?");
                     self.runtime

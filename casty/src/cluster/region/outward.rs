@@ -14,6 +14,7 @@ use crate::{
     actor::{
         Entity, Rejected, Route,
         cell::{Cell, Refusal, undeliverable},
+        chain,
         envelope::{Envelope, ReplyTo},
         runtime::Runtime,
     },
@@ -40,6 +41,7 @@ impl<E: Entity> ShardRegion<E> {
     ) -> Result<(), Rejected<E>> {
         let Envelope { message, reply } = envelope;
         let is_ask = !reply.is_nobody();
+        let chain = chain::encoded(reply.chain(), &self.runtime);
         let mut reply = Some(reply);
         let sent = codec::with_encoded(&message, |payload| {
             let frame = EntityFrame {
@@ -48,6 +50,7 @@ impl<E: Entity> ShardRegion<E> {
                 epoch: epoch.0,
                 correlation: 0,
                 id: id.as_str(),
+                chain: &chain,
                 payload,
             };
             let pending = || reply.take().and_then(ReplyTo::into_pending);
@@ -132,6 +135,7 @@ impl<E: Entity> ShardRegion<E> {
                     epoch: epoch.0,
                     correlation: 0,
                     id: raw.id.as_str(),
+                    chain: &raw.chain,
                     payload: &raw.payload,
                 };
                 let is_ask = pending.is_some();
