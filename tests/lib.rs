@@ -1,5 +1,7 @@
 //! Entities that the end-to-end tests share with the node program they start.
 
+pub mod population;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use casty::{AskError, prelude::*};

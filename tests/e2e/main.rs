@@ -11,6 +11,7 @@
 )]
 
 mod cluster;
+mod conservation;
 mod asks;
 mod errors;
 mod local;

@@ -266,11 +266,16 @@ impl Runtime {
         lock(&self.actors).remove(&number);
     }
 
-    /// Stops all local actors: each finishes what is in its mailbox.
+    /// Stops all local actors: each finishes what is in its mailbox. Children are their parents' to stop, so that a
+    /// parent that goes does not hear of their ends.
     pub(crate) async fn close_all(&self) {
         let cells: Vec<_> = lock(&self.actors).values().cloned().collect();
-        let closing: Vec<_> = cells.into_iter().map(AnyCell::close).collect();
-        futures_util::future::join_all(closing).await;
+        let (children, roots): (Vec<_>, Vec<_>) =
+            cells.into_iter().partition(|cell| cell.parent().is_some());
+        for cells in [roots, children] {
+            let closing: Vec<_> = cells.into_iter().map(AnyCell::close).collect();
+            futures_util::future::join_all(closing).await;
+        }
     }
 
     pub(crate) fn dead_letter(&self, to: ActorPath, message: &str, reason: DeadLetterReason) {

@@ -1,0 +1,98 @@
+//! Slow work beside the mailbox: `cargo run --example pipe`
+
+use std::{collections::BTreeMap, time::Instant};
+
+use casty::{Later, Promise, prelude::*};
+
+/// Fetches pages, and remembers them. However long a page takes, it answers other questions meanwhile.
+#[derive(Default)]
+struct Pages {
+    known: BTreeMap<String, String>,
+    /// Who waits for a page that is being fetched.
+    waiting: BTreeMap<String, Vec<Promise<Option<String>>>>,
+}
+
+#[entity(shards = 4)]
+impl Pages {
+    /// The page: at once if it is known, else as soon as it is here. Two who ask for the same one share the work.
+    #[message]
+    fn page(&mut self, url: String, ctx: &mut Context<Self>) -> Later<Option<String>> {
+        let (promise, later) = Promise::new();
+        if let Some(page) = self.known.get(&url) {
+            promise.reply(Some(page.clone()));
+        } else {
+            let waiting = self.waiting.entry(url.clone()).or_default();
+            waiting.push(promise);
+            if waiting.len() == 1 {
+                println!("  (fetching {url})");
+                ctx.pipe(fetch(url.clone()), |page| PagesMsg::Fetched { url, page });
+            }
+        }
+        later
+    }
+
+    /// How many pages are known.
+    #[message]
+    fn known(&self) -> usize {
+        self.known.len()
+    }
+
+    /// What the work comes back with, failure too. Nobody else can send it.
+    #[message(internal)]
+    fn fetched(&mut self, url: String, page: Result<String, FetchError>) {
+        if let Err(FetchError(reason)) = &page {
+            println!("  ({url}: {reason})");
+        }
+        let page = page.ok();
+        for promise in self.waiting.remove(&url).unwrap_or_default() {
+            promise.reply(page.clone());
+        }
+        if let Some(page) = page {
+            self.known.insert(url, page);
+        }
+    }
+}
+
+/// Why there is no page.
+struct FetchError(&'static str);
+
+/// Stands for a request that takes its time.
+async fn fetch(url: String) -> Result<String, FetchError> {
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    match url.as_str() {
+        "nowhere" => Err(FetchError("no such page")),
+        _ => Ok(format!("the text of {url}")),
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let system = ActorSystem::local("app");
+    let pages = system.entity::<Pages>("pages");
+
+    let begun = Instant::now();
+    let asks = async {
+        tokio::join!(
+            pages.page("home".to_owned()).into_future(),
+            pages.page("home".to_owned()).into_future(),
+            pages.page("nowhere".to_owned()).into_future(),
+        )
+    };
+    let questions = async {
+        // The mailbox is free while three asks wait.
+        let known = pages.known().await;
+        (known, begun.elapsed())
+    };
+    let ((first, second, nowhere), (known, after)) = tokio::join!(asks, questions);
+
+    println!("known meanwhile: {} page(s)", known?);
+    println!("home: {:?}", first?);
+    println!("home: {:?}", second?);
+    println!("nowhere: {:?}", nowhere?);
+    println!("known now: {} page(s)", pages.known().await?);
+    let fetched = begun.elapsed();
+    println!("the question waited less than the pages: {}", after < fetched / 2);
+
+    system.shutdown().await?;
+    Ok(())
+}

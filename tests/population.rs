@@ -1,0 +1,247 @@
+//! A population of entities that fail, stop, sleep and dawdle at random, and the books that must balance.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use casty::{Call, prelude::*};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+
+/// What a message does to the entity that handles it.
+#[message]
+#[derive(Clone, Copy, Debug)]
+pub enum Fate {
+    /// Nothing but to be counted.
+    Fine,
+    /// The handler panics.
+    Panic,
+    /// The activation stops.
+    Stop,
+    /// The entity asks to be put to sleep.
+    Sleep,
+    /// The handler takes a while.
+    Dawdle,
+}
+
+/// How often each fate comes, of a thousand; the rest is fine.
+#[derive(Clone, Copy, Debug)]
+pub struct Odds {
+    /// [`Fate::Panic`].
+    pub panic: u32,
+    /// [`Fate::Stop`].
+    pub stop: u32,
+    /// [`Fate::Sleep`].
+    pub sleep: u32,
+    /// [`Fate::Dawdle`].
+    pub dawdle: u32,
+}
+
+impl Odds {
+    fn draw(self, rng: &mut StdRng) -> Fate {
+        let mut draw = rng.random_range(0..1000);
+        for (odds, fate) in [
+            (self.panic, Fate::Panic),
+            (self.stop, Fate::Stop),
+            (self.sleep, Fate::Sleep),
+            (self.dawdle, Fate::Dawdle),
+        ] {
+            if draw < odds {
+                return fate;
+            }
+            draw -= odds;
+        }
+        Fate::Fine
+    }
+}
+
+/// Where each message is accounted for.
+#[derive(Debug, Default)]
+pub struct Books {
+    /// Messages that somebody tried to send.
+    pub sent: AtomicU64,
+    /// Handlers that came to their end.
+    pub handled: AtomicU64,
+    /// Senders and askers that got a typed error.
+    pub refused: AtomicU64,
+    /// Handlers that saw a message of a sender after a later one of it.
+    pub out_of_order: AtomicU64,
+    /// The last message of each sender that an entity saw; kept where order is looked at.
+    last: Option<Mutex<HashMap<(String, u32), u64>>>,
+}
+
+static ALL_BOOKS: Mutex<Option<HashMap<u64, Arc<Books>>>> = Mutex::new(None);
+
+impl Books {
+    /// The books of a run; made on first use. `ordered`: order is looked at.
+    pub fn of(run: u64, ordered: bool) -> Arc<Self> {
+        let mut all = ALL_BOOKS.lock().unwrap_or_else(PoisonError::into_inner);
+        let books = all.get_or_insert_default().entry(run);
+        let fresh = || {
+            Arc::new(Self {
+                last: ordered.then(Mutex::default),
+                ..Self::default()
+            })
+        };
+        books.or_insert_with(fresh).clone()
+    }
+
+    /// What is missing or too much, given the system's dead letters: 0 if the books balance.
+    pub fn balance(&self, dead_letters: u64) -> i128 {
+        let count = |counter: &AtomicU64| i128::from(counter.load(Ordering::SeqCst));
+        count(&self.sent)
+            - count(&self.handled)
+            - count(&self.refused)
+            - i128::from(dead_letters)
+    }
+
+    fn look_at_order(&self, entity: &str, sender: u32, number: u64) {
+        if let Some(last) = &self.last {
+            let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = last.insert((entity.to_owned(), sender), number);
+            if before.is_some_and(|before| before >= number) {
+                self.out_of_order.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    }
+}
+
+/// An entity type that can be part of a population.
+pub trait Citizen: Entity {
+    /// A message to one of them.
+    fn live(who: &Self::Ref, run: u64, sender: u32, number: u64, fate: Fate) -> Call<Self, ()>;
+}
+
+macro_rules! citizen {
+    ($(#[$doc:meta])* $name:ident, $($options:tt)*) => {
+        $(#[$doc])*
+        #[derive(Debug, Default)]
+        pub struct $name {
+            books: Option<Arc<Books>>,
+        }
+
+        #[entity($($options)*)]
+        impl $name {
+            /// Handles a message as it says, and enters it into the books of its run.
+            #[message]
+            pub async fn live(
+                &mut self,
+                run: u64,
+                sender: u32,
+                number: u64,
+                fate: Fate,
+                ctx: &mut Context<Self>,
+            ) {
+                let books = self.books.get_or_insert_with(|| Books::of(run, false)).clone();
+                books.look_at_order(ctx.entity_id().as_str(), sender, number);
+                match fate {
+                    Fate::Fine => {}
+                    Fate::Panic => panic!("as told"),
+                    Fate::Stop => ctx.stop(),
+                    Fate::Sleep => ctx.passivate(),
+                    Fate::Dawdle => tokio::time::sleep(Duration::from_millis(5)).await,
+                }
+                books.handled.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+
+        impl Citizen for $name {
+            fn live(
+                who: &Self::Ref,
+                run: u64,
+                sender: u32,
+                number: u64,
+                fate: Fate,
+            ) -> Call<Self, ()> {
+                who.live(run, sender, number, fate)
+            }
+        }
+    };
+}
+
+citizen!(
+    /// Waits for room, restarts, sleeps soon.
+    Patient,
+    shards = 64,
+    mailbox = 8,
+    max_restarts = 5,
+    within = "10s",
+    backoff = "10ms",
+    backoff_max = "1s",
+    passivate_after = "2s"
+);
+citizen!(
+    /// Loses its oldest messages, and is one of few.
+    Hasty,
+    shards = 64,
+    mailbox = 2,
+    overflow = drop_oldest,
+    max_restarts = 5,
+    within = "10s",
+    backoff = "10ms",
+    backoff_max = "1s",
+    max_active = 16
+);
+citizen!(
+    /// Refuses what it has no room for, and goes on with the state it had.
+    Steady,
+    shards = 64,
+    mailbox = 2,
+    overflow = reject,
+    on_failure = resume,
+    max_restarts = 5,
+    within = "10s",
+    backoff = "10ms",
+    backoff_max = "1s",
+    passivate_after = "100ms"
+);
+
+/// One who sends messages at random.
+#[derive(Clone, Copy, Debug)]
+pub struct Sender {
+    /// Whose books.
+    pub run: u64,
+    /// Which sender of the run.
+    pub sender: u32,
+    /// Where its randomness starts.
+    pub seed: u64,
+    /// To how many entities.
+    pub entities: u32,
+    /// What its messages do.
+    pub odds: Odds,
+}
+
+impl Sender {
+    /// Sends messages, half told and half asked, while `more` says so; returns how many.
+    ///
+    /// # Panics
+    /// If an ask times out: there is no reason for it.
+    pub async fn send<E: Citizen>(self, system: ActorSystem, mut more: impl FnMut(u64) -> bool) -> u64 {
+        let mut rng = StdRng::seed_from_u64(self.seed ^ u64::from(self.sender));
+        let books = Books::of(self.run, false);
+        let mut number = 0;
+        while more(number) {
+            let who = system.entity::<E>(rng.random_range(0..self.entities).to_string());
+            let fate = self.odds.draw(&mut rng);
+            let call = E::live(&who, self.run, self.sender, number, fate);
+            books.sent.fetch_add(1, Ordering::SeqCst);
+            let failed = if rng.random() {
+                call.tell().await.is_err()
+            } else {
+                match call.timeout(Duration::from_secs(300)).await {
+                    Err(AskError::Timeout { .. }) => panic!("an ask was never answered"),
+                    answer => answer.is_err(),
+                }
+            };
+            if failed {
+                books.refused.fetch_add(1, Ordering::SeqCst);
+            }
+            number += 1;
+        }
+        number
+    }
+}
