@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use casty::{prelude::*, testkit};
+use casty::testkit;
 use casty_tests::population::{Books, Citizen, Hasty, Odds, Patient, Sender, Steady};
 
 const SENDERS: u32 = 6;
