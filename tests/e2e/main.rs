@@ -10,9 +10,10 @@
     reason = "tests: small numbers, tasks of their own, and an answer that is not the point"
 )]
 
+mod asks;
+mod behaviors;
 mod cluster;
 mod conservation;
-mod asks;
 mod errors;
 mod local;
 mod moves;

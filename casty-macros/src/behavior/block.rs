@@ -36,6 +36,8 @@ pub(super) fn take_functions(items: &mut [ImplItem]) -> Vec<Annotated> {
             function.attrs.push(syn::parse_quote! {
                 #[allow(
                     clippy::needless_pass_by_value,
+                    clippy::trivially_copy_pass_by_ref,
+                    clippy::unnecessary_wraps,
                     clippy::unused_async,
                     clippy::unused_self,
                     reason = "the protocol says what a message function looks like"

@@ -24,7 +24,7 @@ mod transition;
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote};
-use syn::Item;
+use syn::{Item, parse_quote};
 
 use self::parse::Parsed;
 use crate::errors;
@@ -44,6 +44,12 @@ pub(crate) fn derive(kind: Kind, options: TokenStream, item: TokenStream) -> Tok
         Parsed::Module(mut behavior, mut module) => {
             check::check(&mut behavior, errors);
             module.attrs.push(machine::table(&behavior));
+            module.attrs.push(parse_quote! {
+                #[allow(
+                    clippy::wildcard_imports,
+                    reason = "the states of a machine are one with what surrounds their module"
+                )]
+            });
             if let Some((_, items)) = &mut module.content {
                 items.push(Item::Verbatim(expand::expand(&behavior)));
             }
