@@ -91,7 +91,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("nowhere: {:?}", nowhere?);
     println!("known now: {} page(s)", pages.known().await?);
     let fetched = begun.elapsed();
-    println!("the question waited less than the pages: {}", after < fetched / 2);
+    println!(
+        "the question waited less than the pages: {}",
+        after < fetched / 2
+    );
 
     system.shutdown().await?;
     Ok(())

@@ -104,10 +104,7 @@ impl Books {
     /// What is missing or too much, given the system's dead letters: 0 if the books balance.
     pub fn balance(&self, dead_letters: u64) -> i128 {
         let count = |counter: &AtomicU64| i128::from(counter.load(Ordering::SeqCst));
-        count(&self.sent)
-            - count(&self.handled)
-            - count(&self.refused)
-            - i128::from(dead_letters)
+        count(&self.sent) - count(&self.handled) - count(&self.refused) - i128::from(dead_letters)
     }
 
     fn look_at_order(&self, entity: &str, sender: u32, number: u64) {
@@ -231,7 +228,11 @@ impl Sender {
     ///
     /// # Panics
     /// If an ask times out: there is no reason for it.
-    pub async fn send<E: Citizen>(self, system: ActorSystem, mut more: impl FnMut(u64) -> bool) -> u64 {
+    pub async fn send<E: Citizen>(
+        self,
+        system: ActorSystem,
+        mut more: impl FnMut(u64) -> bool,
+    ) -> u64 {
         let mut rng = StdRng::seed_from_u64(self.seed ^ u64::from(self.sender));
         let books = Books::of(self.run, false);
         let mut number = 0;
@@ -243,7 +244,7 @@ impl Sender {
             let failed = if rng.random() {
                 call.tell().await.is_err()
             } else {
-                match call.timeout(Duration::from_secs(300)).await {
+                match call.timeout(Duration::from_mins(5)).await {
                     Err(AskError::Timeout { .. }) => panic!("an ask was never answered"),
                     answer => answer.is_err(),
                 }

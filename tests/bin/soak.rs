@@ -77,7 +77,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         senders.spawn(sending);
     }
 
-    println!("{:>8} {:>12} {:>10} {:>12}", "second", "messages", "MiB", "dead letters");
+    println!(
+        "{:>8} {:>12} {:>10} {:>12}",
+        "second", "messages", "MiB", "dead letters"
+    );
     let mut samples = Vec::new();
     let mut ticks = tokio::time::interval(Duration::from_secs((plan.seconds / 12).max(1)));
     while Instant::now() < end {

@@ -210,6 +210,9 @@ async fn a_circle_across_nodes_is_told_at_once_too() {
     }
     // From a node that is no part of it, and again: nobody is stuck.
     let outside = nodes[2].entity::<Friend>(&a);
-    assert_eq!(soon("a chain", outside.pass_on(path(&[&b, &c]))).await, Ok(2));
+    assert_eq!(
+        soon("a chain", outside.pass_on(path(&[&b, &c]))).await,
+        Ok(2)
+    );
     shutdown(nodes).await;
 }

@@ -64,7 +64,7 @@ fn wait_waits() {
             Err(TellError::Full(WaitingMsg::Pass { number: 4 }))
         ));
         let waiting = tokio::spawn(actor.pass(4).tell());
-        tokio::time::sleep(Duration::from_secs(60)).await;
+        tokio::time::sleep(Duration::from_mins(1)).await;
         assert!(!waiting.is_finished());
         open.add_permits(5);
         waiting.await.unwrap().unwrap();
@@ -184,7 +184,7 @@ fn system_messages_do_not_queue_behind_user_messages() {
         }
         tokio::time::sleep(Duration::from_millis(25)).await;
         child.quit().await.unwrap();
-        let after = busy.ended_after().timeout(Duration::from_secs(60)).await;
+        let after = busy.ended_after().timeout(Duration::from_mins(1)).await;
         let after = after.unwrap().expect("it heard of the end");
         assert!(after <= 5, "only after {after} messages");
     });
@@ -214,11 +214,7 @@ struct Knocker;
 impl Knocker {
     #[message]
     async fn knock(&self, at: RejectingRef, times: u32) -> u32 {
-        let asks = (0..times).map(|n| {
-            at.pass(n)
-                .timeout(Duration::from_millis(500))
-                .into_future()
-        });
+        let asks = (0..times).map(|n| at.pass(n).timeout(Duration::from_millis(500)).into_future());
         let answers = futures_util::future::join_all(asks).await;
         let full = answers
             .iter()

@@ -57,9 +57,14 @@ fn a_spy_sees_its_actor_and_a_subtree_all_below() {
         let stranger = system.spawn(Worker);
         stranger.work(1).await.unwrap();
         let seen = |spy: &mut casty::Spy| -> Vec<String> {
-            std::iter::from_fn(|| spy.try_next()).map(|o| short(&o)).collect()
+            std::iter::from_fn(|| spy.try_next())
+                .map(|o| short(&o))
+                .collect()
         };
-        assert_eq!(seen(&mut alone), ["Boss hire received", "Boss hire handled 0"]);
+        assert_eq!(
+            seen(&mut alone),
+            ["Boss hire received", "Boss hire handled 0"]
+        );
         assert_eq!(
             seen(&mut tree),
             [

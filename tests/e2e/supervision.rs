@@ -209,9 +209,8 @@ impl Parent {
     }
 
     #[on_restart]
-    fn again(&mut self) -> Result<(), String> {
+    fn again(&mut self) {
         self.tally.restarted.fetch_add(1, Ordering::SeqCst);
-        Ok(())
     }
 
     #[message]
@@ -395,10 +394,13 @@ impl Crashing {
 fn a_crash_loop_is_quarantined_and_ends() {
     testkit::paused(|system| async move {
         let entity = system.entity::<Crashing>("x");
-        let patience = Duration::from_secs(60);
+        let patience = Duration::from_mins(1);
         for _ in 0..4 {
             let crashed = entity.crash().timeout(patience).await;
-            assert!(matches!(crashed, Err(AskError::Panicked { .. })), "{crashed:?}");
+            assert!(
+                matches!(crashed, Err(AskError::Panicked { .. })),
+                "{crashed:?}"
+            );
         }
         let refused = entity.live().await.unwrap_err();
         let AskError::Quarantined {
@@ -426,12 +428,20 @@ struct Stubborn;
 
 static REFUSALS: AtomicU32 = AtomicU32::new(0);
 
-#[entity(shards = 4, max_restarts = 3, within = "60s", backoff = "1s", backoff_max = "8s")]
+#[entity(
+    shards = 4,
+    max_restarts = 3,
+    within = "60s",
+    backoff = "1s",
+    backoff_max = "8s"
+)]
 impl Stubborn {
     #[init]
     fn open() -> Result<Self, String> {
         REFUSALS
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1))
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
+                left.checked_sub(1)
+            })
             .map_or(Ok(Self), |left| Err(format!("{left} to go")))
     }
 
@@ -461,10 +471,10 @@ fn who_cannot_start_says_so_at_once_and_is_left_alone_for_longer_and_longer() {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        let gaps: Vec<_> = waits.windows(2).map(|pair| pair[1] - pair[0]).collect();
         assert_eq!(waits.len(), 3);
-        assert!(gaps[0] >= Duration::from_millis(500), "{gaps:?}");
-        assert!(begun.elapsed() - waits[2] >= Duration::from_millis(500));
+        let least = Duration::from_millis(500);
+        assert!(waits[1] >= waits[0] + least, "{waits:?}");
+        assert!(begun.elapsed() >= waits[2] + least, "{waits:?}");
     });
 }
 

@@ -25,17 +25,17 @@ impl Clock {
     fn every(&mut self, period: Duration, rate: bool, slow: Duration, ctx: &mut Context<Self>) {
         self.since = Some(Instant::now());
         self.slow = slow;
-        let every = match rate {
-            true => Every::fixed_rate(period),
-            false => Every::fixed_delay(period),
+        let every = if rate {
+            Every::fixed_rate(period)
+        } else {
+            Every::fixed_delay(period)
         };
         self.timer = Some(ctx.schedule_every(every, || ClockMsg::Tick {}));
     }
 
     #[message(internal)]
     async fn tick(&mut self) {
-        self.ticks
-            .extend(self.since.map(|since| since.elapsed()));
+        self.ticks.extend(self.since.map(|since| since.elapsed()));
         if !self.slow.is_zero() {
             tokio::time::sleep(self.slow).await;
         }
@@ -70,7 +70,7 @@ const SECOND: Duration = Duration::from_secs(1);
 fn tenths(seconds: Vec<f64>) -> Vec<u64> {
     seconds
         .into_iter()
-        .map(|seconds| (seconds * 10.0).round() as u64)
+        .map(|seconds| Duration::from_secs_f64(seconds + 0.05).as_millis() as u64 / 100)
         .collect()
 }
 
@@ -100,7 +100,10 @@ fn a_fixed_delay_waits_for_the_handler_and_a_fixed_rate_keeps_its_beat() {
         tokio::time::sleep(Duration::from_millis(6_200)).await;
         let patient = |clock: &ClockRef| clock.seconds().timeout(SECOND * 9).into_future();
         assert_eq!(tenths(patient(&delay).await.unwrap()), [10, 25, 40, 55]);
-        assert_eq!(tenths(patient(&rate).await.unwrap()), [10, 20, 30, 40, 50, 60]);
+        assert_eq!(
+            tenths(patient(&rate).await.unwrap()),
+            [10, 20, 30, 40, 50, 60]
+        );
         assert_eq!(tenths(patient(&late).await.unwrap()), [10, 40]);
     });
 }

@@ -158,7 +158,9 @@ async fn an_end_on_another_node_is_told() {
     for mortal in [&stops, &fails] {
         // By way of the other node, so that the reference travels.
         let remote = nodes[1].entity::<Mourner>(mourner.entity_id().as_str());
-        soon("the watch", remote.watch(mortal.clone())).await.unwrap();
+        soon("the watch", remote.watch(mortal.clone()))
+            .await
+            .unwrap();
     }
     stops.die().await.unwrap();
     assert!(fails.fail().await.is_err());

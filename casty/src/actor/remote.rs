@@ -94,12 +94,11 @@ impl<A: Actor> Destination<A> for Remote {
     }
 
     fn watch(&self, watcher: Watcher) {
-        match self.runtime.carrier() {
-            Some(carrier) => carrier.watch(&self.address, watcher),
-            None => {
-                let gone = TerminatedReason::NodeGone(self.address.member.to_string());
-                watcher.tell(self.path(), gone);
-            }
+        if let Some(carrier) = self.runtime.carrier() {
+            carrier.watch(&self.address, watcher);
+        } else {
+            let gone = TerminatedReason::NodeGone(self.address.member.to_string());
+            watcher.tell(self.path(), gone);
         }
     }
 

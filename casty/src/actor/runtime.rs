@@ -212,11 +212,14 @@ impl Runtime {
 
     #[cfg(feature = "testkit")]
     /// Makes something else than a cell known under a number of its own.
-    pub(crate) fn register<T: AnyCell + 'static>(&self, make: impl FnOnce(u64) -> Arc<T>) -> Arc<T> {
+    pub(crate) fn register<T: AnyCell + 'static>(
+        &self,
+        make: impl FnOnce(u64) -> Arc<T>,
+    ) -> Arc<T> {
         let number = self.next_actor.fetch_add(1, Ordering::Relaxed);
-        let made = make(number);
-        lock(&self.actors).insert(number, made.clone());
-        made
+        let registered = make(number);
+        lock(&self.actors).insert(number, registered.clone());
+        registered
     }
 
     /// What actors of other nodes know an actor of this one by; `None` without a network.

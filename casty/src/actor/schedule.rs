@@ -106,7 +106,7 @@ fn next_beat(every: Every, start: Instant, last: Instant, now: Instant) -> Insta
     }
     let late = now.duration_since(start).as_nanos() % every.period.as_nanos();
     let late = Duration::from_nanos(u64::try_from(late).unwrap_or(0));
-    now + (every.period - late)
+    now + every.period.saturating_sub(late)
 }
 
 #[cfg(test)]

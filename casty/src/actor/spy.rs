@@ -101,7 +101,7 @@ impl Drop for Spy {
 pub(crate) struct Spies {
     count: AtomicUsize,
     next: AtomicU64,
-    spies: ArcSwap<Vec<Arc<Post>>>,
+    posts: ArcSwap<Vec<Arc<Post>>>,
 }
 
 /// Where a spy listens.
@@ -125,10 +125,10 @@ impl Spies {
             observations: sender,
             missed: missed.clone(),
         });
-        self.spies.rcu(|spies| {
-            let mut spies = (**spies).clone();
-            spies.push(post.clone());
-            spies
+        self.posts.rcu(|posts| {
+            let mut posts = (**posts).clone();
+            posts.push(post.clone());
+            posts
         });
         self.count.fetch_add(1, Ordering::Release);
         Spy {
@@ -141,8 +141,8 @@ impl Spies {
 
     fn remove(&self, id: u64) {
         self.count.fetch_sub(1, Ordering::Release);
-        self.spies.rcu(|spies| {
-            let left = spies.iter().filter(|post| post.id != id);
+        self.posts.rcu(|posts| {
+            let left = posts.iter().filter(|post| post.id != id);
             left.cloned().collect::<Vec<_>>()
         });
     }
@@ -171,13 +171,12 @@ impl Spies {
         message: &'static str,
         what: &Observed,
     ) {
-        let ancestors: Vec<ActorPath> =
-            std::iter::successors(parent, |ancestor| ancestor.parent())
-                .map(|ancestor| ancestor.path())
-                .collect();
-        for post in self.spies.load().iter() {
-            let covers = post.who == *who
-                || post.scope == Scope::Subtree && ancestors.contains(&post.who);
+        let ancestors: Vec<ActorPath> = std::iter::successors(parent, |ancestor| ancestor.parent())
+            .map(|ancestor| ancestor.path())
+            .collect();
+        for post in self.posts.load().iter() {
+            let covers =
+                post.who == *who || post.scope == Scope::Subtree && ancestors.contains(&post.who);
             if !covers {
                 continue;
             }

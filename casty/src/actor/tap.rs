@@ -136,10 +136,7 @@ impl<A: Actor> AnyCell for Tap<A> {
         _: &mut dyn FnMut() -> Option<Credit>,
     ) {
         let reply = reply.map_or(ReplyTo::Nobody, ReplyTo::Remote);
-        match self
-            .runtime
-            .enter(|| codec::decode::<A::Message>(payload))
-        {
+        match self.runtime.enter(|| codec::decode::<A::Message>(payload)) {
             Ok(message) => {
                 if let Err(rejected) = self.put(Envelope { message, reply }) {
                     let (envelope, failure) = (rejected.envelope, rejected.failure);

@@ -37,9 +37,9 @@ pub(crate) struct Watches(Mutex<HashMap<Arc<ActorAddress>, Vec<Watcher>>>);
 impl Watches {
     /// Whether this is the first watch of that actor, so that somebody has to ask.
     fn add(&self, who: &Arc<ActorAddress>, watcher: Watcher) -> bool {
-        let mut watches = lock(&self.0);
-        let first = !watches.contains_key(who);
-        watches.entry(who.clone()).or_default().push(watcher);
+        let mut all = lock(&self.0);
+        let first = !all.contains_key(who);
+        all.entry(who.clone()).or_default().push(watcher);
         first
     }
 

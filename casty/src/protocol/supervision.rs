@@ -75,7 +75,7 @@ mod tests {
 
     const LIMITS: Limits = Limits {
         restarts: 4,
-        within: Duration::from_secs(60),
+        within: Duration::from_mins(1),
         backoff: Duration::from_millis(100),
         backoff_max: Duration::from_millis(300),
     };

@@ -197,7 +197,7 @@ enum Due {
 }
 
 impl<A: Actor> Activation<A> {
-    fn new(state: Option<A>) -> Box<Self> {
+    fn boxed(state: Option<A>) -> Box<Self> {
         Box::new(Self {
             state,
             started: false,
@@ -221,7 +221,7 @@ impl<A: Actor> Cell<A> {
         let activation = match (&name, state) {
             (CellName::Entity(_), None) => None,
             (_, state) => {
-                let mut activation = Activation::new(state);
+                let mut activation = Activation::boxed(state);
                 activation.due = Due::Start;
                 Some(activation)
             }

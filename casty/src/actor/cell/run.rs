@@ -59,7 +59,7 @@ enum Step {
 
 async fn drive<A: Actor>(cell: Arc<Cell<A>>) {
     let activation = lock(&cell.inner).activation.take();
-    let mut activation = activation.unwrap_or_else(|| Activation::new(None));
+    let mut activation = activation.unwrap_or_else(|| Activation::boxed(None));
     let mut ctx = Context::new(cell.clone());
     ctx.attach(activation.number, activation.attached.take());
     let mut run = Run {
