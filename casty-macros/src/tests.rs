@@ -93,7 +93,7 @@ fn an_actor() {
 fn a_cart_of_three_states() {
     assert_snapshot!(expanded(
         Kind::Entity,
-        quote!(shards = 100, stash = 16),
+        quote!(shards = 100, max_active = 1000),
         quote! {
             /// What a customer is about to buy.
             pub mod cart {
@@ -173,7 +173,7 @@ fn a_cart_of_three_states() {
 fn a_door_that_keeps_messages() {
     assert_snapshot!(expanded(
         Kind::Actor,
-        quote!(),
+        quote!(stash = 16),
         quote! {
             mod door {
                 #[state]

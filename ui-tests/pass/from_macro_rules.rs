@@ -1,4 +1,4 @@
-//! An entity that a `macro_rules!` writes: names from both sides meet.
+//! An entity and a state machine that a `macro_rules!` writes: names from both sides meet.
 
 macro_rules! register {
     ($name:ident, $value:ty, $set:ident($argument:ident)) => {
@@ -26,7 +26,47 @@ macro_rules! register {
 register!(Number, i64, set(to));
 register!(Text, String, write(text));
 
+macro_rules! switch {
+    ($module:ident, $actor:ident, $off:ident => $on:ident, $toggle:ident($argument:ident: $value:ty)) => {
+        #[casty::actor]
+        pub mod $module {
+            #[state(initial)]
+            pub struct $off;
+
+            #[state]
+            pub struct $on {
+                last: $value,
+            }
+
+            #[behavior(otherwise = reject)]
+            impl $off {
+                #[message]
+                async fn $toggle(self, $argument: $value, ctx: &mut casty::Context<$actor>) -> Result<($on, $value), casty::Stay<Self, String>> {
+                    let _ = ctx.node_id();
+                    Ok(($on { last: $argument.clone() }, $argument))
+                }
+            }
+
+            #[behavior]
+            impl $on {
+                #[message]
+                fn $toggle(self, $argument: $value) -> Result<($off, $value), casty::Stay<Self, String>> {
+                    if self.last == $argument { Err(casty::Stay(self, String::new())) } else { Ok(($off, $argument)) }
+                }
+
+                #[message]
+                fn last(&self) -> $value {
+                    self.last.clone()
+                }
+            }
+        }
+    };
+}
+
+switch!(lamp, Lamp, Off => On, toggle(to: u8));
+
 fn main() {
     let _: fn(&NumberRef, i64) -> casty::Call<Number, Option<i64>> = NumberRef::set;
+    let _: fn(&LampRef, u8) -> casty::Call<Lamp, u8, String> = LampRef::toggle;
     let _ = TextMsg::Write { text: String::new() };
 }

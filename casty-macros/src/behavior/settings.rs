@@ -153,6 +153,17 @@ impl Settings {
         }
     }
 
+    /// Complains of a bound for what the machine never does.
+    pub(super) fn no_state_stashes(&self, errors: &mut Errors) {
+        if let Some(span) = self.stash {
+            errors.at_span(
+                span,
+                "no state stashes messages: write `#[behavior(otherwise = stash)]` above the block of one that should, \
+                 or leave `stash` out",
+            );
+        }
+    }
+
     /// `Policy { .. }`.
     pub(super) fn policy(&self, private: &TokenStream) -> TokenStream {
         if self.policy.is_empty() {

@@ -207,7 +207,7 @@ impl Leaving<'_> {
     }
 
     fn target(&self, ty: &Type, errors: &mut Errors) -> Option<Target> {
-        let target = target(self.scope, self.machine, ty);
+        let target = target(self.scope.this, self.machine, ty);
         if target.is_none() {
             let (shown, this) = (text::of(ty), self.this());
             let states = &self.machine.states;
@@ -269,9 +269,9 @@ impl Leaving<'_> {
 }
 
 /// The state that a type names, if it is one of the machine's, or `Stop`.
-pub(super) fn target(scope: Scope<'_>, machine: &Machine, ty: &Type) -> Option<Target> {
+pub(super) fn target(this: &Type, machine: &Machine, ty: &Type) -> Option<Target> {
     if types::is_self(ty) {
-        let this = types::last_segment(scope.this)?;
+        let this = types::last_segment(this)?;
         return Some(Target::State(this.ident.clone()));
     }
     let last = types::last_segment(ty)?;
@@ -299,7 +299,7 @@ pub(super) fn is_misplaced(
     let stays = [Some(ty), arguments.get(1).copied()];
     let place = if stays.into_iter().flatten().any(|ty| named(ty, "Stay")) {
         ty
-    } else if target(scope, machine, next).is_some() || named(next, "OneOf") {
+    } else if target(scope.this, machine, next).is_some() || named(next, "OneOf") {
         next
     } else {
         return false;

@@ -61,6 +61,10 @@ fn targets(state: &State) -> impl Iterator<Item = &Target> {
 /// Makes one protocol of what the states handle, and complains where they differ or say nothing.
 pub(in crate::behavior) fn check(behavior: &mut Behavior, errors: &mut Errors) {
     only_the_first_is_made(behavior, errors);
+    let stashes = |state: &State| matches!(state.otherwise, Some((Otherwise::Stash, _)));
+    if errors.count() == 0 && !behavior.states.iter().any(stashes) {
+        behavior.settings.no_state_stashes(errors);
+    }
     behavior.messages = union(&mut behavior.states, errors);
     for state in &behavior.states {
         total(state, &behavior.messages, errors);

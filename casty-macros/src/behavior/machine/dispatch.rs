@@ -126,9 +126,7 @@ impl Expansion<'_> {
         };
         quote! {
             {
-                let #state_enum::#state(__state) =
-                    ::core::mem::replace(&mut self.0, #state_enum::__Taken)
-                else {
+                let #state_enum::#state(__state) = self.0.take() else {
                     return #private::no_state();
                 };
                 #outcome

@@ -52,7 +52,7 @@ impl Expansion<'_> {
         let (actor, state_enum) = (&behavior.ident, self.state_enum());
         let summary = match behavior.initial() {
             Some(initial) => format!(
-                " {} with states. It starts in [`{}`].",
+                " {} with states. It starts in `{}`.",
                 capitalized(behavior.kind.a_noun()),
                 initial.ident
             ),
@@ -99,8 +99,12 @@ impl Expansion<'_> {
             quote!(Self::#ident(_) => #name,)
         });
         let shown = format!("{}({{}})", self.behavior.ident.unraw());
-        let name_of_state = quote! {
+        let methods = quote! {
             impl #state_enum {
+                fn take(&mut self) -> Self {
+                    ::core::mem::replace(self, Self::__Taken)
+                }
+
                 fn name(&self) -> &'static ::core::primitive::str {
                     match *self {
                         #(#names)*
@@ -119,7 +123,7 @@ impl Expansion<'_> {
         );
         let one_ofs = self.one_ofs();
         let table = self.table();
-        quote!(#from #name_of_state #debug #(#one_ofs)* #table)
+        quote!(#from #methods #debug #(#one_ofs)* #table)
     }
 
     /// `From<Active> for OneOf<Active, Empty>`, for each such type that a function returns.

@@ -1,16 +1,12 @@
 //! Finds every `OneOf<..>` that the functions of a machine return.
 
 use syn::{
-    ItemImpl, ReturnType, TypePath,
+    ItemImpl, ReturnType, Type, TypePath,
     visit::{self, Visit},
 };
 
 use crate::{
-    behavior::{
-        model::{Kind, Target},
-        scope::{Machine, Scope},
-        transition,
-    },
+    behavior::{model::Target, scope::Machine, transition},
     fallback, types,
 };
 
@@ -33,11 +29,7 @@ impl<'a> OneOfs<'a> {
             return;
         }
         let mut of_block = OfBlock {
-            scope: Scope {
-                kind: Kind::Entity,
-                this: &block.self_ty,
-                machine: Some(self.machine),
-            },
+            this: &block.self_ty,
             machine: self.machine,
             found: &mut self.found,
         };
@@ -46,7 +38,7 @@ impl<'a> OneOfs<'a> {
 }
 
 struct OfBlock<'a> {
-    scope: Scope<'a>,
+    this: &'a Type,
     machine: &'a Machine,
     found: &'a mut Vec<Vec<Target>>,
 }
@@ -67,7 +59,7 @@ impl<'ast> Visit<'ast> for OfBlock<'_> {
         {
             let targets: Option<Vec<_>> = types::type_arguments(last)
                 .into_iter()
-                .map(|ty| transition::target(self.scope, self.machine, ty))
+                .map(|ty| transition::target(self.this, self.machine, ty))
                 .collect();
             self.found
                 .extend(targets.filter(|targets| self.is_new(targets)));
