@@ -2,7 +2,7 @@
 
 use proc_macro2::TokenStream;
 use quote::quote;
-use syn::{Attribute, ImplItem, ImplItemFn, Meta};
+use syn::{Attribute, ImplItem, ImplItemFn, Meta, parse_quote};
 
 use super::{
     handler, lifecycle,
@@ -33,7 +33,7 @@ pub(super) fn take_functions(items: &mut [ImplItem]) -> Vec<Annotated> {
         };
         if helper == "message" {
             fallback::strip_arguments(function);
-            function.attrs.push(syn::parse_quote! {
+            function.attrs.push(parse_quote! {
                 #[allow(
                     clippy::needless_pass_by_value,
                     clippy::trivially_copy_pass_by_ref,
@@ -41,6 +41,15 @@ pub(super) fn take_functions(items: &mut [ImplItem]) -> Vec<Annotated> {
                     clippy::unused_async,
                     clippy::unused_self,
                     reason = "the protocol says what a message function looks like"
+                )]
+            });
+        } else if Turn::of(helper).is_some() {
+            function.attrs.push(parse_quote! {
+                #[allow(
+                    clippy::needless_pass_by_value,
+                    clippy::trivially_copy_pass_by_ref,
+                    clippy::unused_self,
+                    reason = "a hook takes what casty gives it"
                 )]
             });
         }
