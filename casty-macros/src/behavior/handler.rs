@@ -85,9 +85,9 @@ fn returned(
     internal: bool,
     errors: &mut Errors,
 ) -> Option<(Reply, Outcome)> {
-    let by_value = sig
-        .receiver()
-        .filter(|receiver| matches!(receiver.kind, ReceiverKind::Value));
+    let receiver = sig.receiver();
+    let by_value = receiver.filter(|it| matches!(it.kind, ReceiverKind::Value));
+    let borrows = receiver.is_some_and(|it| matches!(it.kind, ReceiverKind::Reference(..)));
     if let (Some(machine), Some(receiver)) = (scope.machine, by_value) {
         let from = transition::Leaving {
             scope,
@@ -100,6 +100,7 @@ fn returned(
     }
     if let Some(ty) = types::returned(&sig.output) {
         if let Some(machine) = scope.machine
+            && borrows
             && transition::is_misplaced(scope, machine, ty, errors)
         {
             return None;

@@ -3,7 +3,7 @@
 use syn::{Attribute, FnArg, ImplItemFn, Meta, ReturnType, Type};
 
 use super::{
-    model::{Hook, HookParameter, Init, Turn},
+    model::{Hook, HookParameter, Init, Kind, Turn},
     scope::Scope,
     signature,
 };
@@ -38,12 +38,11 @@ pub(super) fn init(
             "`#[init]` makes the first state, so there is no `self` yet: drop it",
         );
     }
-    let takes_context = only_context(
-        function,
-        scope,
-        "an entity is made from its id alone, which `ctx.entity_id()` tells",
-        errors,
-    );
+    let reason = match scope.kind {
+        Kind::Entity => "an entity is made from its id alone, which `ctx.entity_id()` tells",
+        Kind::Actor => "casty has nothing else to give it",
+    };
+    let takes_context = only_context(function, scope, reason, errors);
     let is_fallible = made(&sig.output, scope.this);
     if is_fallible.is_none() {
         let message = format!(
