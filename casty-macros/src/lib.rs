@@ -7,6 +7,7 @@
 //! not follow from another is reported, at the user's own token, and the user's own item is emitted in any case.
 
 mod behavior;
+mod context;
 mod errors;
 mod fallback;
 mod message;
@@ -162,7 +163,7 @@ use proc_macro::TokenStream;
 /// A struct or enum marked `#[state]` is a state, one is `#[state(initial)]`: its `Default`, or the one `#[init]`
 /// function in its block, makes the first state. Each state has one `impl` block marked `#[behavior]`, whose functions
 /// are as in any other block, save that the context is `&mut Context<Cart>`. Hooks run in the state in whose block they
-/// are.
+/// are; `#[on_start]` is for the initial one.
 ///
 /// A handler that takes `&self` or `&mut self` stays in its state. One that takes `self` leaves it, and returns one of
 ///

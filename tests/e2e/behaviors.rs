@@ -7,8 +7,10 @@ use casty::{DeadLetterReason, prelude::*, testkit};
 use futures_util::FutureExt;
 
 use self::machines::{
-    Cart, CartRef, Diary, NotInCart, Turnstile, TurnstileRef, Valve, ValveRef, turnstile::Locked,
+    Cart, CartRef, Diary, Lamp, NotInCart, Turnstile, TurnstileRef, Valve, ValveRef, lamp::Off,
+    turnstile::Locked,
 };
+use crate::support::{cluster, shutdown};
 
 fn unhandled(state: &str, message: &str) -> AskError {
     AskError::Unhandled {
@@ -271,6 +273,39 @@ fn resume_keeps_a_state_that_was_borrowed_and_makes_another_for_one_that_was_tak
             ]
         );
     });
+}
+
+#[test]
+fn an_internal_message_leads_from_state_to_state() {
+    testkit::paused(|system| async move {
+        let lamp = system.spawn(Lamp::from(Off));
+        assert_eq!(lamp.is_on().await, Ok(false));
+        lamp.switch_on(2).await.unwrap();
+        for (seconds, is_on) in [(9, true), (10, true), (2, false)] {
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            assert_eq!(lamp.is_on().await, Ok(is_on), "after {seconds} more");
+        }
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn states_are_the_same_from_every_node() {
+    let nodes = cluster(2).await;
+    // Of ten carts, some live on either node.
+    for number in 0..10 {
+        let id = format!("c-{number}");
+        let carts = [&nodes[0], &nodes[1]].map(|node| node.entity::<Cart>(&id));
+        carts[0].add(number + 1).await.unwrap();
+        for cart in &carts {
+            assert_eq!(cart.remove(99).await, Err(AskError::Entity(NotInCart(99))));
+            assert_eq!(cart.close().await, Err(unhandled("Active", "close")));
+        }
+        assert_eq!(carts[1].checkout().await, Ok(number + 1));
+        assert_eq!(carts[0].total().await, Ok(number + 1));
+        carts[0].close().await.unwrap();
+        assert_eq!(carts[1].total().await, Ok(0));
+    }
+    shutdown(nodes).await;
 }
 
 #[test]

@@ -4,9 +4,9 @@ use syn::{GenericParam, PatType, Receiver, ReceiverKind, Signature, Type};
 
 use super::scope::Scope;
 use crate::{
+    context::{self, ContextParameter},
     errors::Errors,
-    text,
-    types::{self, ContextParameter},
+    text, types,
 };
 
 /// What no function that casty calls may be.
@@ -79,7 +79,7 @@ pub(super) fn is_context(
     has_context: &mut bool,
     errors: &mut Errors,
 ) -> bool {
-    let Some(taken) = types::context(&input.ty, scope.actor()) else {
+    let Some(taken) = context::parameter(&input.ty, scope.actor()) else {
         return false;
     };
     let right = scope.context();
@@ -100,7 +100,7 @@ pub(super) fn is_context(
 
 /// Complains of `Context<Self>` in a state: what has a context is the machine.
 fn of_the_state(scope: Scope<'_>, ty: &Type, errors: &mut Errors) {
-    let Some(of) = types::context_of(ty).filter(|_| scope.machine.is_some()) else {
+    let Some(of) = context::of(ty).filter(|_| scope.machine.is_some()) else {
         return;
     };
     if types::is_self(of) || text::of(of) == text::of(scope.this) {

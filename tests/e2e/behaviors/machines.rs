@@ -299,3 +299,49 @@ pub(crate) mod turnstile {
         }
     }
 }
+
+/// Goes off by itself, after a while, once for each time that it was asked to stay on.
+#[actor]
+pub(crate) mod lamp {
+    use super::*;
+
+    #[state(initial)]
+    pub(crate) struct Off;
+
+    #[state]
+    pub(crate) struct On {
+        times: u32,
+    }
+
+    #[behavior(otherwise = ignore)]
+    impl Off {
+        #[message]
+        fn switch_on(self, ctx: &mut Context<Lamp>, times: u32) -> On {
+            ctx.schedule_once(Duration::from_secs(10), LampMsg::Fade {});
+            On { times }
+        }
+
+        #[message]
+        fn is_on(&self) -> bool {
+            false
+        }
+    }
+
+    #[behavior(otherwise = ignore)]
+    impl On {
+        #[message(internal)]
+        async fn fade(self, ctx: &mut Context<Lamp>) -> OneOf<Self, Off> {
+            if self.times == 1 {
+                return Off.into();
+            }
+            ctx.schedule_once(Duration::from_secs(10), LampMsg::Fade {});
+            let times = self.times - 1;
+            On { times }.into()
+        }
+
+        #[message]
+        fn is_on(&self) -> bool {
+            true
+        }
+    }
+}

@@ -11,6 +11,7 @@ use crate::{
         scope::{Machine, Scope},
         settings::Settings,
     },
+    context,
     errors::Errors,
     fallback, names,
     options::{Grammar, Known, Options},
@@ -212,7 +213,7 @@ fn contexts_of_the_machine(machine: &Machine, block: &mut ItemImpl) {
     });
     for input in functions.flat_map(|function| &mut function.sig.inputs) {
         if let FnArg::Typed(input) = input
-            && let Some(of) = types::context_of_mut(&mut input.ty)
+            && let Some(of) = context::of_mut(&mut input.ty)
             && (types::is_self(of) || crate::text::of(&*of) == crate::text::of(&this))
         {
             of.clone_from(&machine.actor);
