@@ -43,6 +43,12 @@ fn main() -> Result<(), AnyError> {
             println!("{rate}");
             Ok(())
         }
+        // One side of a local case, for a profiler.
+        ["local", side] => {
+            let rate = runtime()?.block_on(local(side));
+            println!("{rate:.0}");
+            Ok(())
+        }
         _ => report(),
     }
 }

@@ -50,6 +50,8 @@ pub(crate) enum ReplyTo<R> {
     Own(Own),
     Asker(Asker<R>),
     Remote(RemoteReply),
+    /// The same, asked by an actor that waits for it.
+    RemoteActor(Box<(RemoteReply, Arc<Chain>)>),
     /// An ask that was sent to another node, came back, and turns out to be for this one.
     Relay(Box<dyn Pending>),
 }
@@ -76,12 +78,21 @@ impl<R: Reply> ReplyTo<R> {
             // An error means that the asker stopped waiting.
             Self::Asker(asker) => drop(asker.answer.send(Answer::Reply(reply))),
             Self::Remote(remote) => remote.complete(encoded(&reply)),
+            Self::RemoteActor(remote) => remote.0.complete(encoded(&reply)),
             Self::Relay(pending) => pending.complete(encoded(&reply)),
         }
     }
 }
 
 impl<R> ReplyTo<R> {
+    /// To an asker on another node.
+    pub(crate) fn remote(remote: RemoteReply, chain: Option<Arc<Chain>>) -> Self {
+        match chain {
+            None => Self::Remote(remote),
+            Some(chain) => Self::RemoteActor(Box::new((remote, chain))),
+        }
+    }
+
     /// Whether nobody learns what becomes of the message, so that its loss must be a dead letter.
     pub(crate) fn is_nobody(&self) -> bool {
         matches!(self, Self::Nobody | Self::Own(_))
@@ -91,8 +102,8 @@ impl<R> ReplyTo<R> {
     pub(crate) fn chain(&self) -> Option<&Arc<Chain>> {
         match self {
             Self::Asker(asker) => asker.chain.as_ref(),
-            Self::Remote(remote) => remote.chain.as_ref(),
-            Self::Nobody | Self::Own(_) | Self::Relay(_) => None,
+            Self::RemoteActor(remote) => Some(&remote.1),
+            Self::Nobody | Self::Own(_) | Self::Remote(_) | Self::Relay(_) => None,
         }
     }
 
@@ -103,14 +114,17 @@ impl<R> ReplyTo<R> {
             Self::Nobody | Self::Own(_) => {}
             Self::Asker(asker) => drop(asker.answer.send(Answer::Encoded(payload))),
             Self::Remote(remote) => remote.complete(RawAnswer::Encoded(payload)),
+            Self::RemoteActor(remote) => remote.0.complete(RawAnswer::Encoded(payload)),
             Self::Relay(pending) => pending.complete(RawAnswer::Encoded(payload)),
         }
     }
 
     /// Somebody else answers.
     pub(crate) fn forget(self) {
-        if let Self::Remote(remote) = self {
-            remote.forget();
+        match self {
+            Self::Remote(remote) => remote.forget(),
+            Self::RemoteActor(remote) => remote.0.forget(),
+            _ => {}
         }
     }
 
@@ -119,6 +133,7 @@ impl<R> ReplyTo<R> {
             Self::Nobody | Self::Own(_) => {}
             Self::Asker(asker) => drop(asker.answer.send(Answer::Failed(failure))),
             Self::Remote(remote) => remote.complete(RawAnswer::Failed(failure)),
+            Self::RemoteActor(remote) => remote.0.complete(RawAnswer::Failed(failure)),
             Self::Relay(pending) => pending.complete(RawAnswer::Failed(failure)),
         }
     }
@@ -131,6 +146,7 @@ impl<R: Send + 'static> ReplyTo<R> {
             Self::Nobody | Self::Own(_) => None,
             Self::Asker(asker) => Some(Box::new(asker)),
             Self::Remote(remote) => Some(Box::new(remote)),
+            Self::RemoteActor(remote) => Some(Box::new(remote.0)),
             Self::Relay(pending) => Some(pending),
         }
     }
@@ -157,20 +173,13 @@ impl<R: Send> Pending for Asker<R> {
 pub(crate) struct RemoteReply {
     path: Option<Arc<dyn ReplyPath>>,
     correlation: u64,
-    /// The actors that wait for it.
-    chain: Option<Arc<Chain>>,
 }
 
 impl RemoteReply {
-    pub(crate) fn new(
-        path: Arc<dyn ReplyPath>,
-        correlation: u64,
-        chain: Option<Arc<Chain>>,
-    ) -> Self {
+    pub(crate) fn new(path: Arc<dyn ReplyPath>, correlation: u64) -> Self {
         Self {
             path: Some(path),
             correlation,
-            chain,
         }
     }
 

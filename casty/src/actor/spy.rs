@@ -34,7 +34,7 @@ pub struct Observation {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Observed {
-    /// It was put into the mailbox, or waits for room there.
+    /// It is its turn: the handler begins.
     Received,
     /// Its handler has returned, or its state does not handle it.
     Handled {
@@ -96,7 +96,7 @@ impl Drop for Spy {
     }
 }
 
-/// All spies of a system. Without any, an actor pays one atomic load for each look.
+/// All spies of a system. Without any, an actor pays one atomic load a batch of messages.
 #[derive(Default)]
 pub(crate) struct Spies {
     count: AtomicUsize,
@@ -150,18 +150,6 @@ impl Spies {
     /// Whether anybody observes anything.
     pub(crate) fn any(&self) -> bool {
         self.count.load(Ordering::Relaxed) > 0
-    }
-
-    /// The parts are not called unless there is a spy.
-    pub(crate) fn received(
-        &self,
-        who: impl FnOnce() -> ActorPath,
-        parent: impl FnOnce() -> Option<Arc<dyn AnyCell>>,
-        message: &'static str,
-    ) {
-        if self.any() {
-            self.observe(&who(), parent(), message, &Observed::Received);
-        }
     }
 
     pub(crate) fn observe(

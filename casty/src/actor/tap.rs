@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use super::{
     Actor, Rejected,
     cell::{AnyCell, Signal, undecodable, undeliverable},
+    chain::Chain,
     envelope::{Envelope, RemoteReply, ReplyTo},
     reference::Destination,
     runtime::{ActorAddress, Runtime},
@@ -132,10 +133,12 @@ impl<A: Actor> AnyCell for Tap<A> {
     fn deliver(
         self: Arc<Self>,
         payload: &[u8],
-        reply: Option<RemoteReply>,
+        reply: Option<(RemoteReply, Option<Arc<Chain>>)>,
         _: &mut dyn FnMut() -> Option<Credit>,
     ) {
-        let reply = reply.map_or(ReplyTo::Nobody, ReplyTo::Remote);
+        let reply = reply.map_or(ReplyTo::Nobody, |(reply, chain)| {
+            ReplyTo::remote(reply, chain)
+        });
         match self.runtime.enter(|| codec::decode::<A::Message>(payload)) {
             Ok(message) => {
                 if let Err(rejected) = self.put(Envelope { message, reply }) {

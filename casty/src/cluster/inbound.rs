@@ -6,7 +6,10 @@ use bytes::Bytes;
 
 use super::{node::Node, region::AnyRegion, watches::WATCH, wire::Request};
 use crate::{
-    actor::{chain, envelope::RemoteReply},
+    actor::{
+        chain::{self, Chain},
+        envelope::RemoteReply,
+    },
     error::Failure,
     event::ActorPath,
     message::{answer::ReplyPath, codec},
@@ -186,8 +189,11 @@ fn handle(
                 return Ok(());
             }
             let reply = (correlation != 0).then(|| {
-                let chain = chain::decoded(chain, node.runtime());
-                RemoteReply::new(inlet.clone() as Arc<dyn ReplyPath>, correlation, chain)
+                let path: Arc<dyn ReplyPath> = inlet.clone();
+                (
+                    RemoteReply::new(path, correlation),
+                    chain::decoded(chain, node.runtime()),
+                )
             });
             deliver_to_actor(node, actor, reply, payload, grant);
         }
@@ -215,7 +221,7 @@ fn unknown_entity(node: &Node, inlet: &Inlet, name: &str, frame: EntityFrame<'_>
 fn deliver_to_actor(
     node: &Node,
     actor: u64,
-    reply: Option<RemoteReply>,
+    reply: Option<(RemoteReply, Option<Arc<Chain>>)>,
     payload: &[u8],
     grant: Grant<'_>,
 ) {

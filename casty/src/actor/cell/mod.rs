@@ -363,11 +363,6 @@ impl<A: Actor> Cell<A> {
         {
             return Err(Refusal::Failing(envelope, Failure::Deadlock { chain }));
         }
-        self.runtime().spies.received(
-            || self.path(),
-            || self.host.parent(),
-            envelope.message.name(),
-        );
         Ok(envelope)
     }
 

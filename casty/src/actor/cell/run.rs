@@ -45,6 +45,8 @@ pub(super) struct Run<A: Actor> {
     sleepy: bool,
     /// Whether [`chain::caused_by`] says anything.
     caused: bool,
+    /// Whether there are spies, as of this batch.
+    spied: bool,
 }
 
 enum Step {
@@ -69,6 +71,7 @@ async fn drive<A: Actor>(cell: Arc<Cell<A>>) {
         worked: false,
         sleepy: false,
         caused: false,
+        spied: false,
     };
     while let Some((same, step)) = run.next() {
         run = same;
@@ -117,11 +120,16 @@ impl<A: Actor> Run<A> {
             mut worked,
             sleepy,
             caused,
+            ..
         } = self;
         let mut admitted = Vec::new();
+        let (spied, stopped) = {
+            let runtime = cell.runtime();
+            (runtime.spies.any(), runtime.is_stopped())
+        };
         let step = {
             let mut inner = lock(&cell.inner);
-            if cell.runtime().is_stopped() {
+            if stopped {
                 // Nothing more is handled; whoever waits is told.
                 let mut left = std::mem::take(&mut activation.stash);
                 left.append(&mut activation.batch);
@@ -168,6 +176,7 @@ impl<A: Actor> Run<A> {
             worked,
             sleepy,
             caused,
+            spied,
         };
         Some((run, step))
     }
@@ -216,7 +225,7 @@ impl<A: Actor> Run<A> {
             self.start().await?;
         }
         let mut used = false;
-        while let Some(state) = self.activation.state.as_mut()
+        while self.activation.state.is_some()
             && let Some(Envelope { message, reply }) = self.activation.batch.pop_front()
         {
             match &reply {
@@ -231,7 +240,13 @@ impl<A: Actor> Run<A> {
                 chain::caused_by(chain);
             }
             let name = message.name();
-            let spied = self.cell.runtime().spies.any().then(Instant::now);
+            let spied = self.spied.then(Instant::now);
+            if self.spied {
+                self.observe(name, &Observed::Received);
+            }
+            let Some(state) = self.activation.state.as_mut() else {
+                break;
+            };
             let handled = AssertUnwindSafe(state.handle(message, &mut self.ctx))
                 .catch_unwind()
                 .await;

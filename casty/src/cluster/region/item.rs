@@ -70,11 +70,10 @@ pub(super) fn reply_to<R: Reply>(
 ) -> ReplyTo<R> {
     match correlation {
         0 => ReplyTo::Nobody,
-        _ => ReplyTo::Remote(RemoteReply::new(
-            inlet.clone() as Arc<dyn ReplyPath>,
-            correlation,
+        _ => ReplyTo::remote(
+            RemoteReply::new(inlet.clone() as Arc<dyn ReplyPath>, correlation),
             chain::decoded(chain, runtime),
-        )),
+        ),
     }
 }
 
