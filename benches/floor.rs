@@ -45,7 +45,7 @@ fn main() -> Result<(), AnyError> {
         }
         // One side of a local case, for a profiler.
         ["local", side] => {
-            let rate = runtime()?.block_on(local(side));
+            let rate = runtime()?.block_on(local(side.to_owned()));
             println!("{rate:.0}");
             Ok(())
         }
@@ -75,8 +75,8 @@ fn report() -> Result<(), AnyError> {
         };
         row(
             case,
-            || Ok(runtime()?.block_on(local(floor))),
-            || Ok(runtime()?.block_on(local(side))),
+            || Ok(runtime()?.block_on(local(floor.to_owned()))),
+            || Ok(runtime()?.block_on(local(side.to_owned()))),
         )?;
     }
     for (case, name, pinned) in [
@@ -200,14 +200,14 @@ async fn drive(target: &impl Target, tells: bool, count: i64, in_flight: i64) ->
     rate(count, started.elapsed())
 }
 
-async fn local(side: &'static str) -> f64 {
+async fn local(side: String) -> f64 {
     let system = ActorSystem::local("bench");
     let entity = system.entity::<Counter>("one");
     let actor = system.spawn(Local::default());
     let raw = raw::Local::start();
     // The loops run on a worker thread, as an application's do.
     let measured = async move {
-        match side {
+        match side.as_str() {
             "raw" => drive(&raw, true, LOCAL_TELLS, 1).await,
             "entity" => drive(&entity, true, LOCAL_TELLS, 1).await,
             "actor" => drive(&actor, true, LOCAL_TELLS, 1).await,

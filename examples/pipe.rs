@@ -1,6 +1,6 @@
 //! Slow work beside the mailbox: `cargo run --example pipe`
 
-use std::{collections::BTreeMap, time::Instant};
+use std::collections::BTreeMap;
 
 use casty::{Later, Promise, prelude::*};
 
@@ -70,7 +70,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let system = ActorSystem::local("app");
     let pages = system.entity::<Pages>("pages");
 
-    let begun = Instant::now();
+    let begun = tokio::time::Instant::now();
     let asks = async {
         tokio::join!(
             pages.page("home".to_owned()).into_future(),

@@ -190,6 +190,18 @@ impl Herald {
         ctx.myself()
     }
 
+    /// Starts a listener on its own node.
+    #[message]
+    pub fn hire(&mut self, ctx: &mut Context<Self>) -> ListenerRef {
+        ctx.spawn(Listener::default())
+    }
+
+    /// The node it lives on.
+    #[message]
+    pub fn node(&self, ctx: &mut Context<Self>) -> String {
+        ctx.node_id().to_string()
+    }
+
     /// Remembers.
     #[message]
     pub fn remember(&mut self, text: String) -> u64 {

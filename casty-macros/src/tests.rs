@@ -127,7 +127,7 @@ fn a_cart_of_three_states() {
 
                 #[behavior]
                 impl Active {
-                    #[on_start]
+                    #[on_stop]
                     async fn started(&mut self) -> Result<(), String> {
                         Ok(())
                     }

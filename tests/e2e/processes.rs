@@ -2,14 +2,14 @@
 
 use std::{net::SocketAddr, process::Stdio};
 
-use casty::prelude::*;
-use casty_tests::Counter;
+use casty::{prelude::*, testkit::Probe};
+use casty_tests::{Counter, Herald, Listener};
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
     process::{Child, ChildStdout, Command},
 };
 
-use crate::support::{eventually, node, soon};
+use crate::support::{LIMIT, eventually, node, soon};
 
 struct Process {
     child: Child,
@@ -128,5 +128,30 @@ async fn asks_to_a_killed_process_fail_at_once() {
     // And later ones too, as long as its shards have no other owner.
     let error = soon("a failure", counter.value()).await.unwrap_err();
     assert!(!error.maybe_handled(), "{error}");
+    soon("shutdown", here.shutdown()).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_end_of_a_killed_process_is_the_end_of_its_actors() {
+    let here = node("here").start().await.unwrap();
+    let mut there = Process::start("there", &[here.address()]).await;
+    soon("it forms", here.wait_for(2)).await.unwrap();
+    let mut n = 0;
+    let herald = loop {
+        let herald = here.entity::<Herald>(format!("h{n}"));
+        if soon("where it lives", herald.node()).await.unwrap() == "there" {
+            break herald;
+        }
+        n += 1;
+    };
+    let mut probe = Probe::<Listener>::new(&here);
+    let listener = soon("an actor there", herald.hire()).await.unwrap();
+    assert_eq!(listener.hear("hello".to_owned()).await, Ok(1));
+    probe.watch(&listener);
+    there.child.kill().await.unwrap();
+    let end = probe.expect_terminated_within(LIMIT).await;
+    assert!(end.is(&listener));
+    let reason = end.reason.to_string();
+    assert!(reason.contains("its node is gone: there"), "{reason}");
     soon("shutdown", here.shutdown()).await.unwrap();
 }

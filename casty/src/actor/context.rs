@@ -328,6 +328,11 @@ impl<A: Actor> Context<A> {
         std::mem::take(&mut self.stop)
     }
 
+    /// Whether the handler asked for what happens right after it.
+    pub(crate) fn has_wishes(&self) -> bool {
+        self.stop || self.transition
+    }
+
     pub(crate) fn passivates(&self) -> bool {
         self.passivate
     }

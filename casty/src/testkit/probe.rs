@@ -101,13 +101,21 @@ impl<A: Actor<Address = ActorRef<A>>> Probe<A> {
     /// # Panics
     /// If none comes, or if a message comes first.
     pub async fn expect_terminated(&mut self) -> Terminated {
-        match self.next(PATIENCE).await {
+        self.expect_terminated_within(PATIENCE).await
+    }
+
+    /// The end of a watched actor, within `patience`.
+    ///
+    /// # Panics
+    /// If none comes, or if a message comes first.
+    pub async fn expect_terminated_within(&mut self, patience: Duration) -> Terminated {
+        match self.next(patience).await {
             Some(Tapped::Terminated(who)) => who,
             Some(Tapped::Message(envelope)) => panic!(
                 "expected the end of an actor; `{}` came first",
                 envelope.message.name()
             ),
-            None => panic!("expected the end of an actor; none ended within {PATIENCE:?}"),
+            None => panic!("expected the end of an actor; none ended within {patience:?}"),
         }
     }
 

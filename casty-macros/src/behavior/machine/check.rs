@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::{
     behavior::{
         docs,
-        model::{Behavior, Message, Otherwise, Outcome, State, Target},
+        model::{Behavior, Message, Otherwise, Outcome, State, Target, Turn},
     },
     errors::Errors,
     text,
@@ -76,15 +76,27 @@ fn only_the_first_is_made(behavior: &Behavior, errors: &mut Errors) {
     let Some(initial) = states.next() else {
         return;
     };
-    for init in states.flat_map(|state| &state.init) {
-        errors.at(
-            &init.ident,
-            format!(
-                "`#[init]` makes the first state, and the machine starts in `{0}`: \
-                 move this function to the block of `{0}`",
-                initial.ident
-            ),
-        );
+    for state in states {
+        for init in &state.init {
+            errors.at(
+                &init.ident,
+                format!(
+                    "`#[init]` makes the first state, and the machine starts in `{0}`: \
+                     move this function to the block of `{0}`",
+                    initial.ident
+                ),
+            );
+        }
+        for hook in state.hooks.iter().filter(|hook| hook.turn == Turn::Start) {
+            errors.at(
+                &hook.ident,
+                format!(
+                    "`#[on_start]` runs before the first message, when the machine is in `{0}`: \
+                     move this function to the block of `{0}`, or call it where a handler enters `{1}`",
+                    initial.ident, state.ident
+                ),
+            );
+        }
     }
 }
 

@@ -29,6 +29,7 @@ pub(crate) use self::{
 use super::{
     Actor, HookError, Message,
     attached::Attached,
+    chain::Chain,
     context::Context,
     envelope::{Envelope, Own, ReplyTo},
     mailbox::{Mailbox, Ticket},
@@ -161,6 +162,37 @@ struct Rare {
     ended: Option<TerminatedReason>,
 }
 
+impl Rare {
+    /// What a sender is told while the cell takes no messages.
+    fn refusal(&self) -> Option<Failure> {
+        let (until, failure) = self.failing.as_ref()?;
+        let left = until.checked_duration_since(Instant::now())?;
+        if left.is_zero() {
+            return None;
+        }
+        let mut failure = failure.clone();
+        if let Failure::Quarantined { retry_after, .. } = &mut failure {
+            *retry_after = left;
+        }
+        Some(failure)
+    }
+}
+
+/// Why an envelope is not admitted.
+enum No {
+    Closed,
+    Failing(Failure),
+}
+
+impl No {
+    fn refuse<A: Actor>(self, envelope: Envelope<A>) -> Refusal<A> {
+        match self {
+            Self::Closed => Refusal::Closed(envelope),
+            Self::Failing(failure) => Refusal::Failing(envelope, failure),
+        }
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Idle,
@@ -281,9 +313,10 @@ impl<A: Actor> Cell<A> {
     /// Queues an envelope, or says why not. Where the type's policy for a full mailbox loses a message, this one or
     /// an older one, it becomes a dead letter.
     pub(crate) fn push(self: &Arc<Self>, envelope: Envelope<A>) -> Result<(), Refusal<A>> {
-        let envelope = self.admit(envelope)?;
-        let mut inner = lock(&self.inner);
-        let envelope = inner.admit(envelope)?;
+        let mut inner = match self.admit(&envelope) {
+            Ok(inner) => inner,
+            Err(no) => return Err(no.refuse(envelope)),
+        };
         let lost = match inner.mailbox.offer(envelope) {
             Ok(()) => None,
             Err(envelope) => Some(inner.overflow(envelope)?),
@@ -305,9 +338,10 @@ impl<A: Actor> Cell<A> {
         if A::POLICY.overflow != Overflow::Wait {
             return self.push(envelope);
         }
-        let envelope = self.admit(envelope)?;
-        let mut inner = lock(&self.inner);
-        let envelope = inner.admit(envelope)?;
+        let mut inner = match self.admit(&envelope) {
+            Ok(inner) => inner,
+            Err(no) => return Err(no.refuse(envelope)),
+        };
         inner.mailbox.park(envelope, || Waiter::Credit(credit()));
         self.schedule(inner);
         Ok(())
@@ -318,11 +352,12 @@ impl<A: Actor> Cell<A> {
         self: &Arc<Self>,
         envelope: Envelope<A>,
     ) -> Result<(), Refusal<A>> {
-        let envelope = self.admit(envelope)?;
         let (admitted, mut admission) = oneshot::channel();
         let parking = {
-            let mut inner = lock(&self.inner);
-            let envelope = inner.admit(envelope)?;
+            let mut inner = match self.admit(&envelope) {
+                Ok(inner) => inner,
+                Err(no) => return Err(no.refuse(envelope)),
+            };
             let ticket = inner.mailbox.park(envelope, || Waiter::Teller(admitted));
             self.schedule(inner);
             match ticket {
@@ -356,14 +391,31 @@ impl<A: Actor> Cell<A> {
         }
     }
 
-    /// What can be said of an envelope without a look at the mailbox.
-    fn admit(self: &Arc<Self>, envelope: Envelope<A>) -> Result<Envelope<A>, Refusal<A>> {
-        if let Some(chain) = envelope.reply.chain()
-            && let Some(chain) = chain.closed_by(self.key(), || self.path())
-        {
-            return Err(Refusal::Failing(envelope, Failure::Deadlock { chain }));
+    /// Whether the cell takes this envelope, room aside. By reference: envelopes may be large.
+    #[inline]
+    fn admit(self: &Arc<Self>, envelope: &Envelope<A>) -> Result<MutexGuard<'_, Inner<A>>, No> {
+        if let Some(chain) = envelope.reply.chain() {
+            self.closes_no_circle(chain)?;
         }
-        Ok(envelope)
+        let inner = lock(&self.inner);
+        if inner.phase == Phase::Closed || inner.closing {
+            return Err(No::Closed);
+        }
+        match &inner.rare {
+            Some(rare) => rare
+                .refusal()
+                .map_or(Ok(()), |failure| Err(No::Failing(failure)))?,
+            None => {}
+        }
+        Ok(inner)
+    }
+
+    #[cold]
+    fn closes_no_circle(self: &Arc<Self>, chain: &Chain) -> Result<(), No> {
+        match chain.closed_by(self.key(), || self.path()) {
+            Some(chain) => Err(No::Failing(Failure::Deadlock { chain })),
+            None => Ok(()),
+        }
     }
 
     /// Lets the cell run its start hook without waiting for a message.
@@ -493,30 +545,6 @@ impl<A: Actor> Inner<A> {
         if let Some(interrupt) = self.rare.as_ref().and_then(|rare| rare.interrupt.as_ref()) {
             interrupt.notify_one();
         }
-    }
-
-    /// Gives the envelope back if a fresh cell, or nobody, should have it.
-    fn admit(&self, envelope: Envelope<A>) -> Result<Envelope<A>, Refusal<A>> {
-        if self.phase == Phase::Closed || self.closing {
-            return Err(Refusal::Closed(envelope));
-        }
-        match self.failure() {
-            Some(failure) => Err(Refusal::Failing(envelope, failure)),
-            None => Ok(envelope),
-        }
-    }
-
-    fn failure(&self) -> Option<Failure> {
-        let (until, failure) = self.rare.as_ref()?.failing.as_ref()?;
-        let left = until.checked_duration_since(Instant::now())?;
-        if left.is_zero() {
-            return None;
-        }
-        let mut failure = failure.clone();
-        if let Failure::Quarantined { retry_after, .. } = &mut failure {
-            *retry_after = left;
-        }
-        Some(failure)
     }
 
     /// Makes the best of a full mailbox: the message that is lost, if the policy is to lose one.

@@ -256,8 +256,13 @@ impl<A: Actor> Run<A> {
                         let took = since.elapsed();
                         self.observe(name, &Observed::Handled { took });
                     }
-                    self.conclude(name, handled, reply);
-                    self.after_handler().await?;
+                    match handled {
+                        Handled::Reply(answer) => reply.answer(answer),
+                        other => self.conclude(name, other, reply),
+                    }
+                    if self.ctx.has_wishes() {
+                        self.after_handler().await?;
+                    }
                 }
                 Err(panic) => {
                     let reason = panic_text(&*panic);
@@ -285,6 +290,7 @@ impl<A: Actor> Run<A> {
         ControlFlow::Continue(())
     }
 
+    #[cold]
     fn conclude(&mut self, name: &'static str, handled: Handled<A>, reply: ReplyTo<A::Reply>) {
         match handled {
             Handled::Reply(answer) => reply.answer(answer),
