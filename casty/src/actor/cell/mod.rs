@@ -401,11 +401,8 @@ impl<A: Actor> Cell<A> {
         if inner.phase == Phase::Closed || inner.closing {
             return Err(No::Closed);
         }
-        match &inner.rare {
-            Some(rare) => rare
-                .refusal()
-                .map_or(Ok(()), |failure| Err(No::Failing(failure)))?,
-            None => {}
+        if let Some(failure) = inner.rare.as_ref().and_then(|rare| rare.refusal()) {
+            return Err(No::Failing(failure));
         }
         Ok(inner)
     }

@@ -35,6 +35,10 @@ pub(super) async fn run<A: Actor>(cell: Arc<Cell<A>>) {
     ASKER.scope(asker, drive(cell)).await;
 }
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts of their own, not states of one machine"
+)]
 pub(super) struct Run<A: Actor> {
     pub(super) cell: Arc<Cell<A>>,
     pub(super) ctx: Context<A>,
