@@ -42,6 +42,11 @@ impl Mourner {
     }
 
     #[message]
+    async fn greet(&self, who: MortalRef) -> bool {
+        who.alive().await.is_ok()
+    }
+
+    #[message]
     fn unwatch(&mut self, who: MortalRef, ctx: &mut Context<Self>) {
         ctx.unwatch(&who);
     }
@@ -162,6 +167,10 @@ async fn an_end_on_another_node_is_told() {
             .await
             .unwrap();
     }
+    // By the same way as the watch, and so behind it.
+    let remote = nodes[1].entity::<Mourner>(mourner.entity_id().as_str());
+    let greeted = soon("a greeting", remote.greet(fails.clone())).await;
+    assert_eq!(greeted, Ok(true));
     stops.die().await.unwrap();
     assert!(fails.fail().await.is_err());
     let list = eventually(

@@ -106,7 +106,7 @@ impl<A: Actor> Context<A> {
     /// Asks to be told when an actor ends, on this node or another: by the function marked `#[on_terminated]`, once.
     ///
     /// It is told as well if the actor has ended already, and when its node is declared down or leaves. To watch it
-    /// twice is to watch it once.
+    /// twice is to watch it once. What this actor sends it afterwards arrives after the watch.
     ///
     /// ```
     /// use casty::prelude::*;

@@ -82,14 +82,16 @@ impl Pending for Asked {
 }
 
 impl Node {
+    /// The question is on its way when this returns: a message sent to the actor later arrives later.
     pub(crate) fn watch_actor(self: &Arc<Self>, who: &Arc<ActorAddress>, watcher: Watcher) {
         if self.watches().add(who, watcher) {
+            let first = self.ask_for_end(who);
             let (me, who) = (self.clone(), who.clone());
             self.tasks().spawn(async move {
                 tokio::select! {
                     biased;
                     () = me.cancel().cancelled() => {}
-                    reason = me.end_of(&who) => me.watches().tell(&who, &reason),
+                    reason = me.end_of(&who, first) => me.watches().tell(&who, &reason),
                 }
             });
         }
@@ -99,17 +101,26 @@ impl Node {
         self.watches().remove(who, watch);
     }
 
+    fn ask_for_end(&self, who: &ActorAddress) -> Result<oneshot::Receiver<RawAnswer>, Failure> {
+        let (asked, answer) = oneshot::channel();
+        let mut asked = Some(asked);
+        self.carry_to(who, &[], WATCH, true, &mut || {
+            let asked: Box<dyn Pending> = Box::new(Asked(asked.take()?));
+            Some(asked)
+        })?;
+        Ok(answer)
+    }
+
     /// Resolves when the actor has ended, or nobody wants to know.
-    async fn end_of(&self, who: &Arc<ActorAddress>) -> TerminatedReason {
+    async fn end_of(
+        &self,
+        who: &Arc<ActorAddress>,
+        first: Result<oneshot::Receiver<RawAnswer>, Failure>,
+    ) -> TerminatedReason {
+        let mut asked = first;
         loop {
-            let (asked, mut answer) = oneshot::channel();
-            let mut asked = Some(asked);
-            let sent = self.carry_to(who, &[], WATCH, true, &mut || {
-                let asked: Box<dyn Pending> = Box::new(Asked(asked.take()?));
-                Some(asked)
-            });
-            let answer = match sent {
-                Ok(()) => (&mut answer).await.ok(),
+            let answer = match asked {
+                Ok(answer) => answer.await.ok(),
                 Err(failure) => Some(RawAnswer::Failed(failure)),
             };
             match answer {
@@ -129,6 +140,7 @@ impl Node {
                 return TerminatedReason::Stopped;
             }
             tokio::time::sleep(self.settings().backoff).await;
+            asked = self.ask_for_end(who);
         }
     }
 
