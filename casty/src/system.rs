@@ -494,6 +494,12 @@ impl SystemBuilder {
         self
     }
 
+    #[cfg(feature = "sim")]
+    pub(crate) fn net(mut self, net: Arc<dyn Net>) -> Self {
+        self.net = net;
+        self
+    }
+
     fn check_name(setting: &'static str, name: &str) -> Result<(), StartError> {
         let reason = match name.len() {
             0 => "must not be empty".to_owned(),

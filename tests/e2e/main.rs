@@ -20,6 +20,7 @@ mod moves;
 mod passivation;
 mod policies;
 mod processes;
+mod sim;
 mod spying;
 mod supervision;
 mod support;

@@ -160,7 +160,7 @@ pub mod shopping_cart {
 
     #[behavior(otherwise = stash)]
     impl CheckedOut {
-        #[on_start]
+        #[on_restart]
         fn started(&self) {}
 
         #[message]

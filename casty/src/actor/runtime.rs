@@ -272,9 +272,13 @@ impl Runtime {
     /// Stops all local actors: each finishes what is in its mailbox. Children are their parents' to stop, so that a
     /// parent that goes does not hear of their ends.
     pub(crate) async fn close_all(&self) {
-        let cells: Vec<_> = lock(&self.actors).values().cloned().collect();
-        let (children, roots): (Vec<_>, Vec<_>) =
-            cells.into_iter().partition(|cell| cell.parent().is_some());
+        let mut cells: Vec<_> = {
+            let actors = lock(&self.actors);
+            actors.iter().map(|(&n, cell)| (n, cell.clone())).collect()
+        };
+        cells.sort_unstable_by_key(|(number, _)| *number);
+        let cells = cells.into_iter().map(|(_, cell)| cell);
+        let (children, roots): (Vec<_>, Vec<_>) = cells.partition(|cell| cell.parent().is_some());
         for cells in [roots, children] {
             let closing: Vec<_> = cells.into_iter().map(AnyCell::close).collect();
             futures_util::future::join_all(closing).await;

@@ -7,6 +7,8 @@
 //! casty = { version = "0.1", features = ["testkit"] }
 //! ```
 //!
+//! With the feature `sim` there is `Sim` as well: whole clusters in one process, under one seed.
+//!
 //! Every deadline here is in tokio's time, so that in a [`paused`] system a test never waits in earnest.
 //!
 //! ```
@@ -52,9 +54,13 @@
 
 mod letters;
 mod probe;
+#[cfg(feature = "sim")]
+mod sim;
 
 use std::time::Duration;
 
+#[cfg(feature = "sim")]
+pub use self::sim::{Sim, SimTask, Weather};
 pub use self::{
     letters::DeadLetters,
     probe::{Probe, Received},

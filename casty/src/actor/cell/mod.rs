@@ -47,7 +47,7 @@ use crate::{
 };
 
 /// Which actor a cell is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum CellName {
     Entity(EntityId),
     Actor(u64),

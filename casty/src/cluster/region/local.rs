@@ -76,6 +76,8 @@ impl<E: Entity> LocalShards<E> {
         }
         let active = usize::try_from(self.active()).unwrap_or(usize::MAX);
         let policy = E::POLICY;
+        // One order whatever the hash: a simulation can be repeated.
+        idle.sort_unstable_by(|(_, (_, a)), (_, (_, b))| a.name().cmp(b.name()));
         for (used, cell) in idle::chosen(idle, active, policy.passivate_after, policy.max_active) {
             cell.signal(Signal::Passivate(used));
         }
@@ -181,7 +183,7 @@ impl<E: Entity> LocalShards<E> {
         };
         self.active
             .fetch_sub(orphans.len() as u64, Ordering::Relaxed);
-        for cell in orphans.into_values() {
+        for cell in in_order(orphans.into_values().collect()) {
             drop(cell.close());
         }
     }
@@ -194,6 +196,13 @@ impl<E: Entity> LocalShards<E> {
     ) -> Option<(Epoch, Vec<tokio::sync::oneshot::Receiver<()>>)> {
         let mut local = lock(self.shards.get(shard.index())?);
         let epoch = local.epoch.take()?;
-        Some((epoch, local.cells.values().map(Cell::close).collect()))
+        let cells = in_order(local.cells.values().cloned().collect());
+        Some((epoch, cells.iter().map(Cell::close).collect()))
     }
+}
+
+/// One order whatever the hash: a simulation can be repeated.
+fn in_order<E: Entity>(mut cells: Vec<Arc<Cell<E>>>) -> Vec<Arc<Cell<E>>> {
+    cells.sort_unstable_by(|a, b| a.name().cmp(b.name()));
+    cells
 }
