@@ -12,6 +12,7 @@
 
 mod asks;
 mod behaviors;
+mod chaos;
 mod cluster;
 mod conservation;
 mod errors;

@@ -45,12 +45,12 @@ type Work = Box<dyn FnOnce(ActorSystem) -> BoxFuture<'static, ()> + Send>;
 /// use casty::{prelude::*, testkit::Sim};
 ///
 /// #[derive(Default)]
-/// struct Counter {
+/// struct Tally {
 ///     value: u64,
 /// }
 ///
 /// #[entity(shards = 4)]
-/// impl Counter {
+/// impl Tally {
 ///     #[message]
 ///     fn add(&mut self, amount: u64) -> u64 {
 ///         self.value += amount;
@@ -63,7 +63,7 @@ type Work = Box<dyn FnOnce(ActorSystem) -> BoxFuture<'static, ()> + Send>;
 ///     sim.start(name);
 /// }
 /// sim.until_up(3);
-/// let add = |system: ActorSystem| async move { system.entity::<Counter>("x").add(1).await };
+/// let add = |system: ActorSystem| async move { system.entity::<Tally>("x").add(1).await };
 /// assert_eq!(sim.on("a", add), Ok(1));
 /// assert_eq!(sim.on("b", add), Ok(2));
 ///
