@@ -142,14 +142,14 @@ fn run(seed: u64) -> u64 {
 fn check(seed: u64) {
     let record = record(seed);
     let record = record.lock().unwrap();
-    let mut seen = BTreeSet::new();
+    let mut once = BTreeSet::new();
     let mut last = BTreeMap::<(&str, u32), u64>::new();
     for (entity, id) in &record.handled {
         assert!(
             record.sent.contains(id),
             "seed {seed}: {id:?} was never sent"
         );
-        assert!(seen.insert(*id), "seed {seed}: {id:?} was handled twice");
+        assert!(once.insert(*id), "seed {seed}: {id:?} was handled twice");
         assert!(
             !record.refused.contains(id),
             "seed {seed}: {id:?} was handled, and its sender was told that it was not"
@@ -162,14 +162,14 @@ fn check(seed: u64) {
     }
     for id in &record.acknowledged {
         assert!(
-            seen.contains(id),
+            once.contains(id),
             "seed {seed}: {id:?} was acknowledged and not handled"
         );
     }
     assert!(
-        seen.len() * 4 > record.sent.len(),
+        once.len() * 4 > record.sent.len(),
         "seed {seed}: hardly anything was handled: {} of {}",
-        seen.len(),
+        once.len(),
         record.sent.len()
     );
 }
