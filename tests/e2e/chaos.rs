@@ -139,6 +139,64 @@ fn run(seed: u64) -> u64 {
     sim.trace_hash()
 }
 
+/// One after the other leaves, and comes back as a new process, while everybody sends.
+fn rolling(seed: u64) {
+    let mut sim = Sim::new(seed);
+    for name in NODES {
+        sim.start(name);
+    }
+    sim.until_up(NODES.len());
+    // The founder stays, and so do its senders.
+    let tasks: Vec<_> = (0..SENDERS)
+        .map(|sender| {
+            let until = Duration::from_secs(15);
+            sim.spawn_on(NODES[0], move |system| send(system, seed, sender, until))
+        })
+        .collect();
+    for node in NODES
+        .iter()
+        .cycle()
+        .skip(1)
+        .take(8)
+        .filter(|node| **node != NODES[0])
+    {
+        sim.run_for(Duration::from_millis(700));
+        let left = sim.on(node, |system| async move { system.shutdown().await });
+        assert_eq!(left, Ok(()), "seed {seed}: {node} leaves");
+        // An operating system delivers what a process has written, also after its end.
+        sim.run_for(Duration::from_millis(300));
+        sim.crash(node);
+        sim.restart(node);
+    }
+    for task in &tasks {
+        sim.until("a sender ends", |_| task.is_done());
+    }
+    check(seed);
+    let record = record(seed);
+    let record = record.lock().unwrap();
+    let asked = record.acknowledged.len() + record.refused.len();
+    assert!(asked > 0);
+    // Nobody dies, so nothing may be lost: what was not refused was handled.
+    let handled: BTreeSet<_> = record.handled.iter().map(|(_, id)| *id).collect();
+    let lost: Vec<_> = record
+        .sent
+        .iter()
+        .filter(|id| !handled.contains(id) && !record.refused.contains(id))
+        .collect();
+    assert!(
+        lost.is_empty(),
+        "seed {seed}: lost {lost:?}\n{}",
+        sim.trace()
+    );
+}
+
+#[test]
+fn a_rolling_restart_loses_and_reorders_nothing() {
+    for seed in seeds() {
+        rolling(1_000_000 + seed);
+    }
+}
+
 fn check(seed: u64) {
     let record = record(seed);
     let record = record.lock().unwrap();

@@ -67,6 +67,7 @@ async fn serve(node: Arc<Node>, mut stream: Box<dyn Stream>) {
         node.keepalive(),
         &inlet.cancel,
         |buffer, frame| handle(&node, &inlet, hello.lane, &kinds, buffer, frame),
+        || inlet.goodbye(),
     )
     .await;
     inlet.cancel.cancel();

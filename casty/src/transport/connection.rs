@@ -72,7 +72,8 @@ pub(crate) enum Side {
     Accepted,
 }
 
-/// Runs until the connection ends. `handle` gets each frame with the buffer it lies in.
+/// Runs until the connection ends. `handle` gets each frame with the buffer it lies in. Where this side ends it, `last`
+/// says what is written at the very end, when nothing is read any more.
 pub(crate) async fn run(
     stream: Box<dyn Stream>,
     side: Side,
@@ -80,6 +81,7 @@ pub(crate) async fn run(
     keepalive: Keepalive,
     cancel: &CancellationToken,
     handle: impl FnMut(&Bytes, Frame<'_>) -> Result<(), ConnectionEnd>,
+    last: impl FnOnce() -> Bytes,
 ) -> ConnectionEnd {
     let (reader, mut writer) = tokio::io::split(stream);
     let heard = AtomicU64::new(0);
@@ -97,6 +99,8 @@ pub(crate) async fn run(
         let _ = tokio::time::timeout(keepalive.interval, async {
             writing.finish(&mut writer).await?;
             (writing.urgent, writing.messages) = outbox.take();
+            writing.finish(&mut writer).await?;
+            writing.urgent = last();
             writing.finish(&mut writer).await?;
             writer.shutdown().await
         })
@@ -271,6 +275,16 @@ impl Inlet {
         let granted = self.granted.load(Ordering::Relaxed);
         let received = self.received.load(Ordering::Relaxed);
         self.send(Frame::Credit { received, granted });
+    }
+
+    /// The last frame of this connection.
+    pub(crate) fn goodbye(&self) -> Bytes {
+        let received = self.received.load(Ordering::Relaxed);
+        let mut out = BytesMut::new();
+        match (Frame::Goodbye { received }).put(&mut out) {
+            Ok(()) => out.freeze(),
+            Err(_) => Bytes::new(),
+        }
     }
 
     /// Sends a frame to the dialer; one that does not read what it is sent loses the connection.

@@ -12,12 +12,13 @@
 //!      credit:  u64 bytes received · u64 bytes granted
 //!      control: payload
 //!      ping, pong: nothing
+//!      goodbye: u64 bytes received; the last frame of one who read so much, and reads no more
 //! ```
 //!
 //! A chain says which actors wait for the answer: see `actor/chain.rs`. Correlation 0 means that nobody does. Payloads are MessagePack; an actor frame without one is a
 //! watch, answered when the actor ends.
 
-use bytes::{BufMut, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// The largest frame, without its length prefix.
 pub(crate) const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -35,6 +36,7 @@ mod kind {
     pub(super) const CONTROL: u8 = 7;
     pub(super) const PING: u8 = 8;
     pub(super) const PONG: u8 = 9;
+    pub(super) const GOODBYE: u8 = 10;
 }
 
 /// A message for an entity.
@@ -83,6 +85,10 @@ pub(crate) enum Frame<'a> {
     Control(&'a [u8]),
     Ping,
     Pong,
+    /// The accepting side has read so many bytes of messages, and will read no more.
+    Goodbye {
+        received: u64,
+    },
 }
 
 /// What is wrong with bytes from a peer.
@@ -119,6 +125,7 @@ impl Frame<'_> {
             Self::Credit { .. } => 16,
             Self::Control(payload) => payload.len(),
             Self::Ping | Self::Pong => 0,
+            Self::Goodbye { .. } => 8,
         }
     }
 
@@ -184,6 +191,10 @@ impl Frame<'_> {
             }
             Self::Ping => out.put_u8(kind::PING),
             Self::Pong => out.put_u8(kind::PONG),
+            Self::Goodbye { received } => {
+                out.put_u8(kind::GOODBYE);
+                out.put_u64_le(*received);
+            }
         }
         Ok(())
     }
@@ -280,7 +291,19 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Frame<'_>, FrameError> {
         kind::CONTROL => Frame::Control(rest.0),
         kind::PING => Frame::Ping,
         kind::PONG => Frame::Pong,
+        kind::GOODBYE => Frame::Goodbye {
+            received: rest.u64()?,
+        },
         other => return Err(FrameError::UnknownKind(other)),
+    })
+}
+
+/// The bytes of each frame in a buffer of our own making, without the prefixes.
+pub(crate) fn split(mut bytes: Bytes) -> impl Iterator<Item = Bytes> {
+    std::iter::from_fn(move || {
+        let length = complete(&bytes).ok()??;
+        bytes.advance(PREFIX_BYTES);
+        Some(bytes.split_to(length))
     })
 }
 
@@ -389,6 +412,7 @@ mod tests {
         round_trip(Frame::Control(b"c"));
         round_trip(Frame::Ping);
         round_trip(Frame::Pong);
+        round_trip(Frame::Goodbye { received: 7 });
     }
 
     #[test]

@@ -17,10 +17,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     connection::{self, ConnectionEnd, Keepalive, Side},
-    frame::{EntityFrame, FRAME_BYTES_MAX, Frame},
+    frame::{self, EntityFrame, FRAME_BYTES_MAX, Frame},
     handshake::{self, HandshakeError, Hello, Lane, Welcome},
     net::Net,
-    outbox::{Lost, LostMessage, Outbox, PutError},
+    outbox::{Lost, LostMessage, Outbox, PutError, Returned, lost_message},
 };
 use crate::{
     error::Failure,
@@ -103,8 +103,8 @@ enum Status {
     Open,
     /// The last dial failed. Frames are refused until the pause is over.
     Down { reason: Arc<str>, until: Instant },
-    /// For good.
-    Dead { reason: Arc<str> },
+    /// For good. `left`: the peer ended in order.
+    Dead { reason: Arc<str>, left: bool },
 }
 
 impl Link {
@@ -190,7 +190,7 @@ impl Link {
         let reason = match &*lock(&self.status) {
             Status::Open => return Ok(()),
             Status::Down { until, .. } if Instant::now() >= *until => return Ok(()),
-            Status::Down { reason, .. } | Status::Dead { reason } => reason.clone(),
+            Status::Down { reason, .. } | Status::Dead { reason, .. } => reason.clone(),
         };
         Err(self.unreachable(&reason, false))
     }
@@ -207,6 +207,7 @@ impl Link {
     pub(crate) fn kill(&self, reason: &str) {
         *lock(&self.status) = Status::Dead {
             reason: reason.into(),
+            left: false,
         };
         self.cancel.cancel();
     }
@@ -216,6 +217,7 @@ impl Link {
     pub(crate) fn retire(&self, reason: &str) {
         *lock(&self.status) = Status::Dead {
             reason: reason.into(),
+            left: true,
         };
         if !self.is_connected() {
             self.cancel.cancel();
@@ -258,6 +260,7 @@ impl Link {
                         times.keepalive,
                         &self.cancel,
                         |buffer, frame| self.handle(&*owner, buffer, frame),
+                        Bytes::new,
                     )
                     .await;
                     tracing::debug!(peer = %self.peer, lane = ?self.lane, %end, "connection ended");
@@ -285,14 +288,19 @@ impl Link {
                 }
             }
         }
-        let reason = match &*lock(&self.status) {
-            Status::Dead { reason } => reason.to_string(),
-            _ => "this node is shutting down".to_owned(),
+        let (reason, left) = match &*lock(&self.status) {
+            Status::Dead { reason, left } => (reason.to_string(), *left),
+            _ => ("this node is shutting down".to_owned(), false),
         };
         *lock(&self.status) = Status::Dead {
             reason: reason.as_str().into(),
+            left,
         };
-        self.give_up(&*owner, &reason);
+        if left {
+            self.take_back(&*owner, &reason);
+        } else {
+            self.give_up(&*owner, &reason);
+        }
     }
 
     async fn dial(
@@ -358,6 +366,10 @@ impl Link {
                 }
             }
             Frame::Pong => {}
+            Frame::Goodbye { received } => {
+                self.outbox.goodbye(received);
+                return Err(ConnectionEnd::Closed);
+            }
             Frame::Ping | Frame::Entity(_) | Frame::Actor { .. } => {
                 return Err(ConnectionEnd::Unexpected);
             }
@@ -365,13 +377,41 @@ impl Link {
         Ok(())
     }
 
-    fn connection_lost(&self, owner: &dyn LinkOwner, reason: &str) {
+    fn connection_lost(self: &Arc<Self>, owner: &dyn LinkOwner, reason: &str) {
         let mut lost = self.outbox.connection_lost();
         lost.fail_askers(&self.unreachable(reason, true));
+        self.return_all(owner, std::mem::take(&mut lost.returned));
         let reason = DeadLetterReason::ConnectionLost {
             node: self.peer.to_string(),
         };
         Self::dead_letters(owner, lost, &reason);
+    }
+
+    /// The peer has left in order: what it never read may go elsewhere.
+    fn take_back(self: &Arc<Self>, owner: &dyn LinkOwner, reason: &str) {
+        let mut lost = self.outbox.take_back();
+        lost.fail_askers(&self.unreachable(reason, true));
+        self.return_all(owner, lost.returned);
+    }
+
+    fn return_all(self: &Arc<Self>, owner: &dyn LinkOwner, all: Vec<Returned>) {
+        for Returned { frame, pending } in all {
+            match frame::parse(&frame) {
+                Ok(Frame::Entity(entity)) => {
+                    owner.bounced(self, entity.epoch, entity, &frame, pending);
+                }
+                // An actor ends with its node.
+                Ok(other) => match pending {
+                    Some(pending) => pending.complete(RawAnswer::Failed(Failure::Stopped)),
+                    None => {
+                        if let Some(message) = lost_message(&other) {
+                            owner.dead_letter(message, DeadLetterReason::Stopped);
+                        }
+                    }
+                },
+                Err(error) => tracing::error!(%error, "a frame of our own cannot be read"),
+            }
+        }
     }
 
     fn give_up(&self, owner: &dyn LinkOwner, reason: &str) {

@@ -9,7 +9,7 @@ use std::{collections::VecDeque, sync::Mutex};
 use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
 
-use super::frame::{Frame, TooLarge};
+use super::frame::{Frame, PREFIX_BYTES, TooLarge};
 use crate::{
     id::EntityId,
     message::answer::{Pending, RawAnswer},
@@ -59,6 +59,15 @@ pub(crate) struct Lost {
     pub(crate) told: Vec<LostMessage>,
     /// Asked and not answered.
     pub(crate) asked: Vec<Box<dyn Pending>>,
+    /// Certainly not read by the peer, which left in order.
+    pub(crate) returned: Vec<Returned>,
+}
+
+/// A message that may be sent elsewhere.
+pub(crate) struct Returned {
+    /// The frame, without its prefix.
+    pub(crate) frame: Bytes,
+    pub(crate) pending: Option<Box<dyn Pending>>,
 }
 
 #[derive(Default)]
@@ -78,6 +87,8 @@ struct State {
     sent: u64,
     received: u64,
     granted: u64,
+    /// The peer has said how much it read, and that it reads no more.
+    goodbye: bool,
     /// Written and not confirmed, oldest first.
     unconfirmed: VecDeque<Bytes>,
     pending: std::collections::HashMap<u64, Box<dyn Pending>>,
@@ -198,6 +209,12 @@ impl Outbox {
         self.work.notify_one();
     }
 
+    /// The peer has read so many bytes of messages, and will read no more.
+    pub(crate) fn goodbye(&self, received: u64) {
+        self.confirm(received, received);
+        lock(&self.state).goodbye = true;
+    }
+
     /// Takes the asker that waits for this answer.
     pub(crate) fn answered(&self, correlation: u64) -> Option<Box<dyn Pending>> {
         lock(&self.state).pending.remove(&correlation)
@@ -214,16 +231,30 @@ impl Outbox {
                 .iter()
                 .map(|chunk| chunk.len() as u64)
                 .sum::<u64>();
-        for chunk in unconfirmed {
-            for frame in super::frame::frames(&chunk) {
-                at += frame.wire_bytes() as u64;
-                // The front chunk may be confirmed in part.
-                if at > received
-                    && let Some(message) = lost_message(&frame)
-                    && message.correlation == 0
-                {
-                    lost.told.push(message);
+        let goodbye = std::mem::take(&mut state.goodbye);
+        for bytes in unconfirmed.into_iter().flat_map(super::frame::split) {
+            at += (PREFIX_BYTES + bytes.len()) as u64;
+            // The front chunk may be confirmed in part.
+            if at <= received {
+                continue;
+            }
+            let Some(message) = super::frame::parse(&bytes)
+                .ok()
+                .and_then(|frame| lost_message(&frame))
+            else {
+                continue;
+            };
+            if goodbye {
+                let pending = state.pending.remove(&message.correlation);
+                // An asker that is gone wants nothing sent again.
+                if message.correlation == 0 || pending.is_some() {
+                    lost.returned.push(Returned {
+                        frame: bytes,
+                        pending,
+                    });
                 }
+            } else if message.correlation == 0 {
+                lost.told.push(message);
             }
         }
         let unsent: Vec<u64> = super::frame::frames(&state.messages)
@@ -245,6 +276,28 @@ impl Outbox {
         lost
     }
 
+    /// Takes back what was never written.
+    pub(crate) fn take_back(&self) -> Lost {
+        let mut state = lock(&self.state);
+        let messages = state.messages.split().freeze();
+        state.urgent.clear();
+        let mut lost = Lost::default();
+        for frame in super::frame::split(messages) {
+            let correlation = super::frame::parse(&frame)
+                .ok()
+                .and_then(|frame| lost_message(&frame))
+                .map_or(0, |message| message.correlation);
+            let pending = state.pending.remove(&correlation);
+            if correlation == 0 || pending.is_some() {
+                lost.returned.push(Returned { frame, pending });
+            }
+        }
+        lost.asked = in_order(std::mem::take(&mut state.pending));
+        drop(state);
+        self.room.notify_waiters();
+        lost
+    }
+
     /// Gives up on what was never written.
     pub(crate) fn give_up(&self) -> Lost {
         let mut state = lock(&self.state);
@@ -257,7 +310,11 @@ impl Outbox {
         let asked = in_order(std::mem::take(&mut state.pending));
         drop(state);
         self.room.notify_waiters();
-        Lost { told, asked }
+        Lost {
+            told,
+            asked,
+            returned: Vec::new(),
+        }
     }
 
     /// Whether something waits to be written.
@@ -274,7 +331,7 @@ fn in_order(pending: std::collections::HashMap<u64, Box<dyn Pending>>) -> Vec<Bo
     pending.into_iter().map(|(_, pending)| pending).collect()
 }
 
-fn lost_message(frame: &Frame<'_>) -> Option<LostMessage> {
+pub(crate) fn lost_message(frame: &Frame<'_>) -> Option<LostMessage> {
     let (correlation, to, payload) = match frame {
         Frame::Entity(frame) => {
             let to = LostTo::Entity {

@@ -125,6 +125,9 @@ impl<E: Entity> ShardRegion<E> {
             return self.fail(item, gone(shard));
         }
         let mut machine = lock(&self.machine);
+        if self.is_abandoned() {
+            return self.fail(item, Failure::Stopped);
+        }
         // Not there at the epoch it was sent with: whatever comes next has a later one. What the peer says it knows
         // is not believed beyond that.
         let known = machine.known_epoch(shard);
