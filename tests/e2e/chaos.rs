@@ -26,6 +26,8 @@ struct Record {
     acknowledged: BTreeSet<Id>,
     /// The sender was told that they were certainly not handled.
     refused: BTreeSet<Id>,
+    /// The sender was told that nobody knows, with these words.
+    unclear: BTreeMap<Id, String>,
     sent: BTreeSet<Id>,
 }
 
@@ -75,7 +77,7 @@ async fn send(system: ActorSystem, seed: u64, sender: u32, until: Duration) {
             match answer {
                 Ok(()) => drop(record.acknowledged.insert(id)),
                 Err(error) if !error.maybe_handled() => drop(record.refused.insert(id)),
-                Err(_) => {}
+                Err(error) => drop(record.unclear.insert(id, error.to_string())),
             }
         }
         tokio::time::sleep(Duration::from_millis(rng.random_range(1..40))).await;
@@ -185,7 +187,10 @@ fn rolling(seed: u64) {
         .collect();
     assert!(
         lost.is_empty(),
-        "seed {seed}: lost {lost:?}\n{}",
+        "seed {seed}: lost {:?}\n{}",
+        lost.iter()
+            .map(|id| (id, record.unclear.get(id)))
+            .collect::<Vec<_>>(),
         sim.trace()
     );
 }

@@ -167,6 +167,11 @@ fn handle(
         },
         (Lane::Messages | Lane::Bulk, Frame::Entity(frame)) => {
             let grant = Grant::new(inlet, bytes);
+            if frame.payload.is_empty() && frame.correlation != 0 {
+                // A fence: answered behind what came before it, and was sent back.
+                inlet.reply(frame.correlation, &[]);
+                return Ok(());
+            }
             match kinds.get(usize::from(frame.kind)) {
                 Some((_, Some(region))) if node.address().is_some() => {
                     region.receive(inlet, frame, buffer, grant);

@@ -1,6 +1,10 @@
 //! Routes what is sent to entities of one type to their shards' homes; keeps it, in order and bounded, while a home
 //! is unknown or on the move. Sends nothing itself.
 //!
+//! When a shard moves, what is still on its way to the old home may come back. Until it is certain that nothing more
+//! will, by a *fence* that goes the same way, nothing is sent to the new home: so what came back goes there first, and no
+//! message overtakes an older one.
+//!
 //! `T` is whatever is routed: the machine never looks into it.
 
 use std::{collections::VecDeque, time::Duration};
@@ -45,6 +49,9 @@ pub(crate) enum Effect<T> {
         epoch: Epoch,
         item: T,
     },
+    /// Have the old owner answer behind everything that was sent to it for this shard; then
+    /// [`handle_fenced`](Region::handle_fenced).
+    Fence { shard: ShardId, number: u64 },
     /// Find out where the shard lives, or have it given a home. Asked again until the home is known.
     Resolve { shard: ShardId },
     /// Nobody could say in time where the shard lives.
@@ -60,6 +67,7 @@ pub(crate) struct Region<T> {
     wait_max: Duration,
     /// When to look at the kept items again; never later than the first of them ends.
     deadline: Option<Instant>,
+    last_fence: u64,
 }
 
 #[derive(Debug)]
@@ -67,6 +75,10 @@ struct Route<T> {
     home: Home,
     /// Somebody has seen an epoch at least this great: an older home must not be believed.
     at_least: Epoch,
+    /// The old owner has not answered yet.
+    fence: Option<u64>,
+    /// Sent to the old owner, and sent back: older than everything in `kept`.
+    returned: VecDeque<(Instant, T)>,
     kept: VecDeque<(Instant, T)>,
     /// Sent by somebody who knows a later home than this node does.
     ahead: VecDeque<(Instant, Epoch, T)>,
@@ -78,6 +90,8 @@ impl<T> Region<T> {
         let route = || Route {
             home: Home::Unknown,
             at_least: Epoch::ZERO,
+            fence: None,
+            returned: VecDeque::new(),
             kept: VecDeque::new(),
             ahead: VecDeque::new(),
         };
@@ -88,7 +102,15 @@ impl<T> Region<T> {
             kept_max,
             wait_max,
             deadline: None,
+            last_fence: 0,
         }
+    }
+
+    /// Whether the shard's messages wait for its old owner.
+    pub(crate) fn is_fenced(&self, shard: ShardId) -> bool {
+        self.shards
+            .get(shard.index())
+            .is_some_and(|route| route.fence.is_some())
     }
 
     pub(crate) fn home(&self, shard: ShardId) -> Home {
@@ -108,7 +130,11 @@ impl<T> Region<T> {
         let Some(route) = self.shards.get_mut(shard.index()) else {
             return Err(item);
         };
-        match route.home {
+        let home = match route.fence {
+            Some(_) => Home::Unknown,
+            None => route.home,
+        };
+        match home {
             Home::Here(epoch) => Ok(Some(Effect::Deliver { shard, epoch, item })),
             Home::There(to, epoch) => Ok(Some(Effect::Send {
                 shard,
@@ -118,13 +144,47 @@ impl<T> Region<T> {
             })),
             Home::Unknown if full => Err(item),
             Home::Unknown => {
-                let first = route.kept.is_empty();
+                let first = route.kept.is_empty() && route.home == Home::Unknown;
                 let until = now + self.wait_max;
                 route.kept.push_back((until, item));
                 self.count(until);
                 Ok(first.then_some(Effect::Resolve { shard }))
             }
         }
+    }
+
+    /// Routes an item of this node's that came back from the shard's old home. It was accepted before, so it is kept
+    /// even where there is no room.
+    pub(crate) fn handle_returned(
+        &mut self,
+        shard: ShardId,
+        item: T,
+        now: Instant,
+    ) -> Result<Option<Effect<T>>, T> {
+        let until = now + self.wait_max;
+        match self.shards.get_mut(shard.index()) {
+            Some(route) if route.fence.is_some() => {
+                let first = route.home == Home::Unknown && route.is_empty();
+                route.returned.push_back((until, item));
+                self.count(until);
+                Ok(first.then_some(Effect::Resolve { shard }))
+            }
+            _ => self.handle_item(shard, item, now),
+        }
+    }
+
+    /// The old owner has answered, or never will: nothing more comes back from it.
+    pub(crate) fn handle_fenced(&mut self, shard: ShardId, number: u64) -> Vec<Effect<T>> {
+        let Some(route) = self.shards.get_mut(shard.index()) else {
+            return Vec::new();
+        };
+        if route.fence != Some(number) {
+            return Vec::new();
+        }
+        route.fence = None;
+        route.returned.append(&mut route.kept);
+        std::mem::swap(&mut route.returned, &mut route.kept);
+        self.flush(shard)
     }
 
     fn count(&mut self, until: Instant) {
@@ -164,20 +224,36 @@ impl<T> Region<T> {
         if home != Home::Unknown && home.epoch() < route.at_least {
             return Vec::new();
         }
+        let mut effects = Vec::new();
+        if route.home != home {
+            effects.extend(route.leave(shard, &mut self.last_fence));
+        }
         route.home = home;
         route.at_least = route.at_least.max(home.epoch());
+        effects.extend(self.flush(shard));
+        effects
+    }
+
+    /// Sends what was kept to the home that is known now, in order.
+    fn flush(&mut self, shard: ShardId) -> Vec<Effect<T>> {
+        let Some(route) = self.shards.get_mut(shard.index()) else {
+            return Vec::new();
+        };
+        let home = route.home;
         if home == Home::Unknown {
             // What is kept goes on waiting, but nobody may be looking for a home yet.
-            return if route.kept.is_empty() {
+            return if route.is_empty() {
                 vec![]
             } else {
                 vec![Effect::Resolve { shard }]
             };
         }
-        let mut items: Vec<T> = std::mem::take(&mut route.kept)
-            .into_iter()
-            .map(|(_, i)| i)
-            .collect();
+        let kept = match route.fence {
+            Some(_) => VecDeque::new(),
+            None => std::mem::take(&mut route.kept),
+        };
+        let mut items: Vec<T> = kept.into_iter().map(|(_, item)| item).collect();
+        // Of others, whose order is not this node's.
         let ahead = std::mem::take(&mut route.ahead);
         for (until, epoch, item) in ahead {
             if epoch <= home.epoch() {
@@ -202,17 +278,16 @@ impl<T> Region<T> {
             .collect()
     }
 
-    /// The shard is not where it was before `at_least`: anything older is forgotten. Returns whether that leaves the
-    /// home unknown.
-    pub(crate) fn handle_newer(&mut self, shard: ShardId, at_least: Epoch) -> bool {
-        let Some(route) = self.shards.get_mut(shard.index()) else {
-            return false;
-        };
+    /// The shard is not where it was before `at_least`: anything older is forgotten.
+    pub(crate) fn handle_newer(&mut self, shard: ShardId, at_least: Epoch) -> Option<Effect<T>> {
+        let route = self.shards.get_mut(shard.index())?;
         route.at_least = route.at_least.max(at_least);
-        if route.home != Home::Unknown && route.home.epoch() < route.at_least {
-            route.home = Home::Unknown;
+        if route.home == Home::Unknown || route.home.epoch() >= route.at_least {
+            return None;
         }
-        route.home == Home::Unknown
+        let fence = route.leave(shard, &mut self.last_fence);
+        route.home = Home::Unknown;
+        fence
     }
 
     /// Whether the shard is known to have left its home of `epoch`, or to be beyond it.
@@ -227,8 +302,9 @@ impl<T> Region<T> {
         let Some(route) = self.shards.get_mut(shard.index()) else {
             return Vec::new();
         };
-        self.kept -= route.kept.len();
-        let kept = std::mem::take(&mut route.kept);
+        let mut kept = std::mem::take(&mut route.returned);
+        kept.append(&mut route.kept);
+        self.kept -= kept.len();
         kept.into_iter()
             .map(|(_, item)| Effect::Fail { item })
             .collect()
@@ -244,10 +320,12 @@ impl<T> Region<T> {
         let mut effects = Vec::new();
         let mut next: Option<Instant> = None;
         for (shard, route) in (0..).map(ShardId).zip(&mut self.shards) {
-            while route.kept.front().is_some_and(|(until, _)| *until <= now) {
-                if let Some((_, item)) = route.kept.pop_front() {
-                    self.kept -= 1;
-                    effects.push(Effect::Fail { item });
+            for waiting in [&mut route.returned, &mut route.kept] {
+                while waiting.front().is_some_and(|(until, _)| *until <= now) {
+                    if let Some((_, item)) = waiting.pop_front() {
+                        self.kept -= 1;
+                        effects.push(Effect::Fail { item });
+                    }
                 }
             }
             while route.ahead.front().is_some_and(|(until, ..)| *until <= now) {
@@ -257,11 +335,12 @@ impl<T> Region<T> {
                 }
             }
             let fronts = [
+                route.returned.front().map(|r| r.0),
                 route.kept.front().map(|k| k.0),
                 route.ahead.front().map(|a| a.0),
             ];
             next = fronts.into_iter().flatten().chain(next).min();
-            if !route.kept.is_empty() {
+            if !route.is_empty() && route.home == Home::Unknown {
                 effects.push(Effect::Resolve { shard });
             }
         }
@@ -282,9 +361,29 @@ impl<T> Region<T> {
         (0..)
             .map(ShardId)
             .zip(&self.shards)
-            .filter(|(_, route)| !route.kept.is_empty())
+            .filter(|(_, route)| !route.is_empty() && route.home == Home::Unknown)
             .map(|(shard, _)| shard)
             .collect()
+    }
+}
+
+impl<T> Route<T> {
+    /// Nothing of this node's waits for a home.
+    fn is_empty(&self) -> bool {
+        self.kept.is_empty() && self.returned.is_empty()
+    }
+
+    /// The shard's home changes. Where messages may be on their way to it, those that follow have to wait.
+    fn leave(&mut self, shard: ShardId, last_fence: &mut u64) -> Option<Effect<T>> {
+        if self.fence.is_some() || !matches!(self.home, Home::There(..)) {
+            return None;
+        }
+        *last_fence += 1;
+        self.fence = Some(*last_fence);
+        Some(Effect::Fence {
+            shard,
+            number: *last_fence,
+        })
     }
 }
 
@@ -301,6 +400,13 @@ mod tests {
 
     fn epoch(n: u32) -> Epoch {
         Epoch::new(1, n)
+    }
+
+    fn fence(number: u64) -> Effect<&'static str> {
+        Effect::Fence {
+            shard: SHARD,
+            number,
+        }
     }
 
     #[test]
@@ -384,7 +490,7 @@ mod tests {
         let (mut region, now) = (region(), Instant::now());
         region.handle_home(SHARD, Home::There(Slot(2), epoch(1)));
         assert!(!region.is_past(SHARD, epoch(1)));
-        assert!(region.handle_newer(SHARD, epoch(2)));
+        assert_eq!(region.handle_newer(SHARD, epoch(2)), Some(fence(1)));
         assert!(region.is_past(SHARD, epoch(1)));
         assert_eq!(
             region.handle_item(SHARD, "a", now),
@@ -399,8 +505,60 @@ mod tests {
             epoch: epoch(2),
             item: "a",
         };
-        assert_eq!(region.handle_home(SHARD, Home::Here(epoch(2))), [deliver]);
-        assert!(!region.handle_newer(SHARD, epoch(2)));
+        // The old owner may still send something back.
+        assert_eq!(region.handle_home(SHARD, Home::Here(epoch(2))), []);
+        assert_eq!(region.handle_fenced(SHARD, 1), [deliver]);
+        assert_eq!(region.handle_newer(SHARD, epoch(2)), None);
+    }
+
+    #[test]
+    fn what_comes_back_goes_before_what_was_sent_later() {
+        let (mut region, now) = (region(), Instant::now());
+        region.handle_home(SHARD, Home::There(Slot(2), epoch(1)));
+        assert_eq!(region.handle_newer(SHARD, epoch(2)), Some(fence(1)));
+        let resolve = Effect::Resolve { shard: SHARD };
+        assert_eq!(region.handle_returned(SHARD, "1", now), Ok(Some(resolve)));
+        assert_eq!(
+            region.handle_item(SHARD, "3", now),
+            Ok(Some(Effect::Resolve { shard: SHARD }))
+        );
+        assert_eq!(
+            region.handle_home(SHARD, Home::There(Slot(3), epoch(2))),
+            []
+        );
+        assert!(region.is_fenced(SHARD));
+        assert_eq!(region.handle_returned(SHARD, "2", now), Ok(None));
+        assert_eq!(region.handle_item(SHARD, "4", now), Err("4"), "bounded");
+        // An answer to another fence says nothing.
+        assert_eq!(region.handle_fenced(SHARD, 7), []);
+        let send = |item| Effect::Send {
+            shard: SHARD,
+            to: Slot(3),
+            epoch: epoch(2),
+            item,
+        };
+        let all = [send("1"), send("2"), send("3")];
+        assert_eq!(region.handle_fenced(SHARD, 1), all);
+        assert_eq!(region.handle_item(SHARD, "5", now), Ok(Some(send("5"))));
+        assert_eq!((region.kept, region.is_fenced(SHARD)), (0, false));
+    }
+
+    #[test]
+    fn a_fence_that_never_passes_costs_no_message_in_silence() {
+        let (mut region, now) = (region(), Instant::now());
+        region.handle_home(SHARD, Home::There(Slot(2), epoch(1)));
+        let moved = region.handle_home(SHARD, Home::There(Slot(3), epoch(2)));
+        assert_eq!(moved, [fence(1)]);
+        assert_eq!(region.handle_item(SHARD, "a", now), Ok(None));
+        assert_eq!(region.handle_returned(SHARD, "b", now), Ok(None));
+        // A home is known: nobody has to look for one.
+        assert_eq!(region.waiting(), []);
+        let failed = region.handle_deadline(now + WAIT);
+        assert_eq!(
+            failed,
+            [Effect::Fail { item: "b" }, Effect::Fail { item: "a" }]
+        );
+        assert_eq!(region.kept, 0);
     }
 
     #[test]

@@ -83,14 +83,14 @@ pub(crate) async fn run(
     handle: impl FnMut(&Bytes, Frame<'_>) -> Result<(), ConnectionEnd>,
     last: impl FnOnce() -> Bytes,
 ) -> ConnectionEnd {
-    let (reader, mut writer) = tokio::io::split(stream);
+    let (mut reader, mut writer) = tokio::io::split(stream);
     let heard = AtomicU64::new(0);
     // Outside of the loop that writes it: a frame that is cut in the middle would spoil the last words.
     let mut writing = Writing::default();
     let end = tokio::select! {
         biased;
         () = cancel.cancelled() => ConnectionEnd::Cancelled,
-        end = read(reader, &heard, handle) => end,
+        end = read(&mut reader, &heard, handle) => end,
         end = write(&mut writer, outbox, &mut writing) => end,
         end = watch(side, outbox, keepalive, &heard) => end,
     };
@@ -102,7 +102,16 @@ pub(crate) async fn run(
             writing.finish(&mut writer).await?;
             writing.urgent = last();
             writing.finish(&mut writer).await?;
-            writer.shutdown().await
+            writer.shutdown().await?;
+            if side == Side::Accepted {
+                // A socket that is closed with something unread resets the connection, and the goodbye may be lost
+                // with it. So this waits until the dialer has read it, and closed its end.
+                let mut unread = BytesMut::with_capacity(READ_BYTES);
+                while reader.read_buf(&mut unread).await? > 0 {
+                    unread.clear();
+                }
+            }
+            io::Result::Ok(())
         })
         .await;
     }
@@ -110,7 +119,7 @@ pub(crate) async fn run(
 }
 
 async fn read(
-    mut reader: ReadHalf<Box<dyn Stream>>,
+    reader: &mut ReadHalf<Box<dyn Stream>>,
     heard: &AtomicU64,
     mut handle: impl FnMut(&Bytes, Frame<'_>) -> Result<(), ConnectionEnd>,
 ) -> ConnectionEnd {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
-    HOPS_MAX, ShardRegion, gone,
+    FENCE, HOPS_MAX, ShardRegion, gone,
     item::{Item, Origin, Peer, RawItem, reply_to},
     local::Refused,
 };
@@ -112,6 +112,10 @@ impl<E: Entity> ShardRegion<E> {
         buffer: &Bytes,
         pending: Option<Box<dyn Pending>>,
     ) {
+        if frame.payload == FENCE {
+            // Behind everything else that comes back; dropped, it says so.
+            return drop(pending);
+        }
         let id = EntityId::new(frame.id);
         let shard = id.shard(self.shards);
         let item = Item::Raw(RawItem {
@@ -132,14 +136,15 @@ impl<E: Entity> ShardRegion<E> {
         // is not believed beyond that.
         let known = machine.known_epoch(shard);
         tracing::debug!(kind = self.name, %shard, sent = frame.epoch, theirs = %epoch, ours = %known, "sent back");
-        let unknown =
-            frame.epoch >= known.0 && machine.handle_newer(shard, Epoch(known.0.saturating_add(1)));
-        match machine.handle_item(shard, item, Instant::now()) {
+        if frame.epoch >= known.0 {
+            let fence = machine.handle_newer(shard, Epoch(known.0.saturating_add(1)));
+            if fence.is_some() {
+                self.change_homes(&mut machine, fence);
+            }
+        }
+        match machine.handle_returned(shard, item, Instant::now()) {
             Ok(effect) => self.carry_out(&mut machine, effect),
             Err(item) => self.fail(item, Failure::Full),
-        }
-        if unknown {
-            self.publish_homes(&machine);
         }
     }
 

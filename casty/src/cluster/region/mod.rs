@@ -40,7 +40,10 @@ use crate::{
     error::Failure,
     event::ActorPath,
     id::{CatalogEntry, EntityId, Epoch, ShardId},
-    message::{answer::Pending, codec},
+    message::{
+        answer::{Pending, RawAnswer},
+        codec,
+    },
     protocol::{
         map::{ClusterMap, Slot},
         region::{Effect, Home, Region},
@@ -248,15 +251,79 @@ impl<E: Entity> ShardRegion<E> {
                 Effect::Resolve { shard } => {
                     self.resolve(shard);
                 }
+                // Carried out where homes change: `change_homes`.
+                Effect::Fence { shard, number } => {
+                    tracing::error!(%shard, number, "a fence without a change of home");
+                }
                 Effect::Fail { item } => self.fail(item, Failure::NoQuorum),
             }
         }
     }
 
-    fn publish_homes(&self, machine: &Region<Item<E>>) {
+    /// Carries out what followed from a change of homes.
+    fn change_homes(
+        &self,
+        machine: &mut Region<Item<E>>,
+        effects: impl IntoIterator<Item = Effect<Item<E>>>,
+    ) {
+        let (mut fences, mut others) = (Vec::new(), Vec::new());
+        for effect in effects {
+            match effect {
+                Effect::Fence { shard, number } => fences.push((shard, number)),
+                other => others.push(other),
+            }
+        }
+        // What was kept goes before whatever finds the new homes.
+        self.carry_out(machine, others);
+        let before = self.publish_homes(machine);
+        // Whoever looked at the homes before may be about to send to an old one, and the fence has to come behind.
+        // Nobody keeps them for longer than it takes to queue a message.
+        while !fences.is_empty() && Arc::strong_count(&before) > 1 {
+            std::thread::yield_now();
+        }
+        for (shard, number) in fences {
+            self.send_fence(&before, shard, number);
+        }
+    }
+
+    /// Asks a shard's old owner to answer behind everything that was sent to it.
+    fn send_fence(&self, before: &[FastHome], shard: ShardId, number: u64) {
+        let mut passed: Option<Box<dyn Pending>> = Some(Box::new(Passed {
+            region: self.me.clone(),
+            shard,
+            number,
+        }));
+        if let Some(FastHome::There(link, epoch)) = before.get(shard.index()) {
+            let frame = EntityFrame {
+                kind: self.kind,
+                hops: 0,
+                epoch: epoch.0,
+                correlation: 0,
+                id: "",
+                chain: &[],
+                payload: FENCE,
+            };
+            // Where the link is gone, so is everything that was on it; then `passed` is dropped, and says so.
+            let _ = link.send_entity(frame, true, || passed.take(), true);
+        }
+    }
+
+    /// Nothing more comes back from a shard's old owner.
+    fn handle_fenced(&self, shard: ShardId, number: u64) {
+        let mut machine = lock(&self.machine);
+        let effects = machine.handle_fenced(shard, number);
+        self.carry_out(&mut machine, effects);
+        self.publish_homes(&machine);
+        drop(machine);
+        self.room.notify_waiters();
+    }
+
+    /// Returns what was published before.
+    fn publish_homes(&self, machine: &Region<Item<E>>) -> Arc<Vec<FastHome>> {
         let homes = (0..self.shards.get())
             .map(ShardId)
             .map(|shard| match machine.home(shard) {
+                _ if machine.is_fenced(shard) => FastHome::Unknown,
                 Home::Unknown => FastHome::Unknown,
                 Home::Here(_) => FastHome::Here,
                 Home::There(to, epoch) => self
@@ -264,7 +331,33 @@ impl<E: Entity> ShardRegion<E> {
                     .map_or(FastHome::Unknown, |link| FastHome::There(link, epoch)),
             })
             .collect();
-        self.homes.store(Arc::new(homes));
+        self.homes.swap(Arc::new(homes))
+    }
+}
+
+/// What a fence carries: no message is encoded as nothing.
+pub(super) const FENCE: &[u8] = &[];
+
+/// A fence under way. Its end, whatever it is, says that it has passed.
+struct Passed<E: Entity> {
+    region: Weak<ShardRegion<E>>,
+    shard: ShardId,
+    number: u64,
+}
+
+impl<E: Entity> Pending for Passed<E> {
+    fn complete(self: Box<Self>, _: RawAnswer) {}
+}
+
+impl<E: Entity> Drop for Passed<E> {
+    fn drop(&mut self) {
+        let (region, shard, number) = (self.region.clone(), self.shard, self.number);
+        let Some(region) = region.upgrade() else {
+            return;
+        };
+        // Not here: whoever drops it may hold the machine, or an outbox.
+        let runtime = region.runtime.clone();
+        runtime.spawn(async move { region.handle_fenced(shard, number) });
     }
 }
 
@@ -335,7 +428,7 @@ impl<E: Entity> AnyRegion for ShardRegion<E> {
             return;
         };
         let mut machine = lock(&self.machine);
-        let mut changed = false;
+        let (mut changed, mut effects) = (false, Vec::new());
         for (shard, home) in (0..self.shards.get()).map(ShardId).zip(table.iter()) {
             let home = match home.owner {
                 None => Home::Unknown,
@@ -346,7 +439,7 @@ impl<E: Entity> AnyRegion for ShardRegion<E> {
                 continue;
             }
             changed = true;
-            let effects = machine.handle_home(shard, home);
+            effects.extend(machine.handle_home(shard, home));
             match home {
                 Home::Here(epoch) if machine.home(shard) == home => {
                     self.local.take_over(shard, epoch);
@@ -355,10 +448,9 @@ impl<E: Entity> AnyRegion for ShardRegion<E> {
                 // this member was declared down.
                 _ => self.local.drop_shard(shard),
             }
-            self.carry_out(&mut machine, effects);
         }
         if changed {
-            self.publish_homes(&machine);
+            self.change_homes(&mut machine, effects);
             drop(machine);
             self.room.notify_waiters();
         }
@@ -440,8 +532,8 @@ impl<E: Entity> AnyRegion for ShardRegion<E> {
             let _machine = lock(&self.machine);
             self.abandoned.store(true, Ordering::Relaxed);
         }
-        let waiting = self.waiting();
-        self.handle_no_home(&waiting, &Failure::Stopped);
+        let all: Vec<_> = (0..self.shards.get()).map(ShardId).collect();
+        self.handle_no_home(&all, &Failure::Stopped);
         self.homes.store(Arc::new(
             (0..self.shards.get()).map(|_| FastHome::Unknown).collect(),
         ));

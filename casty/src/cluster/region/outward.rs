@@ -168,19 +168,27 @@ impl<E: Entity> Route<E> for ShardRegion<E> {
         envelope: Envelope<E>,
     ) -> Result<(), Rejected<E>> {
         let homes = self.homes.load();
-        match homes.get(shard.index()) {
-            Some(FastHome::Here) => match self.push(id.as_str(), shard, None, envelope, Cell::push)
-            {
-                Ok(()) => Ok(()),
-                Err(Refused::Full(envelope, _)) => Err(Rejected::new(envelope, Failure::Full)),
-                Err(Refused::Failed(envelope, failure)) => Err(Rejected::new(envelope, failure)),
-                Err(Refused::NotHere(envelope)) => self.route(id, shard, envelope),
-            },
-            Some(FastHome::There(link, epoch)) => {
-                self.send_remote(link, *epoch, id, envelope, false)
+        let envelope = match homes.get(shard.index()) {
+            Some(FastHome::Here) => {
+                match self.push(id.as_str(), shard, None, envelope, Cell::push) {
+                    Ok(()) => return Ok(()),
+                    Err(Refused::Full(envelope, _)) => {
+                        return Err(Rejected::new(envelope, Failure::Full));
+                    }
+                    Err(Refused::Failed(envelope, failure)) => {
+                        return Err(Rejected::new(envelope, failure));
+                    }
+                    Err(Refused::NotHere(envelope)) => envelope,
+                }
             }
-            Some(FastHome::Unknown) | None => self.route(id, shard, envelope),
-        }
+            Some(FastHome::There(link, epoch)) => {
+                return self.send_remote(link, *epoch, id, envelope, false);
+            }
+            Some(FastHome::Unknown) | None => envelope,
+        };
+        // Whoever changes the homes waits, with the machine, for those who look at the old ones.
+        drop(homes);
+        self.route(id, shard, envelope)
     }
 
     fn send(
