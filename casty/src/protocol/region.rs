@@ -201,8 +201,22 @@ impl<T> Region<T> {
         item: T,
         now: Instant,
     ) -> Result<Option<Effect<T>>, T> {
-        if self.home(shard) != Home::Unknown && self.home(shard).epoch() >= epoch {
-            return self.handle_item(shard, item, now);
+        // Not behind a fence: that is for this node's own messages.
+        match self.home(shard) {
+            Home::Here(here) if here >= epoch => {
+                let epoch = here;
+                return Ok(Some(Effect::Deliver { shard, epoch, item }));
+            }
+            Home::There(to, there) if there >= epoch => {
+                let epoch = there;
+                return Ok(Some(Effect::Send {
+                    shard,
+                    to,
+                    epoch,
+                    item,
+                }));
+            }
+            _ => {}
         }
         let full = self.kept >= self.kept_max;
         let until = now + self.wait_max;

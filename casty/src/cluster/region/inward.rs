@@ -139,7 +139,7 @@ impl<E: Entity> ShardRegion<E> {
         if frame.epoch >= known.0 {
             let fence = machine.handle_newer(shard, Epoch(known.0.saturating_add(1)));
             if fence.is_some() {
-                self.change_homes(&mut machine, fence);
+                self.change_homes(&mut machine, fence, &[]);
             }
         }
         match machine.handle_returned(shard, item, Instant::now()) {

@@ -32,6 +32,8 @@ pub(super) struct LocalShards<E: Entity> {
 struct LocalShard<E: Entity> {
     /// While this node owns the shard and lets it take messages.
     epoch: Option<Epoch>,
+    /// It is about to be here: what was kept for it comes first.
+    opening: bool,
     cells: HashMap<EntityId, Arc<Cell<E>>>,
 }
 
@@ -48,6 +50,7 @@ impl<E: Entity> LocalShards<E> {
         let shard = |_| {
             Mutex::new(LocalShard {
                 epoch,
+                opening: false,
                 cells: HashMap::new(),
             })
         };
@@ -112,7 +115,11 @@ impl<E: Entity> LocalShards<E> {
             return Err(Refused::NotHere(envelope));
         };
         let mut local = lock(local);
-        if local.epoch.is_none() || epoch.is_some_and(|epoch| local.epoch != Some(epoch)) {
+        let takes = match epoch {
+            None => local.epoch.is_some() || local.opening,
+            Some(epoch) => local.epoch == Some(epoch),
+        };
+        if !takes {
             return Err(Refused::NotHere(envelope));
         }
         if let Some(cell) = local.cells.get(id) {
@@ -164,10 +171,19 @@ impl<E: Entity> LocalShards<E> {
         }
     }
 
+    /// The shard is about to be here: it takes what was kept for it, and nothing yet that comes over a connection.
+    pub(super) fn open(&self, shard: ShardId) {
+        if let Some(local) = self.shards.get(shard.index()) {
+            let mut local = lock(local);
+            (local.epoch, local.opening) = (None, true);
+        }
+    }
+
     /// The shard is here from now on.
     pub(super) fn take_over(&self, shard: ShardId, epoch: Epoch) {
         if let Some(local) = self.shards.get(shard.index()) {
-            lock(local).epoch = Some(epoch);
+            let mut local = lock(local);
+            (local.epoch, local.opening) = (Some(epoch), false);
         }
     }
 
@@ -178,7 +194,7 @@ impl<E: Entity> LocalShards<E> {
         };
         let orphans = {
             let mut local = lock(local);
-            local.epoch = None;
+            (local.epoch, local.opening) = (None, false);
             std::mem::take(&mut local.cells)
         };
         self.active

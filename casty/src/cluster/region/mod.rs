@@ -260,11 +260,12 @@ impl<E: Entity> ShardRegion<E> {
         }
     }
 
-    /// Carries out what followed from a change of homes.
+    /// Carries out what followed from a change of homes. `taken`: the shards that are this node's from now on.
     fn change_homes(
         &self,
         machine: &mut Region<Item<E>>,
         effects: impl IntoIterator<Item = Effect<Item<E>>>,
+        taken: &[(ShardId, Epoch)],
     ) {
         let (mut fences, mut others) = (Vec::new(), Vec::new());
         for effect in effects {
@@ -275,6 +276,9 @@ impl<E: Entity> ShardRegion<E> {
         }
         // What was kept goes before whatever finds the new homes.
         self.carry_out(machine, others);
+        for &(shard, epoch) in taken {
+            self.local.take_over(shard, epoch);
+        }
         let before = self.publish_homes(machine);
         // Whoever looked at the homes before may be about to send to an old one, and the fence has to come behind.
         // Nobody keeps them for longer than it takes to queue a message.
@@ -428,7 +432,7 @@ impl<E: Entity> AnyRegion for ShardRegion<E> {
             return;
         };
         let mut machine = lock(&self.machine);
-        let (mut changed, mut effects) = (false, Vec::new());
+        let (mut changed, mut effects, mut taken) = (false, Vec::new(), Vec::new());
         for (shard, home) in (0..self.shards.get()).map(ShardId).zip(table.iter()) {
             let home = match home.owner {
                 None => Home::Unknown,
@@ -442,7 +446,8 @@ impl<E: Entity> AnyRegion for ShardRegion<E> {
             effects.extend(machine.handle_home(shard, home));
             match home {
                 Home::Here(epoch) if machine.home(shard) == home => {
-                    self.local.take_over(shard, epoch);
+                    self.local.open(shard);
+                    taken.push((shard, epoch));
                 }
                 // A shard is released by its owner after its entities have stopped, so there are none here, unless
                 // this member was declared down.
@@ -450,7 +455,7 @@ impl<E: Entity> AnyRegion for ShardRegion<E> {
             }
         }
         if changed {
-            self.change_homes(&mut machine, effects);
+            self.change_homes(&mut machine, effects, &taken);
             drop(machine);
             self.room.notify_waiters();
         }
