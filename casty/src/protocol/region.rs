@@ -189,11 +189,17 @@ impl<T> Region<T> {
 
     fn count(&mut self, until: Instant) {
         self.kept += 1;
+        self.look_at(until);
+    }
+
+    fn look_at(&mut self, until: Instant) {
         self.deadline = Some(self.deadline.map_or(until, |deadline| deadline.min(until)));
     }
 
     /// Routes an item whose sender says that the shard has a home of `epoch`. Where this node has not heard of it,
     /// the item waits for the news, and for nothing else: a sender that lies delays only itself.
+    ///
+    /// It is kept whatever else is: what comes over connections is bounded by their windows.
     pub(crate) fn handle_ahead(
         &mut self,
         shard: ShardId,
@@ -218,13 +224,12 @@ impl<T> Region<T> {
             }
             _ => {}
         }
-        let full = self.kept >= self.kept_max;
         let until = now + self.wait_max;
         match self.shards.get_mut(shard.index()) {
-            Some(route) if !full => route.ahead.push_back((until, epoch, item)),
-            _ => return Err(item),
+            Some(route) => route.ahead.push_back((until, epoch, item)),
+            None => return Err(item),
         }
-        self.count(until);
+        self.look_at(until);
         Ok(None)
     }
 
@@ -266,6 +271,7 @@ impl<T> Region<T> {
             Some(_) => VecDeque::new(),
             None => std::mem::take(&mut route.kept),
         };
+        self.kept -= kept.len();
         let mut items: Vec<T> = kept.into_iter().map(|(_, item)| item).collect();
         // Of others, whose order is not this node's.
         let ahead = std::mem::take(&mut route.ahead);
@@ -276,7 +282,6 @@ impl<T> Region<T> {
                 route.ahead.push_back((until, epoch, item));
             }
         }
-        self.kept -= items.len();
         items
             .into_iter()
             .map(|item| match home {
@@ -344,7 +349,6 @@ impl<T> Region<T> {
             }
             while route.ahead.front().is_some_and(|(until, ..)| *until <= now) {
                 if let Some((_, _, item)) = route.ahead.pop_front() {
-                    self.kept -= 1;
                     effects.push(Effect::Fail { item });
                 }
             }
@@ -600,6 +604,23 @@ mod tests {
             [Effect::Fail { item: "liar" }]
         );
         assert_eq!((region.deadline(), region.kept), (None, 0));
+    }
+
+    #[test]
+    fn what_comes_over_a_connection_finds_room_and_takes_none_from_others() {
+        let (mut region, now) = (region(), Instant::now());
+        for item in ["a", "b", "c"] {
+            region.handle_item(ShardId(0), item, now).unwrap();
+        }
+        assert_eq!(region.handle_ahead(SHARD, epoch(1), "d", now), Ok(None));
+        assert_eq!(region.kept, 3);
+        let deliver = Effect::Deliver {
+            shard: SHARD,
+            epoch: epoch(1),
+            item: "d",
+        };
+        assert_eq!(region.handle_home(SHARD, Home::Here(epoch(1))), [deliver]);
+        assert_eq!(region.kept, 3);
     }
 
     #[test]
