@@ -498,6 +498,12 @@ impl Worker {
         );
     }
 
+    /// The timer's maker is what fails.
+    #[message]
+    fn tick(&mut self, ctx: &mut Context<Self>) {
+        ctx.schedule_every(Duration::from_secs(1), || panic!("the timer"));
+    }
+
     #[message(internal)]
     fn done(&mut self, result: u32) {
         self.done += result;
@@ -521,6 +527,22 @@ fn work_that_panics_is_a_failure_of_its_actor() {
         loop {
             if let Event::ActorFailed { reason, .. } = events.next().await.unwrap() {
                 assert!(reason.contains("the work"), "{reason}");
+                break;
+            }
+        }
+        assert_eq!(worker.result().await, Ok(0));
+    });
+}
+
+#[test]
+fn a_timer_that_panics_is_a_failure_of_its_actor() {
+    testkit::paused(|system| async move {
+        let worker = system.spawn_with(Worker::default);
+        let mut events = system.events();
+        worker.tick().await.unwrap();
+        loop {
+            if let Event::ActorFailed { reason, .. } = events.next().await.unwrap() {
+                assert!(reason.contains("the timer"), "{reason}");
                 break;
             }
         }

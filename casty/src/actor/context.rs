@@ -176,7 +176,8 @@ impl<A: Actor> Context<A> {
         self.start_timer(task)
     }
 
-    /// Sends this actor what `make` makes, again and again, until it is cancelled or the activation ends.
+    /// Sends this actor what `make` makes, again and again, until it is cancelled or the activation ends. If `make`
+    /// panics, the actor has failed, as by a panic of a handler.
     ///
     /// ```
     /// # use casty::prelude::*;

@@ -1,13 +1,20 @@
 //! Timers of actors.
 
-use std::{sync::Weak, time::Duration};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Weak,
+    time::Duration,
+};
 
 use tokio::{
     task::AbortHandle,
     time::{Instant, sleep, sleep_until},
 };
 
-use super::{Actor, cell::Cell};
+use super::{
+    Actor,
+    cell::{Cell, Signal, panic_text},
+};
 
 /// The shortest period.
 const PERIOD_MIN: Duration = Duration::from_millis(1);
@@ -90,7 +97,14 @@ pub(crate) async fn every<A: Actor>(
     loop {
         sleep_until(next).await;
         let Some(cell) = cell.upgrade() else { return };
-        cell.push_own(make(), activation, false).await;
+        let message = match catch_unwind(AssertUnwindSafe(&mut make)) {
+            Ok(message) => message,
+            Err(panic) => {
+                let reason = format!("its timer panicked: {}", panic_text(&*panic));
+                return cell.signal(Signal::WorkFailed(activation, reason));
+            }
+        };
+        cell.push_own(message, activation, false).await;
         next = next_beat(every, start, next, Instant::now());
     }
 }

@@ -107,7 +107,7 @@ pub(crate) enum Signal {
     /// Someone it watches has ended.
     Terminated(WatchId, Terminated),
     Child(u64, ChildEvent),
-    /// Work of the activation with this number panicked.
+    /// Work, or a timer, of the activation with this number panicked.
     WorkFailed(u32, String),
     /// It is to start afresh, since another child of its parent failed.
     Restart,
