@@ -91,7 +91,9 @@ impl Node {
                 tokio::select! {
                     biased;
                     () = me.cancel().cancelled() => {}
-                    reason = me.end_of(&who, first) => me.watches().tell(&who, &reason),
+                    ended = me.end_of(&who, first) => if let Some(reason) = ended {
+                        me.watches().tell(&who, &reason);
+                    }
                 }
             });
         }
@@ -111,12 +113,12 @@ impl Node {
         Ok(answer)
     }
 
-    /// Resolves when the actor has ended, or nobody wants to know.
+    /// Resolves when the actor has ended; with `None` if nobody wants to know any more.
     async fn end_of(
         &self,
         who: &Arc<ActorAddress>,
         first: Result<oneshot::Receiver<RawAnswer>, Failure>,
-    ) -> TerminatedReason {
+    ) -> Option<TerminatedReason> {
         let mut asked = first;
         loop {
             let answer = match asked {
@@ -125,20 +127,24 @@ impl Node {
             };
             match answer {
                 Some(RawAnswer::Encoded(bytes)) => {
-                    return codec::decode(&bytes).unwrap_or(TerminatedReason::Stopped);
+                    // A newer peer may know a reason that this one does not.
+                    return Some(codec::decode(&bytes).unwrap_or(TerminatedReason::Stopped));
                 }
-                Some(RawAnswer::Failed(Failure::Stopped)) => return TerminatedReason::Stopped,
+                Some(RawAnswer::Failed(Failure::Stopped)) => {
+                    return Some(TerminatedReason::Stopped);
+                }
                 Some(RawAnswer::Failed(failure)) => {
                     tracing::debug!(actor = %who.member, %failure, "a watch is asked again");
                 }
                 None => {}
             }
             if !self.is_member(&who.member) {
-                return TerminatedReason::NodeGone(who.member.to_string());
+                return Some(TerminatedReason::NodeGone(who.member.to_string()));
             }
             if self.watches().is_unwanted(who) {
-                return TerminatedReason::Stopped;
+                return None;
             }
+            // The pause of any other second try: the link may be dialing.
             tokio::time::sleep(self.settings().backoff).await;
             asked = self.ask_for_end(who);
         }
