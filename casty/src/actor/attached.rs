@@ -6,9 +6,8 @@ use tokio::task::JoinSet;
 
 use super::{
     cell::{AnyCell, ChildEvent},
-    watch::Watch,
+    watch::{Watch, WatchId},
 };
-use crate::event::Terminated;
 
 #[derive(Default)]
 pub(crate) struct Attached {
@@ -53,7 +52,7 @@ impl Attached {
     }
 
     /// Whether this watch is still wanted; it is not any more after this.
-    pub(crate) fn take_watch(&mut self, id: super::watch::WatchId, _who: &Terminated) -> bool {
+    pub(crate) fn take_watch(&mut self, id: WatchId) -> bool {
         let before = self.watches.len();
         self.watches.retain(|watch| watch.id != id);
         self.watches.len() < before

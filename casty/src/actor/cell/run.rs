@@ -35,10 +35,6 @@ pub(super) async fn run<A: Actor>(cell: Arc<Cell<A>>) {
     ASKER.scope(asker, drive(cell)).await;
 }
 
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "facts of their own, not states of one machine"
-)]
 pub(super) struct Run<A: Actor> {
     pub(super) cell: Arc<Cell<A>>,
     pub(super) ctx: Context<A>,
@@ -47,8 +43,6 @@ pub(super) struct Run<A: Actor> {
     worked: bool,
     /// It was told to sleep, and has handled nothing since.
     sleepy: bool,
-    /// Whether [`chain::caused_by`] says anything.
-    caused: bool,
     /// Whether there are spies, as of this batch.
     spied: bool,
 }
@@ -74,7 +68,6 @@ async fn drive<A: Actor>(cell: Arc<Cell<A>>) {
         activation,
         worked: false,
         sleepy: false,
-        caused: false,
         spied: false,
     };
     while let Some((same, step)) = run.next() {
@@ -123,7 +116,6 @@ impl<A: Actor> Run<A> {
             mut activation,
             mut worked,
             sleepy,
-            caused,
             ..
         } = self;
         let mut admitted = Vec::new();
@@ -179,7 +171,6 @@ impl<A: Actor> Run<A> {
             activation,
             worked,
             sleepy,
-            caused,
             spied,
         };
         Some((run, step))
@@ -189,7 +180,7 @@ impl<A: Actor> Run<A> {
         for signal in signals {
             match signal {
                 Signal::Terminated(watch, who) => {
-                    let watched = self.ctx.attached().take_watch(watch, &who);
+                    let watched = self.ctx.attached().take_watch(watch);
                     if watched && let Some(state) = self.activation.state.as_mut() {
                         let hook = state.on_terminated(who, &mut self.ctx);
                         if let Err(reason) = guarded("on_terminated", hook).await {
@@ -239,8 +230,8 @@ impl<A: Actor> Run<A> {
                 _ => used = true,
             }
             let chain = reply.chain().cloned();
-            if chain.is_some() || self.caused {
-                self.caused = chain.is_some();
+            let caused = chain.is_some();
+            if caused {
                 chain::caused_by(chain);
             }
             let name = message.name();
@@ -254,6 +245,10 @@ impl<A: Actor> Run<A> {
             let handled = AssertUnwindSafe(state.handle(message, &mut self.ctx))
                 .catch_unwind()
                 .await;
+            if caused {
+                // Hooks that run later wait for nobody.
+                chain::caused_by(None);
+            }
             match handled {
                 Ok(handled) => {
                     if let Some(since) = spied {
