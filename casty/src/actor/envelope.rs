@@ -84,15 +84,26 @@ impl<R: Reply> ReplyTo<R> {
     }
 }
 
-impl<R> ReplyTo<R> {
-    /// To an asker on another node.
-    pub(crate) fn remote(remote: RemoteReply, chain: Option<Arc<Chain>>) -> Self {
-        match chain {
-            None => Self::Remote(remote),
-            Some(chain) => Self::RemoteActor(Box::new((remote, chain))),
+/// An ask that came over a connection: the way back, and the actors that wait for the answer.
+pub(crate) struct RemoteAsk {
+    pub(crate) reply: RemoteReply,
+    pub(crate) chain: Option<Arc<Chain>>,
+}
+
+impl<R> From<Option<RemoteAsk>> for ReplyTo<R> {
+    fn from(ask: Option<RemoteAsk>) -> Self {
+        match ask {
+            None => Self::Nobody,
+            Some(RemoteAsk { reply, chain: None }) => Self::Remote(reply),
+            Some(RemoteAsk {
+                reply,
+                chain: Some(chain),
+            }) => Self::RemoteActor(Box::new((reply, chain))),
         }
     }
+}
 
+impl<R> ReplyTo<R> {
     /// Whether nobody learns what becomes of the message, so that its loss must be a dead letter.
     pub(crate) fn is_nobody(&self) -> bool {
         matches!(self, Self::Nobody | Self::Own(_))

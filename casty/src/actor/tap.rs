@@ -11,8 +11,7 @@ use tokio::sync::mpsc;
 use super::{
     Actor, Rejected,
     cell::{AnyCell, Signal, undecodable, undeliverable},
-    chain::Chain,
-    envelope::{Envelope, RemoteReply, ReplyTo},
+    envelope::{Envelope, RemoteAsk, ReplyTo},
     reference::Destination,
     runtime::{ActorAddress, Runtime},
     watch::{WatchId, WatchedKey, Watcher},
@@ -133,12 +132,10 @@ impl<A: Actor> AnyCell for Tap<A> {
     fn deliver(
         self: Arc<Self>,
         payload: &[u8],
-        reply: Option<(RemoteReply, Option<Arc<Chain>>)>,
+        ask: Option<RemoteAsk>,
         _: &mut dyn FnMut() -> Option<Credit>,
     ) {
-        let reply = reply.map_or(ReplyTo::Nobody, |(reply, chain)| {
-            ReplyTo::remote(reply, chain)
-        });
+        let reply = ReplyTo::from(ask);
         match self.runtime.enter(|| codec::decode::<A::Message>(payload)) {
             Ok(message) => {
                 if let Err(rejected) = self.put(Envelope { message, reply }) {

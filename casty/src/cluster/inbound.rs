@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{node::Node, region::AnyRegion, watches::WATCH, wire::Request};
+use super::{
+    node::Node,
+    region::{AnyRegion, FENCE, remote_ask},
+    watches::WATCH,
+    wire::Request,
+};
 use crate::{
-    actor::{
-        chain::{self, Chain},
-        envelope::RemoteReply,
-    },
+    actor::envelope::RemoteAsk,
     error::Failure,
     event::ActorPath,
     message::{answer::ReplyPath, codec},
@@ -67,7 +69,15 @@ async fn serve(node: Arc<Node>, mut stream: Box<dyn Stream>) {
         node.keepalive(),
         &inlet.cancel,
         |buffer, frame| handle(&node, &inlet, hello.lane, &kinds, buffer, frame),
-        || inlet.goodbye(),
+        || {
+            // The peer sends what was not read to other homes, and takes this one for gone: so this is said only if
+            // the node ends, and not if it cuts off one peer.
+            if node.cancel().is_cancelled() {
+                inlet.goodbye()
+            } else {
+                Bytes::new()
+            }
+        },
     )
     .await;
     inlet.cancel.cancel();
@@ -167,8 +177,8 @@ fn handle(
         },
         (Lane::Messages | Lane::Bulk, Frame::Entity(frame)) => {
             let grant = Grant::new(inlet, bytes);
-            if frame.payload.is_empty() && frame.correlation != 0 {
-                // A fence: answered behind what came before it, and was sent back.
+            if frame.payload == FENCE && frame.correlation != 0 {
+                // Answered behind what came before it, and was sent back.
                 inlet.reply(frame.correlation, &[]);
                 return Ok(());
             }
@@ -194,14 +204,8 @@ fn handle(
                 node.handle_watch(inlet, actor, correlation);
                 return Ok(());
             }
-            let reply = (correlation != 0).then(|| {
-                let path: Arc<dyn ReplyPath> = inlet.clone();
-                (
-                    RemoteReply::new(path, correlation),
-                    chain::decoded(chain, node.runtime()),
-                )
-            });
-            deliver_to_actor(node, actor, reply, payload, grant);
+            let ask = remote_ask(node.runtime(), inlet, correlation, chain);
+            deliver_to_actor(node, actor, ask, payload, grant);
         }
         _ => return Err(ConnectionEnd::Unexpected),
     }
@@ -227,17 +231,17 @@ fn unknown_entity(node: &Node, inlet: &Inlet, name: &str, frame: EntityFrame<'_>
 fn deliver_to_actor(
     node: &Node,
     actor: u64,
-    reply: Option<(RemoteReply, Option<Arc<Chain>>)>,
+    ask: Option<RemoteAsk>,
     payload: &[u8],
     grant: Grant<'_>,
 ) {
     match node.runtime().actor(actor) {
         Some(cell) => {
             let mut grant = Some(grant);
-            cell.deliver(payload, reply, &mut || grant.take().map(Grant::keep));
+            cell.deliver(payload, ask, &mut || grant.take().map(Grant::keep));
         }
-        // Dropped, the reply says that the actor has stopped.
-        None if reply.is_none() => {
+        // Dropped, the ask says that the actor has stopped.
+        None if ask.is_none() => {
             let path = ActorPath {
                 kind: "actor".to_owned(),
                 id: actor.to_string(),

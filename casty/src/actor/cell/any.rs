@@ -8,8 +8,7 @@ use super::{Cell, ChildEvent, Refusal, Signal};
 use crate::{
     actor::{
         Actor, Reply,
-        chain::Chain,
-        envelope::{Envelope, RemoteReply, ReplyTo},
+        envelope::{Envelope, RemoteAsk, ReplyTo},
         runtime::Runtime,
         watch::Watcher,
     },
@@ -23,7 +22,7 @@ pub(crate) trait AnyCell: Send + Sync {
     fn deliver(
         self: Arc<Self>,
         payload: &[u8],
-        reply: Option<(RemoteReply, Option<Arc<Chain>>)>,
+        ask: Option<RemoteAsk>,
         credit: &mut dyn FnMut() -> Option<Credit>,
     );
 
@@ -55,15 +54,13 @@ impl<A: Actor> AnyCell for Cell<A> {
     fn deliver(
         self: Arc<Self>,
         payload: &[u8],
-        reply: Option<(RemoteReply, Option<Arc<Chain>>)>,
+        ask: Option<RemoteAsk>,
         credit: &mut dyn FnMut() -> Option<Credit>,
     ) {
         let decoded = self
             .runtime()
             .enter(|| codec::decode::<A::Message>(payload));
-        let reply = reply.map_or(ReplyTo::Nobody, |(reply, chain)| {
-            ReplyTo::remote(reply, chain)
-        });
+        let reply = ReplyTo::from(ask);
         let refusal = match decoded {
             Ok(message) => self.push_credited(Envelope { message, reply }, credit),
             Err(codec::DecodeError(reason)) => {

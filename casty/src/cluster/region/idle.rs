@@ -47,8 +47,11 @@ pub(super) async fn passivate<E: Entity>(region: Weak<ShardRegion<E>>) {
 ///
 /// All that have been idle for `after`; and where more than `max` are active, the least recently used, until a
 /// sixteenth below it, so that not every newcomer has the whole region looked through.
-pub(super) fn chosen<T>(
+///
+/// In order, by `name` where two were idle for equally long: a simulation can be repeated.
+pub(super) fn chosen<T, N: Ord + ?Sized>(
     mut idle: Vec<(u32, T)>,
+    name: impl Fn(&T) -> &N,
     active: usize,
     after: Option<Duration>,
     max: Option<usize>,
@@ -62,10 +65,13 @@ pub(super) fn chosen<T>(
         _ => 0,
     };
     let count = expired.max(surplus).min(idle.len());
+    let longest_first =
+        |(a, x): &(u32, T), (b, y): &(u32, T)| b.cmp(a).then_with(|| name(x).cmp(name(y)));
     if count > 0 && count < idle.len() {
-        idle.select_nth_unstable_by(count - 1, |(a, _), (b, _)| b.cmp(a));
+        idle.select_nth_unstable_by(count - 1, longest_first);
     }
     idle.truncate(count);
+    idle.sort_unstable_by(longest_first);
     idle.into_iter().map(|(_, cell)| cell).collect()
 }
 
@@ -75,7 +81,7 @@ mod tests {
 
     fn names(idle: &[(u32, char)], active: usize, after: u64, max: Option<usize>) -> String {
         let after = (after > 0).then(|| Duration::from_millis(after));
-        let mut chosen = chosen(idle.to_vec(), active, after, max);
+        let mut chosen = chosen(idle.to_vec(), |name| name, active, after, max);
         chosen.sort_unstable();
         chosen.into_iter().collect()
     }
@@ -97,6 +103,17 @@ mod tests {
         assert_eq!(names(&IDLE, 9, 0, Some(1)), "abcd");
         // A sixteenth more than necessary.
         assert_eq!(names(&IDLE, 33, 0, Some(32)), "bcd");
+    }
+
+    #[test]
+    fn it_does_not_matter_in_which_order_they_are_found() {
+        let same = [(10, 'a'), (10, 'b'), (10, 'c'), (20, 'd')];
+        let mut reversed = same;
+        reversed.reverse();
+        for idle in [same, reversed] {
+            let chosen = chosen(idle.to_vec(), |name| name, 9, None, Some(7));
+            assert_eq!(chosen, ['d', 'a']);
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     FENCE, HOPS_MAX, ShardRegion, gone,
-    item::{Item, Origin, Peer, RawItem, reply_to},
+    item::{Item, Origin, Peer, RawItem, remote_ask},
     local::Refused,
 };
 use crate::{
@@ -46,7 +46,7 @@ impl<E: Entity> ShardRegion<E> {
         // not here, which is rare.
         match self.decode(frame.payload) {
             Ok(message) => {
-                let reply = reply_to(&self.runtime, inlet, frame.correlation, frame.chain);
+                let reply = remote_ask(&self.runtime, inlet, frame.correlation, frame.chain).into();
                 let envelope = Envelope { message, reply };
                 let pushed =
                     self.push(frame.id, shard, Some(theirs), envelope, |cell, envelope| {
@@ -66,7 +66,7 @@ impl<E: Entity> ShardRegion<E> {
                 }
             }
             Err(error) if self.local.epoch(shard) == Some(theirs) => {
-                let reply = reply_to(&self.runtime, inlet, frame.correlation, frame.chain);
+                let reply = remote_ask(&self.runtime, inlet, frame.correlation, frame.chain).into();
                 return self.undecodable(frame.id, frame.payload, reply, error);
             }
             Err(_) => {}

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::{
     actor::{
         Entity, Reply, chain,
-        envelope::{Envelope, RemoteReply, ReplyTo},
+        envelope::{Envelope, RemoteAsk, RemoteReply, ReplyTo},
         runtime::Runtime,
     },
     id::{EntityId, Epoch},
@@ -61,20 +61,17 @@ impl RawItem {
     }
 }
 
-/// The way back of the answer to a frame.
-pub(super) fn reply_to<R: Reply>(
+/// What a frame says of its asker, if it has one.
+pub(crate) fn remote_ask(
     runtime: &Runtime,
     inlet: &Arc<Inlet>,
     correlation: u64,
     chain: &[u8],
-) -> ReplyTo<R> {
-    match correlation {
-        0 => ReplyTo::Nobody,
-        _ => ReplyTo::remote(
-            RemoteReply::new(inlet.clone() as Arc<dyn ReplyPath>, correlation),
-            chain::decoded(chain, runtime),
-        ),
-    }
+) -> Option<RemoteAsk> {
+    (correlation != 0).then(|| RemoteAsk {
+        reply: RemoteReply::new(inlet.clone() as Arc<dyn ReplyPath>, correlation),
+        chain: chain::decoded(chain, runtime),
+    })
 }
 
 impl Origin {
@@ -87,7 +84,7 @@ impl Origin {
         match self {
             Self::Own(pending) => (pending.map_or(ReplyTo::Nobody, ReplyTo::Relay), None),
             Self::Peer(peer) => (
-                reply_to(runtime, &peer.inlet, peer.correlation, chain),
+                remote_ask(runtime, &peer.inlet, peer.correlation, chain).into(),
                 peer.credit,
             ),
         }

@@ -79,9 +79,14 @@ impl<E: Entity> LocalShards<E> {
         }
         let active = usize::try_from(self.active()).unwrap_or(usize::MAX);
         let policy = E::POLICY;
-        // One order whatever the hash: a simulation can be repeated.
-        idle.sort_unstable_by(|(_, (_, a)), (_, (_, b))| a.name().cmp(b.name()));
-        for (used, cell) in idle::chosen(idle, active, policy.passivate_after, policy.max_active) {
+        let chosen = idle::chosen(
+            idle,
+            |(_, cell)| cell.name(),
+            active,
+            policy.passivate_after,
+            policy.max_active,
+        );
+        for (used, cell) in chosen {
             cell.signal(Signal::Passivate(used));
         }
     }

@@ -4,6 +4,7 @@
 //! [`Region`](crate::protocol::region::Region) machine until a home is known. One that came over a connection goes
 //! [inward]: into a mailbox, back to where it came from, or into the machine.
 
+mod homes;
 mod idle;
 mod inward;
 mod item;
@@ -23,7 +24,9 @@ use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
 use tokio::{sync::Notify, time::Instant};
 
+pub(crate) use self::{homes::FENCE, item::remote_ask};
 use self::{
+    homes::FastHome,
     item::{Item, RawItem},
     local::{LocalShards, Refused},
 };
@@ -40,10 +43,7 @@ use crate::{
     error::Failure,
     event::ActorPath,
     id::{CatalogEntry, EntityId, Epoch, ShardId},
-    message::{
-        answer::{Pending, RawAnswer},
-        codec,
-    },
+    message::{answer::Pending, codec},
     protocol::{
         map::{ClusterMap, Slot},
         region::{Effect, Home, Region},
@@ -122,12 +122,6 @@ pub(crate) struct ShardRegion<E: Entity> {
     /// There may be room again for messages without a home.
     room: Notify,
     abandoned: AtomicBool,
-}
-
-enum FastHome {
-    Unknown,
-    Here,
-    There(Arc<Link>, Epoch),
 }
 
 impl<E: Entity> ShardRegion<E> {
@@ -258,110 +252,6 @@ impl<E: Entity> ShardRegion<E> {
                 Effect::Fail { item } => self.fail(item, Failure::NoQuorum),
             }
         }
-    }
-
-    /// Carries out what followed from a change of homes. `taken`: the shards that are this node's from now on.
-    fn change_homes(
-        &self,
-        machine: &mut Region<Item<E>>,
-        effects: impl IntoIterator<Item = Effect<Item<E>>>,
-        taken: &[(ShardId, Epoch)],
-    ) {
-        let (mut fences, mut others) = (Vec::new(), Vec::new());
-        for effect in effects {
-            match effect {
-                Effect::Fence { shard, number } => fences.push((shard, number)),
-                other => others.push(other),
-            }
-        }
-        // What was kept goes before whatever finds the new homes.
-        self.carry_out(machine, others);
-        for &(shard, epoch) in taken {
-            self.local.take_over(shard, epoch);
-        }
-        let before = self.publish_homes(machine);
-        // Whoever looked at the homes before may be about to send to an old one, and the fence has to come behind.
-        // Nobody keeps them for longer than it takes to queue a message.
-        while !fences.is_empty() && Arc::strong_count(&before) > 1 {
-            std::thread::yield_now();
-        }
-        for (shard, number) in fences {
-            self.send_fence(&before, shard, number);
-        }
-    }
-
-    /// Asks a shard's old owner to answer behind everything that was sent to it.
-    fn send_fence(&self, before: &[FastHome], shard: ShardId, number: u64) {
-        let mut passed: Option<Box<dyn Pending>> = Some(Box::new(Passed {
-            region: self.me.clone(),
-            shard,
-            number,
-        }));
-        if let Some(FastHome::There(link, epoch)) = before.get(shard.index()) {
-            let frame = EntityFrame {
-                kind: self.kind,
-                hops: 0,
-                epoch: epoch.0,
-                correlation: 0,
-                id: "",
-                chain: &[],
-                payload: FENCE,
-            };
-            // Where the link is gone, so is everything that was on it; then `passed` is dropped, and says so.
-            let _ = link.send_entity(frame, true, || passed.take(), true);
-        }
-    }
-
-    /// Nothing more comes back from a shard's old owner.
-    fn handle_fenced(&self, shard: ShardId, number: u64) {
-        let mut machine = lock(&self.machine);
-        let effects = machine.handle_fenced(shard, number);
-        self.carry_out(&mut machine, effects);
-        self.publish_homes(&machine);
-        drop(machine);
-        self.room.notify_waiters();
-    }
-
-    /// Returns what was published before.
-    fn publish_homes(&self, machine: &Region<Item<E>>) -> Arc<Vec<FastHome>> {
-        let homes = (0..self.shards.get())
-            .map(ShardId)
-            .map(|shard| match machine.home(shard) {
-                _ if machine.is_fenced(shard) => FastHome::Unknown,
-                Home::Unknown => FastHome::Unknown,
-                Home::Here(_) => FastHome::Here,
-                Home::There(to, epoch) => self
-                    .link(to)
-                    .map_or(FastHome::Unknown, |link| FastHome::There(link, epoch)),
-            })
-            .collect();
-        self.homes.swap(Arc::new(homes))
-    }
-}
-
-/// What a fence carries: no message is encoded as nothing.
-pub(super) const FENCE: &[u8] = &[];
-
-/// A fence under way. Its end, whatever it is, says that it has passed.
-struct Passed<E: Entity> {
-    region: Weak<ShardRegion<E>>,
-    shard: ShardId,
-    number: u64,
-}
-
-impl<E: Entity> Pending for Passed<E> {
-    fn complete(self: Box<Self>, _: RawAnswer) {}
-}
-
-impl<E: Entity> Drop for Passed<E> {
-    fn drop(&mut self) {
-        let (region, shard, number) = (self.region.clone(), self.shard, self.number);
-        let Some(region) = region.upgrade() else {
-            return;
-        };
-        // Not here: whoever drops it may hold the machine, or an outbox.
-        let runtime = region.runtime.clone();
-        runtime.spawn(async move { region.handle_fenced(shard, number) });
     }
 }
 

@@ -1,0 +1,152 @@
+//! Where senders of this node find the shards, and what happens when that changes.
+
+use std::sync::{Arc, Weak};
+
+use super::{ShardRegion, item::Item};
+use crate::{
+    actor::Entity,
+    id::{Epoch, ShardId},
+    message::answer::{Pending, RawAnswer},
+    protocol::region::{Effect, Home, Region},
+    sync::lock,
+    transport::{frame::EntityFrame, link::Link},
+};
+
+/// What a fence carries: no message is encoded as nothing.
+pub(crate) const FENCE: &[u8] = &[];
+
+/// Shards and the numbers of their fences.
+type Fences = Vec<(ShardId, u64)>;
+
+/// A home, as senders see it.
+pub(super) enum FastHome {
+    Unknown,
+    Here,
+    There(Arc<Link>, Epoch),
+}
+
+impl<E: Entity> ShardRegion<E> {
+    /// Carries out what followed from a change of homes. `taken`: the shards that are this node's from now on.
+    pub(super) fn change_homes(
+        &self,
+        machine: &mut Region<Item<E>>,
+        effects: impl IntoIterator<Item = Effect<Item<E>>>,
+        taken: &[(ShardId, Epoch)],
+    ) {
+        let (mut fences, mut others) = (Vec::new(), Vec::new());
+        for effect in effects {
+            match effect {
+                Effect::Fence { shard, number } => fences.push((shard, number)),
+                other => others.push(other),
+            }
+        }
+        // What was kept goes before whatever finds the new homes.
+        self.carry_out(machine, others);
+        for &(shard, epoch) in taken {
+            self.local.take_over(shard, epoch);
+        }
+        let before = self.publish_homes(machine);
+        if fences.is_empty() {
+            return;
+        }
+        // Whoever looked at the homes before may be about to send to an old one, and the fence has to come behind.
+        // Nobody keeps them for longer than it takes to queue a message.
+        while Arc::strong_count(&before) > 1 {
+            std::thread::yield_now();
+        }
+        self.send_fences(&before, fences);
+    }
+
+    /// Asks the old owners of shards to answer behind everything that was sent to them: once for each link, however
+    /// many shards move.
+    fn send_fences(&self, before: &[FastHome], fences: Fences) {
+        let mut by_link: Vec<(&Arc<Link>, Fences)> = Vec::new();
+        // Where there is no link, nothing is on its way, and they have passed.
+        let mut passed = Fences::new();
+        for (shard, number) in fences {
+            let Some(FastHome::There(link, _)) = before.get(shard.index()) else {
+                passed.push((shard, number));
+                continue;
+            };
+            match by_link
+                .iter_mut()
+                .find(|(other, _)| Arc::ptr_eq(other, link))
+            {
+                Some((_, fences)) => fences.push((shard, number)),
+                None => by_link.push((link, vec![(shard, number)])),
+            }
+        }
+        let passing = |fences| -> Box<dyn Pending> {
+            let region = self.me.clone();
+            Box::new(Passing { region, fences })
+        };
+        drop(passing(passed));
+        for (link, fences) in by_link {
+            let frame = EntityFrame {
+                kind: self.kind,
+                hops: 0,
+                epoch: 0,
+                correlation: 0,
+                id: "",
+                chain: &[],
+                payload: FENCE,
+            };
+            let mut pending = Some(passing(fences));
+            // An error means that the link is gone, and all that was on it: dropped, `pending` says so.
+            let _ = link.send_entity(frame, true, || pending.take(), true);
+        }
+    }
+
+    /// Nothing more comes back from the shards' old owner.
+    fn handle_fenced(&self, fences: &[(ShardId, u64)]) {
+        let mut machine = lock(&self.machine);
+        for &(shard, number) in fences {
+            let effects = machine.handle_fenced(shard, number);
+            self.carry_out(&mut machine, effects);
+        }
+        self.publish_homes(&machine);
+        drop(machine);
+        self.room.notify_waiters();
+    }
+
+    /// Returns what was published before.
+    pub(super) fn publish_homes(&self, machine: &Region<Item<E>>) -> Arc<Vec<FastHome>> {
+        let homes = (0..self.shards.get())
+            .map(ShardId)
+            .map(|shard| match machine.home(shard) {
+                _ if machine.is_fenced(shard) => FastHome::Unknown,
+                Home::Unknown => FastHome::Unknown,
+                Home::Here(_) => FastHome::Here,
+                Home::There(to, epoch) => self
+                    .link(to)
+                    .map_or(FastHome::Unknown, |link| FastHome::There(link, epoch)),
+            })
+            .collect();
+        self.homes.swap(Arc::new(homes))
+    }
+}
+
+/// A fence under way. Its end, whatever it is, says that it has passed.
+struct Passing<E: Entity> {
+    region: Weak<ShardRegion<E>>,
+    fences: Fences,
+}
+
+impl<E: Entity> Pending for Passing<E> {
+    fn complete(self: Box<Self>, _: RawAnswer) {}
+}
+
+impl<E: Entity> Drop for Passing<E> {
+    fn drop(&mut self) {
+        let Some(region) = self.region.upgrade() else {
+            return;
+        };
+        let fences = std::mem::take(&mut self.fences);
+        if fences.is_empty() {
+            return;
+        }
+        // Not here: whoever drops it may hold the machine, or an outbox.
+        let runtime = region.runtime.clone();
+        runtime.spawn(async move { region.handle_fenced(&fences) });
+    }
+}
