@@ -46,7 +46,7 @@ fn an_account_with_result_replies_and_an_internal_message() {
             impl Account {
                 #[init]
                 async fn open(ctx: &mut Context<Self>) -> Result<Self, OpenError> {
-                    todo!()
+                    Err(OpenError)
                 }
 
                 #[on_stop]
@@ -58,12 +58,12 @@ fn an_account_with_result_replies_and_an_internal_message() {
                     amount: u64,
                     #[serde(default)] note: Option<String>,
                 ) -> Result<u64, InsufficientFunds> {
-                    todo!()
+                    Err(InsufficientFunds)
                 }
 
                 #[message(name = "save")]
                 async fn flush(&mut self) -> io::Result<()> {
-                    todo!()
+                    Ok(())
                 }
 
                 #[message(internal)]

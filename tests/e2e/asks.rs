@@ -2,7 +2,7 @@
 
 use casty::{Later, Promise, prelude::*, testkit};
 
-use crate::support::{cluster, shutdown, soon};
+use crate::support::{cluster, entity_on, shutdown, soon};
 
 /// Asks others, or is asked.
 #[derive(Default)]
@@ -173,24 +173,16 @@ fn later_replies_come_later_and_a_dropped_promise_is_told() {
     });
 }
 
-/// An entity with such an id that lives on the node.
-async fn friend_on(system: &ActorSystem, node: &str, prefix: &str) -> String {
-    for n in 0.. {
-        let id = format!("{prefix}{n}");
-        let friend = system.entity::<Friend>(&id);
-        if soon("where it lives", friend.node()).await.unwrap() == node {
-            return id;
-        }
-    }
-    unreachable!("one of them lives there")
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_circle_across_nodes_is_told_at_once_too() {
     let nodes = cluster(3).await;
-    let a = friend_on(&nodes[0], "node-0", "a").await;
-    let b = friend_on(&nodes[0], "node-1", "b").await;
-    let c = friend_on(&nodes[0], "node-2", "c").await;
+    let friend = async |home| {
+        let friend = entity_on::<Friend>(&nodes[0], home, FriendRef::node).await;
+        friend.entity_id().to_string()
+    };
+    let a = friend("node-0").await;
+    let b = friend("node-1").await;
+    let c = friend("node-2").await;
     let first = nodes[0].entity::<Friend>(&a);
     let path = |ids: &[&String]| ids.iter().map(|id| (*id).clone()).collect::<Vec<_>>();
     let straight = soon("a chain", first.pass_on(path(&[&b, &c]))).await;

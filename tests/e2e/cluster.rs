@@ -2,11 +2,11 @@
 
 use casty::{ClusterClient, Event, MemberStatus, prelude::*};
 use casty_tests::{
-    Account, Counter, CounterMsg, Herald, InsufficientFunds, Ledger, Listener, Seen,
+    Account, Counter, CounterMsg, CounterRef, Herald, InsufficientFunds, Ledger, Listener, Seen,
 };
 use futures_util::future::join_all;
 
-use crate::support::{cluster, event, eventually, node, shutdown, soon};
+use crate::support::{cluster, entity_on, event, eventually, node, shutdown, soon};
 
 #[tokio::test]
 async fn two_nodes_share_counters() {
@@ -120,16 +120,11 @@ async fn tells_arrive_exactly_once_and_in_order() {
     shutdown(nodes).await;
 }
 
-/// An id of a counter that lives on the node with this number.
+/// The id of a counter that lives on a node.
 async fn id_on(nodes: &[ActorSystem], home: usize) -> String {
-    for i in 0.. {
-        let id = format!("c{i}");
-        let answer = nodes[0].entity::<Counter>(&id).node().await.unwrap();
-        if answer == nodes[home].node_id().as_str() {
-            return id;
-        }
-    }
-    unreachable!()
+    let home = nodes[home].node_id().as_str();
+    let counter = entity_on::<Counter>(&nodes[0], home, CounterRef::node).await;
+    counter.entity_id().to_string()
 }
 
 #[tokio::test]

@@ -3,13 +3,13 @@
 use std::{net::SocketAddr, process::Stdio};
 
 use casty::{prelude::*, testkit::Probe};
-use casty_tests::{Counter, Herald, Listener};
+use casty_tests::{Counter, CounterRef, Herald, HeraldRef, Listener};
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
     process::{Child, ChildStdout, Command},
 };
 
-use crate::support::{LIMIT, eventually, node, soon};
+use crate::support::{LIMIT, entity_on, eventually, node, soon};
 
 struct Process {
     child: Child,
@@ -61,17 +61,6 @@ impl Process {
     }
 }
 
-/// An id of a counter that lives on the node of this name.
-async fn id_on(from: &ActorSystem, home: &str) -> String {
-    for i in 0.. {
-        let id = format!("c{i}");
-        if from.entity::<Counter>(&id).node().await.unwrap() == home {
-            return id;
-        }
-    }
-    unreachable!()
-}
-
 #[tokio::test]
 async fn three_processes_form_a_cluster_and_serve() {
     let mut first = Process::start("one", &[]).await;
@@ -102,8 +91,8 @@ async fn asks_to_a_killed_process_fail_at_once() {
     let here = node("here").start().await.unwrap();
     let mut there = Process::start("there", &[here.address()]).await;
     soon("it forms", here.wait_for(2)).await.unwrap();
-    let id = id_on(&here, "there").await;
-    let counter = here.entity::<Counter>(&id);
+    let counter = entity_on::<Counter>(&here, "there", CounterRef::node).await;
+    let id = counter.entity_id();
     let asks: Vec<_> = (0..10)
         .map(|_| {
             let asking = counter.clone();
@@ -136,14 +125,7 @@ async fn the_end_of_a_killed_process_is_the_end_of_its_actors() {
     let here = node("here").start().await.unwrap();
     let mut there = Process::start("there", &[here.address()]).await;
     soon("it forms", here.wait_for(2)).await.unwrap();
-    let mut n = 0;
-    let herald = loop {
-        let herald = here.entity::<Herald>(format!("h{n}"));
-        if soon("where it lives", herald.node()).await.unwrap() == "there" {
-            break herald;
-        }
-        n += 1;
-    };
+    let herald = entity_on::<Herald>(&here, "there", HeraldRef::node).await;
     let mut probe = Probe::<Listener>::new(&here);
     let listener = soon("an actor there", herald.hire()).await.unwrap();
     assert_eq!(listener.hear("hello".to_owned()).await, Ok(1));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use casty::{ActorSystem, Event, Events, SystemBuilder};
+use casty::{ActorSystem, Call, Entity, Event, Events, SystemBuilder};
 
 /// Nothing in these tests takes so long unless it hangs.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
@@ -45,6 +45,21 @@ pub(crate) async fn shutdown(nodes: Vec<ActorSystem>) {
     for node in nodes.into_iter().rev() {
         soon("shutdown", node.shutdown()).await.unwrap();
     }
+}
+
+/// An entity that lives on the node `home`; `node` asks one where it lives.
+pub(crate) async fn entity_on<E: Entity>(
+    system: &ActorSystem,
+    home: &str,
+    node: impl Fn(&E::Ref) -> Call<E, String>,
+) -> E::Ref {
+    for n in 0.. {
+        let entity = system.entity::<E>(format!("{home}-{n}"));
+        if soon("where it lives", node(&entity)).await.unwrap() == home {
+            return entity;
+        }
+    }
+    unreachable!("one of them lives there")
 }
 
 /// The first event from now on that `look` likes.

@@ -6,7 +6,7 @@ use casty::{
     testkit::{self, Probe},
 };
 
-use crate::support::{cluster, eventually, node, shutdown, soon};
+use crate::support::{cluster, entity_on, eventually, node, shutdown, soon};
 
 /// Ends when it is told.
 #[derive(Default)]
@@ -144,21 +144,10 @@ fn a_probe_watches_and_is_watched() {
     });
 }
 
-/// An entity of that id prefix which lives on the node.
-async fn mourner_on(system: &ActorSystem, node: &str) -> MournerRef {
-    for n in 0.. {
-        let mourner = system.entity::<Mourner>(format!("mourner-{n}"));
-        if soon("where it lives", mourner.node()).await.unwrap() == node {
-            return mourner;
-        }
-    }
-    unreachable!("one of them lives there")
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_end_on_another_node_is_told() {
     let nodes = cluster(2).await;
-    let mourner = mourner_on(&nodes[0], "node-0").await;
+    let mourner = entity_on::<Mourner>(&nodes[0], "node-0", MournerRef::node).await;
     let (stops, fails) = (nodes[1].spawn(Mortal), nodes[1].spawn(Mortal));
     for mortal in [&stops, &fails] {
         // By way of the other node, so that the reference travels.
@@ -200,7 +189,7 @@ async fn an_end_on_another_node_is_told() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_leaves_takes_its_actors_along() {
     let mut nodes = cluster(2).await;
-    let mourner = mourner_on(&nodes[0], "node-0").await;
+    let mourner = entity_on::<Mourner>(&nodes[0], "node-0", MournerRef::node).await;
     let mortal = nodes[1].spawn(Mortal);
     let remote = nodes[1].entity::<Mourner>(mourner.entity_id().as_str());
     soon("the watch", remote.watch(mortal)).await.unwrap();
@@ -217,7 +206,7 @@ async fn a_node_that_leaves_takes_its_actors_along() {
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_watches_may_leave_while_the_watched_one_lives() {
     let mut nodes = cluster(2).await;
-    let mourner = mourner_on(&nodes[0], "node-1").await;
+    let mourner = entity_on::<Mourner>(&nodes[0], "node-1", MournerRef::node).await;
     let mortal = nodes[0].spawn(Mortal);
     soon("the watch", mourner.watch(mortal.clone()))
         .await

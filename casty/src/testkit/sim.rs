@@ -331,13 +331,9 @@ impl Sim {
     /// # Panics
     /// If that does not happen within two simulated minutes.
     pub fn until_up(&mut self, members: usize) {
-        let names: Vec<String> = self.nodes.keys().cloned().collect();
-        let tasks: Vec<_> = names
-            .iter()
-            .filter(|name| self.turmoil.is_host_running(self.nodes[*name].address))
-            .cloned()
-            .collect::<Vec<_>>();
-        let tasks: Vec<_> = tasks
+        let mut running: Vec<String> = self.nodes.keys().cloned().collect();
+        running.retain(|name| self.turmoil.is_host_running(self.nodes[name].address));
+        let tasks: Vec<_> = running
             .iter()
             .map(|name| {
                 self.spawn_on(name, move |system| async move {
