@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::error::StartError;
+use crate::{error::StartError, protocol::lease::LeaseTimes};
 
 /// The times and bounds of a system. Every field has a default that suits a data centre.
 ///
@@ -33,10 +33,36 @@ pub struct Settings {
     pub backoff_max: Duration,
     /// How often gossip probes one member. Default 250 ms.
     pub gossip_interval: Duration,
-    /// How long a member that does not answer probes is only suspected. Longer than `gossip_interval`. Default 1 s.
+    /// How long a member that does not answer probes is only suspected. Longer than `gossip_interval`. Default 750 ms.
     pub suspect_after: Duration,
     /// How long a graceful shutdown may take. Default 10 s.
     pub shutdown_timeout: Duration,
+    /// How long a node may act as the owner of its entities without hearing from the leader of the cluster map. It is
+    /// renewed three times as often. Shorter: the entities of a dead node are somewhere else sooner, and a node that is
+    /// slow or cut off stops sooner. The same on all nodes. Default 1.2 s, at least 50 ms.
+    pub lease: Duration,
+    /// By how much of itself the rate of any node's clock may differ from true time. The leader waits that much longer
+    /// before it gives a dead node's entities to another. The same on all nodes. Default 0.05, from 0 to 0.5.
+    pub clock_drift: f64,
+    /// After so much silence of the leader of the cluster map, up to twice as much, another is elected. Less than half
+    /// of `lease`, so that leases outlast an election. Default 200 ms, at least 20 ms.
+    pub election_timeout: Duration,
+    /// How long a decision about the cluster map may take before it fails. Default 2 s.
+    pub decide_timeout: Duration,
+    /// Shards that move from one node to another at a time, in the whole cluster. Default 32, at least 1.
+    pub moves_max: usize,
+}
+
+/// What a node does that the cluster declared Down. Its entities have ended in either case: others may have them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnDown {
+    /// It joins again, as a new incarnation.
+    #[default]
+    Rejoin,
+    /// It stays out: [`wait_for`](crate::ActorSystem::wait_for) fails with [`JoinError::Down`](crate::JoinError::Down), and so does whatever it is
+    /// asked for. A process that should end then waits for that.
+    Stop,
 }
 
 impl Default for Settings {
@@ -51,13 +77,55 @@ impl Default for Settings {
             backoff: Duration::from_millis(20),
             backoff_max: Duration::from_secs(1),
             gossip_interval: Duration::from_millis(250),
-            suspect_after: Duration::from_secs(1),
+            suspect_after: Duration::from_millis(750),
             shutdown_timeout: Duration::from_secs(10),
+            lease: Duration::from_millis(1200),
+            clock_drift: 0.05,
+            election_timeout: Duration::from_millis(200),
+            decide_timeout: Duration::from_secs(2),
+            moves_max: 32,
         }
     }
 }
 
 impl Settings {
+    /// For a quiet network and machines that are not overloaded: a dead node's entities answer again after about half a
+    /// second. The price is that a node which is stopped for a third of a second, by whatever, stops serving, and may be
+    /// declared down.
+    pub fn fast_failover() -> Self {
+        Self {
+            gossip_interval: Duration::from_millis(80),
+            suspect_after: Duration::from_millis(240),
+            lease: Duration::from_millis(360),
+            election_timeout: Duration::from_millis(80),
+            keepalive_interval: Duration::from_millis(300),
+            keepalive_timeout: Duration::from_millis(900),
+            ..Self::default()
+        }
+    }
+
+    /// For nodes far from each other, or machines with long pauses: nobody is declared down within five seconds, and a
+    /// dead node's entities answer again after about ten.
+    pub fn patient() -> Self {
+        Self {
+            ask_timeout: Duration::from_secs(20),
+            resolve_timeout: Duration::from_secs(15),
+            gossip_interval: Duration::from_secs(1),
+            suspect_after: Duration::from_secs(5),
+            lease: Duration::from_secs(8),
+            election_timeout: Duration::from_secs(1),
+            decide_timeout: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(5),
+            keepalive_interval: Duration::from_secs(3),
+            keepalive_timeout: Duration::from_secs(10),
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn lease_times(&self) -> LeaseTimes {
+        LeaseTimes::new(self.lease, self.clock_drift)
+    }
+
     /// Says whether the settings fit together.
     ///
     /// # Errors
@@ -77,6 +145,7 @@ impl Settings {
             ("backoff", self.backoff),
             ("gossip_interval", self.gossip_interval),
             ("shutdown_timeout", self.shutdown_timeout),
+            ("decide_timeout", self.decide_timeout),
         ];
         for (setting, duration) in durations {
             if duration.is_zero() {
@@ -95,6 +164,23 @@ impl Settings {
         if self.backoff_max < self.backoff {
             return refuse("backoff_max", "must not be less than `backoff`");
         }
+        if self.lease < Duration::from_millis(50) {
+            return refuse("lease", "must be at least 50 ms");
+        }
+        if !(0.0..=0.5).contains(&self.clock_drift) {
+            return refuse("clock_drift", "must be from 0 to 0.5");
+        }
+        if self.election_timeout < Duration::from_millis(20)
+            || self.election_timeout * 2 >= self.lease
+        {
+            return refuse(
+                "election_timeout",
+                "must be at least 20 ms and less than half of `lease`",
+            );
+        }
+        if self.moves_max == 0 {
+            return refuse("moves_max", "must be at least 1");
+        }
         if self.suspect_after <= self.gossip_interval {
             return refuse("suspect_after", "must be longer than `gossip_interval`");
         }
@@ -108,7 +194,13 @@ mod tests {
 
     #[test]
     fn the_defaults_fit_together() {
-        assert!(Settings::default().check().is_ok());
+        for settings in [
+            Settings::default(),
+            Settings::fast_failover(),
+            Settings::patient(),
+        ] {
+            settings.check().unwrap();
+        }
     }
 
     #[test]

@@ -53,7 +53,8 @@ pub enum AskError<E = Infallible> {
         /// The wire name nobody knows.
         name: String,
     },
-    /// The cluster map has nobody to decide where the entity lives. Not handled; retry later.
+    /// Nobody can decide where the entity lives, or its node has lost touch with whoever decides and may not act. Not
+    /// handled; retry later.
     NoQuorum,
     /// The entity's `#[init]` failed, or is backing off after a failure. Not handled; retry later.
     Init {
@@ -210,7 +211,8 @@ impl<E: std::error::Error + 'static> std::error::Error for AskError<E> {
     }
 }
 
-const NO_QUORUM: &str = "nobody can say where the entity lives: the cluster map has no leader";
+const NO_QUORUM: &str =
+    "no quorum: nobody can say where the entity lives, or its node may not act without the leader";
 
 struct Quarantined<'a>(&'a str, Duration);
 
@@ -528,9 +530,16 @@ pub enum JoinError {
         /// Its reason.
         reason: String,
     },
-    /// The cluster declared this incarnation Down. A new one may join.
+    /// The cluster declared this incarnation Down, and this node was told to stay out then
+    /// ([`OnDown::Stop`](crate::OnDown::Stop)). A new process may join.
     #[error("the cluster declared this node down")]
     Down,
+    /// What decides about the cluster map failed on this node, for good. It is no member any more.
+    #[error("the engine of the cluster map failed: {reason}")]
+    Engine {
+        /// What it says itself.
+        reason: String,
+    },
     /// The system is shutting down.
     #[error("the system is shutting down")]
     ShutDown,

@@ -21,6 +21,7 @@ pub mod error;
 pub mod event;
 pub mod id;
 mod message;
+mod mutants;
 mod protocol;
 mod sync;
 mod system;
@@ -39,7 +40,7 @@ pub use actor::{
 };
 pub use behavior::{Behavior, OneOf, Stay, Stop};
 pub use casty_macros::{actor, behavior, entity, message, state};
-pub use config::Settings;
+pub use config::{OnDown, Settings};
 pub use error::{AskError, JoinError, ShutdownError, StartError, TellError};
 pub use event::{
     ActorPath, DeadLetter, DeadLetterReason, Emitted, Event, Events, Terminated, TerminatedReason,

@@ -22,7 +22,7 @@ use crate::{
         region::{AnyRegion, Mesh},
         registry::Registry,
     },
-    config::Settings,
+    config::{OnDown, Settings},
     error::{Failure, JoinError, ShutdownError, StartError, TellError},
     event::{ActorPath, Events},
     id::{EntityId, Incarnation, MemberId, NODE_ID_BYTES_MAX, NodeId},
@@ -85,7 +85,7 @@ impl ActorSystem {
         registry: Registry,
         settings: Settings,
     ) -> Result<Self, StartError> {
-        let runtime = Runtime::new(NodeId::new(name), settings.ask_timeout, fresh_seed());
+        let runtime = Runtime::new(NodeId::new(name), &settings, fresh_seed());
         let (regions, routes) = registry.build(&runtime, &settings, None)?;
         runtime.set_routes(routes);
         let stop = CancellationToken::new().drop_guard();
@@ -414,6 +414,7 @@ pub struct SystemBuilder {
     advertise: Option<String>,
     seeds: Vec<String>,
     settings: Settings,
+    on_down: OnDown,
     registry: Registry,
     net: Arc<dyn Net>,
     incarnation: Option<Incarnation>,
@@ -429,6 +430,7 @@ impl SystemBuilder {
             advertise: None,
             seeds: Vec::new(),
             settings: Settings::default(),
+            on_down: OnDown::default(),
             registry: Registry::default(),
             net: Arc::new(Tcp),
             incarnation: None,
@@ -465,6 +467,13 @@ impl SystemBuilder {
     /// Times and bounds.
     pub fn settings(mut self, settings: Settings) -> Self {
         self.settings = settings;
+        self
+    }
+
+    /// What becomes of this node if the cluster declares it Down while it lives: it was cut off, or stopped, for too
+    /// long. Default: it joins anew.
+    pub fn on_down(mut self, on_down: OnDown) -> Self {
+        self.on_down = on_down;
         self
     }
 
@@ -568,10 +577,9 @@ impl SystemBuilder {
             node: NodeId::new(name),
             incarnation,
         };
-        let seeds = self.seeds.clone();
         let (inner, node, inputs) = self.assemble(member, Some(address))?;
         node.tasks().spawn(inbound::accept(node.clone(), listener));
-        join::start(&node, seeds, inputs);
+        join::start(&node, inputs);
         Ok(ActorSystem(inner))
     }
 
@@ -581,13 +589,16 @@ impl SystemBuilder {
         address: Option<SocketAddr>,
     ) -> Result<(Arc<Inner>, Arc<Node>, crate::cluster::gossip::Inputs), StartError> {
         let seed = self.seed.unwrap_or_else(fresh_seed);
-        let runtime = Runtime::new(member.node.clone(), self.settings.ask_timeout, seed);
+        let runtime = Runtime::new(member.node.clone(), &self.settings, seed);
         let cancel = CancellationToken::new();
         let setup = NodeSetup {
             cluster: self.cluster,
             member: member.clone(),
             address,
             settings: self.settings.clone(),
+            seeds: self.seeds,
+            given_incarnation: self.incarnation.is_some(),
+            on_down: self.on_down,
             net: self.net,
             seed,
         };
@@ -655,9 +666,8 @@ impl ClusterClient {
             node: NodeId::new(name),
             incarnation,
         };
-        let seeds = builder.seeds.clone();
         let (inner, node, inputs) = builder.assemble(member, None)?;
-        join::start(&node, seeds, inputs);
+        join::start(&node, inputs);
         wait_for(&node, 1).await?;
         Ok(Self(inner))
     }

@@ -124,7 +124,8 @@ pub(crate) fn decoded(bytes: &[u8], runtime: &Runtime) -> Option<Arc<Chain>> {
     }
     let mut links: Vec<WireLink> = codec::decode(bytes).ok()?;
     links.truncate(LINKS_MAX);
-    let me = runtime.myself().map(|myself| &myself.member);
+    let myself = runtime.myself();
+    let me = myself.as_ref().map(|myself| &myself.member);
     // From here on the chain is this node's own, and better known.
     let own = links.iter().position(|(_, member, _)| Some(member) == me);
     let rest = own.and_then(|at| runtime.chains.get(links[at].2));
@@ -214,6 +215,15 @@ impl Asker {
 
 tokio::task_local! {
     pub(crate) static ASKER: Asker;
+    /// The actor that work is done for, in a task of its own.
+    pub(crate) static WORKER: Arc<dyn AnyCell>;
+}
+
+/// Whether what runs here may send something away from this node: an actor without a lease may not.
+pub(crate) fn may_act() -> bool {
+    let of_handler = ASKER.try_with(|asker| asker.cell.may_act());
+    let may = of_handler.or_else(|_| WORKER.try_with(|cell| cell.may_act()));
+    may.unwrap_or(true)
 }
 
 /// The message handled from here on was asked by the last of `chain`.

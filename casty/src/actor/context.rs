@@ -8,13 +8,14 @@ use super::{
     Actor, Entity,
     attached::{Attached, Child},
     cell::{AnyCell, Cell, CellName, Signal, panic_text},
+    chain::WORKER,
     reference::ActorRef,
     schedule::{self, Cancellable, Every},
     watch,
 };
 use crate::{
     event::{ActorPath, Emitted, Event},
-    id::{EntityId, NodeId},
+    id::{EntityId, Epoch, NodeId},
 };
 
 /// A handler's surroundings: who it is, how to reach others, how to stop.
@@ -261,10 +262,10 @@ impl<A: Actor> Context<A> {
         F::Output: Send,
     {
         let (cell, activation) = (Arc::downgrade(&self.cell), self.activation);
+        let worker: Arc<dyn AnyCell> = self.cell.clone();
         let task = async move {
-            let done = AssertUnwindSafe(async move { map(future.await) })
-                .catch_unwind()
-                .await;
+            let work = WORKER.scope(worker, async move { map(future.await) });
+            let done = AssertUnwindSafe(work).catch_unwind().await;
             let Some(cell) = cell.upgrade() else { return };
             match done {
                 Ok(message) => cell.push_own(message, activation, true).await,
@@ -298,6 +299,36 @@ impl<A: Actor> Context<A> {
 }
 
 impl<E: Entity> Context<E> {
+    /// The number of the ownership under which this activation acts: a fencing token for effects on the outside world.
+    ///
+    /// It only grows, for each entity, wherever it lives. A store, a lock or a service that remembers the greatest token
+    /// it has seen and refuses smaller ones is safe even from a process that was stopped for an hour and goes on without
+    /// knowing it. Ask for it right before the effect: once the entity may live somewhere else it is
+    /// [`Epoch::ZERO`].
+    ///
+    /// ```
+    /// # use casty::prelude::*;
+    /// #[derive(Default)]
+    /// struct Invoice;
+    ///
+    /// #[entity]
+    /// impl Invoice {
+    ///     #[message]
+    ///     fn token(&self, ctx: &mut Context<Self>) -> u64 {
+    ///         ctx.fencing_token().0
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let system = ActorSystem::local("app");
+    /// assert!(system.entity::<Invoice>("i-1").token().await.unwrap() > 0);
+    /// # }
+    /// ```
+    pub fn fencing_token(&self) -> Epoch {
+        self.cell.epoch()
+    }
+
     /// This entity's id.
     pub fn entity_id(&self) -> &EntityId {
         match self.cell.name() {

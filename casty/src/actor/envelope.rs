@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::{Actor, Reply, chain::Chain};
+use super::{Actor, Reply, cell::AnyCell, chain::Chain};
 use crate::{
     error::Failure,
     message::{
@@ -54,6 +54,8 @@ pub(crate) enum ReplyTo<R> {
     RemoteActor(Box<(RemoteReply, Arc<Chain>)>),
     /// An ask that was sent to another node, came back, and turns out to be for this one.
     Relay(Box<dyn Pending>),
+    /// Answered at any time, but only while this actor may act.
+    Guarded(Box<(ReplyTo<R>, Arc<dyn AnyCell>)>),
 }
 
 /// Which activation sent a message to itself. Its end, with the envelope's, says that the message is dealt with.
@@ -80,6 +82,14 @@ impl<R: Reply> ReplyTo<R> {
             Self::Remote(remote) => remote.complete(encoded(&reply)),
             Self::RemoteActor(remote) => remote.0.complete(encoded(&reply)),
             Self::Relay(pending) => pending.complete(encoded(&reply)),
+            Self::Guarded(guarded) => {
+                let (to, cell) = *guarded;
+                if cell.may_act() {
+                    to.answer(reply);
+                } else {
+                    to.fail(cell.lost_lease());
+                }
+            }
         }
     }
 }
@@ -106,7 +116,15 @@ impl<R> From<Option<RemoteAsk>> for ReplyTo<R> {
 impl<R> ReplyTo<R> {
     /// Whether nobody learns what becomes of the message, so that its loss must be a dead letter.
     pub(crate) fn is_nobody(&self) -> bool {
-        matches!(self, Self::Nobody | Self::Own(_))
+        match self {
+            Self::Guarded(guarded) => guarded.0.is_nobody(),
+            other => matches!(other, Self::Nobody | Self::Own(_)),
+        }
+    }
+
+    /// To be answered at any time, but only while the actor may act.
+    pub(crate) fn guarded(self, cell: Arc<dyn AnyCell>) -> Self {
+        Self::Guarded(Box::new((self, cell)))
     }
 
     /// The actors that wait for the answer.
@@ -114,6 +132,7 @@ impl<R> ReplyTo<R> {
         match self {
             Self::Asker(asker) => asker.chain.as_ref(),
             Self::RemoteActor(remote) => Some(&remote.1),
+            Self::Guarded(guarded) => guarded.0.chain(),
             Self::Nobody | Self::Own(_) | Self::Remote(_) | Self::Relay(_) => None,
         }
     }
@@ -127,6 +146,7 @@ impl<R> ReplyTo<R> {
             Self::Remote(remote) => remote.complete(RawAnswer::Encoded(payload)),
             Self::RemoteActor(remote) => remote.0.complete(RawAnswer::Encoded(payload)),
             Self::Relay(pending) => pending.complete(RawAnswer::Encoded(payload)),
+            Self::Guarded(guarded) => guarded.0.answer_encoded(payload),
         }
     }
 
@@ -146,6 +166,7 @@ impl<R> ReplyTo<R> {
             Self::Remote(remote) => remote.complete(RawAnswer::Failed(failure)),
             Self::RemoteActor(remote) => remote.0.complete(RawAnswer::Failed(failure)),
             Self::Relay(pending) => pending.complete(RawAnswer::Failed(failure)),
+            Self::Guarded(guarded) => guarded.0.fail(failure),
         }
     }
 }
@@ -159,6 +180,7 @@ impl<R: Send + 'static> ReplyTo<R> {
             Self::Remote(remote) => Some(Box::new(remote)),
             Self::RemoteActor(remote) => Some(Box::new(remote.0)),
             Self::Relay(pending) => Some(pending),
+            Self::Guarded(guarded) => guarded.0.into_pending(),
         }
     }
 }

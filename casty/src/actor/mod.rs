@@ -9,6 +9,7 @@ pub(crate) mod cell;
 pub(crate) mod chain;
 pub(crate) mod context;
 pub(crate) mod envelope;
+pub(crate) mod gate;
 pub(crate) mod handled;
 pub(crate) mod mailbox;
 pub(crate) mod policy;

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -23,12 +23,14 @@ use super::{
     cell::{AnyCell, Cell, CellHost, CellName},
     chain::Chains,
     context::Context,
+    gate::Gate,
     reference::{ActorRef, EntityRef},
     spy::Spies,
     watch::{WatchId, Watcher},
 };
 use crate::{
     actor::HookError,
+    config::Settings,
     error::Failure,
     event::{ActorPath, DeadLetterReason, Event, EventBus},
     id::{EntityId, MemberId, NodeId},
@@ -95,7 +97,12 @@ pub struct Runtime {
     next_actor: AtomicU64,
     next_watch: AtomicU64,
     routes: ArcSwap<Routes>,
-    network: OnceLock<(Option<Myself>, Weak<dyn Carrier>)>,
+    network: OnceLock<Weak<dyn Carrier>>,
+    myself: ArcSwapOption<Myself>,
+    /// Whether entities may act. `None` where nobody else could have them.
+    gate: OnceLock<Gate>,
+    /// How long a message waits for the gate.
+    patience: Duration,
 }
 
 impl fmt::Debug for Runtime {
@@ -109,7 +116,8 @@ impl fmt::Debug for Runtime {
 impl Runtime {
     /// # Panics
     /// Outside a tokio runtime.
-    pub(crate) fn new(node: NodeId, ask_timeout: Duration, seed: u64) -> Arc<Self> {
+    pub(crate) fn new(node: NodeId, settings: &Settings, seed: u64) -> Arc<Self> {
+        let (ask_timeout, patience) = (settings.ask_timeout, settings.resolve_timeout);
         Arc::new(Self {
             node,
             events: EventBus::new(),
@@ -125,6 +133,9 @@ impl Runtime {
             next_watch: AtomicU64::new(1),
             routes: ArcSwap::default(),
             network: OnceLock::new(),
+            myself: ArcSwapOption::empty(),
+            gate: OnceLock::new(),
+            patience,
         })
     }
 
@@ -141,21 +152,44 @@ impl Runtime {
         self.routes.store(Arc::new(routes));
     }
 
+    /// `myself`: this process as others see it, if it hosts entities; they act only while its gate is open.
     pub(crate) fn set_network(&self, myself: Option<Myself>, carrier: Weak<dyn Carrier>) {
-        assert!(
-            self.network.set((myself, carrier)).is_ok(),
-            "the network is set once, at start"
-        );
+        let fresh = self.network.set(carrier).is_ok();
+        assert!(fresh, "the network is set once, at start");
+        if let Some(myself) = myself {
+            let fresh = self.gate.set(Gate::new()).is_ok();
+            assert!(fresh, "the gate is set once, at start");
+            self.set_myself(myself);
+        }
     }
 
-    pub(crate) fn myself(&self) -> Option<&Myself> {
-        self.network.get().and_then(|(myself, _)| myself.as_ref())
+    /// This process is another member from now on.
+    pub(crate) fn set_myself(&self, myself: Myself) {
+        self.myself.store(Some(Arc::new(myself)));
+    }
+
+    pub(crate) fn myself(&self) -> Option<Arc<Myself>> {
+        self.myself.load_full()
     }
 
     pub(crate) fn carrier(&self) -> Option<Arc<dyn Carrier>> {
-        self.network
-            .get()
-            .and_then(|(_, carrier)| carrier.upgrade())
+        self.network.get()?.upgrade()
+    }
+
+    pub(crate) fn gate(&self) -> Option<&Gate> {
+        self.gate.get()
+    }
+
+    /// This process is no member any more: its entities do nothing from here on.
+    pub(crate) fn close_gate(&self) {
+        if let Some(gate) = self.gate.get() {
+            gate.close();
+        }
+    }
+
+    /// How long a message waits for this node to hold a lease again.
+    pub(crate) fn patience(&self) -> Duration {
+        self.patience
     }
 
     /// Whether the system is gone and no further message should be handled.

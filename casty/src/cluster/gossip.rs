@@ -20,10 +20,7 @@ use serde_bytes::ByteBuf;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::time::DelayQueue;
 
-use super::{
-    node::Node,
-    wire::{Proposal, Request},
-};
+use super::{node::Node, wire::Request};
 use crate::{
     config::Settings,
     event::Event,
@@ -32,7 +29,7 @@ use crate::{
     protocol::{
         facts::{Digest, Facts, FactsTable},
         liveness::Liveness,
-        map::{Command, Status},
+        map::Status,
     },
     transport::{handshake::Lane, link::Peer},
 };
@@ -48,6 +45,8 @@ pub(crate) enum Input {
         digest: Digest,
     },
     Facts(BTreeMap<MemberId, Facts>),
+    /// This process is another member from now on.
+    Renew,
     /// Says goodbye, and ends.
     Leave,
 }
@@ -158,6 +157,7 @@ type Swim = Foca<GossipId, MessagePack, StdRng, NoCustomBroadcast>;
 /// One node's gossip.
 pub(crate) struct Gossip {
     node: Arc<Node>,
+    address: SocketAddr,
     swim: Swim,
     effects: AccumulatingRuntime<GossipId>,
     timers: DelayQueue<Timer<GossipId>>,
@@ -171,7 +171,7 @@ impl Gossip {
     pub(crate) fn new(node: Arc<Node>, address: SocketAddr, seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let id = GossipId {
-            member: node.member().clone(),
+            member: node.member(),
             address,
             renewal: 0,
         };
@@ -187,10 +187,11 @@ impl Gossip {
             swim: Foca::new(id, config(settings), swim_rng, MessagePack),
             effects: AccumulatingRuntime::new(),
             timers: DelayQueue::new(),
-            facts: FactsTable::new(node.member().clone(), facts),
+            facts: FactsTable::new(node.member(), facts),
             liveness: Liveness::new(settings.suspect_after * 3),
             unreachable: BTreeSet::new(),
             rng,
+            address,
             node,
         }
     }
@@ -214,6 +215,7 @@ impl Gossip {
                         self.drain();
                         return;
                     }
+                    Some(Input::Renew) => self = Self::new(self.node, self.address, self.rng.random()),
                     Some(input) => self.handle(input),
                     None => return,
                 },
@@ -251,7 +253,7 @@ impl Gossip {
                 self.facts.merge(records);
                 self.publish_facts();
             }
-            Input::Leave => {}
+            Input::Renew | Input::Leave => {}
         }
     }
 
@@ -316,7 +318,7 @@ impl Gossip {
 
     fn tick(&mut self, tick: u64) {
         let Some(map) = self.node.map() else { return };
-        let mine = self.node.member().clone();
+        let mine = self.node.member();
         let others: BTreeMap<MemberId, SocketAddr> = map
             .members
             .iter()
@@ -357,14 +359,13 @@ impl Gossip {
             }
         }
         let members = others.into_keys().collect();
-        for member in self.liveness.handle_tick(&members, &alive, Instant::now()) {
-            self.lost(&member);
-            if self.node.is_voter() {
-                tracing::warn!(%member, "declared down");
-                self.node
-                    .propose_later(Proposal::Apply(Command::Down { member }));
-            }
+        let dead = self
+            .liveness
+            .handle_tick(&members, &alive, Instant::now());
+        for member in &dead {
+            self.lost(member);
         }
+        self.node.set_dead(dead.into_iter().collect());
     }
 
     /// Says hello to members that gossip does not know yet: a few at a time, they know the others.

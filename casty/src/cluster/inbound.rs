@@ -61,6 +61,7 @@ async fn serve(node: Arc<Node>, mut stream: Box<dyn Stream>) {
         }
     };
     let inlet = Inlet::new(hello.member.clone(), node.cancel().child_token());
+    node.add_inlet(&inlet);
     let kinds = kinds(&node, &hello);
     let end = connection::run(
         stream,
@@ -101,10 +102,11 @@ async fn greet(node: &Node, stream: &mut Box<dyn Stream>) -> Result<Hello, Hands
 
 fn judge(node: &Node, hello: &Hello) -> Result<Welcome, Refusal> {
     let map = node.map();
+    let me = node.member();
     let doorkeeper = Doorkeeper {
         cluster: node.cluster(),
         identity: node.identity(),
-        member: node.member(),
+        member: &me,
         catalog: node.catalog(),
         is_down: &|member| {
             map.as_ref()
@@ -112,14 +114,11 @@ fn judge(node: &Node, hello: &Hello) -> Result<Welcome, Refusal> {
         },
     };
     doorkeeper.judge(hello)?;
-    let authority = map.as_ref().and_then(|map| {
-        let member = map.member(&map.voter)?;
-        Some((map.voter.clone(), member.address))
-    });
+    let voters = map.iter().flat_map(|map| map.voters.clone()).collect();
     Ok(Welcome {
         identity: node.identity(),
-        member: node.member().clone(),
-        authority,
+        member: me,
+        voters,
     })
 }
 

@@ -7,44 +7,52 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::time::Instant;
 
 use super::{
-    authority::{Authority, AuthorityError, RemoteVoter, SingleVoter},
+    authority::{Voter, way::AuthorityError},
     gossip::Gossip,
-    node::{Engine, Node},
-    wire::{Denied, Proposal},
+    node::Node,
+    wire::Proposal,
 };
 use crate::{
     error::{JoinError, ShutdownError},
     id::{ClusterIdentity, MemberId},
     protocol::{
         bootstrap::{Answer, Bootstrap, Decision},
-        map::{ClusterMap, Command, Refused, Status},
+        map::{ClusterMap, Command, Home, Refused, Status},
     },
     transport::{
         handshake::{self, HandshakeError, Lane, Welcome},
-        link::{LinkOwner, Peer},
+        link::LinkOwner,
     },
 };
 
 /// Becomes a member, or a client: asks the seeds until one knows a cluster, or founds one where that is allowed.
-pub(crate) async fn enter(node: Arc<Node>, seeds: Vec<String>) {
-    let cancel = node.cancel().clone();
+///
+/// `anew`: it was a member before, so there is a cluster, and none is to be founded.
+pub(crate) async fn enter(node: Arc<Node>, seeds: Vec<String>, anew: bool) {
+    let session = node.session();
     tokio::select! {
         biased;
-        () = cancel.cancelled() => {}
-        () = try_enter(&node, &seeds) => {}
+        () = session.cancelled() => return,
+        () = try_enter(&node, &seeds, anew) => {}
+    }
+    if node.address().is_some() && node.failure().is_none() {
+        node.clone().keep_lease(session).await;
     }
 }
 
-async fn try_enter(node: &Arc<Node>, seeds: &[String]) {
+async fn try_enter(node: &Arc<Node>, seeds: &[String], anew: bool) {
     let settings = node.settings();
     let pauses = (settings.backoff, settings.backoff_max);
-    let mut bootstrap = Bootstrap::new(seeds.len(), pauses);
+    let mut bootstrap = Bootstrap::new(seeds.len(), pauses, anew);
     let mut rng = StdRng::seed_from_u64(node.random());
     loop {
         let round = join_all(seeds.iter().map(|seed| ask(node, seed))).await;
         let (answers, welcomes): (Vec<_>, Vec<_>) = round.into_iter().unzip();
         let pause = match bootstrap.handle_round(&answers, rng.random_range(0.0..1.0)) {
-            Decision::Found => return found(node),
+            Decision::Found => match found(node).await {
+                Ok(()) => return,
+                Err(reason) => return node.fail(JoinError::Engine { reason }),
+            },
             Decision::Join { seed } => {
                 let welcome = welcomes.into_iter().nth(seed).flatten();
                 match join(node, welcome).await {
@@ -90,8 +98,8 @@ async fn ask(node: &Node, seed: &str) -> (Answer, Option<Welcome>) {
     let mut last = Answer::Unreachable;
     for address in addresses {
         match greet(node, address).await {
-            Ok(welcome) if welcome.member == *node.member() => return (Answer::Myself, None),
-            Ok(welcome) if welcome.identity.is_some() && welcome.authority.is_some() => {
+            Ok(welcome) if node.is_me(&welcome.member) => return (Answer::Myself, None),
+            Ok(welcome) if welcome.identity.is_some() && !welcome.voters.is_empty() => {
                 return (Answer::Cluster, Some(welcome));
             }
             Ok(_) => last = Answer::NoCluster,
@@ -114,10 +122,7 @@ async fn greet(node: &Node, address: SocketAddr) -> Result<Welcome, HandshakeErr
 }
 
 /// Founds a cluster of one.
-fn found(node: &Arc<Node>) {
-    let Some(address) = node.address() else {
-        return;
-    };
+async fn found(node: &Arc<Node>) -> Result<(), String> {
     // Time-ordered, so that of two clusters one can say which was first; the rest is the node's own randomness.
     let mut random = [0; 10];
     random[..8].copy_from_slice(&node.random().to_le_bytes());
@@ -127,10 +132,16 @@ fn found(node: &Arc<Node>) {
     // Greater than that of any cluster this node founded before, as long as its clock goes forward.
     let generation = u32::try_from(millis / 1000).unwrap_or(u32::MAX).max(1);
     let identity = ClusterIdentity { uuid, generation };
-    tracing::info!(cluster = node.cluster(), %uuid, generation, "founded a cluster");
+    let founder = node.myself().ok_or("a client founds nothing")?;
+    let (member, address) = (founder.member.clone(), founder.address);
+    let map = ClusterMap::found(identity, member.clone(), address, node.hosted());
+    let slot = map.member(&member).map_or(0, |member| member.slot.0);
+    let engine = node.engine_for(u64::from(slot)).await?;
+    engine.found(founder, map).await?;
+    // Only now: whoever asks before is told that there is no cluster yet.
     node.set_identity(identity);
-    let map = ClusterMap::found(identity, node.member().clone(), address, node.hosted());
-    node.set_engine(Engine::Voter(SingleVoter::new(map, node.watch().clone())));
+    tracing::info!(cluster = node.cluster(), %uuid, generation, "founded a cluster");
+    Ok(())
 }
 
 enum JoinFailure {
@@ -140,57 +151,42 @@ enum JoinFailure {
 }
 
 async fn join(node: &Arc<Node>, welcome: Option<Welcome>) -> Result<(), JoinFailure> {
-    let Some((identity, (voter, voter_at))) =
-        welcome.and_then(|welcome| welcome.identity.zip(welcome.authority))
-    else {
-        return Err(JoinFailure::Passing(
-            "the seed did not name who decides".to_owned(),
-        ));
-    };
+    let passing = |reason: &str| JoinFailure::Passing(reason.to_owned());
+    let welcome = welcome.ok_or_else(|| passing("the seed has gone"))?;
+    let identity = welcome
+        .identity
+        .ok_or_else(|| passing("the seed knows no cluster"))?;
     node.set_identity(identity);
-    let link = node.link(
-        Peer {
-            address: voter_at,
-            member: Some(voter),
-        },
-        Lane::Control,
-    );
-    let watch = node.watch().clone();
-    let remote = RemoteVoter::new(link, watch, node.settings().connect_timeout);
-    node.set_engine(Engine::Remote(remote.clone()));
+    node.set_introduced(welcome.voters.iter().map(|(m, a)| Voter::from((m, a))).collect());
     let Some(address) = node.address() else {
         // A client only looks on.
         return await_map(node, |_| true).await;
     };
-    let member = node.member().clone();
+    let member = node.member();
     let command = Command::Join {
         member: member.clone(),
         address,
         catalog: node.hosted().to_vec(),
     };
-    decided(remote.propose(Proposal::Apply(command)).await)?;
+    decided(node, node.propose(Proposal::Apply(command)).await)?;
     let me = member.clone();
     await_map(node, move |map| map.member(&me).is_some()).await?;
-    decided(
-        remote
-            .propose(Proposal::Apply(Command::Up {
-                member: member.clone(),
-            }))
-            .await,
-    )?;
+    let up = Command::Up {
+        member: member.clone(),
+    };
+    decided(node, node.propose(Proposal::Apply(up)).await)?;
     await_map(node, move |map| map.status(&member) == Some(Status::Up)).await
 }
 
-fn decided(result: Result<(), AuthorityError>) -> Result<(), JoinFailure> {
+fn decided(node: &Node, result: Result<u64, AuthorityError>) -> Result<(), JoinFailure> {
     match result {
-        // In the wrong status: the first answer was lost, and this is the second try.
-        Ok(()) | Err(AuthorityError::Denied(Denied::Refused(Refused::WrongStatus(_)))) => Ok(()),
-        Err(AuthorityError::Denied(Denied::NotTheVoter)) => Err(JoinFailure::Passing(
-            "the node named by the seed does not decide".to_owned(),
-        )),
-        Err(AuthorityError::Denied(Denied::Refused(refused))) => {
-            Err(JoinFailure::Final(refused.to_string()))
+        Ok(version) => {
+            node.follower().handle_version(version);
+            Ok(())
         }
+        // In the wrong status: the first answer was lost, and this is the second try.
+        Err(AuthorityError::Refused(Refused::WrongStatus(_))) => Ok(()),
+        Err(AuthorityError::Refused(refused)) => Err(JoinFailure::Final(refused.to_string())),
         Err(AuthorityError::Unreachable(reason)) => Err(JoinFailure::Passing(reason)),
     }
 }
@@ -208,12 +204,12 @@ async fn await_map(
 }
 
 /// Starts what runs for as long as the node does.
-pub(crate) fn start(node: &Arc<Node>, seeds: Vec<String>, inputs: super::gossip::Inputs) {
+pub(crate) fn start(node: &Arc<Node>, inputs: super::gossip::Inputs) {
     let tasks = node.tasks();
     tasks.spawn(node.clone().follow_map());
     tasks.spawn(node.clone().resolve_shards());
     tasks.spawn(node.clone().tick());
-    tasks.spawn(enter(node.clone(), seeds));
+    tasks.spawn(enter(node.clone(), node.seeds().to_vec(), false));
     if let Some(address) = node.address() {
         tasks.spawn(Gossip::new(node.clone(), address, node.random()).run(inputs));
     }
@@ -237,19 +233,21 @@ pub(crate) async fn leave(node: &Arc<Node>) -> Result<(), ShutdownError> {
         waiting_for,
     };
     node.set_leaving();
-    let member = node.member().clone();
+    let member = node.member();
     let joined = node.address().is_some() && node.is_member(&member);
-    if joined {
-        give_notice(
-            node,
-            Command::Leave {
-                member: member.clone(),
-            },
-            deadline,
-        )
-        .await;
-    }
     let mut result = Ok(());
+    if joined {
+        let leave = Command::Leave {
+            member: member.clone(),
+        };
+        // Where nobody decides, nobody takes the shards either.
+        if give_notice(node, leave, deadline).await
+            && tokio::time::timeout_at(deadline, handed_over(node)).await.is_err()
+        {
+            result = Err(late("handlers of entities"));
+        }
+    }
+    // What nobody can take.
     for region in node.regions() {
         match tokio::time::timeout_at(deadline, region.leave()).await {
             Ok(shards) if !shards.is_empty() => {
@@ -272,7 +270,12 @@ pub(crate) async fn leave(node: &Arc<Node>) -> Result<(), ShutdownError> {
         result = Err(late("handlers of actors"));
     }
     if joined {
-        give_notice(node, Command::Remove { member }, deadline).await;
+        // Whose handlers still run cannot be forgotten: others wait until its lease is over.
+        let end = match result {
+            Ok(()) => Command::Remove { member },
+            Err(_) => Command::Down { member },
+        };
+        give_notice(node, end, deadline).await;
         node.gossip_leave().await;
     }
     node.tasks().close();
@@ -284,14 +287,33 @@ pub(crate) async fn leave(node: &Arc<Node>) -> Result<(), ShutdownError> {
     result
 }
 
-/// Tells the one who decides. When nobody does, there is nobody to tell: the others will notice.
-async fn give_notice(node: &Node, command: Command, deadline: Instant) {
+/// Waits until this node has no shard that another could have, and no vote.
+async fn handed_over(node: &Node) {
+    let me = node.member();
+    let rid = |map: &ClusterMap| {
+        let others = || map.up().filter(|id| **id != me);
+        let slot = map.member(&me).map(|member| member.slot);
+        let keeps = |(kind, table): (&String, &Arc<Vec<Home>>)| {
+            table.iter().any(|home| home.owner == slot) && others().any(|id| map.hosts(id, kind))
+        };
+        slot.is_none()
+            || !map.kinds.iter().any(keeps) && (!map.voters.contains_key(&me) || others().next().is_none())
+    };
+    let done = node
+        .watch()
+        .wait(|map| map.is_none_or(|map| rid(map)).then_some(()));
+    done.await;
+}
+
+/// Has it recorded. When nobody decides, there is nobody to tell: the others will notice.
+async fn give_notice(node: &Node, command: Command, deadline: Instant) -> bool {
     let told = node.propose(Proposal::Apply(command));
     match tokio::time::timeout_at(deadline, told).await {
-        Ok(Ok(())) => {}
+        Ok(Ok(_)) => return true,
         Ok(Err(error)) => tracing::info!(%error, "the leave was not recorded"),
         Err(_) => tracing::info!("the leave was not recorded in time"),
     }
+    false
 }
 
 /// The members as this node sees them.

@@ -2,16 +2,18 @@
 //!
 //! Not `tokio::sync::watch`: that picks the waiters it wakes by global randomness, which a simulation cannot replay.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::Notify;
 
-use crate::protocol::map::ClusterMap;
+use crate::{protocol::map::ClusterMap, sync::lock};
 
 #[derive(Debug, Default)]
 pub(crate) struct MapWatch {
     current: ArcSwapOption<ClusterMap>,
+    /// News come from the engine here and from the one that is watched; one at a time.
+    changing: Mutex<()>,
     changed: Notify,
 }
 
@@ -21,9 +23,50 @@ impl MapWatch {
         self.current.load_full()
     }
 
-    pub(crate) fn set(&self, map: ClusterMap) {
-        self.current.store(Some(Arc::new(map)));
-        self.changed.notify_waiters();
+    /// Takes over a map, unless it is no newer than the present one.
+    pub(crate) fn offer(&self, map: ClusterMap) -> bool {
+        let one_at_a_time = lock(&self.changing);
+        let age = |map: &ClusterMap| (map.identity.generation, map.version);
+        let newer = self
+            .current
+            .load()
+            .as_ref()
+            .is_none_or(|known| age(known) < age(&map));
+        if newer {
+            self.current.store(Some(Arc::new(map)));
+        }
+        drop(one_at_a_time);
+        if newer {
+            self.changed.notify_waiters();
+        }
+        newer
+    }
+
+    /// Applies changes to a copy of the present map. `false` if there is none, or `change` says that they do not fit.
+    pub(crate) fn update(&self, change: impl FnOnce(&mut ClusterMap) -> bool) -> bool {
+        let one_at_a_time = lock(&self.changing);
+        let Some(known) = self.get() else {
+            return false;
+        };
+        let mut map = (*known).clone();
+        if !change(&mut map) {
+            return false;
+        }
+        let newer = map.version > known.version;
+        if newer {
+            self.current.store(Some(Arc::new(map)));
+        }
+        drop(one_at_a_time);
+        if newer {
+            self.changed.notify_waiters();
+        }
+        true
+    }
+
+    /// Forgets the map: this process begins anew.
+    pub(crate) fn clear(&self) {
+        let _one_at_a_time = lock(&self.changing);
+        self.current.store(None);
     }
 
     /// Wakes everybody who waits, though the map is the same: something else that they look at has changed.

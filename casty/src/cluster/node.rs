@@ -4,10 +4,14 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     net::SocketAddr,
-    sync::{Arc, Mutex, OnceLock, Weak},
+    sync::{
+        Arc, Mutex, OnceLock, Weak,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -18,29 +22,40 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    authority::{Authority, AuthorityError, RemoteVoter, SingleVoter},
+    authority::{
+        Authority as _, Voter,
+        follow::Follower,
+        raft::RaftEngine,
+        respond,
+        way::{AuthorityError, CALLS_MAX},
+    },
+    calls::Calls,
     gossip::Input,
     map_watch::MapWatch,
     region::{AnyRegion, Mesh},
     watches::Watches,
-    wire::{Denied, Proposal, Request, Response},
+    wire::{Answer, Call, Denied, Proposal, Request, Response},
 };
 use crate::{
     actor::{
+        chain,
         runtime::{ActorAddress, Carrier, Runtime},
         watch::{WatchId, Watcher},
     },
-    config::Settings,
+    config::{OnDown, Settings},
     error::{Failure, JoinError},
     event::{ActorPath, DeadLetterReason, Event},
     id::{CatalogEntry, ClusterIdentity, Epoch, MemberId, ShardId},
     message::{answer::Pending, codec},
-    protocol::map::{ClusterMap, Refused, Slot, Status},
+    protocol::{
+        lease::Lease,
+        map::{ClusterMap, Refused, Slot, Status},
+    },
     sync::lock,
     transport::{
         connection::{Inlet, Keepalive},
         frame::EntityFrame,
-        handshake::{Hello, Lane, Welcome},
+        handshake::{Hello, Lane, Refusal, Welcome},
         link::{Link, LinkOwner, LinkTimes, Peer},
         net::Net,
         outbox::{LostMessage, LostTo},
@@ -57,6 +72,10 @@ pub(crate) struct NodeSetup {
     /// Where peers reach it; `None` for a client, which hosts nothing.
     pub(crate) address: Option<SocketAddr>,
     pub(crate) settings: Settings,
+    pub(crate) seeds: Vec<String>,
+    /// The incarnation does not come from the clock.
+    pub(crate) given_incarnation: bool,
+    pub(crate) on_down: OnDown,
     pub(crate) net: Arc<dyn Net>,
     pub(crate) seed: u64,
 }
@@ -64,12 +83,31 @@ pub(crate) struct NodeSetup {
 pub(crate) struct Node {
     me: Weak<Self>,
     setup: NodeSetup,
+    /// This process as a member: another one after it was declared Down and joined anew.
+    member: ArcSwap<MemberId>,
+    /// Ends what belongs to one membership.
+    session: Mutex<CancellationToken>,
     runtime: Arc<Runtime>,
     regions: OnceLock<Vec<Arc<dyn AnyRegion>>>,
     catalog: OnceLock<Vec<CatalogEntry>>,
     identity: Mutex<Option<ClusterIdentity>>,
     watch: Arc<MapWatch>,
-    engine: Mutex<Option<Engine>>,
+    /// The version of the map that the regions go by.
+    followed: AtomicU64,
+    /// This node's part in deciding, if it has one.
+    engine: Mutex<Option<Arc<RaftEngine>>>,
+    /// One engine at a time is made.
+    engine_making: tokio::sync::Mutex<()>,
+    leader: Mutex<Option<Voter>>,
+    /// Who decided when this node began to join.
+    introduced: Mutex<Vec<Voter>>,
+    follower: Follower,
+    calls: Calls,
+    answering: AtomicUsize,
+    lease: Mutex<Lease>,
+    /// Members that gossip takes for dead.
+    dead: Mutex<BTreeSet<MemberId>>,
+    inlets: Mutex<Vec<Weak<Inlet>>>,
     links: Mutex<BTreeMap<(Peer, Lane), Arc<Link>>>,
     /// Where the members of the map are, by slot.
     slots: Mutex<BTreeMap<Slot, Peer>>,
@@ -85,26 +123,10 @@ pub(crate) struct Node {
     tasks: TaskTracker,
 }
 
-/// Who decides, as seen from here.
-#[derive(Clone)]
-pub(crate) enum Engine {
-    Voter(Arc<SingleVoter>),
-    Remote(Arc<RemoteVoter>),
-}
-
-impl Engine {
-    pub(crate) fn authority(&self) -> &dyn Authority {
-        match self {
-            Self::Voter(voter) => &**voter,
-            Self::Remote(remote) => &**remote,
-        }
-    }
-}
-
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Node")
-            .field("member", &self.setup.member)
+            .field("member", &self.member())
             .finish_non_exhaustive()
     }
 }
@@ -124,8 +146,20 @@ impl Node {
             regions: OnceLock::new(),
             catalog: OnceLock::new(),
             identity: Mutex::default(),
+            member: ArcSwap::from_pointee(setup.member.clone()),
+            session: Mutex::new(cancel.child_token()),
             watch: Arc::default(),
+            followed: AtomicU64::new(0),
             engine: Mutex::default(),
+            engine_making: tokio::sync::Mutex::default(),
+            leader: Mutex::default(),
+            introduced: Mutex::default(),
+            follower: Follower::default(),
+            calls: Calls::default(),
+            answering: AtomicUsize::new(0),
+            lease: Mutex::default(),
+            dead: Mutex::default(),
+            inlets: Mutex::default(),
             links: Mutex::default(),
             slots: Mutex::default(),
             wanted: Mutex::default(),
@@ -153,8 +187,54 @@ impl Node {
         assert!(fresh, "regions are set once, at start");
     }
 
-    pub(crate) fn member(&self) -> &MemberId {
-        &self.setup.member
+    pub(crate) fn member(&self) -> MemberId {
+        (**self.member.load()).clone()
+    }
+
+    pub(crate) fn is_me(&self, member: &MemberId) -> bool {
+        **self.member.load() == *member
+    }
+
+    /// This process is another member from now on.
+    pub(super) fn set_member(&self, member: MemberId) {
+        self.member.store(Arc::new(member));
+    }
+
+    pub(super) fn on_down(&self) -> OnDown {
+        self.setup.on_down
+    }
+
+    pub(crate) fn seeds(&self) -> &[String] {
+        &self.setup.seeds
+    }
+
+    /// What ends when this membership does.
+    pub(crate) fn session(&self) -> CancellationToken {
+        lock(&self.session).clone()
+    }
+
+    pub(super) fn upgrade(&self) -> Option<Arc<Self>> {
+        self.me.upgrade()
+    }
+
+    pub(super) fn has_given_incarnation(&self) -> bool {
+        self.setup.given_incarnation
+    }
+
+    /// Ends what belongs to this membership.
+    pub(super) fn cancel_session(&self) {
+        self.session().cancel();
+    }
+
+    /// Ends all links, to whomever: they were another member's.
+    pub(super) fn kill_links(&self, reason: &str) {
+        for link in std::mem::take(&mut *lock(&self.links)).into_values() {
+            link.kill(reason);
+        }
+    }
+
+    pub(super) fn new_session(&self) {
+        *lock(&self.session) = self.cancel.child_token();
     }
 
     pub(crate) fn cluster(&self) -> &str {
@@ -222,17 +302,100 @@ impl Node {
         *lock(&self.identity) = Some(identity);
     }
 
-    pub(crate) fn engine(&self) -> Option<Engine> {
+    pub(crate) fn engine(&self) -> Option<Arc<RaftEngine>> {
         lock(&self.engine).clone()
     }
 
-    pub(crate) fn set_engine(&self, engine: Engine) {
-        *lock(&self.engine) = Some(engine);
-        self.wanted_work.notify_one();
+    /// This node's engine under this number, made if there is none.
+    pub(crate) async fn engine_for(&self, number: u64) -> Result<Arc<RaftEngine>, String> {
+        let _one_at_a_time = self.engine_making.lock().await;
+        let number = u32::try_from(number).map_err(|error| error.to_string())?;
+        match self.engine() {
+            Some(engine) if engine.slot() == Slot(number) => return Ok(engine),
+            // One process has one number for as long as it is one member.
+            Some(engine) => return Err(format!("this is member {:?}", engine.slot())),
+            None => {}
+        }
+        let known = self.map().and_then(|map| Some(map.member(&self.member())?.slot));
+        if known.is_some_and(|slot| slot != Slot(number)) {
+            return Err(format!("this is member {known:?}"));
+        }
+        let (Some(me), session) = (self.me.upgrade(), self.session()) else {
+            return Err("this node is shutting down".to_owned());
+        };
+        let engine = RaftEngine::start(&me, Slot(number)).await?;
+        if session.is_cancelled() {
+            engine.shutdown().await;
+            return Err("this node is no member any more".to_owned());
+        }
+        *lock(&self.engine) = Some(engine.clone());
+        self.tasks.spawn(me.lead(engine.clone()));
+        Ok(engine)
     }
 
-    pub(crate) fn is_voter(&self) -> bool {
-        matches!(&*lock(&self.engine), Some(Engine::Voter(_)))
+    pub(super) fn drop_engine(&self) {
+        *lock(&self.engine) = None;
+    }
+
+    pub(crate) fn known_leader(&self) -> Option<Voter> {
+        lock(&self.leader).clone()
+    }
+
+    pub(crate) fn set_leader(&self, leader: Option<Voter>) {
+        *lock(&self.leader) = leader;
+    }
+
+    /// Those who decide, as far as this node knows.
+    pub(crate) fn voters(&self) -> Vec<Voter> {
+        match self.map() {
+            Some(map) => map.voters.iter().map(Voter::from).collect(),
+            None => lock(&self.introduced).clone(),
+        }
+    }
+
+    /// Whom a seed named as those who decide.
+    pub(crate) fn set_introduced(&self, voters: Vec<Voter>) {
+        *lock(&self.introduced) = voters;
+    }
+
+    pub(crate) fn follower(&self) -> &Follower {
+        &self.follower
+    }
+
+    pub(crate) fn calls(&self) -> &Calls {
+        &self.calls
+    }
+
+    pub(super) fn lease(&self) -> std::sync::MutexGuard<'_, Lease> {
+        lock(&self.lease)
+    }
+
+    /// The version of the map that the regions go by.
+    pub(super) fn followed(&self) -> u64 {
+        self.followed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn dead(&self) -> BTreeSet<MemberId> {
+        lock(&self.dead).clone()
+    }
+
+    pub(crate) fn set_dead(&self, dead: BTreeSet<MemberId>) {
+        *lock(&self.dead) = dead;
+    }
+
+    /// Remembers an accepted connection, so that it can be cut.
+    pub(crate) fn add_inlet(&self, inlet: &Arc<Inlet>) {
+        let mut inlets = lock(&self.inlets);
+        inlets.retain(|inlet| inlet.strong_count() > 0);
+        inlets.push(Arc::downgrade(inlet));
+    }
+
+    /// Cuts the connections of those peers.
+    pub(super) fn cut(&self, whose: impl Fn(&MemberId) -> bool) {
+        let inlets: Vec<_> = lock(&self.inlets).iter().filter_map(Weak::upgrade).collect();
+        for inlet in inlets.iter().filter(|inlet| whose(&inlet.peer)) {
+            inlet.cancel.cancel();
+        }
     }
 
     pub(crate) fn is_member(&self, member: &MemberId) -> bool {
@@ -266,7 +429,7 @@ impl Node {
 
     /// What members said about their load.
     pub(crate) fn load_of(&self, member: &MemberId) -> Option<u64> {
-        if member == self.member() {
+        if self.is_me(member) {
             return Some(self.load());
         }
         lock(&self.loads).get(member).copied()
@@ -313,31 +476,13 @@ impl Node {
         }
     }
 
-    /// Has something decided; fails at once while nobody is known to decide.
-    pub(crate) async fn propose(&self, proposal: Proposal) -> Result<(), AuthorityError> {
-        match self.engine() {
-            Some(engine) => engine.authority().propose(proposal).await,
-            None => Err(AuthorityError::Unreachable("not joined yet".to_owned())),
-        }
-    }
-
-    /// The same, with nobody waiting.
-    pub(crate) fn propose_later(&self, proposal: Proposal) {
-        let Some(me) = self.me.upgrade() else { return };
-        self.tasks.spawn(async move {
-            if let Err(error) = me.propose(proposal.clone()).await {
-                tracing::debug!(?proposal, %error, "not decided");
-            }
-        });
-    }
-
     pub(crate) fn set_leaving(&self) {
         self.leaving
-            .store(true, std::sync::atomic::Ordering::Relaxed);
+            .store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn is_leaving(&self) -> bool {
-        self.leaving.load(std::sync::atomic::Ordering::Relaxed)
+        self.leaving.load(Ordering::Relaxed)
     }
 
     /// Follows the map: homes, links, events.
@@ -354,6 +499,8 @@ impl Node {
                 map = next => map,
             };
             self.handle_map(seen.as_deref(), &map);
+            self.followed.store(map.version, Ordering::Release);
+            self.look_at_lease();
             seen = Some(map);
         }
     }
@@ -366,24 +513,27 @@ impl Node {
         *lock(&self.slots) = map
             .members
             .iter()
+            .filter(|(_, m)| m.status != Status::Down)
             .map(|(id, m)| (m.slot, peer(id, m.address)))
             .collect();
-        let mine = map.member(self.member());
-        let slot = mine
-            .filter(|m| m.status != Status::Down)
-            .map(|member| member.slot);
+        let me = self.member();
+        let mine = map.member(&me).filter(|m| m.status != Status::Down);
+        let was_member = before.is_some_and(|before| before.member(&me).is_some());
+        let is_down = mine.is_none() && (was_member || map.member(&me).is_some());
+        if is_down {
+            // Before anything else: what is here may be somewhere else already.
+            self.runtime.close_gate();
+        }
+        let slot = mine.map(|member| member.slot);
         for region in self.regions() {
             region.handle_map(map, slot);
         }
         self.drop_links(map);
         self.tell_of_members(before, map);
-        let was_member = before.is_some_and(|before| before.member(self.member()).is_some());
-        if was_member && slot.is_none() && !self.is_leaving() {
-            for region in self.regions() {
-                region.abandon();
-            }
-            self.fail(JoinError::Down);
+        if is_down && !self.is_leaving() {
+            self.handle_down();
         }
+        self.hand_over(map, slot);
     }
 
     /// Ends the links to processes that are no members any more.
@@ -397,6 +547,8 @@ impl Node {
             }
             keep
         });
+        // Nor is anything heard from who is Down.
+        self.cut(|peer| map.status(peer) == Some(Status::Down));
         for link in dropped {
             let down = link
                 .peer
@@ -451,8 +603,8 @@ impl Node {
                     shards: shards.clone(),
                 };
                 match self.propose(proposal).await {
-                    Ok(()) => {}
-                    Err(AuthorityError::Denied(Denied::Refused(Refused::UnknownKind(name)))) => {
+                    Ok(version) => self.follower.handle_version(version),
+                    Err(AuthorityError::Refused(Refused::UnknownKind(name))) => {
                         region.handle_no_home(&shards, &Failure::UnknownEntity { name });
                     }
                     Err(error) => {
@@ -490,7 +642,7 @@ impl Node {
         }
     }
 
-    /// Looks at deadlines, and keeps the way to the voter open.
+    /// Looks at deadlines, and keeps a source of the map.
     pub(crate) async fn tick(self: Arc<Self>) {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -504,11 +656,7 @@ impl Node {
             for region in self.regions() {
                 region.handle_deadline(now);
             }
-            if let Some(Engine::Remote(remote)) = self.engine()
-                && !remote.link().is_connected()
-            {
-                remote.start_watch();
-            }
+            self.look_after_source(now);
         }
     }
 
@@ -518,20 +666,39 @@ impl Node {
             Request::Gossip(bytes) => self.gossip(Input::Datagram(bytes)),
             Request::Digest { from, digest } => self.gossip(Input::Digest { from, digest }),
             Request::Facts(records) => self.gossip(Input::Facts(records)),
-            Request::Propose { id, proposal } => {
-                if let Some(Engine::Voter(voter)) = self.engine() {
-                    voter.answer(inlet, id, proposal);
-                } else {
-                    let result = Err(Denied::NotTheVoter);
-                    super::authority::respond(inlet, &Response::Proposed { id, result });
-                }
-            }
             Request::Watch { version } => {
-                if let Some(Engine::Voter(voter)) = self.engine() {
-                    voter.add_watcher(inlet, version);
+                // Who does not decide does not answer, and the watcher looks for another.
+                if let Some(engine) = self.engine() {
+                    engine.add_watcher(inlet, version);
                 }
             }
+            Request::Call { id, call } => self.handle_call(inlet, id, call),
         }
+    }
+
+    fn handle_call(&self, inlet: &Arc<Inlet>, id: u64, call: Call) {
+        let Some(me) = self.me.upgrade() else { return };
+        if self.answering.fetch_add(1, Ordering::Relaxed) >= CALLS_MAX {
+            self.answering.fetch_sub(1, Ordering::Relaxed);
+            let reason = "too many calls at a time".to_owned();
+            let answer = match call {
+                Call::Raft(_) => Answer::Raft(Err(reason)),
+                _ => Answer::Decided(Err(Denied::Undecided(reason))),
+            };
+            return respond(inlet, &Response::Answer { id, answer });
+        }
+        let inlet = inlet.clone();
+        self.tasks.spawn(async move {
+            let answer = tokio::select! {
+                biased;
+                () = inlet.cancel.cancelled() => None,
+                answer = me.decide_here(call) => Some(answer),
+            };
+            me.answering.fetch_sub(1, Ordering::Relaxed);
+            if let Some(answer) = answer {
+                respond(&inlet, &Response::Answer { id, answer });
+            }
+        });
     }
 }
 
@@ -584,6 +751,9 @@ impl Node {
         is_ask: bool,
         pending: &mut dyn FnMut() -> Option<Box<dyn Pending>>,
     ) -> Result<(), Failure> {
+        if !chain::may_act() {
+            return Err(Failure::NoQuorum);
+        }
         self.check_peer(&to.member)?;
         self.actor_link(to)
             .send_actor(to.actor, chain, payload, is_ask, pending)
@@ -599,7 +769,7 @@ impl Node {
 
     /// A process that is no member any more is not dialed: its actors are gone.
     fn check_peer(&self, member: &MemberId) -> Result<(), Failure> {
-        if member == self.member() {
+        if self.is_me(member) {
             return Err(Failure::Stopped);
         }
         match self.map() {
@@ -620,7 +790,7 @@ impl LinkOwner for Node {
         Hello {
             cluster: self.setup.cluster.clone(),
             identity: self.identity(),
-            member: self.member().clone(),
+            member: self.member(),
             address: self.address(),
             lane,
             catalog: self.catalog().to_vec(),
@@ -629,28 +799,26 @@ impl LinkOwner for Node {
     }
 
     fn connected(&self, link: &Arc<Link>, _: &Welcome) {
-        if let Some(Engine::Remote(remote)) = self.engine()
-            && Arc::ptr_eq(remote.link(), link)
-        {
-            remote.start_watch();
-        }
+        self.source_connected(link);
     }
 
     fn disconnected(&self, link: &Arc<Link>, reason: &str) {
-        if let Some(Engine::Remote(remote)) = self.engine()
-            && Arc::ptr_eq(remote.link(), link)
+        self.calls.disconnected(link, reason);
+    }
+
+    fn refused(&self, refusal: &Refusal) {
+        if let Refusal::Down(member) = refusal
+            && self.is_me(member)
+            && self.map().is_some()
+            && !self.is_leaving()
         {
-            remote.disconnected(reason);
+            self.handle_down();
         }
     }
 
     fn control(&self, link: &Arc<Link>, payload: &[u8]) -> Result<(), String> {
         let response: Response = codec::decode(payload).map_err(|error| error.to_string())?;
-        if let Some(Engine::Remote(remote)) = self.engine()
-            && Arc::ptr_eq(remote.link(), link)
-        {
-            remote.handle(response);
-        }
+        self.handle_news(link, response);
         Ok(())
     }
 

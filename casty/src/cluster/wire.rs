@@ -5,6 +5,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
+use super::authority::{
+    Voter,
+    raft::{RaftAnswer, RaftCall},
+};
 use crate::{
     id::{MemberId, ShardId},
     protocol::{
@@ -23,29 +27,49 @@ pub(crate) enum Request {
         digest: Digest,
     },
     Facts(BTreeMap<MemberId, Facts>),
-    Propose {
-        id: u64,
-        proposal: Proposal,
-    },
     /// Send the map, and every change from there on; nothing that `version` has already.
     Watch {
         version: u64,
+    },
+    /// Something that is answered, under this number.
+    Call {
+        id: u64,
+        call: Call,
     },
 }
 
 /// From the one who accepted.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Response {
-    Proposed {
+    Answer {
         id: u64,
-        result: Result<(), Denied>,
+        answer: Answer,
     },
     Map(ClusterMap),
     /// Commands, each with the version it leads to.
     Changes(Vec<(u64, Command)>),
 }
 
-/// What is asked of the one who holds the map.
+/// What one node asks of another.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Call {
+    Propose(Proposal),
+    /// Of the leader: let this member act as owner for a while longer. Anybody else passes it on, once.
+    Renew {
+        member: MemberId,
+        passed_on: bool,
+    },
+    Raft(Box<RaftCall>),
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Answer {
+    /// To a proposal and a renewal: the version of the map.
+    Decided(Result<u64, Denied>),
+    Raft(Result<Box<RaftAnswer>, String>),
+}
+
+/// What is asked of the one who leads.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Proposal {
     Apply(Command),
@@ -59,8 +83,12 @@ pub(crate) enum Proposal {
 /// Why a proposal was not carried out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub(crate) enum Denied {
+    /// Decided: no.
     #[error(transparent)]
     Refused(#[from] Refused),
-    #[error("this node does not hold the cluster map")]
-    NotTheVoter,
+    #[error("this node does not lead")]
+    NotTheLeader { leader: Option<Voter> },
+    /// Nobody knows: it may be applied later. All commands may be proposed twice.
+    #[error("not decided: {0}")]
+    Undecided(String),
 }

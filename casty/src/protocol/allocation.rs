@@ -3,82 +3,197 @@
 //! Least-loaded first: a shard goes to the member with the fewest shards of its type, then with the fewest of all
 //! types, then to the one that joined first. Deterministic for a given map.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::map::{Assignment, ClusterMap, Slot, Status};
-use crate::id::{MemberId, ShardId};
+use super::map::{Assignment, ClusterMap, Home, Slot, Status};
+use crate::id::ShardId;
 
 /// Homes for those of `wanted` that have none. Empty if nobody can take them.
 pub(crate) fn allocate(map: &ClusterMap, kind: &str, wanted: &[ShardId]) -> Vec<Assignment> {
-    let Some(table) = map.kinds.get(kind) else {
-        return Vec::new();
-    };
-    let mut candidates = candidates(map, kind);
+    let mut load = Load::of(map);
+    let free = |home: &Home| home.owner.is_none();
+    load.place(map, kind, wanted.iter().copied(), free)
+}
+
+/// New homes for all shards of members that are Down and can serve no more, as `over` says.
+pub(crate) fn take_over(map: &ClusterMap, over: impl Fn(Slot) -> bool) -> Vec<Assignment> {
+    let mut load = Load::of(map);
+    let free = |home: &Home| home.owner.is_some_and(&over);
     let mut assignments = Vec::new();
-    for &shard in wanted {
-        let Some(home) = table.get(shard.index()).filter(|home| home.owner.is_none()) else {
-            continue;
-        };
-        if assignments.iter().any(|a: &Assignment| a.shard == shard) {
-            continue;
+    for (kind, table) in &map.kinds {
+        let orphans = (0..).map(ShardId).zip(table.iter());
+        let orphans: Vec<ShardId> = orphans.filter(|(_, h)| free(h)).map(|(s, _)| s).collect();
+        if !orphans.is_empty() {
+            assignments.extend(load.place(map, kind, orphans, free));
         }
-        let Some(best) = candidates
-            .iter_mut()
-            .min_by_key(|c| (c.of_kind, c.of_all, c.slot))
-        else {
-            break;
-        };
-        best.of_kind += 1;
-        best.of_all += 1;
-        assignments.push(Assignment {
-            shard,
-            expected: home.epoch,
-            to: best.id.clone(),
-        });
     }
     assignments
 }
 
-struct Candidate {
-    slot: Slot,
-    id: MemberId,
-    of_kind: usize,
-    of_all: usize,
-}
-
-fn candidates(map: &ClusterMap, kind: &str) -> Vec<Candidate> {
-    let mut of_all = BTreeMap::<Slot, usize>::new();
-    let mut of_kind = BTreeMap::<Slot, usize>::new();
-    for (name, table) in &map.kinds {
-        for owner in table.iter().filter_map(|home| home.owner) {
-            *of_all.entry(owner).or_default() += 1;
-            if name == kind {
-                *of_kind.entry(owner).or_default() += 1;
+/// At most `count` moves that bring the members closer to an even load: first whatever members own that are on their
+/// way out, then from the most to the least loaded, as long as the two are further apart than `slack` allows.
+pub(crate) fn rebalance(map: &ClusterMap, count: usize) -> Vec<Assignment> {
+    let mut load = Load::of(map);
+    let mut moves = Vec::new();
+    for (kind, table) in &map.kinds {
+        let leaving = (0..).map(ShardId).zip(table.iter()).filter(|(_, home)| {
+            let owner = home.owner.and_then(|owner| map.by_slot(owner));
+            home.moving.is_none() && owner.is_some_and(|(_, m)| m.status == Status::Leaving)
+        });
+        for (shard, home) in leaving {
+            if moves.len() == count {
+                return moves;
             }
+            moves.extend(load.give(map, kind, shard, home, None));
         }
     }
-    let hosts = map
-        .members
-        .iter()
-        .filter(|(_, m)| m.status == Status::Up && m.kinds.iter().any(|name| name == kind));
-    hosts
-        .map(|(id, member)| Candidate {
-            slot: member.slot,
-            id: id.clone(),
-            of_kind: of_kind.get(&member.slot).copied().unwrap_or(0),
-            of_all: of_all.get(&member.slot).copied().unwrap_or(0),
+    for (kind, table) in &map.kinds {
+        let mut hosts = hosts(map, kind);
+        if hosts.len() < 2 {
+            continue;
+        }
+        // Shards that move already count where they go.
+        let mut movable: BTreeMap<Slot, Vec<(ShardId, &Home)>> = BTreeMap::new();
+        for (shard, home) in (0..).map(ShardId).zip(table.iter()) {
+            if let (Some(owner), None) = (home.owner, home.moving) {
+                movable.entry(owner).or_default().push((shard, home));
+            }
+        }
+        loop {
+            if moves.len() == count {
+                return moves;
+            }
+            hosts.sort_by_key(|host| load.key(kind, *host));
+            let (Some(&least), Some(&most)) = (hosts.first(), hosts.last()) else {
+                break;
+            };
+            let (low, high) = (load.of_kind(kind, least), load.of_kind(kind, most));
+            if high - low <= slack(high + low) {
+                break;
+            }
+            let Some((shard, home)) = movable.get_mut(&most).and_then(Vec::pop) else {
+                break;
+            };
+            let Some(to) = load.give(map, kind, shard, home, Some(least)) else {
+                break;
+            };
+            moves.push(to);
+        }
+    }
+    moves
+}
+
+/// How far two members may be apart in their shards of a type before some of them move: one, or a tenth of what the
+/// two have on average. It is what keeps shards from wandering.
+pub(crate) fn slack(both: usize) -> usize {
+    (both / 20).max(1)
+}
+
+fn hosts(map: &ClusterMap, kind: &str) -> Vec<Slot> {
+    let hosts = map.members.iter().filter(|(id, _)| map.hosts(id, kind));
+    hosts.map(|(_, member)| member.slot).collect()
+}
+
+/// How many shards each member has, or is about to have.
+struct Load<'a> {
+    of_all: BTreeMap<Slot, usize>,
+    of_kind: BTreeMap<(&'a str, Slot), usize>,
+}
+
+impl<'a> Load<'a> {
+    fn of(map: &'a ClusterMap) -> Self {
+        let mut load = Self {
+            of_all: BTreeMap::new(),
+            of_kind: BTreeMap::new(),
+        };
+        for (kind, table) in &map.kinds {
+            for owner in table.iter().filter_map(|home| home.moving.or(home.owner)) {
+                load.add(kind, owner);
+            }
+        }
+        load
+    }
+
+    fn add(&mut self, kind: &'a str, slot: Slot) {
+        *self.of_all.entry(slot).or_default() += 1;
+        *self.of_kind.entry((kind, slot)).or_default() += 1;
+    }
+
+    fn of_kind(&self, kind: &'a str, slot: Slot) -> usize {
+        self.of_kind.get(&(kind, slot)).copied().unwrap_or(0)
+    }
+
+    /// Least loaded first.
+    fn key(&self, kind: &'a str, slot: Slot) -> (usize, usize, Slot) {
+        let of_all = self.of_all.get(&slot).copied().unwrap_or(0);
+        (self.of_kind(kind, slot), of_all, slot)
+    }
+
+    /// Moves a shard to `to`, or to the least loaded.
+    fn give(
+        &mut self,
+        map: &'a ClusterMap,
+        kind: &'a str,
+        shard: ShardId,
+        home: &Home,
+        to: Option<Slot>,
+    ) -> Option<Assignment> {
+        let least = || {
+            let hosts = hosts(map, kind).into_iter();
+            hosts.min_by_key(|host| self.key(kind, *host))
+        };
+        let to = to.or_else(least)?;
+        let (id, _) = map.by_slot(to)?;
+        if let Some(owner) = home.owner {
+            for count in [
+                self.of_all.get_mut(&owner),
+                self.of_kind.get_mut(&(kind, owner)),
+            ] {
+                if let Some(count) = count {
+                    *count = count.saturating_sub(1);
+                }
+            }
+        }
+        self.add(kind, to);
+        Some(Assignment {
+            kind: kind.to_owned(),
+            shard,
+            expected: home.epoch,
+            to: id.clone(),
         })
-        .collect()
+    }
+
+    fn place(
+        &mut self,
+        map: &'a ClusterMap,
+        kind: &str,
+        wanted: impl IntoIterator<Item = ShardId>,
+        free: impl Fn(&Home) -> bool,
+    ) -> Vec<Assignment> {
+        let Some((kind, table)) = map.kinds.get_key_value(kind) else {
+            return Vec::new();
+        };
+        let mut placed = BTreeSet::new();
+        let mut assignments = Vec::new();
+        for shard in wanted {
+            if let Some(home) = table.get(shard.index()).filter(|home| free(home))
+                && placed.insert(shard)
+            {
+                assignments.extend(self.give(map, kind, shard, home, None));
+            }
+        }
+        assignments
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
-        id::Epoch,
+        id::{Epoch, MemberId},
         protocol::map::{
             Command,
-            tests::{founded, join, member},
+            tests::{assignment, founded, join, member},
         },
     };
 
@@ -87,11 +202,7 @@ mod tests {
     }
 
     fn apply(map: &mut ClusterMap, assignments: Vec<Assignment>) {
-        map.apply(&Command::Assign {
-            kind: "Counter".into(),
-            assignments,
-        })
-        .unwrap();
+        map.apply(&Command::Assign { assignments }).unwrap();
     }
 
     #[test]
@@ -99,11 +210,7 @@ mod tests {
         let (mut map, b) = (founded(8), member("b", 1));
         join(&mut map, &b);
         let got = allocate(&map, "Counter", &shards([0, 1, 2]));
-        let to = |shard, id: MemberId| Assignment {
-            shard,
-            expected: Epoch::ZERO,
-            to: id,
-        };
+        let to = |shard: ShardId, id: MemberId| assignment(shard.0, Epoch::ZERO, &id);
         assert_eq!(
             got,
             [
@@ -142,5 +249,97 @@ mod tests {
         .unwrap();
         let got = allocate(&map, "Counter", &shards(0..8));
         assert!(got.iter().all(|assignment| assignment.to == b) && got.len() == 8);
+    }
+
+    fn owned(map: &ClusterMap, name: &str) -> usize {
+        map.owned(map.member(&member(name, 1)).unwrap().slot)
+    }
+
+    /// Revokes and releases until nothing moves any more; how many rounds that took.
+    fn settle(map: &mut ClusterMap, count: usize) -> usize {
+        for round in 0.. {
+            let moves = rebalance(map, count);
+            assert!(moves.len() <= count);
+            if moves.is_empty() {
+                return round;
+            }
+            let owner = |m: &Assignment| {
+                let owner = map.kinds["Counter"][m.shard.index()].owner.unwrap();
+                map.by_slot(owner).unwrap().0.clone()
+            };
+            let releases: Vec<_> = moves.iter().map(|m| (owner(m), m.shard, m.expected)).collect();
+            map.apply(&Command::Revoke { moves }).unwrap();
+            assert_eq!(rebalance(map, 0), []);
+            for (member, shard, epoch) in releases {
+                map.apply(&Command::Release {
+                    member,
+                    kind: "Counter".into(),
+                    shards: vec![(shard, epoch)],
+                })
+                .unwrap();
+            }
+        }
+        unreachable!()
+    }
+
+    #[test]
+    fn a_newcomer_gets_its_share_in_capped_steps_and_then_nothing_moves() {
+        let mut map = founded(100);
+        let all = allocate(&map, "Counter", &shards(0..100));
+        apply(&mut map, all);
+        for name in ["b", "c"] {
+            join(&mut map, &member(name, 1));
+        }
+        assert!(settle(&mut map, 8) >= 8);
+        for name in ["a", "b", "c"] {
+            let owned = owned(&map, name);
+            assert!((32..=36).contains(&owned), "{name}: {owned}");
+        }
+    }
+
+    #[test]
+    fn who_leaves_is_drained_to_the_least_loaded() {
+        let mut map = founded(10);
+        for name in ["b", "c"] {
+            join(&mut map, &member(name, 1));
+        }
+        let all = allocate(&map, "Counter", &shards(0..10));
+        apply(&mut map, all);
+        let leave = Command::Leave {
+            member: member("b", 1),
+        };
+        map.apply(&leave).unwrap();
+        settle(&mut map, 2);
+        assert_eq!(["a", "b", "c"].map(|name| owned(&map, name)), [5, 0, 5]);
+    }
+
+    #[test]
+    fn the_last_one_who_leaves_keeps_what_nobody_can_take() {
+        let mut map = founded(4);
+        let all = allocate(&map, "Counter", &shards(0..4));
+        apply(&mut map, all);
+        let leave = Command::Leave {
+            member: member("a", 1),
+        };
+        map.apply(&leave).unwrap();
+        assert_eq!(rebalance(&map, 8), []);
+    }
+
+    #[test]
+    fn a_dead_members_shards_go_to_the_least_loaded_once_it_can_serve_no_more() {
+        let mut map = founded(9);
+        for name in ["b", "c"] {
+            join(&mut map, &member(name, 1));
+        }
+        let all = allocate(&map, "Counter", &shards(0..9));
+        apply(&mut map, all);
+        let dead = member("b", 1);
+        let slot = map.member(&dead).unwrap().slot;
+        map.apply(&Command::Down { member: dead }).unwrap();
+        assert_eq!(take_over(&map, |_| false), []);
+        let taken = take_over(&map, |owner| owner == slot);
+        assert_eq!(taken.len(), 3);
+        apply(&mut map, taken);
+        assert_eq!(["a", "b", "c"].map(|name| owned(&map, name)), [5, 0, 4]);
     }
 }

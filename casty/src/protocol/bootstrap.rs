@@ -43,22 +43,24 @@ pub(crate) enum Decision {
 pub(crate) struct Bootstrap {
     seeds: usize,
     pauses: (Duration, Duration),
+    may_found: bool,
     next_pause: Duration,
 }
 
 impl Bootstrap {
-    /// `pauses`: the first one, doubled up to the last.
-    pub(crate) fn new(seeds: usize, pauses: (Duration, Duration)) -> Self {
+    /// `pauses`: the first one, doubled up to the last. `anew`: there is a cluster, that this process was a member of.
+    pub(crate) fn new(seeds: usize, pauses: (Duration, Duration), anew: bool) -> Self {
         Self {
             seeds,
             pauses,
+            may_found: !anew,
             next_pause: pauses.0,
         }
     }
 
     /// Takes one round of answers, in the seeds' order. `jitter` is in 0..1.
     pub(crate) fn handle_round(&mut self, answers: &[Answer], jitter: f64) -> Decision {
-        if self.seeds == 0 {
+        if self.seeds == 0 && self.may_found {
             return Decision::Found;
         }
         if let Some(seed) = answers.iter().position(|answer| *answer == Answer::Cluster) {
@@ -81,7 +83,7 @@ impl Bootstrap {
             .filter(|(_, answer)| !matches!(answer, Answer::Myself | Answer::NoCluster))
             .map(|(seed, _)| seed)
             .collect();
-        if first && silent.is_empty() && answers.len() == self.seeds {
+        if self.may_found && first && silent.is_empty() && answers.len() == self.seeds {
             return Decision::Found;
         }
         let pause = self.next_pause;
@@ -99,7 +101,7 @@ mod tests {
     const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(300));
 
     fn decide(answers: &[Answer]) -> Decision {
-        Bootstrap::new(answers.len(), PAUSES).handle_round(answers, 1.0)
+        Bootstrap::new(answers.len(), PAUSES, false).handle_round(answers, 1.0)
     }
 
     fn retry() -> Decision {
@@ -147,6 +149,14 @@ mod tests {
     }
 
     #[test]
+    fn who_was_a_member_never_founds() {
+        for answers in [vec![], vec![Answer::Myself]] {
+            let mut bootstrap = Bootstrap::new(answers.len(), PAUSES, true);
+            assert_eq!(bootstrap.handle_round(&answers, 1.0), retry());
+        }
+    }
+
+    #[test]
     fn a_refusal_is_told() {
         let answers = [Answer::Unreachable, Answer::Refused("no".into())];
         assert_eq!(
@@ -160,7 +170,7 @@ mod tests {
 
     #[test]
     fn pauses_grow_to_their_bound_and_jitter_shortens_them() {
-        let mut bootstrap = Bootstrap::new(1, PAUSES);
+        let mut bootstrap = Bootstrap::new(1, PAUSES, false);
         let mut pause = |jitter| match bootstrap.handle_round(&[Answer::Unreachable], jitter) {
             Decision::Retry { after } => after.as_millis(),
             other => panic!("{other:?}"),

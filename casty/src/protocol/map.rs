@@ -41,6 +41,8 @@ pub(crate) struct Home {
     pub(crate) owner: Option<Slot>,
     /// Of the present owner, or of the last one.
     pub(crate) epoch: Epoch,
+    /// Where it is to move: its owner hands it over.
+    pub(crate) moving: Option<Slot>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,8 +50,8 @@ pub(crate) struct ClusterMap {
     pub(crate) identity: ClusterIdentity,
     /// Counts the commands that changed something.
     pub(crate) version: u64,
-    /// Who decides.
-    pub(crate) voter: MemberId,
+    /// Who decides, and where they listen.
+    pub(crate) voters: BTreeMap<MemberId, SocketAddr>,
     pub(crate) members: BTreeMap<MemberId, Member>,
     /// Shard tables, by entity type. Shared between versions: a command copies only the table it changes.
     pub(crate) kinds: BTreeMap<String, Arc<Vec<Home>>>,
@@ -77,21 +79,37 @@ pub(crate) enum Command {
     Remove {
         member: MemberId,
     },
+    /// New owners for shards that have none, or whose owner is Down and can serve no more. Whether it can, whoever
+    /// proposes this has to know: see [`lease`](super::lease).
     Assign {
-        kind: String,
         assignments: Vec<Assignment>,
     },
-    /// Its owner gives shards up, and has stopped everything in them.
+    /// The owners are asked to give these shards up, each to the member it is to move to.
+    Revoke {
+        moves: Vec<Assignment>,
+    },
+    /// Its owner gives shards up, and has stopped everything in them. One that was to move has its new home at once.
     Release {
         member: MemberId,
         kind: String,
         shards: Vec<(ShardId, Epoch)>,
+    },
+    /// Its owner could not hand shards over, and goes on with them.
+    Keep {
+        member: MemberId,
+        kind: String,
+        shards: Vec<(ShardId, Epoch)>,
+    },
+    /// Who decides from now on. It follows from the engine's own membership; nobody proposes it.
+    Voters {
+        voters: BTreeMap<MemberId, SocketAddr>,
     },
 }
 
 /// One shard's new owner; refused if its epoch has changed meanwhile.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Assignment {
+    pub(crate) kind: String,
     pub(crate) shard: ShardId,
     pub(crate) expected: Epoch,
     pub(crate) to: MemberId,
@@ -131,7 +149,7 @@ impl ClusterMap {
         let mut map = Self {
             identity,
             version: 1,
-            voter: founder.clone(),
+            voters: BTreeMap::from([(founder.clone(), address)]),
             members: BTreeMap::new(),
             kinds: BTreeMap::new(),
             sequence: 0,
@@ -156,7 +174,18 @@ impl ClusterMap {
             .map(|(id, _)| id)
     }
 
-    #[cfg(test)]
+    /// Whether a member may own shards of an entity type.
+    pub(crate) fn hosts(&self, id: &MemberId, kind: &str) -> bool {
+        self.member(id)
+            .is_some_and(|m| m.status == Status::Up && m.kinds.iter().any(|name| name == kind))
+    }
+
+    /// How many shards a member owns.
+    pub(crate) fn owned(&self, slot: Slot) -> usize {
+        let of = |table: &Arc<Vec<Home>>| table.iter().filter(|h| h.owner == Some(slot)).count();
+        self.kinds.values().map(of).sum()
+    }
+
     pub(crate) fn by_slot(&self, slot: Slot) -> Option<(&MemberId, &Member)> {
         self.members.iter().find(|(_, member)| member.slot == slot)
     }
@@ -178,12 +207,19 @@ impl ClusterMap {
                 self.advance(member, &alive, Status::Down)?;
             }
             Command::Remove { member } => self.remove(member)?,
-            Command::Assign { kind, assignments } => self.assign(kind, assignments)?,
+            Command::Assign { assignments } => self.assign(assignments)?,
+            Command::Revoke { moves } => self.revoke(moves)?,
             Command::Release {
                 member,
                 kind,
                 shards,
             } => self.release(member, kind, shards)?,
+            Command::Keep {
+                member,
+                kind,
+                shards,
+            } => self.keep(member, kind, shards)?,
+            Command::Voters { voters } => self.voters.clone_from(voters),
         }
         self.version += 1;
         Ok(())
@@ -245,9 +281,11 @@ impl ClusterMap {
         if !newer.is_empty() {
             return Err(Refused::Superseded(id.clone()));
         }
-        // A restarted node takes its own place: the process that had the name before is gone.
+        // A restarted node takes its own place. What its former self owned is free only once that can serve no more.
         for old in older {
-            self.forget(&old);
+            if let Some(member) = self.members.get_mut(&old) {
+                member.status = Status::Down;
+            }
         }
         self.insert(id.clone(), address, catalog, Status::Joining);
         Ok(())
@@ -266,61 +304,111 @@ impl ClusterMap {
     }
 
     fn remove(&mut self, id: &MemberId) -> Result<(), Refused> {
-        match self.status(id) {
-            Some(Status::Leaving | Status::Down) => {}
-            Some(_) => return Err(Refused::WrongStatus(id.clone())),
-            None => return Err(Refused::UnknownMember(id.clone())),
+        let Some(member) = self.members.get(id) else {
+            return Err(Refused::UnknownMember(id.clone()));
+        };
+        let leaves = matches!(member.status, Status::Leaving | Status::Down);
+        if !leaves || self.owned(member.slot) > 0 {
+            return Err(Refused::WrongStatus(id.clone()));
         }
-        self.forget(id);
+        self.members.remove(id);
         Ok(())
     }
 
-    fn forget(&mut self, id: &MemberId) {
-        let Some(member) = self.members.remove(id) else {
-            return;
-        };
-        for table in self.kinds.values_mut() {
-            if table.iter().any(|home| home.owner == Some(member.slot)) {
-                for home in Arc::make_mut(table) {
-                    if home.owner == Some(member.slot) {
-                        home.owner = None;
-                    }
-                }
-            }
+    fn table(&mut self, kind: &str) -> Result<&mut Vec<Home>, Refused> {
+        match self.kinds.get_mut(kind) {
+            Some(table) => Ok(Arc::make_mut(table)),
+            None => Err(Refused::UnknownKind(kind.to_owned())),
         }
     }
 
-    fn assign(&mut self, kind: &str, assignments: &[Assignment]) -> Result<(), Refused> {
-        let table = self
-            .kinds
-            .get_mut(kind)
-            .ok_or_else(|| Refused::UnknownKind(kind.to_owned()))?;
-        // All or nothing.
-        let mut changes = Vec::with_capacity(assignments.len());
-        for assignment in assignments {
-            let home = table.get(assignment.shard.index()).ok_or(Refused::Stale)?;
-            if home.epoch != assignment.expected || home.owner.is_some() {
+    /// The slots that assignments lead to, or why not all of them are possible: it is all or nothing.
+    fn targets(
+        &self,
+        assignments: &[Assignment],
+        free: impl Fn(&Home) -> bool,
+    ) -> Result<Vec<Slot>, Refused> {
+        let mut targets = Vec::with_capacity(assignments.len());
+        for Assignment {
+            kind,
+            shard,
+            expected,
+            to,
+        } in assignments
+        {
+            let unknown = || Refused::UnknownKind(kind.clone());
+            let table = self.kinds.get(kind).ok_or_else(unknown)?;
+            let home = table.get(shard.index()).ok_or(Refused::Stale)?;
+            if home.epoch != *expected || !free(home) {
                 return Err(Refused::Stale);
             }
-            let owner = self
-                .members
-                .get(&assignment.to)
-                .filter(|m| m.status == Status::Up && m.kinds.iter().any(|name| name == kind))
-                .ok_or_else(|| Refused::WrongStatus(assignment.to.clone()))?;
-            changes.push((assignment.shard, owner.slot));
+            let owner = self.members.get(to).filter(|_| self.hosts(to, kind));
+            let owner = owner.ok_or_else(|| Refused::WrongStatus(to.clone()))?;
+            targets.push(owner.slot);
         }
-        let table = Arc::make_mut(table);
-        for (shard, owner) in changes {
-            self.sequence += 1;
-            let epoch = Epoch::new(self.identity.generation, self.sequence);
-            if let Some(home) = table.get_mut(shard.index()) {
+        Ok(targets)
+    }
+
+    fn next_epoch(&mut self) -> Epoch {
+        self.sequence += 1;
+        Epoch::new(self.identity.generation, self.sequence)
+    }
+
+    fn assign(&mut self, assignments: &[Assignment]) -> Result<(), Refused> {
+        let is_down = |owner| {
+            let owner = self.by_slot(owner);
+            owner.is_none_or(|(_, member)| member.status == Status::Down)
+        };
+        let targets = self.targets(assignments, |home| home.owner.is_none_or(is_down))?;
+        for (assignment, owner) in assignments.iter().zip(targets) {
+            let epoch = self.next_epoch();
+            if let Some(home) = self
+                .table(&assignment.kind)?
+                .get_mut(assignment.shard.index())
+            {
                 *home = Home {
                     owner: Some(owner),
                     epoch,
+                    moving: None,
                 };
             }
         }
         Ok(())
+    }
+
+    fn revoke(&mut self, moves: &[Assignment]) -> Result<(), Refused> {
+        let targets = self.targets(moves, |home| home.owner.is_some() && home.moving.is_none())?;
+        for (to, target) in moves.iter().zip(targets) {
+            if let Some(home) = self.table(&to.kind)?.get_mut(to.shard.index())
+                && home.owner != Some(target)
+            {
+                home.moving = Some(target);
+            }
+        }
+        Ok(())
+    }
+
+    /// Those of the shards that a member owns at these epochs; refused if there are none.
+    fn owned_of(
+        &self,
+        id: &MemberId,
+        kind: &str,
+        shards: &[(ShardId, Epoch)],
+    ) -> Result<Vec<ShardId>, Refused> {
+        let unknown = || Refused::UnknownMember(id.clone());
+        let slot = self.member(id).ok_or_else(unknown)?.slot;
+        let unknown = || Refused::UnknownKind(kind.to_owned());
+        let table = self.kinds.get(kind).ok_or_else(unknown)?;
+        let owned = |(shard, epoch): &&(ShardId, Epoch)| {
+            table
+                .get(shard.index())
+                .is_some_and(|home| home.owner == Some(slot) && home.epoch == *epoch)
+        };
+        let owned: Vec<ShardId> = shards.iter().filter(owned).map(|(s, _)| *s).collect();
+        if owned.is_empty() {
+            return Err(Refused::Stale);
+        }
+        Ok(owned)
     }
 
     fn release(
@@ -329,31 +417,59 @@ impl ClusterMap {
         kind: &str,
         shards: &[(ShardId, Epoch)],
     ) -> Result<(), Refused> {
-        let slot = self
-            .member(id)
-            .map(|m| m.slot)
-            .ok_or_else(|| Refused::UnknownMember(id.clone()))?;
-        let table = self
-            .kinds
-            .get_mut(kind)
-            .ok_or_else(|| Refused::UnknownKind(kind.to_owned()))?;
-        let owned = |table: &[Home], (shard, epoch): &(ShardId, Epoch)| {
-            table
-                .get(shard.index())
-                .is_some_and(|home| home.owner == Some(slot) && home.epoch == *epoch)
-        };
-        if !shards.iter().any(|shard| owned(table, shard)) {
-            return Err(Refused::Stale);
-        }
-        let table = Arc::make_mut(table);
-        for shard in shards {
-            if owned(table, shard)
-                && let Some(home) = table.get_mut(shard.0.index())
-            {
-                home.owner = None;
+        for shard in self.owned_of(id, kind, shards)? {
+            let moving = self.kinds[kind].get(shard.index()).and_then(|h| h.moving);
+            let target = moving.filter(|slot| {
+                let member = self.by_slot(*slot);
+                member.is_some_and(|(id, _)| self.hosts(id, kind))
+            });
+            let epoch = target.map(|_| self.next_epoch());
+            if let Some(home) = self.table(kind)?.get_mut(shard.index()) {
+                *home = Home {
+                    owner: target,
+                    epoch: epoch.unwrap_or(home.epoch),
+                    moving: None,
+                };
             }
         }
         Ok(())
+    }
+
+    fn keep(
+        &mut self,
+        id: &MemberId,
+        kind: &str,
+        shards: &[(ShardId, Epoch)],
+    ) -> Result<(), Refused> {
+        for shard in self.owned_of(id, kind, shards)? {
+            if let Some(home) = self.table(kind)?.get_mut(shard.index()) {
+                home.moving = None;
+            }
+        }
+        Ok(())
+    }
+
+    /// The map that a new generation of the cluster begins with: all that is known of the shards but their owners,
+    /// and one member.
+    pub(crate) fn reborn(
+        &self,
+        identity: ClusterIdentity,
+        founder: MemberId,
+        address: SocketAddr,
+        catalog: &[CatalogEntry],
+    ) -> Self {
+        let mut map = Self::found(identity, founder, address, catalog);
+        map.version = self.version + 1;
+        for (kind, table) in &self.kinds {
+            let unowned = |home: &Home| Home {
+                owner: None,
+                moving: None,
+                ..*home
+            };
+            map.kinds
+                .insert(kind.clone(), Arc::new(table.iter().map(unowned).collect()));
+        }
+        map
     }
 }
 
@@ -405,14 +521,25 @@ pub(crate) mod tests {
     }
 
     fn assign(shard: u32, expected: Epoch, to: &MemberId) -> Command {
-        let assignment = Assignment {
+        Command::Assign {
+            assignments: vec![assignment(shard, expected, to)],
+        }
+    }
+
+    pub(crate) fn assignment(shard: u32, expected: Epoch, to: &MemberId) -> Assignment {
+        Assignment {
+            kind: "Counter".into(),
             shard: ShardId(shard),
             expected,
             to: to.clone(),
-        };
-        Command::Assign {
+        }
+    }
+
+    fn release(member: &MemberId, shard: u32, epoch: Epoch) -> Command {
+        Command::Release {
+            member: member.clone(),
             kind: "Counter".into(),
-            assignments: vec![assignment],
+            shards: vec![(ShardId(shard), epoch)],
         }
     }
 
@@ -438,7 +565,8 @@ pub(crate) mod tests {
             home(&map, 0),
             Home {
                 owner: None,
-                epoch: Epoch::new(7, 1)
+                epoch: Epoch::new(7, 1),
+                moving: None,
             }
         );
         map.apply(&assign(0, Epoch::new(7, 1), &a)).unwrap();
@@ -487,20 +615,96 @@ pub(crate) mod tests {
         join(&mut map, &old);
         map.apply(&assign(3, Epoch::ZERO, &old)).unwrap();
         join(&mut map, &new);
-        assert_eq!(map.status(&old), None);
-        assert_eq!(
-            home(&map, 3),
-            Home {
-                owner: None,
-                epoch: Epoch::new(7, 1)
-            }
-        );
+        assert_eq!(map.status(&old), Some(Status::Down));
+        let slot = map.member(&old).unwrap().slot;
+        assert_eq!(home(&map, 3).owner, Some(slot), "it may still serve");
+        let remove = Command::Remove {
+            member: old.clone(),
+        };
+        assert!(map.apply(&remove).is_err());
+        map.apply(&assign(3, Epoch::new(7, 1), &new)).unwrap();
+        assert_eq!(home(&map, 3).epoch, Epoch::new(7, 2));
+        map.apply(&remove).unwrap();
         let again = Command::Join {
             member: old.clone(),
             address: address(2),
             catalog: vec![],
         };
         assert_eq!(map.apply(&again), Err(Refused::Superseded(old)));
+    }
+
+    #[test]
+    fn a_shard_moves_when_its_owner_gives_it_up_and_not_before() {
+        let (mut map, a, b) = (founded(4), member("a", 1), member("b", 1));
+        join(&mut map, &b);
+        map.apply(&assign(0, Epoch::ZERO, &a)).unwrap();
+        let moves = vec![assignment(0, Epoch::new(7, 1), &b)];
+        let revoke = Command::Revoke { moves };
+        map.apply(&revoke).unwrap();
+        let slots = |id: &MemberId| Some(map.member(id).unwrap().slot);
+        let (of_a, of_b) = (slots(&a), slots(&b));
+        let moving = Home {
+            owner: of_a,
+            epoch: Epoch::new(7, 1),
+            moving: of_b,
+        };
+        assert_eq!(home(&map, 0), moving);
+        assert_eq!(map.apply(&revoke), Err(Refused::Stale), "it moves already");
+        map.apply(&release(&a, 0, Epoch::new(7, 1))).unwrap();
+        let moved = Home {
+            owner: of_b,
+            epoch: Epoch::new(7, 2),
+            moving: None,
+        };
+        assert_eq!(home(&map, 0), moved);
+        assert_eq!(
+            map.apply(&release(&a, 0, Epoch::new(7, 1))),
+            Err(Refused::Stale)
+        );
+    }
+
+    #[test]
+    fn a_shard_that_cannot_be_handed_over_is_kept() {
+        let (mut map, a, b) = (founded(4), member("a", 1), member("b", 1));
+        join(&mut map, &b);
+        map.apply(&assign(0, Epoch::ZERO, &a)).unwrap();
+        let before = home(&map, 0);
+        let moves = vec![assignment(0, Epoch::new(7, 1), &b)];
+        map.apply(&Command::Revoke { moves }).unwrap();
+        map.apply(&Command::Keep {
+            member: a,
+            kind: "Counter".into(),
+            shards: vec![(ShardId(0), Epoch::new(7, 1))],
+        })
+        .unwrap();
+        assert_eq!(home(&map, 0), before);
+    }
+
+    #[test]
+    fn a_shard_whose_target_has_gone_is_free() {
+        let (mut map, a, b) = (founded(4), member("a", 1), member("b", 1));
+        join(&mut map, &b);
+        map.apply(&assign(0, Epoch::ZERO, &a)).unwrap();
+        let moves = vec![assignment(0, Epoch::new(7, 1), &b)];
+        map.apply(&Command::Revoke { moves }).unwrap();
+        map.apply(&Command::Down { member: b }).unwrap();
+        map.apply(&release(&a, 0, Epoch::new(7, 1))).unwrap();
+        assert_eq!(home(&map, 0).owner, None);
+    }
+
+    #[test]
+    fn a_reborn_map_keeps_epochs_and_forgets_owners() {
+        let (mut map, a, b) = (founded(4), member("a", 1), member("b", 2));
+        map.apply(&assign(0, Epoch::ZERO, &a)).unwrap();
+        let identity = ClusterIdentity {
+            generation: 8,
+            ..map.identity
+        };
+        let mut reborn = map.reborn(identity, b.clone(), address(2), &catalog(4));
+        assert!(reborn.version > map.version);
+        assert_eq!((home(&reborn, 0).owner, reborn.members.len()), (None, 1));
+        reborn.apply(&assign(0, Epoch::new(7, 1), &b)).unwrap();
+        assert_eq!(home(&reborn, 0).epoch, Epoch::new(8, 1));
     }
 
     #[test]
@@ -583,11 +787,15 @@ pub(crate) mod tests {
             members().prop_map(|member| Command::Down { member }),
             members().prop_map(|member| Command::Remove { member }),
             (0..4u32, epochs.clone(), members()).prop_map(|(s, e, m)| assign(s, e, &m)),
-            (0..4u32, epochs, members()).prop_map(|(s, e, member)| Command::Release {
+            (0..4u32, epochs.clone(), members()).prop_map(|(s, e, to)| Command::Revoke {
+                moves: vec![assignment(s, e, &to)]
+            }),
+            (0..4u32, epochs.clone(), members()).prop_map(|(s, e, member)| Command::Keep {
                 member,
                 kind: "Counter".into(),
                 shards: vec![(ShardId(s), e)],
             }),
+            (0..4u32, epochs, members()).prop_map(|(s, e, member)| release(&member, s, e)),
         ]
     }
 

@@ -6,6 +6,8 @@
 pub(crate) mod allocation;
 pub(crate) mod bootstrap;
 pub(crate) mod facts;
+pub(crate) mod leader;
+pub(crate) mod lease;
 pub(crate) mod liveness;
 pub(crate) mod map;
 pub(crate) mod region;

@@ -192,7 +192,7 @@ impl Sim {
                 .node_id(&name)
                 .listen(SocketAddr::new(address, PORT))
                 .seeds(&seeds)
-                .incarnation(start)
+                .incarnation(start * 1000)
                 .seed(xxh3_64(&randomness))
                 .net(Arc::new(SimNet { tap: trace.clone() }));
             live(

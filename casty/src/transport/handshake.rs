@@ -55,8 +55,8 @@ pub(crate) struct Welcome {
     /// `None`: no cluster here yet.
     pub(crate) identity: Option<ClusterIdentity>,
     pub(crate) member: MemberId,
-    /// Who holds the cluster map, and where it listens.
-    pub(crate) authority: Option<(MemberId, SocketAddr)>,
+    /// Who decides about the cluster map, and where they listen.
+    pub(crate) voters: Vec<(MemberId, SocketAddr)>,
 }
 
 /// Why the two may not talk.
@@ -437,7 +437,7 @@ mod tests {
         let welcome = Welcome {
             identity: Some(identity(3)),
             member: member("b"),
-            authority: None,
+            voters: Vec::new(),
         };
         let told = Ok(welcome.clone());
         let server = async {

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     connection::{self, ConnectionEnd, Keepalive, Side},
     frame::{self, EntityFrame, FRAME_BYTES_MAX, Frame},
-    handshake::{self, HandshakeError, Hello, Lane, Welcome},
+    handshake::{self, HandshakeError, Hello, Lane, Refusal, Welcome},
     net::Net,
     outbox::{Lost, LostMessage, Outbox, PutError, Returned, lost_message},
 };
@@ -53,6 +53,9 @@ pub(crate) trait LinkOwner: Send + Sync + 'static {
 
     /// A connection ended, or could not be made.
     fn disconnected(&self, link: &Arc<Link>, reason: &str);
+
+    /// The peer does not let this node in.
+    fn refused(&self, refusal: &Refusal);
 
     /// A control message from the accepting side.
     fn control(&self, link: &Arc<Link>, payload: &[u8]) -> Result<(), String>;
@@ -280,6 +283,9 @@ impl Link {
                     };
                     self.give_up(&*owner, &reason);
                     owner.disconnected(&self, &reason);
+                    if let HandshakeError::Refused(refusal) = &error {
+                        owner.refused(refusal);
+                    }
                     tokio::select! {
                         biased;
                         () = self.cancel.cancelled() => break,
@@ -301,6 +307,7 @@ impl Link {
         } else {
             self.give_up(&*owner, &reason);
         }
+        owner.disconnected(&self, &reason);
     }
 
     async fn dial(

@@ -4,7 +4,7 @@ use std::{any::Any, sync::Arc};
 
 use futures_util::future::BoxFuture;
 
-use super::{Cell, ChildEvent, Refusal, Signal};
+use super::{Cell, ChildEvent, Refusal, Signal, run::lost_lease};
 use crate::{
     actor::{
         Actor, Reply,
@@ -48,6 +48,16 @@ pub(crate) trait AnyCell: Send + Sync {
     }
 
     fn watch(&self, watcher: Watcher);
+
+    /// Whether it may act now: answer, and send something away from this node.
+    fn may_act(&self) -> bool {
+        true
+    }
+
+    /// What is said instead of an answer that may not leave.
+    fn lost_lease(&self) -> Failure {
+        Failure::Stopped
+    }
 }
 
 impl<A: Actor> AnyCell for Cell<A> {
@@ -101,6 +111,14 @@ impl<A: Actor> AnyCell for Cell<A> {
 
     fn watch(&self, watcher: Watcher) {
         Self::watch(self, watcher);
+    }
+
+    fn may_act(&self) -> bool {
+        Self::may_act(self)
+    }
+
+    fn lost_lease(&self) -> Failure {
+        lost_lease(self.runtime())
     }
 }
 

@@ -194,7 +194,7 @@ impl<A: Actor> Run<A> {
     }
 
     /// Takes the activation apart: what it began ends with it, and what it stashed is for the next one.
-    async fn discard(&mut self) {
+    pub(super) async fn discard(&mut self) {
         let activation = &mut self.activation;
         let state = activation.state.take();
         let started = std::mem::take(&mut activation.started);

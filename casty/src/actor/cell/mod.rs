@@ -32,6 +32,7 @@ use super::{
     chain::Chain,
     context::Context,
     envelope::{Envelope, Own, ReplyTo},
+    gate::Gate,
     mailbox::{Mailbox, Ticket},
     policy::Overflow,
     runtime::Runtime,
@@ -40,7 +41,7 @@ use super::{
 use crate::{
     error::Failure,
     event::{ActorPath, Terminated, TerminatedReason},
-    id::EntityId,
+    id::{EntityId, Epoch},
     message::answer::Credit,
     protocol::supervision::Supervisor,
     sync::lock,
@@ -73,6 +74,17 @@ pub(crate) trait CellHost<A: Actor>: Send + Sync + 'static {
 
     /// The cell takes no more messages and can be forgotten.
     fn closed(&self, cell: &Cell<A>);
+
+    /// What decides whether the actor may act, if anything does.
+    fn gate(&self) -> Option<&Gate> {
+        None
+    }
+
+    /// The epoch under which the actor is here.
+    fn epoch(&self, cell: &Cell<A>) -> Epoch {
+        let _ = cell;
+        Epoch::ZERO
+    }
 }
 
 /// Why a cell did not take an envelope.
@@ -132,6 +144,8 @@ pub(crate) struct Cell<A: Actor> {
     name: CellName,
     /// There may be signals: looked at between two messages, without the lock.
     signalled: AtomicBool,
+    /// It may be somewhere else by now, so it does nothing any more.
+    severed: AtomicBool,
     /// When the last message from outside, or result of work, was handled, on the runtime's coarse clock.
     used: AtomicU32,
     host: Arc<dyn CellHost<A>>,
@@ -266,6 +280,7 @@ impl<A: Actor> Cell<A> {
         Arc::new(Self {
             name,
             signalled: AtomicBool::new(false),
+            severed: AtomicBool::new(false),
             used: AtomicU32::new(used),
             host,
             inner: Mutex::new(Inner {
@@ -458,6 +473,33 @@ impl<A: Actor> Cell<A> {
             }
         }
         on_closed
+    }
+
+    /// Ends it without another word: what it is may be somewhere else by now. Whoever waits is told that it stopped.
+    pub(crate) fn sever(self: &Arc<Self>) {
+        self.severed.store(true, Ordering::Release);
+        // As for anybody else who closes it; the run finds that it is severed.
+        drop(self.close());
+    }
+
+    fn is_severed(&self) -> bool {
+        self.severed.load(Ordering::Acquire)
+    }
+
+    /// Whether it may handle a message, answer one, and send something away from this node.
+    pub(crate) fn may_act(&self) -> bool {
+        self.host
+            .gate()
+            .is_none_or(|gate| gate.is_open() && !self.is_severed())
+    }
+
+    /// The epoch under which it is here; of no worth once it may be somewhere else.
+    pub(crate) fn epoch(&self) -> Epoch {
+        if self.is_severed() {
+            Epoch::ZERO
+        } else {
+            self.host.epoch(self)
+        }
     }
 
     /// When the last message from outside was handled, on the runtime's coarse clock; `None` where nothing is active.

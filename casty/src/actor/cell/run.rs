@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 use super::{Activation, Cell, ChildEvent, Due, Phase, Signal, Waiter, counts_use};
 use crate::{
@@ -20,6 +20,7 @@ use crate::{
         envelope::{Envelope, ReplyTo},
         handled::Handled,
         policy::Children,
+        runtime::Runtime,
         spy::Observed,
     },
     error::Failure,
@@ -48,6 +49,8 @@ pub(super) struct Run<A: Actor> {
 }
 
 enum Step {
+    /// Nothing more is handled; whoever waits is told.
+    Sever,
     Signals(VecDeque<Signal>),
     Handle,
     /// Nothing to do, but there was: whoever was answered may send again in a moment, and finds a run that costs
@@ -70,10 +73,18 @@ async fn drive<A: Actor>(cell: Arc<Cell<A>>) {
         sleepy: false,
         spied: false,
     };
-    while let Some((same, step)) = run.next() {
+    loop {
+        run.await_lease().await;
+        let Some((same, step)) = run.next() else {
+            return;
+        };
         run = same;
         let flow = match step {
             Step::Signals(signals) => run.handle_signals(signals).await,
+            Step::Sever => {
+                run.discard().await;
+                run.finish(TerminatedReason::Stopped)
+            }
             Step::Handle => run.handle_batch().await,
             Step::Passivate => {
                 run.deactivate().await;
@@ -132,7 +143,9 @@ impl<A: Actor> Run<A> {
                 cell.finish(inner, left, TerminatedReason::Stopped);
                 return None;
             }
-            if cell.signalled.swap(false, Ordering::Relaxed)
+            if cell.is_severed() {
+                Step::Sever
+            } else if cell.signalled.swap(false, Ordering::Relaxed)
                 && let Some(rare) = &mut inner.rare
             {
                 Step::Signals(std::mem::take(&mut rare.signals))
@@ -229,6 +242,12 @@ impl<A: Actor> Run<A> {
                 ReplyTo::Own(own) => used |= own.is_work,
                 _ => used = true,
             }
+            if !self.cell.may_act() {
+                // The run waits, before its next step.
+                let envelope = Envelope { message, reply };
+                self.activation.batch.push_front(envelope);
+                break;
+            }
             let chain = reply.chain().cloned();
             let caused = chain.is_some();
             if caused {
@@ -256,6 +275,7 @@ impl<A: Actor> Run<A> {
                         self.observe(name, &Observed::Handled { took });
                     }
                     match handled {
+                        _ if !self.cell.may_act() => self.conclude_late(name, handled, reply).await,
                         Handled::Reply(answer) => reply.answer(answer),
                         other => self.conclude(name, other, reply),
                     }
@@ -289,10 +309,82 @@ impl<A: Actor> Run<A> {
         ControlFlow::Continue(())
     }
 
+    /// Waits until the actor may act, if it has to have a lease for that. What waits for too long is told so.
+    async fn await_lease(&mut self) {
+        let cell = self.cell.clone();
+        let (Some(gate), runtime) = (cell.host.gate(), cell.runtime()) else {
+            return;
+        };
+        while !gate.is_open() && !cell.is_severed() && !runtime.is_stopped() {
+            let interrupt = Arc::new(Notify::new());
+            {
+                let mut inner = lock(&cell.inner);
+                inner.phase = Phase::Paused;
+                inner.rare().interrupt = Some(interrupt.clone());
+            }
+            // It may have been severed before it could be interrupted.
+            if !cell.is_severed() {
+                let patience = tokio::time::sleep(runtime.patience());
+                tokio::select! {
+                    biased;
+                    () = gate.opened() => {}
+                    () = interrupt.notified() => {}
+                    () = patience => self.give_up_waiting(),
+                }
+            }
+            let mut inner = lock(&cell.inner);
+            inner.phase = Phase::Running;
+            inner.rare().interrupt = None;
+        }
+    }
+
+    /// Nobody knows when there will be a lease again.
+    fn give_up_waiting(&mut self) {
+        let mut admitted = Vec::new();
+        let mut told = std::mem::take(&mut self.activation.batch);
+        told.extend(lock(&self.cell.inner).mailbox.drain(&mut admitted));
+        admitted.into_iter().for_each(Waiter::admit);
+        for envelope in told {
+            self.cell.undeliverable(envelope, Failure::NoQuorum);
+        }
+    }
+
+    /// The lease was lost while a message was handled. What was done is done; but whether anybody may hear of it, is
+    /// known only when there is a lease again, and the shard is still here.
+    #[cold]
+    async fn conclude_late(
+        &mut self,
+        name: &'static str,
+        handled: Handled<A>,
+        reply: ReplyTo<A::Reply>,
+    ) {
+        let cell = self.cell.clone();
+        let patience = cell.runtime().patience();
+        if let Some(gate) = cell.host.gate()
+            && !cell.is_severed()
+        {
+            let _ = tokio::time::timeout(patience, gate.opened()).await;
+        }
+        if cell.may_act() {
+            match handled {
+                Handled::Reply(answer) => reply.answer(answer),
+                other => self.conclude(name, other, reply),
+            }
+            return;
+        }
+        match handled {
+            Handled::Reply(_) | Handled::Later(_) => reply.fail(lost_lease(cell.runtime())),
+            other => self.conclude(name, other, reply),
+        }
+    }
+
     #[cold]
     fn conclude(&mut self, name: &'static str, handled: Handled<A>, reply: ReplyTo<A::Reply>) {
         match handled {
             Handled::Reply(answer) => reply.answer(answer),
+            Handled::Later(settle) if self.cell.host.gate().is_some() => {
+                (settle.0)(reply.guarded(self.cell.clone()));
+            }
             Handled::Later(settle) => (settle.0)(reply),
             Handled::Unhandled { state, silent } => {
                 let failure = Failure::Unhandled {
@@ -385,6 +477,15 @@ impl<A: Actor> Activation<A> {
         self.state.is_some()
             && self.stash.is_empty()
             && (ctx.passivates() || sleepy && !ctx.is_working())
+    }
+}
+
+/// What is said instead of an answer that may not leave.
+pub(crate) fn lost_lease(runtime: &Runtime) -> Failure {
+    Failure::Unreachable {
+        node: runtime.node.to_string(),
+        reason: "it lost its lease while it handled the message".to_owned(),
+        maybe_handled: true,
     }
 }
 

@@ -34,6 +34,8 @@ struct LocalShard<E: Entity> {
     epoch: Option<Epoch>,
     /// It is about to be here: what was kept for it comes first.
     opening: bool,
+    /// This node owns it still, and hands it over: it takes nothing more.
+    draining: Option<Epoch>,
     cells: HashMap<EntityId, Arc<Cell<E>>>,
 }
 
@@ -51,6 +53,7 @@ impl<E: Entity> LocalShards<E> {
             Mutex::new(LocalShard {
                 epoch,
                 opening: false,
+                draining: None,
                 cells: HashMap::new(),
             })
         };
@@ -180,7 +183,7 @@ impl<E: Entity> LocalShards<E> {
     pub(super) fn open(&self, shard: ShardId) {
         if let Some(local) = self.shards.get(shard.index()) {
             let mut local = lock(local);
-            (local.epoch, local.opening) = (None, true);
+            (local.epoch, local.opening, local.draining) = (None, true, None);
         }
     }
 
@@ -192,20 +195,32 @@ impl<E: Entity> LocalShards<E> {
         }
     }
 
-    /// The shard is not here any more. Its entities, if it still had any, end.
+    /// Whether the shard is being handed over, at this epoch.
+    pub(super) fn is_draining(&self, shard: ShardId, epoch: Epoch) -> bool {
+        let local = self.shards.get(shard.index());
+        local.is_some_and(|local| lock(local).draining == Some(epoch))
+    }
+
+    /// The epoch at which the shard is here, also while it is handed over.
+    pub(super) fn epoch_of_owner(&self, shard: ShardId) -> Option<Epoch> {
+        let local = lock(self.shards.get(shard.index())?);
+        local.epoch.or(local.draining)
+    }
+
+    /// The shard is not here any more. Its entities, if it still had any, end at once.
     pub(super) fn drop_shard(&self, shard: ShardId) {
         let Some(local) = self.shards.get(shard.index()) else {
             return;
         };
         let orphans = {
             let mut local = lock(local);
-            (local.epoch, local.opening) = (None, false);
+            (local.epoch, local.opening, local.draining) = (None, false, None);
             std::mem::take(&mut local.cells)
         };
         self.active
             .fetch_sub(orphans.len() as u64, Ordering::Relaxed);
         for cell in in_order(orphans.into_values().collect()) {
-            drop(cell.close());
+            cell.sever();
         }
     }
 
@@ -217,6 +232,7 @@ impl<E: Entity> LocalShards<E> {
     ) -> Option<(Epoch, Vec<tokio::sync::oneshot::Receiver<()>>)> {
         let mut local = lock(self.shards.get(shard.index())?);
         let epoch = local.epoch.take()?;
+        local.draining = Some(epoch);
         let cells = in_order(local.cells.values().cloned().collect());
         Some((epoch, cells.iter().map(Cell::close).collect()))
     }

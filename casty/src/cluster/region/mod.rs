@@ -30,12 +30,14 @@ use self::{
     item::{Item, RawItem},
     local::{LocalShards, Refused},
 };
+use super::handoff::Draining;
 use crate::{
     actor::{
         Entity, HookError, Route,
         cell::{AnyCell, Cell, CellHost, CellName, Refusal, undeliverable},
         context::Context,
         envelope::Envelope,
+        gate::Gate,
         reference::EntityRef,
         runtime::Runtime,
     },
@@ -45,7 +47,7 @@ use crate::{
     id::{CatalogEntry, EntityId, Epoch, ShardId},
     message::{answer::Pending, codec},
     protocol::{
-        map::{ClusterMap, Slot},
+        map::{ClusterMap, Slot, Status},
         region::{Effect, Home, Region},
     },
     sync::lock,
@@ -99,6 +101,13 @@ pub(crate) trait AnyRegion: Send + Sync {
 
     /// Entities alive here.
     fn active(&self) -> u64;
+
+    /// Takes no more messages for those of the shards that are here, and finishes what they have. One that is on its
+    /// way already is left out.
+    fn drain(&self, shards: &[(ShardId, Epoch)]) -> Vec<Draining>;
+
+    /// Ends every entity here, without another word: they may be somewhere else by now. Nobody knows any home.
+    fn sever(&self);
 
     /// Takes no more messages for the shards here, finishes what they have, and names them.
     fn leave(&self) -> BoxFuture<'static, Vec<(ShardId, Epoch)>>;
@@ -302,6 +311,18 @@ impl<E: Entity> CellHost<E> for ShardRegion<E> {
         };
         self.local.closed(id.shard(self.shards), id, cell);
     }
+
+    fn gate(&self) -> Option<&Gate> {
+        self.runtime.gate()
+    }
+
+    fn epoch(&self, cell: &Cell<E>) -> Epoch {
+        let CellName::Entity(id) = cell.name() else {
+            return Epoch::ZERO;
+        };
+        let epoch = self.local.epoch_of_owner(id.shard(self.shards));
+        epoch.unwrap_or(Epoch::ZERO)
+    }
 }
 
 impl<E: Entity> AnyRegion for ShardRegion<E> {
@@ -321,12 +342,21 @@ impl<E: Entity> AnyRegion for ShardRegion<E> {
         let Some(table) = map.kinds.get(&self.name) else {
             return;
         };
+        let down = map.members.values().filter(|m| m.status == Status::Down);
+        let down: Vec<Slot> = down.map(|member| member.slot).collect();
         let mut machine = lock(&self.machine);
         let (mut changed, mut effects, mut taken) = (false, Vec::new(), Vec::new());
         for (shard, home) in (0..self.shards.get()).map(ShardId).zip(table.iter()) {
             let home = match home.owner {
                 None => Home::Unknown,
-                Some(owner) if Some(owner) == me => Home::Here(home.epoch),
+                Some(owner) if Some(owner) == me => {
+                    if self.local.is_draining(shard, home.epoch) {
+                        continue;
+                    }
+                    Home::Here(home.epoch)
+                }
+                // Nothing is sent to the dead: it waits for the next owner.
+                Some(owner) if down.contains(&owner) => Home::Unknown,
                 Some(owner) => Home::There(owner, home.epoch),
             };
             if machine.home(shard) == home {
@@ -398,25 +428,43 @@ impl<E: Entity> AnyRegion for ShardRegion<E> {
         self.local.active()
     }
 
-    fn leave(&self) -> BoxFuture<'static, Vec<(ShardId, Epoch)>> {
-        let (mut shards, mut closing) = (Vec::new(), Vec::new());
-        {
-            let mut machine = lock(&self.machine);
-            for shard in (0..self.shards.get()).map(ShardId) {
-                let Some((epoch, closed)) = self.local.close(shard) else {
-                    continue;
-                };
-                shards.push((shard, epoch));
-                closing.extend(closed);
-                // What is sent from here on waits for the next owner.
-                machine.handle_newer(shard, Epoch(epoch.0 + 1));
+    fn drain(&self, shards: &[(ShardId, Epoch)]) -> Vec<Draining> {
+        let mut draining: Vec<Draining> = Vec::new();
+        let mut machine = lock(&self.machine);
+        for &(shard, expected) in shards {
+            if self.local.epoch(shard) != Some(expected) {
+                continue;
             }
+            let Some((epoch, closing)) = self.local.close(shard) else {
+                continue;
+            };
+            // What is sent from here on waits for the next owner.
+            machine.handle_newer(shard, Epoch(epoch.0 + 1));
+            draining.push(Box::pin(async move {
+                join_all(closing).await;
+                (shard, epoch)
+            }));
+        }
+        if !draining.is_empty() {
             self.publish_homes(&machine);
         }
-        Box::pin(async move {
-            join_all(closing).await;
-            shards
-        })
+        draining
+    }
+
+    fn sever(&self) {
+        let mut machine = lock(&self.machine);
+        let mut effects = Vec::new();
+        for shard in (0..self.shards.get()).map(ShardId) {
+            self.local.drop_shard(shard);
+            effects.extend(machine.handle_home(shard, Home::Unknown));
+        }
+        self.change_homes(&mut machine, effects, &[]);
+    }
+
+    fn leave(&self) -> BoxFuture<'static, Vec<(ShardId, Epoch)>> {
+        let here = |shard| Some((shard, self.local.epoch(shard)?));
+        let here: Vec<_> = (0..self.shards.get()).map(ShardId).filter_map(here).collect();
+        Box::pin(join_all(self.drain(&here)))
     }
 
     fn abandon(&self) {

@@ -39,6 +39,9 @@ impl<E: Entity> ShardRegion<E> {
         envelope: Envelope<E>,
         forced: bool,
     ) -> Result<(), Rejected<E>> {
+        if !chain::may_act() {
+            return Err(Rejected::new(envelope, Failure::NoQuorum));
+        }
         let Envelope { message, reply } = envelope;
         let is_ask = !reply.is_nobody();
         let chain = chain::encoded(reply.chain(), &self.runtime);

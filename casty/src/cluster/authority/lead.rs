@@ -1,0 +1,100 @@
+//! Carries out what the leader decides to do.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{Decision, Voter, raft::RaftEngine};
+use crate::{
+    cluster::node::Node,
+    protocol::{
+        leader::{Effect, Leader, LeaderTimes},
+        map::ClusterMap,
+    },
+};
+
+/// How often the leader looks at what is to be done, if nothing changes.
+const TICK: Duration = Duration::from_millis(50);
+
+impl Node {
+    /// Leads while this node's engine does.
+    pub(crate) async fn lead(self: Arc<Self>, engine: Arc<RaftEngine>) {
+        let settings = self.settings();
+        let times = LeaderTimes {
+            silent_max: settings.suspect_after * 3,
+            remember_down: Duration::from_hours(1),
+            moves_max: settings.moves_max,
+        };
+        let session = self.session();
+        let mut leader = Leader::new(self.member(), times);
+        let mut version = 0;
+        loop {
+            let changed = self
+                .watch()
+                .wait(|map| map.filter(|map| map.version > version).map(|_| ()));
+            tokio::select! {
+                biased;
+                () = session.cancelled() => break,
+                _ = tokio::time::timeout(TICK, changed) => {}
+            }
+            if let Some(error) = engine.failure() {
+                self.fail(error);
+                self.cancel_session();
+                break;
+            }
+            let Some(map) = engine.map() else { continue };
+            version = self.map().map_or(0, |map| map.version).max(map.version);
+            let now = Instant::now();
+            let effects = {
+                let mut grants = engine.grants();
+                let Some(term) = engine.leads_in() else {
+                    grants.handle_following();
+                    continue;
+                };
+                grants.handle_leading(term, now, engine.times());
+                grants.retain(|member| map.member(member).is_some());
+                leader.handle_tick(&map, &self.dead(), &engine.electorate(), &grants, now)
+            };
+            for effect in effects {
+                tokio::select! {
+                    biased;
+                    () = session.cancelled() => break,
+                    result = carry_out(&engine, &map, effect.clone()) => if let Err(reason) = result {
+                        tracing::debug!(?effect, reason, "not done");
+                    }
+                }
+            }
+        }
+        engine.shutdown().await;
+    }
+}
+
+async fn carry_out(engine: &RaftEngine, map: &ClusterMap, effect: Effect) -> Result<(), String> {
+    match effect {
+        Effect::Propose(command) => {
+            tracing::debug!(?command, "the leader proposes");
+            let decided = engine.decide(Decision::Change(command)).await;
+            decided.map(drop).map_err(|denied| denied.to_string())
+        }
+        Effect::Teach(id) => {
+            let member = map.member(&id).ok_or("it is gone")?;
+            let voter = Voter {
+                member: id,
+                address: member.address,
+            };
+            engine.teach(member.slot, voter).await
+        }
+        Effect::Elect(slots) => {
+            tracing::info!(?slots, "voters");
+            engine.elect(&slots).await
+        }
+        Effect::Abdicate(heir) => {
+            tracing::info!(?heir, "hands the leadership over");
+            engine.abdicate(heir).await?;
+            // Until it has been elected there is nothing to do here.
+            tokio::time::sleep(TICK).await;
+            Ok(())
+        }
+        Effect::Dismiss(slots) => engine.dismiss(&slots).await,
+    }
+}

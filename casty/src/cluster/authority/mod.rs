@@ -1,0 +1,90 @@
+//! Who decides about the cluster map.
+//!
+//! [`Authority`] is the narrow trait; its engine is a Raft group of up to five members, in [`raft`]. Whoever else
+//! wants something decided finds the leader by [`way`], and watches the map by [`follow`](follow::Follower). What the
+//! leader does with its power is decided in `protocol/leader` and carried out by [`lead`].
+
+pub(crate) mod follow;
+pub(crate) mod lead;
+pub(crate) mod raft;
+pub(crate) mod way;
+
+use std::{fmt, net::SocketAddr, sync::Arc};
+
+use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+
+use super::wire::{Denied, Proposal, Response};
+use crate::{
+    id::MemberId,
+    message::codec,
+    protocol::map::{ClusterMap, Command},
+    transport::{connection::Inlet, frame::Frame, link::Peer},
+};
+
+/// A member that decides, and where it listens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Voter {
+    pub(crate) member: MemberId,
+    pub(crate) address: SocketAddr,
+}
+
+impl Voter {
+    pub(crate) fn peer(&self) -> Peer {
+        Peer {
+            address: self.address,
+            member: Some(self.member.clone()),
+        }
+    }
+}
+
+impl From<(&MemberId, &SocketAddr)> for Voter {
+    fn from((member, address): (&MemberId, &SocketAddr)) -> Self {
+        Self {
+            member: member.clone(),
+            address: *address,
+        }
+    }
+}
+
+/// What the authority decides, in one order for all.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Decision {
+    /// The first of all: the map that the cluster begins with.
+    Found(Box<ClusterMap>),
+    Change(Command),
+}
+
+impl fmt::Display for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Found(map) => write!(f, "found {}", map.identity.uuid),
+            Self::Change(command) => write!(f, "{command:?}"),
+        }
+    }
+}
+
+/// Decides about the cluster map, on a node that takes part in that.
+///
+/// A node may believe that it leads and be wrong; only what is answered here counts, since a quorum stands behind it.
+pub(crate) trait Authority: Send + Sync {
+    /// Has a proposal decided and applied. `Ok` names the map's version then.
+    fn propose(&self, proposal: Proposal) -> BoxFuture<'_, Result<u64, Denied>>;
+
+    /// Lets a member act as owner for a while longer. `Ok` names the version of the map that it may act on.
+    fn renew(&self, member: MemberId) -> BoxFuture<'_, Result<u64, Denied>>;
+
+    /// The one who leads, as far as is known here.
+    fn leader(&self) -> Option<Voter>;
+
+    /// Sends a watcher what it lacks of the map, and every change from now on.
+    fn add_watcher(&self, watcher: &Arc<Inlet>, version: u64);
+}
+
+/// Sends a response on the control lane.
+pub(crate) fn respond(inlet: &Inlet, response: &Response) {
+    match codec::to_vec(response) {
+        Ok(bytes) => inlet.send(Frame::Control(&bytes)),
+        Err(error) => tracing::error!(%error, "a response cannot be encoded"),
+    }
+}

@@ -1,0 +1,458 @@
+//! The engine: openraft, over our own links, in memory.
+//!
+//! A member's number in the engine is its slot in the map, which no other process ever has. A partitioned leader goes on
+//! believing that it leads; so nothing here trusts that, but only a commit, or a round of a quorum.
+
+mod network;
+mod runtime;
+mod store;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    future::Future,
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use openraft::{
+    ChangeMembers, Config, RaftMetrics, ReadPolicy, SnapshotPolicy, StepDownPolicy,
+    alias::SnapshotOf, async_runtime::WatchReceiver,
+};
+use tokio::{sync::oneshot, time::Instant};
+
+pub(crate) use self::network::{RaftAnswer, RaftAsk, RaftCall};
+use self::{
+    network::Ways,
+    runtime::EngineRuntime,
+    store::{Applied, Log, MapMachine},
+};
+use super::{Authority, Decision, Voter};
+use crate::{
+    cluster::{
+        node::Node,
+        wire::{Denied, Proposal},
+    },
+    config::Settings,
+    error::JoinError,
+    id::MemberId,
+    mutants,
+    protocol::{
+        allocation,
+        leader::Electorate,
+        lease::{Grants, LeaseTimes},
+        map::{ClusterMap, Command, Refused, Slot, Status},
+    },
+    sync::lock,
+    transport::connection::Inlet,
+};
+
+openraft::declare_raft_types!(
+    /// What the engine is made of.
+    pub(crate) Types:
+        D = Decision,
+        R = Applied,
+        Node = Voter,
+        AsyncRuntime = EngineRuntime,
+);
+
+type Raft = openraft::Raft<Types, Arc<MapMachine>>;
+
+/// How far behind a member may be and still be asked to vote.
+const LAG_MAX: u64 = 32;
+
+/// One node's part in the engine.
+pub(crate) struct RaftEngine {
+    me: Weak<Self>,
+    node: Weak<Node>,
+    slot: Slot,
+    raft: Raft,
+    machine: Arc<MapMachine>,
+    grants: Mutex<Grants>,
+    times: LeaseTimes,
+    /// How long a decision may take.
+    limit: Duration,
+    /// One allocation at a time, so that each sees the one before it.
+    allocating: tokio::sync::Mutex<()>,
+    reads: Mutex<Reads>,
+    seed: AtomicU64,
+}
+
+/// Rounds of a quorum, shared by whoever asks for one while the last is under way.
+#[derive(Default)]
+struct Reads {
+    running: bool,
+    waiting: Vec<oneshot::Sender<bool>>,
+}
+
+fn config(settings: &Settings) -> Result<Arc<Config>, String> {
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let election = millis(settings.election_timeout);
+    let config = Config {
+        cluster_name: "casty".to_owned(),
+        heartbeat_interval: (election / 4).max(1),
+        election_timeout_min: election,
+        election_timeout_max: election * 2,
+        enable_pre_vote: Some(true),
+        enable_leader_restore: Some(false),
+        allow_log_reversion: Some(false),
+        removed_leader_step_down: StepDownPolicy::After(100),
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(512),
+        max_in_snapshot_log_to_keep: 256,
+        backoff: "50ms 100ms 200ms ...400ms".to_owned(),
+        ..Config::default()
+    };
+    let config = config.validate().map_err(|error| error.to_string())?;
+    Ok(Arc::new(config))
+}
+
+impl RaftEngine {
+    /// This node takes part, under this number. It decides nothing until it is asked to.
+    pub(crate) async fn start(node: &Arc<Node>, slot: Slot) -> Result<Arc<Self>, String> {
+        let machine = MapMachine::new(node.watch().clone());
+        let seed = node.random();
+        let settings = node.settings();
+        let new = Raft::new(
+            u64::from(slot.0),
+            config(settings)?,
+            Ways(Arc::downgrade(node)),
+            Log::default(),
+            machine.clone(),
+        );
+        let raft = EngineRuntime::scope(seed, new)
+            .await
+            .map_err(|error| error.to_string())?;
+        Ok(Arc::new_cyclic(|me| Self {
+            me: me.clone(),
+            node: Arc::downgrade(node),
+            slot,
+            raft,
+            machine,
+            grants: Mutex::default(),
+            times: settings.lease_times(),
+            limit: settings.decide_timeout,
+            allocating: tokio::sync::Mutex::default(),
+            reads: Mutex::default(),
+            seed: AtomicU64::new(seed),
+        }))
+    }
+
+    /// Founds a cluster: this node is its only voter, and this its map.
+    pub(crate) async fn found(&self, founder: Voter, map: ClusterMap) -> Result<(), String> {
+        let first = BTreeMap::from([(self.id(), founder)]);
+        self.enter(self.raft.initialize(first))
+            .await
+            .map_err(|error| error.to_string())?;
+        let found = Decision::Found(Box::new(map));
+        let until = Instant::now() + self.limit;
+        loop {
+            // It elects itself, but that may take a moment.
+            match self.decide(found.clone()).await {
+                Ok(_) => return Ok(()),
+                Err(denied) if Instant::now() >= until => return Err(denied.to_string()),
+                Err(_) => tokio::time::sleep(Duration::from_millis(2)).await,
+            }
+        }
+    }
+
+    fn id(&self) -> u64 {
+        u64::from(self.slot.0)
+    }
+
+    pub(crate) fn slot(&self) -> Slot {
+        self.slot
+    }
+
+    /// The map as far as this node has applied what was decided.
+    pub(crate) fn map(&self) -> Option<ClusterMap> {
+        self.machine.map()
+    }
+
+    /// Everything of the engine runs on randomness that comes from the node's seed.
+    fn enter<F: Future>(&self, call: F) -> impl Future<Output = F::Output> + use<F> {
+        EngineRuntime::scope(self.seed.fetch_add(1, Ordering::Relaxed), call)
+    }
+
+    fn metrics(&self) -> RaftMetrics<Types> {
+        self.raft.metrics().borrow_watched().clone()
+    }
+
+    /// Why the engine works no more, if that is so.
+    pub(crate) fn failure(&self) -> Option<JoinError> {
+        let fatal = self.metrics().running_state.err()?;
+        Some(JoinError::Engine {
+            reason: fatal.to_string(),
+        })
+    }
+
+    /// The term in which this node believes that it leads.
+    pub(crate) fn leads_in(&self) -> Option<u64> {
+        let metrics = self.metrics();
+        metrics.state.is_leader().then_some(metrics.current_term)
+    }
+
+    pub(crate) fn grants(&self) -> std::sync::MutexGuard<'_, Grants> {
+        lock(&self.grants)
+    }
+
+    pub(crate) fn times(&self) -> LeaseTimes {
+        self.times
+    }
+
+    pub(crate) fn electorate(&self) -> Electorate {
+        let metrics = self.metrics();
+        let membership = metrics.membership_config.membership();
+        let slot = |id: u64| Slot(u32::try_from(id).unwrap_or(u32::MAX));
+        let last = metrics.last_log_index.unwrap_or(0);
+        let replication = metrics.replication.unwrap_or_default();
+        let caught_up = replication
+            .iter()
+            .filter(|(_, matched)| matched.as_ref().is_some_and(|at| at.index + LAG_MAX >= last))
+            .map(|(id, _)| slot(*id));
+        let mut caught_up: BTreeSet<Slot> = caught_up.collect();
+        caught_up.insert(self.slot);
+        Electorate {
+            voters: membership.voter_ids().map(slot).collect(),
+            nodes: membership.nodes().map(|(id, _)| slot(*id)).collect(),
+            changing: membership.get_joint_config().len() > 1,
+            caught_up,
+        }
+    }
+
+    fn not_the_leader(&self) -> Denied {
+        Denied::NotTheLeader {
+            leader: self.leader(),
+        }
+    }
+
+    pub(crate) async fn decide(&self, decision: Decision) -> Result<u64, Denied> {
+        let writing = self.enter(self.raft.client_write(decision));
+        match tokio::time::timeout(self.limit, writing).await {
+            Ok(Ok(written)) => written.data.map_err(Denied::Refused),
+            Ok(Err(error)) if error.forward_to_leader().is_some() => Err(self.not_the_leader()),
+            Ok(Err(error)) => Err(Denied::Undecided(error.to_string())),
+            Err(_) => Err(Denied::Undecided(format!(
+                "no quorum within {:?}",
+                self.limit
+            ))),
+        }
+    }
+
+    async fn allocate(
+        &self,
+        kind: String,
+        shards: Vec<crate::id::ShardId>,
+    ) -> Result<u64, Denied> {
+        let _one_at_a_time = self.allocating.lock().await;
+        if self.leads_in().is_none() {
+            return Err(self.not_the_leader());
+        }
+        let Some(map) = self.machine.map() else {
+            return Err(self.not_the_leader());
+        };
+        if !map.members.keys().any(|id| map.hosts(id, &kind)) {
+            return Err(Denied::Refused(Refused::UnknownKind(kind)));
+        }
+        let assignments = allocation::allocate(&map, &kind, &shards);
+        if assignments.is_empty() {
+            return Ok(map.version);
+        }
+        self.decide(Decision::Change(Command::Assign { assignments }))
+            .await
+    }
+
+    /// Makes sure that this node led when, or after, this was called.
+    async fn confirm(&self) -> bool {
+        if mutants::on("grants_without_a_quorum") {
+            return true;
+        }
+        let confirmed = {
+            let mut reads = lock(&self.reads);
+            let (tell, confirmed) = oneshot::channel();
+            reads.waiting.push(tell);
+            if !std::mem::replace(&mut reads.running, true)
+                && let (Some(me), Some(node)) = (self.me.upgrade(), self.node.upgrade())
+            {
+                node.tasks().spawn(me.run_rounds());
+            }
+            confirmed
+        };
+        confirmed.await.unwrap_or(false)
+    }
+
+    async fn run_rounds(self: Arc<Self>) {
+        loop {
+            // Only those who asked before the round begins.
+            let asked = {
+                let mut reads = lock(&self.reads);
+                if reads.waiting.is_empty() {
+                    reads.running = false;
+                    return;
+                }
+                std::mem::take(&mut reads.waiting)
+            };
+            let round = self.enter(self.raft.ensure_linearizable(ReadPolicy::ReadIndex));
+            let confirmed = tokio::time::timeout(self.times.lease, round).await;
+            let confirmed = matches!(confirmed, Ok(Ok(_)));
+            for tell in asked {
+                // An error means that whoever asked has stopped waiting.
+                let _ = tell.send(confirmed);
+            }
+        }
+    }
+
+    async fn grant(&self, member: MemberId) -> Result<u64, Denied> {
+        if self.leads_in().is_none() || !self.confirm().await {
+            return Err(self.not_the_leader());
+        }
+        let Some(term) = self.leads_in() else {
+            return Err(self.not_the_leader());
+        };
+        let mut grants = lock(&self.grants);
+        // Under the lock: who is Down from here on has its last grant written down, and who was Down before gets none.
+        let Some(map) = self.machine.map() else {
+            return Err(self.not_the_leader());
+        };
+        match map.status(&member) {
+            None => return Err(Denied::Refused(Refused::UnknownMember(member))),
+            Some(Status::Down) if !mutants::on("the_dead_may_renew") => {
+                return Err(Denied::Refused(Refused::Superseded(member)));
+            }
+            Some(_) => {}
+        }
+        if grants.grant(&member, term, Instant::now(), self.times) {
+            Ok(map.version)
+        } else {
+            // It has just begun to lead, and knows nothing of leases yet.
+            Err(Denied::Undecided("a new leader is settling".to_owned()))
+        }
+    }
+
+    /// A call of another member's engine.
+    pub(crate) async fn answer(&self, call: RaftCall) -> Result<RaftAnswer, String> {
+        if call.to != self.id() {
+            return Err(format!("this is member {} of the engine", self.id()));
+        }
+        fn text(error: impl fmt::Display) -> String {
+            error.to_string()
+        }
+        let raft = &self.raft;
+        match call.ask {
+            RaftAsk::Append(request) => {
+                let answer = self.enter(raft.append_entries(request)).await;
+                answer.map(RaftAnswer::Append).map_err(text)
+            }
+            RaftAsk::Vote(request) => {
+                let answer = self.enter(raft.vote(request)).await;
+                answer.map(RaftAnswer::Vote).map_err(text)
+            }
+            RaftAsk::PreVote(request) => {
+                let answer = self.enter(raft.pre_vote(request)).await;
+                answer.map(RaftAnswer::Vote).map_err(text)
+            }
+            RaftAsk::Snapshot { vote, meta, map } => {
+                let snapshot = SnapshotOf::<Types, Vec<u8>> {
+                    meta,
+                    snapshot: map.into_vec(),
+                };
+                let answer = self.enter(raft.install_full_snapshot(vote, snapshot)).await;
+                answer.map(RaftAnswer::Snapshot).map_err(text)
+            }
+            RaftAsk::Transfer(request) => {
+                let answer = self.enter(raft.handle_transfer_leader(request)).await;
+                answer.map(RaftAnswer::Transfer).map_err(text)
+            }
+        }
+    }
+
+    /// Replicates to a member that does not vote yet.
+    pub(crate) async fn teach(&self, slot: Slot, who: Voter) -> Result<(), String> {
+        let teaching = self.raft.add_learner(u64::from(slot.0), who, false);
+        self.change(teaching).await
+    }
+
+    /// Has these members vote, and nobody else. Who did so before goes on learning.
+    pub(crate) async fn elect(&self, voters: &BTreeSet<Slot>) -> Result<(), String> {
+        let voters = voters.iter().map(|slot| u64::from(slot.0)).collect();
+        let change = ChangeMembers::ReplaceAllVoters(voters);
+        self.change(self.raft.change_membership(change, true)).await
+    }
+
+    pub(crate) async fn dismiss(&self, slots: &BTreeSet<Slot>) -> Result<(), String> {
+        let slots = slots.iter().map(|slot| u64::from(slot.0)).collect();
+        let change = ChangeMembers::RemoveNodes(slots);
+        self.change(self.raft.change_membership(change, false)).await
+    }
+
+    pub(crate) async fn abdicate(&self, heir: Slot) -> Result<(), String> {
+        let trigger = self.raft.trigger();
+        let transfer = trigger.transfer_leader(u64::from(heir.0));
+        self.enter(transfer).await.map_err(|error| error.to_string())
+    }
+
+    async fn change<T, E: fmt::Display>(
+        &self,
+        change: impl Future<Output = Result<T, E>>,
+    ) -> Result<(), String> {
+        match tokio::time::timeout(self.limit, self.enter(change)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!("no quorum within {:?}", self.limit)),
+        }
+    }
+
+    pub(crate) async fn shutdown(&self) {
+        let _ = self.enter(self.raft.shutdown()).await;
+    }
+}
+
+impl Authority for RaftEngine {
+    fn propose(&self, proposal: Proposal) -> BoxFuture<'_, Result<u64, Denied>> {
+        Box::pin(async move {
+            match proposal {
+                Proposal::Apply(
+                    command @ (Command::Join { .. }
+                    | Command::Up { .. }
+                    | Command::Leave { .. }
+                    | Command::Down { .. }
+                    | Command::Remove { .. }
+                    | Command::Release { .. }
+                    | Command::Keep { .. }),
+                ) => self.decide(Decision::Change(command)).await,
+                Proposal::Apply(
+                    Command::Assign { .. } | Command::Revoke { .. } | Command::Voters { .. },
+                ) => Err(Denied::Undecided(
+                    "only the leader gives shards and votes".to_owned(),
+                )),
+                Proposal::Allocate { kind, shards } => self.allocate(kind, shards).await,
+            }
+        })
+    }
+
+    fn renew(&self, member: MemberId) -> BoxFuture<'_, Result<u64, Denied>> {
+        Box::pin(self.grant(member))
+    }
+
+    fn leader(&self) -> Option<Voter> {
+        let metrics = self.metrics();
+        let leader = metrics.current_leader?;
+        let membership = metrics.membership_config.membership();
+        membership.get_node(&leader).cloned()
+    }
+
+    fn add_watcher(&self, watcher: &Arc<Inlet>, version: u64) {
+        self.machine.add_watcher(watcher, version);
+    }
+}
+
+impl fmt::Debug for RaftEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RaftEngine")
+            .field("slot", &self.slot)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,172 @@
+//! How the engine's members talk: by calls on the control lane.
+
+use std::{future::Future, io, sync::Weak, time::Duration};
+
+use openraft::{
+    OptionalSend, RaftNetworkFactory,
+    alias::{SnapshotMetaOf, SnapshotOf, VoteOf},
+    errors::{NetworkError, RPCError, ReplicationClosed, StreamingError},
+    network::{RPCOption, v2::RaftNetworkV2},
+    raft::{
+        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
+        TransferLeaderResponse, VoteRequest, VoteResponse,
+    },
+};
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+
+use super::Types;
+use crate::{
+    cluster::{
+        authority::Voter,
+        node::Node,
+        wire::{Answer, Call},
+    },
+    transport::link::Peer,
+};
+
+/// What one member of the engine asks of another.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct RaftCall {
+    /// Which member is meant, by its number.
+    pub(crate) to: u64,
+    pub(crate) ask: RaftAsk,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum RaftAsk {
+    Append(AppendEntriesRequest<Types>),
+    Vote(VoteRequest<Types>),
+    PreVote(VoteRequest<Types>),
+    Snapshot {
+        vote: VoteOf<Types>,
+        meta: SnapshotMetaOf<Types>,
+        map: ByteBuf,
+    },
+    Transfer(TransferLeaderRequest<Types>),
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum RaftAnswer {
+    Append(AppendEntriesResponse<Types>),
+    Vote(VoteResponse<Types>),
+    Snapshot(SnapshotResponse<Types>),
+    Transfer(TransferLeaderResponse<Types>),
+}
+
+/// Makes the ways to other members.
+pub(super) struct Ways(pub(super) Weak<Node>);
+
+impl RaftNetworkFactory<Types> for Ways {
+    type Network = Way;
+
+    async fn new_client(&mut self, target: u64, voter: &Voter) -> Way {
+        Way {
+            node: self.0.clone(),
+            target,
+            peer: Peer {
+                address: voter.address,
+                member: Some(voter.member.clone()),
+            },
+        }
+    }
+}
+
+/// The way to one member.
+pub(super) struct Way {
+    node: Weak<Node>,
+    target: u64,
+    peer: Peer,
+}
+
+impl Way {
+    async fn ask(&self, ask: RaftAsk, limit: Duration) -> Result<RaftAnswer, NetworkError<Types>> {
+        let failed = |reason: String| NetworkError::new(&io::Error::other(reason));
+        let Some(node) = self.node.upgrade() else {
+            return Err(failed("this node is shutting down".to_owned()));
+        };
+        let call = Call::Raft(Box::new(RaftCall {
+            to: self.target,
+            ask,
+        }));
+        match node.call(&self.peer, call, limit).await {
+            Ok(Answer::Raft(answer)) => answer.map(|answer| *answer).map_err(failed),
+            Ok(_) => Err(failed("an answer to another question".to_owned())),
+            Err(error) => Err(failed(error.to_string())),
+        }
+    }
+}
+
+fn confused<T>() -> Result<T, NetworkError<Types>> {
+    Err(NetworkError::new(&io::Error::other(
+        "an answer to another question",
+    )))
+}
+
+impl RaftNetworkV2<Types> for Way {
+    type SnapshotData = Vec<u8>;
+
+    async fn append_entries(
+        &mut self,
+        request: AppendEntriesRequest<Types>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
+        match self.ask(RaftAsk::Append(request), option.soft_ttl()).await? {
+            RaftAnswer::Append(answer) => Ok(answer),
+            _ => Ok(confused()?),
+        }
+    }
+
+    async fn vote(
+        &mut self,
+        request: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        match self.ask(RaftAsk::Vote(request), option.soft_ttl()).await? {
+            RaftAnswer::Vote(answer) => Ok(answer),
+            _ => Ok(confused()?),
+        }
+    }
+
+    async fn pre_vote(
+        &mut self,
+        request: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        match self.ask(RaftAsk::PreVote(request), option.soft_ttl()).await? {
+            RaftAnswer::Vote(answer) => Ok(answer),
+            _ => Ok(confused()?),
+        }
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: VoteOf<Types>,
+        snapshot: SnapshotOf<Types, Vec<u8>>,
+        _cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        option: RPCOption,
+    ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
+        let ask = RaftAsk::Snapshot {
+            vote,
+            meta: snapshot.meta,
+            map: ByteBuf::from(snapshot.snapshot),
+        };
+        match self.ask(ask, option.soft_ttl()).await {
+            Ok(RaftAnswer::Snapshot(answer)) => Ok(answer),
+            Ok(_) => Ok(confused().map_err(StreamingError::Network)?),
+            Err(error) => Err(StreamingError::Network(error)),
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<Types>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<Types>, RPCError<Types>> {
+        let ask = RaftAsk::Transfer(request);
+        match self.ask(ask, option.soft_ttl()).await? {
+            RaftAnswer::Transfer(answer) => Ok(answer),
+            _ => Ok(confused()?),
+        }
+    }
+}

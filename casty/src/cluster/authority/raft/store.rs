@@ -1,0 +1,325 @@
+//! The engine's log, its vote, and the map that its decisions make. All of it lives in memory, and ends with the
+//! process: who starts again is a new member, with a new number, so that nobody votes twice.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt,
+    io,
+    ops::RangeBounds,
+    sync::{Arc, Mutex},
+};
+
+use futures_util::{Stream, StreamExt};
+use openraft::{
+    EntryPayload, OptionalSend, RaftLogReader, RaftSnapshotBuilder,
+    alias::{EntryOf, LogIdOf, SnapshotMetaOf, SnapshotOf, StoredMembershipOf, VoteOf},
+    storage::{EntryResponder, IOFlushed, LogState, RaftLogStorage, RaftStateMachine},
+};
+
+use super::Types;
+use crate::{
+    cluster::{
+        authority::{Decision, respond},
+        map_watch::MapWatch,
+        wire::Response,
+    },
+    message::codec,
+    protocol::map::{ClusterMap, Command, Refused},
+    sync::lock,
+    transport::{connection::Inlet, frame::Frame},
+};
+
+/// Changes kept for watchers that are a little behind; one that is further behind gets the whole map.
+const CHANGES_KEPT: usize = 4096;
+
+/// The log and the vote.
+#[derive(Clone, Default)]
+pub(super) struct Log(Arc<Mutex<Kept>>);
+
+#[derive(Default)]
+struct Kept {
+    vote: Option<VoteOf<Types>>,
+    purged: Option<LogIdOf<Types>>,
+    committed: Option<LogIdOf<Types>>,
+    entries: BTreeMap<u64, EntryOf<Types>>,
+}
+
+impl RaftLogReader<Types> for Log {
+    async fn try_get_log_entries<R>(&mut self, range: R) -> io::Result<Vec<EntryOf<Types>>>
+    where
+        R: RangeBounds<u64> + Clone + fmt::Debug + OptionalSend,
+    {
+        let kept = lock(&self.0);
+        Ok(kept.entries.range(range).map(|(_, e)| e.clone()).collect())
+    }
+
+    async fn read_vote(&mut self) -> io::Result<Option<VoteOf<Types>>> {
+        Ok(lock(&self.0).vote)
+    }
+}
+
+impl RaftLogStorage<Types> for Log {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> io::Result<LogState<Types>> {
+        let kept = lock(&self.0);
+        let last = kept.entries.values().next_back().map(|entry| entry.log_id);
+        Ok(LogState {
+            last_purged_log_id: kept.purged,
+            last_log_id: last.or(kept.purged),
+        })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &VoteOf<Types>) -> io::Result<()> {
+        lock(&self.0).vote = Some(*vote);
+        Ok(())
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogIdOf<Types>>) -> io::Result<()> {
+        lock(&self.0).committed = committed;
+        Ok(())
+    }
+
+    async fn read_committed(&mut self) -> io::Result<Option<LogIdOf<Types>>> {
+        Ok(lock(&self.0).committed)
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types>) -> io::Result<()>
+    where
+        I: IntoIterator<Item = EntryOf<Types>> + OptionalSend,
+    {
+        lock(&self.0)
+            .entries
+            .extend(entries.into_iter().map(|entry| (entry.log_id.index, entry)));
+        callback.io_completed(Ok(()));
+        Ok(())
+    }
+
+    async fn truncate_after(&mut self, after: Option<LogIdOf<Types>>) -> io::Result<()> {
+        let first = after.map_or(0, |last| last.index + 1);
+        lock(&self.0).entries.split_off(&first);
+        Ok(())
+    }
+
+    async fn purge(&mut self, upto: LogIdOf<Types>) -> io::Result<()> {
+        let mut kept = lock(&self.0);
+        kept.entries = kept.entries.split_off(&(upto.index + 1));
+        kept.purged = Some(upto);
+        Ok(())
+    }
+}
+
+/// The map, as far as decisions have been applied here, and those who watch it from elsewhere.
+pub(super) struct MapMachine {
+    state: Mutex<State>,
+    snapshot: Mutex<Option<(SnapshotMetaOf<Types>, Vec<u8>)>>,
+    watch: Arc<MapWatch>,
+}
+
+#[derive(Default)]
+struct State {
+    applied: Option<LogIdOf<Types>>,
+    membership: StoredMembershipOf<Types>,
+    /// `None` until the cluster is founded, or this node has been taught.
+    map: Option<ClusterMap>,
+    changes: VecDeque<(u64, Command)>,
+    watchers: Vec<Arc<Inlet>>,
+}
+
+/// What became of a decision: the map's version, or why it changed nothing.
+pub(crate) type Applied = Result<u64, Refused>;
+
+impl State {
+    fn decide(&mut self, decision: &Decision) -> Applied {
+        match (decision, &mut self.map) {
+            (Decision::Found(founded), map) => {
+                let version = founded.version;
+                map.get_or_insert_with(|| (**founded).clone());
+                self.tell_everybody_all();
+                Ok(version)
+            }
+            (Decision::Change(command), Some(_)) => self.change(command.clone()),
+            (Decision::Change(_), None) => Err(Refused::Stale),
+        }
+    }
+
+    fn change(&mut self, command: Command) -> Applied {
+        let Some(map) = &mut self.map else {
+            return Err(Refused::Stale);
+        };
+        map.apply(&command)?;
+        let version = map.version;
+        tracing::debug!(version, ?command, "decided");
+        if self.changes.len() == CHANGES_KEPT {
+            self.changes.pop_front();
+        }
+        let change = (version, command);
+        self.changes.push_back(change.clone());
+        self.tell(&Response::Changes(vec![change]));
+        Ok(version)
+    }
+
+    fn tell_everybody_all(&mut self) {
+        self.changes.clear();
+        if let Some(map) = &self.map {
+            let all = Response::Map(map.clone());
+            self.tell(&all);
+        }
+    }
+
+    fn tell(&mut self, news: &Response) {
+        self.watchers
+            .retain(|watcher| !watcher.cancel.is_cancelled());
+        if self.watchers.is_empty() {
+            return;
+        }
+        match codec::to_vec(news) {
+            Ok(bytes) => self
+                .watchers
+                .iter()
+                .for_each(|watcher| watcher.send(Frame::Control(&bytes))),
+            Err(error) => tracing::error!(%error, "a change of the map cannot be encoded"),
+        }
+    }
+}
+
+impl MapMachine {
+    pub(super) fn new(watch: Arc<MapWatch>) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::default(),
+            snapshot: Mutex::default(),
+            watch,
+        })
+    }
+
+    pub(super) fn map(&self) -> Option<ClusterMap> {
+        lock(&self.state).map.clone()
+    }
+
+    /// Sends a watcher what it lacks, and every change from now on.
+    pub(super) fn add_watcher(&self, watcher: &Arc<Inlet>, version: u64) {
+        let mut state = lock(&self.state);
+        if let Some(map) = &state.map {
+            let current = map.version == version;
+            let known = state.changes.front();
+            let known = known.is_some_and(|(first, _)| *first <= version + 1);
+            let response = if current || (known && version < map.version) {
+                let changes = state.changes.iter().filter(|(v, _)| *v > version);
+                Response::Changes(changes.cloned().collect())
+            } else {
+                Response::Map(map.clone())
+            };
+            respond(watcher, &response);
+        }
+        if !state.watchers.iter().any(|present| Arc::ptr_eq(present, watcher)) {
+            state.watchers.push(watcher.clone());
+        }
+    }
+}
+
+impl RaftSnapshotBuilder<Types> for Arc<MapMachine> {
+    type SnapshotData = Vec<u8>;
+
+    async fn build_snapshot(&mut self) -> io::Result<SnapshotOf<Types, Vec<u8>>> {
+        let (meta, map) = {
+            let state = lock(&self.state);
+            let meta = SnapshotMetaOf::<Types> {
+                last_log_id: state.applied,
+                last_membership: state.membership.clone(),
+            };
+            (meta, state.map.clone())
+        };
+        let snapshot = codec::to_vec(&map).map_err(|error| io::Error::other(error.0))?;
+        *lock(&self.snapshot) = Some((meta.clone(), snapshot.clone()));
+        Ok(SnapshotOf::<Types, Vec<u8>> { meta, snapshot })
+    }
+}
+
+impl RaftStateMachine<Types> for Arc<MapMachine> {
+    type SnapshotData = Vec<u8>;
+    type SnapshotBuilder = Self;
+
+    async fn applied_state(
+        &mut self,
+    ) -> io::Result<(Option<LogIdOf<Types>>, StoredMembershipOf<Types>)> {
+        let state = lock(&self.state);
+        Ok((state.applied, state.membership.clone()))
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> io::Result<()>
+    where
+        S: Stream<Item = io::Result<EntryResponder<Types>>> + Unpin + OptionalSend,
+    {
+        while let Some(next) = entries.next().await {
+            let (entry, responder) = next?;
+            let (applied, map) = {
+                let mut state = lock(&self.state);
+                let applied = match &entry.payload {
+                    EntryPayload::Normal(decision) => state.decide(decision),
+                    EntryPayload::Membership(membership) => {
+                        state.membership = StoredMembershipOf::<Types>::new(
+                            Some(entry.log_id),
+                            membership.clone(),
+                        );
+                        // The map says who votes, so that everybody who watches it knows whom to ask.
+                        let voters = membership
+                            .voter_ids()
+                            .filter_map(|id| membership.get_node(&id))
+                            .map(|voter| (voter.member.clone(), voter.address))
+                            .collect();
+                        match &state.map {
+                            Some(map) if map.voters != voters => {
+                                state.change(Command::Voters { voters })
+                            }
+                            map => Ok(map.as_ref().map_or(0, |map| map.version)),
+                        }
+                    }
+                    EntryPayload::Blank => Ok(state.map.as_ref().map_or(0, |map| map.version)),
+                };
+                state.applied = Some(entry.log_id);
+                (applied, state.map.clone())
+            };
+            if let Some(map) = map {
+                self.watch.offer(map);
+            }
+            if let Some(responder) = responder {
+                responder.send(applied);
+            }
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMetaOf<Types>,
+        snapshot: Vec<u8>,
+    ) -> io::Result<()> {
+        let map: Option<ClusterMap> =
+            codec::decode(&snapshot).map_err(|error| io::Error::other(error.0))?;
+        {
+            let mut state = lock(&self.state);
+            state.applied = meta.last_log_id;
+            state.membership = meta.last_membership.clone();
+            state.map.clone_from(&map);
+            state.tell_everybody_all();
+        }
+        *lock(&self.snapshot) = Some((meta.clone(), snapshot));
+        if let Some(map) = map {
+            self.watch.offer(map);
+        }
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<SnapshotOf<Types, Vec<u8>>>> {
+        let snapshot = lock(&self.snapshot).clone();
+        Ok(snapshot.map(|(meta, snapshot)| SnapshotOf::<Types, Vec<u8>> { meta, snapshot }))
+    }
+}

@@ -1,0 +1,190 @@
+//! The way to the leader, whoever that is just now.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{Authority, Voter};
+use crate::{
+    cluster::{
+        node::Node,
+        wire::{Answer, Call, Denied, Proposal},
+    },
+    id::MemberId,
+    protocol::map::Refused,
+};
+
+/// Why nothing was decided.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum AuthorityError {
+    /// Decided: no.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// Nobody who decides could be reached. The proposal may have been applied all the same; all commands may be
+    /// proposed twice.
+    #[error("the cluster map has no leader that can be reached: {0}")]
+    Unreachable(String),
+}
+
+/// Calls of other nodes that are worked on at a time; more are refused. A peer has a handful under way.
+pub(crate) const CALLS_MAX: usize = 4096;
+
+impl Node {
+    /// Has something decided. `Ok` names the version of the map that has it.
+    pub(crate) async fn propose(&self, proposal: Proposal) -> Result<u64, AuthorityError> {
+        let limit = self.settings().decide_timeout;
+        self.ask_leader(&Call::Propose(proposal), limit).await
+    }
+
+    /// The same, with nobody waiting.
+    pub(crate) fn propose_later(self: &Arc<Self>, proposal: Proposal) {
+        let me = self.clone();
+        self.tasks().spawn(async move {
+            if let Err(error) = me.propose(proposal.clone()).await {
+                tracing::debug!(?proposal, %error, "not decided");
+            }
+        });
+    }
+
+    /// Asks the leader, or whoever may know it, until the time is up.
+    pub(crate) async fn ask_leader(
+        &self,
+        call: &Call,
+        limit: Duration,
+    ) -> Result<u64, AuthorityError> {
+        let until = Instant::now() + limit;
+        let mut reason = "nobody is known who decides".to_owned();
+        for attempt in 0_usize.. {
+            let mut redirected = false;
+            if let Some(voter) = self.whom_to_ask(attempt) {
+                // Half of the time at most, so that there is some left for another.
+                let patience = until
+                    .saturating_duration_since(Instant::now())
+                    .min(limit / 2);
+                match self.ask_voter(&voter, call, patience).await {
+                    Ok(version) => {
+                        self.set_leader(Some(voter));
+                        return Ok(version);
+                    }
+                    Err(Denied::Refused(refused)) => return Err(refused.into()),
+                    Err(Denied::NotTheLeader { leader }) => {
+                        reason = format!("`{}` does not lead", voter.member);
+                        let leader = leader.filter(|leader| *leader != voter);
+                        redirected = leader.is_some() && attempt < 3;
+                        self.set_leader(leader);
+                    }
+                    Err(Denied::Undecided(why)) => {
+                        reason = format!("`{}`: {why}", voter.member);
+                        self.set_leader(None);
+                    }
+                }
+            }
+            if Instant::now() >= until {
+                break;
+            }
+            if !redirected {
+                let pause = tokio::time::sleep(self.settings().backoff);
+                if tokio::time::timeout_at(until, pause).await.is_err() {
+                    break;
+                }
+            }
+        }
+        Err(AuthorityError::Unreachable(reason))
+    }
+
+    /// The leader, as far as it is known, or else the voters in turn.
+    fn whom_to_ask(&self, attempt: usize) -> Option<Voter> {
+        if let Some(engine) = self.engine() {
+            if engine.leads_in().is_some() {
+                return self.myself();
+            }
+            // What one's own engine knows is tried first; if that did not help, what others say.
+            if attempt == 0
+                && let Some(leader) = engine.leader()
+            {
+                return Some(leader);
+            }
+        }
+        if let Some(leader) = self.known_leader() {
+            return Some(leader);
+        }
+        let voters = self.voters();
+        voters.get(attempt % voters.len().max(1)).cloned()
+    }
+
+    /// This node, as others would be told of it.
+    pub(crate) fn myself(&self) -> Option<Voter> {
+        Some(Voter {
+            member: self.member(),
+            address: self.address()?,
+        })
+    }
+
+    async fn ask_voter(
+        &self,
+        voter: &Voter,
+        call: &Call,
+        patience: Duration,
+    ) -> Result<u64, Denied> {
+        if voter.member == self.member() {
+            return match self.decide_here(call.clone()).await {
+                Answer::Decided(result) => result,
+                Answer::Raft(_) => Err(Denied::NotTheLeader { leader: None }),
+            };
+        }
+        match self.call(&voter.peer(), call.clone(), patience).await {
+            Ok(Answer::Decided(result)) => result,
+            Ok(Answer::Raft(_)) => Err(Denied::Undecided("a confused answer".to_owned())),
+            Err(error) => Err(Denied::Undecided(error.to_string())),
+        }
+    }
+
+    /// Answers a call of another node, or one of this node's own.
+    pub(crate) async fn decide_here(&self, call: Call) -> Answer {
+        let Some(engine) = (match &call {
+            // The leader teaches this node, which may not have heard of its own slot yet.
+            Call::Raft(call) => match self.engine_for(call.to).await {
+                Ok(engine) => Some(engine),
+                Err(reason) => return Answer::Raft(Err(reason)),
+            },
+            _ => self.engine(),
+        }) else {
+            let leader = self.known_leader();
+            return Answer::Decided(Err(Denied::NotTheLeader { leader }));
+        };
+        match call {
+            Call::Propose(proposal) => Answer::Decided(engine.propose(proposal).await),
+            Call::Renew { member, passed_on } => {
+                Answer::Decided(self.renew_here(&*engine, member, passed_on).await)
+            }
+            Call::Raft(call) => Answer::Raft(engine.answer(*call).await.map(Box::new)),
+        }
+    }
+
+    /// A member that cannot reach the leader may reach somebody who does.
+    async fn renew_here(
+        &self,
+        engine: &dyn Authority,
+        member: MemberId,
+        passed_on: bool,
+    ) -> Result<u64, Denied> {
+        match engine.renew(member.clone()).await {
+            Err(Denied::NotTheLeader {
+                leader: Some(leader),
+            }) if !passed_on && leader.member != self.member() && leader.member != member => {
+                let call = Call::Renew {
+                    member,
+                    passed_on: true,
+                };
+                let limit = self.settings().lease / 3;
+                match self.call(&leader.peer(), call, limit).await {
+                    Ok(Answer::Decided(result @ (Ok(_) | Err(Denied::Refused(_))))) => result,
+                    _ => Err(Denied::NotTheLeader {
+                        leader: Some(leader),
+                    }),
+                }
+            }
+            result => result,
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Keeps this node's lease, by which its entities may act.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{authority::way::AuthorityError, node::Node, wire::Call};
+use crate::protocol::map::Refused;
+
+impl Node {
+    /// Renews the lease until this membership ends.
+    pub(crate) async fn keep_lease(self: Arc<Self>, session: CancellationToken) {
+        let times = self.settings().lease_times();
+        let call = Call::Renew {
+            member: self.member(),
+            passed_on: false,
+        };
+        loop {
+            // Before it is sent: the lease counts from here.
+            let sent = Instant::now();
+            let renewed = tokio::select! {
+                biased;
+                () = session.cancelled() => return,
+                renewed = self.ask_leader(&call, times.lease / 2) => renewed,
+            };
+            match renewed {
+                Ok(version) => {
+                    self.lease().handle_granted(sent, version, times);
+                    self.follower().handle_version(version);
+                    self.look_at_lease();
+                }
+                Err(AuthorityError::Refused(
+                    Refused::Superseded(_) | Refused::UnknownMember(_),
+                )) => {
+                    if !self.is_leaving() {
+                        self.handle_down();
+                    }
+                    return;
+                }
+                Err(error) => tracing::debug!(%error, "no lease"),
+            }
+            tokio::select! {
+                biased;
+                () = session.cancelled() => return,
+                () = tokio::time::sleep_until(sent + times.lease / 3) => {}
+            }
+        }
+    }
+
+    /// Lets entities act as long as the lease says, if the regions know the map that it was granted by.
+    pub(super) fn look_at_lease(&self) {
+        let deadline = self.lease().handle_map(self.followed());
+        if let (Some(deadline), Some(gate)) = (deadline, self.runtime().gate()) {
+            gate.open_until(deadline);
+        }
+    }
+}

@@ -1,0 +1,424 @@
+//! What the leader of the cluster map does: declares members Down, gives their shards to others, evens the load, and
+//! chooses who votes. Proposes nothing itself.
+//!
+//! Everything here may be asked twice, and may come too late: a command that does not fit the map any more is refused
+//! where it is applied.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::{
+    allocation,
+    lease::Grants,
+    map::{ClusterMap, Command, Slot, Status},
+};
+use crate::{id::MemberId, mutants};
+
+/// The most members that vote.
+const VOTERS_MAX: usize = 5;
+
+/// How many members that are Down are remembered, so that none of them is mistaken for a new one.
+const DOWN_MAX: usize = 256;
+
+/// What a leader has to know besides the map.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LeaderTimes {
+    /// A member that did not renew its lease for so long is Down, whatever gossip says of it.
+    pub(crate) silent_max: Duration,
+    /// A member that is Down is forgotten after so long.
+    pub(crate) remember_down: Duration,
+    /// Shards under way from one member to another at a time.
+    pub(crate) moves_max: usize,
+}
+
+/// The engine's own view of who votes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Electorate {
+    pub(crate) voters: BTreeSet<Slot>,
+    /// Everybody the engine replicates to, the voters among them.
+    pub(crate) nodes: BTreeSet<Slot>,
+    /// A change of voters is under way.
+    pub(crate) changing: bool,
+    /// Who has nearly all of the log.
+    pub(crate) caught_up: BTreeSet<Slot>,
+}
+
+/// What the shell has to do, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    Propose(Command),
+    /// Replicate to this member, so that it may vote later.
+    Teach(MemberId),
+    /// Have these vote, and nobody else.
+    Elect(BTreeSet<Slot>),
+    /// Hand the leadership over.
+    Abdicate(Slot),
+    /// Replicate to these no more.
+    Dismiss(BTreeSet<Slot>),
+}
+
+/// One node's time as leader.
+#[derive(Debug)]
+pub(crate) struct Leader {
+    me: MemberId,
+    times: LeaderTimes,
+    down_since: BTreeMap<MemberId, Instant>,
+    /// Since when this leader knows of a member.
+    known_since: BTreeMap<MemberId, Instant>,
+}
+
+impl Leader {
+    pub(crate) fn new(me: MemberId, times: LeaderTimes) -> Self {
+        Self {
+            me,
+            times,
+            down_since: BTreeMap::new(),
+            known_since: BTreeMap::new(),
+        }
+    }
+
+    /// What is to be done now. `dead`: members that gossip takes for dead.
+    pub(crate) fn handle_tick(
+        &mut self,
+        map: &ClusterMap,
+        dead: &BTreeSet<MemberId>,
+        electorate: &Electorate,
+        grants: &Grants,
+        now: Instant,
+    ) -> Vec<Effect> {
+        self.known_since
+            .retain(|id, _| map.members.contains_key(id));
+        for id in map.members.keys() {
+            self.known_since.entry(id.clone()).or_insert(now);
+        }
+        let mut effects = Vec::new();
+        let propose = |command| Effect::Propose(command);
+        let gone: Vec<&MemberId> = map
+            .members
+            .iter()
+            .filter(|(id, m)| **id != self.me && m.status != Status::Down)
+            .map(|(id, _)| id)
+            .filter(|id| dead.contains(id) || self.is_silent(id, grants, now))
+            .collect();
+        effects.extend(gone.iter().map(|&id| {
+            propose(Command::Down {
+                member: id.clone(),
+            })
+        }));
+        let is_over = |slot| {
+            let owner = map.by_slot(slot);
+            owner.is_some_and(|(id, member)| {
+                let over = grants.is_over(id, now) || mutants::on("takes_over_without_waiting");
+                member.status == Status::Down && over
+            })
+        };
+        let assignments = allocation::take_over(map, is_over);
+        if !assignments.is_empty() {
+            effects.push(propose(Command::Assign { assignments }));
+        }
+        let members = self.forgotten(map, now).into_iter();
+        effects.extend(members.map(|member| propose(Command::Remove { member })));
+        // First things first: while shards wait for a dead owner's lease, none is moved for a better balance.
+        if effects.is_empty() {
+            let homes = map.kinds.values().flat_map(|table| table.iter());
+            let moving = homes.filter(|home| home.moving.is_some()).count();
+            let room = self.times.moves_max.saturating_sub(moving);
+            let moves = allocation::rebalance(map, room);
+            if !moves.is_empty() {
+                effects.push(propose(Command::Revoke { moves }));
+            }
+        }
+        let alive = |id: &MemberId| !dead.contains(id) && !gone.contains(&id);
+        effects.extend(self.electorate(map, alive, electorate));
+        effects
+    }
+
+    fn is_silent(&self, member: &MemberId, grants: &Grants, now: Instant) -> bool {
+        let Some(settled) = grants.settled() else {
+            return false;
+        };
+        let heard = [grants.until(member), self.known_since.get(member).copied()];
+        let heard = heard.into_iter().flatten().fold(settled, Instant::max);
+        heard + self.times.silent_max <= now
+    }
+
+    /// Members that are Down and need not be remembered: a newer incarnation has their name, or it is long ago.
+    fn forgotten(&mut self, map: &ClusterMap, now: Instant) -> Vec<MemberId> {
+        let down = |id: &MemberId| map.status(id) == Some(Status::Down);
+        self.down_since.retain(|id, _| down(id));
+        for id in map.members.keys().filter(|id| down(id)) {
+            self.down_since.entry(id.clone()).or_insert(now);
+        }
+        let surplus = self.down_since.len().saturating_sub(DOWN_MAX);
+        let mut oldest: Vec<_> = self.down_since.iter().collect();
+        oldest.sort_by_key(|(id, since)| (**since, (*id).clone()));
+        let replaced = |id: &MemberId| {
+            let same_name = map.members.keys().filter(|other| other.node == id.node);
+            same_name.max().is_some_and(|newest| newest != id)
+        };
+        let mut forgotten = Vec::new();
+        for (age, (id, since)) in oldest.into_iter().enumerate() {
+            let old = age < surplus || *since + self.times.remember_down <= now;
+            let Some(member) = map.member(id) else {
+                continue;
+            };
+            if (old || replaced(id)) && map.owned(member.slot) == 0 {
+                forgotten.push(id.clone());
+            }
+        }
+        forgotten
+    }
+
+    /// Voters: the largest odd number of members that are Up, at most five; this one first, then those that vote
+    /// already, then the oldest.
+    fn electorate(
+        &self,
+        map: &ClusterMap,
+        alive: impl Fn(&MemberId) -> bool,
+        now: &Electorate,
+    ) -> Option<Effect> {
+        let up = map.members.iter();
+        let mut up: Vec<_> = up
+            .filter(|(id, m)| m.status == Status::Up && alive(id))
+            .map(|(id, member)| (*id != self.me, !now.voters.contains(&member.slot), member.slot))
+            .collect();
+        up.sort_unstable();
+        let count = match up.len().min(VOTERS_MAX) {
+            0 => return None,
+            even if even % 2 == 0 => even - 1,
+            odd => odd,
+        };
+        let wanted: BTreeSet<Slot> = up.iter().take(count).map(|(_, _, slot)| *slot).collect();
+        let new: Vec<Slot> = wanted.difference(&now.voters).copied().collect();
+        if let Some(stranger) = new.iter().find(|slot| !now.nodes.contains(slot)) {
+            let (id, _) = map.by_slot(*stranger)?;
+            return Some(Effect::Teach(id.clone()));
+        }
+        if wanted != now.voters || now.changing {
+            if !new.iter().all(|slot| now.caught_up.contains(slot)) {
+                return None;
+            }
+            let mine = map.member(&self.me).map(|member| member.slot);
+            if mine.is_none_or(|mine| !wanted.contains(&mine))
+                && let Some(heir) = wanted.intersection(&now.voters).next()
+            {
+                return Some(Effect::Abdicate(*heir));
+            }
+            return Some(Effect::Elect(wanted));
+        }
+        let rest: BTreeSet<Slot> = now.nodes.difference(&wanted).copied().collect();
+        (!rest.is_empty()).then_some(Effect::Dismiss(rest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        id::Epoch,
+        protocol::{
+            lease::LeaseTimes,
+            map::tests::{assignment, founded, join, member},
+        },
+    };
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn leader() -> Leader {
+        let times = LeaderTimes {
+            silent_max: 3 * SECOND,
+            remember_down: 60 * SECOND,
+            moves_max: 4,
+        };
+        Leader::new(member("a", 1), times)
+    }
+
+    fn lease() -> LeaseTimes {
+        LeaseTimes::new(SECOND, 0.05)
+    }
+
+    /// `a` leads, and has done so for long; `others` have just renewed.
+    fn reign(others: &[&str], now: Instant) -> Grants {
+        let mut grants = Grants::default();
+        grants.handle_leading(1, now - 10 * SECOND, lease());
+        for name in others {
+            grants.grant(&member(name, 1), 1, now, lease());
+        }
+        grants
+    }
+
+    fn slots(numbers: impl IntoIterator<Item = u32>) -> BTreeSet<Slot> {
+        numbers.into_iter().map(Slot).collect()
+    }
+
+    fn settled(numbers: std::ops::RangeInclusive<u32>) -> Electorate {
+        Electorate {
+            voters: slots(numbers.clone()),
+            nodes: slots(numbers),
+            ..Electorate::default()
+        }
+    }
+
+    fn cluster(names: &[&str]) -> ClusterMap {
+        let mut map = founded(4);
+        for name in names {
+            join(&mut map, &member(name, 1));
+        }
+        map
+    }
+
+    fn down(name: &str) -> Effect {
+        Effect::Propose(Command::Down {
+            member: member(name, 1),
+        })
+    }
+
+    #[test]
+    fn a_dead_member_is_down_and_its_shards_wait_for_its_lease() {
+        let (mut map, now) = (cluster(&["b", "c"]), Instant::now());
+        let b = member("b", 1);
+        let assignments = vec![assignment(0, Epoch::ZERO, &b)];
+        map.apply(&Command::Assign { assignments }).unwrap();
+        let (mut leader, grants) = (leader(), reign(&["b", "c"], now));
+        let dead = BTreeSet::from([b.clone()]);
+        let mut tick = |map: &ClusterMap, at| {
+            let effects = leader.handle_tick(map, &dead, &settled(1..=1), &grants, at);
+            effects
+                .into_iter()
+                .filter(|effect| matches!(effect, Effect::Propose(_)))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(tick(&map, now), [down("b")]);
+        map.apply(&Command::Down { member: b }).unwrap();
+        assert_eq!(tick(&map, now + SECOND), []);
+        let assignments = vec![assignment(0, Epoch::new(7, 1), &member("a", 1))];
+        let assign = Effect::Propose(Command::Assign { assignments });
+        assert_eq!(tick(&map, now + lease().guard), [assign]);
+    }
+
+    #[test]
+    fn who_does_not_renew_is_down_whatever_gossip_says() {
+        let (map, now) = (cluster(&["b", "c"]), Instant::now());
+        let (mut leader, mut grants) = (leader(), reign(&["b", "c"], now));
+        let first = leader.handle_tick(&map, &BTreeSet::new(), &settled(1..=1), &grants, now);
+        assert!(!first.contains(&down("b")));
+        let later = now + lease().guard + 3 * SECOND;
+        grants.grant(&member("c", 1), 1, later, lease());
+        let effects =
+            leader.handle_tick(&map, &BTreeSet::new(), &settled(1..=1), &grants, later);
+        assert_eq!(effects, [down("b")]);
+        // A new leader has heard from nobody yet.
+        grants.handle_leading(2, later, lease());
+        let effects =
+            leader.handle_tick(&map, &BTreeSet::new(), &settled(1..=3), &grants, later);
+        assert_eq!(effects, []);
+    }
+
+    #[test]
+    fn a_member_that_is_down_is_remembered_for_a_while_or_until_it_comes_back() {
+        let (mut map, now) = (cluster(&["b"]), Instant::now());
+        let (mut leader, grants) = (leader(), reign(&["b"], now));
+        map.apply(&Command::Down {
+            member: member("b", 1),
+        })
+        .unwrap();
+        let none = BTreeSet::new();
+        let remove = Effect::Propose(Command::Remove {
+            member: member("b", 1),
+        });
+        assert_eq!(
+            leader.handle_tick(&map, &none, &settled(1..=1), &grants, now),
+            []
+        );
+        let effects =
+            leader.handle_tick(&map, &none, &settled(1..=1), &grants, now + 60 * SECOND);
+        assert_eq!(effects, [remove.clone()]);
+        join(&mut map, &member("b", 2));
+        let effects = leader.handle_tick(&map, &none, &settled(1..=1), &grants, now);
+        assert_eq!(effects, [remove]);
+    }
+
+    fn vote(map: &ClusterMap, electorate: &Electorate) -> Option<Effect> {
+        leader().electorate(map, |_| true, electorate)
+    }
+
+    #[test]
+    fn one_or_two_members_have_one_voter() {
+        assert_eq!(vote(&cluster(&[]), &settled(1..=1)), None);
+        assert_eq!(vote(&cluster(&["b"]), &settled(1..=1)), None);
+    }
+
+    #[test]
+    fn the_third_member_makes_three_voters_once_they_know_everything() {
+        let map = cluster(&["b", "c"]);
+        let mut electorate = settled(1..=1);
+        let teach = |name| Some(Effect::Teach(member(name, 1)));
+        assert_eq!(vote(&map, &electorate), teach("b"));
+        electorate.nodes.insert(Slot(2));
+        assert_eq!(vote(&map, &electorate), teach("c"));
+        electorate.nodes.insert(Slot(3));
+        electorate.caught_up.insert(Slot(2));
+        assert_eq!(vote(&map, &electorate), None);
+        electorate.caught_up.insert(Slot(3));
+        assert_eq!(vote(&map, &electorate), Some(Effect::Elect(slots(1..=3))));
+        assert_eq!(vote(&map, &settled(1..=3)), None);
+    }
+
+    #[test]
+    fn nobody_beyond_the_fifth_votes_and_who_votes_stays() {
+        let map = cluster(&["b", "c", "d", "e", "f", "g"]);
+        assert_eq!(vote(&map, &settled(1..=5)), None);
+        let electorate = Electorate {
+            voters: slots([1, 3, 5, 6, 7]),
+            nodes: slots([1, 3, 5, 6, 7]),
+            ..Electorate::default()
+        };
+        assert_eq!(vote(&map, &electorate), None);
+    }
+
+    #[test]
+    fn a_dead_voter_is_replaced() {
+        let map = cluster(&["b", "c", "d"]);
+        let alive = |id: &MemberId| *id != member("b", 1);
+        let mut electorate = settled(1..=3);
+        let got = leader().electorate(&map, alive, &electorate);
+        assert_eq!(got, Some(Effect::Teach(member("d", 1))));
+        electorate.nodes.insert(Slot(4));
+        electorate.caught_up.insert(Slot(4));
+        let got = leader().electorate(&map, alive, &electorate);
+        assert_eq!(got, Some(Effect::Elect(slots([1, 3, 4]))));
+        electorate.voters = slots([1, 3, 4]);
+        let got = leader().electorate(&map, alive, &electorate);
+        assert_eq!(got, Some(Effect::Dismiss(slots([2]))));
+    }
+
+    #[test]
+    fn a_leader_that_leaves_hands_over_to_a_voter() {
+        let mut map = cluster(&["b", "c", "d"]);
+        map.apply(&Command::Leave {
+            member: member("a", 1),
+        })
+        .unwrap();
+        let mut electorate = settled(1..=3);
+        electorate.nodes.insert(Slot(4));
+        electorate.caught_up.insert(Slot(4));
+        assert_eq!(vote(&map, &electorate), Some(Effect::Abdicate(Slot(2))));
+        // With nobody else to lead, the voters change first.
+        let electorate = Electorate {
+            voters: slots([1]),
+            nodes: slots([1, 2]),
+            caught_up: slots([2]),
+            changing: false,
+        };
+        let mut map = cluster(&["b"]);
+        map.apply(&Command::Leave {
+            member: member("a", 1),
+        })
+        .unwrap();
+        assert_eq!(vote(&map, &electorate), Some(Effect::Elect(slots([2]))));
+    }
+}
