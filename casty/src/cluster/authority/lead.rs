@@ -37,13 +37,14 @@ impl Node {
                 () = session.cancelled() => break,
                 _ = tokio::time::timeout(TICK, changed) => {}
             }
+            // Whether or not the engine has applied it yet: the tick comes back to it.
+            version = self.map().map_or(version, |map| map.version);
             if let Some(error) = engine.failure() {
                 self.fail(error);
                 self.cancel_session();
                 break;
             }
             let Some(map) = engine.map() else { continue };
-            version = self.map().map_or(0, |map| map.version).max(map.version);
             let now = Instant::now();
             let effects = {
                 let mut grants = engine.grants();
