@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{error::StartError, protocol::lease::LeaseTimes};
+use crate::error::StartError;
 
 /// The times and bounds of a system. Every field has a default that suits a data centre.
 ///
@@ -120,10 +120,6 @@ impl Settings {
             keepalive_timeout: Duration::from_secs(10),
             ..Self::default()
         }
-    }
-
-    pub(crate) fn lease_times(&self) -> LeaseTimes {
-        LeaseTimes::new(self.lease, self.clock_drift)
     }
 
     /// Says whether the settings fit together.

@@ -1,9 +1,9 @@
 //! Shards that find another home, and a cluster that has lost the one who decides.
 
 use casty::prelude::*;
-use casty_tests::{Counter, Ledger, Seen};
+use casty_tests::{Counter, CounterRef, Ledger, Seen};
 
-use crate::support::{cluster, event, eventually, shutdown, soon};
+use crate::support::{cluster, entity_on, event, eventually, shutdown, soon};
 
 #[tokio::test]
 async fn entities_live_on_elsewhere_after_their_node_has_left() {
@@ -93,7 +93,7 @@ async fn tells_during_a_leave_arrive_or_are_dead_letters() {
 
 /// The founder is the only one who decides. Without it what is known goes on, and what would need a decision fails.
 #[tokio::test]
-async fn without_the_founder_known_homes_work_and_new_ones_fail_with_a_typed_error() {
+async fn without_the_founder_known_homes_work_and_new_ones_are_found() {
     let mut nodes = cluster(3).await;
     let mut on_others = Vec::new();
     for i in 0..30 {
@@ -122,6 +122,27 @@ async fn without_the_founder_known_homes_work_and_new_ones_fail_with_a_typed_err
         }
     }
     // No ledger has been used before: none of its shards has a home.
+    for node in &nodes {
+        let ledger = node.entity::<Ledger>("new");
+        assert_eq!(soon("an answer", ledger.seen()).await, Ok(Seen::default()));
+    }
+    for node in &nodes {
+        soon("shutdown", node.shutdown()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn without_its_only_voter_a_cluster_serves_nothing_and_says_so() {
+    let mut nodes = cluster(2).await;
+    let counter = entity_on::<Counter>(&nodes[0], "node-1", CounterRef::node).await;
+    let counter = nodes[1].entity::<Counter>(counter.entity_id());
+    drop(nodes.remove(0));
+    // Until its lease is over.
+    let ask = || counter.value().into_future();
+    eventually("no quorum", ask, |answer| {
+        *answer == Err(AskError::<std::convert::Infallible>::NoQuorum)
+    })
+    .await;
     let ledger = nodes[0].entity::<Ledger>("new");
     assert_eq!(
         soon("an error", ledger.seen()).await,

@@ -359,9 +359,7 @@ impl Gossip {
             }
         }
         let members = others.into_keys().collect();
-        let dead = self
-            .liveness
-            .handle_tick(&members, &alive, Instant::now());
+        let dead = self.liveness.handle_tick(&members, &alive, Instant::now());
         for member in &dead {
             self.lost(member);
         }

@@ -51,9 +51,7 @@ impl Node {
             };
             let Some(first) = first else { return };
             let mut shards = vec![first];
-            while let Some(Some(next)) =
-                futures_util::FutureExt::now_or_never(draining.next())
-            {
+            while let Some(Some(next)) = futures_util::FutureExt::now_or_never(draining.next()) {
                 shards.push(next);
             }
             // The order is that of hashes and wakers otherwise.

@@ -113,7 +113,15 @@ fn judge(node: &Node, hello: &Hello) -> Result<Welcome, Refusal> {
                 .is_some_and(|map| map.status(member) == Some(Status::Down))
         },
     };
-    doorkeeper.judge(hello)?;
+    let judged = doorkeeper.judge(hello);
+    if let Err(Refusal::Generation { ours, theirs }) = judged
+        && ours > theirs
+        && !node.is_leaving()
+    {
+        // It is this node that is behind: the cluster was reborn without it.
+        node.handle_down();
+    }
+    judged?;
     let voters = map.iter().flat_map(|map| map.voters.clone()).collect();
     Ok(Welcome {
         identity: node.identity(),

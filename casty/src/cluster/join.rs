@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     error::{JoinError, ShutdownError},
-    id::{ClusterIdentity, MemberId},
+    id::{ClusterIdentity, Incarnation, MemberId},
     protocol::{
         bootstrap::{Answer, Bootstrap, Decision},
         map::{ClusterMap, Command, Home, Refused, Status},
@@ -121,6 +121,20 @@ async fn greet(node: &Node, address: SocketAddr) -> Result<Welcome, HandshakeErr
         .map_err(|_| HandshakeError::Timeout)?
 }
 
+/// Begins a new generation of a cluster whose deciders are lost.
+pub(super) async fn refound(node: &Arc<Node>, before: &ClusterMap) -> Result<(), String> {
+    let now = Incarnation::now().0 / 1000;
+    let generation = u32::try_from(now).unwrap_or(u32::MAX);
+    let identity = ClusterIdentity {
+        generation: generation.max(before.identity.generation.saturating_add(1)),
+        ..before.identity
+    };
+    let founder = node.myself().ok_or("a client founds nothing")?;
+    let (member, address) = (founder.member.clone(), founder.address);
+    let map = before.reborn(identity, member, address, node.hosted());
+    found_with(node, founder, map).await
+}
+
 /// Founds a cluster of one.
 async fn found(node: &Arc<Node>) -> Result<(), String> {
     // Time-ordered, so that of two clusters one can say which was first; the rest is the node's own randomness.
@@ -134,13 +148,25 @@ async fn found(node: &Arc<Node>) -> Result<(), String> {
     let identity = ClusterIdentity { uuid, generation };
     let founder = node.myself().ok_or("a client founds nothing")?;
     let (member, address) = (founder.member.clone(), founder.address);
-    let map = ClusterMap::found(identity, member.clone(), address, node.hosted());
-    let slot = map.member(&member).map_or(0, |member| member.slot.0);
+    let map = ClusterMap::found(identity, member, address, node.hosted());
+    found_with(node, founder, map).await
+}
+
+async fn found_with(node: &Arc<Node>, founder: Voter, map: ClusterMap) -> Result<(), String> {
+    let identity = map.identity;
+    let slot = map
+        .member(&founder.member)
+        .map_or(0, |member| member.slot.0);
     let engine = node.engine_for(u64::from(slot)).await?;
     engine.found(founder, map).await?;
     // Only now: whoever asks before is told that there is no cluster yet.
     node.set_identity(identity);
-    tracing::info!(cluster = node.cluster(), %uuid, generation, "founded a cluster");
+    tracing::info!(
+        cluster = node.cluster(),
+        uuid = %identity.uuid,
+        generation = identity.generation,
+        "founded a cluster"
+    );
     Ok(())
 }
 
@@ -156,8 +182,21 @@ async fn join(node: &Arc<Node>, welcome: Option<Welcome>) -> Result<(), JoinFail
     let identity = welcome
         .identity
         .ok_or_else(|| passing("the seed knows no cluster"))?;
+    if let Some(former) = node.former()
+        && (former.uuid != identity.uuid || former.generation > identity.generation)
+    {
+        return Err(passing(
+            "it is not the cluster that this node was a member of",
+        ));
+    }
     node.set_identity(identity);
-    node.set_introduced(welcome.voters.iter().map(|(m, a)| Voter::from((m, a))).collect());
+    node.set_introduced(
+        welcome
+            .voters
+            .iter()
+            .map(|(m, a)| Voter::from((m, a)))
+            .collect(),
+    );
     let Some(address) = node.address() else {
         // A client only looks on.
         return await_map(node, |_| true).await;
@@ -242,10 +281,16 @@ pub(crate) async fn leave(node: &Arc<Node>) -> Result<(), ShutdownError> {
         };
         // Where nobody decides, nobody takes the shards either.
         if give_notice(node, leave, deadline).await
-            && tokio::time::timeout_at(deadline, handed_over(node)).await.is_err()
+            && tokio::time::timeout_at(deadline, handed_over(node))
+                .await
+                .is_err()
         {
             result = Err(late("handlers of entities"));
         }
+    }
+    if joined && node.runtime().gate().is_some_and(|gate| !gate.is_open()) {
+        // Without a lease nothing may be handled any more: whoever waits is told.
+        node.regions().iter().for_each(|region| region.sever());
     }
     // What nobody can take.
     for region in node.regions() {
@@ -297,7 +342,8 @@ async fn handed_over(node: &Node) {
             table.iter().any(|home| home.owner == slot) && others().any(|id| map.hosts(id, kind))
         };
         slot.is_none()
-            || !map.kinds.iter().any(keeps) && (!map.voters.contains_key(&me) || others().next().is_none())
+            || !map.kinds.iter().any(keeps)
+                && (!map.voters.contains_key(&me) || others().next().is_none())
     };
     let done = node
         .watch()
@@ -310,6 +356,8 @@ async fn give_notice(node: &Node, command: Command, deadline: Instant) -> bool {
     let told = node.propose(Proposal::Apply(command));
     match tokio::time::timeout_at(deadline, told).await {
         Ok(Ok(_)) => return true,
+        // Done before: the node was drained by whoever operates it.
+        Ok(Err(AuthorityError::Refused(Refused::WrongStatus(_)))) => return true,
         Ok(Err(error)) => tracing::info!(%error, "the leave was not recorded"),
         Err(_) => tracing::info!("the leave was not recorded in time"),
     }

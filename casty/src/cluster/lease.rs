@@ -6,12 +6,20 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{authority::way::AuthorityError, node::Node, wire::Call};
-use crate::protocol::map::Refused;
+use crate::{
+    config::Settings,
+    protocol::{lease::LeaseTimes, map::Refused},
+};
+
+/// How long leases are.
+pub(super) fn times(settings: &Settings) -> LeaseTimes {
+    LeaseTimes::new(settings.lease, settings.clock_drift)
+}
 
 impl Node {
     /// Renews the lease until this membership ends.
     pub(crate) async fn keep_lease(self: Arc<Self>, session: CancellationToken) {
-        let times = self.settings().lease_times();
+        let times = times(self.settings());
         let call = Call::Renew {
             member: self.member(),
             passed_on: false,

@@ -34,11 +34,12 @@ use super::{
     map_watch::MapWatch,
     region::{AnyRegion, Mesh},
     watches::Watches,
-    wire::{Answer, Call, Denied, Proposal, Request, Response},
+    wire::{Answer, Call, Denied, Inspection, Proposal, Request, Response},
 };
 use crate::{
     actor::{
         chain,
+        gate::Gate,
         runtime::{ActorAddress, Carrier, Runtime},
         watch::{WatchId, Watcher},
     },
@@ -91,6 +92,7 @@ pub(crate) struct Node {
     regions: OnceLock<Vec<Arc<dyn AnyRegion>>>,
     catalog: OnceLock<Vec<CatalogEntry>>,
     identity: Mutex<Option<ClusterIdentity>>,
+    former: Mutex<Option<ClusterIdentity>>,
     watch: Arc<MapWatch>,
     /// The version of the map that the regions go by.
     followed: AtomicU64,
@@ -146,6 +148,7 @@ impl Node {
             regions: OnceLock::new(),
             catalog: OnceLock::new(),
             identity: Mutex::default(),
+            former: Mutex::default(),
             member: ArcSwap::from_pointee(setup.member.clone()),
             session: Mutex::new(cancel.child_token()),
             watch: Arc::default(),
@@ -302,6 +305,18 @@ impl Node {
         *lock(&self.identity) = Some(identity);
     }
 
+    /// Takes this node out of the generation it was in. It may join a later one of the same cluster.
+    pub(super) fn forget_identity(&self) {
+        if let Some(identity) = lock(&self.identity).take() {
+            *lock(&self.former) = Some(identity);
+        }
+    }
+
+    /// The cluster, and its generation, that this process was a member of before.
+    pub(crate) fn former(&self) -> Option<ClusterIdentity> {
+        *lock(&self.former)
+    }
+
     pub(crate) fn engine(&self) -> Option<Arc<RaftEngine>> {
         lock(&self.engine).clone()
     }
@@ -316,7 +331,9 @@ impl Node {
             Some(engine) => return Err(format!("this is member {:?}", engine.slot())),
             None => {}
         }
-        let known = self.map().and_then(|map| Some(map.member(&self.member())?.slot));
+        let known = self
+            .map()
+            .and_then(|map| Some(map.member(&self.member())?.slot));
         if known.is_some_and(|slot| slot != Slot(number)) {
             return Err(format!("this is member {known:?}"));
         }
@@ -392,7 +409,10 @@ impl Node {
 
     /// Cuts the connections of those peers.
     pub(super) fn cut(&self, whose: impl Fn(&MemberId) -> bool) {
-        let inlets: Vec<_> = lock(&self.inlets).iter().filter_map(Weak::upgrade).collect();
+        let inlets: Vec<_> = lock(&self.inlets)
+            .iter()
+            .filter_map(Weak::upgrade)
+            .collect();
         for inlet in inlets.iter().filter(|inlet| whose(&inlet.peer)) {
             inlet.cancel.cancel();
         }
@@ -477,8 +497,7 @@ impl Node {
     }
 
     pub(crate) fn set_leaving(&self) {
-        self.leaving
-            .store(true, Ordering::Relaxed);
+        self.leaving.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn is_leaving(&self) -> bool {
@@ -676,6 +695,31 @@ impl Node {
         }
     }
 
+    /// What this node knows, for whoever operates the cluster.
+    pub(crate) fn inspect(&self) -> Inspection {
+        let leads = self
+            .engine()
+            .is_some_and(|engine| engine.leads_in().is_some());
+        let leader = self.engine().and_then(|engine| engine.leader());
+        let leader = leader.or_else(|| self.known_leader());
+        Inspection {
+            member: self.member(),
+            leader: if leads {
+                Some(self.member())
+            } else {
+                leader.map(|leader| leader.member)
+            },
+            map: self.map().map(|map| (*map).clone()),
+            entities: lock(&self.loads)
+                .iter()
+                .map(|(member, load)| (member.clone(), *load))
+                .chain([(self.member(), self.load())])
+                .collect(),
+            dead: self.dead(),
+            serves: self.runtime.gate().is_some_and(Gate::is_open),
+        }
+    }
+
     fn handle_call(&self, inlet: &Arc<Inlet>, id: u64, call: Call) {
         let Some(me) = self.me.upgrade() else { return };
         if self.answering.fetch_add(1, Ordering::Relaxed) >= CALLS_MAX {
@@ -692,7 +736,7 @@ impl Node {
             let answer = tokio::select! {
                 biased;
                 () = inlet.cancel.cancelled() => None,
-                answer = me.decide_here(call) => Some(answer),
+                answer = me.answer(call) => Some(answer),
             };
             me.answering.fetch_sub(1, Ordering::Relaxed);
             if let Some(answer) = answer {
@@ -807,11 +851,13 @@ impl LinkOwner for Node {
     }
 
     fn refused(&self, refusal: &Refusal) {
-        if let Refusal::Down(member) = refusal
-            && self.is_me(member)
-            && self.map().is_some()
-            && !self.is_leaving()
-        {
+        let over = match refusal {
+            Refusal::Down(member) => self.is_me(member),
+            // The cluster was reborn without this node.
+            Refusal::Generation { ours, theirs } => ours < theirs,
+            _ => false,
+        };
+        if over && self.map().is_some() && !self.is_leaving() {
             self.handle_down();
         }
     }

@@ -6,30 +6,106 @@
 
 use std::sync::Arc;
 
-use super::{gossip::Input, join, node::Node};
+use futures_util::future::BoxFuture;
+
+use super::{gossip::Input, join, node::Node, wire::Call};
 use crate::{
     actor::runtime::Myself,
     config::OnDown,
     error::JoinError,
     id::{Incarnation, MemberId},
-    protocol::lease::Lease,
+    protocol::{
+        lease::Lease,
+        map::{ClusterMap, Status},
+    },
 };
 
 impl Node {
     /// This incarnation is over.
     pub(crate) fn handle_down(&self) {
         let Some(me) = self.upgrade() else { return };
-        // Whoever comes first; the others find that it has begun.
-        if self.session().is_cancelled() {
+        if !self.end_session() {
             return;
+        }
+        tracing::warn!(member = %self.member(), "this member was declared down");
+        self.tasks().spawn(async move {
+            let known = me.begin_anew();
+            if me.on_down() == OnDown::Stop {
+                for region in me.regions() {
+                    region.abandon();
+                }
+                return me.fail(JoinError::Down);
+            }
+            let mut seeds = me.seeds().to_vec();
+            seeds.extend(
+                known
+                    .into_iter()
+                    .filter(|known| !me.seeds().contains(known)),
+            );
+            join::enter(me, seeds, true).await;
+        });
+    }
+
+    /// Whether it is this call that ended it: whoever comes later finds that it has begun.
+    fn end_session(&self) -> bool {
+        if self.session().is_cancelled() {
+            return false;
         }
         self.runtime().close_gate();
         self.cancel_session();
-        tracing::warn!(member = %self.member(), "this member was declared down");
-        self.tasks().spawn(me.begin_anew());
+        true
     }
 
-    async fn begin_anew(self: Arc<Self>) {
+    /// Whoever decided is lost: this node goes on from what it knows, as the only member of a new generation.
+    pub(crate) async fn recover(&self, force: bool) -> Result<(), String> {
+        let (Some(me), Some(map)) = (self.upgrade(), self.map()) else {
+            return Err("it knows no cluster".to_owned());
+        };
+        if self.address().is_none() || self.is_leaving() {
+            return Err("it is no member".to_owned());
+        }
+        let renew = Call::Renew {
+            member: self.member(),
+            passed_on: false,
+        };
+        let limit = self.settings().decide_timeout;
+        if self.ask_leader(&renew, limit).await.is_ok() {
+            return Err("the cluster has a leader: there is nothing to recover from".to_owned());
+        }
+        let dead = self.dead();
+        let mine = self.member();
+        let alive = map.members.iter().find(|(id, member)| {
+            **id != mine && member.status != Status::Down && !dead.contains(id)
+        });
+        if let Some((alive, _)) = alive.filter(|_| !force) {
+            return Err(format!(
+                "`{alive}` seems alive; stop it first, or let more of the cluster come back"
+            ));
+        }
+        if !self.end_session() {
+            return Err("it is about to join anew".to_owned());
+        }
+        tracing::warn!(member = %mine, "recovers the cluster from what it knows");
+        drop(me.begin_anew());
+        self.tasks().spawn(me.found_anew(map));
+        Ok(())
+    }
+
+    // Boxed: what it awaits leads back to the one who answers calls, and so to whoever spawned this.
+    fn found_anew(self: Arc<Self>, map: Arc<ClusterMap>) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            // Whatever lease there may still be is over then.
+            tokio::time::sleep(super::lease::times(self.settings()).guard).await;
+            let session = self.session();
+            match join::refound(&self, &map).await {
+                Ok(()) => self.keep_lease(session).await,
+                Err(reason) => self.fail(JoinError::Engine { reason }),
+            }
+        })
+    }
+
+    /// Makes this process another member. Returns where the others were.
+    fn begin_anew(&self) -> Vec<String> {
         for region in self.regions() {
             region.sever();
         }
@@ -48,12 +124,6 @@ impl Node {
         self.set_introduced(Vec::new());
         self.follower().reset();
         *self.lease() = Lease::default();
-        if self.on_down() == OnDown::Stop {
-            for region in self.regions() {
-                region.abandon();
-            }
-            return self.fail(JoinError::Down);
-        }
         let before = self.member();
         let incarnation = self.next_incarnation(before.incarnation);
         let member = MemberId {
@@ -68,10 +138,9 @@ impl Node {
         // Not before it is another member: whoever watches the map would take it for itself.
         self.watch().clear();
         self.gossip(Input::Renew);
+        self.forget_identity();
         self.new_session();
-        let mut seeds = self.seeds().to_vec();
-        seeds.extend(known.into_iter().filter(|known| !self.seeds().contains(known)));
-        join::enter(self.clone(), seeds, true).await;
+        known
     }
 
     /// Greater than the last, whatever the clock says.

@@ -1,6 +1,6 @@
 //! What travels on the control lane.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
@@ -60,10 +60,33 @@ pub(crate) enum Call {
         passed_on: bool,
     },
     Raft(Box<RaftCall>),
+    /// What does this node know?
+    Inspect,
+    /// Begin a new generation of the cluster from what this node knows: whoever else decided is lost.
+    Recover {
+        /// Also if others seem alive.
+        force: bool,
+    },
+}
+
+/// What a node knows of the cluster, and of itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Inspection {
+    pub(crate) member: MemberId,
+    pub(crate) leader: Option<MemberId>,
+    pub(crate) map: Option<ClusterMap>,
+    /// Entities alive on members, as far as they have said.
+    pub(crate) entities: BTreeMap<MemberId, u64>,
+    /// Members that gossip does not reach.
+    pub(crate) dead: BTreeSet<MemberId>,
+    /// Whether it holds a lease, and serves its entities.
+    pub(crate) serves: bool,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Answer {
+    Inspected(Box<Inspection>),
+    Recovered(Result<(), String>),
     /// To a proposal and a renewal: the version of the map.
     Decided(Result<u64, Denied>),
     Raft(Result<Box<RaftAnswer>, String>),

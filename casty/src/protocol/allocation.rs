@@ -267,7 +267,10 @@ mod tests {
                 let owner = map.kinds["Counter"][m.shard.index()].owner.unwrap();
                 map.by_slot(owner).unwrap().0.clone()
             };
-            let releases: Vec<_> = moves.iter().map(|m| (owner(m), m.shard, m.expected)).collect();
+            let releases: Vec<_> = moves
+                .iter()
+                .map(|m| (owner(m), m.shard, m.expected))
+                .collect();
             map.apply(&Command::Revoke { moves }).unwrap();
             assert_eq!(rebalance(map, 0), []);
             for (member, shard, epoch) in releases {

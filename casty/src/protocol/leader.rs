@@ -104,11 +104,10 @@ impl Leader {
             .map(|(id, _)| id)
             .filter(|id| dead.contains(id) || self.is_silent(id, grants, now))
             .collect();
-        effects.extend(gone.iter().map(|&id| {
-            propose(Command::Down {
-                member: id.clone(),
-            })
-        }));
+        effects.extend(
+            gone.iter()
+                .map(|&id| propose(Command::Down { member: id.clone() })),
+        );
         let is_over = |slot| {
             let owner = map.by_slot(slot);
             owner.is_some_and(|(id, member)| {
@@ -184,7 +183,13 @@ impl Leader {
         let up = map.members.iter();
         let mut up: Vec<_> = up
             .filter(|(id, m)| m.status == Status::Up && alive(id))
-            .map(|(id, member)| (*id != self.me, !now.voters.contains(&member.slot), member.slot))
+            .map(|(id, member)| {
+                (
+                    *id != self.me,
+                    !now.voters.contains(&member.slot),
+                    member.slot,
+                )
+            })
             .collect();
         up.sort_unstable();
         let count = match up.len().min(VOTERS_MAX) {
@@ -308,13 +313,11 @@ mod tests {
         assert!(!first.contains(&down("b")));
         let later = now + lease().guard + 3 * SECOND;
         grants.grant(&member("c", 1), 1, later, lease());
-        let effects =
-            leader.handle_tick(&map, &BTreeSet::new(), &settled(1..=1), &grants, later);
+        let effects = leader.handle_tick(&map, &BTreeSet::new(), &settled(1..=1), &grants, later);
         assert_eq!(effects, [down("b")]);
         // A new leader has heard from nobody yet.
         grants.handle_leading(2, later, lease());
-        let effects =
-            leader.handle_tick(&map, &BTreeSet::new(), &settled(1..=3), &grants, later);
+        let effects = leader.handle_tick(&map, &BTreeSet::new(), &settled(1..=3), &grants, later);
         assert_eq!(effects, []);
     }
 
@@ -334,8 +337,7 @@ mod tests {
             leader.handle_tick(&map, &none, &settled(1..=1), &grants, now),
             []
         );
-        let effects =
-            leader.handle_tick(&map, &none, &settled(1..=1), &grants, now + 60 * SECOND);
+        let effects = leader.handle_tick(&map, &none, &settled(1..=1), &grants, now + 60 * SECOND);
         assert_eq!(effects, [remove.clone()]);
         join(&mut map, &member("b", 2));
         let effects = leader.handle_tick(&map, &none, &settled(1..=1), &grants, now);

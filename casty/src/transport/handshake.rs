@@ -68,6 +68,10 @@ pub(crate) enum Refusal {
         "it belongs to another cluster of the same name ({theirs}, this node's is {ours}); two clusters never merge"
     )]
     OtherCluster { ours: Uuid, theirs: Uuid },
+    #[error(
+        "it belongs to generation {theirs} of the cluster, this node to generation {ours}: the cluster was recovered in between"
+    )]
+    Generation { ours: u32, theirs: u32 },
     #[error("the process there is `{found}`, not `{expected}`: it has restarted")]
     OtherMember { expected: MemberId, found: MemberId },
     #[error(
@@ -85,7 +89,7 @@ pub(crate) enum Refusal {
 impl Refusal {
     /// Whether the same try may succeed later.
     pub(crate) fn is_final(&self) -> bool {
-        !matches!(self, Self::OtherMember { .. })
+        !matches!(self, Self::OtherMember { .. } | Self::Generation { .. })
     }
 
     /// The same refusal, as seen from the other side.
@@ -96,6 +100,10 @@ impl Refusal {
                 theirs: ours,
             },
             Self::OtherCluster { ours, theirs } => Self::OtherCluster {
+                ours: theirs,
+                theirs: ours,
+            },
+            Self::Generation { ours, theirs } => Self::Generation {
                 ours: theirs,
                 theirs: ours,
             },
@@ -134,6 +142,15 @@ impl Doorkeeper<'_> {
         if let Some(expected) = hello.to.as_ref().filter(|to| *to != self.member) {
             let (expected, found) = (expected.clone(), self.member.clone());
             return Err(Refusal::OtherMember { expected, found });
+        }
+        if let (Some(ours), Some(theirs)) = (self.identity, hello.identity)
+            && ours.uuid == theirs.uuid
+            && ours != theirs
+        {
+            return Err(Refusal::Generation {
+                ours: ours.generation,
+                theirs: theirs.generation,
+            });
         }
         if let (Some(ours), Some(theirs)) = (self.identity, hello.identity)
             && ours != theirs
@@ -367,6 +384,21 @@ mod tests {
             judge(&other, Some(identity(2)), false),
             Err(Refusal::OtherCluster { .. })
         ));
+    }
+
+    #[test]
+    fn generations_of_one_cluster_are_told_apart() {
+        let of = |generation| ClusterIdentity {
+            generation,
+            ..identity(1)
+        };
+        let newer = Hello {
+            identity: Some(of(2)),
+            ..hello()
+        };
+        let refusal = judge(&newer, Some(of(1)), false).unwrap_err();
+        assert_eq!(refusal, Refusal::Generation { ours: 2, theirs: 1 });
+        assert!(!refusal.is_final());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The way to the leader, whoever that is just now.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -34,16 +34,6 @@ impl Node {
     pub(crate) async fn propose(&self, proposal: Proposal) -> Result<u64, AuthorityError> {
         let limit = self.settings().decide_timeout;
         self.ask_leader(&Call::Propose(proposal), limit).await
-    }
-
-    /// The same, with nobody waiting.
-    pub(crate) fn propose_later(self: &Arc<Self>, proposal: Proposal) {
-        let me = self.clone();
-        self.tasks().spawn(async move {
-            if let Err(error) = me.propose(proposal.clone()).await {
-                tracing::debug!(?proposal, %error, "not decided");
-            }
-        });
     }
 
     /// Asks the leader, or whoever may know it, until the time is up.
@@ -129,18 +119,27 @@ impl Node {
         if voter.member == self.member() {
             return match self.decide_here(call.clone()).await {
                 Answer::Decided(result) => result,
-                Answer::Raft(_) => Err(Denied::NotTheLeader { leader: None }),
+                _ => Err(Denied::NotTheLeader { leader: None }),
             };
         }
         match self.call(&voter.peer(), call.clone(), patience).await {
             Ok(Answer::Decided(result)) => result,
-            Ok(Answer::Raft(_)) => Err(Denied::Undecided("a confused answer".to_owned())),
+            Ok(_) => Err(Denied::Undecided("a confused answer".to_owned())),
             Err(error) => Err(Denied::Undecided(error.to_string())),
         }
     }
 
-    /// Answers a call of another node, or one of this node's own.
-    pub(crate) async fn decide_here(&self, call: Call) -> Answer {
+    /// Answers a call of another node.
+    pub(crate) async fn answer(&self, call: Call) -> Answer {
+        match call {
+            Call::Inspect => Answer::Inspected(Box::new(self.inspect())),
+            Call::Recover { force } => Answer::Recovered(self.recover(force).await),
+            call => self.decide_here(call).await,
+        }
+    }
+
+    /// Answers what concerns the map, also for this node itself.
+    async fn decide_here(&self, call: Call) -> Answer {
         let Some(engine) = (match &call {
             // The leader teaches this node, which may not have heard of its own slot yet.
             Call::Raft(call) => match self.engine_for(call.to).await {
@@ -158,6 +157,9 @@ impl Node {
                 Answer::Decided(self.renew_here(&*engine, member, passed_on).await)
             }
             Call::Raft(call) => Answer::Raft(engine.answer(*call).await.map(Box::new)),
+            Call::Inspect | Call::Recover { .. } => {
+                Answer::Decided(Err(Denied::NotTheLeader { leader: None }))
+            }
         }
     }
 

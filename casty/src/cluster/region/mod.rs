@@ -463,7 +463,10 @@ impl<E: Entity> AnyRegion for ShardRegion<E> {
 
     fn leave(&self) -> BoxFuture<'static, Vec<(ShardId, Epoch)>> {
         let here = |shard| Some((shard, self.local.epoch(shard)?));
-        let here: Vec<_> = (0..self.shards.get()).map(ShardId).filter_map(here).collect();
+        let here: Vec<_> = (0..self.shards.get())
+            .map(ShardId)
+            .filter_map(here)
+            .collect();
         Box::pin(join_all(self.drain(&here)))
     }
 

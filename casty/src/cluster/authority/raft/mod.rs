@@ -34,6 +34,7 @@ use self::{
 use super::{Authority, Decision, Voter};
 use crate::{
     cluster::{
+        lease,
         node::Node,
         wire::{Denied, Proposal},
     },
@@ -133,7 +134,7 @@ impl RaftEngine {
             raft,
             machine,
             grants: Mutex::default(),
-            times: settings.lease_times(),
+            times: lease::times(settings),
             limit: settings.decide_timeout,
             allocating: tokio::sync::Mutex::default(),
             reads: Mutex::default(),
@@ -211,7 +212,11 @@ impl RaftEngine {
         let replication = metrics.replication.unwrap_or_default();
         let caught_up = replication
             .iter()
-            .filter(|(_, matched)| matched.as_ref().is_some_and(|at| at.index + LAG_MAX >= last))
+            .filter(|(_, matched)| {
+                matched
+                    .as_ref()
+                    .is_some_and(|at| at.index + LAG_MAX >= last)
+            })
             .map(|(id, _)| slot(*id));
         let mut caught_up: BTreeSet<Slot> = caught_up.collect();
         caught_up.insert(self.slot);
@@ -242,11 +247,7 @@ impl RaftEngine {
         }
     }
 
-    async fn allocate(
-        &self,
-        kind: String,
-        shards: Vec<crate::id::ShardId>,
-    ) -> Result<u64, Denied> {
+    async fn allocate(&self, kind: String, shards: Vec<crate::id::ShardId>) -> Result<u64, Denied> {
         let _one_at_a_time = self.allocating.lock().await;
         if self.leads_in().is_none() {
             return Err(self.not_the_leader());
@@ -385,13 +386,16 @@ impl RaftEngine {
     pub(crate) async fn dismiss(&self, slots: &BTreeSet<Slot>) -> Result<(), String> {
         let slots = slots.iter().map(|slot| u64::from(slot.0)).collect();
         let change = ChangeMembers::RemoveNodes(slots);
-        self.change(self.raft.change_membership(change, false)).await
+        self.change(self.raft.change_membership(change, false))
+            .await
     }
 
     pub(crate) async fn abdicate(&self, heir: Slot) -> Result<(), String> {
         let trigger = self.raft.trigger();
         let transfer = trigger.transfer_leader(u64::from(heir.0));
-        self.enter(transfer).await.map_err(|error| error.to_string())
+        self.enter(transfer)
+            .await
+            .map_err(|error| error.to_string())
     }
 
     async fn change<T, E: fmt::Display>(

@@ -111,7 +111,10 @@ impl RaftNetworkV2<Types> for Way {
         request: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
-        match self.ask(RaftAsk::Append(request), option.soft_ttl()).await? {
+        match self
+            .ask(RaftAsk::Append(request), option.soft_ttl())
+            .await?
+        {
             RaftAnswer::Append(answer) => Ok(answer),
             _ => Ok(confused()?),
         }
@@ -133,7 +136,10 @@ impl RaftNetworkV2<Types> for Way {
         request: VoteRequest<Types>,
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        match self.ask(RaftAsk::PreVote(request), option.soft_ttl()).await? {
+        match self
+            .ask(RaftAsk::PreVote(request), option.soft_ttl())
+            .await?
+        {
             RaftAnswer::Vote(answer) => Ok(answer),
             _ => Ok(confused()?),
         }

@@ -3,8 +3,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    fmt,
-    io,
+    fmt, io,
     ops::RangeBounds,
     sync::{Arc, Mutex},
 };
@@ -215,7 +214,11 @@ impl MapMachine {
             };
             respond(watcher, &response);
         }
-        if !state.watchers.iter().any(|present| Arc::ptr_eq(present, watcher)) {
+        if !state
+            .watchers
+            .iter()
+            .any(|present| Arc::ptr_eq(present, watcher))
+        {
             state.watchers.push(watcher.clone());
         }
     }
