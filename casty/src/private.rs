@@ -64,6 +64,33 @@ pub const fn result_reply<T: Wire, E: Wire>() -> ReplyCodec<Result<T, E>, T, E> 
     }
 }
 
+pub use std::vec::Vec;
+
+/// Appends a state, to leave this node; the name that it is known by there.
+pub fn freeze<S: Wire>(
+    name: &'static str,
+    state: &S,
+    out: &mut Vec<u8>,
+) -> Result<&'static str, EncodeError> {
+    codec::encode(state, out)?;
+    Ok(name)
+}
+
+/// A state that a handler took and did not bring back.
+pub fn freeze_nothing() -> Result<&'static str, EncodeError> {
+    Err(EncodeError("there is no state".to_owned()))
+}
+
+/// A state that came from another node.
+pub fn thaw<S: Wire>(state: &[u8]) -> Result<S, DecodeError> {
+    codec::decode(state)
+}
+
+/// A state that this version of the code does not know.
+pub fn thaw_unknown<S>(name: &str) -> Result<S, DecodeError> {
+    Err(DecodeError(format!("there is no state `{name}` in this version")))
+}
+
 /// Requires that a type can be a state, or part of an internal message.
 pub const fn in_memory<T: Send + 'static>() {}
 

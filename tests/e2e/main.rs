@@ -17,6 +17,7 @@ mod cluster;
 mod conservation;
 mod errors;
 mod local;
+mod migration;
 mod moves;
 mod passivation;
 mod policies;

@@ -2,6 +2,7 @@
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{quote, quote_spanned};
+use syn::ext::IdentExt;
 
 use super::{
     docs,
@@ -255,10 +256,77 @@ impl Expansion<'_> {
             return quote!();
         }
         let (actor, shards) = (self.actor(), behavior.settings.shards);
+        let migration = behavior.settings.migrates.then(|| self.migration());
         self.implement(
             quote!(#private::Entity for #actor),
-            quote!(const SHARDS: ::core::num::NonZeroU32 = #private::shards(#shards);),
+            quote! {
+                const SHARDS: ::core::num::NonZeroU32 = #private::shards(#shards);
+
+                #migration
+            },
         )
+    }
+
+    /// How the state leaves one node and comes to another: with its name, where there are several.
+    fn migration(&self) -> TokenStream {
+        let private = &self.private;
+        let states = self.sound_states();
+        let (frozen, thawed) = if self.behavior.is_machine() {
+            let state_enum = self.state_enum();
+            let frozen = states.iter().map(|State { ident, ty, .. }| {
+                let (span, name) = (names::at(ident.span()), ident.unraw().to_string());
+                let freeze = quote_spanned!(span=> #private::freeze::<#ty>(#name, __state, __out));
+                quote!(#state_enum::#ident(ref __state) => #freeze,)
+            });
+            let thawed = states.iter().map(|State { ident, ty, .. }| {
+                let (span, name) = (names::at(ident.span()), ident.unraw().to_string());
+                let thaw = quote_spanned!(span=> #private::thaw::<#ty>(__state));
+                quote! {
+                    #name => ::core::result::Result::map(#thaw, |__state| Self(#state_enum::#ident(__state))),
+                }
+            });
+            (
+                quote! {
+                    match self.0 {
+                        #(#frozen)*
+                        #state_enum::__Taken => #private::freeze_nothing(),
+                    }
+                },
+                quote! {
+                    match __name {
+                        #(#thawed)*
+                        _ => #private::thaw_unknown(__name),
+                    }
+                },
+            )
+        } else {
+            let Some(State { ident, ty, .. }) = states.first() else {
+                return quote!();
+            };
+            let span = names::at(ident.span());
+            (
+                quote_spanned!(span=> #private::freeze::<#ty>("", self, __out)),
+                quote_spanned!(span=> #private::thaw::<#ty>(__state)),
+            )
+        };
+        quote! {
+            const MIGRATES: ::core::primitive::bool = true;
+
+            fn freeze(
+                &self,
+                __out: &mut #private::Vec<::core::primitive::u8>,
+            ) -> ::core::result::Result<&'static ::core::primitive::str, #private::EncodeError> {
+                #frozen
+            }
+
+            fn thaw(
+                __name: &::core::primitive::str,
+                __state: &[::core::primitive::u8],
+            ) -> ::core::result::Result<Self, #private::DecodeError> {
+                let _ = __name;
+                #thawed
+            }
+        }
     }
 
     /// Lets every node whose binary links this code host the entity. Which instances of a generic one there

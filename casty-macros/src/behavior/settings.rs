@@ -28,6 +28,7 @@ static ENTITY: Grammar = Grammar {
         CHILDREN,
         Known::new("passivate_after", "passivate_after = \"10m\""),
         Known::new("max_active", "max_active = 10000"),
+        Known::new("migrate", "migrate"),
         CRATE,
     ],
     refused: &[
@@ -65,6 +66,10 @@ static ACTOR: Grammar = Grammar {
         ),
         ("passivate_after", NOT_PUT_TO_SLEEP),
         ("max_active", NOT_PUT_TO_SLEEP),
+        (
+            "migrate",
+            "`migrate` is an option of `#[entity]`: an actor lives and ends on the node that spawned it. Leave it out",
+        ),
     ],
 };
 
@@ -108,6 +113,8 @@ const STRATEGIES: &[Word] = &[("one_for_one", "OneForOne"), ("all_for_one", "All
 pub(super) struct Settings {
     pub(super) name: Option<String>,
     pub(super) shards: u32,
+    /// Whether its state moves with its shard.
+    pub(super) migrates: bool,
     /// The path to casty.
     pub(super) casty: Path,
     /// What is written of the policy, in the order of its fields.
@@ -136,6 +143,7 @@ impl Settings {
             shards: options
                 .number("shards", 1..=u32::from(u16::MAX), errors)
                 .unwrap_or(SHARDS_DEFAULT),
+            migrates: options.flag("migrate", errors),
             casty: options.casty(errors),
             policy: policy(kind, &options, errors),
             stash: options.span("stash"),

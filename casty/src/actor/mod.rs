@@ -34,7 +34,10 @@ use crate::{
     error::Failure,
     event::Terminated,
     id::{EntityId, ShardId},
-    message::{codec::EncodeError, wire::Wire},
+    message::{
+        codec::{DecodeError, EncodeError},
+        wire::Wire,
+    },
 };
 
 pub(crate) use envelope::Rejected;
@@ -162,6 +165,23 @@ pub trait Init: Actor {
 pub trait Entity: Init<Address = reference::EntityRef<Self>> {
     /// Into how many shards the entities of this type are divided. The same on every node.
     const SHARDS: NonZeroU32;
+
+    /// Whether the state moves with its shard.
+    const MIGRATES: bool = false;
+
+    /// Appends the state, to leave this node; its name, if there are several.
+    #[doc(hidden)]
+    fn freeze(&self, out: &mut Vec<u8>) -> Result<&'static str, EncodeError> {
+        let _ = out;
+        Err(EncodeError("it does not migrate".to_owned()))
+    }
+
+    /// The state that left another node.
+    #[doc(hidden)]
+    fn thaw(name: &str, state: &[u8]) -> Result<Self, DecodeError> {
+        let _ = (name, state);
+        Err(DecodeError("it does not migrate".to_owned()))
+    }
 }
 
 /// Why an `#[init]`, or another hook, failed, as text: the error may travel to an asker on another node.

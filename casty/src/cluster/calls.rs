@@ -90,12 +90,23 @@ impl Node {
         call: Call,
         limit: Duration,
     ) -> Result<Answer, CallError> {
+        self.call_on(Lane::Control, peer, call, limit).await
+    }
+
+    /// The same, on another lane: the control lane never waits behind anything large.
+    pub(crate) async fn call_on(
+        &self,
+        lane: Lane,
+        peer: &Peer,
+        call: Call,
+        limit: Duration,
+    ) -> Result<Answer, CallError> {
         let calls = self.calls();
         let id = calls.last.fetch_add(1, Ordering::Relaxed) + 1;
         let unreachable = |reason: String| CallError::Unreachable(reason);
         let bytes = codec::to_vec(&Request::Call { id, call })
             .map_err(|error| unreachable(error.to_string()))?;
-        let link = self.link(peer.clone(), Lane::Control);
+        let link = self.link(peer.clone(), lane);
         let (answer, answered) = oneshot::channel();
         let waiting = Waiting {
             link: link.clone(),

@@ -4,11 +4,23 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 
-use super::{authority::way::AuthorityError, node::Node, region::AnyRegion, wire::Proposal};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    authority::way::AuthorityError,
+    node::Node,
+    region::{AnyRegion, Parcel},
+    wire::{Answer, Call, Proposal},
+};
 use crate::{
     id::{Epoch, ShardId},
-    protocol::map::{ClusterMap, Command, Slot},
+    protocol::map::{ClusterMap, Command, Home, Slot},
+    transport::handshake::Lane,
 };
+
+/// States that travel in one piece.
+const PART_BYTES_MAX: usize = 256 * 1024;
 
 /// Resolves, with a shard and its epoch, when everything in it has stopped.
 pub(crate) type Draining = BoxFuture<'static, (ShardId, Epoch)>;
@@ -56,26 +68,134 @@ impl Node {
             }
             // The order is that of hashes and wakers otherwise.
             shards.sort_unstable();
-            let release = Proposal::Apply(Command::Release {
-                member: self.member(),
-                kind: region.name().to_owned(),
-                shards,
-            });
-            loop {
-                let told = tokio::select! {
-                    biased;
-                    () = session.cancelled() => return,
-                    told = self.propose(release.clone()) => told,
-                };
-                match told {
-                    Ok(version) => self.follower().handle_version(version),
-                    // Given up before: the first answer was lost.
-                    Err(AuthorityError::Refused(_)) => {}
-                    // They have stopped, and are of no use here. Nobody but the leader can give them to another.
-                    Err(AuthorityError::Unreachable(_)) => continue,
+            let mut kept = Vec::new();
+            if region.migrates() {
+                for &(shard, epoch) in &shards {
+                    let parcel = region.parcel(shard);
+                    if !parcel.is_empty() && !self.send_parcel(&*region, shard, epoch, &parcel).await {
+                        // It goes on here, under a new epoch, with what it has.
+                        region.receive(shard, epoch, true, parcel);
+                        kept.push((shard, epoch));
+                    }
                 }
-                break;
+                shards.retain(|shard| !kept.contains(shard));
+            }
+            let (member, kind) = (self.member(), region.name().to_owned());
+            if !kept.is_empty() {
+                tracing::info!(kind, shards = kept.len(), "shards could not be handed over");
+                let (member, kind) = (member.clone(), kind.clone());
+                self.insist(&session, Command::Keep { member, kind, shards: kept })
+                    .await;
+            }
+            if !shards.is_empty() {
+                self.insist(&session, Command::Release { member, kind, shards })
+                    .await;
             }
         }
     }
+
+    /// Has it decided, however long that takes: the shards have stopped and are of no use here, and nobody but the
+    /// leader can do something about it.
+    async fn insist(&self, session: &CancellationToken, command: Command) {
+        let proposal = Proposal::Apply(command);
+        loop {
+            let told = tokio::select! {
+                biased;
+                () = session.cancelled() => return,
+                told = self.propose(proposal.clone()) => told,
+            };
+            match told {
+                Ok(version) => return self.follower().handle_version(version),
+                // Done before: the first answer was lost.
+                Err(AuthorityError::Refused(_)) => return,
+                Err(AuthorityError::Unreachable(reason)) => {
+                    tracing::debug!(reason, "shards that have stopped cannot be given up yet");
+                }
+            }
+        }
+    }
+
+    /// Sends the states of a shard to where it is to move. `false` if that is not possible.
+    async fn send_parcel(
+        &self,
+        region: &dyn AnyRegion,
+        shard: ShardId,
+        epoch: Epoch,
+        parcel: &Parcel,
+    ) -> bool {
+        let until = Instant::now() + self.settings().decide_timeout;
+        let mut first = true;
+        for part in parts(parcel) {
+            let call = Call::Receive {
+                kind: region.name().to_owned(),
+                shard,
+                epoch,
+                first,
+                parcel: part,
+            };
+            first = false;
+            loop {
+                let home = self.home_of(region.name(), shard);
+                let target = home.filter(|home| home.epoch == epoch);
+                let peer = target.and_then(|home| self.peer_at(home.moving?));
+                let left = until.saturating_duration_since(Instant::now());
+                let (Some(peer), false) = (peer, left.is_zero()) else {
+                    return false;
+                };
+                match self.call_on(Lane::Bulk, &peer, call.clone(), left).await {
+                    Ok(Answer::Received(true)) => break,
+                    // Its map may be behind.
+                    _ => tokio::time::sleep(self.settings().backoff).await,
+                }
+            }
+        }
+        true
+    }
+
+    fn home_of(&self, kind: &str, shard: ShardId) -> Option<Home> {
+        let map = self.map()?;
+        map.kinds.get(kind)?.get(shard.index()).copied()
+    }
+
+    /// States for a shard that is about to come here. `false` if this node does not expect it.
+    pub(super) fn receive_parcel(
+        &self,
+        kind: &str,
+        shard: ShardId,
+        epoch: Epoch,
+        first: bool,
+        parcel: Parcel,
+    ) -> bool {
+        let me = self
+            .map()
+            .and_then(|map| Some(map.member(&self.member())?.slot));
+        let expected = me.is_some()
+            && self
+                .home_of(kind, shard)
+                .is_some_and(|home| home.moving == me && home.epoch == epoch);
+        let region = self.regions().iter().find(|region| region.name() == kind);
+        match region {
+            Some(region) if expected => {
+                region.receive(shard, epoch, first, parcel);
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// A parcel in pieces of bounded size, though at least one entity each.
+fn parts(parcel: &Parcel) -> Vec<Parcel> {
+    let (mut parts, mut part, mut bytes) = (Vec::new(), Parcel::new(), 0);
+    for (id, frozen) in parcel {
+        let size = id.as_str().len() + frozen.name.len() + frozen.state.len();
+        if bytes + size > PART_BYTES_MAX && !part.is_empty() {
+            parts.push(std::mem::take(&mut part));
+            bytes = 0;
+        }
+        bytes += size;
+        part.insert(id.clone(), frozen.clone());
+    }
+    parts.push(part);
+    parts
 }

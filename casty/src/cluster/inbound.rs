@@ -175,7 +175,7 @@ fn handle(
                 inlet.report();
             }
         }
-        (Lane::Control, Frame::Control(payload)) => match codec::decode::<Request>(payload) {
+        (Lane::Control | Lane::Bulk, Frame::Control(payload)) => match codec::decode::<Request>(payload) {
             Ok(request) => node.handle_request(inlet, request),
             Err(error) => {
                 // A newer peer may say what this one does not understand yet; nothing else is the matter.
@@ -191,7 +191,7 @@ fn handle(
             }
             match kinds.get(usize::from(frame.kind)) {
                 Some((_, Some(region))) if node.address().is_some() => {
-                    region.receive(inlet, frame, buffer, grant);
+                    region.handle(inlet, frame, buffer, grant);
                 }
                 Some((name, _)) => unknown_entity(node, inlet, name, frame),
                 None => return Err(ConnectionEnd::Unexpected),

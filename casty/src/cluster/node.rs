@@ -216,6 +216,11 @@ impl Node {
         lock(&self.session).clone()
     }
 
+    /// Where a member is that the map knows by this slot.
+    pub(super) fn peer_at(&self, slot: Slot) -> Option<Peer> {
+        lock(&self.slots).get(&slot).cloned()
+    }
+
     pub(super) fn upgrade(&self) -> Option<Arc<Self>> {
         self.me.upgrade()
     }

@@ -5,12 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-use super::authority::{
-    Voter,
-    raft::{RaftAnswer, RaftCall},
+use super::{
+    authority::{
+        Voter,
+        raft::{RaftAnswer, RaftCall},
+    },
+    region::Parcel,
 };
 use crate::{
-    id::{MemberId, ShardId},
+    id::{Epoch, MemberId, ShardId},
     protocol::{
         facts::{Digest, Facts},
         map::{ClusterMap, Command, Refused},
@@ -60,6 +63,15 @@ pub(crate) enum Call {
         passed_on: bool,
     },
     Raft(Box<RaftCall>),
+    /// States of a shard that is about to move to the one who is asked: it leaves its owner at `epoch`.
+    Receive {
+        kind: String,
+        shard: ShardId,
+        epoch: Epoch,
+        /// Of several parts.
+        first: bool,
+        parcel: Parcel,
+    },
     /// What does this node know?
     Inspect,
     /// Begin a new generation of the cluster from what this node knows: whoever else decided is lost.
@@ -87,6 +99,8 @@ pub(crate) struct Inspection {
 pub(crate) enum Answer {
     Inspected(Box<Inspection>),
     Recovered(Result<(), String>),
+    /// Whether the shard is expected.
+    Received(bool),
     /// To a proposal and a renewal: the version of the map.
     Decided(Result<u64, Denied>),
     Raft(Result<Box<RaftAnswer>, String>),

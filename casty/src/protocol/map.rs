@@ -94,7 +94,7 @@ pub(crate) enum Command {
         kind: String,
         shards: Vec<(ShardId, Epoch)>,
     },
-    /// Its owner could not hand shards over, and goes on with them.
+    /// Its owner could not hand shards over, and goes on with them, each under a new epoch.
     Keep {
         member: MemberId,
         kind: String,
@@ -442,8 +442,10 @@ impl ClusterMap {
         shards: &[(ShardId, Epoch)],
     ) -> Result<(), Refused> {
         for shard in self.owned_of(id, kind, shards)? {
+            // Whoever has heard that it is not here any more believes a later epoch only.
+            let epoch = self.next_epoch();
             if let Some(home) = self.table(kind)?.get_mut(shard.index()) {
-                home.moving = None;
+                (home.epoch, home.moving) = (epoch, None);
             }
         }
         Ok(())
@@ -671,13 +673,17 @@ pub(crate) mod tests {
         let before = home(&map, 0);
         let moves = vec![assignment(0, Epoch::new(7, 1), &b)];
         map.apply(&Command::Revoke { moves }).unwrap();
+        let kept = Home {
+            epoch: Epoch::new(7, 2),
+            ..before
+        };
         map.apply(&Command::Keep {
             member: a,
             kind: "Counter".into(),
             shards: vec![(ShardId(0), Epoch::new(7, 1))],
         })
         .unwrap();
-        assert_eq!(home(&map, 0), before);
+        assert_eq!(home(&map, 0), kept);
     }
 
     #[test]

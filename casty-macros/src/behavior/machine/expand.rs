@@ -34,7 +34,7 @@ pub(in crate::behavior) fn reexport(module: &ItemMod, behavior: &Behavior) -> To
 
 impl Expansion<'_> {
     /// `__CartState`, the enum of the states.
-    pub(super) fn state_enum(&self) -> Ident {
+    pub(in crate::behavior) fn state_enum(&self) -> Ident {
         format_ident!(
             "__{}State",
             self.behavior.ident.unraw(),

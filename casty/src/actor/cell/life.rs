@@ -178,6 +178,15 @@ impl<A: Actor> Run<A> {
 
     /// Ends the activation at its own wish, or because it is not needed.
     pub(super) async fn deactivate(&mut self) {
+        self.end(false).await;
+    }
+
+    /// The same, because the cell closes: the entity may go on with its state elsewhere.
+    pub(super) async fn close(&mut self) {
+        self.end(true).await;
+    }
+
+    async fn end(&mut self, closes: bool) {
         if let Some(attached) = self.ctx.detach() {
             attached.end().await;
         }
@@ -189,6 +198,12 @@ impl<A: Actor> Run<A> {
             if let Err(reason) = hook {
                 tracing::error!(actor = %self.cell.path(), reason, "the stop hook failed");
             }
+        }
+        if let Some(state) = self.activation.state.as_ref()
+            && closes
+            && state.is_whole()
+        {
+            self.cell.host.ended(&self.cell, state);
         }
         self.discard().await;
     }

@@ -80,6 +80,11 @@ pub(crate) trait CellHost<A: Actor>: Send + Sync + 'static {
         None
     }
 
+    /// The last activation has ended, in order, with this state, which may go on somewhere else.
+    fn ended(&self, cell: &Cell<A>, state: &A) {
+        let _ = (cell, state);
+    }
+
     /// The epoch under which the actor is here.
     fn epoch(&self, cell: &Cell<A>) -> Epoch {
         let _ = cell;
@@ -432,7 +437,13 @@ impl<A: Actor> Cell<A> {
 
     /// Lets the cell run its start hook without waiting for a message.
     pub(crate) fn wake(self: &Arc<Self>) {
-        self.schedule(lock(&self.inner));
+        let mut inner = lock(&self.inner);
+        if self.is_entity() && inner.phase == Phase::Idle && inner.activation.is_none() {
+            let mut activation = Activation::boxed(None);
+            activation.due = Due::Start;
+            inner.activation = Some(activation);
+        }
+        self.schedule(inner);
     }
 
     fn schedule(self: &Arc<Self>, mut inner: MutexGuard<'_, Inner<A>>) {

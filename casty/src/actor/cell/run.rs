@@ -91,7 +91,7 @@ async fn drive<A: Actor>(cell: Arc<Cell<A>>) {
                 run.end_unless_needed()
             }
             Step::Close => {
-                run.deactivate().await;
+                run.close().await;
                 run.finish(TerminatedReason::Stopped)
             }
             Step::Linger => {

@@ -134,6 +134,13 @@ impl Node {
         match call {
             Call::Inspect => Answer::Inspected(Box::new(self.inspect())),
             Call::Recover { force } => Answer::Recovered(self.recover(force).await),
+            Call::Receive {
+                kind,
+                shard,
+                epoch,
+                first,
+                parcel,
+            } => Answer::Received(self.receive_parcel(&kind, shard, epoch, first, parcel)),
             call => self.decide_here(call).await,
         }
     }
@@ -157,7 +164,7 @@ impl Node {
                 Answer::Decided(self.renew_here(&*engine, member, passed_on).await)
             }
             Call::Raft(call) => Answer::Raft(engine.answer(*call).await.map(Box::new)),
-            Call::Inspect | Call::Recover { .. } => {
+            Call::Inspect | Call::Recover { .. } | Call::Receive { .. } => {
                 Answer::Decided(Err(Denied::NotTheLeader { leader: None }))
             }
         }

@@ -1,7 +1,7 @@
 //! The shards of one entity type on this node, and the entities alive in them.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -10,7 +10,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::idle;
+use super::{idle, moving::Frozen};
 use crate::{
     actor::{
         Entity,
@@ -36,6 +36,8 @@ struct LocalShard<E: Entity> {
     opening: bool,
     /// This node owns it still, and hands it over: it takes nothing more.
     draining: Option<Epoch>,
+    /// States without an activation: of entities that have stopped here to go on elsewhere, or the other way round.
+    frozen: BTreeMap<EntityId, Frozen>,
     cells: HashMap<EntityId, Arc<Cell<E>>>,
 }
 
@@ -54,6 +56,7 @@ impl<E: Entity> LocalShards<E> {
                 epoch,
                 opening: false,
                 draining: None,
+                frozen: BTreeMap::new(),
                 cells: HashMap::new(),
             })
         };
@@ -215,6 +218,7 @@ impl<E: Entity> LocalShards<E> {
         let orphans = {
             let mut local = lock(local);
             (local.epoch, local.opening, local.draining) = (None, false, None);
+            local.frozen.clear();
             std::mem::take(&mut local.cells)
         };
         self.active
@@ -222,6 +226,68 @@ impl<E: Entity> LocalShards<E> {
         for cell in in_order(orphans.into_values().collect()) {
             cell.sever();
         }
+    }
+
+    /// Keeps the state of an entity that has stopped, if its shard is being handed over.
+    pub(super) fn freeze(&self, shard: ShardId, id: &EntityId, state: impl FnOnce() -> Option<Frozen>) {
+        let Some(local) = self.shards.get(shard.index()) else {
+            return;
+        };
+        if lock(local).draining.is_none() {
+            return;
+        }
+        // Encoded outside of the lock: that is a user's code.
+        let Some(state) = state() else { return };
+        let mut local = lock(local);
+        if local.draining.is_some() {
+            local.frozen.insert(id.clone(), state);
+        }
+    }
+
+    /// The states that are kept for a shard.
+    pub(super) fn frozen(&self, shard: ShardId) -> BTreeMap<EntityId, Frozen> {
+        let local = self.shards.get(shard.index());
+        local.map_or_else(BTreeMap::new, |local| lock(local).frozen.clone())
+    }
+
+    /// The shard comes here with these states.
+    pub(super) fn set_frozen(&self, shard: ShardId, frozen: BTreeMap<EntityId, Frozen>) {
+        if let Some(local) = self.shards.get(shard.index()) {
+            lock(local).frozen = frozen;
+        }
+    }
+
+    /// The state that an entity came with, if it has not been activated yet.
+    pub(super) fn frozen_state(&self, shard: ShardId, id: &EntityId) -> Option<Frozen> {
+        lock(self.shards.get(shard.index())?).frozen.get(id).cloned()
+    }
+
+    /// Its entity is active.
+    pub(super) fn thawed(&self, shard: ShardId, id: &EntityId) {
+        if let Some(local) = self.shards.get(shard.index()) {
+            let mut local = lock(local);
+            if local.draining.is_none() {
+                local.frozen.remove(id);
+            }
+        }
+    }
+
+    /// The cell of an entity here, made if there is none.
+    pub(super) fn cell_or(
+        &self,
+        shard: ShardId,
+        id: &EntityId,
+        make: impl FnOnce(CellName) -> Option<Arc<Cell<E>>>,
+    ) -> Option<Arc<Cell<E>>> {
+        let mut local = lock(self.shards.get(shard.index())?);
+        local.epoch?;
+        if let Some(cell) = local.cells.get(id) {
+            return Some(cell.clone());
+        }
+        let cell = make(CellName::Entity(id.clone()))?;
+        local.cells.insert(id.clone(), cell.clone());
+        self.active.fetch_add(1, Ordering::Relaxed);
+        Some(cell)
     }
 
     /// The shard takes no more messages. `None` if it was not here; else its epoch, and what resolves when its

@@ -9,6 +9,7 @@ mod idle;
 mod inward;
 mod item;
 mod local;
+mod moving;
 mod outward;
 
 use std::{
@@ -24,11 +25,16 @@ use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
 use tokio::{sync::Notify, time::Instant};
 
-pub(crate) use self::{homes::FENCE, item::remote_ask};
+pub(crate) use self::{
+    homes::FENCE,
+    item::remote_ask,
+    moving::Parcel,
+};
 use self::{
     homes::FastHome,
     item::{Item, RawItem},
     local::{LocalShards, Refused},
+    moving::Arrived,
 };
 use super::handoff::Draining;
 use crate::{
@@ -79,7 +85,7 @@ pub(crate) trait AnyRegion: Send + Sync {
     fn handle_map(&self, map: &ClusterMap, me: Option<Slot>);
 
     /// A message from another node.
-    fn receive(&self, inlet: &Arc<Inlet>, frame: EntityFrame<'_>, buffer: &Bytes, grant: Grant<'_>);
+    fn handle(&self, inlet: &Arc<Inlet>, frame: EntityFrame<'_>, buffer: &Bytes, grant: Grant<'_>);
 
     /// A message that another node did not take.
     fn bounced(
@@ -106,6 +112,15 @@ pub(crate) trait AnyRegion: Send + Sync {
     /// way already is left out.
     fn drain(&self, shards: &[(ShardId, Epoch)]) -> Vec<Draining>;
 
+    /// Whether the states of its entities move with their shards.
+    fn migrates(&self) -> bool;
+
+    /// The states of the entities of a shard that has been drained.
+    fn parcel(&self, shard: ShardId) -> Parcel;
+
+    /// States for a shard that is about to come here, which left its owner at `epoch`. `first`: of several parts.
+    fn receive(&self, shard: ShardId, epoch: Epoch, first: bool, parcel: Parcel);
+
     /// Ends every entity here, without another word: they may be somewhere else by now. Nobody knows any home.
     fn sever(&self);
 
@@ -127,6 +142,7 @@ pub(crate) struct ShardRegion<E: Entity> {
     homes: ArcSwap<Vec<FastHome>>,
     machine: Mutex<Region<Item<E>>>,
     local: LocalShards<E>,
+    arrived: Mutex<Arrived>,
     mesh: Option<Weak<dyn Mesh>>,
     /// There may be room again for messages without a home.
     room: Notify,
@@ -168,6 +184,7 @@ impl<E: Entity> ShardRegion<E> {
             homes: ArcSwap::from_pointee(homes),
             machine: Mutex::new(machine),
             local: LocalShards::new(shards.get(), alone),
+            arrived: Mutex::default(),
             mesh,
             room: Notify::new(),
             abandoned: AtomicBool::new(false),
@@ -294,7 +311,18 @@ impl<E: Entity> CellHost<E> for ShardRegion<E> {
     }
 
     fn init<'a>(&'a self, ctx: &'a mut Context<E>) -> Option<BoxFuture<'a, Result<E, HookError>>> {
-        Some(Box::pin(E::init(ctx)))
+        Some(Box::pin(async move {
+            match self.thaw(&EntityId::new(ctx.entity_id())) {
+                Some(thawed) => thawed,
+                None => E::init(ctx).await,
+            }
+        }))
+    }
+
+    fn ended(&self, cell: &Cell<E>, state: &E) {
+        if let CellName::Entity(id) = cell.name() {
+            self.freeze(id.shard(self.shards), id, state);
+        }
     }
 
     fn can_init(&self) -> bool {
@@ -342,6 +370,7 @@ impl<E: Entity> AnyRegion for ShardRegion<E> {
         let Some(table) = map.kinds.get(&self.name) else {
             return;
         };
+        self.sort_parcels(table, me);
         let down = map.members.values().filter(|m| m.status == Status::Down);
         let down: Vec<Slot> = down.map(|member| member.slot).collect();
         let mut machine = lock(&self.machine);
@@ -367,6 +396,7 @@ impl<E: Entity> AnyRegion for ShardRegion<E> {
             match home {
                 Home::Here(epoch) if machine.home(shard) == home => {
                     self.local.open(shard);
+                    self.unpack(shard, epoch);
                     taken.push((shard, epoch));
                 }
                 // A shard is released by its owner after its entities have stopped, so there are none here, unless
@@ -377,11 +407,12 @@ impl<E: Entity> AnyRegion for ShardRegion<E> {
         if changed {
             self.change_homes(&mut machine, effects, &taken);
             drop(machine);
+            self.wake_moved(&taken);
             self.room.notify_waiters();
         }
     }
 
-    fn receive(
+    fn handle(
         &self,
         inlet: &Arc<Inlet>,
         frame: EntityFrame<'_>,
@@ -451,7 +482,20 @@ impl<E: Entity> AnyRegion for ShardRegion<E> {
         draining
     }
 
+    fn migrates(&self) -> bool {
+        E::MIGRATES
+    }
+
+    fn parcel(&self, shard: ShardId) -> Parcel {
+        self.local.frozen(shard)
+    }
+
+    fn receive(&self, shard: ShardId, epoch: Epoch, first: bool, parcel: Parcel) {
+        self.receive_parcel(shard, epoch, first, parcel);
+    }
+
     fn sever(&self) {
+        lock(&self.arrived).clear();
         let mut machine = lock(&self.machine);
         let mut effects = Vec::new();
         for shard in (0..self.shards.get()).map(ShardId) {
