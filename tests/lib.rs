@@ -1,6 +1,8 @@
 //! Entities that the end-to-end tests share with the node program they start.
 
 pub mod population;
+pub mod process;
+pub mod store;
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -88,7 +88,9 @@ pub fn thaw<S: Wire>(state: &[u8]) -> Result<S, DecodeError> {
 
 /// A state that this version of the code does not know.
 pub fn thaw_unknown<S>(name: &str) -> Result<S, DecodeError> {
-    Err(DecodeError(format!("there is no state `{name}` in this version")))
+    Err(DecodeError(format!(
+        "there is no state `{name}` in this version"
+    )))
 }
 
 /// Requires that a type can be a state, or part of an internal message.

@@ -14,7 +14,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (cluster, name, listen) = (next("cluster")?, next("node")?, next("listen")?);
     let seeds: Vec<String> = arguments.collect();
     // Referred to, so that the linker keeps the entities.
-    let builder = ActorSystem::builder(cluster).entity::<casty_tests::Counter>();
+    let builder = ActorSystem::builder(cluster)
+        .entity::<casty_tests::Counter>()
+        .entity::<casty_tests::store::Purse>();
     let node = builder
         .node_id(name)
         .listen(listen)

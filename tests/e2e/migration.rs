@@ -34,7 +34,12 @@ impl Nomad {
     /// Value, starts, stops, node.
     #[message]
     fn look(&self, ctx: &mut Context<Self>) -> (u64, u32, u32, String) {
-        (self.value, self.starts, self.stops, ctx.node_id().to_string())
+        (
+            self.value,
+            self.starts,
+            self.stops,
+            ctx.node_id().to_string(),
+        )
     }
 }
 
@@ -101,7 +106,8 @@ async fn state_survives_the_leave_of_its_node() {
     soon("it leaves", leaver.shutdown()).await.unwrap();
     let mut moved = 0;
     for n in 0..COUNT {
-        let (value, starts, stops, home) = soon("it looks", nomad(&nodes[0], n).look()).await.unwrap();
+        let (value, starts, stops, home) =
+            soon("it looks", nomad(&nodes[0], n).look()).await.unwrap();
         assert_eq!((value, starts), (n, stops + 1), "n{n} on {home}");
         assert_ne!(home, "node-2");
         moved += stops;

@@ -72,7 +72,9 @@ impl Node {
             if region.migrates() {
                 for &(shard, epoch) in &shards {
                     let parcel = region.parcel(shard);
-                    if !parcel.is_empty() && !self.send_parcel(&*region, shard, epoch, &parcel).await {
+                    if !parcel.is_empty()
+                        && !self.send_parcel(&*region, shard, epoch, &parcel).await
+                    {
                         // It goes on here, under a new epoch, with what it has.
                         region.receive(shard, epoch, true, parcel);
                         kept.push((shard, epoch));
@@ -84,12 +86,26 @@ impl Node {
             if !kept.is_empty() {
                 tracing::info!(kind, shards = kept.len(), "shards could not be handed over");
                 let (member, kind) = (member.clone(), kind.clone());
-                self.insist(&session, Command::Keep { member, kind, shards: kept })
-                    .await;
+                self.insist(
+                    &session,
+                    Command::Keep {
+                        member,
+                        kind,
+                        shards: kept,
+                    },
+                )
+                .await;
             }
             if !shards.is_empty() {
-                self.insist(&session, Command::Release { member, kind, shards })
-                    .await;
+                self.insist(
+                    &session,
+                    Command::Release {
+                        member,
+                        kind,
+                        shards,
+                    },
+                )
+                .await;
             }
         }
     }

@@ -54,6 +54,11 @@ async fn serve(node: Arc<Node>, mut stream: Box<dyn Stream>) {
         () = node.cancel().cancelled() => return,
         greeted = greeting => match greeted.unwrap_or(Err(HandshakeError::Timeout)) {
             Ok(hello) => hello,
+            // Whoever was here before has restarted, which its peers have to find out in just this way.
+            Err(error @ HandshakeError::Refused(Refusal::OtherMember { .. })) => {
+                tracing::debug!(%error, "a connection was not let in");
+                return;
+            }
             Err(error) => {
                 tracing::warn!(%error, "a connection was not let in");
                 return;
@@ -175,13 +180,15 @@ fn handle(
                 inlet.report();
             }
         }
-        (Lane::Control | Lane::Bulk, Frame::Control(payload)) => match codec::decode::<Request>(payload) {
-            Ok(request) => node.handle_request(inlet, request),
-            Err(error) => {
-                // A newer peer may say what this one does not understand yet; nothing else is the matter.
-                tracing::warn!(peer = %inlet.peer, %error, "a control message cannot be read");
+        (Lane::Control | Lane::Bulk, Frame::Control(payload)) => {
+            match codec::decode::<Request>(payload) {
+                Ok(request) => node.handle_request(inlet, request),
+                Err(error) => {
+                    // A newer peer may say what this one does not understand yet; nothing else is the matter.
+                    tracing::warn!(peer = %inlet.peer, %error, "a control message cannot be read");
+                }
             }
-        },
+        }
         (Lane::Messages | Lane::Bulk, Frame::Entity(frame)) => {
             let grant = Grant::new(inlet, bytes);
             if frame.payload == FENCE && frame.correlation != 0 {

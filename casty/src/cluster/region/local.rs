@@ -229,7 +229,12 @@ impl<E: Entity> LocalShards<E> {
     }
 
     /// Keeps the state of an entity that has stopped, if its shard is being handed over.
-    pub(super) fn freeze(&self, shard: ShardId, id: &EntityId, state: impl FnOnce() -> Option<Frozen>) {
+    pub(super) fn freeze(
+        &self,
+        shard: ShardId,
+        id: &EntityId,
+        state: impl FnOnce() -> Option<Frozen>,
+    ) {
         let Some(local) = self.shards.get(shard.index()) else {
             return;
         };
@@ -259,7 +264,10 @@ impl<E: Entity> LocalShards<E> {
 
     /// The state that an entity came with, if it has not been activated yet.
     pub(super) fn frozen_state(&self, shard: ShardId, id: &EntityId) -> Option<Frozen> {
-        lock(self.shards.get(shard.index())?).frozen.get(id).cloned()
+        lock(self.shards.get(shard.index())?)
+            .frozen
+            .get(id)
+            .cloned()
     }
 
     /// Its entity is active.

@@ -25,11 +25,7 @@ use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
 use tokio::{sync::Notify, time::Instant};
 
-pub(crate) use self::{
-    homes::FENCE,
-    item::remote_ask,
-    moving::Parcel,
-};
+pub(crate) use self::{homes::FENCE, item::remote_ask, moving::Parcel};
 use self::{
     homes::FastHome,
     item::{Item, RawItem},
@@ -412,13 +408,7 @@ impl<E: Entity> AnyRegion for ShardRegion<E> {
         }
     }
 
-    fn handle(
-        &self,
-        inlet: &Arc<Inlet>,
-        frame: EntityFrame<'_>,
-        buffer: &Bytes,
-        grant: Grant<'_>,
-    ) {
+    fn handle(&self, inlet: &Arc<Inlet>, frame: EntityFrame<'_>, buffer: &Bytes, grant: Grant<'_>) {
         self.handle_frame(inlet, frame, buffer, grant);
     }
 

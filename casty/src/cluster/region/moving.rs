@@ -117,7 +117,8 @@ impl<E: Entity> ShardRegion<E> {
         }
         for &(shard, _) in shards {
             for id in self.local.frozen(shard).into_keys() {
-                let make = |name| Some(Cell::new(name, self.me.upgrade()?, E::POLICY.mailbox, None));
+                let make =
+                    |name| Some(Cell::new(name, self.me.upgrade()?, E::POLICY.mailbox, None));
                 if let Some(cell) = self.local.cell_or(shard, &id, make) {
                     cell.wake();
                 }

@@ -1,0 +1,326 @@
+//! Five processes under load, of which one after the other is killed or restarted: `casty-storm [--seconds N]
+//! [--seed N]`.
+//!
+//! Purses are kept in a store outside, which fences. In the end no purse may hold less than what was acknowledged, or
+//! more than what was tried; nobody may hang, no process may grow, and after the last restart everything answers.
+//! Prints what it measures.
+
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use casty::{AskError, ClusterClient, MemberStatus};
+use casty_tests::{
+    process::{Launch, Process},
+    store::{Purse, STORE, Store},
+};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use tokio::time::Instant;
+
+const NODES: usize = 5;
+const PURSES: usize = 500;
+const ASKERS: usize = 32;
+/// Nothing that works takes so long.
+const LIMIT: Duration = Duration::from_secs(40);
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+#[derive(Default)]
+struct Tally {
+    tried: Vec<AtomicU64>,
+    acknowledged: Vec<AtomicU64>,
+    errors: Mutex<BTreeMap<String, u64>>,
+    slowest_millis: AtomicU64,
+    stop: AtomicBool,
+}
+
+fn options() -> Result<(u64, u64), String> {
+    let (mut seconds, mut seed) = (60, 1);
+    let mut arguments = std::env::args().skip(1);
+    while let Some(option) = arguments.next() {
+        let value = arguments.next().ok_or(format!("{option} needs a number"))?;
+        let number = value
+            .parse()
+            .map_err(|_| format!("{option} needs a number, not `{value}`"))?;
+        match option.as_str() {
+            "--seconds" => seconds = number,
+            "--seed" => seed = number,
+            _ => {
+                return Err(format!(
+                    "unknown option `{option}`; there are --seconds, --seed"
+                ));
+            }
+        }
+    }
+    Ok((seconds, seed))
+}
+
+/// One asker: a purse after the other, each ask with its own end.
+async fn ask(client: ClusterClient, tally: Arc<Tally>, seed: u64) {
+    let mut rng = StdRng::seed_from_u64(seed);
+    while !tally.stop.load(Ordering::Relaxed) {
+        let n = rng.random_range(0..PURSES);
+        let begun = Instant::now();
+        tally.tried[n].fetch_add(1, Ordering::Relaxed);
+        let answer = client.entity::<Purse>(format!("p{n}")).add(1).await;
+        let took = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        tally.slowest_millis.fetch_max(took, Ordering::Relaxed);
+        match answer {
+            Ok(_) => drop(tally.acknowledged[n].fetch_add(1, Ordering::Relaxed)),
+            Err(error) => {
+                let what = match &error {
+                    AskError::Entity(reason) => format!("Entity({reason})"),
+                    other => {
+                        let name = format!("{other:?}");
+                        let end = name.find([' ', '(', '{']).unwrap_or(name.len());
+                        name[..end].to_owned()
+                    }
+                };
+                *tally
+                    .errors
+                    .lock()
+                    .expect("no panic")
+                    .entry(what)
+                    .or_default() += 1;
+                // As a caller would that is told to retry.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+}
+
+struct Cluster {
+    launch: Launch,
+    processes: Vec<Option<Process>>,
+    listen: Vec<SocketAddr>,
+    client: Option<ClusterClient>,
+}
+
+impl Cluster {
+    async fn start(store: &Store) -> Result<Self, Failure> {
+        let mut launch = Launch::beside_me()?;
+        launch
+            .environment
+            .push((STORE.to_owned(), store.address.to_string()));
+        let mut cluster = Self {
+            launch,
+            processes: Vec::new(),
+            listen: Vec::new(),
+            client: None,
+        };
+        for n in 0..NODES {
+            let seeds: Vec<String> = cluster.listen.iter().map(ToString::to_string).collect();
+            let name = format!("n{n}");
+            let started = cluster.launch.start(&name, "127.0.0.1:0", &seeds);
+            let process = started.await?;
+            cluster.listen.push(process.address);
+            cluster.processes.push(Some(process));
+        }
+        let client = ClusterClient::connect("storm", &cluster.listen);
+        cluster.client = Some(tokio::time::timeout(LIMIT, client).await??);
+        cluster.all_up().await?;
+        Ok(cluster)
+    }
+
+    fn client(&self) -> &ClusterClient {
+        self.client.as_ref().expect("it has started")
+    }
+
+    /// Waits until all nodes are Up, in their present lives.
+    async fn all_up(&self) -> Result<(), Failure> {
+        let all = async {
+            loop {
+                let members = self.client().members();
+                let up = members
+                    .iter()
+                    .filter(|m| m.status == MemberStatus::Up)
+                    .count();
+                let others = members.iter().any(|m| m.status == MemberStatus::Leaving);
+                if up == NODES && !others {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if tokio::time::timeout(LIMIT, all).await.is_err() {
+            let members = self.client().members();
+            return Err(format!("not all of them came up: {members:#?}").into());
+        }
+        Ok(())
+    }
+
+    async fn restart(&mut self, n: usize) -> Result<(), Failure> {
+        let seeds: Vec<String> = (0..NODES)
+            .filter(|other| *other != n)
+            .map(|other| self.listen[other].to_string())
+            .collect();
+        let listen = self.listen[n].to_string();
+        let name = format!("n{n}");
+        let started = self.launch.start(&name, &listen, &seeds);
+        self.processes[n] = Some(tokio::time::timeout(LIMIT, started).await??);
+        Ok(())
+    }
+
+    fn resident_bytes(&self) -> u64 {
+        let all = self.processes.iter().flatten();
+        all.filter_map(Process::resident_bytes).max().unwrap_or(0)
+    }
+}
+
+/// How long until a purse answers again.
+async fn until_answered(client: &ClusterClient, purse: &str) -> Result<Duration, Failure> {
+    let begun = Instant::now();
+    while begun.elapsed() < LIMIT {
+        let asked = client.entity::<Purse>(purse).node();
+        if asked.timeout(Duration::from_secs(4)).await.is_ok() {
+            return Ok(begun.elapsed());
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Err(format!("`{purse}` does not answer again").into())
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Failure> {
+    casty_tests::log();
+    let (seconds, seed) = options()?;
+    let mut rng = StdRng::seed_from_u64(seed);
+    let store = Store::start().await?;
+    let mut cluster = Cluster::start(&store).await?;
+    let counters = || (0..PURSES).map(|_| AtomicU64::new(0)).collect();
+    let tally = Arc::new(Tally {
+        tried: counters(),
+        acknowledged: counters(),
+        ..Tally::default()
+    });
+    let askers: Vec<_> = (0..ASKERS as u64)
+        .map(|n| {
+            tokio::spawn(ask(
+                cluster.client().clone(),
+                tally.clone(),
+                seed * 1000 + n,
+            ))
+        })
+        .collect();
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let (mut kills, mut restarts, mut pauses) = (0, 0, Vec::new());
+    let mut resident = Vec::new();
+    while Instant::now() < end {
+        tokio::time::sleep(Duration::from_millis(rng.random_range(300..1500))).await;
+        resident.push(cluster.resident_bytes());
+        if rng.random_range(0..4) == 0 {
+            // One after the other, as a new version is rolled out.
+            for n in 0..NODES {
+                if let Some(process) = &mut cluster.processes[n] {
+                    process.leave(LIMIT).await?;
+                }
+                cluster.restart(n).await?;
+                cluster.all_up().await?;
+                restarts += 1;
+            }
+        } else {
+            let victim = rng.random_range(0..NODES);
+            let name = format!("n{victim}");
+            let mut lives_there = None;
+            for n in 0..PURSES {
+                let purse = format!("p{n}");
+                let asked = cluster.client().entity::<Purse>(&purse).node();
+                if asked.await.is_ok_and(|home| home == name) {
+                    lives_there = Some(purse);
+                    break;
+                }
+            }
+            if let Some(process) = &mut cluster.processes[victim] {
+                process.kill().await?;
+            }
+            kills += 1;
+            if let Some(purse) = lives_there {
+                pauses.push(until_answered(cluster.client(), &purse).await?);
+            }
+            cluster.restart(victim).await?;
+            cluster.all_up().await?;
+        }
+    }
+    tally.stop.store(true, Ordering::Relaxed);
+    for asker in askers {
+        tokio::time::timeout(LIMIT, asker)
+            .await
+            .map_err(|_| "an asker hangs")??;
+    }
+    for n in 0..PURSES {
+        until_answered(cluster.client(), &format!("p{n}")).await?;
+    }
+    for process in cluster.processes.iter_mut().rev().flatten() {
+        process.leave(LIMIT).await?;
+    }
+    report(&store, &tally, (kills, restarts), &mut pauses, &resident)
+}
+
+fn report(
+    store: &Store,
+    tally: &Tally,
+    (kills, restarts): (u32, u32),
+    pauses: &mut [Duration],
+    resident: &[u64],
+) -> Result<(), Failure> {
+    let sum = |of: &[AtomicU64]| of.iter().map(|n| n.load(Ordering::Relaxed)).sum::<u64>();
+    let books = store.books();
+    let kept: u64 = books.purses.values().map(|(_, total)| total).sum();
+    pauses.sort_unstable();
+    println!("{kills} kills, {restarts} restarts");
+    println!(
+        "{} tried, {kept} written, {} acknowledged; {} writes fenced; slowest ask {} ms",
+        sum(&tally.tried),
+        sum(&tally.acknowledged),
+        books.fenced,
+        tally.slowest_millis.load(Ordering::Relaxed)
+    );
+    if books.fenced > 0 {
+        println!("the last one fenced: {}", books.last_fenced);
+    }
+    println!("errors: {:?}", tally.errors.lock().expect("no panic"));
+    if let (Some(least), Some(most)) = (pauses.first(), pauses.last()) {
+        let median = pauses[pauses.len() / 2];
+        println!(
+            "answered again after a kill: {least:.2?} at least, {median:.2?} median, {most:.2?} at most"
+        );
+    }
+    let mib = |bytes: u64| bytes / (1024 * 1024);
+    let (early, late) = resident.split_at(resident.len() / 2);
+    let most = |of: &[u64]| mib(of.iter().copied().max().unwrap_or(0));
+    println!(
+        "largest process: {} MiB in the first half, {} MiB in the second",
+        most(early),
+        most(late)
+    );
+    for n in 0..PURSES {
+        let total = books
+            .purses
+            .get(&format!("p{n}"))
+            .map_or(0, |(_, total)| *total);
+        let (least, at_most) = (
+            tally.acknowledged[n].load(Ordering::Relaxed),
+            tally.tried[n].load(Ordering::Relaxed),
+        );
+        if total < least || total > at_most {
+            return Err(format!(
+                "p{n} holds {total}: {least} were acknowledged, {at_most} were tried"
+            )
+            .into());
+        }
+    }
+    if most(late) > most(early) * 2 + 64 {
+        return Err("the processes grow".into());
+    }
+    if kills + restarts == 0 || sum(&tally.acknowledged) == 0 {
+        return Err("nothing happened".into());
+    }
+    Ok(())
+}

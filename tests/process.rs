@@ -1,0 +1,122 @@
+//! Nodes in processes of their own, driven from outside.
+
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+};
+
+/// A node in a process of its own. Dropped, it is killed.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    /// Its name in the cluster.
+    pub name: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+/// How a node's process is started.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// The program `casty-test-node`.
+    pub program: PathBuf,
+    /// What is put before it: `ip netns exec NAME`, say.
+    pub wrapper: Vec<String>,
+    /// What is set in its environment.
+    pub environment: Vec<(String, String)>,
+}
+
+impl Launch {
+    /// The program that was built beside the one that runs.
+    ///
+    /// # Errors
+    /// If nobody knows where that is.
+    pub fn beside_me() -> io::Result<Self> {
+        let me = std::env::current_exe()?;
+        let folder = me.parent().unwrap_or(Path::new("."));
+        Ok(Self {
+            program: folder.join("casty-test-node"),
+            wrapper: Vec::new(),
+            environment: Vec::new(),
+        })
+    }
+
+    /// Starts a node, and waits until it listens.
+    ///
+    /// # Errors
+    /// If it cannot be started, or ends before it listens.
+    pub async fn start(&self, name: &str, listen: &str, seeds: &[String]) -> io::Result<Process> {
+        let mut command = match self.wrapper.split_first() {
+            None => Command::new(&self.program),
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(&self.program);
+                command
+            }
+        };
+        let mut child = command
+            .args(["storm", name, listen])
+            .args(seeds)
+            .envs(self.environment.iter().cloned())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let stdout = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
+        let mut lines = BufReader::new(stdout).lines();
+        let ended = || io::Error::other(format!("`{name}` ended before it listened"));
+        loop {
+            let line = lines.next_line().await?.ok_or_else(ended)?;
+            if let Some(address) = line.strip_prefix("address ") {
+                let address = address.parse().map_err(io::Error::other)?;
+                // Read on, so that it never waits for room in the pipe.
+                tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+                return Ok(Process {
+                    child,
+                    name: name.to_owned(),
+                    address,
+                });
+            }
+        }
+    }
+}
+
+impl Process {
+    /// Ends it at once, as `kill -9` does.
+    ///
+    /// # Errors
+    /// If it has ended already.
+    pub async fn kill(&mut self) -> io::Result<()> {
+        self.child.kill().await
+    }
+
+    /// Lets it leave in order, and waits for that.
+    ///
+    /// # Errors
+    /// If it does not, or says that it could not.
+    pub async fn leave(&mut self, limit: Duration) -> io::Result<()> {
+        drop(self.child.stdin.take());
+        let status = tokio::time::timeout(limit, self.child.wait()).await??;
+        if status.success() {
+            Ok(())
+        } else {
+            Err(io::Error::other(format!("`{}`: {status}", self.name)))
+        }
+    }
+
+    /// How much memory it has in use, in bytes.
+    pub fn resident_bytes(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()?)).ok()?;
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+        let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+        Some(kib * 1024)
+    }
+}
