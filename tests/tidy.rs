@@ -16,7 +16,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 ];
 
 /// What everybody may use.
-const BASE: &[&str] = &["id", "config", "error", "event", "mutants", "sync"];
+const BASE: &[&str] = &["id", "config", "error", "event", "mutants", "observe", "sync"];
 
 fn sources(under: &Path, into: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(under).expect("a source folder") {

@@ -22,6 +22,7 @@ pub mod event;
 pub mod id;
 mod message;
 mod mutants;
+mod observe;
 mod protocol;
 mod sync;
 mod system;

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     error::{JoinError, ShutdownError},
     id::{ClusterIdentity, Incarnation, MemberId},
+    observe::sighted,
     protocol::{
         bootstrap::{Answer, Bootstrap, Decision},
         map::{ClusterMap, Command, Home, Refused, Status},
@@ -158,6 +159,11 @@ async fn found_with(node: &Arc<Node>, founder: Voter, map: ClusterMap) -> Result
         .member(&founder.member)
         .map_or(0, |member| member.slot.0);
     let engine = node.engine_for(u64::from(slot)).await?;
+    sighted!(Founded {
+        by: founder.member.clone(),
+        uuid: identity.uuid.as_u128(),
+        generation: identity.generation,
+    });
     engine.found(founder, map).await?;
     // Only now: whoever asks before is told that there is no cluster yet.
     node.set_identity(identity);

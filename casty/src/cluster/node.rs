@@ -48,6 +48,7 @@ use crate::{
     event::{ActorPath, DeadLetterReason, Event},
     id::{CatalogEntry, ClusterIdentity, Epoch, MemberId, ShardId},
     message::{answer::Pending, codec},
+    observe::sighted,
     protocol::{
         lease::Lease,
         map::{ClusterMap, Refused, Slot, Status},
@@ -350,6 +351,12 @@ impl Node {
             engine.shutdown().await;
             return Err("this node is no member any more".to_owned());
         }
+        sighted!(Numbered {
+            member: self.member(),
+            uuid: self.identity().map_or(0, |identity| identity.uuid.as_u128()),
+            generation: self.identity().map_or(0, |identity| identity.generation),
+            number,
+        });
         *lock(&self.engine) = Some(engine.clone());
         self.tasks.spawn(me.lead(engine.clone()));
         Ok(engine)

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::{Decision, Voter, raft::RaftEngine};
 use crate::{
     cluster::node::Node,
+    observe::sighted,
     protocol::{
         leader::{Effect, Leader, LeaderTimes},
         map::ClusterMap,
@@ -27,7 +28,7 @@ impl Node {
         };
         let session = self.session();
         let mut leader = Leader::new(self.member(), times);
-        let mut version = 0;
+        let (mut version, mut reign) = (0, None);
         loop {
             let changed = self
                 .watch()
@@ -50,8 +51,16 @@ impl Node {
                 let mut grants = engine.grants();
                 let Some(term) = engine.leads_in() else {
                     grants.handle_following();
+                    reign = None;
                     continue;
                 };
+                if reign != Some(term) {
+                    reign = Some(term);
+                    sighted!(Leads {
+                        member: self.member(),
+                        term,
+                    });
+                }
                 grants.handle_leading(term, now, engine.times());
                 grants.retain(|member| map.member(member).is_some());
                 leader.handle_tick(&map, &self.dead(), &engine.electorate(), &grants, now)

@@ -33,7 +33,7 @@ struct LocalShard<E: Entity> {
     /// While this node owns the shard and lets it take messages.
     epoch: Option<Epoch>,
     /// It is about to be here: what was kept for it comes first.
-    opening: bool,
+    opening: Option<Epoch>,
     /// This node owns it still, and hands it over: it takes nothing more.
     draining: Option<Epoch>,
     /// States without an activation: of entities that have stopped here to go on elsewhere, or the other way round.
@@ -54,7 +54,7 @@ impl<E: Entity> LocalShards<E> {
         let shard = |_| {
             Mutex::new(LocalShard {
                 epoch,
-                opening: false,
+                opening: None,
                 draining: None,
                 frozen: BTreeMap::new(),
                 cells: HashMap::new(),
@@ -127,7 +127,7 @@ impl<E: Entity> LocalShards<E> {
         };
         let mut local = lock(local);
         let takes = match epoch {
-            None => local.epoch.is_some() || local.opening,
+            None => local.epoch.or(local.opening).is_some(),
             Some(epoch) => local.epoch == Some(epoch),
         };
         if !takes {
@@ -183,10 +183,10 @@ impl<E: Entity> LocalShards<E> {
     }
 
     /// The shard is about to be here: it takes what was kept for it, and nothing yet that comes over a connection.
-    pub(super) fn open(&self, shard: ShardId) {
+    pub(super) fn open(&self, shard: ShardId, epoch: Epoch) {
         if let Some(local) = self.shards.get(shard.index()) {
             let mut local = lock(local);
-            (local.epoch, local.opening, local.draining) = (None, true, None);
+            (local.epoch, local.opening, local.draining) = (None, Some(epoch), None);
         }
     }
 
@@ -194,7 +194,7 @@ impl<E: Entity> LocalShards<E> {
     pub(super) fn take_over(&self, shard: ShardId, epoch: Epoch) {
         if let Some(local) = self.shards.get(shard.index()) {
             let mut local = lock(local);
-            (local.epoch, local.opening) = (Some(epoch), false);
+            (local.epoch, local.opening) = (Some(epoch), None);
         }
     }
 
@@ -204,10 +204,10 @@ impl<E: Entity> LocalShards<E> {
         local.is_some_and(|local| lock(local).draining == Some(epoch))
     }
 
-    /// The epoch at which the shard is here, also while it is handed over.
+    /// The epoch at which the shard is here, also while it is about to be, or is handed over.
     pub(super) fn epoch_of_owner(&self, shard: ShardId) -> Option<Epoch> {
         let local = lock(self.shards.get(shard.index())?);
-        local.epoch.or(local.draining)
+        local.epoch.or(local.opening).or(local.draining)
     }
 
     /// The shard is not here any more. Its entities, if it still had any, end at once.
@@ -217,7 +217,7 @@ impl<E: Entity> LocalShards<E> {
         };
         let orphans = {
             let mut local = lock(local);
-            (local.epoch, local.opening, local.draining) = (None, false, None);
+            (local.epoch, local.opening, local.draining) = (None, None, None);
             local.frozen.clear();
             std::mem::take(&mut local.cells)
         };

@@ -391,7 +391,7 @@ impl<E: Entity> AnyRegion for ShardRegion<E> {
             effects.extend(machine.handle_home(shard, home));
             match home {
                 Home::Here(epoch) if machine.home(shard) == home => {
-                    self.local.open(shard);
+                    self.local.open(shard, epoch);
                     self.unpack(shard, epoch);
                     taken.push((shard, epoch));
                 }

@@ -42,6 +42,7 @@ use crate::{
     error::JoinError,
     id::MemberId,
     mutants,
+    observe::sighted,
     protocol::{
         allocation,
         leader::Electorate,
@@ -114,7 +115,7 @@ fn config(settings: &Settings) -> Result<Arc<Config>, String> {
 impl RaftEngine {
     /// This node takes part, under this number. It decides nothing until it is asked to.
     pub(crate) async fn start(node: &Arc<Node>, slot: Slot) -> Result<Arc<Self>, String> {
-        let machine = MapMachine::new(node.watch().clone());
+        let machine = MapMachine::new(node.watch().clone(), node.member());
         let seed = node.random();
         let settings = node.settings();
         let new = Raft::new(
@@ -158,6 +159,11 @@ impl RaftEngine {
                 Err(_) => tokio::time::sleep(Duration::from_millis(2)).await,
             }
         }
+    }
+
+    #[cfg(feature = "sim")]
+    fn member(&self) -> MemberId {
+        self.machine.member().clone()
     }
 
     fn id(&self) -> u64 {
@@ -326,6 +332,11 @@ impl RaftEngine {
             Some(_) => {}
         }
         if grants.grant(&member, term, Instant::now(), self.times) {
+            sighted!(Granted {
+                leader: self.member(),
+                to: member.clone(),
+                version: map.version,
+            });
             Ok(map.version)
         } else {
             // It has just begun to lead, and knows nothing of leases yet.

@@ -16,12 +16,15 @@ use openraft::{
 };
 
 use super::Types;
+#[cfg(feature = "sim")]
+use crate::{id::ShardId, observe::sighted};
 use crate::{
     cluster::{
         authority::{Decision, respond},
         map_watch::MapWatch,
         wire::Response,
     },
+    id::MemberId,
     message::codec,
     protocol::map::{ClusterMap, Command, Refused},
     sync::lock,
@@ -114,6 +117,9 @@ impl RaftLogStorage<Types> for Log {
 
 /// The map, as far as decisions have been applied here, and those who watch it from elsewhere.
 pub(super) struct MapMachine {
+    /// Whose it is: the checks of a simulation want to know.
+    #[cfg_attr(not(feature = "sim"), expect(dead_code))]
+    member: MemberId,
     state: Mutex<State>,
     snapshot: Mutex<Option<(SnapshotMetaOf<Types>, Vec<u8>)>>,
     watch: Arc<MapWatch>,
@@ -187,12 +193,72 @@ impl State {
 }
 
 impl MapMachine {
-    pub(super) fn new(watch: Arc<MapWatch>) -> Arc<Self> {
+    pub(super) fn new(watch: Arc<MapWatch>, member: MemberId) -> Arc<Self> {
         Arc::new(Self {
+            member,
             state: Mutex::default(),
             snapshot: Mutex::default(),
             watch,
         })
+    }
+
+    #[cfg(feature = "sim")]
+    pub(super) fn member(&self) -> &MemberId {
+        &self.member
+    }
+
+    /// Tells the checks of a simulation what has been applied.
+    #[cfg(feature = "sim")]
+    fn sight(&self, entry: &EntryOf<Types>, before: Option<&ClusterMap>, after: Option<&ClusterMap>) {
+        use std::collections::BTreeMap;
+
+        use crate::protocol::map::Status;
+        sighted!(Applied {
+            member: self.member.clone(),
+            index: entry.log_id.index,
+            term: entry.log_id.committed_leader_id().term,
+            decision: entry.payload.to_string(),
+        });
+        let (Some(before), Some(after)) = (before, after) else {
+            return;
+        };
+        for (id, _) in after.members.iter().filter(|(_, m)| m.status == Status::Down) {
+            if before.status(id) != Some(Status::Down) {
+                sighted!(Down {
+                    member: id.clone(),
+                    version: after.version,
+                });
+            }
+        }
+        let names = |map: &ClusterMap| -> BTreeMap<_, _> {
+            let members = map.members.iter();
+            members.map(|(id, member)| (member.slot, id.clone())).collect()
+        };
+        let (old, new) = (names(before), names(after));
+        for (kind, table) in &after.kinds {
+            let Some(was) = before.kinds.get(kind).filter(|was| !Arc::ptr_eq(was, table)) else {
+                continue;
+            };
+            for (shard, (now, then)) in (0..).map(ShardId).zip(table.iter().zip(was.iter())) {
+                if now.epoch != then.epoch
+                    && let Some(to) = now.owner.and_then(|owner| new.get(&owner))
+                {
+                    // One that releases a shard says so itself; what is taken over is another matter.
+                    let taken = matches!(
+                        &entry.payload,
+                        EntryPayload::Normal(Decision::Change(Command::Assign { .. }))
+                    );
+                    let from = then.owner.and_then(|owner| old.get(&owner));
+                    sighted!(Assigned {
+                        kind: kind.clone(),
+                        shard,
+                        epoch: now.epoch,
+                        to: to.clone(),
+                        from: from.filter(|_| taken).cloned(),
+                    });
+                }
+            }
+        }
     }
 
     pub(super) fn map(&self) -> Option<ClusterMap> {
@@ -261,6 +327,8 @@ impl RaftStateMachine<Types> for Arc<MapMachine> {
             let (entry, responder) = next?;
             let (applied, map) = {
                 let mut state = lock(&self.state);
+                #[cfg(feature = "sim")]
+                let before = state.map.clone();
                 let applied = match &entry.payload {
                     EntryPayload::Normal(decision) => state.decide(decision),
                     EntryPayload::Membership(membership) => {
@@ -284,6 +352,8 @@ impl RaftStateMachine<Types> for Arc<MapMachine> {
                     EntryPayload::Blank => Ok(state.map.as_ref().map_or(0, |map| map.version)),
                 };
                 state.applied = Some(entry.log_id);
+                #[cfg(feature = "sim")]
+                self.sight(&entry, before.as_ref(), state.map.as_ref());
                 (applied, state.map.clone())
             };
             if let Some(map) = map {
