@@ -60,7 +60,7 @@ mod sim;
 use std::time::Duration;
 
 #[cfg(feature = "sim")]
-pub use self::sim::{Sim, SimTask, Weather};
+pub use self::sim::{Sim, SimTask, Weather, true_time};
 pub use self::{
     letters::DeadLetters,
     probe::{Probe, Received},
