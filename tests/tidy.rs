@@ -16,7 +16,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
 ];
 
 /// What everybody may use.
-const BASE: &[&str] = &["id", "config", "error", "event", "mutants", "observe", "sync"];
+const BASE: &[&str] = &[
+    "id", "config", "error", "event", "mutants", "observe", "sync",
+];
 
 fn sources(under: &Path, into: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(under).expect("a source folder") {

@@ -14,17 +14,41 @@ mod seen {
     #[doc(hidden)]
     pub enum Sighting {
         /// A cluster was founded, or born again.
-        Founded { by: MemberId, uuid: u128, generation: u32 },
+        Founded {
+            by: MemberId,
+            uuid: u128,
+            generation: u32,
+        },
         /// A process takes part in deciding, under this number.
-        Numbered { member: MemberId, uuid: u128, generation: u32, number: u32 },
+        Numbered {
+            member: MemberId,
+            uuid: u128,
+            generation: u32,
+            number: u32,
+        },
         /// A member takes itself for the leader.
         Leads { member: MemberId, term: u64 },
         /// A member has applied this decision.
-        Applied { member: MemberId, index: u64, term: u64, decision: String },
+        Applied {
+            member: MemberId,
+            index: u64,
+            term: u64,
+            decision: String,
+        },
         /// The first to apply it sees a shard get an owner, which the owner before it has given up or not.
-        Assigned { kind: String, shard: ShardId, epoch: Epoch, to: MemberId, from: Option<MemberId> },
+        Assigned {
+            kind: String,
+            shard: ShardId,
+            epoch: Epoch,
+            to: MemberId,
+            from: Option<MemberId>,
+        },
         /// A member may act as owner for a while longer.
-        Granted { leader: MemberId, to: MemberId, version: u64 },
+        Granted {
+            leader: MemberId,
+            to: MemberId,
+            version: u64,
+        },
         /// A member was declared Down, in the map of this version.
         Down { member: MemberId, version: u64 },
     }

@@ -1,10 +1,11 @@
 //! Clusters in simulated time.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Mutex};
 
 use casty::{
+    Settings,
     prelude::*,
-    testkit::{Sim, Weather},
+    testkit::{Sim, SimTask, Weather, true_time},
 };
 use casty_tests::Counter;
 
@@ -18,6 +19,75 @@ fn cluster(seed: u64) -> Sim {
     }
     sim.until_up(NODES.len());
     sim
+}
+
+/// What witnesses saw: on which node, when in true time, and which message; for each test by its number.
+static SEEN: Mutex<BTreeMap<u64, Vec<(String, Duration, u64)>>> = Mutex::new(BTreeMap::new());
+
+fn seen(test: u64) -> Vec<(String, Duration, u64)> {
+    SEEN.lock().unwrap().remove(&test).unwrap_or_default()
+}
+
+/// Which messages were handled.
+fn numbers(seen: &[(String, Duration, u64)]) -> Vec<u64> {
+    seen.iter().map(|(_, _, number)| *number).collect()
+}
+
+/// Writes down what it handles, outside of the simulation.
+#[derive(Default)]
+struct Witness;
+
+#[entity(shards = 20)]
+impl Witness {
+    #[message]
+    fn see(&mut self, test: u64, number: u64, ctx: &mut Context<Self>) {
+        let now = true_time().expect("this runs in a simulation");
+        let mut seen = SEEN.lock().unwrap();
+        let seen = seen.entry(test).or_default();
+        seen.push((ctx.node_id().to_string(), now, number));
+    }
+
+    #[message]
+    fn node(&self, ctx: &mut Context<Self>) -> String {
+        ctx.node_id().to_string()
+    }
+}
+
+/// A witness that lives on a node.
+fn witness(sim: &mut Sim, node: &'static str) -> String {
+    sim.on(NODES[0], move |system| async move {
+        for n in 0.. {
+            let id = format!("w{n}");
+            if system.entity::<Witness>(&id).node().await.as_deref() == Ok(node) {
+                return id;
+            }
+        }
+        unreachable!("one of them lives there")
+    })
+}
+
+/// Has a node tell a witness something.
+fn tell(sim: &mut Sim, node: &str, witness: &str, test: u64, number: u64) {
+    let witness = witness.to_owned();
+    let told = sim.on(node, move |system| async move {
+        let witness = system.entity::<Witness>(witness);
+        witness.see(test, number).tell().await
+    });
+    assert!(told.is_ok(), "{number}: {told:?}");
+}
+
+/// When, in true time, a timer of a node fires, and how much time has passed for the node by then.
+fn timer(sim: &mut Sim, node: &str, after: Duration) -> SimTask<(Duration, Duration)> {
+    sim.spawn_on(node, move |_| async move {
+        let begun = tokio::time::Instant::now();
+        tokio::time::sleep(after).await;
+        let now = true_time().expect("this runs in a simulation");
+        (now, begun.elapsed())
+    })
+}
+
+fn about(time: Duration, expected: Duration) -> bool {
+    time.abs_diff(expected) <= Duration::from_millis(3)
 }
 
 async fn add(system: ActorSystem, id: String) -> Result<i64, AskError> {
@@ -60,6 +130,8 @@ fn every_node_reaches_every_entity() {
 /// A run with a bit of everything.
 fn eventful(seed: u64) -> (u64, String) {
     let mut sim = cluster(seed);
+    sim.clock_rate("a", 1.3);
+    sim.clock_rate("b", 0.7);
     for n in 0..30 {
         let node = NODES[n % 3];
         drop(sim.spawn_on(node, move |system| add(system, format!("c{}", n % 7))));
@@ -68,6 +140,10 @@ fn eventful(seed: u64) -> (u64, String) {
     sim.partition("b", "c");
     sim.run_for(Duration::from_secs(2));
     sim.heal();
+    sim.pause("b");
+    sim.run_for(Duration::from_millis(600));
+    sim.resume("b");
+    sim.clock_jump("b", Duration::from_millis(100));
     sim.crash("c");
     sim.run_for(Duration::from_secs(3));
     sim.restart("c");
@@ -161,11 +237,232 @@ fn a_cluster_forms_in_bad_weather() {
         let mut weather = Weather::default();
         weather.latency_max = Duration::from_millis(200);
         weather.break_rate = 0.002;
-        weather.repair_rate = 0.05;
+        weather.repair_rate = 0.25;
+        // A connection that broke is not noticed before its silence, and a node is not dead for that.
+        let settings = Settings {
+            suspect_after: Duration::from_secs(10),
+            ..Settings::default()
+        };
         let mut sim = Sim::with_weather(seed, weather);
         for name in NODES {
-            sim.start(name);
+            let settings = settings.clone();
+            sim.start_with(name, move |builder| builder.settings(settings.clone()));
         }
         sim.until_up(3);
     }
+}
+
+#[test]
+fn a_paused_node_does_nothing_and_then_goes_on_in_order() {
+    let mut sim = cluster(9);
+    let there = witness(&mut sim, "c");
+    // A connection, since a handshake needs both sides.
+    tell(&mut sim, "b", &there, 9, 9);
+    sim.run_for(Duration::from_millis(100));
+    assert_eq!(numbers(&seen(9)), [9]);
+    sim.pause("c");
+    let paused = sim.elapsed();
+    for number in 0..5 {
+        tell(&mut sim, "b", &there, 9, number);
+        sim.run_for(Duration::from_millis(30));
+    }
+    let id = there.clone();
+    let asked = sim.spawn_on("a", move |system| async move {
+        system.entity::<Witness>(id).see(9, 5).await
+    });
+    let own = sim.spawn_on("c", |_| async {});
+    // Longer than anything is under way, and shorter than anybody's patience.
+    sim.run_for(Duration::from_millis(400));
+    assert!(!asked.is_done() && !own.is_done());
+    assert_eq!(seen(9), []);
+    let resumed = sim.elapsed();
+    assert!(resumed >= paused + Duration::from_millis(550));
+    sim.resume("c");
+    sim.until("the answer", |_| asked.is_done() && own.is_done());
+    assert_eq!(asked.take(), Some(Ok(())));
+    let seen = seen(9);
+    assert_eq!(numbers(&seen), [0, 1, 2, 3, 4, 5]);
+    // It waited in the buffers of its sockets.
+    for (node, at, _) in &seen {
+        assert_eq!(node, "c");
+        assert!(about(*at, resumed), "{at:?}, resumed at {resumed:?}");
+    }
+}
+
+#[test]
+fn timers_of_a_paused_node_fire_late_and_together() {
+    let mut sim = cluster(10);
+    let begun = sim.elapsed();
+    let ms = Duration::from_millis;
+    let due = [50, 150, 300].map(|after| timer(&mut sim, "c", ms(after)));
+    let later = timer(&mut sim, "c", ms(700));
+    sim.run_for(ms(100));
+    assert!(due[0].is_done() && !due[1].is_done());
+    sim.pause("c");
+    sim.run_for(ms(400));
+    assert!(!due[1].is_done() && !due[2].is_done());
+    sim.resume("c");
+    sim.until("the last timer", |_| later.is_done());
+    for late in &due[1..] {
+        let (at, passed) = late.take().unwrap();
+        assert!(about(at, begun + ms(500)), "{at:?}, begun at {begun:?}");
+        // Its clock went on.
+        assert!(about(passed, ms(500)), "{passed:?}");
+    }
+    // What was not due then is not late.
+    let (at, passed) = later.take().unwrap();
+    assert!(about(at, begun + ms(700)), "{at:?}, begun at {begun:?}");
+    assert!(about(passed, ms(700)), "{passed:?}");
+}
+
+#[test]
+fn timers_follow_their_nodes_clock() {
+    let mut sim = cluster(11);
+    let ms = Duration::from_millis;
+    sim.clock_rate("a", 0.5);
+    sim.clock_rate("b", 1.6);
+    let begun = sim.elapsed();
+    let timers = NODES.map(|node| timer(&mut sim, node, ms(800)));
+    for (task, due) in timers.iter().zip([ms(1600), ms(500), ms(800)]) {
+        sim.until("a timer", |_| task.is_done());
+        let (at, passed) = task.take().unwrap();
+        assert!(about(at, begun + due), "{at:?}, begun at {begun:?}");
+        assert!(about(passed, ms(800)), "{passed:?}");
+    }
+    // A pause passes at the same rate, a jump is no pause, and a rate can be right again.
+    sim.clock_rate("b", 1.0);
+    let begun = sim.elapsed();
+    let paused = timer(&mut sim, "a", ms(300));
+    let jumped = timer(&mut sim, "b", ms(300));
+    sim.run_for(ms(2));
+    sim.pause("a");
+    sim.clock_jump("b", ms(200));
+    sim.run_for(ms(398));
+    sim.resume("a");
+    sim.until("both timers", |_| paused.is_done() && jumped.is_done());
+    for (task, due) in [(paused, ms(600)), (jumped, ms(100))] {
+        let (at, passed) = task.take().unwrap();
+        assert!(about(at, begun + due), "{at:?}, begun at {begun:?}");
+        assert!(about(passed, ms(300)), "{passed:?}");
+    }
+}
+
+#[test]
+fn a_clock_keeps_its_rate_over_a_restart() {
+    let mut sim = Sim::new(12);
+    sim.start("a");
+    sim.clock_rate("a", 2.0);
+    sim.until_up(1);
+    sim.pause("a");
+    sim.run_for(Duration::from_secs(5));
+    sim.crash("a");
+    sim.restart("a");
+    sim.until_up(1);
+    let begun = sim.elapsed();
+    let second = timer(&mut sim, "a", Duration::from_secs(1));
+    sim.until("the timer", |_| second.is_done());
+    let (at, _) = second.take().unwrap();
+    assert!(about(at, begun + Duration::from_millis(500)), "{at:?}");
+}
+
+#[test]
+#[should_panic(expected = "within 0.5 and 2.0")]
+fn a_clock_cannot_run_backwards() {
+    let mut sim = Sim::new(13);
+    sim.start("a");
+    sim.clock_rate("a", -1.0);
+}
+
+#[test]
+fn true_time_is_that_of_the_simulation() {
+    let mut sim = cluster(14);
+    assert_eq!(true_time(), None);
+    sim.clock_rate("b", 2.0);
+    sim.run_for(Duration::from_secs(1));
+    let before = sim.elapsed();
+    let inside = sim.on("b", |_| async { true_time() });
+    assert_eq!(inside, Some(before));
+    assert_eq!(true_time(), None);
+}
+
+#[test]
+fn one_direction_can_be_cut_alone() {
+    let mut sim = cluster(15);
+    let (on_b, on_c) = (witness(&mut sim, "b"), witness(&mut sim, "c"));
+    // Both have a connection to the other.
+    tell(&mut sim, "c", &on_b, 15, 0);
+    tell(&mut sim, "b", &on_c, 15, 1);
+    sim.run_for(Duration::from_millis(100));
+    assert_eq!(numbers(&seen(15)).len(), 2);
+    sim.partition_one_way("b", "c");
+    tell(&mut sim, "c", &on_b, 15, 2);
+    tell(&mut sim, "b", &on_c, 15, 3);
+    sim.run_for(Duration::from_millis(500));
+    assert_eq!(numbers(&seen(15)), [2]);
+    sim.heal();
+    sim.until("b reaches c again", |sim| {
+        let id = on_c.clone();
+        let asked = sim.on("b", move |system| async move {
+            system.entity::<Witness>(id).see(15, 4).await
+        });
+        asked.is_ok()
+    });
+    // What was lost did not come back.
+    assert_eq!(numbers(&seen(15)), [4]);
+}
+
+#[test]
+fn what_a_node_wrote_before_it_crashed_arrives() {
+    let mut weather = Weather::default();
+    weather.latency_min = Duration::from_millis(60);
+    weather.latency_max = Duration::from_millis(90);
+    let mut sim = Sim::with_weather(16, weather);
+    for name in NODES {
+        sim.start(name);
+    }
+    sim.until_up(NODES.len());
+    let there = witness(&mut sim, "b");
+    tell(&mut sim, "c", &there, 16, 0);
+    sim.run_for(Duration::from_millis(500));
+    for number in 1..4 {
+        tell(&mut sim, "c", &there, 16, number);
+    }
+    // Long enough to be written, too short to be there.
+    sim.run_for(Duration::from_millis(10));
+    sim.crash("c");
+    let crashed = sim.elapsed();
+    assert_eq!(numbers(&seen(16)), [0]);
+    sim.run_for(Duration::from_millis(500));
+    let seen = seen(16);
+    assert_eq!(numbers(&seen), [1, 2, 3]);
+    assert!(seen.iter().all(|(_, at, _)| *at > crashed), "{seen:?}");
+}
+
+#[test]
+fn a_crashed_node_refuses_connections_and_a_paused_one_does_not() {
+    let mut sim = cluster(17);
+    let there = witness(&mut sim, "c");
+    let ask = |sim: &mut Sim| {
+        let id = there.clone();
+        sim.on("b", move |system| async move {
+            let asked = system.entity::<Witness>(id).see(17, 0);
+            asked.timeout(Duration::from_millis(300)).await
+        })
+    };
+    sim.pause("c");
+    // Nobody knows whether it was handled: the connection stands.
+    let paused = ask(&mut sim);
+    assert!(
+        matches!(paused, Err(AskError::Timeout { .. })),
+        "{paused:?}"
+    );
+    sim.crash("c");
+    let crashed = sim.elapsed();
+    sim.until("the connection is refused", |sim| {
+        let refused = ask(sim).unwrap_err();
+        refused.to_string().contains("connection refused")
+    });
+    // Sooner than a dial that gets no answer.
+    let patience = Settings::default().connect_timeout;
+    assert!(sim.elapsed() < crashed + patience);
 }

@@ -46,6 +46,12 @@ pub(crate) struct Calls {
 }
 
 impl Calls {
+    /// How many questions are under way.
+    #[cfg(feature = "sim")]
+    pub(crate) fn waiting(&self) -> usize {
+        lock(&self.waiting).len()
+    }
+
     pub(crate) fn answered(&self, id: u64, answer: Answer) {
         // Whoever asked may have stopped waiting.
         if let Some(waiting) = lock(&self.waiting).remove(&id) {

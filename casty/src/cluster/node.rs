@@ -353,7 +353,9 @@ impl Node {
         }
         sighted!(Numbered {
             member: self.member(),
-            uuid: self.identity().map_or(0, |identity| identity.uuid.as_u128()),
+            uuid: self
+                .identity()
+                .map_or(0, |identity| identity.uuid.as_u128()),
             generation: self.identity().map_or(0, |identity| identity.generation),
             number,
         });
@@ -705,6 +707,40 @@ impl Node {
             }
             Request::Call { id, call } => self.handle_call(inlet, id, call),
         }
+    }
+
+    /// What is held in buffers: a name, how much it is, and its bound.
+    #[cfg(feature = "sim")]
+    pub(crate) fn held(&self) -> Vec<(&'static str, usize, usize)> {
+        let members = self.map().map_or(0, |map| map.members.len());
+        // Those that have just gone are forgotten with the next map.
+        let peers = (members + self.seeds().len() + 8) * 3;
+        let mut held = vec![
+            ("links", lock(&self.links).len(), peers),
+            (
+                "connections",
+                lock(&self.inlets)
+                    .iter()
+                    .filter(|inlet| inlet.strong_count() > 0)
+                    .count(),
+                peers * 2,
+            ),
+            ("calls", self.calls.waiting(), 64 + members * 8),
+            (
+                "calls of others",
+                self.answering.load(Ordering::Relaxed),
+                CALLS_MAX,
+            ),
+        ];
+        for region in self.regions() {
+            let (kept, kept_max) = region.kept();
+            // What comes back from another node was accepted before, and is kept even where there is no room.
+            held.push(("messages without a home", kept, kept_max * 2));
+        }
+        if let Some(engine) = self.engine() {
+            held.push(("log", engine.log_length(), 4096));
+        }
+        held
     }
 
     /// What this node knows, for whoever operates the cluster.

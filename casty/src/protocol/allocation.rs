@@ -89,6 +89,23 @@ pub(crate) fn slack(both: usize) -> usize {
     (both / 20).max(1)
 }
 
+/// By how many shards of one type two members are further apart than [`slack`] allows, in the worst case.
+#[cfg(feature = "sim")]
+pub(crate) fn spread(map: &ClusterMap) -> usize {
+    let load = Load::of(map);
+    let of_kind = |kind: &String| {
+        let loads: Vec<_> = hosts(map, kind)
+            .into_iter()
+            .map(|slot| load.of_kind(kind, slot))
+            .collect();
+        let (low, high) = (loads.iter().min(), loads.iter().max());
+        low.zip(high).map_or(0, |(low, high)| {
+            (high - low).saturating_sub(slack(high + low))
+        })
+    };
+    map.kinds.keys().map(of_kind).max().unwrap_or(0)
+}
+
 fn hosts(map: &ClusterMap, kind: &str) -> Vec<Slot> {
     let hosts = map.members.iter().filter(|(id, _)| map.hosts(id, kind));
     hosts.map(|(_, member)| member.slot).collect()

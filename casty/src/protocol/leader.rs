@@ -97,13 +97,14 @@ impl Leader {
         }
         let mut effects = Vec::new();
         let propose = |command| Effect::Propose(command);
-        let gone: Vec<&MemberId> = map
+        let silent: Vec<&MemberId> = map
             .members
             .iter()
             .filter(|(id, m)| **id != self.me && m.status != Status::Down)
             .map(|(id, _)| id)
             .filter(|id| dead.contains(id) || self.is_silent(id, grants, now))
             .collect();
+        let gone = Self::expendable(map, &silent, electorate);
         effects.extend(
             gone.iter()
                 .map(|&id| propose(Command::Down { member: id.clone() })),
@@ -131,9 +132,37 @@ impl Leader {
                 effects.push(propose(Command::Revoke { moves }));
             }
         }
-        let alive = |id: &MemberId| !dead.contains(id) && !gone.contains(&id);
+        let alive = |id: &MemberId| !silent.contains(&id);
         effects.extend(self.electorate(map, alive, electorate));
         effects
+    }
+
+    /// Those of the silent that may be declared Down. Whoever is Down, and lives, joins anew and has forgotten its vote;
+    /// so a voter is Down only if a majority of the voters is left then. Else the voters have to change first.
+    fn expendable<'a>(
+        map: &ClusterMap,
+        silent: &[&'a MemberId],
+        electorate: &Electorate,
+    ) -> Vec<&'a MemberId> {
+        let slot = |id: &MemberId| map.member(id).map(|member| member.slot);
+        let votes = |slot: Slot| {
+            let member = map.by_slot(slot);
+            member.is_some_and(|(_, member)| member.status != Status::Down)
+        };
+        let mut left = electorate
+            .voters
+            .iter()
+            .filter(|slot| votes(**slot))
+            .count();
+        let expendable = silent.iter().filter(|id| {
+            if !slot(id).is_some_and(|slot| electorate.voters.contains(&slot)) {
+                return true;
+            }
+            let may = !electorate.changing && (left - 1) * 2 > electorate.voters.len();
+            left -= usize::from(may);
+            may || mutants::on("a_majority_of_voters_may_be_down")
+        });
+        expendable.copied().collect()
     }
 
     fn is_silent(&self, member: &MemberId, grants: &Grants, now: Instant) -> bool {
@@ -192,12 +221,26 @@ impl Leader {
             })
             .collect();
         up.sort_unstable();
-        let count = match up.len().min(VOTERS_MAX) {
-            0 => return None,
-            even if even % 2 == 0 => even - 1,
-            odd => odd,
+        if up.is_empty() {
+            return None;
+        }
+        let first = |count| -> BTreeSet<Slot> {
+            let first = up.iter().take(count);
+            first.map(|(_, _, slot)| *slot).collect()
         };
-        let wanted: BTreeSet<Slot> = up.iter().take(count).map(|(_, _, slot)| *slot).collect();
+        let mut wanted = first(odd(up.len().min(VOTERS_MAX)));
+        let lost = |slot: &&Slot| {
+            let member = map.by_slot(**slot);
+            member.is_none_or(|(id, member)| member.status == Status::Down || !alive(id))
+        };
+        let (voters, lost) = (now.voters.len(), now.voters.iter().filter(lost).count());
+        let present = up.iter().filter(|(_, new, _)| !new).count();
+        let fewer = odd(present);
+        if fewer > 0 && !now.changing && fewer.div_ceil(2) > (voters + 1) / 2 - lost {
+            // Those that are left can lose more of themselves than all can that are voters now. Others come in when they
+            // have learned everything, which may take a while.
+            wanted = first(fewer);
+        }
         let new: Vec<Slot> = wanted.difference(&now.voters).copied().collect();
         if let Some(stranger) = new.iter().find(|slot| !now.nodes.contains(slot)) {
             let (id, _) = map.by_slot(*stranger)?;
@@ -217,6 +260,14 @@ impl Leader {
         }
         let rest: BTreeSet<Slot> = now.nodes.difference(&wanted).copied().collect();
         (!rest.is_empty()).then_some(Effect::Dismiss(rest))
+    }
+}
+
+/// The largest odd number up to `count`.
+fn odd(count: usize) -> usize {
+    match count % 2 {
+        0 => count.saturating_sub(1),
+        _ => count,
     }
 }
 
@@ -396,6 +447,42 @@ mod tests {
         electorate.voters = slots([1, 3, 4]);
         let got = leader().electorate(&map, alive, &electorate);
         assert_eq!(got, Some(Effect::Dismiss(slots([2]))));
+    }
+
+    #[test]
+    fn with_two_of_five_voters_lost_the_others_decide_alone_before_newcomers_have_learned() {
+        let map = cluster(&["b", "c", "d", "e", "f", "g"]);
+        let alive = |id: &MemberId| *id != member("b", 1) && *id != member("c", 1);
+        let got = leader().electorate(&map, alive, &settled(1..=5));
+        assert_eq!(got, Some(Effect::Elect(slots([1, 4, 5]))));
+        let one = |id: &MemberId| *id != member("b", 1);
+        let got = leader().electorate(&map, one, &settled(1..=5));
+        assert_eq!(got, Some(Effect::Teach(member("f", 1))));
+    }
+
+    #[test]
+    fn a_majority_of_the_voters_is_never_declared_down() {
+        let mut map = cluster(&["b", "c", "d", "e", "f"]);
+        let all: Vec<MemberId> = ["b", "c", "d", "f"].map(|name| member(name, 1)).into();
+        let silent: Vec<&MemberId> = all.iter().collect();
+        // `f` does not vote.
+        let down = |map: &ClusterMap, electorate: Electorate| {
+            let down = Leader::expendable(map, &silent, &electorate);
+            down.iter()
+                .map(|id| id.node.to_string())
+                .collect::<String>()
+        };
+        assert_eq!(down(&map, settled(1..=5)), "bcf");
+        map.apply(&Command::Down {
+            member: member("e", 1),
+        })
+        .unwrap();
+        assert_eq!(down(&map, settled(1..=5)), "bf");
+        let changing = Electorate {
+            changing: true,
+            ..settled(1..=5)
+        };
+        assert_eq!(down(&map, changing), "f");
     }
 
     #[test]

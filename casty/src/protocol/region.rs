@@ -366,6 +366,12 @@ impl<T> Region<T> {
         effects
     }
 
+    /// Items kept, and how many may be.
+    #[cfg(feature = "sim")]
+    pub(crate) fn kept(&self) -> (usize, usize) {
+        (self.kept, self.kept_max)
+    }
+
     /// The latest epoch that is believed.
     pub(crate) fn known_epoch(&self, shard: ShardId) -> Epoch {
         match self.home(shard) {

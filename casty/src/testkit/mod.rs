@@ -60,12 +60,15 @@ mod sim;
 use std::time::Duration;
 
 #[cfg(feature = "sim")]
-pub use self::sim::{Sim, SimTask, Weather};
+pub use self::sim::{Sim, SimTask, Weather, true_time};
 pub use self::{
     letters::DeadLetters,
     probe::{Probe, Received},
 };
 use crate::ActorSystem;
+#[cfg(feature = "sim")]
+#[doc(hidden)]
+pub use crate::{observe::Sighting, system::View};
 
 /// How long an expectation waits that names no deadline.
 pub const PATIENCE: Duration = Duration::from_secs(3);

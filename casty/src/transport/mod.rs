@@ -11,5 +11,3 @@ pub(crate) mod handshake;
 pub(crate) mod link;
 pub(crate) mod net;
 pub(crate) mod outbox;
-#[cfg(feature = "sim")]
-pub(crate) mod sim_net;

@@ -95,12 +95,13 @@ async fn carry_out(engine: &RaftEngine, map: &ClusterMap, effect: Effect) -> Res
             engine.teach(member.slot, voter).await
         }
         Effect::Elect(slots) => {
+            engine.elect(&slots).await?;
             tracing::info!(?slots, "voters");
-            engine.elect(&slots).await
+            Ok(())
         }
         Effect::Abdicate(heir) => {
-            tracing::info!(?heir, "hands the leadership over");
             engine.abdicate(heir).await?;
+            tracing::info!(?heir, "hands the leadership over");
             // Until it has been elected there is nothing to do here.
             tokio::time::sleep(TICK).await;
             Ok(())

@@ -210,6 +210,14 @@ impl<E: Entity> LocalShards<E> {
         local.epoch.or(local.opening).or(local.draining)
     }
 
+    /// The epoch at which entities of the shard may act here.
+    #[cfg(feature = "sim")]
+    pub(super) fn serves(&self, shard: ShardId) -> Option<Epoch> {
+        let local = lock(self.shards.get(shard.index())?);
+        let drains = local.draining.filter(|_| !local.cells.is_empty());
+        local.epoch.or(local.opening).or(drains)
+    }
+
     /// The shard is not here any more. Its entities, if it still had any, end at once.
     pub(super) fn drop_shard(&self, shard: ShardId) {
         let Some(local) = self.shards.get(shard.index()) else {

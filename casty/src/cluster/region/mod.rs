@@ -108,6 +108,14 @@ pub(crate) trait AnyRegion: Send + Sync {
     /// way already is left out.
     fn drain(&self, shards: &[(ShardId, Epoch)]) -> Vec<Draining>;
 
+    /// The shards that are open here.
+    #[cfg(feature = "sim")]
+    fn open_shards(&self) -> Vec<(ShardId, Epoch)>;
+
+    /// Messages that wait for a home, and how many may.
+    #[cfg(feature = "sim")]
+    fn kept(&self) -> (usize, usize);
+
     /// Whether the states of its entities move with their shards.
     fn migrates(&self) -> bool;
 
@@ -470,6 +478,20 @@ impl<E: Entity> AnyRegion for ShardRegion<E> {
             self.publish_homes(&machine);
         }
         draining
+    }
+
+    #[cfg(feature = "sim")]
+    fn open_shards(&self) -> Vec<(ShardId, Epoch)> {
+        let open = |shard| Some((shard, self.local.serves(shard)?));
+        (0..self.shards.get())
+            .map(ShardId)
+            .filter_map(open)
+            .collect()
+    }
+
+    #[cfg(feature = "sim")]
+    fn kept(&self) -> (usize, usize) {
+        lock(&self.machine).kept()
     }
 
     fn migrates(&self) -> bool {

@@ -74,6 +74,8 @@ pub(crate) struct RaftEngine {
     slot: Slot,
     raft: Raft,
     machine: Arc<MapMachine>,
+    #[cfg(feature = "sim")]
+    log: Log,
     grants: Mutex<Grants>,
     times: LeaseTimes,
     /// How long a decision may take.
@@ -116,13 +118,13 @@ impl RaftEngine {
     /// This node takes part, under this number. It decides nothing until it is asked to.
     pub(crate) async fn start(node: &Arc<Node>, slot: Slot) -> Result<Arc<Self>, String> {
         let machine = MapMachine::new(node.watch().clone(), node.member());
-        let seed = node.random();
+        let (seed, log) = (node.random(), Log::default());
         let settings = node.settings();
         let new = Raft::new(
             u64::from(slot.0),
             config(settings)?,
             Ways(Arc::downgrade(node)),
-            Log::default(),
+            log.clone(),
             machine.clone(),
         );
         let raft = EngineRuntime::scope(seed, new)
@@ -134,6 +136,8 @@ impl RaftEngine {
             slot,
             raft,
             machine,
+            #[cfg(feature = "sim")]
+            log,
             grants: Mutex::default(),
             times: lease::times(settings),
             limit: settings.decide_timeout,
@@ -159,6 +163,11 @@ impl RaftEngine {
                 Err(_) => tokio::time::sleep(Duration::from_millis(2)).await,
             }
         }
+    }
+
+    #[cfg(feature = "sim")]
+    pub(crate) fn log_length(&self) -> usize {
+        self.log.length()
     }
 
     #[cfg(feature = "sim")]

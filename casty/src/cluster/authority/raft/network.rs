@@ -80,20 +80,27 @@ pub(super) struct Way {
 }
 
 impl Way {
-    async fn ask(&self, ask: RaftAsk, limit: Duration) -> Result<RaftAnswer, NetworkError<Types>> {
+    /// `ttl` is the engine's wish, a part of its heartbeat: too short for a far peer, or a connection that is yet to be
+    /// made. Until an election is due, nothing is lost by waiting.
+    async fn ask(&self, ask: RaftAsk, ttl: Duration) -> Result<RaftAnswer, NetworkError<Types>> {
         let failed = |reason: String| NetworkError::new(&io::Error::other(reason));
         let Some(node) = self.node.upgrade() else {
             return Err(failed("this node is shutting down".to_owned()));
         };
+        let limit = ttl.max(node.settings().election_timeout);
         let call = Call::Raft(Box::new(RaftCall {
             to: self.target,
             ask,
         }));
-        match node.call(&self.peer, call, limit).await {
-            Ok(Answer::Raft(answer)) => answer.map(|answer| *answer).map_err(failed),
-            Ok(_) => Err(failed("an answer to another question".to_owned())),
-            Err(error) => Err(failed(error.to_string())),
-        }
+        let answer = match node.call(&self.peer, call, limit).await {
+            Ok(Answer::Raft(answer)) => answer.map(|answer| *answer),
+            Ok(_) => Err("an answer to another question".to_owned()),
+            Err(error) => Err(error.to_string()),
+        };
+        answer.map_err(|reason| {
+            tracing::debug!(to = %self.peer, reason, "a member of the engine does not answer");
+            failed(reason)
+        })
     }
 }
 

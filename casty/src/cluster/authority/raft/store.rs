@@ -16,8 +16,6 @@ use openraft::{
 };
 
 use super::Types;
-#[cfg(feature = "sim")]
-use crate::{id::ShardId, observe::sighted};
 use crate::{
     cluster::{
         authority::{Decision, respond},
@@ -30,6 +28,8 @@ use crate::{
     sync::lock,
     transport::{connection::Inlet, frame::Frame},
 };
+#[cfg(feature = "sim")]
+use crate::{id::ShardId, observe::sighted};
 
 /// Changes kept for watchers that are a little behind; one that is further behind gets the whole map.
 const CHANGES_KEPT: usize = 4096;
@@ -44,6 +44,13 @@ struct Kept {
     purged: Option<LogIdOf<Types>>,
     committed: Option<LogIdOf<Types>>,
     entries: BTreeMap<u64, EntryOf<Types>>,
+}
+
+#[cfg(feature = "sim")]
+impl Log {
+    pub(super) fn length(&self) -> usize {
+        lock(&self.0).entries.len()
+    }
 }
 
 impl RaftLogReader<Types> for Log {
@@ -209,7 +216,12 @@ impl MapMachine {
 
     /// Tells the checks of a simulation what has been applied.
     #[cfg(feature = "sim")]
-    fn sight(&self, entry: &EntryOf<Types>, before: Option<&ClusterMap>, after: Option<&ClusterMap>) {
+    fn sight(
+        &self,
+        entry: &EntryOf<Types>,
+        before: Option<&ClusterMap>,
+        after: Option<&ClusterMap>,
+    ) {
         use std::collections::BTreeMap;
 
         use crate::protocol::map::Status;
@@ -222,7 +234,11 @@ impl MapMachine {
         let (Some(before), Some(after)) = (before, after) else {
             return;
         };
-        for (id, _) in after.members.iter().filter(|(_, m)| m.status == Status::Down) {
+        for (id, _) in after
+            .members
+            .iter()
+            .filter(|(_, m)| m.status == Status::Down)
+        {
             if before.status(id) != Some(Status::Down) {
                 sighted!(Down {
                     member: id.clone(),
@@ -232,11 +248,17 @@ impl MapMachine {
         }
         let names = |map: &ClusterMap| -> BTreeMap<_, _> {
             let members = map.members.iter();
-            members.map(|(id, member)| (member.slot, id.clone())).collect()
+            members
+                .map(|(id, member)| (member.slot, id.clone()))
+                .collect()
         };
         let (old, new) = (names(before), names(after));
         for (kind, table) in &after.kinds {
-            let Some(was) = before.kinds.get(kind).filter(|was| !Arc::ptr_eq(was, table)) else {
+            let Some(was) = before
+                .kinds
+                .get(kind)
+                .filter(|was| !Arc::ptr_eq(was, table))
+            else {
                 continue;
             };
             for (shard, (now, then)) in (0..).map(ShardId).zip(table.iter().zip(was.iter())) {

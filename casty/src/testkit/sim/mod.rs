@@ -1,0 +1,374 @@
+//! Whole clusters in one process, under one seed.
+//!
+//! Time goes in steps. In each, the network delivers what has arrived, then every node's process runs until all of its
+//! tasks wait, and its clock goes on by its share of the step.
+
+mod clock;
+mod faults;
+mod network;
+mod node;
+mod process;
+mod trace;
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
+use xxhash_rust::xxh3::xxh3_64;
+
+pub use self::{clock::true_time, network::Weather, process::SimTask};
+use self::{
+    clock::{At, Clock},
+    network::{Network, Shared, SimNet},
+    node::SimNode,
+    process::{Inbox, Process},
+    trace::Trace,
+};
+use crate::{
+    ActorSystem, SystemBuilder,
+    observe::{self, Sighting},
+    sync::lock,
+    system::View,
+};
+
+/// Where simulated nodes listen.
+const PORT: u16 = 25520;
+
+/// How far true time moves in one step.
+const TICK: Duration = Duration::from_millis(1);
+
+/// How much simulated time [`Sim::on`] and [`Sim::until_up`] allow.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// A cluster in one process, on one thread, in simulated time and over a simulated network.
+///
+/// Everything that is random comes from one seed, so a run can be repeated exactly: the same seed and the same test give
+/// the same [`trace_hash`](Self::trace_hash). Time stands still while nobody steps the simulation, and passes as fast as
+/// the machine can compute it.
+///
+/// A test is plain code: it starts nodes, has them do things with [`on`](Self::on), breaks the network and the nodes,
+/// and asserts.
+///
+/// ```
+/// use casty::{prelude::*, testkit::Sim};
+///
+/// #[derive(Default)]
+/// struct Tally {
+///     value: u64,
+/// }
+///
+/// #[entity(shards = 4)]
+/// impl Tally {
+///     #[message]
+///     fn add(&mut self, amount: u64) -> u64 {
+///         self.value += amount;
+///         self.value
+///     }
+/// }
+///
+/// let mut sim = Sim::new(7);
+/// for name in ["a", "b", "c"] {
+///     sim.start(name);
+/// }
+/// sim.until_up(3);
+/// let add = |system: ActorSystem| async move { system.entity::<Tally>("x").add(1).await };
+/// assert_eq!(sim.on("a", add), Ok(1));
+/// assert_eq!(sim.on("b", add), Ok(2));
+///
+/// // The founder decides where entities live, and `x` has its place: cut off from it, the others reach `x` if it is
+/// // theirs, and else are told.
+/// sim.isolate("a");
+/// let cut = sim.on("b", add);
+/// sim.heal();
+/// assert!(matches!(cut, Ok(3) | Err(AskError::Unreachable { .. } | AskError::Timeout { .. })));
+/// ```
+///
+/// Nodes may be told to stand still, as a process does that is stopped or swapped out, and their clocks to go wrong:
+/// see [`pause`](Self::pause) and [`clock_rate`](Self::clock_rate). What ran when on nodes whose clocks disagree, can be
+/// noted with [`true_time`].
+///
+/// The network is like TCP: bytes arrive in order, or not at all; socket buffers are bounded, so that who writes to
+/// someone that does not read must wait; and what a process had written still arrives after its end.
+pub struct Sim {
+    seed: u64,
+    elapsed: Duration,
+    /// In the order of their first start.
+    nodes: Vec<SimNode>,
+    names: Arc<Mutex<Vec<String>>>,
+    sightings: Vec<(Duration, Sighting)>,
+    /// Who runs when, within a step.
+    order: StdRng,
+    network: Shared,
+    trace: Arc<Trace>,
+}
+
+impl Sim {
+    /// A simulation in fine weather.
+    pub fn new(seed: u64) -> Self {
+        Self::with_weather(seed, Weather::default())
+    }
+
+    /// A simulation over a network that behaves like this.
+    pub fn with_weather(seed: u64, weather: Weather) -> Self {
+        let trace = Arc::<Trace>::default();
+        let network = Network::new(seed, weather);
+        Self {
+            seed,
+            elapsed: Duration::ZERO,
+            nodes: Vec::new(),
+            names: Arc::default(),
+            sightings: Vec::new(),
+            // Another stream of numbers than the network's.
+            order: StdRng::seed_from_u64(!seed),
+            network: Shared::new(network, trace.clone()),
+            trace,
+        }
+    }
+
+    /// Starts a node. The first one founds the cluster, the others join through all that were started before.
+    ///
+    /// It does not start before simulated time passes.
+    ///
+    /// # Panics
+    /// If there is a node of that name.
+    pub fn start(&mut self, name: &str) {
+        self.start_with(name, |builder| builder);
+    }
+
+    /// The same, with settings or entity types of its own. `configure` is called at each start of the node.
+    ///
+    /// # Panics
+    /// If there is a node of that name.
+    pub fn start_with(
+        &mut self,
+        name: &str,
+        configure: impl Fn(SystemBuilder) -> SystemBuilder + 'static,
+    ) {
+        assert!(
+            self.nodes.iter().all(|node| node.name != name),
+            "there is a node `{name}` already; `restart` starts it again"
+        );
+        let names = self.names.clone();
+        let before: Vec<String> = lock(&names).clone();
+        lock(&names).push(name.to_owned());
+        let inbox = Arc::<Inbox>::default();
+        let (host, ip) = self.network.with(|network| {
+            let host = network.add_host(name);
+            (host, network.ip(host))
+        });
+        let net = Arc::new(SimNet {
+            host,
+            shared: self.network.clone(),
+        });
+        let start = {
+            let (name, inbox) = (name.to_owned(), inbox.clone());
+            let (seed, trace) = (self.seed, self.trace.clone());
+            move |start: u64| {
+                // Who starts again finds those that came later, too.
+                let others = match start {
+                    1 => before.clone(),
+                    _ => lock(&names)
+                        .iter()
+                        .filter(|n| **n != name)
+                        .cloned()
+                        .collect(),
+                };
+                let seeds = others.iter().map(|name| format!("{name}:{PORT}"));
+                let mut randomness = seed.to_le_bytes().to_vec();
+                randomness.extend(start.to_le_bytes());
+                randomness.extend(name.as_bytes());
+                let builder = || {
+                    let builder = ActorSystem::builder("sim")
+                        .node_id(&name)
+                        .listen(SocketAddr::new(ip, PORT))
+                        .seeds(seeds)
+                        // With room for those that it gives itself, when it joins anew.
+                        .incarnation(start * 1000)
+                        .seed(xxh3_64(&randomness))
+                        .net(net.clone());
+                    configure(builder)
+                };
+                Process::start(&name, builder, inbox.clone(), trace.clone())
+            }
+        };
+        self.nodes.push(SimNode {
+            name: name.to_owned(),
+            host,
+            inbox,
+            starts: 1,
+            process: Some(start(1)),
+            start: Box::new(start),
+            is_paused: false,
+            clock: Clock::default(),
+        });
+    }
+
+    /// Has a node do something, and steps the simulation until it is done.
+    ///
+    /// # Panics
+    /// If there is no such node, or if it is not done within two simulated minutes: the node may have crashed, or be
+    /// paused.
+    pub fn on<T, F>(
+        &mut self,
+        name: &str,
+        work: impl FnOnce(ActorSystem) -> F + Send + 'static,
+    ) -> T
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        let task = self.spawn_on(name, work);
+        self.until(&format!("`{name}` does it"), |_| task.is_done());
+        match task.take() {
+            Some(output) => output,
+            None => unreachable!("it is done"),
+        }
+    }
+
+    /// Has a node do something while the test goes on.
+    ///
+    /// # Panics
+    /// If there is no such node.
+    pub fn spawn_on<T, F>(
+        &mut self,
+        name: &str,
+        work: impl FnOnce(ActorSystem) -> F + Send + 'static,
+    ) -> SimTask<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        let at = self.node(name);
+        self.nodes[at].inbox.put(work)
+    }
+
+    /// Steps the simulation until every node that runs sees at least so many members Up.
+    ///
+    /// # Panics
+    /// If that does not happen within two simulated minutes.
+    pub fn until_up(&mut self, members: usize) {
+        let running = self.nodes.iter().filter(|node| node.runs());
+        let tasks: Vec<_> = running
+            .map(|node| {
+                node.inbox.put(move |system: ActorSystem| async move {
+                    let _ = system.wait_for(members).await;
+                })
+            })
+            .collect();
+        self.until(&format!("{members} members are Up"), |_| {
+            tasks.iter().all(SimTask::is_done)
+        });
+    }
+
+    /// Steps the simulation until `condition` holds.
+    ///
+    /// # Panics
+    /// If it does not within two simulated minutes.
+    pub fn until(&mut self, what: &str, mut condition: impl FnMut(&mut Self) -> bool) {
+        let end = self.elapsed() + PATIENCE;
+        while !condition(self) {
+            assert!(
+                self.elapsed() < end,
+                "seed {}: {what}: not within {PATIENCE:?}\n{}",
+                self.seed,
+                self.trace.last()
+            );
+            self.step();
+        }
+    }
+
+    /// Lets so much simulated time pass.
+    ///
+    /// # Panics
+    /// If a node could not start.
+    pub fn run_for(&mut self, time: Duration) {
+        let end = self.elapsed() + time;
+        while self.elapsed() < end {
+            self.step();
+        }
+    }
+
+    fn step(&mut self) {
+        let at = At::new(self.elapsed);
+        let now = self.elapsed;
+        observe::watch(true);
+        self.network.with(|network| network.handle_time(now));
+        let mut order: Vec<usize> = (0..self.nodes.len()).collect();
+        order.shuffle(&mut self.order);
+        for at in order {
+            match self.nodes[at].step() {
+                None => {}
+                Some(Ok(())) => self.end(at),
+                Some(Err(error)) => panic!(
+                    "seed {}: node `{}`: {error}\n{}",
+                    self.seed,
+                    self.nodes[at].name,
+                    self.trace.last()
+                ),
+            }
+        }
+        drop(at);
+        let seen = observe::watch(false).into_iter();
+        self.sightings.extend(seen.map(|sighting| (now, sighting)));
+        self.elapsed += TICK;
+    }
+
+    /// Simulated true time since the start, whatever the nodes' clocks say. Inside of a node it is [`true_time`].
+    pub fn elapsed(&self) -> Duration {
+        self.elapsed
+    }
+
+    /// What has been seen of the inside of the nodes since the last call, each at its time.
+    #[doc(hidden)]
+    pub fn sightings(&mut self) -> Vec<(Duration, Sighting)> {
+        std::mem::take(&mut self.sightings)
+    }
+
+    /// The nodes that run, as they are now.
+    #[doc(hidden)]
+    pub fn views(&self) -> Vec<View> {
+        let running = self.nodes.iter().filter(|node| !node.is_paused);
+        running
+            .filter_map(|node| node.process.as_ref()?.view())
+            .collect()
+    }
+
+    /// What happened so far, as a number: every byte sent, every event of every node, every fault, each at its time. The
+    /// same seed and the same test give the same number.
+    pub fn trace_hash(&self) -> u64 {
+        self.trace.hash()
+    }
+
+    /// The last lines of what happened, faults and events, to be read.
+    pub fn trace(&self) -> String {
+        self.trace.last()
+    }
+
+    fn node(&self, name: &str) -> usize {
+        match self.nodes.iter().position(|node| node.name == name) {
+            Some(at) => at,
+            None => panic!("there is no node `{name}`"),
+        }
+    }
+}
+
+impl fmt::Debug for Sim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sim")
+            .field("seed", &self.seed)
+            .field("elapsed", &self.elapsed())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Sim {
+    fn drop(&mut self) {
+        for at in 0..self.nodes.len() {
+            self.end(at);
+        }
+    }
+}

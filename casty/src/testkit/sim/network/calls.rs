@@ -1,0 +1,235 @@
+//! What processes ask of their operating system, and what it does when they end.
+
+use std::{
+    io,
+    net::SocketAddr,
+    task::{Context, Poll, Waker},
+};
+
+use bytes::Bytes;
+use tokio::io::ReadBuf;
+
+use super::{
+    Backlog, EndId, HostId, Network, PORTS, SOCKET_BYTES,
+    end::{End, Segment, State},
+    links::Passage,
+};
+
+impl Network {
+    /// The address that a host's name stands for.
+    pub(super) fn resolve(&self, name: &str, port: u16) -> Option<SocketAddr> {
+        let host = self.hosts.iter().find(|host| host.name == name)?;
+        Some(SocketAddr::new(host.ip, port))
+    }
+
+    /// Listens on a port, or on a free one where that is 0. Gives the listener's address and its number.
+    pub(super) fn bind(&mut self, host: HostId, port: u16) -> io::Result<(SocketAddr, u64)> {
+        let port = if port == 0 { self.port(host) } else { port };
+        let host = &mut self.hosts[host.0];
+        if host.listeners.contains_key(&port) {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        self.bound += 1;
+        host.listeners.insert(port, Backlog::new(self.bound));
+        Ok((SocketAddr::new(host.ip, port), self.bound))
+    }
+
+    /// A listener is done. Who waits to be accepted is turned away.
+    pub(super) fn unbind(&mut self, host: HostId, port: u16, number: u64) {
+        let listeners = &mut self.hosts[host.0].listeners;
+        // A listener that outlived its process must not take the port from the next one.
+        if listeners.get(&port).is_none_or(|it| it.number != number) {
+            return;
+        }
+        let backlog = listeners.remove(&port);
+        for waiting in backlog.into_iter().flat_map(|backlog| backlog.waiting) {
+            self.close(waiting);
+        }
+    }
+
+    pub(super) fn poll_accept(
+        &mut self,
+        host: HostId,
+        port: u16,
+        number: u64,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<EndId>> {
+        let listener = self.hosts[host.0].listeners.get_mut(&port);
+        let Some(backlog) = listener.filter(|listener| listener.number == number) else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        let Some(accepted) = backlog.waiting.pop_front() else {
+            remember(&mut backlog.acceptor, cx);
+            return Poll::Pending;
+        };
+        if let Some(end) = self.ends.get_mut(&accepted) {
+            end.state = State::Open;
+        }
+        Poll::Ready(Ok(accepted))
+    }
+
+    pub(super) fn connect(&mut self, host: HostId, to: SocketAddr) -> io::Result<EndId> {
+        let Some(target) = self.hosts.iter().position(|host| host.ip == to.ip()) else {
+            return Err(io::ErrorKind::HostUnreachable.into());
+        };
+        let here = SocketAddr::new(self.ip(host), self.port(host));
+        let dialer = EndId(self.dialed * 2);
+        self.dialed += 1;
+        self.ends
+            .insert(dialer, End::new(host, here, State::Dialing));
+        let asked = End::new(HostId(target), to, State::Asked);
+        self.ends.insert(dialer.peer(), asked);
+        self.send(dialer.peer(), Segment::Syn);
+        Ok(dialer)
+    }
+
+    pub(super) fn poll_connected(
+        &mut self,
+        at: EndId,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        let end = self.open(at)?;
+        if let Some(error) = end.failed {
+            return Poll::Ready(Err(error.into()));
+        }
+        if end.state == State::Open {
+            return Poll::Ready(Ok(()));
+        }
+        remember(&mut end.reader, cx);
+        Poll::Pending
+    }
+
+    pub(super) fn poll_read(
+        &mut self,
+        at: EndId,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let end = self.open(at)?;
+        let count = end.read(into.remaining(), |part| into.put_slice(part));
+        if count > 0 {
+            if self.hears_of_reading(at.peer()) {
+                self.wake_writer(at.peer());
+            }
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(error) = end.failed {
+            return Poll::Ready(Err(error.into()));
+        }
+        if end.finished || into.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        remember(&mut end.reader, cx);
+        Poll::Pending
+    }
+
+    /// Whether acknowledgements come to an end.
+    fn hears_of_reading(&self, at: EndId) -> bool {
+        let (Some(end), Some(peer)) = (self.ends.get(&at), self.ends.get(&at.peer())) else {
+            return false;
+        };
+        self.links.passage(peer.host, end.host) == Passage::Open
+    }
+
+    pub(super) fn poll_write(
+        &mut self,
+        at: EndId,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let hears = self.hears_of_reading(at);
+        let read = self.ends.get(&at.peer()).map(|peer| peer.read_bytes);
+        let end = self.open(at)?;
+        if end.failed.is_some() || end.shut {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        if let Some(read) = read
+            && hears
+        {
+            end.acknowledged_bytes = read;
+        }
+        let unread = usize::try_from(end.written_bytes - end.acknowledged_bytes);
+        let room = SOCKET_BYTES.saturating_sub(unread.unwrap_or(SOCKET_BYTES));
+        let count = room.min(bytes.len());
+        if count == 0 && !bytes.is_empty() {
+            remember(&mut end.writer, cx);
+            return Poll::Pending;
+        }
+        end.written_bytes += count as u64;
+        if count > 0 {
+            let data = Bytes::copy_from_slice(&bytes[..count]);
+            self.send(at.peer(), Segment::Data(data));
+        }
+        Poll::Ready(Ok(count))
+    }
+
+    /// Says that nothing more will be written.
+    pub(super) fn shutdown(&mut self, at: EndId) -> io::Result<()> {
+        let end = self.open(at)?;
+        if end.failed.is_none() && !std::mem::replace(&mut end.shut, true) {
+            self.send(at.peer(), Segment::Fin);
+        }
+        Ok(())
+    }
+
+    /// No process has this end any more. What it has written still arrives. If there is something that it has not
+    /// read, the other side is told that its bytes went nowhere.
+    pub(super) fn close(&mut self, at: EndId) {
+        let Some(end) = self.ends.get_mut(&at) else {
+            return;
+        };
+        let last = match end.state {
+            _ if end.failed.is_some() => None,
+            State::Backlog => Some(Segment::Rst),
+            State::Open if end.has_unread() => Some(Segment::Rst),
+            State::Open if !end.shut => Some(Segment::Fin),
+            State::Asked | State::Greeted | State::Dialing | State::Open | State::Closed => None,
+        };
+        end.close();
+        if let Some(last) = last {
+            self.send(at.peer(), last);
+        }
+        self.forget_if_dead(at);
+    }
+
+    /// A host's process has ended: what it had is closed for it.
+    pub(in super::super) fn end_process(&mut self, host: HostId) {
+        let mut ours = self.between(|_, to| to == host);
+        // What is asked for and has not arrived is no process's.
+        ours.retain(|at| self.ends[at].state != State::Asked);
+        for at in ours {
+            self.close(at);
+        }
+        self.hosts[host.0].listeners.clear();
+    }
+
+    fn open(&mut self, at: EndId) -> io::Result<&mut End> {
+        match self.ends.get_mut(&at) {
+            Some(end) if end.state != State::Closed => Ok(end),
+            _ => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// A port for a dialer, or for a listener that does not care.
+    fn port(&mut self, host: HostId) -> u16 {
+        let host = &mut self.hosts[host.0];
+        loop {
+            let port = host.port;
+            host.port = if port == *PORTS.end() {
+                *PORTS.start()
+            } else {
+                port + 1
+            };
+            if !host.listeners.contains_key(&port) {
+                return port;
+            }
+        }
+    }
+}
+
+fn remember(waker: &mut Option<Waker>, cx: &Context<'_>) {
+    match waker {
+        Some(waker) => waker.clone_from(cx.waker()),
+        None => *waker = Some(cx.waker().clone()),
+    }
+}

@@ -1,0 +1,66 @@
+//! What gets through from one host to another.
+
+use std::collections::BTreeMap;
+
+use super::HostId;
+
+/// What becomes of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Passage {
+    Open,
+    /// It waits until the link is healed.
+    Held,
+    /// It is lost.
+    Cut,
+}
+
+/// Each direction that has something wrong; all others work. A host always reaches itself.
+#[derive(Debug, Default)]
+pub(super) struct Links(BTreeMap<(HostId, HostId), Fault>);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Fault {
+    cut: bool,
+    held: bool,
+    /// By the weather.
+    broken: bool,
+}
+
+impl Links {
+    pub(super) fn passage(&self, from: HostId, to: HostId) -> Passage {
+        match self.0.get(&(from, to)) {
+            Some(fault) if fault.cut || fault.broken => Passage::Cut,
+            Some(fault) if fault.held => Passage::Held,
+            _ => Passage::Open,
+        }
+    }
+
+    pub(super) fn cut(&mut self, from: HostId, to: HostId) {
+        self.fault(from, to, |fault| fault.cut = true);
+    }
+
+    pub(super) fn hold(&mut self, from: HostId, to: HostId) {
+        self.fault(from, to, |fault| fault.held = true);
+    }
+
+    pub(super) fn is_broken(&self, a: HostId, b: HostId) -> bool {
+        self.0.get(&(a, b)).is_some_and(|fault| fault.broken)
+    }
+
+    /// The weather breaks or repairs both directions.
+    pub(super) fn set_broken(&mut self, a: HostId, b: HostId, broken: bool) {
+        for (from, to) in [(a, b), (b, a)] {
+            self.fault(from, to, |fault| fault.broken = broken);
+        }
+    }
+
+    pub(super) fn heal(&mut self) {
+        self.0.clear();
+    }
+
+    fn fault(&mut self, from: HostId, to: HostId, change: impl FnOnce(&mut Fault)) {
+        if from != to {
+            change(self.0.entry((from, to)).or_default());
+        }
+    }
+}

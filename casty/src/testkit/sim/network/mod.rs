@@ -1,0 +1,211 @@
+//! The network between simulated nodes: hosts, links, and connections that behave like TCP's.
+//!
+//! A machine: time is told to it, randomness comes from its seed, and those that are to be woken are left in a list.
+//! Retransmission is what it does without: a segment that is lost leaves a hole, and its connection never gets over
+//! that, though nobody is told.
+
+mod calls;
+mod end;
+mod links;
+mod socket;
+#[cfg(test)]
+mod tests;
+mod traffic;
+mod weather;
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap, VecDeque},
+    net::{IpAddr, Ipv4Addr},
+    task::Waker,
+    time::Duration,
+};
+
+use rand::{SeedableRng, rngs::StdRng};
+
+pub(super) use self::socket::{Shared, SimNet};
+pub use self::weather::Weather;
+use self::{end::End, links::Links};
+
+/// Bytes that may be written to a connection and not read yet: both socket buffers together.
+pub(super) const SOCKET_BYTES: usize = 256 * 1024;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: usize = 128;
+
+/// The ports that dialers get.
+const PORTS: std::ops::RangeInclusive<u16> = 49152..=65535;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct HostId(usize);
+
+/// Which end of which connection: those who dial are even, those who accept odd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct EndId(u64);
+
+impl EndId {
+    fn peer(self) -> Self {
+        Self(self.0 ^ 1)
+    }
+}
+
+#[derive(Debug)]
+struct Host {
+    name: String,
+    ip: IpAddr,
+    listeners: BTreeMap<u16, Backlog>,
+    port: u16,
+}
+
+/// Connections that wait to be accepted.
+#[derive(Debug)]
+struct Backlog {
+    /// Of the listener.
+    number: u64,
+    waiting: VecDeque<EndId>,
+    acceptor: Option<Waker>,
+}
+
+impl Backlog {
+    fn new(number: u64) -> Self {
+        Self {
+            number,
+            waiting: VecDeque::new(),
+            acceptor: None,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Network {
+    now: Duration,
+    weather: Weather,
+    rng: StdRng,
+    hosts: Vec<Host>,
+    links: Links,
+    /// How many listeners there ever were.
+    bound: u64,
+    /// How many connections there ever were.
+    dialed: u64,
+    /// Both ends are there until none is of use any more.
+    ends: BTreeMap<EndId, End>,
+    /// Which end something arrives at, and when; in the order of sending where that is the same.
+    due: BinaryHeap<Reverse<(Duration, u64, EndId)>>,
+    sent: u64,
+    woken: Vec<Waker>,
+}
+
+impl Network {
+    pub(super) fn new(seed: u64, weather: Weather) -> Self {
+        Self {
+            now: Duration::ZERO,
+            weather,
+            rng: StdRng::seed_from_u64(seed),
+            hosts: Vec::new(),
+            links: Links::default(),
+            bound: 0,
+            dialed: 0,
+            ends: BTreeMap::new(),
+            due: BinaryHeap::new(),
+            sent: 0,
+            woken: Vec::new(),
+        }
+    }
+
+    pub(super) fn add_host(&mut self, name: &str) -> HostId {
+        let count = self.hosts.len();
+        let [high, low] = u16::try_from(count + 1)
+            .expect("that many nodes fit nowhere else either")
+            .to_be_bytes();
+        self.hosts.push(Host {
+            name: name.to_owned(),
+            ip: Ipv4Addr::new(10, 0, high, low).into(),
+            listeners: BTreeMap::new(),
+            port: *PORTS.start(),
+        });
+        HostId(count)
+    }
+
+    pub(super) fn ip(&self, host: HostId) -> IpAddr {
+        self.hosts[host.0].ip
+    }
+
+    /// Those that something happened for. They are woken outside of the network's lock, since waking runs code of
+    /// others.
+    pub(super) fn take_woken(&mut self) -> Vec<Waker> {
+        std::mem::take(&mut self.woken)
+    }
+}
+
+/// Time passes, and links break.
+impl Network {
+    /// Delivers what has arrived by then.
+    pub(super) fn handle_time(&mut self, now: Duration) {
+        self.now = now;
+        while let Some(&Reverse((at, _, end))) = self.due.peek()
+            && at <= now
+        {
+            self.due.pop();
+            self.arrive(end);
+        }
+    }
+
+    /// Nothing gets from one host to the other, and what is under way is lost.
+    pub(super) fn cut(&mut self, from: HostId, to: HostId) {
+        self.links.cut(from, to);
+        self.lose_flight(from, to);
+    }
+
+    /// What goes from one host to the other waits.
+    pub(super) fn hold(&mut self, from: HostId, to: HostId) {
+        self.links.hold(from, to);
+    }
+
+    /// Every link works. What was held arrives at once.
+    pub(super) fn heal(&mut self) {
+        self.links.heal();
+        for at in self.between(|_, _| true) {
+            if let Some(end) = self.ends.get(&at)
+                && !end.flight.is_empty()
+            {
+                self.sent += 1;
+                self.due.push(Reverse((self.now, self.sent, at)));
+            }
+            self.wake_writer(at);
+        }
+    }
+
+    /// The weather changes, with each message.
+    fn roll(&mut self, a: HostId, b: HostId) {
+        let before = self.links.is_broken(a, b);
+        let broken = self.weather.broken(before, &mut self.rng);
+        if broken == before {
+            return;
+        }
+        self.links.set_broken(a, b, broken);
+        if broken {
+            self.lose_flight(a, b);
+            self.lose_flight(b, a);
+        } else {
+            for at in self.between(|x, y| (x, y) == (a, b) || (x, y) == (b, a)) {
+                self.wake_writer(at);
+            }
+        }
+    }
+
+    fn lose_flight(&mut self, from: HostId, to: HostId) {
+        for at in self.between(|x, y| (x, y) == (from, to)) {
+            if let Some(end) = self.ends.get_mut(&at) {
+                end.lose_flight();
+            }
+            self.forget_if_dead(at);
+        }
+    }
+
+    /// Those ends to which something goes between such hosts.
+    fn between(&self, such: impl Fn(HostId, HostId) -> bool) -> Vec<EndId> {
+        let ends = self.ends.iter();
+        let ends = ends.filter(|(id, end)| such(self.ends[&id.peer()].host, end.host));
+        ends.map(|(id, _)| *id).collect()
+    }
+}

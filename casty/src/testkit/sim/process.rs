@@ -1,0 +1,180 @@
+//! A node's process: a runtime of its own, and what it is told to do.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use tokio::{
+    runtime::Runtime,
+    sync::Notify,
+    task::{JoinHandle, JoinSet},
+};
+
+use super::{clock::Moves, trace::Trace};
+use crate::{
+    ActorSystem, StartError, SystemBuilder,
+    sync::lock,
+    system::{Glance, View},
+};
+
+type Work = Box<dyn FnOnce(ActorSystem) -> BoxFuture<'static, ()> + Send>;
+
+/// Something a simulated node does.
+#[derive(Debug)]
+#[must_use = "`is_done` says when it is done"]
+pub struct SimTask<T>(Arc<Mutex<Option<T>>>);
+
+impl<T> SimTask<T> {
+    /// Whether it is done, and its output not taken yet.
+    pub fn is_done(&self) -> bool {
+        lock(&self.0).is_some()
+    }
+
+    /// Its output, once.
+    pub fn take(&self) -> Option<T> {
+        lock(&self.0).take()
+    }
+}
+
+/// What a node has been told to do. It outlives the node's processes.
+#[derive(Default)]
+pub(super) struct Inbox {
+    work: Mutex<Vec<Work>>,
+    arrived: Notify,
+}
+
+impl Inbox {
+    pub(super) fn put<T, F>(
+        &self,
+        work: impl FnOnce(ActorSystem) -> F + Send + 'static,
+    ) -> SimTask<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        let output = Arc::new(Mutex::new(None));
+        let task = SimTask(output.clone());
+        lock(&self.work).push(Box::new(move |system| {
+            let working = work(system);
+            Box::pin(async move {
+                let done = working.await;
+                *lock(&output) = Some(done);
+            })
+        }));
+        self.arrived.notify_one();
+        task
+    }
+
+    pub(super) fn clear(&self) {
+        lock(&self.work).clear();
+    }
+}
+
+/// A node's process. Dropping it ends all of its tasks.
+pub(super) struct Process {
+    runtime: Runtime,
+    life: JoinHandle<Result<(), StartError>>,
+    /// Its system has shut down; what it was told to do may go on a bit.
+    is_leaving: Arc<AtomicBool>,
+    system: Arc<Mutex<Option<Glance>>>,
+}
+
+impl Process {
+    pub(super) fn start(
+        name: &str,
+        builder: impl FnOnce() -> SystemBuilder,
+        inbox: Arc<Inbox>,
+        trace: Arc<Trace>,
+    ) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .expect("a runtime of one thread needs nothing that could lack");
+        let is_leaving = Arc::<AtomicBool>::default();
+        let system = Arc::<Mutex<Option<Glance>>>::default();
+        let life = {
+            let _inside = runtime.enter();
+            let (name, seen) = (name.to_owned(), system.clone());
+            live(name, builder(), inbox, trace, is_leaving.clone(), seen)
+        };
+        Self {
+            life: runtime.spawn(life),
+            runtime,
+            is_leaving,
+            system,
+        }
+    }
+
+    /// How its node is now, by its own clock.
+    pub(super) fn view(&self) -> Option<View> {
+        let _inside = self.runtime.enter();
+        lock(&self.system).as_ref()?.view()
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        self.is_leaving.load(Ordering::Relaxed)
+    }
+
+    /// Moves its clock, and runs its tasks until they wait for what is later, or for others. Gives its outcome once it
+    /// has ended.
+    pub(super) fn run(&mut self, moves: Moves) -> Option<Result<(), String>> {
+        let Moves { jump, run } = moves;
+        if jump + run > Duration::ZERO {
+            self.runtime.block_on(async {
+                if jump > Duration::ZERO {
+                    // All at once: what became due in the meantime is late.
+                    tokio::time::advance(jump).await;
+                }
+                // A paused clock moves when all tasks wait, from timer to timer; this is the last one.
+                tokio::time::sleep(run).await;
+            });
+        }
+        if !self.life.is_finished() {
+            return None;
+        }
+        Some(match self.runtime.block_on(&mut self.life) {
+            Ok(outcome) => outcome.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        })
+    }
+}
+
+async fn live(
+    name: String,
+    builder: SystemBuilder,
+    inbox: Arc<Inbox>,
+    trace: Arc<Trace>,
+    is_leaving: Arc<AtomicBool>,
+    seen: Arc<Mutex<Option<Glance>>>,
+) -> Result<(), StartError> {
+    let system = builder.start().await?;
+    *lock(&seen) = Some(system.glance());
+    let mut events = system.events();
+    let mut works = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            () = inbox.arrived.notified() => {
+                for work in std::mem::take(&mut *lock(&inbox.work)) {
+                    works.spawn(work(system.clone()));
+                }
+            }
+            event = events.next() => match event {
+                Some(event) => trace.event(&name, &event),
+                None => break,
+            },
+            Some(_) = works.join_next() => {}
+        }
+    }
+    is_leaving.store(true, Ordering::Relaxed);
+    drop(system);
+    // Who waits for the shutdown is told before the process ends.
+    while works.join_next().await.is_some() {}
+    Ok(())
+}

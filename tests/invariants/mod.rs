@@ -1,0 +1,107 @@
+//! The invariants of `ARCHITECTURE.md`, a file each, and the storm of faults that they are checked in.
+//!
+//! After every millisecond of simulated time each check is shown how all nodes are, and what was seen of their inside.
+
+mod buffers_are_bounded;
+mod epochs_only_grow;
+mod first_in_first_out;
+mod it_comes_to_rest;
+mod it_goes_on;
+mod minorities_are_silent;
+mod no_message_is_lost_in_silence;
+mod no_shard_before_its_deadline;
+mod numbers_are_unique;
+mod one_cluster;
+mod one_leader_a_term;
+mod one_owner_at_a_time;
+pub(crate) mod scenario;
+mod the_dead_stay_dead;
+
+use std::{fmt, ops::Range, time::Duration};
+
+use casty::testkit::{Sighting, View};
+
+use self::scenario::Record;
+pub(crate) use self::scenario::{Plan, run};
+
+/// What a check is shown.
+pub(crate) struct Moment<'a> {
+    /// True time.
+    pub(crate) now: Duration,
+    /// The nodes that run.
+    pub(crate) views: &'a [View],
+    /// What happened in this millisecond.
+    pub(crate) sightings: &'a [(Duration, Sighting)],
+    /// Nodes that a fault cuts off from a majority, and since when.
+    pub(crate) cut_off: &'a [(String, Duration)],
+}
+
+/// One invariant.
+pub(crate) trait Check {
+    /// Its number and name.
+    fn name(&self) -> &'static str;
+
+    fn at(&mut self, moment: &Moment<'_>) -> Result<(), String>;
+
+    /// After all faults have been healed, and everything had time to settle.
+    fn at_rest(&mut self, views: &[View], record: &Record) -> Result<(), String> {
+        let _ = (views, record);
+        Ok(())
+    }
+}
+
+/// All of them.
+pub(crate) fn checks() -> Vec<Box<dyn Check>> {
+    vec![
+        Box::<one_leader_a_term::OneLeaderATerm>::default(),
+        Box::<one_owner_at_a_time::OneOwnerAtATime>::default(),
+        Box::<epochs_only_grow::EpochsOnlyGrow>::default(),
+        Box::<no_shard_before_its_deadline::NoShardBeforeItsDeadline>::default(),
+        Box::<the_dead_stay_dead::TheDeadStayDead>::default(),
+        Box::<numbers_are_unique::NumbersAreUnique>::default(),
+        Box::<minorities_are_silent::MinoritiesAreSilent>::default(),
+        Box::<one_cluster::OneCluster>::default(),
+        Box::<it_comes_to_rest::ItComesToRest>::default(),
+        Box::<it_goes_on::ItGoesOn>::default(),
+        Box::<no_message_is_lost_in_silence::NoMessageIsLostInSilence>::default(),
+        Box::<first_in_first_out::FirstInFirstOut>::default(),
+        Box::<buffers_are_bounded::BuffersAreBounded>::default(),
+    ]
+}
+
+/// What was broken, and how to see it again.
+#[derive(Debug)]
+pub(crate) struct Broken {
+    pub(crate) seed: u64,
+    pub(crate) invariant: &'static str,
+    pub(crate) what: String,
+    pub(crate) trace: String,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            seed,
+            invariant,
+            what,
+            trace,
+        } = self;
+        write!(
+            f,
+            "{trace}\ninvariant {invariant} is broken: {what}\nto see it again: \
+             CASTY_SEEDS={seed} cargo test --release -p casty-tests --test invariants"
+        )
+    }
+}
+
+/// The seeds that were asked for.
+pub(crate) fn seeds(default: Range<u64>) -> Range<u64> {
+    let Ok(wanted) = std::env::var("CASTY_SEEDS") else {
+        return default;
+    };
+    let number = |text: &str| text.parse().expect("CASTY_SEEDS is a number, or FROM..TO");
+    match wanted.split_once("..") {
+        Some((from, to)) => number(from)..number(to),
+        None => number(&wanted)..number(&wanted) + 1,
+    }
+}

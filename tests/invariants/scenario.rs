@@ -1,0 +1,408 @@
+//! Five nodes, senders on all of them, and a storm of faults.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use casty::{
+    prelude::*,
+    testkit::{Sim, View, true_time},
+};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+
+use super::{Broken, Check, Moment, checks, it_comes_to_rest::ItComesToRest};
+
+pub(crate) const NODES: [&str; 5] = ["a", "b", "c", "d", "e"];
+const SENDERS: u32 = 10;
+const ENTITIES: u32 = 12;
+
+/// After all faults have healed, everything has settled by then.
+const SETTLED: Duration = Duration::from_secs(40);
+
+/// Which message: its sender, and its number there.
+pub(crate) type Id = (u32, u64);
+
+/// A message that was handled.
+#[derive(Clone, Debug)]
+pub(crate) struct Handled {
+    pub(crate) entity: String,
+    pub(crate) id: Id,
+    pub(crate) by: String,
+    /// True time.
+    pub(crate) at: Duration,
+    pub(crate) token: u64,
+}
+
+/// What became of the messages of one run.
+#[derive(Default)]
+pub(crate) struct Record {
+    /// In order.
+    pub(crate) handled: Vec<Handled>,
+    pub(crate) sent: BTreeSet<Id>,
+    pub(crate) told: BTreeSet<Id>,
+    pub(crate) acknowledged: BTreeSet<Id>,
+    /// Their senders were told that they were certainly not handled.
+    pub(crate) refused: BTreeMap<Id, String>,
+    pub(crate) dead_letters: usize,
+    /// A process was killed.
+    pub(crate) crashed: bool,
+    /// Entities that did not answer in the end.
+    pub(crate) silent: Vec<String>,
+}
+
+static RECORDS: Mutex<BTreeMap<u64, Arc<Mutex<Record>>>> = Mutex::new(BTreeMap::new());
+
+fn of_seed(seed: u64) -> Arc<Mutex<Record>> {
+    let mut records = RECORDS.lock().expect("no run panicked with it");
+    records.entry(seed).or_default().clone()
+}
+
+fn open(record: &Mutex<Record>) -> MutexGuard<'_, Record> {
+    record.lock().expect("no task panicked with it")
+}
+
+/// Writes down what it handles, outside of the simulation.
+#[derive(Default)]
+pub(crate) struct Scribe;
+
+#[entity(shards = 8)]
+impl Scribe {
+    #[message]
+    fn write(&mut self, seed: u64, sender: u32, number: u64, ctx: &mut Context<Self>) {
+        let handled = Handled {
+            entity: ctx.entity_id().to_string(),
+            id: (sender, number),
+            by: ctx.node_id().to_string(),
+            at: true_time().unwrap_or_default(),
+            token: ctx.fencing_token().0,
+        };
+        open(&of_seed(seed)).handled.push(handled);
+    }
+}
+
+/// What happens in a run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    /// Whether processes are killed.
+    kills: bool,
+    /// Whether processes are stopped, and clocks go at different rates.
+    clocks: bool,
+    faults: Duration,
+}
+
+impl Plan {
+    /// A quarter of the runs kills nobody, so that every message can be accounted for.
+    pub(crate) fn of(seed: u64) -> Self {
+        Self {
+            kills: seed % 8 < 6,
+            clocks: seed % 2 == 0,
+            faults: Duration::from_secs(12),
+        }
+    }
+}
+
+/// Sends one message after the other, told or asked, until `until` of true time.
+async fn send(system: ActorSystem, seed: u64, sender: u32, until: Duration) {
+    let mut rng = StdRng::seed_from_u64(seed * 1000 + u64::from(sender));
+    let record = of_seed(seed);
+    let mut number = 0;
+    while true_time().is_some_and(|now| now < until) {
+        let id = (sender, number);
+        number += 1;
+        let entity = rng.random_range(0..ENTITIES).to_string();
+        let call = system.entity::<Scribe>(entity).write(seed, id.0, id.1);
+        open(&record).sent.insert(id);
+        if rng.random() {
+            match call.tell().await {
+                Ok(()) => drop(open(&record).told.insert(id)),
+                Err(error) => drop(open(&record).refused.insert(id, error.to_string())),
+            }
+        } else {
+            let answer = call.timeout(Duration::from_secs(8)).await;
+            let mut record = open(&record);
+            match answer {
+                Ok(()) => drop(record.acknowledged.insert(id)),
+                Err(error) if !error.maybe_handled() => {
+                    record.refused.insert(id, error.to_string());
+                }
+                Err(_) => {}
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(rng.random_range(1..60))).await;
+    }
+}
+
+async fn count_dead_letters(system: ActorSystem, seed: u64) {
+    let (mut events, record) = (system.events(), of_seed(seed));
+    drop(system);
+    while let Some(event) = events.next().await {
+        match event {
+            Event::DeadLetter(dead) if dead.message == "write" => open(&record).dead_letters += 1,
+            _ => {}
+        }
+    }
+}
+
+struct Run {
+    sim: Sim,
+    seed: u64,
+    rng: StdRng,
+    plan: Plan,
+    checks: Vec<Box<dyn Check>>,
+    down: BTreeSet<&'static str>,
+    paused: BTreeSet<&'static str>,
+    /// Nodes that were killed, or may have been declared Down, since all were well.
+    touched: BTreeSet<&'static str>,
+    cut_off: Vec<(String, Duration)>,
+}
+
+/// Runs one seed.
+pub(crate) fn run(seed: u64, plan: Plan) -> Result<(), Broken> {
+    casty_tests::log();
+    let mut run = Run {
+        sim: Sim::new(seed),
+        seed,
+        rng: StdRng::seed_from_u64(seed),
+        plan,
+        checks: checks(),
+        down: BTreeSet::new(),
+        paused: BTreeSet::new(),
+        touched: BTreeSet::new(),
+        cut_off: Vec::new(),
+    };
+    let result = run.all();
+    RECORDS
+        .lock()
+        .expect("no run panicked with it")
+        .remove(&seed);
+    result
+}
+
+impl Run {
+    fn broken(&self, invariant: &'static str, what: String) -> Broken {
+        Broken {
+            seed: self.seed,
+            invariant,
+            what,
+            trace: self.sim.trace(),
+        }
+    }
+
+    fn step(&mut self) -> Result<(), Broken> {
+        self.sim.run_for(Duration::from_millis(1));
+        let sightings = self.sim.sightings();
+        let views = self.sim.views();
+        let moment = Moment {
+            now: self.sim.elapsed(),
+            views: &views,
+            sightings: &sightings,
+            cut_off: &self.cut_off,
+        };
+        let mut broken = None;
+        for check in &mut self.checks {
+            if let Err(what) = check.at(&moment) {
+                broken = Some((check.name(), what));
+                break;
+            }
+        }
+        match broken {
+            Some((name, what)) => Err(self.broken(name, what)),
+            None => Ok(()),
+        }
+    }
+
+    fn steps(&mut self, time: Duration) -> Result<(), Broken> {
+        let end = self.sim.elapsed() + time;
+        while self.sim.elapsed() < end {
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    fn all(&mut self) -> Result<(), Broken> {
+        for name in NODES {
+            self.sim.start(name);
+        }
+        self.rest("9, it comes to rest")?;
+        for name in NODES {
+            let seed = self.seed;
+            drop(
+                self.sim
+                    .spawn_on(name, move |system| count_dead_letters(system, seed)),
+            );
+        }
+        let until = self.sim.elapsed() + self.plan.faults;
+        for sender in 0..SENDERS {
+            let node = NODES[sender as usize % NODES.len()];
+            let seed = self.seed;
+            drop(
+                self.sim
+                    .spawn_on(node, move |system| send(system, seed, sender, until)),
+            );
+        }
+        if self.plan.clocks {
+            for name in NODES {
+                // Within the bound that the settings promise.
+                self.sim
+                    .clock_rate(name, self.rng.random_range(0.955..1.045));
+            }
+        }
+        while self.sim.elapsed() < until {
+            let pause = Duration::from_millis(self.rng.random_range(100..1200));
+            self.steps(pause)?;
+            self.break_something();
+        }
+        self.heal_everything();
+        self.rest("9, it comes to rest")?;
+        // Whatever is still under way comes to its end: an answer, a timeout, a dead letter.
+        self.steps(Duration::from_secs(9))?;
+        self.rest("9, it comes to rest")?;
+        self.ask_everybody();
+        let (views, record) = (self.sim.views(), of_seed(self.seed));
+        let mut record = open(&record);
+        record.handled.sort_by_key(|handled| handled.at);
+        let mut broken = None;
+        for check in &mut self.checks {
+            if let Err(what) = check.at_rest(&views, &record) {
+                broken = Some((check.name(), what));
+                break;
+            }
+        }
+        match broken {
+            Some((name, what)) => Err(self.broken(name, what)),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until everything has settled.
+    fn rest(&mut self, invariant: &'static str) -> Result<(), Broken> {
+        let end = self.sim.elapsed() + SETTLED;
+        loop {
+            self.step()?;
+            let Err(what) = ItComesToRest::rests(&self.sim.views()) else {
+                return Ok(());
+            };
+            if self.sim.elapsed() > end {
+                return Err(self.broken(invariant, format!("not after {SETTLED:?}: {what}")));
+            }
+        }
+    }
+
+    fn ask_everybody(&mut self) {
+        let record = of_seed(self.seed);
+        for name in NODES {
+            let seed = self.seed;
+            let asked = self.sim.on(name, move |system| async move {
+                let mut silent = Vec::new();
+                for entity in 0..ENTITIES {
+                    let sender = 1000 + entity;
+                    let call = system.entity::<Scribe>(entity.to_string());
+                    // A sender of its own, that has sent nothing before.
+                    let number = true_time().map_or(0, |now| now.as_micros());
+                    let number = u64::try_from(number).unwrap_or(u64::MAX);
+                    open(&of_seed(seed)).sent.insert((sender, number));
+                    if let Err(error) = call.write(seed, sender, number).await {
+                        silent.push(format!(
+                            "{entity} does not answer {}: {error}",
+                            system.node_id()
+                        ));
+                    }
+                }
+                silent
+            });
+            open(&record).silent.extend(asked);
+        }
+    }
+
+    fn break_something(&mut self) {
+        let (one, other) = (self.pick(), self.pick());
+        let fault = self.rng.random_range(0..12);
+        if one != other && fault < 3 {
+            self.touched.extend([one, other]);
+        }
+        match fault {
+            0 if one != other => self.sim.partition(one, other),
+            1 if one != other => self.sim.partition_one_way(one, other),
+            2 if one != other => self.sim.stall(one, other),
+            3 | 4 => self.cut_off_a_minority(),
+            5 | 6 if self.plan.kills => {
+                if self.may_kill(one) {
+                    self.sim.crash(one);
+                    self.down.insert(one);
+                    open(&of_seed(self.seed)).crashed = true;
+                } else {
+                    self.heal();
+                }
+            }
+            7 => {
+                if let Some(node) = self.down.pop_first() {
+                    self.sim.restart(node);
+                }
+            }
+            8 if self.plan.clocks && self.down.len() + self.paused.len() < 2 => {
+                if !self.down.contains(one) && self.paused.insert(one) {
+                    self.touched.insert(one);
+                    self.sim.pause(one);
+                }
+            }
+            9 | 10 => {
+                if let Some(node) = self.paused.pop_first() {
+                    self.sim.resume(node);
+                }
+            }
+            _ => self.heal(),
+        }
+    }
+
+    fn heal(&mut self) {
+        self.sim.heal();
+        self.cut_off.clear();
+        for node in std::mem::take(&mut self.paused) {
+            self.sim.resume(node);
+        }
+    }
+
+    /// What a voter knew is lost with its process, and with its incarnation. With a majority of them the map would be
+    /// lost, and only an operator could help; so at most two are endangered before all are well again.
+    fn may_kill(&mut self, one: &'static str) -> bool {
+        let views = self.sim.views();
+        let well = |view: &View| view.up == NODES.len() && view.voters == NODES.len();
+        let calm = self.cut_off.is_empty() && self.paused.is_empty();
+        if calm && views.len() == NODES.len() && views.iter().all(well) {
+            self.touched.clear();
+        }
+        let alive = !self.down.contains(one) && !self.paused.contains(one);
+        self.touched.insert(one);
+        alive && self.touched.len() <= 2
+    }
+
+    fn pick(&mut self) -> &'static str {
+        NODES[self.rng.random_range(0..NODES.len())]
+    }
+
+    /// One or two nodes on one side, the rest on the other.
+    fn cut_off_a_minority(&mut self) {
+        let mut minority = BTreeSet::from([self.pick()]);
+        if self.rng.random() {
+            minority.insert(self.pick());
+        }
+        self.touched.extend(minority.iter().copied());
+        for one in &minority {
+            for other in NODES.iter().filter(|other| !minority.contains(*other)) {
+                self.sim.partition(one, other);
+            }
+            let now = self.sim.elapsed();
+            if !self.cut_off.iter().any(|(node, _)| node == one) {
+                self.cut_off.push(((*one).to_owned(), now));
+            }
+        }
+    }
+
+    fn heal_everything(&mut self) {
+        self.heal();
+        for node in std::mem::take(&mut self.down) {
+            self.sim.restart(node);
+        }
+    }
+}
