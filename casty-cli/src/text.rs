@@ -111,11 +111,8 @@ pub(crate) fn shards(cluster: &str, report: &Shards) -> String {
 }
 
 pub(crate) fn progress(progress: DrainProgress) -> String {
-    let vote = if progress.votes { "has" } else { "has not" };
-    format!(
-        "{} shards to hand over, {vote} a vote",
-        progress.shards_left
-    )
+    let vote = if progress.votes { "a" } else { "no" };
+    format!("{} shards to hand over, {vote} vote", progress.shards_left)
 }
 
 pub(crate) fn drained(drained: &Drained) -> String {

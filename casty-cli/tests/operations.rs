@@ -383,6 +383,33 @@ async fn a_cluster_is_recovered_after_most_of_its_voters_died_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_lives_is_overruled_by_force_only_and_joins_what_begins() {
+    let mut nodes = cluster("five", 5).await;
+    all_answer(&nodes[4]).await;
+    settles("five", &nodes[0], 5).await;
+    let survivors = nodes.split_off(3);
+    drop(nodes);
+    is_leaderless("five", &survivors[0], 3).await;
+    let error = ask("five", &survivors[1], "recover --keep node-3")
+        .await
+        .failed(1);
+    assert!(error.contains("`node-4#"), "{error}");
+    assert!(error.contains("seems alive"), "{error}");
+    ask("five", &survivors[1], "recover --keep node-3 --force")
+        .await
+        .succeeded();
+    let admin = admin("five", &survivors[0]).await;
+    eventually("the other joins", || async {
+        let report = admin.members().await.ok()?;
+        let serving = report.members.iter().filter(|m| m.serves == Some(true));
+        (report.members.len() == 2 && serving.count() == 2).then_some(())
+    })
+    .await;
+    all_answer(&survivors[1]).await;
+    shutdown(survivors).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_done_is_told_with_its_reason_and_a_way_out() {
     let nodes = cluster("told", 1).await;
     settles("told", &nodes[0], 1).await;

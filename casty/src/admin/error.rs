@@ -159,8 +159,8 @@ impl fmt::Display for Left {
         let Some(progress) = self.0 else {
             return f.write_str("nobody has said how far it came");
         };
-        let vote = if progress.votes { "has" } else { "has not" };
+        let vote = if progress.votes { "a" } else { "no" };
         let shards = progress.shards_left;
-        write!(f, "{shards} shards are still there, and it {vote} a vote")
+        write!(f, "{shards} shards are still there, and it has {vote} vote")
     }
 }

@@ -152,7 +152,9 @@ impl Admin {
         let timeout = timeout.min(LONGEST);
         let mut admin = Self::assemble(timeout, cluster.into());
         let until = Instant::now() + timeout;
-        let resolving = nodes.iter().map(|name| admin.resolve(name, until));
+        // A name server that is silent must leave time to ask the nodes whose addresses are known.
+        let half = until - timeout / 2;
+        let resolving = nodes.iter().map(|name| admin.resolve(name, half));
         let mut tried = Vec::new();
         for resolved in join_all(resolving).await {
             match resolved {
@@ -164,24 +166,33 @@ impl Admin {
             .given
             .iter()
             .map(|address| admin.greet(*address, until));
-        let greeted = join_all(greeting).await;
-        if greeted.iter().any(Result::is_ok) {
-            return Ok(admin);
-        }
-        for (node, error) in greeted.into_iter().filter_map(Result::err) {
-            if let HandshakeError::Refused(Refusal::ClusterName { theirs, .. }) = error {
-                let asked = admin.node.cluster().to_owned();
-                return Err(AdminError::OtherCluster {
-                    node,
-                    asked,
-                    theirs,
-                });
+        let mut greeting: FuturesUnordered<_> = greeting.collect();
+        let mut other = None;
+        while let Some(greeted) = greeting.next().await {
+            match greeted {
+                // The others need not be waited for.
+                Ok(()) => {
+                    drop(greeting);
+                    return Ok(admin);
+                }
+                Err((node, HandshakeError::Refused(Refusal::ClusterName { theirs, .. }))) => {
+                    other = other.or(Some((node, theirs)));
+                }
+                Err((node, error)) => tried.push(Unreached {
+                    node: node.to_string(),
+                    reason: error.to_string(),
+                }),
             }
-            tried.push(Unreached {
-                node: node.to_string(),
-                reason: error.to_string(),
+        }
+        if let Some((node, theirs)) = other {
+            let asked = admin.node.cluster().to_owned();
+            return Err(AdminError::OtherCluster {
+                node,
+                asked,
+                theirs,
             });
         }
+        tried.sort_by(|a, b| a.node.cmp(&b.node));
         Err(AdminError::NobodyReachable { tried })
     }
 
