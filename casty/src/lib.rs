@@ -5,6 +5,7 @@
 //! - Talk to them: the generated proxies, [`Call`], [`Shards`], [`AskError`], [`TellError`].
 //! - Run them: [`ActorSystem`], [`SystemBuilder`], [`ClusterClient`], [`Settings`].
 //! - Watch them: [`Events`], [`Event`], [`DeadLetter`], [`Spy`].
+//! - Operate them: [`mod@admin`], and the program `casty` of the crate `casty-cli`.
 //! - Test them: `testkit`, behind the feature of that name.
 
 // Generated code says `::casty`; this crate's own tests use it too.
@@ -14,6 +15,7 @@ extern crate self as casty;
 #[path = "private.rs"]
 pub mod __private;
 mod actor;
+pub mod admin;
 pub mod behavior;
 mod cluster;
 mod config;

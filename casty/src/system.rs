@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, Weak},
 };
 
+use serde::Serialize;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
@@ -338,12 +339,7 @@ fn members(node: &Node) -> Vec<MemberInfo> {
         .map(|(id, address, status, entities)| MemberInfo {
             id,
             address,
-            status: match status {
-                Status::Joining => MemberStatus::Joining,
-                Status::Up => MemberStatus::Up,
-                Status::Leaving => MemberStatus::Leaving,
-                Status::Down => MemberStatus::Down,
-            },
+            status: MemberStatus::of(status),
             entities,
         })
         .collect()
@@ -364,7 +360,8 @@ pub struct MemberInfo {
 }
 
 /// Where a member is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum MemberStatus {
     /// Known, not yet ready.
@@ -375,6 +372,17 @@ pub enum MemberStatus {
     Leaving,
     /// Declared dead; final for this incarnation.
     Down,
+}
+
+impl MemberStatus {
+    pub(crate) fn of(status: Status) -> Self {
+        match status {
+            Status::Joining => Self::Joining,
+            Status::Up => Self::Up,
+            Status::Leaving => Self::Leaving,
+            Status::Down => Self::Down,
+        }
+    }
 }
 
 /// The shards of one entity type.
@@ -698,7 +706,7 @@ impl SystemBuilder {
 
 /// Where a node's randomness starts, unless it was told.
 #[expect(clippy::disallowed_methods, reason = "the seed of everything else")]
-fn fresh_seed() -> u64 {
+pub(crate) fn fresh_seed() -> u64 {
     rand::random()
 }
 

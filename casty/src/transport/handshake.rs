@@ -139,10 +139,8 @@ impl Doorkeeper<'_> {
                 theirs: hello.cluster.clone(),
             });
         }
-        if let Some(expected) = hello.to.as_ref().filter(|to| *to != self.member) {
-            let (expected, found) = (expected.clone(), self.member.clone());
-            return Err(Refusal::OtherMember { expected, found });
-        }
+        // First of the two: whoever recovered the cluster is another member since, and those it left behind ask for the
+        // one it was. That the cluster was reborn is what they have to hear.
         if let (Some(ours), Some(theirs)) = (self.identity, hello.identity)
             && ours.uuid == theirs.uuid
             && ours != theirs
@@ -151,6 +149,10 @@ impl Doorkeeper<'_> {
                 ours: ours.generation,
                 theirs: theirs.generation,
             });
+        }
+        if let Some(expected) = hello.to.as_ref().filter(|to| *to != self.member) {
+            let (expected, found) = (expected.clone(), self.member.clone());
+            return Err(Refusal::OtherMember { expected, found });
         }
         if let (Some(ours), Some(theirs)) = (self.identity, hello.identity)
             && ours != theirs
@@ -399,6 +401,21 @@ mod tests {
         let refusal = judge(&newer, Some(of(1)), false).unwrap_err();
         assert_eq!(refusal, Refusal::Generation { ours: 2, theirs: 1 });
         assert!(!refusal.is_final());
+    }
+
+    #[test]
+    fn who_was_left_behind_hears_so_though_it_asks_for_somebody_else() {
+        let of = |generation| ClusterIdentity {
+            generation,
+            ..identity(1)
+        };
+        let older = Hello {
+            identity: Some(of(1)),
+            to: Some(member("old")),
+            ..hello()
+        };
+        let refusal = judge(&older, Some(of(2)), false).unwrap_err();
+        assert_eq!(refusal, Refusal::Generation { ours: 1, theirs: 2 });
     }
 
     #[test]

@@ -1,0 +1,203 @@
+//! What the program is told, on the command line and by environment variables.
+
+use std::time::Duration;
+
+use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
+
+/// Looks at a casty cluster, and operates it.
+#[derive(Debug, Parser)]
+#[command(
+    name = "casty",
+    version,
+    after_help = "Exit codes: 0 done, 1 failed or refused, 2 used wrongly, 3 nobody could be reached."
+)]
+struct Line {
+    /// The cluster's name.
+    #[arg(long, global = true, env = "CASTY_CLUSTER", value_name = "NAME")]
+    cluster: Option<String>,
+
+    /// Nodes to ask. One that answers is enough; the others are learned from it.
+    #[arg(
+        long = "node",
+        global = true,
+        env = "CASTY_NODES",
+        value_delimiter = ',',
+        value_name = "HOST:PORT"
+    )]
+    nodes: Vec<String>,
+
+    /// Print one JSON document instead of text.
+    #[arg(long, global = true)]
+    json: bool,
+
+    /// How long one round of questions to all nodes may take: 500ms, 5s, 1m.
+    #[arg(long, global = true, default_value = "5s", value_parser = duration)]
+    timeout: Duration,
+
+    #[command(subcommand)]
+    operation: Operation,
+}
+
+/// One thing to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Operation {
+    /// Show the members: who votes, leads, serves, answers, and what each owns.
+    Members,
+
+    /// Show where the shards are.
+    Shards,
+
+    /// Let the one that is left of two members go on alone, after the other has died that had the only vote.
+    Promote {
+        /// The node that goes on.
+        node: String,
+    },
+
+    /// Begin a new generation of the cluster from what one node knows, after most of those who voted were lost.
+    Recover {
+        /// The node that goes on.
+        #[arg(long, value_name = "NODE")]
+        keep: String,
+
+        /// Also if another node knows more, or seems alive: what it knows is lost, and its entities start afresh.
+        #[arg(long)]
+        force: bool,
+    },
+
+    /// Have a node hand its shards to the others and give its vote back, so that it can be stopped.
+    Drain {
+        /// The node that is to leave.
+        node: String,
+
+        /// How long to wait until it has.
+        #[arg(long, default_value = "60s", value_parser = duration)]
+        wait: Duration,
+    },
+}
+
+/// All of it, complete.
+#[derive(Debug)]
+pub(crate) struct Arguments {
+    pub(crate) cluster: String,
+    pub(crate) nodes: Vec<String>,
+    pub(crate) json: bool,
+    pub(crate) timeout: Duration,
+    pub(crate) operation: Operation,
+}
+
+impl Arguments {
+    /// Reads them; ends the program if they are wrong, or only help is wanted.
+    pub(crate) fn read() -> Self {
+        match Line::try_parse().and_then(Self::complete) {
+            Ok(arguments) => arguments,
+            Err(error) => error.exit(),
+        }
+    }
+
+    // An argument that stands before or after the operation cannot be required by the parser.
+    fn complete(line: Line) -> Result<Self, clap::Error> {
+        let missing = |what: &str| Line::command().error(ErrorKind::MissingRequiredArgument, what);
+        let nodes = line.nodes.into_iter().map(|node| node.trim().to_owned());
+        let nodes: Vec<String> = nodes.filter(|node| !node.is_empty()).collect();
+        let cluster = line.cluster.filter(|cluster| !cluster.is_empty());
+        let cluster = cluster.ok_or_else(|| {
+            missing("no cluster is named; two may share a network; give --cluster NAME or set CASTY_CLUSTER")
+        })?;
+        if nodes.is_empty() {
+            return Err(missing(
+                "no node is named; the cluster is found through its nodes; give --node HOST:PORT or set CASTY_NODES",
+            ));
+        }
+        Ok(Self {
+            cluster,
+            nodes,
+            json: line.json,
+            timeout: line.timeout,
+            operation: line.operation,
+        })
+    }
+}
+
+/// The longest that may be asked for.
+const LONGEST: Duration = Duration::from_hours(24);
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit());
+    let (number, unit) = text.split_at(digits.unwrap_or(text.len()));
+    let wrong = || "write a number and a unit, as in 500ms, 5s or 2m".to_owned();
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        _ => return Err(wrong()),
+    };
+    let duration = number.checked_mul(millis).map(Duration::from_millis);
+    match duration {
+        Some(duration) if !duration.is_zero() && duration <= LONGEST => Ok(duration),
+        _ => Err("must be more than zero, and at most a day".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(arguments: &[&str]) -> Result<Arguments, clap::Error> {
+        let line = ["casty"].iter().chain(arguments);
+        Line::try_parse_from(line).and_then(Arguments::complete)
+    }
+
+    #[test]
+    fn the_parser_is_well_formed() {
+        Line::command().debug_assert();
+    }
+
+    #[test]
+    fn options_may_stand_before_and_after_the_operation() {
+        let before = [
+            "--cluster",
+            "shop",
+            "--node",
+            "a:1,b:2",
+            "--json",
+            "members",
+        ];
+        let after = [
+            "members",
+            "--node",
+            "a:1",
+            "--json",
+            "--node",
+            "b:2",
+            "--cluster",
+            "shop",
+        ];
+        for line in [&before[..], &after] {
+            let arguments = read(line).unwrap();
+            assert_eq!(arguments.cluster, "shop");
+            assert_eq!(arguments.nodes, ["a:1", "b:2"]);
+            assert!(arguments.json);
+            assert_eq!(arguments.timeout, Duration::from_secs(5));
+        }
+    }
+
+    #[test]
+    fn durations_have_a_unit_and_bounds() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("2m"), Ok(Duration::from_mins(2)));
+        for wrong in [
+            "",
+            "5",
+            "s",
+            "-1s",
+            "1.5s",
+            "5 s",
+            "0s",
+            "25000000h",
+            "99999999999999999m",
+        ] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! Reports as text: for people by default, as JSON for programs.
+
+use casty::{
+    MemberStatus,
+    admin::{DrainProgress, Drained, MapVersion, MemberReport, Members, Recovered, Shards},
+    id::{MemberId, NodeId},
+};
+
+use crate::failure::Failure;
+
+/// One JSON document, or what `human` makes of it.
+pub(crate) fn either<T: serde::Serialize>(
+    json: bool,
+    report: &T,
+    human: impl Fn(&T) -> String,
+) -> Result<String, Failure> {
+    if !json {
+        return Ok(human(report));
+    }
+    let text = serde_json::to_string_pretty(report);
+    text.map(|text| text + "\n")
+        .map_err(|error| Failure::output(&error.into()))
+}
+
+pub(crate) fn members(cluster: &str, report: &Members) -> String {
+    let leader = match &report.leader {
+        Some(leader) => format!("led by {}", leader.node),
+        None => "without a leader: nothing is decided".to_owned(),
+    };
+    let mut text = format!("cluster {cluster}, {}, {leader}\n\n", version(report.map));
+    let mut table = Table::new([
+        "NODE",
+        "INCARNATION",
+        "ADDRESS",
+        "STATUS",
+        "VOTE",
+        "ANSWERS",
+        "SERVES",
+        "MAP",
+        "SHARDS",
+        "ENTITIES",
+        "GOSSIP",
+    ]);
+    for member in &report.members {
+        table.row([
+            member.id.node.to_string(),
+            member.id.incarnation.to_string(),
+            member.address.to_string(),
+            status(member.status).to_owned(),
+            vote(member).to_owned(),
+            yes(member.answered).to_owned(),
+            member.serves.map_or("-", yes).to_owned(),
+            map_of(member, report.map),
+            member.shards.to_string(),
+            or_dash(member.entities),
+            gossip(member),
+        ]);
+    }
+    text += &table.text();
+    if !report.outside.is_empty() {
+        text += "\nnot members, but there:\n\n";
+        let mut table = Table::new(["NODE", "INCARNATION", "ADDRESS"]);
+        for outsider in &report.outside {
+            table.row([
+                outsider.id.node.to_string(),
+                outsider.id.incarnation.to_string(),
+                outsider.address.to_string(),
+            ]);
+        }
+        text += &table.text();
+    }
+    text
+}
+
+pub(crate) fn shards(cluster: &str, report: &Shards) -> String {
+    let mut text = format!("cluster {cluster}, {}\n\n", version(report.map));
+    let kinds = report.kinds.iter().map(|kind| kind.name.as_str());
+    let mut table = Table::new(["NODE"].into_iter().chain(kinds.clone()).chain(["TOTAL"]));
+    for member in &report.members {
+        let owned = kinds
+            .clone()
+            .map(|kind| member.kinds.get(kind).copied().unwrap_or(0).to_string());
+        let name = member.id.node.to_string();
+        let total = member.total.to_string();
+        table.row([name].into_iter().chain(owned).chain([total]));
+    }
+    text += &table.text();
+    for kind in &report.kinds {
+        let owned = kind.homes.iter().filter(|home| home.owner.is_some());
+        let moving = kind.homes.iter().filter(|home| home.moving_to.is_some());
+        let (name, shards) = (&kind.name, kind.shards);
+        let (owned, moving) = (owned.count(), moving.count());
+        let head = format!("\n{name}: {shards} shards, {owned} with an owner, {moving} moving\n");
+        text += &head;
+        if kind.homes.is_empty() {
+            continue;
+        }
+        text.push('\n');
+        let mut table = Table::new(["SHARD", "OWNER", "EPOCH", "MOVING TO"]);
+        for home in &kind.homes {
+            table.row([
+                home.shard.to_string(),
+                node(home.owner.as_ref()),
+                home.epoch.to_string(),
+                node(home.moving_to.as_ref()),
+            ]);
+        }
+        text += &table.text();
+    }
+    text
+}
+
+pub(crate) fn progress(progress: DrainProgress) -> String {
+    let vote = if progress.votes { "a" } else { "no" };
+    format!("{} shards to hand over, {vote} vote", progress.shards_left)
+}
+
+pub(crate) fn drained(drained: &Drained) -> String {
+    let name = &drained.id.node;
+    if drained.left {
+        return format!("{name} is no member any more\n");
+    }
+    let kept = match drained.shards_kept {
+        0 => String::new(),
+        kept => format!("; {kept} shards that nobody else hosts stop with it"),
+    };
+    format!("{name} is drained, and may be stopped{kept}\n")
+}
+
+pub(crate) fn recovered(recovered: &Recovered) -> String {
+    let name = &recovered.id.node;
+    format!("{name} serves and decides; {}\n", version(recovered.map))
+}
+
+fn version(map: MapVersion) -> String {
+    format!("generation {}, map {}", map.generation, map.version)
+}
+
+fn status(status: MemberStatus) -> &'static str {
+    match status {
+        MemberStatus::Joining => "joining",
+        MemberStatus::Up => "up",
+        MemberStatus::Leaving => "leaving",
+        MemberStatus::Down => "down",
+        _ => "?",
+    }
+}
+
+fn vote(member: &MemberReport) -> &'static str {
+    match (member.leads, member.votes) {
+        (true, _) => "leads",
+        (false, true) => "votes",
+        (false, false) => "-",
+    }
+}
+
+fn map_of(member: &MemberReport, newest: MapVersion) -> String {
+    match member.map {
+        None => "-".to_owned(),
+        Some(map) if map.generation == newest.generation => map.version.to_string(),
+        Some(map) => format!("{} of generation {}", map.version, map.generation),
+    }
+}
+
+fn gossip(member: &MemberReport) -> String {
+    if member.dead_to.is_empty() {
+        return "-".to_owned();
+    }
+    let nodes: Vec<&str> = member.dead_to.iter().map(NodeId::as_str).collect();
+    format!("dead to {}", nodes.join(", "))
+}
+
+fn node(member: Option<&MemberId>) -> String {
+    or_dash(member.map(|member| &member.node))
+}
+
+fn yes(yes: bool) -> &'static str {
+    if yes { "yes" } else { "no" }
+}
+
+fn or_dash(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+/// Columns as wide as what is in them.
+struct Table(Vec<Vec<String>>);
+
+impl Table {
+    fn new<'a>(heads: impl IntoIterator<Item = &'a str>) -> Self {
+        Self(vec![heads.into_iter().map(ToOwned::to_owned).collect()])
+    }
+
+    fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.0.push(cells.into_iter().collect());
+    }
+
+    fn text(&self) -> String {
+        let mut widths: Vec<usize> = Vec::new();
+        for row in &self.0 {
+            for (at, cell) in row.iter().enumerate() {
+                let width = cell.chars().count();
+                match widths.get_mut(at) {
+                    Some(widest) => *widest = width.max(*widest),
+                    None => widths.push(width),
+                }
+            }
+        }
+        let mut text = String::new();
+        for row in &self.0 {
+            let mut line = String::new();
+            for (cell, width) in row.iter().zip(&widths) {
+                let blanks = width + 2 - cell.chars().count();
+                line += cell;
+                line.extend(std::iter::repeat_n(' ', blanks));
+            }
+            // What comes last needs no width.
+            text += line.trim_end();
+            text.push('\n');
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_what_is_in_them() {
+        let mut table = Table::new(["NODE", "SHARDS"]);
+        table.row(["a-long-name".to_owned(), "7".to_owned()]);
+        table.row(["ä".to_owned(), "12".to_owned()]);
+        assert_eq!(
+            table.text(),
+            "NODE         SHARDS\na-long-name  7\nä            12\n"
+        );
+    }
+}

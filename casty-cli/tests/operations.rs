@@ -1,0 +1,463 @@
+//! The program `casty` against nodes that run in the test, over loopback.
+
+#![expect(
+    clippy::match_wild_err_arm,
+    clippy::unwrap_used,
+    unused_must_use,
+    reason = "tests: an answer that is not the point"
+)]
+
+use std::{process::Stdio, time::Duration};
+
+use casty::{admin::Admin, prelude::*};
+use serde_json::Value;
+use tokio::process::Command;
+
+/// Nothing here takes so long unless it hangs.
+const LIMIT: Duration = Duration::from_secs(40);
+
+/// Counts.
+#[derive(Default)]
+pub struct Counter {
+    value: i64,
+}
+
+#[entity(shards = 16)]
+impl Counter {
+    /// Adds, and says what came of it.
+    #[message]
+    pub fn add(&mut self, amount: i64) -> i64 {
+        self.value += amount;
+        self.value
+    }
+}
+
+async fn soon<T>(what: &str, wait: impl IntoFuture<Output = T>) -> T {
+    match tokio::time::timeout(LIMIT, wait).await {
+        Ok(value) => value,
+        Err(_) => panic!("{what}: not within {LIMIT:?}"),
+    }
+}
+
+/// Asks again until there is something.
+async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+    soon(what, async {
+        loop {
+            if let Some(found) = ask().await {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+}
+
+/// The members `node-0` and so on of the cluster `cluster`; the first has founded it.
+async fn cluster(cluster: &str, n: usize) -> Vec<ActorSystem> {
+    let mut nodes: Vec<ActorSystem> = Vec::new();
+    for i in 0..n {
+        let builder = ActorSystem::builder(cluster).node_id(format!("node-{i}"));
+        let seeds = nodes.first().map(ActorSystem::address);
+        let node = builder.seeds(seeds).start().await.unwrap();
+        soon("it joins", node.wait_for(i + 1)).await.unwrap();
+        nodes.push(node);
+    }
+    for node in &nodes {
+        soon("the cluster forms", node.wait_for(n)).await.unwrap();
+    }
+    nodes
+}
+
+/// Has every counter answer, wherever it lives.
+async fn all_answer(through: &ActorSystem) {
+    for i in 0..40 {
+        let counter = through.entity::<Counter>(format!("c{i}"));
+        eventually("an answer", || async { counter.add(1).await.ok() }).await;
+    }
+}
+
+async fn shutdown(nodes: impl IntoIterator<Item = ActorSystem>) {
+    for node in nodes {
+        soon("shutdown", node.shutdown()).await;
+    }
+}
+
+#[derive(Debug)]
+struct Ran {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Ran {
+    fn succeeded(self) -> String {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        self.stdout
+    }
+
+    fn json(self) -> Value {
+        serde_json::from_str(&self.succeeded()).unwrap()
+    }
+
+    /// What it said instead of doing it: what failed, why, and what to do, in three parts.
+    fn failed(self, code: i32) -> String {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        assert_eq!(self.stdout, "", "{self:?}");
+        let error = self.stderr.lines().last().unwrap_or_default().to_owned();
+        assert!(error.starts_with("error: "), "{self:?}");
+        assert!(error.split("; ").count() >= 3, "{self:?}");
+        error
+    }
+}
+
+async fn casty(arguments: &[&str]) -> Ran {
+    let running = Command::new(env!("CARGO_BIN_EXE_casty"))
+        .args(arguments)
+        .env_remove("CASTY_CLUSTER")
+        .env_remove("CASTY_NODES")
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = soon("it ends", running).await.unwrap();
+    Ran {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// Asks `node`; the operation is given in words.
+async fn ask(cluster: &str, node: &ActorSystem, operation: &str) -> Ran {
+    let address = node.address().to_string();
+    let mut arguments = vec!["--cluster", cluster, "--node", &address];
+    arguments.extend(operation.split_whitespace());
+    casty(&arguments).await
+}
+
+async fn admin(cluster: &str, node: &ActorSystem) -> Admin {
+    Admin::connect(cluster, [node.address()]).await.unwrap()
+}
+
+/// Waits until as many members vote, one of them leads, and all serve.
+async fn settles(cluster: &str, node: &ActorSystem, voters: usize) {
+    let admin = admin(cluster, node).await;
+    eventually("it settles", || async {
+        let report = admin.members().await.ok()?;
+        let voting = report.members.iter().filter(|member| member.votes);
+        let serve = report.members.iter().all(|m| m.serves == Some(true));
+        (voting.count() == voters && serve && report.leader.is_some()).then_some(())
+    })
+    .await;
+}
+
+/// Waits until nobody leads and nobody serves, and those that are gone are dead to the others.
+async fn is_leaderless(cluster: &str, node: &ActorSystem, gone: usize) {
+    let admin = admin(cluster, node).await;
+    eventually("nobody leads", || async {
+        let members = admin.members().await.ok()?;
+        let dead = members.members.iter().filter(|m| !m.dead_to.is_empty());
+        let serves = members.members.iter().any(|m| m.serves == Some(true));
+        (members.leader.is_none() && !serves && dead.count() == gone).then_some(())
+    })
+    .await;
+}
+
+fn keys(value: &Value) -> Vec<&str> {
+    value
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect()
+}
+
+/// Text with every run of digits written as `0` and every run of blanks as one.
+fn shape(text: &str) -> String {
+    let mut shape = String::new();
+    for character in text.chars() {
+        let character = if character.is_ascii_digit() {
+            '0'
+        } else {
+            character
+        };
+        if !(matches!(character, '0' | ' ') && shape.ends_with(character)) {
+            shape.push(character);
+        }
+    }
+    shape
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_and_shards_are_shown_as_text_and_as_json() {
+    let nodes = cluster("shown", 3).await;
+    all_answer(&nodes[1]).await;
+    settles("shown", &nodes[0], 3).await;
+
+    let text = ask("shown", &nodes[2], "members").await.succeeded();
+    let lines: Vec<String> = text.lines().map(shape).collect();
+    assert!(
+        lines[0].starts_with("cluster shown, generation 0, map 0, led by node-0"),
+        "{text}"
+    );
+    assert_eq!(
+        lines[2],
+        "NODE INCARNATION ADDRESS STATUS VOTE ANSWERS SERVES MAP SHARDS ENTITIES GOSSIP"
+    );
+    let row = |vote: &str| format!("node-0 0 0.0.0.0:0 up {vote} yes yes 0 0 0 -");
+    let mut rows = lines[3..].to_vec();
+    rows.sort();
+    assert_eq!(rows, [row("leads"), row("votes"), row("votes")], "{text}");
+
+    let json = ask("shown", &nodes[2], "members --json").await.json();
+    assert_eq!(keys(&json), ["leader", "map", "members", "outside"]);
+    let members = json["members"].as_array().unwrap();
+    for (member, node) in members.iter().zip(&nodes) {
+        assert_eq!(member["node"], node.node_id().as_str());
+        assert_eq!(member["address"], node.address().to_string());
+        assert_eq!(
+            keys(member),
+            [
+                "address",
+                "answered",
+                "dead_to",
+                "entities",
+                "incarnation",
+                "leads",
+                "map",
+                "node",
+                "serves",
+                "shards",
+                "status",
+                "votes"
+            ]
+        );
+        assert_eq!(
+            (&member["status"], &member["votes"]),
+            (&"up".into(), &true.into())
+        );
+    }
+    let sum = |field: &str| {
+        members
+            .iter()
+            .map(|m| m[field].as_u64().unwrap())
+            .sum::<u64>()
+    };
+    assert_eq!((members.len(), sum("entities")), (3, 40));
+
+    let text = ask("shown", &nodes[0], "shards").await.succeeded();
+    let lines: Vec<String> = text.lines().map(shape).collect();
+    assert!(
+        lines[0].starts_with("cluster shown, generation 0, map 0"),
+        "{text}"
+    );
+    assert_eq!(lines[2], "NODE Counter TOTAL");
+    assert_eq!(lines[3], "node-0 0 0");
+    assert_eq!(lines[7], "Counter: 0 shards, 0 with an owner, 0 moving");
+    assert_eq!(lines[9], "SHARD OWNER EPOCH MOVING TO");
+    assert_eq!(lines[10], "0 node-0 0.0 -");
+
+    let json = ask("shown", &nodes[0], "--json shards").await.json();
+    assert_eq!(keys(&json), ["kinds", "map", "members"]);
+    let kind = &json["kinds"][0];
+    assert_eq!(
+        (&kind["name"], &kind["shards"]),
+        (&"Counter".into(), &16.into())
+    );
+    let homes = kind["homes"].as_array().unwrap();
+    assert_eq!(keys(&homes[0]), ["epoch", "moving_to", "owner", "shard"]);
+    assert_eq!(
+        keys(&json["members"][0]),
+        ["incarnation", "kinds", "node", "total"]
+    );
+    let totals = json["members"].as_array().unwrap().iter();
+    let total: u64 = totals.map(|member| member["total"].as_u64().unwrap()).sum();
+    assert_eq!(total, sum("shards"));
+    assert_eq!(total, homes.len() as u64);
+    shutdown(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drained_node_has_no_shard_and_no_vote_and_the_others_answer() {
+    let nodes = cluster("drained", 3).await;
+    all_answer(&nodes[1]).await;
+    settles("drained", &nodes[0], 3).await;
+    // The founder: whoever leads can leave as well.
+    let ran = ask("drained", &nodes[0], "drain node-0").await;
+    assert!(ran.stderr.contains("node-0: "), "its progress: {ran:?}");
+    let text = ran.succeeded();
+    assert_eq!(text, "node-0 is drained, and may be stopped\n");
+
+    let members = admin("drained", &nodes[1]).await.members().await.unwrap();
+    let drained = &members.members[0];
+    assert_eq!(drained.status, casty::MemberStatus::Leaving);
+    assert_eq!((drained.shards, drained.votes), (0, false));
+    all_answer(&nodes[1]).await;
+    let members = admin("drained", &nodes[1]).await.members().await.unwrap();
+    assert_eq!(members.members[0].shards, 0);
+
+    let again = ask("drained", &nodes[1], "drain node-0 --json")
+        .await
+        .json();
+    assert_eq!(keys(&again), ["incarnation", "left", "node", "shards_kept"]);
+    ask("drained", &nodes[1], "drain node-1").await.succeeded();
+    all_answer(&nodes[0]).await;
+    let error = ask("drained", &nodes[0], "drain node-2").await.failed(1);
+    assert!(error.contains("no other member is up"), "{error}");
+    // Who is drained stops as usual.
+    for node in &nodes {
+        soon("shutdown", node.shutdown()).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_that_takes_too_long_says_how_far_it_came() {
+    let nodes = cluster("slow", 2).await;
+    all_answer(&nodes[1]).await;
+    settles("slow", &nodes[0], 1).await;
+    let error = ask("slow", &nodes[0], "drain node-0 --wait 1ms")
+        .await
+        .failed(1);
+    assert!(error.contains("`node-0#"), "{error}");
+    assert!(error.contains("was not done after 1ms: "), "{error}");
+    ask("slow", &nodes[0], "drain node-0").await.succeeded();
+    shutdown(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_survivor_of_two_goes_on_once_it_is_promoted() {
+    let mut nodes = cluster("pair", 2).await;
+    all_answer(&nodes[1]).await;
+    settles("pair", &nodes[0], 1).await;
+    let error = ask("pair", &nodes[1], "promote node-1").await.failed(1);
+    assert!(error.contains("`node-0#"), "{error}");
+    assert!(error.contains("leads the cluster"), "{error}");
+    let before = admin("pair", &nodes[1]).await.members().await.unwrap();
+
+    drop(nodes.remove(0));
+    is_leaderless("pair", &nodes[0], 1).await;
+    let error = ask("pair", &nodes[0], "drain node-0 --timeout 500ms")
+        .await
+        .failed(1);
+    assert!(error.contains("nothing was decided"), "{error}");
+    let error = ask("pair", &nodes[0], "promote node-0").await.failed(1);
+    assert!(error.contains("does not answer"), "{error}");
+    let promoted = ask("pair", &nodes[0], "promote node-1 --json").await.json();
+    assert_eq!(keys(&promoted), ["incarnation", "map", "node"]);
+    let generation = promoted["map"]["generation"].as_u64().unwrap();
+    assert!(generation > u64::from(before.map.generation), "{promoted}");
+    all_answer(&nodes[0]).await;
+    let text = ask("pair", &nodes[0], "members").await.succeeded();
+    assert!(text.contains("led by node-1"), "{text}");
+    shutdown(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_is_recovered_after_most_of_its_voters_died_at_once() {
+    let mut nodes = cluster("most", 3).await;
+    all_answer(&nodes[2]).await;
+    settles("most", &nodes[0], 3).await;
+    let before = admin("most", &nodes[2]).await.members().await.unwrap();
+    let error = ask("most", &nodes[2], "recover --keep node-2")
+        .await
+        .failed(1);
+    assert!(error.contains("leads the cluster"), "{error}");
+
+    let survivor = nodes.remove(2);
+    drop(nodes);
+    is_leaderless("most", &survivor, 2).await;
+    let error = ask("most", &survivor, "promote node-2").await.failed(1);
+    assert!(error.contains("3 members that are not down"), "{error}");
+    assert!(error.contains("casty recover"), "{error}");
+    let text = ask("most", &survivor, "recover --keep node-2")
+        .await
+        .succeeded();
+    assert!(
+        text.starts_with("node-2 serves and decides; generation "),
+        "{text}"
+    );
+    let after = admin("most", &survivor).await.members().await.unwrap();
+    assert!(after.map.generation > before.map.generation);
+    assert_eq!(after.members.len(), 1);
+    all_answer(&survivor).await;
+    shutdown([survivor]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_lives_is_overruled_by_force_only_and_joins_what_begins() {
+    let mut nodes = cluster("five", 5).await;
+    all_answer(&nodes[4]).await;
+    settles("five", &nodes[0], 5).await;
+    let survivors = nodes.split_off(3);
+    drop(nodes);
+    is_leaderless("five", &survivors[0], 3).await;
+    let error = ask("five", &survivors[1], "recover --keep node-3")
+        .await
+        .failed(1);
+    assert!(error.contains("`node-4#"), "{error}");
+    assert!(error.contains("seems alive"), "{error}");
+    ask("five", &survivors[1], "recover --keep node-3 --force")
+        .await
+        .succeeded();
+    let admin = admin("five", &survivors[0]).await;
+    eventually("the other joins", || async {
+        let report = admin.members().await.ok()?;
+        let serving = report.members.iter().filter(|m| m.serves == Some(true));
+        (report.members.len() == 2 && serving.count() == 2).then_some(())
+    })
+    .await;
+    all_answer(&survivors[1]).await;
+    shutdown(survivors).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_done_is_told_with_its_reason_and_a_way_out() {
+    let nodes = cluster("told", 1).await;
+    settles("told", &nodes[0], 1).await;
+    let address = nodes[0].address().to_string();
+
+    let nobody = casty(&["members", "--cluster", "told", "--node", "127.0.0.1:1"]).await;
+    let error = nobody.failed(3);
+    assert!(
+        error.contains("none of the nodes answered: `127.0.0.1:1` ("),
+        "{error}"
+    );
+
+    let error = ask("other", &nodes[0], "members").await.failed(1);
+    assert!(
+        error.contains("belongs to cluster `told`, not to `other`"),
+        "{error}"
+    );
+
+    let error = ask("told", &nodes[0], "drain node-9").await.failed(1);
+    assert!(
+        error.contains("`node-9` is not a member of the cluster (its members are node-0#"),
+        "{error}"
+    );
+
+    let error = ask("told", &nodes[0], "drain node-0").await.failed(1);
+    assert!(error.contains("no other member is up"), "{error}");
+
+    for wrong in [
+        &["members", "--node", &address][..],
+        &["members", "--cluster", "told"],
+        &["--cluster", "told", "--node", &address],
+        &[
+            "members",
+            "--cluster",
+            "told",
+            "--node",
+            &address,
+            "--timeout",
+            "5",
+        ],
+    ] {
+        let ran = casty(wrong).await;
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(2), ""), "{ran:?}");
+    }
+    // One that is there is enough.
+    let both = format!("127.0.0.1:1,{address}");
+    casty(&["--cluster", "told", "--node", &both, "members"])
+        .await
+        .succeeded();
+    shutdown(nodes).await;
+}

@@ -1,0 +1,571 @@
+//! Looking at a cluster from outside, and operating it: `casty members` and its like, as functions.
+//!
+//! An [`Admin`] is no member and hosts nothing. It asks nodes directly what they know, so it also works where nobody
+//! decides any more, and that is when it is needed most. What it changes it asks of a member, which decides: a drain is
+//! decided by the leader, and a recovery by the node that is to go on.
+//!
+//! ```
+//! use casty::{admin::Admin, prelude::*};
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let node = ActorSystem::builder("shop").node_id("node-1").start().await?;
+//! node.wait_for(1).await?;
+//!
+//! let admin = Admin::connect("shop", [node.address()]).await?;
+//! let members = admin.members().await?;
+//! assert_eq!(members.members[0].id.node.as_str(), "node-1");
+//! assert!(members.members[0].votes);
+//! # node.shutdown().await?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod error;
+mod report;
+mod view;
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use uuid::Uuid;
+
+use self::view::{Answered, View};
+pub use self::{
+    error::{AdminError, Unreached},
+    report::{
+        DrainProgress, Drained, HomeReport, KindReport, MapVersion, MemberReport, Members,
+        Outsider, Recovered, ShardTotals, Shards,
+    },
+};
+use crate::{
+    actor::runtime::Runtime,
+    cluster::{
+        authority::{Voter, way::AuthorityError},
+        node::{Node, NodeSetup},
+        wire::{Answer, Call, Inspection, Proposal},
+    },
+    config::{OnDown, Settings},
+    id::{Incarnation, MemberId, NodeId},
+    protocol::map::{Command, Refused, Status},
+    sync::lock,
+    system::fresh_seed,
+    transport::{
+        handshake::{self, HandshakeError, Lane, Refusal},
+        link::{LinkOwner, Peer},
+        net::Tcp,
+    },
+};
+
+/// How long one round of questions may take, unless the caller says otherwise.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a round may take while something is waited for: a node that is silent would hold up the news of the others.
+const ROUND: Duration = Duration::from_secs(1);
+
+/// The pause between two such rounds.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Longer than anybody waits, and short enough to be added to any time.
+const LONGEST: Duration = Duration::from_hours(24 * 365);
+
+/// How long a recovery may take. The node first looks for a leader, for its `decide_timeout`, and then waits until
+/// every lease is over; with [`Settings::patient`] that is twenty seconds.
+const RECOVER_LIMIT: Duration = Duration::from_secs(40);
+
+/// A view of a cluster from outside, and a hand on it. See the [module](self).
+///
+/// The names of the nodes are resolved once: make another `Admin` after the nodes have moved. Dropped, it closes its
+/// connections.
+pub struct Admin {
+    node: Arc<Node>,
+    timeout: Duration,
+    /// Where the nodes are that the operator named.
+    given: BTreeSet<SocketAddr>,
+    known: Mutex<Known>,
+    _stop: DropGuard,
+}
+
+/// What earlier rounds told.
+#[derive(Default)]
+struct Known {
+    cluster: Option<Uuid>,
+    /// Where the members of the last map are.
+    addresses: BTreeSet<SocketAddr>,
+}
+
+impl fmt::Debug for Admin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admin")
+            .field("cluster", &self.node.cluster())
+            .field("nodes", &self.given)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Admin {
+    /// Looks at the cluster `cluster` through some of its nodes, each `host:port`. One that answers is enough; the
+    /// others are learned from it. A round of questions takes five seconds at most.
+    ///
+    /// # Errors
+    /// [`AdminError::NobodyReachable`], [`AdminError::OtherCluster`], [`AdminError::NoNodes`].
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn connect(
+        cluster: impl Into<String>,
+        nodes: impl IntoIterator<Item = impl ToString>,
+    ) -> Result<Self, AdminError> {
+        Self::connect_within(TIMEOUT, cluster, nodes).await
+    }
+
+    /// The same, with another limit for a round of questions: this one, and those of every later operation.
+    ///
+    /// # Errors
+    /// As for [`connect`](Self::connect).
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn connect_within(
+        timeout: Duration,
+        cluster: impl Into<String>,
+        nodes: impl IntoIterator<Item = impl ToString>,
+    ) -> Result<Self, AdminError> {
+        let nodes: Vec<String> = nodes.into_iter().map(|node| node.to_string()).collect();
+        if nodes.is_empty() {
+            return Err(AdminError::NoNodes);
+        }
+        let timeout = timeout.min(LONGEST);
+        let mut admin = Self::assemble(timeout, cluster.into());
+        let until = Instant::now() + timeout;
+        // A name server that is silent must leave time to ask the nodes whose addresses are known.
+        let half = until - timeout / 2;
+        let resolving = nodes.iter().map(|name| admin.resolve(name, half));
+        let mut tried = Vec::new();
+        for resolved in join_all(resolving).await {
+            match resolved {
+                Ok(addresses) => admin.given.extend(addresses),
+                Err(unreached) => tried.push(unreached),
+            }
+        }
+        let greeting = admin
+            .given
+            .iter()
+            .map(|address| admin.greet(*address, until));
+        let mut greeting: FuturesUnordered<_> = greeting.collect();
+        let mut other = None;
+        while let Some(greeted) = greeting.next().await {
+            match greeted {
+                // The others need not be waited for.
+                Ok(()) => {
+                    drop(greeting);
+                    return Ok(admin);
+                }
+                Err((node, HandshakeError::Refused(Refusal::ClusterName { theirs, .. }))) => {
+                    other = other.or(Some((node, theirs)));
+                }
+                Err((node, error)) => tried.push(Unreached {
+                    node: node.to_string(),
+                    reason: error.to_string(),
+                }),
+            }
+        }
+        if let Some((node, theirs)) = other {
+            let asked = admin.node.cluster().to_owned();
+            return Err(AdminError::OtherCluster {
+                node,
+                asked,
+                theirs,
+            });
+        }
+        tried.sort_by(|a, b| a.node.cmp(&b.node));
+        Err(AdminError::NobodyReachable { tried })
+    }
+
+    /// A node that hosts nothing, knows no entity type, joins nothing: it can only ask.
+    fn assemble(timeout: Duration, cluster: String) -> Self {
+        let settings = Settings {
+            connect_timeout: timeout,
+            decide_timeout: timeout,
+            // A node that comes back is seen soon.
+            backoff_max: PAUSE,
+            ..Settings::default()
+        };
+        let seed = fresh_seed();
+        let member = MemberId {
+            node: NodeId::new(format!("admin-{seed:016x}")),
+            incarnation: Incarnation::now(),
+        };
+        let runtime = Runtime::new(member.node.clone(), &settings, seed);
+        let cancel = CancellationToken::new();
+        let setup = NodeSetup {
+            cluster,
+            member,
+            address: None,
+            settings,
+            seeds: Vec::new(),
+            given_incarnation: false,
+            on_down: OnDown::Stop,
+            net: Arc::new(Tcp),
+            seed,
+        };
+        // Nobody gossips with it.
+        let (node, _) = Node::new(setup, runtime, cancel.clone());
+        Self {
+            node,
+            timeout,
+            given: BTreeSet::new(),
+            known: Mutex::default(),
+            _stop: cancel.drop_guard(),
+        }
+    }
+
+    async fn resolve(&self, name: &str, until: Instant) -> Result<Vec<SocketAddr>, Unreached> {
+        let resolving = tokio::time::timeout_at(until, self.node.net().resolve(name)).await;
+        let reason = match resolving {
+            Ok(Ok(addresses)) if !addresses.is_empty() => return Ok(addresses),
+            Ok(Ok(_)) => "the name has no address".to_owned(),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "the name was not resolved in time".to_owned(),
+        };
+        Err(Unreached {
+            node: name.to_owned(),
+            reason,
+        })
+    }
+
+    /// Whether a node lets this process in. Calls would tell so only in words.
+    async fn greet(
+        &self,
+        address: SocketAddr,
+        until: Instant,
+    ) -> Result<(), (SocketAddr, HandshakeError)> {
+        let greeting = async {
+            let mut stream = self.node.net().connect(address).await?;
+            let hello = self.node.hello(Lane::Control, None);
+            handshake::dial(&mut stream, &hello).await.map(drop)
+        };
+        let greeted = tokio::time::timeout_at(until, greeting).await;
+        greeted
+            .unwrap_or(Err(HandshakeError::Timeout))
+            .map_err(|error| (address, error))
+    }
+
+    /// Asks all nodes, and those that they know of.
+    async fn look(&self, limit: Duration) -> Result<View, AdminError> {
+        let until = Instant::now() + limit;
+        let mut next = self.given.clone();
+        next.extend(&lock(&self.known).addresses);
+        let mut asked = BTreeSet::new();
+        let mut asking = FuturesUnordered::new();
+        let (mut answers, mut tried) = (Vec::new(), Vec::new());
+        loop {
+            for address in std::mem::take(&mut next) {
+                if asked.insert(address) {
+                    asking.push(self.inspect(address, until));
+                }
+            }
+            match asking.next().await {
+                Some(Ok(answer)) => {
+                    let answer: Answered = answer;
+                    let map = answer.inspection.map.iter();
+                    let members = map.flat_map(|map| map.members.values());
+                    let present = members.filter(|member| member.status != Status::Down);
+                    next.extend(present.map(|member| member.address));
+                    answers.push(answer);
+                }
+                Some(Err(unreached)) => tried.push(unreached),
+                None => break,
+            }
+        }
+        if answers.is_empty() {
+            tried.sort_by(|a: &Unreached, b| a.node.cmp(&b.node));
+            return Err(AdminError::NobodyReachable { tried });
+        }
+        let cluster = lock(&self.known).cluster;
+        let view = View::new(answers, &self.given, cluster)?;
+        let members = view.map().members.values();
+        *lock(&self.known) = Known {
+            cluster: Some(view.cluster()),
+            addresses: members.map(|member| member.address).collect(),
+        };
+        Ok(view)
+    }
+
+    async fn inspect(&self, address: SocketAddr, until: Instant) -> Result<Answered, Unreached> {
+        let peer = Peer {
+            address,
+            member: None,
+        };
+        let limit = until.saturating_duration_since(Instant::now());
+        let reason = match self.node.call(&peer, Call::Inspect, limit).await {
+            Ok(Answer::Inspected(inspection)) => {
+                let inspection: Inspection = *inspection;
+                return Ok(Answered {
+                    address,
+                    inspection,
+                });
+            }
+            Ok(_) => "it has too much to do".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        Err(Unreached {
+            node: address.to_string(),
+            reason,
+        })
+    }
+
+    /// The members, by the most advanced map that a node showed, and what each said itself.
+    ///
+    /// Where the network is split, what is to be seen is what can be reached from here.
+    ///
+    /// # Errors
+    /// [`AdminError::NobodyReachable`], [`AdminError::NoMap`], [`AdminError::TwoClusters`].
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn members(&self) -> Result<Members, AdminError> {
+        Ok(self.look(self.timeout).await?.members())
+    }
+
+    /// Where the shards are, by the most advanced map that a node showed.
+    ///
+    /// # Errors
+    /// As for [`members`](Self::members).
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn shards(&self) -> Result<Shards, AdminError> {
+        Ok(self.look(self.timeout).await?.shards())
+    }
+
+    /// Has a member hand its shards to the others and give its vote back, and waits until that is done, for `wait` at
+    /// most. `progress` hears of every step. Afterwards its process may be stopped; nothing waits for it.
+    ///
+    /// `node` is a name, a name with its incarnation (`node-1#1700000000000`) or an address. There is no way back: the
+    /// process gets no shards until it has been started anew. Draining twice is draining once.
+    ///
+    /// # Errors
+    /// [`AdminError::UnknownMember`], [`AdminError::LastMember`], [`AdminError::NoLeader`],
+    /// [`AdminError::DrainUnfinished`], [`AdminError::WentDown`], and those of [`members`](Self::members).
+    ///
+    /// # Cancel safety
+    /// Dropped, the member may leave all the same. Drain it again to wait on.
+    pub async fn drain(
+        &self,
+        node: impl AsRef<str>,
+        wait: Duration,
+        mut progress: impl FnMut(DrainProgress),
+    ) -> Result<Drained, AdminError> {
+        let view = self.look(self.timeout).await?;
+        let member = view.find(node.as_ref())?;
+        let mut last = view.drain_progress(&member);
+        if view.map().status(&member) != Some(Status::Leaving) {
+            if !view.map().up().any(|id| *id != member) {
+                return Err(AdminError::LastMember { node: member });
+            }
+            self.have_leave(&view, &member).await?;
+        }
+        last.map(&mut progress);
+        let until = Instant::now() + wait.min(LONGEST);
+        let mut seen = view.version();
+        loop {
+            let round = until.saturating_duration_since(Instant::now());
+            let looked = self.look(round.clamp(PAUSE, ROUND.min(self.timeout))).await;
+            let failure = match looked {
+                // Whoever knows more may not have answered this time.
+                Ok(view) if view.version() < seen => None,
+                Ok(view) => {
+                    seen = view.version();
+                    let now = view.drain_progress(&member);
+                    if let Some(now) = now.filter(|now| last != Some(*now)) {
+                        progress(now);
+                        last = Some(now);
+                    }
+                    let left = match view.map().status(&member) {
+                        None => Some(true),
+                        Some(Status::Down) => return Err(AdminError::WentDown { node: member }),
+                        Some(Status::Leaving) => {
+                            let alone = view.map().up().next().is_none();
+                            let done =
+                                now.is_some_and(|p| p.shards_left == 0 && (!p.votes || alone));
+                            done.then_some(false)
+                        }
+                        // It has been decided, and nobody who answered has heard of it yet.
+                        Some(Status::Joining | Status::Up) => None,
+                    };
+                    if let Some(left) = left {
+                        return Ok(Drained {
+                            id: member,
+                            shards_kept: now.map_or(0, |now| now.shards_kept),
+                            left,
+                        });
+                    }
+                    None
+                }
+                Err(error) => Some(error),
+            };
+            if Instant::now() >= until {
+                return Err(failure.unwrap_or(AdminError::DrainUnfinished {
+                    node: member,
+                    progress: last,
+                    after: wait,
+                }));
+            }
+            tokio::time::sleep_until(until.min(Instant::now() + PAUSE)).await;
+        }
+    }
+
+    /// Has it decided that a member leaves.
+    async fn have_leave(&self, view: &View, member: &MemberId) -> Result<(), AdminError> {
+        let voters = || view.map().voters.iter().map(Voter::from);
+        let mut askable: Vec<Voter> = voters()
+            .filter(|voter| view.answer_of(&voter.member).is_some())
+            .collect();
+        if askable.is_empty() {
+            askable = voters().collect();
+        }
+        let leader = view.leader().and_then(|leader| {
+            let address = view.map().member(leader)?.address;
+            Some(Voter::from((leader, &address)))
+        });
+        // From here on it finds the leader as any node does.
+        self.node.set_introduced(askable);
+        self.node.set_leader(leader);
+        let leave = Command::Leave {
+            member: member.clone(),
+        };
+        match self.node.propose(Proposal::Apply(leave)).await {
+            // Done before, or the first answer was lost. If it is Down by now, whoever waits for it will see.
+            Ok(_)
+            | Err(AuthorityError::Refused(Refused::WrongStatus(_) | Refused::UnknownMember(_))) => {
+                Ok(())
+            }
+            Err(AuthorityError::Refused(refused)) => Err(AdminError::Refused {
+                reason: refused.to_string(),
+            }),
+            Err(AuthorityError::Unreachable(reason)) => Err(AdminError::NoLeader { reason }),
+        }
+    }
+
+    /// Lets the one that is left of two members go on alone, after the other has died that had the only vote. It
+    /// resolves once the node serves again, in a new generation of the cluster.
+    ///
+    /// The other's process must be gone for good: it is not heard any more. Started anew, it joins as a new member.
+    ///
+    /// # Errors
+    /// [`AdminError::HasLeader`], [`AdminError::TooManyMembers`], [`AdminError::NotMostAdvanced`],
+    /// [`AdminError::NoAnswer`], [`AdminError::Refused`] by the node itself, for which the other may still seem alive,
+    /// [`AdminError::RecoverUnfinished`], and those of [`members`](Self::members).
+    ///
+    /// # Cancel safety
+    /// Dropped, the node may go on alone all the same.
+    pub async fn promote(&self, node: impl AsRef<str>) -> Result<Recovered, AdminError> {
+        let view = self.look(self.timeout).await?;
+        let member = view.find(node.as_ref())?;
+        let present = view.present();
+        if present.len() > 2 {
+            return Err(AdminError::TooManyMembers { members: present });
+        }
+        self.go_on_alone(&view, member, false).await
+    }
+
+    /// Lets one node begin a new generation of the cluster from what it knows, after most of those who voted were lost
+    /// for good. The others that live join it as new members; their entities start afresh. It resolves once the node
+    /// serves again.
+    ///
+    /// What was decided last may be unknown to `keep`, and then it is lost. So it must know the most of those that
+    /// answer, and nobody else may seem alive to it; `force` goes on without these two conditions. A member that lives
+    /// on without being reachable from `keep` stops its entities when its lease ends, and joins once it hears of the
+    /// new generation.
+    ///
+    /// # Errors
+    /// [`AdminError::HasLeader`], [`AdminError::NotMostAdvanced`], [`AdminError::NoAnswer`], [`AdminError::Refused`] by
+    /// the node itself, [`AdminError::RecoverUnfinished`], and those of [`members`](Self::members).
+    ///
+    /// # Cancel safety
+    /// Dropped, the node may begin a new generation all the same.
+    pub async fn recover(
+        &self,
+        keep: impl AsRef<str>,
+        force: bool,
+    ) -> Result<Recovered, AdminError> {
+        let view = self.look(self.timeout).await?;
+        let member = view.find(keep.as_ref())?;
+        self.go_on_alone(&view, member, force).await
+    }
+
+    async fn go_on_alone(
+        &self,
+        view: &View,
+        member: MemberId,
+        force: bool,
+    ) -> Result<Recovered, AdminError> {
+        if let Some(leader) = view.leader_that_answered().cloned() {
+            return Err(AdminError::HasLeader { leader });
+        }
+        let Some(answer) = view.answer_of(&member) else {
+            return Err(AdminError::NoAnswer { node: member });
+        };
+        if let Some(better) = view.more_advanced_than(&member).filter(|_| !force) {
+            return Err(AdminError::NotMostAdvanced {
+                better: better.clone(),
+                node: member,
+            });
+        }
+        // This process and no other: one that was started meanwhile knows nothing.
+        let peer = Peer {
+            address: answer.address,
+            member: Some(member.clone()),
+        };
+        let until = Instant::now() + RECOVER_LIMIT;
+        let generation = view.version().generation;
+        let mut asked = false;
+        while Instant::now() < until {
+            let left = until.saturating_duration_since(Instant::now());
+            if !asked {
+                match self.node.call(&peer, Call::Recover { force }, left).await {
+                    Ok(Answer::Recovered(Ok(()))) => asked = true,
+                    Ok(Answer::Recovered(Err(reason))) => {
+                        return Err(AdminError::Refused { reason });
+                    }
+                    // It cuts every connection when it begins anew, and its answer may be lost with this one. Whether
+                    // it has begun, its incarnation tells.
+                    _ => {}
+                }
+            }
+            if let Ok(view) = self.look(ROUND.min(self.timeout)).await
+                && let Some(now) = view.newest_of(&member)
+            {
+                let map = view.version();
+                let begun = now.inspection.member != member;
+                asked |= begun;
+                if begun && now.inspection.serves && map.generation > generation {
+                    return Ok(Recovered {
+                        id: now.inspection.member.clone(),
+                        map,
+                    });
+                }
+            }
+            tokio::time::sleep_until(until.min(Instant::now() + PAUSE)).await;
+        }
+        Err(AdminError::RecoverUnfinished {
+            node: member,
+            after: RECOVER_LIMIT,
+        })
+    }
+}

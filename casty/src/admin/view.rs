@@ -1,0 +1,445 @@
+//! What the nodes of a cluster said in one round of questions, and what follows from it. Asks nobody itself.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
+
+use uuid::Uuid;
+
+use super::{
+    AdminError, DrainProgress, HomeReport, KindReport, MapVersion, MemberReport, Members, Outsider,
+    ShardTotals, Shards,
+};
+use crate::{
+    cluster::wire::Inspection,
+    id::{Epoch, MemberId, ShardId},
+    protocol::map::{ClusterMap, Slot, Status},
+    system::MemberStatus,
+};
+
+/// What a node that answered said, and where it was asked.
+#[derive(Clone, Debug)]
+pub(super) struct Answered {
+    pub(super) address: SocketAddr,
+    pub(super) inspection: Inspection,
+}
+
+impl Answered {
+    fn member(&self) -> &MemberId {
+        &self.inspection.member
+    }
+
+    fn map_version(&self) -> Option<MapVersion> {
+        self.inspection.map.as_ref().map(version_of)
+    }
+}
+
+fn version_of(map: &ClusterMap) -> MapVersion {
+    MapVersion {
+        generation: map.identity.generation,
+        version: map.version,
+    }
+}
+
+/// One round of answers, all of one cluster.
+#[derive(Debug)]
+pub(super) struct View {
+    answers: Vec<Answered>,
+    /// The most advanced of their maps.
+    map: ClusterMap,
+}
+
+impl View {
+    /// `given`: the addresses that the operator named. The others were learned from maps, so whoever answers there may
+    /// be somebody else by now. `cluster`: which one it was in earlier rounds.
+    pub(super) fn new(
+        mut answers: Vec<Answered>,
+        given: &BTreeSet<SocketAddr>,
+        cluster: Option<Uuid>,
+    ) -> Result<Self, AdminError> {
+        // A process may have been asked under several addresses. The one that was given counts.
+        answers.sort_by_cached_key(|answer| {
+            let learned = !given.contains(&answer.address);
+            (answer.member().clone(), learned, answer.address)
+        });
+        answers.dedup_by(|a, b| a.member() == b.member());
+        let uuid_of = |answer: &Answered| Some(answer.inspection.map.as_ref()?.identity.uuid);
+        let cluster = if let Some(cluster) = cluster {
+            cluster
+        } else {
+            let mut named = answers.iter().filter(|a| given.contains(&a.address));
+            let known = |answer| Some((answer, uuid_of(answer)?));
+            let (first, uuid) = named.find_map(known).ok_or(AdminError::NoMap)?;
+            let other = |answer: &&Answered| uuid_of(answer).is_some_and(|other| other != uuid);
+            if let Some(second) = named.find(other) {
+                return Err(AdminError::TwoClusters {
+                    first: first.member().clone(),
+                    second: second.member().clone(),
+                });
+            }
+            uuid
+        };
+        answers.retain(|answer| uuid_of(answer).is_none_or(|uuid| uuid == cluster));
+        let maps = answers.iter().filter_map(|a| a.inspection.map.as_ref());
+        let map = maps.max_by_key(|map| version_of(map)).cloned();
+        Ok(Self {
+            answers,
+            map: map.ok_or(AdminError::NoMap)?,
+        })
+    }
+
+    pub(super) fn cluster(&self) -> Uuid {
+        self.map.identity.uuid
+    }
+
+    pub(super) fn map(&self) -> &ClusterMap {
+        &self.map
+    }
+
+    pub(super) fn version(&self) -> MapVersion {
+        version_of(&self.map)
+    }
+
+    /// What this very process said.
+    pub(super) fn answer_of(&self, member: &MemberId) -> Option<&Answered> {
+        self.answers.iter().find(|a| a.member() == member)
+    }
+
+    /// The process that runs under a name, whether or not it is a member.
+    pub(super) fn newest_of(&self, member: &MemberId) -> Option<&Answered> {
+        let same = self
+            .answers
+            .iter()
+            .filter(|a| a.member().node == member.node);
+        same.max_by_key(|answer| answer.member().incarnation)
+    }
+
+    /// Whether a node is alone with what it knows, or who knows more.
+    pub(super) fn more_advanced_than(&self, member: &MemberId) -> Option<&MemberId> {
+        let mine = self.answer_of(member).and_then(Answered::map_version);
+        let best = self
+            .answers
+            .iter()
+            .max_by_key(|answer| answer.map_version())?;
+        (best.map_version() > mine).then(|| best.member())
+    }
+
+    /// A node that says of itself that it leads, and can. One that was cut off goes on believing that it leads, but its
+    /// lease ends.
+    pub(super) fn leader_that_answered(&self) -> Option<&MemberId> {
+        let leads = |answer: &&Answered| {
+            let inspection = &answer.inspection;
+            inspection.serves
+                && inspection.leader.as_ref() == Some(answer.member())
+                && self.is_current(answer)
+        };
+        let leaders = self.answers.iter().filter(leads);
+        leaders
+            .max_by_key(|answer| answer.map_version())
+            .map(Answered::member)
+    }
+
+    /// The same, or the one who gave leases to those who serve and cannot be asked from here.
+    pub(super) fn leader(&self) -> Option<&MemberId> {
+        self.leader_that_answered().or_else(|| {
+            let serving = self.answers.iter().filter(|a| a.inspection.serves);
+            serving
+                .filter(|answer| self.is_current(answer))
+                .filter_map(|answer| answer.inspection.leader.as_ref())
+                .find(|leader| self.answer_of(leader).is_none() && self.is_present(leader))
+        })
+    }
+
+    fn is_current(&self, answer: &Answered) -> bool {
+        let generation = answer.map_version().map(|version| version.generation);
+        generation == Some(self.version().generation)
+    }
+
+    fn is_present(&self, member: &MemberId) -> bool {
+        let status = self.map.status(member);
+        status.is_some_and(|status| status != Status::Down)
+    }
+
+    /// The members that are not Down.
+    pub(super) fn present(&self) -> Vec<MemberId> {
+        let members = self.map.members.keys();
+        members.filter(|id| self.is_present(id)).cloned().collect()
+    }
+
+    /// The member that an operator means: by name, by name and incarnation, or by address.
+    pub(super) fn find(&self, node: &str) -> Result<MemberId, AdminError> {
+        let present = || {
+            let members = self.map.members.iter();
+            members.filter(|(id, _)| self.is_present(id))
+        };
+        let named = present().find(|(id, _)| id.node.as_str() == node || id.to_string() == node);
+        let listening = || present().find(|(_, member)| member.address.to_string() == node);
+        let found = named.or_else(listening).map(|(id, _)| id.clone());
+        found.ok_or_else(|| AdminError::UnknownMember {
+            node: node.to_owned(),
+            members: self.present(),
+        })
+    }
+
+    /// How far a member is from having nothing that another could have; `None` once it is forgotten.
+    pub(super) fn drain_progress(&self, member: &MemberId) -> Option<DrainProgress> {
+        let slot = self.map.member(member)?.slot;
+        let others = || self.map.up().filter(|id| *id != member);
+        let mut progress = DrainProgress {
+            shards_left: 0,
+            shards_kept: 0,
+            votes: self.map.voters.contains_key(member),
+        };
+        for (kind, table) in &self.map.kinds {
+            let owned = table.iter().filter(|home| home.owner == Some(slot)).count();
+            if others().any(|id| self.map.hosts(id, kind)) {
+                progress.shards_left += owned;
+            } else {
+                progress.shards_kept += owned;
+            }
+        }
+        Some(progress)
+    }
+
+    pub(super) fn members(&self) -> Members {
+        let leader = self.leader().cloned();
+        let members = self.map.members.iter();
+        let members = members
+            .map(|(id, member)| {
+                let answer = self.answer_of(id).map(|answer| &answer.inspection);
+                let told = self.answers.iter();
+                let told = told.filter_map(|a| a.inspection.entities.get(id)).max();
+                let dead_to = self.answers.iter();
+                let dead_to = dead_to.filter(|a| a.inspection.dead.contains(id));
+                MemberReport {
+                    address: member.address,
+                    status: MemberStatus::of(member.status),
+                    votes: self.map.voters.contains_key(id),
+                    leads: leader.as_ref() == Some(id),
+                    answered: answer.is_some(),
+                    map: answer.and_then(|answer| answer.map.as_ref().map(version_of)),
+                    serves: answer.map(|answer| answer.serves),
+                    shards: self.map.owned(member.slot),
+                    entities: answer
+                        .and_then(|answer| answer.entities.get(id))
+                        .or(told)
+                        .copied(),
+                    dead_to: dead_to.map(|a| a.member().node.clone()).collect(),
+                    id: id.clone(),
+                }
+            })
+            .collect();
+        let outside = self.answers.iter();
+        let outside = outside
+            .filter(|answer| self.map.member(answer.member()).is_none())
+            .map(|answer| Outsider {
+                id: answer.member().clone(),
+                address: answer.address,
+            })
+            .collect();
+        Members {
+            map: self.version(),
+            leader,
+            members,
+            outside,
+        }
+    }
+
+    pub(super) fn shards(&self) -> Shards {
+        let named = |slot: Option<Slot>| Some(self.map.by_slot(slot?)?.0.clone());
+        let kinds = self.map.kinds.iter().map(|(name, table)| KindReport {
+            name: name.clone(),
+            shards: table.len(),
+            homes: (0..)
+                .map(ShardId)
+                .zip(table.iter())
+                .filter(|(_, home)| home.epoch != Epoch::ZERO)
+                .map(|(shard, home)| HomeReport {
+                    shard,
+                    owner: named(home.owner),
+                    epoch: home.epoch,
+                    moving_to: named(home.moving),
+                })
+                .collect(),
+        });
+        let members = self.map.members.iter().map(|(id, member)| {
+            let owned = |table: &[crate::protocol::map::Home]| {
+                let owned = table.iter().filter(|home| home.owner == Some(member.slot));
+                owned.count()
+            };
+            let kinds = self.map.kinds.iter();
+            let kinds: BTreeMap<String, usize> = kinds
+                .map(|(name, table)| (name.clone(), owned(table)))
+                .filter(|(_, count)| *count > 0)
+                .collect();
+            ShardTotals {
+                id: id.clone(),
+                total: kinds.values().sum(),
+                kinds,
+            }
+        });
+        Shards {
+            map: self.version(),
+            kinds: kinds.collect(),
+            members: members.collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        id::ClusterIdentity,
+        protocol::map::{
+            Command,
+            tests::{address, assignment, founded, join, member},
+        },
+    };
+
+    fn says(name: &str, port: u16, map: Option<&ClusterMap>) -> Answered {
+        Answered {
+            address: address(port),
+            inspection: Inspection {
+                member: member(name, 1),
+                leader: None,
+                map: map.cloned(),
+                entities: BTreeMap::new(),
+                dead: BTreeSet::new(),
+                serves: true,
+            },
+        }
+    }
+
+    fn led_by(name: &str, mut answer: Answered, serves: bool) -> Answered {
+        answer.inspection.leader = Some(member(name, 1));
+        answer.inspection.serves = serves;
+        answer
+    }
+
+    fn view(answers: &[Answered]) -> Result<View, AdminError> {
+        View::new(answers.to_vec(), &BTreeSet::from([address(1)]), None)
+    }
+
+    /// `a` has founded, and the others have joined.
+    fn cluster(names: &[&str]) -> ClusterMap {
+        let mut map = founded(4);
+        for name in names {
+            join(&mut map, &member(name, 1));
+        }
+        map
+    }
+
+    #[test]
+    fn a_process_that_answers_under_two_addresses_is_one_and_was_named() {
+        let map = cluster(&[]);
+        let twice = [says("a", 1, Some(&map)), says("a", 0, Some(&map))];
+        let members = view(&twice).unwrap().members();
+        assert_eq!(members.members.len(), 1);
+        assert_eq!(members.outside, []);
+    }
+
+    #[test]
+    fn the_map_that_counts_is_the_most_advanced_one() {
+        let (old, map) = (cluster(&[]), cluster(&["b"]));
+        let view = view(&[says("a", 1, Some(&old)), says("b", 2, Some(&map))]).unwrap();
+        assert_eq!(view.version().version, map.version);
+        assert_eq!(
+            view.more_advanced_than(&member("a", 1)),
+            Some(&member("b", 1))
+        );
+        assert_eq!(view.more_advanced_than(&member("b", 1)), None);
+        let identity = ClusterIdentity {
+            generation: map.identity.generation + 1,
+            ..map.identity
+        };
+        let reborn = old.reborn(identity, member("c", 1), address(3), &[]);
+        let all = [says("b", 1, Some(&map)), says("c", 3, Some(&reborn))];
+        let view = self::view(&all).unwrap();
+        assert_eq!(view.version().generation, identity.generation);
+        assert_eq!(view.members().outside[0].id, member("b", 1));
+    }
+
+    #[test]
+    fn nodes_of_two_clusters_are_not_mixed() {
+        let map = cluster(&["b"]);
+        let mut other = cluster(&[]);
+        other.identity.uuid = Uuid::from_u128(2);
+        let answers = vec![says("a", 1, Some(&map)), says("b", 2, Some(&other))];
+        // `b` was learned from a map: somebody else listens there now.
+        let learned = view(&answers).unwrap();
+        assert_eq!(
+            learned.answer_of(&member("b", 1)).map(Answered::member),
+            None
+        );
+        let given = BTreeSet::from([address(1), address(2)]);
+        let error = View::new(answers.clone(), &given, None).unwrap_err();
+        let (first, second) = (member("a", 1), member("b", 1));
+        assert_eq!(error, AdminError::TwoClusters { first, second });
+        let later = View::new(answers, &given, Some(other.identity.uuid)).unwrap();
+        assert_eq!(later.cluster(), other.identity.uuid);
+        let nothing = view(&[says("a", 1, None)]).unwrap_err();
+        assert_eq!(nothing, AdminError::NoMap);
+    }
+
+    #[test]
+    fn who_leads_holds_a_lease() {
+        let map = cluster(&["b"]);
+        let a = |serves| led_by("a", says("a", 1, Some(&map)), serves);
+        let b = |serves| led_by("a", says("b", 1, Some(&map)), serves);
+        let leader = |answers: &[Answered]| {
+            let view = view(answers).unwrap();
+            (view.leader().cloned(), view.leader_that_answered().cloned())
+        };
+        let founder = Some(member("a", 1));
+        assert_eq!(
+            leader(&[a(true), b(true)]),
+            (founder.clone(), founder.clone())
+        );
+        // It was cut off from the others.
+        assert_eq!(leader(&[a(false), b(true)]), (None, None));
+        // It cannot be asked from here.
+        assert_eq!(leader(&[b(true)]), (founder, None));
+        assert_eq!(leader(&[b(false)]), (None, None));
+    }
+
+    #[test]
+    fn members_are_found_by_name_incarnation_and_address() {
+        let mut map = cluster(&["b"]);
+        map.apply(&Command::Down {
+            member: member("b", 1),
+        })
+        .unwrap();
+        join(&mut map, &member("b", 2));
+        let view = view(&[says("a", 1, Some(&map))]).unwrap();
+        for text in ["b", "b#2", "127.0.0.1:2"] {
+            assert_eq!(view.find(text), Ok(member("b", 2)), "{text}");
+        }
+        let unknown = view.find("b#1").unwrap_err();
+        let members = vec![member("a", 1), member("b", 2)];
+        let node = "b#1".to_owned();
+        assert_eq!(unknown, AdminError::UnknownMember { node, members });
+    }
+
+    #[test]
+    fn a_drain_waits_for_shards_that_somebody_else_hosts() {
+        let (mut map, a) = (cluster(&["b"]), member("a", 1));
+        let assignments = vec![assignment(0, Epoch::ZERO, &a)];
+        map.apply(&Command::Assign { assignments }).unwrap();
+        let progress = |map: &ClusterMap| {
+            let view = view(&[says("a", 1, Some(map))]).unwrap();
+            view.drain_progress(&a).unwrap()
+        };
+        let shards = |map: &ClusterMap| {
+            let progress = progress(map);
+            (progress.shards_left, progress.shards_kept, progress.votes)
+        };
+        assert_eq!(shards(&map), (1, 0, true));
+        map.apply(&Command::Down {
+            member: member("b", 1),
+        })
+        .unwrap();
+        assert_eq!(shards(&map), (0, 1, true));
+    }
+}
