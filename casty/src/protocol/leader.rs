@@ -137,32 +137,27 @@ impl Leader {
         effects
     }
 
-    /// Those of the silent that may be declared Down. Whoever is Down, and lives, joins anew and has forgotten its vote;
-    /// so a voter is Down only if a majority of the voters is left then. Else the voters have to change first.
+    /// Those of the silent that may be declared Down. Whoever is Down, and lives, joins anew and has forgotten its vote.
+    /// So a voter is Down only if those that are left, and heard from, are a majority of the voters.
     fn expendable<'a>(
         map: &ClusterMap,
         silent: &[&'a MemberId],
         electorate: &Electorate,
     ) -> Vec<&'a MemberId> {
-        let slot = |id: &MemberId| map.member(id).map(|member| member.slot);
-        let votes = |slot: Slot| {
-            let member = map.by_slot(slot);
-            member.is_some_and(|(_, member)| member.status != Status::Down)
+        let heard = |slot: &&Slot| {
+            let member = map.by_slot(**slot);
+            member.is_some_and(|(id, m)| m.status != Status::Down && !silent.contains(&id))
         };
-        let mut left = electorate
-            .voters
-            .iter()
-            .filter(|slot| votes(**slot))
-            .count();
-        let expendable = silent.iter().filter(|id| {
-            if !slot(id).is_some_and(|slot| electorate.voters.contains(&slot)) {
-                return true;
-            }
-            let may = !electorate.changing && (left - 1) * 2 > electorate.voters.len();
-            left -= usize::from(may);
-            may || mutants::on("a_majority_of_voters_may_be_down")
-        });
-        expendable.copied().collect()
+        let left = electorate.voters.iter().filter(heard).count();
+        let fine = !electorate.changing && left * 2 > electorate.voters.len();
+        let votes = |id: &MemberId| {
+            let member = map.member(id);
+            member.is_some_and(|member| electorate.voters.contains(&member.slot))
+        };
+        let may = |id: &&&MemberId| {
+            fine || !votes(id) || mutants::on("a_majority_of_voters_may_be_down")
+        };
+        silent.iter().filter(may).copied().collect()
     }
 
     fn is_silent(&self, member: &MemberId, grants: &Grants, now: Instant) -> bool {
@@ -236,7 +231,8 @@ impl Leader {
         let (voters, lost) = (now.voters.len(), now.voters.iter().filter(lost).count());
         let present = up.iter().filter(|(_, new, _)| !new).count();
         let fewer = odd(present);
-        if fewer > 0 && !now.changing && fewer.div_ceil(2) > (voters + 1) / 2 - lost {
+        let decide = present * 2 > voters;
+        if decide && !now.changing && fewer.div_ceil(2) > (voters + 1) / 2 - lost {
             // Those that are left can lose more of themselves than all can that are voters now. Others come in when they
             // have learned everything, which may take a while.
             wanted = first(fewer);
@@ -463,26 +459,27 @@ mod tests {
     #[test]
     fn a_majority_of_the_voters_is_never_declared_down() {
         let mut map = cluster(&["b", "c", "d", "e", "f"]);
-        let all: Vec<MemberId> = ["b", "c", "d", "f"].map(|name| member(name, 1)).into();
-        let silent: Vec<&MemberId> = all.iter().collect();
         // `f` does not vote.
-        let down = |map: &ClusterMap, electorate: Electorate| {
-            let down = Leader::expendable(map, &silent, &electorate);
-            down.iter()
-                .map(|id| id.node.to_string())
-                .collect::<String>()
+        let down = |map: &ClusterMap, silent: &[&str], electorate: &Electorate| {
+            let silent: Vec<MemberId> = silent.iter().map(|name| member(name, 1)).collect();
+            let silent: Vec<&MemberId> = silent.iter().collect();
+            let down = Leader::expendable(map, &silent, electorate).into_iter();
+            down.map(|id| id.node.to_string()).collect::<String>()
         };
-        assert_eq!(down(&map, settled(1..=5)), "bcf");
+        let five = settled(1..=5);
+        assert_eq!(down(&map, &["b", "c", "f"], &five), "bcf");
+        assert_eq!(down(&map, &["b", "c", "d", "f"], &five), "f");
         map.apply(&Command::Down {
             member: member("e", 1),
         })
         .unwrap();
-        assert_eq!(down(&map, settled(1..=5)), "bf");
+        assert_eq!(down(&map, &["b", "f"], &five), "bf");
+        assert_eq!(down(&map, &["b", "c", "f"], &five), "f");
         let changing = Electorate {
             changing: true,
-            ..settled(1..=5)
+            ..five
         };
-        assert_eq!(down(&map, changing), "f");
+        assert_eq!(down(&map, &["b", "f"], &changing), "f");
     }
 
     #[test]
