@@ -21,7 +21,7 @@ use crate::{
         map::{ClusterMap, Command, Home, Refused, Status},
     },
     transport::{
-        handshake::{self, HandshakeError, Lane, Welcome},
+        handshake::{self, HandshakeError, Lane, Refusal, Welcome},
         link::LinkOwner,
     },
 };
@@ -104,6 +104,9 @@ async fn ask(node: &Node, seed: &str) -> (Answer, Option<Welcome>) {
                 return (Answer::Cluster, Some(welcome));
             }
             Ok(_) => last = Answer::NoCluster,
+            Err(HandshakeError::Refused(Refusal::Down(who))) if node.is_me(&who) => {
+                node.handle_down();
+            }
             Err(error) if error.is_final() => last = Answer::Refused(error.to_string()),
             Err(error) => tracing::debug!(seed, %address, %error, "a seed cannot be asked"),
         }
@@ -231,6 +234,13 @@ fn decided(node: &Node, result: Result<u64, AuthorityError>) -> Result<(), JoinF
         }
         // In the wrong status: the first answer was lost, and this is the second try.
         Err(AuthorityError::Refused(Refused::WrongStatus(_))) => Ok(()),
+        // Declared Down before it was Up: another incarnation may have more luck.
+        Err(AuthorityError::Refused(Refused::Superseded(who) | Refused::UnknownMember(who)))
+            if node.is_me(&who) =>
+        {
+            node.handle_down();
+            Err(JoinFailure::Passing("it was declared down meanwhile".to_owned()))
+        }
         Err(AuthorityError::Refused(refused)) => Err(JoinFailure::Final(refused.to_string())),
         Err(AuthorityError::Unreachable(reason)) => Err(JoinFailure::Passing(reason)),
     }
