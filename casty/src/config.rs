@@ -53,6 +53,24 @@ pub struct Settings {
     pub moves_max: usize,
 }
 
+/// What the second node of two does when it cannot reach the first, which decides about the cluster map.
+///
+/// Nobody can tell whether the other node is dead or only out of reach. With three nodes there is no such question: a
+/// third, even one that hosts nothing, is the better answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Availability {
+    /// It waits, and says `NoQuorum`: the first node may be alive and serve. An operator who knows that it is not can
+    /// have the survivor go on: `casty promote NODE`.
+    #[default]
+    Consistent,
+    /// It goes on by itself once gossip takes the other for dead. If the other lives, **each entity then lives twice**,
+    /// on either side of the partition, until it heals: then the first node gives in, and joins the second, with what
+    /// its entities did meanwhile lost. Choose this only for state that may be lost, or is kept elsewhere under fencing
+    /// tokens ([`Context::fencing_token`](crate::Context::fencing_token)): those of the second node are greater.
+    Prefer,
+}
+
 /// What a node does that the cluster declared Down. Its entities have ended in either case: others may have them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]

@@ -43,7 +43,7 @@ pub use actor::{
 };
 pub use behavior::{Behavior, OneOf, Stay, Stop};
 pub use casty_macros::{actor, behavior, entity, message, state};
-pub use config::{OnDown, Settings};
+pub use config::{Availability, OnDown, Settings};
 pub use error::{AskError, JoinError, ShutdownError, StartError, TellError};
 pub use event::{
     ActorPath, DeadLetter, DeadLetterReason, Emitted, Event, Events, Terminated, TerminatedReason,

@@ -23,7 +23,7 @@ use crate::{
         region::{AnyRegion, Mesh},
         registry::Registry,
     },
-    config::{OnDown, Settings},
+    config::{Availability, OnDown, Settings},
     error::{Failure, JoinError, ShutdownError, StartError, TellError},
     event::{ActorPath, Events},
     id::{EntityId, Incarnation, MemberId, NODE_ID_BYTES_MAX, NodeId},
@@ -496,6 +496,7 @@ pub struct SystemBuilder {
     seeds: Vec<String>,
     settings: Settings,
     on_down: OnDown,
+    availability: Availability,
     registry: Registry,
     net: Arc<dyn Net>,
     incarnation: Option<Incarnation>,
@@ -512,6 +513,7 @@ impl SystemBuilder {
             seeds: Vec::new(),
             settings: Settings::default(),
             on_down: OnDown::default(),
+            availability: Availability::default(),
             registry: Registry::default(),
             net: Arc::new(Tcp),
             incarnation: None,
@@ -555,6 +557,12 @@ impl SystemBuilder {
     /// long. Default: it joins anew.
     pub fn on_down(mut self, on_down: OnDown) -> Self {
         self.on_down = on_down;
+        self
+    }
+
+    /// What this node does if it is one of two and cannot reach the other. Default: it waits.
+    pub fn availability(mut self, availability: Availability) -> Self {
+        self.availability = availability;
         self
     }
 
@@ -680,6 +688,7 @@ impl SystemBuilder {
             seeds: self.seeds,
             given_incarnation: self.incarnation.is_some(),
             on_down: self.on_down,
+            availability: self.availability,
             net: self.net,
             seed,
         };

@@ -3,7 +3,7 @@
 //! Says `address HOST:PORT` once it listens and `members N` as members come Up. Leaves gracefully at the end of its
 //! standard input, so that it never outlives the test that started it.
 
-use casty::prelude::*;
+use casty::{Settings, prelude::*};
 use tokio::io::{AsyncReadExt, stdin};
 
 #[tokio::main]
@@ -17,7 +17,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let builder = ActorSystem::builder(cluster)
         .entity::<casty_tests::Counter>()
         .entity::<casty_tests::store::Purse>();
+    let settings = match std::env::var("CASTY_PRESET").as_deref() {
+        Ok("fast") => Settings::fast_failover(),
+        _ => Settings::default(),
+    };
     let node = builder
+        .settings(settings)
         .node_id(name)
         .listen(listen)
         .seeds(seeds)

@@ -1,5 +1,5 @@
-//! Five processes under load, of which one after the other is killed or restarted: `casty-storm [--seconds N]
-//! [--seed N]`.
+//! Processes under load, of which one after the other is killed or restarted: `casty-storm [--seconds N] [--seed N]
+//! [--nodes N] [--preset default|fast]`. With seven nodes there are two that do not vote.
 //!
 //! Purses are kept in a store outside, which fences. In the end no purse may hold less than what was acknowledged, or
 //! more than what was tried; nobody may hang, no process may grow, and after the last restart everything answers.
@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use casty::{AskError, ClusterClient, MemberStatus};
+use casty::{AskError, ClusterClient, MemberStatus, admin::Admin};
 use casty_tests::{
     process::{Launch, Process},
     store::{Purse, STORE, Store},
@@ -24,7 +24,6 @@ use casty_tests::{
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::time::Instant;
 
-const NODES: usize = 5;
 const PURSES: usize = 500;
 const ASKERS: usize = 32;
 /// Nothing that works takes so long.
@@ -41,25 +40,40 @@ struct Tally {
     stop: AtomicBool,
 }
 
-fn options() -> Result<(u64, u64), String> {
-    let (mut seconds, mut seed) = (60, 1);
+struct Options {
+    seconds: u64,
+    seed: u64,
+    nodes: usize,
+    preset: String,
+}
+
+fn options() -> Result<Options, String> {
+    let mut options = Options {
+        seconds: 60,
+        seed: 1,
+        nodes: 5,
+        preset: "default".to_owned(),
+    };
     let mut arguments = std::env::args().skip(1);
     while let Some(option) = arguments.next() {
-        let value = arguments.next().ok_or(format!("{option} needs a number"))?;
-        let number = value
-            .parse()
-            .map_err(|_| format!("{option} needs a number, not `{value}`"))?;
+        let value = arguments.next().ok_or(format!("{option} needs a value"))?;
+        let number = || {
+            let number: Result<u64, _> = value.parse();
+            number.map_err(|_| format!("{option} needs a number, not `{value}`"))
+        };
         match option.as_str() {
-            "--seconds" => seconds = number,
-            "--seed" => seed = number,
+            "--seconds" => options.seconds = number()?,
+            "--seed" => options.seed = number()?,
+            "--nodes" => options.nodes = usize::try_from(number()?.clamp(3, 9)).unwrap_or(5),
+            "--preset" => options.preset = value,
             _ => {
                 return Err(format!(
-                    "unknown option `{option}`; there are --seconds, --seed"
+                    "unknown option `{option}`; there are --seconds, --seed, --nodes, --preset"
                 ));
             }
         }
     }
-    Ok((seconds, seed))
+    Ok(options)
 }
 
 /// One asker: a purse after the other, each ask with its own end.
@@ -101,21 +115,26 @@ struct Cluster {
     processes: Vec<Option<Process>>,
     listen: Vec<SocketAddr>,
     client: Option<ClusterClient>,
+    admin: Option<Admin>,
 }
 
 impl Cluster {
-    async fn start(store: &Store) -> Result<Self, Failure> {
+    async fn start(store: &Store, options: &Options) -> Result<Self, Failure> {
         let mut launch = Launch::beside_me()?;
         launch
             .environment
             .push((STORE.to_owned(), store.address.to_string()));
+        launch
+            .environment
+            .push(("CASTY_PRESET".to_owned(), options.preset.clone()));
         let mut cluster = Self {
             launch,
             processes: Vec::new(),
             listen: Vec::new(),
             client: None,
+            admin: None,
         };
-        for n in 0..NODES {
+        for n in 0..options.nodes {
             let seeds: Vec<String> = cluster.listen.iter().map(ToString::to_string).collect();
             let name = format!("n{n}");
             let started = cluster.launch.start(&name, "127.0.0.1:0", &seeds);
@@ -125,6 +144,7 @@ impl Cluster {
         }
         let client = ClusterClient::connect("storm", &cluster.listen);
         cluster.client = Some(tokio::time::timeout(LIMIT, client).await??);
+        cluster.admin = Some(Admin::connect("storm", &cluster.listen).await?);
         cluster.all_up().await?;
         Ok(cluster)
     }
@@ -143,7 +163,7 @@ impl Cluster {
                     .filter(|m| m.status == MemberStatus::Up)
                     .count();
                 let others = members.iter().any(|m| m.status == MemberStatus::Leaving);
-                if up == NODES && !others {
+                if up == self.listen.len() && !others {
                     return;
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -157,7 +177,7 @@ impl Cluster {
     }
 
     async fn restart(&mut self, n: usize) -> Result<(), Failure> {
-        let seeds: Vec<String> = (0..NODES)
+        let seeds: Vec<String> = (0..self.listen.len())
             .filter(|other| *other != n)
             .map(|other| self.listen[other].to_string())
             .collect();
@@ -168,19 +188,31 @@ impl Cluster {
         Ok(())
     }
 
+    /// What a node is to the cluster just now.
+    async fn role(&self, name: &str) -> Result<&'static str, Failure> {
+        let admin = self.admin.as_ref().expect("it has started");
+        let members = admin.members().await?;
+        let member = members.members.iter().find(|member| member.id.node.as_str() == name);
+        Ok(match member {
+            Some(member) if member.leads => "the leader",
+            Some(member) if member.votes => "a voter",
+            _ => "another",
+        })
+    }
+
     fn resident_bytes(&self) -> u64 {
         let all = self.processes.iter().flatten();
         all.filter_map(Process::resident_bytes).max().unwrap_or(0)
     }
 }
 
-/// How long until a purse answers again.
-async fn until_answered(client: &ClusterClient, purse: &str) -> Result<Duration, Failure> {
+/// Waits until a purse answers again.
+async fn until_answered(client: &ClusterClient, purse: &str) -> Result<(), Failure> {
     let begun = Instant::now();
     while begun.elapsed() < LIMIT {
         let asked = client.entity::<Purse>(purse).node();
         if asked.timeout(Duration::from_secs(4)).await.is_ok() {
-            return Ok(begun.elapsed());
+            return Ok(());
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -190,10 +222,11 @@ async fn until_answered(client: &ClusterClient, purse: &str) -> Result<Duration,
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
     casty_tests::log();
-    let (seconds, seed) = options()?;
+    let options = options()?;
+    let (seconds, seed, nodes) = (options.seconds, options.seed, options.nodes);
     let mut rng = StdRng::seed_from_u64(seed);
     let store = Store::start().await?;
-    let mut cluster = Cluster::start(&store).await?;
+    let mut cluster = Cluster::start(&store, &options).await?;
     let counters = || (0..PURSES).map(|_| AtomicU64::new(0)).collect();
     let tally = Arc::new(Tally {
         tried: counters(),
@@ -210,14 +243,15 @@ async fn main() -> Result<(), Failure> {
         })
         .collect();
     let end = Instant::now() + Duration::from_secs(seconds);
-    let (mut kills, mut restarts, mut pauses) = (0, 0, Vec::new());
+    let (mut kills, mut restarts) = (0, 0);
+    let mut pauses = BTreeMap::<&str, Vec<Duration>>::new();
     let mut resident = Vec::new();
     while Instant::now() < end {
         tokio::time::sleep(Duration::from_millis(rng.random_range(300..1500))).await;
         resident.push(cluster.resident_bytes());
         if rng.random_range(0..4) == 0 {
             // One after the other, as a new version is rolled out.
-            for n in 0..NODES {
+            for n in 0..nodes {
                 if let Some(process) = &mut cluster.processes[n] {
                     process.leave(LIMIT).await?;
                 }
@@ -226,7 +260,7 @@ async fn main() -> Result<(), Failure> {
                 restarts += 1;
             }
         } else {
-            let victim = rng.random_range(0..NODES);
+            let victim = rng.random_range(0..nodes);
             let name = format!("n{victim}");
             let mut lives_there = None;
             for n in 0..PURSES {
@@ -237,12 +271,15 @@ async fn main() -> Result<(), Failure> {
                     break;
                 }
             }
+            let role = cluster.role(&name).await?;
+            let begun = Instant::now();
             if let Some(process) = &mut cluster.processes[victim] {
                 process.kill().await?;
             }
             kills += 1;
             if let Some(purse) = lives_there {
-                pauses.push(until_answered(cluster.client(), &purse).await?);
+                until_answered(cluster.client(), &purse).await?;
+                pauses.entry(role).or_default().push(begun.elapsed());
             }
             cluster.restart(victim).await?;
             cluster.all_up().await?;
@@ -267,13 +304,12 @@ fn report(
     store: &Store,
     tally: &Tally,
     (kills, restarts): (u32, u32),
-    pauses: &mut [Duration],
+    pauses: &mut BTreeMap<&str, Vec<Duration>>,
     resident: &[u64],
 ) -> Result<(), Failure> {
     let sum = |of: &[AtomicU64]| of.iter().map(|n| n.load(Ordering::Relaxed)).sum::<u64>();
     let books = store.books();
     let kept: u64 = books.purses.values().map(|(_, total)| total).sum();
-    pauses.sort_unstable();
     println!("{kills} kills, {restarts} restarts");
     println!(
         "{} tried, {kept} written, {} acknowledged; {} writes fenced; slowest ask {} ms",
@@ -286,11 +322,15 @@ fn report(
         println!("the last one fenced: {}", books.last_fenced);
     }
     println!("errors: {:?}", tally.errors.lock().expect("no panic"));
-    if let (Some(least), Some(most)) = (pauses.first(), pauses.last()) {
-        let median = pauses[pauses.len() / 2];
-        println!(
-            "answered again after a kill: {least:.2?} at least, {median:.2?} median, {most:.2?} at most"
-        );
+    for (role, pauses) in pauses {
+        pauses.sort_unstable();
+        if let (Some(least), Some(most)) = (pauses.first(), pauses.last()) {
+            let (count, median) = (pauses.len(), pauses[pauses.len() / 2]);
+            println!(
+                "killed {role} {count} times; its entities answered again after {least:.2?} at least, \
+                 {median:.2?} in the median, {most:.2?} at most"
+            );
+        }
     }
     let mib = |bytes: u64| bytes / (1024 * 1024);
     let (early, late) = resident.split_at(resident.len() / 2);

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Mutex};
 
 use casty::{
-    Settings,
+    Availability, MemberStatus, Settings,
     prelude::*,
     testkit::{Sim, SimTask, Weather, true_time},
 };
@@ -465,4 +465,59 @@ fn a_crashed_node_refuses_connections_and_a_paused_one_does_not() {
     // Sooner than a dial that gets no answer.
     let patience = Settings::default().connect_timeout;
     assert!(sim.elapsed() < crashed + patience);
+}
+
+/// Two nodes that cannot reach each other: the second waits, or goes on if it was told to.
+fn two_apart(availability: Availability) -> (Result<i64, AskError>, Result<i64, AskError>) {
+    let mut sim = Sim::new(11);
+    for name in ["a", "b"] {
+        sim.start_with(name, move |builder| builder.availability(availability));
+    }
+    sim.until_up(2);
+    let homes = homes(&mut sim, "a", 20);
+    let id = on(&homes, "b");
+    sim.partition("a", "b");
+    sim.run_for(Duration::from_secs(8));
+    let (here, there) = (id.clone(), id.clone());
+    let first = sim.on("a", move |system| add(system, here));
+    let second = sim.on("b", move |system| add(system, there));
+    sim.heal();
+    sim.until("one cluster again", |sim| {
+        let members: Vec<usize> = ["a", "b"]
+            .iter()
+            .map(|name| sim.on(name, |system| async move { up(&system) }))
+            .collect();
+        members == [2, 2]
+    });
+    // And it is one: both sides see the same entity.
+    let counted: Vec<_> = ["a", "b"]
+        .iter()
+        .map(|name| {
+            let id = id.clone();
+            sim.on(name, move |system| add(system, id)).unwrap()
+        })
+        .collect();
+    assert_eq!(counted[0] + 1, counted[1]);
+    (first, second)
+}
+
+fn up(system: &ActorSystem) -> usize {
+    let members = system.members();
+    members
+        .iter()
+        .filter(|m| m.status == MemberStatus::Up)
+        .count()
+}
+
+#[test]
+fn of_two_nodes_apart_the_founder_goes_on_and_the_other_says_why_not() {
+    let (first, second) = two_apart(Availability::Consistent);
+    assert_eq!(first, Ok(1));
+    assert_eq!(second, Err(AskError::NoQuorum));
+}
+
+#[test]
+fn of_two_nodes_that_prefer_availability_both_go_on_and_are_one_again_in_the_end() {
+    let (first, second) = two_apart(Availability::Prefer);
+    assert_eq!((first, second), (Ok(1), Ok(1)));
 }

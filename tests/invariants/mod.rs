@@ -17,7 +17,7 @@ mod one_owner_at_a_time;
 pub(crate) mod scenario;
 mod the_dead_stay_dead;
 
-use std::{fmt, ops::Range, time::Duration};
+use std::{fmt, time::Duration};
 
 use casty::testkit::{Sighting, View};
 
@@ -91,17 +91,5 @@ impl fmt::Display for Broken {
             "{trace}\ninvariant {invariant} is broken: {what}\nto see it again: \
              CASTY_SEEDS={seed} cargo test --release -p casty-tests --test invariants"
         )
-    }
-}
-
-/// The seeds that were asked for.
-pub(crate) fn seeds(default: Range<u64>) -> Range<u64> {
-    let Ok(wanted) = std::env::var("CASTY_SEEDS") else {
-        return default;
-    };
-    let number = |text: &str| text.parse().expect("CASTY_SEEDS is a number, or FROM..TO");
-    match wanted.split_once("..") {
-        Some((from, to)) => number(from)..number(to),
-        None => number(&wanted)..number(&wanted) + 1,
     }
 }

@@ -28,7 +28,6 @@ pub(crate) type Id = (u32, u64);
 pub(crate) struct Handled {
     pub(crate) entity: String,
     pub(crate) id: Id,
-    pub(crate) by: String,
     /// True time.
     pub(crate) at: Duration,
     pub(crate) token: u64,
@@ -73,7 +72,6 @@ impl Scribe {
         let handled = Handled {
             entity: ctx.entity_id().to_string(),
             id: (sender, number),
-            by: ctx.node_id().to_string(),
             at: true_time().unwrap_or_default(),
             token: ctx.fencing_token().0,
         };

@@ -53,7 +53,7 @@ use crate::{
         node::{Node, NodeSetup},
         wire::{Answer, Call, Inspection, Proposal},
     },
-    config::{OnDown, Settings},
+    config::{Availability, OnDown, Settings},
     id::{Incarnation, MemberId, NodeId},
     protocol::map::{Command, Refused, Status},
     sync::lock,
@@ -220,6 +220,7 @@ impl Admin {
             seeds: Vec::new(),
             given_incarnation: false,
             on_down: OnDown::Stop,
+            availability: Availability::default(),
             net: Arc::new(Tcp),
             seed,
         };

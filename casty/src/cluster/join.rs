@@ -239,7 +239,9 @@ fn decided(node: &Node, result: Result<u64, AuthorityError>) -> Result<(), JoinF
             if node.is_me(&who) =>
         {
             node.handle_down();
-            Err(JoinFailure::Passing("it was declared down meanwhile".to_owned()))
+            Err(JoinFailure::Passing(
+                "it was declared down meanwhile".to_owned(),
+            ))
         }
         Err(AuthorityError::Refused(refused)) => Err(JoinFailure::Final(refused.to_string())),
         Err(AuthorityError::Unreachable(reason)) => Err(JoinFailure::Passing(reason)),

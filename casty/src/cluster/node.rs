@@ -43,7 +43,7 @@ use crate::{
         runtime::{ActorAddress, Carrier, Runtime},
         watch::{WatchId, Watcher},
     },
-    config::{OnDown, Settings},
+    config::{Availability, OnDown, Settings},
     error::{Failure, JoinError},
     event::{ActorPath, DeadLetterReason, Event},
     id::{CatalogEntry, ClusterIdentity, Epoch, MemberId, ShardId},
@@ -78,6 +78,7 @@ pub(crate) struct NodeSetup {
     /// The incarnation does not come from the clock.
     pub(crate) given_incarnation: bool,
     pub(crate) on_down: OnDown,
+    pub(crate) availability: Availability,
     pub(crate) net: Arc<dyn Net>,
     pub(crate) seed: u64,
 }
@@ -108,6 +109,8 @@ pub(crate) struct Node {
     calls: Calls,
     answering: AtomicUsize,
     lease: Mutex<Lease>,
+    /// Since when it is the one of two that is left, and does not decide.
+    pub(super) alone_since: Mutex<Option<Instant>>,
     /// Members that gossip takes for dead.
     dead: Mutex<BTreeSet<MemberId>>,
     inlets: Mutex<Vec<Weak<Inlet>>>,
@@ -162,6 +165,7 @@ impl Node {
             calls: Calls::default(),
             answering: AtomicUsize::new(0),
             lease: Mutex::default(),
+            alone_since: Mutex::default(),
             dead: Mutex::default(),
             inlets: Mutex::default(),
             links: Mutex::default(),
@@ -202,6 +206,10 @@ impl Node {
     /// This process is another member from now on.
     pub(super) fn set_member(&self, member: MemberId) {
         self.member.store(Arc::new(member));
+    }
+
+    pub(super) fn availability(&self) -> Availability {
+        self.setup.availability
     }
 
     pub(super) fn on_down(&self) -> OnDown {
@@ -690,6 +698,7 @@ impl Node {
                 region.handle_deadline(now);
             }
             self.look_after_source(now);
+            self.look_whether_alone(now);
         }
     }
 

@@ -7,17 +7,19 @@
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use tokio::time::Instant;
 
 use super::{gossip::Input, join, node::Node, wire::Call};
 use crate::{
     actor::runtime::Myself,
-    config::OnDown,
+    config::{Availability, OnDown},
     error::JoinError,
     id::{Incarnation, MemberId},
     protocol::{
         lease::Lease,
         map::{ClusterMap, Status},
     },
+    sync::lock,
 };
 
 impl Node {
@@ -89,6 +91,42 @@ impl Node {
         drop(me.begin_anew());
         self.tasks().spawn(me.found_anew(map));
         Ok(())
+    }
+
+    /// The survivor of two goes on by itself, if it was told to.
+    pub(super) fn look_whether_alone(&self, now: Instant) {
+        if self.availability() != Availability::Prefer {
+            return;
+        }
+        let Some(map) = self.map() else { return };
+        let (me, dead) = (self.member(), self.dead());
+        let mut others = map
+            .members
+            .iter()
+            .filter(|(id, member)| **id != me && member.status != Status::Down);
+        let alone = map.status(&me) == Some(Status::Up)
+            && others.next().is_some_and(|(other, _)| dead.contains(other))
+            && others.next().is_none()
+            && self.runtime().gate().is_some_and(|gate| !gate.is_open());
+        let mut since = lock(&self.alone_since);
+        if !alone {
+            *since = None;
+            return;
+        }
+        let begun = *since.get_or_insert(now);
+        if begun + super::lease::times(self.settings()).guard <= now
+            && let Some(me) = self.upgrade()
+        {
+            *since = None;
+            tracing::warn!(
+                "the other of two nodes seems dead; this one goes on, as it was told to prefer"
+            );
+            self.tasks().spawn(async move {
+                if let Err(reason) = me.recover(false).await {
+                    tracing::info!(reason, "it does not go on alone");
+                }
+            });
+        }
     }
 
     // Boxed: what it awaits leads back to the one who answers calls, and so to whoever spawned this.

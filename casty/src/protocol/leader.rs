@@ -154,9 +154,8 @@ impl Leader {
             let member = map.member(id);
             member.is_some_and(|member| electorate.voters.contains(&member.slot))
         };
-        let may = |id: &&&MemberId| {
-            fine || !votes(id) || mutants::on("a_majority_of_voters_may_be_down")
-        };
+        let may =
+            |id: &&&MemberId| fine || !votes(id) || mutants::on("a_majority_of_voters_may_be_down");
         silent.iter().filter(may).copied().collect()
     }
 
@@ -261,6 +260,9 @@ impl Leader {
 
 /// The largest odd number up to `count`.
 fn odd(count: usize) -> usize {
+    if mutants::on("an_even_number_votes") {
+        return count.min(4);
+    }
     match count % 2 {
         0 => count.saturating_sub(1),
         _ => count,

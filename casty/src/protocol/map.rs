@@ -7,7 +7,10 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{CatalogEntry, ClusterIdentity, Epoch, MemberId, ShardId};
+use crate::{
+    id::{CatalogEntry, ClusterIdentity, Epoch, MemberId, ShardId},
+    mutants,
+};
 
 /// A member in the shard tables. Never used twice in a generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -232,8 +235,13 @@ impl ClusterMap {
         catalog: &[CatalogEntry],
         status: Status,
     ) {
-        let slot = Slot(self.next_slot);
+        let mut slot = Slot(self.next_slot);
         self.next_slot += 1;
+        if mutants::on("numbers_are_given_twice")
+            && let Some((_, before)) = self.members.iter().find(|(other, _)| other.node == id.node)
+        {
+            slot = before.slot;
+        }
         for entry in catalog {
             self.kinds
                 .entry(entry.name.clone())
@@ -350,7 +358,11 @@ impl ClusterMap {
     }
 
     fn next_epoch(&mut self) -> Epoch {
-        self.sequence += 1;
+        if !(mutants::on("epochs_are_given_twice") && self.sequence.is_multiple_of(3))
+            || self.sequence == 0
+        {
+            self.sequence += 1;
+        }
         Epoch::new(self.identity.generation, self.sequence)
     }
 

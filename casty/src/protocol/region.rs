@@ -11,7 +11,10 @@ use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::id::{Epoch, ShardId};
+use crate::{
+    id::{Epoch, ShardId},
+    mutants,
+};
 
 use super::map::Slot;
 
@@ -399,7 +402,10 @@ impl<T> Route<T> {
 
     /// The shard's home changes. Where messages may be on their way to it, those that follow have to wait.
     fn leave(&mut self, shard: ShardId, last_fence: &mut u64) -> Option<Effect<T>> {
-        if self.fence.is_some() || !matches!(self.home, Home::There(..)) {
+        if self.fence.is_some()
+            || !matches!(self.home, Home::There(..))
+            || mutants::on("nothing_is_fenced")
+        {
             return None;
         }
         *last_fence += 1;

@@ -25,6 +25,7 @@ use crate::{
     },
     error::Failure,
     event::TerminatedReason,
+    mutants,
     sync::lock,
 };
 
@@ -315,7 +316,12 @@ impl<A: Actor> Run<A> {
         let (Some(gate), runtime) = (cell.host.gate(), cell.runtime()) else {
             return;
         };
-        while !gate.is_open() && !cell.is_severed() && !runtime.is_stopped() {
+        let mut waits = false;
+        while (!gate.is_open() || waits && mutants::on("whoever_waits_for_a_lease_waits_on"))
+            && !cell.is_severed()
+            && !runtime.is_stopped()
+        {
+            waits = true;
             let interrupt = Arc::new(Notify::new());
             {
                 let mut inner = lock(&cell.inner);
@@ -327,7 +333,7 @@ impl<A: Actor> Run<A> {
                 let patience = tokio::time::sleep(runtime.patience());
                 tokio::select! {
                     biased;
-                    () = gate.opened() => {}
+                    () = gate.opened(), if !mutants::on("whoever_waits_for_a_lease_waits_on") => {}
                     () = interrupt.notified() => {}
                     () = patience => self.give_up_waiting(),
                 }

@@ -22,6 +22,7 @@ use crate::{
         answer::Pending,
         codec::{self, DecodeError},
     },
+    mutants,
     protocol::region::{Effect, Home, Region},
     sync::lock,
     transport::{
@@ -115,6 +116,9 @@ impl<E: Entity> ShardRegion<E> {
         if frame.payload == FENCE {
             // Behind everything else that comes back; dropped, it says so.
             return drop(pending);
+        }
+        if mutants::on("returned_messages_are_forgotten") && frame.correlation == 0 {
+            return;
         }
         let id = EntityId::new(frame.id);
         let shard = id.shard(self.shards);

@@ -368,7 +368,13 @@ impl RaftEngine {
                 answer.map(RaftAnswer::Append).map_err(text)
             }
             RaftAsk::Vote(request) => {
-                let answer = self.enter(raft.vote(request)).await;
+                let asked = request.vote;
+                let mut answer = self.enter(raft.vote(request)).await;
+                if mutants::on("votes_for_everybody")
+                    && let Ok(answer) = &mut answer
+                {
+                    (answer.vote, answer.vote_granted) = (asked, true);
+                }
                 answer.map(RaftAnswer::Vote).map_err(text)
             }
             RaftAsk::PreVote(request) => {

@@ -1,0 +1,102 @@
+//! Breaks casty's rules on purpose, one after the other, and shows which seed of the invariants finds out:
+//! `cargo run --release -p casty-tests --features mutants --bin casty-mutants [-- SEEDS]`.
+//!
+//! A rule that can be broken with nobody noticing is an error: what is not seen to fail proves nothing.
+
+#[path = "../invariants/mod.rs"]
+mod invariants;
+
+use std::process::{Command, ExitCode};
+
+use invariants::{Plan, run};
+
+/// The rules, and the invariant that each is there for.
+const MUTANTS: &[(&str, &str)] = &[
+    ("votes_for_everybody", "1"),
+    ("serves_without_a_lease", "2"),
+    ("lease_is_longer_than_granted", "2"),
+    ("epochs_are_given_twice", "3"),
+    ("guard_shorter_than_lease", "4"),
+    ("takes_over_without_waiting", "4"),
+    ("new_leader_does_not_wait", "4"),
+    ("the_dead_may_renew", "5"),
+    ("numbers_are_given_twice", "6"),
+    ("grants_without_a_quorum", "7"),
+    ("founds_beside_the_silent", "8"),
+    ("an_even_number_votes", "9"),
+    ("a_majority_of_voters_may_be_down", "9"),
+    ("whoever_waits_for_a_lease_waits_on", "10"),
+    ("returned_messages_are_forgotten", "11"),
+    ("nothing_is_fenced", "12"),
+    ("questions_are_never_forgotten", "14"),
+];
+
+/// The variable that says which rule is broken.
+const CHOSEN: &str = "CASTY_MUTANT";
+
+fn main() -> ExitCode {
+    let seeds: u64 = match std::env::args().nth(1).map(|seeds| seeds.parse()) {
+        None => 200,
+        Some(Ok(seeds)) => seeds,
+        Some(Err(_)) => {
+            eprintln!("usage: casty-mutants [SEEDS]");
+            return ExitCode::from(2);
+        }
+    };
+    if std::env::var_os(CHOSEN).is_some() {
+        return find(seeds);
+    }
+    println!("| rule that is broken | of invariant | seed | found by |");
+    println!("|---|---|---|---|");
+    let mut survivors = 0;
+    // Two at a time: a process reads once which rule it breaks.
+    for pair in MUTANTS.chunks(2) {
+        let running: Vec<_> = pair
+            .iter()
+            .map(|(name, of)| {
+                let me = std::env::current_exe().expect("a program knows where it is");
+                let mut command = Command::new(me);
+                command.arg(seeds.to_string()).env(CHOSEN, name);
+                command.stderr(std::process::Stdio::null());
+                command.stdout(std::process::Stdio::piped());
+                (name, of, command.spawn().expect("it can start itself"))
+            })
+            .collect();
+        for (name, of, child) in running {
+            let output = child.wait_with_output().expect("it ends");
+            let found = String::from_utf8_lossy(&output.stdout);
+            match found.lines().last().and_then(|line| line.split_once(' ')) {
+                Some((seed, by)) => println!("| `{name}` | {of} | {seed} | {by} |"),
+                None => {
+                    survivors += 1;
+                    println!("| `{name}` | {of} | none of {seeds} | nobody |");
+                }
+            }
+        }
+    }
+    if survivors > 0 {
+        eprintln!("{survivors} rules can be broken without anybody noticing");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+/// Looks for a seed under which the chosen rule is missed.
+fn find(seeds: u64) -> ExitCode {
+    for seed in 0..seeds {
+        let found = std::panic::catch_unwind(|| run(seed, Plan::of(seed)));
+        match found {
+            Ok(Ok(())) => {}
+            Ok(Err(broken)) => {
+                println!("{seed} {}", broken.invariant);
+                return ExitCode::SUCCESS;
+            }
+            // A check of casty's own, or the simulation's patience.
+            Err(_) => {
+                println!("{seed} a panic");
+                return ExitCode::SUCCESS;
+            }
+        }
+    }
+    ExitCode::SUCCESS
+}
