@@ -1,5 +1,10 @@
 //! Nodes in processes of their own, driven from outside.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this is the outside of a node: no task tracker waits for it"
+)]
+
 use std::{
     io,
     net::SocketAddr,

@@ -289,7 +289,7 @@ impl Glance {
                     .filter(|home| home.owner.is_none_or(|owner| !owners.contains(&owner)))
                     .count()
             }),
-            spread: map.map_or(0, |map| crate::protocol::allocation::spread(map)),
+            spread: map.map_or(0, crate::protocol::allocation::spread),
             held: node.held(),
         })
     }

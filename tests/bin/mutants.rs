@@ -65,12 +65,12 @@ fn main() -> ExitCode {
         for (name, of, child) in running {
             let output = child.wait_with_output().expect("it ends");
             let found = String::from_utf8_lossy(&output.stdout);
-            match found.lines().last().and_then(|line| line.split_once(' ')) {
-                Some((seed, by)) => println!("| `{name}` | {of} | {seed} | {by} |"),
-                None => {
-                    survivors += 1;
-                    println!("| `{name}` | {of} | none of {seeds} | nobody |");
-                }
+            let found = found.lines().last().and_then(|line| line.split_once(' '));
+            if let Some((seed, by)) = found {
+                println!("| `{name}` | {of} | {seed} | {by} |");
+            } else {
+                survivors += 1;
+                println!("| `{name}` | {of} | none of {seeds} | nobody |");
             }
         }
     }

@@ -5,6 +5,11 @@
 //! more than what was tried; nobody may hang, no process may grow, and after the last restart everything answers.
 //! Prints what it measures.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this is the outside of nodes: no task tracker waits for it"
+)]
+
 use std::{
     collections::BTreeMap,
     error::Error,
@@ -192,7 +197,10 @@ impl Cluster {
     async fn role(&self, name: &str) -> Result<&'static str, Failure> {
         let admin = self.admin.as_ref().expect("it has started");
         let members = admin.members().await?;
-        let member = members.members.iter().find(|member| member.id.node.as_str() == name);
+        let member = members
+            .members
+            .iter()
+            .find(|member| member.id.node.as_str() == name);
         Ok(match member {
             Some(member) if member.leads => "the leader",
             Some(member) if member.votes => "a voter",

@@ -22,7 +22,9 @@ fn cluster(seed: u64) -> Sim {
 }
 
 /// What witnesses saw: on which node, when in true time, and which message; for each test by its number.
-static SEEN: Mutex<BTreeMap<u64, Vec<(String, Duration, u64)>>> = Mutex::new(BTreeMap::new());
+type Seen = BTreeMap<u64, Vec<(String, Duration, u64)>>;
+
+static SEEN: Mutex<Seen> = Mutex::new(BTreeMap::new());
 
 fn seen(test: u64) -> Vec<(String, Duration, u64)> {
     SEEN.lock().unwrap().remove(&test).unwrap_or_default()
@@ -325,9 +327,9 @@ fn timers_follow_their_nodes_clock() {
     let timers = NODES.map(|node| timer(&mut sim, node, ms(800)));
     for (task, due) in timers.iter().zip([ms(1600), ms(500), ms(800)]) {
         sim.until("a timer", |_| task.is_done());
-        let (at, passed) = task.take().unwrap();
+        let (at, elapsed) = task.take().unwrap();
         assert!(about(at, begun + due), "{at:?}, begun at {begun:?}");
-        assert!(about(passed, ms(800)), "{passed:?}");
+        assert!(about(elapsed, ms(800)), "{elapsed:?}");
     }
     // A pause passes at the same rate, a jump is no pause, and a rate can be right again.
     sim.clock_rate("b", 1.0);
@@ -341,9 +343,9 @@ fn timers_follow_their_nodes_clock() {
     sim.resume("a");
     sim.until("both timers", |_| paused.is_done() && jumped.is_done());
     for (task, due) in [(paused, ms(600)), (jumped, ms(100))] {
-        let (at, passed) = task.take().unwrap();
+        let (at, elapsed) = task.take().unwrap();
         assert!(about(at, begun + due), "{at:?}, begun at {begun:?}");
-        assert!(about(passed, ms(300)), "{passed:?}");
+        assert!(about(elapsed, ms(300)), "{elapsed:?}");
     }
 }
 
@@ -418,7 +420,8 @@ fn what_a_node_wrote_before_it_crashed_arrives() {
     weather.latency_max = Duration::from_millis(90);
     let mut sim = Sim::with_weather(16, weather);
     for name in NODES {
-        sim.start(name);
+        // Its nodes are far from each other.
+        sim.start_with(name, |builder| builder.settings(Settings::patient()));
     }
     sim.until_up(NODES.len());
     let there = witness(&mut sim, "b");

@@ -1,4 +1,4 @@
-//! 14. All buffers stay within their bounds under endless churn.
+//! Invariant 14: All buffers stay within their bounds under endless churn.
 
 use super::{Check, Moment};
 

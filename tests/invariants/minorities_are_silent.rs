@@ -1,4 +1,4 @@
-//! 7. A minority commits nothing and, once its leases lapse, serves nothing.
+//! Invariant 7: A minority commits nothing and, once its leases lapse, serves nothing.
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -1,4 +1,4 @@
-//! 11. What was sent was handled, or its sender was told, or it became a dead letter; nothing was handled twice, and no
+//! Invariant 11: What was sent was handled, or its sender was told, or it became a dead letter; nothing was handled twice, and no
 //! sender was told a lie.
 
 use std::collections::BTreeSet;
@@ -47,6 +47,11 @@ impl Check for NoMessageIsLostInSilence {
                     record.dead_letters
                 ));
             }
+        }
+        if record.calm
+            && let Some(id) = record.told.iter().find(|id| !once.contains(id))
+        {
+            return Err(format!("nobody died, and {id:?} was lost"));
         }
         if once.len() * 4 < record.sent.len() {
             return Err(format!(

@@ -1,4 +1,4 @@
-//! 6. No number in the engine is used by two processes: whoever starts again with an empty log under a known number has
+//! Invariant 6: No number in the engine is used by two processes: whoever starts again with an empty log under a known number has
 //! forgotten its votes.
 
 use std::collections::BTreeMap;

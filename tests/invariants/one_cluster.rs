@@ -1,4 +1,4 @@
-//! 8. One cluster a set of seeds: nobody founds a second one, whatever is unreachable.
+//! Invariant 8: One cluster a set of seeds: nobody founds a second one, whatever is unreachable.
 
 use casty::{id::MemberId, testkit::Sighting};
 

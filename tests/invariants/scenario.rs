@@ -44,6 +44,8 @@ pub(crate) struct Record {
     /// Their senders were told that they were certainly not handled.
     pub(crate) refused: BTreeMap<Id, String>,
     pub(crate) dead_letters: usize,
+    /// Nothing was broken.
+    pub(crate) calm: bool,
     /// A process was killed.
     pub(crate) crashed: bool,
     /// Entities that did not answer in the end.
@@ -86,15 +88,18 @@ pub(crate) struct Plan {
     kills: bool,
     /// Whether processes are stopped, and clocks go at different rates.
     clocks: bool,
+    /// Nothing is broken at all: nodes leave in order, one after the other, and come back.
+    pub(crate) moves: bool,
     faults: Duration,
 }
 
 impl Plan {
-    /// A quarter of the runs kills nobody, so that every message can be accounted for.
+    /// A quarter of the runs kills nobody, so that every message can be accounted for; half of those breaks nothing.
     pub(crate) fn of(seed: u64) -> Self {
         Self {
             kills: seed % 8 < 6,
-            clocks: seed % 2 == 0,
+            moves: seed % 8 == 7,
+            clocks: seed.is_multiple_of(2),
             faults: Duration::from_secs(12),
         }
     }
@@ -232,7 +237,13 @@ impl Run {
         }
         let until = self.sim.elapsed() + self.plan.faults;
         for sender in 0..SENDERS {
-            let node = NODES[sender as usize % NODES.len()];
+            // In a calm run, on the one that stays.
+            let node = if self.plan.moves {
+                0
+            } else {
+                sender as usize % NODES.len()
+            };
+            let node = NODES[node];
             let seed = self.seed;
             drop(
                 self.sim
@@ -249,7 +260,11 @@ impl Run {
         while self.sim.elapsed() < until {
             let pause = Duration::from_millis(self.rng.random_range(100..1200));
             self.steps(pause)?;
-            self.break_something();
+            if self.plan.moves {
+                self.leave_and_return()?;
+            } else {
+                self.break_something();
+            }
         }
         self.heal_everything();
         self.rest("9, it comes to rest")?;
@@ -259,6 +274,7 @@ impl Run {
         self.ask_everybody();
         let (views, record) = (self.sim.views(), of_seed(self.seed));
         let mut record = open(&record);
+        record.calm = self.plan.moves;
         record.handled.sort_by_key(|handled| handled.at);
         let mut broken = None;
         for check in &mut self.checks {
@@ -311,6 +327,24 @@ impl Run {
             });
             open(&record).silent.extend(asked);
         }
+    }
+
+    fn leave_and_return(&mut self) -> Result<(), Broken> {
+        let who = NODES[self.rng.random_range(1..NODES.len())];
+        let leaving = self
+            .sim
+            .spawn_on(who, |system| async move { system.shutdown().await });
+        while !leaving.is_done() {
+            self.step()?;
+        }
+        if let Some(Err(error)) = leaving.take() {
+            return Err(self.broken("10, it goes on", format!("{who} does not leave: {error}")));
+        }
+        // An operating system delivers what a process has written, also after its end.
+        self.steps(Duration::from_millis(300))?;
+        self.sim.crash(who);
+        self.sim.restart(who);
+        self.rest("9, it comes to rest")
     }
 
     fn break_something(&mut self) {

@@ -15,6 +15,7 @@ use crate::{
     error::Failure,
     event::ActorPath,
     message::{answer::ReplyPath, codec},
+    mutants,
     protocol::map::Status,
     transport::{
         connection::{self, ConnectionEnd, Grant, Inlet, Side},
@@ -116,6 +117,7 @@ fn judge(node: &Node, hello: &Hello) -> Result<Welcome, Refusal> {
         is_down: &|member| {
             map.as_ref()
                 .is_some_and(|map| map.status(member) == Some(Status::Down))
+                && !mutants::on("the_dead_may_renew")
         },
     };
     let judged = doorkeeper.judge(hello);

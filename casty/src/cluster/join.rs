@@ -125,6 +125,27 @@ async fn greet(node: &Node, address: SocketAddr) -> Result<Welcome, HandshakeErr
         .map_err(|_| HandshakeError::Timeout)?
 }
 
+/// Greets those who were members of the last generation until they are members of this one, or seem to be gone for good:
+/// if they live, they hear of it by that.
+pub(super) async fn tell_of_generation(node: &Arc<Node>, mut known: Vec<String>) {
+    let pauses = node.settings().backoff_max;
+    // As long as an operator may take to bring a node back.
+    for _ in 0..3600 {
+        let members: Vec<String> = node
+            .map()
+            .iter()
+            .flat_map(|map| map.members.values())
+            .map(|member| member.address.to_string())
+            .collect();
+        known.retain(|address| !members.contains(address));
+        if known.is_empty() {
+            return;
+        }
+        join_all(known.iter().map(|address| ask(node, address))).await;
+        tokio::time::sleep(pauses).await;
+    }
+}
+
 /// Begins a new generation of a cluster whose deciders are lost.
 pub(super) async fn refound(node: &Arc<Node>, before: &ClusterMap) -> Result<(), String> {
     let now = Incarnation::now().0 / 1000;
@@ -373,9 +394,8 @@ async fn handed_over(node: &Node) {
 async fn give_notice(node: &Node, command: Command, deadline: Instant) -> bool {
     let told = node.propose(Proposal::Apply(command));
     match tokio::time::timeout_at(deadline, told).await {
-        Ok(Ok(_)) => return true,
-        // Done before: the node was drained by whoever operates it.
-        Ok(Err(AuthorityError::Refused(Refused::WrongStatus(_)))) => return true,
+        // In the wrong status: it was done before, by whoever operates the node.
+        Ok(Ok(_) | Err(AuthorityError::Refused(Refused::WrongStatus(_)))) => return true,
         Ok(Err(error)) => tracing::info!(%error, "the leave was not recorded"),
         Err(_) => tracing::info!("the leave was not recorded in time"),
     }

@@ -48,6 +48,7 @@ use crate::{
     event::{ActorPath, DeadLetterReason, Event},
     id::{CatalogEntry, ClusterIdentity, Epoch, MemberId, ShardId},
     message::{answer::Pending, codec},
+    mutants,
     observe::sighted,
     protocol::{
         lease::Lease,
@@ -589,7 +590,8 @@ impl Node {
             keep
         });
         // Nor is anything heard from who is Down.
-        self.cut(|peer| map.status(peer) == Some(Status::Down));
+        let is_down = |peer: &MemberId| map.status(peer) == Some(Status::Down);
+        self.cut(|peer| is_down(peer) && !mutants::on("the_dead_may_renew"));
         for link in dropped {
             let down = link
                 .peer

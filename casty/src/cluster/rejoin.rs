@@ -88,8 +88,8 @@ impl Node {
             return Err("it is about to join anew".to_owned());
         }
         tracing::warn!(member = %mine, "recovers the cluster from what it knows");
-        drop(me.begin_anew());
-        self.tasks().spawn(me.found_anew(map));
+        let known = me.begin_anew();
+        self.tasks().spawn(me.found_anew(map, known));
         Ok(())
     }
 
@@ -130,13 +130,27 @@ impl Node {
     }
 
     // Boxed: what it awaits leads back to the one who answers calls, and so to whoever spawned this.
-    fn found_anew(self: Arc<Self>, map: Arc<ClusterMap>) -> BoxFuture<'static, ()> {
+    fn found_anew(
+        self: Arc<Self>,
+        map: Arc<ClusterMap>,
+        known: Vec<String>,
+    ) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             // Whatever lease there may still be is over then.
             tokio::time::sleep(super::lease::times(self.settings()).guard).await;
             let session = self.session();
             match join::refound(&self, &map).await {
-                Ok(()) => self.keep_lease(session).await,
+                Ok(()) => {
+                    let (telling, until) = (self.clone(), session.clone());
+                    self.tasks().spawn(async move {
+                        tokio::select! {
+                            biased;
+                            () = until.cancelled() => {}
+                            () = join::tell_of_generation(&telling, known) => {}
+                        }
+                    });
+                    self.keep_lease(session).await;
+                }
                 Err(reason) => self.fail(JoinError::Engine { reason }),
             }
         })

@@ -162,13 +162,10 @@ impl<'a> Load<'a> {
         let to = to.or_else(least)?;
         let (id, _) = map.by_slot(to)?;
         if let Some(owner) = home.owner {
-            for count in [
-                self.of_all.get_mut(&owner),
-                self.of_kind.get_mut(&(kind, owner)),
-            ] {
-                if let Some(count) = count {
-                    *count = count.saturating_sub(1);
-                }
+            let of_all = self.of_all.get_mut(&owner);
+            let of_kind = self.of_kind.get_mut(&(kind, owner));
+            for count in of_all.into_iter().chain(of_kind) {
+                *count = count.saturating_sub(1);
             }
         }
         self.add(kind, to);

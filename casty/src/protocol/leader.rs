@@ -231,7 +231,7 @@ impl Leader {
         let present = up.iter().filter(|(_, new, _)| !new).count();
         let fewer = odd(present);
         let decide = present * 2 > voters;
-        if decide && !now.changing && fewer.div_ceil(2) > (voters + 1) / 2 - lost {
+        if decide && !now.changing && fewer.div_ceil(2) > voters.div_ceil(2) - lost {
             // Those that are left can lose more of themselves than all can that are voters now. Others come in when they
             // have learned everything, which may take a while.
             wanted = first(fewer);
@@ -387,7 +387,7 @@ mod tests {
             []
         );
         let effects = leader.handle_tick(&map, &none, &settled(1..=1), &grants, now + 60 * SECOND);
-        assert_eq!(effects, [remove.clone()]);
+        assert_eq!(effects, std::slice::from_ref(&remove));
         join(&mut map, &member("b", 2));
         let effects = leader.handle_tick(&map, &none, &settled(1..=1), &grants, now);
         assert_eq!(effects, [remove]);

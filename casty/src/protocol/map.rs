@@ -665,12 +665,12 @@ pub(crate) mod tests {
         assert_eq!(home(&map, 0), moving);
         assert_eq!(map.apply(&revoke), Err(Refused::Stale), "it moves already");
         map.apply(&release(&a, 0, Epoch::new(7, 1))).unwrap();
-        let moved = Home {
+        let there = Home {
             owner: of_b,
             epoch: Epoch::new(7, 2),
             moving: None,
         };
-        assert_eq!(home(&map, 0), moved);
+        assert_eq!(home(&map, 0), there);
         assert_eq!(
             map.apply(&release(&a, 0, Epoch::new(7, 1))),
             Err(Refused::Stale)

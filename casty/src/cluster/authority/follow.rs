@@ -74,13 +74,13 @@ impl Node {
         }
         let mut source = lock(&follower.source);
         if let Some(present) = &mut *source {
-            let votes = voters.iter().any(|voter| voter.peer() == present.link.peer);
-            if votes && present.link.is_connected() && !behind {
+            let decides = voters.iter().any(|voter| voter.peer() == present.link.peer);
+            if decides && present.link.is_connected() && !behind {
                 present.useless = None;
                 return;
             }
             let since = *present.useless.get_or_insert(now);
-            if votes && now.saturating_duration_since(since) < PATIENCE {
+            if decides && now.saturating_duration_since(since) < PATIENCE {
                 if !present.link.is_connected() {
                     Self::watch_from(&present.link, version);
                 }

@@ -64,6 +64,10 @@ openraft::declare_raft_types!(
 
 type Raft = openraft::Raft<Types, Arc<MapMachine>>;
 
+fn text(error: impl fmt::Display) -> String {
+    error.to_string()
+}
+
 /// How far behind a member may be and still be asked to vote.
 const LAG_MAX: u64 = 32;
 
@@ -96,7 +100,7 @@ struct Reads {
 fn config(settings: &Settings) -> Result<Arc<Config>, String> {
     let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let election = millis(settings.election_timeout);
-    let config = Config {
+    let mut config = Config {
         cluster_name: "casty".to_owned(),
         heartbeat_interval: (election / 4).max(1),
         election_timeout_min: election,
@@ -110,6 +114,10 @@ fn config(settings: &Settings) -> Result<Arc<Config>, String> {
         backoff: "50ms 100ms 200ms ...400ms".to_owned(),
         ..Config::default()
     };
+    // So that two stand for election at a time, as often as not.
+    if mutants::on("votes_for_everybody") {
+        config.election_timeout_max = election + 2;
+    }
     let config = config.validate().map_err(|error| error.to_string())?;
     Ok(Arc::new(config))
 }
@@ -357,9 +365,6 @@ impl RaftEngine {
     pub(crate) async fn answer(&self, call: RaftCall) -> Result<RaftAnswer, String> {
         if call.to != self.id() {
             return Err(format!("this is member {} of the engine", self.id()));
-        }
-        fn text(error: impl fmt::Display) -> String {
-            error.to_string()
         }
         let raft = &self.raft;
         match call.ask {
