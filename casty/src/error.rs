@@ -557,6 +557,12 @@ pub enum ShutdownError {
         /// What was still under way.
         waiting_for: &'static str,
     },
+    /// The operating system does not tell of signals. Nothing was shut down.
+    #[error("cannot wait for the signal to end: {reason}")]
+    Signal {
+        /// What it says.
+        reason: String,
+    },
 }
 
 #[cfg(test)]

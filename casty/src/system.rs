@@ -221,6 +221,44 @@ impl ActorSystem {
         }
     }
 
+    /// Waits until the process is asked to end, by `SIGTERM` or Ctrl-C, and [shuts down](Self::shutdown) then: what the
+    /// `main` of a service does last.
+    ///
+    /// ```no_run
+    /// # use casty::prelude::*;
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let node = ActorSystem::builder("shop").listen("127.0.0.1:25520").start().await?;
+    /// node.run_until_terminated().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ShutdownError`] as [`shutdown`](Self::shutdown), or if the operating system does not tell of signals.
+    ///
+    /// # Cancel safety
+    /// Dropped while it waits, nothing has happened; for the rest see [`shutdown`](Self::shutdown).
+    pub async fn run_until_terminated(&self) -> Result<(), ShutdownError> {
+        let refused = |error: std::io::Error| ShutdownError::Signal {
+            reason: error.to_string(),
+        };
+        #[cfg(unix)]
+        {
+            use tokio::signal::unix::{SignalKind, signal};
+            let mut terminate = signal(SignalKind::terminate()).map_err(refused)?;
+            let mut interrupt = signal(SignalKind::interrupt()).map_err(refused)?;
+            tokio::select! {
+                biased;
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+        #[cfg(not(unix))]
+        tokio::signal::ctrl_c().await.map_err(refused)?;
+        self.shutdown().await
+    }
+
     /// Stops gracefully: entities and actors finish what is in their mailboxes, shards are given up, the members
     /// are told, connections are closed. A second call has nothing to do.
     ///

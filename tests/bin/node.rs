@@ -40,6 +40,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut ignored = Vec::new();
     tokio::select! {
         () = watch => {}
+        ended = node.run_until_terminated() => return Ok(ended?),
         result = async { stdin().read_to_end(&mut ignored).await } => drop(result?),
     }
     node.shutdown().await?;

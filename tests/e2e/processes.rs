@@ -120,6 +120,27 @@ async fn asks_to_a_killed_process_fail_at_once() {
     soon("shutdown", here.shutdown()).await.unwrap();
 }
 
+/// Its entities are elsewhere before it ends, and nobody is told that they cannot be reached.
+#[tokio::test]
+async fn a_process_that_is_told_to_terminate_leaves_first() {
+    let here = node("here").start().await.unwrap();
+    let mut there = Process::start("there", &[here.address()]).await;
+    soon("it forms", here.wait_for(2)).await.unwrap();
+    let counter = entity_on::<Counter>(&here, "there", CounterRef::node).await;
+    let pid = there.child.id().unwrap().to_string();
+    let killed = Command::new("kill").args(["-TERM", &pid]).status();
+    assert!(killed.await.unwrap().success());
+    let home = || counter.node().into_future();
+    eventually("it lives here", home, |home| {
+        let home = home.as_ref().expect("no error in between");
+        home == "here"
+    })
+    .await;
+    let status = soon("it ends", async { there.child.wait().await.unwrap() }).await;
+    assert!(status.success(), "{status}");
+    soon("shutdown", here.shutdown()).await.unwrap();
+}
+
 #[tokio::test]
 async fn the_end_of_a_killed_process_is_the_end_of_its_actors() {
     let here = node("here").start().await.unwrap();

@@ -173,7 +173,8 @@ async fn found(node: &Arc<Node>) -> Result<(), String> {
     let identity = ClusterIdentity { uuid, generation };
     let founder = node.myself().ok_or("a client founds nothing")?;
     let (member, address) = (founder.member.clone(), founder.address);
-    let map = ClusterMap::found(identity, member, address, node.hosted());
+    let lease = super::lease::times(node.settings());
+    let map = ClusterMap::found(identity, member, address, node.hosted(), lease);
     found_with(node, founder, map).await
 }
 
@@ -236,6 +237,7 @@ async fn join(node: &Arc<Node>, welcome: Option<Welcome>) -> Result<(), JoinFail
         member: member.clone(),
         address,
         catalog: node.hosted().to_vec(),
+        lease: super::lease::times(node.settings()),
     };
     decided(node, node.propose(Proposal::Apply(command)).await)?;
     let me = member.clone();

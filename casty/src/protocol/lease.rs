@@ -11,12 +11,13 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::{id::MemberId, mutants};
 
 /// How long leases are, on either side.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LeaseTimes {
     /// How long an owner may act after it sent a renewal, by its own clock.
     pub(crate) lease: Duration,

@@ -3,10 +3,11 @@
 //! Deterministic: equal commands in equal order make equal maps, on every node. Whether a change is wise is decided
 //! before it is proposed, elsewhere; whether it is possible is decided here, when it is applied.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use super::lease::LeaseTimes;
 use crate::{
     id::{CatalogEntry, ClusterIdentity, Epoch, MemberId, ShardId},
     mutants,
@@ -58,6 +59,8 @@ pub(crate) struct ClusterMap {
     pub(crate) members: BTreeMap<MemberId, Member>,
     /// Shard tables, by entity type. Shared between versions: a command copies only the table it changes.
     pub(crate) kinds: BTreeMap<String, Arc<Vec<Home>>>,
+    /// How long leases are; the same for all members, or one could serve what another has been given.
+    lease: LeaseTimes,
     sequence: u32,
     next_slot: u32,
 }
@@ -68,6 +71,7 @@ pub(crate) enum Command {
         member: MemberId,
         address: SocketAddr,
         catalog: Vec<CatalogEntry>,
+        lease: LeaseTimes,
     },
     Up {
         member: MemberId,
@@ -135,6 +139,10 @@ pub(crate) enum Refused {
         ours: u32,
         theirs: u32,
     },
+    #[error(
+        "leases last {ours:?} in this cluster, and {theirs:?} there; `lease` and `clock_drift` must be the same on all nodes"
+    )]
+    Lease { ours: Duration, theirs: Duration },
     #[error("no member hosts entity type `{0}`")]
     UnknownKind(String),
     #[error("the shard's owner has changed meanwhile")]
@@ -148,6 +156,7 @@ impl ClusterMap {
         founder: MemberId,
         address: SocketAddr,
         catalog: &[CatalogEntry],
+        lease: LeaseTimes,
     ) -> Self {
         let mut map = Self {
             identity,
@@ -155,6 +164,7 @@ impl ClusterMap {
             voters: BTreeMap::from([(founder.clone(), address)]),
             members: BTreeMap::new(),
             kinds: BTreeMap::new(),
+            lease,
             sequence: 0,
             next_slot: 1,
         };
@@ -200,7 +210,8 @@ impl ClusterMap {
                 member,
                 address,
                 catalog,
-            } => self.join(member, *address, catalog)?,
+                lease,
+            } => self.join(member, *address, catalog, *lease)?,
             Command::Up { member } => self.advance(member, &[Status::Joining], Status::Up)?,
             Command::Leave { member } => {
                 self.advance(member, &[Status::Joining, Status::Up], Status::Leaving)?;
@@ -264,7 +275,12 @@ impl ClusterMap {
         id: &MemberId,
         address: SocketAddr,
         catalog: &[CatalogEntry],
+        lease: LeaseTimes,
     ) -> Result<(), Refused> {
+        if lease != self.lease {
+            let (ours, theirs) = (self.lease.lease, lease.lease);
+            return Err(Refused::Lease { ours, theirs });
+        }
         for entry in catalog {
             if let Some(table) = self.kinds.get(&entry.name)
                 && table.len() != entry.shards as usize
@@ -472,7 +488,7 @@ impl ClusterMap {
         address: SocketAddr,
         catalog: &[CatalogEntry],
     ) -> Self {
-        let mut map = Self::found(identity, founder, address, catalog);
+        let mut map = Self::found(identity, founder, address, catalog, self.lease);
         map.version = self.version + 1;
         for (kind, table) in &self.kinds {
             let unowned = |home: &Home| Home {
@@ -514,12 +530,22 @@ pub(crate) mod tests {
         SocketAddr::from(([127, 0, 0, 1], port))
     }
 
+    pub(crate) fn lease() -> LeaseTimes {
+        LeaseTimes::new(Duration::from_secs(1), 0.05)
+    }
+
     pub(crate) fn founded(shards: u32) -> ClusterMap {
         let identity = ClusterIdentity {
             uuid: Uuid::from_u128(1),
             generation: 7,
         };
-        ClusterMap::found(identity, member("a", 1), address(1), &catalog(shards))
+        ClusterMap::found(
+            identity,
+            member("a", 1),
+            address(1),
+            &catalog(shards),
+            lease(),
+        )
     }
 
     pub(crate) fn join(map: &mut ClusterMap, id: &MemberId) {
@@ -529,6 +555,7 @@ pub(crate) mod tests {
             member,
             address,
             catalog: catalog(shards),
+            lease: lease(),
         })
         .unwrap();
         map.apply(&Command::Up { member: id.clone() }).unwrap();
@@ -617,6 +644,7 @@ pub(crate) mod tests {
             member: b.clone(),
             address: address(2),
             catalog: vec![],
+            lease: lease(),
         };
         map.apply(&join).unwrap();
         map.apply(&Command::Up { member: b.clone() }).unwrap();
@@ -643,6 +671,7 @@ pub(crate) mod tests {
             member: old.clone(),
             address: address(2),
             catalog: vec![],
+            lease: lease(),
         };
         assert_eq!(map.apply(&again), Err(Refused::Superseded(old)));
     }
@@ -734,6 +763,7 @@ pub(crate) mod tests {
             member: b.clone(),
             address: address(2),
             catalog: catalog(4),
+            lease: lease(),
         };
         map.apply(&again).unwrap();
         assert_eq!(map.member(&b).unwrap().slot, slot);
@@ -747,6 +777,7 @@ pub(crate) mod tests {
             member: member("b", 1),
             address: address(2),
             catalog: catalog(5),
+            lease: lease(),
         };
         let refused = Refused::Shards {
             kind: "Counter".into(),
@@ -754,6 +785,19 @@ pub(crate) mod tests {
             theirs: 5,
         };
         assert_eq!(map.apply(&join), Err(refused));
+    }
+
+    #[test]
+    fn leases_must_be_equally_long() {
+        let mut map = founded(4);
+        let join = Command::Join {
+            member: member("b", 1),
+            address: address(2),
+            catalog: catalog(4),
+            lease: LeaseTimes::new(Duration::from_secs(2), 0.05),
+        };
+        let refused = map.apply(&join).unwrap_err();
+        assert!(matches!(refused, Refused::Lease { .. }), "{refused}");
     }
 
     #[test]
@@ -768,6 +812,7 @@ pub(crate) mod tests {
             member: b.clone(),
             address: address(2),
             catalog: vec![],
+            lease: lease(),
         };
         assert_eq!(map.apply(&join), Err(Refused::Superseded(b.clone())));
         map.apply(&Command::Remove { member: b.clone() }).unwrap();
@@ -798,7 +843,8 @@ pub(crate) mod tests {
             members().prop_map(|member| Command::Join {
                 member,
                 address: address(2),
-                catalog: catalog(3)
+                catalog: catalog(3),
+                lease: lease(),
             }),
             members().prop_map(|member| Command::Up { member }),
             members().prop_map(|member| Command::Leave { member }),

@@ -234,6 +234,8 @@ impl<A: Actor> Run<A> {
             self.start().await?;
         }
         let mut used = false;
+        // Asked once between two messages: after the one, which is before the other.
+        let mut may_act = self.cell.may_act();
         while self.activation.state.is_some()
             && let Some(Envelope { message, reply }) = self.activation.batch.pop_front()
         {
@@ -243,7 +245,7 @@ impl<A: Actor> Run<A> {
                 ReplyTo::Own(own) => used |= own.is_work,
                 _ => used = true,
             }
-            if !self.cell.may_act() {
+            if !may_act {
                 // The run waits, before its next step.
                 let envelope = Envelope { message, reply };
                 self.activation.batch.push_front(envelope);
@@ -275,13 +277,15 @@ impl<A: Actor> Run<A> {
                         let took = since.elapsed();
                         self.observe(name, &Observed::Handled { took });
                     }
+                    may_act = self.cell.may_act();
                     match handled {
-                        _ if !self.cell.may_act() => self.conclude_late(name, handled, reply).await,
+                        _ if !may_act => self.conclude_late(name, handled, reply).await,
                         Handled::Reply(answer) => reply.answer(answer),
                         other => self.conclude(name, other, reply),
                     }
                     if self.ctx.has_wishes() {
                         self.after_handler().await?;
+                        may_act = self.cell.may_act();
                     }
                 }
                 Err(panic) => {

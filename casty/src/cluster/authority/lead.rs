@@ -41,8 +41,14 @@ impl Node {
             // Whether or not the engine has applied it yet: the tick comes back to it.
             version = self.map().map_or(version, |map| map.version);
             if let Some(error) = engine.failure() {
-                self.fail(error);
+                // It cannot decide, nor know what is decided: it leaves, as if it were dead.
+                self.runtime().close_gate();
                 self.cancel_session();
+                for region in self.regions() {
+                    region.abandon();
+                }
+                self.gossip_leave().await;
+                self.fail(error);
                 break;
             }
             let Some(map) = engine.map() else { continue };
