@@ -16,6 +16,7 @@ mod chaos;
 mod cluster;
 mod conservation;
 mod errors;
+mod growth;
 mod local;
 mod migration;
 mod moves;
