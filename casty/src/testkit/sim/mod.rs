@@ -337,6 +337,25 @@ impl Sim {
             .collect()
     }
 
+    /// How many bytes a node's processes wrote to other nodes since the start, whether they arrived or not. Frames and
+    /// handshakes are in it; what TCP and IP would add is not.
+    ///
+    /// # Panics
+    /// If there is no such node.
+    pub fn bytes_written(&self, name: &str) -> u64 {
+        let host = self.nodes[self.node(name)].host;
+        self.network.with(|network| network.written(host).bytes)
+    }
+
+    /// In how many writes they were: about as many packets as a network without delays would carry.
+    ///
+    /// # Panics
+    /// If there is no such node.
+    pub fn writes(&self, name: &str) -> u64 {
+        let host = self.nodes[self.node(name)].host;
+        self.network.with(|network| network.written(host).segments)
+    }
+
     /// What happened so far, as a number: every byte sent, every event of every node, every fault, each at its time. The
     /// same seed and the same test give the same number.
     pub fn trace_hash(&self) -> u64 {

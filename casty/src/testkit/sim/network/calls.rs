@@ -156,11 +156,22 @@ impl Network {
             return Poll::Pending;
         }
         end.written_bytes += count as u64;
+        let host = end.host;
         if count > 0 {
+            self.count(host, at.peer(), count as u64);
             let data = Bytes::copy_from_slice(&bytes[..count]);
             self.send(at.peer(), Segment::Data(data));
         }
         Poll::Ready(Ok(count))
+    }
+
+    /// Counts what a host writes to another.
+    fn count(&mut self, host: HostId, to: EndId, bytes: u64) {
+        if self.ends.get(&to).is_none_or(|peer| peer.host != host) {
+            let written = &mut self.hosts[host.0].written;
+            written.bytes += bytes;
+            written.segments += 1;
+        }
     }
 
     /// Says that nothing more will be written.

@@ -55,6 +55,15 @@ struct Host {
     ip: IpAddr,
     listeners: BTreeMap<u16, Backlog>,
     port: u16,
+    written: Written,
+}
+
+/// What a host's processes wrote to other hosts, since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Written {
+    pub(super) bytes: u64,
+    /// Writes that something was taken of, each a segment of its own.
+    pub(super) segments: u64,
 }
 
 /// Connections that wait to be accepted.
@@ -122,12 +131,17 @@ impl Network {
             ip: Ipv4Addr::new(10, 0, high, low).into(),
             listeners: BTreeMap::new(),
             port: *PORTS.start(),
+            written: Written::default(),
         });
         HostId(count)
     }
 
     pub(super) fn ip(&self, host: HostId) -> IpAddr {
         self.hosts[host.0].ip
+    }
+
+    pub(super) fn written(&self, host: HostId) -> Written {
+        self.hosts[host.0].written
     }
 
     /// Those that something happened for. They are woken outside of the network's lock, since waking runs code of
