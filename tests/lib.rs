@@ -1,5 +1,6 @@
 //! Entities that the end-to-end tests share with the node program they start.
 
+pub mod namespaces;
 pub mod population;
 pub mod process;
 pub mod store;

@@ -5,6 +5,10 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Stdio,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -32,6 +36,8 @@ pub struct Launch {
     pub wrapper: Vec<String>,
     /// What is set in its environment.
     pub environment: Vec<(String, String)>,
+    /// Panics that processes spoke of on their standard error, which is passed on.
+    pub panics: Arc<AtomicU64>,
 }
 
 impl Launch {
@@ -46,6 +52,7 @@ impl Launch {
             program: folder.join("casty-test-node"),
             wrapper: Vec::new(),
             environment: Vec::new(),
+            panics: Arc::default(),
         })
     }
 
@@ -53,6 +60,10 @@ impl Launch {
     ///
     /// # Errors
     /// If it cannot be started, or ends before it listens.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "whoever reads on ends with the process"
+    )]
     pub async fn start(&self, name: &str, listen: &str, seeds: &[String]) -> io::Result<Process> {
         let mut command = match self.wrapper.split_first() {
             None => Command::new(&self.program),
@@ -68,10 +79,22 @@ impl Launch {
             .envs(self.environment.iter().cloned())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()?;
         let stdout = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
         let mut lines = BufReader::new(stdout).lines();
+        let stderr = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
+        let panics = self.panics.clone();
+        tokio::spawn(async move {
+            let mut words = BufReader::new(stderr).lines();
+            while let Ok(Some(line)) = words.next_line().await {
+                if line.starts_with("thread '") && line.contains("panicked at") {
+                    panics.fetch_add(1, Ordering::Relaxed);
+                }
+                eprintln!("{line}");
+            }
+        });
         let ended = || io::Error::other(format!("`{name}` ended before it listened"));
         loop {
             let line = lines.next_line().await?.ok_or_else(ended)?;

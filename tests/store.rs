@@ -6,7 +6,7 @@
 use std::{
     collections::BTreeMap,
     io,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard},
 };
 
@@ -40,16 +40,20 @@ pub struct Store {
 }
 
 impl Store {
-    /// Serves on a free port of the loopback, for as long as the runtime lives.
+    /// Serves on a free port of this address, for as long as the runtime lives.
     ///
     /// # Errors
     /// If no port can be had.
-    pub async fn start() -> io::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+    pub async fn start(address: Ipv4Addr) -> io::Result<Self> {
+        let listener = TcpListener::bind((address, 0)).await?;
         Ok(Self::serve(listener))
     }
 
     /// Serves what a listener accepts.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a store is no node: its tasks end with the runtime"
+    )]
     pub fn serve(listener: TcpListener) -> Self {
         let address = listener
             .local_addr()

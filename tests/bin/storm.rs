@@ -1,14 +1,23 @@
 //! Five processes under load, of which one after the other is killed or restarted: `casty-storm [--seconds N]
-//! [--seed N]`.
+//! [--seed N] [--namespaces]`.
+//!
+//! With `--namespaces` each has a network namespace of its own, made and removed by this program, and is also cut off
+//! from others, in one direction or both. The store is reached by all of them all the time: one that is cut off and
+//! would still write, as owner of what has another owner by now, is fenced, or caught.
 //!
 //! Purses are kept in a store outside, which fences. In the end no purse may hold less than what was acknowledged, or
 //! more than what was tried; nobody may hang, no process may grow, and after the last restart everything answers.
 //! Prints what it measures.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "who asks is no node: its tasks end with the runtime"
+)]
+
 use std::{
     collections::BTreeMap,
     error::Error,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -18,13 +27,19 @@ use std::{
 
 use casty::{AskError, ClusterClient, MemberStatus};
 use casty_tests::{
+    namespaces::{BRIDGE, Namespaces},
     process::{Launch, Process},
     store::{Purse, STORE, Store},
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use tokio::time::Instant;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::Instant,
+};
 
-const NODES: usize = 5;
+const NODES: u8 = 5;
+/// Where nodes listen that have an address of their own.
+const PORT: u16 = 25520;
 const PURSES: usize = 500;
 const ASKERS: usize = 32;
 /// Nothing that works takes so long.
@@ -41,25 +56,49 @@ struct Tally {
     stop: AtomicBool,
 }
 
-fn options() -> Result<(u64, u64), String> {
-    let (mut seconds, mut seed) = (60, 1);
+/// How often what was done.
+#[derive(Debug, Default)]
+struct Faults {
+    kills: u32,
+    restarts: u32,
+    partitions: u32,
+    /// Nobody's doing but the nodes' own.
+    panics: u64,
+}
+
+struct Options {
+    seconds: u64,
+    seed: u64,
+    namespaces: bool,
+}
+
+fn options() -> Result<Options, String> {
+    let mut options = Options {
+        seconds: 60,
+        seed: 1,
+        namespaces: false,
+    };
     let mut arguments = std::env::args().skip(1);
     while let Some(option) = arguments.next() {
+        if option == "--namespaces" {
+            options.namespaces = true;
+            continue;
+        }
         let value = arguments.next().ok_or(format!("{option} needs a number"))?;
         let number = value
             .parse()
             .map_err(|_| format!("{option} needs a number, not `{value}`"))?;
         match option.as_str() {
-            "--seconds" => seconds = number,
-            "--seed" => seed = number,
+            "--seconds" => options.seconds = number,
+            "--seed" => options.seed = number,
             _ => {
                 return Err(format!(
-                    "unknown option `{option}`; there are --seconds, --seed"
+                    "unknown option `{option}`; there are --seconds, --seed, --namespaces"
                 ));
             }
         }
     }
-    Ok((seconds, seed))
+    Ok(options)
 }
 
 /// One asker: a purse after the other, each ask with its own end.
@@ -97,29 +136,34 @@ async fn ask(client: ClusterClient, tally: Arc<Tally>, seed: u64) {
 }
 
 struct Cluster {
-    launch: Launch,
+    launches: Vec<Launch>,
     processes: Vec<Option<Process>>,
     listen: Vec<SocketAddr>,
     client: Option<ClusterClient>,
 }
 
 impl Cluster {
-    async fn start(store: &Store) -> Result<Self, Failure> {
-        let mut launch = Launch::beside_me()?;
-        launch
-            .environment
-            .push((STORE.to_owned(), store.address.to_string()));
+    async fn start(store: &Store, namespaces: Option<&Namespaces>) -> Result<Self, Failure> {
         let mut cluster = Self {
-            launch,
+            launches: Vec::new(),
             processes: Vec::new(),
             listen: Vec::new(),
             client: None,
         };
+        let mut like_all = Launch::beside_me()?;
+        let address = (STORE.to_owned(), store.address.to_string());
+        like_all.environment.push(address);
         for n in 0..NODES {
+            // The count of panics is common to all.
+            let mut launch = like_all.clone();
+            let mut listen = "127.0.0.1:0".to_owned();
+            if let Some(namespaces) = namespaces {
+                launch.wrapper = namespaces.wrapper(n);
+                listen = format!("{}:{PORT}", Namespaces::address(n));
+            }
             let seeds: Vec<String> = cluster.listen.iter().map(ToString::to_string).collect();
-            let name = format!("n{n}");
-            let started = cluster.launch.start(&name, "127.0.0.1:0", &seeds);
-            let process = started.await?;
+            let process = launch.start(&format!("n{n}"), &listen, &seeds).await?;
+            cluster.launches.push(launch);
             cluster.listen.push(process.address);
             cluster.processes.push(Some(process));
         }
@@ -143,7 +187,7 @@ impl Cluster {
                     .filter(|m| m.status == MemberStatus::Up)
                     .count();
                 let others = members.iter().any(|m| m.status == MemberStatus::Leaving);
-                if up == NODES && !others {
+                if up == usize::from(NODES) && !others {
                     return;
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -157,13 +201,12 @@ impl Cluster {
     }
 
     async fn restart(&mut self, n: usize) -> Result<(), Failure> {
-        let seeds: Vec<String> = (0..NODES)
-            .filter(|other| *other != n)
-            .map(|other| self.listen[other].to_string())
-            .collect();
+        let others = self.listen.iter().enumerate();
+        let others = others.filter(|(other, _)| *other != n);
+        let seeds: Vec<String> = others.map(|(_, address)| address.to_string()).collect();
         let listen = self.listen[n].to_string();
         let name = format!("n{n}");
-        let started = self.launch.start(&name, &listen, &seeds);
+        let started = self.launches[n].start(&name, &listen, &seeds);
         self.processes[n] = Some(tokio::time::timeout(LIMIT, started).await??);
         Ok(())
     }
@@ -187,13 +230,58 @@ async fn until_answered(client: &ClusterClient, purse: &str) -> Result<Duration,
     Err(format!("`{purse}` does not answer again").into())
 }
 
+/// Cuts a minority off from the rest, or one way between two, for a while.
+async fn partition(namespaces: &Namespaces, rng: &mut StdRng) -> Result<(), Failure> {
+    let one = rng.random_range(0..NODES);
+    let other = (one + rng.random_range(1..NODES)) % NODES;
+    let rest =
+        |minority: &[u8]| -> Vec<u8> { (0..NODES).filter(|n| !minority.contains(n)).collect() };
+    match rng.random_range(0..5) {
+        0 => namespaces.cut(one, other)?,
+        // It is heard by nobody, or hears nobody.
+        1 => rest(&[one])
+            .iter()
+            .try_for_each(|to| namespaces.cut(one, *to))?,
+        2 => rest(&[one])
+            .iter()
+            .try_for_each(|from| namespaces.cut(*from, one))?,
+        both => {
+            let minority: &[u8] = if both == 3 { &[one] } else { &[one, other] };
+            for inside in minority {
+                for outside in rest(minority) {
+                    namespaces.cut(*inside, outside)?;
+                    namespaces.cut(outside, *inside)?;
+                }
+            }
+        }
+    }
+    // From shorter than a lease to long enough that whoever is cut off is declared Down.
+    tokio::time::sleep(Duration::from_millis(rng.random_range(200..6000))).await;
+    namespaces.heal()?;
+    Ok(())
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
     casty_tests::log();
-    let (seconds, seed) = options()?;
-    let mut rng = StdRng::seed_from_u64(seed);
-    let store = Store::start().await?;
-    let mut cluster = Cluster::start(&store).await?;
+    let options = options()?;
+    // From here on they end nobody, so that what is made is removed.
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    let mut terminated = signal(SignalKind::terminate())?;
+    let namespaces = options.namespaces.then(|| Namespaces::make(NODES));
+    let namespaces = namespaces.transpose()?;
+    tokio::select! {
+        result = storm(&options, namespaces.as_ref()) => result,
+        _ = interrupted.recv() => Err("interrupted".into()),
+        _ = terminated.recv() => Err("terminated".into()),
+    }
+}
+
+async fn storm(options: &Options, namespaces: Option<&Namespaces>) -> Result<(), Failure> {
+    let mut rng = StdRng::seed_from_u64(options.seed);
+    let address = namespaces.map_or(Ipv4Addr::LOCALHOST, |_| BRIDGE);
+    let store = Store::start(address).await?;
+    let mut cluster = Cluster::start(&store, namespaces).await?;
     let counters = || (0..PURSES).map(|_| AtomicU64::new(0)).collect();
     let tally = Arc::new(Tally {
         tried: counters(),
@@ -205,28 +293,35 @@ async fn main() -> Result<(), Failure> {
             tokio::spawn(ask(
                 cluster.client().clone(),
                 tally.clone(),
-                seed * 1000 + n,
+                options.seed * 1000 + n,
             ))
         })
         .collect();
-    let end = Instant::now() + Duration::from_secs(seconds);
-    let (mut kills, mut restarts, mut pauses) = (0, 0, Vec::new());
+    let end = Instant::now() + Duration::from_secs(options.seconds);
+    let mut faults = Faults::default();
+    let mut pauses = Vec::new();
     let mut resident = Vec::new();
     while Instant::now() < end {
         tokio::time::sleep(Duration::from_millis(rng.random_range(300..1500))).await;
         resident.push(cluster.resident_bytes());
-        if rng.random_range(0..4) == 0 {
+        if let Some(namespaces) = namespaces
+            && rng.random()
+        {
+            partition(namespaces, &mut rng).await?;
+            faults.partitions += 1;
+            cluster.all_up().await?;
+        } else if rng.random_range(0..4) == 0 {
             // One after the other, as a new version is rolled out.
-            for n in 0..NODES {
+            for n in 0..cluster.processes.len() {
                 if let Some(process) = &mut cluster.processes[n] {
                     process.leave(LIMIT).await?;
                 }
                 cluster.restart(n).await?;
                 cluster.all_up().await?;
-                restarts += 1;
+                faults.restarts += 1;
             }
         } else {
-            let victim = rng.random_range(0..NODES);
+            let victim = rng.random_range(0..cluster.processes.len());
             let name = format!("n{victim}");
             let mut lives_there = None;
             for n in 0..PURSES {
@@ -240,7 +335,7 @@ async fn main() -> Result<(), Failure> {
             if let Some(process) = &mut cluster.processes[victim] {
                 process.kill().await?;
             }
-            kills += 1;
+            faults.kills += 1;
             if let Some(purse) = lives_there {
                 pauses.push(until_answered(cluster.client(), &purse).await?);
             }
@@ -260,13 +355,14 @@ async fn main() -> Result<(), Failure> {
     for process in cluster.processes.iter_mut().rev().flatten() {
         process.leave(LIMIT).await?;
     }
-    report(&store, &tally, (kills, restarts), &mut pauses, &resident)
+    faults.panics = cluster.launches[0].panics.load(Ordering::Relaxed);
+    report(&store, &tally, &faults, &mut pauses, &resident)
 }
 
 fn report(
     store: &Store,
     tally: &Tally,
-    (kills, restarts): (u32, u32),
+    faults: &Faults,
     pauses: &mut [Duration],
     resident: &[u64],
 ) -> Result<(), Failure> {
@@ -274,7 +370,7 @@ fn report(
     let books = store.books();
     let kept: u64 = books.purses.values().map(|(_, total)| total).sum();
     pauses.sort_unstable();
-    println!("{kills} kills, {restarts} restarts");
+    println!("{faults:?}");
     println!(
         "{} tried, {kept} written, {} acknowledged; {} writes fenced; slowest ask {} ms",
         sum(&tally.tried),
@@ -316,10 +412,13 @@ fn report(
             .into());
         }
     }
+    if faults.panics > 0 {
+        return Err("a node panicked".into());
+    }
     if most(late) > most(early) * 2 + 64 {
         return Err("the processes grow".into());
     }
-    if kills + restarts == 0 || sum(&tally.acknowledged) == 0 {
+    if faults.kills + faults.restarts + faults.partitions == 0 || sum(&tally.acknowledged) == 0 {
         return Err("nothing happened".into());
     }
     Ok(())
