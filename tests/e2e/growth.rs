@@ -143,8 +143,8 @@ async fn homes(system: &ActorSystem) -> Vec<String> {
 }
 
 /// How many shards there are on each of those nodes.
-fn shares(system: &ActorSystem, homes: &[String], names: &[String]) -> BTreeMap<String, usize> {
-    let shards: BTreeSet<_> = homes
+fn counts(system: &ActorSystem, homes: &[String], names: &[String]) -> BTreeMap<String, usize> {
+    let owned: BTreeSet<_> = homes
         .iter()
         .enumerate()
         .map(|(n, home)| {
@@ -154,27 +154,27 @@ fn shares(system: &ActorSystem, homes: &[String], names: &[String]) -> BTreeMap<
             )
         })
         .collect();
-    let mut shares: BTreeMap<_, _> = names.iter().map(|name| (name.clone(), 0)).collect();
-    for (_, home) in shards {
-        *shares.entry(home).or_default() += 1;
+    let mut counts: BTreeMap<_, _> = names.iter().map(|name| (name.clone(), 0)).collect();
+    for (_, home) in owned {
+        *counts.entry(home).or_default() += 1;
     }
-    shares
+    counts
 }
 
 /// Waits until the load is even over exactly these nodes. Where all entities live then.
 async fn evened_out(system: &ActorSystem, names: &[String]) -> Vec<String> {
     let even = |homes: &Vec<String>| {
-        let shares = shares(system, homes, names);
-        let (least, most) = (shares.values().min(), shares.values().max());
+        let counts = counts(system, homes, names);
+        let (least, most) = (counts.values().min(), counts.values().max());
         let (least, most) = (*least.unwrap_or(&0), *most.unwrap_or(&0));
-        let all: usize = shares.values().sum();
+        let all: usize = counts.values().sum();
         // One, or a tenth of what two nodes have on average.
-        shares.len() == names.len()
+        counts.len() == names.len()
             && all == SHARDS
-            && most - least <= (usize::max(1, (most + least) / 20))
+            && most - least <= usize::max(1, (most + least) / 20)
     };
     let homes = eventually("the load is even", || homes(system), even).await;
-    println!("shards: {:?}", shares(system, &homes, names));
+    println!("shards: {:?}", counts(system, &homes, names));
     homes
 }
 

@@ -231,7 +231,7 @@ impl Leader {
         let present = up.iter().filter(|(_, new, _)| !new).count();
         let fewer = odd(present);
         let decide = present * 2 > voters;
-        if decide && !now.changing && fewer.div_ceil(2) > voters.div_ceil(2) - lost {
+        if decide && !now.changing && fewer.div_ceil(2) > voters.div_ceil(2).saturating_sub(lost) {
             // Those that are left can lose more of themselves than all can that are voters now. Others come in when they
             // have learned everything, which may take a while.
             wanted = first(fewer);

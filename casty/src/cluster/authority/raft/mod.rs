@@ -59,6 +59,8 @@ openraft::declare_raft_types!(
         D = Decision,
         R = Applied,
         Node = Voter,
+        // One leader a term, as in the paper; by default there may be several, in an order.
+        LeaderId = openraft::impls::leader_id_std::LeaderId<Self::Term, Self::NodeId>,
         AsyncRuntime = EngineRuntime,
 );
 
