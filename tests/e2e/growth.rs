@@ -25,11 +25,11 @@ const JOIN: usize = 3;
 const PACE: Duration = Duration::from_millis(50);
 /// Answers of each entity that end a time of measurement.
 const ANSWERS: u64 = 20;
-/// How long a planned move may keep an entity from answering, in the middle and at worst. What is asserted is four times as
-/// much, since the machine may be busy with other things.
+/// How long a planned move may keep an entity from answering, in the middle and at worst. With `CASTY_MEASURE` set, on a
+/// machine that does nothing else, this is asserted; else, far more, which only tells whether something is stuck.
 const MEDIAN: Duration = Duration::from_millis(50);
 const WORST: Duration = Duration::from_millis(250);
-const GENEROUS: u32 = 4;
+const GENEROUS: u32 = 20;
 
 /// Counts wherever it goes.
 #[message]
@@ -190,8 +190,12 @@ fn report(what: &str, gaps: &[Duration]) -> (Duration, Duration) {
 /// Nobody may be away for too long, but for the pace at which it is asked.
 fn check_pause(what: &str, (median, worst): (Duration, Duration)) {
     let (median, worst) = (median.saturating_sub(PACE), worst.saturating_sub(PACE));
-    assert!(median <= MEDIAN * GENEROUS, "{what}: median {median:?}");
-    assert!(worst <= WORST * GENEROUS, "{what}: worst {worst:?}");
+    let times = match std::env::var_os("CASTY_MEASURE") {
+        Some(_) => 1,
+        None => GENEROUS,
+    };
+    assert!(median <= MEDIAN * times, "{what}: median {median:?}");
+    assert!(worst <= WORST * times, "{what}: worst {worst:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

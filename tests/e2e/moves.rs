@@ -1,4 +1,4 @@
-//! Shards that find another home, and a cluster that has lost the one who decides.
+//! Shards that find another home, and clusters that have lost one who decides, or the only one.
 
 use casty::prelude::*;
 use casty_tests::{Counter, CounterRef, Ledger, Seen};
@@ -91,7 +91,7 @@ async fn tells_during_a_leave_arrive_or_are_dead_letters() {
     shutdown(nodes).await;
 }
 
-/// The founder is the only one who decides. Without it what is known goes on, and what would need a decision fails.
+/// Of three nodes each decides: without the founder the other two go on, and elect one of them.
 #[tokio::test]
 async fn without_the_founder_known_homes_work_and_new_ones_are_found() {
     let mut nodes = cluster(3).await;

@@ -41,7 +41,7 @@ pub(crate) async fn cluster(n: usize) -> Vec<ActorSystem> {
 }
 
 pub(crate) async fn shutdown(nodes: Vec<ActorSystem>) {
-    // The founder last: it records that the others have left.
+    // The founder last: until then there is somebody to record that others have left.
     for node in nodes.into_iter().rev() {
         soon("shutdown", node.shutdown()).await.unwrap();
     }

@@ -88,8 +88,7 @@ impl Node {
             return Err("it is about to join anew".to_owned());
         }
         tracing::warn!(member = %mine, "recovers the cluster from what it knows");
-        let known = me.begin_anew();
-        self.tasks().spawn(me.found_anew(map, known));
+        self.tasks().spawn(me.found_anew(map));
         Ok(())
     }
 
@@ -130,12 +129,11 @@ impl Node {
     }
 
     // Boxed: what it awaits leads back to the one who answers calls, and so to whoever spawned this.
-    fn found_anew(
-        self: Arc<Self>,
-        map: Arc<ClusterMap>,
-        known: Vec<String>,
-    ) -> BoxFuture<'static, ()> {
+    fn found_anew(self: Arc<Self>, map: Arc<ClusterMap>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
+            // Whoever asked for it is answered first: its connection ends with all others.
+            tokio::time::sleep(self.settings().backoff).await;
+            let known = self.begin_anew();
             // Whatever lease there may still be is over then.
             tokio::time::sleep(super::lease::times(self.settings()).guard).await;
             let session = self.session();
