@@ -1,4 +1,9 @@
 //! One node of a cluster: its links, its copy of the map, its way in and out.
+//!
+//! [`homes`] follows the map and finds homes, [`seams`] is what a node is to those below and beside it.
+
+mod homes;
+mod seams;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,8 +17,6 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::{
     sync::{Notify, mpsc},
@@ -23,45 +26,31 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     authority::{
-        Authority as _, Voter,
-        follow::Follower,
-        raft::RaftEngine,
-        respond,
-        way::{AuthorityError, CALLS_MAX},
+        Authority as _, Voter, follow::Follower, raft::RaftEngine, respond, way::CALLS_MAX,
     },
     calls::Calls,
     gossip::Input,
     map_watch::MapWatch,
-    region::{AnyRegion, Mesh},
+    region::AnyRegion,
     watches::Watches,
-    wire::{Answer, Call, Denied, Inspection, Proposal, Request, Response},
+    wire::{Answer, Call, Denied, Inspection, Request, Response},
 };
 use crate::{
-    actor::{
-        chain,
-        gate::Gate,
-        runtime::{ActorAddress, Carrier, Runtime},
-        watch::{WatchId, Watcher},
-    },
+    actor::{gate::Gate, runtime::Runtime},
     config::{Availability, OnDown, Settings},
-    error::{Failure, JoinError},
-    event::{ActorPath, DeadLetterReason, Event},
-    id::{CatalogEntry, ClusterIdentity, Epoch, MemberId, ShardId},
-    message::{answer::Pending, codec},
-    mutants,
+    error::JoinError,
+    id::{CatalogEntry, ClusterIdentity, MemberId, ShardId},
     observe::sighted,
     protocol::{
         lease::Lease,
-        map::{ClusterMap, Refused, Slot, Status},
+        map::{ClusterMap, Slot, Status},
     },
     sync::lock,
     transport::{
         connection::{Inlet, Keepalive},
-        frame::EntityFrame,
-        handshake::{Hello, Lane, Refusal, Welcome},
-        link::{Link, LinkOwner, LinkTimes, Peer},
+        handshake::Lane,
+        link::{Link, LinkTimes, Peer},
         net::Net,
-        outbox::{LostMessage, LostTo},
     },
 };
 
@@ -527,164 +516,6 @@ impl Node {
         self.leaving.load(Ordering::Relaxed)
     }
 
-    /// Follows the map: homes, links, events.
-    pub(crate) async fn follow_map(self: Arc<Self>) {
-        let mut seen: Option<Arc<ClusterMap>> = None;
-        loop {
-            let version = seen.as_ref().map_or(0, |map| map.version);
-            let next = self
-                .watch
-                .wait(|map| map.filter(|map| map.version > version).cloned());
-            let map = tokio::select! {
-                biased;
-                () = self.cancel.cancelled() => return,
-                map = next => map,
-            };
-            self.handle_map(seen.as_deref(), &map);
-            self.followed.store(map.version, Ordering::Release);
-            self.look_at_lease();
-            seen = Some(map);
-        }
-    }
-
-    fn handle_map(&self, before: Option<&ClusterMap>, map: &ClusterMap) {
-        let peer = |id: &MemberId, address| Peer {
-            address,
-            member: Some(id.clone()),
-        };
-        *lock(&self.slots) = map
-            .members
-            .iter()
-            .filter(|(_, m)| m.status != Status::Down)
-            .map(|(id, m)| (m.slot, peer(id, m.address)))
-            .collect();
-        let me = self.member();
-        let mine = map.member(&me).filter(|m| m.status != Status::Down);
-        let was_member = before.is_some_and(|before| before.member(&me).is_some());
-        let is_down = mine.is_none() && (was_member || map.member(&me).is_some());
-        if is_down {
-            // Before anything else: what is here may be somewhere else already.
-            self.runtime.close_gate();
-        }
-        let slot = mine.map(|member| member.slot);
-        for region in self.regions() {
-            region.handle_map(map, slot);
-        }
-        self.drop_links(map);
-        self.tell_of_members(before, map);
-        if is_down && !self.is_leaving() {
-            self.handle_down();
-        }
-        self.hand_over(map, slot);
-    }
-
-    /// Ends the links to processes that are no members any more.
-    fn drop_links(&self, map: &ClusterMap) {
-        let gone = |member: &MemberId| map.status(member).is_none_or(|s| s == Status::Down);
-        let mut dropped = Vec::new();
-        lock(&self.links).retain(|(peer, _), link| {
-            let keep = peer.member.as_ref().is_none_or(|member| !gone(member));
-            if !keep {
-                dropped.push(link.clone());
-            }
-            keep
-        });
-        // Nor is anything heard from who is Down.
-        let is_down = |peer: &MemberId| map.status(peer) == Some(Status::Down);
-        self.cut(|peer| is_down(peer) && !mutants::on("the_dead_may_renew"));
-        for link in dropped {
-            let down = link
-                .peer
-                .member
-                .as_ref()
-                .and_then(|member| map.status(member));
-            let reason = "it is no member of the cluster any more";
-            match down {
-                Some(_) => link.kill(reason),
-                None => link.retire(reason),
-            }
-        }
-    }
-
-    fn tell_of_members(&self, before: Option<&ClusterMap>, map: &ClusterMap) {
-        let was = |id: &MemberId| before.and_then(|before| before.status(id));
-        for id in map.up().filter(|id| was(id) != Some(Status::Up)) {
-            tracing::info!(member = %id, "up");
-            self.runtime.publish(|| Event::MemberUp(id.clone()));
-        }
-        let present = before.into_iter().flat_map(|before| before.members.iter());
-        for (id, member) in present.filter(|(_, member)| member.status != Status::Down) {
-            if member.status != Status::Joining
-                && map.status(id).is_none_or(|status| status == Status::Down)
-            {
-                tracing::info!(member = %id, "left");
-                self.runtime.publish(|| Event::MemberLeft(id.clone()));
-            }
-        }
-    }
-
-    /// Finds homes for shards that somebody waits for.
-    pub(crate) async fn resolve_shards(self: Arc<Self>) {
-        loop {
-            tokio::select! {
-                biased;
-                () = self.cancel.cancelled() => return,
-                () = self.wanted_work.notified() => {}
-            }
-            let wanted = std::mem::take(&mut *lock(&self.wanted));
-            let mut by_kind = BTreeMap::<u16, Vec<ShardId>>::new();
-            for (kind, shard) in wanted {
-                by_kind.entry(kind).or_default().push(shard);
-            }
-            let mut failed = false;
-            for (kind, shards) in by_kind {
-                let Some(region) = self.regions().get(usize::from(kind)) else {
-                    continue;
-                };
-                let proposal = Proposal::Allocate {
-                    kind: region.name().to_owned(),
-                    shards: shards.clone(),
-                };
-                match self.propose(proposal).await {
-                    Ok(version) => self.follower.handle_version(version),
-                    Err(AuthorityError::Refused(Refused::UnknownKind(name))) => {
-                        region.handle_no_home(&shards, &Failure::UnknownEntity { name });
-                    }
-                    Err(error) => {
-                        tracing::debug!(kind = region.name(), %error, "no home yet");
-                        failed = true;
-                    }
-                }
-            }
-            if failed || self.anybody_waits() {
-                // Not decided, or decided and not heard of yet, or still owned by somebody who is leaving. What
-                // waits has a deadline of its own; until then it is asked for again.
-                tokio::select! {
-                    biased;
-                    () = self.cancel.cancelled() => return,
-                    () = tokio::time::sleep(TICK) => {}
-                }
-                self.want_again();
-            }
-        }
-    }
-
-    fn anybody_waits(&self) -> bool {
-        self.regions()
-            .iter()
-            .any(|region| !region.waiting().is_empty())
-    }
-
-    fn want_again(&self) {
-        let mut wanted = lock(&self.wanted);
-        for (kind, region) in (0..).zip(self.regions()) {
-            wanted.extend(region.waiting().into_iter().map(|shard| (kind, shard)));
-        }
-        if !wanted.is_empty() {
-            self.wanted_work.notify_one();
-        }
-    }
-
     /// Looks at deadlines, and keeps a source of the map.
     pub(crate) async fn tick(self: Arc<Self>) {
         let mut ticks = tokio::time::interval(TICK);
@@ -802,158 +633,5 @@ impl Node {
                 respond(&inlet, &Response::Answer { id, answer });
             }
         });
-    }
-}
-
-impl Mesh for Node {
-    fn messages_to(&self, member: Slot) -> Option<Arc<Link>> {
-        let peer = lock(&self.slots).get(&member).cloned()?;
-        Some(self.link(peer, Lane::Messages))
-    }
-
-    fn resolve(&self, kind: u16, shard: ShardId) {
-        lock(&self.wanted).insert((kind, shard));
-        self.wanted_work.notify_one();
-    }
-}
-
-impl Carrier for Node {
-    fn try_carry(
-        &self,
-        to: &ActorAddress,
-        chain: &[u8],
-        payload: &[u8],
-        is_ask: bool,
-        pending: &mut dyn FnMut() -> Option<Box<dyn Pending>>,
-    ) -> Result<(), Failure> {
-        self.carry_to(to, chain, payload, is_ask, pending)
-    }
-
-    fn room(&self, to: &ActorAddress) -> BoxFuture<'static, ()> {
-        let link = self.actor_link(to);
-        Box::pin(async move { link.room().await })
-    }
-
-    fn watch(&self, who: &Arc<ActorAddress>, watcher: Watcher) {
-        if let Some(me) = self.me.upgrade() {
-            me.watch_actor(who, watcher);
-        }
-    }
-
-    fn unwatch(&self, who: &Arc<ActorAddress>, watch: WatchId) {
-        self.unwatch_actor(who, watch);
-    }
-}
-
-impl Node {
-    pub(super) fn carry_to(
-        &self,
-        to: &ActorAddress,
-        chain: &[u8],
-        payload: &[u8],
-        is_ask: bool,
-        pending: &mut dyn FnMut() -> Option<Box<dyn Pending>>,
-    ) -> Result<(), Failure> {
-        if !chain::may_act() {
-            return Err(Failure::NoQuorum);
-        }
-        self.check_peer(&to.member)?;
-        self.actor_link(to)
-            .send_actor(to.actor, chain, payload, is_ask, pending)
-    }
-
-    fn actor_link(&self, to: &ActorAddress) -> Arc<Link> {
-        let peer = Peer {
-            address: to.address,
-            member: Some(to.member.clone()),
-        };
-        self.link(peer, Lane::Messages)
-    }
-
-    /// A process that is no member any more is not dialed: its actors are gone.
-    fn check_peer(&self, member: &MemberId) -> Result<(), Failure> {
-        if self.is_me(member) {
-            return Err(Failure::Stopped);
-        }
-        match self.map() {
-            Some(map) if map.status(member).is_none_or(|s| s == Status::Down) => {
-                Err(Failure::Unreachable {
-                    node: member.node.to_string(),
-                    reason: "it is no member of the cluster any more".to_owned(),
-                    maybe_handled: false,
-                })
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-impl LinkOwner for Node {
-    fn hello(&self, lane: Lane, to: Option<&MemberId>) -> Hello {
-        Hello {
-            cluster: self.setup.cluster.clone(),
-            identity: self.identity(),
-            member: self.member(),
-            address: self.address(),
-            lane,
-            catalog: self.catalog().to_vec(),
-            to: to.cloned(),
-        }
-    }
-
-    fn connected(&self, link: &Arc<Link>, _: &Welcome) {
-        self.source_connected(link);
-    }
-
-    fn disconnected(&self, link: &Arc<Link>, reason: &str) {
-        self.calls.disconnected(link, reason);
-    }
-
-    fn refused(&self, refusal: &Refusal) {
-        let over = match refusal {
-            Refusal::Down(member) => self.is_me(member),
-            // The cluster was reborn without this node.
-            Refusal::Generation { ours, theirs } => ours < theirs,
-            _ => false,
-        };
-        if over && self.map().is_some() && !self.is_leaving() {
-            self.handle_down();
-        }
-    }
-
-    fn control(&self, link: &Arc<Link>, payload: &[u8]) -> Result<(), String> {
-        let response: Response = codec::decode(payload).map_err(|error| error.to_string())?;
-        self.handle_news(link, response);
-        Ok(())
-    }
-
-    fn bounced(
-        &self,
-        _: &Arc<Link>,
-        epoch: u64,
-        frame: EntityFrame<'_>,
-        buffer: &Bytes,
-        pending: Option<Box<dyn Pending>>,
-    ) {
-        if let Some(region) = self.regions().get(usize::from(frame.kind)) {
-            region.bounced(Epoch(epoch), frame, buffer, pending);
-        }
-    }
-
-    fn dead_letter(&self, message: LostMessage, reason: DeadLetterReason) {
-        let path = match message.to {
-            LostTo::Entity { kind, id } => ActorPath {
-                kind: self
-                    .catalog()
-                    .get(usize::from(kind))
-                    .map_or_else(|| "?".to_owned(), |entry| entry.name.clone()),
-                id: id.to_string(),
-            },
-            LostTo::Actor(actor) => ActorPath {
-                kind: "actor".to_owned(),
-                id: actor.to_string(),
-            },
-        };
-        self.runtime.dead_letter(path, &message.message, reason);
     }
 }

@@ -1,5 +1,8 @@
 //! A system: start, use, shutdown.
 
+#[cfg(feature = "sim")]
+mod glance;
+
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -62,6 +65,12 @@ impl Drop for Inner {
         }
     }
 }
+
+#[cfg(feature = "sim")]
+pub(crate) use self::glance::Glance;
+#[cfg(feature = "sim")]
+#[doc(hidden)]
+pub use self::glance::View;
 
 impl ActorSystem {
     /// A member of the cluster `cluster`, to be configured and started.
@@ -287,73 +296,6 @@ impl ActorSystem {
             waiting_for: "handlers",
         })
     }
-}
-
-/// See [`ActorSystem::glance`].
-#[cfg(feature = "sim")]
-pub(crate) struct Glance(Weak<Inner>);
-
-#[cfg(feature = "sim")]
-impl Glance {
-    pub(crate) fn view(&self) -> Option<View> {
-        let inner = self.0.upgrade()?;
-        let node = inner.node.as_ref()?;
-        let serving = inner
-            .runtime
-            .gate()
-            .is_some_and(crate::actor::gate::Gate::is_open);
-        let serves = inner.regions.iter().filter(|_| serving).flat_map(|region| {
-            let (name, open) = (region.name().to_owned(), region.open_shards());
-            open.into_iter()
-                .map(move |(shard, epoch)| (name.clone(), shard, epoch))
-        });
-        let map = node.map();
-        let map = map.as_deref();
-        Some(View {
-            member: node.member(),
-            serving,
-            serves: serves.collect(),
-            version: map.map_or(0, |map| map.version),
-            voters: map.map_or(0, |map| map.voters.len()),
-            up: map.map_or(0, |map| map.up().count()),
-            homeless: map.map_or(0, |map| {
-                let owners: Vec<_> = map
-                    .up()
-                    .filter_map(|id| Some(map.member(id)?.slot))
-                    .collect();
-                let homes = map.kinds.values().flat_map(|table| table.iter());
-                homes
-                    .filter(|home| home.epoch != crate::id::Epoch::ZERO)
-                    .filter(|home| home.owner.is_none_or(|owner| !owners.contains(&owner)))
-                    .count()
-            }),
-            spread: map.map_or(0, crate::protocol::allocation::spread),
-            held: node.held(),
-        })
-    }
-}
-
-/// A node of a simulation, as a check sees it.
-#[cfg(feature = "sim")]
-#[doc(hidden)]
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct View {
-    pub member: MemberId,
-    /// It holds a lease, by its own clock.
-    pub serving: bool,
-    /// The shards whose entities may act here.
-    pub serves: Vec<(String, crate::id::ShardId, crate::id::Epoch)>,
-    /// Of its map, as the rest.
-    pub version: u64,
-    pub voters: usize,
-    pub up: usize,
-    /// Shards that had an owner and have none now that is Up.
-    pub homeless: usize,
-    /// By how many shards of one type two members are further apart than they may be.
-    pub spread: usize,
-    /// What is held in buffers: a name, how much it is, and its bound.
-    pub held: Vec<(&'static str, usize, usize)>,
 }
 
 async fn wait_for(node: &Node, members: usize) -> Result<(), JoinError> {
