@@ -51,9 +51,8 @@ impl Node {
                 self.fail(error);
                 break;
             }
-            let Some(map) = engine.map() else { continue };
             let now = Instant::now();
-            let effects = {
+            let (map, effects) = {
                 let mut grants = engine.grants();
                 let Some(term) = engine.leads_in() else {
                     grants.handle_following();
@@ -68,8 +67,13 @@ impl Node {
                     });
                 }
                 grants.handle_leading(term, now, engine.times());
+                // Under the lock: by an older map, what was just granted to a newcomer would be forgotten, and its
+                // shards could be taken before its lease is over.
+                let Some(map) = engine.map() else { continue };
                 grants.retain(|member| map.member(member).is_some());
-                leader.handle_tick(&map, &self.dead(), &engine.electorate(), &grants, now)
+                let (dead, electorate) = (self.dead(), engine.electorate());
+                let effects = leader.handle_tick(&map, &dead, &electorate, &grants, now);
+                (map, effects)
             };
             for effect in effects {
                 tokio::select! {
