@@ -19,7 +19,10 @@ const SENDERS: usize = 4;
 const ASKERS: usize = 64;
 
 fn main() -> Result<(), AnyError> {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    let arguments: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|a| a != "--bench")
+        .collect();
     let [case, side, count, threads @ ..] = &arguments[..] else {
         return Err("hot CASE SIDE COUNT [THREADS]".into());
     };
@@ -42,9 +45,7 @@ fn main() -> Result<(), AnyError> {
         let measured = go(async move {
             match side.as_str() {
                 "raw" => run(&case, count, |_| raw::Local::start()).await,
-                "entity" => {
-                    run(&case, count, |n| running.entity::<Counter>(n.to_string())).await
-                }
+                "entity" => run(&case, count, |n| running.entity::<Counter>(n.to_string())).await,
                 _ => run(&case, count, |_| running.spawn(Local::default())).await,
             }
         });
@@ -111,7 +112,10 @@ async fn run<T: Target>(case: &str, count: usize, make: impl Fn(usize) -> T) -> 
     for target in &targets {
         before += target.ask(0).await;
     }
-    #[expect(clippy::disallowed_methods, reason = "a benchmark measures wall-clock time")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a benchmark measures wall-clock time"
+    )]
     let started = Instant::now();
     match case {
         "tell" => {
