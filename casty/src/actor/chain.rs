@@ -210,13 +210,13 @@ struct Asker {
 
 thread_local! {
     /// Who handles a message on this thread right now.
-    static ASKER: RefCell<Option<Box<Asker>>> = const { RefCell::new(None) };
+    static ASKER: RefCell<Option<Asker>> = const { RefCell::new(None) };
 }
 
 pin_project! {
     /// The run of an actor, which is the asker of whatever is asked in it.
     pub(crate) struct AsAsker<F> {
-        asker: Option<Box<Asker>>,
+        asker: Option<Asker>,
         #[pin]
         run: F,
     }
@@ -229,7 +229,7 @@ impl<F> AsAsker<F> {
             cause: RefCell::new(None),
         };
         Self {
-            asker: Some(Box::new(asker)),
+            asker: Some(asker),
             run,
         }
     }
@@ -241,8 +241,8 @@ impl<F: Future> Future for AsAsker<F> {
     // As a task-local's scope would, which costs each poll more.
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         struct Restore<'a> {
-            mine: &'a mut Option<Box<Asker>>,
-            before: Option<Box<Asker>>,
+            mine: &'a mut Option<Asker>,
+            before: Option<Asker>,
         }
         impl Drop for Restore<'_> {
             fn drop(&mut self) {
@@ -261,7 +261,7 @@ impl<F: Future> Future for AsAsker<F> {
 
 /// Looks at whoever handles a message here.
 fn with_asker<R>(look: impl FnOnce(&Asker) -> R) -> Option<R> {
-    let looked = ASKER.try_with(|asker| asker.borrow().as_deref().map(look));
+    let looked = ASKER.try_with(|asker| asker.borrow().as_ref().map(look));
     looked.ok().flatten()
 }
 

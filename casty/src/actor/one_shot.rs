@@ -15,8 +15,8 @@ use std::{
 use super::deadlines::{Deadlines, Expires, Tick};
 use crate::sync::lock;
 
-/// One-shots of a type kept on a thread.
-const KEPT_MAX: usize = 256;
+/// One-shots of a type kept on a thread. What they waited for last, a task that may have ended, is kept with them.
+const KEPT_MAX: usize = 64;
 
 /// Types of which a thread keeps any.
 const TYPES_MAX: usize = 64;
@@ -47,21 +47,19 @@ struct Place<T> {
 
 impl<T> OneShot<T> {
     fn settle(self: Arc<Self>, outcome: Outcome<T>) {
-        let waker = {
-            let mut place = lock(&self.place);
-            if place.outcome.is_some() {
-                // Too late. Dropped outside of the lock.
-                drop(place);
-                return drop(outcome);
-            }
-            place.outcome = Some(outcome);
-            place.due = None;
-            place.waker.take()
-        };
-        // Before the asker is woken, so that it finds itself alone and can keep the place.
-        drop(self);
-        if let Some(waker) = waker {
-            waker.wake();
+        let mut place = lock(&self.place);
+        if place.outcome.is_some() {
+            // Too late. Dropped outside of the lock.
+            drop(place);
+            return drop(outcome);
+        }
+        place.outcome = Some(outcome);
+        // By reference, under the lock: the next ask in this place is likely to be of the same task, which then need
+        // not clone its waker.
+        if place.due.take().is_some()
+            && let Some(waker) = &place.waker
+        {
+            waker.wake_by_ref();
         }
     }
 }
@@ -138,7 +136,7 @@ impl<T: Send + 'static> Asked<T> {
         };
         let mut place = lock(&one_shot.place);
         if let Some(outcome) = place.outcome.take() {
-            // Whoever settled it took the waker, and the time it was due.
+            // Whoever settled it took the time it was due.
             drop(place);
             if let Some(one_shot) = self.0.take() {
                 keep(one_shot);
@@ -170,7 +168,7 @@ impl<T: Send + 'static> Drop for Asked<T> {
         let left = {
             let mut place = lock(&one_shot.place);
             place.due = None;
-            (place.outcome.take(), place.waker.take())
+            place.outcome.take()
         };
         drop(left);
         keep(one_shot);

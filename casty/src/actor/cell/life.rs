@@ -29,7 +29,7 @@ impl<A: Actor> Run<A> {
                 }
                 ControlFlow::Continue(())
             }
-            Err(reason) => self.start_failed(reason).await,
+            Err(reason) => Box::pin(self.start_failed(reason)).await,
         }
     }
 

@@ -277,7 +277,7 @@ impl<A: Actor> Run<A> {
     async fn handle_batch(&mut self) -> ControlFlow<()> {
         let full = self.batch.len() >= BATCH;
         if self.activation.state.is_none() || self.activation.due != Due::Nothing {
-            Box::pin(self.start()).await?;
+            self.start().await?;
         }
         let mut used = false;
         // Asked once between two messages: after the one, which is before the other.
