@@ -302,8 +302,23 @@ impl Gossip {
                 .runtime()
                 .publish(|| Event::ReachableMember(member.clone()));
         }
-        if let Some(peer) = self.peer(member) {
-            self.send_digest(peer);
+        self.facts.handle_met(member);
+        self.greet();
+    }
+
+    /// Sends this node's record to whom it has met, once the map says where that is.
+    fn greet(&mut self) {
+        let map = self.node.map();
+        let is_member =
+            |member: &MemberId| map.as_ref().is_some_and(|m| m.member(member).is_some());
+        let greeted = self.facts.greet(is_member);
+        if greeted.is_empty() {
+            return;
+        }
+        let (me, facts) = self.facts.mine();
+        let news = Request::Facts(BTreeMap::from([(me, facts)]));
+        for peer in greeted.iter().filter_map(|member| self.peer(member)) {
+            self.send(peer, &news);
         }
     }
 
@@ -333,6 +348,7 @@ impl Gossip {
         self.unreachable
             .retain(|member| others.contains_key(member));
         self.introduce(&others, &alive);
+        self.greet();
         if self.facts.set_load(self.node.load()) {
             let (me, facts) = self.facts.mine();
             let news = Request::Facts(BTreeMap::from([(me, facts)]));
