@@ -20,7 +20,10 @@ use serde_bytes::ByteBuf;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::time::DelayQueue;
 
-use super::{node::Node, wire::Request};
+use super::{
+    node::{Node, Said},
+    wire::Request,
+};
 use crate::{
     config::Settings,
     event::Event,
@@ -179,6 +182,7 @@ impl Gossip {
             version: 1,
             address,
             catalog: node.catalog().to_vec(),
+            roles: node.roles().clone(),
             load: 0,
         };
         let settings = node.settings();
@@ -258,11 +262,15 @@ impl Gossip {
     }
 
     fn publish_facts(&self) {
-        let load = self.facts.digest().into_keys().filter_map(|member| {
+        let said = self.facts.digest().into_keys().filter_map(|member| {
             let facts = self.facts.get(&member)?;
-            Some((member, facts.load))
+            let said = Said {
+                load: facts.load,
+                roles: facts.roles.clone(),
+            };
+            Some((member, said))
         });
-        self.node.set_loads(load.collect());
+        self.node.set_said(said.collect());
     }
 
     /// Does what foca asks for.

@@ -89,6 +89,8 @@ pub(crate) struct Inspection {
     pub(crate) map: Option<ClusterMap>,
     /// Entities alive on members, as far as they have said.
     pub(crate) entities: BTreeMap<MemberId, u64>,
+    /// Roles of members, as far as they have said.
+    pub(crate) roles: BTreeMap<MemberId, BTreeSet<String>>,
     /// Members that gossip does not reach.
     pub(crate) dead: BTreeSet<MemberId>,
     /// Whether it holds a lease, and serves its entities.

@@ -18,7 +18,9 @@ pub(crate) struct Facts {
     /// Grows with each change.
     pub(crate) version: u64,
     pub(crate) address: SocketAddr,
+    /// The entity types it knows. It hosts those of them that name no role, and those that name one of its own.
     pub(crate) catalog: Vec<CatalogEntry>,
+    pub(crate) roles: BTreeSet<String>,
     /// Entities alive on the node.
     pub(crate) load: u64,
 }
@@ -140,6 +142,7 @@ mod tests {
             version,
             address: address(1),
             catalog: vec![],
+            roles: BTreeSet::new(),
             load,
         }
     }
@@ -280,7 +283,7 @@ mod tests {
         let b = member("b", 1);
         a.handle_met(&b);
         assert_eq!(a.greet(|_| false), []);
-        assert_eq!(a.greet(|_| true), [b.clone()]);
+        assert_eq!(a.greet(|_| true), std::slice::from_ref(&b));
         assert_eq!(a.greet(|_| true), []);
         a.handle_met(&b);
         a.retain(|_| false);
