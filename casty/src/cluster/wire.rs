@@ -34,6 +34,10 @@ pub(crate) enum Request {
     Watch {
         version: u64,
     },
+    /// This node has the map of that version: said to the one it watches, where that one decides alone.
+    Has {
+        version: u64,
+    },
     /// Something that is answered, under this number.
     Call {
         id: u64,

@@ -179,6 +179,11 @@ impl ActorSystem {
         &self.0.runtime
     }
 
+    #[cfg(all(test, feature = "sim"))]
+    pub(crate) fn node(&self) -> Option<&Arc<Node>> {
+        self.0.node.as_ref()
+    }
+
     /// A way to look at this system that does not keep it alive.
     #[cfg(feature = "sim")]
     pub(crate) fn glance(&self) -> Glance {

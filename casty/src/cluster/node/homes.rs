@@ -31,6 +31,7 @@ impl Node {
                 () = self.cancel.cancelled() => return,
                 map = next => map,
             };
+            self.confirm(&map);
             self.handle_map(seen.as_deref(), &map);
             self.followed.store(map.version, Ordering::Release);
             self.look_at_lease();

@@ -578,6 +578,11 @@ impl Node {
                     engine.add_watcher(inlet, version);
                 }
             }
+            Request::Has { version } => {
+                if let Some(engine) = self.engine() {
+                    engine.handle_has(&inlet.peer, version);
+                }
+            }
             Request::Call { id, call } => self.handle_call(inlet, id, call),
         }
     }
