@@ -167,6 +167,8 @@ pub(crate) struct Gossip {
     facts: FactsTable,
     liveness: Liveness,
     unreachable: BTreeSet<MemberId>,
+    /// Members of the map that gossip has been told of. Once: what it thinks of them is its own affair from then on.
+    introduced: BTreeSet<MemberId>,
     rng: StdRng,
 }
 
@@ -194,6 +196,7 @@ impl Gossip {
             facts: FactsTable::new(node.member(), facts),
             liveness: Liveness::new(settings.suspect_after * 3),
             unreachable: BTreeSet::new(),
+            introduced: BTreeSet::new(),
             rng,
             address,
             node,
@@ -390,18 +393,29 @@ impl Gossip {
         self.node.set_dead(dead.into_iter().collect());
     }
 
-    /// Says hello to members that gossip does not know yet: a few at a time, they know the others.
+    /// Has gossip know the members that the map names: it probes them from here on. Everybody learns of them by the map,
+    /// so nothing is sent for it. Those that gossip has given up are greeted, a few at a time: if they live, they answer,
+    /// and know the others.
     fn introduce(&mut self, others: &BTreeMap<MemberId, SocketAddr>, alive: &BTreeSet<MemberId>) {
-        let strangers = others
-            .iter()
-            .filter(|(member, _)| !alive.contains(member))
-            .take(3);
-        for (member, address) in strangers {
-            let id = GossipId {
-                member: member.clone(),
-                address: *address,
-                renewal: 0,
-            };
+        self.introduced.retain(|member| others.contains_key(member));
+        let strangers = others.iter().filter(|(member, _)| !alive.contains(member));
+        let id = |(member, address): (&MemberId, &SocketAddr)| GossipId {
+            member: member.clone(),
+            address: *address,
+            renewal: 0,
+        };
+        let (given_up, fresh): (Vec<_>, Vec<_>) =
+            strangers.partition(|(member, _)| self.introduced.contains(*member));
+        self.introduced
+            .extend(fresh.iter().map(|(member, _)| (*member).clone()));
+        let fresh = fresh
+            .into_iter()
+            .map(|stranger| Member::alive(id(stranger)));
+        if let Err(error) = self.swim.apply_many(fresh, false, &mut self.effects) {
+            tracing::debug!(%error, "gossip could not be told of members");
+        }
+        for (member, address) in given_up.into_iter().take(3) {
+            let id = id((member, address));
             if let Err(error) = self.swim.announce(id, &mut self.effects) {
                 tracing::debug!(%member, %error, "gossip could not introduce itself");
             }
