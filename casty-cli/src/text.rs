@@ -39,6 +39,7 @@ pub(crate) fn members(cluster: &str, report: &Members) -> String {
         "MAP",
         "SHARDS",
         "ENTITIES",
+        "ROLES",
         "GOSSIP",
     ]);
     for member in &report.members {
@@ -53,6 +54,7 @@ pub(crate) fn members(cluster: &str, report: &Members) -> String {
             map_of(member, report.map),
             member.shards.to_string(),
             or_dash(member.entities),
+            roles(member),
             gossip(member),
         ]);
     }
@@ -160,6 +162,14 @@ fn map_of(member: &MemberReport, newest: MapVersion) -> String {
         Some(map) if map.generation == newest.generation => map.version.to_string(),
         Some(map) => format!("{} of generation {}", map.version, map.generation),
     }
+}
+
+fn roles(member: &MemberReport) -> String {
+    let roles: Vec<&str> = member.roles.iter().flatten().map(String::as_str).collect();
+    if roles.is_empty() {
+        return "-".to_owned();
+    }
+    roles.join(", ")
 }
 
 fn gossip(member: &MemberReport) -> String {

@@ -52,11 +52,14 @@ async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl 
     .await
 }
 
-/// The members `node-0` and so on of the cluster `cluster`; the first has founded it.
+/// The members `node-0` and so on of the cluster `cluster`; the first has founded it, the third has the role `spare`.
 async fn cluster(cluster: &str, n: usize) -> Vec<ActorSystem> {
     let mut nodes: Vec<ActorSystem> = Vec::new();
     for i in 0..n {
-        let builder = ActorSystem::builder(cluster).node_id(format!("node-{i}"));
+        let mut builder = ActorSystem::builder(cluster).node_id(format!("node-{i}"));
+        if i == 2 {
+            builder = builder.role("spare");
+        }
         let seeds = nodes.first().map(ActorSystem::address);
         let node = builder.seeds(seeds).start().await.unwrap();
         soon("it joins", node.wait_for(i + 1)).await.unwrap();
@@ -201,12 +204,14 @@ async fn members_and_shards_are_shown_as_text_and_as_json() {
     );
     assert_eq!(
         lines[2],
-        "NODE INCARNATION ADDRESS STATUS VOTE ANSWERS SERVES MAP SHARDS ENTITIES GOSSIP"
+        "NODE INCARNATION ADDRESS STATUS VOTE ANSWERS SERVES MAP SHARDS ENTITIES ROLES GOSSIP"
     );
-    let row = |vote: &str| format!("node-0 0 0.0.0.0:0 up {vote} yes yes 0 0 0 -");
+    let row =
+        |vote: &str, roles: &str| format!("node-0 0 0.0.0.0:0 up {vote} yes yes 0 0 0 {roles} -");
     let mut rows = lines[3..].to_vec();
     rows.sort();
-    assert_eq!(rows, [row("leads"), row("votes"), row("votes")], "{text}");
+    let expected = [row("leads", "-"), row("votes", "-"), row("votes", "spare")];
+    assert_eq!(rows, expected, "{text}");
 
     let json = ask("shown", &nodes[2], "members --json").await.json();
     assert_eq!(keys(&json), ["leader", "map", "members", "outside"]);
@@ -225,6 +230,7 @@ async fn members_and_shards_are_shown_as_text_and_as_json() {
                 "leads",
                 "map",
                 "node",
+                "roles",
                 "serves",
                 "shards",
                 "status",
@@ -243,6 +249,8 @@ async fn members_and_shards_are_shown_as_text_and_as_json() {
             .sum::<u64>()
     };
     assert_eq!((members.len(), sum("entities")), (3, 40));
+    assert_eq!(members[0]["roles"], serde_json::json!([]));
+    assert_eq!(members[2]["roles"], serde_json::json!(["spare"]));
 
     let text = ask("shown", &nodes[0], "shards").await.succeeded();
     let lines: Vec<String> = text.lines().map(shape).collect();

@@ -77,6 +77,7 @@ use proc_macro::TokenStream;
 /// | `passivate_after = "10m"` | never | an entity without messages for so long is put to sleep; its next message wakes it |
 /// | `max_active = 10000` | no limit | with more entities of the type awake on a node, those used least recently are put to sleep |
 /// | `migrate` | the state stays | the state moves with its shard, when that goes to another node as planned: a node joins or leaves. It has to be `Serialize` and `Deserialize`; [`macro@message`] on the type adds both. `#[on_stop]` runs before the move and `#[on_start]` after it; `#[init]` does not run. Without it, an entity starts afresh on its new node |
+/// | `role = "storage"` | every node | only nodes started with `.role("storage")` host it; the others send to it all the same |
 /// | `crate = path` | `::casty` | where the crate sees casty |
 ///
 /// Durations are written `"250ms"`, `"2s"`, `"1m"` or `"1h"`.

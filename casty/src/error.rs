@@ -50,8 +50,10 @@ pub enum AskError<E = Infallible> {
     Full,
     /// No node hosts this type of entity. Not handled; a retry is useless until one joins.
     UnknownEntity {
-        /// The wire name nobody knows.
+        /// The type's wire name.
         name: String,
+        /// The role that a node needs to host it, if the type names one.
+        role: Option<String>,
     },
     /// Nobody can decide where the entity lives, or its node has lost touch with whoever decides and may not act. Not
     /// handled; retry later.
@@ -132,7 +134,7 @@ impl<E> From<Failure> for AskError<E> {
             Failure::Panicked { message } => Self::Panicked { message },
             Failure::Stopped => Self::Stopped,
             Failure::Full | Failure::MailboxFull => Self::Full,
-            Failure::UnknownEntity { name } => Self::UnknownEntity { name },
+            Failure::UnknownEntity { name, role } => Self::UnknownEntity { name, role },
             Failure::NoQuorum => Self::NoQuorum,
             Failure::Init { reason } => Self::Init { reason },
             Failure::Quarantined {
@@ -178,7 +180,9 @@ impl<E: fmt::Display> fmt::Display for AskError<E> {
             Self::Panicked { message } => write!(f, "the handler panicked: {message}"),
             Self::Stopped => f.write_str("the target stopped before it handled the message"),
             Self::Full => f.write_str("a queue on the way is full"),
-            Self::UnknownEntity { name } => write!(f, "{}", UnknownEntity(name)),
+            Self::UnknownEntity { name, role } => {
+                write!(f, "{}", UnknownEntity(name, role.as_deref()))
+            }
             Self::NoQuorum => f.write_str(NO_QUORUM),
             Self::Init { reason } => write!(f, "the entity could not start: {reason}"),
             Self::Quarantined {
@@ -238,16 +242,23 @@ impl fmt::Display for Deadlock<'_> {
     }
 }
 
-struct UnknownEntity<'a>(&'a str);
+struct UnknownEntity<'a>(&'a str, Option<&'a str>);
 
 impl fmt::Display for UnknownEntity<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "no node hosts entities of type `{}`; is the crate that defines it linked, or registered with \
-             `ActorSystem::builder().entity::<T>()`?",
-            self.0
-        )
+        let Self(name, role) = self;
+        match role {
+            Some(role) => write!(
+                f,
+                "no node hosts entities of type `{name}`: that takes a member with the role `{role}`, started with \
+                 `ActorSystem::builder(..).role(\"{role}\")`"
+            ),
+            None => write!(
+                f,
+                "no node hosts entities of type `{name}`; is the crate that defines it linked, or registered with \
+                 `ActorSystem::builder().entity::<T>()`?"
+            ),
+        }
     }
 }
 
@@ -295,8 +306,10 @@ pub enum TellError<M> {
     UnknownEntity {
         /// The message.
         message: M,
-        /// The wire name nobody knows.
+        /// The type's wire name.
         name: String,
+        /// The role that a node needs to host it, if the type names one.
+        role: Option<String>,
     },
     /// The id is not one an entity can have.
     InvalidId {
@@ -365,7 +378,11 @@ impl<M> TellError<M> {
                 node,
                 reason,
             },
-            Failure::UnknownEntity { name } => Self::UnknownEntity { message, name },
+            Failure::UnknownEntity { name, role } => Self::UnknownEntity {
+                message,
+                name,
+                role,
+            },
             Failure::InvalidId(reason) => Self::InvalidId { message, reason },
             Failure::Unencodable { reason } => Self::Unencodable { message, reason },
             Failure::TooLarge { bytes, bytes_max } => Self::TooLarge {
@@ -402,7 +419,9 @@ impl<M> fmt::Display for TellError<M> {
                 write!(f, "not sent: `{node}` is unreachable ({reason})")
             }
             Self::NoQuorum(_) => write!(f, "not sent: {NO_QUORUM}"),
-            Self::UnknownEntity { name, .. } => write!(f, "not sent: {}", UnknownEntity(name)),
+            Self::UnknownEntity { name, role, .. } => {
+                write!(f, "not sent: {}", UnknownEntity(name, role.as_deref()))
+            }
             Self::InvalidId { reason, .. } => write!(f, "not sent: {reason}"),
             Self::Unencodable { reason, .. } => write!(f, "not sent: cannot be encoded: {reason}"),
             Self::TooLarge {
@@ -465,8 +484,8 @@ pub enum Failure {
     },
     #[error("{}", Deadlock(chain))]
     Deadlock { chain: Vec<String> },
-    #[error("{}", UnknownEntity(name))]
-    UnknownEntity { name: String },
+    #[error("{}", UnknownEntity(name, role.as_deref()))]
+    UnknownEntity { name: String, role: Option<String> },
     #[error("{NO_QUORUM}")]
     NoQuorum,
     #[error("the entity could not start: {reason}")]

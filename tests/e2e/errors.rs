@@ -243,7 +243,8 @@ async fn an_unknown_entity_type_is_named() {
     assert_eq!(
         error,
         AskError::UnknownEntity {
-            name: "Store".to_owned()
+            name: "Store".to_owned(),
+            role: None,
         }
     );
     let told = nodes[0].entity::<Store<u8>>("s").put(1).tell().await;

@@ -23,6 +23,7 @@ mod moves;
 mod passivation;
 mod policies;
 mod processes;
+mod roles;
 mod sim;
 mod spying;
 mod supervision;

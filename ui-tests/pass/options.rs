@@ -17,7 +17,8 @@ pub struct A;
     backoff_max = "10s",
     children = one_for_one,
     passivate_after = "10m",
-    max_active = 10000
+    max_active = 10000,
+    role = "storage"
 )]
 impl A {
     #[message]
@@ -50,4 +51,7 @@ impl D {
     fn value(&self) {}
 }
 
-fn main() {}
+fn main() {
+    assert_eq!(<A as Entity>::ROLE, Some("storage"));
+    assert_eq!(<B as Entity>::ROLE, None);
+}

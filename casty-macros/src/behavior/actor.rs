@@ -257,11 +257,17 @@ impl Expansion<'_> {
         }
         let (actor, shards) = (self.actor(), behavior.settings.shards);
         let migration = behavior.settings.migrates.then(|| self.migration());
+        let role = behavior.settings.role.as_ref().map(|role| {
+            quote! {
+                const ROLE: ::core::option::Option<&'static str> = ::core::option::Option::Some(#role);
+            }
+        });
         self.implement(
             quote!(#private::Entity for #actor),
             quote! {
                 const SHARDS: ::core::num::NonZeroU32 = #private::shards(#shards);
 
+                #role
                 #migration
             },
         )

@@ -29,6 +29,7 @@ static ENTITY: Grammar = Grammar {
         Known::new("passivate_after", "passivate_after = \"10m\""),
         Known::new("max_active", "max_active = 10000"),
         Known::new("migrate", "migrate"),
+        Known::new("role", "role = \"storage\""),
         CRATE,
     ],
     refused: &[
@@ -69,6 +70,11 @@ static ACTOR: Grammar = Grammar {
         (
             "migrate",
             "`migrate` is an option of `#[entity]`: an actor lives and ends on the node that spawned it. Leave it out",
+        ),
+        (
+            "role",
+            "`role` is an option of `#[entity]`: an actor lives on the node that spawned it, whatever its roles. \
+             Leave it out",
         ),
     ],
 };
@@ -115,6 +121,8 @@ pub(super) struct Settings {
     pub(super) shards: u32,
     /// Whether its state moves with its shard.
     pub(super) migrates: bool,
+    /// Of the nodes that host it.
+    pub(super) role: Option<String>,
     /// The path to casty.
     pub(super) casty: Path,
     /// What is written of the policy, in the order of its fields.
@@ -144,6 +152,7 @@ impl Settings {
                 .number("shards", 1..=u32::from(u16::MAX), errors)
                 .unwrap_or(SHARDS_DEFAULT),
             migrates: options.flag("migrate", errors),
+            role: options.role("role", errors),
             casty: options.casty(errors),
             policy: policy(kind, &options, errors),
             stash: options.span("stash"),

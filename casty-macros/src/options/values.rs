@@ -81,6 +81,31 @@ impl Options {
         }
     }
 
+    /// The name of a role of nodes.
+    pub(crate) fn role(&self, name: &str, errors: &mut Errors) -> Option<String> {
+        let literal = self.string(self.get(name)?, "one role, as a string", errors)?;
+        let value = literal.value();
+        let bytes = value.len();
+        if bytes == 0 {
+            errors.at(
+                literal,
+                "a role cannot be empty: name the role of the nodes that are to host this type, \
+                 or leave `role` out and all of them do",
+            );
+            None
+        } else if bytes > ROLE_BYTES_MAX {
+            errors.at(
+                literal,
+                format!(
+                    "a role has at most {ROLE_BYTES_MAX} bytes, this one has {bytes}: no node could be started with it"
+                ),
+            );
+            None
+        } else {
+            Some(value)
+        }
+    }
+
     /// A time span such as `"250ms"`. `no_zero` says why it cannot be zero, where it cannot.
     pub(crate) fn duration(
         &self,
@@ -166,6 +191,9 @@ impl Options {
 
 /// A name is part of every message.
 const WIRE_NAME_BYTES_MAX: usize = 255;
+
+/// As `SystemBuilder::role` takes it.
+const ROLE_BYTES_MAX: usize = 255;
 
 fn literal(written: &Written) -> Option<&Lit> {
     match &written.value {

@@ -171,6 +171,9 @@ pub trait Entity: Init<Address = reference::EntityRef<Self>> {
     /// Whether the state moves with its shard.
     const MIGRATES: bool = false;
 
+    /// The role of the nodes that host this type. `None`: every member that knows the type does.
+    const ROLE: Option<&'static str> = None;
+
     /// Appends the state, to leave this node; its name, if there are several.
     #[doc(hidden)]
     fn freeze(&self, out: &mut Vec<u8>) -> Result<&'static str, EncodeError> {

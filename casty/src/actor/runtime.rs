@@ -446,6 +446,8 @@ impl<E: Entity> Route<E> for NoRoute {
     ) -> Result<(), super::Rejected<E>> {
         let failure = Failure::UnknownEntity {
             name: E::NAME.to_owned(),
+            // It is not known here at all: no role is what is missing.
+            role: None,
         };
         Err(super::Rejected::new(envelope, failure))
     }

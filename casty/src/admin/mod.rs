@@ -218,6 +218,7 @@ impl Admin {
             address: None,
             settings,
             seeds: Vec::new(),
+            roles: BTreeSet::new(),
             given_incarnation: false,
             on_down: OnDown::Stop,
             availability: Availability::default(),

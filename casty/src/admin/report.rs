@@ -1,6 +1,9 @@
 //! What an [`Admin`](super::Admin) reports. All of it can be serialized, for programs that read it.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
 
 use serde::{Serialize, Serializer};
 
@@ -58,6 +61,9 @@ pub struct MemberReport {
     pub shards: usize,
     /// Entities alive on it: as it says itself, or else as it told another node last.
     pub entities: Option<u64>,
+    /// The roles it was started with: as it says itself, or else as it told another node. `None` if nobody who answered
+    /// has heard.
+    pub roles: Option<BTreeSet<String>>,
     /// Nodes whose gossip takes it for dead.
     pub dead_to: Vec<NodeId>,
 }

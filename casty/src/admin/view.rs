@@ -210,6 +210,10 @@ impl View {
                 let answer = self.answer_of(id).map(|answer| &answer.inspection);
                 let told = self.answers.iter();
                 let told = told.filter_map(|a| a.inspection.entities.get(id)).max();
+                let roles_by_others = || {
+                    let mut others = self.answers.iter();
+                    others.find_map(|answer| answer.inspection.roles.get(id))
+                };
                 let dead_to = self.answers.iter();
                 let dead_to = dead_to.filter(|a| a.inspection.dead.contains(id));
                 MemberReport {
@@ -225,6 +229,10 @@ impl View {
                         .and_then(|answer| answer.entities.get(id))
                         .or(told)
                         .copied(),
+                    roles: answer
+                        .and_then(|answer| answer.roles.get(id))
+                        .or_else(roles_by_others)
+                        .cloned(),
                     dead_to: dead_to.map(|a| a.member().node.clone()).collect(),
                     id: id.clone(),
                 }
@@ -306,6 +314,7 @@ mod tests {
                 leader: None,
                 map: map.cloned(),
                 entities: BTreeMap::new(),
+                roles: BTreeMap::new(),
                 dead: BTreeSet::new(),
                 serves: true,
             },

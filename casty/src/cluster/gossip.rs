@@ -20,7 +20,10 @@ use serde_bytes::ByteBuf;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::time::DelayQueue;
 
-use super::{node::Node, wire::Request};
+use super::{
+    node::{Node, Said},
+    wire::Request,
+};
 use crate::{
     config::Settings,
     event::Event,
@@ -164,6 +167,8 @@ pub(crate) struct Gossip {
     facts: FactsTable,
     liveness: Liveness,
     unreachable: BTreeSet<MemberId>,
+    /// Members of the map that gossip has been told of. Once: what it thinks of them is its own affair from then on.
+    introduced: BTreeSet<MemberId>,
     rng: StdRng,
 }
 
@@ -179,6 +184,7 @@ impl Gossip {
             version: 1,
             address,
             catalog: node.catalog().to_vec(),
+            roles: node.roles().clone(),
             load: 0,
         };
         let settings = node.settings();
@@ -190,6 +196,7 @@ impl Gossip {
             facts: FactsTable::new(node.member(), facts),
             liveness: Liveness::new(settings.suspect_after * 3),
             unreachable: BTreeSet::new(),
+            introduced: BTreeSet::new(),
             rng,
             address,
             node,
@@ -258,11 +265,15 @@ impl Gossip {
     }
 
     fn publish_facts(&self) {
-        let load = self.facts.digest().into_keys().filter_map(|member| {
+        let said = self.facts.digest().into_keys().filter_map(|member| {
             let facts = self.facts.get(&member)?;
-            Some((member, facts.load))
+            let said = Said {
+                load: facts.load,
+                roles: facts.roles.clone(),
+            };
+            Some((member, said))
         });
-        self.node.set_loads(load.collect());
+        self.node.set_said(said.collect());
     }
 
     /// Does what foca asks for.
@@ -302,8 +313,23 @@ impl Gossip {
                 .runtime()
                 .publish(|| Event::ReachableMember(member.clone()));
         }
-        if let Some(peer) = self.peer(member) {
-            self.send_digest(peer);
+        self.facts.handle_met(member);
+        self.greet();
+    }
+
+    /// Sends this node's record to whom it has met, once the map says where that is.
+    fn greet(&mut self) {
+        let map = self.node.map();
+        let is_member =
+            |member: &MemberId| map.as_ref().is_some_and(|m| m.member(member).is_some());
+        let greeted = self.facts.greet(is_member);
+        if greeted.is_empty() {
+            return;
+        }
+        let (me, facts) = self.facts.mine();
+        let news = Request::Facts(BTreeMap::from([(me, facts)]));
+        for peer in greeted.iter().filter_map(|member| self.peer(member)) {
+            self.send(peer, &news);
         }
     }
 
@@ -333,6 +359,7 @@ impl Gossip {
         self.unreachable
             .retain(|member| others.contains_key(member));
         self.introduce(&others, &alive);
+        self.greet();
         if self.facts.set_load(self.node.load()) {
             let (me, facts) = self.facts.mine();
             let news = Request::Facts(BTreeMap::from([(me, facts)]));
@@ -366,18 +393,29 @@ impl Gossip {
         self.node.set_dead(dead.into_iter().collect());
     }
 
-    /// Says hello to members that gossip does not know yet: a few at a time, they know the others.
+    /// Has gossip know the members that the map names: it probes them from here on. Everybody learns of them by the map,
+    /// so nothing is sent for it. Those that gossip has given up are greeted, a few at a time: if they live, they answer,
+    /// and know the others.
     fn introduce(&mut self, others: &BTreeMap<MemberId, SocketAddr>, alive: &BTreeSet<MemberId>) {
-        let strangers = others
-            .iter()
-            .filter(|(member, _)| !alive.contains(member))
-            .take(3);
-        for (member, address) in strangers {
-            let id = GossipId {
-                member: member.clone(),
-                address: *address,
-                renewal: 0,
-            };
+        self.introduced.retain(|member| others.contains_key(member));
+        let strangers = others.iter().filter(|(member, _)| !alive.contains(member));
+        let id = |(member, address): (&MemberId, &SocketAddr)| GossipId {
+            member: member.clone(),
+            address: *address,
+            renewal: 0,
+        };
+        let (given_up, fresh): (Vec<_>, Vec<_>) =
+            strangers.partition(|(member, _)| self.introduced.contains(*member));
+        self.introduced
+            .extend(fresh.iter().map(|(member, _)| (*member).clone()));
+        let fresh = fresh
+            .into_iter()
+            .map(|stranger| Member::alive(id(stranger)));
+        if let Err(error) = self.swim.apply_many(fresh, false, &mut self.effects) {
+            tracing::debug!(%error, "gossip could not be told of members");
+        }
+        for (member, address) in given_up.into_iter().take(3) {
+            let id = id((member, address));
             if let Err(error) = self.swim.announce(id, &mut self.effects) {
                 tracing::debug!(%member, %error, "gossip could not introduce itself");
             }

@@ -231,6 +231,7 @@ fn handle(
 fn unknown_entity(node: &Node, inlet: &Inlet, name: &str, frame: EntityFrame<'_>) {
     let failure = Failure::UnknownEntity {
         name: name.to_owned(),
+        role: None,
     };
     if frame.correlation == 0 {
         let path = ActorPath {

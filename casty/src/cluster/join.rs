@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{
     authority::{Voter, way::AuthorityError},
     gossip::Gossip,
-    node::Node,
+    node::{Node, Said},
     wire::Proposal,
 };
 use crate::{
@@ -405,12 +405,12 @@ async fn give_notice(node: &Node, command: Command, deadline: Instant) -> bool {
 }
 
 /// The members as this node sees them.
-pub(crate) fn members(node: &Node) -> Vec<(MemberId, SocketAddr, Status, Option<u64>)> {
+pub(crate) fn members(node: &Node) -> Vec<(MemberId, SocketAddr, Status, Option<Said>)> {
     let Some(map) = node.map() else {
         return Vec::new();
     };
     map.members
         .iter()
-        .map(|(id, m)| (id.clone(), m.address, m.status, node.load_of(id)))
+        .map(|(id, m)| (id.clone(), m.address, m.status, node.said_by(id)))
         .collect()
 }

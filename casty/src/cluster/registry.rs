@@ -22,6 +22,7 @@ use crate::{
 #[derive(Clone, Copy)]
 pub struct EntityRegistration {
     name: &'static str,
+    role: Option<&'static str>,
     type_id: fn() -> TypeId,
     type_name: fn() -> &'static str,
     make: fn(Ground<'_>) -> Made,
@@ -46,6 +47,7 @@ impl EntityRegistration {
     pub const fn of<E: Entity>() -> Self {
         Self {
             name: E::NAME,
+            role: E::ROLE,
             type_id: TypeId::of::<E>,
             type_name: std::any::type_name::<E>,
             make: make::<E>,
@@ -55,7 +57,11 @@ impl EntityRegistration {
 
 impl fmt::Debug for EntityRegistration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.name, (self.type_name)())
+        write!(f, "{} ({})", self.name, (self.type_name)())?;
+        match self.role {
+            Some(role) => write!(f, " of role {role}"),
+            None => Ok(()),
+        }
     }
 }
 

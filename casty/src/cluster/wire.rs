@@ -34,6 +34,10 @@ pub(crate) enum Request {
     Watch {
         version: u64,
     },
+    /// This node has the map of that version: said to the one it watches, where that one decides alone.
+    Has {
+        version: u64,
+    },
     /// Something that is answered, under this number.
     Call {
         id: u64,
@@ -89,6 +93,8 @@ pub(crate) struct Inspection {
     pub(crate) map: Option<ClusterMap>,
     /// Entities alive on members, as far as they have said.
     pub(crate) entities: BTreeMap<MemberId, u64>,
+    /// Roles of members, as far as they have said.
+    pub(crate) roles: BTreeMap<MemberId, BTreeSet<String>>,
     /// Members that gossip does not reach.
     pub(crate) dead: BTreeSet<MemberId>,
     /// Whether it holds a lease, and serves its entities.

@@ -1,9 +1,13 @@
 //! What each node says about itself: one record a node, written by that node alone.
 //!
-//! Pushed on change; once in a while a digest goes to one random peer, and whoever is behind is sent the rest. A
-//! record is a hint for people and for load; nothing is decided by it.
+//! Its author sends it to each member it meets, and on change: of N members that start, each hears each record once,
+//! and nobody repeats to a newcomer what others tell it as well. Once in a while a digest goes to one random peer, and
+//! whoever is behind is sent what it missed. A record is a hint for people and for load; nothing is decided by it.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +18,9 @@ pub(crate) struct Facts {
     /// Grows with each change.
     pub(crate) version: u64,
     pub(crate) address: SocketAddr,
+    /// The entity types it knows. It hosts those of them that name no role, and those that name one of its own.
     pub(crate) catalog: Vec<CatalogEntry>,
+    pub(crate) roles: BTreeSet<String>,
     /// Entities alive on the node.
     pub(crate) load: u64,
 }
@@ -27,14 +33,32 @@ pub(crate) type Digest = BTreeMap<MemberId, u64>;
 pub(crate) struct FactsTable {
     me: MemberId,
     records: BTreeMap<MemberId, Facts>,
+    /// Members that were met, and have not been sent this node's record since.
+    met: BTreeSet<MemberId>,
 }
 
 impl FactsTable {
     pub(crate) fn new(me: MemberId, facts: Facts) -> Self {
         Self {
             records: BTreeMap::from([(me.clone(), facts)]),
+            met: BTreeSet::new(),
             me,
         }
+    }
+
+    /// A member seems alive that was unknown, or seemed dead.
+    pub(crate) fn handle_met(&mut self, member: &MemberId) {
+        if *member != self.me {
+            self.met.insert(member.clone());
+        }
+    }
+
+    /// Whom to send this node's own record now: those it has met and `reachable` holds for. Nobody is named twice for
+    /// one meeting: what is lost on the way is noticed by the next digest.
+    pub(crate) fn greet(&mut self, reachable: impl Fn(&MemberId) -> bool) -> Vec<MemberId> {
+        self.met
+            .extract_if(.., |member| reachable(member))
+            .collect()
     }
 
     pub(crate) fn get(&self, member: &MemberId) -> Option<&Facts> {
@@ -104,6 +128,7 @@ impl FactsTable {
         let me = self.me.clone();
         self.records
             .retain(|member, _| *member == me || keep(member));
+        self.met.retain(|member| keep(member));
     }
 }
 
@@ -117,6 +142,7 @@ mod tests {
             version,
             address: address(1),
             catalog: vec![],
+            roles: BTreeSet::new(),
             load,
         }
     }
@@ -137,6 +163,131 @@ mod tests {
         assert_eq!(a.digest(), b.digest());
         assert_eq!(b.get(&member("a", 1)).unwrap().load, 5);
         assert_eq!(a.compare(&b.digest()), (BTreeMap::new(), false));
+    }
+
+    /// Some tables, what they send each other, and how much that is.
+    struct Crowd {
+        tables: BTreeMap<MemberId, FactsTable>,
+        /// Sent records, and sent entries of digests.
+        sent: (usize, usize),
+    }
+
+    impl Crowd {
+        fn of(nodes: u64) -> Self {
+            let names = (0..nodes).map(|n| member(&format!("n{n}"), 1));
+            Self {
+                tables: names
+                    .map(|name| (name.clone(), FactsTable::new(name, facts(1, 0))))
+                    .collect(),
+                sent: (0, 0),
+            }
+        }
+
+        fn names(&self) -> Vec<MemberId> {
+            self.tables.keys().cloned().collect()
+        }
+
+        /// Everybody meets everybody at once, and `arrives` says which greetings do.
+        fn meet(&mut self, arrives: impl Fn(usize, usize) -> bool) {
+            let names = self.names();
+            for (from, name) in names.iter().enumerate() {
+                let table = self.tables.get_mut(name).unwrap();
+                for other in &names {
+                    table.handle_met(other);
+                }
+                let greeted = table.greet(|_| true);
+                assert_eq!(greeted.len(), names.len() - 1, "everybody but oneself");
+                let (me, mine) = table.mine();
+                for to in greeted {
+                    self.sent.0 += 1;
+                    let nth = names.binary_search(&to).unwrap();
+                    if arrives(from, nth) {
+                        let news = BTreeMap::from([(me.clone(), mine.clone())]);
+                        self.tables.get_mut(&to).unwrap().merge(news);
+                    }
+                }
+            }
+        }
+
+        /// What `Gossip` does with a digest that one node sends another.
+        fn compare(&mut self, from: &MemberId, to: &MemberId) {
+            let digest = self.tables[from].digest();
+            self.sent.1 += digest.len();
+            let (newer, behind) = self.tables[to].compare(&digest);
+            self.sent.0 += newer.len();
+            self.tables.get_mut(from).unwrap().merge(newer);
+            if behind {
+                let digest = self.tables[to].digest();
+                self.sent.1 += digest.len();
+                let (newer, _) = self.tables[from].compare(&digest);
+                self.sent.0 += newer.len();
+                self.tables.get_mut(to).unwrap().merge(newer);
+            }
+        }
+
+        /// Everybody sends a digest to one other. Who that is differs from round to round.
+        fn round(&mut self, round: usize) {
+            let names = self.names();
+            for (n, name) in names.iter().enumerate() {
+                let step = 1 + round * 7 % (names.len() - 1);
+                self.compare(name, &names[(n + step) % names.len()]);
+            }
+        }
+
+        fn agree(&self) -> bool {
+            let all = self.tables.len();
+            self.tables.values().all(|table| table.records.len() == all)
+        }
+    }
+
+    #[test]
+    fn a_start_costs_one_record_for_each_pair() {
+        for nodes in [5, 50] {
+            let mut crowd = Crowd::of(nodes);
+            crowd.meet(|_, _| true);
+            assert!(crowd.agree());
+            // All have all: digests find nothing more to send.
+            crowd.round(0);
+            let nodes = crowd.tables.len();
+            assert_eq!(crowd.sent, (nodes * (nodes - 1), nodes * nodes));
+        }
+    }
+
+    #[test]
+    fn digests_bring_what_was_lost() {
+        // One link loses all, one member hears nobody, nothing arrives at all.
+        let losses: [fn(usize, usize) -> bool; 3] = [
+            |from, to| (from, to) != (3, 9),
+            |_, to| to != 3,
+            |_, _| false,
+        ];
+        for arrives in losses {
+            let mut crowd = Crowd::of(50);
+            crowd.meet(arrives);
+            assert!(!crowd.agree());
+            let rounds = (0..10).take_while(|round| {
+                crowd.round(*round);
+                !crowd.agree()
+            });
+            let rounds = rounds.count() + 1;
+            assert!(crowd.agree(), "after {rounds} rounds");
+            // Nobody is sent twice what it has.
+            let nodes = crowd.tables.len();
+            assert!(crowd.sent.0 <= 2 * nodes * nodes, "{:?}", crowd.sent);
+        }
+    }
+
+    #[test]
+    fn who_cannot_be_reached_yet_is_greeted_later_and_once() {
+        let mut a = table("a");
+        let b = member("b", 1);
+        a.handle_met(&b);
+        assert_eq!(a.greet(|_| false), []);
+        assert_eq!(a.greet(|_| true), std::slice::from_ref(&b));
+        assert_eq!(a.greet(|_| true), []);
+        a.handle_met(&b);
+        a.retain(|_| false);
+        assert_eq!(a.greet(|_| true), [], "no member any more");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 pub(crate) mod allocation;
 pub(crate) mod bootstrap;
+pub(crate) mod copies;
 pub(crate) mod facts;
 pub(crate) mod leader;
 pub(crate) mod lease;

@@ -4,6 +4,7 @@
 mod glance;
 
 use std::{
+    collections::BTreeSet,
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{Arc, Weak},
@@ -178,6 +179,11 @@ impl ActorSystem {
         &self.0.runtime
     }
 
+    #[cfg(all(test, feature = "sim"))]
+    pub(crate) fn node(&self) -> Option<&Arc<Node>> {
+        self.0.node.as_ref()
+    }
+
     /// A way to look at this system that does not keep it alive.
     #[cfg(feature = "sim")]
     pub(crate) fn glance(&self) -> Glance {
@@ -316,11 +322,12 @@ async fn wait_for(node: &Node, members: usize) -> Result<(), JoinError> {
 fn members(node: &Node) -> Vec<MemberInfo> {
     join::members(node)
         .into_iter()
-        .map(|(id, address, status, entities)| MemberInfo {
+        .map(|(id, address, status, said)| MemberInfo {
             id,
             address,
             status: MemberStatus::of(status),
-            entities,
+            entities: said.as_ref().map(|said| said.load),
+            roles: said.map(|said| said.roles).unwrap_or_default(),
         })
         .collect()
 }
@@ -337,6 +344,8 @@ pub struct MemberInfo {
     pub status: MemberStatus,
     /// How many entities are alive on it, as it said last; `None` if it has said nothing yet.
     pub entities: Option<u64>,
+    /// The roles it was started with; empty also if it has said nothing yet.
+    pub roles: BTreeSet<String>,
 }
 
 /// Where a member is in its life.
@@ -467,6 +476,9 @@ impl<E: Entity> fmt::Debug for ShardEnvelope<E> {
     }
 }
 
+/// Roles of one node. They travel in its facts.
+const ROLES_MAX: usize = 16;
+
 /// Configures a member of a cluster. See [`ActorSystem::builder`].
 #[derive(Debug)]
 #[must_use = "a builder does nothing until it is started"]
@@ -476,6 +488,7 @@ pub struct SystemBuilder {
     listen: String,
     advertise: Option<String>,
     seeds: Vec<String>,
+    roles: BTreeSet<String>,
     settings: Settings,
     on_down: OnDown,
     availability: Availability,
@@ -493,6 +506,7 @@ impl SystemBuilder {
             listen: "127.0.0.1:0".to_owned(),
             advertise: None,
             seeds: Vec::new(),
+            roles: BTreeSet::new(),
             settings: Settings::default(),
             on_down: OnDown::default(),
             availability: Availability::default(),
@@ -526,6 +540,16 @@ impl SystemBuilder {
     /// founds the cluster once all other seeds have said that they know none. Without seeds a node founds one.
     pub fn seeds<S: ToString>(mut self, seeds: impl IntoIterator<Item = S>) -> Self {
         self.seeds = seeds.into_iter().map(|seed| seed.to_string()).collect();
+        self
+    }
+
+    /// Gives this node a role; call it again for another. A type with `#[entity(role = "storage")]` lives on nodes with
+    /// the role `storage` only. Every node sends to it, as to any other type.
+    ///
+    /// A role is any name of at most 255 bytes; a node has at most 16. Without a network nothing is lacking: a local
+    /// system hosts all types.
+    pub fn role(mut self, name: impl ToString) -> Self {
+        self.roles.insert(name.to_string());
         self
     }
 
@@ -591,6 +615,21 @@ impl SystemBuilder {
         Err(StartError::Setting { setting, reason })
     }
 
+    fn check_roles(&self) -> Result<(), StartError> {
+        for role in &self.roles {
+            Self::check_name("role", role)?;
+        }
+        let roles = self.roles.len();
+        if roles > ROLES_MAX {
+            let reason = format!("there are {roles} of them, at most {ROLES_MAX} are possible");
+            return Err(StartError::Setting {
+                setting: "role",
+                reason,
+            });
+        }
+        Ok(())
+    }
+
     /// Starts a system without a network, with these settings and entity types.
     ///
     /// # Errors
@@ -600,6 +639,7 @@ impl SystemBuilder {
     /// Outside a tokio runtime.
     pub fn start_local(self) -> Result<ActorSystem, StartError> {
         Self::check_name("name", &self.cluster)?;
+        self.check_roles()?;
         self.settings.check()?;
         ActorSystem::start_local(self.cluster, self.registry, self.settings)
     }
@@ -614,6 +654,7 @@ impl SystemBuilder {
     /// Outside a tokio runtime.
     pub async fn start(self) -> Result<ActorSystem, StartError> {
         Self::check_name("cluster", &self.cluster)?;
+        self.check_roles()?;
         self.settings.check()?;
         let listener = {
             let refused = |source| StartError::Listen {
@@ -668,6 +709,7 @@ impl SystemBuilder {
             address,
             settings: self.settings.clone(),
             seeds: self.seeds,
+            roles: self.roles,
             given_incarnation: self.incarnation.is_some(),
             on_down: self.on_down,
             availability: self.availability,

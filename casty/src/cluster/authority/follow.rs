@@ -16,6 +16,7 @@ use crate::{
         wire::{Request, Response},
     },
     message::codec,
+    protocol::map::ClusterMap,
     sync::lock,
     transport::{handshake::Lane, link::Link},
 };
@@ -115,6 +116,24 @@ impl Node {
         if self.follower().is_source(link) {
             let version = self.map().map_or(0, |map| map.version);
             Self::watch_from(link, version);
+        }
+    }
+
+    /// Tells the one who decides alone that there is a second copy of what it decided. Of versions that came at once
+    /// the last is enough.
+    pub(crate) fn confirm(&self, map: &ClusterMap) {
+        if map.voters.len() != 1 || self.address().is_none() {
+            return;
+        }
+        let source = lock(&self.follower().source);
+        let Some(Source { link, .. }) = &*source else {
+            return;
+        };
+        let version = map.version;
+        match codec::to_vec(&Request::Has { version }) {
+            // Who watches anew says what it has.
+            Ok(bytes) => drop(link.send_control(&bytes)),
+            Err(error) => tracing::error!(%error, "a request cannot be encoded"),
         }
     }
 

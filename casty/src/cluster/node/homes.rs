@@ -31,6 +31,7 @@ impl Node {
                 () = self.cancel.cancelled() => return,
                 map = next => map,
             };
+            self.confirm(&map);
             self.handle_map(seen.as_deref(), &map);
             self.followed.store(map.version, Ordering::Release);
             self.look_at_lease();
@@ -139,7 +140,8 @@ impl Node {
                 match self.propose(proposal).await {
                     Ok(version) => self.follower.handle_version(version),
                     Err(AuthorityError::Refused(Refused::UnknownKind(name))) => {
-                        region.handle_no_home(&shards, &Failure::UnknownEntity { name });
+                        let role = region.role().map(ToOwned::to_owned);
+                        region.handle_no_home(&shards, &Failure::UnknownEntity { name, role });
                     }
                     Err(error) => {
                         tracing::debug!(kind = region.name(), %error, "no home yet");

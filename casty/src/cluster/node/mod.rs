@@ -65,12 +65,22 @@ pub(crate) struct NodeSetup {
     pub(crate) address: Option<SocketAddr>,
     pub(crate) settings: Settings,
     pub(crate) seeds: Vec<String>,
+    /// What this node is for, beyond what every node is.
+    pub(crate) roles: BTreeSet<String>,
     /// The incarnation does not come from the clock.
     pub(crate) given_incarnation: bool,
     pub(crate) on_down: OnDown,
     pub(crate) availability: Availability,
     pub(crate) net: Arc<dyn Net>,
     pub(crate) seed: u64,
+}
+
+/// What a member says about itself, as far as it is known here.
+#[derive(Clone, Debug)]
+pub(crate) struct Said {
+    /// Entities alive on it.
+    pub(crate) load: u64,
+    pub(crate) roles: BTreeSet<String>,
 }
 
 pub(crate) struct Node {
@@ -83,6 +93,7 @@ pub(crate) struct Node {
     runtime: Arc<Runtime>,
     regions: OnceLock<Vec<Arc<dyn AnyRegion>>>,
     catalog: OnceLock<Vec<CatalogEntry>>,
+    hosted: OnceLock<Vec<CatalogEntry>>,
     identity: Mutex<Option<ClusterIdentity>>,
     former: Mutex<Option<ClusterIdentity>>,
     watch: Arc<MapWatch>,
@@ -110,7 +121,7 @@ pub(crate) struct Node {
     wanted: Mutex<BTreeSet<(u16, ShardId)>>,
     wanted_work: Notify,
     gossip: mpsc::Sender<Input>,
-    loads: Mutex<BTreeMap<MemberId, u64>>,
+    said: Mutex<BTreeMap<MemberId, Said>>,
     watches: Watches,
     failed: Mutex<Option<JoinError>>,
     leaving: std::sync::atomic::AtomicBool,
@@ -141,6 +152,7 @@ impl Node {
             runtime,
             regions: OnceLock::new(),
             catalog: OnceLock::new(),
+            hosted: OnceLock::new(),
             identity: Mutex::default(),
             former: Mutex::default(),
             member: ArcSwap::from_pointee(setup.member.clone()),
@@ -163,7 +175,7 @@ impl Node {
             wanted: Mutex::default(),
             wanted_work: Notify::new(),
             gossip,
-            loads: Mutex::default(),
+            said: Mutex::default(),
             watches: Watches::default(),
             failed: Mutex::default(),
             leaving: false.into(),
@@ -175,13 +187,28 @@ impl Node {
         (node, inputs)
     }
 
-    /// Says which entity types this node knows, and, unless it is a client, hosts.
+    /// Says which entity types this node knows. Unless it is a client, it hosts those that name no role, or one it has.
     pub(crate) fn set_regions(&self, regions: Vec<Arc<dyn AnyRegion>>) {
-        let catalog = regions
-            .iter()
-            .map(|region| region.catalog_entry())
-            .collect();
-        let fresh = self.catalog.set(catalog).is_ok() & self.regions.set(regions).is_ok();
+        let entries = |regions: &[&Arc<dyn AnyRegion>]| -> Vec<CatalogEntry> {
+            regions
+                .iter()
+                .map(|region| region.catalog_entry())
+                .collect()
+        };
+        let known: Vec<_> = regions.iter().collect();
+        let is_for_me = |region: &&Arc<dyn AnyRegion>| {
+            let role = region.role();
+            self.setup.address.is_some() && role.is_none_or(|role| self.setup.roles.contains(role))
+        };
+        let hosted: Vec<_> = regions.iter().filter(is_for_me).collect();
+        tracing::info!(
+            roles = ?self.setup.roles,
+            hosts = ?hosted.iter().map(|region| region.name()).collect::<Vec<_>>(),
+            "what this node is for"
+        );
+        let fresh = self.catalog.set(entries(&known)).is_ok()
+            & self.hosted.set(entries(&hosted)).is_ok()
+            & self.regions.set(regions).is_ok();
         assert!(fresh, "regions are set once, at start");
     }
 
@@ -275,10 +302,11 @@ impl Node {
 
     /// The entity types this node offers to host.
     pub(crate) fn hosted(&self) -> &[CatalogEntry] {
-        match self.setup.address {
-            Some(_) => self.catalog(),
-            None => &[],
-        }
+        self.hosted.get().map_or(&[], |hosted| hosted)
+    }
+
+    pub(crate) fn roles(&self) -> &BTreeSet<String> {
+        &self.setup.roles
     }
 
     pub(crate) fn cancel(&self) -> &CancellationToken {
@@ -455,16 +483,19 @@ impl Node {
         self.regions().iter().map(|region| region.active()).sum()
     }
 
-    pub(crate) fn set_loads(&self, loads: BTreeMap<MemberId, u64>) {
-        *lock(&self.loads) = loads;
+    pub(crate) fn set_said(&self, said: BTreeMap<MemberId, Said>) {
+        *lock(&self.said) = said;
     }
 
-    /// What members said about their load.
-    pub(crate) fn load_of(&self, member: &MemberId) -> Option<u64> {
+    /// What a member said about itself; `None` if it has said nothing yet.
+    pub(crate) fn said_by(&self, member: &MemberId) -> Option<Said> {
         if self.is_me(member) {
-            return Some(self.load());
+            return Some(Said {
+                load: self.load(),
+                roles: self.roles().clone(),
+            });
         }
-        lock(&self.loads).get(member).copied()
+        lock(&self.said).get(member).cloned()
     }
 
     pub(crate) fn gossip(&self, input: Input) {
@@ -547,6 +578,11 @@ impl Node {
                     engine.add_watcher(inlet, version);
                 }
             }
+            Request::Has { version } => {
+                if let Some(engine) = self.engine() {
+                    engine.handle_has(&inlet.peer, version);
+                }
+            }
             Request::Call { id, call } => self.handle_call(inlet, id, call),
         }
     }
@@ -592,6 +628,11 @@ impl Node {
             .is_some_and(|engine| engine.leads_in().is_some());
         let leader = self.engine().and_then(|engine| engine.leader());
         let leader = leader.or_else(|| self.known_leader());
+        let mut said = lock(&self.said).clone();
+        said.extend(
+            self.said_by(&self.member())
+                .map(|said| (self.member(), said)),
+        );
         Inspection {
             member: self.member(),
             leader: if leads {
@@ -600,10 +641,13 @@ impl Node {
                 leader.map(|leader| leader.member)
             },
             map: self.map().map(|map| (*map).clone()),
-            entities: lock(&self.loads)
+            entities: said
                 .iter()
-                .map(|(member, load)| (member.clone(), *load))
-                .chain([(self.member(), self.load())])
+                .map(|(id, said)| (id.clone(), said.load))
+                .collect(),
+            roles: said
+                .into_iter()
+                .map(|(id, said)| (id, said.roles))
                 .collect(),
             dead: self.dead(),
             serves: self.runtime.gate().is_some_and(|gate| gate.is_open()),

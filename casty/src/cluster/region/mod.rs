@@ -77,6 +77,9 @@ pub(crate) trait AnyRegion: Send + Sync {
     fn catalog_entry(&self) -> CatalogEntry;
     fn name(&self) -> &str;
 
+    /// The role of the nodes that host this type, if it names one.
+    fn role(&self) -> Option<&'static str>;
+
     /// Takes over where the shards live. `me` is this node's slot, if it hosts.
     fn handle_map(&self, map: &ClusterMap, me: Option<Slot>);
 
@@ -370,6 +373,10 @@ impl<E: Entity> AnyRegion for ShardRegion<E> {
         &self.name
     }
 
+    fn role(&self) -> Option<&'static str> {
+        E::ROLE
+    }
+
     fn handle_map(&self, map: &ClusterMap, me: Option<Slot>) {
         let Some(table) = map.kinds.get(&self.name) else {
             return;
@@ -547,6 +554,7 @@ impl<E: Entity> std::fmt::Debug for ShardRegion<E> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ShardRegion")
             .field("name", &self.name)
+            .field("role", &E::ROLE)
             .finish_non_exhaustive()
     }
 }

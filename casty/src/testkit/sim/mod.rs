@@ -8,6 +8,8 @@ mod faults;
 mod network;
 mod node;
 mod process;
+#[cfg(test)]
+mod tests;
 mod trace;
 
 use std::{

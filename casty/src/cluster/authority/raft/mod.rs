@@ -272,7 +272,45 @@ impl RaftEngine {
         }
     }
 
+    /// The same, on behalf of somebody who is answered. What one voter decides alone has a second copy by then, if another
+    /// member listens and says so in time.
+    async fn decide_and_keep(&self, decision: Decision) -> Result<u64, Denied> {
+        let version = self.decide(decision).await?;
+        self.keep(version).await;
+        Ok(version)
+    }
+
+    async fn keep(&self, version: u64) {
+        if self.electorate().voters != BTreeSet::from([self.slot]) {
+            return;
+        }
+        // Whoever waits for the answer waits for half of the limit.
+        let limit = (self.times.lease / 2).min(self.limit / 4);
+        let copied = self.machine.copied(version);
+        if tokio::time::timeout(limit, copied).await.is_err() {
+            for member in self.machine.handle_late(version) {
+                tracing::warn!(
+                    %member,
+                    version,
+                    "there may be one copy of what was decided: this member has not said in time that it has it"
+                );
+            }
+        }
+    }
+
+    /// Another node has the map of this version.
+    pub(crate) fn handle_has(&self, member: &MemberId, version: u64) {
+        self.machine.handle_has(member, version);
+    }
+
     async fn allocate(&self, kind: String, shards: Vec<crate::id::ShardId>) -> Result<u64, Denied> {
+        let version = self.assign(kind, &shards).await?;
+        // Also what an earlier question has had decided: its own answer may be waiting still.
+        self.keep(version).await;
+        Ok(version)
+    }
+
+    async fn assign(&self, kind: String, shards: &[crate::id::ShardId]) -> Result<u64, Denied> {
         let _one_at_a_time = self.allocating.lock().await;
         if self.leads_in().is_none() {
             return Err(self.not_the_leader());
@@ -283,7 +321,7 @@ impl RaftEngine {
         if !map.members.keys().any(|id| map.hosts(id, &kind)) {
             return Err(Denied::Refused(Refused::UnknownKind(kind)));
         }
-        let assignments = allocation::allocate(&map, &kind, &shards);
+        let assignments = allocation::allocate(&map, &kind, shards);
         if assignments.is_empty() {
             return Ok(map.version);
         }
@@ -459,7 +497,7 @@ impl Authority for RaftEngine {
                     | Command::Remove { .. }
                     | Command::Release { .. }
                     | Command::Keep { .. }),
-                ) => self.decide(Decision::Change(command)).await,
+                ) => self.decide_and_keep(Decision::Change(command)).await,
                 Proposal::Apply(
                     Command::Assign { .. } | Command::Revoke { .. } | Command::Voters { .. },
                 ) => Err(Denied::Undecided(

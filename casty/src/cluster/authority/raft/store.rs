@@ -8,12 +8,14 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use futures_util::{Stream, StreamExt};
+use futures_util::{Stream, StreamExt, future::select_all};
 use openraft::{
     EntryPayload, OptionalSend, RaftLogReader, RaftSnapshotBuilder,
     alias::{EntryOf, LogIdOf, SnapshotMetaOf, SnapshotOf, StoredMembershipOf, VoteOf},
     storage::{EntryResponder, IOFlushed, LogState, RaftLogStorage, RaftStateMachine},
 };
+
+use tokio::sync::Notify;
 
 use super::Types;
 use crate::{
@@ -24,7 +26,10 @@ use crate::{
     },
     id::MemberId,
     message::codec,
-    protocol::map::{ClusterMap, Command, Refused},
+    protocol::{
+        copies::{Copied, Copies},
+        map::{ClusterMap, Command, Refused, Status},
+    },
     sync::lock,
     transport::{connection::Inlet, frame::Frame},
 };
@@ -130,6 +135,8 @@ pub(super) struct MapMachine {
     state: Mutex<State>,
     snapshot: Mutex<Option<(SnapshotMetaOf<Types>, Vec<u8>)>>,
     watch: Arc<MapWatch>,
+    /// Another member may have what was decided, or may not be waited for any more.
+    heard: Notify,
 }
 
 #[derive(Default)]
@@ -140,6 +147,7 @@ struct State {
     map: Option<ClusterMap>,
     changes: VecDeque<(u64, Command)>,
     watchers: Vec<Arc<Inlet>>,
+    copies: Copies,
 }
 
 /// What became of a decision: the map's version, or why it changed nothing.
@@ -175,6 +183,35 @@ impl State {
         Ok(version)
     }
 
+    /// Those of the watchers that are members: a client keeps nothing for anybody.
+    fn listening(&self) -> impl Iterator<Item = &Arc<Inlet>> {
+        let is_alive = |inlet: &&Arc<Inlet>| {
+            let status = self.map.as_ref().and_then(|map| map.status(&inlet.peer));
+            !inlet.cancel.is_cancelled() && status.is_some_and(|status| status != Status::Down)
+        };
+        self.watchers.iter().filter(is_alive)
+    }
+
+    /// Forgets what those have that are no members, or none any more.
+    fn retain_copies(&mut self) {
+        let Self { copies, map, .. } = self;
+        copies.retain(|member| {
+            let status = map.as_ref().and_then(|map| map.status(member));
+            status.is_some_and(|status| status != Status::Down)
+        });
+    }
+
+    fn handle_has(&mut self, member: &MemberId, version: u64) {
+        self.copies.handle_has(member, version);
+        self.retain_copies();
+    }
+
+    fn copied(&mut self, version: u64) -> Copied {
+        self.retain_copies();
+        let listening = self.listening().map(|inlet| &inlet.peer);
+        self.copies.look(version, listening)
+    }
+
     fn tell_everybody_all(&mut self) {
         self.changes.clear();
         if let Some(map) = &self.map {
@@ -206,6 +243,7 @@ impl MapMachine {
             state: Mutex::default(),
             snapshot: Mutex::default(),
             watch,
+            heard: Notify::new(),
         })
     }
 
@@ -224,7 +262,6 @@ impl MapMachine {
     ) {
         use std::collections::BTreeMap;
 
-        use crate::protocol::map::Status;
         sighted!(Applied {
             member: self.member.clone(),
             index: entry.log_id.index,
@@ -302,6 +339,7 @@ impl MapMachine {
             };
             respond(watcher, &response);
         }
+        state.handle_has(&watcher.peer, version);
         if !state
             .watchers
             .iter()
@@ -309,6 +347,49 @@ impl MapMachine {
         {
             state.watchers.push(watcher.clone());
         }
+        drop(state);
+        self.heard.notify_waiters();
+    }
+
+    /// Another node has the map of this version.
+    pub(super) fn handle_has(&self, member: &MemberId, version: u64) {
+        lock(&self.state).handle_has(member, version);
+        self.heard.notify_waiters();
+    }
+
+    /// Resolves when another member has the map of this version, or nobody listens who could.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub(super) async fn copied(&self, version: u64) {
+        loop {
+            // Before the look: what is heard in between is not missed.
+            let heard = self.heard.notified();
+            tokio::pin!(heard);
+            heard.as_mut().enable();
+            let listening: Vec<Arc<Inlet>> = {
+                let mut state = lock(&self.state);
+                if state.copied(version) != Copied::NotYet {
+                    return;
+                }
+                state.listening().cloned().collect()
+            };
+            let lost = listening
+                .iter()
+                .map(|inlet| Box::pin(inlet.cancel.cancelled()));
+            tokio::select! {
+                biased;
+                () = heard => {}
+                _ = select_all(lost) => {}
+            }
+        }
+    }
+
+    /// Nobody has said in time that it has this version. Returns who is not waited for any more.
+    pub(super) fn handle_late(&self, version: u64) -> Vec<MemberId> {
+        let mut state = lock(&self.state);
+        let listening: Vec<MemberId> = state.listening().map(|inlet| inlet.peer.clone()).collect();
+        state.copies.handle_late(version, listening.iter())
     }
 }
 
@@ -381,6 +462,7 @@ impl RaftStateMachine<Types> for Arc<MapMachine> {
             if let Some(map) = map {
                 self.watch.offer(map);
             }
+            self.heard.notify_waiters();
             if let Some(responder) = responder {
                 responder.send(applied);
             }

@@ -1,0 +1,121 @@
+//! What takes a look behind the public surface: decisions as they are answered, and maps as they are.
+
+use std::{sync::Arc, time::Duration};
+
+use super::Sim;
+use crate::{
+    ActorSystem, Settings,
+    cluster::{authority::way::AuthorityError, node::Node, wire::Proposal},
+    id::{CatalogEntry, Incarnation, MemberId, NodeId},
+    protocol::{lease::LeaseTimes, map::Command},
+};
+
+fn node(system: &ActorSystem) -> Arc<Node> {
+    system.node().expect("it has a network").clone()
+}
+
+/// Has somebody join who brings an entity type of this name along: that outlives even a recovery.
+fn join(sim: &mut Sim, on: &str, kind: &'static str) -> Result<u64, AuthorityError> {
+    sim.on(on, move |system| async move {
+        let settings = Settings::default();
+        let command = Command::Join {
+            member: MemberId {
+                node: NodeId::new(kind),
+                incarnation: Incarnation(1),
+            },
+            address: "10.9.9.9:1".parse().expect("an address"),
+            catalog: vec![CatalogEntry {
+                name: kind.to_owned(),
+                shards: 4,
+                fingerprint: 0,
+            }],
+            lease: LeaseTimes::new(settings.lease, settings.clock_drift),
+        };
+        node(&system).propose(Proposal::Apply(command)).await
+    })
+}
+
+fn knows(sim: &mut Sim, on: &str, kind: &'static str) -> bool {
+    sim.on(on, move |system| async move {
+        let map = node(&system).map();
+        map.is_some_and(|map| map.kinds.contains_key(kind))
+    })
+}
+
+/// Two nodes, of which `a` has founded and decides.
+fn two(seed: u64) -> Sim {
+    let mut sim = Sim::new(seed);
+    sim.start("a");
+    sim.start("b");
+    sim.until_up(2);
+    sim.run_for(Duration::from_millis(500));
+    assert!(sim.views().iter().all(|view| view.voters == 1));
+    sim
+}
+
+/// The machine is gone, with whatever its network had not delivered yet.
+fn kill(sim: &mut Sim, name: &str) {
+    sim.isolate(name);
+    sim.crash(name);
+}
+
+#[test]
+fn what_the_only_voter_has_answered_outlives_it() {
+    for seed in 0..20 {
+        let mut sim = two(seed);
+        let decided = join(&mut sim, "a", "Late");
+        kill(&mut sim, "a");
+        assert!(decided.is_ok(), "seed {seed}: {decided:?}");
+        let recovered = sim.on("b", |system| async move {
+            let node = node(&system);
+            let before = node.map().map(|map| map.identity.generation);
+            let begun = node.recover(true).await;
+            let is_new = |generation| Some(generation) > before;
+            let seen = node.watch().wait(|map| {
+                map.filter(|map| is_new(map.identity.generation))
+                    .map(|_| ())
+            });
+            seen.await;
+            begun
+        });
+        assert_eq!(recovered, Ok(()), "seed {seed}");
+        assert!(knows(&mut sim, "b", "Late"), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_member_that_says_nothing_holds_up_one_decision_and_not_for_long() {
+    let mut sim = two(1);
+    sim.stall("a", "b");
+    let settings = Settings::default();
+    let limit = settings.lease / 2;
+    let took = |sim: &mut Sim, kind| {
+        let begun = sim.elapsed();
+        assert!(join(sim, "a", kind).is_ok());
+        sim.elapsed().saturating_sub(begun)
+    };
+    let first = took(&mut sim, "First");
+    assert!(first > limit / 2 && first < limit + limit / 4, "{first:?}");
+    let second = took(&mut sim, "Second");
+    assert!(second < Duration::from_millis(20), "{second:?}");
+    assert!(!knows(&mut sim, "b", "First"));
+    // Once it speaks again it is waited for.
+    sim.heal();
+    sim.until("it has heard", |sim| knows(sim, "b", "Second"));
+    sim.run_for(Duration::from_millis(50));
+    let third = took(&mut sim, "Third");
+    kill(&mut sim, "a");
+    assert!(third < Duration::from_millis(50), "{third:?}");
+    assert!(knows(&mut sim, "b", "Third"));
+}
+
+#[test]
+fn who_is_alone_waits_for_nobody() {
+    let mut sim = Sim::new(1);
+    sim.start("a");
+    sim.until_up(1);
+    let begun = sim.elapsed();
+    assert!(join(&mut sim, "a", "Late").is_ok());
+    let took = sim.elapsed().saturating_sub(begun);
+    assert!(took < Duration::from_millis(20), "{took:?}");
+}
