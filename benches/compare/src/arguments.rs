@@ -12,7 +12,7 @@ pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) operation: Option<Operation>,
 
-    /// How often each side is measured; the median is printed. 5, or 1 with --quick.
+    /// How often each side is measured; the median is printed. 7, or 1 with --quick.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) rounds: Option<u32>,
 

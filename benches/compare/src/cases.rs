@@ -134,7 +134,9 @@ impl Side {
     pub(crate) fn remark(self) -> Option<&'static str> {
         match self {
             Self::Floor | Self::Casty | Self::CastyActor => None,
-            Self::Kameo => Some("Mailboxes of 1,024; its default is 64."),
+            Self::Kameo => Some(
+                "Mailboxes of 1,024; its default is 64. Its connections are encrypted, nobody else's are.",
+            ),
             Self::Ractor | Self::Coerce => Some("Mailboxes without a bound: there are no others."),
             Self::Actix => Some(
                 "Two arbiters, a thread each; actors and senders alternate between them, and the first of both share \

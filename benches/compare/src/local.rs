@@ -50,8 +50,8 @@ impl Scale {
     }
 }
 
-const TELLS: i64 = 1_000_000;
-const ASKS: i64 = 200_000;
+const TELLS: i64 = 2_000_000;
+const ASKS: i64 = 2_000_000;
 const MANY: usize = 1_000;
 const CROWD: i64 = 100_000;
 

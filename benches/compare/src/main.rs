@@ -11,6 +11,7 @@ mod arguments;
 mod cases;
 mod heap;
 mod local;
+mod others;
 mod parent;
 #[path = "../../raw/mod.rs"]
 mod raw;

@@ -16,12 +16,18 @@ use crate::{
     AnyError,
     arguments::Arguments,
     cases::{Case, Outcome, Side},
+    others::Ticks,
     table,
 };
 
-const ROUNDS: u32 = 5;
+const ROUNDS: u32 = 7;
 /// A run that takes longer has failed.
 const RUN_TIME_MAX: Duration = Duration::from_mins(1);
+
+/// A run beside which others used more of all CPUs than this is made again, ...
+const OTHERS_MAX: f64 = 0.1;
+/// ... up to so many times all in all.
+const TRIES: u32 = 3;
 
 /// One run.
 pub(crate) struct Measurement {
@@ -29,6 +35,15 @@ pub(crate) struct Measurement {
     pub(crate) case: Case,
     pub(crate) side: Side,
     pub(crate) outcome: Outcome,
+    /// The share of all CPU time that went to others meanwhile.
+    pub(crate) others: f64,
+}
+
+impl Measurement {
+    /// Whether something else ran beside it.
+    pub(crate) fn was_disturbed(&self) -> bool {
+        self.others > OTHERS_MAX
+    }
 }
 
 /// Measures what was asked for, and prints the table.
@@ -58,18 +73,19 @@ pub(crate) fn compare(arguments: &Arguments) -> Result<(), AnyError> {
                 if side.cannot(case).is_some() {
                     continue;
                 }
-                let outcome = run(case, side, arguments.quick)?;
+                let one = undisturbed(round, case, side, arguments.quick)?;
                 eprintln!(
-                    "{round}/{rounds} {} {}: {outcome}",
+                    "{round}/{rounds} {} {}: {}{}",
                     case.name(),
-                    side.name()
+                    side.name(),
+                    one.outcome,
+                    if one.was_disturbed() {
+                        ", disturbed"
+                    } else {
+                        ""
+                    },
                 );
-                measurements.push(Measurement {
-                    round,
-                    case,
-                    side,
-                    outcome,
-                });
+                measurements.push(one);
             }
         }
     }
@@ -93,6 +109,7 @@ fn to_json(measurement: &Measurement) -> serde_json::Value {
         case,
         side,
         outcome,
+        others,
     } = measurement;
     let (what, value) = match outcome {
         Outcome::Value(value) if *case == Case::Bytes => ("bytes", json!(value)),
@@ -100,7 +117,31 @@ fn to_json(measurement: &Measurement) -> serde_json::Value {
         Outcome::Lost(count) => ("lost", json!(count)),
         Outcome::Failed(reason) => ("failed", json!(reason)),
     };
-    json!({ "round": round, "case": case.name(), "side": side.name(), what: value })
+    json!({ "round": round, "case": case.name(), "side": side.name(), "others": others, what: value })
+}
+
+/// One run, made again while the machine has something else to do.
+fn undisturbed(round: u32, case: Case, side: Side, quick: bool) -> Result<Measurement, AnyError> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let before = Ticks::now();
+        let outcome = run(case, side, quick)?;
+        let others = match (before, Ticks::now()) {
+            (Some(before), Some(after)) => after.others_since(&before),
+            _ => 0.0,
+        };
+        let one = Measurement {
+            round,
+            case,
+            side,
+            outcome,
+            others,
+        };
+        if tries == TRIES || !one.was_disturbed() {
+            return Ok(one);
+        }
+    }
 }
 
 /// One run, in a process of its own, so that nobody inherits another's heap or threads.

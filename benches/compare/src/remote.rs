@@ -31,9 +31,9 @@ pub(crate) trait Remote: 'static {
     fn connect(place: String) -> impl Future<Output = Result<Self::Counter, AnyError>> + Send;
 }
 
-const ASKS: i64 = 10_000;
-const ASKS_MANY: i64 = 100_000;
-const TELLS: i64 = 500_000;
+const ASKS: i64 = 50_000;
+const ASKS_MANY: i64 = 500_000;
+const TELLS: i64 = 2_000_000;
 /// Sent before the clock starts.
 const WARM_UP: usize = 200;
 

@@ -77,7 +77,7 @@ pub(crate) fn render(
                 match (summary(&of(side)), floor) {
                     (Outcome::Value(bytes), _) if case == Case::Bytes => grouped(bytes),
                     (Outcome::Value(rate), Some(floor)) if side != Side::Floor => {
-                        format!("{:.2}", rate / floor)
+                        ratio(rate / floor)
                     }
                     (Outcome::Value(rate), _) => format!("{}/s", grouped(three_digits(rate))),
                     (Outcome::Lost(count), _) => format!("lost {count}"),
@@ -98,10 +98,18 @@ pub(crate) fn render(
         1 => "One run each".to_owned(),
         rounds => format!("Medians of {rounds} runs"),
     };
+    let disturbed = measurements.iter().filter(|one| one.was_disturbed());
+    let disturbed = match disturbed.count() {
+        0 => String::new(),
+        count => format!(
+            " Beside {count} of {} runs the machine had something else to do.",
+            measurements.len()
+        ),
+    };
     writeln!(
         text,
         "\nThe floor in messages (or starts) a second, the others as multiples of it: more is better. Bytes are bytes: \
-         less is better. {medians}, two worker threads, {cpus} CPUs. {}.\n",
+         less is better. {medians}, two worker threads, {cpus} CPUs.{disturbed} {}.\n",
         versions.join(", ")
     )?;
     for (number, note) in (1..).zip(&notes.0) {
@@ -160,6 +168,15 @@ fn three_digits(value: f64) -> f64 {
     (value / unit).round() * unit
 }
 
+/// Two digits at least that say something.
+fn ratio(value: f64) -> String {
+    match value {
+        0.1.. => format!("{value:.2}"),
+        0.01.. => format!("{value:.3}"),
+        _ => format!("{value:.4}"),
+    }
+}
+
 /// A whole number, with commas.
 fn grouped(value: f64) -> String {
     let digits = format!("{value:.0}");
@@ -183,6 +200,7 @@ mod tests {
             case: Case::TellOne,
             side,
             outcome,
+            others: 0.0,
         }
     }
 
@@ -199,6 +217,14 @@ mod tests {
         assert_eq!(
             row(floor.into_iter().chain(casty).collect()),
             "| tell: 1 sender, 1 actor | 1,230,000/s | 0.50 |"
+        );
+    }
+
+    #[test]
+    fn a_small_ratio_is_not_rounded_to_nothing() {
+        assert_eq!(
+            [0.5, 0.0517, 0.003_17].map(ratio),
+            ["0.50", "0.052", "0.0032"]
         );
     }
 
