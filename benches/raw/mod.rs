@@ -27,6 +27,7 @@ enum Message {
 }
 
 /// A counter behind a bounded channel.
+#[derive(Clone)]
 pub(crate) struct Local(mpsc::Sender<Message>);
 
 impl Local {

@@ -5,20 +5,17 @@ use std::{
     fmt,
     future::IntoFuture,
     pin::Pin,
-    sync::Arc,
     task::{Context as TaskContext, Poll},
     time::Duration,
 };
 
 use futures_util::future::BoxFuture;
-use tokio::sync::oneshot;
 
 use super::{
     Actor, Address, Rejected,
     chain::{self, Waits},
     envelope::{Answer, Asker, Envelope, ReplyTo},
-    runtime::Runtime,
-    timer::Deadline,
+    one_shot::{Asked, Outcome, one_shot},
 };
 use crate::{
     error::{AskError, Failure, TellError},
@@ -119,12 +116,10 @@ impl<A: Actor, T, E> IntoFuture for Call<A, T, E> {
     type IntoFuture = Ask<A, T, E>;
 
     fn into_future(self) -> Ask<A, T, E> {
-        let after = self.timeout.unwrap_or(self.to.runtime().ask_timeout);
         Ask {
-            runtime: self.to.runtime().clone(),
-            state: State::Unsent(self.to, self.message),
-            after,
-            deadline: None,
+            after: self.timeout.unwrap_or(self.to.runtime().ask_timeout),
+            to: self.to,
+            state: State::Unsent(self.message),
             waits: Waits::new(None),
             spec: self.spec,
         }
@@ -138,21 +133,20 @@ impl<A: Actor, T, E> IntoFuture for Call<A, T, E> {
 /// answer is thrown away.
 #[must_use = "an ask does nothing until it is awaited"]
 pub struct Ask<A: Actor, T, E = Infallible> {
-    runtime: Arc<Runtime>,
+    to: A::Address,
     state: State<A>,
     after: Duration,
-    deadline: Option<Deadline>,
     waits: Waits,
     spec: CallSpec<A, T, E>,
 }
 
 enum State<A: Actor> {
-    Unsent(A::Address, A::Message),
+    Unsent(A::Message),
     Sending(
         BoxFuture<'static, Result<(), Rejected<A>>>,
-        oneshot::Receiver<Answer<A::Reply>>,
+        Asked<Answer<A::Reply>>,
     ),
-    Waiting(oneshot::Receiver<Answer<A::Reply>>),
+    Waiting(Asked<Answer<A::Reply>>),
     Done,
 }
 
@@ -165,53 +159,50 @@ impl<A: Actor, T, E> Future for Ask<A, T, E> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         loop {
-            match std::mem::replace(&mut this.state, State::Done) {
-                State::Unsent(to, message) => {
-                    let (asker, answer) = oneshot::channel();
-                    let chain = chain::here();
-                    this.waits = Waits::new(chain.clone());
-                    let envelope = Envelope {
-                        message,
-                        reply: ReplyTo::Asker(Asker {
-                            answer: asker,
-                            chain,
-                        }),
+            match &mut this.state {
+                State::Unsent(_) => {
+                    let State::Unsent(message) = std::mem::replace(&mut this.state, State::Done)
+                    else {
+                        continue;
                     };
-                    match to.try_send(envelope) {
-                        Ok(()) => this.state = State::Waiting(answer),
-                        Err(Rejected {
-                            envelope,
-                            failure: Failure::Full,
-                        }) => {
-                            this.state = State::Sending(to.send(envelope), answer);
-                        }
-                        Err(rejected) => return Poll::Ready(Err(rejected.failure.into())),
+                    if let Err(failure) = this.send(message) {
+                        return Poll::Ready(Err(failure.into()));
                     }
                 }
-                State::Sending(mut sending, answer) => match sending.as_mut().poll(cx) {
-                    Poll::Ready(Ok(())) => this.state = State::Waiting(answer),
-                    Poll::Ready(Err(rejected)) => return Poll::Ready(Err(rejected.failure.into())),
-                    Poll::Pending => {
-                        if this.poll_deadline(cx) {
-                            // Dropping `sending` withdraws the message.
-                            return Poll::Ready(Err(AskError::Full));
+                // The time is up for both, the wait for room and the wait for the answer.
+                State::Sending(sending, asked) => match sending.as_mut().poll(cx) {
+                    Poll::Ready(Ok(())) => {
+                        if let State::Sending(_, asked) =
+                            std::mem::replace(&mut this.state, State::Done)
+                        {
+                            this.state = State::Waiting(asked);
                         }
-                        this.state = State::Sending(sending, answer);
-                        return Poll::Pending;
+                    }
+                    Poll::Ready(Err(rejected)) => {
+                        this.state = State::Done;
+                        return Poll::Ready(Err(rejected.failure.into()));
+                    }
+                    Poll::Pending => {
+                        let Poll::Ready(_) = asked.poll(cx, this.after) else {
+                            return Poll::Pending;
+                        };
+                        // Dropping `sending` withdraws the message.
+                        this.state = State::Done;
+                        return Poll::Ready(Err(AskError::Full));
                     }
                 },
-                State::Waiting(mut answer) => match Pin::new(&mut answer).poll(cx) {
-                    Poll::Ready(Ok(answer)) => return Poll::Ready(this.read(answer)),
-                    // The envelope was dropped unhandled.
-                    Poll::Ready(Err(_)) => return Poll::Ready(Err(AskError::Stopped)),
-                    Poll::Pending => {
-                        if this.poll_deadline(cx) {
-                            return Poll::Ready(Err(AskError::Timeout { after: this.after }));
-                        }
-                        this.state = State::Waiting(answer);
+                State::Waiting(asked) => {
+                    let Poll::Ready(outcome) = asked.poll(cx, this.after) else {
                         return Poll::Pending;
-                    }
-                },
+                    };
+                    this.state = State::Done;
+                    return Poll::Ready(match outcome {
+                        Outcome::Answer(answer) => this.read(answer),
+                        // The envelope was dropped unhandled.
+                        Outcome::Unanswered => Err(AskError::Stopped),
+                        Outcome::Late => Err(AskError::Timeout { after: this.after }),
+                    });
+                }
                 State::Done => panic!("an ask was polled after it had resolved"),
             }
         }
@@ -219,18 +210,31 @@ impl<A: Actor, T, E> Future for Ask<A, T, E> {
 }
 
 impl<A: Actor, T, E> Ask<A, T, E> {
-    /// Whether the time is up. The timer starts with the first wait: most local answers need none.
-    fn poll_deadline(&mut self, cx: &mut TaskContext<'_>) -> bool {
-        let after = self.after;
-        let deadline = self.deadline.get_or_insert_with(|| Deadline::new(after));
-        Pin::new(deadline).poll(cx).is_ready()
+    fn send(&mut self, message: A::Message) -> Result<(), Failure> {
+        let (answerer, asked) = one_shot(&self.to.runtime().deadlines);
+        let chain = chain::here();
+        self.waits = Waits::new(chain.clone());
+        let asker = Asker { answerer, chain };
+        let envelope = Envelope {
+            message,
+            reply: ReplyTo::Asker(asker),
+        };
+        self.state = match self.to.try_send(envelope) {
+            Ok(()) => State::Waiting(asked),
+            Err(Rejected {
+                envelope,
+                failure: Failure::Full,
+            }) => State::Sending(self.to.send(envelope), asked),
+            Err(rejected) => return Err(rejected.failure),
+        };
+        Ok(())
     }
 
     fn read(&self, answer: Answer<A::Reply>) -> Result<T, AskError<E>> {
         let mismatch = || DecodeError("the answer is to another message".to_owned());
         let read = match answer {
             Answer::Reply(reply) => (self.spec.extract)(reply).ok_or_else(mismatch),
-            Answer::Encoded(bytes) => self.runtime.enter(|| (self.spec.decode)(&bytes)),
+            Answer::Encoded(bytes) => self.to.runtime().enter(|| (self.spec.decode)(&bytes)),
             Answer::Failed(failure) => return Err(failure.into()),
         };
         match read {

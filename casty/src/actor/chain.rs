@@ -13,11 +13,15 @@
 use std::{
     cell::RefCell,
     collections::HashMap,
+    pin::Pin,
     sync::{
         Arc, Mutex, OnceLock, Weak,
         atomic::{AtomicBool, Ordering},
     },
+    task::{Context, Poll},
 };
+
+use pin_project_lite::pin_project;
 
 use super::{cell::AnyCell, runtime::Runtime};
 use crate::{event::ActorPath, id::MemberId, message::codec, sync::lock};
@@ -199,48 +203,93 @@ impl Drop for Waits {
 }
 
 /// Whoever handles a message on this task, and for whom.
-pub(crate) struct Asker {
+struct Asker {
     cell: Arc<dyn AnyCell>,
     cause: RefCell<Option<Arc<Chain>>>,
 }
 
-impl Asker {
-    pub(crate) fn new(cell: Arc<dyn AnyCell>) -> Self {
-        Self {
+thread_local! {
+    /// Who handles a message on this thread right now.
+    static ASKER: RefCell<Option<Box<Asker>>> = const { RefCell::new(None) };
+}
+
+pin_project! {
+    /// The run of an actor, which is the asker of whatever is asked in it.
+    pub(crate) struct AsAsker<F> {
+        asker: Option<Box<Asker>>,
+        #[pin]
+        run: F,
+    }
+}
+
+impl<F> AsAsker<F> {
+    pub(crate) fn new(cell: Arc<dyn AnyCell>, run: F) -> Self {
+        let asker = Asker {
             cell,
             cause: RefCell::new(None),
+        };
+        Self {
+            asker: Some(Box::new(asker)),
+            run,
         }
     }
 }
 
+impl<F: Future> Future for AsAsker<F> {
+    type Output = F::Output;
+
+    // As a task-local's scope would, which costs each poll more.
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        struct Restore<'a> {
+            mine: &'a mut Option<Box<Asker>>,
+            before: Option<Box<Asker>>,
+        }
+        impl Drop for Restore<'_> {
+            fn drop(&mut self) {
+                *self.mine = ASKER.replace(self.before.take());
+            }
+        }
+        let this = self.project();
+        let before = ASKER.replace(this.asker.take());
+        let _restore = Restore {
+            mine: this.asker,
+            before,
+        };
+        this.run.poll(cx)
+    }
+}
+
+/// Looks at whoever handles a message here.
+fn with_asker<R>(look: impl FnOnce(&Asker) -> R) -> Option<R> {
+    let looked = ASKER.try_with(|asker| asker.borrow().as_deref().map(look));
+    looked.ok().flatten()
+}
+
 tokio::task_local! {
-    pub(crate) static ASKER: Asker;
     /// The actor that work is done for, in a task of its own.
     pub(crate) static WORKER: Arc<dyn AnyCell>;
 }
 
 /// Whether what runs here may send something away from this node: an actor without a lease may not.
 pub(crate) fn may_act() -> bool {
-    let of_handler = ASKER.try_with(|asker| asker.cell.may_act());
-    let may = of_handler.or_else(|_| WORKER.try_with(|cell| cell.may_act()));
+    let of_handler = with_asker(|asker| asker.cell.may_act());
+    let may = of_handler.or_else(|| WORKER.try_with(|cell| cell.may_act()).ok());
     may.unwrap_or(true)
 }
 
 /// The message handled from here on was asked by the last of `chain`.
 pub(crate) fn caused_by(chain: Option<Arc<Chain>>) {
-    let _ = ASKER.try_with(|asker| asker.cause.replace(chain));
+    drop(with_asker(|asker| asker.cause.replace(chain)));
 }
 
 /// The chain of an ask that is made now: `None` outside of actors.
 pub(crate) fn here() -> Option<Arc<Chain>> {
-    ASKER
-        .try_with(|asker| {
-            Arc::new(Chain {
-                waiting: Waiting::Here(asker.cell.clone()),
-                over: AtomicBool::new(false),
-                abroad: OnceLock::new(),
-                rest: asker.cause.borrow().clone(),
-            })
+    with_asker(|asker| {
+        Arc::new(Chain {
+            waiting: Waiting::Here(asker.cell.clone()),
+            over: AtomicBool::new(false),
+            abroad: OnceLock::new(),
+            rest: asker.cause.borrow().clone(),
         })
-        .ok()
+    })
 }

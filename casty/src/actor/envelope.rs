@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::{Actor, Reply, cell::AnyCell, chain::Chain};
+use super::{Actor, Reply, cell::AnyCell, chain::Chain, one_shot::Answerer};
 use crate::{
     error::Failure,
     message::{
@@ -68,7 +68,7 @@ pub(crate) struct Own {
 
 /// Who waits for an answer in this process.
 pub(crate) struct Asker<R> {
-    pub(crate) answer: oneshot::Sender<Answer<R>>,
+    pub(crate) answerer: Answerer<Answer<R>>,
     /// The actors that wait for it, if it was asked by one.
     pub(crate) chain: Option<Arc<Chain>>,
 }
@@ -77,8 +77,7 @@ impl<R: Reply> ReplyTo<R> {
     pub(crate) fn answer(self, reply: R) {
         match self {
             Self::Nobody | Self::Own(_) => {}
-            // An error means that the asker stopped waiting.
-            Self::Asker(asker) => drop(asker.answer.send(Answer::Reply(reply))),
+            Self::Asker(asker) => asker.answerer.answer(Answer::Reply(reply)),
             Self::Remote(remote) => remote.complete(encoded(&reply)),
             Self::RemoteActor(remote) => remote.0.complete(encoded(&reply)),
             Self::Relay(pending) => pending.complete(encoded(&reply)),
@@ -142,7 +141,7 @@ impl<R> ReplyTo<R> {
     pub(crate) fn answer_encoded(self, payload: Bytes) {
         match self {
             Self::Nobody | Self::Own(_) => {}
-            Self::Asker(asker) => drop(asker.answer.send(Answer::Encoded(payload))),
+            Self::Asker(asker) => asker.answerer.answer(Answer::Encoded(payload)),
             Self::Remote(remote) => remote.complete(RawAnswer::Encoded(payload)),
             Self::RemoteActor(remote) => remote.0.complete(RawAnswer::Encoded(payload)),
             Self::Relay(pending) => pending.complete(RawAnswer::Encoded(payload)),
@@ -162,7 +161,7 @@ impl<R> ReplyTo<R> {
     pub(crate) fn fail(self, failure: Failure) {
         match self {
             Self::Nobody | Self::Own(_) => {}
-            Self::Asker(asker) => drop(asker.answer.send(Answer::Failed(failure))),
+            Self::Asker(asker) => asker.answerer.answer(Answer::Failed(failure)),
             Self::Remote(remote) => remote.complete(RawAnswer::Failed(failure)),
             Self::RemoteActor(remote) => remote.0.complete(RawAnswer::Failed(failure)),
             Self::Relay(pending) => pending.complete(RawAnswer::Failed(failure)),
@@ -195,10 +194,10 @@ fn encoded<R: Reply>(reply: &R) -> RawAnswer {
 
 impl<R: Send> Pending for Asker<R> {
     fn complete(self: Box<Self>, answer: RawAnswer) {
-        drop(self.answer.send(match answer {
+        self.answerer.answer(match answer {
             RawAnswer::Encoded(bytes) => Answer::Encoded(bytes),
             RawAnswer::Failed(failure) => Answer::Failed(failure),
-        }));
+        });
     }
 }
 

@@ -91,8 +91,12 @@ impl<T, W> Mailbox<T, W> {
     /// Moves at most `budget` items to the end of `into`, and parked items into the room this makes. Their waiters
     /// go to `admitted`.
     pub(crate) fn take(&mut self, budget: usize, into: &mut VecDeque<T>, admitted: &mut Vec<W>) {
-        let count = budget.min(self.queue.len());
-        into.extend(self.queue.drain(..count));
+        if into.is_empty() && self.queue.len() <= budget {
+            std::mem::swap(into, &mut self.queue);
+        } else {
+            let count = budget.min(self.queue.len());
+            into.extend(self.queue.drain(..count));
+        }
         self.refill(admitted);
     }
 

@@ -8,10 +8,12 @@ pub(crate) mod call;
 pub(crate) mod cell;
 pub(crate) mod chain;
 pub(crate) mod context;
+pub(crate) mod deadlines;
 pub(crate) mod envelope;
 pub(crate) mod gate;
 pub(crate) mod handled;
 pub(crate) mod mailbox;
+pub(crate) mod one_shot;
 pub(crate) mod policy;
 pub(crate) mod reference;
 pub(crate) mod remote;
@@ -20,7 +22,7 @@ pub(crate) mod schedule;
 pub(crate) mod spy;
 #[cfg(feature = "testkit")]
 pub(crate) mod tap;
-mod timer;
+pub(crate) mod warm;
 pub(crate) mod watch;
 
 use std::{num::NonZeroU32, sync::Arc};
@@ -211,11 +213,13 @@ pub(crate) trait Route<E: Entity>: Send + Sync + 'static {
 
     fn shards(&self) -> NonZeroU32;
 
+    /// Queues now, or gives it back. Where the entity is here, `found` remembers its cell.
     fn try_send(
         &self,
         to: &EntityId,
         shard: ShardId,
         envelope: Envelope<E>,
+        found: &reference::Found<E>,
     ) -> Result<(), Rejected<E>>;
 
     /// Waits for room, then queues.

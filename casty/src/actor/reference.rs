@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use arc_swap::ArcSwapOption;
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::Error as _};
 
@@ -33,12 +34,22 @@ struct EntityTarget<E: Entity> {
     id: EntityId,
     shard: ShardId,
     route: Arc<dyn Route<E>>,
+    cell: Found<E>,
 }
+
+/// The cell in which an entity was found here the last time. One that has closed takes nothing: then it is looked for
+/// anew. One that has not is the only one there is, since the cells of a shard close before it goes elsewhere.
+pub(crate) type Found<E> = ArcSwapOption<Cell<E>>;
 
 impl<E: Entity> EntityRef<E> {
     pub(crate) fn new(route: Arc<dyn Route<E>>, id: EntityId) -> Self {
         let shard = id.shard(route.shards());
-        Self(Arc::new(EntityTarget { id, shard, route }))
+        Self(Arc::new(EntityTarget {
+            id,
+            shard,
+            route,
+            cell: Found::empty(),
+        }))
     }
 
     /// Which entity of its type.
@@ -66,8 +77,20 @@ impl<E: Entity> Address<E> for EntityRef<E> {
     }
 
     fn try_send(&self, envelope: Envelope<E>) -> Result<(), Rejected<E>> {
-        match self.0.id.check() {
-            Ok(()) => self.0.route.try_send(&self.0.id, self.0.shard, envelope),
+        let target = &*self.0;
+        let envelope = match &*target.cell.load() {
+            Some(cell) => match cell.push(envelope) {
+                Ok(()) => return Ok(()),
+                Err(Refusal::Closed(envelope)) => envelope,
+                Err(refusal) => return Err(refusal.into()),
+            },
+            None => envelope,
+        };
+        match target.id.check() {
+            Ok(()) => {
+                let (id, shard) = (&target.id, target.shard);
+                target.route.try_send(id, shard, envelope, &target.cell)
+            }
             Err(invalid) => Err(Rejected::new(envelope, Failure::InvalidId(invalid))),
         }
     }

@@ -23,9 +23,11 @@ use super::{
     cell::{AnyCell, Cell, CellHost, CellName},
     chain::Chains,
     context::Context,
+    deadlines::Deadlines,
     gate::Gate,
-    reference::{ActorRef, EntityRef},
+    reference::{ActorRef, EntityRef, Found},
     spy::Spies,
+    warm::WarmRuns,
     watch::{WatchId, Watcher},
 };
 use crate::{
@@ -87,20 +89,22 @@ pub struct Runtime {
     /// Asks of actors here, under way on other nodes.
     pub(crate) chains: Chains,
     pub(crate) ask_timeout: Duration,
+    pub(crate) deadlines: Arc<Deadlines>,
+    pub(crate) warm: Arc<WarmRuns>,
     /// What the coarse clock counts from.
     born: Instant,
     /// Where the next jitter comes from.
     random: AtomicU64,
     handle: tokio::runtime::Handle,
     stopped: AtomicBool,
-    actors: Mutex<HashMap<u64, Arc<dyn AnyCell>>>,
+    actors: Mutex<HashMap<u64, Arc<dyn AnyCell>, foldhash::fast::RandomState>>,
     next_actor: AtomicU64,
     next_watch: AtomicU64,
     routes: ArcSwap<Routes>,
     network: OnceLock<Weak<dyn Carrier>>,
     myself: ArcSwapOption<Myself>,
     /// Whether entities may act. `None` where nobody else could have them.
-    gate: OnceLock<Gate>,
+    gate: OnceLock<Arc<Gate>>,
     /// How long a message waits for the gate.
     patience: Duration,
 }
@@ -124,6 +128,8 @@ impl Runtime {
             spies: Arc::default(),
             chains: Chains::default(),
             ask_timeout,
+            deadlines: Deadlines::new(),
+            warm: WarmRuns::new(tokio::runtime::Handle::current()),
             born: Instant::now(),
             random: AtomicU64::new(seed),
             handle: tokio::runtime::Handle::current(),
@@ -157,7 +163,7 @@ impl Runtime {
         let fresh = self.network.set(carrier).is_ok();
         assert!(fresh, "the network is set once, at start");
         if let Some(myself) = myself {
-            let fresh = self.gate.set(Gate::new()).is_ok();
+            let fresh = self.gate.set(Arc::new(Gate::new())).is_ok();
             assert!(fresh, "the gate is set once, at start");
             self.set_myself(myself);
         }
@@ -176,7 +182,7 @@ impl Runtime {
         self.network.get()?.upgrade()
     }
 
-    pub(crate) fn gate(&self) -> Option<&Gate> {
+    pub(crate) fn gate(&self) -> Option<&Arc<Gate>> {
         self.gate.get()
     }
 
@@ -201,6 +207,7 @@ impl Runtime {
     /// refer to each other.
     pub(crate) fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
+        self.warm.end();
         self.routes.store(Arc::default());
     }
 
@@ -435,6 +442,7 @@ impl<E: Entity> Route<E> for NoRoute {
         _: &EntityId,
         _: crate::id::ShardId,
         envelope: super::envelope::Envelope<E>,
+        _: &Found<E>,
     ) -> Result<(), super::Rejected<E>> {
         let failure = Failure::UnknownEntity {
             name: E::NAME.to_owned(),
@@ -448,7 +456,7 @@ impl<E: Entity> Route<E> for NoRoute {
         shard: crate::id::ShardId,
         envelope: super::envelope::Envelope<E>,
     ) -> BoxFuture<'static, Result<(), super::Rejected<E>>> {
-        let result = self.try_send(&to, shard, envelope);
+        let result = self.try_send(&to, shard, envelope, &Found::empty());
         Box::pin(std::future::ready(result))
     }
 }

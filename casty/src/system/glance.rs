@@ -12,10 +12,7 @@ impl Glance {
     pub(crate) fn view(&self) -> Option<View> {
         let inner = self.0.upgrade()?;
         let node = inner.node.as_ref()?;
-        let serving = inner
-            .runtime
-            .gate()
-            .is_some_and(crate::actor::gate::Gate::is_open);
+        let serving = inner.runtime.gate().is_some_and(|gate| gate.is_open());
         let serves = inner.regions.iter().filter(|_| serving).flat_map(|region| {
             let (name, open) = (region.name().to_owned(), region.open_shards());
             open.into_iter()

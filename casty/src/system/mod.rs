@@ -16,7 +16,7 @@ use crate::{
     actor::{
         Actor, Entity, Rejected, Route,
         envelope::{Envelope, ReplyTo},
-        reference::ActorRef,
+        reference::{ActorRef, Found},
         runtime::{Carrier, Myself, Runtime},
         spy::{Scope, Spy},
     },
@@ -420,7 +420,9 @@ impl<E: Entity> Shards<E> {
             ));
         }
         let shard = entity_id.shard(self.route.shards());
-        let sent = self.route.try_send(&entity_id, shard, envelope);
+        let sent = self
+            .route
+            .try_send(&entity_id, shard, envelope, &Found::empty());
         sent.map_err(|rejected| (entity_id, rejected))
     }
 }

@@ -49,6 +49,12 @@ pub(crate) trait AnyCell: Send + Sync {
 
     fn watch(&self, watcher: Watcher);
 
+    /// Ends its run if that has waited since the last call, or at all. Returns whether there is a run yet.
+    fn end_wait(&self, at_all: bool) -> bool {
+        let _ = at_all;
+        false
+    }
+
     /// Whether it may act now: answer, and send something away from this node.
     fn may_act(&self) -> bool {
         true
@@ -111,6 +117,10 @@ impl<A: Actor> AnyCell for Cell<A> {
 
     fn watch(&self, watcher: Watcher) {
         Self::watch(self, watcher);
+    }
+
+    fn end_wait(&self, at_all: bool) -> bool {
+        Self::end_wait(self, at_all)
     }
 
     fn may_act(&self) -> bool {

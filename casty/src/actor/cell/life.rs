@@ -210,18 +210,17 @@ impl<A: Actor> Run<A> {
 
     /// Takes the activation apart: what it began ends with it, and what it stashed is for the next one.
     pub(super) async fn discard(&mut self) {
-        let activation = &mut self.activation;
-        let state = activation.state.take();
-        let started = std::mem::take(&mut activation.started);
+        let state = self.activation.state.take();
+        let started = std::mem::take(&mut self.activation.started);
         // A failure may have left the state in any form, so that dropping it may panic as well.
         if std::panic::catch_unwind(AssertUnwindSafe(|| drop(state))).is_err() {
             tracing::error!(actor = %self.cell.path(), "dropping the state panicked");
         }
-        activation.number = activation.number.wrapping_add(1);
-        activation.unstash();
+        self.activation.number = self.activation.number.wrapping_add(1);
+        self.unstash();
         self.ctx.forget_wishes();
         let attached = self.ctx.detach();
-        self.ctx.attach(activation.number, None);
+        self.ctx.attach(self.activation.number, None);
         if let Some(attached) = attached {
             attached.end().await;
         }
@@ -236,7 +235,7 @@ impl<A: Actor> Run<A> {
     /// longer pause.
     async fn refuse(&mut self, pause: Duration, failure: Failure) -> ControlFlow<()> {
         let mut admitted = Vec::new();
-        let mut told = std::mem::take(&mut self.activation.batch);
+        let mut told = std::mem::take(&mut self.batch);
         {
             let mut inner = lock(&self.cell.inner);
             inner.rare().failing = Some((Instant::now() + pause, failure.clone()));

@@ -11,9 +11,10 @@ mod run;
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex, MutexGuard,
+        Arc, Mutex, MutexGuard, Weak,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
+    task::Waker,
 };
 
 use futures_util::future::BoxFuture;
@@ -36,6 +37,7 @@ use super::{
     mailbox::{Mailbox, Ticket},
     policy::Overflow,
     runtime::Runtime,
+    warm::Warmth,
     watch::{WatchId, Watcher},
 };
 use crate::{
@@ -76,7 +78,7 @@ pub(crate) trait CellHost<A: Actor>: Send + Sync + 'static {
     fn closed(&self, cell: &Cell<A>);
 
     /// What decides whether the actor may act, if anything does.
-    fn gate(&self) -> Option<&Gate> {
+    fn gate(&self) -> Option<&Arc<Gate>> {
         None
     }
 
@@ -164,6 +166,11 @@ struct Inner<A: Actor> {
     closing: bool,
     /// Here while idle, with the run otherwise.
     activation: Option<Box<Activation<A>>>,
+    /// Of a run that waits.
+    waker: Option<Waker>,
+    warmth: Warmth,
+    /// How long the run has waited, where it waits.
+    wait: Wait,
     // Boxed: most cells never need it.
     rare: Option<Box<Rare>>,
 }
@@ -214,13 +221,26 @@ impl No {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
+    /// There is no run.
     Idle,
     Running,
+    /// The run waits for the next message, or signal.
+    Waiting,
     /// The run waits for a time to pass, whatever comes.
     Paused,
     /// The run waits for a time to pass, or a message.
     Resting,
     Closed,
+}
+
+/// How long a run has waited, seen by [`WarmRuns`](super::warm::WarmRuns).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    Short,
+    /// Since the last look.
+    Long,
+    /// It is to end as soon as it has nothing to do: nobody looks after it any more.
+    Over,
 }
 
 struct Activation<A: Actor> {
@@ -229,9 +249,8 @@ struct Activation<A: Actor> {
     due: Due,
     /// Which activation of the cell this is: what an earlier one scheduled does not concern it.
     number: u32,
-    batch: VecDeque<Envelope<A>>,
-    /// Kept by the present state, in order.
-    stash: VecDeque<Envelope<A>>,
+    /// Kept by the present state, in order. Boxed: most activations never keep anything.
+    stash: Option<Box<VecDeque<Envelope<A>>>>,
     attached: Option<Box<Attached>>,
     /// Once there was a failure.
     supervisor: Option<Box<Supervisor>>,
@@ -254,8 +273,7 @@ impl<A: Actor> Activation<A> {
             started: false,
             due: Due::Nothing,
             number: 0,
-            batch: VecDeque::new(),
-            stash: VecDeque::new(),
+            stash: None,
             attached: None,
             supervisor: None,
         })
@@ -293,6 +311,9 @@ impl<A: Actor> Cell<A> {
                 phase: Phase::Idle,
                 closing: false,
                 activation,
+                waker: None,
+                warmth: Warmth::default(),
+                wait: Wait::Short,
                 rare: None,
             }),
         })
@@ -448,10 +469,23 @@ impl<A: Actor> Cell<A> {
 
     fn schedule(self: &Arc<Self>, mut inner: MutexGuard<'_, Inner<A>>) {
         match inner.phase {
+            Phase::Waiting => {
+                inner.phase = Phase::Running;
+                // By reference, under the lock: the run wants it back, and to clone it costs more than to queue a task.
+                if let Some(waker) = &inner.waker {
+                    waker.wake_by_ref();
+                }
+            }
             Phase::Idle => {
                 inner.phase = Phase::Running;
+                let warm = &self.runtime().warm;
+                let stays = inner.warmth.rises(warm.round());
                 drop(inner);
-                self.runtime().spawn(run::run(self.clone()));
+                if stays {
+                    let cell: Weak<Self> = Arc::downgrade(self);
+                    warm.add(cell);
+                }
+                self.runtime().spawn(run::run(self.clone(), stays));
             }
             Phase::Resting => inner.interrupt(),
             Phase::Running | Phase::Paused | Phase::Closed => {}
@@ -516,8 +550,30 @@ impl<A: Actor> Cell<A> {
     /// When the last message from outside was handled, on the runtime's coarse clock; `None` where nothing is active.
     pub(crate) fn last_used(&self) -> Option<u32> {
         let inner = lock(&self.inner);
-        matches!(inner.phase, Phase::Idle | Phase::Running)
+        matches!(inner.phase, Phase::Idle | Phase::Running | Phase::Waiting)
             .then(|| self.used.load(Ordering::Relaxed))
+    }
+
+    /// Has the run end if it has waited since the last call, or if it waits `at_all`. Returns whether there is one yet.
+    fn end_wait(&self, at_all: bool) -> bool {
+        let mut inner = lock(&self.inner);
+        match inner.phase {
+            Phase::Idle | Phase::Closed => return false,
+            Phase::Running | Phase::Paused | Phase::Resting => return true,
+            Phase::Waiting => {}
+        }
+        if inner.wait == Wait::Short && !at_all {
+            inner.wait = Wait::Long;
+            return true;
+        }
+        inner.wait = Wait::Over;
+        inner.warmth.cool();
+        let waker = inner.waker.take();
+        drop(inner);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        false
     }
 
     /// Tells `watcher` of the end of this cell, at once if it has ended.

@@ -3,21 +3,24 @@
 use std::{
     any::Any,
     collections::VecDeque,
+    future::poll_fn,
     ops::ControlFlow,
     panic::AssertUnwindSafe,
     sync::{Arc, atomic::Ordering},
+    task::Poll,
 };
 
 use futures_util::FutureExt;
 use tokio::{sync::Notify, time::Instant};
 
-use super::{Activation, Cell, ChildEvent, Due, Phase, Signal, Waiter, counts_use};
+use super::{Activation, Cell, ChildEvent, Due, Phase, Signal, Wait, Waiter, counts_use};
 use crate::{
     actor::{
         Actor, Message,
-        chain::{self, ASKER, Asker},
+        chain::{self, AsAsker},
         context::Context,
         envelope::{Envelope, ReplyTo},
+        gate::Gate,
         handled::Handled,
         policy::Children,
         runtime::Runtime,
@@ -32,17 +35,24 @@ use crate::{
 /// Messages handled before a run lets other tasks have the thread.
 const BATCH: usize = 64;
 
-pub(super) async fn run<A: Actor>(cell: Arc<Cell<A>>) {
-    let asker = Asker::new(cell.clone());
-    ASKER.scope(asker, drive(cell)).await;
+/// `stays`: it waits for the next message instead of ending.
+pub(super) fn run<A: Actor>(
+    cell: Arc<Cell<A>>,
+    stays: bool,
+) -> impl Future<Output = ()> + Send + 'static {
+    AsAsker::new(cell.clone(), drive(cell, stays))
 }
 
 pub(super) struct Run<A: Actor> {
     pub(super) cell: Arc<Cell<A>>,
     pub(super) ctx: Context<A>,
     pub(super) activation: Box<Activation<A>>,
-    /// Since it last found nothing to do.
-    worked: bool,
+    /// Taken from the mailbox.
+    pub(super) batch: VecDeque<Envelope<A>>,
+    gate: Option<Arc<Gate>>,
+    stays: bool,
+    /// Nobody waited for the last message.
+    told: bool,
     /// It was told to sleep, and has handled nothing since.
     sleepy: bool,
     /// Whether there are spies, as of this batch.
@@ -54,51 +64,57 @@ enum Step {
     Sever,
     Signals(VecDeque<Signal>),
     Handle,
-    /// Nothing to do, but there was: whoever was answered may send again in a moment, and finds a run that costs
-    /// less than a new one.
-    Linger,
     Passivate,
     Close,
+    /// Nothing is handled, and nothing ever will be.
+    End,
+    /// There is nothing to do, but there was, and nobody waited for it: who tells once, tells again, and finds a run
+    /// that need not be woken.
+    Linger,
+    /// There is nothing to do.
+    Rest,
 }
 
-async fn drive<A: Actor>(cell: Arc<Cell<A>>) {
-    let activation = lock(&cell.inner).activation.take();
-    let mut activation = activation.unwrap_or_else(|| Activation::boxed(None));
-    let mut ctx = Context::new(cell.clone());
-    ctx.attach(activation.number, activation.attached.take());
-    let mut run = Run {
-        cell,
-        ctx,
-        activation,
-        worked: false,
-        sleepy: false,
-        spied: false,
-    };
+async fn drive<A: Actor>(cell: Arc<Cell<A>>, stays: bool) {
+    let mut run = Run::new(cell, stays);
     loop {
-        run.await_lease().await;
-        let Some((same, step)) = run.next() else {
-            return;
-        };
-        run = same;
+        let mut step = poll_fn(|cx| run.poll_next(cx)).await;
+        while !run.may_act() && !matches!(step, Step::Sever | Step::End) {
+            // Boxed, like all that is rare: it would make every run larger.
+            Box::pin(run.await_lease()).await;
+            if run.cell.is_severed() {
+                step = Step::Sever;
+            } else if run.cell.runtime().is_stopped() {
+                step = Step::End;
+            }
+        }
         let flow = match step {
-            Step::Signals(signals) => run.handle_signals(signals).await,
+            Step::Handle => run.handle_batch().await,
+            Step::Signals(signals) => Box::pin(run.handle_signals(signals)).await,
             Step::Sever => {
-                run.discard().await;
+                Box::pin(run.discard()).await;
                 run.finish(TerminatedReason::Stopped)
             }
-            Step::Handle => run.handle_batch().await,
             Step::Passivate => {
-                run.deactivate().await;
+                Box::pin(run.deactivate()).await;
                 run.end_unless_needed()
             }
             Step::Close => {
-                run.close().await;
+                Box::pin(run.close()).await;
                 run.finish(TerminatedReason::Stopped)
             }
             Step::Linger => {
-                linger().await;
+                tokio::task::yield_now().await;
                 ControlFlow::Continue(())
             }
+            Step::End => run.finish(TerminatedReason::Stopped),
+            Step::Rest => match run.rest() {
+                Some(same) => {
+                    run = same;
+                    ControlFlow::Continue(())
+                }
+                None => return,
+            },
         };
         if flow.is_break() {
             return;
@@ -106,88 +122,119 @@ async fn drive<A: Actor>(cell: Arc<Cell<A>>) {
     }
 }
 
-/// Goes once to the end of the queue of tasks. Unlike `tokio::task::yield_now` it does not wait for the driver.
-async fn linger() {
-    let mut lingered = false;
-    std::future::poll_fn(|cx| {
-        if std::mem::replace(&mut lingered, true) {
-            return std::task::Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        std::task::Poll::Pending
-    })
-    .await;
-}
-
 impl<A: Actor> Run<A> {
-    /// What to do next; `None` if there is nothing, and the cell is idle or closed.
-    fn next(self) -> Option<(Self, Step)> {
+    fn new(cell: Arc<Cell<A>>, stays: bool) -> Self {
+        let activation = lock(&cell.inner).activation.take();
+        let mut activation = activation.unwrap_or_else(|| Activation::boxed(None));
+        let mut ctx = Context::new(cell.clone());
+        ctx.attach(activation.number, activation.attached.take());
+        let gate = cell.host.gate().cloned();
+        Self {
+            cell,
+            ctx,
+            activation,
+            batch: VecDeque::new(),
+            gate,
+            stays,
+            told: false,
+            sleepy: false,
+            spied: false,
+        }
+    }
+
+    /// Whether a message may be handled now, and an answer may leave.
+    fn may_act(&self) -> bool {
+        self.gate
+            .as_ref()
+            .is_none_or(|gate| gate.is_open() && !self.cell.is_severed())
+    }
+
+    /// What to do next.
+    fn poll_next(&mut self, cx: &std::task::Context<'_>) -> Poll<Step> {
         let Self {
             cell,
-            mut ctx,
-            mut activation,
-            mut worked,
-            sleepy,
+            ctx,
+            activation,
+            batch,
             ..
         } = self;
         let mut admitted = Vec::new();
-        let (spied, stopped) = {
+        let stopped = {
             let runtime = cell.runtime();
-            (runtime.spies.any(), runtime.is_stopped())
+            self.spied = runtime.spies.any();
+            runtime.is_stopped()
         };
         let step = {
             let mut inner = lock(&cell.inner);
-            if stopped {
-                // Nothing more is handled; whoever waits is told.
-                let mut left = std::mem::take(&mut activation.stash);
-                left.append(&mut activation.batch);
-                cell.finish(inner, left, TerminatedReason::Stopped);
-                return None;
+            if inner.wait == Wait::Over {
+                inner.wait = Wait::Short;
+                self.stays = false;
             }
-            if cell.is_severed() {
+            let step = if stopped {
+                Step::End
+            } else if cell.is_severed() {
                 Step::Sever
-            } else if cell.signalled.swap(false, Ordering::Relaxed)
+            } else if cell.signalled.load(Ordering::Relaxed)
+                && cell.signalled.swap(false, Ordering::Relaxed)
                 && let Some(rare) = &mut inner.rare
             {
                 Step::Signals(std::mem::take(&mut rare.signals))
             } else {
-                let budget = BATCH.saturating_sub(activation.batch.len());
-                inner
-                    .mailbox
-                    .take(budget, &mut activation.batch, &mut admitted);
-                if !activation.batch.is_empty() || activation.due != Due::Nothing {
+                let budget = BATCH.saturating_sub(batch.len());
+                inner.mailbox.take(budget, batch, &mut admitted);
+                if !batch.is_empty() || activation.due != Due::Nothing {
                     Step::Handle
                 } else if inner.closing {
                     Step::Close
-                } else if std::mem::take(&mut worked) {
-                    Step::Linger
-                } else if activation.may_sleep(&mut ctx, sleepy) {
+                } else if activation.may_sleep(ctx, self.sleepy) {
                     Step::Passivate
-                } else if activation.state.is_none() && activation.stash.is_empty() {
-                    cell.finish(inner, VecDeque::new(), TerminatedReason::Stopped);
-                    return None;
+                } else if std::mem::take(&mut self.told) && self.stays {
+                    Step::Linger
                 } else {
-                    if activation.batch.capacity() > BATCH {
-                        activation.batch = VecDeque::new();
-                    }
-                    inner.mailbox.shrink();
-                    activation.attached = ctx.detach();
-                    inner.activation = Some(activation);
-                    inner.phase = Phase::Idle;
-                    return None;
+                    Step::Rest
                 }
+            };
+            if matches!(step, Step::Rest) && self.stays {
+                inner.phase = Phase::Waiting;
+                inner.wait = Wait::Short;
+                match &mut inner.waker {
+                    Some(waker) => waker.clone_from(cx.waker()),
+                    none => *none = Some(cx.waker().clone()),
+                }
+                return Poll::Pending;
             }
+            inner.phase = Phase::Running;
+            step
         };
         admitted.into_iter().for_each(Waiter::admit);
-        let run = Self {
-            cell,
-            ctx,
-            activation,
-            worked,
-            sleepy,
-            spied,
-        };
-        Some((run, step))
+        Poll::Ready(step)
+    }
+
+    /// Leaves the cell idle, or closed if there is nothing to keep. Returns itself if there is something to do again.
+    fn rest(self) -> Option<Self> {
+        let cell = self.cell.clone();
+        let mut inner = lock(&cell.inner);
+        let rests = inner.mailbox.is_empty()
+            && !inner.closing
+            && !cell.is_severed()
+            && !cell.signalled.load(Ordering::Relaxed);
+        if !rests {
+            return Some(self);
+        }
+        let Self {
+            mut ctx,
+            mut activation,
+            ..
+        } = self;
+        if activation.state.is_none() && !activation.keeps() {
+            cell.finish(inner, VecDeque::new(), TerminatedReason::Stopped);
+            return None;
+        }
+        inner.mailbox.shrink();
+        activation.attached = ctx.detach();
+        inner.activation = Some(activation);
+        inner.phase = Phase::Idle;
+        None
     }
 
     async fn handle_signals(&mut self, signals: VecDeque<Signal>) -> ControlFlow<()> {
@@ -228,16 +275,15 @@ impl<A: Actor> Run<A> {
 
     /// Handles what the run holds, until there is a signal.
     async fn handle_batch(&mut self) -> ControlFlow<()> {
-        let full = self.activation.batch.len() >= BATCH;
-        self.worked = true;
+        let full = self.batch.len() >= BATCH;
         if self.activation.state.is_none() || self.activation.due != Due::Nothing {
-            self.start().await?;
+            Box::pin(self.start()).await?;
         }
         let mut used = false;
         // Asked once between two messages: after the one, which is before the other.
-        let mut may_act = self.cell.may_act();
+        let mut may_act = self.may_act();
         while self.activation.state.is_some()
-            && let Some(Envelope { message, reply }) = self.activation.batch.pop_front()
+            && let Some(Envelope { message, reply }) = self.batch.pop_front()
         {
             match &reply {
                 // Of an activation that is over.
@@ -248,9 +294,10 @@ impl<A: Actor> Run<A> {
             if !may_act {
                 // The run waits, before its next step.
                 let envelope = Envelope { message, reply };
-                self.activation.batch.push_front(envelope);
+                self.batch.push_front(envelope);
                 break;
             }
+            self.told = reply.is_nobody();
             let chain = reply.chain().cloned();
             let caused = chain.is_some();
             if caused {
@@ -277,15 +324,17 @@ impl<A: Actor> Run<A> {
                         let took = since.elapsed();
                         self.observe(name, &Observed::Handled { took });
                     }
-                    may_act = self.cell.may_act();
+                    may_act = self.may_act();
                     match handled {
-                        _ if !may_act => self.conclude_late(name, handled, reply).await,
+                        _ if !may_act => {
+                            Box::pin(self.conclude_late(name, handled, reply)).await;
+                        }
                         Handled::Reply(answer) => reply.answer(answer),
                         other => self.conclude(name, other, reply),
                     }
                     if self.ctx.has_wishes() {
-                        self.after_handler().await?;
-                        may_act = self.cell.may_act();
+                        Box::pin(self.after_handler()).await?;
+                        may_act = self.may_act();
                     }
                 }
                 Err(panic) => {
@@ -295,7 +344,7 @@ impl<A: Actor> Run<A> {
                         self.observe(name, &Observed::Failed { reason, took });
                     }
                     self.panicked(name, reply, &reason);
-                    self.failed(reason).await?;
+                    Box::pin(self.failed(reason)).await?;
                     return ControlFlow::Continue(());
                 }
             }
@@ -351,7 +400,7 @@ impl<A: Actor> Run<A> {
     /// Nobody knows when there will be a lease again.
     fn give_up_waiting(&mut self) {
         let mut admitted = Vec::new();
-        let mut told = std::mem::take(&mut self.activation.batch);
+        let mut told = std::mem::take(&mut self.batch);
         told.extend(lock(&self.cell.inner).mailbox.drain(&mut admitted));
         admitted.into_iter().for_each(Waiter::admit);
         for envelope in told {
@@ -410,8 +459,9 @@ impl<A: Actor> Run<A> {
             }
             Handled::Stash(message) => {
                 let envelope = Envelope { message, reply };
-                if self.activation.stash.len() < A::POLICY.stash {
-                    self.activation.stash.push_back(envelope);
+                let stash = self.activation.stash.get_or_insert_default();
+                if stash.len() < A::POLICY.stash {
+                    stash.push_back(envelope);
                 } else {
                     self.cell.undeliverable(envelope, Failure::MailboxFull);
                 }
@@ -421,8 +471,8 @@ impl<A: Actor> Run<A> {
 
     /// What a handler asked for besides its reply.
     async fn after_handler(&mut self) -> ControlFlow<()> {
-        if self.ctx.take_transition() && !self.activation.stash.is_empty() {
-            self.activation.unstash();
+        if self.ctx.take_transition() {
+            self.unstash();
         }
         if self.ctx.take_stop() {
             self.deactivate().await;
@@ -454,39 +504,44 @@ impl<A: Actor> Run<A> {
     /// After an activation ended by itself: an entity goes on with a fresh one if there is more to do, an actor is
     /// over.
     fn end_unless_needed(&mut self) -> ControlFlow<()> {
-        self.activation.unstash();
+        self.unstash();
         let inner = lock(&self.cell.inner);
-        let more = !self.activation.batch.is_empty() || !inner.mailbox.is_empty();
+        let more = !self.batch.is_empty() || !inner.mailbox.is_empty();
         if self.cell.is_entity() && more {
             return ControlFlow::Continue(());
         }
-        let left = std::mem::take(&mut self.activation.batch);
+        let left = std::mem::take(&mut self.batch);
         self.cell.finish(inner, left, TerminatedReason::Stopped);
         ControlFlow::Break(())
     }
 
+    /// What was stashed came before everything that is still in the batch.
+    pub(super) fn unstash(&mut self) {
+        if let Some(mut stash) = self.activation.stash.take() {
+            stash.append(&mut self.batch);
+            self.batch = *stash;
+        }
+    }
+
     /// The end of the cell.
     pub(super) fn finish(&mut self, reason: TerminatedReason) -> ControlFlow<()> {
-        self.activation.unstash();
-        let left = std::mem::take(&mut self.activation.batch);
+        self.unstash();
+        let left = std::mem::take(&mut self.batch);
         self.cell.finish(lock(&self.cell.inner), left, reason);
         ControlFlow::Break(())
     }
 }
 
 impl<A: Actor> Activation<A> {
-    /// What was stashed came before everything that is still in the batch.
-    pub(super) fn unstash(&mut self) {
-        self.stash.append(&mut self.batch);
-        std::mem::swap(&mut self.stash, &mut self.batch);
+    /// Whether messages wait for another state.
+    fn keeps(&self) -> bool {
+        self.stash.as_ref().is_some_and(|stash| !stash.is_empty())
     }
 
     /// Whether it is idle, and told to end for that. Work whose result it awaits, and messages that it keeps, are not
     /// idleness.
     fn may_sleep(&self, ctx: &mut Context<A>, sleepy: bool) -> bool {
-        self.state.is_some()
-            && self.stash.is_empty()
-            && (ctx.passivates() || sleepy && !ctx.is_working())
+        self.state.is_some() && !self.keeps() && (ctx.passivates() || sleepy && !ctx.is_working())
     }
 }
 

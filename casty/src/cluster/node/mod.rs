@@ -36,7 +36,7 @@ use super::{
     wire::{Answer, Call, Denied, Inspection, Request, Response},
 };
 use crate::{
-    actor::{gate::Gate, runtime::Runtime},
+    actor::runtime::Runtime,
     config::{Availability, OnDown, Settings},
     error::JoinError,
     id::{CatalogEntry, ClusterIdentity, MemberId, ShardId},
@@ -606,7 +606,7 @@ impl Node {
                 .chain([(self.member(), self.load())])
                 .collect(),
             dead: self.dead(),
-            serves: self.runtime.gate().is_some_and(Gate::is_open),
+            serves: self.runtime.gate().is_some_and(|gate| gate.is_open()),
         }
     }
 

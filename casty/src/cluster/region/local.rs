@@ -38,7 +38,7 @@ struct LocalShard<E: Entity> {
     draining: Option<Epoch>,
     /// States without an activation: of entities that have stopped here to go on elsewhere, or the other way round.
     frozen: BTreeMap<EntityId, Frozen>,
-    cells: HashMap<EntityId, Arc<Cell<E>>>,
+    cells: HashMap<EntityId, Arc<Cell<E>>, foldhash::fast::RandomState>,
 }
 
 /// What a shard here says to an envelope that it does not take.
@@ -57,7 +57,7 @@ impl<E: Entity> LocalShards<E> {
                 opening: None,
                 draining: None,
                 frozen: BTreeMap::new(),
-                cells: HashMap::new(),
+                cells: HashMap::default(),
             })
         };
         Self {

@@ -344,7 +344,7 @@ impl<E: Entity> CellHost<E> for ShardRegion<E> {
         self.local.closed(id.shard(self.shards), id, cell);
     }
 
-    fn gate(&self) -> Option<&Gate> {
+    fn gate(&self) -> Option<&Arc<Gate>> {
         self.runtime.gate()
     }
 

@@ -16,6 +16,7 @@ use crate::{
         cell::{Cell, Refusal, undeliverable},
         chain,
         envelope::{Envelope, ReplyTo},
+        reference::Found,
         runtime::Runtime,
     },
     error::Failure,
@@ -169,11 +170,17 @@ impl<E: Entity> Route<E> for ShardRegion<E> {
         id: &EntityId,
         shard: ShardId,
         envelope: Envelope<E>,
+        found: &Found<E>,
     ) -> Result<(), Rejected<E>> {
         let homes = self.homes.load();
         let envelope = match homes.get(shard.index()) {
             Some(FastHome::Here) => {
-                match self.push(id.as_str(), shard, None, envelope, Cell::push) {
+                let push = |cell: &Arc<Cell<E>>, envelope| {
+                    cell.push(envelope)?;
+                    found.store(Some(cell.clone()));
+                    Ok(())
+                };
+                match self.push(id.as_str(), shard, None, envelope, push) {
                     Ok(()) => return Ok(()),
                     Err(Refused::Full(envelope, _)) => {
                         return Err(Rejected::new(envelope, Failure::Full));
@@ -226,7 +233,7 @@ impl<E: Entity> Route<E> for ShardRegion<E> {
                         Err(Refusal::Closed(back) | Refusal::Full(back)) => envelope = back,
                     }
                 }
-                match self.try_send(&id, shard, envelope) {
+                match self.try_send(&id, shard, envelope, &Found::empty()) {
                     Err(Rejected {
                         envelope: back,
                         failure: Failure::Full,

@@ -1,0 +1,176 @@
+//! One case of the hot path on one side, alone in a process: what a profiler and an instruction counter look at.
+//!
+//! `hot CASE SIDE COUNT [threads]` runs `COUNT` messages, actors or round trips, checks that all arrived, and prints
+//! nanoseconds for each. With one thread, the default, equal arguments execute equal instructions, near enough.
+
+use std::time::Instant;
+
+use casty::ActorSystem;
+use casty_benches::{Counter, CounterRef, Local, LocalRef};
+use futures_util::future::join_all;
+
+#[expect(dead_code, reason = "remote cases are measured by `floor`")]
+mod raw;
+
+type AnyError = Box<dyn std::error::Error>;
+
+const MANY: usize = 1_000;
+const SENDERS: usize = 4;
+const ASKERS: usize = 64;
+
+fn main() -> Result<(), AnyError> {
+    let arguments: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|a| a != "--bench")
+        .collect();
+    let [case, side, count, threads @ ..] = &arguments[..] else {
+        return Err("hot CASE SIDE COUNT [THREADS]".into());
+    };
+    let count: usize = count.parse()?;
+    let threads: usize = threads.first().map_or(Ok(1), |threads| threads.parse())?;
+    let runtime = if threads == 1 {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?
+    } else {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads)
+            .enable_all()
+            .build()?
+    };
+    let (case, side) = (case.clone(), side.clone());
+    let nanos = runtime.block_on(async move {
+        let system = ActorSystem::local("bench");
+        let running = system.clone();
+        let measured = go(async move {
+            match side.as_str() {
+                "raw" => run(&case, count, |_| raw::Local::start()).await,
+                "entity" => run(&case, count, |n| running.entity::<Counter>(n.to_string())).await,
+                _ => run(&case, count, |_| running.spawn(Local::default())).await,
+            }
+        });
+        let nanos = measured.await;
+        system.shutdown().await.expect("an orderly end");
+        nanos
+    });
+    println!("{nanos:.1}");
+    Ok(())
+}
+
+/// On a worker thread, as an application's tasks are.
+async fn go<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> T {
+    #[expect(clippy::disallowed_methods, reason = "a benchmark's own task")]
+    let task = tokio::spawn(task);
+    task.await.expect("it ends")
+}
+
+trait Target: Send + Sync + Clone + 'static {
+    fn tell(&self, amount: i64) -> impl Future<Output = ()> + Send;
+    fn ask(&self, amount: i64) -> impl Future<Output = i64> + Send;
+}
+
+impl Target for raw::Local {
+    async fn tell(&self, amount: i64) {
+        raw::Local::tell(self, amount).await;
+    }
+
+    async fn ask(&self, amount: i64) -> i64 {
+        raw::Local::ask(self, amount).await
+    }
+}
+
+impl Target for CounterRef {
+    async fn tell(&self, amount: i64) {
+        self.increment(amount).tell().await.expect("room");
+    }
+
+    async fn ask(&self, amount: i64) -> i64 {
+        self.add(amount).await.expect("an answer")
+    }
+}
+
+impl Target for LocalRef {
+    async fn tell(&self, amount: i64) {
+        self.increment(amount).tell().await.expect("room");
+    }
+
+    async fn ask(&self, amount: i64) -> i64 {
+        self.add(amount).await.expect("an answer")
+    }
+}
+
+#[expect(clippy::cast_possible_wrap, reason = "counts of a benchmark")]
+async fn run<T: Target>(case: &str, count: usize, make: impl Fn(usize) -> T) -> f64 {
+    let targets = match case {
+        "tell" | "ask" => 1,
+        "ask-conc" => ASKERS,
+        "tell-many" => MANY,
+        _ => 0,
+    };
+    let targets: Vec<T> = (0..targets).map(&make).collect();
+    let mut before = 0;
+    for target in &targets {
+        before += target.ask(0).await;
+    }
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a benchmark measures wall-clock time"
+    )]
+    let started = Instant::now();
+    match case {
+        "tell" => {
+            for _ in 0..count {
+                targets[0].tell(1).await;
+            }
+        }
+        "tell-many" => {
+            let senders = (0..SENDERS).map(|_| {
+                let targets = targets.clone();
+                go(async move {
+                    for n in 0..count / SENDERS {
+                        targets[n % MANY].tell(1).await;
+                    }
+                })
+            });
+            join_all(senders).await;
+        }
+        "ask" => {
+            for _ in 0..count {
+                targets[0].ask(1).await;
+            }
+        }
+        "ask-conc" => {
+            let askers = targets.iter().cloned().map(|target| {
+                go(async move {
+                    for _ in 0..count / ASKERS {
+                        target.ask(1).await;
+                    }
+                })
+            });
+            join_all(askers).await;
+        }
+        "spawn" => {
+            let mut kept = Vec::with_capacity(count);
+            for n in 0..count {
+                let target = make(n);
+                before -= target.ask(1).await;
+                kept.push(target);
+            }
+            assert_eq!(before, -(count as i64), "answers are missing");
+            let took = started.elapsed();
+            return nanos(took, count);
+        }
+        other => panic!("no case `{other}`"),
+    }
+    let mut after = 0;
+    for target in &targets {
+        after += target.ask(0).await;
+    }
+    assert_eq!(after - before, count as i64, "messages are missing");
+    nanos(started.elapsed(), count)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of a benchmark")]
+fn nanos(took: std::time::Duration, count: usize) -> f64 {
+    took.as_nanos() as f64 / count as f64
+}

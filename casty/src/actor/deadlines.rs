@@ -1,0 +1,149 @@
+//! Deadlines of asks, without a timer each.
+//!
+//! Starting a timer takes a lock and may wake the thread that drives the clock; most asks are answered long before
+//! their deadline. So one task watches over all of them, by the millisecond: it sleeps until the first moment that
+//! somebody is noted for, and asks whoever is whether that is still so.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, Weak},
+    time::Duration,
+};
+
+use tokio::{sync::Notify, time::Instant};
+
+use crate::sync::lock;
+
+/// Milliseconds since the system began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Tick(u64);
+
+/// What has a deadline that may move.
+pub(crate) trait Expires: Send + Sync {
+    /// It was noted for this moment. Returns the next one to note it for, if there is any.
+    fn expire(&self, noted: Tick, now: Tick) -> Option<Tick>;
+}
+
+/// The deadlines of one system.
+pub(crate) struct Deadlines {
+    born: Instant,
+    handle: tokio::runtime::Handle,
+    noted: Mutex<Noted>,
+    /// Somebody is noted for an earlier moment than all others.
+    sooner: Notify,
+}
+
+#[derive(Default)]
+struct Noted {
+    by_tick: BTreeMap<Tick, Vec<Weak<dyn Expires>>>,
+    watched: bool,
+}
+
+impl Deadlines {
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            born: Instant::now(),
+            handle: tokio::runtime::Handle::current(),
+            noted: Mutex::default(),
+            sooner: Notify::new(),
+        })
+    }
+
+    /// The first moment at which so much time has passed.
+    pub(crate) fn tick_after(&self, after: Duration) -> Tick {
+        let at = self.born.elapsed().saturating_add(after);
+        Tick(millis(at + Duration::from_nanos(999_999)))
+    }
+
+    /// Has `who` asked at this moment.
+    pub(crate) fn note(self: &Arc<Self>, at: Tick, who: Weak<dyn Expires>) {
+        let mut noted = lock(&self.noted);
+        let first = noted.by_tick.first_key_value().map(|(tick, _)| *tick);
+        noted.by_tick.entry(at).or_default().push(who);
+        if !std::mem::replace(&mut noted.watched, true) {
+            drop(noted);
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "it ends when nobody is noted any more"
+            )]
+            self.handle.spawn(self.clone().watch());
+        } else if first.is_none_or(|first| at < first) {
+            self.sooner.notify_one();
+        }
+    }
+
+    async fn watch(self: Arc<Self>) {
+        loop {
+            let first = {
+                let mut noted = lock(&self.noted);
+                let Some((tick, _)) = noted.by_tick.first_key_value() else {
+                    noted.watched = false;
+                    return;
+                };
+                self.born + Duration::from_millis(tick.0)
+            };
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep_until(first) => {}
+                () = self.sooner.notified() => continue,
+            }
+            let now = Tick(millis(self.born.elapsed()));
+            let due = {
+                let mut noted = lock(&self.noted);
+                let later = noted.by_tick.split_off(&Tick(now.0 + 1));
+                std::mem::replace(&mut noted.by_tick, later)
+            };
+            for (tick, all) in due {
+                for who in all {
+                    let next = who.upgrade().and_then(|who| who.expire(tick, now));
+                    if let Some(next) = next {
+                        lock(&self.noted).by_tick.entry(next).or_default().push(who);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn millis(since: Duration) -> u64 {
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Log(Mutex<Vec<(Tick, Instant)>>);
+
+    impl Expires for Log {
+        fn expire(&self, noted: Tick, _: Tick) -> Option<Tick> {
+            lock(&self.0).push((noted, Instant::now()));
+            None
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn everybody_is_asked_at_its_moment_also_if_that_is_before_all_others() {
+        let (deadlines, begun) = (Deadlines::new(), Instant::now());
+        let log = Arc::new(Log::default());
+        let weak = || -> Weak<dyn Expires> {
+            let weak: Weak<Log> = Arc::downgrade(&log);
+            weak
+        };
+        for millis in [500, 30, 200] {
+            let tick = deadlines.tick_after(Duration::from_millis(millis));
+            deadlines.note(tick, weak());
+            tokio::task::yield_now().await;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let asked: Vec<_> = lock(&log.0).iter().map(|(_, at)| *at - begun).collect();
+        assert_eq!(asked, [30, 200, 500].map(Duration::from_millis));
+        assert!(!lock(&deadlines.noted).watched, "nobody is noted any more");
+        deadlines.note(deadlines.tick_after(Duration::ZERO), weak());
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(lock(&log.0).len(), 4);
+    }
+}
