@@ -91,7 +91,7 @@ pub(crate) fn render(
 
     let versions: Vec<String> = versions(sides)?
         .iter()
-        .map(|(name, version)| format!("{name} {version}"))
+        .map(|(name, version)| format!("`{name}` {version}"))
         .collect();
     let cpus = std::thread::available_parallelism()?;
     let medians = match rounds {

@@ -214,10 +214,9 @@ impl<A: Actor, T, E> Ask<A, T, E> {
         let (answerer, asked) = one_shot(&self.to.runtime().deadlines);
         let chain = chain::here();
         self.waits = Waits::new(chain.clone());
-        let asker = Asker { answerer, chain };
         let envelope = Envelope {
             message,
-            reply: ReplyTo::Asker(asker),
+            reply: ReplyTo::Asker(Asker { answerer, chain }),
         };
         self.state = match self.to.try_send(envelope) {
             Ok(()) => State::Waiting(asked),

@@ -264,8 +264,8 @@ mod tests {
             // One that is answered, with a later deadline, in the same place.
             let (answerer, asked) = ask(&deadlines);
             let waiting = outcome(asked, SECOND * 7);
-            let (answered, ()) = tokio::join!(waiting, async { answerer.answer(0) });
-            assert_eq!(answered, Outcome::Answer(0));
+            let (heard, ()) = tokio::join!(waiting, async { answerer.answer(0) });
+            assert_eq!(heard, Outcome::Answer(0));
             let begun = Instant::now();
             let (answerer, asked) = ask(&deadlines);
             let after = Duration::from_millis(millis);

@@ -43,6 +43,10 @@ pub(super) fn run<A: Actor>(
     AsAsker::new(cell.clone(), drive(cell, stays))
 }
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, not a state"
+)]
 pub(super) struct Run<A: Actor> {
     pub(super) cell: Arc<Cell<A>>,
     pub(super) ctx: Context<A>,
