@@ -66,6 +66,8 @@ impl<A: Actor, T, E> Call<A, T, E> {
     /// # Cancel safety
     /// Dropped before it resolves, the message is not sent.
     pub async fn tell(self) -> Result<(), TellError<A::Message>> {
+        // A loop of tells lets others have the thread, now and then: the writer of the link among them.
+        tokio::task::coop::consume_budget().await;
         let envelope = Envelope {
             message: self.message,
             reply: ReplyTo::Nobody,

@@ -18,6 +18,14 @@ use crate::sync::lock;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Tick(u64);
 
+impl std::ops::Add<Duration> for Tick {
+    type Output = Self;
+
+    fn add(self, after: Duration) -> Self {
+        Self(self.0.saturating_add(millis(after)))
+    }
+}
+
 /// What has a deadline that may move.
 pub(crate) trait Expires: Send + Sync {
     /// It was noted for this moment. Returns the next one to note it for, if there is any.
@@ -51,10 +59,9 @@ impl Deadlines {
         })
     }
 
-    /// The first moment at which so much time has passed.
-    pub(crate) fn tick_after(&self, after: Duration) -> Tick {
-        let at = self.born.elapsed().saturating_add(after);
-        Tick(millis(at + Duration::from_nanos(999_999)))
+    /// The first moment that is not over yet.
+    pub(crate) fn now(&self) -> Tick {
+        Tick(millis(self.born.elapsed() + Duration::from_nanos(999_999)))
     }
 
     /// Has `who` asked at this moment.
@@ -134,7 +141,7 @@ mod tests {
             weak
         };
         for millis in [500, 30, 200] {
-            let tick = deadlines.tick_after(Duration::from_millis(millis));
+            let tick = deadlines.now() + Duration::from_millis(millis);
             deadlines.note(tick, weak());
             tokio::task::yield_now().await;
         }
@@ -142,7 +149,7 @@ mod tests {
         let asked: Vec<_> = lock(&log.0).iter().map(|(_, at)| *at - begun).collect();
         assert_eq!(asked, [30, 200, 500].map(Duration::from_millis));
         assert!(!lock(&deadlines.noted).watched, "nobody is noted any more");
-        deadlines.note(deadlines.tick_after(Duration::ZERO), weak());
+        deadlines.note(deadlines.now(), weak());
         tokio::time::sleep(Duration::from_millis(1)).await;
         assert_eq!(lock(&log.0).len(), 4);
     }

@@ -3,7 +3,10 @@
 use std::{
     fmt,
     hash::{Hash, Hasher},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use arc_swap::ArcSwapOption;
@@ -34,12 +37,45 @@ struct EntityTarget<E: Entity> {
     id: EntityId,
     shard: ShardId,
     route: Arc<dyn Route<E>>,
-    cell: Found<E>,
+    found: Found<E>,
 }
 
 /// The cell in which an entity was found here the last time. One that has closed takes nothing: then it is looked for
 /// anew. One that has not is the only one there is, since the cells of a shard close before it goes elsewhere.
-pub(crate) type Found<E> = ArcSwapOption<Cell<E>>;
+pub(crate) struct Found<E: Entity> {
+    cell: ArcSwapOption<Cell<E>>,
+    /// Whether there is one: who never finds any should not pay for the look.
+    any: AtomicBool,
+}
+
+impl<E: Entity> Found<E> {
+    pub(crate) fn new() -> Self {
+        Self {
+            cell: ArcSwapOption::empty(),
+            any: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn remember(&self, cell: &Arc<Cell<E>>) {
+        self.cell.store(Some(cell.clone()));
+        self.any.store(true, Ordering::Relaxed);
+    }
+
+    /// Queues the envelope there. `None` if it is not there any more, and gives it back.
+    fn push(&self, envelope: Envelope<E>) -> Result<(), (Envelope<E>, Option<Failure>)> {
+        if !self.any.load(Ordering::Relaxed) {
+            return Err((envelope, None));
+        }
+        let Some(cell) = &*self.cell.load() else {
+            return Err((envelope, None));
+        };
+        cell.push(envelope).map_err(|refusal| match refusal {
+            Refusal::Closed(envelope) => (envelope, None),
+            Refusal::Full(envelope) => (envelope, Some(Failure::Full)),
+            Refusal::Failing(envelope, failure) => (envelope, Some(failure)),
+        })
+    }
+}
 
 impl<E: Entity> EntityRef<E> {
     pub(crate) fn new(route: Arc<dyn Route<E>>, id: EntityId) -> Self {
@@ -48,7 +84,7 @@ impl<E: Entity> EntityRef<E> {
             id,
             shard,
             route,
-            cell: Found::empty(),
+            found: Found::new(),
         }))
     }
 
@@ -78,18 +114,15 @@ impl<E: Entity> Address<E> for EntityRef<E> {
 
     fn try_send(&self, envelope: Envelope<E>) -> Result<(), Rejected<E>> {
         let target = &*self.0;
-        let envelope = match &*target.cell.load() {
-            Some(cell) => match cell.push(envelope) {
-                Ok(()) => return Ok(()),
-                Err(Refusal::Closed(envelope)) => envelope,
-                Err(refusal) => return Err(refusal.into()),
-            },
-            None => envelope,
+        let envelope = match target.found.push(envelope) {
+            Ok(()) => return Ok(()),
+            Err((envelope, Some(failure))) => return Err(Rejected::new(envelope, failure)),
+            Err((envelope, None)) => envelope,
         };
         match target.id.check() {
             Ok(()) => {
                 let (id, shard) = (&target.id, target.shard);
-                target.route.try_send(id, shard, envelope, &target.cell)
+                target.route.try_send(id, shard, envelope, &target.found)
             }
             Err(invalid) => Err(Rejected::new(envelope, Failure::InvalidId(invalid))),
         }

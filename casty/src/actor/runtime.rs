@@ -458,7 +458,7 @@ impl<E: Entity> Route<E> for NoRoute {
         shard: crate::id::ShardId,
         envelope: super::envelope::Envelope<E>,
     ) -> BoxFuture<'static, Result<(), super::Rejected<E>>> {
-        let result = self.try_send(&to, shard, envelope, &Found::empty());
+        let result = self.try_send(&to, shard, envelope, &Found::new());
         Box::pin(std::future::ready(result))
     }
 }

@@ -75,7 +75,16 @@ async fn serve(node: Arc<Node>, mut stream: Box<dyn Stream>) {
         &inlet.outbox,
         node.keepalive(),
         &inlet.cancel,
-        |buffer, frame| handle(&node, &inlet, hello.lane, &kinds, buffer, frame),
+        |chunk| {
+            // References in messages become usable in this system: said once for all of them.
+            let handled = node.runtime().enter(|| {
+                connection::for_each_frame(chunk, |frame| {
+                    handle(&node, &inlet, hello.lane, &kinds, chunk, frame)
+                })
+            });
+            inlet.placed();
+            handled
+        },
         || {
             // The peer sends what was not read to other homes, and takes this one for gone: so this is said only if
             // the node ends, and not if it cuts off one peer.

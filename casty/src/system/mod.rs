@@ -431,7 +431,7 @@ impl<E: Entity> Shards<E> {
         let shard = entity_id.shard(self.route.shards());
         let sent = self
             .route
-            .try_send(&entity_id, shard, envelope, &Found::empty());
+            .try_send(&entity_id, shard, envelope, &Found::new());
         sent.map_err(|rejected| (entity_id, rejected))
     }
 }

@@ -72,7 +72,7 @@ pub(crate) enum Side {
     Accepted,
 }
 
-/// Runs until the connection ends. `handle` gets each frame with the buffer it lies in. Where this side ends it, `last`
+/// Runs until the connection ends. `handle` gets chunks of whole frames, see [`for_each_frame`]. Where this side ends it, `last`
 /// says what is written at the very end, when nothing is read any more.
 pub(crate) async fn run(
     stream: Box<dyn Stream>,
@@ -80,7 +80,7 @@ pub(crate) async fn run(
     outbox: &Outbox,
     keepalive: Keepalive,
     cancel: &CancellationToken,
-    handle: impl FnMut(&Bytes, Frame<'_>) -> Result<(), ConnectionEnd>,
+    handle: impl FnMut(&Bytes) -> Result<(), ConnectionEnd>,
     last: impl FnOnce() -> Bytes,
 ) -> ConnectionEnd {
     let (mut reader, mut writer) = tokio::io::split(stream);
@@ -121,7 +121,7 @@ pub(crate) async fn run(
 async fn read(
     reader: &mut ReadHalf<Box<dyn Stream>>,
     heard: &AtomicU64,
-    mut handle: impl FnMut(&Bytes, Frame<'_>) -> Result<(), ConnectionEnd>,
+    mut handle: impl FnMut(&Bytes) -> Result<(), ConnectionEnd>,
 ) -> ConnectionEnd {
     let mut buffer = BytesMut::with_capacity(READ_BYTES);
     loop {
@@ -155,7 +155,7 @@ enum Progress {
 
 fn handle_complete(
     buffer: &mut BytesMut,
-    handle: &mut impl FnMut(&Bytes, Frame<'_>) -> Result<(), ConnectionEnd>,
+    handle: &mut impl FnMut(&Bytes) -> Result<(), ConnectionEnd>,
 ) -> Result<Progress, ConnectionEnd> {
     let (mut end, mut count) = (0, 0);
     while count < READ_BATCH {
@@ -168,12 +168,7 @@ fn handle_complete(
     if count > 0 {
         // Frozen, so that payloads can be kept without a copy.
         let chunk = buffer.split_to(end).freeze();
-        let mut rest = &chunk[..];
-        while let Some(length) = frame::complete(rest)? {
-            let (bytes, behind) = rest[PREFIX_BYTES..].split_at(length);
-            handle(&chunk, frame::parse(bytes)?)?;
-            rest = behind;
-        }
+        handle(&chunk)?;
     }
     if count == READ_BATCH {
         return Ok(Progress::Yield);
@@ -182,6 +177,20 @@ fn handle_complete(
         u32::from_le_bytes(*prefix) as usize + PREFIX_BYTES - buffer.len()
     });
     Ok(Progress::Done { wanted })
+}
+
+/// Reads the frames of a chunk.
+pub(crate) fn for_each_frame(
+    chunk: &Bytes,
+    mut handle: impl FnMut(Frame<'_>) -> Result<(), ConnectionEnd>,
+) -> Result<(), ConnectionEnd> {
+    let mut rest = &chunk[..];
+    while let Some(length) = frame::complete(rest)? {
+        let (bytes, behind) = rest[PREFIX_BYTES..].split_at(length);
+        handle(frame::parse(bytes)?)?;
+        rest = behind;
+    }
+    Ok(())
 }
 
 /// What was taken from the outbox and is not written yet.
@@ -255,6 +264,8 @@ pub(crate) struct Inlet {
     pub(crate) outbox: Outbox,
     pub(crate) cancel: CancellationToken,
     received: AtomicU64,
+    /// Granted by the reader since it last said so.
+    placed: AtomicU64,
     granted: AtomicU64,
     reported: AtomicU64,
 }
@@ -266,6 +277,7 @@ impl Inlet {
             outbox: Outbox::default(),
             cancel,
             received: AtomicU64::new(0),
+            placed: AtomicU64::new(0),
             granted: AtomicU64::new(0),
             reported: AtomicU64::new(0),
         })
@@ -277,6 +289,15 @@ impl Inlet {
     pub(crate) fn received(&self, bytes: usize) {
         let received = self.received.load(Ordering::Relaxed) + bytes as u64;
         self.received.store(received, Ordering::Relaxed);
+    }
+
+    /// What was read has found its place, as far as that is known.
+    pub(crate) fn placed(&self) {
+        let placed = self.placed.load(Ordering::Relaxed);
+        if placed > 0 {
+            self.placed.store(0, Ordering::Relaxed);
+            self.grant(usize::try_from(placed).unwrap_or(usize::MAX));
+        }
     }
 
     /// Tells the dialer the totals.
@@ -370,8 +391,10 @@ impl<'a> Grant<'a> {
 
 impl Drop for Grant<'_> {
     fn drop(&mut self) {
+        // Only the connection's reader has one, and says so after each chunk: one atomic addition for many messages.
         if self.bytes > 0 {
-            self.inlet.grant(self.bytes);
+            let placed = self.inlet.placed.load(Ordering::Relaxed) + self.bytes as u64;
+            self.inlet.placed.store(placed, Ordering::Relaxed);
         }
     }
 }

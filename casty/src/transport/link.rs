@@ -96,6 +96,8 @@ pub(crate) struct Link {
     pub(crate) lane: Lane,
     outbox: Outbox,
     status: Mutex<Status>,
+    /// Whether that is [`Status::Open`], which is asked for each message.
+    open: AtomicBool,
     connected: AtomicBool,
     cancel: CancellationToken,
 }
@@ -117,6 +119,7 @@ impl Link {
             lane,
             outbox: Outbox::default(),
             status: Mutex::new(Status::Open),
+            open: AtomicBool::new(true),
             connected: AtomicBool::new(false),
             cancel,
         })
@@ -189,7 +192,17 @@ impl Link {
         self.connected.load(Ordering::Relaxed)
     }
 
+    fn set_status(&self, status: Status) {
+        let mut current = lock(&self.status);
+        self.open
+            .store(matches!(status, Status::Open), Ordering::Release);
+        *current = status;
+    }
+
     fn check(&self) -> Result<(), Failure> {
+        if self.open.load(Ordering::Acquire) {
+            return Ok(());
+        }
         let reason = match &*lock(&self.status) {
             Status::Open => return Ok(()),
             Status::Down { until, .. } if Instant::now() >= *until => return Ok(()),
@@ -208,20 +221,20 @@ impl Link {
 
     /// Ends the link for good: the peer is no member any more. Whoever waits is told.
     pub(crate) fn kill(&self, reason: &str) {
-        *lock(&self.status) = Status::Dead {
+        self.set_status(Status::Dead {
             reason: reason.into(),
             left: false,
-        };
+        });
         self.cancel.cancel();
     }
 
     /// Takes nothing more: the peer has left in order. What it still has to answer comes until it closes the
     /// connection.
     pub(crate) fn retire(&self, reason: &str) {
-        *lock(&self.status) = Status::Dead {
+        self.set_status(Status::Dead {
             reason: reason.into(),
             left: true,
-        };
+        });
         if !self.is_connected() {
             self.cancel.cancel();
         }
@@ -253,7 +266,7 @@ impl Link {
             match dialed {
                 Ok((stream, welcome)) => {
                     backoff = times.backoff;
-                    *lock(&self.status) = Status::Open;
+                    self.set_status(Status::Open);
                     self.connected.store(true, Ordering::Relaxed);
                     owner.connected(&self, &welcome);
                     let end = connection::run(
@@ -262,7 +275,11 @@ impl Link {
                         &self.outbox,
                         times.keepalive,
                         &self.cancel,
-                        |buffer, frame| self.handle(&*owner, buffer, frame),
+                        |chunk| {
+                            connection::for_each_frame(chunk, |frame| {
+                                self.handle(&*owner, chunk, frame)
+                            })
+                        },
                         Bytes::new,
                     )
                     .await;
@@ -277,10 +294,10 @@ impl Link {
                     let pause = backoff.mul_f64(rng.random_range(0.5..1.0));
                     backoff = (backoff * 2).min(times.backoff_max);
                     let until = Instant::now() + pause;
-                    *lock(&self.status) = Status::Down {
+                    self.set_status(Status::Down {
                         reason: reason.as_str().into(),
                         until,
-                    };
+                    });
                     self.give_up(&*owner, &reason);
                     owner.disconnected(&self, &reason);
                     if let HandshakeError::Refused(refusal) = &error {
@@ -298,10 +315,10 @@ impl Link {
             Status::Dead { reason, left } => (reason.to_string(), *left),
             _ => ("this node is shutting down".to_owned(), false),
         };
-        *lock(&self.status) = Status::Dead {
+        self.set_status(Status::Dead {
             reason: reason.as_str().into(),
             left,
-        };
+        });
         if left {
             self.take_back(&*owner, &reason);
         } else {

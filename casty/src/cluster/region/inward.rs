@@ -32,7 +32,7 @@ use crate::{
 };
 
 impl<E: Entity> ShardRegion<E> {
-    /// A message from another node.
+    /// A message from another node. The runtime has been entered.
     pub(super) fn handle_frame(
         &self,
         inlet: &Arc<Inlet>,
@@ -45,7 +45,7 @@ impl<E: Entity> ShardRegion<E> {
         let mut grant = Some(grant);
         // Decoded before the shard is looked at, since a user's code never runs under a lock. In vain if the shard is
         // not here, which is rare.
-        match self.decode(frame.payload) {
+        match codec::decode::<E::Message>(frame.payload) {
             Ok(message) => {
                 let reply = remote_ask(&self.runtime, inlet, frame.correlation, frame.chain).into();
                 let envelope = Envelope { message, reply };

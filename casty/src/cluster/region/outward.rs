@@ -177,7 +177,7 @@ impl<E: Entity> Route<E> for ShardRegion<E> {
             Some(FastHome::Here) => {
                 let push = |cell: &Arc<Cell<E>>, envelope| {
                     cell.push(envelope)?;
-                    found.store(Some(cell.clone()));
+                    found.remember(cell);
                     Ok(())
                 };
                 match self.push(id.as_str(), shard, None, envelope, push) {
@@ -233,7 +233,7 @@ impl<E: Entity> Route<E> for ShardRegion<E> {
                         Err(Refusal::Closed(back) | Refusal::Full(back)) => envelope = back,
                     }
                 }
-                match self.try_send(&id, shard, envelope, &Found::empty()) {
+                match self.try_send(&id, shard, envelope, &Found::new()) {
                     Err(Rejected {
                         envelope: back,
                         failure: Failure::Full,
