@@ -23,6 +23,7 @@ impl Node {
         let call = Call::Renew {
             member: self.member(),
             passed_on: false,
+            report: None,
         };
         loop {
             // Before it is sent: the lease counts from here.

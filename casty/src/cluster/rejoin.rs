@@ -9,7 +9,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
-use super::{gossip::Input, join, node::Node, wire::Call};
+use super::{gossip::Input, join, node::Node, tie::Renewing, wire::Call};
 use crate::{
     actor::runtime::Myself,
     config::{Availability, OnDown},
@@ -49,11 +49,12 @@ impl Node {
     }
 
     /// Whether it is this call that ended it: whoever comes later finds that it has begun.
-    fn end_session(&self) -> bool {
+    pub(super) fn end_session(&self) -> bool {
         if self.session().is_cancelled() {
             return false;
         }
         self.runtime().close_gate();
+        self.renewing().handle_end();
         self.cancel_session();
         true
     }
@@ -69,6 +70,7 @@ impl Node {
         let renew = Call::Renew {
             member: self.member(),
             passed_on: false,
+            report: None,
         };
         let limit = self.settings().decide_timeout;
         if self.ask_leader(&renew, limit).await.is_ok() {
@@ -84,6 +86,9 @@ impl Node {
                 "`{alive}` seems alive; stop it first, or let more of the cluster come back"
             ));
         }
+        if !force {
+            self.claim_for_recovery(&map).await?;
+        }
         if !self.end_session() {
             return Err("it is about to join anew".to_owned());
         }
@@ -94,6 +99,9 @@ impl Node {
 
     /// The survivor of two goes on by itself, if it was told to.
     pub(super) fn look_whether_alone(&self, now: Instant) {
+        if self.tie_breaker().is_some() {
+            return self.look_whether_second(now);
+        }
         if self.availability() != Availability::Prefer {
             return;
         }
@@ -134,8 +142,18 @@ impl Node {
             // Whoever asked for it is answered first: its connection ends with all others.
             tokio::time::sleep(self.settings().backoff).await;
             let known = self.begin_anew();
-            // Whatever lease there may still be is over then.
-            tokio::time::sleep(super::lease::times(self.settings()).guard).await;
+            tokio::time::sleep(self.wait_for_leases()).await;
+            self.found_next(map, known).await;
+        })
+    }
+
+    /// Begins a new generation, once whatever lease there may have been in the last is over.
+    pub(super) fn found_next(
+        self: Arc<Self>,
+        map: Arc<ClusterMap>,
+        known: Vec<String>,
+    ) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
             let session = self.session();
             match join::refound(&self, &map).await {
                 Ok(()) => {
@@ -155,7 +173,7 @@ impl Node {
     }
 
     /// Makes this process another member. Returns where the others were.
-    fn begin_anew(&self) -> Vec<String> {
+    pub(super) fn begin_anew(&self) -> Vec<String> {
         for region in self.regions() {
             region.sever();
         }
@@ -189,6 +207,7 @@ impl Node {
         self.watch().clear();
         self.gossip(Input::Renew);
         self.forget_identity();
+        *self.renewing() = Renewing::default();
         self.new_session();
         known
     }

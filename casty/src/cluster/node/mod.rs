@@ -32,6 +32,7 @@ use super::{
     gossip::Input,
     map_watch::MapWatch,
     region::AnyRegion,
+    tie::Renewing,
     watches::Watches,
     wire::{Answer, Call, Denied, Inspection, Request, Response},
 };
@@ -39,13 +40,15 @@ use crate::{
     actor::{gate::Gate, runtime::Runtime},
     config::{Availability, OnDown, Settings},
     error::JoinError,
-    id::{CatalogEntry, ClusterIdentity, MemberId, ShardId},
+    id::{CatalogEntry, ClusterIdentity, Incarnation, MemberId, ShardId},
     observe::sighted,
     protocol::{
         lease::Lease,
         map::{ClusterMap, Slot, Status},
+        tie::Second,
     },
     sync::lock,
+    tie::Breaker,
     transport::{
         connection::{Inlet, Keepalive},
         handshake::Lane,
@@ -69,6 +72,7 @@ pub(crate) struct NodeSetup {
     pub(crate) given_incarnation: bool,
     pub(crate) on_down: OnDown,
     pub(crate) availability: Availability,
+    pub(crate) tie_breaker: Option<Breaker>,
     pub(crate) net: Arc<dyn Net>,
     pub(crate) seed: u64,
 }
@@ -101,6 +105,8 @@ pub(crate) struct Node {
     lease: Mutex<Lease>,
     /// Since when it is the one of two that is left, and does not decide.
     pub(super) alone_since: Mutex<Option<Instant>>,
+    second: Mutex<Second>,
+    renewing: Mutex<Renewing>,
     /// Members that gossip takes for dead.
     dead: Mutex<BTreeSet<MemberId>>,
     inlets: Mutex<Vec<Weak<Inlet>>>,
@@ -156,6 +162,8 @@ impl Node {
             answering: AtomicUsize::new(0),
             lease: Mutex::default(),
             alone_since: Mutex::default(),
+            second: Mutex::default(),
+            renewing: Mutex::default(),
             dead: Mutex::default(),
             inlets: Mutex::default(),
             links: Mutex::default(),
@@ -200,6 +208,25 @@ impl Node {
 
     pub(super) fn availability(&self) -> Availability {
         self.setup.availability
+    }
+
+    pub(crate) fn tie_breaker(&self) -> Option<&Breaker> {
+        self.setup.tie_breaker.as_ref()
+    }
+
+    /// The first incarnation that this process has been.
+    pub(super) fn since(&self) -> Incarnation {
+        self.setup.member.incarnation
+    }
+
+    /// What this node does as the second of two, if there is a tie-breaker.
+    pub(super) fn second(&self) -> std::sync::MutexGuard<'_, Second> {
+        lock(&self.second)
+    }
+
+    /// What this node says when it renews, if there is a tie-breaker.
+    pub(crate) fn renewing(&self) -> std::sync::MutexGuard<'_, Renewing> {
+        lock(&self.renewing)
     }
 
     pub(super) fn on_down(&self) -> OnDown {
