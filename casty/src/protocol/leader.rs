@@ -117,8 +117,12 @@ impl Leader {
             .filter(|(id, m)| **id != self.me && m.status != Status::Down)
             .map(|(id, _)| id)
             .filter(|id| {
-                let overdue = ties.as_ref().is_some_and(|ties| ties.is_overdue(id, now));
-                dead.contains(id) || self.is_silent(id, grants, now) || overdue
+                dead.contains(id)
+                    || match &ties {
+                        // Whoever renews is heard, also while nobody is granted anything.
+                        Some(ties) => ties.is_overdue(id, now),
+                        None => self.is_silent(id, grants, now),
+                    }
             })
             .collect();
         for id in Self::expendable(map, &silent, electorate) {

@@ -185,6 +185,11 @@ impl ClusterMap {
         map
     }
 
+    /// Of two maps, the newer is greater. A generation may begin with a lower version than the last has come to elsewhere.
+    pub(crate) fn age(&self) -> (u32, u64) {
+        (self.identity.generation, self.version)
+    }
+
     pub(crate) fn member(&self, id: &MemberId) -> Option<&Member> {
         self.members.get(id)
     }

@@ -11,7 +11,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex, OnceLock, Weak,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -90,8 +90,8 @@ pub(crate) struct Node {
     identity: Mutex<Option<ClusterIdentity>>,
     former: Mutex<Option<ClusterIdentity>>,
     watch: Arc<MapWatch>,
-    /// The version of the map that the regions go by.
-    followed: AtomicU64,
+    /// Generation and version of the map that the regions go by.
+    followed: Mutex<(u32, u64)>,
     /// This node's part in deciding, if it has one.
     engine: Mutex<Option<Arc<RaftEngine>>>,
     /// One engine at a time is made.
@@ -152,7 +152,7 @@ impl Node {
             member: ArcSwap::from_pointee(setup.member.clone()),
             session: Mutex::new(cancel.child_token()),
             watch: Arc::default(),
-            followed: AtomicU64::new(0),
+            followed: Mutex::default(),
             engine: Mutex::default(),
             engine_making: tokio::sync::Mutex::default(),
             leader: Mutex::default(),
@@ -426,9 +426,15 @@ impl Node {
         lock(&self.lease)
     }
 
-    /// The version of the map that the regions go by.
+    /// The version of the map that the regions go by, in the generation that this node is in.
     pub(super) fn followed(&self) -> u64 {
-        self.followed.load(Ordering::Acquire)
+        let (generation, version) = *lock(&self.followed);
+        let present = self.identity().map(|identity| identity.generation);
+        if present == Some(generation) {
+            version
+        } else {
+            0
+        }
     }
 
     pub(crate) fn dead(&self) -> BTreeSet<MemberId> {
