@@ -136,7 +136,9 @@ impl Run {
     }
 
     fn all(&mut self) -> Result<(), Broken> {
-        TWO.into_iter().for_each(|name| self.start(name));
+        for name in TWO {
+            self.start(name);
+        }
         self.rest()?;
         for name in TWO {
             // Within the bound that the settings promise.

@@ -79,7 +79,7 @@ const LONGEST: Duration = Duration::from_hours(24 * 365);
 
 /// How long a recovery may take. The node first looks for a leader, for its `decide_timeout`, and then waits until
 /// every lease is over; with [`Settings::patient`] that is twenty seconds, and forty with a tie-breaker.
-const RECOVER_LIMIT: Duration = Duration::from_secs(60);
+const RECOVER_LIMIT: Duration = Duration::from_mins(1);
 
 /// A view of a cluster from outside, and a hand on it. See the [module](self).
 ///

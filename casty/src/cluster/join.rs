@@ -106,12 +106,14 @@ pub(super) async fn ask(node: &Node, seed: &str) -> (Answer, Option<Welcome>) {
             Ok(_) => last = Answer::NoCluster,
             Err(HandshakeError::Refused(Refusal::Down(who))) if node.is_me(&who) => {
                 node.handle_down();
+                last = Answer::Cluster;
             }
             // The cluster was reborn without this node.
             Err(HandshakeError::Refused(Refusal::Generation { ours, theirs }))
                 if ours < theirs && node.map().is_some() && !node.is_leaving() =>
             {
                 node.handle_down();
+                last = Answer::Cluster;
             }
             Err(error) if error.is_final() => last = Answer::Refused(error.to_string()),
             Err(error) => tracing::debug!(seed, %address, %error, "a seed cannot be asked"),
@@ -131,24 +133,24 @@ async fn greet(node: &Node, address: SocketAddr) -> Result<Welcome, HandshakeErr
         .map_err(|_| HandshakeError::Timeout)?
 }
 
-/// Asks until a member answers that decided in this generation, or anybody who is in a later one.
+/// Asks until the one who decided answers, or anybody who knows that this node is Down, or of a later generation.
 pub(super) async fn until_reached(
     node: &Node,
     places: &[String],
     voter: &MemberId,
-    generation: ClusterIdentity,
+    cluster: ClusterIdentity,
 ) {
-    let knows = |welcome: Option<Welcome>| {
-        welcome.is_some_and(|welcome| {
-            welcome.identity.is_some_and(|identity| {
-                identity.uuid == generation.uuid
-                    && (identity.generation > generation.generation || welcome.member == *voter)
-            })
-        })
+    let reached = |(answer, welcome): (Answer, Option<Welcome>)| match welcome {
+        Some(welcome) => welcome.identity.is_some_and(|identity| {
+            identity.uuid == cluster.uuid
+                && (identity.generation > cluster.generation || welcome.member == *voter)
+        }),
+        // It has refused this node for what has become of the cluster.
+        None => answer == Answer::Cluster,
     };
     loop {
         let round = join_all(places.iter().map(|place| ask(node, place))).await;
-        if round.into_iter().any(|(_, welcome)| knows(welcome)) {
+        if round.into_iter().any(reached) {
             return;
         }
         tokio::time::sleep(node.settings().backoff).await;

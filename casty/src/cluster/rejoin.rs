@@ -32,20 +32,30 @@ impl Node {
         tracing::warn!(member = %self.member(), "this member was declared down");
         self.tasks().spawn(async move {
             let known = me.begin_anew();
-            if me.on_down() == OnDown::Stop {
-                for region in me.regions() {
+            me.join_or_stop(known).await;
+        });
+    }
+
+    /// Joins as another member, unless it was told to stay out.
+    pub(super) fn join_or_stop(self: Arc<Self>, known: Vec<String>) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            if self.on_down() == OnDown::Stop {
+                for region in self.regions() {
                     region.abandon();
                 }
-                return me.fail(JoinError::Down);
+                return self.fail(JoinError::Down);
             }
-            let mut seeds = me.seeds().to_vec();
-            seeds.extend(
-                known
-                    .into_iter()
-                    .filter(|known| !me.seeds().contains(known)),
-            );
-            join::enter(me, seeds, true).await;
-        });
+            let places = self.places(known);
+            join::enter(self, places, true).await;
+        })
+    }
+
+    /// Where the cluster may be: the seeds, and besides them where the others were.
+    pub(super) fn places(&self, known: Vec<String>) -> Vec<String> {
+        let mut places = self.seeds().to_vec();
+        let others = known.into_iter();
+        places.extend(others.filter(|known| !self.seeds().contains(known)));
+        places
     }
 
     /// Whether it is this call that ended it: whoever comes later finds that it has begun.
@@ -66,6 +76,9 @@ impl Node {
         };
         if self.address().is_none() || self.is_leaving() {
             return Err("it is no member".to_owned());
+        }
+        if let Some(told) = self.go_on_by_force(force) {
+            return told;
         }
         let renew = Call::Renew {
             member: self.member(),

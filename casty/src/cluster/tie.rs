@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::future::{BoxFuture, join_all};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use tokio::time::Instant;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{join, lease, node::Node};
 use crate::{
@@ -85,53 +85,80 @@ impl Node {
     // Boxed: it leads back to the one who spawned it.
     fn go_on_or_join(self: Arc<Self>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            let before = self.member();
+            let member = self.member();
             // Anew: the session has ended, and what is reported has an end. It may be later than what led here.
             let map = self.map();
-            let rival = map.as_ref().and_then(|map| tie::rival(map, &before));
+            let rival = map.as_ref().and_then(|map| tie::rival(map, &member));
+            let goes_on = match (&map, &rival) {
+                (Some(map), Some(rival)) => self.whether_to_go_on(map, rival).await,
+                _ => false,
+            };
+            if self.is_leaving() || self.cancel().is_cancelled() {
+                return;
+            }
             let known = self.begin_anew();
-            let mut places = self.seeds().to_vec();
-            places.extend(known.iter().filter(|k| !self.seeds().contains(k)).cloned());
-            let (Some(map), Some(rival)) = (map, rival) else {
-                return join::enter(self, places, true).await;
-            };
-            tracing::warn!(member = %before, %rival, "the one who decides seems lost, and the tie-breaker will be asked");
-            let session = self.session();
-            let wins = tokio::select! {
-                biased;
-                () = session.cancelled() => return,
-                // Nobody has to go on without the other then: it takes this node in as a new member.
-                () = join::until_reached(&self, &places, &rival, map.identity) => false,
-                wins = self.until_decided(map.identity, &before, &rival) => wins,
-            };
-            if wins {
-                tracing::warn!(%rival, "the tie-breaker has decided for this node: it goes on alone");
-                self.found_next(map, known).await;
-            } else {
-                join::enter(self, places, true).await;
+            match map.filter(|_| goes_on) {
+                Some(map) => self.found_next(map, known).await,
+                None => self.join_or_stop(known).await,
             }
         })
+    }
+
+    async fn whether_to_go_on(&self, map: &ClusterMap, rival: &MemberId) -> bool {
+        tracing::warn!(%rival, "the one who decides seems lost: the tie-breaker will be asked who goes on");
+        let over = Instant::now() + tie::wait_before_claim(lease::times(self.settings()).guard);
+        let (force, forced) = oneshot::channel();
+        *self.claiming() = Some(force);
+        let addresses = map.members.values();
+        let places = self.places(addresses.map(|member| member.address.to_string()).collect());
+        let goes_on = tokio::select! {
+            biased;
+            () = self.cancel().cancelled() => false,
+            // Nobody has to go on without the other then: it takes this node in as a new member.
+            () = join::until_reached(self, &places, rival, map.identity) => false,
+            Ok(()) = forced => {
+                tokio::time::sleep_until(over).await;
+                true
+            }
+            verdict = self.until_decided(map.identity, rival, over) => verdict == Verdict::Won,
+        };
+        *self.claiming() = None;
+        tracing::warn!(%rival, goes_on, "whether this node goes on alone is decided");
+        goes_on
     }
 
     /// Claims until there is a verdict, but not before the other can serve no more.
     async fn until_decided(
         &self,
         cluster: ClusterIdentity,
-        claimant: &MemberId,
         other: &MemberId,
-    ) -> bool {
-        let settings = self.settings();
-        tokio::time::sleep(tie::wait_before_claim(lease::times(settings).guard)).await;
+        over: Instant,
+    ) -> Verdict {
+        let (settings, me) = (self.settings(), self.member());
+        tokio::time::sleep_until(over).await;
         let mut rng = StdRng::seed_from_u64(self.random());
         let mut pause = settings.backoff;
         loop {
-            match self.claim(cluster, claimant, other).await {
-                Ok(verdict) => return verdict == Verdict::Won,
+            match self.claim(cluster, &me, other).await {
+                Ok(verdict) => return verdict,
                 Err(error) => tracing::info!(%error, "it is not known who goes on"),
             }
             tokio::time::sleep(pause.mul_f64(rng.random_range(0.5..1.0))).await;
             pause = (pause * 2).min(settings.backoff_max);
         }
+    }
+
+    /// An operator has this node go on, while it waits for the tie-breaker. `None` if it does not.
+    pub(super) fn go_on_by_force(&self, force: bool) -> Option<Result<(), String>> {
+        let mut claiming = self.claiming();
+        if !force && claiming.is_some() {
+            return Some(Err(
+                "it waits until the tie-breaker says which of the two goes on".to_owned(),
+            ));
+        }
+        // Whoever waits may have just been told otherwise.
+        let told = claiming.take()?.send(());
+        Some(told.map_err(|()| "it has just been decided".to_owned()))
     }
 
     /// Claims what this node needs for a new generation, before it begins one: that the one who decides is lost, or, where

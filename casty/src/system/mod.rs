@@ -543,7 +543,8 @@ impl SystemBuilder {
         self
     }
 
-    /// What this node does if it is one of two and cannot reach the other. Default: it waits.
+    /// What this node does if it is one of two and cannot reach the other, and there is no
+    /// [tie-breaker](Self::tie_breaker). Default: it waits.
     pub fn availability(mut self, availability: Availability) -> Self {
         self.availability = availability;
         self

@@ -75,13 +75,13 @@ impl Node {
                 let Some(map) = engine.map() else { continue };
                 grants.retain(|member| map.member(member).is_some());
                 let (dead, electorate) = (self.dead(), engine.electorate());
-                let mut ties = engine.ties();
-                if let Some(ties) = &mut ties {
-                    ties.handle_leading(term, now);
-                    ties.handle_map(&map, now);
+                let mut rivals = engine.ties();
+                if let Some(rivals) = &mut rivals {
+                    rivals.handle_leading(term, now);
+                    rivals.handle_map(&map, now);
                 }
-                let ties = ties.as_deref_mut();
-                let effects = leader.handle_tick(&map, &dead, &electorate, &grants, ties, now);
+                let rivals = rivals.as_deref_mut();
+                let effects = leader.handle_tick(&map, &dead, &electorate, &grants, rivals, now);
                 (map, effects)
             };
             for effect in effects {

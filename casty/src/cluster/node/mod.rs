@@ -19,7 +19,7 @@ use std::{
 use arc_swap::ArcSwap;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::{Notify, mpsc, oneshot},
     time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -107,6 +107,8 @@ pub(crate) struct Node {
     pub(super) alone_since: Mutex<Option<Instant>>,
     second: Mutex<Second>,
     renewing: Mutex<Renewing>,
+    /// While it waits for the tie-breaker: how to tell it that an operator has decided.
+    claiming: Mutex<Option<oneshot::Sender<()>>>,
     /// Members that gossip takes for dead.
     dead: Mutex<BTreeSet<MemberId>>,
     inlets: Mutex<Vec<Weak<Inlet>>>,
@@ -164,6 +166,7 @@ impl Node {
             alone_since: Mutex::default(),
             second: Mutex::default(),
             renewing: Mutex::default(),
+            claiming: Mutex::default(),
             dead: Mutex::default(),
             inlets: Mutex::default(),
             links: Mutex::default(),
@@ -222,6 +225,11 @@ impl Node {
     /// What this node does as the second of two, if there is a tie-breaker.
     pub(super) fn second(&self) -> std::sync::MutexGuard<'_, Second> {
         lock(&self.second)
+    }
+
+    /// Who waits for the tie-breaker.
+    pub(super) fn claiming(&self) -> std::sync::MutexGuard<'_, Option<oneshot::Sender<()>>> {
+        lock(&self.claiming)
     }
 
     /// What this node says when it renews, if there is a tie-breaker.

@@ -449,8 +449,14 @@ impl RaftEngine {
     /// Takes a member in. If it takes the place of one that could still go on by itself, that is claimed first.
     async fn admit(&self, join: Command) -> Result<u64, Denied> {
         for older in self.unclaimed(&join) {
-            if self.claim(&older).await.map_err(Denied::Undecided)? == Verdict::Lost {
-                let reason = format!("the tie-breaker has decided for `{older}`");
+            let now = Instant::now();
+            let claims = self
+                .ties()
+                .is_some_and(|mut ties| ties.claim_now(&older, now));
+            let won =
+                claims && self.claim(&older).await.map_err(Denied::Undecided)? == Verdict::Won;
+            if !won {
+                let reason = format!("the tie-breaker may have decided for `{older}`");
                 return Err(Denied::Undecided(reason));
             }
         }
