@@ -63,9 +63,10 @@ impl Node {
         if self.session().is_cancelled() {
             return false;
         }
-        self.runtime().close_gate();
         self.renewing().handle_end();
         self.cancel_session();
+        let _nobody_opens_it = self.lease();
+        self.runtime().close_gate();
         true
     }
 

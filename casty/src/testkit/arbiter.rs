@@ -18,7 +18,7 @@ use crate::{Claim, TieBreaker, TieError, Verdict, sync::lock};
 /// let node = ActorSystem::builder("shop").tie_breaker(arbiter.clone()).start().await?;
 /// node.wait_for(1).await?;
 /// // As long as nobody is lost, it is not asked.
-/// arbiter.cut_off(node.node_id());
+/// arbiter.cut_off(node.node_id().as_str());
 /// assert_eq!(arbiter.winners(), Vec::<String>::new());
 /// node.shutdown().await?;
 /// # Ok(())
