@@ -428,3 +428,35 @@ async fn an_operator_is_refused_what_the_tie_breaker_has_given_to_the_other_unle
     assert!(matches!(forced, Ok(Ok(_))), "{forced:?}");
     second.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_has_a_node_go_on_that_waits_for_a_tie_breaker_out_of_reach() {
+    let arbiter = Arbiter::default();
+    arbiter.cut_off("node-1");
+    let start = |name| {
+        let builder = node(name).settings(Settings::fast_failover());
+        builder.tie_breaker(arbiter.clone())
+    };
+    let first = start("node-0").start().await.unwrap();
+    let second = start("node-1").seeds([first.address()]);
+    let second = second.start().await.unwrap();
+    soon("the cluster forms", second.wait_for(2)).await.unwrap();
+    let address = second.address();
+    drop(first);
+    let admin = Admin::connect("test", [address]).await.unwrap();
+    soon("it waits", async {
+        while !matches!(
+            admin.promote("node-1").await,
+            Err(AdminError::Refused { reason }) if reason.contains("waits until the tie-breaker")
+        ) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    let forced = soon("it goes on", admin.recover("node-1", true)).await;
+    assert!(forced.is_ok(), "{forced:?}");
+    let answer = second.entity::<Counter>("c0").add(1).await;
+    assert_eq!(answer, Ok(1));
+    assert_eq!(arbiter.winners(), [""; 0]);
+    second.shutdown().await;
+}
