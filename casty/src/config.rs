@@ -47,7 +47,7 @@ pub struct Settings {
     /// After so much silence of the leader of the cluster map, up to twice as much, another is elected. Less than half
     /// of `lease`, so that leases outlast an election. Default 200 ms, at least 20 ms.
     pub election_timeout: Duration,
-    /// How long a decision about the cluster map may take before it fails. Default 2 s.
+    /// How long a decision about the cluster map may take before it fails, and an answer of a tie-breaker. Default 2 s.
     pub decide_timeout: Duration,
     /// Shards that move from one node to another at a time, in the whole cluster. Default 32, at least 1.
     pub moves_max: usize,
@@ -55,8 +55,9 @@ pub struct Settings {
 
 /// What the second node of two does when it cannot reach the first, which decides about the cluster map.
 ///
-/// Nobody can tell whether the other node is dead or only out of reach. With three nodes there is no such question: a
-/// third, even one that hosts nothing, is the better answer.
+/// Nobody can tell whether the other node is dead or only out of reach, unless something outside of the cluster decides it:
+/// with a [`TieBreaker`](crate::TieBreaker) either of the two goes on, and never both. With three nodes there is no such
+/// question: a third, even one that hosts nothing, is the better answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Availability {
@@ -67,7 +68,8 @@ pub enum Availability {
     /// It goes on by itself once gossip takes the other for dead. If the other lives, **each entity then lives twice**,
     /// on either side of the partition, until it heals: then the first node gives in, and joins the second, with what
     /// its entities did meanwhile lost. Choose this only for state that may be lost, or is kept elsewhere under fencing
-    /// tokens ([`Context::fencing_token`](crate::Context::fencing_token)): those of the second node are greater.
+    /// tokens ([`Context::fencing_token`](crate::Context::fencing_token)): those of the second node are greater. It cannot be
+    /// combined with a tie-breaker.
     Prefer,
 }
 

@@ -502,6 +502,25 @@ pub enum Failure {
     Reply { reason: String },
 }
 
+/// Why a [`TieBreaker`](crate::TieBreaker) did not say who goes on. The claim may have counted all the same.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TieError {
+    /// It could not be asked, or did not understand. The claim is made again.
+    #[error("the tie-breaker cannot be reached: {reason}")]
+    Unreachable {
+        /// What went wrong.
+        reason: String,
+    },
+    /// It did not answer in time, which is [`Settings::decide_timeout`](crate::Settings::decide_timeout). The claim is made
+    /// again.
+    #[error("the tie-breaker has not answered in {after:?}")]
+    Timeout {
+        /// How long it was waited for.
+        after: Duration,
+    },
+}
+
 /// Why a system did not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -3,7 +3,7 @@
 //!
 //! - Write actors: [`entity`], [`actor`], [`message`], [`Context`]; state machines: [`mod@behavior`].
 //! - Talk to them: the generated proxies, [`Call`], [`Shards`], [`AskError`], [`TellError`].
-//! - Run them: [`ActorSystem`], [`SystemBuilder`], [`ClusterClient`], [`Settings`].
+//! - Run them: [`ActorSystem`], [`SystemBuilder`], [`ClusterClient`], [`Settings`], [`TieBreaker`].
 //! - Watch them: [`Events`], [`Event`], [`DeadLetter`], [`Spy`].
 //! - Operate them: [`mod@admin`], and the program `casty` of the crate `casty-cli`.
 //! - Test them: `testkit`, behind the feature of that name.
@@ -30,6 +30,7 @@ mod sync;
 mod system;
 #[cfg(feature = "testkit")]
 pub mod testkit;
+mod tie;
 mod transport;
 
 pub use actor::{
@@ -44,7 +45,7 @@ pub use actor::{
 pub use behavior::{Behavior, OneOf, Stay, Stop};
 pub use casty_macros::{actor, behavior, entity, message, state};
 pub use config::{Availability, OnDown, Settings};
-pub use error::{AskError, JoinError, ShutdownError, StartError, TellError};
+pub use error::{AskError, JoinError, ShutdownError, StartError, TellError, TieError};
 pub use event::{
     ActorPath, DeadLetter, DeadLetterReason, Emitted, Event, Events, Terminated, TerminatedReason,
 };
@@ -53,6 +54,7 @@ pub use system::{
     ActorSystem, ClusterClient, ConnectError, MemberInfo, MemberStatus, ShardEnvelope, Shards,
     SystemBuilder,
 };
+pub use tie::{Claim, TieBreaker, Verdict};
 
 /// What an application imports: `use casty::prelude::*;`.
 pub mod prelude {

@@ -28,6 +28,7 @@ mod sim;
 mod spying;
 mod supervision;
 mod support;
+mod tie;
 mod time;
 mod watching;
 mod wire;

@@ -8,7 +8,7 @@ mod invariants;
 
 use std::ops::Range;
 
-use invariants::{Plan, run};
+use invariants::{Plan, run, two};
 
 /// The seeds that were asked for.
 fn seeds(default: Range<u64>) -> Range<u64> {
@@ -49,4 +49,13 @@ fn they_hold_in_the_third_quarter_of_the_seeds() {
 #[test]
 fn they_hold_in_the_last_quarter_of_the_seeds() {
     quarter(3);
+}
+
+#[test]
+fn of_two_nodes_never_both_go_on() {
+    for seed in seeds(0..8) {
+        if let Err(broken) = two::run(seed) {
+            panic!("{broken}");
+        }
+    }
 }

@@ -1,4 +1,5 @@
-//! The invariants of `ARCHITECTURE.md`, a file each, and the storm of faults that they are checked in.
+//! The invariants of `ARCHITECTURE.md`, a file each, and the storms of faults that they are checked in: [`scenario`] over five
+//! nodes, [`two`] over two with a tie-breaker.
 //!
 //! After every millisecond of simulated time each check is shown how all nodes are, and what was seen of their inside.
 
@@ -12,10 +13,12 @@ mod no_message_is_lost_in_silence;
 mod no_shard_before_its_deadline;
 mod numbers_are_unique;
 mod one_cluster;
+mod one_generation_serves;
 mod one_leader_a_term;
 mod one_owner_at_a_time;
 pub(crate) mod scenario;
 mod the_dead_stay_dead;
+pub(crate) mod two;
 
 use std::{fmt, time::Duration};
 
@@ -69,6 +72,16 @@ pub(crate) fn checks() -> Vec<Box<dyn Check>> {
     ]
 }
 
+/// Those that hold for two nodes as well, whatever generation follows which.
+pub(crate) fn checks_of_two() -> Vec<Box<dyn Check>> {
+    vec![
+        Box::<one_generation_serves::OneGenerationServes>::default(),
+        Box::<one_owner_at_a_time::OneOwnerAtATime>::default(),
+        Box::<no_shard_before_its_deadline::NoShardBeforeItsDeadline>::default(),
+        Box::<buffers_are_bounded::BuffersAreBounded>::default(),
+    ]
+}
+
 /// What was broken, and how to see it again.
 #[derive(Debug)]
 pub(crate) struct Broken {
@@ -76,6 +89,8 @@ pub(crate) struct Broken {
     pub(crate) invariant: &'static str,
     pub(crate) what: String,
     pub(crate) trace: String,
+    /// The test that runs this storm.
+    pub(crate) storm: &'static str,
 }
 
 impl fmt::Display for Broken {
@@ -85,11 +100,12 @@ impl fmt::Display for Broken {
             invariant,
             what,
             trace,
+            storm,
         } = self;
         write!(
             f,
             "{trace}\ninvariant {invariant} is broken: {what}\nto see it again: \
-             CASTY_SEEDS={seed} cargo test --release -p casty-tests --test invariants"
+             CASTY_SEEDS={seed} cargo test --release -p casty-tests --test invariants {storm}"
         )
     }
 }

@@ -189,6 +189,7 @@ impl Run {
             invariant,
             what,
             trace: self.sim.trace(),
+            storm: "they_hold",
         }
     }
 

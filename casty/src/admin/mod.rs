@@ -78,8 +78,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_hours(24 * 365);
 
 /// How long a recovery may take. The node first looks for a leader, for its `decide_timeout`, and then waits until
-/// every lease is over; with [`Settings::patient`] that is twenty seconds.
-const RECOVER_LIMIT: Duration = Duration::from_secs(40);
+/// every lease is over; with [`Settings::patient`] that is twenty seconds, and forty with a tie-breaker.
+const RECOVER_LIMIT: Duration = Duration::from_mins(1);
 
 /// A view of a cluster from outside, and a hand on it. See the [module](self).
 ///
@@ -222,6 +222,7 @@ impl Admin {
             given_incarnation: false,
             on_down: OnDown::Stop,
             availability: Availability::default(),
+            tie_breaker: None,
             net: Arc::new(Tcp),
             seed,
         };

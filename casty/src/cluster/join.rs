@@ -82,7 +82,7 @@ async fn try_enter(node: &Arc<Node>, seeds: &[String], anew: bool) {
 }
 
 /// Asks one seed, under every address its name has now.
-async fn ask(node: &Node, seed: &str) -> (Answer, Option<Welcome>) {
+pub(super) async fn ask(node: &Node, seed: &str) -> (Answer, Option<Welcome>) {
     let addresses = match node.net().resolve(seed).await {
         Ok(addresses) => addresses,
         Err(error) => {
@@ -106,6 +106,14 @@ async fn ask(node: &Node, seed: &str) -> (Answer, Option<Welcome>) {
             Ok(_) => last = Answer::NoCluster,
             Err(HandshakeError::Refused(Refusal::Down(who))) if node.is_me(&who) => {
                 node.handle_down();
+                last = Answer::Cluster;
+            }
+            // The cluster was reborn without this node.
+            Err(HandshakeError::Refused(Refusal::Generation { ours, theirs }))
+                if ours < theirs && node.map().is_some() && !node.is_leaving() =>
+            {
+                node.handle_down();
+                last = Answer::Cluster;
             }
             Err(error) if error.is_final() => last = Answer::Refused(error.to_string()),
             Err(error) => tracing::debug!(seed, %address, %error, "a seed cannot be asked"),
@@ -123,6 +131,30 @@ async fn greet(node: &Node, address: SocketAddr) -> Result<Welcome, HandshakeErr
     tokio::time::timeout(limit, greeting)
         .await
         .map_err(|_| HandshakeError::Timeout)?
+}
+
+/// Asks until the one who decided answers, or anybody who knows that this node is Down, or of a later generation.
+pub(super) async fn until_reached(
+    node: &Node,
+    places: &[String],
+    voter: &MemberId,
+    cluster: ClusterIdentity,
+) {
+    let reached = |(answer, welcome): (Answer, Option<Welcome>)| match welcome {
+        Some(welcome) => welcome.identity.is_some_and(|identity| {
+            identity.uuid == cluster.uuid
+                && (identity.generation > cluster.generation || welcome.member == *voter)
+        }),
+        // It has refused this node for what has become of the cluster.
+        None => answer == Answer::Cluster,
+    };
+    loop {
+        let round = join_all(places.iter().map(|place| ask(node, place))).await;
+        if round.into_iter().any(reached) {
+            return;
+        }
+        tokio::time::sleep(node.settings().backoff).await;
+    }
 }
 
 /// Greets those who were members of the last generation until they are members of this one, or seem to be gone for good:
@@ -174,7 +206,14 @@ async fn found(node: &Arc<Node>) -> Result<(), String> {
     let founder = node.myself().ok_or("a client founds nothing")?;
     let (member, address) = (founder.member.clone(), founder.address);
     let lease = super::lease::times(node.settings());
-    let map = ClusterMap::found(identity, member, address, node.hosted(), lease);
+    let map = ClusterMap::found(
+        identity,
+        member,
+        address,
+        node.hosted(),
+        lease,
+        node.tie_breaker().is_some(),
+    );
     found_with(node, founder, map).await
 }
 
@@ -238,6 +277,8 @@ async fn join(node: &Arc<Node>, welcome: Option<Welcome>) -> Result<(), JoinFail
         address,
         catalog: node.hosted().to_vec(),
         lease: super::lease::times(node.settings()),
+        tie_breaker: node.tie_breaker().is_some(),
+        since: node.since(),
     };
     decided(node, node.propose(Proposal::Apply(command)).await)?;
     let me = member.clone();

@@ -23,6 +23,7 @@ impl Node {
         let call = Call::Renew {
             member: self.member(),
             passed_on: false,
+            report: None,
         };
         loop {
             // Before it is sent: the lease counts from here.
@@ -34,7 +35,14 @@ impl Node {
             };
             match renewed {
                 Ok(version) => {
-                    self.lease().handle_granted(sent, version, times);
+                    {
+                        let mut lease = self.lease();
+                        // Under the lock, or what was granted to this membership would be the next one's.
+                        if session.is_cancelled() {
+                            return;
+                        }
+                        lease.handle_granted(sent, version, times);
+                    }
                     self.follower().handle_version(version);
                     self.look_at_lease();
                 }
@@ -58,7 +66,12 @@ impl Node {
 
     /// Lets entities act as long as the lease says, if the regions know the map that it was granted by.
     pub(super) fn look_at_lease(&self) {
-        let deadline = self.lease().handle_map(self.followed());
+        let mut lease = self.lease();
+        // Under the lock: a membership that has ended is not to have its gate opened again, nor is the next.
+        if self.session().is_cancelled() {
+            return;
+        }
+        let deadline = lease.handle_map(self.followed());
         if let (Some(deadline), Some(gate)) = (deadline, self.runtime().gate()) {
             gate.open_until(deadline);
         }

@@ -26,12 +26,11 @@ impl MapWatch {
     /// Takes over a map, unless it is no newer than the present one.
     pub(crate) fn offer(&self, map: ClusterMap) -> bool {
         let one_at_a_time = lock(&self.changing);
-        let age = |map: &ClusterMap| (map.identity.generation, map.version);
         let newer = self
             .current
             .load()
             .as_ref()
-            .is_none_or(|known| age(known) < age(&map));
+            .is_none_or(|known| known.age() < map.age());
         if newer {
             self.current.store(Some(Arc::new(map)));
         }

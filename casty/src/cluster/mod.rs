@@ -12,5 +12,6 @@ pub(crate) mod node;
 pub(crate) mod region;
 pub(crate) mod registry;
 mod rejoin;
+pub(crate) mod tie;
 mod watches;
 pub(crate) mod wire;

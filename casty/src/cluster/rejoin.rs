@@ -9,7 +9,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
-use super::{gossip::Input, join, node::Node, wire::Call};
+use super::{gossip::Input, join, node::Node, tie::Renewing, wire::Call};
 use crate::{
     actor::runtime::Myself,
     config::{Availability, OnDown},
@@ -32,29 +32,41 @@ impl Node {
         tracing::warn!(member = %self.member(), "this member was declared down");
         self.tasks().spawn(async move {
             let known = me.begin_anew();
-            if me.on_down() == OnDown::Stop {
-                for region in me.regions() {
-                    region.abandon();
-                }
-                return me.fail(JoinError::Down);
-            }
-            let mut seeds = me.seeds().to_vec();
-            seeds.extend(
-                known
-                    .into_iter()
-                    .filter(|known| !me.seeds().contains(known)),
-            );
-            join::enter(me, seeds, true).await;
+            me.join_or_stop(known).await;
         });
     }
 
+    /// Joins as another member, unless it was told to stay out.
+    pub(super) fn join_or_stop(self: Arc<Self>, known: Vec<String>) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            if self.on_down() == OnDown::Stop {
+                for region in self.regions() {
+                    region.abandon();
+                }
+                return self.fail(JoinError::Down);
+            }
+            let places = self.places(known);
+            join::enter(self, places, true).await;
+        })
+    }
+
+    /// Where the cluster may be: the seeds, and besides them where the others were.
+    pub(super) fn places(&self, known: Vec<String>) -> Vec<String> {
+        let mut places = self.seeds().to_vec();
+        let others = known.into_iter();
+        places.extend(others.filter(|known| !self.seeds().contains(known)));
+        places
+    }
+
     /// Whether it is this call that ended it: whoever comes later finds that it has begun.
-    fn end_session(&self) -> bool {
+    pub(super) fn end_session(&self) -> bool {
         if self.session().is_cancelled() {
             return false;
         }
-        self.runtime().close_gate();
+        self.renewing().handle_end();
         self.cancel_session();
+        let _nobody_opens_it = self.lease();
+        self.runtime().close_gate();
         true
     }
 
@@ -66,9 +78,13 @@ impl Node {
         if self.address().is_none() || self.is_leaving() {
             return Err("it is no member".to_owned());
         }
+        if let Some(told) = self.go_on_by_force(force) {
+            return told;
+        }
         let renew = Call::Renew {
             member: self.member(),
             passed_on: false,
+            report: None,
         };
         let limit = self.settings().decide_timeout;
         if self.ask_leader(&renew, limit).await.is_ok() {
@@ -84,6 +100,9 @@ impl Node {
                 "`{alive}` seems alive; stop it first, or let more of the cluster come back"
             ));
         }
+        if !force {
+            self.claim_for_recovery(&map).await?;
+        }
         if !self.end_session() {
             return Err("it is about to join anew".to_owned());
         }
@@ -94,6 +113,9 @@ impl Node {
 
     /// The survivor of two goes on by itself, if it was told to.
     pub(super) fn look_whether_alone(&self, now: Instant) {
+        if self.tie_breaker().is_some() {
+            return self.look_whether_second(now);
+        }
         if self.availability() != Availability::Prefer {
             return;
         }
@@ -134,8 +156,18 @@ impl Node {
             // Whoever asked for it is answered first: its connection ends with all others.
             tokio::time::sleep(self.settings().backoff).await;
             let known = self.begin_anew();
-            // Whatever lease there may still be is over then.
-            tokio::time::sleep(super::lease::times(self.settings()).guard).await;
+            tokio::time::sleep(self.wait_for_leases()).await;
+            self.found_next(map, known).await;
+        })
+    }
+
+    /// Begins a new generation, once whatever lease there may have been in the last is over.
+    pub(super) fn found_next(
+        self: Arc<Self>,
+        map: Arc<ClusterMap>,
+        known: Vec<String>,
+    ) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
             let session = self.session();
             match join::refound(&self, &map).await {
                 Ok(()) => {
@@ -155,7 +187,7 @@ impl Node {
     }
 
     /// Makes this process another member. Returns where the others were.
-    fn begin_anew(&self) -> Vec<String> {
+    pub(super) fn begin_anew(&self) -> Vec<String> {
         for region in self.regions() {
             region.sever();
         }
@@ -189,6 +221,7 @@ impl Node {
         self.watch().clear();
         self.gossip(Input::Renew);
         self.forget_identity();
+        *self.renewing() = Renewing::default();
         self.new_session();
         known
     }

@@ -17,6 +17,7 @@ use crate::{
     protocol::{
         facts::{Digest, Facts},
         map::{ClusterMap, Command, Refused},
+        tie::{Report, Stamp},
     },
 };
 
@@ -65,6 +66,8 @@ pub(crate) enum Call {
     Renew {
         member: MemberId,
         passed_on: bool,
+        /// In a cluster with a tie-breaker.
+        report: Option<Report>,
     },
     Raft(Box<RaftCall>),
     /// States of a shard that is about to move to the one who is asked: it leaves its owner at `epoch`.
@@ -109,6 +112,8 @@ pub(crate) enum Answer {
     Received(bool),
     /// To a proposal and a renewal: the version of the map.
     Decided(Result<u64, Denied>),
+    /// The same to a renewal, from a leader that has a tie-breaker: it wants to hear the stamp again.
+    Stamped(Stamp, Result<u64, Denied>),
     Raft(Result<Box<RaftAnswer>, String>),
 }
 

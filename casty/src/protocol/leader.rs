@@ -15,6 +15,7 @@ use super::{
     allocation,
     lease::Grants,
     map::{ClusterMap, Command, Slot, Status},
+    tie::Ties,
 };
 use crate::{id::MemberId, mutants};
 
@@ -47,10 +48,19 @@ pub(crate) struct Electorate {
     pub(crate) caught_up: BTreeSet<Slot>,
 }
 
+impl Electorate {
+    /// Whether this member decides alone.
+    pub(crate) fn is_sole(&self, slot: Slot) -> bool {
+        !self.changing && self.voters.iter().eq([&slot])
+    }
+}
+
 /// What the shell has to do, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
     Propose(Command),
+    /// Ask the tie-breaker whether this node may go on without this member, and if so, declare it Down.
+    Claim(MemberId),
     /// Replicate to this member, so that it may vote later.
     Teach(MemberId),
     /// Have these vote, and nobody else.
@@ -81,15 +91,19 @@ impl Leader {
         }
     }
 
-    /// What is to be done now. `dead`: members that gossip takes for dead.
+    /// What is to be done now. `dead`: members that gossip takes for dead. `ties`: if there is a tie-breaker.
     pub(crate) fn handle_tick(
         &mut self,
         map: &ClusterMap,
         dead: &BTreeSet<MemberId>,
         electorate: &Electorate,
         grants: &Grants,
+        ties: Option<&mut Ties>,
         now: Instant,
     ) -> Vec<Effect> {
+        let mine = map.member(&self.me).map(|member| member.slot);
+        // With others that decide, no tie is possible.
+        let mut ties = ties.filter(|_| mine.is_some_and(|mine| electorate.is_sole(mine)));
         self.known_since
             .retain(|id, _| map.members.contains_key(id));
         for id in map.members.keys() {
@@ -102,13 +116,25 @@ impl Leader {
             .iter()
             .filter(|(id, m)| **id != self.me && m.status != Status::Down)
             .map(|(id, _)| id)
-            .filter(|id| dead.contains(id) || self.is_silent(id, grants, now))
+            .filter(|id| {
+                dead.contains(id)
+                    || match &ties {
+                        // Whoever renews is heard, also while nobody is granted anything.
+                        Some(ties) => ties.is_overdue(id, now),
+                        None => self.is_silent(id, grants, now),
+                    }
+            })
             .collect();
-        let gone = Self::expendable(map, &silent, electorate);
-        effects.extend(
-            gone.iter()
-                .map(|&id| propose(Command::Down { member: id.clone() })),
-        );
+        for id in Self::expendable(map, &silent, electorate) {
+            match &mut ties {
+                Some(ties) if !ties.has_won(id) => {
+                    if ties.claim_now(id, now) {
+                        effects.push(Effect::Claim(id.clone()));
+                    }
+                }
+                _ => effects.push(propose(Command::Down { member: id.clone() })),
+            }
+        }
         let is_over = |slot| {
             let owner = map.by_slot(slot);
             owner.is_some_and(|(id, member)| {
@@ -340,7 +366,7 @@ mod tests {
         let (mut leader, grants) = (leader(), reign(&["b", "c"], now));
         let dead = BTreeSet::from([b.clone()]);
         let mut tick = |map: &ClusterMap, at| {
-            let effects = leader.handle_tick(map, &dead, &settled(1..=1), &grants, at);
+            let effects = leader.handle_tick(map, &dead, &settled(1..=1), &grants, None, at);
             effects
                 .into_iter()
                 .filter(|effect| matches!(effect, Effect::Propose(_)))
@@ -358,16 +384,59 @@ mod tests {
     fn who_does_not_renew_is_down_whatever_gossip_says() {
         let (map, now) = (cluster(&["b", "c"]), Instant::now());
         let (mut leader, mut grants) = (leader(), reign(&["b", "c"], now));
-        let first = leader.handle_tick(&map, &BTreeSet::new(), &settled(1..=1), &grants, now);
+        let first = leader.handle_tick(&map, &BTreeSet::new(), &settled(1..=1), &grants, None, now);
         assert!(!first.contains(&down("b")));
         let later = now + lease().guard + 3 * SECOND;
         grants.grant(&member("c", 1), 1, later, lease());
-        let effects = leader.handle_tick(&map, &BTreeSet::new(), &settled(1..=1), &grants, later);
+        let effects = leader.handle_tick(
+            &map,
+            &BTreeSet::new(),
+            &settled(1..=1),
+            &grants,
+            None,
+            later,
+        );
         assert_eq!(effects, [down("b")]);
         // A new leader has heard from nobody yet.
         grants.handle_leading(2, later, lease());
-        let effects = leader.handle_tick(&map, &BTreeSet::new(), &settled(1..=3), &grants, later);
+        let effects = leader.handle_tick(
+            &map,
+            &BTreeSet::new(),
+            &settled(1..=3),
+            &grants,
+            None,
+            later,
+        );
         assert_eq!(effects, []);
+    }
+
+    #[test]
+    fn with_a_tie_breaker_whoever_decides_alone_claims_before_it_goes_on() {
+        let (map, now) = (cluster(&["b"]), Instant::now());
+        let (b, dead) = (member("b", 1), BTreeSet::from([member("b", 1)]));
+        let (mut leader, grants) = (leader(), reign(&["b"], now));
+        let mut ties = Ties::new(member("a", 1), SECOND);
+        let mut tick = |ties: &mut Ties, electorate, now| {
+            leader.handle_tick(&map, &dead, electorate, &grants, Some(ties), now)
+        };
+        let sole = settled(1..=1);
+        assert_eq!(tick(&mut ties, &sole, now), [Effect::Claim(b.clone())]);
+        assert_eq!(tick(&mut ties, &sole, now), [], "it has just asked");
+        assert_eq!(
+            tick(&mut ties, &sole, now + SECOND),
+            [Effect::Claim(b.clone())]
+        );
+        ties.handle_verdict(&b, true);
+        assert_eq!(tick(&mut ties, &sole, now + SECOND), [down("b")]);
+        // With others that decide there is no tie.
+        let mut ties = Ties::new(member("a", 1), SECOND);
+        let three = Electorate {
+            voters: slots([1, 3, 4]),
+            nodes: slots([1, 3, 4]),
+            ..Electorate::default()
+        };
+        let effects = tick(&mut ties, &three, now);
+        assert!(!effects.contains(&Effect::Claim(b)), "{effects:?}");
     }
 
     #[test]
@@ -383,13 +452,20 @@ mod tests {
             member: member("b", 1),
         });
         assert_eq!(
-            leader.handle_tick(&map, &none, &settled(1..=1), &grants, now),
+            leader.handle_tick(&map, &none, &settled(1..=1), &grants, None, now),
             []
         );
-        let effects = leader.handle_tick(&map, &none, &settled(1..=1), &grants, now + 60 * SECOND);
+        let effects = leader.handle_tick(
+            &map,
+            &none,
+            &settled(1..=1),
+            &grants,
+            None,
+            now + 60 * SECOND,
+        );
         assert_eq!(effects, std::slice::from_ref(&remove));
         join(&mut map, &member("b", 2));
-        let effects = leader.handle_tick(&map, &none, &settled(1..=1), &grants, now);
+        let effects = leader.handle_tick(&map, &none, &settled(1..=1), &grants, None, now);
         assert_eq!(effects, [remove]);
     }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lease::LeaseTimes;
 use crate::{
-    id::{CatalogEntry, ClusterIdentity, Epoch, MemberId, ShardId},
+    id::{CatalogEntry, ClusterIdentity, Epoch, Incarnation, MemberId, ShardId},
     mutants,
 };
 
@@ -61,6 +61,8 @@ pub(crate) struct ClusterMap {
     pub(crate) kinds: BTreeMap<String, Arc<Vec<Home>>>,
     /// How long leases are; the same for all members, or one could serve what another has been given.
     lease: LeaseTimes,
+    /// Whether something outside decides between two members; the same for all, or one would go on without asking.
+    tie_breaker: bool,
     sequence: u32,
     next_slot: u32,
 }
@@ -72,6 +74,9 @@ pub(crate) enum Command {
         address: SocketAddr,
         catalog: Vec<CatalogEntry>,
         lease: LeaseTimes,
+        tie_breaker: bool,
+        /// The first incarnation that the process of this member has been.
+        since: Incarnation,
     },
     Up {
         member: MemberId,
@@ -143,6 +148,12 @@ pub(crate) enum Refused {
         "leases last {ours:?} in this cluster, and {theirs:?} there; `lease` and `clock_drift` must be the same on all nodes"
     )]
     Lease { ours: Duration, theirs: Duration },
+    #[error(
+        "{}; `tie_breaker` must be given to all nodes or to none",
+        if *.ours { "this cluster has a tie-breaker, and that node has none" }
+        else { "this cluster has no tie-breaker, and that node has one" }
+    )]
+    TieBreaker { ours: bool },
     #[error("no member hosts entity type `{0}`")]
     UnknownKind(String),
     #[error("the shard's owner has changed meanwhile")]
@@ -157,6 +168,7 @@ impl ClusterMap {
         address: SocketAddr,
         catalog: &[CatalogEntry],
         lease: LeaseTimes,
+        tie_breaker: bool,
     ) -> Self {
         let mut map = Self {
             identity,
@@ -165,11 +177,17 @@ impl ClusterMap {
             members: BTreeMap::new(),
             kinds: BTreeMap::new(),
             lease,
+            tie_breaker,
             sequence: 0,
             next_slot: 1,
         };
         map.insert(founder, address, catalog, Status::Up);
         map
+    }
+
+    /// Of two maps, the newer is greater. A generation may begin with a lower version than the last has come to elsewhere.
+    pub(crate) fn age(&self) -> (u32, u64) {
+        (self.identity.generation, self.version)
     }
 
     pub(crate) fn member(&self, id: &MemberId) -> Option<&Member> {
@@ -211,7 +229,12 @@ impl ClusterMap {
                 address,
                 catalog,
                 lease,
-            } => self.join(member, *address, catalog, *lease)?,
+                tie_breaker,
+                since: _,
+            } => {
+                self.check_agreement(*lease, *tie_breaker)?;
+                self.join(member, *address, catalog)?;
+            }
             Command::Up { member } => self.advance(member, &[Status::Joining], Status::Up)?,
             Command::Leave { member } => {
                 self.advance(member, &[Status::Joining, Status::Up], Status::Leaving)?;
@@ -270,17 +293,25 @@ impl ClusterMap {
         );
     }
 
+    /// What has to be the same on all nodes.
+    fn check_agreement(&self, lease: LeaseTimes, tie_breaker: bool) -> Result<(), Refused> {
+        if lease != self.lease {
+            let (ours, theirs) = (self.lease.lease, lease.lease);
+            return Err(Refused::Lease { ours, theirs });
+        }
+        if tie_breaker != self.tie_breaker {
+            let ours = self.tie_breaker;
+            return Err(Refused::TieBreaker { ours });
+        }
+        Ok(())
+    }
+
     fn join(
         &mut self,
         id: &MemberId,
         address: SocketAddr,
         catalog: &[CatalogEntry],
-        lease: LeaseTimes,
     ) -> Result<(), Refused> {
-        if lease != self.lease {
-            let (ours, theirs) = (self.lease.lease, lease.lease);
-            return Err(Refused::Lease { ours, theirs });
-        }
         for entry in catalog {
             if let Some(table) = self.kinds.get(&entry.name)
                 && table.len() != entry.shards as usize
@@ -488,7 +519,14 @@ impl ClusterMap {
         address: SocketAddr,
         catalog: &[CatalogEntry],
     ) -> Self {
-        let mut map = Self::found(identity, founder, address, catalog, self.lease);
+        let mut map = Self::found(
+            identity,
+            founder,
+            address,
+            catalog,
+            self.lease,
+            self.tie_breaker,
+        );
         map.version = self.version + 1;
         for (kind, table) in &self.kinds {
             let unowned = |home: &Home| Home {
@@ -509,7 +547,7 @@ pub(crate) mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::id::{Incarnation, NodeId};
+    use crate::id::NodeId;
 
     pub(crate) fn member(name: &str, incarnation: u64) -> MemberId {
         MemberId {
@@ -545,6 +583,7 @@ pub(crate) mod tests {
             address(1),
             &catalog(shards),
             lease(),
+            false,
         )
     }
 
@@ -556,6 +595,8 @@ pub(crate) mod tests {
             address,
             catalog: catalog(shards),
             lease: lease(),
+            tie_breaker: false,
+            since: Incarnation(0),
         })
         .unwrap();
         map.apply(&Command::Up { member: id.clone() }).unwrap();
@@ -645,6 +686,8 @@ pub(crate) mod tests {
             address: address(2),
             catalog: vec![],
             lease: lease(),
+            tie_breaker: false,
+            since: Incarnation(0),
         };
         map.apply(&join).unwrap();
         map.apply(&Command::Up { member: b.clone() }).unwrap();
@@ -672,6 +715,8 @@ pub(crate) mod tests {
             address: address(2),
             catalog: vec![],
             lease: lease(),
+            tie_breaker: false,
+            since: Incarnation(0),
         };
         assert_eq!(map.apply(&again), Err(Refused::Superseded(old)));
     }
@@ -764,6 +809,8 @@ pub(crate) mod tests {
             address: address(2),
             catalog: catalog(4),
             lease: lease(),
+            tie_breaker: false,
+            since: Incarnation(0),
         };
         map.apply(&again).unwrap();
         assert_eq!(map.member(&b).unwrap().slot, slot);
@@ -778,6 +825,8 @@ pub(crate) mod tests {
             address: address(2),
             catalog: catalog(5),
             lease: lease(),
+            tie_breaker: false,
+            since: Incarnation(0),
         };
         let refused = Refused::Shards {
             kind: "Counter".into(),
@@ -795,9 +844,30 @@ pub(crate) mod tests {
             address: address(2),
             catalog: catalog(4),
             lease: LeaseTimes::new(Duration::from_secs(2), 0.05),
+            tie_breaker: false,
+            since: Incarnation(0),
         };
         let refused = map.apply(&join).unwrap_err();
         assert!(matches!(refused, Refused::Lease { .. }), "{refused}");
+    }
+
+    #[test]
+    fn all_have_a_tie_breaker_or_none_has() {
+        let mut map = founded(4);
+        let join = Command::Join {
+            member: member("b", 1),
+            address: address(2),
+            catalog: catalog(4),
+            lease: lease(),
+            tie_breaker: true,
+            since: Incarnation(1),
+        };
+        let refused = map.apply(&join).unwrap_err();
+        assert_eq!(refused, Refused::TieBreaker { ours: false });
+        assert_eq!(
+            refused.to_string(),
+            "this cluster has no tie-breaker, and that node has one; `tie_breaker` must be given to all nodes or to none"
+        );
     }
 
     #[test]
@@ -813,6 +883,8 @@ pub(crate) mod tests {
             address: address(2),
             catalog: vec![],
             lease: lease(),
+            tie_breaker: false,
+            since: Incarnation(0),
         };
         assert_eq!(map.apply(&join), Err(Refused::Superseded(b.clone())));
         map.apply(&Command::Remove { member: b.clone() }).unwrap();
@@ -845,6 +917,8 @@ pub(crate) mod tests {
                 address: address(2),
                 catalog: catalog(3),
                 lease: lease(),
+                tie_breaker: false,
+                since: Incarnation(0),
             }),
             members().prop_map(|member| Command::Up { member }),
             members().prop_map(|member| Command::Leave { member }),

@@ -13,3 +13,4 @@ pub(crate) mod liveness;
 pub(crate) mod map;
 pub(crate) mod region;
 pub(crate) mod supervision;
+pub(crate) mod tie;

@@ -24,6 +24,7 @@ impl Glance {
             member: node.member(),
             serving,
             serves: serves.collect(),
+            generation: map.map_or(0, |map| map.identity.generation),
             version: map.map_or(0, |map| map.version),
             voters: map.map_or(0, |map| map.voters.len()),
             up: map.map_or(0, |map| map.up().count()),
@@ -55,6 +56,7 @@ pub struct View {
     /// The shards whose entities may act here.
     pub serves: Vec<(String, crate::id::ShardId, crate::id::Epoch)>,
     /// Of its map, as the rest.
+    pub generation: u32,
     pub version: u64,
     pub voters: usize,
     pub up: usize,

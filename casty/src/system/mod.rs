@@ -32,6 +32,7 @@ use crate::{
     event::{ActorPath, Events},
     id::{EntityId, Incarnation, MemberId, NODE_ID_BYTES_MAX, NodeId},
     protocol::map::Status,
+    tie::{Breaker, TieBreaker},
     transport::net::{Net, Tcp},
 };
 
@@ -492,6 +493,7 @@ pub struct SystemBuilder {
     settings: Settings,
     on_down: OnDown,
     availability: Availability,
+    tie_breaker: Option<Breaker>,
     registry: Registry,
     net: Arc<dyn Net>,
     incarnation: Option<Incarnation>,
@@ -510,6 +512,7 @@ impl SystemBuilder {
             settings: Settings::default(),
             on_down: OnDown::default(),
             availability: Availability::default(),
+            tie_breaker: None,
             registry: Registry::default(),
             net: Arc::new(Tcp),
             incarnation: None,
@@ -566,9 +569,17 @@ impl SystemBuilder {
         self
     }
 
-    /// What this node does if it is one of two and cannot reach the other. Default: it waits.
+    /// What this node does if it is one of two and cannot reach the other, and there is no
+    /// [tie-breaker](Self::tie_breaker). Default: it waits.
     pub fn availability(mut self, availability: Availability) -> Self {
         self.availability = availability;
+        self
+    }
+
+    /// What decides, outside of the cluster, which of two nodes goes on if they cannot reach each other. All nodes of a
+    /// cluster need the same one; a node whose setting differs is refused. Default: none.
+    pub fn tie_breaker(mut self, tie_breaker: impl TieBreaker) -> Self {
+        self.tie_breaker = Some(Breaker::new(tie_breaker));
         self
     }
 
@@ -656,6 +667,14 @@ impl SystemBuilder {
         Self::check_name("cluster", &self.cluster)?;
         self.check_roles()?;
         self.settings.check()?;
+        if self.tie_breaker.is_some() && self.availability == Availability::Prefer {
+            let reason =
+                "lets one of two nodes go on, and `Availability::Prefer` both; choose one of them";
+            return Err(StartError::Setting {
+                setting: "tie_breaker",
+                reason: reason.to_owned(),
+            });
+        }
         let listener = {
             let refused = |source| StartError::Listen {
                 address: self.listen.clone(),
@@ -713,6 +732,7 @@ impl SystemBuilder {
             given_incarnation: self.incarnation.is_some(),
             on_down: self.on_down,
             availability: self.availability,
+            tie_breaker: self.tie_breaker,
             net: self.net,
             seed,
         };

@@ -52,6 +52,7 @@
 //! });
 //! ```
 
+mod arbiter;
 mod letters;
 mod probe;
 #[cfg(feature = "sim")]
@@ -62,6 +63,7 @@ use std::time::Duration;
 #[cfg(feature = "sim")]
 pub use self::sim::{Sim, SimTask, Weather, true_time};
 pub use self::{
+    arbiter::Arbiter,
     letters::DeadLetters,
     probe::{Probe, Received},
 };

@@ -56,6 +56,9 @@ impl Node {
                 let mut grants = engine.grants();
                 let Some(term) = engine.leads_in() else {
                     grants.handle_following();
+                    if let Some(mut ties) = engine.ties() {
+                        ties.handle_following();
+                    }
                     reign = None;
                     continue;
                 };
@@ -72,7 +75,13 @@ impl Node {
                 let Some(map) = engine.map() else { continue };
                 grants.retain(|member| map.member(member).is_some());
                 let (dead, electorate) = (self.dead(), engine.electorate());
-                let effects = leader.handle_tick(&map, &dead, &electorate, &grants, now);
+                let mut rivals = engine.ties();
+                if let Some(rivals) = &mut rivals {
+                    rivals.handle_leading(term, now);
+                    rivals.handle_map(&map, now);
+                }
+                let rivals = rivals.as_deref_mut();
+                let effects = leader.handle_tick(&map, &dead, &electorate, &grants, rivals, now);
                 (map, effects)
             };
             for effect in effects {
@@ -96,6 +105,7 @@ async fn carry_out(engine: &RaftEngine, map: &ClusterMap, effect: Effect) -> Res
             let decided = engine.decide(Decision::Change(command)).await;
             decided.map(drop).map_err(|denied| denied.to_string())
         }
+        Effect::Claim(other) => engine.claim_and_go_on(other).await,
         Effect::Teach(id) => {
             let member = map.member(&id).ok_or("it is gone")?;
             let voter = Voter {

@@ -14,11 +14,14 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
-use super::wire::{Denied, Proposal, Response};
+use super::wire::{Answer, Denied, Proposal, Response};
 use crate::{
     id::MemberId,
     message::codec,
-    protocol::map::{ClusterMap, Command},
+    protocol::{
+        map::{ClusterMap, Command},
+        tie::{Report, Stamp},
+    },
     transport::{connection::Inlet, frame::Frame, link::Peer},
 };
 
@@ -64,6 +67,24 @@ impl fmt::Display for Decision {
     }
 }
 
+/// What becomes of a renewal.
+#[derive(Clone, Debug)]
+pub(crate) struct Renewed {
+    /// What the member is to echo; from a leader that has a tie-breaker.
+    pub(crate) stamp: Option<Stamp>,
+    /// The version of the map that the member may act on.
+    pub(crate) result: Result<u64, Denied>,
+}
+
+impl From<Renewed> for Answer {
+    fn from(Renewed { stamp, result }: Renewed) -> Self {
+        match stamp {
+            Some(stamp) => Self::Stamped(stamp, result),
+            None => Self::Decided(result),
+        }
+    }
+}
+
 /// Decides about the cluster map, on a node that takes part in that.
 ///
 /// A node may believe that it leads and be wrong; only what is answered here counts, since a quorum stands behind it.
@@ -71,8 +92,8 @@ pub(crate) trait Authority: Send + Sync {
     /// Has a proposal decided and applied. `Ok` names the map's version then.
     fn propose(&self, proposal: Proposal) -> BoxFuture<'_, Result<u64, Denied>>;
 
-    /// Lets a member act as owner for a while longer. `Ok` names the version of the map that it may act on.
-    fn renew(&self, member: MemberId) -> BoxFuture<'_, Result<u64, Denied>>;
+    /// Lets a member act as owner for a while longer.
+    fn renew(&self, member: MemberId, report: Option<Report>) -> BoxFuture<'_, Renewed>;
 
     /// The one who leads, as far as is known here.
     fn leader(&self) -> Option<Voter>;

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Authority, Voter};
+use super::{Authority, Renewed, Voter};
 use crate::{
     cluster::{
         node::Node,
         wire::{Answer, Call, Denied, Proposal},
     },
     id::MemberId,
-    protocol::map::Refused,
+    protocol::{map::Refused, tie::Report},
 };
 
 /// Why nothing was decided.
@@ -116,17 +116,34 @@ impl Node {
         call: &Call,
         patience: Duration,
     ) -> Result<u64, Denied> {
+        let call = self.as_of_now(call)?;
         if voter.member == self.member() {
-            return match self.decide_here(call.clone()).await {
-                Answer::Decided(result) => result,
+            return match self.decide_here(call).await {
+                Answer::Decided(result) | Answer::Stamped(_, result) => result,
                 _ => Err(Denied::NotTheLeader { leader: None }),
             };
         }
-        match self.call(&voter.peer(), call.clone(), patience).await {
+        match self.call(&voter.peer(), call, patience).await {
             Ok(Answer::Decided(result)) => result,
+            Ok(Answer::Stamped(stamp, result)) => {
+                self.renewing().handle_stamp(stamp);
+                result
+            }
             Ok(_) => Err(Denied::Undecided("a confused answer".to_owned())),
             Err(error) => Err(Denied::Undecided(error.to_string())),
         }
+    }
+
+    /// The call, as it is to be sent now: with the last that there is to report.
+    fn as_of_now(&self, call: &Call) -> Result<Call, Denied> {
+        let mut call = call.clone();
+        if let Call::Renew { member, report, .. } = &mut call
+            && self.tie_breaker().is_some()
+        {
+            let over = || Denied::Undecided("this membership has ended".to_owned());
+            *report = Some(self.report(member).ok_or_else(over)?);
+        }
+        Ok(call)
     }
 
     /// Answers a call of another node.
@@ -160,9 +177,14 @@ impl Node {
         };
         match call {
             Call::Propose(proposal) => Answer::Decided(engine.propose(proposal).await),
-            Call::Renew { member, passed_on } => {
-                Answer::Decided(self.renew_here(&*engine, member, passed_on).await)
-            }
+            Call::Renew {
+                member,
+                passed_on,
+                report,
+            } => self
+                .renew_here(&*engine, member, passed_on, report)
+                .await
+                .into(),
             Call::Raft(call) => Answer::Raft(engine.answer(*call).await.map(Box::new)),
             Call::Inspect | Call::Recover { .. } | Call::Receive { .. } => {
                 Answer::Decided(Err(Denied::NotTheLeader { leader: None }))
@@ -176,24 +198,33 @@ impl Node {
         engine: &dyn Authority,
         member: MemberId,
         passed_on: bool,
-    ) -> Result<u64, Denied> {
-        match engine.renew(member.clone()).await {
-            Err(Denied::NotTheLeader {
-                leader: Some(leader),
-            }) if !passed_on && leader.member != self.member() && leader.member != member => {
-                let call = Call::Renew {
-                    member,
-                    passed_on: true,
-                };
-                let limit = self.settings().lease / 3;
-                match self.call(&leader.peer(), call, limit).await {
-                    Ok(Answer::Decided(result @ (Ok(_) | Err(Denied::Refused(_))))) => result,
-                    _ => Err(Denied::NotTheLeader {
-                        leader: Some(leader),
-                    }),
-                }
-            }
-            result => result,
+        report: Option<Report>,
+    ) -> Renewed {
+        let renewed = engine.renew(member.clone(), report).await;
+        let Err(Denied::NotTheLeader {
+            leader: Some(leader),
+        }) = &renewed.result
+        else {
+            return renewed;
+        };
+        if passed_on || leader.member == self.member() || leader.member == member {
+            return renewed;
+        }
+        let call = Call::Renew {
+            member,
+            passed_on: true,
+            report,
+        };
+        let limit = self.settings().lease / 3;
+        let (stamp, result) = match self.call(&leader.peer(), call, limit).await {
+            Ok(Answer::Decided(result)) => (None, result),
+            Ok(Answer::Stamped(stamp, result)) => (Some(stamp), result),
+            _ => return renewed,
+        };
+        match result {
+            Ok(_) | Err(Denied::Refused(_)) => Renewed { stamp, result },
+            // What there is to echo is of use all the same.
+            Err(_) => Renewed { stamp, ..renewed },
         }
     }
 }

@@ -1,9 +1,6 @@
 //! Follows the map: homes, links, members; and has homes given to shards that somebody waits for.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Node, TICK};
 use crate::{
@@ -22,10 +19,10 @@ impl Node {
     pub(crate) async fn follow_map(self: Arc<Self>) {
         let mut seen: Option<Arc<ClusterMap>> = None;
         loop {
-            let version = seen.as_ref().map_or(0, |map| map.version);
+            let age = seen.as_ref().map_or((0, 0), |map| map.age());
             let next = self
                 .watch
-                .wait(|map| map.filter(|map| map.version > version).cloned());
+                .wait(|map| map.filter(|map| map.age() > age).cloned());
             let map = tokio::select! {
                 biased;
                 () = self.cancel.cancelled() => return,
@@ -33,7 +30,7 @@ impl Node {
             };
             self.confirm(&map);
             self.handle_map(seen.as_deref(), &map);
-            self.followed.store(map.version, Ordering::Release);
+            *lock(&self.followed) = map.age();
             self.look_at_lease();
             seen = Some(map);
         }

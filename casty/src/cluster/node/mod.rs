@@ -11,7 +11,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex, OnceLock, Weak,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -19,7 +19,7 @@ use std::{
 use arc_swap::ArcSwap;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::{Notify, mpsc, oneshot},
     time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -32,6 +32,7 @@ use super::{
     gossip::Input,
     map_watch::MapWatch,
     region::AnyRegion,
+    tie::Renewing,
     watches::Watches,
     wire::{Answer, Call, Denied, Inspection, Request, Response},
 };
@@ -39,13 +40,15 @@ use crate::{
     actor::runtime::Runtime,
     config::{Availability, OnDown, Settings},
     error::JoinError,
-    id::{CatalogEntry, ClusterIdentity, MemberId, ShardId},
+    id::{CatalogEntry, ClusterIdentity, Incarnation, MemberId, ShardId},
     observe::sighted,
     protocol::{
         lease::Lease,
         map::{ClusterMap, Slot, Status},
+        tie::Second,
     },
     sync::lock,
+    tie::Breaker,
     transport::{
         connection::{Inlet, Keepalive},
         handshake::Lane,
@@ -71,6 +74,7 @@ pub(crate) struct NodeSetup {
     pub(crate) given_incarnation: bool,
     pub(crate) on_down: OnDown,
     pub(crate) availability: Availability,
+    pub(crate) tie_breaker: Option<Breaker>,
     pub(crate) net: Arc<dyn Net>,
     pub(crate) seed: u64,
 }
@@ -97,8 +101,8 @@ pub(crate) struct Node {
     identity: Mutex<Option<ClusterIdentity>>,
     former: Mutex<Option<ClusterIdentity>>,
     watch: Arc<MapWatch>,
-    /// The version of the map that the regions go by.
-    followed: AtomicU64,
+    /// Generation and version of the map that the regions go by.
+    followed: Mutex<(u32, u64)>,
     /// This node's part in deciding, if it has one.
     engine: Mutex<Option<Arc<RaftEngine>>>,
     /// One engine at a time is made.
@@ -112,6 +116,10 @@ pub(crate) struct Node {
     lease: Mutex<Lease>,
     /// Since when it is the one of two that is left, and does not decide.
     pub(super) alone_since: Mutex<Option<Instant>>,
+    second: Mutex<Second>,
+    renewing: Mutex<Renewing>,
+    /// While it waits for the tie-breaker: how to tell it that an operator has decided.
+    claiming: Mutex<Option<oneshot::Sender<()>>>,
     /// Members that gossip takes for dead.
     dead: Mutex<BTreeSet<MemberId>>,
     inlets: Mutex<Vec<Weak<Inlet>>>,
@@ -158,7 +166,7 @@ impl Node {
             member: ArcSwap::from_pointee(setup.member.clone()),
             session: Mutex::new(cancel.child_token()),
             watch: Arc::default(),
-            followed: AtomicU64::new(0),
+            followed: Mutex::default(),
             engine: Mutex::default(),
             engine_making: tokio::sync::Mutex::default(),
             leader: Mutex::default(),
@@ -168,6 +176,9 @@ impl Node {
             answering: AtomicUsize::new(0),
             lease: Mutex::default(),
             alone_since: Mutex::default(),
+            second: Mutex::default(),
+            renewing: Mutex::default(),
+            claiming: Mutex::default(),
             dead: Mutex::default(),
             inlets: Mutex::default(),
             links: Mutex::default(),
@@ -227,6 +238,30 @@ impl Node {
 
     pub(super) fn availability(&self) -> Availability {
         self.setup.availability
+    }
+
+    pub(crate) fn tie_breaker(&self) -> Option<&Breaker> {
+        self.setup.tie_breaker.as_ref()
+    }
+
+    /// The first incarnation that this process has been.
+    pub(super) fn since(&self) -> Incarnation {
+        self.setup.member.incarnation
+    }
+
+    /// What this node does as the second of two, if there is a tie-breaker.
+    pub(super) fn second(&self) -> std::sync::MutexGuard<'_, Second> {
+        lock(&self.second)
+    }
+
+    /// Who waits for the tie-breaker.
+    pub(super) fn claiming(&self) -> std::sync::MutexGuard<'_, Option<oneshot::Sender<()>>> {
+        lock(&self.claiming)
+    }
+
+    /// What this node says when it renews, if there is a tie-breaker.
+    pub(crate) fn renewing(&self) -> std::sync::MutexGuard<'_, Renewing> {
+        lock(&self.renewing)
     }
 
     pub(super) fn on_down(&self) -> OnDown {
@@ -427,9 +462,15 @@ impl Node {
         lock(&self.lease)
     }
 
-    /// The version of the map that the regions go by.
+    /// The version of the map that the regions go by, in the generation that this node is in.
     pub(super) fn followed(&self) -> u64 {
-        self.followed.load(Ordering::Acquire)
+        let (generation, version) = *lock(&self.followed);
+        let present = self.identity().map(|identity| identity.generation);
+        if present == Some(generation) {
+            version
+        } else {
+            0
+        }
     }
 
     pub(crate) fn dead(&self) -> BTreeSet<MemberId> {

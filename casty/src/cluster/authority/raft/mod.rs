@@ -31,11 +31,12 @@ use self::{
     runtime::EngineRuntime,
     store::{Applied, Log, MapMachine},
 };
-use super::{Authority, Decision, Voter};
+use super::{Authority, Decision, Renewed, Voter};
 use crate::{
     cluster::{
         lease,
         node::Node,
+        tie::look_for_generation,
         wire::{Denied, Proposal},
     },
     config::Settings,
@@ -48,8 +49,10 @@ use crate::{
         leader::Electorate,
         lease::{Grants, LeaseTimes},
         map::{ClusterMap, Command, Refused, Slot, Status},
+        tie::{Report, Ties},
     },
     sync::lock,
+    tie::Verdict,
     transport::connection::Inlet,
 };
 
@@ -83,6 +86,11 @@ pub(crate) struct RaftEngine {
     #[cfg(feature = "sim")]
     log: Log,
     grants: Mutex<Grants>,
+    /// If there is a tie-breaker. Locked after the grants.
+    ties: Option<Mutex<Ties>>,
+    /// Held while the voters change, and while a member comes or goes: neither is to be judged by what the other is about
+    /// to change.
+    going: tokio::sync::Mutex<()>,
     times: LeaseTimes,
     /// How long a decision may take.
     limit: Duration,
@@ -149,6 +157,10 @@ impl RaftEngine {
             #[cfg(feature = "sim")]
             log,
             grants: Mutex::default(),
+            ties: node
+                .tie_breaker()
+                .map(|_| Mutex::new(Ties::new(node.member(), settings.lease))),
+            going: tokio::sync::Mutex::default(),
             times: lease::times(settings),
             limit: settings.decide_timeout,
             allocating: tokio::sync::Mutex::default(),
@@ -180,7 +192,6 @@ impl RaftEngine {
         self.log.length()
     }
 
-    #[cfg(feature = "sim")]
     fn member(&self) -> MemberId {
         self.machine.member().clone()
     }
@@ -223,6 +234,24 @@ impl RaftEngine {
 
     pub(crate) fn grants(&self) -> std::sync::MutexGuard<'_, Grants> {
         lock(&self.grants)
+    }
+
+    /// What is known of those who could claim against this node, if there is a tie-breaker.
+    pub(crate) fn ties(&self) -> Option<std::sync::MutexGuard<'_, Ties>> {
+        self.ties.as_ref().map(lock)
+    }
+
+    /// Nobody comes or goes, and no voters change, while this is held. Without a tie-breaker they may.
+    async fn alone(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+        match self.ties {
+            Some(_) => Some(self.going.lock().await),
+            None => None,
+        }
+    }
+
+    /// Whether this node decides alone.
+    fn is_sole(&self) -> bool {
+        self.electorate().is_sole(self.slot)
     }
 
     pub(crate) fn times(&self) -> LeaseTimes {
@@ -388,7 +417,17 @@ impl RaftEngine {
             }
             Some(_) => {}
         }
-        if grants.grant(&member, term, Instant::now(), self.times) {
+        let now = Instant::now();
+        if let Some(mut ties) = self.ties()
+            && self.is_sole()
+        {
+            ties.handle_map(&map, now);
+            if let Some(missing) = ties.missing(&map, &member, now) {
+                let reason = format!("`{missing}` is not heard, and may go on by itself");
+                return Err(Denied::Undecided(reason));
+            }
+        }
+        if grants.grant(&member, term, now, self.times) {
             sighted!(Granted {
                 leader: self.member(),
                 to: member.clone(),
@@ -399,6 +438,103 @@ impl RaftEngine {
             // It has just begun to lead, and knows nothing of leases yet.
             Err(Denied::Undecided("a new leader is settling".to_owned()))
         }
+    }
+
+    async fn renewed(&self, member: MemberId, report: Option<Report>) -> Renewed {
+        if let (Some(mut ties), Some(report)) = (self.ties(), report) {
+            ties.handle_renewal(&member, report, Instant::now());
+        }
+        let result = self.grant(member).await;
+        let stamp = match &result {
+            Err(Denied::NotTheLeader { .. }) => None,
+            _ => self.ties().and_then(|ties| ties.stamp(Instant::now())),
+        };
+        Renewed { stamp, result }
+    }
+
+    /// Asks the tie-breaker whether this node may go on without a member.
+    pub(crate) async fn claim(&self, other: &MemberId) -> Result<Verdict, String> {
+        let (Some(node), Some(map)) = (self.node.upgrade(), self.machine.map()) else {
+            return Err("this node is shutting down".to_owned());
+        };
+        let claimed = node.claim(map.identity, &self.member(), other).await;
+        let verdict = claimed.map_err(|error| error.to_string())?;
+        let won = verdict == Verdict::Won;
+        let news = self
+            .ties()
+            .is_some_and(|mut ties| ties.handle_verdict(other, won));
+        if news && won {
+            tracing::warn!(%other, "the tie-breaker has decided for this node: it goes on without the other");
+        } else if news {
+            tracing::warn!(%other, "the tie-breaker has decided for the other node: this one stops");
+            node.tasks().spawn(look_for_generation(node.clone()));
+        }
+        Ok(verdict)
+    }
+
+    /// Declares a member Down without which this node may go on.
+    pub(crate) async fn claim_and_go_on(&self, other: MemberId) -> Result<(), String> {
+        match self.claim(&other).await? {
+            Verdict::Won => {
+                let down = Decision::Change(Command::Down { member: other });
+                let decided = self.decide(down).await;
+                decided.map(drop).map_err(|denied| denied.to_string())
+            }
+            Verdict::Lost => Err("the tie-breaker has decided for the other".to_owned()),
+        }
+    }
+
+    /// Takes a member in. If it takes the place of one that could still go on by itself, that is claimed first.
+    async fn admit(&self, join: Command) -> Result<u64, Denied> {
+        for older in self.unclaimed(&join) {
+            let now = Instant::now();
+            let claims = self
+                .ties()
+                .is_some_and(|mut ties| ties.claim_now(&older, now));
+            let won =
+                claims && self.claim(&older).await.map_err(Denied::Undecided)? == Verdict::Won;
+            if !won {
+                let reason = format!("the tie-breaker may have decided for `{older}`");
+                return Err(Denied::Undecided(reason));
+            }
+        }
+        let _alone = self.alone().await;
+        if let Some(older) = self.unclaimed(&join).first() {
+            let reason = format!("`{older}` has just joined");
+            return Err(Denied::Undecided(reason));
+        }
+        self.decide(Decision::Change(join)).await
+    }
+
+    /// Whom this node, while it decides alone, has to claim before they may be replaced.
+    fn unclaimed(&self, join: &Command) -> Vec<MemberId> {
+        let Some(ties) = self.ties() else {
+            return Vec::new();
+        };
+        match (join, self.machine.map()) {
+            (Command::Join { member, since, .. }, Some(map)) if self.is_sole() => {
+                ties.unclaimed(&map, member, *since)
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Has a member go, by its own wish.
+    async fn dismiss_member(&self, command: Command) -> Result<u64, Denied> {
+        let _alone = self.alone().await;
+        self.decide(Decision::Change(command)).await
+    }
+
+    /// Whether the voters may change, as far as a tie-breaker is concerned.
+    fn may_change_voters(&self) -> bool {
+        let Some(mut ties) = self.ties() else {
+            return true;
+        };
+        let Some(map) = self.machine.map().filter(|_| self.is_sole()) else {
+            return true;
+        };
+        ties.handle_map(&map, Instant::now());
+        ties.may_change_voters(&map)
     }
 
     /// A call of another member's engine.
@@ -449,6 +585,10 @@ impl RaftEngine {
 
     /// Has these members vote, and nobody else. Who did so before goes on learning.
     pub(crate) async fn elect(&self, voters: &BTreeSet<Slot>) -> Result<(), String> {
+        let _alone = self.alone().await;
+        if !self.may_change_voters() {
+            return Err("not everybody has told that it knows all members".to_owned());
+        }
         let voters = voters.iter().map(|slot| u64::from(slot.0)).collect();
         let change = ChangeMembers::ReplaceAllVoters(voters);
         self.change(self.raft.change_membership(change, true)).await
@@ -489,12 +629,14 @@ impl Authority for RaftEngine {
     fn propose(&self, proposal: Proposal) -> BoxFuture<'_, Result<u64, Denied>> {
         Box::pin(async move {
             match proposal {
+                Proposal::Apply(join @ Command::Join { .. }) => self.admit(join).await,
+                // A member proposes this of itself, when it leaves, and then it claims nothing.
+                Proposal::Apply(command @ (Command::Down { .. } | Command::Remove { .. })) => {
+                    self.dismiss_member(command).await
+                }
                 Proposal::Apply(
-                    command @ (Command::Join { .. }
-                    | Command::Up { .. }
+                    command @ (Command::Up { .. }
                     | Command::Leave { .. }
-                    | Command::Down { .. }
-                    | Command::Remove { .. }
                     | Command::Release { .. }
                     | Command::Keep { .. }),
                 ) => self.decide_and_keep(Decision::Change(command)).await,
@@ -508,8 +650,8 @@ impl Authority for RaftEngine {
         })
     }
 
-    fn renew(&self, member: MemberId) -> BoxFuture<'_, Result<u64, Denied>> {
-        Box::pin(self.grant(member))
+    fn renew(&self, member: MemberId, report: Option<Report>) -> BoxFuture<'_, Renewed> {
+        Box::pin(self.renewed(member, report))
     }
 
     fn leader(&self) -> Option<Voter> {

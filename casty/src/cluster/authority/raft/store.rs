@@ -129,8 +129,7 @@ impl RaftLogStorage<Types> for Log {
 
 /// The map, as far as decisions have been applied here, and those who watch it from elsewhere.
 pub(super) struct MapMachine {
-    /// Whose it is: the checks of a simulation want to know.
-    #[cfg_attr(not(feature = "sim"), expect(dead_code))]
+    /// Whose it is.
     member: MemberId,
     state: Mutex<State>,
     snapshot: Mutex<Option<(SnapshotMetaOf<Types>, Vec<u8>)>>,
@@ -247,7 +246,6 @@ impl MapMachine {
         })
     }
 
-    #[cfg(feature = "sim")]
     pub(super) fn member(&self) -> &MemberId {
         &self.member
     }

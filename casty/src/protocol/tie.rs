@@ -1,0 +1,548 @@
+//! Which of two nodes goes on without the other, where something outside of the cluster decides: a tie-breaker. Asks it
+//! nothing itself.
+//!
+//! A claim names a pair of members, each with its incarnation, and a generation of the cluster. The first of the two that
+//! claims it wins, for ever. The *sole voter* A (the only one who decides) and another member B may claim the pair {A, B}.
+//!
+//! **Why never both serve.** Let B have won, and let E be when B's session ended; B founds a new generation two guards
+//! after E, at the earliest ([`Second`]).
+//!
+//! - A sole voter grants no lease, not even its own, unless each other member that could claim has been *heard* within
+//!   one lease, or A has won the claim of their pair ([`Ties::missing`]). A has not won, so its last grant is within one
+//!   lease of when it last heard B, by its own clock.
+//! - B is heard when a renewal of it arrives that echoes a [`Stamp`] of A's, and what counts is not when that renewal
+//!   arrives, nor when B sent it, but when A *gave* the stamp. B sends nothing after E, so A gave it before E, however
+//!   long the renewal was under way.
+//! - A lease counts from when its owner asked for it, before it was granted. So everybody whom A granted one, A itself
+//!   among them, has stopped two leases after E. A guard is a lease, seen by a fast clock while a slow one measures it;
+//!   so two guards by B's clock are enough.
+//! - Should A not be the sole voter any more, it needs others, and whoever B's map does not know could be enough. So B
+//!   claims only by a map in which the voters are exactly {A} and the members that are not Down exactly {A, B}
+//!   ([`rival`]), and A lets nobody else vote before each member that could claim has told that its map is as new as the
+//!   last change of who the members are ([`Ties::may_change_voters`]). From then on B's map has a third member until it
+//!   has other voters. The same when a sole voter hands over to another.
+//! - That a renewal which says so is not followed by a claim on an older map is B's to ensure: it stops to renew first, and
+//!   looks at its map again afterwards.
+//!
+//! **Nobody is Down without a claim** while there is a sole voter; or B could win, while A serves what was B's and has
+//! forgotten about it. That includes a member whose next incarnation joins: the process before it may have won, and founded
+//! a generation that others have joined since. Only those incarnations need no claim that the joining process itself has
+//! been, since it knows that it founded nothing that it would join from ([`Ties::unclaimed`]). So a node that gave up
+//! waiting for the tie-breaker joins a sole voter that cannot reach it either, and both go on.
+//!
+//! **A sole voter that has lost** a claim grants nothing more, but keeps what it knows: if the winner dies before it has
+//! founded anything, nobody else has it. It begins anew once it hears of the new generation.
+//!
+//! Members that are Joining cannot claim, since B has to be Up in its own map: while one is, it counts as heard.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use super::map::{ClusterMap, Slot, Status};
+use crate::{
+    id::{Incarnation, MemberId},
+    mutants,
+};
+
+/// When a leader answered a renewal, by its own clock. Means something only to the leader that gave it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Stamp {
+    term: u64,
+    /// Microseconds since it began to lead.
+    at: u64,
+}
+
+/// What a member says when it renews, in a cluster that has a tie-breaker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Report {
+    /// Of its map.
+    pub(crate) version: u64,
+    /// The last stamp that it got.
+    pub(crate) echo: Option<Stamp>,
+}
+
+/// What a leader knows of those who could claim against it.
+#[derive(Debug)]
+pub(crate) struct Ties {
+    me: MemberId,
+    /// How long a lease is, and how long a member may be silent.
+    lease: Duration,
+    reign: Option<Reign>,
+    won: BTreeSet<MemberId>,
+    lost: BTreeSet<MemberId>,
+    /// When a pair was last claimed.
+    tried: BTreeMap<MemberId, Instant>,
+}
+
+#[derive(Debug)]
+struct Reign {
+    term: u64,
+    since: Instant,
+    /// When the stamp was given that a member has echoed last.
+    heard: BTreeMap<MemberId, Instant>,
+    /// Since when it is known that a member has not been heard for too long.
+    missed_since: BTreeMap<MemberId, Instant>,
+    /// Versions of the map that members have.
+    versions: BTreeMap<MemberId, u64>,
+    /// Who is not Down, and in which version that last changed.
+    members: BTreeSet<Slot>,
+    changed: u64,
+}
+
+impl Ties {
+    pub(crate) fn new(me: MemberId, lease: Duration) -> Self {
+        Self {
+            me,
+            lease,
+            reign: None,
+            won: BTreeSet::new(),
+            lost: BTreeSet::new(),
+            tried: BTreeMap::new(),
+        }
+    }
+
+    /// This node leads in `term`. Who leads anew has heard from nobody.
+    pub(crate) fn handle_leading(&mut self, term: u64, now: Instant) {
+        if self.reign.as_ref().is_none_or(|reign| reign.term != term) {
+            self.reign = Some(Reign {
+                term,
+                since: now,
+                heard: BTreeMap::new(),
+                missed_since: BTreeMap::new(),
+                versions: BTreeMap::new(),
+                members: BTreeSet::new(),
+                changed: 0,
+            });
+        }
+    }
+
+    pub(crate) fn handle_following(&mut self) {
+        self.reign = None;
+    }
+
+    /// A member renews.
+    pub(crate) fn handle_renewal(&mut self, member: &MemberId, report: Report, now: Instant) {
+        let Some(reign) = &mut self.reign else { return };
+        let known = reign.versions.entry(member.clone()).or_default();
+        *known = report.version.max(*known);
+        let stamp = report.echo.filter(|stamp| stamp.term == reign.term);
+        let mut given = stamp.map(|stamp| reign.since + Duration::from_micros(stamp.at));
+        if mutants::on("heard_when_it_arrives") {
+            given = Some(now);
+        }
+        // Nobody can echo what is yet to be said.
+        if let Some(given) = given.filter(|given| *given <= now) {
+            let heard = reign.heard.entry(member.clone()).or_insert(given);
+            *heard = given.max(*heard);
+        }
+    }
+
+    /// For an answer that is given now.
+    pub(crate) fn stamp(&self, now: Instant) -> Option<Stamp> {
+        let reign = self.reign.as_ref()?;
+        let at = now.saturating_duration_since(reign.since).as_micros();
+        Some(Stamp {
+            term: reign.term,
+            at: u64::try_from(at).ok()?,
+        })
+    }
+
+    /// What the map says now.
+    pub(crate) fn handle_map(&mut self, map: &ClusterMap, now: Instant) {
+        let present = |id: &MemberId| map.member(id).is_some();
+        self.won.retain(|id| present(id));
+        self.lost.retain(|id| present(id));
+        self.tried.retain(|id, _| present(id));
+        let Some(reign) = &mut self.reign else { return };
+        reign.heard.retain(|id, _| present(id));
+        reign.versions.retain(|id, _| present(id));
+        let members = map.members.values().filter(|m| m.status != Status::Down);
+        let members: BTreeSet<Slot> = members.map(|member| member.slot).collect();
+        if reign.members != members {
+            (reign.members, reign.changed) = (members, map.version);
+        }
+        for (id, member) in &map.members {
+            if member.status == Status::Joining {
+                reign.heard.insert(id.clone(), now);
+            }
+        }
+        let missed: BTreeSet<&MemberId> = claimants(map, &self.me)
+            .filter(|id| !heard(reign, self.lease, id, now))
+            .collect();
+        reign.missed_since.retain(|id, _| missed.contains(id));
+        for id in missed {
+            reign.missed_since.entry(id.clone()).or_insert(now);
+        }
+    }
+
+    /// Who keeps the sole voter from granting `to` a lease: a member that may have won the claim by now.
+    pub(crate) fn missing<'a>(
+        &self,
+        map: &'a ClusterMap,
+        to: &MemberId,
+        now: Instant,
+    ) -> Option<&'a MemberId> {
+        if mutants::on("grants_without_a_claim") {
+            return None;
+        }
+        let reign = self.reign.as_ref();
+        // Who asks has not ended. If its session did meanwhile, it has no use for the lease.
+        claimants(map, &self.me).filter(|id| *id != to).find(|id| {
+            let heard = reign.is_some_and(|reign| heard(reign, self.lease, id, now));
+            !heard && !self.won.contains(*id)
+        })
+    }
+
+    /// Whether a member has been missed for so long that the sole voter should claim, and go on without it. Half a lease
+    /// is enough for a member that lives to be heard again, should it be this node that stood still.
+    pub(crate) fn is_overdue(&self, member: &MemberId, now: Instant) -> bool {
+        let since = self
+            .reign
+            .as_ref()
+            .and_then(|reign| reign.missed_since.get(member));
+        since.is_some_and(|since| *since + self.lease / 2 <= now)
+    }
+
+    /// Whether the pair is to be claimed now. Notes that it is.
+    pub(crate) fn claim_now(&mut self, member: &MemberId, now: Instant) -> bool {
+        let pause = self.lease / 3;
+        let recently = |tried: &Instant| *tried + pause > now;
+        if self.lost.contains(member) || self.tried.get(member).is_some_and(recently) {
+            return false;
+        }
+        self.tried.insert(member.clone(), now);
+        true
+    }
+
+    /// The tie-breaker has spoken. Whether that is news.
+    pub(crate) fn handle_verdict(&mut self, member: &MemberId, won: bool) -> bool {
+        let verdicts = if won { &mut self.won } else { &mut self.lost };
+        verdicts.insert(member.clone())
+    }
+
+    pub(crate) fn has_won(&self, member: &MemberId) -> bool {
+        self.won.contains(member)
+    }
+
+    /// Those whose place a member would take that joins, and whom the sole voter has to claim before. A process that was
+    /// `since` at its start has been every incarnation of its node from there on, and vouches for them.
+    pub(crate) fn unclaimed(
+        &self,
+        map: &ClusterMap,
+        joining: &MemberId,
+        since: Incarnation,
+    ) -> Vec<MemberId> {
+        let older = map.members.iter().filter(|(id, member)| {
+            id.node == joining.node
+                && id.incarnation < joining.incarnation.min(since)
+                && member.status != Status::Down
+        });
+        let open = older.filter(|(id, _)| !self.won.contains(*id));
+        open.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Whether the sole voter may have others vote.
+    pub(crate) fn may_change_voters(&self, map: &ClusterMap) -> bool {
+        let Some(reign) = &self.reign else {
+            return false;
+        };
+        if mutants::on("others_vote_too_soon") || reign.members.len() <= 2 {
+            return true;
+        }
+        claimants(map, &self.me)
+            .all(|id| reign.versions.get(id).is_some_and(|v| *v >= reign.changed))
+    }
+}
+
+fn heard(reign: &Reign, lease: Duration, member: &MemberId, now: Instant) -> bool {
+    let heard = reign.heard.get(member);
+    heard.is_some_and(|heard| *heard + lease > now)
+}
+
+/// Those who could claim against the sole voter.
+fn claimants<'a>(map: &'a ClusterMap, me: &MemberId) -> impl Iterator<Item = &'a MemberId> {
+    let members = map.members.iter().filter(move |(id, _)| *id != me);
+    members
+        .filter(|(_, member)| matches!(member.status, Status::Up | Status::Leaving))
+        .map(|(id, _)| id)
+}
+
+/// Against whom `me` may claim: the one who decides, if they are the only two.
+pub(crate) fn rival(map: &ClusterMap, me: &MemberId) -> Option<MemberId> {
+    let mut voters = map.voters.keys();
+    let voter = voters.next().filter(|voter| *voter != me)?;
+    let others = map
+        .members
+        .iter()
+        .filter(|(id, member)| *id != me && member.status != Status::Down);
+    let only = others.map(|(id, _)| id).eq([voter]);
+    let up = map.status(me) == Some(Status::Up);
+    (voters.next().is_none() && only && up).then(|| voter.clone())
+}
+
+/// The second of two nodes, when the first seems lost.
+#[derive(Debug, Default)]
+pub(crate) struct Second {
+    lost_since: Option<Instant>,
+}
+
+impl Second {
+    /// Whether to end the session, and go on alone or as another. `lost`: gossip takes the other for dead, and this node
+    /// has no lease.
+    pub(crate) fn handle_tick(&mut self, lost: bool, patience: Duration, now: Instant) -> bool {
+        if !lost {
+            self.lost_since = None;
+            return false;
+        }
+        let since = *self.lost_since.get_or_insert(now);
+        let over = since + patience <= now;
+        if over {
+            self.lost_since = None;
+        }
+        over
+    }
+}
+
+/// How long the second of two waits after its session has ended, before it claims.
+pub(crate) fn wait_before_claim(guard: Duration) -> Duration {
+    if mutants::on("claims_without_waiting") {
+        return Duration::ZERO;
+    }
+    guard * 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::map::{
+        Command,
+        tests::{address, founded, join, member},
+    };
+
+    const MS: Duration = Duration::from_millis(1);
+    const LEASE: Duration = Duration::from_millis(1200);
+
+    fn cluster(names: &[&str]) -> ClusterMap {
+        let mut map = founded(4);
+        for name in names {
+            join(&mut map, &member(name, 1));
+        }
+        map
+    }
+
+    /// `a` begins to lead.
+    fn leading(map: &ClusterMap, now: Instant) -> Ties {
+        let mut ties = Ties::new(member("a", 1), LEASE);
+        ties.handle_leading(1, now);
+        ties.handle_map(map, now);
+        ties
+    }
+
+    fn report(version: u64, echo: Option<Stamp>) -> Report {
+        Report { version, echo }
+    }
+
+    fn voters(map: &mut ClusterMap, names: &[&str]) {
+        let voters = names.iter().map(|name| (member(name, 1), address(1)));
+        let voters = voters.collect();
+        map.apply(&Command::Voters { voters }).unwrap();
+    }
+
+    #[test]
+    fn the_sole_voter_grants_nothing_before_everybody_was_heard_or_claimed() {
+        let (map, now) = (cluster(&["b"]), Instant::now());
+        let (a, b) = (member("a", 1), member("b", 1));
+        let mut ties = leading(&map, now);
+        assert_eq!(ties.missing(&map, &a, now), Some(&b));
+        // Who asks lives.
+        assert_eq!(ties.missing(&map, &b, now), None);
+        let stamp = ties.stamp(now);
+        ties.handle_renewal(&b, report(1, stamp), now + 5 * MS);
+        assert_eq!(ties.missing(&map, &a, now + LEASE - MS), None);
+        assert_eq!(ties.missing(&map, &a, now + LEASE), Some(&b));
+        assert!(ties.handle_verdict(&b, true));
+        assert_eq!(ties.missing(&map, &a, now + LEASE), None);
+        // Of three each other has to be heard, also before a lease is granted to one of them.
+        let map = cluster(&["b", "c"]);
+        let c = member("c", 1);
+        assert_eq!(ties.missing(&map, &b, now), Some(&c));
+    }
+
+    #[test]
+    fn heard_is_when_the_stamp_was_given_and_not_when_it_came_back() {
+        let (map, now) = (cluster(&["b"]), Instant::now());
+        let (a, b) = (member("a", 1), member("b", 1));
+        let mut ties = leading(&map, now);
+        let stamp = ties.stamp(now + 100 * MS);
+        // It was under way for a long time.
+        let late = now + 5000 * MS;
+        ties.handle_renewal(&b, report(1, stamp), late);
+        assert_eq!(ties.missing(&map, &a, now + 100 * MS), None);
+        assert_eq!(ties.missing(&map, &a, late), Some(&b));
+        // Nothing old undoes something new, and nothing is heard without a stamp.
+        let fresh = ties.stamp(late);
+        ties.handle_renewal(&b, report(1, fresh), late + MS);
+        ties.handle_renewal(&b, report(1, stamp), late + 2 * MS);
+        ties.handle_renewal(&b, report(1, None), late + 3 * MS);
+        assert_eq!(ties.missing(&map, &a, late + LEASE - MS), None);
+        assert_eq!(ties.missing(&map, &a, late + LEASE), Some(&b));
+    }
+
+    #[test]
+    fn a_stamp_of_another_term_or_of_the_future_says_nothing() {
+        let (map, now) = (cluster(&["b"]), Instant::now());
+        let (a, b) = (member("a", 1), member("b", 1));
+        let mut ties = leading(&map, now);
+        let old = ties.stamp(now + 100 * MS);
+        ties.handle_renewal(&b, report(1, old), now + 50 * MS);
+        assert_eq!(ties.missing(&map, &a, now + 50 * MS), Some(&b));
+        ties.handle_leading(2, now + 200 * MS);
+        ties.handle_renewal(&b, report(1, old), now + 400 * MS);
+        assert_eq!(ties.missing(&map, &a, now + 400 * MS), Some(&b));
+        ties.handle_following();
+        assert_eq!(ties.stamp(now), None);
+    }
+
+    #[test]
+    fn who_joins_is_heard_until_a_lease_after_it_is_up() {
+        let (mut map, now) = (founded(4), Instant::now());
+        let (a, b) = (member("a", 1), member("b", 1));
+        let mut ties = leading(&map, now);
+        map.apply(&Command::Join {
+            member: b.clone(),
+            address: address(2),
+            catalog: Vec::new(),
+            lease: crate::protocol::map::tests::lease(),
+            tie_breaker: false,
+            since: Incarnation(1),
+        })
+        .unwrap();
+        assert_eq!(ties.missing(&map, &a, now), None);
+        ties.handle_map(&map, now + 50 * MS);
+        map.apply(&Command::Up { member: b.clone() }).unwrap();
+        ties.handle_map(&map, now + 100 * MS);
+        assert_eq!(ties.missing(&map, &a, now + 49 * MS + LEASE), None);
+        assert_eq!(ties.missing(&map, &a, now + 50 * MS + LEASE), Some(&b));
+        // Who leaves may not know it yet.
+        map.apply(&Command::Leave { member: b.clone() }).unwrap();
+        assert_eq!(ties.missing(&map, &a, now + 50 * MS + LEASE), Some(&b));
+        map.apply(&Command::Down { member: b }).unwrap();
+        assert_eq!(ties.missing(&map, &a, now + 50 * MS + LEASE), None);
+    }
+
+    #[test]
+    fn who_is_missed_for_half_a_lease_is_claimed_and_not_too_often() {
+        let (map, now) = (cluster(&["b"]), Instant::now());
+        let b = member("b", 1);
+        let mut ties = leading(&map, now);
+        assert!(!ties.is_overdue(&b, now + LEASE / 2 - MS));
+        assert!(ties.is_overdue(&b, now + LEASE / 2));
+        let stamp = ties.stamp(now);
+        ties.handle_renewal(&b, report(1, stamp), now + 10 * MS);
+        ties.handle_map(&map, now + 10 * MS);
+        assert!(!ties.is_overdue(&b, now + LEASE / 2));
+        // This node has stood still: it is missed from when that is noticed.
+        let woken = now + 10 * LEASE;
+        ties.handle_map(&map, woken);
+        assert!(!ties.is_overdue(&b, woken));
+        assert!(ties.is_overdue(&b, woken + LEASE / 2));
+        assert!(ties.claim_now(&b, woken));
+        assert!(!ties.claim_now(&b, woken + LEASE / 3 - MS));
+        assert!(ties.claim_now(&b, woken + LEASE / 3));
+        assert!(ties.handle_verdict(&b, false));
+        assert!(!ties.handle_verdict(&b, false), "that is no news");
+        assert!(!ties.claim_now(&b, woken + LEASE), "it has lost");
+        assert!(!ties.has_won(&b));
+    }
+
+    #[test]
+    fn others_vote_when_everybody_knows_that_there_are_more_than_two() {
+        let (map, now) = (cluster(&["b"]), Instant::now());
+        let mut ties = leading(&map, now);
+        assert!(ties.may_change_voters(&map), "it hands over to the other");
+        let map = cluster(&["b", "c"]);
+        ties.handle_map(&map, now);
+        let (b, c) = (member("b", 1), member("c", 1));
+        ties.handle_renewal(&c, report(map.version, None), now);
+        ties.handle_renewal(&b, report(map.version - 1, None), now);
+        assert!(!ties.may_change_voters(&map));
+        ties.handle_renewal(&b, report(map.version, None), now);
+        assert!(ties.may_change_voters(&map));
+        // What was said late is no news.
+        ties.handle_renewal(&b, report(1, None), now);
+        assert!(ties.may_change_voters(&map));
+        // There were two in between, or may have been.
+        let mut later = map;
+        later.apply(&Command::Down { member: c }).unwrap();
+        join(&mut later, &member("d", 1));
+        ties.handle_map(&later, now);
+        let d = member("d", 1);
+        ties.handle_renewal(&d, report(later.version, None), now);
+        assert!(!ties.may_change_voters(&later));
+        ties.handle_renewal(&b, report(later.version, None), now);
+        assert!(ties.may_change_voters(&later));
+        // Who leads anew has been told nothing.
+        ties.handle_leading(2, now);
+        ties.handle_map(&later, now);
+        assert!(!ties.may_change_voters(&later));
+    }
+
+    #[test]
+    fn only_what_a_process_has_been_itself_is_replaced_without_a_claim() {
+        let map = cluster(&["b"]);
+        let (b, now) = (member("b", 1), Instant::now());
+        let mut ties = leading(&map, now);
+        let unclaimed =
+            |ties: &Ties, since| ties.unclaimed(&map, &member("b", 3), Incarnation(since));
+        assert_eq!(unclaimed(&ties, 1), []);
+        assert_eq!(unclaimed(&ties, 2), std::slice::from_ref(&b));
+        assert_eq!(unclaimed(&ties, 3), std::slice::from_ref(&b));
+        // It may say what it likes of itself.
+        assert_eq!(unclaimed(&ties, 9), std::slice::from_ref(&b));
+        assert_eq!(ties.unclaimed(&map, &b, Incarnation(9)), []);
+        ties.handle_verdict(&b, true);
+        assert_eq!(unclaimed(&ties, 3), []);
+    }
+
+    #[test]
+    fn only_one_of_exactly_two_claims_against_the_one_who_decides() {
+        let (a, b) = (member("a", 1), member("b", 1));
+        let mut map = cluster(&["b"]);
+        assert_eq!(rival(&map, &b), Some(a.clone()));
+        assert_eq!(rival(&map, &a), None, "it decides itself");
+        assert_eq!(rival(&map, &member("c", 1)), None);
+        voters(&mut map, &["a", "b"]);
+        assert_eq!(rival(&map, &b), None);
+        voters(&mut map, &["b"]);
+        assert_eq!(rival(&map, &b), None);
+        assert_eq!(rival(&map, &a), Some(b.clone()));
+        let mut map = cluster(&["b", "c"]);
+        assert_eq!(rival(&map, &b), None);
+        map.apply(&Command::Down {
+            member: member("c", 1),
+        })
+        .unwrap();
+        assert_eq!(rival(&map, &b), Some(a));
+        map.apply(&Command::Leave { member: b.clone() }).unwrap();
+        assert_eq!(rival(&map, &b), None, "it leaves");
+    }
+
+    #[test]
+    fn the_second_is_patient_and_waits_until_the_first_can_serve_no_more() {
+        let (mut second, now) = (Second::default(), Instant::now());
+        assert!(!second.handle_tick(true, 600 * MS, now));
+        assert!(!second.handle_tick(true, 600 * MS, now + 599 * MS));
+        assert!(!second.handle_tick(false, 600 * MS, now + 600 * MS));
+        assert!(!second.handle_tick(true, 600 * MS, now + 601 * MS));
+        assert!(second.handle_tick(true, 600 * MS, now + 1201 * MS));
+        // The longest that the first serves after it was last heard, by a slow clock that a fast one measures.
+        let times = crate::protocol::lease::LeaseTimes::new(LEASE, 0.05);
+        let longest = (LEASE * 2).mul_f64(1.05 / 0.95);
+        assert!(wait_before_claim(times.guard) > longest);
+    }
+}
