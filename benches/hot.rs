@@ -2,13 +2,15 @@
 //!
 //! `hot CASE SIDE COUNT [threads]` runs `COUNT` messages, actors or round trips, checks that all arrived, and prints
 //! nanoseconds for each. With one thread, the default, equal arguments execute equal instructions, near enough.
+//! `hot guard` counts these instructions, and compares them with those that were committed.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use casty::ActorSystem;
+use casty::{ActorSystem, ClusterClient, Settings};
 use casty_benches::{Counter, CounterRef, Local, LocalRef};
 use futures_util::future::join_all;
 
+mod guard;
 #[expect(dead_code, reason = "remote cases are measured by `floor`")]
 mod raw;
 
@@ -17,14 +19,21 @@ type AnyError = Box<dyn std::error::Error>;
 const MANY: usize = 1_000;
 const SENDERS: usize = 4;
 const ASKERS: usize = 64;
+/// The last ask of a run waits for all that was told before.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn main() -> Result<(), AnyError> {
     let arguments: Vec<String> = std::env::args()
         .skip(1)
         .filter(|a| a != "--bench")
         .collect();
+    if let [first, options @ ..] = &arguments[..]
+        && first == "guard"
+    {
+        return guard::main(options);
+    }
     let [case, side, count, threads @ ..] = &arguments[..] else {
-        return Err("hot CASE SIDE COUNT [THREADS]".into());
+        return Err("hot CASE SIDE COUNT [THREADS], or hot guard [--write]".into());
     };
     let count: usize = count.parse()?;
     let threads: usize = threads.first().map_or(Ok(1), |threads| threads.parse())?;
@@ -39,22 +48,56 @@ fn main() -> Result<(), AnyError> {
             .build()?
     };
     let (case, side) = (case.clone(), side.clone());
-    let nanos = runtime.block_on(async move {
-        let system = ActorSystem::local("bench");
-        let running = system.clone();
-        let measured = go(async move {
-            match side.as_str() {
-                "raw" => run(&case, count, |_| raw::Local::start()).await,
-                "entity" => run(&case, count, |n| running.entity::<Counter>(n.to_string())).await,
-                _ => run(&case, count, |_| running.spawn(Local::default())).await,
-            }
-        });
-        let nanos = measured.await;
-        system.shutdown().await.expect("an orderly end");
-        nanos
-    });
+    let nanos = runtime.block_on(go(async move { start(&case, &side, count).await }))?;
     println!("{nanos:.1}");
-    Ok(())
+    // Without the end of a thousand actors, whose instructions would be counted with those of their beginning.
+    std::process::exit(0);
+}
+
+/// Starts what the case needs, and runs it. What was started is left running.
+async fn start(case: &str, side: &str, count: usize) -> Result<f64, String> {
+    let (nanos, left) = match side {
+        "raw" => return Ok(run(case, count, |_| raw::Local::start()).await),
+        "entity" => {
+            let system = ActorSystem::local("bench");
+            let measured = run(case, count, |n| system.entity::<Counter>(n.to_string()));
+            (measured.await, system)
+        }
+        "actor" => {
+            let system = ActorSystem::local("bench");
+            let measured = run(case, count, |_| system.spawn(Local::default()));
+            (measured.await, system)
+        }
+        "remote" => {
+            let measured = remote(case, count);
+            measured.await.map_err(|error| error.to_string())?
+        }
+        other => return Err(format!("no side `{other}`")),
+    };
+    std::mem::forget(left);
+    Ok(nanos)
+}
+
+/// Between a node and a client of it over loopback, both on this runtime.
+async fn remote(case: &str, count: usize) -> Result<(f64, ActorSystem), AnyError> {
+    // So that little happens by the clock while messages are counted.
+    let settings = Settings {
+        gossip_interval: Duration::from_secs(5),
+        suspect_after: Duration::from_secs(15),
+        lease: Duration::from_mins(1),
+        ..Settings::default()
+    };
+    let node = ActorSystem::builder("bench")
+        .settings(settings)
+        .seed(1)
+        .entity::<Counter>()
+        .start()
+        .await?;
+    node.wait_for(1).await?;
+    let client = ClusterClient::connect("bench", [node.address()]).await?;
+    let nanos = run(case, count, |n| client.entity::<Counter>(n.to_string())).await;
+    std::mem::forget(client);
+    Ok((nanos, node))
 }
 
 /// On a worker thread, as an application's tasks are.
@@ -67,6 +110,11 @@ async fn go<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -
 trait Target: Send + Sync + Clone + 'static {
     fn tell(&self, amount: i64) -> impl Future<Output = ()> + Send;
     fn ask(&self, amount: i64) -> impl Future<Output = i64> + Send;
+
+    /// What it has counted, however long what was told before takes.
+    fn total(&self) -> impl Future<Output = i64> + Send {
+        self.ask(0)
+    }
 }
 
 impl Target for raw::Local {
@@ -87,6 +135,11 @@ impl Target for CounterRef {
     async fn ask(&self, amount: i64) -> i64 {
         self.add(amount).await.expect("an answer")
     }
+
+    async fn total(&self) -> i64 {
+        let answer = self.add(0).timeout(PATIENCE).await;
+        answer.expect("an answer")
+    }
 }
 
 impl Target for LocalRef {
@@ -96,6 +149,11 @@ impl Target for LocalRef {
 
     async fn ask(&self, amount: i64) -> i64 {
         self.add(amount).await.expect("an answer")
+    }
+
+    async fn total(&self) -> i64 {
+        let answer = self.add(0).timeout(PATIENCE).await;
+        answer.expect("an answer")
     }
 }
 
@@ -110,7 +168,7 @@ async fn run<T: Target>(case: &str, count: usize, make: impl Fn(usize) -> T) -> 
     let targets: Vec<T> = (0..targets).map(&make).collect();
     let mut before = 0;
     for target in &targets {
-        before += target.ask(0).await;
+        before += target.total().await;
     }
     #[expect(
         clippy::disallowed_methods,
@@ -164,13 +222,13 @@ async fn run<T: Target>(case: &str, count: usize, make: impl Fn(usize) -> T) -> 
     }
     let mut after = 0;
     for target in &targets {
-        after += target.ask(0).await;
+        after += target.total().await;
     }
     assert_eq!(after - before, count as i64, "messages are missing");
     nanos(started.elapsed(), count)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of a benchmark")]
-fn nanos(took: std::time::Duration, count: usize) -> f64 {
+fn nanos(took: Duration, count: usize) -> f64 {
     took.as_nanos() as f64 / count as f64
 }

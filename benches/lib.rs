@@ -2,6 +2,8 @@
 
 use casty::prelude::*;
 
+pub mod counting;
+
 /// Counts; what casty's rows send to.
 #[derive(Default)]
 pub struct Counter {

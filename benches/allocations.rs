@@ -1,0 +1,255 @@
+//! What messages and idle actors cost in memory. The bounds are what ARCHITECTURE.md says in "The life of a message".
+//!
+//! Everything runs on the thread of its test, where every allocation is counted: both ends of a connection as well.
+
+use std::{error::Error, time::Duration};
+
+use casty::{ActorSystem, prelude::*};
+use casty_benches::{
+    Counter, Local, LocalRef,
+    counting::{Counting, counts},
+};
+use futures_util::future::join_all;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+type Outcome = Result<(), Box<dyn Error>>;
+
+/// Of each measurement.
+const ROUNDS: usize = 7;
+/// Messages of a round.
+const MESSAGES: u64 = 2_000;
+/// Tells that follow each other before somebody waits for them: fewer than a mailbox has room for, more than a run
+/// takes at a time.
+const BURST: u64 = 500;
+
+/// Asks that wait at the same time.
+const IN_FLIGHT: u64 = 50;
+
+/// Idle ones whose memory is measured.
+const POPULATION: u32 = 100_000;
+const BYTES_MAX: f64 = 400.0;
+
+/// Counts, on a node that it can name.
+#[derive(Default)]
+pub struct Elsewhere {
+    value: i64,
+}
+
+#[entity(shards = 64)]
+impl Elsewhere {
+    /// Adds, and says nothing.
+    #[message]
+    pub fn increment(&mut self, amount: i64) {
+        self.value += amount;
+    }
+
+    /// Adds, and says what came of it.
+    #[message]
+    pub fn add(&mut self, amount: i64) -> i64 {
+        self.value += amount;
+        self.value
+    }
+
+    /// The node it lives on.
+    #[message]
+    pub fn node(&self, ctx: &mut Context<Self>) -> String {
+        ctx.node_id().to_string()
+    }
+}
+
+fn on_this_thread(test: impl Future<Output = Outcome>) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(test)
+}
+
+/// Allocations of a round of [`MESSAGES`]: the median of the rounds, since whatever looks at a clock may allocate in
+/// any of them, and queues grow in the first.
+async fn allocations(round: impl AsyncFn() -> Outcome) -> Result<u64, Box<dyn Error>> {
+    let mut rounds = Vec::with_capacity(ROUNDS);
+    for _ in 0..ROUNDS {
+        let before = counts().allocations;
+        round().await?;
+        rounds.push(counts().allocations - before);
+    }
+    rounds.sort_unstable();
+    println!("allocations of {MESSAGES}: {rounds:?}");
+    Ok(rounds[ROUNDS / 2])
+}
+
+/// Tells in bursts, each followed by one ask, which waits until they have been handled.
+macro_rules! tells {
+    ($to:expr) => {
+        allocations(async || -> Outcome {
+            for _ in 0..MESSAGES / BURST {
+                for _ in 0..BURST {
+                    $to.increment(1).tell().await?;
+                }
+                $to.add(0).await?;
+            }
+            Ok(())
+        })
+        .await?
+    };
+}
+
+macro_rules! asks {
+    ($to:expr) => {
+        allocations(async || -> Outcome {
+            for _ in 0..MESSAGES {
+                $to.add(1).await?;
+            }
+            Ok(())
+        })
+        .await?
+    };
+}
+
+#[test]
+fn a_local_tell_allocates_nothing() -> Outcome {
+    on_this_thread(async {
+        let system = ActorSystem::local("tells");
+        let entity = system.entity::<Counter>("one");
+        assert_eq!(tells!(entity), 0, "to an entity");
+        let actor = system.spawn(Local::default());
+        assert_eq!(tells!(actor), 0, "to an actor");
+        Ok(system.shutdown().await?)
+    })
+}
+
+#[test]
+fn a_local_ask_allocates_nothing() -> Outcome {
+    on_this_thread(async {
+        let system = ActorSystem::local("asks");
+        let entity = system.entity::<Counter>("one");
+        assert_eq!(asks!(entity), 0, "an entity");
+        let actor = system.spawn(Local::default());
+        assert_eq!(asks!(actor), 0, "an actor");
+        Ok(system.shutdown().await?)
+    })
+}
+
+/// Tells and asks, from one node to an entity of the other.
+#[test]
+fn a_remote_message_allocates_little() -> Outcome {
+    on_this_thread(async {
+        let here = ActorSystem::builder("remote")
+            .entity::<Elsewhere>()
+            .start()
+            .await?;
+        let there = ActorSystem::builder("remote")
+            .seeds([here.address()])
+            .entity::<Elsewhere>()
+            .start()
+            .await?;
+        here.wait_for(2).await?;
+        there.wait_for(2).await?;
+        let mut ids = 0..;
+        let entity = loop {
+            let entity = here.entity::<Elsewhere>(ids.next().unwrap_or(0_u32).to_string());
+            if entity.node().await? == there.node_id().to_string() {
+                break entity;
+            }
+        };
+        let tell = tells!(entity);
+        assert!(tell < MESSAGES / 20, "{tell} of {MESSAGES} tells");
+        let ask = asks!(entity);
+        // Seven, and what two nodes allocate by the clock meanwhile.
+        assert!(ask < 8 * MESSAGES, "{ask} of {MESSAGES} asks");
+        // Buffers are shared by those that are under way together.
+        let together = allocations(async || -> Outcome {
+            let askers = (0..IN_FLIGHT).map(|_| async {
+                for _ in 0..MESSAGES / IN_FLIGHT {
+                    entity.add(1).await?;
+                }
+                Ok(())
+            });
+            join_all(askers).await.into_iter().collect()
+        });
+        let together = together.await?;
+        assert!(together < 4 * MESSAGES, "{together} of {MESSAGES} asks");
+        there.shutdown().await?;
+        Ok(here.shutdown().await?)
+    })
+}
+
+/// Waits until there are as many tasks as before: until every run has ended.
+async fn no_task_more_than(before: usize) {
+    let idle = async {
+        while tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks()
+            > before
+        {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_mins(1), idle).await;
+    waited.expect("idle actors own tasks");
+}
+
+/// Bytes for each of the population that `populate` makes, once they own no task.
+async fn bytes_each<T>(
+    populate: impl AsyncFnOnce() -> Result<T, Box<dyn Error>>,
+) -> Result<f64, Box<dyn Error>> {
+    let tasks = tokio::runtime::Handle::current()
+        .metrics()
+        .num_alive_tasks();
+    let before = counts().live_bytes;
+    let kept = populate().await?;
+    no_task_more_than(tasks).await;
+    let bytes = u32::try_from(counts().live_bytes - before)?;
+    drop(kept);
+    let each = f64::from(bytes) / f64::from(POPULATION);
+    println!("{each} bytes each, {tasks} tasks");
+    Ok(each)
+}
+
+/// Messages after each other, after which a run waits for more instead of ending.
+const BUSY: u32 = 5;
+
+/// So that what watches over the deadlines of asks has soon nothing left to watch over.
+const SOON: Duration = Duration::from_secs(1);
+
+#[test]
+fn an_idle_entity_is_small_and_owns_no_task() -> Outcome {
+    on_this_thread(async {
+        let system = ActorSystem::local("idle");
+        let each = bytes_each(async || {
+            for id in 0..POPULATION {
+                let entity = system.entity::<Counter>(id.to_string());
+                for _ in 0..BUSY {
+                    entity.add(1).timeout(SOON).await?;
+                }
+            }
+            Ok(())
+        });
+        let each = each.await?;
+        assert!(each <= BYTES_MAX, "{each} bytes");
+        Ok(system.shutdown().await?)
+    })
+}
+
+#[test]
+fn an_idle_actor_is_small_and_owns_no_task() -> Outcome {
+    on_this_thread(async {
+        let system = ActorSystem::local("idle");
+        let mut actors: Vec<LocalRef> = Vec::with_capacity(POPULATION as usize);
+        let each = bytes_each(async || {
+            for _ in 0..POPULATION {
+                let actor = system.spawn(Local::default());
+                for _ in 0..BUSY {
+                    actor.add(1).timeout(SOON).await?;
+                }
+                actors.push(actor);
+            }
+            Ok(())
+        });
+        let each = each.await?;
+        assert!(each <= BYTES_MAX, "{each} bytes");
+        Ok(system.shutdown().await?)
+    })
+}
