@@ -137,7 +137,7 @@ async fn frames_that_break_the_protocol_cost_the_connection_and_nothing_else() {
         ("a kind beyond the catalog", entity(7, 0, "x", b"")),
         (
             "a reply nobody asked for",
-            frame(&[[3; 9].as_slice(), b"x"].concat()),
+            frame(&[[3; 17].as_slice(), b"x"].concat()),
         ),
         ("control on the message lane", frame(&[7, 0xc0])),
         ("random", random),

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use super::{Actor, Reply, cell::AnyCell, chain::Chain, one_shot::Answerer};
 use crate::{
     error::Failure,
+    id::Epoch,
     message::{
         answer::{Pending, RawAnswer, ReplyPath},
         codec,
@@ -205,13 +206,16 @@ impl<R: Send> Pending for Asker<R> {
 pub(crate) struct RemoteReply {
     path: Option<Arc<dyn ReplyPath>>,
     correlation: u64,
+    /// Under which the message was taken, and so the one of the activation that answers.
+    epoch: Epoch,
 }
 
 impl RemoteReply {
-    pub(crate) fn new(path: Arc<dyn ReplyPath>, correlation: u64) -> Self {
+    pub(crate) fn new(path: Arc<dyn ReplyPath>, correlation: u64, epoch: Epoch) -> Self {
         Self {
             path: Some(path),
             correlation,
+            epoch,
         }
     }
 
@@ -223,7 +227,7 @@ impl RemoteReply {
     fn complete(mut self, answer: RawAnswer) {
         if let Some(path) = self.path.take() {
             match answer {
-                RawAnswer::Encoded(payload) => path.reply(self.correlation, &payload),
+                RawAnswer::Encoded(payload) => path.reply(self.correlation, self.epoch, &payload),
                 RawAnswer::Failed(failure) => path.fail(self.correlation, &failure),
             }
         }

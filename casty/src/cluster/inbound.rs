@@ -14,6 +14,7 @@ use crate::{
     actor::envelope::RemoteAsk,
     error::Failure,
     event::ActorPath,
+    id::Epoch,
     message::{answer::ReplyPath, codec},
     mutants,
     protocol::map::Status,
@@ -204,7 +205,7 @@ fn handle(
             let grant = Grant::new(inlet, bytes);
             if frame.payload == FENCE && frame.correlation != 0 {
                 // Answered behind what came before it, and was sent back.
-                inlet.reply(frame.correlation, &[]);
+                inlet.reply(frame.correlation, Epoch(frame.epoch), &[]);
                 return Ok(());
             }
             match kinds.get(usize::from(frame.kind)) {
@@ -229,7 +230,7 @@ fn handle(
                 node.handle_watch(inlet, actor, correlation);
                 return Ok(());
             }
-            let ask = remote_ask(node.runtime(), inlet, correlation, chain);
+            let ask = remote_ask(node.runtime(), inlet, correlation, Epoch::ZERO, chain);
             deliver_to_actor(node, actor, ask, payload, grant);
         }
         _ => return Err(ConnectionEnd::Unexpected),

@@ -156,7 +156,7 @@ impl Node {
         let tell = move |_, reason: TerminatedReason| {
             let mut payload = Vec::new();
             match codec::encode(&reason, &mut payload) {
-                Ok(()) => path.reply(correlation, &payload),
+                Ok(()) => path.reply(correlation, crate::id::Epoch::ZERO, &payload),
                 Err(_) => path.fail(correlation, &Failure::Stopped),
             }
         };

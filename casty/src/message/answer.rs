@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 
-use crate::error::Failure;
+use crate::{error::Failure, id::Epoch};
 
 /// What a pending ask on a connection ends with.
 pub(crate) enum RawAnswer {
@@ -20,7 +20,8 @@ pub(crate) trait Pending: Send {
 
 /// A connection on which replies go back.
 pub(crate) trait ReplyPath: Send + Sync {
-    fn reply(&self, correlation: u64, payload: &[u8]);
+    /// `epoch`: the ownership under which it is answered; zero for what nobody owns.
+    fn reply(&self, correlation: u64, epoch: Epoch, payload: &[u8]);
     fn fail(&self, correlation: u64, failure: &Failure);
 }
 

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     error::Failure,
-    id::MemberId,
+    id::{Epoch, MemberId},
     message::{
         answer::{Credit, ReplyPath, Window},
         codec,
@@ -327,9 +327,10 @@ impl Inlet {
 }
 
 impl ReplyPath for Inlet {
-    fn reply(&self, correlation: u64, payload: &[u8]) {
+    fn reply(&self, correlation: u64, epoch: Epoch, payload: &[u8]) {
         match self.outbox.put_urgent(Frame::Reply {
             correlation,
+            epoch: epoch.0,
             payload,
         }) {
             Ok(()) => {}

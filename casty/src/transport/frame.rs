@@ -6,7 +6,7 @@
 //!      entity:  u16 type · u8 hops · u64 epoch · u64 correlation · u16 id length · id · u16 chain length · chain ·
 //!               payload
 //!      actor:   u64 actor · u64 correlation · u16 chain length · chain · payload
-//!      reply:   u64 correlation · payload
+//!      reply:   u64 correlation · u64 epoch · payload
 //!      fail:    u64 correlation · payload
 //!      bounce:  u64 epoch known · an entity frame, kind included
 //!      credit:  u64 bytes received · u64 bytes granted
@@ -66,6 +66,8 @@ pub(crate) enum Frame<'a> {
     },
     Reply {
         correlation: u64,
+        /// The ownership under which the message was handled; zero for an actor's answer.
+        epoch: u64,
         payload: &'a [u8],
     },
     Fail {
@@ -120,7 +122,8 @@ impl Frame<'_> {
         match self {
             Self::Entity(frame) => frame.body_bytes(),
             Self::Actor { chain, payload, .. } => 16 + 2 + chain.len() + payload.len(),
-            Self::Reply { payload, .. } | Self::Fail { payload, .. } => 8 + payload.len(),
+            Self::Reply { payload, .. } => 16 + payload.len(),
+            Self::Fail { payload, .. } => 8 + payload.len(),
             Self::Bounce { frame, .. } => 8 + 1 + frame.body_bytes(),
             Self::Credit { .. } => 16,
             Self::Control(payload) => payload.len(),
@@ -161,10 +164,12 @@ impl Frame<'_> {
             }
             Self::Reply {
                 correlation,
+                epoch,
                 payload,
             } => {
                 out.put_u8(kind::REPLY);
                 out.put_u64_le(*correlation);
+                out.put_u64_le(*epoch);
                 out.put_slice(payload);
             }
             Self::Fail {
@@ -268,6 +273,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Frame<'_>, FrameError> {
         },
         kind::REPLY => Frame::Reply {
             correlation: rest.u64()?,
+            epoch: rest.u64()?,
             payload: rest.0,
         },
         kind::FAIL => Frame::Fail {
@@ -395,6 +401,7 @@ mod tests {
         });
         round_trip(Frame::Reply {
             correlation: 1,
+            epoch: 2,
             payload: b"x",
         });
         round_trip(Frame::Fail {

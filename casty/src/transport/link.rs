@@ -353,18 +353,25 @@ impl Link {
         match frame {
             Frame::Reply {
                 correlation,
+                epoch,
                 payload,
             } => {
                 // An asker that is gone was answered before, or its time was up.
-                if let Some(pending) = self.outbox.answered(correlation) {
-                    pending.complete(RawAnswer::Encoded(buffer.slice_ref(payload)));
+                if let Some((asked, pending)) = self.outbox.answered(correlation) {
+                    pending.complete(if epoch == asked {
+                        RawAnswer::Encoded(buffer.slice_ref(payload))
+                    } else {
+                        tracing::warn!(peer = %self.peer, asked, epoch, "an answer of another ownership");
+                        let reason = "it answered under another epoch than it was asked under";
+                        RawAnswer::Failed(self.unreachable(reason, true))
+                    });
                 }
             }
             Frame::Fail {
                 correlation,
                 payload,
             } => {
-                if let Some(pending) = self.outbox.answered(correlation) {
+                if let Some((_, pending)) = self.outbox.answered(correlation) {
                     let failure = codec::decode(payload).unwrap_or_else(|error| Failure::Reply {
                         reason: format!("the peer reported a failure unknown here: {error}"),
                     });
@@ -375,7 +382,7 @@ impl Link {
                 let pending = match frame.correlation {
                     0 => None,
                     correlation => match self.outbox.answered(correlation) {
-                        Some(pending) => Some(pending),
+                        Some((_, pending)) => Some(pending),
                         // Answered or given up before: nobody wants it sent again.
                         None => return Ok(()),
                     },

@@ -79,6 +79,9 @@ pub(crate) struct Outbox {
     room: Notify,
 }
 
+/// Who waits for an answer, by correlation, and under which epoch it was asked for.
+type Waiting = std::collections::HashMap<u64, (u64, Box<dyn Pending>), foldhash::fast::RandomState>;
+
 #[derive(Default)]
 struct State {
     urgent: BytesMut,
@@ -91,7 +94,7 @@ struct State {
     goodbye: bool,
     /// Written and not confirmed, oldest first.
     unconfirmed: VecDeque<Bytes>,
-    pending: std::collections::HashMap<u64, Box<dyn Pending>>,
+    pending: Waiting,
     last_correlation: u64,
 }
 
@@ -118,11 +121,16 @@ impl Outbox {
         } else {
             0
         };
-        make(correlation).put(&mut state.messages)?;
+        let frame = make(correlation);
+        frame.put(&mut state.messages)?;
         if is_ask {
             state.last_correlation = correlation;
             if let Some(pending) = pending() {
-                state.pending.insert(correlation, pending);
+                let epoch = match frame {
+                    Frame::Entity(frame) => frame.epoch,
+                    _ => 0,
+                };
+                state.pending.insert(correlation, (epoch, pending));
             }
         }
         drop(state);
@@ -215,8 +223,8 @@ impl Outbox {
         lock(&self.state).goodbye = true;
     }
 
-    /// Takes the asker that waits for this answer.
-    pub(crate) fn answered(&self, correlation: u64) -> Option<Box<dyn Pending>> {
+    /// Takes the asker that waits for this answer, and the epoch under which it asked.
+    pub(crate) fn answered(&self, correlation: u64) -> Option<(u64, Box<dyn Pending>)> {
         lock(&self.state).pending.remove(&correlation)
     }
 
@@ -246,6 +254,7 @@ impl Outbox {
             };
             if goodbye {
                 let pending = state.pending.remove(&message.correlation);
+                let pending = pending.map(|(_, pending)| pending);
                 // An asker that is gone wants nothing sent again.
                 if message.correlation == 0 || pending.is_some() {
                     lost.returned.push(Returned {
@@ -288,6 +297,7 @@ impl Outbox {
                 .and_then(|frame| lost_message(&frame))
                 .map_or(0, |message| message.correlation);
             let pending = state.pending.remove(&correlation);
+            let pending = pending.map(|(_, pending)| pending);
             if correlation == 0 || pending.is_some() {
                 lost.returned.push(Returned { frame, pending });
             }
@@ -325,10 +335,11 @@ impl Outbox {
 }
 
 /// By correlation, so that equal runs fail in equal order.
-fn in_order(pending: std::collections::HashMap<u64, Box<dyn Pending>>) -> Vec<Box<dyn Pending>> {
+fn in_order(pending: Waiting) -> Vec<Box<dyn Pending>> {
     let mut pending: Vec<_> = pending.into_iter().collect();
     pending.sort_unstable_by_key(|(correlation, _)| *correlation);
-    pending.into_iter().map(|(_, pending)| pending).collect()
+    let waiting = pending.into_iter();
+    waiting.map(|(_, (_, pending))| pending).collect()
 }
 
 pub(crate) fn lost_message(frame: &Frame<'_>) -> Option<LostMessage> {
@@ -428,6 +439,29 @@ mod tests {
         assert_eq!(lost.told[0].message, "ping");
         // The fourth was not written: it goes out on the next connection.
         assert_eq!(super::super::frame::frames(&outbox.take().1).count(), 1);
+    }
+
+    #[test]
+    fn an_asker_is_found_with_the_epoch_it_asked_under_and_once() {
+        let (outbox, log) = (Outbox::default(), Log::default());
+        let frame = |correlation| {
+            Frame::Entity(super::super::frame::EntityFrame {
+                kind: 0,
+                hops: 0,
+                epoch: 7,
+                correlation,
+                id: "x",
+                chain: &[],
+                payload: b"",
+            })
+        };
+        let waits = Box::new(Waits("asked", log.clone()));
+        outbox
+            .put_message(frame, true, || Some(waits), false)
+            .unwrap();
+        let (epoch, _) = outbox.answered(1).unwrap();
+        assert_eq!(epoch, 7);
+        assert!(outbox.answered(1).is_none());
     }
 
     #[test]

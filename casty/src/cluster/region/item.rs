@@ -66,10 +66,11 @@ pub(crate) fn remote_ask(
     runtime: &Runtime,
     inlet: &Arc<Inlet>,
     correlation: u64,
+    epoch: Epoch,
     chain: &[u8],
 ) -> Option<RemoteAsk> {
     (correlation != 0).then(|| RemoteAsk {
-        reply: RemoteReply::new(inlet.clone() as Arc<dyn ReplyPath>, correlation),
+        reply: RemoteReply::new(inlet.clone() as Arc<dyn ReplyPath>, correlation, epoch),
         chain: chain::decoded(chain, runtime),
     })
 }
@@ -84,7 +85,7 @@ impl Origin {
         match self {
             Self::Own(pending) => (pending.map_or(ReplyTo::Nobody, ReplyTo::Relay), None),
             Self::Peer(peer) => (
-                remote_ask(runtime, &peer.inlet, peer.correlation, chain).into(),
+                remote_ask(runtime, &peer.inlet, peer.correlation, peer.epoch, chain).into(),
                 peer.credit,
             ),
         }

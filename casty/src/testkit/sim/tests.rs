@@ -30,6 +30,8 @@ fn join(sim: &mut Sim, on: &str, kind: &'static str) -> Result<u64, AuthorityErr
                 fingerprint: 0,
             }],
             lease: LeaseTimes::new(settings.lease, settings.clock_drift),
+            tie_breaker: false,
+            since: Incarnation(1),
         };
         node(&system).propose(Proposal::Apply(command)).await
     })
