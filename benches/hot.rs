@@ -33,7 +33,13 @@ fn main() -> Result<(), AnyError> {
         return guard::main(options);
     }
     let [case, side, count, threads @ ..] = &arguments[..] else {
-        return Err("hot CASE SIDE COUNT [THREADS], or hot guard [--write]".into());
+        let usage = "hot CASE SIDE COUNT [THREADS], or hot guard [--write]";
+        if arguments.is_empty() {
+            // `cargo bench` runs everything without arguments.
+            println!("{usage}");
+            return Ok(());
+        }
+        return Err(usage.into());
     };
     let count: usize = count.parse()?;
     let threads: usize = threads.first().map_or(Ok(1), |threads| threads.parse())?;

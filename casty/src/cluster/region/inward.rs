@@ -47,7 +47,8 @@ impl<E: Entity> ShardRegion<E> {
         // not here, which is rare.
         match codec::decode::<E::Message>(frame.payload) {
             Ok(message) => {
-                let reply = remote_ask(&self.runtime, inlet, frame.correlation, theirs, frame.chain).into();
+                let reply =
+                    remote_ask(&self.runtime, inlet, frame.correlation, theirs, frame.chain).into();
                 let envelope = Envelope { message, reply };
                 let pushed =
                     self.push(frame.id, shard, Some(theirs), envelope, |cell, envelope| {
@@ -67,7 +68,8 @@ impl<E: Entity> ShardRegion<E> {
                 }
             }
             Err(error) if self.local.epoch(shard) == Some(theirs) => {
-                let reply = remote_ask(&self.runtime, inlet, frame.correlation, theirs, frame.chain).into();
+                let reply =
+                    remote_ask(&self.runtime, inlet, frame.correlation, theirs, frame.chain).into();
                 return self.undecodable(frame.id, frame.payload, reply, error);
             }
             Err(_) => {}
