@@ -163,7 +163,8 @@ impl Run {
             self.sim.restart(node);
         }
         self.rest()?;
-        self.steps(Duration::from_secs(3))?;
+        // Longer than a connection takes to be known as lost that a fault has silenced.
+        self.steps(Duration::from_secs(5))?;
         self.rest()?;
         for name in self.nodes.clone() {
             let silent = self.sim.on(name, |system| async move {

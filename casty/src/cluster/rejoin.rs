@@ -199,6 +199,13 @@ impl Node {
             .filter(|address| Some(*address) != self.address())
             .map(|address| address.to_string())
             .collect();
+        let known = {
+            let mut others_were = lock(&self.others_were);
+            if !known.is_empty() {
+                *others_were = known;
+            }
+            others_were.clone()
+        };
         self.kill_links("this node begins anew");
         self.cut(|_| true);
         self.drop_engine();

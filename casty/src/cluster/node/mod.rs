@@ -116,6 +116,9 @@ pub(crate) struct Node {
     lease: Mutex<Lease>,
     /// Since when it is the one of two that is left, and does not decide.
     pub(super) alone_since: Mutex<Option<Instant>>,
+    /// Where the others were by the last map there was: one that is declared Down again before it has another has nobody
+    /// else to ask.
+    pub(super) others_were: Mutex<Vec<String>>,
     second: Mutex<Second>,
     renewing: Mutex<Renewing>,
     /// While it waits for the tie-breaker: how to tell it that an operator has decided.
@@ -176,6 +179,7 @@ impl Node {
             answering: AtomicUsize::new(0),
             lease: Mutex::default(),
             alone_since: Mutex::default(),
+            others_were: Mutex::default(),
             second: Mutex::default(),
             renewing: Mutex::default(),
             claiming: Mutex::default(),
