@@ -166,10 +166,13 @@ impl Node {
     }
 
     fn want_again(&self) {
-        let mut wanted = lock(&self.wanted);
+        // Before the lock: a region asks for homes, which takes it, while it holds what `waiting` looks at.
+        let mut waiting = Vec::new();
         for (kind, region) in (0..).zip(self.regions()) {
-            wanted.extend(region.waiting().into_iter().map(|shard| (kind, shard)));
+            waiting.extend(region.waiting().into_iter().map(|shard| (kind, shard)));
         }
+        let mut wanted = lock(&self.wanted);
+        wanted.extend(waiting);
         if !wanted.is_empty() {
             self.wanted_work.notify_one();
         }
