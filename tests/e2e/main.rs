@@ -16,6 +16,7 @@ mod chaos;
 mod cluster;
 mod conservation;
 mod errors;
+mod fairness;
 mod growth;
 mod local;
 mod migration;
