@@ -9,6 +9,7 @@ use std::{
 
 use bytes::{Buf, BytesMut};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_bytes::ByteBuf;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
@@ -64,6 +65,12 @@ struct Request {
     /// 0: nobody waits.
     id: u64,
     amount: i64,
+    #[serde(default, skip_serializing_if = "is_empty")]
+    payload: ByteBuf,
+}
+
+fn is_empty(payload: &ByteBuf) -> bool {
+    payload.is_empty()
 }
 
 #[derive(Serialize, Deserialize)]
@@ -84,7 +91,7 @@ pub(crate) async fn serve() -> io::Result<SocketAddr> {
             spawn(write_all(write, queue));
             spawn(async move {
                 let (mut read, mut buffer, mut value) = (read, BytesMut::new(), 0);
-                while let Some(Request { id, amount }) = next(&mut read, &mut buffer).await {
+                while let Some(Request { id, amount, .. }) = next(&mut read, &mut buffer).await {
                     value += amount;
                     if id != 0 {
                         answers.send(Answer { id, value }).await.ok();
@@ -131,14 +138,32 @@ impl Remote {
     }
 
     pub(crate) async fn tell(&self, amount: i64) {
-        self.requests.send(Request { id: 0, amount }).await.ok();
+        self.tell_with(amount, ByteBuf::new()).await;
     }
 
     pub(crate) async fn ask(&self, amount: i64) -> i64 {
+        self.ask_with(amount, ByteBuf::new()).await
+    }
+
+    pub(crate) async fn tell_with(&self, amount: i64, payload: ByteBuf) {
+        let request = Request {
+            id: 0,
+            amount,
+            payload,
+        };
+        self.requests.send(request).await.ok();
+    }
+
+    pub(crate) async fn ask_with(&self, amount: i64, payload: ByteBuf) -> i64 {
         let (answer, answered) = oneshot::channel();
         let id = self.last.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
         self.waiting.lock().expect("no panic").insert(id, answer);
-        self.requests.send(Request { id, amount }).await.ok();
+        let request = Request {
+            id,
+            amount,
+            payload,
+        };
+        self.requests.send(request).await.ok();
         answered.await.expect("an answer")
     }
 }
