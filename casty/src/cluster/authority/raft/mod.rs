@@ -498,12 +498,16 @@ impl RaftEngine {
                 return Err(Denied::Undecided(reason));
             }
         }
-        let _alone = self.alone().await;
-        if let Some(older) = self.unclaimed(&join).first() {
-            let reason = format!("`{older}` has just joined");
-            return Err(Denied::Undecided(reason));
-        }
-        self.decide(Decision::Change(join)).await
+        let version = {
+            let _alone = self.alone().await;
+            if let Some(older) = self.unclaimed(&join).first() {
+                let reason = format!("`{older}` has just joined");
+                return Err(Denied::Undecided(reason));
+            }
+            self.decide(Decision::Change(join)).await?
+        };
+        self.keep(version).await;
+        Ok(version)
     }
 
     /// Whom this node, while it decides alone, has to claim before they may be replaced.
@@ -521,8 +525,12 @@ impl RaftEngine {
 
     /// Has a member go, by its own wish.
     async fn dismiss_member(&self, command: Command) -> Result<u64, Denied> {
-        let _alone = self.alone().await;
-        self.decide(Decision::Change(command)).await
+        let version = {
+            let _alone = self.alone().await;
+            self.decide(Decision::Change(command)).await?
+        };
+        self.keep(version).await;
+        Ok(version)
     }
 
     /// Whether the voters may change, as far as a tie-breaker is concerned.
