@@ -525,12 +525,8 @@ impl RaftEngine {
 
     /// Has a member go, by its own wish.
     async fn dismiss_member(&self, command: Command) -> Result<u64, Denied> {
-        let version = {
-            let _alone = self.alone().await;
-            self.decide(Decision::Change(command)).await?
-        };
-        self.keep(version).await;
-        Ok(version)
+        let _alone = self.alone().await;
+        self.decide(Decision::Change(command)).await
     }
 
     /// Whether the voters may change, as far as a tie-breaker is concerned.
