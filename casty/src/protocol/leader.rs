@@ -5,6 +5,7 @@
 //! where it is applied.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
@@ -46,6 +47,8 @@ pub(crate) struct Electorate {
     pub(crate) changing: bool,
     /// Who has nearly all of the log.
     pub(crate) caught_up: BTreeSet<Slot>,
+    /// What is in the log and not in the map: it may be decided yet, however long ago it was proposed, and by whom.
+    pub(crate) undecided: Vec<Command>,
 }
 
 impl Electorate {
@@ -164,14 +167,20 @@ impl Leader {
     }
 
     /// Those of the silent that may be declared Down. Whoever is Down, and lives, joins anew and has forgotten its vote.
-    /// So a voter is Down only if those that are left, and heard from, are a majority of the voters.
+    /// So a voter is Down only if those that are left, and heard from, are a majority of the voters; and whoever is Down
+    /// once everything in the log is decided, is not left.
     fn expendable<'a>(
         map: &ClusterMap,
         silent: &[&'a MemberId],
         electorate: &Electorate,
     ) -> Vec<&'a MemberId> {
+        let mut coming = Cow::Borrowed(map);
+        for command in &electorate.undecided {
+            // One that is refused changes nothing, now or later.
+            let _ = coming.to_mut().apply(command);
+        }
         let heard = |slot: &&Slot| {
-            let member = map.by_slot(**slot);
+            let member = coming.by_slot(**slot);
             member.is_some_and(|(id, m)| m.status != Status::Down && !silent.contains(&id))
         };
         let left = electorate.voters.iter().filter(heard).count();
@@ -555,9 +564,18 @@ mod tests {
         assert_eq!(down(&map, &["b", "c", "f"], &five), "f");
         let changing = Electorate {
             changing: true,
-            ..five
+            ..five.clone()
         };
         assert_eq!(down(&map, &["b", "f"], &changing), "f");
+        // Proposed when it was silent, by a leader that could not decide it; it is heard again, and will be Down.
+        let undecided = Electorate {
+            undecided: vec![Command::Down {
+                member: member("d", 1),
+            }],
+            ..five
+        };
+        assert_eq!(down(&map, &["f"], &undecided), "f");
+        assert_eq!(down(&map, &["b", "f"], &undecided), "f");
     }
 
     #[test]
@@ -576,7 +594,7 @@ mod tests {
             voters: slots([1]),
             nodes: slots([1, 2]),
             caught_up: slots([2]),
-            changing: false,
+            ..Electorate::default()
         };
         let mut map = cluster(&["b"]);
         map.apply(&Command::Leave {

@@ -83,7 +83,6 @@ pub(crate) struct RaftEngine {
     slot: Slot,
     raft: Raft,
     machine: Arc<MapMachine>,
-    #[cfg(feature = "sim")]
     log: Log,
     grants: Mutex<Grants>,
     /// If there is a tie-breaker. Locked after the grants.
@@ -154,7 +153,6 @@ impl RaftEngine {
             slot,
             raft,
             machine,
-            #[cfg(feature = "sim")]
             log,
             grants: Mutex::default(),
             ties: node
@@ -279,6 +277,9 @@ impl RaftEngine {
             nodes: membership.nodes().map(|(id, _)| slot(*id)).collect(),
             changing: membership.get_joint_config().len() > 1,
             caught_up,
+            undecided: self
+                .log
+                .behind(metrics.last_applied.map_or(0, |at| at.index)),
         }
     }
 

@@ -51,10 +51,21 @@ struct Kept {
     entries: BTreeMap<u64, EntryOf<Types>>,
 }
 
-#[cfg(feature = "sim")]
 impl Log {
+    #[cfg(feature = "sim")]
     pub(super) fn length(&self) -> usize {
         lock(&self.0).entries.len()
+    }
+
+    /// Commands behind this index, in order.
+    pub(super) fn behind(&self, index: u64) -> Vec<Command> {
+        let kept = lock(&self.0);
+        let entries = kept.entries.range(index + 1..);
+        let command = |entry: &EntryOf<Types>| match &entry.payload {
+            EntryPayload::Normal(Decision::Change(command)) => Some(command.clone()),
+            _ => None,
+        };
+        entries.filter_map(|(_, entry)| command(entry)).collect()
     }
 }
 
