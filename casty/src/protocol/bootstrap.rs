@@ -47,6 +47,9 @@ pub(crate) struct Bootstrap {
     pauses: (Duration, Duration),
     may_found: bool,
     next_pause: Duration,
+    /// How often it was to join. It goes round: somebody who was cut off for long knows nobody any more who could take
+    /// this node in.
+    tries: usize,
 }
 
 impl Bootstrap {
@@ -57,6 +60,7 @@ impl Bootstrap {
             pauses,
             may_found: !anew,
             next_pause: pauses.0,
+            tries: 0,
         }
     }
 
@@ -65,7 +69,12 @@ impl Bootstrap {
         if self.seeds == 0 && self.may_found {
             return Decision::Found;
         }
-        if let Some(seed) = answers.iter().position(|answer| *answer == Answer::Cluster) {
+        let clusters = answers.iter().enumerate();
+        let clusters = clusters.filter(|(_, answer)| **answer == Answer::Cluster);
+        let clusters: Vec<usize> = clusters.map(|(seed, _)| seed).collect();
+        if !clusters.is_empty() {
+            let seed = clusters[self.tries % clusters.len()];
+            self.tries += 1;
             return Decision::Join { seed };
         }
         let refused = answers
@@ -151,6 +160,17 @@ mod tests {
             decide(&[Answer::Myself, Answer::Cluster]),
             Decision::Join { seed: 1 }
         );
+    }
+
+    #[test]
+    fn whoever_knows_a_cluster_is_tried_in_turn() {
+        let answers = [Answer::Cluster, Answer::NoCluster, Answer::Cluster];
+        let mut bootstrap = Bootstrap::new(answers.len(), PAUSES, true);
+        let mut seed = || match bootstrap.handle_round(&answers, 1.0) {
+            Decision::Join { seed } => seed,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!([seed(), seed(), seed()], [0, 2, 0]);
     }
 
     #[test]

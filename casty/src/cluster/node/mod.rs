@@ -441,12 +441,24 @@ impl Node {
         *lock(&self.leader) = leader;
     }
 
-    /// Those who decide, as far as this node knows.
+    /// Those who decide, as far as this node knows. What a seed says goes before a map without this node: that may be of
+    /// somebody who was cut off for long, and whoever it names may be gone.
     pub(crate) fn voters(&self) -> Vec<Voter> {
-        match self.map() {
-            Some(map) => map.voters.iter().map(Voter::from).collect(),
-            None => lock(&self.introduced).clone(),
+        let map = self.map();
+        let of_map = map.iter().flat_map(|map| map.voters.iter());
+        let of_map = of_map.map(Voter::from);
+        let me = self.member();
+        let is_in = |map: &Arc<ClusterMap>| map.member(&me).is_some();
+        if self.address().is_none() && map.is_some() || map.as_ref().is_some_and(is_in) {
+            return of_map.collect();
         }
+        let mut voters = lock(&self.introduced).clone();
+        for voter in of_map {
+            if !voters.contains(&voter) {
+                voters.push(voter);
+            }
+        }
+        voters
     }
 
     /// Whom a seed named as those who decide.
