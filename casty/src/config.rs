@@ -14,7 +14,8 @@ use crate::error::StartError;
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// How long an ask waits for its answer, unless the message or the call says otherwise. Default 5 s.
+    /// How long an ask waits for its answer, unless the message or the call says otherwise. Of a second or more, it may
+    /// be longer by a sixteenth. Default 5 s.
     pub ask_timeout: Duration,
     /// How long a message waits while nobody knows where its entity lives. Shorter than `ask_timeout`, so that an
     /// asker hears the reason. Default 3 s.

@@ -22,7 +22,7 @@ pub(crate) mod two;
 
 use std::{fmt, time::Duration};
 
-use casty::testkit::{Sighting, View};
+use casty::testkit::{Sighting, Sim, View};
 
 use self::scenario::Record;
 pub(crate) use self::scenario::{Plan, run};
@@ -80,6 +80,25 @@ pub(crate) fn checks_of_two() -> Vec<Box<dyn Check>> {
         Box::<no_shard_before_its_deadline::NoShardBeforeItsDeadline>::default(),
         Box::<buffers_are_bounded::BuffersAreBounded>::default(),
     ]
+}
+
+/// Goes on by a millisecond, and checks: the invariant that is broken, and by what.
+fn step(
+    sim: &mut Sim,
+    checks: &mut [Box<dyn Check>],
+    cut_off: &[(String, Duration)],
+) -> Result<(), (&'static str, String)> {
+    sim.run_for(Duration::from_millis(1));
+    let moment = Moment {
+        now: sim.elapsed(),
+        views: &sim.views(),
+        sightings: &sim.sightings(),
+        cut_off,
+    };
+    for check in checks {
+        check.at(&moment).map_err(|what| (check.name(), what))?;
+    }
+    Ok(())
 }
 
 /// What was broken, and how to see it again.

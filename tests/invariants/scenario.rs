@@ -11,7 +11,7 @@ use casty::{
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-use super::{Broken, Check, Moment, checks, it_comes_to_rest::ItComesToRest};
+use super::{Broken, Check, checks, it_comes_to_rest::ItComesToRest, step};
 
 pub(crate) const NODES: [&str; 5] = ["a", "b", "c", "d", "e"];
 const SENDERS: u32 = 10;
@@ -194,26 +194,8 @@ impl Run {
     }
 
     fn step(&mut self) -> Result<(), Broken> {
-        self.sim.run_for(Duration::from_millis(1));
-        let sightings = self.sim.sightings();
-        let views = self.sim.views();
-        let moment = Moment {
-            now: self.sim.elapsed(),
-            views: &views,
-            sightings: &sightings,
-            cut_off: &self.cut_off,
-        };
-        let mut broken = None;
-        for check in &mut self.checks {
-            if let Err(what) = check.at(&moment) {
-                broken = Some((check.name(), what));
-                break;
-            }
-        }
-        match broken {
-            Some((name, what)) => Err(self.broken(name, what)),
-            None => Ok(()),
-        }
+        let stepped = step(&mut self.sim, &mut self.checks, &self.cut_off);
+        stepped.map_err(|(invariant, what)| self.broken(invariant, what))
     }
 
     fn steps(&mut self, time: Duration) -> Result<(), Broken> {

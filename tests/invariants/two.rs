@@ -8,7 +8,7 @@ use casty::{
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-use super::{Broken, Check, Moment, checks_of_two};
+use super::{Broken, Check, checks_of_two, step};
 
 const TWO: [&str; 2] = ["a", "b"];
 const MORE: [&str; 2] = ["c", "d"];
@@ -90,26 +90,8 @@ impl Run {
     }
 
     fn step(&mut self) -> Result<(), Broken> {
-        self.sim.run_for(Duration::from_millis(1));
-        let sightings = self.sim.sightings();
-        let views = self.sim.views();
-        let moment = Moment {
-            now: self.sim.elapsed(),
-            views: &views,
-            sightings: &sightings,
-            cut_off: &[],
-        };
-        let mut broken = None;
-        for check in &mut self.checks {
-            if let Err(what) = check.at(&moment) {
-                broken = Some((check.name(), what));
-                break;
-            }
-        }
-        match broken {
-            Some((name, what)) => Err(self.broken(name, what)),
-            None => Ok(()),
-        }
+        let stepped = step(&mut self.sim, &mut self.checks, &[]);
+        stepped.map_err(|(invariant, what)| self.broken(invariant, what))
     }
 
     fn steps(&mut self, time: Duration) -> Result<(), Broken> {

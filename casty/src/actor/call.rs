@@ -101,6 +101,9 @@ impl<A: Actor, T, E> Call<A, T, E> {
     }
 
     /// Asks with a timeout of its own, instead of the message's or the system's.
+    ///
+    /// It counts from when the ask first has to wait. One shorter than a second is kept to the millisecond; a longer one
+    /// may last longer than it says, by a sixteenth, since nobody starts a timer for it.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
