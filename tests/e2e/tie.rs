@@ -336,19 +336,21 @@ fn two_become_three_and_two_again() {
 
 #[test]
 fn the_vote_goes_over_in_a_graceful_leave_and_nobody_claims() {
-    let (mut sim, arbiter) = two(31, &Settings::default());
-    let left = sim.on("a", |system| async move { system.shutdown().await });
-    assert!(left.is_ok(), "{left:?}");
-    sim.run_for(Duration::from_millis(500));
-    sim.crash("a");
-    assert_eq!(answers(&mut sim, "b"), ENTITIES);
-    assert_eq!(arbiter.winners(), [""; 0]);
-    sim.restart("a");
-    one_again(&mut sim);
-    let left = sim.on("a", |system| async move { system.shutdown().await });
-    assert!(left.is_ok(), "{left:?}");
-    assert_eq!(answers(&mut sim, "b"), ENTITIES);
-    assert_eq!(arbiter.winners(), [""; 0]);
+    for seed in 31..36 {
+        let (mut sim, arbiter) = two(seed, &Settings::default());
+        let left = sim.on("a", |system| async move { system.shutdown().await });
+        assert!(left.is_ok(), "{left:?}");
+        sim.run_for(Duration::from_millis(500));
+        sim.crash("a");
+        assert_eq!(answers(&mut sim, "b"), ENTITIES, "seed {seed}");
+        assert_eq!(arbiter.winners(), [""; 0], "seed {seed}");
+        sim.restart("a");
+        one_again(&mut sim);
+        let left = sim.on("a", |system| async move { system.shutdown().await });
+        assert!(left.is_ok(), "{left:?}");
+        assert_eq!(answers(&mut sim, "b"), ENTITIES, "seed {seed}");
+        assert_eq!(arbiter.winners(), [""; 0], "seed {seed}");
+    }
 }
 
 #[tokio::test]

@@ -276,16 +276,18 @@ impl Leader {
             let (id, _) = map.by_slot(*stranger)?;
             return Some(Effect::Teach(id.clone()));
         }
+        if !new.iter().all(|slot| now.caught_up.contains(slot)) {
+            return None;
+        }
+        // Also once the others are elected: whoever leads and does not vote any more decides nothing that lasts, and
+        // would dismiss itself, of which it would not hear the end.
+        let mine = map.member(&self.me).map(|member| member.slot);
+        if mine.is_none_or(|mine| !wanted.contains(&mine))
+            && let Some(heir) = wanted.intersection(&now.voters).next()
+        {
+            return Some(Effect::Abdicate(*heir));
+        }
         if wanted != now.voters || now.changing {
-            if !new.iter().all(|slot| now.caught_up.contains(slot)) {
-                return None;
-            }
-            let mine = map.member(&self.me).map(|member| member.slot);
-            if mine.is_none_or(|mine| !wanted.contains(&mine))
-                && let Some(heir) = wanted.intersection(&now.voters).next()
-            {
-                return Some(Effect::Abdicate(*heir));
-            }
             return Some(Effect::Elect(wanted));
         }
         let rest: BTreeSet<Slot> = now.nodes.difference(&wanted).copied().collect();
@@ -602,5 +604,11 @@ mod tests {
         })
         .unwrap();
         assert_eq!(vote(&map, &electorate), Some(Effect::Elect(slots([2]))));
+        // It leads until one of them does.
+        let electorate = Electorate {
+            voters: slots([2]),
+            ..electorate
+        };
+        assert_eq!(vote(&map, &electorate), Some(Effect::Abdicate(Slot(2))));
     }
 }
