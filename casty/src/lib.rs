@@ -32,6 +32,7 @@ mod system;
 pub mod testkit;
 mod tie;
 mod transport;
+mod upkeep;
 
 pub use actor::{
     Actor, Entity, Init, Message,

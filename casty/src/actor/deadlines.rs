@@ -48,12 +48,11 @@ struct Noted {
 }
 
 impl Deadlines {
-    /// # Panics
-    /// Outside a tokio runtime.
-    pub(crate) fn new() -> Arc<Self> {
+    /// `handle`: where they are watched over.
+    pub(crate) fn new(handle: tokio::runtime::Handle) -> Arc<Self> {
         Arc::new(Self {
             born: Instant::now(),
-            handle: tokio::runtime::Handle::current(),
+            handle,
             noted: Mutex::default(),
             sooner: Notify::new(),
         })
@@ -134,7 +133,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn everybody_is_asked_at_its_moment_also_if_that_is_before_all_others() {
-        let (deadlines, begun) = (Deadlines::new(), Instant::now());
+        let (deadlines, begun) = (
+            Deadlines::new(tokio::runtime::Handle::current()),
+            Instant::now(),
+        );
         let log = Arc::new(Log::default());
         let weak = || -> Weak<dyn Expires> {
             let weak: Weak<Log> = Arc::downgrade(&log);

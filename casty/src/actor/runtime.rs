@@ -38,6 +38,7 @@ use crate::{
     id::{EntityId, MemberId, NodeId},
     message::answer::Pending,
     sync::lock,
+    upkeep::Upkeep,
 };
 
 /// Where an actor of some node lives. It is never reused: the member's incarnation is part of it.
@@ -96,6 +97,7 @@ pub struct Runtime {
     /// Where the next jitter comes from.
     random: AtomicU64,
     handle: tokio::runtime::Handle,
+    upkeep: Upkeep,
     stopped: AtomicBool,
     actors: Mutex<HashMap<u64, Arc<dyn AnyCell>, foldhash::fast::RandomState>>,
     next_actor: AtomicU64,
@@ -122,17 +124,20 @@ impl Runtime {
     /// Outside a tokio runtime.
     pub(crate) fn new(node: NodeId, settings: &Settings, seed: u64) -> Arc<Self> {
         let (ask_timeout, patience) = (settings.ask_timeout, settings.resolve_timeout);
+        let handle = tokio::runtime::Handle::current();
+        let upkeep = Upkeep::start(&handle);
         Arc::new(Self {
             node,
             events: EventBus::new(),
             spies: Arc::default(),
             chains: Chains::default(),
             ask_timeout,
-            deadlines: Deadlines::new(),
-            warm: WarmRuns::new(tokio::runtime::Handle::current()),
+            deadlines: Deadlines::new(upkeep.handle().clone()),
+            warm: WarmRuns::new(upkeep.handle().clone()),
             born: Instant::now(),
             random: AtomicU64::new(seed),
-            handle: tokio::runtime::Handle::current(),
+            handle,
+            upkeep,
             stopped: AtomicBool::new(false),
             actors: Mutex::default(),
             next_actor: AtomicU64::new(1),
@@ -278,7 +283,22 @@ impl Runtime {
         WatchId(self.next_watch.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Where tasks of actors run.
+    /// Resolves when it is the turn of a handler that would begin now.
+    pub(crate) async fn turn(&self) {
+        if self.upkeep.is_apart() {
+            #[expect(clippy::disallowed_methods, reason = "it ends at once")]
+            let turn = self.handle.spawn(async {});
+            // The error says that the runtime is gone, and upkeep will be.
+            let _ = turn.await;
+        }
+    }
+
+    /// Where what has to be done by the clock is done.
+    pub(crate) fn upkeep(&self) -> &Upkeep {
+        &self.upkeep
+    }
+
+    /// Where handlers run.
     pub(crate) fn handle(&self) -> &tokio::runtime::Handle {
         &self.handle
     }
@@ -460,5 +480,29 @@ impl<E: Entity> Route<E> for NoRoute {
     ) -> BoxFuture<'static, Result<(), super::Rejected<E>>> {
         let result = self.try_send(&to, shard, envelope, &Found::new());
         Box::pin(std::future::ready(result))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn while_no_handler_can_run_it_is_nobodys_turn() {
+        let runtime = Runtime::new(NodeId::new("a"), &Settings::default(), 1);
+        let (begun, begins) = tokio::sync::oneshot::channel();
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        runtime.spawn(async move {
+            let _ = begun.send(());
+            let _ = released.recv();
+        });
+        begins.await.unwrap();
+        let me = runtime.clone();
+        let turn = runtime.upkeep.spawn(async move { me.turn().await });
+        // It has been looked at once this is done.
+        runtime.upkeep.spawn(async {}).await.unwrap();
+        assert!(!turn.is_finished());
+        release.send(()).unwrap();
+        turn.await.unwrap();
     }
 }

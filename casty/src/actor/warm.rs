@@ -57,6 +57,7 @@ struct State {
 }
 
 impl WarmRuns {
+    /// `handle`: where they are looked at.
     pub(crate) fn new(handle: tokio::runtime::Handle) -> Arc<Self> {
         Arc::new(Self {
             handle,

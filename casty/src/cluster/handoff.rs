@@ -46,7 +46,7 @@ impl Node {
             let draining = region.drain(&moving);
             if !draining.is_empty() {
                 let region = region.clone();
-                self.tasks().spawn(node.clone().release(region, draining));
+                self.spawn(node.clone().release(region, draining));
             }
         }
     }

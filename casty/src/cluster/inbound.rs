@@ -19,7 +19,7 @@ use crate::{
     mutants,
     protocol::map::Status,
     transport::{
-        connection::{self, ConnectionEnd, Grant, Inlet, Side},
+        connection::{self, ConnectionEnd, Grant, Inlet, Liveness, Side},
         frame::{EntityFrame, Frame},
         handshake::{self, Doorkeeper, HandshakeError, Hello, Lane, Refusal, Welcome},
         net::{Listener, Stream},
@@ -37,7 +37,7 @@ pub(crate) async fn accept(node: Arc<Node>, listener: Arc<dyn Listener>) {
         match accepted {
             Ok(stream) => {
                 let serving = serve(node.clone(), stream);
-                node.tasks().spawn(serving);
+                node.spawn_connection(serving);
             }
             Err(error) => {
                 // Out of file descriptors, say: it passes, and a hot loop would not help.
@@ -72,9 +72,12 @@ async fn serve(node: Arc<Node>, mut stream: Box<dyn Stream>) {
     let kinds = kinds(&node, &hello);
     let end = connection::run(
         stream,
-        Side::Accepted,
+        Liveness {
+            side: Side::Accepted,
+            keepalive: node.keepalive(),
+            upkeep: node.runtime().upkeep(),
+        },
         &inlet.outbox,
-        node.keepalive(),
         &inlet.cancel,
         |chunk| {
             // References in messages become usable in this system: said once for all of them.

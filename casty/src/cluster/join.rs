@@ -326,16 +326,15 @@ async fn await_map(
 
 /// Starts what runs for as long as the node does.
 pub(crate) fn start(node: &Arc<Node>, inputs: super::gossip::Inputs) {
-    let tasks = node.tasks();
-    tasks.spawn(node.clone().follow_map());
-    tasks.spawn(node.clone().resolve_shards());
-    tasks.spawn(node.clone().tick());
-    tasks.spawn(enter(node.clone(), node.seeds().to_vec(), false));
+    node.spawn(node.clone().follow_map());
+    node.spawn(node.clone().resolve_shards());
+    node.spawn(node.clone().tick());
+    node.spawn(enter(node.clone(), node.seeds().to_vec(), false));
     if let Some(address) = node.address() {
-        tasks.spawn(Gossip::new(node.clone(), address, node.random()).run(inputs));
+        node.spawn(Gossip::new(node.clone(), address, node.random()).run(inputs));
     }
     let reaper = node.clone();
-    tasks.spawn(async move {
+    node.spawn(async move {
         reaper.cancel().cancelled().await;
         // Whoever still waits is told.
         for region in reaper.regions() {

@@ -26,6 +26,12 @@ impl Node {
             report: None,
         };
         loop {
+            // Whoever cannot run handlers lets others do it: while it is stuck, its lease runs out.
+            tokio::select! {
+                biased;
+                () = session.cancelled() => return,
+                () = self.runtime().turn() => {}
+            }
             // Before it is sent: the lease counts from here.
             let sent = Instant::now();
             let renewed = tokio::select! {

@@ -30,7 +30,7 @@ impl Node {
             return;
         }
         tracing::warn!(member = %self.member(), "this member was declared down");
-        self.tasks().spawn(async move {
+        self.spawn(async move {
             let known = me.begin_anew();
             me.join_or_stop(known).await;
         });
@@ -107,7 +107,7 @@ impl Node {
             return Err("it is about to join anew".to_owned());
         }
         tracing::warn!(member = %mine, "recovers the cluster from what it knows");
-        self.tasks().spawn(me.found_anew(map));
+        self.spawn(me.found_anew(map));
         Ok(())
     }
 
@@ -142,7 +142,7 @@ impl Node {
             tracing::warn!(
                 "the other of two nodes seems dead; this one goes on, as it was told to prefer"
             );
-            self.tasks().spawn(async move {
+            self.spawn(async move {
                 if let Err(reason) = me.recover(false).await {
                     tracing::info!(reason, "it does not go on alone");
                 }
@@ -172,7 +172,7 @@ impl Node {
             match join::refound(&self, &map).await {
                 Ok(()) => {
                     let (telling, until) = (self.clone(), session.clone());
-                    self.tasks().spawn(async move {
+                    self.spawn(async move {
                         tokio::select! {
                             biased;
                             () = until.cancelled() => {}

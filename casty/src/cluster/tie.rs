@@ -78,7 +78,7 @@ impl Node {
             && let Some(me) = self.upgrade()
             && self.end_session()
         {
-            self.tasks().spawn(me.go_on_or_join());
+            self.spawn(me.go_on_or_join());
         }
     }
 

@@ -87,7 +87,7 @@ impl Node {
         if self.watches().add(who, watcher) {
             let first = self.ask_for_end(who);
             let (me, who) = (self.clone(), who.clone());
-            self.tasks().spawn(async move {
+            self.spawn(async move {
                 tokio::select! {
                     biased;
                     () = me.cancel().cancelled() => {}

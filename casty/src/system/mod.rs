@@ -709,7 +709,7 @@ impl SystemBuilder {
             incarnation,
         };
         let (inner, node, inputs) = self.assemble(member, Some(address))?;
-        node.tasks().spawn(inbound::accept(node.clone(), listener));
+        node.spawn_connection(inbound::accept(node.clone(), listener));
         join::start(&node, inputs);
         Ok(ActorSystem(inner))
     }

@@ -1,20 +1,24 @@
 //! One connection: reads frames, writes what its outbox holds, notices silence.
 
 use std::{
-    io,
+    future::poll_fn,
+    io::{self, IoSlice},
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::{Buf, Bytes, BytesMut};
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf},
+    io::{AsyncReadExt, AsyncWrite, AsyncWriteExt},
     time::{MissedTickBehavior, interval},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{io::poll_read_buf, sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
     frame::{self, Frame, FrameError, PREFIX_BYTES},
@@ -28,6 +32,7 @@ use crate::{
         answer::{Credit, ReplyPath, Window},
         codec,
     },
+    upkeep::Upkeep,
 };
 
 /// Bytes read at a time.
@@ -72,42 +77,69 @@ pub(crate) enum Side {
     Accepted,
 }
 
+/// How one is known to be alive.
+pub(crate) struct Liveness<'a> {
+    pub(crate) side: Side,
+    pub(crate) keepalive: Keepalive,
+    /// Where that is looked at.
+    pub(crate) upkeep: &'a Upkeep,
+}
+
 /// Runs until the connection ends. `handle` gets chunks of whole frames, see [`for_each_frame`]. Where this side ends it, `last`
 /// says what is written at the very end, when nothing is read any more.
 pub(crate) async fn run(
     stream: Box<dyn Stream>,
-    side: Side,
+    Liveness {
+        side,
+        keepalive,
+        upkeep,
+    }: Liveness<'_>,
     outbox: &Outbox,
-    keepalive: Keepalive,
     cancel: &CancellationToken,
     handle: impl FnMut(&Bytes) -> Result<(), ConnectionEnd>,
     last: impl FnOnce() -> Bytes,
 ) -> ConnectionEnd {
-    let (mut reader, mut writer) = tokio::io::split(stream);
-    let heard = AtomicU64::new(0);
-    // Outside of the loop that writes it: a frame that is cut in the middle would spoil the last words.
-    let mut writing = Writing::default();
-    let end = tokio::select! {
-        biased;
-        () = cancel.cancelled() => ConnectionEnd::Cancelled,
-        end = read(&mut reader, &heard, handle) => end,
-        end = write(&mut writer, outbox, &mut writing) => end,
-        end = watch(side, outbox, keepalive, &heard) => end,
+    let heard = Arc::new(AtomicU64::new(0));
+    let watching = watch(side, outbox.clone(), keepalive, heard.clone());
+    let watching = AbortOnDropHandle::new(upkeep.spawn(watching));
+    let mut pump = Pump {
+        stream,
+        outbox,
+        heard,
+        read: BytesMut::with_capacity(READ_BYTES),
+        writing: Writing::default(),
+        handle,
     };
+    // Both are polled only when they are woken themselves, and not with each message.
+    let mut seldom: FuturesUnordered<_> = std::iter::once(async {
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => ConnectionEnd::Cancelled,
+            end = watching => end.unwrap_or(ConnectionEnd::Cancelled),
+        }
+    })
+    .collect();
+    let end = poll_fn(|cx| match seldom.poll_next_unpin(cx) {
+        Poll::Ready(Some(end)) => Poll::Ready(end),
+        _ => pump.poll(cx),
+    })
+    .await;
     if matches!(end, ConnectionEnd::Cancelled) {
+        let mut writing = std::mem::take(&mut pump.writing);
+        let mut stream = pump.stream;
         // The last words: replies and a goodbye that are queued already.
         let _ = tokio::time::timeout(keepalive.interval, async {
-            writing.finish(&mut writer).await?;
+            writing.finish(&mut stream).await?;
             (writing.urgent, writing.messages) = outbox.take();
-            writing.finish(&mut writer).await?;
+            writing.finish(&mut stream).await?;
             writing.urgent = last();
-            writing.finish(&mut writer).await?;
-            writer.shutdown().await?;
+            writing.finish(&mut stream).await?;
+            stream.shutdown().await?;
             if side == Side::Accepted {
                 // A socket that is closed with something unread resets the connection, and the goodbye may be lost
                 // with it. So this waits until the dialer has read it, and closed its end.
                 let mut unread = BytesMut::with_capacity(READ_BYTES);
-                while reader.read_buf(&mut unread).await? > 0 {
+                while stream.read_buf(&mut unread).await? > 0 {
                     unread.clear();
                 }
             }
@@ -118,28 +150,58 @@ pub(crate) async fn run(
     end
 }
 
-async fn read(
-    reader: &mut ReadHalf<Box<dyn Stream>>,
-    heard: &AtomicU64,
-    mut handle: impl FnMut(&Bytes) -> Result<(), ConnectionEnd>,
-) -> ConnectionEnd {
-    let mut buffer = BytesMut::with_capacity(READ_BYTES);
-    loop {
-        match reader.read_buf(&mut buffer).await {
-            Ok(0) => return ConnectionEnd::Closed,
-            Ok(_) => {
-                heard.fetch_add(1, Ordering::Relaxed);
-            }
-            Err(error) => return error.into(),
+/// Both directions of a connection, in one task: most often what was read leads to something that is written.
+struct Pump<'a, H> {
+    stream: Box<dyn Stream>,
+    outbox: &'a Outbox,
+    heard: Arc<AtomicU64>,
+    read: BytesMut,
+    /// A frame that is cut in the middle would spoil the last words.
+    writing: Writing,
+    handle: H,
+}
+
+impl<H: FnMut(&Bytes) -> Result<(), ConnectionEnd>> Pump<'_, H> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionEnd> {
+        if let Poll::Ready(end) = self.poll_read(cx) {
+            return Poll::Ready(end);
         }
+        self.poll_write(cx)
+    }
+
+    /// Pending when there is nothing to read, or when others should have the thread.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionEnd> {
         loop {
-            match handle_complete(&mut buffer, &mut handle) {
-                Ok(Progress::Done { wanted }) => {
-                    buffer.reserve(wanted.max(READ_BYTES / 2));
-                    break;
+            match handle_complete(&mut self.read, &mut self.handle) {
+                Ok(Progress::Done { wanted }) => self.read.reserve(wanted.max(READ_BYTES / 2)),
+                Ok(Progress::Yield) => {
+                    // Wakes this task once others, and who waits for the network, have had the thread.
+                    if pin!(tokio::task::yield_now()).poll(cx).is_pending() {
+                        return Poll::Pending;
+                    }
+                    continue;
                 }
-                Ok(Progress::Yield) => tokio::task::yield_now().await,
-                Err(end) => return end,
+                Err(end) => return Poll::Ready(end),
+            }
+            match ready!(poll_read_buf(
+                Pin::new(&mut self.stream),
+                cx,
+                &mut self.read
+            )) {
+                Ok(0) => return Poll::Ready(ConnectionEnd::Closed),
+                Ok(_) => self.heard.fetch_add(1, Ordering::Relaxed),
+                Err(error) => return Poll::Ready(error.into()),
+            };
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionEnd> {
+        loop {
+            if self.writing.is_empty() {
+                (self.writing.urgent, self.writing.messages) = ready!(self.outbox.poll_take(cx));
+            }
+            if let Err(error) = ready!(self.writing.poll_finish(&mut self.stream, cx)) {
+                return Poll::Ready(error.into());
             }
         }
     }
@@ -201,41 +263,47 @@ struct Writing {
 }
 
 impl Writing {
-    /// Writes the rest. Cancel safe: what is written is taken off.
-    async fn finish(&mut self, writer: &mut WriteHalf<Box<dyn Stream>>) -> io::Result<()> {
-        for bytes in [&mut self.urgent, &mut self.messages] {
-            while bytes.has_remaining() {
-                if writer.write_buf(bytes).await? == 0 {
-                    return Err(io::ErrorKind::WriteZero.into());
-                }
-            }
-        }
-        writer.flush().await
+    fn is_empty(&self) -> bool {
+        self.urgent.is_empty() && self.messages.is_empty()
     }
-}
 
-async fn write(
-    writer: &mut WriteHalf<Box<dyn Stream>>,
-    outbox: &Outbox,
-    writing: &mut Writing,
-) -> ConnectionEnd {
-    loop {
-        (writing.urgent, writing.messages) = outbox.take();
-        if writing.urgent.is_empty() && writing.messages.is_empty() {
-            outbox.work().await;
-            continue;
+    /// Writes the rest. Cancel safe: what is written is taken off.
+    async fn finish(&mut self, stream: &mut Box<dyn Stream>) -> io::Result<()> {
+        poll_fn(|cx| self.poll_finish(stream, cx)).await
+    }
+
+    fn poll_finish(
+        &mut self,
+        stream: &mut Box<dyn Stream>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        while !self.is_empty() {
+            let stream = Pin::new(&mut *stream);
+            let written = match (&self.urgent[..], &self.messages[..]) {
+                (urgent, []) => stream.poll_write(cx, urgent),
+                ([], messages) => stream.poll_write(cx, messages),
+                (urgent, messages) => {
+                    let both = [IoSlice::new(urgent), IoSlice::new(messages)];
+                    stream.poll_write_vectored(cx, &both)
+                }
+            };
+            let written = ready!(written)?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            let urgent = written.min(self.urgent.len());
+            self.urgent.advance(urgent);
+            self.messages.advance(written - urgent);
         }
-        if let Err(error) = writing.finish(writer).await {
-            return error.into();
-        }
+        Pin::new(stream).poll_flush(cx)
     }
 }
 
 async fn watch(
     side: Side,
-    outbox: &Outbox,
+    outbox: Outbox,
     keepalive: Keepalive,
-    heard: &AtomicU64,
+    heard: Arc<AtomicU64>,
 ) -> ConnectionEnd {
     let mut ticks = interval(keepalive.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    connection::{self, ConnectionEnd, Keepalive, Side},
+    connection::{self, ConnectionEnd, Keepalive, Liveness, Side},
     frame::{self, EntityFrame, FRAME_BYTES_MAX, Frame},
     handshake::{self, HandshakeError, Hello, Lane, Refusal, Welcome},
     net::Net,
@@ -31,6 +31,7 @@ use crate::{
         codec,
     },
     sync::lock,
+    upkeep::Upkeep,
 };
 
 /// Times of dialing and of keeping alive.
@@ -47,6 +48,9 @@ pub(crate) struct LinkTimes {
 /// What a link needs from the node it belongs to.
 pub(crate) trait LinkOwner: Send + Sync + 'static {
     fn hello(&self, lane: Lane, to: Option<&MemberId>) -> Hello;
+
+    /// Where the connection is watched over.
+    fn upkeep(&self) -> &Upkeep;
 
     /// A connection stands.
     fn connected(&self, link: &Arc<Link>, welcome: &Welcome);
@@ -251,12 +255,10 @@ impl Link {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut backoff = times.backoff;
         while !self.cancel.is_cancelled() && !self.is_dead() {
-            if !self.outbox.has_messages() {
-                tokio::select! {
-                    biased;
-                    () = self.cancel.cancelled() => break,
-                    () = self.outbox.work() => continue,
-                }
+            tokio::select! {
+                biased;
+                () = self.cancel.cancelled() => break,
+                () = self.outbox.work() => {}
             }
             let dialed = tokio::select! {
                 biased;
@@ -271,9 +273,12 @@ impl Link {
                     owner.connected(&self, &welcome);
                     let end = connection::run(
                         stream,
-                        Side::Dialed,
+                        Liveness {
+                            side: Side::Dialed,
+                            keepalive: times.keepalive,
+                            upkeep: owner.upkeep(),
+                        },
                         &self.outbox,
-                        times.keepalive,
                         &self.cancel,
                         |chunk| {
                             connection::for_each_frame(chunk, |frame| {

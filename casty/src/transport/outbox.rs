@@ -4,7 +4,12 @@
 //! at once. Messages are bounded, count against the receiver's window, and are kept until the receiver has
 //! confirmed them, so that a lost connection loses none in silence. Replies and control traffic go first.
 
-use std::{collections::VecDeque, sync::Mutex};
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    sync::{Arc, Mutex},
+    task::{Context, Poll, Waker},
+};
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
@@ -70,11 +75,12 @@ pub(crate) struct Returned {
     pub(crate) pending: Option<Box<dyn Pending>>,
 }
 
+#[derive(Clone, Default)]
+pub(crate) struct Outbox(Arc<Shared>);
+
 #[derive(Default)]
-pub(crate) struct Outbox {
+struct Shared {
     state: Mutex<State>,
-    /// There is something to write, or the window has opened.
-    work: Notify,
     /// There may be room again.
     room: Notify,
 }
@@ -96,6 +102,37 @@ struct State {
     unconfirmed: VecDeque<Bytes>,
     pending: Waiting,
     last_correlation: u64,
+    /// Waits for something to write.
+    writer: Option<Waker>,
+}
+
+impl State {
+    /// Everything that may be written now: urgent frames, then messages if the window is open.
+    fn take(&mut self) -> (Bytes, Bytes) {
+        let urgent = if self.urgent.is_empty() {
+            Bytes::new()
+        } else {
+            self.urgent.split().freeze()
+        };
+        let open = self.sent.saturating_sub(self.granted) < WINDOW_BYTES;
+        if !open || self.messages.is_empty() {
+            return (urgent, Bytes::new());
+        }
+        let messages = self.messages.split().freeze();
+        self.sent += messages.len() as u64;
+        self.unconfirmed.push_back(messages.clone());
+        (urgent, messages)
+    }
+
+    fn has_messages(&self) -> bool {
+        !self.messages.is_empty() || !self.urgent.is_empty()
+    }
+}
+
+fn wake(writer: Option<Waker>) {
+    if let Some(writer) = writer {
+        writer.wake();
+    }
 }
 
 impl Outbox {
@@ -110,12 +147,10 @@ impl Outbox {
         pending: impl FnOnce() -> Option<Box<dyn Pending>>,
         forced: bool,
     ) -> Result<(), PutError> {
-        let mut state = lock(&self.state);
+        let mut state = lock(&self.0.state);
         if state.messages.len() >= MESSAGES_BYTES_MAX && !forced {
             return Err(PutError::Full);
         }
-        // A writer that has something to write already will see this as well.
-        let idle = state.messages.is_empty();
         let correlation = if is_ask {
             state.last_correlation + 1
         } else {
@@ -133,61 +168,77 @@ impl Outbox {
                 state.pending.insert(correlation, (epoch, pending));
             }
         }
+        let writer = state.writer.take();
         drop(state);
-        if idle {
-            self.work.notify_one();
-        }
+        wake(writer);
         Ok(())
     }
 
     /// Appends a frame that goes before all messages.
     pub(crate) fn put_urgent(&self, frame: Frame<'_>) -> Result<(), PutError> {
-        let mut state = lock(&self.state);
+        let mut state = lock(&self.0.state);
         if state.urgent.len() >= URGENT_BYTES_MAX {
             return Err(PutError::Full);
         }
-        let idle = state.urgent.is_empty();
         frame.put(&mut state.urgent)?;
+        let writer = state.writer.take();
         drop(state);
-        if idle {
-            self.work.notify_one();
-        }
+        wake(writer);
         Ok(())
     }
 
     /// Bytes of urgent frames that wait for the writer.
     pub(crate) fn urgent_bytes(&self) -> usize {
-        lock(&self.state).urgent.len()
+        lock(&self.0.state).urgent.len()
     }
 
     /// Everything that may be written now: urgent frames, then messages if the window is open.
     pub(crate) fn take(&self) -> (Bytes, Bytes) {
-        let mut state = lock(&self.state);
-        let urgent = state.urgent.split().freeze();
-        let open = state.sent.saturating_sub(state.granted) < WINDOW_BYTES;
-        if !open || state.messages.is_empty() {
-            return (urgent, Bytes::new());
+        let taken = lock(&self.0.state).take();
+        if !taken.1.is_empty() {
+            self.0.room.notify_waiters();
         }
-        let messages = state.messages.split().freeze();
-        state.sent += messages.len() as u64;
-        state.unconfirmed.push_back(messages.clone());
-        drop(state);
-        self.room.notify_waiters();
-        (urgent, messages)
+        taken
     }
 
-    /// Resolves when [`take`](Self::take) may have something.
+    /// The same, once there is something. One task at a time may wait for it.
+    pub(crate) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<(Bytes, Bytes)> {
+        let mut state = lock(&self.0.state);
+        let taken = state.take();
+        match (&taken.0[..], &taken.1[..]) {
+            ([], []) => {
+                state.writer = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            (_, []) => {}
+            (_, _) => {
+                drop(state);
+                self.0.room.notify_waiters();
+            }
+        }
+        Poll::Ready(taken)
+    }
+
+    /// Resolves when there is something to write, whether or not the window is open.
     ///
     /// # Cancel safety
     /// Safe.
     pub(crate) async fn work(&self) {
-        self.work.notified().await;
+        poll_fn(|cx| {
+            let mut state = lock(&self.0.state);
+            if state.has_messages() {
+                return Poll::Ready(());
+            }
+            state.writer = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
     }
 
     /// Resolves when a message that found no room may try again.
     pub(crate) async fn room(&self) {
-        let notified = self.room.notified();
-        if lock(&self.state).messages.len() < MESSAGES_BYTES_MAX {
+        let notified = self.0.room.notified();
+        if lock(&self.0.state).messages.len() < MESSAGES_BYTES_MAX {
             return;
         }
         notified.await;
@@ -195,7 +246,7 @@ impl Outbox {
 
     /// The receiver's totals: bytes of messages it has read, bytes it has found room for.
     pub(crate) fn confirm(&self, received: u64, granted: u64) {
-        let mut state = lock(&self.state);
+        let mut state = lock(&self.0.state);
         let total = state.sent;
         state.granted = state.granted.max(granted.min(total));
         state.received = state.received.max(received.min(total));
@@ -213,24 +264,25 @@ impl Outbox {
             unconfirmed -= front.len() as u64;
             state.unconfirmed.pop_front();
         }
+        let writer = state.writer.take();
         drop(state);
-        self.work.notify_one();
+        wake(writer);
     }
 
     /// The peer has read so many bytes of messages, and will read no more.
     pub(crate) fn goodbye(&self, received: u64) {
         self.confirm(received, received);
-        lock(&self.state).goodbye = true;
+        lock(&self.0.state).goodbye = true;
     }
 
     /// Takes the asker that waits for this answer, and the epoch under which it asked.
     pub(crate) fn answered(&self, correlation: u64) -> Option<(u64, Box<dyn Pending>)> {
-        lock(&self.state).pending.remove(&correlation)
+        lock(&self.0.state).pending.remove(&correlation)
     }
 
     /// The connection is gone. What was never written stays for the next one.
     pub(crate) fn connection_lost(&self) -> Lost {
-        let mut state = lock(&self.state);
+        let mut state = lock(&self.0.state);
         let mut lost = Lost::default();
         let unconfirmed = std::mem::take(&mut state.unconfirmed);
         let (received, sent) = (state.received, state.sent);
@@ -279,15 +331,12 @@ impl Outbox {
         lost.asked = in_order(answered_never);
         state.urgent.clear();
         (state.sent, state.received, state.granted) = (0, 0, 0);
-        drop(state);
-        // The next connection may have something to write at once.
-        self.work.notify_one();
         lost
     }
 
     /// Takes back what was never written.
     pub(crate) fn take_back(&self) -> Lost {
-        let mut state = lock(&self.state);
+        let mut state = lock(&self.0.state);
         let messages = state.messages.split().freeze();
         state.urgent.clear();
         let mut lost = Lost::default();
@@ -304,13 +353,13 @@ impl Outbox {
         }
         lost.asked = in_order(std::mem::take(&mut state.pending));
         drop(state);
-        self.room.notify_waiters();
+        self.0.room.notify_waiters();
         lost
     }
 
     /// Gives up on what was never written.
     pub(crate) fn give_up(&self) -> Lost {
-        let mut state = lock(&self.state);
+        let mut state = lock(&self.0.state);
         let messages = state.messages.split().freeze();
         state.urgent.clear();
         let told = super::frame::frames(&messages)
@@ -319,18 +368,12 @@ impl Outbox {
             .collect();
         let asked = in_order(std::mem::take(&mut state.pending));
         drop(state);
-        self.room.notify_waiters();
+        self.0.room.notify_waiters();
         Lost {
             told,
             asked,
             returned: Vec::new(),
         }
-    }
-
-    /// Whether something waits to be written.
-    pub(crate) fn has_messages(&self) -> bool {
-        let state = lock(&self.state);
-        !state.messages.is_empty() || !state.urgent.is_empty()
     }
 }
 
@@ -380,8 +423,6 @@ impl Lost {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::error::Failure;
 
@@ -475,7 +516,7 @@ mod tests {
         assert_eq!(*lock(&log.0), ["written"]);
         outbox.give_up().fail_askers(&failure);
         assert_eq!(*lock(&log.0), ["written", "unwritten"]);
-        assert!(!outbox.has_messages());
+        assert!(!lock(&outbox.0.state).has_messages());
     }
 
     #[test]

@@ -356,6 +356,17 @@ impl Node {
         &self.tasks
     }
 
+    /// Does something for the cluster, for as long as this node is there.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let upkeep = self.runtime.upkeep().handle();
+        self.tasks.spawn_on(task, upkeep);
+    }
+
+    /// Serves connections where handlers run, for whom most of what arrives is.
+    pub(crate) fn spawn_connection(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn_on(task, self.runtime.handle());
+    }
+
     pub(crate) fn map(&self) -> Option<Arc<ClusterMap>> {
         self.watch.get()
     }
@@ -425,7 +436,7 @@ impl Node {
             number,
         });
         *lock(&self.engine) = Some(engine.clone());
-        self.tasks.spawn(me.lead(engine.clone()));
+        self.spawn(me.lead(engine.clone()));
         Ok(engine)
     }
 
@@ -582,7 +593,7 @@ impl Node {
             let run = link
                 .clone()
                 .run(self.net().clone(), me, times, self.random());
-            self.tasks.spawn(run);
+            self.spawn_connection(run);
         }
         links.insert((peer, lane), link.clone());
         link
@@ -723,7 +734,7 @@ impl Node {
             return respond(inlet, &Response::Answer { id, answer });
         }
         let inlet = inlet.clone();
-        self.tasks.spawn(async move {
+        self.spawn(async move {
             let answer = tokio::select! {
                 biased;
                 () = inlet.cancel.cancelled() => None,

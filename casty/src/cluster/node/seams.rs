@@ -25,6 +25,7 @@ use crate::{
         link::{Link, LinkOwner, Peer},
         outbox::{LostMessage, LostTo},
     },
+    upkeep::Upkeep,
 };
 
 impl Mesh for Node {
@@ -111,6 +112,10 @@ impl Node {
 }
 
 impl LinkOwner for Node {
+    fn upkeep(&self) -> &Upkeep {
+        self.runtime().upkeep()
+    }
+
     fn hello(&self, lane: Lane, to: Option<&MemberId>) -> Hello {
         Hello {
             cluster: self.setup.cluster.clone(),

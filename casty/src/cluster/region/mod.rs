@@ -198,7 +198,7 @@ impl<E: Entity> ShardRegion<E> {
         });
         if E::POLICY.passivate_after.is_some() || E::POLICY.max_active.is_some() {
             let me = Arc::downgrade(&region);
-            region.runtime.spawn(idle::passivate(me));
+            region.runtime.upkeep().spawn(idle::passivate(me));
         }
         region
     }

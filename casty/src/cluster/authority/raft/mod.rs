@@ -371,7 +371,7 @@ impl RaftEngine {
             if !std::mem::replace(&mut reads.running, true)
                 && let (Some(me), Some(node)) = (self.me.upgrade(), self.node.upgrade())
             {
-                node.tasks().spawn(me.run_rounds());
+                node.spawn(me.run_rounds());
             }
             confirmed
         };
@@ -468,7 +468,7 @@ impl RaftEngine {
             tracing::warn!(%other, "the tie-breaker has decided for this node: it goes on without the other");
         } else if news {
             tracing::warn!(%other, "the tie-breaker has decided for the other node: this one stops");
-            node.tasks().spawn(look_for_generation(node.clone()));
+            node.spawn(look_for_generation(node.clone()));
         }
         Ok(verdict)
     }
