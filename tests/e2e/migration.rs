@@ -86,6 +86,29 @@ pub(crate) mod lamp {
     }
 }
 
+/// Sees whether its one sender is heard in order, wherever it goes.
+#[message]
+#[derive(Default)]
+pub(crate) struct Scroll {
+    next: u64,
+    out_of_order: u64,
+}
+
+#[entity(shards = 2, migrate)]
+impl Scroll {
+    #[message]
+    fn note(&mut self, number: u64) {
+        self.out_of_order += u64::from(number != self.next);
+        self.next = number + 1;
+    }
+
+    /// How many notes, how many out of order, node.
+    #[message]
+    fn look(&self, ctx: &mut Context<Self>) -> (u64, u64, String) {
+        (self.next, self.out_of_order, ctx.node_id().to_string())
+    }
+}
+
 const COUNT: u64 = 100;
 
 fn nomad(system: &ActorSystem, n: u64) -> NomadRef {
@@ -117,6 +140,50 @@ async fn state_survives_the_leave_of_its_node() {
         let lamp = nodes[0].entity::<Lamp>(format!("l{n}"));
         assert_eq!(soon("it shines", lamp.brightness()).await, Ok(n));
     }
+    shutdown(nodes).await;
+}
+
+/// A reference that has been used remembers where its entity lives; a fresh one looks it up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_sender_is_heard_in_order_through_old_and_new_references_while_a_shard_moves() {
+    const SCROLLS: usize = 2_000;
+    let mut nodes = cluster(1).await;
+    let system = nodes[0].clone();
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let scroll = |system: &ActorSystem, n: usize| system.entity::<Scroll>(format!("s{n}"));
+    let telling = tokio::spawn(async move {
+        let kept: Vec<_> = (0..SCROLLS).map(|n| scroll(&system, n)).collect();
+        let mut told = 0;
+        while !*stopped.borrow() {
+            for (n, kept) in kept.iter().enumerate() {
+                kept.note(told).tell().await.unwrap();
+                scroll(&system, n).note(told + 1).tell().await.unwrap();
+                kept.note(told + 2).tell().await.unwrap();
+            }
+            told += 3;
+        }
+        told
+    });
+    let seeds = [nodes[0].address()];
+    let newcomer = node("newcomer").seeds(seeds).start().await.unwrap();
+    let homes = || async {
+        let mut homes = Vec::new();
+        for n in 0..8 {
+            homes.push(scroll(&newcomer, n).look().await.unwrap().2);
+        }
+        homes
+    };
+    eventually("a shard has moved", homes, |homes| {
+        homes.iter().any(|home| home == "newcomer")
+    })
+    .await;
+    stop.send(true).unwrap();
+    let told = telling.await.unwrap();
+    for n in 0..SCROLLS {
+        let (noted, out_of_order, home) = scroll(&nodes[0], n).look().await.unwrap();
+        assert_eq!((noted, out_of_order), (told, 0), "s{n} on {home}");
+    }
+    nodes.push(newcomer);
     shutdown(nodes).await;
 }
 

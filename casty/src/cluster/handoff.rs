@@ -71,7 +71,7 @@ impl Node {
             let mut kept = Vec::new();
             if region.migrates() {
                 for &(shard, epoch) in &shards {
-                    let parcel = region.parcel(shard);
+                    let parcel = region.take_parcel(shard);
                     if !parcel.is_empty()
                         && !self.send_parcel(&*region, shard, epoch, &parcel).await
                     {
@@ -200,18 +200,53 @@ impl Node {
     }
 }
 
-/// A parcel in pieces of bounded size, though at least one entity each.
-fn parts(parcel: &Parcel) -> Vec<Parcel> {
-    let (mut parts, mut part, mut bytes) = (Vec::new(), Parcel::new(), 0);
-    for (id, frozen) in parcel {
-        let size = id.as_str().len() + frozen.name.len() + frozen.state.len();
-        if bytes + size > PART_BYTES_MAX && !part.is_empty() {
-            parts.push(std::mem::take(&mut part));
-            bytes = 0;
+/// A parcel in pieces of bounded size, though at least one entity each. A piece is copied when its turn comes: a shard
+/// may be large, and whoever copies all of it at once keeps its thread from everybody else.
+fn parts(parcel: &Parcel) -> impl Iterator<Item = Parcel> {
+    let mut rest = parcel.iter().peekable();
+    std::iter::from_fn(move || {
+        let (mut part, mut bytes) = (Parcel::new(), 0);
+        while let Some((id, frozen)) = rest.next_if(|(id, frozen)| {
+            let size = id.as_str().len() + frozen.name.len() + frozen.state.len();
+            bytes += size;
+            bytes <= PART_BYTES_MAX || bytes == size
+        }) {
+            part.insert(id.clone(), frozen.clone());
         }
-        bytes += size;
-        part.insert(id.clone(), frozen.clone());
+        (!part.is_empty()).then_some(part)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{cluster::region::Frozen, id::EntityId};
+
+    fn parcel(sizes: &[usize]) -> Parcel {
+        let frozen = |&bytes: &usize| Frozen {
+            name: String::new(),
+            state: vec![0; bytes].into(),
+        };
+        let names = (0..).map(|n| EntityId::new(format!("{n:04}")));
+        names.zip(sizes.iter().map(frozen)).collect()
     }
-    parts.push(part);
-    parts
+
+    #[test]
+    fn a_parcel_goes_in_pieces_of_bounded_size_and_none_is_lost() {
+        let quarter = PART_BYTES_MAX / 4;
+        let parcel = parcel(&[quarter, quarter, quarter, quarter, 3 * PART_BYTES_MAX, 1, 1]);
+        let parts: Vec<Parcel> = parts(&parcel).collect();
+        let sizes: Vec<usize> = parts.iter().map(Parcel::len).collect();
+        // The names count as well; what is too large goes alone.
+        assert_eq!(sizes, [3, 1, 1, 2]);
+        assert_eq!(parts.into_iter().flatten().collect::<Parcel>(), parcel);
+    }
+
+    #[test]
+    fn a_piece_is_made_when_its_turn_comes() {
+        let parcel = parcel(&[PART_BYTES_MAX; 3]);
+        let mut parts = parts(&parcel);
+        assert_eq!(parts.next().map(|part| part.len()), Some(1));
+        assert_eq!(parts.count(), 2);
+    }
 }

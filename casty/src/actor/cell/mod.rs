@@ -505,6 +505,11 @@ impl<A: Actor> Cell<A> {
         }
     }
 
+    /// Takes no more messages. It is to be closed as well.
+    pub(crate) fn seal(&self) {
+        lock(&self.inner).closing = true;
+    }
+
     /// Takes no more messages, handles the ones it has, runs the stop hook. Resolves when that is done.
     pub(crate) fn close(self: &Arc<Self>) -> oneshot::Receiver<()> {
         let (closed, on_closed) = oneshot::channel();

@@ -257,10 +257,20 @@ impl<E: Entity> LocalShards<E> {
         }
     }
 
-    /// The states that are kept for a shard.
-    pub(super) fn frozen(&self, shard: ShardId) -> BTreeMap<EntityId, Frozen> {
+    /// The states that are kept for a shard, and are no more.
+    pub(super) fn take_frozen(&self, shard: ShardId) -> BTreeMap<EntityId, Frozen> {
         let local = self.shards.get(shard.index());
-        local.map_or_else(BTreeMap::new, |local| lock(local).frozen.clone())
+        local.map_or_else(BTreeMap::new, |local| {
+            std::mem::take(&mut lock(local).frozen)
+        })
+    }
+
+    /// Whose states are kept for a shard.
+    pub(super) fn frozen_ids(&self, shard: ShardId) -> Vec<EntityId> {
+        let local = self.shards.get(shard.index());
+        local.map_or_else(Vec::new, |local| {
+            lock(local).frozen.keys().cloned().collect()
+        })
     }
 
     /// The shard comes here with these states.
@@ -288,7 +298,7 @@ impl<E: Entity> LocalShards<E> {
         }
     }
 
-    /// The cell of an entity here, made if there is none.
+    /// The cell of an entity here whose state is still kept, made if there is none.
     pub(super) fn cell_or(
         &self,
         shard: ShardId,
@@ -297,6 +307,9 @@ impl<E: Entity> LocalShards<E> {
     ) -> Option<Arc<Cell<E>>> {
         let mut local = lock(self.shards.get(shard.index())?);
         local.epoch?;
+        if !local.frozen.contains_key(id) {
+            return None;
+        }
         if let Some(cell) = local.cells.get(id) {
             return Some(cell.clone());
         }
@@ -306,17 +319,19 @@ impl<E: Entity> LocalShards<E> {
         Some(cell)
     }
 
-    /// The shard takes no more messages. `None` if it was not here; else its epoch, and what resolves when its
-    /// entities have stopped.
-    pub(super) fn close(
-        &self,
-        shard: ShardId,
-    ) -> Option<(Epoch, Vec<tokio::sync::oneshot::Receiver<()>>)> {
+    /// The shard takes no more messages, nor do its cells, which references remember. `None` if it was not here; else its
+    /// epoch, and the cells, which are still to be closed.
+    pub(super) fn close(&self, shard: ShardId) -> Option<(Epoch, Vec<Arc<Cell<E>>>)> {
         let mut local = lock(self.shards.get(shard.index())?);
         let epoch = local.epoch.take()?;
         local.draining = Some(epoch);
         let cells = in_order(local.cells.values().cloned().collect());
-        Some((epoch, cells.iter().map(Cell::close).collect()))
+        // All at once: what one sender sends now waits for the next owner, and nothing it sends later is to be handled
+        // here.
+        for cell in &cells {
+            cell.seal();
+        }
+        Some((epoch, cells))
     }
 }
 

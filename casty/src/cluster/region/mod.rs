@@ -25,6 +25,8 @@ use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
 use tokio::{sync::Notify, time::Instant};
 
+#[cfg(test)]
+pub(crate) use self::moving::Frozen;
 pub(crate) use self::{homes::FENCE, item::remote_ask, moving::Parcel};
 use self::{
     homes::FastHome,
@@ -122,8 +124,8 @@ pub(crate) trait AnyRegion: Send + Sync {
     /// Whether the states of its entities move with their shards.
     fn migrates(&self) -> bool;
 
-    /// The states of the entities of a shard that has been drained.
-    fn parcel(&self, shard: ShardId) -> Parcel;
+    /// The states of the entities of a shard that has been drained, which has them no more: they may be large.
+    fn take_parcel(&self, shard: ShardId) -> Parcel;
 
     /// States for a shard that is about to come here, which left its owner at `epoch`. `first`: of several parts.
     fn receive(&self, shard: ShardId, epoch: Epoch, first: bool, parcel: Parcel);
@@ -471,13 +473,17 @@ impl<E: Entity> AnyRegion for ShardRegion<E> {
             if self.local.epoch(shard) != Some(expected) {
                 continue;
             }
-            let Some((epoch, closing)) = self.local.close(shard) else {
+            let Some((epoch, cells)) = self.local.close(shard) else {
                 continue;
             };
             // What is sent from here on waits for the next owner.
             machine.handle_newer(shard, Epoch(epoch.0 + 1));
             draining.push(Box::pin(async move {
-                join_all(closing).await;
+                // One after the other, since all have to end: a set of a million futures costs more than what it waits
+                // for.
+                for closed in moving::in_turns(cells, Cell::close).await {
+                    let _ = closed.await;
+                }
                 (shard, epoch)
             }));
         }
@@ -505,8 +511,8 @@ impl<E: Entity> AnyRegion for ShardRegion<E> {
         E::MIGRATES
     }
 
-    fn parcel(&self, shard: ShardId) -> Parcel {
-        self.local.frozen(shard)
+    fn take_parcel(&self, shard: ShardId) -> Parcel {
+        self.local.take_frozen(shard)
     }
 
     fn receive(&self, shard: ShardId, epoch: Epoch, first: bool, parcel: Parcel) {

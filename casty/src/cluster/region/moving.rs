@@ -1,6 +1,6 @@
 //! States that move with their shard, from one node's entities to another's.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, future::poll_fn, task::Poll};
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
@@ -110,19 +110,98 @@ impl<E: Entity> ShardRegion<E> {
         }
     }
 
-    /// Activates what was active where it came from.
+    /// Activates what was active where it came from, a few at a time.
     pub(super) fn wake_moved(&self, shards: &[(ShardId, Epoch)]) {
         if !E::MIGRATES {
             return;
         }
-        for &(shard, _) in shards {
-            for id in self.local.frozen(shard).into_keys() {
-                let make =
-                    |name| Some(Cell::new(name, self.me.upgrade()?, E::POLICY.mailbox, None));
-                if let Some(cell) = self.local.cell_or(shard, &id, make) {
+        let ids = |&(shard, _): &(ShardId, Epoch)| {
+            let ids = self.local.frozen_ids(shard).into_iter();
+            ids.map(move |id| (shard, id))
+        };
+        let moved: Vec<(ShardId, EntityId)> = shards.iter().flat_map(ids).collect();
+        if moved.is_empty() {
+            return;
+        }
+        let me = self.me.clone();
+        self.runtime.spawn(async move {
+            in_turns(moved, |(shard, id)| {
+                let Some(region) = me.upgrade() else { return };
+                let make = |name| Some(Cell::new(name, region.clone(), E::POLICY.mailbox, None));
+                if let Some(cell) = region.local.cell_or(*shard, id, make) {
                     cell.wake();
                 }
-            }
+            })
+            .await;
+        });
+    }
+}
+
+/// How many runs a move begins before those get their turn, and everybody else who waits for the thread.
+const TURN: usize = 16;
+
+/// Does something with each, and lets others have the thread after every few: who makes thousands of tasks ready at once
+/// has everybody wait behind them.
+pub(super) async fn in_turns<T, R>(all: Vec<T>, mut begin: impl FnMut(&T) -> R) -> Vec<R> {
+    let mut results = Vec::with_capacity(all.len());
+    for few in all.chunks(TURN) {
+        results.extend(few.iter().map(&mut begin));
+        // After the last as well: the next shard's are begun in the same task.
+        give_way().await;
+    }
+    results
+}
+
+/// Resolves when its task has its next turn.
+///
+/// Not `yield_now`: that one wakes later, and a set of futures would poll its next one at once instead of giving way.
+async fn give_way() {
+    let mut gave = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut gave, true) {
+            return Poll::Ready(());
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures_util::{StreamExt, stream::FuturesUnordered};
+
+    use super::*;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn others_have_their_turn_between_a_few_and_the_next() {
+        let begun = AtomicUsize::new(0);
+        let shard = |cells| {
+            let begun = &begun;
+            async move {
+                in_turns(vec![(); cells], |()| begun.fetch_add(1, Ordering::Relaxed)).await;
+                // Until its cells have closed.
+                std::future::pending::<()>().await;
+            }
+        };
+        // As many shards as move at a time, large and small.
+        let sizes = || (0..32).map(|n| if n % 2 == 0 { 10 * TURN } else { 3 });
+        let mut shards: FuturesUnordered<_> = sizes().map(shard).collect();
+        let (mut before, total) = (0, sizes().sum());
+        poll_fn(|cx| {
+            let polled = shards.poll_next_unpin(cx);
+            assert!(polled.is_pending());
+            let now = begun.load(Ordering::Relaxed);
+            assert!(now - before <= 2 * TURN, "{} in one turn", now - before);
+            before = now;
+            if now == total {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
     }
 }
