@@ -250,12 +250,19 @@ impl<F: Future> Future for AsAsker<F> {
             }
         }
         let this = self.project();
-        let before = ASKER.replace(this.asker.take());
-        let _restore = Restore {
-            mine: this.asker,
-            before,
+        let polled = {
+            let before = ASKER.replace(this.asker.take());
+            let _restore = Restore {
+                mine: this.asker,
+                before,
+            };
+            this.run.poll(cx)
         };
-        this.run.poll(cx)
+        if polled.is_ready() {
+            // The memory of a run may outlive it.
+            *this.asker = None;
+        }
+        polled
     }
 }
 

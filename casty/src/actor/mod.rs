@@ -17,6 +17,7 @@ pub(crate) mod one_shot;
 pub(crate) mod policy;
 pub(crate) mod reference;
 pub(crate) mod remote;
+pub(crate) mod runners;
 pub(crate) mod runtime;
 pub(crate) mod schedule;
 pub(crate) mod spy;

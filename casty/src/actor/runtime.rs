@@ -26,6 +26,7 @@ use super::{
     deadlines::Deadlines,
     gate::Gate,
     reference::{ActorRef, EntityRef, Found},
+    runners::Runners,
     spy::Spies,
     warm::WarmRuns,
     watch::{WatchId, Watcher},
@@ -92,6 +93,7 @@ pub struct Runtime {
     pub(crate) ask_timeout: Duration,
     pub(crate) deadlines: Arc<Deadlines>,
     pub(crate) warm: Arc<WarmRuns>,
+    pub(crate) runners: Arc<Runners>,
     /// What the coarse clock counts from.
     born: Instant,
     /// Where the next jitter comes from.
@@ -134,6 +136,7 @@ impl Runtime {
             ask_timeout,
             deadlines: Deadlines::new(upkeep.handle().clone()),
             warm: WarmRuns::new(upkeep.handle().clone()),
+            runners: Runners::new(handle.clone(), upkeep.handle().clone()),
             born: Instant::now(),
             random: AtomicU64::new(seed),
             handle,
@@ -150,10 +153,10 @@ impl Runtime {
         })
     }
 
-    /// Runs a cell. The one place where actors become tasks.
+    /// Runs something for an actor or a region, where handlers run.
     #[expect(
         clippy::disallowed_methods,
-        reason = "cells are closed by `close_all`, not by a task tracker"
+        reason = "it ends when it is done, or those it is done for are gone"
     )]
     pub(crate) fn spawn(&self, run: impl Future<Output = ()> + Send + 'static) {
         self.handle.spawn(run);
@@ -213,6 +216,7 @@ impl Runtime {
     pub(crate) fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
         self.warm.end();
+        self.runners.end();
         self.routes.store(Arc::default());
     }
 

@@ -486,7 +486,7 @@ impl<A: Actor> Cell<A> {
                     let cell: Weak<Self> = Arc::downgrade(self);
                     warm.add(cell);
                 }
-                self.runtime().spawn(run::run(self.clone(), stays));
+                self.runtime().runners.run(self.clone(), stays);
             }
             Phase::Resting => inner.interrupt(),
             Phase::Running | Phase::Paused | Phase::Closed => {}
