@@ -170,6 +170,18 @@ impl AsRef<str> for EntityId {
     }
 }
 
+impl From<&str> for EntityId {
+    fn from(id: &str) -> Self {
+        Self::new(id)
+    }
+}
+
+impl From<&EntityId> for EntityId {
+    fn from(id: &EntityId) -> Self {
+        id.clone()
+    }
+}
+
 impl Serialize for EntityId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.0)

@@ -34,11 +34,11 @@ pub(crate) type RunBox = ReusableBoxFuture<'static, ()>;
 
 /// What has something to do.
 pub(crate) trait Runs: Send + Sync {
-    /// Its run, which is about to begin. `stays`: it waits for the next message instead of ending.
-    fn run(self: Arc<Self>, stays: bool) -> RunBox;
+    /// Its run, which is about to begin.
+    fn run(self: Arc<Self>) -> RunBox;
 
     /// The same, in the place of another.
-    fn run_in(self: Arc<Self>, stays: bool, run: &mut RunBox);
+    fn run_in(self: Arc<Self>, place: &mut RunBox);
 }
 
 /// The runners of a system.
@@ -69,7 +69,7 @@ enum Next {
     Nothing,
     /// It waits, and is known to.
     Awaited,
-    Run(Arc<dyn Runs>, bool),
+    Run(Arc<dyn Runs>),
     End,
 }
 
@@ -86,7 +86,7 @@ impl Runners {
     }
 
     /// Runs a cell, in a task of its own.
-    pub(crate) fn run(self: &Arc<Self>, cell: Arc<dyn Runs>, stays: bool) {
+    pub(crate) fn run(self: &Arc<Self>, cell: Arc<dyn Runs>) {
         let waiter = {
             let mut waiting = lock(&self.waiting[shard()]);
             let waiter = waiting.runners.pop();
@@ -94,11 +94,11 @@ impl Runners {
             waiter
         };
         if let Some((waker, place)) = waiter {
-            *lock(&place.0) = Next::Run(cell, stays);
+            *lock(&place.0) = Next::Run(cell);
             return waker.wake();
         }
         let runner = Runner {
-            run: cell.run(stays),
+            run: cell.run(),
             busy: true,
             place: Arc::default(),
             runners: Arc::downgrade(self),
@@ -232,8 +232,8 @@ impl Future for Runner {
                 }
             };
             match next {
-                Next::Run(cell, stays) => {
-                    cell.run_in(stays, &mut me.run);
+                Next::Run(cell) => {
+                    cell.run_in(&mut me.run);
                     me.busy = true;
                 }
                 Next::Nothing => {
@@ -268,12 +268,12 @@ mod tests {
     }
 
     impl Runs for Job {
-        fn run(self: Arc<Self>, _: bool) -> RunBox {
+        fn run(self: Arc<Self>) -> RunBox {
             RunBox::new(self.drive())
         }
 
-        fn run_in(self: Arc<Self>, _: bool, run: &mut RunBox) {
-            run.set(self.drive());
+        fn run_in(self: Arc<Self>, place: &mut RunBox) {
+            place.set(self.drive());
         }
     }
 
@@ -300,7 +300,7 @@ mod tests {
                 ran: self.says.clone(),
                 may_end: tokio::sync::Semaphore::new(0),
             });
-            self.runners.run(job.clone(), false);
+            self.runners.run(job.clone());
             job
         }
 

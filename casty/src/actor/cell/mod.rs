@@ -483,10 +483,13 @@ impl<A: Actor> Cell<A> {
                 let stays = inner.warmth.rises(warm.round());
                 drop(inner);
                 if stays {
+                    // It has its task for long, which is a little quicker if it need not fit others.
                     let cell: Weak<Self> = Arc::downgrade(self);
                     warm.add(cell);
+                    self.runtime().spawn(run::run(self.clone(), true));
+                } else {
+                    self.runtime().runners.run(self.clone());
                 }
-                self.runtime().runners.run(self.clone(), stays);
             }
             Phase::Resting => inner.interrupt(),
             Phase::Running | Phase::Paused | Phase::Closed => {}

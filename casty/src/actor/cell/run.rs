@@ -36,13 +36,21 @@ use crate::{
 /// Messages handled before a run lets other tasks have the thread.
 const BATCH: usize = 64;
 
+/// `stays`: it waits for the next message instead of ending.
+pub(super) fn run<A: Actor>(
+    cell: Arc<Cell<A>>,
+    stays: bool,
+) -> impl Future<Output = ()> + Send + 'static {
+    AsAsker::new(cell.clone(), drive(cell, stays))
+}
+
 impl<A: Actor> Runs for Cell<A> {
-    fn run(self: Arc<Self>, stays: bool) -> RunBox {
-        RunBox::new(AsAsker::new(self.clone(), drive(self, stays)))
+    fn run(self: Arc<Self>) -> RunBox {
+        RunBox::new(run(self, false))
     }
 
-    fn run_in(self: Arc<Self>, stays: bool, run: &mut RunBox) {
-        run.set(AsAsker::new(self.clone(), drive(self, stays)));
+    fn run_in(self: Arc<Self>, place: &mut RunBox) {
+        place.set(run(self, false));
     }
 }
 

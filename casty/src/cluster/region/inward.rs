@@ -189,7 +189,7 @@ impl<E: Entity> ShardRegion<E> {
                 }
             }
         };
-        let pushed = self.push(id.as_str(), shard, None, envelope, |cell, envelope| {
+        let pushed = self.push(&id, shard, None, envelope, |cell, envelope| {
             cell.push_credited(envelope, || credit.take())
         });
         match pushed {

@@ -117,7 +117,7 @@ impl<E: Entity> LocalShards<E> {
         &self,
         shard: ShardId,
         epoch: Option<Epoch>,
-        id: &str,
+        id: impl AsRef<str> + Into<EntityId>,
         mut envelope: Envelope<E>,
         mut push: impl FnMut(&Arc<Cell<E>>, Envelope<E>) -> Result<(), Refusal<E>>,
         make: impl FnOnce(CellName) -> Option<Arc<Cell<E>>>,
@@ -133,7 +133,7 @@ impl<E: Entity> LocalShards<E> {
         if !takes {
             return Err(Refused::NotHere(envelope));
         }
-        if let Some(cell) = local.cells.get(id) {
+        if let Some(cell) = local.cells.get(id.as_ref()) {
             match push(cell, envelope) {
                 Ok(()) => return Ok(()),
                 Err(Refusal::Full(envelope)) => return Err(Refused::Full(envelope, cell.clone())),
@@ -144,7 +144,7 @@ impl<E: Entity> LocalShards<E> {
                 Err(Refusal::Closed(back)) => envelope = back,
             }
         }
-        let id = EntityId::new(id);
+        let id: EntityId = id.into();
         let Some(cell) = make(CellName::Entity(id.clone())) else {
             return Err(Refused::NotHere(envelope));
         };

@@ -219,7 +219,7 @@ impl<E: Entity> ShardRegion<E> {
     /// Puts an envelope into the mailbox of an entity of this node. See [`LocalShards::push`].
     fn push(
         &self,
-        id: &str,
+        id: impl AsRef<str> + Into<EntityId>,
         shard: ShardId,
         epoch: Option<Epoch>,
         envelope: Envelope<E>,
@@ -321,7 +321,7 @@ impl<E: Entity> CellHost<E> for ShardRegion<E> {
 
     fn init<'a>(&'a self, ctx: &'a mut Context<E>) -> Option<BoxFuture<'a, Result<E, HookError>>> {
         Some(Box::pin(async move {
-            match self.thaw(&EntityId::new(ctx.entity_id())) {
+            match self.thaw(ctx.entity_id()) {
                 Some(thawed) => thawed,
                 None => E::init(ctx).await,
             }

@@ -180,7 +180,7 @@ impl<E: Entity> Route<E> for ShardRegion<E> {
                     found.remember(cell);
                     Ok(())
                 };
-                match self.push(id.as_str(), shard, None, envelope, push) {
+                match self.push(id, shard, None, envelope, push) {
                     Ok(()) => return Ok(()),
                     Err(Refused::Full(envelope, _)) => {
                         return Err(Rejected::new(envelope, Failure::Full));
