@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{
     node::Node,
-    region::{AnyRegion, FENCE, remote_ask},
+    region::{FENCE, Inward, remote_ask},
     watches::WATCH,
     wire::Request,
 };
@@ -69,7 +69,7 @@ async fn serve(node: Arc<Node>, mut stream: Box<dyn Stream>) {
     };
     let inlet = Inlet::new(hello.member.clone(), node.cancel().child_token());
     node.add_inlet(&inlet);
-    let kinds = kinds(&node, &hello);
+    let mut kinds = kinds(&node, &hello);
     let end = connection::run(
         stream,
         Liveness {
@@ -83,7 +83,7 @@ async fn serve(node: Arc<Node>, mut stream: Box<dyn Stream>) {
             // References in messages become usable in this system: said once for all of them.
             let handled = node.runtime().enter(|| {
                 connection::for_each_frame(chunk, |frame| {
-                    handle(&node, &inlet, hello.lane, &kinds, chunk, frame)
+                    handle(&node, &inlet, hello.lane, &mut kinds, chunk, frame)
                 })
             });
             inlet.placed();
@@ -150,15 +150,15 @@ fn judge(node: &Node, hello: &Hello) -> Result<Welcome, Refusal> {
     })
 }
 
-/// An entity type by a peer's number: its name, and its region where this node has one.
-type Kind = (String, Option<Arc<dyn AnyRegion>>);
+/// An entity type by a peer's number: its name, and the way to its region where this node has one.
+type Kind = (String, Option<Box<dyn Inward>>);
 
 fn kinds(node: &Node, hello: &Hello) -> Vec<Kind> {
     let find = |name: &str| {
         node.regions()
             .iter()
             .find(|region| region.name() == name)
-            .cloned()
+            .map(|region| region.clone().inward())
     };
     for (entry, mine) in hello.catalog.iter().filter_map(|entry| {
         let mine = node.catalog().iter().find(|mine| mine.name == entry.name)?;
@@ -180,7 +180,7 @@ fn handle(
     node: &Arc<Node>,
     inlet: &Arc<Inlet>,
     lane: Lane,
-    kinds: &[Kind],
+    kinds: &mut [Kind],
     buffer: &Bytes,
     frame: Frame<'_>,
 ) -> Result<(), ConnectionEnd> {
@@ -211,7 +211,7 @@ fn handle(
                 inlet.reply(frame.correlation, Epoch(frame.epoch), &[]);
                 return Ok(());
             }
-            match kinds.get(usize::from(frame.kind)) {
+            match kinds.get_mut(usize::from(frame.kind)) {
                 Some((_, Some(region))) if node.address().is_some() => {
                     region.handle(inlet, frame, buffer, grant);
                 }

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     actor::{
         Entity,
-        cell::{undecodable, undeliverable},
+        cell::{Cell, Refusal, undecodable, undeliverable},
         envelope::{Envelope, ReplyTo},
     },
     error::Failure,
@@ -31,16 +31,83 @@ use crate::{
     },
 };
 
-impl<E: Entity> ShardRegion<E> {
-    /// A message from another node. The runtime has been entered.
-    pub(super) fn handle_frame(
-        &self,
+/// What one connection from another node brings for the entities of a type.
+pub(crate) trait Inward: Send {
+    /// A message. The runtime has been entered.
+    fn handle(
+        &mut self,
+        inlet: &Arc<Inlet>,
+        frame: EntityFrame<'_>,
+        buffer: &Bytes,
+        grant: Grant<'_>,
+    );
+}
+
+/// Remembers where the last message went: often the next one is for the same entity.
+pub(super) struct Incoming<E: Entity> {
+    region: Arc<ShardRegion<E>>,
+    last: Last<E>,
+}
+
+/// The entity that a message was for, and its cell if the one before was for it as well.
+///
+/// Cells close before their shard goes elsewhere, and before it comes back under another epoch: so one that takes a message
+/// is the right one.
+struct Last<E: Entity> {
+    id: String,
+    epoch: Epoch,
+    cell: Option<Arc<Cell<E>>>,
+}
+
+impl<E: Entity> Last<E> {
+    /// Whether this is the same once more.
+    fn repeats(&mut self, id: &str, epoch: Epoch) -> bool {
+        if self.epoch == epoch && self.id == id {
+            return true;
+        }
+        self.epoch = epoch;
+        self.id.clear();
+        self.id.push_str(id);
+        self.cell = None;
+        false
+    }
+}
+
+impl<E: Entity> Incoming<E> {
+    pub(super) fn new(region: Arc<ShardRegion<E>>) -> Self {
+        Self {
+            region,
+            last: Last {
+                id: String::new(),
+                epoch: Epoch::ZERO,
+                cell: None,
+            },
+        }
+    }
+}
+
+impl<E: Entity> Inward for Incoming<E> {
+    fn handle(
+        &mut self,
         inlet: &Arc<Inlet>,
         frame: EntityFrame<'_>,
         buffer: &Bytes,
         grant: Grant<'_>,
     ) {
-        let shard = shard_of(frame.id, self.shards);
+        let Self { region, last } = self;
+        region.handle_frame(last, inlet, frame, buffer, grant);
+    }
+}
+
+impl<E: Entity> ShardRegion<E> {
+    fn handle_frame(
+        &self,
+        last: &mut Last<E>,
+        inlet: &Arc<Inlet>,
+        frame: EntityFrame<'_>,
+        buffer: &Bytes,
+        grant: Grant<'_>,
+    ) {
         let theirs = Epoch(frame.epoch);
         let mut grant = Some(grant);
         // Decoded before the shard is looked at, since a user's code never runs under a lock. In vain if the shard is
@@ -49,12 +116,27 @@ impl<E: Entity> ShardRegion<E> {
             Ok(message) => {
                 let reply =
                     remote_ask(&self.runtime, inlet, frame.correlation, theirs, frame.chain).into();
-                let envelope = Envelope { message, reply };
-                let pushed =
-                    self.push(frame.id, shard, Some(theirs), envelope, |cell, envelope| {
-                        cell.push_credited(envelope, || grant.take().map(Grant::keep))
-                    });
-                match pushed {
+                let mut envelope = Envelope { message, reply };
+                let again = last.repeats(frame.id, theirs);
+                if let Some(cell) = &last.cell {
+                    match cell.push_credited(envelope, || grant.take().map(Grant::keep)) {
+                        Ok(()) => return,
+                        Err(Refusal::Full(envelope)) => {
+                            return cell.undeliverable(envelope, Failure::Full);
+                        }
+                        Err(Refusal::Failing(envelope, failure)) => {
+                            return cell.undeliverable(envelope, failure);
+                        }
+                        Err(Refusal::Closed(back)) => envelope = back,
+                    }
+                }
+                let push = |cell: &Arc<Cell<E>>, envelope| {
+                    cell.push_credited(envelope, || grant.take().map(Grant::keep))?;
+                    last.cell = again.then(|| cell.clone());
+                    Ok(())
+                };
+                let shard = shard_of(frame.id, self.shards);
+                match self.push(frame.id, shard, Some(theirs), envelope, push) {
                     Ok(()) => return,
                     Err(Refused::Full(envelope, cell)) => {
                         return cell.undeliverable(envelope, Failure::Full);
@@ -67,13 +149,14 @@ impl<E: Entity> ShardRegion<E> {
                     Err(Refused::NotHere(Envelope { reply, .. })) => reply.forget(),
                 }
             }
-            Err(error) if self.local.epoch(shard) == Some(theirs) => {
+            Err(error) if self.local.epoch(shard_of(frame.id, self.shards)) == Some(theirs) => {
                 let reply =
                     remote_ask(&self.runtime, inlet, frame.correlation, theirs, frame.chain).into();
                 return self.undecodable(frame.id, frame.payload, reply, error);
             }
             Err(_) => {}
         }
+        let shard = shard_of(frame.id, self.shards);
         let mut machine = lock(&self.machine);
         let known = machine.known_epoch(shard);
         let ahead = theirs > known && !machine.is_past(shard, theirs);

@@ -27,9 +27,10 @@ use tokio::{sync::Notify, time::Instant};
 
 #[cfg(test)]
 pub(crate) use self::moving::Frozen;
-pub(crate) use self::{homes::FENCE, item::remote_ask, moving::Parcel};
+pub(crate) use self::{homes::FENCE, inward::Inward, item::remote_ask, moving::Parcel};
 use self::{
     homes::FastHome,
+    inward::Incoming,
     item::{Item, RawItem},
     local::{LocalShards, Refused},
     moving::Arrived,
@@ -55,11 +56,7 @@ use crate::{
         region::{Effect, Home, Region},
     },
     sync::lock,
-    transport::{
-        connection::{Grant, Inlet},
-        frame::EntityFrame,
-        link::Link,
-    },
+    transport::{frame::EntityFrame, link::Link},
 };
 
 /// How often a message may be sent back and sent anew before it is given up.
@@ -85,8 +82,8 @@ pub(crate) trait AnyRegion: Send + Sync {
     /// Takes over where the shards live. `me` is this node's slot, if it hosts.
     fn handle_map(&self, map: &ClusterMap, me: Option<Slot>);
 
-    /// A message from another node.
-    fn handle(&self, inlet: &Arc<Inlet>, frame: EntityFrame<'_>, buffer: &Bytes, grant: Grant<'_>);
+    /// For the messages of one connection from another node.
+    fn inward(self: Arc<Self>) -> Box<dyn Inward>;
 
     /// A message that another node did not take.
     fn bounced(
@@ -425,8 +422,8 @@ impl<E: Entity> AnyRegion for ShardRegion<E> {
         }
     }
 
-    fn handle(&self, inlet: &Arc<Inlet>, frame: EntityFrame<'_>, buffer: &Bytes, grant: Grant<'_>) {
-        self.handle_frame(inlet, frame, buffer, grant);
+    fn inward(self: Arc<Self>) -> Box<dyn Inward> {
+        Box::new(Incoming::new(self))
     }
 
     fn bounced(
