@@ -295,6 +295,8 @@ impl Writing {
             self.urgent.advance(urgent);
             self.messages.advance(written - urgent);
         }
+        // Their buffers would not be used again while these are here.
+        *self = Self::default();
         Pin::new(stream).poll_flush(cx)
     }
 }
