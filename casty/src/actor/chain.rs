@@ -250,19 +250,12 @@ impl<F: Future> Future for AsAsker<F> {
             }
         }
         let this = self.project();
-        let polled = {
-            let before = ASKER.replace(this.asker.take());
-            let _restore = Restore {
-                mine: this.asker,
-                before,
-            };
-            this.run.poll(cx)
+        let before = ASKER.replace(this.asker.take());
+        let _restore = Restore {
+            mine: this.asker,
+            before,
         };
-        if polled.is_ready() {
-            // The memory of a run may outlive it.
-            *this.asker = None;
-        }
-        polled
+        this.run.poll(cx)
     }
 }
 

@@ -46,12 +46,17 @@ pub(super) fn run<A: Actor>(
 
 impl<A: Actor> Runs for Cell<A> {
     fn run(self: Arc<Self>) -> RunBox {
-        RunBox::new(run(self, false))
+        RunBox::new(once(self))
     }
 
     fn run_in(self: Arc<Self>, place: &mut RunBox) {
-        place.set(run(self, false));
+        place.set(once(self));
     }
+}
+
+/// A run in memory that outlives it, where it leaves nothing of its cell.
+async fn once<A: Actor>(cell: Arc<Cell<A>>) {
+    run(cell, false).await;
 }
 
 #[expect(
