@@ -155,10 +155,11 @@ fn a_remote_message_allocates_little() -> Outcome {
             }
         };
         let tell = tells!(entity);
-        assert!(tell < MESSAGES / 20, "{tell} of {MESSAGES} tells");
+        // Buffers of the connections, one for each chunk; and what two nodes allocate by the clock meanwhile.
+        assert!(tell < MESSAGES / 10, "{tell} of {MESSAGES} tells");
         let ask = asks!(entity);
-        // Seven, and what two nodes allocate by the clock meanwhile.
-        assert!(ask < 8 * MESSAGES, "{ask} of {MESSAGES} asks");
+        // Five, and the same.
+        assert!(ask < 6 * MESSAGES, "{ask} of {MESSAGES} asks");
         // Buffers are shared by those that are under way together.
         let together = allocations(async || -> Outcome {
             let askers = (0..IN_FLIGHT).map(|_| async {

@@ -52,6 +52,15 @@ fn they_hold_in_the_last_quarter_of_the_seeds() {
 }
 
 #[test]
+fn they_hold_when_a_leader_is_succeeded() {
+    for seed in seeds(0..4).filter(|seed| seed % 8 < 4) {
+        if let Err(broken) = run(seed, Plan::succession()) {
+            panic!("{broken}");
+        }
+    }
+}
+
+#[test]
 fn of_two_nodes_never_both_go_on() {
     for seed in seeds(0..8) {
         if let Err(broken) = two::run(seed) {

@@ -6,6 +6,7 @@ use std::{
 };
 
 use casty::{
+    Settings,
     prelude::*,
     testkit::{Sim, View, true_time},
 };
@@ -82,6 +83,10 @@ impl Scribe {
 }
 
 /// What happens in a run.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, not a state"
+)]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     /// Whether processes are killed.
@@ -90,6 +95,9 @@ pub(crate) struct Plan {
     clocks: bool,
     /// Nothing is broken at all: nodes leave in order, one after the other, and come back.
     pub(crate) moves: bool,
+    /// One thing happens: the leader is cut off, together with one that it has granted a lease, longer than it takes the
+    /// others to elect another leader and to give both up. Under default settings a lease is over by then most often.
+    succession: bool,
     faults: Duration,
 }
 
@@ -100,8 +108,27 @@ impl Plan {
             kills: seed % 8 < 6,
             moves: seed % 8 == 7,
             clocks: seed.is_multiple_of(2),
+            succession: false,
             faults: Duration::from_secs(12),
         }
+    }
+
+    pub(crate) fn succession() -> Self {
+        Self {
+            kills: false,
+            moves: false,
+            clocks: false,
+            succession: true,
+            faults: Duration::from_secs(8),
+        }
+    }
+
+    fn settings(self) -> Settings {
+        let mut settings = Settings::default();
+        if self.succession {
+            settings.lease = Duration::from_secs(4);
+        }
+        settings
     }
 }
 
@@ -207,8 +234,11 @@ impl Run {
     }
 
     fn all(&mut self) -> Result<(), Broken> {
+        let settings = self.plan.settings();
         for name in NODES {
-            self.sim.start(name);
+            let settings = settings.clone();
+            self.sim
+                .start_with(name, move |builder| builder.settings(settings.clone()));
         }
         self.rest("9, it comes to rest")?;
         for name in NODES {
@@ -243,7 +273,12 @@ impl Run {
         while self.sim.elapsed() < until {
             let pause = Duration::from_millis(self.rng.random_range(100..1200));
             self.steps(pause)?;
-            if self.plan.moves {
+            if self.plan.succession {
+                // It founded the cluster, and has led it since.
+                let other = NODES[self.rng.random_range(1..NODES.len())];
+                self.cut_off([NODES[0], other]);
+                self.steps(until.saturating_sub(self.sim.elapsed()))?;
+            } else if self.plan.moves {
                 self.leave_and_return()?;
             } else {
                 self.break_something();
@@ -402,6 +437,11 @@ impl Run {
         if self.rng.random() {
             minority.insert(self.pick());
         }
+        self.cut_off(minority);
+    }
+
+    fn cut_off(&mut self, minority: impl IntoIterator<Item = &'static str>) {
+        let minority: BTreeSet<_> = minority.into_iter().collect();
         self.touched.extend(minority.iter().copied());
         // A minority of the nodes is one of the voters as well, if all of them vote.
         let calm = ItComesToRest::rests(&self.sim.views()).is_ok();
@@ -410,7 +450,8 @@ impl Run {
                 self.sim.partition(one, other);
             }
             let now = self.sim.elapsed();
-            if calm && !self.cut_off.iter().any(|(node, _)| node == one) {
+            // That check knows the default lease only.
+            if calm && !self.plan.succession && !self.cut_off.iter().any(|(node, _)| node == one) {
                 self.cut_off.push(((*one).to_owned(), now));
             }
         }
