@@ -126,7 +126,7 @@ impl Plan {
     fn settings(self) -> Settings {
         let mut settings = Settings::default();
         if self.succession {
-            settings.lease = Duration::from_secs(4);
+            settings.lease = Duration::from_millis(1900);
         }
         settings
     }
