@@ -31,13 +31,24 @@ use crate::{
 ///
 /// Cheap to clone. It may travel in a message, and works on the other side. What a user holds is the typed proxy
 /// around it, such as `CounterRef`.
-pub struct EntityRef<E: Entity>(Arc<EntityTarget<E>>);
+pub struct EntityRef<E: Entity>(Arc<dyn Target<E>>);
+
+/// Keeps what a target is made of out of what the compiler says of a state that is not `Send`.
+trait Target<E: Entity>: Send + Sync {
+    fn known(&self) -> &EntityTarget<E>;
+}
 
 struct EntityTarget<E: Entity> {
     id: EntityId,
     shard: ShardId,
     route: Arc<dyn Route<E>>,
     found: Found<E>,
+}
+
+impl<E: Entity> Target<E> for EntityTarget<E> {
+    fn known(&self) -> &Self {
+        self
+    }
 }
 
 /// The cell in which an entity was found here the last time. One that has closed takes nothing: then it is looked for
@@ -88,32 +99,36 @@ impl<E: Entity> EntityRef<E> {
         }))
     }
 
+    fn target(&self) -> &EntityTarget<E> {
+        self.0.known()
+    }
+
     /// Which entity of its type.
     pub fn entity_id(&self) -> &EntityId {
-        &self.0.id
+        &self.target().id
     }
 
     /// Its name in events, logs and dead letters.
     pub fn path(&self) -> ActorPath {
         ActorPath {
-            kind: self.0.route.name().to_owned(),
-            id: self.0.id.to_string(),
+            kind: self.target().route.name().to_owned(),
+            id: self.target().id.to_string(),
         }
     }
 
     /// The shard the entity belongs to.
     pub fn shard(&self) -> ShardId {
-        self.0.shard
+        self.target().shard
     }
 }
 
 impl<E: Entity> Address<E> for EntityRef<E> {
     fn runtime(&self) -> &Arc<Runtime> {
-        self.0.route.runtime()
+        self.target().route.runtime()
     }
 
     fn try_send(&self, envelope: Envelope<E>) -> Result<(), Rejected<E>> {
-        let target = &*self.0;
+        let target = self.target();
         let envelope = match target.found.push(envelope) {
             Ok(()) => return Ok(()),
             Err((envelope, Some(failure))) => return Err(Rejected::new(envelope, failure)),
@@ -129,10 +144,9 @@ impl<E: Entity> Address<E> for EntityRef<E> {
     }
 
     fn send(&self, envelope: Envelope<E>) -> BoxFuture<'static, Result<(), Rejected<E>>> {
-        self.0
-            .route
-            .clone()
-            .send(self.0.id.clone(), self.0.shard, envelope)
+        let target = self.target();
+        let (id, shard) = (target.id.clone(), target.shard);
+        target.route.clone().send(id, shard, envelope)
     }
 }
 
@@ -144,7 +158,7 @@ impl<E: Entity> Clone for EntityRef<E> {
 
 impl<E: Entity> PartialEq for EntityRef<E> {
     fn eq(&self, other: &Self) -> bool {
-        self.0.id == other.0.id
+        self.target().id == other.target().id
     }
 }
 
@@ -152,13 +166,13 @@ impl<E: Entity> Eq for EntityRef<E> {}
 
 impl<E: Entity> Hash for EntityRef<E> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.id.hash(state);
+        self.target().id.hash(state);
     }
 }
 
 impl<E: Entity> fmt::Debug for EntityRef<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.0.route.name(), self.0.id)
+        write!(f, "{}/{}", self.target().route.name(), self.target().id)
     }
 }
 
@@ -171,8 +185,8 @@ struct WireEntityRef {
 impl<E: Entity> Serialize for EntityRef<E> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let wire = WireEntityRef {
-            kind: self.0.route.name().to_owned(),
-            id: self.0.id.clone(),
+            kind: self.target().route.name().to_owned(),
+            id: self.target().id.clone(),
         };
         wire.serialize(serializer)
     }
