@@ -274,6 +274,10 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
+    fn deadlines() -> Arc<Deadlines> {
+        Deadlines::new(tokio::runtime::Handle::current())
+    }
+
     fn ask(deadlines: &Arc<Deadlines>) -> (Answerer<u32>, Asked<u32>) {
         one_shot(deadlines)
     }
@@ -284,7 +288,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_arrives_before_and_after_the_asker_waits() {
-        let deadlines = Deadlines::new(tokio::runtime::Handle::current());
+        let deadlines = deadlines();
         let (answerer, asked) = ask(&deadlines);
         answerer.answer(1);
         assert_eq!(outcome(asked, SECOND).await, Outcome::Answer(1));
@@ -299,14 +303,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_dropped_duty_is_heard_of() {
-        let (answerer, asked) = ask(&Deadlines::new(tokio::runtime::Handle::current()));
+        let (answerer, asked) = ask(&deadlines());
         drop(answerer);
         assert_eq!(outcome(asked, SECOND).await, Outcome::Unanswered);
     }
 
     #[tokio::test(start_paused = true)]
     async fn each_ask_has_its_own_deadline_whatever_was_noted_for_an_earlier_one() {
-        let deadlines = Deadlines::new(tokio::runtime::Handle::current());
+        let deadlines = deadlines();
         for millis in [5_000, 50, 900, 2_000, 10, 3_000] {
             // One that is answered, with a later deadline, in the same place.
             let (answerer, asked) = ask(&deadlines);
@@ -334,7 +338,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_kept_place_is_empty() {
-        let deadlines = Deadlines::new(tokio::runtime::Handle::current());
+        let deadlines = deadlines();
         let (answerer, asked) = ask(&deadlines);
         answerer.answer(1);
         drop(asked);
@@ -344,7 +348,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_place_that_can_still_be_answered_is_not_kept() {
-        let deadlines = Deadlines::new(tokio::runtime::Handle::current());
+        let deadlines = deadlines();
         let (late, asked) = ask(&deadlines);
         drop(asked);
         let (_answerer, asked) = ask(&deadlines);
@@ -354,10 +358,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_place_of_another_system_is_not_used() {
-        let (first, second) = (
-            Deadlines::new(tokio::runtime::Handle::current()),
-            Deadlines::new(tokio::runtime::Handle::current()),
-        );
+        let (first, second) = (deadlines(), deadlines());
         let (answerer, asked) = ask(&first);
         answerer.answer(1);
         assert_eq!(outcome(asked, SECOND).await, Outcome::Answer(1));

@@ -195,9 +195,7 @@ impl Outbox {
     /// Everything that may be written now: urgent frames, then messages if the window is open.
     pub(crate) fn take(&self) -> (Bytes, Bytes) {
         let taken = lock(&self.0.state).take();
-        if !taken.1.is_empty() {
-            self.0.room.notify_waiters();
-        }
+        self.tell_of_room(&taken.1);
         taken
     }
 
@@ -205,18 +203,19 @@ impl Outbox {
     pub(crate) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<(Bytes, Bytes)> {
         let mut state = lock(&self.0.state);
         let taken = state.take();
-        match (&taken.0[..], &taken.1[..]) {
-            ([], []) => {
-                state.writer = Some(cx.waker().clone());
-                return Poll::Pending;
-            }
-            (_, []) => {}
-            (_, _) => {
-                drop(state);
-                self.0.room.notify_waiters();
-            }
+        if taken.0.is_empty() && taken.1.is_empty() {
+            state.writer = Some(cx.waker().clone());
+            return Poll::Pending;
         }
+        drop(state);
+        self.tell_of_room(&taken.1);
         Poll::Ready(taken)
+    }
+
+    fn tell_of_room(&self, messages: &Bytes) {
+        if !messages.is_empty() {
+            self.0.room.notify_waiters();
+        }
     }
 
     /// Resolves when there is something to write, whether or not the window is open.

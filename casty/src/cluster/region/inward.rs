@@ -95,27 +95,20 @@ impl<E: Entity> Inward for Incoming<E> {
         grant: Grant<'_>,
     ) {
         let Self { region, last } = self;
-        region.handle_frame(last, inlet, frame, buffer, grant);
-    }
-}
-
-impl<E: Entity> ShardRegion<E> {
-    fn handle_frame(
-        &self,
-        last: &mut Last<E>,
-        inlet: &Arc<Inlet>,
-        frame: EntityFrame<'_>,
-        buffer: &Bytes,
-        grant: Grant<'_>,
-    ) {
         let theirs = Epoch(frame.epoch);
         let mut grant = Some(grant);
         // Decoded before the shard is looked at, since a user's code never runs under a lock. In vain if the shard is
         // not here, which is rare.
         match codec::decode::<E::Message>(frame.payload) {
             Ok(message) => {
-                let reply =
-                    remote_ask(&self.runtime, inlet, frame.correlation, theirs, frame.chain).into();
+                let reply = remote_ask(
+                    &region.runtime,
+                    inlet,
+                    frame.correlation,
+                    theirs,
+                    frame.chain,
+                )
+                .into();
                 let mut envelope = Envelope { message, reply };
                 let again = last.repeats(frame.id, theirs);
                 if let Some(cell) = &last.cell {
@@ -135,29 +128,35 @@ impl<E: Entity> ShardRegion<E> {
                     last.cell = again.then(|| cell.clone());
                     Ok(())
                 };
-                let shard = shard_of(frame.id, self.shards);
-                match self.push(frame.id, shard, Some(theirs), envelope, push) {
+                let shard = shard_of(frame.id, region.shards);
+                match region.push(frame.id, shard, Some(theirs), envelope, push) {
                     Ok(()) => return,
                     Err(Refused::Full(envelope, cell)) => {
                         return cell.undeliverable(envelope, Failure::Full);
                     }
                     Err(Refused::Failed(envelope, failure)) => {
-                        let path = || self.path(frame.id);
-                        return undeliverable(&self.runtime, path, envelope, failure);
+                        let path = || region.path(frame.id);
+                        return undeliverable(&region.runtime, path, envelope, failure);
                     }
                     // Its asker hears of it by the bounce, or later.
                     Err(Refused::NotHere(Envelope { reply, .. })) => reply.forget(),
                 }
             }
-            Err(error) if self.local.epoch(shard_of(frame.id, self.shards)) == Some(theirs) => {
-                let reply =
-                    remote_ask(&self.runtime, inlet, frame.correlation, theirs, frame.chain).into();
-                return self.undecodable(frame.id, frame.payload, reply, error);
+            Err(error) if region.local.epoch(shard_of(frame.id, region.shards)) == Some(theirs) => {
+                let reply = remote_ask(
+                    &region.runtime,
+                    inlet,
+                    frame.correlation,
+                    theirs,
+                    frame.chain,
+                )
+                .into();
+                return region.undecodable(frame.id, frame.payload, reply, error);
             }
             Err(_) => {}
         }
-        let shard = shard_of(frame.id, self.shards);
-        let mut machine = lock(&self.machine);
+        let shard = shard_of(frame.id, region.shards);
+        let mut machine = lock(&region.machine);
         let known = machine.known_epoch(shard);
         let ahead = theirs > known && !machine.is_past(shard, theirs);
         // The map may have made it ours between the look at the shard and the lock of the machine.
@@ -185,11 +184,13 @@ impl<E: Entity> ShardRegion<E> {
             }),
         });
         match machine.handle_ahead(shard, theirs, item, Instant::now()) {
-            Ok(effect) => self.carry_out(&mut machine, effect),
-            Err(item) => self.fail(item, Failure::Full),
+            Ok(effect) => region.carry_out(&mut machine, effect),
+            Err(item) => region.fail(item, Failure::Full),
         }
     }
+}
 
+impl<E: Entity> ShardRegion<E> {
     /// A message that another node did not take.
     pub(super) fn handle_bounce(
         &self,
