@@ -5,7 +5,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -194,7 +194,11 @@ impl From<Failure> for DeadLetterReason {
 
 /// A subscription to a system's events, from the moment it was made.
 #[derive(Debug)]
-pub struct Events(broadcast::Receiver<Event>);
+pub struct Events {
+    receiver: broadcast::Receiver<Event>,
+    /// Counted down when it is gone.
+    _listener: Listener,
+}
 
 impl Events {
     /// The next event; `None` once the system has stopped and all events are read.
@@ -202,7 +206,7 @@ impl Events {
     /// # Cancel safety
     /// Safe: an event is either returned or still to come.
     pub async fn next(&mut self) -> Option<Event> {
-        match self.0.recv().await {
+        match self.receiver.recv().await {
             Ok(event) => Some(event),
             Err(broadcast::error::RecvError::Lagged(missed)) => Some(Event::Missed(missed)),
             Err(broadcast::error::RecvError::Closed) => None,
@@ -211,7 +215,7 @@ impl Events {
 
     /// The next event if there is one already.
     pub fn try_next(&mut self) -> Option<Event> {
-        match self.0.try_recv() {
+        match self.receiver.try_recv() {
             Ok(event) => Some(event),
             Err(broadcast::error::TryRecvError::Lagged(missed)) => Some(Event::Missed(missed)),
             Err(_) => None,
@@ -219,10 +223,22 @@ impl Events {
     }
 }
 
+/// One of those who are counted in it.
+#[derive(Debug)]
+struct Listener(Arc<AtomicUsize>);
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Where events are published. Costs one atomic load while nobody listens.
 #[derive(Debug)]
 pub(crate) struct EventBus {
     sender: broadcast::Sender<Event>,
+    /// The sender knows as well, but under a lock that all who publish would share.
+    listeners: Arc<AtomicUsize>,
     dead_letters: AtomicU64,
 }
 
@@ -230,17 +246,22 @@ impl EventBus {
     pub(crate) fn new() -> Self {
         Self {
             sender: broadcast::Sender::new(EVENTS_KEPT),
+            listeners: Arc::default(),
             dead_letters: AtomicU64::new(0),
         }
     }
 
     pub(crate) fn subscribe(&self) -> Events {
-        Events(self.sender.subscribe())
+        self.listeners.fetch_add(1, Ordering::Relaxed);
+        Events {
+            receiver: self.sender.subscribe(),
+            _listener: Listener(self.listeners.clone()),
+        }
     }
 
     /// Publishes what `event` makes; it is not called while nobody listens.
     pub(crate) fn publish(&self, event: impl FnOnce() -> Event) {
-        if self.sender.receiver_count() > 0 {
+        if self.listeners.load(Ordering::Relaxed) > 0 {
             // An error means that the last listener left meanwhile.
             let _ = self.sender.send(event());
         }
@@ -284,6 +305,17 @@ mod tests {
         assert!(matches!(events.next().await, Some(Event::Missed(10))));
         assert!(matches!(events.next().await, Some(Event::DeadLetter(_))));
         assert_eq!(bus.dead_letters(), EVENTS_KEPT as u64 + 10);
+    }
+
+    #[tokio::test]
+    async fn an_event_is_made_only_while_somebody_listens() {
+        let bus = EventBus::new();
+        bus.publish(|| unreachable!("nobody listens yet"));
+        let mut events = bus.subscribe();
+        bus.publish(|| Event::ActorStarted(path()));
+        assert!(matches!(events.try_next(), Some(Event::ActorStarted(_))));
+        drop(events);
+        bus.publish(|| unreachable!("nobody listens any more"));
     }
 
     #[tokio::test]

@@ -93,7 +93,11 @@ impl Drop for Chain {
 /// A chain as it travels; empty if there is none.
 pub(crate) fn encoded(chain: Option<&Arc<Chain>>, runtime: &Arc<Runtime>) -> Vec<u8> {
     let mut out = Vec::new();
-    let (Some(chain), Some(myself)) = (chain, runtime.myself()) else {
+    // Most messages have none, and should not pay for the look at who this node is.
+    let Some(chain) = chain else {
+        return out;
+    };
+    let Some(myself) = runtime.myself() else {
         return out;
     };
     let links: Vec<WireLink> = std::iter::successors(Some(chain), |chain| chain.rest.as_ref())

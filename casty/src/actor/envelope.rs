@@ -79,8 +79,8 @@ impl<R: Reply> ReplyTo<R> {
         match self {
             Self::Nobody | Self::Own(_) => {}
             Self::Asker(asker) => asker.answerer.answer(Answer::Reply(reply)),
-            Self::Remote(remote) => remote.complete(encoded(&reply)),
-            Self::RemoteActor(remote) => remote.0.complete(encoded(&reply)),
+            Self::Remote(remote) => remote.answer(&reply),
+            Self::RemoteActor(remote) => remote.0.answer(&reply),
             Self::Relay(pending) => pending.complete(encoded(&reply)),
             Self::Guarded(guarded) => {
                 let (to, cell) = *guarded;
@@ -222,6 +222,19 @@ impl RemoteReply {
     /// Somebody else answers.
     pub(crate) fn forget(mut self) {
         self.path = None;
+    }
+
+    /// Without a buffer of its own for the answer.
+    fn answer<R: Reply>(mut self, reply: &R) {
+        let Some(path) = self.path.take() else {
+            return;
+        };
+        let (correlation, epoch) = (self.correlation, self.epoch);
+        let encode = |out: &mut Vec<u8>| reply.encode(out);
+        let sent = codec::with_scratch(encode, |payload| path.reply(correlation, epoch, payload));
+        if let Err(codec::EncodeError(reason)) = sent {
+            path.fail(correlation, &Failure::Reply { reason });
+        }
     }
 
     fn complete(mut self, answer: RawAnswer) {

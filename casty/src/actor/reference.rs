@@ -4,8 +4,8 @@ use std::{
     fmt,
     hash::{Hash, Hasher},
     sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
+        Arc, OnceLock,
+        atomic::{AtomicU8, Ordering},
     },
 };
 
@@ -51,40 +51,72 @@ impl<E: Entity> Target<E> for EntityTarget<E> {
     }
 }
 
-/// The cell in which an entity was found here the last time. One that has closed takes nothing: then it is looked for
-/// anew. One that has not is the only one there is, since the cells of a shard close before it goes elsewhere.
+/// The cells in which an entity was found here. One that has closed takes nothing: then it is looked for anew. One that
+/// has not is the only one there is, since the cells of a shard close before it goes elsewhere.
 pub(crate) struct Found<E: Entity> {
-    cell: ArcSwapOption<Cell<E>>,
-    /// Whether there is one: who never finds any should not pay for the look.
-    any: AtomicBool,
+    times: AtomicU8,
+    /// Most references know one cell only: to look at it costs no more than to read a pointer.
+    first: OnceLock<Arc<Cell<E>>>,
+    /// The one after that which closed last.
+    later: ArcSwapOption<Cell<E>>,
+}
+
+/// How often an entity was found here.
+mod times {
+    /// Who never finds any does not pay for the look.
+    pub(super) const NEVER: u8 = 0;
+    /// Many references are used once, and to remember a cell costs as much as to find it.
+    pub(super) const ONCE: u8 = 1;
+    /// The first cell is remembered.
+    pub(super) const OFTEN: u8 = 2;
+    /// A later one as well.
+    pub(super) const ANEW: u8 = 3;
 }
 
 impl<E: Entity> Found<E> {
     pub(crate) fn new() -> Self {
         Self {
-            cell: ArcSwapOption::empty(),
-            any: AtomicBool::new(false),
+            times: AtomicU8::new(times::NEVER),
+            first: OnceLock::new(),
+            later: ArcSwapOption::empty(),
         }
     }
 
     pub(crate) fn remember(&self, cell: &Arc<Cell<E>>) {
-        self.cell.store(Some(cell.clone()));
-        self.any.store(true, Ordering::Relaxed);
+        let times = match self.times.load(Ordering::Relaxed) {
+            times::NEVER => times::ONCE,
+            times::ONCE if self.first.set(cell.clone()).is_ok() => times::OFTEN,
+            _ => {
+                self.later.store(Some(cell.clone()));
+                times::ANEW
+            }
+        };
+        self.times.store(times, Ordering::Relaxed);
     }
 
     /// Queues the envelope there. `None` if it is not there any more, and gives it back.
-    fn push(&self, envelope: Envelope<E>) -> Result<(), (Envelope<E>, Option<Failure>)> {
-        if !self.any.load(Ordering::Relaxed) {
+    fn push(&self, mut envelope: Envelope<E>) -> Result<(), (Envelope<E>, Option<Failure>)> {
+        if let Some(cell) = self.first.get() {
+            match cell.push(envelope) {
+                Err(Refusal::Closed(back)) => envelope = back,
+                pushed => return pushed.map_err(why),
+            }
+        }
+        if self.times.load(Ordering::Relaxed) != times::ANEW {
             return Err((envelope, None));
         }
-        let Some(cell) = &*self.cell.load() else {
-            return Err((envelope, None));
-        };
-        cell.push(envelope).map_err(|refusal| match refusal {
-            Refusal::Closed(envelope) => (envelope, None),
-            Refusal::Full(envelope) => (envelope, Some(Failure::Full)),
-            Refusal::Failing(envelope, failure) => (envelope, Some(failure)),
-        })
+        match &*self.later.load() {
+            Some(cell) => cell.push(envelope).map_err(why),
+            None => Err((envelope, None)),
+        }
+    }
+}
+
+fn why<E: Entity>(refusal: Refusal<E>) -> (Envelope<E>, Option<Failure>) {
+    match refusal {
+        Refusal::Closed(envelope) => (envelope, None),
+        Refusal::Full(envelope) => (envelope, Some(Failure::Full)),
+        Refusal::Failing(envelope, failure) => (envelope, Some(failure)),
     }
 }
 

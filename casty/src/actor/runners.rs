@@ -64,11 +64,9 @@ struct Place(Mutex<Next>);
 
 #[derive(Default)]
 enum Next {
-    /// It runs a cell.
+    /// It runs a cell, or waits.
     #[default]
     Nothing,
-    /// It waits, and is known to.
-    Awaited,
     Run(Arc<dyn Runs>),
     End,
 }
@@ -101,7 +99,7 @@ impl Runners {
             run: cell.run(),
             busy: true,
             place: Arc::default(),
-            runners: Arc::downgrade(self),
+            runners: self.clone(),
         };
         #[expect(
             clippy::disallowed_methods,
@@ -118,7 +116,6 @@ impl Runners {
             if waiting.runners.len() >= WAITING_MAX || self.over.load(Ordering::Relaxed) {
                 return false;
             }
-            *lock(&place.0) = Next::Awaited;
             waiting.runners.push((waker.clone(), place.clone()));
         }
         if !self.watched.load(Ordering::Relaxed) && !self.watched.swap(true, Ordering::Relaxed) {
@@ -212,7 +209,8 @@ struct Runner {
     run: RunBox,
     busy: bool,
     place: Arc<Place>,
-    runners: Weak<Runners>,
+    /// Those that wait keep this alive, and are ended when nobody has needed them for a while.
+    runners: Arc<Runners>,
 }
 
 impl Future for Runner {
@@ -224,25 +222,17 @@ impl Future for Runner {
             if me.busy {
                 ready!(me.run.poll(cx));
                 me.busy = false;
+                // Whoever takes it from there wakes it.
+                let kept = me.runners.keep(cx.waker(), &me.place);
+                return if kept { Poll::Pending } else { Poll::Ready(()) };
             }
-            let next = {
-                let mut place = lock(&me.place.0);
-                match &*place {
-                    Next::Awaited => return Poll::Pending,
-                    _ => std::mem::take(&mut *place),
-                }
-            };
-            match next {
+            match std::mem::take(&mut *lock(&me.place.0)) {
                 Next::Run(cell) => {
                     cell.run_in(&mut me.run);
                     me.busy = true;
                 }
-                Next::Nothing => {
-                    let runners = me.runners.upgrade();
-                    let kept = runners.is_some_and(|runners| runners.keep(cx.waker(), &me.place));
-                    return if kept { Poll::Pending } else { Poll::Ready(()) };
-                }
-                Next::Awaited | Next::End => return Poll::Ready(()),
+                Next::Nothing => return Poll::Pending,
+                Next::End => return Poll::Ready(()),
             }
         }
     }

@@ -69,7 +69,7 @@ async fn serve(node: Arc<Node>, mut stream: Box<dyn Stream>) {
     };
     let inlet = Inlet::new(hello.member.clone(), node.cancel().child_token());
     node.add_inlet(&inlet);
-    let mut kinds = kinds(&node, &hello);
+    let mut kinds = Kinds::new(&node, &hello);
     let end = connection::run(
         stream,
         Liveness {
@@ -82,9 +82,12 @@ async fn serve(node: Arc<Node>, mut stream: Box<dyn Stream>) {
         |chunk| {
             // References in messages become usable in this system: said once for all of them.
             let handled = node.runtime().enter(|| {
-                connection::for_each_frame(chunk, |frame| {
-                    handle(&node, &inlet, hello.lane, &mut kinds, chunk, frame)
-                })
+                let handled = connection::for_each_frame(chunk, |at, frame| {
+                    kinds.flush_unless_for(&frame, &inlet, chunk);
+                    handle(&node, &inlet, hello.lane, &mut kinds, chunk, at, frame)
+                });
+                kinds.flush(&inlet, chunk);
+                handled
             });
             inlet.placed();
             handled
@@ -153,35 +156,66 @@ fn judge(node: &Node, hello: &Hello) -> Result<Welcome, Refusal> {
 /// An entity type by a peer's number: its name, and the way to its region where this node has one.
 type Kind = (String, Option<Box<dyn Inward>>);
 
-fn kinds(node: &Node, hello: &Hello) -> Vec<Kind> {
-    let find = |name: &str| {
-        node.regions()
-            .iter()
-            .find(|region| region.name() == name)
-            .map(|region| region.clone().inward())
-    };
-    for (entry, mine) in hello.catalog.iter().filter_map(|entry| {
-        let mine = node.catalog().iter().find(|mine| mine.name == entry.name)?;
-        (mine.fingerprint != entry.fingerprint).then_some((entry, mine))
-    }) {
-        tracing::info!(
-            peer = %hello.member, kind = entry.name, ours = mine.fingerprint, theirs = entry.fingerprint,
-            "the peer runs another version of this entity type"
-        );
+/// The entity types of a peer's catalog.
+struct Kinds {
+    by_number: Vec<Kind>,
+    /// The one that the last message was for, which may hold it still.
+    last: Option<u16>,
+}
+
+impl Kinds {
+    fn new(node: &Node, hello: &Hello) -> Self {
+        let find = |name: &str| {
+            node.regions()
+                .iter()
+                .find(|region| region.name() == name)
+                .map(|region| region.clone().inward())
+        };
+        for (entry, mine) in hello.catalog.iter().filter_map(|entry| {
+            let mine = node.catalog().iter().find(|mine| mine.name == entry.name)?;
+            (mine.fingerprint != entry.fingerprint).then_some((entry, mine))
+        }) {
+            tracing::info!(
+                peer = %hello.member, kind = entry.name, ours = mine.fingerprint, theirs = entry.fingerprint,
+                "the peer runs another version of this entity type"
+            );
+        }
+        let catalog = hello.catalog.iter();
+        Self {
+            by_number: catalog
+                .map(|entry| (entry.name.clone(), find(&entry.name)))
+                .collect(),
+            last: None,
+        }
     }
-    hello
-        .catalog
-        .iter()
-        .map(|entry| (entry.name.clone(), find(&entry.name)))
-        .collect()
+
+    /// Before anything but another message for the type that the last one was for.
+    fn flush_unless_for(&mut self, frame: &Frame<'_>, inlet: &Arc<Inlet>, chunk: &Bytes) {
+        let same = match frame {
+            Frame::Entity(frame) => self.last == Some(frame.kind) && frame.payload != FENCE,
+            _ => false,
+        };
+        if !same {
+            self.flush(inlet, chunk);
+        }
+    }
+
+    fn flush(&mut self, inlet: &Arc<Inlet>, chunk: &Bytes) {
+        if let Some(last) = self.last.take()
+            && let Some((_, Some(region))) = self.by_number.get_mut(usize::from(last))
+        {
+            region.flush(inlet, chunk);
+        }
+    }
 }
 
 fn handle(
     node: &Arc<Node>,
     inlet: &Arc<Inlet>,
     lane: Lane,
-    kinds: &mut [Kind],
-    buffer: &Bytes,
+    kinds: &mut Kinds,
+    chunk: &Bytes,
+    at: usize,
     frame: Frame<'_>,
 ) -> Result<(), ConnectionEnd> {
     let bytes = frame.wire_bytes();
@@ -211,9 +245,10 @@ fn handle(
                 inlet.reply(frame.correlation, Epoch(frame.epoch), &[]);
                 return Ok(());
             }
-            match kinds.get_mut(usize::from(frame.kind)) {
+            match kinds.by_number.get_mut(usize::from(frame.kind)) {
                 Some((_, Some(region))) if node.address().is_some() => {
-                    region.handle(inlet, frame, buffer, grant);
+                    region.handle(inlet, frame, chunk, at, grant);
+                    kinds.last = Some(frame.kind);
                 }
                 Some((name, _)) => unknown_entity(node, inlet, name, frame),
                 None => return Err(ConnectionEnd::Unexpected),

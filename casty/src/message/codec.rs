@@ -74,9 +74,17 @@ pub(crate) fn with_encoded<T: Serialize + ?Sized, R>(
     value: &T,
     use_bytes: impl FnOnce(&[u8]) -> R,
 ) -> Result<R, EncodeError> {
+    with_scratch(|buffer| encode(value, buffer), use_bytes)
+}
+
+/// The same, of whatever `fill` writes.
+pub(crate) fn with_scratch<R>(
+    fill: impl FnOnce(&mut Vec<u8>) -> Result<(), EncodeError>,
+    use_bytes: impl FnOnce(&[u8]) -> R,
+) -> Result<R, EncodeError> {
     let mut buffer = SCRATCH.take();
     buffer.clear();
-    let result = encode(value, &mut buffer).map(|()| use_bytes(&buffer));
+    let result = fill(&mut buffer).map(|()| use_bytes(&buffer));
     if buffer.capacity() <= SCRATCH_BYTES_KEPT {
         SCRATCH.set(buffer);
     }

@@ -241,16 +241,16 @@ fn handle_complete(
     Ok(Progress::Done { wanted })
 }
 
-/// Reads the frames of a chunk.
+/// Reads the frames of a chunk, each with the place where it begins.
 pub(crate) fn for_each_frame(
     chunk: &Bytes,
-    mut handle: impl FnMut(Frame<'_>) -> Result<(), ConnectionEnd>,
+    mut handle: impl FnMut(usize, Frame<'_>) -> Result<(), ConnectionEnd>,
 ) -> Result<(), ConnectionEnd> {
-    let mut rest = &chunk[..];
-    while let Some(length) = frame::complete(rest)? {
-        let (bytes, behind) = rest[PREFIX_BYTES..].split_at(length);
-        handle(frame::parse(bytes)?)?;
-        rest = behind;
+    let mut at = 0;
+    while let Some(length) = frame::complete(&chunk[at..])? {
+        let body = at + PREFIX_BYTES;
+        handle(at, frame::parse(&chunk[body..body + length])?)?;
+        at = body + length;
     }
     Ok(())
 }
@@ -451,6 +451,11 @@ pub(crate) struct Grant<'a> {
 impl<'a> Grant<'a> {
     pub(crate) fn new(inlet: &'a Arc<Inlet>, bytes: usize) -> Self {
         Self { inlet, bytes }
+    }
+
+    /// For a message whose place is looked for a little later: so many bytes, to be granted then.
+    pub(crate) fn hold(mut self) -> usize {
+        std::mem::take(&mut self.bytes)
     }
 
     /// For a message that has to wait.

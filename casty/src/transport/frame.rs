@@ -205,28 +205,41 @@ impl Frame<'_> {
     }
 }
 
+/// What each entity frame begins with: its type, its hops, its epoch, its correlation, the length of its id.
+const ENTITY_HEAD_BYTES: usize = 2 + 1 + 8 + 8 + 2;
+
 impl<'a> EntityFrame<'a> {
     fn body_bytes(&self) -> usize {
-        2 + 1 + 8 + 8 + 2 + self.id.len() + 2 + self.chain.len() + self.payload.len()
+        ENTITY_HEAD_BYTES + self.id.len() + 2 + self.chain.len() + self.payload.len()
     }
 
     fn put(&self, out: &mut BytesMut) {
-        out.put_u8(kind::ENTITY);
-        out.put_u16_le(self.kind);
-        out.put_u8(self.hops);
-        out.put_u64_le(self.epoch);
-        out.put_u64_le(self.correlation);
-        put_short(self.id.as_bytes(), out);
+        // In an array first: its room need not be looked for at each number.
+        let mut head = [0; 1 + ENTITY_HEAD_BYTES];
+        let (id, length) = short(self.id.as_bytes());
+        let mut fill = &mut head[..];
+        fill.put_u8(kind::ENTITY);
+        fill.put_u16_le(self.kind);
+        fill.put_u8(self.hops);
+        fill.put_u64_le(self.epoch);
+        fill.put_u64_le(self.correlation);
+        fill.put_u16_le(length);
+        out.put_slice(&head);
+        out.put_slice(id);
         put_short(self.chain, out);
         out.put_slice(self.payload);
     }
 
     fn parse(mut rest: Cursor<'a>) -> Result<Self, FrameError> {
-        let kind = rest.u16()?;
-        let hops = rest.u8()?;
-        let epoch = rest.u64()?;
-        let correlation = rest.u64()?;
-        let id = std::str::from_utf8(rest.short()?).map_err(|_| FrameError::Id)?;
+        // As a whole: it is looked at once whether it is all there.
+        let head: [u8; ENTITY_HEAD_BYTES] = rest.array()?;
+        let mut head = Cursor(&head);
+        let kind = head.u16()?;
+        let hops = head.u8()?;
+        let epoch = head.u64()?;
+        let correlation = head.u64()?;
+        let id = rest.slice(usize::from(head.u16()?))?;
+        let id = std::str::from_utf8(id).map_err(|_| FrameError::Id)?;
         let chain = rest.short()?;
         Ok(Self {
             kind,
@@ -240,12 +253,18 @@ impl<'a> EntityFrame<'a> {
     }
 }
 
-/// Appends a length and the bytes. Ids and chains are limited where they are made; an overlong one that slipped through
-/// is cut off, and means nothing.
-fn put_short(bytes: &[u8], out: &mut BytesMut) {
+/// The bytes and their length. Ids and chains are limited where they are made; an overlong one that slipped through is
+/// cut off, and means nothing.
+fn short(bytes: &[u8]) -> (&[u8], u16) {
     let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
+    (&bytes[..usize::from(length)], length)
+}
+
+/// Appends a length and the bytes.
+fn put_short(bytes: &[u8], out: &mut BytesMut) {
+    let (bytes, length) = short(bytes);
     out.put_u16_le(length);
-    out.put_slice(&bytes[..usize::from(length)]);
+    out.put_slice(bytes);
 }
 
 /// Looks at the start of `bytes`: the length of a complete frame after its prefix, or `None` if more must be read.

@@ -281,7 +281,7 @@ impl Link {
                         &self.outbox,
                         &self.cancel,
                         |chunk| {
-                            connection::for_each_frame(chunk, |frame| {
+                            connection::for_each_frame(chunk, |_, frame| {
                                 self.handle(&*owner, chunk, frame)
                             })
                         },

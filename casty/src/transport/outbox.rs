@@ -30,6 +30,9 @@ const MESSAGES_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of replies that wait for a peer which does not read them, before its connection is cut.
 const URGENT_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// The largest buffer that is kept for the next messages: of each connection, at most one.
+const SPARE_BYTES_MAX: usize = 256 * 1024;
+
 /// Why a frame was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PutError {
@@ -100,6 +103,9 @@ struct State {
     goodbye: bool,
     /// Written and not confirmed, oldest first.
     unconfirmed: VecDeque<Bytes>,
+    /// What messages are appended to when the present buffer is taken: one that was confirmed, so that it need not
+    /// grow again.
+    spare: BytesMut,
     pending: Waiting,
     last_correlation: u64,
     /// Waits for something to write.
@@ -118,7 +124,8 @@ impl State {
         if !open || self.messages.is_empty() {
             return (urgent, Bytes::new());
         }
-        let messages = self.messages.split().freeze();
+        let spare = std::mem::take(&mut self.spare);
+        let messages = std::mem::replace(&mut self.messages, spare).freeze();
         self.sent += messages.len() as u64;
         self.unconfirmed.push_back(messages.clone());
         (urgent, messages)
@@ -261,7 +268,14 @@ impl Outbox {
                 break;
             }
             unconfirmed -= front.len() as u64;
-            state.unconfirmed.pop_front();
+            let confirmed = state.unconfirmed.pop_front().map(Bytes::try_into_mut);
+            if let Some(Ok(mut confirmed)) = confirmed
+                && confirmed.capacity() > state.spare.capacity()
+                && confirmed.capacity() <= SPARE_BYTES_MAX
+            {
+                confirmed.clear();
+                state.spare = confirmed;
+            }
         }
         let writer = state.writer.take();
         drop(state);

@@ -103,6 +103,12 @@ pub(crate) enum Refusal<A: Actor> {
     Failing(Envelope<A>, Failure),
 }
 
+/// An envelope that came over a connection, and the bytes that it takes of the sender's window.
+pub(crate) struct Arrived<A: Actor> {
+    pub(crate) envelope: Envelope<A>,
+    pub(crate) bytes: usize,
+}
+
 /// Who waits for room in a mailbox.
 pub(crate) enum Waiter {
     Teller(oneshot::Sender<()>),
@@ -205,7 +211,7 @@ impl Rare {
 }
 
 /// Why an envelope is not admitted.
-enum No {
+pub(crate) enum No {
     Closed,
     Failing(Failure),
 }
@@ -389,6 +395,32 @@ impl<A: Actor> Cell<A> {
         Ok(())
     }
 
+    /// Queues several envelopes that came over a connection, in order, as [`push_credited`](Self::push_credited) does
+    /// one; where it does not take them, it takes none. They are part of no chain.
+    ///
+    /// Returns how many bytes of them have found room. Those that have not share a credit, which the last one has.
+    pub(crate) fn push_arrived(
+        self: &Arc<Self>,
+        arrived: &mut Vec<Arrived<A>>,
+        credit: impl FnOnce(usize) -> Credit,
+    ) -> Result<usize, No> {
+        let mut inner = self.open()?;
+        let (mut placed, mut waiting) = (0, 0);
+        let mut credit = Some(credit);
+        let mut left = arrived.len();
+        for Arrived { envelope, bytes } in arrived.drain(..) {
+            left -= 1;
+            placed += bytes;
+            inner.mailbox.park(envelope, || {
+                (placed, waiting) = (placed - bytes, waiting + bytes);
+                let credit = credit.take_if(|_| left == 0);
+                Waiter::Credit(credit.map(|credit| credit(waiting)))
+            });
+        }
+        self.schedule(inner);
+        Ok(placed)
+    }
+
     /// Queues an envelope as soon as there is room. Dropping the future withdraws it.
     pub(crate) async fn push_wait(
         self: &Arc<Self>,
@@ -439,6 +471,12 @@ impl<A: Actor> Cell<A> {
         if let Some(chain) = envelope.reply.chain() {
             self.closes_no_circle(chain)?;
         }
+        self.open()
+    }
+
+    /// Whether the cell takes envelopes at all.
+    #[inline]
+    fn open(&self) -> Result<MutexGuard<'_, Inner<A>>, No> {
         let inner = lock(&self.inner);
         if inner.phase == Phase::Closed || inner.closing {
             return Err(No::Closed);
@@ -653,6 +691,16 @@ const fn counts_use<A: Actor>() -> bool {
 impl<A: Actor> Inner<A> {
     fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
+    }
+
+    /// From here on, whoever sends something wakes the run.
+    fn wait_for_more(&mut self, cx: &std::task::Context<'_>) {
+        self.phase = Phase::Waiting;
+        self.wait = Wait::Short;
+        match &mut self.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
     }
 
     fn interrupt(&mut self) {

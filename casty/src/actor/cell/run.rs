@@ -6,6 +6,7 @@ use std::{
     future::poll_fn,
     ops::ControlFlow,
     panic::AssertUnwindSafe,
+    pin::pin,
     sync::{Arc, atomic::Ordering},
     task::Poll,
 };
@@ -77,6 +78,9 @@ pub(super) struct Run<A: Actor> {
     sleepy: bool,
     /// Whether there are spies, as of this batch.
     spied: bool,
+    /// For others it waits already, while it handles the one message there was: who sends the next one wakes it, so it
+    /// need not look whether there is one.
+    waits: bool,
 }
 
 enum Step {
@@ -109,7 +113,20 @@ async fn drive<A: Actor>(cell: Arc<Cell<A>>, stays: bool) {
             }
         }
         let flow = match step {
-            Step::Handle => run.handle_batch().await,
+            Step::Handle => {
+                let mut polls = 0u32;
+                let flow = {
+                    let mut handling = pin!(run.handle_batch());
+                    poll_fn(|cx| {
+                        polls += 1;
+                        handling.as_mut().poll(cx)
+                    })
+                    .await
+                };
+                // What woke it meanwhile may have been a message.
+                run.waits &= polls == 1;
+                flow
+            }
             Step::Signals(signals) => Box::pin(run.handle_signals(signals)).await,
             Step::Sever => {
                 Box::pin(run.discard()).await;
@@ -159,6 +176,7 @@ impl<A: Actor> Run<A> {
             told: false,
             sleepy: false,
             spied: false,
+            waits: false,
         }
     }
 
@@ -184,6 +202,15 @@ impl<A: Actor> Run<A> {
             self.spied = runtime.spies.any();
             runtime.is_stopped()
         };
+        if std::mem::take(&mut self.waits)
+            && !stopped
+            && batch.is_empty()
+            && activation.due == Due::Nothing
+            && activation.state.is_some()
+            && !activation.may_sleep(ctx, self.sleepy)
+        {
+            return Poll::Pending;
+        }
         let step = {
             let mut inner = lock(&cell.inner);
             if inner.wait == Wait::Over {
@@ -214,16 +241,22 @@ impl<A: Actor> Run<A> {
                     Step::Rest
                 }
             };
-            if matches!(step, Step::Rest) && self.stays {
-                inner.phase = Phase::Waiting;
-                inner.wait = Wait::Short;
-                match &mut inner.waker {
-                    Some(waker) => waker.clone_from(cx.waker()),
-                    none => *none = Some(cx.waker().clone()),
-                }
+            if self.stays && matches!(step, Step::Rest) {
+                inner.wait_for_more(cx);
                 return Poll::Pending;
             }
-            inner.phase = Phase::Running;
+            // Who asks one thing at a time sends nothing more before it is answered. Where many send, each would wake it.
+            self.waits = self.stays
+                && matches!(step, Step::Handle)
+                && !inner.closing
+                && inner.mailbox.is_empty()
+                && activation.state.is_some()
+                && matches!(batch.make_contiguous(), [only] if !only.reply.is_nobody());
+            if self.waits {
+                inner.wait_for_more(cx);
+            } else {
+                inner.phase = Phase::Running;
+            }
             step
         };
         admitted.into_iter().for_each(Waiter::admit);
@@ -414,6 +447,7 @@ impl<A: Actor> Run<A> {
             let mut inner = lock(&cell.inner);
             inner.phase = Phase::Running;
             inner.rare().interrupt = None;
+            self.waits = false;
         }
     }
 

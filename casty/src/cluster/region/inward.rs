@@ -13,13 +13,14 @@ use super::{
 use crate::{
     actor::{
         Entity,
-        cell::{Cell, Refusal, undecodable, undeliverable},
+        cell::{Arrived, Cell, No, undecodable, undeliverable},
         envelope::{Envelope, ReplyTo},
+        policy::Overflow,
     },
     error::Failure,
     id::{EntityId, Epoch, ShardId, shard_of},
     message::{
-        answer::Pending,
+        answer::{Credit, Pending},
         codec::{self, DecodeError},
     },
     mutants,
@@ -27,26 +28,39 @@ use crate::{
     sync::lock,
     transport::{
         connection::{Grant, Inlet},
-        frame::{EntityFrame, Frame},
+        frame::{self, EntityFrame, Frame},
     },
 };
 
 /// What one connection from another node brings for the entities of a type.
 pub(crate) trait Inward: Send {
-    /// A message. The runtime has been entered.
+    /// A message, `at` so many bytes into the chunk. The runtime has been entered. It may be held until
+    /// [`flush`](Self::flush).
     fn handle(
         &mut self,
         inlet: &Arc<Inlet>,
         frame: EntityFrame<'_>,
-        buffer: &Bytes,
+        chunk: &Bytes,
+        at: usize,
         grant: Grant<'_>,
     );
+
+    /// Queues what is held. To be called before anything else of the connection is looked at, and at the end of the
+    /// chunk.
+    fn flush(&mut self, inlet: &Arc<Inlet>, chunk: &Bytes);
 }
+
+/// Messages for one entity that are queued together, at most.
+const HELD_MAX: usize = 64;
 
 /// Remembers where the last message went: often the next one is for the same entity.
 pub(super) struct Incoming<E: Entity> {
     region: Arc<ShardRegion<E>>,
     last: Last<E>,
+    /// For the remembered cell, in order: its mailbox is locked once for all of them.
+    held: Vec<Arrived<E>>,
+    /// Where the frames of those are.
+    frames: Vec<usize>,
 }
 
 /// The entity that a message was for, and its cell if the one before was for it as well.
@@ -60,16 +74,15 @@ struct Last<E: Entity> {
 }
 
 impl<E: Entity> Last<E> {
-    /// Whether this is the same once more.
-    fn repeats(&mut self, id: &str, epoch: Epoch) -> bool {
-        if self.epoch == epoch && self.id == id {
-            return true;
-        }
+    fn is(&self, id: &str, epoch: Epoch) -> bool {
+        self.epoch == epoch && self.id == id
+    }
+
+    fn set(&mut self, id: &str, epoch: Epoch) {
         self.epoch = epoch;
         self.id.clear();
         self.id.push_str(id);
         self.cell = None;
-        false
     }
 }
 
@@ -82,47 +95,26 @@ impl<E: Entity> Incoming<E> {
                 epoch: Epoch::ZERO,
                 cell: None,
             },
+            held: Vec::new(),
+            frames: Vec::new(),
         }
     }
-}
 
-impl<E: Entity> Inward for Incoming<E> {
-    fn handle(
+    /// Finds the place of a message. Its cell is remembered if this comes `again`.
+    fn place(
         &mut self,
         inlet: &Arc<Inlet>,
         frame: EntityFrame<'_>,
-        buffer: &Bytes,
+        chunk: &Bytes,
+        envelope: Result<Envelope<E>, DecodeError>,
+        again: bool,
         grant: Grant<'_>,
     ) {
-        let Self { region, last } = self;
+        let Self { region, last, .. } = self;
         let theirs = Epoch(frame.epoch);
         let mut grant = Some(grant);
-        // Decoded before the shard is looked at, since a user's code never runs under a lock. In vain if the shard is
-        // not here, which is rare.
-        match codec::decode::<E::Message>(frame.payload) {
-            Ok(message) => {
-                let reply = remote_ask(
-                    &region.runtime,
-                    inlet,
-                    frame.correlation,
-                    theirs,
-                    frame.chain,
-                )
-                .into();
-                let mut envelope = Envelope { message, reply };
-                let again = last.repeats(frame.id, theirs);
-                if let Some(cell) = &last.cell {
-                    match cell.push_credited(envelope, || grant.take().map(Grant::keep)) {
-                        Ok(()) => return,
-                        Err(Refusal::Full(envelope)) => {
-                            return cell.undeliverable(envelope, Failure::Full);
-                        }
-                        Err(Refusal::Failing(envelope, failure)) => {
-                            return cell.undeliverable(envelope, failure);
-                        }
-                        Err(Refusal::Closed(back)) => envelope = back,
-                    }
-                }
+        match envelope {
+            Ok(envelope) => {
                 let push = |cell: &Arc<Cell<E>>, envelope| {
                     cell.push_credited(envelope, || grant.take().map(Grant::keep))?;
                     last.cell = again.then(|| cell.clone());
@@ -143,20 +135,118 @@ impl<E: Entity> Inward for Incoming<E> {
                 }
             }
             Err(error) if region.local.epoch(shard_of(frame.id, region.shards)) == Some(theirs) => {
-                let reply = remote_ask(
-                    &region.runtime,
-                    inlet,
-                    frame.correlation,
-                    theirs,
-                    frame.chain,
-                )
-                .into();
+                let reply = region.asker_of(inlet, &frame);
                 return region.undecodable(frame.id, frame.payload, reply, error);
             }
             Err(_) => {}
         }
-        let shard = shard_of(frame.id, region.shards);
-        let mut machine = lock(&region.machine);
+        region.not_here(inlet, frame, chunk, grant);
+    }
+}
+
+impl<E: Entity> Drop for Incoming<E> {
+    /// Something is held only if a message behind it could not be looked at, by a panic in a user's code.
+    fn drop(&mut self) {
+        for Arrived { envelope, .. } in self.held.drain(..) {
+            let path = || self.region.path(&self.last.id);
+            undeliverable(&self.region.runtime, path, envelope, Failure::Stopped);
+        }
+    }
+}
+
+impl<E: Entity> Inward for Incoming<E> {
+    fn handle(
+        &mut self,
+        inlet: &Arc<Inlet>,
+        frame: EntityFrame<'_>,
+        chunk: &Bytes,
+        at: usize,
+        grant: Grant<'_>,
+    ) {
+        let theirs = Epoch(frame.epoch);
+        let again = self.last.is(frame.id, theirs);
+        if !again {
+            self.flush(inlet, chunk);
+            self.last.set(frame.id, theirs);
+        }
+        // Decoded before the shard is looked at, since a user's code never runs under a lock. In vain if the shard is
+        // not here, which is rare.
+        let envelope = codec::decode(frame.payload).map(|message| Envelope {
+            message,
+            reply: self.region.asker_of(inlet, &frame),
+        });
+        // A chain is looked at one by one, and so is what may cost an older message its place.
+        let may_hold = E::POLICY.overflow == Overflow::Wait && frame.chain.is_empty();
+        match envelope {
+            Ok(envelope) if may_hold && self.last.cell.is_some() => {
+                let bytes = grant.hold();
+                self.held.push(Arrived { envelope, bytes });
+                self.frames.push(at);
+                if self.held.len() == HELD_MAX {
+                    self.flush(inlet, chunk);
+                }
+            }
+            envelope => {
+                self.flush(inlet, chunk);
+                self.place(inlet, frame, chunk, envelope, again, grant);
+            }
+        }
+    }
+
+    fn flush(&mut self, inlet: &Arc<Inlet>, chunk: &Bytes) {
+        if self.held.is_empty() {
+            return;
+        }
+        let Some(cell) = self.last.cell.clone() else {
+            return;
+        };
+        let credit = |bytes| Credit::new(inlet.clone(), bytes);
+        match cell.push_arrived(&mut self.held, credit) {
+            Ok(placed) => drop(Grant::new(inlet, placed)),
+            Err(No::Failing(failure)) => {
+                for Arrived { envelope, bytes } in self.held.drain(..) {
+                    drop(Grant::new(inlet, bytes));
+                    cell.undeliverable(envelope, failure.clone());
+                }
+            }
+            // It has ended: another has taken its place, or the shard has gone.
+            Err(No::Closed) => {
+                self.last.cell = None;
+                let (frames, held) = (
+                    std::mem::take(&mut self.frames),
+                    std::mem::take(&mut self.held),
+                );
+                for (at, Arrived { envelope, bytes }) in frames.into_iter().zip(held) {
+                    // It was read from there before.
+                    if let Some(Frame::Entity(frame)) = frame::frames(&chunk[at..]).next() {
+                        self.place(
+                            inlet,
+                            frame,
+                            chunk,
+                            Ok(envelope),
+                            true,
+                            Grant::new(inlet, bytes),
+                        );
+                    }
+                }
+            }
+        }
+        self.frames.clear();
+    }
+}
+
+impl<E: Entity> ShardRegion<E> {
+    /// A message for a shard that is not here, as far as is known.
+    fn not_here(
+        &self,
+        inlet: &Arc<Inlet>,
+        frame: EntityFrame<'_>,
+        chunk: &Bytes,
+        grant: Option<Grant<'_>>,
+    ) {
+        let theirs = Epoch(frame.epoch);
+        let shard = shard_of(frame.id, self.shards);
+        let mut machine = lock(&self.machine);
         let known = machine.known_epoch(shard);
         let ahead = theirs > known && !machine.is_past(shard, theirs);
         // The map may have made it ours between the look at the shard and the lock of the machine.
@@ -172,8 +262,8 @@ impl<E: Entity> Inward for Incoming<E> {
         // The sender knows more than this node has heard: the message waits for the news.
         let item = Item::Raw(RawItem {
             id: EntityId::new(frame.id),
-            chain: buffer.slice_ref(frame.chain),
-            payload: buffer.slice_ref(frame.payload),
+            chain: chunk.slice_ref(frame.chain),
+            payload: chunk.slice_ref(frame.payload),
             hops: frame.hops,
             origin: Origin::Peer(Peer {
                 epoch: theirs,
@@ -184,13 +274,16 @@ impl<E: Entity> Inward for Incoming<E> {
             }),
         });
         match machine.handle_ahead(shard, theirs, item, Instant::now()) {
-            Ok(effect) => region.carry_out(&mut machine, effect),
-            Err(item) => region.fail(item, Failure::Full),
+            Ok(effect) => self.carry_out(&mut machine, effect),
+            Err(item) => self.fail(item, Failure::Full),
         }
     }
-}
 
-impl<E: Entity> ShardRegion<E> {
+    fn asker_of(&self, inlet: &Arc<Inlet>, frame: &EntityFrame<'_>) -> ReplyTo<E::Reply> {
+        let epoch = Epoch(frame.epoch);
+        remote_ask(&self.runtime, inlet, frame.correlation, epoch, frame.chain).into()
+    }
+
     /// A message that another node did not take.
     pub(super) fn handle_bounce(
         &self,

@@ -1,16 +1,16 @@
 //! The shards of one entity type on this node, and the entities alive in them.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, hash_map::Entry},
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, Weak,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 use tokio::sync::Notify;
 
-use super::{idle, moving::Frozen};
+use super::{host::ShardHost, idle, moving::Frozen};
 use crate::{
     actor::{
         Entity,
@@ -24,7 +24,8 @@ use crate::{
 
 pub(super) struct LocalShards<E: Entity> {
     shards: Box<[Mutex<LocalShard<E>>]>,
-    active: AtomicU64,
+    /// Entities alive here, where their number is limited: threads that make them would wait for each other to count.
+    counted: AtomicU64,
     /// There are more entities than the type allows.
     crowd: Arc<Notify>,
 }
@@ -39,6 +40,8 @@ struct LocalShard<E: Entity> {
     /// States without an activation: of entities that have stopped here to go on elsewhere, or the other way round.
     frozen: BTreeMap<EntityId, Frozen>,
     cells: HashMap<EntityId, Arc<Cell<E>>, foldhash::fast::RandomState>,
+    /// Of those cells.
+    host: Weak<ShardHost<E>>,
 }
 
 /// What a shard here says to an envelope that it does not take.
@@ -58,11 +61,12 @@ impl<E: Entity> LocalShards<E> {
                 draining: None,
                 frozen: BTreeMap::new(),
                 cells: HashMap::default(),
+                host: Weak::new(),
             })
         };
         Self {
             shards: (0..shards).map(shard).collect(),
-            active: AtomicU64::new(0),
+            counted: AtomicU64::new(0),
             crowd: Arc::default(),
         }
     }
@@ -99,7 +103,24 @@ impl<E: Entity> LocalShards<E> {
 
     /// Entities alive here.
     pub(super) fn active(&self) -> u64 {
-        self.active.load(Ordering::Relaxed)
+        let shards = self.shards.iter();
+        shards.map(|shard| lock(shard).cells.len() as u64).sum()
+    }
+
+    /// Another entity is active.
+    fn entered(&self) {
+        if let Some(max) = E::POLICY.max_active
+            && self.counted.fetch_add(1, Ordering::Relaxed) >= max as u64
+        {
+            self.crowd.notify_one();
+        }
+    }
+
+    /// So many are active no more.
+    fn left(&self, count: usize) {
+        if E::POLICY.max_active.is_some() {
+            self.counted.fetch_sub(count as u64, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn epoch(&self, shard: ShardId) -> Option<Epoch> {
@@ -120,7 +141,7 @@ impl<E: Entity> LocalShards<E> {
         id: impl AsRef<str> + Into<EntityId>,
         mut envelope: Envelope<E>,
         mut push: impl FnMut(&Arc<Cell<E>>, Envelope<E>) -> Result<(), Refusal<E>>,
-        make: impl FnOnce(CellName) -> Option<Arc<Cell<E>>>,
+        make: impl FnOnce(CellName, &mut Weak<ShardHost<E>>) -> Option<Arc<Cell<E>>>,
     ) -> Result<(), Refused<E>> {
         let Some(local) = self.shards.get(shard.index()) else {
             return Err(Refused::NotHere(envelope));
@@ -145,22 +166,23 @@ impl<E: Entity> LocalShards<E> {
             }
         }
         let id: EntityId = id.into();
-        let Some(cell) = make(CellName::Entity(id.clone())) else {
+        let Some(cell) = make(CellName::Entity(id.clone()), &mut local.host) else {
             return Err(Refused::NotHere(envelope));
         };
-        let pushed = push(&cell, envelope);
-        if local.cells.insert(id, cell.clone()).is_none() {
-            let active = self.active.fetch_add(1, Ordering::Relaxed);
-            if let Some(max) = E::POLICY.max_active
-                && active >= max as u64
-            {
-                self.crowd.notify_one();
+        let cell = match local.cells.entry(id) {
+            Entry::Occupied(mut present) => {
+                present.insert(cell);
+                present.into_mut()
             }
-        }
-        match pushed {
+            Entry::Vacant(place) => {
+                self.entered();
+                place.insert(cell)
+            }
+        };
+        match push(cell, envelope) {
             Ok(()) => Ok(()),
             Err(Refusal::Full(envelope) | Refusal::Closed(envelope)) => {
-                Err(Refused::Full(envelope, cell))
+                Err(Refused::Full(envelope, cell.clone()))
             }
             Err(Refusal::Failing(envelope, failure)) => Err(Refused::Failed(envelope, failure)),
         }
@@ -178,7 +200,7 @@ impl<E: Entity> LocalShards<E> {
             .is_some_and(|present| std::ptr::eq(&raw const **present, cell))
         {
             local.cells.remove(id);
-            self.active.fetch_sub(1, Ordering::Relaxed);
+            self.left(1);
         }
     }
 
@@ -229,8 +251,7 @@ impl<E: Entity> LocalShards<E> {
             local.frozen.clear();
             std::mem::take(&mut local.cells)
         };
-        self.active
-            .fetch_sub(orphans.len() as u64, Ordering::Relaxed);
+        self.left(orphans.len());
         for cell in in_order(orphans.into_values().collect()) {
             cell.sever();
         }
@@ -303,7 +324,7 @@ impl<E: Entity> LocalShards<E> {
         &self,
         shard: ShardId,
         id: &EntityId,
-        make: impl FnOnce(CellName) -> Option<Arc<Cell<E>>>,
+        make: impl FnOnce(CellName, &mut Weak<ShardHost<E>>) -> Option<Arc<Cell<E>>>,
     ) -> Option<Arc<Cell<E>>> {
         let mut local = lock(self.shards.get(shard.index())?);
         local.epoch?;
@@ -313,9 +334,9 @@ impl<E: Entity> LocalShards<E> {
         if let Some(cell) = local.cells.get(id) {
             return Some(cell.clone());
         }
-        let cell = make(CellName::Entity(id.clone()))?;
+        let cell = make(CellName::Entity(id.clone()), &mut local.host)?;
         local.cells.insert(id.clone(), cell.clone());
-        self.active.fetch_add(1, Ordering::Relaxed);
+        self.entered();
         Some(cell)
     }
 

@@ -5,6 +5,7 @@
 //! [inward]: into a mailbox, back to where it came from, or into the machine.
 
 mod homes;
+mod host;
 mod idle;
 mod inward;
 mod item;
@@ -30,6 +31,7 @@ pub(crate) use self::moving::Frozen;
 pub(crate) use self::{homes::FENCE, inward::Inward, item::remote_ask, moving::Parcel};
 use self::{
     homes::FastHome,
+    host::ShardHost,
     inward::Incoming,
     item::{Item, RawItem},
     local::{LocalShards, Refused},
@@ -38,12 +40,9 @@ use self::{
 use super::handoff::Draining;
 use crate::{
     actor::{
-        Entity, HookError, Route,
-        cell::{AnyCell, Cell, CellHost, CellName, Refusal, undeliverable},
-        context::Context,
+        Entity,
+        cell::{Cell, CellName, Refusal, undeliverable},
         envelope::Envelope,
-        gate::Gate,
-        reference::EntityRef,
         runtime::Runtime,
     },
     config::Settings,
@@ -222,8 +221,19 @@ impl<E: Entity> ShardRegion<E> {
         envelope: Envelope<E>,
         push: impl FnMut(&Arc<Cell<E>>, Envelope<E>) -> Result<(), Refusal<E>>,
     ) -> Result<(), Refused<E>> {
-        let make = |name| Some(Cell::new(name, self.me.upgrade()?, E::POLICY.mailbox, None));
+        let make = |name, host: &mut _| self.make_cell(shard, name, host);
         self.local.push(shard, epoch, id, envelope, push, make)
+    }
+
+    /// A cell for an entity of this shard, whose cells share `host`.
+    fn make_cell(
+        &self,
+        shard: ShardId,
+        name: CellName,
+        host: &mut Weak<ShardHost<E>>,
+    ) -> Option<Arc<Cell<E>>> {
+        let host = ShardHost::of(host, shard, || self.me.upgrade())?;
+        Some(Cell::new(name, host, E::POLICY.mailbox, None))
     }
 
     fn link(&self, to: Slot) -> Option<Arc<Link>> {
@@ -292,70 +302,6 @@ fn gone(shard: ShardId) -> Failure {
         node: format!("the owner of shard {shard}"),
         reason: "it is no member any more, or nobody settles on an owner".to_owned(),
         maybe_handled: false,
-    }
-}
-
-impl<E: Entity> CellHost<E> for ShardRegion<E> {
-    fn runtime(&self) -> &Arc<Runtime> {
-        &self.runtime
-    }
-
-    fn kind(&self) -> &str {
-        &self.name
-    }
-
-    fn address(&self, cell: &Arc<Cell<E>>) -> EntityRef<E> {
-        let id = match cell.name() {
-            CellName::Entity(id) => id.clone(),
-            CellName::Actor(number) => EntityId::new(number.to_string()),
-        };
-        let route: Arc<dyn Route<E>> = match self.me.upgrade() {
-            Some(region) => region,
-            None => self.runtime.route::<E>(),
-        };
-        EntityRef::new(route, id)
-    }
-
-    fn init<'a>(&'a self, ctx: &'a mut Context<E>) -> Option<BoxFuture<'a, Result<E, HookError>>> {
-        Some(Box::pin(async move {
-            match self.thaw(ctx.entity_id()) {
-                Some(thawed) => thawed,
-                None => E::init(ctx).await,
-            }
-        }))
-    }
-
-    fn ended(&self, cell: &Cell<E>, state: &E) {
-        if let CellName::Entity(id) = cell.name() {
-            self.freeze(id.shard(self.shards), id, state);
-        }
-    }
-
-    fn can_init(&self) -> bool {
-        true
-    }
-
-    fn parent(&self) -> Option<Arc<dyn AnyCell>> {
-        None
-    }
-
-    fn closed(&self, cell: &Cell<E>) {
-        let CellName::Entity(id) = cell.name() else {
-            return;
-        };
-        self.local.closed(id.shard(self.shards), id, cell);
-    }
-
-    fn gate(&self) -> Option<&Arc<Gate>> {
-        self.runtime.gate()
-    }
-
-    fn epoch(&self, cell: &Cell<E>) -> Epoch {
-        let CellName::Entity(id) = cell.name() else {
-            return Epoch::ZERO;
-        };
-        let epoch = self.local.epoch_of_owner(id.shard(self.shards));
-        epoch.unwrap_or(Epoch::ZERO)
     }
 }
 

@@ -7,7 +7,7 @@ use serde_bytes::ByteBuf;
 
 use super::ShardRegion;
 use crate::{
-    actor::{Entity, HookError, cell::Cell},
+    actor::{Entity, HookError},
     event::Event,
     id::{EntityId, Epoch, ShardId},
     protocol::map::{self, Slot},
@@ -58,11 +58,10 @@ impl<E: Entity> ShardRegion<E> {
     }
 
     /// The state that an entity came here with.
-    pub(super) fn thaw(&self, id: &EntityId) -> Option<Result<E, HookError>> {
+    pub(super) fn thaw(&self, shard: ShardId, id: &EntityId) -> Option<Result<E, HookError>> {
         if !E::MIGRATES {
             return None;
         }
-        let shard = id.shard(self.shards);
         let frozen = self.local.frozen_state(shard, id)?;
         let thawed = self.runtime.enter(|| E::thaw(&frozen.name, &frozen.state));
         Some(match thawed {
@@ -127,7 +126,7 @@ impl<E: Entity> ShardRegion<E> {
         self.runtime.spawn(async move {
             in_turns(moved, |(shard, id)| {
                 let Some(region) = me.upgrade() else { return };
-                let make = |name| Some(Cell::new(name, region.clone(), E::POLICY.mailbox, None));
+                let make = |name, host: &mut _| region.make_cell(*shard, name, host);
                 if let Some(cell) = region.local.cell_or(*shard, id, make) {
                     cell.wake();
                 }

@@ -1,0 +1,101 @@
+//! What the entities of one shard know of where they live.
+
+use std::sync::{Arc, Weak};
+
+use futures_util::future::BoxFuture;
+
+use super::ShardRegion;
+use crate::{
+    actor::{
+        Entity, HookError, Route,
+        cell::{AnyCell, Cell, CellHost, CellName},
+        context::Context,
+        gate::Gate,
+        reference::EntityRef,
+        runtime::Runtime,
+    },
+    id::{EntityId, Epoch, ShardId},
+};
+
+/// One for each shard that has entities, and gone with the last of them. If all cells of a node counted their
+/// references in one place, threads that make them would wait for each other there.
+pub(super) struct ShardHost<E: Entity> {
+    region: Arc<ShardRegion<E>>,
+    shard: ShardId,
+}
+
+impl<E: Entity> ShardHost<E> {
+    /// The present one, or a new one. `None` if the region is gone.
+    pub(super) fn of(
+        present: &mut Weak<Self>,
+        shard: ShardId,
+        region: impl FnOnce() -> Option<Arc<ShardRegion<E>>>,
+    ) -> Option<Arc<Self>> {
+        if let Some(host) = present.upgrade() {
+            return Some(host);
+        }
+        let host = Arc::new(Self {
+            region: region()?,
+            shard,
+        });
+        *present = Arc::downgrade(&host);
+        Some(host)
+    }
+}
+
+impl<E: Entity> CellHost<E> for ShardHost<E> {
+    fn runtime(&self) -> &Arc<Runtime> {
+        &self.region.runtime
+    }
+
+    fn kind(&self) -> &str {
+        &self.region.name
+    }
+
+    fn address(&self, cell: &Arc<Cell<E>>) -> EntityRef<E> {
+        let id = match cell.name() {
+            CellName::Entity(id) => id.clone(),
+            CellName::Actor(number) => EntityId::new(number.to_string()),
+        };
+        let route: Arc<dyn Route<E>> = self.region.clone();
+        EntityRef::new(route, id)
+    }
+
+    fn init<'a>(&'a self, ctx: &'a mut Context<E>) -> Option<BoxFuture<'a, Result<E, HookError>>> {
+        Some(Box::pin(async move {
+            match self.region.thaw(self.shard, ctx.entity_id()) {
+                Some(thawed) => thawed,
+                None => E::init(ctx).await,
+            }
+        }))
+    }
+
+    fn ended(&self, cell: &Cell<E>, state: &E) {
+        if let CellName::Entity(id) = cell.name() {
+            self.region.freeze(self.shard, id, state);
+        }
+    }
+
+    fn can_init(&self) -> bool {
+        true
+    }
+
+    fn parent(&self) -> Option<Arc<dyn AnyCell>> {
+        None
+    }
+
+    fn closed(&self, cell: &Cell<E>) {
+        if let CellName::Entity(id) = cell.name() {
+            self.region.local.closed(self.shard, id, cell);
+        }
+    }
+
+    fn gate(&self) -> Option<&Arc<Gate>> {
+        self.region.runtime.gate()
+    }
+
+    fn epoch(&self, _: &Cell<E>) -> Epoch {
+        let epoch = self.region.local.epoch_of_owner(self.shard);
+        epoch.unwrap_or(Epoch::ZERO)
+    }
+}
