@@ -444,7 +444,10 @@ impl Admin {
         }
         let leader = view.leader().and_then(|leader| {
             let address = view.map().member(leader)?.address;
-            Some(Voter::from((leader, &address)))
+            Some(Voter {
+                member: leader.clone(),
+                address,
+            })
         });
         // From here on it finds the leader as any node does.
         self.node.set_introduced(askable);

@@ -126,6 +126,7 @@ fn judge(node: &Node, hello: &Hello) -> Result<Welcome, Refusal> {
         cluster: node.cluster(),
         identity: node.identity(),
         member: &me,
+        keeps_seat: node.kept_seat().is_some(),
         catalog: node.catalog(),
         is_down: &|member| {
             map.as_ref()
@@ -142,11 +143,13 @@ fn judge(node: &Node, hello: &Hello) -> Result<Welcome, Refusal> {
         node.handle_down();
     }
     judged?;
-    let voters = map.iter().flat_map(|map| map.voters.clone()).collect();
+    let voters = map.iter().flat_map(|map| map.voters.iter());
+    let voters = voters.map(|(voter, place)| (voter.clone(), place.address));
     Ok(Welcome {
         identity: node.identity(),
         member: me,
-        voters,
+        keeps_seat: node.kept_seat().is_some(),
+        voters: voters.collect(),
     })
 }
 

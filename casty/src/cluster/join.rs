@@ -219,10 +219,10 @@ async fn found(node: &Arc<Node>) -> Result<(), String> {
 
 async fn found_with(node: &Arc<Node>, founder: Voter, map: ClusterMap) -> Result<(), String> {
     let identity = map.identity;
-    let slot = map
-        .member(&founder.member)
-        .map_or(0, |member| member.slot.0);
-    let engine = node.engine_for(u64::from(slot)).await?;
+    let seat = map.member(&founder.member).map(|member| member.seat);
+    let engine = node
+        .found_engine(seat.ok_or("it is not in its map")?)
+        .await?;
     sighted!(Founded {
         by: founder.member.clone(),
         uuid: identity.uuid.as_u128(),
@@ -264,7 +264,10 @@ async fn join(node: &Arc<Node>, welcome: Option<Welcome>) -> Result<(), JoinFail
         welcome
             .voters
             .iter()
-            .map(|(m, a)| Voter::from((m, a)))
+            .map(|(member, address)| Voter {
+                member: member.clone(),
+                address: *address,
+            })
             .collect(),
     );
     let Some(address) = node.address() else {
@@ -279,6 +282,7 @@ async fn join(node: &Arc<Node>, welcome: Option<Welcome>) -> Result<(), JoinFail
         lease: super::lease::times(node.settings()),
         tie_breaker: node.tie_breaker().is_some(),
         since: node.since(),
+        seat: node.kept_seat(),
     };
     decided(node, node.propose(Proposal::Apply(command)).await)?;
     let me = member.clone();

@@ -32,6 +32,7 @@ fn join(sim: &mut Sim, on: &str, kind: &'static str) -> Result<u64, AuthorityErr
             lease: LeaseTimes::new(settings.lease, settings.clock_drift),
             tie_breaker: false,
             since: Incarnation(1),
+            seat: None,
         };
         node(&system).propose(Proposal::Apply(command)).await
     })

@@ -1,7 +1,7 @@
 //! The engine: openraft, over our own links, in memory.
 //!
-//! A member's number in the engine is its slot in the map, which no other process ever has. A partitioned leader goes on
-//! believing that it leads; so nothing here trusts that, but only a commit, or a round of a quorum.
+//! A member's number in the engine is its seat in the map: its slot, which no other process ever has. A partitioned leader
+//! goes on believing that it leads; so nothing here trusts that, but only a commit, or a round of a quorum.
 
 mod network;
 mod runtime;
@@ -48,7 +48,7 @@ use crate::{
         allocation,
         leader::Electorate,
         lease::{Grants, LeaseTimes},
-        map::{ClusterMap, Command, Refused, Slot, Status},
+        map::{ClusterMap, Command, Refused, Seat, Status},
         tie::{Report, Ties},
     },
     sync::lock,
@@ -69,6 +69,10 @@ openraft::declare_raft_types!(
 
 type Raft = openraft::Raft<Types, Arc<MapMachine>>;
 
+fn seat(id: u64) -> Seat {
+    Seat(u32::try_from(id).unwrap_or(u32::MAX))
+}
+
 fn text(error: impl fmt::Display) -> String {
     error.to_string()
 }
@@ -80,7 +84,7 @@ const LAG_MAX: u64 = 32;
 pub(crate) struct RaftEngine {
     me: Weak<Self>,
     node: Weak<Node>,
-    slot: Slot,
+    seat: Seat,
     raft: Raft,
     machine: Arc<MapMachine>,
     log: Log,
@@ -132,13 +136,13 @@ fn config(settings: &Settings) -> Result<Arc<Config>, String> {
 }
 
 impl RaftEngine {
-    /// This node takes part, under this number. It decides nothing until it is asked to.
-    pub(crate) async fn start(node: &Arc<Node>, slot: Slot) -> Result<Arc<Self>, String> {
+    /// This node takes part, from this seat. It decides nothing until it is asked to.
+    pub(crate) async fn start(node: &Arc<Node>, seat: Seat) -> Result<Arc<Self>, String> {
         let machine = MapMachine::new(node.watch().clone(), node.member());
         let (seed, log) = (node.random(), Log::default());
         let settings = node.settings();
         let new = Raft::new(
-            u64::from(slot.0),
+            u64::from(seat.0),
             config(settings)?,
             Ways(Arc::downgrade(node)),
             log.clone(),
@@ -150,7 +154,7 @@ impl RaftEngine {
         Ok(Arc::new_cyclic(|me| Self {
             me: me.clone(),
             node: Arc::downgrade(node),
-            slot,
+            seat,
             raft,
             machine,
             log,
@@ -195,11 +199,11 @@ impl RaftEngine {
     }
 
     fn id(&self) -> u64 {
-        u64::from(self.slot.0)
+        u64::from(self.seat.0)
     }
 
-    pub(crate) fn slot(&self) -> Slot {
-        self.slot
+    pub(crate) fn seat(&self) -> Seat {
+        self.seat
     }
 
     /// The map as far as this node has applied what was decided.
@@ -249,7 +253,7 @@ impl RaftEngine {
 
     /// Whether this node decides alone.
     fn is_sole(&self) -> bool {
-        self.electorate().is_sole(self.slot)
+        self.electorate().is_sole(self.seat)
     }
 
     pub(crate) fn times(&self) -> LeaseTimes {
@@ -259,7 +263,6 @@ impl RaftEngine {
     pub(crate) fn electorate(&self) -> Electorate {
         let metrics = self.metrics();
         let membership = metrics.membership_config.membership();
-        let slot = |id: u64| Slot(u32::try_from(id).unwrap_or(u32::MAX));
         let last = metrics.last_log_index.unwrap_or(0);
         let replication = metrics.replication.unwrap_or_default();
         let caught_up = replication
@@ -269,12 +272,12 @@ impl RaftEngine {
                     .as_ref()
                     .is_some_and(|at| at.index + LAG_MAX >= last)
             })
-            .map(|(id, _)| slot(*id));
-        let mut caught_up: BTreeSet<Slot> = caught_up.collect();
-        caught_up.insert(self.slot);
+            .map(|(id, _)| seat(*id));
+        let mut caught_up: BTreeSet<Seat> = caught_up.collect();
+        caught_up.insert(self.seat);
         Electorate {
-            voters: membership.voter_ids().map(slot).collect(),
-            nodes: membership.nodes().map(|(id, _)| slot(*id)).collect(),
+            voters: membership.voter_ids().map(seat).collect(),
+            nodes: membership.nodes().map(|(id, _)| seat(*id)).collect(),
             changing: membership.get_joint_config().len() > 1,
             caught_up,
             undecided: self
@@ -311,7 +314,7 @@ impl RaftEngine {
     }
 
     async fn keep(&self, version: u64) {
-        if self.electorate().voters != BTreeSet::from([self.slot]) {
+        if self.electorate().voters != BTreeSet::from([self.seat]) {
             return;
         }
         // Whoever waits for the answer waits for half of the limit.
@@ -544,8 +547,8 @@ impl RaftEngine {
 
     /// A call of another member's engine.
     pub(crate) async fn answer(&self, call: RaftCall) -> Result<RaftAnswer, String> {
-        if call.to != self.id() {
-            return Err(format!("this is member {} of the engine", self.id()));
+        if call.to != self.seat {
+            return Err(format!("seat {} of the engine is here", self.id()));
         }
         let raft = &self.raft;
         match call.ask {
@@ -583,30 +586,30 @@ impl RaftEngine {
     }
 
     /// Replicates to a member that does not vote yet.
-    pub(crate) async fn teach(&self, slot: Slot, who: Voter) -> Result<(), String> {
-        let teaching = self.raft.add_learner(u64::from(slot.0), who, false);
+    pub(crate) async fn teach(&self, seat: Seat, who: Voter) -> Result<(), String> {
+        let teaching = self.raft.add_learner(u64::from(seat.0), who, false);
         self.change(teaching).await
     }
 
     /// Has these members vote, and nobody else. Who did so before goes on learning.
-    pub(crate) async fn elect(&self, voters: &BTreeSet<Slot>) -> Result<(), String> {
+    pub(crate) async fn elect(&self, voters: &BTreeSet<Seat>) -> Result<(), String> {
         let _alone = self.alone().await;
         if !self.may_change_voters() {
             return Err("not everybody has told that it knows all members".to_owned());
         }
-        let voters = voters.iter().map(|slot| u64::from(slot.0)).collect();
+        let voters = voters.iter().map(|seat| u64::from(seat.0)).collect();
         let change = ChangeMembers::ReplaceAllVoters(voters);
         self.change(self.raft.change_membership(change, true)).await
     }
 
-    pub(crate) async fn dismiss(&self, slots: &BTreeSet<Slot>) -> Result<(), String> {
-        let slots = slots.iter().map(|slot| u64::from(slot.0)).collect();
-        let change = ChangeMembers::RemoveNodes(slots);
+    pub(crate) async fn dismiss(&self, seats: &BTreeSet<Seat>) -> Result<(), String> {
+        let seats = seats.iter().map(|seat| u64::from(seat.0)).collect();
+        let change = ChangeMembers::RemoveNodes(seats);
         self.change(self.raft.change_membership(change, false))
             .await
     }
 
-    pub(crate) async fn abdicate(&self, heir: Slot) -> Result<(), String> {
+    pub(crate) async fn abdicate(&self, heir: Seat) -> Result<(), String> {
         let trigger = self.raft.trigger();
         let transfer = trigger.transfer_leader(u64::from(heir.0));
         self.enter(transfer)
@@ -663,7 +666,8 @@ impl Authority for RaftEngine {
         let metrics = self.metrics();
         let leader = metrics.current_leader?;
         let membership = metrics.membership_config.membership();
-        membership.get_node(&leader).cloned()
+        let given_to = membership.get_node(&leader)?;
+        Some(self.node.upgrade()?.in_seat(seat(leader), given_to))
     }
 
     fn add_watcher(&self, watcher: &Arc<Inlet>, version: u64) {
@@ -674,7 +678,7 @@ impl Authority for RaftEngine {
 impl fmt::Debug for RaftEngine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RaftEngine")
-            .field("slot", &self.slot)
+            .field("seat", &self.seat)
             .finish_non_exhaustive()
     }
 }

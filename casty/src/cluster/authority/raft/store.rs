@@ -10,17 +10,17 @@ use std::{
 
 use futures_util::{Stream, StreamExt, future::select_all};
 use openraft::{
-    EntryPayload, OptionalSend, RaftLogReader, RaftSnapshotBuilder,
+    EntryPayload, Membership, OptionalSend, RaftLogReader, RaftSnapshotBuilder,
     alias::{EntryOf, LogIdOf, SnapshotMetaOf, SnapshotOf, StoredMembershipOf, VoteOf},
     storage::{EntryResponder, IOFlushed, LogState, RaftLogStorage, RaftStateMachine},
 };
 
 use tokio::sync::Notify;
 
-use super::Types;
+use super::{Types, seat};
 use crate::{
     cluster::{
-        authority::{Decision, respond},
+        authority::{Decision, Voter, respond},
         map_watch::MapWatch,
         wire::Response,
     },
@@ -28,7 +28,7 @@ use crate::{
     message::codec,
     protocol::{
         copies::{Copied, Copies},
-        map::{ClusterMap, Command, Refused, Status},
+        map::{ClusterMap, Command, Place, Refused, Status},
     },
     sync::lock,
     transport::{connection::Inlet, frame::Frame},
@@ -175,6 +175,24 @@ impl State {
             (Decision::Change(command), Some(_)) => self.change(command.clone()),
             (Decision::Change(_), None) => Err(Refused::Stale),
         }
+    }
+
+    /// The map says who votes, so that everybody who watches it knows whom to ask.
+    fn elect(&mut self, membership: &Membership<u64, Voter>) -> Applied {
+        let Some(map) = &self.map else { return Ok(0) };
+        let voter = |id: u64| {
+            let seat = seat(id);
+            // Who was there when it was given its seat may have been followed by another process since.
+            let now = map.by_seat(seat).map(|(id, m)| (id.clone(), m.address));
+            let first = || Some(membership.get_node(&id)?).map(|v| (v.member.clone(), v.address));
+            let (member, address) = now.or_else(first)?;
+            Some((member, Place { seat, address }))
+        };
+        let voters = membership.voter_ids().filter_map(voter).collect();
+        if map.voters == voters {
+            return Ok(map.version);
+        }
+        self.change(Command::Voters { voters })
     }
 
     fn change(&mut self, command: Command) -> Applied {
@@ -448,18 +466,7 @@ impl RaftStateMachine<Types> for Arc<MapMachine> {
                             Some(entry.log_id),
                             membership.clone(),
                         );
-                        // The map says who votes, so that everybody who watches it knows whom to ask.
-                        let voters = membership
-                            .voter_ids()
-                            .filter_map(|id| membership.get_node(&id))
-                            .map(|voter| (voter.member.clone(), voter.address))
-                            .collect();
-                        match &state.map {
-                            Some(map) if map.voters != voters => {
-                                state.change(Command::Voters { voters })
-                            }
-                            map => Ok(map.as_ref().map_or(0, |map| map.version)),
-                        }
+                        state.elect(membership)
                     }
                     EntryPayload::Blank => Ok(state.map.as_ref().map_or(0, |map| map.version)),
                 };
