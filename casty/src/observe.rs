@@ -25,6 +25,8 @@ mod seen {
             uuid: u128,
             generation: u32,
             number: u32,
+            /// It has all that the process before it decided under it.
+            kept: bool,
         },
         /// A member takes itself for the leader.
         Leads { member: MemberId, term: u64 },

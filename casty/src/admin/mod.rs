@@ -222,6 +222,7 @@ impl Admin {
             given_incarnation: false,
             on_down: OnDown::Stop,
             availability: Availability::default(),
+            disk: None,
             tie_breaker: None,
             net: Arc::new(Tcp),
             seed,

@@ -140,9 +140,14 @@ fn judge(node: &Node, hello: &Hello) -> Result<Welcome, Refusal> {
         && !node.is_leaving()
     {
         // It is this node that is behind: the cluster was reborn without it.
-        node.handle_down();
+        node.handle_left_behind();
     }
     judged?;
+    if let Some(address) = hello.address.filter(|_| hello.keeps_seat)
+        && hello.identity == node.identity()
+    {
+        node.handle_successor(&hello.member, address);
+    }
     let voters = map.iter().flat_map(|map| map.voters.iter());
     let voters = voters.map(|(voter, place)| (voter.clone(), place.address));
     Ok(Welcome {

@@ -243,8 +243,8 @@ impl ClusterMap {
 
     /// Who sits there: of several processes of one node, the last.
     pub(crate) fn by_seat(&self, seat: Seat) -> Option<(&MemberId, &Member)> {
-        let sat = |(_, member): &(&MemberId, &Member)| member.seat == seat;
-        self.members.iter().rfind(sat)
+        let mut members = self.members.iter();
+        members.rfind(|(_, member)| member.seat == seat)
     }
 
     /// Changes the map, or says why not; then it is as before.

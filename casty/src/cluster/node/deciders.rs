@@ -4,8 +4,11 @@ use std::{net::SocketAddr, sync::Arc};
 
 use super::Node;
 use crate::{
-    cluster::authority::{Voter, raft::RaftEngine},
-    id::MemberId,
+    cluster::authority::{
+        Voter,
+        raft::{Beginning, Disk, Kept, RaftEngine},
+    },
+    id::{ClusterIdentity, MemberId},
     observe::sighted,
     protocol::map::{ClusterMap, Seat},
     sync::lock,
@@ -24,6 +27,24 @@ impl Node {
         *lock(&self.kept)
     }
 
+    /// A process before this one has kept this. Its cluster is this node's, though it is yet to join it.
+    pub(crate) fn set_kept(&self, kept: Kept) {
+        self.set_identity(kept.identity);
+        *lock(&self.kept) = Some(kept.seat);
+        *lock(&self.kept_state) = Some(kept);
+    }
+
+    /// Decides again from the seat that was kept, if there is one.
+    pub(crate) async fn sit_again(&self) -> Result<(), String> {
+        let _one_at_a_time = self.engine_making.lock().await;
+        let Some(kept) = lock(&self.kept_state).take() else {
+            return Ok(());
+        };
+        tracing::info!(seat = ?kept.seat, uuid = %kept.identity.uuid, "goes on from what was kept");
+        let kept = Beginning::Kept(Box::new(kept));
+        self.start_engine(kept).await.map(drop)
+    }
+
     /// This node's engine, if it sits there. It is made if it has none, and the seat was given to this very process: from
     /// any other it would have to have kept what was decided and voted there.
     pub(crate) async fn engine_in(
@@ -40,23 +61,32 @@ impl Node {
         }
         let map = self.map();
         let known = map.and_then(|map| Some(map.member(&self.member())?.seat));
-        if !self.is_me(given_to) || known.is_some_and(|known| known != seat) {
+        let may_begin = self.is_me(given_to) && self.kept_seat().is_none();
+        if !may_begin || known.is_some_and(|known| known != seat) {
             return Err(format!("nobody sits in {seat:?} here"));
         }
-        self.start_engine(seat).await
+        let identity = self.identity().ok_or("it is in no cluster")?;
+        self.start_engine(Beginning::Taught(identity, seat)).await
     }
 
     /// The engine of a founder.
-    pub(crate) async fn found_engine(&self, seat: Seat) -> Result<Arc<RaftEngine>, String> {
+    pub(crate) async fn found_engine(
+        &self,
+        identity: ClusterIdentity,
+        seat: Seat,
+    ) -> Result<Arc<RaftEngine>, String> {
         let _one_at_a_time = self.engine_making.lock().await;
-        self.start_engine(seat).await
+        let founder = Beginning::Founder(identity, seat);
+        self.start_engine(founder).await
     }
 
-    async fn start_engine(&self, seat: Seat) -> Result<Arc<RaftEngine>, String> {
+    async fn start_engine(&self, beginning: Beginning) -> Result<Arc<RaftEngine>, String> {
         let (Some(me), session) = (self.me.upgrade(), self.session()) else {
             return Err("this node is shutting down".to_owned());
         };
-        let engine = RaftEngine::start(&me, seat).await?;
+        #[cfg(feature = "sim")]
+        let kept = matches!(beginning, Beginning::Kept(_));
+        let engine = RaftEngine::start(&me, beginning).await?;
         if session.is_cancelled() {
             engine.shutdown().await;
             return Err("this node is no member any more".to_owned());
@@ -67,15 +97,37 @@ impl Node {
                 .identity()
                 .map_or(0, |identity| identity.uuid.as_u128()),
             generation: self.identity().map_or(0, |identity| identity.generation),
-            number: seat.0,
+            number: engine.seat().0,
+            kept,
         });
         *lock(&self.engine) = Some(engine.clone());
         self.spawn(me.lead(engine.clone()));
         Ok(engine)
     }
 
+    /// Where this node keeps what it decides, if anywhere.
+    pub(crate) fn disk(&self) -> Option<&Arc<Disk>> {
+        self.setup.disk.as_ref()
+    }
+
+    /// Ends its part. What it has kept stays, until it is forgotten or an engine begins anew.
     pub(in crate::cluster) fn drop_engine(&self) {
         *lock(&self.engine) = None;
+        *lock(&self.kept) = None;
+        if let Some(disk) = self.disk() {
+            disk.end_tenancy();
+        }
+    }
+
+    /// Forgets what it has kept: nobody is going to sit there again.
+    pub(in crate::cluster) async fn forget_seat(&self) {
+        let apart = self.runtime.upkeep().is_apart();
+        if let Some(disk) = self.disk()
+            && let Err(error) = disk.forget(apart).await
+        {
+            // The next process is told that the seat is gone.
+            tracing::warn!(%error, "what was kept could not be removed");
+        }
     }
 
     pub(crate) fn known_leader(&self) -> Option<Voter> {
@@ -117,7 +169,8 @@ impl Node {
     pub(crate) fn handle_successor(&self, member: &MemberId, address: SocketAddr) {
         let mut successors = lock(&self.successors);
         let known = successors.get(&member.node);
-        if known.is_some_and(|(known, _)| *known >= member.incarnation) {
+        let is_mine = member.node == self.setup.member.node;
+        if is_mine || known.is_some_and(|(known, _)| *known >= member.incarnation) {
             return;
         }
         if known.is_none() && successors.len() >= SUCCESSORS_MAX {
@@ -143,6 +196,9 @@ impl Node {
 
     /// Who sits now where this one sat, as far as is known here.
     pub(crate) fn now_there(&self, voter: Voter) -> Voter {
+        if voter.member.node == self.setup.member.node && self.kept_seat().is_some() {
+            return self.myself().unwrap_or(voter);
+        }
         let successors = lock(&self.successors);
         match successors.get(&voter.member.node) {
             Some((incarnation, address)) if *incarnation > voter.member.incarnation => Voter {

@@ -28,7 +28,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     authority::{
-        Authority as _, Voter, follow::Follower, raft::RaftEngine, respond, way::CALLS_MAX,
+        Authority as _, Voter,
+        follow::Follower,
+        raft::{Disk, Kept, RaftEngine},
+        respond,
+        way::CALLS_MAX,
     },
     calls::Calls,
     gossip::Input,
@@ -76,6 +80,8 @@ pub(crate) struct NodeSetup {
     pub(crate) on_down: OnDown,
     pub(crate) availability: Availability,
     pub(crate) tie_breaker: Option<Breaker>,
+    /// Where it keeps what it decides.
+    pub(crate) disk: Option<Arc<Disk>>,
     pub(crate) net: Arc<dyn Net>,
     pub(crate) seed: u64,
 }
@@ -108,6 +114,8 @@ pub(crate) struct Node {
     engine: Mutex<Option<Arc<RaftEngine>>>,
     /// Where this process sits as the one before it did, if it has kept all that counts of it.
     kept: Mutex<Option<Seat>>,
+    /// What that is, until it is used.
+    kept_state: Mutex<Option<Kept>>,
     /// One engine at a time is made.
     engine_making: tokio::sync::Mutex<()>,
     leader: Mutex<Option<Voter>>,
@@ -177,6 +185,7 @@ impl Node {
             followed: Mutex::default(),
             engine: Mutex::default(),
             kept: Mutex::default(),
+            kept_state: Mutex::default(),
             engine_making: tokio::sync::Mutex::default(),
             leader: Mutex::default(),
             introduced: Mutex::default(),

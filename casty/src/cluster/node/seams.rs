@@ -153,8 +153,8 @@ impl LinkOwner for Node {
             Refusal::Generation { ours, theirs } => ours < theirs,
             _ => false,
         };
-        if over && self.map().is_some() && !self.is_leaving() {
-            self.handle_down();
+        if over && self.has_a_cluster() && !self.is_leaving() {
+            self.handle_left_behind();
         }
     }
 

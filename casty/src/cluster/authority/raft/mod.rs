@@ -1,8 +1,10 @@
-//! The engine: openraft, over our own links, in memory.
+//! The engine: openraft, over our own links, in memory, and besides on disk where a node has a directory for it.
 //!
-//! A member's number in the engine is its seat in the map: its slot, which no other process ever has. A partitioned leader
-//! goes on believing that it leads; so nothing here trusts that, but only a commit, or a round of a quorum.
+//! A member's number in the engine is its seat in the map: its slot, which no other process ever has; or that of its node's
+//! process before it, where that has kept everything. A partitioned leader goes on believing that it leads; so nothing here
+//! trusts that, but only a commit, or a round of a quorum.
 
+mod disk;
 mod network;
 mod runtime;
 mod store;
@@ -25,7 +27,10 @@ use openraft::{
 };
 use tokio::{sync::oneshot, time::Instant};
 
-pub(crate) use self::network::{RaftAnswer, RaftAsk, RaftCall};
+pub(crate) use self::{
+    disk::{Disk, Kept},
+    network::{RaftAnswer, RaftAsk, RaftCall},
+};
 use self::{
     network::Ways,
     runtime::EngineRuntime,
@@ -41,7 +46,7 @@ use crate::{
     },
     config::Settings,
     error::JoinError,
-    id::MemberId,
+    id::{ClusterIdentity, MemberId},
     mutants,
     observe::sighted,
     protocol::{
@@ -75,6 +80,25 @@ fn seat(id: u64) -> Seat {
 
 fn text(error: impl fmt::Display) -> String {
     error.to_string()
+}
+
+/// What an engine begins with.
+pub(crate) enum Beginning {
+    /// It goes on from what a process before this one has kept.
+    Kept(Box<Kept>),
+    /// With nothing, as whoever begins a cluster, or a generation of it.
+    Founder(ClusterIdentity, Seat),
+    /// With nothing; it is going to be taught.
+    Taught(ClusterIdentity, Seat),
+}
+
+impl Beginning {
+    fn seat(&self) -> Seat {
+        match self {
+            Self::Kept(kept) => kept.seat,
+            Self::Founder(_, seat) | Self::Taught(_, seat) => *seat,
+        }
+    }
 }
 
 /// How far behind a member may be and still be asked to vote.
@@ -136,10 +160,29 @@ fn config(settings: &Settings) -> Result<Arc<Config>, String> {
 }
 
 impl RaftEngine {
-    /// This node takes part, from this seat. It decides nothing until it is asked to.
-    pub(crate) async fn start(node: &Arc<Node>, seat: Seat) -> Result<Arc<Self>, String> {
-        let machine = MapMachine::new(node.watch().clone(), node.member());
-        let (seed, log) = (node.random(), Log::default());
+    /// This node takes part. It decides nothing until it is asked to.
+    pub(crate) async fn start(node: &Arc<Node>, beginning: Beginning) -> Result<Arc<Self>, String> {
+        let seat = beginning.seat();
+        let apart = node.runtime().upkeep().is_apart();
+        let keeper = match (node.disk(), &beginning) {
+            (None, _) => None,
+            (Some(disk), Beginning::Kept(_)) => Some(Ok(disk.resume(apart))),
+            (Some(disk), Beginning::Founder(identity, seat)) => {
+                Some(disk.begin(*identity, *seat, true, apart).await)
+            }
+            (Some(disk), Beginning::Taught(identity, seat)) => {
+                Some(disk.begin(*identity, *seat, false, apart).await)
+            }
+        };
+        let keeper = keeper.transpose().map_err(text)?;
+        let kept = match beginning {
+            Beginning::Kept(kept) => Some(*kept),
+            _ => None,
+        };
+        let log = Log::new(kept.as_ref(), keeper.clone());
+        let snapshot = kept.and_then(|kept| kept.snapshot);
+        let machine = MapMachine::new(node.watch().clone(), node.member(), snapshot, keeper);
+        let seed = node.random();
         let settings = node.settings();
         let new = Raft::new(
             u64::from(seat.0),

@@ -1,0 +1,823 @@
+//! What a member that decides keeps on disk, so that its node's next process can sit where it sat: the log, the vote, the
+//! snapshot, and whose they are. One file; each change of it is a transaction, on disk before anybody hears of it.
+//!
+//! What was committed is an exception: whoever does not know that yet is told by the next leader. So it is written along
+//! with the next change.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io,
+    panic::catch_unwind,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
+
+use openraft::{
+    EntryPayload,
+    alias::{EntryOf, LogIdOf, SnapshotMetaOf, VoteOf},
+};
+use redb::{Database, DatabaseError, ReadableTable, StorageError, Table, TableDefinition};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_bytes::ByteBuf;
+
+use super::Types;
+use crate::{
+    cluster::authority::Decision,
+    error::StateDirError,
+    id::{ClusterIdentity, NodeId},
+    message::codec,
+    mutants,
+    protocol::map::Seat,
+    sync::lock,
+};
+
+const FILE: &str = "casty.redb";
+
+/// How what is in the file is written. Another is refused.
+const FORMAT: u32 = 1;
+
+const FACTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("facts");
+const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
+
+// Names of facts: of the file itself, and of the seat.
+const FORMAT_OF: &str = "format";
+const CLUSTER: &str = "cluster";
+const NODE: &str = "node";
+const SEAT: &str = "seat";
+const VOTE: &str = "vote";
+const PURGED: &str = "purged";
+const COMMITTED: &str = "committed";
+const SNAPSHOT: &str = "snapshot";
+
+/// The latest state of the map that was taken down, and what of the log it stands for.
+pub(super) type Snapshot = (SnapshotMetaOf<Types>, Vec<u8>);
+
+type StoredSnapshot = (SnapshotMetaOf<Types>, ByteBuf);
+
+/// What a process before this one has kept.
+pub(crate) struct Kept {
+    pub(crate) identity: ClusterIdentity,
+    pub(crate) seat: Seat,
+    pub(super) vote: Option<VoteOf<Types>>,
+    pub(super) purged: Option<LogIdOf<Types>>,
+    pub(super) committed: Option<LogIdOf<Types>>,
+    pub(super) entries: BTreeMap<u64, EntryOf<Types>>,
+    pub(super) snapshot: Option<Snapshot>,
+}
+
+/// Something that is to be kept.
+pub(super) enum Change {
+    Vote(VoteOf<Types>),
+    Append(Vec<EntryOf<Types>>),
+    /// Everything from this index on is void.
+    Truncate(u64),
+    Purge(LogIdOf<Types>),
+    Snapshot(Snapshot),
+}
+
+impl Change {
+    /// Whether there is a cluster from here on.
+    fn founds(&self) -> bool {
+        let founds = |entry: &EntryOf<Types>| {
+            matches!(&entry.payload, EntryPayload::Normal(Decision::Found(_)))
+        };
+        matches!(self, Self::Append(entries) if entries.iter().any(founds))
+    }
+}
+
+/// The file of one node. It is locked as long as this lives.
+pub(crate) struct Disk {
+    path: PathBuf,
+    database: Database,
+    /// Held while it is written.
+    tenancy: Mutex<Tenancy>,
+    /// What has been committed, by which engine.
+    committed: Mutex<(u64, Option<LogIdOf<Types>>)>,
+}
+
+/// Whose the file is at the moment: one engine's at a time, and none that has ended writes anything more.
+#[derive(Default)]
+struct Tenancy {
+    /// How many there were.
+    number: u64,
+    has_tenant: bool,
+    /// A founder that has founded nothing yet: who it is, and what it would keep. Until then the file stays as it is.
+    founding: Option<(Seated, Vec<Change>)>,
+}
+
+/// Whose seat it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+struct Seated {
+    identity: ClusterIdentity,
+    seat: Seat,
+}
+
+/// One engine's way to its file.
+#[derive(Clone)]
+pub(super) struct Keeper {
+    disk: Arc<Disk>,
+    tenant: u64,
+    /// Whether there are other threads that can wait for the disk. In a simulation there are none.
+    apart: bool,
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    codec::decode(bytes).map_err(|error| error.to_string())
+}
+
+fn encode<T: Serialize>(value: &T) -> io::Result<Vec<u8>> {
+    codec::to_vec(value).map_err(|error| io::Error::other(error.to_string()))
+}
+
+impl Disk {
+    /// Opens a directory, which is made if there is none, for one node of one cluster.
+    pub(crate) fn open(
+        path: &Path,
+        cluster: &str,
+        node: &NodeId,
+    ) -> Result<(Arc<Self>, Option<Kept>), StateDirError> {
+        // Of some damage the database does not make an error, but a panic.
+        let opened = catch_unwind(|| Self::open_sound(path, cluster, node));
+        let damaged = |_| corrupted(path, "it cannot be read as a database".to_owned());
+        opened.map_err(damaged)?
+    }
+
+    fn open_sound(
+        path: &Path,
+        cluster: &str,
+        node: &NodeId,
+    ) -> Result<(Arc<Self>, Option<Kept>), StateDirError> {
+        let unreadable = |source: io::Error| StateDirError::Unusable {
+            path: path.to_owned(),
+            reason: source.to_string(),
+        };
+        std::fs::create_dir_all(path).map_err(unreadable)?;
+        let mut database = Database::create(path.join(FILE)).map_err(|error| match error {
+            DatabaseError::DatabaseAlreadyOpen => StateDirError::InUse {
+                path: path.to_owned(),
+            },
+            DatabaseError::Storage(StorageError::Io(error))
+                if error.kind() != io::ErrorKind::InvalidData =>
+            {
+                unreadable(error)
+            }
+            other => corrupted(path, other.to_string()),
+        })?;
+        // All of its checksums: what is not looked at now would be found, or not, when it counts.
+        match database.check_integrity() {
+            Ok(true) => {}
+            Ok(false) => return Err(corrupted(path, "checksums do not fit".to_owned())),
+            Err(error) => return Err(corrupted(path, error.to_string())),
+        }
+        // The name of a new file is lost in a crash if its directory was never written.
+        #[cfg(unix)]
+        File::open(path)
+            .and_then(|directory| directory.sync_all())
+            .map_err(unreadable)?;
+        let disk = Self {
+            path: path.to_owned(),
+            database,
+            tenancy: Mutex::default(),
+            committed: Mutex::default(),
+        };
+        disk.check(cluster, node)?;
+        let kept = disk
+            .load()
+            .map_err(|reason| corrupted(path, reason))?
+            .filter(Kept::knows_a_cluster);
+        Ok((Arc::new(disk), kept))
+    }
+
+    /// Makes sure that the file is this node's; a new one becomes it.
+    fn check(&self, cluster: &str, node: &NodeId) -> Result<(), StateDirError> {
+        let bad = |reason: String| corrupted(&self.path, reason);
+        let found = self.facts(&[FORMAT_OF, CLUSTER, NODE]).map_err(bad)?;
+        let [format, of_cluster, of_node] = &found[..] else {
+            return Err(bad("facts are missing".to_owned()));
+        };
+        let Some(format) = format else {
+            let own = self.write(|facts, _| {
+                facts.put(FORMAT_OF, &FORMAT)?;
+                facts.put(CLUSTER, &cluster)?;
+                facts.put(NODE, node)
+            });
+            return own.map_err(|error| StateDirError::Unusable {
+                path: self.path.clone(),
+                reason: error.to_string(),
+            });
+        };
+        let format: u32 = decode(format).map_err(bad)?;
+        if format != FORMAT {
+            let path = self.path.clone();
+            return Err(StateDirError::Format { path, format });
+        }
+        let name = |fact: &Option<Vec<u8>>| match fact {
+            Some(fact) => decode::<String>(fact).map_err(bad),
+            None => Err(bad("it does not say whose it is".to_owned())),
+        };
+        for (what, theirs, ours) in [
+            ("cluster", name(of_cluster)?, cluster),
+            ("node", name(of_node)?, node.as_str()),
+        ] {
+            if theirs != ours {
+                return Err(StateDirError::Foreign {
+                    path: self.path.clone(),
+                    what,
+                    theirs,
+                    ours: ours.to_owned(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn facts(&self, names: &[&str]) -> Result<Vec<Option<Vec<u8>>>, String> {
+        let read = || -> Result<Vec<Option<Vec<u8>>>, redb::Error> {
+            let reading = redb::ReadableDatabase::begin_read(&self.database)?;
+            let facts = match reading.open_table(FACTS) {
+                Ok(facts) => facts,
+                Err(redb::TableError::TableDoesNotExist(_)) => {
+                    return Ok(names.iter().map(|_| None).collect());
+                }
+                Err(error) => return Err(error.into()),
+            };
+            let fact = |name: &&str| Ok(facts.get(*name)?.map(|fact| fact.value().to_vec()));
+            names.iter().map(fact).collect()
+        };
+        read().map_err(|error| error.to_string())
+    }
+
+    fn load(&self) -> Result<Option<Kept>, String> {
+        fn get<T: DeserializeOwned>(fact: &Option<Vec<u8>>) -> Result<Option<T>, String> {
+            fact.as_deref().map(decode).transpose()
+        }
+        let facts = self.facts(&[SEAT, VOTE, PURGED, COMMITTED, SNAPSHOT])?;
+        let [seated, vote, purged, committed, snapshot] = &facts[..] else {
+            return Err("facts are missing".to_owned());
+        };
+        let Some(Seated { identity, seat }) = get(seated)? else {
+            return Ok(None);
+        };
+        let snapshot: Option<StoredSnapshot> = get(snapshot)?;
+        let kept = Kept {
+            identity,
+            seat,
+            vote: get(vote)?.filter(|_| !mutants::on("votes_are_not_kept")),
+            purged: get(purged)?,
+            committed: get(committed)?,
+            entries: self.log()?,
+            snapshot: snapshot.map(|(meta, map)| (meta, map.into_vec())),
+        };
+        kept.check()?;
+        Ok(Some(kept))
+    }
+
+    fn log(&self) -> Result<BTreeMap<u64, EntryOf<Types>>, String> {
+        let read = || -> Result<Vec<(u64, Vec<u8>)>, redb::Error> {
+            let reading = redb::ReadableDatabase::begin_read(&self.database)?;
+            let log = match reading.open_table(LOG) {
+                Ok(log) => log,
+                Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+                Err(error) => return Err(error.into()),
+            };
+            let entry = |entry: Result<_, StorageError>| {
+                let (index, bytes): (redb::AccessGuard<'_, u64>, redb::AccessGuard<'_, &[u8]>) =
+                    entry?;
+                Ok((index.value(), bytes.value().to_vec()))
+            };
+            log.iter()?.map(entry).collect()
+        };
+        let read = read().map_err(|error| error.to_string())?;
+        let decoded = |(index, bytes): (u64, Vec<u8>)| Ok((index, decode(&bytes)?));
+        read.into_iter().map(decoded).collect()
+    }
+
+    /// One transaction, on disk when this returns.
+    fn write(
+        &self,
+        change: impl FnOnce(&mut Facts<'_>, &mut Table<'_, u64, &'static [u8]>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let writing = self.database.begin_write().map_err(io::Error::other)?;
+        {
+            let facts = writing.open_table(FACTS).map_err(io::Error::other)?;
+            let mut log = writing.open_table(LOG).map_err(io::Error::other)?;
+            change(&mut Facts(facts), &mut log)?;
+        }
+        writing.commit().map_err(io::Error::other)
+    }
+
+    fn tenancy(&self) -> std::sync::MutexGuard<'_, Tenancy> {
+        lock(&self.tenancy)
+    }
+
+    fn rent(self: &Arc<Self>, tenancy: &mut Tenancy, apart: bool) -> Keeper {
+        *tenancy = Tenancy {
+            number: tenancy.number + 1,
+            has_tenant: true,
+            founding: None,
+        };
+        Keeper {
+            disk: self.clone(),
+            tenant: tenancy.number,
+            apart,
+        }
+    }
+
+    /// For an engine that goes on from what was kept.
+    pub(super) fn resume(self: &Arc<Self>, apart: bool) -> Keeper {
+        self.rent(&mut self.tenancy(), apart)
+    }
+
+    /// For an engine that begins with nothing. What was kept is gone: at once, or if it is a founder, when it has founded.
+    pub(super) async fn begin(
+        self: &Arc<Self>,
+        identity: ClusterIdentity,
+        seat: Seat,
+        founder: bool,
+        apart: bool,
+    ) -> io::Result<Keeper> {
+        let seated = Seated { identity, seat };
+        let keeper = self.rent(&mut self.tenancy(), apart);
+        if founder {
+            self.tenancy().founding = Some((seated, Vec::new()));
+        } else {
+            let tenant = keeper.tenant;
+            let sit = move |disk: &Self| disk.seat(tenant, seated);
+            self.run(apart, sit).await?;
+        }
+        Ok(keeper)
+    }
+
+    fn seat(&self, tenant: u64, seated: Seated) -> io::Result<()> {
+        let tenancy = self.tenancy();
+        tenancy.check(tenant)?;
+        self.write(|facts, log| {
+            clear(facts, log)?;
+            facts.put(SEAT, &seated)
+        })
+    }
+
+    /// The engine that had the file has ended, whatever it still does.
+    pub(crate) fn end_tenancy(&self) {
+        let mut tenancy = self.tenancy();
+        *tenancy = Tenancy {
+            number: tenancy.number + 1,
+            ..Tenancy::default()
+        };
+    }
+
+    /// Forgets the seat, unless it has been given to another engine by now.
+    pub(crate) async fn forget(self: &Arc<Self>, apart: bool) -> io::Result<()> {
+        let forget = |disk: &Self| {
+            let tenancy = disk.tenancy();
+            if tenancy.has_tenant {
+                return Ok(());
+            }
+            disk.write(clear)
+        };
+        self.run(apart, forget).await
+    }
+
+    async fn run(
+        self: &Arc<Self>,
+        apart: bool,
+        work: impl FnOnce(&Self) -> io::Result<()> + Send + 'static,
+    ) -> io::Result<()> {
+        if !apart {
+            return work(self);
+        }
+        let disk = self.clone();
+        let written = tokio::task::spawn_blocking(move || work(&disk)).await;
+        written.map_err(io::Error::other)?
+    }
+
+    fn committed_by(&self, tenant: u64) -> Option<LogIdOf<Types>> {
+        let (by, committed) = *lock(&self.committed);
+        committed.filter(|_| by == tenant)
+    }
+
+    fn change(&self, tenant: u64, change: Change) -> io::Result<()> {
+        // Held until it is written: changes are in order, and none is of an engine that has ended.
+        let mut tenancy = self.tenancy();
+        tenancy.check(tenant)?;
+        let founds = change.founds();
+        let (founder, changes) = match &mut tenancy.founding {
+            // It decides alone, and has told nobody anything.
+            Some((_, staged)) if !founds => {
+                staged.push(change);
+                return Ok(());
+            }
+            Some((seated, staged)) => {
+                let mut staged = std::mem::take(staged);
+                staged.push(change);
+                (Some(*seated), staged)
+            }
+            None => (None, vec![change]),
+        };
+        tenancy.founding = None;
+        let committed = self.committed_by(tenant);
+        self.write(|facts, log| {
+            if let Some(seated) = founder {
+                clear(facts, log)?;
+                facts.put(SEAT, &seated)?;
+            }
+            for change in &changes {
+                keep(facts, log, change)?;
+            }
+            match committed {
+                Some(committed) => facts.put(COMMITTED, &committed),
+                None => Ok(()),
+            }
+        })
+    }
+}
+
+impl Tenancy {
+    fn check(&self, tenant: u64) -> io::Result<()> {
+        if self.has_tenant && self.number == tenant {
+            return Ok(());
+        }
+        Err(io::Error::other("this engine has ended"))
+    }
+}
+
+impl Keeper {
+    /// Resolves when it is on disk.
+    pub(super) async fn change(&self, change: Change) -> io::Result<()> {
+        let tenant = self.tenant;
+        let write = move |disk: &Disk| disk.change(tenant, change);
+        self.disk.run(self.apart, write).await
+    }
+
+    /// What has been committed; written with the next change.
+    pub(super) fn committed(&self, committed: Option<LogIdOf<Types>>) {
+        let mut present = lock(&self.disk.committed);
+        if present.0 <= self.tenant {
+            *present = (self.tenant, committed);
+        }
+    }
+}
+
+impl Kept {
+    /// An engine that was never told of one has nothing to go on from, and nobody waits for it.
+    fn knows_a_cluster(&self) -> bool {
+        let founds = |entry: &EntryOf<Types>| {
+            matches!(&entry.payload, EntryPayload::Normal(Decision::Found(_)))
+        };
+        self.snapshot.is_some() || self.entries.values().any(founds)
+    }
+
+    /// Whether it is what an engine can have left.
+    fn check(&self) -> Result<(), String> {
+        let index = |id: Option<LogIdOf<Types>>| id.map(|id| id.index);
+        let snapshot = self
+            .snapshot
+            .as_ref()
+            .and_then(|(meta, _)| meta.last_log_id);
+        if index(self.purged) > index(snapshot) {
+            return Err("more of the log is gone than its snapshot has".to_owned());
+        }
+        let mut next = index(self.purged).map_or(0, |purged| purged + 1);
+        for (index, entry) in &self.entries {
+            if *index != next || entry.log_id.index != next {
+                return Err(format!("entry {next} of the log is missing"));
+            }
+            next += 1;
+        }
+        Ok(())
+    }
+}
+
+struct Facts<'a>(Table<'a, &'static str, &'static [u8]>);
+
+impl Facts<'_> {
+    fn put<T: Serialize>(&mut self, name: &'static str, value: &T) -> io::Result<()> {
+        let bytes = encode(value)?;
+        let put = self.0.insert(name, bytes.as_slice());
+        put.map(drop).map_err(io::Error::other)
+    }
+
+    fn remove(&mut self, name: &'static str) -> io::Result<()> {
+        self.0.remove(name).map(drop).map_err(io::Error::other)
+    }
+}
+
+fn clear(facts: &mut Facts<'_>, log: &mut Table<'_, u64, &'static [u8]>) -> io::Result<()> {
+    for name in [SEAT, VOTE, PURGED, COMMITTED, SNAPSHOT] {
+        facts.remove(name)?;
+    }
+    log.retain(|_, _| false).map_err(io::Error::other)
+}
+
+fn keep(
+    facts: &mut Facts<'_>,
+    log: &mut Table<'_, u64, &'static [u8]>,
+    change: &Change,
+) -> io::Result<()> {
+    match change {
+        Change::Vote(vote) => facts.put(VOTE, vote),
+        Change::Append(entries) => {
+            for entry in entries {
+                let bytes = encode(entry)?;
+                let put = log.insert(entry.log_id.index, bytes.as_slice());
+                put.map(drop).map_err(io::Error::other)?;
+            }
+            Ok(())
+        }
+        Change::Truncate(first) => {
+            let void = log.retain_in(*first.., |_, _| false);
+            void.map_err(io::Error::other)
+        }
+        Change::Purge(upto) => {
+            let gone = log.retain_in(..=upto.index, |_, _| false);
+            gone.map_err(io::Error::other)?;
+            facts.put(PURGED, upto)
+        }
+        Change::Snapshot((meta, map)) => {
+            // One that was being made may come after one that has been sent.
+            let known = facts.0.get(SNAPSHOT).map_err(io::Error::other)?;
+            let known = known.map(|known| decode(known.value())).transpose();
+            let known: Option<StoredSnapshot> = known.map_err(io::Error::other)?;
+            if known.is_some_and(|(known, _)| known.last_log_id >= meta.last_log_id) {
+                return Ok(());
+            }
+            facts.put(SNAPSHOT, &(meta, serde_bytes::Bytes::new(map)))
+        }
+    }
+}
+
+fn corrupted(path: &Path, reason: String) -> StateDirError {
+    StateDirError::Corrupted {
+        path: path.to_owned(),
+        reason,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::{entry::RaftEntry, vote::RaftLeaderId};
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::protocol::map::{
+        Command,
+        tests::{founded, member},
+    };
+
+    const SITS: Seat = Seat(4);
+
+    fn directory() -> TempDir {
+        tempfile::tempdir().unwrap()
+    }
+
+    fn open(path: &Path) -> Result<(Arc<Disk>, Option<Kept>), StateDirError> {
+        Disk::open(path, "shop", &NodeId::new("a"))
+    }
+
+    fn error(path: &Path, cluster: &str, node: &str) -> StateDirError {
+        let opened = Disk::open(path, cluster, &NodeId::new(node));
+        opened.map(drop).unwrap_err()
+    }
+
+    fn id(term: u64, index: u64) -> LogIdOf<Types> {
+        let leader = openraft::impls::leader_id_std::LeaderId::new(term, 1);
+        LogIdOf::<Types>::new(leader.to_committed(), index)
+    }
+
+    fn entry(term: u64, index: u64, decision: Decision) -> EntryOf<Types> {
+        EntryOf::<Types>::new_normal(id(term, index), decision)
+    }
+
+    fn change(n: u64) -> Decision {
+        let member = member("b", n);
+        Decision::Change(Command::Up { member })
+    }
+
+    fn entries(range: std::ops::Range<u64>) -> Vec<EntryOf<Types>> {
+        let entry = |index| match index {
+            0 => entry(1, 0, Decision::Found(Box::new(founded(4)))),
+            _ => entry(1, index, change(index)),
+        };
+        range.map(entry).collect()
+    }
+
+    fn vote(term: u64) -> VoteOf<Types> {
+        VoteOf::<Types>::new(term, 2)
+    }
+
+    fn snapshot(index: u64) -> Snapshot {
+        let meta = SnapshotMetaOf::<Types> {
+            last_log_id: Some(id(1, index)),
+            ..Default::default()
+        };
+        (meta, codec::to_vec(&Some(founded(4))).unwrap())
+    }
+
+    async fn taught(disk: &Arc<Disk>) -> Keeper {
+        let identity = founded(4).identity;
+        disk.begin(identity, SITS, false, false).await.unwrap()
+    }
+
+    fn indices(kept: &Kept) -> Vec<u64> {
+        kept.entries.keys().copied().collect()
+    }
+
+    #[tokio::test]
+    async fn what_was_acknowledged_is_there_again() {
+        let directory = directory();
+        let (disk, kept) = open(directory.path()).unwrap();
+        assert!(kept.is_none());
+        let keeper = taught(&disk).await;
+        keeper.change(Change::Append(entries(0..6))).await.unwrap();
+        keeper.change(Change::Truncate(4)).await.unwrap();
+        let again = vec![entry(2, 4, change(40))];
+        keeper.change(Change::Append(again)).await.unwrap();
+        keeper.committed(Some(id(1, 3)));
+        keeper.change(Change::Vote(vote(7))).await.unwrap();
+        drop((keeper, disk));
+        let (_disk, kept) = open(directory.path()).unwrap();
+        let kept = kept.unwrap();
+        assert_eq!((kept.seat, kept.identity), (SITS, founded(4).identity));
+        assert_eq!((kept.vote, kept.committed), (Some(vote(7)), Some(id(1, 3))));
+        assert_eq!(indices(&kept), [0, 1, 2, 3, 4]);
+        assert_eq!(kept.entries[&3], entry(1, 3, change(3)));
+        assert_eq!(kept.entries[&4], entry(2, 4, change(40)));
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_stands_for_what_was_purged_and_no_older_one_takes_its_place() {
+        let directory = directory();
+        let (disk, _) = open(directory.path()).unwrap();
+        let keeper = taught(&disk).await;
+        keeper.change(Change::Append(entries(0..9))).await.unwrap();
+        keeper.change(Change::Snapshot(snapshot(6))).await.unwrap();
+        keeper.change(Change::Snapshot(snapshot(3))).await.unwrap();
+        keeper.change(Change::Purge(id(1, 5))).await.unwrap();
+        drop((keeper, disk));
+        let (_disk, kept) = open(directory.path()).unwrap();
+        let kept = kept.unwrap();
+        assert_eq!(kept.purged, Some(id(1, 5)));
+        assert_eq!(kept.snapshot, Some(snapshot(6)));
+        assert_eq!(indices(&kept), [6, 7, 8]);
+    }
+
+    #[tokio::test]
+    async fn a_founder_replaces_what_was_kept_when_it_has_founded_and_not_before() {
+        let directory = directory();
+        let (disk, _) = open(directory.path()).unwrap();
+        let keeper = taught(&disk).await;
+        keeper.change(Change::Append(entries(0..3))).await.unwrap();
+        let old = founded(4).identity;
+        let new = ClusterIdentity {
+            generation: 8,
+            ..old
+        };
+        let founder = disk.begin(new, Seat(1), true, false).await.unwrap();
+        founder.change(Change::Vote(vote(1))).await.unwrap();
+        drop((keeper, founder, disk));
+        let (disk, kept) = open(directory.path()).unwrap();
+        let kept = kept.unwrap();
+        assert_eq!((kept.identity, kept.seat, kept.vote), (old, SITS, None));
+        let founder = disk.begin(new, Seat(1), true, false).await.unwrap();
+        founder.change(Change::Vote(vote(1))).await.unwrap();
+        founder.change(Change::Append(entries(0..1))).await.unwrap();
+        drop((founder, disk));
+        let (_disk, kept) = open(directory.path()).unwrap();
+        let kept = kept.unwrap();
+        assert_eq!((kept.identity, kept.seat), (new, Seat(1)));
+        assert_eq!(kept.vote, Some(vote(1)));
+        assert_eq!(indices(&kept), [0]);
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_has_ended_changes_nothing_and_what_it_kept_is_forgotten() {
+        let directory = directory();
+        let (disk, _) = open(directory.path()).unwrap();
+        let keeper = taught(&disk).await;
+        keeper.change(Change::Append(entries(0..3))).await.unwrap();
+        // Not while somebody sits there.
+        disk.forget(false).await.unwrap();
+        disk.end_tenancy();
+        assert!(keeper.change(Change::Vote(vote(9))).await.is_err());
+        drop((keeper, disk));
+        let (disk, kept) = open(directory.path()).unwrap();
+        let kept = kept.unwrap();
+        assert_eq!((kept.vote, indices(&kept).len()), (None, 3));
+        disk.forget(false).await.unwrap();
+        drop(disk);
+        assert!(open(directory.path()).unwrap().1.is_none());
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_knew_of_no_cluster_has_kept_nothing() {
+        let directory = directory();
+        let (disk, _) = open(directory.path()).unwrap();
+        let keeper = taught(&disk).await;
+        keeper.change(Change::Vote(vote(3))).await.unwrap();
+        keeper.change(Change::Append(entries(1..2))).await.unwrap();
+        drop((keeper, disk));
+        let opened = open(directory.path());
+        // Its log does not begin at the beginning, which no engine leaves.
+        assert!(matches!(opened, Err(StateDirError::Corrupted { .. })));
+        let other = tempfile::tempdir().unwrap();
+        let (disk, _) = open(other.path()).unwrap();
+        let keeper = taught(&disk).await;
+        keeper.change(Change::Vote(vote(3))).await.unwrap();
+        drop((keeper, disk));
+        assert!(open(other.path()).unwrap().1.is_none());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn where_there_are_other_threads_they_wait_for_the_disk() {
+        let directory = directory();
+        let (disk, _) = open(directory.path()).unwrap();
+        let identity = founded(4).identity;
+        let keeper = disk.begin(identity, SITS, false, true).await.unwrap();
+        keeper.change(Change::Append(entries(0..1))).await.unwrap();
+        drop((keeper, disk));
+        assert_eq!(indices(&open(directory.path()).unwrap().1.unwrap()), [0]);
+    }
+
+    #[test]
+    fn a_directory_is_used_by_one_system_at_a_time() {
+        let directory = directory();
+        let first = open(directory.path()).unwrap();
+        let second = error(directory.path(), "shop", "a");
+        assert!(matches!(second, StateDirError::InUse { .. }), "{second}");
+        drop(first);
+        open(directory.path()).unwrap();
+    }
+
+    #[test]
+    fn a_directory_is_one_nodes_in_one_cluster() {
+        let directory = directory();
+        drop(open(directory.path()).unwrap());
+        let of_node = error(directory.path(), "shop", "b");
+        assert!(
+            of_node.to_string().contains("node `a`, not to `b`"),
+            "{of_node}"
+        );
+        let of_cluster = error(directory.path(), "bank", "a");
+        assert!(
+            of_cluster.to_string().contains("cluster `shop`"),
+            "{of_cluster}"
+        );
+    }
+
+    #[test]
+    fn another_format_is_refused() {
+        let directory = directory();
+        let (disk, _) = open(directory.path()).unwrap();
+        disk.write(|facts, _| facts.put(FORMAT_OF, &99_u32))
+            .unwrap();
+        drop(disk);
+        let error = error(directory.path(), "shop", "a");
+        assert!(matches!(error, StateDirError::Format { format: 99, .. }));
+    }
+
+    #[tokio::test]
+    async fn what_is_damaged_is_refused() {
+        let whole = directory();
+        let (disk, _) = open(whole.path()).unwrap();
+        let keeper = taught(&disk).await;
+        keeper.change(Change::Append(entries(0..9))).await.unwrap();
+        drop((keeper, disk));
+        let bytes = std::fs::read(whole.path().join(FILE)).unwrap();
+        let refused = |bytes: &[u8]| {
+            let directory = directory();
+            std::fs::write(directory.path().join(FILE), bytes).unwrap();
+            let error = error(directory.path(), "shop", "a");
+            let corrupted = matches!(error, StateDirError::Corrupted { .. });
+            assert!(corrupted, "{error:?}");
+        };
+        refused(b"this is no database at all, whatever it may be");
+        refused(&bytes[..bytes.len() / 2]);
+        let mut zeroed = bytes.clone();
+        zeroed[..512].fill(0);
+        refused(&zeroed);
+        // Wherever a page is wrong: it is noticed, or it was of no use.
+        let mut noticed = 0;
+        for page in (0..bytes.len()).step_by(4096) {
+            let mut wrong = bytes.clone();
+            wrong[page + 100..page + 140].fill(0xa5);
+            let directory = tempfile::tempdir().unwrap();
+            std::fs::write(directory.path().join(FILE), &wrong).unwrap();
+            match open(directory.path()) {
+                Ok((_, kept)) => assert_eq!(indices(&kept.unwrap()).len(), 9),
+                Err(StateDirError::Corrupted { .. }) => noticed += 1,
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+        assert!(noticed > 0);
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_is_an_error() {
+        let directory = directory();
+        let file = directory.path().join("file");
+        std::fs::write(&file, b"").unwrap();
+        let error = error(&file.join("below"), "shop", "a");
+        assert!(matches!(error, StateDirError::Unusable { .. }), "{error:?}");
+    }
+}
