@@ -51,6 +51,12 @@ mod seen {
             to: MemberId,
             version: u64,
         },
+        /// A member has joined that takes over a seat, which votes or not.
+        Sat {
+            member: MemberId,
+            number: u32,
+            votes: bool,
+        },
         /// A member was declared Down, in the map of this version.
         Down { member: MemberId, version: u64 },
     }

@@ -376,6 +376,16 @@ impl MapMachine {
                 });
             }
         }
+        let joined = after.members.iter();
+        for (id, member) in joined.filter(|(id, _)| before.member(id).is_none()) {
+            if member.seat.0 != member.slot.0 {
+                sighted!(Sat {
+                    member: id.clone(),
+                    number: member.seat.0,
+                    votes: before.voters.values().any(|v| v.seat == member.seat),
+                });
+            }
+        }
         let names = |map: &ClusterMap| -> BTreeMap<_, _> {
             let members = map.members.iter();
             members
