@@ -134,14 +134,15 @@ pub(super) async fn ask(node: &Node, seed: &str) -> (Answer, Option<Welcome>) {
     for address in addresses {
         match greet(node, address).await {
             Ok(welcome) if node.is_me(&welcome.member) => return (own_answer(node), None),
-            Ok(welcome) if welcome.identity.is_some() && !welcome.voters.is_empty() => {
+            Ok(welcome) if welcome.identity.is_some() => {
                 if welcome.keeps_seat && welcome.identity == node.identity() {
                     node.handle_successor(&welcome.member, address);
                 }
-                return (Answer::Cluster, Some(welcome));
+                if !welcome.voters.is_empty() {
+                    return (Answer::Cluster, Some(welcome));
+                }
+                // It is in a cluster, and knows no more of it yet.
             }
-            // It is in a cluster, and knows no more of it yet.
-            Ok(welcome) if welcome.identity.is_some() => {}
             Ok(_) => last = Answer::NoCluster,
             Err(HandshakeError::Refused(Refusal::Down(who))) if node.is_me(&who) => {
                 node.handle_down();

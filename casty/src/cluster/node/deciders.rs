@@ -179,11 +179,15 @@ impl Node {
         successors.insert(member.node.clone(), (member.incarnation, address));
     }
 
-    /// Whether a process follows another that the map knows.
-    pub(super) fn is_successor(&self, member: &MemberId) -> bool {
-        let successors = lock(&self.successors);
-        let known = successors.get(&member.node);
-        known.is_some_and(|(incarnation, _)| *incarnation == member.incarnation)
+    /// Whether a process decides from a seat that the map says is another's yet.
+    pub(super) fn is_awaited(&self, member: &MemberId, map: &ClusterMap) -> bool {
+        let mut voters = map.voters.keys();
+        let before =
+            |voter: &MemberId| voter.node == member.node && voter.incarnation < member.incarnation;
+        let known = lock(&self.successors).get(&member.node).copied();
+        known.is_some_and(|(incarnation, _)| incarnation == member.incarnation)
+            && map.member(member).is_none()
+            && voters.any(before)
     }
 
     /// Who sits in a seat that was given to this one, as far as is known here.

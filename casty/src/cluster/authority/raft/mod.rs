@@ -28,7 +28,7 @@ use openraft::{
 use tokio::{sync::oneshot, time::Instant};
 
 pub(crate) use self::{
-    disk::{Disk, Kept},
+    disk::{Beginning, Disk, Kept},
     network::{RaftAnswer, RaftAsk, RaftCall},
 };
 use self::{
@@ -46,7 +46,7 @@ use crate::{
     },
     config::Settings,
     error::JoinError,
-    id::{ClusterIdentity, MemberId},
+    id::MemberId,
     mutants,
     observe::sighted,
     protocol::{
@@ -80,25 +80,6 @@ fn seat(id: u64) -> Seat {
 
 fn text(error: impl fmt::Display) -> String {
     error.to_string()
-}
-
-/// What an engine begins with.
-pub(crate) enum Beginning {
-    /// It goes on from what a process before this one has kept.
-    Kept(Box<Kept>),
-    /// With nothing, as whoever begins a cluster, or a generation of it.
-    Founder(ClusterIdentity, Seat),
-    /// With nothing; it is going to be taught.
-    Taught(ClusterIdentity, Seat),
-}
-
-impl Beginning {
-    fn seat(&self) -> Seat {
-        match self {
-            Self::Kept(kept) => kept.seat,
-            Self::Founder(_, seat) | Self::Taught(_, seat) => *seat,
-        }
-    }
 }
 
 /// How far behind a member may be and still be asked to vote.
@@ -164,17 +145,10 @@ impl RaftEngine {
     pub(crate) async fn start(node: &Arc<Node>, beginning: Beginning) -> Result<Arc<Self>, String> {
         let seat = beginning.seat();
         let apart = node.runtime().upkeep().is_apart();
-        let keeper = match (node.disk(), &beginning) {
-            (None, _) => None,
-            (Some(disk), Beginning::Kept(_)) => Some(Ok(disk.resume(apart))),
-            (Some(disk), Beginning::Founder(identity, seat)) => {
-                Some(disk.begin(*identity, *seat, true, apart).await)
-            }
-            (Some(disk), Beginning::Taught(identity, seat)) => {
-                Some(disk.begin(*identity, *seat, false, apart).await)
-            }
+        let keeper = match node.disk() {
+            Some(disk) => Some(beginning.keeper(disk, apart).await.map_err(text)?),
+            None => None,
         };
-        let keeper = keeper.transpose().map_err(text)?;
         let kept = match beginning {
             Beginning::Kept(kept) => Some(*kept),
             _ => None,
