@@ -188,6 +188,9 @@ async fn all_that_decide_are_killed_at_once_and_come_back_to_their_cluster() {
         let process = Process::start_kept(name, &seeds, state.path()).await;
         seeds.push(process.address);
         processes.push(process);
+        // One after the other: the first three vote.
+        let members = processes.len();
+        processes[0].sees(members).await;
     }
     let here = node("here").seeds(&seeds).start().await.unwrap();
     soon("it forms", here.wait_for(4)).await.unwrap();

@@ -1,8 +1,8 @@
 //! What a member that decides keeps on disk, so that its node's next process can sit where it sat: the log, the vote, the
 //! snapshot, and whose they are. One file; each change of it is a transaction, on disk before anybody hears of it.
 //!
-//! What was committed is an exception: whoever does not know that yet is told by the next leader. So it is written along
-//! with the next change.
+//! What was committed is an exception: whoever does not know that yet is told by the next leader. So it is written soon, or
+//! along with the next change, and nobody waits for it.
 
 use std::{
     collections::BTreeMap,
@@ -120,8 +120,17 @@ pub(crate) struct Disk {
     database: Database,
     /// Held while it is written.
     tenancy: Mutex<Tenancy>,
-    /// What has been committed, by which engine.
-    committed: Mutex<(u64, Option<LogIdOf<Types>>)>,
+    committed: Mutex<Committed>,
+}
+
+/// What has been committed.
+#[derive(Default)]
+struct Committed {
+    /// By which engine.
+    tenant: u64,
+    upto: Option<LogIdOf<Types>>,
+    /// It is going to be written.
+    is_due: bool,
 }
 
 /// Whose the file is at the moment: one engine's at a time, and none that has ended writes anything more.
@@ -420,9 +429,22 @@ impl Disk {
         written.map_err(io::Error::other)?
     }
 
+    /// What an engine has committed, which is written from here on.
     fn committed_by(&self, tenant: u64) -> Option<LogIdOf<Types>> {
-        let (by, committed) = *lock(&self.committed);
-        committed.filter(|_| by == tenant)
+        let mut committed = lock(&self.committed);
+        committed.is_due = false;
+        committed.upto.filter(|_| committed.tenant == tenant)
+    }
+
+    fn write_committed(&self, tenant: u64) -> io::Result<()> {
+        let tenancy = self.tenancy();
+        tenancy.check(tenant)?;
+        match self.committed_by(tenant) {
+            Some(committed) if tenancy.founding.is_none() => {
+                self.write(|facts, _| facts.put(COMMITTED, &committed))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn change(&self, tenant: u64, change: Change) -> io::Result<()> {
@@ -478,11 +500,28 @@ impl Keeper {
         self.disk.run(self.apart, write).await
     }
 
-    /// What has been committed; written with the next change.
-    pub(super) fn committed(&self, committed: Option<LogIdOf<Types>>) {
-        let mut present = lock(&self.disk.committed);
-        if present.0 <= self.tenant {
-            *present = (self.tenant, committed);
+    /// What has been committed; written soon.
+    pub(super) fn committed(&self, upto: Option<LogIdOf<Types>>) {
+        let mut committed = lock(&self.disk.committed);
+        if committed.tenant > self.tenant {
+            return;
+        }
+        (committed.tenant, committed.upto) = (self.tenant, upto);
+        if std::mem::replace(&mut committed.is_due, true) {
+            return;
+        }
+        drop(committed);
+        let (disk, tenant) = (self.disk.clone(), self.tenant);
+        let write = move || {
+            if let Err(error) = disk.write_committed(tenant) {
+                // If nothing can be written any more, the next change says so to the engine.
+                tracing::debug!(%error, "what was committed is not written");
+            }
+        };
+        if self.apart {
+            drop(tokio::task::spawn_blocking(write));
+        } else {
+            write();
         }
     }
 }
