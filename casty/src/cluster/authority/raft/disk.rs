@@ -297,7 +297,7 @@ impl Disk {
             return Ok(None);
         };
         let snapshot: Option<StoredSnapshot> = get(snapshot)?;
-        let kept = Kept {
+        let mut kept = Kept {
             identity,
             seat,
             vote: get(vote)?.filter(|_| !mutants::on("votes_are_not_kept")),
@@ -307,6 +307,13 @@ impl Disk {
             snapshot: snapshot.map(|(meta, map)| (meta, map.into_vec())),
         };
         kept.check()?;
+        // A snapshot that was being installed is known to be committed before it is there.
+        let last = kept.last();
+        if let (Some(committed), Some(last)) = (kept.committed, last)
+            && committed.index > last.index
+        {
+            kept.committed = Some(last);
+        }
         Ok(Some(kept))
     }
 
@@ -533,6 +540,16 @@ impl Kept {
             matches!(&entry.payload, EntryPayload::Normal(Decision::Found(_)))
         };
         self.snapshot.is_some() || self.entries.values().any(founds)
+    }
+
+    /// The last decision that it has, by itself or in the snapshot.
+    fn last(&self) -> Option<LogIdOf<Types>> {
+        let entry = self.entries.values().next_back().map(|entry| entry.log_id);
+        let snapshot = self
+            .snapshot
+            .as_ref()
+            .and_then(|(meta, _)| meta.last_log_id);
+        entry.max(snapshot)
     }
 
     /// Whether it is what an engine can have left.

@@ -107,6 +107,18 @@ async fn a_snapshot_stands_for_what_was_purged_and_no_older_one_takes_its_place(
 }
 
 #[tokio::test]
+async fn nothing_is_committed_that_is_not_there() {
+    let directory = directory();
+    let (disk, _) = open(directory.path()).unwrap();
+    let keeper = taught(&disk).await;
+    keeper.change(Change::Append(entries(0..3))).await.unwrap();
+    keeper.committed(Some(id(1, 90)));
+    drop((keeper, disk));
+    let (_disk, kept) = open(directory.path()).unwrap();
+    assert_eq!(kept.unwrap().committed, Some(id(1, 2)));
+}
+
+#[tokio::test]
 async fn a_founder_replaces_what_was_kept_when_it_has_founded_and_not_before() {
     let directory = directory();
     let (disk, _) = open(directory.path()).unwrap();
