@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use casty::{
-    MemberStatus, StartError,
+    JoinError, MemberStatus, StartError, StateDirError,
     id::MemberId,
     prelude::*,
     testkit::{Arbiter, Sighting, Sim, View},
@@ -11,10 +11,10 @@ use casty::{
 use casty_tests::Counter;
 use tempfile::TempDir;
 
-use crate::support::node;
+use crate::support::{eventually, node, soon};
 
 /// Seeds that each test runs under.
-const SEEDS: std::ops::Range<u64> = 0..4;
+const SEEDS: std::ops::Range<u64> = 0..2;
 
 struct Cluster {
     sim: Sim,
@@ -323,6 +323,35 @@ fn all_that_shut_down_at_once_come_back_to_the_same_cluster() {
             |(_, sighting): &(Duration, Sighting)| matches!(sighting, Sighting::Founded { .. });
         assert!(!cluster.sim.sightings().iter().any(founded));
     }
+}
+
+#[tokio::test]
+async fn another_cluster_of_the_same_name_is_refused_and_what_was_kept_stays() {
+    let state = tempfile::tempdir().unwrap();
+    let kept = || node("a").state_dir(state.path());
+    let first = kept().start().await.unwrap();
+    soon("it founds", first.wait_for(1)).await.unwrap();
+    let second = kept().start().await.unwrap_err();
+    assert!(
+        matches!(&second, StartError::StateDir(StateDirError::InUse { .. })),
+        "{second}"
+    );
+    drop(first);
+    let other = node("b").start().await.unwrap();
+    soon("it founds", other.wait_for(1)).await.unwrap();
+    let astray = || kept().seeds([other.address()]).start();
+    let astray = eventually("the first has ended", astray, Result::is_ok).await;
+    let refused = soon("an answer", astray.unwrap().wait_for(1)).await;
+    assert!(
+        matches!(&refused, Err(JoinError::Refused { reason, .. }) if reason.contains("another cluster")),
+        "{refused:?}"
+    );
+    // Without that seed it is the same cluster as before.
+    let again = eventually("it has ended", || kept().start(), Result::is_ok).await;
+    soon("it goes on", again.unwrap().wait_for(1))
+        .await
+        .unwrap();
+    soon("shutdown", other.shutdown()).await.unwrap();
 }
 
 #[tokio::test]

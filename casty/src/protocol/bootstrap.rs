@@ -2,7 +2,8 @@
 //!
 //! It always tries to join first. It founds only if it was told to: no seeds were given, or it is itself the first
 //! seed and every other seed has answered "no cluster here". A seed that does not answer is never taken for one
-//! without a cluster: that is how clusters split at birth. Unreachable seeds mean wait and try again.
+//! without a cluster: that is how clusters split at birth. Unreachable seeds mean wait and try again. One that has kept a seat
+//! in a cluster never founds another: it joins through itself, if nobody else knows better.
 
 use std::{collections::BTreeSet, time::Duration};
 

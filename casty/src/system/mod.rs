@@ -33,7 +33,7 @@ use crate::{
     error::{Failure, JoinError, ShutdownError, StartError, TellError},
     event::{ActorPath, Events},
     id::{EntityId, Incarnation, MemberId, NODE_ID_BYTES_MAX, NodeId},
-    protocol::map::Status,
+    protocol::map::{ClusterMap, Status},
     tie::{Breaker, TieBreaker},
     transport::net::{Net, Tcp},
 };
@@ -312,6 +312,7 @@ async fn wait_for(node: &Node, members: usize) -> Result<(), JoinError> {
     let enough = node.watch().wait(|map| match node.failure() {
         Some(error) => Some(Err(error)),
         None => map
+            .filter(|map| !is_old_news(node, map))
             .is_some_and(|map| map.up().count() >= members)
             .then_some(Ok(())),
     });
@@ -320,6 +321,11 @@ async fn wait_for(node: &Node, members: usize) -> Result<(), JoinError> {
         result = enough => result,
         () = cancelled => Err(JoinError::ShutDown),
     }
+}
+
+/// Whether a map is what was kept: of its members some may be gone, and this node is none yet.
+fn is_old_news(node: &Node, map: &ClusterMap) -> bool {
+    node.kept_seat().is_some() && map.status(&node.member()) != Some(Status::Up)
 }
 
 fn members(node: &Node) -> Vec<MemberInfo> {

@@ -44,6 +44,7 @@ pub(crate) struct Hello {
     pub(crate) address: Option<SocketAddr>,
     pub(crate) lane: Lane,
     /// It decides in the place of its node's process before it, of which it has kept all that counts.
+    #[serde(default)]
     pub(crate) keeps_seat: bool,
     /// Numbers the entity types in this connection's frames.
     pub(crate) catalog: Vec<CatalogEntry>,
@@ -58,6 +59,7 @@ pub(crate) struct Welcome {
     pub(crate) identity: Option<ClusterIdentity>,
     pub(crate) member: MemberId,
     /// As in [`Hello`].
+    #[serde(default)]
     pub(crate) keeps_seat: bool,
     /// Who decides about the cluster map, and where they listen.
     pub(crate) voters: Vec<(MemberId, SocketAddr)>,
@@ -81,6 +83,7 @@ pub(crate) enum Refusal {
         expected: MemberId,
         found: MemberId,
         /// As in [`Hello`].
+        #[serde(default)]
         keeps_seat: bool,
     },
     #[error(

@@ -286,23 +286,23 @@ impl Disk {
     }
 
     fn load(&self) -> Result<Option<Kept>, String> {
-        fn get<T: DeserializeOwned>(fact: &Option<Vec<u8>>) -> Result<Option<T>, String> {
-            fact.as_deref().map(decode).transpose()
+        fn get<T: DeserializeOwned>(fact: Option<&Vec<u8>>) -> Result<Option<T>, String> {
+            fact.map(|fact| decode(fact)).transpose()
         }
         let facts = self.facts(&[SEAT, VOTE, PURGED, COMMITTED, SNAPSHOT])?;
         let [seated, vote, purged, committed, snapshot] = &facts[..] else {
             return Err("facts are missing".to_owned());
         };
-        let Some(Seated { identity, seat }) = get(seated)? else {
+        let Some(Seated { identity, seat }) = get(seated.as_ref())? else {
             return Ok(None);
         };
-        let snapshot: Option<StoredSnapshot> = get(snapshot)?;
+        let snapshot: Option<StoredSnapshot> = get(snapshot.as_ref())?;
         let mut kept = Kept {
             identity,
             seat,
-            vote: get(vote)?.filter(|_| !mutants::on("votes_are_not_kept")),
-            purged: get(purged)?,
-            committed: get(committed)?,
+            vote: get(vote.as_ref())?.filter(|_| !mutants::on("votes_are_not_kept")),
+            purged: get(purged.as_ref())?,
+            committed: get(committed.as_ref())?,
             entries: self.log()?,
             snapshot: snapshot.map(|(meta, map)| (meta, map.into_vec())),
         };
@@ -562,12 +562,11 @@ impl Kept {
         if index(self.purged) > index(snapshot) {
             return Err("more of the log is gone than its snapshot has".to_owned());
         }
-        let mut next = index(self.purged).map_or(0, |purged| purged + 1);
-        for (index, entry) in &self.entries {
-            if *index != next || entry.log_id.index != next {
-                return Err(format!("entry {next} of the log is missing"));
+        let first = index(self.purged).map_or(0, |purged| purged + 1);
+        for (due, (index, entry)) in (first..).zip(&self.entries) {
+            if *index != due || entry.log_id.index != due {
+                return Err(format!("entry {due} of the log is missing"));
             }
-            next += 1;
         }
         Ok(())
     }
