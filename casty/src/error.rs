@@ -3,7 +3,7 @@
 //! Every variant says what happened to the message: certainly not handled (a retry is safe), or possibly handled
 //! (retry only what may be done twice).
 
-use std::{convert::Infallible, fmt, time::Duration};
+use std::{convert::Infallible, fmt, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -552,6 +552,59 @@ pub enum StartError {
         first: &'static str,
         /// The other.
         second: &'static str,
+    },
+    /// The directory for what this node decides cannot be used.
+    #[error(transparent)]
+    StateDir(#[from] StateDirError),
+}
+
+/// Why a directory cannot be used to keep what this node decides: see
+/// [`SystemBuilder::state_dir`](crate::SystemBuilder::state_dir).
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StateDirError {
+    /// Another system, in this process or another one, keeps its state there and still runs.
+    #[error("`{}` is in use by another system", path.display())]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// It is another node's, or that of a node of another cluster. Give each node a directory of its own.
+    #[error("`{}` belongs to {what} `{theirs}`, not to `{ours}`", path.display())]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// What differs: `cluster` or `node`.
+        what: &'static str,
+        /// Whose it is.
+        theirs: String,
+        /// Who wants it.
+        ours: String,
+    },
+    /// Another version of casty has written it, in a way that this one does not know.
+    #[error("`{}` is in format {format}, which this version of casty does not know", path.display())]
+    Format {
+        /// The directory.
+        path: PathBuf,
+        /// The number of the format.
+        format: u32,
+    },
+    /// What is in it cannot be what casty left there. Nothing was changed. Removed, the node joins as one that has kept
+    /// nothing; that is safe as long as a majority of those who decide has kept its own.
+    #[error("`{}` is damaged: {reason}", path.display())]
+    Corrupted {
+        /// The directory.
+        path: PathBuf,
+        /// What does not fit.
+        reason: String,
+    },
+    /// The operating system does not let this process read or write it.
+    #[error("`{}` cannot be used: {reason}", path.display())]
+    Unusable {
+        /// The directory.
+        path: PathBuf,
+        /// What it says.
+        reason: String,
     },
 }
 

@@ -46,7 +46,9 @@ pub use actor::{
 pub use behavior::{Behavior, OneOf, Stay, Stop};
 pub use casty_macros::{actor, behavior, entity, message, state};
 pub use config::{Availability, OnDown, Settings};
-pub use error::{AskError, JoinError, ShutdownError, StartError, TellError, TieError};
+pub use error::{
+    AskError, JoinError, ShutdownError, StartError, StateDirError, TellError, TieError,
+};
 pub use event::{
     ActorPath, DeadLetter, DeadLetterReason, Emitted, Event, Events, Terminated, TerminatedReason,
 };

@@ -25,6 +25,8 @@ mod seen {
             uuid: u128,
             generation: u32,
             number: u32,
+            /// It has all that the process before it decided under it.
+            kept: bool,
         },
         /// A member takes itself for the leader.
         Leads { member: MemberId, term: u64 },
@@ -48,6 +50,12 @@ mod seen {
             leader: MemberId,
             to: MemberId,
             version: u64,
+        },
+        /// A member has joined that takes over a seat, which votes or not.
+        Sat {
+            member: MemberId,
+            number: u32,
+            votes: bool,
         },
         /// A member was declared Down, in the map of this version.
         Down { member: MemberId, version: u64 },

@@ -33,6 +33,8 @@ const MUTANTS: &[(&str, &str)] = &[
     ("heard_when_it_arrives", OF_TWO),
     ("claims_without_waiting", OF_TWO),
     ("others_vote_too_soon", OF_TWO),
+    ("votes_are_not_kept", KEPT),
+    ("a_removed_seat_sits_again", KEPT),
 ];
 
 /// The invariant of two nodes with a tie-breaker, which has a storm of its own.
@@ -40,6 +42,9 @@ const OF_TWO: &str = "15";
 
 /// The same invariant as that of whom it takes over from, in a storm of its own.
 const SUCCESSION: &str = "4 (succession)";
+
+/// Where what is decided is kept on disk, and everybody may be killed at once.
+const KEPT: &str = "6 (kept)";
 
 /// The variable that says which rule is broken.
 const CHOSEN: &str = "CASTY_MUTANT";
@@ -100,6 +105,7 @@ fn find(seeds: u64) -> ExitCode {
         let found = std::panic::catch_unwind(|| match storm {
             OF_TWO => two::run(seed),
             SUCCESSION => run(seed, Plan::succession()),
+            KEPT => run(seed, Plan::kept(seed)),
             _ => run(seed, Plan::of(seed)),
         });
         match found {

@@ -1,7 +1,8 @@
 //! A node of its own process, for tests: `casty-test-node CLUSTER NODE LISTEN [SEED ...]`.
 //!
 //! Says `address HOST:PORT` once it listens and `members N` as members come Up. Leaves gracefully at the end of its
-//! standard input, so that it never outlives the test that started it.
+//! standard input, so that it never outlives the test that started it. `CASTY_STATE_DIR` names a directory to keep what it
+//! decides in.
 
 use casty::{Settings, prelude::*};
 use tokio::io::{AsyncReadExt, stdin};
@@ -17,6 +18,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let builder = ActorSystem::builder(cluster)
         .entity::<casty_tests::Counter>()
         .entity::<casty_tests::store::Purse>();
+    let builder = match std::env::var_os("CASTY_STATE_DIR") {
+        Some(path) => builder.state_dir(path),
+        None => builder,
+    };
     let settings = match std::env::var("CASTY_PRESET").as_deref() {
         Ok("fast") => Settings::fast_failover(),
         _ => Settings::default(),

@@ -18,6 +18,7 @@ mod conservation;
 mod errors;
 mod fairness;
 mod growth;
+mod kept;
 mod local;
 mod migration;
 mod moves;

@@ -1,8 +1,8 @@
 //! Nodes in processes of their own.
 
-use std::{net::SocketAddr, process::Stdio};
+use std::{collections::BTreeMap, net::SocketAddr, path::Path, process::Stdio};
 
-use casty::{prelude::*, testkit::Probe};
+use casty::{MemberStatus, admin::Admin, id::Incarnation, prelude::*, testkit::Probe};
 use casty_tests::{Counter, CounterRef, Herald, HeraldRef, Listener};
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
@@ -19,7 +19,18 @@ struct Process {
 
 impl Process {
     async fn start(name: &str, seeds: &[SocketAddr]) -> Self {
+        Self::start_with(name, seeds, &[]).await
+    }
+
+    /// One that keeps what it decides, below this directory.
+    async fn start_kept(name: &str, seeds: &[SocketAddr], below: &Path) -> Self {
+        let state = below.join(name).display().to_string();
+        Self::start_with(name, seeds, &[("CASTY_STATE_DIR", state)]).await
+    }
+
+    async fn start_with(name: &str, seeds: &[SocketAddr], environment: &[(&str, String)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_casty-test-node"))
+            .envs(environment.iter().cloned())
             .args(["test", name, "127.0.0.1:0"])
             .args(seeds.iter().map(ToString::to_string))
             .stdin(Stdio::piped())
@@ -157,4 +168,72 @@ async fn the_end_of_a_killed_process_is_the_end_of_its_actors() {
     let reason = end.reason.to_string();
     assert!(reason.contains("its node is gone: there"), "{reason}");
     soon("shutdown", here.shutdown()).await.unwrap();
+}
+
+/// Who is Up, as this node sees it.
+fn up(system: &ActorSystem) -> BTreeMap<String, Incarnation> {
+    let members = system.members().into_iter();
+    let up = members.filter(|member| member.status == MemberStatus::Up);
+    up.map(|up| (up.id.node.to_string(), up.id.incarnation))
+        .collect()
+}
+
+/// They have other addresses when they come back, too, and only this process, which does not decide, lived on.
+#[tokio::test]
+async fn all_that_decide_are_killed_at_once_and_come_back_to_their_cluster() {
+    let state = tempfile::tempdir().unwrap();
+    let names = ["one", "two", "three"];
+    let (mut processes, mut seeds) = (Vec::new(), Vec::new());
+    for name in names {
+        let process = Process::start_kept(name, &seeds, state.path()).await;
+        seeds.push(process.address);
+        processes.push(process);
+        // One after the other: the first three vote.
+        let members = processes.len();
+        processes[0].sees(members).await;
+    }
+    let here = node("here").seeds(&seeds).start().await.unwrap();
+    soon("it forms", here.wait_for(4)).await.unwrap();
+    let admin = Admin::connect("test", &seeds).await.unwrap();
+    let votes = |name: &str, seen: &casty::admin::Members| {
+        let mut members = seen.members.iter();
+        members.any(|member| member.votes && member.id.node.as_str() == name)
+    };
+    eventually(
+        "they vote",
+        || admin.members(),
+        |seen| {
+            let seen = seen.as_ref().ok();
+            seen.is_some_and(|seen| names.iter().all(|name| votes(name, seen)))
+        },
+    )
+    .await;
+    let before = up(&here);
+    for process in &mut processes {
+        process.child.start_kill().unwrap();
+    }
+    for process in &mut processes {
+        process.child.wait().await.unwrap();
+    }
+    let (mut again, mut seeds) = (Vec::new(), Vec::new());
+    for name in names {
+        let process = Process::start_kept(name, &seeds, state.path()).await;
+        seeds.push(process.address);
+        again.push(process);
+    }
+    let newer = |up: &BTreeMap<String, Incarnation>| {
+        let newer = |name: &&str| up.get(*name).is_some_and(|now| *now > before[*name]);
+        names.iter().all(newer)
+    };
+    let now = eventually("they are back", || async { up(&here) }, newer).await;
+    assert_eq!(now["here"], before["here"], "it is the same cluster");
+    for n in 0..8 {
+        let counter = here.entity::<Counter>(format!("c{n}"));
+        let asked = || counter.add(1).into_future();
+        eventually("it answers", asked, Result::is_ok).await;
+    }
+    soon("shutdown", here.shutdown()).await.unwrap();
+    for process in again.into_iter().rev() {
+        process.leave().await;
+    }
 }

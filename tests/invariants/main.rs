@@ -61,6 +61,15 @@ fn they_hold_when_a_leader_is_succeeded() {
 }
 
 #[test]
+fn they_hold_where_what_is_decided_is_kept() {
+    for seed in seeds(0..4).filter(|seed| seed % 16 == 0) {
+        if let Err(broken) = run(seed, Plan::kept(seed)) {
+            panic!("{broken}");
+        }
+    }
+}
+
+#[test]
 fn of_two_nodes_never_both_go_on() {
     for seed in seeds(0..8) {
         if let Err(broken) = two::run(seed) {

@@ -1,5 +1,5 @@
-//! Invariant 6: No number in the engine is used by two processes: whoever starts again with an empty log under a known number has
-//! forgotten its votes.
+//! Invariant 6: No number in the engine is used by two processes at once, nor by one that has forgotten its log: whoever starts
+//! again with an empty log under a known number has forgotten its votes. And one that votes no more is never taken over.
 
 use std::collections::BTreeMap;
 
@@ -19,10 +19,38 @@ impl Check for NumbersAreUnique {
 
     fn at(&mut self, moment: &Moment<'_>) -> Result<(), String> {
         for (_, sighting) in moment.sightings {
-            if let Sighting::Numbered { member, number, .. } = sighting
-                && let Some(before) = self.numbers.insert(*number, member.clone())
+            match sighting {
+                Sighting::Numbered {
+                    member,
+                    number,
+                    kept,
+                    ..
+                } => {
+                    let before = self.numbers.insert(*number, member.clone());
+                    let Some(before) = before else { continue };
+                    if !kept || before.node != member.node {
+                        return Err(format!("{before} and {member} both are number {number}"));
+                    }
+                }
+                Sighting::Sat {
+                    member,
+                    number,
+                    votes: false,
+                } => {
+                    return Err(format!(
+                        "{member} takes number {number}, which votes no more"
+                    ));
+                }
+                _ => {}
+            }
+        }
+        let mut now = BTreeMap::new();
+        for view in moment.views {
+            if let Some(seat) = view.seat
+                && let Some(other) = now.insert((view.generation, seat), &view.member)
             {
-                return Err(format!("{before} and {member} both are number {number}"));
+                let member = &view.member;
+                return Err(format!("{other} and {member} both are number {seat} now"));
             }
         }
         Ok(())

@@ -10,7 +10,8 @@ use casty::{
     prelude::*,
     testkit::{Sim, View, true_time},
 };
-use rand::{RngExt, SeedableRng, rngs::StdRng};
+use rand::{RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
+use tempfile::TempDir;
 
 use super::{Broken, Check, checks, it_comes_to_rest::ItComesToRest, step};
 
@@ -95,6 +96,8 @@ pub(crate) struct Plan {
     clocks: bool,
     /// Nothing is broken at all: nodes leave in order, one after the other, and come back.
     pub(crate) moves: bool,
+    /// All nodes keep what they decide, and all may be killed, also at once.
+    kept: bool,
     /// One thing happens: the leader is cut off, together with one that it has granted a lease, longer than it takes the
     /// others to elect another leader and to give both up. Under default settings a lease is over by then most often.
     succession: bool,
@@ -108,8 +111,18 @@ impl Plan {
             kills: seed % 8 < 6,
             moves: seed % 8 == 7,
             clocks: seed.is_multiple_of(2),
+            kept: false,
             succession: false,
             faults: Duration::from_secs(12),
+        }
+    }
+
+    pub(crate) fn kept(seed: u64) -> Self {
+        Self {
+            kills: true,
+            moves: false,
+            kept: true,
+            ..Self::of(seed)
         }
     }
 
@@ -118,6 +131,7 @@ impl Plan {
             kills: false,
             moves: false,
             clocks: false,
+            kept: false,
             succession: true,
             faults: Duration::from_secs(8),
         }
@@ -176,6 +190,12 @@ async fn count_dead_letters(system: ActorSystem, seed: u64) {
 
 struct Run {
     sim: Sim,
+    /// The nodes' directories.
+    state: TempDir,
+    /// How many senders there were.
+    senders: u32,
+    /// Until when they send.
+    until: Duration,
     seed: u64,
     rng: StdRng,
     plan: Plan,
@@ -192,6 +212,9 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Result<(), Broken> {
     casty_tests::log();
     let mut run = Run {
         sim: Sim::new(seed),
+        state: tempfile::tempdir().expect("a directory"),
+        senders: 0,
+        until: Duration::ZERO,
         seed,
         rng: StdRng::seed_from_u64(seed),
         plan,
@@ -216,7 +239,11 @@ impl Run {
             invariant,
             what,
             trace: self.sim.trace(),
-            storm: "they_hold",
+            storm: if self.plan.kept {
+                "they_hold_where_what_is_decided_is_kept"
+            } else {
+                "they_hold"
+            },
         }
     }
 
@@ -237,32 +264,19 @@ impl Run {
         let settings = self.plan.settings();
         for name in NODES {
             let settings = settings.clone();
-            self.sim
-                .start_with(name, move |builder| builder.settings(settings.clone()));
+            let state = self.plan.kept.then(|| self.state.path().join(name));
+            self.sim.start_with(name, move |builder| {
+                let builder = builder.settings(settings.clone());
+                match &state {
+                    Some(state) => builder.state_dir(state),
+                    None => builder,
+                }
+            });
         }
         self.rest("9, it comes to rest")?;
-        for name in NODES {
-            let seed = self.seed;
-            drop(
-                self.sim
-                    .spawn_on(name, move |system| count_dead_letters(system, seed)),
-            );
-        }
         let until = self.sim.elapsed() + self.plan.faults;
-        for sender in 0..SENDERS {
-            // In a calm run, on the one that stays.
-            let node = if self.plan.moves {
-                0
-            } else {
-                sender as usize % NODES.len()
-            };
-            let node = NODES[node];
-            let seed = self.seed;
-            drop(
-                self.sim
-                    .spawn_on(node, move |system| send(system, seed, sender, until)),
-            );
-        }
+        self.until = until;
+        self.have_all_send();
         if self.plan.clocks {
             for name in NODES {
                 // Within the bound that the settings promise.
@@ -280,6 +294,8 @@ impl Run {
                 self.steps(until.saturating_sub(self.sim.elapsed()))?;
             } else if self.plan.moves {
                 self.leave_and_return()?;
+            } else if self.plan.kept && self.rng.random_range(0..4) == 0 {
+                self.kill_everybody()?;
             } else {
                 self.break_something();
             }
@@ -305,6 +321,50 @@ impl Run {
             Some((name, what)) => Err(self.broken(name, what)),
             None => Ok(()),
         }
+    }
+
+    fn have_all_send(&mut self) {
+        let (seed, until) = (self.seed, self.until);
+        for name in NODES {
+            drop(
+                self.sim
+                    .spawn_on(name, move |system| count_dead_letters(system, seed)),
+            );
+        }
+        for _ in 0..SENDERS {
+            let sender = self.senders;
+            self.senders += 1;
+            // In a calm run, on the one that stays.
+            let node = if self.plan.moves {
+                0
+            } else {
+                sender as usize % NODES.len()
+            };
+            let node = NODES[node];
+            drop(
+                self.sim
+                    .spawn_on(node, move |system| send(system, seed, sender, until)),
+            );
+        }
+    }
+
+    /// All processes end at once, and start again one after the other.
+    fn kill_everybody(&mut self) -> Result<(), Broken> {
+        open(&of_seed(self.seed)).crashed = true;
+        for name in NODES {
+            self.sim.crash(name);
+        }
+        self.paused.clear();
+        self.down.clear();
+        let mut order = NODES;
+        order.shuffle(&mut self.rng);
+        for name in order {
+            let pause = Duration::from_millis(self.rng.random_range(0..300));
+            self.steps(pause)?;
+            self.sim.restart(name);
+        }
+        self.have_all_send();
+        Ok(())
     }
 
     /// Waits until everything has settled.
@@ -413,9 +473,12 @@ impl Run {
         }
     }
 
-    /// What a voter knew is lost with its process, and with its incarnation. With a majority of them the map would be
+    /// Unless it is kept, what a voter knew is lost with its process, and with its incarnation. With a majority of them the map would be
     /// lost, and only an operator could help; so at most two are endangered before all are well again.
     fn may_kill(&mut self, one: &'static str) -> bool {
+        if self.plan.kept {
+            return !self.down.contains(one) && !self.paused.contains(one);
+        }
         let views = self.sim.views();
         let well = |view: &View| view.up == NODES.len() && view.voters == NODES.len();
         let calm = self.cut_off.is_empty() && self.paused.is_empty();

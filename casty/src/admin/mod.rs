@@ -222,6 +222,7 @@ impl Admin {
             given_incarnation: false,
             on_down: OnDown::Stop,
             availability: Availability::default(),
+            disk: None,
             tie_breaker: None,
             net: Arc::new(Tcp),
             seed,
@@ -444,7 +445,10 @@ impl Admin {
         }
         let leader = view.leader().and_then(|leader| {
             let address = view.map().member(leader)?.address;
-            Some(Voter::from((leader, &address)))
+            Some(Voter {
+                member: leader.clone(),
+                address,
+            })
         });
         // From here on it finds the leader as any node does.
         self.node.set_introduced(askable);

@@ -129,6 +129,7 @@ fn judge(node: &Node, hello: &Hello) -> Result<Welcome, Refusal> {
         cluster: node.cluster(),
         identity: node.identity(),
         member: &me,
+        keeps_seat: node.kept_seat().is_some(),
         catalog: node.catalog(),
         is_down: &|member| {
             map.as_ref()
@@ -142,14 +143,21 @@ fn judge(node: &Node, hello: &Hello) -> Result<Welcome, Refusal> {
         && !node.is_leaving()
     {
         // It is this node that is behind: the cluster was reborn without it.
-        node.handle_down();
+        node.handle_left_behind();
     }
     judged?;
-    let voters = map.iter().flat_map(|map| map.voters.clone()).collect();
+    if let Some(address) = hello.address.filter(|_| hello.keeps_seat)
+        && hello.identity == node.identity()
+    {
+        node.handle_successor(&hello.member, address);
+    }
+    let voters = map.iter().flat_map(|map| map.voters.iter());
+    let voters = voters.map(|(voter, place)| (voter.clone(), place.address));
     Ok(Welcome {
         identity: node.identity(),
         member: me,
-        voters,
+        keeps_seat: node.kept_seat().is_some(),
+        voters: voters.collect(),
     })
 }
 

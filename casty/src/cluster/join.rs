@@ -31,10 +31,17 @@ use crate::{
 /// `anew`: it was a member before, so there is a cluster, and none is to be founded.
 pub(crate) async fn enter(node: Arc<Node>, seeds: Vec<String>, anew: bool) {
     let session = node.session();
+    if let Err(reason) = node.sit_again().await {
+        return node.fail(JoinError::Engine { reason });
+    }
     tokio::select! {
         biased;
         () = session.cancelled() => return,
         () = try_enter(&node, &seeds, anew) => {}
+    }
+    if node.failure().is_some() && node.kept_seat().is_some() {
+        // It is never going to be a member: it does not decide for others either.
+        node.cancel_session();
     }
     if node.address().is_some() && node.failure().is_none() {
         node.clone().keep_lease(session).await;
@@ -44,7 +51,13 @@ pub(crate) async fn enter(node: Arc<Node>, seeds: Vec<String>, anew: bool) {
 async fn try_enter(node: &Arc<Node>, seeds: &[String], anew: bool) {
     let settings = node.settings();
     let pauses = (settings.backoff, settings.backoff_max);
-    let mut bootstrap = Bootstrap::new(seeds.len(), pauses, anew);
+    let keeps_seat = node.kept_seat().is_some();
+    let seeds = &if keeps_seat {
+        kept_places(node, seeds)
+    } else {
+        seeds.to_vec()
+    };
+    let mut bootstrap = Bootstrap::new(seeds.len(), pauses, anew || keeps_seat);
     let mut rng = StdRng::seed_from_u64(node.random());
     loop {
         let round = join_all(seeds.iter().map(|seed| ask(node, seed))).await;
@@ -81,6 +94,27 @@ async fn try_enter(node: &Arc<Node>, seeds: &[String], anew: bool) {
     }
 }
 
+/// Where a cluster may be that a seat was kept in: at the seeds, where its voters were, and here.
+fn kept_places(node: &Node, seeds: &[String]) -> Vec<String> {
+    let mut places = seeds.to_vec();
+    let voters = node.voters().into_iter().map(|voter| voter.address);
+    for place in node.address().into_iter().chain(voters) {
+        let place = place.to_string();
+        if !places.contains(&place) {
+            places.push(place);
+        }
+    }
+    places
+}
+
+/// What this node answers itself.
+fn own_answer(node: &Node) -> Answer {
+    match node.kept_seat() {
+        Some(_) => Answer::Kept,
+        None => Answer::Myself,
+    }
+}
+
 /// Asks one seed, under every address its name has now.
 pub(super) async fn ask(node: &Node, seed: &str) -> (Answer, Option<Welcome>) {
     let addresses = match node.net().resolve(seed).await {
@@ -94,14 +128,20 @@ pub(super) async fn ask(node: &Node, seed: &str) -> (Answer, Option<Welcome>) {
         .iter()
         .any(|address| Some(*address) == node.address())
     {
-        return (Answer::Myself, None);
+        return (own_answer(node), None);
     }
     let mut last = Answer::Unreachable;
     for address in addresses {
         match greet(node, address).await {
-            Ok(welcome) if node.is_me(&welcome.member) => return (Answer::Myself, None),
-            Ok(welcome) if welcome.identity.is_some() && !welcome.voters.is_empty() => {
-                return (Answer::Cluster, Some(welcome));
+            Ok(welcome) if node.is_me(&welcome.member) => return (own_answer(node), None),
+            Ok(welcome) if welcome.identity.is_some() => {
+                if welcome.keeps_seat && welcome.identity == node.identity() {
+                    node.handle_successor(&welcome.member, address);
+                }
+                if !welcome.voters.is_empty() {
+                    return (Answer::Cluster, Some(welcome));
+                }
+                // It is in a cluster, and knows no more of it yet.
             }
             Ok(_) => last = Answer::NoCluster,
             Err(HandshakeError::Refused(Refusal::Down(who))) if node.is_me(&who) => {
@@ -110,9 +150,9 @@ pub(super) async fn ask(node: &Node, seed: &str) -> (Answer, Option<Welcome>) {
             }
             // The cluster was reborn without this node.
             Err(HandshakeError::Refused(Refusal::Generation { ours, theirs }))
-                if ours < theirs && node.map().is_some() && !node.is_leaving() =>
+                if ours < theirs && node.has_a_cluster() && !node.is_leaving() =>
             {
-                node.handle_down();
+                node.handle_left_behind();
                 last = Answer::Cluster;
             }
             Err(error) if error.is_final() => last = Answer::Refused(error.to_string()),
@@ -219,10 +259,9 @@ async fn found(node: &Arc<Node>) -> Result<(), String> {
 
 async fn found_with(node: &Arc<Node>, founder: Voter, map: ClusterMap) -> Result<(), String> {
     let identity = map.identity;
-    let slot = map
-        .member(&founder.member)
-        .map_or(0, |member| member.slot.0);
-    let engine = node.engine_for(u64::from(slot)).await?;
+    let seat = map.member(&founder.member).map(|member| member.seat);
+    let seat = seat.ok_or("it is not in its map")?;
+    let engine = node.found_engine(identity, seat).await?;
     sighted!(Founded {
         by: founder.member.clone(),
         uuid: identity.uuid.as_u128(),
@@ -246,9 +285,9 @@ enum JoinFailure {
     Passing(String),
 }
 
-async fn join(node: &Arc<Node>, welcome: Option<Welcome>) -> Result<(), JoinFailure> {
+/// What a seed says of its cluster.
+fn meet(node: &Node, welcome: &Welcome) -> Result<(), JoinFailure> {
     let passing = |reason: &str| JoinFailure::Passing(reason.to_owned());
-    let welcome = welcome.ok_or_else(|| passing("the seed has gone"))?;
     let identity = welcome
         .identity
         .ok_or_else(|| passing("the seed knows no cluster"))?;
@@ -264,9 +303,23 @@ async fn join(node: &Arc<Node>, welcome: Option<Welcome>) -> Result<(), JoinFail
         welcome
             .voters
             .iter()
-            .map(|(m, a)| Voter::from((m, a)))
+            .map(|(member, address)| Voter {
+                member: member.clone(),
+                address: *address,
+            })
             .collect(),
     );
+    Ok(())
+}
+
+async fn join(node: &Arc<Node>, welcome: Option<Welcome>) -> Result<(), JoinFailure> {
+    let passing = |reason: &str| JoinFailure::Passing(reason.to_owned());
+    match welcome {
+        Some(welcome) => meet(node, &welcome)?,
+        // It knows whom to ask: itself, or who else votes.
+        None if node.kept_seat().is_some() => {}
+        None => return Err(passing("the seed has gone")),
+    }
     let Some(address) = node.address() else {
         // A client only looks on.
         return await_map(node, |_| true).await;
@@ -279,6 +332,7 @@ async fn join(node: &Arc<Node>, welcome: Option<Welcome>) -> Result<(), JoinFail
         lease: super::lease::times(node.settings()),
         tie_breaker: node.tie_breaker().is_some(),
         since: node.since(),
+        seat: node.kept_seat(),
     };
     decided(node, node.propose(Proposal::Apply(command)).await)?;
     let me = member.clone();
@@ -310,6 +364,10 @@ fn decided(node: &Node, result: Result<u64, AuthorityError>) -> Result<(), JoinF
             Err(JoinFailure::Passing(
                 "it was declared down meanwhile".to_owned(),
             ))
+        }
+        Err(AuthorityError::Refused(Refused::Seat(who))) if node.is_me(&who) => {
+            node.handle_seat_gone();
+            Err(JoinFailure::Passing("its seat is gone".to_owned()))
         }
         Err(AuthorityError::Refused(refused)) => Err(JoinFailure::Final(refused.to_string())),
         Err(AuthorityError::Unreachable(reason)) => Err(JoinFailure::Passing(reason)),
@@ -358,6 +416,7 @@ pub(crate) async fn leave(node: &Arc<Node>) -> Result<(), ShutdownError> {
     };
     node.set_leaving();
     let member = node.member();
+    let (me, mut removed) = (member.clone(), false);
     let joined = node.address().is_some() && node.is_member(&member);
     let mut result = Ok(());
     if joined {
@@ -405,14 +464,24 @@ pub(crate) async fn leave(node: &Arc<Node>) -> Result<(), ShutdownError> {
             Ok(()) => Command::Remove { member },
             Err(_) => Command::Down { member },
         };
-        give_notice(node, end, deadline).await;
+        removed = give_notice(node, end, deadline).await;
         node.gossip_leave().await;
     }
+    // One with nobody left to take its vote ends the cluster, but others may wait for one whose vote they did not take.
+    let gives_up = joined
+        && result.is_ok()
+        && node
+            .map()
+            .is_some_and(|map| !map.voters.contains_key(&me) || (removed && map.voters.len() == 1));
     node.tasks().close();
     node.cancel().cancel();
     let ended = tokio::time::timeout_at(deadline + Duration::from_secs(1), node.tasks().wait());
     if ended.await.is_err() {
         result = result.and(Err(late("connections")));
+    }
+    if gives_up {
+        node.drop_engine();
+        node.forget_seat().await;
     }
     result
 }

@@ -32,8 +32,44 @@ impl Node {
         tracing::warn!(member = %self.member(), "this member was declared down");
         self.spawn(async move {
             let known = me.begin_anew();
+            me.forget_seat().await;
             me.join_or_stop(known).await;
         });
+    }
+
+    /// Whether it is in a cluster, or has kept a seat in one.
+    pub(crate) fn has_a_cluster(&self) -> bool {
+        self.map().is_some() || self.kept_seat().is_some()
+    }
+
+    /// The cluster has gone on to a later generation without this node.
+    pub(crate) fn handle_left_behind(&self) {
+        if self.kept_seat().is_some() && !self.is_member(&self.member()) {
+            self.handle_seat_gone();
+        } else {
+            self.handle_down();
+        }
+    }
+
+    /// Others have gone on without the seat that was kept, while nobody sat there. So this node, which is no member yet,
+    /// joins as if it had kept nothing.
+    pub(crate) fn handle_seat_gone(&self) {
+        let Some(me) = self.upgrade() else { return };
+        if !self.end_session() {
+            return;
+        }
+        tracing::warn!(member = %self.member(), "the seat that this node has kept is gone");
+        self.spawn(me.join_without_seat());
+    }
+
+    // Boxed: it leads back to the one who spawned it.
+    fn join_without_seat(self: Arc<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let known = self.begin_anew();
+            self.forget_seat().await;
+            let places = self.places(known);
+            join::enter(self, places, true).await;
+        })
     }
 
     /// Joins as another member, unless it was told to stay out.

@@ -2,7 +2,8 @@
 //!
 //! It always tries to join first. It founds only if it was told to: no seeds were given, or it is itself the first
 //! seed and every other seed has answered "no cluster here". A seed that does not answer is never taken for one
-//! without a cluster: that is how clusters split at birth. Unreachable seeds mean wait and try again.
+//! without a cluster: that is how clusters split at birth. Unreachable seeds mean wait and try again. One that has kept a seat
+//! in a cluster never founds another: it joins through itself, if nobody else knows better.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -13,6 +14,8 @@ use crate::mutants;
 pub(crate) enum Answer {
     /// It is this very node.
     Myself,
+    /// It is this very node, which has kept a seat in a cluster.
+    Kept,
     /// It belongs to a cluster.
     Cluster,
     /// It belongs to none yet.
@@ -86,6 +89,9 @@ impl Bootstrap {
             });
         if let Some((seed, reason)) = refused {
             return Decision::Give { seed, reason };
+        }
+        if let Some(seed) = answers.iter().position(|answer| *answer == Answer::Kept) {
+            return Decision::Join { seed };
         }
         let first = answers.first() == Some(&Answer::Myself);
         let silent: BTreeSet<usize> = answers
@@ -179,6 +185,31 @@ mod tests {
             let mut bootstrap = Bootstrap::new(answers.len(), PAUSES, true);
             assert_eq!(bootstrap.handle_round(&answers, 1.0), retry());
         }
+    }
+
+    #[test]
+    fn who_has_kept_a_seat_joins_from_there_unless_a_seed_refuses() {
+        let decide = |answers: &[Answer]| {
+            Bootstrap::new(answers.len(), PAUSES, true).handle_round(answers, 1.0)
+        };
+        let from_itself = Decision::Join { seed: 1 };
+        assert_eq!(
+            decide(&[Answer::Unreachable, Answer::Kept]),
+            from_itself.clone()
+        );
+        assert_eq!(decide(&[Answer::NoCluster, Answer::Kept]), from_itself);
+        assert_eq!(
+            decide(&[Answer::Kept, Answer::Cluster]),
+            Decision::Join { seed: 1 }
+        );
+        let reason = || "another cluster".to_owned();
+        assert_eq!(
+            decide(&[Answer::Refused(reason()), Answer::Kept]),
+            Decision::Give {
+                seed: 0,
+                reason: reason()
+            }
+        );
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::{
     allocation,
     lease::Grants,
-    map::{ClusterMap, Command, Slot, Status},
+    map::{ClusterMap, Command, Seat, Status},
     tie::Ties,
 };
 use crate::{id::MemberId, mutants};
@@ -40,21 +40,21 @@ pub(crate) struct LeaderTimes {
 /// The engine's own view of who votes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Electorate {
-    pub(crate) voters: BTreeSet<Slot>,
+    pub(crate) voters: BTreeSet<Seat>,
     /// Everybody the engine replicates to, the voters among them.
-    pub(crate) nodes: BTreeSet<Slot>,
+    pub(crate) nodes: BTreeSet<Seat>,
     /// A change of voters is under way.
     pub(crate) changing: bool,
     /// Who has nearly all of the log.
-    pub(crate) caught_up: BTreeSet<Slot>,
+    pub(crate) caught_up: BTreeSet<Seat>,
     /// What is in the log and not in the map: it may be decided yet, however long ago it was proposed, and by whom.
     pub(crate) undecided: Vec<Command>,
 }
 
 impl Electorate {
     /// Whether this member decides alone.
-    pub(crate) fn is_sole(&self, slot: Slot) -> bool {
-        !self.changing && self.voters.iter().eq([&slot])
+    pub(crate) fn is_sole(&self, seat: Seat) -> bool {
+        !self.changing && self.voters.iter().eq([&seat])
     }
 }
 
@@ -67,11 +67,11 @@ pub(crate) enum Effect {
     /// Replicate to this member, so that it may vote later.
     Teach(MemberId),
     /// Have these vote, and nobody else.
-    Elect(BTreeSet<Slot>),
+    Elect(BTreeSet<Seat>),
     /// Hand the leadership over.
-    Abdicate(Slot),
+    Abdicate(Seat),
     /// Replicate to these no more.
-    Dismiss(BTreeSet<Slot>),
+    Dismiss(BTreeSet<Seat>),
 }
 
 /// One node's time as leader.
@@ -104,7 +104,12 @@ impl Leader {
         ties: Option<&mut Ties>,
         now: Instant,
     ) -> Vec<Effect> {
-        let mine = map.member(&self.me).map(|member| member.slot);
+        // It sits where a process before it sat, and is about to join. Until then it would take from the dead what is to be
+        // its own.
+        if map.member(&self.me).is_none() {
+            return Vec::new();
+        }
+        let mine = map.member(&self.me).map(|member| member.seat);
         // With others that decide, no tie is possible.
         let mut ties = ties.filter(|_| mine.is_some_and(|mine| electorate.is_sole(mine)));
         self.known_since
@@ -179,15 +184,15 @@ impl Leader {
             // One that is refused changes nothing, now or later.
             let _ = coming.to_mut().apply(command);
         }
-        let heard = |slot: &&Slot| {
-            let member = coming.by_slot(**slot);
+        let heard = |seat: &&Seat| {
+            let member = coming.by_seat(**seat);
             member.is_some_and(|(id, m)| m.status != Status::Down && !silent.contains(&id))
         };
         let left = electorate.voters.iter().filter(heard).count();
         let fine = !electorate.changing && left * 2 > electorate.voters.len();
         let votes = |id: &MemberId| {
             let member = map.member(id);
-            member.is_some_and(|member| electorate.voters.contains(&member.slot))
+            member.is_some_and(|member| electorate.voters.contains(&member.seat))
         };
         let may =
             |id: &&&MemberId| fine || !votes(id) || mutants::on("a_majority_of_voters_may_be_down");
@@ -244,8 +249,8 @@ impl Leader {
             .map(|(id, member)| {
                 (
                     *id != self.me,
-                    !now.voters.contains(&member.slot),
-                    member.slot,
+                    !now.voters.contains(&member.seat),
+                    member.seat,
                 )
             })
             .collect();
@@ -253,13 +258,13 @@ impl Leader {
         if up.is_empty() {
             return None;
         }
-        let first = |count| -> BTreeSet<Slot> {
+        let first = |count| -> BTreeSet<Seat> {
             let first = up.iter().take(count);
-            first.map(|(_, _, slot)| *slot).collect()
+            first.map(|(_, _, seat)| *seat).collect()
         };
         let mut wanted = first(odd(up.len().min(VOTERS_MAX)));
-        let lost = |slot: &&Slot| {
-            let member = map.by_slot(**slot);
+        let lost = |seat: &&Seat| {
+            let member = map.by_seat(**seat);
             member.is_none_or(|(id, member)| member.status == Status::Down || !alive(id))
         };
         let (voters, lost) = (now.voters.len(), now.voters.iter().filter(lost).count());
@@ -271,17 +276,17 @@ impl Leader {
             // have learned everything, which may take a while.
             wanted = first(fewer);
         }
-        let new: Vec<Slot> = wanted.difference(&now.voters).copied().collect();
-        if let Some(stranger) = new.iter().find(|slot| !now.nodes.contains(slot)) {
-            let (id, _) = map.by_slot(*stranger)?;
+        let new: Vec<Seat> = wanted.difference(&now.voters).copied().collect();
+        if let Some(stranger) = new.iter().find(|seat| !now.nodes.contains(seat)) {
+            let (id, _) = map.by_seat(*stranger)?;
             return Some(Effect::Teach(id.clone()));
         }
-        if !new.iter().all(|slot| now.caught_up.contains(slot)) {
+        if !new.iter().all(|seat| now.caught_up.contains(seat)) {
             return None;
         }
         // Also once the others are elected: whoever leads and does not vote any more decides nothing that lasts, and
         // would dismiss itself, of which it would not hear the end.
-        let mine = map.member(&self.me).map(|member| member.slot);
+        let mine = map.member(&self.me).map(|member| member.seat);
         if mine.is_none_or(|mine| !wanted.contains(&mine))
             && let Some(heir) = wanted.intersection(&now.voters).next()
         {
@@ -290,7 +295,7 @@ impl Leader {
         if wanted != now.voters || now.changing {
             return Some(Effect::Elect(wanted));
         }
-        let rest: BTreeSet<Slot> = now.nodes.difference(&wanted).copied().collect();
+        let rest: BTreeSet<Seat> = now.nodes.difference(&wanted).copied().collect();
         (!rest.is_empty()).then_some(Effect::Dismiss(rest))
     }
 }
@@ -342,14 +347,14 @@ mod tests {
         grants
     }
 
-    fn slots(numbers: impl IntoIterator<Item = u32>) -> BTreeSet<Slot> {
-        numbers.into_iter().map(Slot).collect()
+    fn seats(numbers: impl IntoIterator<Item = u32>) -> BTreeSet<Seat> {
+        numbers.into_iter().map(Seat).collect()
     }
 
     fn settled(numbers: std::ops::RangeInclusive<u32>) -> Electorate {
         Electorate {
-            voters: slots(numbers.clone()),
-            nodes: slots(numbers),
+            voters: seats(numbers.clone()),
+            nodes: seats(numbers),
             ..Electorate::default()
         }
     }
@@ -442,8 +447,8 @@ mod tests {
         // With others that decide there is no tie.
         let mut ties = Ties::new(member("a", 1), SECOND);
         let three = Electorate {
-            voters: slots([1, 3, 4]),
-            nodes: slots([1, 3, 4]),
+            voters: seats([1, 3, 4]),
+            nodes: seats([1, 3, 4]),
             ..Electorate::default()
         };
         let effects = tick(&mut ties, &three, now);
@@ -480,6 +485,19 @@ mod tests {
         assert_eq!(effects, [remove]);
     }
 
+    #[test]
+    fn a_leader_that_has_not_joined_yet_decides_nothing_by_itself() {
+        let (map, now) = (cluster(&["b", "c"]), Instant::now());
+        let grants = reign(&[], now);
+        let mut leader = Leader {
+            me: member("a", 2),
+            ..leader()
+        };
+        let dead = BTreeSet::from([member("a", 1), member("b", 1)]);
+        let effects = leader.handle_tick(&map, &dead, &settled(1..=3), &grants, None, now);
+        assert_eq!(effects, []);
+    }
+
     fn vote(map: &ClusterMap, electorate: &Electorate) -> Option<Effect> {
         leader().electorate(map, |_| true, electorate)
     }
@@ -496,13 +514,13 @@ mod tests {
         let mut electorate = settled(1..=1);
         let teach = |name| Some(Effect::Teach(member(name, 1)));
         assert_eq!(vote(&map, &electorate), teach("b"));
-        electorate.nodes.insert(Slot(2));
+        electorate.nodes.insert(Seat(2));
         assert_eq!(vote(&map, &electorate), teach("c"));
-        electorate.nodes.insert(Slot(3));
-        electorate.caught_up.insert(Slot(2));
+        electorate.nodes.insert(Seat(3));
+        electorate.caught_up.insert(Seat(2));
         assert_eq!(vote(&map, &electorate), None);
-        electorate.caught_up.insert(Slot(3));
-        assert_eq!(vote(&map, &electorate), Some(Effect::Elect(slots(1..=3))));
+        electorate.caught_up.insert(Seat(3));
+        assert_eq!(vote(&map, &electorate), Some(Effect::Elect(seats(1..=3))));
         assert_eq!(vote(&map, &settled(1..=3)), None);
     }
 
@@ -511,8 +529,8 @@ mod tests {
         let map = cluster(&["b", "c", "d", "e", "f", "g"]);
         assert_eq!(vote(&map, &settled(1..=5)), None);
         let electorate = Electorate {
-            voters: slots([1, 3, 5, 6, 7]),
-            nodes: slots([1, 3, 5, 6, 7]),
+            voters: seats([1, 3, 5, 6, 7]),
+            nodes: seats([1, 3, 5, 6, 7]),
             ..Electorate::default()
         };
         assert_eq!(vote(&map, &electorate), None);
@@ -525,13 +543,13 @@ mod tests {
         let mut electorate = settled(1..=3);
         let got = leader().electorate(&map, alive, &electorate);
         assert_eq!(got, Some(Effect::Teach(member("d", 1))));
-        electorate.nodes.insert(Slot(4));
-        electorate.caught_up.insert(Slot(4));
+        electorate.nodes.insert(Seat(4));
+        electorate.caught_up.insert(Seat(4));
         let got = leader().electorate(&map, alive, &electorate);
-        assert_eq!(got, Some(Effect::Elect(slots([1, 3, 4]))));
-        electorate.voters = slots([1, 3, 4]);
+        assert_eq!(got, Some(Effect::Elect(seats([1, 3, 4]))));
+        electorate.voters = seats([1, 3, 4]);
         let got = leader().electorate(&map, alive, &electorate);
-        assert_eq!(got, Some(Effect::Dismiss(slots([2]))));
+        assert_eq!(got, Some(Effect::Dismiss(seats([2]))));
     }
 
     #[test]
@@ -539,7 +557,7 @@ mod tests {
         let map = cluster(&["b", "c", "d", "e", "f", "g"]);
         let alive = |id: &MemberId| *id != member("b", 1) && *id != member("c", 1);
         let got = leader().electorate(&map, alive, &settled(1..=5));
-        assert_eq!(got, Some(Effect::Elect(slots([1, 4, 5]))));
+        assert_eq!(got, Some(Effect::Elect(seats([1, 4, 5]))));
         let one = |id: &MemberId| *id != member("b", 1);
         let got = leader().electorate(&map, one, &settled(1..=5));
         assert_eq!(got, Some(Effect::Teach(member("f", 1))));
@@ -588,14 +606,14 @@ mod tests {
         })
         .unwrap();
         let mut electorate = settled(1..=3);
-        electorate.nodes.insert(Slot(4));
-        electorate.caught_up.insert(Slot(4));
-        assert_eq!(vote(&map, &electorate), Some(Effect::Abdicate(Slot(2))));
+        electorate.nodes.insert(Seat(4));
+        electorate.caught_up.insert(Seat(4));
+        assert_eq!(vote(&map, &electorate), Some(Effect::Abdicate(Seat(2))));
         // With nobody else to lead, the voters change first.
         let electorate = Electorate {
-            voters: slots([1]),
-            nodes: slots([1, 2]),
-            caught_up: slots([2]),
+            voters: seats([1]),
+            nodes: seats([1, 2]),
+            caught_up: seats([2]),
             ..Electorate::default()
         };
         let mut map = cluster(&["b"]);
@@ -603,12 +621,12 @@ mod tests {
             member: member("a", 1),
         })
         .unwrap();
-        assert_eq!(vote(&map, &electorate), Some(Effect::Elect(slots([2]))));
+        assert_eq!(vote(&map, &electorate), Some(Effect::Elect(seats([2]))));
         // It leads until one of them does.
         let electorate = Electorate {
-            voters: slots([2]),
+            voters: seats([2]),
             ..electorate
         };
-        assert_eq!(vote(&map, &electorate), Some(Effect::Abdicate(Slot(2))));
+        assert_eq!(vote(&map, &electorate), Some(Effect::Abdicate(Seat(2))));
     }
 }

@@ -18,6 +18,12 @@ use crate::{
 #[serde(transparent)]
 pub(crate) struct Slot(pub(crate) u32);
 
+/// A member's number in the engine that decides: its own slot, or that of an earlier process of the same node, whose log
+/// and vote it has kept. Only a process that has forgotten nothing takes a seat over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Seat(pub(crate) u32);
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Status {
     /// Known, not yet ready.
@@ -33,10 +39,18 @@ pub(crate) enum Status {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Member {
     pub(crate) slot: Slot,
+    pub(crate) seat: Seat,
     pub(crate) address: SocketAddr,
     pub(crate) status: Status,
     /// The entity types it hosts.
     pub(crate) kinds: Vec<String>,
+}
+
+/// Where one of those who decide sits, and listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Place {
+    pub(crate) seat: Seat,
+    pub(crate) address: SocketAddr,
 }
 
 /// Who owns a shard, and since when.
@@ -54,8 +68,8 @@ pub(crate) struct ClusterMap {
     pub(crate) identity: ClusterIdentity,
     /// Counts the commands that changed something.
     pub(crate) version: u64,
-    /// Who decides, and where they listen.
-    pub(crate) voters: BTreeMap<MemberId, SocketAddr>,
+    /// Who decides.
+    pub(crate) voters: BTreeMap<MemberId, Place>,
     pub(crate) members: BTreeMap<MemberId, Member>,
     /// Shard tables, by entity type. Shared between versions: a command copies only the table it changes.
     pub(crate) kinds: BTreeMap<String, Arc<Vec<Home>>>,
@@ -77,6 +91,8 @@ pub(crate) enum Command {
         tie_breaker: bool,
         /// The first incarnation that the process of this member has been.
         since: Incarnation,
+        /// The seat that it has kept. It is to be one that votes, and its node's.
+        seat: Option<Seat>,
     },
     Up {
         member: MemberId,
@@ -114,7 +130,7 @@ pub(crate) enum Command {
     },
     /// Who decides from now on. It follows from the engine's own membership; nobody proposes it.
     Voters {
-        voters: BTreeMap<MemberId, SocketAddr>,
+        voters: BTreeMap<MemberId, Place>,
     },
 }
 
@@ -154,6 +170,9 @@ pub(crate) enum Refused {
         else { "this cluster has no tie-breaker, and that node has one" }
     )]
     TieBreaker { ours: bool },
+    /// Whoever kept it joins without: others may have decided since.
+    #[error("the seat that `{0}` has kept votes no more")]
+    Seat(MemberId),
     #[error("no member hosts entity type `{0}`")]
     UnknownKind(String),
     #[error("the shard's owner has changed meanwhile")]
@@ -173,7 +192,7 @@ impl ClusterMap {
         let mut map = Self {
             identity,
             version: 1,
-            voters: BTreeMap::from([(founder.clone(), address)]),
+            voters: BTreeMap::new(),
             members: BTreeMap::new(),
             kinds: BTreeMap::new(),
             lease,
@@ -181,7 +200,8 @@ impl ClusterMap {
             sequence: 0,
             next_slot: 1,
         };
-        map.insert(founder, address, catalog, Status::Up);
+        let seat = map.insert(founder.clone(), address, catalog, Status::Up, None);
+        map.voters.insert(founder, Place { seat, address });
         map
     }
 
@@ -221,6 +241,12 @@ impl ClusterMap {
         self.members.iter().find(|(_, member)| member.slot == slot)
     }
 
+    /// Who sits there: of several processes of one node, the last.
+    pub(crate) fn by_seat(&self, seat: Seat) -> Option<(&MemberId, &Member)> {
+        let mut members = self.members.iter();
+        members.rfind(|(_, member)| member.seat == seat)
+    }
+
     /// Changes the map, or says why not; then it is as before.
     pub(crate) fn apply(&mut self, command: &Command) -> Result<(), Refused> {
         match command {
@@ -231,9 +257,10 @@ impl ClusterMap {
                 lease,
                 tie_breaker,
                 since: _,
+                seat,
             } => {
                 self.check_agreement(*lease, *tie_breaker)?;
-                self.join(member, *address, catalog)?;
+                self.join(member, *address, catalog, *seat)?;
             }
             Command::Up { member } => self.advance(member, &[Status::Joining], Status::Up)?,
             Command::Leave { member } => {
@@ -268,7 +295,8 @@ impl ClusterMap {
         address: SocketAddr,
         catalog: &[CatalogEntry],
         status: Status,
-    ) {
+        seat: Option<Seat>,
+    ) -> Seat {
         let mut slot = Slot(self.next_slot);
         self.next_slot += 1;
         if mutants::on("numbers_are_given_twice")
@@ -276,6 +304,7 @@ impl ClusterMap {
         {
             slot = before.slot;
         }
+        let seat = seat.unwrap_or(Seat(slot.0));
         for entry in catalog {
             self.kinds
                 .entry(entry.name.clone())
@@ -286,11 +315,13 @@ impl ClusterMap {
             id,
             Member {
                 slot,
+                seat,
                 address,
                 status,
                 kinds,
             },
         );
+        seat
     }
 
     /// What has to be the same on all nodes.
@@ -311,6 +342,7 @@ impl ClusterMap {
         id: &MemberId,
         address: SocketAddr,
         catalog: &[CatalogEntry],
+        seat: Option<Seat>,
     ) -> Result<(), Refused> {
         for entry in catalog {
             if let Some(table) = self.kinds.get(&entry.name)
@@ -336,14 +368,33 @@ impl ClusterMap {
         if !newer.is_empty() {
             return Err(Refused::Superseded(id.clone()));
         }
+        let before = seat.map(|seat| self.sat_before(id, seat)).transpose()?;
         // A restarted node takes its own place. What its former self owned is free only once that can serve no more.
         for old in older {
             if let Some(member) = self.members.get_mut(&old) {
                 member.status = Status::Down;
             }
         }
-        self.insert(id.clone(), address, catalog, Status::Joining);
+        let seat = self.insert(id.clone(), address, catalog, Status::Joining, seat);
+        if let Some(before) = before {
+            self.voters.remove(&before);
+            self.voters.insert(id.clone(), Place { seat, address });
+        }
         Ok(())
+    }
+
+    /// Who of a member's node has voted from this seat until now. One that has lost its vote never gets it back: then
+    /// nobody has to know whether what was kept of it is all that there was.
+    fn sat_before(&self, id: &MemberId, seat: Seat) -> Result<MemberId, Refused> {
+        if mutants::on("a_removed_seat_sits_again")
+            && let Some((before, _)) = self.by_seat(seat)
+        {
+            return Ok(before.clone());
+        }
+        let mut voters = self.voters.iter();
+        let before = voters.find(|(voter, place)| place.seat == seat && voter.node == id.node);
+        let (before, _) = before.ok_or_else(|| Refused::Seat(id.clone()))?;
+        Ok(before.clone())
     }
 
     fn advance(&mut self, id: &MemberId, from: &[Status], to: Status) -> Result<(), Refused> {
@@ -597,6 +648,7 @@ pub(crate) mod tests {
             lease: lease(),
             tie_breaker: false,
             since: Incarnation(0),
+            seat: None,
         })
         .unwrap();
         map.apply(&Command::Up { member: id.clone() }).unwrap();
@@ -688,6 +740,7 @@ pub(crate) mod tests {
             lease: lease(),
             tie_breaker: false,
             since: Incarnation(0),
+            seat: None,
         };
         map.apply(&join).unwrap();
         map.apply(&Command::Up { member: b.clone() }).unwrap();
@@ -717,8 +770,71 @@ pub(crate) mod tests {
             lease: lease(),
             tie_breaker: false,
             since: Incarnation(0),
+            seat: None,
         };
         assert_eq!(map.apply(&again), Err(Refused::Superseded(old)));
+    }
+
+    fn sit(id: &MemberId, seat: Seat) -> Command {
+        Command::Join {
+            member: id.clone(),
+            address: address(3),
+            catalog: vec![],
+            lease: lease(),
+            tie_breaker: false,
+            since: Incarnation(0),
+            seat: Some(seat),
+        }
+    }
+
+    #[test]
+    fn a_process_that_has_kept_the_seat_of_its_node_votes_from_there() {
+        let (mut map, old, new) = (founded(4), member("a", 1), member("a", 2));
+        map.apply(&sit(&new, Seat(1))).unwrap();
+        assert_eq!(map.status(&old), Some(Status::Down));
+        let sits = map.member(&new).unwrap();
+        assert_eq!((sits.slot, sits.seat), (Slot(2), Seat(1)));
+        assert_eq!(map.by_seat(Seat(1)).unwrap().0, &new);
+        let place = Place {
+            seat: Seat(1),
+            address: address(3),
+        };
+        assert_eq!(map.voters, BTreeMap::from([(new.clone(), place)]));
+        // Also where the process before has been forgotten: it left, and had nobody to leave its vote to.
+        map.apply(&Command::Down {
+            member: new.clone(),
+        })
+        .unwrap();
+        map.apply(&Command::Remove { member: new }).unwrap();
+        let third = member("a", 3);
+        map.apply(&sit(&third, Seat(1))).unwrap();
+        assert_eq!(map.by_seat(Seat(1)).unwrap().0, &third);
+    }
+
+    #[test]
+    fn a_seat_is_taken_over_by_its_own_node_only_and_only_while_it_votes() {
+        let (mut map, b, again) = (founded(4), member("b", 1), member("b", 2));
+        join(&mut map, &b);
+        let before = map.clone();
+        // It never voted.
+        assert_eq!(
+            map.apply(&sit(&again, Seat(2))),
+            Err(Refused::Seat(again.clone()))
+        );
+        assert_eq!(
+            map.apply(&sit(&again, Seat(1))),
+            Err(Refused::Seat(again.clone()))
+        );
+        assert_eq!(map, before);
+        let place = Place {
+            seat: Seat(2),
+            address: address(2),
+        };
+        let voters = BTreeMap::from([(b, place)]);
+        map.apply(&Command::Voters { voters }).unwrap();
+        let a = member("a", 2);
+        assert_eq!(map.apply(&sit(&a, Seat(1))), Err(Refused::Seat(a)));
+        map.apply(&sit(&again, Seat(2))).unwrap();
     }
 
     #[test]
@@ -811,6 +927,7 @@ pub(crate) mod tests {
             lease: lease(),
             tie_breaker: false,
             since: Incarnation(0),
+            seat: None,
         };
         map.apply(&again).unwrap();
         assert_eq!(map.member(&b).unwrap().slot, slot);
@@ -827,6 +944,7 @@ pub(crate) mod tests {
             lease: lease(),
             tie_breaker: false,
             since: Incarnation(0),
+            seat: None,
         };
         let refused = Refused::Shards {
             kind: "Counter".into(),
@@ -846,6 +964,7 @@ pub(crate) mod tests {
             lease: LeaseTimes::new(Duration::from_secs(2), 0.05),
             tie_breaker: false,
             since: Incarnation(0),
+            seat: None,
         };
         let refused = map.apply(&join).unwrap_err();
         assert!(matches!(refused, Refused::Lease { .. }), "{refused}");
@@ -861,6 +980,7 @@ pub(crate) mod tests {
             lease: lease(),
             tie_breaker: true,
             since: Incarnation(1),
+            seat: None,
         };
         let refused = map.apply(&join).unwrap_err();
         assert_eq!(refused, Refused::TieBreaker { ours: false });
@@ -885,6 +1005,7 @@ pub(crate) mod tests {
             lease: lease(),
             tie_breaker: false,
             since: Incarnation(0),
+            seat: None,
         };
         assert_eq!(map.apply(&join), Err(Refused::Superseded(b.clone())));
         map.apply(&Command::Remove { member: b.clone() }).unwrap();
@@ -912,13 +1033,14 @@ pub(crate) mod tests {
             }
         });
         prop_oneof![
-            members().prop_map(|member| Command::Join {
+            (members(), proptest::option::of(0..4u32)).prop_map(|(member, seat)| Command::Join {
                 member,
                 address: address(2),
                 catalog: catalog(3),
                 lease: lease(),
                 tie_breaker: false,
                 since: Incarnation(0),
+                seat: seat.map(Seat),
             }),
             members().prop_map(|member| Command::Up { member }),
             members().prop_map(|member| Command::Leave { member }),

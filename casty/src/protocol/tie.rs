@@ -320,7 +320,7 @@ pub(crate) fn wait_before_claim(guard: Duration) -> Duration {
 mod tests {
     use super::*;
     use crate::protocol::map::{
-        Command,
+        Command, Place,
         tests::{address, founded, join, member},
     };
 
@@ -348,8 +348,12 @@ mod tests {
     }
 
     fn voters(map: &mut ClusterMap, names: &[&str]) {
-        let voters = names.iter().map(|name| (member(name, 1), address(1)));
-        let voters = voters.collect();
+        let place = |id: &MemberId| Place {
+            seat: map.member(id).unwrap().seat,
+            address: address(1),
+        };
+        let voters = names.iter().map(|name| member(name, 1));
+        let voters = voters.map(|id| (id.clone(), place(&id))).collect();
         map.apply(&Command::Voters { voters }).unwrap();
     }
 
@@ -420,6 +424,7 @@ mod tests {
             lease: crate::protocol::map::tests::lease(),
             tie_breaker: false,
             since: Incarnation(1),
+            seat: None,
         })
         .unwrap();
         assert_eq!(ties.missing(&map, &a, now), None);

@@ -23,6 +23,7 @@ impl Glance {
         Some(View {
             member: node.member(),
             serving,
+            seat: node.engine().map(|engine| engine.seat().0),
             serves: serves.collect(),
             generation: map.map_or(0, |map| map.identity.generation),
             version: map.map_or(0, |map| map.version),
@@ -53,6 +54,8 @@ pub struct View {
     pub member: MemberId,
     /// It holds a lease, by its own clock.
     pub serving: bool,
+    /// Where it decides, or learns to.
+    pub seat: Option<u32>,
     /// The shards whose entities may act here.
     pub serves: Vec<(String, crate::id::ShardId, crate::id::Epoch)>,
     /// Of its map, as the rest.

@@ -7,6 +7,7 @@ use std::{
     collections::BTreeSet,
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
     sync::{Arc, Weak},
 };
 
@@ -22,6 +23,7 @@ use crate::{
         spy::{Scope, Spy},
     },
     cluster::{
+        authority::raft::Disk,
         inbound, join,
         node::{Node, NodeSetup},
         region::{AnyRegion, Mesh},
@@ -31,7 +33,7 @@ use crate::{
     error::{Failure, JoinError, ShutdownError, StartError, TellError},
     event::{ActorPath, Events},
     id::{EntityId, Incarnation, MemberId, NODE_ID_BYTES_MAX, NodeId},
-    protocol::map::Status,
+    protocol::map::{ClusterMap, Status},
     tie::{Breaker, TieBreaker},
     transport::net::{Net, Tcp},
 };
@@ -310,6 +312,7 @@ async fn wait_for(node: &Node, members: usize) -> Result<(), JoinError> {
     let enough = node.watch().wait(|map| match node.failure() {
         Some(error) => Some(Err(error)),
         None => map
+            .filter(|map| !is_old_news(node, map))
             .is_some_and(|map| map.up().count() >= members)
             .then_some(Ok(())),
     });
@@ -318,6 +321,11 @@ async fn wait_for(node: &Node, members: usize) -> Result<(), JoinError> {
         result = enough => result,
         () = cancelled => Err(JoinError::ShutDown),
     }
+}
+
+/// Whether a map is what was kept: of its members some may be gone, and this node is none yet.
+fn is_old_news(node: &Node, map: &ClusterMap) -> bool {
+    node.kept_seat().is_some() && map.status(&node.member()) != Some(Status::Up)
 }
 
 fn members(node: &Node) -> Vec<MemberInfo> {
@@ -494,6 +502,7 @@ pub struct SystemBuilder {
     on_down: OnDown,
     availability: Availability,
     tie_breaker: Option<Breaker>,
+    state_dir: Option<PathBuf>,
     registry: Registry,
     net: Arc<dyn Net>,
     incarnation: Option<Incarnation>,
@@ -513,6 +522,7 @@ impl SystemBuilder {
             on_down: OnDown::default(),
             availability: Availability::default(),
             tie_breaker: None,
+            state_dir: None,
             registry: Registry::default(),
             net: Arc::new(Tcp),
             incarnation: None,
@@ -580,6 +590,42 @@ impl SystemBuilder {
     /// cluster need the same one; a node whose setting differs is refused. Default: none.
     pub fn tie_breaker(mut self, tie_breaker: impl TieBreaker) -> Self {
         self.tie_breaker = Some(Breaker::new(tie_breaker));
+        self
+    }
+
+    /// A directory in which this node keeps what it decides about the cluster, made if there is none; each node needs one of
+    /// its own. Default: none.
+    ///
+    /// Up to five of the nodes decide, and what they know ends with their processes. With a directory it does not: if a
+    /// majority of them is killed at once, or all are, and started again under their names, the cluster is the same one,
+    /// without an operator. Whoever lived on stays a member, and fencing tokens go on growing. State of entities is not
+    /// kept; a process that starts again is a new member, as ever.
+    ///
+    /// The price is a write to the disk (`fsync`) before each change of the map is decided: when nodes come and go, or shards
+    /// get a home, and not for messages. A node that is declared Down, or leaves by [`shutdown`](ActorSystem::shutdown),
+    /// gives its place up, and its directory is as good as empty. A directory must not be copied, or put back from a backup:
+    /// whoever votes twice may split the cluster. For the same reason those of nodes that were given up for lost have to be
+    /// removed before they start again, once the cluster was recovered without them.
+    ///
+    /// All nodes that may come to decide should have one. It cannot be combined with a
+    /// [tie-breaker](Self::tie_breaker).
+    ///
+    /// ```no_run
+    /// # use casty::prelude::*;
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), casty::StartError> {
+    /// let node = ActorSystem::builder("shop")
+    ///     .node_id("node-1")
+    ///     .listen("10.0.0.1:25520")
+    ///     .seeds(["10.0.0.2:25520", "10.0.0.3:25520"])
+    ///     .state_dir("/var/lib/shop/casty")
+    ///     .start()
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn state_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.state_dir = Some(path.into());
         self
     }
 
@@ -659,7 +705,8 @@ impl SystemBuilder {
     /// [`wait_for`](ActorSystem::wait_for) to wait for that.
     ///
     /// # Errors
-    /// [`StartError`] for an address that cannot be had, settings out of range, or two entity types of one name.
+    /// [`StartError`] for an address that cannot be had, settings out of range, two entity types of one name, or a
+    /// [directory](Self::state_dir) that cannot be used.
     ///
     /// # Panics
     /// Outside a tokio runtime.
@@ -672,6 +719,14 @@ impl SystemBuilder {
                 "lets one of two nodes go on, and `Availability::Prefer` both; choose one of them";
             return Err(StartError::Setting {
                 setting: "tie_breaker",
+                reason: reason.to_owned(),
+            });
+        }
+        if self.state_dir.is_some() && self.tie_breaker.is_some() {
+            // What a tie-breaker has decided holds for ever; what was kept from before would have to know of it.
+            let reason = "cannot be combined with a tie-breaker; choose one of them";
+            return Err(StartError::Setting {
+                setting: "state_dir",
                 reason: reason.to_owned(),
             });
         }
@@ -708,7 +763,16 @@ impl SystemBuilder {
             node: NodeId::new(name),
             incarnation,
         };
-        let (inner, node, inputs) = self.assemble(member, Some(address))?;
+        let opened = match &self.state_dir {
+            Some(path) => Some(Disk::open(path, &self.cluster, &member.node)?),
+            None => None,
+        };
+        let (disk, kept) = opened.unzip();
+        let (inner, node, inputs) = self.assemble(member, Some(address), disk)?;
+        if let Some(kept) = kept.flatten() {
+            // Before anybody is let in: who asks is not to be told that there is no cluster.
+            node.set_kept(kept);
+        }
         node.spawn_connection(inbound::accept(node.clone(), listener));
         join::start(&node, inputs);
         Ok(ActorSystem(inner))
@@ -718,6 +782,7 @@ impl SystemBuilder {
         self,
         member: MemberId,
         address: Option<SocketAddr>,
+        disk: Option<Arc<Disk>>,
     ) -> Result<(Arc<Inner>, Arc<Node>, crate::cluster::gossip::Inputs), StartError> {
         let seed = self.seed.unwrap_or_else(fresh_seed);
         let runtime = Runtime::new(member.node.clone(), &self.settings, seed);
@@ -733,6 +798,7 @@ impl SystemBuilder {
             on_down: self.on_down,
             availability: self.availability,
             tie_breaker: self.tie_breaker,
+            disk,
             net: self.net,
             seed,
         };
@@ -800,7 +866,7 @@ impl ClusterClient {
             node: NodeId::new(name),
             incarnation,
         };
-        let (inner, node, inputs) = builder.assemble(member, None)?;
+        let (inner, node, inputs) = builder.assemble(member, None, None)?;
         join::start(&node, inputs);
         wait_for(&node, 1).await?;
         Ok(Self(inner))

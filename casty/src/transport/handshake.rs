@@ -43,6 +43,9 @@ pub(crate) struct Hello {
     /// Where the dialer listens; `None` for a client.
     pub(crate) address: Option<SocketAddr>,
     pub(crate) lane: Lane,
+    /// It decides in the place of its node's process before it, of which it has kept all that counts.
+    #[serde(default)]
+    pub(crate) keeps_seat: bool,
     /// Numbers the entity types in this connection's frames.
     pub(crate) catalog: Vec<CatalogEntry>,
     /// Whom the dialer means to reach, where it knows.
@@ -55,6 +58,9 @@ pub(crate) struct Welcome {
     /// `None`: no cluster here yet.
     pub(crate) identity: Option<ClusterIdentity>,
     pub(crate) member: MemberId,
+    /// As in [`Hello`].
+    #[serde(default)]
+    pub(crate) keeps_seat: bool,
     /// Who decides about the cluster map, and where they listen.
     pub(crate) voters: Vec<(MemberId, SocketAddr)>,
 }
@@ -73,7 +79,13 @@ pub(crate) enum Refusal {
     )]
     Generation { ours: u32, theirs: u32 },
     #[error("the process there is `{found}`, not `{expected}`: it has restarted")]
-    OtherMember { expected: MemberId, found: MemberId },
+    OtherMember {
+        expected: MemberId,
+        found: MemberId,
+        /// As in [`Hello`].
+        #[serde(default)]
+        keeps_seat: bool,
+    },
     #[error(
         "entity type `{name}` has {theirs} shards there and {ours} here; the number must be the same on all nodes"
     )]
@@ -122,6 +134,7 @@ pub(crate) struct Doorkeeper<'a> {
     pub(crate) cluster: &'a str,
     pub(crate) identity: Option<ClusterIdentity>,
     pub(crate) member: &'a MemberId,
+    pub(crate) keeps_seat: bool,
     pub(crate) catalog: &'a [CatalogEntry],
     pub(crate) is_down: &'a dyn Fn(&MemberId) -> bool,
 }
@@ -151,8 +164,11 @@ impl Doorkeeper<'_> {
             });
         }
         if let Some(expected) = hello.to.as_ref().filter(|to| *to != self.member) {
-            let (expected, found) = (expected.clone(), self.member.clone());
-            return Err(Refusal::OtherMember { expected, found });
+            return Err(Refusal::OtherMember {
+                expected: expected.clone(),
+                found: self.member.clone(),
+                keeps_seat: self.keeps_seat && self.identity == hello.identity,
+            });
         }
         if let (Some(ours), Some(theirs)) = (self.identity, hello.identity)
             && ours != theirs
@@ -311,6 +327,7 @@ mod tests {
             member: member("a"),
             address: None,
             lane: Lane::Control,
+            keeps_seat: false,
             catalog: vec![CatalogEntry {
                 name: "Counter".into(),
                 shards: 10,
@@ -339,6 +356,7 @@ mod tests {
             cluster: "c",
             identity: mine,
             member: &me,
+            keeps_seat: true,
             catalog: &catalog,
             is_down: &is_down,
         }
@@ -486,6 +504,7 @@ mod tests {
         let welcome = Welcome {
             identity: Some(identity(3)),
             member: member("b"),
+            keeps_seat: false,
             voters: Vec::new(),
         };
         let told = Ok(welcome.clone());

@@ -59,7 +59,7 @@ pub(crate) trait LinkOwner: Send + Sync + 'static {
     fn disconnected(&self, link: &Arc<Link>, reason: &str);
 
     /// The peer does not let this node in.
-    fn refused(&self, refusal: &Refusal);
+    fn refused(&self, link: &Arc<Link>, refusal: &Refusal);
 
     /// A control message from the accepting side.
     fn control(&self, link: &Arc<Link>, payload: &[u8]) -> Result<(), String>;
@@ -306,7 +306,7 @@ impl Link {
                     self.give_up(&*owner, &reason);
                     owner.disconnected(&self, &reason);
                     if let HandshakeError::Refused(refusal) = &error {
-                        owner.refused(refusal);
+                        owner.refused(&self, refusal);
                     }
                     tokio::select! {
                         biased;

@@ -112,11 +112,11 @@ async fn carry_out(engine: &RaftEngine, map: &ClusterMap, effect: Effect) -> Res
                 member: id,
                 address: member.address,
             };
-            engine.teach(member.slot, voter).await
+            engine.teach(member.seat, voter).await
         }
-        Effect::Elect(slots) => {
-            engine.elect(&slots).await?;
-            tracing::info!(?slots, "voters");
+        Effect::Elect(seats) => {
+            engine.elect(&seats).await?;
+            tracing::info!(?seats, "voters");
             Ok(())
         }
         Effect::Abdicate(heir) => {
@@ -126,6 +126,6 @@ async fn carry_out(engine: &RaftEngine, map: &ClusterMap, effect: Effect) -> Res
             tokio::time::sleep(TICK).await;
             Ok(())
         }
-        Effect::Dismiss(slots) => engine.dismiss(&slots).await,
+        Effect::Dismiss(seats) => engine.dismiss(&seats).await,
     }
 }

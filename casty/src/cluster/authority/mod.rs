@@ -19,7 +19,7 @@ use crate::{
     id::MemberId,
     message::codec,
     protocol::{
-        map::{ClusterMap, Command},
+        map::{ClusterMap, Command, Place},
         tie::{Report, Stamp},
     },
     transport::{connection::Inlet, frame::Frame, link::Peer},
@@ -41,11 +41,11 @@ impl Voter {
     }
 }
 
-impl From<(&MemberId, &SocketAddr)> for Voter {
-    fn from((member, address): (&MemberId, &SocketAddr)) -> Self {
+impl From<(&MemberId, &Place)> for Voter {
+    fn from((member, place): (&MemberId, &Place)) -> Self {
         Self {
             member: member.clone(),
-            address: *address,
+            address: place.address,
         }
     }
 }

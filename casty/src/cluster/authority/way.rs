@@ -165,8 +165,8 @@ impl Node {
     /// Answers what concerns the map, also for this node itself.
     async fn decide_here(&self, call: Call) -> Answer {
         let Some(engine) = (match &call {
-            // The leader teaches this node, which may not have heard of its own slot yet.
-            Call::Raft(call) => match self.engine_for(call.to).await {
+            // The leader teaches this node, which may not have heard of its own seat yet.
+            Call::Raft(call) => match self.engine_in(call.to, &call.given_to).await {
                 Ok(engine) => Some(engine),
                 Err(reason) => return Answer::Raft(Err(reason)),
             },

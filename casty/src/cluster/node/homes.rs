@@ -72,7 +72,8 @@ impl Node {
         let gone = |member: &MemberId| map.status(member).is_none_or(|s| s == Status::Down);
         let mut dropped = Vec::new();
         lock(&self.links).retain(|(peer, _), link| {
-            let keep = peer.member.as_ref().is_none_or(|member| !gone(member));
+            let keep = |member| !gone(member) || self.is_awaited(member, map);
+            let keep = peer.member.as_ref().is_none_or(keep);
             if !keep {
                 dropped.push(link.clone());
             }

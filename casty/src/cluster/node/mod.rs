@@ -1,7 +1,9 @@
 //! One node of a cluster: its links, its copy of the map, its way in and out.
 //!
-//! [`homes`] follows the map and finds homes, [`seams`] is what a node is to those below and beside it.
+//! [`homes`] follows the map and finds homes, [`seams`] is what a node is to those below and beside it, [`deciders`] are
+//! those who decide, and this node's part in that.
 
+mod deciders;
 mod homes;
 mod seams;
 
@@ -26,7 +28,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     authority::{
-        Authority as _, Voter, follow::Follower, raft::RaftEngine, respond, way::CALLS_MAX,
+        Authority as _, Voter,
+        follow::Follower,
+        raft::{Disk, Kept, RaftEngine},
+        respond,
+        way::CALLS_MAX,
     },
     calls::Calls,
     gossip::Input,
@@ -40,11 +46,10 @@ use crate::{
     actor::runtime::Runtime,
     config::{Availability, OnDown, Settings},
     error::JoinError,
-    id::{CatalogEntry, ClusterIdentity, Incarnation, MemberId, ShardId},
-    observe::sighted,
+    id::{CatalogEntry, ClusterIdentity, Incarnation, MemberId, NodeId, ShardId},
     protocol::{
         lease::Lease,
-        map::{ClusterMap, Slot, Status},
+        map::{ClusterMap, Seat, Slot, Status},
         tie::Second,
     },
     sync::lock,
@@ -75,6 +80,8 @@ pub(crate) struct NodeSetup {
     pub(crate) on_down: OnDown,
     pub(crate) availability: Availability,
     pub(crate) tie_breaker: Option<Breaker>,
+    /// Where it keeps what it decides.
+    pub(crate) disk: Option<Arc<Disk>>,
     pub(crate) net: Arc<dyn Net>,
     pub(crate) seed: u64,
 }
@@ -105,11 +112,17 @@ pub(crate) struct Node {
     followed: Mutex<(u32, u64)>,
     /// This node's part in deciding, if it has one.
     engine: Mutex<Option<Arc<RaftEngine>>>,
+    /// Where this process sits as the one before it did, if it has kept all that counts of it.
+    kept: Mutex<Option<Seat>>,
+    /// What that is, until it is used.
+    kept_state: Mutex<Option<Kept>>,
     /// One engine at a time is made.
     engine_making: tokio::sync::Mutex<()>,
     leader: Mutex<Option<Voter>>,
     /// Who decided when this node began to join.
     introduced: Mutex<Vec<Voter>>,
+    /// Processes that follow others of their nodes, which the map does not know yet: since when, and where they are.
+    successors: Mutex<BTreeMap<NodeId, (Incarnation, SocketAddr)>>,
     follower: Follower,
     calls: Calls,
     answering: AtomicUsize,
@@ -171,9 +184,12 @@ impl Node {
             watch: Arc::default(),
             followed: Mutex::default(),
             engine: Mutex::default(),
+            kept: Mutex::default(),
+            kept_state: Mutex::default(),
             engine_making: tokio::sync::Mutex::default(),
             leader: Mutex::default(),
             introduced: Mutex::default(),
+            successors: Mutex::default(),
             follower: Follower::default(),
             calls: Calls::default(),
             answering: AtomicUsize::new(0),
@@ -397,84 +413,6 @@ impl Node {
     /// The cluster, and its generation, that this process was a member of before.
     pub(crate) fn former(&self) -> Option<ClusterIdentity> {
         *lock(&self.former)
-    }
-
-    pub(crate) fn engine(&self) -> Option<Arc<RaftEngine>> {
-        lock(&self.engine).clone()
-    }
-
-    /// This node's engine under this number, made if there is none.
-    pub(crate) async fn engine_for(&self, number: u64) -> Result<Arc<RaftEngine>, String> {
-        let _one_at_a_time = self.engine_making.lock().await;
-        let number = u32::try_from(number).map_err(|error| error.to_string())?;
-        match self.engine() {
-            Some(engine) if engine.slot() == Slot(number) => return Ok(engine),
-            // One process has one number for as long as it is one member.
-            Some(engine) => return Err(format!("this is member {:?}", engine.slot())),
-            None => {}
-        }
-        let known = self
-            .map()
-            .and_then(|map| Some(map.member(&self.member())?.slot));
-        if known.is_some_and(|slot| slot != Slot(number)) {
-            return Err(format!("this is member {known:?}"));
-        }
-        let (Some(me), session) = (self.me.upgrade(), self.session()) else {
-            return Err("this node is shutting down".to_owned());
-        };
-        let engine = RaftEngine::start(&me, Slot(number)).await?;
-        if session.is_cancelled() {
-            engine.shutdown().await;
-            return Err("this node is no member any more".to_owned());
-        }
-        sighted!(Numbered {
-            member: self.member(),
-            uuid: self
-                .identity()
-                .map_or(0, |identity| identity.uuid.as_u128()),
-            generation: self.identity().map_or(0, |identity| identity.generation),
-            number,
-        });
-        *lock(&self.engine) = Some(engine.clone());
-        self.spawn(me.lead(engine.clone()));
-        Ok(engine)
-    }
-
-    pub(super) fn drop_engine(&self) {
-        *lock(&self.engine) = None;
-    }
-
-    pub(crate) fn known_leader(&self) -> Option<Voter> {
-        lock(&self.leader).clone()
-    }
-
-    pub(crate) fn set_leader(&self, leader: Option<Voter>) {
-        *lock(&self.leader) = leader;
-    }
-
-    /// Those who decide, as far as this node knows. What a seed says goes before a map without this node: that may be of
-    /// somebody who was cut off for long, and whoever it names may be gone.
-    pub(crate) fn voters(&self) -> Vec<Voter> {
-        let map = self.map();
-        let of_map = map.iter().flat_map(|map| map.voters.iter());
-        let of_map = of_map.map(Voter::from);
-        let me = self.member();
-        let is_in = |map: &Arc<ClusterMap>| map.member(&me).is_some();
-        if self.address().is_none() && map.is_some() || map.as_ref().is_some_and(is_in) {
-            return of_map.collect();
-        }
-        let mut voters = lock(&self.introduced).clone();
-        for voter in of_map {
-            if !voters.contains(&voter) {
-                voters.push(voter);
-            }
-        }
-        voters
-    }
-
-    /// Whom a seed named as those who decide.
-    pub(crate) fn set_introduced(&self, voters: Vec<Voter>) {
-        *lock(&self.introduced) = voters;
     }
 
     pub(crate) fn follower(&self) -> &Follower {

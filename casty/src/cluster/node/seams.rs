@@ -123,6 +123,7 @@ impl LinkOwner for Node {
             member: self.member(),
             address: self.address(),
             lane,
+            keeps_seat: self.kept_seat().is_some(),
             catalog: self.catalog().to_vec(),
             to: to.cloned(),
         }
@@ -136,15 +137,24 @@ impl LinkOwner for Node {
         self.calls.disconnected(link, reason);
     }
 
-    fn refused(&self, refusal: &Refusal) {
+    fn refused(&self, link: &Arc<Link>, refusal: &Refusal) {
+        if let Refusal::OtherMember {
+            expected,
+            found,
+            keeps_seat: true,
+        } = refusal
+            && expected.node == found.node
+        {
+            self.handle_successor(found, link.peer.address);
+        }
         let over = match refusal {
             Refusal::Down(member) => self.is_me(member),
             // The cluster was reborn without this node.
             Refusal::Generation { ours, theirs } => ours < theirs,
             _ => false,
         };
-        if over && self.map().is_some() && !self.is_leaving() {
-            self.handle_down();
+        if over && self.has_a_cluster() && !self.is_leaving() {
+            self.handle_left_behind();
         }
     }
 

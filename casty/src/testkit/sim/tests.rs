@@ -32,6 +32,7 @@ fn join(sim: &mut Sim, on: &str, kind: &'static str) -> Result<u64, AuthorityErr
             lease: LeaseTimes::new(settings.lease, settings.clock_drift),
             tie_breaker: false,
             since: Incarnation(1),
+            seat: None,
         };
         node(&system).propose(Proposal::Apply(command)).await
     })
@@ -120,4 +121,54 @@ fn who_is_alone_waits_for_nobody() {
     assert!(join(&mut sim, "a", "Late").is_ok());
     let took = sim.elapsed().saturating_sub(begun);
     assert!(took < Duration::from_millis(20), "{took:?}");
+}
+
+/// The others are given up for lost, and come back after all.
+#[test]
+fn a_minority_that_was_kept_can_be_recovered_from_and_later_ones_join_anew() {
+    for seed in 0..4 {
+        let state = tempfile::tempdir().expect("a directory");
+        let mut sim = Sim::new(seed);
+        for name in ["a", "b", "c"] {
+            let path = state.path().join(name);
+            sim.start_with(name, move |builder| builder.state_dir(&path));
+        }
+        sim.until("they vote", |sim| {
+            sim.views().iter().filter(|view| view.voters == 3).count() == 3
+        });
+        sim.run_for(Duration::from_secs(1));
+        assert!(join(&mut sim, "a", "Late").is_ok());
+        // Those that lag behind have heard of it, too.
+        sim.run_for(Duration::from_secs(1));
+        let before = sim.views()[0].generation;
+        for name in ["a", "b", "c"] {
+            sim.crash(name);
+        }
+        sim.restart("b");
+        sim.run_for(Duration::from_secs(5));
+        assert!(!sim.views()[0].serving);
+        let recovered = sim.on(
+            "b",
+            |system| async move { node(&system).recover(true).await },
+        );
+        assert_eq!(recovered, Ok(()), "seed {seed}");
+        let serves = |sim: &mut Sim, nodes: usize| {
+            let views = sim.views();
+            let serves = |view: &crate::system::View| {
+                view.serving && view.up == nodes && view.generation > before
+            };
+            views.len() == nodes && views.iter().all(serves)
+        };
+        sim.until("it goes on", |sim| serves(sim, 1));
+        assert!(knows(&mut sim, "b", "Late"), "seed {seed}");
+        // The new generation is what is kept from here on.
+        sim.crash("b");
+        sim.restart("b");
+        sim.until("it goes on again", |sim| serves(sim, 1));
+        for name in ["a", "c"] {
+            sim.restart(name);
+        }
+        sim.until("all are there", |sim| serves(sim, 3));
+        assert!(knows(&mut sim, "a", "Late"), "seed {seed}");
+    }
 }

@@ -1,8 +1,10 @@
-//! The engine: openraft, over our own links, in memory.
+//! The engine: openraft, over our own links, in memory, and besides on disk where a node has a directory for it.
 //!
-//! A member's number in the engine is its slot in the map, which no other process ever has. A partitioned leader goes on
-//! believing that it leads; so nothing here trusts that, but only a commit, or a round of a quorum.
+//! A member's number in the engine is its seat in the map: its slot, which no other process ever has; or that of its node's
+//! process before it, where that has kept everything. A partitioned leader goes on believing that it leads; so nothing here
+//! trusts that, but only a commit, or a round of a quorum.
 
+mod disk;
 mod network;
 mod runtime;
 mod store;
@@ -25,7 +27,10 @@ use openraft::{
 };
 use tokio::{sync::oneshot, time::Instant};
 
-pub(crate) use self::network::{RaftAnswer, RaftAsk, RaftCall};
+pub(crate) use self::{
+    disk::{Beginning, Disk, Kept},
+    network::{RaftAnswer, RaftAsk, RaftCall},
+};
 use self::{
     network::Ways,
     runtime::EngineRuntime,
@@ -48,7 +53,7 @@ use crate::{
         allocation,
         leader::Electorate,
         lease::{Grants, LeaseTimes},
-        map::{ClusterMap, Command, Refused, Slot, Status},
+        map::{ClusterMap, Command, Refused, Seat, Status},
         tie::{Report, Ties},
     },
     sync::lock,
@@ -69,6 +74,10 @@ openraft::declare_raft_types!(
 
 type Raft = openraft::Raft<Types, Arc<MapMachine>>;
 
+fn seat(id: u64) -> Seat {
+    Seat(u32::try_from(id).unwrap_or(u32::MAX))
+}
+
 fn text(error: impl fmt::Display) -> String {
     error.to_string()
 }
@@ -80,7 +89,7 @@ const LAG_MAX: u64 = 32;
 pub(crate) struct RaftEngine {
     me: Weak<Self>,
     node: Weak<Node>,
-    slot: Slot,
+    seat: Seat,
     raft: Raft,
     machine: Arc<MapMachine>,
     log: Log,
@@ -132,13 +141,25 @@ fn config(settings: &Settings) -> Result<Arc<Config>, String> {
 }
 
 impl RaftEngine {
-    /// This node takes part, under this number. It decides nothing until it is asked to.
-    pub(crate) async fn start(node: &Arc<Node>, slot: Slot) -> Result<Arc<Self>, String> {
-        let machine = MapMachine::new(node.watch().clone(), node.member());
-        let (seed, log) = (node.random(), Log::default());
+    /// This node takes part. It decides nothing until it is asked to.
+    pub(crate) async fn start(node: &Arc<Node>, beginning: Beginning) -> Result<Arc<Self>, String> {
+        let seat = beginning.seat();
+        let apart = node.runtime().upkeep().is_apart();
+        let keeper = match node.disk() {
+            Some(disk) => Some(beginning.keeper(disk, apart).await.map_err(text)?),
+            None => None,
+        };
+        let kept = match beginning {
+            Beginning::Kept(kept) => Some(*kept),
+            _ => None,
+        };
+        let log = Log::new(kept.as_ref(), keeper.clone());
+        let snapshot = kept.and_then(|kept| kept.snapshot);
+        let machine = MapMachine::new(node.watch().clone(), node.member(), snapshot, keeper);
+        let seed = node.random();
         let settings = node.settings();
         let new = Raft::new(
-            u64::from(slot.0),
+            u64::from(seat.0),
             config(settings)?,
             Ways(Arc::downgrade(node)),
             log.clone(),
@@ -150,7 +171,7 @@ impl RaftEngine {
         Ok(Arc::new_cyclic(|me| Self {
             me: me.clone(),
             node: Arc::downgrade(node),
-            slot,
+            seat,
             raft,
             machine,
             log,
@@ -195,11 +216,11 @@ impl RaftEngine {
     }
 
     fn id(&self) -> u64 {
-        u64::from(self.slot.0)
+        u64::from(self.seat.0)
     }
 
-    pub(crate) fn slot(&self) -> Slot {
-        self.slot
+    pub(crate) fn seat(&self) -> Seat {
+        self.seat
     }
 
     /// The map as far as this node has applied what was decided.
@@ -249,7 +270,7 @@ impl RaftEngine {
 
     /// Whether this node decides alone.
     fn is_sole(&self) -> bool {
-        self.electorate().is_sole(self.slot)
+        self.electorate().is_sole(self.seat)
     }
 
     pub(crate) fn times(&self) -> LeaseTimes {
@@ -259,7 +280,6 @@ impl RaftEngine {
     pub(crate) fn electorate(&self) -> Electorate {
         let metrics = self.metrics();
         let membership = metrics.membership_config.membership();
-        let slot = |id: u64| Slot(u32::try_from(id).unwrap_or(u32::MAX));
         let last = metrics.last_log_index.unwrap_or(0);
         let replication = metrics.replication.unwrap_or_default();
         let caught_up = replication
@@ -269,12 +289,12 @@ impl RaftEngine {
                     .as_ref()
                     .is_some_and(|at| at.index + LAG_MAX >= last)
             })
-            .map(|(id, _)| slot(*id));
-        let mut caught_up: BTreeSet<Slot> = caught_up.collect();
-        caught_up.insert(self.slot);
+            .map(|(id, _)| seat(*id));
+        let mut caught_up: BTreeSet<Seat> = caught_up.collect();
+        caught_up.insert(self.seat);
         Electorate {
-            voters: membership.voter_ids().map(slot).collect(),
-            nodes: membership.nodes().map(|(id, _)| slot(*id)).collect(),
+            voters: membership.voter_ids().map(seat).collect(),
+            nodes: membership.nodes().map(|(id, _)| seat(*id)).collect(),
             changing: membership.get_joint_config().len() > 1,
             caught_up,
             undecided: self
@@ -311,7 +331,7 @@ impl RaftEngine {
     }
 
     async fn keep(&self, version: u64) {
-        if self.electorate().voters != BTreeSet::from([self.slot]) {
+        if self.electorate().voters != BTreeSet::from([self.seat]) {
             return;
         }
         // Whoever waits for the answer waits for half of the limit.
@@ -544,8 +564,8 @@ impl RaftEngine {
 
     /// A call of another member's engine.
     pub(crate) async fn answer(&self, call: RaftCall) -> Result<RaftAnswer, String> {
-        if call.to != self.id() {
-            return Err(format!("this is member {} of the engine", self.id()));
+        if call.to != self.seat {
+            return Err(format!("seat {} of the engine is here", self.id()));
         }
         let raft = &self.raft;
         match call.ask {
@@ -583,30 +603,30 @@ impl RaftEngine {
     }
 
     /// Replicates to a member that does not vote yet.
-    pub(crate) async fn teach(&self, slot: Slot, who: Voter) -> Result<(), String> {
-        let teaching = self.raft.add_learner(u64::from(slot.0), who, false);
+    pub(crate) async fn teach(&self, seat: Seat, who: Voter) -> Result<(), String> {
+        let teaching = self.raft.add_learner(u64::from(seat.0), who, false);
         self.change(teaching).await
     }
 
     /// Has these members vote, and nobody else. Who did so before goes on learning.
-    pub(crate) async fn elect(&self, voters: &BTreeSet<Slot>) -> Result<(), String> {
+    pub(crate) async fn elect(&self, voters: &BTreeSet<Seat>) -> Result<(), String> {
         let _alone = self.alone().await;
         if !self.may_change_voters() {
             return Err("not everybody has told that it knows all members".to_owned());
         }
-        let voters = voters.iter().map(|slot| u64::from(slot.0)).collect();
+        let voters = voters.iter().map(|seat| u64::from(seat.0)).collect();
         let change = ChangeMembers::ReplaceAllVoters(voters);
         self.change(self.raft.change_membership(change, true)).await
     }
 
-    pub(crate) async fn dismiss(&self, slots: &BTreeSet<Slot>) -> Result<(), String> {
-        let slots = slots.iter().map(|slot| u64::from(slot.0)).collect();
-        let change = ChangeMembers::RemoveNodes(slots);
+    pub(crate) async fn dismiss(&self, seats: &BTreeSet<Seat>) -> Result<(), String> {
+        let seats = seats.iter().map(|seat| u64::from(seat.0)).collect();
+        let change = ChangeMembers::RemoveNodes(seats);
         self.change(self.raft.change_membership(change, false))
             .await
     }
 
-    pub(crate) async fn abdicate(&self, heir: Slot) -> Result<(), String> {
+    pub(crate) async fn abdicate(&self, heir: Seat) -> Result<(), String> {
         let trigger = self.raft.trigger();
         let transfer = trigger.transfer_leader(u64::from(heir.0));
         self.enter(transfer)
@@ -663,7 +683,8 @@ impl Authority for RaftEngine {
         let metrics = self.metrics();
         let leader = metrics.current_leader?;
         let membership = metrics.membership_config.membership();
-        membership.get_node(&leader).cloned()
+        let given_to = membership.get_node(&leader)?;
+        Some(self.node.upgrade()?.in_seat(seat(leader), given_to))
     }
 
     fn add_watcher(&self, watcher: &Arc<Inlet>, version: u64) {
@@ -674,7 +695,7 @@ impl Authority for RaftEngine {
 impl fmt::Debug for RaftEngine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RaftEngine")
-            .field("slot", &self.slot)
+            .field("seat", &self.seat)
             .finish_non_exhaustive()
     }
 }

@@ -15,21 +15,23 @@ use openraft::{
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-use super::Types;
+use super::{Types, seat};
 use crate::{
     cluster::{
         authority::Voter,
         node::Node,
         wire::{Answer, Call},
     },
-    transport::link::Peer,
+    id::MemberId,
+    protocol::map::Seat,
 };
 
 /// What one member of the engine asks of another.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct RaftCall {
-    /// Which member is meant, by its number.
-    pub(crate) to: u64,
+    pub(crate) to: Seat,
+    /// Who was given that seat. Another process of its node may sit there since.
+    pub(crate) given_to: MemberId,
     pub(crate) ask: RaftAsk,
 }
 
@@ -63,11 +65,8 @@ impl RaftNetworkFactory<Types> for Ways {
     async fn new_client(&mut self, target: u64, voter: &Voter) -> Way {
         Way {
             node: self.0.clone(),
-            target,
-            peer: Peer {
-                address: voter.address,
-                member: Some(voter.member.clone()),
-            },
+            seat: seat(target),
+            voter: voter.clone(),
         }
     }
 }
@@ -75,8 +74,9 @@ impl RaftNetworkFactory<Types> for Ways {
 /// The way to one member.
 pub(super) struct Way {
     node: Weak<Node>,
-    target: u64,
-    peer: Peer,
+    seat: Seat,
+    /// Who was given the seat.
+    voter: Voter,
 }
 
 impl Way {
@@ -89,16 +89,18 @@ impl Way {
         };
         let limit = ttl.max(node.settings().election_timeout);
         let call = Call::Raft(Box::new(RaftCall {
-            to: self.target,
+            to: self.seat,
+            given_to: self.voter.member.clone(),
             ask,
         }));
-        let answer = match node.call(&self.peer, call, limit).await {
+        let peer = node.in_seat(self.seat, &self.voter).peer();
+        let answer = match node.call(&peer, call, limit).await {
             Ok(Answer::Raft(answer)) => answer.map(|answer| *answer),
             Ok(_) => Err("an answer to another question".to_owned()),
             Err(error) => Err(error.to_string()),
         };
         answer.map_err(|reason| {
-            tracing::debug!(to = %self.peer, reason, "a member of the engine does not answer");
+            tracing::debug!(to = %peer, reason, "a member of the engine does not answer");
             failed(reason)
         })
     }

@@ -1,5 +1,5 @@
-//! The engine's log, its vote, and the map that its decisions make. All of it lives in memory, and ends with the
-//! process: who starts again is a new member, with a new number, so that nobody votes twice.
+//! The engine's log, its vote, and the map that its decisions make. All of it lives in memory; unless it is kept besides, it
+//! ends with the process: who starts again then is a new member, with a new number, so that nobody votes twice.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -10,17 +10,21 @@ use std::{
 
 use futures_util::{Stream, StreamExt, future::select_all};
 use openraft::{
-    EntryPayload, OptionalSend, RaftLogReader, RaftSnapshotBuilder,
+    EntryPayload, Membership, OptionalSend, RaftLogReader, RaftSnapshotBuilder,
     alias::{EntryOf, LogIdOf, SnapshotMetaOf, SnapshotOf, StoredMembershipOf, VoteOf},
     storage::{EntryResponder, IOFlushed, LogState, RaftLogStorage, RaftStateMachine},
 };
 
 use tokio::sync::Notify;
 
-use super::Types;
+use super::{
+    Types,
+    disk::{Change, Keeper, Kept, Snapshot},
+    seat,
+};
 use crate::{
     cluster::{
-        authority::{Decision, respond},
+        authority::{Decision, Voter, respond},
         map_watch::MapWatch,
         wire::Response,
     },
@@ -28,7 +32,7 @@ use crate::{
     message::codec,
     protocol::{
         copies::{Copied, Copies},
-        map::{ClusterMap, Command, Refused, Status},
+        map::{ClusterMap, Command, Place, Refused, Status},
     },
     sync::lock,
     transport::{connection::Inlet, frame::Frame},
@@ -40,11 +44,15 @@ use crate::{id::ShardId, observe::sighted};
 const CHANGES_KEPT: usize = 4096;
 
 /// The log and the vote.
-#[derive(Clone, Default)]
-pub(super) struct Log(Arc<Mutex<Kept>>);
+#[derive(Clone)]
+pub(super) struct Log {
+    present: Arc<Mutex<Present>>,
+    /// Where all of it is kept besides, if anywhere.
+    keeper: Option<Keeper>,
+}
 
 #[derive(Default)]
-struct Kept {
+struct Present {
     vote: Option<VoteOf<Types>>,
     purged: Option<LogIdOf<Types>>,
     committed: Option<LogIdOf<Types>>,
@@ -52,14 +60,35 @@ struct Kept {
 }
 
 impl Log {
+    /// What a process before this one has kept is where it begins.
+    pub(super) fn new(kept: Option<&Kept>, keeper: Option<Keeper>) -> Self {
+        let present = kept.map_or_else(Present::default, |kept| Present {
+            vote: kept.vote,
+            purged: kept.purged,
+            committed: kept.committed,
+            entries: kept.entries.clone(),
+        });
+        Self {
+            present: Arc::new(Mutex::new(present)),
+            keeper,
+        }
+    }
+
+    async fn keep(&self, change: impl FnOnce() -> Change) -> io::Result<()> {
+        match &self.keeper {
+            Some(keeper) => keeper.change(change()).await,
+            None => Ok(()),
+        }
+    }
+
     #[cfg(feature = "sim")]
     pub(super) fn length(&self) -> usize {
-        lock(&self.0).entries.len()
+        lock(&self.present).entries.len()
     }
 
     /// Commands behind this index, in order.
     pub(super) fn behind(&self, index: u64) -> Vec<Command> {
-        let kept = lock(&self.0);
+        let kept = lock(&self.present);
         let entries = kept.entries.range(index + 1..);
         let command = |entry: &EntryOf<Types>| match &entry.payload {
             EntryPayload::Normal(Decision::Change(command)) => Some(command.clone()),
@@ -74,12 +103,12 @@ impl RaftLogReader<Types> for Log {
     where
         R: RangeBounds<u64> + Clone + fmt::Debug + OptionalSend,
     {
-        let kept = lock(&self.0);
+        let kept = lock(&self.present);
         Ok(kept.entries.range(range).map(|(_, e)| e.clone()).collect())
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<VoteOf<Types>>> {
-        Ok(lock(&self.0).vote)
+        Ok(lock(&self.present).vote)
     }
 }
 
@@ -87,7 +116,7 @@ impl RaftLogStorage<Types> for Log {
     type LogReader = Self;
 
     async fn get_log_state(&mut self) -> io::Result<LogState<Types>> {
-        let kept = lock(&self.0);
+        let kept = lock(&self.present);
         let last = kept.entries.values().next_back().map(|entry| entry.log_id);
         Ok(LogState {
             last_purged_log_id: kept.purged,
@@ -100,38 +129,45 @@ impl RaftLogStorage<Types> for Log {
     }
 
     async fn save_vote(&mut self, vote: &VoteOf<Types>) -> io::Result<()> {
-        lock(&self.0).vote = Some(*vote);
+        self.keep(|| Change::Vote(*vote)).await?;
+        lock(&self.present).vote = Some(*vote);
         Ok(())
     }
 
     async fn save_committed(&mut self, committed: Option<LogIdOf<Types>>) -> io::Result<()> {
-        lock(&self.0).committed = committed;
+        if let Some(keeper) = &self.keeper {
+            keeper.committed(committed);
+        }
+        lock(&self.present).committed = committed;
         Ok(())
     }
 
     async fn read_committed(&mut self) -> io::Result<Option<LogIdOf<Types>>> {
-        Ok(lock(&self.0).committed)
+        Ok(lock(&self.present).committed)
     }
 
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types>) -> io::Result<()>
     where
         I: IntoIterator<Item = EntryOf<Types>> + OptionalSend,
     {
-        lock(&self.0)
-            .entries
-            .extend(entries.into_iter().map(|entry| (entry.log_id.index, entry)));
+        let entries: Vec<_> = entries.into_iter().collect();
+        self.keep(|| Change::Append(entries.clone())).await?;
+        let entries = entries.into_iter().map(|entry| (entry.log_id.index, entry));
+        lock(&self.present).entries.extend(entries);
         callback.io_completed(Ok(()));
         Ok(())
     }
 
     async fn truncate_after(&mut self, after: Option<LogIdOf<Types>>) -> io::Result<()> {
         let first = after.map_or(0, |last| last.index + 1);
-        lock(&self.0).entries.split_off(&first);
+        self.keep(|| Change::Truncate(first)).await?;
+        lock(&self.present).entries.split_off(&first);
         Ok(())
     }
 
     async fn purge(&mut self, upto: LogIdOf<Types>) -> io::Result<()> {
-        let mut kept = lock(&self.0);
+        self.keep(|| Change::Purge(upto)).await?;
+        let mut kept = lock(&self.present);
         kept.entries = kept.entries.split_off(&(upto.index + 1));
         kept.purged = Some(upto);
         Ok(())
@@ -143,7 +179,9 @@ pub(super) struct MapMachine {
     /// Whose it is.
     member: MemberId,
     state: Mutex<State>,
-    snapshot: Mutex<Option<(SnapshotMetaOf<Types>, Vec<u8>)>>,
+    snapshot: Mutex<Option<Snapshot>>,
+    /// Where snapshots are kept besides, if anywhere.
+    keeper: Option<Keeper>,
     watch: Arc<MapWatch>,
     /// Another member may have what was decided, or may not be waited for any more.
     heard: Notify,
@@ -175,6 +213,24 @@ impl State {
             (Decision::Change(command), Some(_)) => self.change(command.clone()),
             (Decision::Change(_), None) => Err(Refused::Stale),
         }
+    }
+
+    /// The map says who votes, so that everybody who watches it knows whom to ask.
+    fn elect(&mut self, membership: &Membership<u64, Voter>) -> Applied {
+        let Some(map) = &self.map else { return Ok(0) };
+        let voter = |id: u64| {
+            let seat = seat(id);
+            // Who was there when it was given its seat may have been followed by another process since.
+            let now = map.by_seat(seat).map(|(id, m)| (id.clone(), m.address));
+            let first = || Some(membership.get_node(&id)?).map(|v| (v.member.clone(), v.address));
+            let (member, address) = now.or_else(first)?;
+            Some((member, Place { seat, address }))
+        };
+        let voters = membership.voter_ids().filter_map(voter).collect();
+        if map.voters == voters {
+            return Ok(map.version);
+        }
+        self.change(Command::Voters { voters })
     }
 
     fn change(&mut self, command: Command) -> Applied {
@@ -247,14 +303,42 @@ impl State {
 }
 
 impl MapMachine {
-    pub(super) fn new(watch: Arc<MapWatch>, member: MemberId) -> Arc<Self> {
+    /// It begins empty: what was kept of an earlier one, the engine has it apply.
+    pub(super) fn new(
+        watch: Arc<MapWatch>,
+        member: MemberId,
+        snapshot: Option<Snapshot>,
+        keeper: Option<Keeper>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             member,
             state: Mutex::default(),
-            snapshot: Mutex::default(),
+            snapshot: Mutex::new(snapshot),
+            keeper,
             watch,
             heard: Notify::new(),
         })
+    }
+
+    async fn keep_snapshot(&self, meta: &SnapshotMetaOf<Types>, snapshot: &[u8]) -> io::Result<()> {
+        // At the start what was kept is installed, and is there already; and one that was being made may come after one
+        // that has been sent.
+        let is_known = |present: &Option<Snapshot>| {
+            let known = present.as_ref();
+            known.is_some_and(|(known, _)| known.last_log_id >= meta.last_log_id)
+        };
+        if is_known(&lock(&self.snapshot)) {
+            return Ok(());
+        }
+        let snapshot = (meta.clone(), snapshot.to_vec());
+        if let Some(keeper) = &self.keeper {
+            keeper.change(Change::Snapshot(snapshot.clone())).await?;
+        }
+        let mut present = lock(&self.snapshot);
+        if !is_known(&present) {
+            *present = Some(snapshot);
+        }
+        Ok(())
     }
 
     pub(super) fn member(&self) -> &MemberId {
@@ -289,6 +373,16 @@ impl MapMachine {
                 sighted!(Down {
                     member: id.clone(),
                     version: after.version,
+                });
+            }
+        }
+        let joined = after.members.iter();
+        for (id, member) in joined.filter(|(id, _)| before.member(id).is_none()) {
+            if member.seat.0 != member.slot.0 {
+                sighted!(Sat {
+                    member: id.clone(),
+                    number: member.seat.0,
+                    votes: before.voters.values().any(|v| v.seat == member.seat),
                 });
             }
         }
@@ -415,7 +509,7 @@ impl RaftSnapshotBuilder<Types> for Arc<MapMachine> {
             (meta, state.map.clone())
         };
         let snapshot = codec::to_vec(&map).map_err(|error| io::Error::other(error.0))?;
-        *lock(&self.snapshot) = Some((meta.clone(), snapshot.clone()));
+        self.keep_snapshot(&meta, &snapshot).await?;
         Ok(SnapshotOf::<Types, Vec<u8>> { meta, snapshot })
     }
 }
@@ -448,18 +542,7 @@ impl RaftStateMachine<Types> for Arc<MapMachine> {
                             Some(entry.log_id),
                             membership.clone(),
                         );
-                        // The map says who votes, so that everybody who watches it knows whom to ask.
-                        let voters = membership
-                            .voter_ids()
-                            .filter_map(|id| membership.get_node(&id))
-                            .map(|voter| (voter.member.clone(), voter.address))
-                            .collect();
-                        match &state.map {
-                            Some(map) if map.voters != voters => {
-                                state.change(Command::Voters { voters })
-                            }
-                            map => Ok(map.as_ref().map_or(0, |map| map.version)),
-                        }
+                        state.elect(membership)
                     }
                     EntryPayload::Blank => Ok(state.map.as_ref().map_or(0, |map| map.version)),
                 };
@@ -490,6 +573,7 @@ impl RaftStateMachine<Types> for Arc<MapMachine> {
     ) -> io::Result<()> {
         let map: Option<ClusterMap> =
             codec::decode(&snapshot).map_err(|error| io::Error::other(error.0))?;
+        self.keep_snapshot(meta, &snapshot).await?;
         {
             let mut state = lock(&self.state);
             state.applied = meta.last_log_id;
@@ -497,7 +581,6 @@ impl RaftStateMachine<Types> for Arc<MapMachine> {
             state.map.clone_from(&map);
             state.tell_everybody_all();
         }
-        *lock(&self.snapshot) = Some((meta.clone(), snapshot));
         if let Some(map) = map {
             self.watch.offer(map);
         }

@@ -1,0 +1,641 @@
+//! What a member that decides keeps on disk, so that its node's next process can sit where it sat: the log, the vote, the
+//! snapshot, and whose they are. One file; each change of it is a transaction, on disk before anybody hears of it.
+//!
+//! What was committed is an exception: whoever does not know that yet is told by the next leader. So it is written soon, or
+//! along with the next change, and nobody waits for it.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io,
+    panic::catch_unwind,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
+
+use openraft::{
+    EntryPayload,
+    alias::{EntryOf, LogIdOf, SnapshotMetaOf, VoteOf},
+};
+use redb::{Database, DatabaseError, ReadableTable, StorageError, Table, TableDefinition};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_bytes::ByteBuf;
+
+use super::Types;
+use crate::{
+    cluster::authority::Decision,
+    error::StateDirError,
+    id::{ClusterIdentity, NodeId},
+    message::codec,
+    mutants,
+    protocol::map::Seat,
+    sync::lock,
+};
+
+const FILE: &str = "casty.redb";
+
+/// How what is in the file is written. Another is refused.
+const FORMAT: u32 = 1;
+
+const FACTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("facts");
+const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
+
+// Names of facts: of the file itself, and of the seat.
+const FORMAT_OF: &str = "format";
+const CLUSTER: &str = "cluster";
+const NODE: &str = "node";
+const SEAT: &str = "seat";
+const VOTE: &str = "vote";
+const PURGED: &str = "purged";
+const COMMITTED: &str = "committed";
+const SNAPSHOT: &str = "snapshot";
+
+/// The latest state of the map that was taken down, and what of the log it stands for.
+pub(super) type Snapshot = (SnapshotMetaOf<Types>, Vec<u8>);
+
+type StoredSnapshot = (SnapshotMetaOf<Types>, ByteBuf);
+
+/// What a process before this one has kept.
+pub(crate) struct Kept {
+    pub(crate) identity: ClusterIdentity,
+    pub(crate) seat: Seat,
+    pub(super) vote: Option<VoteOf<Types>>,
+    pub(super) purged: Option<LogIdOf<Types>>,
+    pub(super) committed: Option<LogIdOf<Types>>,
+    pub(super) entries: BTreeMap<u64, EntryOf<Types>>,
+    pub(super) snapshot: Option<Snapshot>,
+}
+
+/// What an engine begins with.
+pub(crate) enum Beginning {
+    /// It goes on from what a process before this one has kept.
+    Kept(Box<Kept>),
+    /// With nothing, as whoever begins a cluster, or a generation of it.
+    Founder(ClusterIdentity, Seat),
+    /// With nothing; it is going to be taught.
+    Taught(ClusterIdentity, Seat),
+}
+
+impl Beginning {
+    pub(super) fn seat(&self) -> Seat {
+        match self {
+            Self::Kept(kept) => kept.seat,
+            Self::Founder(_, seat) | Self::Taught(_, seat) => *seat,
+        }
+    }
+
+    /// The way to where it is kept.
+    pub(super) async fn keeper(&self, disk: &Arc<Disk>, apart: bool) -> io::Result<Keeper> {
+        match self {
+            Self::Kept(_) => Ok(disk.resume(apart)),
+            Self::Founder(identity, seat) => disk.begin(*identity, *seat, true, apart).await,
+            Self::Taught(identity, seat) => disk.begin(*identity, *seat, false, apart).await,
+        }
+    }
+}
+
+/// Something that is to be kept.
+pub(super) enum Change {
+    Vote(VoteOf<Types>),
+    Append(Vec<EntryOf<Types>>),
+    /// Everything from this index on is void.
+    Truncate(u64),
+    Purge(LogIdOf<Types>),
+    Snapshot(Snapshot),
+}
+
+impl Change {
+    /// Whether there is a cluster from here on.
+    fn founds(&self) -> bool {
+        let founds = |entry: &EntryOf<Types>| {
+            matches!(&entry.payload, EntryPayload::Normal(Decision::Found(_)))
+        };
+        matches!(self, Self::Append(entries) if entries.iter().any(founds))
+    }
+}
+
+/// The file of one node. It is locked as long as this lives.
+pub(crate) struct Disk {
+    path: PathBuf,
+    database: Database,
+    /// Held while it is written.
+    tenancy: Mutex<Tenancy>,
+    committed: Mutex<Committed>,
+}
+
+/// What has been committed.
+#[derive(Default)]
+struct Committed {
+    /// By which engine.
+    tenant: u64,
+    upto: Option<LogIdOf<Types>>,
+    /// It is going to be written.
+    is_due: bool,
+}
+
+/// Whose the file is at the moment: one engine's at a time, and none that has ended writes anything more.
+#[derive(Default)]
+struct Tenancy {
+    /// How many there were.
+    number: u64,
+    has_tenant: bool,
+    /// A founder that has founded nothing yet: who it is, and what it would keep. Until then the file stays as it is.
+    founding: Option<(Seated, Vec<Change>)>,
+}
+
+/// Whose seat it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+struct Seated {
+    identity: ClusterIdentity,
+    seat: Seat,
+}
+
+/// One engine's way to its file.
+#[derive(Clone)]
+pub(super) struct Keeper {
+    disk: Arc<Disk>,
+    tenant: u64,
+    /// Whether there are other threads that can wait for the disk. In a simulation there are none.
+    apart: bool,
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    codec::decode(bytes).map_err(|error| error.to_string())
+}
+
+fn encode<T: Serialize>(value: &T) -> io::Result<Vec<u8>> {
+    codec::to_vec(value).map_err(|error| io::Error::other(error.to_string()))
+}
+
+impl Disk {
+    /// Opens a directory, which is made if there is none, for one node of one cluster.
+    pub(crate) fn open(
+        path: &Path,
+        cluster: &str,
+        node: &NodeId,
+    ) -> Result<(Arc<Self>, Option<Kept>), StateDirError> {
+        // Of some damage the database does not make an error, but a panic.
+        let opened = catch_unwind(|| Self::open_sound(path, cluster, node));
+        let damaged = |_| corrupted(path, "it cannot be read as a database".to_owned());
+        opened.map_err(damaged)?
+    }
+
+    fn open_sound(
+        path: &Path,
+        cluster: &str,
+        node: &NodeId,
+    ) -> Result<(Arc<Self>, Option<Kept>), StateDirError> {
+        let unreadable = |source: io::Error| StateDirError::Unusable {
+            path: path.to_owned(),
+            reason: source.to_string(),
+        };
+        std::fs::create_dir_all(path).map_err(unreadable)?;
+        let mut database = Database::create(path.join(FILE)).map_err(|error| match error {
+            DatabaseError::DatabaseAlreadyOpen => StateDirError::InUse {
+                path: path.to_owned(),
+            },
+            DatabaseError::Storage(StorageError::Io(error))
+                if error.kind() != io::ErrorKind::InvalidData =>
+            {
+                unreadable(error)
+            }
+            other => corrupted(path, other.to_string()),
+        })?;
+        // All of its checksums: what is not looked at now would be found, or not, when it counts.
+        match database.check_integrity() {
+            Ok(true) => {}
+            Ok(false) => return Err(corrupted(path, "checksums do not fit".to_owned())),
+            Err(error) => return Err(corrupted(path, error.to_string())),
+        }
+        // The name of a new file is lost in a crash if its directory was never written.
+        #[cfg(unix)]
+        File::open(path)
+            .and_then(|directory| directory.sync_all())
+            .map_err(unreadable)?;
+        let disk = Self {
+            path: path.to_owned(),
+            database,
+            tenancy: Mutex::default(),
+            committed: Mutex::default(),
+        };
+        disk.check(cluster, node)?;
+        let kept = disk
+            .load()
+            .map_err(|reason| corrupted(path, reason))?
+            .filter(Kept::knows_a_cluster);
+        Ok((Arc::new(disk), kept))
+    }
+
+    /// Makes sure that the file is this node's; a new one becomes it.
+    fn check(&self, cluster: &str, node: &NodeId) -> Result<(), StateDirError> {
+        let bad = |reason: String| corrupted(&self.path, reason);
+        let found = self.facts(&[FORMAT_OF, CLUSTER, NODE]).map_err(bad)?;
+        let [format, of_cluster, of_node] = &found[..] else {
+            return Err(bad("facts are missing".to_owned()));
+        };
+        let Some(format) = format else {
+            let own = self.write(|facts, _| {
+                facts.put(FORMAT_OF, &FORMAT)?;
+                facts.put(CLUSTER, &cluster)?;
+                facts.put(NODE, node)
+            });
+            return own.map_err(|error| StateDirError::Unusable {
+                path: self.path.clone(),
+                reason: error.to_string(),
+            });
+        };
+        let format: u32 = decode(format).map_err(bad)?;
+        if format != FORMAT {
+            let path = self.path.clone();
+            return Err(StateDirError::Format { path, format });
+        }
+        let name = |fact: &Option<Vec<u8>>| match fact {
+            Some(fact) => decode::<String>(fact).map_err(bad),
+            None => Err(bad("it does not say whose it is".to_owned())),
+        };
+        for (what, theirs, ours) in [
+            ("cluster", name(of_cluster)?, cluster),
+            ("node", name(of_node)?, node.as_str()),
+        ] {
+            if theirs != ours {
+                return Err(StateDirError::Foreign {
+                    path: self.path.clone(),
+                    what,
+                    theirs,
+                    ours: ours.to_owned(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn facts(&self, names: &[&str]) -> Result<Vec<Option<Vec<u8>>>, String> {
+        let read = || -> Result<Vec<Option<Vec<u8>>>, redb::Error> {
+            let reading = redb::ReadableDatabase::begin_read(&self.database)?;
+            let facts = match reading.open_table(FACTS) {
+                Ok(facts) => facts,
+                Err(redb::TableError::TableDoesNotExist(_)) => {
+                    return Ok(names.iter().map(|_| None).collect());
+                }
+                Err(error) => return Err(error.into()),
+            };
+            let fact = |name: &&str| Ok(facts.get(*name)?.map(|fact| fact.value().to_vec()));
+            names.iter().map(fact).collect()
+        };
+        read().map_err(|error| error.to_string())
+    }
+
+    fn load(&self) -> Result<Option<Kept>, String> {
+        fn get<T: DeserializeOwned>(fact: Option<&Vec<u8>>) -> Result<Option<T>, String> {
+            fact.map(|fact| decode(fact)).transpose()
+        }
+        let facts = self.facts(&[SEAT, VOTE, PURGED, COMMITTED, SNAPSHOT])?;
+        let [seated, vote, purged, committed, snapshot] = &facts[..] else {
+            return Err("facts are missing".to_owned());
+        };
+        let Some(Seated { identity, seat }) = get(seated.as_ref())? else {
+            return Ok(None);
+        };
+        let snapshot: Option<StoredSnapshot> = get(snapshot.as_ref())?;
+        let mut kept = Kept {
+            identity,
+            seat,
+            vote: get(vote.as_ref())?.filter(|_| !mutants::on("votes_are_not_kept")),
+            purged: get(purged.as_ref())?,
+            committed: get(committed.as_ref())?,
+            entries: self.log()?,
+            snapshot: snapshot.map(|(meta, map)| (meta, map.into_vec())),
+        };
+        kept.check()?;
+        // A snapshot that was being installed is known to be committed before it is there.
+        let last = kept.last();
+        if let (Some(committed), Some(last)) = (kept.committed, last)
+            && committed.index > last.index
+        {
+            kept.committed = Some(last);
+        }
+        Ok(Some(kept))
+    }
+
+    fn log(&self) -> Result<BTreeMap<u64, EntryOf<Types>>, String> {
+        let read = || -> Result<Vec<(u64, Vec<u8>)>, redb::Error> {
+            let reading = redb::ReadableDatabase::begin_read(&self.database)?;
+            let log = match reading.open_table(LOG) {
+                Ok(log) => log,
+                Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+                Err(error) => return Err(error.into()),
+            };
+            let entry = |entry: Result<_, StorageError>| {
+                let (index, bytes): (redb::AccessGuard<'_, u64>, redb::AccessGuard<'_, &[u8]>) =
+                    entry?;
+                Ok((index.value(), bytes.value().to_vec()))
+            };
+            log.iter()?.map(entry).collect()
+        };
+        let read = read().map_err(|error| error.to_string())?;
+        let decoded = |(index, bytes): (u64, Vec<u8>)| Ok((index, decode(&bytes)?));
+        read.into_iter().map(decoded).collect()
+    }
+
+    /// One transaction, on disk when this returns.
+    fn write(
+        &self,
+        change: impl FnOnce(&mut Facts<'_>, &mut Table<'_, u64, &'static [u8]>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let writing = self.database.begin_write().map_err(io::Error::other)?;
+        {
+            let facts = writing.open_table(FACTS).map_err(io::Error::other)?;
+            let mut log = writing.open_table(LOG).map_err(io::Error::other)?;
+            change(&mut Facts(facts), &mut log)?;
+        }
+        writing.commit().map_err(io::Error::other)
+    }
+
+    fn tenancy(&self) -> std::sync::MutexGuard<'_, Tenancy> {
+        lock(&self.tenancy)
+    }
+
+    fn rent(self: &Arc<Self>, tenancy: &mut Tenancy, apart: bool) -> Keeper {
+        *tenancy = Tenancy {
+            number: tenancy.number + 1,
+            has_tenant: true,
+            founding: None,
+        };
+        Keeper {
+            disk: self.clone(),
+            tenant: tenancy.number,
+            apart,
+        }
+    }
+
+    /// For an engine that goes on from what was kept.
+    fn resume(self: &Arc<Self>, apart: bool) -> Keeper {
+        self.rent(&mut self.tenancy(), apart)
+    }
+
+    /// For an engine that begins with nothing. What was kept is gone: at once, or if it is a founder, when it has founded.
+    async fn begin(
+        self: &Arc<Self>,
+        identity: ClusterIdentity,
+        seat: Seat,
+        founder: bool,
+        apart: bool,
+    ) -> io::Result<Keeper> {
+        let seated = Seated { identity, seat };
+        let keeper = self.rent(&mut self.tenancy(), apart);
+        if founder {
+            self.tenancy().founding = Some((seated, Vec::new()));
+        } else {
+            let tenant = keeper.tenant;
+            let sit = move |disk: &Self| disk.seat(tenant, seated);
+            self.run(apart, sit).await?;
+        }
+        Ok(keeper)
+    }
+
+    fn seat(&self, tenant: u64, seated: Seated) -> io::Result<()> {
+        let tenancy = self.tenancy();
+        tenancy.check(tenant)?;
+        self.write(|facts, log| {
+            clear(facts, log)?;
+            facts.put(SEAT, &seated)
+        })
+    }
+
+    /// The engine that had the file has ended, whatever it still does.
+    pub(crate) fn end_tenancy(&self) {
+        let mut tenancy = self.tenancy();
+        *tenancy = Tenancy {
+            number: tenancy.number + 1,
+            ..Tenancy::default()
+        };
+    }
+
+    /// Forgets the seat, unless it has been given to another engine by now.
+    pub(crate) async fn forget(self: &Arc<Self>, apart: bool) -> io::Result<()> {
+        let forget = |disk: &Self| {
+            let tenancy = disk.tenancy();
+            if tenancy.has_tenant {
+                return Ok(());
+            }
+            disk.write(clear)
+        };
+        self.run(apart, forget).await
+    }
+
+    async fn run(
+        self: &Arc<Self>,
+        apart: bool,
+        work: impl FnOnce(&Self) -> io::Result<()> + Send + 'static,
+    ) -> io::Result<()> {
+        if !apart {
+            return work(self);
+        }
+        let disk = self.clone();
+        let written = tokio::task::spawn_blocking(move || work(&disk)).await;
+        written.map_err(io::Error::other)?
+    }
+
+    /// What an engine has committed, which is written from here on.
+    fn committed_by(&self, tenant: u64) -> Option<LogIdOf<Types>> {
+        let mut committed = lock(&self.committed);
+        committed.is_due = false;
+        committed.upto.filter(|_| committed.tenant == tenant)
+    }
+
+    fn write_committed(&self, tenant: u64) -> io::Result<()> {
+        let tenancy = self.tenancy();
+        tenancy.check(tenant)?;
+        match self.committed_by(tenant) {
+            Some(committed) if tenancy.founding.is_none() => {
+                self.write(|facts, _| facts.put(COMMITTED, &committed))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn change(&self, tenant: u64, change: Change) -> io::Result<()> {
+        // Held until it is written: changes are in order, and none is of an engine that has ended.
+        let mut tenancy = self.tenancy();
+        tenancy.check(tenant)?;
+        let founds = change.founds();
+        let (founder, changes) = match &mut tenancy.founding {
+            // It decides alone, and has told nobody anything.
+            Some((_, staged)) if !founds => {
+                staged.push(change);
+                return Ok(());
+            }
+            Some((seated, staged)) => {
+                let mut staged = std::mem::take(staged);
+                staged.push(change);
+                (Some(*seated), staged)
+            }
+            None => (None, vec![change]),
+        };
+        tenancy.founding = None;
+        let committed = self.committed_by(tenant);
+        self.write(|facts, log| {
+            if let Some(seated) = founder {
+                clear(facts, log)?;
+                facts.put(SEAT, &seated)?;
+            }
+            for change in &changes {
+                keep(facts, log, change)?;
+            }
+            match committed {
+                Some(committed) => facts.put(COMMITTED, &committed),
+                None => Ok(()),
+            }
+        })
+    }
+}
+
+impl Tenancy {
+    fn check(&self, tenant: u64) -> io::Result<()> {
+        if self.has_tenant && self.number == tenant {
+            return Ok(());
+        }
+        Err(io::Error::other("this engine has ended"))
+    }
+}
+
+impl Keeper {
+    /// Resolves when it is on disk.
+    pub(super) async fn change(&self, change: Change) -> io::Result<()> {
+        let tenant = self.tenant;
+        let write = move |disk: &Disk| disk.change(tenant, change);
+        self.disk.run(self.apart, write).await
+    }
+
+    /// What has been committed; written soon.
+    pub(super) fn committed(&self, upto: Option<LogIdOf<Types>>) {
+        let mut committed = lock(&self.disk.committed);
+        if committed.tenant > self.tenant {
+            return;
+        }
+        (committed.tenant, committed.upto) = (self.tenant, upto);
+        if std::mem::replace(&mut committed.is_due, true) {
+            return;
+        }
+        drop(committed);
+        let (disk, tenant) = (self.disk.clone(), self.tenant);
+        let write = move || {
+            if let Err(error) = disk.write_committed(tenant) {
+                // If nothing can be written any more, the next change says so to the engine.
+                tracing::debug!(%error, "what was committed is not written");
+            }
+        };
+        if self.apart {
+            drop(tokio::task::spawn_blocking(write));
+        } else {
+            write();
+        }
+    }
+}
+
+impl Kept {
+    /// An engine that was never told of one has nothing to go on from, and nobody waits for it.
+    fn knows_a_cluster(&self) -> bool {
+        let founds = |entry: &EntryOf<Types>| {
+            matches!(&entry.payload, EntryPayload::Normal(Decision::Found(_)))
+        };
+        self.snapshot.is_some() || self.entries.values().any(founds)
+    }
+
+    /// The last decision that it has, by itself or in the snapshot.
+    fn last(&self) -> Option<LogIdOf<Types>> {
+        let entry = self.entries.values().next_back().map(|entry| entry.log_id);
+        let snapshot = self
+            .snapshot
+            .as_ref()
+            .and_then(|(meta, _)| meta.last_log_id);
+        entry.max(snapshot)
+    }
+
+    /// Whether it is what an engine can have left.
+    fn check(&self) -> Result<(), String> {
+        let index = |id: Option<LogIdOf<Types>>| id.map(|id| id.index);
+        let snapshot = self
+            .snapshot
+            .as_ref()
+            .and_then(|(meta, _)| meta.last_log_id);
+        if index(self.purged) > index(snapshot) {
+            return Err("more of the log is gone than its snapshot has".to_owned());
+        }
+        let first = index(self.purged).map_or(0, |purged| purged + 1);
+        for (due, (index, entry)) in (first..).zip(&self.entries) {
+            if *index != due || entry.log_id.index != due {
+                return Err(format!("entry {due} of the log is missing"));
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Facts<'a>(Table<'a, &'static str, &'static [u8]>);
+
+impl Facts<'_> {
+    fn put<T: Serialize>(&mut self, name: &'static str, value: &T) -> io::Result<()> {
+        let bytes = encode(value)?;
+        let put = self.0.insert(name, bytes.as_slice());
+        put.map(drop).map_err(io::Error::other)
+    }
+
+    fn remove(&mut self, name: &'static str) -> io::Result<()> {
+        self.0.remove(name).map(drop).map_err(io::Error::other)
+    }
+}
+
+fn clear(facts: &mut Facts<'_>, log: &mut Table<'_, u64, &'static [u8]>) -> io::Result<()> {
+    for name in [SEAT, VOTE, PURGED, COMMITTED, SNAPSHOT] {
+        facts.remove(name)?;
+    }
+    log.retain(|_, _| false).map_err(io::Error::other)
+}
+
+fn keep(
+    facts: &mut Facts<'_>,
+    log: &mut Table<'_, u64, &'static [u8]>,
+    change: &Change,
+) -> io::Result<()> {
+    match change {
+        Change::Vote(vote) => facts.put(VOTE, vote),
+        Change::Append(entries) => {
+            for entry in entries {
+                let bytes = encode(entry)?;
+                let put = log.insert(entry.log_id.index, bytes.as_slice());
+                put.map(drop).map_err(io::Error::other)?;
+            }
+            Ok(())
+        }
+        Change::Truncate(first) => {
+            let void = log.retain_in(*first.., |_, _| false);
+            void.map_err(io::Error::other)
+        }
+        Change::Purge(upto) => {
+            let gone = log.retain_in(..=upto.index, |_, _| false);
+            gone.map_err(io::Error::other)?;
+            facts.put(PURGED, upto)
+        }
+        Change::Snapshot((meta, map)) => {
+            // One that was being made may come after one that has been sent.
+            let known = facts.0.get(SNAPSHOT).map_err(io::Error::other)?;
+            let known = known.map(|known| decode(known.value())).transpose();
+            let known: Option<StoredSnapshot> = known.map_err(io::Error::other)?;
+            if known.is_some_and(|(known, _)| known.last_log_id >= meta.last_log_id) {
+                return Ok(());
+            }
+            facts.put(SNAPSHOT, &(meta, serde_bytes::Bytes::new(map)))
+        }
+    }
+}
+
+fn corrupted(path: &Path, reason: String) -> StateDirError {
+    StateDirError::Corrupted {
+        path: path.to_owned(),
+        reason,
+    }
+}
+
+#[cfg(test)]
+mod tests;
