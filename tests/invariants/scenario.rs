@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use casty::{
@@ -59,6 +59,13 @@ static RECORDS: Mutex<BTreeMap<u64, Arc<Mutex<Record>>>> = Mutex::new(BTreeMap::
 fn of_seed(seed: u64) -> Arc<Mutex<Record>> {
     let mut records = RECORDS.lock().expect("no run panicked with it");
     records.entry(seed).or_default().clone()
+}
+
+/// Held by the run of a seed. Two storms of one seed share its record, so they take turns where tests run beside each other.
+fn turn_of(seed: u64) -> Arc<Mutex<()>> {
+    static TURNS: Mutex<BTreeMap<u64, Arc<Mutex<()>>>> = Mutex::new(BTreeMap::new());
+    let mut turns = TURNS.lock().expect("no run panicked with it");
+    turns.entry(seed).or_default().clone()
 }
 
 fn open(record: &Mutex<Record>) -> MutexGuard<'_, Record> {
@@ -210,6 +217,10 @@ struct Run {
 /// Runs one seed.
 pub(crate) fn run(seed: u64, plan: Plan) -> Result<(), Broken> {
     casty_tests::log();
+    let turn = turn_of(seed);
+    // A run that panicked has nothing of the next one's.
+    let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+    *open(&of_seed(seed)) = Record::default();
     let mut run = Run {
         sim: Sim::new(seed),
         state: tempfile::tempdir().expect("a directory"),
