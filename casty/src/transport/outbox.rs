@@ -124,8 +124,14 @@ impl State {
         if !open || self.messages.is_empty() {
             return (urgent, Bytes::new());
         }
-        let spare = std::mem::take(&mut self.spare);
-        let messages = std::mem::replace(&mut self.messages, spare).freeze();
+        // The rest of the buffer is for the next messages, unless there is little of it, and another one.
+        let rest = self.messages.capacity() - self.messages.len();
+        let messages = if rest < self.messages.len() && self.spare.capacity() > 0 {
+            let spare = std::mem::take(&mut self.spare);
+            std::mem::replace(&mut self.messages, spare).freeze()
+        } else {
+            self.messages.split().freeze()
+        };
         self.sent += messages.len() as u64;
         self.unconfirmed.push_back(messages.clone());
         (urgent, messages)
