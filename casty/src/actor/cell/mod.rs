@@ -103,10 +103,13 @@ pub(crate) enum Refusal<A: Actor> {
     Failing(Envelope<A>, Failure),
 }
 
-/// An envelope that came over a connection, and the bytes that it takes of the sender's window.
+/// An envelope that came over a connection.
 pub(crate) struct Arrived<A: Actor> {
     pub(crate) envelope: Envelope<A>,
+    /// That it takes of the sender's window.
     pub(crate) bytes: usize,
+    /// Where its frame is, in what was read with it.
+    pub(crate) at: usize,
 }
 
 /// Who waits for room in a mailbox.
@@ -408,7 +411,10 @@ impl<A: Actor> Cell<A> {
         let (mut placed, mut waiting) = (0, 0);
         let mut credit = Some(credit);
         let mut left = arrived.len();
-        for Arrived { envelope, bytes } in arrived.drain(..) {
+        for Arrived {
+            envelope, bytes, ..
+        } in arrived.drain(..)
+        {
             left -= 1;
             placed += bytes;
             inner.mailbox.park(envelope, || {

@@ -59,8 +59,6 @@ pub(super) struct Incoming<E: Entity> {
     last: Last<E>,
     /// For the remembered cell, in order: its mailbox is locked once for all of them.
     held: Vec<Arrived<E>>,
-    /// Where the frames of those are.
-    frames: Vec<usize>,
 }
 
 /// The entity that a message was for, and its cell if the one before was for it as well.
@@ -96,7 +94,6 @@ impl<E: Entity> Incoming<E> {
                 cell: None,
             },
             held: Vec::new(),
-            frames: Vec::new(),
         }
     }
 
@@ -180,8 +177,11 @@ impl<E: Entity> Inward for Incoming<E> {
         match envelope {
             Ok(envelope) if may_hold && self.last.cell.is_some() => {
                 let bytes = grant.hold();
-                self.held.push(Arrived { envelope, bytes });
-                self.frames.push(at);
+                self.held.push(Arrived {
+                    envelope,
+                    bytes,
+                    at,
+                });
                 if self.held.len() == HELD_MAX {
                     self.flush(inlet, chunk);
                 }
@@ -204,7 +204,10 @@ impl<E: Entity> Inward for Incoming<E> {
         match cell.push_arrived(&mut self.held, credit) {
             Ok(placed) => drop(Grant::new(inlet, placed)),
             Err(No::Failing(failure)) => {
-                for Arrived { envelope, bytes } in self.held.drain(..) {
+                for Arrived {
+                    envelope, bytes, ..
+                } in self.held.drain(..)
+                {
                     drop(Grant::new(inlet, bytes));
                     cell.undeliverable(envelope, failure.clone());
                 }
@@ -212,26 +215,20 @@ impl<E: Entity> Inward for Incoming<E> {
             // It has ended: another has taken its place, or the shard has gone.
             Err(No::Closed) => {
                 self.last.cell = None;
-                let (frames, held) = (
-                    std::mem::take(&mut self.frames),
-                    std::mem::take(&mut self.held),
-                );
-                for (at, Arrived { envelope, bytes }) in frames.into_iter().zip(held) {
+                for Arrived {
+                    envelope,
+                    bytes,
+                    at,
+                } in std::mem::take(&mut self.held)
+                {
                     // It was read from there before.
                     if let Some(Frame::Entity(frame)) = frame::frames(&chunk[at..]).next() {
-                        self.place(
-                            inlet,
-                            frame,
-                            chunk,
-                            Ok(envelope),
-                            true,
-                            Grant::new(inlet, bytes),
-                        );
+                        let grant = Grant::new(inlet, bytes);
+                        self.place(inlet, frame, chunk, Ok(envelope), true, grant);
                     }
                 }
             }
         }
-        self.frames.clear();
     }
 }
 

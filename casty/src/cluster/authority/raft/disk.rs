@@ -107,11 +107,13 @@ pub(super) enum Change {
 impl Change {
     /// Whether there is a cluster from here on.
     fn founds(&self) -> bool {
-        let founds = |entry: &EntryOf<Types>| {
-            matches!(&entry.payload, EntryPayload::Normal(Decision::Found(_)))
-        };
         matches!(self, Self::Append(entries) if entries.iter().any(founds))
     }
+}
+
+/// Whether a cluster begins with this decision.
+fn founds(entry: &EntryOf<Types>) -> bool {
+    matches!(&entry.payload, EntryPayload::Normal(Decision::Found(_)))
 }
 
 /// The file of one node. It is locked as long as this lives.
@@ -536,30 +538,25 @@ impl Keeper {
 impl Kept {
     /// An engine that was never told of one has nothing to go on from, and nobody waits for it.
     fn knows_a_cluster(&self) -> bool {
-        let founds = |entry: &EntryOf<Types>| {
-            matches!(&entry.payload, EntryPayload::Normal(Decision::Found(_)))
-        };
         self.snapshot.is_some() || self.entries.values().any(founds)
+    }
+
+    /// The last decision that its snapshot stands for.
+    fn last_of_snapshot(&self) -> Option<LogIdOf<Types>> {
+        let (meta, _) = self.snapshot.as_ref()?;
+        meta.last_log_id
     }
 
     /// The last decision that it has, by itself or in the snapshot.
     fn last(&self) -> Option<LogIdOf<Types>> {
         let entry = self.entries.values().next_back().map(|entry| entry.log_id);
-        let snapshot = self
-            .snapshot
-            .as_ref()
-            .and_then(|(meta, _)| meta.last_log_id);
-        entry.max(snapshot)
+        entry.max(self.last_of_snapshot())
     }
 
     /// Whether it is what an engine can have left.
     fn check(&self) -> Result<(), String> {
         let index = |id: Option<LogIdOf<Types>>| id.map(|id| id.index);
-        let snapshot = self
-            .snapshot
-            .as_ref()
-            .and_then(|(meta, _)| meta.last_log_id);
-        if index(self.purged) > index(snapshot) {
+        if index(self.purged) > index(self.last_of_snapshot()) {
             return Err("more of the log is gone than its snapshot has".to_owned());
         }
         let first = index(self.purged).map_or(0, |purged| purged + 1);

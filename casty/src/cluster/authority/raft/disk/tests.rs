@@ -58,9 +58,18 @@ fn snapshot(index: u64) -> Snapshot {
     (meta, codec::to_vec(&Some(founded(4))).unwrap())
 }
 
-async fn taught(disk: &Arc<Disk>) -> Keeper {
+/// An engine that was taught, and has kept nothing yet.
+async fn taught(directory: &TempDir) -> (Arc<Disk>, Keeper) {
+    let (disk, kept) = open(directory.path()).unwrap();
+    assert!(kept.is_none());
     let identity = founded(4).identity;
-    disk.begin(identity, SITS, false, false).await.unwrap()
+    let keeper = disk.begin(identity, SITS, false, false).await.unwrap();
+    (disk, keeper)
+}
+
+/// What the next process finds.
+fn found_in(directory: &TempDir) -> Option<Kept> {
+    open(directory.path()).unwrap().1
 }
 
 fn indices(kept: &Kept) -> Vec<u64> {
@@ -70,9 +79,7 @@ fn indices(kept: &Kept) -> Vec<u64> {
 #[tokio::test]
 async fn what_was_acknowledged_is_there_again() {
     let directory = directory();
-    let (disk, kept) = open(directory.path()).unwrap();
-    assert!(kept.is_none());
-    let keeper = taught(&disk).await;
+    let (disk, keeper) = taught(&directory).await;
     keeper.change(Change::Append(entries(0..6))).await.unwrap();
     keeper.change(Change::Truncate(4)).await.unwrap();
     let again = vec![entry(2, 4, change(40))];
@@ -80,8 +87,7 @@ async fn what_was_acknowledged_is_there_again() {
     keeper.committed(Some(id(1, 3)));
     keeper.change(Change::Vote(vote(7))).await.unwrap();
     drop((keeper, disk));
-    let (_disk, kept) = open(directory.path()).unwrap();
-    let kept = kept.unwrap();
+    let kept = found_in(&directory).unwrap();
     assert_eq!((kept.seat, kept.identity), (SITS, founded(4).identity));
     assert_eq!((kept.vote, kept.committed), (Some(vote(7)), Some(id(1, 3))));
     assert_eq!(indices(&kept), [0, 1, 2, 3, 4]);
@@ -92,15 +98,13 @@ async fn what_was_acknowledged_is_there_again() {
 #[tokio::test]
 async fn a_snapshot_stands_for_what_was_purged_and_no_older_one_takes_its_place() {
     let directory = directory();
-    let (disk, _) = open(directory.path()).unwrap();
-    let keeper = taught(&disk).await;
+    let (disk, keeper) = taught(&directory).await;
     keeper.change(Change::Append(entries(0..9))).await.unwrap();
     keeper.change(Change::Snapshot(snapshot(6))).await.unwrap();
     keeper.change(Change::Snapshot(snapshot(3))).await.unwrap();
     keeper.change(Change::Purge(id(1, 5))).await.unwrap();
     drop((keeper, disk));
-    let (_disk, kept) = open(directory.path()).unwrap();
-    let kept = kept.unwrap();
+    let kept = found_in(&directory).unwrap();
     assert_eq!(kept.purged, Some(id(1, 5)));
     assert_eq!(kept.snapshot, Some(snapshot(6)));
     assert_eq!(indices(&kept), [6, 7, 8]);
@@ -109,20 +113,17 @@ async fn a_snapshot_stands_for_what_was_purged_and_no_older_one_takes_its_place(
 #[tokio::test]
 async fn nothing_is_committed_that_is_not_there() {
     let directory = directory();
-    let (disk, _) = open(directory.path()).unwrap();
-    let keeper = taught(&disk).await;
+    let (disk, keeper) = taught(&directory).await;
     keeper.change(Change::Append(entries(0..3))).await.unwrap();
     keeper.committed(Some(id(1, 90)));
     drop((keeper, disk));
-    let (_disk, kept) = open(directory.path()).unwrap();
-    assert_eq!(kept.unwrap().committed, Some(id(1, 2)));
+    assert_eq!(found_in(&directory).unwrap().committed, Some(id(1, 2)));
 }
 
 #[tokio::test]
 async fn a_founder_replaces_what_was_kept_when_it_has_founded_and_not_before() {
     let directory = directory();
-    let (disk, _) = open(directory.path()).unwrap();
-    let keeper = taught(&disk).await;
+    let (disk, keeper) = taught(&directory).await;
     keeper.change(Change::Append(entries(0..3))).await.unwrap();
     let old = founded(4).identity;
     let new = ClusterIdentity {
@@ -139,8 +140,7 @@ async fn a_founder_replaces_what_was_kept_when_it_has_founded_and_not_before() {
     founder.change(Change::Vote(vote(1))).await.unwrap();
     founder.change(Change::Append(entries(0..1))).await.unwrap();
     drop((founder, disk));
-    let (_disk, kept) = open(directory.path()).unwrap();
-    let kept = kept.unwrap();
+    let kept = found_in(&directory).unwrap();
     assert_eq!((kept.identity, kept.seat), (new, Seat(1)));
     assert_eq!(kept.vote, Some(vote(1)));
     assert_eq!(indices(&kept), [0]);
@@ -149,8 +149,7 @@ async fn a_founder_replaces_what_was_kept_when_it_has_founded_and_not_before() {
 #[tokio::test]
 async fn an_engine_that_has_ended_changes_nothing_and_what_it_kept_is_forgotten() {
     let directory = directory();
-    let (disk, _) = open(directory.path()).unwrap();
-    let keeper = taught(&disk).await;
+    let (disk, keeper) = taught(&directory).await;
     keeper.change(Change::Append(entries(0..3))).await.unwrap();
     // Not while somebody sits there.
     disk.forget(false).await.unwrap();
@@ -162,14 +161,13 @@ async fn an_engine_that_has_ended_changes_nothing_and_what_it_kept_is_forgotten(
     assert_eq!((kept.vote, indices(&kept).len()), (None, 3));
     disk.forget(false).await.unwrap();
     drop(disk);
-    assert!(open(directory.path()).unwrap().1.is_none());
+    assert!(found_in(&directory).is_none());
 }
 
 #[tokio::test]
 async fn an_engine_that_knew_of_no_cluster_has_kept_nothing() {
     let directory = directory();
-    let (disk, _) = open(directory.path()).unwrap();
-    let keeper = taught(&disk).await;
+    let (disk, keeper) = taught(&directory).await;
     keeper.change(Change::Vote(vote(3))).await.unwrap();
     keeper.change(Change::Append(entries(1..2))).await.unwrap();
     drop((keeper, disk));
@@ -177,11 +175,10 @@ async fn an_engine_that_knew_of_no_cluster_has_kept_nothing() {
     // Its log does not begin at the beginning, which no engine leaves.
     assert!(matches!(opened, Err(StateDirError::Corrupted { .. })));
     let other = tempfile::tempdir().unwrap();
-    let (disk, _) = open(other.path()).unwrap();
-    let keeper = taught(&disk).await;
+    let (disk, keeper) = taught(&other).await;
     keeper.change(Change::Vote(vote(3))).await.unwrap();
     drop((keeper, disk));
-    assert!(open(other.path()).unwrap().1.is_none());
+    assert!(found_in(&other).is_none());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -192,7 +189,7 @@ async fn where_there_are_other_threads_they_wait_for_the_disk() {
     let keeper = disk.begin(identity, SITS, false, true).await.unwrap();
     keeper.change(Change::Append(entries(0..1))).await.unwrap();
     drop((keeper, disk));
-    assert_eq!(indices(&open(directory.path()).unwrap().1.unwrap()), [0]);
+    assert_eq!(indices(&found_in(&directory).unwrap()), [0]);
 }
 
 #[test]
@@ -235,8 +232,7 @@ fn another_format_is_refused() {
 #[tokio::test]
 async fn what_is_damaged_is_refused() {
     let whole = directory();
-    let (disk, _) = open(whole.path()).unwrap();
-    let keeper = taught(&disk).await;
+    let (disk, keeper) = taught(&whole).await;
     keeper.change(Change::Append(entries(0..9))).await.unwrap();
     drop((keeper, disk));
     let bytes = std::fs::read(whole.path().join(FILE)).unwrap();

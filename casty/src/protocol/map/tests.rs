@@ -1,0 +1,492 @@
+//! What each command does to a map, and what may never come of any order of them.
+
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::*;
+use crate::id::NodeId;
+
+pub(crate) fn member(name: &str, incarnation: u64) -> MemberId {
+    MemberId {
+        node: NodeId::new(name),
+        incarnation: Incarnation(incarnation),
+    }
+}
+
+pub(crate) fn catalog(shards: u32) -> Vec<CatalogEntry> {
+    vec![CatalogEntry {
+        name: "Counter".into(),
+        shards,
+        fingerprint: 0,
+    }]
+}
+
+pub(crate) fn address(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+pub(crate) fn lease() -> LeaseTimes {
+    LeaseTimes::new(Duration::from_secs(1), 0.05)
+}
+
+pub(crate) fn founded(shards: u32) -> ClusterMap {
+    let identity = ClusterIdentity {
+        uuid: Uuid::from_u128(1),
+        generation: 7,
+    };
+    ClusterMap::found(
+        identity,
+        member("a", 1),
+        address(1),
+        &catalog(shards),
+        lease(),
+        false,
+    )
+}
+
+pub(crate) fn join(map: &mut ClusterMap, id: &MemberId) {
+    let shards = u32::try_from(map.kinds["Counter"].len()).unwrap();
+    let (member, address) = (id.clone(), address(2));
+    map.apply(&Command::Join {
+        member,
+        address,
+        catalog: catalog(shards),
+        lease: lease(),
+        tie_breaker: false,
+        since: Incarnation(0),
+        seat: None,
+    })
+    .unwrap();
+    map.apply(&Command::Up { member: id.clone() }).unwrap();
+}
+
+fn assign(shard: u32, expected: Epoch, to: &MemberId) -> Command {
+    Command::Assign {
+        assignments: vec![assignment(shard, expected, to)],
+    }
+}
+
+pub(crate) fn assignment(shard: u32, expected: Epoch, to: &MemberId) -> Assignment {
+    Assignment {
+        kind: "Counter".into(),
+        shard: ShardId(shard),
+        expected,
+        to: to.clone(),
+    }
+}
+
+fn release(member: &MemberId, shard: u32, epoch: Epoch) -> Command {
+    Command::Release {
+        member: member.clone(),
+        kind: "Counter".into(),
+        shards: vec![(ShardId(shard), epoch)],
+    }
+}
+
+fn home(map: &ClusterMap, shard: usize) -> Home {
+    map.kinds["Counter"][shard]
+}
+
+#[test]
+fn epochs_carry_the_generation_and_grow_with_each_assignment() {
+    let (mut map, a) = (founded(4), member("a", 1));
+    map.apply(&assign(0, Epoch::ZERO, &a)).unwrap();
+    map.apply(&assign(1, Epoch::ZERO, &a)).unwrap();
+    assert_eq!(home(&map, 0).epoch, Epoch::new(7, 1));
+    assert_eq!(home(&map, 1).epoch, Epoch::new(7, 2));
+    let shards = vec![(ShardId(0), Epoch::new(7, 1))];
+    let release = Command::Release {
+        member: a.clone(),
+        kind: "Counter".into(),
+        shards,
+    };
+    map.apply(&release).unwrap();
+    assert_eq!(
+        home(&map, 0),
+        Home {
+            owner: None,
+            epoch: Epoch::new(7, 1),
+            moving: None,
+        }
+    );
+    map.apply(&assign(0, Epoch::new(7, 1), &a)).unwrap();
+    assert_eq!(home(&map, 0).epoch, Epoch::new(7, 3));
+}
+
+#[test]
+fn an_assignment_with_a_stale_epoch_changes_nothing() {
+    let (mut map, a) = (founded(4), member("a", 1));
+    map.apply(&assign(0, Epoch::ZERO, &a)).unwrap();
+    let before = map.clone();
+    assert_eq!(map.apply(&assign(0, Epoch::ZERO, &a)), Err(Refused::Stale));
+    assert_eq!(map.apply(&assign(99, Epoch::ZERO, &a)), Err(Refused::Stale));
+    assert_eq!(map, before);
+}
+
+#[test]
+fn an_owned_shard_is_not_assigned_away() {
+    let (mut map, a, b) = (founded(4), member("a", 1), member("b", 1));
+    join(&mut map, &b);
+    map.apply(&assign(0, Epoch::ZERO, &a)).unwrap();
+    assert_eq!(
+        map.apply(&assign(0, Epoch::new(7, 1), &b)),
+        Err(Refused::Stale)
+    );
+}
+
+#[test]
+fn only_members_that_are_up_and_host_the_type_get_shards() {
+    let (mut map, b) = (founded(4), member("b", 1));
+    let refused = Err(Refused::WrongStatus(b.clone()));
+    assert_eq!(map.apply(&assign(0, Epoch::ZERO, &b)), refused);
+    let join = Command::Join {
+        member: b.clone(),
+        address: address(2),
+        catalog: vec![],
+        lease: lease(),
+        tie_breaker: false,
+        since: Incarnation(0),
+        seat: None,
+    };
+    map.apply(&join).unwrap();
+    map.apply(&Command::Up { member: b.clone() }).unwrap();
+    assert_eq!(map.apply(&assign(0, Epoch::ZERO, &b)), refused);
+}
+
+#[test]
+fn a_restarted_node_takes_the_place_of_its_former_self() {
+    let (mut map, old, new) = (founded(4), member("b", 1), member("b", 2));
+    join(&mut map, &old);
+    map.apply(&assign(3, Epoch::ZERO, &old)).unwrap();
+    join(&mut map, &new);
+    assert_eq!(map.status(&old), Some(Status::Down));
+    let slot = map.member(&old).unwrap().slot;
+    assert_eq!(home(&map, 3).owner, Some(slot), "it may still serve");
+    let remove = Command::Remove {
+        member: old.clone(),
+    };
+    assert!(map.apply(&remove).is_err());
+    map.apply(&assign(3, Epoch::new(7, 1), &new)).unwrap();
+    assert_eq!(home(&map, 3).epoch, Epoch::new(7, 2));
+    map.apply(&remove).unwrap();
+    let again = Command::Join {
+        member: old.clone(),
+        address: address(2),
+        catalog: vec![],
+        lease: lease(),
+        tie_breaker: false,
+        since: Incarnation(0),
+        seat: None,
+    };
+    assert_eq!(map.apply(&again), Err(Refused::Superseded(old)));
+}
+
+fn sit(id: &MemberId, seat: Seat) -> Command {
+    Command::Join {
+        member: id.clone(),
+        address: address(3),
+        catalog: vec![],
+        lease: lease(),
+        tie_breaker: false,
+        since: Incarnation(0),
+        seat: Some(seat),
+    }
+}
+
+#[test]
+fn a_process_that_has_kept_the_seat_of_its_node_votes_from_there() {
+    let (mut map, old, new) = (founded(4), member("a", 1), member("a", 2));
+    map.apply(&sit(&new, Seat(1))).unwrap();
+    assert_eq!(map.status(&old), Some(Status::Down));
+    let sits = map.member(&new).unwrap();
+    assert_eq!((sits.slot, sits.seat), (Slot(2), Seat(1)));
+    assert_eq!(map.by_seat(Seat(1)).unwrap().0, &new);
+    let place = Place {
+        seat: Seat(1),
+        address: address(3),
+    };
+    assert_eq!(map.voters, BTreeMap::from([(new.clone(), place)]));
+    // Also where the process before has been forgotten: it left, and had nobody to leave its vote to.
+    map.apply(&Command::Down {
+        member: new.clone(),
+    })
+    .unwrap();
+    map.apply(&Command::Remove { member: new }).unwrap();
+    let third = member("a", 3);
+    map.apply(&sit(&third, Seat(1))).unwrap();
+    assert_eq!(map.by_seat(Seat(1)).unwrap().0, &third);
+}
+
+#[test]
+fn a_seat_is_taken_over_by_its_own_node_only_and_only_while_it_votes() {
+    let (mut map, b, again) = (founded(4), member("b", 1), member("b", 2));
+    join(&mut map, &b);
+    let before = map.clone();
+    // It never voted.
+    assert_eq!(
+        map.apply(&sit(&again, Seat(2))),
+        Err(Refused::Seat(again.clone()))
+    );
+    assert_eq!(
+        map.apply(&sit(&again, Seat(1))),
+        Err(Refused::Seat(again.clone()))
+    );
+    assert_eq!(map, before);
+    let place = Place {
+        seat: Seat(2),
+        address: address(2),
+    };
+    let voters = BTreeMap::from([(b, place)]);
+    map.apply(&Command::Voters { voters }).unwrap();
+    let a = member("a", 2);
+    assert_eq!(map.apply(&sit(&a, Seat(1))), Err(Refused::Seat(a)));
+    map.apply(&sit(&again, Seat(2))).unwrap();
+}
+
+#[test]
+fn a_shard_moves_when_its_owner_gives_it_up_and_not_before() {
+    let (mut map, a, b) = (founded(4), member("a", 1), member("b", 1));
+    join(&mut map, &b);
+    map.apply(&assign(0, Epoch::ZERO, &a)).unwrap();
+    let moves = vec![assignment(0, Epoch::new(7, 1), &b)];
+    let revoke = Command::Revoke { moves };
+    map.apply(&revoke).unwrap();
+    let slots = |id: &MemberId| Some(map.member(id).unwrap().slot);
+    let (of_a, of_b) = (slots(&a), slots(&b));
+    let moving = Home {
+        owner: of_a,
+        epoch: Epoch::new(7, 1),
+        moving: of_b,
+    };
+    assert_eq!(home(&map, 0), moving);
+    assert_eq!(map.apply(&revoke), Err(Refused::Stale), "it moves already");
+    map.apply(&release(&a, 0, Epoch::new(7, 1))).unwrap();
+    let there = Home {
+        owner: of_b,
+        epoch: Epoch::new(7, 2),
+        moving: None,
+    };
+    assert_eq!(home(&map, 0), there);
+    assert_eq!(
+        map.apply(&release(&a, 0, Epoch::new(7, 1))),
+        Err(Refused::Stale)
+    );
+}
+
+#[test]
+fn a_shard_that_cannot_be_handed_over_is_kept() {
+    let (mut map, a, b) = (founded(4), member("a", 1), member("b", 1));
+    join(&mut map, &b);
+    map.apply(&assign(0, Epoch::ZERO, &a)).unwrap();
+    let before = home(&map, 0);
+    let moves = vec![assignment(0, Epoch::new(7, 1), &b)];
+    map.apply(&Command::Revoke { moves }).unwrap();
+    let kept = Home {
+        epoch: Epoch::new(7, 2),
+        ..before
+    };
+    map.apply(&Command::Keep {
+        member: a,
+        kind: "Counter".into(),
+        shards: vec![(ShardId(0), Epoch::new(7, 1))],
+    })
+    .unwrap();
+    assert_eq!(home(&map, 0), kept);
+}
+
+#[test]
+fn a_shard_whose_target_has_gone_is_free() {
+    let (mut map, a, b) = (founded(4), member("a", 1), member("b", 1));
+    join(&mut map, &b);
+    map.apply(&assign(0, Epoch::ZERO, &a)).unwrap();
+    let moves = vec![assignment(0, Epoch::new(7, 1), &b)];
+    map.apply(&Command::Revoke { moves }).unwrap();
+    map.apply(&Command::Down { member: b }).unwrap();
+    map.apply(&release(&a, 0, Epoch::new(7, 1))).unwrap();
+    assert_eq!(home(&map, 0).owner, None);
+}
+
+#[test]
+fn a_reborn_map_keeps_epochs_and_forgets_owners() {
+    let (mut map, a, b) = (founded(4), member("a", 1), member("b", 2));
+    map.apply(&assign(0, Epoch::ZERO, &a)).unwrap();
+    let identity = ClusterIdentity {
+        generation: 8,
+        ..map.identity
+    };
+    let mut reborn = map.reborn(identity, b.clone(), address(2), &catalog(4));
+    assert!(reborn.version > map.version);
+    assert_eq!((home(&reborn, 0).owner, reborn.members.len()), (None, 1));
+    reborn.apply(&assign(0, Epoch::new(7, 1), &b)).unwrap();
+    assert_eq!(home(&reborn, 0).epoch, Epoch::new(8, 1));
+}
+
+#[test]
+fn joining_twice_is_joining_once() {
+    let (mut map, b) = (founded(4), member("b", 1));
+    join(&mut map, &b);
+    let slot = map.member(&b).unwrap().slot;
+    let again = Command::Join {
+        member: b.clone(),
+        address: address(2),
+        catalog: catalog(4),
+        lease: lease(),
+        tie_breaker: false,
+        since: Incarnation(0),
+        seat: None,
+    };
+    map.apply(&again).unwrap();
+    assert_eq!(map.member(&b).unwrap().slot, slot);
+    assert_eq!(map.status(&b), Some(Status::Up));
+}
+
+#[test]
+fn shard_counts_must_agree() {
+    let mut map = founded(4);
+    let join = Command::Join {
+        member: member("b", 1),
+        address: address(2),
+        catalog: catalog(5),
+        lease: lease(),
+        tie_breaker: false,
+        since: Incarnation(0),
+        seat: None,
+    };
+    let refused = Refused::Shards {
+        kind: "Counter".into(),
+        ours: 4,
+        theirs: 5,
+    };
+    assert_eq!(map.apply(&join), Err(refused));
+}
+
+#[test]
+fn leases_must_be_equally_long() {
+    let mut map = founded(4);
+    let join = Command::Join {
+        member: member("b", 1),
+        address: address(2),
+        catalog: catalog(4),
+        lease: LeaseTimes::new(Duration::from_secs(2), 0.05),
+        tie_breaker: false,
+        since: Incarnation(0),
+        seat: None,
+    };
+    let refused = map.apply(&join).unwrap_err();
+    assert!(matches!(refused, Refused::Lease { .. }), "{refused}");
+}
+
+#[test]
+fn all_have_a_tie_breaker_or_none_has() {
+    let mut map = founded(4);
+    let join = Command::Join {
+        member: member("b", 1),
+        address: address(2),
+        catalog: catalog(4),
+        lease: lease(),
+        tie_breaker: true,
+        since: Incarnation(1),
+        seat: None,
+    };
+    let refused = map.apply(&join).unwrap_err();
+    assert_eq!(refused, Refused::TieBreaker { ours: false });
+    assert_eq!(
+        refused.to_string(),
+        "this cluster has no tie-breaker, and that node has one; `tie_breaker` must be given to all nodes or to none"
+    );
+}
+
+#[test]
+fn down_is_final() {
+    let (mut map, b) = (founded(4), member("b", 1));
+    join(&mut map, &b);
+    map.apply(&Command::Down { member: b.clone() }).unwrap();
+    let refused = Err(Refused::WrongStatus(b.clone()));
+    assert_eq!(map.apply(&Command::Up { member: b.clone() }), refused);
+    assert_eq!(map.apply(&Command::Down { member: b.clone() }), refused);
+    let join = Command::Join {
+        member: b.clone(),
+        address: address(2),
+        catalog: vec![],
+        lease: lease(),
+        tie_breaker: false,
+        since: Incarnation(0),
+        seat: None,
+    };
+    assert_eq!(map.apply(&join), Err(Refused::Superseded(b.clone())));
+    map.apply(&Command::Remove { member: b.clone() }).unwrap();
+    assert_eq!(map.status(&b), None);
+}
+
+#[test]
+fn a_map_survives_the_wire() {
+    let (mut map, b) = (founded(4), member("b", 1));
+    join(&mut map, &b);
+    let bytes = crate::message::codec::to_vec(&map).unwrap();
+    assert_eq!(
+        crate::message::codec::decode::<ClusterMap>(&bytes).unwrap(),
+        map
+    );
+}
+
+fn any_command() -> impl Strategy<Value = Command> {
+    let members = || (0..3u8, 1..3u64).prop_map(|(n, i)| member(&format!("m{n}"), i));
+    let epochs = (0..12u32).prop_map(|n| {
+        if n == 0 {
+            Epoch::ZERO
+        } else {
+            Epoch::new(7, n)
+        }
+    });
+    prop_oneof![
+        (members(), proptest::option::of(0..4u32)).prop_map(|(member, seat)| Command::Join {
+            member,
+            address: address(2),
+            catalog: catalog(3),
+            lease: lease(),
+            tie_breaker: false,
+            since: Incarnation(0),
+            seat: seat.map(Seat),
+        }),
+        members().prop_map(|member| Command::Up { member }),
+        members().prop_map(|member| Command::Leave { member }),
+        members().prop_map(|member| Command::Down { member }),
+        members().prop_map(|member| Command::Remove { member }),
+        (0..4u32, epochs.clone(), members()).prop_map(|(s, e, m)| assign(s, e, &m)),
+        (0..4u32, epochs.clone(), members()).prop_map(|(s, e, to)| Command::Revoke {
+            moves: vec![assignment(s, e, &to)]
+        }),
+        (0..4u32, epochs.clone(), members()).prop_map(|(s, e, member)| Command::Keep {
+            member,
+            kind: "Counter".into(),
+            shards: vec![(ShardId(s), e)],
+        }),
+        (0..4u32, epochs, members()).prop_map(|(s, e, member)| release(&member, s, e)),
+    ]
+}
+
+proptest! {
+    /// Invariant 3: a shard's epoch never decreases; and a refused command changes nothing.
+    #[test]
+    fn epochs_never_decrease_and_owners_are_members(
+        commands in proptest::collection::vec(any_command(), 0..200)
+    ) {
+        let mut map = founded(3);
+        for command in commands {
+            let before = map.clone();
+            let result = map.apply(&command);
+            if result.is_err() {
+                prop_assert_eq!(&map, &before);
+            }
+            for (now, then) in map.kinds["Counter"].iter().zip(before.kinds["Counter"].iter()) {
+                prop_assert!(now.epoch >= then.epoch);
+                if now.owner != then.owner && now.owner.is_some() {
+                    prop_assert!(now.epoch > then.epoch);
+                }
+                if let Some(slot) = now.owner {
+                    prop_assert!(map.by_slot(slot).is_some());
+                }
+            }
+        }
+    }
+}

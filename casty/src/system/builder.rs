@@ -1,0 +1,379 @@
+//! What a member is made of, and its start.
+
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Weak},
+};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{ActorSystem, Inner};
+use crate::{
+    actor::{
+        Entity,
+        runtime::{Carrier, Myself, Runtime},
+    },
+    cluster::{
+        authority::raft::Disk,
+        inbound, join,
+        node::{Node, NodeSetup},
+        region::Mesh,
+        registry::Registry,
+    },
+    config::{Availability, OnDown, Settings},
+    error::StartError,
+    id::{Incarnation, MemberId, NODE_ID_BYTES_MAX, NodeId},
+    tie::{Breaker, TieBreaker},
+    transport::net::{Net, Tcp},
+};
+
+/// Roles of one node. They travel in its facts.
+const ROLES_MAX: usize = 16;
+
+/// Configures a member of a cluster. See [`ActorSystem::builder`].
+#[derive(Debug)]
+#[must_use = "a builder does nothing until it is started"]
+pub struct SystemBuilder {
+    pub(super) cluster: String,
+    node_id: Option<String>,
+    listen: String,
+    advertise: Option<String>,
+    pub(super) seeds: Vec<String>,
+    roles: BTreeSet<String>,
+    settings: Settings,
+    on_down: OnDown,
+    availability: Availability,
+    tie_breaker: Option<Breaker>,
+    state_dir: Option<PathBuf>,
+    registry: Registry,
+    net: Arc<dyn Net>,
+    incarnation: Option<Incarnation>,
+    seed: Option<u64>,
+}
+
+impl SystemBuilder {
+    pub(super) fn new(cluster: String) -> Self {
+        Self {
+            cluster,
+            node_id: None,
+            listen: "127.0.0.1:0".to_owned(),
+            advertise: None,
+            seeds: Vec::new(),
+            roles: BTreeSet::new(),
+            settings: Settings::default(),
+            on_down: OnDown::default(),
+            availability: Availability::default(),
+            tie_breaker: None,
+            state_dir: None,
+            registry: Registry::default(),
+            net: Arc::new(Tcp),
+            incarnation: None,
+            seed: None,
+        }
+    }
+
+    /// This node's name, unique in the cluster. It stays the same over restarts: a node that starts under a name
+    /// takes the place of the process that had it before. Default: the address it listens on.
+    pub fn node_id(mut self, name: impl ToString) -> Self {
+        self.node_id = Some(name.to_string());
+        self
+    }
+
+    /// The address to listen on, as `host:port`; port 0 takes a free one. Default: `127.0.0.1:0`.
+    pub fn listen(mut self, address: impl ToString) -> Self {
+        self.listen = address.to_string();
+        self
+    }
+
+    /// The address that peers dial, where it is not the one this node listens on (`0.0.0.0`, NAT, containers).
+    pub fn advertise(mut self, address: impl ToString) -> Self {
+        self.advertise = Some(address.to_string());
+        self
+    }
+
+    /// Nodes to join through, as `host:port`, in any order but the first: a node that is itself the first seed
+    /// founds the cluster once all other seeds have said that they know none. Without seeds a node founds one.
+    pub fn seeds<S: ToString>(mut self, seeds: impl IntoIterator<Item = S>) -> Self {
+        self.seeds = seeds.into_iter().map(|seed| seed.to_string()).collect();
+        self
+    }
+
+    /// Gives this node a role; call it again for another. A type with `#[entity(role = "storage")]` lives on nodes with
+    /// the role `storage` only. Every node sends to it, as to any other type.
+    ///
+    /// A role is any name of at most 255 bytes; a node has at most 16. Without a network nothing is lacking: a local
+    /// system hosts all types.
+    pub fn role(mut self, name: impl ToString) -> Self {
+        self.roles.insert(name.to_string());
+        self
+    }
+
+    /// Times and bounds.
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// What becomes of this node if the cluster declares it Down while it lives: it was cut off, or stopped, for too
+    /// long. Default: it joins anew.
+    pub fn on_down(mut self, on_down: OnDown) -> Self {
+        self.on_down = on_down;
+        self
+    }
+
+    /// What this node does if it is one of two and cannot reach the other, and there is no
+    /// [tie-breaker](Self::tie_breaker). Default: it waits.
+    pub fn availability(mut self, availability: Availability) -> Self {
+        self.availability = availability;
+        self
+    }
+
+    /// What decides, outside of the cluster, which of two nodes goes on if they cannot reach each other. All nodes of a
+    /// cluster need the same one; a node whose setting differs is refused. Default: none.
+    pub fn tie_breaker(mut self, tie_breaker: impl TieBreaker) -> Self {
+        self.tie_breaker = Some(Breaker::new(tie_breaker));
+        self
+    }
+
+    /// A directory in which this node keeps what it decides about the cluster, made if there is none; each node needs one of
+    /// its own. Default: none.
+    ///
+    /// Up to five of the nodes decide, and what they know ends with their processes. With a directory it does not: if a
+    /// majority of them is killed at once, or all are, and started again under their names, the cluster is the same one,
+    /// without an operator. Whoever lived on stays a member, and fencing tokens go on growing. State of entities is not
+    /// kept; a process that starts again is a new member, as ever.
+    ///
+    /// The price is a write to the disk (`fsync`) before each change of the map is decided: when nodes come and go, or shards
+    /// get a home, and not for messages. A node that is declared Down, or leaves by [`shutdown`](ActorSystem::shutdown),
+    /// gives its place up, and its directory is as good as empty. A directory must not be copied, or put back from a backup:
+    /// whoever votes twice may split the cluster. For the same reason those of nodes that were given up for lost have to be
+    /// removed before they start again, once the cluster was recovered without them.
+    ///
+    /// All nodes that may come to decide should have one. It cannot be combined with a
+    /// [tie-breaker](Self::tie_breaker).
+    ///
+    /// ```no_run
+    /// # use casty::prelude::*;
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), casty::StartError> {
+    /// let node = ActorSystem::builder("shop")
+    ///     .node_id("node-1")
+    ///     .listen("10.0.0.1:25520")
+    ///     .seeds(["10.0.0.2:25520", "10.0.0.3:25520"])
+    ///     .state_dir("/var/lib/shop/casty")
+    ///     .start()
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn state_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.state_dir = Some(path.into());
+        self
+    }
+
+    /// Registers an entity type that `inventory` cannot see: one in a crate the linker dropped.
+    pub fn entity<E: Entity>(mut self) -> Self {
+        self.registry.add::<E>(E::NAME);
+        self
+    }
+
+    /// Registers an entity type under another wire name: each type that a generic entity stands for needs one.
+    pub fn entity_as<E: Entity>(mut self, name: impl Into<String>) -> Self {
+        self.registry.add::<E>(name);
+        self
+    }
+
+    /// The incarnation, instead of the present time in milliseconds. Must grow with each start of the node.
+    #[doc(hidden)]
+    pub fn incarnation(mut self, incarnation: u64) -> Self {
+        self.incarnation = Some(Incarnation(incarnation));
+        self
+    }
+
+    /// Where this node's randomness starts, instead of the operating system's.
+    #[doc(hidden)]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    #[cfg(feature = "sim")]
+    pub(crate) fn net(mut self, net: Arc<dyn Net>) -> Self {
+        self.net = net;
+        self
+    }
+
+    pub(super) fn check_name(setting: &'static str, name: &str) -> Result<(), StartError> {
+        let reason = match name.len() {
+            0 => "must not be empty".to_owned(),
+            bytes if bytes > NODE_ID_BYTES_MAX => {
+                format!("has {bytes} bytes, at most {NODE_ID_BYTES_MAX} are possible")
+            }
+            _ => return Ok(()),
+        };
+        Err(StartError::Setting { setting, reason })
+    }
+
+    fn check_roles(&self) -> Result<(), StartError> {
+        for role in &self.roles {
+            Self::check_name("role", role)?;
+        }
+        let roles = self.roles.len();
+        if roles > ROLES_MAX {
+            let reason = format!("there are {roles} of them, at most {ROLES_MAX} are possible");
+            return Err(StartError::Setting {
+                setting: "role",
+                reason,
+            });
+        }
+        Ok(())
+    }
+
+    /// Starts a system without a network, with these settings and entity types.
+    ///
+    /// # Errors
+    /// [`StartError`] for settings out of range, or two entity types of one name.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn start_local(self) -> Result<ActorSystem, StartError> {
+        Self::check_name("name", &self.cluster)?;
+        self.check_roles()?;
+        self.settings.check()?;
+        ActorSystem::start_local(self.cluster, self.registry, self.settings)
+    }
+
+    /// Binds the address, then joins or founds the cluster in the background. Use
+    /// [`wait_for`](ActorSystem::wait_for) to wait for that.
+    ///
+    /// # Errors
+    /// [`StartError`] for an address that cannot be had, settings out of range, two entity types of one name, or a
+    /// [directory](Self::state_dir) that cannot be used.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub async fn start(self) -> Result<ActorSystem, StartError> {
+        Self::check_name("cluster", &self.cluster)?;
+        self.check_roles()?;
+        self.settings.check()?;
+        if self.tie_breaker.is_some() && self.availability == Availability::Prefer {
+            let reason =
+                "lets one of two nodes go on, and `Availability::Prefer` both; choose one of them";
+            return Err(StartError::Setting {
+                setting: "tie_breaker",
+                reason: reason.to_owned(),
+            });
+        }
+        if self.state_dir.is_some() && self.tie_breaker.is_some() {
+            // What a tie-breaker has decided holds for ever; what was kept from before would have to know of it.
+            let reason = "cannot be combined with a tie-breaker; choose one of them";
+            return Err(StartError::Setting {
+                setting: "state_dir",
+                reason: reason.to_owned(),
+            });
+        }
+        let listener = {
+            let refused = |source| StartError::Listen {
+                address: self.listen.clone(),
+                source,
+            };
+            let address = resolve_one(&*self.net, &self.listen)
+                .await
+                .map_err(refused)?;
+            self.net.bind(address).await.map_err(refused)?
+        };
+        let address =
+            match &self.advertise {
+                None => listener.address(),
+                Some(advertise) => resolve_one(&*self.net, advertise).await.map_err(|error| {
+                    StartError::Setting {
+                        setting: "advertise",
+                        reason: format!("`{advertise}`: {error}"),
+                    }
+                })?,
+            };
+        if address.ip().is_unspecified() {
+            return Err(StartError::Setting {
+                setting: "advertise",
+                reason: format!("`{address}` cannot be dialed by others; say which address can"),
+            });
+        }
+        let name = self.node_id.clone().unwrap_or_else(|| address.to_string());
+        Self::check_name("node_id", &name)?;
+        let incarnation = self.incarnation.unwrap_or_else(Incarnation::now);
+        let member = MemberId {
+            node: NodeId::new(name),
+            incarnation,
+        };
+        let opened = match &self.state_dir {
+            Some(path) => Some(Disk::open(path, &self.cluster, &member.node)?),
+            None => None,
+        };
+        let (disk, kept) = opened.unzip();
+        let (inner, node, inputs) = self.assemble(member, Some(address), disk)?;
+        if let Some(kept) = kept.flatten() {
+            // Before anybody is let in: who asks is not to be told that there is no cluster.
+            node.set_kept(kept);
+        }
+        node.spawn_connection(inbound::accept(node.clone(), listener));
+        join::start(&node, inputs);
+        Ok(ActorSystem(inner))
+    }
+
+    pub(super) fn assemble(
+        self,
+        member: MemberId,
+        address: Option<SocketAddr>,
+        disk: Option<Arc<Disk>>,
+    ) -> Result<(Arc<Inner>, Arc<Node>, crate::cluster::gossip::Inputs), StartError> {
+        let seed = self.seed.unwrap_or_else(fresh_seed);
+        let runtime = Runtime::new(member.node.clone(), &self.settings, seed);
+        let cancel = CancellationToken::new();
+        let setup = NodeSetup {
+            cluster: self.cluster,
+            member: member.clone(),
+            address,
+            settings: self.settings.clone(),
+            seeds: self.seeds,
+            roles: self.roles,
+            given_incarnation: self.incarnation.is_some(),
+            on_down: self.on_down,
+            availability: self.availability,
+            tie_breaker: self.tie_breaker,
+            disk,
+            net: self.net,
+            seed,
+        };
+        let (node, inputs) = Node::new(setup, runtime.clone(), cancel.clone());
+        let mesh: Arc<dyn Mesh> = node.clone();
+        let (regions, routes) =
+            self.registry
+                .build(&runtime, &self.settings, Some(&Arc::downgrade(&mesh)))?;
+        let carrier: Arc<dyn Carrier> = node.clone();
+        let carrier: Weak<dyn Carrier> = Arc::downgrade(&carrier);
+        runtime.set_network(address.map(|address| Myself { member, address }), carrier);
+        runtime.set_routes(routes);
+        node.set_regions(regions.clone());
+        let inner = Inner {
+            runtime,
+            regions,
+            node: Some(node.clone()),
+            settings: self.settings,
+            _stop: cancel.drop_guard(),
+        };
+        Ok((Arc::new(inner), node, inputs))
+    }
+}
+
+/// Where a node's randomness starts, unless it was told.
+#[expect(clippy::disallowed_methods, reason = "the seed of everything else")]
+pub(crate) fn fresh_seed() -> u64 {
+    rand::random()
+}
+
+async fn resolve_one(net: &dyn Net, name: &str) -> std::io::Result<SocketAddr> {
+    let none = || std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address");
+    net.resolve(name).await?.into_iter().next().ok_or_else(none)
+}
