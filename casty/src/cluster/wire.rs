@@ -140,3 +140,22 @@ pub(crate) enum Denied {
     #[error("not decided: {0}")]
     Undecided(String),
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        message::codec,
+        protocol::map::{
+            ClusterMap,
+            tests::{founded, join, member},
+        },
+    };
+
+    #[test]
+    fn a_map_survives_the_wire() {
+        let (mut map, b) = (founded(4), member("b", 1));
+        join(&mut map, &b);
+        let bytes = codec::to_vec(&map).unwrap();
+        assert_eq!(codec::decode::<ClusterMap>(&bytes).unwrap(), map);
+    }
+}

@@ -418,17 +418,6 @@ fn down_is_final() {
     assert_eq!(map.status(&b), None);
 }
 
-#[test]
-fn a_map_survives_the_wire() {
-    let (mut map, b) = (founded(4), member("b", 1));
-    join(&mut map, &b);
-    let bytes = crate::message::codec::to_vec(&map).unwrap();
-    assert_eq!(
-        crate::message::codec::decode::<ClusterMap>(&bytes).unwrap(),
-        map
-    );
-}
-
 fn any_command() -> impl Strategy<Value = Command> {
     let members = || (0..3u8, 1..3u64).prop_map(|(n, i)| member(&format!("m{n}"), i));
     let epochs = (0..12u32).prop_map(|n| {
