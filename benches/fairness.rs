@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use casty::{ActorSystem, ClusterClient, Settings, prelude::*};
+use casty::{ActorSystem, ClusterClient, Event, Events, Settings, prelude::*};
 use casty_benches::{Counter, CounterRef};
 use serde_bytes::ByteBuf;
 use tokio::runtime::Handle;
@@ -39,6 +39,9 @@ const UNDER_WAY_BYTES_MAX: u64 = 10 * 1024 * 1024;
 
 const BLOBS: usize = 1024;
 const BLOB_BYTES: usize = 64 * 1024;
+
+/// Longer than entities that come with a shard are awake one after the other.
+const QUIET: Duration = Duration::from_millis(20);
 
 /// The role of the nodes whose entities stay where they are.
 const STILL: &str = "still";
@@ -530,8 +533,9 @@ fn join(report: &mut Report) -> Result<(), AnyError> {
         let asked = joiner.entity::<Still>("one");
         let ask = || async { asked.add(1).await.is_ok() };
         let begun = now();
-        let (times, took) = during(handle, moved_to("p", &joiner, begun), ask);
-        moves.push(took?);
+        let (times, took) = during(handle, woken(joiner.events()), ask);
+        let took = took?;
+        moves.push(took - begun);
         moving.push(times);
         peace.push(paced(handle, for_a_while(PEACE), ask));
         there &= handle.block_on(all_there(&client, &filled))?;
@@ -549,18 +553,16 @@ fn join(report: &mut Report) -> Result<(), AnyError> {
     Ok(())
 }
 
-/// Until one of the two shards answers from that node, and how long it took.
-async fn moved_to(node: &str, system: &ActorSystem, begun: Instant) -> Result<Duration, AnyError> {
+/// When the last of the entities that come here was awake; known a little later, when there was no other.
+async fn woken(mut events: Events) -> Result<Instant, AnyError> {
+    let mut last = None;
     loop {
-        for n in 0..8 {
-            let look = system.entity::<Blob>(format!("b{n}")).look();
-            if look.timeout(PATIENCE).await?.1 == node {
-                return Ok(begun.elapsed());
-            }
-        }
-        tokio::time::sleep(Duration::from_millis(2)).await;
-        if begun.elapsed() > PATIENCE {
-            return Err("no shard has moved".into());
+        let patience = if last.is_none() { PATIENCE } else { QUIET };
+        match tokio::time::timeout(patience, events.next()).await {
+            Ok(Some(Event::ActorStarted(_) | Event::Missed(_))) => last = Some(now()),
+            Ok(Some(_)) => {}
+            Ok(None) => return Err("the node has stopped".into()),
+            Err(_) => return last.ok_or_else(|| "no shard has moved".into()),
         }
     }
 }

@@ -14,6 +14,7 @@ pub(crate) mod gate;
 pub(crate) mod handled;
 pub(crate) mod mailbox;
 pub(crate) mod one_shot;
+pub(crate) mod pace;
 pub(crate) mod policy;
 pub(crate) mod reference;
 pub(crate) mod remote;

@@ -25,6 +25,7 @@ use super::{
     context::Context,
     deadlines::Deadlines,
     gate::Gate,
+    pace::Pace,
     reference::{ActorRef, EntityRef, Found},
     runners::Runners,
     spy::Spies,
@@ -94,6 +95,8 @@ pub struct Runtime {
     pub(crate) deadlines: Arc<Deadlines>,
     pub(crate) warm: Arc<WarmRuns>,
     pub(crate) runners: Arc<Runners>,
+    /// For whatever is done for each entity of a shard that moves: there may be many, and their states large.
+    pub(crate) packing: Pace,
     /// What the coarse clock counts from.
     born: Instant,
     /// Where the next jitter comes from.
@@ -136,6 +139,7 @@ impl Runtime {
             ask_timeout,
             deadlines: Deadlines::new(upkeep.handle().clone()),
             warm: WarmRuns::new(upkeep.handle().clone()),
+            packing: Pace::default(),
             runners: Runners::new(handle.clone(), upkeep.handle().clone()),
             born: Instant::now(),
             random: AtomicU64::new(seed),

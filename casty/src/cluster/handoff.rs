@@ -14,13 +14,14 @@ use super::{
     wire::{Answer, Call, Proposal},
 };
 use crate::{
+    actor::pace::Pace,
     id::{Epoch, ShardId},
     protocol::map::{ClusterMap, Command, Home, Slot},
     transport::handshake::Lane,
 };
 
 /// States that travel in one piece.
-const PART_BYTES_MAX: usize = 256 * 1024;
+const PART_BYTES_MAX: usize = 128 * 1024;
 
 /// Resolves, with a shard and its epoch, when everything in it has stopped.
 pub(crate) type Draining = BoxFuture<'static, (ShardId, Epoch)>;
@@ -140,8 +141,9 @@ impl Node {
         parcel: &Parcel,
     ) -> bool {
         let until = Instant::now() + self.settings().decide_timeout;
-        let mut first = true;
+        let (mut first, pace) = (true, Pace::default());
         for part in parts(parcel) {
+            let _turn = pace.turn().await;
             let call = Call::Receive {
                 kind: region.name().to_owned(),
                 shard,

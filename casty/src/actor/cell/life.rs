@@ -2,6 +2,7 @@
 
 use std::{ops::ControlFlow, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use futures_util::future::OptionFuture;
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
@@ -9,7 +10,7 @@ use super::{
     run::{Run, guarded},
 };
 use crate::{
-    actor::{Actor, cell::CellName, policy::OnFailure},
+    actor::{Actor, cell::CellName, pace::Pace, policy::OnFailure},
     error::Failure,
     event::{Event, TerminatedReason},
     protocol::supervision::Verdict,
@@ -199,6 +200,10 @@ impl<A: Actor> Run<A> {
                 tracing::error!(actor = %self.cell.path(), reason, "the stop hook failed");
             }
         }
+        let cell = self.cell.clone();
+        // To drop it is work as well, where it is large.
+        let _turn =
+            OptionFuture::from(cell.host.packing().filter(|_| closes).map(Pace::turn)).await;
         if let Some(state) = self.activation.state.as_ref()
             && closes
             && state.is_whole()

@@ -35,6 +35,7 @@ use super::{
     envelope::{Envelope, Own, ReplyTo},
     gate::Gate,
     mailbox::{Mailbox, Ticket},
+    pace::Pace,
     policy::Overflow,
     runtime::Runtime,
     warm::Warmth,
@@ -79,6 +80,11 @@ pub(crate) trait CellHost<A: Actor>: Send + Sync + 'static {
 
     /// What decides whether the actor may act, if anything does.
     fn gate(&self) -> Option<&Arc<Gate>> {
+        None
+    }
+
+    /// Whose turn it is to pack a state that goes on somewhere else, if that is worth a turn.
+    fn packing(&self) -> Option<&Pace> {
         None
     }
 

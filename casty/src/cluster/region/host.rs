@@ -11,6 +11,7 @@ use crate::{
         cell::{AnyCell, Cell, CellHost, CellName},
         context::Context,
         gate::Gate,
+        pace::Pace,
         reference::EntityRef,
         runtime::Runtime,
     },
@@ -63,11 +64,15 @@ impl<E: Entity> CellHost<E> for ShardHost<E> {
 
     fn init<'a>(&'a self, ctx: &'a mut Context<E>) -> Option<BoxFuture<'a, Result<E, HookError>>> {
         Some(Box::pin(async move {
-            match self.region.thaw(self.shard, ctx.entity_id()) {
+            match self.region.thaw(self.shard, ctx.entity_id()).await {
                 Some(thawed) => thawed,
                 None => E::init(ctx).await,
             }
         }))
+    }
+
+    fn packing(&self) -> Option<&Pace> {
+        E::MIGRATES.then_some(&self.region.runtime.packing)
     }
 
     fn ended(&self, cell: &Cell<E>, state: &E) {

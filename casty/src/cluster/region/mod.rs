@@ -24,7 +24,10 @@ use std::{
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::{Notify, oneshot},
+    time::Instant,
+};
 
 #[cfg(test)]
 pub(crate) use self::moving::Frozen;
@@ -236,6 +239,27 @@ impl<E: Entity> ShardRegion<E> {
         Some(Cell::new(name, host, E::POLICY.mailbox, None))
     }
 
+    /// Closes the cells of a shard, in a task of its own: others wait for its turns, whether or not somebody waits for
+    /// this.
+    fn drained(&self, shard: ShardId, epoch: Epoch, cells: Vec<Arc<Cell<E>>>) -> Draining {
+        let (ends, ended) = oneshot::channel();
+        let runtime = self.runtime.clone();
+        self.runtime.spawn(async move {
+            // One after the other, since all have to end: a set of a million futures costs more than what it waits for.
+            for closed in moving::in_turns(&runtime.packing, cells, Cell::close).await {
+                let _ = closed.await;
+            }
+            let _ = ends.send(());
+        });
+        Box::pin(async move {
+            if ended.await.is_err() {
+                // The task was lost with its runtime: nothing is known of the cells.
+                std::future::pending::<()>().await;
+            }
+            (shard, epoch)
+        })
+    }
+
     fn link(&self, to: Slot) -> Option<Arc<Link>> {
         self.mesh.as_ref()?.upgrade()?.messages_to(to)
     }
@@ -421,14 +445,7 @@ impl<E: Entity> AnyRegion for ShardRegion<E> {
             };
             // What is sent from here on waits for the next owner.
             machine.handle_newer(shard, Epoch(epoch.0 + 1));
-            draining.push(Box::pin(async move {
-                // One after the other, since all have to end: a set of a million futures costs more than what it waits
-                // for.
-                for closed in moving::in_turns(cells, Cell::close).await {
-                    let _ = closed.await;
-                }
-                (shard, epoch)
-            }));
+            draining.push(self.drained(shard, epoch, cells));
         }
         if !draining.is_empty() {
             self.publish_homes(&machine);

@@ -1,13 +1,13 @@
 //! States that move with their shard, from one node's entities to another's.
 
-use std::{collections::BTreeMap, future::poll_fn, task::Poll};
+use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use serde_bytes::ByteBuf;
 
 use super::ShardRegion;
 use crate::{
-    actor::{Entity, HookError},
+    actor::{Entity, HookError, pace::Pace},
     event::Event,
     id::{EntityId, Epoch, ShardId},
     protocol::map::{self, Slot},
@@ -19,7 +19,8 @@ use crate::{
 pub(crate) struct Frozen {
     /// Which of the type's states it is, if it has several.
     pub(crate) name: String,
-    pub(crate) state: ByteBuf,
+    /// Whoever copies this copies a count.
+    pub(crate) state: Bytes,
 }
 
 /// The states of a shard's entities.
@@ -39,7 +40,7 @@ impl<E: Entity> ShardRegion<E> {
             match state.freeze(&mut out) {
                 Ok(name) => Some(Frozen {
                     name: name.to_owned(),
-                    state: ByteBuf::from(out),
+                    state: Bytes::from(out),
                 }),
                 Err(error) => {
                     self.lost(id, format!("its state cannot move: {}", error.0));
@@ -58,11 +59,12 @@ impl<E: Entity> ShardRegion<E> {
     }
 
     /// The state that an entity came here with.
-    pub(super) fn thaw(&self, shard: ShardId, id: &EntityId) -> Option<Result<E, HookError>> {
+    pub(super) async fn thaw(&self, shard: ShardId, id: &EntityId) -> Option<Result<E, HookError>> {
         if !E::MIGRATES {
             return None;
         }
         let frozen = self.local.frozen_state(shard, id)?;
+        let _turn = self.runtime.packing.turn().await;
         let thawed = self.runtime.enter(|| E::thaw(&frozen.name, &frozen.state));
         Some(match thawed {
             Ok(state) => {
@@ -122,9 +124,9 @@ impl<E: Entity> ShardRegion<E> {
         if moved.is_empty() {
             return;
         }
-        let me = self.me.clone();
+        let (me, runtime) = (self.me.clone(), self.runtime.clone());
         self.runtime.spawn(async move {
-            in_turns(moved, |(shard, id)| {
+            in_turns(&runtime.packing, moved, |(shard, id)| {
                 let Some(region) = me.upgrade() else { return };
                 let make = |name, host: &mut _| region.make_cell(*shard, name, host);
                 if let Some(cell) = region.local.cell_or(*shard, id, make) {
@@ -136,71 +138,54 @@ impl<E: Entity> ShardRegion<E> {
     }
 }
 
-/// How many runs a move begins before those get their turn, and everybody else who waits for the thread.
+/// How many runs a move begins in one turn.
 const TURN: usize = 16;
 
-/// Does something with each, and lets others have the thread after every few: who makes thousands of tasks ready at once
-/// has everybody wait behind them.
-pub(super) async fn in_turns<T, R>(all: Vec<T>, mut begin: impl FnMut(&T) -> R) -> Vec<R> {
+/// Does something with each, a few in each turn: who makes thousands of tasks ready at once has everybody wait behind them.
+pub(super) async fn in_turns<T, R>(
+    pace: &Pace,
+    all: Vec<T>,
+    mut begin: impl FnMut(&T) -> R,
+) -> Vec<R> {
     let mut results = Vec::with_capacity(all.len());
     for few in all.chunks(TURN) {
+        // Behind what the last few have still to do.
+        let turn = pace.turn().await;
         results.extend(few.iter().map(&mut begin));
-        // After the last as well: the next shard's are begun in the same task.
-        give_way().await;
+        turn.give_way().await;
     }
     results
 }
 
-/// Resolves when its task has its next turn.
-///
-/// Not `yield_now`: that one wakes later, and a set of futures would poll its next one at once instead of giving way.
-async fn give_way() {
-    let mut gave = false;
-    poll_fn(|cx| {
-        if std::mem::replace(&mut gave, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use futures_util::{StreamExt, stream::FuturesUnordered};
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
 
     use super::*;
 
     #[tokio::test(flavor = "current_thread")]
     async fn others_have_their_turn_between_a_few_and_the_next() {
-        let begun = AtomicUsize::new(0);
-        let shard = |cells| {
-            let begun = &begun;
-            async move {
-                in_turns(vec![(); cells], |()| begun.fetch_add(1, Ordering::Relaxed)).await;
-                // Until its cells have closed.
-                std::future::pending::<()>().await;
-            }
-        };
+        let (begun, pace) = (Arc::new(AtomicUsize::new(0)), Arc::new(Pace::default()));
         // As many shards as move at a time, large and small.
         let sizes = || (0..32).map(|n| if n % 2 == 0 { 10 * TURN } else { 3 });
-        let mut shards: FuturesUnordered<_> = sizes().map(shard).collect();
+        let mut shards = tokio::task::JoinSet::new();
+        for cells in sizes() {
+            let (begun, pace) = (begun.clone(), pace.clone());
+            shards.spawn(async move {
+                let begin = |_: &()| begun.fetch_add(1, Ordering::Relaxed);
+                in_turns(&pace, vec![(); cells], begin).await.len()
+            });
+        }
         let (mut before, total) = (0, sizes().sum());
-        poll_fn(|cx| {
-            let polled = shards.poll_next_unpin(cx);
-            assert!(polled.is_pending());
+        while before < total {
+            tokio::task::yield_now().await;
             let now = begun.load(Ordering::Relaxed);
-            assert!(now - before <= 2 * TURN, "{} in one turn", now - before);
+            assert!(now - before <= 2 * TURN, "{before} to {now} in one turn");
             before = now;
-            if now == total {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
-            }
-        })
-        .await;
+        }
+        assert_eq!(shards.join_all().await.into_iter().sum::<usize>(), total);
     }
 }
