@@ -4,7 +4,7 @@ use std::{convert::Infallible, fmt, num::NonZeroU32};
 
 pub use crate::{
     actor::{
-        Actor, Entity, HookError, Init, Message, Reply,
+        Actor, Entity, FirstState, HookError, Init, Message, Reply,
         call::{Call, CallSpec},
         context::Context,
         handled::{Handled, Later, Promise},
@@ -33,7 +33,7 @@ pub const fn wire<T: Wire>() {}
 
 /// How the reply `R` of a handler is written, and read as the answer `T` or the error `E`.
 ///
-/// Made in one place for each handler, so that a type without a wire form is one error.
+/// FirstState in one place for each handler, so that a type without a wire form is one error.
 #[expect(clippy::type_complexity, reason = "spelled out, for generated code")]
 pub struct ReplyCodec<R, T, E> {
     /// Appends the reply's wire form.

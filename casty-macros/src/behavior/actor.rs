@@ -192,19 +192,23 @@ impl Expansion<'_> {
         } = self;
         let actor = self.actor();
         let initial = self.sound_states().first();
-        let made = match initial.and_then(|state| state.init.first()) {
+        let init = initial.and_then(|state| state.init.first());
+        let made = match init {
             Some(init) => self.made_by(init),
             // Whether the type has a `Default` is not what is wrong then.
             None if initial.is_none_or(|state| state.has_init) => quote!(#private::not_compiled()),
             None if behavior.kind == Kind::Actor => return quote!(),
             None => self.made_by_default(),
         };
+        let made = if init.is_some_and(|init| init.is_async) {
+            quote!(#private::FirstState::later(async move { #made }))
+        } else {
+            quote!(#private::FirstState::Now(#made))
+        };
         self.implement(
             quote!(#private::Init for #actor),
             quote! {
-                async fn init(
-                    __ctx: &mut #private::Context<Self>,
-                ) -> ::core::result::Result<Self, #private::HookError> {
+                fn init(__ctx: &mut #private::Context<Self>) -> #private::FirstState<'_, Self> {
                     #made
                 }
             },

@@ -157,7 +157,20 @@ pub trait Actor: Sized + Send + 'static {
 )]
 pub trait Init: Actor {
     #[doc(hidden)]
-    fn init(ctx: &mut Context<Self>) -> impl Future<Output = Result<Self, HookError>> + Send;
+    fn init(ctx: &mut Context<Self>) -> FirstState<'_, Self>;
+}
+
+/// A first state, or what makes it: most are made at once, and need no memory of their own until they are.
+#[doc(hidden)]
+pub enum FirstState<'a, A> {
+    Now(Result<A, HookError>),
+    Later(BoxFuture<'a, Result<A, HookError>>),
+}
+
+impl<'a, A> FirstState<'a, A> {
+    pub fn later(made: impl Future<Output = Result<A, HookError>> + Send + 'a) -> Self {
+        Self::Later(Box::pin(made))
+    }
 }
 
 /// An actor that is addressed by type and id, and lives on the node that owns its shard.

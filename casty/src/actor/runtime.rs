@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::{
-    Actor, Entity, Route,
+    Actor, Entity, FirstState, Route,
     cell::{AnyCell, Cell, CellHost, CellName},
     chain::Chains,
     context::Context,
@@ -33,7 +33,6 @@ use super::{
     watch::{WatchId, Watcher},
 };
 use crate::{
-    actor::HookError,
     config::Settings,
     error::Failure,
     event::{ActorPath, DeadLetterReason, Event, EventBus},
@@ -426,10 +425,9 @@ impl<A: Actor<Address = ActorRef<A>>> CellHost<A> for ActorHost<A> {
         ActorRef::local(cell.clone())
     }
 
-    fn init<'a>(&'a self, _: &'a mut Context<A>) -> Option<BoxFuture<'a, Result<A, HookError>>> {
+    fn init<'a>(&'a self, _: &'a mut Context<A>) -> Option<FirstState<'a, A>> {
         let make = self.make.as_ref()?;
-        // Inside the future, so that its panic is the actor's failure.
-        Some(Box::pin(async { Ok((lock(make))()) }))
+        Some(FirstState::Now(Ok(lock(make)())))
     }
 
     fn can_init(&self) -> bool {

@@ -7,10 +7,10 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::{
     ChildEvent, Due, Phase, Waiter,
-    run::{Run, guarded},
+    run::{Run, guarded, guarded_now},
 };
 use crate::{
-    actor::{Actor, cell::CellName, pace::Pace, policy::OnFailure},
+    actor::{Actor, FirstState, HookError, cell::CellName, pace::Pace, policy::OnFailure},
     error::Failure,
     event::{Event, TerminatedReason},
     protocol::supervision::Verdict,
@@ -42,10 +42,14 @@ impl<A: Actor> Run<A> {
             ..
         } = self;
         if activation.state.is_none() {
-            let Some(init) = cell.host.init(ctx) else {
-                return Err("it was spawned from a value, and cannot be made anew".to_owned());
-            };
-            activation.state = Some(guarded("init", init).await?);
+            let made = guarded_now("init", || Ok(cell.host.init(ctx)))?;
+            activation.state = Some(match made {
+                Some(FirstState::Now(made)) => made.map_err(|HookError(reason)| reason)?,
+                Some(FirstState::Later(made)) => guarded("init", made).await?,
+                None => {
+                    return Err("it was spawned from a value, and cannot be made anew".to_owned());
+                }
+            });
             activation.started = false;
         }
         let Some(state) = activation.state.as_mut() else {

@@ -17,7 +17,6 @@ use std::{
     task::Waker,
 };
 
-use futures_util::future::BoxFuture;
 use tokio::{
     sync::{Notify, oneshot},
     time::Instant,
@@ -28,7 +27,7 @@ pub(crate) use self::{
     run::panic_text,
 };
 use super::{
-    Actor, HookError, Message,
+    Actor, FirstState, Message,
     attached::Attached,
     chain::Chain,
     context::Context,
@@ -66,8 +65,8 @@ pub(crate) trait CellHost<A: Actor>: Send + Sync + 'static {
 
     fn address(&self, cell: &Arc<Cell<A>>) -> A::Address;
 
-    /// Makes a fresh state; `None` where only the one who spawned the actor could.
-    fn init<'a>(&'a self, ctx: &'a mut Context<A>) -> Option<BoxFuture<'a, Result<A, HookError>>>;
+    /// Makes a fresh state; `None` where only the one who spawned the actor could. It may panic, as users' code does.
+    fn init<'a>(&'a self, ctx: &'a mut Context<A>) -> Option<FirstState<'a, A>>;
 
     /// Whether [`init`](Self::init) makes a state.
     fn can_init(&self) -> bool;

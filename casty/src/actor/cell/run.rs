@@ -17,7 +17,7 @@ use tokio::{sync::Notify, time::Instant};
 use super::{Activation, Cell, ChildEvent, Due, Phase, Signal, Wait, Waiter, counts_use};
 use crate::{
     actor::{
-        Actor, Message,
+        Actor, HookError, Message,
         chain::{self, AsAsker},
         context::Context,
         envelope::{Envelope, ReplyTo},
@@ -611,11 +611,23 @@ pub(crate) fn lost_lease(runtime: &Runtime) -> Failure {
 /// Awaits a hook; its failure as text.
 pub(super) async fn guarded<T>(
     hook: &str,
-    future: impl Future<Output = Result<T, crate::actor::HookError>>,
+    future: impl Future<Output = Result<T, HookError>>,
 ) -> Result<T, String> {
-    match AssertUnwindSafe(future).catch_unwind().await {
+    outcome(hook, AssertUnwindSafe(future).catch_unwind().await)
+}
+
+/// The same of a hook that is done once it returns.
+pub(super) fn guarded_now<T>(
+    hook: &str,
+    call: impl FnOnce() -> Result<T, HookError>,
+) -> Result<T, String> {
+    outcome(hook, std::panic::catch_unwind(AssertUnwindSafe(call)))
+}
+
+fn outcome<T>(hook: &str, outcome: std::thread::Result<Result<T, HookError>>) -> Result<T, String> {
+    match outcome {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(crate::actor::HookError(reason))) => Err(reason),
+        Ok(Err(HookError(reason))) => Err(reason),
         Err(panic) => Err(format!("`#[{hook}]` panicked: {}", panic_text(&*panic))),
     }
 }

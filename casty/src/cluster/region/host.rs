@@ -2,12 +2,10 @@
 
 use std::sync::{Arc, Weak};
 
-use futures_util::future::BoxFuture;
-
 use super::ShardRegion;
 use crate::{
     actor::{
-        Entity, HookError, Route,
+        Entity, FirstState, Route,
         cell::{AnyCell, Cell, CellHost, CellName},
         context::Context,
         gate::Gate,
@@ -62,13 +60,14 @@ impl<E: Entity> CellHost<E> for ShardHost<E> {
         EntityRef::new(route, id)
     }
 
-    fn init<'a>(&'a self, ctx: &'a mut Context<E>) -> Option<BoxFuture<'a, Result<E, HookError>>> {
-        Some(Box::pin(async move {
-            match self.region.thaw(self.shard, ctx.entity_id()).await {
-                Some(thawed) => thawed,
-                None => E::init(ctx).await,
+    fn init<'a>(&'a self, ctx: &'a mut Context<E>) -> Option<FirstState<'a, E>> {
+        Some(match self.region.frozen(self.shard, ctx.entity_id()) {
+            Some(frozen) => {
+                let thaw = self.region.thaw(self.shard, ctx.entity_id(), frozen);
+                FirstState::later(thaw)
             }
-        }))
+            None => E::init(ctx),
+        })
     }
 
     fn packing(&self) -> Option<&Pace> {

@@ -59,14 +59,22 @@ impl<E: Entity> ShardRegion<E> {
     }
 
     /// The state that an entity came here with.
-    pub(super) async fn thaw(&self, shard: ShardId, id: &EntityId) -> Option<Result<E, HookError>> {
+    pub(super) fn frozen(&self, shard: ShardId, id: &EntityId) -> Option<Frozen> {
         if !E::MIGRATES {
             return None;
         }
-        let frozen = self.local.frozen_state(shard, id)?;
+        self.local.frozen_state(shard, id)
+    }
+
+    /// The entity with that state.
+    pub(super) async fn thaw(
+        &self,
+        shard: ShardId,
+        id: &EntityId,
+        frozen: Frozen,
+    ) -> Result<E, HookError> {
         let _turn = self.runtime.packing.turn().await;
-        let thawed = self.runtime.enter(|| E::thaw(&frozen.name, &frozen.state));
-        Some(match thawed {
+        match self.runtime.enter(|| E::thaw(&frozen.name, &frozen.state)) {
             Ok(state) => {
                 self.local.thawed(shard, id);
                 Ok(state)
@@ -76,7 +84,7 @@ impl<E: Entity> ShardRegion<E> {
                 "the state that it came with cannot be read: {}",
                 error.0
             ))),
-        })
+        }
     }
 
     /// A parcel, or the next part of one, for a shard that is about to come here.
