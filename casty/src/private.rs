@@ -33,7 +33,7 @@ pub const fn wire<T: Wire>() {}
 
 /// How the reply `R` of a handler is written, and read as the answer `T` or the error `E`.
 ///
-/// FirstState in one place for each handler, so that a type without a wire form is one error.
+/// Made in one place for each handler, so that a type without a wire form is one error.
 #[expect(clippy::type_complexity, reason = "spelled out, for generated code")]
 pub struct ReplyCodec<R, T, E> {
     /// Appends the reply's wire form.

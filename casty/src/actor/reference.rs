@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use arc_swap::ArcSwapOption;
+use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::Error as _};
 
@@ -57,8 +57,8 @@ pub(crate) struct Found<E: Entity> {
     times: AtomicU8,
     /// Most references know one cell only: to look at it costs no more than to read a pointer.
     first: OnceLock<Arc<Cell<E>>>,
-    /// The one after that which closed last.
-    later: ArcSwapOption<Cell<E>>,
+    /// The one after that which closed last. Made only then: to drop an `ArcSwap` is to look at what every thread reads.
+    later: OnceLock<ArcSwap<Cell<E>>>,
 }
 
 /// How often an entity was found here.
@@ -78,7 +78,7 @@ impl<E: Entity> Found<E> {
         Self {
             times: AtomicU8::new(times::NEVER),
             first: OnceLock::new(),
-            later: ArcSwapOption::empty(),
+            later: OnceLock::new(),
         }
     }
 
@@ -87,7 +87,14 @@ impl<E: Entity> Found<E> {
             times::NEVER => times::ONCE,
             times::ONCE if self.first.set(cell.clone()).is_ok() => times::OFTEN,
             _ => {
-                self.later.store(Some(cell.clone()));
+                let mut fresh = false;
+                let later = self.later.get_or_init(|| {
+                    fresh = true;
+                    ArcSwap::new(cell.clone())
+                });
+                if !fresh {
+                    later.store(cell.clone());
+                }
                 times::ANEW
             }
         };
@@ -105,8 +112,8 @@ impl<E: Entity> Found<E> {
         if self.times.load(Ordering::Relaxed) != times::ANEW {
             return Err((envelope, None));
         }
-        match &*self.later.load() {
-            Some(cell) => cell.push(envelope).map_err(why),
+        match self.later.get() {
+            Some(cell) => cell.load().push(envelope).map_err(why),
             None => Err((envelope, None)),
         }
     }

@@ -81,7 +81,7 @@ pub(crate) struct Myself {
 }
 
 /// The routes to entity types; each is an `Arc<dyn Route<E>>`.
-pub(crate) type Routes = HashMap<TypeId, Box<dyn Any + Send + Sync>>;
+pub(crate) type Routes = HashMap<TypeId, Box<dyn Any + Send + Sync>, foldhash::fast::RandomState>;
 
 #[doc(hidden)]
 pub struct Runtime {

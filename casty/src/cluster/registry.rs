@@ -132,7 +132,7 @@ impl Registry {
         let names: Vec<&str> = by_name.keys().map(String::as_str).collect();
         // A crate that nobody refers to is not linked: this line shows what is missing.
         tracing::info!(entities = ?names, "entity types");
-        let (mut regions, mut routes) = (Vec::new(), Routes::new());
+        let (mut regions, mut routes) = (Vec::new(), Routes::default());
         for (kind, (name, registration)) in (0_u16..).zip(by_name) {
             let mesh = mesh.cloned();
             let made = (registration.make)(Ground {

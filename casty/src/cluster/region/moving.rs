@@ -176,21 +176,21 @@ mod tests {
 
     #[tokio::test(flavor = "current_thread")]
     async fn others_have_their_turn_between_a_few_and_the_next() {
-        let (begun, pace) = (Arc::new(AtomicUsize::new(0)), Arc::new(Pace::default()));
+        let (count, pace) = (Arc::new(AtomicUsize::new(0)), Arc::new(Pace::default()));
         // As many shards as move at a time, large and small.
         let sizes = || (0..32).map(|n| if n % 2 == 0 { 10 * TURN } else { 3 });
         let mut shards = tokio::task::JoinSet::new();
         for cells in sizes() {
-            let (begun, pace) = (begun.clone(), pace.clone());
+            let (count, pace) = (count.clone(), pace.clone());
             shards.spawn(async move {
-                let begin = |_: &()| begun.fetch_add(1, Ordering::Relaxed);
+                let begin = |(): &()| count.fetch_add(1, Ordering::Relaxed);
                 in_turns(&pace, vec![(); cells], begin).await.len()
             });
         }
         let (mut before, total) = (0, sizes().sum());
         while before < total {
             tokio::task::yield_now().await;
-            let now = begun.load(Ordering::Relaxed);
+            let now = count.load(Ordering::Relaxed);
             assert!(now - before <= 2 * TURN, "{before} to {now} in one turn");
             before = now;
         }
