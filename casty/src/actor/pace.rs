@@ -8,7 +8,7 @@ use tokio::{
 };
 
 /// After so much work there is a rest. Timers are not as fine, so that it lasts a little longer than the work.
-const SPELL: Duration = Duration::from_micros(200);
+const SPELL: Duration = Duration::from_micros(100);
 
 /// Of what was waited for, and was no work, no more than this counts.
 const TURN_MAX: Duration = Duration::from_millis(4);

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// States that travel in one piece.
-const PART_BYTES_MAX: usize = 128 * 1024;
+const PART_BYTES_MAX: usize = 64 * 1024;
 
 /// Resolves, with a shard and its epoch, when everything in it has stopped.
 pub(crate) type Draining = BoxFuture<'static, (ShardId, Epoch)>;
