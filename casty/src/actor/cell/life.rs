@@ -204,27 +204,32 @@ impl<A: Actor> Run<A> {
                 tracing::error!(actor = %self.cell.path(), reason, "the stop hook failed");
             }
         }
-        let cell = self.cell.clone();
-        // To drop it is work as well, where it is large.
-        let _turn =
-            OptionFuture::from(cell.host.packing().filter(|_| closes).map(Pace::turn)).await;
-        if let Some(state) = self.activation.state.as_ref()
-            && closes
-            && state.is_whole()
-        {
-            self.cell.host.ended(&self.cell, state);
+        if closes {
+            let cell = self.cell.clone();
+            let turn = OptionFuture::from(cell.host.packing().map(Pace::turn)).await;
+            let state = self.activation.state.as_ref();
+            if let Some(state) = state.filter(|state| state.is_whole()) {
+                cell.host.ended(&cell, state);
+            }
+            // That is work as well, where it is large. What is awaited from here on is none.
+            self.drop_state();
+            drop(turn);
         }
         self.discard().await;
     }
 
-    /// Takes the activation apart: what it began ends with it, and what it stashed is for the next one.
-    pub(super) async fn discard(&mut self) {
+    fn drop_state(&mut self) {
         let state = self.activation.state.take();
-        let started = std::mem::take(&mut self.activation.started);
         // A failure may have left the state in any form, so that dropping it may panic as well.
         if std::panic::catch_unwind(AssertUnwindSafe(|| drop(state))).is_err() {
             tracing::error!(actor = %self.cell.path(), "dropping the state panicked");
         }
+    }
+
+    /// Takes the activation apart: what it began ends with it, and what it stashed is for the next one.
+    pub(super) async fn discard(&mut self) {
+        self.drop_state();
+        let started = std::mem::take(&mut self.activation.started);
         self.activation.number = self.activation.number.wrapping_add(1);
         self.unstash();
         self.ctx.forget_wishes();
