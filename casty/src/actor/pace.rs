@@ -38,6 +38,7 @@ impl Pace {
     pub(crate) async fn turn(&self) -> Turn<'_> {
         let mut worked = self.worked.lock().await;
         if *worked >= SPELL {
+            // Nothing is waited for but time: the rest is what others are to have the thread, and the CPU, for.
             tokio::time::sleep(*worked).await;
             *worked = Duration::ZERO;
         }

@@ -87,14 +87,8 @@ impl<E: Entity> Found<E> {
             times::NEVER => times::ONCE,
             times::ONCE if self.first.set(cell.clone()).is_ok() => times::OFTEN,
             _ => {
-                let mut fresh = false;
-                let later = self.later.get_or_init(|| {
-                    fresh = true;
-                    ArcSwap::new(cell.clone())
-                });
-                if !fresh {
-                    later.store(cell.clone());
-                }
+                let later = || ArcSwap::new(cell.clone());
+                self.later.get_or_init(later).store(cell.clone());
                 times::ANEW
             }
         };

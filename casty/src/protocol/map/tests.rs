@@ -44,19 +44,28 @@ pub(crate) fn founded(shards: u32) -> ClusterMap {
     )
 }
 
-pub(crate) fn join(map: &mut ClusterMap, id: &MemberId) {
-    let shards = u32::try_from(map.kinds["Counter"].len()).unwrap();
-    let (member, address) = (id.clone(), address(2));
-    map.apply(&Command::Join {
-        member,
+/// What most joins have in common.
+fn join_of(
+    member: &MemberId,
+    address: SocketAddr,
+    catalog: Vec<CatalogEntry>,
+    seat: Option<Seat>,
+) -> Command {
+    Command::Join {
+        member: member.clone(),
         address,
-        catalog: catalog(shards),
+        catalog,
         lease: lease(),
         tie_breaker: false,
         since: Incarnation(0),
-        seat: None,
-    })
-    .unwrap();
+        seat,
+    }
+}
+
+pub(crate) fn join(map: &mut ClusterMap, id: &MemberId) {
+    let shards = u32::try_from(map.kinds["Counter"].len()).unwrap();
+    map.apply(&join_of(id, address(2), catalog(shards), None))
+        .unwrap();
     map.apply(&Command::Up { member: id.clone() }).unwrap();
 }
 
@@ -139,15 +148,7 @@ fn only_members_that_are_up_and_host_the_type_get_shards() {
     let (mut map, b) = (founded(4), member("b", 1));
     let refused = Err(Refused::WrongStatus(b.clone()));
     assert_eq!(map.apply(&assign(0, Epoch::ZERO, &b)), refused);
-    let join = Command::Join {
-        member: b.clone(),
-        address: address(2),
-        catalog: vec![],
-        lease: lease(),
-        tie_breaker: false,
-        since: Incarnation(0),
-        seat: None,
-    };
+    let join = join_of(&b, address(2), vec![], None);
     map.apply(&join).unwrap();
     map.apply(&Command::Up { member: b.clone() }).unwrap();
     assert_eq!(map.apply(&assign(0, Epoch::ZERO, &b)), refused);
@@ -169,28 +170,12 @@ fn a_restarted_node_takes_the_place_of_its_former_self() {
     map.apply(&assign(3, Epoch::new(7, 1), &new)).unwrap();
     assert_eq!(home(&map, 3).epoch, Epoch::new(7, 2));
     map.apply(&remove).unwrap();
-    let again = Command::Join {
-        member: old.clone(),
-        address: address(2),
-        catalog: vec![],
-        lease: lease(),
-        tie_breaker: false,
-        since: Incarnation(0),
-        seat: None,
-    };
+    let again = join_of(&old, address(2), vec![], None);
     assert_eq!(map.apply(&again), Err(Refused::Superseded(old)));
 }
 
 fn sit(id: &MemberId, seat: Seat) -> Command {
-    Command::Join {
-        member: id.clone(),
-        address: address(3),
-        catalog: vec![],
-        lease: lease(),
-        tie_breaker: false,
-        since: Incarnation(0),
-        seat: Some(seat),
-    }
+    join_of(id, address(3), vec![], Some(seat))
 }
 
 #[test]
@@ -326,15 +311,7 @@ fn joining_twice_is_joining_once() {
     let (mut map, b) = (founded(4), member("b", 1));
     join(&mut map, &b);
     let slot = map.member(&b).unwrap().slot;
-    let again = Command::Join {
-        member: b.clone(),
-        address: address(2),
-        catalog: catalog(4),
-        lease: lease(),
-        tie_breaker: false,
-        since: Incarnation(0),
-        seat: None,
-    };
+    let again = join_of(&b, address(2), catalog(4), None);
     map.apply(&again).unwrap();
     assert_eq!(map.member(&b).unwrap().slot, slot);
     assert_eq!(map.status(&b), Some(Status::Up));
@@ -404,15 +381,7 @@ fn down_is_final() {
     let refused = Err(Refused::WrongStatus(b.clone()));
     assert_eq!(map.apply(&Command::Up { member: b.clone() }), refused);
     assert_eq!(map.apply(&Command::Down { member: b.clone() }), refused);
-    let join = Command::Join {
-        member: b.clone(),
-        address: address(2),
-        catalog: vec![],
-        lease: lease(),
-        tie_breaker: false,
-        since: Incarnation(0),
-        seat: None,
-    };
+    let join = join_of(&b, address(2), vec![], None);
     assert_eq!(map.apply(&join), Err(Refused::Superseded(b.clone())));
     map.apply(&Command::Remove { member: b.clone() }).unwrap();
     assert_eq!(map.status(&b), None);
@@ -428,15 +397,12 @@ fn any_command() -> impl Strategy<Value = Command> {
         }
     });
     prop_oneof![
-        (members(), proptest::option::of(0..4u32)).prop_map(|(member, seat)| Command::Join {
-            member,
-            address: address(2),
-            catalog: catalog(3),
-            lease: lease(),
-            tie_breaker: false,
-            since: Incarnation(0),
-            seat: seat.map(Seat),
-        }),
+        (members(), proptest::option::of(0..4u32)).prop_map(|(member, seat)| join_of(
+            &member,
+            address(2),
+            catalog(3),
+            seat.map(Seat)
+        )),
         members().prop_map(|member| Command::Up { member }),
         members().prop_map(|member| Command::Leave { member }),
         members().prop_map(|member| Command::Down { member }),
