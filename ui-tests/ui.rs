@@ -1,4 +1,4 @@
-//! What the macros make of right and of wrong code, as a user sees it.
+//! What the macros make of wrong code, as a user sees it; of right code: `tests/`.
 //!
 //! One mistake a file, named by the mistake. After a change of an error: `TRYBUILD=overwrite cargo test -p
 //! casty-ui-tests`, then read each `.stderr` as a newcomer would.
@@ -6,6 +6,5 @@
 #[test]
 fn ui() {
     let tests = trybuild::TestCases::new();
-    tests.pass("pass/*.rs");
     tests.compile_fail("fail/*.rs");
 }

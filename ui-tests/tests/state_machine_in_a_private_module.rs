@@ -67,7 +67,8 @@ mod shop {
     }
 }
 
-fn main() {
+#[test]
+fn works() {
     let _ = shop::Lamp::from(shop::lamp::Off);
     let _ = shop::ring;
 }

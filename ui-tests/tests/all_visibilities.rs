@@ -114,7 +114,8 @@ fn in_a_function() {
     let _ = FourMsg::Private { with: Inner(1) };
 }
 
-fn main() {
+#[test]
+fn works() {
     in_a_function();
     let _ = private_type::call;
     let _ = public_module::uses;

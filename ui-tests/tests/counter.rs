@@ -12,7 +12,11 @@ impl Counter {
     #[message]
     fn increment(&mut self, amount: i64, ctx: &mut Context<Self>) {
         let id = ctx.entity_id();
-        println!("  [{id}] {} + {amount} = {}", self.value, self.value + amount);
+        println!(
+            "  [{id}] {} + {amount} = {}",
+            self.value,
+            self.value + amount
+        );
         self.value += amount;
     }
 
@@ -27,12 +31,23 @@ async fn talk(counter: CounterRef) -> i64 {
     counter.increment(10).tell().await.unwrap();
     counter.increment(10).try_tell().unwrap();
     let _: &CounterMsg = &CounterMsg::Increment { amount: 1 };
-    counter.value().timeout(Duration::from_secs(5)).await.unwrap()
+    counter
+        .value()
+        .timeout(Duration::from_secs(5))
+        .await
+        .unwrap()
 }
 
-fn main() {
+#[test]
+fn works() {
     let _ = talk;
-    assert_eq!(format!("{:?}", CounterMsg::Increment { amount: 7 }), "increment");
+    assert_eq!(
+        format!("{:?}", CounterMsg::Increment { amount: 7 }),
+        "increment"
+    );
     assert_eq!(<Counter as casty::Entity>::SHARDS.get(), 10);
-    assert_eq!(<Counter as Actor>::SCHEMA, "increment(amount: i64) -> (); value() -> i64");
+    assert_eq!(
+        <Counter as Actor>::SCHEMA,
+        "increment(amount: i64) -> (); value() -> i64"
+    );
 }

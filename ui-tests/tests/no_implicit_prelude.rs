@@ -37,7 +37,9 @@ mod shop {
     #[::casty::entity(shards = 7, name = "shop")]
     impl Shop {
         #[init]
-        async fn open(_ctx: &mut ::casty::Context<Self>) -> ::std::result::Result<Self, ::std::string::String> {
+        async fn open(
+            _ctx: &mut ::casty::Context<Self>,
+        ) -> ::std::result::Result<Self, ::std::string::String> {
             ::std::result::Result::Ok(Shop { items: 0 })
         }
 
@@ -54,7 +56,11 @@ mod shop {
         }
 
         #[message]
-        async fn buy(&mut self, ctx: &mut ::casty::Context<Self>, name: ::std::string::String) -> ::std::result::Result<u64, Refusal> {
+        async fn buy(
+            &mut self,
+            ctx: &mut ::casty::Context<Self>,
+            name: ::std::string::String,
+        ) -> ::std::result::Result<u64, Refusal> {
             let _ = ctx.entity_id();
             if self.items == 0 {
                 return ::std::result::Result::Err(Refusal::Unknown { name });
@@ -82,8 +88,11 @@ mod shop {
     }
 }
 
-fn main() {
-    let _ = shop::ShopMsg::Tick { at: ::std::time::Instant::now() };
+#[test]
+fn works() {
+    let _ = shop::ShopMsg::Tick {
+        at: ::std::time::Instant::now(),
+    };
     let _ = shop::ShopRef::buy;
     let _ = shop::ClerkRef::ask;
 }

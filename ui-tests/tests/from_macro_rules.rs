@@ -10,14 +10,22 @@ macro_rules! register {
         #[casty::entity]
         impl $name {
             #[message]
-            async fn $set(&mut self, $argument: $value, ctx: &mut casty::Context<Self>) -> Option<$value> {
+            async fn $set(
+                &mut self,
+                $argument: $value,
+                ctx: &mut casty::Context<Self>,
+            ) -> Option<$value> {
                 let _ = ctx.entity_id();
                 Some(std::mem::replace(&mut self.value, $argument))
             }
 
             #[message]
             fn get(&self, default: $value) -> $value {
-                if self.value == <$value>::default() { default } else { self.value.clone() }
+                if self.value == <$value>::default() {
+                    default
+                } else {
+                    self.value.clone()
+                }
             }
         }
     };
@@ -41,17 +49,33 @@ macro_rules! switch {
             #[behavior(otherwise = reject)]
             impl $off {
                 #[message]
-                async fn $toggle(self, $argument: $value, ctx: &mut casty::Context<$actor>) -> Result<($on, $value), casty::Stay<Self, String>> {
+                async fn $toggle(
+                    self,
+                    $argument: $value,
+                    ctx: &mut casty::Context<$actor>,
+                ) -> Result<($on, $value), casty::Stay<Self, String>> {
                     let _ = ctx.node_id();
-                    Ok(($on { last: $argument.clone() }, $argument))
+                    Ok((
+                        $on {
+                            last: $argument.clone(),
+                        },
+                        $argument,
+                    ))
                 }
             }
 
             #[behavior]
             impl $on {
                 #[message]
-                fn $toggle(self, $argument: $value) -> Result<($off, $value), casty::Stay<Self, String>> {
-                    if self.last == $argument { Err(casty::Stay(self, String::new())) } else { Ok(($off, $argument)) }
+                fn $toggle(
+                    self,
+                    $argument: $value,
+                ) -> Result<($off, $value), casty::Stay<Self, String>> {
+                    if self.last == $argument {
+                        Err(casty::Stay(self, String::new()))
+                    } else {
+                        Ok(($off, $argument))
+                    }
                 }
 
                 #[message]
@@ -65,8 +89,11 @@ macro_rules! switch {
 
 switch!(lamp, Lamp, Off => On, toggle(to: u8));
 
-fn main() {
+#[test]
+fn works() {
     let _: fn(&NumberRef, i64) -> casty::Call<Number, Option<i64>> = NumberRef::set;
     let _: fn(&LampRef, u8) -> casty::Call<Lamp, u8, String> = LampRef::toggle;
-    let _ = TextMsg::Write { text: String::new() };
+    let _ = TextMsg::Write {
+        text: String::new(),
+    };
 }

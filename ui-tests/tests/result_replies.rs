@@ -39,7 +39,9 @@ impl Account {
     #[message]
     fn withdraw(&mut self, amount: u64) -> Result<u64, InsufficientFunds> {
         if self.balance < amount {
-            return Err(InsufficientFunds { balance: self.balance });
+            return Err(InsufficientFunds {
+                balance: self.balance,
+            });
         }
         self.balance -= amount;
         Ok(self.balance)
@@ -70,8 +72,10 @@ impl Disk {
     fn ping(&self) {}
 }
 
-fn main() {
-    let _: fn(&AccountRef, u64) -> casty::Call<Account, u64, InsufficientFunds> = AccountRef::withdraw;
+#[test]
+fn works() {
+    let _: fn(&AccountRef, u64) -> casty::Call<Account, u64, InsufficientFunds> =
+        AccountRef::withdraw;
     let _: fn(&AccountRef) -> casty::Call<Account, (), InsufficientFunds> = AccountRef::by_alias;
     let _: fn(&AccountRef) -> casty::Call<Account, Short<u8>> = AccountRef::renamed;
 }

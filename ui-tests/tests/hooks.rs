@@ -49,7 +49,11 @@ impl Fallible {
     }
 
     #[on_terminated]
-    async fn ended(&mut self, ctx: &mut Context<Self>, who: casty::Terminated) -> Result<(), String> {
+    async fn ended(
+        &mut self,
+        ctx: &mut Context<Self>,
+        who: casty::Terminated,
+    ) -> Result<(), String> {
         ctx.stop();
         Err(who.who.id)
     }
@@ -58,4 +62,5 @@ impl Fallible {
     fn value(&self) {}
 }
 
-fn main() {}
+#[test]
+fn works() {}

@@ -49,7 +49,11 @@ impl Counter {
 
     #[message]
     fn item(&mut self, item: Item, #[serde(default)] more: Vec<Item>) -> Result<Item, String> {
-        if more.is_empty() { Ok(item) } else { Err(item.name) }
+        if more.is_empty() {
+            Ok(item)
+        } else {
+            Err(item.name)
+        }
     }
 
     #[message]
@@ -79,4 +83,5 @@ pub fn start(ctx: &mut Context<Counter>) -> (GreeterRef, CounterRef, GreeterMsg)
     (ctx.spawn(Greeter), ctx.myself(), GreeterMsg::Tick {})
 }
 
-fn main() {}
+#[test]
+fn works() {}

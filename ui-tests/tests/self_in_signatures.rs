@@ -5,7 +5,9 @@ use casty::prelude::*;
 pub enum Light {
     #[default]
     Off,
-    On { level: u8 },
+    On {
+        level: u8,
+    },
 }
 
 impl Light {
@@ -27,7 +29,11 @@ impl Light {
 
     #[message]
     fn other(&self, light: LightRef, ctx: &mut Context<Light>) -> Result<LightRef, Vec<Self>> {
-        if &light == &ctx.myself() { Err(vec![self.clone()]) } else { Ok(light) }
+        if &light == &ctx.myself() {
+            Err(vec![self.clone()])
+        } else {
+            Ok(light)
+        }
     }
 
     /// Not a message.
@@ -36,7 +42,10 @@ impl Light {
     }
 }
 
-fn main() {
+#[test]
+fn works() {
     let _: fn(&LightRef, Light) -> casty::Call<Light, Option<Light>> = LightRef::set;
-    let _ = LightMsg::Set { to: Light::On { level: 1 } };
+    let _ = LightMsg::Set {
+        to: Light::On { level: 1 },
+    };
 }

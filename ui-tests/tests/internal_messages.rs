@@ -18,7 +18,11 @@ impl Poller {
     }
 
     #[message(internal)]
-    async fn done(&mut self, result: Result<Vec<u8>, Box<dyn Error + Send>>, ctx: &mut Context<Self>) {
+    async fn done(
+        &mut self,
+        result: Result<Vec<u8>, Box<dyn Error + Send>>,
+        ctx: &mut Context<Self>,
+    ) {
         let _ = result;
         ctx.stop();
     }
@@ -43,10 +47,16 @@ trait Tick {
 }
 impl Tick for PollerRef {}
 
-fn main() {
+#[test]
+fn works() {
     let _: fn(&PollerRef) = PollerRef::tick;
-    let _ = PollerMsg::Tick { at: Instant::now(), label: "fast" };
-    let _ = PollerMsg::Done { result: Ok(Vec::new()) };
+    let _ = PollerMsg::Tick {
+        at: Instant::now(),
+        label: "fast",
+    };
+    let _ = PollerMsg::Done {
+        result: Ok(Vec::new()),
+    };
     let _ = (Clock, ClockMsg::Tick {});
     assert_eq!(<Poller as Actor>::SCHEMA, "seen() -> u64");
 }

@@ -51,7 +51,8 @@ impl D {
     fn value(&self) {}
 }
 
-fn main() {
+#[test]
+fn works() {
     assert_eq!(<A as Entity>::ROLE, Some("storage"));
     assert_eq!(<B as Entity>::ROLE, None);
 }

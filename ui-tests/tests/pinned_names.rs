@@ -66,7 +66,8 @@ impl Odd {
 #[derive(Default)]
 pub struct Odd;
 
-fn main() {
+#[test]
+fn works() {
     assert_eq!(Counter::NAME, "bank/counter");
     assert_eq!(Counter::POLICY.mailbox, 8);
     assert_eq!(<Counter as Entity>::SHARDS.get(), 65535);
@@ -75,7 +76,14 @@ fn main() {
         "self_() -> (); type(in: u8) -> u8; \
          z-inc(amount: i64, #[serde(default, rename = \"why\")] reason: Option<String>) -> ()"
     );
-    assert_eq!(CounterMsg::Increment { amount: 1, reason: None }.name(), "z-inc");
+    assert_eq!(
+        CounterMsg::Increment {
+            amount: 1,
+            reason: None
+        }
+        .name(),
+        "z-inc"
+    );
     assert_eq!(CounterMsg::Type { r#in: 1 }.name(), "type");
     assert_eq!(CounterMsg::Self_ {}.name(), "self_");
     assert_eq!((Greeter::NAME, Greeter::POLICY.mailbox), ("g", 1));

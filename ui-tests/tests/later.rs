@@ -58,4 +58,5 @@ pub async fn fails(gate: GateRef) -> Result<u32, AskError<String>> {
     gate.try_pass("me".to_owned()).await
 }
 
-fn main() {}
+#[test]
+fn works() {}

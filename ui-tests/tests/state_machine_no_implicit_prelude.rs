@@ -34,7 +34,9 @@ mod door {
     #[::casty::behavior(otherwise = stash)]
     impl Closed {
         #[init]
-        async fn built(_ctx: &mut ::casty::Context<Door>) -> ::std::result::Result<Self, ::std::string::String> {
+        async fn built(
+            _ctx: &mut ::casty::Context<Door>,
+        ) -> ::std::result::Result<Self, ::std::string::String> {
             ::std::result::Result::Ok(Closed { knocks: 0 })
         }
 
@@ -42,7 +44,10 @@ mod door {
         fn started(&mut self) {}
 
         #[on_stop]
-        async fn stopped(&mut self, _ctx: &mut ::casty::Context<Door>) -> ::std::result::Result<(), ::std::string::String> {
+        async fn stopped(
+            &mut self,
+            _ctx: &mut ::casty::Context<Door>,
+        ) -> ::std::result::Result<(), ::std::string::String> {
             ::std::result::Result::Ok(())
         }
 
@@ -61,7 +66,10 @@ mod door {
         async fn open(
             self,
             force: bool,
-        ) -> ::std::result::Result<::casty::OneOf<Open, ::casty::Stop>, ::casty::Stay<Self, ::std::string::String>> {
+        ) -> ::std::result::Result<
+            ::casty::OneOf<Open, ::casty::Stop>,
+            ::casty::Stay<Self, ::std::string::String>,
+        > {
             match self.knocks {
                 0 => ::std::result::Result::Err(::casty::Stay(self, ::std::string::String::new())),
                 _ if force => ::std::result::Result::Ok(::std::convert::From::from(::casty::Stop)),
@@ -84,7 +92,8 @@ mod door {
     }
 }
 
-fn main() {
+#[test]
+fn works() {
     let _ = DoorMsg::Slam {};
     let _ = DoorRef::open;
     let _ = Door::behavior();

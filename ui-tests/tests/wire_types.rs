@@ -39,7 +39,10 @@ pub struct Library;
 impl Library {
     #[message]
     fn page(&self, from: u64, trees: Vec<Tree>) -> Page<Tree> {
-        Page { items: trees, next: Some(from) }
+        Page {
+            items: trees,
+            next: Some(from),
+        }
     }
 
     /// A message may carry messages, and references to itself.
@@ -51,7 +54,8 @@ impl Library {
 
 fn travels<T: Wire>() {}
 
-fn main() {
+#[test]
+fn works() {
     travels::<Pair>();
     travels::<Page<Shape>>();
     travels::<LibraryMsg>();

@@ -61,4 +61,5 @@ pub mod door {
     }
 }
 
-fn main() {}
+#[test]
+fn works() {}

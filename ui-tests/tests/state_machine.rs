@@ -70,7 +70,10 @@ pub mod shopping_cart {
         #[message]
         fn add_item(self, name: String, item: Item, ctx: &mut Context<ShoppingCart>) -> Active {
             let _ = (self, ctx.entity_id());
-            Active { items: BTreeMap::from([(name, item)]), told: Vec::new() }
+            Active {
+                items: BTreeMap::from([(name, item)]),
+                told: Vec::new(),
+            }
         }
 
         #[message]
@@ -114,7 +117,11 @@ pub mod shopping_cart {
 
         /// Handles nothing, and yet its return type is one that states convert into.
         fn emptied(self) -> OneOf<Empty, Self> {
-            if self.items.is_empty() { Empty.into() } else { self.into() }
+            if self.items.is_empty() {
+                Empty.into()
+            } else {
+                self.into()
+            }
         }
 
         #[message]
@@ -125,7 +132,9 @@ pub mod shopping_cart {
 
         #[message]
         fn checkout(self) -> (CheckedOut, Receipt) {
-            let receipt = Receipt { total: self.total() };
+            let receipt = Receipt {
+                total: self.total(),
+            };
             for promise in self.told {
                 promise.reply(receipt.clone());
             }
@@ -211,9 +220,13 @@ pub async fn others(cart: ShoppingCartRef) -> Result<u64, AskError> {
 /// Its table.
 pub const TABLE: casty::Behavior = ShoppingCart::behavior();
 
-fn main() {
+#[test]
+fn works() {
     assert_eq!(TABLE.name, "ShoppingCart");
     assert_eq!(TABLE.states.len(), 3);
-    assert_eq!(format!("{:?}", ShoppingCart::from(shopping_cart::Empty)), "ShoppingCart(Empty)");
+    assert_eq!(
+        format!("{:?}", ShoppingCart::from(shopping_cart::Empty)),
+        "ShoppingCart(Empty)"
+    );
     drop(ShoppingCartMsg::Expire {});
 }

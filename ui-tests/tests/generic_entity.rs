@@ -69,7 +69,8 @@ impl One<String> {
 
 fn travels<T: Wire>() {}
 
-fn main() {
+#[test]
+fn works() {
     travels::<StoreMsg<u8>>();
     travels::<StoreRef<String>>();
     travels::<CounterMsg<fn(), 3>>();

@@ -61,7 +61,8 @@ pub mod lamp {
     }
 }
 
-fn main() {
+#[test]
+fn works() {
     let _ = LampRef::switch;
     let _ = CounterRef::add;
     let _ = GreeterRef::greet;

@@ -44,11 +44,15 @@ pub mod traffic_light {
     }
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() {
+#[tokio::test]
+async fn works() {
     let system = ActorSystem::local("lights");
-    let light: TrafficLightRef = system.spawn(TrafficLight::from(traffic_light::Red { waiting: 2 }));
+    let light: TrafficLightRef =
+        system.spawn(TrafficLight::from(traffic_light::Red { waiting: 2 }));
     assert_eq!(light.wait().await.unwrap(), 3);
     light.switch().await.unwrap();
-    assert!(matches!(light.wait().await, Err(AskError::Unhandled { .. })));
+    assert!(matches!(
+        light.wait().await,
+        Err(AskError::Unhandled { .. })
+    ));
 }
