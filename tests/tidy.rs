@@ -20,7 +20,7 @@ const TOP: &[&str] = &["system", "admin"];
 
 /// What everybody may use.
 const BASE: &[&str] = &[
-    "id", "config", "error", "event", "mutants", "observe", "sync", "tie", "upkeep",
+    "boxed", "id", "config", "error", "event", "mutants", "observe", "sync", "tie", "upkeep",
 ];
 
 fn sources(under: &Path, into: &mut Vec<PathBuf>) {

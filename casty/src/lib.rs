@@ -17,6 +17,7 @@ pub mod __private;
 mod actor;
 pub mod admin;
 pub mod behavior;
+mod boxed;
 mod cluster;
 mod config;
 pub mod error;

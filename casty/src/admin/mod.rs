@@ -48,6 +48,7 @@ pub use self::{
 };
 use crate::{
     actor::runtime::Runtime,
+    boxed::{Boxed, boxed},
     cluster::{
         authority::{Voter, way::AuthorityError},
         node::{Node, NodeSetup},
@@ -145,12 +146,27 @@ impl Admin {
         cluster: impl Into<String>,
         nodes: impl IntoIterator<Item = impl ToString>,
     ) -> Result<Self, AdminError> {
-        let nodes: Vec<String> = nodes.into_iter().map(|node| node.to_string()).collect();
+        let nodes = nodes.into_iter().map(|node| node.to_string()).collect();
+        Self::connecting(timeout.min(LONGEST), cluster.into(), nodes).await
+    }
+
+    fn connecting(
+        timeout: Duration,
+        cluster: String,
+        nodes: Vec<String>,
+    ) -> Boxed<'static, Result<Self, AdminError>> {
+        boxed(Self::reach(timeout, cluster, nodes))
+    }
+
+    async fn reach(
+        timeout: Duration,
+        cluster: String,
+        nodes: Vec<String>,
+    ) -> Result<Self, AdminError> {
         if nodes.is_empty() {
             return Err(AdminError::NoNodes);
         }
-        let timeout = timeout.min(LONGEST);
-        let mut admin = Self::assemble(timeout, cluster.into());
+        let mut admin = Self::assemble(timeout, cluster);
         let until = Instant::now() + timeout;
         // A name server that is silent must leave time to ask the nodes whose addresses are known.
         let half = until - timeout / 2;
@@ -270,7 +286,12 @@ impl Admin {
     }
 
     /// Asks all nodes, and those that they know of.
-    async fn look(&self, limit: Duration) -> Result<View, AdminError> {
+    /// Asks all that can be reached, and waits for the last answer, for `limit` at most.
+    fn look(&self, limit: Duration) -> Boxed<'_, Result<View, AdminError>> {
+        boxed(self.look_around(limit))
+    }
+
+    async fn look_around(&self, limit: Duration) -> Result<View, AdminError> {
         let until = Instant::now() + limit;
         let mut next = self.given.clone();
         next.extend(&lock(&self.known).addresses);
@@ -435,7 +456,15 @@ impl Admin {
     }
 
     /// Has it decided that a member leaves.
-    async fn have_leave(&self, view: &View, member: &MemberId) -> Result<(), AdminError> {
+    fn have_leave<'a>(
+        &'a self,
+        view: &'a View,
+        member: &'a MemberId,
+    ) -> Boxed<'a, Result<(), AdminError>> {
+        boxed(self.propose_leave(view, member))
+    }
+
+    async fn propose_leave(&self, view: &View, member: &MemberId) -> Result<(), AdminError> {
         let voters = || view.map().voters.iter().map(Voter::from);
         let mut askable: Vec<Voter> = voters()
             .filter(|voter| view.answer_of(&voter.member).is_some())
@@ -516,7 +545,16 @@ impl Admin {
         self.go_on_alone(&view, member, force).await
     }
 
-    async fn go_on_alone(
+    fn go_on_alone<'a>(
+        &'a self,
+        view: &'a View,
+        member: MemberId,
+        force: bool,
+    ) -> Boxed<'a, Result<Recovered, AdminError>> {
+        boxed(self.begin_alone(view, member, force))
+    }
+
+    async fn begin_alone(
         &self,
         view: &View,
         member: MemberId,

@@ -15,6 +15,7 @@ use crate::{
         Entity,
         runtime::{Carrier, Myself, Runtime},
     },
+    boxed::{Boxed, boxed},
     cluster::{
         authority::raft::Disk,
         inbound, join,
@@ -255,6 +256,14 @@ impl SystemBuilder {
     /// # Panics
     /// Outside a tokio runtime.
     pub async fn start(self) -> Result<ActorSystem, StartError> {
+        self.starting().await
+    }
+
+    fn starting(self) -> Boxed<'static, Result<ActorSystem, StartError>> {
+        boxed(self.listen_and_join())
+    }
+
+    async fn listen_and_join(self) -> Result<ActorSystem, StartError> {
         Self::check_name("cluster", &self.cluster)?;
         self.check_roles()?;
         self.settings.check()?;

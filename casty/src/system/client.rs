@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     actor::Entity,
+    boxed::{Boxed, boxed},
     cluster::join,
     error::{JoinError, ShutdownError, StartError},
     event::Events,
@@ -33,7 +34,14 @@ impl ClusterClient {
         cluster: impl Into<String>,
         seeds: impl IntoIterator<Item = S>,
     ) -> Result<Self, ConnectError> {
-        let builder = SystemBuilder::new(cluster.into()).seeds(seeds);
+        Self::connecting(SystemBuilder::new(cluster.into()).seeds(seeds)).await
+    }
+
+    fn connecting(builder: SystemBuilder) -> Boxed<'static, Result<Self, ConnectError>> {
+        boxed(Self::join(builder))
+    }
+
+    async fn join(builder: SystemBuilder) -> Result<Self, ConnectError> {
         SystemBuilder::check_name("cluster", &builder.cluster)?;
         if builder.seeds.is_empty() {
             let reason = "a client needs at least one seed".to_owned();
@@ -99,10 +107,11 @@ impl ClusterClient {
     /// # Cancel safety
     /// Dropped half way, the shutdown may be incomplete; call it again.
     pub async fn shutdown(&self) -> Result<(), ShutdownError> {
-        match &self.0.node {
-            Some(node) => join::leave(node).await,
-            None => Ok(()),
-        }
+        self.shutting_down().await
+    }
+
+    fn shutting_down(&self) -> Boxed<'_, Result<(), ShutdownError>> {
+        boxed(self.0.shut_down())
     }
 }
 

@@ -29,6 +29,7 @@ use crate::{
         runtime::Runtime,
         spy::{Scope, Spy},
     },
+    boxed::{Boxed, boxed},
     cluster::{join, node::Node, region::AnyRegion, registry::Registry},
     config::Settings,
     error::{JoinError, ShutdownError, StartError},
@@ -257,6 +258,33 @@ impl ActorSystem {
     /// # Cancel safety
     /// Dropped while it waits, nothing has happened; for the rest see [`shutdown`](Self::shutdown).
     pub async fn run_until_terminated(&self) -> Result<(), ShutdownError> {
+        self.running_until_terminated().await
+    }
+
+    fn running_until_terminated(&self) -> Boxed<'_, Result<(), ShutdownError>> {
+        boxed(self.0.run_until_terminated())
+    }
+
+    /// Stops gracefully: entities and actors finish what is in their mailboxes, shards are given up, the members
+    /// are told, connections are closed. A second call has nothing to do.
+    ///
+    /// # Errors
+    /// [`ShutdownError::Timeout`] if something was still under way after
+    /// [`Settings::shutdown_timeout`]. The system has stopped all the same.
+    ///
+    /// # Cancel safety
+    /// Dropped half way, the shutdown may be incomplete; call it again.
+    pub async fn shutdown(&self) -> Result<(), ShutdownError> {
+        self.shutting_down().await
+    }
+
+    fn shutting_down(&self) -> Boxed<'_, Result<(), ShutdownError>> {
+        boxed(self.0.shut_down())
+    }
+}
+
+impl Inner {
+    async fn run_until_terminated(&self) -> Result<(), ShutdownError> {
         let refused = |error: std::io::Error| ShutdownError::Signal {
             reason: error.to_string(),
         };
@@ -273,32 +301,23 @@ impl ActorSystem {
         }
         #[cfg(not(unix))]
         tokio::signal::ctrl_c().await.map_err(refused)?;
-        self.shutdown().await
+        self.shut_down().await
     }
 
-    /// Stops gracefully: entities and actors finish what is in their mailboxes, shards are given up, the members
-    /// are told, connections are closed. A second call has nothing to do.
-    ///
-    /// # Errors
-    /// [`ShutdownError::Timeout`] if something was still under way after
-    /// [`Settings::shutdown_timeout`]. The system has stopped all the same.
-    ///
-    /// # Cancel safety
-    /// Dropped half way, the shutdown may be incomplete; call it again.
-    pub async fn shutdown(&self) -> Result<(), ShutdownError> {
-        if let Some(node) = &self.0.node {
+    async fn shut_down(&self) -> Result<(), ShutdownError> {
+        if let Some(node) = &self.node {
             return join::leave(node).await;
         }
-        let after = self.0.settings.shutdown_timeout;
+        let after = self.settings.shutdown_timeout;
         let stopping = async {
-            for region in &self.0.regions {
+            for region in &self.regions {
                 region.leave().await;
             }
-            self.0.runtime.close_all().await;
+            self.runtime.close_all().await;
         };
         let stopped = tokio::time::timeout(after, stopping).await;
-        self.0.regions.iter().for_each(|region| region.abandon());
-        self.0.runtime.stop();
+        self.regions.iter().for_each(|region| region.abandon());
+        self.runtime.stop();
         stopped.map_err(|_| ShutdownError::Timeout {
             after,
             waiting_for: "handlers",
@@ -306,7 +325,12 @@ impl ActorSystem {
     }
 }
 
-async fn wait_for(node: &Node, members: usize) -> Result<(), JoinError> {
+/// As [`ActorSystem::wait_for`], for who has a network.
+fn wait_for(node: &Node, members: usize) -> Boxed<'_, Result<(), JoinError>> {
+    boxed(wait(node, members))
+}
+
+async fn wait(node: &Node, members: usize) -> Result<(), JoinError> {
     let cancelled = node.cancel().cancelled();
     let enough = node.watch().wait(|map| match node.failure() {
         Some(error) => Some(Err(error)),
