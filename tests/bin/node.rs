@@ -1,6 +1,6 @@
 //! A node of its own process, for tests: `casty-test-node CLUSTER NODE LISTEN [SEED ...]`.
 //!
-//! Says `address HOST:PORT` once it listens and `members N` as members come Up. Leaves gracefully at the end of its
+//! Says `address HOST:PORT` once it listens, `members N` as members come Up, and `failed WHY` when it is none any more. Leaves gracefully at the end of its
 //! standard input, so that it never outlives the test that started it. `CASTY_STATE_DIR` names a directory to keep what it
 //! decides in.
 
@@ -37,10 +37,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let watching = node.clone();
     let mut members = 1;
     let watch = async move {
-        while watching.wait_for(members).await.is_ok() {
-            println!("members {members}");
+        let why = loop {
+            match watching.wait_for(members).await {
+                Ok(()) => println!("members {members}"),
+                Err(why) => break why,
+            }
             members += 1;
-        }
+        };
+        println!("failed {why}");
     };
     let mut ignored = Vec::new();
     tokio::select! {

@@ -19,18 +19,23 @@ struct Process {
 
 impl Process {
     async fn start(name: &str, seeds: &[SocketAddr]) -> Self {
-        Self::start_with(name, seeds, &[]).await
+        let program = Command::new(env!("CARGO_BIN_EXE_casty-test-node"));
+        Self::start_by(program, name, seeds).await
     }
 
     /// One that keeps what it decides, below this directory.
     async fn start_kept(name: &str, seeds: &[SocketAddr], below: &Path) -> Self {
-        let state = below.join(name).display().to_string();
-        Self::start_with(name, seeds, &[("CASTY_STATE_DIR", state)]).await
+        // A write for which there is no room is to fail, not to kill.
+        let mut program = Command::new("sh");
+        program
+            .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
+            .arg(env!("CARGO_BIN_EXE_casty-test-node"))
+            .env("CASTY_STATE_DIR", below.join(name));
+        Self::start_by(program, name, seeds).await
     }
 
-    async fn start_with(name: &str, seeds: &[SocketAddr], environment: &[(&str, String)]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_casty-test-node"))
-            .envs(environment.iter().cloned())
+    async fn start_by(mut program: Command, name: &str, seeds: &[SocketAddr]) -> Self {
+        let mut child = program
             .args(["test", name, "127.0.0.1:0"])
             .args(seeds.iter().map(ToString::to_string))
             .stdin(Stdio::piped())
@@ -178,14 +183,11 @@ fn up(system: &ActorSystem) -> BTreeMap<String, Incarnation> {
         .collect()
 }
 
-/// They have other addresses when they come back, too, and only this process, which does not decide, lived on.
-#[tokio::test]
-async fn all_that_decide_are_killed_at_once_and_come_back_to_their_cluster() {
-    let state = tempfile::tempdir().unwrap();
-    let names = ["one", "two", "three"];
-    let (mut processes, mut seeds) = (Vec::new(), Vec::new());
-    for name in names {
-        let process = Process::start_kept(name, &seeds, state.path()).await;
+/// The first of them votes, and decides at first.
+async fn three_that_keep_what_they_decide(below: &Path) -> (Vec<Process>, ActorSystem) {
+    let (mut processes, mut seeds) = (Vec::<Process>::new(), Vec::new());
+    for name in KEEPERS {
+        let process = Process::start_kept(name, &seeds, below).await;
         seeds.push(process.address);
         processes.push(process);
         // One after the other: the first three vote.
@@ -204,10 +206,20 @@ async fn all_that_decide_are_killed_at_once_and_come_back_to_their_cluster() {
         || admin.members(),
         |seen| {
             let seen = seen.as_ref().ok();
-            seen.is_some_and(|seen| names.iter().all(|name| votes(name, seen)))
+            seen.is_some_and(|seen| KEEPERS.iter().all(|name| votes(name, seen)))
         },
     )
     .await;
+    (processes, here)
+}
+
+const KEEPERS: [&str; 3] = ["one", "two", "three"];
+
+/// They have other addresses when they come back, too, and only this process, which does not decide, lived on.
+#[tokio::test]
+async fn all_that_decide_are_killed_at_once_and_come_back_to_their_cluster() {
+    let state = tempfile::tempdir().unwrap();
+    let (mut processes, here) = three_that_keep_what_they_decide(state.path()).await;
     let before = up(&here);
     for process in &mut processes {
         process.child.start_kill().unwrap();
@@ -216,14 +228,14 @@ async fn all_that_decide_are_killed_at_once_and_come_back_to_their_cluster() {
         process.child.wait().await.unwrap();
     }
     let (mut again, mut seeds) = (Vec::new(), Vec::new());
-    for name in names {
+    for name in KEEPERS {
         let process = Process::start_kept(name, &seeds, state.path()).await;
         seeds.push(process.address);
         again.push(process);
     }
     let newer = |up: &BTreeMap<String, Incarnation>| {
         let newer = |name: &&str| up.get(*name).is_some_and(|now| *now > before[*name]);
-        names.iter().all(newer)
+        KEEPERS.iter().all(newer)
     };
     let now = eventually("they are back", || async { up(&here) }, newer).await;
     assert_eq!(now["here"], before["here"], "it is the same cluster");
@@ -234,6 +246,42 @@ async fn all_that_decide_are_killed_at_once_and_come_back_to_their_cluster() {
     }
     soon("shutdown", here.shutdown()).await.unwrap();
     for process in again.into_iter().rev() {
+        process.leave().await;
+    }
+}
+
+/// It says why, the others go on, and it is back as soon as there is room.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn one_that_decides_and_has_no_room_on_its_disk_any_more_leaves() {
+    let state = tempfile::tempdir().unwrap();
+    let (mut processes, here) = three_that_keep_what_they_decide(state.path()).await;
+    let before = up(&here);
+    let mut full = processes.remove(0);
+    let pid = full.child.id().unwrap().to_string();
+    let limited = Command::new("prlimit")
+        .args(["--pid", &pid, "--fsize=1"])
+        .status();
+    assert!(limited.await.unwrap().success());
+    // That it joins is decided, and written by all that vote.
+    let more = node("more").seeds([here.address()]).start();
+    let more = more.await.unwrap();
+    soon("it joins", more.wait_for(4)).await.unwrap();
+    let why = full.says("failed ").await;
+    assert!(why.contains("File too large"), "{why}");
+    let ended = soon("it ends", async { full.child.wait().await.unwrap() }).await;
+    assert!(ended.success(), "it has nothing left to wait for: {ended}");
+    let others: Vec<_> = processes.iter().map(|process| process.address).collect();
+    let again = Process::start_kept(KEEPERS[0], &others, state.path()).await;
+    let newer = |now: &BTreeMap<String, Incarnation>| {
+        now.get(KEEPERS[0])
+            .is_some_and(|now| *now > before[KEEPERS[0]])
+    };
+    let now = eventually("it is back", || async { up(&here) }, newer).await;
+    assert_eq!(now["here"], before["here"], "it is the same cluster");
+    soon("shutdown", here.shutdown()).await.unwrap();
+    again.leave().await;
+    for process in processes.into_iter().rev() {
         process.leave().await;
     }
 }

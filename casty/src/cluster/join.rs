@@ -417,7 +417,8 @@ pub(crate) async fn leave(node: &Arc<Node>) -> Result<(), ShutdownError> {
     node.set_leaving();
     let member = node.member();
     let (me, mut removed) = (member.clone(), false);
-    let joined = node.address().is_some() && node.is_member(&member);
+    // One that has failed hears no more what is decided, and has given up all it had: to the others it is dead.
+    let joined = node.address().is_some() && node.is_member(&member) && node.failure().is_none();
     let mut result = Ok(());
     if joined {
         let leave = Command::Leave {

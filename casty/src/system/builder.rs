@@ -317,7 +317,7 @@ impl SystemBuilder {
             incarnation,
         };
         let opened = match &self.state_dir {
-            Some(path) => Some(Disk::open(path, &self.cluster, &member.node)?),
+            Some(path) => Some(Disk::open(path, &self.cluster, &member.node).await?),
             None => None,
         };
         let (disk, kept) = opened.unzip();

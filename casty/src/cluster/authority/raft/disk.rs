@@ -10,7 +10,7 @@ use std::{
     io,
     panic::catch_unwind,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
 };
 
 use openraft::{
@@ -20,6 +20,7 @@ use openraft::{
 use redb::{Database, DatabaseError, ReadableTable, StorageError, Table, TableDefinition};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_bytes::ByteBuf;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::Types;
 use crate::{
@@ -120,6 +121,8 @@ fn founds(entry: &EntryOf<Types>) -> bool {
 pub(crate) struct Disk {
     path: PathBuf,
     database: Database,
+    /// Why something could not be written. Of what comes after it the database says only that there was an error before.
+    broken: OnceLock<String>,
     /// Held while it is written.
     tenancy: Mutex<Tenancy>,
     committed: Mutex<Committed>,
@@ -171,7 +174,28 @@ fn encode<T: Serialize>(value: &T) -> io::Result<Vec<u8>> {
 
 impl Disk {
     /// Opens a directory, which is made if there is none, for one node of one cluster.
-    pub(crate) fn open(
+    ///
+    /// All of it is read: where there are other threads, on one that may wait.
+    pub(crate) async fn open(
+        path: &Path,
+        cluster: &str,
+        node: &NodeId,
+    ) -> Result<(Arc<Self>, Option<Kept>), StateDirError> {
+        if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
+            return Self::open_here(path, cluster, node);
+        }
+        let (path, cluster, node) = (path.to_owned(), cluster.to_owned(), node.clone());
+        let opening = {
+            let path = path.clone();
+            tokio::task::spawn_blocking(move || Self::open_here(&path, &cluster, &node))
+        };
+        opening.await.unwrap_or_else(|error| {
+            let reason = error.to_string();
+            Err(StateDirError::Unusable { path, reason })
+        })
+    }
+
+    fn open_here(
         path: &Path,
         cluster: &str,
         node: &NodeId,
@@ -217,6 +241,7 @@ impl Disk {
         let disk = Self {
             path: path.to_owned(),
             database,
+            broken: OnceLock::new(),
             tenancy: Mutex::default(),
             committed: Mutex::default(),
         };
@@ -341,6 +366,16 @@ impl Disk {
 
     /// One transaction, on disk when this returns.
     fn write(
+        &self,
+        change: impl FnOnce(&mut Facts<'_>, &mut Table<'_, u64, &'static [u8]>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.transact(change).map_err(|error| {
+            let first = self.broken.get_or_init(|| error.to_string());
+            io::Error::other(first.clone())
+        })
+    }
+
+    fn transact(
         &self,
         change: impl FnOnce(&mut Facts<'_>, &mut Table<'_, u64, &'static [u8]>) -> io::Result<()>,
     ) -> io::Result<()> {

@@ -16,11 +16,11 @@ fn directory() -> TempDir {
 }
 
 fn open(path: &Path) -> Result<(Arc<Disk>, Option<Kept>), StateDirError> {
-    Disk::open(path, "shop", &NodeId::new("a"))
+    Disk::open_here(path, "shop", &NodeId::new("a"))
 }
 
 fn error(path: &Path, cluster: &str, node: &str) -> StateDirError {
-    let opened = Disk::open(path, cluster, &NodeId::new(node));
+    let opened = Disk::open_here(path, cluster, &NodeId::new(node));
     opened.map(drop).unwrap_err()
 }
 
