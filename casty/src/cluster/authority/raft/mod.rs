@@ -268,9 +268,12 @@ impl RaftEngine {
         }
     }
 
-    /// Whether this node decides alone.
+    /// Whether this node decides alone. While the voters change, those before and after have to be this one.
     fn is_sole(&self) -> bool {
-        self.electorate().is_sole(self.seat)
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let voters = metrics.membership_config.membership().voter_ids();
+        voters.collect::<BTreeSet<_>>() == BTreeSet::from([self.id()])
     }
 
     pub(crate) fn times(&self) -> LeaseTimes {
@@ -331,7 +334,7 @@ impl RaftEngine {
     }
 
     async fn keep(&self, version: u64) {
-        if self.electorate().voters != BTreeSet::from([self.seat]) {
+        if !self.is_sole() {
             return;
         }
         // Whoever waits for the answer waits for half of the limit.
