@@ -107,11 +107,7 @@ impl ClusterClient {
     /// # Cancel safety
     /// Dropped half way, the shutdown may be incomplete; call it again.
     pub async fn shutdown(&self) -> Result<(), ShutdownError> {
-        self.shutting_down().await
-    }
-
-    fn shutting_down(&self) -> Boxed<'_, Result<(), ShutdownError>> {
-        boxed(self.0.shut_down())
+        self.0.shut_down().await
     }
 }
 

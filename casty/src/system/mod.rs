@@ -275,11 +275,7 @@ impl ActorSystem {
     /// # Cancel safety
     /// Dropped half way, the shutdown may be incomplete; call it again.
     pub async fn shutdown(&self) -> Result<(), ShutdownError> {
-        self.shutting_down().await
-    }
-
-    fn shutting_down(&self) -> Boxed<'_, Result<(), ShutdownError>> {
-        boxed(self.0.shut_down())
+        self.0.shut_down().await
     }
 }
 
@@ -304,7 +300,11 @@ impl Inner {
         self.shut_down().await
     }
 
-    async fn shut_down(&self) -> Result<(), ShutdownError> {
+    fn shut_down(&self) -> Boxed<'_, Result<(), ShutdownError>> {
+        boxed(self.stop())
+    }
+
+    async fn stop(&self) -> Result<(), ShutdownError> {
         if let Some(node) = &self.node {
             return join::leave(node).await;
         }
