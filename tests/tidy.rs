@@ -19,9 +19,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 const TOP: &[&str] = &["system", "admin"];
 
 /// What everybody may use.
-const BASE: &[&str] = &[
-    "boxed", "id", "config", "error", "event", "mutants", "observe", "sync", "tie", "upkeep",
-];
+const BASE: &[&str] = &["id", "config", "error", "event", "infra", "tie"];
 
 fn sources(under: &Path, into: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(under).expect("a source folder") {

@@ -17,31 +17,29 @@ pub mod __private;
 mod actor;
 pub mod admin;
 pub mod behavior;
-mod boxed;
 mod cluster;
 mod config;
 pub mod error;
 pub mod event;
 pub mod id;
+mod infra;
 mod message;
-mod mutants;
-mod observe;
 mod protocol;
-mod sync;
 mod system;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 mod tie;
 mod transport;
-mod upkeep;
 
 pub use actor::{
     Actor, Entity, Init, Message,
-    call::{Ask, Call},
-    context::Context,
+    ask::call::{Ask, Call},
+    context::{
+        Context,
+        schedule::{Cancellable, Every},
+    },
     handled::{Later, Promise},
     reference::{ActorRef, EntityRef},
-    schedule::{Cancellable, Every},
     spy::{Observation, Observed, Scope, Spy},
 };
 pub use behavior::{Behavior, OneOf, Stay, Stop};

@@ -5,10 +5,10 @@ use std::{convert::Infallible, fmt, num::NonZeroU32};
 pub use crate::{
     actor::{
         Actor, Entity, FirstState, HookError, Init, Message, Reply,
-        call::{Call, CallSpec},
+        ask::call::{Call, CallSpec},
+        cell::policy::{Children, OnFailure, Overflow, Policy},
         context::Context,
         handled::{Handled, Later, Promise},
-        policy::{Children, OnFailure, Overflow, Policy},
         reference::{ActorRef, EntityRef},
     },
     behavior::{Behavior, HandlerRow, OneOf, Otherwise, State, Stay, Stop},
@@ -24,7 +24,7 @@ pub use inventory;
 pub use serde;
 
 use crate::{
-    actor::call::{decode_result, decode_value},
+    actor::ask::call::{decode_result, decode_value},
     message::codec,
 };
 
@@ -33,7 +33,7 @@ pub const fn wire<T: Wire>() {}
 
 /// How the reply `R` of a handler is written, and read as the answer `T` or the error `E`.
 ///
-/// Made in one place for each handler, so that a type without a wire form is one error.
+/// Registered in one place for each handler, so that a type without a wire form is one error.
 #[expect(clippy::type_complexity, reason = "spelled out, for generated code")]
 pub struct ReplyCodec<R, T, E> {
     /// Appends the reply's wire form.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Mutex};
 use casty::{
     Availability, MemberStatus, Settings,
     prelude::*,
-    testkit::{Sim, SimTask, Weather, true_time},
+    testkit::{Conditions, Sim, SimTask, true_time},
 };
 use casty_tests::Counter;
 
@@ -236,16 +236,16 @@ fn a_restarted_node_is_a_new_member() {
 #[test]
 fn a_cluster_forms_in_bad_weather() {
     for seed in 0..5 {
-        let mut weather = Weather::default();
-        weather.latency_max = Duration::from_millis(200);
-        weather.break_rate = 0.002;
-        weather.repair_rate = 0.25;
+        let mut conditions = Conditions::default();
+        conditions.latency_max = Duration::from_millis(200);
+        conditions.break_rate = 0.002;
+        conditions.repair_rate = 0.25;
         // A connection that broke is not noticed before its silence, and a node is not dead for that.
         let settings = Settings {
             suspect_after: Duration::from_secs(10),
             ..Settings::default()
         };
-        let mut sim = Sim::with_weather(seed, weather);
+        let mut sim = Sim::with_conditions(seed, conditions);
         for name in NODES {
             let settings = settings.clone();
             sim.start_with(name, move |builder| builder.settings(settings.clone()));
@@ -415,10 +415,10 @@ fn one_direction_can_be_cut_alone() {
 
 #[test]
 fn what_a_node_wrote_before_it_crashed_arrives() {
-    let mut weather = Weather::default();
-    weather.latency_min = Duration::from_millis(60);
-    weather.latency_max = Duration::from_millis(90);
-    let mut sim = Sim::with_weather(16, weather);
+    let mut conditions = Conditions::default();
+    conditions.latency_min = Duration::from_millis(60);
+    conditions.latency_max = Duration::from_millis(90);
+    let mut sim = Sim::with_conditions(16, conditions);
     for name in NODES {
         // Its nodes are far from each other.
         sim.start_with(name, |builder| builder.settings(Settings::patient()));

@@ -5,8 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::{Actor, Reply, cell::AnyCell, chain::Chain, one_shot::Answerer};
 use crate::{
+    actor::{
+        Actor, Reply,
+        ask::{chain::Chain, one_shot::Answerer},
+        cell::AnyCell,
+    },
     error::Failure,
     id::Epoch,
     message::{

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{Actor, envelope::ReplyTo};
-use crate::{error::Failure, sync::lock};
+use crate::{error::Failure, infra::sync::lock};
 
 /// What a handler made of a message. Generated dispatch returns it.
 #[doc(hidden)]

@@ -3,29 +3,17 @@
 //! Nothing here knows of a cluster. How a message reaches an entity is the [`Route`]'s business, how it reaches an
 //! actor on another node the [`Carrier`](runtime::Carrier)'s; `cluster` implements both.
 
-pub(crate) mod attached;
-pub(crate) mod call;
+pub(crate) mod ask;
 pub(crate) mod cell;
-pub(crate) mod chain;
 pub(crate) mod context;
-pub(crate) mod deadlines;
 pub(crate) mod envelope;
-pub(crate) mod gate;
 pub(crate) mod handled;
-pub(crate) mod mailbox;
-pub(crate) mod one_shot;
-pub(crate) mod pace;
-pub(crate) mod policy;
 pub(crate) mod reference;
-pub(crate) mod remote;
-pub(crate) mod runners;
 pub(crate) mod runtime;
-pub(crate) mod schedule;
 pub(crate) mod spy;
 #[cfg(feature = "testkit")]
 pub(crate) mod tap;
-pub(crate) mod warm;
-pub(crate) mod watch;
+pub(crate) mod tasks;
 
 use std::{num::NonZeroU32, sync::Arc};
 
@@ -33,7 +21,8 @@ use futures_util::future::BoxFuture;
 
 use crate::{
     actor::{
-        context::Context, envelope::Envelope, handled::Handled, policy::Policy, runtime::Runtime,
+        cell::policy::Policy, context::Context, envelope::Envelope, handled::Handled,
+        runtime::Runtime,
     },
     error::Failure,
     event::Terminated,

@@ -18,28 +18,25 @@ use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::{
-    Actor, Entity, FirstState, Route,
-    cell::{AnyCell, Cell, CellHost, CellName},
-    chain::Chains,
-    context::Context,
-    deadlines::Deadlines,
-    gate::Gate,
-    pace::Pace,
-    reference::{ActorRef, EntityRef, Found},
-    runners::Runners,
-    spy::Spies,
-    warm::WarmRuns,
-    watch::{WatchId, Watcher},
-};
 use crate::{
+    actor::{
+        Actor, Entity, FirstState, Route,
+        ask::{chain::Chains, deadlines::Deadlines},
+        cell::{AnyCell, Cell, CellHost, CellName, gate::Gate},
+        context::{
+            Context,
+            watch::{WatchId, Watcher},
+        },
+        reference::{ActorRef, EntityRef, Found},
+        spy::Spies,
+        tasks::{lingering::LingeringRuns, pool::TaskPool, throttle::Throttle},
+    },
     config::Settings,
     error::Failure,
     event::{ActorPath, DeadLetterReason, Event, EventBus},
     id::{EntityId, MemberId, NodeId},
+    infra::{sync::lock, timer_thread::TimerThread},
     message::answer::Pending,
-    sync::lock,
-    upkeep::Upkeep,
 };
 
 /// Where an actor of some node lives. It is never reused: the member's incarnation is part of it.
@@ -92,16 +89,16 @@ pub struct Runtime {
     pub(crate) chains: Chains,
     pub(crate) ask_timeout: Duration,
     pub(crate) deadlines: Arc<Deadlines>,
-    pub(crate) warm: Arc<WarmRuns>,
-    pub(crate) runners: Arc<Runners>,
+    pub(crate) warm: Arc<LingeringRuns>,
+    pub(crate) runners: Arc<TaskPool>,
     /// For whatever is done for each entity of a shard that moves: there may be many, and their states large.
-    pub(crate) packing: Pace,
+    pub(crate) packing: Throttle,
     /// What the coarse clock counts from.
     born: Instant,
     /// Where the next jitter comes from.
     random: AtomicU64,
     handle: tokio::runtime::Handle,
-    upkeep: Upkeep,
+    upkeep: TimerThread,
     stopped: AtomicBool,
     actors: Mutex<HashMap<u64, Arc<dyn AnyCell>, foldhash::fast::RandomState>>,
     next_actor: AtomicU64,
@@ -129,7 +126,7 @@ impl Runtime {
     pub(crate) fn new(node: NodeId, settings: &Settings, seed: u64) -> Arc<Self> {
         let (ask_timeout, patience) = (settings.ask_timeout, settings.resolve_timeout);
         let handle = tokio::runtime::Handle::current();
-        let upkeep = Upkeep::start(&handle);
+        let upkeep = TimerThread::start(&handle);
         Arc::new(Self {
             node,
             events: EventBus::new(),
@@ -137,9 +134,9 @@ impl Runtime {
             chains: Chains::default(),
             ask_timeout,
             deadlines: Deadlines::new(upkeep.handle().clone()),
-            warm: WarmRuns::new(upkeep.handle().clone()),
-            packing: Pace::default(),
-            runners: Runners::new(handle.clone(), upkeep.handle().clone()),
+            warm: LingeringRuns::new(upkeep.handle().clone()),
+            packing: Throttle::default(),
+            runners: TaskPool::new(handle.clone(), upkeep.handle().clone()),
             born: Instant::now(),
             random: AtomicU64::new(seed),
             handle,
@@ -292,7 +289,7 @@ impl Runtime {
 
     /// Resolves when it is the turn of a handler that would begin now.
     pub(crate) async fn turn(&self) {
-        if self.upkeep.is_apart() {
+        if self.upkeep.is_own_thread() {
             #[expect(clippy::disallowed_methods, reason = "it ends at once")]
             let turn = self.handle.spawn(async {});
             // The error says that the runtime is gone, and upkeep will be.
@@ -301,7 +298,7 @@ impl Runtime {
     }
 
     /// Where what has to be done by the clock is done.
-    pub(crate) fn upkeep(&self) -> &Upkeep {
+    pub(crate) fn upkeep(&self) -> &TimerThread {
         &self.upkeep
     }
 

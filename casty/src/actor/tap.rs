@@ -8,19 +8,19 @@ use std::{
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
-use super::{
-    Actor, Rejected,
-    cell::{AnyCell, Signal, undecodable, undeliverable},
-    envelope::{Envelope, RemoteAsk, ReplyTo},
-    reference::Destination,
-    runtime::{ActorAddress, Runtime},
-    watch::{WatchId, WatchedKey, Watcher},
-};
 use crate::{
+    actor::{
+        Actor, Rejected,
+        cell::{AnyCell, Signal, undecodable, undeliverable},
+        context::watch::{WatchId, WatchedKey, Watcher},
+        envelope::{Envelope, RemoteAsk, ReplyTo},
+        reference::Destination,
+        runtime::{ActorAddress, Runtime},
+    },
     error::Failure,
     event::{ActorPath, Terminated, TerminatedReason},
+    infra::sync::lock,
     message::{answer::Credit, codec},
-    sync::lock,
 };
 
 /// What comes out of a tap.

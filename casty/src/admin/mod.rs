@@ -48,16 +48,18 @@ pub use self::{
 };
 use crate::{
     actor::runtime::Runtime,
-    boxed::{Boxed, boxed},
     cluster::{
-        authority::{Voter, way::AuthorityError},
+        authority::{Voter, leader_client::AuthorityError},
         node::{Node, NodeSetup},
         wire::{Answer, Call, Inspection, Proposal},
     },
     config::{Availability, OnDown, Settings},
     id::{Incarnation, MemberId, NodeId},
+    infra::{
+        boxed::{Boxed, boxed},
+        sync::lock,
+    },
     protocol::map::{Command, Refused, Status},
-    sync::lock,
     system::fresh_seed,
     transport::{
         handshake::{self, HandshakeError, Lane, Refusal},

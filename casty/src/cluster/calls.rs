@@ -16,9 +16,8 @@ use super::{
     wire::{Answer, Call, Request},
 };
 use crate::{
+    infra::{mutants, sync::lock},
     message::codec,
-    mutants,
-    sync::lock,
     transport::{
         handshake::Lane,
         link::{Link, Peer},

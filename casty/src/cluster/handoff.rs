@@ -7,14 +7,14 @@ use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    authority::way::AuthorityError,
-    node::Node,
-    region::{AnyRegion, Parcel},
-    wire::{Answer, Call, Proposal},
-};
 use crate::{
-    actor::pace::Pace,
+    actor::tasks::throttle::Throttle,
+    cluster::{
+        authority::leader_client::AuthorityError,
+        node::Node,
+        region::{AnyRegion, Parcel},
+        wire::{Answer, Call, Proposal},
+    },
     id::{Epoch, ShardId},
     protocol::map::{ClusterMap, Command, Home, Slot},
     transport::handshake::Lane,
@@ -87,7 +87,7 @@ impl Node {
             if !kept.is_empty() {
                 tracing::info!(kind, shards = kept.len(), "shards could not be handed over");
                 let (member, kind) = (member.clone(), kind.clone());
-                self.insist(
+                self.propose_until_decided(
                     &session,
                     Command::Keep {
                         member,
@@ -98,7 +98,7 @@ impl Node {
                 .await;
             }
             if !shards.is_empty() {
-                self.insist(
+                self.propose_until_decided(
                     &session,
                     Command::Release {
                         member,
@@ -113,7 +113,7 @@ impl Node {
 
     /// Has it decided, however long that takes: the shards have stopped and are of no use here, and nobody but the
     /// leader can do something about it.
-    async fn insist(&self, session: &CancellationToken, command: Command) {
+    async fn propose_until_decided(&self, session: &CancellationToken, command: Command) {
         let proposal = Proposal::Apply(command);
         loop {
             let told = tokio::select! {
@@ -141,7 +141,7 @@ impl Node {
         parcel: &Parcel,
     ) -> bool {
         let until = Instant::now() + self.settings().decide_timeout;
-        let (mut first, pace) = (true, Pace::default());
+        let (mut first, pace) = (true, Throttle::default());
         for part in parts(parcel) {
             let _turn = pace.turn().await;
             let call = Call::Receive {

@@ -15,8 +15,8 @@ use crate::{
     error::Failure,
     event::ActorPath,
     id::Epoch,
+    infra::mutants,
     message::{answer::ReplyPath, codec},
-    mutants,
     protocol::map::Status,
     transport::{
         connection::{self, ConnectionEnd, Grant, Inlet, Liveness, Side},

@@ -6,16 +6,16 @@ use futures_util::future::join_all;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::time::Instant;
 
-use super::{
-    authority::{Voter, way::AuthorityError},
-    gossip::Gossip,
-    node::{Node, Said},
-    wire::Proposal,
-};
 use crate::{
+    cluster::{
+        authority::{Voter, leader_client::AuthorityError},
+        gossip::Gossip,
+        node::{Node, Said},
+        wire::Proposal,
+    },
     error::{JoinError, ShutdownError},
     id::{ClusterIdentity, Incarnation, MemberId},
-    observe::sighted,
+    infra::observe::sighted,
     protocol::{
         bootstrap::{Answer, Bootstrap, Decision},
         map::{ClusterMap, Command, Home, Refused, Status},

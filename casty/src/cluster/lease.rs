@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{authority::way::AuthorityError, node::Node, wire::Call};
 use crate::{
+    cluster::{authority::leader_client::AuthorityError, node::Node, wire::Call},
     config::Settings,
     protocol::{lease::LeaseTimes, map::Refused},
 };

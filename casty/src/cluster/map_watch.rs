@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use arc_swap::ArcSwapOption;
 use tokio::sync::Notify;
 
-use crate::{protocol::map::ClusterMap, sync::lock};
+use crate::{infra::sync::lock, protocol::map::ClusterMap};
 
 #[derive(Debug, Default)]
 pub(crate) struct MapWatch {
@@ -69,7 +69,7 @@ impl MapWatch {
     }
 
     /// Wakes everybody who waits, though the map is the same: something else that they look at has changed.
-    pub(crate) fn poke(&self) {
+    pub(crate) fn notify(&self) {
         self.changed.notify_waiters();
     }
 

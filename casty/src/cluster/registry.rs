@@ -25,11 +25,11 @@ pub struct EntityRegistration {
     role: Option<&'static str>,
     type_id: fn() -> TypeId,
     type_name: fn() -> &'static str,
-    make: fn(Ground<'_>) -> Made,
+    make: fn(RegionArgs<'_>) -> Registered,
 }
 
 /// What a region stands on.
-struct Ground<'a> {
+struct RegionArgs<'a> {
     runtime: &'a Arc<Runtime>,
     name: String,
     kind: u16,
@@ -37,7 +37,7 @@ struct Ground<'a> {
     mesh: Option<Weak<dyn Mesh>>,
 }
 
-struct Made {
+struct Registered {
     region: Arc<dyn AnyRegion>,
     /// An `Arc<dyn Route<E>>`.
     route: Box<dyn Any + Send + Sync>,
@@ -67,8 +67,8 @@ impl fmt::Debug for EntityRegistration {
 
 inventory::collect!(EntityRegistration);
 
-fn make<E: Entity>(ground: Ground<'_>) -> Made {
-    let Ground {
+fn make<E: Entity>(ground: RegionArgs<'_>) -> Registered {
+    let RegionArgs {
         runtime,
         name,
         kind,
@@ -77,7 +77,7 @@ fn make<E: Entity>(ground: Ground<'_>) -> Made {
     } = ground;
     let region = ShardRegion::<E>::new(runtime.clone(), name, kind, settings, mesh);
     let route: Arc<dyn Route<E>> = region.clone();
-    Made {
+    Registered {
         region,
         route: Box::new(route),
     }
@@ -135,7 +135,7 @@ impl Registry {
         let (mut regions, mut routes) = (Vec::new(), Routes::default());
         for (kind, (name, registration)) in (0_u16..).zip(by_name) {
             let mesh = mesh.cloned();
-            let made = (registration.make)(Ground {
+            let made = (registration.make)(RegionArgs {
                 runtime,
                 name,
                 kind,

@@ -15,11 +15,11 @@ use crate::{
     config::{Availability, OnDown},
     error::JoinError,
     id::{Incarnation, MemberId},
+    infra::sync::lock,
     protocol::{
         lease::Lease,
         map::{ClusterMap, Status},
     },
-    sync::lock,
 };
 
 impl Node {
@@ -31,7 +31,7 @@ impl Node {
         }
         tracing::warn!(member = %self.member(), "this member was declared down");
         self.spawn(async move {
-            let known = me.begin_anew();
+            let known = me.next_incarnation();
             me.forget_seat().await;
             me.join_or_stop(known).await;
         });
@@ -65,7 +65,7 @@ impl Node {
     // Boxed: it leads back to the one who spawned it.
     fn join_without_seat(self: Arc<Self>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            let known = self.begin_anew();
+            let known = self.next_incarnation();
             self.forget_seat().await;
             let places = self.places(known);
             join::enter(self, places, true).await;
@@ -191,7 +191,7 @@ impl Node {
         Box::pin(async move {
             // Whoever asked for it is answered first: its connection ends with all others.
             tokio::time::sleep(self.settings().backoff).await;
-            let known = self.begin_anew();
+            let known = self.next_incarnation();
             tokio::time::sleep(self.wait_for_leases()).await;
             self.found_next(map, known).await;
         })
@@ -223,7 +223,7 @@ impl Node {
     }
 
     /// Makes this process another member. Returns where the others were.
-    pub(super) fn begin_anew(&self) -> Vec<String> {
+    pub(super) fn next_incarnation(&self) -> Vec<String> {
         for region in self.regions() {
             region.sever();
         }
@@ -236,11 +236,11 @@ impl Node {
             .map(|address| address.to_string())
             .collect();
         let known = {
-            let mut others_were = lock(&self.others_were);
+            let mut last_addresses = lock(&self.last_addresses);
             if !known.is_empty() {
-                *others_were = known;
+                *last_addresses = known;
             }
-            others_were.clone()
+            last_addresses.clone()
         };
         self.kill_links("this node begins anew");
         self.cut(|_| true);
@@ -250,7 +250,7 @@ impl Node {
         self.follower().reset();
         *self.lease() = Lease::default();
         let before = self.member();
-        let incarnation = self.next_incarnation(before.incarnation);
+        let incarnation = self.later_incarnation(before.incarnation);
         let member = MemberId {
             incarnation,
             ..before
@@ -270,7 +270,7 @@ impl Node {
     }
 
     /// Greater than the last, whatever the clock says.
-    fn next_incarnation(&self, last: Incarnation) -> Incarnation {
+    fn later_incarnation(&self, last: Incarnation) -> Incarnation {
         if self.has_given_incarnation() {
             return Incarnation(last.0 + 1);
         }

@@ -96,7 +96,7 @@ impl Node {
             if self.is_leaving() || self.cancel().is_cancelled() {
                 return;
             }
-            let known = self.begin_anew();
+            let known = self.next_incarnation();
             match map.filter(|_| goes_on) {
                 Some(map) => self.found_next(map, known).await,
                 None => self.join_or_stop(known).await,

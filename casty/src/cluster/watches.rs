@@ -14,16 +14,16 @@ use tokio::sync::oneshot;
 use super::node::Node;
 use crate::{
     actor::{
+        context::watch::{WatchId, Watcher},
         runtime::ActorAddress,
-        watch::{WatchId, Watcher},
     },
     error::Failure,
     event::{ActorPath, TerminatedReason},
+    infra::sync::lock,
     message::{
         answer::{Pending, RawAnswer, ReplyPath},
         codec,
     },
-    sync::lock,
     transport::connection::Inlet,
 };
 

@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use crate::mutants;
+use crate::infra::mutants;
 
 /// What a seed said.
 #[derive(Clone, Debug, PartialEq, Eq)]

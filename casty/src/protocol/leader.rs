@@ -18,7 +18,7 @@ use super::{
     map::{ClusterMap, Command, Seat, Status},
     tie::Ties,
 };
-use crate::{id::MemberId, mutants};
+use crate::{id::MemberId, infra::mutants};
 
 /// The most members that vote.
 const VOTERS_MAX: usize = 5;

@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::{id::MemberId, mutants};
+use crate::{id::MemberId, infra::mutants};
 
 /// How long leases are, on either side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

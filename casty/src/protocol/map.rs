@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::lease::LeaseTimes;
 use crate::{
     id::{CatalogEntry, ClusterIdentity, Epoch, Incarnation, MemberId, ShardId},
-    mutants,
+    infra::mutants,
 };
 
 /// A member in the shard tables. Never used twice in a generation.

@@ -5,12 +5,12 @@
 
 pub(crate) mod allocation;
 pub(crate) mod bootstrap;
-pub(crate) mod copies;
 pub(crate) mod facts;
 pub(crate) mod leader;
 pub(crate) mod lease;
 pub(crate) mod liveness;
 pub(crate) mod map;
 pub(crate) mod region;
+pub(crate) mod second_copy;
 pub(crate) mod supervision;
 pub(crate) mod tie;

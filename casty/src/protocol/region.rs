@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::{
     id::{Epoch, ShardId},
-    mutants,
+    infra::mutants,
 };
 
 use super::map::Slot;

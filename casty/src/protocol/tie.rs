@@ -46,7 +46,7 @@ use tokio::time::Instant;
 use super::map::{ClusterMap, Slot, Status};
 use crate::{
     id::{Incarnation, MemberId},
-    mutants,
+    infra::mutants,
 };
 
 /// When a leader answered a renewal, by its own clock. Means something only to the leader that gave it.

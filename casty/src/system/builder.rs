@@ -15,7 +15,6 @@ use crate::{
         Entity,
         runtime::{Carrier, Myself, Runtime},
     },
-    boxed::{Boxed, boxed},
     cluster::{
         authority::raft::Disk,
         inbound, join,
@@ -26,6 +25,7 @@ use crate::{
     config::{Availability, OnDown, Settings},
     error::StartError,
     id::{Incarnation, MemberId, NODE_ID_BYTES_MAX, NodeId},
+    infra::boxed::{Boxed, boxed},
     tie::{Breaker, TieBreaker},
     transport::net::{Net, Tcp},
 };

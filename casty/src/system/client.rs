@@ -11,11 +11,11 @@ use super::{
 };
 use crate::{
     actor::Entity,
-    boxed::{Boxed, boxed},
     cluster::join,
     error::{JoinError, ShutdownError, StartError},
     event::Events,
     id::{Incarnation, MemberId, NodeId},
+    infra::boxed::{Boxed, boxed},
 };
 
 /// A client of a cluster: routes and asks, hosts nothing, is no member.

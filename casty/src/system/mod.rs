@@ -2,9 +2,9 @@
 
 mod builder;
 mod client;
-#[cfg(feature = "sim")]
-mod glance;
 mod shards;
+#[cfg(feature = "sim")]
+mod weak;
 
 use std::{
     collections::BTreeSet,
@@ -29,12 +29,12 @@ use crate::{
         runtime::Runtime,
         spy::{Scope, Spy},
     },
-    boxed::{Boxed, boxed},
     cluster::{join, node::Node, region::AnyRegion, registry::Registry},
     config::Settings,
     error::{JoinError, ShutdownError, StartError},
     event::{ActorPath, Events},
     id::{MemberId, NodeId},
+    infra::boxed::{Boxed, boxed},
     protocol::map::{ClusterMap, Status},
 };
 
@@ -71,10 +71,10 @@ impl Drop for Inner {
 }
 
 #[cfg(feature = "sim")]
-pub(crate) use self::glance::Glance;
-#[cfg(feature = "sim")]
 #[doc(hidden)]
-pub use self::glance::View;
+pub use crate::system::weak::View;
+#[cfg(feature = "sim")]
+pub(crate) use crate::system::weak::WeakSystem;
 
 impl ActorSystem {
     /// A member of the cluster `cluster`, to be configured and started.
@@ -189,8 +189,8 @@ impl ActorSystem {
 
     /// A way to look at this system that does not keep it alive.
     #[cfg(feature = "sim")]
-    pub(crate) fn glance(&self) -> Glance {
-        Glance(Arc::downgrade(&self.0))
+    pub(crate) fn glance(&self) -> WeakSystem {
+        WeakSystem(Arc::downgrade(&self.0))
     }
 
     /// Everything that happens in this system from now on. Slow readers are told how many events they missed.

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use crate::{Claim, TieBreaker, TieError, Verdict, sync::lock};
+use crate::{Claim, TieBreaker, TieError, Verdict, infra::sync::lock};
 
 /// A tie-breaker in memory, which tests make unreachable. Clones are the same one: give each node of a cluster one of them.
 ///

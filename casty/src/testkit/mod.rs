@@ -53,7 +53,7 @@
 //! ```
 
 mod arbiter;
-mod letters;
+mod dead_letters;
 mod probe;
 #[cfg(feature = "sim")]
 mod sim;
@@ -61,16 +61,16 @@ mod sim;
 use std::time::Duration;
 
 #[cfg(feature = "sim")]
-pub use self::sim::{Sim, SimTask, Weather, true_time};
-pub use self::{
+pub use self::sim::{Conditions, Sim, SimTask, true_time};
+use crate::ActorSystem;
+pub use crate::testkit::{
     arbiter::Arbiter,
-    letters::DeadLetters,
+    dead_letters::DeadLetters,
     probe::{Probe, Received},
 };
-use crate::ActorSystem;
 #[cfg(feature = "sim")]
 #[doc(hidden)]
-pub use crate::{observe::Sighting, system::View};
+pub use crate::{infra::observe::Sighting, system::View};
 
 /// How long an expectation waits that names no deadline.
 pub const PATIENCE: Duration = Duration::from_secs(3);

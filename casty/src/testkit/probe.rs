@@ -10,9 +10,9 @@ use crate::{
     actor::{
         Actor,
         cell::undeliverable,
+        context::watch::{self, Watch},
         envelope::{Envelope, ReplyTo},
         tap::{Tap, Tapped},
-        watch::{self, Watch},
     },
     error::Failure,
 };

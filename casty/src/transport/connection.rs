@@ -28,11 +28,11 @@ use super::{
 use crate::{
     error::Failure,
     id::{Epoch, MemberId},
+    infra::timer_thread::TimerThread,
     message::{
         answer::{Credit, ReplyPath, Window},
         codec,
     },
-    upkeep::Upkeep,
 };
 
 /// Bytes read at a time.
@@ -82,7 +82,7 @@ pub(crate) struct Liveness<'a> {
     pub(crate) side: Side,
     pub(crate) keepalive: Keepalive,
     /// Where that is looked at.
-    pub(crate) upkeep: &'a Upkeep,
+    pub(crate) upkeep: &'a TimerThread,
 }
 
 /// Runs until the connection ends. `handle` gets chunks of whole frames, see [`for_each_frame`]. Where this side ends it, `last`

@@ -26,12 +26,11 @@ use crate::{
     error::Failure,
     event::DeadLetterReason,
     id::MemberId,
+    infra::{sync::lock, timer_thread::TimerThread},
     message::{
         answer::{Pending, RawAnswer},
         codec,
     },
-    sync::lock,
-    upkeep::Upkeep,
 };
 
 /// Times of dialing and of keeping alive.
@@ -50,7 +49,7 @@ pub(crate) trait LinkOwner: Send + Sync + 'static {
     fn hello(&self, lane: Lane, to: Option<&MemberId>) -> Hello;
 
     /// Where the connection is watched over.
-    fn upkeep(&self) -> &Upkeep;
+    fn upkeep(&self) -> &TimerThread;
 
     /// A connection stands.
     fn connected(&self, link: &Arc<Link>, welcome: &Welcome);

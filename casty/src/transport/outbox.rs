@@ -17,8 +17,8 @@ use tokio::sync::Notify;
 use super::frame::{Frame, PREFIX_BYTES, TooLarge};
 use crate::{
     id::EntityId,
+    infra::sync::lock,
     message::answer::{Pending, RawAnswer},
-    sync::lock,
 };
 
 /// Bytes of messages that may be under way to a receiver which has not put them into mailboxes yet.

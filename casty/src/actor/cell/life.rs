@@ -10,11 +10,15 @@ use super::{
     run::{Run, guarded, guarded_now},
 };
 use crate::{
-    actor::{Actor, FirstState, HookError, cell::CellName, pace::Pace, policy::OnFailure},
+    actor::{
+        Actor, FirstState, HookError,
+        cell::{CellName, policy::OnFailure},
+        tasks::throttle::Throttle,
+    },
     error::Failure,
     event::{Event, TerminatedReason},
+    infra::sync::lock,
     protocol::supervision::Verdict,
-    sync::lock,
 };
 
 impl<A: Actor> Run<A> {
@@ -206,7 +210,7 @@ impl<A: Actor> Run<A> {
         }
         if closes {
             let cell = self.cell.clone();
-            let turn = OptionFuture::from(cell.host.packing().map(Pace::turn)).await;
+            let turn = OptionFuture::from(cell.host.packing().map(Throttle::turn)).await;
             let state = self.activation.state.as_ref();
             if let Some(state) = state.filter(|state| state.is_whole()) {
                 cell.host.ended(&cell, state);

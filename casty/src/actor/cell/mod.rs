@@ -4,8 +4,11 @@
 //! are none, puts the state back and ends. So at any time at most one task touches the state. What becomes of an
 //! activation that fails is [`life`]'s business.
 
-mod any;
+mod erased;
+pub(crate) mod gate;
 mod life;
+pub(crate) mod mailbox;
+pub(crate) mod policy;
 mod run;
 
 use std::{
@@ -22,31 +25,34 @@ use tokio::{
     time::Instant,
 };
 
-pub(crate) use self::{
-    any::{AnyCell, undecodable},
+pub(crate) use crate::actor::cell::{
+    erased::{AnyCell, undecodable},
     run::panic_text,
 };
-use super::{
-    Actor, FirstState, Message,
-    attached::Attached,
-    chain::Chain,
-    context::Context,
-    envelope::{Envelope, Own, ReplyTo},
-    gate::Gate,
-    mailbox::{Mailbox, Ticket},
-    pace::Pace,
-    policy::Overflow,
-    runtime::Runtime,
-    warm::Warmth,
-    watch::{WatchId, Watcher},
-};
 use crate::{
+    actor::{
+        Actor, FirstState, Message,
+        ask::chain::Chain,
+        cell::{
+            gate::Gate,
+            mailbox::{Mailbox, Ticket},
+            policy::Overflow,
+        },
+        context::{
+            Context,
+            activation_scope::ActivationScope,
+            watch::{WatchId, Watcher},
+        },
+        envelope::{Envelope, Own, ReplyTo},
+        runtime::Runtime,
+        tasks::{lingering::RecentRuns, throttle::Throttle},
+    },
     error::Failure,
     event::{ActorPath, Terminated, TerminatedReason},
     id::{EntityId, Epoch},
+    infra::sync::lock,
     message::answer::Credit,
     protocol::supervision::Supervisor,
-    sync::lock,
 };
 
 /// Which actor a cell is.
@@ -83,7 +89,7 @@ pub(crate) trait CellHost<A: Actor>: Send + Sync + 'static {
     }
 
     /// Whose turn it is to pack a state that goes on somewhere else, if that is worth a turn.
-    fn packing(&self) -> Option<&Pace> {
+    fn packing(&self) -> Option<&Throttle> {
         None
     }
 
@@ -182,7 +188,7 @@ struct Inner<A: Actor> {
     activation: Option<Box<Activation<A>>>,
     /// Of a run that waits.
     waker: Option<Waker>,
-    warmth: Warmth,
+    warmth: RecentRuns,
     /// How long the run has waited, where it waits.
     wait: Wait,
     // Boxed: most cells never need it.
@@ -247,7 +253,7 @@ enum Phase {
     Closed,
 }
 
-/// How long a run has waited, seen by [`WarmRuns`](super::warm::WarmRuns).
+/// How long a run has waited, seen by [`LingeringRuns`](crate::actor::tasks::lingering::LingeringRuns).
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Wait {
     Short,
@@ -266,7 +272,7 @@ struct Activation<A: Actor> {
     /// Kept by the present state, in order. Boxed: most activations never keep anything.
     #[expect(clippy::box_collection, reason = "three words less in each idle cell")]
     stash: Option<Box<VecDeque<Envelope<A>>>>,
-    attached: Option<Box<Attached>>,
+    attached: Option<Box<ActivationScope>>,
     /// Once there was a failure.
     supervisor: Option<Box<Supervisor>>,
 }
@@ -327,7 +333,7 @@ impl<A: Actor> Cell<A> {
                 closing: false,
                 activation,
                 waker: None,
-                warmth: Warmth::default(),
+                warmth: RecentRuns::default(),
                 wait: Wait::Short,
                 rare: None,
             }),
@@ -529,7 +535,7 @@ impl<A: Actor> Cell<A> {
             Phase::Idle => {
                 inner.phase = Phase::Running;
                 let warm = &self.runtime().warm;
-                let stays = inner.warmth.rises(warm.round());
+                let stays = inner.warmth.record(warm.round());
                 drop(inner);
                 if stays {
                     // It has its task for long, which is a little quicker if it need not fit others.
@@ -625,7 +631,7 @@ impl<A: Actor> Cell<A> {
             return true;
         }
         inner.wait = Wait::Over;
-        inner.warmth.cool();
+        inner.warmth.reset();
         let waker = inner.waker.take();
         drop(inner);
         if let Some(waker) = waker {

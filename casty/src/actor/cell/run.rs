@@ -18,20 +18,18 @@ use super::{Activation, Cell, ChildEvent, Due, Phase, Signal, Wait, Waiter, coun
 use crate::{
     actor::{
         Actor, HookError, Message,
-        chain::{self, AsAsker},
+        ask::chain::{self, AsAsker},
+        cell::{gate::Gate, policy::Children},
         context::Context,
         envelope::{Envelope, ReplyTo},
-        gate::Gate,
         handled::Handled,
-        policy::Children,
-        runners::{RunBox, Runs},
         runtime::Runtime,
         spy::Observed,
+        tasks::pool::{RunBox, Runs},
     },
     error::Failure,
     event::TerminatedReason,
-    mutants,
-    sync::lock,
+    infra::{mutants, sync::lock},
 };
 
 /// Messages handled before a run lets other tasks have the thread.

@@ -1,13 +1,13 @@
 //! Who decides about the cluster map.
 //!
 //! [`Authority`] is the narrow trait; its engine is a Raft group of up to five members, in [`raft`]. Whoever else
-//! wants something decided finds the leader by [`way`], and watches the map by [`follow`](follow::Follower). What the
+//! wants something decided finds the leader by [`way`], and watches the map by [`follow`](follow::MapSource). What the
 //! leader does with its power is decided in `protocol/leader` and carried out by [`lead`].
 
-pub(crate) mod follow;
-pub(crate) mod lead;
+pub(crate) mod leader_client;
+pub(crate) mod leader_loop;
+pub(crate) mod map_source;
 pub(crate) mod raft;
-pub(crate) mod way;
 
 use std::{fmt, net::SocketAddr, sync::Arc};
 

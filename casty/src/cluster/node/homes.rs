@@ -4,13 +4,12 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Node, TICK};
 use crate::{
-    cluster::{authority::way::AuthorityError, wire::Proposal},
+    cluster::{authority::leader_client::AuthorityError, wire::Proposal},
     error::Failure,
     event::Event,
     id::{MemberId, ShardId},
-    mutants,
+    infra::{mutants, sync::lock},
     protocol::map::{ClusterMap, Refused, Status},
-    sync::lock,
     transport::link::Peer,
 };
 

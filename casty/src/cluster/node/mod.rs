@@ -3,9 +3,9 @@
 //! [`homes`] follows the map and finds homes, [`seams`] is what a node is to those below and beside it, [`deciders`] are
 //! those who decide, and this node's part in that.
 
-mod deciders;
 mod homes;
 mod seams;
+mod voters;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,33 +26,33 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{
-    authority::{
-        Authority as _, Voter,
-        follow::Follower,
-        raft::{Disk, Kept, RaftEngine},
-        respond,
-        way::CALLS_MAX,
-    },
-    calls::Calls,
-    gossip::Input,
-    map_watch::MapWatch,
-    region::AnyRegion,
-    tie::Renewing,
-    watches::Watches,
-    wire::{Answer, Call, Denied, Inspection, Request, Response},
-};
 use crate::{
     actor::runtime::Runtime,
+    cluster::{
+        authority::{
+            Authority as _, Voter,
+            leader_client::CALLS_MAX,
+            map_source::MapSource,
+            raft::{Disk, RaftEngine, StoredState},
+            respond,
+        },
+        calls::Calls,
+        gossip::Input,
+        map_watch::MapWatch,
+        region::AnyRegion,
+        tie::Renewing,
+        watches::Watches,
+        wire::{Answer, Call, Denied, Inspection, Request, Response},
+    },
     config::{Availability, OnDown, Settings},
     error::JoinError,
     id::{CatalogEntry, ClusterIdentity, Incarnation, MemberId, NodeId, ShardId},
+    infra::sync::lock,
     protocol::{
         lease::Lease,
         map::{ClusterMap, Seat, Slot, Status},
         tie::Second,
     },
-    sync::lock,
     tie::Breaker,
     transport::{
         connection::{Inlet, Keepalive},
@@ -115,7 +115,7 @@ pub(crate) struct Node {
     /// Where this process sits as the one before it did, if it has kept all that counts of it.
     kept: Mutex<Option<Seat>>,
     /// What that is, until it is used.
-    kept_state: Mutex<Option<Kept>>,
+    kept_state: Mutex<Option<StoredState>>,
     /// One engine at a time is made.
     engine_making: tokio::sync::Mutex<()>,
     leader: Mutex<Option<Voter>>,
@@ -123,7 +123,7 @@ pub(crate) struct Node {
     introduced: Mutex<Vec<Voter>>,
     /// Processes that follow others of their nodes, which the map does not know yet: since when, and where they are.
     successors: Mutex<BTreeMap<NodeId, (Incarnation, SocketAddr)>>,
-    follower: Follower,
+    follower: MapSource,
     calls: Calls,
     answering: AtomicUsize,
     lease: Mutex<Lease>,
@@ -131,7 +131,7 @@ pub(crate) struct Node {
     pub(super) alone_since: Mutex<Option<Instant>>,
     /// Where the others were by the last map there was: one that is declared Down again before it has another has nobody
     /// else to ask.
-    pub(super) others_were: Mutex<Vec<String>>,
+    pub(super) last_addresses: Mutex<Vec<String>>,
     second: Mutex<Second>,
     renewing: Mutex<Renewing>,
     /// While it waits for the tie-breaker: how to tell it that an operator has decided.
@@ -190,12 +190,12 @@ impl Node {
             leader: Mutex::default(),
             introduced: Mutex::default(),
             successors: Mutex::default(),
-            follower: Follower::default(),
+            follower: MapSource::default(),
             calls: Calls::default(),
             answering: AtomicUsize::new(0),
             lease: Mutex::default(),
             alone_since: Mutex::default(),
-            others_were: Mutex::default(),
+            last_addresses: Mutex::default(),
             second: Mutex::default(),
             renewing: Mutex::default(),
             claiming: Mutex::default(),
@@ -415,7 +415,7 @@ impl Node {
         *lock(&self.former)
     }
 
-    pub(crate) fn follower(&self) -> &Follower {
+    pub(crate) fn follower(&self) -> &MapSource {
         &self.follower
     }
 
@@ -477,7 +477,7 @@ impl Node {
     pub(crate) fn fail(&self, error: JoinError) {
         tracing::error!(%error, "not a member of the cluster");
         lock(&self.failed).get_or_insert(error);
-        self.watch.poke();
+        self.watch.notify();
     }
 
     pub(crate) fn failure(&self) -> Option<JoinError> {

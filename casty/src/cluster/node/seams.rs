@@ -8,24 +8,23 @@ use futures_util::future::BoxFuture;
 use super::Node;
 use crate::{
     actor::{
-        chain,
+        ask::chain,
+        context::watch::{WatchId, Watcher},
         runtime::{ActorAddress, Carrier},
-        watch::{WatchId, Watcher},
     },
     cluster::{region::Mesh, wire::Response},
     error::Failure,
     event::{ActorPath, DeadLetterReason},
     id::{Epoch, MemberId, ShardId},
+    infra::{sync::lock, timer_thread::TimerThread},
     message::{answer::Pending, codec},
     protocol::map::{Slot, Status},
-    sync::lock,
     transport::{
         frame::EntityFrame,
         handshake::{Hello, Lane, Refusal, Welcome},
         link::{Link, LinkOwner, Peer},
         outbox::{LostMessage, LostTo},
     },
-    upkeep::Upkeep,
 };
 
 impl Mesh for Node {
@@ -112,7 +111,7 @@ impl Node {
 }
 
 impl LinkOwner for Node {
-    fn upkeep(&self) -> &Upkeep {
+    fn upkeep(&self) -> &TimerThread {
         self.runtime().upkeep()
     }
 

@@ -2,13 +2,13 @@
 
 use std::sync::{Arc, Weak};
 
-use super::{ShardRegion, item::Item};
 use crate::{
     actor::Entity,
+    cluster::region::{ShardRegion, parked::Parked},
     id::{Epoch, ShardId},
+    infra::sync::lock,
     message::answer::{Pending, RawAnswer},
     protocol::region::{Effect, Home, Region},
-    sync::lock,
     transport::{frame::EntityFrame, link::Link},
 };
 
@@ -29,8 +29,8 @@ impl<E: Entity> ShardRegion<E> {
     /// Carries out what followed from a change of homes. `taken`: the shards that are this node's from now on.
     pub(super) fn change_homes(
         &self,
-        machine: &mut Region<Item<E>>,
-        effects: impl IntoIterator<Item = Effect<Item<E>>>,
+        machine: &mut Region<Parked<E>>,
+        effects: impl IntoIterator<Item = Effect<Parked<E>>>,
         taken: &[(ShardId, Epoch)],
     ) {
         let (mut fences, mut others) = (Vec::new(), Vec::new());
@@ -110,7 +110,7 @@ impl<E: Entity> ShardRegion<E> {
     }
 
     /// Returns what was published before.
-    pub(super) fn publish_homes(&self, machine: &Region<Item<E>>) -> Arc<Vec<FastHome>> {
+    pub(super) fn publish_homes(&self, machine: &Region<Parked<E>>) -> Arc<Vec<FastHome>> {
         let homes = (0..self.shards.get())
             .map(ShardId)
             .map(|shard| match machine.home(shard) {

@@ -6,12 +6,11 @@ use super::ShardRegion;
 use crate::{
     actor::{
         Entity, FirstState, Route,
-        cell::{AnyCell, Cell, CellHost, CellName},
+        cell::{AnyCell, Cell, CellHost, CellName, gate::Gate},
         context::Context,
-        gate::Gate,
-        pace::Pace,
         reference::EntityRef,
         runtime::Runtime,
+        tasks::throttle::Throttle,
     },
     id::{EntityId, Epoch, ShardId},
 };
@@ -70,7 +69,7 @@ impl<E: Entity> CellHost<E> for ShardHost<E> {
         })
     }
 
-    fn packing(&self) -> Option<&Pace> {
+    fn packing(&self) -> Option<&Throttle> {
         E::MIGRATES.then_some(&self.region.runtime.packing)
     }
 

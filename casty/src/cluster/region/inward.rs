@@ -5,27 +5,25 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{
-    FENCE, HOPS_MAX, ShardRegion, gone,
-    item::{Item, Origin, Peer, RawItem, remote_ask},
-    local::Refused,
-};
 use crate::{
     actor::{
         Entity,
-        cell::{Arrived, Cell, No, undecodable, undeliverable},
+        cell::{Arrived, Cell, No, policy::Overflow, undecodable, undeliverable},
         envelope::{Envelope, ReplyTo},
-        policy::Overflow,
+    },
+    cluster::region::{
+        FENCE, HOPS_MAX, ShardRegion, gone,
+        local::Refused,
+        parked::{Origin, Parked, ParkedFrame, Peer, remote_ask},
     },
     error::Failure,
     id::{EntityId, Epoch, ShardId, shard_of},
+    infra::{mutants, sync::lock},
     message::{
         answer::{Credit, Pending},
         codec::{self, DecodeError},
     },
-    mutants,
     protocol::region::{Effect, Home, Region},
-    sync::lock,
     transport::{
         connection::{Grant, Inlet},
         frame::{self, EntityFrame, Frame},
@@ -257,7 +255,7 @@ impl<E: Entity> ShardRegion<E> {
             return;
         }
         // The sender knows more than this node has heard: the message waits for the news.
-        let item = Item::Raw(RawItem {
+        let item = Parked::Raw(ParkedFrame {
             id: EntityId::new(frame.id),
             chain: chunk.slice_ref(frame.chain),
             payload: chunk.slice_ref(frame.payload),
@@ -298,7 +296,7 @@ impl<E: Entity> ShardRegion<E> {
         }
         let id = EntityId::new(frame.id);
         let shard = id.shard(self.shards);
-        let item = Item::Raw(RawItem {
+        let item = Parked::Raw(ParkedFrame {
             id,
             chain: buffer.slice_ref(frame.chain),
             payload: buffer.slice_ref(frame.payload),
@@ -331,14 +329,14 @@ impl<E: Entity> ShardRegion<E> {
     /// Hands an item to an entity here. It has been accepted before, so it is taken even where a mailbox is full.
     pub(super) fn deliver(
         &self,
-        machine: &mut Region<Item<E>>,
+        machine: &mut Region<Parked<E>>,
         shard: ShardId,
         epoch: Epoch,
-        item: Item<E>,
+        item: Parked<E>,
     ) {
         let (id, envelope, mut credit) = match item {
-            Item::Own { id, envelope } => (id, envelope, None),
-            Item::Raw(raw) => {
+            Parked::Own { id, envelope } => (id, envelope, None),
+            Parked::Raw(raw) => {
                 if let Origin::Peer(peer) = &raw.origin
                     && peer.epoch < epoch
                 {
@@ -349,7 +347,7 @@ impl<E: Entity> ShardRegion<E> {
                     });
                     return;
                 }
-                let RawItem {
+                let ParkedFrame {
                     id,
                     chain,
                     payload,
@@ -371,7 +369,7 @@ impl<E: Entity> ShardRegion<E> {
             Err(Refused::NotHere(envelope)) => {
                 // Given up in this moment: it waits for the next owner.
                 machine.handle_newer(shard, Epoch(epoch.0 + 1));
-                let item = Item::Own { id, envelope };
+                let item = Parked::Own { id, envelope };
                 match machine.handle_item(shard, item, Instant::now()) {
                     Ok(Some(Effect::Resolve { shard })) => self.resolve(shard),
                     Ok(Some(other)) => {

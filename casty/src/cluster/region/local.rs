@@ -19,7 +19,7 @@ use crate::{
     },
     error::Failure,
     id::{EntityId, Epoch, ShardId},
-    sync::lock,
+    infra::sync::lock,
 };
 
 pub(super) struct LocalShards<E: Entity> {

@@ -8,10 +8,10 @@ mod homes;
 mod host;
 mod idle;
 mod inward;
-mod item;
 mod local;
 mod moving;
 mod outward;
+pub(crate) mod parked;
 
 use std::{
     num::NonZeroU32,
@@ -31,16 +31,18 @@ use tokio::{
 
 #[cfg(test)]
 pub(crate) use self::moving::Frozen;
-pub(crate) use self::{homes::FENCE, inward::Inward, item::remote_ask, moving::Parcel};
-use self::{
+use super::handoff::Draining;
+pub(crate) use crate::cluster::region::{
+    homes::FENCE, inward::Inward, moving::Parcel, parked::remote_ask,
+};
+use crate::cluster::region::{
     homes::FastHome,
     host::ShardHost,
     inward::Incoming,
-    item::{Item, RawItem},
     local::{LocalShards, Refused},
     moving::Arrived,
+    parked::{Parked, ParkedFrame},
 };
-use super::handoff::Draining;
 use crate::{
     actor::{
         Entity,
@@ -52,12 +54,12 @@ use crate::{
     error::Failure,
     event::ActorPath,
     id::{CatalogEntry, EntityId, Epoch, ShardId},
+    infra::sync::lock,
     message::{answer::Pending, codec},
     protocol::{
         map::{ClusterMap, Slot, Status},
         region::{Effect, Home, Region},
     },
-    sync::lock,
     transport::{frame::EntityFrame, link::Link},
 };
 
@@ -148,7 +150,7 @@ pub(crate) struct ShardRegion<E: Entity> {
     shards: NonZeroU32,
     /// What senders look at. Rebuilt when a home changes.
     homes: ArcSwap<Vec<FastHome>>,
-    machine: Mutex<Region<Item<E>>>,
+    machine: Mutex<Region<Parked<E>>>,
     local: LocalShards<E>,
     arrived: Mutex<Arrived>,
     mesh: Option<Weak<dyn Mesh>>,
@@ -270,12 +272,12 @@ impl<E: Entity> ShardRegion<E> {
         }
     }
 
-    fn fail(&self, item: Item<E>, failure: Failure) {
+    fn fail(&self, item: Parked<E>, failure: Failure) {
         match item {
-            Item::Own { id, envelope } => {
+            Parked::Own { id, envelope } => {
                 undeliverable(&self.runtime, || self.path(&id), envelope, failure);
             }
-            Item::Raw(RawItem {
+            Parked::Raw(ParkedFrame {
                 id,
                 payload,
                 origin,
@@ -296,8 +298,8 @@ impl<E: Entity> ShardRegion<E> {
 
     fn carry_out(
         &self,
-        machine: &mut Region<Item<E>>,
-        effects: impl IntoIterator<Item = Effect<Item<E>>>,
+        machine: &mut Region<Parked<E>>,
+        effects: impl IntoIterator<Item = Effect<Parked<E>>>,
     ) {
         for effect in effects {
             match effect {

@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use super::ShardRegion;
 use crate::{
-    actor::{Entity, HookError, pace::Pace},
+    actor::{Entity, HookError, tasks::throttle::Throttle},
     event::Event,
     id::{EntityId, Epoch, ShardId},
+    infra::sync::lock,
     protocol::map::{self, Slot},
-    sync::lock,
 };
 
 /// The state of an entity without an activation.
@@ -151,7 +151,7 @@ const TURN: usize = 16;
 
 /// Does something with each, a few in each turn: who makes thousands of tasks ready at once has everybody wait behind them.
 pub(super) async fn in_turns<T, R>(
-    pace: &Pace,
+    pace: &Throttle,
     all: Vec<T>,
     mut begin: impl FnMut(&T) -> R,
 ) -> Vec<R> {
@@ -176,7 +176,7 @@ mod tests {
 
     #[tokio::test(flavor = "current_thread")]
     async fn others_have_their_turn_between_a_few_and_the_next() {
-        let (count, pace) = (Arc::new(AtomicUsize::new(0)), Arc::new(Pace::default()));
+        let (count, pace) = (Arc::new(AtomicUsize::new(0)), Arc::new(Throttle::default()));
         // As many shards as move at a time, large and small.
         let sizes = || (0..32).map(|n| if n % 2 == 0 { 10 * TURN } else { 3 });
         let mut shards = tokio::task::JoinSet::new();

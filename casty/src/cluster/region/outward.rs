@@ -5,25 +5,25 @@ use std::{num::NonZeroU32, sync::Arc};
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
-use super::{
-    FastHome, HOPS_MAX, ShardRegion, gone,
-    item::{Item, Origin},
-    local::Refused,
-};
 use crate::{
     actor::{
         Entity, Rejected, Route,
+        ask::chain,
         cell::{Cell, Refusal, undeliverable},
-        chain,
         envelope::{Envelope, ReplyTo},
         reference::Found,
         runtime::Runtime,
     },
+    cluster::region::{
+        FastHome, HOPS_MAX, ShardRegion, gone,
+        local::Refused,
+        parked::{Origin, Parked},
+    },
     error::Failure,
     id::{EntityId, Epoch, ShardId},
+    infra::sync::lock,
     message::codec,
     protocol::map::Slot,
-    sync::lock,
     transport::{
         frame::{EntityFrame, Frame},
         link::Link,
@@ -81,7 +81,7 @@ impl<E: Entity> ShardRegion<E> {
         if self.is_abandoned() {
             return Err(Rejected::new(envelope, Failure::Stopped));
         }
-        let item = Item::Own {
+        let item = Parked::Own {
             id: id.clone(),
             envelope,
         };
@@ -90,8 +90,8 @@ impl<E: Entity> ShardRegion<E> {
                 self.carry_out(&mut machine, effect);
                 Ok(())
             }
-            Err(Item::Own { envelope, .. }) => Err(Rejected::new(envelope, Failure::Full)),
-            Err(raw @ Item::Raw(_)) => {
+            Err(Parked::Own { envelope, .. }) => Err(Rejected::new(envelope, Failure::Full)),
+            Err(raw @ Parked::Raw(_)) => {
                 // Cannot be: what was put in comes out.
                 self.fail(raw, Failure::Full);
                 Ok(())
@@ -100,11 +100,11 @@ impl<E: Entity> ShardRegion<E> {
     }
 
     /// Sends an item that has found its home elsewhere.
-    pub(super) fn send_item(&self, shard: ShardId, to: Slot, epoch: Epoch, item: Item<E>) {
+    pub(super) fn send_item(&self, shard: ShardId, to: Slot, epoch: Epoch, item: Parked<E>) {
         let raw = match item {
-            Item::Own { id, envelope } => {
+            Parked::Own { id, envelope } => {
                 let Some(link) = self.link(to) else {
-                    return self.fail(Item::Own { id, envelope }, gone(shard));
+                    return self.fail(Parked::Own { id, envelope }, gone(shard));
                 };
                 if let Err(Rejected { envelope, failure }) =
                     self.send_remote(&link, epoch, &id, envelope, true)
@@ -113,7 +113,7 @@ impl<E: Entity> ShardRegion<E> {
                 }
                 return;
             }
-            Item::Raw(raw) => raw,
+            Parked::Raw(raw) => raw,
         };
         let mut raw = raw;
         match &mut raw.origin {
@@ -131,7 +131,7 @@ impl<E: Entity> ShardRegion<E> {
                 let mut pending = pending.take();
                 let Some(link) = self.link(to).filter(|_| raw.hops < HOPS_MAX) else {
                     raw.origin = Origin::Own(pending);
-                    return self.fail(Item::Raw(raw), gone(shard));
+                    return self.fail(Parked::Raw(raw), gone(shard));
                 };
                 let frame = EntityFrame {
                     kind: self.kind,
@@ -145,7 +145,7 @@ impl<E: Entity> ShardRegion<E> {
                 let is_ask = pending.is_some();
                 if let Err(failure) = link.send_entity(frame, is_ask, || pending.take(), true) {
                     raw.origin = Origin::Own(pending);
-                    self.fail(Item::Raw(raw), failure);
+                    self.fail(Parked::Raw(raw), failure);
                 }
             }
         }

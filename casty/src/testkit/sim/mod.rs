@@ -22,7 +22,7 @@ use std::{
 use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
 use xxhash_rust::xxh3::xxh3_64;
 
-pub use self::{clock::true_time, network::Weather, process::SimTask};
+pub use self::{clock::true_time, network::Conditions, process::SimTask};
 use self::{
     clock::{At, Clock},
     network::{Network, Shared, SimNet},
@@ -32,8 +32,10 @@ use self::{
 };
 use crate::{
     ActorSystem, SystemBuilder,
-    observe::{self, Sighting},
-    sync::lock,
+    infra::{
+        observe::{self, Sighting},
+        sync::lock,
+    },
     system::View,
 };
 
@@ -109,15 +111,15 @@ pub struct Sim {
 }
 
 impl Sim {
-    /// A simulation in fine weather.
+    /// A simulation in fine conditions.
     pub fn new(seed: u64) -> Self {
-        Self::with_weather(seed, Weather::default())
+        Self::with_conditions(seed, Conditions::default())
     }
 
     /// A simulation over a network that behaves like this.
-    pub fn with_weather(seed: u64, weather: Weather) -> Self {
+    pub fn with_conditions(seed: u64, conditions: Conditions) -> Self {
         let trace = Arc::<Trace>::default();
-        let network = Network::new(seed, weather);
+        let network = Network::new(seed, conditions);
         Self {
             seed,
             elapsed: Duration::ZERO,

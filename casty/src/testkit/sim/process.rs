@@ -18,8 +18,8 @@ use tokio::{
 use super::{clock::Moves, trace::Trace};
 use crate::{
     ActorSystem, StartError, SystemBuilder,
-    sync::lock,
-    system::{Glance, View},
+    infra::sync::lock,
+    system::{View, WeakSystem},
 };
 
 type Work = Box<dyn FnOnce(ActorSystem) -> BoxFuture<'static, ()> + Send>;
@@ -81,7 +81,7 @@ pub(super) struct Process {
     life: JoinHandle<Result<(), StartError>>,
     /// Its system has shut down; what it was told to do may go on a bit.
     is_leaving: Arc<AtomicBool>,
-    system: Arc<Mutex<Option<Glance>>>,
+    system: Arc<Mutex<Option<WeakSystem>>>,
 }
 
 impl Process {
@@ -97,7 +97,7 @@ impl Process {
             .build()
             .expect("a runtime of one thread needs nothing that could lack");
         let is_leaving = Arc::<AtomicBool>::default();
-        let system = Arc::<Mutex<Option<Glance>>>::default();
+        let system = Arc::<Mutex<Option<WeakSystem>>>::default();
         let life = {
             let _inside = runtime.enter();
             let (name, seen) = (name.to_owned(), system.clone());
@@ -151,7 +151,7 @@ async fn live(
     inbox: Arc<Inbox>,
     trace: Arc<Trace>,
     is_leaving: Arc<AtomicBool>,
-    seen: Arc<Mutex<Option<Glance>>>,
+    seen: Arc<Mutex<Option<WeakSystem>>>,
 ) -> Result<(), StartError> {
     let system = builder.start().await?;
     *lock(&seen) = Some(system.glance());

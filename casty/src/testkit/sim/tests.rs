@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::Sim;
 use crate::{
     ActorSystem, Settings,
-    cluster::{authority::way::AuthorityError, node::Node, wire::Proposal},
+    cluster::{authority::leader_client::AuthorityError, node::Node, wire::Proposal},
     id::{CatalogEntry, Incarnation, MemberId, NodeId},
     protocol::{lease::LeaseTimes, map::Command},
 };

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, fmt, net::SocketAddr, sync::Mutex, time::Durati
 use xxhash_rust::xxh3::Xxh3;
 
 use super::clock::true_time;
-use crate::{Event, sync::lock};
+use crate::{Event, infra::sync::lock};
 
 /// Lines of the trace that a failing test is shown.
 const LINES_KEPT: usize = 200;

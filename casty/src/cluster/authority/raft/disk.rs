@@ -27,10 +27,9 @@ use crate::{
     cluster::authority::Decision,
     error::StateDirError,
     id::{ClusterIdentity, NodeId},
+    infra::{mutants, sync::lock},
     message::codec,
-    mutants,
     protocol::map::Seat,
-    sync::lock,
 };
 
 const FILE: &str = "casty.redb";
@@ -57,7 +56,7 @@ pub(super) type Snapshot = (SnapshotMetaOf<Types>, Vec<u8>);
 type StoredSnapshot = (SnapshotMetaOf<Types>, ByteBuf);
 
 /// What a process before this one has kept.
-pub(crate) struct Kept {
+pub(crate) struct StoredState {
     pub(crate) identity: ClusterIdentity,
     pub(crate) seat: Seat,
     pub(super) vote: Option<VoteOf<Types>>,
@@ -68,29 +67,33 @@ pub(crate) struct Kept {
 }
 
 /// What an engine begins with.
-pub(crate) enum Beginning {
+pub(crate) enum EngineStart {
     /// It goes on from what a process before this one has kept.
-    Kept(Box<Kept>),
+    StoredState(Box<StoredState>),
     /// With nothing, as whoever begins a cluster, or a generation of it.
     Founder(ClusterIdentity, Seat),
     /// With nothing; it is going to be taught.
     Taught(ClusterIdentity, Seat),
 }
 
-impl Beginning {
+impl EngineStart {
     pub(super) fn seat(&self) -> Seat {
         match self {
-            Self::Kept(kept) => kept.seat,
+            Self::StoredState(kept) => kept.seat,
             Self::Founder(_, seat) | Self::Taught(_, seat) => *seat,
         }
     }
 
     /// The way to where it is kept.
-    pub(super) async fn keeper(&self, disk: &Arc<Disk>, apart: bool) -> io::Result<Keeper> {
+    pub(super) async fn keeper(
+        &self,
+        disk: &Arc<Disk>,
+        own_thread: bool,
+    ) -> io::Result<StateWriter> {
         match self {
-            Self::Kept(_) => Ok(disk.resume(apart)),
-            Self::Founder(identity, seat) => disk.begin(*identity, *seat, true, apart).await,
-            Self::Taught(identity, seat) => disk.begin(*identity, *seat, false, apart).await,
+            Self::StoredState(_) => Ok(disk.resume(own_thread)),
+            Self::Founder(identity, seat) => disk.begin(*identity, *seat, true, own_thread).await,
+            Self::Taught(identity, seat) => disk.begin(*identity, *seat, false, own_thread).await,
         }
     }
 }
@@ -124,7 +127,7 @@ pub(crate) struct Disk {
     /// Why something could not be written. Of what comes after it the database says only that there was an error before.
     broken: OnceLock<String>,
     /// Held while it is written.
-    tenancy: Mutex<Tenancy>,
+    tenancy: Mutex<WriterFence>,
     committed: Mutex<Committed>,
 }
 
@@ -140,7 +143,7 @@ struct Committed {
 
 /// Whose the file is at the moment: one engine's at a time, and none that has ended writes anything more.
 #[derive(Default)]
-struct Tenancy {
+struct WriterFence {
     /// How many there were.
     number: u64,
     has_tenant: bool,
@@ -157,11 +160,11 @@ struct Seated {
 
 /// One engine's way to its file.
 #[derive(Clone)]
-pub(super) struct Keeper {
+pub(super) struct StateWriter {
     disk: Arc<Disk>,
     tenant: u64,
     /// Whether there are other threads that can wait for the disk. In a simulation there are none.
-    apart: bool,
+    own_thread: bool,
 }
 
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
@@ -180,7 +183,7 @@ impl Disk {
         path: &Path,
         cluster: &str,
         node: &NodeId,
-    ) -> Result<(Arc<Self>, Option<Kept>), StateDirError> {
+    ) -> Result<(Arc<Self>, Option<StoredState>), StateDirError> {
         if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
             return Self::open_here(path, cluster, node);
         }
@@ -199,7 +202,7 @@ impl Disk {
         path: &Path,
         cluster: &str,
         node: &NodeId,
-    ) -> Result<(Arc<Self>, Option<Kept>), StateDirError> {
+    ) -> Result<(Arc<Self>, Option<StoredState>), StateDirError> {
         // Of some damage the database does not make an error, but a panic.
         let opened = catch_unwind(|| Self::open_sound(path, cluster, node));
         let damaged = |_| corrupted(path, "it cannot be read as a database".to_owned());
@@ -210,7 +213,7 @@ impl Disk {
         path: &Path,
         cluster: &str,
         node: &NodeId,
-    ) -> Result<(Arc<Self>, Option<Kept>), StateDirError> {
+    ) -> Result<(Arc<Self>, Option<StoredState>), StateDirError> {
         let unreadable = |source: io::Error| StateDirError::Unusable {
             path: path.to_owned(),
             reason: source.to_string(),
@@ -249,7 +252,7 @@ impl Disk {
         let kept = disk
             .load()
             .map_err(|reason| corrupted(path, reason))?
-            .filter(Kept::knows_a_cluster);
+            .filter(StoredState::knows_a_cluster);
         Ok((Arc::new(disk), kept))
     }
 
@@ -312,7 +315,7 @@ impl Disk {
         read().map_err(|error| error.to_string())
     }
 
-    fn load(&self) -> Result<Option<Kept>, String> {
+    fn load(&self) -> Result<Option<StoredState>, String> {
         fn get<T: DeserializeOwned>(fact: Option<&Vec<u8>>) -> Result<Option<T>, String> {
             fact.map(|fact| decode(fact)).transpose()
         }
@@ -324,7 +327,7 @@ impl Disk {
             return Ok(None);
         };
         let snapshot: Option<StoredSnapshot> = get(snapshot.as_ref())?;
-        let mut kept = Kept {
+        let mut kept = StoredState {
             identity,
             seat,
             vote: get(vote.as_ref())?.filter(|_| !mutants::on("votes_are_not_kept")),
@@ -388,26 +391,26 @@ impl Disk {
         writing.commit().map_err(io::Error::other)
     }
 
-    fn tenancy(&self) -> std::sync::MutexGuard<'_, Tenancy> {
+    fn tenancy(&self) -> std::sync::MutexGuard<'_, WriterFence> {
         lock(&self.tenancy)
     }
 
-    fn rent(self: &Arc<Self>, tenancy: &mut Tenancy, apart: bool) -> Keeper {
-        *tenancy = Tenancy {
+    fn acquire(self: &Arc<Self>, tenancy: &mut WriterFence, own_thread: bool) -> StateWriter {
+        *tenancy = WriterFence {
             number: tenancy.number + 1,
             has_tenant: true,
             founding: None,
         };
-        Keeper {
+        StateWriter {
             disk: self.clone(),
             tenant: tenancy.number,
-            apart,
+            own_thread,
         }
     }
 
     /// For an engine that goes on from what was kept.
-    fn resume(self: &Arc<Self>, apart: bool) -> Keeper {
-        self.rent(&mut self.tenancy(), apart)
+    fn resume(self: &Arc<Self>, own_thread: bool) -> StateWriter {
+        self.acquire(&mut self.tenancy(), own_thread)
     }
 
     /// For an engine that begins with nothing. What was kept is gone: at once, or if it is a founder, when it has founded.
@@ -416,16 +419,16 @@ impl Disk {
         identity: ClusterIdentity,
         seat: Seat,
         founder: bool,
-        apart: bool,
-    ) -> io::Result<Keeper> {
+        own_thread: bool,
+    ) -> io::Result<StateWriter> {
         let seated = Seated { identity, seat };
-        let keeper = self.rent(&mut self.tenancy(), apart);
+        let keeper = self.acquire(&mut self.tenancy(), own_thread);
         if founder {
             self.tenancy().founding = Some((seated, Vec::new()));
         } else {
             let tenant = keeper.tenant;
             let sit = move |disk: &Self| disk.seat(tenant, seated);
-            self.run(apart, sit).await?;
+            self.run(own_thread, sit).await?;
         }
         Ok(keeper)
     }
@@ -442,14 +445,14 @@ impl Disk {
     /// The engine that had the file has ended, whatever it still does.
     pub(crate) fn end_tenancy(&self) {
         let mut tenancy = self.tenancy();
-        *tenancy = Tenancy {
+        *tenancy = WriterFence {
             number: tenancy.number + 1,
-            ..Tenancy::default()
+            ..WriterFence::default()
         };
     }
 
     /// Forgets the seat, unless it has been given to another engine by now.
-    pub(crate) async fn forget(self: &Arc<Self>, apart: bool) -> io::Result<()> {
+    pub(crate) async fn forget(self: &Arc<Self>, own_thread: bool) -> io::Result<()> {
         let forget = |disk: &Self| {
             let tenancy = disk.tenancy();
             if tenancy.has_tenant {
@@ -457,15 +460,15 @@ impl Disk {
             }
             disk.write(clear)
         };
-        self.run(apart, forget).await
+        self.run(own_thread, forget).await
     }
 
     async fn run(
         self: &Arc<Self>,
-        apart: bool,
+        own_thread: bool,
         work: impl FnOnce(&Self) -> io::Result<()> + Send + 'static,
     ) -> io::Result<()> {
-        if !apart {
+        if !own_thread {
             return work(self);
         }
         let disk = self.clone();
@@ -527,7 +530,7 @@ impl Disk {
     }
 }
 
-impl Tenancy {
+impl WriterFence {
     fn check(&self, tenant: u64) -> io::Result<()> {
         if self.has_tenant && self.number == tenant {
             return Ok(());
@@ -536,12 +539,12 @@ impl Tenancy {
     }
 }
 
-impl Keeper {
+impl StateWriter {
     /// Resolves when it is on disk.
     pub(super) async fn change(&self, change: Change) -> io::Result<()> {
         let tenant = self.tenant;
         let write = move |disk: &Disk| disk.change(tenant, change);
-        self.disk.run(self.apart, write).await
+        self.disk.run(self.own_thread, write).await
     }
 
     /// What has been committed; written soon.
@@ -562,7 +565,7 @@ impl Keeper {
                 tracing::debug!(%error, "what was committed is not written");
             }
         };
-        if self.apart {
+        if self.own_thread {
             drop(tokio::task::spawn_blocking(write));
         } else {
             write();
@@ -570,7 +573,7 @@ impl Keeper {
     }
 }
 
-impl Kept {
+impl StoredState {
     /// An engine that was never told of one has nothing to go on from, and nobody waits for it.
     fn knows_a_cluster(&self) -> bool {
         self.snapshot.is_some() || self.entries.values().any(founds)

@@ -28,11 +28,11 @@ use openraft::{
 use tokio::{sync::oneshot, time::Instant};
 
 pub(crate) use self::{
-    disk::{Beginning, Disk, Kept},
+    disk::{Disk, EngineStart, StoredState},
     network::{RaftAnswer, RaftAsk, RaftCall},
 };
 use self::{
-    network::Ways,
+    network::RaftClients,
     runtime::EngineRuntime,
     store::{Applied, Log, MapMachine},
 };
@@ -47,8 +47,7 @@ use crate::{
     config::Settings,
     error::JoinError,
     id::MemberId,
-    mutants,
-    observe::sighted,
+    infra::{mutants, observe::sighted, sync::lock},
     protocol::{
         allocation,
         leader::Electorate,
@@ -56,7 +55,6 @@ use crate::{
         map::{ClusterMap, Command, Refused, Seat, Status},
         tie::{Report, Ties},
     },
-    sync::lock,
     tie::Verdict,
     transport::connection::Inlet,
 };
@@ -142,15 +140,18 @@ fn config(settings: &Settings) -> Result<Arc<Config>, String> {
 
 impl RaftEngine {
     /// This node takes part. It decides nothing until it is asked to.
-    pub(crate) async fn start(node: &Arc<Node>, beginning: Beginning) -> Result<Arc<Self>, String> {
+    pub(crate) async fn start(
+        node: &Arc<Node>,
+        beginning: EngineStart,
+    ) -> Result<Arc<Self>, String> {
         let seat = beginning.seat();
-        let apart = node.runtime().upkeep().is_apart();
+        let own_thread = node.runtime().upkeep().is_own_thread();
         let keeper = match node.disk() {
-            Some(disk) => Some(beginning.keeper(disk, apart).await.map_err(text)?),
+            Some(disk) => Some(beginning.keeper(disk, own_thread).await.map_err(text)?),
             None => None,
         };
         let kept = match beginning {
-            Beginning::Kept(kept) => Some(*kept),
+            EngineStart::StoredState(kept) => Some(*kept),
             _ => None,
         };
         let log = Log::new(kept.as_ref(), keeper.clone());
@@ -161,7 +162,7 @@ impl RaftEngine {
         let new = Raft::new(
             u64::from(seat.0),
             config(settings)?,
-            Ways(Arc::downgrade(node)),
+            RaftClients(Arc::downgrade(node)),
             log.clone(),
             machine.clone(),
         );
@@ -687,7 +688,7 @@ impl Authority for RaftEngine {
         let leader = metrics.current_leader?;
         let membership = metrics.membership_config.membership();
         let given_to = membership.get_node(&leader)?;
-        Some(self.node.upgrade()?.in_seat(seat(leader), given_to))
+        Some(self.node.upgrade()?.voter_in(seat(leader), given_to))
     }
 
     fn add_watcher(&self, watcher: &Arc<Inlet>, version: u64) {

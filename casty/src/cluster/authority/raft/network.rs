@@ -57,13 +57,13 @@ pub(crate) enum RaftAnswer {
 }
 
 /// Makes the ways to other members.
-pub(super) struct Ways(pub(super) Weak<Node>);
+pub(super) struct RaftClients(pub(super) Weak<Node>);
 
-impl RaftNetworkFactory<Types> for Ways {
-    type Network = Way;
+impl RaftNetworkFactory<Types> for RaftClients {
+    type Network = RaftClient;
 
-    async fn new_client(&mut self, target: u64, voter: &Voter) -> Way {
-        Way {
+    async fn new_client(&mut self, target: u64, voter: &Voter) -> RaftClient {
+        RaftClient {
             node: self.0.clone(),
             seat: seat(target),
             voter: voter.clone(),
@@ -72,14 +72,14 @@ impl RaftNetworkFactory<Types> for Ways {
 }
 
 /// The way to one member.
-pub(super) struct Way {
+pub(super) struct RaftClient {
     node: Weak<Node>,
     seat: Seat,
     /// Who was given the seat.
     voter: Voter,
 }
 
-impl Way {
+impl RaftClient {
     /// `ttl` is the engine's wish, a part of its heartbeat: too short for a far peer, or a connection that is yet to be
     /// made. Until an election is due, nothing is lost by waiting.
     async fn ask(&self, ask: RaftAsk, ttl: Duration) -> Result<RaftAnswer, NetworkError<Types>> {
@@ -93,7 +93,7 @@ impl Way {
             given_to: self.voter.member.clone(),
             ask,
         }));
-        let peer = node.in_seat(self.seat, &self.voter).peer();
+        let peer = node.voter_in(self.seat, &self.voter).peer();
         let answer = match node.call(&peer, call, limit).await {
             Ok(Answer::Raft(answer)) => answer.map(|answer| *answer),
             Ok(_) => Err("an answer to another question".to_owned()),
@@ -112,7 +112,7 @@ fn confused<T>() -> Result<T, NetworkError<Types>> {
     )))
 }
 
-impl RaftNetworkV2<Types> for Way {
+impl RaftNetworkV2<Types> for RaftClient {
     type SnapshotData = Vec<u8>;
 
     async fn append_entries(

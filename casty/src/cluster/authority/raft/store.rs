@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 
 use super::{
     Types,
-    disk::{Change, Keeper, Kept, Snapshot},
+    disk::{Change, Snapshot, StateWriter, StoredState},
     seat,
 };
 use crate::{
@@ -29,16 +29,16 @@ use crate::{
         wire::Response,
     },
     id::MemberId,
+    infra::sync::lock,
     message::codec,
     protocol::{
-        copies::{Copied, Copies},
         map::{ClusterMap, Command, Place, Refused, Status},
+        second_copy::{Copied, Copies},
     },
-    sync::lock,
     transport::{connection::Inlet, frame::Frame},
 };
 #[cfg(feature = "sim")]
-use crate::{id::ShardId, observe::sighted};
+use crate::{id::ShardId, infra::observe::sighted};
 
 /// Changes kept for watchers that are a little behind; one that is further behind gets the whole map.
 const CHANGES_KEPT: usize = 4096;
@@ -48,7 +48,7 @@ const CHANGES_KEPT: usize = 4096;
 pub(super) struct Log {
     present: Arc<Mutex<Present>>,
     /// Where all of it is kept besides, if anywhere.
-    keeper: Option<Keeper>,
+    keeper: Option<StateWriter>,
 }
 
 #[derive(Default)]
@@ -61,7 +61,7 @@ struct Present {
 
 impl Log {
     /// What a process before this one has kept is where it begins.
-    pub(super) fn new(kept: Option<&Kept>, keeper: Option<Keeper>) -> Self {
+    pub(super) fn new(kept: Option<&StoredState>, keeper: Option<StateWriter>) -> Self {
         let present = kept.map_or_else(Present::default, |kept| Present {
             vote: kept.vote,
             purged: kept.purged,
@@ -181,7 +181,7 @@ pub(super) struct MapMachine {
     state: Mutex<State>,
     snapshot: Mutex<Option<Snapshot>>,
     /// Where snapshots are kept besides, if anywhere.
-    keeper: Option<Keeper>,
+    keeper: Option<StateWriter>,
     watch: Arc<MapWatch>,
     /// Another member may have what was decided, or may not be waited for any more.
     heard: Notify,
@@ -308,7 +308,7 @@ impl MapMachine {
         watch: Arc<MapWatch>,
         member: MemberId,
         snapshot: Option<Snapshot>,
-        keeper: Option<Keeper>,
+        keeper: Option<StateWriter>,
     ) -> Arc<Self> {
         Arc::new(Self {
             member,

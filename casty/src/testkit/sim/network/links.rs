@@ -22,7 +22,7 @@ pub(super) struct Links(BTreeMap<(HostId, HostId), Fault>);
 struct Fault {
     cut: bool,
     held: bool,
-    /// By the weather.
+    /// By the conditions.
     broken: bool,
 }
 
@@ -47,7 +47,7 @@ impl Links {
         self.0.get(&(a, b)).is_some_and(|fault| fault.broken)
     }
 
-    /// The weather breaks or repairs both directions.
+    /// The conditions breaks or repairs both directions.
     pub(super) fn set_broken(&mut self, a: HostId, b: HostId, broken: bool) {
         for (from, to) in [(a, b), (b, a)] {
             self.fault(from, to, |fault| fault.broken = broken);

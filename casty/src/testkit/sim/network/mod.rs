@@ -5,13 +5,13 @@
 //! that, though nobody is told.
 
 mod calls;
+mod conditions;
 mod end;
 mod links;
 mod socket;
 #[cfg(test)]
 mod tests;
 mod traffic;
-mod weather;
 
 use std::{
     cmp::Reverse,
@@ -24,8 +24,8 @@ use std::{
 use rand::{SeedableRng, rngs::StdRng};
 
 pub(super) use self::socket::{Shared, SimNet};
-pub use self::weather::Weather;
 use self::{end::End, links::Links};
+pub use crate::testkit::sim::network::conditions::Conditions;
 
 /// Bytes that may be written to a connection and not read yet: both socket buffers together.
 pub(super) const SOCKET_BYTES: usize = 256 * 1024;
@@ -88,7 +88,7 @@ impl Backlog {
 #[derive(Debug)]
 pub(super) struct Network {
     now: Duration,
-    weather: Weather,
+    conditions: Conditions,
     rng: StdRng,
     hosts: Vec<Host>,
     links: Links,
@@ -105,10 +105,10 @@ pub(super) struct Network {
 }
 
 impl Network {
-    pub(super) fn new(seed: u64, weather: Weather) -> Self {
+    pub(super) fn new(seed: u64, conditions: Conditions) -> Self {
         Self {
             now: Duration::ZERO,
-            weather,
+            conditions,
             rng: StdRng::seed_from_u64(seed),
             hosts: Vec::new(),
             links: Links::default(),
@@ -189,10 +189,10 @@ impl Network {
         }
     }
 
-    /// The weather changes, with each message.
+    /// The conditions changes, with each message.
     fn roll(&mut self, a: HostId, b: HostId) {
         let before = self.links.is_broken(a, b);
-        let broken = self.weather.broken(before, &mut self.rng);
+        let broken = self.conditions.broken(before, &mut self.rng);
         if broken == before {
             return;
         }

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{super::trace::Trace, EndId, HostId, Network};
 use crate::{
-    sync::lock,
+    infra::sync::lock,
     transport::net::{Listener, Net, Stream},
 };
 

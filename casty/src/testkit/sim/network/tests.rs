@@ -7,7 +7,7 @@ use std::{
 
 use tokio::io::ReadBuf;
 
-use super::{BACKLOG, EndId, HostId, Network, SOCKET_BYTES, Weather};
+use super::{BACKLOG, Conditions, EndId, HostId, Network, SOCKET_BYTES};
 
 const PORT: u16 = 7;
 
@@ -26,11 +26,11 @@ struct Lab {
 
 impl Lab {
     fn new(seed: u64) -> Self {
-        Self::with_weather(seed, Weather::default())
+        Self::with_conditions(seed, Conditions::default())
     }
 
-    fn with_weather(seed: u64, weather: Weather) -> Self {
-        let mut network = Network::new(seed, weather);
+    fn with_conditions(seed: u64, conditions: Conditions) -> Self {
+        let mut network = Network::new(seed, conditions);
         let (a, b) = (network.add_host("a"), network.add_host("b"));
         let (_, listener) = network.bind(b, PORT).unwrap();
         Self {
@@ -385,11 +385,11 @@ fn a_listener_of_a_dead_process_leaves_the_next_one_alone() {
 
 #[test]
 fn a_host_reaches_itself_whatever_the_weather() {
-    let weather = Weather {
+    let conditions = Conditions {
         break_rate: 1.0,
-        ..Weather::default()
+        ..Conditions::default()
     };
-    let mut lab = Lab::with_weather(15, weather);
+    let mut lab = Lab::with_conditions(15, conditions);
     lab.a = lab.b;
     lab.network.cut(lab.b, lab.b);
     let (a, b) = lab.connect();
@@ -400,12 +400,12 @@ fn a_host_reaches_itself_whatever_the_weather() {
 
 #[test]
 fn the_weather_breaks_links_and_repairs_them() {
-    let weather = Weather {
+    let conditions = Conditions {
         break_rate: 0.05,
         repair_rate: 0.2,
-        ..Weather::default()
+        ..Conditions::default()
     };
-    let mut lab = Lab::with_weather(16, weather);
+    let mut lab = Lab::with_conditions(16, conditions);
     let (mut got_through, mut did_not) = (0, 0);
     for _ in 0..200 {
         let dialer = lab.dial();

@@ -20,7 +20,7 @@ impl Network {
             std::time::Duration::ZERO
         } else {
             self.roll(from_host, to_host);
-            self.weather.latency(&mut self.rng)
+            self.conditions.latency(&mut self.rng)
         };
         let cut = self.links.passage(from_host, to_host) == Passage::Cut;
         let Some(receiver) = self.ends.get_mut(&to) else {

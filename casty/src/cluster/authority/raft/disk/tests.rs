@@ -15,7 +15,7 @@ fn directory() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 
-fn open(path: &Path) -> Result<(Arc<Disk>, Option<Kept>), StateDirError> {
+fn open(path: &Path) -> Result<(Arc<Disk>, Option<StoredState>), StateDirError> {
     Disk::open_here(path, "shop", &NodeId::new("a"))
 }
 
@@ -59,7 +59,7 @@ fn snapshot(index: u64) -> Snapshot {
 }
 
 /// An engine that was taught, and has kept nothing yet.
-async fn taught(directory: &TempDir) -> (Arc<Disk>, Keeper) {
+async fn taught(directory: &TempDir) -> (Arc<Disk>, StateWriter) {
     let (disk, kept) = open(directory.path()).unwrap();
     assert!(kept.is_none());
     let identity = founded(4).identity;
@@ -68,11 +68,11 @@ async fn taught(directory: &TempDir) -> (Arc<Disk>, Keeper) {
 }
 
 /// What the next process finds.
-fn found_in(directory: &TempDir) -> Option<Kept> {
+fn found_in(directory: &TempDir) -> Option<StoredState> {
     open(directory.path()).unwrap().1
 }
 
-fn indices(kept: &Kept) -> Vec<u64> {
+fn indices(kept: &StoredState) -> Vec<u64> {
     kept.entries.keys().copied().collect()
 }
 

@@ -12,7 +12,7 @@ use std::{
 
 use tokio::{sync::Notify, time::Instant};
 
-use crate::sync::lock;
+use crate::infra::sync::lock;
 
 /// Milliseconds since the system began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -119,7 +119,7 @@ fn millis(since: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::actor::ask::deadlines::*;
 
     #[derive(Default)]
     struct Log(Mutex<Vec<(Tick, Instant)>>);

@@ -2,16 +2,17 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use super::Node;
 use crate::{
-    cluster::authority::{
-        Voter,
-        raft::{Beginning, Disk, Kept, RaftEngine},
+    cluster::{
+        authority::{
+            Voter,
+            raft::{Disk, EngineStart, RaftEngine, StoredState},
+        },
+        node::Node,
     },
     id::{ClusterIdentity, MemberId},
-    observe::sighted,
+    infra::{observe::sighted, sync::lock},
     protocol::map::{ClusterMap, Seat},
-    sync::lock,
 };
 
 /// More processes that follow others are not remembered: there are five that decide.
@@ -28,7 +29,7 @@ impl Node {
     }
 
     /// A process before this one has kept this. Its cluster is this node's, though it is yet to join it.
-    pub(crate) fn set_kept(&self, kept: Kept) {
+    pub(crate) fn set_kept(&self, kept: StoredState) {
         self.set_identity(kept.identity);
         *lock(&self.kept) = Some(kept.seat);
         *lock(&self.kept_state) = Some(kept);
@@ -41,7 +42,7 @@ impl Node {
             return Ok(());
         };
         tracing::info!(seat = ?kept.seat, uuid = %kept.identity.uuid, "goes on from what was kept");
-        let kept = Beginning::Kept(Box::new(kept));
+        let kept = EngineStart::StoredState(Box::new(kept));
         self.start_engine(kept).await.map(drop)
     }
 
@@ -66,7 +67,7 @@ impl Node {
             return Err(format!("nobody sits in {seat:?} here"));
         }
         let identity = self.identity().ok_or("it is in no cluster")?;
-        self.start_engine(Beginning::Taught(identity, seat)).await
+        self.start_engine(EngineStart::Taught(identity, seat)).await
     }
 
     /// The engine of a founder.
@@ -76,16 +77,16 @@ impl Node {
         seat: Seat,
     ) -> Result<Arc<RaftEngine>, String> {
         let _one_at_a_time = self.engine_making.lock().await;
-        let founder = Beginning::Founder(identity, seat);
+        let founder = EngineStart::Founder(identity, seat);
         self.start_engine(founder).await
     }
 
-    async fn start_engine(&self, beginning: Beginning) -> Result<Arc<RaftEngine>, String> {
+    async fn start_engine(&self, beginning: EngineStart) -> Result<Arc<RaftEngine>, String> {
         let (Some(me), session) = (self.me.upgrade(), self.session()) else {
             return Err("this node is shutting down".to_owned());
         };
         #[cfg(feature = "sim")]
-        let kept = matches!(beginning, Beginning::Kept(_));
+        let kept = matches!(beginning, EngineStart::StoredState(_));
         let engine = RaftEngine::start(&me, beginning).await?;
         if session.is_cancelled() {
             engine.shutdown().await;
@@ -121,9 +122,9 @@ impl Node {
 
     /// Forgets what it has kept: nobody is going to sit there again.
     pub(in crate::cluster) async fn forget_seat(&self) {
-        let apart = self.runtime.upkeep().is_apart();
+        let own_thread = self.runtime.upkeep().is_own_thread();
         if let Some(disk) = self.disk()
-            && let Err(error) = disk.forget(apart).await
+            && let Err(error) = disk.forget(own_thread).await
         {
             // The next process is told that the seat is gone.
             tracing::warn!(%error, "what was kept could not be removed");
@@ -143,7 +144,7 @@ impl Node {
     pub(crate) fn voters(&self) -> Vec<Voter> {
         let map = self.map();
         let of_map = map.iter().flat_map(|map| map.voters.iter());
-        let of_map = of_map.map(|voter| self.now_there(voter.into()));
+        let of_map = of_map.map(|voter| self.present_voter(voter.into()));
         let me = self.member();
         let is_in = |map: &Arc<ClusterMap>| map.member(&me).is_some();
         if self.address().is_none() && map.is_some() || map.as_ref().is_some_and(is_in) {
@@ -151,7 +152,7 @@ impl Node {
         }
         let introduced = lock(&self.introduced).clone();
         let introduced = introduced.into_iter();
-        let mut voters: Vec<_> = introduced.map(|voter| self.now_there(voter)).collect();
+        let mut voters: Vec<_> = introduced.map(|voter| self.present_voter(voter)).collect();
         for voter in of_map {
             if !voters.contains(&voter) {
                 voters.push(voter);
@@ -180,7 +181,7 @@ impl Node {
     }
 
     /// Whether a process decides from a seat that the map says is another's yet.
-    pub(super) fn is_awaited(&self, member: &MemberId, map: &ClusterMap) -> bool {
+    pub(crate) fn is_awaited(&self, member: &MemberId, map: &ClusterMap) -> bool {
         let mut voters = map.voters.keys();
         let before =
             |voter: &MemberId| voter.node == member.node && voter.incarnation < member.incarnation;
@@ -191,15 +192,15 @@ impl Node {
     }
 
     /// Who sits in a seat that was given to this one, as far as is known here.
-    pub(crate) fn in_seat(&self, seat: Seat, given_to: &Voter) -> Voter {
+    pub(crate) fn voter_in(&self, seat: Seat, given_to: &Voter) -> Voter {
         let map = self.map();
         let mut voters = map.iter().flat_map(|map| map.voters.iter());
         let voter = voters.find(|(_, place)| place.seat == seat);
-        self.now_there(voter.map_or_else(|| given_to.clone(), Voter::from))
+        self.present_voter(voter.map_or_else(|| given_to.clone(), Voter::from))
     }
 
     /// Who sits now where this one sat, as far as is known here.
-    pub(crate) fn now_there(&self, voter: Voter) -> Voter {
+    pub(crate) fn present_voter(&self, voter: Voter) -> Voter {
         if voter.member.node == self.setup.member.node && self.kept_seat().is_some() {
             return self.myself().unwrap_or(voter);
         }

@@ -11,7 +11,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use super::{
+use crate::actor::{
     Actor,
     cell::{Cell, Signal, panic_text},
 };
@@ -125,7 +125,7 @@ fn next_beat(every: Every, start: Instant, last: Instant, now: Instant) -> Insta
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::actor::context::schedule::*;
 
     const SECOND: Duration = Duration::from_secs(1);
 

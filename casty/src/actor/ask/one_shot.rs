@@ -12,8 +12,10 @@ use std::{
     time::Duration,
 };
 
-use super::deadlines::{Deadlines, Expires, Tick};
-use crate::sync::lock;
+use crate::{
+    actor::ask::deadlines::{Deadlines, Expires, Tick},
+    infra::sync::lock,
+};
 
 /// One-shots of a type kept on a thread. What they waited for last, a task that may have ended, is kept with them.
 const KEPT_MAX: usize = 64;
@@ -270,7 +272,7 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::*;
+    use crate::actor::ask::one_shot::*;
 
     const SECOND: Duration = Duration::from_secs(1);
 

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Authority, Renewed, Voter};
 use crate::{
     cluster::{
+        authority::{Authority, Renewed, Voter},
         node::Node,
         wire::{Answer, Call, Denied, Proposal},
     },

@@ -76,8 +76,7 @@ impl Copies {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::protocol::map::tests::member;
+    use crate::protocol::{map::tests::member, second_copy::*};
 
     #[test]
     fn one_that_has_it_is_enough() {

@@ -4,10 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{Decision, Voter, raft::RaftEngine};
 use crate::{
-    cluster::node::Node,
-    observe::sighted,
+    cluster::{
+        authority::{Decision, Voter, raft::RaftEngine},
+        node::Node,
+    },
+    infra::observe::sighted,
     protocol::{
         leader::{Effect, Leader, LeaderTimes},
         map::ClusterMap,

@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-use super::{
-    Actor, Rejected, chain,
-    envelope::{Envelope, ReplyTo},
-    reference::Destination,
-    runtime::{ActorAddress, Runtime},
-    watch::{WatchId, WatchedKey, Watcher},
-};
 use crate::{
+    actor::{
+        Actor, Rejected,
+        ask::chain,
+        context::watch::{WatchId, WatchedKey, Watcher},
+        envelope::{Envelope, ReplyTo},
+        reference::Destination,
+        runtime::{ActorAddress, Runtime},
+    },
     error::Failure,
     event::{ActorPath, TerminatedReason},
     message::codec,

@@ -140,7 +140,7 @@ impl<T, W> Mailbox<T, W> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use crate::actor::cell::mailbox::*;
 
     fn taken(mailbox: &mut Mailbox<u32, u32>, budget: usize) -> (Vec<u32>, Vec<u32>) {
         let (mut items, mut admitted) = (VecDeque::new(), Vec::new());

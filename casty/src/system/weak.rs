@@ -2,13 +2,12 @@
 
 use std::sync::Weak;
 
-use super::Inner;
-use crate::id::MemberId;
+use crate::{id::MemberId, system::Inner};
 
 /// See [`ActorSystem::glance`].
-pub(crate) struct Glance(pub(super) Weak<Inner>);
+pub(crate) struct WeakSystem(pub(super) Weak<Inner>);
 
-impl Glance {
+impl WeakSystem {
     pub(crate) fn view(&self) -> Option<View> {
         let inner = self.0.upgrade()?;
         let node = inner.node.as_ref()?;

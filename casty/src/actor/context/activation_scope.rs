@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use super::{
+use crate::actor::{
     cell::{AnyCell, ChildEvent},
-    watch::{Watch, WatchId},
+    context::watch::{Watch, WatchId},
 };
 
 #[derive(Default)]
-pub(crate) struct Attached {
+pub(crate) struct ActivationScope {
     pub(crate) children: Vec<Child>,
     pub(crate) timers: JoinSet<()>,
     pub(crate) work: JoinSet<()>,
@@ -22,7 +22,7 @@ pub(crate) struct Child {
     pub(crate) cell: Arc<dyn AnyCell>,
 }
 
-impl Attached {
+impl ActivationScope {
     /// Forgets tasks that have ended, so that those of a long activation do not pile up.
     pub(crate) fn reap(tasks: &mut JoinSet<()>) {
         while tasks.try_join_next().is_some() {}

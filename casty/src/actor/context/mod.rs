@@ -1,19 +1,24 @@
 //! What a handler may use besides its state and its message.
 
+pub(crate) mod activation_scope;
+pub(crate) mod schedule;
+pub(crate) mod watch;
+
 use std::{any::Any, fmt, panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt;
 
-use super::{
-    Actor, Entity,
-    attached::{Attached, Child},
-    cell::{AnyCell, Cell, CellName, Signal, panic_text},
-    chain::WORKER,
-    reference::ActorRef,
-    schedule::{self, Cancellable, Every},
-    watch,
-};
 use crate::{
+    actor::{
+        Actor, Entity,
+        ask::chain::WORKER,
+        cell::{AnyCell, Cell, CellName, Signal, panic_text},
+        context::{
+            activation_scope::{ActivationScope, Child},
+            schedule::{Cancellable, Every},
+        },
+        reference::ActorRef,
+    },
     event::{ActorPath, Emitted, Event},
     id::{EntityId, Epoch, NodeId},
 };
@@ -28,7 +33,7 @@ pub struct Context<A: Actor> {
     cell: Arc<Cell<A>>,
     /// Which activation of the cell this is.
     activation: u32,
-    attached: Option<Box<Attached>>,
+    attached: Option<Box<ActivationScope>>,
     stop: bool,
     transition: bool,
     passivate: bool,
@@ -221,7 +226,7 @@ impl<A: Actor> Context<A> {
     fn start_timer(&mut self, task: impl Future<Output = ()> + Send + 'static) -> Cancellable {
         let handle = self.cell.runtime().handle().clone();
         let timers = &mut self.attached().timers;
-        Attached::reap(timers);
+        ActivationScope::reap(timers);
         Cancellable::new(timers.spawn_on(task, &handle))
     }
 
@@ -277,7 +282,7 @@ impl<A: Actor> Context<A> {
         };
         let handle = self.cell.runtime().handle().clone();
         let work = &mut self.attached().work;
-        Attached::reap(work);
+        ActivationScope::reap(work);
         Cancellable::new(work.spawn_on(task, &handle))
     }
 
@@ -373,16 +378,16 @@ impl<A: Actor> Context<A> {
         (self.stop, self.transition, self.passivate) = (false, false, false);
     }
 
-    pub(crate) fn attach(&mut self, activation: u32, attached: Option<Box<Attached>>) {
+    pub(crate) fn attach(&mut self, activation: u32, attached: Option<Box<ActivationScope>>) {
         self.activation = activation;
         self.attached = attached;
     }
 
-    pub(crate) fn detach(&mut self) -> Option<Box<Attached>> {
+    pub(crate) fn detach(&mut self) -> Option<Box<ActivationScope>> {
         self.attached.take()
     }
 
-    pub(crate) fn attached(&mut self) -> &mut Attached {
+    pub(crate) fn attached(&mut self) -> &mut ActivationScope {
         self.attached.get_or_insert_default()
     }
 

@@ -12,8 +12,7 @@ use std::{
     time::Duration,
 };
 
-use super::cell::AnyCell;
-use crate::sync::lock;
+use crate::{actor::cell::AnyCell, infra::sync::lock};
 
 /// From one look to the next.
 const ROUND: Duration = Duration::from_millis(50);
@@ -23,14 +22,14 @@ const RUNS: u8 = 3;
 
 /// How often a cell had to run lately.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Warmth {
+pub(crate) struct RecentRuns {
     round: u32,
     runs: u8,
 }
 
-impl Warmth {
+impl RecentRuns {
     /// A run begins: whether it should stay.
-    pub(crate) fn rises(&mut self, round: u32) -> bool {
+    pub(crate) fn record(&mut self, round: u32) -> bool {
         if round.wrapping_sub(self.round) > 1 {
             self.runs = 0;
         }
@@ -38,13 +37,13 @@ impl Warmth {
         self.runs > RUNS
     }
 
-    pub(crate) fn cool(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.runs = 0;
     }
 }
 
 /// The runs of a system that stay.
-pub(crate) struct WarmRuns {
+pub(crate) struct LingeringRuns {
     handle: tokio::runtime::Handle,
     round: AtomicU32,
     state: Mutex<State>,
@@ -56,7 +55,7 @@ struct State {
     watched: bool,
 }
 
-impl WarmRuns {
+impl LingeringRuns {
     /// `handle`: where they are looked at.
     pub(crate) fn new(handle: tokio::runtime::Handle) -> Arc<Self> {
         Arc::new(Self {
@@ -114,14 +113,14 @@ impl WarmRuns {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::actor::tasks::lingering::*;
 
     #[test]
     fn a_cell_that_ran_often_in_a_moment_is_warm() {
-        let mut warmth = Warmth::default();
-        let risen: Vec<bool> = (0..5).map(|_| warmth.rises(7)).collect();
+        let mut warmth = RecentRuns::default();
+        let risen: Vec<bool> = (0..5).map(|_| warmth.record(7)).collect();
         assert_eq!(risen, [false, false, false, true, true]);
-        assert!(warmth.rises(8));
-        assert!(!warmth.rises(10), "it was idle for more than a round");
+        assert!(warmth.record(8));
+        assert!(!warmth.record(10), "it was idle for more than a round");
     }
 }

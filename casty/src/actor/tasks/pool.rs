@@ -18,7 +18,7 @@ use std::{
 use tokio::runtime::Handle;
 use tokio_util::sync::ReusableBoxFuture;
 
-use crate::sync::lock;
+use crate::infra::sync::lock;
 
 /// Runners are kept in so many places, so that threads seldom meet.
 const SHARDS: usize = 8;
@@ -42,7 +42,7 @@ pub(crate) trait Runs: Send + Sync {
 }
 
 /// The runners of a system.
-pub(crate) struct Runners {
+pub(crate) struct TaskPool {
     handle: Handle,
     upkeep: Handle,
     /// Those that wait for a cell, the last one first: its memory is still at hand.
@@ -71,7 +71,7 @@ enum Next {
     End,
 }
 
-impl Runners {
+impl TaskPool {
     /// `handle`: where handlers run. `upkeep`: where those that wait are looked after.
     pub(crate) fn new(handle: Handle, upkeep: Handle) -> Arc<Self> {
         Arc::new(Self {
@@ -151,7 +151,7 @@ impl Runners {
     }
 }
 
-impl Drop for Runners {
+impl Drop for TaskPool {
     fn drop(&mut self) {
         self.end();
     }
@@ -165,7 +165,7 @@ fn end(runners: impl Iterator<Item = (Waker, Arc<Place>)>) {
 }
 
 /// By the clock: that nobody needs a runner is nothing that happens.
-async fn watch(runners: Weak<Runners>) {
+async fn watch(runners: Weak<TaskPool>) {
     loop {
         tokio::time::sleep(ROUND).await;
         let Some(runners) = runners.upgrade() else {
@@ -210,7 +210,7 @@ struct Runner {
     busy: bool,
     place: Arc<Place>,
     /// Those that wait keep this alive, and are ended when nobody has needed them for a while.
-    runners: Arc<Runners>,
+    runners: Arc<TaskPool>,
 }
 
 impl Future for Runner {
@@ -242,7 +242,7 @@ impl Future for Runner {
 mod tests {
     use tokio::{sync::mpsc, task::Id};
 
-    use super::*;
+    use crate::actor::tasks::pool::*;
 
     /// Tells what task it runs in, and waits until it may end.
     struct Job {
@@ -269,7 +269,7 @@ mod tests {
     }
 
     struct Fixture {
-        runners: Arc<Runners>,
+        runners: Arc<TaskPool>,
         ran: mpsc::UnboundedReceiver<Id>,
         says: mpsc::UnboundedSender<Id>,
     }
@@ -279,7 +279,7 @@ mod tests {
             let (says, ran) = mpsc::unbounded_channel();
             let handle = Handle::current();
             Self {
-                runners: Runners::new(handle.clone(), handle),
+                runners: TaskPool::new(handle.clone(), handle),
                 ran,
                 says,
             }

@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use crate::{
     actor::{
-        Entity, Reply, chain,
+        Entity, Reply,
+        ask::chain,
         envelope::{Envelope, RemoteAsk, RemoteReply, ReplyTo},
         runtime::Runtime,
     },
@@ -16,39 +17,39 @@ use crate::{
 };
 
 /// A message of this node's, or one that came encoded.
-pub(super) enum Item<E: Entity> {
+pub(crate) enum Parked<E: Entity> {
     Own { id: EntityId, envelope: Envelope<E> },
-    Raw(RawItem),
+    Raw(ParkedFrame),
 }
 
 /// A message as it came over a connection.
-pub(super) struct RawItem {
-    pub(super) id: EntityId,
-    pub(super) chain: Bytes,
-    pub(super) payload: Bytes,
-    pub(super) hops: u8,
-    pub(super) origin: Origin,
+pub(crate) struct ParkedFrame {
+    pub(crate) id: EntityId,
+    pub(crate) chain: Bytes,
+    pub(crate) payload: Bytes,
+    pub(crate) hops: u8,
+    pub(crate) origin: Origin,
 }
 
-pub(super) enum Origin {
+pub(crate) enum Origin {
     /// Sent by this node before, and sent back.
     Own(Option<Box<dyn Pending>>),
     /// From another node, which believes that the entity is here.
     Peer(Peer),
 }
 
-pub(super) struct Peer {
-    pub(super) epoch: Epoch,
-    pub(super) correlation: u64,
-    pub(super) kind: u16,
-    pub(super) inlet: Arc<Inlet>,
+pub(crate) struct Peer {
+    pub(crate) epoch: Epoch,
+    pub(crate) correlation: u64,
+    pub(crate) kind: u16,
+    pub(crate) inlet: Arc<Inlet>,
     /// Held until the message has found its place.
-    pub(super) credit: Option<Credit>,
+    pub(crate) credit: Option<Credit>,
 }
 
-impl RawItem {
+impl ParkedFrame {
     /// The frame that a peer sent, to be sent back.
-    pub(super) fn frame_of(&self, peer: &Peer) -> EntityFrame<'_> {
+    pub(crate) fn frame_of(&self, peer: &Peer) -> EntityFrame<'_> {
         EntityFrame {
             kind: peer.kind,
             hops: self.hops,
@@ -77,7 +78,7 @@ pub(crate) fn remote_ask(
 
 impl Origin {
     /// The way back of the answer, and the credit that is held.
-    pub(super) fn into_reply<R: Reply>(
+    pub(crate) fn into_reply<R: Reply>(
         self,
         runtime: &Runtime,
         chain: &[u8],

@@ -4,13 +4,13 @@ use std::{any::Any, sync::Arc};
 
 use futures_util::future::BoxFuture;
 
-use super::{Cell, ChildEvent, Refusal, Signal, run::lost_lease};
 use crate::{
     actor::{
         Actor, Reply,
+        cell::{Cell, ChildEvent, Refusal, Signal, run::lost_lease},
+        context::watch::Watcher,
         envelope::{Envelope, RemoteAsk, ReplyTo},
         runtime::Runtime,
-        watch::Watcher,
     },
     error::Failure,
     event::ActorPath,

@@ -2,12 +2,12 @@
 
 use std::sync::Weak;
 
-use super::{
-    Actor,
-    cell::{AnyCell, CellName, Signal},
-    reference::ActorRef,
-};
 use crate::{
+    actor::{
+        Actor,
+        cell::{AnyCell, CellName, Signal},
+        reference::ActorRef,
+    },
     event::{ActorPath, Terminated, TerminatedReason},
     id::MemberId,
 };

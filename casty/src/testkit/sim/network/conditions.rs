@@ -10,7 +10,7 @@ const MEAN: f64 = 0.2;
 /// How a simulated network behaves while nothing is broken on purpose.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
-pub struct Weather {
+pub struct Conditions {
     /// The shortest time a message is under way.
     pub latency_min: Duration,
     /// The longest time a message is under way; most take far less.
@@ -21,7 +21,7 @@ pub struct Weather {
     pub repair_rate: f64,
 }
 
-impl Default for Weather {
+impl Default for Conditions {
     fn default() -> Self {
         Self {
             latency_min: Duration::from_millis(1),
@@ -32,9 +32,9 @@ impl Default for Weather {
     }
 }
 
-impl Weather {
+impl Conditions {
     /// The time that one message takes: exponentially distributed, cut off at the longest.
-    pub(super) fn latency(&self, rng: &mut StdRng) -> Duration {
+    pub(crate) fn latency(&self, rng: &mut StdRng) -> Duration {
         let range = self.latency_max.saturating_sub(self.latency_min);
         let uniform: f64 = rng.random_range(0.0..1.0);
         let share = -(1.0 - uniform).ln() * MEAN;
@@ -42,7 +42,7 @@ impl Weather {
     }
 
     /// Whether a link is broken after one more message, given whether it was.
-    pub(super) fn broken(&self, before: bool, rng: &mut StdRng) -> bool {
+    pub(crate) fn broken(&self, before: bool, rng: &mut StdRng) -> bool {
         if before {
             self.repair_rate <= 0.0 || !rng.random_bool(self.repair_rate)
         } else {
@@ -55,15 +55,15 @@ impl Weather {
 mod tests {
     use rand::SeedableRng;
 
-    use super::*;
+    use crate::testkit::sim::network::conditions::*;
 
     #[test]
     fn messages_keep_within_the_range_and_most_are_quick() {
-        let (weather, mut rng) = (Weather::default(), StdRng::seed_from_u64(1));
-        let range = weather.latency_min..=weather.latency_max;
+        let (conditions, mut rng) = (Conditions::default(), StdRng::seed_from_u64(1));
+        let range = conditions.latency_min..=conditions.latency_max;
         let mut quick = 0;
         for _ in 0..1000 {
-            let latency = weather.latency(&mut rng);
+            let latency = conditions.latency(&mut rng);
             assert!(range.contains(&latency), "{latency:?}");
             quick += u32::from(latency < Duration::from_millis(10));
         }
@@ -72,19 +72,19 @@ mod tests {
 
     #[test]
     fn links_break_and_are_repaired_as_often_as_asked() {
-        let weather = Weather {
+        let conditions = Conditions {
             break_rate: 0.1,
             repair_rate: 0.5,
-            ..Weather::default()
+            ..Conditions::default()
         };
         let (mut rng, mut broken, mut count) = (StdRng::seed_from_u64(2), false, 0);
         for _ in 0..10_000 {
-            broken = weather.broken(broken, &mut rng);
+            broken = conditions.broken(broken, &mut rng);
             count += u32::from(broken);
         }
         // A tenth of the time it breaks, half of the time it comes back: a sixth of the time it is broken.
         assert!((1500..1850).contains(&count), "{count}");
-        assert!(!Weather::default().broken(false, &mut rng));
-        assert!(!Weather::default().broken(true, &mut rng));
+        assert!(!Conditions::default().broken(false, &mut rng));
+        assert!(!Conditions::default().broken(true, &mut rng));
     }
 }

@@ -23,8 +23,13 @@ use std::{
 
 use pin_project_lite::pin_project;
 
-use super::{cell::AnyCell, runtime::Runtime};
-use crate::{event::ActorPath, id::MemberId, message::codec, sync::lock};
+use crate::{
+    actor::{cell::AnyCell, runtime::Runtime},
+    event::ActorPath,
+    id::MemberId,
+    infra::sync::lock,
+    message::codec,
+};
 
 /// Actors of a chain that are told to another node. Longer circles end by their timeouts.
 const LINKS_MAX: usize = 32;

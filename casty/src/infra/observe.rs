@@ -88,7 +88,7 @@ pub(crate) use seen::{note, watch};
 macro_rules! sighted {
     ($($sighting:tt)*) => {
         #[cfg(feature = "sim")]
-        $crate::observe::note(|| $crate::observe::Sighting::$($sighting)*);
+        $crate::infra::observe::note(|| $crate::infra::observe::Sighting::$($sighting)*);
     };
 }
 

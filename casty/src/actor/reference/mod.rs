@@ -1,5 +1,7 @@
 //! References: values that say who a message is for.
 
+pub(crate) mod remote;
+
 use std::{
     fmt,
     hash::{Hash, Hasher},
@@ -13,15 +15,15 @@ use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::Error as _};
 
-use super::{
-    Actor, Address, Entity, Rejected, Route,
-    cell::{AnyCell, Cell, Refusal},
-    envelope::Envelope,
-    remote::Remote,
-    runtime::{ActorAddress, Runtime},
-    watch::{self, WatchId, WatchedKey, Watcher},
-};
 use crate::{
+    actor::{
+        Actor, Address, Entity, Rejected, Route,
+        cell::{AnyCell, Cell, Refusal},
+        context::watch::{self, WatchId, WatchedKey, Watcher},
+        envelope::Envelope,
+        reference::remote::Remote,
+        runtime::{ActorAddress, Runtime},
+    },
     error::Failure,
     event::ActorPath,
     id::{EntityId, ShardId},

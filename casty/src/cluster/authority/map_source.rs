@@ -15,9 +15,9 @@ use crate::{
         node::Node,
         wire::{Request, Response},
     },
+    infra::sync::lock,
     message::codec,
     protocol::map::ClusterMap,
-    sync::lock,
     transport::{handshake::Lane, link::Link},
 };
 
@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_millis(400);
 
 /// Where this node watches the map.
 #[derive(Default)]
-pub(crate) struct Follower {
+pub(crate) struct MapSource {
     source: Mutex<Option<Source>>,
     /// Which of the voters comes next.
     turn: AtomicU64,
@@ -40,7 +40,7 @@ struct Source {
     useless: Option<Instant>,
 }
 
-impl Follower {
+impl MapSource {
     /// Somebody knows a map of this version.
     pub(crate) fn handle_version(&self, version: u64) {
         self.needed.fetch_max(version, Ordering::Relaxed);

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::PATIENCE;
-use crate::{ActorSystem, DeadLetter, Event, Events};
+use crate::{ActorSystem, DeadLetter, Event, Events, testkit::PATIENCE};
 
 /// The dead letters of a system, from the moment this was made.
 #[derive(Debug)]

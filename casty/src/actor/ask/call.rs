@@ -11,13 +11,15 @@ use std::{
 
 use futures_util::future::BoxFuture;
 
-use super::{
-    Actor, Address, Rejected,
-    chain::{self, Waits},
-    envelope::{Answer, Asker, Envelope, ReplyTo},
-    one_shot::{Asked, Outcome, one_shot},
-};
 use crate::{
+    actor::{
+        Actor, Address, Rejected,
+        ask::{
+            chain::{self, Waits},
+            one_shot::{Asked, Outcome, one_shot},
+        },
+        envelope::{Answer, Asker, Envelope, ReplyTo},
+    },
     error::{AskError, Failure, TellError},
     message::codec::{self, DecodeError},
 };
@@ -112,7 +114,7 @@ impl<A: Actor, T, E> Call<A, T, E> {
 
 impl<A: Actor, T, E> fmt::Debug for Call<A, T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Call({})", super::Message::name(&self.message))
+        write!(f, "Call({})", crate::actor::Message::name(&self.message))
     }
 }
 

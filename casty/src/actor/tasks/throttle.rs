@@ -8,7 +8,7 @@ use tokio::{
 };
 
 /// After so much work there is a rest. Timers are not as fine, so that it lasts a little longer than the work.
-const SPELL: Duration = Duration::from_micros(100);
+const BURST: Duration = Duration::from_micros(100);
 
 /// Of what was waited for, and was no work, no more than this counts.
 const TURN_MAX: Duration = Duration::from_millis(4);
@@ -18,38 +18,38 @@ const TURN_MAX: Duration = Duration::from_millis(4);
 /// All other threads are for everybody else then; and the one that works does so in short spells, so that a system with no
 /// thread to spare lets others go first.
 #[derive(Debug, Default)]
-pub(crate) struct Pace {
+pub(crate) struct Throttle {
     /// For how long there was work since the last rest.
     worked: Mutex<Duration>,
 }
 
 /// What is done while it lives is work.
 #[derive(Debug)]
-pub(crate) struct Turn<'a> {
+pub(crate) struct Permit<'a> {
     worked: MutexGuard<'a, Duration>,
     since: Option<Instant>,
 }
 
-impl Pace {
+impl Throttle {
     /// Waits for a turn. First come, first served: whoever waits here has to be polled, or nobody gets a turn.
     ///
     /// # Cancel safety
     /// Safe.
-    pub(crate) async fn turn(&self) -> Turn<'_> {
+    pub(crate) async fn turn(&self) -> Permit<'_> {
         let mut worked = self.worked.lock().await;
-        if *worked >= SPELL {
+        if *worked >= BURST {
             // Nothing is waited for but time: the rest is what others are to have the thread, and the CPU, for.
             tokio::time::sleep(*worked).await;
             *worked = Duration::ZERO;
         }
-        Turn {
+        Permit {
             worked,
             since: Some(Instant::now()),
         }
     }
 }
 
-impl Turn<'_> {
+impl Permit<'_> {
     /// The work is done; but all others have this thread once before somebody else has a turn.
     pub(crate) async fn give_way(mut self) {
         self.end();
@@ -63,7 +63,7 @@ impl Turn<'_> {
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Permit<'_> {
     fn drop(&mut self) {
         self.end();
     }
@@ -73,7 +73,7 @@ impl Drop for Turn<'_> {
 mod tests {
     use futures_util::FutureExt;
 
-    use super::*;
+    use crate::actor::tasks::throttle::*;
 
     /// How much later it is than it should be: timers have whole milliseconds.
     fn is_about(time: Duration, expected: Duration) -> bool {
@@ -82,7 +82,7 @@ mod tests {
 
     /// How long the next turn is waited for, after work that takes so long each time.
     async fn rest_after(times: &[Duration]) -> Duration {
-        let pace = Pace::default();
+        let pace = Throttle::default();
         for &time in times {
             let turn = pace.turn().await;
             tokio::time::advance(time).await;
@@ -98,7 +98,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn whoever_has_worked_rests_for_as_long() {
-        for work in [SPELL, 5 * SPELL, TURN_MAX] {
+        for work in [BURST, 5 * BURST, TURN_MAX] {
             let rest = rest_after(&[work]).await;
             assert!(is_about(rest, work), "{work:?}: {rest:?}");
         }
@@ -106,10 +106,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn little_work_needs_no_rest_until_it_is_much() {
-        let little = SPELL / 4;
+        let little = BURST / 4;
         assert_eq!(rest_after(&[little; 3]).await, Duration::ZERO);
         let rest = rest_after(&[little; 4]).await;
-        assert!(is_about(rest, SPELL), "{rest:?}");
+        assert!(is_about(rest, BURST), "{rest:?}");
     }
 
     #[tokio::test(start_paused = true)]
@@ -120,7 +120,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_at_a_time_has_a_turn() {
-        let pace = Pace::default();
+        let pace = Throttle::default();
         let turn = pace.turn().await;
         let mut other = Box::pin(pace.turn());
         assert!(other.as_mut().now_or_never().is_none());

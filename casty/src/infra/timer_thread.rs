@@ -13,13 +13,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 /// Ends with its thread, if it has one, when it is dropped.
-pub(crate) struct Upkeep {
+pub(crate) struct TimerThread {
     handle: Handle,
     end: Option<CancellationToken>,
 }
 
-impl Upkeep {
-    /// `main`: where handlers run. Upkeep ends with it.
+impl TimerThread {
+    /// `main`: where handlers run. The thread ends with it.
     pub(crate) fn start(main: &Handle) -> Self {
         let here = Self {
             handle: main.clone(),
@@ -55,7 +55,7 @@ impl Upkeep {
     }
 
     /// Whether it is done by a thread that runs no handlers.
-    pub(crate) fn is_apart(&self) -> bool {
+    pub(crate) fn is_own_thread(&self) -> bool {
         self.end.is_some()
     }
 
@@ -71,7 +71,7 @@ impl Upkeep {
     }
 }
 
-impl Drop for Upkeep {
+impl Drop for TimerThread {
     fn drop(&mut self) {
         if let Some(end) = &self.end {
             end.cancel();
@@ -93,24 +93,24 @@ fn own_thread(end: CancellationToken) -> std::io::Result<Handle> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::infra::timer_thread::*;
 
-    fn thread_of(upkeep: &Upkeep) -> JoinHandle<std::thread::ThreadId> {
+    fn thread_of(upkeep: &TimerThread) -> JoinHandle<std::thread::ThreadId> {
         upkeep.spawn(async { std::thread::current().id() })
     }
 
     #[tokio::test]
     async fn a_runtime_of_one_thread_does_all_of_it_there() {
-        let upkeep = Upkeep::start(&Handle::current());
-        assert!(!upkeep.is_apart());
+        let upkeep = TimerThread::start(&Handle::current());
+        assert!(!upkeep.is_own_thread());
         let thread = thread_of(&upkeep).await.unwrap();
         assert_eq!(thread, std::thread::current().id());
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn it_has_a_thread_of_its_own_until_it_is_dropped() {
-        let upkeep = Upkeep::start(&Handle::current());
-        assert!(upkeep.is_apart());
+        let upkeep = TimerThread::start(&Handle::current());
+        assert!(upkeep.is_own_thread());
         let first = thread_of(&upkeep).await.unwrap();
         assert_eq!(thread_of(&upkeep).await.unwrap(), first);
         let never = upkeep.spawn(std::future::pending::<()>());
@@ -129,7 +129,7 @@ mod tests {
                 .unwrap()
         };
         let main = runtime(1);
-        let upkeep = Upkeep::start(main.handle());
+        let upkeep = TimerThread::start(main.handle());
         let never = upkeep.spawn(std::future::pending::<()>());
         drop(main);
         assert!(runtime(1).block_on(never).unwrap_err().is_cancelled());

@@ -33,7 +33,7 @@ impl Gate {
     pub(crate) fn is_open(&self) -> bool {
         let until = self.until.load(Ordering::Acquire);
         until > 0 && self.nanos(Instant::now()) < until
-            || crate::mutants::on("serves_without_a_lease")
+            || crate::infra::mutants::on("serves_without_a_lease")
     }
 
     /// Opens it until then, or for longer if it was open for longer already.
@@ -68,7 +68,7 @@ impl Gate {
 mod tests {
     use std::time::Duration;
 
-    use super::*;
+    use crate::actor::cell::gate::*;
 
     #[tokio::test(start_paused = true)]
     async fn a_gate_is_open_until_its_deadline_and_no_longer() {
