@@ -1,6 +1,8 @@
-//! What messages and idle actors cost in memory. The bounds are what ARCHITECTURE.md says in "The life of a message".
+//! What messages and idle actors cost in memory. The bounds are what ARCHITECTURE.md says in "The
+//! life of a message".
 //!
-//! Everything runs on the thread of its test, where every allocation is counted: both ends of a connection as well.
+//! Everything runs on the thread of its test, where every allocation is counted: both ends of a
+//! connection as well.
 
 use std::{error::Error, time::Duration};
 
@@ -20,8 +22,8 @@ type Outcome = Result<(), Box<dyn Error>>;
 const ROUNDS: usize = 7;
 /// Messages of a round.
 const MESSAGES: u64 = 2_000;
-/// Tells that follow each other before somebody waits for them: fewer than a mailbox has room for, more than a run
-/// takes at a time.
+/// Tells that follow each other before somebody waits for them: fewer than a mailbox has room for,
+/// more than a run takes at a time.
 const BURST: u64 = 500;
 
 /// Asks that wait at the same time.
@@ -66,8 +68,8 @@ fn on_this_thread(test: impl Future<Output = Outcome>) -> Outcome {
     runtime.block_on(test)
 }
 
-/// Allocations of a round of [`MESSAGES`]: the median of the rounds, since whatever looks at a clock may allocate in
-/// any of them, and queues grow in the first.
+/// Allocations of a round of [`MESSAGES`]: the median of the rounds, since whatever looks at a
+/// clock may allocate in any of them, and queues grow in the first.
 async fn allocations(round: impl AsyncFn() -> Outcome) -> Result<u64, Box<dyn Error>> {
     let mut rounds = Vec::with_capacity(ROUNDS);
     for _ in 0..ROUNDS {
@@ -155,7 +157,8 @@ fn a_remote_message_allocates_little() -> Outcome {
             }
         };
         let tell = tells!(entity);
-        // Buffers of the connections, one for each chunk; and what two nodes allocate by the clock meanwhile.
+        // Buffers of the connections, one for each chunk; and what two nodes allocate by the clock
+        // meanwhile.
         assert!(tell < MESSAGES / 10, "{tell} of {MESSAGES} tells");
         let ask = asks!(entity);
         // Three, and the same.

@@ -1,7 +1,7 @@
 //! An allocator that counts.
 //!
-//! It counts for each thread alone, so tests that run at the same time do not see each other. What is measured
-//! therefore runs on one thread, with all that it talks to.
+//! It counts for each thread alone, so tests that run at the same time do not see each other. What
+//! is measured therefore runs on one thread, with all that it talks to.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -30,7 +30,8 @@ pub struct Counting;
 pub struct Counts {
     /// Allocations so far; one that grows or shrinks counts as another.
     pub allocations: u64,
-    /// Bytes that are allocated and not yet given back. Below zero on a thread that gives back what another one took.
+    /// Bytes that are allocated and not yet given back. Below zero on a thread that gives back what
+    /// another one took.
     pub live_bytes: i64,
 }
 

@@ -1,9 +1,10 @@
-//! Who makes whom wait: `cargo bench -p casty-benches --bench fairness`, with `-- --check` to fail where a bound does
-//! not hold.
+//! Who makes whom wait: `cargo bench -p casty-benches --bench fairness`, with `-- --check` to fail
+//! where a bound does not hold.
 //!
-//! Small asks are made at a steady pace, first in peace and then beside a load; each bound is a ratio of two figures of
-//! the same run. An ask that could not begin in time, because the one before took too long, counts from when it should
-//! have begun: a stop of the whole system is seen by all that it held up.
+//! Small asks are made at a steady pace, first in peace and then beside a load; each bound is a
+//! ratio of two figures of the same run. An ask that could not begin in time, because the one
+//! before took too long, counts from when it should have begun: a stop of the whole system is seen
+//! by all that it held up.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
@@ -34,7 +35,8 @@ const PEER_TELLS: i64 = 100_000;
 const STALL: Duration = Duration::from_secs(2);
 /// Bytes of a tell to the process that stands still.
 const TOLD_BYTES: usize = 1024;
-/// The window of a connection, what waits for its writer, and as much again for what surrounds the payloads.
+/// The window of a connection, what waits for its writer, and as much again for what surrounds the
+/// payloads.
 const UNDER_WAY_BYTES_MAX: u64 = 10 * 1024 * 1024;
 
 const BLOBS: usize = 1024;
@@ -191,8 +193,8 @@ impl Report {
     }
 }
 
-/// The median of the rounds' 99th percentiles: one round in which the machine had something else to do does not
-/// count.
+/// The median of the rounds' 99th percentiles: one round in which the machine had something else to
+/// do does not count.
 fn row(what: &str, rounds: &mut [Vec<Duration>]) -> Duration {
     let count: usize = rounds.iter().map(Vec::len).sum();
     for times in rounds.iter_mut() {
@@ -217,8 +219,8 @@ fn heading(what: &str) {
     println!("\n{what}\n\n| asks | count | p50 | p99 | slowest |\n|---|---|---|---|---|");
 }
 
-/// Asks at a steady pace as long as `goes_on` says so, and how long each took. For a thread of its own, whose pace
-/// depends on no worker.
+/// Asks at a steady pace as long as `goes_on` says so, and how long each took. For a thread of its
+/// own, whose pace depends on no worker.
 fn paced<F: Future<Output = bool>>(
     handle: &Handle,
     goes_on: impl Fn() -> bool,
@@ -391,7 +393,8 @@ fn stalled(report: &mut Report) -> Result<(), AnyError> {
         let stopped = now();
         std::thread::scope(|scope| {
             let telling = scope.spawn(|| handle.block_on(telling));
-            // It fills whatever there is to fill; what takes the processor's time meanwhile is no stall.
+            // It fills whatever there is to fill; what takes the processor's time meanwhile is no
+            // stall.
             while told.load(Ordering::Relaxed) == before || !has_come_to_rest(&told) {}
             let waiting = told.load(Ordering::Relaxed);
             beside.push(paced(handle, || stopped.elapsed() < STALL / 2, ask));
@@ -467,7 +470,8 @@ async fn all_there(client: &ClusterClient, ids: &[String]) -> Result<bool, AnyEr
     Ok(true)
 }
 
-/// This process leaves a node with 64 MiB of states in one shard, which go to the other, and goes on asking that one.
+/// This process leaves a node with 64 MiB of states in one shard, which go to the other, and goes
+/// on asking that one.
 fn leave(report: &mut Report) -> Result<(), AnyError> {
     heading("Small asks to the node that 64 MiB of states are sent to");
     let runtime = runtime()?;
@@ -505,7 +509,8 @@ fn leave(report: &mut Report) -> Result<(), AnyError> {
     Ok(())
 }
 
-/// This process joins a node, takes a shard with 64 MiB of states from it, and asks it small things all the while.
+/// This process joins a node, takes a shard with 64 MiB of states from it, and asks it small things
+/// all the while.
 fn join(report: &mut Report) -> Result<(), AnyError> {
     heading("Small asks to the node that 64 MiB of states come from");
     let runtime = runtime()?;
@@ -553,7 +558,8 @@ fn join(report: &mut Report) -> Result<(), AnyError> {
     Ok(())
 }
 
-/// When the last of the entities that come here was awake; known a little later, when there was no other.
+/// When the last of the entities that come here was awake; known a little later, when there was no
+/// other.
 async fn woken(mut events: Events) -> Result<Instant, AnyError> {
     let mut last = None;
     loop {

@@ -1,9 +1,10 @@
 //! casty beside a raw tokio floor: `cargo bench`.
 //!
-//! The floor is what one would write by hand: a bounded channel and one-shots in a process; one TCP connection with
-//! length-prefixed MessagePack and a coalescing writer between two. Both are driven by the same loops, in turns, in
-//! the same run; printed are the medians and their ratio, since absolute figures of a shared machine mean little.
-//! Each run counts what arrived, and fails if anything is missing.
+//! The floor is what one would write by hand: a bounded channel and one-shots in a process; one TCP
+//! connection with length-prefixed MessagePack and a coalescing writer between two. Both are driven
+//! by the same loops, in turns, in the same run; printed are the medians and their ratio, since
+//! absolute figures of a shared machine mean little. Each run counts what arrived, and fails if
+//! anything is missing.
 
 use std::{
     io::Write,
@@ -223,7 +224,8 @@ async fn local(side: String) -> f64 {
     rate
 }
 
-/// Starts a server and a client, each in a process of its own, and takes the rate that the client says.
+/// Starts a server and a client, each in a process of its own, and takes the rate that the client
+/// says.
 fn between_processes(case: &str, side: &str, pinned: bool) -> Result<f64, AnyError> {
     let command = |arguments: &[&str]| -> std::io::Result<Command> {
         let this = std::env::current_exe()?;

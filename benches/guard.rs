@@ -1,7 +1,8 @@
 //! Counts the instructions of the hot path, and fails where they are not what was committed.
 //!
-//! Instructions, unlike times, do not depend on what else the machine does. Each case runs `N` and `2 N` times under
-//! callgrind, and the difference is divided by `N`: what a process does once cancels out.
+//! Instructions, unlike times, do not depend on what else the machine does. Each case runs `N` and
+//! `2 N` times under callgrind, and the difference is divided by `N`: what a process does once
+//! cancels out.
 
 use std::{
     fmt::Write as _,

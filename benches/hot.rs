@@ -1,8 +1,10 @@
-//! One case of the hot path on one side, alone in a process: what a profiler and an instruction counter look at.
+//! One case of the hot path on one side, alone in a process: what a profiler and an instruction
+//! counter look at.
 //!
-//! `hot CASE SIDE COUNT [threads]` runs `COUNT` messages, actors or round trips, checks that all arrived, and prints
-//! nanoseconds for each. With one thread, the default, equal arguments execute equal instructions, near enough.
-//! `hot guard` counts these instructions, and compares them with those that were committed.
+//! `hot CASE SIDE COUNT [threads]` runs `COUNT` messages, actors or round trips, checks that all
+//! arrived, and prints nanoseconds for each. With one thread, the default, equal arguments execute
+//! equal instructions, near enough. `hot guard` counts these instructions, and compares them with
+//! those that were committed.
 
 use std::time::{Duration, Instant};
 
@@ -56,7 +58,8 @@ fn main() -> Result<(), AnyError> {
     let (case, side) = (case.clone(), side.clone());
     let nanos = runtime.block_on(go(async move { start(&case, &side, count).await }))?;
     println!("{nanos:.1}");
-    // Without the end of a thousand actors, whose instructions would be counted with those of their beginning.
+    // Without the end of a thousand actors, whose instructions would be counted with those of their
+    // beginning.
     std::process::exit(0);
 }
 

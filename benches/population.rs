@@ -1,7 +1,9 @@
-//! A million idle entities on one clustered node: `cargo bench -p casty-benches --bench population [-- COUNT]`.
+//! A million idle entities on one clustered node: `cargo bench -p casty-benches --bench population
+//! [-- COUNT]`.
 //!
-//! Everything runs on one thread, where every byte is counted. An activation here is: a message to an entity that is
-//! not there, handled. A passivation is: a message that says so, handled, and the entity is gone.
+//! Everything runs on one thread, where every byte is counted. An activation here is: a message to
+//! an entity that is not there, handled. A passivation is: a message that says so, handled, and the
+//! entity is gone.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},

@@ -1,10 +1,11 @@
 //! What a message costs against the number of entities, shards and nodes, and against its size:
 //! `cargo bench -p casty-benches --bench scaling`.
 //!
-//! Without arguments it measures a little of everything, and prints it. `-- --full` measures what the plots in `docs/`
-//! show, and writes them and their figures there; `-- --full sizes` does so for one of `entities`, `shards`, `nodes` and
-//! `sizes`. Costs are wall-clock time divided by messages, from the first that is sent until the last is known to have
-//! been handled; of several rounds the median counts. The floor is that of `raw`, in the same run.
+//! Without arguments it measures a little of everything, and prints it. `-- --full` measures what
+//! the plots in `docs/` show, and writes them and their figures there; `-- --full sizes` does so
+//! for one of `entities`, `shards`, `nodes` and `sizes`. Costs are wall-clock time divided by
+//! messages, from the first that is sent until the last is known to have been handled; of several
+//! rounds the median counts. The floor is that of `raw`, in the same run.
 
 use std::{
     collections::HashMap,
@@ -265,7 +266,8 @@ fn signed(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// The entity that the n-th message goes to: all of them in turn, in an order that no cache foresees.
+/// The entity that the n-th message goes to: all of them in turn, in an order that no cache
+/// foresees.
 fn scattered(n: usize, of: usize) -> usize {
     n.wrapping_mul(2_654_435_761) % of
 }
@@ -391,8 +393,8 @@ fn entities(effort: Effort) -> Result<Measured, AnyError> {
     })
 }
 
-/// The same as [`tell_cost`] on this node. To ask every entity would cost more than to tell so much: it counts instead
-/// what was handled.
+/// The same as [`tell_cost`] on this node. To ask every entity would cost more than to tell so
+/// much: it counts instead what was handled.
 async fn local_tell_cost(to: &To, ids: &[String], effort: Effort) -> f64 {
     let before = HANDLED.load(Ordering::Relaxed);
     let begun = now();

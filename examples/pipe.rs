@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use casty::{Later, Promise, prelude::*};
 
-/// Fetches pages, and remembers them. However long a page takes, it answers other questions meanwhile.
+/// Fetches pages, and remembers them. However long a page takes, it answers other questions
+/// meanwhile.
 #[derive(Default)]
 struct Pages {
     known: BTreeMap<String, String>,
@@ -14,7 +15,8 @@ struct Pages {
 
 #[entity(shards = 4)]
 impl Pages {
-    /// The page: at once if it is known, else as soon as it is here. Two who ask for the same one share the work.
+    /// The page: at once if it is known, else as soon as it is here. Two who ask for the same one
+    /// share the work.
     #[message]
     fn page(&mut self, url: String, ctx: &mut Context<Self>) -> Later<Option<String>> {
         let (promise, later) = Promise::new();

@@ -61,7 +61,8 @@ pub mod cart {
 
     #[behavior(otherwise = reject)]
     impl Empty {
-        /// Puts an item into the cart. `self` by value leaves the state; the return type says for which.
+        /// Puts an item into the cart. `self` by value leaves the state; the return type says for
+        /// which.
         #[message]
         fn add_item(self, item: Item, ctx: &mut Context<Cart>) -> Active {
             println!("  [{}] {} is the first item", ctx.entity_id(), item.name);
@@ -85,7 +86,8 @@ pub mod cart {
             self.items.insert(item.name.clone(), item);
         }
 
-        /// Takes an item out again, perhaps the last one. Without such an item, the cart stays as it is.
+        /// Takes an item out again, perhaps the last one. Without such an item, the cart stays as
+        /// it is.
         #[message]
         fn remove_item(
             mut self,

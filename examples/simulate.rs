@@ -1,7 +1,7 @@
 //! A cluster in simulated time, under one seed: `cargo run --example simulate -- [SEED]`
 //!
-//! Tests of your own entities look like this: plain code that starts nodes, breaks things, and asserts. Whatever
-//! happens, happens again with the same seed.
+//! Tests of your own entities look like this: plain code that starts nodes, breaks things, and
+//! asserts. Whatever happens, happens again with the same seed.
 
 use casty::{prelude::*, testkit::Sim};
 

@@ -83,7 +83,8 @@ impl Cursed {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // The panics below are meant: they are told to those who ask, and need no backtrace on the terminal.
+    // The panics below are meant: they are told to those who ask, and need no backtrace on the
+    // terminal.
     std::panic::set_hook(Box::new(|_| ()));
     let system = ActorSystem::local("app");
 

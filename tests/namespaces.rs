@@ -1,7 +1,9 @@
-//! Network namespaces, one a node, which see each other over a bridge: what happens between two machines, on one.
+//! Network namespaces, one a node, which see each other over a bridge: what happens between two
+//! machines, on one.
 //!
-//! All of it has this process's number in its name, and is removed when [`Namespaces`] is dropped. The bridge stands in
-//! the namespace that the program was started in, so that whoever is there is reached as well.
+//! All of it has this process's number in its name, and is removed when [`Namespaces`] is dropped.
+//! The bridge stands in the namespace that the program was started in, so that whoever is there is
+//! reached as well.
 
 use std::{
     io,
@@ -24,7 +26,8 @@ pub struct Namespaces {
 
 /// Runs a program to its end. Its words are part of the error, if it fails.
 ///
-/// It blocks for some milliseconds. So it is for a program's main task, which has no worker of the runtime.
+/// It blocks for some milliseconds. So it is for a program's main task, which has no worker of the
+/// runtime.
 fn run(program: &str, arguments: &[&str]) -> io::Result<String> {
     let output = Command::new(program)
         .args(arguments)
@@ -63,8 +66,8 @@ impl Namespaces {
     /// Makes so many of them.
     ///
     /// # Errors
-    /// If `ip` or `iptables` is missing, if this process may not make namespaces, or if their network is in use. What
-    /// has been made by then is removed.
+    /// If `ip` or `iptables` is missing, if this process may not make namespaces, or if their
+    /// network is in use. What has been made by then is removed.
     pub fn make(count: u8) -> io::Result<Self> {
         look_for_tools()?;
         if !ip(&["-4", "-o", "address", "show", "to", NETWORK])?.is_empty() {
@@ -102,7 +105,8 @@ impl Namespaces {
             ip(&["-n", &name, "address", "add", &address, "dev", &inside])?;
             ip(&["-n", &name, "link", "set", &inside, "up"])?;
             ip(&["-n", &name, "link", "set", "lo", "up"])?;
-            // Now rather than in the middle of a storm: it may not be allowed, or the kernel may lack it.
+            // Now rather than in the middle of a storm: it may not be allowed, or the kernel may
+            // lack it.
             self.iptables(n, &["-F"])?;
         }
         Ok(())

@@ -1,4 +1,5 @@
-//! A population of entities that fail, stop, sleep and dawdle at random, and the books that must balance.
+//! A population of entities that fail, stop, sleep and dawdle at random, and the books that must
+//! balance.
 
 use std::{
     collections::HashMap,

@@ -1,7 +1,8 @@
-//! A store outside of casty that fences: it takes what an entity writes only under the greatest token it has seen.
+//! A store outside of casty that fences: it takes what an entity writes only under the greatest
+//! token it has seen.
 //!
-//! Lines over TCP: `add ID TOKEN AMOUNT` is answered with `ok TOTAL`, or with `fenced` where a greater token has been
-//! seen.
+//! Lines over TCP: `add ID TOKEN AMOUNT` is answered with `ok TOTAL`, or with `fenced` where a
+//! greater token has been seen.
 
 use std::{
     collections::BTreeMap,

@@ -139,6 +139,36 @@ fn machines_know_no_socket_task_or_clock() {
     }
 }
 
+/// The width of code and comments. rustfmt keeps that of code.
+const WIDTH: usize = 100;
+
+#[test]
+fn comments_are_wrapped_at_one_width() {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut files = Vec::new();
+    for folder in ["casty", "casty-macros", "casty-cli", "tests", "examples"] {
+        sources(&workspace.join(folder), &mut files);
+    }
+    let mut wrong = Vec::new();
+    for file in files {
+        let source = fs::read_to_string(&file).expect("a source file");
+        for (at, line) in source.lines().enumerate() {
+            let comment = line.trim_start();
+            // Tables cannot be wrapped, nor can addresses.
+            let may_be_wider = comment.contains("| ") || comment.contains("://");
+            let is_comment = comment.starts_with("//");
+            if is_comment && !may_be_wider && line.chars().count() > WIDTH {
+                wrong.push(format!("{}:{}", file.display(), at + 1));
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "comments wider than {WIDTH}: {}",
+        wrong.join("\n")
+    );
+}
+
 #[test]
 fn the_reader_of_imports_sees_groups_and_paths() {
     let source = "use crate::{actor::{a, b}, sync::lock};\nfn f() { crate::error::g() }";

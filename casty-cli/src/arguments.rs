@@ -47,19 +47,22 @@ pub(crate) enum Operation {
     /// Show where the shards are.
     Shards,
 
-    /// Let the one that is left of two members go on alone, after the other has died that had the only vote.
+    /// Let the one that is left of two members go on alone, after the other has died that had the
+    /// only vote.
     Promote {
         /// The node that goes on.
         node: String,
     },
 
-    /// Begin a new generation of the cluster from what one node knows, after most of those who voted were lost.
+    /// Begin a new generation of the cluster from what one node knows, after most of those who
+    /// voted were lost.
     Recover {
         /// The node that goes on.
         #[arg(long, value_name = "NODE")]
         keep: String,
 
-        /// Also if another node knows more, or seems alive: what it knows is lost, and its entities start afresh.
+        /// Also if another node knows more, or seems alive: what it knows is lost, and its entities
+        /// start afresh.
         #[arg(long)]
         force: bool,
     },

@@ -1,7 +1,7 @@
 //! `casty`: looks at a cluster, and operates it, from a shell.
 //!
-//! What it does is [`casty::admin`]; here are only the arguments, the text, and the exit codes: 0 done, 1 failed or
-//! refused, 2 used wrongly, 3 nobody could be reached.
+//! What it does is [`casty::admin`]; here are only the arguments, the text, and the exit codes: 0
+//! done, 1 failed or refused, 2 used wrongly, 3 nobody could be reached.
 
 mod arguments;
 mod failure;
@@ -65,7 +65,8 @@ async fn run(arguments: &Arguments) -> Result<String, Failure> {
         Operation::Drain { node, wait } => {
             let progress = |progress| {
                 if !json {
-                    // Who watches wants to see it now; the result alone goes to the standard output.
+                    // Who watches wants to see it now; the result alone goes to the standard
+                    // output.
                     eprintln!("{node}: {}", text::progress(progress));
                 }
             };

@@ -52,7 +52,8 @@ async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl 
     .await
 }
 
-/// The members `node-0` and so on of the cluster `cluster`; the first has founded it, the third has the role `spare`.
+/// The members `node-0` and so on of the cluster `cluster`; the first has founded it, the third has
+/// the role `spare`.
 async fn cluster(cluster: &str, n: usize) -> Vec<ActorSystem> {
     let mut nodes: Vec<ActorSystem> = Vec::new();
     for i in 0..n {

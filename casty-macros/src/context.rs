@@ -15,8 +15,8 @@ pub(crate) enum ContextParameter {
     Wrong,
 }
 
-/// Whether a parameter is a context. By value it is one only with the actor as its argument: a user may have
-/// a type called `Context` of their own.
+/// Whether a parameter is a context. By value it is one only with the actor as its argument: a user
+/// may have a type called `Context` of their own.
 pub(crate) fn parameter(ty: &Type, actor: &Type) -> Option<ContextParameter> {
     let is_context = |ty: &Type| last_segment(ty).is_some_and(|last| last.ident == "Context");
     match bare(ty) {

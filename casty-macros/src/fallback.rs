@@ -1,7 +1,8 @@
-//! What is emitted of the user's own item: all of it, after an error as well, without our attributes.
+//! What is emitted of the user's own item: all of it, after an error as well, without our
+//! attributes.
 //!
-//! So the rest of the crate still sees the functions, and the compiler does not add errors about attributes that it
-//! does not know.
+//! So the rest of the crate still sees the functions, and the compiler does not add errors about
+//! attributes that it does not know.
 
 use syn::{Attribute, FnArg, ImplItemFn};
 

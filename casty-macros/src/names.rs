@@ -6,8 +6,8 @@ use syn::ext::IdentExt;
 
 /// A span that points at the user's token but resolves names as the macro does.
 ///
-/// `self` and locals are hygienic: in a handler that came out of a `macro_rules!`, tokens with the user's own span
-/// would not see those of the generated function.
+/// `self` and locals are hygienic: in a handler that came out of a `macro_rules!`, tokens with the
+/// user's own span would not see those of the generated function.
 pub(crate) fn at(user: Span) -> Span {
     Span::call_site().located_at(user)
 }
@@ -34,8 +34,8 @@ fn upper_camel_case(snake_case: &str) -> String {
     name
 }
 
-/// The type that a module of states makes: `shopping_cart` makes `ShoppingCart`. None if that is the module's own
-/// name, or no name at all.
+/// The type that a module of states makes: `shopping_cart` makes `ShoppingCart`. None if that is
+/// the module's own name, or no name at all.
 pub(crate) fn machine(module: &Ident) -> Option<Ident> {
     let plain = module.unraw().to_string();
     let name = upper_camel_case(&plain);
@@ -60,7 +60,8 @@ pub(crate) fn reply_codec(variant: &Ident) -> Ident {
 
 /// The same tokens, all at one place.
 ///
-/// The compiler reports some errors once for each part of an expression; at one place they are one error.
+/// The compiler reports some errors once for each part of an expression; at one place they are one
+/// error.
 pub(crate) fn all_at(span: Span, tokens: TokenStream) -> TokenStream {
     tokens
         .into_iter()

@@ -1,6 +1,7 @@
 //! Tokens as text, always the same.
 //!
-//! `TokenStream::to_string` may space tokens differently from one compiler to the next; nodes compare this text.
+//! `TokenStream::to_string` may space tokens differently from one compiler to the next; nodes
+//! compare this text.
 
 use proc_macro2::{Delimiter, Spacing, TokenStream, TokenTree};
 use quote::ToTokens;

@@ -180,7 +180,8 @@ impl<'ast> Visit<'ast> for Judge {
     }
 }
 
-/// The types that decide whether `ty` can travel: those inside the usual containers, or `ty` itself.
+/// The types that decide whether `ty` can travel: those inside the usual containers, or `ty`
+/// itself.
 pub(crate) fn parts(ty: &Type) -> Vec<&Type> {
     const CONTAINERS: [&str; 8] = [
         "Option", "Vec", "VecDeque", "Box", "HashMap", "BTreeMap", "HashSet", "BTreeSet",

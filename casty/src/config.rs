@@ -14,11 +14,11 @@ use crate::error::StartError;
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// How long an ask waits for its answer, unless the message or the call says otherwise. Of a second or more, it may
-    /// be longer by a sixteenth. Default 5 s.
+    /// How long an ask waits for its answer, unless the message or the call says otherwise. Of a
+    /// second or more, it may be longer by a sixteenth. Default 5 s.
     pub ask_timeout: Duration,
-    /// How long a message waits while nobody knows where its entity lives. Shorter than `ask_timeout`, so that an
-    /// asker hears the reason. Default 3 s.
+    /// How long a message waits while nobody knows where its entity lives. Shorter than
+    /// `ask_timeout`, so that an asker hears the reason. Default 3 s.
     pub resolve_timeout: Duration,
     /// How many messages of one entity type wait for that at a time. Default 10,000, at least 1.
     pub resolve_messages_max: usize,
@@ -26,7 +26,8 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// How often a connection is probed. Default 1 s.
     pub keepalive_interval: Duration,
-    /// After so much silence a connection is lost. At least twice `keepalive_interval`. Default 3 s.
+    /// After so much silence a connection is lost. At least twice `keepalive_interval`. Default 3
+    /// s.
     pub keepalive_timeout: Duration,
     /// The first pause after a failed dial or join; doubled with each, with jitter. Default 20 ms.
     pub backoff: Duration,
@@ -34,55 +35,66 @@ pub struct Settings {
     pub backoff_max: Duration,
     /// How often gossip probes one member. Default 250 ms.
     pub gossip_interval: Duration,
-    /// How long a member that does not answer probes is only suspected. Longer than `gossip_interval`. Default 750 ms.
+    /// How long a member that does not answer probes is only suspected. Longer than
+    /// `gossip_interval`. Default 750 ms.
     pub suspect_after: Duration,
     /// How long a graceful shutdown may take. Default 10 s.
     pub shutdown_timeout: Duration,
-    /// How long a node may act as the owner of its entities without hearing from the leader of the cluster map. It is
-    /// renewed three times as often. Shorter: the entities of a dead node are somewhere else sooner, and a node that is
-    /// slow or cut off stops sooner. The same on all nodes. Default 1.2 s, at least 50 ms.
+    /// How long a node may act as the owner of its entities without hearing from the leader of the
+    /// cluster map. It is renewed three times as often. Shorter: the entities of a dead node are
+    /// somewhere else sooner, and a node that is slow or cut off stops sooner. The same on all
+    /// nodes. Default 1.2 s, at least 50 ms.
     pub lease: Duration,
-    /// By how much of itself the rate of any node's clock may differ from true time. The leader waits that much longer
-    /// before it gives a dead node's entities to another. The same on all nodes. Default 0.05, from 0 to 0.5.
+    /// By how much of itself the rate of any node's clock may differ from true time. The leader
+    /// waits that much longer before it gives a dead node's entities to another. The same on all
+    /// nodes. Default 0.05, from 0 to 0.5.
     pub clock_drift: f64,
-    /// After so much silence of the leader of the cluster map, up to twice as much, another is elected. Less than half
-    /// of `lease`, so that leases outlast an election. Default 200 ms, at least 20 ms.
+    /// After so much silence of the leader of the cluster map, up to twice as much, another is
+    /// elected. Less than half of `lease`, so that leases outlast an election. Default 200 ms, at
+    /// least 20 ms.
     pub election_timeout: Duration,
-    /// How long a decision about the cluster map may take before it fails, and an answer of a tie-breaker. Default 2 s.
+    /// How long a decision about the cluster map may take before it fails, and an answer of a
+    /// tie-breaker. Default 2 s.
     pub decide_timeout: Duration,
-    /// Shards that move from one node to another at a time, in the whole cluster. Default 32, at least 1.
+    /// Shards that move from one node to another at a time, in the whole cluster. Default 32, at
+    /// least 1.
     pub moves_max: usize,
 }
 
-/// What the second node of two does when it cannot reach the first, which decides about the cluster map.
+/// What the second node of two does when it cannot reach the first, which decides about the cluster
+/// map.
 ///
-/// Nobody can tell whether the other node is dead or only out of reach, unless something outside of the cluster decides it:
-/// with a [`TieBreaker`](crate::TieBreaker) either of the two goes on, and never both. With three nodes there is no such
-/// question: a third, even one that hosts nothing, is the better answer.
+/// Nobody can tell whether the other node is dead or only out of reach, unless something outside of
+/// the cluster decides it: with a [`TieBreaker`](crate::TieBreaker) either of the two goes on, and
+/// never both. With three nodes there is no such question: a third, even one that hosts nothing, is
+/// the better answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Availability {
-    /// It waits, and says `NoQuorum`: the first node may be alive and serve. An operator who knows that it is not can
-    /// have the survivor go on: `casty promote NODE`.
+    /// It waits, and says `NoQuorum`: the first node may be alive and serve. An operator who knows
+    /// that it is not can have the survivor go on: `casty promote NODE`.
     #[default]
     Consistent,
-    /// It goes on by itself once gossip takes the other for dead. If the other lives, **each entity then lives twice**,
-    /// on either side of the partition, until it heals: then the first node gives in, and joins the second, with what
-    /// its entities did meanwhile lost. Choose this only for state that may be lost, or is kept elsewhere under fencing
-    /// tokens ([`Context::fencing_token`](crate::Context::fencing_token)): those of the second node are greater. It cannot be
-    /// combined with a tie-breaker.
+    /// It goes on by itself once gossip takes the other for dead. If the other lives, **each entity
+    /// then lives twice**, on either side of the partition, until it heals: then the first node
+    /// gives in, and joins the second, with what its entities did meanwhile lost. Choose this only
+    /// for state that may be lost, or is kept elsewhere under fencing tokens
+    /// ([`Context::fencing_token`](crate::Context::fencing_token)): those of the second node are
+    /// greater. It cannot be combined with a tie-breaker.
     Prefer,
 }
 
-/// What a node does that the cluster declared Down. Its entities have ended in either case: others may have them.
+/// What a node does that the cluster declared Down. Its entities have ended in either case: others
+/// may have them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnDown {
     /// It joins again, as a new incarnation.
     #[default]
     Rejoin,
-    /// It stays out: [`wait_for`](crate::ActorSystem::wait_for) fails with [`JoinError::Down`](crate::JoinError::Down), and so does whatever it is
-    /// asked for. A process that should end then waits for that.
+    /// It stays out: [`wait_for`](crate::ActorSystem::wait_for) fails with
+    /// [`JoinError::Down`](crate::JoinError::Down), and so does whatever it is asked for. A process
+    /// that should end then waits for that.
     Stop,
 }
 
@@ -110,9 +122,9 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// For a quiet network and machines that are not overloaded: a dead node's entities answer again after about half a
-    /// second. The price is that a node which is stopped for a third of a second, by whatever, stops serving, and may be
-    /// declared down.
+    /// For a quiet network and machines that are not overloaded: a dead node's entities answer
+    /// again after about half a second. The price is that a node which is stopped for a third of a
+    /// second, by whatever, stops serving, and may be declared down.
     pub fn fast_failover() -> Self {
         Self {
             gossip_interval: Duration::from_millis(80),
@@ -125,8 +137,8 @@ impl Settings {
         }
     }
 
-    /// For nodes far from each other, or machines with long pauses: nobody is declared down within five seconds, and a
-    /// dead node's entities answer again after about ten.
+    /// For nodes far from each other, or machines with long pauses: nobody is declared down within
+    /// five seconds, and a dead node's entities answer again after about ten.
     pub fn patient() -> Self {
         Self {
             ask_timeout: Duration::from_secs(20),

@@ -1,7 +1,7 @@
 //! What can go wrong, one type for each public operation.
 //!
-//! Every variant says what happened to the message: certainly not handled (a retry is safe), or possibly handled
-//! (retry only what may be done twice).
+//! Every variant says what happened to the message: certainly not handled (a retry is safe), or
+//! possibly handled (retry only what may be done twice).
 
 use std::{convert::Infallible, fmt, path::PathBuf, time::Duration};
 
@@ -11,13 +11,15 @@ use crate::id::InvalidId;
 
 /// Why an ask has no answer.
 ///
-/// `E` is the error type of a handler that returns `Result<T, E>`; handlers without one use [`Infallible`].
+/// `E` is the error type of a handler that returns `Result<T, E>`; handlers without one use
+/// [`Infallible`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AskError<E = Infallible> {
     /// The handler ran and returned this error. Whether a retry helps is the handler's to say.
     Entity(E),
-    /// No reply in time. The message may have been handled: retry only if handling it twice is harmless.
+    /// No reply in time. The message may have been handled: retry only if handling it twice is
+    /// harmless.
     Timeout {
         /// How long the asker waited.
         after: Duration,
@@ -43,8 +45,8 @@ pub enum AskError<E = Infallible> {
         /// The text of the panic.
         message: String,
     },
-    /// The target stopped before it handled the message. A retry to an entity starts it afresh; a stopped actor
-    /// stays stopped.
+    /// The target stopped before it handled the message. A retry to an entity starts it afresh; a
+    /// stopped actor stays stopped.
     Stopped,
     /// A bounded queue on the way had no room in time. The message was not handled; retry later.
     Full,
@@ -55,29 +57,32 @@ pub enum AskError<E = Infallible> {
         /// The role that a node needs to host it, if the type names one.
         role: Option<String>,
     },
-    /// Nobody can decide where the entity lives, or its node has lost touch with whoever decides and may not act. Not
-    /// handled; retry later.
+    /// Nobody can decide where the entity lives, or its node has lost touch with whoever decides
+    /// and may not act. Not handled; retry later.
     NoQuorum,
     /// The entity's `#[init]` failed, or is backing off after a failure. Not handled; retry later.
     Init {
         /// The error of `#[init]`, as text.
         reason: String,
     },
-    /// The entity failed too often and is left alone for a while. Not handled; retry after the pause.
+    /// The entity failed too often and is left alone for a while. Not handled; retry after the
+    /// pause.
     Quarantined {
         /// The last failure, as text.
         reason: String,
         /// When it takes messages again.
         retry_after: Duration,
     },
-    /// Not handled, since it never could be: the target waits, in a handler of its own, for the one who asks, or for
-    /// somebody who waits for it. A retry from the same handler is as useless; ask from a task of its own
-    /// ([`Context::pipe`](crate::Context::pipe)), or answer [later](crate::Later).
+    /// Not handled, since it never could be: the target waits, in a handler of its own, for the one
+    /// who asks, or for somebody who waits for it. A retry from the same handler is as useless; ask
+    /// from a task of its own ([`Context::pipe`](crate::Context::pipe)), or answer
+    /// [later](crate::Later).
     Deadlock {
         /// Who waits for whom, the target first and last.
         chain: Vec<String>,
     },
-    /// The receiver could not read the message: the two nodes run different versions of its type. Not handled.
+    /// The receiver could not read the message: the two nodes run different versions of its type.
+    /// Not handled.
     Undecodable {
         /// The message type's name.
         message: String,
@@ -106,7 +111,8 @@ pub enum AskError<E = Infallible> {
 }
 
 impl<E> AskError<E> {
-    /// Whether the target may have handled the message. Where this is `false`, a retry cannot do anything twice.
+    /// Whether the target may have handled the message. Where this is `false`, a retry cannot do
+    /// anything twice.
     pub fn maybe_handled(&self) -> bool {
         match self {
             Self::Entity(_) | Self::Timeout { .. } | Self::Panicked { .. } | Self::Reply { .. } => {
@@ -453,10 +459,11 @@ impl<M> fmt::Debug for TellError<M> {
 
 impl<M> std::error::Error for TellError<M> {}
 
-/// What happened to a message, in the form that travels between the parts of a node and between nodes.
+/// What happened to a message, in the form that travels between the parts of a node and between
+/// nodes.
 ///
-/// The public errors are made from it: [`AskError`] for askers, [`TellError`] for tellers, a dead letter where
-/// nobody waits.
+/// The public errors are made from it: [`AskError`] for askers, [`TellError`] for tellers, a dead
+/// letter where nobody waits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[doc(hidden)]
 pub enum Failure {
@@ -502,7 +509,8 @@ pub enum Failure {
     Reply { reason: String },
 }
 
-/// Why a [`TieBreaker`](crate::TieBreaker) did not say who goes on. The claim may have counted all the same.
+/// Why a [`TieBreaker`](crate::TieBreaker) did not say who goes on. The claim may have counted all
+/// the same.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TieError {
@@ -512,8 +520,8 @@ pub enum TieError {
         /// What went wrong.
         reason: String,
     },
-    /// It did not answer in time, which is [`Settings::decide_timeout`](crate::Settings::decide_timeout). The claim is made
-    /// again.
+    /// It did not answer in time, which is
+    /// [`Settings::decide_timeout`](crate::Settings::decide_timeout). The claim is made again.
     #[error("the tie-breaker has not answered in {after:?}")]
     Timeout {
         /// How long it was waited for.
@@ -569,7 +577,8 @@ pub enum StateDirError {
         /// The directory.
         path: PathBuf,
     },
-    /// It is another node's, or that of a node of another cluster. Give each node a directory of its own.
+    /// It is another node's, or that of a node of another cluster. Give each node a directory of
+    /// its own.
     #[error("`{}` belongs to {what} `{theirs}`, not to `{ours}`", path.display())]
     Foreign {
         /// The directory.
@@ -589,8 +598,9 @@ pub enum StateDirError {
         /// The number of the format.
         format: u32,
     },
-    /// What is in it cannot be what casty left there. Nothing was changed. Removed, the node joins as one that has kept
-    /// nothing; that is safe as long as a majority of those who decide has kept its own.
+    /// What is in it cannot be what casty left there. Nothing was changed. Removed, the node joins
+    /// as one that has kept nothing; that is safe as long as a majority of those who decide has
+    /// kept its own.
     #[error("`{}` is damaged: {reason}", path.display())]
     Corrupted {
         /// The directory.
@@ -612,8 +622,8 @@ pub enum StateDirError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum JoinError {
-    /// A seed refused this node, and will refuse it again: another cluster name, another protocol version, a
-    /// catalog that contradicts the cluster's.
+    /// A seed refused this node, and will refuse it again: another cluster name, another protocol
+    /// version, a catalog that contradicts the cluster's.
     #[error("`{seed}` refused this node: {reason}")]
     Refused {
         /// The seed that refused.
@@ -640,7 +650,8 @@ pub enum JoinError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ShutdownError {
-    /// Handlers were still running, or the cluster had not agreed to the leave, when the time was up.
+    /// Handlers were still running, or the cluster had not agreed to the leave, when the time was
+    /// up.
     #[error("shutdown was not complete after {after:?}: {waiting_for}")]
     Timeout {
         /// The configured bound.

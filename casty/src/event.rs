@@ -17,7 +17,8 @@ use crate::{error::Failure, id::MemberId};
 /// Events kept for a subscriber that is slow to read; beyond it, it is told how many it missed.
 const EVENTS_KEPT: usize = 1024;
 
-/// Something that happened in a system, as told by [`ActorSystem::events`](crate::ActorSystem::events).
+/// Something that happened in a system, as told by
+/// [`ActorSystem::events`](crate::ActorSystem::events).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
@@ -33,7 +34,8 @@ pub enum Event {
     ActorStarted(ActorPath),
     /// An actor, or an entity's activation, stopped.
     ActorStopped(ActorPath),
-    /// A handler or a hook of an actor failed. What becomes of it, its type says: see [`entity`](macro@crate::entity).
+    /// A handler or a hook of an actor failed. What becomes of it, its type says: see
+    /// [`entity`](macro@crate::entity).
     ActorFailed {
         /// Whose handler or hook.
         who: ActorPath,
@@ -126,7 +128,8 @@ pub enum TerminatedReason {
     /// It failed, and its type says that this ends it.
     #[error("it failed: {0}")]
     Failed(String),
-    /// The node it lived on left the cluster or was declared down; or cannot be reached, and nobody knows.
+    /// The node it lived on left the cluster or was declared down; or cannot be reached, and nobody
+    /// knows.
     #[error("its node is gone: {0}")]
     NodeGone(String),
 }
@@ -161,7 +164,8 @@ pub enum DeadLetterReason {
         /// What failed.
         reason: String,
     },
-    /// The connection was lost before the other side confirmed the message. It may have been handled.
+    /// The connection was lost before the other side confirmed the message. It may have been
+    /// handled.
     #[error("the connection to `{node}` was lost; the message may have been handled")]
     ConnectionLost {
         /// The node's name or address.

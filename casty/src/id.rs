@@ -12,7 +12,8 @@ pub const ENTITY_ID_BYTES_MAX: usize = 1024;
 /// The longest accepted node name, in bytes.
 pub const NODE_ID_BYTES_MAX: usize = 255;
 
-/// The human name of a node, such as `node-1`. It survives restarts; a running process is a [`MemberId`].
+/// The human name of a node, such as `node-1`. It survives restarts; a running process is a
+/// [`MemberId`].
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct NodeId(Box<str>);
@@ -105,7 +106,8 @@ pub enum InvalidId {
 pub struct EntityId(Arc<str>);
 
 impl EntityId {
-    /// Wraps an id. It is checked when something is sent, so that a reference can be made without a `Result`.
+    /// Wraps an id. It is checked when something is sent, so that a reference can be made without a
+    /// `Result`.
     pub fn new(id: impl AsRef<str>) -> Self {
         Self(Arc::from(id.as_ref()))
     }
@@ -213,8 +215,9 @@ impl fmt::Display for ShardId {
     }
 }
 
-/// The number of a shard's ownership: the cluster's generation in the upper 32 bits, a sequence number in the
-/// lower. It only grows, and is never used twice; a message or a write with an older epoch is refused.
+/// The number of a shard's ownership: the cluster's generation in the upper 32 bits, a sequence
+/// number in the lower. It only grows, and is never used twice; a message or a write with an older
+/// epoch is refused.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]

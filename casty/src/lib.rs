@@ -1,7 +1,8 @@
 #![doc = include_str!("../../README.md")]
 //! # Where to look
 //!
-//! - Write actors: [`entity`], [`actor`], [`message`], [`Context`]; state machines: [`mod@behavior`].
+//! - Write actors: [`entity`], [`actor`], [`message`], [`Context`]; state machines:
+//!   [`mod@behavior`].
 //! - Talk to them: the generated proxies, [`Call`], [`Shards`], [`AskError`], [`TellError`].
 //! - Run them: [`ActorSystem`], [`SystemBuilder`], [`ClusterClient`], [`Settings`], [`TieBreaker`].
 //! - Watch them: [`Events`], [`Event`], [`DeadLetter`], [`Spy`].

@@ -98,8 +98,8 @@ pub const fn in_memory<T: Send + 'static>() {}
 
 /// Requires that the future of an async handler can move between threads.
 ///
-/// It hides the future's type, so that the compiler complains of it here, once, and not again where the future is
-/// awaited.
+/// It hides the future's type, so that the compiler complains of it here, once, and not again where
+/// the future is awaited.
 pub fn sendable<F: Future + Send>(future: F) -> impl Future<Output = F::Output> + Send {
     future
 }
@@ -114,7 +114,8 @@ pub fn stop<A: Actor>(ctx: &mut Context<A>) {
     ctx.stop();
 }
 
-/// What a state machine answers between two states. It is never asked then: the runtime makes a fresh one first.
+/// What a state machine answers between two states. It is never asked then: the runtime makes a
+/// fresh one first.
 pub fn no_state<A: Actor>() -> Handled<A> {
     Handled::Unhandled {
         state: A::NAME,
@@ -171,7 +172,8 @@ pub fn init_by_default<T: DefaultState>() -> Result<T, HookError> {
     Ok(T::default_state())
 }
 
-/// What a fallible `#[init]` or other hook returned. Its error may travel to another node, so it goes as text.
+/// What a fallible `#[init]` or other hook returned. Its error may travel to another node, so it
+/// goes as text.
 pub fn hook_result<T, E: fmt::Display>(made: Result<T, E>) -> Result<T, HookError> {
     made.map_err(|error| HookError(error.to_string()))
 }

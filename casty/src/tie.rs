@@ -1,4 +1,5 @@
-//! A tie-breaker: something outside of the cluster that says which of two nodes goes on without the other.
+//! A tie-breaker: something outside of the cluster that says which of two nodes goes on without the
+//! other.
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
@@ -9,28 +10,31 @@ use crate::{
     id::{ClusterIdentity, MemberId},
 };
 
-/// Something outside of the cluster that decides which of two nodes goes on without the other: a row in a database, a
-/// `Lease` of Kubernetes.
+/// Something outside of the cluster that decides which of two nodes goes on without the other: a
+/// row in a database, a `Lease` of Kubernetes.
 ///
-/// Of two nodes one decides about the cluster map. Without a tie-breaker the other cannot go on when that one is lost:
-/// nobody can tell a dead node from one that is out of reach. With one, given to both by
-/// [`SystemBuilder::tie_breaker`](crate::SystemBuilder::tie_breaker), *whoever claims first* goes on, and the other
-/// stops, and joins it when it can be reached again. Never do both go on.
+/// Of two nodes one decides about the cluster map. Without a tie-breaker the other cannot go on
+/// when that one is lost: nobody can tell a dead node from one that is out of reach. With one,
+/// given to both by [`SystemBuilder::tie_breaker`](crate::SystemBuilder::tie_breaker), *whoever
+/// claims first* goes on, and the other stops, and joins it when it can be reached again. Never do
+/// both go on.
 ///
-/// Nothing is asked of it as long as the two reach each other. While it cannot be reached, and a node is lost, the other
-/// waits and says `NoQuorum`. With three nodes that vote it is not asked at all.
+/// Nothing is asked of it as long as the two reach each other. While it cannot be reached, and a
+/// node is lost, the other waits and says `NoQuorum`. With three nodes that vote it is not asked at
+/// all.
 ///
 /// # What it has to do
 ///
-/// For each [`Claim::key`], remember the first [`Claim::claimant`] for ever, and say so to each who asks. It has to be
-/// *one* register: neither a replica that may be behind, nor a cache. In PostgreSQL that is a table
+/// For each [`Claim::key`], remember the first [`Claim::claimant`] for ever, and say so to each who
+/// asks. It has to be *one* register: neither a replica that may be behind, nor a cache. In
+/// PostgreSQL that is a table
 ///
 /// ```sql
 /// create table casty_tie (claim text primary key, winner text not null)
 /// ```
 ///
-/// and one statement. That it updates what it finds, with what was there before, makes it give the winner in either
-/// case, also if both claim at the same time:
+/// and one statement. That it updates what it finds, with what was there before, makes it give the
+/// winner in either case, also if both claim at the same time:
 ///
 /// ```sql
 /// insert into casty_tie (claim, winner) values ($1, $2)
@@ -39,25 +43,27 @@ use crate::{
 /// ```
 ///
 /// where `$1` is `claim.key()` and `$2` is `claim.claimant().to_string()`; the answer is
-/// [`claim.verdict(&winner)`](Claim::verdict). In Kubernetes, create a `Lease` that is named after a hash of the key, with
-/// the claimant as its `holderIdentity`; if there is one already, read its holder. There is one claim for each node that
-/// is lost. A claim that is a day old decides nothing any more, unless a node was cut off for that long; so old ones may be
-/// deleted after weeks.
+/// [`claim.verdict(&winner)`](Claim::verdict). In Kubernetes, create a `Lease` that is named after
+/// a hash of the key, with the claimant as its `holderIdentity`; if there is one already, read its
+/// holder. There is one claim for each node that is lost. A claim that is a day old decides nothing
+/// any more, unless a node was cut off for that long; so old ones may be deleted after weeks.
 ///
 /// # How long it takes
 ///
-/// If the node that decides wins, the entities of the other are somewhere else as soon as in a larger cluster. If the
-/// other does, it begins a new generation of the cluster, and all entities begin with fresh state. It first makes sure that
-/// every lease is over. So it goes on after the longer of `lease` and the time in which gossip notices (at most
-/// `2 * gossip_interval + suspect_after`), half a `lease`, and twice a `lease` that `clock_drift` has made longer. In
+/// If the node that decides wins, the entities of the other are somewhere else as soon as in a
+/// larger cluster. If the other does, it begins a new generation of the cluster, and all entities
+/// begin with fresh state. It first makes sure that every lease is over. So it goes on after the
+/// longer of `lease` and the time in which gossip notices (at most `2 * gossip_interval +
+/// suspect_after`), half a `lease`, and twice a `lease` that `clock_drift` has made longer. In
 /// simulations that was 4.5 to 4.7 seconds with default settings, and 1.4 to 1.5 with
 /// [`Settings::fast_failover`](crate::Settings::fast_failover); a claim adds what it takes.
 ///
 /// # What it costs
 ///
-/// A node of the two that is silent for about a `lease` and a half is taken for lost, also if gossip still reaches it.
-/// Whoever goes on alone has the only map until the other has joined it. If it is lost as well before that, an operator
-/// has the other go on from what it knows (`casty recover --force`), or the cluster begins afresh.
+/// A node of the two that is silent for about a `lease` and a half is taken for lost, also if
+/// gossip still reaches it. Whoever goes on alone has the only map until the other has joined it.
+/// If it is lost as well before that, an operator has the other go on from what it knows (`casty
+/// recover --force`), or the cluster begins afresh.
 ///
 /// # Example
 ///
@@ -90,10 +96,12 @@ use crate::{
 pub trait TieBreaker: Send + Sync + 'static {
     /// Claims a pair of members, for one of them. To claim again what one has won is to win again.
     ///
-    /// An answer that takes longer than [`Settings::decide_timeout`](crate::Settings::decide_timeout) is not waited for.
+    /// An answer that takes longer than
+    /// [`Settings::decide_timeout`](crate::Settings::decide_timeout) is not waited for.
     ///
     /// # Errors
-    /// [`TieError`] if it is not known who has won. The claim may have counted; casty makes it again.
+    /// [`TieError`] if it is not known who has won. The claim may have counted; casty makes it
+    /// again.
     ///
     /// # Cancel safety
     /// The future may be dropped at any time. Then, too, the claim may have counted.
@@ -117,8 +125,8 @@ impl Claim {
         }
     }
 
-    /// What is claimed: the pair, in this generation of the cluster. The same whichever of the two claims it, and
-    /// different for every other pair and every other run of either node.
+    /// What is claimed: the pair, in this generation of the cluster. The same whichever of the two
+    /// claims it, and different for every other pair and every other run of either node.
     pub fn key(&self) -> String {
         let ClusterIdentity { uuid, generation } = self.cluster;
         let mut pair = [&self.claimant, &self.other];
@@ -141,7 +149,8 @@ impl Claim {
         &self.other
     }
 
-    /// What this claim comes to, if the first who claimed the pair was `winner`: a claimant, as text.
+    /// What this claim comes to, if the first who claimed the pair was `winner`: a claimant, as
+    /// text.
     pub fn verdict(&self, winner: &str) -> Verdict {
         if self.claimant.to_string() == winner {
             Verdict::Won

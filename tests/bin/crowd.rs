@@ -1,10 +1,12 @@
-//! A crowd of simulated nodes, and what it costs: `casty-crowd [--nodes N] [--seed N] [--stagger-ms N] [--idle N]
+//! A crowd of simulated nodes, and what it costs: `casty-crowd [--nodes N] [--seed N] [--stagger-ms
+//! N] [--idle N]
 //! [--keepalive N] [--growth]`.
 //!
-//! They start one after the other. Once all see all, in maps of one version, they idle for so many simulated seconds;
-//! then one is killed, and the rest has to notice. `--growth` does so with 10, 50, 100 and 200 of them. `--keepalive`
-//! sets how many seconds lie between two probes of a connection, so that their share can be told from the rest. Prints
-//! what it measures; all of it but wall time is the same for the same seed.
+//! They start one after the other. Once all see all, in maps of one version, they idle for so many
+//! simulated seconds; then one is killed, and the rest has to notice. `--growth` does so with 10,
+//! 50, 100 and 200 of them. `--keepalive` sets how many seconds lie between two probes of a
+//! connection, so that their share can be told from the rest. Prints what it measures; all of it
+//! but wall time is the same for the same seed.
 
 use std::{collections::BTreeMap, error::Error, io::Write, time::Duration};
 
@@ -145,7 +147,8 @@ impl Crowd {
         }
     }
 
-    /// Until so many nodes run, and each sees as many Up, in maps of one version. How long that took.
+    /// Until so many nodes run, and each sees as many Up, in maps of one version. How long that
+    /// took.
     fn agree(&mut self, nodes: usize) -> Result<Duration, Failure> {
         let begun = self.sim.elapsed();
         loop {

@@ -1,7 +1,9 @@
-//! Breaks casty's rules on purpose, one after the other, and shows which seed of the invariants finds out:
-//! `cargo run --release -p casty-tests --features mutants --bin casty-mutants [-- SEEDS]`.
+//! Breaks casty's rules on purpose, one after the other, and shows which seed of the invariants
+//! finds out: `cargo run --release -p casty-tests --features mutants --bin casty-mutants [--
+//! SEEDS]`.
 //!
-//! A rule that can be broken with nobody noticing is an error: what is not seen to fail proves nothing.
+//! A rule that can be broken with nobody noticing is an error: what is not seen to fail proves
+//! nothing.
 
 #[path = "../invariants/mod.rs"]
 mod invariants;

@@ -1,8 +1,9 @@
 //! A node of its own process, for tests: `casty-test-node CLUSTER NODE LISTEN [SEED ...]`.
 //!
-//! Says `address HOST:PORT` once it listens, `members N` as members come Up, and `failed WHY` when it is none any more.
-//! Leaves gracefully at the end of its standard input, so that it never outlives the test that started it.
-//! `CASTY_STATE_DIR` names a directory to keep what it decides in.
+//! Says `address HOST:PORT` once it listens, `members N` as members come Up, and `failed WHY` when
+//! it is none any more. Leaves gracefully at the end of its standard input, so that it never
+//! outlives the test that started it. `CASTY_STATE_DIR` names a directory to keep what it decides
+//! in.
 
 use casty::{Settings, prelude::*};
 use tokio::io::{AsyncReadExt, stdin};

@@ -1,7 +1,7 @@
 //! A population under load for a while: `casty-soak [--entities N] [--seconds N] [--senders N]`.
 //!
-//! Messages at random, one in a hundred panics, others stop or put to sleep; whoever is idle sleeps by itself. Prints
-//! what it measures, and fails if the books do not balance or if memory grows.
+//! Messages at random, one in a hundred panics, others stop or put to sleep; whoever is idle sleeps
+//! by itself. Prints what it measures, and fails if the books do not balance or if memory grows.
 
 use std::{sync::atomic::Ordering, time::Duration};
 

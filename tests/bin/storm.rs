@@ -1,13 +1,15 @@
-//! Processes under load, of which one after the other is killed or restarted: `casty-storm [--seconds N] [--seed N]
-//! [--nodes N] [--preset default|fast] [--namespaces]`. With seven nodes there are two that do not vote.
+//! Processes under load, of which one after the other is killed or restarted: `casty-storm
+//! [--seconds N] [--seed N] [--nodes N] [--preset default|fast] [--namespaces]`. With seven nodes
+//! there are two that do not vote.
 //!
-//! With `--namespaces` each has a network namespace of its own, made and removed by this program, and is also cut off
-//! from others, in one direction or both. The store is reached by all of them all the time: one that is cut off and
-//! would still write, as owner of what has another owner by now, is fenced, or caught.
+//! With `--namespaces` each has a network namespace of its own, made and removed by this program,
+//! and is also cut off from others, in one direction or both. The store is reached by all of them
+//! all the time: one that is cut off and would still write, as owner of what has another owner by
+//! now, is fenced, or caught.
 //!
-//! Purses are kept in a store outside, which fences. In the end no purse may hold less than what was acknowledged, or
-//! more than what was tried; nobody may hang, no process may grow, and after the last restart everything answers.
-//! Prints what it measures.
+//! Purses are kept in a store outside, which fences. In the end no purse may hold less than what
+//! was acknowledged, or more than what was tried; nobody may hang, no process may grow, and after
+//! the last restart everything answers. Prints what it measures.
 
 #![expect(
     clippy::disallowed_methods,
@@ -199,8 +201,9 @@ impl Cluster {
         members.map_or(0, |seen| seen.members.iter().filter(|m| m.votes).count())
     }
 
-    /// Waits until all nodes are Up, in their present lives, and as many vote as should: what a voter knows is lost with
-    /// its process, so whoever kills the next one before the last is replaced kills the map.
+    /// Waits until all nodes are Up, in their present lives, and as many vote as should: what a
+    /// voter knows is lost with its process, so whoever kills the next one before the last is
+    /// replaced kills the map.
     async fn all_up(&self) -> Result<(), Failure> {
         let all = async {
             loop {

@@ -10,7 +10,8 @@ use std::{
 use casty::{prelude::*, testkit::Sim};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-/// The first one is never crashed, so that some senders live through everything; `tests/invariants` spares nobody.
+/// The first one is never crashed, so that some senders live through everything; `tests/invariants`
+/// spares nobody.
 const NODES: [&str; 4] = ["a", "b", "c", "d"];
 const SENDERS: u32 = 6;
 const ENTITIES: u32 = 10;
@@ -131,7 +132,8 @@ fn run(seed: u64) -> u64 {
     for node in std::mem::take(&mut down) {
         sim.restart(node);
     }
-    // A sender whose node crashed is gone with it; all others come to their end, whatever they wait for.
+    // A sender whose node crashed is gone with it; all others come to their end, whatever they wait
+    // for.
     for (sender, task) in (0_usize..).zip(&tasks) {
         if !crashed.contains(NODES[sender % NODES.len()]) {
             sim.until("a sender ends", |_| task.is_done());

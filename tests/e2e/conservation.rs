@@ -1,4 +1,5 @@
-//! Nothing is lost in silence: what goes in is handled, refused with a typed error, or a dead letter.
+//! Nothing is lost in silence: what goes in is handled, refused with a typed error, or a dead
+//! letter.
 
 use std::sync::atomic::Ordering;
 

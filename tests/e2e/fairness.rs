@@ -1,4 +1,5 @@
-//! Who has to wait for whom, in turns and in simulated time; `benches/fairness.rs` measures the same in real time.
+//! Who has to wait for whom, in turns and in simulated time; `benches/fairness.rs` measures the
+//! same in real time.
 
 use std::{
     sync::{

@@ -1,5 +1,5 @@
-//! A cluster that grows from three nodes to six and shrinks again while everybody is busy: the load evens out, no
-//! value is lost, and an entity that moves is away for a moment only.
+//! A cluster that grows from three nodes to six and shrinks again while everybody is busy: the load
+//! evens out, no value is lost, and an entity that moves is away for a moment only.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,13 +20,14 @@ const SHARDS: usize = 64;
 /// Those that stay, on which everybody who asks lives.
 const STAY: usize = 3;
 const JOIN: usize = 3;
-/// Between an answer and the next question to the same entity: asked any faster, a thousand entities keep two
-/// processors so busy that what is measured is the queue.
+/// Between an answer and the next question to the same entity: asked any faster, a thousand
+/// entities keep two processors so busy that what is measured is the queue.
 const PACE: Duration = Duration::from_millis(50);
 /// Answers of each entity that end a time of measurement.
 const ANSWERS: u64 = 20;
-/// How long a planned move may keep an entity from answering, in the middle and at worst. With `CASTY_MEASURE` set, on a
-/// machine that does nothing else, this is asserted; else, far more, which only tells whether something is stuck.
+/// How long a planned move may keep an entity from answering, in the middle and at worst. With
+/// `CASTY_MEASURE` set, on a machine that does nothing else, this is asserted; else, far more,
+/// which only tells whether something is stuck.
 const MEDIAN: Duration = Duration::from_millis(50);
 const WORST: Duration = Duration::from_millis(250);
 const GENEROUS: u32 = 20;

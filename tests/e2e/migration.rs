@@ -187,7 +187,8 @@ async fn one_sender_is_heard_in_order_through_old_and_new_references_while_a_sha
     shutdown(nodes).await;
 }
 
-/// Asks of both sides go on while a third node joins and leaves again: none is lost, and none counts twice.
+/// Asks of both sides go on while a third node joins and leaves again: none is lost, and none
+/// counts twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_newcomer_takes_its_share_with_their_state_under_load() {
     let mut nodes = cluster(2).await;

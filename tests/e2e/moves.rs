@@ -41,8 +41,8 @@ async fn a_leave_under_load_loses_no_message() {
         let mut asked = 0;
         while !*stopped.borrow() {
             for counter in &counters {
-                // An ask under way when its entity stops is either answered or sent anew: the leaver handles what
-                // it has taken.
+                // An ask under way when its entity stops is either answered or sent anew: the
+                // leaver handles what it has taken.
                 counter.add(1).await.unwrap();
                 asked += 1;
             }

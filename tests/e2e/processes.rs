@@ -215,7 +215,8 @@ async fn three_that_keep_what_they_decide(below: &Path) -> (Vec<Process>, ActorS
 
 const KEEPERS: [&str; 3] = ["one", "two", "three"];
 
-/// They have other addresses when they come back, too, and only this process, which does not decide, lived on.
+/// They have other addresses when they come back, too, and only this process, which does not
+/// decide, lived on.
 #[tokio::test]
 async fn all_that_decide_are_killed_at_once_and_come_back_to_their_cluster() {
     let state = tempfile::tempdir().unwrap();

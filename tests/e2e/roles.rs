@@ -154,7 +154,8 @@ async fn roles_are_names_and_not_too_many() {
     shutdown(vec![node]).await;
 }
 
-/// Two that store and a witness, which hosts no vault and votes: whichever of the two dies, the other goes on.
+/// Two that store and a witness, which hosts no vault and votes: whichever of the two dies, the
+/// other goes on.
 #[tokio::test]
 async fn with_a_witness_either_of_two_may_fail() {
     for victim in [0, 1] {

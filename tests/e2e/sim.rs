@@ -21,7 +21,8 @@ fn cluster(seed: u64) -> Sim {
     sim
 }
 
-/// What witnesses saw: on which node, when in true time, and which message; for each test by its number.
+/// What witnesses saw: on which node, when in true time, and which message; for each test by its
+/// number.
 type Seen = BTreeMap<u64, Vec<(String, Duration, u64)>>;
 
 static SEEN: Mutex<Seen> = Mutex::new(BTreeMap::new());
@@ -240,7 +241,8 @@ fn a_cluster_forms_in_bad_weather() {
         conditions.latency_max = Duration::from_millis(200);
         conditions.break_rate = 0.002;
         conditions.repair_rate = 0.25;
-        // A connection that broke is not noticed before its silence, and a node is not dead for that.
+        // A connection that broke is not noticed before its silence, and a node is not dead for
+        // that.
         let settings = Settings {
             suspect_after: Duration::from_secs(10),
             ..Settings::default()

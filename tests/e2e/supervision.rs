@@ -269,7 +269,8 @@ fn parent(system: &ActorSystem, hires: Hires) -> (ParentRef, Tally, Tally) {
     (parent, tally, children)
 }
 
-// A local system has no addresses, and an ask within it needs none: references come back as they are.
+// A local system has no addresses, and an ask within it needs none: references come back as they
+// are.
 
 #[test]
 fn children_stop_with_their_parent_after_their_work() {

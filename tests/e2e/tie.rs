@@ -1,4 +1,5 @@
-//! Two nodes with a tie-breaker: whoever wins goes on, and never both. `tests/invariants` has them in a storm.
+//! Two nodes with a tie-breaker: whoever wins goes on, and never both. `tests/invariants` has them
+//! in a storm.
 
 use casty::{
     Availability, Claim, JoinError, Settings, TieBreaker, TieError, Verdict,
@@ -146,7 +147,8 @@ fn failover(seed: u64, settings: &Settings) -> Duration {
 fn the_other_goes_on_without_the_one_who_decides() {
     for settings in [Settings::default(), Settings::fast_failover()] {
         let times: Vec<Duration> = (0..12).map(|seed| failover(seed, &settings)).collect();
-        // What the documentation of `TieBreaker` says, and a tenth of a second for the claim and the founding.
+        // What the documentation of `TieBreaker` says, and a tenth of a second for the claim and
+        // the founding.
         let drift = (1.0 + settings.clock_drift) / (1.0 - settings.clock_drift);
         let noticed = (settings.gossip_interval * 2 + settings.suspect_after).max(settings.lease);
         let bound = noticed + settings.lease / 2 + (settings.lease * 2).mul_f64(drift);
@@ -223,7 +225,8 @@ fn without_the_tie_breaker_nobody_goes_on_and_both_do_once_they_reach_each_other
     // Those that live there; the others are where it cannot reach.
     assert!(told.contains(&Err(AskError::NoQuorum)), "{told:?}");
     assert!(told.iter().all(Result::is_err), "{told:?}");
-    // It still cannot be asked: the second comes back as another member, and knows that it went on nowhere.
+    // It still cannot be asked: the second comes back as another member, and knows that it went on
+    // nowhere.
     sim.heal();
     one_again(&mut sim);
     assert_eq!(arbiter.winners(), [""; 0]);
@@ -281,7 +284,8 @@ fn a_pause_that_gossip_survives_costs_nobody_the_membership() {
 fn two_become_four_while_the_second_knows_nothing_of_it() {
     for seed in 0..3 {
         let (mut sim, arbiter) = two(20 + seed, &Settings::default());
-        // The first cannot have the second declared down, and must not decide with others before it knows of them.
+        // The first cannot have the second declared down, and must not decide with others before it
+        // knows of them.
         arbiter.cut_off("a");
         sim.stall("a", "b");
         for name in ["c", "d"] {

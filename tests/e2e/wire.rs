@@ -27,7 +27,8 @@ fn text(text: &str) -> Vec<u8> {
     out
 }
 
-/// A connection that was let in: lane `Messages`, a catalog of the counter and of a type nobody knows.
+/// A connection that was let in: lane `Messages`, a catalog of the counter and of a type nobody
+/// knows.
 async fn let_in(to: SocketAddr) -> TcpStream {
     let entry = |name: &str| {
         map(&[

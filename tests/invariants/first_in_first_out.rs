@@ -1,4 +1,5 @@
-//! Invariant 12: First in, first out, per sender and entity, across handoff, passivation and failover.
+//! Invariant 12: First in, first out, per sender and entity, across handoff, passivation and
+//! failover.
 
 use std::collections::BTreeMap;
 

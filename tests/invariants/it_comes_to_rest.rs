@@ -1,5 +1,5 @@
-//! Invariant 9: At rest: voters are the largest odd number of members up to five; every shard that ever had an owner has one that
-//! is Up; the load is within its bound.
+//! Invariant 9: At rest: voters are the largest odd number of members up to five; every shard that
+//! ever had an owner has one that is Up; the load is within its bound.
 
 use casty::testkit::View;
 

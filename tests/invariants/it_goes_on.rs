@@ -1,4 +1,5 @@
-//! Invariant 10: After faults heal with a majority alive, every entity answers within a bound, asked from every node.
+//! Invariant 10: After faults heal with a majority alive, every entity answers within a bound,
+//! asked from every node.
 
 use casty::testkit::View;
 

@@ -1,7 +1,7 @@
 //! What must hold whatever happens, under many seeds. See [`invariants`].
 //!
-//! `CASTY_SEEDS=1000..2000` runs other seeds, or one: `CASTY_SEEDS=1234`. A debug build takes ten times as long for each,
-//! so that it runs few by default; the gate runs 200 with `--release`.
+//! `CASTY_SEEDS=1000..2000` runs other seeds, or one: `CASTY_SEEDS=1234`. A debug build takes ten
+//! times as long for each, so that it runs few by default; the gate runs 200 with `--release`.
 
 #[path = "mod.rs"]
 mod invariants;

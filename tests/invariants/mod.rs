@@ -1,7 +1,8 @@
-//! The invariants of `ARCHITECTURE.md`, a file each, and the storms of faults that they are checked in: [`scenario`] over five
-//! nodes, [`two`] over two with a tie-breaker.
+//! The invariants of `ARCHITECTURE.md`, a file each, and the storms of faults that they are checked
+//! in: [`scenario`] over five nodes, [`two`] over two with a tie-breaker.
 //!
-//! After every millisecond of simulated time each check is shown how all nodes are, and what was seen of their inside.
+//! After every millisecond of simulated time each check is shown how all nodes are, and what was
+//! seen of their inside.
 
 mod buffers_are_bounded;
 mod epochs_only_grow;

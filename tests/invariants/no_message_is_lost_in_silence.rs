@@ -1,5 +1,5 @@
-//! Invariant 11: What was sent was handled, or its sender was told, or it became a dead letter; nothing was handled twice, and no
-//! sender was told a lie.
+//! Invariant 11: What was sent was handled, or its sender was told, or it became a dead letter;
+//! nothing was handled twice, and no sender was told a lie.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,5 @@
-//! Invariant 4: Nothing is assigned away before its owner's last possible deadline: from the instant at which a shard is taken
-//! from a member, that member never again passes the serve check.
+//! Invariant 4: Nothing is assigned away before its owner's last possible deadline: from the
+//! instant at which a shard is taken from a member, that member never again passes the serve check.
 
 use std::collections::BTreeSet;
 

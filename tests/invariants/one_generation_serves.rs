@@ -1,7 +1,8 @@
-//! Invariant 15: With a tie-breaker, at any true instant those who serve are of one generation of the cluster: of two nodes that
-//! cannot reach each other never both go on.
+//! Invariant 15: With a tie-breaker, at any true instant those who serve are of one generation of
+//! the cluster: of two nodes that cannot reach each other never both go on.
 //!
-//! Stronger than that no entity lives twice: whoever is left behind has stopped before anything begins anew.
+//! Stronger than that no entity lives twice: whoever is left behind has stopped before anything
+//! begins anew.
 
 use super::{Check, Moment};
 

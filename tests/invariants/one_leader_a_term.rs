@@ -1,7 +1,7 @@
 //! Invariant 1: At most one leader a term; logs agree; nothing committed disappears.
 //!
-//! Ongaro and Ousterhout, "In search of an understandable consensus algorithm" (2014), figure 3: election safety,
-//! state machine safety.
+//! Ongaro and Ousterhout, "In search of an understandable consensus algorithm" (2014), figure 3:
+//! election safety, state machine safety.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! Invariant 2: Per shard at most one node passes the serve check at any true instant, under skewed rates and pauses.
+//! Invariant 2: Per shard at most one node passes the serve check at any true instant, under skewed
+//! rates and pauses.
 //!
 //! The promise of Gray and Cheriton's leases, and the reason for all the rest.
 

@@ -61,7 +61,8 @@ fn of_seed(seed: u64) -> Arc<Mutex<Record>> {
     records.entry(seed).or_default().clone()
 }
 
-/// Held by the run of a seed. Two storms of one seed share its record, so they take turns where tests run beside each other.
+/// Held by the run of a seed. Two storms of one seed share its record, so they take turns where
+/// tests run beside each other.
 fn turn_of(seed: u64) -> Arc<Mutex<()>> {
     static TURNS: Mutex<BTreeMap<u64, Arc<Mutex<()>>>> = Mutex::new(BTreeMap::new());
     let mut turns = TURNS.lock().expect("no run panicked with it");
@@ -105,14 +106,16 @@ pub(crate) struct Plan {
     pub(crate) moves: bool,
     /// All nodes keep what they decide, and all may be killed, also at once.
     kept: bool,
-    /// One thing happens: the leader is cut off, together with one that it has granted a lease, longer than it takes the
-    /// others to elect another leader and to give both up. Under default settings a lease is over by then most often.
+    /// One thing happens: the leader is cut off, together with one that it has granted a lease,
+    /// longer than it takes the others to elect another leader and to give both up. Under default
+    /// settings a lease is over by then most often.
     succession: bool,
     faults: Duration,
 }
 
 impl Plan {
-    /// A quarter of the runs kills nobody, so that every message can be accounted for; half of those breaks nothing.
+    /// A quarter of the runs kills nobody, so that every message can be accounted for; half of
+    /// those breaks nothing.
     pub(crate) fn of(seed: u64) -> Self {
         Self {
             kills: seed % 8 < 6,
@@ -484,8 +487,9 @@ impl Run {
         }
     }
 
-    /// Unless it is kept, what a voter knew is lost with its process, and with its incarnation. With a majority of them the map would be
-    /// lost, and only an operator could help; so at most two are endangered before all are well again.
+    /// Unless it is kept, what a voter knew is lost with its process, and with its incarnation.
+    /// With a majority of them the map would be lost, and only an operator could help; so at most
+    /// two are endangered before all are well again.
     fn may_kill(&mut self, one: &'static str) -> bool {
         if self.plan.kept {
             return !self.down.contains(one) && !self.paused.contains(one);

@@ -1,4 +1,5 @@
-//! Invariant 5: An incarnation that is Down never again gets a lease, a vote or a shard, and none of its answers is accepted.
+//! Invariant 5: An incarnation that is Down never again gets a lease, a vote or a shard, and none
+//! of its answers is accepted.
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -1,4 +1,5 @@
-//! Two nodes with a tie-breaker, and a storm of faults; in some runs, two more that join while the two are apart.
+//! Two nodes with a tie-breaker, and a storm of faults; in some runs, two more that join while the
+//! two are apart.
 
 use std::collections::BTreeSet;
 
@@ -165,7 +166,8 @@ impl Run {
         Ok(())
     }
 
-    /// Two more join the one who decides, which cannot have the other declared Down; the other knows nothing of them.
+    /// Two more join the one who decides, which cannot have the other declared Down; the other
+    /// knows nothing of them.
     fn grow_while_apart(&mut self, until: Duration) -> Result<(), Broken> {
         self.arbiter.cut_off("a");
         self.sim.stall("a", "b");
@@ -249,7 +251,8 @@ impl Run {
         }
     }
 
-    /// Whether all are well. A new generation gives shards their homes only when somebody asks for them.
+    /// Whether all are well. A new generation gives shards their homes only when somebody asks for
+    /// them.
     fn rests(views: &[View], nodes: usize) -> Result<(), String> {
         if views.len() != nodes {
             return Err(format!("{} nodes run", views.len()));

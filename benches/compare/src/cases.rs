@@ -37,7 +37,8 @@ pub(crate) enum Side {
     RioRs,
 }
 
-/// How often a remote case is measured with one message under way, and how many askers there are otherwise.
+/// How often a remote case is measured with one message under way, and how many askers there are
+/// otherwise.
 pub(crate) const IN_FLIGHT: usize = 64;
 /// Who tells many actors.
 pub(crate) const SENDERS: usize = 4;
@@ -73,8 +74,8 @@ impl Case {
         matches!(self, Self::TellOne | Self::TellMany | Self::RemoteTell)
     }
 
-    /// Whether both processes share one CPU: what wakes a CPU that sleeps costs more than all the rest of a message
-    /// that travels alone, and differs from machine to machine.
+    /// Whether both processes share one CPU: what wakes a CPU that sleeps costs more than all the
+    /// rest of a message that travels alone, and differs from machine to machine.
     pub(crate) fn is_pinned(self) -> bool {
         self == Self::RemoteAskOne
     }

@@ -6,7 +6,8 @@ use std::{
     time::Duration,
 };
 
-/// The system's allocator. Counts after [`start`]; until then it costs a load of a flag that nobody writes.
+/// The system's allocator. Counts after [`start`]; until then it costs a load of a flag that nobody
+/// writes.
 pub(crate) struct Counting;
 
 static COUNTS: AtomicBool = AtomicBool::new(false);

@@ -129,7 +129,8 @@ where
     let sent = together(side, SENDERS, |sender| {
         let counters = counters.clone();
         async move {
-            // Each begins elsewhere, so that they do not go after each other from one counter to the next.
+            // Each begins elsewhere, so that they do not go after each other from one counter to
+            // the next.
             let mut next = (sender * MANY / SENDERS..MANY)
                 .chain(0..sender * MANY / SENDERS)
                 .cycle();

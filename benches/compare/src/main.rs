@@ -1,11 +1,12 @@
 //! casty beside its peers: `cargo run --release --manifest-path benches/compare/Cargo.toml`.
 //!
-//! Every side is driven by the same loops (`local`, `remote`), each run in a process of its own, in turns: the first
-//! round of all sides, the second of all sides. Printed is one Markdown table of medians: the floor in absolute
-//! figures, everybody else as a multiple of it. The floor is that of `cargo bench` (`benches/raw`): what one would
-//! write by hand with tokio and nothing else.
+//! Every side is driven by the same loops (`local`, `remote`), each run in a process of its own, in
+//! turns: the first round of all sides, the second of all sides. Printed is one Markdown table of
+//! medians: the floor in absolute figures, everybody else as a multiple of it. The floor is that of
+//! `cargo bench` (`benches/raw`): what one would write by hand with tokio and nothing else.
 //!
-//! Nothing is rated that did not arrive: a run counts, and says "lost N" instead of a rate when anything is missing.
+//! Nothing is rated that did not arrive: a run counts, and says "lost N" instead of a rate when
+//! anything is missing.
 
 mod arguments;
 mod cases;

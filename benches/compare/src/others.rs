@@ -1,8 +1,10 @@
-//! Whether the machine had something else to do during a run: then the run says little, above all of those who spin.
+//! Whether the machine had something else to do during a run: then the run says little, above all
+//! of those who spin.
 
 use std::fs;
 
-/// Ticks of all CPUs since the machine was started, as Linux counts them. Elsewhere nothing is known.
+/// Ticks of all CPUs since the machine was started, as Linux counts them. Elsewhere nothing is
+/// known.
 pub(crate) struct Ticks {
     all: u64,
     busy: u64,

@@ -126,7 +126,8 @@ impl Expansion<'_> {
         self.call(of, &handler.message.ident, handler.is_async, &arguments)
     }
 
-    /// A call of one of the user's functions. A future that cannot change threads is an error at that function.
+    /// A call of one of the user's functions. A future that cannot change threads is an error at
+    /// that function.
     fn call(
         &self,
         of: &TokenStream,
@@ -339,8 +340,8 @@ impl Expansion<'_> {
         }
     }
 
-    /// Lets every node whose binary links this code host the entity. Which instances of a generic one there
-    /// are, only its users know.
+    /// Lets every node whose binary links this code host the entity. Which instances of a generic
+    /// one there are, only its users know.
     pub(super) fn registration(&self) -> TokenStream {
         let Self {
             behavior, private, ..

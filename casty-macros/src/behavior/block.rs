@@ -19,7 +19,8 @@ pub(super) struct Annotated {
     pub(super) attribute: Attribute,
 }
 
-/// Takes our attributes off the functions of a block, and what of their arguments only a field can have.
+/// Takes our attributes off the functions of a block, and what of their arguments only a field can
+/// have.
 pub(super) fn take_functions(items: &mut [ImplItem]) -> Vec<Annotated> {
     let mut annotated = Vec::new();
     for item in items {

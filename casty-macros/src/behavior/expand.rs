@@ -145,8 +145,8 @@ impl<'a> Expansion<'a> {
     }
 }
 
-/// For the items that a user sees. Whether a private type may appear in them, or whether each field has docs, is
-/// nothing that the user could change.
+/// For the items that a user sees. Whether a private type may appear in them, or whether each field
+/// has docs, is nothing that the user could change.
 pub(super) fn protocol_lints() -> TokenStream {
     quote! {
         #[allow(

@@ -1,8 +1,9 @@
-//! `#[entity]` and `#[actor]`: an impl block with message functions, or a module of states, becomes a protocol, a
-//! proxy and an actor.
+//! `#[entity]` and `#[actor]`: an impl block with message functions, or a module of states, becomes
+//! a protocol, a proxy and an actor.
 //!
-//! parse reads the item, check compares its parts, expand writes the items. After an error the valid messages
-//! are still generated, so that the rest of the user's crate sees the items it names.
+//! parse reads the item, check compares its parts, expand writes the items. After an error the
+//! valid messages are still generated, so that the rest of the user's crate sees the items it
+//! names.
 
 mod actor;
 mod block;
@@ -60,7 +61,8 @@ pub(crate) fn derive(kind: Kind, options: TokenStream, item: TokenStream) -> Tok
     .into_tokens()
 }
 
-/// Says where `#[state]` and `#[behavior]` belong: found there, they are taken off before anybody expands them.
+/// Says where `#[state]` and `#[behavior]` belong: found there, they are taken off before anybody
+/// expands them.
 pub(crate) fn misplaced(attribute: &str, item: TokenStream) -> TokenStream {
     errors::collect(|errors| {
         errors.at_span(

@@ -57,7 +57,8 @@ impl Expansion<'_> {
                 .attrs
                 .iter()
                 .filter(|attribute| !message.internal || !attribute.path().is_ident("serde"));
-            // The variant stays off the wire as a whole; but serde would take a `&'static str` in it for borrowed.
+            // The variant stays off the wire as a whole; but serde would take a `&'static str` in
+            // it for borrowed.
             let skip = message.internal.then(|| quote!(#[serde(skip)]));
             quote!(#(#attrs)* #skip #ident: #ty)
         });
@@ -177,8 +178,8 @@ impl Expansion<'_> {
         )
     }
 
-    /// Requires of the states that they can move between threads, and of each argument that it can travel, with an
-    /// error at the user's type: at the `Price` of a `Vec<Price>`.
+    /// Requires of the states that they can move between threads, and of each argument that it can
+    /// travel, with an error at the user's type: at the `Price` of a `Vec<Price>`.
     pub(super) fn assertions(&self) -> TokenStream {
         let private = &self.private;
         let mut assertions = TokenStream::new();

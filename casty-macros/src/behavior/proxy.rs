@@ -133,8 +133,8 @@ impl Expansion<'_> {
             Kind::Actor => (
                 "stop",
                 quote! {
-                    /// Stops the actor: it takes no more messages, handles the ones in its mailbox, runs
-                    /// `#[on_stop]`.
+                    /// Stops the actor: it takes no more messages, handles the ones in its mailbox,
+                    /// runs `#[on_stop]`.
                     ///
                     /// Resolves when that is done, at once if it has stopped already.
                     ///
@@ -176,7 +176,8 @@ impl Expansion<'_> {
         quote!(#from #as_ref)
     }
 
-    /// `Clone`, `Debug`, `PartialEq`, `Eq`, `Hash`. Derived ones would ask the same of type parameters.
+    /// `Clone`, `Debug`, `PartialEq`, `Eq`, `Hash`. Derived ones would ask the same of type
+    /// parameters.
     pub(super) fn proxy_values(&self) -> TokenStream {
         let Self { proxy, params, .. } = self;
         let clone = self.implement(

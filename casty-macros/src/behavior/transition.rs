@@ -1,4 +1,5 @@
-//! Reads what a handler returns that takes `self` by value: where it leads, and what the asker gets.
+//! Reads what a handler returns that takes `self` by value: where it leads, and what the asker
+//! gets.
 
 use proc_macro2::Ident;
 use syn::{Receiver, ReturnType, Type};

@@ -1,5 +1,5 @@
-//! `#[message]` on a struct or enum: a wire type. On a function it is part of an `#[entity]` or `#[actor]`
-//! block, which takes it off; found alone, it is misplaced.
+//! `#[message]` on a struct or enum: a wire type. On a function it is part of an `#[entity]` or
+//! `#[actor]` block, which takes it off; found alone, it is misplaced.
 
 use proc_macro2::{Ident, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
@@ -147,8 +147,8 @@ fn derived(casty: &Path, found: &Found<'_>, item: &(impl ToTokens + VisitFields)
     }
 }
 
-/// Requires of each field that it can travel, with an error at its type. What serde asks of the fields of a generic
-/// type depends on its parameters; it is asked where the type is used.
+/// Requires of each field that it can travel, with an error at its type. What serde asks of the
+/// fields of a generic type depends on its parameters; it is asked where the type is used.
 fn assertions(casty: &Path, found: &Found<'_>, item: &impl VisitFields) -> TokenStream {
     if !found.generics.params.is_empty() {
         return quote!();

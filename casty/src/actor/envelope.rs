@@ -63,7 +63,8 @@ pub(crate) enum ReplyTo<R> {
     Guarded(Box<(ReplyTo<R>, Arc<dyn AnyCell>)>),
 }
 
-/// Which activation sent a message to itself. Its end, with the envelope's, says that the message is dealt with.
+/// Which activation sent a message to itself. Its end, with the envelope's, says that the message
+/// is dealt with.
 pub(crate) struct Own {
     pub(crate) activation: u32,
     /// The result of work, which keeps an actor awake; a timer does not.
@@ -206,7 +207,8 @@ impl<R: Send> Pending for Asker<R> {
     }
 }
 
-/// The duty to answer an ask that came over a connection. Dropped unanswered, it says that the target stopped.
+/// The duty to answer an ask that came over a connection. Dropped unanswered, it says that the
+/// target stopped.
 pub(crate) struct RemoteReply {
     path: Option<Arc<dyn ReplyPath>>,
     correlation: u64,

@@ -126,7 +126,8 @@ impl<R> fmt::Debug for Later<R> {
     }
 }
 
-/// The duty to reply to one message, by whoever holds it: the actor in a later handler, or a task of its own.
+/// The duty to reply to one message, by whoever holds it: the actor in a later handler, or a task
+/// of its own.
 ///
 /// Dropped without a reply, it tells the asker [`AskError::Stopped`](crate::AskError::Stopped).
 pub struct Promise<R>(Option<Arc<Mutex<Slot<R>>>>);

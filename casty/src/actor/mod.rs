@@ -1,7 +1,8 @@
 //! Actors, complete on one node: mailbox, cell, context, references, asks.
 //!
-//! Nothing here knows of a cluster. How a message reaches an entity is the [`Route`]'s business, how it reaches an
-//! actor on another node the [`Carrier`](runtime::Carrier)'s; `cluster` implements both.
+//! Nothing here knows of a cluster. How a message reaches an entity is the [`Route`]'s business,
+//! how it reaches an actor on another node the [`Carrier`](runtime::Carrier)'s; `cluster`
+//! implements both.
 
 pub(crate) mod ask;
 pub(crate) mod cell;
@@ -35,9 +36,11 @@ use crate::{
 
 pub(crate) use envelope::Rejected;
 
-/// What can be sent to an actor: the enum that `#[entity]` or `#[actor]` makes of the `#[message]` functions.
+/// What can be sent to an actor: the enum that `#[entity]` or `#[actor]` makes of the `#[message]`
+/// functions.
 pub trait Message: Wire {
-    /// The message's wire name. Logs and dead letters show it; they never show what a message contains.
+    /// The message's wire name. Logs and dead letters show it; they never show what a message
+    /// contains.
     fn name(&self) -> &'static str;
 }
 
@@ -47,7 +50,8 @@ pub trait Reply: Send + 'static {
     fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError>;
 }
 
-/// A type whose values are actors. `#[entity]` and `#[actor]` implement it; do not implement it by hand.
+/// A type whose values are actors. `#[entity]` and `#[actor]` implement it; do not implement it by
+/// hand.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an actor",
     label = "has no messages",
@@ -72,7 +76,8 @@ pub trait Actor: Sized + Send + 'static {
     #[doc(hidden)]
     const POLICY: Policy;
 
-    /// The messages with their arguments and replies, as text; nodes compare it to notice version skew.
+    /// The messages with their arguments and replies, as text; nodes compare it to notice version
+    /// skew.
     const SCHEMA: &'static str;
 
     #[doc(hidden)]
@@ -85,7 +90,8 @@ pub trait Actor: Sized + Send + 'static {
         ctx: &mut Context<Self>,
     ) -> impl Future<Output = Handled<Self>> + Send;
 
-    /// Whether there is a state to go on with. A handler that takes it by value and fails leaves none.
+    /// Whether there is a state to go on with. A handler that takes it by value and fails leaves
+    /// none.
     #[doc(hidden)]
     fn is_whole(&self) -> bool {
         true
@@ -149,7 +155,8 @@ pub trait Init: Actor {
     fn init(ctx: &mut Context<Self>) -> FirstState<'_, Self>;
 }
 
-/// A first state, or what makes it: most are made at once, and need no memory of their own until they are.
+/// A first state, or what makes it: most are made at once, and need no memory of their own until
+/// they are.
 #[doc(hidden)]
 pub enum FirstState<'a, A> {
     Now(Result<A, HookError>),
@@ -193,7 +200,8 @@ pub trait Entity: Init<Address = reference::EntityRef<Self>> {
     }
 }
 
-/// Why an `#[init]`, or another hook, failed, as text: the error may travel to an asker on another node.
+/// Why an `#[init]`, or another hook, failed, as text: the error may travel to an asker on another
+/// node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[doc(hidden)]
 pub struct HookError(pub String);

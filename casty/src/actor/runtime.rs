@@ -91,7 +91,8 @@ pub struct Runtime {
     pub(crate) deadlines: Arc<Deadlines>,
     pub(crate) warm: Arc<LingeringRuns>,
     pub(crate) runners: Arc<TaskPool>,
-    /// For whatever is done for each entity of a shard that moves: there may be many, and their states large.
+    /// For whatever is done for each entity of a shard that moves: there may be many, and their
+    /// states large.
     pub(crate) packing: Throttle,
     /// What the coarse clock counts from.
     born: Instant,
@@ -166,7 +167,8 @@ impl Runtime {
         self.routes.store(Arc::new(routes));
     }
 
-    /// `myself`: this process as others see it, if it hosts entities; they act only while its gate is open.
+    /// `myself`: this process as others see it, if it hosts entities; they act only while its gate
+    /// is open.
     pub(crate) fn set_network(&self, myself: Option<Myself>, carrier: Weak<dyn Carrier>) {
         let fresh = self.network.set(carrier).is_ok();
         assert!(fresh, "the network is set once, at start");
@@ -211,8 +213,8 @@ impl Runtime {
         self.stopped.load(Ordering::Relaxed)
     }
 
-    /// Nothing is handled any more, and nothing can be addressed: this also takes the runtime apart, whose parts
-    /// refer to each other.
+    /// Nothing is handled any more, and nothing can be addressed: this also takes the runtime
+    /// apart, whose parts refer to each other.
     pub(crate) fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
         self.warm.end();
@@ -334,8 +336,8 @@ impl Runtime {
         lock(&self.actors).remove(&number);
     }
 
-    /// Stops all local actors: each finishes what is in its mailbox. Children are their parents' to stop, so that a
-    /// parent that goes does not hear of their ends.
+    /// Stops all local actors: each finishes what is in its mailbox. Children are their parents' to
+    /// stop, so that a parent that goes does not hear of their ends.
     pub(crate) async fn close_all(&self) {
         let mut cells: Vec<_> = {
             let actors = lock(&self.actors);
@@ -373,7 +375,8 @@ impl Runtime {
         }
         let _leave = CURRENT.with_borrow_mut(|current| {
             current.depth += 1;
-            // Most threads decode for one system only, which then stays in place: nothing is counted for a message.
+            // Most threads decode for one system only, which then stays in place: nothing is
+            // counted for a message.
             let same = std::ptr::eq(current.runtime.as_ptr(), Arc::as_ptr(self));
             Leave((!same).then(|| std::mem::replace(&mut current.runtime, Arc::downgrade(self))))
         });

@@ -61,7 +61,8 @@ pub enum Scope {
 
 /// An observer of one actor, or of a subtree. Dropped, it stops observing.
 ///
-/// It is lossy and bounded: an actor never waits for its spies. What was lost is [counted](Self::missed).
+/// It is lossy and bounded: an actor never waits for its spies. What was lost is
+/// [counted](Self::missed).
 #[derive(Debug)]
 pub struct Spy {
     id: u64,

@@ -12,7 +12,8 @@ pub enum AdminError {
     /// No node was named.
     #[error("no node was named to ask")]
     NoNodes,
-    /// No node answered. Name others, or look whether they run and whether the network lets this process through.
+    /// No node answered. Name others, or look whether they run and whether the network lets this
+    /// process through.
     #[error("none of the nodes answered: {}", Listed(tried))]
     NobodyReachable {
         /// Each address, or name without one, and what failed there.
@@ -28,8 +29,8 @@ pub enum AdminError {
         /// The name of the cluster it belongs to.
         theirs: String,
     },
-    /// The nodes belong to different clusters, which have the same name by chance, or because one was founded anew.
-    /// They never merge: name the nodes of one of them only.
+    /// The nodes belong to different clusters, which have the same name by chance, or because one
+    /// was founded anew. They never merge: name the nodes of one of them only.
     #[error("`{first}` and `{second}` belong to two different clusters of the same name")]
     TwoClusters {
         /// One node.
@@ -37,7 +38,8 @@ pub enum AdminError {
         /// A node of the other cluster.
         second: MemberId,
     },
-    /// The nodes that answered know no cluster: they have not joined one yet. Try again later, or name others.
+    /// The nodes that answered know no cluster: they have not joined one yet. Try again later, or
+    /// name others.
     #[error("the nodes that answered know no cluster yet")]
     NoMap,
     /// No member has this name.
@@ -57,8 +59,8 @@ pub enum AdminError {
         /// The node.
         node: MemberId,
     },
-    /// Nobody leads the cluster, so it decides nothing. Bring voters back, or recover it. What was asked may have been
-    /// decided all the same, or may be later; it may be asked twice.
+    /// Nobody leads the cluster, so it decides nothing. Bring voters back, or recover it. What was
+    /// asked may have been decided all the same, or may be later; it may be asked twice.
     #[error("nothing was decided: {reason}")]
     NoLeader {
         /// What failed last.
@@ -97,14 +99,15 @@ pub enum AdminError {
         /// Why.
         reason: String,
     },
-    /// The member was declared down while it was drained. Its shards go to others, but nothing was handed over.
+    /// The member was declared down while it was drained. Its shards go to others, but nothing was
+    /// handed over.
     #[error("`{node}` was declared down while it was drained")]
     WentDown {
         /// The node.
         node: MemberId,
     },
-    /// The member is leaving, but was not rid of everything in time. The cluster goes on with that: drain it again to
-    /// wait on.
+    /// The member is leaving, but was not rid of everything in time. The cluster goes on with that:
+    /// drain it again to wait on.
     #[error("`{node}` is leaving, but was not done after {after:?}: {}", Left(*progress))]
     DrainUnfinished {
         /// The node.
@@ -114,7 +117,8 @@ pub enum AdminError {
         /// How long it was waited for.
         after: Duration,
     },
-    /// The node was asked to go on alone, and did not serve in time. It may yet: look at the members.
+    /// The node was asked to go on alone, and did not serve in time. It may yet: look at the
+    /// members.
     #[error("`{node}` did not serve again within {after:?}")]
     RecoverUnfinished {
         /// The node.

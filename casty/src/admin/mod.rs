@@ -1,8 +1,9 @@
 //! Looking at a cluster from outside, and operating it: `casty members` and its like, as functions.
 //!
-//! An [`Admin`] is no member and hosts nothing. It asks nodes directly what they know, so it also works where nobody
-//! decides any more, and that is when it is needed most. What it changes it asks of a member, which decides: a drain is
-//! decided by the leader, and a recovery by the node that is to go on.
+//! An [`Admin`] is no member and hosts nothing. It asks nodes directly what they know, so it also
+//! works where nobody decides any more, and that is when it is needed most. What it changes it asks
+//! of a member, which decides: a drain is decided by the leader, and a recovery by the node that is
+//! to go on.
 //!
 //! ```
 //! use casty::{admin::Admin, prelude::*};
@@ -71,7 +72,8 @@ use crate::{
 /// How long one round of questions may take, unless the caller says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a round may take while something is waited for: a node that is silent would hold up the news of the others.
+/// How long a round may take while something is waited for: a node that is silent would hold up the
+/// news of the others.
 const ROUND: Duration = Duration::from_secs(1);
 
 /// The pause between two such rounds.
@@ -80,14 +82,15 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Longer than anybody waits, and short enough to be added to any time.
 const LONGEST: Duration = Duration::from_hours(24 * 365);
 
-/// How long a recovery may take. The node first looks for a leader, for its `decide_timeout`, and then waits until
-/// every lease is over; with [`Settings::patient`] that is twenty seconds, and forty with a tie-breaker.
+/// How long a recovery may take. The node first looks for a leader, for its `decide_timeout`, and
+/// then waits until every lease is over; with [`Settings::patient`] that is twenty seconds, and
+/// forty with a tie-breaker.
 const RECOVER_LIMIT: Duration = Duration::from_mins(1);
 
 /// A view of a cluster from outside, and a hand on it. See the [module](self).
 ///
-/// The names of the nodes are resolved once: make another `Admin` after the nodes have moved. Dropped, it closes its
-/// connections.
+/// The names of the nodes are resolved once: make another `Admin` after the nodes have moved.
+/// Dropped, it closes its connections.
 pub struct Admin {
     node: Arc<Node>,
     timeout: Duration,
@@ -115,8 +118,8 @@ impl fmt::Debug for Admin {
 }
 
 impl Admin {
-    /// Looks at the cluster `cluster` through some of its nodes, each `host:port`. One that answers is enough; the
-    /// others are learned from it. A round of questions takes five seconds at most.
+    /// Looks at the cluster `cluster` through some of its nodes, each `host:port`. One that answers
+    /// is enough; the others are learned from it. A round of questions takes five seconds at most.
     ///
     /// # Errors
     /// [`AdminError::NobodyReachable`], [`AdminError::OtherCluster`], [`AdminError::NoNodes`].
@@ -133,7 +136,8 @@ impl Admin {
         Self::connect_within(TIMEOUT, cluster, nodes).await
     }
 
-    /// The same, with another limit for a round of questions: this one, and those of every later operation.
+    /// The same, with another limit for a round of questions: this one, and those of every later
+    /// operation.
     ///
     /// # Errors
     /// As for [`connect`](Self::connect).
@@ -380,15 +384,18 @@ impl Admin {
         Ok(self.look(self.timeout).await?.shards())
     }
 
-    /// Has a member hand its shards to the others and give its vote back, and waits until that is done, for `wait` at
-    /// most. `progress` hears of every step. Afterwards its process may be stopped; nothing waits for it.
+    /// Has a member hand its shards to the others and give its vote back, and waits until that is
+    /// done, for `wait` at most. `progress` hears of every step. Afterwards its process may be
+    /// stopped; nothing waits for it.
     ///
-    /// `node` is a name, a name with its incarnation (`node-1#1700000000000`) or an address. There is no way back: the
-    /// process gets no shards until it has been started anew. Draining twice is draining once.
+    /// `node` is a name, a name with its incarnation (`node-1#1700000000000`) or an address. There
+    /// is no way back: the process gets no shards until it has been started anew. Draining twice is
+    /// draining once.
     ///
     /// # Errors
     /// [`AdminError::UnknownMember`], [`AdminError::LastMember`], [`AdminError::NoLeader`],
-    /// [`AdminError::DrainUnfinished`], [`AdminError::WentDown`], and those of [`members`](Self::members).
+    /// [`AdminError::DrainUnfinished`], [`AdminError::WentDown`], and those of
+    /// [`members`](Self::members).
     ///
     /// # Cancel safety
     /// Dropped, the member may leave all the same. Drain it again to wait on.
@@ -488,7 +495,8 @@ impl Admin {
             member: member.clone(),
         };
         match self.node.propose(Proposal::Apply(leave)).await {
-            // Done before, or the first answer was lost. If it is Down by now, whoever waits for it will see.
+            // Done before, or the first answer was lost. If it is Down by now, whoever waits for it
+            // will see.
             Ok(_)
             | Err(AuthorityError::Refused(Refused::WrongStatus(_) | Refused::UnknownMember(_))) => {
                 Ok(())
@@ -500,15 +508,17 @@ impl Admin {
         }
     }
 
-    /// Lets the one that is left of two members go on alone, after the other has died that had the only vote. It
-    /// resolves once the node serves again, in a new generation of the cluster.
+    /// Lets the one that is left of two members go on alone, after the other has died that had the
+    /// only vote. It resolves once the node serves again, in a new generation of the cluster.
     ///
-    /// The other's process must be gone for good: it is not heard any more. Started anew, it joins as a new member.
+    /// The other's process must be gone for good: it is not heard any more. Started anew, it joins
+    /// as a new member.
     ///
     /// # Errors
     /// [`AdminError::HasLeader`], [`AdminError::TooManyMembers`], [`AdminError::NotMostAdvanced`],
-    /// [`AdminError::NoAnswer`], [`AdminError::Refused`] by the node itself, for which the other may still seem alive,
-    /// [`AdminError::RecoverUnfinished`], and those of [`members`](Self::members).
+    /// [`AdminError::NoAnswer`], [`AdminError::Refused`] by the node itself, for which the other
+    /// may still seem alive, [`AdminError::RecoverUnfinished`], and those of
+    /// [`members`](Self::members).
     ///
     /// # Cancel safety
     /// Dropped, the node may go on alone all the same.
@@ -522,18 +532,19 @@ impl Admin {
         self.go_on_alone(&view, member, false).await
     }
 
-    /// Lets one node begin a new generation of the cluster from what it knows, after most of those who voted were lost
-    /// for good. The others that live join it as new members; their entities start afresh. It resolves once the node
-    /// serves again.
+    /// Lets one node begin a new generation of the cluster from what it knows, after most of those
+    /// who voted were lost for good. The others that live join it as new members; their entities
+    /// start afresh. It resolves once the node serves again.
     ///
-    /// What was decided last may be unknown to `keep`, and then it is lost. So it must know the most of those that
-    /// answer, and nobody else may seem alive to it; `force` goes on without these two conditions. A member that lives
-    /// on without being reachable from `keep` stops its entities when its lease ends, and joins once it hears of the
-    /// new generation.
+    /// What was decided last may be unknown to `keep`, and then it is lost. So it must know the
+    /// most of those that answer, and nobody else may seem alive to it; `force` goes on without
+    /// these two conditions. A member that lives on without being reachable from `keep` stops its
+    /// entities when its lease ends, and joins once it hears of the new generation.
     ///
     /// # Errors
-    /// [`AdminError::HasLeader`], [`AdminError::NotMostAdvanced`], [`AdminError::NoAnswer`], [`AdminError::Refused`] by
-    /// the node itself, [`AdminError::RecoverUnfinished`], and those of [`members`](Self::members).
+    /// [`AdminError::HasLeader`], [`AdminError::NotMostAdvanced`], [`AdminError::NoAnswer`],
+    /// [`AdminError::Refused`] by the node itself, [`AdminError::RecoverUnfinished`], and those of
+    /// [`members`](Self::members).
     ///
     /// # Cancel safety
     /// Dropped, the node may begin a new generation all the same.
@@ -590,8 +601,8 @@ impl Admin {
                     Ok(Answer::Recovered(Err(reason))) => {
                         return Err(AdminError::Refused { reason });
                     }
-                    // It cuts every connection when it begins anew, and its answer may be lost with this one. Whether
-                    // it has begun, its incarnation tells.
+                    // It cuts every connection when it begins anew, and its answer may be lost with
+                    // this one. Whether it has begun, its incarnation tells.
                     _ => {}
                 }
             }

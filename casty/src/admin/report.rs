@@ -28,11 +28,13 @@ pub struct MapVersion {
 pub struct Members {
     /// The map that this was read from.
     pub map: MapVersion,
-    /// Who leads. `None`: nobody who can be reached does, so no home is given, and nobody joins or leaves.
+    /// Who leads. `None`: nobody who can be reached does, so no home is given, and nobody joins or
+    /// leaves.
     pub leader: Option<MemberId>,
     /// In the order of their names.
     pub members: Vec<MemberReport>,
-    /// Processes that answered and are no members by that map: they have not joined yet, or are about to join anew.
+    /// Processes that answered and are no members by that map: they have not joined yet, or are
+    /// about to join anew.
     pub outside: Vec<Outsider>,
 }
 
@@ -61,8 +63,8 @@ pub struct MemberReport {
     pub shards: usize,
     /// Entities alive on it: as it says itself, or else as it told another node last.
     pub entities: Option<u64>,
-    /// The roles it was started with: as it says itself, or else as it told another node. `None` if nobody who answered
-    /// has heard.
+    /// The roles it was started with: as it says itself, or else as it told another node. `None` if
+    /// nobody who answered has heard.
     pub roles: Option<BTreeSet<String>>,
     /// Nodes whose gossip takes it for dead.
     pub dead_to: Vec<NodeId>,

@@ -1,4 +1,5 @@
-//! What the nodes of a cluster said in one round of questions, and what follows from it. Asks nobody itself.
+//! What the nodes of a cluster said in one round of questions, and what follows from it. Asks
+//! nobody itself.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -51,8 +52,9 @@ pub(super) struct View {
 }
 
 impl View {
-    /// `given`: the addresses that the operator named. The others were learned from maps, so whoever answers there may
-    /// be somebody else by now. `cluster`: which one it was in earlier rounds.
+    /// `given`: the addresses that the operator named. The others were learned from maps, so
+    /// whoever answers there may be somebody else by now. `cluster`: which one it was in earlier
+    /// rounds.
     pub(super) fn new(
         mut answers: Vec<Answered>,
         given: &BTreeSet<SocketAddr>,
@@ -125,8 +127,8 @@ impl View {
         (best.map_version() > mine).then(|| best.member())
     }
 
-    /// A node that says of itself that it leads, and can. One that was cut off goes on believing that it leads, but its
-    /// lease ends.
+    /// A node that says of itself that it leads, and can. One that was cut off goes on believing
+    /// that it leads, but its lease ends.
     pub(super) fn leader_that_answered(&self) -> Option<&MemberId> {
         let leads = |answer: &&Answered| {
             let inspection = &answer.inspection;
@@ -182,7 +184,8 @@ impl View {
         })
     }
 
-    /// How far a member is from having nothing that another could have; `None` once it is forgotten.
+    /// How far a member is from having nothing that another could have; `None` once it is
+    /// forgotten.
     pub(super) fn drain_progress(&self, member: &MemberId) -> Option<DrainProgress> {
         let slot = self.map.member(member)?.slot;
         let others = || self.map.up().filter(|id| *id != member);

@@ -8,9 +8,11 @@ use super::{Behavior, HandlerRow, State};
 const STOP: &str = "Stop";
 
 impl Behavior {
-    /// The diagram as [Mermaid](https://mermaid.js.org/syntax/stateDiagram.html) draws it, in Markdown on many sites.
+    /// The diagram as [Mermaid](https://mermaid.js.org/syntax/stateDiagram.html) draws it, in
+    /// Markdown on many sites.
     ///
-    /// The order is that of the table, so that a diagram which is kept in a file changes only with the behavior.
+    /// The order is that of the table, so that a diagram which is kept in a file changes only with
+    /// the behavior.
     pub fn mermaid(&self) -> String {
         // Writing to a string cannot fail.
         let mut out = String::new();

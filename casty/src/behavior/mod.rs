@@ -1,7 +1,8 @@
 //! State machines: where a handler may lead, and the table of it all.
 //!
-//! A handler that takes `self` by value leaves its state; its return type says where to. [`OneOf`] names several
-//! targets, [`Stop`] ends the actor, [`Stay`] is the error of a transition that did not happen.
+//! A handler that takes `self` by value leaves its state; its return type says where to. [`OneOf`]
+//! names several targets, [`Stop`] ends the actor, [`Stay`] is the error of a transition that did
+//! not happen.
 
 mod diagram;
 
@@ -9,8 +10,9 @@ use std::{convert::Infallible, fmt};
 
 /// One of several next states: `OneOf<Active, Empty>`, up to four. [`Stop`] is written last.
 ///
-/// A value is made with `.into()`: the macros write `From` for each state that a function in the module's `#[behavior]`
-/// blocks names in a `OneOf`. Elsewhere, write the variant: `OneOf::First(active)`.
+/// A value is made with `.into()`: the macros write `From` for each state that a function in the
+/// module's `#[behavior]` blocks names in a `OneOf`. Elsewhere, write the variant:
+/// `OneOf::First(active)`.
 ///
 /// Where the present state is one of them, the transition may lead back to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,11 +27,11 @@ pub enum OneOf<A, B, C = Infallible, D = Infallible> {
     Fourth(D),
 }
 
-/// The target of a transition that ends the actor. An entity starts afresh, in its initial state, with the next
-/// message.
+/// The target of a transition that ends the actor. An entity starts afresh, in its initial state,
+/// with the next message.
 ///
-/// The handler has consumed the last state, so no `#[on_stop]` runs; [`Context::stop`](crate::Context::stop) keeps the
-/// state, and it does.
+/// The handler has consumed the last state, so no `#[on_stop]` runs;
+/// [`Context::stop`](crate::Context::stop) keeps the state, and it does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stop;
 
@@ -53,8 +55,8 @@ impl<A, B, C> From<Stop> for OneOf<A, B, C, Stop> {
 
 /// Why a transition did not happen, with the state to stay in: `Err(Stay(self, error))`.
 ///
-/// A handler that returns `Result<Next, Stay<Self, E>>` or `Result<(Next, R), Stay<Self, E>>` answers its asker with
-/// `R`, or with `E` as [`AskError::Entity`](crate::AskError::Entity).
+/// A handler that returns `Result<Next, Stay<Self, E>>` or `Result<(Next, R), Stay<Self, E>>`
+/// answers its asker with `R`, or with `E` as [`AskError::Entity`](crate::AskError::Entity).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stay<S, E>(
     /// The state, given back.
@@ -131,7 +133,8 @@ pub struct State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Otherwise {
-    /// The asker hears [`AskError::Unhandled`](crate::AskError::Unhandled); a tell becomes a dead letter.
+    /// The asker hears [`AskError::Unhandled`](crate::AskError::Unhandled); a tell becomes a dead
+    /// letter.
     Reject,
     /// The same for an asker; a tell is dropped.
     Ignore,

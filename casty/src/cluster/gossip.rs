@@ -1,7 +1,7 @@
 //! Who seems alive: SWIM, by foca, over our own links; and each node's facts record.
 //!
-//! Hints, never authority. The one who holds the map turns them into decisions; everybody else tells its own users
-//! that a member is unreachable, and no more.
+//! Hints, never authority. The one who holds the map turns them into decisions; everybody else
+//! tells its own users that a member is unreachable, and no more.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -37,7 +37,8 @@ use crate::{
     transport::{handshake::Lane, link::Peer},
 };
 
-/// Gossip that waits to be written to one peer before more is thrown away: it is all sent again anyway.
+/// Gossip that waits to be written to one peer before more is thrown away: it is all sent again
+/// anyway.
 const BACKLOG_BYTES_MAX: usize = 256 * 1024;
 
 /// What the node hands to its gossip task.
@@ -57,8 +58,8 @@ pub(crate) enum Input {
 /// Where a gossip task finds its inputs.
 pub(crate) type Inputs = mpsc::Receiver<Input>;
 
-/// A member in gossip. `renewal` counts how often this process had to speak up again after it was taken for dead;
-/// it is not the process's incarnation.
+/// A member in gossip. `renewal` counts how often this process had to speak up again after it was
+/// taken for dead; it is not the process's incarnation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct GossipId {
     member: MemberId,
@@ -167,7 +168,8 @@ pub(crate) struct Gossip {
     facts: FactsTable,
     liveness: Liveness,
     unreachable: BTreeSet<MemberId>,
-    /// Members of the map that gossip has been told of. Once: what it thinks of them is its own affair from then on.
+    /// Members of the map that gossip has been told of. Once: what it thinks of them is its own
+    /// affair from then on.
     introduced: BTreeSet<MemberId>,
     rng: StdRng,
 }
@@ -393,9 +395,9 @@ impl Gossip {
         self.node.set_dead(dead.into_iter().collect());
     }
 
-    /// Has gossip know the members that the map names: it probes them from here on. Everybody learns of them by the map,
-    /// so nothing is sent for it. Those that gossip has given up are greeted, a few at a time: if they live, they answer,
-    /// and know the others.
+    /// Has gossip know the members that the map names: it probes them from here on. Everybody
+    /// learns of them by the map, so nothing is sent for it. Those that gossip has given up are
+    /// greeted, a few at a time: if they live, they answer, and know the others.
     fn introduce(&mut self, others: &BTreeMap<MemberId, SocketAddr>, alive: &BTreeSet<MemberId>) {
         self.introduced.retain(|member| others.contains_key(member));
         let strangers = others.iter().filter(|(member, _)| !alive.contains(member));
@@ -447,7 +449,8 @@ impl Gossip {
             return;
         }
         match codec::to_vec(request) {
-            // A peer that cannot be reached does not answer probes either: that is how gossip finds out.
+            // A peer that cannot be reached does not answer probes either: that is how gossip finds
+            // out.
             Ok(bytes) => drop(link.send_control(&bytes)),
             Err(error) => tracing::error!(%error, "gossip cannot be encoded"),
         }

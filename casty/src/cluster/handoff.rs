@@ -111,8 +111,8 @@ impl Node {
         }
     }
 
-    /// Has it decided, however long that takes: the shards have stopped and are of no use here, and nobody but the
-    /// leader can do something about it.
+    /// Has it decided, however long that takes: the shards have stopped and are of no use here, and
+    /// nobody but the leader can do something about it.
     async fn propose_until_decided(&self, session: &CancellationToken, command: Command) {
         let proposal = Proposal::Apply(command);
         loop {
@@ -202,8 +202,9 @@ impl Node {
     }
 }
 
-/// A parcel in pieces of bounded size, though at least one entity each. A piece is copied when its turn comes: a shard
-/// may be large, and whoever copies all of it at once keeps its thread from everybody else.
+/// A parcel in pieces of bounded size, though at least one entity each. A piece is copied when its
+/// turn comes: a shard may be large, and whoever copies all of it at once keeps its thread from
+/// everybody else.
 fn parts(parcel: &Parcel) -> impl Iterator<Item = Parcel> {
     let mut rest = parcel.iter().peekable();
     std::iter::from_fn(move || {

@@ -56,7 +56,8 @@ async fn serve(node: Arc<Node>, mut stream: Box<dyn Stream>) {
         () = node.cancel().cancelled() => return,
         greeted = greeting => match greeted.unwrap_or(Err(HandshakeError::Timeout)) {
             Ok(hello) => hello,
-            // Whoever was here before has restarted, which its peers have to find out in just this way.
+            // Whoever was here before has restarted, which its peers have to find out in just this
+            // way.
             Err(error @ HandshakeError::Refused(Refusal::OtherMember { .. })) => {
                 tracing::debug!(%error, "a connection was not let in");
                 return;
@@ -93,8 +94,8 @@ async fn serve(node: Arc<Node>, mut stream: Box<dyn Stream>) {
             handled
         },
         || {
-            // The peer sends what was not read to other homes, and takes this one for gone: so this is said only if
-            // the node ends, and not if it cuts off one peer.
+            // The peer sends what was not read to other homes, and takes this one for gone: so this
+            // is said only if the node ends, and not if it cuts off one peer.
             if node.cancel().is_cancelled() {
                 inlet.goodbye()
             } else {
@@ -241,7 +242,8 @@ fn handle(
             match codec::decode::<Request>(payload) {
                 Ok(request) => node.handle_request(inlet, request),
                 Err(error) => {
-                    // A newer peer may say what this one does not understand yet; nothing else is the matter.
+                    // A newer peer may say what this one does not understand yet; nothing else is
+                    // the matter.
                     tracing::warn!(peer = %inlet.peer, %error, "a control message cannot be read");
                 }
             }

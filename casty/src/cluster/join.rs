@@ -26,7 +26,8 @@ use crate::{
     },
 };
 
-/// Becomes a member, or a client: asks the seeds until one knows a cluster, or founds one where that is allowed.
+/// Becomes a member, or a client: asks the seeds until one knows a cluster, or founds one where
+/// that is allowed.
 ///
 /// `anew`: it was a member before, so there is a cluster, and none is to be founded.
 pub(crate) async fn enter(node: Arc<Node>, seeds: Vec<String>, anew: bool) {
@@ -173,7 +174,8 @@ async fn greet(node: &Node, address: SocketAddr) -> Result<Welcome, HandshakeErr
         .map_err(|_| HandshakeError::Timeout)?
 }
 
-/// Asks until the one who decided answers, or anybody who knows that this node is Down, or of a later generation.
+/// Asks until the one who decided answers, or anybody who knows that this node is Down, or of a
+/// later generation.
 pub(super) async fn until_reached(
     node: &Node,
     places: &[String],
@@ -197,8 +199,8 @@ pub(super) async fn until_reached(
     }
 }
 
-/// Greets those who were members of the last generation until they are members of this one, or seem to be gone for good:
-/// if they live, they hear of it by that.
+/// Greets those who were members of the last generation until they are members of this one, or seem
+/// to be gone for good: if they live, they hear of it by that.
 pub(super) async fn tell_of_generation(node: &Arc<Node>, mut known: Vec<String>) {
     let pauses = node.settings().backoff_max;
     // As long as an operator may take to bring a node back.
@@ -234,7 +236,8 @@ pub(super) async fn refound(node: &Arc<Node>, before: &ClusterMap) -> Result<(),
 
 /// Founds a cluster of one.
 async fn found(node: &Arc<Node>) -> Result<(), String> {
-    // Time-ordered, so that of two clusters one can say which was first; the rest is the node's own randomness.
+    // Time-ordered, so that of two clusters one can say which was first; the rest is the node's own
+    // randomness.
     let mut random = [0; 10];
     random[..8].copy_from_slice(&node.random().to_le_bytes());
     random[8..].copy_from_slice(&node.random().to_le_bytes()[..2]);
@@ -417,7 +420,8 @@ pub(crate) async fn leave(node: &Arc<Node>) -> Result<(), ShutdownError> {
     node.set_leaving();
     let member = node.member();
     let (me, mut removed) = (member.clone(), false);
-    // One that has failed hears no more what is decided, and has given up all it had: to the others it is dead.
+    // One that has failed hears no more what is decided, and has given up all it had: to the others
+    // it is dead.
     let joined = node.address().is_some() && node.is_member(&member) && node.failure().is_none();
     let mut result = Ok(());
     if joined {
@@ -468,7 +472,8 @@ pub(crate) async fn leave(node: &Arc<Node>) -> Result<(), ShutdownError> {
         removed = give_notice(node, end, deadline).await;
         node.gossip_leave().await;
     }
-    // One with nobody left to take its vote ends the cluster, but others may wait for one whose vote they did not take.
+    // One with nobody left to take its vote ends the cluster, but others may wait for one whose
+    // vote they did not take.
     let gives_up = joined
         && result.is_ok()
         && node

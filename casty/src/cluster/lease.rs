@@ -43,7 +43,8 @@ impl Node {
                 Ok(version) => {
                     {
                         let mut lease = self.lease();
-                        // Under the lock, or what was granted to this membership would be the next one's.
+                        // Under the lock, or what was granted to this membership would be the next
+                        // one's.
                         if session.is_cancelled() {
                             return;
                         }
@@ -70,10 +71,12 @@ impl Node {
         }
     }
 
-    /// Lets entities act as long as the lease says, if the regions know the map that it was granted by.
+    /// Lets entities act as long as the lease says, if the regions know the map that it was granted
+    /// by.
     pub(super) fn look_at_lease(&self) {
         let mut lease = self.lease();
-        // Under the lock: a membership that has ended is not to have its gate opened again, nor is the next.
+        // Under the lock: a membership that has ended is not to have its gate opened again, nor is
+        // the next.
         if self.session().is_cancelled() {
             return;
         }

@@ -1,6 +1,7 @@
 //! The node's copy of the cluster map, and a way to wait for the next.
 //!
-//! Not `tokio::sync::watch`: that picks the waiters it wakes by global randomness, which a simulation cannot replay.
+//! Not `tokio::sync::watch`: that picks the waiters it wakes by global randomness, which a
+//! simulation cannot replay.
 
 use std::sync::{Arc, Mutex};
 
@@ -41,7 +42,8 @@ impl MapWatch {
         newer
     }
 
-    /// Applies changes to a copy of the present map. `false` if there is none, or `change` says that they do not fit.
+    /// Applies changes to a copy of the present map. `false` if there is none, or `change` says
+    /// that they do not fit.
     pub(crate) fn update(&self, change: impl FnOnce(&mut ClusterMap) -> bool) -> bool {
         let one_at_a_time = lock(&self.changing);
         let Some(known) = self.get() else {
@@ -68,7 +70,8 @@ impl MapWatch {
         self.current.store(None);
     }
 
-    /// Wakes everybody who waits, though the map is the same: something else that they look at has changed.
+    /// Wakes everybody who waits, though the map is the same: something else that they look at has
+    /// changed.
     pub(crate) fn notify(&self) {
         self.changed.notify_waiters();
     }

@@ -1,4 +1,5 @@
-//! Tokio shells that drive `protocol/`: a node with its links, the map's authority, gossip, regions.
+//! Tokio shells that drive `protocol/`: a node with its links, the map's authority, gossip,
+//! regions.
 
 pub(crate) mod authority;
 mod calls;

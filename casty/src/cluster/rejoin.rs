@@ -1,8 +1,9 @@
-//! What a process does that is no member any more although it lives: it was cut off, or stopped, for too long.
+//! What a process does that is no member any more although it lives: it was cut off, or stopped,
+//! for too long.
 //!
-//! Down is final for an incarnation. So everything that belongs to it ends, at once, and the process begins anew as
-//! another one. What it keeps is what was never the cluster's: its actors, its event stream, whoever holds its
-//! `ActorSystem`.
+//! Down is final for an incarnation. So everything that belongs to it ends, at once, and the
+//! process begins anew as another one. What it keeps is what was never the cluster's: its actors,
+//! its event stream, whoever holds its `ActorSystem`.
 
 use std::sync::Arc;
 
@@ -51,8 +52,8 @@ impl Node {
         }
     }
 
-    /// Others have gone on without the seat that was kept, while nobody sat there. So this node, which is no member yet,
-    /// joins as if it had kept nothing.
+    /// Others have gone on without the seat that was kept, while nobody sat there. So this node,
+    /// which is no member yet, joins as if it had kept nothing.
     pub(crate) fn handle_seat_gone(&self) {
         let Some(me) = self.upgrade() else { return };
         if !self.end_session() {
@@ -106,7 +107,8 @@ impl Node {
         true
     }
 
-    /// Whoever decided is lost: this node goes on from what it knows, as the only member of a new generation.
+    /// Whoever decided is lost: this node goes on from what it knows, as the only member of a new
+    /// generation.
     pub(crate) async fn recover(&self, force: bool) -> Result<(), String> {
         let (Some(me), Some(map)) = (self.upgrade(), self.map()) else {
             return Err("it knows no cluster".to_owned());
@@ -186,7 +188,8 @@ impl Node {
         }
     }
 
-    // Boxed: what it awaits leads back to the one who answers calls, and so to whoever spawned this.
+    // Boxed: what it awaits leads back to the one who answers calls, and so to whoever spawned
+    // this.
     fn found_anew(self: Arc<Self>, map: Arc<ClusterMap>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             // Whoever asked for it is answered first: its connection ends with all others.

@@ -1,5 +1,5 @@
-//! What a tie-breaker changes for a node: what it reports when it renews, and how the second of two goes on. Why that is
-//! safe: [`protocol::tie`](crate::protocol::tie).
+//! What a tie-breaker changes for a node: what it reports when it renews, and how the second of two
+//! goes on. Why that is safe: [`protocol::tie`](crate::protocol::tie).
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,7 +22,8 @@ use crate::{
 #[derive(Debug, Default)]
 pub(crate) struct Renewing {
     echo: Option<Stamp>,
-    /// This membership has ended: nothing is said any more that a leader could take for a sign of life.
+    /// This membership has ended: nothing is said any more that a leader could take for a sign of
+    /// life.
     over: bool,
 }
 
@@ -41,7 +42,8 @@ impl Node {
     /// What a member has to say now; `None` if this process is not it any more.
     pub(super) fn report(&self, member: &MemberId) -> Option<Report> {
         let renewing = self.renewing();
-        // Under the lock: what is reported is not newer than the map that is looked at after the end.
+        // Under the lock: what is reported is not newer than the map that is looked at after the
+        // end.
         (!renewing.over && self.is_me(member)).then(|| Report {
             version: self.map().map_or(0, |map| map.version),
             echo: renewing.echo,
@@ -63,8 +65,8 @@ impl Node {
         breaker.claim(claim, self.settings().decide_timeout).await
     }
 
-    /// Ends this membership once the one who decides, the other of two, seems lost; and goes on alone if the tie-breaker
-    /// lets it.
+    /// Ends this membership once the one who decides, the other of two, seems lost; and goes on
+    /// alone if the tie-breaker lets it.
     pub(super) fn look_whether_second(&self, now: Instant) {
         let Some(map) = self.map() else { return };
         let rival = tie::rival(&map, &self.member());
@@ -86,7 +88,8 @@ impl Node {
     fn go_on_or_join(self: Arc<Self>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             let member = self.member();
-            // Anew: the session has ended, and what is reported has an end. It may be later than what led here.
+            // Anew: the session has ended, and what is reported has an end. It may be later than
+            // what led here.
             let map = self.map();
             let rival = map.as_ref().and_then(|map| tie::rival(map, &member));
             let goes_on = match (&map, &rival) {
@@ -161,8 +164,9 @@ impl Node {
         Some(told.map_err(|()| "it has just been decided".to_owned()))
     }
 
-    /// Claims what this node needs for a new generation, before it begins one: that the one who decides is lost, or, where
-    /// that is this node, all others are. With more than one that decide there is no tie.
+    /// Claims what this node needs for a new generation, before it begins one: that the one who
+    /// decides is lost, or, where that is this node, all others are. With more than one that decide
+    /// there is no tie.
     pub(super) async fn claim_for_recovery(&self, map: &ClusterMap) -> Result<(), String> {
         let me = self.member();
         let mut voters = map.voters.keys();

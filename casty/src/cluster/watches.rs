@@ -1,8 +1,8 @@
 //! Watches of actors on other nodes.
 //!
-//! A watch is a question that is answered late: a frame for the actor with an empty payload, answered when the actor
-//! ends. Lost with its connection, it is asked again, until the actor's node is no member any more. However many
-//! actors here watch the same one, it is asked once.
+//! A watch is a question that is answered late: a frame for the actor with an empty payload,
+//! answered when the actor ends. Lost with its connection, it is asked again, until the actor's
+//! node is no member any more. However many actors here watch the same one, it is asked once.
 
 use std::{
     collections::HashMap,
@@ -43,7 +43,8 @@ impl Watches {
         first
     }
 
-    /// The last watch taken back leaves an empty entry: the question is asked, and may be used again.
+    /// The last watch taken back leaves an empty entry: the question is asked, and may be used
+    /// again.
     fn remove(&self, who: &Arc<ActorAddress>, watch: WatchId) {
         if let Some(watchers) = lock(&self.0).get_mut(who) {
             watchers.retain(|watcher| watcher.id != watch);
@@ -82,7 +83,8 @@ impl Pending for Asked {
 }
 
 impl Node {
-    /// The question is on its way when this returns: a message sent to the actor later arrives later.
+    /// The question is on its way when this returns: a message sent to the actor later arrives
+    /// later.
     pub(crate) fn watch_actor(self: &Arc<Self>, who: &Arc<ActorAddress>, watcher: Watcher) {
         if self.watches().add(who, watcher) {
             let first = self.ask_for_end(who);

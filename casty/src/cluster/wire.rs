@@ -35,7 +35,8 @@ pub(crate) enum Request {
     Watch {
         version: u64,
     },
-    /// This node has the map of that version: said to the one it watches, where that one decides alone.
+    /// This node has the map of that version: said to the one it watches, where that one decides
+    /// alone.
     Has {
         version: u64,
     },
@@ -62,7 +63,8 @@ pub(crate) enum Response {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Call {
     Propose(Proposal),
-    /// Of the leader: let this member act as owner for a while longer. Anybody else passes it on, once.
+    /// Of the leader: let this member act as owner for a while longer. Anybody else passes it on,
+    /// once.
     Renew {
         member: MemberId,
         passed_on: bool,
@@ -70,7 +72,8 @@ pub(crate) enum Call {
         report: Option<Report>,
     },
     Raft(Box<RaftCall>),
-    /// States of a shard that is about to move to the one who is asked: it leaves its owner at `epoch`.
+    /// States of a shard that is about to move to the one who is asked: it leaves its owner at
+    /// `epoch`.
     Receive {
         kind: String,
         shard: ShardId,
@@ -81,7 +84,8 @@ pub(crate) enum Call {
     },
     /// What does this node know?
     Inspect,
-    /// Begin a new generation of the cluster from what this node knows: whoever else decided is lost.
+    /// Begin a new generation of the cluster from what this node knows: whoever else decided is
+    /// lost.
     Recover {
         /// Also if others seem alive.
         force: bool,
@@ -112,7 +116,8 @@ pub(crate) enum Answer {
     Received(bool),
     /// To a proposal and a renewal: the version of the map.
     Decided(Result<u64, Denied>),
-    /// The same to a renewal, from a leader that has a tie-breaker: it wants to hear the stamp again.
+    /// The same to a renewal, from a leader that has a tie-breaker: it wants to hear the stamp
+    /// again.
     Stamped(Stamp, Result<u64, Denied>),
     Raft(Result<Box<RaftAnswer>, String>),
 }

@@ -1,5 +1,5 @@
-//! What every layer may use and what decides nothing: locks, boxed futures, the timer thread, switches for mutants and
-//! for observation by the simulation's checks.
+//! What every layer may use and what decides nothing: locks, boxed futures, the timer thread,
+//! switches for mutants and for observation by the simulation's checks.
 
 pub(crate) mod boxed;
 pub(crate) mod mutants;

@@ -1,6 +1,8 @@
-//! What the checks of a simulation see of the inside of its nodes: what was decided, by whom, and who may act.
+//! What the checks of a simulation see of the inside of its nodes: what was decided, by whom, and
+//! who may act.
 //!
-//! Outside of a simulation nothing is seen, and without the feature `sim` nothing of this is compiled.
+//! Outside of a simulation nothing is seen, and without the feature `sim` nothing of this is
+//! compiled.
 
 #[cfg(feature = "sim")]
 mod seen {
@@ -37,7 +39,8 @@ mod seen {
             term: u64,
             decision: String,
         },
-        /// The first to apply it sees a shard get an owner, which the owner before it has given up or not.
+        /// The first to apply it sees a shard get an owner, which the owner before it has given up
+        /// or not.
         Assigned {
             kind: String,
             shard: ShardId,
@@ -73,7 +76,8 @@ mod seen {
         });
     }
 
-    /// Sees what happens on this thread until the next call, and gives what was seen since the last.
+    /// Sees what happens on this thread until the next call, and gives what was seen since the
+    /// last.
     pub(crate) fn watch(on: bool) -> Vec<Sighting> {
         SEEN.replace(on.then(Vec::new)).unwrap_or_default()
     }

@@ -1,8 +1,10 @@
-//! Where a system does what has to be done by the clock: keepalives, leases, gossip, the cluster map, deadlines.
+//! Where a system does what has to be done by the clock: keepalives, leases, gossip, the cluster
+//! map, deadlines.
 //!
-//! On a runtime of many threads it has a thread of its own. A worker with a timer that is pending reads the clock twice,
-//! and has the kernel set one up, each time that it finds nothing to do; with messages that come one by one that is after
-//! each of them. So no timer of casty's is pending where handlers run, unless they ask for one.
+//! On a runtime of many threads it has a thread of its own. A worker with a timer that is pending
+//! reads the clock twice, and has the kernel set one up, each time that it finds nothing to do;
+//! with messages that come one by one that is after each of them. So no timer of casty's is pending
+//! where handlers run, unless they ask for one.
 //!
 //! A runtime of one thread does all of it there: it may have a paused clock, or be a simulation.
 

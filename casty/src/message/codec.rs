@@ -1,14 +1,14 @@
 //! MessagePack with named fields, bounded on the way in.
 //!
-//! Named fields, because a field may be added, removed or moved between two versions that talk to each other;
-//! positional arrays would swap reordered fields in silence.
+//! Named fields, because a field may be added, removed or moved between two versions that talk to
+//! each other; positional arrays would swap reordered fields in silence.
 
 use std::cell::Cell;
 
 use serde::{Deserialize as _, Serialize, de::DeserializeOwned};
 
-/// How deep a decoded value may nest. Deeper input is refused: two kilobytes of nested arrays would otherwise
-/// overflow the stack.
+/// How deep a decoded value may nest. Deeper input is refused: two kilobytes of nested arrays would
+/// otherwise overflow the stack.
 pub(crate) const DEPTH_MAX: usize = 64;
 
 /// Why a value has no wire form.
@@ -50,7 +50,8 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError
     deserializer.set_max_depth(DEPTH_MAX);
     let value =
         T::deserialize(&mut deserializer).map_err(|error| DecodeError(error.to_string()))?;
-    // The reader does not say what is left; only where nothing is left can no further marker be read.
+    // The reader does not say what is left; only where nothing is left can no further marker be
+    // read.
     match <()>::deserialize(&mut deserializer) {
         Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => Ok(value),
         _ => Err(DecodeError(
@@ -68,8 +69,8 @@ const SCRATCH_BYTES_KEPT: usize = 64 * 1024;
 
 /// Encodes `value` into a buffer of this thread and shows it to `use_bytes`.
 ///
-/// Shared buffers are locked only for a copy of finished bytes, never while a user's `Serialize` runs: that may
-/// panic, take its time, or come back here (then it finds a fresh buffer).
+/// Shared buffers are locked only for a copy of finished bytes, never while a user's `Serialize`
+/// runs: that may panic, take its time, or come back here (then it finds a fresh buffer).
 pub(crate) fn with_encoded<T: Serialize + ?Sized, R>(
     value: &T,
     use_bytes: impl FnOnce(&[u8]) -> R,

@@ -2,8 +2,8 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
-/// A value that can travel in a message or a reply: anything serde can write and read, that may move between
-/// threads. Implemented for all such types; nothing implements it by hand.
+/// A value that can travel in a message or a reply: anything serde can write and read, that may
+/// move between threads. Implemented for all such types; nothing implements it by hand.
 ///
 /// A type of your own gets it from `#[message]`:
 ///

@@ -1,7 +1,7 @@
 //! Decides where shards should live. Sends nothing itself.
 //!
-//! Least-loaded first: a shard goes to the member with the fewest shards of its type, then with the fewest of all
-//! types, then to the one that joined first. Deterministic for a given map.
+//! Least-loaded first: a shard goes to the member with the fewest shards of its type, then with the
+//! fewest of all types, then to the one that joined first. Deterministic for a given map.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,8 +30,9 @@ pub(crate) fn take_over(map: &ClusterMap, over: impl Fn(Slot) -> bool) -> Vec<As
     assignments
 }
 
-/// At most `count` moves that bring the members closer to an even load: first whatever members own that are on their
-/// way out, then from the most to the least loaded, as long as the two are further apart than `slack` allows.
+/// At most `count` moves that bring the members closer to an even load: first whatever members own
+/// that are on their way out, then from the most to the least loaded, as long as the two are
+/// further apart than `slack` allows.
 pub(crate) fn rebalance(map: &ClusterMap, count: usize) -> Vec<Assignment> {
     let mut load = Load::of(map);
     let mut moves = Vec::new();
@@ -83,13 +84,14 @@ pub(crate) fn rebalance(map: &ClusterMap, count: usize) -> Vec<Assignment> {
     moves
 }
 
-/// How far two members may be apart in their shards of a type before some of them move: one, or a tenth of what the
-/// two have on average. It is what keeps shards from wandering.
+/// How far two members may be apart in their shards of a type before some of them move: one, or a
+/// tenth of what the two have on average. It is what keeps shards from wandering.
 pub(crate) fn slack(both: usize) -> usize {
     (both / 20).max(1)
 }
 
-/// By how many shards of one type two members are further apart than [`slack`] allows, in the worst case.
+/// By how many shards of one type two members are further apart than [`slack`] allows, in the worst
+/// case.
 #[cfg(feature = "sim")]
 pub(crate) fn spread(map: &ClusterMap) -> usize {
     let load = Load::of(map);

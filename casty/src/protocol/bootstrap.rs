@@ -1,9 +1,10 @@
 //! Decides whether a node joins a cluster or founds one.
 //!
-//! It always tries to join first. It founds only if it was told to: no seeds were given, or it is itself the first
-//! seed and every other seed has answered "no cluster here". A seed that does not answer is never taken for one
-//! without a cluster: that is how clusters split at birth. Unreachable seeds mean wait and try again. One that has kept a seat
-//! in a cluster never founds another: it joins through itself, if nobody else knows better.
+//! It always tries to join first. It founds only if it was told to: no seeds were given, or it is
+//! itself the first seed and every other seed has answered "no cluster here". A seed that does not
+//! answer is never taken for one without a cluster: that is how clusters split at birth.
+//! Unreachable seeds mean wait and try again. One that has kept a seat in a cluster never founds
+//! another: it joins through itself, if nobody else knows better.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -50,13 +51,14 @@ pub(crate) struct Bootstrap {
     pauses: (Duration, Duration),
     may_found: bool,
     next_pause: Duration,
-    /// How often it was to join. It goes round: somebody who was cut off for long knows nobody any more who could take
-    /// this node in.
+    /// How often it was to join. It goes round: somebody who was cut off for long knows nobody any
+    /// more who could take this node in.
     tries: usize,
 }
 
 impl Bootstrap {
-    /// `pauses`: the first one, doubled up to the last. `anew`: there is a cluster, that this process was a member of.
+    /// `pauses`: the first one, doubled up to the last. `anew`: there is a cluster, that this
+    /// process was a member of.
     pub(crate) fn new(seeds: usize, pauses: (Duration, Duration), anew: bool) -> Self {
         Self {
             seeds,

@@ -1,8 +1,9 @@
 //! What each node says about itself: one record a node, written by that node alone.
 //!
-//! Its author sends it to each member it meets, and on change: of N members that start, each hears each record once,
-//! and nobody repeats to a newcomer what others tell it as well. Once in a while a digest goes to one random peer, and
-//! whoever is behind is sent what it missed. A record is a hint for people and for load; nothing is decided by it.
+//! Its author sends it to each member it meets, and on change: of N members that start, each hears
+//! each record once, and nobody repeats to a newcomer what others tell it as well. Once in a while
+//! a digest goes to one random peer, and whoever is behind is sent what it missed. A record is a
+//! hint for people and for load; nothing is decided by it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,7 +19,8 @@ pub(crate) struct Facts {
     /// Grows with each change.
     pub(crate) version: u64,
     pub(crate) address: SocketAddr,
-    /// The entity types it knows. It hosts those of them that name no role, and those that name one of its own.
+    /// The entity types it knows. It hosts those of them that name no role, and those that name one
+    /// of its own.
     pub(crate) catalog: Vec<CatalogEntry>,
     pub(crate) roles: BTreeSet<String>,
     /// Entities alive on the node.
@@ -53,8 +55,8 @@ impl FactsTable {
         }
     }
 
-    /// Whom to send this node's own record now: those it has met and `reachable` holds for. Nobody is named twice for
-    /// one meeting: what is lost on the way is noticed by the next digest.
+    /// Whom to send this node's own record now: those it has met and `reachable` holds for. Nobody
+    /// is named twice for one meeting: what is lost on the way is noticed by the next digest.
     pub(crate) fn greet(&mut self, reachable: impl Fn(&MemberId) -> bool) -> Vec<MemberId> {
         self.met
             .extract_if(.., |member| reachable(member))

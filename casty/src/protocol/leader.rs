@@ -1,8 +1,8 @@
-//! What the leader of the cluster map does: declares members Down, gives their shards to others, evens the load, and
-//! chooses who votes. Proposes nothing itself.
+//! What the leader of the cluster map does: declares members Down, gives their shards to others,
+//! evens the load, and chooses who votes. Proposes nothing itself.
 //!
-//! Everything here may be asked twice, and may come too late: a command that does not fit the map any more is refused
-//! where it is applied.
+//! Everything here may be asked twice, and may come too late: a command that does not fit the map
+//! any more is refused where it is applied.
 
 use std::{
     borrow::Cow,
@@ -47,7 +47,8 @@ pub(crate) struct Electorate {
     pub(crate) changing: bool,
     /// Who has nearly all of the log.
     pub(crate) caught_up: BTreeSet<Seat>,
-    /// What is in the log and not in the map: it may be decided yet, however long ago it was proposed, and by whom.
+    /// What is in the log and not in the map: it may be decided yet, however long ago it was
+    /// proposed, and by whom.
     pub(crate) undecided: Vec<Command>,
 }
 
@@ -62,7 +63,8 @@ impl Electorate {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
     Propose(Command),
-    /// Ask the tie-breaker whether this node may go on without this member, and if so, declare it Down.
+    /// Ask the tie-breaker whether this node may go on without this member, and if so, declare it
+    /// Down.
     Claim(MemberId),
     /// Replicate to this member, so that it may vote later.
     Teach(MemberId),
@@ -94,7 +96,8 @@ impl Leader {
         }
     }
 
-    /// What is to be done now. `dead`: members that gossip takes for dead. `ties`: if there is a tie-breaker.
+    /// What is to be done now. `dead`: members that gossip takes for dead. `ties`: if there is a
+    /// tie-breaker.
     pub(crate) fn handle_tick(
         &mut self,
         map: &ClusterMap,
@@ -104,8 +107,8 @@ impl Leader {
         ties: Option<&mut Ties>,
         now: Instant,
     ) -> Vec<Effect> {
-        // It sits where a process before it sat, and is about to join. Until then it would take from the dead what is to be
-        // its own.
+        // It sits where a process before it sat, and is about to join. Until then it would take
+        // from the dead what is to be its own.
         if map.member(&self.me).is_none() {
             return Vec::new();
         }
@@ -156,7 +159,8 @@ impl Leader {
         }
         let members = self.forgotten(map, now).into_iter();
         effects.extend(members.map(|member| propose(Command::Remove { member })));
-        // First things first: while shards wait for a dead owner's lease, none is moved for a better balance.
+        // First things first: while shards wait for a dead owner's lease, none is moved for a
+        // better balance.
         if effects.is_empty() {
             let homes = map.kinds.values().flat_map(|table| table.iter());
             let moving = homes.filter(|home| home.moving.is_some()).count();
@@ -171,9 +175,10 @@ impl Leader {
         effects
     }
 
-    /// Those of the silent that may be declared Down. Whoever is Down, and lives, joins anew and has forgotten its vote.
-    /// So a voter is Down only if those that are left, and heard from, are a majority of the voters; and whoever is Down
-    /// once everything in the log is decided, is not left.
+    /// Those of the silent that may be declared Down. Whoever is Down, and lives, joins anew and
+    /// has forgotten its vote. So a voter is Down only if those that are left, and heard from, are
+    /// a majority of the voters; and whoever is Down once everything in the log is decided, is not
+    /// left.
     fn expendable<'a>(
         map: &ClusterMap,
         silent: &[&'a MemberId],
@@ -208,7 +213,8 @@ impl Leader {
         heard + self.times.silent_max <= now
     }
 
-    /// Members that are Down and need not be remembered: a newer incarnation has their name, or it is long ago.
+    /// Members that are Down and need not be remembered: a newer incarnation has their name, or it
+    /// is long ago.
     fn forgotten(&mut self, map: &ClusterMap, now: Instant) -> Vec<MemberId> {
         let down = |id: &MemberId| map.status(id) == Some(Status::Down);
         self.down_since.retain(|id, _| down(id));
@@ -235,8 +241,8 @@ impl Leader {
         forgotten
     }
 
-    /// Voters: the largest odd number of members that are Up, at most five; this one first, then those that vote
-    /// already, then the oldest.
+    /// Voters: the largest odd number of members that are Up, at most five; this one first, then
+    /// those that vote already, then the oldest.
     fn electorate(
         &self,
         map: &ClusterMap,
@@ -272,8 +278,8 @@ impl Leader {
         let fewer = odd(present);
         let decide = present * 2 > voters;
         if decide && !now.changing && fewer.div_ceil(2) > voters.div_ceil(2).saturating_sub(lost) {
-            // Those that are left can lose more of themselves than all can that are voters now. Others come in when they
-            // have learned everything, which may take a while.
+            // Those that are left can lose more of themselves than all can that are voters now.
+            // Others come in when they have learned everything, which may take a while.
             wanted = first(fewer);
         }
         let new: Vec<Seat> = wanted.difference(&now.voters).copied().collect();
@@ -284,8 +290,8 @@ impl Leader {
         if !new.iter().all(|seat| now.caught_up.contains(seat)) {
             return None;
         }
-        // Also once the others are elected: whoever leads and does not vote any more decides nothing that lasts, and
-        // would dismiss itself, of which it would not hear the end.
+        // Also once the others are elected: whoever leads and does not vote any more decides
+        // nothing that lasts, and would dismiss itself, of which it would not hear the end.
         let mine = map.member(&self.me).map(|member| member.seat);
         if mine.is_none_or(|mine| !wanted.contains(&mine))
             && let Some(heir) = wanted.intersection(&now.voters).next()
@@ -587,7 +593,8 @@ mod tests {
             ..five.clone()
         };
         assert_eq!(down(&map, &["b", "f"], &changing), "f");
-        // Proposed when it was silent, by a leader that could not decide it; it is heard again, and will be Down.
+        // Proposed when it was silent, by a leader that could not decide it; it is heard again, and
+        // will be Down.
         let undecided = Electorate {
             undecided: vec![Command::Down {
                 member: member("d", 1),

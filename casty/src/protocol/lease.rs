@@ -1,13 +1,15 @@
-//! How long a member may act as the owner of what it owns, by its own clock; and how long the leader has to take for
-//! granted that it does.
+//! How long a member may act as the owner of what it owns, by its own clock; and how long the
+//! leader has to take for granted that it does.
 //!
-//! A lease is a node's, not a shard's. The owner counts from the moment it *sent* its renewal; the leader answers only
-//! after it has made sure, by a round of a quorum that began later, that it still leads. So whoever leads next was
-//! elected after the renewal was sent, and by waiting for a [`guard`](LeaseTimes::guard) from then on it waits for
-//! everything that was granted before. Clocks are only ever compared with themselves; their rates may differ by
+//! A lease is a node's, not a shard's. The owner counts from the moment it *sent* its renewal; the
+//! leader answers only after it has made sure, by a round of a quorum that began later, that it
+//! still leads. So whoever leads next was elected after the renewal was sent, and by waiting for a
+//! [`guard`](LeaseTimes::guard) from then on it waits for everything that was granted before.
+//! Clocks are only ever compared with themselves; their rates may differ by
 //! [`drift`](LeaseTimes::new).
 //!
-//! Gray and Cheriton, "Leases: an efficient fault-tolerant mechanism for distributed file cache consistency" (1989).
+//! Gray and Cheriton, "Leases: an efficient fault-tolerant mechanism for distributed file cache
+//! consistency" (1989).
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -28,8 +30,9 @@ pub(crate) struct LeaseTimes {
 impl LeaseTimes {
     /// `drift`: by how much of itself each clock's rate may differ from true time, such as 0.05.
     pub(crate) fn new(lease: Duration, drift: f64) -> Self {
-        // The owner's clock is slow and the leader's fast: the owner acts for lease / (1 - drift) of true time, and of
-        // that the leader's clock sees 1 + drift. A millisecond is for timers that round down.
+        // The owner's clock is slow and the leader's fast: the owner acts for lease / (1 - drift)
+        // of true time, and of that the leader's clock sees 1 + drift. A millisecond is for timers
+        // that round down.
         let guard = lease.mul_f64((1.0 + drift) / (1.0 - drift)) + Duration::from_millis(1);
         if mutants::on("guard_shorter_than_lease") {
             let guard = lease / 4;
@@ -43,8 +46,8 @@ impl LeaseTimes {
 #[derive(Debug, Default)]
 pub(crate) struct Lease {
     deadline: Option<Instant>,
-    /// Granted, and usable once this node's map has this version: it may not act on a map older than the one that
-    /// the leader granted by.
+    /// Granted, and usable once this node's map has this version: it may not act on a map older
+    /// than the one that the leader granted by.
     granted: Option<(Instant, u64)>,
 }
 
@@ -124,7 +127,8 @@ impl Grants {
         settled && self.until.get(member).is_none_or(|until| *until <= now)
     }
 
-    /// When a member last renewed, by how long it may still act; `None` if it never did under this leader.
+    /// When a member last renewed, by how long it may still act; `None` if it never did under this
+    /// leader.
     pub(crate) fn until(&self, member: &MemberId) -> Option<Instant> {
         self.until.get(member).copied()
     }
@@ -202,7 +206,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the rates of the two clocks within the bound, the leader waits at least as long as the owner acts.
+        /// Whatever the rates of the two clocks within the bound, the leader waits at least as long
+        /// as the owner acts.
         #[test]
         fn the_guard_outlasts_the_lease(
             lease in 10_u64..60_000,

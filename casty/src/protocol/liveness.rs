@@ -1,8 +1,8 @@
-//! Decides which members seem dead. For the one who holds the map it is the reason to declare them Down; everybody
-//! else only tells its users that they are unreachable.
+//! Decides which members seem dead. For the one who holds the map it is the reason to declare them
+//! Down; everybody else only tells its users that they are unreachable.
 //!
-//! Two ways to die: gossip declared the member down, after its own probes and suspicion; or it was in the map and
-//! gossip never met it, for longer than `meet_within`.
+//! Two ways to die: gossip declared the member down, after its own probes and suspicion; or it was
+//! in the map and gossip never met it, for longer than `meet_within`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

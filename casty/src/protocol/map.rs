@@ -1,7 +1,8 @@
 //! The agreed cluster map, and the commands that change it.
 //!
-//! Deterministic: equal commands in equal order make equal maps, on every node. Whether a change is wise is decided
-//! before it is proposed, elsewhere; whether it is possible is decided here, when it is applied.
+//! Deterministic: equal commands in equal order make equal maps, on every node. Whether a change is
+//! wise is decided before it is proposed, elsewhere; whether it is possible is decided here, when
+//! it is applied.
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -18,8 +19,9 @@ use crate::{
 #[serde(transparent)]
 pub(crate) struct Slot(pub(crate) u32);
 
-/// A member's number in the engine that decides: its own slot, or that of an earlier process of the same node, whose log
-/// and vote it has kept. Only a process that has forgotten nothing takes a seat over.
+/// A member's number in the engine that decides: its own slot, or that of an earlier process of the
+/// same node, whose log and vote it has kept. Only a process that has forgotten nothing takes a
+/// seat over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Seat(pub(crate) u32);
@@ -71,11 +73,14 @@ pub(crate) struct ClusterMap {
     /// Who decides.
     pub(crate) voters: BTreeMap<MemberId, Place>,
     pub(crate) members: BTreeMap<MemberId, Member>,
-    /// Shard tables, by entity type. Shared between versions: a command copies only the table it changes.
+    /// Shard tables, by entity type. Shared between versions: a command copies only the table it
+    /// changes.
     pub(crate) kinds: BTreeMap<String, Arc<Vec<Home>>>,
-    /// How long leases are; the same for all members, or one could serve what another has been given.
+    /// How long leases are; the same for all members, or one could serve what another has been
+    /// given.
     lease: LeaseTimes,
-    /// Whether something outside decides between two members; the same for all, or one would go on without asking.
+    /// Whether something outside decides between two members; the same for all, or one would go on
+    /// without asking.
     tie_breaker: bool,
     sequence: u32,
     next_slot: u32,
@@ -107,8 +112,8 @@ pub(crate) enum Command {
     Remove {
         member: MemberId,
     },
-    /// New owners for shards that have none, or whose owner is Down and can serve no more. Whether it can, whoever
-    /// proposes this has to know: see [`lease`](super::lease).
+    /// New owners for shards that have none, or whose owner is Down and can serve no more. Whether
+    /// it can, whoever proposes this has to know: see [`lease`](super::lease).
     Assign {
         assignments: Vec<Assignment>,
     },
@@ -116,7 +121,8 @@ pub(crate) enum Command {
     Revoke {
         moves: Vec<Assignment>,
     },
-    /// Its owner gives shards up, and has stopped everything in them. One that was to move has its new home at once.
+    /// Its owner gives shards up, and has stopped everything in them. One that was to move has its
+    /// new home at once.
     Release {
         member: MemberId,
         kind: String,
@@ -205,7 +211,8 @@ impl ClusterMap {
         map
     }
 
-    /// Of two maps, the newer is greater. A generation may begin with a lower version than the last has come to elsewhere.
+    /// Of two maps, the newer is greater. A generation may begin with a lower version than the last
+    /// has come to elsewhere.
     pub(crate) fn age(&self) -> (u32, u64) {
         (self.identity.generation, self.version)
     }
@@ -369,7 +376,8 @@ impl ClusterMap {
             return Err(Refused::Superseded(id.clone()));
         }
         let before = seat.map(|seat| self.sat_before(id, seat)).transpose()?;
-        // A restarted node takes its own place. What its former self owned is free only once that can serve no more.
+        // A restarted node takes its own place. What its former self owned is free only once that
+        // can serve no more.
         for old in older {
             if let Some(member) = self.members.get_mut(&old) {
                 member.status = Status::Down;
@@ -383,8 +391,8 @@ impl ClusterMap {
         Ok(())
     }
 
-    /// Who of a member's node has voted from this seat until now. One that has lost its vote never gets it back: then
-    /// nobody has to know whether what was kept of it is all that there was.
+    /// Who of a member's node has voted from this seat until now. One that has lost its vote never
+    /// gets it back: then nobody has to know whether what was kept of it is all that there was.
     fn sat_before(&self, id: &MemberId, seat: Seat) -> Result<MemberId, Refused> {
         if mutants::on("a_removed_seat_sits_again")
             && let Some((before, _)) = self.by_seat(seat)
@@ -428,7 +436,8 @@ impl ClusterMap {
         }
     }
 
-    /// The slots that assignments lead to, or why not all of them are possible: it is all or nothing.
+    /// The slots that assignments lead to, or why not all of them are possible: it is all or
+    /// nothing.
     fn targets(
         &self,
         assignments: &[Assignment],
@@ -561,8 +570,8 @@ impl ClusterMap {
         Ok(())
     }
 
-    /// The map that a new generation of the cluster begins with: all that is known of the shards but their owners,
-    /// and one member.
+    /// The map that a new generation of the cluster begins with: all that is known of the shards
+    /// but their owners, and one member.
     pub(crate) fn reborn(
         &self,
         identity: ClusterIdentity,

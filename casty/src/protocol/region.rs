@@ -1,9 +1,9 @@
-//! Routes what is sent to entities of one type to their shards' homes; keeps it, in order and bounded, while a home
-//! is unknown or on the move. Sends nothing itself.
+//! Routes what is sent to entities of one type to their shards' homes; keeps it, in order and
+//! bounded, while a home is unknown or on the move. Sends nothing itself.
 //!
-//! When a shard moves, what is still on its way to the old home may come back. Until it is certain that nothing more
-//! will, by a *fence* that goes the same way, nothing is sent to the new home: so what came back goes there first, and no
-//! message overtakes an older one.
+//! When a shard moves, what is still on its way to the old home may come back. Until it is certain
+//! that nothing more will, by a *fence* that goes the same way, nothing is sent to the new home: so
+//! what came back goes there first, and no message overtakes an older one.
 //!
 //! `T` is whatever is routed: the machine never looks into it.
 
@@ -55,7 +55,8 @@ pub(crate) enum Effect<T> {
     /// Have the old owner answer behind everything that was sent to it for this shard; then
     /// [`handle_fenced`](Region::handle_fenced).
     Fence { shard: ShardId, number: u64 },
-    /// Find out where the shard lives, or have it given a home. Asked again until the home is known.
+    /// Find out where the shard lives, or have it given a home. Asked again until the home is
+    /// known.
     Resolve { shard: ShardId },
     /// Nobody could say in time where the shard lives.
     Fail { item: T },
@@ -156,8 +157,8 @@ impl<T> Region<T> {
         }
     }
 
-    /// Routes an item of this node's that came back from the shard's old home. It was accepted before, so it is kept
-    /// even where there is no room.
+    /// Routes an item of this node's that came back from the shard's old home. It was accepted
+    /// before, so it is kept even where there is no room.
     pub(crate) fn handle_returned(
         &mut self,
         shard: ShardId,
@@ -199,8 +200,9 @@ impl<T> Region<T> {
         self.deadline = Some(self.deadline.map_or(until, |deadline| deadline.min(until)));
     }
 
-    /// Routes an item whose sender says that the shard has a home of `epoch`. Where this node has not heard of it,
-    /// the item waits for the news, and for nothing else: a sender that lies delays only itself.
+    /// Routes an item whose sender says that the shard has a home of `epoch`. Where this node has
+    /// not heard of it, the item waits for the news, and for nothing else: a sender that lies
+    /// delays only itself.
     ///
     /// It is kept whatever else is: what comes over connections is bounded by their windows.
     pub(crate) fn handle_ahead(
@@ -400,7 +402,8 @@ impl<T> Route<T> {
         self.kept.is_empty() && self.returned.is_empty()
     }
 
-    /// The shard's home changes. Where messages may be on their way to it, those that follow have to wait.
+    /// The shard's home changes. Where messages may be on their way to it, those that follow have
+    /// to wait.
     fn leave(&mut self, shard: ShardId, last_fence: &mut u64) -> Option<Effect<T>> {
         if self.fence.is_some()
             || !matches!(self.home, Home::There(..))

@@ -1,9 +1,10 @@
 //! Who else has what a single voter decided. Waits for nobody itself.
 //!
-//! Where one member decides alone, a decision is final while there is one copy of it. So whoever proposed it is answered
-//! when another member has said that it has the map with it: then the death of the one who decides leaves somebody
-//! whom an operator can have go on. It is a second copy where there can be one, no quorum: a member that does not say so
-//! in time is not waited for again before it says anything.
+//! Where one member decides alone, a decision is final while there is one copy of it. So whoever
+//! proposed it is answered when another member has said that it has the map with it: then the death
+//! of the one who decides leaves somebody whom an operator can have go on. It is a second copy
+//! where there can be one, no quorum: a member that does not say so in time is not waited for again
+//! before it says anything.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,7 +38,8 @@ impl Copies {
         self.late.remove(member);
     }
 
-    /// Whether the map of this version is anywhere else. `listening`: the members that are sent each change.
+    /// Whether the map of this version is anywhere else. `listening`: the members that are sent
+    /// each change.
     pub(crate) fn look<'a>(
         &self,
         version: u64,
@@ -52,7 +54,8 @@ impl Copies {
         }
     }
 
-    /// The time is up for this version. Returns those of the listening who are not waited for any more.
+    /// The time is up for this version. Returns those of the listening who are not waited for any
+    /// more.
     pub(crate) fn handle_late<'a>(
         &mut self,
         version: u64,
@@ -67,7 +70,8 @@ impl Copies {
         late.into_iter().filter(newly).collect()
     }
 
-    /// Forgets everybody but those for whom `keep` holds: who is Down, or has left, keeps nothing for anybody.
+    /// Forgets everybody but those for whom `keep` holds: who is Down, or has left, keeps nothing
+    /// for anybody.
     pub(crate) fn retain(&mut self, keep: impl Fn(&MemberId) -> bool) {
         self.versions.retain(|member, _| keep(member));
         self.late.retain(|member| keep(member));

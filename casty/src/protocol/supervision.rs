@@ -31,7 +31,8 @@ pub(crate) struct Supervisor {
 }
 
 impl Supervisor {
-    /// `jitter` is random, from 0 to 1: it spreads the restarts of many actors that failed of one cause.
+    /// `jitter` is random, from 0 to 1: it spreads the restarts of many actors that failed of one
+    /// cause.
     pub(crate) fn handle_failure(&mut self, limits: Limits, now: Instant, jitter: f64) -> Verdict {
         while self
             .failures
@@ -128,7 +129,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever comes: never more than `restarts` restarts in any window, and no pause beyond the longest.
+        /// Whatever comes: never more than `restarts` restarts in any window, and no pause beyond
+        /// the longest.
         #[test]
         fn the_limits_hold(gaps in proptest::collection::vec(0u64..40_000, 1..200), jitter in 0.0..1.0) {
             let (mut supervisor, mut now) = (Supervisor::default(), Instant::now());

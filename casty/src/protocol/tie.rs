@@ -1,39 +1,44 @@
-//! Which of two nodes goes on without the other, where something outside of the cluster decides: a tie-breaker. Asks it
-//! nothing itself.
+//! Which of two nodes goes on without the other, where something outside of the cluster decides: a
+//! tie-breaker. Asks it nothing itself.
 //!
-//! A claim names a pair of members, each with its incarnation, and a generation of the cluster. The first of the two that
-//! claims it wins, for ever. The *sole voter* A (the only one who decides) and another member B may claim the pair {A, B}.
+//! A claim names a pair of members, each with its incarnation, and a generation of the cluster. The
+//! first of the two that claims it wins, for ever. The *sole voter* A (the only one who decides)
+//! and another member B may claim the pair {A, B}.
 //!
-//! **Why never both serve.** Let B have won, and let E be when B's session ended; B founds a new generation two guards
-//! after E, at the earliest ([`Second`]).
+//! **Why never both serve.** Let B have won, and let E be when B's session ended; B founds a new
+//! generation two guards after E, at the earliest ([`Second`]).
 //!
-//! - A sole voter grants no lease, not even its own, unless each other member that could claim has been *heard* within
-//!   one lease, or A has won the claim of their pair ([`Ties::missing`]). A has not won, so its last grant is within one
-//!   lease of when it last heard B, by its own clock.
-//! - B is heard when a renewal of it arrives that echoes a [`Stamp`] of A's, and what counts is not when that renewal
-//!   arrives, nor when B sent it, but when A *gave* the stamp. B sends nothing after E, so A gave it before E, however
-//!   long the renewal was under way.
-//! - A lease counts from when its owner asked for it, before it was granted. So everybody whom A granted one, A itself
-//!   among them, has stopped two leases after E. A guard is a lease, seen by a fast clock while a slow one measures it;
-//!   so two guards by B's clock are enough.
-//! - Should A not be the sole voter any more, it needs others, and whoever B's map does not know could be enough. So B
-//!   claims only by a map in which the voters are exactly {A} and the members that are not Down exactly {A, B}
-//!   ([`rival`]), and A lets nobody else vote before each member that could claim has told that its map is as new as the
-//!   last change of who the members are ([`Ties::may_change_voters`]). From then on B's map has a third member until it
-//!   has other voters. The same when a sole voter hands over to another.
-//! - That a renewal which says so is not followed by a claim on an older map is B's to ensure: it stops to renew first, and
-//!   looks at its map again afterwards.
+//! - A sole voter grants no lease, not even its own, unless each other member that could claim has
+//!   been *heard* within one lease, or A has won the claim of their pair ([`Ties::missing`]). A has
+//!   not won, so its last grant is within one lease of when it last heard B, by its own clock.
+//! - B is heard when a renewal of it arrives that echoes a [`Stamp`] of A's, and what counts is not
+//!   when that renewal arrives, nor when B sent it, but when A *gave* the stamp. B sends nothing
+//!   after E, so A gave it before E, however long the renewal was under way.
+//! - A lease counts from when its owner asked for it, before it was granted. So everybody whom A
+//!   granted one, A itself among them, has stopped two leases after E. A guard is a lease, seen by
+//!   a fast clock while a slow one measures it; so two guards by B's clock are enough.
+//! - Should A not be the sole voter any more, it needs others, and whoever B's map does not know
+//!   could be enough. So B claims only by a map in which the voters are exactly {A} and the members
+//!   that are not Down exactly {A, B} ([`rival`]), and A lets nobody else vote before each member
+//!   that could claim has told that its map is as new as the last change of who the members are
+//!   ([`Ties::may_change_voters`]). From then on B's map has a third member until it has other
+//!   voters. The same when a sole voter hands over to another.
+//! - That a renewal which says so is not followed by a claim on an older map is B's to ensure: it
+//!   stops to renew first, and looks at its map again afterwards.
 //!
-//! **Nobody is Down without a claim** while there is a sole voter; or B could win, while A serves what was B's and has
-//! forgotten about it. That includes a member whose next incarnation joins: the process before it may have won, and founded
-//! a generation that others have joined since. Only those incarnations need no claim that the joining process itself has
-//! been, since it knows that it founded nothing that it would join from ([`Ties::unclaimed`]). So a node that gave up
-//! waiting for the tie-breaker joins a sole voter that cannot reach it either, and both go on.
+//! **Nobody is Down without a claim** while there is a sole voter; or B could win, while A serves
+//! what was B's and has forgotten about it. That includes a member whose next incarnation joins:
+//! the process before it may have won, and founded a generation that others have joined since. Only
+//! those incarnations need no claim that the joining process itself has been, since it knows that
+//! it founded nothing that it would join from ([`Ties::unclaimed`]). So a node that gave up waiting
+//! for the tie-breaker joins a sole voter that cannot reach it either, and both go on.
 //!
-//! **A sole voter that has lost** a claim grants nothing more, but keeps what it knows: if the winner dies before it has
-//! founded anything, nobody else has it. It begins anew once it hears of the new generation.
+//! **A sole voter that has lost** a claim grants nothing more, but keeps what it knows: if the
+//! winner dies before it has founded anything, nobody else has it. It begins anew once it hears of
+//! the new generation.
 //!
-//! Members that are Joining cannot claim, since B has to be Up in its own map: while one is, it counts as heard.
+//! Members that are Joining cannot claim, since B has to be Up in its own map: while one is, it
+//! counts as heard.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -49,7 +54,8 @@ use crate::{
     infra::mutants,
 };
 
-/// When a leader answered a renewal, by its own clock. Means something only to the leader that gave it.
+/// When a leader answered a renewal, by its own clock. Means something only to the leader that gave
+/// it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Stamp {
     term: u64,
@@ -180,7 +186,8 @@ impl Ties {
         }
     }
 
-    /// Who keeps the sole voter from granting `to` a lease: a member that may have won the claim by now.
+    /// Who keeps the sole voter from granting `to` a lease: a member that may have won the claim by
+    /// now.
     pub(crate) fn missing<'a>(
         &self,
         map: &'a ClusterMap,
@@ -198,8 +205,9 @@ impl Ties {
         })
     }
 
-    /// Whether a member has been missed for so long that the sole voter should claim, and go on without it. Half a lease
-    /// is enough for a member that lives to be heard again, should it be this node that stood still.
+    /// Whether a member has been missed for so long that the sole voter should claim, and go on
+    /// without it. Half a lease is enough for a member that lives to be heard again, should it be
+    /// this node that stood still.
     pub(crate) fn is_overdue(&self, member: &MemberId, now: Instant) -> bool {
         let since = self
             .reign
@@ -229,8 +237,9 @@ impl Ties {
         self.won.contains(member)
     }
 
-    /// Those whose place a member would take that joins, and whom the sole voter has to claim before. A process that was
-    /// `since` at its start has been every incarnation of its node from there on, and vouches for them.
+    /// Those whose place a member would take that joins, and whom the sole voter has to claim
+    /// before. A process that was `since` at its start has been every incarnation of its node from
+    /// there on, and vouches for them.
     pub(crate) fn unclaimed(
         &self,
         map: &ClusterMap,
@@ -292,8 +301,8 @@ pub(crate) struct Second {
 }
 
 impl Second {
-    /// Whether to end the session, and go on alone or as another. `lost`: gossip takes the other for dead, and this node
-    /// has no lease.
+    /// Whether to end the session, and go on alone or as another. `lost`: gossip takes the other
+    /// for dead, and this node has no lease.
     pub(crate) fn handle_tick(&mut self, lost: bool, patience: Duration, now: Instant) -> bool {
         if !lost {
             self.lost_since = None;
@@ -545,7 +554,8 @@ mod tests {
         assert!(!second.handle_tick(false, 600 * MS, now + 600 * MS));
         assert!(!second.handle_tick(true, 600 * MS, now + 601 * MS));
         assert!(second.handle_tick(true, 600 * MS, now + 1201 * MS));
-        // The longest that the first serves after it was last heard, by a slow clock that a fast one measures.
+        // The longest that the first serves after it was last heard, by a slow clock that a fast
+        // one measures.
         let times = crate::protocol::lease::LeaseTimes::new(LEASE, 0.05);
         let longest = (LEASE * 2).mul_f64(1.05 / 0.95);
         assert!(wait_before_claim(times.guard) > longest);

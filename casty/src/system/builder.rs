@@ -75,8 +75,9 @@ impl SystemBuilder {
         }
     }
 
-    /// This node's name, unique in the cluster. It stays the same over restarts: a node that starts under a name
-    /// takes the place of the process that had it before. Default: the address it listens on.
+    /// This node's name, unique in the cluster. It stays the same over restarts: a node that starts
+    /// under a name takes the place of the process that had it before. Default: the address it
+    /// listens on.
     pub fn node_id(mut self, name: impl ToString) -> Self {
         self.node_id = Some(name.to_string());
         self
@@ -88,24 +89,26 @@ impl SystemBuilder {
         self
     }
 
-    /// The address that peers dial, where it is not the one this node listens on (`0.0.0.0`, NAT, containers).
+    /// The address that peers dial, where it is not the one this node listens on (`0.0.0.0`, NAT,
+    /// containers).
     pub fn advertise(mut self, address: impl ToString) -> Self {
         self.advertise = Some(address.to_string());
         self
     }
 
-    /// Nodes to join through, as `host:port`, in any order but the first: a node that is itself the first seed
-    /// founds the cluster once all other seeds have said that they know none. Without seeds a node founds one.
+    /// Nodes to join through, as `host:port`, in any order but the first: a node that is itself the
+    /// first seed founds the cluster once all other seeds have said that they know none. Without
+    /// seeds a node founds one.
     pub fn seeds<S: ToString>(mut self, seeds: impl IntoIterator<Item = S>) -> Self {
         self.seeds = seeds.into_iter().map(|seed| seed.to_string()).collect();
         self
     }
 
-    /// Gives this node a role; call it again for another. A type with `#[entity(role = "storage")]` lives on nodes with
-    /// the role `storage` only. Every node sends to it, as to any other type.
+    /// Gives this node a role; call it again for another. A type with `#[entity(role = "storage")]`
+    /// lives on nodes with the role `storage` only. Every node sends to it, as to any other type.
     ///
-    /// A role is any name of at most 255 bytes; a node has at most 16. Without a network nothing is lacking: a local
-    /// system hosts all types.
+    /// A role is any name of at most 255 bytes; a node has at most 16. Without a network nothing is
+    /// lacking: a local system hosts all types.
     pub fn role(mut self, name: impl ToString) -> Self {
         self.roles.insert(name.to_string());
         self
@@ -117,8 +120,8 @@ impl SystemBuilder {
         self
     }
 
-    /// What becomes of this node if the cluster declares it Down while it lives: it was cut off, or stopped, for too
-    /// long. Default: it joins anew.
+    /// What becomes of this node if the cluster declares it Down while it lives: it was cut off, or
+    /// stopped, for too long. Default: it joins anew.
     pub fn on_down(mut self, on_down: OnDown) -> Self {
         self.on_down = on_down;
         self
@@ -131,26 +134,29 @@ impl SystemBuilder {
         self
     }
 
-    /// What decides, outside of the cluster, which of two nodes goes on if they cannot reach each other. All nodes of a
-    /// cluster need the same one; a node whose setting differs is refused. Default: none.
+    /// What decides, outside of the cluster, which of two nodes goes on if they cannot reach each
+    /// other. All nodes of a cluster need the same one; a node whose setting differs is refused.
+    /// Default: none.
     pub fn tie_breaker(mut self, tie_breaker: impl TieBreaker) -> Self {
         self.tie_breaker = Some(Breaker::new(tie_breaker));
         self
     }
 
-    /// A directory in which this node keeps what it decides about the cluster, made if there is none; each node needs one of
-    /// its own. Default: none.
+    /// A directory in which this node keeps what it decides about the cluster, made if there is
+    /// none; each node needs one of its own. Default: none.
     ///
-    /// Up to five of the nodes decide, and what they know ends with their processes. With a directory it does not: if a
-    /// majority of them is killed at once, or all are, and started again under their names, the cluster is the same one,
-    /// without an operator. Whoever lived on stays a member, and fencing tokens go on growing. State of entities is not
-    /// kept; a process that starts again is a new member, as ever.
+    /// Up to five of the nodes decide, and what they know ends with their processes. With a
+    /// directory it does not: if a majority of them is killed at once, or all are, and started
+    /// again under their names, the cluster is the same one, without an operator. Whoever lived on
+    /// stays a member, and fencing tokens go on growing. State of entities is not kept; a process
+    /// that starts again is a new member, as ever.
     ///
-    /// The price is a write to the disk (`fsync`) before each change of the map is decided: when nodes come and go, or shards
-    /// get a home, and not for messages. A node that is declared Down, or leaves by [`shutdown`](ActorSystem::shutdown),
-    /// gives its place up, and its directory is as good as empty. A directory must not be copied, or put back from a backup:
-    /// whoever votes twice may split the cluster. For the same reason those of nodes that were given up for lost have to be
-    /// removed before they start again, once the cluster was recovered without them.
+    /// The price is a write to the disk (`fsync`) before each change of the map is decided: when
+    /// nodes come and go, or shards get a home, and not for messages. A node that is declared Down,
+    /// or leaves by [`shutdown`](ActorSystem::shutdown), gives its place up, and its directory is
+    /// as good as empty. A directory must not be copied, or put back from a backup: whoever votes
+    /// twice may split the cluster. For the same reason those of nodes that were given up for lost
+    /// have to be removed before they start again, once the cluster was recovered without them.
     ///
     /// All nodes that may come to decide should have one. It cannot be combined with a
     /// [tie-breaker](Self::tie_breaker).
@@ -180,13 +186,15 @@ impl SystemBuilder {
         self
     }
 
-    /// Registers an entity type under another wire name: each type that a generic entity stands for needs one.
+    /// Registers an entity type under another wire name: each type that a generic entity stands for
+    /// needs one.
     pub fn entity_as<E: Entity>(mut self, name: impl Into<String>) -> Self {
         self.registry.add::<E>(name);
         self
     }
 
-    /// The incarnation, instead of the present time in milliseconds. Must grow with each start of the node.
+    /// The incarnation, instead of the present time in milliseconds. Must grow with each start of
+    /// the node.
     #[doc(hidden)]
     pub fn incarnation(mut self, incarnation: u64) -> Self {
         self.incarnation = Some(Incarnation(incarnation));
@@ -250,8 +258,8 @@ impl SystemBuilder {
     /// [`wait_for`](ActorSystem::wait_for) to wait for that.
     ///
     /// # Errors
-    /// [`StartError`] for an address that cannot be had, settings out of range, two entity types of one name, or a
-    /// [directory](Self::state_dir) that cannot be used.
+    /// [`StartError`] for an address that cannot be had, settings out of range, two entity types of
+    /// one name, or a [directory](Self::state_dir) that cannot be used.
     ///
     /// # Panics
     /// Outside a tokio runtime.
@@ -276,7 +284,8 @@ impl SystemBuilder {
             });
         }
         if self.state_dir.is_some() && self.tie_breaker.is_some() {
-            // What a tie-breaker has decided holds for ever; what was kept from before would have to know of it.
+            // What a tie-breaker has decided holds for ever; what was kept from before would have
+            // to know of it.
             let reason = "cannot be combined with a tie-breaker; choose one of them";
             return Err(StartError::Setting {
                 setting: "state_dir",

@@ -23,10 +23,11 @@ use crate::{
 pub struct ClusterClient(Arc<Inner>);
 
 impl ClusterClient {
-    /// Connects to the cluster `cluster` through any of its members, and waits until it knows where things are.
+    /// Connects to the cluster `cluster` through any of its members, and waits until it knows where
+    /// things are.
     ///
-    /// Seeds that cannot be reached are tried again; there is no timeout: wrap it in [`tokio::time::timeout`] where
-    /// one is wanted.
+    /// Seeds that cannot be reached are tried again; there is no timeout: wrap it in
+    /// [`tokio::time::timeout`] where one is wanted.
     ///
     /// # Errors
     /// [`ConnectError`] if a seed refuses this client for good, or the types of this process clash.
@@ -85,7 +86,8 @@ impl ClusterClient {
         self.0.node.as_deref().map_or_else(Vec::new, members)
     }
 
-    /// Waits until at least `members` members are Up. See [`ActorSystem::wait_for`](crate::ActorSystem::wait_for).
+    /// Waits until at least `members` members are Up. See
+    /// [`ActorSystem::wait_for`](crate::ActorSystem::wait_for).
     ///
     /// # Errors
     /// [`JoinError`] once it is certain that this will not be.

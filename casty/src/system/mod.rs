@@ -40,8 +40,8 @@ use crate::{
 
 /// A running system: a member of a cluster, or an island without a network.
 ///
-/// Cheap to clone. When the last clone is dropped the system stops at once; [`shutdown`](Self::shutdown) stops it
-/// gracefully.
+/// Cheap to clone. When the last clone is dropped the system stops at once;
+/// [`shutdown`](Self::shutdown) stops it gracefully.
 #[derive(Clone, Debug)]
 pub struct ActorSystem(Arc<Inner>);
 
@@ -112,22 +112,24 @@ impl ActorSystem {
         })))
     }
 
-    /// A reference to an entity, wherever it lives. Cheap, no I/O, never stale: the owner is found at each send.
+    /// A reference to an entity, wherever it lives. Cheap, no I/O, never stale: the owner is found
+    /// at each send.
     ///
     /// The id is checked when something is sent: an empty or overlong one is a typed error then.
     pub fn entity<E: Entity>(&self, id: impl AsRef<str>) -> E::Ref {
         self.0.runtime.entity::<E>(id)
     }
 
-    /// The shards of an entity type, one level below [`entity`](Self::entity): a message is a value.
+    /// The shards of an entity type, one level below [`entity`](Self::entity): a message is a
+    /// value.
     pub fn shards<E: Entity>(&self) -> Shards<E> {
         Shards {
             route: self.0.runtime.route::<E>(),
         }
     }
 
-    /// Starts an actor on this node. It lives until it stops, or the system does; dropping its reference does not
-    /// stop it.
+    /// Starts an actor on this node. It lives until it stops, or the system does; dropping its
+    /// reference does not stop it.
     ///
     /// Started from a value, it cannot be made anew: a failure ends it, unless its type says
     /// `on_failure = resume`. See [`spawn_with`](Self::spawn_with).
@@ -136,7 +138,8 @@ impl ActorSystem {
         A::proxy(ActorRef::local(cell))
     }
 
-    /// The same, for an actor that survives its failures: `make` makes its first state, and a fresh one after each.
+    /// The same, for an actor that survives its failures: `make` makes its first state, and a fresh
+    /// one after each.
     ///
     /// ```
     /// # use casty::prelude::*;
@@ -168,8 +171,8 @@ impl ActorSystem {
         A::proxy(ActorRef::local(cell))
     }
 
-    /// Observes the messages of an actor, of an entity's activations on this node, or of an actor and all below it.
-    /// It never slows them: see [`Spy`].
+    /// Observes the messages of an actor, of an entity's activations on this node, or of an actor
+    /// and all below it. It never slows them: see [`Spy`].
     ///
     /// Who it is, [`ActorRef::path`] and [`EntityRef::path`](crate::EntityRef::path) tell:
     /// `system.spy(greeter.as_ref().path(), Scope::Actor)`.
@@ -193,7 +196,8 @@ impl ActorSystem {
         WeakSystem(Arc::downgrade(&self.0))
     }
 
-    /// Everything that happens in this system from now on. Slow readers are told how many events they missed.
+    /// Everything that happens in this system from now on. Slow readers are told how many events
+    /// they missed.
     pub fn events(&self) -> Events {
         self.0.runtime.events.subscribe()
     }
@@ -208,7 +212,8 @@ impl ActorSystem {
         &self.0.runtime.node
     }
 
-    /// Where peers reach this node, with the port that was bound. A system without a network has `0.0.0.0:0`.
+    /// Where peers reach this node, with the port that was bound. A system without a network has
+    /// `0.0.0.0:0`.
     pub fn address(&self) -> SocketAddr {
         let nowhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
         self.0
@@ -223,11 +228,13 @@ impl ActorSystem {
         self.0.node.as_deref().map_or_else(Vec::new, members)
     }
 
-    /// Waits until at least `members` members are Up, as this node sees it. There is no timeout: wrap it in
+    /// Waits until at least `members` members are Up, as this node sees it. There is no timeout:
+    /// wrap it in
     /// [`tokio::time::timeout`] where one is wanted. A system without a network is one member.
     ///
     /// # Errors
-    /// [`JoinError`] once it is certain that this node will not get there: it was refused, or declared down.
+    /// [`JoinError`] once it is certain that this node will not get there: it was refused, or
+    /// declared down.
     ///
     /// # Cancel safety
     /// Safe.
@@ -239,8 +246,8 @@ impl ActorSystem {
         }
     }
 
-    /// Waits until the process is asked to end, by `SIGTERM` or Ctrl-C, and [shuts down](Self::shutdown) then: what the
-    /// `main` of a service does last.
+    /// Waits until the process is asked to end, by `SIGTERM` or Ctrl-C, and [shuts
+    /// down](Self::shutdown) then: what the `main` of a service does last.
     ///
     /// ```no_run
     /// # use casty::prelude::*;
@@ -253,7 +260,8 @@ impl ActorSystem {
     /// ```
     ///
     /// # Errors
-    /// [`ShutdownError`] as [`shutdown`](Self::shutdown), or if the operating system does not tell of signals.
+    /// [`ShutdownError`] as [`shutdown`](Self::shutdown), or if the operating system does not tell
+    /// of signals.
     ///
     /// # Cancel safety
     /// Dropped while it waits, nothing has happened; for the rest see [`shutdown`](Self::shutdown).
@@ -265,8 +273,8 @@ impl ActorSystem {
         boxed(self.0.run_until_terminated())
     }
 
-    /// Stops gracefully: entities and actors finish what is in their mailboxes, shards are given up, the members
-    /// are told, connections are closed. A second call has nothing to do.
+    /// Stops gracefully: entities and actors finish what is in their mailboxes, shards are given
+    /// up, the members are told, connections are closed. A second call has nothing to do.
     ///
     /// # Errors
     /// [`ShutdownError::Timeout`] if something was still under way after

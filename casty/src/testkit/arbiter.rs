@@ -7,7 +7,8 @@ use std::{
 
 use crate::{Claim, TieBreaker, TieError, Verdict, infra::sync::lock};
 
-/// A tie-breaker in memory, which tests make unreachable. Clones are the same one: give each node of a cluster one of them.
+/// A tie-breaker in memory, which tests make unreachable. Clones are the same one: give each node
+/// of a cluster one of them.
 ///
 /// ```
 /// use casty::{prelude::*, testkit::Arbiter};

@@ -9,7 +9,8 @@
 //!
 //! With the feature `sim` there is `Sim` as well: whole clusters in one process, under one seed.
 //!
-//! Every deadline here is in tokio's time, so that in a [`paused`] system a test never waits in earnest.
+//! Every deadline here is in tokio's time, so that in a [`paused`] system a test never waits in
+//! earnest.
 //!
 //! ```
 //! use casty::{prelude::*, testkit::{self, Probe}};
@@ -75,8 +76,8 @@ pub use crate::{infra::observe::Sighting, system::View};
 /// How long an expectation waits that names no deadline.
 pub const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Runs a test in a system without a network, on one thread, with tokio's clock paused: when everybody waits for
-/// time to pass, it passes at once. The system is shut down at the end.
+/// Runs a test in a system without a network, on one thread, with tokio's clock paused: when
+/// everybody waits for time to pass, it passes at once. The system is shut down at the end.
 ///
 /// # Panics
 /// If the test does, or if handlers are still at work when the shutdown's time is up.

@@ -19,7 +19,8 @@ use crate::{
 
 /// A stand-in for an actor of type `A`: what is sent to it, a test looks at and answers.
 ///
-/// It works like any actor for those who send to it, also from other nodes. Dropped, it has stopped.
+/// It works like any actor for those who send to it, also from other nodes. Dropped, it has
+/// stopped.
 pub struct Probe<A: Actor<Address = ActorRef<A>>> {
     tap: Arc<Tap<A>>,
     received: mpsc::UnboundedReceiver<Tapped<A>>,
@@ -165,7 +166,8 @@ impl<A: Actor> Received<A> {
         !self.reply.is_nobody()
     }
 
-    /// Answers it with what the handler would have returned: a `Result` where the handler returns one.
+    /// Answers it with what the handler would have returned: a `Result` where the handler returns
+    /// one.
     ///
     /// An answer of another type is an [`AskError::Reply`](crate::AskError::Reply) to the asker.
     ///

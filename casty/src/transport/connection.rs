@@ -85,8 +85,9 @@ pub(crate) struct Liveness<'a> {
     pub(crate) upkeep: &'a TimerThread,
 }
 
-/// Runs until the connection ends. `handle` gets chunks of whole frames, see [`for_each_frame`]. Where this side ends it, `last`
-/// says what is written at the very end, when nothing is read any more.
+/// Runs until the connection ends. `handle` gets chunks of whole frames, see [`for_each_frame`].
+/// Where this side ends it, `last` says what is written at the very end, when nothing is read any
+/// more.
 pub(crate) async fn run(
     stream: Box<dyn Stream>,
     Liveness {
@@ -136,8 +137,9 @@ pub(crate) async fn run(
             writing.finish(&mut stream).await?;
             stream.shutdown().await?;
             if side == Side::Accepted {
-                // A socket that is closed with something unread resets the connection, and the goodbye may be lost
-                // with it. So this waits until the dialer has read it, and closed its end.
+                // A socket that is closed with something unread resets the connection, and the
+                // goodbye may be lost with it. So this waits until the dialer has read it, and
+                // closed its end.
                 let mut unread = BytesMut::with_capacity(READ_BYTES);
                 while stream.read_buf(&mut unread).await? > 0 {
                     unread.clear();
@@ -150,7 +152,8 @@ pub(crate) async fn run(
     end
 }
 
-/// Both directions of a connection, in one task: most often what was read leads to something that is written.
+/// Both directions of a connection, in one task: most often what was read leads to something that
+/// is written.
 struct Pump<'a, H> {
     stream: Box<dyn Stream>,
     outbox: &'a Outbox,
@@ -175,7 +178,8 @@ impl<H: FnMut(&Bytes) -> Result<(), ConnectionEnd>> Pump<'_, H> {
             match handle_complete(&mut self.read, &mut self.handle) {
                 Ok(Progress::Done { wanted }) => self.read.reserve(wanted.max(READ_BYTES / 2)),
                 Ok(Progress::Yield) => {
-                    // Wakes this task once others, and who waits for the network, have had the thread.
+                    // Wakes this task once others, and who waits for the network, have had the
+                    // thread.
                     if pin!(tokio::task::yield_now()).poll(cx).is_pending() {
                         return Poll::Pending;
                     }
@@ -441,8 +445,8 @@ impl Window for Inlet {
     }
 }
 
-/// Room in the window that a message takes while its place is looked for: given back when this is dropped, which
-/// costs less than a [`Credit`] that outlives the look.
+/// Room in the window that a message takes while its place is looked for: given back when this is
+/// dropped, which costs less than a [`Credit`] that outlives the look.
 pub(crate) struct Grant<'a> {
     inlet: &'a Arc<Inlet>,
     bytes: usize,
@@ -467,7 +471,8 @@ impl<'a> Grant<'a> {
 
 impl Drop for Grant<'_> {
     fn drop(&mut self) {
-        // Only the connection's reader has one, and says so after each chunk: one atomic addition for many messages.
+        // Only the connection's reader has one, and says so after each chunk: one atomic addition
+        // for many messages.
         if self.bytes > 0 {
             let placed = self.inlet.placed.load(Ordering::Relaxed) + self.bytes as u64;
             self.inlet.placed.store(placed, Ordering::Relaxed);

@@ -3,8 +3,8 @@
 //! ```text
 //! u32  length of the rest            all integers are little-endian
 //! u8   kind
-//!      entity:  u16 type · u8 hops · u64 epoch · u64 correlation · u16 id length · id · u16 chain length · chain ·
-//!               payload
+//!      entity:  u16 type · u8 hops · u64 epoch · u64 correlation · u16 id length · id · u16 chain length ·
+//!               chain · payload
 //!      actor:   u64 actor · u64 correlation · u16 chain length · chain · payload
 //!      reply:   u64 correlation · u64 epoch · payload
 //!      fail:    u64 correlation · payload
@@ -15,8 +15,9 @@
 //!      goodbye: u64 bytes received; the last frame of one who read so much, and reads no more
 //! ```
 //!
-//! A chain says which actors wait for the answer: see `actor/chain.rs`. Correlation 0 means that nobody does. Payloads are MessagePack; an actor frame without one is a
-//! watch, answered when the actor ends.
+//! A chain says which actors wait for the answer: see `actor/chain.rs`. Correlation 0 means that
+//! nobody does. Payloads are MessagePack; an actor frame without one is a watch, answered when the
+//! actor ends.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -205,7 +206,8 @@ impl Frame<'_> {
     }
 }
 
-/// What each entity frame begins with: its type, its hops, its epoch, its correlation, the length of its id.
+/// What each entity frame begins with: its type, its hops, its epoch, its correlation, the length
+/// of its id.
 const ENTITY_HEAD_BYTES: usize = 2 + 1 + 8 + 8 + 2;
 
 impl<'a> EntityFrame<'a> {
@@ -253,8 +255,8 @@ impl<'a> EntityFrame<'a> {
     }
 }
 
-/// The bytes and their length. Ids and chains are limited where they are made; an overlong one that slipped through is
-/// cut off, and means nothing.
+/// The bytes and their length. Ids and chains are limited where they are made; an overlong one that
+/// slipped through is cut off, and means nothing.
 fn short(bytes: &[u8]) -> (&[u8], u16) {
     let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
     (&bytes[..usize::from(length)], length)
@@ -267,7 +269,8 @@ fn put_short(bytes: &[u8], out: &mut BytesMut) {
     out.put_slice(bytes);
 }
 
-/// Looks at the start of `bytes`: the length of a complete frame after its prefix, or `None` if more must be read.
+/// Looks at the start of `bytes`: the length of a complete frame after its prefix, or `None` if
+/// more must be read.
 pub(crate) fn complete(bytes: &[u8]) -> Result<Option<usize>, FrameError> {
     let Some(prefix) = bytes.first_chunk::<PREFIX_BYTES>() else {
         return Ok(None);

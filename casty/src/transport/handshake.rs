@@ -1,7 +1,8 @@
 //! The first words on a connection: who is there, and whether the two may talk.
 //!
-//! Both sides first send a preamble of six bytes, `CSTY` and the protocol version, so that even versions that
-//! share nothing else can say clearly that they do not match. Then one length-prefixed MessagePack value each way.
+//! Both sides first send a preamble of six bytes, `CSTY` and the protocol version, so that even
+//! versions that share nothing else can say clearly that they do not match. Then one
+//! length-prefixed MessagePack value each way.
 
 use std::{collections::BTreeMap, io, net::SocketAddr};
 
@@ -43,7 +44,8 @@ pub(crate) struct Hello {
     /// Where the dialer listens; `None` for a client.
     pub(crate) address: Option<SocketAddr>,
     pub(crate) lane: Lane,
-    /// It decides in the place of its node's process before it, of which it has kept all that counts.
+    /// It decides in the place of its node's process before it, of which it has kept all that
+    /// counts.
     #[serde(default)]
     pub(crate) keeps_seat: bool,
     /// Numbers the entity types in this connection's frames.
@@ -152,8 +154,9 @@ impl Doorkeeper<'_> {
                 theirs: hello.cluster.clone(),
             });
         }
-        // First of the two: whoever recovered the cluster is another member since, and those it left behind ask for the
-        // one it was. That the cluster was reborn is what they have to hear.
+        // First of the two: whoever recovered the cluster is another member since, and those it
+        // left behind ask for the one it was. That the cluster was reborn is what they have to
+        // hear.
         if let (Some(ours), Some(theirs)) = (self.identity, hello.identity)
             && ours.uuid == theirs.uuid
             && ours != theirs
@@ -229,7 +232,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     put_preamble(stream, PROTOCOL).await?;
-    // Heard before more is said: whoever closes with bytes unread resets the connection, and what it said is lost.
+    // Heard before more is said: whoever closes with bytes unread resets the connection, and what
+    // it said is lost.
     take_preamble(stream).await?;
     put(stream, hello).await?;
     let answer: Result<Welcome, Refusal> = take(stream).await?;

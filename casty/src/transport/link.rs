@@ -231,8 +231,8 @@ impl Link {
         self.cancel.cancel();
     }
 
-    /// Takes nothing more: the peer has left in order. What it still has to answer comes until it closes the
-    /// connection.
+    /// Takes nothing more: the peer has left in order. What it still has to answer comes until it
+    /// closes the connection.
     pub(crate) fn retire(&self, reason: &str) {
         self.set_status(Status::Dead {
             reason: reason.into(),

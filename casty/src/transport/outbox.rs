@@ -1,8 +1,9 @@
 //! What waits to be written on a connection, and what was written and not confirmed.
 //!
-//! Senders append finished frames to one of two buffers; the connection's writer takes a whole buffer and writes it
-//! at once. Messages are bounded, count against the receiver's window, and are kept until the receiver has
-//! confirmed them, so that a lost connection loses none in silence. Replies and control traffic go first.
+//! Senders append finished frames to one of two buffers; the connection's writer takes a whole
+//! buffer and writes it at once. Messages are bounded, count against the receiver's window, and are
+//! kept until the receiver has confirmed them, so that a lost connection loses none in silence.
+//! Replies and control traffic go first.
 
 use std::{
     collections::VecDeque,
@@ -103,8 +104,8 @@ struct State {
     goodbye: bool,
     /// Written and not confirmed, oldest first.
     unconfirmed: VecDeque<Bytes>,
-    /// What messages are appended to when the present buffer is taken: one that was confirmed, so that it need not
-    /// grow again.
+    /// What messages are appended to when the present buffer is taken: one that was confirmed, so
+    /// that it need not grow again.
     spare: BytesMut,
     pending: Waiting,
     last_correlation: u64,
@@ -124,7 +125,8 @@ impl State {
         if !open || self.messages.is_empty() {
             return (urgent, Bytes::new());
         }
-        // The rest of the buffer is for the next messages, unless there is little of it, and another one.
+        // The rest of the buffer is for the next messages, unless there is little of it, and
+        // another one.
         let rest = self.messages.capacity() - self.messages.len();
         let messages = if rest < self.messages.len() && self.spare.capacity() > 0 {
             let spare = std::mem::take(&mut self.spare);
@@ -151,8 +153,8 @@ fn wake(writer: Option<Waker>) {
 impl Outbox {
     /// Appends a message, `make` being told its correlation: 0, or a fresh number if somebody asks.
     ///
-    /// `pending` is called once the frame is certain to go out. `forced` frames were accepted elsewhere before, and
-    /// are taken even where there is no room.
+    /// `pending` is called once the frame is certain to go out. `forced` frames were accepted
+    /// elsewhere before, and are taken even where there is no room.
     pub(crate) fn put_message<'f>(
         &self,
         make: impl FnOnce(u64) -> Frame<'f>,

@@ -88,7 +88,8 @@ impl Local for Process {
     }
 }
 
-/// A swarm as `kameo::remote::bootstrap` makes it, without a search of the local network: the other is dialed.
+/// A swarm as `kameo::remote::bootstrap` makes it, without a search of the local network: the other
+/// is dialed.
 pub(crate) struct Network;
 
 impl Ask for RemoteActorRef<Counter> {

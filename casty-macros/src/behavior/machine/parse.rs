@@ -204,7 +204,8 @@ fn impl_block(
     block::functions(scope, functions, state, errors);
 }
 
-/// Writes `Context<Cart>` where `Context<Self>` was an error: the compiler has nothing to add to it.
+/// Writes `Context<Cart>` where `Context<Self>` was an error: the compiler has nothing to add to
+/// it.
 fn contexts_of_the_machine(machine: &Machine, block: &mut ItemImpl) {
     let this = block.self_ty.clone();
     let functions = block.items.iter_mut().filter_map(|item| match item {

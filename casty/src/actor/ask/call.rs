@@ -57,7 +57,8 @@ impl<A: Actor, T, E> Call<A, T, E> {
         }
     }
 
-    /// Sends the message and does not wait for an answer; waits for room in the mailbox, not for the handler.
+    /// Sends the message and does not wait for an answer; waits for room in the mailbox, not for
+    /// the handler.
     ///
     /// `Ok` means queued. What happens to a queued message that cannot be handled is told by a
     /// [`DeadLetter`](crate::Event::DeadLetter).
@@ -68,7 +69,8 @@ impl<A: Actor, T, E> Call<A, T, E> {
     /// # Cancel safety
     /// Dropped before it resolves, the message is not sent.
     pub async fn tell(self) -> Result<(), TellError<A::Message>> {
-        // A loop of tells lets others have the thread, now and then: the writer of the link among them.
+        // A loop of tells lets others have the thread, now and then: the writer of the link among
+        // them.
         tokio::task::coop::consume_budget().await;
         let envelope = Envelope {
             message: self.message,
@@ -104,8 +106,9 @@ impl<A: Actor, T, E> Call<A, T, E> {
 
     /// Asks with a timeout of its own, instead of the message's or the system's.
     ///
-    /// It counts from when the ask first has to wait. One shorter than a second is kept to the millisecond; a longer one
-    /// may last longer than it says, by a sixteenth, since nobody starts a timer for it.
+    /// It counts from when the ask first has to wait. One shorter than a second is kept to the
+    /// millisecond; a longer one may last longer than it says, by a sixteenth, since nobody starts
+    /// a timer for it.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
@@ -136,8 +139,8 @@ impl<A: Actor, T, E> IntoFuture for Call<A, T, E> {
 /// An ask under way: resolves to exactly one answer or one error.
 ///
 /// # Cancel safety
-/// Dropped before it is polled, the message is not sent. Dropped later, it may be handled all the same, and the
-/// answer is thrown away.
+/// Dropped before it is polled, the message is not sent. Dropped later, it may be handled all the
+/// same, and the answer is thrown away.
 #[must_use = "an ask does nothing until it is awaited"]
 pub struct Ask<A: Actor, T, E = Infallible> {
     to: A::Address,

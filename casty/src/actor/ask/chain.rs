@@ -1,14 +1,15 @@
 //! Asks that wait for each other.
 //!
-//! A handler that awaits the answer to an ask keeps its actor from handling anything else. If the one it asks asks
-//! on, and somebody down that chain asks an actor of the chain, all of them wait for each other. So an ask made while
-//! an actor handles a message carries the chain of those who wait, and whoever is in it does not take it.
+//! A handler that awaits the answer to an ask keeps its actor from handling anything else. If the
+//! one it asks asks on, and somebody down that chain asks an actor of the chain, all of them wait
+//! for each other. So an ask made while an actor handles a message carries the chain of those who
+//! wait, and whoever is in it does not take it.
 //!
-//! To another node a chain travels as the names of its actors, each with the node it waits on and a number that this
-//! node finds it by again: whether an actor still waits, only its own node knows.
+//! To another node a chain travels as the names of its actors, each with the node it waits on and a
+//! number that this node finds it by again: whether an actor still waits, only its own node knows.
 //!
-//! An ask made in a task of its own (`ctx.pipe`) carries none: its actor does not wait for it. One that was given up,
-//! since its time was up, breaks its chain.
+//! An ask made in a task of its own (`ctx.pipe`) carries none: its actor does not wait for it. One
+//! that was given up, since its time was up, breaks its chain.
 
 use std::{
     cell::RefCell,
@@ -154,7 +155,8 @@ pub(crate) fn decoded(bytes: &[u8], runtime: &Runtime) -> Option<Arc<Chain>> {
 }
 
 impl Chain {
-    /// If the actor with this key is in the chain: the names from the first of the circle to the last.
+    /// If the actor with this key is in the chain: the names from the first of the circle to the
+    /// last.
     pub(crate) fn closed_by(
         &self,
         key: *const (),

@@ -1,8 +1,9 @@
 //! Deadlines of asks, without a timer each.
 //!
-//! Starting a timer takes a lock and may wake the thread that drives the clock; most asks are answered long before
-//! their deadline. So one task watches over all of them, by the millisecond: it sleeps until the first moment that
-//! somebody is noted for, and asks whoever is whether that is still so.
+//! Starting a timer takes a lock and may wake the thread that drives the clock; most asks are
+//! answered long before their deadline. So one task watches over all of them, by the millisecond:
+//! it sleeps until the first moment that somebody is noted for, and asks whoever is whether that is
+//! still so.
 
 use std::{
     collections::BTreeMap,

@@ -1,8 +1,9 @@
 //! The way back of an answer within a process: a one-shot with a deadline, used again and again.
 //!
-//! Most asks are answered long before their deadline, and soon after another one of the same kind was. So what an ask
-//! waits in is kept on its thread for the next ask, and stays known to the [`Deadlines`] of its system: the next ask
-//! only says when its own time is up. The asker is woken through its place here in either case.
+//! Most asks are answered long before their deadline, and soon after another one of the same kind
+//! was. So what an ask waits in is kept on its thread for the next ask, and stays known to the
+//! [`Deadlines`] of its system: the next ask only says when its own time is up. The asker is woken
+//! through its place here in either case.
 
 use std::{
     any::{Any, TypeId},
@@ -17,7 +18,8 @@ use crate::{
     infra::sync::lock,
 };
 
-/// One-shots of a type kept on a thread. What they waited for last, a task that may have ended, is kept with them.
+/// One-shots of a type kept on a thread. What they waited for last, a task that may have ended, is
+/// kept with them.
 const KEPT_MAX: usize = 64;
 
 /// Types of which a thread keeps any.
@@ -72,8 +74,8 @@ impl<T> OneShot<T> {
             return drop(outcome);
         }
         place.outcome = Some(outcome);
-        // By reference, under the lock: the next ask in this place is likely to be of the same task, which then need
-        // not clone its waker.
+        // By reference, under the lock: the next ask in this place is likely to be of the same
+        // task, which then need not clone its waker.
         if place.due.take().is_some()
             && let Some(waker) = &place.waker
         {
@@ -179,8 +181,8 @@ pub(crate) struct Asked<T: Send + 'static>(Option<Arc<OneShot<T>>>);
 
 impl<T: Send + 'static> Asked<T> {
     /// The outcome, if there is one; else `cx` is woken when there is. The time `after` which it is
-    /// [`Late`](Outcome::Late) counts from the first call; where it is a second or more it may last longer, by a
-    /// sixteenth.
+    /// [`Late`](Outcome::Late) counts from the first call; where it is a second or more it may last
+    /// longer, by a sixteenth.
     pub(crate) fn poll(&mut self, cx: &Context<'_>, after: Duration) -> Poll<Outcome<T>> {
         let Some(one_shot) = &self.0 else {
             return Poll::Ready(Outcome::Unanswered);

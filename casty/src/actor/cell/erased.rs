@@ -49,7 +49,8 @@ pub(crate) trait AnyCell: Send + Sync {
 
     fn watch(&self, watcher: Watcher);
 
-    /// Ends its run if that has waited since the last call, or at all. Returns whether there is a run yet.
+    /// Ends its run if that has waited since the last call, or at all. Returns whether there is a
+    /// run yet.
     fn end_wait(&self, at_all: bool) -> bool {
         let _ = at_all;
         false

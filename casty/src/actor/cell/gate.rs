@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::{sync::Notify, time::Instant};
 
-/// Open until a deadline, which moves as the lease is renewed. Asked before each handler and before each answer.
+/// Open until a deadline, which moves as the lease is renewed. Asked before each handler and before
+/// each answer.
 #[derive(Debug)]
 pub(crate) struct Gate {
     born: Instant,
@@ -25,7 +26,8 @@ impl Gate {
 
     fn nanos(&self, at: Instant) -> u64 {
         let since = at.saturating_duration_since(self.born);
-        // Not by `as_nanos`, whose 128 bits cost more than the clock: this is asked before each handler.
+        // Not by `as_nanos`, whose 128 bits cost more than the clock: this is asked before each
+        // handler.
         let seconds = since.as_secs().saturating_mul(1_000_000_000);
         seconds.saturating_add(u64::from(since.subsec_nanos()))
     }

@@ -72,7 +72,8 @@ impl<A: Actor> Run<A> {
         Ok(())
     }
 
-    /// An entity tells everybody who waits, and is left alone for a while; an actor is tried again, as its type says.
+    /// An entity tells everybody who waits, and is left alone for a while; an actor is tried again,
+    /// as its type says.
     async fn start_failed(&mut self, reason: String) -> ControlFlow<()> {
         self.report(&reason);
         self.discard().await;
@@ -111,7 +112,8 @@ impl<A: Actor> Run<A> {
         let restarts = match policy {
             OnFailure::Restart => self.cell.host.can_init(),
             OnFailure::Resume => resumes || self.cell.host.can_init(),
-            // The next activation of an entity is a restart by another name: it is limited in the same way.
+            // The next activation of an entity is a restart by another name: it is limited in the
+            // same way.
             OnFailure::Stop | OnFailure::Escalate => self.cell.is_entity(),
         };
         if !restarts {
@@ -230,7 +232,8 @@ impl<A: Actor> Run<A> {
         }
     }
 
-    /// Takes the activation apart: what it began ends with it, and what it stashed is for the next one.
+    /// Takes the activation apart: what it began ends with it, and what it stashed is for the next
+    /// one.
     pub(super) async fn discard(&mut self) {
         self.drop_state();
         let started = std::mem::take(&mut self.activation.started);
@@ -249,8 +252,8 @@ impl<A: Actor> Run<A> {
         }
     }
 
-    /// Takes no messages for `pause`, and remembers for as long again why: whoever fails once more then is given a
-    /// longer pause.
+    /// Takes no messages for `pause`, and remembers for as long again why: whoever fails once more
+    /// then is given a longer pause.
     async fn refuse(&mut self, pause: Duration, failure: Failure) -> ControlFlow<()> {
         let mut admitted = Vec::new();
         let mut told = std::mem::take(&mut self.batch);

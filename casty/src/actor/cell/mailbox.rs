@@ -1,8 +1,8 @@
 //! A bounded queue with a fair way to wait for room. Pure: no task, no lock.
 //!
-//! A sender that finds no room parks its item here, behind the items that were parked before. What moves from the
-//! parked items into the queue does so in order, so no later sender overtakes an earlier one. Parked items take no
-//! more memory than their senders would hold while they wait.
+//! A sender that finds no room parks its item here, behind the items that were parked before. What
+//! moves from the parked items into the queue does so in order, so no later sender overtakes an
+//! earlier one. Parked items take no more memory than their senders would hold while they wait.
 
 use std::collections::VecDeque;
 
@@ -45,7 +45,8 @@ impl<T, W> Mailbox<T, W> {
         }
     }
 
-    /// Queues `item` in a full queue, at the cost of the item that waited longest, which is returned.
+    /// Queues `item` in a full queue, at the cost of the item that waited longest, which is
+    /// returned.
     pub(crate) fn replace_oldest(&mut self, item: T) -> T {
         match self.queue.pop_front() {
             Some(oldest) => {
@@ -56,10 +57,11 @@ impl<T, W> Mailbox<T, W> {
         }
     }
 
-    /// Queues `item`, or leaves it until there is room; then `waiter` comes out of [`take`](Self::take).
+    /// Queues `item`, or leaves it until there is room; then `waiter` comes out of
+    /// [`take`](Self::take).
     ///
-    /// `None` if there was room. An item is never parked beside an empty queue: whoever empties the queue would
-    /// take the mailbox for empty.
+    /// `None` if there was room. An item is never parked beside an empty queue: whoever empties the
+    /// queue would take the mailbox for empty.
     pub(crate) fn park(&mut self, item: T, waiter: impl FnOnce() -> W) -> Option<Ticket> {
         let item = self.offer(item).err()?;
         let parked = self.parked.get_or_insert_with(|| {
@@ -88,8 +90,8 @@ impl<T, W> Mailbox<T, W> {
         Some(item)
     }
 
-    /// Moves at most `budget` items to the end of `into`, and parked items into the room this makes. Their waiters
-    /// go to `admitted`.
+    /// Moves at most `budget` items to the end of `into`, and parked items into the room this
+    /// makes. Their waiters go to `admitted`.
     pub(crate) fn take(&mut self, budget: usize, into: &mut VecDeque<T>, admitted: &mut Vec<W>) {
         if into.is_empty() && self.queue.len() <= budget {
             std::mem::swap(into, &mut self.queue);

@@ -1,8 +1,8 @@
 //! A cell: one actor's mailbox, state and run.
 //!
-//! An idle cell owns no task. The message that finds it idle spawns a [`run`]; the run handles messages until there
-//! are none, puts the state back and ends. So at any time at most one task touches the state. What becomes of an
-//! activation that fails is [`life`]'s business.
+//! An idle cell owns no task. The message that finds it idle spawns a [`run`]; the run handles
+//! messages until there are none, puts the state back and ends. So at any time at most one task
+//! touches the state. What becomes of an activation that fails is [`life`]'s business.
 
 mod erased;
 pub(crate) mod gate;
@@ -71,7 +71,8 @@ pub(crate) trait CellHost<A: Actor>: Send + Sync + 'static {
 
     fn address(&self, cell: &Arc<Cell<A>>) -> A::Address;
 
-    /// Makes a fresh state; `None` where only the one who spawned the actor could. It may panic, as users' code does.
+    /// Makes a fresh state; `None` where only the one who spawned the actor could. It may panic, as
+    /// users' code does.
     fn init<'a>(&'a self, ctx: &'a mut Context<A>) -> Option<FirstState<'a, A>>;
 
     /// Whether [`init`](Self::init) makes a state.
@@ -173,7 +174,8 @@ pub(crate) struct Cell<A: Actor> {
     signalled: AtomicBool,
     /// It may be somewhere else by now, so it does nothing any more.
     severed: AtomicBool,
-    /// When the last message from outside, or result of work, was handled, on the runtime's coarse clock.
+    /// When the last message from outside, or result of work, was handled, on the runtime's coarse
+    /// clock.
     used: AtomicU32,
     host: Arc<dyn CellHost<A>>,
     inner: Mutex<Inner<A>>,
@@ -253,7 +255,8 @@ enum Phase {
     Closed,
 }
 
-/// How long a run has waited, seen by [`LingeringRuns`](crate::actor::tasks::lingering::LingeringRuns).
+/// How long a run has waited, seen by
+/// [`LingeringRuns`](crate::actor::tasks::lingering::LingeringRuns).
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Wait {
     Short,
@@ -372,8 +375,8 @@ impl<A: Actor> Cell<A> {
         Arc::as_ptr(self).cast()
     }
 
-    /// Queues an envelope, or says why not. Where the type's policy for a full mailbox loses a message, this one or
-    /// an older one, it becomes a dead letter.
+    /// Queues an envelope, or says why not. Where the type's policy for a full mailbox loses a
+    /// message, this one or an older one, it becomes a dead letter.
     pub(crate) fn push(self: &Arc<Self>, envelope: Envelope<A>) -> Result<(), Refusal<A>> {
         let mut inner = match self.admit(&envelope) {
             Ok(inner) => inner,
@@ -390,8 +393,9 @@ impl<A: Actor> Cell<A> {
         Ok(())
     }
 
-    /// Queues an envelope that came over a connection. Where there is no room it waits its turn, and so does the
-    /// credit that lets the other side send more; unless the type's policy is another.
+    /// Queues an envelope that came over a connection. Where there is no room it waits its turn,
+    /// and so does the credit that lets the other side send more; unless the type's policy is
+    /// another.
     pub(crate) fn push_credited(
         self: &Arc<Self>,
         envelope: Envelope<A>,
@@ -409,10 +413,12 @@ impl<A: Actor> Cell<A> {
         Ok(())
     }
 
-    /// Queues several envelopes that came over a connection, in order, as [`push_credited`](Self::push_credited) does
-    /// one; where it does not take them, it takes none. They are part of no chain.
+    /// Queues several envelopes that came over a connection, in order, as
+    /// [`push_credited`](Self::push_credited) does one; where it does not take them, it takes none.
+    /// They are part of no chain.
     ///
-    /// Returns how many bytes of them have found room. Those that have not share a credit, which the last one has.
+    /// Returns how many bytes of them have found room. Those that have not share a credit, which
+    /// the last one has.
     pub(crate) fn push_arrived(
         self: &Arc<Self>,
         arrived: &mut Vec<Arrived<A>>,
@@ -462,8 +468,8 @@ impl<A: Actor> Cell<A> {
         Ok(())
     }
 
-    /// Queues what an activation sends itself, as soon as there is room; resolves when it was handled, or will
-    /// never be.
+    /// Queues what an activation sends itself, as soon as there is room; resolves when it was
+    /// handled, or will never be.
     pub(crate) async fn push_own(
         self: &Arc<Self>,
         message: A::Message,
@@ -527,7 +533,8 @@ impl<A: Actor> Cell<A> {
         match inner.phase {
             Phase::Waiting => {
                 inner.phase = Phase::Running;
-                // By reference, under the lock: the run wants it back, and to clone it costs more than to queue a task.
+                // By reference, under the lock: the run wants it back, and to clone it costs more
+                // than to queue a task.
                 if let Some(waker) = &inner.waker {
                     waker.wake_by_ref();
                 }
@@ -538,7 +545,8 @@ impl<A: Actor> Cell<A> {
                 let stays = inner.warmth.record(warm.round());
                 drop(inner);
                 if stays {
-                    // It has its task for long, which is a little quicker if it need not fit others.
+                    // It has its task for long, which is a little quicker if it need not fit
+                    // others.
                     let cell: Weak<Self> = Arc::downgrade(self);
                     warm.add(cell);
                     self.runtime().spawn(run::run(self.clone(), true));
@@ -568,7 +576,8 @@ impl<A: Actor> Cell<A> {
         lock(&self.inner).closing = true;
     }
 
-    /// Takes no more messages, handles the ones it has, runs the stop hook. Resolves when that is done.
+    /// Takes no more messages, handles the ones it has, runs the stop hook. Resolves when that is
+    /// done.
     pub(crate) fn close(self: &Arc<Self>) -> oneshot::Receiver<()> {
         let (closed, on_closed) = oneshot::channel();
         let mut inner = lock(&self.inner);
@@ -584,7 +593,8 @@ impl<A: Actor> Cell<A> {
         on_closed
     }
 
-    /// Ends it without another word: what it is may be somewhere else by now. Whoever waits is told that it stopped.
+    /// Ends it without another word: what it is may be somewhere else by now. Whoever waits is told
+    /// that it stopped.
     pub(crate) fn sever(self: &Arc<Self>) {
         self.severed.store(true, Ordering::Release);
         // As for anybody else who closes it; the run finds that it is severed.
@@ -611,14 +621,16 @@ impl<A: Actor> Cell<A> {
         }
     }
 
-    /// When the last message from outside was handled, on the runtime's coarse clock; `None` where nothing is active.
+    /// When the last message from outside was handled, on the runtime's coarse clock; `None` where
+    /// nothing is active.
     pub(crate) fn last_used(&self) -> Option<u32> {
         let inner = lock(&self.inner);
         matches!(inner.phase, Phase::Idle | Phase::Running | Phase::Waiting)
             .then(|| self.used.load(Ordering::Relaxed))
     }
 
-    /// Has the run end if it has waited since the last call, or if it waits `at_all`. Returns whether there is one yet.
+    /// Has the run end if it has waited since the last call, or if it waits `at_all`. Returns
+    /// whether there is one yet.
     fn end_wait(&self, at_all: bool) -> bool {
         let mut inner = lock(&self.inner);
         match inner.phase {

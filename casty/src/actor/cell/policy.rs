@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::protocol::supervision::Limits;
 
-/// What `#[entity(..)]` and `#[actor(..)]` say besides the name. Generated as `Policy { .., ..Policy::DEFAULT }`.
+/// What `#[entity(..)]` and `#[actor(..)]` say besides the name. Generated as `Policy { ..,
+/// ..Policy::DEFAULT }`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[doc(hidden)]
 pub struct Policy {
@@ -18,14 +19,16 @@ pub struct Policy {
     /// More failures than this within `within` are not met with another restart.
     pub max_restarts: u32,
     pub within: Duration,
-    /// The pause before the second restart in a row; doubled with each, up to `backoff_max`, with jitter.
+    /// The pause before the second restart in a row; doubled with each, up to `backoff_max`, with
+    /// jitter.
     pub backoff: Duration,
     pub backoff_max: Duration,
     /// What a failing child means for its siblings.
     pub children: Children,
     /// An entity without messages for so long is put to sleep.
     pub passivate_after: Option<Duration>,
-    /// With more entities of the type active on a node, the ones used least recently are put to sleep.
+    /// With more entities of the type active on a node, the ones used least recently are put to
+    /// sleep.
     pub max_active: Option<usize>,
 }
 

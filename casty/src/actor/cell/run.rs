@@ -76,8 +76,8 @@ pub(super) struct Run<A: Actor> {
     sleepy: bool,
     /// Whether there are spies, as of this batch.
     spied: bool,
-    /// For others it waits already, while it handles the one message there was: who sends the next one wakes it, so it
-    /// need not look whether there is one.
+    /// For others it waits already, while it handles the one message there was: who sends the next
+    /// one wakes it, so it need not look whether there is one.
     waits: bool,
 }
 
@@ -90,8 +90,8 @@ enum Step {
     Close,
     /// Nothing is handled, and nothing ever will be.
     End,
-    /// There is nothing to do, but there was, and nobody waited for it: who tells once, tells again, and finds a run
-    /// that need not be woken.
+    /// There is nothing to do, but there was, and nobody waited for it: who tells once, tells
+    /// again, and finds a run that need not be woken.
     Linger,
     /// There is nothing to do.
     Rest,
@@ -243,7 +243,8 @@ impl<A: Actor> Run<A> {
                 inner.wait_for_more(cx);
                 return Poll::Pending;
             }
-            // Who asks one thing at a time sends nothing more before it is answered. Where many send, each would wake it.
+            // Who asks one thing at a time sends nothing more before it is answered. Where many
+            // send, each would wake it.
             self.waits = self.stays
                 && matches!(step, Step::Handle)
                 && !inner.closing
@@ -261,7 +262,8 @@ impl<A: Actor> Run<A> {
         Poll::Ready(step)
     }
 
-    /// Leaves the cell idle, or closed if there is nothing to keep. Returns itself if there is something to do again.
+    /// Leaves the cell idle, or closed if there is nothing to keep. Returns itself if there is
+    /// something to do again.
     fn rest(self) -> Option<Self> {
         let cell = self.cell.clone();
         let mut inner = lock(&cell.inner);
@@ -414,7 +416,8 @@ impl<A: Actor> Run<A> {
         ControlFlow::Continue(())
     }
 
-    /// Waits until the actor may act, if it has to have a lease for that. What waits for too long is told so.
+    /// Waits until the actor may act, if it has to have a lease for that. What waits for too long
+    /// is told so.
     async fn await_lease(&mut self) {
         let cell = self.cell.clone();
         let (Some(gate), runtime) = (cell.host.gate(), cell.runtime()) else {
@@ -460,8 +463,8 @@ impl<A: Actor> Run<A> {
         }
     }
 
-    /// The lease was lost while a message was handled. What was done is done; but whether anybody may hear of it, is
-    /// known only when there is a lease again, and the shard is still here.
+    /// The lease was lost while a message was handled. What was done is done; but whether anybody
+    /// may hear of it, is known only when there is a lease again, and the shard is still here.
     #[cold]
     async fn conclude_late(
         &mut self,
@@ -553,8 +556,8 @@ impl<A: Actor> Run<A> {
             .observe(&who, parent, message, what);
     }
 
-    /// After an activation ended by itself: an entity goes on with a fresh one if there is more to do, an actor is
-    /// over.
+    /// After an activation ended by itself: an entity goes on with a fresh one if there is more to
+    /// do, an actor is over.
     fn end_unless_needed(&mut self) -> ControlFlow<()> {
         self.unstash();
         let inner = lock(&self.cell.inner);
@@ -590,8 +593,8 @@ impl<A: Actor> Activation<A> {
         self.stash.as_ref().is_some_and(|stash| !stash.is_empty())
     }
 
-    /// Whether it is idle, and told to end for that. Work whose result it awaits, and messages that it keeps, are not
-    /// idleness.
+    /// Whether it is idle, and told to end for that. Work whose result it awaits, and messages that
+    /// it keeps, are not idleness.
     fn may_sleep(&self, ctx: &mut Context<A>, sleepy: bool) -> bool {
         self.state.is_some() && !self.keeps() && (ctx.passivates() || sleepy && !ctx.is_working())
     }

@@ -27,8 +27,8 @@ use crate::{
 ///
 /// A handler asks for it by a parameter `ctx: &mut Context<Self>`, at any position.
 ///
-/// What a handler begins through it belongs to this activation of the actor: children, timers, work and watches end
-/// when the actor stops, is passivated, or starts afresh after a failure.
+/// What a handler begins through it belongs to this activation of the actor: children, timers, work
+/// and watches end when the actor stops, is passivated, or starts afresh after a failure.
 pub struct Context<A: Actor> {
     cell: Arc<Cell<A>>,
     /// Which activation of the cell this is.
@@ -71,8 +71,8 @@ impl<A: Actor> Context<A> {
         self.cell.runtime().entity::<E>(id)
     }
 
-    /// Starts an actor on this node, as a child of this one: it stops when this activation ends, after it has
-    /// handled what is in its mailbox.
+    /// Starts an actor on this node, as a child of this one: it stops when this activation ends,
+    /// after it has handled what is in its mailbox.
     ///
     /// Started from a value, it cannot be made anew: a failure ends it, unless its type says
     /// `on_failure = resume`. See [`spawn_with`](Self::spawn_with).
@@ -85,7 +85,8 @@ impl<A: Actor> Context<A> {
         self.adopt(cell)
     }
 
-    /// The same, for an actor that survives its failures: `make` makes its first state, and a fresh one after each.
+    /// The same, for an actor that survives its failures: `make` makes its first state, and a fresh
+    /// one after each.
     pub fn spawn_with<B: Actor<Address = ActorRef<B>>>(
         &mut self,
         make: impl FnMut() -> B + Send + 'static,
@@ -109,10 +110,12 @@ impl<A: Actor> Context<A> {
         Arc::downgrade(&cell)
     }
 
-    /// Asks to be told when an actor ends, on this node or another: by the function marked `#[on_terminated]`, once.
+    /// Asks to be told when an actor ends, on this node or another: by the function marked
+    /// `#[on_terminated]`, once.
     ///
-    /// It is told as well if the actor has ended already, and when its node is declared down or leaves. To watch it
-    /// twice is to watch it once. What this actor sends it afterwards arrives after the watch.
+    /// It is told as well if the actor has ended already, and when its node is declared down or
+    /// leaves. To watch it twice is to watch it once. What this actor sends it afterwards arrives
+    /// after the watch.
     ///
     /// ```
     /// use casty::prelude::*;
@@ -170,7 +173,8 @@ impl<A: Actor> Context<A> {
         }
     }
 
-    /// Sends `message` to this actor after a while, unless it is cancelled or the activation ends before.
+    /// Sends `message` to this actor after a while, unless it is cancelled or the activation ends
+    /// before.
     ///
     /// The time is tokio's: it stands still while tokio's clock is paused.
     pub fn schedule_once(
@@ -182,8 +186,8 @@ impl<A: Actor> Context<A> {
         self.start_timer(task)
     }
 
-    /// Sends this actor what `make` makes, again and again, until it is cancelled or the activation ends. If `make`
-    /// panics, the actor has failed, as by a panic of a handler.
+    /// Sends this actor what `make` makes, again and again, until it is cancelled or the activation
+    /// ends. If `make` panics, the actor has failed, as by a panic of a handler.
     ///
     /// ```
     /// # use casty::prelude::*;
@@ -230,11 +234,12 @@ impl<A: Actor> Context<A> {
         Cancellable::new(timers.spawn_on(task, &handle))
     }
 
-    /// Awaits `future` beside the actor, which handles other messages meanwhile; what it returns, `map` makes a message
-    /// to this actor of.
+    /// Awaits `future` beside the actor, which handles other messages meanwhile; what it returns,
+    /// `map` makes a message to this actor of.
     ///
-    /// Let the future return a `Result` where it can fail: that arrives like any other result. If it panics, the actor
-    /// has failed, as by a panic of a handler. It is cancelled when the activation ends.
+    /// Let the future return a `Result` where it can fail: that arrives like any other result. If
+    /// it panics, the actor has failed, as by a panic of a handler. It is cancelled when the
+    /// activation ends.
     ///
     /// ```
     /// # use casty::prelude::*;
@@ -296,19 +301,21 @@ impl<A: Actor> Context<A> {
 
     /// Ends this activation when the handler returns, after `#[on_stop]`.
     ///
-    /// An actor is gone then; messages still in its mailbox fail as `Stopped`. An entity starts afresh with its
-    /// next message, and messages in its mailbox wait for that.
+    /// An actor is gone then; messages still in its mailbox fail as `Stopped`. An entity starts
+    /// afresh with its next message, and messages in its mailbox wait for that.
     pub fn stop(&mut self) {
         self.stop = true;
     }
 }
 
 impl<E: Entity> Context<E> {
-    /// The number of the ownership under which this activation acts: a fencing token for effects on the outside world.
+    /// The number of the ownership under which this activation acts: a fencing token for effects on
+    /// the outside world.
     ///
-    /// It only grows, for each entity, wherever it lives. A store, a lock or a service that remembers the greatest token
-    /// it has seen and refuses smaller ones is safe even from a process that was stopped for an hour and goes on without
-    /// knowing it. Ask for it right before the effect: once the entity may live somewhere else it is
+    /// It only grows, for each entity, wherever it lives. A store, a lock or a service that
+    /// remembers the greatest token it has seen and refuses smaller ones is safe even from a
+    /// process that was stopped for an hour and goes on without knowing it. Ask for it right before
+    /// the effect: once the entity may live somewhere else it is
     /// [`Epoch::ZERO`].
     ///
     /// ```
@@ -342,8 +349,9 @@ impl<E: Entity> Context<E> {
         }
     }
 
-    /// Puts this entity to sleep as soon as it has handled what is in its mailbox: `#[on_stop]` runs, its memory is
-    /// given back, and the next message starts a fresh activation. No message is lost by it.
+    /// Puts this entity to sleep as soon as it has handled what is in its mailbox: `#[on_stop]`
+    /// runs, its memory is given back, and the next message starts a fresh activation. No message
+    /// is lost by it.
     ///
     /// An entity that keeps messages for a later state does not sleep.
     pub fn passivate(&mut self) {

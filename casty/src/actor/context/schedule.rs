@@ -41,8 +41,8 @@ impl Cancellable {
 
 /// How often a repeated message comes. A plain [`Duration`] is a fixed delay.
 ///
-/// Either way the next message is not sent before the last one was handled, so that they never pile up. Periods below
-/// a millisecond are taken as one.
+/// Either way the next message is not sent before the last one was handled, so that they never pile
+/// up. Periods below a millisecond are taken as one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Every {
     period: Duration,
@@ -58,8 +58,8 @@ impl Every {
         }
     }
 
-    /// One message in each period, counted from the start. Periods that pass while one is still handled are skipped:
-    /// the beat stays, nothing is made up for.
+    /// One message in each period, counted from the start. Periods that pass while one is still
+    /// handled are skipped: the beat stays, nothing is made up for.
     pub fn fixed_rate(period: Duration) -> Self {
         Self {
             period: period.max(PERIOD_MIN),

@@ -29,10 +29,11 @@ use crate::{
     id::{EntityId, ShardId},
 };
 
-/// A reference to an entity: its type and its id. Where it lives is found out at each send, so it is never stale.
+/// A reference to an entity: its type and its id. Where it lives is found out at each send, so it
+/// is never stale.
 ///
-/// Cheap to clone. It may travel in a message, and works on the other side. What a user holds is the typed proxy
-/// around it, such as `CounterRef`.
+/// Cheap to clone. It may travel in a message, and works on the other side. What a user holds is
+/// the typed proxy around it, such as `CounterRef`.
 pub struct EntityRef<E: Entity>(Arc<dyn Target<E>>);
 
 /// Keeps what a target is made of out of what the compiler says of a state that is not `Send`.
@@ -53,13 +54,15 @@ impl<E: Entity> Target<E> for EntityTarget<E> {
     }
 }
 
-/// The cells in which an entity was found here. One that has closed takes nothing: then it is looked for anew. One that
-/// has not is the only one there is, since the cells of a shard close before it goes elsewhere.
+/// The cells in which an entity was found here. One that has closed takes nothing: then it is
+/// looked for anew. One that has not is the only one there is, since the cells of a shard close
+/// before it goes elsewhere.
 pub(crate) struct Found<E: Entity> {
     times: AtomicU8,
     /// Most references know one cell only: to look at it costs no more than to read a pointer.
     first: OnceLock<Arc<Cell<E>>>,
-    /// The one after that which closed last. Made only then: to drop an `ArcSwap` is to look at what every thread reads.
+    /// The one after that which closed last. Made only then: to drop an `ArcSwap` is to look at
+    /// what every thread reads.
     later: OnceLock<ArcSwap<Cell<E>>>,
 }
 
@@ -248,8 +251,8 @@ const OUTSIDE: &str = "a reference can only be decoded by a running system";
 
 /// A reference to one particular actor that somebody spawned, on this node or another.
 ///
-/// Cheap to clone. It may travel in a message, and works on the other side as long as the actor lives. What a user
-/// holds is the typed proxy around it, such as `GreeterRef`.
+/// Cheap to clone. It may travel in a message, and works on the other side as long as the actor
+/// lives. What a user holds is the typed proxy around it, such as `GreeterRef`.
 pub struct ActorRef<A: Actor>(Place<A>);
 
 enum Place<A: Actor> {
@@ -279,10 +282,11 @@ impl<A: Actor> ActorRef<A> {
         Self(Place::Elsewhere(destination))
     }
 
-    /// Stops the actor: it takes no more messages, handles the ones in its mailbox, runs `#[on_stop]`.
+    /// Stops the actor: it takes no more messages, handles the ones in its mailbox, runs
+    /// `#[on_stop]`.
     ///
-    /// Resolves when that is done, at once if it has stopped already. An actor on another node cannot be stopped
-    /// from here; give it a message for that.
+    /// Resolves when that is done, at once if it has stopped already. An actor on another node
+    /// cannot be stopped from here; give it a message for that.
     ///
     /// # Cancel safety
     /// Safe: the actor stops all the same.

@@ -1,8 +1,9 @@
 //! Runs that wait for their cell's next message, instead of ending.
 //!
-//! To begin a run costs more than to handle a message; a run that waits costs memory. So the run of a cell that was
-//! busy several times in a moment stays, and a task that is there only while such runs are looks through them: who has
-//! waited for a whole round ends. An idle cell soon has no task again.
+//! To begin a run costs more than to handle a message; a run that waits costs memory. So the run of
+//! a cell that was busy several times in a moment stays, and a task that is there only while such
+//! runs are looks through them: who has waited for a whole round ends. An idle cell soon has no
+//! task again.
 
 use std::{
     sync::{

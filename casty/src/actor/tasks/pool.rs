@@ -1,8 +1,9 @@
 //! The tasks that cells run in, each kept for the next cell that has something to do.
 //!
-//! A message that finds its cell idle needs a task. To make one costs more than to handle the message: its memory is
-//! aligned, which allocators are slow at, and the runtime has to know it. So a task whose cell has nothing more to do
-//! waits for another cell, of whatever type. There are a few at most, and those that nobody needed for a while end.
+//! A message that finds its cell idle needs a task. To make one costs more than to handle the
+//! message: its memory is aligned, which allocators are slow at, and the runtime has to know it. So
+//! a task whose cell has nothing more to do waits for another cell, of whatever type. There are a
+//! few at most, and those that nobody needed for a while end.
 
 use std::{
     cell::Cell,
@@ -313,7 +314,8 @@ mod tests {
         Handle::current().metrics().num_alive_tasks()
     }
 
-    /// Neither runners nor who looks after them. The clock is paused: it goes on when there is nothing else to do.
+    /// Neither runners nor who looks after them. The clock is paused: it goes on when there is
+    /// nothing else to do.
     async fn none_but(before: usize) {
         let ended = async {
             while tasks() > before {

@@ -1,4 +1,5 @@
-//! Work that keeps a thread busy and is in no hurry: one at a time, and no more than half of the time.
+//! Work that keeps a thread busy and is in no hurry: one at a time, and no more than half of the
+//! time.
 
 use std::time::Duration;
 
@@ -7,7 +8,8 @@ use tokio::{
     time::Instant,
 };
 
-/// After so much work there is a rest. Timers are not as fine, so that it lasts a little longer than the work.
+/// After so much work there is a rest. Timers are not as fine, so that it lasts a little longer
+/// than the work.
 const BURST: Duration = Duration::from_micros(100);
 
 /// Of what was waited for, and was no work, no more than this counts.
@@ -15,8 +17,8 @@ const TURN_MAX: Duration = Duration::from_millis(4);
 
 /// Has those who do such work take turns, and rest for as long as they have worked.
 ///
-/// All other threads are for everybody else then; and the one that works does so in short spells, so that a system with no
-/// thread to spare lets others go first.
+/// All other threads are for everybody else then; and the one that works does so in short spells,
+/// so that a system with no thread to spare lets others go first.
 #[derive(Debug, Default)]
 pub(crate) struct Throttle {
     /// For how long there was work since the last rest.
@@ -31,14 +33,16 @@ pub(crate) struct Permit<'a> {
 }
 
 impl Throttle {
-    /// Waits for a turn. First come, first served: whoever waits here has to be polled, or nobody gets a turn.
+    /// Waits for a turn. First come, first served: whoever waits here has to be polled, or nobody
+    /// gets a turn.
     ///
     /// # Cancel safety
     /// Safe.
     pub(crate) async fn turn(&self) -> Permit<'_> {
         let mut worked = self.worked.lock().await;
         if *worked >= BURST {
-            // Nothing is waited for but time: the rest is what others are to have the thread, and the CPU, for.
+            // Nothing is waited for but time: the rest is what others are to have the thread, and
+            // the CPU, for.
             tokio::time::sleep(*worked).await;
             *worked = Duration::ZERO;
         }

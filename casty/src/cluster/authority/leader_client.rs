@@ -20,13 +20,14 @@ pub(crate) enum AuthorityError {
     /// Decided: no.
     #[error(transparent)]
     Refused(#[from] Refused),
-    /// Nobody who decides could be reached. The proposal may have been applied all the same; all commands may be
-    /// proposed twice.
+    /// Nobody who decides could be reached. The proposal may have been applied all the same; all
+    /// commands may be proposed twice.
     #[error("the cluster map has no leader that can be reached: {0}")]
     Unreachable(String),
 }
 
-/// Calls of other nodes that are worked on at a time; more are refused. A peer has a handful under way.
+/// Calls of other nodes that are worked on at a time; more are refused. A peer has a handful under
+/// way.
 pub(crate) const CALLS_MAX: usize = 4096;
 
 impl Node {

@@ -72,8 +72,8 @@ impl Node {
                     });
                 }
                 grants.handle_leading(term, now, engine.times());
-                // Under the lock: by an older map, what was just granted to a newcomer would be forgotten, and its
-                // shards could be taken before its lease is over.
+                // Under the lock: by an older map, what was just granted to a newcomer would be
+                // forgotten, and its shards could be taken before its lease is over.
                 let Some(map) = engine.map() else { continue };
                 grants.retain(|member| map.member(member).is_some());
                 let (dead, electorate) = (self.dead(), engine.electorate());

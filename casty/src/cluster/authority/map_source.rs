@@ -119,8 +119,8 @@ impl Node {
         }
     }
 
-    /// Tells the one who decides alone that there is a second copy of what it decided. Of versions that came at once
-    /// the last is enough.
+    /// Tells the one who decides alone that there is a second copy of what it decided. Of versions
+    /// that came at once the last is enough.
     pub(crate) fn confirm(&self, map: &ClusterMap) {
         if map.voters.len() != 1 || self.address().is_none() {
             return;

@@ -1,8 +1,9 @@
 //! Who decides about the cluster map.
 //!
-//! [`Authority`] is the narrow trait; its engine is a Raft group of up to five members, in [`raft`]. Whoever else
-//! wants something decided finds the leader by [`way`], and watches the map by [`follow`](follow::MapSource). What the
-//! leader does with its power is decided in `protocol/leader` and carried out by [`lead`].
+//! [`Authority`] is the narrow trait; its engine is a Raft group of up to five members, in
+//! [`raft`]. Whoever else wants something decided finds the leader by [`way`], and watches the map
+//! by [`follow`](follow::MapSource). What the leader does with its power is decided in
+//! `protocol/leader` and carried out by [`lead`].
 
 pub(crate) mod leader_client;
 pub(crate) mod leader_loop;
@@ -87,7 +88,8 @@ impl From<Renewed> for Answer {
 
 /// Decides about the cluster map, on a node that takes part in that.
 ///
-/// A node may believe that it leads and be wrong; only what is answered here counts, since a quorum stands behind it.
+/// A node may believe that it leads and be wrong; only what is answered here counts, since a quorum
+/// stands behind it.
 pub(crate) trait Authority: Send + Sync {
     /// Has a proposal decided and applied. `Ok` names the map's version then.
     fn propose(&self, proposal: Proposal) -> BoxFuture<'_, Result<u64, Denied>>;

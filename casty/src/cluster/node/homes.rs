@@ -147,8 +147,8 @@ impl Node {
                 }
             }
             if failed || self.anybody_waits() {
-                // Not decided, or decided and not heard of yet, or still owned by somebody who is leaving. What
-                // waits has a deadline of its own; until then it is asked for again.
+                // Not decided, or decided and not heard of yet, or still owned by somebody who is
+                // leaving. What waits has a deadline of its own; until then it is asked for again.
                 tokio::select! {
                     biased;
                     () = self.cancel.cancelled() => return,
@@ -166,7 +166,8 @@ impl Node {
     }
 
     fn want_again(&self) {
-        // Before the lock: a region asks for homes, which takes it, while it holds what `waiting` looks at.
+        // Before the lock: a region asks for homes, which takes it, while it holds what `waiting`
+        // looks at.
         let mut waiting = Vec::new();
         for (kind, region) in (0..).zip(self.regions()) {
             waiting.extend(region.waiting().into_iter().map(|shard| (kind, shard)));

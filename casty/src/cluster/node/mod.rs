@@ -1,7 +1,7 @@
 //! One node of a cluster: its links, its copy of the map, its way in and out.
 //!
-//! [`homes`] follows the map and finds homes, [`seams`] is what a node is to those below and beside it, [`deciders`] are
-//! those who decide, and this node's part in that.
+//! [`homes`] follows the map and finds homes, [`seams`] is what a node is to those below and beside
+//! it, [`deciders`] are those who decide, and this node's part in that.
 
 mod homes;
 mod seams;
@@ -121,7 +121,8 @@ pub(crate) struct Node {
     leader: Mutex<Option<Voter>>,
     /// Who decided when this node began to join.
     introduced: Mutex<Vec<Voter>>,
-    /// Processes that follow others of their nodes, which the map does not know yet: since when, and where they are.
+    /// Processes that follow others of their nodes, which the map does not know yet: since when,
+    /// and where they are.
     successors: Mutex<BTreeMap<NodeId, (Incarnation, SocketAddr)>>,
     follower: MapSource,
     calls: Calls,
@@ -129,8 +130,8 @@ pub(crate) struct Node {
     lease: Mutex<Lease>,
     /// Since when it is the one of two that is left, and does not decide.
     pub(super) alone_since: Mutex<Option<Instant>>,
-    /// Where the others were by the last map there was: one that is declared Down again before it has another has nobody
-    /// else to ask.
+    /// Where the others were by the last map there was: one that is declared Down again before it
+    /// has another has nobody else to ask.
     pub(super) last_addresses: Mutex<Vec<String>>,
     second: Mutex<Second>,
     renewing: Mutex<Renewing>,
@@ -218,7 +219,8 @@ impl Node {
         (node, inputs)
     }
 
-    /// Says which entity types this node knows. Unless it is a client, it hosts those that name no role, or one it has.
+    /// Says which entity types this node knows. Unless it is a client, it hosts those that name no
+    /// role, or one it has.
     pub(crate) fn set_regions(&self, regions: Vec<Arc<dyn AnyRegion>>) {
         let entries = |regions: &[&Arc<dyn AnyRegion>]| -> Vec<CatalogEntry> {
             regions
@@ -403,7 +405,8 @@ impl Node {
         *lock(&self.identity) = Some(identity);
     }
 
-    /// Takes this node out of the generation it was in. It may join a later one of the same cluster.
+    /// Takes this node out of the generation it was in. It may join a later one of the same
+    /// cluster.
     pub(super) fn forget_identity(&self) {
         if let Some(identity) = lock(&self.identity).take() {
             *lock(&self.former) = Some(identity);
@@ -618,7 +621,8 @@ impl Node {
         ];
         for region in self.regions() {
             let (kept, kept_max) = region.kept();
-            // What comes back from another node was accepted before, and is kept even where there is no room.
+            // What comes back from another node was accepted before, and is kept even where there
+            // is no room.
             held.push(("messages without a home", kept, kept_max * 2));
         }
         if let Some(engine) = self.engine() {

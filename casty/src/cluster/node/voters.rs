@@ -28,7 +28,8 @@ impl Node {
         *lock(&self.kept)
     }
 
-    /// A process before this one has kept this. Its cluster is this node's, though it is yet to join it.
+    /// A process before this one has kept this. Its cluster is this node's, though it is yet to
+    /// join it.
     pub(crate) fn set_kept(&self, kept: StoredState) {
         self.set_identity(kept.identity);
         *lock(&self.kept) = Some(kept.seat);
@@ -46,8 +47,9 @@ impl Node {
         self.start_engine(kept).await.map(drop)
     }
 
-    /// This node's engine, if it sits there. It is made if it has none, and the seat was given to this very process: from
-    /// any other it would have to have kept what was decided and voted there.
+    /// This node's engine, if it sits there. It is made if it has none, and the seat was given to
+    /// this very process: from any other it would have to have kept what was decided and voted
+    /// there.
     pub(crate) async fn engine_in(
         &self,
         seat: Seat,
@@ -139,8 +141,8 @@ impl Node {
         *lock(&self.leader) = leader;
     }
 
-    /// Those who decide, as far as this node knows. What a seed says goes before a map without this node: that may be of
-    /// somebody who was cut off for long, and whoever it names may be gone.
+    /// Those who decide, as far as this node knows. What a seed says goes before a map without this
+    /// node: that may be of somebody who was cut off for long, and whoever it names may be gone.
     pub(crate) fn voters(&self) -> Vec<Voter> {
         let map = self.map();
         let of_map = map.iter().flat_map(|map| map.voters.iter());

@@ -26,7 +26,8 @@ pub(super) enum FastHome {
 }
 
 impl<E: Entity> ShardRegion<E> {
-    /// Carries out what followed from a change of homes. `taken`: the shards that are this node's from now on.
+    /// Carries out what followed from a change of homes. `taken`: the shards that are this node's
+    /// from now on.
     pub(super) fn change_homes(
         &self,
         machine: &mut Region<Parked<E>>,
@@ -49,16 +50,16 @@ impl<E: Entity> ShardRegion<E> {
         if fences.is_empty() {
             return;
         }
-        // Whoever looked at the homes before may be about to send to an old one, and the fence has to come behind.
-        // Nobody keeps them for longer than it takes to queue a message.
+        // Whoever looked at the homes before may be about to send to an old one, and the fence has
+        // to come behind. Nobody keeps them for longer than it takes to queue a message.
         while Arc::strong_count(&before) > 1 {
             std::thread::yield_now();
         }
         self.send_fences(&before, fences);
     }
 
-    /// Asks the old owners of shards to answer behind everything that was sent to them: once for each link, however
-    /// many shards move.
+    /// Asks the old owners of shards to answer behind everything that was sent to them: once for
+    /// each link, however many shards move.
     fn send_fences(&self, before: &[FastHome], fences: Fences) {
         let mut by_link: Vec<(&Arc<Link>, Fences)> = Vec::new();
         // Where there is no link, nothing is on its way, and they have passed.
@@ -92,7 +93,8 @@ impl<E: Entity> ShardRegion<E> {
                 payload: FENCE,
             };
             let mut pending = Some(passing(fences));
-            // An error means that the link is gone, and all that was on it: dropped, `pending` says so.
+            // An error means that the link is gone, and all that was on it: dropped, `pending` says
+            // so.
             let _ = link.send_entity(frame, true, || pending.take(), true);
         }
     }

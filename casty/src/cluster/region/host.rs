@@ -15,8 +15,8 @@ use crate::{
     id::{EntityId, Epoch, ShardId},
 };
 
-/// One for each shard that has entities, and gone with the last of them. If all cells of a node counted their
-/// references in one place, threads that make them would wait for each other there.
+/// One for each shard that has entities, and gone with the last of them. If all cells of a node
+/// counted their references in one place, threads that make them would wait for each other there.
 pub(super) struct ShardHost<E: Entity> {
     region: Arc<ShardRegion<E>>,
     shard: ShardId,

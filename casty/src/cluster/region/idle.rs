@@ -1,4 +1,5 @@
-//! Puts entities to sleep: those that have been idle for long, and the least recently used of too many.
+//! Puts entities to sleep: those that have been idle for long, and the least recently used of too
+//! many.
 
 use std::{sync::Weak, time::Duration};
 
@@ -8,7 +9,8 @@ use crate::actor::Entity;
 /// How often idle entities are looked for, at most and at least.
 const LOOK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(30));
 
-/// A quarter of the allowed idleness between two looks: so no entity stays much longer than its type says.
+/// A quarter of the allowed idleness between two looks: so no entity stays much longer than its
+/// type says.
 fn look(after: Option<Duration>) -> Option<Duration> {
     after.map(|after| (after / 4).clamp(LOOK.0, LOOK.1))
 }
@@ -45,8 +47,9 @@ pub(super) async fn passivate<E: Entity>(region: Weak<ShardRegion<E>>) {
 
 /// Which of the idle cells end, by how long each has been idle.
 ///
-/// All that have been idle for `after`; and where more than `max` are active, the least recently used, until a
-/// sixteenth below it, so that not every newcomer has the whole region looked through.
+/// All that have been idle for `after`; and where more than `max` are active, the least recently
+/// used, until a sixteenth below it, so that not every newcomer has the whole region looked
+/// through.
 ///
 /// In order, by `name` where two were idle for equally long: a simulation can be repeated.
 pub(super) fn chosen<T, N: Ord + ?Sized>(

@@ -32,7 +32,8 @@ use crate::{
 
 /// What one connection from another node brings for the entities of a type.
 pub(crate) trait Inward: Send {
-    /// A message, `at` so many bytes into the chunk. The runtime has been entered. It may be held until
+    /// A message, `at` so many bytes into the chunk. The runtime has been entered. It may be held
+    /// until
     /// [`flush`](Self::flush).
     fn handle(
         &mut self,
@@ -43,8 +44,8 @@ pub(crate) trait Inward: Send {
         grant: Grant<'_>,
     );
 
-    /// Queues what is held. To be called before anything else of the connection is looked at, and at the end of the
-    /// chunk.
+    /// Queues what is held. To be called before anything else of the connection is looked at, and
+    /// at the end of the chunk.
     fn flush(&mut self, inlet: &Arc<Inlet>, chunk: &Bytes);
 }
 
@@ -61,8 +62,8 @@ pub(super) struct Incoming<E: Entity> {
 
 /// The entity that a message was for, and its cell if the one before was for it as well.
 ///
-/// Cells close before their shard goes elsewhere, and before it comes back under another epoch: so one that takes a message
-/// is the right one.
+/// Cells close before their shard goes elsewhere, and before it comes back under another epoch: so
+/// one that takes a message is the right one.
 struct Last<E: Entity> {
     id: String,
     epoch: Epoch,
@@ -140,7 +141,8 @@ impl<E: Entity> Incoming<E> {
 }
 
 impl<E: Entity> Drop for Incoming<E> {
-    /// Something is held only if a message behind it could not be looked at, by a panic in a user's code.
+    /// Something is held only if a message behind it could not be looked at, by a panic in a user's
+    /// code.
     fn drop(&mut self) {
         for Arrived { envelope, .. } in self.held.drain(..) {
             let path = || self.region.path(&self.last.id);
@@ -164,8 +166,8 @@ impl<E: Entity> Inward for Incoming<E> {
             self.flush(inlet, chunk);
             self.last.set(frame.id, theirs);
         }
-        // Decoded before the shard is looked at, since a user's code never runs under a lock. In vain if the shard is
-        // not here, which is rare.
+        // Decoded before the shard is looked at, since a user's code never runs under a lock. In
+        // vain if the shard is not here, which is rare.
         let envelope = codec::decode(frame.payload).map(|message| Envelope {
             message,
             reply: self.region.asker_of(inlet, &frame),
@@ -310,8 +312,8 @@ impl<E: Entity> ShardRegion<E> {
         if self.is_abandoned() {
             return self.fail(item, Failure::Stopped);
         }
-        // Not there at the epoch it was sent with: whatever comes next has a later one. What the peer says it knows
-        // is not believed beyond that.
+        // Not there at the epoch it was sent with: whatever comes next has a later one. What the
+        // peer says it knows is not believed beyond that.
         let known = machine.known_epoch(shard);
         tracing::debug!(kind = self.name, %shard, sent = frame.epoch, theirs = %epoch, ours = %known, "sent back");
         if frame.epoch >= known.0 {
@@ -326,7 +328,8 @@ impl<E: Entity> ShardRegion<E> {
         }
     }
 
-    /// Hands an item to an entity here. It has been accepted before, so it is taken even where a mailbox is full.
+    /// Hands an item to an entity here. It has been accepted before, so it is taken even where a
+    /// mailbox is full.
     pub(super) fn deliver(
         &self,
         machine: &mut Region<Parked<E>>,

@@ -24,7 +24,8 @@ use crate::{
 
 pub(super) struct LocalShards<E: Entity> {
     shards: Box<[Mutex<LocalShard<E>>]>,
-    /// Entities alive here, where their number is limited: threads that make them would wait for each other to count.
+    /// Entities alive here, where their number is limited: threads that make them would wait for
+    /// each other to count.
     counted: AtomicU64,
     /// There are more entities than the type allows.
     crowd: Arc<Notify>,
@@ -37,7 +38,8 @@ struct LocalShard<E: Entity> {
     opening: Option<Epoch>,
     /// This node owns it still, and hands it over: it takes nothing more.
     draining: Option<Epoch>,
-    /// States without an activation: of entities that have stopped here to go on elsewhere, or the other way round.
+    /// States without an activation: of entities that have stopped here to go on elsewhere, or the
+    /// other way round.
     frozen: BTreeMap<EntityId, Frozen>,
     cells: HashMap<EntityId, Arc<Cell<E>>, foldhash::fast::RandomState>,
     /// Of those cells.
@@ -204,7 +206,8 @@ impl<E: Entity> LocalShards<E> {
         }
     }
 
-    /// The shard is about to be here: it takes what was kept for it, and nothing yet that comes over a connection.
+    /// The shard is about to be here: it takes what was kept for it, and nothing yet that comes
+    /// over a connection.
     pub(super) fn open(&self, shard: ShardId, epoch: Epoch) {
         if let Some(local) = self.shards.get(shard.index()) {
             let mut local = lock(local);
@@ -340,15 +343,15 @@ impl<E: Entity> LocalShards<E> {
         Some(cell)
     }
 
-    /// The shard takes no more messages, nor do its cells, which references remember. `None` if it was not here; else its
-    /// epoch, and the cells, which are still to be closed.
+    /// The shard takes no more messages, nor do its cells, which references remember. `None` if it
+    /// was not here; else its epoch, and the cells, which are still to be closed.
     pub(super) fn close(&self, shard: ShardId) -> Option<(Epoch, Vec<Arc<Cell<E>>>)> {
         let mut local = lock(self.shards.get(shard.index())?);
         let epoch = local.epoch.take()?;
         local.draining = Some(epoch);
         let cells = in_order(local.cells.values().cloned().collect());
-        // All at once: what one sender sends now waits for the next owner, and nothing it sends later is to be handled
-        // here.
+        // All at once: what one sender sends now waits for the next owner, and nothing it sends
+        // later is to be handled here.
         for cell in &cells {
             cell.seal();
         }

@@ -1,7 +1,8 @@
 //! The region of one entity type on one node: from a proxy to the entity, wherever it lives.
 //!
-//! A message of this node's goes [outward]: into the mailbox of an entity here, onto a link, or into the
-//! [`Region`](crate::protocol::region::Region) machine until a home is known. One that came over a connection goes
+//! A message of this node's goes [outward]: into the mailbox of an entity here, onto a link, or
+//! into the [`Region`](crate::protocol::region::Region) machine until a home is known. One that
+//! came over a connection goes
 //! [inward]: into a mailbox, back to where it came from, or into the machine.
 
 mod homes;
@@ -110,8 +111,8 @@ pub(crate) trait AnyRegion: Send + Sync {
     /// Entities alive here.
     fn active(&self) -> u64;
 
-    /// Takes no more messages for those of the shards that are here, and finishes what they have. One that is on its
-    /// way already is left out.
+    /// Takes no more messages for those of the shards that are here, and finishes what they have.
+    /// One that is on its way already is left out.
     fn drain(&self, shards: &[(ShardId, Epoch)]) -> Vec<Draining>;
 
     /// The shards that are open here.
@@ -125,13 +126,16 @@ pub(crate) trait AnyRegion: Send + Sync {
     /// Whether the states of its entities move with their shards.
     fn migrates(&self) -> bool;
 
-    /// The states of the entities of a shard that has been drained, which has them no more: they may be large.
+    /// The states of the entities of a shard that has been drained, which has them no more: they
+    /// may be large.
     fn take_parcel(&self, shard: ShardId) -> Parcel;
 
-    /// States for a shard that is about to come here, which left its owner at `epoch`. `first`: of several parts.
+    /// States for a shard that is about to come here, which left its owner at `epoch`. `first`: of
+    /// several parts.
     fn receive(&self, shard: ShardId, epoch: Epoch, first: bool, parcel: Parcel);
 
-    /// Ends every entity here, without another word: they may be somewhere else by now. Nobody knows any home.
+    /// Ends every entity here, without another word: they may be somewhere else by now. Nobody
+    /// knows any home.
     fn sever(&self);
 
     /// Takes no more messages for the shards here, finishes what they have, and names them.
@@ -241,13 +245,14 @@ impl<E: Entity> ShardRegion<E> {
         Some(Cell::new(name, host, E::POLICY.mailbox, None))
     }
 
-    /// Closes the cells of a shard, in a task of its own: others wait for its turns, whether or not somebody waits for
-    /// this.
+    /// Closes the cells of a shard, in a task of its own: others wait for its turns, whether or not
+    /// somebody waits for this.
     fn drained(&self, shard: ShardId, epoch: Epoch, cells: Vec<Arc<Cell<E>>>) -> Draining {
         let (ends, ended) = oneshot::channel();
         let runtime = self.runtime.clone();
         self.runtime.spawn(async move {
-            // One after the other, since all have to end: a set of a million futures costs more than what it waits for.
+            // One after the other, since all have to end: a set of a million futures costs more
+            // than what it waits for.
             for closed in moving::in_turns(&runtime.packing, cells, Cell::close).await {
                 let _ = closed.await;
             }
@@ -381,8 +386,8 @@ impl<E: Entity> AnyRegion for ShardRegion<E> {
                     self.unpack(shard, epoch);
                     taken.push((shard, epoch));
                 }
-                // A shard is released by its owner after its entities have stopped, so there are none here, unless
-                // this member was declared down.
+                // A shard is released by its owner after its entities have stopped, so there are
+                // none here, unless this member was declared down.
                 _ => self.local.drop_shard(shard),
             }
         }

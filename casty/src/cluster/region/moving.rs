@@ -149,7 +149,8 @@ impl<E: Entity> ShardRegion<E> {
 /// How many runs a move begins in one turn.
 const TURN: usize = 16;
 
-/// Does something with each, a few in each turn: who makes thousands of tasks ready at once has everybody wait behind them.
+/// Does something with each, a few in each turn: who makes thousands of tasks ready at once has
+/// everybody wait behind them.
 pub(super) async fn in_turns<T, R>(
     pace: &Throttle,
     all: Vec<T>,

@@ -191,7 +191,8 @@ fn a_process_that_has_kept_the_seat_of_its_node_votes_from_there() {
         address: address(3),
     };
     assert_eq!(map.voters, BTreeMap::from([(new.clone(), place)]));
-    // Also where the process before has been forgotten: it left, and had nobody to leave its vote to.
+    // Also where the process before has been forgotten: it left, and had nobody to leave its vote
+    // to.
     map.apply(&Command::Down {
         member: new.clone(),
     })

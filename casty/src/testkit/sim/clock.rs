@@ -10,11 +10,12 @@ thread_local! {
     static NOW: Cell<Option<Duration>> = const { Cell::new(None) };
 }
 
-/// Simulated true time, as [`Sim::elapsed`](super::Sim::elapsed) says it; `None` outside of a simulation.
+/// Simulated true time, as [`Sim::elapsed`](super::Sim::elapsed) says it; `None` outside of a
+/// simulation.
 ///
-/// Code that runs on a simulated node sees its node's clock, which may be slow, fast, or have stood still. This is the
-/// time that all nodes have in common: a test's entity can note with it when its handler ran, to be compared with what
-/// ran elsewhere. It is exact to a millisecond.
+/// Code that runs on a simulated node sees its node's clock, which may be slow, fast, or have stood
+/// still. This is the time that all nodes have in common: a test's entity can note with it when its
+/// handler ran, to be compared with what ran elsewhere. It is exact to a millisecond.
 pub fn true_time() -> Option<Duration> {
     NOW.get()
 }
@@ -42,7 +43,8 @@ impl Drop for At {
 #[derive(Debug)]
 pub(super) struct Clock {
     rate: f64,
-    /// What the clock is behind of where it should be: less than a millisecond, unless its process is paused.
+    /// What the clock is behind of where it should be: less than a millisecond, unless its process
+    /// is paused.
     owed: Duration,
     /// The part of `owed` that nobody sees pass.
     jump: Duration,
@@ -85,8 +87,8 @@ impl Clock {
         self.owed += self.scaled(true_time);
         let due = whole(self.owed);
         self.owed -= due;
-        // A process notices a jump only when it runs, so that there is always something left to run. What is left of
-        // the jump itself is below a millisecond, and passes with the rest.
+        // A process notices a jump only when it runs, so that there is always something left to
+        // run. What is left of the jump itself is below a millisecond, and passes with the rest.
         let jump = whole(std::mem::take(&mut self.jump)).min(due.saturating_sub(MILLISECOND));
         Moves {
             jump,

@@ -9,8 +9,9 @@ use super::{
 };
 
 impl Sim {
-    /// Ends a node's process at once: nothing of it is left, and nobody is told, but for what an operating system does
-    /// when a process dies: what was written still arrives, connections are closed, and new ones refused.
+    /// Ends a node's process at once: nothing of it is left, and nobody is told, but for what an
+    /// operating system does when a process dies: what was written still arrives, connections are
+    /// closed, and new ones refused.
     ///
     /// # Panics
     /// If there is no such node.
@@ -22,7 +23,8 @@ impl Sim {
         self.nodes[at].inbox.clear();
     }
 
-    /// Starts a crashed node again: a new process of the same name. Its clock is the node's, and goes as before.
+    /// Starts a crashed node again: a new process of the same name. Its clock is the node's, and
+    /// goes as before.
     ///
     /// # Panics
     /// If there is no such node.
@@ -48,8 +50,9 @@ impl Sim {
         }
     }
 
-    /// Stops a node's process, as `SIGSTOP` does: none of its tasks run, though its clock goes on. Its connections stay
-    /// open, and what peers send waits in socket buffers, until those are full.
+    /// Stops a node's process, as `SIGSTOP` does: none of its tasks run, though its clock goes on.
+    /// Its connections stay open, and what peers send waits in socket buffers, until those are
+    /// full.
     ///
     /// Does nothing to a node that is paused or has crashed.
     ///
@@ -62,8 +65,8 @@ impl Sim {
         node.is_paused = node.process.is_some();
     }
 
-    /// Lets a paused node go on. For it, all the time since has passed at once: its timers that were due meanwhile fire
-    /// late, and together.
+    /// Lets a paused node go on. For it, all the time since has passed at once: its timers that
+    /// were due meanwhile fire late, and together.
     ///
     /// # Panics
     /// If there is no such node.
@@ -73,8 +76,9 @@ impl Sim {
         self.nodes[at].is_paused = false;
     }
 
-    /// From now on a node's clock runs at that rate: at 0.5 half a second passes for it in each second of true time.
-    /// The clock is slow or fast, not the node's computer. Timers are exact to a millisecond.
+    /// From now on a node's clock runs at that rate: at 0.5 half a second passes for it in each
+    /// second of true time. The clock is slow or fast, not the node's computer. Timers are exact to
+    /// a millisecond.
     ///
     /// # Panics
     /// If there is no such node, or if the rate is not within 0.5 and 2.0.
@@ -115,7 +119,8 @@ impl Sim {
 
     /// Nothing gets through from one node to another; the other direction works.
     ///
-    /// So what the other node writes arrives, until its socket buffers are full: it does not hear that it was read.
+    /// So what the other node writes arrives, until its socket buffers are full: it does not hear
+    /// that it was read.
     ///
     /// # Panics
     /// If there is no such node.
@@ -139,7 +144,8 @@ impl Sim {
         }
     }
 
-    /// Holds back what is under way between two nodes, until it is [healed](Self::heal): late, and in order.
+    /// Holds back what is under way between two nodes, until it is [healed](Self::heal): late, and
+    /// in order.
     ///
     /// # Panics
     /// If there is no such node.
@@ -152,7 +158,8 @@ impl Sim {
         });
     }
 
-    /// Repairs every link. Connections that lost something while they were cut do not come back; their nodes dial anew.
+    /// Repairs every link. Connections that lost something while they were cut do not come back;
+    /// their nodes dial anew.
     pub fn heal(&mut self) {
         self.trace.note(self.elapsed, "*", "heal");
         self.network.with(Network::heal);

@@ -1,7 +1,7 @@
 //! Whole clusters in one process, under one seed.
 //!
-//! Time goes in steps. In each, the network delivers what has arrived, then every node's process runs until all of its
-//! tasks wait, and its clock goes on by its share of the step.
+//! Time goes in steps. In each, the network delivers what has arrived, then every node's process
+//! runs until all of its tasks wait, and its clock goes on by its share of the step.
 
 mod clock;
 mod faults;
@@ -50,12 +50,12 @@ const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A cluster in one process, on one thread, in simulated time and over a simulated network.
 ///
-/// Everything that is random comes from one seed, so a run can be repeated exactly: the same seed and the same test give
-/// the same [`trace_hash`](Self::trace_hash). Time stands still while nobody steps the simulation, and passes as fast as
-/// the machine can compute it.
+/// Everything that is random comes from one seed, so a run can be repeated exactly: the same seed
+/// and the same test give the same [`trace_hash`](Self::trace_hash). Time stands still while nobody
+/// steps the simulation, and passes as fast as the machine can compute it.
 ///
-/// A test is plain code: it starts nodes, has them do things with [`on`](Self::on), breaks the network and the nodes,
-/// and asserts.
+/// A test is plain code: it starts nodes, has them do things with [`on`](Self::on), breaks the
+/// network and the nodes, and asserts.
 ///
 /// ```
 /// use casty::{prelude::*, testkit::Sim};
@@ -83,20 +83,21 @@ const PATIENCE: Duration = Duration::from_mins(2);
 /// assert_eq!(sim.on("a", add), Ok(1));
 /// assert_eq!(sim.on("b", add), Ok(2));
 ///
-/// // The founder decides where entities live, and `x` has its place: cut off from it, the others reach `x` if it is
-/// // theirs, and else are told.
+/// // The founder decides where entities live, and `x` has its place already: without the founder,
+/// // the others reach `x` if it is theirs. Otherwise they get an error.
 /// sim.isolate("a");
 /// let cut = sim.on("b", add);
 /// sim.heal();
 /// assert!(matches!(cut, Ok(3) | Err(AskError::Unreachable { .. } | AskError::Timeout { .. })));
 /// ```
 ///
-/// Nodes may be told to stand still, as a process does that is stopped or swapped out, and their clocks to go wrong:
-/// see [`pause`](Self::pause) and [`clock_rate`](Self::clock_rate). What ran when on nodes whose clocks disagree, can be
-/// noted with [`true_time`].
+/// Nodes may be told to stand still, as a process does that is stopped or swapped out, and their
+/// clocks to go wrong: see [`pause`](Self::pause) and [`clock_rate`](Self::clock_rate). What ran
+/// when on nodes whose clocks disagree, can be noted with [`true_time`].
 ///
-/// The network is like TCP: bytes arrive in order, or not at all; socket buffers are bounded, so that who writes to
-/// someone that does not read must wait; and what a process had written still arrives after its end.
+/// The network is like TCP: bytes arrive in order, or not at all; socket buffers are bounded, so
+/// that who writes to someone that does not read must wait; and what a process had written still
+/// arrives after its end.
 pub struct Sim {
     seed: u64,
     elapsed: Duration,
@@ -133,7 +134,8 @@ impl Sim {
         }
     }
 
-    /// Starts a node. The first one founds the cluster, the others join through all that were started before.
+    /// Starts a node. The first one founds the cluster, the others join through all that were
+    /// started before.
     ///
     /// It does not start before simulated time passes.
     ///
@@ -143,7 +145,8 @@ impl Sim {
         self.start_with(name, |builder| builder);
     }
 
-    /// The same, with settings or entity types of its own. `configure` is called at each start of the node.
+    /// The same, with settings or entity types of its own. `configure` is called at each start of
+    /// the node.
     ///
     /// # Panics
     /// If there is a node of that name.
@@ -214,8 +217,8 @@ impl Sim {
     /// Has a node do something, and steps the simulation until it is done.
     ///
     /// # Panics
-    /// If there is no such node, or if it is not done within two simulated minutes: the node may have crashed, or be
-    /// paused.
+    /// If there is no such node, or if it is not done within two simulated minutes: the node may
+    /// have crashed, or be paused.
     pub fn on<T, F>(
         &mut self,
         name: &str,
@@ -321,7 +324,8 @@ impl Sim {
         self.elapsed += TICK;
     }
 
-    /// Simulated true time since the start, whatever the nodes' clocks say. Inside of a node it is [`true_time`].
+    /// Simulated true time since the start, whatever the nodes' clocks say. Inside of a node it is
+    /// [`true_time`].
     pub fn elapsed(&self) -> Duration {
         self.elapsed
     }
@@ -341,8 +345,8 @@ impl Sim {
             .collect()
     }
 
-    /// How many bytes a node's processes wrote to other nodes since the start, whether they arrived or not. Frames and
-    /// handshakes are in it; what TCP and IP would add is not.
+    /// How many bytes a node's processes wrote to other nodes since the start, whether they arrived
+    /// or not. Frames and handshakes are in it; what TCP and IP would add is not.
     ///
     /// # Panics
     /// If there is no such node.
@@ -360,8 +364,8 @@ impl Sim {
         self.network.with(|network| network.written(host).segments)
     }
 
-    /// What happened so far, as a number: every byte sent, every event of every node, every fault, each at its time. The
-    /// same seed and the same test give the same number.
+    /// What happened so far, as a number: every byte sent, every event of every node, every fault,
+    /// each at its time. The same seed and the same test give the same number.
     pub fn trace_hash(&self) -> u64 {
         self.trace.hash()
     }

@@ -121,8 +121,8 @@ impl Process {
         self.is_leaving.load(Ordering::Relaxed)
     }
 
-    /// Moves its clock, and runs its tasks until they wait for what is later, or for others. Gives its outcome once it
-    /// has ended.
+    /// Moves its clock, and runs its tasks until they wait for what is later, or for others. Gives
+    /// its outcome once it has ended.
     pub(super) fn run(&mut self, moves: Moves) -> Option<Result<(), String>> {
         let Moves { jump, run } = moves;
         if jump + run > Duration::ZERO {
@@ -131,7 +131,8 @@ impl Process {
                     // All at once: what became due in the meantime is late.
                     tokio::time::advance(jump).await;
                 }
-                // A paused clock moves when all tasks wait, from timer to timer; this is the last one.
+                // A paused clock moves when all tasks wait, from timer to timer; this is the last
+                // one.
                 tokio::time::sleep(run).await;
             });
         }

@@ -1,4 +1,5 @@
-//! What takes a look behind the public surface: decisions as they are answered, and maps as they are.
+//! What takes a look behind the public surface: decisions as they are answered, and maps as they
+//! are.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,8 +1,9 @@
-//! What a member that decides keeps on disk, so that its node's next process can sit where it sat: the log, the vote, the
-//! snapshot, and whose they are. One file; each change of it is a transaction, on disk before anybody hears of it.
+//! What a member that decides keeps on disk, so that its node's next process can sit where it sat:
+//! the log, the vote, the snapshot, and whose they are. One file; each change of it is a
+//! transaction, on disk before anybody hears of it.
 //!
-//! What was committed is an exception: whoever does not know that yet is told by the next leader. So it is written soon, or
-//! along with the next change, and nobody waits for it.
+//! What was committed is an exception: whoever does not know that yet is told by the next leader.
+//! So it is written soon, or along with the next change, and nobody waits for it.
 
 use std::{
     collections::BTreeMap,
@@ -124,7 +125,8 @@ fn founds(entry: &EntryOf<Types>) -> bool {
 pub(crate) struct Disk {
     path: PathBuf,
     database: Database,
-    /// Why something could not be written. Of what comes after it the database says only that there was an error before.
+    /// Why something could not be written. Of what comes after it the database says only that there
+    /// was an error before.
     broken: OnceLock<String>,
     /// Held while it is written.
     tenancy: Mutex<WriterFence>,
@@ -141,13 +143,15 @@ struct Committed {
     is_due: bool,
 }
 
-/// Whose the file is at the moment: one engine's at a time, and none that has ended writes anything more.
+/// Whose the file is at the moment: one engine's at a time, and none that has ended writes anything
+/// more.
 #[derive(Default)]
 struct WriterFence {
     /// How many there were.
     number: u64,
     has_tenant: bool,
-    /// A founder that has founded nothing yet: who it is, and what it would keep. Until then the file stays as it is.
+    /// A founder that has founded nothing yet: who it is, and what it would keep. Until then the
+    /// file stays as it is.
     founding: Option<(Seated, Vec<Change>)>,
 }
 
@@ -413,7 +417,8 @@ impl Disk {
         self.acquire(&mut self.tenancy(), own_thread)
     }
 
-    /// For an engine that begins with nothing. What was kept is gone: at once, or if it is a founder, when it has founded.
+    /// For an engine that begins with nothing. What was kept is gone: at once, or if it is a
+    /// founder, when it has founded.
     async fn begin(
         self: &Arc<Self>,
         identity: ClusterIdentity,

@@ -1,8 +1,10 @@
-//! The engine: openraft, over our own links, in memory, and besides on disk where a node has a directory for it.
+//! The engine: openraft, over our own links, in memory, and besides on disk where a node has a
+//! directory for it.
 //!
-//! A member's number in the engine is its seat in the map: its slot, which no other process ever has; or that of its node's
-//! process before it, where that has kept everything. A partitioned leader goes on believing that it leads; so nothing here
-//! trusts that, but only a commit, or a round of a quorum.
+//! A member's number in the engine is its seat in the map: its slot, which no other process ever
+//! has; or that of its node's process before it, where that has kept everything. A partitioned
+//! leader goes on believing that it leads; so nothing here trusts that, but only a commit, or a
+//! round of a quorum.
 
 mod disk;
 mod network;
@@ -94,8 +96,8 @@ pub(crate) struct RaftEngine {
     grants: Mutex<Grants>,
     /// If there is a tie-breaker. Locked after the grants.
     ties: Option<Mutex<Ties>>,
-    /// Held while the voters change, and while a member comes or goes: neither is to be judged by what the other is about
-    /// to change.
+    /// Held while the voters change, and while a member comes or goes: neither is to be judged by
+    /// what the other is about to change.
     going: tokio::sync::Mutex<()>,
     times: LeaseTimes,
     /// How long a decision may take.
@@ -261,7 +263,8 @@ impl RaftEngine {
         self.ties.as_ref().map(lock)
     }
 
-    /// Nobody comes or goes, and no voters change, while this is held. Without a tie-breaker they may.
+    /// Nobody comes or goes, and no voters change, while this is held. Without a tie-breaker they
+    /// may.
     async fn alone(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
         match self.ties {
             Some(_) => Some(self.going.lock().await),
@@ -269,7 +272,8 @@ impl RaftEngine {
         }
     }
 
-    /// Whether this node decides alone. While the voters change, those before and after have to be this one.
+    /// Whether this node decides alone. While the voters change, those before and after have to be
+    /// this one.
     fn is_sole(&self) -> bool {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
@@ -326,8 +330,8 @@ impl RaftEngine {
         }
     }
 
-    /// The same, on behalf of somebody who is answered. What one voter decides alone has a second copy by then, if another
-    /// member listens and says so in time.
+    /// The same, on behalf of somebody who is answered. What one voter decides alone has a second
+    /// copy by then, if another member listens and says so in time.
     async fn decide_and_keep(&self, decision: Decision) -> Result<u64, Denied> {
         let version = self.decide(decision).await?;
         self.keep(version).await;
@@ -431,7 +435,8 @@ impl RaftEngine {
             return Err(self.not_the_leader());
         };
         let mut grants = lock(&self.grants);
-        // Under the lock: who is Down from here on has its last grant written down, and who was Down before gets none.
+        // Under the lock: who is Down from here on has its last grant written down, and who was
+        // Down before gets none.
         let Some(map) = self.machine.map() else {
             return Err(self.not_the_leader());
         };
@@ -509,7 +514,8 @@ impl RaftEngine {
         }
     }
 
-    /// Takes a member in. If it takes the place of one that could still go on by itself, that is claimed first.
+    /// Takes a member in. If it takes the place of one that could still go on by itself, that is
+    /// claimed first.
     async fn admit(&self, join: Command) -> Result<u64, Denied> {
         for older in self.unclaimed(&join) {
             let now = Instant::now();

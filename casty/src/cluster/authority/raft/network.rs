@@ -80,8 +80,8 @@ pub(super) struct RaftClient {
 }
 
 impl RaftClient {
-    /// `ttl` is the engine's wish, a part of its heartbeat: too short for a far peer, or a connection that is yet to be
-    /// made. Until an election is due, nothing is lost by waiting.
+    /// `ttl` is the engine's wish, a part of its heartbeat: too short for a far peer, or a
+    /// connection that is yet to be made. Until an election is due, nothing is lost by waiting.
     async fn ask(&self, ask: RaftAsk, ttl: Duration) -> Result<RaftAnswer, NetworkError<Types>> {
         let failed = |reason: String| NetworkError::new(&io::Error::other(reason));
         let Some(node) = self.node.upgrade() else {

@@ -1,5 +1,6 @@
-//! The engine's log, its vote, and the map that its decisions make. All of it lives in memory; unless it is kept besides, it
-//! ends with the process: who starts again then is a new member, with a new number, so that nobody votes twice.
+//! The engine's log, its vote, and the map that its decisions make. All of it lives in memory;
+//! unless it is kept besides, it ends with the process: who starts again then is a new member, with
+//! a new number, so that nobody votes twice.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -40,7 +41,8 @@ use crate::{
 #[cfg(feature = "sim")]
 use crate::{id::ShardId, infra::observe::sighted};
 
-/// Changes kept for watchers that are a little behind; one that is further behind gets the whole map.
+/// Changes kept for watchers that are a little behind; one that is further behind gets the whole
+/// map.
 const CHANGES_KEPT: usize = 4096;
 
 /// The log and the vote.
@@ -220,7 +222,8 @@ impl State {
         let Some(map) = &self.map else { return Ok(0) };
         let voter = |id: u64| {
             let seat = seat(id);
-            // Who was there when it was given its seat may have been followed by another process since.
+            // Who was there when it was given its seat may have been followed by another process
+            // since.
             let now = map.by_seat(seat).map(|(id, m)| (id.clone(), m.address));
             let first = || Some(membership.get_node(&id)?).map(|v| (v.member.clone(), v.address));
             let (member, address) = now.or_else(first)?;
@@ -321,8 +324,8 @@ impl MapMachine {
     }
 
     async fn keep_snapshot(&self, meta: &SnapshotMetaOf<Types>, snapshot: &[u8]) -> io::Result<()> {
-        // At the start what was kept is installed, and is there already; and one that was being made may come after one
-        // that has been sent.
+        // At the start what was kept is installed, and is there already; and one that was being
+        // made may come after one that has been sent.
         let is_known = |present: &Option<Snapshot>| {
             let known = present.as_ref();
             known.is_some_and(|(known, _)| known.last_log_id >= meta.last_log_id)
@@ -405,7 +408,8 @@ impl MapMachine {
                 if now.epoch != then.epoch
                     && let Some(to) = now.owner.and_then(|owner| new.get(&owner))
                 {
-                    // One that releases a shard says so itself; what is taken over is another matter.
+                    // One that releases a shard says so itself; what is taken over is another
+                    // matter.
                     let taken = matches!(
                         &entry.payload,
                         EntryPayload::Normal(Decision::Change(Command::Assign { .. }))

@@ -22,7 +22,8 @@ impl Network {
         Some(SocketAddr::new(host.ip, port))
     }
 
-    /// Listens on a port, or on a free one where that is 0. Gives the listener's address and its number.
+    /// Listens on a port, or on a free one where that is 0. Gives the listener's address and its
+    /// number.
     pub(super) fn bind(&mut self, host: HostId, port: u16) -> io::Result<(SocketAddr, u64)> {
         let port = if port == 0 { self.port(host) } else { port };
         let host = &mut self.hosts[host.0];
@@ -183,8 +184,8 @@ impl Network {
         Ok(())
     }
 
-    /// No process has this end any more. What it has written still arrives. If there is something that it has not
-    /// read, the other side is told that its bytes went nowhere.
+    /// No process has this end any more. What it has written still arrives. If there is something
+    /// that it has not read, the other side is told that its bytes went nowhere.
     pub(super) fn close(&mut self, at: EndId) {
         let Some(end) = self.ends.get_mut(&at) else {
             return;

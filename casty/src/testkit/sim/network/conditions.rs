@@ -15,7 +15,8 @@ pub struct Conditions {
     pub latency_min: Duration,
     /// The longest time a message is under way; most take far less.
     pub latency_max: Duration,
-    /// How probable it is, for each message, that the link it is on breaks. What is on a broken link is lost.
+    /// How probable it is, for each message, that the link it is on breaks. What is on a broken
+    /// link is lost.
     pub break_rate: f64,
     /// How probable it is, for each message, that a broken link works again.
     pub repair_rate: f64,
@@ -82,7 +83,8 @@ mod tests {
             broken = conditions.broken(broken, &mut rng);
             count += u32::from(broken);
         }
-        // A tenth of the time it breaks, half of the time it comes back: a sixth of the time it is broken.
+        // A tenth of the time it breaks, half of the time it comes back: a sixth of the time it is
+        // broken.
         assert!((1500..1850).contains(&count), "{count}");
         assert!(!Conditions::default().broken(false, &mut rng));
         assert!(!Conditions::default().broken(true, &mut rng));

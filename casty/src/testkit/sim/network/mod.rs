@@ -1,8 +1,8 @@
 //! The network between simulated nodes: hosts, links, and connections that behave like TCP's.
 //!
-//! A machine: time is told to it, randomness comes from its seed, and those that are to be woken are left in a list.
-//! Retransmission is what it does without: a segment that is lost leaves a hole, and its connection never gets over
-//! that, though nobody is told.
+//! A machine: time is told to it, randomness comes from its seed, and those that are to be woken
+//! are left in a list. Retransmission is what it does without: a segment that is lost leaves a
+//! hole, and its connection never gets over that, though nobody is told.
 
 mod calls;
 mod conditions;
@@ -144,8 +144,8 @@ impl Network {
         self.hosts[host.0].written
     }
 
-    /// Those that something happened for. They are woken outside of the network's lock, since waking runs code of
-    /// others.
+    /// Those that something happened for. They are woken outside of the network's lock, since
+    /// waking runs code of others.
     pub(super) fn take_woken(&mut self) -> Vec<Waker> {
         std::mem::take(&mut self.woken)
     }

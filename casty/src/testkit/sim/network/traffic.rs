@@ -144,7 +144,8 @@ impl Network {
         }
     }
 
-    /// No process has an end of it, and nothing is under way: nobody will hear of this connection again.
+    /// No process has an end of it, and nothing is under way: nobody will hear of this connection
+    /// again.
     pub(super) fn forget_if_dead(&mut self, at: EndId) {
         let dead = |id| {
             let end = self.ends.get(&id);
