@@ -3,8 +3,8 @@
 //! ```text
 //! u32  length of the rest            all integers are little-endian
 //! u8   kind
-//!      entity:  u16 type · u8 hops · u64 epoch · u64 correlation · u16 id length · id · u16 chain length ·
-//!               chain · payload
+//!      entity:  u16 type · u8 hops · u64 epoch · u64 correlation · u16 id length · id ·
+//!               u16 chain length · chain · payload
 //!      actor:   u64 actor · u64 correlation · u16 chain length · chain · payload
 //!      reply:   u64 correlation · u64 epoch · payload
 //!      fail:    u64 correlation · payload
