@@ -7,11 +7,13 @@ use tokio::sync::oneshot;
 
 use crate::{
     actor::{
-        Actor, Reply,
+        Actor, Message as _, Reply,
         ask::{chain::Chain, one_shot::Answerer},
         cell::AnyCell,
+        runtime::Runtime,
     },
     error::Failure,
+    event::ActorPath,
     id::Epoch,
     message::{
         answer::{Pending, RawAnswer, ReplyPath},
@@ -19,11 +21,28 @@ use crate::{
     },
 };
 
-/// A message and who waits for its answer.
+/// A message, and the way back for its answer.
 #[doc(hidden)]
 pub struct Envelope<A: Actor> {
     pub(crate) message: A::Message,
     pub(crate) reply: ReplyTo<A::Reply>,
+}
+
+impl<A: Actor> Envelope<A> {
+    /// Says that the message was not handled. See [`ReplyTo::undelivered`].
+    #[cold]
+    pub(crate) fn undelivered(
+        self,
+        runtime: &Runtime,
+        to: &dyn Fn() -> ActorPath,
+        failure: Failure,
+    ) {
+        let Self { message, reply } = self;
+        // A message of an activation to itself ends with the activation.
+        if !matches!(reply, ReplyTo::Own(_)) {
+            reply.undelivered(runtime, to, message.name(), failure);
+        }
+    }
 }
 
 impl<A: Actor> std::fmt::Debug for Envelope<A> {
@@ -161,6 +180,24 @@ impl<R> ReplyTo<R> {
             Self::Remote(remote) => remote.forget(),
             Self::RemoteActor(remote) => remote.0.forget(),
             _ => {}
+        }
+    }
+
+    /// Says that a message was not handled: to its asker, or else as a dead letter.
+    ///
+    /// Not for [`ReplyTo::Own`] of an activation that is over: its message ends with it.
+    #[cold]
+    pub(crate) fn undelivered(
+        self,
+        runtime: &Runtime,
+        to: &dyn Fn() -> ActorPath,
+        message: &str,
+        failure: Failure,
+    ) {
+        if self.is_nobody() {
+            runtime.dead_letter(to(), message, failure.into());
+        } else {
+            self.fail(failure);
         }
     }
 

@@ -155,11 +155,14 @@ impl Runtime {
     }
 
     /// Runs something for an actor or a region, where handlers run.
+    ///
+    /// Boxed, so that tokio's code for a task is compiled once, in casty, and not again for each
+    /// type of actor.
     #[expect(
         clippy::disallowed_methods,
         reason = "it ends when it is done, or those it is done for are gone"
     )]
-    pub(crate) fn spawn(&self, run: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn(&self, run: BoxFuture<'static, ()>) {
         self.handle.spawn(run);
     }
 
@@ -498,10 +501,10 @@ mod tests {
         let runtime = Runtime::new(NodeId::new("a"), &Settings::default(), 1);
         let (begun, begins) = tokio::sync::oneshot::channel();
         let (release, released) = std::sync::mpsc::channel::<()>();
-        runtime.spawn(async move {
+        runtime.spawn(Box::pin(async move {
             let _ = begun.send(());
             let _ = released.recv();
-        });
+        }));
         begins.await.unwrap();
         let me = runtime.clone();
         let turn = runtime.upkeep.spawn(async move { me.turn().await });

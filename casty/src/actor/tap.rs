@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use crate::{
     actor::{
         Actor, Rejected,
-        cell::{AnyCell, Signal, undecodable, undeliverable},
+        cell::{AnyCell, Signal, undecodable},
         context::watch::{WatchId, WatchedKey, Watcher},
         envelope::{Envelope, RemoteAsk, ReplyTo},
         reference::Destination,
@@ -140,12 +140,12 @@ impl<A: Actor> AnyCell for Tap<A> {
             Ok(message) => {
                 if let Err(rejected) = self.put(Envelope { message, reply }) {
                     let (envelope, failure) = (rejected.envelope, rejected.failure);
-                    undeliverable(&self.runtime, || Self::path(&self), envelope, failure);
+                    envelope.undelivered(&self.runtime, &|| Self::path(&self), failure);
                 }
             }
             Err(codec::DecodeError(reason)) => {
                 let name = codec::variant_name(payload).unwrap_or("?");
-                undecodable(&self.runtime, || Self::path(&self), name, reply, reason);
+                undecodable(&self.runtime, &|| Self::path(&self), name, reply, reason);
             }
         }
     }

@@ -11,7 +11,7 @@ use super::{
     wire::Request,
 };
 use crate::{
-    actor::envelope::RemoteAsk,
+    actor::envelope::{RemoteAsk, ReplyTo},
     error::Failure,
     event::ActorPath,
     id::Epoch,
@@ -286,21 +286,19 @@ fn handle(
     Ok(())
 }
 
-fn unknown_entity(node: &Node, inlet: &Inlet, name: &str, frame: EntityFrame<'_>) {
+fn unknown_entity(node: &Node, inlet: &Arc<Inlet>, name: &str, frame: EntityFrame<'_>) {
     let failure = Failure::UnknownEntity {
         name: name.to_owned(),
         role: None,
     };
-    if frame.correlation == 0 {
-        let path = ActorPath {
-            kind: name.to_owned(),
-            id: frame.id.to_owned(),
-        };
-        let message = codec::variant_name(frame.payload).unwrap_or("?");
-        node.runtime().dead_letter(path, message, failure.into());
-    } else {
-        inlet.fail(frame.correlation, &failure);
-    }
+    let path = || ActorPath {
+        kind: name.to_owned(),
+        id: frame.id.to_owned(),
+    };
+    let message = codec::variant_name(frame.payload).unwrap_or("?");
+    let runtime = node.runtime();
+    let ask = remote_ask(runtime, inlet, frame.correlation, Epoch::ZERO, &[]);
+    ReplyTo::<()>::from(ask).undelivered(runtime, &path, message, failure);
 }
 
 fn deliver_to_actor(
@@ -310,21 +308,14 @@ fn deliver_to_actor(
     payload: &[u8],
     grant: Grant<'_>,
 ) {
-    match node.runtime().actor(actor) {
-        Some(cell) => {
-            let mut grant = Some(grant);
-            cell.deliver(payload, ask, &mut || grant.take().map(Grant::keep));
-        }
-        // Dropped, the ask says that the actor has stopped.
-        None if ask.is_none() => {
-            let path = ActorPath {
-                kind: "actor".to_owned(),
-                id: actor.to_string(),
-            };
-            let message = codec::variant_name(payload).unwrap_or("?");
-            node.runtime()
-                .dead_letter(path, message, Failure::Stopped.into());
-        }
-        None => {}
+    if let Some(cell) = node.runtime().actor(actor) {
+        let mut grant = Some(grant);
+        return cell.deliver(payload, ask, &mut || grant.take().map(Grant::keep));
     }
+    let path = || ActorPath {
+        kind: "actor".to_owned(),
+        id: actor.to_string(),
+    };
+    let message = codec::variant_name(payload).unwrap_or("?");
+    ReplyTo::<()>::from(ask).undelivered(node.runtime(), &path, message, Failure::Stopped);
 }

@@ -9,7 +9,6 @@ use crate::{
     ActorRef, ActorSystem, Message, Terminated, Wire,
     actor::{
         Actor,
-        cell::undeliverable,
         context::watch::{self, Watch},
         envelope::{Envelope, ReplyTo},
         tap::{Tap, Tapped},
@@ -136,7 +135,7 @@ impl<A: Actor<Address = ActorRef<A>>> Drop for Probe<A> {
         while let Ok(tapped) = self.received.try_recv() {
             if let Tapped::Message(envelope) = tapped {
                 let tap = &self.tap;
-                undeliverable(tap.runtime(), || tap.path(), envelope, Failure::Stopped);
+                envelope.undelivered(tap.runtime(), &|| tap.path(), Failure::Stopped);
             }
         }
     }

@@ -82,7 +82,7 @@ impl<A: Actor> AnyCell for Cell<A> {
             Ok(message) => self.push_credited(Envelope { message, reply }, credit),
             Err(codec::DecodeError(reason)) => {
                 let name = codec::variant_name(payload).unwrap_or("?");
-                undecodable(self.runtime(), || Self::path(&self), name, reply, reason);
+                undecodable(self.runtime(), &|| Self::path(&self), name, reply, reason);
                 Ok(())
             }
         };
@@ -136,7 +136,7 @@ impl<A: Actor> AnyCell for Cell<A> {
 /// Says that a message from another node could not be read.
 pub(crate) fn undecodable<R: Reply>(
     runtime: &Runtime,
-    to: impl FnOnce() -> ActorPath,
+    to: &dyn Fn() -> ActorPath,
     message: &str,
     reply: ReplyTo<R>,
     reason: String,
@@ -145,9 +145,5 @@ pub(crate) fn undecodable<R: Reply>(
         message: message.to_owned(),
         reason,
     };
-    if reply.is_nobody() {
-        runtime.dead_letter(to(), message, failure.into());
-    } else {
-        reply.fail(failure);
-    }
+    reply.undelivered(runtime, to, message, failure);
 }

@@ -31,7 +31,7 @@ pub(crate) use crate::actor::cell::{
 };
 use crate::{
     actor::{
-        Actor, FirstState, Message,
+        Actor, FirstState,
         ask::chain::Chain,
         cell::{
             gate::Gate,
@@ -549,7 +549,7 @@ impl<A: Actor> Cell<A> {
                     // others.
                     let cell: Weak<Self> = Arc::downgrade(self);
                     warm.add(cell);
-                    self.runtime().spawn(run::run(self.clone(), true));
+                    self.runtime().spawn(Box::pin(run::run(self.clone(), true)));
                 } else {
                     self.runtime().runners.run(self.clone());
                 }
@@ -674,7 +674,7 @@ impl<A: Actor> Cell<A> {
 
     /// Says what became of an envelope that nobody will handle.
     pub(crate) fn undeliverable(&self, envelope: Envelope<A>, failure: Failure) {
-        undeliverable(self.runtime(), || self.path(), envelope, failure);
+        envelope.undelivered(self.runtime(), &|| self.path(), failure);
     }
 
     /// The end: nothing may be queued from here on.
@@ -760,20 +760,5 @@ impl<A: Actor> Drop for Parking<'_, A> {
     fn drop(&mut self) {
         let withdrawn = lock(&self.cell.inner).mailbox.withdraw(self.ticket);
         drop(withdrawn);
-    }
-}
-
-/// Says what became of an envelope that nobody will handle: to its asker, or else as a dead letter.
-pub(crate) fn undeliverable<A: Actor>(
-    runtime: &Runtime,
-    to: impl FnOnce() -> ActorPath,
-    envelope: Envelope<A>,
-    failure: Failure,
-) {
-    match envelope.reply {
-        // It ends with the activation that sent it.
-        ReplyTo::Own(_) => {}
-        ReplyTo::Nobody => runtime.dead_letter(to(), envelope.message.name(), failure.into()),
-        reply => reply.fail(failure),
     }
 }

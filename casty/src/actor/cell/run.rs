@@ -505,11 +505,9 @@ impl<A: Actor> Run<A> {
                     state: state.to_owned(),
                     message: name.to_owned(),
                 };
-                if !reply.is_nobody() {
-                    reply.fail(failure);
-                } else if !silent {
-                    let runtime = self.cell.runtime();
-                    runtime.dead_letter(self.cell.path(), name, failure.into());
+                if !(silent && reply.is_nobody()) {
+                    let cell = &self.cell;
+                    reply.undelivered(cell.runtime(), &|| cell.path(), name, failure);
                 }
             }
             Handled::Stash(message) => {
@@ -540,12 +538,8 @@ impl<A: Actor> Run<A> {
         let failure = Failure::Panicked {
             message: reason.to_owned(),
         };
-        if reply.is_nobody() {
-            let runtime = self.cell.runtime();
-            runtime.dead_letter(self.cell.path(), name, failure.into());
-        } else {
-            reply.fail(failure);
-        }
+        let cell = &self.cell;
+        reply.undelivered(cell.runtime(), &|| cell.path(), name, failure);
     }
 
     fn observe(&self, message: &'static str, what: &Observed) {

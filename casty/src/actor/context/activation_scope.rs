@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use tokio::task::JoinSet;
+use futures_util::future::BoxFuture;
+use tokio::{
+    runtime::Handle,
+    task::{AbortHandle, JoinSet},
+};
 
 use crate::actor::{
     cell::{AnyCell, ChildEvent},
@@ -23,8 +27,18 @@ pub(crate) struct Child {
 }
 
 impl ActivationScope {
+    /// Begins a task. Boxed, so that tokio's code for it does not depend on the actor's type.
+    pub(crate) fn begin(
+        tasks: &mut JoinSet<()>,
+        task: BoxFuture<'static, ()>,
+        handle: &Handle,
+    ) -> AbortHandle {
+        Self::reap(tasks);
+        tasks.spawn_on(task, handle)
+    }
+
     /// Forgets tasks that have ended, so that those of a long activation do not pile up.
-    pub(crate) fn reap(tasks: &mut JoinSet<()>) {
+    fn reap(tasks: &mut JoinSet<()>) {
         while tasks.try_join_next().is_some() {}
     }
 

@@ -6,7 +6,7 @@ pub(crate) mod watch;
 
 use std::{any::Any, fmt, panic::AssertUnwindSafe, sync::Arc};
 
-use futures_util::FutureExt;
+use futures_util::{FutureExt, future::BoxFuture};
 
 use crate::{
     actor::{
@@ -183,7 +183,7 @@ impl<A: Actor> Context<A> {
         message: A::Message,
     ) -> Cancellable {
         let task = schedule::once(Arc::downgrade(&self.cell), self.activation, after, message);
-        self.start_timer(task)
+        self.start_timer(Box::pin(task))
     }
 
     /// Sends this actor what `make` makes, again and again, until it is cancelled or the activation
@@ -224,14 +224,13 @@ impl<A: Actor> Context<A> {
     ) -> Cancellable {
         let cell = Arc::downgrade(&self.cell);
         let task = schedule::every(cell, self.activation, every.into(), make);
-        self.start_timer(task)
+        self.start_timer(Box::pin(task))
     }
 
-    fn start_timer(&mut self, task: impl Future<Output = ()> + Send + 'static) -> Cancellable {
+    fn start_timer(&mut self, task: BoxFuture<'static, ()>) -> Cancellable {
         let handle = self.cell.runtime().handle().clone();
         let timers = &mut self.attached().timers;
-        ActivationScope::reap(timers);
-        Cancellable::new(timers.spawn_on(task, &handle))
+        Cancellable::new(ActivationScope::begin(timers, task, &handle))
     }
 
     /// Awaits `future` beside the actor, which handles other messages meanwhile; what it returns,
@@ -287,8 +286,7 @@ impl<A: Actor> Context<A> {
         };
         let handle = self.cell.runtime().handle().clone();
         let work = &mut self.attached().work;
-        ActivationScope::reap(work);
-        Cancellable::new(work.spawn_on(task, &handle))
+        Cancellable::new(ActivationScope::begin(work, Box::pin(task), &handle))
     }
 
     /// Publishes an event of the application's own: [`Event::Emitted`] to all who listen to

@@ -149,6 +149,6 @@ impl<E: Entity> Drop for Passing<E> {
         }
         // Not here: whoever drops it may hold the machine, or an outbox.
         let runtime = region.runtime.clone();
-        runtime.spawn(async move { region.handle_fenced(&fences) });
+        runtime.spawn(Box::pin(async move { region.handle_fenced(&fences) }));
     }
 }

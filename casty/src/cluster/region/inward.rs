@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::{
     actor::{
         Entity,
-        cell::{Arrived, Cell, No, policy::Overflow, undecodable, undeliverable},
+        cell::{Arrived, Cell, No, policy::Overflow, undecodable},
         envelope::{Envelope, ReplyTo},
     },
     cluster::region::{
@@ -124,7 +124,7 @@ impl<E: Entity> Incoming<E> {
                     }
                     Err(Refused::Failed(envelope, failure)) => {
                         let path = || region.path(frame.id);
-                        return undeliverable(&region.runtime, path, envelope, failure);
+                        return envelope.undelivered(&region.runtime, &path, failure);
                     }
                     // Its asker hears of it by the bounce, or later.
                     Err(Refused::NotHere(Envelope { reply, .. })) => reply.forget(),
@@ -146,7 +146,7 @@ impl<E: Entity> Drop for Incoming<E> {
     fn drop(&mut self) {
         for Arrived { envelope, .. } in self.held.drain(..) {
             let path = || self.region.path(&self.last.id);
-            undeliverable(&self.region.runtime, path, envelope, Failure::Stopped);
+            envelope.undelivered(&self.region.runtime, &path, Failure::Stopped);
         }
     }
 }
@@ -390,7 +390,7 @@ impl<E: Entity> ShardRegion<E> {
             }
             Err(Refused::Full(envelope, cell)) => cell.undeliverable(envelope, Failure::Full),
             Err(Refused::Failed(envelope, failure)) => {
-                undeliverable(&self.runtime, || self.path(&id), envelope, failure);
+                envelope.undelivered(&self.runtime, &|| self.path(&id), failure);
             }
         }
     }
@@ -407,6 +407,6 @@ impl<E: Entity> ShardRegion<E> {
         DecodeError(reason): DecodeError,
     ) {
         let name = codec::variant_name(payload).unwrap_or("?");
-        undecodable(&self.runtime, || self.path(id), name, reply, reason);
+        undecodable(&self.runtime, &|| self.path(id), name, reply, reason);
     }
 }

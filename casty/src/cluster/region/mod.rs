@@ -47,7 +47,7 @@ use crate::cluster::region::{
 use crate::{
     actor::{
         Entity,
-        cell::{Cell, CellName, Refusal, undeliverable},
+        cell::{Cell, CellName, Refusal},
         envelope::Envelope,
         runtime::Runtime,
     },
@@ -205,7 +205,8 @@ impl<E: Entity> ShardRegion<E> {
         });
         if E::POLICY.passivate_after.is_some() || E::POLICY.max_active.is_some() {
             let me = Arc::downgrade(&region);
-            region.runtime.upkeep().spawn(idle::passivate(me));
+            let passivate: BoxFuture<'static, ()> = Box::pin(idle::passivate(me));
+            region.runtime.upkeep().spawn(passivate);
         }
         region
     }
@@ -250,14 +251,14 @@ impl<E: Entity> ShardRegion<E> {
     fn drained(&self, shard: ShardId, epoch: Epoch, cells: Vec<Arc<Cell<E>>>) -> Draining {
         let (ends, ended) = oneshot::channel();
         let runtime = self.runtime.clone();
-        self.runtime.spawn(async move {
+        self.runtime.spawn(Box::pin(async move {
             // One after the other, since all have to end: a set of a million futures costs more
             // than what it waits for.
             for closed in moving::in_turns(&runtime.packing, cells, Cell::close).await {
                 let _ = closed.await;
             }
             let _ = ends.send(());
-        });
+        }));
         Box::pin(async move {
             if ended.await.is_err() {
                 // The task was lost with its runtime: nothing is known of the cells.
@@ -280,7 +281,7 @@ impl<E: Entity> ShardRegion<E> {
     fn fail(&self, item: Parked<E>, failure: Failure) {
         match item {
             Parked::Own { id, envelope } => {
-                undeliverable(&self.runtime, || self.path(&id), envelope, failure);
+                envelope.undelivered(&self.runtime, &|| self.path(&id), failure);
             }
             Parked::Raw(ParkedFrame {
                 id,
@@ -289,13 +290,8 @@ impl<E: Entity> ShardRegion<E> {
                 ..
             }) => {
                 let (reply, _credit) = origin.into_reply::<E::Reply>(&self.runtime, &[]);
-                if reply.is_nobody() {
-                    let message = codec::variant_name(&payload).unwrap_or("?");
-                    self.runtime
-                        .dead_letter(self.path(&id), message, failure.into());
-                } else {
-                    reply.fail(failure);
-                }
+                let message = codec::variant_name(&payload).unwrap_or("?");
+                reply.undelivered(&self.runtime, &|| self.path(&id), message, failure);
             }
         }
         self.room.notify_waiters();

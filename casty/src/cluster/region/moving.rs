@@ -133,7 +133,7 @@ impl<E: Entity> ShardRegion<E> {
             return;
         }
         let (me, runtime) = (self.me.clone(), self.runtime.clone());
-        self.runtime.spawn(async move {
+        self.runtime.spawn(Box::pin(async move {
             in_turns(&runtime.packing, moved, |(shard, id)| {
                 let Some(region) = me.upgrade() else { return };
                 let make = |name, host: &mut _| region.make_cell(*shard, name, host);
@@ -142,7 +142,7 @@ impl<E: Entity> ShardRegion<E> {
                 }
             })
             .await;
-        });
+        }));
     }
 }
 

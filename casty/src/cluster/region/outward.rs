@@ -9,7 +9,7 @@ use crate::{
     actor::{
         Entity, Rejected, Route,
         ask::chain,
-        cell::{Cell, Refusal, undeliverable},
+        cell::{Cell, Refusal},
         envelope::{Envelope, ReplyTo},
         reference::Found,
         runtime::Runtime,
@@ -109,7 +109,7 @@ impl<E: Entity> ShardRegion<E> {
                 if let Err(Rejected { envelope, failure }) =
                     self.send_remote(&link, epoch, &id, envelope, true)
                 {
-                    undeliverable(&self.runtime, || self.path(&id), envelope, failure);
+                    envelope.undelivered(&self.runtime, &|| self.path(&id), failure);
                 }
                 return;
             }
