@@ -63,7 +63,8 @@ use crate::{
     protocol::map::{Command, Refused, Status},
     system::fresh_seed,
     transport::{
-        handshake::{self, HandshakeError, Lane, Refusal},
+        dial::dial,
+        handshake::{HandshakeError, Lane, Refusal},
         link::{LinkOwner, Peer},
         net::Tcp,
     },
@@ -280,19 +281,14 @@ impl Admin {
         address: SocketAddr,
         until: Instant,
     ) -> Result<(), (SocketAddr, HandshakeError)> {
-        let greeting = async {
-            let mut stream = self.node.net().connect(address).await?;
-            let hello = self.node.hello(Lane::Control, None);
-            handshake::dial(&mut stream, &hello).await.map(drop)
-        };
-        let greeted = tokio::time::timeout_at(until, greeting).await;
-        greeted
-            .unwrap_or(Err(HandshakeError::Timeout))
-            .map_err(|error| (address, error))
+        let hello = || self.node.hello(Lane::Control, None);
+        let limit = until.saturating_duration_since(Instant::now());
+        let dialed = dial(&**self.node.net(), address, hello, limit).await;
+        dialed.map(drop).map_err(|error| (address, error))
     }
 
-    /// Asks all nodes, and those that they know of.
-    /// Asks all that can be reached, and waits for the last answer, for `limit` at most.
+    /// Asks the given nodes and the members that they name, and waits for the last answer, for
+    /// `limit` at most.
     fn look(&self, limit: Duration) -> Boxed<'_, Result<View, AdminError>> {
         boxed(self.look_around(limit))
     }

@@ -21,7 +21,8 @@ use crate::{
         map::{ClusterMap, Command, Home, Refused, Status},
     },
     transport::{
-        handshake::{self, HandshakeError, Lane, Refusal, Welcome},
+        dial::dial,
+        handshake::{HandshakeError, Lane, Refusal, Welcome},
         link::LinkOwner,
     },
 };
@@ -164,14 +165,10 @@ pub(super) async fn ask(node: &Node, seed: &str) -> (Answer, Option<Welcome>) {
 }
 
 async fn greet(node: &Node, address: SocketAddr) -> Result<Welcome, HandshakeError> {
-    let greeting = async {
-        let mut stream = node.net().connect(address).await?;
-        handshake::dial(&mut stream, &node.hello(Lane::Control, None)).await
-    };
+    let hello = || node.hello(Lane::Control, None);
     let limit = node.settings().connect_timeout;
-    tokio::time::timeout(limit, greeting)
-        .await
-        .map_err(|_| HandshakeError::Timeout)?
+    let dialed = dial(&**node.net(), address, hello, limit).await?;
+    Ok(dialed.welcome)
 }
 
 /// Asks until the one who decided answers, or anybody who knows that this node is Down, or of a

@@ -17,8 +17,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     connection::{self, ConnectionEnd, Keepalive, Liveness, Side},
+    dial::{Dialed, dial},
     frame::{self, EntityFrame, FRAME_BYTES_MAX, Frame},
-    handshake::{self, HandshakeError, Hello, Lane, Refusal, Welcome},
+    handshake::{HandshakeError, Hello, Lane, Refusal, Welcome},
     net::Net,
     outbox::{Lost, LostMessage, Outbox, PutError, Returned, lost_message},
 };
@@ -259,13 +260,14 @@ impl Link {
                 () = self.cancel.cancelled() => break,
                 () = self.outbox.work() => {}
             }
+            let hello = || owner.hello(self.lane, self.peer.member.as_ref());
             let dialed = tokio::select! {
                 biased;
                 () = self.cancel.cancelled() => break,
-                dialed = self.dial(&*net, &*owner, times.connect) => dialed,
+                dialed = dial(&*net, self.peer.address, hello, times.connect) => dialed,
             };
             match dialed {
-                Ok((stream, welcome)) => {
+                Ok(Dialed { stream, welcome }) => {
                     backoff = times.backoff;
                     self.set_status(Status::Open);
                     self.connected.store(true, Ordering::Relaxed);
@@ -329,23 +331,6 @@ impl Link {
             self.give_up(&*owner, &reason);
         }
         owner.disconnected(&self, &reason);
-    }
-
-    async fn dial(
-        &self,
-        net: &dyn Net,
-        owner: &dyn LinkOwner,
-        limit: Duration,
-    ) -> Result<(Box<dyn super::net::Stream>, Welcome), HandshakeError> {
-        let dialing = async {
-            let mut stream = net.connect(self.peer.address).await?;
-            let hello = owner.hello(self.lane, self.peer.member.as_ref());
-            let welcome = handshake::dial(&mut stream, &hello).await?;
-            Ok((stream, welcome))
-        };
-        tokio::time::timeout(limit, dialing)
-            .await
-            .map_err(|_| HandshakeError::Timeout)?
     }
 
     fn handle(

@@ -7,6 +7,7 @@
 //! once.
 
 pub(crate) mod connection;
+pub(crate) mod dial;
 pub(crate) mod frame;
 pub(crate) mod handshake;
 pub(crate) mod link;
