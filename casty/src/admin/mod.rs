@@ -60,7 +60,7 @@ use crate::{
         boxed::{Boxed, boxed},
         sync::lock,
     },
-    protocol::map::{Command, Refused, Status},
+    protocol::map::{Command, MapError, Status},
     system::fresh_seed,
     transport::{
         dial::dial,
@@ -494,7 +494,7 @@ impl Admin {
             // Done before, or the first answer was lost. If it is Down by now, whoever waits for it
             // will see.
             Ok(_)
-            | Err(AuthorityError::Refused(Refused::WrongStatus(_) | Refused::UnknownMember(_))) => {
+            | Err(AuthorityError::Refused(MapError::WrongStatus(_) | MapError::UnknownMember(_))) => {
                 Ok(())
             }
             Err(AuthorityError::Refused(refused)) => Err(AdminError::Refused {

@@ -275,7 +275,7 @@ impl View {
                 .collect(),
         });
         let members = self.map.members.iter().map(|(id, member)| {
-            let owned = |table: &[crate::protocol::map::Home]| {
+            let owned = |table: &[crate::protocol::map::ShardHome]| {
                 let owned = table.iter().filter(|home| home.owner == Some(member.slot));
                 owned.count()
             };

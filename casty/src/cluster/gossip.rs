@@ -31,7 +31,7 @@ use crate::{
     message::codec,
     protocol::{
         facts::{Digest, Facts, FactsTable},
-        liveness::Liveness,
+        liveness::FailureDetector,
         map::Status,
     },
     transport::{handshake::Lane, link::Peer},
@@ -166,7 +166,7 @@ pub(crate) struct Gossip {
     effects: AccumulatingRuntime<GossipId>,
     timers: DelayQueue<Timer<GossipId>>,
     facts: FactsTable,
-    liveness: Liveness,
+    liveness: FailureDetector,
     unreachable: BTreeSet<MemberId>,
     /// Members of the map that gossip has been told of. Once: what it thinks of them is its own
     /// affair from then on.
@@ -196,7 +196,7 @@ impl Gossip {
             effects: AccumulatingRuntime::new(),
             timers: DelayQueue::new(),
             facts: FactsTable::new(node.member(), facts),
-            liveness: Liveness::new(settings.suspect_after * 3),
+            liveness: FailureDetector::new(settings.suspect_after * 3),
             unreachable: BTreeSet::new(),
             introduced: BTreeSet::new(),
             rng,

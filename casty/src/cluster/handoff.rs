@@ -16,7 +16,7 @@ use crate::{
         wire::{Answer, Call, Proposal},
     },
     id::{Epoch, ShardId},
-    protocol::map::{ClusterMap, Command, Home, Slot},
+    protocol::map::{ClusterMap, Command, ShardHome, Slot},
     transport::handshake::Lane,
 };
 
@@ -170,7 +170,7 @@ impl Node {
         true
     }
 
-    fn home_of(&self, kind: &str, shard: ShardId) -> Option<Home> {
+    fn home_of(&self, kind: &str, shard: ShardId) -> Option<ShardHome> {
         let map = self.map()?;
         map.kinds.get(kind)?.get(shard.index()).copied()
     }

@@ -17,8 +17,8 @@ use crate::{
     id::{ClusterIdentity, Incarnation, MemberId},
     infra::observe::sighted,
     protocol::{
-        bootstrap::{Answer, Bootstrap, Decision},
-        map::{ClusterMap, Command, Home, Refused, Status},
+        bootstrap::{Bootstrap, Decision, SeedAnswer},
+        map::{ClusterMap, Command, MapError, ShardHome, Status},
     },
     transport::{
         dial::dial,
@@ -110,20 +110,20 @@ fn kept_places(node: &Node, seeds: &[String]) -> Vec<String> {
 }
 
 /// What this node answers itself.
-fn own_answer(node: &Node) -> Answer {
+fn own_answer(node: &Node) -> SeedAnswer {
     match node.kept_seat() {
-        Some(_) => Answer::Kept,
-        None => Answer::Myself,
+        Some(_) => SeedAnswer::Kept,
+        None => SeedAnswer::Myself,
     }
 }
 
 /// Asks one seed, under every address its name has now.
-pub(super) async fn ask(node: &Node, seed: &str) -> (Answer, Option<Welcome>) {
+pub(super) async fn ask(node: &Node, seed: &str) -> (SeedAnswer, Option<Welcome>) {
     let addresses = match node.net().resolve(seed).await {
         Ok(addresses) => addresses,
         Err(error) => {
             tracing::debug!(seed, %error, "a seed's name has no address");
-            return (Answer::Unreachable, None);
+            return (SeedAnswer::Unreachable, None);
         }
     };
     if addresses
@@ -132,7 +132,7 @@ pub(super) async fn ask(node: &Node, seed: &str) -> (Answer, Option<Welcome>) {
     {
         return (own_answer(node), None);
     }
-    let mut last = Answer::Unreachable;
+    let mut last = SeedAnswer::Unreachable;
     for address in addresses {
         match greet(node, address).await {
             Ok(welcome) if node.is_me(&welcome.member) => return (own_answer(node), None),
@@ -141,23 +141,23 @@ pub(super) async fn ask(node: &Node, seed: &str) -> (Answer, Option<Welcome>) {
                     node.handle_successor(&welcome.member, address);
                 }
                 if !welcome.voters.is_empty() {
-                    return (Answer::Cluster, Some(welcome));
+                    return (SeedAnswer::Cluster, Some(welcome));
                 }
                 // It is in a cluster, and knows no more of it yet.
             }
-            Ok(_) => last = Answer::NoCluster,
+            Ok(_) => last = SeedAnswer::NoCluster,
             Err(HandshakeError::Refused(Refusal::Down(who))) if node.is_me(&who) => {
                 node.handle_down();
-                last = Answer::Cluster;
+                last = SeedAnswer::Cluster;
             }
             // The cluster was reborn without this node.
             Err(HandshakeError::Refused(Refusal::Generation { ours, theirs }))
                 if ours < theirs && node.has_a_cluster() && !node.is_leaving() =>
             {
                 node.handle_left_behind();
-                last = Answer::Cluster;
+                last = SeedAnswer::Cluster;
             }
-            Err(error) if error.is_final() => last = Answer::Refused(error.to_string()),
+            Err(error) if error.is_final() => last = SeedAnswer::Refused(error.to_string()),
             Err(error) => tracing::debug!(seed, %address, %error, "a seed cannot be asked"),
         }
     }
@@ -179,13 +179,13 @@ pub(super) async fn until_reached(
     voter: &MemberId,
     cluster: ClusterIdentity,
 ) {
-    let reached = |(answer, welcome): (Answer, Option<Welcome>)| match welcome {
+    let reached = |(answer, welcome): (SeedAnswer, Option<Welcome>)| match welcome {
         Some(welcome) => welcome.identity.is_some_and(|identity| {
             identity.uuid == cluster.uuid
                 && (identity.generation > cluster.generation || welcome.member == *voter)
         }),
         // It has refused this node for what has become of the cluster.
-        None => answer == Answer::Cluster,
+        None => answer == SeedAnswer::Cluster,
     };
     loop {
         let round = join_all(places.iter().map(|place| ask(node, place))).await;
@@ -355,9 +355,9 @@ fn decided(node: &Node, result: Result<u64, AuthorityError>) -> Result<(), JoinF
             Ok(())
         }
         // In the wrong status: the first answer was lost, and this is the second try.
-        Err(AuthorityError::Refused(Refused::WrongStatus(_))) => Ok(()),
+        Err(AuthorityError::Refused(MapError::WrongStatus(_))) => Ok(()),
         // Declared Down before it was Up: another incarnation may have more luck.
-        Err(AuthorityError::Refused(Refused::Superseded(who) | Refused::UnknownMember(who)))
+        Err(AuthorityError::Refused(MapError::Superseded(who) | MapError::UnknownMember(who)))
             if node.is_me(&who) =>
         {
             node.handle_down();
@@ -365,7 +365,7 @@ fn decided(node: &Node, result: Result<u64, AuthorityError>) -> Result<(), JoinF
                 "it was declared down meanwhile".to_owned(),
             ))
         }
-        Err(AuthorityError::Refused(Refused::Seat(who))) if node.is_me(&who) => {
+        Err(AuthorityError::Refused(MapError::Seat(who))) if node.is_me(&who) => {
             node.handle_seat_gone();
             Err(JoinFailure::Passing("its seat is gone".to_owned()))
         }
@@ -495,7 +495,7 @@ async fn handed_over(node: &Node) {
     let rid = |map: &ClusterMap| {
         let others = || map.up().filter(|id| **id != me);
         let slot = map.member(&me).map(|member| member.slot);
-        let keeps = |(kind, table): (&String, &Arc<Vec<Home>>)| {
+        let keeps = |(kind, table): (&String, &Arc<Vec<ShardHome>>)| {
             table.iter().any(|home| home.owner == slot) && others().any(|id| map.hosts(id, kind))
         };
         slot.is_none()
@@ -513,7 +513,7 @@ async fn give_notice(node: &Node, command: Command, deadline: Instant) -> bool {
     let told = node.propose(Proposal::Apply(command));
     match tokio::time::timeout_at(deadline, told).await {
         // In the wrong status: it was done before, by whoever operates the node.
-        Ok(Ok(_) | Err(AuthorityError::Refused(Refused::WrongStatus(_)))) => return true,
+        Ok(Ok(_) | Err(AuthorityError::Refused(MapError::WrongStatus(_)))) => return true,
         Ok(Err(error)) => tracing::info!(%error, "the leave was not recorded"),
         Err(_) => tracing::info!("the leave was not recorded in time"),
     }

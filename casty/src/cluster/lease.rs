@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     cluster::{authority::leader_client::AuthorityError, node::Node, wire::Call},
     config::Settings,
-    protocol::{lease::LeaseTimes, map::Refused},
+    protocol::{lease::LeaseTimes, map::MapError},
 };
 
 /// How long leases are.
@@ -54,7 +54,7 @@ impl Node {
                     self.look_at_lease();
                 }
                 Err(AuthorityError::Refused(
-                    Refused::Superseded(_) | Refused::UnknownMember(_),
+                    MapError::Superseded(_) | MapError::UnknownMember(_),
                 )) => {
                     if !self.is_leaving() {
                         self.handle_down();

@@ -16,7 +16,7 @@ use crate::{
     id::{Epoch, MemberId, ShardId},
     protocol::{
         facts::{Digest, Facts},
-        map::{ClusterMap, Command, Refused},
+        map::{ClusterMap, Command, MapError},
         tie::{Report, Stamp},
     },
 };
@@ -138,7 +138,7 @@ pub(crate) enum Proposal {
 pub(crate) enum Denied {
     /// Decided: no.
     #[error(transparent)]
-    Refused(#[from] Refused),
+    Refused(#[from] MapError),
     #[error("this node does not lead")]
     NotTheLeader { leader: Option<Voter> },
     /// Nobody knows: it may be applied later. All commands may be proposed twice.

@@ -5,20 +5,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::map::{Assignment, ClusterMap, Home, Slot, Status};
+use super::map::{Assignment, ClusterMap, ShardHome, Slot, Status};
 use crate::id::ShardId;
 
 /// Homes for those of `wanted` that have none. Empty if nobody can take them.
 pub(crate) fn allocate(map: &ClusterMap, kind: &str, wanted: &[ShardId]) -> Vec<Assignment> {
     let mut load = Load::of(map);
-    let free = |home: &Home| home.owner.is_none();
+    let free = |home: &ShardHome| home.owner.is_none();
     load.place(map, kind, wanted.iter().copied(), free)
 }
 
 /// New homes for all shards of members that are Down and can serve no more, as `over` says.
 pub(crate) fn take_over(map: &ClusterMap, over: impl Fn(Slot) -> bool) -> Vec<Assignment> {
     let mut load = Load::of(map);
-    let free = |home: &Home| home.owner.is_some_and(&over);
+    let free = |home: &ShardHome| home.owner.is_some_and(&over);
     let mut assignments = Vec::new();
     for (kind, table) in &map.kinds {
         let orphans = (0..).map(ShardId).zip(table.iter());
@@ -54,7 +54,7 @@ pub(crate) fn rebalance(map: &ClusterMap, count: usize) -> Vec<Assignment> {
             continue;
         }
         // Shards that move already count where they go.
-        let mut movable: BTreeMap<Slot, Vec<(ShardId, &Home)>> = BTreeMap::new();
+        let mut movable: BTreeMap<Slot, Vec<(ShardId, &ShardHome)>> = BTreeMap::new();
         for (shard, home) in (0..).map(ShardId).zip(table.iter()) {
             if let (Some(owner), None) = (home.owner, home.moving) {
                 movable.entry(owner).or_default().push((shard, home));
@@ -154,7 +154,7 @@ impl<'a> Load<'a> {
         map: &'a ClusterMap,
         kind: &'a str,
         shard: ShardId,
-        home: &Home,
+        home: &ShardHome,
         to: Option<Slot>,
     ) -> Option<Assignment> {
         let least = || {
@@ -184,7 +184,7 @@ impl<'a> Load<'a> {
         map: &'a ClusterMap,
         kind: &str,
         wanted: impl IntoIterator<Item = ShardId>,
-        free: impl Fn(&Home) -> bool,
+        free: impl Fn(&ShardHome) -> bool,
     ) -> Vec<Assignment> {
         let Some((kind, table)) = map.kinds.get_key_value(kind) else {
             return Vec::new();

@@ -12,7 +12,7 @@ use crate::infra::mutants;
 
 /// What a seed said.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub(crate) enum SeedAnswer {
     /// It is this very node.
     Myself,
     /// It is this very node, which has kept a seat in a cluster.
@@ -70,12 +70,12 @@ impl Bootstrap {
     }
 
     /// Takes one round of answers, in the seeds' order. `jitter` is in 0..1.
-    pub(crate) fn handle_round(&mut self, answers: &[Answer], jitter: f64) -> Decision {
+    pub(crate) fn handle_round(&mut self, answers: &[SeedAnswer], jitter: f64) -> Decision {
         if self.seeds == 0 && self.may_found {
             return Decision::Found;
         }
         let clusters = answers.iter().enumerate();
-        let clusters = clusters.filter(|(_, answer)| **answer == Answer::Cluster);
+        let clusters = clusters.filter(|(_, answer)| **answer == SeedAnswer::Cluster);
         let clusters: Vec<usize> = clusters.map(|(seed, _)| seed).collect();
         if !clusters.is_empty() {
             let seed = clusters[self.tries % clusters.len()];
@@ -86,20 +86,23 @@ impl Bootstrap {
             .iter()
             .enumerate()
             .find_map(|(seed, answer)| match answer {
-                Answer::Refused(reason) => Some((seed, reason.clone())),
+                SeedAnswer::Refused(reason) => Some((seed, reason.clone())),
                 _ => None,
             });
         if let Some((seed, reason)) = refused {
             return Decision::Give { seed, reason };
         }
-        if let Some(seed) = answers.iter().position(|answer| *answer == Answer::Kept) {
+        if let Some(seed) = answers
+            .iter()
+            .position(|answer| *answer == SeedAnswer::Kept)
+        {
             return Decision::Join { seed };
         }
-        let first = answers.first() == Some(&Answer::Myself);
+        let first = answers.first() == Some(&SeedAnswer::Myself);
         let silent: BTreeSet<usize> = answers
             .iter()
             .enumerate()
-            .filter(|(_, answer)| !matches!(answer, Answer::Myself | Answer::NoCluster))
+            .filter(|(_, answer)| !matches!(answer, SeedAnswer::Myself | SeedAnswer::NoCluster))
             .map(|(seed, _)| seed)
             .collect();
         if mutants::on("founds_beside_the_silent") && self.may_found {
@@ -122,7 +125,7 @@ mod tests {
 
     const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(300));
 
-    fn decide(answers: &[Answer]) -> Decision {
+    fn decide(answers: &[SeedAnswer]) -> Decision {
         Bootstrap::new(answers.len(), PAUSES, false).handle_round(answers, 1.0)
     }
 
@@ -137,42 +140,52 @@ mod tests {
 
     #[test]
     fn the_first_seed_founds_once_all_others_have_no_cluster() {
-        assert_eq!(decide(&[Answer::Myself]), Decision::Found);
+        assert_eq!(decide(&[SeedAnswer::Myself]), Decision::Found);
         assert_eq!(
-            decide(&[Answer::Myself, Answer::NoCluster]),
+            decide(&[SeedAnswer::Myself, SeedAnswer::NoCluster]),
             Decision::Found
         );
     }
 
     #[test]
     fn an_unreachable_seed_means_wait_and_never_birth() {
-        assert_eq!(decide(&[Answer::Myself, Answer::Unreachable]), retry());
-        assert_eq!(decide(&[Answer::Unreachable]), retry());
+        assert_eq!(
+            decide(&[SeedAnswer::Myself, SeedAnswer::Unreachable]),
+            retry()
+        );
+        assert_eq!(decide(&[SeedAnswer::Unreachable]), retry());
     }
 
     #[test]
     fn a_later_seed_does_not_found() {
-        assert_eq!(decide(&[Answer::NoCluster, Answer::Myself]), retry());
-        assert_eq!(decide(&[Answer::NoCluster]), retry());
+        assert_eq!(
+            decide(&[SeedAnswer::NoCluster, SeedAnswer::Myself]),
+            retry()
+        );
+        assert_eq!(decide(&[SeedAnswer::NoCluster]), retry());
     }
 
     #[test]
     fn an_existing_cluster_is_joined_whoever_else_is_silent_or_refuses() {
         let answers = [
-            Answer::Unreachable,
-            Answer::Refused("x".into()),
-            Answer::Cluster,
+            SeedAnswer::Unreachable,
+            SeedAnswer::Refused("x".into()),
+            SeedAnswer::Cluster,
         ];
         assert_eq!(decide(&answers), Decision::Join { seed: 2 });
         assert_eq!(
-            decide(&[Answer::Myself, Answer::Cluster]),
+            decide(&[SeedAnswer::Myself, SeedAnswer::Cluster]),
             Decision::Join { seed: 1 }
         );
     }
 
     #[test]
     fn whoever_knows_a_cluster_is_tried_in_turn() {
-        let answers = [Answer::Cluster, Answer::NoCluster, Answer::Cluster];
+        let answers = [
+            SeedAnswer::Cluster,
+            SeedAnswer::NoCluster,
+            SeedAnswer::Cluster,
+        ];
         let mut bootstrap = Bootstrap::new(answers.len(), PAUSES, true);
         let mut seed = || match bootstrap.handle_round(&answers, 1.0) {
             Decision::Join { seed } => seed,
@@ -183,7 +196,7 @@ mod tests {
 
     #[test]
     fn who_was_a_member_never_founds() {
-        for answers in [vec![], vec![Answer::Myself]] {
+        for answers in [vec![], vec![SeedAnswer::Myself]] {
             let mut bootstrap = Bootstrap::new(answers.len(), PAUSES, true);
             assert_eq!(bootstrap.handle_round(&answers, 1.0), retry());
         }
@@ -191,22 +204,25 @@ mod tests {
 
     #[test]
     fn who_has_kept_a_seat_joins_from_there_unless_a_seed_refuses() {
-        let decide = |answers: &[Answer]| {
+        let decide = |answers: &[SeedAnswer]| {
             Bootstrap::new(answers.len(), PAUSES, true).handle_round(answers, 1.0)
         };
         let from_itself = Decision::Join { seed: 1 };
         assert_eq!(
-            decide(&[Answer::Unreachable, Answer::Kept]),
+            decide(&[SeedAnswer::Unreachable, SeedAnswer::Kept]),
             from_itself.clone()
         );
-        assert_eq!(decide(&[Answer::NoCluster, Answer::Kept]), from_itself);
         assert_eq!(
-            decide(&[Answer::Kept, Answer::Cluster]),
+            decide(&[SeedAnswer::NoCluster, SeedAnswer::Kept]),
+            from_itself
+        );
+        assert_eq!(
+            decide(&[SeedAnswer::Kept, SeedAnswer::Cluster]),
             Decision::Join { seed: 1 }
         );
         let reason = || "another cluster".to_owned();
         assert_eq!(
-            decide(&[Answer::Refused(reason()), Answer::Kept]),
+            decide(&[SeedAnswer::Refused(reason()), SeedAnswer::Kept]),
             Decision::Give {
                 seed: 0,
                 reason: reason()
@@ -216,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_told() {
-        let answers = [Answer::Unreachable, Answer::Refused("no".into())];
+        let answers = [SeedAnswer::Unreachable, SeedAnswer::Refused("no".into())];
         assert_eq!(
             decide(&answers),
             Decision::Give {
@@ -229,7 +245,7 @@ mod tests {
     #[test]
     fn pauses_grow_to_their_bound_and_jitter_shortens_them() {
         let mut bootstrap = Bootstrap::new(1, PAUSES, false);
-        let mut pause = |jitter| match bootstrap.handle_round(&[Answer::Unreachable], jitter) {
+        let mut pause = |jitter| match bootstrap.handle_round(&[SeedAnswer::Unreachable], jitter) {
             Decision::Retry { after } => after.as_millis(),
             other => panic!("{other:?}"),
         };

@@ -61,7 +61,7 @@ impl Electorate {
 
 /// What the shell has to do, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Effect {
+pub(crate) enum LeaderEffect {
     Propose(Command),
     /// Ask the tie-breaker whether this node may go on without this member, and if so, declare it
     /// Down.
@@ -106,7 +106,7 @@ impl Leader {
         grants: &Grants,
         ties: Option<&mut Ties>,
         now: Instant,
-    ) -> Vec<Effect> {
+    ) -> Vec<LeaderEffect> {
         // It sits where a process before it sat, and is about to join. Until then it would take
         // from the dead what is to be its own.
         if map.member(&self.me).is_none() {
@@ -121,7 +121,7 @@ impl Leader {
             self.known_since.entry(id.clone()).or_insert(now);
         }
         let mut effects = Vec::new();
-        let propose = |command| Effect::Propose(command);
+        let propose = |command| LeaderEffect::Propose(command);
         let silent: Vec<&MemberId> = map
             .members
             .iter()
@@ -140,7 +140,7 @@ impl Leader {
             match &mut ties {
                 Some(ties) if !ties.has_won(id) => {
                     if ties.claim_now(id, now) {
-                        effects.push(Effect::Claim(id.clone()));
+                        effects.push(LeaderEffect::Claim(id.clone()));
                     }
                 }
                 _ => effects.push(propose(Command::Down { member: id.clone() })),
@@ -248,7 +248,7 @@ impl Leader {
         map: &ClusterMap,
         alive: impl Fn(&MemberId) -> bool,
         now: &Electorate,
-    ) -> Option<Effect> {
+    ) -> Option<LeaderEffect> {
         let up = map.members.iter();
         let mut up: Vec<_> = up
             .filter(|(id, m)| m.status == Status::Up && alive(id))
@@ -285,7 +285,7 @@ impl Leader {
         let new: Vec<Seat> = wanted.difference(&now.voters).copied().collect();
         if let Some(stranger) = new.iter().find(|seat| !now.nodes.contains(seat)) {
             let (id, _) = map.by_seat(*stranger)?;
-            return Some(Effect::Teach(id.clone()));
+            return Some(LeaderEffect::Teach(id.clone()));
         }
         if !new.iter().all(|seat| now.caught_up.contains(seat)) {
             return None;
@@ -296,13 +296,13 @@ impl Leader {
         if mine.is_none_or(|mine| !wanted.contains(&mine))
             && let Some(heir) = wanted.intersection(&now.voters).next()
         {
-            return Some(Effect::Abdicate(*heir));
+            return Some(LeaderEffect::Abdicate(*heir));
         }
         if wanted != now.voters || now.changing {
-            return Some(Effect::Elect(wanted));
+            return Some(LeaderEffect::Elect(wanted));
         }
         let rest: BTreeSet<Seat> = now.nodes.difference(&wanted).copied().collect();
-        (!rest.is_empty()).then_some(Effect::Dismiss(rest))
+        (!rest.is_empty()).then_some(LeaderEffect::Dismiss(rest))
     }
 }
 
@@ -373,8 +373,8 @@ mod tests {
         map
     }
 
-    fn down(name: &str) -> Effect {
-        Effect::Propose(Command::Down {
+    fn down(name: &str) -> LeaderEffect {
+        LeaderEffect::Propose(Command::Down {
             member: member(name, 1),
         })
     }
@@ -391,14 +391,14 @@ mod tests {
             let effects = leader.handle_tick(map, &dead, &settled(1..=1), &grants, None, at);
             effects
                 .into_iter()
-                .filter(|effect| matches!(effect, Effect::Propose(_)))
+                .filter(|effect| matches!(effect, LeaderEffect::Propose(_)))
                 .collect::<Vec<_>>()
         };
         assert_eq!(tick(&map, now), [down("b")]);
         map.apply(&Command::Down { member: b }).unwrap();
         assert_eq!(tick(&map, now + SECOND), []);
         let assignments = vec![assignment(0, Epoch::new(7, 1), &member("a", 1))];
-        let assign = Effect::Propose(Command::Assign { assignments });
+        let assign = LeaderEffect::Propose(Command::Assign { assignments });
         assert_eq!(tick(&map, now + lease().guard), [assign]);
     }
 
@@ -442,11 +442,14 @@ mod tests {
             leader.handle_tick(&map, &dead, electorate, &grants, Some(ties), now)
         };
         let sole = settled(1..=1);
-        assert_eq!(tick(&mut ties, &sole, now), [Effect::Claim(b.clone())]);
+        assert_eq!(
+            tick(&mut ties, &sole, now),
+            [LeaderEffect::Claim(b.clone())]
+        );
         assert_eq!(tick(&mut ties, &sole, now), [], "it has just asked");
         assert_eq!(
             tick(&mut ties, &sole, now + SECOND),
-            [Effect::Claim(b.clone())]
+            [LeaderEffect::Claim(b.clone())]
         );
         ties.handle_verdict(&b, true);
         assert_eq!(tick(&mut ties, &sole, now + SECOND), [down("b")]);
@@ -458,7 +461,7 @@ mod tests {
             ..Electorate::default()
         };
         let effects = tick(&mut ties, &three, now);
-        assert!(!effects.contains(&Effect::Claim(b)), "{effects:?}");
+        assert!(!effects.contains(&LeaderEffect::Claim(b)), "{effects:?}");
     }
 
     #[test]
@@ -470,7 +473,7 @@ mod tests {
         })
         .unwrap();
         let none = BTreeSet::new();
-        let remove = Effect::Propose(Command::Remove {
+        let remove = LeaderEffect::Propose(Command::Remove {
             member: member("b", 1),
         });
         assert_eq!(
@@ -504,7 +507,7 @@ mod tests {
         assert_eq!(effects, []);
     }
 
-    fn vote(map: &ClusterMap, electorate: &Electorate) -> Option<Effect> {
+    fn vote(map: &ClusterMap, electorate: &Electorate) -> Option<LeaderEffect> {
         leader().electorate(map, |_| true, electorate)
     }
 
@@ -518,7 +521,7 @@ mod tests {
     fn the_third_member_makes_three_voters_once_they_know_everything() {
         let map = cluster(&["b", "c"]);
         let mut electorate = settled(1..=1);
-        let teach = |name| Some(Effect::Teach(member(name, 1)));
+        let teach = |name| Some(LeaderEffect::Teach(member(name, 1)));
         assert_eq!(vote(&map, &electorate), teach("b"));
         electorate.nodes.insert(Seat(2));
         assert_eq!(vote(&map, &electorate), teach("c"));
@@ -526,7 +529,10 @@ mod tests {
         electorate.caught_up.insert(Seat(2));
         assert_eq!(vote(&map, &electorate), None);
         electorate.caught_up.insert(Seat(3));
-        assert_eq!(vote(&map, &electorate), Some(Effect::Elect(seats(1..=3))));
+        assert_eq!(
+            vote(&map, &electorate),
+            Some(LeaderEffect::Elect(seats(1..=3)))
+        );
         assert_eq!(vote(&map, &settled(1..=3)), None);
     }
 
@@ -548,14 +554,14 @@ mod tests {
         let alive = |id: &MemberId| *id != member("b", 1);
         let mut electorate = settled(1..=3);
         let got = leader().electorate(&map, alive, &electorate);
-        assert_eq!(got, Some(Effect::Teach(member("d", 1))));
+        assert_eq!(got, Some(LeaderEffect::Teach(member("d", 1))));
         electorate.nodes.insert(Seat(4));
         electorate.caught_up.insert(Seat(4));
         let got = leader().electorate(&map, alive, &electorate);
-        assert_eq!(got, Some(Effect::Elect(seats([1, 3, 4]))));
+        assert_eq!(got, Some(LeaderEffect::Elect(seats([1, 3, 4]))));
         electorate.voters = seats([1, 3, 4]);
         let got = leader().electorate(&map, alive, &electorate);
-        assert_eq!(got, Some(Effect::Dismiss(seats([2]))));
+        assert_eq!(got, Some(LeaderEffect::Dismiss(seats([2]))));
     }
 
     #[test]
@@ -563,10 +569,10 @@ mod tests {
         let map = cluster(&["b", "c", "d", "e", "f", "g"]);
         let alive = |id: &MemberId| *id != member("b", 1) && *id != member("c", 1);
         let got = leader().electorate(&map, alive, &settled(1..=5));
-        assert_eq!(got, Some(Effect::Elect(seats([1, 4, 5]))));
+        assert_eq!(got, Some(LeaderEffect::Elect(seats([1, 4, 5]))));
         let one = |id: &MemberId| *id != member("b", 1);
         let got = leader().electorate(&map, one, &settled(1..=5));
-        assert_eq!(got, Some(Effect::Teach(member("f", 1))));
+        assert_eq!(got, Some(LeaderEffect::Teach(member("f", 1))));
     }
 
     #[test]
@@ -615,7 +621,10 @@ mod tests {
         let mut electorate = settled(1..=3);
         electorate.nodes.insert(Seat(4));
         electorate.caught_up.insert(Seat(4));
-        assert_eq!(vote(&map, &electorate), Some(Effect::Abdicate(Seat(2))));
+        assert_eq!(
+            vote(&map, &electorate),
+            Some(LeaderEffect::Abdicate(Seat(2)))
+        );
         // With nobody else to lead, the voters change first.
         let electorate = Electorate {
             voters: seats([1]),
@@ -628,12 +637,18 @@ mod tests {
             member: member("a", 1),
         })
         .unwrap();
-        assert_eq!(vote(&map, &electorate), Some(Effect::Elect(seats([2]))));
+        assert_eq!(
+            vote(&map, &electorate),
+            Some(LeaderEffect::Elect(seats([2])))
+        );
         // It leads until one of them does.
         let electorate = Electorate {
             voters: seats([2]),
             ..electorate
         };
-        assert_eq!(vote(&map, &electorate), Some(Effect::Abdicate(Seat(2))));
+        assert_eq!(
+            vote(&map, &electorate),
+            Some(LeaderEffect::Abdicate(Seat(2)))
+        );
     }
 }

@@ -78,12 +78,12 @@ impl Lease {
 /// What a leader has granted, and what others may have granted before it.
 #[derive(Debug, Default)]
 pub(crate) struct Grants {
-    reign: Option<Reign>,
+    leading: Option<LeaderTerm>,
     until: BTreeMap<MemberId, Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Reign {
+struct LeaderTerm {
     term: u64,
     /// Whatever an earlier leader granted is over by then.
     settled: Instant,
@@ -92,18 +92,18 @@ struct Reign {
 impl Grants {
     /// This node leads in `term`.
     pub(crate) fn handle_leading(&mut self, term: u64, now: Instant, times: LeaseTimes) {
-        if self.reign.is_none_or(|reign| reign.term != term) {
+        if self.leading.is_none_or(|known| known.term != term) {
             let mut settled = now + times.guard;
             if mutants::on("new_leader_does_not_wait") {
                 settled = now;
             }
-            self.reign = Some(Reign { term, settled });
+            self.leading = Some(LeaderTerm { term, settled });
             self.until.clear();
         }
     }
 
     pub(crate) fn handle_following(&mut self) {
-        self.reign = None;
+        self.leading = None;
     }
 
     /// A renewal is granted now. `false` if this node does not lead in `term` as far as it knows.
@@ -114,7 +114,7 @@ impl Grants {
         now: Instant,
         times: LeaseTimes,
     ) -> bool {
-        let leads = self.reign.is_some_and(|reign| reign.term == term);
+        let leads = self.leading.is_some_and(|known| known.term == term);
         if leads {
             self.until.insert(member.clone(), now + times.guard);
         }
@@ -123,7 +123,7 @@ impl Grants {
 
     /// Whether a member that gets no more leases can serve no more.
     pub(crate) fn is_over(&self, member: &MemberId, now: Instant) -> bool {
-        let settled = self.reign.is_some_and(|reign| reign.settled <= now);
+        let settled = self.leading.is_some_and(|term| term.settled <= now);
         settled && self.until.get(member).is_none_or(|until| *until <= now)
     }
 
@@ -135,7 +135,7 @@ impl Grants {
 
     /// From when on this leader knows of every lease there can be.
     pub(crate) fn settled(&self) -> Option<Instant> {
-        self.reign.map(|reign| reign.settled)
+        self.leading.map(|term| term.settled)
     }
 
     /// Forgets who is no member any more.
@@ -184,7 +184,7 @@ mod tests {
         assert!(!grants.is_over(&b, now + 1000 * MS));
         let settled = now + times().guard;
         assert!(grants.is_over(&b, settled));
-        // Still the same reign.
+        // Still the same term.
         grants.handle_leading(3, settled, times());
         assert!(grants.is_over(&b, settled));
         grants.handle_leading(4, settled, times());

@@ -14,13 +14,13 @@ use tokio::time::Instant;
 use crate::id::MemberId;
 
 #[derive(Debug)]
-pub(crate) struct Liveness {
+pub(crate) struct FailureDetector {
     meet_within: Duration,
     declared: BTreeSet<MemberId>,
     unmet_since: BTreeMap<MemberId, Instant>,
 }
 
-impl Liveness {
+impl FailureDetector {
     pub(crate) fn new(meet_within: Duration) -> Self {
         Self {
             meet_within,
@@ -75,14 +75,14 @@ mod tests {
 
     #[test]
     fn who_is_alive_is_not_dead_whatever_was_said_before() {
-        let (mut liveness, now) = (Liveness::new(MEET), Instant::now());
+        let (mut liveness, now) = (FailureDetector::new(MEET), Instant::now());
         liveness.handle_down(member("a", 1));
         assert_eq!(liveness.handle_tick(&set(&["a"]), &set(&["a"]), now), []);
     }
 
     #[test]
     fn who_was_declared_down_is_dead_at_once() {
-        let (mut liveness, now) = (Liveness::new(MEET), Instant::now());
+        let (mut liveness, now) = (FailureDetector::new(MEET), Instant::now());
         liveness.handle_down(member("a", 1));
         assert_eq!(
             liveness.handle_tick(&set(&["a", "b"]), &set(&["b"]), now),
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn who_was_never_met_is_dead_after_a_while() {
-        let (mut liveness, now) = (Liveness::new(MEET), Instant::now());
+        let (mut liveness, now) = (FailureDetector::new(MEET), Instant::now());
         assert_eq!(liveness.handle_tick(&set(&["a"]), &set(&[]), now), []);
         assert_eq!(
             liveness.handle_tick(&set(&["a"]), &set(&[]), now + MEET / 2),
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_meeting_starts_the_clock_anew() {
-        let (mut liveness, now) = (Liveness::new(MEET), Instant::now());
+        let (mut liveness, now) = (FailureDetector::new(MEET), Instant::now());
         liveness.handle_tick(&set(&["a"]), &set(&[]), now);
         liveness.handle_tick(&set(&["a"]), &set(&["a"]), now + MEET / 2);
         assert_eq!(

@@ -50,14 +50,14 @@ pub(crate) struct Member {
 
 /// Where one of those who decide sits, and listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Place {
+pub(crate) struct VoterPlace {
     pub(crate) seat: Seat,
     pub(crate) address: SocketAddr,
 }
 
 /// Who owns a shard, and since when.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Home {
+pub(crate) struct ShardHome {
     pub(crate) owner: Option<Slot>,
     /// Of the present owner, or of the last one.
     pub(crate) epoch: Epoch,
@@ -71,11 +71,11 @@ pub(crate) struct ClusterMap {
     /// Counts the commands that changed something.
     pub(crate) version: u64,
     /// Who decides.
-    pub(crate) voters: BTreeMap<MemberId, Place>,
+    pub(crate) voters: BTreeMap<MemberId, VoterPlace>,
     pub(crate) members: BTreeMap<MemberId, Member>,
     /// Shard tables, by entity type. Shared between versions: a command copies only the table it
     /// changes.
-    pub(crate) kinds: BTreeMap<String, Arc<Vec<Home>>>,
+    pub(crate) kinds: BTreeMap<String, Arc<Vec<ShardHome>>>,
     /// How long leases are; the same for all members, or one could serve what another has been
     /// given.
     lease: LeaseTimes,
@@ -136,7 +136,7 @@ pub(crate) enum Command {
     },
     /// Who decides from now on. It follows from the engine's own membership; nobody proposes it.
     Voters {
-        voters: BTreeMap<MemberId, Place>,
+        voters: BTreeMap<MemberId, VoterPlace>,
     },
 }
 
@@ -151,7 +151,7 @@ pub(crate) struct Assignment {
 
 /// Why a command changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-pub(crate) enum Refused {
+pub(crate) enum MapError {
     #[error("`{0}` is not a member")]
     UnknownMember(MemberId),
     #[error("`{0}` was superseded by a newer incarnation, or declared down")]
@@ -207,7 +207,7 @@ impl ClusterMap {
             next_slot: 1,
         };
         let seat = map.insert(founder.clone(), address, catalog, Status::Up, None);
-        map.voters.insert(founder, Place { seat, address });
+        map.voters.insert(founder, VoterPlace { seat, address });
         map
     }
 
@@ -240,7 +240,8 @@ impl ClusterMap {
 
     /// How many shards a member owns.
     pub(crate) fn owned(&self, slot: Slot) -> usize {
-        let of = |table: &Arc<Vec<Home>>| table.iter().filter(|h| h.owner == Some(slot)).count();
+        let of =
+            |table: &Arc<Vec<ShardHome>>| table.iter().filter(|h| h.owner == Some(slot)).count();
         self.kinds.values().map(of).sum()
     }
 
@@ -255,7 +256,7 @@ impl ClusterMap {
     }
 
     /// Changes the map, or says why not; then it is as before.
-    pub(crate) fn apply(&mut self, command: &Command) -> Result<(), Refused> {
+    pub(crate) fn apply(&mut self, command: &Command) -> Result<(), MapError> {
         match command {
             Command::Join {
                 member,
@@ -315,7 +316,7 @@ impl ClusterMap {
         for entry in catalog {
             self.kinds
                 .entry(entry.name.clone())
-                .or_insert_with(|| Arc::new(vec![Home::default(); entry.shards as usize]));
+                .or_insert_with(|| Arc::new(vec![ShardHome::default(); entry.shards as usize]));
         }
         let kinds = catalog.iter().map(|entry| entry.name.clone()).collect();
         self.members.insert(
@@ -332,14 +333,14 @@ impl ClusterMap {
     }
 
     /// What has to be the same on all nodes.
-    fn check_agreement(&self, lease: LeaseTimes, tie_breaker: bool) -> Result<(), Refused> {
+    fn check_agreement(&self, lease: LeaseTimes, tie_breaker: bool) -> Result<(), MapError> {
         if lease != self.lease {
             let (ours, theirs) = (self.lease.lease, lease.lease);
-            return Err(Refused::Lease { ours, theirs });
+            return Err(MapError::Lease { ours, theirs });
         }
         if tie_breaker != self.tie_breaker {
             let ours = self.tie_breaker;
-            return Err(Refused::TieBreaker { ours });
+            return Err(MapError::TieBreaker { ours });
         }
         Ok(())
     }
@@ -350,12 +351,12 @@ impl ClusterMap {
         address: SocketAddr,
         catalog: &[CatalogEntry],
         seat: Option<Seat>,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), MapError> {
         for entry in catalog {
             if let Some(table) = self.kinds.get(&entry.name)
                 && table.len() != entry.shards as usize
             {
-                return Err(Refused::Shards {
+                return Err(MapError::Shards {
                     kind: entry.name.clone(),
                     ours: u32::try_from(table.len()).unwrap_or(u32::MAX),
                     theirs: entry.shards,
@@ -365,7 +366,7 @@ impl ClusterMap {
         match self.status(id) {
             // Asked twice, because the first answer was lost.
             Some(Status::Joining | Status::Up) => return Ok(()),
-            Some(Status::Leaving | Status::Down) => return Err(Refused::Superseded(id.clone())),
+            Some(Status::Leaving | Status::Down) => return Err(MapError::Superseded(id.clone())),
             None => {}
         }
         let same_node = self.members.keys().filter(|other| other.node == id.node);
@@ -373,7 +374,7 @@ impl ClusterMap {
             .cloned()
             .partition(|other| other.incarnation > id.incarnation);
         if !newer.is_empty() {
-            return Err(Refused::Superseded(id.clone()));
+            return Err(MapError::Superseded(id.clone()));
         }
         let before = seat.map(|seat| self.sat_before(id, seat)).transpose()?;
         // A restarted node takes its own place. What its former self owned is free only once that
@@ -386,14 +387,14 @@ impl ClusterMap {
         let seat = self.insert(id.clone(), address, catalog, Status::Joining, seat);
         if let Some(before) = before {
             self.voters.remove(&before);
-            self.voters.insert(id.clone(), Place { seat, address });
+            self.voters.insert(id.clone(), VoterPlace { seat, address });
         }
         Ok(())
     }
 
     /// Who of a member's node has voted from this seat until now. One that has lost its vote never
     /// gets it back: then nobody has to know whether what was kept of it is all that there was.
-    fn sat_before(&self, id: &MemberId, seat: Seat) -> Result<MemberId, Refused> {
+    fn sat_before(&self, id: &MemberId, seat: Seat) -> Result<MemberId, MapError> {
         if mutants::on("a_removed_seat_sits_again")
             && let Some((before, _)) = self.by_seat(seat)
         {
@@ -401,38 +402,38 @@ impl ClusterMap {
         }
         let mut voters = self.voters.iter();
         let before = voters.find(|(voter, place)| place.seat == seat && voter.node == id.node);
-        let (before, _) = before.ok_or_else(|| Refused::Seat(id.clone()))?;
+        let (before, _) = before.ok_or_else(|| MapError::Seat(id.clone()))?;
         Ok(before.clone())
     }
 
-    fn advance(&mut self, id: &MemberId, from: &[Status], to: Status) -> Result<(), Refused> {
+    fn advance(&mut self, id: &MemberId, from: &[Status], to: Status) -> Result<(), MapError> {
         let member = self
             .members
             .get_mut(id)
-            .ok_or_else(|| Refused::UnknownMember(id.clone()))?;
+            .ok_or_else(|| MapError::UnknownMember(id.clone()))?;
         if !from.contains(&member.status) {
-            return Err(Refused::WrongStatus(id.clone()));
+            return Err(MapError::WrongStatus(id.clone()));
         }
         member.status = to;
         Ok(())
     }
 
-    fn remove(&mut self, id: &MemberId) -> Result<(), Refused> {
+    fn remove(&mut self, id: &MemberId) -> Result<(), MapError> {
         let Some(member) = self.members.get(id) else {
-            return Err(Refused::UnknownMember(id.clone()));
+            return Err(MapError::UnknownMember(id.clone()));
         };
         let leaves = matches!(member.status, Status::Leaving | Status::Down);
         if !leaves || self.owned(member.slot) > 0 {
-            return Err(Refused::WrongStatus(id.clone()));
+            return Err(MapError::WrongStatus(id.clone()));
         }
         self.members.remove(id);
         Ok(())
     }
 
-    fn table(&mut self, kind: &str) -> Result<&mut Vec<Home>, Refused> {
+    fn table(&mut self, kind: &str) -> Result<&mut Vec<ShardHome>, MapError> {
         match self.kinds.get_mut(kind) {
             Some(table) => Ok(Arc::make_mut(table)),
-            None => Err(Refused::UnknownKind(kind.to_owned())),
+            None => Err(MapError::UnknownKind(kind.to_owned())),
         }
     }
 
@@ -441,8 +442,8 @@ impl ClusterMap {
     fn targets(
         &self,
         assignments: &[Assignment],
-        free: impl Fn(&Home) -> bool,
-    ) -> Result<Vec<Slot>, Refused> {
+        free: impl Fn(&ShardHome) -> bool,
+    ) -> Result<Vec<Slot>, MapError> {
         let mut targets = Vec::with_capacity(assignments.len());
         for Assignment {
             kind,
@@ -451,14 +452,14 @@ impl ClusterMap {
             to,
         } in assignments
         {
-            let unknown = || Refused::UnknownKind(kind.clone());
+            let unknown = || MapError::UnknownKind(kind.clone());
             let table = self.kinds.get(kind).ok_or_else(unknown)?;
-            let home = table.get(shard.index()).ok_or(Refused::Stale)?;
+            let home = table.get(shard.index()).ok_or(MapError::Stale)?;
             if home.epoch != *expected || !free(home) {
-                return Err(Refused::Stale);
+                return Err(MapError::Stale);
             }
             let owner = self.members.get(to).filter(|_| self.hosts(to, kind));
-            let owner = owner.ok_or_else(|| Refused::WrongStatus(to.clone()))?;
+            let owner = owner.ok_or_else(|| MapError::WrongStatus(to.clone()))?;
             targets.push(owner.slot);
         }
         Ok(targets)
@@ -473,7 +474,7 @@ impl ClusterMap {
         Epoch::new(self.identity.generation, self.sequence)
     }
 
-    fn assign(&mut self, assignments: &[Assignment]) -> Result<(), Refused> {
+    fn assign(&mut self, assignments: &[Assignment]) -> Result<(), MapError> {
         let is_down = |owner| {
             let owner = self.by_slot(owner);
             owner.is_none_or(|(_, member)| member.status == Status::Down)
@@ -485,7 +486,7 @@ impl ClusterMap {
                 .table(&assignment.kind)?
                 .get_mut(assignment.shard.index())
             {
-                *home = Home {
+                *home = ShardHome {
                     owner: Some(owner),
                     epoch,
                     moving: None,
@@ -495,7 +496,7 @@ impl ClusterMap {
         Ok(())
     }
 
-    fn revoke(&mut self, moves: &[Assignment]) -> Result<(), Refused> {
+    fn revoke(&mut self, moves: &[Assignment]) -> Result<(), MapError> {
         let targets = self.targets(moves, |home| home.owner.is_some() && home.moving.is_none())?;
         for (to, target) in moves.iter().zip(targets) {
             if let Some(home) = self.table(&to.kind)?.get_mut(to.shard.index())
@@ -513,10 +514,10 @@ impl ClusterMap {
         id: &MemberId,
         kind: &str,
         shards: &[(ShardId, Epoch)],
-    ) -> Result<Vec<ShardId>, Refused> {
-        let unknown = || Refused::UnknownMember(id.clone());
+    ) -> Result<Vec<ShardId>, MapError> {
+        let unknown = || MapError::UnknownMember(id.clone());
         let slot = self.member(id).ok_or_else(unknown)?.slot;
-        let unknown = || Refused::UnknownKind(kind.to_owned());
+        let unknown = || MapError::UnknownKind(kind.to_owned());
         let table = self.kinds.get(kind).ok_or_else(unknown)?;
         let owned = |(shard, epoch): &&(ShardId, Epoch)| {
             table
@@ -525,7 +526,7 @@ impl ClusterMap {
         };
         let owned: Vec<ShardId> = shards.iter().filter(owned).map(|(s, _)| *s).collect();
         if owned.is_empty() {
-            return Err(Refused::Stale);
+            return Err(MapError::Stale);
         }
         Ok(owned)
     }
@@ -535,7 +536,7 @@ impl ClusterMap {
         id: &MemberId,
         kind: &str,
         shards: &[(ShardId, Epoch)],
-    ) -> Result<(), Refused> {
+    ) -> Result<(), MapError> {
         for shard in self.owned_of(id, kind, shards)? {
             let moving = self.kinds[kind].get(shard.index()).and_then(|h| h.moving);
             let target = moving.filter(|slot| {
@@ -544,7 +545,7 @@ impl ClusterMap {
             });
             let epoch = target.map(|_| self.next_epoch());
             if let Some(home) = self.table(kind)?.get_mut(shard.index()) {
-                *home = Home {
+                *home = ShardHome {
                     owner: target,
                     epoch: epoch.unwrap_or(home.epoch),
                     moving: None,
@@ -559,7 +560,7 @@ impl ClusterMap {
         id: &MemberId,
         kind: &str,
         shards: &[(ShardId, Epoch)],
-    ) -> Result<(), Refused> {
+    ) -> Result<(), MapError> {
         for shard in self.owned_of(id, kind, shards)? {
             // Whoever has heard that it is not here any more believes a later epoch only.
             let epoch = self.next_epoch();
@@ -589,7 +590,7 @@ impl ClusterMap {
         );
         map.version = self.version + 1;
         for (kind, table) in &self.kinds {
-            let unowned = |home: &Home| Home {
+            let unowned = |home: &ShardHome| ShardHome {
                 owner: None,
                 moving: None,
                 ..*home

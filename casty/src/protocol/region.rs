@@ -64,7 +64,7 @@ pub(crate) enum Effect<T> {
 
 #[derive(Debug)]
 pub(crate) struct Region<T> {
-    shards: Vec<Route<T>>,
+    shards: Vec<ShardRoute<T>>,
     /// Items kept, over all shards.
     kept: usize,
     kept_max: usize,
@@ -75,7 +75,7 @@ pub(crate) struct Region<T> {
 }
 
 #[derive(Debug)]
-struct Route<T> {
+struct ShardRoute<T> {
     home: Home,
     /// Somebody has seen an epoch at least this great: an older home must not be believed.
     at_least: Epoch,
@@ -91,7 +91,7 @@ struct Route<T> {
 impl<T> Region<T> {
     /// Keeps at most `kept_max` items, each for at most `wait_max`.
     pub(crate) fn new(shards: u32, kept_max: usize, wait_max: Duration) -> Self {
-        let route = || Route {
+        let route = || ShardRoute {
             home: Home::Unknown,
             at_least: Epoch::ZERO,
             fence: None,
@@ -396,7 +396,7 @@ impl<T> Region<T> {
     }
 }
 
-impl<T> Route<T> {
+impl<T> ShardRoute<T> {
     /// Nothing of this node's waits for a home.
     fn is_empty(&self) -> bool {
         self.kept.is_empty() && self.returned.is_empty()

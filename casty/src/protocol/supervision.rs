@@ -17,7 +17,7 @@ pub(crate) struct Limits {
 
 /// What to do about a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Directive {
     /// Start again after this pause, which is zero for a first failure.
     Restart { after: Duration },
     /// It fails too often: leave it alone for so long.
@@ -33,7 +33,12 @@ pub(crate) struct Supervisor {
 impl Supervisor {
     /// `jitter` is random, from 0 to 1: it spreads the restarts of many actors that failed of one
     /// cause.
-    pub(crate) fn handle_failure(&mut self, limits: Limits, now: Instant, jitter: f64) -> Verdict {
+    pub(crate) fn handle_failure(
+        &mut self,
+        limits: Limits,
+        now: Instant,
+        jitter: f64,
+    ) -> Directive {
         while self
             .failures
             .front()
@@ -44,12 +49,12 @@ impl Supervisor {
         let before = u32::try_from(self.failures.len()).unwrap_or(u32::MAX);
         if before >= limits.restarts {
             self.failures.clear();
-            return Verdict::GiveUp {
+            return Directive::GiveUp {
                 pause: limits.backoff_max,
             };
         }
         self.failures.push_back(now);
-        Verdict::Restart {
+        Directive::Restart {
             after: pause(limits, before, jitter),
         }
     }
@@ -81,10 +86,10 @@ mod tests {
         backoff_max: Duration::from_millis(300),
     };
 
-    fn millis(verdict: Verdict) -> Option<u128> {
+    fn millis(verdict: Directive) -> Option<u128> {
         match verdict {
-            Verdict::Restart { after } => Some(after.as_millis()),
-            Verdict::GiveUp { .. } => None,
+            Directive::Restart { after } => Some(after.as_millis()),
+            Directive::GiveUp { .. } => None,
         }
     }
 
@@ -98,7 +103,7 @@ mod tests {
         // After the pause it starts with a clean record.
         assert_eq!(
             supervisor.handle_failure(LIMITS, now, 0.0),
-            Verdict::Restart {
+            Directive::Restart {
                 after: Duration::ZERO
             }
         );
@@ -122,7 +127,7 @@ mod tests {
         let verdict = Supervisor::default().handle_failure(limits, Instant::now(), 0.0);
         assert_eq!(
             verdict,
-            Verdict::GiveUp {
+            Directive::GiveUp {
                 pause: LIMITS.backoff_max
             }
         );
@@ -138,13 +143,13 @@ mod tests {
             for gap in gaps {
                 now += Duration::from_millis(gap);
                 match supervisor.handle_failure(LIMITS, now, jitter) {
-                    Verdict::Restart { after } => {
+                    Directive::Restart { after } => {
                         prop_assert!(after <= LIMITS.backoff_max);
                         restarts.push(now);
                         let recent = restarts.iter().filter(|&&at| now - at < LIMITS.within).count();
                         prop_assert!(recent <= LIMITS.restarts as usize);
                     }
-                    Verdict::GiveUp { .. } => restarts.clear(),
+                    Directive::GiveUp { .. } => restarts.clear(),
                 }
             }
         }

@@ -78,7 +78,7 @@ pub(crate) struct Ties {
     me: MemberId,
     /// How long a lease is, and how long a member may be silent.
     lease: Duration,
-    reign: Option<Reign>,
+    leading: Option<TieTerm>,
     won: BTreeSet<MemberId>,
     lost: BTreeSet<MemberId>,
     /// When a pair was last claimed.
@@ -86,7 +86,7 @@ pub(crate) struct Ties {
 }
 
 #[derive(Debug)]
-struct Reign {
+struct TieTerm {
     term: u64,
     since: Instant,
     /// When the stamp was given that a member has echoed last.
@@ -105,7 +105,7 @@ impl Ties {
         Self {
             me,
             lease,
-            reign: None,
+            leading: None,
             won: BTreeSet::new(),
             lost: BTreeSet::new(),
             tried: BTreeMap::new(),
@@ -114,8 +114,8 @@ impl Ties {
 
     /// This node leads in `term`. Who leads anew has heard from nobody.
     pub(crate) fn handle_leading(&mut self, term: u64, now: Instant) {
-        if self.reign.as_ref().is_none_or(|reign| reign.term != term) {
-            self.reign = Some(Reign {
+        if self.leading.as_ref().is_none_or(|known| known.term != term) {
+            self.leading = Some(TieTerm {
                 term,
                 since: now,
                 heard: BTreeMap::new(),
@@ -128,32 +128,34 @@ impl Ties {
     }
 
     pub(crate) fn handle_following(&mut self) {
-        self.reign = None;
+        self.leading = None;
     }
 
     /// A member renews.
     pub(crate) fn handle_renewal(&mut self, member: &MemberId, report: Report, now: Instant) {
-        let Some(reign) = &mut self.reign else { return };
-        let known = reign.versions.entry(member.clone()).or_default();
+        let Some(leading) = &mut self.leading else {
+            return;
+        };
+        let known = leading.versions.entry(member.clone()).or_default();
         *known = report.version.max(*known);
-        let stamp = report.echo.filter(|stamp| stamp.term == reign.term);
-        let mut given = stamp.map(|stamp| reign.since + Duration::from_micros(stamp.at));
+        let stamp = report.echo.filter(|stamp| stamp.term == leading.term);
+        let mut given = stamp.map(|stamp| leading.since + Duration::from_micros(stamp.at));
         if mutants::on("heard_when_it_arrives") {
             given = Some(now);
         }
         // Nobody can echo what is yet to be said.
         if let Some(given) = given.filter(|given| *given <= now) {
-            let heard = reign.heard.entry(member.clone()).or_insert(given);
+            let heard = leading.heard.entry(member.clone()).or_insert(given);
             *heard = given.max(*heard);
         }
     }
 
     /// For an answer that is given now.
     pub(crate) fn stamp(&self, now: Instant) -> Option<Stamp> {
-        let reign = self.reign.as_ref()?;
-        let at = now.saturating_duration_since(reign.since).as_micros();
+        let leading = self.leading.as_ref()?;
+        let at = now.saturating_duration_since(leading.since).as_micros();
         Some(Stamp {
-            term: reign.term,
+            term: leading.term,
             at: u64::try_from(at).ok()?,
         })
     }
@@ -164,25 +166,27 @@ impl Ties {
         self.won.retain(|id| present(id));
         self.lost.retain(|id| present(id));
         self.tried.retain(|id, _| present(id));
-        let Some(reign) = &mut self.reign else { return };
-        reign.heard.retain(|id, _| present(id));
-        reign.versions.retain(|id, _| present(id));
+        let Some(leading) = &mut self.leading else {
+            return;
+        };
+        leading.heard.retain(|id, _| present(id));
+        leading.versions.retain(|id, _| present(id));
         let members = map.members.values().filter(|m| m.status != Status::Down);
         let members: BTreeSet<Slot> = members.map(|member| member.slot).collect();
-        if reign.members != members {
-            (reign.members, reign.changed) = (members, map.version);
+        if leading.members != members {
+            (leading.members, leading.changed) = (members, map.version);
         }
         for (id, member) in &map.members {
             if member.status == Status::Joining {
-                reign.heard.insert(id.clone(), now);
+                leading.heard.insert(id.clone(), now);
             }
         }
         let missed: BTreeSet<&MemberId> = claimants(map, &self.me)
-            .filter(|id| !heard(reign, self.lease, id, now))
+            .filter(|id| !heard(leading, self.lease, id, now))
             .collect();
-        reign.missed_since.retain(|id, _| missed.contains(id));
+        leading.missed_since.retain(|id, _| missed.contains(id));
         for id in missed {
-            reign.missed_since.entry(id.clone()).or_insert(now);
+            leading.missed_since.entry(id.clone()).or_insert(now);
         }
     }
 
@@ -197,10 +201,10 @@ impl Ties {
         if mutants::on("grants_without_a_claim") {
             return None;
         }
-        let reign = self.reign.as_ref();
+        let leading = self.leading.as_ref();
         // Who asks has not ended. If its session did meanwhile, it has no use for the lease.
         claimants(map, &self.me).filter(|id| *id != to).find(|id| {
-            let heard = reign.is_some_and(|reign| heard(reign, self.lease, id, now));
+            let heard = leading.is_some_and(|leading| heard(leading, self.lease, id, now));
             !heard && !self.won.contains(*id)
         })
     }
@@ -210,9 +214,9 @@ impl Ties {
     /// this node that stood still.
     pub(crate) fn is_overdue(&self, member: &MemberId, now: Instant) -> bool {
         let since = self
-            .reign
+            .leading
             .as_ref()
-            .and_then(|reign| reign.missed_since.get(member));
+            .and_then(|term| term.missed_since.get(member));
         since.is_some_and(|since| *since + self.lease / 2 <= now)
     }
 
@@ -257,19 +261,23 @@ impl Ties {
 
     /// Whether the sole voter may have others vote.
     pub(crate) fn may_change_voters(&self, map: &ClusterMap) -> bool {
-        let Some(reign) = &self.reign else {
+        let Some(leading) = &self.leading else {
             return false;
         };
-        if mutants::on("others_vote_too_soon") || reign.members.len() <= 2 {
+        if mutants::on("others_vote_too_soon") || leading.members.len() <= 2 {
             return true;
         }
-        claimants(map, &self.me)
-            .all(|id| reign.versions.get(id).is_some_and(|v| *v >= reign.changed))
+        claimants(map, &self.me).all(|id| {
+            leading
+                .versions
+                .get(id)
+                .is_some_and(|v| *v >= leading.changed)
+        })
     }
 }
 
-fn heard(reign: &Reign, lease: Duration, member: &MemberId, now: Instant) -> bool {
-    let heard = reign.heard.get(member);
+fn heard(term: &TieTerm, lease: Duration, member: &MemberId, now: Instant) -> bool {
+    let heard = term.heard.get(member);
     heard.is_some_and(|heard| *heard + lease > now)
 }
 
@@ -329,7 +337,7 @@ pub(crate) fn wait_before_claim(guard: Duration) -> Duration {
 mod tests {
     use super::*;
     use crate::protocol::map::{
-        Command, Place,
+        Command, VoterPlace,
         tests::{address, founded, join, member},
     };
 
@@ -357,7 +365,7 @@ mod tests {
     }
 
     fn voters(map: &mut ClusterMap, names: &[&str]) {
-        let place = |id: &MemberId| Place {
+        let place = |id: &MemberId| VoterPlace {
             seat: map.member(id).unwrap().seat,
             address: address(1),
         };

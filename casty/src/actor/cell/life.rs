@@ -18,7 +18,7 @@ use crate::{
     error::Failure,
     event::{Event, TerminatedReason},
     infra::sync::lock,
-    protocol::supervision::Verdict,
+    protocol::supervision::Directive,
 };
 
 impl<A: Actor> Run<A> {
@@ -81,22 +81,22 @@ impl<A: Actor> Run<A> {
         if self.cell.is_entity() {
             let (pause, failure) = match self.verdict() {
                 // Nobody should be able to make it spin by sending messages.
-                Verdict::Restart { after } => {
+                Directive::Restart { after } => {
                     (after.max(A::POLICY.backoff / 2), Failure::Init { reason })
                 }
-                Verdict::GiveUp { pause } => (pause, quarantined(reason, pause)),
+                Directive::GiveUp { pause } => (pause, quarantined(reason, pause)),
             };
             return self.refuse(pause, failure).await;
         }
         match A::POLICY.on_failure {
             OnFailure::Restart | OnFailure::Resume if self.cell.host.can_init() => {
                 match self.verdict() {
-                    Verdict::Restart { after } => {
+                    Directive::Restart { after } => {
                         self.activation.due = Due::Restart;
                         self.wait(after, Phase::Paused).await;
                         ControlFlow::Continue(())
                     }
-                    Verdict::GiveUp { .. } => self.fail_for_good(reason).await,
+                    Directive::GiveUp { .. } => self.fail_for_good(reason).await,
                 }
             }
             _ => self.fail_for_good(reason).await,
@@ -120,7 +120,7 @@ impl<A: Actor> Run<A> {
             return self.fail_for_good(reason).await;
         }
         match self.verdict() {
-            Verdict::Restart { after } => {
+            Directive::Restart { after } => {
                 self.tell_parent(ChildEvent::Restarts);
                 if resumes {
                     self.ctx.forget_wishes();
@@ -134,11 +134,11 @@ impl<A: Actor> Run<A> {
                 self.wait(after, Phase::Paused).await;
                 ControlFlow::Continue(())
             }
-            Verdict::GiveUp { pause } if self.cell.is_entity() => {
+            Directive::GiveUp { pause } if self.cell.is_entity() => {
                 self.discard().await;
                 self.refuse(pause, quarantined(reason, pause)).await
             }
-            Verdict::GiveUp { .. } => self.fail_for_good(reason).await,
+            Directive::GiveUp { .. } => self.fail_for_good(reason).await,
         }
     }
 
@@ -171,7 +171,7 @@ impl<A: Actor> Run<A> {
         });
     }
 
-    fn verdict(&mut self) -> Verdict {
+    fn verdict(&mut self) -> Directive {
         let jitter = self.cell.runtime().jitter();
         self.activation
             .supervisor

@@ -11,7 +11,7 @@ use crate::{
         wire::{Answer, Call, Denied, Proposal},
     },
     id::MemberId,
-    protocol::{map::Refused, tie::Report},
+    protocol::{map::MapError, tie::Report},
 };
 
 /// Why nothing was decided.
@@ -19,7 +19,7 @@ use crate::{
 pub(crate) enum AuthorityError {
     /// Decided: no.
     #[error(transparent)]
-    Refused(#[from] Refused),
+    Refused(#[from] MapError),
     /// Nobody who decides could be reached. The proposal may have been applied all the same; all
     /// commands may be proposed twice.
     #[error("the cluster map has no leader that can be reached: {0}")]

@@ -11,7 +11,7 @@ use crate::{
     },
     infra::observe::sighted,
     protocol::{
-        leader::{Effect, Leader, LeaderTimes},
+        leader::{Leader, LeaderEffect, LeaderTimes},
         map::ClusterMap,
     },
 };
@@ -100,15 +100,19 @@ impl Node {
     }
 }
 
-async fn carry_out(engine: &RaftEngine, map: &ClusterMap, effect: Effect) -> Result<(), String> {
+async fn carry_out(
+    engine: &RaftEngine,
+    map: &ClusterMap,
+    effect: LeaderEffect,
+) -> Result<(), String> {
     match effect {
-        Effect::Propose(command) => {
+        LeaderEffect::Propose(command) => {
             tracing::debug!(?command, "the leader proposes");
             let decided = engine.decide(Decision::Change(command)).await;
             decided.map(drop).map_err(|denied| denied.to_string())
         }
-        Effect::Claim(other) => engine.claim_and_go_on(other).await,
-        Effect::Teach(id) => {
+        LeaderEffect::Claim(other) => engine.claim_and_go_on(other).await,
+        LeaderEffect::Teach(id) => {
             let member = map.member(&id).ok_or("it is gone")?;
             let voter = Voter {
                 member: id,
@@ -116,18 +120,18 @@ async fn carry_out(engine: &RaftEngine, map: &ClusterMap, effect: Effect) -> Res
             };
             engine.teach(member.seat, voter).await
         }
-        Effect::Elect(seats) => {
+        LeaderEffect::Elect(seats) => {
             engine.elect(&seats).await?;
             tracing::info!(?seats, "voters");
             Ok(())
         }
-        Effect::Abdicate(heir) => {
+        LeaderEffect::Abdicate(heir) => {
             engine.abdicate(heir).await?;
             tracing::info!(?heir, "hands the leadership over");
             // Until it has been elected there is nothing to do here.
             tokio::time::sleep(TICK).await;
             Ok(())
         }
-        Effect::Dismiss(seats) => engine.dismiss(&seats).await,
+        LeaderEffect::Dismiss(seats) => engine.dismiss(&seats).await,
     }
 }

@@ -20,7 +20,7 @@ use crate::{
     id::MemberId,
     message::codec,
     protocol::{
-        map::{ClusterMap, Command, Place},
+        map::{ClusterMap, Command, VoterPlace},
         tie::{Report, Stamp},
     },
     transport::{connection::Inlet, frame::Frame, link::Peer},
@@ -42,8 +42,8 @@ impl Voter {
     }
 }
 
-impl From<(&MemberId, &Place)> for Voter {
-    fn from((member, place): (&MemberId, &Place)) -> Self {
+impl From<(&MemberId, &VoterPlace)> for Voter {
+    fn from((member, place): (&MemberId, &VoterPlace)) -> Self {
         Self {
             member: member.clone(),
             address: place.address,

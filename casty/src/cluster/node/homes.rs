@@ -9,7 +9,7 @@ use crate::{
     event::Event,
     id::{MemberId, ShardId},
     infra::{mutants, sync::lock},
-    protocol::map::{ClusterMap, Refused, Status},
+    protocol::map::{ClusterMap, MapError, Status},
     transport::link::Peer,
 };
 
@@ -136,7 +136,7 @@ impl Node {
                 };
                 match self.propose(proposal).await {
                     Ok(version) => self.follower.handle_version(version),
-                    Err(AuthorityError::Refused(Refused::UnknownKind(name))) => {
+                    Err(AuthorityError::Refused(MapError::UnknownKind(name))) => {
                         let role = region.role().map(ToOwned::to_owned);
                         region.handle_no_home(&shards, &Failure::UnknownEntity { name, role });
                     }

@@ -99,7 +99,7 @@ impl<E: Entity> ShardRegion<E> {
     }
 
     /// Throws parcels away whose shards go somewhere else.
-    pub(super) fn sort_parcels(&self, table: &[map::Home], me: Option<Slot>) {
+    pub(super) fn sort_parcels(&self, table: &[map::ShardHome], me: Option<Slot>) {
         lock(&self.arrived).retain(|shard, (from, _)| {
             let home = table.get(shard.index());
             home.is_some_and(|home| {

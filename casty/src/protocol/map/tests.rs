@@ -92,7 +92,7 @@ fn release(member: &MemberId, shard: u32, epoch: Epoch) -> Command {
     }
 }
 
-fn home(map: &ClusterMap, shard: usize) -> Home {
+fn home(map: &ClusterMap, shard: usize) -> ShardHome {
     map.kinds["Counter"][shard]
 }
 
@@ -112,7 +112,7 @@ fn epochs_carry_the_generation_and_grow_with_each_assignment() {
     map.apply(&release).unwrap();
     assert_eq!(
         home(&map, 0),
-        Home {
+        ShardHome {
             owner: None,
             epoch: Epoch::new(7, 1),
             moving: None,
@@ -127,8 +127,11 @@ fn an_assignment_with_a_stale_epoch_changes_nothing() {
     let (mut map, a) = (founded(4), member("a", 1));
     map.apply(&assign(0, Epoch::ZERO, &a)).unwrap();
     let before = map.clone();
-    assert_eq!(map.apply(&assign(0, Epoch::ZERO, &a)), Err(Refused::Stale));
-    assert_eq!(map.apply(&assign(99, Epoch::ZERO, &a)), Err(Refused::Stale));
+    assert_eq!(map.apply(&assign(0, Epoch::ZERO, &a)), Err(MapError::Stale));
+    assert_eq!(
+        map.apply(&assign(99, Epoch::ZERO, &a)),
+        Err(MapError::Stale)
+    );
     assert_eq!(map, before);
 }
 
@@ -139,14 +142,14 @@ fn an_owned_shard_is_not_assigned_away() {
     map.apply(&assign(0, Epoch::ZERO, &a)).unwrap();
     assert_eq!(
         map.apply(&assign(0, Epoch::new(7, 1), &b)),
-        Err(Refused::Stale)
+        Err(MapError::Stale)
     );
 }
 
 #[test]
 fn only_members_that_are_up_and_host_the_type_get_shards() {
     let (mut map, b) = (founded(4), member("b", 1));
-    let refused = Err(Refused::WrongStatus(b.clone()));
+    let refused = Err(MapError::WrongStatus(b.clone()));
     assert_eq!(map.apply(&assign(0, Epoch::ZERO, &b)), refused);
     let join = join_of(&b, address(2), vec![], None);
     map.apply(&join).unwrap();
@@ -171,7 +174,7 @@ fn a_restarted_node_takes_the_place_of_its_former_self() {
     assert_eq!(home(&map, 3).epoch, Epoch::new(7, 2));
     map.apply(&remove).unwrap();
     let again = join_of(&old, address(2), vec![], None);
-    assert_eq!(map.apply(&again), Err(Refused::Superseded(old)));
+    assert_eq!(map.apply(&again), Err(MapError::Superseded(old)));
 }
 
 fn sit(id: &MemberId, seat: Seat) -> Command {
@@ -186,7 +189,7 @@ fn a_process_that_has_kept_the_seat_of_its_node_votes_from_there() {
     let sits = map.member(&new).unwrap();
     assert_eq!((sits.slot, sits.seat), (Slot(2), Seat(1)));
     assert_eq!(map.by_seat(Seat(1)).unwrap().0, &new);
-    let place = Place {
+    let place = VoterPlace {
         seat: Seat(1),
         address: address(3),
     };
@@ -211,21 +214,21 @@ fn a_seat_is_taken_over_by_its_own_node_only_and_only_while_it_votes() {
     // It never voted.
     assert_eq!(
         map.apply(&sit(&again, Seat(2))),
-        Err(Refused::Seat(again.clone()))
+        Err(MapError::Seat(again.clone()))
     );
     assert_eq!(
         map.apply(&sit(&again, Seat(1))),
-        Err(Refused::Seat(again.clone()))
+        Err(MapError::Seat(again.clone()))
     );
     assert_eq!(map, before);
-    let place = Place {
+    let place = VoterPlace {
         seat: Seat(2),
         address: address(2),
     };
     let voters = BTreeMap::from([(b, place)]);
     map.apply(&Command::Voters { voters }).unwrap();
     let a = member("a", 2);
-    assert_eq!(map.apply(&sit(&a, Seat(1))), Err(Refused::Seat(a)));
+    assert_eq!(map.apply(&sit(&a, Seat(1))), Err(MapError::Seat(a)));
     map.apply(&sit(&again, Seat(2))).unwrap();
 }
 
@@ -239,15 +242,15 @@ fn a_shard_moves_when_its_owner_gives_it_up_and_not_before() {
     map.apply(&revoke).unwrap();
     let slots = |id: &MemberId| Some(map.member(id).unwrap().slot);
     let (of_a, of_b) = (slots(&a), slots(&b));
-    let moving = Home {
+    let moving = ShardHome {
         owner: of_a,
         epoch: Epoch::new(7, 1),
         moving: of_b,
     };
     assert_eq!(home(&map, 0), moving);
-    assert_eq!(map.apply(&revoke), Err(Refused::Stale), "it moves already");
+    assert_eq!(map.apply(&revoke), Err(MapError::Stale), "it moves already");
     map.apply(&release(&a, 0, Epoch::new(7, 1))).unwrap();
-    let there = Home {
+    let there = ShardHome {
         owner: of_b,
         epoch: Epoch::new(7, 2),
         moving: None,
@@ -255,7 +258,7 @@ fn a_shard_moves_when_its_owner_gives_it_up_and_not_before() {
     assert_eq!(home(&map, 0), there);
     assert_eq!(
         map.apply(&release(&a, 0, Epoch::new(7, 1))),
-        Err(Refused::Stale)
+        Err(MapError::Stale)
     );
 }
 
@@ -267,7 +270,7 @@ fn a_shard_that_cannot_be_handed_over_is_kept() {
     let before = home(&map, 0);
     let moves = vec![assignment(0, Epoch::new(7, 1), &b)];
     map.apply(&Command::Revoke { moves }).unwrap();
-    let kept = Home {
+    let kept = ShardHome {
         epoch: Epoch::new(7, 2),
         ..before
     };
@@ -330,7 +333,7 @@ fn shard_counts_must_agree() {
         since: Incarnation(0),
         seat: None,
     };
-    let refused = Refused::Shards {
+    let refused = MapError::Shards {
         kind: "Counter".into(),
         ours: 4,
         theirs: 5,
@@ -351,7 +354,7 @@ fn leases_must_be_equally_long() {
         seat: None,
     };
     let refused = map.apply(&join).unwrap_err();
-    assert!(matches!(refused, Refused::Lease { .. }), "{refused}");
+    assert!(matches!(refused, MapError::Lease { .. }), "{refused}");
 }
 
 #[test]
@@ -367,7 +370,7 @@ fn all_have_a_tie_breaker_or_none_has() {
         seat: None,
     };
     let refused = map.apply(&join).unwrap_err();
-    assert_eq!(refused, Refused::TieBreaker { ours: false });
+    assert_eq!(refused, MapError::TieBreaker { ours: false });
     assert_eq!(
         refused.to_string(),
         "this cluster has no tie-breaker, and that node has one; `tie_breaker` must be given to all nodes or to none"
@@ -379,11 +382,11 @@ fn down_is_final() {
     let (mut map, b) = (founded(4), member("b", 1));
     join(&mut map, &b);
     map.apply(&Command::Down { member: b.clone() }).unwrap();
-    let refused = Err(Refused::WrongStatus(b.clone()));
+    let refused = Err(MapError::WrongStatus(b.clone()));
     assert_eq!(map.apply(&Command::Up { member: b.clone() }), refused);
     assert_eq!(map.apply(&Command::Down { member: b.clone() }), refused);
     let join = join_of(&b, address(2), vec![], None);
-    assert_eq!(map.apply(&join), Err(Refused::Superseded(b.clone())));
+    assert_eq!(map.apply(&join), Err(MapError::Superseded(b.clone())));
     map.apply(&Command::Remove { member: b.clone() }).unwrap();
     assert_eq!(map.status(&b), None);
 }

@@ -54,7 +54,7 @@ use crate::{
         allocation,
         leader::Electorate,
         lease::{Grants, LeaseTimes},
-        map::{ClusterMap, Command, Refused, Seat, Status},
+        map::{ClusterMap, Command, MapError, Seat, Status},
         tie::{Report, Ties},
     },
     tie::Verdict,
@@ -377,7 +377,7 @@ impl RaftEngine {
             return Err(self.not_the_leader());
         };
         if !map.members.keys().any(|id| map.hosts(id, &kind)) {
-            return Err(Denied::Refused(Refused::UnknownKind(kind)));
+            return Err(Denied::Refused(MapError::UnknownKind(kind)));
         }
         let assignments = allocation::allocate(&map, &kind, shards);
         if assignments.is_empty() {
@@ -441,9 +441,9 @@ impl RaftEngine {
             return Err(self.not_the_leader());
         };
         match map.status(&member) {
-            None => return Err(Denied::Refused(Refused::UnknownMember(member))),
+            None => return Err(Denied::Refused(MapError::UnknownMember(member))),
             Some(Status::Down) if !mutants::on("the_dead_may_renew") => {
-                return Err(Denied::Refused(Refused::Superseded(member)));
+                return Err(Denied::Refused(MapError::Superseded(member)));
             }
             Some(_) => {}
         }

@@ -33,7 +33,7 @@ use crate::{
     infra::sync::lock,
     message::codec,
     protocol::{
-        map::{ClusterMap, Command, Place, Refused, Status},
+        map::{ClusterMap, Command, MapError, Status, VoterPlace},
         second_copy::{Copied, Copies},
     },
     transport::{connection::Inlet, frame::Frame},
@@ -201,7 +201,7 @@ struct State {
 }
 
 /// What became of a decision: the map's version, or why it changed nothing.
-pub(crate) type Applied = Result<u64, Refused>;
+pub(crate) type Applied = Result<u64, MapError>;
 
 impl State {
     fn decide(&mut self, decision: &Decision) -> Applied {
@@ -213,7 +213,7 @@ impl State {
                 Ok(version)
             }
             (Decision::Change(command), Some(_)) => self.change(command.clone()),
-            (Decision::Change(_), None) => Err(Refused::Stale),
+            (Decision::Change(_), None) => Err(MapError::Stale),
         }
     }
 
@@ -227,7 +227,7 @@ impl State {
             let now = map.by_seat(seat).map(|(id, m)| (id.clone(), m.address));
             let first = || Some(membership.get_node(&id)?).map(|v| (v.member.clone(), v.address));
             let (member, address) = now.or_else(first)?;
-            Some((member, Place { seat, address }))
+            Some((member, VoterPlace { seat, address }))
         };
         let voters = membership.voter_ids().filter_map(voter).collect();
         if map.voters == voters {
@@ -238,7 +238,7 @@ impl State {
 
     fn change(&mut self, command: Command) -> Applied {
         let Some(map) = &mut self.map else {
-            return Err(Refused::Stale);
+            return Err(MapError::Stale);
         };
         map.apply(&command)?;
         let version = map.version;
