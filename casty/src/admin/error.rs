@@ -5,18 +5,18 @@ use crate::id::MemberId;
 
 /// Why an operation was not done, or not finished.
 ///
-/// Unless a variant says otherwise nothing has changed in the cluster.
+/// Unless a variant says otherwise, nothing has changed in the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AdminError {
     /// No node was named.
     #[error("no node was named to ask")]
     NoNodes,
-    /// No node answered. Name others, or look whether they run and whether the network lets this
+    /// No node answered. Name other nodes, or check that they run and that the network lets this
     /// process through.
     #[error("none of the nodes answered: {}", Listed(tried))]
     NobodyReachable {
-        /// Each address, or name without one, and what failed there.
+        /// Each address, or name without an address, with the reason.
         tried: Vec<Unreached>,
     },
     /// The nodes belong to a cluster of another name.
@@ -24,13 +24,13 @@ pub enum AdminError {
     OtherCluster {
         /// The node that said so.
         node: SocketAddr,
-        /// The name that was asked for.
+        /// The name of the cluster that was asked for.
         asked: String,
-        /// The name of the cluster it belongs to.
+        /// The name of the cluster that the node belongs to.
         theirs: String,
     },
-    /// The nodes belong to different clusters, which have the same name by chance, or because one
-    /// was founded anew. They never merge: name the nodes of one of them only.
+    /// The nodes belong to different clusters of the same name: the name was used twice, or one
+    /// cluster was founded again. The two never merge. Name the nodes of only one of them.
     #[error("`{first}` and `{second}` belong to two different clusters of the same name")]
     TwoClusters {
         /// One node.
@@ -39,7 +39,7 @@ pub enum AdminError {
         second: MemberId,
     },
     /// The nodes that answered know no cluster: they have not joined one yet. Try again later, or
-    /// name others.
+    /// name other nodes.
     #[error("the nodes that answered know no cluster yet")]
     NoMap,
     /// No member has this name.
@@ -50,80 +50,80 @@ pub enum AdminError {
     UnknownMember {
         /// The name.
         node: String,
-        /// Those that there are.
+        /// The members of the cluster.
         members: Vec<MemberId>,
     },
-    /// The node that should do something did not answer.
+    /// The node that should act did not answer.
     #[error("`{node}` does not answer")]
     NoAnswer {
         /// The node.
         node: MemberId,
     },
-    /// Nobody leads the cluster, so it decides nothing. Bring voters back, or recover it. What was
-    /// asked may have been decided all the same, or may be later; it may be asked twice.
+    /// The cluster has no leader, so it decides nothing. Bring voters back, or recover the cluster.
+    /// The request may still have been decided, or may be decided later; it is safe to repeat.
     #[error("nothing was decided: {reason}")]
     NoLeader {
-        /// What failed last.
+        /// The last failure.
         reason: String,
     },
-    /// The cluster has a leader, and decides: there is nothing to recover from.
+    /// The cluster has a leader and decides by itself: there is nothing to recover from.
     #[error("`{leader}` leads the cluster, which decides without help")]
     HasLeader {
         /// The leader.
         leader: MemberId,
     },
-    /// Another node knows more than the one that should go on: what was decided last would be lost.
+    /// Another node knows more than the node that should go on: the last decisions would be lost.
     #[error("`{better}` knows a later state of the cluster than `{node}` does")]
     NotMostAdvanced {
         /// The node that was named.
         node: MemberId,
-        /// The one that knows the most.
+        /// The node that knows the most.
         better: MemberId,
     },
-    /// A promotion is for clusters of two. In a larger one others may be alive and decide: see
-    /// [`recover`](super::Admin::recover).
+    /// A promotion is for clusters of two. In a larger cluster other members may be alive and
+    /// decide: see [`recover`](super::Admin::recover).
     #[error("the cluster has {} members that are not down: {}", members.len(), Listed(members))]
     TooManyMembers {
-        /// All that are not down.
+        /// All members that are not down.
         members: Vec<MemberId>,
     },
-    /// Nobody else could take the shards, and nobody would be left to decide.
+    /// No other member could take the shards, and no other member could decide.
     #[error("no other member is up than `{node}`")]
     LastMember {
         /// The node.
         node: MemberId,
     },
-    /// A member decided not to do it.
+    /// A member refused the request.
     #[error("it was refused: {reason}")]
     Refused {
-        /// Why.
+        /// The reason it gave.
         reason: String,
     },
-    /// The member was declared down while it was drained. Its shards go to others, but nothing was
-    /// handed over.
+    /// The member was declared down while it was drained. Its shards go to other members, but it
+    /// handed none of them over.
     #[error("`{node}` was declared down while it was drained")]
     WentDown {
         /// The node.
         node: MemberId,
     },
-    /// The member is leaving, but was not rid of everything in time. The cluster goes on with that:
-    /// drain it again to wait on.
+    /// The member is leaving, but did not hand over everything in time. The cluster continues the
+    /// drain: drain it again to wait on.
     #[error("`{node}` is leaving, but was not done after {after:?}: {}", Left(*progress))]
     DrainUnfinished {
         /// The node.
         node: MemberId,
-        /// How far it came, as far as is known.
+        /// How far the drain came, as far as is known.
         progress: Option<DrainProgress>,
-        /// How long it was waited for.
+        /// How long the operation waited.
         after: Duration,
     },
-    /// The node was asked to go on alone, and did not serve in time. It may yet: look at the
-    /// members.
+    /// The node was asked to go on alone, and did not serve in time. It may still do so: look at
+    /// the members.
     #[error("`{node}` did not serve again within {after:?}")]
     RecoverUnfinished {
         /// The node.
         node: MemberId,
-        /// How long it was waited for.
+        /// How long the operation waited.
         after: Duration,
     },
 }
@@ -132,9 +132,9 @@ pub enum AdminError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Unreached {
-    /// Its address, or the name that has none.
+    /// Its address, or the name that has no address.
     pub node: String,
-    /// What failed.
+    /// The reason.
     pub reason: String,
 }
 

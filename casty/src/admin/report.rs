@@ -1,4 +1,5 @@
-//! What an [`Admin`](super::Admin) reports. All of it can be serialized, for programs that read it.
+//! The reports of an [`Admin`](super::Admin). All of them can be serialized, for programs that read
+//! them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,13 +13,13 @@ use crate::{
     system::MemberStatus,
 };
 
-/// Which state of the cluster map: the later of two is greater.
+/// A state of the cluster map. Of two states the later is greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[non_exhaustive]
 pub struct MapVersion {
     /// Grows when the cluster is recovered.
     pub generation: u32,
-    /// Counts the changes; within a generation there is one order of them.
+    /// Counts the changes of the map, in their one order within a generation.
     pub version: u64,
 }
 
@@ -26,15 +27,15 @@ pub struct MapVersion {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Members {
-    /// The map that this was read from.
+    /// The map that the report was read from.
     pub map: MapVersion,
-    /// Who leads. `None`: nobody who can be reached does, so no home is given, and nobody joins or
-    /// leaves.
+    /// The leader. `None` if no leader can be reached: then shards get no homes, and no member
+    /// joins or leaves.
     pub leader: Option<MemberId>,
     /// In the order of their names.
     pub members: Vec<MemberReport>,
     /// Processes that answered and are no members by that map: they have not joined yet, or are
-    /// about to join anew.
+    /// about to join again.
     pub outside: Vec<Outsider>,
 }
 
@@ -47,26 +48,26 @@ pub struct MemberReport {
     pub id: MemberId,
     /// Where it listens.
     pub address: SocketAddr,
-    /// Where it is in its life.
+    /// The stage of its life.
     pub status: MemberStatus,
-    /// Whether it has a vote in what becomes of the map.
+    /// Whether it is a voter.
     pub votes: bool,
-    /// Whether it leads those who vote.
+    /// Whether it is the leader.
     pub leads: bool,
-    /// Whether it answered. What only itself can tell is `None` otherwise.
+    /// Whether it answered. If not, the fields that only the member itself can tell are `None`.
     pub answered: bool,
-    /// The map it has itself; `None` also if it has none just now.
+    /// The member's own map. `None` also if it has no map at the moment.
     pub map: Option<MapVersion>,
-    /// Whether it holds a lease, and its entities handle messages.
+    /// Whether it holds a lease, and so its entities handle messages.
     pub serves: Option<bool>,
     /// Shards it owns, over all entity types.
     pub shards: usize,
-    /// Entities alive on it: as it says itself, or else as it told another node last.
+    /// Entities alive on it: by its own answer, or else by its last report to another node.
     pub entities: Option<u64>,
-    /// The roles it was started with: as it says itself, or else as it told another node. `None` if
-    /// nobody who answered has heard.
+    /// The roles it was started with: by its own answer, or else by its report to another node.
+    /// `None` if no node that answered has heard of them.
     pub roles: Option<BTreeSet<String>>,
-    /// Nodes whose gossip takes it for dead.
+    /// Nodes whose gossip takes this member for dead.
     pub dead_to: Vec<NodeId>,
 }
 
@@ -85,11 +86,12 @@ pub struct Outsider {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Shards {
-    /// The map that this was read from.
+    /// The map that the report was read from.
     pub map: MapVersion,
     /// In the order of their names.
     pub kinds: Vec<KindReport>,
-    /// How many shards each member owns, by entity type. A type of which it owns none is left out.
+    /// How many shards each member owns, by entity type. Types of which a member owns none are left
+    /// out.
     pub members: Vec<ShardTotals>,
 }
 
@@ -101,7 +103,7 @@ pub struct KindReport {
     pub name: String,
     /// How many shards it has.
     pub shards: usize,
-    /// Those that have, or had, an owner. The others have never been used.
+    /// The shards that have, or had, an owner. The others have never been used.
     pub homes: Vec<HomeReport>,
 }
 
@@ -111,12 +113,12 @@ pub struct KindReport {
 pub struct HomeReport {
     /// Which shard of its type.
     pub shard: ShardId,
-    /// Its owner; `None` until somebody needs it again.
+    /// Its owner. `None` until a message needs the shard again.
     pub owner: Option<MemberId>,
-    /// Since which ownership. As text when serialized: it has more digits than JSON readers keep.
+    /// The epoch of the ownership. Serialized as text: it has more digits than JSON readers keep.
     #[serde(serialize_with = "as_text")]
     pub epoch: Epoch,
-    /// Where its owner hands it over to.
+    /// The member that its owner hands it over to.
     pub moving_to: Option<MemberId>,
 }
 
@@ -149,12 +151,12 @@ pub struct DrainProgress {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Drained {
-    /// Who was drained.
+    /// The member that was drained.
     #[serde(flatten)]
     pub id: MemberId,
-    /// Shards of types that no other member hosts. They go with the process.
+    /// Shards of types that no other member hosts. They end with the process.
     pub shards_kept: usize,
-    /// It has left the map already: its process was stopped meanwhile.
+    /// Whether the member has left the map already, because its process was stopped meanwhile.
     pub left: bool,
 }
 
@@ -162,14 +164,14 @@ pub struct Drained {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Recovered {
-    /// Who decides from here on, as the new member that it is now.
+    /// The member that decides from now on, under its new incarnation.
     #[serde(flatten)]
     pub id: MemberId,
     /// The map that the new generation began with, or a later one.
     pub map: MapVersion,
 }
 
-// By reference: that is what serde calls.
+// serde calls it with a reference.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn as_text<S: Serializer>(epoch: &Epoch, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(epoch)

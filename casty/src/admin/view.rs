@@ -1,5 +1,5 @@
-//! What the nodes of a cluster said in one round of questions, and what follows from it. Asks
-//! nobody itself.
+//! The answers of a cluster's nodes in one round of questions, and what follows from them. Asks no
+//! node itself.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,7 +19,7 @@ use crate::{
     system::MemberStatus,
 };
 
-/// What a node that answered said, and where it was asked.
+/// One node's answer, and the address it was asked at.
 #[derive(Clone, Debug)]
 pub(super) struct Answered {
     pub(super) address: SocketAddr,
@@ -43,7 +43,7 @@ fn version_of(map: &ClusterMap) -> MapVersion {
     }
 }
 
-/// One round of answers, all of one cluster.
+/// One round of answers, all from one cluster.
 #[derive(Debug)]
 pub(super) struct View {
     answers: Vec<Answered>,
@@ -52,15 +52,14 @@ pub(super) struct View {
 }
 
 impl View {
-    /// `given`: the addresses that the operator named. The others were learned from maps, so
-    /// whoever answers there may be somebody else by now. `cluster`: which one it was in earlier
-    /// rounds.
+    /// `given`: the addresses that the operator named. All other addresses were learned from maps,
+    /// so another process may be listening there by now. `cluster`: the cluster of earlier rounds.
     pub(super) fn new(
         mut answers: Vec<Answered>,
         given: &BTreeSet<SocketAddr>,
         cluster: Option<Uuid>,
     ) -> Result<Self, AdminError> {
-        // A process may have been asked under several addresses. The one that was given counts.
+        // A process may have been asked at several addresses. The given address counts.
         answers.sort_by_cached_key(|answer| {
             let learned = !given.contains(&answer.address);
             (answer.member().clone(), learned, answer.address)
@@ -103,12 +102,12 @@ impl View {
         version_of(&self.map)
     }
 
-    /// What this very process said.
+    /// The answer of this very process.
     pub(super) fn answer_of(&self, member: &MemberId) -> Option<&Answered> {
         self.answers.iter().find(|a| a.member() == member)
     }
 
-    /// The process that runs under a name, whether or not it is a member.
+    /// The process that runs under this member's name, whether or not it is a member.
     pub(super) fn newest_of(&self, member: &MemberId) -> Option<&Answered> {
         let same = self
             .answers
@@ -117,7 +116,7 @@ impl View {
         same.max_by_key(|answer| answer.member().incarnation)
     }
 
-    /// Whether a node is alone with what it knows, or who knows more.
+    /// A node whose map is more advanced than that of `member`, if there is one.
     pub(super) fn more_advanced_than(&self, member: &MemberId) -> Option<&MemberId> {
         let mine = self.answer_of(member).and_then(Answered::map_version);
         let best = self
@@ -127,7 +126,7 @@ impl View {
         (best.map_version() > mine).then(|| best.member())
     }
 
-    /// A node that says of itself that it leads, and can. One that was cut off goes on believing
+    /// The node that says it leads, and holds a lease. A leader that was cut off keeps believing
     /// that it leads, but its lease ends.
     pub(super) fn leader_that_answered(&self) -> Option<&MemberId> {
         let leads = |answer: &&Answered| {
@@ -142,7 +141,8 @@ impl View {
             .map(Answered::member)
     }
 
-    /// The same, or the one who gave leases to those who serve and cannot be asked from here.
+    /// [`leader_that_answered`](Self::leader_that_answered), or a leader that cannot be asked from
+    /// here and grants leases to members that can.
     pub(super) fn leader(&self) -> Option<&MemberId> {
         self.leader_that_answered().or_else(|| {
             let serving = self.answers.iter().filter(|a| a.inspection.serves);
@@ -184,7 +184,7 @@ impl View {
         })
     }
 
-    /// How far a member is from having nothing that another could have; `None` once it is
+    /// How much a member still has that another member could take. `None` once the member is
     /// forgotten.
     pub(super) fn drain_progress(&self, member: &MemberId) -> Option<DrainProgress> {
         let slot = self.map.member(member)?.slot;
@@ -334,7 +334,7 @@ mod tests {
         View::new(answers.to_vec(), &BTreeSet::from([address(1)]), None)
     }
 
-    /// `a` has founded, and the others have joined.
+    /// `a` has founded the cluster, and the others have joined.
     fn cluster(names: &[&str]) -> ClusterMap {
         let mut map = founded(4);
         for name in names {
@@ -379,7 +379,7 @@ mod tests {
         let mut other = cluster(&[]);
         other.identity.uuid = Uuid::from_u128(2);
         let answers = vec![says("a", 1, Some(&map)), says("b", 2, Some(&other))];
-        // `b` was learned from a map: somebody else listens there now.
+        // `b`'s address was learned from a map, and another process listens there now.
         let learned = view(&answers).unwrap();
         assert_eq!(
             learned.answer_of(&member("b", 1)).map(Answered::member),
@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn who_leads_holds_a_lease() {
+    fn a_leader_holds_a_lease() {
         let map = cluster(&["b"]);
         let a = |serves| led_by("a", says("a", 1, Some(&map)), serves);
         let b = |serves| led_by("a", says("b", 1, Some(&map)), serves);
@@ -409,9 +409,9 @@ mod tests {
             leader(&[a(true), b(true)]),
             (founder.clone(), founder.clone())
         );
-        // It was cut off from the others.
+        // `b` was cut off from the others.
         assert_eq!(leader(&[a(false), b(true)]), (None, None));
-        // It cannot be asked from here.
+        // The leader cannot be asked from here.
         assert_eq!(leader(&[b(true)]), (founder, None));
         assert_eq!(leader(&[b(false)]), (None, None));
     }
@@ -435,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn a_drain_waits_for_shards_that_somebody_else_hosts() {
+    fn a_drain_waits_for_shards_that_another_member_hosts() {
         let (mut map, a) = (cluster(&["b"]), member("a", 1));
         let assignments = vec![assignment(0, Epoch::ZERO, &a)];
         map.apply(&Command::Assign { assignments }).unwrap();

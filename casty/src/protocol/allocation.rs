@@ -1,21 +1,22 @@
 //! Decides where shards should live. Sends nothing itself.
 //!
-//! Least-loaded first: a shard goes to the member with the fewest shards of its type, then with the
-//! fewest of all types, then to the one that joined first. Deterministic for a given map.
+//! The least loaded member comes first: the member with the fewest shards of the type, then with
+//! the fewest shards of all types, then the member that joined first. Equal maps give equal
+//! decisions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::map::{Assignment, ClusterMap, ShardHome, Slot, Status};
 use crate::id::ShardId;
 
-/// Homes for those of `wanted` that have none. Empty if nobody can take them.
+/// Homes for the shards of `wanted` that have none. Empty if no member can take them.
 pub(crate) fn allocate(map: &ClusterMap, kind: &str, wanted: &[ShardId]) -> Vec<Assignment> {
     let mut load = Load::of(map);
     let free = |home: &ShardHome| home.owner.is_none();
     load.place(map, kind, wanted.iter().copied(), free)
 }
 
-/// New homes for all shards of members that are Down and can serve no more, as `over` says.
+/// New homes for the shards of members that are Down and, according to `over`, can no longer serve.
 pub(crate) fn take_over(map: &ClusterMap, over: impl Fn(Slot) -> bool) -> Vec<Assignment> {
     let mut load = Load::of(map);
     let free = |home: &ShardHome| home.owner.is_some_and(&over);
@@ -30,9 +31,9 @@ pub(crate) fn take_over(map: &ClusterMap, over: impl Fn(Slot) -> bool) -> Vec<As
     assignments
 }
 
-/// At most `count` moves that bring the members closer to an even load: first whatever members own
-/// that are on their way out, then from the most to the least loaded, as long as the two are
-/// further apart than `slack` allows.
+/// At most `count` moves that bring the members closer to an even load. Shards of leaving members
+/// move first; then shards move from the most to the least loaded member, as long as the two differ
+/// by more than `slack` allows.
 pub(crate) fn rebalance(map: &ClusterMap, count: usize) -> Vec<Assignment> {
     let mut load = Load::of(map);
     let mut moves = Vec::new();
@@ -53,7 +54,7 @@ pub(crate) fn rebalance(map: &ClusterMap, count: usize) -> Vec<Assignment> {
         if hosts.len() < 2 {
             continue;
         }
-        // Shards that move already count where they go.
+        // A shard that is moving already counts at its destination.
         let mut movable: BTreeMap<Slot, Vec<(ShardId, &ShardHome)>> = BTreeMap::new();
         for (shard, home) in (0..).map(ShardId).zip(table.iter()) {
             if let (Some(owner), None) = (home.owner, home.moving) {
@@ -84,14 +85,13 @@ pub(crate) fn rebalance(map: &ClusterMap, count: usize) -> Vec<Assignment> {
     moves
 }
 
-/// How far two members may be apart in their shards of a type before some of them move: one, or a
-/// tenth of what the two have on average. It is what keeps shards from wandering.
+/// How many shards of a type two members may differ by before shards move: 1, or a tenth of their
+/// average. Without this slack shards would wander back and forth.
 pub(crate) fn slack(both: usize) -> usize {
     (both / 20).max(1)
 }
 
-/// By how many shards of one type two members are further apart than [`slack`] allows, in the worst
-/// case.
+/// The largest excess over [`slack`] between two members, over all entity types.
 #[cfg(feature = "sim")]
 pub(crate) fn spread(map: &ClusterMap) -> usize {
     let load = Load::of(map);
@@ -113,7 +113,7 @@ fn hosts(map: &ClusterMap, kind: &str) -> Vec<Slot> {
     hosts.map(|(_, member)| member.slot).collect()
 }
 
-/// How many shards each member has, or is about to have.
+/// How many shards each member has, or will have once its moves are done.
 struct Load<'a> {
     of_all: BTreeMap<Slot, usize>,
     of_kind: BTreeMap<(&'a str, Slot), usize>,
@@ -142,13 +142,13 @@ impl<'a> Load<'a> {
         self.of_kind.get(&(kind, slot)).copied().unwrap_or(0)
     }
 
-    /// Least loaded first.
+    /// Sort key: the least loaded member first.
     fn key(&self, kind: &'a str, slot: Slot) -> (usize, usize, Slot) {
         let of_all = self.of_all.get(&slot).copied().unwrap_or(0);
         (self.of_kind(kind, slot), of_all, slot)
     }
 
-    /// Moves a shard to `to`, or to the least loaded.
+    /// Moves a shard to `to`, or to the least loaded member.
     fn give(
         &mut self,
         map: &'a ClusterMap,
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_gets_what_nobody_hosts() {
+    fn a_type_that_no_member_hosts_is_not_allocated() {
         let map = founded(8);
         assert_eq!(allocate(&map, "Unknown", &shards([0])), []);
         assert_eq!(allocate(&map, "Counter", &shards([99])), []);
@@ -271,7 +271,7 @@ mod tests {
         map.owned(map.member(&member(name, 1)).unwrap().slot)
     }
 
-    /// Revokes and releases until nothing moves any more; how many rounds that took.
+    /// Revokes and releases shards until none moves any more. Returns the number of rounds.
     fn settle(map: &mut ClusterMap, count: usize) -> usize {
         for round in 0.. {
             let moves = rebalance(map, count);
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn who_leaves_is_drained_to_the_least_loaded() {
+    fn a_leaving_member_is_drained_to_the_least_loaded() {
         let mut map = founded(10);
         for name in ["b", "c"] {
             join(&mut map, &member(name, 1));
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_one_who_leaves_keeps_what_nobody_can_take() {
+    fn the_last_member_to_leave_keeps_its_shards() {
         let mut map = founded(4);
         let all = allocate(&map, "Counter", &shards(0..4));
         apply(&mut map, all);

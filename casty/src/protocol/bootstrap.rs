@@ -1,29 +1,29 @@
 //! Decides whether a node joins a cluster or founds one.
 //!
-//! It always tries to join first. It founds only if it was told to: no seeds were given, or it is
-//! itself the first seed and every other seed has answered "no cluster here". A seed that does not
-//! answer is never taken for one without a cluster: that is how clusters split at birth.
-//! Unreachable seeds mean wait and try again. One that has kept a seat in a cluster never founds
-//! another: it joins through itself, if nobody else knows better.
+//! A node always tries to join first. It founds a cluster only if it was told to: either no seeds
+//! were given, or the node is itself the first seed and every other seed has answered "no cluster
+//! here". An unreachable seed may belong to a cluster, so the node waits and asks again: to found
+//! while a seed is silent is how clusters split at birth. A node that has kept a seat in a cluster
+//! never founds another one. It joins through itself, unless another seed knows the cluster.
 
 use std::{collections::BTreeSet, time::Duration};
 
 use crate::infra::mutants;
 
-/// What a seed said.
+/// A seed's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SeedAnswer {
-    /// It is this very node.
+    /// The seed is this node itself.
     Myself,
-    /// It is this very node, which has kept a seat in a cluster.
+    /// The seed is this node itself, and it has kept a seat in a cluster.
     Kept,
-    /// It belongs to a cluster.
+    /// The seed belongs to a cluster.
     Cluster,
-    /// It belongs to none yet.
+    /// The seed belongs to no cluster yet.
     NoCluster,
-    /// It could not be asked.
+    /// The seed could not be asked.
     Unreachable,
-    /// It will never let this node in.
+    /// The seed will never let this node in.
     Refused(String),
 }
 
@@ -44,21 +44,21 @@ pub(crate) enum Decision {
     },
 }
 
-/// One node's way into a cluster.
+/// How one node enters a cluster.
 #[derive(Debug)]
 pub(crate) struct Bootstrap {
     seeds: usize,
     pauses: (Duration, Duration),
     may_found: bool,
     next_pause: Duration,
-    /// How often it was to join. It goes round: somebody who was cut off for long knows nobody any
-    /// more who could take this node in.
+    /// Attempts to join so far. Each attempt takes the next seed that knows a cluster: a seed that
+    /// was cut off for long may know no leader that could admit this node.
     tries: usize,
 }
 
 impl Bootstrap {
-    /// `pauses`: the first one, doubled up to the last. `anew`: there is a cluster, that this
-    /// process was a member of.
+    /// `pauses`: the first pause between rounds, doubled up to the second. `anew`: the cluster
+    /// exists, because this process was a member of it.
     pub(crate) fn new(seeds: usize, pauses: (Duration, Duration), anew: bool) -> Self {
         Self {
             seeds,
@@ -69,7 +69,7 @@ impl Bootstrap {
         }
     }
 
-    /// Takes one round of answers, in the seeds' order. `jitter` is in 0..1.
+    /// Takes one round of answers, in the order of the seeds. `jitter` is in 0..1.
     pub(crate) fn handle_round(&mut self, answers: &[SeedAnswer], jitter: f64) -> Decision {
         if self.seeds == 0 && self.may_found {
             return Decision::Found;
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn an_existing_cluster_is_joined_whoever_else_is_silent_or_refuses() {
+    fn an_existing_cluster_is_joined_even_if_other_seeds_are_silent_or_refuse() {
         let answers = [
             SeedAnswer::Unreachable,
             SeedAnswer::Refused("x".into()),
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_knows_a_cluster_is_tried_in_turn() {
+    fn seeds_that_know_a_cluster_are_tried_in_turn() {
         let answers = [
             SeedAnswer::Cluster,
             SeedAnswer::NoCluster,
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_a_member_never_founds() {
+    fn a_former_member_never_founds() {
         for answers in [vec![], vec![SeedAnswer::Myself]] {
             let mut bootstrap = Bootstrap::new(answers.len(), PAUSES, true);
             assert_eq!(bootstrap.handle_round(&answers, 1.0), retry());
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_kept_a_seat_joins_from_there_unless_a_seed_refuses() {
+    fn a_node_with_a_kept_seat_joins_through_itself_unless_a_seed_refuses() {
         let decide = |answers: &[SeedAnswer]| {
             Bootstrap::new(answers.len(), PAUSES, true).handle_round(answers, 1.0)
         };

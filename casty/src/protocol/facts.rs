@@ -1,9 +1,10 @@
 //! What each node says about itself: one record a node, written by that node alone.
 //!
-//! Its author sends it to each member it meets, and on change: of N members that start, each hears
-//! each record once, and nobody repeats to a newcomer what others tell it as well. Once in a while
-//! a digest goes to one random peer, and whoever is behind is sent what it missed. A record is a
-//! hint for people and for load; nothing is decided by it.
+//! A node sends its record to each member it meets, and again when the record changes. So when N
+//! members start, each receives each record once, and no member repeats the records of others to a
+//! newcomer. From time to time a digest goes to one random peer, and the side that is behind
+//! receives the records it lacks. Records inform people and load figures; no decision depends on
+//! them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,15 +20,15 @@ pub(crate) struct Facts {
     /// Grows with each change.
     pub(crate) version: u64,
     pub(crate) address: SocketAddr,
-    /// The entity types it knows. It hosts those of them that name no role, and those that name one
-    /// of its own.
+    /// The entity types that the node knows. It hosts the types that name no role, and the types
+    /// that name one of its roles.
     pub(crate) catalog: Vec<CatalogEntry>,
     pub(crate) roles: BTreeSet<String>,
     /// Entities alive on the node.
     pub(crate) load: u64,
 }
 
-/// Versions of the records that somebody has.
+/// Versions of the records that one node has.
 pub(crate) type Digest = BTreeMap<MemberId, u64>;
 
 /// The records that one node knows.
@@ -35,7 +36,7 @@ pub(crate) type Digest = BTreeMap<MemberId, u64>;
 pub(crate) struct FactsTable {
     me: MemberId,
     records: BTreeMap<MemberId, Facts>,
-    /// Members that were met, and have not been sent this node's record since.
+    /// Members that this node has met, and has not sent its record to since.
     met: BTreeSet<MemberId>,
 }
 
@@ -48,15 +49,16 @@ impl FactsTable {
         }
     }
 
-    /// A member seems alive that was unknown, or seemed dead.
+    /// A member seems alive that was unknown or seemed dead before.
     pub(crate) fn handle_met(&mut self, member: &MemberId) {
         if *member != self.me {
             self.met.insert(member.clone());
         }
     }
 
-    /// Whom to send this node's own record now: those it has met and `reachable` holds for. Nobody
-    /// is named twice for one meeting: what is lost on the way is noticed by the next digest.
+    /// The members to send this node's own record to now: all members it has met for which
+    /// `reachable` holds. Each meeting names a member once. A record lost on the way is found
+    /// missing by the next digest.
     pub(crate) fn greet(&mut self, reachable: impl Fn(&MemberId) -> bool) -> Vec<MemberId> {
         self.met
             .extract_if(.., |member| reachable(member))
@@ -71,7 +73,7 @@ impl FactsTable {
         (self.me.clone(), self.records[&self.me].clone())
     }
 
-    /// Changes this node's own record; `false` if it says the same already.
+    /// Changes this node's own record. Returns `false` if the load is the same.
     pub(crate) fn set_load(&mut self, load: u64) -> bool {
         match self.records.get_mut(&self.me) {
             Some(mine) if mine.load != load => {
@@ -90,7 +92,8 @@ impl FactsTable {
             .collect()
     }
 
-    /// What the owner of `digest` lacks, and whether it has something this node lacks.
+    /// The records that the owner of `digest` lacks, and whether it has a record that this node
+    /// lacks.
     pub(crate) fn compare(&self, digest: &Digest) -> (BTreeMap<MemberId, Facts>, bool) {
         let newer = self
             .records
@@ -108,7 +111,8 @@ impl FactsTable {
         (newer, behind)
     }
 
-    /// Takes over newer records of others. Returns those that were new or newer.
+    /// Takes over newer records of other nodes. Returns the members whose records were new or
+    /// newer.
     pub(crate) fn merge(&mut self, records: BTreeMap<MemberId, Facts>) -> Vec<MemberId> {
         let mut changed = Vec::new();
         for (member, facts) in records {
@@ -116,7 +120,7 @@ impl FactsTable {
                 .records
                 .get(&member)
                 .is_none_or(|old| old.version < facts.version);
-            // Nobody else writes this node's record.
+            // Only this node writes its own record.
             if newer && member != self.me {
                 changed.push(member.clone());
                 self.records.insert(member, facts);
@@ -125,7 +129,7 @@ impl FactsTable {
         changed
     }
 
-    /// Forgets everybody but this node and those for whom `keep` holds.
+    /// Forgets all members except this node and the members for which `keep` holds.
     pub(crate) fn retain(&mut self, keep: impl Fn(&MemberId) -> bool) {
         let me = self.me.clone();
         self.records
@@ -167,10 +171,10 @@ mod tests {
         assert_eq!(a.compare(&b.digest()), (BTreeMap::new(), false));
     }
 
-    /// Some tables, what they send each other, and how much that is.
+    /// Tables of several nodes, and a count of what they send each other.
     struct Crowd {
         tables: BTreeMap<MemberId, FactsTable>,
-        /// Sent records, and sent entries of digests.
+        /// Records sent, and digest entries sent.
         sent: (usize, usize),
     }
 
@@ -189,7 +193,7 @@ mod tests {
             self.tables.keys().cloned().collect()
         }
 
-        /// Everybody meets everybody at once, and `arrives` says which greetings do.
+        /// All nodes meet each other at once. `arrives` says which records arrive.
         fn meet(&mut self, arrives: impl Fn(usize, usize) -> bool) {
             let names = self.names();
             for (from, name) in names.iter().enumerate() {
@@ -211,7 +215,7 @@ mod tests {
             }
         }
 
-        /// What `Gossip` does with a digest that one node sends another.
+        /// Does what `Gossip` does with a digest that one node sends another.
         fn compare(&mut self, from: &MemberId, to: &MemberId) {
             let digest = self.tables[from].digest();
             self.sent.1 += digest.len();
@@ -227,7 +231,7 @@ mod tests {
             }
         }
 
-        /// Everybody sends a digest to one other. Who that is differs from round to round.
+        /// Each node sends a digest to one other node, a different one each round.
         fn round(&mut self, round: usize) {
             let names = self.names();
             for (n, name) in names.iter().enumerate() {
@@ -248,7 +252,7 @@ mod tests {
             let mut crowd = Crowd::of(nodes);
             crowd.meet(|_, _| true);
             assert!(crowd.agree());
-            // All have all: digests find nothing more to send.
+            // All nodes have all records, so digests find nothing to send.
             crowd.round(0);
             let nodes = crowd.tables.len();
             assert_eq!(crowd.sent, (nodes * (nodes - 1), nodes * nodes));
@@ -257,7 +261,7 @@ mod tests {
 
     #[test]
     fn digests_bring_what_was_lost() {
-        // One link loses all, one member hears nobody, nothing arrives at all.
+        // One link loses everything; one member receives nothing; no record arrives at all.
         let losses: [fn(usize, usize) -> bool; 3] = [
             |from, to| (from, to) != (3, 9),
             |_, to| to != 3,
@@ -273,14 +277,14 @@ mod tests {
             });
             let rounds = rounds.count() + 1;
             assert!(crowd.agree(), "after {rounds} rounds");
-            // Nobody is sent twice what it has.
+            // No node is sent a record that it has.
             let nodes = crowd.tables.len();
             assert!(crowd.sent.0 <= 2 * nodes * nodes, "{:?}", crowd.sent);
         }
     }
 
     #[test]
-    fn who_cannot_be_reached_yet_is_greeted_later_and_once() {
+    fn an_unreachable_member_is_greeted_later_and_once() {
         let mut a = table("a");
         let b = member("b", 1);
         a.handle_met(&b);
@@ -293,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_else_writes_my_record() {
+    fn other_nodes_do_not_write_my_record() {
         let mut a = table("a");
         assert_eq!(
             a.merge(BTreeMap::from([(member("a", 1), facts(99, 7))])),
@@ -320,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn the_forgotten_are_gone_and_i_stay() {
+    fn forgotten_members_are_gone_and_the_node_itself_stays() {
         let mut a = table("a");
         a.merge(BTreeMap::from([(member("b", 1), facts(1, 0))]));
         a.retain(|_| false);

@@ -1,8 +1,8 @@
-//! What the leader of the cluster map does: declares members Down, gives their shards to others,
-//! evens the load, and chooses who votes. Proposes nothing itself.
+//! What the leader of the cluster map does: it declares members Down, gives their shards to others,
+//! evens the load, and chooses the voters. Proposes nothing itself.
 //!
-//! Everything here may be asked twice, and may come too late: a command that does not fit the map
-//! any more is refused where it is applied.
+//! Every effect may be repeated, and may come too late. A command that no longer fits the map is
+//! refused where it is applied.
 
 use std::{
     borrow::Cow,
@@ -23,32 +23,33 @@ use crate::{id::MemberId, infra::mutants};
 /// The most members that vote.
 const VOTERS_MAX: usize = 5;
 
-/// How many members that are Down are remembered, so that none of them is mistaken for a new one.
+/// How many Down members are remembered. A remembered incarnation cannot come back as a new member.
 const DOWN_MAX: usize = 256;
 
-/// What a leader has to know besides the map.
+/// The leader's settings.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LeaderTimes {
-    /// A member that did not renew its lease for so long is Down, whatever gossip says of it.
+    /// A member that has not renewed its lease for this long is declared Down, whatever gossip
+    /// says.
     pub(crate) silent_max: Duration,
-    /// A member that is Down is forgotten after so long.
+    /// A Down member is forgotten after this long.
     pub(crate) remember_down: Duration,
-    /// Shards under way from one member to another at a time.
+    /// How many shards may be moving between members at a time.
     pub(crate) moves_max: usize,
 }
 
-/// The engine's own view of who votes.
+/// The Raft engine's own view of its voters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Electorate {
     pub(crate) voters: BTreeSet<Seat>,
-    /// Everybody the engine replicates to, the voters among them.
+    /// All members that the engine replicates to, voters included.
     pub(crate) nodes: BTreeSet<Seat>,
     /// A change of voters is under way.
     pub(crate) changing: bool,
-    /// Who has nearly all of the log.
+    /// Members that have nearly all of the log.
     pub(crate) caught_up: BTreeSet<Seat>,
-    /// What is in the log and not in the map: it may be decided yet, however long ago it was
-    /// proposed, and by whom.
+    /// Commands that are in the log and not yet in the map. Any of them may still be decided,
+    /// however old it is and whichever leader proposed it.
     pub(crate) undecided: Vec<Command>,
 }
 
@@ -63,16 +64,16 @@ impl Electorate {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum LeaderEffect {
     Propose(Command),
-    /// Ask the tie-breaker whether this node may go on without this member, and if so, declare it
-    /// Down.
+    /// Ask the tie-breaker whether this node may go on without this member. If it may, declare the
+    /// member Down.
     Claim(MemberId),
     /// Replicate to this member, so that it may vote later.
     Teach(MemberId),
-    /// Have these vote, and nobody else.
+    /// Make these seats, and no others, the voters.
     Elect(BTreeSet<Seat>),
     /// Hand the leadership over.
     Abdicate(Seat),
-    /// Replicate to these no more.
+    /// Stop replicating to these seats.
     Dismiss(BTreeSet<Seat>),
 }
 
@@ -82,7 +83,7 @@ pub(crate) struct Leader {
     me: MemberId,
     times: LeaderTimes,
     down_since: BTreeMap<MemberId, Instant>,
-    /// Since when this leader knows of a member.
+    /// When this leader first saw each member.
     known_since: BTreeMap<MemberId, Instant>,
 }
 
@@ -96,8 +97,8 @@ impl Leader {
         }
     }
 
-    /// What is to be done now. `dead`: members that gossip takes for dead. `ties`: if there is a
-    /// tie-breaker.
+    /// What the leader does now. `dead`: members that gossip takes for dead. `ties`: present if the
+    /// cluster has a tie-breaker.
     pub(crate) fn handle_tick(
         &mut self,
         map: &ClusterMap,
@@ -107,13 +108,13 @@ impl Leader {
         ties: Option<&mut Ties>,
         now: Instant,
     ) -> Vec<LeaderEffect> {
-        // It sits where a process before it sat, and is about to join. Until then it would take
-        // from the dead what is to be its own.
+        // This process votes from the seat of an earlier process and has not joined yet. Before it
+        // has, it would give away the shards that it is about to take over.
         if map.member(&self.me).is_none() {
             return Vec::new();
         }
         let mine = map.member(&self.me).map(|member| member.seat);
-        // With others that decide, no tie is possible.
+        // With more than one voter no tie is possible.
         let mut ties = ties.filter(|_| mine.is_some_and(|mine| electorate.is_sole(mine)));
         self.known_since
             .retain(|id, _| map.members.contains_key(id));
@@ -130,7 +131,8 @@ impl Leader {
             .filter(|id| {
                 dead.contains(id)
                     || match &ties {
-                        // Whoever renews is heard, also while nobody is granted anything.
+                        // A member that renews counts as heard, even while the leader grants no
+                        // leases.
                         Some(ties) => ties.is_overdue(id, now),
                         None => self.is_silent(id, grants, now),
                     }
@@ -159,8 +161,8 @@ impl Leader {
         }
         let members = self.forgotten(map, now).into_iter();
         effects.extend(members.map(|member| propose(Command::Remove { member })));
-        // First things first: while shards wait for a dead owner's lease, none is moved for a
-        // better balance.
+        // Shards that wait for a dead owner's lease come first: until they have homes, no shard
+        // moves for a better balance.
         if effects.is_empty() {
             let homes = map.kinds.values().flat_map(|table| table.iter());
             let moving = homes.filter(|home| home.moving.is_some()).count();
@@ -175,10 +177,10 @@ impl Leader {
         effects
     }
 
-    /// Those of the silent that may be declared Down. Whoever is Down, and lives, joins anew and
-    /// has forgotten its vote. So a voter is Down only if those that are left, and heard from, are
-    /// a majority of the voters; and whoever is Down once everything in the log is decided, is not
-    /// left.
+    /// The silent members that may be declared Down. A Down member that is alive joins again as a
+    /// new member and has forgotten its vote. So a voter is declared Down only while the voters
+    /// that are heard from remain a majority. Members that an undecided command declares Down do
+    /// not count as heard.
     fn expendable<'a>(
         map: &ClusterMap,
         silent: &[&'a MemberId],
@@ -186,7 +188,7 @@ impl Leader {
     ) -> Vec<&'a MemberId> {
         let mut coming = Cow::Borrowed(map);
         for command in &electorate.undecided {
-            // One that is refused changes nothing, now or later.
+            // A refused command changes nothing, now or later.
             let _ = coming.to_mut().apply(command);
         }
         let heard = |seat: &&Seat| {
@@ -213,8 +215,8 @@ impl Leader {
         heard + self.times.silent_max <= now
     }
 
-    /// Members that are Down and need not be remembered: a newer incarnation has their name, or it
-    /// is long ago.
+    /// Down members that need not be remembered: a newer incarnation of the node has joined, or the
+    /// time or the room for remembering them is over.
     fn forgotten(&mut self, map: &ClusterMap, now: Instant) -> Vec<MemberId> {
         let down = |id: &MemberId| map.status(id) == Some(Status::Down);
         self.down_since.retain(|id, _| down(id));
@@ -241,8 +243,8 @@ impl Leader {
         forgotten
     }
 
-    /// Voters: the largest odd number of members that are Up, at most five; this one first, then
-    /// those that vote already, then the oldest.
+    /// Chooses the voters: the largest odd number of Up members, at most five. This member comes
+    /// first, then present voters, then the oldest members.
     fn electorate(
         &self,
         map: &ClusterMap,
@@ -278,8 +280,9 @@ impl Leader {
         let fewer = odd(present);
         let decide = present * 2 > voters;
         if decide && !now.changing && fewer.div_ceil(2) > voters.div_ceil(2).saturating_sub(lost) {
-            // Those that are left can lose more of themselves than all can that are voters now.
-            // Others come in when they have learned everything, which may take a while.
+            // The present voters that are left tolerate more failures among themselves than the
+            // full set of voters does now. Drop the lost voters first; new voters follow once they
+            // have the log, which may take a while.
             wanted = first(fewer);
         }
         let new: Vec<Seat> = wanted.difference(&now.voters).copied().collect();
@@ -290,8 +293,9 @@ impl Leader {
         if !new.iter().all(|seat| now.caught_up.contains(seat)) {
             return None;
         }
-        // Also once the others are elected: whoever leads and does not vote any more decides
-        // nothing that lasts, and would dismiss itself, of which it would not hear the end.
+        // Hand over, even after the other voters are elected: a leader without a vote decides
+        // nothing that lasts. It would remove itself from the engine and not learn that this is
+        // done.
         let mine = map.member(&self.me).map(|member| member.seat);
         if mine.is_none_or(|mine| !wanted.contains(&mine))
             && let Some(heir) = wanted.intersection(&now.voters).next()
@@ -343,8 +347,8 @@ mod tests {
         LeaseTimes::new(SECOND, 0.05)
     }
 
-    /// `a` leads, and has done so for long; `others` have just renewed.
-    fn reign(others: &[&str], now: Instant) -> Grants {
+    /// `a` has been leading for long, and `others` have just renewed.
+    fn leading_with(others: &[&str], now: Instant) -> Grants {
         let mut grants = Grants::default();
         grants.handle_leading(1, now - 10 * SECOND, lease());
         for name in others {
@@ -385,7 +389,7 @@ mod tests {
         let b = member("b", 1);
         let assignments = vec![assignment(0, Epoch::ZERO, &b)];
         map.apply(&Command::Assign { assignments }).unwrap();
-        let (mut leader, grants) = (leader(), reign(&["b", "c"], now));
+        let (mut leader, grants) = (leader(), leading_with(&["b", "c"], now));
         let dead = BTreeSet::from([b.clone()]);
         let mut tick = |map: &ClusterMap, at| {
             let effects = leader.handle_tick(map, &dead, &settled(1..=1), &grants, None, at);
@@ -403,9 +407,9 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_renew_is_down_whatever_gossip_says() {
+    fn a_member_that_does_not_renew_is_down_whatever_gossip_says() {
         let (map, now) = (cluster(&["b", "c"]), Instant::now());
-        let (mut leader, mut grants) = (leader(), reign(&["b", "c"], now));
+        let (mut leader, mut grants) = (leader(), leading_with(&["b", "c"], now));
         let first = leader.handle_tick(&map, &BTreeSet::new(), &settled(1..=1), &grants, None, now);
         assert!(!first.contains(&down("b")));
         let later = now + lease().guard + 3 * SECOND;
@@ -419,7 +423,7 @@ mod tests {
             later,
         );
         assert_eq!(effects, [down("b")]);
-        // A new leader has heard from nobody yet.
+        // A new leader has not heard from any member yet.
         grants.handle_leading(2, later, lease());
         let effects = leader.handle_tick(
             &map,
@@ -433,10 +437,10 @@ mod tests {
     }
 
     #[test]
-    fn with_a_tie_breaker_whoever_decides_alone_claims_before_it_goes_on() {
+    fn with_a_tie_breaker_the_sole_voter_claims_before_it_goes_on() {
         let (map, now) = (cluster(&["b"]), Instant::now());
         let (b, dead) = (member("b", 1), BTreeSet::from([member("b", 1)]));
-        let (mut leader, grants) = (leader(), reign(&["b"], now));
+        let (mut leader, grants) = (leader(), leading_with(&["b"], now));
         let mut ties = Ties::new(member("a", 1), SECOND);
         let mut tick = |ties: &mut Ties, electorate, now| {
             leader.handle_tick(&map, &dead, electorate, &grants, Some(ties), now)
@@ -453,7 +457,7 @@ mod tests {
         );
         ties.handle_verdict(&b, true);
         assert_eq!(tick(&mut ties, &sole, now + SECOND), [down("b")]);
-        // With others that decide there is no tie.
+        // With more than one voter there is no tie.
         let mut ties = Ties::new(member("a", 1), SECOND);
         let three = Electorate {
             voters: seats([1, 3, 4]),
@@ -467,7 +471,7 @@ mod tests {
     #[test]
     fn a_member_that_is_down_is_remembered_for_a_while_or_until_it_comes_back() {
         let (mut map, now) = (cluster(&["b"]), Instant::now());
-        let (mut leader, grants) = (leader(), reign(&["b"], now));
+        let (mut leader, grants) = (leader(), leading_with(&["b"], now));
         map.apply(&Command::Down {
             member: member("b", 1),
         })
@@ -497,7 +501,7 @@ mod tests {
     #[test]
     fn a_leader_that_has_not_joined_yet_decides_nothing_by_itself() {
         let (map, now) = (cluster(&["b", "c"]), Instant::now());
-        let grants = reign(&[], now);
+        let grants = leading_with(&[], now);
         let mut leader = Leader {
             me: member("a", 2),
             ..leader()
@@ -537,7 +541,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_beyond_the_fifth_votes_and_who_votes_stays() {
+    fn at_most_five_members_vote_and_voters_stay() {
         let map = cluster(&["b", "c", "d", "e", "f", "g"]);
         assert_eq!(vote(&map, &settled(1..=5)), None);
         let electorate = Electorate {
@@ -599,8 +603,8 @@ mod tests {
             ..five.clone()
         };
         assert_eq!(down(&map, &["b", "f"], &changing), "f");
-        // Proposed when it was silent, by a leader that could not decide it; it is heard again, and
-        // will be Down.
+        // Another leader proposed this while the member was silent, and could not decide it. The
+        // member is heard again, and will be Down.
         let undecided = Electorate {
             undecided: vec![Command::Down {
                 member: member("d", 1),
@@ -625,7 +629,7 @@ mod tests {
             vote(&map, &electorate),
             Some(LeaderEffect::Abdicate(Seat(2)))
         );
-        // With nobody else to lead, the voters change first.
+        // While no other member can lead, the voters change first.
         let electorate = Electorate {
             voters: seats([1]),
             nodes: seats([1, 2]),
@@ -641,7 +645,7 @@ mod tests {
             vote(&map, &electorate),
             Some(LeaderEffect::Elect(seats([2])))
         );
-        // It leads until one of them does.
+        // It leads until another voter does.
         let electorate = Electorate {
             voters: seats([2]),
             ..electorate

@@ -1,11 +1,11 @@
-//! How long a member may act as the owner of what it owns, by its own clock; and how long the
-//! leader has to take for granted that it does.
+//! How long a member may act as the owner of its shards, by its own clock; and how long the leader
+//! has to assume that it does.
 //!
-//! A lease is a node's, not a shard's. The owner counts from the moment it *sent* its renewal; the
-//! leader answers only after it has made sure, by a round of a quorum that began later, that it
-//! still leads. So whoever leads next was elected after the renewal was sent, and by waiting for a
-//! [`guard`](LeaseTimes::guard) from then on it waits for everything that was granted before.
-//! Clocks are only ever compared with themselves; their rates may differ by
+//! A lease belongs to a node, not to a shard. The owner counts it from the moment it *sent* the
+//! renewal. The leader grants a renewal only after it has confirmed its leadership by a quorum
+//! round that began after the renewal arrived. So the next leader is elected after the renewal was
+//! sent, and by waiting for a [`guard`](LeaseTimes::guard) from its election it outwaits every
+//! earlier grant. Clocks are only compared with themselves; their rates may differ by
 //! [`drift`](LeaseTimes::new).
 //!
 //! Gray and Cheriton, "Leases: an efficient fault-tolerant mechanism for distributed file cache
@@ -18,21 +18,21 @@ use tokio::time::Instant;
 
 use crate::{id::MemberId, infra::mutants};
 
-/// How long leases are, on either side.
+/// How long leases last, for the owner and for the leader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LeaseTimes {
-    /// How long an owner may act after it sent a renewal, by its own clock.
+    /// How long an owner may act after it sent a renewal, by the owner's clock.
     pub(crate) lease: Duration,
-    /// How long the leader waits after it granted one, by its own.
+    /// How long the leader waits after it granted a renewal, by the leader's clock.
     pub(crate) guard: Duration,
 }
 
 impl LeaseTimes {
-    /// `drift`: by how much of itself each clock's rate may differ from true time, such as 0.05.
+    /// `drift`: by what fraction each clock's rate may differ from true time, such as 0.05.
     pub(crate) fn new(lease: Duration, drift: f64) -> Self {
-        // The owner's clock is slow and the leader's fast: the owner acts for lease / (1 - drift)
-        // of true time, and of that the leader's clock sees 1 + drift. A millisecond is for timers
-        // that round down.
+        // Worst case: the owner's clock is slow and the leader's fast. The owner acts for lease /
+        // (1 - drift) of true time, which the leader's clock shows as (1 + drift) times that. The
+        // millisecond covers timers that round down.
         let guard = lease.mul_f64((1.0 + drift) / (1.0 - drift)) + Duration::from_millis(1);
         if mutants::on("guard_shorter_than_lease") {
             let guard = lease / 4;
@@ -46,13 +46,13 @@ impl LeaseTimes {
 #[derive(Debug, Default)]
 pub(crate) struct Lease {
     deadline: Option<Instant>,
-    /// Granted, and usable once this node's map has this version: it may not act on a map older
-    /// than the one that the leader granted by.
+    /// A granted deadline, and the map version that the leader granted it by. It becomes usable
+    /// once this node's map has that version: an owner must not act on an older map.
     granted: Option<(Instant, u64)>,
 }
 
 impl Lease {
-    /// A renewal that was sent at `sent` has been granted by a map of this version.
+    /// The leader granted a renewal that was sent at `sent`, by a map of this version.
     pub(crate) fn handle_granted(&mut self, sent: Instant, version: u64, times: LeaseTimes) {
         let mut deadline = sent + times.lease;
         if mutants::on("lease_is_longer_than_granted") {
@@ -63,7 +63,7 @@ impl Lease {
         }
     }
 
-    /// Until when this node may act, if its map has this version.
+    /// The deadline until which this node may act, given the version of its map.
     pub(crate) fn handle_map(&mut self, version: u64) -> Option<Instant> {
         if let Some((deadline, needed)) = self.granted
             && needed <= version
@@ -75,7 +75,7 @@ impl Lease {
     }
 }
 
-/// What a leader has granted, and what others may have granted before it.
+/// What this leader has granted, and when the grants of earlier leaders are over.
 #[derive(Debug, Default)]
 pub(crate) struct Grants {
     leading: Option<LeaderTerm>,
@@ -85,7 +85,7 @@ pub(crate) struct Grants {
 #[derive(Clone, Copy, Debug)]
 struct LeaderTerm {
     term: u64,
-    /// Whatever an earlier leader granted is over by then.
+    /// By this time every grant of an earlier leader has ended.
     settled: Instant,
 }
 
@@ -106,7 +106,8 @@ impl Grants {
         self.leading = None;
     }
 
-    /// A renewal is granted now. `false` if this node does not lead in `term` as far as it knows.
+    /// Grants a renewal now. Returns `false` if, as far as this node knows, it does not lead in
+    /// `term`.
     pub(crate) fn grant(
         &mut self,
         member: &MemberId,
@@ -121,24 +122,24 @@ impl Grants {
         leads
     }
 
-    /// Whether a member that gets no more leases can serve no more.
+    /// Whether a member that gets no more leases can no longer serve.
     pub(crate) fn is_over(&self, member: &MemberId, now: Instant) -> bool {
         let settled = self.leading.is_some_and(|term| term.settled <= now);
         settled && self.until.get(member).is_none_or(|until| *until <= now)
     }
 
-    /// When a member last renewed, by how long it may still act; `None` if it never did under this
+    /// The end of the guard after a member's last renewal; `None` if it has not renewed under this
     /// leader.
     pub(crate) fn until(&self, member: &MemberId) -> Option<Instant> {
         self.until.get(member).copied()
     }
 
-    /// From when on this leader knows of every lease there can be.
+    /// When this leader knows every lease that can exist.
     pub(crate) fn settled(&self) -> Option<Instant> {
         self.leading.map(|term| term.settled)
     }
 
-    /// Forgets who is no member any more.
+    /// Forgets all members for which `keep` does not hold.
     pub(crate) fn retain(&mut self, keep: impl Fn(&MemberId) -> bool) {
         self.until.retain(|member, _| keep(member));
     }
@@ -163,7 +164,7 @@ mod tests {
         assert_eq!(lease.handle_map(9), None);
         lease.handle_granted(sent, 9, times());
         assert_eq!(lease.handle_map(9), Some(sent + 1000 * MS));
-        // An answer that comes late shortens nothing.
+        // An answer that arrives late does not shorten the lease.
         lease.handle_granted(sent - 500 * MS, 9, times());
         assert_eq!(lease.handle_map(9), Some(sent + 1000 * MS));
     }
@@ -206,8 +207,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the rates of the two clocks within the bound, the leader waits at least as long
-        /// as the owner acts.
+        /// For all clock rates within the bound, the leader waits at least as long as the owner
+        /// acts.
         #[test]
         fn the_guard_outlasts_the_lease(
             lease in 10_u64..60_000,

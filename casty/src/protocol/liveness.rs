@@ -1,8 +1,8 @@
-//! Decides which members seem dead. For the one who holds the map it is the reason to declare them
-//! Down; everybody else only tells its users that they are unreachable.
+//! Decides which members seem dead. The leader declares such members Down; every other node only
+//! reports them to its users as unreachable.
 //!
-//! Two ways to die: gossip declared the member down, after its own probes and suspicion; or it was
-//! in the map and gossip never met it, for longer than `meet_within`.
+//! A member seems dead in two cases: gossip declared it down, after its own probes and suspicion;
+//! or it has been in the map for longer than `meet_within` and gossip has never met it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -40,7 +40,7 @@ impl FailureDetector {
         self.unmet_since.remove(member);
     }
 
-    /// Which of `members` are dead. `alive`: those whom gossip reaches now.
+    /// The dead among `members`. `alive`: the members that gossip reaches now.
     pub(crate) fn handle_tick(
         &mut self,
         members: &BTreeSet<MemberId>,
@@ -74,14 +74,14 @@ mod tests {
     }
 
     #[test]
-    fn who_is_alive_is_not_dead_whatever_was_said_before() {
+    fn a_live_member_is_not_dead_whatever_gossip_declared_before() {
         let (mut liveness, now) = (FailureDetector::new(MEET), Instant::now());
         liveness.handle_down(member("a", 1));
         assert_eq!(liveness.handle_tick(&set(&["a"]), &set(&["a"]), now), []);
     }
 
     #[test]
-    fn who_was_declared_down_is_dead_at_once() {
+    fn a_member_declared_down_is_dead_at_once() {
         let (mut liveness, now) = (FailureDetector::new(MEET), Instant::now());
         liveness.handle_down(member("a", 1));
         assert_eq!(
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_never_met_is_dead_after_a_while() {
+    fn a_member_never_met_is_dead_after_a_while() {
         let (mut liveness, now) = (FailureDetector::new(MEET), Instant::now());
         assert_eq!(liveness.handle_tick(&set(&["a"]), &set(&[]), now), []);
         assert_eq!(

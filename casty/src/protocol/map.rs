@@ -1,8 +1,8 @@
 //! The agreed cluster map, and the commands that change it.
 //!
-//! Deterministic: equal commands in equal order make equal maps, on every node. Whether a change is
-//! wise is decided before it is proposed, elsewhere; whether it is possible is decided here, when
-//! it is applied.
+//! The map is deterministic: equal commands in equal order make equal maps on every node. Whether a
+//! change is wise is decided elsewhere, before it is proposed. Whether it is possible is decided
+//! here, when it is applied.
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -14,25 +14,25 @@ use crate::{
     infra::mutants,
 };
 
-/// A member in the shard tables. Never used twice in a generation.
+/// A member's number in the shard tables. Never used twice in a generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Slot(pub(crate) u32);
 
-/// A member's number in the engine that decides: its own slot, or that of an earlier process of the
-/// same node, whose log and vote it has kept. Only a process that has forgotten nothing takes a
-/// seat over.
+/// A member's number in the Raft engine: its own slot, or the seat of an earlier process of the
+/// same node whose log and vote it has kept. Only a process that has lost none of that state may
+/// take over a seat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Seat(pub(crate) u32);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Status {
-    /// Known, not yet ready.
+    /// Known, and not yet ready.
     Joining,
     /// May own shards.
     Up,
-    /// Hands its shards over; gets no new ones.
+    /// Hands its shards over and gets no new ones.
     Leaving,
     /// Declared dead. Final for this incarnation.
     Down,
@@ -44,43 +44,43 @@ pub(crate) struct Member {
     pub(crate) seat: Seat,
     pub(crate) address: SocketAddr,
     pub(crate) status: Status,
-    /// The entity types it hosts.
+    /// The entity types that it hosts.
     pub(crate) kinds: Vec<String>,
 }
 
-/// Where one of those who decide sits, and listens.
+/// A voter's seat, and the address it listens at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct VoterPlace {
     pub(crate) seat: Seat,
     pub(crate) address: SocketAddr,
 }
 
-/// Who owns a shard, and since when.
+/// The owner of a shard, and the epoch of the ownership.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ShardHome {
     pub(crate) owner: Option<Slot>,
-    /// Of the present owner, or of the last one.
+    /// The epoch of the present owner, or of the last owner.
     pub(crate) epoch: Epoch,
-    /// Where it is to move: its owner hands it over.
+    /// The member that the shard is to move to: the owner hands it over.
     pub(crate) moving: Option<Slot>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ClusterMap {
     pub(crate) identity: ClusterIdentity,
-    /// Counts the commands that changed something.
+    /// Counts the commands that changed the map.
     pub(crate) version: u64,
-    /// Who decides.
+    /// The members that decide.
     pub(crate) voters: BTreeMap<MemberId, VoterPlace>,
     pub(crate) members: BTreeMap<MemberId, Member>,
-    /// Shard tables, by entity type. Shared between versions: a command copies only the table it
+    /// Shard tables by entity type. Versions share them: a command copies only the table it
     /// changes.
     pub(crate) kinds: BTreeMap<String, Arc<Vec<ShardHome>>>,
-    /// How long leases are; the same for all members, or one could serve what another has been
-    /// given.
+    /// How long leases last. It must be the same for all members: with a longer lease, one member
+    /// could still serve a shard that another has been given.
     lease: LeaseTimes,
-    /// Whether something outside decides between two members; the same for all, or one would go on
-    /// without asking.
+    /// Whether a tie-breaker decides between two members. It must be the same for all members:
+    /// without it, a member would go on without asking.
     tie_breaker: bool,
     sequence: u32,
     next_slot: u32,
@@ -94,9 +94,9 @@ pub(crate) enum Command {
         catalog: Vec<CatalogEntry>,
         lease: LeaseTimes,
         tie_breaker: bool,
-        /// The first incarnation that the process of this member has been.
+        /// The first incarnation that the member's process has been.
         since: Incarnation,
-        /// The seat that it has kept. It is to be one that votes, and its node's.
+        /// The seat that the member's process has kept. It must be a voting seat of the same node.
         seat: Option<Seat>,
     },
     Up {
@@ -108,39 +108,40 @@ pub(crate) enum Command {
     Down {
         member: MemberId,
     },
-    /// Forgets a member that left, or is down.
+    /// Forgets a member that has left, or is Down.
     Remove {
         member: MemberId,
     },
-    /// New owners for shards that have none, or whose owner is Down and can serve no more. Whether
-    /// it can, whoever proposes this has to know: see [`lease`](super::lease).
+    /// New owners for shards that have none, or whose owner is Down and can no longer serve. The
+    /// proposer has to make sure that the old owner cannot: see [`lease`](super::lease).
     Assign {
         assignments: Vec<Assignment>,
     },
-    /// The owners are asked to give these shards up, each to the member it is to move to.
+    /// Asks the owners to give these shards up, each to the member it is to move to.
     Revoke {
         moves: Vec<Assignment>,
     },
-    /// Its owner gives shards up, and has stopped everything in them. One that was to move has its
-    /// new home at once.
+    /// The owner gives shards up, after it has stopped everything in them. A shard that was to move
+    /// has its new home at once.
     Release {
         member: MemberId,
         kind: String,
         shards: Vec<(ShardId, Epoch)>,
     },
-    /// Its owner could not hand shards over, and goes on with them, each under a new epoch.
+    /// The owner could not hand shards over, and goes on with them, each under a new epoch.
     Keep {
         member: MemberId,
         kind: String,
         shards: Vec<(ShardId, Epoch)>,
     },
-    /// Who decides from now on. It follows from the engine's own membership; nobody proposes it.
+    /// The members that decide from now on. It follows from the engine's own membership and is
+    /// never proposed.
     Voters {
         voters: BTreeMap<MemberId, VoterPlace>,
     },
 }
 
-/// One shard's new owner; refused if its epoch has changed meanwhile.
+/// One shard's new owner. Refused if the shard's epoch has changed meanwhile.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Assignment {
     pub(crate) kind: String,
@@ -176,7 +177,7 @@ pub(crate) enum MapError {
         else { "this cluster has no tie-breaker, and that node has one" }
     )]
     TieBreaker { ours: bool },
-    /// Whoever kept it joins without: others may have decided since.
+    /// The process has to join without its seat: the other voters may have decided without it.
     #[error("the seat that `{0}` has kept votes no more")]
     Seat(MemberId),
     #[error("no member hosts entity type `{0}`")]
@@ -186,7 +187,7 @@ pub(crate) enum MapError {
 }
 
 impl ClusterMap {
-    /// A cluster of one: its founder, who is Up from the start.
+    /// A cluster of one member: its founder, Up from the start.
     pub(crate) fn found(
         identity: ClusterIdentity,
         founder: MemberId,
@@ -211,8 +212,8 @@ impl ClusterMap {
         map
     }
 
-    /// Of two maps, the newer is greater. A generation may begin with a lower version than the last
-    /// has come to elsewhere.
+    /// Orders maps by age: the newer map has the greater value. A new generation may begin with a
+    /// lower version than the last generation reached elsewhere.
     pub(crate) fn age(&self) -> (u32, u64) {
         (self.identity.generation, self.version)
     }
@@ -249,13 +250,13 @@ impl ClusterMap {
         self.members.iter().find(|(_, member)| member.slot == slot)
     }
 
-    /// Who sits there: of several processes of one node, the last.
+    /// The member in this seat: of several processes of one node, the last.
     pub(crate) fn by_seat(&self, seat: Seat) -> Option<(&MemberId, &Member)> {
         let mut members = self.members.iter();
         members.rfind(|(_, member)| member.seat == seat)
     }
 
-    /// Changes the map, or says why not; then it is as before.
+    /// Changes the map. On an error the map is unchanged.
     pub(crate) fn apply(&mut self, command: &Command) -> Result<(), MapError> {
         match command {
             Command::Join {
@@ -332,7 +333,7 @@ impl ClusterMap {
         seat
     }
 
-    /// What has to be the same on all nodes.
+    /// Checks the settings that have to be equal on all nodes.
     fn check_agreement(&self, lease: LeaseTimes, tie_breaker: bool) -> Result<(), MapError> {
         if lease != self.lease {
             let (ours, theirs) = (self.lease.lease, lease.lease);
@@ -364,7 +365,7 @@ impl ClusterMap {
             }
         }
         match self.status(id) {
-            // Asked twice, because the first answer was lost.
+            // A repeated request: the first answer was lost.
             Some(Status::Joining | Status::Up) => return Ok(()),
             Some(Status::Leaving | Status::Down) => return Err(MapError::Superseded(id.clone())),
             None => {}
@@ -377,8 +378,8 @@ impl ClusterMap {
             return Err(MapError::Superseded(id.clone()));
         }
         let before = seat.map(|seat| self.sat_before(id, seat)).transpose()?;
-        // A restarted node takes its own place. What its former self owned is free only once that
-        // can serve no more.
+        // A restarted node replaces its earlier incarnations. Their shards are free only once those
+        // incarnations can no longer serve.
         for old in older {
             if let Some(member) = self.members.get_mut(&old) {
                 member.status = Status::Down;
@@ -392,8 +393,8 @@ impl ClusterMap {
         Ok(())
     }
 
-    /// Who of a member's node has voted from this seat until now. One that has lost its vote never
-    /// gets it back: then nobody has to know whether what was kept of it is all that there was.
+    /// The member of the same node that has voted from this seat until now. A seat that has lost
+    /// its vote never gets it back: the process that kept it may have missed decisions.
     fn sat_before(&self, id: &MemberId, seat: Seat) -> Result<MemberId, MapError> {
         if mutants::on("a_removed_seat_sits_again")
             && let Some((before, _)) = self.by_seat(seat)
@@ -437,8 +438,8 @@ impl ClusterMap {
         }
     }
 
-    /// The slots that assignments lead to, or why not all of them are possible: it is all or
-    /// nothing.
+    /// The slots of the assignments' new owners, or why one of the assignments is not possible. All
+    /// of them apply, or none.
     fn targets(
         &self,
         assignments: &[Assignment],
@@ -508,7 +509,7 @@ impl ClusterMap {
         Ok(())
     }
 
-    /// Those of the shards that a member owns at these epochs; refused if there are none.
+    /// The shards of the list that the member owns at these epochs. An error if there are none.
     fn owned_of(
         &self,
         id: &MemberId,
@@ -562,7 +563,7 @@ impl ClusterMap {
         shards: &[(ShardId, Epoch)],
     ) -> Result<(), MapError> {
         for shard in self.owned_of(id, kind, shards)? {
-            // Whoever has heard that it is not here any more believes a later epoch only.
+            // A node that has heard of the shard's leaving believes only a later epoch.
             let epoch = self.next_epoch();
             if let Some(home) = self.table(kind)?.get_mut(shard.index()) {
                 (home.epoch, home.moving) = (epoch, None);
@@ -571,8 +572,8 @@ impl ClusterMap {
         Ok(())
     }
 
-    /// The map that a new generation of the cluster begins with: all that is known of the shards
-    /// but their owners, and one member.
+    /// The map that a new generation of the cluster begins with: the shards keep their epochs and
+    /// lose their owners, and there is one member.
     pub(crate) fn reborn(
         &self,
         identity: ClusterIdentity,

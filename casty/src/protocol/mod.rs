@@ -1,7 +1,8 @@
-//! The decisions, as pure state machines: no socket, no task, no clock, no global randomness.
+//! The decisions of a cluster, as pure state machines: no socket, no task, no clock, no global
+//! randomness.
 //!
-//! Time and randomness are arguments; what should happen is returned. So each of them can be tested
-//! by comparing whole lists of effects, and run in a simulation under one seed.
+//! Time and randomness are arguments, and effects are returned. So a test compares whole lists of
+//! effects, and a simulation runs every decision under one seed.
 
 pub(crate) mod allocation;
 pub(crate) mod bootstrap;

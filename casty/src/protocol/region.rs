@@ -1,11 +1,11 @@
-//! Routes what is sent to entities of one type to their shards' homes; keeps it, in order and
-//! bounded, while a home is unknown or on the move. Sends nothing itself.
+//! Routes messages to the homes of their shards, for one entity type on one node. While a home is
+//! unknown or moving, it keeps the messages, in order and bounded. Sends nothing itself.
 //!
-//! When a shard moves, what is still on its way to the old home may come back. Until it is certain
-//! that nothing more will, by a *fence* that goes the same way, nothing is sent to the new home: so
-//! what came back goes there first, and no message overtakes an older one.
+//! When a shard moves, messages on their way to the old home may come back. A *fence* follows them
+//! on the same link; until it is answered, nothing is sent to the new home. So returned messages go
+//! to the new home first, and no message overtakes an older one.
 //!
-//! `T` is whatever is routed: the machine never looks into it.
+//! `T` is the routed message: the machine never looks into it.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -18,10 +18,10 @@ use crate::{
 
 use super::map::Slot;
 
-/// Where a shard lives, as this node knows.
+/// Where a shard lives, as far as this node knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Home {
-    /// Nowhere yet, or this node has not heard.
+    /// The shard has no home yet, or this node has not heard of it.
     Unknown,
     Here(Epoch),
     There(Slot, Epoch),
@@ -45,20 +45,20 @@ pub(crate) enum Effect<T> {
         epoch: Epoch,
         item: T,
     },
-    /// Send it to the owner.
+    /// Send the item to the owner.
     Send {
         shard: ShardId,
         to: Slot,
         epoch: Epoch,
         item: T,
     },
-    /// Have the old owner answer behind everything that was sent to it for this shard; then
-    /// [`handle_fenced`](Region::handle_fenced).
+    /// Have the old owner answer once it has read everything sent to it for this shard before; then
+    /// call [`handle_fenced`](Region::handle_fenced).
     Fence { shard: ShardId, number: u64 },
-    /// Find out where the shard lives, or have it given a home. Asked again until the home is
-    /// known.
+    /// Find out where the shard lives, or have the leader give it a home. Repeated until the home
+    /// is known.
     Resolve { shard: ShardId },
-    /// Nobody could say in time where the shard lives.
+    /// The item's time is over before a home was found.
     Fail { item: T },
 }
 
@@ -69,7 +69,7 @@ pub(crate) struct Region<T> {
     kept: usize,
     kept_max: usize,
     wait_max: Duration,
-    /// When to look at the kept items again; never later than the first of them ends.
+    /// When to look at the kept items again. Never later than the end of the first item's time.
     deadline: Option<Instant>,
     last_fence: u64,
 }
@@ -77,14 +77,14 @@ pub(crate) struct Region<T> {
 #[derive(Debug)]
 struct ShardRoute<T> {
     home: Home,
-    /// Somebody has seen an epoch at least this great: an older home must not be believed.
+    /// The greatest epoch that this node has heard of. A home with a smaller epoch is out of date.
     at_least: Epoch,
-    /// The old owner has not answered yet.
+    /// The number of the fence that the old owner has not answered yet.
     fence: Option<u64>,
-    /// Sent to the old owner, and sent back: older than everything in `kept`.
+    /// Items that the old owner sent back. They are older than everything in `kept`.
     returned: VecDeque<(Instant, T)>,
     kept: VecDeque<(Instant, T)>,
-    /// Sent by somebody who knows a later home than this node does.
+    /// Items whose sender knows a later home than this node does.
     ahead: VecDeque<(Instant, Epoch, T)>,
 }
 
@@ -110,7 +110,7 @@ impl<T> Region<T> {
         }
     }
 
-    /// Whether the shard's messages wait for its old owner.
+    /// Whether the shard's messages wait for an answer of its old owner.
     pub(crate) fn is_fenced(&self, shard: ShardId) -> bool {
         self.shards
             .get(shard.index())
@@ -123,7 +123,8 @@ impl<T> Region<T> {
             .map_or(Home::Unknown, |route| route.home)
     }
 
-    /// Routes one item. Gives it back if it would have to be kept and there is no room.
+    /// Routes one item. Returns the item as an error if it would have to be kept and there is no
+    /// room.
     pub(crate) fn handle_item(
         &mut self,
         shard: ShardId,
@@ -157,8 +158,8 @@ impl<T> Region<T> {
         }
     }
 
-    /// Routes an item of this node's that came back from the shard's old home. It was accepted
-    /// before, so it is kept even where there is no room.
+    /// Routes an item of this node that came back from the shard's old home. The item was accepted
+    /// before, so it is kept even if there is no room.
     pub(crate) fn handle_returned(
         &mut self,
         shard: ShardId,
@@ -177,7 +178,7 @@ impl<T> Region<T> {
         }
     }
 
-    /// The old owner has answered, or never will: nothing more comes back from it.
+    /// The old owner has answered the fence, or never will: nothing more comes back from it.
     pub(crate) fn handle_fenced(&mut self, shard: ShardId, number: u64) -> Vec<Effect<T>> {
         let Some(route) = self.shards.get_mut(shard.index()) else {
             return Vec::new();
@@ -200,11 +201,11 @@ impl<T> Region<T> {
         self.deadline = Some(self.deadline.map_or(until, |deadline| deadline.min(until)));
     }
 
-    /// Routes an item whose sender says that the shard has a home of `epoch`. Where this node has
-    /// not heard of it, the item waits for the news, and for nothing else: a sender that lies
-    /// delays only itself.
+    /// Routes an item whose sender knows a home of `epoch` for the shard. If this node has not
+    /// heard of that home, only this item waits for it: a sender with a wrong epoch delays its own
+    /// messages and no others.
     ///
-    /// It is kept whatever else is: what comes over connections is bounded by their windows.
+    /// The item does not count against `kept_max`: the windows of the connections bound such items.
     pub(crate) fn handle_ahead(
         &mut self,
         shard: ShardId,
@@ -212,7 +213,7 @@ impl<T> Region<T> {
         item: T,
         now: Instant,
     ) -> Result<Option<Effect<T>>, T> {
-        // Not behind a fence: that is for this node's own messages.
+        // Items from other nodes do not wait behind a fence: it orders this node's own messages.
         match self.home(shard) {
             Home::Here(here) if here >= epoch => {
                 let epoch = here;
@@ -238,9 +239,9 @@ impl<T> Region<T> {
         Ok(None)
     }
 
-    /// The map says where a shard lives. What was kept for it goes there, in order.
+    /// The map names the shard's home. The items kept for the shard go there, in order.
     ///
-    /// A home older than what somebody has seen already is not believed.
+    /// A home older than `at_least` is ignored.
     pub(crate) fn handle_home(&mut self, shard: ShardId, home: Home) -> Vec<Effect<T>> {
         let Some(route) = self.shards.get_mut(shard.index()) else {
             return Vec::new();
@@ -258,14 +259,14 @@ impl<T> Region<T> {
         effects
     }
 
-    /// Sends what was kept to the home that is known now, in order.
+    /// Sends the kept items to the home that is known now, in order.
     fn flush(&mut self, shard: ShardId) -> Vec<Effect<T>> {
         let Some(route) = self.shards.get_mut(shard.index()) else {
             return Vec::new();
         };
         let home = route.home;
         if home == Home::Unknown {
-            // What is kept goes on waiting, but nobody may be looking for a home yet.
+            // The items wait on, and it may be that nothing asks for the home yet.
             return if route.is_empty() {
                 vec![]
             } else {
@@ -278,7 +279,7 @@ impl<T> Region<T> {
         };
         self.kept -= kept.len();
         let mut items: Vec<T> = kept.into_iter().map(|(_, item)| item).collect();
-        // Of others, whose order is not this node's.
+        // Items from other nodes, which this node does not order.
         let ahead = std::mem::take(&mut route.ahead);
         for (until, epoch, item) in ahead {
             if epoch <= home.epoch() {
@@ -302,7 +303,7 @@ impl<T> Region<T> {
             .collect()
     }
 
-    /// The shard is not where it was before `at_least`: anything older is forgotten.
+    /// The shard's home has an epoch of at least `at_least`: an older home is forgotten.
     pub(crate) fn handle_newer(&mut self, shard: ShardId, at_least: Epoch) -> Option<Effect<T>> {
         let route = self.shards.get_mut(shard.index())?;
         route.at_least = route.at_least.max(at_least);
@@ -314,14 +315,14 @@ impl<T> Region<T> {
         fence
     }
 
-    /// Whether the shard is known to have left its home of `epoch`, or to be beyond it.
+    /// Whether this node knows a greater epoch of the shard than `epoch`.
     pub(crate) fn is_past(&self, shard: ShardId, epoch: Epoch) -> bool {
         self.shards
             .get(shard.index())
             .is_none_or(|route| route.at_least > epoch)
     }
 
-    /// Nobody can say where these shards live: what is kept for them fails.
+    /// The shard's home cannot be found out: the items kept for it fail.
     pub(crate) fn handle_no_home(&mut self, shard: ShardId) -> Vec<Effect<T>> {
         let Some(route) = self.shards.get_mut(shard.index()) else {
             return Vec::new();
@@ -339,7 +340,7 @@ impl<T> Region<T> {
         self.deadline
     }
 
-    /// What has waited too long fails; for what still waits, a home is looked for again.
+    /// Fails the items whose time is over, and asks again for the homes that the others wait for.
     pub(crate) fn handle_deadline(&mut self, now: Instant) -> Vec<Effect<T>> {
         let mut effects = Vec::new();
         let mut next: Option<Instant> = None;
@@ -371,13 +372,13 @@ impl<T> Region<T> {
         effects
     }
 
-    /// Items kept, and how many may be.
+    /// Items kept, and the most that may be kept.
     #[cfg(feature = "sim")]
     pub(crate) fn kept(&self) -> (usize, usize) {
         (self.kept, self.kept_max)
     }
 
-    /// The latest epoch that is believed.
+    /// The epoch of the home that this node knows.
     pub(crate) fn known_epoch(&self, shard: ShardId) -> Epoch {
         match self.home(shard) {
             Home::Here(epoch) | Home::There(_, epoch) => epoch,
@@ -385,7 +386,7 @@ impl<T> Region<T> {
         }
     }
 
-    /// Shards for which something waits.
+    /// Shards whose items wait for a home.
     pub(crate) fn waiting(&self) -> Vec<ShardId> {
         (0..)
             .map(ShardId)
@@ -397,13 +398,13 @@ impl<T> Region<T> {
 }
 
 impl<T> ShardRoute<T> {
-    /// Nothing of this node's waits for a home.
+    /// Whether no item of this node waits for a home.
     fn is_empty(&self) -> bool {
         self.kept.is_empty() && self.returned.is_empty()
     }
 
-    /// The shard's home changes. Where messages may be on their way to it, those that follow have
-    /// to wait.
+    /// The shard's home changes. If messages may still be on their way to the old home, later
+    /// messages have to wait for a fence.
     fn leave(&mut self, shard: ShardId, last_fence: &mut u64) -> Option<Effect<T>> {
         if self.fence.is_some()
             || !matches!(self.home, Home::There(..))
@@ -538,7 +539,7 @@ mod tests {
             epoch: epoch(2),
             item: "a",
         };
-        // The old owner may still send something back.
+        // The old owner may still send an item back.
         assert_eq!(region.handle_home(SHARD, Home::Here(epoch(2))), []);
         assert_eq!(region.handle_fenced(SHARD, 1), [deliver]);
         assert_eq!(region.handle_newer(SHARD, epoch(2)), None);
@@ -562,7 +563,7 @@ mod tests {
         assert!(region.is_fenced(SHARD));
         assert_eq!(region.handle_returned(SHARD, "2", now), Ok(None));
         assert_eq!(region.handle_item(SHARD, "4", now), Err("4"), "bounded");
-        // An answer to another fence says nothing.
+        // The answer to another fence means nothing.
         assert_eq!(region.handle_fenced(SHARD, 7), []);
         let send = |item| Effect::Send {
             shard: SHARD,
@@ -584,7 +585,7 @@ mod tests {
         assert_eq!(moved, [fence(1)]);
         assert_eq!(region.handle_item(SHARD, "a", now), Ok(None));
         assert_eq!(region.handle_returned(SHARD, "b", now), Ok(None));
-        // A home is known: nobody has to look for one.
+        // The home is known, so there is nothing to ask.
         assert_eq!(region.waiting(), []);
         let failed = region.handle_deadline(now + WAIT);
         assert_eq!(
@@ -595,7 +596,7 @@ mod tests {
     }
 
     #[test]
-    fn an_item_from_somebody_ahead_waits_for_the_news_and_delays_nobody_else() {
+    fn an_item_from_a_sender_that_is_ahead_waits_for_the_map_and_delays_no_other() {
         let (mut region, now) = (region(), Instant::now());
         region.handle_home(SHARD, Home::Here(epoch(1)));
         assert_eq!(region.handle_ahead(SHARD, epoch(2), "ahead", now), Ok(None));

@@ -1,32 +1,31 @@
-//! Who else has what a single voter decided. Waits for nobody itself.
+//! Which members hold a copy of what a sole voter decided. Waits for nothing itself.
 //!
-//! Where one member decides alone, a decision is final while there is one copy of it. So whoever
-//! proposed it is answered when another member has said that it has the map with it: then the death
-//! of the one who decides leaves somebody whom an operator can have go on. It is a second copy
-//! where there can be one, no quorum: a member that does not say so in time is not waited for again
-//! before it says anything.
+//! When one member decides alone, a decision is final with a single copy of it. So the proposer
+//! gets its answer only when another member has acknowledged the map with the decision: if the sole
+//! voter then dies, an operator can let the other member go on. This is a best-effort second copy,
+//! not a quorum. A member that misses the deadline is skipped until it reports again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::MemberId;
 
-/// What is known of a version of the map.
+/// Whether a version of the map has a second copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Copied {
     /// Another member has it.
     Yes,
-    /// Somebody listens and has not said so yet.
+    /// A member receives the changes and has not acknowledged this version yet.
     NotYet,
-    /// There is nobody to wait for.
+    /// There is no member to wait for.
     Nobody,
 }
 
-/// What the other members have said that they have.
+/// The versions that other members have acknowledged.
 #[derive(Debug, Default)]
 pub(crate) struct Copies {
-    /// Newest versions.
+    /// The newest version of each member.
     versions: BTreeMap<MemberId, u64>,
-    /// Those that have not said it in time, and nothing since.
+    /// Members that missed a deadline and have not reported since.
     late: BTreeSet<MemberId>,
 }
 
@@ -38,7 +37,7 @@ impl Copies {
         self.late.remove(member);
     }
 
-    /// Whether the map of this version is anywhere else. `listening`: the members that are sent
+    /// Whether another member has the map of this version. `listening`: the members that receive
     /// each change.
     pub(crate) fn look<'a>(
         &self,
@@ -54,8 +53,8 @@ impl Copies {
         }
     }
 
-    /// The time is up for this version. Returns those of the listening who are not waited for any
-    /// more.
+    /// The deadline for this version has passed. Returns the listening members that are skipped
+    /// from now on.
     pub(crate) fn handle_late<'a>(
         &mut self,
         version: u64,
@@ -70,8 +69,8 @@ impl Copies {
         late.into_iter().filter(newly).collect()
     }
 
-    /// Forgets everybody but those for whom `keep` holds: who is Down, or has left, keeps nothing
-    /// for anybody.
+    /// Forgets all members for which `keep` does not hold: a member that is Down or has left keeps
+    /// no copy.
     pub(crate) fn retain(&mut self, keep: impl Fn(&MemberId) -> bool) {
         self.versions.retain(|member, _| keep(member));
         self.late.retain(|member| keep(member));
@@ -83,7 +82,7 @@ mod tests {
     use crate::protocol::{map::tests::member, second_copy::*};
 
     #[test]
-    fn one_that_has_it_is_enough() {
+    fn one_copy_is_enough() {
         let (b, c) = (member("b", 1), member("c", 1));
         let mut copies = Copies::default();
         let look = |copies: &Copies| copies.look(5, [&b, &c].into_iter());
@@ -92,7 +91,7 @@ mod tests {
         assert_eq!(look(&copies), Copied::NotYet);
         copies.handle_has(&c, 7);
         assert_eq!(look(&copies), Copied::Yes);
-        // What was said before, on another connection, is no step back.
+        // An older report from an earlier connection does not set the member back.
         copies.handle_has(&c, 3);
         assert_eq!(look(&copies), Copied::Yes);
         copies.retain(|member| *member == b);
@@ -100,13 +99,13 @@ mod tests {
     }
 
     #[test]
-    fn where_nobody_listens_nobody_is_waited_for() {
+    fn without_listening_members_there_is_no_wait() {
         let copies = Copies::default();
         assert_eq!(copies.look(1, [].into_iter()), Copied::Nobody);
     }
 
     #[test]
-    fn who_was_late_is_waited_for_again_once_it_speaks() {
+    fn a_late_member_counts_again_once_it_reports() {
         let (b, c) = (member("b", 1), member("c", 1));
         let both = || [&b, &c].into_iter();
         let mut copies = Copies::default();
@@ -117,7 +116,7 @@ mod tests {
         copies.handle_has(&b, 5);
         assert_eq!(copies.look(6, both()), Copied::NotYet);
         assert_eq!(copies.look(6, [&c].into_iter()), Copied::Nobody);
-        // Of this version it is not late.
+        // `b` has this version, so it is not late.
         assert_eq!(copies.handle_late(5, [&b].into_iter()), []);
     }
 }

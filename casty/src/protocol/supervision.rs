@@ -1,4 +1,4 @@
-//! What becomes of an actor that fails: how often, and how soon, it may start again.
+//! Whether, and how soon, a failed actor starts again.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -7,7 +7,7 @@ use tokio::time::Instant;
 /// The limits that a type declares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
-    /// More failures than this within `within` are not met with another restart.
+    /// The most restarts within `within`. The next failure makes the supervisor give up.
     pub(crate) restarts: u32,
     pub(crate) within: Duration,
     /// The pause before the second restart in a row.
@@ -18,21 +18,21 @@ pub(crate) struct Limits {
 /// What to do about a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Directive {
-    /// Start again after this pause, which is zero for a first failure.
+    /// Start again after this pause. It is zero for a first failure.
     Restart { after: Duration },
-    /// It fails too often: leave it alone for so long.
+    /// The actor fails too often: do not start it for this long.
     GiveUp { pause: Duration },
 }
 
-/// The failures of one actor that still count.
+/// The recent failures of one actor.
 #[derive(Debug, Default)]
 pub(crate) struct Supervisor {
     failures: VecDeque<Instant>,
 }
 
 impl Supervisor {
-    /// `jitter` is random, from 0 to 1: it spreads the restarts of many actors that failed of one
-    /// cause.
+    /// `jitter` is random, from 0 to 1: it spreads the restarts of actors that failed for the same
+    /// reason.
     pub(crate) fn handle_failure(
         &mut self,
         limits: Limits,
@@ -60,7 +60,8 @@ impl Supervisor {
     }
 }
 
-/// Nothing, then `backoff`, doubled each time: between half of it and all of it.
+/// No pause, then `backoff`, then the double each time, up to `backoff_max`. Jitter takes off up to
+/// half of it.
 fn pause(limits: Limits, before: u32, jitter: f64) -> Duration {
     let Some(doublings) = before.checked_sub(1) else {
         return Duration::ZERO;
@@ -100,7 +101,7 @@ mod tests {
             .map(|_| millis(supervisor.handle_failure(LIMITS, now, 1.0)))
             .collect();
         assert_eq!(verdicts, [Some(0), Some(100), Some(200), Some(300), None]);
-        // After the pause it starts with a clean record.
+        // After the pause the actor starts with a clean record.
         assert_eq!(
             supervisor.handle_failure(LIMITS, now, 0.0),
             Directive::Restart {
@@ -134,8 +135,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever comes: never more than `restarts` restarts in any window, and no pause beyond
-        /// the longest.
+        /// For any gaps between failures: at most `restarts` restarts in any window, and no pause
+        /// beyond the longest.
         #[test]
         fn the_limits_hold(gaps in proptest::collection::vec(0u64..40_000, 1..200), jitter in 0.0..1.0) {
             let (mut supervisor, mut now) = (Supervisor::default(), Instant::now());

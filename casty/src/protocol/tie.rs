@@ -1,44 +1,46 @@
-//! Which of two nodes goes on without the other, where something outside of the cluster decides: a
-//! tie-breaker. Asks it nothing itself.
+//! Which of two nodes goes on without the other, where a tie-breaker outside of the cluster
+//! decides. Asks the tie-breaker nothing itself.
 //!
 //! A claim names a pair of members, each with its incarnation, and a generation of the cluster. The
-//! first of the two that claims it wins, for ever. The *sole voter* A (the only one who decides)
-//! and another member B may claim the pair {A, B}.
+//! first of the two members that claims the pair wins, for ever. The *sole voter* A (the only
+//! member that decides) and another member B may claim the pair {A, B}.
 //!
-//! **Why never both serve.** Let B have won, and let E be when B's session ended; B founds a new
-//! generation two guards after E, at the earliest ([`Second`]).
+//! **Why A and B never both serve.** Let B have won, and let E be the end of B's session. B founds
+//! a new generation at the earliest two guards after E ([`Second`]).
 //!
-//! - A sole voter grants no lease, not even its own, unless each other member that could claim has
-//!   been *heard* within one lease, or A has won the claim of their pair ([`Ties::missing`]). A has
-//!   not won, so its last grant is within one lease of when it last heard B, by its own clock.
-//! - B is heard when a renewal of it arrives that echoes a [`Stamp`] of A's, and what counts is not
-//!   when that renewal arrives, nor when B sent it, but when A *gave* the stamp. B sends nothing
-//!   after E, so A gave it before E, however long the renewal was under way.
-//! - A lease counts from when its owner asked for it, before it was granted. So everybody whom A
-//!   granted one, A itself among them, has stopped two leases after E. A guard is a lease, seen by
-//!   a fast clock while a slow one measures it; so two guards by B's clock are enough.
-//! - Should A not be the sole voter any more, it needs others, and whoever B's map does not know
-//!   could be enough. So B claims only by a map in which the voters are exactly {A} and the members
-//!   that are not Down exactly {A, B} ([`rival`]), and A lets nobody else vote before each member
-//!   that could claim has told that its map is as new as the last change of who the members are
+//! - A sole voter grants no lease, not even its own, unless it has *heard* each other member that
+//!   could claim within one lease, or has won the claim of their pair ([`Ties::missing`]). A has
+//!   not won, so its last grant is within one lease of when it last heard B, by A's clock.
+//! - A hears B when a renewal arrives from B that echoes a [`Stamp`] of A. What counts is when A
+//!   *gave* the stamp, not when B sent the renewal or when it arrived. B sends nothing after E, so
+//!   A gave the stamp before E, however long the renewal was under way.
+//! - A lease counts from when its owner asked for it, which is before it was granted. So every
+//!   owner that A granted a lease, A itself included, has stopped two leases after E. A guard is a
+//!   lease that a fast clock measures while a slow clock lives through it. So two guards by B's
+//!   clock are enough.
+//! - If A is no longer the sole voter, it needs other voters, and B's map may not know them. So B
+//!   claims only by a map in which the voters are exactly {A} and the members that are not Down
+//!   exactly {A, B} ([`rival`]). A in turn lets no other member vote before each member that could
+//!   claim has reported a map as new as the last change of the members
 //!   ([`Ties::may_change_voters`]). From then on B's map has a third member until it has other
-//!   voters. The same when a sole voter hands over to another.
-//! - That a renewal which says so is not followed by a claim on an older map is B's to ensure: it
-//!   stops to renew first, and looks at its map again afterwards.
+//!   voters. The same holds when a sole voter hands over to another member.
+//! - B must not claim by an older map after a renewal that reports a newer one. B ensures this: it
+//!   stops renewing first, and looks at its map again afterwards.
 //!
-//! **Nobody is Down without a claim** while there is a sole voter; or B could win, while A serves
-//! what was B's and has forgotten about it. That includes a member whose next incarnation joins:
-//! the process before it may have won, and founded a generation that others have joined since. Only
-//! those incarnations need no claim that the joining process itself has been, since it knows that
-//! it founded nothing that it would join from ([`Ties::unclaimed`]). So a node that gave up waiting
-//! for the tie-breaker joins a sole voter that cannot reach it either, and both go on.
+//! **No member is Down without a claim** while there is a sole voter. Otherwise B could win while A
+//! serves B's shards and has forgotten about B. This includes a member whose next incarnation
+//! joins: the earlier process may have won, and founded a generation that others have joined since.
+//! An incarnation needs no claim only if the joining process itself has been that incarnation,
+//! since the process knows that it has founded no generation ([`Ties::unclaimed`]). So a node that
+//! gave up waiting for the tie-breaker can join a sole voter that cannot reach the tie-breaker
+//! either, and both go on.
 //!
-//! **A sole voter that has lost** a claim grants nothing more, but keeps what it knows: if the
-//! winner dies before it has founded anything, nobody else has it. It begins anew once it hears of
-//! the new generation.
+//! **A sole voter that has lost** a claim grants nothing more, but keeps its state: if the winner
+//! dies before it has founded a generation, no other node has that state. The loser starts as a new
+//! member once it hears of the new generation.
 //!
-//! Members that are Joining cannot claim, since B has to be Up in its own map: while one is, it
-//! counts as heard.
+//! A Joining member cannot claim, since B has to be Up in its own map. So a Joining member counts
+//! as heard.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -54,34 +56,34 @@ use crate::{
     infra::mutants,
 };
 
-/// When a leader answered a renewal, by its own clock. Means something only to the leader that gave
+/// When a leader answered a renewal, by its own clock. Only the leader that gave it can interpret
 /// it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Stamp {
     term: u64,
-    /// Microseconds since it began to lead.
+    /// Microseconds since the leader's term began.
     at: u64,
 }
 
-/// What a member says when it renews, in a cluster that has a tie-breaker.
+/// What a member reports when it renews, in a cluster with a tie-breaker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Report {
-    /// Of its map.
+    /// The version of the member's map.
     pub(crate) version: u64,
-    /// The last stamp that it got.
+    /// The last stamp that the member received.
     pub(crate) echo: Option<Stamp>,
 }
 
-/// What a leader knows of those who could claim against it.
+/// What a leader knows of the members that could claim against it.
 #[derive(Debug)]
 pub(crate) struct Ties {
     me: MemberId,
-    /// How long a lease is, and how long a member may be silent.
+    /// How long a lease lasts, and how long a member may be silent.
     lease: Duration,
     leading: Option<TieTerm>,
     won: BTreeSet<MemberId>,
     lost: BTreeSet<MemberId>,
-    /// When a pair was last claimed.
+    /// When each pair was last claimed.
     tried: BTreeMap<MemberId, Instant>,
 }
 
@@ -89,13 +91,13 @@ pub(crate) struct Ties {
 struct TieTerm {
     term: u64,
     since: Instant,
-    /// When the stamp was given that a member has echoed last.
+    /// When the last echoed stamp of each member was given.
     heard: BTreeMap<MemberId, Instant>,
-    /// Since when it is known that a member has not been heard for too long.
+    /// When the leader noticed that a member has been silent for too long.
     missed_since: BTreeMap<MemberId, Instant>,
-    /// Versions of the map that members have.
+    /// The version of each member's map.
     versions: BTreeMap<MemberId, u64>,
-    /// Who is not Down, and in which version that last changed.
+    /// The members that are not Down, and the map version that last changed them.
     members: BTreeSet<Slot>,
     changed: u64,
 }
@@ -112,7 +114,7 @@ impl Ties {
         }
     }
 
-    /// This node leads in `term`. Who leads anew has heard from nobody.
+    /// This node leads in `term`. A new leader has heard from no member.
     pub(crate) fn handle_leading(&mut self, term: u64, now: Instant) {
         if self.leading.as_ref().is_none_or(|known| known.term != term) {
             self.leading = Some(TieTerm {
@@ -143,14 +145,14 @@ impl Ties {
         if mutants::on("heard_when_it_arrives") {
             given = Some(now);
         }
-        // Nobody can echo what is yet to be said.
+        // A member cannot echo a stamp of the future.
         if let Some(given) = given.filter(|given| *given <= now) {
             let heard = leading.heard.entry(member.clone()).or_insert(given);
             *heard = given.max(*heard);
         }
     }
 
-    /// For an answer that is given now.
+    /// The stamp of an answer that is given now.
     pub(crate) fn stamp(&self, now: Instant) -> Option<Stamp> {
         let leading = self.leading.as_ref()?;
         let at = now.saturating_duration_since(leading.since).as_micros();
@@ -160,7 +162,7 @@ impl Ties {
         })
     }
 
-    /// What the map says now.
+    /// This node has a new map.
     pub(crate) fn handle_map(&mut self, map: &ClusterMap, now: Instant) {
         let present = |id: &MemberId| map.member(id).is_some();
         self.won.retain(|id| present(id));
@@ -190,8 +192,8 @@ impl Ties {
         }
     }
 
-    /// Who keeps the sole voter from granting `to` a lease: a member that may have won the claim by
-    /// now.
+    /// The member that keeps the sole voter from granting `to` a lease: it may have won the claim
+    /// by now.
     pub(crate) fn missing<'a>(
         &self,
         map: &'a ClusterMap,
@@ -202,16 +204,17 @@ impl Ties {
             return None;
         }
         let leading = self.leading.as_ref();
-        // Who asks has not ended. If its session did meanwhile, it has no use for the lease.
+        // The session of the asking member has not ended. If it ends meanwhile, the lease is of no
+        // use to the member.
         claimants(map, &self.me).filter(|id| *id != to).find(|id| {
             let heard = leading.is_some_and(|leading| heard(leading, self.lease, id, now));
             !heard && !self.won.contains(*id)
         })
     }
 
-    /// Whether a member has been missed for so long that the sole voter should claim, and go on
-    /// without it. Half a lease is enough for a member that lives to be heard again, should it be
-    /// this node that stood still.
+    /// Whether a member has been silent for so long that the sole voter should claim the pair and
+    /// go on without it. Half a lease gives a live member time to be heard, in case it was this
+    /// node that stood still.
     pub(crate) fn is_overdue(&self, member: &MemberId, now: Instant) -> bool {
         let since = self
             .leading
@@ -220,7 +223,7 @@ impl Ties {
         since.is_some_and(|since| *since + self.lease / 2 <= now)
     }
 
-    /// Whether the pair is to be claimed now. Notes that it is.
+    /// Whether to claim the pair now. If so, notes the attempt.
     pub(crate) fn claim_now(&mut self, member: &MemberId, now: Instant) -> bool {
         let pause = self.lease / 3;
         let recently = |tried: &Instant| *tried + pause > now;
@@ -231,7 +234,7 @@ impl Ties {
         true
     }
 
-    /// The tie-breaker has spoken. Whether that is news.
+    /// The tie-breaker has answered. Returns whether the verdict is new.
     pub(crate) fn handle_verdict(&mut self, member: &MemberId, won: bool) -> bool {
         let verdicts = if won { &mut self.won } else { &mut self.lost };
         verdicts.insert(member.clone())
@@ -241,9 +244,9 @@ impl Ties {
         self.won.contains(member)
     }
 
-    /// Those whose place a member would take that joins, and whom the sole voter has to claim
-    /// before. A process that was `since` at its start has been every incarnation of its node from
-    /// there on, and vouches for them.
+    /// The earlier incarnations that a joining member would replace, and that the sole voter has to
+    /// claim first. The joining process has itself been every incarnation of its node since
+    /// `since`, so those need no claim.
     pub(crate) fn unclaimed(
         &self,
         map: &ClusterMap,
@@ -259,7 +262,7 @@ impl Ties {
         open.map(|(id, _)| id.clone()).collect()
     }
 
-    /// Whether the sole voter may have others vote.
+    /// Whether the sole voter may let other members vote.
     pub(crate) fn may_change_voters(&self, map: &ClusterMap) -> bool {
         let Some(leading) = &self.leading else {
             return false;
@@ -281,7 +284,7 @@ fn heard(term: &TieTerm, lease: Duration, member: &MemberId, now: Instant) -> bo
     heard.is_some_and(|heard| *heard + lease > now)
 }
 
-/// Those who could claim against the sole voter.
+/// The members that could claim against the sole voter.
 fn claimants<'a>(map: &'a ClusterMap, me: &MemberId) -> impl Iterator<Item = &'a MemberId> {
     let members = map.members.iter().filter(move |(id, _)| *id != me);
     members
@@ -289,7 +292,7 @@ fn claimants<'a>(map: &'a ClusterMap, me: &MemberId) -> impl Iterator<Item = &'a
         .map(|(id, _)| id)
 }
 
-/// Against whom `me` may claim: the one who decides, if they are the only two.
+/// The member that `me` may claim against: the sole voter, if the two are the only members.
 pub(crate) fn rival(map: &ClusterMap, me: &MemberId) -> Option<MemberId> {
     let mut voters = map.voters.keys();
     let voter = voters.next().filter(|voter| *voter != me)?;
@@ -302,15 +305,15 @@ pub(crate) fn rival(map: &ClusterMap, me: &MemberId) -> Option<MemberId> {
     (voters.next().is_none() && only && up).then(|| voter.clone())
 }
 
-/// The second of two nodes, when the first seems lost.
+/// The second of two nodes, when it seems to have lost the first.
 #[derive(Debug, Default)]
 pub(crate) struct Second {
     lost_since: Option<Instant>,
 }
 
 impl Second {
-    /// Whether to end the session, and go on alone or as another. `lost`: gossip takes the other
-    /// for dead, and this node has no lease.
+    /// Whether to end the session, and go on alone or as another member. `lost`: gossip takes the
+    /// other node for dead, and this node has no lease.
     pub(crate) fn handle_tick(&mut self, lost: bool, patience: Duration, now: Instant) -> bool {
         if !lost {
             self.lost_since = None;
@@ -325,7 +328,7 @@ impl Second {
     }
 }
 
-/// How long the second of two waits after its session has ended, before it claims.
+/// How long the second of two nodes waits between the end of its session and its claim.
 pub(crate) fn wait_before_claim(guard: Duration) -> Duration {
     if mutants::on("claims_without_waiting") {
         return Duration::ZERO;
@@ -375,12 +378,12 @@ mod tests {
     }
 
     #[test]
-    fn the_sole_voter_grants_nothing_before_everybody_was_heard_or_claimed() {
+    fn the_sole_voter_grants_nothing_before_every_other_member_was_heard_or_claimed() {
         let (map, now) = (cluster(&["b"]), Instant::now());
         let (a, b) = (member("a", 1), member("b", 1));
         let mut ties = leading(&map, now);
         assert_eq!(ties.missing(&map, &a, now), Some(&b));
-        // Who asks lives.
+        // A member that asks is alive.
         assert_eq!(ties.missing(&map, &b, now), None);
         let stamp = ties.stamp(now);
         ties.handle_renewal(&b, report(1, stamp), now + 5 * MS);
@@ -388,7 +391,8 @@ mod tests {
         assert_eq!(ties.missing(&map, &a, now + LEASE), Some(&b));
         assert!(ties.handle_verdict(&b, true));
         assert_eq!(ties.missing(&map, &a, now + LEASE), None);
-        // Of three each other has to be heard, also before a lease is granted to one of them.
+        // Of three members, both others have to be heard, even before one of them is granted a
+        // lease.
         let map = cluster(&["b", "c"]);
         let c = member("c", 1);
         assert_eq!(ties.missing(&map, &b, now), Some(&c));
@@ -400,12 +404,12 @@ mod tests {
         let (a, b) = (member("a", 1), member("b", 1));
         let mut ties = leading(&map, now);
         let stamp = ties.stamp(now + 100 * MS);
-        // It was under way for a long time.
+        // The renewal was under way for a long time.
         let late = now + 5000 * MS;
         ties.handle_renewal(&b, report(1, stamp), late);
         assert_eq!(ties.missing(&map, &a, now + 100 * MS), None);
         assert_eq!(ties.missing(&map, &a, late), Some(&b));
-        // Nothing old undoes something new, and nothing is heard without a stamp.
+        // An old stamp does not undo a newer one, and without a stamp nothing is heard.
         let fresh = ties.stamp(late);
         ties.handle_renewal(&b, report(1, fresh), late + MS);
         ties.handle_renewal(&b, report(1, stamp), late + 2 * MS);
@@ -430,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn who_joins_is_heard_until_a_lease_after_it_is_up() {
+    fn a_joining_member_counts_as_heard_until_a_lease_after_it_is_up() {
         let (mut map, now) = (founded(4), Instant::now());
         let (a, b) = (member("a", 1), member("b", 1));
         let mut ties = leading(&map, now);
@@ -450,7 +454,7 @@ mod tests {
         ties.handle_map(&map, now + 100 * MS);
         assert_eq!(ties.missing(&map, &a, now + 49 * MS + LEASE), None);
         assert_eq!(ties.missing(&map, &a, now + 50 * MS + LEASE), Some(&b));
-        // Who leaves may not know it yet.
+        // A leaving member may not know yet that it leaves.
         map.apply(&Command::Leave { member: b.clone() }).unwrap();
         assert_eq!(ties.missing(&map, &a, now + 50 * MS + LEASE), Some(&b));
         map.apply(&Command::Down { member: b }).unwrap();
@@ -458,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_missed_for_half_a_lease_is_claimed_and_not_too_often() {
+    fn a_member_missed_for_half_a_lease_is_claimed_and_not_too_often() {
         let (map, now) = (cluster(&["b"]), Instant::now());
         let b = member("b", 1);
         let mut ties = leading(&map, now);
@@ -468,7 +472,7 @@ mod tests {
         ties.handle_renewal(&b, report(1, stamp), now + 10 * MS);
         ties.handle_map(&map, now + 10 * MS);
         assert!(!ties.is_overdue(&b, now + LEASE / 2));
-        // This node has stood still: it is missed from when that is noticed.
+        // This node has stood still: it misses the member from when it notices.
         let woken = now + 10 * LEASE;
         ties.handle_map(&map, woken);
         assert!(!ties.is_overdue(&b, woken));
@@ -483,7 +487,7 @@ mod tests {
     }
 
     #[test]
-    fn others_vote_when_everybody_knows_that_there_are_more_than_two() {
+    fn others_vote_once_every_member_knows_that_there_are_more_than_two() {
         let (map, now) = (cluster(&["b"]), Instant::now());
         let mut ties = leading(&map, now);
         assert!(ties.may_change_voters(&map), "it hands over to the other");
@@ -495,10 +499,10 @@ mod tests {
         assert!(!ties.may_change_voters(&map));
         ties.handle_renewal(&b, report(map.version, None), now);
         assert!(ties.may_change_voters(&map));
-        // What was said late is no news.
+        // A late report changes nothing.
         ties.handle_renewal(&b, report(1, None), now);
         assert!(ties.may_change_voters(&map));
-        // There were two in between, or may have been.
+        // There may have been two members in between.
         let mut later = map;
         later.apply(&Command::Down { member: c }).unwrap();
         join(&mut later, &member("d", 1));
@@ -508,7 +512,7 @@ mod tests {
         assert!(!ties.may_change_voters(&later));
         ties.handle_renewal(&b, report(later.version, None), now);
         assert!(ties.may_change_voters(&later));
-        // Who leads anew has been told nothing.
+        // A new leader has had no reports.
         ties.handle_leading(2, now);
         ties.handle_map(&later, now);
         assert!(!ties.may_change_voters(&later));
@@ -524,7 +528,7 @@ mod tests {
         assert_eq!(unclaimed(&ties, 1), []);
         assert_eq!(unclaimed(&ties, 2), std::slice::from_ref(&b));
         assert_eq!(unclaimed(&ties, 3), std::slice::from_ref(&b));
-        // It may say what it likes of itself.
+        // A process cannot vouch for incarnations before its own.
         assert_eq!(unclaimed(&ties, 9), std::slice::from_ref(&b));
         assert_eq!(ties.unclaimed(&map, &b, Incarnation(9)), []);
         ties.handle_verdict(&b, true);
@@ -532,7 +536,7 @@ mod tests {
     }
 
     #[test]
-    fn only_one_of_exactly_two_claims_against_the_one_who_decides() {
+    fn only_the_second_of_exactly_two_members_claims_against_the_sole_voter() {
         let (a, b) = (member("a", 1), member("b", 1));
         let mut map = cluster(&["b"]);
         assert_eq!(rival(&map, &b), Some(a.clone()));
@@ -562,8 +566,8 @@ mod tests {
         assert!(!second.handle_tick(false, 600 * MS, now + 600 * MS));
         assert!(!second.handle_tick(true, 600 * MS, now + 601 * MS));
         assert!(second.handle_tick(true, 600 * MS, now + 1201 * MS));
-        // The longest that the first serves after it was last heard, by a slow clock that a fast
-        // one measures.
+        // The longest that the first node serves after it was last heard: its clock is slow, and a
+        // fast clock measures it.
         let times = crate::protocol::lease::LeaseTimes::new(LEASE, 0.05);
         let longest = (LEASE * 2).mul_f64(1.05 / 0.95);
         assert!(wait_before_claim(times.guard) > longest);

@@ -1,4 +1,4 @@
-//! What each command does to a map, and what may never come of any order of them.
+//! What each command does to a map, and what no order of commands may lead to.
 
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -44,7 +44,7 @@ pub(crate) fn founded(shards: u32) -> ClusterMap {
     )
 }
 
-/// What most joins have in common.
+/// The settings that most joins share.
 fn join_of(
     member: &MemberId,
     address: SocketAddr,
@@ -194,8 +194,8 @@ fn a_process_that_has_kept_the_seat_of_its_node_votes_from_there() {
         address: address(3),
     };
     assert_eq!(map.voters, BTreeMap::from([(new.clone(), place)]));
-    // Also where the process before has been forgotten: it left, and had nobody to leave its vote
-    // to.
+    // It also works when the earlier process has been forgotten: it left while no other member
+    // could take its vote.
     map.apply(&Command::Down {
         member: new.clone(),
     })
@@ -211,7 +211,7 @@ fn a_seat_is_taken_over_by_its_own_node_only_and_only_while_it_votes() {
     let (mut map, b, again) = (founded(4), member("b", 1), member("b", 2));
     join(&mut map, &b);
     let before = map.clone();
-    // It never voted.
+    // `b` has never voted.
     assert_eq!(
         map.apply(&sit(&again, Seat(2))),
         Err(MapError::Seat(again.clone()))
@@ -425,7 +425,7 @@ fn any_command() -> impl Strategy<Value = Command> {
 }
 
 proptest! {
-    /// Invariant 3: a shard's epoch never decreases; and a refused command changes nothing.
+    /// Invariant 3: a shard's epoch never decreases. And a refused command changes nothing.
     #[test]
     fn epochs_never_decrease_and_owners_are_members(
         commands in proptest::collection::vec(any_command(), 0..200)
