@@ -144,7 +144,7 @@ fn an_ask_that_was_given_up_closes_no_circle() {
 }
 
 #[test]
-fn an_ask_in_a_handler_blocks_nobody_else() {
+fn an_ask_in_a_handler_blocks_no_other_actor() {
     testkit::paused(|system| async move {
         let (a, b) = (system.entity::<Friend>("a"), system.entity::<Friend>("b"));
         let slow = tokio::spawn(a.impatient("c".into()).into_future());

@@ -249,7 +249,7 @@ fn stop_leaves_no_state_to_stop_in() {
 }
 
 #[test]
-fn resume_keeps_a_state_that_was_borrowed_and_makes_another_for_one_that_was_taken() {
+fn resume_keeps_a_borrowed_state_and_makes_a_new_one_for_a_taken_state() {
     testkit::paused(|system| async move {
         let (turnstile, diary) = a_turnstile(&system);
         turnstile.insert().await.unwrap();

@@ -253,7 +253,7 @@ async fn an_unknown_entity_type_is_named() {
 }
 
 #[tokio::test]
-async fn a_type_that_nobody_hosts_any_more_is_named() {
+async fn an_error_names_a_type_that_no_member_hosts_any_more() {
     let first = node("node-0").start().await.unwrap();
     let builder = node("node-1").entity_as::<Store<u8>>("store");
     let second = builder.seeds([first.address()]).start().await.unwrap();

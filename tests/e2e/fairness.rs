@@ -181,11 +181,11 @@ fn one_stands_still(stop: impl Fn(&mut Sim), go_on: impl Fn(&mut Sim)) {
 }
 
 #[test]
-fn a_link_that_stalls_delays_nobody_else_and_loses_nothing() {
+fn a_stalled_link_delays_no_other_and_loses_nothing() {
     one_stands_still(|sim| sim.stall("a", "b"), Sim::heal);
 }
 
 #[test]
-fn a_process_that_stands_still_delays_nobody_else_and_loses_nothing() {
+fn a_process_that_stands_still_delays_no_other_and_loses_nothing() {
     one_stands_still(|sim| sim.pause("b"), |sim| sim.resume("b"));
 }

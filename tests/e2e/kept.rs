@@ -159,7 +159,7 @@ fn after_all_were_killed_at_once_it_is_the_same_cluster() {
 }
 
 #[test]
-fn five_that_vote_and_the_only_one_that_does_come_back_as_well() {
+fn five_voters_come_back_and_so_does_a_sole_voter() {
     for all in [&["a"][..], &["a", "b"], &["a", "b", "c", "d", "e"]] {
         let mut cluster = Cluster::start(31, all, &[]);
         let before = cluster.tokens("a");
@@ -238,7 +238,7 @@ fn seats(sim: &mut Sim) -> Vec<(String, u32, bool)> {
 }
 
 #[test]
-fn who_is_back_soon_has_its_seat_and_who_was_replaced_has_not() {
+fn a_node_that_is_back_soon_keeps_its_seat_and_a_replaced_node_does_not() {
     for seed in SEEDS {
         let mut cluster = Cluster::start(seed, &["a", "b", "c", "d"], &[]);
         cluster.crash(&["b"]);
@@ -268,7 +268,7 @@ impl Cluster {
 }
 
 #[test]
-fn who_leaves_in_order_starts_afresh() {
+fn a_node_that_left_in_order_starts_afresh() {
     for seed in SEEDS {
         let mut cluster = Cluster::start(seed, &["a", "b", "c"], &[]);
         let left = cluster

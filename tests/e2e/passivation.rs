@@ -54,7 +54,7 @@ impl Sleeper {
 }
 
 #[test]
-fn who_is_idle_for_long_sleeps_and_wakes_afresh() {
+fn an_idle_entity_passivates_and_wakes_afresh() {
     testkit::paused(|system| async move {
         let (quiet, lively) = (
             system.entity::<Sleeper>("quiet"),
@@ -80,7 +80,7 @@ fn who_is_idle_for_long_sleeps_and_wakes_afresh() {
 }
 
 #[test]
-fn who_awaits_work_is_not_idle() {
+fn an_entity_that_awaits_work_is_not_idle() {
     testkit::paused(|system| async move {
         let sleeper = system.entity::<Sleeper>("s");
         sleeper.work(300).await.unwrap();

@@ -254,7 +254,7 @@ async fn all_that_decide_are_killed_at_once_and_come_back_to_their_cluster() {
 /// It says why, the others go on, and it is back as soon as there is room.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn one_that_decides_and_has_no_room_on_its_disk_any_more_leaves() {
+async fn a_voter_whose_disk_is_full_leaves() {
     let state = tempfile::tempdir().unwrap();
     let (mut processes, here) = three_that_keep_what_they_decide(state.path()).await;
     let before = up(&here);

@@ -95,7 +95,7 @@ async fn a_type_lives_on_the_nodes_of_its_role_and_others_send_to_it() {
 }
 
 #[tokio::test]
-async fn where_nobody_has_the_role_the_error_names_it() {
+async fn an_error_names_a_role_that_no_member_has() {
     let mut nodes = start([node("node-0"), node("node-1").role("storag")]).await;
     let vault = nodes[1].entity::<Vault>("v");
     let error = soon("an error", vault.put(1)).await.unwrap_err();

@@ -81,7 +81,7 @@ fn a_spy_sees_its_actor_and_a_subtree_all_below() {
 }
 
 #[test]
-fn a_spy_that_does_not_read_loses_and_counts_and_slows_nobody() {
+fn a_spy_that_does_not_read_loses_and_counts_and_slows_no_actor() {
     testkit::paused(|system| async move {
         let worker = system.spawn(Worker);
         let mut spy = system.spy(worker.as_ref().path(), Scope::Actor);

@@ -161,7 +161,7 @@ fn resuming_keeps_the_state() {
 }
 
 #[test]
-fn stopping_ends_it_and_whoever_waits_is_told() {
+fn stopping_ends_an_actor_and_its_askers_are_told() {
     testkit::paused(|system| async move {
         let tally = Tally::default();
         let made = tally.clone();
@@ -451,7 +451,7 @@ impl Stubborn {
 }
 
 #[test]
-fn who_cannot_start_says_so_at_once_and_is_left_alone_for_longer_and_longer() {
+fn an_actor_that_cannot_start_fails_at_once_and_pauses_for_longer_and_longer() {
     testkit::paused(|system| async move {
         REFUSALS.store(3, Ordering::SeqCst);
         let entity = system.entity::<Stubborn>("x");

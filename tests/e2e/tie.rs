@@ -112,7 +112,7 @@ fn one_again(sim: &mut Sim) {
 }
 
 #[test]
-fn the_one_who_decides_goes_on_without_the_other() {
+fn the_sole_voter_goes_on_without_the_other_node() {
     for seed in 0..4 {
         let (mut sim, arbiter) = two(seed, &Settings::default());
         sim.crash("b");
@@ -144,7 +144,7 @@ fn failover(seed: u64, settings: &Settings) -> Duration {
 }
 
 #[test]
-fn the_other_goes_on_without_the_one_who_decides() {
+fn the_second_node_goes_on_without_the_sole_voter() {
     for settings in [Settings::default(), Settings::fast_failover()] {
         let times: Vec<Duration> = (0..12).map(|seed| failover(seed, &settings)).collect();
         // What the documentation of `TieBreaker` says, and a tenth of a second for the claim and
@@ -193,7 +193,7 @@ fn of_two_apart_exactly_one_goes_on_whichever_way_they_are_cut() {
 }
 
 #[test]
-fn whoever_reaches_the_tie_breaker_goes_on() {
+fn the_node_that_reaches_the_tie_breaker_goes_on() {
     for (cut_off, other) in [("a", "b"), ("b", "a")] {
         let (mut sim, arbiter) = two(7, &Settings::default());
         arbiter.cut_off(cut_off);
@@ -207,7 +207,7 @@ fn whoever_reaches_the_tie_breaker_goes_on() {
 }
 
 #[test]
-fn without_the_tie_breaker_nobody_goes_on_and_both_do_once_they_reach_each_other() {
+fn without_the_tie_breaker_neither_node_goes_on_and_both_do_once_they_reach_each_other() {
     let (mut sim, arbiter) = two(8, &Settings::default());
     for name in TWO {
         arbiter.cut_off(name);
@@ -233,7 +233,7 @@ fn without_the_tie_breaker_nobody_goes_on_and_both_do_once_they_reach_each_other
 }
 
 #[test]
-fn a_claim_whose_answer_was_lost_stops_nobody_for_good() {
+fn a_claim_whose_answer_was_lost_stops_no_node_for_good() {
     let (mut sim, arbiter) = two(9, &Settings::default());
     arbiter.cut_off("a");
     arbiter.cut_answers_off("b");
@@ -250,7 +250,7 @@ fn a_claim_whose_answer_was_lost_stops_nobody_for_good() {
 }
 
 #[test]
-fn a_process_that_starts_again_does_not_take_the_place_of_one_that_may_have_won() {
+fn a_restarted_process_does_not_replace_a_process_that_may_have_won() {
     let (mut sim, arbiter) = two(10, &Settings::default());
     arbiter.cut_off("a");
     sim.crash("b");
@@ -264,7 +264,7 @@ fn a_process_that_starts_again_does_not_take_the_place_of_one_that_may_have_won(
 }
 
 #[test]
-fn a_pause_that_gossip_survives_costs_nobody_the_membership() {
+fn a_pause_that_gossip_survives_ends_no_membership() {
     let settings = Settings {
         suspect_after: Duration::from_secs(20),
         ..Settings::default()
@@ -339,7 +339,7 @@ fn two_become_three_and_two_again() {
 }
 
 #[test]
-fn the_vote_goes_over_in_a_graceful_leave_and_nobody_claims() {
+fn the_vote_is_handed_over_in_a_graceful_leave_and_no_node_claims() {
     for seed in 31..36 {
         let (mut sim, arbiter) = two(seed, &Settings::default());
         let left = sim.on("a", |system| async move { system.shutdown().await });

@@ -204,7 +204,7 @@ async fn a_node_that_leaves_takes_its_actors_along() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_watches_may_leave_while_the_watched_one_lives() {
+async fn a_watcher_may_leave_while_the_watched_actor_lives() {
     let mut nodes = cluster(2).await;
     let mourner = entity_on::<Mourner>(&nodes[0], "node-1", MournerRef::node).await;
     let mortal = nodes[0].spawn(Mortal);

@@ -309,7 +309,7 @@ impl Run {
             } else if self.plan.moves {
                 self.leave_and_return()?;
             } else if self.plan.kept && self.rng.random_range(0..4) == 0 {
-                self.kill_everybody()?;
+                self.kill_all()?;
             } else {
                 self.break_something();
             }
@@ -319,7 +319,7 @@ impl Run {
         // Whatever is still under way comes to its end: an answer, a timeout, a dead letter.
         self.steps(Duration::from_secs(9))?;
         self.rest("9, it comes to rest")?;
-        self.ask_everybody();
+        self.ask_all_nodes();
         let (views, record) = (self.sim.views(), of_seed(self.seed));
         let mut record = open(&record);
         record.calm = self.plan.moves;
@@ -363,7 +363,7 @@ impl Run {
     }
 
     /// All processes end at once, and start again one after the other.
-    fn kill_everybody(&mut self) -> Result<(), Broken> {
+    fn kill_all(&mut self) -> Result<(), Broken> {
         open(&of_seed(self.seed)).crashed = true;
         for name in NODES {
             self.sim.crash(name);
@@ -395,7 +395,7 @@ impl Run {
         }
     }
 
-    fn ask_everybody(&mut self) {
+    fn ask_all_nodes(&mut self) {
         let record = of_seed(self.seed);
         for name in NODES {
             let seed = self.seed;
