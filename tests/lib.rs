@@ -3,6 +3,7 @@
 pub mod namespaces;
 pub mod population;
 pub mod process;
+pub mod source;
 pub mod store;
 
 use std::{collections::BTreeMap, time::Duration};

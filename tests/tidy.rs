@@ -1,9 +1,20 @@
 //! The direction of dependencies, read from the source: see ARCHITECTURE.md.
 
+#[path = "source/tests.rs"]
+mod reader;
+
 use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
+};
+
+use casty_tests::source::{
+    Tree,
+    circles::circles,
+    files_below,
+    prose::{WIDTH, is_too_wide},
+    uses,
 };
 
 /// Each module, and those it may use besides the base.
@@ -20,17 +31,6 @@ const TOP: &[&str] = &["system", "admin"];
 
 /// What everybody may use.
 const BASE: &[&str] = &["id", "config", "error", "event", "infra", "tie"];
-
-fn sources(under: &Path, into: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(under).expect("a source folder") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            sources(&path, into);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            into.push(path);
-        }
-    }
-}
 
 /// The first path segments after `crate::` in a file, those in `use crate::{...}` included.
 fn used(source: &str) -> BTreeSet<String> {
@@ -96,8 +96,7 @@ fn root() -> PathBuf {
 fn dependencies_point_one_way() {
     let mut wrong = Vec::new();
     for (module, allowed) in MAY_USE {
-        let mut files = Vec::new();
-        sources(&root().join(module), &mut files);
+        let files = files_below(&root().join(module)).expect("a source folder");
         assert!(!files.is_empty(), "no module `{module}`");
         for file in files {
             let source = fs::read_to_string(&file).expect("a source file");
@@ -121,9 +120,7 @@ fn dependencies_point_one_way() {
 
 #[test]
 fn machines_know_no_socket_task_or_clock() {
-    let mut files = Vec::new();
-    sources(&root().join("protocol"), &mut files);
-    for file in files {
+    for file in files_below(&root().join("protocol")).expect("a source folder") {
         let source = fs::read_to_string(&file).expect("a source file");
         let code = without_tests(&source);
         for banned in [
@@ -139,26 +136,24 @@ fn machines_know_no_socket_task_or_clock() {
     }
 }
 
-/// The width of code and comments. rustfmt keeps that of code.
-const WIDTH: usize = 100;
-
 #[test]
 fn comments_are_wrapped_at_one_width() {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let mut files = Vec::new();
-    for folder in ["casty", "casty-macros", "casty-cli", "tests", "examples"] {
-        sources(&workspace.join(folder), &mut files);
-    }
     let mut wrong = Vec::new();
-    for file in files {
-        let source = fs::read_to_string(&file).expect("a source file");
-        for (at, line) in source.lines().enumerate() {
-            let comment = line.trim_start();
-            // Tables cannot be wrapped, nor can addresses.
-            let may_be_wider = comment.contains("| ") || comment.contains("://");
-            let is_comment = comment.starts_with("//");
-            if is_comment && !may_be_wider && line.chars().count() > WIDTH {
-                wrong.push(format!("{}:{}", file.display(), at + 1));
+    for folder in [
+        "casty",
+        "casty-macros",
+        "casty-cli",
+        "tests",
+        "examples",
+        "benches",
+    ] {
+        for file in files_below(&workspace.join(folder)).expect("a source folder") {
+            let source = fs::read_to_string(&file).expect("a source file");
+            for (at, line) in source.lines().enumerate() {
+                if is_too_wide(line) {
+                    wrong.push(format!("{}:{}", file.display(), at + 1));
+                }
             }
         }
     }
@@ -167,6 +162,95 @@ fn comments_are_wrapped_at_one_width() {
         "comments wider than {WIDTH}: {}",
         wrong.join("\n")
     );
+}
+
+fn tree() -> Tree {
+    Tree::read(&root()).expect("casty's source")
+}
+
+/// Type names that a layer defines twice, until they are renamed. This list only gets shorter.
+const DOUBLES: &[(&str, &str)] = &[
+    ("actor", "Asker"),
+    ("actor", "Due"),
+    ("actor", "Place"),
+    ("actor", "State"),
+    ("actor", "Waiting"),
+    ("cluster", "Asked"),
+    ("protocol", "Effect"),
+    ("protocol", "Home"),
+    ("protocol", "Reign"),
+    ("testkit", "State"),
+];
+
+#[test]
+fn a_layer_defines_a_type_name_once() {
+    let tree = tree();
+    let mut wrong = Vec::new();
+    for layer in tree.layers() {
+        for (name, files) in tree.doubles(layer) {
+            if !DOUBLES.contains(&(layer, &*name)) {
+                wrong.push(format!("{layer}: `{name}` in {}", files.join(" and ")));
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "type names that a layer defines twice; give one of them a word of its own:\n{}",
+        wrong.join("\n")
+    );
+}
+
+/// The files of a layer that may be in circles, until these are taken apart. The numbers only get
+/// smaller.
+const IN_CIRCLES: &[(&str, usize)] = &[
+    ("actor", 22),
+    ("cluster", 34),
+    ("system", 2),
+    ("testkit", 8),
+];
+
+#[test]
+fn files_use_each_other_in_no_circle() {
+    let tree = tree();
+    let mut wrong = Vec::new();
+    for layer in tree.layers() {
+        let found = circles(&uses::within(&tree, layer));
+        let allowed = IN_CIRCLES.iter().find(|(name, _)| *name == layer);
+        let allowed = allowed.map_or(0, |(_, allowed)| *allowed);
+        if found.iter().map(BTreeSet::len).sum::<usize>() > allowed {
+            wrong.push(format!("{layer}: {found:?}"));
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "files that use each other in a circle (`cargo run -p casty-tests --bin casty-count` \
+         lists them):\n{}",
+        wrong.join("\n")
+    );
+}
+
+/// The lines of the longest function.
+const FUNCTION_MAX: usize = 100;
+
+/// The lines of the largest file, without its tests.
+const FILE_MAX: usize = 800;
+
+#[test]
+fn functions_and_files_are_short() {
+    let mut wrong = Vec::new();
+    for file in &tree().files {
+        let lines = file.lines().count();
+        if lines > FILE_MAX {
+            wrong.push(format!("{}: {lines} lines", file.name));
+        }
+        for function in file.functions() {
+            if function.lines > FUNCTION_MAX {
+                let (name, lines) = (function.name, function.lines);
+                wrong.push(format!("{}: `{name}` has {lines} lines", file.name));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "too long:\n{}", wrong.join("\n"));
 }
 
 #[test]
