@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Mutex};
 
 use casty::{
-    Availability, MemberStatus, Settings,
+    Availability, JoinError, MemberStatus, Settings,
     prelude::*,
     testkit::{Conditions, Sim, SimTask, true_time},
 };
@@ -232,6 +232,86 @@ fn a_restarted_node_is_a_new_member() {
         .map(|member| member.id.incarnation.0)
         .collect();
     assert!(incarnations.contains(&2000), "{members:?}");
+}
+
+/// What a node knows of the cluster's members.
+fn members(sim: &mut Sim, node: &str) -> Vec<(String, MemberStatus)> {
+    let members = sim.on(node, |system| async move { system.members() });
+    let members = members.iter();
+    members
+        .map(|member| (member.id.to_string(), member.status))
+        .collect()
+}
+
+#[test]
+fn a_node_that_announces_anothers_name_is_refused_and_changes_nothing() {
+    for seed in 20..24 {
+        let mut sim = cluster(seed);
+        sim.run_for(Duration::from_secs(1));
+        let before = members(&mut sim, "a");
+        sim.start("d");
+        sim.certify_as("d", "mallory");
+        let joined = sim.on("d", |system| async move { system.wait_for(1).await });
+        let Err(JoinError::Refused { reason, .. }) = joined else {
+            panic!("seed {seed}: {joined:?}");
+        };
+        assert_eq!(
+            reason,
+            "the dialer announced itself as `d`, but its certificate says `mallory`"
+        );
+        sim.run_for(Duration::from_secs(1));
+        assert_eq!(members(&mut sim, "a"), before, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_process_that_took_over_a_members_address_gets_none_of_its_messages() {
+    for seed in 30..33 {
+        let mut sim = cluster(seed);
+        let there = witness(&mut sim, "c");
+        sim.crash("c");
+        sim.certify_as("c", "mallory");
+        sim.restart("c");
+        // The connections to the process before have ended by then.
+        sim.run_for(Duration::from_millis(100));
+        let id = there.clone();
+        let asked = sim.on("a", move |system| async move {
+            system.entity::<Witness>(id).see(seed, 1).await
+        });
+        let Err(AskError::Unreachable { reason, .. }) = &asked else {
+            panic!("seed {seed}: {asked:?}");
+        };
+        assert_eq!(
+            reason,
+            "expected node `c` there, but its certificate says `mallory`"
+        );
+        // It counts as gone, and is no member again.
+        sim.until("`c` is gone", |sim| {
+            members(sim, "a")
+                .iter()
+                .all(|(id, status)| !id.starts_with("c#") || *status == MemberStatus::Down)
+        });
+        sim.run_for(Duration::from_secs(5));
+        let up = members(&mut sim, "a");
+        let up: Vec<_> = up
+            .iter()
+            .filter(|(_, status)| *status == MemberStatus::Up)
+            .map(|(id, _)| id.as_str())
+            .collect();
+        assert_eq!(up, ["a#1000", "b#1000"], "seed {seed}");
+        // The entity has moved, and whatever was said to its old home was not heard there.
+        assert_eq!(
+            sim.on("a", move |system| async move {
+                system.entity::<Witness>(there).see(seed, 2).await
+            }),
+            Ok(())
+        );
+        let seen = seen(seed);
+        assert!(
+            seen.iter().all(|(node, ..)| node != "c"),
+            "seed {seed}: {seen:?}"
+        );
+    }
 }
 
 #[test]

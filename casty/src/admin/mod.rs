@@ -64,9 +64,9 @@ use crate::{
     system::fresh_seed,
     transport::{
         dial::dial,
-        handshake::{HandshakeError, Lane, Refusal},
+        handshake::{HandshakeError, HandshakeRefusal, Lane},
         link::{LinkOwner, Peer},
-        net::Tcp,
+        net::{Target, Tcp},
     },
 };
 
@@ -198,7 +198,10 @@ impl Admin {
                     drop(greeting);
                     return Ok(admin);
                 }
-                Err((node, HandshakeError::Refused(Refusal::ClusterName { theirs, .. }))) => {
+                Err((
+                    node,
+                    HandshakeError::Refused(HandshakeRefusal::ClusterName { theirs, .. }),
+                )) => {
                     other = other.or(Some((node, theirs)));
                 }
                 Err((node, error)) => tried.push(Unreached {
@@ -283,7 +286,11 @@ impl Admin {
     ) -> Result<(), (SocketAddr, HandshakeError)> {
         let hello = || self.node.hello(Lane::Control, None);
         let limit = until.saturating_duration_since(Instant::now());
-        let dialed = dial(&**self.node.net(), address, hello, limit).await;
+        let target = Target {
+            address,
+            expected: None,
+        };
+        let dialed = dial(&**self.node.net(), &target, hello, limit).await;
         dialed.map(drop).map_err(|error| (address, error))
     }
 

@@ -19,15 +19,17 @@ use crate::{
     message::{answer::ReplyPath, codec},
     protocol::map::Status,
     transport::{
+        accept::{self, Accepted, HANDSHAKES_MAX, HandshakePlace, Handshakes},
         connection::{self, ConnectionEnd, Grant, Inlet, Liveness, Side},
         frame::{EntityFrame, Frame},
-        handshake::{self, Doorkeeper, HandshakeError, Hello, Lane, Refusal, Welcome},
-        net::{Listener, Stream},
+        handshake::{Doorkeeper, HandshakeError, HandshakeRefusal, Hello, Lane, Welcome},
+        net::{Incoming, Listener, PeerIdentity},
     },
 };
 
 /// Takes connections until the node stops.
 pub(crate) async fn accept(node: Arc<Node>, listener: Arc<dyn Listener>) {
+    let mut handshakes = Handshakes::new(HANDSHAKES_MAX);
     loop {
         let accepted = tokio::select! {
             biased;
@@ -35,9 +37,10 @@ pub(crate) async fn accept(node: Arc<Node>, listener: Arc<dyn Listener>) {
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok(stream) => {
-                let serving = serve(node.clone(), stream);
-                node.spawn_connection(serving);
+            Ok(incoming) => {
+                if let Ok(place) = handshakes.begin(&incoming) {
+                    node.spawn_connection(serve(node.clone(), incoming, place));
+                }
             }
             Err(error) => {
                 // Out of file descriptors, say: it passes, and a hot loop would not help.
@@ -48,24 +51,27 @@ pub(crate) async fn accept(node: Arc<Node>, listener: Arc<dyn Listener>) {
     }
 }
 
-async fn serve(node: Arc<Node>, mut stream: Box<dyn Stream>) {
+async fn serve(node: Arc<Node>, incoming: Incoming, place: HandshakePlace) {
+    let from = incoming.remote;
     let limit = node.settings().connect_timeout;
-    let greeting = tokio::time::timeout(limit, greet(&node, &mut stream));
-    let hello = tokio::select! {
+    let accepting = accept::accept(incoming, |hello, peer| judge(&node, hello, peer), limit);
+    let accepted = tokio::select! {
         biased;
         () = node.cancel().cancelled() => return,
-        greeted = greeting => match greeted.unwrap_or(Err(HandshakeError::Timeout)) {
-            Ok(hello) => hello,
-            // Whoever was here before has restarted, which its peers have to find out in just this
-            // way.
-            Err(error @ HandshakeError::Refused(Refusal::OtherMember { .. })) => {
-                tracing::debug!(%error, "a connection was not let in");
-                return;
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a connection was not let in");
-                return;
-            }
+        accepted = accepting => accepted,
+    };
+    drop(place);
+    let Accepted { stream, hello } = match accepted {
+        Ok(accepted) => accepted,
+        // The process of this node that a peer knew has restarted. The peer learns of that by just
+        // this refusal.
+        Err(error @ HandshakeError::Refused(HandshakeRefusal::OtherMember { .. })) => {
+            tracing::debug!(%from, %error, "a connection was not let in");
+            return;
+        }
+        Err(error) => {
+            tracing::warn!(%from, %error, "a connection was not let in");
+            return;
         }
     };
     let inlet = Inlet::new(hello.member.clone(), node.cancel().child_token());
@@ -113,17 +119,11 @@ async fn serve(node: Arc<Node>, mut stream: Box<dyn Stream>) {
     }
 }
 
-async fn greet(node: &Node, stream: &mut Box<dyn Stream>) -> Result<Hello, HandshakeError> {
-    let hello = handshake::hear(stream).await?;
-    let answer = judge(node, &hello);
-    handshake::answer(stream, &answer).await?;
-    match answer {
-        Ok(_) => Ok(hello),
-        Err(refusal) => Err(HandshakeError::Refused(refusal)),
-    }
-}
-
-fn judge(node: &Node, hello: &Hello) -> Result<Welcome, Refusal> {
+fn judge(
+    node: &Node,
+    hello: &Hello,
+    peer: Option<&PeerIdentity>,
+) -> Result<Welcome, HandshakeRefusal> {
     let map = node.map();
     let me = node.member();
     let doorkeeper = Doorkeeper {
@@ -138,8 +138,8 @@ fn judge(node: &Node, hello: &Hello) -> Result<Welcome, Refusal> {
                 && !mutants::on("the_dead_may_renew")
         },
     };
-    let judged = doorkeeper.judge(hello);
-    if let Err(Refusal::Generation { ours, theirs }) = judged
+    let judged = doorkeeper.judge(hello, peer);
+    if let Err(HandshakeRefusal::Generation { ours, theirs }) = judged
         && ours > theirs
         && !node.is_leaving()
     {

@@ -22,8 +22,9 @@ use crate::{
     },
     transport::{
         dial::dial,
-        handshake::{HandshakeError, Lane, Refusal, Welcome},
+        handshake::{HandshakeError, HandshakeRefusal, Lane, Welcome},
         link::LinkOwner,
+        net::Target,
     },
 };
 
@@ -146,12 +147,12 @@ pub(super) async fn ask(node: &Node, seed: &str) -> (SeedAnswer, Option<Welcome>
                 // It is in a cluster, and knows no more of it yet.
             }
             Ok(_) => last = SeedAnswer::NoCluster,
-            Err(HandshakeError::Refused(Refusal::Down(who))) if node.is_me(&who) => {
+            Err(HandshakeError::Refused(HandshakeRefusal::Down(who))) if node.is_me(&who) => {
                 node.handle_down();
                 last = SeedAnswer::Cluster;
             }
             // The cluster was reborn without this node.
-            Err(HandshakeError::Refused(Refusal::Generation { ours, theirs }))
+            Err(HandshakeError::Refused(HandshakeRefusal::Generation { ours, theirs }))
                 if ours < theirs && node.has_a_cluster() && !node.is_leaving() =>
             {
                 node.handle_left_behind();
@@ -167,7 +168,12 @@ pub(super) async fn ask(node: &Node, seed: &str) -> (SeedAnswer, Option<Welcome>
 async fn greet(node: &Node, address: SocketAddr) -> Result<Welcome, HandshakeError> {
     let hello = || node.hello(Lane::Control, None);
     let limit = node.settings().connect_timeout;
-    let dialed = dial(&**node.net(), address, hello, limit).await?;
+    let target = Target {
+        address,
+        // Whichever node listens at a seed's address.
+        expected: None,
+    };
+    let dialed = dial(&**node.net(), &target, hello, limit).await?;
     Ok(dialed.welcome)
 }
 

@@ -1,10 +1,11 @@
-//! Opens a connection to a peer: connects, exchanges the handshake, both within one time limit.
+//! Opens a connection to a peer: connects, verifies the peer's name and exchanges the handshake,
+//! within one time limit. [`accept`](super::accept) is the other side.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use super::{
     handshake::{self, HandshakeError, Hello, Welcome},
-    net::{Net, Stream},
+    net::{Net, Stream, Target},
 };
 
 /// A connection whose peer has accepted this node.
@@ -13,7 +14,7 @@ pub(crate) struct Dialed {
     pub(crate) welcome: Welcome,
 }
 
-/// Connects to `address` and introduces this node, within `limit` altogether.
+/// Connects to `target` and introduces this node, within `limit` altogether.
 ///
 /// `hello` is called once the connection is open. Connecting takes time, and this node may join a
 /// cluster meanwhile: the peer has to hear what is true now.
@@ -22,16 +23,27 @@ pub(crate) struct Dialed {
 /// Safe: a dropped future closes the connection.
 pub(crate) async fn dial(
     net: &dyn Net,
-    address: SocketAddr,
+    target: &Target,
     hello: impl FnOnce() -> Hello,
     limit: Duration,
 ) -> Result<Dialed, HandshakeError> {
     let dialing = async {
-        let mut stream = net.connect(address).await?;
-        let welcome = handshake::dial(&mut stream, &hello()).await?;
-        Ok(Dialed { stream, welcome })
+        let mut connected = net.connect(target).await?;
+        handshake::check_reached(target.expected.as_ref(), connected.peer.as_ref())?;
+        let welcome = handshake::dial(&mut connected.stream, &hello()).await?;
+        handshake::check_welcome(&welcome, connected.peer.as_ref())?;
+        Ok(Dialed {
+            stream: connected.stream,
+            welcome,
+        })
     };
-    tokio::time::timeout(limit, dialing)
+    let dialed = tokio::time::timeout(limit, dialing)
         .await
-        .unwrap_or(Err(HandshakeError::Timeout))
+        .unwrap_or(Err(HandshakeError::Timeout));
+    if let Err(error) = &dialed
+        && error.is_about_identity()
+    {
+        tracing::warn!(address = %target.address, %error, "not connected: the names do not match");
+    }
+    dialed
 }

@@ -11,8 +11,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use uuid::Uuid;
 
 use crate::{
-    id::{CatalogEntry, ClusterIdentity, MemberId},
+    id::{CatalogEntry, ClusterIdentity, MemberId, NodeId},
+    infra::mutants,
     message::codec,
+    transport::net::PeerIdentity,
 };
 
 /// The version of the protocol: handshake and frames.
@@ -69,7 +71,7 @@ pub(crate) struct Welcome {
 
 /// Why the two may not talk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-pub(crate) enum Refusal {
+pub(crate) enum HandshakeRefusal {
     #[error("it belongs to cluster `{theirs}`, this node to `{ours}`")]
     ClusterName { ours: String, theirs: String },
     #[error(
@@ -98,9 +100,14 @@ pub(crate) enum Refusal {
     },
     #[error("the cluster declared `{0}` down; a new incarnation may join")]
     Down(MemberId),
+    #[error("the dialer announced itself as `{announced}`, but its certificate says `{certified}`")]
+    FalseName {
+        announced: NodeId,
+        certified: NodeId,
+    },
 }
 
-impl Refusal {
+impl HandshakeRefusal {
     /// Whether the same try may succeed later.
     pub(crate) fn is_final(&self) -> bool {
         !matches!(self, Self::OtherMember { .. } | Self::Generation { .. })
@@ -126,7 +133,7 @@ impl Refusal {
                 ours: theirs,
                 theirs: ours,
             },
-            same @ (Self::OtherMember { .. } | Self::Down(_)) => same,
+            same @ (Self::OtherMember { .. } | Self::Down(_) | Self::FalseName { .. }) => same,
         }
     }
 }
@@ -142,14 +149,27 @@ pub(crate) struct Doorkeeper<'a> {
 }
 
 impl Doorkeeper<'_> {
-    /// Whether the dialer may come in. The refusal is worded for the dialer.
-    pub(crate) fn judge(&self, hello: &Hello) -> Result<(), Refusal> {
-        self.judge_as_seen_here(hello).map_err(Refusal::turned)
+    /// Whether the dialer may come in, whose identity the network has verified as `peer`. The
+    /// refusal is worded for the dialer.
+    pub(crate) fn judge(
+        &self,
+        hello: &Hello,
+        peer: Option<&PeerIdentity>,
+    ) -> Result<(), HandshakeRefusal> {
+        // Before everything else: what a false name says about itself counts for nothing.
+        if let Some(certified) = other_name(&hello.member, peer) {
+            return Err(HandshakeRefusal::FalseName {
+                announced: hello.member.node.clone(),
+                certified,
+            });
+        }
+        self.judge_as_seen_here(hello)
+            .map_err(HandshakeRefusal::turned)
     }
 
-    fn judge_as_seen_here(&self, hello: &Hello) -> Result<(), Refusal> {
+    fn judge_as_seen_here(&self, hello: &Hello) -> Result<(), HandshakeRefusal> {
         if hello.cluster != self.cluster {
-            return Err(Refusal::ClusterName {
+            return Err(HandshakeRefusal::ClusterName {
                 ours: self.cluster.to_owned(),
                 theirs: hello.cluster.clone(),
             });
@@ -161,13 +181,13 @@ impl Doorkeeper<'_> {
             && ours.uuid == theirs.uuid
             && ours != theirs
         {
-            return Err(Refusal::Generation {
+            return Err(HandshakeRefusal::Generation {
                 ours: ours.generation,
                 theirs: theirs.generation,
             });
         }
         if let Some(expected) = hello.to.as_ref().filter(|to| *to != self.member) {
-            return Err(Refusal::OtherMember {
+            return Err(HandshakeRefusal::OtherMember {
                 expected: expected.clone(),
                 found: self.member.clone(),
                 keeps_seat: self.keeps_seat && self.identity == hello.identity,
@@ -176,7 +196,7 @@ impl Doorkeeper<'_> {
         if let (Some(ours), Some(theirs)) = (self.identity, hello.identity)
             && ours != theirs
         {
-            return Err(Refusal::OtherCluster {
+            return Err(HandshakeRefusal::OtherCluster {
                 ours: ours.uuid,
                 theirs: theirs.uuid,
             });
@@ -184,7 +204,7 @@ impl Doorkeeper<'_> {
         let mine: BTreeMap<_, _> = self.catalog.iter().map(|e| (&e.name, e.shards)).collect();
         for entry in &hello.catalog {
             if let Some(&ours) = mine.get(&entry.name).filter(|ours| **ours != entry.shards) {
-                return Err(Refusal::Shards {
+                return Err(HandshakeRefusal::Shards {
                     name: entry.name.clone(),
                     ours,
                     theirs: entry.shards,
@@ -192,7 +212,7 @@ impl Doorkeeper<'_> {
             }
         }
         if (self.is_down)(&hello.member) {
-            return Err(Refusal::Down(hello.member.clone()));
+            return Err(HandshakeRefusal::Down(hello.member.clone()));
         }
         Ok(())
     }
@@ -202,7 +222,7 @@ impl Doorkeeper<'_> {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HandshakeError {
     #[error(transparent)]
-    Io(#[from] io::Error),
+    Io(io::Error),
     #[error("it does not speak casty's protocol")]
     Magic,
     #[error("it speaks protocol version {theirs}, this node version {PROTOCOL}")]
@@ -210,19 +230,99 @@ pub(crate) enum HandshakeError {
     #[error("its handshake cannot be read: {0}")]
     Malformed(String),
     #[error("{0}")]
-    Refused(Refusal),
+    Refused(HandshakeRefusal),
+    /// Seen by the dialer, before it says anything.
+    #[error("expected node `{expected}` there, but its certificate says `{found}`")]
+    WrongPeer { expected: NodeId, found: NodeId },
+    /// Seen by the dialer. What the accepting side sees is a
+    /// [refusal](HandshakeRefusal::FalseName).
+    #[error("it announced itself as `{announced}`, but its certificate says `{certified}`")]
+    FalseName {
+        announced: NodeId,
+        certified: NodeId,
+    },
+    #[error("the other side closed the connection during the handshake")]
+    Closed,
+    #[error("too many connections are in their handshake")]
+    TooMany,
     #[error("the handshake took too long")]
     Timeout,
+}
+
+impl From<io::Error> for HandshakeError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::ConnectionReset => Self::Closed,
+            _ => Self::Io(error),
+        }
+    }
 }
 
 impl HandshakeError {
     /// Whether the same try may succeed later.
     pub(crate) fn is_final(&self) -> bool {
         match self {
-            Self::Io(_) | Self::Timeout => false,
+            // By then another process may listen there.
+            Self::WrongPeer { .. }
+            | Self::FalseName { .. }
+            | Self::Io(_)
+            | Self::Closed
+            | Self::TooMany
+            | Self::Timeout => false,
             Self::Magic | Self::Version { .. } | Self::Malformed(_) => true,
             Self::Refused(refusal) => refusal.is_final(),
         }
+    }
+
+    /// Whether a name was claimed that the network does not confirm.
+    pub(crate) fn is_about_identity(&self) -> bool {
+        matches!(
+            self,
+            Self::WrongPeer { .. }
+                | Self::FalseName { .. }
+                | Self::Refused(HandshakeRefusal::FalseName { .. })
+        )
+    }
+}
+
+/// The verified name of a peer that claims to be `claimed`, where that is another one.
+fn other_name(claimed: &MemberId, peer: Option<&PeerIdentity>) -> Option<NodeId> {
+    let PeerIdentity(certified) = peer?;
+    let differs = *certified != claimed.node && !mutants::on("names_are_not_verified");
+    differs.then(|| certified.clone())
+}
+
+/// Whether the dialer has reached the node that it expected.
+pub(crate) fn check_reached(
+    expected: Option<&NodeId>,
+    peer: Option<&PeerIdentity>,
+) -> Result<(), HandshakeError> {
+    match (expected, peer) {
+        (Some(expected), Some(PeerIdentity(found)))
+            if expected != found && !mutants::on("names_are_not_verified") =>
+        {
+            Err(HandshakeError::WrongPeer {
+                expected: expected.clone(),
+                found: found.clone(),
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether the node that answers is the one whose identity the network has verified.
+pub(crate) fn check_welcome(
+    welcome: &Welcome,
+    peer: Option<&PeerIdentity>,
+) -> Result<(), HandshakeError> {
+    match other_name(&welcome.member, peer) {
+        Some(certified) => Err(HandshakeError::FalseName {
+            announced: welcome.member.node.clone(),
+            certified,
+        }),
+        None => Ok(()),
     }
 }
 
@@ -236,7 +336,7 @@ where
     // it said is lost.
     take_preamble(stream).await?;
     put(stream, hello).await?;
-    let answer: Result<Welcome, Refusal> = take(stream).await?;
+    let answer: Result<Welcome, HandshakeRefusal> = take(stream).await?;
     answer.map_err(HandshakeError::Refused)
 }
 
@@ -253,7 +353,7 @@ where
 /// Answers a hello.
 pub(crate) async fn answer<S>(
     stream: &mut S,
-    answer: &Result<Welcome, Refusal>,
+    answer: &Result<Welcome, HandshakeRefusal>,
 ) -> Result<(), HandshakeError>
 where
     S: AsyncWrite + Unpin,
@@ -348,7 +448,11 @@ mod tests {
         }
     }
 
-    fn judge(hello: &Hello, mine: Option<ClusterIdentity>, down: bool) -> Result<(), Refusal> {
+    fn judge(
+        hello: &Hello,
+        mine: Option<ClusterIdentity>,
+        down: bool,
+    ) -> Result<(), HandshakeRefusal> {
         let me = member("b");
         let catalog = [CatalogEntry {
             name: "Counter".into(),
@@ -364,7 +468,7 @@ mod tests {
             catalog: &catalog,
             is_down: &is_down,
         }
-        .judge(hello)
+        .judge(hello, None)
     }
 
     #[test]
@@ -387,7 +491,7 @@ mod tests {
         let refusal = judge(&other, None, false).unwrap_err();
         assert_eq!(
             refusal,
-            Refusal::ClusterName {
+            HandshakeRefusal::ClusterName {
                 ours: "d".into(),
                 theirs: "c".into()
             }
@@ -406,7 +510,7 @@ mod tests {
         };
         assert!(matches!(
             judge(&other, Some(identity(2)), false),
-            Err(Refusal::OtherCluster { .. })
+            Err(HandshakeRefusal::OtherCluster { .. })
         ));
     }
 
@@ -421,7 +525,7 @@ mod tests {
             ..hello()
         };
         let refusal = judge(&newer, Some(of(1)), false).unwrap_err();
-        assert_eq!(refusal, Refusal::Generation { ours: 2, theirs: 1 });
+        assert_eq!(refusal, HandshakeRefusal::Generation { ours: 2, theirs: 1 });
         assert!(!refusal.is_final());
     }
 
@@ -437,7 +541,7 @@ mod tests {
             ..hello()
         };
         let refusal = judge(&older, Some(of(2)), false).unwrap_err();
-        assert_eq!(refusal, Refusal::Generation { ours: 1, theirs: 2 });
+        assert_eq!(refusal, HandshakeRefusal::Generation { ours: 1, theirs: 2 });
     }
 
     #[test]
@@ -447,7 +551,7 @@ mod tests {
             ..hello()
         };
         let refusal = judge(&meant, None, false).unwrap_err();
-        assert!(matches!(refusal, Refusal::OtherMember { .. }) && !refusal.is_final());
+        assert!(matches!(refusal, HandshakeRefusal::OtherMember { .. }) && !refusal.is_final());
     }
 
     #[test]
@@ -457,7 +561,7 @@ mod tests {
         let refusal = judge(&other, None, false).unwrap_err();
         assert_eq!(
             refusal,
-            Refusal::Shards {
+            HandshakeRefusal::Shards {
                 name: "Counter".into(),
                 ours: 20,
                 theirs: 10
@@ -467,7 +571,10 @@ mod tests {
 
     #[test]
     fn a_downed_member_stays_out() {
-        assert_eq!(judge(&hello(), None, true), Err(Refusal::Down(member("a"))));
+        assert_eq!(
+            judge(&hello(), None, true),
+            Err(HandshakeRefusal::Down(member("a")))
+        );
     }
 
     #[tokio::test]

@@ -19,8 +19,8 @@ use super::{
     connection::{self, ConnectionEnd, Keepalive, Liveness, Side},
     dial::{Dialed, dial},
     frame::{self, EntityFrame, FRAME_BYTES_MAX, Frame},
-    handshake::{HandshakeError, Hello, Lane, Refusal, Welcome},
-    net::Net,
+    handshake::{HandshakeError, HandshakeRefusal, Hello, Lane, Welcome},
+    net::{Net, Target},
     outbox::{Lost, LostMessage, Outbox, PutError, Returned, lost_message},
 };
 use crate::{
@@ -59,7 +59,7 @@ pub(crate) trait LinkOwner: Send + Sync + 'static {
     fn disconnected(&self, link: &Arc<Link>, reason: &str);
 
     /// The peer does not let this node in.
-    fn refused(&self, link: &Arc<Link>, refusal: &Refusal);
+    fn refused(&self, link: &Arc<Link>, refusal: &HandshakeRefusal);
 
     /// A control message from the accepting side.
     fn control(&self, link: &Arc<Link>, payload: &[u8]) -> Result<(), String>;
@@ -84,6 +84,15 @@ pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
     /// Which process is meant; `None` takes whoever answers there.
     pub(crate) member: Option<MemberId>,
+}
+
+impl Peer {
+    fn target(&self) -> Target {
+        Target {
+            address: self.address,
+            expected: self.member.as_ref().map(|member| member.node.clone()),
+        }
+    }
 }
 
 impl fmt::Display for Peer {
@@ -254,6 +263,7 @@ impl Link {
     ) {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut backoff = times.backoff;
+        let target = self.peer.target();
         while !self.cancel.is_cancelled() && !self.is_dead() {
             tokio::select! {
                 biased;
@@ -264,7 +274,7 @@ impl Link {
             let dialed = tokio::select! {
                 biased;
                 () = self.cancel.cancelled() => break,
-                dialed = dial(&*net, self.peer.address, hello, times.connect) => dialed,
+                dialed = dial(&*net, &target, hello, times.connect) => dialed,
             };
             match dialed {
                 Ok(Dialed { stream, welcome }) => {

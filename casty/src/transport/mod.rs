@@ -6,6 +6,7 @@
 //! nobody has to win a tie, and an ask that is lost with its connection is known to be lost at
 //! once.
 
+pub(crate) mod accept;
 pub(crate) mod connection;
 pub(crate) mod dial;
 pub(crate) mod frame;

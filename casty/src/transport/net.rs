@@ -1,4 +1,5 @@
-//! The seam between casty and a network: who gives us byte streams. Time is plain `tokio::time`.
+//! The seam between casty and a network: byte streams, and the identity of the peer behind each.
+//! Time is plain `tokio::time`.
 
 use std::{fmt, io, net::SocketAddr, sync::Arc};
 
@@ -8,18 +9,67 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
+use crate::id::NodeId;
+
 /// A connection: bytes in order, both ways.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
 
-/// Where connections arrive.
+/// The node that a connection should reach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) address: SocketAddr,
+    /// The node's name. `None` where only an address is known, as of a seed.
+    pub(crate) expected: Option<NodeId>,
+}
+
+/// The name that the network has verified for a peer, for example by its certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PeerIdentity(pub(crate) NodeId);
+
+/// A connection that both ends may use.
+pub(crate) struct Connected {
+    pub(crate) stream: Box<dyn Stream>,
+    /// `None` on a network that verifies nothing, such as plain TCP.
+    pub(crate) peer: Option<PeerIdentity>,
+}
+
+/// A connection that the operating system has accepted and that is not ready for use yet.
+pub(crate) struct Incoming {
+    pub(crate) remote: SocketAddr,
+    establishing: BoxFuture<'static, io::Result<Connected>>,
+}
+
+impl Incoming {
+    /// `establishing` does what must wait for the peer, such as a TLS handshake.
+    pub(crate) fn new(
+        remote: SocketAddr,
+        establishing: impl Future<Output = io::Result<Connected>> + Send + 'static,
+    ) -> Self {
+        Self {
+            remote,
+            establishing: Box::pin(establishing),
+        }
+    }
+
+    /// Makes the connection ready for use. A peer can delay this for as long as it likes: set a
+    /// time limit, and never wait for this in the task that accepts.
+    ///
+    /// # Cancel safety
+    /// A dropped future closes the connection.
+    pub(crate) async fn establish(self) -> io::Result<Connected> {
+        self.establishing.await
+    }
+}
+
+/// Accepts the connections to one address.
 pub(crate) trait Listener: Send + Sync + 'static {
     /// The address that peers dial; the port is the one that was bound.
     fn address(&self) -> SocketAddr;
 
-    /// The next connection.
-    fn accept(&self) -> BoxFuture<'_, io::Result<Box<dyn Stream>>>;
+    /// The next connection. Never waits for the peer of one: see [`Incoming::establish`].
+    fn accept(&self) -> BoxFuture<'_, io::Result<Incoming>>;
 }
 
 /// A network: real TCP, or a simulated one.
@@ -27,14 +77,14 @@ pub(crate) trait Net: fmt::Debug + Send + Sync + 'static {
     /// Listens on `address`; port 0 takes a free one.
     fn bind(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Arc<dyn Listener>>>;
 
-    /// Connects to `address`.
-    fn connect(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Stream>>>;
+    /// Connects to `target`. The caller compares the peer's identity with the expected one.
+    fn connect<'a>(&'a self, target: &'a Target) -> BoxFuture<'a, io::Result<Connected>>;
 
     /// All addresses that `host:port` stands for now. Asked anew at each try: names may move.
     fn resolve<'a>(&'a self, name: &'a str) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>>;
 }
 
-/// The operating system's TCP.
+/// The operating system's TCP, which verifies no identity.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tcp;
 
@@ -47,17 +97,21 @@ impl Net for Tcp {
         })
     }
 
-    fn connect(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Stream>>> {
-        Box::pin(async move {
-            let stream = TcpStream::connect(address).await?;
-            stream.set_nodelay(true)?;
-            Ok(Box::new(stream) as Box<dyn Stream>)
-        })
+    fn connect<'a>(&'a self, target: &'a Target) -> BoxFuture<'a, io::Result<Connected>> {
+        Box::pin(async move { plain(TcpStream::connect(target.address).await?) })
     }
 
     fn resolve<'a>(&'a self, name: &'a str) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
         Box::pin(async move { Ok(tokio::net::lookup_host(name).await?.collect()) })
     }
+}
+
+fn plain(stream: TcpStream) -> io::Result<Connected> {
+    stream.set_nodelay(true)?;
+    Ok(Connected {
+        stream: Box::new(stream),
+        peer: None,
+    })
 }
 
 struct BoundTcp {
@@ -70,11 +124,10 @@ impl Listener for BoundTcp {
         self.address
     }
 
-    fn accept(&self) -> BoxFuture<'_, io::Result<Box<dyn Stream>>> {
+    fn accept(&self) -> BoxFuture<'_, io::Result<Incoming>> {
         Box::pin(async move {
-            let (stream, _) = self.listener.accept().await?;
-            stream.set_nodelay(true)?;
-            Ok(Box::new(stream) as Box<dyn Stream>)
+            let (stream, remote) = self.listener.accept().await?;
+            Ok(Incoming::new(remote, async move { plain(stream) }))
         })
     }
 }

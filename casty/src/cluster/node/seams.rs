@@ -21,7 +21,7 @@ use crate::{
     protocol::map::{Slot, Status},
     transport::{
         frame::EntityFrame,
-        handshake::{Hello, Lane, Refusal, Welcome},
+        handshake::{HandshakeRefusal, Hello, Lane, Welcome},
         link::{Link, LinkOwner, Peer},
         outbox::{LostMessage, LostTo},
     },
@@ -136,8 +136,8 @@ impl LinkOwner for Node {
         self.calls.disconnected(link, reason);
     }
 
-    fn refused(&self, link: &Arc<Link>, refusal: &Refusal) {
-        if let Refusal::OtherMember {
+    fn refused(&self, link: &Arc<Link>, refusal: &HandshakeRefusal) {
+        if let HandshakeRefusal::OtherMember {
             expected,
             found,
             keeps_seat: true,
@@ -147,9 +147,9 @@ impl LinkOwner for Node {
             self.handle_successor(found, link.peer.address);
         }
         let over = match refusal {
-            Refusal::Down(member) => self.is_me(member),
+            HandshakeRefusal::Down(member) => self.is_me(member),
             // The cluster was reborn without this node.
-            Refusal::Generation { ours, theirs } => ours < theirs,
+            HandshakeRefusal::Generation { ours, theirs } => ours < theirs,
             _ => false,
         };
         if over && self.has_a_cluster() && !self.is_leaving() {

@@ -104,6 +104,20 @@ impl Sim {
         self.nodes[at].clock.jump(by);
     }
 
+    /// From now on the network verifies a node's connections as those of a node named
+    /// `certified`, as if it had another node's certificate. Its peers then refuse it.
+    ///
+    /// # Panics
+    /// If there is no such node.
+    #[doc(hidden)]
+    pub fn certify_as(&mut self, name: &str, certified: &str) {
+        let host = self.host(name);
+        let note = format!("certified as {certified}");
+        self.trace.note(self.elapsed, name, &note);
+        self.network
+            .with(|network| network.set_identity(host, certified));
+    }
+
     /// Nothing gets through between two nodes, in either direction, and nothing says so.
     ///
     /// # Panics
@@ -165,7 +179,7 @@ impl Sim {
         self.network.with(Network::heal);
     }
 
-    fn host(&self, name: &str) -> HostId {
+    pub(super) fn host(&self, name: &str) -> HostId {
         self.nodes[self.node(name)].host
     }
 }

@@ -1,14 +1,18 @@
 //! What takes a look behind the public surface: decisions as they are answered, and maps as they
 //! are.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use super::Sim;
+use futures_util::future::join_all;
+use tokio::io::AsyncReadExt;
+
+use super::{PORT, Sim, SimNet};
 use crate::{
     ActorSystem, Settings,
     cluster::{authority::leader_client::AuthorityError, node::Node, wire::Proposal},
     id::{CatalogEntry, Incarnation, MemberId, NodeId},
     protocol::{lease::LeaseTimes, map::Command},
+    transport::net::{Net, Target},
 };
 
 fn node(system: &ActorSystem) -> Arc<Node> {
@@ -171,5 +175,62 @@ fn a_minority_that_was_kept_can_be_recovered_from_and_later_ones_join_anew() {
         }
         sim.until("all are there", |sim| serves(sim, 3));
         assert!(knows(&mut sim, "a", "Late"), "seed {seed}");
+    }
+}
+
+/// How long a third node takes to join while so many connections, of a host that never does its
+/// part, wait to be established at each member. Afterwards, how many of them the members closed
+/// within `connect_timeout`.
+fn join_beside_silent_connections(seed: u64, count: usize) -> (Duration, usize) {
+    let mut sim = two(seed);
+    let host = sim.network.with(|network| {
+        let host = network.add_host("silent");
+        network.silence(host);
+        host
+    });
+    let members = ["a", "b"].map(|name| {
+        let host = sim.host(name);
+        sim.network.with(|network| network.ip(host))
+    });
+    let net = SimNet {
+        host,
+        shared: sim.network.clone(),
+    };
+    let dialing = (0..count).flat_map(move |_| members).map(move |ip| {
+        let net = net.clone();
+        async move {
+            let target = Target {
+                address: SocketAddr::new(ip, PORT),
+                expected: None,
+            };
+            let mut connected = net.connect(&target).await.expect("a member listens");
+            // Members say nothing before the connection is established: what is read is its end.
+            let read = connected.stream.read(&mut [0]).await;
+            matches!(read, Ok(0))
+        }
+    });
+    let closed = sim.spawn_on("b", move |_| async move {
+        let closed = join_all(dialing).await;
+        closed.into_iter().filter(|closed| *closed).count()
+    });
+    sim.run_for(Duration::from_millis(100));
+    let begun = sim.elapsed();
+    sim.start("c");
+    sim.until_up(3);
+    let took = sim.elapsed().saturating_sub(begun);
+    sim.run_for(Settings::default().connect_timeout);
+    (took, closed.take().expect("all have ended"))
+}
+
+#[test]
+fn connections_that_are_never_established_delay_no_other() {
+    for seed in 0..5 {
+        let (alone, _) = join_beside_silent_connections(seed, 0);
+        let (took, closed) = join_beside_silent_connections(seed, 100);
+        assert!(
+            took < alone + Duration::from_millis(100),
+            "seed {seed}: {took:?}, alone {alone:?}"
+        );
+        assert_eq!(closed, 200, "seed {seed}");
     }
 }

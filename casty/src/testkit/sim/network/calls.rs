@@ -14,6 +14,7 @@ use super::{
     end::{End, Segment, State},
     links::Passage,
 };
+use crate::transport::net::PeerIdentity;
 
 impl Network {
     /// The address that a host's name stands for.
@@ -82,6 +83,19 @@ impl Network {
         self.ends.insert(dialer.peer(), asked);
         self.send(dialer.peer(), Segment::Syn);
         Ok(dialer)
+    }
+
+    /// The verified name of the host at the other end. Pending for as long as that host does not
+    /// do its part.
+    pub(super) fn poll_established(&self, at: EndId) -> Poll<io::Result<PeerIdentity>> {
+        let Some(peer) = self.ends.get(&at.peer()) else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        let host = &self.hosts[peer.host.0];
+        if host.stays_silent {
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(PeerIdentity(host.identity.clone())))
     }
 
     pub(super) fn poll_connected(

@@ -25,6 +25,7 @@ use rand::{SeedableRng, rngs::StdRng};
 
 pub(super) use self::socket::{Shared, SimNet};
 use self::{end::End, links::Links};
+use crate::id::NodeId;
 pub use crate::testkit::sim::network::conditions::Conditions;
 
 /// Bytes that may be written to a connection and not read yet: both socket buffers together.
@@ -53,6 +54,10 @@ impl EndId {
 struct Host {
     name: String,
     ip: IpAddr,
+    /// The name that peers verify: the host's own, unless a test gives it a false one.
+    identity: NodeId,
+    /// Connects, and then never does its part of establishing the connection.
+    stays_silent: bool,
     listeners: BTreeMap<u16, Backlog>,
     port: u16,
     written: Written,
@@ -128,6 +133,8 @@ impl Network {
             .to_be_bytes();
         self.hosts.push(Host {
             name: name.to_owned(),
+            identity: NodeId::new(name),
+            stays_silent: false,
             ip: Ipv4Addr::new(10, 0, high, low).into(),
             listeners: BTreeMap::new(),
             port: *PORTS.start(),
@@ -138,6 +145,17 @@ impl Network {
 
     pub(super) fn ip(&self, host: HostId) -> IpAddr {
         self.hosts[host.0].ip
+    }
+
+    /// From now on peers verify a host's connections as those of another name.
+    pub(super) fn set_identity(&mut self, host: HostId, name: &str) {
+        self.hosts[host.0].identity = NodeId::new(name);
+    }
+
+    /// From now on no connection that a host dials is ever established.
+    #[cfg(test)]
+    pub(super) fn silence(&mut self, host: HostId) {
+        self.hosts[host.0].stays_silent = true;
     }
 
     pub(super) fn written(&self, host: HostId) -> Written {

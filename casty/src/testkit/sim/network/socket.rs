@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::{super::trace::Trace, EndId, HostId, Network};
 use crate::{
     infra::sync::lock,
-    transport::net::{Listener, Net, Stream},
+    transport::net::{Connected, Incoming, Listener, Net, Target},
 };
 
 /// The network of a simulation, for whoever wants something of it.
@@ -84,9 +84,9 @@ impl Net for SimNet {
         })
     }
 
-    fn connect(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Stream>>> {
+    fn connect<'a>(&'a self, target: &'a Target) -> BoxFuture<'a, io::Result<Connected>> {
         Box::pin(async move {
-            let connect = |network: &mut Network| network.connect(self.host, address);
+            let connect = |network: &mut Network| network.connect(self.host, target.address);
             // A stream already, so that it is closed if nobody waits any more.
             let stream = self.stream(self.shared.with(connect)?)?;
             let connected = |cx: &mut Context<'_>| {
@@ -94,7 +94,7 @@ impl Net for SimNet {
                 self.shared.with(poll)
             };
             poll_fn(connected).await?;
-            Ok(Box::new(stream) as Box<dyn Stream>)
+            stream.establish().await
         })
     }
 
@@ -125,7 +125,7 @@ impl Listener for SimListener {
         self.address
     }
 
-    fn accept(&self) -> BoxFuture<'_, io::Result<Box<dyn Stream>>> {
+    fn accept(&self) -> BoxFuture<'_, io::Result<Incoming>> {
         let (host, port, number) = (self.net.host, self.address.port(), self.number);
         Box::pin(async move {
             let accepted = |cx: &mut Context<'_>| {
@@ -133,7 +133,7 @@ impl Listener for SimListener {
                 self.net.shared.with(poll)
             };
             let stream = self.net.stream(poll_fn(accepted).await?)?;
-            Ok(Box::new(stream) as Box<dyn Stream>)
+            Ok(Incoming::new(stream.to, stream.establish()))
         })
     }
 }
@@ -151,6 +151,21 @@ struct SimStream {
     from: SocketAddr,
     to: SocketAddr,
     shared: Shared,
+}
+
+impl SimStream {
+    /// Learns the name of the host at the other end.
+    async fn establish(self) -> io::Result<Connected> {
+        let established = |_: &mut Context<'_>| {
+            let poll = |network: &mut Network| network.poll_established(self.end);
+            self.shared.with(poll)
+        };
+        let peer = poll_fn(established).await?;
+        Ok(Connected {
+            stream: Box::new(self),
+            peer: Some(peer),
+        })
+    }
 }
 
 impl AsyncRead for SimStream {
