@@ -1,0 +1,175 @@
+//! What goes into the machine of a membership, and what comes out.
+
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::{
+    config::{Availability, OnDown},
+    error::{JoinError, TieError},
+    id::{ClusterIdentity, Incarnation, MemberId},
+    protocol::{
+        bootstrap::SeedAnswer, leader_client::LeaderError, lease::LeaseTimes, map::ClusterMap,
+    },
+    tie::Verdict,
+};
+
+/// What does not change while the process lives.
+#[derive(Clone, Debug)]
+pub(crate) struct MembershipConfig {
+    pub(crate) seeds: Vec<String>,
+    /// `None` for a client, which hosts nothing and is no member.
+    pub(crate) address: Option<SocketAddr>,
+    pub(crate) on_down: OnDown,
+    pub(crate) availability: Availability,
+    pub(crate) has_tie_breaker: bool,
+    /// Incarnations are counted from the first, and do not come from the clock.
+    pub(crate) counts_incarnations: bool,
+    pub(crate) lease: LeaseTimes,
+    /// How long a change of the map may take to arrive after it was decided.
+    pub(crate) map_within: Duration,
+    pub(crate) backoff: Duration,
+    pub(crate) backoff_max: Duration,
+}
+
+/// What the node knows when an input arrives.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NodeView<'a> {
+    pub(crate) now: Instant,
+    /// The incarnation that the wall clock gives now.
+    pub(crate) clock: Incarnation,
+    /// In 0..1, for pauses.
+    pub(crate) jitter: f64,
+    pub(crate) map: Option<&'a Arc<ClusterMap>>,
+    /// The version of the map that the regions go by.
+    pub(crate) followed: u64,
+    pub(crate) identity: Option<ClusterIdentity>,
+    /// The node has kept its seat from the process before it.
+    pub(crate) keeps_seat: bool,
+    /// Members that gossip takes for dead.
+    pub(crate) dead: &'a BTreeSet<MemberId>,
+    /// Whether the gate is open: entities may act.
+    pub(crate) serves: bool,
+}
+
+/// Numbers the time between two ends of a membership.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Session(pub(super) u64);
+
+/// An operator's command, to be answered under this number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CommandId(pub(crate) u64);
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum MembershipInput {
+    /// The time of [`Membership::deadline`](super::Membership::deadline) has come, or there may be
+    /// news from gossip.
+    Tick,
+    /// The regions follow a newer map.
+    Map,
+    /// A peer, or the leader, says that this member is Down.
+    Down(MemberId),
+    /// A peer is in this generation of the same cluster.
+    Generation(u32),
+    /// The tie-breaker has decided against this node, which decides alone: the other may have begun
+    /// a new generation.
+    Outclaimed,
+    /// The engine of the cluster map has failed for good.
+    EngineFailed(JoinError),
+    /// Go on without the leader. Without a [`CommandId`] the node itself wants it.
+    Recover {
+        command: Option<CommandId>,
+        /// Also if others seem alive, and whatever the tie-breaker says.
+        force: bool,
+    },
+    Leave,
+    Done(Session, Outcome),
+}
+
+/// Something that takes time.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Operation {
+    /// Start the engine from what the process before this one has kept, if anything.
+    SitAgain,
+    /// Remove what is kept on disk.
+    ForgetSeat,
+    /// Ask each of these places which cluster it is in.
+    Greet(Vec<String>),
+    /// Found a cluster of one.
+    Found,
+    /// Found a new generation from the last map.
+    FoundGeneration(ClusterIdentity, Arc<ClusterMap>),
+    /// Propose that this member joins.
+    Join,
+    /// Propose that this member is Up.
+    Up,
+    /// Renew the lease, once handlers make progress.
+    Renew,
+    /// Look for a leader.
+    AskLeader,
+    /// Ask the tie-breaker whether this member may go on without the other.
+    Claim(ClusterIdentity, MemberId),
+}
+
+/// What became of an [`Operation`].
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Outcome {
+    /// Of `SitAgain`: where the voters are.
+    Sat(Result<Vec<SocketAddr>, String>),
+    Forgotten,
+    /// Of `Greet`, in the order of the places.
+    Greeted(Vec<Greeted>),
+    /// Of `Found` and `FoundGeneration`.
+    Founded(Result<(), String>),
+    /// Of `Join` and `Up`: the version of the map.
+    Decided(Result<u64, LeaderError>),
+    /// Of `Renew`.
+    Renewed {
+        sent: Instant,
+        result: Result<u64, LeaderError>,
+    },
+    /// Of `AskLeader`.
+    HasLeader(bool),
+    /// Of `Claim`.
+    Claimed(Result<Verdict, TieError>),
+}
+
+/// What one place has answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Greeted {
+    pub(crate) answer: SeedAnswer,
+    pub(crate) cluster: Option<Introduction>,
+}
+
+/// A cluster, as one of its members introduces it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Introduction {
+    pub(crate) by: MemberId,
+    pub(crate) identity: ClusterIdentity,
+    pub(crate) voters: Vec<(MemberId, SocketAddr)>,
+}
+
+/// What the shell has to do, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum MembershipEffect {
+    /// End this membership before the input returns: close the gate, renew no more, cancel
+    /// everything that runs for it.
+    EndSession,
+    /// End the entities and all links, forget the map, the leader and the engine. The process is
+    /// this member from now on.
+    Begin(MemberId),
+    /// Take this cluster for the node's own.
+    Meet(Introduction),
+    Start(Session, Operation),
+    /// A map of this version exists.
+    Heard(u64),
+    OpenGate(Instant),
+    /// Fail everything that waits for an entity.
+    Abandon,
+    /// Tell gossip that this member goes.
+    SayGoodbye,
+    /// The process will never be a member.
+    Fail(JoinError),
+    /// To an operator.
+    Reply(CommandId, Result<(), String>),
+}

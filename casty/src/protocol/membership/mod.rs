@@ -1,0 +1,480 @@
+//! What one process is in its cluster, and what it becomes next. Does nothing itself.
+//!
+//! ```text
+//!              founded, or joined and Up
+//!   Seeking ──────────────────────────────▶ Member
+//!    ▲   ▲                                   │  │
+//!    │   └── Down, left behind, seat gone ───┘  │ the other of two is lost;
+//!    │       (also while Seeking)               │ an operator recovers the cluster
+//!    │                                          ▼
+//!    └────── tie lost, or the rival lives ── Waiting ──▶ Member of the next generation
+//!
+//!   any ── leave ──▶ Leaving          any ── refused for good, told to stop ──▶ Ended
+//! ```
+//!
+//! Down is final for an incarnation. So everything that belongs to the incarnation ends at once
+//! ([`MembershipEffect::EndSession`]), and the process goes on as another member
+//! ([`MembershipEffect::Begin`]). What it keeps is what was never the cluster's: its actors, its
+//! event stream, its `ActorSystem`.
+//!
+//! An operation that takes time is started by [`MembershipEffect::Start`] and answered by
+//! [`MembershipInput::Done`]. Both carry the [`Session`]: the answer to an operation of an ended
+//! session changes nothing.
+
+mod contract;
+mod going_on;
+pub(crate) mod leaving;
+mod seeking;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+
+use tokio::time::Instant;
+
+pub(crate) use self::contract::{
+    CommandId, Greeted, Introduction, MembershipConfig, MembershipEffect, MembershipInput,
+    NodeView, Operation, Outcome, Session,
+};
+use self::{
+    going_on::{Recovery, Waiting},
+    seeking::Seeking,
+};
+use super::{
+    leader_client::LeaderError,
+    lease::Lease,
+    map::{ClusterMap, MapError, Status},
+    tie::Second,
+};
+use crate::{
+    config::OnDown,
+    error::JoinError,
+    id::{ClusterIdentity, Incarnation, MemberId},
+};
+
+/// How often the members of the last generation are told of the next. With the default pause of a
+/// second, an operator has an hour to bring such a node back.
+const TELLINGS_MAX: u32 = 3600;
+
+#[derive(Debug)]
+enum Stage {
+    Seeking(Seeking),
+    /// Also a client that watches the map.
+    Member {
+        spreading: Option<Spreading>,
+    },
+    /// The session has ended; the node is about to go on without the leader.
+    Waiting(Waiting),
+    Leaving,
+    Ended,
+}
+
+/// Greets processes that may not know of a new generation, or may have begun one.
+#[derive(Debug)]
+struct Spreading {
+    places: Vec<String>,
+    /// Rounds left. `None`: places that are members are greeted as well, until the session ends.
+    left: Option<u32>,
+    /// `None` while a round is under way.
+    next: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Renewal {
+    Off,
+    UnderWay,
+    At(Instant),
+}
+
+/// One process in its cluster.
+#[derive(Debug)]
+pub(crate) struct Membership {
+    config: MembershipConfig,
+    me: MemberId,
+    session: Session,
+    stage: Stage,
+    lease: Lease,
+    renewal: Renewal,
+    /// A map has had this member.
+    was_member: bool,
+    /// The cluster that an earlier incarnation of this process was in.
+    former: Option<ClusterIdentity>,
+    /// Addresses of the others in the last map that an earlier incarnation had. An incarnation that
+    /// is declared Down before its first map arrives has no other contacts.
+    last_addresses: Vec<String>,
+    /// The greatest incarnation of this node that any map had.
+    greatest: Incarnation,
+    recovery: Option<Recovery>,
+    alone_since: Option<Instant>,
+    second: Second,
+    effects: Vec<MembershipEffect>,
+}
+
+impl Membership {
+    pub(crate) fn new(config: MembershipConfig, me: MemberId) -> Self {
+        Self {
+            greatest: me.incarnation,
+            stage: Stage::Seeking(Seeking::sitting(config.seeds.clone(), false)),
+            config,
+            me,
+            session: Session::default(),
+            lease: Lease::default(),
+            renewal: Renewal::Off,
+            was_member: false,
+            former: None,
+            last_addresses: Vec::new(),
+            recovery: None,
+            alone_since: None,
+            second: Second::default(),
+            effects: Vec::new(),
+        }
+    }
+
+    /// Begins to look for a cluster.
+    pub(crate) fn start(&mut self) -> Vec<MembershipEffect> {
+        self.begin_operation(Operation::SitAgain);
+        std::mem::take(&mut self.effects)
+    }
+
+    /// The present session: what is under way for an earlier one can be dropped.
+    pub(crate) fn session(&self) -> Session {
+        self.session
+    }
+
+    /// When [`MembershipInput::Tick`] is due at the latest.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let renewal = match self.renewal {
+            Renewal::At(at) => Some(at),
+            Renewal::Off | Renewal::UnderWay => None,
+        };
+        let state = match &self.stage {
+            Stage::Seeking(seeking) => seeking.deadline(),
+            Stage::Member { spreading } => spreading.as_ref().and_then(|spreading| spreading.next),
+            Stage::Waiting(waiting) => waiting.deadline(),
+            Stage::Leaving | Stage::Ended => None,
+        };
+        renewal.into_iter().chain(state).min()
+    }
+
+    /// What follows from an input, in order.
+    pub(crate) fn handle(
+        &mut self,
+        input: MembershipInput,
+        view: &NodeView<'_>,
+    ) -> Vec<MembershipEffect> {
+        self.look_for_namesakes(view);
+        match input {
+            MembershipInput::Tick => self.handle_tick(view),
+            MembershipInput::Map => self.handle_map(view),
+            MembershipInput::Down(member) if member == self.me => self.rejoin(view),
+            MembershipInput::Generation(theirs) => self.handle_generation(theirs, view),
+            MembershipInput::Outclaimed => self.handle_outclaimed(view),
+            MembershipInput::EngineFailed(error) => self.handle_engine_failed(error),
+            MembershipInput::Recover { command, force } => {
+                self.handle_recover(command, force, view);
+            }
+            MembershipInput::Leave => self.handle_leave(),
+            MembershipInput::Done(session, outcome) if session == self.session => {
+                self.handle_outcome(outcome, view);
+            }
+            MembershipInput::Down(_) | MembershipInput::Done(..) => {}
+        }
+        std::mem::take(&mut self.effects)
+    }
+
+    fn begin_operation(&mut self, operation: Operation) {
+        self.effects
+            .push(MembershipEffect::Start(self.session, operation));
+    }
+
+    /// Whether there is a membership to end: one that is sought, or held.
+    fn has_session(&self) -> bool {
+        matches!(self.stage, Stage::Seeking(_) | Stage::Member { .. })
+    }
+
+    fn is_client(&self) -> bool {
+        self.config.address.is_none()
+    }
+
+    fn handle_outcome(&mut self, outcome: Outcome, view: &NodeView<'_>) {
+        match outcome {
+            Outcome::Sat(voters) => self.handle_sat(voters, view),
+            Outcome::Forgotten => self.handle_forgotten(),
+            Outcome::Greeted(answers) => match &mut self.stage {
+                Stage::Seeking(_) => self.handle_answers(&answers, view),
+                Stage::Waiting(_) => self.handle_rival_greeted(&answers, view),
+                Stage::Member { spreading } => {
+                    if let Some(spreading) = spreading {
+                        spreading.next = Some(view.now + self.config.backoff_max);
+                    }
+                }
+                Stage::Leaving | Stage::Ended => {}
+            },
+            Outcome::Founded(result) => self.handle_founded(result, view),
+            Outcome::Decided(result) => self.handle_decided(result, view),
+            Outcome::Renewed { sent, result } => self.handle_renewed(sent, result, view),
+            Outcome::HasLeader(has_leader) => self.handle_has_leader(has_leader, view),
+            Outcome::Claimed(verdict) => self.handle_verdict(verdict, view),
+        }
+    }
+
+    fn handle_tick(&mut self, view: &NodeView<'_>) {
+        match &self.stage {
+            Stage::Seeking(_) => self.handle_seeking_tick(view),
+            Stage::Member { .. } => {
+                self.spread(view);
+                self.look_whether_alone(view);
+            }
+            Stage::Waiting(_) => self.handle_waiting_tick(view),
+            Stage::Leaving | Stage::Ended => {}
+        }
+        // Unless the session has just ended.
+        if matches!(self.renewal, Renewal::At(at) if at <= view.now) {
+            self.renew();
+        }
+    }
+
+    fn handle_map(&mut self, view: &NodeView<'_>) {
+        let Some(map) = view.map else { return };
+        let over = self.is_over(map);
+        self.was_member |= map.member(&self.me).is_some();
+        if over && self.has_session() {
+            return self.rejoin(view);
+        }
+        if matches!(self.stage, Stage::Seeking(_)) {
+            self.look_at_map(view);
+        }
+        self.look_at_lease(view);
+    }
+
+    /// Whether this member is no member any more by a map.
+    pub(crate) fn is_over(&self, map: &ClusterMap) -> bool {
+        match map.status(&self.me) {
+            Some(status) => status == Status::Down,
+            None => self.was_member,
+        }
+    }
+
+    // ---- The end of an incarnation, and the next one.
+
+    /// A process that was in an earlier generation begins anew. Before it has a cluster it has
+    /// nothing to be left behind in: what is heard then was meant for the incarnation before.
+    fn handle_generation(&mut self, theirs: u32, view: &NodeView<'_>) {
+        let has_cluster = view.map.is_some() || view.keeps_seat;
+        let behind = view.identity.is_some_and(|ours| ours.generation < theirs);
+        if !has_cluster || !behind {
+            return;
+        }
+        let is_member = view.map.is_some_and(|map| {
+            let status = map.status(&self.me);
+            status.is_some_and(|status| status != Status::Down)
+        });
+        if view.keeps_seat && !is_member {
+            self.handle_seat_gone(view);
+        } else {
+            self.rejoin(view);
+        }
+    }
+
+    /// This member is Down. The process joins as another one, unless it was told to stay out.
+    fn rejoin(&mut self, view: &NodeView<'_>) {
+        if self.has_session() {
+            self.end_session();
+            self.rejoin_or_stop(view);
+        }
+    }
+
+    fn rejoin_or_stop(&mut self, view: &NodeView<'_>) {
+        self.begin_anew(self.config.on_down == OnDown::Stop, view);
+    }
+
+    /// Others have gone on without the seat that was kept, while nothing sat there. So this node,
+    /// which is no member yet, joins as if it had kept nothing, also where a member would stop.
+    fn handle_seat_gone(&mut self, view: &NodeView<'_>) {
+        if self.has_session() {
+            self.end_session();
+            self.begin_anew(false, view);
+        }
+    }
+
+    fn begin_anew(&mut self, stops: bool, view: &NodeView<'_>) {
+        self.begin(view);
+        let seeking = Seeking::forgetting(self.places(), stops);
+        self.stage = Stage::Seeking(seeking);
+        self.begin_operation(Operation::ForgetSeat);
+    }
+
+    fn end_session(&mut self) {
+        self.session.0 += 1;
+        self.renewal = Renewal::Off;
+        self.give_up_recovery("it is about to join anew");
+        self.effects.push(MembershipEffect::EndSession);
+    }
+
+    /// Makes this process another member.
+    fn begin(&mut self, view: &NodeView<'_>) {
+        self.session.0 += 1;
+        let members = view.map.into_iter().flat_map(|map| map.members.values());
+        let addresses = members.map(|member| member.address);
+        let others = addresses.filter(|address| Some(*address) != self.config.address);
+        let others: Vec<String> = others.map(|address| address.to_string()).collect();
+        if !others.is_empty() {
+            self.last_addresses = others;
+        }
+        self.former = view.identity.or(self.former);
+        self.me.incarnation = self.later_incarnation(view.clock);
+        self.was_member = false;
+        self.lease = Lease::default();
+        self.alone_since = None;
+        self.second = Second::default();
+        self.effects.push(MembershipEffect::Begin(self.me.clone()));
+    }
+
+    /// Greater than each incarnation that this node is known to have had, whatever the clock says:
+    /// the map takes in no process that is older than one it knows.
+    fn later_incarnation(&self, clock: Incarnation) -> Incarnation {
+        let least = Incarnation(self.me.incarnation.max(self.greatest).0.saturating_add(1));
+        if self.config.counts_incarnations {
+            return least;
+        }
+        clock.max(least)
+    }
+
+    /// Another process of this node's name may be in the map: the one before, whose clock was
+    /// ahead, or one that was started beside this one.
+    fn look_for_namesakes(&mut self, view: &NodeView<'_>) {
+        let members = view.map.into_iter().flat_map(|map| map.members.keys());
+        let namesakes = members.filter(|id| id.node == self.me.node);
+        if let Some(greatest) = namesakes.map(|id| id.incarnation).max() {
+            self.greatest = self.greatest.max(greatest);
+        }
+    }
+
+    /// Where the cluster may be: the seeds, and besides them where the others were.
+    fn places(&self) -> Vec<String> {
+        let mut places = self.config.seeds.clone();
+        let known = self.last_addresses.iter();
+        places.extend(
+            known
+                .filter(|known| !self.config.seeds.contains(known))
+                .cloned(),
+        );
+        places
+    }
+
+    /// The process will never be a member: so it does not vote either, nor decide for others.
+    fn fail(&mut self, error: JoinError) {
+        self.end_session();
+        self.stage = Stage::Ended;
+        self.effects.push(MembershipEffect::Fail(error));
+    }
+
+    /// A node that cannot decide, nor know what is decided, is as good as dead.
+    fn handle_engine_failed(&mut self, error: JoinError) {
+        let was_leaving = matches!(self.stage, Stage::Leaving);
+        if !was_leaving && !self.has_session() {
+            // The engine of an incarnation that has ended.
+            return;
+        }
+        self.end_session();
+        self.effects.push(MembershipEffect::Abandon);
+        self.effects.push(MembershipEffect::SayGoodbye);
+        self.effects.push(MembershipEffect::Fail(error));
+        if !was_leaving {
+            self.stage = Stage::Ended;
+        }
+    }
+
+    /// The lease is renewed until the process is gone, so that entities can finish.
+    fn handle_leave(&mut self) {
+        if !matches!(self.stage, Stage::Ended) {
+            self.stage = Stage::Leaving;
+            self.give_up_recovery("it is leaving");
+        }
+    }
+
+    // ---- What a member does.
+
+    fn become_member(&mut self, spreading: Option<Spreading>) {
+        self.stage = Stage::Member { spreading };
+        if !self.is_client() {
+            self.renew();
+        }
+    }
+
+    fn renew(&mut self) {
+        self.renewal = Renewal::UnderWay;
+        self.begin_operation(Operation::Renew);
+    }
+
+    fn handle_renewed(
+        &mut self,
+        sent: Instant,
+        result: Result<u64, LeaderError>,
+        view: &NodeView<'_>,
+    ) {
+        self.renewal = Renewal::At(sent + self.config.lease.lease / 3);
+        match result {
+            Ok(version) => {
+                self.lease.handle_granted(sent, version, self.config.lease);
+                self.effects.push(MembershipEffect::Heard(version));
+                self.look_at_lease(view);
+            }
+            Err(LeaderError::Refused(MapError::Superseded(_) | MapError::UnknownMember(_))) => {
+                self.renewal = Renewal::Off;
+                self.rejoin(view);
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Lets entities act as long as the lease says, if the regions know the map that it was granted
+    /// by.
+    fn look_at_lease(&mut self, view: &NodeView<'_>) {
+        if matches!(self.stage, Stage::Member { .. } | Stage::Leaving)
+            && let Some(deadline) = self.lease.handle_map(view.followed)
+        {
+            self.effects.push(MembershipEffect::OpenGate(deadline));
+        }
+    }
+
+    fn handle_outclaimed(&mut self, view: &NodeView<'_>) {
+        let members = view.map.into_iter().flat_map(|map| map.members.values());
+        let mut places: Vec<_> = members.map(|member| member.address.to_string()).collect();
+        places.extend(self.config.seeds.iter().cloned());
+        if let Stage::Member { spreading } = &mut self.stage {
+            *spreading = Some(Spreading {
+                places,
+                left: None,
+                next: Some(view.now),
+            });
+            self.spread(view);
+        }
+    }
+
+    /// The next round of greetings, if it is time.
+    fn spread(&mut self, view: &NodeView<'_>) {
+        let Stage::Member { spreading: present } = &mut self.stage else {
+            return;
+        };
+        let Some(spreading) = present else {
+            return;
+        };
+        if spreading.next.is_none_or(|next| next > view.now) {
+            return;
+        }
+        if let Some(left) = &mut spreading.left {
+            let members = view.map.into_iter().flat_map(|map| map.members.values());
+            let joined: BTreeSet<_> = members.map(|member| member.address.to_string()).collect();
+            spreading.places.retain(|place| !joined.contains(place));
+            if *left == 0 || spreading.places.is_empty() {
+                *present = None;
+                return;
+            }
+            *left -= 1;
+        }
+        spreading.next = None;
+        let places = spreading.places.clone();
+        self.begin_operation(Operation::Greet(places));
+    }
+}

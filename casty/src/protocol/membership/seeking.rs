@@ -1,0 +1,292 @@
+//! The way into a cluster: ask the places, found or join, wait for the map.
+
+use std::net::SocketAddr;
+
+use tokio::time::Instant;
+
+use super::{Greeted, Membership, MembershipEffect, NodeView, Operation, Stage};
+use crate::{
+    error::JoinError,
+    id::ClusterIdentity,
+    protocol::{
+        bootstrap::{Bootstrap, Decision, SeedAnswer},
+        leader_client::LeaderError,
+        map::{MapError, Status},
+    },
+};
+
+/// A process that looks for its cluster.
+#[derive(Debug)]
+pub(super) struct Seeking {
+    places: Vec<String>,
+    /// It was a member before. So there is a cluster, and none is to be founded.
+    anew: bool,
+    bootstrap: Option<Bootstrap>,
+    step: SeekingStep,
+}
+
+#[derive(Debug)]
+enum SeekingStep {
+    /// What is kept of an earlier incarnation is removed. The process stops then if it was told to.
+    Forgetting {
+        stops: bool,
+    },
+    /// The engine starts from what was kept.
+    Sitting,
+    /// The places are asked.
+    Asking,
+    Pausing {
+        until: Instant,
+    },
+    Founding,
+    /// A proposal is under way, through this place.
+    Proposing {
+        place: usize,
+        what: Proposed,
+    },
+    /// The map is to show what was decided.
+    Awaiting {
+        place: usize,
+        what: Awaited,
+        until: Instant,
+    },
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Proposed {
+    Join,
+    Up,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Awaited {
+    /// Any map: a client only watches.
+    Map,
+    Member,
+    Up,
+}
+
+impl Seeking {
+    pub(super) fn sitting(places: Vec<String>, anew: bool) -> Self {
+        Self {
+            places,
+            anew,
+            bootstrap: None,
+            step: SeekingStep::Sitting,
+        }
+    }
+
+    pub(super) fn forgetting(places: Vec<String>, stops: bool) -> Self {
+        Self {
+            step: SeekingStep::Forgetting { stops },
+            ..Self::sitting(places, true)
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match self.step {
+            SeekingStep::Pausing { until } | SeekingStep::Awaiting { until, .. } => Some(until),
+            _ => None,
+        }
+    }
+}
+
+impl Membership {
+    fn seeking(&mut self) -> Option<&mut Seeking> {
+        match &mut self.stage {
+            Stage::Seeking(seeking) => Some(seeking),
+            _ => None,
+        }
+    }
+
+    fn go_to(&mut self, step: SeekingStep) {
+        if let Some(seeking) = self.seeking() {
+            seeking.step = step;
+        }
+    }
+
+    pub(super) fn handle_forgotten(&mut self) {
+        let Some(seeking) = self.seeking() else {
+            return;
+        };
+        if matches!(seeking.step, SeekingStep::Forgetting { stops: true }) {
+            self.effects.push(MembershipEffect::Abandon);
+            return self.fail(JoinError::Down);
+        }
+        self.ask_places();
+    }
+
+    pub(super) fn handle_sat(
+        &mut self,
+        voters: Result<Vec<SocketAddr>, String>,
+        view: &NodeView<'_>,
+    ) {
+        let own = self.config.address;
+        let Some(seeking) = self.seeking() else {
+            return;
+        };
+        match voters {
+            Err(reason) => return self.fail(JoinError::Engine { reason }),
+            Ok(voters) if view.keeps_seat => {
+                // The cluster may be at the seeds, where its voters were, and here.
+                seeking.anew = true;
+                for place in own.into_iter().chain(voters) {
+                    let place = place.to_string();
+                    if !seeking.places.contains(&place) {
+                        seeking.places.push(place);
+                    }
+                }
+            }
+            Ok(_) => {}
+        }
+        self.ask_places();
+    }
+
+    fn ask_places(&mut self) {
+        let pauses = (self.config.backoff, self.config.backoff_max);
+        let Some(seeking) = self.seeking() else {
+            return;
+        };
+        seeking.step = SeekingStep::Asking;
+        let places = seeking.places.clone();
+        let fresh = || Bootstrap::new(places.len(), pauses, seeking.anew);
+        seeking.bootstrap.get_or_insert_with(fresh);
+        self.begin_operation(Operation::Greet(places));
+    }
+
+    pub(super) fn handle_answers(&mut self, greeted: &[Greeted], view: &NodeView<'_>) {
+        let answers: Vec<SeedAnswer> = greeted.iter().map(|place| place.answer.clone()).collect();
+        let Some(seeking) = self.seeking() else {
+            return;
+        };
+        let (SeekingStep::Asking, Some(bootstrap)) = (&seeking.step, &mut seeking.bootstrap) else {
+            return;
+        };
+        match bootstrap.handle_round(&answers, view.jitter) {
+            Decision::Found => {
+                self.go_to(SeekingStep::Founding);
+                self.begin_operation(Operation::Found);
+            }
+            Decision::Join { seed } => self.join_through(seed, greeted.get(seed), view),
+            Decision::Give { seed, reason } => self.fail_at(seed, reason),
+            Decision::Retry { after } => {
+                let until = view.now + after;
+                self.go_to(SeekingStep::Pausing { until });
+            }
+        }
+    }
+
+    fn fail_at(&mut self, place: usize, reason: String) {
+        let seed = self
+            .seeking()
+            .and_then(|seeking| seeking.places.get(place).cloned());
+        let seed = seed.unwrap_or_default();
+        self.fail(JoinError::Refused { seed, reason });
+    }
+
+    /// The same may succeed later.
+    fn try_again(&mut self, view: &NodeView<'_>) {
+        let until = view.now + self.config.backoff;
+        self.go_to(SeekingStep::Pausing { until });
+    }
+
+    fn join_through(&mut self, place: usize, greeted: Option<&Greeted>, view: &NodeView<'_>) {
+        match greeted.and_then(|greeted| greeted.cluster.as_ref()) {
+            Some(cluster) => {
+                let identity = cluster.identity;
+                let is_other = |former: &ClusterIdentity| {
+                    former.uuid != identity.uuid || former.generation > identity.generation
+                };
+                if self.former.as_ref().is_some_and(is_other) {
+                    return self.try_again(view);
+                }
+                self.effects.push(MembershipEffect::Meet(cluster.clone()));
+            }
+            // From its own seat it knows the voters.
+            None if view.keeps_seat => {}
+            None => return self.try_again(view),
+        }
+        if self.is_client() {
+            return self.await_map(place, Awaited::Map, view);
+        }
+        let what = Proposed::Join;
+        self.go_to(SeekingStep::Proposing { place, what });
+        self.begin_operation(Operation::Join);
+    }
+
+    pub(super) fn handle_decided(&mut self, result: Result<u64, LeaderError>, view: &NodeView<'_>) {
+        let Some(Seeking {
+            step: SeekingStep::Proposing { place, what },
+            ..
+        }) = self.seeking()
+        else {
+            return;
+        };
+        let (place, what) = (*place, *what);
+        let awaited = match what {
+            Proposed::Join => Awaited::Member,
+            Proposed::Up => Awaited::Up,
+        };
+        match result {
+            Ok(version) => {
+                self.effects.push(MembershipEffect::Heard(version));
+                self.await_map(place, awaited, view);
+            }
+            // The first answer was lost, and this is the second try.
+            Err(LeaderError::Refused(MapError::WrongStatus(_))) => {
+                self.await_map(place, awaited, view);
+            }
+            // Down before it was Up, or older than a process of its name: the next incarnation may
+            // join.
+            Err(LeaderError::Refused(MapError::Superseded(who) | MapError::UnknownMember(who)))
+                if who == self.me =>
+            {
+                self.rejoin(view);
+            }
+            Err(LeaderError::Refused(MapError::Seat(who))) if who == self.me => {
+                self.handle_seat_gone(view);
+            }
+            Err(LeaderError::Refused(refused)) => self.fail_at(place, refused.to_string()),
+            Err(LeaderError::Unreachable(_)) => self.try_again(view),
+        }
+    }
+
+    fn await_map(&mut self, place: usize, what: Awaited, view: &NodeView<'_>) {
+        let until = view.now + self.config.map_within;
+        self.go_to(SeekingStep::Awaiting { place, what, until });
+        self.look_at_map(view);
+    }
+
+    /// Goes on once the map shows what was decided.
+    pub(super) fn look_at_map(&mut self, view: &NodeView<'_>) {
+        let me = self.me.clone();
+        let (Some(map), Some(seeking)) = (view.map, self.seeking()) else {
+            return;
+        };
+        let SeekingStep::Awaiting { place, what, .. } = seeking.step else {
+            return;
+        };
+        match what {
+            Awaited::Member if map.member(&me).is_some() => {
+                let what = Proposed::Up;
+                seeking.step = SeekingStep::Proposing { place, what };
+                self.begin_operation(Operation::Up);
+            }
+            Awaited::Member => {}
+            // A member that leaves at once may never be seen Up.
+            Awaited::Up if map.status(&me) == Some(Status::Joining) => {}
+            Awaited::Map | Awaited::Up => self.become_member(None),
+        }
+    }
+
+    pub(super) fn handle_seeking_tick(&mut self, view: &NodeView<'_>) {
+        let Some(seeking) = self.seeking() else {
+            return;
+        };
+        match seeking.step {
+            SeekingStep::Pausing { until } if until <= view.now => self.ask_places(),
+            SeekingStep::Awaiting { until, .. } if until <= view.now => self.try_again(view),
+            _ => {}
+        }
+    }
+}

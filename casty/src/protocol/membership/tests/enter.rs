@@ -1,0 +1,196 @@
+//! The way into a cluster.
+
+use super::*;
+
+fn engine(reason: &str) -> MembershipEffect {
+    let reason = reason.to_owned();
+    MembershipEffect::Fail(JoinError::Engine { reason })
+}
+
+#[test]
+fn a_node_without_seeds_founds_and_renews_its_lease() {
+    let mut process = Process::starting(MembershipConfig {
+        seeds: vec![],
+        ..config()
+    });
+    assert_eq!(process.done(Outcome::Sat(Ok(vec![]))), [greet(0, &[])]);
+    assert_eq!(process.done(Outcome::Greeted(vec![])), [start(0, Found)]);
+    assert_eq!(process.done(Outcome::Founded(Ok(()))), [start(0, Renew)]);
+}
+
+#[test]
+fn a_node_whose_engine_cannot_start_is_never_a_member() {
+    let failed = Err("disk full".to_owned());
+    let effects = [MembershipEffect::EndSession, engine("disk full")];
+    let mut process = Process::starting(config());
+    assert_eq!(
+        process.done(Outcome::Sat(failed.clone().map(|()| vec![]))),
+        effects
+    );
+    let mut process = Process::seeking(config());
+    let first = process.done(answers(SeedAnswer::Myself, None));
+    assert_eq!(first, [start(0, Found)]);
+    assert_eq!(process.done(Outcome::Founded(failed)), effects);
+    assert_eq!(process.tick_after(MAP_WITHIN), []);
+}
+
+#[test]
+fn a_node_joins_through_a_seed_and_is_up_when_the_map_says_so() {
+    let mut process = Process::seeking(config());
+    let identity = founded(4).identity;
+    assert_eq!(
+        process.done(answers(SeedAnswer::Cluster, Some(identity))),
+        [
+            MembershipEffect::Meet(introduction(identity)),
+            start(0, Join)
+        ]
+    );
+    process.map = Some(Arc::new(founded(4)));
+    assert_eq!(process.handle(MembershipInput::Map), []);
+    let decided = process.done(Outcome::Decided(Ok(2)));
+    assert_eq!(decided, [MembershipEffect::Heard(2)], "the map is behind");
+    process.change(&Command::Join {
+        member: b(1),
+        address: address(2),
+        catalog: vec![],
+        lease: lease(),
+        tie_breaker: false,
+        since: Incarnation(1),
+        seat: None,
+    });
+    assert_eq!(process.handle(MembershipInput::Map), [start(0, Up)]);
+    let decided = process.done(Outcome::Decided(Ok(3)));
+    assert_eq!(decided, [MembershipEffect::Heard(3)]);
+    process.change(&Command::Up { member: b(1) });
+    assert_eq!(process.handle(MembershipInput::Map), [start(0, Renew)]);
+}
+
+#[test]
+fn a_client_only_waits_for_a_map() {
+    let mut process = Process::seeking(MembershipConfig {
+        address: None,
+        ..config()
+    });
+    let identity = founded(4).identity;
+    assert_eq!(
+        process.done(answers(SeedAnswer::Cluster, Some(identity))),
+        [MembershipEffect::Meet(introduction(identity))]
+    );
+    process.map = Some(Arc::new(founded(4)));
+    assert_eq!(process.handle(MembershipInput::Map), []);
+    assert_eq!(
+        process.machine.deadline(),
+        None,
+        "it waits for nothing more"
+    );
+}
+
+#[test]
+fn a_seed_that_refuses_for_good_ends_the_search() {
+    let mut process = Process::seeking(config());
+    let refused = JoinError::Refused {
+        seed: "seed".into(),
+        reason: "another cluster".into(),
+    };
+    assert_eq!(
+        process.done(answers(SeedAnswer::Refused("another cluster".into()), None)),
+        [
+            MembershipEffect::EndSession,
+            MembershipEffect::Fail(refused)
+        ]
+    );
+}
+
+#[test]
+fn what_may_pass_is_tried_again_after_a_pause() {
+    let mut process = Process::seeking(config());
+    assert_eq!(process.done(answers(SeedAnswer::Unreachable, None)), []);
+    assert_eq!(process.tick_before(BACKOFF), []);
+    assert_eq!(process.tick_after(MS), [greet(0, &["seed"])]);
+    // No leader.
+    let mut process = Process::joining(config());
+    assert_eq!(process.done(Outcome::Decided(unreachable())), []);
+    assert_eq!(process.tick_after(BACKOFF), [greet(0, &["seed"])]);
+    // Decided, and the map does not come.
+    process.done(answers(SeedAnswer::Cluster, process.identity));
+    process.done(Outcome::Decided(Ok(2)));
+    assert_eq!(process.tick_after(MAP_WITHIN), []);
+    assert_eq!(process.tick_after(BACKOFF), [greet(0, &["seed"])]);
+}
+
+#[test]
+fn a_second_try_of_what_was_decided_is_no_failure() {
+    let mut process = Process::joining(config());
+    process.map = Some(Arc::new(cluster(&[b(1)])));
+    let again = LeaderError::Refused(MapError::WrongStatus(b(1)));
+    assert_eq!(
+        process.done(Outcome::Decided(Err(again.clone()))),
+        [start(0, Up)]
+    );
+    assert_eq!(
+        process.done(Outcome::Decided(Err(again))),
+        [start(0, Renew)]
+    );
+}
+
+#[test]
+fn a_kept_seat_is_taken_from_the_node_itself_or_where_its_voters_were() {
+    let mut process = Process::starting(config());
+    process.keeps_seat = true;
+    let places = ["seed", "127.0.0.1:2", "127.0.0.1:1"];
+    let voters = vec![address(2), address(1)];
+    assert_eq!(process.done(Outcome::Sat(Ok(voters))), [greet(0, &places)]);
+    let silent = |answer| Greeted {
+        answer,
+        cluster: None,
+    };
+    // It founds no cluster beside the one it knows.
+    let alone = [
+        SeedAnswer::Unreachable,
+        SeedAnswer::Kept,
+        SeedAnswer::Unreachable,
+    ];
+    let alone = alone.into_iter().map(silent).collect();
+    assert_eq!(process.done(Outcome::Greeted(alone)), [start(0, Join)]);
+}
+
+/// The others have decided without the seat for good: the node joins as if it had kept nothing,
+/// also where a member that is Down stops.
+#[test]
+fn a_seat_that_is_refused_is_forgotten() {
+    let mut process = Process::joining(MembershipConfig {
+        on_down: OnDown::Stop,
+        ..config()
+    });
+    (process.keeps_seat, process.clock) = (true, 50);
+    let refused = Err(LeaderError::Refused(MapError::Seat(b(1))));
+    assert_eq!(process.done(Outcome::Decided(refused)), begins(2, 50));
+    assert_eq!(process.done(Outcome::Forgotten), [greet(2, &["seed"])]);
+    // There is a cluster: none is founded.
+    assert_eq!(process.done(answers(SeedAnswer::Myself, None)), []);
+}
+
+#[test]
+fn a_refusal_that_concerns_the_settings_is_final() {
+    let mut process = Process::joining(config());
+    let refused = MapError::TieBreaker { ours: true };
+    let error = JoinError::Refused {
+        seed: "seed".into(),
+        reason: refused.to_string(),
+    };
+    assert_eq!(
+        process.done(Outcome::Decided(Err(refused.into()))),
+        [MembershipEffect::EndSession, MembershipEffect::Fail(error)]
+    );
+}
+
+#[test]
+fn a_node_that_leaves_before_its_join_is_decided_joins_no_more() {
+    let mut process = Process::joining(config());
+    assert_eq!(process.handle(MembershipInput::Leave), []);
+    assert_eq!(process.done(Outcome::Decided(Ok(2))), []);
+    process.map = Some(Arc::new(cluster(&[b(1)])));
+    assert_eq!(process.handle(MembershipInput::Map), []);
+    assert_eq!(process.tick_after(MAP_WITHIN), []);
+    assert_eq!(process.handle(MembershipInput::Down(b(1))), []);
+}
