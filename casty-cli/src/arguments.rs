@@ -1,22 +1,22 @@
-//! What the program is told, on the command line and by environment variables.
+//! Reads the command line and the environment variables.
 
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 
-/// Looks at a casty cluster, and operates it.
+/// Inspects and operates a casty cluster.
 #[derive(Debug, Parser)]
 #[command(
     name = "casty",
     version,
-    after_help = "Exit codes: 0 done, 1 failed or refused, 2 used wrongly, 3 nobody could be reached."
+    after_help = "Exit codes: 0 success, 1 failed or refused, 2 wrong usage, 3 no node can be reached."
 )]
 struct Line {
     /// The cluster's name.
     #[arg(long, global = true, env = "CASTY_CLUSTER", value_name = "NAME")]
     cluster: Option<String>,
 
-    /// Nodes to ask. One that answers is enough; the others are learned from it.
+    /// Nodes to ask. One node that answers is enough: it knows the others.
     #[arg(
         long = "node",
         global = true,
@@ -30,7 +30,7 @@ struct Line {
     #[arg(long, global = true)]
     json: bool,
 
-    /// How long one round of questions to all nodes may take: 500ms, 5s, 1m.
+    /// The timeout of one round of questions to all nodes: 500ms, 5s, 1m.
     #[arg(long, global = true, default_value = "5s", value_parser = duration)]
     timeout: Duration,
 
@@ -38,47 +38,46 @@ struct Line {
     operation: Operation,
 }
 
-/// One thing to do.
+/// What the program can do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Operation {
-    /// Show the members: who votes, leads, serves, answers, and what each owns.
+    /// Show the members: status, vote, leadership, lease, answer, and what each member owns.
     Members,
 
-    /// Show where the shards are.
+    /// Show the home of each shard.
     Shards,
 
-    /// Let the one that is left of two members go on alone, after the other has died that had the
-    /// only vote.
+    /// Let the survivor of two members go on alone, after the sole voter has died.
     Promote {
         /// The node that goes on.
         node: String,
     },
 
-    /// Begin a new generation of the cluster from what one node knows, after most of those who
-    /// voted were lost.
+    /// Begin a new generation of the cluster from one node's copy of the map, after a majority of
+    /// the voters was lost.
     Recover {
         /// The node that goes on.
         #[arg(long, value_name = "NODE")]
         keep: String,
 
-        /// Also if another node knows more, or seems alive: what it knows is lost, and its entities
-        /// start afresh.
+        /// Go on even if another node knows a later map or seems alive: its later decisions are
+        /// lost, and its entities start afresh.
         #[arg(long)]
         force: bool,
     },
 
-    /// Have a node hand its shards to the others and give its vote back, so that it can be stopped.
+    /// Move a node's shards and its vote to other members, so that its process can be stopped.
     Drain {
-        /// The node that is to leave.
+        /// The node to drain.
         node: String,
 
-        /// How long to wait until it has.
+        /// How long to wait for the drain.
         #[arg(long, default_value = "60s", value_parser = duration)]
         wait: Duration,
     },
 }
 
-/// All of it, complete.
+/// The arguments, complete.
 #[derive(Debug)]
 pub(crate) struct Arguments {
     pub(crate) cluster: String,
@@ -89,7 +88,7 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
-    /// Reads them; ends the program if they are wrong, or only help is wanted.
+    /// Reads the arguments. Ends the program if they are wrong or ask for help.
     pub(crate) fn read() -> Self {
         match Line::try_parse().and_then(Self::complete) {
             Ok(arguments) => arguments,
@@ -97,14 +96,14 @@ impl Arguments {
         }
     }
 
-    // An argument that stands before or after the operation cannot be required by the parser.
+    // The parser cannot require an argument that may stand before or after the operation.
     fn complete(line: Line) -> Result<Self, clap::Error> {
         let missing = |what: &str| Line::command().error(ErrorKind::MissingRequiredArgument, what);
         let nodes = line.nodes.into_iter().map(|node| node.trim().to_owned());
         let nodes: Vec<String> = nodes.filter(|node| !node.is_empty()).collect();
         let cluster = line.cluster.filter(|cluster| !cluster.is_empty());
         let cluster = cluster.ok_or_else(|| {
-            missing("no cluster is named; two may share a network; give --cluster NAME or set CASTY_CLUSTER")
+            missing("no cluster is named; a network may have several; give --cluster NAME or set CASTY_CLUSTER")
         })?;
         if nodes.is_empty() {
             return Err(missing(
@@ -121,7 +120,7 @@ impl Arguments {
     }
 }
 
-/// The longest that may be asked for.
+/// The longest duration that may be given.
 const LONGEST: Duration = Duration::from_hours(24);
 
 fn duration(text: &str) -> Result<Duration, String> {

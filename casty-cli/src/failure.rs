@@ -23,7 +23,7 @@ impl Failure {
             remedy: remedy(&error),
             code: match error {
                 AdminError::NoNodes => 2,
-                AdminError::NobodyReachable { .. } => 3,
+                AdminError::Unreachable { .. } => 3,
                 _ => 1,
             },
         }
@@ -33,7 +33,7 @@ impl Failure {
         Self {
             what: "the result cannot be written".to_owned(),
             why: error.to_string(),
-            remedy: "what was asked has been done; look at where the output goes",
+            remedy: "the operation itself is done; check where the output goes",
             code: 1,
         }
     }
@@ -62,37 +62,37 @@ fn what(operation: &Operation) -> String {
 fn remedy(error: &AdminError) -> &'static str {
     match error {
         AdminError::NoNodes => "give --node HOST:PORT",
-        AdminError::NobodyReachable { .. } => {
-            "see that the nodes run and can be reached from here, or give others with --node"
+        AdminError::Unreachable { .. } => {
+            "check that the nodes run and can be reached from here, or give others with --node"
         }
         AdminError::OtherCluster { .. } => {
             "give that cluster's name with --cluster, or other nodes with --node"
         }
-        AdminError::TwoClusters { .. } => "give only nodes of the one that is meant",
-        AdminError::NoMap => "wait until they have joined, or give other nodes with --node",
+        AdminError::TwoClusters { .. } => "give only nodes of the cluster that you mean",
+        AdminError::NoMap => "wait until the nodes have joined, or give other nodes with --node",
         AdminError::UnknownMember { .. } => "give the name of a member",
         AdminError::NoAnswer { .. } => {
-            "see that it runs and can be reached from here, or choose another node"
+            "check that it runs and can be reached from here, or choose another node"
         }
         AdminError::NoLeader { .. } => {
-            "bring back the members that vote, or see `casty promote` and `casty recover`; then ask again"
+            "start the voters again, or see `casty promote` and `casty recover`; then repeat the command"
         }
         AdminError::HasLeader { .. } => {
-            "nothing needs to be done; if that leader has just died, ask again in a moment"
+            "nothing needs to be done; if that leader has just died, repeat the command in a moment"
         }
         AdminError::NotMostAdvanced { .. } => {
-            "choose that one; `casty recover --force` gives up what it knows"
+            "choose that node; `casty recover --force` gives up its later decisions"
         }
         AdminError::TooManyMembers { .. } => {
-            "use `casty recover --keep NODE` if most of those who vote are lost for good"
+            "use `casty recover --keep NODE` if a majority of the voters is lost for good"
         }
-        AdminError::LastMember { .. } => "start another node first, or stop this one",
+        AdminError::LastMember { .. } => "start another node first, or stop this node",
         AdminError::Refused { .. } => {
-            "`casty members` shows how the cluster is; ask again when that has changed"
+            "`casty members` shows the state of the cluster; repeat the command when it has changed"
         }
-        AdminError::WentDown { .. } => "stop its process, or let it join anew",
+        AdminError::WentDown { .. } => "stop its process, or let it join again",
         AdminError::DrainUnfinished { .. } => "drain it again to wait on",
-        AdminError::RecoverUnfinished { .. } => "`casty members` shows whether it serves by now",
-        _ => "`casty members` shows how the cluster is",
+        AdminError::RecoverUnfinished { .. } => "`casty members` shows whether it serves now",
+        _ => "`casty members` shows the state of the cluster",
     }
 }

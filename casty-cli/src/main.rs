@@ -1,7 +1,7 @@
-//! `casty`: looks at a cluster, and operates it, from a shell.
+//! The program `casty` inspects and operates a cluster from a shell.
 //!
-//! What it does is [`casty::admin`]; here are only the arguments, the text, and the exit codes: 0
-//! done, 1 failed or refused, 2 used wrongly, 3 nobody could be reached.
+//! The operations are in [`casty::admin`]. This crate adds the arguments, the text, and the exit
+//! codes: 0 success, 1 failed or refused, 2 wrong usage, 3 no node can be reached.
 
 mod arguments;
 mod failure;
@@ -32,7 +32,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Does what was asked; returns what is to be printed.
+/// Runs the operation. Returns the text to print.
 async fn run(arguments: &Arguments) -> Result<String, Failure> {
     let Arguments {
         cluster,
@@ -65,8 +65,7 @@ async fn run(arguments: &Arguments) -> Result<String, Failure> {
         Operation::Drain { node, wait } => {
             let progress = |progress| {
                 if !json {
-                    // Who watches wants to see it now; the result alone goes to the standard
-                    // output.
+                    // Progress goes to standard error: standard output carries only the result.
                     eprintln!("{node}: {}", text::progress(progress));
                 }
             };
@@ -82,7 +81,7 @@ fn print(output: &str) -> Result<(), Failure> {
         .write_all(output.as_bytes())
         .and_then(|()| stdout.flush());
     match written {
-        // Whoever read it has read enough.
+        // The reader closed the pipe, because it has read enough.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::output(&error)),
         _ => Ok(()),
     }

@@ -8,7 +8,7 @@ use casty::{
 
 use crate::failure::Failure;
 
-/// One JSON document, or what `human` makes of it.
+/// The report as one JSON document, or as text from `human`.
 pub(crate) fn either<T: serde::Serialize>(
     json: bool,
     report: &T,
@@ -25,7 +25,7 @@ pub(crate) fn either<T: serde::Serialize>(
 pub(crate) fn members(cluster: &str, report: &Members) -> String {
     let leader = match &report.leader {
         Some(leader) => format!("led by {}", leader.node),
-        None => "without a leader: nothing is decided".to_owned(),
+        None => "without a leader: the cluster decides nothing".to_owned(),
     };
     let mut text = format!("cluster {cluster}, {}, {leader}\n\n", version(report.map));
     let mut table = Table::new([
@@ -60,7 +60,7 @@ pub(crate) fn members(cluster: &str, report: &Members) -> String {
     }
     text += &table.text();
     if !report.outside.is_empty() {
-        text += "\nnot members, but there:\n\n";
+        text += "\nprocesses that are not members:\n\n";
         let mut table = Table::new(["NODE", "INCARNATION", "ADDRESS"]);
         for outsider in &report.outside {
             table.row([
@@ -120,13 +120,13 @@ pub(crate) fn progress(progress: DrainProgress) -> String {
 pub(crate) fn drained(drained: &Drained) -> String {
     let name = &drained.id.node;
     if drained.left {
-        return format!("{name} is no member any more\n");
+        return format!("{name} is no longer a member\n");
     }
     let kept = match drained.shards_kept {
         0 => String::new(),
-        kept => format!("; {kept} shards that nobody else hosts stop with it"),
+        kept => format!("; {kept} shards that no other member hosts stop with it"),
     };
-    format!("{name} is drained, and may be stopped{kept}\n")
+    format!("{name} is drained and may be stopped{kept}\n")
 }
 
 pub(crate) fn recovered(recovered: &Recovered) -> String {
@@ -192,7 +192,7 @@ fn or_dash(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
 
-/// Columns as wide as what is in them.
+/// A table whose columns are as wide as their widest cell.
 struct Table(Vec<Vec<String>>);
 
 impl Table {
@@ -223,7 +223,7 @@ impl Table {
                 line += cell;
                 line.extend(std::iter::repeat_n(' ', blanks));
             }
-            // What comes last needs no width.
+            // The last column needs no padding.
             text += line.trim_end();
             text.push('\n');
         }
@@ -236,7 +236,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_as_wide_as_what_is_in_them() {
+    fn columns_are_as_wide_as_their_widest_cell() {
         let mut table = Table::new(["NODE", "SHARDS"]);
         table.row(["a-long-name".to_owned(), "7".to_owned()]);
         table.row(["ä".to_owned(), "12".to_owned()]);

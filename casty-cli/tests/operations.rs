@@ -1,4 +1,4 @@
-//! The program `casty` against nodes that run in the test, over loopback.
+//! Runs the program `casty` against nodes in the test's own process, over loopback.
 
 #![expect(
     clippy::match_wild_err_arm,
@@ -13,10 +13,10 @@ use casty::{admin::Admin, prelude::*};
 use serde_json::Value;
 use tokio::process::Command;
 
-/// Nothing here takes so long unless it hangs.
+/// A step that takes longer hangs.
 const LIMIT: Duration = Duration::from_secs(40);
 
-/// Counts.
+/// A counter.
 #[derive(Default)]
 pub struct Counter {
     value: i64,
@@ -24,7 +24,7 @@ pub struct Counter {
 
 #[entity(shards = 16)]
 impl Counter {
-    /// Adds, and says what came of it.
+    /// Adds `amount` and returns the sum.
     #[message]
     pub fn add(&mut self, amount: i64) -> i64 {
         self.value += amount;
@@ -39,7 +39,7 @@ async fn soon<T>(what: &str, wait: impl IntoFuture<Output = T>) -> T {
     }
 }
 
-/// Asks again until there is something.
+/// Repeats `ask` until it returns a value.
 async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
     soon(what, async {
         loop {
@@ -52,8 +52,8 @@ async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl 
     .await
 }
 
-/// The members `node-0` and so on of the cluster `cluster`; the first has founded it, the third has
-/// the role `spare`.
+/// The members `node-0`, `node-1` and so on of a cluster. The first founds it, the third has the
+/// role `spare`.
 async fn cluster(cluster: &str, n: usize) -> Vec<ActorSystem> {
     let mut nodes: Vec<ActorSystem> = Vec::new();
     for i in 0..n {
@@ -72,7 +72,7 @@ async fn cluster(cluster: &str, n: usize) -> Vec<ActorSystem> {
     nodes
 }
 
-/// Has every counter answer, wherever it lives.
+/// Waits until every counter answers, on whichever node it lives.
 async fn all_answer(through: &ActorSystem) {
     for i in 0..40 {
         let counter = through.entity::<Counter>(format!("c{i}"));
@@ -103,7 +103,7 @@ impl Ran {
         serde_json::from_str(&self.succeeded()).unwrap()
     }
 
-    /// What it said instead of doing it: what failed, why, and what to do, in three parts.
+    /// The error line of a failed run. It has three parts: what failed, why, and what to do.
     fn failed(self, code: i32) -> String {
         assert_eq!(self.code, Some(code), "{self:?}");
         assert_eq!(self.stdout, "", "{self:?}");
@@ -130,7 +130,7 @@ async fn casty(arguments: &[&str]) -> Ran {
     }
 }
 
-/// Asks `node`; the operation is given in words.
+/// Runs an operation, given as one line, through `node`.
 async fn ask(cluster: &str, node: &ActorSystem, operation: &str) -> Ran {
     let address = node.address().to_string();
     let mut arguments = vec!["--cluster", cluster, "--node", &address];
@@ -142,7 +142,7 @@ async fn admin(cluster: &str, node: &ActorSystem) -> Admin {
     Admin::connect(cluster, [node.address()]).await.unwrap()
 }
 
-/// Waits until as many members vote, one of them leads, and all serve.
+/// Waits until there are `voters` voters and a leader, and all members serve.
 async fn settles(cluster: &str, node: &ActorSystem, voters: usize) {
     let admin = admin(cluster, node).await;
     eventually("it settles", || async {
@@ -154,10 +154,10 @@ async fn settles(cluster: &str, node: &ActorSystem, voters: usize) {
     .await;
 }
 
-/// Waits until nobody leads and nobody serves, and those that are gone are dead to the others.
+/// Waits until no member leads or serves, and the others take `gone` members for dead.
 async fn is_leaderless(cluster: &str, node: &ActorSystem, gone: usize) {
     let admin = admin(cluster, node).await;
-    eventually("nobody leads", || async {
+    eventually("no member leads", || async {
         let members = admin.members().await.ok()?;
         let dead = members.members.iter().filter(|m| !m.dead_to.is_empty());
         let serves = members.members.iter().any(|m| m.serves == Some(true));
@@ -290,11 +290,11 @@ async fn a_drained_node_has_no_shard_and_no_vote_and_the_others_answer() {
     let nodes = cluster("drained", 3).await;
     all_answer(&nodes[1]).await;
     settles("drained", &nodes[0], 3).await;
-    // The founder: whoever leads can leave as well.
+    // The founder leads the cluster: a leader can leave as well.
     let ran = ask("drained", &nodes[0], "drain node-0").await;
     assert!(ran.stderr.contains("node-0: "), "its progress: {ran:?}");
     let text = ran.succeeded();
-    assert_eq!(text, "node-0 is drained, and may be stopped\n");
+    assert_eq!(text, "node-0 is drained and may be stopped\n");
 
     let members = admin("drained", &nodes[1]).await.members().await.unwrap();
     let drained = &members.members[0];
@@ -312,7 +312,7 @@ async fn a_drained_node_has_no_shard_and_no_vote_and_the_others_answer() {
     all_answer(&nodes[0]).await;
     let error = ask("drained", &nodes[0], "drain node-2").await.failed(1);
     assert!(error.contains("no other member is up"), "{error}");
-    // Who is drained stops as usual.
+    // A drained node stops as usual.
     for node in &nodes {
         soon("shutdown", node.shutdown()).await.unwrap();
     }
@@ -327,7 +327,7 @@ async fn a_drain_that_takes_too_long_says_how_far_it_came() {
         .await
         .failed(1);
     assert!(error.contains("`node-0#"), "{error}");
-    assert!(error.contains("was not done after 1ms: "), "{error}");
+    assert!(error.contains("was not drained after 1ms: "), "{error}");
     ask("slow", &nodes[0], "drain node-0").await.succeeded();
     shutdown(nodes).await;
 }
@@ -392,7 +392,7 @@ async fn a_cluster_is_recovered_after_most_of_its_voters_died_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_member_that_lives_is_overruled_by_force_only_and_joins_what_begins() {
+async fn a_live_member_is_overruled_only_by_force_and_joins_the_new_generation() {
     let mut nodes = cluster("five", 5).await;
     all_answer(&nodes[4]).await;
     settles("five", &nodes[0], 5).await;
@@ -419,13 +419,13 @@ async fn a_member_that_lives_is_overruled_by_force_only_and_joins_what_begins() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_done_is_told_with_its_reason_and_a_way_out() {
+async fn a_failure_names_its_reason_and_a_remedy() {
     let nodes = cluster("told", 1).await;
     settles("told", &nodes[0], 1).await;
     let address = nodes[0].address().to_string();
 
-    let nobody = casty(&["members", "--cluster", "told", "--node", "127.0.0.1:1"]).await;
-    let error = nobody.failed(3);
+    let unreachable = casty(&["members", "--cluster", "told", "--node", "127.0.0.1:1"]).await;
+    let error = unreachable.failed(3);
     assert!(
         error.contains("none of the nodes answered: `127.0.0.1:1` ("),
         "{error}"
@@ -463,7 +463,7 @@ async fn what_cannot_be_done_is_told_with_its_reason_and_a_way_out() {
         let ran = casty(wrong).await;
         assert_eq!((ran.code, ran.stdout.as_str()), (Some(2), ""), "{ran:?}");
     }
-    // One that is there is enough.
+    // One node that answers is enough.
     let both = format!("127.0.0.1:1,{address}");
     casty(&["--cluster", "told", "--node", &both, "members"])
         .await

@@ -15,7 +15,7 @@ pub enum AdminError {
     /// No node answered. Name other nodes, or check that they run and that the network lets this
     /// process through.
     #[error("none of the nodes answered: {}", Listed(tried))]
-    NobodyReachable {
+    Unreachable {
         /// Each address, or name without an address, with the reason.
         tried: Vec<Unreached>,
     },
@@ -67,7 +67,7 @@ pub enum AdminError {
         reason: String,
     },
     /// The cluster has a leader and decides by itself: there is nothing to recover from.
-    #[error("`{leader}` leads the cluster, which decides without help")]
+    #[error("`{leader}` leads the cluster, which decides by itself")]
     HasLeader {
         /// The leader.
         leader: MemberId,
@@ -88,13 +88,13 @@ pub enum AdminError {
         members: Vec<MemberId>,
     },
     /// No other member could take the shards, and no other member could decide.
-    #[error("no other member is up than `{node}`")]
+    #[error("no other member is up besides `{node}`")]
     LastMember {
         /// The node.
         node: MemberId,
     },
     /// A member refused the request.
-    #[error("it was refused: {reason}")]
+    #[error("the request was refused: {reason}")]
     Refused {
         /// The reason it gave.
         reason: String,
@@ -108,7 +108,7 @@ pub enum AdminError {
     },
     /// The member is leaving, but did not hand over everything in time. The cluster continues the
     /// drain: drain it again to wait on.
-    #[error("`{node}` is leaving, but was not done after {after:?}: {}", Left(*progress))]
+    #[error("`{node}` is leaving, but was not drained after {after:?}: {}", Left(*progress))]
     DrainUnfinished {
         /// The node.
         node: MemberId,
@@ -161,10 +161,10 @@ struct Left(Option<DrainProgress>);
 impl fmt::Display for Left {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(progress) = self.0 else {
-            return f.write_str("nobody has said how far it came");
+            return f.write_str("no node reported how far it came");
         };
         let vote = if progress.votes { "a" } else { "no" };
         let shards = progress.shards_left;
-        write!(f, "{shards} shards are still there, and it has {vote} vote")
+        write!(f, "{shards} shards are left, and it has {vote} vote")
     }
 }

@@ -123,7 +123,7 @@ impl Admin {
     /// is enough; the others are learned from it. A round of questions takes five seconds at most.
     ///
     /// # Errors
-    /// [`AdminError::NobodyReachable`], [`AdminError::OtherCluster`], [`AdminError::NoNodes`].
+    /// [`AdminError::Unreachable`], [`AdminError::OtherCluster`], [`AdminError::NoNodes`].
     ///
     /// # Panics
     /// Outside a tokio runtime.
@@ -219,7 +219,7 @@ impl Admin {
             });
         }
         tried.sort_by(|a, b| a.node.cmp(&b.node));
-        Err(AdminError::NobodyReachable { tried })
+        Err(AdminError::Unreachable { tried })
     }
 
     /// A node that hosts nothing, knows no entity type, joins nothing: it can only ask.
@@ -328,7 +328,7 @@ impl Admin {
         }
         if answers.is_empty() {
             tried.sort_by(|a: &Unreached, b| a.node.cmp(&b.node));
-            return Err(AdminError::NobodyReachable { tried });
+            return Err(AdminError::Unreachable { tried });
         }
         let cluster = lock(&self.known).cluster;
         let view = View::new(answers, &self.given, cluster)?;
@@ -368,7 +368,7 @@ impl Admin {
     /// Where the network is split, what is to be seen is what can be reached from here.
     ///
     /// # Errors
-    /// [`AdminError::NobodyReachable`], [`AdminError::NoMap`], [`AdminError::TwoClusters`].
+    /// [`AdminError::Unreachable`], [`AdminError::NoMap`], [`AdminError::TwoClusters`].
     ///
     /// # Cancel safety
     /// Safe.
