@@ -1,4 +1,4 @@
-//! Entities that the end-to-end tests share with the node program they start.
+//! Entities that the end-to-end tests share with the node program that they start.
 
 pub mod namespaces;
 pub mod population;
@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use casty::{AskError, prelude::*};
 
-/// Counts.
+/// A counter.
 #[derive(Default)]
 pub struct Counter {
     value: i64,
@@ -18,13 +18,13 @@ pub struct Counter {
 
 #[entity(shards = 16)]
 impl Counter {
-    /// Adds, and says nothing.
+    /// Adds `amount` without an answer.
     #[message]
     pub fn increment(&mut self, amount: i64) {
         self.value += amount;
     }
 
-    /// Adds, and says what came of it.
+    /// Adds `amount` and returns the sum.
     #[message]
     pub fn add(&mut self, amount: i64) -> i64 {
         self.value += amount;
@@ -37,20 +37,20 @@ impl Counter {
         self.value
     }
 
-    /// The node it lives on.
+    /// The node that the counter lives on.
     #[message]
     pub fn node(&self, ctx: &mut Context<Self>) -> String {
         ctx.node_id().to_string()
     }
 
-    /// Answers after so many milliseconds.
+    /// Answers after `millis` milliseconds.
     #[message]
     pub async fn nap(&mut self, millis: u64) -> i64 {
         tokio::time::sleep(Duration::from_millis(millis)).await;
         self.value
     }
 
-    /// Fails in the worst way.
+    /// Panics in the handler.
     #[message]
     pub fn explode(&mut self, why: String) {
         panic!("{why}");
@@ -67,7 +67,7 @@ impl Counter {
 #[message]
 #[derive(Debug, PartialEq)]
 pub struct InsufficientFunds {
-    /// What there is.
+    /// The present balance.
     pub balance: u64,
 }
 
@@ -79,7 +79,7 @@ impl std::fmt::Display for InsufficientFunds {
 
 impl std::error::Error for InsufficientFunds {}
 
-/// Has money.
+/// An account with a balance.
 #[derive(Default)]
 pub struct Account {
     balance: u64,
@@ -94,7 +94,7 @@ impl Account {
         self.balance
     }
 
-    /// Takes money out, if it is there.
+    /// Takes money out, if the balance is high enough.
     #[message]
     pub fn withdraw(&mut self, amount: u64) -> Result<u64, InsufficientFunds> {
         let balance = self.balance;
@@ -104,7 +104,7 @@ impl Account {
         Ok(self.balance)
     }
 
-    /// Moves money to another account, wherever that lives.
+    /// Moves money to another account, on whichever node that lives.
     #[message]
     pub async fn transfer(
         &mut self,
@@ -122,20 +122,20 @@ impl Account {
     }
 }
 
-/// Notes what arrives, by sender.
+/// Records what arrives, by sender.
 #[derive(Default)]
 pub struct Ledger {
     next: BTreeMap<u32, u64>,
     out_of_order: u64,
 }
 
-/// What a ledger has seen.
+/// What a ledger has recorded.
 #[message]
 #[derive(Debug, Default, PartialEq)]
 pub struct Seen {
     /// Messages, over all senders.
     pub messages: u64,
-    /// Messages that did not have the number that was due.
+    /// Messages whose number was not the next of their sender.
     pub out_of_order: u64,
 }
 
@@ -152,7 +152,7 @@ impl Ledger {
         }
     }
 
-    /// What has arrived.
+    /// What has arrived so far.
     #[message]
     pub fn seen(&self) -> Seen {
         let messages = self.next.values().sum::<u64>() + self.out_of_order;
@@ -163,7 +163,7 @@ impl Ledger {
     }
 }
 
-/// Tells others what it is asked to.
+/// Sends messages on request.
 #[derive(Default)]
 pub struct Herald {
     heard: Vec<String>,
@@ -179,7 +179,7 @@ impl Herald {
             .map_err(|error: AskError| error.to_string())
     }
 
-    /// Asks a counter that somebody knows.
+    /// Asks a counter by its reference.
     #[message]
     pub async fn ask(&mut self, counter: CounterRef) -> Result<i64, String> {
         counter
@@ -188,7 +188,7 @@ impl Herald {
             .map_err(|error: AskError| error.to_string())
     }
 
-    /// A reference to itself, for others.
+    /// A reference to this entity, for other actors.
     #[message]
     pub fn who(&self, ctx: &mut Context<Self>) -> HeraldRef {
         ctx.myself()
@@ -200,13 +200,13 @@ impl Herald {
         ctx.spawn(Listener::default())
     }
 
-    /// The node it lives on.
+    /// The node that this entity lives on.
     #[message]
     pub fn node(&self, ctx: &mut Context<Self>) -> String {
         ctx.node_id().to_string()
     }
 
-    /// Remembers.
+    /// Records a text.
     #[message]
     pub fn remember(&mut self, text: String) -> u64 {
         self.heard.push(text);
@@ -214,7 +214,7 @@ impl Herald {
     }
 }
 
-/// A local actor that hears.
+/// A local actor that records what it hears.
 #[derive(Default)]
 pub struct Listener {
     heard: Vec<String>,
@@ -222,24 +222,24 @@ pub struct Listener {
 
 #[actor]
 impl Listener {
-    /// Hears, and says how much it has heard by now.
+    /// Records a text and returns how many it has heard so far.
     #[message]
     pub fn hear(&mut self, text: String) -> u64 {
         self.heard.push(text);
         self.heard.len() as u64
     }
 
-    /// All it heard.
+    /// All texts so far.
     #[message]
     pub fn heard(&self) -> Vec<String> {
         self.heard.clone()
     }
 }
 
-/// Shows what its tracing says when `CASTY_LOG` is set, as in `CASTY_LOG=casty=debug`.
+/// Prints the logs if `CASTY_LOG` is set, as in `CASTY_LOG=casty=debug`.
 pub fn log() {
     let filter = std::env::var("CASTY_LOG").unwrap_or_else(|_| "off".to_owned());
-    // A second call finds the first one's subscriber.
+    // The subscriber of an earlier call stays.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

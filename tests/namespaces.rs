@@ -1,9 +1,9 @@
-//! Network namespaces, one a node, which see each other over a bridge: what happens between two
-//! machines, on one.
+//! Network namespaces, one per node, which see each other over a bridge: several machines' network
+//! on one machine.
 //!
-//! All of it has this process's number in its name, and is removed when [`Namespaces`] is dropped.
-//! The bridge stands in the namespace that the program was started in, so that whoever is there is
-//! reached as well.
+//! All names carry the number of this process, and everything is removed when [`Namespaces`] is
+//! dropped. The bridge is in the namespace that the program was started in, so processes there are
+//! reachable as well.
 
 use std::{
     io,
@@ -24,10 +24,10 @@ pub struct Namespaces {
     count: u8,
 }
 
-/// Runs a program to its end. Its words are part of the error, if it fails.
+/// Runs a program to its end. An error contains what the program printed.
 ///
-/// It blocks for some milliseconds. So it is for a program's main task, which has no worker of the
-/// runtime.
+/// Blocks for some milliseconds. So it is for a program's main task, which occupies no worker of
+/// the runtime.
 fn run(program: &str, arguments: &[&str]) -> io::Result<String> {
     let output = Command::new(program)
         .args(arguments)
@@ -49,7 +49,7 @@ fn ip(arguments: &[&str]) -> io::Result<String> {
     run("ip", arguments)
 }
 
-/// Says what is missing, and where to get it.
+/// Reports what is missing, and where to get it.
 fn look_for_tools() -> io::Result<()> {
     for (program, package) in [("ip", "iproute2"), ("iptables", "iptables")] {
         if let Err(error) = run(program, &["-V"]) {
@@ -63,11 +63,11 @@ fn look_for_tools() -> io::Result<()> {
 }
 
 impl Namespaces {
-    /// Makes so many of them.
+    /// Makes `count` namespaces.
     ///
     /// # Errors
     /// If `ip` or `iptables` is missing, if this process may not make namespaces, or if their
-    /// network is in use. What has been made by then is removed.
+    /// network is in use. Everything made until then is removed.
     pub fn make(count: u8) -> io::Result<Self> {
         look_for_tools()?;
         if !ip(&["-4", "-o", "address", "show", "to", NETWORK])?.is_empty() {
@@ -105,8 +105,8 @@ impl Namespaces {
             ip(&["-n", &name, "address", "add", &address, "dev", &inside])?;
             ip(&["-n", &name, "link", "set", &inside, "up"])?;
             ip(&["-n", &name, "link", "set", "lo", "up"])?;
-            // Now rather than in the middle of a storm: it may not be allowed, or the kernel may
-            // lack it.
+            // Fail now and not in the middle of a storm: this process may lack the permission, or
+            // the kernel the feature.
             self.iptables(n, &["-F"])?;
         }
         Ok(())
@@ -129,12 +129,12 @@ impl Namespaces {
         format!("cs{}i{n}", self.pid)
     }
 
-    /// The address in the `n`th one.
+    /// The address in the `n`th namespace.
     pub fn address(n: u8) -> Ipv4Addr {
         Ipv4Addr::new(10, 231, 0, 10 + n)
     }
 
-    /// What is put before a program to run it in the `n`th one.
+    /// The command prefix that runs a program in the `n`th namespace.
     pub fn wrapper(&self, n: u8) -> Vec<String> {
         ["ip", "netns", "exec", &self.name(n)]
             .map(str::to_owned)
@@ -147,20 +147,21 @@ impl Namespaces {
         ip(&[before, arguments].concat())
     }
 
-    /// Drops what comes from one to another, from now on and in silence. The other direction works.
+    /// Drops all packets from one namespace to another, from now on and silently. The other
+    /// direction keeps working.
     ///
     /// # Errors
-    /// If it cannot be.
+    /// If `iptables` fails.
     pub fn cut(&self, from: u8, to: u8) -> io::Result<()> {
         let source = Self::address(from).to_string();
         self.iptables(to, &["-A", "INPUT", "-s", &source, "-j", "DROP"])?;
         Ok(())
     }
 
-    /// Nothing is dropped any more.
+    /// Stops dropping packets.
     ///
     /// # Errors
-    /// If it cannot be.
+    /// If `iptables` fails.
     pub fn heal(&self) -> io::Result<()> {
         (0..self.count).try_for_each(|n| self.iptables(n, &["-F"]).map(drop))
     }
@@ -168,7 +169,7 @@ impl Namespaces {
 
 impl Drop for Namespaces {
     fn drop(&mut self) {
-        // Some may not have been made. A pair of interfaces goes when one of them does.
+        // Some namespaces may not exist. Removing one interface of a pair removes both.
         for n in 0..self.count {
             let _ = ip(&["link", "delete", &self.outside(n)]);
             let _ = ip(&["netns", "delete", &self.name(n)]);

@@ -1,5 +1,5 @@
-//! A population of entities that fail, stop, sleep and dawdle at random, and the books that must
-//! balance.
+//! A population of entities that fail, stop, passivate and dawdle at random, and the books that
+//! must balance.
 
 use std::{
     collections::HashMap,
@@ -17,19 +17,19 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 #[message]
 #[derive(Clone, Copy, Debug)]
 pub enum Fate {
-    /// Nothing but to be counted.
+    /// The handler only counts the message.
     Fine,
     /// The handler panics.
     Panic,
     /// The activation stops.
     Stop,
-    /// The entity asks to be put to sleep.
+    /// The entity passivates.
     Sleep,
     /// The handler takes a while.
     Dawdle,
 }
 
-/// How often each fate comes, of a thousand; the rest is fine.
+/// How often each fate comes, out of a thousand messages. The rest is fine.
 #[derive(Clone, Copy, Debug)]
 pub struct Odds {
     /// [`Fate::Panic`].
@@ -63,15 +63,15 @@ impl Odds {
 /// Where each message is accounted for.
 #[derive(Default)]
 pub struct Books {
-    /// Messages that somebody tried to send.
+    /// Messages that a sender tried to send.
     pub sent: AtomicU64,
-    /// Handlers that came to their end.
+    /// Handlers that ran to their end.
     pub handled: AtomicU64,
-    /// Senders and askers that got a typed error.
+    /// Sends and asks that failed with a typed error.
     pub refused: AtomicU64,
-    /// Handlers that saw a message of a sender after a later one of it.
+    /// Handlers that received a message of a sender after a later message of it.
     pub out_of_order: AtomicU64,
-    /// The last message of each sender that an entity saw; kept where order is looked at.
+    /// The last message of each sender that an entity received. Kept if order is checked.
     last: Option<Mutex<HashMap<(String, u32), u64>>>,
 }
 
@@ -89,7 +89,7 @@ impl std::fmt::Debug for Books {
 static ALL_BOOKS: Mutex<Option<HashMap<u64, Arc<Books>>>> = Mutex::new(None);
 
 impl Books {
-    /// The books of a run; made on first use. `ordered`: order is looked at.
+    /// The books of a run, made on first use. `ordered`: whether order is checked.
     pub fn of(run: u64, ordered: bool) -> Arc<Self> {
         let mut all = ALL_BOOKS.lock().unwrap_or_else(PoisonError::into_inner);
         let books = all.get_or_insert_default().entry(run);
@@ -102,7 +102,7 @@ impl Books {
         books.or_insert_with(fresh).clone()
     }
 
-    /// What is missing or too much, given the system's dead letters: 0 if the books balance.
+    /// What is missing or too much, given the system's dead letters. 0 if the books balance.
     pub fn balance(&self, dead_letters: u64) -> i128 {
         let count = |counter: &AtomicU64| i128::from(counter.load(Ordering::SeqCst));
         count(&self.sent) - count(&self.handled) - count(&self.refused) - i128::from(dead_letters)
@@ -121,7 +121,7 @@ impl Books {
 
 /// An entity type that can be part of a population.
 pub trait Citizen: Entity {
-    /// A message to one of them.
+    /// A message to one of the entities.
     fn live(who: &Self::Ref, run: u64, sender: u32, number: u64, fate: Fate) -> Call<Self, ()>;
 }
 
@@ -135,7 +135,7 @@ macro_rules! citizen {
 
         #[entity($($options)*)]
         impl $name {
-            /// Handles a message as it says, and enters it into the books of its run.
+            /// Acts out the message's fate, and enters the message into the books of its run.
             #[message]
             pub async fn live(
                 &mut self,
@@ -173,7 +173,7 @@ macro_rules! citizen {
 }
 
 citizen!(
-    /// Waits for room, restarts, sleeps soon.
+    /// Waits for room, restarts, passivates soon.
     Patient,
     shards = 64,
     mailbox = 8,
@@ -184,7 +184,7 @@ citizen!(
     passivate_after = "2s"
 );
 citizen!(
-    /// Loses its oldest messages, and is one of few.
+    /// Drops its oldest messages, and few of its kind may be active.
     Hasty,
     shards = 64,
     mailbox = 2,
@@ -196,7 +196,7 @@ citizen!(
     max_active = 16
 );
 citizen!(
-    /// Refuses what it has no room for, and goes on with the state it had.
+    /// Rejects messages when it is full, and resumes with its state.
     Steady,
     shards = 64,
     mailbox = 2,
@@ -209,26 +209,26 @@ citizen!(
     passivate_after = "100ms"
 );
 
-/// One who sends messages at random.
+/// A sender of random messages.
 #[derive(Clone, Copy, Debug)]
 pub struct Sender {
-    /// Whose books.
+    /// The run whose books it keeps.
     pub run: u64,
-    /// Which sender of the run.
+    /// The number of the sender in the run.
     pub sender: u32,
-    /// Where its randomness starts.
+    /// The seed of its randomness.
     pub seed: u64,
-    /// To how many entities.
+    /// How many entities it sends to.
     pub entities: u32,
-    /// What its messages do.
+    /// The fates of its messages.
     pub odds: Odds,
 }
 
 impl Sender {
-    /// Sends messages, half told and half asked, while `more` says so; returns how many.
+    /// Sends messages, half of them tells and half asks, while `more` holds. Returns how many.
     ///
     /// # Panics
-    /// If an ask times out: there is no reason for it.
+    /// If an ask times out: no fate is a reason for it.
     pub async fn send<E: Citizen>(
         self,
         system: ActorSystem,

@@ -1,4 +1,4 @@
-//! Nodes in processes of their own, driven from outside.
+//! Nodes in processes of their own, controlled by a test.
 
 use std::{
     io,
@@ -17,13 +17,13 @@ use tokio::{
     process::{Child, Command},
 };
 
-/// A node in a process of its own. Dropped, it is killed.
+/// A node in a process of its own. Dropping it kills the process.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
     /// Its name in the cluster.
     pub name: String,
-    /// Where it listens.
+    /// The address it listens at.
     pub address: SocketAddr,
 }
 
@@ -32,19 +32,19 @@ pub struct Process {
 pub struct Launch {
     /// The program `casty-test-node`.
     pub program: PathBuf,
-    /// What is put before it: `ip netns exec NAME`, say.
+    /// A command prefix, such as `ip netns exec NAME`.
     pub wrapper: Vec<String>,
-    /// What is set in its environment.
+    /// Environment variables to set.
     pub environment: Vec<(String, String)>,
-    /// Panics that processes spoke of on their standard error, which is passed on.
+    /// Panics that processes printed to their standard error, which is passed on.
     pub panics: Arc<AtomicU64>,
 }
 
 impl Launch {
-    /// The program that was built beside the one that runs.
+    /// The program that was built beside the running program.
     ///
     /// # Errors
-    /// If nobody knows where that is.
+    /// If the path of the running program is unknown.
     pub fn beside_me() -> io::Result<Self> {
         let me = std::env::current_exe()?;
         let folder = me.parent().unwrap_or(Path::new("."));
@@ -100,7 +100,7 @@ impl Launch {
             let line = lines.next_line().await?.ok_or_else(ended)?;
             if let Some(address) = line.strip_prefix("address ") {
                 let address = address.parse().map_err(io::Error::other)?;
-                // Read on, so that it never waits for room in the pipe.
+                // Keep reading, so that the process never waits for room in the pipe.
                 tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
                 return Ok(Process {
                     child,
@@ -113,7 +113,7 @@ impl Launch {
 }
 
 impl Process {
-    /// Ends it at once, as `kill -9` does.
+    /// Ends the process at once, as `kill -9` does.
     ///
     /// # Errors
     /// If it has ended already.
@@ -121,10 +121,10 @@ impl Process {
         self.child.kill().await
     }
 
-    /// Lets it leave in order, and waits for that.
+    /// Lets the node leave in order, and waits for its end.
     ///
     /// # Errors
-    /// If it does not, or says that it could not.
+    /// If it does not end in time, or reports that it could not leave.
     pub async fn leave(&mut self, limit: Duration) -> io::Result<()> {
         drop(self.child.stdin.take());
         let status = tokio::time::timeout(limit, self.child.wait()).await??;
@@ -135,7 +135,7 @@ impl Process {
         }
     }
 
-    /// How much memory it has in use, in bytes.
+    /// The process's resident memory, in bytes.
     pub fn resident_bytes(&self) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()?)).ok()?;
         let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;

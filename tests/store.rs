@@ -1,8 +1,8 @@
-//! A store outside of casty that fences: it takes what an entity writes only under the greatest
-//! token it has seen.
+//! A store outside of casty that fences: it accepts a write only under the greatest token it has
+//! seen.
 //!
-//! Lines over TCP: `add ID TOKEN AMOUNT` is answered with `ok TOTAL`, or with `fenced` where a
-//! greater token has been seen.
+//! The protocol is lines over TCP. `add ID TOKEN AMOUNT` is answered with `ok TOTAL`, or with
+//! `fenced` if the store has seen a greater token.
 
 use std::{
     collections::BTreeMap,
@@ -18,17 +18,17 @@ use tokio::{
     sync::OnceCell,
 };
 
-/// The variable that names the store's address to a process that hosts purses.
+/// The environment variable that tells a process with purses the store's address.
 pub const STORE: &str = "CASTY_STORE";
 
-/// What the store knows.
+/// The contents of the store.
 #[derive(Debug, Default)]
 pub struct Books {
-    /// By purse: the greatest token, and the sum.
+    /// The greatest token and the sum of each purse.
     pub purses: BTreeMap<String, (u64, u64)>,
-    /// Writes that came under a smaller token than another.
+    /// Writes under a smaller token than an earlier write.
     pub fenced: u64,
-    /// The last of them, in words.
+    /// The last such write, as text.
     pub last_fenced: String,
 }
 
@@ -36,21 +36,21 @@ pub struct Books {
 #[derive(Clone, Debug)]
 pub struct Store {
     books: Arc<Mutex<Books>>,
-    /// Where it listens.
+    /// The address it listens at.
     pub address: SocketAddr,
 }
 
 impl Store {
-    /// Serves on a free port of this address, for as long as the runtime lives.
+    /// Serves on a free port of this address, as long as the runtime lives.
     ///
     /// # Errors
-    /// If no port can be had.
+    /// If no port is free.
     pub async fn start(address: Ipv4Addr) -> io::Result<Self> {
         let listener = TcpListener::bind((address, 0)).await?;
         Ok(Self::serve(listener))
     }
 
-    /// Serves what a listener accepts.
+    /// Serves the connections of a listener.
     #[expect(
         clippy::disallowed_methods,
         reason = "a store is no node: its tasks end with the runtime"
@@ -77,7 +77,7 @@ impl Store {
     /// What was written so far.
     ///
     /// # Panics
-    /// If a connection panicked.
+    /// If the task of a connection panicked.
     pub fn books(&self) -> MutexGuard<'_, Books> {
         self.books.lock().expect("no connection panics")
     }
@@ -114,13 +114,13 @@ fn add(books: &Mutex<Books>, id: &str, token: u64, amount: u64) -> String {
     format!("ok {}\n", purse.1)
 }
 
-/// Money that is kept in the store, so that it outlives whoever has the purse in hand.
+/// An account whose balance is in the store, so that it survives every activation.
 #[derive(Default)]
 pub struct Purse;
 
 #[entity(shards = 64)]
 impl Purse {
-    /// Adds, and says what is in it then.
+    /// Adds `amount` and returns the balance.
     #[message]
     pub async fn add(&mut self, amount: u64, ctx: &mut Context<Self>) -> Result<u64, String> {
         let token = ctx.fencing_token().0;
@@ -128,7 +128,7 @@ impl Purse {
         write(line).await.map_err(|error| error.to_string())
     }
 
-    /// The node that has it in hand.
+    /// The node that the purse lives on.
     #[message]
     pub fn node(&self, ctx: &mut Context<Self>) -> String {
         ctx.node_id().to_string()

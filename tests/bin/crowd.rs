@@ -1,25 +1,24 @@
-//! A crowd of simulated nodes, and what it costs: `casty-crowd [--nodes N] [--seed N] [--stagger-ms
-//! N] [--idle N]
-//! [--keepalive N] [--growth]`.
+//! Measures what a crowd of simulated nodes costs: `casty-crowd [--nodes N] [--seed N]
+//! [--stagger-ms N] [--idle N] [--keepalive N] [--growth]`.
 //!
-//! They start one after the other. Once all see all, in maps of one version, they idle for so many
-//! simulated seconds; then one is killed, and the rest has to notice. `--growth` does so with 10,
-//! 50, 100 and 200 of them. `--keepalive` sets how many seconds lie between two probes of a
-//! connection, so that their share can be told from the rest. Prints what it measures; all of it
-//! but wall time is the same for the same seed.
+//! The nodes start one after the other. Once all nodes see all others, in maps of one version, they
+//! idle for `--idle` simulated seconds. Then one node is killed, and the others have to notice.
+//! `--growth` repeats this with 10, 50, 100 and 200 nodes. `--keepalive` sets the seconds between
+//! two probes of a connection, so that the share of the probes can be told from the rest.
+//! Everything printed except wall time is the same for the same seed.
 
 use std::{collections::BTreeMap, error::Error, io::Write, time::Duration};
 
 use casty::{Settings, testkit::Sim};
 use tokio::time::Instant;
 
-/// How often one looks whether all agree.
+/// How often the program checks whether all nodes agree.
 const GLANCE: Duration = Duration::from_millis(10);
 
-/// Of simulated time, until a crowd has come together, or noticed.
+/// In simulated time, how long a crowd may take to form, or to notice a death.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// What the start has left behind has been said by then.
+/// By this time the traffic of the start is over.
 const CALM: Duration = Duration::from_secs(5);
 
 const SIZES: [usize; 4] = [10, 50, 100, 200];
@@ -56,7 +55,7 @@ fn plan() -> Result<Plan, String> {
             .map_err(|_| format!("{option} needs a number, not `{value}`"))?;
         let many = number.max(1);
         match option.as_str() {
-            // A smaller cluster has no majority left when one is killed.
+            // In a smaller cluster no majority is left when one node is killed.
             "--nodes" => plan.nodes = usize::try_from(number.max(3)).unwrap_or(usize::MAX),
             "--seed" => plan.seed = u64::from(number),
             "--stagger-ms" => plan.stagger = Duration::from_millis(u64::from(number)),
@@ -72,21 +71,21 @@ fn plan() -> Result<Plan, String> {
     Ok(plan)
 }
 
-/// What one crowd came to.
+/// The figures of one crowd.
 struct Measured {
     nodes: usize,
-    /// From the start of the last one until all agreed.
+    /// From the start of the last node until all nodes agreed.
     converged: Duration,
-    /// Bytes and writes a node and second, on average.
+    /// Bytes and writes per node and second, on average.
     average: (u64, u64),
     leader: (u64, u64),
-    /// Of those that are no leader, who wrote most.
+    /// Bytes of the node that wrote the most, leaders excluded.
     busiest: u64,
-    /// By all together, before they idled.
+    /// Bytes of all nodes together, before they idled.
     start_bytes: u64,
-    /// Versions of the map that came while all idled.
+    /// New versions of the map while all nodes idled.
     changes: u64,
-    /// From the kill until all saw it.
+    /// From the kill until all nodes saw it.
     noticed: Duration,
     wall: Duration,
 }
@@ -94,9 +93,9 @@ struct Measured {
 struct Crowd {
     sim: Sim,
     names: Vec<String>,
-    /// By term, who led.
+    /// The leader of each term.
     leaders: BTreeMap<u64, String>,
-    /// Who was declared Down, and in which version of the map.
+    /// The members that were declared Down, and the version of the map that did so.
     down: BTreeMap<String, u64>,
 }
 
@@ -147,8 +146,8 @@ impl Crowd {
         }
     }
 
-    /// Until so many nodes run, and each sees as many Up, in maps of one version. How long that
-    /// took.
+    /// Waits until `nodes` nodes run and each sees all of them Up, in maps of one version. Returns
+    /// how long it took.
     fn agree(&mut self, nodes: usize) -> Result<Duration, Failure> {
         let begun = self.sim.elapsed();
         loop {
@@ -232,7 +231,7 @@ fn measure(plan: &Plan, nodes: usize) -> Result<Measured, Failure> {
         return Err(format!("declared Down, and nobody had died: {:?}", crowd.down).into());
     }
 
-    // Neither the leader nor, most likely, one who votes: that would be an election besides.
+    // Neither the leader nor, most likely, a voter, whose death would also cause an election.
     let victim = crowd.names[nodes - 1].clone();
     crowd.sim.crash(&victim);
     let noticed = crowd.agree(nodes - 1)?;

@@ -1,8 +1,8 @@
 //! Breaks casty's rules on purpose, one after the other, and shows which seed of the invariants
-//! finds out: `cargo run --release -p casty-tests --features mutants --bin casty-mutants [--
+//! detects it: `cargo run --release -p casty-tests --features mutants --bin casty-mutants [--
 //! SEEDS]`.
 //!
-//! A rule that can be broken with nobody noticing is an error: what is not seen to fail proves
+//! A rule that can be broken unnoticed is an error: a check that has not been seen to fail proves
 //! nothing.
 
 #[path = "../invariants/mod.rs"]
@@ -12,7 +12,7 @@ use std::process::{Command, ExitCode};
 
 use invariants::{Plan, run, two};
 
-/// The rules, and the invariant that each is there for.
+/// The rules, and the invariant that each rule is there for.
 const MUTANTS: &[(&str, &str)] = &[
     ("votes_for_everybody", "1"),
     ("serves_without_a_lease", "2"),
@@ -42,13 +42,13 @@ const MUTANTS: &[(&str, &str)] = &[
 /// The invariant of two nodes with a tie-breaker, which has a storm of its own.
 const OF_TWO: &str = "15";
 
-/// The same invariant as that of whom it takes over from, in a storm of its own.
+/// The invariant of takeovers, in the storm where a leader is succeeded.
 const SUCCESSION: &str = "4 (succession)";
 
-/// Where what is decided is kept on disk, and everybody may be killed at once.
+/// The storm in which the map is kept on disk and all nodes may be killed at once.
 const KEPT: &str = "6 (kept)";
 
-/// The variable that says which rule is broken.
+/// The environment variable that selects the broken rule.
 const CHOSEN: &str = "CASTY_MUTANT";
 
 fn main() -> ExitCode {
@@ -66,7 +66,7 @@ fn main() -> ExitCode {
     println!("| rule that is broken | of invariant | seed | found by |");
     println!("|---|---|---|---|");
     let mut survivors = 0;
-    // Two at a time: a process reads once which rule it breaks.
+    // Two processes at a time. A process reads once which rule it breaks.
     for pair in MUTANTS.chunks(2) {
         let running: Vec<_> = pair
             .iter()
@@ -98,7 +98,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Looks for a seed under which the chosen rule is missed.
+/// Looks for a seed under which an invariant detects the broken rule.
 fn find(seeds: u64) -> ExitCode {
     let chosen = std::env::var(CHOSEN).unwrap_or_default();
     let storm = MUTANTS.iter().find(|(name, _)| *name == chosen);
@@ -116,7 +116,7 @@ fn find(seeds: u64) -> ExitCode {
                 println!("{seed} {}", broken.invariant);
                 return ExitCode::SUCCESS;
             }
-            // A check of casty's own, or the simulation's patience.
+            // One of casty's own checks, or the simulation's time limit.
             Err(_) => {
                 println!("{seed} a panic");
                 return ExitCode::SUCCESS;

@@ -1,9 +1,8 @@
-//! A node of its own process, for tests: `casty-test-node CLUSTER NODE LISTEN [SEED ...]`.
+//! A node in a process of its own, for tests: `casty-test-node CLUSTER NODE LISTEN [SEED ...]`.
 //!
-//! Says `address HOST:PORT` once it listens, `members N` as members come Up, and `failed WHY` when
-//! it is none any more. Leaves gracefully at the end of its standard input, so that it never
-//! outlives the test that started it. `CASTY_STATE_DIR` names a directory to keep what it decides
-//! in.
+//! Prints `address HOST:PORT` once it listens, `members N` when members come Up, and `failed WHY`
+//! when it is no longer a member. It leaves gracefully at the end of its standard input, so it
+//! never outlives the test that started it. `CASTY_STATE_DIR` names its state directory.
 
 use casty::{Settings, prelude::*};
 use tokio::io::{AsyncReadExt, stdin};
@@ -15,7 +14,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut next = |what: &str| arguments.next().ok_or(format!("{what} is missing"));
     let (cluster, name, listen) = (next("cluster")?, next("node")?, next("listen")?);
     let seeds: Vec<String> = arguments.collect();
-    // Referred to, so that the linker keeps the entities.
+    // Refer to the entity types, so that the linker keeps them.
     let builder = ActorSystem::builder(cluster)
         .entity::<casty_tests::Counter>()
         .entity::<casty_tests::store::Purse>();

@@ -1,7 +1,9 @@
-//! A population under load for a while: `casty-soak [--entities N] [--seconds N] [--senders N]`.
+//! Puts a population under load for a while: `casty-soak [--entities N] [--seconds N] [--senders
+//! N]`.
 //!
-//! Messages at random, one in a hundred panics, others stop or put to sleep; whoever is idle sleeps
-//! by itself. Prints what it measures, and fails if the books do not balance or if memory grows.
+//! Messages go to random entities. One message in a hundred panics, others stop or passivate their
+//! entity, and idle entities passivate by themselves. The program prints what it measures, and
+//! fails if the books do not balance or if memory grows.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -41,7 +43,7 @@ fn plan() -> Result<Plan, String> {
     Ok(plan)
 }
 
-/// Memory of this process that is in use, in MiB.
+/// Resident memory of this process, in MiB.
 fn resident() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -52,7 +54,7 @@ fn resident() -> f64 {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let plan = plan()?;
-    // The panics are meant, and many.
+    // The panics are intended, and many.
     std::panic::set_hook(Box::new(|_| ()));
     let system = ActorSystem::local("soak");
     let books = Books::of(0, false);

@@ -1,15 +1,15 @@
-//! Processes under load, of which one after the other is killed or restarted: `casty-storm
-//! [--seconds N] [--seed N] [--nodes N] [--preset default|fast] [--namespaces]`. With seven nodes
-//! there are two that do not vote.
+//! Kills and restarts processes under load, one after the other: `casty-storm [--seconds N] [--seed
+//! N] [--nodes N] [--preset default|fast] [--namespaces]`. With seven nodes two members do not
+//! vote.
 //!
-//! With `--namespaces` each has a network namespace of its own, made and removed by this program,
-//! and is also cut off from others, in one direction or both. The store is reached by all of them
-//! all the time: one that is cut off and would still write, as owner of what has another owner by
-//! now, is fenced, or caught.
+//! With `--namespaces` each process has a network namespace of its own, made and removed by this
+//! program, and is also cut off from others, in one direction or both. All processes can always
+//! reach the store. So if a node that is cut off writes to a purse that has another owner by now,
+//! the store fences the write, or the program detects it.
 //!
-//! Purses are kept in a store outside, which fences. In the end no purse may hold less than what
-//! was acknowledged, or more than what was tried; nobody may hang, no process may grow, and after
-//! the last restart everything answers. Prints what it measures.
+//! Purses are kept in an outside store that fences. In the end no purse may hold less than what was
+//! acknowledged or more than what was tried. No ask may hang, no process may grow, and after the
+//! last restart every purse answers. The program prints what it measures.
 
 #![expect(
     clippy::disallowed_methods,
@@ -39,11 +39,11 @@ use tokio::{
     time::Instant,
 };
 
-/// Where nodes listen that have an address of their own.
+/// The port of nodes that have an address of their own.
 const PORT: u16 = 25520;
 const PURSES: usize = 500;
 const ASKERS: usize = 32;
-/// Nothing that works takes so long.
+/// A step that takes longer hangs.
 const LIMIT: Duration = Duration::from_secs(40);
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -57,13 +57,13 @@ struct Tally {
     stop: AtomicBool,
 }
 
-/// How often what was done.
+/// How often each thing happened.
 #[derive(Debug, Default)]
 struct Faults {
     kills: u32,
     restarts: u32,
     partitions: u32,
-    /// Nobody's doing but the nodes' own.
+    /// Panics of the nodes' own code.
     panics: u64,
 }
 
@@ -109,7 +109,7 @@ fn options() -> Result<Options, String> {
     Ok(options)
 }
 
-/// One asker: a purse after the other, each ask with its own end.
+/// One asker. It asks one purse after the other, each ask with its own deadline.
 async fn ask(client: ClusterClient, tally: Arc<Tally>, seed: u64) {
     let mut rng = StdRng::seed_from_u64(seed);
     while !tally.stop.load(Ordering::Relaxed) {
@@ -136,7 +136,7 @@ async fn ask(client: ClusterClient, tally: Arc<Tally>, seed: u64) {
                     .expect("no panic")
                     .entry(what)
                     .or_default() += 1;
-                // As a caller would that is told to retry.
+                // Wait, as a caller would after a retryable error.
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
@@ -170,7 +170,7 @@ impl Cluster {
         let preset = ("CASTY_PRESET".to_owned(), options.preset.clone());
         like_all.environment.push(preset);
         for n in 0..options.nodes {
-            // The count of panics is common to all.
+            // All nodes share the count of panics.
             let mut launch = like_all.clone();
             let mut listen = "127.0.0.1:0".to_owned();
             if let Some(namespaces) = namespaces {
@@ -194,16 +194,16 @@ impl Cluster {
         self.client.as_ref().expect("it has started")
     }
 
-    /// How many members vote, as far as anybody answers.
+    /// How many members vote, according to the nodes that answer.
     async fn votes(&self) -> usize {
         let admin = self.admin.as_ref().expect("it has started");
         let members = admin.members().await;
         members.map_or(0, |seen| seen.members.iter().filter(|m| m.votes).count())
     }
 
-    /// Waits until all nodes are Up, in their present lives, and as many vote as should: what a
-    /// voter knows is lost with its process, so whoever kills the next one before the last is
-    /// replaced kills the map.
+    /// Waits until all nodes are Up in their present incarnations and the full number votes. A
+    /// voter's state is lost with its process, so killing the next node before the last one is
+    /// replaced would kill the map.
     async fn all_up(&self) -> Result<(), Failure> {
         let all = async {
             loop {
@@ -239,7 +239,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// What a node is to the cluster just now.
+    /// The role of a node in the cluster at this moment.
     async fn role(&self, name: &str) -> Result<&'static str, Failure> {
         let admin = self.admin.as_ref().expect("it has started");
         let members = admin.members().await?;
@@ -273,7 +273,7 @@ async fn until_answered(client: &ClusterClient, purse: &str) -> Result<(), Failu
     Err(format!("`{purse}` does not answer again").into())
 }
 
-/// Cuts a minority off from the rest, or one way between two, for a while.
+/// Cuts a minority off from the rest, or one direction between two nodes, for a while.
 async fn partition(namespaces: &Namespaces, nodes: u8, rng: &mut StdRng) -> Result<(), Failure> {
     let one = rng.random_range(0..nodes);
     let other = (one + rng.random_range(1..nodes)) % nodes;
@@ -281,7 +281,7 @@ async fn partition(namespaces: &Namespaces, nodes: u8, rng: &mut StdRng) -> Resu
         |minority: &[u8]| -> Vec<u8> { (0..nodes).filter(|n| !minority.contains(n)).collect() };
     match rng.random_range(0..5) {
         0 => namespaces.cut(one, other)?,
-        // It is heard by nobody, or hears nobody.
+        // No other node hears it, or it hears no other node.
         1 => rest(&[one])
             .iter()
             .try_for_each(|to| namespaces.cut(one, *to))?,
@@ -298,7 +298,7 @@ async fn partition(namespaces: &Namespaces, nodes: u8, rng: &mut StdRng) -> Resu
             }
         }
     }
-    // From shorter than a lease to long enough that whoever is cut off is declared Down.
+    // From shorter than a lease to long enough that a node that is cut off is declared Down.
     tokio::time::sleep(Duration::from_millis(rng.random_range(200..6000))).await;
     namespaces.heal()?;
     Ok(())
@@ -308,7 +308,7 @@ async fn partition(namespaces: &Namespaces, nodes: u8, rng: &mut StdRng) -> Resu
 async fn main() -> Result<(), Failure> {
     casty_tests::log();
     let options = options()?;
-    // From here on they end nobody, so that what is made is removed.
+    // From here on the signals do not end the process, so that it removes what it has made.
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut terminated = signal(SignalKind::terminate())?;
     let namespaces = options
@@ -356,7 +356,7 @@ async fn storm(options: &Options, namespaces: Option<&Namespaces>) -> Result<(),
             faults.partitions += 1;
             cluster.all_up().await?;
         } else if rng.random_range(0..4) == 0 {
-            // One after the other, as a new version is rolled out.
+            // One after the other, as in the rollout of a new version.
             for n in 0..cluster.processes.len() {
                 if let Some(process) = &mut cluster.processes[n] {
                     process.leave(LIMIT).await?;

@@ -4,7 +4,7 @@ use casty::{Later, Promise, prelude::*, testkit};
 
 use crate::support::{cluster, entity_on, shutdown, soon};
 
-/// Asks others, or is asked.
+/// Asks its friends, and is asked.
 #[derive(Default)]
 struct Friend {
     waiting: Vec<Promise<u32>>,
@@ -13,7 +13,7 @@ struct Friend {
 
 #[entity(shards = 4)]
 impl Friend {
-    /// Asks the first of the list to ask the rest.
+    /// Asks the first friend of the list to ask the rest.
     #[message]
     async fn pass_on(&self, to: Vec<String>, ctx: &mut Context<Self>) -> Result<u32, String> {
         let Some((first, rest)) = to.split_first() else {
@@ -45,7 +45,7 @@ impl Friend {
         promise.reply(depth);
     }
 
-    /// Asks and gives up; the one it asks then asks back.
+    /// Asks a friend and gives up; the friend then asks back.
     #[message]
     async fn impatient(&self, via: String, ctx: &mut Context<Self>) -> String {
         let next = ctx.entity::<Self>(via);
@@ -62,13 +62,13 @@ impl Friend {
         0
     }
 
-    /// What it heard when it asked back.
+    /// The answer it got when it asked back.
     #[message]
     fn back(&self) -> Option<String> {
         self.back.clone()
     }
 
-    /// Answered when somebody opens.
+    /// Answered when another message opens it.
     #[message]
     fn wait(&mut self) -> Later<u32> {
         let (promise, later) = Promise::new();
@@ -106,7 +106,7 @@ fn a_chain_is_fine_and_a_circle_is_told_at_once() {
         let begun = tokio::time::Instant::now();
         let a = system.entity::<Friend>("a");
         assert_eq!(a.pass_on(ids("b c d")).await, Ok(3));
-        // The same one twice, but not waiting any more the second time.
+        // The same actor twice, but the second time it no longer waits.
         assert_eq!(a.pass_on(ids("b c")).await, Ok(2));
         let circles = [
             ("a", "Friend/a Friend/a"),
@@ -118,7 +118,7 @@ fn a_chain_is_fine_and_a_circle_is_told_at_once() {
             assert_eq!(a.pass_on(ids(path)).await, Err(expected), "{path}");
         }
         assert_eq!(begun.elapsed(), Duration::ZERO);
-        // Nobody is stuck.
+        // No actor is stuck.
         assert_eq!(a.pass_on(ids("b c d")).await, Ok(3));
     });
 }
@@ -196,7 +196,7 @@ async fn a_circle_across_nodes_is_told_at_once_too() {
         assert!(chain.starts_with("Friend/"), "{chain}");
         assert!(begun.elapsed() < Duration::from_secs(2), "{chain}");
     }
-    // From a node that is no part of it, and again: nobody is stuck.
+    // Asked from a node outside of the circle, and once more: no actor is stuck.
     let outside = nodes[2].entity::<Friend>(&a);
     assert_eq!(
         soon("a chain", outside.pass_on(path(&[&b, &c]))).await,

@@ -139,7 +139,7 @@ async fn passes(valve: &ValveRef, numbers: std::ops::Range<u32>) -> Vec<casty::A
         assert_eq!((&mut ask).now_or_never(), None);
         asks.push(ask);
     }
-    // All that was sent before is looked at by then.
+    // The answer shows that all earlier messages have been handled.
     valve.passed().await.unwrap();
     asks
 }
@@ -291,7 +291,7 @@ fn an_internal_message_leads_from_state_to_state() {
 #[tokio::test(flavor = "multi_thread")]
 async fn states_are_the_same_from_every_node() {
     let nodes = cluster(2).await;
-    // Of ten carts, some live on either node.
+    // Of ten carts, some live on each node.
     for number in 0..10 {
         let id = format!("c-{number}");
         let carts = [&nodes[0], &nodes[1]].map(|node| node.entity::<Cart>(&id));

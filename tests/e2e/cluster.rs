@@ -35,7 +35,7 @@ async fn five_nodes_answer_from_everywhere_and_share_the_load() {
         assert_eq!(seen.len(), 1, "entity c{id} answered from {seen:?}");
         *homes.entry(seen.remove(0)).or_default() += 1;
     }
-    // 16 shards over 5 nodes: three or four each.
+    // 16 shards over 5 nodes: three or four on each.
     assert_eq!(homes.len(), 5, "{homes:?}");
     let up = |node: &ActorSystem| {
         node.members()
@@ -49,7 +49,7 @@ async fn five_nodes_answer_from_everywhere_and_share_the_load() {
 
 #[tokio::test]
 async fn nodes_may_start_in_any_order() {
-    // The first seed starts last; the ports are found by binding and letting go.
+    // The first seed starts last. Binding and releasing finds free ports.
     let ports: Vec<u16> = (0..3)
         .map(|_| {
             std::net::TcpListener::bind("127.0.0.1:0")
@@ -91,7 +91,7 @@ async fn tells_arrive_exactly_once_and_in_order() {
                     ledger.note(sender, number).tell().await.unwrap();
                 }
             }
-            // An answer comes after everything this node sent to the same entity before it.
+            // An answer comes after everything that this node sent to the same entity before.
             for ledger in &ledgers {
                 let seen = ledger.seen().await.unwrap();
                 assert!(seen.messages >= EACH && seen.out_of_order == 0, "{seen:?}");
@@ -153,7 +153,7 @@ async fn try_tell_says_when_the_way_to_another_node_is_full() {
     let id = id_on(&nodes, 1).await;
     let slow = nodes[0].entity::<Counter>(&id);
     let mut sent = 0;
-    // Without an await the writer has no chance: the buffer must fill.
+    // Without an await the writer cannot run, so the buffer must fill.
     let refused = loop {
         match slow.increment(1).try_tell() {
             Ok(()) => sent += 1,
@@ -230,7 +230,7 @@ async fn references_travel_and_work_on_the_other_side() {
         assert_eq!(herself.remember("a".to_owned()).await, Ok(1));
     }
     assert_eq!(listener.heard().await.unwrap().len(), 20);
-    // A reference to an actor that has stopped says so, from anywhere.
+    // A reference to a stopped actor says so, from every node.
     listener.stop().await;
     for i in 0..20 {
         let herald = nodes[0].entity::<Herald>(format!("h{i}"));
@@ -319,7 +319,7 @@ async fn members_come_and_go_with_an_event_each() {
 async fn a_node_that_vanishes_is_noticed() {
     let mut nodes = cluster(3).await;
     let mut events = nodes[1].events();
-    // Each has heard from each by gossip: load is told that way.
+    // Each node has heard from each other by gossip, which carries the load.
     for node in &nodes {
         let seen = || std::future::ready(node.members());
         eventually("they meet", seen, |members| {
@@ -327,7 +327,7 @@ async fn a_node_that_vanishes_is_noticed() {
         })
         .await;
     }
-    // Dropped without a word, its connections are closed and nobody answers for it.
+    // Dropped without a goodbye: its connections close, and no process answers at its address.
     let lost = nodes.pop().unwrap();
     let name = lost.node_id().clone();
     drop(lost);
@@ -363,7 +363,7 @@ async fn a_restarted_node_takes_its_own_place() {
         .await
         .unwrap();
     soon("it is back", again.wait_for(2)).await.unwrap();
-    // Its shards were given up with its former self, and find a home again.
+    // Its shards were given up with its earlier incarnation, and get a home again.
     let ask = || nodes[0].entity::<Counter>(&id).value().into_future();
     eventually("an answer", ask, |answer| *answer == Ok(0)).await;
     nodes.push(again);

@@ -1,5 +1,4 @@
-//! Nothing is lost in silence: what goes in is handled, refused with a typed error, or a dead
-//! letter.
+//! No message is lost silently: each is handled, refused with a typed error, or a dead letter.
 
 use std::sync::atomic::Ordering;
 
@@ -26,7 +25,7 @@ fn lives<E: Citizen>(run: u64, seed: u64, odds: Odds) {
         for sender in senders.collect::<Vec<_>>() {
             sender.await.unwrap();
         }
-        // Everything accepted is dealt with before the system ends.
+        // The system handles everything it accepted before it ends.
         system.shutdown().await.unwrap();
         assert_eq!(
             books.balance(system.dead_letters()),
@@ -41,7 +40,7 @@ fn lives<E: Citizen>(run: u64, seed: u64, odds: Odds) {
 }
 
 fn all<E: Citizen>(runs: u64, odds: Odds) {
-    // The panics are meant.
+    // The panics are intended.
     std::panic::set_hook(Box::new(|info| {
         let text = info.payload_as_str().unwrap_or_default();
         if text != "as told" {

@@ -1,4 +1,4 @@
-//! What goes wrong at start and at joining, said clearly.
+//! Errors at start and at joining are clear.
 
 use std::net::SocketAddr;
 
@@ -85,7 +85,7 @@ async fn two_clusters_of_one_name_never_merge() {
             break;
         }
     }
-    // The founder dies, and somebody founds another cluster of the same name, at the same address.
+    // The founder dies, and another node founds a cluster of the same name at the same address.
     let address = nodes[0].address();
     drop(nodes);
     let usurper = eventually(
@@ -96,7 +96,7 @@ async fn two_clusters_of_one_name_never_merge() {
     .await
     .unwrap();
     soon("it founds", usurper.wait_for(1)).await.unwrap();
-    // The one that remains calls the old founder, and is turned away by the new.
+    // The remaining node calls the old founder, and the new one turns it away.
     let ask = || {
         remaining
             .entity::<Counter>(&founder_owns)
@@ -161,7 +161,7 @@ async fn an_unreachable_seed_means_wait_and_never_birth() {
             .is_err()
     );
     assert_eq!(waiting.members(), []);
-    // A message that has nowhere to go says so in time.
+    // A message without a reachable home fails in time.
     let error = soon("an error", waiting.entity::<Counter>("c").value())
         .await
         .unwrap_err();
@@ -221,7 +221,7 @@ async fn a_message_that_cannot_be_decoded_is_answered_with_its_name() {
         (10..=20).contains(&undecodable),
         "about half live on the other node: {undecodable}"
     );
-    // Told, it is a dead letter on the node that could not read it.
+    // As a tell it is a dead letter, on the node that could not decode it.
     let before = second.dead_letters();
     for i in 0..30 {
         first
@@ -323,7 +323,7 @@ async fn two_types_of_one_name_do_not_start() {
     );
 }
 
-/// Sends bytes that are no handshake, or no frame after one, and closes.
+/// Sends bytes that are no handshake, or no frame after a handshake, and closes.
 async fn spit(to: SocketAddr, bytes: &[u8]) {
     let mut stream = TcpStream::connect(to).await.unwrap();
     let _ = stream.write_all(bytes).await;

@@ -1,5 +1,5 @@
-//! Who has to wait for whom, in turns and in simulated time; `benches/fairness.rs` measures the
-//! same in real time.
+//! How long actors wait for each other, in turns and in simulated time. `benches/fairness.rs`
+//! measures the same in real time.
 
 use std::{
     sync::{
@@ -13,10 +13,10 @@ use casty::{prelude::*, testkit::Sim};
 
 use crate::support::soon;
 
-/// Messages that one run handles before others have their turn.
+/// Messages that one run handles before other runs have their turn.
 const BATCH: u64 = 64;
 
-/// Counts what any of it handles.
+/// Counts the messages that all instances handle.
 #[derive(Default)]
 struct Hot;
 
@@ -42,13 +42,13 @@ impl Quiet {
     }
 }
 
-/// On one thread, so that whoever is served is served at the cost of everybody else.
+/// On one thread, so that each turn is at the cost of all other actors.
 #[tokio::test(flavor = "current_thread")]
 async fn a_quiet_entity_waits_for_a_few_batches_of_a_hot_one_and_no_more() {
     let system = ActorSystem::local("fairness");
     let (hot, quiet) = (system.entity::<Hot>("hot"), system.entity::<Quiet>("quiet"));
     quiet.handled().await.unwrap();
-    // Four of them keep its mailbox full.
+    // Four senders keep its mailbox full.
     let feeding: Vec<_> = (0..4)
         .map(|_| {
             let hot = hot.clone();
@@ -72,11 +72,11 @@ async fn a_quiet_entity_waits_for_a_few_batches_of_a_hot_one_and_no_more() {
             .await
             .unwrap();
         let after = HANDLED.load(Ordering::Relaxed);
-        // One before the quiet one's run, and one before the asker's next turn.
+        // One batch before the quiet actor's run, and one before the asker's next turn.
         assert!(seen - before <= 2 * BATCH, "ask {n}: {}", seen - before);
         assert!(after - before <= 4 * BATCH, "ask {n}: {}", after - before);
     }
-    // It was hot until the end.
+    // The actor was hot until the end.
     let before = HANDLED.load(Ordering::Relaxed);
     tokio::task::yield_now().await;
     assert!(HANDLED.load(Ordering::Relaxed) > before);
@@ -113,7 +113,7 @@ impl Porter {
 const LOAD_BYTES: usize = 16 * 1024;
 /// Some 16 MiB, four times of what may be under way.
 const LOADS: u64 = 1024;
-/// The window, what waits for the writer, and some for what surrounds the loads.
+/// The window, what waits for the writer, and some for the frames around the loads.
 const UNDER_WAY_MAX: u64 = 6 * 1024 * 1024 / LOAD_BYTES as u64;
 
 /// A porter that lives on a node.
@@ -140,7 +140,7 @@ fn a_hundred_asks(sim: &mut Sim, porter: &str) -> Duration {
     sim.elapsed().saturating_sub(begun)
 }
 
-/// What makes a node stand still, and go on again.
+/// `stop` makes a node stand still, and `go_on` ends it.
 fn one_stands_still(stop: impl Fn(&mut Sim), go_on: impl Fn(&mut Sim)) {
     casty_tests::log();
     let mut sim = Sim::new(11);

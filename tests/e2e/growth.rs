@@ -1,5 +1,5 @@
-//! A cluster that grows from three nodes to six and shrinks again while everybody is busy: the load
-//! evens out, no value is lost, and an entity that moves is away for a moment only.
+//! A cluster grows from three nodes to six and shrinks again under load: the load evens out, no
+//! value is lost, and an entity that moves is away only for a moment.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,22 +17,22 @@ use crate::support::{cluster, eventually, node, shutdown, soon};
 
 const ENTITIES: usize = 1000;
 const SHARDS: usize = 64;
-/// Those that stay, on which everybody who asks lives.
+/// The nodes that stay. All askers live on them.
 const STAY: usize = 3;
 const JOIN: usize = 3;
-/// Between an answer and the next question to the same entity: asked any faster, a thousand
-/// entities keep two processors so busy that what is measured is the queue.
+/// Between an answer and the next ask of the same entity. At a faster pace a thousand entities keep
+/// two processors so busy that the test measures the queue.
 const PACE: Duration = Duration::from_millis(50);
 /// Answers of each entity that end a time of measurement.
 const ANSWERS: u64 = 20;
-/// How long a planned move may keep an entity from answering, in the middle and at worst. With
-/// `CASTY_MEASURE` set, on a machine that does nothing else, this is asserted; else, far more,
-/// which only tells whether something is stuck.
+/// How long a planned move may keep an entity from answering, in the median and at worst. These
+/// bounds hold only on a machine without other load, with `CASTY_MEASURE` set. Otherwise far larger
+/// bounds only detect an entity that is stuck.
 const MEDIAN: Duration = Duration::from_millis(50);
 const WORST: Duration = Duration::from_millis(250);
 const GENEROUS: u32 = 20;
 
-/// Counts wherever it goes.
+/// A counter that migrates.
 #[message]
 #[derive(Default)]
 pub(crate) struct Settler {
@@ -57,11 +57,11 @@ fn settler(system: &ActorSystem, n: usize) -> SettlerRef {
     system.entity::<Settler>(format!("s{n}"))
 }
 
-/// What one asks of one entity, and hears.
+/// The asks of one entity, and the answers.
 #[derive(Default)]
 struct Heard {
     answers: AtomicU64,
-    /// Asks that may have been handled, though nobody answered.
+    /// Asks that may have been handled, although no answer came.
     unclear: AtomicU64,
     longest_micros: AtomicU64,
 }
@@ -72,7 +72,7 @@ struct Load {
     errors: Mutex<BTreeMap<String, u64>>,
 }
 
-/// Whether it is an error that a caller can do something about.
+/// Whether a caller can react to the error by a retry.
 fn is_retryable(error: &AskError) -> bool {
     let known = matches!(
         error,
@@ -108,7 +108,7 @@ async fn ask(settler: SettlerRef, n: usize, load: Arc<Load>, stop: watch::Receiv
 }
 
 impl Load {
-    /// Until every entity has answered so often from now on.
+    /// Waits until every entity has answered `count` more times.
     async fn answers(&self, count: u64) {
         let answers = || self.heard.iter().map(|h| h.answers.load(Ordering::Relaxed));
         let before: Vec<u64> = answers().collect();
@@ -126,7 +126,7 @@ impl Load {
         }
     }
 
-    /// The longest gaps between two answers, of such entities, from the shortest.
+    /// The longest gap between two answers of each chosen entity, the shortest first.
     fn gaps(&self, such: impl Fn(usize) -> bool) -> Vec<Duration> {
         let heard = self.heard.iter().enumerate().filter(|(n, _)| such(*n));
         let micros = heard.map(|(_, h)| h.longest_micros.load(Ordering::Relaxed));
@@ -136,14 +136,14 @@ impl Load {
     }
 }
 
-/// Where all of them live.
+/// The home of each entity.
 async fn homes(system: &ActorSystem) -> Vec<String> {
     let asks = (0..ENTITIES).map(|n| settler(system, n).home().into_future());
     let homes = join_all(asks).await;
     homes.into_iter().map(Result::unwrap_or_default).collect()
 }
 
-/// How many shards there are on each of those nodes.
+/// How many shards each of those nodes has.
 fn counts(system: &ActorSystem, homes: &[String], names: &[String]) -> BTreeMap<String, usize> {
     let owned: BTreeSet<_> = homes
         .iter()
@@ -162,14 +162,14 @@ fn counts(system: &ActorSystem, homes: &[String], names: &[String]) -> BTreeMap<
     counts
 }
 
-/// Waits until the load is even over exactly these nodes. Where all entities live then.
+/// Waits until the load is even over exactly these nodes. Returns the homes of all entities.
 async fn evened_out(system: &ActorSystem, names: &[String]) -> Vec<String> {
     let even = |homes: &Vec<String>| {
         let counts = counts(system, homes, names);
         let (least, most) = (counts.values().min(), counts.values().max());
         let (least, most) = (*least.unwrap_or(&0), *most.unwrap_or(&0));
         let all: usize = counts.values().sum();
-        // One, or a tenth of what two nodes have on average.
+        // One shard, or a tenth of the average of two nodes.
         counts.len() == names.len()
             && all == SHARDS
             && most - least <= usize::max(1, (most + least) / 20)
@@ -188,7 +188,7 @@ fn report(what: &str, gaps: &[Duration]) -> (Duration, Duration) {
     (median, worst)
 }
 
-/// Nobody may be away for too long, but for the pace at which it is asked.
+/// Checks how long entities were away, less the pace at which they are asked.
 fn check_pause(what: &str, (median, worst): (Duration, Duration)) {
     let (median, worst) = (median.saturating_sub(PACE), worst.saturating_sub(PACE));
     let times = match std::env::var_os("CASTY_MEASURE") {

@@ -18,14 +18,14 @@ const SEEDS: std::ops::Range<u64> = 0..2;
 
 struct Cluster {
     sim: Sim,
-    /// Who founded what, as far as it was seen.
+    /// The clusters and generations that were seen to be founded.
     founded: Vec<(u128, u32)>,
     /// The directories of its nodes.
     state: TempDir,
 }
 
 impl Cluster {
-    /// The first nodes keep their state, and there are as many others.
+    /// The nodes of `keep` keep their state on disk; the others do not.
     fn start(seed: u64, keep: &[&str], others: &[&str]) -> Self {
         casty_tests::log();
         let mut cluster = Self {
@@ -49,7 +49,7 @@ impl Cluster {
             .start_with(name, move |builder| builder.state_dir(&path));
     }
 
-    /// Waits until so many nodes are members, and no others, and as many vote as should.
+    /// Waits until the members are exactly `nodes` nodes, with the full number of voters.
     fn settled(&mut self, nodes: usize) {
         let votes = if nodes < 3 { 1 } else { (nodes.min(5) - 1) | 1 };
         let votes = if nodes == 4 { 3 } else { votes };
@@ -60,7 +60,7 @@ impl Cluster {
             };
             views.len() == nodes && views.iter().all(settled)
         });
-        // While voters change it takes a majority of either, the old ones and the new.
+        // A change of voters needs a majority of both the old and the new voters.
         self.run_for(1);
         for (_, sighting) in self.sim.sightings() {
             if let Sighting::Founded {
@@ -88,7 +88,7 @@ impl Cluster {
         self.sim.run_for(Duration::from_secs(seconds));
     }
 
-    /// Asks many entities, and gives the fencing tokens that they run under.
+    /// Asks many entities for the fencing tokens that they run under.
     fn tokens(&mut self, node: &str) -> BTreeMap<String, u64> {
         self.sim.on(node, |system| async move {
             let mut tokens = BTreeMap::new();
@@ -116,7 +116,7 @@ impl Cluster {
     }
 }
 
-/// Tells its fencing token.
+/// Returns its fencing token.
 #[derive(Default)]
 struct Fenced;
 
@@ -149,7 +149,7 @@ fn after_all_were_killed_at_once_it_is_the_same_cluster() {
         assert_eq!(cluster.view("a").generation, generation);
         let second = cluster.members("a");
         assert!(first.iter().all(|(name, id)| second[name] > *id));
-        // And again, from what was kept after that.
+        // Once more, from the state that was kept after the first restart.
         cluster.crash(&all);
         cluster.restart(&all);
         cluster.settled(3);
@@ -174,7 +174,7 @@ fn five_voters_come_back_and_so_does_a_sole_voter() {
 #[test]
 fn a_member_that_lived_on_goes_on() {
     for seed in SEEDS {
-        // The first three vote; the others only look on.
+        // The first three vote. The others do not.
         let mut cluster = Cluster::start(seed, &["a", "b", "c"], &["w"]);
         let before = cluster.tokens("w");
         let lived = cluster.members("w")["w"].clone();
@@ -203,7 +203,7 @@ fn a_minority_of_those_that_voted_decides_nothing() {
             system.entity::<Counter>("x").value().await
         });
         assert_eq!(answer, Err(AskError::NoQuorum));
-        // One more is a majority.
+        // One more voter makes a majority.
         cluster.restart(&["c"]);
         cluster.settled_but_for_a();
         cluster.restart(&["a"]);
@@ -213,7 +213,7 @@ fn a_minority_of_those_that_voted_decides_nothing() {
 }
 
 impl Cluster {
-    /// Two of three serve, and the third is given up.
+    /// Two of three serve, and the third is declared Down.
     fn settled_but_for_a(&mut self) {
         self.sim.until("the others go on", |sim| {
             let views = sim.views();
@@ -222,7 +222,7 @@ impl Cluster {
     }
 }
 
-/// Which seats processes took, and whether they had kept them.
+/// The seats that processes took, and whether they had kept them.
 fn seats(sim: &mut Sim) -> Vec<(String, u32, bool)> {
     let sightings = sim.sightings().into_iter();
     let seats = sightings.filter_map(|(_, sighting)| match sighting {
@@ -244,7 +244,7 @@ fn a_node_that_is_back_soon_keeps_its_seat_and_a_replaced_node_does_not() {
         cluster.crash(&["b"]);
         cluster.restart(&["b"]);
         cluster.settled(4);
-        // It was never missing among those that vote.
+        // The voters never missed it.
         cluster.crash(&["c"]);
         cluster.sim.until("another votes instead", |sim| {
             let views = sim.views();
@@ -317,7 +317,7 @@ fn all_that_shut_down_at_once_come_back_to_the_same_cluster() {
         cluster.crash(&all);
         cluster.restart(&all);
         cluster.settled_with_seats(3);
-        // Nobody was left to take the votes, so they were kept.
+        // No member was left to take the votes, so they were kept.
         assert!(grew(&before, &cluster.tokens("a")));
         let founded =
             |(_, sighting): &(Duration, Sighting)| matches!(sighting, Sighting::Founded { .. });

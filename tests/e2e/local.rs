@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 
 use crate::support::{event, eventually, soon};
 
-/// Handles a message when it is let.
+/// Handles a message when the test lets it.
 struct Gate {
     open: Arc<Semaphore>,
     handled: u64,
@@ -133,7 +133,7 @@ async fn a_full_mailbox_gives_the_message_back_or_lets_the_teller_wait() {
     ));
     let gate = gated.gate.clone();
     let waiting = tokio::spawn(async move { gate.pass(8).tell().await });
-    // The teller waits for room, and gets it when the handler takes the next message.
+    // The sender waits for room, and gets it when the handler takes the next message.
     gated.open.add_permits(4);
     soon("room", waiting).await.unwrap().unwrap();
     let handled = || gated.gate.handled().into_future();
@@ -164,7 +164,7 @@ async fn an_ask_times_out_and_says_that_it_may_have_been_handled() {
     assert_eq!(error, AskError::Timeout { after });
     assert!(error.maybe_handled());
     fill(&gated).await;
-    // This one never got into the mailbox.
+    // This message never got into the mailbox.
     let error = gated.gate.pass(2).timeout(after).await.unwrap_err();
     assert_eq!(error, AskError::Full);
     assert!(!error.maybe_handled());
@@ -191,7 +191,7 @@ async fn what_is_left_when_an_actor_stops_itself_is_a_dead_letter_or_an_error() 
     let mut events = gated.system.events();
     let mut first = gated.gate.pass(1).into_future();
     assert!(futures_util::poll!(&mut first).is_pending());
-    // In the mailbox behind the one in the handler.
+    // In the mailbox, behind the message in the handler.
     eventually(
         "queued",
         || std::future::ready(gated.gate.quit().try_tell()),
@@ -230,7 +230,7 @@ async fn a_panic_is_told_to_the_asker_and_ends_the_actor() {
         }
     );
     assert_eq!(gated.gate.handled().await, Err(AskError::Stopped));
-    // A state that a panic left half changed is not asked to stop in order.
+    // After a panic the state may be inconsistent, so its stop hook does not run.
     assert_eq!(gated.stops.load(Ordering::SeqCst), 0);
 }
 
@@ -290,7 +290,7 @@ async fn actors_and_entities_tell_of_their_start_and_stop() {
     );
 }
 
-/// Cannot start while told so.
+/// Fails to start while the test says so.
 struct Fragile {
     started: u64,
 }
@@ -324,7 +324,7 @@ async fn a_failed_init_is_told_to_the_asker_and_is_left_alone_for_a_while() {
     });
     assert_eq!(fragile.started().await, error);
     let starts = STARTS.load(Ordering::SeqCst);
-    // At once refused, without another try.
+    // Refused at once, without another try.
     assert_eq!(fragile.started().await, error);
     assert!(matches!(
         fragile.started().try_tell(),

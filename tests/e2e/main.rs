@@ -12,7 +12,6 @@
 
 mod asks;
 mod behaviors;
-mod chaos;
 mod cluster;
 mod conservation;
 mod errors;

@@ -1,10 +1,10 @@
-//! State that moves with its shard.
+//! Entity state that moves with its shard.
 
 use casty::prelude::*;
 
 use crate::support::{cluster, eventually, node, shutdown, soon};
 
-/// Keeps its value wherever it goes.
+/// A counter that migrates.
 #[message]
 #[derive(Default)]
 pub(crate) struct Nomad {
@@ -43,7 +43,7 @@ impl Nomad {
     }
 }
 
-/// A lamp that is on or off, wherever it goes.
+/// A lamp that is on or off, and migrates.
 #[entity(shards = 16, migrate)]
 pub(crate) mod lamp {
     use super::*;
@@ -86,7 +86,7 @@ pub(crate) mod lamp {
     }
 }
 
-/// Sees whether its one sender is heard in order, wherever it goes.
+/// Checks that its one sender's notes arrive in order, on every node it moves to.
 #[message]
 #[derive(Default)]
 pub(crate) struct Scroll {
@@ -102,7 +102,7 @@ impl Scroll {
         self.next = number + 1;
     }
 
-    /// How many notes, how many out of order, node.
+    /// How many notes, how many out of order, and the node.
     #[message]
     fn look(&self, ctx: &mut Context<Self>) -> (u64, u64, String) {
         (self.next, self.out_of_order, ctx.node_id().to_string())
@@ -143,7 +143,7 @@ async fn state_survives_the_leave_of_its_node() {
     shutdown(nodes).await;
 }
 
-/// A reference that has been used remembers where its entity lives; a fresh one looks it up.
+/// A used reference remembers where its entity lives; a fresh reference looks it up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_sender_is_heard_in_order_through_old_and_new_references_while_a_shard_moves() {
     const SCROLLS: usize = 2_000;
@@ -187,7 +187,7 @@ async fn one_sender_is_heard_in_order_through_old_and_new_references_while_a_sha
     shutdown(nodes).await;
 }
 
-/// Asks of both sides go on while a third node joins and leaves again: none is lost, and none
+/// Both sides keep asking while a third node joins and leaves again: no ask is lost, and none
 /// counts twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_newcomer_takes_its_share_with_their_state_under_load() {
@@ -232,7 +232,7 @@ async fn a_newcomer_takes_its_share_with_their_state_under_load() {
         assert_eq!(nomad(&nodes[0], n).add(0).await, Ok(rounds), "n{n}");
     }
     let founder = nodes.remove(0);
-    // The founder's own go with its leave as well.
+    // The founder's own entities move when it leaves as well.
     soon("it leaves", founder.shutdown()).await.unwrap();
     for n in 0..COUNT {
         assert_eq!(nomad(&nodes[0], n).add(0).await, Ok(rounds), "n{n}");

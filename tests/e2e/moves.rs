@@ -1,4 +1,4 @@
-//! Shards that find another home, and clusters that have lost one who decides, or the only one.
+//! Shards that get another home, and clusters that have lost a voter, or the only one.
 
 use casty::prelude::*;
 use casty_tests::{Counter, CounterRef, Ledger, Seen};
@@ -21,13 +21,13 @@ async fn entities_live_on_elsewhere_after_their_node_has_left() {
         let counter = nodes[1].entity::<Counter>(format!("c{i}"));
         let home = soon("an answer", counter.node()).await.unwrap();
         assert_ne!(home, "node-2");
-        // State lives with its node; what was on the others is still there.
+        // State lives on its node. The state on the other nodes is still there.
         assert!(matches!(counter.value().await, Ok(0 | 1)));
     }
     shutdown(nodes).await;
 }
 
-/// While a node leaves under load nothing is lost in silence, and nothing is handled twice.
+/// While a node leaves under load, no message is lost silently, and none is handled twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leave_under_load_loses_no_message() {
     const ENTITIES: usize = 100;
@@ -41,8 +41,8 @@ async fn a_leave_under_load_loses_no_message() {
         let mut asked = 0;
         while !*stopped.borrow() {
             for counter in &counters {
-                // An ask under way when its entity stops is either answered or sent anew: the
-                // leaver handles what it has taken.
+                // An ask under way when its entity stops is either answered or sent again: the
+                // leaving node handles what it has taken.
                 counter.add(1).await.unwrap();
                 asked += 1;
             }
@@ -74,7 +74,7 @@ async fn tells_during_a_leave_arrive_or_are_dead_letters() {
                 ledger.increment(1).tell().await.unwrap();
             }
         }
-        // Behind everything that was told.
+        // Behind every earlier tell.
         for ledger in &ledgers {
             ledger.value().await.unwrap();
         }
@@ -91,7 +91,7 @@ async fn tells_during_a_leave_arrive_or_are_dead_letters() {
     shutdown(nodes).await;
 }
 
-/// Of three nodes each decides: without the founder the other two go on, and elect one of them.
+/// All three nodes vote: without the founder, the other two elect a leader and go on.
 #[tokio::test]
 async fn without_the_founder_known_homes_work_and_new_ones_are_found() {
     let mut nodes = cluster(3).await;
@@ -99,7 +99,7 @@ async fn without_the_founder_known_homes_work_and_new_ones_are_found() {
     for i in 0..30 {
         let id = format!("l{i}");
         let home = nodes[0].entity::<Counter>(&id).node().await.unwrap();
-        // Nodes 1 and 2 have to know the way, both of them.
+        // Nodes 1 and 2 both have to know the entity's home.
         for node in &nodes {
             node.entity::<Counter>(&id)
                 .increment(1)
@@ -121,7 +121,7 @@ async fn without_the_founder_known_homes_work_and_new_ones_are_found() {
             );
         }
     }
-    // No ledger has been used before: none of its shards has a home.
+    // No ledger has been used before, so none of their shards has a home.
     for node in &nodes {
         let ledger = node.entity::<Ledger>("new");
         assert_eq!(soon("an answer", ledger.seen()).await, Ok(Seen::default()));

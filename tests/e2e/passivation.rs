@@ -1,4 +1,4 @@
-//! Entities that go to sleep.
+//! Entities that passivate.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -8,7 +8,7 @@ use crate::support::eventually;
 
 static STOPPED: AtomicU32 = AtomicU32::new(0);
 
-/// Sleeps after a minute.
+/// Passivates after a minute.
 #[derive(Default)]
 struct Sleeper {
     handled: u32,
@@ -72,7 +72,7 @@ fn an_idle_entity_passivates_and_wakes_afresh() {
             "with its stop hook"
         );
         assert_eq!(quiet.poke().await, Ok(1));
-        // What it does for itself does not keep it awake.
+        // Its own timer does not keep it active.
         quiet.tick().await.unwrap();
         tokio::time::sleep(Duration::from_secs(90)).await;
         assert_eq!(quiet.poke().await, Ok(1));

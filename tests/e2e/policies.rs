@@ -13,7 +13,7 @@ use crate::support::{eventually, soon};
 
 macro_rules! narrow {
     ($name:ident, $overflow:ident) => {
-        /// Two messages wait, while one is handled that waits to be let.
+        /// Has room for two messages beside the one in its handler, which waits for the test.
         struct $name {
             open: Arc<Semaphore>,
             seen: Vec<u32>,
@@ -45,7 +45,7 @@ macro_rules! full {
             open: open.clone(),
             seen: Vec::new(),
         });
-        // Taken into the handler before the next are queued.
+        // The handler takes it before the next messages are queued.
         actor.pass(1).tell().await.unwrap();
         tokio::task::yield_now().await;
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -104,7 +104,7 @@ fn drop_newest_makes_the_newcomer_a_dead_letter() {
             (letter.message.as_str(), letter.reason),
             ("pass", DeadLetterReason::Full)
         );
-        // Whoever asks is told, and is no dead letter.
+        // The asker gets an error, so the message is no dead letter.
         assert_eq!(actor.pass(4).await, Err(AskError::Full));
         letters.expect_no(Duration::from_secs(1)).await;
         open.add_permits(4);
@@ -201,12 +201,12 @@ async fn a_rejecting_actor_rejects_from_another_node_too() {
     let relay = nodes[1].entity::<Knocker>("k");
     let full = soon("the asks", relay.knock(actor, 10)).await.unwrap();
     open.add_permits(10);
-    // One is handled and two wait; the rest is told.
+    // One message is handled and two wait; all others are rejected.
     assert!((7..=8).contains(&full), "{full}");
     crate::support::shutdown(nodes).await;
 }
 
-/// Asks somebody many times at once.
+/// Sends many asks at once.
 #[derive(Default)]
 struct Knocker;
 

@@ -23,9 +23,9 @@ impl Process {
         Self::start_by(program, name, seeds).await
     }
 
-    /// One that keeps what it decides, below this directory.
+    /// A node with a state directory under `below`.
     async fn start_kept(name: &str, seeds: &[SocketAddr], below: &Path) -> Self {
-        // A write for which there is no room is to fail, not to kill.
+        // A write without room on the disk must fail, and not kill the process.
         let mut program = Command::new("sh");
         program
             .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
@@ -115,7 +115,7 @@ async fn asks_to_a_killed_process_fail_at_once() {
             tokio::spawn(async move { asking.nap(600_000).timeout(Duration::from_mins(10)).await })
         })
         .collect();
-    // The asks are under way: an answer to a later one has come back.
+    // The asks are under way: a later ask has been answered.
     let other = here.entity::<Counter>(format!("{id}-other"));
     other.value().await.unwrap();
     eventually("under way", || other.value().into_future(), Result::is_ok).await;
@@ -130,13 +130,13 @@ async fn asks_to_a_killed_process_fail_at_once() {
     }
     let took = killed.elapsed();
     assert!(took < Duration::from_secs(2), "{took:?}, not at once");
-    // And later ones too, as long as its shards have no other owner.
+    // Later asks fail too, as long as the shards have no other owner.
     let error = soon("a failure", counter.value()).await.unwrap_err();
     assert!(!error.maybe_handled(), "{error}");
     soon("shutdown", here.shutdown()).await.unwrap();
 }
 
-/// Its entities are elsewhere before it ends, and nobody is told that they cannot be reached.
+/// Its entities are on other nodes before it ends, and no ask fails with an unreachable node.
 #[tokio::test]
 async fn a_process_that_is_told_to_terminate_leaves_first() {
     let here = node("here").start().await.unwrap();
@@ -175,7 +175,7 @@ async fn the_end_of_a_killed_process_is_the_end_of_its_actors() {
     soon("shutdown", here.shutdown()).await.unwrap();
 }
 
-/// Who is Up, as this node sees it.
+/// The members that are Up, as this node sees them.
 fn up(system: &ActorSystem) -> BTreeMap<String, Incarnation> {
     let members = system.members().into_iter();
     let up = members.filter(|member| member.status == MemberStatus::Up);
@@ -183,7 +183,7 @@ fn up(system: &ActorSystem) -> BTreeMap<String, Incarnation> {
         .collect()
 }
 
-/// The first of them votes, and decides at first.
+/// The first of the three is the sole voter at first.
 async fn three_that_keep_what_they_decide(below: &Path) -> (Vec<Process>, ActorSystem) {
     let (mut processes, mut seeds) = (Vec::<Process>::new(), Vec::new());
     for name in KEEPERS {
@@ -215,8 +215,7 @@ async fn three_that_keep_what_they_decide(below: &Path) -> (Vec<Process>, ActorS
 
 const KEEPERS: [&str; 3] = ["one", "two", "three"];
 
-/// They have other addresses when they come back, too, and only this process, which does not
-/// decide, lived on.
+/// They come back at other addresses, too. Only this process, which has no vote, kept running.
 #[tokio::test]
 async fn all_that_decide_are_killed_at_once_and_come_back_to_their_cluster() {
     let state = tempfile::tempdir().unwrap();
@@ -251,7 +250,7 @@ async fn all_that_decide_are_killed_at_once_and_come_back_to_their_cluster() {
     }
 }
 
-/// It says why, the others go on, and it is back as soon as there is room.
+/// The node reports the reason, the others go on, and it is back as soon as there is room.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_voter_whose_disk_is_full_leaves() {
@@ -264,7 +263,7 @@ async fn a_voter_whose_disk_is_full_leaves() {
         .args(["--pid", &pid, "--fsize=1"])
         .status();
     assert!(limited.await.unwrap().success());
-    // That it joins is decided, and written by all that vote.
+    // Its join is decided, and all voters have written it.
     let more = node("more").seeds([here.address()]).start();
     let more = more.await.unwrap();
     soon("it joins", more.wait_for(4)).await.unwrap();

@@ -6,7 +6,7 @@ use casty::{StartError, SystemBuilder, prelude::*};
 
 use crate::support::{eventually, node, shutdown, soon};
 
-/// Keeps something, on nodes that are for it.
+/// Stores a value, on nodes with its role.
 #[derive(Default)]
 struct Vault {
     kept: u64,
@@ -14,21 +14,21 @@ struct Vault {
 
 #[entity(shards = 12, role = "storage")]
 impl Vault {
-    /// Keeps more.
+    /// Adds to the value.
     #[message]
     fn put(&mut self, more: u64) -> u64 {
         self.kept += more;
         self.kept
     }
 
-    /// The node it lives on.
+    /// The node that the vault lives on.
     #[message]
     fn node(&self, ctx: &mut Context<Self>) -> String {
         ctx.node_id().to_string()
     }
 }
 
-/// Enough ids that each of the shards has one.
+/// Enough ids that each shard has at least one.
 const VAULTS: usize = 100;
 
 async fn start(builders: impl IntoIterator<Item = SystemBuilder>) -> Vec<ActorSystem> {
@@ -44,7 +44,7 @@ async fn start(builders: impl IntoIterator<Item = SystemBuilder>) -> Vec<ActorSy
     nodes
 }
 
-/// The nodes on which the vaults live, as `node` hears.
+/// The nodes on which the vaults live, as `node` learns it.
 async fn homes(node: &ActorSystem) -> BTreeSet<String> {
     let mut homes = BTreeSet::new();
     for i in 0..VAULTS {
@@ -78,7 +78,7 @@ async fn a_type_lives_on_the_nodes_of_its_role_and_others_send_to_it() {
     let expected = [set([]), set(["storage"]), set(["web"])];
     eventually("the roles are told", told, |roles| *roles == expected).await;
 
-    // A second one takes its share, and what the first has sends on.
+    // A second node takes its share, and messages sent by way of the first still arrive.
     let seeds = [nodes[0].address()];
     let second = node("node-3").role("storage").role("web").seeds(seeds);
     nodes.push(second.start().await.unwrap());
@@ -87,7 +87,7 @@ async fn a_type_lives_on_the_nodes_of_its_role_and_others_send_to_it() {
         *homes == set(["node-1", "node-3"])
     })
     .await;
-    // And gives it back.
+    // And it hands its share back.
     let leaver = nodes.pop().unwrap();
     soon("it leaves", leaver.shutdown()).await.unwrap();
     assert_eq!(homes(&nodes[2]).await, set(["node-1"]));
@@ -108,7 +108,7 @@ async fn an_error_names_a_role_that_no_member_has() {
     );
     let text = error.to_string();
     assert!(text.contains("with the role `storage`"), "{text}");
-    // A retry is useless until one joins, and not from then on.
+    // A retry is useless until a node with the role joins, and works from then on.
     let builder = node("node-2").role("storage");
     let third = builder.seeds([nodes[0].address()]).start().await.unwrap();
     soon("it joins", third.wait_for(3)).await.unwrap();
@@ -145,7 +145,7 @@ async fn roles_are_names_and_not_too_many() {
             "{error}"
         );
     }
-    // One that is given twice is one.
+    // A role that is given twice is one role.
     let twice = (0..20).fold(node("node-0"), |node, _| node.role("r"));
     let node = twice.start().await.unwrap();
     assert_eq!(node.members().len(), 0);
@@ -154,8 +154,8 @@ async fn roles_are_names_and_not_too_many() {
     shutdown(vec![node]).await;
 }
 
-/// Two that store and a witness, which hosts no vault and votes: whichever of the two dies, the
-/// other goes on.
+/// Two nodes store, and a witness hosts no vault and votes: whichever of the two dies, the other
+/// goes on.
 #[tokio::test]
 async fn with_a_witness_either_of_two_may_fail() {
     for victim in [0, 1] {

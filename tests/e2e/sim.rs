@@ -21,8 +21,7 @@ fn cluster(seed: u64) -> Sim {
     sim
 }
 
-/// What witnesses saw: on which node, when in true time, and which message; for each test by its
-/// number.
+/// What witnesses recorded: node, true time and message. For each test, by its number.
 type Seen = BTreeMap<u64, Vec<(String, Duration, u64)>>;
 
 static SEEN: Mutex<Seen> = Mutex::new(BTreeMap::new());
@@ -31,12 +30,12 @@ fn seen(test: u64) -> Vec<(String, Duration, u64)> {
     SEEN.lock().unwrap().remove(&test).unwrap_or_default()
 }
 
-/// Which messages were handled.
+/// The numbers of the handled messages.
 fn numbers(seen: &[(String, Duration, u64)]) -> Vec<u64> {
     seen.iter().map(|(_, _, number)| *number).collect()
 }
 
-/// Writes down what it handles, outside of the simulation.
+/// Records what it handles, outside of the simulation.
 #[derive(Default)]
 struct Witness;
 
@@ -69,7 +68,7 @@ fn witness(sim: &mut Sim, node: &'static str) -> String {
     })
 }
 
-/// Has a node tell a witness something.
+/// Has a node send a tell to a witness.
 fn tell(sim: &mut Sim, node: &str, witness: &str, test: u64, number: u64) {
     let witness = witness.to_owned();
     let told = sim.on(node, move |system| async move {
@@ -79,7 +78,7 @@ fn tell(sim: &mut Sim, node: &str, witness: &str, test: u64, number: u64) {
     assert!(told.is_ok(), "{number}: {told:?}");
 }
 
-/// When, in true time, a timer of a node fires, and how much time has passed for the node by then.
+/// When, in true time, a timer of a node fires, and how much time has passed on the node by then.
 fn timer(sim: &mut Sim, node: &str, after: Duration) -> SimTask<(Duration, Duration)> {
     sim.spawn_on(node, move |_| async move {
         let begun = tokio::time::Instant::now();
@@ -97,7 +96,7 @@ async fn add(system: ActorSystem, id: String) -> Result<i64, AskError> {
     system.entity::<Counter>(id).add(1).await
 }
 
-/// Where some entities live, as a node sees it.
+/// The homes of some entities, as one node sees them.
 fn homes(sim: &mut Sim, asked: &str, count: usize) -> BTreeMap<String, String> {
     sim.on(asked, move |system| async move {
         let mut homes = BTreeMap::new();
@@ -184,7 +183,7 @@ fn a_partition_is_told_and_heals() {
         ),
         "{cut:?}"
     );
-    // Others are not concerned.
+    // Other links are not affected.
     let id = there.clone();
     assert!(sim.on("a", move |system| add(system, id)).is_ok());
     sim.heal();
@@ -210,7 +209,7 @@ fn what_is_stalled_comes_late_and_in_order() {
         }
         futures_util::future::join_all(answers).await
     });
-    // Shorter than anybody's patience.
+    // Shorter than any timeout.
     sim.run_for(Duration::from_millis(500));
     assert!(!telling.is_done());
     sim.heal();
@@ -234,7 +233,7 @@ fn a_restarted_node_is_a_new_member() {
     assert!(incarnations.contains(&2000), "{members:?}");
 }
 
-/// What a node knows of the cluster's members.
+/// A broken connection is noticed only after its keepalive, and a node is not dead for that.
 fn members(sim: &mut Sim, node: &str) -> Vec<(String, MemberStatus)> {
     let members = sim.on(node, |system| async move { system.members() });
     let members = members.iter();
@@ -272,7 +271,7 @@ fn a_process_that_took_over_a_members_address_gets_none_of_its_messages() {
         sim.crash("c");
         sim.certify_as("c", "mallory");
         sim.restart("c");
-        // The connections to the process before have ended by then.
+        // A new connection, since a handshake needs both directions.
         sim.run_for(Duration::from_millis(100));
         let id = there.clone();
         let asked = sim.on("a", move |system| async move {
@@ -285,7 +284,7 @@ fn a_process_that_took_over_a_members_address_gets_none_of_its_messages() {
             reason,
             "expected node `c` there, but its certificate says `mallory`"
         );
-        // It counts as gone, and is no member again.
+        // Longer than a message is under way, and shorter than any timeout.
         sim.until("`c` is gone", |sim| {
             members(sim, "a")
                 .iter()
@@ -299,7 +298,7 @@ fn a_process_that_took_over_a_members_address_gets_none_of_its_messages() {
             .map(|(id, _)| id.as_str())
             .collect();
         assert_eq!(up, ["a#1000", "b#1000"], "seed {seed}");
-        // The entity has moved, and whatever was said to its old home was not heard there.
+        // The message waited in the socket buffers.
         assert_eq!(
             sim.on("a", move |system| async move {
                 system.entity::<Witness>(there).see(seed, 2).await
@@ -321,8 +320,7 @@ fn a_cluster_forms_in_bad_weather() {
         conditions.latency_max = Duration::from_millis(200);
         conditions.break_rate = 0.002;
         conditions.repair_rate = 0.25;
-        // A connection that broke is not noticed before its silence, and a node is not dead for
-        // that.
+        // Its clock went on.
         let settings = Settings {
             suspect_after: Duration::from_secs(10),
             ..Settings::default()
@@ -340,7 +338,7 @@ fn a_cluster_forms_in_bad_weather() {
 fn a_paused_node_does_nothing_and_then_goes_on_in_order() {
     let mut sim = cluster(9);
     let there = witness(&mut sim, "c");
-    // A connection, since a handshake needs both sides.
+    // A timer that was not due then is not late.
     tell(&mut sim, "b", &there, 9, 9);
     sim.run_for(Duration::from_millis(100));
     assert_eq!(numbers(&seen(9)), [9]);
@@ -355,7 +353,7 @@ fn a_paused_node_does_nothing_and_then_goes_on_in_order() {
         system.entity::<Witness>(id).see(9, 5).await
     });
     let own = sim.spawn_on("c", |_| async {});
-    // Longer than anything is under way, and shorter than anybody's patience.
+    // A pause passes at the same rate, a jump is no pause, and a rate can be set back.
     sim.run_for(Duration::from_millis(400));
     assert!(!asked.is_done() && !own.is_done());
     assert_eq!(seen(9), []);
@@ -366,7 +364,7 @@ fn a_paused_node_does_nothing_and_then_goes_on_in_order() {
     assert_eq!(asked.take(), Some(Ok(())));
     let seen = seen(9);
     assert_eq!(numbers(&seen), [0, 1, 2, 3, 4, 5]);
-    // It waited in the buffers of its sockets.
+    // Both nodes have a connection to the other.
     for (node, at, _) in &seen {
         assert_eq!(node, "c");
         assert!(about(*at, resumed), "{at:?}, resumed at {resumed:?}");
@@ -390,10 +388,10 @@ fn timers_of_a_paused_node_fire_late_and_together() {
     for late in &due[1..] {
         let (at, passed) = late.take().unwrap();
         assert!(about(at, begun + ms(500)), "{at:?}, begun at {begun:?}");
-        // Its clock went on.
+        // The lost message did not come back.
         assert!(about(passed, ms(500)), "{passed:?}");
     }
-    // What was not due then is not late.
+    // The nodes are far from each other.
     let (at, passed) = later.take().unwrap();
     assert!(about(at, begun + ms(700)), "{at:?}, begun at {begun:?}");
     assert!(about(passed, ms(700)), "{passed:?}");
@@ -413,7 +411,7 @@ fn timers_follow_their_nodes_clock() {
         assert!(about(at, begun + due), "{at:?}, begun at {begun:?}");
         assert!(about(elapsed, ms(800)), "{elapsed:?}");
     }
-    // A pause passes at the same rate, a jump is no pause, and a rate can be right again.
+    // Long enough for a message to be written, too short for it to arrive.
     sim.clock_rate("b", 1.0);
     let begun = sim.elapsed();
     let paused = timer(&mut sim, "a", ms(300));
@@ -473,7 +471,7 @@ fn true_time_is_that_of_the_simulation() {
 fn one_direction_can_be_cut_alone() {
     let mut sim = cluster(15);
     let (on_b, on_c) = (witness(&mut sim, "b"), witness(&mut sim, "c"));
-    // Both have a connection to the other.
+    // The asker cannot know whether it was handled: the connection is open.
     tell(&mut sim, "c", &on_b, 15, 0);
     tell(&mut sim, "b", &on_c, 15, 1);
     sim.run_for(Duration::from_millis(100));
@@ -491,7 +489,7 @@ fn one_direction_can_be_cut_alone() {
         });
         asked.is_ok()
     });
-    // What was lost did not come back.
+    // Sooner than a dial without an answer.
     assert_eq!(numbers(&seen(15)), [4]);
 }
 
@@ -502,7 +500,8 @@ fn what_a_node_wrote_before_it_crashed_arrives() {
     conditions.latency_max = Duration::from_millis(90);
     let mut sim = Sim::with_conditions(16, conditions);
     for name in NODES {
-        // Its nodes are far from each other.
+        // Two nodes that cannot reach each other: the second waits, or goes on if `availability`
+        // says so.
         sim.start_with(name, |builder| builder.settings(Settings::patient()));
     }
     sim.until_up(NODES.len());
@@ -512,7 +511,7 @@ fn what_a_node_wrote_before_it_crashed_arrives() {
     for number in 1..4 {
         tell(&mut sim, "c", &there, 16, number);
     }
-    // Long enough to be written, too short to be there.
+    // There is one cluster: both sides see the same entity.
     sim.run_for(Duration::from_millis(10));
     sim.crash("c");
     let crashed = sim.elapsed();

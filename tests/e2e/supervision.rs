@@ -1,4 +1,4 @@
-//! Failures, and what becomes of those who fail.
+//! Failures, and what supervision makes of them.
 
 use std::sync::{
     Arc,
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::support::eventually;
 
-/// Counts its failures and restarts from outside.
+/// Counts its failures and restarts outside of the actor.
 #[derive(Clone, Default)]
 struct Tally {
     made: Arc<AtomicU32>,
@@ -89,7 +89,7 @@ fn a_failure_is_answered_and_the_mailbox_survives() {
         let made = tally.clone();
         let actor = system.spawn_with(move || Restarting::new(&made));
         assert_eq!(actor.add(5).await, Ok(5));
-        // Queued together: what stands behind the failure is handled by the fresh state.
+        // Queued together: the fresh state handles the messages behind the failure.
         let (failed, first, second) = tokio::join!(
             actor.fail("oh".into()).into_future(),
             actor.add(1).into_future(),
@@ -232,7 +232,7 @@ impl Parent {
     }
 }
 
-/// All its children share one fate.
+/// Supervises all its children together.
 struct Siblings {
     children: Tally,
     hires: Hires,
@@ -269,8 +269,7 @@ fn parent(system: &ActorSystem, hires: Hires) -> (ParentRef, Tally, Tally) {
     (parent, tally, children)
 }
 
-// A local system has no addresses, and an ask within it needs none: references come back as they
-// are.
+// A local system has no addresses, and a local ask needs none: references come back as they are.
 
 #[test]
 fn children_stop_with_their_parent_after_their_work() {
@@ -281,7 +280,7 @@ fn children_stop_with_their_parent_after_their_work() {
         let last = child.add(1).into_future();
         parent.as_ref().stop().await;
         assert_eq!(child.add(1).await, Err(AskError::Stopped));
-        // Never sent, since it was not polled before.
+        // The ask was never sent, since it was not polled before.
         assert_eq!(last.await, Err(AskError::Stopped));
     });
 }
@@ -331,7 +330,7 @@ fn one_for_one_leaves_siblings_alone_and_all_for_one_does_not() {
         let (a, b, _) = siblings.hire().await.unwrap();
         assert_eq!((a.add(1).await, b.add(1).await), (Ok(1), Ok(1)));
         assert!(a.fail("one".into()).await.is_err());
-        // A fresh `b` counts from zero; its restart is a signal that may still be on its way.
+        // A fresh `b` counts from zero. Its restart is a signal that may still be on its way.
         eventually(
             "the sibling restarts",
             || std::future::ready(tally.restarted()),
@@ -417,14 +416,14 @@ fn a_crash_loop_is_quarantined_and_ends() {
             entity.live().tell().await,
             Err(TellError::Quarantined { .. })
         ));
-        // Others of its type are not concerned.
+        // Other entities of the type are not affected.
         assert_eq!(system.entity::<Crashing>("y").live().await, Ok(()));
         tokio::time::sleep(retry_after).await;
         assert_eq!(entity.live().await, Ok(()));
     });
 }
 
-/// Cannot start while it is told so.
+/// Fails to start while the test says so.
 struct Stubborn;
 
 static REFUSALS: AtomicU32 = AtomicU32::new(0);
@@ -499,7 +498,7 @@ impl Worker {
         );
     }
 
-    /// The timer's maker is what fails.
+    /// The closure that makes the timer's message fails.
     #[message]
     fn tick(&mut self, ctx: &mut Context<Self>) {
         ctx.schedule_every(Duration::from_secs(1), || panic!("the timer"));

@@ -1,10 +1,10 @@
-//! What the tests share.
+//! Helpers that the tests share.
 
 use std::time::Duration;
 
 use casty::{ActorSystem, Call, Entity, Event, Events, SystemBuilder};
 
-/// Nothing in these tests takes so long unless it hangs.
+/// A step that takes longer hangs.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
 /// Fails a test that hangs.
@@ -20,7 +20,7 @@ pub(crate) fn node(name: &str) -> SystemBuilder {
     ActorSystem::builder("test").node_id(name)
 }
 
-/// A cluster of `n` nodes in this process, all of which see all.
+/// A cluster of `n` nodes in this process. Each node sees all others.
 pub(crate) async fn cluster(n: usize) -> Vec<ActorSystem> {
     let first = node("node-0").start().await.unwrap();
     let mut nodes = vec![first];
@@ -41,13 +41,13 @@ pub(crate) async fn cluster(n: usize) -> Vec<ActorSystem> {
 }
 
 pub(crate) async fn shutdown(nodes: Vec<ActorSystem>) {
-    // The founder last: until then there is somebody to record that others have left.
+    // The founder leaves last: until then it can record that the others have left.
     for node in nodes.into_iter().rev() {
         soon("shutdown", node.shutdown()).await.unwrap();
     }
 }
 
-/// An entity that lives on the node `home`; `node` asks one where it lives.
+/// An entity that lives on the node `home`. `node` asks for the home of an entity.
 pub(crate) async fn entity_on<E: Entity>(
     system: &ActorSystem,
     home: &str,
@@ -62,7 +62,7 @@ pub(crate) async fn entity_on<E: Entity>(
     unreachable!("one of them lives there")
 }
 
-/// The first event from now on that `look` likes.
+/// The first event from now on for which `look` returns a value.
 pub(crate) async fn event<T>(
     events: &mut Events,
     what: &str,
@@ -79,7 +79,7 @@ pub(crate) async fn event<T>(
     .await
 }
 
-/// Asks again until `look` likes the answer.
+/// Repeats `ask` until `look` accepts the answer.
 pub(crate) async fn eventually<T, F: Future<Output = T>>(
     what: &str,
     mut ask: impl FnMut() -> F,

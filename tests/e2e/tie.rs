@@ -1,4 +1,4 @@
-//! Two nodes with a tie-breaker: whoever wins goes on, and never both. `tests/invariants` has them
+//! Two nodes with a tie-breaker: the winner goes on, and never both. `tests/invariants` runs them
 //! in a storm.
 
 use casty::{
@@ -21,7 +21,7 @@ fn two(seed: u64, settings: &Settings) -> (Sim, Arbiter) {
         start(&mut sim, &arbiter, name, settings);
     }
     sim.until_up(TWO.len());
-    // Entities live on both.
+    // Entities live on both nodes.
     let homes = sim.on("a", |system| async move {
         let mut homes = std::collections::BTreeSet::new();
         for n in 0..ENTITIES {
@@ -47,7 +47,7 @@ fn answers(sim: &mut Sim, name: &str) -> usize {
     ENTITIES - silent(sim, name).len()
 }
 
-/// Those that do not, and why.
+/// The entities that do not answer, and why.
 fn silent(sim: &mut Sim, name: &str) -> Vec<String> {
     sim.on(name, |system| async move {
         let asks = (0..ENTITIES).map(|n| {
@@ -65,7 +65,8 @@ fn silent(sim: &mut Sim, name: &str) -> Vec<String> {
     })
 }
 
-/// Nodes that hold a lease now. They are of one generation, or two could serve the same.
+/// The nodes that hold a lease now. They are of one generation: otherwise two could serve the same
+/// shard.
 fn serving(sim: &Sim) -> Vec<String> {
     let views = sim.views();
     let serving: Vec<_> = views.iter().filter(|view| view.serving).collect();
@@ -76,7 +77,7 @@ fn serving(sim: &Sim) -> Vec<String> {
     names.collect()
 }
 
-/// Steps until exactly these serve, and looks all the time that never two generations do.
+/// Steps until exactly these nodes serve. Checks after each step that no two generations do.
 fn until_serving(sim: &mut Sim, who: &[&str]) {
     let wanted: std::collections::BTreeSet<&str> = who.iter().copied().collect();
     sim.until(&format!("{who:?} serve"), |sim| {
@@ -103,7 +104,7 @@ fn one_again(sim: &mut Sim) {
             .all(|view| view.serving && view.up == 2 && view.generation == first)
     });
     for name in TWO {
-        // Shards may be on their way to the one that has joined.
+        // Shards may be moving to the node that has joined.
         let begun = sim.elapsed();
         sim.until("all entities answer", |sim| silent(sim, name).is_empty());
         let after = sim.elapsed().saturating_sub(begun);
@@ -126,10 +127,10 @@ fn the_sole_voter_goes_on_without_the_other_node() {
     }
 }
 
-/// How long after the founder's end the other serves.
+/// How long after the founder's end the other node serves.
 fn failover(seed: u64, settings: &Settings) -> Duration {
     let (mut sim, arbiter) = two(seed, settings);
-    // Gossip has met everybody, and is anywhere in its round.
+    // Gossip has met all members, and may be anywhere in its round.
     sim.run_for(Duration::from_millis(3000 + seed * 37));
     sim.crash("a");
     let killed = sim.elapsed();
@@ -147,7 +148,7 @@ fn failover(seed: u64, settings: &Settings) -> Duration {
 fn the_second_node_goes_on_without_the_sole_voter() {
     for settings in [Settings::default(), Settings::fast_failover()] {
         let times: Vec<Duration> = (0..12).map(|seed| failover(seed, &settings)).collect();
-        // What the documentation of `TieBreaker` says, and a tenth of a second for the claim and
+        // The bound in the documentation of `TieBreaker`, and a tenth of a second for the claim and
         // the founding.
         let drift = (1.0 + settings.clock_drift) / (1.0 - settings.clock_drift);
         let noticed = (settings.gossip_interval * 2 + settings.suspect_after).max(settings.lease);
@@ -163,7 +164,8 @@ fn the_second_node_goes_on_without_the_sole_voter() {
     }
 }
 
-/// A fault between the two, of any kind. Whoever does not win stops, and joins the other after it.
+/// A fault between the two nodes, of any kind. The node that does not win stops, and joins the
+/// other after it.
 fn apart(seed: u64, settings: &Settings, fault: impl Fn(&mut Sim)) -> String {
     let (mut sim, arbiter) = two(seed, settings);
     fault(&mut sim);
@@ -197,7 +199,7 @@ fn the_node_that_reaches_the_tie_breaker_goes_on() {
     for (cut_off, other) in [("a", "b"), ("b", "a")] {
         let (mut sim, arbiter) = two(7, &Settings::default());
         arbiter.cut_off(cut_off);
-        // What is held arrives after the healing: it must not be taken for a sign of life.
+        // What is held arrives after the healing, and must not count as a sign of life.
         sim.stall("a", "b");
         watch_for(&mut sim, Duration::from_secs(10));
         assert_eq!(serving(&sim), [other]);
@@ -222,11 +224,11 @@ fn without_the_tie_breaker_neither_node_goes_on_and_both_do_once_they_reach_each
         });
         futures_util::future::join_all(asks).await
     });
-    // Those that live there; the others are where it cannot reach.
+    // The entities that live there; the others are on the node that it cannot reach.
     assert!(told.contains(&Err(AskError::NoQuorum)), "{told:?}");
     assert!(told.iter().all(Result::is_err), "{told:?}");
-    // It still cannot be asked: the second comes back as another member, and knows that it went on
-    // nowhere.
+    // The tie-breaker is still out of reach. The second node comes back as another member, and
+    // knows that it founded no generation.
     sim.heal();
     one_again(&mut sim);
     assert_eq!(arbiter.winners(), [""; 0]);
@@ -240,7 +242,7 @@ fn a_claim_whose_answer_was_lost_stops_no_node_for_good() {
     sim.partition("a", "b");
     watch_for(&mut sim, Duration::from_secs(8));
     assert_eq!(arbiter.winners(), ["b#1000"]);
-    // Now the first hears that it has lost, and the second still does not know that it has won.
+    // Now the first node learns that it has lost. The second does not know yet that it has won.
     arbiter.heal();
     arbiter.cut_answers_off("b");
     watch_for(&mut sim, Duration::from_secs(2));
@@ -256,7 +258,7 @@ fn a_restarted_process_does_not_replace_a_process_that_may_have_won() {
     sim.crash("b");
     sim.restart("b");
     watch_for(&mut sim, Duration::from_secs(6));
-    // For all that the first knows, the process before has founded a generation.
+    // The first node has to assume that the earlier process has founded a generation.
     assert_eq!(serving(&sim), [""; 0]);
     arbiter.heal();
     one_again(&mut sim);
@@ -284,8 +286,8 @@ fn a_pause_that_gossip_survives_ends_no_membership() {
 fn two_become_four_while_the_second_knows_nothing_of_it() {
     for seed in 0..3 {
         let (mut sim, arbiter) = two(20 + seed, &Settings::default());
-        // The first cannot have the second declared down, and must not decide with others before it
-        // knows of them.
+        // The first node cannot have the second declared Down, and must not share the vote before
+        // the second knows of the new members.
         arbiter.cut_off("a");
         sim.stall("a", "b");
         for name in ["c", "d"] {
@@ -321,15 +323,15 @@ fn two_become_three_and_two_again() {
     };
     sim.until("three vote", votes(3));
     assert_eq!(sim.views().len(), 3);
-    // While the change is under way, the map already names all three.
+    // While the change is under way, the map already names all three voters.
     sim.run_for(Duration::from_secs(1));
-    // Three need no tie-breaker, whoever is lost.
+    // Three nodes need no tie-breaker, whichever is lost.
     sim.crash("a");
     sim.until("the others go on", |sim| {
         answers(sim, "b") == ENTITIES && votes(1)(sim)
     });
     assert_eq!(arbiter.winners(), [""; 0]);
-    // And two do.
+    // Two nodes do.
     sim.run_for(Duration::from_secs(3));
     sim.partition("b", "c");
     watch_for(&mut sim, Duration::from_secs(10));
@@ -387,7 +389,7 @@ async fn a_tie_breaker_and_a_preference_for_availability_contradict_each_other()
     assert!(error.contains("`Availability::Prefer`"), "{error}");
 }
 
-/// Has always decided for the other.
+/// A tie-breaker that has always decided for the other node.
 struct Against;
 
 impl TieBreaker for Against {
@@ -398,7 +400,7 @@ impl TieBreaker for Against {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_is_refused_what_the_tie_breaker_has_given_to_the_other_unless_it_is_forced() {
-    // Long leases, so that the node does not ask by itself before the operator does.
+    // Leases are long, so that the node does not claim by itself before the operator does.
     let settings = Settings {
         lease: Duration::from_secs(5),
         decide_timeout: Duration::from_millis(500),
@@ -422,7 +424,7 @@ async fn an_operator_is_refused_what_the_tie_breaker_has_given_to_the_other_unle
                 Err(AdminError::Refused { reason }) if reason.contains("tie-breaker") => {
                     return reason;
                 }
-                // Until gossip has noticed.
+                // Repeats until gossip has noticed.
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
                 Ok(recovered) => panic!("{recovered:?}"),
             }

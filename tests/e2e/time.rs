@@ -66,7 +66,7 @@ impl Clock {
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Whole tenths: the paused clock moves in milliseconds.
+/// Whole tenths of a second: the paused clock moves in milliseconds.
 fn tenths(seconds: Vec<f64>) -> Vec<u64> {
     seconds
         .into_iter()
@@ -95,7 +95,7 @@ fn a_fixed_delay_waits_for_the_handler_and_a_fixed_rate_keeps_its_beat() {
         let slow = Duration::from_millis(500);
         delay.every(SECOND, false, slow).await.unwrap();
         rate.every(SECOND, true, slow).await.unwrap();
-        // Slower than its beat: what is missed is not made up for.
+        // Slower than its period: missed ticks are not made up for.
         late.every(SECOND, true, SECOND * 5 / 2).await.unwrap();
         tokio::time::sleep(Duration::from_millis(6_200)).await;
         let patient = |clock: &ClockRef| clock.seconds().timeout(SECOND * 9).into_future();
@@ -137,7 +137,7 @@ fn timers_die_with_their_activation() {
     });
 }
 
-/// Fetches things that take long.
+/// Fetches slowly.
 #[derive(Default)]
 struct Fetcher {
     fetched: Vec<Result<u32, String>>,

@@ -1,4 +1,4 @@
-//! Watching others.
+//! Actors that watch others.
 
 use casty::{
     TerminatedReason,
@@ -8,7 +8,7 @@ use casty::{
 
 use crate::support::{cluster, entity_on, eventually, node, shutdown, soon};
 
-/// Ends when it is told.
+/// Stops on request.
 #[derive(Default)]
 struct Mortal;
 
@@ -28,7 +28,7 @@ impl Mortal {
     fn alive(&self) {}
 }
 
-/// Notes who ends.
+/// Records which actors end.
 #[derive(Default)]
 struct Mourner {
     ended: Vec<(String, TerminatedReason)>,
@@ -56,7 +56,7 @@ impl Mourner {
         self.ended.push((who.who.kind, who.reason));
     }
 
-    /// Who ended, as text.
+    /// The actors that ended, as text.
     #[message]
     fn list(&self) -> Vec<String> {
         self.ended
@@ -83,14 +83,14 @@ fn each_way_to_end_is_told_once_with_its_reason() {
         let mortals: Vec<_> = (0..3).map(|_| system.spawn(Mortal)).collect();
         for mortal in &mortals {
             mourner.watch(mortal.clone()).await.unwrap();
-            // Twice is once.
+            // Watching twice counts once.
             mourner.watch(mortal.clone()).await.unwrap();
         }
         mourner.unwatch(mortals[2].clone()).await.unwrap();
         mortals[0].die().await.unwrap();
         assert!(mortals[1].fail().await.is_err());
         mortals[2].die().await.unwrap();
-        // One that has ended before is told of as well.
+        // An actor that ended before is reported as well.
         mourner.watch(mortals[2].clone()).await.unwrap();
         let list = eventually(
             "three ends",
@@ -174,7 +174,7 @@ async fn an_end_on_another_node_is_told() {
         list,
         ["Mortal: it failed: of a broken heart", "Mortal: it stopped"]
     );
-    // One that ended before it was watched.
+    // An actor that ended before it was watched.
     let remote = nodes[1].entity::<Mourner>(mourner.entity_id().as_str());
     soon("the watch", remote.watch(stops)).await.unwrap();
     eventually(
@@ -232,7 +232,7 @@ async fn a_probe_is_reached_from_another_node() {
     soon("shutdown", first.shutdown()).await.unwrap();
 }
 
-/// Asks somebody else.
+/// Asks another actor.
 #[derive(Default)]
 struct Relay;
 

@@ -1,4 +1,4 @@
-//! A peer that keeps to the handshake and to nothing after it.
+//! A peer that follows the handshake and nothing after it.
 
 use std::net::SocketAddr;
 
@@ -11,7 +11,7 @@ use tokio::{
 
 use crate::support::{cluster, shutdown, soon};
 
-/// A MessagePack map from names to values that are encoded already.
+/// A MessagePack map from names to encoded values.
 fn map(fields: &[(&str, Vec<u8>)]) -> Vec<u8> {
     let mut out = vec![0x80 | fields.len() as u8];
     for (name, value) in fields {
@@ -27,8 +27,8 @@ fn text(text: &str) -> Vec<u8> {
     out
 }
 
-/// A connection that was let in: lane `Messages`, a catalog of the counter and of a type nobody
-/// knows.
+/// A connection after its handshake: lane `Messages`, with a catalog of the counter and of an
+/// unknown type.
 async fn let_in(to: SocketAddr) -> TcpStream {
     let entry = |name: &str| {
         map(&[
@@ -88,7 +88,7 @@ fn entity(kind: u16, correlation: u64, id: &str, payload: &[u8]) -> Vec<u8> {
     frame(&body)
 }
 
-/// Reads whatever comes until it holds `what`.
+/// Reads until the received bytes contain `what`.
 async fn hears(stream: &mut TcpStream, what: &str) {
     let mut heard = Vec::new();
     soon(what, async {
@@ -112,7 +112,7 @@ async fn an_unknown_entity_type_is_answered_with_its_name() {
     let mut stream = let_in(nodes[0].address()).await;
     stream.write_all(&entity(1, 5, "x", b"\xc0")).await.unwrap();
     hears(&mut stream, "Nobody").await;
-    // Told, it is a dead letter.
+    // As a tell it is a dead letter.
     stream
         .write_all(&entity(1, 0, "x", b"\xa4ping"))
         .await
@@ -147,7 +147,7 @@ async fn frames_that_break_the_protocol_cost_the_connection_and_nothing_else() {
         let mut stream = let_in(to).await;
         stream.write_all(&bytes).await.unwrap();
         let mut rest = Vec::new();
-        // Cut, or waiting for the rest of a frame that a random length promised.
+        // The node closes the connection, or waits for the rest of a frame whose length was random.
         let _ = tokio::time::timeout(std::time::Duration::from_millis(500), async {
             let _ = stream.read_to_end(&mut rest).await;
         })
@@ -161,7 +161,7 @@ async fn frames_that_break_the_protocol_cost_the_connection_and_nothing_else() {
         .write_all(&entity(0, 4, &"x".repeat(2_000), b"\xa5value"))
         .await
         .unwrap();
-    // Neither is due at this epoch; the node holds on to them for a while, and says so in the end.
+    // Neither message is due at this epoch. The node holds both for a while, and then fails them.
     hears(&mut stream, "NoQuorum").await;
     let value = soon("it serves", nodes[1].entity::<Counter>("c").value())
         .await

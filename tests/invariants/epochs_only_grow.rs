@@ -1,4 +1,4 @@
-//! Invariant 3: A shard's epoch never decreases, wherever it is assigned or served, and none is
+//! Invariant 3: A shard's epoch never decreases, wherever it is assigned or served, and no epoch is
 //! given twice.
 //!
 //! Kleppmann, "How to do distributed locking" (2016), on fencing tokens.

@@ -1,22 +1,27 @@
-//! Invariant 9: At rest: voters are the largest odd number of members up to five; every shard that
-//! ever had an owner has one that is Up; the load is within its bound.
+//! Invariant 9: At rest, the voters are the largest odd number of members up to five, every shard
+//! that ever had an owner has an owner that is Up, and the load is within its bound.
 
 use casty::testkit::View;
 
-use super::{Check, Moment, Record, scenario::NODES};
+use super::{Check, Moment, Record};
 
-#[derive(Default)]
-pub(super) struct ItComesToRest;
+pub(super) struct ItComesToRest {
+    /// How many nodes the cluster has.
+    pub(super) nodes: usize,
+}
+
+/// How many members vote at rest: the largest odd number of them, at most five.
+pub(super) fn voters_of(nodes: usize) -> usize {
+    nodes.min(((nodes - 1) | 1).min(5))
+}
 
 impl ItComesToRest {
-    pub(super) fn rests(views: &[View]) -> Result<(), String> {
-        if views.len() != NODES.len() {
+    pub(super) fn rests(views: &[View], nodes: usize) -> Result<(), String> {
+        if views.len() != nodes {
             return Err(format!("{} nodes run", views.len()));
         }
         for view in views {
-            let odd = (NODES.len() - 1) | 1;
-            let voters = NODES.len().min(odd.min(5));
-            if view.up != NODES.len() || view.voters != voters {
+            if view.up != nodes || view.voters != voters_of(nodes) {
                 return Err(format!(
                     "{} sees {} members and {} voters",
                     view.member, view.up, view.voters
@@ -52,6 +57,6 @@ impl Check for ItComesToRest {
     }
 
     fn at_rest(&mut self, views: &[View], _: &Record) -> Result<(), String> {
-        Self::rests(views)
+        Self::rests(views, self.nodes)
     }
 }

@@ -6,15 +6,15 @@ use casty::testkit::Sighting;
 
 use super::{Check, Moment};
 
-/// What was under way when it was cut off has arrived by then.
+/// By then, everything that was under way at the cut has arrived.
 const ARRIVED: Duration = Duration::from_millis(200);
 
-/// The longest lease, by the slowest clock, and a renewal that had just been sent.
+/// The longest lease by the slowest clock, with a renewal that had just been sent.
 const LAPSED: Duration = Duration::from_millis(1200 * 106 / 100 + 200);
 
 #[derive(Default)]
 pub(super) struct MinoritiesAreSilent {
-    /// By index of the log: whether somebody of a majority has applied it.
+    /// By index of the log: whether a member outside of the minority has applied it.
     applied: BTreeMap<u64, bool>,
 }
 

@@ -1,8 +1,8 @@
 //! The invariants of `ARCHITECTURE.md`, a file each, and the storms of faults that they are checked
-//! in: [`scenario`] over five nodes, [`two`] over two with a tie-breaker.
+//! in: [`scenario`] with four and five nodes, [`two`] with two nodes and a tie-breaker.
 //!
-//! After every millisecond of simulated time each check is shown how all nodes are, and what was
-//! seen of their inside.
+//! After every millisecond of simulated time, each check sees the views of all nodes and the
+//! sightings of their internal events.
 
 mod buffers_are_bounded;
 mod epochs_only_grow;
@@ -28,15 +28,15 @@ use casty::testkit::{Sighting, Sim, View};
 use self::scenario::Record;
 pub(crate) use self::scenario::{Plan, run};
 
-/// What a check is shown.
+/// What a check sees.
 pub(crate) struct Moment<'a> {
     /// True time.
     pub(crate) now: Duration,
     /// The nodes that run.
     pub(crate) views: &'a [View],
-    /// What happened in this millisecond.
+    /// The internal events of this millisecond.
     pub(crate) sightings: &'a [(Duration, Sighting)],
-    /// Nodes that a fault cuts off from a majority, and since when.
+    /// Nodes that a fault cuts off from a majority, and the time of the cut.
     pub(crate) cut_off: &'a [(String, Duration)],
 }
 
@@ -47,15 +47,15 @@ pub(crate) trait Check {
 
     fn at(&mut self, moment: &Moment<'_>) -> Result<(), String>;
 
-    /// After all faults have been healed, and everything had time to settle.
+    /// Checks at rest: all faults are healed, and the cluster had time to settle.
     fn at_rest(&mut self, views: &[View], record: &Record) -> Result<(), String> {
         let _ = (views, record);
         Ok(())
     }
 }
 
-/// All of them.
-pub(crate) fn checks() -> Vec<Box<dyn Check>> {
+/// The invariants of a cluster of `nodes` nodes.
+pub(crate) fn checks(nodes: usize) -> Vec<Box<dyn Check>> {
     vec![
         Box::<one_leader_a_term::OneLeaderATerm>::default(),
         Box::<one_owner_at_a_time::OneOwnerAtATime>::default(),
@@ -65,7 +65,7 @@ pub(crate) fn checks() -> Vec<Box<dyn Check>> {
         Box::<numbers_are_unique::NumbersAreUnique>::default(),
         Box::<minorities_are_silent::MinoritiesAreSilent>::default(),
         Box::<one_cluster::OneCluster>::default(),
-        Box::<it_comes_to_rest::ItComesToRest>::default(),
+        Box::new(it_comes_to_rest::ItComesToRest { nodes }),
         Box::<it_goes_on::ItGoesOn>::default(),
         Box::<no_message_is_lost_in_silence::NoMessageIsLostInSilence>::default(),
         Box::<first_in_first_out::FirstInFirstOut>::default(),
@@ -73,7 +73,7 @@ pub(crate) fn checks() -> Vec<Box<dyn Check>> {
     ]
 }
 
-/// Those that hold for two nodes as well, whatever generation follows which.
+/// The invariants that also hold for two nodes, across generations.
 pub(crate) fn checks_of_two() -> Vec<Box<dyn Check>> {
     vec![
         Box::<one_generation_serves::OneGenerationServes>::default(),
@@ -83,7 +83,8 @@ pub(crate) fn checks_of_two() -> Vec<Box<dyn Check>> {
     ]
 }
 
-/// Goes on by a millisecond, and checks: the invariant that is broken, and by what.
+/// Steps by a millisecond and runs the checks. The error is the broken invariant and how it was
+/// broken.
 fn step(
     sim: &mut Sim,
     checks: &mut [Box<dyn Check>],
@@ -102,7 +103,7 @@ fn step(
     Ok(())
 }
 
-/// What was broken, and how to see it again.
+/// A broken invariant, and how to reproduce it.
 #[derive(Debug)]
 pub(crate) struct Broken {
     pub(crate) seed: u64,

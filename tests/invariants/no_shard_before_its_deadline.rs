@@ -1,4 +1,4 @@
-//! Invariant 4: Nothing is assigned away before its owner's last possible deadline: from the
+//! Invariant 4: No shard is assigned away before its owner's last possible deadline: from the
 //! instant at which a shard is taken from a member, that member never again passes the serve check.
 
 use std::collections::BTreeSet;
@@ -9,7 +9,7 @@ use super::{Check, Moment};
 
 #[derive(Default)]
 pub(super) struct NoShardBeforeItsDeadline {
-    /// Those from whom something was taken.
+    /// Members that a shard was taken from.
     taken_from: BTreeSet<MemberId>,
 }
 

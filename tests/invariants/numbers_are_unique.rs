@@ -1,6 +1,6 @@
-//! Invariant 6: No number in the engine is used by two processes at once, nor by one that has
-//! forgotten its log: whoever starts again with an empty log under a known number has forgotten its
-//! votes. And one that votes no more is never taken over.
+//! Invariant 6: No number in the engine is used by two processes at once, nor by a process that has
+//! lost its log: a process that starts with an empty log under a known number has forgotten its
+//! votes. A number that has lost its vote is never taken over.
 
 use std::collections::BTreeMap;
 

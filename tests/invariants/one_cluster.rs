@@ -1,4 +1,5 @@
-//! Invariant 8: One cluster a set of seeds: nobody founds a second one, whatever is unreachable.
+//! Invariant 8: One cluster per set of seeds: no node founds a second cluster, whatever is
+//! unreachable.
 
 use casty::{id::MemberId, testkit::Sighting};
 

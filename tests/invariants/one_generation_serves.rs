@@ -1,8 +1,8 @@
-//! Invariant 15: With a tie-breaker, at any true instant those who serve are of one generation of
-//! the cluster: of two nodes that cannot reach each other never both go on.
+//! Invariant 15: With a tie-breaker, all nodes that serve at any true instant are of one
+//! generation: of two nodes that cannot reach each other, never both go on.
 //!
-//! Stronger than that no entity lives twice: whoever is left behind has stopped before anything
-//! begins anew.
+//! This is stronger than one activation per entity: the losing node has stopped before the new
+//! generation begins.
 
 use super::{Check, Moment};
 

@@ -12,7 +12,7 @@ use super::{Check, Moment};
 #[derive(Default)]
 pub(super) struct OneLeaderATerm {
     leaders: BTreeMap<u64, MemberId>,
-    /// By index: what was applied there.
+    /// What was applied at each index.
     log: BTreeMap<u64, (u64, String)>,
     applied: BTreeMap<MemberId, u64>,
 }
@@ -44,7 +44,7 @@ impl Check for OneLeaderATerm {
                             "at {index} {member} applied {here:?}, another {known:?}"
                         ));
                     }
-                    // A snapshot may leap ahead, but nobody goes back.
+                    // A snapshot may skip entries, but no member goes back.
                     let last = self.applied.insert(member.clone(), *index);
                     if last.is_some_and(|last| last >= *index) {
                         return Err(format!("{member} applied {index} after {last:?}"));

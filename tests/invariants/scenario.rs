@@ -1,4 +1,4 @@
-//! Five nodes, senders on all of them, and a storm of faults.
+//! Four or five nodes with senders on all of them, and a storm of faults: see [`Plan`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,21 +8,27 @@ use std::{
 use casty::{
     Settings,
     prelude::*,
-    testkit::{Sim, View, true_time},
+    testkit::{Sim, SimTask, View, true_time},
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
 use tempfile::TempDir;
 
-use super::{Broken, Check, checks, it_comes_to_rest::ItComesToRest, step};
+use super::{
+    Broken, Check, checks,
+    it_comes_to_rest::{ItComesToRest, voters_of},
+    step,
+};
 
-pub(crate) const NODES: [&str; 5] = ["a", "b", "c", "d", "e"];
+const FIVE: &[&str] = &["a", "b", "c", "d", "e"];
+/// Three of four members vote.
+const FOUR: &[&str] = &["a", "b", "c", "d"];
 const SENDERS: u32 = 10;
 const ENTITIES: u32 = 12;
 
-/// After all faults have healed, everything has settled by then.
+/// Once all faults have healed, the cluster settles within this time.
 const SETTLED: Duration = Duration::from_secs(40);
 
-/// Which message: its sender, and its number there.
+/// A message: its sender, and its number at the sender.
 pub(crate) type Id = (u32, u64);
 
 /// A message that was handled.
@@ -43,14 +49,16 @@ pub(crate) struct Record {
     pub(crate) sent: BTreeSet<Id>,
     pub(crate) told: BTreeSet<Id>,
     pub(crate) acknowledged: BTreeSet<Id>,
-    /// Their senders were told that they were certainly not handled.
+    /// Messages whose senders were told that they were certainly not handled.
     pub(crate) refused: BTreeMap<Id, String>,
+    /// Messages whose senders were told that they may have been handled.
+    pub(crate) unclear: BTreeMap<Id, String>,
     pub(crate) dead_letters: usize,
-    /// Nothing was broken.
+    /// No fault was injected.
     pub(crate) calm: bool,
     /// A process was killed.
     pub(crate) crashed: bool,
-    /// Entities that did not answer in the end.
+    /// Entities that did not answer at the end.
     pub(crate) silent: Vec<String>,
 }
 
@@ -61,8 +69,8 @@ fn of_seed(seed: u64) -> Arc<Mutex<Record>> {
     records.entry(seed).or_default().clone()
 }
 
-/// Held by the run of a seed. Two storms of one seed share its record, so they take turns where
-/// tests run beside each other.
+/// The lock of a seed's runs. Two storms of one seed share its record, so they take turns if tests
+/// run beside each other.
 fn turn_of(seed: u64) -> Arc<Mutex<()>> {
     static TURNS: Mutex<BTreeMap<u64, Arc<Mutex<()>>>> = Mutex::new(BTreeMap::new());
     let mut turns = TURNS.lock().expect("no run panicked with it");
@@ -73,7 +81,7 @@ fn open(record: &Mutex<Record>) -> MutexGuard<'_, Record> {
     record.lock().expect("no task panicked with it")
 }
 
-/// Writes down what it handles, outside of the simulation.
+/// Records what it handles, outside of the simulation.
 #[derive(Default)]
 pub(crate) struct Scribe;
 
@@ -100,26 +108,31 @@ impl Scribe {
 pub(crate) struct Plan {
     /// Whether processes are killed.
     kills: bool,
-    /// Whether processes are stopped, and clocks go at different rates.
+    /// Whether processes are paused and clocks run at different rates.
     clocks: bool,
-    /// Nothing is broken at all: nodes leave in order, one after the other, and come back.
+    nodes: &'static [&'static str],
+    /// No fault is injected: nodes leave in order, one after the other, and come back.
     pub(crate) moves: bool,
-    /// All nodes keep what they decide, and all may be killed, also at once.
+    /// The next node leaves before the cluster has come to rest after the one before.
+    hurried: bool,
+    /// All nodes keep the map on disk, and all may be killed, even at once.
     kept: bool,
-    /// One thing happens: the leader is cut off, together with one that it has granted a lease,
-    /// longer than it takes the others to elect another leader and to give both up. Under default
-    /// settings a lease is over by then most often.
+    /// There is a single fault: the leader is cut off together with a member that it has granted a
+    /// lease, for longer than the other members take to elect a leader and to declare both Down.
+    /// Default leases would mostly be over by then.
     succession: bool,
     faults: Duration,
 }
 
 impl Plan {
-    /// A quarter of the runs kills nobody, so that every message can be accounted for; half of
-    /// those breaks nothing.
+    /// In a quarter of the runs no process is killed, so that every message can be accounted for.
+    /// Half of those runs inject no fault.
     pub(crate) fn of(seed: u64) -> Self {
         Self {
             kills: seed % 8 < 6,
+            nodes: FIVE,
             moves: seed % 8 == 7,
+            hurried: false,
             clocks: seed.is_multiple_of(2),
             kept: false,
             succession: false,
@@ -139,12 +152,60 @@ impl Plan {
     pub(crate) fn succession() -> Self {
         Self {
             kills: false,
+            nodes: FIVE,
             moves: false,
+            hurried: false,
             clocks: false,
             kept: false,
             succession: true,
             faults: Duration::from_secs(8),
         }
+    }
+
+    /// Four nodes, of which one does not vote.
+    pub(crate) fn of_four(seed: u64) -> Self {
+        Self {
+            kills: true,
+            nodes: FOUR,
+            moves: false,
+            faults: Duration::from_secs(20),
+            ..Self::of(seed)
+        }
+    }
+
+    /// A rolling restart that does not wait for the cluster to come to rest.
+    pub(crate) fn rolling() -> Self {
+        Self {
+            kills: false,
+            nodes: FOUR,
+            moves: true,
+            hurried: true,
+            clocks: false,
+            kept: false,
+            succession: false,
+            faults: Duration::from_secs(15),
+        }
+    }
+
+    /// The test that runs this plan.
+    fn storm(self) -> &'static str {
+        match self {
+            Self { kept: true, .. } => "they_hold_where_the_map_is_kept_on_disk",
+            Self {
+                succession: true, ..
+            } => "they_hold_when_a_leader_is_succeeded",
+            Self { hurried: true, .. } => "they_hold_in_a_rolling_restart",
+            Self { nodes, .. } if nodes.len() == FOUR.len() => {
+                "they_hold_where_a_member_does_not_vote"
+            }
+            _ => "they_hold_in_the",
+        }
+    }
+
+    /// How many nodes may be at risk of losing their state at a time. A majority of the voters
+    /// keeps it.
+    fn endangered_max(self) -> usize {
+        (voters_of(self.nodes.len()) - 1) / 2
     }
 
     fn settings(self) -> Settings {
@@ -156,7 +217,7 @@ impl Plan {
     }
 }
 
-/// Sends one message after the other, told or asked, until `until` of true time.
+/// Sends one message after the other, as a tell or an ask, until `until` in true time.
 async fn send(system: ActorSystem, seed: u64, sender: u32, until: Duration) {
     let mut rng = StdRng::seed_from_u64(seed * 1000 + u64::from(sender));
     let record = of_seed(seed);
@@ -180,7 +241,7 @@ async fn send(system: ActorSystem, seed: u64, sender: u32, until: Duration) {
                 Err(error) if !error.maybe_handled() => {
                     record.refused.insert(id, error.to_string());
                 }
-                Err(_) => {}
+                Err(error) => drop(record.unclear.insert(id, error.to_string())),
             }
         }
         tokio::time::sleep(Duration::from_millis(rng.random_range(1..60))).await;
@@ -202,9 +263,9 @@ struct Run {
     sim: Sim,
     /// The nodes' directories.
     state: TempDir,
-    /// How many senders there were.
-    senders: u32,
-    /// Until when they send.
+    /// The senders, each with its node.
+    senders: Vec<(&'static str, SimTask<()>)>,
+    /// When the senders stop.
     until: Duration,
     seed: u64,
     rng: StdRng,
@@ -212,7 +273,9 @@ struct Run {
     checks: Vec<Box<dyn Check>>,
     down: BTreeSet<&'static str>,
     paused: BTreeSet<&'static str>,
-    /// Nodes that were killed, or may have been declared Down, since all were well.
+    /// How many nodes have left.
+    left: usize,
+    /// Nodes that were killed, or may have been declared Down, since the cluster was last at rest.
     touched: BTreeSet<&'static str>,
     cut_off: Vec<(String, Duration)>,
 }
@@ -221,20 +284,21 @@ struct Run {
 pub(crate) fn run(seed: u64, plan: Plan) -> Result<(), Broken> {
     casty_tests::log();
     let turn = turn_of(seed);
-    // A run that panicked has nothing of the next one's.
+    // A lock that a panicked run has poisoned protects nothing of the next run.
     let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
     *open(&of_seed(seed)) = Record::default();
     let mut run = Run {
         sim: Sim::new(seed),
         state: tempfile::tempdir().expect("a directory"),
-        senders: 0,
+        senders: Vec::new(),
         until: Duration::ZERO,
         seed,
         rng: StdRng::seed_from_u64(seed),
         plan,
-        checks: checks(),
+        checks: checks(plan.nodes.len()),
         down: BTreeSet::new(),
         paused: BTreeSet::new(),
+        left: 0,
         touched: BTreeSet::new(),
         cut_off: Vec::new(),
     };
@@ -253,11 +317,7 @@ impl Run {
             invariant,
             what,
             trace: self.sim.trace(),
-            storm: if self.plan.kept {
-                "they_hold_where_what_is_decided_is_kept"
-            } else {
-                "they_hold"
-            },
+            storm: self.plan.storm(),
         }
     }
 
@@ -276,7 +336,7 @@ impl Run {
 
     fn all(&mut self) -> Result<(), Broken> {
         let settings = self.plan.settings();
-        for name in NODES {
+        for &name in self.plan.nodes {
             let settings = settings.clone();
             let state = self.plan.kept.then(|| self.state.path().join(name));
             self.sim.start_with(name, move |builder| {
@@ -292,8 +352,8 @@ impl Run {
         self.until = until;
         self.have_all_send();
         if self.plan.clocks {
-            for name in NODES {
-                // Within the bound that the settings promise.
+            for &name in self.plan.nodes {
+                // Within the bound of the settings.
                 self.sim
                     .clock_rate(name, self.rng.random_range(0.955..1.045));
             }
@@ -302,9 +362,9 @@ impl Run {
             let pause = Duration::from_millis(self.rng.random_range(100..1200));
             self.steps(pause)?;
             if self.plan.succession {
-                // It founded the cluster, and has led it since.
-                let other = NODES[self.rng.random_range(1..NODES.len())];
-                self.cut_off([NODES[0], other]);
+                // The first node founded the cluster, and has led it since.
+                let other = self.plan.nodes[self.rng.random_range(1..self.plan.nodes.len())];
+                self.cut_off([self.plan.nodes[0], other]);
                 self.steps(until.saturating_sub(self.sim.elapsed()))?;
             } else if self.plan.moves {
                 self.leave_and_return()?;
@@ -316,9 +376,10 @@ impl Run {
         }
         self.heal_everything();
         self.rest("9, it comes to rest")?;
-        // Whatever is still under way comes to its end: an answer, a timeout, a dead letter.
+        // By then every message under way has ended: with an answer, a timeout or a dead letter.
         self.steps(Duration::from_secs(9))?;
         self.rest("9, it comes to rest")?;
+        self.senders_have_ended()?;
         self.ask_all_nodes();
         let (views, record) = (self.sim.views(), of_seed(self.seed));
         let mut record = open(&record);
@@ -339,38 +400,55 @@ impl Run {
 
     fn have_all_send(&mut self) {
         let (seed, until) = (self.seed, self.until);
-        for name in NODES {
+        for &name in self.plan.nodes {
             drop(
                 self.sim
                     .spawn_on(name, move |system| count_dead_letters(system, seed)),
             );
         }
-        for _ in 0..SENDERS {
-            let sender = self.senders;
-            self.senders += 1;
-            // In a calm run, on the one that stays.
+        let first = u32::try_from(self.senders.len()).unwrap_or(u32::MAX);
+        for sender in first..first + SENDERS {
+            let nodes = self.plan.nodes;
+            // In a calm run, on the node that stays.
             let node = if self.plan.moves {
                 0
             } else {
-                sender as usize % NODES.len()
+                sender as usize % nodes.len()
             };
-            let node = NODES[node];
-            drop(
-                self.sim
-                    .spawn_on(node, move |system| send(system, seed, sender, until)),
-            );
+            let sends = move |system| send(system, seed, sender, until);
+            let task = self.sim.spawn_on(nodes[node], sends);
+            self.senders.push((nodes[node], task));
         }
+    }
+
+    /// Each call ends with an answer, an error or its timeout.
+    fn senders_have_ended(&mut self) -> Result<(), Broken> {
+        let stuck = self.senders.iter().position(|(_, task)| !task.is_done());
+        match stuck {
+            Some(sender) => {
+                let what = format!("a call of sender {sender} never ends");
+                Err(self.broken("10, it goes on", what))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// A crash ends the senders of the node.
+    fn crash(&mut self, node: &'static str) {
+        self.sim.crash(node);
+        self.senders
+            .retain(|(on, task)| *on != node || task.is_done());
+        open(&of_seed(self.seed)).crashed = true;
     }
 
     /// All processes end at once, and start again one after the other.
     fn kill_all(&mut self) -> Result<(), Broken> {
-        open(&of_seed(self.seed)).crashed = true;
-        for name in NODES {
-            self.sim.crash(name);
+        for &name in self.plan.nodes {
+            self.crash(name);
         }
         self.paused.clear();
         self.down.clear();
-        let mut order = NODES;
+        let mut order = self.plan.nodes.to_vec();
         order.shuffle(&mut self.rng);
         for name in order {
             let pause = Duration::from_millis(self.rng.random_range(0..300));
@@ -381,12 +459,12 @@ impl Run {
         Ok(())
     }
 
-    /// Waits until everything has settled.
+    /// Waits until the cluster has settled.
     fn rest(&mut self, invariant: &'static str) -> Result<(), Broken> {
         let end = self.sim.elapsed() + SETTLED;
         loop {
             self.step()?;
-            let Err(what) = ItComesToRest::rests(&self.sim.views()) else {
+            let Err(what) = ItComesToRest::rests(&self.sim.views(), self.plan.nodes.len()) else {
                 return Ok(());
             };
             if self.sim.elapsed() > end {
@@ -397,14 +475,14 @@ impl Run {
 
     fn ask_all_nodes(&mut self) {
         let record = of_seed(self.seed);
-        for name in NODES {
+        for &name in self.plan.nodes {
             let seed = self.seed;
             let asked = self.sim.on(name, move |system| async move {
                 let mut silent = Vec::new();
                 for entity in 0..ENTITIES {
                     let sender = 1000 + entity;
                     let call = system.entity::<Scribe>(entity.to_string());
-                    // A sender of its own, that has sent nothing before.
+                    // A new sender, without earlier messages.
                     let number = true_time().map_or(0, |now| now.as_micros());
                     let number = u64::try_from(number).unwrap_or(u64::MAX);
                     open(&of_seed(seed)).sent.insert((sender, number));
@@ -422,7 +500,14 @@ impl Run {
     }
 
     fn leave_and_return(&mut self) -> Result<(), Broken> {
-        let who = NODES[self.rng.random_range(1..NODES.len())];
+        let others = &self.plan.nodes[1..];
+        let who = if self.plan.hurried {
+            // One node after the other.
+            self.left += 1;
+            others[(self.left - 1) % others.len()]
+        } else {
+            others[self.rng.random_range(0..others.len())]
+        };
         let leaving = self
             .sim
             .spawn_on(who, |system| async move { system.shutdown().await });
@@ -436,6 +521,9 @@ impl Run {
         self.steps(Duration::from_millis(300))?;
         self.sim.crash(who);
         self.sim.restart(who);
+        if self.plan.hurried {
+            return self.steps(Duration::from_millis(600));
+        }
         self.rest("9, it comes to rest")
     }
 
@@ -452,9 +540,8 @@ impl Run {
             3 | 4 => self.cut_off_a_minority(),
             5 | 6 if self.plan.kills => {
                 if self.may_kill(one) {
-                    self.sim.crash(one);
+                    self.crash(one);
                     self.down.insert(one);
-                    open(&of_seed(self.seed)).crashed = true;
                 } else {
                     self.heal();
                 }
@@ -464,7 +551,9 @@ impl Run {
                     self.sim.restart(node);
                 }
             }
-            8 if self.plan.clocks && self.down.len() + self.paused.len() < 2 => {
+            8 if self.plan.clocks
+                && self.down.len() + self.paused.len() < self.plan.endangered_max() =>
+            {
                 if !self.down.contains(one) && self.paused.insert(one) {
                     self.touched.insert(one);
                     self.sim.pause(one);
@@ -487,32 +576,33 @@ impl Run {
         }
     }
 
-    /// Unless it is kept, what a voter knew is lost with its process, and with its incarnation.
-    /// With a majority of them the map would be lost, and only an operator could help; so at most
-    /// two are endangered before all are well again.
+    /// Unless a voter keeps its state on disk, the state is lost with its process and with its
+    /// incarnation. If a majority loses it, the map is lost and only an operator can help. So few
+    /// nodes are endangered before the cluster is at rest again.
     fn may_kill(&mut self, one: &'static str) -> bool {
         if self.plan.kept {
             return !self.down.contains(one) && !self.paused.contains(one);
         }
         let views = self.sim.views();
-        let well = |view: &View| view.up == NODES.len() && view.voters == NODES.len();
+        let nodes = self.plan.nodes.len();
+        let well = |view: &View| view.up == nodes && view.voters == voters_of(nodes);
         let calm = self.cut_off.is_empty() && self.paused.is_empty();
-        if calm && views.len() == NODES.len() && views.iter().all(well) {
+        if calm && views.len() == nodes && views.iter().all(well) {
             self.touched.clear();
         }
         let alive = !self.down.contains(one) && !self.paused.contains(one);
         self.touched.insert(one);
-        alive && self.touched.len() <= 2
+        alive && self.touched.len() <= self.plan.endangered_max()
     }
 
     fn pick(&mut self) -> &'static str {
-        NODES[self.rng.random_range(0..NODES.len())]
+        self.plan.nodes[self.rng.random_range(0..self.plan.nodes.len())]
     }
 
-    /// One or two nodes on one side, the rest on the other.
+    /// Cuts one or two nodes off from the others.
     fn cut_off_a_minority(&mut self) {
         let mut minority = BTreeSet::from([self.pick()]);
-        if self.rng.random() {
+        if self.plan.endangered_max() > 1 && self.rng.random() {
             minority.insert(self.pick());
         }
         self.cut_off(minority);
@@ -521,14 +611,20 @@ impl Run {
     fn cut_off(&mut self, minority: impl IntoIterator<Item = &'static str>) {
         let minority: BTreeSet<_> = minority.into_iter().collect();
         self.touched.extend(minority.iter().copied());
-        // A minority of the nodes is one of the voters as well, if all of them vote.
-        let calm = ItComesToRest::rests(&self.sim.views()).is_ok();
+        // If all members vote, a minority of the nodes is a minority of the voters. One node always
+        // is.
+        let calm = ItComesToRest::rests(&self.sim.views(), self.plan.nodes.len()).is_ok();
         for one in &minority {
-            for other in NODES.iter().filter(|other| !minority.contains(*other)) {
+            for other in self
+                .plan
+                .nodes
+                .iter()
+                .filter(|other| !minority.contains(*other))
+            {
                 self.sim.partition(one, other);
             }
             let now = self.sim.elapsed();
-            // That check knows the default lease only.
+            // The check of minorities assumes the default lease.
             if calm && !self.plan.succession && !self.cut_off.iter().any(|(node, _)| node == one) {
                 self.cut_off.push(((*one).to_owned(), now));
             }

@@ -15,9 +15,9 @@ const LONG: Duration = Duration::from_secs(2);
 
 #[derive(Default)]
 pub(super) struct TheDeadStayDead {
-    /// In which version of the map, and when that was first applied.
+    /// The version of the map, and when it was first applied.
     down: BTreeMap<MemberId, (u64, Duration)>,
-    /// Whose shard it was under which epoch.
+    /// The owner of each epoch.
     owners: BTreeMap<u64, MemberId>,
 }
 
@@ -45,7 +45,7 @@ impl Check for TheDeadStayDead {
                     }
                 }
                 Sighting::Assigned { to, epoch, .. } => {
-                    // Who learns the log applies what was decided long before.
+                    // A member that replays the log applies old decisions.
                     let news = self.owners.insert(epoch.0, to.clone()).is_none();
                     let known = news
                         && self

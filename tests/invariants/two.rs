@@ -1,5 +1,5 @@
-//! Two nodes with a tie-breaker, and a storm of faults; in some runs, two more that join while the
-//! two are apart.
+//! Two nodes with a tie-breaker, and a storm of faults. In some runs, two more nodes join while the
+//! first two cannot reach each other.
 
 use std::collections::BTreeSet;
 
@@ -15,13 +15,13 @@ const TWO: [&str; 2] = ["a", "b"];
 const MORE: [&str; 2] = ["c", "d"];
 const ENTITIES: u32 = 8;
 
-/// How long things are broken.
+/// How long faults are injected.
 const FAULTS: Duration = Duration::from_secs(25);
 
-/// After all faults have healed, everything has settled by then.
+/// Once all faults have healed, the cluster settles within this time.
 const SETTLED: Duration = Duration::from_secs(40);
 
-/// Somebody to ask.
+/// An entity to ask.
 #[derive(Default)]
 struct Pawn {
     asked: u64,
@@ -36,14 +36,14 @@ impl Pawn {
     }
 }
 
-/// Asks one after the other, so that shards have homes on whoever serves.
+/// Asks one entity after the other, so that shards get homes on the nodes that serve.
 async fn ask_around(system: ActorSystem, until: Duration) {
     for entity in (0..ENTITIES).cycle() {
         if true_time().is_none_or(|now| now >= until) {
             return;
         }
         let call = system.entity::<Pawn>(entity.to_string()).ask();
-        // Whether it answers is asked in the end.
+        // Whether entities answer is checked at the end.
         let _ = call.timeout(Duration::from_millis(500)).await;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -58,7 +58,7 @@ struct Run {
     nodes: Vec<&'static str>,
     down: Option<&'static str>,
     paused: BTreeSet<&'static str>,
-    /// Nothing is broken now.
+    /// No fault is active.
     calm: bool,
 }
 
@@ -86,7 +86,7 @@ impl Run {
             invariant,
             what,
             trace: self.sim.trace(),
-            storm: "of_two",
+            storm: "two_nodes_never_both_go_on",
         }
     }
 
@@ -110,7 +110,7 @@ impl Run {
         self.nodes.push(name);
     }
 
-    /// Has a node ask around until the storm is over.
+    /// Has a node ask entities until the storm is over.
     fn keep_asking(&mut self, name: &str, until: Duration) {
         let asking = self
             .sim
@@ -124,7 +124,7 @@ impl Run {
         }
         self.rest()?;
         for name in TWO {
-            // Within the bound that the settings promise.
+            // Within the bound of the settings.
             let rate = self.rng.random_range(0.955..1.045);
             self.sim.clock_rate(name, rate);
         }
@@ -146,7 +146,7 @@ impl Run {
             self.sim.restart(node);
         }
         self.rest()?;
-        // Longer than a connection takes to be known as lost that a fault has silenced.
+        // Longer than it takes to notice a connection that a fault has silenced.
         self.steps(Duration::from_secs(5))?;
         self.rest()?;
         for name in self.nodes.clone() {
@@ -166,8 +166,8 @@ impl Run {
         Ok(())
     }
 
-    /// Two more join the one who decides, which cannot have the other declared Down; the other
-    /// knows nothing of them.
+    /// Two more nodes join the sole voter, which cannot have the other node declared Down. The
+    /// other node knows nothing of them.
     fn grow_while_apart(&mut self, until: Duration) -> Result<(), Broken> {
         self.arbiter.cut_off("a");
         self.sim.stall("a", "b");
@@ -192,7 +192,8 @@ impl Run {
             0 | 1 => self.sim.partition(one, other),
             2 => self.sim.partition_one_way(one, other),
             3 | 4 => self.sim.stall(one, other),
-            // Who goes on alone has all there is: it may be lost only when the other has it, too.
+            // A node that goes on alone has the only copy of the map: it may be killed only when
+            // the other node has a copy, too.
             5 | 6 if well => {
                 self.sim.crash(one);
                 self.down = Some(one);
@@ -234,7 +235,7 @@ impl Run {
         self.calm = true;
     }
 
-    /// Waits until everything has settled.
+    /// Waits until the cluster has settled.
     fn rest(&mut self) -> Result<(), Broken> {
         let end = self.sim.elapsed() + SETTLED;
         loop {
@@ -251,8 +252,8 @@ impl Run {
         }
     }
 
-    /// Whether all are well. A new generation gives shards their homes only when somebody asks for
-    /// them.
+    /// Whether all nodes are well. In a new generation a shard gets a home only when a message
+    /// needs it.
     fn rests(views: &[View], nodes: usize) -> Result<(), String> {
         if views.len() != nodes {
             return Err(format!("{} nodes run", views.len()));

@@ -7,7 +7,7 @@ use std::{
 
 use casty::{Later, Promise, prelude::*};
 
-/// Nothing of that price is in the cart.
+/// The cart has nothing of that price.
 #[message]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NotInCart(pub(crate) u32);
@@ -65,7 +65,7 @@ pub(crate) mod cart {
             self.prices.push(price);
         }
 
-        /// How many are left.
+        /// How many items are left.
         #[message]
         async fn remove(
             mut self,
@@ -92,7 +92,7 @@ pub(crate) mod cart {
             self.prices.iter().sum()
         }
 
-        /// Fails with the state in its hands.
+        /// Panics while it owns the state.
         #[message]
         fn drop_it(self, why: String) -> Empty {
             panic!("{why}");
@@ -144,7 +144,7 @@ pub(crate) mod valve {
 
     #[behavior(otherwise = reject)]
     impl Open {
-        /// How many have passed with it.
+        /// How many have passed, this message included.
         #[message]
         fn pass(&mut self, number: u32) -> u32 {
             self.passed.push(number);
@@ -158,7 +158,7 @@ pub(crate) mod valve {
             }
         }
 
-        /// The same state again is a transition as well.
+        /// A return to the same state is a transition as well.
         #[message]
         fn flush(self) -> Self {
             self
@@ -171,7 +171,7 @@ pub(crate) mod valve {
     }
 }
 
-/// What hooks have run.
+/// The hooks that have run.
 pub(crate) type Diary = Arc<Mutex<Vec<&'static str>>>;
 
 fn write(diary: &Diary, line: &'static str) {
@@ -243,7 +243,7 @@ pub(crate) mod turnstile {
             write(&self.diary, "stopped unlocked");
         }
 
-        /// Answered when somebody has passed.
+        /// Answered when another message has passed.
         #[message]
         fn await_passage(&mut self) -> Later<u32> {
             let (promise, later) = Promise::new();
@@ -251,7 +251,7 @@ pub(crate) mod turnstile {
             later
         }
 
-        /// Whoever waits is told; the reply of this one comes later, too.
+        /// Answers the waiting asks. Its own answer comes later, too.
         #[message]
         fn pass(self) -> (Locked, Later<u32>) {
             if let Some(promise) = self.waiting {
@@ -271,14 +271,14 @@ pub(crate) mod turnstile {
             self.coins
         }
 
-        /// Fails, but does not have the state in its hands.
+        /// Panics while it borrows the state.
         #[message]
         fn jam(&mut self) {
             self.coins += 1;
             panic!("jammed");
         }
 
-        /// Fails with it.
+        /// Panics while it owns the state.
         #[message]
         fn break_off(self) -> Locked {
             panic!("broken off");
@@ -300,7 +300,7 @@ pub(crate) mod turnstile {
     }
 }
 
-/// Goes off by itself, after a while, once for each time that it was asked to stay on.
+/// Goes off by itself after a while, once for each time that it was asked to stay.
 #[actor]
 pub(crate) mod lamp {
     use super::*;

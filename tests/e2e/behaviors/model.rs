@@ -1,4 +1,4 @@
-//! Random messages, against plain models of the machines.
+//! Random messages, compared with plain models of the machines.
 
 use std::collections::VecDeque;
 
@@ -8,7 +8,7 @@ use proptest::{collection::vec, prelude::*};
 
 use super::machines::{Cart, NotInCart, Valve};
 
-/// How many messages a valve keeps, as its definition says.
+/// How many messages a valve stashes, as its definition says.
 const STASH: usize = 3;
 
 fn unhandled<E>(state: &str, message: &str) -> AskError<E> {
@@ -29,7 +29,7 @@ enum ToCart {
 }
 
 fn to_cart() -> impl Strategy<Value = ToCart> {
-    // Few prices, so that they are found again.
+    // Few prices, so that an item is found again.
     prop_oneof![
         3 => (1..4_u32).prop_map(ToCart::Add),
         3 => (1..4_u32).prop_map(ToCart::Remove),
@@ -126,7 +126,7 @@ struct ValveModel {
     is_open: bool,
     passed: Vec<u32>,
     stash: VecDeque<(usize, ToValve)>,
-    /// Of each message, in the order of sending.
+    /// The answer to each message, in the order of sending.
     answers: Vec<Option<ValveAnswer>>,
 }
 
@@ -208,7 +208,7 @@ proptest! {
                     ToValve::Shut => valve.shut().into_future().map(none).boxed(),
                     ToValve::Flush => valve.flush().into_future().map(none).boxed(),
                 };
-                // It is sent when it is first looked at.
+                // The ask is sent when it is first polled.
                 assert_eq!((&mut ask).now_or_never(), None);
                 asks.push(ask);
                 model.send(message);
