@@ -1,4 +1,4 @@
-//! Settings of a system: meaning, unit, default, range.
+//! The settings of a system, each with its meaning, unit, default and range.
 
 use std::time::Duration;
 
@@ -14,87 +14,88 @@ use crate::error::StartError;
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// How long an ask waits for its answer, unless the message or the call says otherwise. Of a
-    /// second or more, it may be longer by a sixteenth. Default 5 s.
+    /// How long an ask waits for its answer, unless the message or the call sets another timeout.
+    /// From one second on, the timeout may be longer by a sixteenth. Default 5 s.
     pub ask_timeout: Duration,
-    /// How long a message waits while nobody knows where its entity lives. Shorter than
-    /// `ask_timeout`, so that an asker hears the reason. Default 3 s.
+    /// How long a message waits for the home of its entity to become known. Shorter than
+    /// `ask_timeout`, so that an asker learns the reason. Default 3 s.
     pub resolve_timeout: Duration,
-    /// How many messages of one entity type wait for that at a time. Default 10,000, at least 1.
+    /// How many messages of one entity type may wait for homes at a time. Default 10,000, at least
+    /// 1.
     pub resolve_messages_max: usize,
-    /// For connect and handshake together. Default 2 s.
+    /// The timeout of connect and handshake together. Default 2 s.
     pub connect_timeout: Duration,
     /// How often a connection is probed. Default 1 s.
     pub keepalive_interval: Duration,
-    /// After so much silence a connection is lost. At least twice `keepalive_interval`. Default 3
-    /// s.
+    /// How long a connection may be silent before it is lost. At least twice `keepalive_interval`.
+    /// Default 3 s.
     pub keepalive_timeout: Duration,
-    /// The first pause after a failed dial or join; doubled with each, with jitter. Default 20 ms.
+    /// The first pause after a failed dial or join. It doubles with each failure, with jitter.
+    /// Default 20 ms.
     pub backoff: Duration,
     /// The longest such pause. At least `backoff`. Default 1 s.
     pub backoff_max: Duration,
     /// How often gossip probes one member. Default 250 ms.
     pub gossip_interval: Duration,
-    /// How long a member that does not answer probes is only suspected. Longer than
-    /// `gossip_interval`. Default 750 ms.
+    /// How long a member that does not answer probes is suspected before gossip takes it for dead.
+    /// Longer than `gossip_interval`. Default 750 ms.
     pub suspect_after: Duration,
     /// How long a graceful shutdown may take. Default 10 s.
     pub shutdown_timeout: Duration,
     /// How long a node may act as the owner of its entities without hearing from the leader of the
-    /// cluster map. It is renewed three times as often. Shorter: the entities of a dead node are
-    /// somewhere else sooner, and a node that is slow or cut off stops sooner. The same on all
-    /// nodes. Default 1.2 s, at least 50 ms.
+    /// cluster map. The node renews its lease three times as often. With a shorter lease, the
+    /// entities of a dead node start sooner on other nodes, and a node that is slow or cut off
+    /// stops sooner. The same on all nodes. Default 1.2 s, at least 50 ms.
     pub lease: Duration,
-    /// By how much of itself the rate of any node's clock may differ from true time. The leader
-    /// waits that much longer before it gives a dead node's entities to another. The same on all
+    /// By what fraction the rate of any node's clock may differ from true time. The leader waits
+    /// longer by this much before it gives a dead node's entities to another node. The same on all
     /// nodes. Default 0.05, from 0 to 0.5.
     pub clock_drift: f64,
-    /// After so much silence of the leader of the cluster map, up to twice as much, another is
-    /// elected. Less than half of `lease`, so that leases outlast an election. Default 200 ms, at
-    /// least 20 ms.
+    /// How long the leader of the cluster map may be silent, at least, before the voters elect
+    /// another. The actual time is random, up to twice as long. Less than half of `lease`, so that
+    /// leases outlast an election. Default 200 ms, at least 20 ms.
     pub election_timeout: Duration,
-    /// How long a decision about the cluster map may take before it fails, and an answer of a
-    /// tie-breaker. Default 2 s.
+    /// How long a decision about the cluster map may take before it fails, and how long a
+    /// tie-breaker may take to answer. Default 2 s.
     pub decide_timeout: Duration,
-    /// Shards that move from one node to another at a time, in the whole cluster. Default 32, at
-    /// least 1.
+    /// How many shards move between nodes at a time, in the whole cluster. Default 32, at least 1.
     pub moves_max: usize,
 }
 
-/// What the second node of two does when it cannot reach the first, which decides about the cluster
-/// map.
+/// What the second node of two does when it cannot reach the first, which is the sole voter of the
+/// cluster map.
 ///
-/// Nobody can tell whether the other node is dead or only out of reach, unless something outside of
-/// the cluster decides it: with a [`TieBreaker`](crate::TieBreaker) either of the two goes on, and
-/// never both. With three nodes there is no such question: a third, even one that hosts nothing, is
-/// the better answer.
+/// A node cannot tell whether the other node is dead or only out of reach. A
+/// [`TieBreaker`](crate::TieBreaker) outside of the cluster can decide: then either of the two goes
+/// on, and never both. A third node, even a witness that hosts nothing, is the better answer: with
+/// three nodes the question does not arise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Availability {
-    /// It waits, and says `NoQuorum`: the first node may be alive and serve. An operator who knows
-    /// that it is not can have the survivor go on: `casty promote NODE`.
+    /// The second node waits and answers `NoQuorum`: the first node may be alive and serve. An
+    /// operator who knows that it is not can let the survivor go on: `casty promote NODE`.
     #[default]
     Consistent,
-    /// It goes on by itself once gossip takes the other for dead. If the other lives, **each entity
-    /// then lives twice**, on either side of the partition, until it heals: then the first node
-    /// gives in, and joins the second, with what its entities did meanwhile lost. Choose this only
-    /// for state that may be lost, or is kept elsewhere under fencing tokens
-    /// ([`Context::fencing_token`](crate::Context::fencing_token)): those of the second node are
-    /// greater. It cannot be combined with a tie-breaker.
+    /// The second node goes on by itself once gossip takes the first for dead. If the first lives,
+    /// **each entity then lives twice**, once on either side of the partition, until it heals. Then
+    /// the first node gives in and joins the second, and what its entities did meanwhile is lost.
+    /// Choose this only for state that may be lost, or that is kept elsewhere under fencing tokens
+    /// ([`Context::fencing_token`](crate::Context::fencing_token)): the tokens of the second node
+    /// are greater. It cannot be combined with a tie-breaker.
     Prefer,
 }
 
-/// What a node does that the cluster declared Down. Its entities have ended in either case: others
-/// may have them.
+/// What a node does after the cluster has declared it Down. Its entities have ended in either case,
+/// since other nodes may own them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnDown {
     /// It joins again, as a new incarnation.
     #[default]
     Rejoin,
-    /// It stays out: [`wait_for`](crate::ActorSystem::wait_for) fails with
-    /// [`JoinError::Down`](crate::JoinError::Down), and so does whatever it is asked for. A process
-    /// that should end then waits for that.
+    /// The node stays out: [`wait_for`](crate::ActorSystem::wait_for) fails with
+    /// [`JoinError::Down`](crate::JoinError::Down), and so does every later request. A program that
+    /// should end then can wait for that.
     Stop,
 }
 
@@ -122,9 +123,9 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// For a quiet network and machines that are not overloaded: a dead node's entities answer
-    /// again after about half a second. The price is that a node which is stopped for a third of a
-    /// second, by whatever, stops serving, and may be declared down.
+    /// Settings for a quiet network and machines that are not overloaded: a dead node's entities
+    /// answer again after about half a second. The price: a node that is stopped for a third of a
+    /// second, for any reason, stops serving and may be declared down.
     pub fn fast_failover() -> Self {
         Self {
             gossip_interval: Duration::from_millis(80),
@@ -137,8 +138,8 @@ impl Settings {
         }
     }
 
-    /// For nodes far from each other, or machines with long pauses: nobody is declared down within
-    /// five seconds, and a dead node's entities answer again after about ten.
+    /// Settings for nodes far from each other, or machines with long pauses: no node is declared
+    /// down within five seconds, and a dead node's entities answer again after about ten.
     pub fn patient() -> Self {
         Self {
             ask_timeout: Duration::from_secs(20),
@@ -155,10 +156,10 @@ impl Settings {
         }
     }
 
-    /// Says whether the settings fit together.
+    /// Checks whether the settings fit together.
     ///
     /// # Errors
-    /// [`StartError::Setting`] names the first that does not.
+    /// [`StartError::Setting`] names the first setting that does not fit.
     pub fn check(&self) -> Result<(), StartError> {
         let refuse = |setting, reason: &str| {
             Err(StartError::Setting {

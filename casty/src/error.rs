@@ -1,7 +1,7 @@
-//! What can go wrong, one type for each public operation.
+//! The errors, one type for each public operation.
 //!
 //! Every variant says what happened to the message: certainly not handled (a retry is safe), or
-//! possibly handled (retry only what may be done twice).
+//! possibly handled (retry only if handling it twice is harmless).
 
 use std::{convert::Infallible, fmt, path::PathBuf, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::id::InvalidId;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AskError<E = Infallible> {
-    /// The handler ran and returned this error. Whether a retry helps is the handler's to say.
+    /// The handler ran and returned this error. Whether a retry helps depends on the error.
     Entity(E),
     /// No reply in time. The message may have been handled: retry only if handling it twice is
     /// harmless.
@@ -28,91 +28,92 @@ pub enum AskError<E = Infallible> {
     Unreachable {
         /// The node's name or address.
         node: String,
-        /// What failed.
+        /// The reason.
         reason: String,
         /// `false`: the message was certainly not handled, a retry is safe.
         maybe_handled: bool,
     },
-    /// The entity is in a state that does not take this message. It was not handled.
+    /// The entity is in a state that does not handle this message. It was not handled.
     Unhandled {
         /// The state the entity was in.
         state: String,
         /// The message's wire name.
         message: String,
     },
-    /// The handler panicked. What it did before that is lost with its state.
+    /// The handler panicked. Its effects on the state are lost with the state.
     Panicked {
         /// The text of the panic.
         message: String,
     },
-    /// The target stopped before it handled the message. A retry to an entity starts it afresh; a
-    /// stopped actor stays stopped.
+    /// The target stopped before it handled the message. Send to an entity again to start it
+    /// afresh; a stopped actor stays stopped.
     Stopped,
-    /// A bounded queue on the way had no room in time. The message was not handled; retry later.
+    /// A bounded queue on the way had no room in time. The message was not handled. Retry later.
     Full,
-    /// No node hosts this type of entity. Not handled; a retry is useless until one joins.
+    /// No node hosts this type of entity. The message was not handled. A retry is useless until a
+    /// node that hosts the type joins.
     UnknownEntity {
         /// The type's wire name.
         name: String,
-        /// The role that a node needs to host it, if the type names one.
+        /// The role that a node needs to host the type, if the type names one.
         role: Option<String>,
     },
-    /// Nobody can decide where the entity lives, or its node has lost touch with whoever decides
-    /// and may not act. Not handled; retry later.
+    /// The cluster has no leader that could give the entity a home, or the entity's node has lost
+    /// its lease and must not act. The message was not handled. Retry later.
     NoQuorum,
-    /// The entity's `#[init]` failed, or is backing off after a failure. Not handled; retry later.
+    /// The entity's `#[init]` failed, or is backing off after a failure. The message was not
+    /// handled. Retry later.
     Init {
         /// The error of `#[init]`, as text.
         reason: String,
     },
-    /// The entity failed too often and is left alone for a while. Not handled; retry after the
-    /// pause.
+    /// The entity failed too often and does not start for a while. The message was not handled.
+    /// Retry after the pause.
     Quarantined {
         /// The last failure, as text.
         reason: String,
-        /// When it takes messages again.
+        /// When the entity starts again.
         retry_after: Duration,
     },
-    /// Not handled, since it never could be: the target waits, in a handler of its own, for the one
-    /// who asks, or for somebody who waits for it. A retry from the same handler is as useless; ask
-    /// from a task of its own ([`Context::pipe`](crate::Context::pipe)), or answer
-    /// [later](crate::Later).
+    /// The target waits, in a handler of its own, for the asking actor, or for an actor that waits
+    /// for it: a circle. So the message was not handled, and never could be. A retry from the same
+    /// handler fails the same way. Ask from a task of its own
+    /// ([`Context::pipe`](crate::Context::pipe)), or answer [later](crate::Later).
     Deadlock {
-        /// Who waits for whom, the target first and last.
+        /// The actors of the circle, each waiting for the next. The target is first and last.
         chain: Vec<String>,
     },
-    /// The receiver could not read the message: the two nodes run different versions of its type.
-    /// Not handled.
+    /// The receiver could not decode the message: the two nodes run different versions of its type.
+    /// The message was not handled.
     Undecodable {
         /// The message type's name.
         message: String,
-        /// What the decoder met.
+        /// The decoder's error.
         reason: String,
     },
-    /// The message cannot be put on the wire. Not sent.
+    /// The message cannot be encoded. It was not sent.
     Unencodable {
-        /// What the encoder met.
+        /// The encoder's error.
         reason: String,
     },
-    /// The message is larger than a frame may be. Not sent.
+    /// The message is larger than a frame may be. It was not sent.
     TooLarge {
         /// Size of the encoded message.
         bytes: usize,
         /// The limit.
         bytes_max: usize,
     },
-    /// The id is not one an entity can have. Not sent.
+    /// The id is not a valid entity id. The message was not sent.
     InvalidId(InvalidId),
-    /// The message was handled, but its reply could not be carried back.
+    /// The message was handled, but its reply could not be sent back.
     Reply {
-        /// What the encoder or the decoder met.
+        /// The error of the encoder or the decoder.
         reason: String,
     },
 }
 
 impl<E> AskError<E> {
-    /// Whether the target may have handled the message. Where this is `false`, a retry cannot do
-    /// anything twice.
+    /// Whether the target may have handled the message. If `false`, a retry cannot handle it twice.
     pub fn maybe_handled(&self) -> bool {
         match self {
             Self::Entity(_) | Self::Timeout { .. } | Self::Panicked { .. } | Self::Reply { .. } => {
@@ -289,7 +290,7 @@ impl fmt::Display for Unreachable<'_> {
     }
 }
 
-/// Why a tell was refused. The message was certainly not sent, and comes back.
+/// Why a tell was refused. The message was certainly not sent, and is returned.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TellError<M> {
@@ -303,10 +304,10 @@ pub enum TellError<M> {
         message: M,
         /// The node's name or address.
         node: String,
-        /// What failed.
+        /// The reason.
         reason: String,
     },
-    /// The cluster map has nobody to decide where the entity lives. Retry later.
+    /// The cluster has no leader that could give the entity a home. Retry later.
     NoQuorum(M),
     /// No node hosts this type of entity.
     UnknownEntity {
@@ -314,21 +315,21 @@ pub enum TellError<M> {
         message: M,
         /// The type's wire name.
         name: String,
-        /// The role that a node needs to host it, if the type names one.
+        /// The role that a node needs to host the type, if the type names one.
         role: Option<String>,
     },
-    /// The id is not one an entity can have.
+    /// The id is not a valid entity id.
     InvalidId {
         /// The message.
         message: M,
         /// What is wrong with the id.
         reason: InvalidId,
     },
-    /// The message cannot be put on the wire.
+    /// The message cannot be encoded.
     Unencodable {
         /// The message.
         message: M,
-        /// What the encoder met.
+        /// The encoder's error.
         reason: String,
     },
     /// The message is larger than a frame may be.
@@ -347,19 +348,19 @@ pub enum TellError<M> {
         /// The error of `#[init]`, as text.
         reason: String,
     },
-    /// The entity failed too often and is left alone for a while. Retry after the pause.
+    /// The entity failed too often and does not start for a while. Retry after the pause.
     Quarantined {
         /// The message.
         message: M,
         /// The last failure, as text.
         reason: String,
-        /// When it takes messages again.
+        /// When the entity starts again.
         retry_after: Duration,
     },
 }
 
 impl<M> TellError<M> {
-    /// Takes the message back.
+    /// Returns the message.
     pub fn into_message(self) -> M {
         match self {
             Self::Full(message)
@@ -405,7 +406,8 @@ impl<M> TellError<M> {
                 reason,
                 retry_after,
             },
-            // The rest happens after a message was taken, where a tell has nobody waiting.
+            // The other failures happen after a message was accepted, and a tell does not wait for
+            // that.
             Failure::Stopped
             | Failure::Deadlock { .. }
             | Failure::Unhandled { .. }
@@ -450,7 +452,7 @@ impl<M> fmt::Display for TellError<M> {
     }
 }
 
-// By hand: the message is the user's, need not be `Debug`, and its content belongs in no log.
+// Written by hand: the user's message need not be `Debug`, and its content belongs in no log.
 impl<M> fmt::Debug for TellError<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "TellError({self})")
@@ -462,8 +464,8 @@ impl<M> std::error::Error for TellError<M> {}
 /// What happened to a message, in the form that travels between the parts of a node and between
 /// nodes.
 ///
-/// The public errors are made from it: [`AskError`] for askers, [`TellError`] for tellers, a dead
-/// letter where nobody waits.
+/// The public errors are made from it: [`AskError`] for an ask, [`TellError`] for a tell, a dead
+/// letter if no sender waits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[doc(hidden)]
 pub enum Failure {
@@ -481,7 +483,7 @@ pub enum Failure {
     Stopped,
     #[error("a queue on the way is full")]
     Full,
-    /// Full for good: the target's type says that nobody waits for room.
+    /// Full for good: under the target's overflow policy no sender waits for room.
     #[error("the mailbox is full")]
     MailboxFull,
     #[error("{}", Quarantined(reason, *retry_after))]
@@ -509,22 +511,21 @@ pub enum Failure {
     Reply { reason: String },
 }
 
-/// Why a [`TieBreaker`](crate::TieBreaker) did not say who goes on. The claim may have counted all
-/// the same.
+/// Why a [`TieBreaker`](crate::TieBreaker) gave no verdict. The claim may have counted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TieError {
-    /// It could not be asked, or did not understand. The claim is made again.
+    /// The tie-breaker could not be asked, or did not understand. casty repeats the claim.
     #[error("the tie-breaker cannot be reached: {reason}")]
     Unreachable {
-        /// What went wrong.
+        /// The reason.
         reason: String,
     },
-    /// It did not answer in time, which is
-    /// [`Settings::decide_timeout`](crate::Settings::decide_timeout). The claim is made again.
+    /// The tie-breaker did not answer within
+    /// [`Settings::decide_timeout`](crate::Settings::decide_timeout). casty repeats the claim.
     #[error("the tie-breaker has not answered in {after:?}")]
     Timeout {
-        /// How long it was waited for.
+        /// How long the node waited.
         after: Duration,
     },
 }
@@ -533,12 +534,13 @@ pub enum TieError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// The address to listen on cannot be had: in use, not of this machine, or not permitted.
+    /// The system cannot listen on the address: it is in use, not of this machine, or not
+    /// permitted.
     #[error("cannot listen on `{address}`: {source}")]
     Listen {
-        /// The address asked for.
+        /// The requested address.
         address: String,
-        /// What the operating system says.
+        /// The operating system's error.
         source: std::io::Error,
     },
     /// A setting is missing or out of range.
@@ -546,7 +548,7 @@ pub enum StartError {
     Setting {
         /// The setting's name.
         setting: &'static str,
-        /// What is wrong, and what is right.
+        /// What is wrong, and what is allowed.
         reason: String,
     },
     /// Two entity types claim the same wire name. Pin one with `#[entity(name = "...")]`.
@@ -561,36 +563,37 @@ pub enum StartError {
         /// The other.
         second: &'static str,
     },
-    /// The directory for what this node decides cannot be used.
+    /// The state directory of this node cannot be used.
     #[error(transparent)]
     StateDir(#[from] StateDirError),
 }
 
-/// Why a directory cannot be used to keep what this node decides: see
+/// Why a state directory cannot be used: see
 /// [`SystemBuilder::state_dir`](crate::SystemBuilder::state_dir).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StateDirError {
-    /// Another system, in this process or another one, keeps its state there and still runs.
+    /// Another system, in this process or another, uses the directory and still runs.
     #[error("`{}` is in use by another system", path.display())]
     InUse {
         /// The directory.
         path: PathBuf,
     },
-    /// It is another node's, or that of a node of another cluster. Give each node a directory of
-    /// its own.
+    /// The directory belongs to another node, or to a node of another cluster. Give each node a
+    /// directory of its own.
     #[error("`{}` belongs to {what} `{theirs}`, not to `{ours}`", path.display())]
     Foreign {
         /// The directory.
         path: PathBuf,
         /// What differs: `cluster` or `node`.
         what: &'static str,
-        /// Whose it is.
+        /// The owner of the directory.
         theirs: String,
-        /// Who wants it.
+        /// This node, or its cluster.
         ours: String,
     },
-    /// Another version of casty has written it, in a way that this one does not know.
+    /// Another version of casty has written the directory, in a format that this version does not
+    /// know.
     #[error("`{}` is in format {format}, which this version of casty does not know", path.display())]
     Format {
         /// The directory.
@@ -598,14 +601,14 @@ pub enum StateDirError {
         /// The number of the format.
         format: u32,
     },
-    /// What is in it cannot be what casty left there. Nothing was changed. Removed, the node joins
-    /// as one that has kept nothing; that is safe as long as a majority of those who decide has
-    /// kept its own.
+    /// The contents are not what casty wrote. Nothing was changed. If you remove the directory, the
+    /// node joins without a kept state. This is safe as long as a majority of the voters has kept
+    /// theirs.
     #[error("`{}` is damaged: {reason}", path.display())]
     Corrupted {
         /// The directory.
         path: PathBuf,
-        /// What does not fit.
+        /// What is wrong with the contents.
         reason: String,
     },
     /// The operating system does not let this process read or write it.
@@ -613,7 +616,7 @@ pub enum StateDirError {
     Unusable {
         /// The directory.
         path: PathBuf,
-        /// What it says.
+        /// The operating system's error.
         reason: String,
     },
 }
@@ -622,8 +625,8 @@ pub enum StateDirError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum JoinError {
-    /// A seed refused this node, and will refuse it again: another cluster name, another protocol
-    /// version, a catalog that contradicts the cluster's.
+    /// A seed refused this node and will refuse it again: another cluster name, another protocol
+    /// version, or a catalog that contradicts the cluster's.
     #[error("`{seed}` refused this node: {reason}")]
     Refused {
         /// The seed that refused.
@@ -631,14 +634,15 @@ pub enum JoinError {
         /// Its reason.
         reason: String,
     },
-    /// The cluster declared this incarnation Down, and this node was told to stay out then
+    /// The cluster declared this incarnation Down, and this node stays out
     /// ([`OnDown::Stop`](crate::OnDown::Stop)). A new process may join.
     #[error("the cluster declared this node down")]
     Down,
-    /// What decides about the cluster map failed on this node, for good. It is no member any more.
+    /// The Raft engine of the cluster map failed on this node, for good. The node is no longer a
+    /// member.
     #[error("the engine of the cluster map failed: {reason}")]
     Engine {
-        /// What it says itself.
+        /// The engine's error.
         reason: String,
     },
     /// The system is shutting down.
@@ -646,12 +650,12 @@ pub enum JoinError {
     ShutDown,
 }
 
-/// Why a graceful shutdown was not entirely graceful. The system has stopped all the same.
+/// Why a shutdown was not entirely graceful. The system has stopped in either case.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ShutdownError {
-    /// Handlers were still running, or the cluster had not agreed to the leave, when the time was
-    /// up.
+    /// When the time was up, handlers were still running, or the cluster had not agreed to the
+    /// leave.
     #[error("shutdown was not complete after {after:?}: {waiting_for}")]
     Timeout {
         /// The configured bound.
@@ -659,10 +663,10 @@ pub enum ShutdownError {
         /// What was still under way.
         waiting_for: &'static str,
     },
-    /// The operating system does not tell of signals. Nothing was shut down.
+    /// The operating system cannot report signals. Nothing was shut down.
     #[error("cannot wait for the signal to end: {reason}")]
     Signal {
-        /// What it says.
+        /// The operating system's error.
         reason: String,
     },
 }

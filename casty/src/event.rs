@@ -1,4 +1,4 @@
-//! What a system tells those who watch it: members, actors, dead letters.
+//! What a system reports to its subscribers: members, actors, dead letters.
 
 use std::{
     any::Any,
@@ -14,11 +14,11 @@ use tokio::sync::broadcast;
 
 use crate::{error::Failure, id::MemberId};
 
-/// Events kept for a subscriber that is slow to read; beyond it, it is told how many it missed.
+/// Events kept for a slow subscriber. Beyond that, the subscriber learns how many it missed.
 const EVENTS_KEPT: usize = 1024;
 
-/// Something that happened in a system, as told by
-/// [`ActorSystem::events`](crate::ActorSystem::events).
+/// Something that happened in a system. [`ActorSystem::events`](crate::ActorSystem::events)
+/// subscribes to it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
@@ -26,7 +26,7 @@ pub enum Event {
     MemberUp(MemberId),
     /// A member left, or was declared Down.
     MemberLeft(MemberId),
-    /// Gossip cannot reach a member. A hint, not a verdict: it is still a member.
+    /// Gossip cannot reach a member. It is a hint and no verdict: the node is still a member.
     UnreachableMember(MemberId),
     /// Gossip reaches a member again.
     ReachableMember(MemberId),
@@ -34,21 +34,21 @@ pub enum Event {
     ActorStarted(ActorPath),
     /// An actor, or an entity's activation, stopped.
     ActorStopped(ActorPath),
-    /// A handler or a hook of an actor failed. What becomes of it, its type says: see
-    /// [`entity`](macro@crate::entity).
+    /// A handler or a hook of an actor failed. The supervision policy of its type decides what
+    /// follows: see [`entity`](macro@crate::entity).
     ActorFailed {
-        /// Whose handler or hook.
+        /// The actor that failed.
         who: ActorPath,
         /// The text of the panic, or the hook's error.
         reason: String,
     },
-    /// After a failure, an actor goes on: with a fresh state, or the one it had.
+    /// An actor goes on after a failure: with a fresh state, or with the state it had.
     ActorRestarted(ActorPath),
     /// Something an actor [emitted](crate::Context::emit).
     Emitted(Emitted),
-    /// A message that nobody will handle, or a failure that nobody was told of.
+    /// A message that no actor will handle, or a failure that no sender learned of.
     DeadLetter(DeadLetter),
-    /// This subscriber was too slow; so many events are lost to it.
+    /// This subscriber was too slow and has lost this many events.
     Missed(u64),
 }
 
@@ -83,7 +83,7 @@ impl fmt::Debug for Emitted {
     }
 }
 
-/// Who an event is about: a type's name and which one of it.
+/// The actor that an event is about: the name of its type, and its id.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ActorPath {
     /// The wire name of the entity or actor type.
@@ -104,17 +104,17 @@ impl fmt::Debug for ActorPath {
     }
 }
 
-/// The end of an actor that another one watches.
+/// The end of a watched actor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Terminated {
-    /// Who it was; [`is`](Self::is) compares it with a reference.
+    /// The actor that ended. [`is`](Self::is) compares it with a reference.
     pub who: ActorPath,
     /// Why it ended.
     pub reason: TerminatedReason,
-    /// Its number on its node.
+    /// The actor's number on its node.
     pub(crate) number: u64,
-    /// Its node, unless it was this one.
+    /// The actor's node, unless it was this node.
     pub(crate) member: Option<MemberId>,
 }
 
@@ -122,27 +122,26 @@ pub struct Terminated {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum TerminatedReason {
-    /// It stopped, or was gone before it was watched.
+    /// The actor stopped, or was gone before it was watched.
     #[error("it stopped")]
     Stopped,
-    /// It failed, and its type says that this ends it.
+    /// The actor failed, and its supervision policy ends it.
     #[error("it failed: {0}")]
     Failed(String),
-    /// The node it lived on left the cluster or was declared down; or cannot be reached, and nobody
-    /// knows.
+    /// The actor's node left the cluster, was declared down, or cannot be reached.
     #[error("its node is gone: {0}")]
     NodeGone(String),
 }
 
-/// A message that could not be delivered, or whose handling failed with nobody waiting.
+/// A message that could not be delivered, or whose handling failed while no sender waited.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DeadLetter {
-    /// Who it was for.
+    /// The actor that it was for.
     pub to: ActorPath,
     /// The message's wire name, never its content.
     pub message: String,
-    /// Why it is dead.
+    /// Why it became a dead letter.
     pub reason: DeadLetterReason,
 }
 
@@ -150,22 +149,22 @@ pub struct DeadLetter {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeadLetterReason {
-    /// The target stopped before it came to this message.
+    /// The target stopped before it handled this message.
     #[error("the target stopped")]
     Stopped,
     /// A bounded queue had no room.
     #[error("a queue on the way was full")]
     Full,
-    /// The node that holds the target could not be reached. Not handled.
+    /// The node that holds the target could not be reached. The message was not handled.
     #[error("`{node}` is unreachable: {reason}")]
     Unreachable {
         /// The node's name or address.
         node: String,
-        /// What failed.
+        /// The reason.
         reason: String,
     },
-    /// The connection was lost before the other side confirmed the message. It may have been
-    /// handled.
+    /// The connection was lost before the other side confirmed the message. The message may have
+    /// been handled.
     #[error("the connection to `{node}` was lost; the message may have been handled")]
     ConnectionLost {
         /// The node's name or address.
@@ -174,7 +173,7 @@ pub enum DeadLetterReason {
     /// The handler panicked on this message.
     #[error("the handler panicked: {0}")]
     Panicked(String),
-    /// Another reason, in words.
+    /// Another reason, as text.
     #[error("{0}")]
     Other(String),
 }
@@ -200,7 +199,7 @@ impl From<Failure> for DeadLetterReason {
 #[derive(Debug)]
 pub struct Events {
     receiver: broadcast::Receiver<Event>,
-    /// Counted down when it is gone.
+    /// Decrements the count when it is dropped.
     _listener: Listener,
 }
 
@@ -227,7 +226,7 @@ impl Events {
     }
 }
 
-/// One of those who are counted in it.
+/// One counted listener.
 #[derive(Debug)]
 struct Listener(Arc<AtomicUsize>);
 
@@ -237,11 +236,11 @@ impl Drop for Listener {
     }
 }
 
-/// Where events are published. Costs one atomic load while nobody listens.
+/// Publishes events. Costs one atomic load while there is no listener.
 #[derive(Debug)]
 pub(crate) struct EventBus {
     sender: broadcast::Sender<Event>,
-    /// The sender knows as well, but under a lock that all who publish would share.
+    /// The sender has a count too, but behind a lock that all publishers would share.
     listeners: Arc<AtomicUsize>,
     dead_letters: AtomicU64,
 }
@@ -263,10 +262,10 @@ impl EventBus {
         }
     }
 
-    /// Publishes what `event` makes; it is not called while nobody listens.
+    /// Publishes the event that `event` makes. It is not called while there is no listener.
     pub(crate) fn publish(&self, event: impl FnOnce() -> Event) {
         if self.listeners.load(Ordering::Relaxed) > 0 {
-            // An error means that the last listener left meanwhile.
+            // An error means that the last listener has left meanwhile.
             let _ = self.sender.send(event());
         }
     }

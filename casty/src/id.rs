@@ -12,14 +12,13 @@ pub const ENTITY_ID_BYTES_MAX: usize = 1024;
 /// The longest accepted node name, in bytes.
 pub const NODE_ID_BYTES_MAX: usize = 255;
 
-/// The human name of a node, such as `node-1`. It survives restarts; a running process is a
-/// [`MemberId`].
+/// The name of a node, such as `node-1`. It survives restarts; a running process is a [`MemberId`].
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct NodeId(Box<str>);
 
 impl NodeId {
-    /// Wraps a name. Empty or overlong names are refused when a system starts, not here.
+    /// Wraps a name. An empty or overlong name is refused when the system starts, not here.
     pub fn new(name: impl Into<String>) -> Self {
         Self(name.into().into_boxed_str())
     }
@@ -42,7 +41,7 @@ impl fmt::Debug for NodeId {
     }
 }
 
-/// Which run of a node this is: the start time of its process in milliseconds since the Unix epoch.
+/// A run of a node: the start time of its process in milliseconds since the Unix epoch.
 ///
 /// A restarted process has a greater incarnation, and is a new member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -74,7 +73,7 @@ impl fmt::Display for Incarnation {
 pub struct MemberId {
     /// The node's name.
     pub node: NodeId,
-    /// Which run of that node.
+    /// The run of that node.
     pub incarnation: Incarnation,
 }
 
@@ -101,12 +100,12 @@ pub enum InvalidId {
     },
 }
 
-/// Which entity of its type: any text of 1 to 1,024 bytes. Cheap to clone.
+/// An entity's id within its type: any text of 1 to 1,024 bytes. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EntityId(Arc<str>);
 
 impl EntityId {
-    /// Wraps an id. It is checked when something is sent, so that a reference can be made without a
+    /// Wraps an id. The id is checked when a message is sent, so that making a reference needs no
     /// `Result`.
     pub fn new(id: impl AsRef<str>) -> Self {
         Self(Arc::from(id.as_ref()))
@@ -117,7 +116,7 @@ impl EntityId {
         &self.0
     }
 
-    /// Says whether the id may be used.
+    /// Checks whether the id is valid.
     ///
     /// # Errors
     /// [`InvalidId`] for an empty or overlong id.
@@ -132,9 +131,10 @@ impl EntityId {
         }
     }
 
-    /// The shard this id belongs to, of `shards` many.
+    /// The shard of this id, out of `shards`.
     ///
-    /// `xxh3_64(id) % shards`: frozen, so that every client in every language computes the same.
+    /// `xxh3_64(id) % shards`. The formula is frozen, so that clients in every language compute the
+    /// same shard.
     pub fn shard(&self, shards: NonZeroU32) -> ShardId {
         shard_of(&self.0, shards)
     }
@@ -216,8 +216,8 @@ impl fmt::Display for ShardId {
 }
 
 /// The number of a shard's ownership: the cluster's generation in the upper 32 bits, a sequence
-/// number in the lower. It only grows, and is never used twice; a message or a write with an older
-/// epoch is refused.
+/// number in the lower. Epochs only grow, and none is used twice. A message or a write with an
+/// older epoch is refused.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -240,20 +240,21 @@ impl fmt::Display for Epoch {
     }
 }
 
-/// Which cluster, beyond its name: two clusters that happen to share a name never merge.
+/// Identifies a cluster beyond its name: two clusters that share a name by chance never merge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ClusterIdentity {
     pub(crate) uuid: uuid::Uuid,
-    /// Grows with each rebirth of the cluster.
+    /// Grows when the cluster is recovered.
     pub(crate) generation: u32,
 }
 
-/// One entity type that a node hosts, as it tells others.
+/// One entity type that a node hosts, as it reports it to other nodes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct CatalogEntry {
     pub(crate) name: String,
     pub(crate) shards: u32,
-    /// Hash of the messages, arguments and replies, to notice version skew.
+    /// Hash of the messages, arguments and replies. It detects nodes with different versions of the
+    /// type.
     pub(crate) fingerprint: u64,
 }
 

@@ -1,5 +1,5 @@
-//! A tie-breaker: something outside of the cluster that says which of two nodes goes on without the
-//! other.
+//! A tie-breaker: a service outside of the cluster that decides which of two nodes goes on without
+//! the other.
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
@@ -10,31 +10,31 @@ use crate::{
     id::{ClusterIdentity, MemberId},
 };
 
-/// Something outside of the cluster that decides which of two nodes goes on without the other: a
-/// row in a database, a `Lease` of Kubernetes.
+/// A service outside of the cluster that decides which of two nodes goes on without the other: a
+/// row in a database, a `Lease` in Kubernetes.
 ///
-/// Of two nodes one decides about the cluster map. Without a tie-breaker the other cannot go on
-/// when that one is lost: nobody can tell a dead node from one that is out of reach. With one,
-/// given to both by [`SystemBuilder::tie_breaker`](crate::SystemBuilder::tie_breaker), *whoever
-/// claims first* goes on, and the other stops, and joins it when it can be reached again. Never do
-/// both go on.
+/// Of two nodes one is the sole voter of the cluster map. Without a tie-breaker the other node
+/// cannot go on when the sole voter is lost: it cannot tell a dead node from a node that is out of
+/// reach. With a tie-breaker, given to both nodes by
+/// [`SystemBuilder::tie_breaker`](crate::SystemBuilder::tie_breaker), *the first node that claims*
+/// goes on. The other stops, and joins it when it can be reached again. The two never both go on.
 ///
-/// Nothing is asked of it as long as the two reach each other. While it cannot be reached, and a
-/// node is lost, the other waits and says `NoQuorum`. With three nodes that vote it is not asked at
-/// all.
+/// casty asks the tie-breaker nothing as long as the two nodes reach each other. If a node is lost
+/// while the tie-breaker cannot be reached, the other node waits and answers `NoQuorum`. With three
+/// voters the tie-breaker is never asked.
 ///
 /// # What it has to do
 ///
-/// For each [`Claim::key`], remember the first [`Claim::claimant`] for ever, and say so to each who
-/// asks. It has to be *one* register: neither a replica that may be behind, nor a cache. In
-/// PostgreSQL that is a table
+/// For each [`Claim::key`], store the first [`Claim::claimant`] for ever, and return it to every
+/// caller. The store has to be *one* register: neither a replica that may lag behind, nor a cache.
+/// In PostgreSQL it is a table
 ///
 /// ```sql
 /// create table casty_tie (claim text primary key, winner text not null)
 /// ```
 ///
-/// and one statement. That it updates what it finds, with what was there before, makes it give the
-/// winner in either case, also if both claim at the same time:
+/// and one statement. On a conflict it updates the row with its own value, so that it returns the
+/// winner in either case, even if both nodes claim at the same time:
 ///
 /// ```sql
 /// insert into casty_tie (claim, winner) values ($1, $2)
@@ -42,28 +42,30 @@ use crate::{
 ///     returning winner
 /// ```
 ///
-/// where `$1` is `claim.key()` and `$2` is `claim.claimant().to_string()`; the answer is
+/// Here `$1` is `claim.key()` and `$2` is `claim.claimant().to_string()`; the answer is
 /// [`claim.verdict(&winner)`](Claim::verdict). In Kubernetes, create a `Lease` that is named after
-/// a hash of the key, with the claimant as its `holderIdentity`; if there is one already, read its
-/// holder. There is one claim for each node that is lost. A claim that is a day old decides nothing
-/// any more, unless a node was cut off for that long; so old ones may be deleted after weeks.
+/// a hash of the key, with the claimant as its `holderIdentity`; if the `Lease` exists already,
+/// read its holder. There is one claim for each lost node. A claim that is a day old decides
+/// nothing any more, unless a node was cut off for that long, so old claims may be deleted after
+/// weeks.
 ///
 /// # How long it takes
 ///
-/// If the node that decides wins, the entities of the other are somewhere else as soon as in a
-/// larger cluster. If the other does, it begins a new generation of the cluster, and all entities
-/// begin with fresh state. It first makes sure that every lease is over. So it goes on after the
-/// longer of `lease` and the time in which gossip notices (at most `2 * gossip_interval +
+/// If the sole voter wins, the entities of the other node start elsewhere as soon as in a larger
+/// cluster. If the other node wins, it begins a new generation of the cluster, in which all
+/// entities begin with fresh state. It first makes sure that every lease is over. So it goes on
+/// after the longer of `lease` and the time in which gossip notices (at most `2 * gossip_interval +
 /// suspect_after`), half a `lease`, and twice a `lease` that `clock_drift` has made longer. In
 /// simulations that was 4.5 to 4.7 seconds with default settings, and 1.4 to 1.5 with
-/// [`Settings::fast_failover`](crate::Settings::fast_failover); a claim adds what it takes.
+/// [`Settings::fast_failover`](crate::Settings::fast_failover), and the time of the claim in
+/// addition.
 ///
 /// # What it costs
 ///
-/// A node of the two that is silent for about a `lease` and a half is taken for lost, also if
-/// gossip still reaches it. Whoever goes on alone has the only map until the other has joined it.
-/// If it is lost as well before that, an operator has the other go on from what it knows (`casty
-/// recover --force`), or the cluster begins afresh.
+/// A node of the two that is silent for about one and a half `lease` counts as lost, even if gossip
+/// still reaches it. The node that goes on alone has the only copy of the map until the other has
+/// joined it. If it is lost before that, an operator can let the other go on from its own copy
+/// (`casty recover --force`), or the cluster begins afresh.
 ///
 /// # Example
 ///
@@ -94,21 +96,20 @@ use crate::{
 /// # }
 /// ```
 pub trait TieBreaker: Send + Sync + 'static {
-    /// Claims a pair of members, for one of them. To claim again what one has won is to win again.
+    /// Claims a pair of members, for one of them. A member that has won a claim wins it again.
     ///
-    /// An answer that takes longer than
-    /// [`Settings::decide_timeout`](crate::Settings::decide_timeout) is not waited for.
+    /// casty does not wait longer than
+    /// [`Settings::decide_timeout`](crate::Settings::decide_timeout) for the answer.
     ///
     /// # Errors
-    /// [`TieError`] if it is not known who has won. The claim may have counted; casty makes it
-    /// again.
+    /// [`TieError`] if the winner is unknown. The claim may have counted; casty repeats it.
     ///
     /// # Cancel safety
-    /// The future may be dropped at any time. Then, too, the claim may have counted.
+    /// The future may be dropped at any time. Even then the claim may have counted.
     fn claim(&self, claim: Claim) -> impl Future<Output = Result<Verdict, TieError>> + Send;
 }
 
-/// What one of two members asks a [`TieBreaker`]: may it go on without the other?
+/// One member's claim to go on without another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
     cluster: ClusterIdentity,
@@ -125,13 +126,13 @@ impl Claim {
         }
     }
 
-    /// What is claimed: the pair, in this generation of the cluster. The same whichever of the two
-    /// claims it, and different for every other pair and every other run of either node.
+    /// The claimed pair in this generation of the cluster, as text. Both members get the same key.
+    /// It differs for every other pair and every other run of either node.
     pub fn key(&self) -> String {
         let ClusterIdentity { uuid, generation } = self.cluster;
         let mut pair = [&self.claimant, &self.other];
         pair.sort();
-        // Names may hold any character: their lengths keep two pairs from looking alike.
+        // Names may hold any character. Their lengths keep the keys of two pairs apart.
         let [(one, first), (two, second)] = pair.map(|id| {
             let name = id.node.as_str();
             (format!("{}:{name}", name.len()), id.incarnation.0)
@@ -139,18 +140,17 @@ impl Claim {
         format!("{uuid}/{generation}/{one}@{first}/{two}@{second}")
     }
 
-    /// Who claims it.
+    /// The member that claims.
     pub fn claimant(&self) -> &MemberId {
         &self.claimant
     }
 
-    /// Whom it would go on without.
+    /// The member that the claimant would go on without.
     pub fn other(&self) -> &MemberId {
         &self.other
     }
 
-    /// What this claim comes to, if the first who claimed the pair was `winner`: a claimant, as
-    /// text.
+    /// The verdict on this claim, if `winner` is the first claimant of the pair, as text.
     pub fn verdict(&self, winner: &str) -> Verdict {
         if self.claimant.to_string() == winner {
             Verdict::Won
@@ -160,12 +160,12 @@ impl Claim {
     }
 }
 
-/// What a [`TieBreaker`] says to a claim.
+/// A [`TieBreaker`]'s answer to a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The claimant was the first, now or earlier. It may go on without the other.
+    /// The claimant was the first, now or earlier. It may go on without the other member.
     Won,
-    /// The other was the first.
+    /// The other member was the first.
     Lost,
 }
 
@@ -189,7 +189,7 @@ impl Breaker {
         Self(Arc::new(breaker))
     }
 
-    /// Claims, and waits no longer than `limit`.
+    /// Claims, and waits at most `limit`.
     pub(crate) async fn claim(&self, claim: Claim, limit: Duration) -> Result<Verdict, TieError> {
         tokio::time::timeout(limit, self.0.claim_boxed(claim))
             .await
