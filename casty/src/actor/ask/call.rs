@@ -1,4 +1,4 @@
-//! A message on its way: told, or asked.
+//! Calls: a message to an actor, told or asked.
 
 use std::{
     convert::Infallible,
@@ -28,7 +28,7 @@ use crate::{
 #[doc(hidden)]
 #[expect(clippy::type_complexity, reason = "spelled out, for generated code")]
 pub struct CallSpec<A: Actor, T, E> {
-    /// Of this message; `None` takes the system's default.
+    /// The message's own timeout. `None`: the system's default.
     pub timeout: Option<Duration>,
     /// `None` if the answer is to another message, which would be a bug of casty's.
     pub extract: fn(A::Reply) -> Option<Result<T, E>>,
@@ -69,25 +69,7 @@ impl<A: Actor, T, E> Call<A, T, E> {
     /// # Cancel safety
     /// Dropped before it resolves, the message is not sent.
     pub async fn tell(self) -> Result<(), TellError<A::Message>> {
-        // A loop of tells lets others have the thread, now and then: the writer of the link among
-        // them.
-        tokio::task::coop::consume_budget().await;
-        let envelope = Envelope {
-            message: self.message,
-            reply: ReplyTo::Nobody,
-        };
-        let rejected = match self.to.try_send(envelope) {
-            Ok(()) => return Ok(()),
-            Err(rejected) if rejected.failure == Failure::Full => {
-                let sending = self.to.send(rejected.envelope);
-                match sending.await {
-                    Ok(()) => return Ok(()),
-                    Err(rejected) => rejected,
-                }
-            }
-            Err(rejected) => rejected,
-        };
-        Err(TellError::new(rejected.envelope.message, rejected.failure))
+        tell::<A>(self.to, self.message).await
     }
 
     /// Sends the message if there is room for it now. Never waits; needs no async context.
@@ -95,20 +77,13 @@ impl<A: Actor, T, E> Call<A, T, E> {
     /// # Errors
     /// [`TellError`] gives the message back, [`TellError::Full`] among others.
     pub fn try_tell(self) -> Result<(), TellError<A::Message>> {
-        let envelope = Envelope {
-            message: self.message,
-            reply: ReplyTo::Nobody,
-        };
-        self.to
-            .try_send(envelope)
-            .map_err(|Rejected { envelope, failure }| TellError::new(envelope.message, failure))
+        try_tell::<A>(&self.to, self.message)
     }
 
     /// Asks with a timeout of its own, instead of the message's or the system's.
     ///
-    /// It counts from when the ask first has to wait. One shorter than a second is kept to the
-    /// millisecond; a longer one may last longer than it says, by a sixteenth, since nobody starts
-    /// a timer for it.
+    /// The timeout starts when the ask first waits. Below one second it is exact to a millisecond;
+    /// above, it may fire up to 1/16 late, because asks share one timer.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
@@ -127,13 +102,42 @@ impl<A: Actor, T, E> IntoFuture for Call<A, T, E> {
 
     fn into_future(self) -> Ask<A, T, E> {
         Ask {
-            after: self.timeout.unwrap_or(self.to.runtime().ask_timeout),
-            to: self.to,
-            state: State::Unsent(self.message),
-            waits: Waits::new(None),
+            under_way: UnderWay::new(self.to, self.message, self.timeout),
             spec: self.spec,
         }
     }
+}
+
+/// [`Call::tell`], which is compiled once for a type of actor, and not for each of its replies.
+async fn tell<A: Actor>(to: A::Address, message: A::Message) -> Result<(), TellError<A::Message>> {
+    // A loop of tells yields now and then, so that other tasks run, such as the link's writer.
+    tokio::task::coop::consume_budget().await;
+    let envelope = Envelope {
+        message,
+        reply: ReplyTo::Nobody,
+    };
+    let rejected = match to.try_send(envelope) {
+        Ok(()) => return Ok(()),
+        Err(rejected) if rejected.failure == Failure::Full => {
+            let sending = to.send(rejected.envelope);
+            match sending.await {
+                Ok(()) => return Ok(()),
+                Err(rejected) => rejected,
+            }
+        }
+        Err(rejected) => rejected,
+    };
+    Err(TellError::new(rejected.envelope.message, rejected.failure))
+}
+
+/// [`Call::try_tell`], compiled once for a type of actor.
+fn try_tell<A: Actor>(to: &A::Address, message: A::Message) -> Result<(), TellError<A::Message>> {
+    let envelope = Envelope {
+        message,
+        reply: ReplyTo::Nobody,
+    };
+    to.try_send(envelope)
+        .map_err(|Rejected { envelope, failure }| TellError::new(envelope.message, failure))
 }
 
 /// An ask under way: resolves to exactly one answer or one error.
@@ -143,21 +147,8 @@ impl<A: Actor, T, E> IntoFuture for Call<A, T, E> {
 /// same, and the answer is thrown away.
 #[must_use = "an ask does nothing until it is awaited"]
 pub struct Ask<A: Actor, T, E = Infallible> {
-    to: A::Address,
-    state: State<A>,
-    after: Duration,
-    waits: Waits,
+    under_way: UnderWay<A>,
     spec: CallSpec<A, T, E>,
-}
-
-enum State<A: Actor> {
-    Unsent(A::Message),
-    Sending(
-        BoxFuture<'static, Result<(), Rejected<A>>>,
-        Asked<Answer<A::Reply>>,
-    ),
-    Waiting(Asked<Answer<A::Reply>>),
-    Done,
 }
 
 // Nothing in it is pinned in place: the parts that need it are boxed.
@@ -167,83 +158,28 @@ impl<A: Actor, T, E> Future for Ask<A, T, E> {
     type Output = Result<T, AskError<E>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
-        let this = &mut *self;
-        loop {
-            match &mut this.state {
-                State::Unsent(_) => {
-                    let State::Unsent(message) = std::mem::replace(&mut this.state, State::Done)
-                    else {
-                        continue;
-                    };
-                    if let Err(failure) = this.send(message) {
-                        return Poll::Ready(Err(failure.into()));
-                    }
-                }
-                // The time is up for both, the wait for room and the wait for the answer.
-                State::Sending(sending, asked) => match sending.as_mut().poll(cx) {
-                    Poll::Ready(Ok(())) => {
-                        if let State::Sending(_, asked) =
-                            std::mem::replace(&mut this.state, State::Done)
-                        {
-                            this.state = State::Waiting(asked);
-                        }
-                    }
-                    Poll::Ready(Err(rejected)) => {
-                        this.state = State::Done;
-                        return Poll::Ready(Err(rejected.failure.into()));
-                    }
-                    Poll::Pending => {
-                        let Poll::Ready(_) = asked.poll(cx, this.after) else {
-                            return Poll::Pending;
-                        };
-                        // Dropping `sending` withdraws the message.
-                        this.state = State::Done;
-                        return Poll::Ready(Err(AskError::Full));
-                    }
-                },
-                State::Waiting(asked) => {
-                    let Poll::Ready(outcome) = asked.poll(cx, this.after) else {
-                        return Poll::Pending;
-                    };
-                    this.state = State::Done;
-                    return Poll::Ready(match outcome {
-                        Outcome::Answer(answer) => this.read(answer),
-                        // The envelope was dropped unhandled.
-                        Outcome::Unanswered => Err(AskError::Stopped),
-                        Outcome::Late => Err(AskError::Timeout { after: this.after }),
-                    });
-                }
-                State::Done => panic!("an ask was polled after it had resolved"),
-            }
+        match self.under_way.poll(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(answer)) => Poll::Ready(self.read(answer)),
+            Poll::Ready(Err(NoAnswer::Late)) => Poll::Ready(Err(AskError::Timeout {
+                after: self.under_way.after,
+            })),
+            Poll::Ready(Err(NoAnswer::Failed(failure))) => Poll::Ready(Err(failure.into())),
         }
     }
 }
 
 impl<A: Actor, T, E> Ask<A, T, E> {
-    fn send(&mut self, message: A::Message) -> Result<(), Failure> {
-        let (answerer, asked) = one_shot(&self.to.runtime().deadlines);
-        let chain = chain::here();
-        self.waits = Waits::new(chain.clone());
-        let envelope = Envelope {
-            message,
-            reply: ReplyTo::Asker(Asker { answerer, chain }),
-        };
-        self.state = match self.to.try_send(envelope) {
-            Ok(()) => State::Waiting(asked),
-            Err(Rejected {
-                envelope,
-                failure: Failure::Full,
-            }) => State::Sending(self.to.send(envelope), asked),
-            Err(rejected) => return Err(rejected.failure),
-        };
-        Ok(())
-    }
-
     fn read(&self, answer: Answer<A::Reply>) -> Result<T, AskError<E>> {
-        let mismatch = || DecodeError("the answer is to another message".to_owned());
         let read = match answer {
-            Answer::Reply(reply) => (self.spec.extract)(reply).ok_or_else(mismatch),
-            Answer::Encoded(bytes) => self.to.runtime().enter(|| (self.spec.decode)(&bytes)),
+            Answer::Reply(reply) => match (self.spec.extract)(reply) {
+                Some(result) => return result.map_err(AskError::Entity),
+                None => Err(DecodeError("the answer is to another message".to_owned())),
+            },
+            Answer::Encoded(bytes) => {
+                let runtime = self.under_way.to.runtime();
+                runtime.enter(|| (self.spec.decode)(&bytes))
+            }
             Answer::Failed(failure) => return Err(failure.into()),
         };
         match read {
@@ -253,15 +189,123 @@ impl<A: Actor, T, E> Ask<A, T, E> {
     }
 }
 
+/// Why an ask ends without an answer.
+enum NoAnswer {
+    Failed(Failure),
+    /// Its time is up.
+    Late,
+}
+
+/// The part of an ask that is the same for all messages of a type of actor, and compiled once for
+/// them.
+struct UnderWay<A: Actor> {
+    to: A::Address,
+    state: AskState<A>,
+    after: Duration,
+    waits: Waits,
+}
+
+enum AskState<A: Actor> {
+    Unsent(A::Message),
+    Sending(
+        BoxFuture<'static, Result<(), Rejected<A>>>,
+        Asked<Answer<A::Reply>>,
+    ),
+    Waiting(Asked<Answer<A::Reply>>),
+    Done,
+}
+
+impl<A: Actor> UnderWay<A> {
+    fn new(to: A::Address, message: A::Message, timeout: Option<Duration>) -> Self {
+        Self {
+            after: timeout.unwrap_or(to.runtime().ask_timeout),
+            to,
+            state: AskState::Unsent(message),
+            waits: Waits::new(None),
+        }
+    }
+
+    fn poll(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<Answer<A::Reply>, NoAnswer>> {
+        loop {
+            match &mut self.state {
+                AskState::Unsent(_) => {
+                    let AskState::Unsent(message) =
+                        std::mem::replace(&mut self.state, AskState::Done)
+                    else {
+                        continue;
+                    };
+                    if let Err(failure) = self.send(message) {
+                        return Poll::Ready(Err(NoAnswer::Failed(failure)));
+                    }
+                }
+                // The timeout covers both the wait for room and the wait for the answer.
+                AskState::Sending(sending, asked) => match sending.as_mut().poll(cx) {
+                    Poll::Ready(Ok(())) => {
+                        if let AskState::Sending(_, asked) =
+                            std::mem::replace(&mut self.state, AskState::Done)
+                        {
+                            self.state = AskState::Waiting(asked);
+                        }
+                    }
+                    Poll::Ready(Err(rejected)) => {
+                        self.state = AskState::Done;
+                        return Poll::Ready(Err(NoAnswer::Failed(rejected.failure)));
+                    }
+                    Poll::Pending => {
+                        let Poll::Ready(_) = asked.poll(cx, self.after) else {
+                            return Poll::Pending;
+                        };
+                        // Dropping `sending` withdraws the message.
+                        self.state = AskState::Done;
+                        return Poll::Ready(Err(NoAnswer::Failed(Failure::Full)));
+                    }
+                },
+                AskState::Waiting(asked) => {
+                    let Poll::Ready(outcome) = asked.poll(cx, self.after) else {
+                        return Poll::Pending;
+                    };
+                    self.state = AskState::Done;
+                    return Poll::Ready(match outcome {
+                        Outcome::Answer(answer) => Ok(answer),
+                        // The envelope was dropped unhandled.
+                        Outcome::Unanswered => Err(NoAnswer::Failed(Failure::Stopped)),
+                        Outcome::Late => Err(NoAnswer::Late),
+                    });
+                }
+                AskState::Done => panic!("an ask was polled after it had resolved"),
+            }
+        }
+    }
+
+    fn send(&mut self, message: A::Message) -> Result<(), Failure> {
+        let (answerer, asked) = one_shot(&self.to.runtime().deadlines);
+        let chain = chain::here();
+        self.waits = Waits::new(chain.clone());
+        let envelope = Envelope {
+            message,
+            reply: ReplyTo::Asker(Asker { answerer, chain }),
+        };
+        self.state = match self.to.try_send(envelope) {
+            Ok(()) => AskState::Waiting(asked),
+            Err(Rejected {
+                envelope,
+                failure: Failure::Full,
+            }) => AskState::Sending(self.to.send(envelope), asked),
+            Err(rejected) => return Err(rejected.failure),
+        };
+        Ok(())
+    }
+}
+
 impl<A: Actor, T, E> fmt::Debug for Ask<A, T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ask")
-            .field("after", &self.after)
+            .field("after", &self.under_way.after)
             .finish_non_exhaustive()
     }
 }
 
-/// Reads the reply of a handler that returns a plain value.
+/// Decodes the reply of a handler that returns a plain value.
 #[doc(hidden)]
 pub(crate) fn decode_value<T: serde::de::DeserializeOwned>(
     bytes: &[u8],
@@ -269,7 +313,7 @@ pub(crate) fn decode_value<T: serde::de::DeserializeOwned>(
     codec::decode(bytes).map(Ok)
 }
 
-/// Reads the reply of a handler that returns a `Result`.
+/// Decodes the reply of a handler that returns a `Result`.
 #[doc(hidden)]
 pub(crate) fn decode_result<T, E>(bytes: &[u8]) -> Result<Result<T, E>, DecodeError>
 where
