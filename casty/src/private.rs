@@ -1,6 +1,6 @@
 //! What generated code calls. Not public: it changes with the macros, without notice.
 
-use std::{convert::Infallible, fmt, num::NonZeroU32};
+use std::{convert::Infallible, fmt, num::NonZeroU32, time::Duration};
 
 pub use crate::{
     actor::{
@@ -17,6 +17,7 @@ pub use crate::{
     id::EntityId,
     message::{
         codec::{DecodeError, EncodeError},
+        form::{MessageForm, fill, no_message, read_message, slot, write_internal, write_message},
         wire::Wire,
     },
 };
@@ -33,34 +34,47 @@ pub const fn wire<T: Wire>() {}
 
 /// How the reply `R` of a handler is written, and read as the answer `T` or the error `E`.
 ///
-/// Registered in one place for each handler, so that a type without a wire form is one error.
-#[expect(clippy::type_complexity, reason = "spelled out, for generated code")]
-pub struct ReplyCodec<R, T, E> {
+/// There is one for each message, so that a type without a wire form is one error.
+pub struct ReplyCodec<A: Actor, R, T, E> {
     /// Appends the reply's wire form.
     pub encode: fn(&R, &mut Vec<u8>) -> Result<(), EncodeError>,
-    /// What [`CallSpec::decode`] wants.
-    pub decode: fn(&[u8]) -> Result<Result<T, E>, DecodeError>,
+    /// How an asker reads it.
+    pub call: CallSpec<A, T, E>,
 }
 
-impl<R, T, E> fmt::Debug for ReplyCodec<R, T, E> {
+impl<A: Actor, R, T, E> fmt::Debug for ReplyCodec<A, R, T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ReplyCodec")
     }
 }
 
 /// For a handler that returns a plain value.
-pub const fn value_reply<T: Wire>() -> ReplyCodec<T, T, Infallible> {
+pub const fn value_reply<A: Actor, T: Wire>(
+    timeout: Option<Duration>,
+    extract: fn(A::Reply) -> Option<Result<T, Infallible>>,
+) -> ReplyCodec<A, T, T, Infallible> {
     ReplyCodec {
         encode: codec::encode::<T>,
-        decode: decode_value::<T>,
+        call: CallSpec {
+            timeout,
+            extract,
+            decode: decode_value::<T>,
+        },
     }
 }
 
 /// For a handler that returns a `Result`.
-pub const fn result_reply<T: Wire, E: Wire>() -> ReplyCodec<Result<T, E>, T, E> {
+pub const fn result_reply<A: Actor, T: Wire, E: Wire>(
+    timeout: Option<Duration>,
+    extract: fn(A::Reply) -> Option<Result<T, E>>,
+) -> ReplyCodec<A, Result<T, E>, T, E> {
     ReplyCodec {
         encode: codec::encode::<Result<T, E>>,
-        decode: decode_result::<T, E>,
+        call: CallSpec {
+            timeout,
+            extract,
+            decode: decode_result::<T, E>,
+        },
     }
 }
 

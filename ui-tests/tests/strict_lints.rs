@@ -85,3 +85,41 @@ pub fn start(ctx: &mut Context<Counter>) -> (GreeterRef, CounterRef, GreeterMsg)
 
 #[test]
 fn works() {}
+
+/// The lints of a whole function are off where a handler needs that, and on inside of it.
+mod bodies {
+    // Each has to fire in the body of a handler that has the other shape: clippy warns of an
+    // expectation that nothing meets.
+    #![expect(
+        clippy::unnecessary_wraps,
+        clippy::unused_async,
+        clippy::needless_pass_by_value,
+        reason = "the functions inside of the handlers are written to set these off"
+    )]
+
+    use casty::prelude::*;
+
+    #[derive(Debug, Default)]
+    struct Linted;
+
+    #[actor]
+    impl Linted {
+        #[message]
+        fn wraps(&self) -> u8 {
+            fn always() -> Option<u8> {
+                Some(1)
+            }
+            async fn at_once() {}
+            drop(at_once());
+            always().unwrap_or_default()
+        }
+
+        #[message]
+        fn length(&self) -> usize {
+            fn length(text: String) -> usize {
+                text.len()
+            }
+            length(String::from("four"))
+        }
+    }
+}

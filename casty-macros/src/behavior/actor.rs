@@ -7,7 +7,8 @@ use syn::ext::IdentExt;
 use super::{
     docs,
     expand::Expansion,
-    model::{Handler, Hook, HookParameter, Init, Kind, Message, Outcome, Parameter, State, Turn},
+    kind::Kind,
+    model::{Handler, Hook, HookParameter, Init, Message, Outcome, Parameter, State, Turn},
 };
 use crate::names;
 

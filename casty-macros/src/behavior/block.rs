@@ -1,11 +1,9 @@
 //! Reads the functions of an impl block.
 
-use proc_macro2::TokenStream;
-use quote::quote;
-use syn::{Attribute, ImplItem, ImplItemFn, Meta, parse_quote};
+use syn::{Attribute, ImplItem, ImplItemFn};
 
 use super::{
-    handler, lifecycle,
+    handler, lifecycle, lints,
     model::{State, Turn},
     scope::Scope,
 };
@@ -32,27 +30,13 @@ pub(super) fn take_functions(items: &mut [ImplItem]) -> Vec<Annotated> {
         let Some((helper, attribute)) = helpers.next() else {
             continue;
         };
-        if helper == "message" {
-            fallback::strip_arguments(function);
-            function.attrs.push(parse_quote! {
-                #[allow(
-                    clippy::needless_pass_by_value,
-                    clippy::trivially_copy_pass_by_ref,
-                    clippy::unnecessary_wraps,
-                    clippy::unused_async,
-                    clippy::unused_self,
-                    reason = "the protocol says what a message function looks like"
-                )]
-            });
-        } else if Turn::of(helper).is_some() {
-            function.attrs.push(parse_quote! {
-                #[allow(
-                    clippy::needless_pass_by_value,
-                    clippy::trivially_copy_pass_by_ref,
-                    clippy::unused_self,
-                    reason = "a hook takes what casty gives it"
-                )]
-            });
+        match (helper, Turn::of(helper)) {
+            ("message", _) => {
+                fallback::strip_arguments(function);
+                lints::of_a_message(function);
+            }
+            (_, Some(_)) => lints::of_a_hook(function),
+            _ => {}
         }
         let mut function = written;
         if let Some(position) = function
@@ -126,21 +110,6 @@ pub(super) fn functions(
                     .and_then(|turn| lifecycle::hook(turn, &function, &attribute, scope, errors));
                 state.hooks.extend(hook);
             }
-        }
-    }
-}
-
-/// What stands in an attribute's parentheses.
-pub(super) fn arguments(attribute: &Attribute, errors: &mut Errors) -> TokenStream {
-    match &attribute.meta {
-        Meta::Path(_) => quote!(),
-        Meta::List(list) => list.tokens.clone(),
-        Meta::NameValue(_) => {
-            errors.at(
-                attribute,
-                "options stand in parentheses: write `#[message(name = \"..\")]`",
-            );
-            quote!()
         }
     }
 }

@@ -4,25 +4,57 @@ use std::fmt::Write;
 
 use proc_macro2::TokenStream;
 use quote::quote;
-use syn::{Attribute, ext::IdentExt, parse_quote};
+use syn::{Attribute, Visibility, ext::IdentExt, parse_quote};
 
 use super::model::{Behavior, Message, Reply};
 use crate::{names, text};
 
-/// A table of the messages.
+/// A table of the messages, each with a link to the method that sends it.
 pub(super) fn table(behavior: &Behavior) -> Attribute {
+    let proxy = names::proxy(&behavior.ident);
     let mut table = "\n# Messages\n\n| message | arguments | reply |\n|---|---|---|\n".to_owned();
     for message in behavior.public() {
+        let name = message.ident.unraw();
+        let shown = match message.vis {
+            // The method is public.
+            Visibility::Inherited | Visibility::Public(_) => format!("[`{name}`]({proxy}::{name})"),
+            Visibility::Restricted(_) => format!("`{name}`"),
+        };
         // Writing to a string cannot fail.
         let _ = writeln!(
             table,
-            "| `{}` | {} | {} |",
-            message.ident.unraw(),
+            "| {shown} | {} | {} |",
             cell(&arguments(message)),
             cell(&reply(&message.reply)),
         );
     }
     parse_quote!(#[doc = #table])
+}
+
+/// The docs of `CounterMsg`. The table stands above the impl block, if there is one.
+pub(super) fn of_enum(behavior: &Behavior) -> TokenStream {
+    let actor = &behavior.ident;
+    if behavior.is_machine() {
+        let summary = format!(" The messages of [`{actor}`].");
+        let table = table(behavior);
+        return quote!(#[doc = #summary] #table);
+    }
+    let summary =
+        format!(" The messages of [`{actor}`], which has a [table]({actor}#messages) of them.");
+    quote!(#[doc = #summary])
+}
+
+/// The docs of `CounterRef`.
+pub(super) fn of_proxy(behavior: &Behavior) -> TokenStream {
+    let (kind, actor) = (behavior.kind.a_noun(), &behavior.ident);
+    let summary = format!(" A reference to {kind} of type [`{actor}`]: each message is a method.");
+    let usage = " A method returns a call, which `.tell().await` tells and `.await` asks. A reference is cheap to \
+        clone, and may travel in a message to another node.";
+    quote! {
+        #[doc = #summary]
+        #[doc = ""]
+        #[doc = #usage]
+    }
 }
 
 pub(super) fn cell(code: &str) -> String {

@@ -4,7 +4,10 @@ use proc_macro2::{Ident, TokenStream};
 use quote::quote;
 use syn::{GenericParam, Generics, Path};
 
-use super::model::{Behavior, Form, Kind, State};
+use super::{
+    kind::Kind,
+    model::{Behavior, Form, State},
+};
 use crate::names;
 
 /// Everything but the user's own item.
@@ -40,13 +43,12 @@ impl<'a> Expansion<'a> {
 
     /// The table of contents.
     fn items(&self) -> TokenStream {
-        let assertions = self.assertions();
-        let machine_struct = self.machine_struct();
-        let message_enum = self.message_enum();
-        let proxy_struct = self.proxy_struct();
         let hidden = [
+            // First, so that the user reads what cannot travel before what follows from it.
+            self.assertions(),
             self.message_impl(),
             self.message_debug(),
+            self.message_serde(),
             self.reply_enum(),
             self.reply_codecs(),
             self.reply_impl(),
@@ -60,14 +62,16 @@ impl<'a> Expansion<'a> {
             self.entity_impl(),
             self.registration(),
         ];
+        let machine_struct = self.machine_struct();
+        let message_enum = self.message_enum();
+        let proxy_struct = self.proxy_struct();
         let lints = hidden_lints();
         quote! {
-            #assertions
+            #lints
+            const _: () = { #(#hidden)* };
             #machine_struct
             #message_enum
             #proxy_struct
-            #lints
-            const _: () = { #(#hidden)* };
         }
     }
 
@@ -147,7 +151,7 @@ impl<'a> Expansion<'a> {
 
 /// For the items that a user sees. Whether a private type may appear in them, or whether each field
 /// has docs, is nothing that the user could change.
-pub(super) fn protocol_lints() -> TokenStream {
+pub(super) fn visible_lints() -> TokenStream {
     quote! {
         #[allow(
             clippy::all,
@@ -156,6 +160,7 @@ pub(super) fn protocol_lints() -> TokenStream {
             private_bounds,
             private_interfaces,
             rustdoc::broken_intra_doc_links,
+            rustdoc::private_intra_doc_links,
             unreachable_pub,
             unused_qualifications
         )]

@@ -3,7 +3,6 @@
 use syn::{Attribute, FnArg, ImplItemFn, Pat, PatType, ReceiverKind, Signature, ext::IdentExt};
 
 use super::{
-    block,
     model::{Argument, Handler, Message, Outcome, Parameter, Reply},
     reply,
     scope::Scope,
@@ -40,8 +39,7 @@ pub(super) fn parse(
     attribute: &Attribute,
     errors: &mut Errors,
 ) -> Option<Handler> {
-    let tokens = block::arguments(attribute, errors);
-    let options = Options::parse(&MESSAGE, tokens, errors);
+    let options = Options::of(&MESSAGE, attribute, errors);
     let sig = &function.sig;
     let wire_name = options.wire_name("name", errors);
     let timeout = options.duration("timeout", Some(NO_TIMEOUT), errors);

@@ -3,7 +3,8 @@
 use syn::{Attribute, FnArg, ImplItemFn, Meta, ReturnType, Type};
 
 use super::{
-    model::{Hook, HookParameter, Init, Kind, Turn},
+    kind::Kind,
+    model::{Hook, HookParameter, Init, Turn},
     scope::Scope,
     signature,
 };

@@ -11,7 +11,9 @@ mod check;
 mod docs;
 mod expand;
 mod handler;
+mod kind;
 mod lifecycle;
+mod lints;
 mod machine;
 mod model;
 mod parse;
@@ -22,6 +24,7 @@ mod scope;
 mod settings;
 mod signature;
 mod transition;
+mod wire_form;
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote};
@@ -30,7 +33,7 @@ use syn::{Item, parse_quote};
 use self::parse::Parsed;
 use crate::errors;
 
-pub(crate) use self::model::Kind;
+pub(crate) use self::kind::Kind;
 
 /// Expands `#[entity(options)] item` or `#[actor(options)] item`.
 pub(crate) fn derive(kind: Kind, options: TokenStream, item: TokenStream) -> TokenStream {

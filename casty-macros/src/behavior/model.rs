@@ -3,43 +3,9 @@
 use std::time::Duration;
 
 use proc_macro2::{Ident, Span};
-use syn::{Attribute, Generics, Type, Visibility};
+use syn::{Attribute, Generics, Type, Visibility, ext::IdentExt};
 
-use super::settings::Settings;
-
-/// Which attribute stands above the block or module.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// Addressed by type and id.
-    Entity,
-    /// Spawned by hand.
-    Actor,
-}
-
-impl Kind {
-    /// As the user writes it.
-    pub(crate) fn attribute(self) -> &'static str {
-        match self {
-            Self::Entity => "#[entity]",
-            Self::Actor => "#[actor]",
-        }
-    }
-
-    pub(crate) fn noun(self) -> &'static str {
-        match self {
-            Self::Entity => "entity",
-            Self::Actor => "actor",
-        }
-    }
-
-    /// With its article.
-    pub(crate) fn a_noun(self) -> &'static str {
-        match self {
-            Self::Entity => "an entity",
-            Self::Actor => "an actor",
-        }
-    }
-}
+use super::{kind::Kind, settings::Settings};
 
 /// An actor: its states, and the messages that can be sent to it.
 pub(super) struct Behavior {
@@ -245,7 +211,6 @@ impl Turn {
 impl Behavior {
     /// The type's wire name.
     pub(super) fn name(&self) -> String {
-        use syn::ext::IdentExt;
         self.settings
             .name
             .clone()
@@ -280,6 +245,13 @@ impl State {
             otherwise: None,
             block: None,
         }
+    }
+}
+
+impl Argument {
+    /// The field's name on the wire.
+    pub(super) fn name(&self) -> String {
+        self.ident.unraw().to_string()
     }
 }
 

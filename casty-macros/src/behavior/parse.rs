@@ -5,8 +5,10 @@ use quote::ToTokens;
 use syn::{GenericParam, Item, ItemImpl, ItemMod, Type};
 
 use super::{
-    block, machine,
-    model::{Behavior, Form, Kind, State},
+    block,
+    kind::Kind,
+    machine,
+    model::{Behavior, Form, State},
     scope::Scope,
     settings::Settings,
 };

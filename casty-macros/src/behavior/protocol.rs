@@ -9,35 +9,28 @@ use super::{
     expand::{self, Expansion},
     model::{Message, Reply},
 };
-use crate::{names, text, types};
+use crate::{names, types};
 
 impl Expansion<'_> {
     /// `enum CounterMsg`, with its wire form.
     pub(super) fn message_enum(&self) -> TokenStream {
         let Self {
-            behavior,
-            message,
-            private,
-            ..
+            behavior, message, ..
         } = self;
         let (_, _, clause) = self.generics().split_for_impl();
         let generics = self.generics();
-        let serde = text::of(quote!(#private::serde));
-        let bound = self.is_generic().then(|| quote!(#[serde(bound = "")]));
+        let derives = self.derives_serde().then(|| self.serde_derives());
         let variants = behavior
             .messages
             .iter()
             .map(|message| self.message_variant(message));
-        let phantom = self.phantom_variant(quote!(#[serde(skip)]));
-        let summary = format!(" The messages of `{}`.", behavior.ident);
-        let table = docs::table(behavior);
-        let lints = expand::protocol_lints();
+        let skip = derives.is_some().then(|| quote!(#[serde(skip)]));
+        let phantom = self.phantom_variant(quote!(#skip));
+        let docs = docs::of_enum(behavior);
+        let lints = expand::visible_lints();
         quote! {
-            #[doc = #summary]
-            #table
-            #[derive(#private::serde::Serialize, #private::serde::Deserialize)]
-            #[serde(crate = #serde)]
-            #bound
+            #docs
+            #derives
             #lints
             pub enum #message #generics #clause {
                 #(#variants)*
@@ -48,28 +41,34 @@ impl Expansion<'_> {
 
     fn message_variant(&self, message: &Message) -> TokenStream {
         let Message {
-            variant, wire_name, ..
+            variant,
+            wire_name,
+            internal,
+            ..
         } = message;
+        let derives = self.derives_serde();
         let docs = docs::of_variant(self.behavior, message);
         let fields = message.arguments.iter().map(|argument| {
             let (ident, ty) = (&argument.ident, &argument.ty);
-            let attrs = argument
-                .attrs
-                .iter()
-                .filter(|attribute| !message.internal || !attribute.path().is_ident("serde"));
+            let attrs = argument.attrs.iter().filter(|attribute| {
+                let is_serde = attribute.path().is_ident("serde");
+                !is_serde || (derives && !internal)
+            });
             // The variant stays off the wire as a whole; but serde would take a `&'static str` in
             // it for borrowed.
-            let skip = message.internal.then(|| quote!(#[serde(skip)]));
+            let skip = (derives && *internal).then(|| quote!(#[serde(skip)]));
             quote!(#(#attrs)* #skip #ident: #ty)
         });
-        let wire = if message.internal {
-            quote!(#[serde(skip)] #[doc(hidden)])
-        } else {
-            quote!(#[serde(rename = #wire_name)])
+        let hidden = internal.then(|| quote!(#[doc(hidden)]));
+        let wire = match (derives, internal) {
+            (false, _) => quote!(),
+            (true, true) => quote!(#[serde(skip)]),
+            (true, false) => quote!(#[serde(rename = #wire_name)]),
         };
         quote! {
             #docs
             #wire
+            #hidden
             #variant { #(#fields,)* },
         }
     }
@@ -131,26 +130,38 @@ impl Expansion<'_> {
         }
     }
 
-    /// How each reply is written and read; where a reply that cannot travel becomes an error.
+    /// A constant for each message: how its reply is written, read, and taken out of the enum. A
+    /// reply that cannot travel is an error here.
     pub(super) fn reply_codecs(&self) -> TokenStream {
         let Self {
             private, params, ..
         } = self;
+        let actor = self.actor();
         let codecs = self.behavior.messages.iter().map(|message| {
-            let name = names::reply_codec(&message.variant);
+            let variant = &message.variant;
+            let name = names::reply_codec(variant);
             let whole = message.reply.whole();
             let span = names::at(message.reply.span().unwrap_or_else(|| message.ident.span()));
-            let (answer, make) = match message.reply.parts(private) {
+            let (answer, make, taken) = match message.reply.parts(private) {
                 Some((ok, error)) => (
                     quote!(#ok, #error),
-                    quote_spanned!(span=> #private::result_reply::<#ok, #error>()),
+                    quote_spanned!(span=> #private::result_reply::<#actor, #ok, #error>),
+                    quote!(__reply),
                 ),
                 None => (
                     quote!(#whole, ::core::convert::Infallible),
-                    quote_spanned!(span=> #private::value_reply::<#whole>()),
+                    quote_spanned!(span=> #private::value_reply::<#actor, #whole>),
+                    quote!(::core::result::Result::Ok(__reply)),
                 ),
             };
-            quote!(const #name: #private::ReplyCodec<#whole, #answer> = #make;)
+            let timeout = timeout(message);
+            quote! {
+                const #name: #private::ReplyCodec<#actor, #whole, #answer> =
+                    #make(#timeout, |__reply| match __reply {
+                        Self::#variant(__reply) => ::core::option::Option::Some(#taken),
+                        _ => ::core::option::Option::None,
+                    });
+            }
         });
         self.implement(quote!(__Reply #params), quote!(#(#codecs)*))
     }
@@ -210,16 +221,18 @@ impl Expansion<'_> {
                 }
             }
         }
-        let generics = self.generics();
-        let (params, _, clause) = generics.split_for_impl();
-        let lints = expand::hidden_lints();
-        quote! {
-            #lints
-            const _: () = {
-                fn __types_can_travel #params () #clause { #assertions }
-            };
-        }
+        let (params, _, clause) = self.generics().split_for_impl();
+        quote!(fn __types_can_travel #params () #clause { #assertions })
     }
+}
+
+/// How long an asker of this message waits, unless it says otherwise.
+fn timeout(message: &Message) -> TokenStream {
+    let Some(timeout) = message.timeout else {
+        return quote!(::core::option::Option::None);
+    };
+    let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+    quote!(::core::option::Option::Some(::core::time::Duration::from_millis(#millis)))
 }
 
 impl Reply {

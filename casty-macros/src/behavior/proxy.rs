@@ -7,7 +7,8 @@ use syn::{Visibility, ext::IdentExt};
 use super::{
     docs,
     expand::{self, Expansion},
-    model::{Kind, Message},
+    kind::Kind,
+    model::Message,
 };
 use crate::names;
 
@@ -20,20 +21,10 @@ impl Expansion<'_> {
         let generics = self.generics();
         let (_, _, clause) = generics.split_for_impl();
         let address = self.address();
-        let summary = format!(
-            " A reference to {} of type `{}`: its messages as methods.",
-            behavior.kind.a_noun(),
-            behavior.ident
-        );
-        let advice = " Cheap to clone. It may travel in a message, and works on the other side. \
-            A call is told with `.tell().await`, or asked with `.await`.";
-        let table = docs::table(behavior);
-        let lints = expand::protocol_lints();
+        let docs = docs::of_proxy(behavior);
+        let lints = expand::visible_lints();
         quote! {
-            #[doc = #summary]
-            #[doc = ""]
-            #[doc = #advice]
-            #table
+            #docs
             #lints
             pub struct #proxy #generics (#address) #clause;
         }
@@ -78,23 +69,12 @@ impl Expansion<'_> {
             .map(|argument| &argument.ident)
             .collect();
         let types = sent.arguments.iter().map(|argument| &argument.ty);
-        let timeout = match sent.timeout {
-            None => quote!(::core::option::Option::None),
-            Some(timeout) => {
-                let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-                quote! {
-                    ::core::option::Option::Some(::core::time::Duration::from_millis(#millis))
-                }
+        let call = match sent.reply.parts(private) {
+            Some((ok, error)) => quote!(#actor, #ok, #error),
+            None => {
+                let value = sent.reply.whole();
+                quote!(#actor, #value)
             }
-        };
-        let (call, answer) = if let Some((ok, error)) = sent.reply.parts(private) {
-            (quote!(#actor, #ok, #error), quote!(__reply))
-        } else {
-            let value = sent.reply.whole();
-            (
-                quote!(#actor, #value),
-                quote!(::core::result::Result::Ok(__reply)),
-            )
         };
         let codec = names::reply_codec(variant);
         quote! {
@@ -104,14 +84,7 @@ impl Expansion<'_> {
                 #private::Call::new(
                     &self.0,
                     #message::#variant { #(#names),* },
-                    #private::CallSpec {
-                        timeout: #timeout,
-                        extract: |__reply| match __reply {
-                            __Reply::#variant(__reply) => ::core::option::Option::Some(#answer),
-                            _ => ::core::option::Option::None,
-                        },
-                        decode: <__Reply #params>::#codec.decode,
-                    },
+                    <__Reply #params>::#codec.call,
                 )
             }
         }
@@ -236,23 +209,15 @@ impl Expansion<'_> {
                 }
             },
         );
-        let mut generics = self.generics().clone();
-        generics.params.insert(0, syn::parse_quote!('de));
-        let (with_lifetime, _, clause) = generics.split_for_impl();
-        quote! {
-            #serialize
-
-            #[automatically_derived]
-            impl #with_lifetime #serde::Deserialize<'de> for #proxy #params #clause {
-                fn deserialize<__D: #serde::Deserializer<'de>>(
-                    __deserializer: __D,
-                ) -> ::core::result::Result<Self, __D::Error> {
-                    ::core::result::Result::map(
-                        #serde::Deserialize::deserialize(__deserializer),
-                        Self,
-                    )
-                }
-            }
-        }
+        let deserialize = self.implement_deserialize(
+            quote!(#proxy #params),
+            quote! {
+                ::core::result::Result::map(
+                    #serde::Deserialize::deserialize(__deserializer),
+                    Self,
+                )
+            },
+        );
+        quote!(#serialize #deserialize)
     }
 }

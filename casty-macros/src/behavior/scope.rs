@@ -3,7 +3,7 @@
 use proc_macro2::Ident;
 use syn::Type;
 
-use super::model::Kind;
+use super::kind::Kind;
 
 /// What `Self` means in a function, and whose context it may take.
 #[derive(Clone, Copy)]

@@ -6,7 +6,7 @@ use proc_macro2::{Ident, Literal, Span, TokenStream};
 use quote::{ToTokens, quote};
 use syn::Path;
 
-use super::model::Kind;
+use super::kind::Kind;
 use crate::{
     errors::Errors,
     options::{Grammar, Known, Options},

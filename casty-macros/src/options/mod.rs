@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use proc_macro2::{Ident, Span, TokenStream};
 use syn::{
-    Expr, Path, Token,
+    Attribute, Expr, Meta, Path, Token,
     ext::IdentExt,
     parse::{ParseStream, Parser},
     spanned::Spanned,
@@ -60,6 +60,26 @@ impl Options {
             grammar,
             written: Vec::new(),
         }
+    }
+
+    /// What stands in the parentheses of a helper attribute.
+    pub(crate) fn of(
+        grammar: &'static Grammar,
+        attribute: &Attribute,
+        errors: &mut Errors,
+    ) -> Self {
+        let tokens = match &attribute.meta {
+            Meta::Path(_) => TokenStream::new(),
+            Meta::List(list) => list.tokens.clone(),
+            Meta::NameValue(_) => {
+                errors.at(
+                    attribute,
+                    "options stand in parentheses: write `#[message(name = \"..\")]`",
+                );
+                TokenStream::new()
+            }
+        };
+        Self::parse(grammar, tokens, errors)
     }
 
     pub(crate) fn parse(

@@ -52,23 +52,21 @@ impl Expansion<'_> {
         let (actor, state_enum) = (&behavior.ident, self.state_enum());
         let summary = match behavior.initial() {
             Some(initial) => format!(
-                " {} with states. It starts in `{}`.",
+                " {} with states, which starts in `{}`; the module has a \
+                  [table](self#states-and-transitions) of its transitions.",
                 capitalized(behavior.kind.a_noun()),
                 initial.ident
             ),
             None => format!(" {} with states.", capitalized(behavior.kind.a_noun())),
         };
-        let table = super::table(behavior);
-        let lints = expand::protocol_lints();
-        let hidden = expand::hidden_lints();
+        let lints = expand::visible_lints();
         let names = states.iter().map(|state| &state.ident);
         quote! {
             #[doc = #summary]
-            #table
             #lints
             pub struct #actor(#state_enum);
 
-            #hidden
+            #[allow(clippy::all, clippy::pedantic, dead_code)]
             enum #state_enum {
                 #(#names(#names),)*
                 /// A handler has the state, and did not bring back another.

@@ -1,13 +1,14 @@
 //! Reads the annotated module: its states, and the block of each.
 
-use proc_macro2::Ident;
+use proc_macro2::{Ident, Span};
 use syn::{FnArg, Generics, ImplItem, Item, ItemImpl, ItemMod};
 
 use super::{clash, one_of::OneOfs, states};
 use crate::{
     behavior::{
         block,
-        model::{Behavior, Form, Kind, Otherwise, State},
+        kind::Kind,
+        model::{Behavior, Form, Otherwise, State},
         scope::{Machine, Scope},
         settings::Settings,
     },
@@ -128,13 +129,8 @@ fn impl_block(
         }
         return;
     };
-    let options = Options::parse(&BEHAVIOR, block::arguments(attribute, errors), errors);
-    let words = Otherwise::ALL.map(|(word, _)| word);
-    let otherwise = options
-        .word("otherwise", &words, errors)
-        .and_then(|index| Otherwise::ALL.get(index))
-        .zip(options.value_span("otherwise"))
-        .map(|((_, otherwise), span)| (*otherwise, span));
+    let options = Options::of(&BEHAVIOR, attribute, errors);
+    let otherwise = otherwise(&options, errors);
     let functions = block::take_functions(&mut block.items);
     contexts_of_the_machine(machine, block);
 
@@ -145,6 +141,50 @@ fn impl_block(
             "`#[behavior]` is written twice above one block: keep one of them",
         );
     }
+    plain_block(machine, block, errors);
+    let (Some(ident), Some(position)) = (named, position) else {
+        not_a_state(machine, block, errors);
+        return;
+    };
+    let state = &mut states[position];
+    if let Some(first) = &state.block {
+        errors.at(
+            &ident,
+            format!("`{first}` has its `#[behavior]` already, and a state has one: move these functions there"),
+        );
+    }
+    if errors.count() > before {
+        // The functions are not read, and so not missed.
+        state.block.get_or_insert(ident);
+        let names = functions.into_iter().map(|it| it.function.sig.ident);
+        state.written.extend(names);
+        return;
+    }
+    state.block = Some(ident);
+    state.otherwise = otherwise;
+    let this = state.ty.clone();
+    let scope = Scope {
+        kind,
+        this: &this,
+        machine: Some(machine),
+    };
+    block::functions(scope, functions, state, errors);
+}
+
+/// What becomes of messages that the state does not handle, and where that is written. A wrong word
+/// still says that something happens otherwise.
+fn otherwise(options: &Options, errors: &mut Errors) -> Option<(Otherwise, Span)> {
+    let words = Otherwise::ALL.map(|(word, _)| word);
+    let index = options.word("otherwise", &words, errors);
+    let meant = index.and_then(|index| Otherwise::ALL.get(index));
+    match (meant, options.value_span("otherwise")) {
+        (Some((_, otherwise)), Some(span)) => Some((*otherwise, span)),
+        _ => Some((Otherwise::Reject, options.span("otherwise")?)),
+    }
+}
+
+/// Complains of what the block of a state may not have.
+fn plain_block(machine: &Machine, block: &ItemImpl, errors: &mut Errors) {
     if let Some((path, _)) = &block.trait_ {
         errors.at(
             path,
@@ -160,48 +200,14 @@ fn impl_block(
             "a state cannot be generic: write the concrete types, here and in the state",
         );
     }
-    for condition in block
-        .attrs
-        .iter()
-        .filter(|attribute| attribute.path().is_ident("cfg"))
-    {
-        errors.at(
-            condition,
-            "a protocol is the same in every build: drop `#[cfg]` from the block, or put it on the whole module",
-        );
+    for condition in &block.attrs {
+        if condition.path().is_ident("cfg") {
+            errors.at(
+                condition,
+                "a protocol is the same in every build: drop `#[cfg]` from the block, or put it on the whole module",
+            );
+        }
     }
-    let (Some(ident), Some(position)) = (named, position) else {
-        not_a_state(machine, block, errors);
-        return;
-    };
-    let state = &mut states[position];
-    if let Some(first) = &state.block {
-        errors.at(
-            &ident,
-            format!("`{first}` has its `#[behavior]` already, and a state has one: move these functions there"),
-        );
-    }
-    if errors.count() > before {
-        // The functions are not read, and so not missed.
-        state.block.get_or_insert(ident);
-        state
-            .written
-            .extend(functions.into_iter().map(|it| it.function.sig.ident));
-        return;
-    }
-    state.block = Some(ident);
-    // What was written wrong still says that something happens otherwise.
-    state.otherwise = otherwise.or_else(|| {
-        let span = options.span("otherwise")?;
-        Some((Otherwise::Reject, span))
-    });
-    let this = state.ty.clone();
-    let scope = Scope {
-        kind,
-        this: &this,
-        machine: Some(machine),
-    };
-    block::functions(scope, functions, state, errors);
 }
 
 /// Writes `Context<Cart>` where `Context<Self>` was an error: the compiler has nothing to add to

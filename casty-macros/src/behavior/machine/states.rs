@@ -4,7 +4,7 @@ use proc_macro2::Ident;
 use syn::{Attribute, Generics, Item};
 
 use crate::{
-    behavior::{block, model::State},
+    behavior::model::State,
     errors::Errors,
     fallback,
     options::{Grammar, Known, Options},
@@ -41,8 +41,7 @@ pub(super) fn parse(module: &Ident, items: &mut [Item], errors: &mut Errors) -> 
             .filter(|attribute| attribute.path().is_ident("cfg"))
             .cloned()
             .collect();
-        let options = Options::parse(&STATE, block::arguments(attribute, errors), errors);
-        let is_initial = options.flag("initial", errors);
+        let is_initial = Options::of(&STATE, attribute, errors).flag("initial", errors);
         if let Some(second) = written.get(1) {
             errors.at(
                 second,
@@ -56,68 +55,79 @@ pub(super) fn parse(module: &Ident, items: &mut [Item], errors: &mut Errors) -> 
             );
             continue;
         };
-        for condition in conditions {
-            errors.at(
-                condition,
-                "a state machine has the same states in every build: drop `#[cfg]` from the state, \
-                 or put it on the whole module",
-            );
-        }
-        if let Some(parameter) = generics.params.first() {
-            errors.at(
-                parameter,
-                format!(
-                    "a state cannot be generic, since `{module}` makes one type of all its states: \
-                     write the concrete types in the state"
-                ),
-            );
-            found.is_sound = false;
-        }
-        if ident == "Stop" {
-            errors.at(
-                &ident,
-                "`Stop` is the end of a state machine, in the return type of a handler: give this state another name",
-            );
-            found.is_sound = false;
-        }
+        in_every_build(conditions, errors);
+        found.is_sound &= is_sound(module, &ident, &generics, errors);
         let at = if is_initial && initial.is_empty() {
             0
         } else {
             found.states.len()
         };
-        found
-            .states
-            .insert(at, State::new(ident.clone(), syn::parse_quote!(#ident)));
+        let state = State::new(ident.clone(), syn::parse_quote!(#ident));
+        found.states.insert(at, state);
         if is_initial {
             initial.push(ident);
         }
     }
-    match &initial[..] {
-        [] => {
-            let advice = match found.states.first() {
-                Some(state) => format!("write `#[state(initial)]` above one, such as `{}`", state.ident),
-                None => "write `#[state(initial)]` above a struct in it, and `#[state]` above the other states".to_owned(),
-            };
-            errors.at(
-                module,
-                format!("`{module}` does not say which state it starts in: {advice}"),
-            );
-            // Whether the one that stands in for it can be made is not what is wrong.
-            if let Some(state) = found.states.first_mut() {
-                state.has_init = true;
-            }
-        }
-        [first, others @ ..] => {
-            for other in others {
-                errors.at(
-                    other,
-                    format!("`{module}` starts in `{first}` already, and it starts in one state: write just `#[state]` here"),
-                );
-            }
-        }
-    }
+    one_initial(module, &initial, &mut found, errors);
     found.is_sound &= !found.states.is_empty();
     found
+}
+
+fn in_every_build(conditions: Vec<Attribute>, errors: &mut Errors) {
+    for condition in conditions {
+        errors.at(
+            condition,
+            "a state machine has the same states in every build: drop `#[cfg]` from the state, \
+             or put it on the whole module",
+        );
+    }
+}
+
+/// Whether items can be generated that name this state.
+fn is_sound(module: &Ident, state: &Ident, generics: &Generics, errors: &mut Errors) -> bool {
+    let before = errors.count();
+    if let Some(parameter) = generics.params.first() {
+        errors.at(
+            parameter,
+            format!(
+                "a state cannot be generic, since `{module}` makes one type of all its states: \
+                 write the concrete types in the state"
+            ),
+        );
+    }
+    if state == "Stop" {
+        errors.at(
+            state,
+            "`Stop` is the end of a state machine, in the return type of a handler: give this state another name",
+        );
+    }
+    errors.count() == before
+}
+
+/// Requires that a machine starts in one state.
+fn one_initial(module: &Ident, initial: &[Ident], found: &mut Found, errors: &mut Errors) {
+    let Some((first, others)) = initial.split_first() else {
+        let advice = match found.states.first() {
+            Some(state) => format!("write `#[state(initial)]` above one, such as `{}`", state.ident),
+            None => "write `#[state(initial)]` above a struct in it, and `#[state]` above the other states".to_owned(),
+        };
+        errors.at(
+            module,
+            format!("`{module}` does not say which state it starts in: {advice}"),
+        );
+        // The first state stands in for the initial one. Whether casty can make it is not the
+        // mistake.
+        if let Some(state) = found.states.first_mut() {
+            state.has_init = true;
+        }
+        return;
+    };
+    for other in others {
+        errors.at(
+            other,
+            format!("`{module}` starts in `{first}` already, and it starts in one state: write just `#[state]` here"),
+        );
+    }
 }
 
 /// An item's attributes, and its name if it is a type that can be a state.

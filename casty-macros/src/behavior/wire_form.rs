@@ -1,0 +1,213 @@
+//! How the message enum is written and read: serde's two traits, by way of casty's `message/form.rs`.
+//!
+//! Serde's derives would do, and do where an argument has an attribute of serde's that only they
+//! understand. They generate two visitors for each message, which cost more to compile than
+//! anything else a type generates.
+
+use proc_macro2::{Literal, TokenStream};
+use quote::{quote, quote_spanned};
+use syn::spanned::Spanned;
+
+use super::{
+    expand::Expansion,
+    model::{Argument, Message},
+};
+use crate::{names, text};
+
+/// What `#[serde(..)]` says of an argument.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Serde {
+    Nothing,
+    /// `#[serde(default)]`.
+    Default,
+    /// Anything else: for serde's derives to read.
+    More,
+}
+
+impl Argument {
+    fn serde(&self) -> Serde {
+        let written: Vec<_> = self
+            .attrs
+            .iter()
+            .filter(|attribute| attribute.path().is_ident("serde"))
+            .collect();
+        match written[..] {
+            [] => Serde::Nothing,
+            [attribute] => match attribute.meta.require_list() {
+                Ok(list) if list.tokens.to_string() == "default" => Serde::Default,
+                _ => Serde::More,
+            },
+            _ => Serde::More,
+        }
+    }
+}
+
+impl Expansion<'_> {
+    /// Whether serde's derives write the enum's form.
+    pub(super) fn derives_serde(&self) -> bool {
+        let mut arguments = self.behavior.public().flat_map(|sent| &sent.arguments);
+        arguments.any(|argument| argument.serde() == Serde::More)
+    }
+
+    /// The derives, for the enum.
+    pub(super) fn serde_derives(&self) -> TokenStream {
+        let private = &self.private;
+        let serde = text::of(quote!(#private::serde));
+        let bound = self.is_generic().then(|| quote!(#[serde(bound = "")]));
+        quote! {
+            #[derive(#private::serde::Serialize, #private::serde::Deserialize)]
+            #[serde(crate = #serde)]
+            #bound
+        }
+    }
+
+    /// `Serialize` and `Deserialize` for the enum, and what they call.
+    pub(super) fn message_serde(&self) -> TokenStream {
+        if self.derives_serde() {
+            return quote!();
+        }
+        let Self {
+            message,
+            private,
+            params,
+            ..
+        } = self;
+        let serde = quote!(#private::serde);
+        let form = self.message_form();
+        let written = self.written();
+        let serialize = self.implement(
+            quote!(#serde::Serialize for #message #params),
+            quote! {
+                fn serialize<__S: #serde::Serializer>(
+                    &self,
+                    __serializer: __S,
+                ) -> ::core::result::Result<__S::Ok, __S::Error> {
+                    #written
+                }
+            },
+        );
+        let deserialize = self.implement_deserialize(
+            quote!(#message #params),
+            quote!(#private::read_message(__deserializer)),
+        );
+        quote!(#form #serialize #deserialize)
+    }
+
+    /// `impl Deserialize<'de> for head`.
+    pub(super) fn implement_deserialize(
+        &self,
+        head: TokenStream,
+        body: TokenStream,
+    ) -> TokenStream {
+        let private = &self.private;
+        let mut generics = self.generics().clone();
+        generics.params.insert(0, syn::parse_quote!('de));
+        let (with_lifetime, _, clause) = generics.split_for_impl();
+        quote! {
+            #[automatically_derived]
+            impl #with_lifetime #private::serde::Deserialize<'de> for #head #clause {
+                fn deserialize<__D: #private::serde::Deserializer<'de>>(
+                    __deserializer: __D,
+                ) -> ::core::result::Result<Self, __D::Error> {
+                    #body
+                }
+            }
+        }
+    }
+
+    /// `impl MessageForm for CounterMsg`: the names, and how each message is read.
+    fn message_form(&self) -> TokenStream {
+        let Self {
+            message,
+            private,
+            params,
+            ..
+        } = self;
+        let name = message.to_string();
+        let wire_names = self.behavior.public().map(|sent| &sent.wire_name);
+        let fields = self.behavior.public().map(|sent| {
+            let names = sent.arguments.iter().map(Argument::name);
+            quote!(&[#(#names),*])
+        });
+        let read = self.behavior.public().enumerate().map(|(index, sent)| {
+            let read = self.read(index, sent);
+            let index = Literal::usize_unsuffixed(index);
+            quote!(#index => #read,)
+        });
+        let str = quote!(&'static ::core::primitive::str);
+        self.implement(
+            quote!(#private::MessageForm for #message #params),
+            quote! {
+                const NAME: #str = #name;
+                const MESSAGES: &'static [#str] = &[#(#wire_names),*];
+                const FIELDS: &'static [&'static [#str]] = &[#(#fields),*];
+
+                fn read<'de, __M: #private::serde::de::MapAccess<'de>>(
+                    __index: ::core::primitive::usize,
+                    __fields: &mut __M,
+                ) -> ::core::result::Result<Self, __M::Error> {
+                    match __index {
+                        #(#read)*
+                        _ => #private::no_message(__index),
+                    }
+                }
+            },
+        )
+    }
+
+    /// Reads the fields of one message. An argument that cannot travel is an error at its type.
+    fn read(&self, index: usize, sent: &Message) -> TokenStream {
+        let private = &self.private;
+        let variant = &sent.variant;
+        let index = Literal::usize_unsuffixed(index);
+        let locals: Vec<_> = (0..sent.arguments.len()).map(names::argument).collect();
+        let slots = sent.arguments.iter().zip(&locals).map(|(argument, local)| {
+            let (span, ty, name) = (names::at(argument.ty.span()), &argument.ty, argument.name());
+            let slot = quote_spanned!(span=> #private::slot::<#ty>(#name));
+            quote!(let mut #local = #slot;)
+        });
+        let taken = sent.arguments.iter().zip(&locals).map(|(argument, local)| {
+            let field = &argument.ident;
+            match argument.serde() {
+                Serde::Default => {
+                    let span = names::at(argument.ty.span());
+                    let taken = quote_spanned!(span=> #local.take_or_default());
+                    quote!(#field: #taken,)
+                }
+                Serde::Nothing | Serde::More => quote!(#field: #local.take()?,),
+            }
+        });
+        quote! {
+            {
+                #(#slots)*
+                #private::fill(Self::FIELDS[#index], &mut [#(&mut #locals),*], __fields)?;
+                ::core::result::Result::Ok(Self::#variant { #(#taken)* })
+            }
+        }
+    }
+
+    /// Writes the message that `self` is.
+    fn written(&self) -> TokenStream {
+        let private = &self.private;
+        let mut index = 0_u32..;
+        let arms = self.behavior.messages.iter().map(|sent| {
+            let variant = &sent.variant;
+            if sent.internal {
+                return quote!(Self::#variant { .. } => #private::write_internal(__serializer),);
+            }
+            let index = Literal::u32_unsuffixed(index.next().unwrap_or_default());
+            let locals: Vec<_> = (0..sent.arguments.len()).map(names::argument).collect();
+            let fields = sent.arguments.iter().map(|argument| &argument.ident);
+            let values = sent.arguments.iter().zip(&locals).map(|(argument, local)| {
+                names::all_at(names::at(argument.ty.span()), quote!(#local))
+            });
+            quote! {
+                Self::#variant { #(#fields: ref #locals),* } => {
+                    #private::write_message::<Self, _>(#index, &[#(#values),*], __serializer)
+                }
+            }
+        });
+        let phantom = self.phantom_arm(quote!(Self));
+        quote!(match *self { #(#arms)* #phantom })
+    }
+}
