@@ -2,8 +2,9 @@
 //!
 //! In one process: `cargo run --example clustered`
 //!
-//! One node a process, in two terminals; the second drives, and stops both: `cargo run --example
-//! clustered -- --node node-1` and `cargo run --example clustered -- --node node-2`
+//! One node per process, in two terminals: `cargo run --example clustered -- --node node-1`, then
+//! `cargo run --example clustered -- --node node-2`. The second node sends the messages, and its
+//! end ends the first.
 
 use casty::prelude::*;
 
@@ -109,8 +110,8 @@ async fn count(node: &ActorSystem) -> Result<(), AnyError> {
     node.entity::<Counter>("bob").increment(100).tell().await?;
     node.entity::<Counter>("carol").increment(42).tell().await?;
 
-    // An answer comes after everything that was sent to the same entity before it: with all three
-    // answers here, all increments have been printed.
+    // An entity handles messages in the order they were sent. So all increments have been printed
+    // once all three answers are here.
     let mut balances = Vec::new();
     for name in ["alice", "bob", "carol"] {
         balances.push((name, node.entity::<Counter>(name).value().await?));

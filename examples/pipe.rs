@@ -4,19 +4,18 @@ use std::collections::BTreeMap;
 
 use casty::{Later, Promise, prelude::*};
 
-/// Fetches pages, and remembers them. However long a page takes, it answers other questions
-/// meanwhile.
+/// Fetches pages and keeps them. The entity answers other questions while a page is on its way.
 #[derive(Default)]
 struct Pages {
     known: BTreeMap<String, String>,
-    /// Who waits for a page that is being fetched.
+    /// The askers of each page that is being fetched.
     waiting: BTreeMap<String, Vec<Promise<Option<String>>>>,
 }
 
 #[entity(shards = 4)]
 impl Pages {
-    /// The page: at once if it is known, else as soon as it is here. Two who ask for the same one
-    /// share the work.
+    /// The page: at once if it is known, else as soon as it has been fetched. Two askers of the
+    /// same page share one fetch.
     #[message]
     fn page(&mut self, url: String, ctx: &mut Context<Self>) -> Later<Option<String>> {
         let (promise, later) = Promise::new();
@@ -39,7 +38,7 @@ impl Pages {
         self.known.len()
     }
 
-    /// What the work comes back with, failure too. Nobody else can send it.
+    /// The result of a fetch, which may be an error. The message is internal: no proxy can send it.
     #[message(internal)]
     fn fetched(&mut self, url: String, page: Result<String, FetchError>) {
         if let Err(FetchError(reason)) = &page {
@@ -58,7 +57,7 @@ impl Pages {
 /// Why there is no page.
 struct FetchError(&'static str);
 
-/// Stands for a request that takes its time.
+/// Stands for a slow request.
 async fn fetch(url: String) -> Result<String, FetchError> {
     tokio::time::sleep(Duration::from_millis(300)).await;
     match url.as_str() {

@@ -42,18 +42,18 @@ impl Error for NoSuchItem {}
 pub mod cart {
     use super::*;
 
-    /// Nothing is in it.
+    /// A cart without items.
     #[state(initial)]
     #[derive(Default)]
     pub struct Empty;
 
-    /// Something is.
+    /// A cart with items.
     #[state]
     pub struct Active {
         items: BTreeMap<String, Item>,
     }
 
-    /// It is paid for.
+    /// A cart that is paid for.
     #[state]
     pub struct CheckedOut {
         receipt: Receipt,
@@ -61,8 +61,8 @@ pub mod cart {
 
     #[behavior(otherwise = reject)]
     impl Empty {
-        /// Puts an item into the cart. `self` by value leaves the state; the return type says for
-        /// which.
+        /// Puts an item into the cart. `self` by value leaves the state; the return type names the
+        /// next one.
         #[message]
         fn add_item(self, item: Item, ctx: &mut Context<Cart>) -> Active {
             println!("  [{}] {} is the first item", ctx.entity_id(), item.name);
@@ -86,8 +86,8 @@ pub mod cart {
             self.items.insert(item.name.clone(), item);
         }
 
-        /// Takes an item out again, perhaps the last one. Without such an item, the cart stays as
-        /// it is.
+        /// Takes an item out again, perhaps the last one. Without such an item, the cart does not
+        /// change.
         #[message]
         fn remove_item(
             mut self,
@@ -100,7 +100,7 @@ pub mod cart {
             }
         }
 
-        /// Pays. The next state, and the reply.
+        /// Pays. The function returns the next state and the reply.
         #[message]
         fn checkout(self) -> (CheckedOut, Receipt) {
             let receipt = Receipt {

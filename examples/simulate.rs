@@ -1,7 +1,7 @@
 //! A cluster in simulated time, under one seed: `cargo run --example simulate -- [SEED]`
 //!
-//! Tests of your own entities look like this: plain code that starts nodes, breaks things, and
-//! asserts. Whatever happens, happens again with the same seed.
+//! Tests of your own entities look like this: plain code that starts nodes, breaks connections, and
+//! asserts. Two runs with the same seed are the same, message by message.
 
 use casty::{prelude::*, testkit::Sim};
 
@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let seed = match std::env::args().nth(1) {
         Some(seed) => seed
             .parse()
-            .map_err(|_| format!("`{seed}` is no seed: write a number"))?,
+            .map_err(|_| format!("`{seed}` is not a seed: write a number"))?,
         None => 1,
     };
     let (hash, votes) = election(seed);
@@ -41,14 +41,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// An election while the network breaks. What is acknowledged is counted.
+/// An election while the network breaks. Every acknowledged vote must be counted.
 fn election(seed: u64) -> (u64, u64) {
     let mut sim = Sim::new(seed);
     for name in ["north", "east", "west"] {
         sim.start(name);
     }
     sim.until_up(3);
-    // A ballot that lives in the west.
+    // Finds a ballot that lives on the node `west`.
     let ballot = sim.on("north", |system| async move {
         for n in 0.. {
             let id = format!("ballot-{n}");
@@ -78,7 +78,7 @@ fn election(seed: u64) -> (u64, u64) {
     }
     sim.run_for(Duration::from_secs(10));
     let counted = sim.on("west", |system| async move {
-        // One more, to see how many there are.
+        // One more vote: its answer is the number of votes.
         system.entity::<Ballot>(ballot).vote().await
     });
     let counted = counted.expect("its own node reaches it") - 1;

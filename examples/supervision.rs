@@ -1,17 +1,18 @@
-//! Failures, and what becomes of those who fail: `cargo run --example supervision`
+//! What happens to actors that fail: `cargo run --example supervision`
 
 use casty::prelude::*;
 
-/// Does jobs, and cannot do all of them.
+/// Does jobs. Some of them fail.
 #[derive(Default)]
 struct Worker {
     done: u32,
 }
 
-/// A panic is a failure. At most twice a minute it starts afresh; the third time it is over.
+/// A panic is a failure. After the first two failures within a minute the worker is restarted; the
+/// third one stops it.
 #[actor(max_restarts = 2, within = "60s", backoff = "20ms")]
 impl Worker {
-    /// Divides, as long as it can.
+    /// Divides; division by zero panics.
     #[message]
     fn divide(&mut self, a: i64, b: i64) -> i64 {
         let result = a / b;
@@ -31,7 +32,7 @@ impl Worker {
     }
 }
 
-/// Hires a worker, and hires another when that one is gone.
+/// Hires a worker, and hires another when the first has ended.
 #[derive(Default)]
 struct Foreman {
     worker: Option<WorkerRef>,
@@ -39,12 +40,12 @@ struct Foreman {
 
 #[actor]
 impl Foreman {
-    /// The worker to go to.
+    /// The present worker.
     #[message]
     fn worker(&mut self, ctx: &mut Context<Self>) -> WorkerRef {
         let worker = self.worker.get_or_insert_with(|| {
             println!("  (the foreman hires a worker)");
-            // A child: it ends with the foreman at the latest.
+            // The worker is a child: it stops when the foreman stops.
             let worker = ctx.spawn_with(Worker::default);
             ctx.watch(&worker);
             worker
@@ -60,7 +61,7 @@ impl Foreman {
     }
 }
 
-/// What the foreman tells the world.
+/// The event that the foreman publishes.
 struct WorkerGone;
 
 /// An entity that fails whenever it is touched.
@@ -83,8 +84,8 @@ impl Cursed {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // The panics below are meant: they are told to those who ask, and need no backtrace on the
-    // terminal.
+    // The panics below are intended: the askers get them as errors, so they need no backtrace on
+    // the terminal.
     std::panic::set_hook(Box::new(|_| ()));
     let system = ActorSystem::local("app");
 

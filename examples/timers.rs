@@ -2,17 +2,17 @@
 
 use casty::{Cancellable, Every, prelude::*};
 
-/// A device that shows its pulse, and is given up when its pulse stays away.
+/// A device that shows its pulse, and counts as lost when the pulse stops.
 #[derive(Default)]
 struct Device {
     pulses: u32,
-    /// Fires unless a pulse comes first.
+    /// Fires unless a pulse comes before it.
     alarm: Option<Cancellable>,
 }
 
 const PERIOD: Duration = Duration::from_millis(50);
 
-/// What a device tells the world.
+/// The events that a device publishes.
 #[derive(Debug)]
 enum DeviceEvent {
     Pulse(u32),
@@ -21,10 +21,10 @@ enum DeviceEvent {
 
 #[entity(shards = 16)]
 impl Device {
-    /// Begins to show its pulse: five times.
+    /// Starts the pulse, which beats five times.
     #[message]
     fn switch_on(&mut self, ctx: &mut Context<Self>) {
-        // The beat does not shift, however long a pulse takes to handle.
+        // At a fixed rate, the beat does not shift by the time that handling a pulse takes.
         let pulse = ctx.schedule_every(Every::fixed_rate(PERIOD), || DeviceMsg::Pulse {});
         ctx.schedule_once(PERIOD * 5 + PERIOD / 2, DeviceMsg::SwitchOff { pulse });
         self.watch_out(ctx);
@@ -46,11 +46,11 @@ impl Device {
     #[message(internal)]
     fn lost(&mut self, ctx: &mut Context<Self>) {
         ctx.emit(DeviceEvent::Lost);
-        // Timers end with their entity; a message would start it afresh.
+        // The timers end with this activation. The next message starts the entity afresh.
         ctx.passivate();
     }
 
-    /// Starts the alarm anew.
+    /// Sets the alarm again.
     fn watch_out(&mut self, ctx: &mut Context<Self>) {
         let alarm = ctx.schedule_once(PERIOD * 3, DeviceMsg::Lost {});
         if let Some(before) = self.alarm.replace(alarm) {

@@ -15,8 +15,8 @@ pub(crate) enum ContextParameter {
     Wrong,
 }
 
-/// Whether a parameter is a context. By value it is one only with the actor as its argument: a user
-/// may have a type called `Context` of their own.
+/// Whether a parameter is a context. A context by value counts only with the actor as its type
+/// argument, since a user may have another type called `Context`.
 pub(crate) fn parameter(ty: &Type, actor: &Type) -> Option<ContextParameter> {
     let is_context = |ty: &Type| last_segment(ty).is_some_and(|last| last.ident == "Context");
     match bare(ty) {
@@ -46,7 +46,7 @@ pub(crate) fn of(ty: &Type) -> Option<&Type> {
     type_arguments(last).first().copied()
 }
 
-/// The same, to be written.
+/// The `Cart` of `&mut Context<Cart>`, mutable.
 pub(crate) fn of_mut(ty: &mut Type) -> Option<&mut Type> {
     let Type::Reference(reference) = ty else {
         return None;

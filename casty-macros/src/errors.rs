@@ -7,12 +7,13 @@ use quote::ToTokens;
 
 /// The errors met so far.
 ///
-/// It is only ever lent by [`collect`], which hands the errors on: nobody can drop them unread.
+/// [`collect`] lends it to its closure and emits the errors afterwards, so that no error is lost.
 pub(crate) struct Errors {
     met: Vec<syn::Error>,
 }
 
-/// What [`collect`] ran, and the errors met on the way. The only way out emits both.
+/// The tokens that the closure of [`collect`] returned, and the errors it met. The only method
+/// emits both.
 #[must_use]
 pub(crate) struct Collected {
     tokens: TokenStream,
@@ -45,7 +46,7 @@ impl Errors {
         self.met.push(error);
     }
 
-    /// How many were met: whether a step failed shows in whether this grew.
+    /// The number of errors so far. A step failed if the number is higher after it.
     pub(crate) fn count(&self) -> usize {
         self.met.len()
     }

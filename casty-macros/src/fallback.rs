@@ -1,12 +1,12 @@
-//! What is emitted of the user's own item: all of it, after an error as well, without our
-//! attributes.
+//! The user's own item, as the macros emit it: complete, without casty's attributes, and also after
+//! an error.
 //!
-//! So the rest of the crate still sees the functions, and the compiler does not add errors about
+//! The rest of the crate then still sees the functions, and the compiler adds no errors about
 //! attributes that it does not know.
 
 use syn::{Attribute, FnArg, ImplItemFn};
 
-/// Attributes that mean something inside an annotated impl block.
+/// The attributes that have a meaning inside an annotated impl block.
 pub(crate) const HELPERS: [&str; 6] = [
     "message",
     "init",

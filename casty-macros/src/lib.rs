@@ -3,10 +3,10 @@
 //! Use them through the crate `casty`, which re-exports them; what they write calls
 //! `casty::__private`.
 //!
-//! For those who change them: `behavior` is `#[entity]` and `#[actor]`, `message` is `#[message]`
-//! on a type. Each parses into a model that keeps the user's tokens, checks it, and expands what is
-//! left of it. Every error that does not follow from another is reported, at the user's own token,
-//! and the user's own item is emitted in any case.
+//! For maintainers: the module `behavior` expands `#[entity]` and `#[actor]`, the module `message`
+//! expands `#[message]` on a type. Each parses its item into a model that keeps the user's tokens,
+//! checks the model, and expands the valid part of it. The macros report every independent error,
+//! at the user's token, and always emit the user's own item.
 
 mod behavior;
 mod context;
@@ -23,10 +23,12 @@ mod types;
 
 use proc_macro::TokenStream;
 
-/// Makes entities of a type: addressed by type and id, each living on the node that owns its shard.
+/// Makes a type an entity: an actor that is addressed by its type and an id, and lives on the node
+/// that owns its shard.
 ///
-/// It stands above an inherent `impl` block. Functions marked `#[message]` in it are what others
-/// can ask of the entity. Above a module it makes [a state machine](#state-machines).
+/// The attribute stands above an inherent `impl` block. The functions marked `#[message]` in the
+/// block are the messages of the entity. Above a module, the attribute makes [a state
+/// machine](#state-machines).
 ///
 /// ```ignore
 /// use casty::prelude::*;
@@ -54,82 +56,88 @@ use proc_macro::TokenStream;
 ///
 /// # What is generated
 ///
-/// - `enum CounterMsg { Increment { amount: i64 }, Value {} }`, the messages as values, with a wire
+/// - `enum CounterMsg { Increment { amount: i64 }, Value {} }`: the messages as values, with a wire
 ///   form;
-/// - `struct CounterRef`, the typed proxy: for each message a method with the same name, arguments
-///   and docs, which returns a [`Call`] to be told or awaited; besides, `entity_id()`;
+/// - `struct CounterRef`: the typed proxy. It has a method for each message, with the same name,
+///   arguments and docs, and the method `entity_id()`. A message's method returns a [`Call`], which
+///   the caller tells or awaits;
 /// - implementations of [`Actor`], [`Init`] and [`Entity`] for the type;
-/// - for a type without generic parameters, a registration: every node whose binary links the code
-///   can host it. A generic one is registered by hand, instance by instance.
+/// - a registration, for a type without generic parameters: every node whose binary links the code
+///   can host the type. Each instance of a generic type has to be registered by hand, with
+///   `SystemBuilder::entity_as`.
 ///
 /// # Options of `#[entity]`
 ///
 /// | option | default | meaning |
 /// |---|---|---|
-/// | `shards = 10` | 100 | into how many shards the entities are divided, 1 to 65535; the same on every node |
+/// | `shards = 10` | 100 | number of shards that the entities are divided into, 1 to 65535; the same on every node |
 /// | `name = "counter"` | the type's name | the wire name, the same on every node; at most 255 bytes |
-/// | `mailbox = 256` | 1024 | how many messages wait in one entity's mailbox |
-/// | `stash = 100` | 1024 | how many messages a state machine keeps for its next state; one more fails as `Full` |
-/// | `overflow = reject` | `wait` | what becomes of one more: its sender waits (`wait`) or gets it back (`reject`), or a message becomes a dead letter, this one (`drop_newest`) or the one that waited longest (`drop_oldest`) |
-/// | `on_failure = resume` | `restart` | after a failure go on with a fresh state (`restart`), with the one there was (`resume`), or not at all (`stop`) |
-/// | `max_restarts = 3` | 10 | one failure more than that, within `within`, and it is not restarted again |
-/// | `within = "30s"` | `"60s"` | how far back failures count; more than zero |
-/// | `backoff = "1s"` | `"100ms"` | the pause before the second restart in a row, doubled with each, with jitter |
-/// | `backoff_max = "1m"` | `"10s"` | the longest pause; no shorter than `backoff` |
-/// | `children = all_for_one` | `one_for_one` | whether a child that fails is restarted alone, or all children with it |
-/// | `passivate_after = "10m"` | never | an entity without messages for so long is put to sleep; its next message wakes it |
-/// | `max_active = 10000` | no limit | with more entities of the type awake on a node, those used least recently are put to sleep |
-/// | `migrate` | the state stays | the state moves with its shard, when that goes to another node as planned: a node joins or leaves. It has to be `Serialize` and `Deserialize`; [`macro@message`] on the type adds both. `#[on_stop]` runs before the move and `#[on_start]` after it; `#[init]` does not run. Without it, an entity starts afresh on its new node |
-/// | `role = "storage"` | every node | only nodes started with `.role("storage")` host it; the others send to it all the same |
-/// | `crate = path` | `::casty` | where the crate sees casty |
+/// | `mailbox = 256` | 1024 | capacity of one entity's mailbox, in messages |
+/// | `stash = 100` | 1024 | how many messages a state machine keeps for its next state; any further message fails as `Full` |
+/// | `overflow = reject` | `wait` | what happens to a message for a full mailbox: its sender waits (`wait`), its sender gets it back (`reject`), it becomes a dead letter (`drop_newest`), or the oldest message in the mailbox becomes a dead letter and makes room (`drop_oldest`) |
+/// | `on_failure = resume` | `restart` | after a failure, the entity goes on with a fresh state (`restart`), goes on with the state it had (`resume`), or stops (`stop`) |
+/// | `max_restarts = 3` | 10 | most restarts within `within`; the entity is not restarted after the next failure |
+/// | `within = "30s"` | `"60s"` | the period over which failures are counted; more than zero |
+/// | `backoff = "1s"` | `"100ms"` | the pause before the second restart in a row; it doubles with each further restart, and has jitter |
+/// | `backoff_max = "1m"` | `"10s"` | the longest pause between restarts; at least `backoff` |
+/// | `children = all_for_one` | `one_for_one` | whether the failure of a child restarts that child only, or all children |
+/// | `passivate_after = "10m"` | never | an entity that gets no message for this long is passivated; the next message activates it again |
+/// | `max_active = 10000` | no limit | number of active entities of the type on one node; above it, the least recently used are passivated |
+/// | `migrate` | off | the state moves with its shard when nodes join or leave in an orderly way. The state must be `Serialize` and `Deserialize`; [`macro@message`] on the type derives both. `#[on_stop]` runs before the move and `#[on_start]` after it; `#[init]` does not run. Without this option, an entity starts with a fresh state on its new node |
+/// | `role = "storage"` | every node | only nodes started with `.role("storage")` host the type; every node can send to it |
+/// | `crate = path` | `::casty` | the path at which the crate sees casty |
 ///
 /// Durations are written `"250ms"`, `"2s"`, `"1m"` or `"1h"`.
 ///
 /// # Message functions
 ///
-/// A `#[message]` function takes `&self` or `&mut self`, then its arguments. It may be `async`, and
-/// may take `&mut Context<Self>` at any position, which is not part of the message. The arguments'
-/// names are the names of the message's fields. Arguments and replies are owned values that can
-/// travel ([`Wire`]). A function that returns `Result<T, E>`, also by an alias whose name is
-/// `Result`, answers an asker with `T`, or with `E` as `AskError::Entity`. One that returns
-/// [`Later<R>`](https://docs.rs/casty/latest/casty/struct.Later.html) answers like one that returns
-/// `R`, once the promise is kept.
+/// A `#[message]` function takes `&self` or `&mut self`, then its arguments. The function may be
+/// `async`. It may also take `&mut Context<Self>`, at any position; the context is not part of the
+/// message. The names of the arguments are the names of the message's fields. Arguments and replies
+/// are owned values that can travel ([`Wire`]).
 ///
-/// An `async` function that takes `&self` needs a state that is `Sync`; with `&mut self` it needs
-/// not.
+/// A function that returns `Result<T, E>`, or an alias named `Result`, answers its asker with `T`,
+/// or with `E` as `AskError::Entity`. A function that returns
+/// [`Later<R>`](https://docs.rs/casty/latest/casty/struct.Later.html) answers with `R` as soon as
+/// the promise is fulfilled.
 ///
-/// Docs and `#[serde(..)]` attributes on an argument go to the message's field: with
-/// `#[serde(default)]`, an argument can be added while older nodes still send without it.
+/// An `async` function that takes `&self` needs a state that is `Sync`. With `&mut self` the state
+/// need not be `Sync`.
+///
+/// Docs and `#[serde(..)]` attributes of an argument are moved to the message's field. With
+/// `#[serde(default)]`, an argument can be added while older nodes still send the message without
+/// it. `#[serde(default)]` costs nothing; any other attribute of serde's makes the message enum use
+/// serde's derives, which take longer to compile.
 ///
 /// | option | meaning |
 /// |---|---|
 /// | `name = "inc"` | the wire name; by default the function's name |
-/// | `timeout = "2s"` | how long an asker waits by default; `ms`, `s`, `m` or `h` |
-/// | `internal` | no method on the proxy and no wire form: a timer's tick, the result of background work. The arguments need only be `Send + 'static`; nothing is returned |
+/// | `timeout = "2s"` | how long an asker waits for the answer, unless the call says otherwise; `ms`, `s`, `m` or `h` |
+/// | `internal` | the message has no method on the proxy and no wire form. It is for what an actor sends to itself: the tick of a timer, the result of background work. Its arguments need only be `Send + 'static`, and its function returns nothing |
 ///
 /// # Visibility
 ///
-/// `CounterMsg` and `CounterRef` are `pub`, as visible as the module they are in. A proxy method is
-/// as visible as its function where the function says so (`pub`, `pub(crate)`); a function that
-/// says nothing makes a `pub` method, because a message is part of the protocol while its handler
+/// `CounterMsg` and `CounterRef` are `pub`, within the module that they are in. A function with a
+/// visibility (`pub`, `pub(crate)`) gives the proxy's method the same visibility. A function
+/// without a visibility makes a `pub` method: the message is part of the protocol, and its handler
 /// is a detail.
 ///
 /// # First state, and hooks
 ///
-/// The first state is `Default::default()`, or what the one function marked `#[init]` returns:
-/// `Self`, or `Result<Self, E>` where `E` is `Display`. It may be `async` and take `&mut
-/// Context<Self>`.
+/// The first state is made by `Default`, or by a function marked `#[init]`, of which there is at
+/// most one. The function returns `Self`, or `Result<Self, E>` where `E` is `Display`. It may be
+/// `async` and may take `&mut Context<Self>`.
 ///
 /// | hook | runs |
 /// |---|---|
 /// | `#[on_start]` | before the first message of an activation |
-/// | `#[on_stop]` | after its last; not after a failure |
-/// | `#[on_restart]` | after a failure, once there is a state to go on with |
-/// | `#[on_terminated]` | when an actor ends that this one watches; takes who it was, `who: Terminated` |
+/// | `#[on_stop]` | after the last message of an activation; not after a failure |
+/// | `#[on_restart]` | after a failure, as soon as there is a state to go on with |
+/// | `#[on_terminated]` | when a watched actor has ended; takes an argument `who: Terminated` that names it |
 ///
-/// A hook takes `&self` or `&mut self`, may be `async` and may take `&mut Context<Self>`. It
-/// returns nothing, or `Result<(), E>` where `E` is `Display`: an `Err` is a failure of the actor,
-/// like a panic. There is at most one of each.
+/// A hook takes `&self` or `&mut self`, may be `async`, and may take `&mut Context<Self>`. A hook
+/// returns nothing, or `Result<(), E>` where `E` is `Display`. An `Err` is a failure of the actor,
+/// like a panic. A type has at most one hook of each kind.
 ///
 /// # State machines
 ///
@@ -166,46 +174,48 @@ use proc_macro::TokenStream;
 /// let cart = node.entity::<Cart>("c-1");
 /// ```
 ///
-/// The module makes the types `Cart`, `CartMsg` and `CartRef`, named after it, inside it and, with
-/// its visibility, beside it. `Cart` is opaque: made of the initial state by `From`, and in one of
-/// the states ever after. `Cart::behavior()` is the transition table, which can be printed as a
-/// diagram; it stands in the docs as well.
+/// The macro names three types after the module `cart`: `Cart`, `CartMsg` and `CartRef`. They are
+/// defined in the module, and re-exported beside it with the module's visibility. `Cart` is opaque:
+/// `From` makes it from the initial state, and at any time it is in one of the states.
+/// `Cart::behavior()` returns the transition table, which can be printed as a diagram. The table is
+/// also part of the module's docs.
 ///
-/// A struct or enum marked `#[state]` is a state, one is `#[state(initial)]`: its `Default`, or the
-/// one `#[init]` function in its block, makes the first state. Each state has one `impl` block
-/// marked `#[behavior]`, whose functions are as in any other block, save that the context is `&mut
-/// Context<Cart>`. Hooks run in the state in whose block they are; `#[on_start]` is for the initial
-/// one.
+/// A state is a struct or enum marked `#[state]`. The state that the machine starts in is marked
+/// `#[state(initial)]`. It is made by `Default`, or by an `#[init]` function in its block. Each
+/// state has one `impl` block marked `#[behavior]`. The functions of the block are as described
+/// above, but the context is `&mut Context<Cart>`. A hook runs in the state whose block it is in;
+/// `#[on_start]` belongs to the initial state.
 ///
-/// A handler that takes `&self` or `&mut self` stays in its state. One that takes `self` leaves it,
-/// and returns one of
+/// A handler that takes `&self` or `&mut self` stays in its state. A handler that takes `self`
+/// leaves its state, and returns one of these types:
 ///
 /// | return type | meaning |
 /// |---|---|
 /// | `Next` | the next state; the asker gets `()` |
-/// | `(Next, R)` | and the reply; also `(Next, Later<R>)` |
-/// | `Result<Next, Stay<Self, E>>` | `Err(Stay(self, error))` stays, and the asker gets `AskError::Entity(error)` |
-/// | `Result<(Next, R), Stay<Self, E>>` | both |
+/// | `(Next, R)` | the next state and the reply; also `(Next, Later<R>)` |
+/// | `Result<Next, Stay<Self, E>>` | the next state; `Err(Stay(self, error))` keeps the present state, and the asker gets `AskError::Entity(error)` |
+/// | `Result<(Next, R), Stay<Self, E>>` | the next state and the reply, or the same error |
 ///
-/// where `Next` is a state of the module, `Self`, `Stop` for the end, or `OneOf<A, B, ..>` of two
-/// to four of these, `Stop` last; its values are made with `.into()`. To return to the same state
-/// is a transition as well: what was stashed is handled again. After `Stop` there is no state left,
-/// so `#[on_stop]` does not run; after `ctx.stop()` it does. A handler that takes `self` and panics
-/// leaves none either, and `on_failure = resume` then means `restart`.
+/// `Next` is a state of the module, `Self`, `Stop` to end the actor, or `OneOf<A, B, ..>` of two to
+/// four of these, with `Stop` last. `.into()` turns a state into a `OneOf`. A handler that returns
+/// the state it left has made a transition too: the stashed messages are handled again. After
+/// `Stop` there is no state left, so `#[on_stop]` does not run; after `ctx.stop()` it does. A
+/// handler that takes `self` and panics leaves no state either; `on_failure = resume` then means
+/// `restart`.
 ///
-/// The protocol is what the states handle, taken together. A message has the same arguments, reply
-/// and options in every state; its docs are those of the first state that has some. Every state
-/// handles every message, or says above its block what happens otherwise, internal messages
-/// included:
+/// The protocol of the machine is the union of the messages of its states. A message has the same
+/// arguments, reply and options in every state. The docs of the first state that documents a
+/// message become the message's docs. Every state handles every message, internal messages
+/// included, or its `#[behavior]` says what happens to the messages that it does not handle:
 ///
-/// | `#[behavior(..)]` | what happens to other messages |
+/// | `#[behavior(..)]` | what happens to a message that the state does not handle |
 /// |---|---|
-/// | `otherwise = reject` | the asker gets `AskError::Unhandled`; one that was told becomes a dead letter |
-/// | `otherwise = ignore` | the same for an asker; one that was told is dropped |
-/// | `otherwise = stash` | they are kept, in order, until the next transition |
+/// | `otherwise = reject` | an asker gets `AskError::Unhandled`; a told message becomes a dead letter |
+/// | `otherwise = ignore` | an asker gets `AskError::Unhandled`; a told message is dropped |
+/// | `otherwise = stash` | the message is kept until the next transition; stashed messages stay in order |
 ///
-/// The macro goes by names: an alias of a state, of `OneOf`, `Stop`, `Stay`, `Later` or `Result` by
-/// another name is not recognized.
+/// The macro recognizes states, `OneOf`, `Stop`, `Stay`, `Later` and `Result` by their names. It
+/// does not recognize an alias with another name.
 ///
 /// [`Actor`]: https://docs.rs/casty/latest/casty/trait.Actor.html
 /// [`Call`]: https://docs.rs/casty/latest/casty/struct.Call.html
@@ -217,7 +227,7 @@ pub fn entity(options: TokenStream, item: TokenStream) -> TokenStream {
     behavior::derive(behavior::Kind::Entity, options.into(), item.into()).into()
 }
 
-/// Makes actors of a type: each spawned by hand, living where it was spawned until it stops.
+/// Makes a type a local actor: it is spawned by hand, and lives on that node until it stops.
 ///
 /// ```ignore
 /// use casty::prelude::*;
@@ -235,16 +245,17 @@ pub fn entity(options: TokenStream, item: TokenStream) -> TokenStream {
 /// }
 /// ```
 ///
-/// It generates what [`macro@entity`] does, save what an id needs: `GreeterMsg`, `GreeterRef` with
-/// a method for each message and `stop()`, and an implementation of `Actor`. An actor is spawned
-/// with its first state, so it needs neither `Default` nor `#[init]`.
+/// The macro generates `GreeterMsg`, `GreeterRef` and an implementation of `Actor`, as
+/// [`macro@entity`] does. The proxy has the method `stop()` in place of `entity_id()`. An actor is
+/// spawned with its first state, so the type needs neither `Default` nor `#[init]`.
 ///
-/// Above a module it makes a [state machine](macro@entity#state-machines), spawned as
-/// `system.spawn(Door::from(Closed))`.
+/// Above a module, the attribute makes a [state machine](macro@entity#state-machines), which is
+/// spawned as `system.spawn(Door::from(Closed))`.
 ///
-/// Message functions, `#[init]`, hooks and options are as for [`macro@entity`], save that an actor
-/// has no `shards`, `passivate_after` or `max_active`, and that with `on_failure = escalate` it
-/// stops and its parent fails of it.
+/// Message functions, `#[init]`, hooks and options are those of [`macro@entity`], with two
+/// differences. An actor has no options `shards`, `passivate_after`, `max_active`, `migrate` and
+/// `role`. With `on_failure = escalate`, an actor that fails stops, and the failure becomes one of
+/// its parent.
 #[proc_macro_attribute]
 pub fn actor(options: TokenStream, item: TokenStream) -> TokenStream {
     behavior::derive(behavior::Kind::Actor, options.into(), item.into()).into()
@@ -252,12 +263,12 @@ pub fn actor(options: TokenStream, item: TokenStream) -> TokenStream {
 
 /// Marks a message function, or makes a struct or an enum a type that can travel in a message.
 ///
-/// On a function it belongs in an impl block annotated with [`macro@entity`] or [`macro@actor`],
-/// and is explained there.
+/// A message function stands in an impl block annotated with [`macro@entity`] or [`macro@actor`];
+/// [`macro@entity`] describes it.
 ///
-/// On a struct or an enum it derives serde's `Serialize` and `Deserialize` through casty, so that a
-/// crate needs no dependency on serde. `#[serde(..)]` attributes work as ever. The only option is
-/// `crate = path`, where the crate sees casty.
+/// On a struct or an enum, the attribute derives serde's `Serialize` and `Deserialize` through
+/// casty, so that the crate needs no dependency on serde. `#[serde(..)]` attributes work as usual.
+/// The only option is `crate = path`, the path at which the crate sees casty.
 ///
 /// ```ignore
 /// use casty::prelude::*;
@@ -274,14 +285,15 @@ pub fn message(options: TokenStream, item: TokenStream) -> TokenStream {
     message::derive(options.into(), item.into()).into()
 }
 
-/// Marks a state, in a module annotated with [`macro@entity`] or [`macro@actor`]; explained there.
+/// Marks a state in a module annotated with [`macro@entity`] or [`macro@actor`]. See [state
+/// machines](macro@entity#state-machines).
 #[proc_macro_attribute]
 pub fn state(_options: TokenStream, item: TokenStream) -> TokenStream {
     behavior::misplaced("state", item.into()).into()
 }
 
-/// Marks the `impl` block of a state, in a module annotated with [`macro@entity`] or
-/// [`macro@actor`]; explained there.
+/// Marks the `impl` block of a state in a module annotated with [`macro@entity`] or
+/// [`macro@actor`]. See [state machines](macro@entity#state-machines).
 #[proc_macro_attribute]
 pub fn behavior(_options: TokenStream, item: TokenStream) -> TokenStream {
     behavior::misplaced("behavior", item.into()).into()

@@ -1,4 +1,4 @@
-//! Writes out `Self`, which generated items have another meaning for.
+//! Replaces `Self` by the type it stands for: in a generated item `Self` would be another type.
 
 use quote::quote;
 use syn::{

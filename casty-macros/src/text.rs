@@ -1,7 +1,7 @@
 //! Tokens as text, always the same.
 //!
-//! `TokenStream::to_string` may space tokens differently from one compiler to the next; nodes
-//! compare this text.
+//! Nodes compare this text, and `TokenStream::to_string` may space tokens differently in another
+//! version of the compiler.
 
 use proc_macro2::{Delimiter, Spacing, TokenStream, TokenTree};
 use quote::ToTokens;
@@ -27,7 +27,7 @@ enum Last {
     Word,
     /// Half of an operator such as `::` or `->`.
     Joint,
-    /// Something that a space follows.
+    /// A token that is followed by a space.
     Spaced,
 }
 

@@ -1,4 +1,4 @@
-//! What can be said about a type from its tokens alone.
+//! Questions about a type that its tokens alone can answer.
 
 use proc_macro2::TokenStream;
 use quote::ToTokens;
@@ -69,7 +69,7 @@ pub(crate) enum Travels {
     Memory,
 }
 
-/// Why a type cannot be part of a message, as far as its tokens tell: the place and the reason.
+/// Why a type cannot be part of a message, as far as its tokens show: the place and the reason.
 pub(crate) fn objection(ty: &Type, travels: Travels) -> Option<(TokenStream, String)> {
     let mut judge = Judge {
         travels,
@@ -212,7 +212,7 @@ fn option_argument(path: &TypePath) -> Option<&Type> {
     type_arguments(last).first().copied()
 }
 
-/// The same behind pointers that leave no trace on the wire.
+/// The `T` of an `Option<T>`, also behind pointers that have no wire form of their own.
 fn option_argument_of(ty: &Type) -> Option<&Type> {
     let Type::Path(path) = bare(ty) else {
         return None;

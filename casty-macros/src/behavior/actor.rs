@@ -245,7 +245,7 @@ impl Expansion<'_> {
         self.begun(&made)
     }
 
-    /// The first state as the actor.
+    /// Makes the actor from its first state.
     fn begun(&self, made: &TokenStream) -> TokenStream {
         if self.behavior.is_machine() {
             quote!(::core::result::Result::map(#made, ::core::convert::From::from))
@@ -279,7 +279,8 @@ impl Expansion<'_> {
         )
     }
 
-    /// How the state leaves one node and comes to another: with its name, where there are several.
+    /// How the state is written on one node and read on another. The state of a machine travels
+    /// with its name.
     fn migration(&self) -> TokenStream {
         let private = &self.private;
         let states = self.sound_states();
@@ -341,8 +342,8 @@ impl Expansion<'_> {
         }
     }
 
-    /// Lets every node whose binary links this code host the entity. Which instances of a generic
-    /// one there are, only its users know.
+    /// Registers the entity, so that every node whose binary links this code can host it. A generic
+    /// entity has to be registered by its user, who knows its instances.
     pub(super) fn registration(&self) -> TokenStream {
         let Self {
             behavior, private, ..

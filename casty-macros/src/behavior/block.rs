@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{errors::Errors, fallback};
 
-/// A function with one of our attributes, and nothing of them left on what is emitted.
+/// A function that had one of casty's attributes.
 pub(super) struct Annotated {
     /// As written, without the attribute in `attribute`.
     pub(super) function: ImplItemFn,
@@ -17,8 +17,8 @@ pub(super) struct Annotated {
     pub(super) attribute: Attribute,
 }
 
-/// Takes our attributes off the functions of a block, and what of their arguments only a field can
-/// have.
+/// Removes casty's attributes from the functions of a block, and the attributes of their arguments
+/// that only the field of a message can have.
 pub(super) fn take_functions(items: &mut [ImplItem]) -> Vec<Annotated> {
     let mut annotated = Vec::new();
     for item in items {
@@ -55,7 +55,7 @@ pub(super) fn take_functions(items: &mut [ImplItem]) -> Vec<Annotated> {
     annotated
 }
 
-/// One function plays one part; says so of one that has more.
+/// Reports a function with more than one of casty's attributes.
 fn more_parts(function: &ImplItemFn, first: &str, errors: &mut Errors) -> bool {
     let before = errors.count();
     for attribute in &function.attrs {

@@ -8,7 +8,8 @@ use super::{
 };
 use crate::errors::Errors;
 
-/// Reports what does not go together, and leaves out what would break the generated items.
+/// Reports functions that contradict each other, and removes those that would break the generated
+/// items.
 pub(super) fn check(behavior: &mut Behavior, errors: &mut Errors) {
     has_messages(behavior, errors);
     if behavior.is_machine() {
@@ -32,7 +33,7 @@ pub(super) fn check(behavior: &mut Behavior, errors: &mut Errors) {
 
 fn has_messages(behavior: &Behavior, errors: &mut Errors) {
     let is_silent = behavior.states.iter().all(|state| state.written.is_empty());
-    // A machine without states has heard of that.
+    // A machine without states is reported elsewhere.
     if is_silent && !behavior.states.is_empty() {
         errors.at(
             &behavior.actor,
@@ -88,7 +89,7 @@ fn variants(handlers: &mut Vec<Handler>, errors: &mut Errors) {
             continue;
         };
         let second = &handler.message;
-        // Two functions of one name are the compiler's to complain of.
+        // The compiler reports two functions of one name.
         if first.ident != second.ident {
             errors.at(
                 &second.ident,

@@ -1,4 +1,4 @@
-//! The docs that generated items and the impl block get.
+//! The docs of the generated items and of the impl block.
 
 use std::fmt::Write;
 
@@ -83,7 +83,7 @@ pub(super) fn arguments(message: &Message) -> String {
     arguments.collect::<Vec<_>>().join(", ")
 }
 
-/// What an asker gets, as one would write it.
+/// The type of the answer, as a user would write it.
 pub(super) fn reply(reply: &Reply) -> String {
     match reply {
         Reply::Unit => "()".to_owned(),
@@ -97,7 +97,7 @@ pub(super) fn reply(reply: &Reply) -> String {
     }
 }
 
-/// The protocol as text, for nodes to compare.
+/// The protocol as text; nodes compare it to notice that they run different versions.
 pub(super) fn schema(behavior: &Behavior) -> String {
     let mut messages: Vec<_> = behavior
         .public()
@@ -115,7 +115,7 @@ pub(super) fn schema(behavior: &Behavior) -> String {
         .join("; ")
 }
 
-/// What a message function's docs say, for the variant.
+/// The docs of a variant: those of the message function, if it has any.
 pub(super) fn of_variant(behavior: &Behavior, message: &Message) -> TokenStream {
     if message.docs.is_empty() {
         let proxy = names::proxy(&behavior.ident);
@@ -126,7 +126,7 @@ pub(super) fn of_variant(behavior: &Behavior, message: &Message) -> TokenStream 
     quote!(#(#docs)*)
 }
 
-/// The same for the proxy's method.
+/// The docs of a proxy's method: those of the message function, if it has any.
 pub(super) fn of_method(behavior: &Behavior, message: &Message) -> TokenStream {
     let function = message.ident.unraw();
     if message.docs.is_empty() {

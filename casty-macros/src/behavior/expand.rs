@@ -1,4 +1,4 @@
-//! Writes the items. Cannot fail: whatever could be wrong was said before.
+//! Writes the generated items. This cannot fail: `parse` and `check` have reported all errors.
 
 use proc_macro2::{Ident, TokenStream};
 use quote::quote;
@@ -102,7 +102,7 @@ impl<'a> Expansion<'a> {
         }
     }
 
-    /// The states, unless they are not known well enough to be spoken of.
+    /// The states, or none if one of them had an error that would break the generated items.
     pub(super) fn sound_states(&self) -> &[State] {
         match self.behavior.form {
             Form::Machine { is_sound: false } => &[],
@@ -114,7 +114,7 @@ impl<'a> Expansion<'a> {
         !self.generics().params.is_empty()
     }
 
-    /// A variant that nobody can make; it uses the type parameters that no message does.
+    /// A variant that cannot be constructed. It uses the type parameters that occur in no message.
     pub(super) fn phantom_variant(&self, attribute: TokenStream) -> TokenStream {
         let unused: Vec<_> = self.type_parameters().collect();
         if unused.is_empty() {
@@ -149,8 +149,8 @@ impl<'a> Expansion<'a> {
     }
 }
 
-/// For the items that a user sees. Whether a private type may appear in them, or whether each field
-/// has docs, is nothing that the user could change.
+/// Lints for the items that a user sees. The user cannot change whether a private type appears in
+/// them, or whether each field has docs.
 pub(super) fn visible_lints() -> TokenStream {
     quote! {
         #[allow(
@@ -167,7 +167,8 @@ pub(super) fn visible_lints() -> TokenStream {
     }
 }
 
-/// For the code inside: it answers to casty's lints, not to those of the crate it lands in.
+/// Lints for the hidden items: casty's lints apply to generated code, not those of the user's
+/// crate.
 pub(super) fn hidden_lints() -> TokenStream {
     quote! {
         #[allow(

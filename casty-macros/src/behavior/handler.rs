@@ -32,7 +32,7 @@ static MESSAGE: Grammar = Grammar {
 const NO_TIMEOUT: &str = "a timeout of zero would fail every ask: \
     write how long an asker should wait, or leave `timeout` out for the system's default";
 
-/// `None` if the function has mistakes that leave no message to speak of.
+/// Reads the function. `None` if an error in it leaves no message to generate.
 pub(super) fn parse(
     scope: Scope<'_>,
     function: &ImplItemFn,
@@ -76,7 +76,7 @@ pub(super) fn parse(
     })
 }
 
-/// What the return type says: the reply, and the next state.
+/// Reads the return type: the reply, and the next state.
 fn returned(
     scope: Scope<'_>,
     sig: &Signature,
@@ -106,7 +106,7 @@ fn returned(
         if internal {
             errors.at(
                 ty,
-                "nobody waits for the answer to an internal message: leave the return type out, or drop `internal`",
+                "an internal message has no asker: leave the return type out, or drop `internal`",
             );
             return None;
         }
@@ -183,7 +183,7 @@ fn receiver(scope: Scope<'_>, sig: &Signature, errors: &mut Errors) {
     }
 }
 
-/// What the function takes after `self`, and the fields of its message.
+/// The parameters after `self`, and the fields of the message.
 fn parameters(
     scope: Scope<'_>,
     sig: &Signature,

@@ -108,7 +108,7 @@ pub(super) fn hook(
             errors.at(
                 ty,
                 format!(
-                    "nobody receives what `#[{name}]` returns: leave the return type out, \
+                    "what `#[{name}]` returns goes nowhere: leave the return type out, \
                      or write `Result<(), E>` if it can fail"
                 ),
             );
@@ -176,7 +176,7 @@ fn hook_parameters(
     parameters
 }
 
-/// Requires that a function takes nothing but the context; whether it does.
+/// Requires that a function takes nothing but the context. Whether it takes the context.
 fn only_context(
     function: &ImplItemFn,
     scope: Scope<'_>,

@@ -1,7 +1,7 @@
-//! Which of clippy's lints of a whole function do not apply to one that casty calls.
+//! The lints of clippy that the signature of a message function or hook sets off by design.
 //!
-//! An `allow` holds in the function's body as well. So only those are allowed that the signature
-//! may set off: what the user writes inside answers to the user's lints.
+//! An `allow` on a function holds in its body as well. So a function gets the `allow` only for
+//! lints that its own signature can set off, and the user's lints apply to the rest of the body.
 
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -9,7 +9,7 @@ use syn::{FnArg, ImplItemFn, Receiver, ReceiverKind, Type, parse_quote};
 
 use crate::types;
 
-/// The protocol says what a message function looks like.
+/// Allows lints on a message function, whose signature is part of the protocol.
 pub(super) fn of_a_message(function: &mut ImplItemFn) {
     let sig = &function.sig;
     let mut lints = of_the_receiver(sig.receiver());
@@ -31,7 +31,7 @@ pub(super) fn of_a_message(function: &mut ImplItemFn) {
     );
 }
 
-/// A hook takes what casty gives it.
+/// Allows lints on a hook, whose parameters casty determines.
 pub(super) fn of_a_hook(function: &mut ImplItemFn) {
     let sig = &function.sig;
     let mut lints = of_the_receiver(sig.receiver());

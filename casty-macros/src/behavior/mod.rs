@@ -1,9 +1,9 @@
-//! `#[entity]` and `#[actor]`: an impl block with message functions, or a module of states, becomes
-//! a protocol, a proxy and an actor.
+//! `#[entity]` and `#[actor]`: the protocol, the proxy and the actor that are generated from an
+//! impl block with message functions, or from a module of states.
 //!
-//! parse reads the item, check compares its parts, expand writes the items. After an error the
-//! valid messages are still generated, so that the rest of the user's crate sees the items it
-//! names.
+//! `parse` reads the item, `check` compares its parts, and `expand` writes the generated items.
+//! After an error the valid messages are still generated, so that the rest of the user's crate
+//! finds the items it names.
 
 mod actor;
 mod block;
@@ -64,8 +64,8 @@ pub(crate) fn derive(kind: Kind, options: TokenStream, item: TokenStream) -> Tok
     .into_tokens()
 }
 
-/// Says where `#[state]` and `#[behavior]` belong: found there, they are taken off before anybody
-/// expands them.
+/// Reports a `#[state]` or `#[behavior]` outside of a module of states. Inside of one, the macro of
+/// the module removes these attributes before the compiler expands them.
 pub(crate) fn misplaced(attribute: &str, item: TokenStream) -> TokenStream {
     errors::collect(|errors| {
         errors.at_span(

@@ -32,7 +32,7 @@ pub(super) enum Form {
     OneState,
     /// A module: the type is generated, around the states.
     Machine {
-        /// Whether the states are known well enough to be generated from.
+        /// Whether the states had no error that would break the generated items.
         is_sound: bool,
     },
 }
@@ -48,7 +48,7 @@ pub(super) struct State {
     /// Whether an `#[init]` was written, valid or not.
     pub(super) has_init: bool,
     pub(super) hooks: Vec<Hook>,
-    /// What becomes of other messages, and where that is written.
+    /// What happens to messages that the state does not handle, and where the attribute says so.
     pub(super) otherwise: Option<(Otherwise, Span)>,
     /// The `Active` of `impl Active`, if there is one.
     pub(super) block: Option<Ident>,
@@ -62,7 +62,7 @@ pub(super) enum Otherwise {
     Stash,
 }
 
-/// Something that can be sent.
+/// A message of the protocol.
 #[derive(Clone)]
 pub(super) struct Message {
     /// The function's name.
@@ -121,9 +121,9 @@ pub(super) enum Parameter {
 /// What a handler returns.
 pub(super) enum Outcome {
     Reply,
-    /// The reply comes from a promise.
+    /// The reply comes from a promise, later.
     Later,
-    /// It took the state; another one comes back.
+    /// The handler takes the state and returns the next one.
     Leaves(Transition),
 }
 
@@ -222,7 +222,7 @@ impl Behavior {
         self.messages.iter().filter(|message| !message.internal)
     }
 
-    /// The only state, or the one that a machine starts in.
+    /// The only state, or the initial state of a machine.
     pub(super) fn initial(&self) -> Option<&State> {
         self.states.first()
     }

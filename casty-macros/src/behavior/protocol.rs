@@ -98,7 +98,7 @@ impl Expansion<'_> {
         )
     }
 
-    /// Shows the name only: what a message contains is nobody's business.
+    /// `Debug` shows the name only: logs must not show what a message contains.
     pub(super) fn message_debug(&self) -> TokenStream {
         let Self {
             message,
@@ -189,8 +189,8 @@ impl Expansion<'_> {
         )
     }
 
-    /// Requires of the states that they can move between threads, and of each argument that it can
-    /// travel, with an error at the user's type: at the `Price` of a `Vec<Price>`.
+    /// Requires that the states can move between threads and that the arguments can travel. The
+    /// error points at the user's type: at the `Price` of a `Vec<Price>`.
     pub(super) fn assertions(&self) -> TokenStream {
         let private = &self.private;
         let mut assertions = TokenStream::new();
@@ -259,7 +259,7 @@ impl Reply {
         self.types().first().map(Spanned::span)
     }
 
-    /// What an asker gets, and what instead.
+    /// The two arguments of the `Result`: what an asker gets, and its error.
     pub(super) fn parts(&self, private: &TokenStream) -> Option<(TokenStream, TokenStream)> {
         match self {
             Self::Unit | Self::Value(_) => None,

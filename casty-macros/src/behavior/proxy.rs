@@ -90,14 +90,14 @@ impl Expansion<'_> {
         }
     }
 
-    /// The method that is not a message, unless a message has its name.
+    /// The method that is no message: `entity_id()` or `stop()`, unless a message has that name.
     fn own_method(&self) -> TokenStream {
         let private = &self.private;
         let (name, method) = match self.behavior.kind {
             Kind::Entity => (
                 "entity_id",
                 quote! {
-                    /// Which entity of its type.
+                    /// The id of the entity.
                     pub fn entity_id(&self) -> &#private::EntityId {
                         self.0.entity_id()
                     }
@@ -106,10 +106,10 @@ impl Expansion<'_> {
             Kind::Actor => (
                 "stop",
                 quote! {
-                    /// Stops the actor: it takes no more messages, handles the ones in its mailbox,
-                    /// runs `#[on_stop]`.
+                    /// Stops the actor: it takes no more messages, handles those in its mailbox,
+                    /// and runs `#[on_stop]`.
                     ///
-                    /// Resolves when that is done, at once if it has stopped already.
+                    /// Resolves when the actor has stopped, at once if it had stopped before.
                     ///
                     /// # Cancel safety
                     /// Safe: the actor stops all the same.
@@ -149,8 +149,8 @@ impl Expansion<'_> {
         quote!(#from #as_ref)
     }
 
-    /// `Clone`, `Debug`, `PartialEq`, `Eq`, `Hash`. Derived ones would ask the same of type
-    /// parameters.
+    /// `Clone`, `Debug`, `PartialEq`, `Eq` and `Hash`. Derives would require the same traits of
+    /// type parameters.
     pub(super) fn proxy_values(&self) -> TokenStream {
         let Self { proxy, params, .. } = self;
         let clone = self.implement(
@@ -189,7 +189,7 @@ impl Expansion<'_> {
         quote!(#clone #debug #partial_eq #eq #hash)
     }
 
-    /// A proxy travels as the address in it.
+    /// The wire form of a proxy is that of the address in it.
     pub(super) fn proxy_serde(&self) -> TokenStream {
         let Self {
             proxy,

@@ -1,4 +1,4 @@
-//! Reads what a handler that keeps its state returns.
+//! Reads the return type of a handler that stays in its state.
 
 use syn::{ReturnType, Type};
 
@@ -48,7 +48,7 @@ pub(super) fn later(scope: Scope<'_>, ty: &Type, errors: &mut Errors) -> Option<
     Some(of(scope, promised, errors))
 }
 
-/// The reply that a value of this type is.
+/// The reply that a value of this type makes.
 pub(super) fn of(scope: Scope<'_>, ty: &Type, errors: &mut Errors) -> Reply {
     if types::is_unit(ty) {
         return Reply::Unit;
@@ -67,7 +67,7 @@ pub(super) fn of(scope: Scope<'_>, ty: &Type, errors: &mut Errors) -> Reply {
     Reply::Fallible { whole, parts }
 }
 
-/// The reply of a handler that may fail, from what it gives and the error.
+/// The reply of a handler that may fail, from its reply and its error.
 pub(super) fn fallible(scope: Scope<'_>, ok: &Type, error: &Type, errors: &mut Errors) -> Reply {
     if let Some((place, reason)) = types::objection(error, Travels::Wire) {
         errors.at(place, reason);

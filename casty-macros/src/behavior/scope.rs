@@ -1,11 +1,11 @@
-//! What a function belongs to.
+//! The type and the state that a function belongs to.
 
 use proc_macro2::Ident;
 use syn::Type;
 
 use super::kind::Kind;
 
-/// What `Self` means in a function, and whose context it may take.
+/// What `Self` means in a function, and which context the function may take.
 #[derive(Clone, Copy)]
 pub(super) struct Scope<'a> {
     pub(super) kind: Kind,
@@ -15,7 +15,7 @@ pub(super) struct Scope<'a> {
     pub(super) machine: Option<&'a Machine>,
 }
 
-/// The names in a machine that its functions may speak of.
+/// The names of a machine that its functions may use.
 pub(super) struct Machine {
     /// The module, `cart`.
     pub(super) module: Ident,

@@ -94,7 +94,7 @@ const NOT_PUT_TO_SLEEP: &str = "this is an option of `#[entity]`: an entity that
 
 const SHARDS_DEFAULT: u32 = 100;
 
-/// What casty takes where the option is not written; for the one that is, to be compared with.
+/// The defaults of casty, to compare the other option with if only one of the two is written.
 const BACKOFF_DEFAULT: Duration = Duration::from_millis(100);
 const BACKOFF_MAX_DEFAULT: Duration = Duration::from_secs(10);
 
@@ -125,7 +125,7 @@ pub(super) struct Settings {
     pub(super) role: Option<String>,
     /// The path to casty.
     pub(super) casty: Path,
-    /// What is written of the policy, in the order of its fields.
+    /// The fields of the policy that are written, in their order.
     policy: Vec<(&'static str, Value)>,
     /// Where `stash` is written.
     stash: Option<Span>,
@@ -159,7 +159,7 @@ impl Settings {
         }
     }
 
-    /// Complains of what has no meaning for an actor with one state.
+    /// Reports options that have no meaning for an actor with one state.
     pub(super) fn one_state(&self, errors: &mut Errors) {
         if let Some(span) = self.stash {
             errors.at_span(
@@ -170,7 +170,7 @@ impl Settings {
         }
     }
 
-    /// Complains of a bound for what the machine never does.
+    /// Reports `stash` on a machine that never stashes.
     pub(super) fn no_state_stashes(&self, errors: &mut Errors) {
         if let Some(span) = self.stash {
             errors.at_span(
@@ -260,12 +260,12 @@ fn word(
     words.get(position).map(|(_, variant)| *variant)
 }
 
-/// The pause and its bound, which has to be one.
+/// The first pause and the longest pause, which must not be shorter.
 fn backoff(options: &Options, errors: &mut Errors) -> (Option<Duration>, Option<Duration>) {
     let least = options.duration("backoff", None, errors);
     let most = options.duration("backoff_max", None, errors);
     let written = |name, value: Option<Duration>| match options.value(name) {
-        // Whoever wrote nonsense heard of it.
+        // A value that is no duration has been reported.
         Some(_) => value,
         None if name == "backoff" => Some(BACKOFF_DEFAULT),
         None => Some(BACKOFF_MAX_DEFAULT),

@@ -1,4 +1,4 @@
-//! What any function that casty calls may look like.
+//! Rules for all functions that casty calls.
 
 use syn::{GenericParam, PatType, Receiver, ReceiverKind, Signature, Type};
 
@@ -9,7 +9,7 @@ use crate::{
     text, types,
 };
 
-/// What no function that casty calls may be.
+/// Reports what no function that casty calls may be: `const`, `unsafe`, `extern`, generic.
 pub(super) fn plain_function(sig: &Signature, what: &str, errors: &mut Errors) {
     if let Some(constness) = &sig.constness {
         errors.at(
@@ -57,7 +57,7 @@ pub(super) fn plain_function(sig: &Signature, what: &str, errors: &mut Errors) {
     }
 }
 
-/// Requires `&self` or `&mut self`; `others` names what else may be written.
+/// Requires `&self` or `&mut self`. `others` names further receivers that are allowed here.
 pub(super) fn borrowed_self(receiver: &Receiver, reason: &str, others: &str, errors: &mut Errors) {
     match &receiver.kind {
         ReceiverKind::Reference(_, None, _) => {}
@@ -72,7 +72,7 @@ pub(super) fn borrowed_self(receiver: &Receiver, reason: &str, others: &str, err
     }
 }
 
-/// Whether a parameter is the context; complains of a second one and of one that is not `&mut`.
+/// Whether a parameter is the context. Reports a second context, and a context that is not `&mut`.
 pub(super) fn is_context(
     scope: Scope<'_>,
     input: &PatType,
@@ -98,7 +98,7 @@ pub(super) fn is_context(
     true
 }
 
-/// Complains of `Context<Self>` in a state: what has a context is the machine.
+/// Reports `Context<Self>` in a state: the context belongs to the machine.
 fn of_the_state(scope: Scope<'_>, ty: &Type, errors: &mut Errors) {
     let Some(of) = context::of(ty).filter(|_| scope.machine.is_some()) else {
         return;

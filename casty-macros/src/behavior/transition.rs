@@ -1,5 +1,5 @@
-//! Reads what a handler returns that takes `self` by value: where it leads, and what the asker
-//! gets.
+//! Reads the return type of a handler that takes `self` by value: the next states, and what the
+//! asker gets.
 
 use proc_macro2::Ident;
 use syn::{Receiver, ReturnType, Type};
@@ -23,12 +23,12 @@ pub(super) struct Leaving<'a> {
 struct Left<'a> {
     next: &'a Type,
     reply: Option<&'a Type>,
-    /// What the asker hears if it stays after all.
+    /// The error that the asker gets if the handler stays.
     error: Option<&'a Type>,
 }
 
 impl Leaving<'_> {
-    /// `None` if there is no telling where the function leads.
+    /// `None` if the return type does not say which states come next.
     pub(super) fn parse(
         &self,
         output: &ReturnType,
@@ -61,7 +61,7 @@ impl Leaving<'_> {
         text::of(self.scope.this)
     }
 
-    /// A state that the user could mean: another one than this.
+    /// A state for an example in an error: if possible another than this.
     fn example(&self) -> &Ident {
         let states = &self.machine.states;
         let this = self.this();
@@ -69,7 +69,7 @@ impl Leaving<'_> {
         other.or(states.first()).unwrap_or(&self.machine.module)
     }
 
-    /// Takes `Result<(Next, R), Stay<Self, E>>` apart, and what is less of it.
+    /// Takes `Result<(Next, R), Stay<Self, E>>` apart. Each part of it but `Next` is optional.
     fn left<'t>(&self, ty: &'t Type, errors: &mut Errors) -> Option<Left<'t>> {
         let this = self.this();
         let last = types::last_segment(ty);
@@ -153,7 +153,7 @@ impl Leaving<'_> {
                 if self.internal {
                     errors.at(
                         error,
-                        "nobody waits for the answer to an internal message: \
+                        "an internal message has no asker: \
                          write `OneOf<Self, ..>` for a transition that may not happen",
                     );
                     return None;
@@ -242,7 +242,7 @@ impl Leaving<'_> {
         if let (true, Some(reply)) = (self.internal, left.reply) {
             errors.at(
                 reply,
-                "nobody waits for the answer to an internal message: return the next state only",
+                "an internal message has no asker: return the next state only",
             );
             return (Reply::Unit, Answer::Reply);
         }
@@ -282,7 +282,7 @@ pub(super) fn target(this: &Type, machine: &Machine, ty: &Type) -> Option<Target
     (last.ident == "Stop").then_some(Target::Stop)
 }
 
-/// Complains of a transition from a state that is only borrowed.
+/// Reports a transition from a state that is only borrowed.
 pub(super) fn is_misplaced(
     scope: Scope<'_>,
     machine: &Machine,

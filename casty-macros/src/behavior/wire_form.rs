@@ -1,8 +1,8 @@
-//! How the message enum is written and read: serde's two traits, by way of casty's `message/form.rs`.
+//! `Serialize` and `Deserialize` for the message enum, by means of casty's `message/form.rs`.
 //!
-//! Serde's derives would do, and do where an argument has an attribute of serde's that only they
-//! understand. They generate two visitors for each message, which cost more to compile than
-//! anything else a type generates.
+//! Serde's derives generate two visitors for each message, and these visitors take longer to
+//! compile than anything else that is generated for a type. So the enum uses the derives only if an
+//! argument has an attribute of serde's other than `default`.
 
 use proc_macro2::{Literal, TokenStream};
 use quote::{quote, quote_spanned};

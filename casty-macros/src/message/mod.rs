@@ -1,5 +1,5 @@
-//! `#[message]` on a struct or enum: a wire type. On a function it is part of an `#[entity]` or
-//! `#[actor]` block, which takes it off; found alone, it is misplaced.
+//! `#[message]` on a struct or enum makes a wire type. On a function, the attribute belongs to an
+//! `#[entity]` or `#[actor]` block, whose macro removes it; expanded by itself, it is misplaced.
 
 use proc_macro2::{Ident, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
@@ -53,7 +53,7 @@ pub(crate) fn derive(options: TokenStream, item: TokenStream) -> TokenStream {
         Ok(Item::Union(union)) => {
             errors.at(
                 union.union_token,
-                "nobody can tell what a union holds, so it cannot travel: write an enum",
+                "a union does not say which of its fields it holds, so it cannot travel: write an enum",
             );
             item
         }
@@ -147,8 +147,9 @@ fn derived(casty: &Path, found: &Found<'_>, item: &(impl ToTokens + VisitFields)
     }
 }
 
-/// Requires of each field that it can travel, with an error at its type. What serde asks of the
-/// fields of a generic type depends on its parameters; it is asked where the type is used.
+/// Requires of each field that it can travel, with an error at its type. Whether the fields of a
+/// generic type can travel depends on its parameters, so the compiler checks them where the type is
+/// used.
 fn assertions(casty: &Path, found: &Found<'_>, item: &impl VisitFields) -> TokenStream {
     if !found.generics.params.is_empty() {
         return quote!();
@@ -169,7 +170,7 @@ fn assertions(casty: &Path, found: &Found<'_>, item: &impl VisitFields) -> Token
     }
 }
 
-/// Whether serde is told to treat a field in a way of its own.
+/// Whether a field has no attribute of serde's.
 fn is_plain(field: &Field) -> bool {
     !field
         .attrs
@@ -189,7 +190,7 @@ impl<'ast> Visit<'ast> for FieldTypes<'ast> {
     }
 }
 
-/// Complains of serde's derives, which would come twice.
+/// Reports serde's derives: `#[message]` adds them already.
 fn serde_derives(attrs: &[Attribute], errors: &mut Errors) {
     for attribute in attrs
         .iter()

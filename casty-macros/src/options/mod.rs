@@ -22,12 +22,12 @@ pub(crate) struct Known {
     pub(crate) example: &'static str,
 }
 
-/// What an attribute takes, and what it refuses with a reason of its own.
+/// The options that an attribute takes, and those that it refuses with a reason of their own.
 pub(crate) struct Grammar {
     /// As the user writes it: `#[entity]`.
     pub(crate) attribute: &'static str,
     pub(crate) known: &'static [Known],
-    /// Options that exist elsewhere, or later, and what to say about them.
+    /// Options of other attributes or of later versions, each with the error for it.
     pub(crate) refused: &'static [(&'static str, &'static str)],
 }
 
@@ -169,7 +169,7 @@ impl Options {
         self.value(name).map(Spanned::span)
     }
 
-    /// What is written behind its `=`.
+    /// The value of an option, if it has one.
     pub(crate) fn value(&self, name: &str) -> Option<&Expr> {
         self.get(name)?.value.as_ref()
     }

@@ -106,7 +106,7 @@ impl Options {
         }
     }
 
-    /// A time span such as `"250ms"`. `no_zero` says why it cannot be zero, where it cannot.
+    /// A time span such as `"250ms"`. `no_zero` is the error for zero, unless zero is allowed.
     pub(crate) fn duration(
         &self,
         name: &str,

@@ -4,15 +4,15 @@ use std::fmt::{self, Write};
 
 use super::{Behavior, HandlerRow, State};
 
-/// Where a transition leads that ends the actor, as tables name it.
+/// The name in tables for the target of a transition that ends the actor.
 const STOP: &str = "Stop";
 
 impl Behavior {
-    /// The diagram as [Mermaid](https://mermaid.js.org/syntax/stateDiagram.html) draws it, in
-    /// Markdown on many sites.
+    /// The source of a [Mermaid](https://mermaid.js.org/syntax/stateDiagram.html) diagram, which
+    /// many sites draw in Markdown.
     ///
-    /// The order is that of the table, so that a diagram which is kept in a file changes only with
-    /// the behavior.
+    /// The order is that of the table. A diagram that is kept in a file so changes only if the
+    /// behavior does.
     pub fn mermaid(&self) -> String {
         // Writing to a string cannot fail.
         let mut out = String::new();
@@ -20,7 +20,8 @@ impl Behavior {
         out
     }
 
-    /// The diagram as [Graphviz](https://graphviz.org/doc/info/lang.html) draws it: `dot -Tsvg`.
+    /// The source of a [Graphviz](https://graphviz.org/doc/info/lang.html) diagram; `dot -Tsvg`
+    /// draws it.
     pub fn dot(&self) -> String {
         let mut out = String::new();
         let _ = self.write_dot(&mut out);
@@ -63,7 +64,7 @@ impl Behavior {
         Ok(())
     }
 
-    /// What stands for a state: its name, unless Mermaid would take that for something else.
+    /// The identifier of a state: its name, unless Mermaid gives the name another meaning.
     fn mermaid_id(&self, name: &str) -> String {
         match self.states.iter().position(|state| state.name == name) {
             Some(index) if !is_plain(name) => format!("s{index}"),
@@ -101,7 +102,7 @@ impl Behavior {
         out.write_str("}\n")
     }
 
-    /// What is to be said of a state besides where it leads.
+    /// The notes of a state: the messages that stay in it, and what happens to all others.
     fn remarks(&self, state: &State) -> Vec<String> {
         let stays = |row: &&HandlerRow| row.state == state.name && row.targets.is_empty();
         let messages: Vec<_> = self

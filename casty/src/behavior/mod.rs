@@ -1,8 +1,8 @@
-//! State machines: where a handler may lead, and the table of it all.
+//! State machines: the types in the return types of their handlers, and the transition table.
 //!
-//! A handler that takes `self` by value leaves its state; its return type says where to. [`OneOf`]
-//! names several targets, [`Stop`] ends the actor, [`Stay`] is the error of a transition that did
-//! not happen.
+//! A handler that takes `self` by value leaves its state, and its return type names the next state.
+//! [`OneOf`] names several possible next states, [`Stop`] ends the actor, and [`Stay`] is the error
+//! of a transition that did not happen. [`Behavior`] is the table of all transitions.
 
 mod diagram;
 
@@ -14,7 +14,7 @@ use std::{convert::Infallible, fmt};
 /// module's `#[behavior]` blocks names in a `OneOf`. Elsewhere, write the variant:
 /// `OneOf::First(active)`.
 ///
-/// Where the present state is one of them, the transition may lead back to it.
+/// The present state may be one of them: the transition may then lead back to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OneOf<A, B, C = Infallible, D = Infallible> {
     /// The first.
@@ -30,8 +30,8 @@ pub enum OneOf<A, B, C = Infallible, D = Infallible> {
 /// The target of a transition that ends the actor. An entity starts afresh, in its initial state,
 /// with the next message.
 ///
-/// The handler has consumed the last state, so no `#[on_stop]` runs;
-/// [`Context::stop`](crate::Context::stop) keeps the state, and it does.
+/// `#[on_stop]` does not run, because the handler has consumed the last state. It does run after
+/// [`Context::stop`](crate::Context::stop), which keeps the state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stop;
 
@@ -53,7 +53,8 @@ impl<A, B, C> From<Stop> for OneOf<A, B, C, Stop> {
     }
 }
 
-/// Why a transition did not happen, with the state to stay in: `Err(Stay(self, error))`.
+/// The error of a transition that did not happen, with the state to stay in:
+/// `Err(Stay(self, error))`.
 ///
 /// A handler that returns `Result<Next, Stay<Self, E>>` or `Result<(Next, R), Stay<Self, E>>`
 /// answers its asker with `R`, or with `E` as [`AskError::Entity`](crate::AskError::Entity).
@@ -61,7 +62,7 @@ impl<A, B, C> From<Stop> for OneOf<A, B, C, Stop> {
 pub struct Stay<S, E>(
     /// The state, given back.
     pub S,
-    /// What the asker hears.
+    /// The error that the asker gets.
     pub E,
 );
 
@@ -133,12 +134,13 @@ pub struct State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Otherwise {
-    /// The asker hears [`AskError::Unhandled`](crate::AskError::Unhandled); a tell becomes a dead
-    /// letter.
+    /// An asker gets [`AskError::Unhandled`](crate::AskError::Unhandled); a told message becomes a
+    /// dead letter.
     Reject,
-    /// The same for an asker; a tell is dropped.
+    /// An asker gets [`AskError::Unhandled`](crate::AskError::Unhandled); a told message is
+    /// dropped.
     Ignore,
-    /// They are kept, in order, until the next transition.
+    /// The messages are kept, in order, until the next transition.
     Stash,
 }
 
@@ -150,9 +152,9 @@ pub struct HandlerRow {
     pub state: &'static str,
     /// The message's wire name.
     pub message: &'static str,
-    /// Where it may lead; empty if it always stays. `Stop` for the end.
+    /// The states that the handler may lead to; empty if it always stays. `Stop` ends the actor.
     pub targets: &'static [&'static str],
-    /// What the asker gets, as written.
+    /// The type of the reply, as the source writes it.
     pub reply: &'static str,
 }
 

@@ -1,4 +1,4 @@
-//! Writes how a machine finds what its present state does with a message or a hook.
+//! Writes the dispatch of a machine: by its present state, then by the message or the hook.
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::quote;
@@ -160,7 +160,7 @@ impl Expansion<'_> {
         }
     }
 
-    /// Runs the hook of the present state, if it has one; `None` if no state has.
+    /// Runs the hook of the present state, if that state has one. `None` if no state has one.
     pub(in crate::behavior) fn machine_hook(&self, turn: Turn) -> Option<TokenStream> {
         let state_enum = self.state_enum();
         let arms: Vec<_> = self

@@ -1,4 +1,4 @@
-//! Writes what a machine has beyond the items of any actor: its type, and how states become it.
+//! Writes the items that only a machine has: its type, its conversions from states, its table.
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote};
@@ -69,7 +69,7 @@ impl Expansion<'_> {
             #[allow(clippy::all, clippy::pedantic, dead_code)]
             enum #state_enum {
                 #(#names(#names),)*
-                /// A handler has the state, and did not bring back another.
+                /// A handler has taken the state, and has not returned the next one.
                 __Taken,
             }
         }

@@ -25,7 +25,8 @@ static BEHAVIOR: Grammar = Grammar {
     refused: &[],
 };
 
-/// `None` if nothing can be generated. In any case our attributes are taken off the module's items.
+/// `None` if nothing can be generated. casty's attributes are removed from the module's items in
+/// any case.
 pub(in crate::behavior) fn parse(
     kind: Kind,
     settings: Settings,
@@ -241,7 +242,7 @@ fn not_a_state(machine: &Machine, block: &ItemImpl, errors: &mut Errors) {
     );
 }
 
-/// Complains of message functions in a block that nobody reads.
+/// Reports message functions in a block without `#[behavior]`, which the macro does not read.
 fn not_annotated(block: &mut ItemImpl, is_state: bool, errors: &mut Errors) {
     let ours = |block: &ItemImpl| {
         let mut helpers = block.items.iter().filter_map(|item| match item {

@@ -1,4 +1,4 @@
-//! Reads which types of a module are its states.
+//! Finds the states among the types of a module.
 
 use proc_macro2::Ident;
 use syn::{Attribute, Generics, Item};
