@@ -1,4 +1,4 @@
-//! What a member is made of, and its start.
+//! The configuration and the start of a member.
 
 use std::{
     collections::BTreeSet,
@@ -30,7 +30,7 @@ use crate::{
     transport::net::{Net, Tcp},
 };
 
-/// Roles of one node. They travel in its facts.
+/// The most roles of one node. They are part of its facts, which gossip carries.
 const ROLES_MAX: usize = 16;
 
 /// Configures a member of a cluster. See [`ActorSystem::builder`].
@@ -75,9 +75,9 @@ impl SystemBuilder {
         }
     }
 
-    /// This node's name, unique in the cluster. It stays the same over restarts: a node that starts
-    /// under a name takes the place of the process that had it before. Default: the address it
-    /// listens on.
+    /// The name of this node, unique in the cluster. Keep it over restarts: a node that starts
+    /// under a name takes the place of the process that had this name before. Default: the address
+    /// that the node listens on.
     pub fn node_id(mut self, name: impl ToString) -> Self {
         self.node_id = Some(name.to_string());
         self
@@ -89,77 +89,80 @@ impl SystemBuilder {
         self
     }
 
-    /// The address that peers dial, where it is not the one this node listens on (`0.0.0.0`, NAT,
-    /// containers).
+    /// The address that peers dial. Set it if peers cannot dial the address that this node listens
+    /// on (`0.0.0.0`, NAT, containers). Default: the address of [`listen`](Self::listen).
     pub fn advertise(mut self, address: impl ToString) -> Self {
         self.advertise = Some(address.to_string());
         self
     }
 
-    /// Nodes to join through, as `host:port`, in any order but the first: a node that is itself the
-    /// first seed founds the cluster once all other seeds have said that they know none. Without
-    /// seeds a node founds one.
+    /// Nodes to join the cluster through, as `host:port`. All nodes need the same first seed; the
+    /// order of the others is free. The node that is the first seed founds the cluster, as soon as
+    /// all other seeds have answered that they know of none. A node without seeds founds a cluster
+    /// at once.
     pub fn seeds<S: ToString>(mut self, seeds: impl IntoIterator<Item = S>) -> Self {
         self.seeds = seeds.into_iter().map(|seed| seed.to_string()).collect();
         self
     }
 
-    /// Gives this node a role; call it again for another. A type with `#[entity(role = "storage")]`
-    /// lives on nodes with the role `storage` only. Every node sends to it, as to any other type.
+    /// Gives this node a role; call it again for another role. A type with `#[entity(role =
+    /// "storage")]` lives only on nodes with the role `storage`. Every node can send to it.
     ///
-    /// A role is any name of at most 255 bytes; a node has at most 16. Without a network nothing is
-    /// lacking: a local system hosts all types.
+    /// A role is a name of at most 255 bytes; a node has at most 16 roles. A local system hosts all
+    /// types, whatever its roles.
     pub fn role(mut self, name: impl ToString) -> Self {
         self.roles.insert(name.to_string());
         self
     }
 
-    /// Times and bounds.
+    /// Timeouts and bounds. Default: [`Settings::default`].
     pub fn settings(mut self, settings: Settings) -> Self {
         self.settings = settings;
         self
     }
 
-    /// What becomes of this node if the cluster declares it Down while it lives: it was cut off, or
-    /// stopped, for too long. Default: it joins anew.
+    /// What this node does if the cluster declares it Down while it runs, because it was cut off or
+    /// suspended for too long. Default: it joins again, as a new member.
     pub fn on_down(mut self, on_down: OnDown) -> Self {
         self.on_down = on_down;
         self
     }
 
-    /// What this node does if it is one of two and cannot reach the other, and there is no
-    /// [tie-breaker](Self::tie_breaker). Default: it waits.
+    /// What this node does in a cluster of two nodes if it cannot reach the other one, and there is
+    /// no [tie-breaker](Self::tie_breaker). Default: it waits.
     pub fn availability(mut self, availability: Availability) -> Self {
         self.availability = availability;
         self
     }
 
-    /// What decides, outside of the cluster, which of two nodes goes on if they cannot reach each
-    /// other. All nodes of a cluster need the same one; a node whose setting differs is refused.
-    /// Default: none.
+    /// A service outside of the cluster that decides which of two nodes goes on if they cannot
+    /// reach each other. All nodes of a cluster need the same tie-breaker; a node with another one
+    /// is refused. Default: none.
     pub fn tie_breaker(mut self, tie_breaker: impl TieBreaker) -> Self {
         self.tie_breaker = Some(Breaker::new(tie_breaker));
         self
     }
 
-    /// A directory in which this node keeps what it decides about the cluster, made if there is
-    /// none; each node needs one of its own. Default: none.
+    /// A directory in which this node stores its part of the decisions about the cluster. The
+    /// directory is created if it does not exist; each node needs one of its own. Default: none.
     ///
-    /// Up to five of the nodes decide, and what they know ends with their processes. With a
-    /// directory it does not: if a majority of them is killed at once, or all are, and started
-    /// again under their names, the cluster is the same one, without an operator. Whoever lived on
-    /// stays a member, and fencing tokens go on growing. State of entities is not kept; a process
-    /// that starts again is a new member, as ever.
+    /// Up to five nodes are voters, which decide about the cluster. Without directories their
+    /// knowledge ends with their processes. With directories, a majority of the voters, or all of
+    /// them, may be killed at once: started again under their names, they go on with the same
+    /// cluster, without an operator. Nodes that survived stay members, and fencing tokens keep
+    /// growing. The state of entities is not stored, and a process that starts again is a new
+    /// member, as always.
     ///
-    /// The price is a write to the disk (`fsync`) before each change of the map is decided: when
-    /// nodes come and go, or shards get a home, and not for messages. A node that is declared Down,
-    /// or leaves by [`shutdown`](ActorSystem::shutdown), gives its place up, and its directory is
-    /// as good as empty. A directory must not be copied, or put back from a backup: whoever votes
-    /// twice may split the cluster. For the same reason those of nodes that were given up for lost
-    /// have to be removed before they start again, once the cluster was recovered without them.
+    /// The price is a write to the disk (`fsync`) before each change of the map: when nodes come
+    /// and go, and when shards move. Messages cost nothing more. A node that is declared Down, or
+    /// leaves by [`shutdown`](ActorSystem::shutdown), gives its vote up, and the contents of its
+    /// directory have no more meaning. Never copy a directory, and never restore one from a backup:
+    /// a voter that votes twice may split the cluster. For the same reason, if an operator has
+    /// recovered the cluster without some nodes, remove their directories before these nodes start
+    /// again.
     ///
-    /// All nodes that may come to decide should have one. It cannot be combined with a
-    /// [tie-breaker](Self::tie_breaker).
+    /// All nodes that may become voters should have a directory. A directory cannot be combined
+    /// with a [tie-breaker](Self::tie_breaker).
     ///
     /// ```no_run
     /// # use casty::prelude::*;
@@ -180,28 +183,29 @@ impl SystemBuilder {
         self
     }
 
-    /// Registers an entity type that `inventory` cannot see: one in a crate the linker dropped.
+    /// Registers an entity type that does not register itself, because the linker dropped its
+    /// crate.
     pub fn entity<E: Entity>(mut self) -> Self {
         self.registry.add::<E>(E::NAME);
         self
     }
 
-    /// Registers an entity type under another wire name: each type that a generic entity stands for
-    /// needs one.
+    /// Registers an entity type under another wire name. Each instance of a generic entity needs a
+    /// name of its own.
     pub fn entity_as<E: Entity>(mut self, name: impl Into<String>) -> Self {
         self.registry.add::<E>(name);
         self
     }
 
-    /// The incarnation, instead of the present time in milliseconds. Must grow with each start of
-    /// the node.
+    /// The incarnation, instead of the present time in milliseconds. It must grow with each start
+    /// of the node.
     #[doc(hidden)]
     pub fn incarnation(mut self, incarnation: u64) -> Self {
         self.incarnation = Some(Incarnation(incarnation));
         self
     }
 
-    /// Where this node's randomness starts, instead of the operating system's.
+    /// The seed of this node's random numbers, instead of one from the operating system.
     #[doc(hidden)]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
@@ -243,10 +247,10 @@ impl SystemBuilder {
     /// Starts a system without a network, with these settings and entity types.
     ///
     /// # Errors
-    /// [`StartError`] for settings out of range, or two entity types of one name.
+    /// [`StartError`] for settings out of range, or two entity types with one name.
     ///
     /// # Panics
-    /// Outside a tokio runtime.
+    /// Panics outside a tokio runtime.
     pub fn start_local(self) -> Result<ActorSystem, StartError> {
         Self::check_name("name", &self.cluster)?;
         self.check_roles()?;
@@ -254,15 +258,15 @@ impl SystemBuilder {
         ActorSystem::start_local(self.cluster, self.registry, self.settings)
     }
 
-    /// Binds the address, then joins or founds the cluster in the background. Use
-    /// [`wait_for`](ActorSystem::wait_for) to wait for that.
+    /// Binds the address, then joins or founds the cluster in the background.
+    /// [`wait_for`](ActorSystem::wait_for) waits until the node has joined.
     ///
     /// # Errors
-    /// [`StartError`] for an address that cannot be had, settings out of range, two entity types of
-    /// one name, or a [directory](Self::state_dir) that cannot be used.
+    /// [`StartError`] for an address that cannot be bound or resolved, settings out of range, two
+    /// entity types with one name, or a [directory](Self::state_dir) that cannot be used.
     ///
     /// # Panics
-    /// Outside a tokio runtime.
+    /// Panics outside a tokio runtime.
     pub async fn start(self) -> Result<ActorSystem, StartError> {
         self.starting().await
     }
@@ -284,8 +288,8 @@ impl SystemBuilder {
             });
         }
         if self.state_dir.is_some() && self.tie_breaker.is_some() {
-            // What a tie-breaker has decided holds for ever; what was kept from before would have
-            // to know of it.
+            // The decision of a tie-breaker holds for ever, and the stored state would not know of
+            // it.
             let reason = "cannot be combined with a tie-breaker; choose one of them";
             return Err(StartError::Setting {
                 setting: "state_dir",
@@ -385,7 +389,7 @@ impl SystemBuilder {
     }
 }
 
-/// Where a node's randomness starts, unless it was told.
+/// The seed of a node's random numbers, unless the builder has one.
 #[expect(clippy::disallowed_methods, reason = "the seed of everything else")]
 pub(crate) fn fresh_seed() -> u64 {
     rand::random()

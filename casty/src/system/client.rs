@@ -1,4 +1,4 @@
-//! A client: routes and asks, hosts nothing, is no member.
+//! A client of a cluster: it sends and asks, but hosts no entities and is not a member.
 
 use std::sync::Arc;
 
@@ -18,19 +18,19 @@ use crate::{
     infra::boxed::{Boxed, boxed},
 };
 
-/// A client of a cluster: routes and asks, hosts nothing, is no member.
+/// A client of a cluster: it sends and asks, but hosts no entities and is not a member.
 #[derive(Clone, Debug)]
 pub struct ClusterClient(Arc<Inner>);
 
 impl ClusterClient {
-    /// Connects to the cluster `cluster` through any of its members, and waits until it knows where
-    /// things are.
+    /// Connects to the cluster `cluster` through any of its members, and waits for its first map.
     ///
-    /// Seeds that cannot be reached are tried again; there is no timeout: wrap it in
-    /// [`tokio::time::timeout`] where one is wanted.
+    /// A seed that cannot be reached is tried again. There is no timeout; wrap the call in
+    /// [`tokio::time::timeout`] for one.
     ///
     /// # Errors
-    /// [`ConnectError`] if a seed refuses this client for good, or the types of this process clash.
+    /// [`ConnectError`] if a seed refuses this client for good, or if two entity types of this
+    /// process have the same wire name.
     pub async fn connect<S: ToString>(
         cluster: impl Into<String>,
         seeds: impl IntoIterator<Item = S>,
@@ -76,7 +76,7 @@ impl ClusterClient {
         }
     }
 
-    /// Everything that happens to this client from now on.
+    /// The events of this client, from now on.
     pub fn events(&self) -> Events {
         self.0.runtime.events.subscribe()
     }
@@ -90,7 +90,7 @@ impl ClusterClient {
     /// [`ActorSystem::wait_for`](crate::ActorSystem::wait_for).
     ///
     /// # Errors
-    /// [`JoinError`] once it is certain that this will not be.
+    /// [`JoinError`] as soon as this can no longer happen.
     ///
     /// # Cancel safety
     /// Safe.
@@ -104,23 +104,24 @@ impl ClusterClient {
     /// Closes the connections.
     ///
     /// # Errors
-    /// [`ShutdownError::Timeout`] if they did not close in time. They are cut all the same.
+    /// [`ShutdownError::Timeout`] if the connections did not close in time. They are cut all the
+    /// same.
     ///
     /// # Cancel safety
-    /// Dropped half way, the shutdown may be incomplete; call it again.
+    /// If the future is dropped, the shutdown may be incomplete. Call it again.
     pub async fn shutdown(&self) -> Result<(), ShutdownError> {
         self.0.shut_down().await
     }
 }
 
-/// Why a client is not connected.
+/// Why a client could not connect.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
     /// The client could not be set up.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// The cluster does not take it.
+    /// The cluster refuses the client.
     #[error(transparent)]
     Join(#[from] JoinError),
 }

@@ -1,4 +1,4 @@
-//! A system: start, use, shutdown.
+//! Systems and clients: their start, their use, and their shutdown.
 
 mod builder;
 mod client;
@@ -38,9 +38,9 @@ use crate::{
     protocol::map::{ClusterMap, Status},
 };
 
-/// A running system: a member of a cluster, or an island without a network.
+/// A running system: a member of a cluster, or a local system without a network.
 ///
-/// Cheap to clone. When the last clone is dropped the system stops at once;
+/// A system is cheap to clone. When the last clone is dropped, the system stops at once;
 /// [`shutdown`](Self::shutdown) stops it gracefully.
 #[derive(Clone, Debug)]
 pub struct ActorSystem(Arc<Inner>);
@@ -77,15 +77,15 @@ pub use crate::system::weak::View;
 pub(crate) use crate::system::weak::WeakSystem;
 
 impl ActorSystem {
-    /// A member of the cluster `cluster`, to be configured and started.
+    /// A builder that configures and starts a member of the cluster `cluster`.
     pub fn builder(cluster: impl Into<String>) -> SystemBuilder {
         SystemBuilder::new(cluster.into())
     }
 
-    /// A system without a network: everything it addresses lives in this process.
+    /// A system without a network: all its actors and entities live in this process.
     ///
     /// # Panics
-    /// Outside a tokio runtime; or if two linked entity types share a wire name.
+    /// Panics outside a tokio runtime, and if two linked entity types have the same wire name.
     pub fn local(name: impl Into<String>) -> Self {
         let settings = Settings::default();
         match Self::start_local(name.into(), Registry::default(), settings) {
@@ -112,34 +112,34 @@ impl ActorSystem {
         })))
     }
 
-    /// A reference to an entity, wherever it lives. Cheap, no I/O, never stale: the owner is found
-    /// at each send.
+    /// A reference to an entity, wherever it lives. To make a reference is cheap and does no I/O. A
+    /// reference is never stale: each send looks the owner up.
     ///
-    /// The id is checked when something is sent: an empty or overlong one is a typed error then.
+    /// The id is checked by each send: an empty id, or one over 1 KiB, is a typed error there.
     pub fn entity<E: Entity>(&self, id: impl AsRef<str>) -> E::Ref {
         self.0.runtime.entity::<E>(id)
     }
 
-    /// The shards of an entity type, one level below [`entity`](Self::entity): a message is a
-    /// value.
+    /// All entities of a type, for sending messages as values: one level below
+    /// [`entity`](Self::entity).
     pub fn shards<E: Entity>(&self) -> Shards<E> {
         Shards {
             route: self.0.runtime.route::<E>(),
         }
     }
 
-    /// Starts an actor on this node. It lives until it stops, or the system does; dropping its
-    /// reference does not stop it.
+    /// Starts an actor on this node. The actor lives until it stops or the system does; dropping
+    /// its reference does not stop it.
     ///
-    /// Started from a value, it cannot be made anew: a failure ends it, unless its type says
-    /// `on_failure = resume`. See [`spawn_with`](Self::spawn_with).
+    /// casty cannot make the state of such an actor again, so a failure ends the actor, unless its
+    /// type says `on_failure = resume`. See [`spawn_with`](Self::spawn_with).
     pub fn spawn<A: Actor<Address = ActorRef<A>>>(&self, actor: A) -> A::Ref {
         let cell = self.0.runtime.spawn_actor(Some(actor), None, None);
         A::proxy(ActorRef::local(cell))
     }
 
-    /// The same, for an actor that survives its failures: `make` makes its first state, and a fresh
-    /// one after each.
+    /// Starts an actor that survives its failures: `make` makes its first state, and a fresh state
+    /// after each failure.
     ///
     /// ```
     /// # use casty::prelude::*;
@@ -207,13 +207,13 @@ impl ActorSystem {
         self.0.runtime.events.dead_letters()
     }
 
-    /// This node's name.
+    /// The name of this node.
     pub fn node_id(&self) -> &NodeId {
         &self.0.runtime.node
     }
 
-    /// Where peers reach this node, with the port that was bound. A system without a network has
-    /// `0.0.0.0:0`.
+    /// The address at which peers reach this node, with the port that was bound. A system without a
+    /// network has the address `0.0.0.0:0`.
     pub fn address(&self) -> SocketAddr {
         let nowhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
         self.0
@@ -223,18 +223,17 @@ impl ActorSystem {
             .unwrap_or(nowhere)
     }
 
-    /// The members of the cluster as this node sees them, this one among them.
+    /// The members of the cluster as this node sees them, including this node.
     pub fn members(&self) -> Vec<MemberInfo> {
         self.0.node.as_deref().map_or_else(Vec::new, members)
     }
 
-    /// Waits until at least `members` members are Up, as this node sees it. There is no timeout:
-    /// wrap it in
-    /// [`tokio::time::timeout`] where one is wanted. A system without a network is one member.
+    /// Waits until at least `members` members are Up, as this node sees it. There is no timeout;
+    /// wrap the call in [`tokio::time::timeout`] for one. A system without a network counts as one
+    /// member.
     ///
     /// # Errors
-    /// [`JoinError`] once it is certain that this node will not get there: it was refused, or
-    /// declared down.
+    /// [`JoinError`] as soon as this node can no longer join: it was refused, or declared Down.
     ///
     /// # Cancel safety
     /// Safe.
@@ -246,8 +245,8 @@ impl ActorSystem {
         }
     }
 
-    /// Waits until the process is asked to end, by `SIGTERM` or Ctrl-C, and [shuts
-    /// down](Self::shutdown) then: what the `main` of a service does last.
+    /// Waits until `SIGTERM` or Ctrl-C asks the process to end, then [shuts down](Self::shutdown).
+    /// It is the last call in the `main` of a service.
     ///
     /// ```no_run
     /// # use casty::prelude::*;
@@ -260,11 +259,12 @@ impl ActorSystem {
     /// ```
     ///
     /// # Errors
-    /// [`ShutdownError`] as [`shutdown`](Self::shutdown), or if the operating system does not tell
-    /// of signals.
+    /// [`ShutdownError`] as for [`shutdown`](Self::shutdown), and if the operating system does not
+    /// deliver signals.
     ///
     /// # Cancel safety
-    /// Dropped while it waits, nothing has happened; for the rest see [`shutdown`](Self::shutdown).
+    /// If the future is dropped while it waits for a signal, nothing has happened. Afterwards it is
+    /// as for [`shutdown`](Self::shutdown).
     pub async fn run_until_terminated(&self) -> Result<(), ShutdownError> {
         self.running_until_terminated().await
     }
@@ -273,15 +273,16 @@ impl ActorSystem {
         boxed(self.0.run_until_terminated())
     }
 
-    /// Stops gracefully: entities and actors finish what is in their mailboxes, shards are given
-    /// up, the members are told, connections are closed. A second call has nothing to do.
+    /// Stops gracefully. Entities and actors handle the messages in their mailboxes, the shards are
+    /// handed over, the other members learn that this node leaves, and the connections are closed.
+    /// A second call returns at once.
     ///
     /// # Errors
-    /// [`ShutdownError::Timeout`] if something was still under way after
-    /// [`Settings::shutdown_timeout`]. The system has stopped all the same.
+    /// [`ShutdownError::Timeout`] if a step was not finished after [`Settings::shutdown_timeout`].
+    /// The system has stopped all the same.
     ///
     /// # Cancel safety
-    /// Dropped half way, the shutdown may be incomplete; call it again.
+    /// If the future is dropped, the shutdown may be incomplete. Call it again.
     pub async fn shutdown(&self) -> Result<(), ShutdownError> {
         self.0.shut_down().await
     }
@@ -333,7 +334,7 @@ impl Inner {
     }
 }
 
-/// As [`ActorSystem::wait_for`], for who has a network.
+/// As [`ActorSystem::wait_for`], for a node with a network.
 fn wait_for(node: &Node, members: usize) -> Boxed<'_, Result<(), JoinError>> {
     boxed(wait(node, members))
 }
@@ -354,7 +355,8 @@ async fn wait(node: &Node, members: usize) -> Result<(), JoinError> {
     }
 }
 
-/// Whether a map is what was kept: of its members some may be gone, and this node is none yet.
+/// Whether a map comes from the state directory: some of its members may be gone, and this node has
+/// not joined yet.
 fn is_old_news(node: &Node, map: &ClusterMap) -> bool {
     node.kept_seat().is_some() && map.status(&node.member()) != Some(Status::Up)
 }
@@ -376,30 +378,31 @@ fn members(node: &Node) -> Vec<MemberInfo> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MemberInfo {
-    /// Its name and incarnation.
+    /// The name and the incarnation of the member.
     pub id: MemberId,
-    /// Where it listens.
+    /// The address that the member listens on.
     pub address: SocketAddr,
-    /// Where it is in its life.
+    /// The status of the member.
     pub status: MemberStatus,
-    /// How many entities are alive on it, as it said last; `None` if it has said nothing yet.
+    /// The number of active entities on the member, by its last report; `None` before the first
+    /// one.
     pub entities: Option<u64>,
-    /// The roles it was started with; empty also if it has said nothing yet.
+    /// The roles that the member was started with; empty before its first report.
     pub roles: BTreeSet<String>,
 }
 
-/// Where a member is in its life.
+/// The status of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum MemberStatus {
-    /// Known, not yet ready.
+    /// The member is known, but not ready yet.
     Joining,
-    /// May own shards.
+    /// The member may own shards.
     Up,
-    /// Hands its shards over.
+    /// The member hands its shards over, and then leaves.
     Leaving,
-    /// Declared dead; final for this incarnation.
+    /// The member was declared dead. This is final for its incarnation.
     Down,
 }
 

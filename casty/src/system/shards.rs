@@ -18,13 +18,14 @@ pub struct Shards<E: Entity> {
 }
 
 impl<E: Entity> Shards<E> {
-    /// Sends a message to the entity it names; waits for room, not for the handler.
+    /// Sends a message to the entity that the envelope names. Waits for room in the mailbox, not
+    /// for the handler.
     ///
     /// # Errors
-    /// [`TellError`] gives the message back: it was certainly not sent.
+    /// [`TellError`] gives the message back; it was not sent.
     ///
     /// # Cancel safety
-    /// Dropped before it resolves, the message is not sent.
+    /// If the future is dropped before it resolves, the message is not sent.
     pub async fn tell(&self, to: ShardEnvelope<E>) -> Result<(), TellError<E::Message>> {
         match self.queue(to) {
             Err((
@@ -46,7 +47,7 @@ impl<E: Entity> Shards<E> {
         }
     }
 
-    /// Sends a message if there is room for it now. Never waits.
+    /// Sends a message if there is room for it now. This never waits.
     ///
     /// # Errors
     /// [`TellError`] gives the message back, [`TellError::Full`] among others.
@@ -86,9 +87,9 @@ impl<E: Entity> fmt::Debug for Shards<E> {
 
 /// A message and the id of the entity it is for.
 pub struct ShardEnvelope<E: Entity> {
-    /// Which entity of its type.
+    /// The id of the entity.
     pub entity_id: EntityId,
-    /// What it is told.
+    /// The message.
     pub message: E::Message,
 }
 

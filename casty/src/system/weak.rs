@@ -1,4 +1,4 @@
-//! A look at a system that does not keep it alive, for the checks of a simulation.
+//! A view of a system that does not keep the system alive, for the checks of a simulation.
 
 use std::sync::Weak;
 
@@ -45,17 +45,17 @@ impl WeakSystem {
     }
 }
 
-/// A node of a simulation, as a check sees it.
+/// The state of a simulated node, for checks.
 #[doc(hidden)]
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct View {
     pub member: MemberId,
-    /// It holds a lease, by its own clock.
+    /// Whether the node holds a lease, by its own clock.
     pub serving: bool,
     /// Where it decides, or learns to.
     pub seat: Option<u32>,
-    /// The shards whose entities may act here.
+    /// The shards whose entities may act on this node.
     pub serves: Vec<(String, crate::id::ShardId, crate::id::Epoch)>,
     /// Of its map, as the rest.
     pub generation: u32,
@@ -66,6 +66,6 @@ pub struct View {
     pub homeless: usize,
     /// By how many shards of one type two members are further apart than they may be.
     pub spread: usize,
-    /// What is held in buffers: a name, how much it is, and its bound.
+    /// The fill of each buffer: its name, its present size, and its bound.
     pub held: Vec<(&'static str, usize, usize)>,
 }
