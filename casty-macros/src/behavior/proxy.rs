@@ -69,12 +69,11 @@ impl Expansion<'_> {
             .map(|argument| &argument.ident)
             .collect();
         let types = sent.arguments.iter().map(|argument| &argument.ty);
-        let call = match sent.reply.parts(private) {
-            Some((ok, error)) => quote!(#actor, #ok, #error),
-            None => {
-                let value = sent.reply.whole();
-                quote!(#actor, #value)
-            }
+        let call = if let Some((ok, error)) = sent.reply.parts(private) {
+            quote!(#actor, #ok, #error)
+        } else {
+            let value = sent.reply.whole();
+            quote!(#actor, #value)
         };
         let codec = names::reply_codec(variant);
         quote! {

@@ -157,8 +157,8 @@ fn impl_block(
     if errors.count() > before {
         // The functions are not read, and so not missed.
         state.block.get_or_insert(ident);
-        let names = functions.into_iter().map(|it| it.function.sig.ident);
-        state.written.extend(names);
+        let unread = functions.into_iter().map(|it| it.function.sig.ident);
+        state.written.extend(unread);
         return;
     }
     state.block = Some(ident);
