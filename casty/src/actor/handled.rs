@@ -13,7 +13,7 @@ use crate::{error::Failure, infra::sync::lock};
 pub enum Handled<A: Actor> {
     Reply(A::Reply),
     /// A [`Promise`] will reply.
-    Later(Settle<A::Reply>),
+    Later(Deferred<A::Reply>),
     /// The present state has no handler for it. `silent`: its loss is meant, and no dead letter.
     Unhandled {
         state: &'static str,
@@ -25,7 +25,7 @@ pub enum Handled<A: Actor> {
 
 /// Gives a promise the way back to the asker.
 #[doc(hidden)]
-pub struct Settle<R>(pub(crate) Box<dyn FnOnce(ReplyTo<R>) + Send>);
+pub struct Deferred<R>(pub(crate) Box<dyn FnOnce(ReplyTo<R>) + Send>);
 
 impl<A: Actor> Handled<A> {
     /// `wrap` makes the reply's variant of what the promise is kept with.
@@ -33,7 +33,7 @@ impl<A: Actor> Handled<A> {
         later: Later<R>,
         wrap: impl FnOnce(R) -> A::Reply + Send + 'static,
     ) -> Self {
-        Self::Later(Settle(Box::new(move |reply: ReplyTo<A::Reply>| {
+        Self::Later(Deferred(Box::new(move |reply: ReplyTo<A::Reply>| {
             later.settle(move |kept| match kept {
                 Some(value) => reply.answer(wrap(value)),
                 None => reply.fail(Failure::Stopped),

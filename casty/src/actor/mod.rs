@@ -9,6 +9,7 @@ pub(crate) mod cell;
 pub(crate) mod context;
 pub(crate) mod envelope;
 pub(crate) mod handled;
+pub(crate) mod observer;
 pub(crate) mod reference;
 pub(crate) mod runtime;
 pub(crate) mod spy;

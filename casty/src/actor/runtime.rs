@@ -22,13 +22,13 @@ use crate::{
     actor::{
         Actor, Entity, FirstState, Route,
         ask::{chain::Chains, deadlines::Deadlines},
-        cell::{AnyCell, Cell, CellHost, CellName, gate::Gate},
+        cell::{AnyCell, Cell, CellHost, CellName, Host, gate::Gate},
         context::{
             Context,
             watch::{WatchId, Watcher},
         },
+        observer::Observers,
         reference::{ActorRef, EntityRef, Found},
-        spy::Spies,
         tasks::{lingering::LingeringRuns, pool::TaskPool, throttle::Throttle},
     },
     config::Settings,
@@ -84,7 +84,7 @@ pub(crate) type Routes = HashMap<TypeId, Box<dyn Any + Send + Sync>, foldhash::f
 pub struct Runtime {
     pub(crate) node: NodeId,
     pub(crate) events: EventBus,
-    pub(crate) spies: Arc<Spies>,
+    pub(crate) observers: Arc<Observers>,
     /// Asks of actors here, under way on other nodes.
     pub(crate) chains: Chains,
     pub(crate) ask_timeout: Duration,
@@ -131,7 +131,7 @@ impl Runtime {
         Arc::new(Self {
             node,
             events: EventBus::new(),
-            spies: Arc::default(),
+            observers: Arc::default(),
             chains: Chains::default(),
             ask_timeout,
             deadlines: Deadlines::new(upkeep.handle().clone()),
@@ -415,7 +415,7 @@ struct ActorHost<A> {
     parent: Option<Weak<dyn AnyCell>>,
 }
 
-impl<A: Actor<Address = ActorRef<A>>> CellHost<A> for ActorHost<A> {
+impl<A: Actor> Host for ActorHost<A> {
     fn runtime(&self) -> &Arc<Runtime> {
         &self.runtime
     }
@@ -424,6 +424,16 @@ impl<A: Actor<Address = ActorRef<A>>> CellHost<A> for ActorHost<A> {
         A::NAME
     }
 
+    fn can_init(&self) -> bool {
+        self.make.is_some()
+    }
+
+    fn parent(&self) -> Option<Arc<dyn AnyCell>> {
+        self.parent.as_ref()?.upgrade()
+    }
+}
+
+impl<A: Actor<Address = ActorRef<A>>> CellHost<A> for ActorHost<A> {
     fn address(&self, cell: &Arc<Cell<A>>) -> A::Address {
         ActorRef::local(cell.clone())
     }
@@ -431,14 +441,6 @@ impl<A: Actor<Address = ActorRef<A>>> CellHost<A> for ActorHost<A> {
     fn init<'a>(&'a self, _: &'a mut Context<A>) -> Option<FirstState<'a, A>> {
         let make = self.make.as_ref()?;
         Some(FirstState::Now(Ok(lock(make)())))
-    }
-
-    fn can_init(&self) -> bool {
-        self.make.is_some()
-    }
-
-    fn parent(&self) -> Option<Arc<dyn AnyCell>> {
-        self.parent.as_ref()?.upgrade()
     }
 
     fn closed(&self, cell: &Cell<A>) {

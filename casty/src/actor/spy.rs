@@ -1,19 +1,20 @@
-//! Spies: observers of what actors receive and handle.
+//! Spies: [observers](crate::actor::observer) that report what actors receive and handle.
 
 use std::{
     fmt,
     sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 
-use super::cell::AnyCell;
-use crate::event::ActorPath;
+use crate::{
+    actor::observer::{Ended, Observer, Observers, Subject},
+    event::ActorPath,
+};
 
 /// Observations kept for a spy that is slow to read.
 const KEPT: usize = 1024;
@@ -63,15 +64,33 @@ pub enum Scope {
 ///
 /// It is lossy and bounded: an actor never waits for its spies. What was lost is
 /// [counted](Self::missed).
-#[derive(Debug)]
 pub struct Spy {
-    id: u64,
     observations: mpsc::Receiver<Observation>,
     missed: Arc<AtomicU64>,
-    spies: Arc<Spies>,
+    // Weak, so that the channel closes with the system.
+    post: Weak<dyn Observer>,
+    observers: Weak<Observers>,
 }
 
 impl Spy {
+    pub(crate) fn new(observers: &Arc<Observers>, who: ActorPath, scope: Scope) -> Self {
+        let (sender, observations) = mpsc::channel(KEPT);
+        let missed = Arc::new(AtomicU64::new(0));
+        let post: Arc<dyn Observer> = Arc::new(Post {
+            who,
+            scope,
+            observations: sender,
+            missed: missed.clone(),
+        });
+        observers.add(&post);
+        Self {
+            observations,
+            missed,
+            post: Arc::downgrade(&post),
+            observers: Arc::downgrade(observers),
+        }
+    }
+
     /// The next observation; `None` once the system is gone.
     ///
     /// # Cancel safety
@@ -93,98 +112,65 @@ impl Spy {
 
 impl Drop for Spy {
     fn drop(&mut self) {
-        self.spies.remove(self.id);
+        if let (Some(observers), Some(post)) = (self.observers.upgrade(), self.post.upgrade()) {
+            observers.remove(&post);
+        }
     }
 }
 
-/// All spies of a system. Without any, an actor pays one atomic load a batch of messages.
-#[derive(Default)]
-pub(crate) struct Spies {
-    count: AtomicUsize,
-    next: AtomicU64,
-    posts: ArcSwap<Vec<Arc<Post>>>,
+impl fmt::Debug for Spy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spy")
+            .field("missed", &self.missed)
+            .finish_non_exhaustive()
+    }
 }
 
-/// Where a spy listens.
+/// The side of a spy that the observed actors call.
 struct Post {
-    id: u64,
     who: ActorPath,
     scope: Scope,
     observations: mpsc::Sender<Observation>,
     missed: Arc<AtomicU64>,
 }
 
-impl Spies {
-    pub(crate) fn add(self: &Arc<Self>, who: ActorPath, scope: Scope) -> Spy {
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let (sender, observations) = mpsc::channel(KEPT);
-        let missed = Arc::new(AtomicU64::new(0));
-        let post = Arc::new(Post {
-            id,
-            who,
-            scope,
-            observations: sender,
-            missed: missed.clone(),
-        });
-        self.posts.rcu(|posts| {
-            let mut posts = (**posts).clone();
-            posts.push(post.clone());
-            posts
-        });
-        self.count.fetch_add(1, Ordering::Release);
-        Spy {
-            id,
-            observations,
-            missed,
-            spies: self.clone(),
+impl Post {
+    fn note(&self, subject: &dyn Subject, message: &'static str, what: Observed) {
+        if self.who.kind != subject.kind() && self.scope == Scope::Actor {
+            return;
         }
-    }
-
-    fn remove(&self, id: u64) {
-        self.count.fetch_sub(1, Ordering::Release);
-        self.posts.rcu(|posts| {
-            let left = posts.iter().filter(|post| post.id != id);
-            left.cloned().collect::<Vec<_>>()
-        });
-    }
-
-    /// Whether anybody observes anything.
-    pub(crate) fn any(&self) -> bool {
-        self.count.load(Ordering::Relaxed) > 0
-    }
-
-    pub(crate) fn observe(
-        &self,
-        who: &ActorPath,
-        parent: Option<Arc<dyn AnyCell>>,
-        message: &'static str,
-        what: &Observed,
-    ) {
-        let ancestors: Vec<ActorPath> = std::iter::successors(parent, |ancestor| ancestor.parent())
-            .map(|ancestor| ancestor.path())
-            .collect();
-        for post in self.posts.load().iter() {
-            let covers =
-                post.who == *who || post.scope == Scope::Subtree && ancestors.contains(&post.who);
-            if !covers {
-                continue;
-            }
-            let observation = Observation {
-                who: who.clone(),
-                message,
-                what: what.clone(),
-            };
-            if post.observations.try_send(observation).is_err() {
-                post.missed.fetch_add(1, Ordering::Relaxed);
-            }
+        let who = subject.path();
+        let covers = self.who == who
+            || self.scope == Scope::Subtree && subject.ancestors().contains(&self.who);
+        if !covers {
+            return;
+        }
+        let observation = Observation { who, message, what };
+        if self.observations.try_send(observation).is_err() {
+            self.missed.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
-impl fmt::Debug for Spies {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Spies")
-            .field("count", &self.count)
-            .finish_non_exhaustive()
+impl Observer for Post {
+    fn begins(&self, subject: &dyn Subject, message: &'static str) {
+        self.note(subject, message, Observed::Received);
+    }
+
+    fn ends(
+        &self,
+        subject: &dyn Subject,
+        message: &'static str,
+        outcome: Ended<'_>,
+        took: Duration,
+    ) {
+        let what = match outcome {
+            Ended::Handled => Observed::Handled { took },
+            Ended::Panicked(reason) => Observed::Failed {
+                reason: reason.to_owned(),
+                took,
+            },
+        };
+        self.note(subject, message, what);
     }
 }

@@ -4,5 +4,6 @@
 pub(crate) mod boxed;
 pub(crate) mod mutants;
 pub(crate) mod observe;
+pub(crate) mod panic;
 pub(crate) mod sync;
 pub(crate) mod timer_thread;

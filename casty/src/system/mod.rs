@@ -177,7 +177,7 @@ impl ActorSystem {
     /// Who it is, [`ActorRef::path`] and [`EntityRef::path`](crate::EntityRef::path) tell:
     /// `system.spy(greeter.as_ref().path(), Scope::Actor)`.
     pub fn spy(&self, who: ActorPath, scope: Scope) -> Spy {
-        self.0.runtime.spies.add(who, scope)
+        Spy::new(&self.0.runtime.observers, who, scope)
     }
 
     #[cfg(feature = "testkit")]

@@ -9,8 +9,9 @@ use crate::{
     ActorRef, ActorSystem, Message, Terminated, Wire,
     actor::{
         Actor,
-        context::watch::{self, Watch},
+        context::watch::Watch,
         envelope::{Envelope, ReplyTo},
+        reference,
         tap::{Tap, Tapped},
     },
     error::Failure,
@@ -92,7 +93,7 @@ impl<A: Actor<Address = ActorRef<A>>> Probe<A> {
     /// Asks to be told when an actor ends: see [`expect_terminated`](Self::expect_terminated).
     pub fn watch<B: Actor>(&mut self, who: &impl AsRef<ActorRef<B>>) {
         let id = self.tap.runtime().next_watch();
-        let watch = watch::watch(id, who.as_ref(), self.tap.weak());
+        let watch = reference::watch(id, who.as_ref(), self.tap.weak());
         self.watches.push(watch);
     }
 

@@ -1,19 +1,33 @@
-//! A cell of any type.
+//! A cell, and the activation in it, of any type.
 
-use std::{any::Any, sync::Arc};
+use std::{any::Any, ops::ControlFlow, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
+use tokio::time::Instant;
 
 use crate::{
     actor::{
         Actor, Reply,
-        cell::{Cell, ChildEvent, Refusal, Signal, run::lost_lease},
-        context::watch::Watcher,
+        cell::{
+            Cell, Host, Refusal,
+            admission::admit_all,
+            core::{Core, Status, Untyped},
+            hooks::{Hook, guarded},
+            life::{AnyActivation, Life},
+            policy::Policy,
+            run::Run,
+            settle::Settle,
+            signals::{ChildEvent, Signal},
+            turn::lost_lease,
+        },
+        context::{ContextCore, watch::Watcher},
         envelope::{Envelope, RemoteAsk, ReplyTo},
+        observer::Subject,
         runtime::Runtime,
     },
     error::Failure,
-    event::ActorPath,
+    event::{ActorPath, TerminatedReason},
+    infra::sync::lock,
     message::{answer::Credit, codec},
 };
 
@@ -61,7 +75,7 @@ pub(crate) trait AnyCell: Send + Sync {
         true
     }
 
-    /// What is said instead of an answer that may not leave.
+    /// What an asker is told instead of an answer that may not leave.
     fn lost_lease(&self) -> Failure {
         Failure::Stopped
     }
@@ -96,8 +110,7 @@ impl<A: Actor> AnyCell for Cell<A> {
     }
 
     fn close(self: Arc<Self>) -> BoxFuture<'static, ()> {
-        let closed = Self::close(&self);
-        Box::pin(async move { drop(closed.await) })
+        until_closed(Self::close(&self))
     }
 
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
@@ -121,7 +134,11 @@ impl<A: Actor> AnyCell for Cell<A> {
     }
 
     fn end_wait(&self, at_all: bool) -> bool {
-        Self::end_wait(self, at_all)
+        let (there_is_a_run, waker) = lock(&self.inner).status.end_wait(at_all);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        there_is_a_run
     }
 
     fn may_act(&self) -> bool {
@@ -130,6 +147,150 @@ impl<A: Actor> AnyCell for Cell<A> {
 
     fn lost_lease(&self) -> Failure {
         lost_lease(self.runtime())
+    }
+}
+
+/// An error of the receiver means that the cell had closed before.
+fn until_closed(closed: tokio::sync::oneshot::Receiver<()>) -> BoxFuture<'static, ()> {
+    Box::pin(async move { drop(closed.await) })
+}
+
+impl<A: Actor> Untyped for Cell<A> {
+    fn core(&self) -> &Core {
+        &self.core
+    }
+
+    fn host(&self) -> &dyn Host {
+        &*self.host
+    }
+
+    fn with_status(&self, look: &mut dyn FnMut(&mut Status, bool)) {
+        let mut inner = lock(&self.inner);
+        let is_empty = inner.mailbox.is_empty();
+        look(&mut inner.status, is_empty);
+    }
+}
+
+impl<A: Actor> Subject for Cell<A> {
+    fn kind(&self) -> &str {
+        self.host.kind()
+    }
+
+    fn path(&self) -> ActorPath {
+        Self::path(self)
+    }
+
+    fn ancestors(&self) -> Vec<ActorPath> {
+        ancestors(self.host.parent())
+    }
+}
+
+fn ancestors(parent: Option<Arc<dyn AnyCell>>) -> Vec<ActorPath> {
+    std::iter::successors(parent, |ancestor| ancestor.parent())
+        .map(|ancestor| ancestor.path())
+        .collect()
+}
+
+impl<A: Actor> AnyActivation for Run<A> {
+    fn cell(&self) -> Arc<dyn Untyped> {
+        self.cell.clone()
+    }
+
+    fn policy(&self) -> &'static Policy {
+        &A::POLICY
+    }
+
+    fn life(&mut self) -> &mut Life {
+        &mut self.activation.life
+    }
+
+    fn context(&mut self) -> &mut ContextCore {
+        self.ctx.core()
+    }
+
+    fn settle(&mut self) -> &mut Settle {
+        &mut self.settle
+    }
+
+    fn has_state(&self) -> bool {
+        self.activation.state.is_some()
+    }
+
+    fn is_whole(&self) -> bool {
+        self.activation.state.as_ref().is_some_and(A::is_whole)
+    }
+
+    fn hook(&mut self, hook: Hook) -> BoxFuture<'_, Result<(), String>> {
+        let ctx = &mut self.ctx;
+        let state = self.activation.state.as_mut();
+        Box::pin(async move {
+            let Some(state) = state else { return Ok(()) };
+            let name = hook.name();
+            let call = async {
+                match hook {
+                    Hook::Restart => state.on_restart(ctx).await,
+                    Hook::Stop => state.on_stop(ctx).await,
+                    Hook::Terminated(who) => state.on_terminated(who, ctx).await,
+                }
+            };
+            guarded(name, call).await
+        })
+    }
+
+    fn hand_over_state(&self) {
+        let state = self.activation.state.as_ref();
+        if let Some(state) = state.filter(|state| state.is_whole()) {
+            self.cell.host.ended(&self.cell, state);
+        }
+    }
+
+    fn drop_state(&mut self) -> Result<(), ()> {
+        let state = self.activation.state.take();
+        std::panic::catch_unwind(AssertUnwindSafe(|| drop(state))).map_err(drop)
+    }
+
+    fn unstash(&mut self) {
+        if let Some(mut stash) = self.activation.stash.take() {
+            stash.append(&mut self.batch);
+            self.batch = *stash;
+        }
+    }
+
+    fn turn_away(&mut self, failure: &Failure, pause: Option<Duration>) {
+        let mut admitted = Vec::new();
+        let mut told = std::mem::take(&mut self.batch);
+        {
+            let mut inner = lock(&self.cell.inner);
+            if let Some(pause) = pause {
+                let until = Instant::now() + pause;
+                inner.status.refuse_until(until, failure.clone());
+            }
+            told.extend(inner.mailbox.drain(&mut admitted));
+        }
+        admit_all(admitted);
+        for envelope in told {
+            self.cell.undeliverable(envelope, failure.clone());
+        }
+    }
+
+    fn close_unless_needed(&mut self) -> ControlFlow<()> {
+        self.unstash();
+        let inner = lock(&self.cell.inner);
+        let more = !self.batch.is_empty() || !inner.mailbox.is_empty();
+        if self.cell.core.is_entity() && more {
+            return ControlFlow::Continue(());
+        }
+        let left = std::mem::take(&mut self.batch);
+        self.cell.finish(inner, left, &TerminatedReason::Stopped);
+        ControlFlow::Break(())
+    }
+
+    fn finish(&mut self, reason: TerminatedReason) -> ControlFlow<()> {
+        self.unstash();
+        self.settle.end(&self.cell.core);
+        let left = std::mem::take(&mut self.batch);
+        self.cell.finish(lock(&self.cell.inner), left, &reason);
+        ControlFlow::Break(())
     }
 }
 

@@ -1,162 +1,240 @@
-//! How an activation begins and ends, and what becomes of one that fails.
+//! How an activation begins and ends, and what becomes of an activation that fails.
+//!
+//! Nothing here is generic: what depends on the actor's type is behind [`AnyActivation`].
 
-use std::{ops::ControlFlow, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
-use futures_util::future::OptionFuture;
-use tokio::{sync::Notify, time::Instant};
+use futures_util::future::{BoxFuture, OptionFuture};
+use tokio::time::Instant;
 
-use super::{
-    ChildEvent, Due, Phase, Waiter,
-    run::{Run, guarded, guarded_now},
-};
 use crate::{
     actor::{
-        Actor, FirstState, HookError,
-        cell::{CellName, policy::OnFailure},
+        cell::{
+            core::{Phase, Status, Untyped},
+            hooks::Hook,
+            policy::{OnFailure, Policy},
+            settle::Settle,
+            signals::ChildEvent,
+        },
+        context::{ContextCore, activation_scope::ActivationScope},
         tasks::throttle::Throttle,
     },
     error::Failure,
     event::{Event, TerminatedReason},
-    infra::sync::lock,
-    protocol::supervision::Directive,
+    infra::boxed::{Boxed, boxed},
+    protocol::supervision::{Directive, Supervisor},
 };
 
-impl<A: Actor> Run<A> {
-    /// Makes the state if there is none, and runs the hooks that are due.
-    pub(super) async fn start(&mut self) -> ControlFlow<()> {
-        match self.try_start().await {
-            Ok(()) => {
-                self.activation.due = Due::Nothing;
-                if self.activation.supervisor.is_some()
-                    && let Some(rare) = &mut lock(&self.cell.inner).rare
-                {
-                    rare.failing = None;
-                }
-                ControlFlow::Continue(())
-            }
-            Err(reason) => Box::pin(self.start_failed(reason)).await,
+/// The part of an activation that does not depend on the actor's type.
+pub(super) struct Life {
+    /// Whether the start hook has run.
+    pub(super) started: bool,
+    pub(super) due: Due,
+    /// Which activation of the cell this is. What an earlier one scheduled does not concern it.
+    pub(super) number: u32,
+    /// Here while the cell is idle, with the context otherwise.
+    pub(super) attached: Option<Box<ActivationScope>>,
+    /// Present once there was a failure.
+    supervisor: Option<Box<Supervisor>>,
+    /// The activation was told to passivate, and has handled no message since.
+    pub(super) sleep_requested: bool,
+}
+
+/// What happens to the state without waiting for a message.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Due {
+    Nothing,
+    /// The state is made, and started.
+    Start,
+    /// The same, after a failure.
+    Restart,
+}
+
+/// How an activation ends that has not failed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// A handler asked for it.
+    Stop,
+    /// The actor is idle.
+    Passivate,
+    /// The cell closes. The entity may go on with its state elsewhere.
+    Close,
+}
+
+impl Life {
+    pub(super) fn new(due: Due) -> Self {
+        Self {
+            started: false,
+            due,
+            number: 0,
+            attached: None,
+            supervisor: None,
+            sleep_requested: false,
         }
     }
 
-    async fn try_start(&mut self) -> Result<(), String> {
-        let Self {
-            cell,
-            ctx,
-            activation,
-            ..
-        } = self;
-        if activation.state.is_none() {
-            let made = guarded_now("init", || Ok(cell.host.init(ctx)))?;
-            activation.state = Some(match made {
-                Some(FirstState::Now(made)) => made.map_err(|HookError(reason)| reason)?,
-                Some(FirstState::Later(made)) => guarded("init", made).await?,
-                None => {
-                    return Err("it was spawned from a value, and cannot be made anew".to_owned());
-                }
-            });
-            activation.started = false;
-        }
-        let Some(state) = activation.state.as_mut() else {
-            return Ok(());
-        };
-        if !activation.started {
-            guarded("on_start", state.on_start(ctx)).await?;
-            activation.started = true;
-            cell.runtime().publish(|| Event::ActorStarted(cell.path()));
-        }
-        if activation.due == Due::Restart {
-            guarded("on_restart", state.on_restart(ctx)).await?;
-            cell.runtime()
-                .publish(|| Event::ActorRestarted(cell.path()));
-        }
-        Ok(())
+    /// Whether the cell has had a failure since it was last idle without an activation.
+    pub(super) fn has_failed(&self) -> bool {
+        self.supervisor.is_some()
+    }
+}
+
+/// The activation that a run works for, whatever the type of its actor.
+pub(super) trait AnyActivation: Send {
+    fn cell(&self) -> Arc<dyn Untyped>;
+
+    fn policy(&self) -> &'static Policy;
+
+    fn life(&mut self) -> &mut Life;
+
+    fn context(&mut self) -> &mut ContextCore;
+
+    fn settle(&mut self) -> &mut Settle;
+
+    fn has_state(&self) -> bool;
+
+    /// Whether there is a state to go on with: a failure may have left none.
+    fn is_whole(&self) -> bool;
+
+    /// Calls a hook of the state; its failure as text.
+    fn hook(&mut self, hook: Hook) -> BoxFuture<'_, Result<(), String>>;
+
+    /// Gives the state to the host, which may send it elsewhere.
+    fn hand_over_state(&self);
+
+    /// Drops the state. Returns whether that panicked.
+    fn drop_state(&mut self) -> Result<(), ()>;
+
+    /// Puts what was stashed before what is still in the batch.
+    fn unstash(&mut self);
+
+    /// Fails all messages that wait, and the ones that come within `pause`.
+    fn turn_away(&mut self, failure: &Failure, pause: Option<Duration>);
+
+    /// The cell closes, if it is an actor's or no message waits.
+    fn close_unless_needed(&mut self) -> ControlFlow<()>;
+
+    /// The cell closes. Messages that wait fail.
+    fn finish(&mut self, reason: TerminatedReason) -> ControlFlow<()>;
+}
+
+/// The state was made, and its start hook has run.
+pub(super) fn publish_started(cell: &dyn Untyped) {
+    cell.host()
+        .runtime()
+        .publish(|| Event::ActorStarted(cell.path()));
+}
+
+impl dyn AnyActivation + '_ {
+    /// The restart hook, after the start hook.
+    pub(super) fn restarted(&mut self) -> Boxed<'_, Result<(), String>> {
+        boxed(async move {
+            self.hook(Hook::Restart).await?;
+            let cell = self.cell();
+            let runtime = cell.host().runtime();
+            runtime.publish(|| Event::ActorRestarted(cell.path()));
+            Ok(())
+        })
     }
 
-    /// An entity tells everybody who waits, and is left alone for a while; an actor is tried again,
-    /// as its type says.
-    async fn start_failed(&mut self, reason: String) -> ControlFlow<()> {
-        self.report(&reason);
-        self.discard().await;
-        self.activation.due = Due::Nothing;
-        if self.cell.is_entity() {
-            let (pause, failure) = match self.verdict() {
-                // Nobody should be able to make it spin by sending messages.
-                Directive::Restart { after } => {
-                    (after.max(A::POLICY.backoff / 2), Failure::Init { reason })
-                }
-                Directive::GiveUp { pause } => (pause, quarantined(reason, pause)),
-            };
-            return self.refuse(pause, failure).await;
-        }
-        match A::POLICY.on_failure {
-            OnFailure::Restart | OnFailure::Resume if self.cell.host.can_init() => {
-                match self.verdict() {
+    /// An activation after a failure has started.
+    #[cold]
+    pub(super) fn forgive(&mut self) {
+        let cell = self.cell();
+        cell.with_status(&mut |status, _| status.refuse_no_more());
+    }
+
+    /// An entity fails the messages that wait, and takes none for a while. An actor is started
+    /// again, as its type says.
+    pub(super) fn start_failed(&mut self, reason: String) -> Boxed<'_, ControlFlow<()>> {
+        boxed(async move {
+            self.report(&reason);
+            self.discard().await;
+            self.life().due = Due::Nothing;
+            let cell = self.cell();
+            if cell.core().is_entity() {
+                let (pause, failure) = match self.directive() {
+                    // Senders must not be able to make an entity spin.
                     Directive::Restart { after } => {
-                        self.activation.due = Due::Restart;
-                        self.wait(after, Phase::Paused).await;
-                        ControlFlow::Continue(())
+                        let pause = after.max(self.policy().backoff / 2);
+                        (pause, Failure::Init { reason })
                     }
-                    Directive::GiveUp { .. } => self.fail_for_good(reason).await,
-                }
+                    Directive::GiveUp { pause } => (pause, quarantined(reason, pause)),
+                };
+                return self.refuse(pause, &failure).await;
             }
-            _ => self.fail_for_good(reason).await,
-        }
+            match self.policy().on_failure {
+                OnFailure::Restart | OnFailure::Resume if cell.host().can_init() => {
+                    match self.directive() {
+                        Directive::Restart { after } => {
+                            self.life().due = Due::Restart;
+                            self.wait(after, Phase::Paused).await;
+                            ControlFlow::Continue(())
+                        }
+                        Directive::GiveUp { .. } => self.fail_for_good(reason).await,
+                    }
+                }
+                _ => self.fail_for_good(reason).await,
+            }
+        })
     }
 
     /// Does about a failure what the type says.
-    pub(super) async fn failed(&mut self, reason: String) -> ControlFlow<()> {
-        self.report(&reason);
-        let policy = A::POLICY.on_failure;
-        let resumes =
-            policy == OnFailure::Resume && self.activation.state.as_ref().is_some_and(A::is_whole);
-        let restarts = match policy {
-            OnFailure::Restart => self.cell.host.can_init(),
-            OnFailure::Resume => resumes || self.cell.host.can_init(),
-            // The next activation of an entity is a restart by another name: it is limited in the
-            // same way.
-            OnFailure::Stop | OnFailure::Escalate => self.cell.is_entity(),
-        };
-        if !restarts {
-            return self.fail_for_good(reason).await;
-        }
-        match self.verdict() {
-            Directive::Restart { after } => {
-                self.tell_parent(ChildEvent::Restarts);
-                if resumes {
-                    self.ctx.forget_wishes();
-                } else {
-                    self.discard().await;
+    pub(super) fn failed(&mut self, reason: String) -> Boxed<'_, ControlFlow<()>> {
+        boxed(async move {
+            self.report(&reason);
+            let cell = self.cell();
+            let policy = self.policy().on_failure;
+            let resumes = policy == OnFailure::Resume && self.is_whole();
+            let restarts = match policy {
+                OnFailure::Restart => cell.host().can_init(),
+                OnFailure::Resume => resumes || cell.host().can_init(),
+                // The next activation of an entity is a restart by another name, and limited in
+                // the same way.
+                OnFailure::Stop | OnFailure::Escalate => cell.core().is_entity(),
+            };
+            if !restarts {
+                return self.fail_for_good(reason).await;
+            }
+            match self.directive() {
+                Directive::Restart { after } => {
+                    self.tell_parent(ChildEvent::Restarts);
+                    if resumes {
+                        self.context().forget_requests();
+                    } else {
+                        self.discard().await;
+                    }
+                    self.life().due = match policy {
+                        OnFailure::Restart | OnFailure::Resume => Due::Restart,
+                        OnFailure::Stop | OnFailure::Escalate => Due::Nothing,
+                    };
+                    self.wait(after, Phase::Paused).await;
+                    ControlFlow::Continue(())
                 }
-                self.activation.due = match policy {
-                    OnFailure::Restart | OnFailure::Resume => Due::Restart,
-                    OnFailure::Stop | OnFailure::Escalate => Due::Nothing,
-                };
-                self.wait(after, Phase::Paused).await;
-                ControlFlow::Continue(())
+                Directive::GiveUp { pause } if cell.core().is_entity() => {
+                    self.discard().await;
+                    self.refuse(pause, &quarantined(reason, pause)).await
+                }
+                Directive::GiveUp { .. } => self.fail_for_good(reason).await,
             }
-            Directive::GiveUp { pause } if self.cell.is_entity() => {
-                self.discard().await;
-                self.refuse(pause, quarantined(reason, pause)).await
-            }
-            Directive::GiveUp { .. } => self.fail_for_good(reason).await,
-        }
+        })
     }
 
     /// Starts afresh because a sibling failed.
     pub(super) async fn restart(&mut self) -> ControlFlow<()> {
-        if !self.cell.host.can_init() {
+        if !self.cell().host().can_init() {
             return self
                 .fail_for_good("a sibling failed, and it cannot be made anew".to_owned())
                 .await;
         }
         self.discard().await;
-        self.activation.due = Due::Restart;
+        self.life().due = Due::Restart;
         ControlFlow::Continue(())
     }
 
     async fn fail_for_good(&mut self, reason: String) -> ControlFlow<()> {
         self.discard().await;
-        self.tell_parent(match A::POLICY.on_failure {
+        self.tell_parent(match self.policy().on_failure {
             OnFailure::Escalate => ChildEvent::Escalates(reason.clone()),
             _ => ChildEvent::Fails,
         });
@@ -164,108 +242,121 @@ impl<A: Actor> Run<A> {
     }
 
     fn report(&self, reason: &str) {
-        tracing::warn!(actor = %self.cell.path(), reason, "an actor failed");
-        self.cell.runtime().publish(|| Event::ActorFailed {
-            who: self.cell.path(),
+        let cell = self.cell();
+        tracing::warn!(actor = %cell.path(), reason, "an actor failed");
+        cell.host().runtime().publish(|| Event::ActorFailed {
+            who: cell.path(),
             reason: reason.to_owned(),
         });
     }
 
-    fn verdict(&mut self) -> Directive {
-        let jitter = self.cell.runtime().jitter();
-        self.activation
-            .supervisor
-            .get_or_insert_default()
-            .handle_failure(A::POLICY.limits(), Instant::now(), jitter)
+    fn directive(&mut self) -> Directive {
+        let jitter = self.cell().host().runtime().jitter();
+        let limits = self.policy().limits();
+        let supervisor = self.life().supervisor.get_or_insert_default();
+        supervisor.handle_failure(limits, Instant::now(), jitter)
     }
 
     fn tell_parent(&self, event: ChildEvent) {
-        if let CellName::Actor(number) = self.cell.name
-            && let Some(parent) = self.cell.host.parent()
-        {
-            parent.child(number, event);
-        }
+        let cell = self.cell();
+        cell.core().tell_parent(cell.host(), event);
     }
 
-    /// Ends the activation at its own wish, or because it is not needed.
-    pub(super) async fn deactivate(&mut self) {
-        self.end(false).await;
+    /// Does what a handler asked for besides its reply.
+    pub(super) fn heed_requests(&mut self) -> Boxed<'_, ControlFlow<()>> {
+        boxed(async move {
+            if self.context().take_transition() {
+                self.unstash();
+            }
+            if self.context().take_stop() {
+                self.settled().await;
+                self.end(Ending::Stop).await;
+                return self.close_unless_needed();
+            }
+            ControlFlow::Continue(())
+        })
     }
 
-    /// The same, because the cell closes: the entity may go on with its state elsewhere.
-    pub(super) async fn close(&mut self) {
-        self.end(true).await;
+    /// Ends the activation because it is idle.
+    pub(super) fn passivate(&mut self) -> Boxed<'_, ControlFlow<()>> {
+        boxed(async move {
+            self.end(Ending::Passivate).await;
+            self.close_unless_needed()
+        })
     }
 
-    async fn end(&mut self, closes: bool) {
-        if let Some(attached) = self.ctx.detach() {
+    /// Ends the activation, and the cell with it.
+    pub(super) fn close(&mut self) -> Boxed<'_, ControlFlow<()>> {
+        boxed(async move {
+            self.end(Ending::Close).await;
+            self.finish(TerminatedReason::Stopped)
+        })
+    }
+
+    /// Ends the activation without its hooks, and the cell with it: the actor may be somewhere else
+    /// by now.
+    pub(super) fn abandon(&mut self) -> Boxed<'_, ControlFlow<()>> {
+        boxed(async move {
+            self.discard().await;
+            self.finish(TerminatedReason::Stopped)
+        })
+    }
+
+    async fn end(&mut self, ending: Ending) {
+        if let Some(attached) = self.context().detach() {
             attached.end().await;
         }
-        if self.activation.started
-            && let Some(state) = self.activation.state.as_mut()
-            && state.is_whole()
+        let cell = self.cell();
+        if self.life().started
+            && self.is_whole()
+            && let Err(reason) = self.hook(Hook::Stop).await
         {
-            let hook = guarded("on_stop", state.on_stop(&mut self.ctx)).await;
-            if let Err(reason) = hook {
-                tracing::error!(actor = %self.cell.path(), reason, "the stop hook failed");
-            }
+            tracing::error!(actor = %cell.path(), reason, "the stop hook failed");
         }
-        if closes {
-            let cell = self.cell.clone();
-            let turn = OptionFuture::from(cell.host.packing().map(Throttle::turn)).await;
-            let state = self.activation.state.as_ref();
-            if let Some(state) = state.filter(|state| state.is_whole()) {
-                cell.host.ended(&cell, state);
-            }
-            // That is work as well, where it is large. What is awaited from here on is none.
-            self.drop_state();
+        if ending == Ending::Close {
+            let turn = OptionFuture::from(cell.host().packing().map(Throttle::turn)).await;
+            self.hand_over_state();
+            // To drop a large state is work as well. The turn must not cover what is awaited later.
+            self.drop_state_quietly();
             drop(turn);
         }
         self.discard().await;
     }
 
-    fn drop_state(&mut self) {
-        let state = self.activation.state.take();
+    fn drop_state_quietly(&mut self) {
         // A failure may have left the state in any form, so that dropping it may panic as well.
-        if std::panic::catch_unwind(AssertUnwindSafe(|| drop(state))).is_err() {
-            tracing::error!(actor = %self.cell.path(), "dropping the state panicked");
+        if self.drop_state().is_err() {
+            tracing::error!(actor = %self.cell().path(), "dropping the state panicked");
         }
     }
 
     /// Takes the activation apart: what it began ends with it, and what it stashed is for the next
     /// one.
-    pub(super) async fn discard(&mut self) {
-        self.drop_state();
-        let started = std::mem::take(&mut self.activation.started);
-        self.activation.number = self.activation.number.wrapping_add(1);
+    async fn discard(&mut self) {
+        self.drop_state_quietly();
+        let life = self.life();
+        let started = std::mem::take(&mut life.started);
+        life.number = life.number.wrapping_add(1);
+        let number = life.number;
         self.unstash();
-        self.ctx.forget_wishes();
-        let attached = self.ctx.detach();
-        self.ctx.attach(self.activation.number, None);
+        let context = self.context();
+        context.forget_requests();
+        let attached = context.detach();
+        context.attach(number, None);
         if let Some(attached) = attached {
             attached.end().await;
         }
         if started {
-            self.cell
-                .runtime()
-                .publish(|| Event::ActorStopped(self.cell.path()));
+            let cell = self.cell();
+            let runtime = cell.host().runtime();
+            runtime.publish(|| Event::ActorStopped(cell.path()));
         }
     }
 
-    /// Takes no messages for `pause`, and remembers for as long again why: whoever fails once more
-    /// then is given a longer pause.
-    async fn refuse(&mut self, pause: Duration, failure: Failure) -> ControlFlow<()> {
-        let mut admitted = Vec::new();
-        let mut told = std::mem::take(&mut self.batch);
-        {
-            let mut inner = lock(&self.cell.inner);
-            inner.rare().failing = Some((Instant::now() + pause, failure.clone()));
-            told.extend(inner.mailbox.drain(&mut admitted));
-        }
-        admitted.into_iter().for_each(Waiter::admit);
-        for envelope in told {
-            self.cell.undeliverable(envelope, failure.clone());
-        }
+    /// Takes no messages for `pause`, and keeps the supervisor for as long again: an activation
+    /// that fails once more in that time is given a longer pause.
+    async fn refuse(&mut self, pause: Duration, failure: &Failure) -> ControlFlow<()> {
+        self.turn_away(failure, Some(pause));
         self.wait(pause * 2, Phase::Resting).await;
         ControlFlow::Continue(())
     }
@@ -275,19 +366,16 @@ impl<A: Actor> Run<A> {
         if pause.is_zero() {
             return;
         }
-        let interrupt = Arc::new(Notify::new());
-        {
-            let mut inner = lock(&self.cell.inner);
-            if inner.closing || phase == Phase::Resting && !inner.mailbox.is_empty() {
-                return;
+        let cell = self.cell();
+        let mut interrupt = None;
+        cell.with_status(&mut |status: &mut Status, is_empty| {
+            if !status.closing && (phase != Phase::Resting || is_empty) {
+                interrupt = Some(status.pause(phase));
             }
-            inner.phase = phase;
-            inner.rare().interrupt = Some(interrupt.clone());
-        }
+        });
+        let Some(interrupt) = interrupt else { return };
         let _ = tokio::time::timeout(pause, interrupt.notified()).await;
-        let mut inner = lock(&self.cell.inner);
-        inner.phase = Phase::Running;
-        inner.rare().interrupt = None;
+        cell.with_status(&mut |status, _| status.resume());
     }
 }
 

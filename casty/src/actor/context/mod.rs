@@ -12,15 +12,16 @@ use crate::{
     actor::{
         Actor, Entity,
         ask::chain::WORKER,
-        cell::{AnyCell, Cell, CellName, Signal, panic_text},
+        cell::{AnyCell, Cell, CellName, Signal},
         context::{
             activation_scope::{ActivationScope, Child},
             schedule::{Cancellable, Every},
         },
-        reference::ActorRef,
+        reference::{self, ActorRef},
     },
     event::{ActorPath, Emitted, Event},
     id::{EntityId, Epoch, NodeId},
+    infra::panic::panic_text,
 };
 
 /// A handler's surroundings: who it is, how to reach others, how to stop.
@@ -31,6 +32,13 @@ use crate::{
 /// and watches end when the actor stops, is passivated, or starts afresh after a failure.
 pub struct Context<A: Actor> {
     cell: Arc<Cell<A>>,
+    core: ContextCore,
+}
+
+/// The part of a context that does not depend on the actor's type: what the activation has begun,
+/// and what it asked for.
+#[derive(Default)]
+pub(crate) struct ContextCore {
     /// Which activation of the cell this is.
     activation: u32,
     attached: Option<Box<ActivationScope>>,
@@ -43,11 +51,7 @@ impl<A: Actor> Context<A> {
     pub(crate) fn new(cell: Arc<Cell<A>>) -> Self {
         Self {
             cell,
-            activation: 0,
-            attached: None,
-            stop: false,
-            transition: false,
-            passivate: false,
+            core: ContextCore::default(),
         }
     }
 
@@ -98,8 +102,8 @@ impl<A: Actor> Context<A> {
     }
 
     fn adopt<B: Actor<Address = ActorRef<B>>>(&mut self, cell: Arc<Cell<B>>) -> B::Ref {
-        self.attached().children.push(Child {
-            number: watch::number(cell.name()),
+        self.core.attached().children.push(Child {
+            number: cell.name().number(),
             cell: cell.clone(),
         });
         B::proxy(ActorRef::local(cell))
@@ -157,17 +161,17 @@ impl<A: Actor> Context<A> {
         let key = who.key();
         let weak = self.weak();
         let id = self.cell.runtime().next_watch();
-        let watches = &mut self.attached().watches;
+        let watches = &mut self.core.attached().watches;
         if watches.iter().all(|watch| watch.key != key) {
             // The watch is known here before the answer can come.
-            watches.push(watch::watch(id, who, weak));
+            watches.push(reference::watch(id, who, weak));
         }
     }
 
     /// Takes a [`watch`](Self::watch) back.
     pub fn unwatch<B: Actor>(&mut self, who: &impl AsRef<ActorRef<B>>) {
         let key = who.as_ref().key();
-        let watches = &mut self.attached().watches;
+        let watches = &mut self.core.attached().watches;
         if let Some(at) = watches.iter().position(|watch| watch.key == key) {
             watches.swap_remove(at).cancel();
         }
@@ -182,7 +186,12 @@ impl<A: Actor> Context<A> {
         after: std::time::Duration,
         message: A::Message,
     ) -> Cancellable {
-        let task = schedule::once(Arc::downgrade(&self.cell), self.activation, after, message);
+        let task = schedule::once(
+            Arc::downgrade(&self.cell),
+            self.core.activation,
+            after,
+            message,
+        );
         self.start_timer(Box::pin(task))
     }
 
@@ -223,13 +232,13 @@ impl<A: Actor> Context<A> {
         make: impl FnMut() -> A::Message + Send + 'static,
     ) -> Cancellable {
         let cell = Arc::downgrade(&self.cell);
-        let task = schedule::every(cell, self.activation, every.into(), make);
+        let task = schedule::every(cell, self.core.activation, every.into(), make);
         self.start_timer(Box::pin(task))
     }
 
     fn start_timer(&mut self, task: BoxFuture<'static, ()>) -> Cancellable {
         let handle = self.cell.runtime().handle().clone();
-        let timers = &mut self.attached().timers;
+        let timers = &mut self.core.attached().timers;
         Cancellable::new(ActivationScope::begin(timers, task, &handle))
     }
 
@@ -270,7 +279,7 @@ impl<A: Actor> Context<A> {
         F: Future + Send + 'static,
         F::Output: Send,
     {
-        let (cell, activation) = (Arc::downgrade(&self.cell), self.activation);
+        let (cell, activation) = (Arc::downgrade(&self.cell), self.core.activation);
         let worker: Arc<dyn AnyCell> = self.cell.clone();
         let task = async move {
             let work = WORKER.scope(worker, async move { map(future.await) });
@@ -285,7 +294,7 @@ impl<A: Actor> Context<A> {
             }
         };
         let handle = self.cell.runtime().handle().clone();
-        let work = &mut self.attached().work;
+        let work = &mut self.core.attached().work;
         Cancellable::new(ActivationScope::begin(work, Box::pin(task), &handle))
     }
 
@@ -302,7 +311,7 @@ impl<A: Actor> Context<A> {
     /// An actor is gone then; messages still in its mailbox fail as `Stopped`. An entity starts
     /// afresh with its next message, and messages in its mailbox wait for that.
     pub fn stop(&mut self) {
-        self.stop = true;
+        self.core.stop = true;
     }
 }
 
@@ -353,16 +362,23 @@ impl<E: Entity> Context<E> {
     ///
     /// An entity that keeps messages for a later state does not sleep.
     pub fn passivate(&mut self) {
-        self.passivate = true;
+        self.core.passivate = true;
     }
 }
 
 /// For the run.
 impl<A: Actor> Context<A> {
-    pub(crate) fn transition(&mut self) {
-        self.transition = true;
+    #[inline]
+    pub(crate) fn core(&mut self) -> &mut ContextCore {
+        &mut self.core
     }
 
+    pub(crate) fn transition(&mut self) {
+        self.core.transition = true;
+    }
+}
+
+impl ContextCore {
     pub(crate) fn take_transition(&mut self) -> bool {
         std::mem::take(&mut self.transition)
     }
@@ -372,23 +388,27 @@ impl<A: Actor> Context<A> {
     }
 
     /// Whether the handler asked for what happens right after it.
-    pub(crate) fn has_wishes(&self) -> bool {
+    #[inline]
+    pub(crate) fn has_requests(&self) -> bool {
         self.stop || self.transition
     }
 
+    #[inline]
     pub(crate) fn passivates(&self) -> bool {
         self.passivate
     }
 
-    pub(crate) fn forget_wishes(&mut self) {
+    pub(crate) fn forget_requests(&mut self) {
         (self.stop, self.transition, self.passivate) = (false, false, false);
     }
 
+    #[inline]
     pub(crate) fn attach(&mut self, activation: u32, attached: Option<Box<ActivationScope>>) {
         self.activation = activation;
         self.attached = attached;
     }
 
+    #[inline]
     pub(crate) fn detach(&mut self) -> Option<Box<ActivationScope>> {
         self.attached.take()
     }

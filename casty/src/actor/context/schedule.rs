@@ -11,9 +11,12 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use crate::actor::{
-    Actor,
-    cell::{Cell, Signal, panic_text},
+use crate::{
+    actor::{
+        Actor,
+        cell::{Cell, Signal},
+    },
+    infra::panic::panic_text,
 };
 
 /// The shortest period.

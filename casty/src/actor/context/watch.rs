@@ -1,14 +1,7 @@
 //! Watching: to be told when another actor ends.
 
-use std::sync::Weak;
-
 use crate::{
-    actor::{
-        Actor,
-        cell::{AnyCell, CellName, Signal},
-        reference::ActorRef,
-    },
-    event::{ActorPath, Terminated, TerminatedReason},
+    event::{ActorPath, TerminatedReason},
     id::MemberId,
 };
 
@@ -61,49 +54,19 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
+    pub(crate) fn new(
+        id: WatchId,
+        key: WatchedKey,
+        cancel: impl FnOnce() + Send + 'static,
+    ) -> Self {
+        Self {
+            id,
+            key,
+            cancel: Box::new(cancel),
+        }
+    }
+
     pub(crate) fn cancel(self) {
         (self.cancel)();
-    }
-}
-
-/// Watches `who` for `watcher`.
-pub(crate) fn watch<B: Actor>(id: WatchId, who: &ActorRef<B>, watcher: Weak<dyn AnyCell>) -> Watch {
-    let key = who.key();
-    let member = key.0.clone();
-    let tell = Watcher::new(id, move |who, reason| {
-        if let Some(watcher) = watcher.upgrade() {
-            let who = Terminated {
-                who,
-                reason,
-                number: key.1,
-                member,
-            };
-            watcher.signal(Signal::Terminated(id, who));
-        }
-    });
-    let key = who.key();
-    who.watch(tell);
-    let who = who.clone();
-    Watch {
-        id,
-        key,
-        cancel: Box::new(move || who.unwatch(id)),
-    }
-}
-
-impl Terminated {
-    /// Whether this is the end of the actor behind `other`.
-    pub fn is<B: Actor>(&self, other: &impl AsRef<ActorRef<B>>) -> bool {
-        let (member, number) = other.as_ref().key();
-        self.number == number && self.member == member
-    }
-}
-
-/// An actor's number on its node.
-pub(crate) fn number(name: &CellName) -> u64 {
-    match name {
-        CellName::Actor(number) => *number,
-        // No actor has it. Entities are not watched: they have no end, only pauses.
-        CellName::Entity(_) => 0,
     }
 }

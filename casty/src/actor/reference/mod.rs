@@ -6,7 +6,7 @@ use std::{
     fmt,
     hash::{Hash, Hasher},
     sync::{
-        Arc, OnceLock,
+        Arc, OnceLock, Weak,
         atomic::{AtomicU8, Ordering},
     },
 };
@@ -18,14 +18,14 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, se
 use crate::{
     actor::{
         Actor, Address, Entity, Rejected, Route,
-        cell::{AnyCell, Cell, Refusal},
-        context::watch::{self, WatchId, WatchedKey, Watcher},
+        cell::{AnyCell, Cell, Refusal, Signal},
+        context::watch::{Watch, WatchId, WatchedKey, Watcher},
         envelope::Envelope,
         reference::remote::Remote,
         runtime::{ActorAddress, Runtime},
     },
     error::Failure,
-    event::ActorPath,
+    event::{ActorPath, Terminated},
     id::{EntityId, ShardId},
 };
 
@@ -308,7 +308,7 @@ impl<A: Actor> ActorRef<A> {
     /// Equal for references to the same actor.
     pub(crate) fn key(&self) -> WatchedKey {
         match &self.0 {
-            Place::Here(cell) => (None, watch::number(cell.name())),
+            Place::Here(cell) => (None, cell.name().number()),
             Place::Elsewhere(destination) => destination.key(),
         }
     }
@@ -330,11 +330,39 @@ impl<A: Actor> ActorRef<A> {
     fn address(&self) -> Option<ActorAddress> {
         match &self.0 {
             Place::Here(cell) => {
-                let number = watch::number(cell.name());
+                let number = cell.name().number();
                 cell.runtime().address_of(number, A::NAME)
             }
             Place::Elsewhere(destination) => destination.address(),
         }
+    }
+}
+
+/// Watches `who` for `watcher`.
+pub(crate) fn watch<B: Actor>(id: WatchId, who: &ActorRef<B>, watcher: Weak<dyn AnyCell>) -> Watch {
+    let key = who.key();
+    let member = key.0.clone();
+    let tell = Watcher::new(id, move |who, reason| {
+        if let Some(watcher) = watcher.upgrade() {
+            let who = Terminated {
+                who,
+                reason,
+                number: key.1,
+                member,
+            };
+            watcher.signal(Signal::Terminated(id, who));
+        }
+    });
+    who.watch(tell);
+    let watched = who.clone();
+    Watch::new(id, who.key(), move || watched.unwatch(id))
+}
+
+impl Terminated {
+    /// Whether this is the end of the actor behind `other`.
+    pub fn is<B: Actor>(&self, other: &impl AsRef<ActorRef<B>>) -> bool {
+        let (member, number) = other.as_ref().key();
+        self.number == number && self.member == member
     }
 }
 

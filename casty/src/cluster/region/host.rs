@@ -6,7 +6,7 @@ use super::ShardRegion;
 use crate::{
     actor::{
         Entity, FirstState, Route,
-        cell::{AnyCell, Cell, CellHost, CellName, gate::Gate},
+        cell::{AnyCell, Cell, CellHost, CellName, Host, gate::Gate},
         context::Context,
         reference::EntityRef,
         runtime::Runtime,
@@ -41,7 +41,7 @@ impl<E: Entity> ShardHost<E> {
     }
 }
 
-impl<E: Entity> CellHost<E> for ShardHost<E> {
+impl<E: Entity> Host for ShardHost<E> {
     fn runtime(&self) -> &Arc<Runtime> {
         &self.region.runtime
     }
@@ -50,6 +50,29 @@ impl<E: Entity> CellHost<E> for ShardHost<E> {
         &self.region.name
     }
 
+    fn can_init(&self) -> bool {
+        true
+    }
+
+    fn parent(&self) -> Option<Arc<dyn AnyCell>> {
+        None
+    }
+
+    fn gate(&self) -> Option<&Arc<Gate>> {
+        self.region.runtime.gate()
+    }
+
+    fn packing(&self) -> Option<&Throttle> {
+        E::MIGRATES.then_some(&self.region.runtime.packing)
+    }
+
+    fn epoch(&self) -> Epoch {
+        let epoch = self.region.local.epoch_of_owner(self.shard);
+        epoch.unwrap_or(Epoch::ZERO)
+    }
+}
+
+impl<E: Entity> CellHost<E> for ShardHost<E> {
     fn address(&self, cell: &Arc<Cell<E>>) -> EntityRef<E> {
         let id = match cell.name() {
             CellName::Entity(id) => id.clone(),
@@ -69,36 +92,15 @@ impl<E: Entity> CellHost<E> for ShardHost<E> {
         })
     }
 
-    fn packing(&self) -> Option<&Throttle> {
-        E::MIGRATES.then_some(&self.region.runtime.packing)
-    }
-
-    fn ended(&self, cell: &Cell<E>, state: &E) {
-        if let CellName::Entity(id) = cell.name() {
-            self.region.freeze(self.shard, id, state);
-        }
-    }
-
-    fn can_init(&self) -> bool {
-        true
-    }
-
-    fn parent(&self) -> Option<Arc<dyn AnyCell>> {
-        None
-    }
-
     fn closed(&self, cell: &Cell<E>) {
         if let CellName::Entity(id) = cell.name() {
             self.region.local.closed(self.shard, id, cell);
         }
     }
 
-    fn gate(&self) -> Option<&Arc<Gate>> {
-        self.region.runtime.gate()
-    }
-
-    fn epoch(&self, _: &Cell<E>) -> Epoch {
-        let epoch = self.region.local.epoch_of_owner(self.shard);
-        epoch.unwrap_or(Epoch::ZERO)
+    fn ended(&self, cell: &Cell<E>, state: &E) {
+        if let CellName::Entity(id) = cell.name() {
+            self.region.freeze(self.shard, id, state);
+        }
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::{
     actor::{
         Entity,
-        cell::{Arrived, Cell, No, policy::Overflow, undecodable},
+        cell::{Arrived, Cell, RefusalReason, policy::Overflow, undecodable},
         envelope::{Envelope, ReplyTo},
     },
     cluster::region::{
@@ -203,7 +203,7 @@ impl<E: Entity> Inward for Incoming<E> {
         let credit = |bytes| Credit::new(inlet.clone(), bytes);
         match cell.push_arrived(&mut self.held, credit) {
             Ok(placed) => drop(Grant::new(inlet, placed)),
-            Err(No::Failing(failure)) => {
+            Err(RefusalReason::Failing(failure)) => {
                 for Arrived {
                     envelope, bytes, ..
                 } in self.held.drain(..)
@@ -213,7 +213,7 @@ impl<E: Entity> Inward for Incoming<E> {
                 }
             }
             // It has ended: another has taken its place, or the shard has gone.
-            Err(No::Closed) => {
+            Err(RefusalReason::Closed) => {
                 self.last.cell = None;
                 for Arrived {
                     envelope,

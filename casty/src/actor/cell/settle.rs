@@ -1,0 +1,411 @@
+//! When what a handled message let out may leave.
+//!
+//! A [turn](super::turn) ends with an [`Output`](super::turn::Output), such as the answer to an
+//! ask. The output leaves at once if its [`Conditions`] are met and no earlier output waits.
+//! Otherwise it is held, and leaves after the earlier ones, once its conditions are met. The run
+//! goes on with the next message meanwhile, as long as it [may](Settle::may_handle).
+//!
+//! At present the one condition is the node's lease. A lease can be lost while a handler runs: what
+//! the handler did is done, but no other actor may hear of it before there is a lease again and the
+//! shard is still here. A store that confirms records is another condition: [`Conditions::needs`]
+//! is then the number of the last record, which is met once the store has confirmed up to it.
+
+use std::{collections::VecDeque, sync::Arc, sync::atomic::Ordering};
+
+use crate::{
+    actor::cell::{
+        core::{Core, Phase, Status, Untyped},
+        gate::Gate,
+        life::AnyActivation,
+    },
+    error::Failure,
+    infra::{
+        boxed::{Boxed, boxed},
+        mutants,
+    },
+};
+
+/// Outputs held at a time. A run that holds as many handles no further message.
+const HELD_MAX: usize = 1024;
+
+/// What has to be there before an output may leave.
+pub(super) trait Conditions {
+    /// What one output waits for.
+    type Needs;
+
+    /// What an output needs that is let out now.
+    fn needs(&self) -> Self::Needs;
+
+    fn are_met(&self, needs: &Self::Needs) -> bool;
+}
+
+/// The condition of today: the node holds a lease, and the actor is still on this node.
+struct Lease<'a> {
+    /// `None` where no other node could have the actor.
+    gate: Option<&'a Gate>,
+    core: &'a Core,
+}
+
+impl Conditions for Lease<'_> {
+    type Needs = ();
+
+    #[inline]
+    fn needs(&self) {}
+
+    #[inline]
+    fn are_met(&self, (): &()) -> bool {
+        self.gate
+            .is_none_or(|gate| gate.is_open() && !self.core.is_severed())
+    }
+}
+
+/// Outputs in the order of their turns, each with what it needs. Pure: no task, no clock.
+pub(super) struct Held<N, T>(VecDeque<(Option<N>, T)>);
+
+impl<N, T> Held<N, T> {
+    const fn new() -> Self {
+        Self(VecDeque::new())
+    }
+
+    /// `needs` is `None` for an output that waits for nothing but the earlier ones.
+    fn push(&mut self, needs: Option<N>, output: T) {
+        self.0.push_back((needs, output));
+    }
+
+    /// Takes the first output, if it may leave.
+    fn next(&mut self, conditions: &impl Conditions<Needs = N>) -> Option<T> {
+        let (needs, _) = self.0.front()?;
+        let may_leave = needs.as_ref().is_none_or(|needs| conditions.are_met(needs));
+        may_leave
+            .then(|| self.0.pop_front())
+            .flatten()
+            .map(|(_, output)| output)
+    }
+}
+
+/// An output that may have to wait.
+pub(super) trait Leave: Send {
+    fn leave(self: Box<Self>);
+
+    /// Its conditions will not be met: the sender is told so.
+    fn lose(self: Box<Self>);
+}
+
+/// The outputs of one run that wait, and what they wait for.
+pub(super) struct Settle {
+    gate: Option<Arc<Gate>>,
+    held: Held<(), Box<dyn Leave>>,
+}
+
+impl Settle {
+    pub(super) fn new(gate: Option<Arc<Gate>>) -> Self {
+        Self {
+            gate,
+            held: Held::new(),
+        }
+    }
+
+    fn conditions<'a>(&'a self, core: &'a Core) -> Lease<'a> {
+        Lease {
+            gate: self.gate.as_deref(),
+            core,
+        }
+    }
+
+    /// Whether an output leaves that is let out now, if none is held.
+    #[inline]
+    pub(super) fn are_met(&self, core: &Core) -> bool {
+        let conditions = self.conditions(core);
+        conditions.are_met(&conditions.needs())
+    }
+
+    /// Whether a promise may be kept only while the actor may act.
+    pub(super) fn guards(&self) -> bool {
+        self.gate.is_some()
+    }
+
+    #[inline]
+    pub(super) fn holds(&self) -> bool {
+        !self.held.0.is_empty()
+    }
+
+    #[inline]
+    pub(super) fn has_room(&self) -> bool {
+        self.held.0.len() < HELD_MAX
+    }
+
+    /// Whether a message may be handled: under a lease, and with room for what it lets out.
+    #[inline]
+    pub(super) fn may_handle(&self, core: &Core) -> bool {
+        self.conditions(core).are_met(&()) && self.has_room()
+    }
+
+    /// Holds an output. `fails`: it says that a message was not handled, which needs no condition.
+    #[cold]
+    pub(super) fn hold(&mut self, output: Box<dyn Leave>, fails: bool, core: &Core) {
+        let needs = (!fails).then(|| self.conditions(core).needs());
+        self.held.push(needs, output);
+    }
+
+    /// Lets go what may leave.
+    #[cold]
+    pub(super) fn release(&mut self, core: &Core) {
+        let conditions = Lease {
+            gate: self.gate.as_deref(),
+            core,
+        };
+        while let Some(output) = self.held.next(&conditions) {
+            output.leave();
+        }
+    }
+
+    /// Lets go what may leave, and gives up the rest: nothing is held afterwards.
+    #[cold]
+    pub(super) fn end(&mut self, core: &Core) {
+        self.release(core);
+        for (_, output) in std::mem::take(&mut self.held.0) {
+            output.lose();
+        }
+    }
+}
+
+impl dyn AnyActivation + '_ {
+    /// Waits until a message may be handled. Messages and outputs that wait for too long fail.
+    pub(super) fn await_permission(&mut self) -> Boxed<'_, ()> {
+        boxed(async move {
+            let cell = self.cell();
+            let mut waits = false;
+            while (!self.settle().may_handle(cell.core())
+                || waits && mutants::on("whoever_waits_for_a_lease_waits_on"))
+                && !cell.core().is_severed()
+                && !cell.host().runtime().is_stopped()
+            {
+                waits = true;
+                self.await_conditions(&*cell, Phase::Paused).await;
+            }
+            self.settle().release(cell.core());
+        })
+    }
+
+    /// Waits until outputs have left, or there is something else to do.
+    pub(super) fn await_outputs(&mut self) -> Boxed<'_, ()> {
+        boxed(async move {
+            let cell = self.cell();
+            self.settle().release(cell.core());
+            if self.settle().holds() {
+                self.await_conditions(&*cell, Phase::Settling).await;
+            }
+        })
+    }
+
+    /// Waits until all outputs have left, or are given up.
+    pub(super) async fn settled(&mut self) {
+        let cell = self.cell();
+        self.settle().release(cell.core());
+        while self.settle().holds() {
+            if cell.core().is_severed() || cell.host().runtime().is_stopped() {
+                return self.settle().end(cell.core());
+            }
+            self.await_conditions(&*cell, Phase::Paused).await;
+            self.settle().release(cell.core());
+        }
+    }
+
+    /// Waits until the conditions may be met, or the pause is interrupted.
+    async fn await_conditions(&mut self, cell: &dyn Untyped, phase: Phase) {
+        let mut interrupt = None;
+        cell.with_status(&mut |status: &mut Status, is_empty| {
+            let has_work = !is_empty || cell.core().signalled.load(Ordering::Relaxed);
+            if phase == Phase::Paused || !has_work {
+                interrupt = Some(status.pause(phase));
+            }
+        });
+        let Some(interrupt) = interrupt else { return };
+        // The cell may have been severed before its pause could be interrupted.
+        if !cell.core().is_severed() {
+            let patience = tokio::time::sleep(cell.host().runtime().patience());
+            let gate = self.settle().gate.clone();
+            let opened = async move {
+                match gate {
+                    Some(gate) if !mutants::on("whoever_waits_for_a_lease_waits_on") => {
+                        gate.opened().await;
+                    }
+                    _ => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = opened => {}
+                () = interrupt.notified() => {}
+                () = patience => self.give_up_waiting(cell.core()),
+            }
+        }
+        cell.with_status(&mut |status, _| status.resume());
+    }
+
+    /// It is not known when there will be a lease again.
+    fn give_up_waiting(&mut self, core: &Core) {
+        self.turn_away(&Failure::NoQuorum, None);
+        self.settle().end(core);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use proptest::prelude::*;
+
+    use crate::{
+        actor::cell::{CellName, settle::*},
+        infra::sync::lock,
+    };
+
+    /// A lease, and a store that has confirmed records up to a number.
+    struct LeaseAndStore {
+        lease: bool,
+        /// The last record that was written.
+        written: u64,
+        confirmed: u64,
+    }
+
+    impl Conditions for LeaseAndStore {
+        type Needs = u64;
+
+        fn needs(&self) -> u64 {
+            self.written
+        }
+
+        fn are_met(&self, needs: &u64) -> bool {
+            self.lease && self.confirmed >= *needs
+        }
+    }
+
+    fn leave<T>(held: &mut Held<u64, T>, conditions: &LeaseAndStore) -> Vec<T> {
+        std::iter::from_fn(|| held.next(conditions)).collect()
+    }
+
+    #[test]
+    fn outputs_leave_in_the_order_of_their_turns_however_conditions_are_met() {
+        let mut held = Held::new();
+        let mut now = LeaseAndStore {
+            lease: true,
+            written: 3,
+            confirmed: 0,
+        };
+        held.push(Some(now.needs()), "the answer after record 3");
+        // An older record: another activation of the same run may count anew.
+        held.push(Some(1), "an answer that needs record 1");
+        held.push(None, "a failure");
+        now.confirmed = 1;
+        assert_eq!(leave(&mut held, &now), [""; 0], "the first one waits");
+        (now.confirmed, now.lease) = (3, false);
+        assert_eq!(leave(&mut held, &now), [""; 0], "without a lease");
+        now.lease = true;
+        assert_eq!(
+            leave(&mut held, &now),
+            [
+                "the answer after record 3",
+                "an answer that needs record 1",
+                "a failure"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_failure_waits_for_nothing_but_earlier_outputs() {
+        let mut held = Held::new();
+        let now = LeaseAndStore {
+            lease: false,
+            written: 1,
+            confirmed: 0,
+        };
+        held.push(None, "first");
+        held.push(Some(now.needs()), "second");
+        held.push(None, "third");
+        assert_eq!(leave(&mut held, &now), ["first"]);
+    }
+
+    proptest! {
+        /// Against a plain model: what leaves is a prefix, in order, and each output that leaves
+        /// has its conditions met.
+        #[test]
+        fn no_output_overtakes_or_leaves_early(
+            steps in proptest::collection::vec((0u8..4, 0u64..5), 0..100),
+        ) {
+            let mut held = Held::new();
+            let mut now = LeaseAndStore { lease: true, written: 0, confirmed: 0 };
+            let (mut next, mut left) = (0, 0);
+            let mut needs = Vec::new();
+            for (step, n) in steps {
+                match step {
+                    0 => {
+                        now.written += n;
+                        let needed = (n != 4).then(|| now.needs());
+                        held.push(needed, next);
+                        needs.push(needed);
+                        next += 1;
+                    }
+                    1 => now.confirmed = now.written.min(now.confirmed + n),
+                    2 => now.lease = n > 1,
+                    _ => for output in leave(&mut held, &now) {
+                        prop_assert_eq!(output, left);
+                        prop_assert!(needs[output].is_none_or(|needs| now.are_met(&needs)));
+                        left += 1;
+                    },
+                }
+            }
+            (now.lease, now.confirmed) = (true, now.written);
+            prop_assert_eq!(leave(&mut held, &now).len(), next - left);
+        }
+    }
+
+    type Log = Arc<Mutex<Vec<(&'static str, bool)>>>;
+
+    struct Logged(&'static str, Log);
+
+    impl Leave for Logged {
+        fn leave(self: Box<Self>) {
+            lock(&self.1).push((self.0, true));
+        }
+
+        fn lose(self: Box<Self>) {
+            lock(&self.1).push((self.0, false));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_let_out_without_a_lease_leaves_with_the_next_or_is_lost() {
+        let second = std::time::Duration::from_secs(1);
+        let (gate, core) = (Arc::new(Gate::new()), Core::new(CellName::Actor(1), 0));
+        let log = Log::default();
+        let output = |name| Box::new(Logged(name, log.clone()));
+        let mut settle = Settle::new(Some(gate.clone()));
+        assert!(!settle.may_handle(&core));
+        settle.hold(output("answer"), false, &core);
+        settle.hold(output("failure"), true, &core);
+        settle.release(&core);
+        assert!(lock(&log).is_empty());
+        gate.open_until(tokio::time::Instant::now() + second);
+        settle.release(&core);
+        assert_eq!(*lock(&log), [("answer", true), ("failure", true)]);
+        assert!(settle.may_handle(&core));
+        // Severed: with a lease, but the actor may be on another node.
+        core.sever();
+        settle.hold(output("late"), false, &core);
+        settle.end(&core);
+        assert_eq!(lock(&log)[2..], [("late", false)]);
+        assert!(!settle.holds());
+    }
+
+    #[test]
+    fn a_run_that_holds_many_outputs_handles_no_more() {
+        let core = Core::new(CellName::Actor(1), 0);
+        let mut settle = Settle::new(None);
+        for _ in 0..HELD_MAX {
+            assert!(settle.may_handle(&core));
+            settle.hold(Box::new(Logged("answer", Log::default())), false, &core);
+        }
+        assert!(!settle.may_handle(&core));
+    }
+}

@@ -1,0 +1,247 @@
+//! One message, from the batch to what its handler let out.
+
+use std::{any::Any, sync::Arc};
+
+use tokio::time::Instant;
+
+use crate::{
+    actor::{
+        Actor, Message as _, Reply,
+        ask::chain,
+        cell::{Cell, run::Run, settle::Leave},
+        envelope::{Envelope, ReplyTo},
+        handled::{Deferred, Handled},
+        runtime::Runtime,
+    },
+    error::Failure,
+    infra::panic::panic_text,
+};
+
+/// What came of handling one message.
+pub(super) enum Turn<R> {
+    /// The handler returned. The output is to be [settled](super::settle).
+    Done(Output<R>),
+    /// Nothing leaves: the message was stashed, or its loss is meant.
+    Silent,
+    /// The handler panicked, for this reason.
+    Panicked(Output<R>, String),
+}
+
+/// What a handled message lets out.
+pub(super) struct Output<R> {
+    /// The message's name.
+    name: &'static str,
+    reply: ReplyTo<R>,
+    what: What<R>,
+}
+
+enum What<R> {
+    Answer(R),
+    /// A promise will answer.
+    Deferred(Deferred<R>),
+    /// The message was not handled, or not to its end.
+    Failure(Failure),
+}
+
+impl<R: Reply> Output<R> {
+    /// Whether it says that the message was not handled, and nothing of the actor's state.
+    fn fails(&self) -> bool {
+        matches!(self.what, What::Failure(_))
+    }
+
+    fn leave<A: Actor<Reply = R>>(self, cell: &Arc<Cell<A>>, is_guarded: bool) {
+        match self.what {
+            What::Answer(answer) => self.reply.answer(answer),
+            What::Deferred(deferred) if is_guarded => {
+                (deferred.0)(self.reply.guarded(cell.clone()));
+            }
+            What::Deferred(deferred) => (deferred.0)(self.reply),
+            What::Failure(failure) => {
+                let path = || cell.path();
+                self.reply
+                    .undelivered(cell.runtime(), &path, self.name, failure);
+            }
+        }
+    }
+}
+
+/// An output that waits, and the cell that it leaves.
+struct HeldOutput<A: Actor> {
+    output: Output<A::Reply>,
+    cell: Arc<Cell<A>>,
+    is_guarded: bool,
+}
+
+impl<A: Actor> Leave for HeldOutput<A> {
+    fn leave(self: Box<Self>) {
+        self.output.leave(&self.cell, self.is_guarded);
+    }
+
+    fn lose(self: Box<Self>) {
+        let Self {
+            mut output, cell, ..
+        } = *self;
+        if !output.fails() {
+            output.what = What::Failure(lost_lease(cell.runtime()));
+        }
+        output.leave(&cell, false);
+    }
+}
+
+/// A message whose handler runs.
+pub(super) struct Begun {
+    /// The message's name.
+    name: &'static str,
+    /// Whether an actor waits for the answer.
+    is_caused: bool,
+    /// When the handler began, if there are observers.
+    observed: Option<Instant>,
+}
+
+/// A turn is a call of [`begin_turn`](Run::begin_turn), the handler, and a call of
+/// [`end_turn`](Run::end_turn). The run awaits the handler itself: a future between them would move
+/// each message twice more.
+impl<A: Actor> Run<A> {
+    #[inline]
+    pub(super) fn begin_turn(&self, message: &A::Message, reply: &ReplyTo<A::Reply>) -> Begun {
+        let chain = reply.chain().cloned();
+        let is_caused = chain.is_some();
+        if is_caused {
+            chain::caused_by(chain);
+        }
+        let name = message.name();
+        let observed = self
+            .observers
+            .as_ref()
+            .map(|observers| observers.begin(&*self.cell, name));
+        Begun {
+            name,
+            is_caused,
+            observed,
+        }
+    }
+
+    /// Returns what the handler let out.
+    #[inline]
+    pub(super) fn end_turn(
+        &mut self,
+        begun: Begun,
+        handled: std::thread::Result<Handled<A>>,
+        reply: ReplyTo<A::Reply>,
+    ) -> Turn<A::Reply> {
+        let Begun {
+            name,
+            is_caused,
+            observed,
+        } = begun;
+        if is_caused {
+            // No asker waits for the hooks that run later.
+            chain::caused_by(None);
+        }
+        if let (Some(observers), Some(begun)) = (&self.observers, observed) {
+            observers.end(&*self.cell, name, begun, handled.as_ref().err());
+        }
+        match handled {
+            Ok(Handled::Reply(answer)) => Turn::Done(Output {
+                name,
+                reply,
+                what: What::Answer(answer),
+            }),
+            Ok(other) => self.conclude(name, other, reply),
+            Err(panic) => panicked(name, reply, &*panic),
+        }
+    }
+
+    /// What leaves after a handler that did not answer at once.
+    #[cold]
+    fn conclude(
+        &mut self,
+        name: &'static str,
+        handled: Handled<A>,
+        reply: ReplyTo<A::Reply>,
+    ) -> Turn<A::Reply> {
+        let what = match handled {
+            Handled::Reply(answer) => What::Answer(answer),
+            Handled::Later(deferred) => What::Deferred(deferred),
+            Handled::Unhandled { silent: true, .. } if reply.is_nobody() => return Turn::Silent,
+            Handled::Unhandled { state, .. } => What::Failure(Failure::Unhandled {
+                state: state.to_owned(),
+                message: name.to_owned(),
+            }),
+            Handled::Stash(message) => {
+                let stash = self.activation.stash.get_or_insert_default();
+                if stash.len() < A::POLICY.stash {
+                    stash.push_back(Envelope { message, reply });
+                    return Turn::Silent;
+                }
+                if matches!(reply, ReplyTo::Own(_)) {
+                    return Turn::Silent;
+                }
+                What::Failure(Failure::MailboxFull)
+            }
+        };
+        Turn::Done(Output { name, reply, what })
+    }
+
+    /// Lets an output leave, or holds it until it may. Returns whether another message may be
+    /// handled.
+    #[inline]
+    pub(super) fn settle(&mut self, output: Output<A::Reply>) -> bool {
+        let may_leave = self.settle.are_met(&self.cell.core);
+        let leaves_now = may_leave && !self.settle.holds();
+        match output {
+            Output {
+                reply,
+                what: What::Answer(answer),
+                ..
+            } if leaves_now => {
+                reply.answer(answer);
+                true
+            }
+            other => self.settle_other(other, leaves_now) || may_leave && self.settle.has_room(),
+        }
+    }
+
+    #[cold]
+    fn settle_other(&mut self, output: Output<A::Reply>, leaves_now: bool) -> bool {
+        if leaves_now {
+            output.leave(&self.cell, self.settle.guards());
+        } else {
+            self.hold(output);
+        }
+        leaves_now
+    }
+
+    #[cold]
+    fn hold(&mut self, output: Output<A::Reply>) {
+        let (fails, is_guarded) = (output.fails(), self.settle.guards());
+        if output.reply.is_nobody() && !fails {
+            return output.leave(&self.cell, is_guarded);
+        }
+        let output = Box::new(HeldOutput {
+            output,
+            cell: self.cell.clone(),
+            is_guarded,
+        });
+        self.settle.hold(output, fails, &self.cell.core);
+        self.settle.release(&self.cell.core);
+    }
+}
+
+#[cold]
+fn panicked<R>(name: &'static str, reply: ReplyTo<R>, panic: &(dyn Any + Send)) -> Turn<R> {
+    let reason = panic_text(panic);
+    let what = What::Failure(Failure::Panicked {
+        message: reason.clone(),
+    });
+    Turn::Panicked(Output { name, reply, what }, reason)
+}
+
+/// What an asker is told instead of an answer that may not leave.
+pub(super) fn lost_lease(runtime: &Runtime) -> Failure {
+    Failure::Unreachable {
+        node: runtime.node.to_string(),
+        reason: "it lost its lease while it handled the message".to_owned(),
+        maybe_handled: true,
+    }
+}

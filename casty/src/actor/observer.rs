@@ -1,0 +1,128 @@
+//! Observers of the messages that actors handle: spies, and what counts or traces.
+//!
+//! [`turn`](crate::actor::cell::turn) calls them, and no other place does. Without an observer an
+//! actor pays one atomic load for each batch of messages: no clock is read and no path is built.
+
+use std::{
+    any::Any,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use tokio::time::Instant;
+
+use crate::{event::ActorPath, infra::panic::panic_text};
+
+/// An actor as its observers see it.
+pub(crate) trait Subject {
+    /// The wire name of the actor's type, as registered.
+    fn kind(&self) -> &str;
+
+    /// The actor's name. It is built at each call, as it contains the actor's id.
+    fn path(&self) -> ActorPath;
+
+    /// The names of the actors that spawned it, the nearest first.
+    fn ancestors(&self) -> Vec<ActorPath>;
+}
+
+/// How a message ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended<'a> {
+    /// The handler returned, or the present state has no handler for the message.
+    Handled,
+    /// The handler panicked, for this reason.
+    Panicked(&'a str),
+}
+
+/// Told of each message that an actor of this system handles. Called by the actor's run, which
+/// waits for it: an observer must be quick.
+pub(crate) trait Observer: Send + Sync {
+    /// A handler begins.
+    fn begins(&self, subject: &dyn Subject, message: &'static str);
+
+    /// The handler has ended, `took` after it began, waits included.
+    fn ends(
+        &self,
+        subject: &dyn Subject,
+        message: &'static str,
+        outcome: Ended<'_>,
+        took: Duration,
+    );
+}
+
+/// The observers of a system.
+#[derive(Default)]
+pub(crate) struct Observers {
+    count: AtomicUsize,
+    all: ArcSwap<Vec<Arc<dyn Observer>>>,
+}
+
+impl Observers {
+    pub(crate) fn add(&self, observer: &Arc<dyn Observer>) {
+        self.all.rcu(|all| {
+            let mut all = (**all).clone();
+            all.push(observer.clone());
+            all
+        });
+        self.count.fetch_add(1, Ordering::Release);
+    }
+
+    pub(crate) fn remove(&self, observer: &Arc<dyn Observer>) {
+        self.count.fetch_sub(1, Ordering::Release);
+        self.all.rcu(|all| {
+            let left = all.iter().filter(|one| !Arc::ptr_eq(one, observer));
+            left.cloned().collect::<Vec<_>>()
+        });
+    }
+
+    /// The observers there are now; `None` if there are none.
+    #[inline]
+    pub(crate) fn present(&self) -> Option<Observing> {
+        match self.count.load(Ordering::Relaxed) {
+            0 => None,
+            _ => Some(self.load()),
+        }
+    }
+
+    #[cold]
+    fn load(&self) -> Observing {
+        Observing(self.all.load_full())
+    }
+}
+
+/// The observers of one batch of messages.
+pub(crate) struct Observing(Arc<Vec<Arc<dyn Observer>>>);
+
+impl Observing {
+    /// A handler begins. Returns the time, for [`end`](Self::end).
+    #[cold]
+    pub(crate) fn begin(&self, subject: &dyn Subject, message: &'static str) -> Instant {
+        for observer in self.0.iter() {
+            observer.begins(subject, message);
+        }
+        Instant::now()
+    }
+
+    #[cold]
+    pub(crate) fn end(
+        &self,
+        subject: &dyn Subject,
+        message: &'static str,
+        begun: Instant,
+        panic: Option<&Box<dyn Any + Send>>,
+    ) {
+        let took = begun.elapsed();
+        let reason = panic.map(|panic| panic_text(&**panic));
+        let outcome = match &reason {
+            Some(reason) => Ended::Panicked(reason),
+            None => Ended::Handled,
+        };
+        for observer in self.0.iter() {
+            observer.ends(subject, message, outcome, took);
+        }
+    }
+}
