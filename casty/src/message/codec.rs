@@ -1,7 +1,7 @@
 //! MessagePack with named fields, bounded on the way in.
 //!
-//! Named fields, because a field may be added, removed or moved between two versions that talk to
-//! each other; positional arrays would swap reordered fields in silence.
+//! Fields are named, because two versions that talk to each other may add, remove or move fields.
+//! In positional arrays, reordered fields would swap their values unnoticed.
 
 use std::cell::Cell;
 
@@ -11,13 +11,13 @@ use serde::{Deserialize as _, Serialize, de::DeserializeOwned};
 /// otherwise overflow the stack.
 pub(crate) const DEPTH_MAX: usize = 64;
 
-/// Why a value has no wire form.
+/// Why a value cannot be encoded.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 #[doc(hidden)]
 pub struct EncodeError(pub(crate) String);
 
-/// Why bytes are not the value they should be.
+/// Why bytes cannot be decoded as a value.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 #[doc(hidden)]
@@ -36,7 +36,7 @@ pub(crate) fn encode<T: Serialize + ?Sized>(
     })
 }
 
-/// Encodes into a buffer of its own.
+/// Encodes into a new buffer.
 pub(crate) fn to_vec<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, EncodeError> {
     let mut out = Vec::new();
     encode(value, &mut out)?;
@@ -50,8 +50,7 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError
     deserializer.set_max_depth(DEPTH_MAX);
     let value =
         T::deserialize(&mut deserializer).map_err(|error| DecodeError(error.to_string()))?;
-    // The reader does not say what is left; only where nothing is left can no further marker be
-    // read.
+    // The reader does not report what is left. If no further marker can be read, nothing is left.
     match <()>::deserialize(&mut deserializer) {
         Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => Ok(value),
         _ => Err(DecodeError(
@@ -67,10 +66,10 @@ thread_local! {
 /// Scratch buffers larger than this are given back to the allocator after use.
 const SCRATCH_BYTES_KEPT: usize = 64 * 1024;
 
-/// Encodes `value` into a buffer of this thread and shows it to `use_bytes`.
+/// Encodes `value` into a buffer of this thread and passes it to `use_bytes`.
 ///
-/// Shared buffers are locked only for a copy of finished bytes, never while a user's `Serialize`
-/// runs: that may panic, take its time, or come back here (then it finds a fresh buffer).
+/// Shared buffers are locked only while finished bytes are copied, never while a user's `Serialize`
+/// runs: it may panic, take long, or encode something itself (then it gets a fresh buffer).
 pub(crate) fn with_encoded<T: Serialize + ?Sized, R>(
     value: &T,
     use_bytes: impl FnOnce(&[u8]) -> R,
@@ -78,7 +77,7 @@ pub(crate) fn with_encoded<T: Serialize + ?Sized, R>(
     with_scratch(|buffer| encode(value, buffer), use_bytes)
 }
 
-/// The same, of whatever `fill` writes.
+/// As [`with_encoded`], for what `fill` writes.
 pub(crate) fn with_scratch<R>(
     fill: impl FnOnce(&mut Vec<u8>) -> Result<(), EncodeError>,
     use_bytes: impl FnOnce(&[u8]) -> R,
@@ -196,7 +195,8 @@ mod tests {
 
     #[test]
     fn a_lying_length_is_an_error_and_allocates_nothing_like_it() {
-        // An array of 4 billion elements, a string of 4 billion bytes: and then nothing.
+        // An array of 4 billion elements and a string of 4 billion bytes, with nothing behind the
+        // lengths.
         assert!(decode::<Vec<u64>>(&[0xdd, 0xff, 0xff, 0xff, 0xff]).is_err());
         assert!(decode::<String>(&[0xdb, 0xff, 0xff, 0xff, 0xff]).is_err());
         assert!(decode::<serde_bytes::ByteBuf>(&[0xc6, 0xff, 0xff, 0xff, 0xff]).is_err());

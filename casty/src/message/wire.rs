@@ -1,4 +1,4 @@
-//! What may travel in a message.
+//! The values that may travel in a message.
 
 use serde::{Serialize, de::DeserializeOwned};
 
