@@ -1,4 +1,4 @@
-//! Snapshots of whole expansions. What rustc makes of them is for `ui-tests` to say.
+//! Snapshots of whole expansions. `ui-tests` checks what rustc makes of them.
 
 use insta::assert_snapshot;
 use proc_macro2::TokenStream;

@@ -28,7 +28,7 @@ pub struct EntityRegistration {
     make: fn(RegionArgs<'_>) -> Registered,
 }
 
-/// What a region stands on.
+/// The services that a region is built on.
 struct RegionArgs<'a> {
     runtime: &'a Arc<Runtime>,
     name: String,
@@ -130,7 +130,8 @@ impl Registry {
     ) -> Result<(Vec<Arc<dyn AnyRegion>>, Routes), StartError> {
         let by_name = self.by_name()?;
         let names: Vec<&str> = by_name.keys().map(String::as_str).collect();
-        // A crate that nobody refers to is not linked: this line shows what is missing.
+        // The linker drops a crate without references, and this log line shows which type is
+        // missing.
         tracing::info!(entities = ?names, "entity types");
         let (mut regions, mut routes) = (Vec::new(), Routes::default());
         for (kind, (name, registration)) in (0_u16..).zip(by_name) {

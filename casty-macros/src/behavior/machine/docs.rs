@@ -9,7 +9,7 @@ use crate::behavior::{
     model::{Behavior, Handler, Otherwise, Outcome, State},
 };
 
-/// What each state does with each message, and where it leads.
+/// The table of messages by state, with their targets.
 pub(in crate::behavior) fn table(behavior: &Behavior) -> Attribute {
     let mut table =
         "\n# States and transitions\n\n| state | message | next states | reply |\n|---|---|---|---|\n"

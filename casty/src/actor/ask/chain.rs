@@ -1,15 +1,16 @@
 //! Asks that wait for each other.
 //!
 //! A handler that awaits the answer to an ask keeps its actor from handling anything else. If the
-//! one it asks asks on, and somebody down that chain asks an actor of the chain, all of them wait
-//! for each other. So an ask made while an actor handles a message carries the chain of those who
-//! wait, and whoever is in it does not take it.
+//! asked actor asks on, and an actor further down asks an actor of the same chain, all of them wait
+//! for each other. So an ask made while an actor handles a message carries the chain of the waiting
+//! actors, and an actor in the chain refuses the message.
 //!
-//! To another node a chain travels as the names of its actors, each with the node it waits on and a
-//! number that this node finds it by again: whether an actor still waits, only its own node knows.
+//! To another node a chain travels as the names of its actors. Each name comes with the node that
+//! the actor waits on and a number by which that node finds it: only an actor's own node knows
+//! whether it still waits.
 //!
-//! An ask made in a task of its own (`ctx.pipe`) carries none: its actor does not wait for it. One
-//! that was given up, since its time was up, breaks its chain.
+//! An ask made in a task of its own (`ctx.pipe`) carries no chain: its actor does not wait for it.
+//! An ask that was given up at its timeout breaks its chain.
 
 use std::{
     cell::RefCell,
@@ -99,7 +100,7 @@ impl Drop for Chain {
 /// A chain as it travels; empty if there is none.
 pub(crate) fn encoded(chain: Option<&Arc<Chain>>, runtime: &Arc<Runtime>) -> Vec<u8> {
     let mut out = Vec::new();
-    // Most messages have none, and should not pay for the look at who this node is.
+    // Most messages carry no chain, and should not pay for comparing node names.
     let Some(chain) = chain else {
         return out;
     };
@@ -131,7 +132,7 @@ pub(crate) fn encoded(chain: Option<&Arc<Chain>>, runtime: &Arc<Runtime>) -> Vec
     out
 }
 
-/// A chain that came from another node. What is not understood is no chain.
+/// A chain that came from another node. Bytes that cannot be decoded count as no chain.
 pub(crate) fn decoded(bytes: &[u8], runtime: &Runtime) -> Option<Arc<Chain>> {
     if bytes.is_empty() {
         return None;
@@ -213,14 +214,14 @@ impl Drop for Waits {
     }
 }
 
-/// Whoever handles a message on this task, and for whom.
+/// The actor that handles a message on this task, and the chain it handles it for.
 struct Asker {
     cell: Arc<dyn AnyCell>,
     cause: RefCell<Option<Arc<Chain>>>,
 }
 
 thread_local! {
-    /// Who handles a message on this thread right now.
+    /// The actor that handles a message on this thread right now.
     static ASKER: RefCell<Option<Asker>> = const { RefCell::new(None) };
 }
 
@@ -270,7 +271,7 @@ impl<F: Future> Future for AsAsker<F> {
     }
 }
 
-/// Looks at whoever handles a message here.
+/// Reads the actor that handles a message here.
 fn with_asker<R>(look: impl FnOnce(&Asker) -> R) -> Option<R> {
     let looked = ASKER.try_with(|asker| asker.borrow().as_ref().map(look));
     looked.ok().flatten()

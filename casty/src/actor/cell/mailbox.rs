@@ -35,7 +35,7 @@ impl<T, W> Mailbox<T, W> {
         self.queue.is_empty() && self.parked.is_none()
     }
 
-    /// Queues `item`, or gives it back if there is no room or somebody waits for room already.
+    /// Queues `item`. Returns it if there is no room, or if another sender waits for room already.
     pub(crate) fn offer(&mut self, item: T) -> Result<(), T> {
         if self.queue.len() < self.capacity && self.parked.is_none() {
             self.queue.push_back(item);
@@ -57,11 +57,10 @@ impl<T, W> Mailbox<T, W> {
         }
     }
 
-    /// Queues `item`, or leaves it until there is room; then `waiter` comes out of
-    /// [`take`](Self::take).
+    /// Queues `item`, or parks it until there is room; then [`take`](Self::take) returns `waiter`.
     ///
-    /// `None` if there was room. An item is never parked beside an empty queue: whoever empties the
-    /// queue would take the mailbox for empty.
+    /// `None` if there was room. An item is never parked beside an empty queue: the run would take
+    /// the mailbox for empty.
     pub(crate) fn park(&mut self, item: T, waiter: impl FnOnce() -> W) -> Option<Ticket> {
         let item = self.offer(item).err()?;
         let parked = self.parked.get_or_insert_with(|| {

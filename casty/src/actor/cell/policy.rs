@@ -1,10 +1,10 @@
-//! What a type declares about its actors' failures, mailboxes and idleness.
+//! The policies that a type declares: failures, mailbox and idleness of its actors.
 
 use std::time::Duration;
 
 use crate::protocol::supervision::Limits;
 
-/// What `#[entity(..)]` and `#[actor(..)]` say besides the name. Generated as `Policy { ..,
+/// The options of `#[entity(..)]` and `#[actor(..)]` besides the name. Generated as `Policy { ..,
 /// ..Policy::DEFAULT }`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[doc(hidden)]

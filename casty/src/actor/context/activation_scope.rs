@@ -1,4 +1,4 @@
-//! What belongs to an activation and ends with it: its children, its timers, its work, its watches.
+//! The scope of an activation: children, timers, work and watches, all of which end with it.
 
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ impl ActivationScope {
         while tasks.try_join_next().is_some() {}
     }
 
-    /// Whether something is under way whose result is awaited.
+    /// Whether there is work whose result is awaited.
     pub(crate) fn is_working(&mut self) -> bool {
         Self::reap(&mut self.work);
         !self.work.is_empty()

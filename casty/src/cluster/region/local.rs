@@ -46,7 +46,7 @@ struct LocalShard<E: Entity> {
     host: Weak<ShardHost<E>>,
 }
 
-/// What a shard here says to an envelope that it does not take.
+/// Why a shard here does not take an envelope.
 pub(super) enum Refused<E: Entity> {
     NotHere(Envelope<E>),
     Full(Envelope<E>, Arc<Cell<E>>),
@@ -133,9 +133,10 @@ impl<E: Entity> LocalShards<E> {
         lock(self.shards.get(shard.index())?).cells.get(id).cloned()
     }
 
-    /// Puts an envelope into the mailbox of an entity, whose cell `make` makes if there is none.
+    /// Puts an envelope into the mailbox of an entity, in a cell that `make` makes if there is
+    /// none.
     ///
-    /// `epoch`: only if the shard is here at exactly this one.
+    /// `epoch`: only if the shard is here at exactly this epoch.
     pub(super) fn push(
         &self,
         shard: ShardId,
@@ -359,7 +360,7 @@ impl<E: Entity> LocalShards<E> {
     }
 }
 
-/// One order whatever the hash: a simulation can be repeated.
+/// Sorted, so that the order does not depend on the hash and a simulation can be repeated.
 fn in_order<E: Entity>(mut cells: Vec<Arc<Cell<E>>>) -> Vec<Arc<Cell<E>>> {
     cells.sort_unstable_by(|a, b| a.name().cmp(b.name()));
     cells

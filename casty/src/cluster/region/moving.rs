@@ -17,7 +17,7 @@ use crate::{
 /// The state of an entity without an activation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Frozen {
-    /// Which of the type's states it is, if it has several.
+    /// The state of the machine that the value is, if the type has several.
     pub(crate) name: String,
     /// Whoever copies this copies a count.
     pub(crate) state: Bytes,
@@ -98,7 +98,7 @@ impl<E: Entity> ShardRegion<E> {
         present.extend(parcel);
     }
 
-    /// Throws parcels away whose shards go somewhere else.
+    /// Drops parcels whose shards go to another node.
     pub(super) fn sort_parcels(&self, table: &[map::ShardHome], me: Option<Slot>) {
         lock(&self.arrived).retain(|shard, (from, _)| {
             let home = table.get(shard.index());
@@ -149,8 +149,8 @@ impl<E: Entity> ShardRegion<E> {
 /// How many runs a move begins in one turn.
 const TURN: usize = 16;
 
-/// Does something with each, a few in each turn: who makes thousands of tasks ready at once has
-/// everybody wait behind them.
+/// Handles each item, a few in each turn: if a task makes thousands of tasks ready at once, all
+/// others wait behind them.
 pub(super) async fn in_turns<T, R>(
     pace: &Throttle,
     all: Vec<T>,

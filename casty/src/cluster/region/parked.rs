@@ -1,4 +1,4 @@
-//! What a region routes while it does not know where to.
+//! The items that a region routes while their home is unknown.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::{
     transport::{connection::Inlet, frame::EntityFrame},
 };
 
-/// A message of this node's, or one that came encoded.
+/// A message of this node, or an encoded message from another.
 pub(crate) enum Parked<E: Entity> {
     Own { id: EntityId, envelope: Envelope<E> },
     Raw(ParkedFrame),
@@ -62,7 +62,7 @@ impl ParkedFrame {
     }
 }
 
-/// What a frame says of its asker, if it has one.
+/// The asker of a frame, if it has one.
 pub(crate) fn remote_ask(
     runtime: &Runtime,
     inlet: &Arc<Inlet>,

@@ -1,6 +1,6 @@
-//! What the engine runs on: tokio, with the randomness of the node's seed, and without
-//! `tokio::sync::watch`, which picks the waiters it wakes by the operating system's. So a
-//! simulation can be repeated.
+//! The engine's runtime: tokio, with randomness from the node's seed, and without
+//! `tokio::sync::watch`, which picks the waiters it wakes by the operating system's randomness. So
+//! a simulation can be repeated.
 
 use std::{
     future::Future,

@@ -1,4 +1,4 @@
-//! What was acknowledged is there again, and nothing else is.
+//! After a restart, everything acknowledged is there again, and nothing else.
 
 use openraft::{entry::RaftEntry, vote::RaftLeaderId};
 use tempfile::TempDir;
@@ -67,7 +67,7 @@ async fn taught(directory: &TempDir) -> (Arc<Disk>, StateWriter) {
     (disk, keeper)
 }
 
-/// What the next process finds.
+/// The state that the next process finds.
 fn found_in(directory: &TempDir) -> Option<StoredState> {
     open(directory.path()).unwrap().1
 }
@@ -151,7 +151,7 @@ async fn an_engine_that_has_ended_changes_nothing_and_what_it_kept_is_forgotten(
     let directory = directory();
     let (disk, keeper) = taught(&directory).await;
     keeper.change(Change::Append(entries(0..3))).await.unwrap();
-    // Not while somebody sits there.
+    // This forgets nothing while an engine writes to the directory.
     disk.forget(false).await.unwrap();
     disk.end_tenancy();
     assert!(keeper.change(Change::Vote(vote(9))).await.is_err());
