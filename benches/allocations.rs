@@ -1,8 +1,8 @@
-//! What messages and idle actors cost in memory. The bounds are what ARCHITECTURE.md says in "The
-//! life of a message".
+//! Allocations of messages, and memory of idle actors. The bounds are those of ARCHITECTURE.md,
+//! "The life of a message".
 //!
-//! Everything runs on the thread of its test, where every allocation is counted: both ends of a
-//! connection as well.
+//! Everything runs on the thread of its test, where every allocation is counted, also both ends of
+//! a connection.
 
 use std::{error::Error, time::Duration};
 
@@ -22,18 +22,18 @@ type Outcome = Result<(), Box<dyn Error>>;
 const ROUNDS: usize = 7;
 /// Messages of a round.
 const MESSAGES: u64 = 2_000;
-/// Tells that follow each other before somebody waits for them: fewer than a mailbox has room for,
-/// more than a run takes at a time.
+/// Tells in a row before the sender waits for them: fewer than the capacity of a mailbox, and more
+/// than the batch of a run.
 const BURST: u64 = 500;
 
 /// Asks that wait at the same time.
 const IN_FLIGHT: u64 = 50;
 
-/// Idle ones whose memory is measured.
+/// Idle entities whose memory is measured.
 const POPULATION: u32 = 100_000;
 const BYTES_MAX: f64 = 400.0;
 
-/// Counts, on a node that it can name.
+/// A counter that can name its node.
 #[derive(Default)]
 pub struct Elsewhere {
     value: i64,
@@ -41,20 +41,20 @@ pub struct Elsewhere {
 
 #[entity(shards = 64)]
 impl Elsewhere {
-    /// Adds, and says nothing.
+    /// Adds, without an answer.
     #[message]
     pub fn increment(&mut self, amount: i64) {
         self.value += amount;
     }
 
-    /// Adds, and says what came of it.
+    /// Adds, and returns the sum.
     #[message]
     pub fn add(&mut self, amount: i64) -> i64 {
         self.value += amount;
         self.value
     }
 
-    /// The node it lives on.
+    /// The node of this entity.
     #[message]
     pub fn node(&self, ctx: &mut Context<Self>) -> String {
         ctx.node_id().to_string()
@@ -68,8 +68,8 @@ fn on_this_thread(test: impl Future<Output = Outcome>) -> Outcome {
     runtime.block_on(test)
 }
 
-/// Allocations of a round of [`MESSAGES`]: the median of the rounds, since whatever looks at a
-/// clock may allocate in any of them, and queues grow in the first.
+/// Allocations of a round of [`MESSAGES`]. The median of the rounds, since periodic work may
+/// allocate in any round, and queues grow in the first.
 async fn allocations(round: impl AsyncFn() -> Outcome) -> Result<u64, Box<dyn Error>> {
     let mut rounds = Vec::with_capacity(ROUNDS);
     for _ in 0..ROUNDS {
@@ -157,13 +157,13 @@ fn a_remote_message_allocates_little() -> Outcome {
             }
         };
         let tell = tells!(entity);
-        // Buffers of the connections, one for each chunk; and what two nodes allocate by the clock
+        // Buffers of the connections, one for each chunk, and the periodic work of two nodes
         // meanwhile.
         assert!(tell < MESSAGES / 10, "{tell} of {MESSAGES} tells");
         let ask = asks!(entity);
         // Three, and the same.
         assert!(ask < 4 * MESSAGES, "{ask} of {MESSAGES} asks");
-        // Buffers are shared by those that are under way together.
+        // Messages under way at the same time share buffers.
         let together = allocations(async || -> Outcome {
             let askers = (0..IN_FLIGHT).map(|_| async {
                 for _ in 0..MESSAGES / IN_FLIGHT {
@@ -215,7 +215,7 @@ async fn bytes_each<T>(
 /// Messages after each other, after which a run waits for more instead of ending.
 const BUSY: u32 = 5;
 
-/// So that what watches over the deadlines of asks has soon nothing left to watch over.
+/// Short, so that the deadlines of asks soon have no ask left to check.
 const SOON: Duration = Duration::from_secs(1);
 
 #[test]

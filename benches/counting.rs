@@ -1,7 +1,7 @@
 //! An allocator that counts.
 //!
-//! It counts for each thread alone, so tests that run at the same time do not see each other. What
-//! is measured therefore runs on one thread, with all that it talks to.
+//! It counts for each thread alone, so tests that run at the same time do not see each other. A
+//! test therefore runs everything that it measures on one thread.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -25,18 +25,18 @@ use std::{
 #[derive(Debug)]
 pub struct Counting;
 
-/// What a thread has asked of the allocator.
+/// The allocations of a thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Allocations so far; one that grows or shrinks counts as another.
+    /// Allocations so far. A reallocation counts as another one.
     pub allocations: u64,
-    /// Bytes that are allocated and not yet given back. Below zero on a thread that gives back what
-    /// another one took.
+    /// Bytes allocated and not yet freed. Below zero on a thread that frees memory of another
+    /// thread.
     pub live_bytes: i64,
 }
 
 thread_local! {
-    // Without a destructor, so that it can be counted on until the thread's very end.
+    // Without a destructor, so that counting works until the very end of the thread.
     static COUNTS: Cell<Counts> = const { Cell::new(Counts { allocations: 0, live_bytes: 0 }) };
 }
 

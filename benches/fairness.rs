@@ -1,10 +1,10 @@
-//! Who makes whom wait: `cargo bench -p casty-benches --bench fairness`, with `-- --check` to fail
-//! where a bound does not hold.
+//! How much a load delays other work: `cargo bench -p casty-benches --bench fairness`, with `--
+//! --check` to fail where a bound does not hold.
 //!
-//! Small asks are made at a steady pace, first in peace and then beside a load; each bound is a
-//! ratio of two figures of the same run. An ask that could not begin in time, because the one
-//! before took too long, counts from when it should have begun: a stop of the whole system is seen
-//! by all that it held up.
+//! A thread makes small asks at a steady pace, first alone and then beside a load. Each bound is a
+//! ratio of two figures of the same run. An ask that begins late, because the ask before took too
+//! long, counts from the moment at which it was due. So a pause of the whole system counts for each
+//! ask that it delayed.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
@@ -31,12 +31,12 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 const HOT_TELLS: i64 = 1_000_000;
 const PEER_TELLS: i64 = 100_000;
-/// How long a process stands still: not so long that it would be declared down.
+/// How long a process stands still: too short for it to be declared down.
 const STALL: Duration = Duration::from_secs(2);
 /// Bytes of a tell to the process that stands still.
 const TOLD_BYTES: usize = 1024;
-/// The window of a connection, what waits for its writer, and as much again for what surrounds the
-/// payloads.
+/// The window of a connection and the queue of its writer, twice, since payloads have frames around
+/// them.
 const UNDER_WAY_BYTES_MAX: u64 = 10 * 1024 * 1024;
 
 const BLOBS: usize = 1024;
@@ -45,10 +45,10 @@ const BLOB_BYTES: usize = 64 * 1024;
 /// Longer than entities that come with a shard are awake one after the other.
 const QUIET: Duration = Duration::from_millis(20);
 
-/// The role of the nodes whose entities stay where they are.
+/// The role of the nodes whose entities do not move.
 const STILL: &str = "still";
 
-/// Lives on nodes of one role, so that it never moves.
+/// An entity of one role's nodes, so that it never moves.
 #[derive(Default)]
 pub struct Still {
     value: i64,
@@ -56,7 +56,7 @@ pub struct Still {
 
 #[entity(shards = 16, role = "still")]
 impl Still {
-    /// Adds, and says what came of it.
+    /// Adds, and returns the sum.
     #[message]
     pub fn add(&mut self, amount: i64) -> i64 {
         self.value += amount;
@@ -64,7 +64,7 @@ impl Still {
     }
 }
 
-/// Counts what it is told, wherever it lives.
+/// Counts its messages, on any node.
 #[derive(Default)]
 pub struct Peer {
     told: i64,
@@ -84,7 +84,7 @@ impl Peer {
         self.told
     }
 
-    /// The name of the node that it lives on.
+    /// The name of the entity's node.
     #[message]
     pub fn node(&self, ctx: &mut Context<Self>) -> String {
         ctx.node_id().to_string()
@@ -106,7 +106,7 @@ impl Blob {
         self.bytes = ByteBuf::from(vec![b'x'; bytes]);
     }
 
-    /// How many bytes it holds, and the name of the node that it lives on.
+    /// The number of bytes it holds, and the name of its node.
     #[message]
     pub fn look(&self, ctx: &mut Context<Self>) -> (usize, String) {
         (self.bytes.len(), ctx.node_id().to_string())
@@ -158,7 +158,7 @@ async fn node(name: &str, seeds: &[&str], still: bool) -> Result<ActorSystem, An
     let mut builder = ActorSystem::builder("fairness")
         .node_id(name)
         .seeds(seeds)
-        // Nobody shall be declared down while it stands still.
+        // No node is to be declared down while it stands still.
         .settings(Settings::patient())
         .entity::<Still>()
         .entity::<Peer>()
@@ -193,8 +193,8 @@ impl Report {
     }
 }
 
-/// The median of the rounds' 99th percentiles: one round in which the machine had something else to
-/// do does not count.
+/// The median of the rounds' 99th percentiles, so that one round does not count in which the
+/// machine was busy otherwise.
 fn row(what: &str, rounds: &mut [Vec<Duration>]) -> Duration {
     let count: usize = rounds.iter().map(Vec::len).sum();
     for times in rounds.iter_mut() {
@@ -219,8 +219,8 @@ fn heading(what: &str) {
     println!("\n{what}\n\n| asks | count | p50 | p99 | slowest |\n|---|---|---|---|---|");
 }
 
-/// Asks at a steady pace as long as `goes_on` says so, and how long each took. For a thread of its
-/// own, whose pace depends on no worker.
+/// Asks at a steady pace while `goes_on` returns true. Returns the time of each ask. Runs on a
+/// thread of its own, whose pace depends on no worker.
 fn paced<F: Future<Output = bool>>(
     handle: &Handle,
     goes_on: impl Fn() -> bool,
@@ -238,7 +238,7 @@ fn paced<F: Future<Output = bool>>(
                 reason = "a thread of its own, whose pace depends on no runtime"
             )]
             std::thread::sleep(left);
-            // How late the system wakes a thread is not what is measured.
+            // The delay until the system wakes a thread is not measured.
             now()
         };
         if !handle.block_on(ask()) {
@@ -343,7 +343,7 @@ async fn peer_on(client: &ClusterClient, node: &str) -> Result<PeerRef, AnyError
     Err("nobody lives there".into())
 }
 
-/// How long it takes to tell a peer so much, until it has handled it.
+/// The time until a peer has handled this many bytes.
 async fn tell_all(peer: &PeerRef) -> Duration {
     let begun = now();
     let before = peer.told().await.expect("an answer");
@@ -356,7 +356,7 @@ async fn tell_all(peer: &PeerRef) -> Duration {
     begun.elapsed()
 }
 
-/// A process that is stopped while it is sent to, and another beside it.
+/// A process that is stopped while messages go to it, and another beside it.
 fn stalled(report: &mut Report) -> Result<(), AnyError> {
     heading("A node beside one whose process stands still, and is sent to");
     let runtime = runtime()?;
@@ -393,8 +393,8 @@ fn stalled(report: &mut Report) -> Result<(), AnyError> {
         let stopped = now();
         std::thread::scope(|scope| {
             let telling = scope.spawn(|| handle.block_on(telling));
-            // It fills whatever there is to fill; what takes the processor's time meanwhile is no
-            // stall.
+            // The load fills all queues first. Asks that are slow meanwhile wait for the processor,
+            // not for the stopped process.
             while told.load(Ordering::Relaxed) == before || !has_come_to_rest(&told) {}
             let waiting = told.load(Ordering::Relaxed);
             beside.push(paced(handle, || stopped.elapsed() < STALL / 2, ask));
@@ -406,7 +406,7 @@ fn stalled(report: &mut Report) -> Result<(), AnyError> {
             far.signal("CONT")?;
             telling.join().expect("the teller ends")
         })?;
-        // It has caught up before the next round begins.
+        // The process catches up before the next round begins.
         handle.block_on(async { still.told().timeout(PATIENCE).await })?;
     }
     let in_peace = row("in peace", &mut peace);
@@ -470,8 +470,8 @@ async fn all_there(client: &ClusterClient, ids: &[String]) -> Result<bool, AnyEr
     Ok(true)
 }
 
-/// This process leaves a node with 64 MiB of states in one shard, which go to the other, and goes
-/// on asking that one.
+/// A node with 64 MiB of states in one shard leaves, the states move to the other node, and this
+/// process asks that one all the while.
 fn leave(report: &mut Report) -> Result<(), AnyError> {
     heading("Small asks to the node that 64 MiB of states are sent to");
     let runtime = runtime()?;
@@ -509,8 +509,8 @@ fn leave(report: &mut Report) -> Result<(), AnyError> {
     Ok(())
 }
 
-/// This process joins a node, takes a shard with 64 MiB of states from it, and asks it small things
-/// all the while.
+/// This process joins a node, takes over a shard with 64 MiB of states, and sends the node small
+/// asks all the while.
 fn join(report: &mut Report) -> Result<(), AnyError> {
     heading("Small asks to the node that 64 MiB of states come from");
     let runtime = runtime()?;
@@ -558,8 +558,8 @@ fn join(report: &mut Report) -> Result<(), AnyError> {
     Ok(())
 }
 
-/// When the last of the entities that come here was awake; known a little later, when there was no
-/// other.
+/// The moment at which the last of the moved entities was awake. Known a little later, when no
+/// other followed.
 async fn woken(mut events: Events) -> Result<Instant, AnyError> {
     let mut last = None;
     loop {

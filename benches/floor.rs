@@ -1,10 +1,10 @@
 //! casty beside a raw tokio floor: `cargo bench`.
 //!
-//! The floor is what one would write by hand: a bounded channel and one-shots in a process; one TCP
-//! connection with length-prefixed MessagePack and a coalescing writer between two. Both are driven
-//! by the same loops, in turns, in the same run; printed are the medians and their ratio, since
-//! absolute figures of a shared machine mean little. Each run counts what arrived, and fails if
-//! anything is missing.
+//! The floor is the same work written by hand: within a process, a bounded channel and one-shots;
+//! between two, one TCP connection with length-prefixed MessagePack and a coalescing writer. The
+//! same loops drive both, in turns, in the same run. The benchmark prints the medians and their
+//! ratio, since absolute figures of a shared machine mean little. Each run counts the messages that
+//! arrived, and fails if one is missing.
 
 use std::{
     io::Write,
@@ -124,7 +124,7 @@ fn rate(count: i64, took: Duration) -> f64 {
     count as f64 / took.as_secs_f64()
 }
 
-/// A counter, however it is reached. Driven by the same loops, whatever is behind it.
+/// A counter of any side. The same loops drive all of them.
 trait Target: Sync {
     fn tell(&self, amount: i64) -> impl Future<Output = ()> + Send;
     fn ask(&self, amount: i64) -> impl Future<Output = i64> + Send;
@@ -224,8 +224,8 @@ async fn local(side: String) -> f64 {
     rate
 }
 
-/// Starts a server and a client, each in a process of its own, and takes the rate that the client
-/// says.
+/// Starts a server and a client, each in a process of its own. Returns the rate that the client
+/// prints.
 fn between_processes(case: &str, side: &str, pinned: bool) -> Result<f64, AnyError> {
     let command = |arguments: &[&str]| -> std::io::Result<Command> {
         let this = std::env::current_exe()?;

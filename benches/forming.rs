@@ -1,7 +1,7 @@
 //! How fast clusters form: `cargo bench -p casty-benches --bench forming`.
 //!
-//! Each node is a process of its own. Measured from the start of the first process to the moment
-//! when every node sees all members Up; the median of the rounds is printed.
+//! Each node is a process of its own. The time is measured from the start of the first process
+//! until every node sees all members Up. The benchmark prints the median of the rounds.
 
 use std::{
     io::{BufRead, BufReader},

@@ -1,10 +1,10 @@
-//! One case of the hot path on one side, alone in a process: what a profiler and an instruction
-//! counter look at.
+//! One case of the hot path on one side, alone in a process, for profilers and instruction
+//! counters.
 //!
 //! `hot CASE SIDE COUNT [threads]` runs `COUNT` messages, actors or round trips, checks that all
 //! arrived, and prints nanoseconds for each. With one thread, the default, equal arguments execute
 //! equal instructions, near enough. `hot guard` counts these instructions, and compares them with
-//! those that were committed.
+//! the committed baseline.
 
 use std::time::{Duration, Instant};
 
@@ -12,11 +12,12 @@ use casty::{ActorSystem, ClusterClient, Settings};
 use casty_benches::{Counter, CounterRef, Local, LocalRef};
 use futures_util::future::join_all;
 
+mod baseline;
 mod guard;
 #[expect(dead_code, reason = "remote cases are measured by `floor`")]
 mod raw;
 
-type AnyError = Box<dyn std::error::Error>;
+use baseline::AnyError;
 
 const MANY: usize = 1_000;
 const SENDERS: usize = 4;
@@ -58,12 +59,11 @@ fn main() -> Result<(), AnyError> {
     let (case, side) = (case.clone(), side.clone());
     let nanos = runtime.block_on(go(async move { start(&case, &side, count).await }))?;
     println!("{nanos:.1}");
-    // Without the end of a thousand actors, whose instructions would be counted with those of their
-    // beginning.
+    // Exits without ending a thousand actors. Their end would count as part of their start.
     std::process::exit(0);
 }
 
-/// Starts what the case needs, and runs it. What was started is left running.
+/// Starts the systems that the case needs, and runs it. The systems are left running.
 async fn start(case: &str, side: &str, count: usize) -> Result<f64, String> {
     let (nanos, left) = match side {
         "raw" => return Ok(run(case, count, |_| raw::Local::start()).await),
@@ -120,7 +120,7 @@ trait Target: Send + Sync + Clone + 'static {
     fn tell(&self, amount: i64) -> impl Future<Output = ()> + Send;
     fn ask(&self, amount: i64) -> impl Future<Output = i64> + Send;
 
-    /// What it has counted, however long what was told before takes.
+    /// The count, once all earlier messages are handled.
     fn total(&self) -> impl Future<Output = i64> + Send {
         self.ask(0)
     }

@@ -4,7 +4,7 @@ use casty::prelude::*;
 
 pub mod counting;
 
-/// Counts; what casty's rows send to.
+/// The counter of casty's rows.
 #[derive(Default)]
 pub struct Counter {
     value: i64,
@@ -12,13 +12,13 @@ pub struct Counter {
 
 #[entity(shards = 64)]
 impl Counter {
-    /// Adds, and says nothing.
+    /// Adds, without an answer.
     #[message]
     pub fn increment(&mut self, amount: i64) {
         self.value += amount;
     }
 
-    /// Adds, and says what came of it.
+    /// Adds, and returns the sum.
     #[message]
     pub fn add(&mut self, amount: i64) -> i64 {
         self.value += amount;
@@ -34,13 +34,13 @@ pub struct Local {
 
 #[actor]
 impl Local {
-    /// Adds, and says nothing.
+    /// Adds, without an answer.
     #[message]
     pub fn increment(&mut self, amount: i64) {
         self.value += amount;
     }
 
-    /// Adds, and says what came of it.
+    /// Adds, and returns the sum.
     #[message]
     pub fn add(&mut self, amount: i64) -> i64 {
         self.value += amount;

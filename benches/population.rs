@@ -1,9 +1,9 @@
 //! A million idle entities on one clustered node: `cargo bench -p casty-benches --bench population
 //! [-- COUNT]`.
 //!
-//! Everything runs on one thread, where every byte is counted. An activation here is: a message to
-//! an entity that is not there, handled. A passivation is: a message that says so, handled, and the
-//! entity is gone.
+//! Everything runs on one thread, where every byte is counted. An activation is measured from the
+//! sending of a message to an entity without a state until the message is handled. A passivation is
+//! measured from the message that asks for it until the entity is gone.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -81,7 +81,7 @@ async fn measure(count: u64) -> Result<(), AnyError> {
     let (tasks, before) = (tasks(), counts().live_bytes);
 
     let activating = send_all(&node, count, &WOKEN, ResidentRef::wake).await?;
-    // Runs of what was busy wait for a moment before they end.
+    // Runs of busy cells linger before they end.
     until(|| self::tasks() <= tasks).await;
     let bytes = counts().live_bytes - before;
     let passivating = send_all(&node, count, &ASLEEP, ResidentRef::sleep).await?;
@@ -102,7 +102,7 @@ async fn measure(count: u64) -> Result<(), AnyError> {
     Ok(node.shutdown().await?)
 }
 
-/// Sends a message to each, and says how long it took until `done` had counted all.
+/// Sends a message to each. Returns the time until `done` had counted all of them.
 async fn send_all(
     node: &ActorSystem,
     count: u64,

@@ -1,11 +1,11 @@
-//! What a message costs against the number of entities, shards and nodes, and against its size:
+//! The cost of a message against the number of entities, shards and nodes, and against its size:
 //! `cargo bench -p casty-benches --bench scaling`.
 //!
-//! Without arguments it measures a little of everything, and prints it. `-- --full` measures what
-//! the plots in `docs/` show, and writes them and their figures there; `-- --full sizes` does so
-//! for one of `entities`, `shards`, `nodes` and `sizes`. Costs are wall-clock time divided by
-//! messages, from the first that is sent until the last is known to have been handled; of several
-//! rounds the median counts. The floor is that of `raw`, in the same run.
+//! Without arguments the benchmark measures a little of everything, and prints it. `-- --full`
+//! measures the plots of `docs/scaling.md`, and writes them and their figures there. `-- --full
+//! sizes` does so for one of `entities`, `shards`, `nodes` and `sizes`. A cost is wall-clock time
+//! divided by messages, from the sending of the first message until the last is known to be
+//! handled. It is the median of several rounds. The floor is that of `raw`, in the same run.
 
 use std::{
     collections::HashMap,
@@ -89,7 +89,7 @@ impl To {
     }
 }
 
-/// What one task does to an entity, whatever the number of its type's shards is.
+/// The operations of one task on an entity, for any number of shards.
 trait Target: Send + Sync + 'static {
     fn tell(to: &To, id: &str) -> impl Future<Output = ()> + Send;
     fn ask(to: &To, id: &str, amount: i64) -> impl Future<Output = i64> + Send;
@@ -105,14 +105,14 @@ macro_rules! target {
 
         #[entity(shards = $shards)]
         impl $name {
-            /// Adds, and says nothing.
+            /// Adds, without an answer.
             #[message]
             pub fn increment(&mut self, amount: i64) {
                 self.value += amount;
                 HANDLED.fetch_add(1, Ordering::Relaxed);
             }
 
-            /// Adds, and says what came of it.
+            /// Adds, and returns the sum.
             #[message]
             pub fn add(&mut self, amount: i64) -> i64 {
                 self.value += amount;
@@ -266,8 +266,7 @@ fn signed(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// The entity that the n-th message goes to: all of them in turn, in an order that no cache
-/// foresees.
+/// The receiver of the n-th message: all entities in turn, in an order that no cache predicts.
 fn scattered(n: usize, of: usize) -> usize {
     n.wrapping_mul(2_654_435_761) % of
 }
@@ -287,7 +286,7 @@ async fn ask_all<F: Future<Output = ()>>(count: usize, ask: impl Fn(usize) -> F)
     join_all(askers).await;
 }
 
-/// The sum of all entities' counts, each of which has then handled what it was told before.
+/// The sum of all entities' counts. Each entity has then handled all earlier messages.
 async fn sum<T: Target>(to: &To, ids: &[String]) -> i64 {
     let sum = AtomicI64::new(0);
     ask_all(ids.len(), |n| {
@@ -300,7 +299,7 @@ async fn sum<T: Target>(to: &To, ids: &[String]) -> i64 {
     sum.into_inner()
 }
 
-/// What asks to these entities cost, made from one task.
+/// The cost of asks to these entities from one task.
 async fn ask_cost<T: Target>(to: &To, ids: &[String], effort: Effort) -> f64 {
     let begun = now();
     ask_all(effort.asks, |n| async move {
@@ -310,14 +309,14 @@ async fn ask_cost<T: Target>(to: &To, ids: &[String], effort: Effort) -> f64 {
     nanos(begun.elapsed(), effort.asks)
 }
 
-/// What tells to entities elsewhere cost, sent from one task.
+/// The cost of tells to entities of another node from one task.
 async fn tell_cost<T: Target>(to: &To, ids: &[String], effort: Effort) -> f64 {
     let before = sum::<T>(to, ids).await;
     let begun = now();
     for n in 0..effort.tells {
         T::tell(to, &ids[scattered(n, ids.len())]).await;
     }
-    // Each entity's answer comes behind what it was told.
+    // Each entity answers after it has handled its tells.
     let after = sum::<T>(to, ids).await;
     let took = begun.elapsed();
     assert_eq!(after - before, signed(effort.tells), "tells are missing");
@@ -393,8 +392,8 @@ fn entities(effort: Effort) -> Result<Measured, AnyError> {
     })
 }
 
-/// The same as [`tell_cost`] on this node. To ask every entity would cost more than to tell so
-/// much: it counts instead what was handled.
+/// The same as [`tell_cost`] on this node. Asking each entity would cost more than the tells, so
+/// the handled messages are counted instead.
 async fn local_tell_cost(to: &To, ids: &[String], effort: Effort) -> f64 {
     let before = HANDLED.load(Ordering::Relaxed);
     let begun = now();

@@ -15,7 +15,7 @@ const BOTTOM: f64 = HEIGHT - 60.0;
 /// Between the names beside the lines, at least.
 const NAMES_APART: f64 = 15.0;
 
-/// What lies to the right.
+/// The horizontal axis.
 #[derive(Clone, Copy)]
 pub(crate) struct Axis {
     /// In a table of figures.
@@ -235,7 +235,7 @@ fn grouped(value: f64) -> String {
     out
 }
 
-/// In thousands or in powers of 1024, whichever it is a multiple of.
+/// In thousands or in powers of 1024, if the number is a multiple of one of them.
 fn short(value: usize) -> String {
     for (unit, name) in [
         (1 << 20, " Mi"),

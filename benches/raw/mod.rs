@@ -1,4 +1,4 @@
-//! The floor: what one would write by hand with tokio and nothing else.
+//! The floor: the same work written by hand, with tokio and nothing else.
 
 use std::{
     collections::HashMap,
@@ -62,7 +62,7 @@ impl Local {
 
 #[derive(Serialize, Deserialize)]
 struct Request {
-    /// 0: nobody waits.
+    /// 0 for a tell.
     id: u64,
     amount: i64,
     #[serde(default, skip_serializing_if = "is_empty")]
@@ -168,7 +168,7 @@ impl Remote {
     }
 }
 
-/// Writes frames; all that is queued goes out at once.
+/// Writes frames. All queued frames go out at once.
 async fn write_all<T: Serialize>(mut to: OwnedWriteHalf, mut queue: mpsc::Receiver<T>) {
     let (mut frames, mut batch) = (Vec::new(), Vec::with_capacity(CAPACITY));
     while queue.recv_many(&mut batch, CAPACITY).await > 0 {

@@ -1,4 +1,4 @@
-//! What several benchmarks need: processes of their own executable, runtimes, a clock, quantiles.
+//! Tools of several benchmarks: processes of their own executable, runtimes, a clock, quantiles.
 
 use std::{
     io::{BufRead, BufReader},
@@ -8,15 +8,15 @@ use std::{
 
 pub(crate) type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A node in a process of its own. Dropped, it leaves in order, and is waited for.
+/// A node in a process of its own. Dropping it waits until the node has left in order.
 pub(crate) struct Process {
     child: Child,
-    /// Where it listens.
+    /// The address on which it listens.
     pub(crate) address: String,
 }
 
 impl Process {
-    /// Runs this very program with other arguments, and waits until it has said where it listens.
+    /// Runs this program with other arguments, and waits until the process has printed its address.
     pub(crate) fn start(arguments: &[&str]) -> Result<Self, AnyError> {
         let mut child = Command::new(std::env::current_exe()?)
             .args(arguments)
@@ -34,7 +34,7 @@ impl Process {
         Ok(Self { child, address })
     }
 
-    /// Sends it a signal, by its name without the `SIG`.
+    /// Sends the process a signal, by its name without the `SIG`.
     pub(crate) fn signal(&self, name: &str) -> Result<(), AnyError> {
         let mut kill = Command::new("kill");
         let status = kill
@@ -47,7 +47,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // The end of its input ends it; one that was stopped would not notice.
+        // The end of its input ends the process. A stopped process would not notice.
         drop(self.child.stdin.take());
         let _ = self.signal("CONT");
         let _ = self.child.wait();

@@ -25,6 +25,9 @@ pub mod event;
 pub mod id;
 mod infra;
 mod message;
+#[cfg(feature = "model")]
+#[doc(hidden)]
+pub mod models;
 mod protocol;
 mod system;
 #[cfg(feature = "testkit")]

@@ -24,7 +24,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_delimiter = ',')]
     pub(crate) sides: Vec<Side>,
 
-    /// A tenth of the messages and actors: to see that it works.
+    /// A tenth of the messages and actors, to see that the program works.
     #[arg(long, global = true)]
     pub(crate) quick: bool,
 

@@ -1,4 +1,4 @@
-//! What is measured, of whom, and what the table says about it.
+//! The cases, the sides, and the notes of the table about them.
 
 use std::fmt;
 
@@ -40,7 +40,7 @@ pub(crate) enum Side {
 /// How often a remote case is measured with one message under way, and how many askers there are
 /// otherwise.
 pub(crate) const IN_FLIGHT: usize = 64;
-/// Who tells many actors.
+/// Senders that tell many actors.
 pub(crate) const SENDERS: usize = 4;
 
 impl Case {
@@ -80,7 +80,7 @@ impl Case {
         self == Self::RemoteAskOne
     }
 
-    /// What there is to know about the row.
+    /// The note on the row.
     pub(crate) fn remark(self) -> Option<&'static str> {
         match self {
             Self::Spawn => Some(
@@ -131,7 +131,7 @@ impl Side {
         }
     }
 
-    /// What there is to know about the column.
+    /// The note on the column.
     pub(crate) fn remark(self) -> Option<&'static str> {
         match self {
             Self::Floor | Self::Casty | Self::CastyActor => None,
@@ -167,7 +167,7 @@ impl Side {
         }
     }
 
-    /// What there is to know about one cell.
+    /// The note on one cell of the table.
     pub(crate) fn remark_on(self, case: Case) -> Option<&'static str> {
         match (self, case) {
             (Self::Kameo, Case::RemoteTell) => Some(
@@ -182,7 +182,7 @@ impl Side {
     }
 }
 
-/// What one run found out.
+/// The result of one run.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Outcome {
     /// Messages or actors a second; bytes in [`Case::Bytes`].

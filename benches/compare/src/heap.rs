@@ -1,4 +1,4 @@
-//! How many bytes of the heap are in use, while somebody wants to know.
+//! Counts the bytes of the heap in use, once a case has asked for it.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -6,17 +6,17 @@ use std::{
     time::Duration,
 };
 
-/// The system's allocator. Counts after [`start`]; until then it costs a load of a flag that nobody
-/// writes.
+/// The system's allocator. It counts after [`start`]. Until then each call reads a flag in
+/// addition, which is not written meanwhile.
 pub(crate) struct Counting;
 
 static COUNTS: AtomicBool = AtomicBool::new(false);
 static LIVE: AtomicI64 = AtomicI64::new(0);
 
-/// How long the count has to stand still before it is believed, and how often it is read meanwhile.
+/// The count is final once it has not changed for so many pauses.
 const STILL: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(20);
-/// Who allocates without end is read after so many pauses.
+/// A side that never stops allocating is read after so many pauses.
 const PAUSES_MAX: u32 = 250;
 
 /// Counts from now on.
@@ -24,7 +24,7 @@ pub(crate) fn start() {
     COUNTS.store(true, Ordering::SeqCst);
 }
 
-/// Bytes that were asked for since [`start`] and not given back, once everybody has come to rest.
+/// Bytes allocated since [`start`] and not freed, once no task allocates any more.
 pub(crate) async fn live_at_rest() -> i64 {
     let (mut before, mut still) = (LIVE.load(Ordering::SeqCst), 0);
     for _ in 0..PAUSES_MAX {
@@ -47,7 +47,7 @@ fn count(bytes: usize, sign: i64) {
 }
 
 #[expect(unsafe_code, reason = "an allocator is, and this one only passes on")]
-// SAFETY: every call goes to the system's allocator as it came.
+// SAFETY: each call is passed on to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size(), 1);

@@ -10,9 +10,9 @@ use crate::{
     heap,
 };
 
-/// A counter, however it is reached.
+/// A counter of any side.
 pub(crate) trait Ask: Send + Sync + 'static {
-    /// Adds, and says what came of it.
+    /// Adds, and returns the sum.
     fn ask(&self, amount: i64) -> impl Future<Output = i64> + Send;
 }
 
@@ -22,14 +22,14 @@ pub(crate) trait Tell: Ask {
     fn tell(&self, amount: i64) -> impl Future<Output = ()> + Send;
 }
 
-/// What counters live in, within one process.
+/// A side's system of counters within one process.
 pub(crate) trait Local: Sized + Send + Sync + 'static {
     type Counter: Ask;
 
-    /// Starts what counters need.
+    /// Starts the system.
     fn start() -> impl Future<Output = Result<Self, AnyError>> + Send;
 
-    /// A new counter. What activates by itself may be left to the first message.
+    /// A new counter. Its activation may be left to the first message.
     fn counter(&self, number: usize) -> impl Future<Output = Self::Counter> + Send;
 
     /// Starts one of the tasks that send.
@@ -207,7 +207,7 @@ async fn spawn<L: Local>(side: Arc<L>, scale: Scale) -> Result<Outcome, AnyError
 
 async fn bytes<L: Local>(side: &L, scale: Scale) -> Result<Outcome, AnyError> {
     let crowd = usize::try_from(scale.of(CROWD))?;
-    // What the first of them costs besides is not counted.
+    // The additional cost of the first one is not counted.
     let first = side.counter(crowd).await;
     first.ask(1).await;
     heap::start();

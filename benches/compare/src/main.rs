@@ -26,7 +26,7 @@ use clap::Parser;
 
 use self::arguments::{Arguments, Operation};
 
-/// What any step may fail with: it is printed, and ends the program.
+/// Any error of a step. It is printed, and ends the program.
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
 #[global_allocator]

@@ -8,7 +8,7 @@ use std::fs;
 pub(crate) struct Ticks {
     all: u64,
     busy: u64,
-    /// Of this process, and of those it has waited for.
+    /// Of this process, and of its children that have ended.
     own: u64,
 }
 
@@ -38,7 +38,7 @@ impl Ticks {
         else {
             return None;
         };
-        // What interrupts cost is not said to be anybody's, so it is left out on both sides.
+        // Linux assigns the cost of interrupts to no process, so both sides leave it out.
         let busy = user + nice + system + stolen;
         // The second field is a name in brackets, and may hold anything.
         let fields = process.rsplit_once(')')?.1.split_whitespace().skip(11);

@@ -1,4 +1,4 @@
-//! Starts a process for each run, in turns, and collects what they say.
+//! Starts a process for each run, in turns, and collects their results.
 
 use std::{
     fs,
@@ -46,7 +46,7 @@ impl Measurement {
     }
 }
 
-/// Measures what was asked for, and prints the table.
+/// Measures the chosen cases, and prints the table.
 pub(crate) fn compare(arguments: &Arguments) -> Result<(), AnyError> {
     let rounds = arguments
         .rounds
@@ -144,7 +144,7 @@ fn undisturbed(round: u32, case: Case, side: Side, quick: bool) -> Result<Measur
     }
 }
 
-/// One run, in a process of its own, so that nobody inherits another's heap or threads.
+/// One run, in a process of its own, so that no run inherits the heap or threads of another.
 fn run(case: Case, side: Side, quick: bool) -> Result<Outcome, AnyError> {
     let this = std::env::current_exe()?;
     let mut command = if case.is_pinned() {
@@ -186,7 +186,7 @@ fn run(case: Case, side: Side, quick: bool) -> Result<Outcome, AnyError> {
     })
 }
 
-/// All of a stream, once it has ended.
+/// The whole text of a stream, once it has ended.
 fn read(mut from: impl Read + Send + 'static) -> mpsc::Receiver<String> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {

@@ -18,16 +18,16 @@ use crate::{
 /// A counter in another process.
 pub(crate) trait Remote: 'static {
     type Counter: Ask;
-    /// What serves for as long as it is held.
+    /// Serves until it is dropped.
     type Server;
 
     /// How many tells are under way at once. More than one only where each is acknowledged.
     const TELLS_IN_FLIGHT: usize = 1;
 
-    /// Serves one counter in this process, and says in one line where it is.
+    /// Serves one counter in this process, and prints its address in one line.
     fn serve() -> impl Future<Output = Result<(String, Self::Server), AnyError>> + Send;
 
-    /// Reaches it from another.
+    /// Connects to the counter from another process.
     fn connect(place: String) -> impl Future<Output = Result<Self::Counter, AnyError>> + Send;
 }
 
@@ -37,7 +37,7 @@ const TELLS: i64 = 2_000_000;
 /// Sent before the clock starts.
 const WARM_UP: usize = 200;
 
-/// How long a connection may take, all that leads to it included.
+/// How long it may take to connect, with all the steps before.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// Between two tries to connect.
 pub(crate) const CONNECT_PAUSE: Duration = Duration::from_millis(20);
@@ -48,7 +48,7 @@ pub(crate) async fn serve<R: Remote>() -> Result<(), AnyError> {
     let (place, _server) = R::serve().await?;
     println!("{place}");
     tokio::io::stdin().read_to_end(&mut Vec::new()).await?;
-    // Nobody needs an orderly end, and not every side has one.
+    // An orderly end is not needed, and not every side has one.
     std::process::exit(0);
 }
 
@@ -147,10 +147,10 @@ async fn many<C: Ask, F: Future<Output = ()> + Send>(
     arrived(std::slice::from_ref(&*counter), sent, clock).await
 }
 
-/// The process that serves. It ends with this value.
+/// The serving process. It ends with this value.
 struct Other {
     process: Child,
-    /// Its end is what the process waits for.
+    /// The process ends when this input ends.
     input: Option<ChildStdin>,
     place: String,
 }
@@ -186,7 +186,7 @@ impl Drop for Other {
     }
 }
 
-/// A port that was free a moment ago, for who cannot say which one it took.
+/// A port that was free a moment ago, for sides that do not report their port.
 pub(crate) fn free_port() -> Result<u16, AnyError> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?
         .local_addr()?

@@ -8,7 +8,7 @@ use crate::{
     parent::Measurement,
 };
 
-/// What was resolved when this was built: no version is typed by hand.
+/// The versions that cargo resolved for this build.
 const LOCK: &str = include_str!("../Cargo.lock");
 
 const BEGIN: &str = "<!-- compare -->";
@@ -39,7 +39,7 @@ impl Notes {
     }
 }
 
-/// The whole table, what it says about itself included.
+/// The whole table, with its notes.
 pub(crate) fn render(
     cases: &[Case],
     sides: &[Side],

@@ -1,5 +1,5 @@
-//! What every layer may use and what decides nothing: locks, boxed futures, the timer thread,
-//! switches for mutants and for observation by the simulation's checks.
+//! Tools that every layer may use and that decide nothing: locks, published values, boxed futures,
+//! the timer thread, switches for mutants and for observation by the simulation's checks.
 
 pub(crate) mod boxed;
 pub(crate) mod mutants;
@@ -7,3 +7,6 @@ pub(crate) mod observe;
 pub(crate) mod panic;
 pub(crate) mod sync;
 pub(crate) mod timer_thread;
+
+pub(crate) mod concurrent;
+pub(crate) mod published;

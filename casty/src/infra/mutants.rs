@@ -1,8 +1,7 @@
-//! Rules that can be broken on purpose, to see the tests of safety fail: nothing proves a test but
-//! a fault that it finds.
+//! Rules that can be broken on purpose, to see that tests of safety fail then.
 //!
-//! Without the feature `mutants` none can be, and the compiler leaves the questions out. With it,
-//! the environment variable `CASTY_MUTANT` names the one that is.
+//! Without the feature `mutants` no rule can be broken, and the compiler removes the checks. With
+//! it, the environment variable `CASTY_MUTANT` names the rule that is broken.
 
 /// Whether this rule is broken.
 #[cfg(feature = "mutants")]

@@ -1,8 +1,6 @@
-//! What the checks of a simulation see of the inside of its nodes: what was decided, by whom, and
-//! who may act.
+//! Sightings: what the checks of a simulation see inside its nodes, such as decisions and leases.
 //!
-//! Outside of a simulation nothing is seen, and without the feature `sim` nothing of this is
-//! compiled.
+//! Outside a simulation there are none, and without the feature `sim` none of this is compiled.
 
 #[cfg(feature = "sim")]
 mod seen {
@@ -10,27 +8,27 @@ mod seen {
 
     use crate::id::{Epoch, MemberId, ShardId};
 
-    /// Something that a check wants to know of.
+    /// An event inside a node that a check needs.
     #[derive(Clone, Debug, PartialEq, Eq)]
     #[non_exhaustive]
     #[doc(hidden)]
     pub enum Sighting {
-        /// A cluster was founded, or born again.
+        /// A cluster was founded, or a new generation of it.
         Founded {
             by: MemberId,
             uuid: u128,
             generation: u32,
         },
-        /// A process takes part in deciding, under this number.
+        /// A process takes part in consensus, under this number.
         Numbered {
             member: MemberId,
             uuid: u128,
             generation: u32,
             number: u32,
-            /// It has all that the process before it decided under it.
+            /// Whether it has everything that the earlier process with this number has stored.
             kept: bool,
         },
-        /// A member takes itself for the leader.
+        /// A member considers itself the leader.
         Leads { member: MemberId, term: u64 },
         /// A member has applied this decision.
         Applied {
@@ -39,8 +37,8 @@ mod seen {
             term: u64,
             decision: String,
         },
-        /// The first to apply it sees a shard get an owner, which the owner before it has given up
-        /// or not.
+        /// A shard got an owner, as seen by the first member that applied this decision. `from` is
+        /// the owner before it, unless that owner has given the shard up.
         Assigned {
             kind: String,
             shard: ShardId,
@@ -48,13 +46,13 @@ mod seen {
             to: MemberId,
             from: Option<MemberId>,
         },
-        /// A member may act as owner for a while longer.
+        /// A member's lease was renewed.
         Granted {
             leader: MemberId,
             to: MemberId,
             version: u64,
         },
-        /// A member has joined that takes over a seat, which votes or not.
+        /// A member has joined and taken over a seat, which votes or not.
         Sat {
             member: MemberId,
             number: u32,
@@ -76,8 +74,7 @@ mod seen {
         });
     }
 
-    /// Sees what happens on this thread until the next call, and gives what was seen since the
-    /// last.
+    /// Switches observation on this thread on or off. Returns the sightings since the last call.
     pub(crate) fn watch(on: bool) -> Vec<Sighting> {
         SEEN.replace(on.then(Vec::new)).unwrap_or_default()
     }

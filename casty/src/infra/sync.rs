@@ -2,8 +2,8 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Locks a mutex whose critical sections cannot leave broken data behind, so that poison means
-/// nothing.
+/// Locks a mutex. Poison is ignored: no critical section of casty leaves broken data behind when it
+/// panics.
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

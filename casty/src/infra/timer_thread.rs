@@ -1,12 +1,12 @@
-//! Where a system does what has to be done by the clock: keepalives, leases, gossip, the cluster
-//! map, deadlines.
+//! The timer thread: where a system does periodic work, such as keepalives, leases, gossip, the
+//! cluster map and deadlines.
 //!
-//! On a runtime of many threads it has a thread of its own. A worker with a timer that is pending
-//! reads the clock twice, and has the kernel set one up, each time that it finds nothing to do;
-//! with messages that come one by one that is after each of them. So no timer of casty's is pending
-//! where handlers run, unless they ask for one.
+//! On a runtime of several threads, casty has a thread of its own for this. A tokio worker with a
+//! pending timer reads the clock twice and arms a kernel timer each time that it becomes idle;
+//! where messages come one by one, that is after each message. So casty has no pending timer on the
+//! runtime of the handlers, unless a handler asks for one.
 //!
-//! A runtime of one thread does all of it there: it may have a paused clock, or be a simulation.
+//! A runtime of one thread does all of it itself: its clock may be paused, or simulated.
 
 use tokio::{
     runtime::{Builder, Handle, RuntimeFlavor},
@@ -14,14 +14,14 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Ends with its thread, if it has one, when it is dropped.
+/// A handle of the timer thread. Dropped, it ends the thread, if there is one.
 pub(crate) struct TimerThread {
     handle: Handle,
     end: Option<CancellationToken>,
 }
 
 impl TimerThread {
-    /// `main`: where handlers run. The thread ends with it.
+    /// `main`: the runtime of the handlers. The thread ends with that runtime.
     pub(crate) fn start(main: &Handle) -> Self {
         let here = Self {
             handle: main.clone(),
@@ -34,7 +34,7 @@ impl TimerThread {
         match own_thread(end.clone()) {
             Ok(handle) => {
                 let tether = end.clone();
-                #[expect(clippy::disallowed_methods, reason = "it ends with the upkeep")]
+                #[expect(clippy::disallowed_methods, reason = "it ends with the timer thread")]
                 main.spawn(async move {
                     let main_is_gone = tether.clone().drop_guard();
                     tether.cancelled().await;
@@ -56,15 +56,12 @@ impl TimerThread {
         &self.handle
     }
 
-    /// Whether it is done by a thread that runs no handlers.
+    /// Whether there is a thread of its own, which runs no handlers.
     pub(crate) fn is_own_thread(&self) -> bool {
         self.end.is_some()
     }
 
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "for tasks that whoever spawns them ends"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "each caller ends its tasks")]
     pub(crate) fn spawn<T: Send + 'static>(
         &self,
         task: impl Future<Output = T> + Send + 'static,
@@ -87,7 +84,7 @@ fn own_thread(end: CancellationToken) -> std::io::Result<Handle> {
     let thread = std::thread::Builder::new().name("casty-upkeep".to_owned());
     thread.spawn(move || {
         runtime.block_on(end.cancelled());
-        // Whoever still looks up a name is not waited for.
+        // Does not wait for name lookups that are under way.
         runtime.shutdown_background();
     })?;
     Ok(handle)
@@ -102,7 +99,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_runtime_of_one_thread_does_all_of_it_there() {
+    async fn a_runtime_of_one_thread_is_its_own_timer_thread() {
         let upkeep = TimerThread::start(&Handle::current());
         assert!(!upkeep.is_own_thread());
         let thread = thread_of(&upkeep).await.unwrap();
@@ -110,7 +107,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn it_has_a_thread_of_its_own_until_it_is_dropped() {
+    async fn the_thread_ends_when_its_handle_is_dropped() {
         let upkeep = TimerThread::start(&Handle::current());
         assert!(upkeep.is_own_thread());
         let first = thread_of(&upkeep).await.unwrap();
@@ -121,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn it_ends_with_the_runtime_of_the_handlers() {
+    fn the_thread_ends_with_the_runtime_of_the_handlers() {
         let runtime = |threads| {
             let mut builder = Builder::new_multi_thread();
             builder

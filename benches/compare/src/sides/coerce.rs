@@ -193,7 +193,7 @@ impl Remote for Network {
     }
 }
 
-/// Its builder cannot go from thread to thread, so it is done before this one goes on.
+/// The builder is not `Send`, so it is used up before this thread goes on.
 fn system(tag: &str, id: NodeId) -> RemoteActorSystem {
     let building = RemoteActorSystem::builder()
         .with_tag(tag)

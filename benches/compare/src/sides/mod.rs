@@ -16,7 +16,7 @@ use crate::{
     remote,
 };
 
-/// Room in each mailbox, of those whose room can be chosen: casty's default.
+/// The capacity of each mailbox, on the sides that let it be chosen: casty's default.
 const CAPACITY: usize = 1024;
 
 /// The threads of every side.
@@ -93,7 +93,7 @@ fn on_a_worker<T: Send + 'static>(
 ) -> Result<T, AnyError> {
     let runtime = runtime()?;
     let done = runtime.block_on(async { tokio::spawn(task).await })?;
-    // What is still running is of no interest.
+    // The result of tasks that still run does not matter.
     runtime.shutdown_background();
     done
 }

@@ -35,7 +35,7 @@ struct Add {
     amount: i64,
 }
 
-/// Says once where the process keeps what its objects share.
+/// Sets once where the process keeps the data that its objects share.
 static SHARED: OnceLock<Arc<AppData>> = OnceLock::new();
 
 #[async_trait]
@@ -92,7 +92,7 @@ impl Local for Process {
     }
 }
 
-/// A client takes one request after the other, so each request takes one of those that are idle.
+/// A client handles one request at a time, so each request takes an idle client.
 pub(crate) struct Clients {
     members: LocalStorage,
     idle: Mutex<Vec<Client<LocalStorage>>>,
@@ -165,7 +165,7 @@ async fn serve() -> Result<(String, JoinHandle<()>), AnyError> {
     Ok((address, serving))
 }
 
-/// The client is told who serves, since what is in memory does not reach another process.
+/// The client is told the address of the server, since the storage in memory is of one process.
 async fn connect(address: &str) -> Result<Clients, AnyError> {
     let (ip, port) = address.split_once(':').ok_or("no port")?;
     let members = LocalStorage::default();

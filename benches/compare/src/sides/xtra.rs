@@ -41,7 +41,7 @@ impl Ask for Address<Counter> {
 
 impl Tell for Address<Counter> {
     async fn tell(&self, amount: i64) {
-        // What is detached resolves once the message has room; the answer is of no interest.
+        // A detached send resolves once the message has room. Its answer does not matter.
         let _answer = self.send(Increment(amount)).detach().await.expect("room");
     }
 }

@@ -7,13 +7,13 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, Weak},
+    sync::{Arc, Weak},
     time::Duration,
 };
 
 use tokio::{sync::Notify, time::Instant};
 
-use crate::infra::sync::lock;
+use crate::infra::concurrent::{Mutex, lock, spawn_on};
 
 /// Milliseconds since the system began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,11 +71,8 @@ impl Deadlines {
         noted.by_tick.entry(at).or_default().push(who);
         if !std::mem::replace(&mut noted.watched, true) {
             drop(noted);
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "it ends when nobody is noted any more"
-            )]
-            self.handle.spawn(self.clone().watch());
+            // Ends when no deadline is left.
+            spawn_on(&self.handle, self.clone().watch());
         } else if first.is_none_or(|first| at < first) {
             self.sooner.notify_one();
         }
@@ -96,21 +93,40 @@ impl Deadlines {
                 () = tokio::time::sleep_until(first) => {}
                 () = self.sooner.notified() => continue,
             }
-            let now = Tick(millis(self.born.elapsed()));
-            let due = {
-                let mut noted = lock(&self.noted);
-                let later = noted.by_tick.split_off(&Tick(now.0 + 1));
-                std::mem::replace(&mut noted.by_tick, later)
-            };
-            for (tick, all) in due {
-                for who in all {
-                    let next = who.upgrade().and_then(|who| who.expire(tick, now));
-                    if let Some(next) = next {
-                        lock(&self.noted).by_tick.entry(next).or_default().push(who);
-                    }
+            self.expire(Tick(millis(self.born.elapsed())));
+        }
+    }
+
+    /// Asks all that are noted for a moment until `now`.
+    fn expire(&self, now: Tick) {
+        let due = {
+            let mut noted = lock(&self.noted);
+            let later = noted.by_tick.split_off(&Tick(now.0 + 1));
+            std::mem::replace(&mut noted.by_tick, later)
+        };
+        for (tick, all) in due {
+            for who in all {
+                let next = who.upgrade().and_then(|who| who.expire(tick, now));
+                if let Some(next) = next {
+                    lock(&self.noted).by_tick.entry(next).or_default().push(who);
                 }
             }
         }
+    }
+}
+
+#[cfg(feature = "model")]
+impl Deadlines {
+    /// Deadlines whose time passes by [`pass`](Self::pass) alone.
+    pub(crate) fn without_clock(handle: tokio::runtime::Handle) -> Arc<Self> {
+        let deadlines = Self::new(handle);
+        lock(&deadlines.noted).watched = true;
+        deadlines
+    }
+
+    /// A moment comes that is so far away.
+    pub(crate) fn pass(&self, after: Duration) {
+        self.expire(Tick(millis(after)));
     }
 }
 

@@ -1,83 +1,91 @@
-//! The way back of an answer within a process: a one-shot with a deadline, used again and again.
+//! The way back of an answer within a process: a one-shot channel with a deadline, which later asks
+//! reuse.
 //!
-//! Most asks are answered long before their deadline, and soon after another one of the same kind
-//! was. So what an ask waits in is kept on its thread for the next ask, and stays known to the
-//! [`Deadlines`] of its system: the next ask only says when its own time is up. The asker is woken
-//! through its place here in either case.
+//! Most asks are answered long before their deadline, and soon after another ask of the same kind.
+//! So a thread keeps the one-shot of an ask for its next ask. The one-shot stays known to the
+//! [`Deadlines`] of its system: the next ask only sets its own deadline. An answer and a deadline
+//! wake the asker in the same way.
+//!
+//! `casty::models` checks this code under a model checker.
 
 use std::{
     any::{Any, TypeId},
     cell::RefCell,
-    sync::{Arc, Mutex, Weak},
+    sync::{Arc, Weak},
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use crate::{
     actor::ask::deadlines::{Deadlines, Expires, Tick},
-    infra::sync::lock,
+    infra::{
+        concurrent::{Mutex, lock, thread_local},
+        mutants,
+    },
 };
 
-/// One-shots of a type kept on a thread. What they waited for last, a task that may have ended, is
-/// kept with them.
+/// How many one-shots of a type a thread keeps. Each also keeps the waker of its last asker, a task
+/// that may have ended.
 const KEPT_MAX: usize = 64;
 
-/// Types of which a thread keeps any.
+/// Of how many types a thread keeps one-shots.
 const TYPES_MAX: usize = 64;
 
-/// What an asker gets to hear.
+/// How an ask ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Outcome<T> {
     Answer(T),
-    /// The duty to answer was dropped.
+    /// The [`Answerer`] was dropped.
     Unanswered,
-    /// Its time is up.
+    /// The deadline has passed.
     Late,
 }
 
 struct OneShot<T> {
     deadlines: Arc<Deadlines>,
-    place: Mutex<Place<T>>,
+    slot: Mutex<AskSlot<T>>,
 }
 
-struct Place<T> {
+struct AskSlot<T> {
     outcome: Option<Outcome<T>>,
     waker: Option<Waker>,
-    /// Once the asker waits.
-    due: Option<Due>,
-    /// When the deadlines look here next.
+    /// Set while the asker waits.
+    expiry: Option<Expiry>,
+    /// When the deadlines check this slot next.
     noted: Option<Tick>,
-    /// From one look to the next, while there are asks.
+    /// The time between two checks, while there are asks.
     step: Duration,
 }
 
-/// When an asker's time is up.
+/// When an ask is late.
 #[derive(Clone, Copy)]
-enum Due {
+enum Expiry {
     At(Tick),
-    /// So long after the next look: whoever asks often need not read the clock each time.
+    /// This long after the next check. A task that asks often thus need not read the clock each
+    /// time.
     After(Duration),
 }
 
-/// The looks within the time of an ask, and so how late it may end: by this part of its time.
-const LOOKS: u32 = 16;
+/// Deadline checks per ask. An ask ends late by at most `timeout / CHECKS`.
+const CHECKS: u32 = 16;
 
-/// Shorter times are kept to the millisecond.
+/// Shorter timeouts are exact to the millisecond.
 const EXACT: Duration = Duration::from_secs(1);
 
 impl<T> OneShot<T> {
     fn settle(self: Arc<Self>, outcome: Outcome<T>) {
-        let mut place = lock(&self.place);
-        if place.outcome.is_some() {
-            // Too late. Dropped outside of the lock.
-            drop(place);
+        let mut slot = lock(&self.slot);
+        if slot.outcome.is_some() {
+            // The ask has ended already. Drop the answer outside the lock.
+            drop(slot);
             return drop(outcome);
         }
-        place.outcome = Some(outcome);
-        // By reference, under the lock: the next ask in this place is likely to be of the same
-        // task, which then need not clone its waker.
-        if place.due.take().is_some()
-            && let Some(waker) = &place.waker
+        slot.outcome = Some(outcome);
+        // Wake by reference, under the lock: the next ask in this slot is likely to come from the
+        // same task, which then need not clone its waker.
+        if slot.expiry.take().is_some()
+            && let Some(waker) = &slot.waker
+            && !mutants::on("an_answer_wakes_no_asker")
         {
             waker.wake_by_ref();
         }
@@ -85,22 +93,22 @@ impl<T> OneShot<T> {
 }
 
 impl<T: Send + 'static> OneShot<T> {
-    /// Has the deadlines look here in time.
+    /// Sets the deadline, and has the deadlines check this slot in time.
     #[cold]
-    fn arm(self: &Arc<Self>, place: &mut Place<T>, after: Duration) {
+    fn arm(self: &Arc<Self>, slot: &mut AskSlot<T>, after: Duration) {
         let now = self.deadlines.now();
         let due = now + after;
-        place.due = Some(Due::At(due));
-        place.step = after / LOOKS;
-        let look = if after >= EXACT {
-            due.min(now + place.step)
+        slot.expiry = Some(Expiry::At(due));
+        slot.step = after / CHECKS;
+        let check = if after >= EXACT {
+            due.min(now + slot.step)
         } else {
             due
         };
-        if place.noted.is_none_or(|noted| look < noted) {
-            place.noted = Some(look);
+        if slot.noted.is_none_or(|noted| check < noted) {
+            slot.noted = Some(check);
             let this: Weak<Self> = Arc::downgrade(self);
-            self.deadlines.note(look, this);
+            self.deadlines.note(check, this);
         }
     }
 }
@@ -108,26 +116,26 @@ impl<T: Send + 'static> OneShot<T> {
 impl<T: Send> Expires for OneShot<T> {
     fn expire(&self, noted: Tick, now: Tick) -> Option<Tick> {
         let waker = {
-            let mut place = lock(&self.place);
-            if place.noted != Some(noted) {
+            let mut slot = lock(&self.slot);
+            if slot.noted != Some(noted) {
                 return None;
             }
-            let due = match place.due {
+            let due = match slot.expiry {
                 None => {
-                    place.noted = None;
+                    slot.noted = None;
                     return None;
                 }
-                Some(Due::At(due)) => due,
-                Some(Due::After(after)) => now + after,
+                Some(Expiry::At(due)) => due,
+                Some(Expiry::After(after)) => now + after,
             };
             if due > now {
-                place.due = Some(Due::At(due));
-                place.noted = Some(due.min(now + place.step));
-                return place.noted;
+                slot.expiry = Some(Expiry::At(due));
+                slot.noted = Some(due.min(now + slot.step));
+                return slot.noted;
             }
-            (place.due, place.noted) = (None, None);
-            place.outcome = Some(Outcome::Late);
-            place.waker.take()
+            (slot.expiry, slot.noted) = (None, None);
+            slot.outcome = Some(Outcome::Late);
+            slot.waker.take()
         };
         if let Some(waker) = waker {
             waker.wake();
@@ -139,15 +147,15 @@ impl<T: Send> Expires for OneShot<T> {
 /// Makes the two ends of a one-shot.
 pub(crate) fn one_shot<T: Send + 'static>(deadlines: &Arc<Deadlines>) -> (Answerer<T>, Asked<T>) {
     let kept = kept(|kept: &mut Vec<Arc<OneShot<T>>>| kept.pop()).flatten();
-    // One of another system would be looked after by that system's deadlines.
+    // The deadlines of another system would check a one-shot of that system.
     let one_shot = kept.filter(|kept| Arc::ptr_eq(&kept.deadlines, deadlines));
     let one_shot = one_shot.unwrap_or_else(|| {
         Arc::new(OneShot {
             deadlines: deadlines.clone(),
-            place: Mutex::new(Place {
+            slot: Mutex::new(AskSlot {
                 outcome: None,
                 waker: None,
-                due: None,
+                expiry: None,
                 noted: None,
                 step: Duration::MAX,
             }),
@@ -156,11 +164,11 @@ pub(crate) fn one_shot<T: Send + 'static>(deadlines: &Arc<Deadlines>) -> (Answer
     (Answerer(Some(one_shot.clone())), Asked(Some(one_shot)))
 }
 
-/// The duty to answer. Dropped, it says that there will be no answer.
+/// The duty to answer. Dropped without an answer, it ends the ask as unanswered.
 pub(crate) struct Answerer<T>(Option<Arc<OneShot<T>>>);
 
 impl<T> Answerer<T> {
-    /// An asker that waits no more does not hear of it.
+    /// Drops the answer if the ask has ended.
     pub(crate) fn answer(mut self, answer: T) {
         if let Some(one_shot) = self.0.take() {
             one_shot.settle(Outcome::Answer(answer));
@@ -180,31 +188,31 @@ impl<T> Drop for Answerer<T> {
 pub(crate) struct Asked<T: Send + 'static>(Option<Arc<OneShot<T>>>);
 
 impl<T: Send + 'static> Asked<T> {
-    /// The outcome, if there is one; else `cx` is woken when there is. The time `after` which it is
-    /// [`Late`](Outcome::Late) counts from the first call; where it is a second or more it may last
-    /// longer, by a sixteenth.
+    /// Returns the outcome, or wakes `cx` when there is one. The ask is [`Late`](Outcome::Late)
+    /// `after` this time, counted from the first call. From a second on, that may come later by up
+    /// to a sixteenth.
     pub(crate) fn poll(&mut self, cx: &Context<'_>, after: Duration) -> Poll<Outcome<T>> {
         let Some(one_shot) = &self.0 else {
             return Poll::Ready(Outcome::Unanswered);
         };
-        let mut place = lock(&one_shot.place);
-        if let Some(outcome) = place.outcome.take() {
-            // Whoever settled it took the time it was due.
-            drop(place);
+        let mut slot = lock(&one_shot.slot);
+        if let Some(outcome) = slot.outcome.take() {
+            // `settle` and `expire` have cleared the deadline.
+            drop(slot);
             if let Some(one_shot) = self.0.take() {
                 keep(one_shot);
             }
             return Poll::Ready(outcome);
         }
-        match &mut place.waker {
+        match &mut slot.waker {
             Some(waker) => waker.clone_from(cx.waker()),
             none => *none = Some(cx.waker().clone()),
         }
-        if place.due.is_none() {
-            if after >= EXACT && place.noted.is_some() && place.step <= after / LOOKS {
-                place.due = Some(Due::After(after));
+        if slot.expiry.is_none() {
+            if after >= EXACT && slot.noted.is_some() && slot.step <= after / CHECKS {
+                slot.expiry = Some(Expiry::After(after));
             } else {
-                one_shot.arm(&mut place, after);
+                one_shot.arm(&mut slot, after);
             }
         }
         Poll::Pending
@@ -217,18 +225,18 @@ impl<T: Send + 'static> Drop for Asked<T> {
             return;
         };
         let left = {
-            let mut place = lock(&one_shot.place);
-            place.due = None;
-            place.outcome.take()
+            let mut slot = lock(&one_shot.slot);
+            slot.expiry = None;
+            slot.outcome.take()
         };
         drop(left);
         keep(one_shot);
     }
 }
 
-/// Keeps an empty place for another ask, if nobody else can reach it.
+/// Keeps an empty one-shot for another ask, if nothing else refers to it.
 fn keep<T: Send + 'static>(one_shot: Arc<OneShot<T>>) {
-    if Arc::strong_count(&one_shot) == 1 {
+    if Arc::strong_count(&one_shot) == 1 || mutants::on("a_slot_in_use_is_kept") {
         kept(|kept| {
             if kept.len() < KEPT_MAX {
                 kept.push(one_shot);
@@ -237,19 +245,20 @@ fn keep<T: Send + 'static>(one_shot: Arc<OneShot<T>>) {
     }
 }
 
-/// What is kept of one type on this thread.
+/// The kept one-shots of one type.
 struct Kept {
     of: TypeId,
     /// A `Vec<Arc<OneShot<T>>>`.
-    places: Box<dyn Any>,
+    one_shots: Box<dyn Any>,
 }
 
 thread_local! {
-    /// Few types, most recently used first.
+    /// Of few types, the most recently used first.
     static KEPT: RefCell<Vec<Kept>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What is kept of one type on this thread; `None` while the thread ends, or drops what it kept.
+/// Gives access to the kept one-shots of one type on this thread. `None` while the thread ends, or
+/// drops what it kept.
 fn kept<T: Send + 'static, R>(with: impl FnOnce(&mut Vec<Arc<OneShot<T>>>) -> R) -> Option<R> {
     let kept = KEPT.try_with(|kept| {
         let mut kept = kept.try_borrow_mut().ok()?;
@@ -258,12 +267,12 @@ fn kept<T: Send + 'static, R>(with: impl FnOnce(&mut Vec<Arc<OneShot<T>>>) -> R)
             Some(0) => {}
             Some(at) => kept[..=at].rotate_right(1),
             None => {
-                let places = Box::new(Vec::<Arc<OneShot<T>>>::new());
-                kept.insert(0, Kept { of, places });
+                let one_shots = Box::new(Vec::<Arc<OneShot<T>>>::new());
+                kept.insert(0, Kept { of, one_shots });
                 kept.truncate(TYPES_MAX);
             }
         }
-        kept.first_mut()?.places.downcast_mut().map(with)
+        kept.first_mut()?.one_shots.downcast_mut().map(with)
     });
     kept.ok().flatten()
 }
@@ -306,7 +315,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_dropped_duty_is_heard_of() {
+    async fn an_ask_whose_answerer_is_dropped_ends_unanswered() {
         let (answerer, asked) = ask(&deadlines());
         drop(answerer);
         assert_eq!(outcome(asked, SECOND).await, Outcome::Unanswered);
@@ -316,7 +325,7 @@ mod tests {
     async fn each_ask_has_its_own_deadline_whatever_was_noted_for_an_earlier_one() {
         let deadlines = deadlines();
         for millis in [5_000, 50, 900, 2_000, 10, 3_000] {
-            // One that is answered, with a later deadline, in the same place.
+            // An ask with a later deadline, which is answered, in the same slot.
             let (answerer, asked) = ask(&deadlines);
             let waiting = outcome(asked, SECOND * 7);
             let (heard, ()) = tokio::join!(waiting, async { answerer.answer(0) });
@@ -328,20 +337,20 @@ mod tests {
             let late = if after < EXACT {
                 Duration::ZERO
             } else {
-                after / LOOKS
+                after / CHECKS
             };
             let took = begun.elapsed();
             assert!(
                 took >= after && took <= after + late,
                 "{took:?} for {after:?}"
             );
-            // Nobody hears of it any more.
+            // The ask has ended.
             answerer.answer(3);
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_kept_place_is_empty() {
+    async fn a_kept_slot_is_empty() {
         let deadlines = deadlines();
         let (answerer, asked) = ask(&deadlines);
         answerer.answer(1);
@@ -351,7 +360,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_place_that_can_still_be_answered_is_not_kept() {
+    async fn a_slot_that_can_still_be_answered_is_not_kept() {
         let deadlines = deadlines();
         let (late, asked) = ask(&deadlines);
         drop(asked);
@@ -361,7 +370,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_place_of_another_system_is_not_used() {
+    async fn a_slot_of_another_system_is_not_used() {
         let (first, second) = (deadlines(), deadlines());
         let (answerer, asked) = ask(&first);
         answerer.answer(1);

@@ -1,27 +1,27 @@
-//! Runs that wait for their cell's next message, instead of ending.
+//! Runs that wait for their cell's next message instead of ending.
 //!
-//! To begin a run costs more than to handle a message; a run that waits costs memory. So the run of
-//! a cell that was busy several times in a moment stays, and a task that is there only while such
-//! runs are looks through them: who has waited for a whole round ends. An idle cell soon has no
-//! task again.
+//! Beginning a run costs more than handling a message, but a run that waits costs memory. So the
+//! run of a cell that was busy several times within a short time lingers. A task that exists only
+//! while there are such runs checks them: a run that has waited for a whole round ends. An idle
+//! cell soon has no task again.
 
 use std::{
-    sync::{
-        Arc, Mutex, Weak,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, Weak, atomic::Ordering},
     time::Duration,
 };
 
-use crate::{actor::cell::AnyCell, infra::sync::lock};
+use crate::{
+    actor::cell::AnyCell,
+    infra::concurrent::{AtomicU32, Mutex, lock, sleep, spawn_on},
+};
 
-/// From one look to the next.
+/// The time between two checks.
 const ROUND: Duration = Duration::from_millis(50);
 
-/// Runs within a moment after which the next one stays.
+/// After so many runs in successive rounds, the next run lingers.
 const RUNS: u8 = 3;
 
-/// How often a cell had to run lately.
+/// How often a cell began to run lately.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct RecentRuns {
     round: u32,
@@ -29,7 +29,7 @@ pub(crate) struct RecentRuns {
 }
 
 impl RecentRuns {
-    /// A run begins: whether it should stay.
+    /// Records that a run begins. Returns whether it should linger.
     pub(crate) fn record(&mut self, round: u32) -> bool {
         if round.wrapping_sub(self.round) > 1 {
             self.runs = 0;
@@ -43,51 +43,48 @@ impl RecentRuns {
     }
 }
 
-/// The runs of a system that stay.
+/// The lingering runs of a system.
 pub(crate) struct LingeringRuns {
     handle: tokio::runtime::Handle,
     round: AtomicU32,
-    state: Mutex<State>,
+    cells: Mutex<LingeringCells>,
 }
 
 #[derive(Default)]
-struct State {
+struct LingeringCells {
     cells: Vec<Weak<dyn AnyCell>>,
     watched: bool,
 }
 
 impl LingeringRuns {
-    /// `handle`: where they are looked at.
+    /// `handle`: the runtime on which they are checked.
     pub(crate) fn new(handle: tokio::runtime::Handle) -> Arc<Self> {
         Arc::new(Self {
             handle,
             round: AtomicU32::new(0),
-            state: Mutex::default(),
+            cells: Mutex::default(),
         })
     }
 
-    /// Counts while there are such runs.
+    /// The number of the present round. It grows while there are lingering runs.
     pub(crate) fn round(&self) -> u32 {
         self.round.load(Ordering::Relaxed)
     }
 
-    /// A run that stays begins.
+    /// Adds the cell of a run that lingers.
     pub(crate) fn add(self: &Arc<Self>, cell: Weak<dyn AnyCell>) {
-        let mut state = lock(&self.state);
-        state.cells.push(cell);
-        if !std::mem::replace(&mut state.watched, true) {
-            drop(state);
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "it ends when there is nothing to look at"
-            )]
-            self.handle.spawn(self.clone().watch());
+        let mut lingering = lock(&self.cells);
+        lingering.cells.push(cell);
+        if !std::mem::replace(&mut lingering.watched, true) {
+            drop(lingering);
+            // Ends when no run is left.
+            spawn_on(&self.handle, self.clone().watch());
         }
     }
 
-    /// Ends all that wait.
+    /// Ends all runs that wait.
     pub(crate) fn end(&self) {
-        let cells = std::mem::take(&mut lock(&self.state).cells);
+        let cells = std::mem::take(&mut lock(&self.cells).cells);
         for cell in cells.iter().filter_map(Weak::upgrade) {
             cell.end_wait(true);
         }
@@ -95,17 +92,17 @@ impl LingeringRuns {
 
     async fn watch(self: Arc<Self>) {
         loop {
-            tokio::time::sleep(ROUND).await;
+            sleep(ROUND).await;
             self.round.fetch_add(1, Ordering::Relaxed);
-            let mut cells = std::mem::take(&mut lock(&self.state).cells);
+            let mut cells = std::mem::take(&mut lock(&self.cells).cells);
             cells.retain(|cell| cell.upgrade().is_some_and(|cell| cell.end_wait(false)));
-            let mut state = lock(&self.state);
-            // What came meanwhile comes last.
-            cells.append(&mut state.cells);
-            state.cells = cells;
-            if state.cells.is_empty() {
-                state.cells = Vec::new();
-                state.watched = false;
+            let mut lingering = lock(&self.cells);
+            // Cells added meanwhile come last.
+            cells.append(&mut lingering.cells);
+            lingering.cells = cells;
+            if lingering.cells.is_empty() {
+                lingering.cells = Vec::new();
+                lingering.watched = false;
                 return;
             }
         }
@@ -117,11 +114,14 @@ mod tests {
     use crate::actor::tasks::lingering::*;
 
     #[test]
-    fn a_cell_that_ran_often_in_a_moment_is_warm() {
-        let mut warmth = RecentRuns::default();
-        let risen: Vec<bool> = (0..5).map(|_| warmth.record(7)).collect();
-        assert_eq!(risen, [false, false, false, true, true]);
-        assert!(warmth.record(8));
-        assert!(!warmth.record(10), "it was idle for more than a round");
+    fn the_run_of_a_cell_that_ran_often_lately_lingers() {
+        let mut recent = RecentRuns::default();
+        let lingers: Vec<bool> = (0..5).map(|_| recent.record(7)).collect();
+        assert_eq!(lingers, [false, false, false, true, true]);
+        assert!(recent.record(8));
+        assert!(
+            !recent.record(10),
+            "the cell was idle for more than a round"
+        );
     }
 }

@@ -1,16 +1,18 @@
-//! The tasks that cells run in, each kept for the next cell that has something to do.
+//! A pool of tasks in which cells run.
 //!
-//! A message that finds its cell idle needs a task. To make one costs more than to handle the
-//! message: its memory is aligned, which allocators are slow at, and the runtime has to know it. So
-//! a task whose cell has nothing more to do waits for another cell, of whatever type. There are a
-//! few at most, and those that nobody needed for a while end.
+//! A message that finds its cell idle needs a task. Spawning a task costs more than handling the
+//! message: a task needs aligned memory, which allocators are slow at, and the runtime must
+//! register it. So a task whose cell has nothing more to do waits for another cell, of any type.
+//! The pool keeps a bounded number of such tasks, and ends those that it did not need for a while.
+//!
+//! `casty::models` checks this code under a model checker.
 
 use std::{
     cell::Cell,
     pin::Pin,
     sync::{
-        Arc, Mutex, Weak,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        Arc, Weak,
+        atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker, ready},
     time::Duration,
@@ -19,53 +21,56 @@ use std::{
 use tokio::runtime::Handle;
 use tokio_util::sync::ReusableBoxFuture;
 
-use crate::infra::sync::lock;
+use crate::infra::{
+    concurrent::{AtomicBool, Mutex, lock, sleep, spawn_on, thread_local},
+    mutants,
+};
 
-/// Runners are kept in so many places, so that threads seldom meet.
+/// The pool is divided, so that threads seldom wait for the same lock.
 const SHARDS: usize = 8;
 
-/// That wait in one place.
-const WAITING_MAX: usize = 32;
+/// Idle runners in one shard, at most.
+const IDLE_MAX: usize = 32;
 
-/// Between two looks at those that wait.
+/// The time between two checks of the idle runners.
 const ROUND: Duration = Duration::from_secs(1);
 
-/// The run of a cell, in memory that it shares with other cells' one after the other.
+/// The run of a cell, in memory that the runs of other cells use before and after it.
 pub(crate) type RunBox = ReusableBoxFuture<'static, ()>;
 
-/// What has something to do.
+/// A cell that has something to do.
 pub(crate) trait Runs: Send + Sync {
-    /// Its run, which is about to begin.
+    /// Its next run.
     fn run(self: Arc<Self>) -> RunBox;
 
-    /// The same, in the place of another.
-    fn run_in(self: Arc<Self>, place: &mut RunBox);
+    /// The same, in the memory of another run.
+    fn run_in(self: Arc<Self>, memory: &mut RunBox);
 }
 
-/// The runners of a system.
+/// The pool of a system.
 pub(crate) struct TaskPool {
     handle: Handle,
     upkeep: Handle,
-    /// Those that wait for a cell, the last one first: its memory is still at hand.
-    waiting: [Mutex<Waiting>; SHARDS],
+    /// The most recent is used first: its memory is likely to be cached.
+    idle: [Mutex<IdleRunners>; SHARDS],
     watched: AtomicBool,
     over: AtomicBool,
 }
 
 #[derive(Default)]
-struct Waiting {
-    runners: Vec<(Waker, Arc<Place>)>,
-    /// The fewest there were since the last look: nobody needed them.
+struct IdleRunners {
+    runners: Vec<(Waker, Arc<Assignment>)>,
+    /// The fewest there were since the last check. So many were not needed.
     fewest: usize,
 }
 
-/// Where a runner that waits finds what it is to do.
+/// Where an idle runner finds what to do next.
 #[derive(Default)]
-struct Place(Mutex<Next>);
+struct Assignment(Mutex<Next>);
 
 #[derive(Default)]
 enum Next {
-    /// It runs a cell, or waits.
+    /// The runner runs a cell, or waits.
     #[default]
     Nothing,
     Run(Arc<dyn Runs>),
@@ -73,81 +78,81 @@ enum Next {
 }
 
 impl TaskPool {
-    /// `handle`: where handlers run. `upkeep`: where those that wait are looked after.
+    /// `handle`: the runtime of the handlers. `upkeep`: the runtime on which idle runners are
+    /// checked.
     pub(crate) fn new(handle: Handle, upkeep: Handle) -> Arc<Self> {
         Arc::new(Self {
             handle,
             upkeep,
-            waiting: Default::default(),
+            idle: Default::default(),
             watched: AtomicBool::new(false),
             over: AtomicBool::new(false),
         })
     }
 
-    /// Runs a cell, in a task of its own.
+    /// Runs a cell in a task of the pool, or in a new one.
     pub(crate) fn run(self: &Arc<Self>, cell: Arc<dyn Runs>) {
-        let waiter = {
-            let mut waiting = lock(&self.waiting[shard()]);
-            let waiter = waiting.runners.pop();
-            waiting.fewest = waiting.fewest.min(waiting.runners.len());
-            waiter
+        let runner = {
+            let mut idle = lock(&self.idle[shard()]);
+            let runner = idle.runners.pop();
+            idle.fewest = idle.fewest.min(idle.runners.len());
+            runner
         };
-        if let Some((waker, place)) = waiter {
-            *lock(&place.0) = Next::Run(cell);
+        if let Some((waker, assignment)) = runner {
+            if mutants::on("a_runner_is_woken_before_its_work") {
+                waker.wake_by_ref();
+                *lock(&assignment.0) = Next::Run(cell);
+                return;
+            }
+            *lock(&assignment.0) = Next::Run(cell);
             return waker.wake();
         }
         let runner = Runner {
             run: cell.run(),
             busy: true,
-            place: Arc::default(),
-            runners: self.clone(),
+            assignment: Arc::default(),
+            pool: self.clone(),
         };
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "cells are closed by `close_all`, not by a task tracker"
-        )]
-        self.handle.spawn(runner);
+        // Cells are closed by `close_all`, not by a task tracker.
+        spawn_on(&self.handle, runner);
     }
 
     /// Keeps a runner, unless there are enough.
-    fn keep(self: &Arc<Self>, waker: &Waker, place: &Arc<Place>) -> bool {
+    fn keep(self: &Arc<Self>, waker: &Waker, assignment: &Arc<Assignment>) -> bool {
         {
-            let mut waiting = lock(&self.waiting[shard()]);
-            // Under the lock, or `end` could miss it.
-            if waiting.runners.len() >= WAITING_MAX || self.over.load(Ordering::Relaxed) {
+            let mut idle = lock(&self.idle[shard()]);
+            // Checked under the lock, or `end` could miss this runner.
+            if idle.runners.len() >= IDLE_MAX || self.over.load(Ordering::Relaxed) {
                 return false;
             }
-            waiting.runners.push((waker.clone(), place.clone()));
+            idle.runners.push((waker.clone(), assignment.clone()));
         }
         if !self.watched.load(Ordering::Relaxed) && !self.watched.swap(true, Ordering::Relaxed) {
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "it ends when there is nobody to look after"
-            )]
-            self.upkeep.spawn(watch(Arc::downgrade(self)));
+            // Ends when no runner is left.
+            spawn_on(&self.upkeep, watch(Arc::downgrade(self)));
         }
         true
     }
 
-    /// Ends those that nobody needed since the last look. Returns how many are left.
-    fn look(&self) -> usize {
-        let look = |waiting: &Mutex<Waiting>| {
-            let mut waiting = lock(waiting);
-            let idle = waiting.fewest;
-            end(waiting.runners.drain(..idle));
-            waiting.fewest = waiting.runners.len();
-            waiting.fewest
+    /// Ends the runners that were not needed since the last check. Returns how many are left.
+    fn check(&self) -> usize {
+        let check = |idle: &Mutex<IdleRunners>| {
+            let mut idle = lock(idle);
+            let unneeded = idle.fewest;
+            end(idle.runners.drain(..unneeded));
+            idle.fewest = idle.runners.len();
+            idle.fewest
         };
-        self.waiting.iter().map(look).sum()
+        self.idle.iter().map(check).sum()
     }
 
-    /// Ends all that wait, and keeps none from here on.
+    /// Ends all idle runners, and keeps none from here on.
     pub(crate) fn end(&self) {
         self.over.store(true, Ordering::Relaxed);
-        for waiting in &self.waiting {
-            let mut waiting = lock(waiting);
-            waiting.fewest = 0;
-            end(waiting.runners.drain(..));
+        for idle in &self.idle {
+            let mut idle = lock(idle);
+            idle.fewest = 0;
+            end(idle.runners.drain(..));
         }
     }
 }
@@ -158,36 +163,34 @@ impl Drop for TaskPool {
     }
 }
 
-fn end(runners: impl Iterator<Item = (Waker, Arc<Place>)>) {
-    for (waker, place) in runners {
-        *lock(&place.0) = Next::End;
+fn end(runners: impl Iterator<Item = (Waker, Arc<Assignment>)>) {
+    for (waker, assignment) in runners {
+        *lock(&assignment.0) = Next::End;
         waker.wake();
     }
 }
 
-/// By the clock: that nobody needs a runner is nothing that happens.
-async fn watch(runners: Weak<TaskPool>) {
+/// Checks the idle runners on a timer, since idleness raises no event.
+async fn watch(pool: Weak<TaskPool>) {
     loop {
-        tokio::time::sleep(ROUND).await;
-        let Some(runners) = runners.upgrade() else {
+        sleep(ROUND).await;
+        let Some(pool) = pool.upgrade() else {
             return;
         };
-        if runners.look() > 0 {
+        if pool.check() > 0 {
             continue;
         }
-        runners.watched.store(false, Ordering::Relaxed);
-        // One may have come in between, and found itself watched.
-        let none = runners
-            .waiting
-            .iter()
-            .all(|waiting| lock(waiting).runners.is_empty());
-        if none || runners.watched.swap(true, Ordering::Relaxed) {
+        pool.watched.store(false, Ordering::Relaxed);
+        // A runner may have come in between, and found `watched` still set.
+        let none = pool.idle.iter().all(|idle| lock(idle).runners.is_empty());
+        let none = none || mutants::on("a_late_runner_is_not_watched");
+        if none || pool.watched.swap(true, Ordering::Relaxed) {
             return;
         }
     }
 }
 
-/// Where this thread keeps runners.
+/// The shard of this thread.
 fn shard() -> usize {
     static THREADS: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
@@ -200,18 +203,22 @@ fn shard() -> usize {
             next
         })
     });
-    // The thread ends.
+    if cfg!(feature = "model") {
+        // The threads of a model are to meet.
+        return 0;
+    }
+    // `None` while the thread ends.
     known.unwrap_or(0)
 }
 
-/// The task of one cell after the other.
+/// A task that runs one cell after the other.
 struct Runner {
-    /// Of the present cell, if it is `busy`, or of the last one.
+    /// The run of the present cell while `busy`, else of the last one.
     run: RunBox,
     busy: bool,
-    place: Arc<Place>,
-    /// Those that wait keep this alive, and are ended when nobody has needed them for a while.
-    runners: Arc<TaskPool>,
+    assignment: Arc<Assignment>,
+    /// An idle runner keeps the pool alive until a check ends it.
+    pool: Arc<TaskPool>,
 }
 
 impl Future for Runner {
@@ -223,11 +230,11 @@ impl Future for Runner {
             if me.busy {
                 ready!(me.run.poll(cx));
                 me.busy = false;
-                // Whoever takes it from there wakes it.
-                let kept = me.runners.keep(cx.waker(), &me.place);
+                // `TaskPool::run` takes it from there, and wakes it.
+                let kept = me.pool.keep(cx.waker(), &me.assignment);
                 return if kept { Poll::Pending } else { Poll::Ready(()) };
             }
-            match std::mem::take(&mut *lock(&me.place.0)) {
+            match std::mem::take(&mut *lock(&me.assignment.0)) {
                 Next::Run(cell) => {
                     cell.run_in(&mut me.run);
                     me.busy = true;
@@ -245,7 +252,7 @@ mod tests {
 
     use crate::actor::tasks::pool::*;
 
-    /// Tells what task it runs in, and waits until it may end.
+    /// Reports the task in which it runs, and waits until it may end.
     struct Job {
         ran: mpsc::UnboundedSender<Id>,
         may_end: tokio::sync::Semaphore,
@@ -264,13 +271,13 @@ mod tests {
             RunBox::new(self.drive())
         }
 
-        fn run_in(self: Arc<Self>, place: &mut RunBox) {
-            place.set(self.drive());
+        fn run_in(self: Arc<Self>, memory: &mut RunBox) {
+            memory.set(self.drive());
         }
     }
 
     struct Fixture {
-        runners: Arc<TaskPool>,
+        pool: Arc<TaskPool>,
         ran: mpsc::UnboundedReceiver<Id>,
         says: mpsc::UnboundedSender<Id>,
     }
@@ -280,23 +287,23 @@ mod tests {
             let (says, ran) = mpsc::unbounded_channel();
             let handle = Handle::current();
             Self {
-                runners: TaskPool::new(handle.clone(), handle),
+                pool: TaskPool::new(handle.clone(), handle),
                 ran,
                 says,
             }
         }
 
-        /// Runs one that waits for `end`.
+        /// Runs a job that waits for `end`.
         fn begin(&self) -> Arc<Job> {
             let job = Arc::new(Job {
                 ran: self.says.clone(),
                 may_end: tokio::sync::Semaphore::new(0),
             });
-            self.runners.run(job.clone());
+            self.pool.run(job.clone());
             job
         }
 
-        /// Ends a run. The runner has let go of its cell when this returns.
+        /// Ends a run. When this returns, the runner has dropped its cell.
         async fn end(&self, job: Arc<Job>) {
             job.may_end.add_permits(1);
             while Arc::strong_count(&job) > 1 {
@@ -304,9 +311,9 @@ mod tests {
             }
         }
 
-        fn waiting(&self) -> usize {
-            let waiting = self.runners.waiting.iter();
-            waiting.map(|waiting| lock(waiting).runners.len()).sum()
+        fn idle(&self) -> usize {
+            let idle = self.pool.idle.iter();
+            idle.map(|idle| lock(idle).runners.len()).sum()
         }
     }
 
@@ -314,12 +321,12 @@ mod tests {
         Handle::current().metrics().num_alive_tasks()
     }
 
-    /// Neither runners nor who looks after them. The clock is paused: it goes on when there is
-    /// nothing else to do.
+    /// Waits until all runners, and the task that checks them, have ended. The clock is paused, and
+    /// goes on when there is nothing else to do.
     async fn none_but(before: usize) {
         let ended = async {
             while tasks() > before {
-                tokio::time::sleep(ROUND).await;
+                sleep(ROUND).await;
             }
         };
         tokio::time::timeout(5 * ROUND, ended).await.unwrap();
@@ -338,56 +345,56 @@ mod tests {
         assert_eq!(fixture.ran.recv().await, Some(one));
         fixture.end(second).await;
         fixture.end(third).await;
-        assert_eq!(fixture.waiting(), 2);
+        assert_eq!(fixture.idle(), 2);
     }
 
     #[tokio::test]
-    async fn no_more_wait_than_there_is_room_for() {
+    async fn the_number_of_idle_runners_is_bounded() {
         let fixture = Fixture::new();
-        let jobs: Vec<_> = (0..2 * WAITING_MAX).map(|_| fixture.begin()).collect();
+        let jobs: Vec<_> = (0..2 * IDLE_MAX).map(|_| fixture.begin()).collect();
         for job in jobs {
             fixture.end(job).await;
         }
-        assert_eq!(fixture.waiting(), WAITING_MAX);
+        assert_eq!(fixture.idle(), IDLE_MAX);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn those_that_nobody_needs_end() {
+    async fn runners_that_are_not_needed_end() {
         let fixture = Fixture::new();
         let before = tasks();
         let (first, second) = (fixture.begin(), fixture.begin());
         fixture.end(first).await;
         fixture.end(second).await;
-        assert_eq!(fixture.waiting(), 2);
-        // One is needed now and then.
+        assert_eq!(fixture.idle(), 2);
+        // A runner is needed now and then.
         for _ in 0..4 {
-            tokio::time::sleep(ROUND).await;
+            sleep(ROUND).await;
             let job = fixture.begin();
             fixture.end(job).await;
         }
-        assert_eq!(fixture.waiting(), 1);
+        assert_eq!(fixture.idle(), 1);
         none_but(before).await;
-        assert_eq!(fixture.waiting(), 0);
+        assert_eq!(fixture.idle(), 0);
     }
 
     #[tokio::test]
-    async fn with_the_system_they_end_as_well() {
+    async fn runners_end_with_the_system() {
         let fixture = Fixture::new();
         let (first, second) = (fixture.begin(), fixture.begin());
         fixture.end(first).await;
-        fixture.runners.end();
-        assert_eq!(fixture.waiting(), 0);
+        fixture.pool.end();
+        assert_eq!(fixture.idle(), 0);
         fixture.end(second).await;
-        assert_eq!(fixture.waiting(), 0, "none is kept any more");
+        assert_eq!(fixture.idle(), 0, "none is kept any more");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn none_outlives_those_who_know_it() {
+    async fn no_runner_outlives_the_last_reference_to_the_pool() {
         let fixture = Fixture::new();
         let before = tasks();
         let job = fixture.begin();
         fixture.end(job).await;
-        drop(fixture.runners);
+        drop(fixture.pool);
         none_but(before).await;
     }
 }

@@ -1,4 +1,4 @@
-//! Work that keeps a thread busy and is in no hurry: one at a time, and no more than half of the
+//! A throttle for CPU-bound work that is not urgent: one worker at a time, for at most half of the
 //! time.
 
 use std::time::Duration;
@@ -8,24 +8,24 @@ use tokio::{
     time::Instant,
 };
 
-/// After so much work there is a rest. Timers are not as fine, so that it lasts a little longer
-/// than the work.
+/// After so much work the worker rests. Timers are coarser than this, so a rest lasts a little
+/// longer than the work before it.
 const BURST: Duration = Duration::from_micros(100);
 
-/// Of what was waited for, and was no work, no more than this counts.
+/// Upper bound of what one turn counts as work. Time beyond it was preemption, and earns no rest.
 const TURN_MAX: Duration = Duration::from_millis(4);
 
-/// Has those who do such work take turns, and rest for as long as they have worked.
+/// Lets workers take turns, and rests between turns for as long as they have worked.
 ///
-/// All other threads are for everybody else then; and the one that works does so in short spells,
-/// so that a system with no thread to spare lets others go first.
+/// So at most one thread does such work, and in short bursts: even a runtime of one thread runs
+/// other tasks in between.
 #[derive(Debug, Default)]
 pub(crate) struct Throttle {
-    /// For how long there was work since the last rest.
+    /// The time of work since the last rest.
     worked: Mutex<Duration>,
 }
 
-/// What is done while it lives is work.
+/// The turn of a worker. The time until it is dropped counts as work.
 #[derive(Debug)]
 pub(crate) struct Permit<'a> {
     worked: MutexGuard<'a, Duration>,
@@ -33,16 +33,15 @@ pub(crate) struct Permit<'a> {
 }
 
 impl Throttle {
-    /// Waits for a turn. First come, first served: whoever waits here has to be polled, or nobody
-    /// gets a turn.
+    /// Waits for a turn. Turns are given in the order of the calls, so a future of this function
+    /// must be polled, or no later caller gets a turn.
     ///
     /// # Cancel safety
     /// Safe.
     pub(crate) async fn turn(&self) -> Permit<'_> {
         let mut worked = self.worked.lock().await;
         if *worked >= BURST {
-            // Nothing is waited for but time: the rest is what others are to have the thread, and
-            // the CPU, for.
+            // The lock stays held: during the rest, other tasks are to have the thread and the CPU.
             tokio::time::sleep(*worked).await;
             *worked = Duration::ZERO;
         }
@@ -54,7 +53,7 @@ impl Throttle {
 }
 
 impl Permit<'_> {
-    /// The work is done; but all others have this thread once before somebody else has a turn.
+    /// Ends the turn, and lets all other tasks of this thread go on before the next worker.
     pub(crate) async fn give_way(mut self) {
         self.end();
         tokio::task::yield_now().await;
@@ -79,29 +78,29 @@ mod tests {
 
     use crate::actor::tasks::throttle::*;
 
-    /// How much later it is than it should be: timers have whole milliseconds.
+    /// Whether a time is the expected one. Timers have whole milliseconds.
     fn is_about(time: Duration, expected: Duration) -> bool {
         (expected..=expected + Duration::from_millis(2)).contains(&time)
     }
 
-    /// How long the next turn is waited for, after work that takes so long each time.
+    /// The wait for the next turn after work of these durations.
     async fn rest_after(times: &[Duration]) -> Duration {
-        let pace = Throttle::default();
+        let throttle = Throttle::default();
         for &time in times {
-            let turn = pace.turn().await;
+            let turn = throttle.turn().await;
             tokio::time::advance(time).await;
             drop(turn);
         }
         let begun = Instant::now();
-        drop(pace.turn().await);
+        drop(throttle.turn().await);
         let rest = begun.elapsed();
-        drop(pace.turn().await);
-        assert_eq!(begun.elapsed(), rest, "it has rested");
+        drop(throttle.turn().await);
+        assert_eq!(begun.elapsed(), rest, "the throttle has rested");
         rest
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_has_worked_rests_for_as_long() {
+    async fn a_rest_is_as_long_as_the_work() {
         for work in [BURST, 5 * BURST, TURN_MAX] {
             let rest = rest_after(&[work]).await;
             assert!(is_about(rest, work), "{work:?}: {rest:?}");
@@ -117,16 +116,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_waited_long_for_somebody_else_does_not_rest_that_long() {
+    async fn preemption_earns_no_rest() {
         let rest = rest_after(&[TURN_MAX * 100]).await;
         assert!(is_about(rest, TURN_MAX), "{rest:?}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_at_a_time_has_a_turn() {
-        let pace = Throttle::default();
-        let turn = pace.turn().await;
-        let mut other = Box::pin(pace.turn());
+    async fn one_worker_at_a_time_has_a_turn() {
+        let throttle = Throttle::default();
+        let turn = throttle.turn().await;
+        let mut other = Box::pin(throttle.turn());
         assert!(other.as_mut().now_or_never().is_none());
         drop(turn);
         assert!(other.now_or_never().is_some());

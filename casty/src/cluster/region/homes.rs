@@ -6,7 +6,7 @@ use crate::{
     actor::Entity,
     cluster::region::{ShardRegion, parked::Parked},
     id::{Epoch, ShardId},
-    infra::sync::lock,
+    infra::{published::Published, sync::lock},
     message::answer::{Pending, RawAnswer},
     protocol::region::{Effect, Home, Region},
     transport::{frame::EntityFrame, link::Link},
@@ -50,11 +50,9 @@ impl<E: Entity> ShardRegion<E> {
         if fences.is_empty() {
             return;
         }
-        // Whoever looked at the homes before may be about to send to an old one, and the fence has
-        // to come behind. Nobody keeps them for longer than it takes to queue a message.
-        while Arc::strong_count(&before) > 1 {
-            std::thread::yield_now();
-        }
+        // A sender that has read the earlier homes may be about to queue a message for an old
+        // owner. The fence must come behind that message.
+        Published::wait_for_readers(&before);
         self.send_fences(&before, fences);
     }
 
@@ -124,7 +122,7 @@ impl<E: Entity> ShardRegion<E> {
                     .map_or(FastHome::Unknown, |link| FastHome::There(link, epoch)),
             })
             .collect();
-        self.homes.swap(Arc::new(homes))
+        self.homes.swap(homes)
     }
 }
 

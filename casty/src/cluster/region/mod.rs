@@ -22,7 +22,6 @@ use std::{
     },
 };
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
 use tokio::{
@@ -55,7 +54,7 @@ use crate::{
     error::Failure,
     event::ActorPath,
     id::{CatalogEntry, EntityId, Epoch, ShardId},
-    infra::sync::lock,
+    infra::{published::Published, sync::lock},
     message::{answer::Pending, codec},
     protocol::{
         map::{ClusterMap, Slot, Status},
@@ -153,7 +152,7 @@ pub(crate) struct ShardRegion<E: Entity> {
     kind: u16,
     shards: NonZeroU32,
     /// What senders look at. Rebuilt when a home changes.
-    homes: ArcSwap<Vec<FastHome>>,
+    homes: Published<Vec<FastHome>>,
     machine: Mutex<Region<Parked<E>>>,
     local: LocalShards<E>,
     arrived: Mutex<Arrived>,
@@ -195,7 +194,7 @@ impl<E: Entity> ShardRegion<E> {
             name,
             kind,
             shards,
-            homes: ArcSwap::from_pointee(homes),
+            homes: Published::new(homes),
             machine: Mutex::new(machine),
             local: LocalShards::new(shards.get(), alone),
             arrived: Mutex::default(),
@@ -512,9 +511,8 @@ impl<E: Entity> AnyRegion for ShardRegion<E> {
         }
         let all: Vec<_> = (0..self.shards.get()).map(ShardId).collect();
         self.handle_no_home(&all, &Failure::Stopped);
-        self.homes.store(Arc::new(
-            (0..self.shards.get()).map(|_| FastHome::Unknown).collect(),
-        ));
+        let homes = (0..self.shards.get()).map(|_| FastHome::Unknown);
+        self.homes.swap(homes.collect());
         self.room.notify_waiters();
     }
 }

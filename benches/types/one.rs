@@ -1,0 +1,4 @@
+//! One entity type: see `types.rs`.
+
+#[path = "entity.rs"]
+pub mod first;
