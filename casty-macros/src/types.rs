@@ -229,7 +229,7 @@ fn option_argument_of(ty: &Type) -> Option<&Type> {
     option_argument(path)
 }
 
-/// What to write instead of a reference to `ty`.
+/// The type to write instead of a reference to `ty`.
 fn owned(ty: &Type) -> String {
     match bare(ty) {
         Type::Slice(slice) => format!("Vec<{}>", text::of(&slice.elem)),

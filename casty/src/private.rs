@@ -1,4 +1,5 @@
-//! What generated code calls. Not public: it changes with the macros, without notice.
+//! The functions and types that generated code uses. Not public: they change with the macros,
+//! without notice.
 
 use std::{convert::Infallible, fmt, num::NonZeroU32, time::Duration};
 
@@ -152,9 +153,9 @@ pub const fn shards(number: u32) -> NonZeroU32 {
     note = "a handler's return type named `Result` must be one; give a type of your own another name"
 )]
 pub trait Fallible {
-    /// What an asker gets.
+    /// The value that an ask returns.
     type Ok;
-    /// What it gets instead.
+    /// The error that an ask returns in its place.
     type Err;
 }
 
@@ -163,7 +164,7 @@ impl<T, E> Fallible for Result<T, E> {
     type Err = E;
 }
 
-/// What `#[init]` falls back to: `Default`.
+/// The fallback for `#[init]`: `Default`.
 #[diagnostic::on_unimplemented(
     message = "casty cannot make the first state of `{Self}`",
     label = "has neither `Default` nor an `#[init]` function",
@@ -186,7 +187,7 @@ pub fn init_by_default<T: DefaultState>() -> Result<T, HookError> {
     Ok(T::default_state())
 }
 
-/// What a fallible `#[init]` or other hook returned. Its error may travel to another node, so it
+/// The result of a fallible `#[init]` or other hook. Its error may travel to another node, so it
 /// goes as text.
 pub fn hook_result<T, E: fmt::Display>(made: Result<T, E>) -> Result<T, HookError> {
     made.map_err(|error| HookError(error.to_string()))

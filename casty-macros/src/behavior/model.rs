@@ -1,4 +1,4 @@
-//! What an annotated impl block or module means. Keeps the user's tokens, for their spans.
+//! The meaning of an annotated impl block or module. Keeps the user's tokens, for their spans.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub(super) struct Behavior {
     pub(super) form: Form,
     /// The initial one first. Those of an impl block are one: the actor itself.
     pub(super) states: Vec<State>,
-    /// What the states handle, taken together.
+    /// The messages of all states together.
     pub(super) messages: Vec<Message>,
     /// The targets of each `OneOf` that the functions return.
     pub(super) one_ofs: Vec<Vec<Target>>,
@@ -54,7 +54,7 @@ pub(super) struct State {
     pub(super) block: Option<Ident>,
 }
 
-/// What a state does with messages that it does not handle.
+/// A state's policy for messages that it does not handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Otherwise {
     Reject,
@@ -89,7 +89,7 @@ pub(super) struct Argument {
     pub(super) attrs: Vec<Attribute>,
 }
 
-/// What an asker gets.
+/// The value and the error that an ask returns.
 #[derive(Clone)]
 pub(super) enum Reply {
     Unit,
@@ -97,7 +97,7 @@ pub(super) enum Reply {
     Fallible {
         /// As written.
         whole: Box<Type>,
-        /// What the two arguments of `Result<T, E>` are, where both are written.
+        /// The two arguments of `Result<T, E>`, if both are written.
         parts: Option<Box<(Type, Type)>>,
     },
 }
@@ -118,7 +118,7 @@ pub(super) enum Parameter {
     Context,
 }
 
-/// What a handler returns.
+/// The return type of a handler.
 pub(super) enum Outcome {
     Reply,
     /// The reply comes from a promise, later.
@@ -127,7 +127,7 @@ pub(super) enum Outcome {
     Leaves(Transition),
 }
 
-/// What comes back from a handler that leaves its state.
+/// The result of a handler that leaves its state.
 pub(super) struct Transition {
     pub(super) next: Next,
     pub(super) answer: Answer,
@@ -135,7 +135,7 @@ pub(super) struct Transition {
     pub(super) may_stay: bool,
 }
 
-/// What comes back besides the next state.
+/// The result besides the next state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     Nothing,

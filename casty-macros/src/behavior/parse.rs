@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{errors::Errors, self_type::ReplaceSelf, types};
 
-/// What came of the item under the attribute.
+/// The parsed item under the attribute.
 pub(super) enum Parsed {
     /// An impl block, without our attributes.
     Block(Box<Behavior>, Box<ItemImpl>),

@@ -115,7 +115,7 @@ const FAILURES: &[Word] = &[
 ];
 const STRATEGIES: &[Word] = &[("one_for_one", "OneForOne"), ("all_for_one", "AllForOne")];
 
-/// What the options say.
+/// The values of the options.
 pub(super) struct Settings {
     pub(super) name: Option<String>,
     pub(super) shards: u32,

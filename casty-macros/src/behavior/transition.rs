@@ -19,7 +19,7 @@ pub(super) struct Leaving<'a> {
     pub(super) internal: bool,
 }
 
-/// What a handler returns if it leaves the state.
+/// The return type of a handler that leaves the state.
 struct Left<'a> {
     next: &'a Type,
     reply: Option<&'a Type>,

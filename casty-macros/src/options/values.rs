@@ -1,4 +1,4 @@
-//! What an option's value may be.
+//! The values that an option may have.
 
 use std::{ops::RangeInclusive, time::Duration};
 

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 /// A source that is not connected, or is behind, for so long is exchanged for another.
 const PATIENCE: Duration = Duration::from_millis(400);
 
-/// What a node knows when it looks after its source.
+/// A node's knowledge when it looks after its source.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SourceView<'a, V> {
     /// The version of the map that this node has.

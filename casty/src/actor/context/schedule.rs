@@ -61,8 +61,9 @@ impl Every {
         }
     }
 
-    /// One message in each period, counted from the start. Periods that pass while one is still
-    /// handled are skipped: the beat stays, nothing is made up for.
+    /// One message in each period, counted from the start. Periods that pass while a message is
+    /// still handled are skipped: the period does not shift, and missed messages are not made up
+    /// for.
     pub fn fixed_rate(period: Duration) -> Self {
         Self {
             period: period.max(PERIOD_MIN),
@@ -112,7 +113,7 @@ pub(crate) async fn every<A: Actor>(
     }
 }
 
-/// When the message after the one of `last` is due, if that was dealt with at `now`.
+/// When the next message is due, if the message of `last` was handled at `now`.
 fn next_beat(every: Every, start: Instant, last: Instant, now: Instant) -> Instant {
     if !every.rate {
         return now + every.period;

@@ -5,11 +5,11 @@ use crate::{
     id::MemberId,
 };
 
-/// One actor's wish to hear of the end of another; unique on its node.
+/// One actor's watch on another; unique on its node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct WatchId(pub(crate) u64);
 
-/// Who is told of a cell's end.
+/// The watchers of a cell.
 pub(crate) struct Watcher {
     pub(crate) id: WatchId,
     tell: Box<dyn FnOnce(ActorPath, TerminatedReason) + Send>,

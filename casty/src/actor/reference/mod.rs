@@ -1,4 +1,4 @@
-//! References: values that say who a message is for.
+//! References: values that name the target of a message.
 
 pub(crate) mod remote;
 
@@ -29,11 +29,11 @@ use crate::{
     id::{EntityId, ShardId},
 };
 
-/// A reference to an entity: its type and its id. Where it lives is found out at each send, so it
-/// is never stale.
+/// A reference to an entity: its type and its id. The entity's home is looked up at each send, so a
+/// reference is never stale.
 ///
-/// Cheap to clone. It may travel in a message, and works on the other side. What a user holds is
-/// the typed proxy around it, such as `CounterRef`.
+/// Cheap to clone. It may travel in a message, and works on the other side. Users hold the typed
+/// proxy around it, such as `CounterRef`.
 pub struct EntityRef<E: Entity>(Arc<dyn Target<E>>);
 
 /// Keeps what a target is made of out of what the compiler says of a state that is not `Send`.
@@ -54,9 +54,9 @@ impl<E: Entity> Target<E> for EntityTarget<E> {
     }
 }
 
-/// The cells in which an entity was found here. One that has closed takes nothing: then it is
-/// looked for anew. One that has not is the only one there is, since the cells of a shard close
-/// before it goes elsewhere.
+/// The cells in which the entity was found on this node. A closed cell takes nothing, and then the
+/// entity is looked up again. A cell that is open is the only one of its entity, since the cells of
+/// a shard close before the shard moves.
 pub(crate) struct Found<E: Entity> {
     times: AtomicU8,
     /// Most references know one cell only: to look at it costs no more than to read a pointer.
@@ -68,7 +68,7 @@ pub(crate) struct Found<E: Entity> {
 
 /// How often an entity was found here.
 mod times {
-    /// Who never finds any does not pay for the look.
+    /// A reference that never finds a cell here does not pay for the lookup.
     pub(super) const NEVER: u8 = 0;
     /// Many references are used once, and to remember a cell costs as much as to find it.
     pub(super) const ONCE: u8 = 1;
@@ -249,10 +249,10 @@ impl<'de, E: Entity> Deserialize<'de> for EntityRef<E> {
 
 const OUTSIDE: &str = "a reference can only be decoded by a running system";
 
-/// A reference to one particular actor that somebody spawned, on this node or another.
+/// A reference to one particular actor, on this node or another.
 ///
 /// Cheap to clone. It may travel in a message, and works on the other side as long as the actor
-/// lives. What a user holds is the typed proxy around it, such as `GreeterRef`.
+/// lives. Users hold the typed proxy around it, such as `GreeterRef`.
 pub struct ActorRef<A: Actor>(Place<A>);
 
 enum Place<A: Actor> {

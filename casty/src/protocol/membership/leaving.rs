@@ -33,12 +33,12 @@ pub(crate) enum LeavingStep {
     ForgetSeat,
     /// The node has left.
     End {
-        /// What was still under way when the time was up.
+        /// The work that was still under way when the time was up.
         late: Option<&'static str>,
     },
 }
 
-/// What became of a step.
+/// The result of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum StepDone {
     /// Of `Record`: the command is in the map.
@@ -54,12 +54,12 @@ pub(crate) enum StepDone {
     Failed,
 }
 
-/// What a node is when it begins to leave.
+/// The state of a node that begins to leave.
 #[derive(Clone, Debug)]
 pub(crate) struct Departing {
     pub(crate) me: MemberId,
-    /// It is a member. One whose engine has failed is none: it has given up all it had, and to the
-    /// others it is dead.
+    /// Whether the node is a member. A node whose engine has failed is not: it has given up
+    /// everything it owned, and the other members take it for dead.
     pub(crate) is_member: bool,
     pub(crate) regions: usize,
 }
@@ -171,7 +171,7 @@ impl Leaving {
         LeavingStep::StopRegion(next)
     }
 
-    /// Shards that no other member could take are nobody's from now on.
+    /// Shards that no other member could take lose their owner now.
     fn release(&mut self, done: StepDone) -> LeavingStep {
         match done {
             StepDone::Stopped { kind, shards } if !shards.is_empty() => {
@@ -356,7 +356,7 @@ mod tests {
         );
     }
 
-    /// The others have to wait until the lease of a member is over whose handlers run.
+    /// If the leaving member's handlers still run, the others have to wait until its lease is over.
     #[test]
     fn a_member_whose_handlers_still_run_is_down_and_not_removed() {
         let late = [
@@ -400,7 +400,7 @@ mod tests {
         assert_eq!(all.last(), Some(&End { late }));
     }
 
-    /// With nobody left to take the vote, the cluster ends with its last voter. Where the removal
+    /// If no member is left to take the vote, the cluster ends with its last voter. If the removal
     /// is not recorded, others may wait for that vote.
     #[test]
     fn the_last_voter_forgets_its_seat_once_it_is_removed() {
