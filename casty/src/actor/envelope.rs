@@ -16,7 +16,7 @@ use crate::{
     event::ActorPath,
     id::Epoch,
     message::{
-        answer::{Pending, RawAnswer, ReplyPath},
+        answer::{Pending, RawAnswer, ReplyPath, WayBack},
         codec,
     },
 };
@@ -224,6 +224,15 @@ impl<R: Send + 'static> ReplyTo<R> {
             Self::Relay(pending) => Some(pending),
             Self::Guarded(guarded) => guarded.0.into_pending(),
         }
+    }
+}
+
+impl<R: Send + 'static> WayBack for ReplyTo<R> {
+    fn take(&mut self) -> Option<Box<dyn Pending>> {
+        if self.is_nobody() {
+            return None;
+        }
+        std::mem::replace(self, Self::Nobody).into_pending()
     }
 }
 

@@ -36,7 +36,7 @@ use crate::{
     event::{ActorPath, DeadLetterReason, Event, EventBus},
     id::{EntityId, MemberId, NodeId},
     infra::{sync::lock, timer_thread::TimerThread},
-    message::answer::Pending,
+    message::answer::WayBack,
 };
 
 /// Where an actor of some node lives. It is never reused: the member's incarnation is part of it.
@@ -50,14 +50,14 @@ pub(crate) struct ActorAddress {
 
 /// How messages reach actors on other nodes. `cluster` implements it.
 pub(crate) trait Carrier: Send + Sync {
-    /// Queues an encoded message. `pending` is called once it is certain that it goes out.
+    /// Queues an encoded message. The asker is taken from `reply` once the message is certain to go
+    /// out, and not before.
     fn try_carry(
         &self,
         to: &ActorAddress,
         chain: &[u8],
         payload: &[u8],
-        is_ask: bool,
-        pending: &mut dyn FnMut() -> Option<Box<dyn Pending>>,
+        reply: &mut dyn WayBack,
     ) -> Result<(), Failure>;
 
     /// Resolves when another try makes sense.

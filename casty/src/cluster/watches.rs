@@ -24,7 +24,7 @@ use crate::{
         answer::{Pending, RawAnswer, ReplyPath},
         codec,
     },
-    transport::connection::Inlet,
+    transport::{connection::Inlet, frame::Frame, outbox::Admission},
 };
 
 /// What a watch looks like on the wire: no message is encoded as nothing.
@@ -106,12 +106,11 @@ impl Node {
     }
 
     fn ask_for_end(&self, who: &ActorAddress) -> Result<oneshot::Receiver<RawAnswer>, Failure> {
+        let link = self.checked_link(who)?;
+        let frame = Frame::actor(who.actor, &[], WATCH);
+        let place = link.reserve(&frame, Admission::New)?;
         let (asked, answer) = oneshot::channel();
-        let mut asked = Some(asked);
-        self.carry_to(who, &[], WATCH, true, &mut || {
-            let asked: Box<dyn Pending> = Box::new(Asked(asked.take()?));
-            Some(asked)
-        })?;
+        place.put(Some(Box::new(Asked(asked))));
         Ok(answer)
     }
 

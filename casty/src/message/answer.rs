@@ -18,6 +18,13 @@ pub(crate) trait Pending: Send {
     fn complete(self: Box<Self>, answer: RawAnswer);
 }
 
+/// The way back for a message's answer, as long as the message may still be turned away.
+pub(crate) trait WayBack {
+    /// Takes the asker, where one waits for the answer: from then on the message is certain to go
+    /// out.
+    fn take(&mut self) -> Option<Box<dyn Pending>>;
+}
+
 /// A connection on which replies go back.
 pub(crate) trait ReplyPath: Send + Sync {
     /// `epoch`: the ownership under which it is answered; zero for what nobody owns.

@@ -113,7 +113,21 @@ pub(crate) struct TooLarge {
     pub(crate) bytes: usize,
 }
 
-impl Frame<'_> {
+/// The length of a frame that is not too large, without its prefix.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FrameLength(u32);
+
+impl<'a> Frame<'a> {
+    /// A message for an actor. An asker gets its correlation when the frame is queued.
+    pub(crate) fn actor(actor: u64, chain: &'a [u8], payload: &'a [u8]) -> Self {
+        Self::Actor {
+            actor,
+            correlation: 0,
+            chain,
+            payload,
+        }
+    }
+
     /// The frame's size on the wire, its prefix included.
     pub(crate) fn wire_bytes(&self) -> usize {
         PREFIX_BYTES + 1 + self.body_bytes()
@@ -140,15 +154,24 @@ impl Frame<'_> {
 
     /// Appends the frame.
     pub(crate) fn put(&self, out: &mut BytesMut) -> Result<(), TooLarge> {
+        self.put_checked(self.check()?, out);
+        Ok(())
+    }
+
+    /// The frame's length, where a peer accepts one so large.
+    pub(crate) fn check(&self) -> Result<FrameLength, TooLarge> {
         let bytes = 1 + self.body_bytes();
-        let prefix = u32::try_from(bytes)
+        u32::try_from(bytes)
             .ok()
-            .filter(|_| bytes <= FRAME_BYTES_MAX);
-        let Some(prefix) = prefix else {
-            return Err(TooLarge { bytes });
-        };
-        out.reserve(PREFIX_BYTES + bytes);
-        out.put_u32_le(prefix);
+            .filter(|_| bytes <= FRAME_BYTES_MAX)
+            .map(FrameLength)
+            .ok_or(TooLarge { bytes })
+    }
+
+    /// Appends a frame whose length is known.
+    pub(crate) fn put_checked(&self, FrameLength(length): FrameLength, out: &mut BytesMut) {
+        out.reserve(PREFIX_BYTES + length as usize);
+        out.put_u32_le(length);
         match self {
             Self::Entity(frame) => frame.put(out),
             Self::Actor {
@@ -202,7 +225,6 @@ impl Frame<'_> {
                 out.put_u64_le(*received);
             }
         }
-        Ok(())
     }
 }
 

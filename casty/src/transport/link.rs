@@ -21,7 +21,7 @@ use super::{
     frame::{self, EntityFrame, FRAME_BYTES_MAX, Frame},
     handshake::{HandshakeError, HandshakeRefusal, Hello, Lane, Welcome},
     net::{Net, Target},
-    outbox::{Lost, LostMessage, Outbox, PutError, Returned, lost_message},
+    outbox::{Admission, Lost, LostMessage, Outbox, Place, PutError, Returned, lost_message},
 };
 use crate::{
     error::Failure,
@@ -138,45 +138,18 @@ impl Link {
         })
     }
 
-    /// Queues a message for an entity. See [`Outbox::put_message`] for `pending` and `forced`.
-    pub(crate) fn send_entity(
-        &self,
-        frame: EntityFrame<'_>,
-        is_ask: bool,
-        pending: impl FnOnce() -> Option<Box<dyn Pending>>,
-        forced: bool,
-    ) -> Result<(), Failure> {
+    /// A place for a message to an entity or an actor, for its finished frame. See
+    /// [`Outbox::reserve`].
+    ///
+    /// # Errors
+    /// [`Failure::Unreachable`], [`Failure::Full`], [`Failure::TooLarge`].
+    pub(crate) fn reserve<'a>(
+        &'a self,
+        frame: &'a Frame<'a>,
+        admission: Admission,
+    ) -> Result<Place<'a>, Failure> {
         self.check()?;
-        let make = |correlation| {
-            Frame::Entity(EntityFrame {
-                correlation,
-                ..frame
-            })
-        };
-        self.outbox
-            .put_message(make, is_ask, pending, forced)
-            .map_err(failure)
-    }
-
-    /// Queues a message for an actor.
-    pub(crate) fn send_actor(
-        &self,
-        actor: u64,
-        chain: &[u8],
-        payload: &[u8],
-        is_ask: bool,
-        pending: impl FnOnce() -> Option<Box<dyn Pending>>,
-    ) -> Result<(), Failure> {
-        self.check()?;
-        let make = |correlation| Frame::Actor {
-            actor,
-            correlation,
-            chain,
-            payload,
-        };
-        self.outbox
-            .put_message(make, is_ask, pending, false)
-            .map_err(failure)
+        self.outbox.reserve(frame, admission).map_err(failure)
     }
 
     /// Queues a control message.

@@ -8,14 +8,14 @@
 use std::{
     collections::VecDeque,
     future::poll_fn,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
     task::{Context, Poll, Waker},
 };
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
 
-use super::frame::{Frame, PREFIX_BYTES, TooLarge};
+use super::frame::{Frame, FrameLength, PREFIX_BYTES, TooLarge};
 use crate::{
     id::EntityId,
     infra::sync::lock,
@@ -44,6 +44,59 @@ pub(crate) enum PutError {
 impl From<TooLarge> for PutError {
     fn from(TooLarge { bytes }: TooLarge) -> Self {
         Self::TooLarge { bytes }
+    }
+}
+
+/// Whether a message may be turned away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// Its sender waits where there is no room.
+    New,
+    /// It was accepted before, and has waited for its home: it is taken beyond the bound.
+    Accepted,
+}
+
+/// A place for one message in an outbox, which is locked until then.
+#[must_use = "a message is appended by `put`"]
+pub(crate) struct Place<'a> {
+    state: MutexGuard<'a, State>,
+    frame: &'a Frame<'a>,
+    length: FrameLength,
+}
+
+impl Place<'_> {
+    /// Appends the message. Where an asker waits for the answer, the frame gets a correlation of
+    /// its own.
+    pub(crate) fn put(mut self, pending: Option<Box<dyn Pending>>) {
+        match pending {
+            None => self
+                .frame
+                .put_checked(self.length, &mut self.state.messages),
+            Some(pending) => self.put_ask(pending),
+        }
+        let writer = self.state.writer.take();
+        drop(self.state);
+        wake(writer);
+    }
+
+    fn put_ask(&mut self, pending: Box<dyn Pending>) {
+        let state = &mut *self.state;
+        state.last_correlation += 1;
+        let number = state.last_correlation;
+        let mut frame = *self.frame;
+        let epoch = match &mut frame {
+            Frame::Entity(frame) => {
+                frame.correlation = number;
+                frame.epoch
+            }
+            Frame::Actor { correlation, .. } => {
+                *correlation = number;
+                0
+            }
+            _ => 0,
+        };
+        state.pending.insert(number, (epoch, pending));
+        frame.put_checked(self.length, &mut state.messages);
     }
 }
 
@@ -151,42 +204,28 @@ fn wake(writer: Option<Waker>) {
 }
 
 impl Outbox {
-    /// Appends a message, `make` being told its correlation: 0, or a fresh number if somebody asks.
+    /// A place for a message among those that wait for the writer.
     ///
-    /// `pending` is called once the frame is certain to go out. `forced` frames were accepted
-    /// elsewhere before, and are taken even where there is no room.
-    pub(crate) fn put_message<'f>(
-        &self,
-        make: impl FnOnce(u64) -> Frame<'f>,
-        is_ask: bool,
-        pending: impl FnOnce() -> Option<Box<dyn Pending>>,
-        forced: bool,
-    ) -> Result<(), PutError> {
-        let mut state = lock(&self.0.state);
-        if state.messages.len() >= MESSAGES_BYTES_MAX && !forced {
+    /// The outbox is locked until the place is filled or dropped: encode the message before.
+    ///
+    /// # Errors
+    /// [`PutError::Full`] where there is no room for a new message, [`PutError::TooLarge`] for a
+    /// frame that no peer accepts. A message with a place is certain to be appended.
+    pub(crate) fn reserve<'a>(
+        &'a self,
+        frame: &'a Frame<'a>,
+        admission: Admission,
+    ) -> Result<Place<'a>, PutError> {
+        let length = frame.check()?;
+        let state = lock(&self.0.state);
+        if state.messages.len() >= MESSAGES_BYTES_MAX && admission == Admission::New {
             return Err(PutError::Full);
         }
-        let correlation = if is_ask {
-            state.last_correlation + 1
-        } else {
-            0
-        };
-        let frame = make(correlation);
-        frame.put(&mut state.messages)?;
-        if is_ask {
-            state.last_correlation = correlation;
-            if let Some(pending) = pending() {
-                let epoch = match frame {
-                    Frame::Entity(frame) => frame.epoch,
-                    _ => 0,
-                };
-                state.pending.insert(correlation, (epoch, pending));
-            }
-        }
-        let writer = state.writer.take();
-        drop(state);
-        wake(writer);
-        Ok(())
+        Ok(Place {
+            state,
+            frame,
+            length,
+        })
     }
 
     /// Appends a frame that goes before all messages.
@@ -459,26 +498,16 @@ mod tests {
     }
 
     fn tell(outbox: &Outbox, actor: u64) -> Result<(), PutError> {
-        let frame = |correlation| Frame::Actor {
-            actor,
-            correlation,
-            chain: &[],
-            payload: b"\xa4ping",
-        };
-        outbox.put_message(frame, false, || None, false)
+        let frame = Frame::actor(actor, &[], b"\xa4ping");
+        outbox.reserve(&frame, Admission::New)?.put(None);
+        Ok(())
     }
 
     fn ask(outbox: &Outbox, name: &'static str, log: &Log) {
-        let frame = |correlation| Frame::Actor {
-            actor: 9,
-            correlation,
-            chain: &[],
-            payload: b"",
-        };
+        let frame = Frame::actor(9, &[], b"");
         let waits = Box::new(Waits(name, log.clone()));
-        outbox
-            .put_message(frame, true, || Some(waits), false)
-            .unwrap();
+        let place = outbox.reserve(&frame, Admission::New).unwrap();
+        place.put(Some(waits));
     }
 
     fn told(lost: &Lost) -> Vec<&LostTo> {
@@ -506,21 +535,18 @@ mod tests {
     #[test]
     fn an_asker_is_found_with_the_epoch_it_asked_under_and_once() {
         let (outbox, log) = (Outbox::default(), Log::default());
-        let frame = |correlation| {
-            Frame::Entity(super::super::frame::EntityFrame {
-                kind: 0,
-                hops: 0,
-                epoch: 7,
-                correlation,
-                id: "x",
-                chain: &[],
-                payload: b"",
-            })
-        };
+        let frame = Frame::Entity(super::super::frame::EntityFrame {
+            kind: 0,
+            hops: 0,
+            epoch: 7,
+            correlation: 0,
+            id: "x",
+            chain: &[],
+            payload: b"",
+        });
         let waits = Box::new(Waits("asked", log.clone()));
-        outbox
-            .put_message(frame, true, || Some(waits), false)
-            .unwrap();
+        let place = outbox.reserve(&frame, Admission::New).unwrap();
+        place.put(Some(waits));
         let (epoch, _) = outbox.answered(1).unwrap();
         assert_eq!(epoch, 7);
         assert!(outbox.answered(1).is_none());
@@ -554,13 +580,8 @@ mod tests {
     fn messages_wait_while_the_window_is_shut_and_replies_do_not() {
         let outbox = Outbox::default();
         let big = vec![0; usize::try_from(WINDOW_BYTES).unwrap()];
-        let frame = |_| Frame::Actor {
-            actor: 1,
-            correlation: 0,
-            chain: &[],
-            payload: &big,
-        };
-        outbox.put_message(frame, false, || None, false).unwrap();
+        let frame = Frame::actor(1, &[], &big);
+        outbox.reserve(&frame, Admission::New).unwrap().put(None);
         let sent = outbox.take().1.len() as u64;
         tell(&outbox, 2).unwrap();
         outbox.put_urgent(Frame::Ping).unwrap();
@@ -579,13 +600,23 @@ mod tests {
         }
         assert!(count > 1000);
         assert_eq!(tell(&outbox, 1), Err(PutError::Full));
-        let frame = |correlation| Frame::Actor {
-            actor: 1,
-            correlation,
-            chain: &[],
-            payload: b"",
-        };
-        assert_eq!(outbox.put_message(frame, false, || None, true), Ok(()));
+        let frame = Frame::actor(1, &[], b"");
+        let waiting = lock(&outbox.0.state).messages.len();
+        outbox
+            .reserve(&frame, Admission::Accepted)
+            .unwrap()
+            .put(None);
+        assert!(lock(&outbox.0.state).messages.len() > waiting);
+    }
+
+    #[test]
+    fn a_place_that_is_not_used_leaves_everything_as_it_was() {
+        let (outbox, log) = (Outbox::default(), Log::default());
+        let frame = Frame::actor(1, &[], b"");
+        drop(outbox.reserve(&frame, Admission::New).unwrap());
+        assert!(!lock(&outbox.0.state).has_messages());
+        ask(&outbox, "first", &log);
+        assert!(outbox.answered(1).is_some());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::{
         Actor, Rejected,
         ask::chain,
         context::watch::{WatchId, WatchedKey, Watcher},
-        envelope::{Envelope, ReplyTo},
+        envelope::Envelope,
         reference::Destination,
         runtime::{ActorAddress, Runtime},
     },
@@ -38,14 +38,10 @@ impl Remote {
     }
 
     fn carry<A: Actor>(&self, envelope: Envelope<A>) -> Result<(), Rejected<A>> {
-        let Envelope { message, reply } = envelope;
-        let is_ask = !reply.is_nobody();
+        let Envelope { message, mut reply } = envelope;
         let chain = chain::encoded(reply.chain(), &self.runtime);
-        let mut reply = Some(reply);
         let carried = codec::with_encoded(&message, |payload| match self.runtime.carrier() {
-            Some(carrier) => carrier.try_carry(&self.address, &chain, payload, is_ask, &mut || {
-                reply.take().and_then(ReplyTo::into_pending)
-            }),
+            Some(carrier) => carrier.try_carry(&self.address, &chain, payload, &mut reply),
             None => Err(Failure::Stopped),
         });
         let failure = match carried {
@@ -53,7 +49,6 @@ impl Remote {
             Ok(Err(failure)) => failure,
             Err(codec::EncodeError(reason)) => Failure::Unencodable { reason },
         };
-        let reply = reply.unwrap_or(ReplyTo::Nobody);
         Err(Rejected::new(Envelope { message, reply }, failure))
     }
 }

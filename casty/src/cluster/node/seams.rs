@@ -17,13 +17,16 @@ use crate::{
     event::{ActorPath, DeadLetterReason},
     id::{Epoch, MemberId, ShardId},
     infra::{sync::lock, timer_thread::TimerThread},
-    message::{answer::Pending, codec},
+    message::{
+        answer::{Pending, WayBack},
+        codec,
+    },
     protocol::map::{Slot, Status},
     transport::{
-        frame::EntityFrame,
+        frame::{EntityFrame, Frame},
         handshake::{HandshakeRefusal, Hello, Lane, Welcome},
         link::{Link, LinkOwner, Peer},
-        outbox::{LostMessage, LostTo},
+        outbox::{Admission, LostMessage, LostTo},
     },
 };
 
@@ -45,10 +48,12 @@ impl Carrier for Node {
         to: &ActorAddress,
         chain: &[u8],
         payload: &[u8],
-        is_ask: bool,
-        pending: &mut dyn FnMut() -> Option<Box<dyn Pending>>,
+        reply: &mut dyn WayBack,
     ) -> Result<(), Failure> {
-        self.carry_to(to, chain, payload, is_ask, pending)
+        let link = self.checked_link(to)?;
+        let frame = Frame::actor(to.actor, chain, payload);
+        link.reserve(&frame, Admission::New)?.put(reply.take());
+        Ok(())
     }
 
     fn room(&self, to: &ActorAddress) -> BoxFuture<'static, ()> {
@@ -68,20 +73,13 @@ impl Carrier for Node {
 }
 
 impl Node {
-    pub(in crate::cluster) fn carry_to(
-        &self,
-        to: &ActorAddress,
-        chain: &[u8],
-        payload: &[u8],
-        is_ask: bool,
-        pending: &mut dyn FnMut() -> Option<Box<dyn Pending>>,
-    ) -> Result<(), Failure> {
+    /// The link for a message to an actor, where the message may be sent now.
+    pub(in crate::cluster) fn checked_link(&self, to: &ActorAddress) -> Result<Arc<Link>, Failure> {
         if !chain::may_act() {
             return Err(Failure::NoQuorum);
         }
         self.check_peer(&to.member)?;
-        self.actor_link(to)
-            .send_actor(to.actor, chain, payload, is_ask, pending)
+        Ok(self.actor_link(to))
     }
 
     fn actor_link(&self, to: &ActorAddress) -> Arc<Link> {

@@ -9,7 +9,11 @@ use crate::{
     infra::{published::Published, sync::lock},
     message::answer::{Pending, RawAnswer},
     protocol::region::{Effect, Home, Region},
-    transport::{frame::EntityFrame, link::Link},
+    transport::{
+        frame::{EntityFrame, Frame},
+        link::Link,
+        outbox::Admission,
+    },
 };
 
 /// What a fence carries: no message is encoded as nothing.
@@ -81,7 +85,7 @@ impl<E: Entity> ShardRegion<E> {
         };
         drop(passing(passed));
         for (link, fences) in by_link {
-            let frame = EntityFrame {
+            let frame = Frame::Entity(EntityFrame {
                 kind: self.kind,
                 hops: 0,
                 epoch: 0,
@@ -89,11 +93,13 @@ impl<E: Entity> ShardRegion<E> {
                 id: "",
                 chain: &[],
                 payload: FENCE,
-            };
-            let mut pending = Some(passing(fences));
-            // An error means that the link is gone, and all that was on it: dropped, `pending` says
-            // so.
-            let _ = link.send_entity(frame, true, || pending.take(), true);
+            });
+            let passing = passing(fences);
+            // An error means that the link is gone, and all that was on it. Then `passing` is
+            // dropped, and says that the fence has passed.
+            if let Ok(place) = link.reserve(&frame, Admission::Accepted) {
+                place.put(Some(passing));
+            }
         }
     }
 

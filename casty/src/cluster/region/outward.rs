@@ -10,7 +10,7 @@ use crate::{
         Entity, Rejected, Route,
         ask::chain,
         cell::{Cell, Refusal},
-        envelope::{Envelope, ReplyTo},
+        envelope::Envelope,
         reference::Found,
         runtime::Runtime,
     },
@@ -22,11 +22,12 @@ use crate::{
     error::Failure,
     id::{EntityId, Epoch, ShardId},
     infra::sync::lock,
-    message::codec,
+    message::{answer::WayBack, codec},
     protocol::map::Slot,
     transport::{
         frame::{EntityFrame, Frame},
         link::Link,
+        outbox::Admission,
     },
 };
 
@@ -38,17 +39,15 @@ impl<E: Entity> ShardRegion<E> {
         epoch: Epoch,
         id: &EntityId,
         envelope: Envelope<E>,
-        forced: bool,
+        admission: Admission,
     ) -> Result<(), Rejected<E>> {
         if !chain::may_act() {
             return Err(Rejected::new(envelope, Failure::NoQuorum));
         }
-        let Envelope { message, reply } = envelope;
-        let is_ask = !reply.is_nobody();
+        let Envelope { message, mut reply } = envelope;
         let chain = chain::encoded(reply.chain(), &self.runtime);
-        let mut reply = Some(reply);
         let sent = codec::with_encoded(&message, |payload| {
-            let frame = EntityFrame {
+            let frame = Frame::Entity(EntityFrame {
                 kind: self.kind,
                 hops: 0,
                 epoch: epoch.0,
@@ -56,16 +55,16 @@ impl<E: Entity> ShardRegion<E> {
                 id: id.as_str(),
                 chain: &chain,
                 payload,
-            };
-            let pending = || reply.take().and_then(ReplyTo::into_pending);
-            link.send_entity(frame, is_ask, pending, forced)
+            });
+            let place = link.reserve(&frame, admission)?;
+            place.put(reply.take());
+            Ok(())
         });
         let failure = match sent {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(failure)) => failure,
             Err(codec::EncodeError(reason)) => Failure::Unencodable { reason },
         };
-        let reply = reply.unwrap_or(ReplyTo::Nobody);
         Err(Rejected::new(Envelope { message, reply }, failure))
     }
 
@@ -107,7 +106,7 @@ impl<E: Entity> ShardRegion<E> {
                     return self.fail(Parked::Own { id, envelope }, gone(shard));
                 };
                 if let Err(Rejected { envelope, failure }) =
-                    self.send_remote(&link, epoch, &id, envelope, true)
+                    self.send_remote(&link, epoch, &id, envelope, Admission::Accepted)
                 {
                     envelope.undelivered(&self.runtime, &|| self.path(&id), failure);
                 }
@@ -128,12 +127,12 @@ impl<E: Entity> ShardRegion<E> {
                 }
             }
             Origin::Own(pending) => {
-                let mut pending = pending.take();
+                let pending = pending.take();
                 let Some(link) = self.link(to).filter(|_| raw.hops < HOPS_MAX) else {
                     raw.origin = Origin::Own(pending);
                     return self.fail(Parked::Raw(raw), gone(shard));
                 };
-                let frame = EntityFrame {
+                let frame = Frame::Entity(EntityFrame {
                     kind: self.kind,
                     hops: raw.hops,
                     epoch: epoch.0,
@@ -141,12 +140,13 @@ impl<E: Entity> ShardRegion<E> {
                     id: raw.id.as_str(),
                     chain: &raw.chain,
                     payload: &raw.payload,
+                });
+                let failure = match link.reserve(&frame, Admission::Accepted) {
+                    Ok(place) => return place.put(pending),
+                    Err(failure) => failure,
                 };
-                let is_ask = pending.is_some();
-                if let Err(failure) = link.send_entity(frame, is_ask, || pending.take(), true) {
-                    raw.origin = Origin::Own(pending);
-                    self.fail(Parked::Raw(raw), failure);
-                }
+                raw.origin = Origin::Own(pending);
+                self.fail(Parked::Raw(raw), failure);
             }
         }
     }
@@ -192,7 +192,7 @@ impl<E: Entity> Route<E> for ShardRegion<E> {
                 }
             }
             Some(FastHome::There(link, epoch)) => {
-                return self.send_remote(link, *epoch, id, envelope, false);
+                return self.send_remote(link, *epoch, id, envelope, Admission::New);
             }
             Some(FastHome::Unknown) | None => envelope,
         };
