@@ -183,7 +183,6 @@ const DOUBLES: &[(&str, &str)] = &[
     ("protocol", "Effect"),
     ("protocol", "Home"),
     ("protocol", "Reign"),
-    ("testkit", "State"),
 ];
 
 #[test]

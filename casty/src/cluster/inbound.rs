@@ -20,7 +20,7 @@ use crate::{
     protocol::map::Status,
     transport::{
         accept::{self, Accepted, HANDSHAKES_MAX, HandshakePlace, Handshakes},
-        connection::{self, ConnectionEnd, Grant, Inlet, Liveness, Side},
+        connection::{self, Connection, ConnectionEnd, Grant, Inlet, Side},
         frame::{EntityFrame, Frame},
         handshake::{Doorkeeper, HandshakeError, HandshakeRefusal, Hello, Lane, Welcome},
         net::{Incoming, Listener, PeerIdentity},
@@ -77,39 +77,40 @@ async fn serve(node: Arc<Node>, incoming: Incoming, place: HandshakePlace) {
     let inlet = Inlet::new(hello.member.clone(), node.cancel().child_token());
     node.add_inlet(&inlet);
     let mut kinds = Kinds::new(&node, &hello);
-    let end = connection::run(
+    let connection = Connection {
         stream,
-        Liveness {
-            side: Side::Accepted,
-            keepalive: node.keepalive(),
-            upkeep: node.runtime().upkeep(),
-        },
-        &inlet.outbox,
-        &inlet.cancel,
-        |chunk| {
-            // References in messages become usable in this system: said once for all of them.
-            let handled = node.runtime().enter(|| {
-                let handled = connection::for_each_frame(chunk, |at, frame| {
-                    kinds.flush_unless_for(&frame, &inlet, chunk);
-                    handle(&node, &inlet, hello.lane, &mut kinds, chunk, at, frame)
+        side: Side::Accepted,
+        keepalive: node.keepalive(),
+        timer_thread: node.runtime().upkeep(),
+        outbox: &inlet.outbox,
+        cancel: &inlet.cancel,
+    };
+    let end = connection
+        .run(
+            |chunk| {
+                // References in messages become usable in this system: said once for all of them.
+                let handled = node.runtime().enter(|| {
+                    let handled = connection::for_each_frame(chunk, |at, frame| {
+                        kinds.flush_unless_for(&frame, &inlet, chunk);
+                        handle(&node, &inlet, hello.lane, &mut kinds, chunk, at, frame)
+                    });
+                    kinds.flush(&inlet, chunk);
+                    handled
                 });
-                kinds.flush(&inlet, chunk);
+                inlet.placed();
                 handled
-            });
-            inlet.placed();
-            handled
-        },
-        || {
-            // The peer sends what was not read to other homes, and takes this one for gone: so this
-            // is said only if the node ends, and not if it cuts off one peer.
-            if node.cancel().is_cancelled() {
-                inlet.goodbye()
-            } else {
-                Bytes::new()
-            }
-        },
-    )
-    .await;
+            },
+            || {
+                // The peer sends what was not read to other homes, and takes this one for gone: so this
+                // is said only if the node ends, and not if it cuts off one peer.
+                if node.cancel().is_cancelled() {
+                    inlet.goodbye()
+                } else {
+                    Bytes::new()
+                }
+            },
+        )
+        .await;
     inlet.cancel.cancel();
     match end {
         ConnectionEnd::Frame(_) | ConnectionEnd::Unexpected => {

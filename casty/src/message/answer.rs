@@ -1,4 +1,4 @@
-//! What goes back on a connection: answers, and leave to send more.
+//! The traffic back to a sender: answers, and credit to send more.
 
 use std::{fmt, sync::Arc};
 
@@ -6,39 +6,38 @@ use bytes::Bytes;
 
 use crate::{error::Failure, id::Epoch};
 
-/// What a pending ask on a connection ends with.
+/// The outcome of an ask over a connection.
 pub(crate) enum RawAnswer {
-    /// The reply, encoded: only the asker knows its type.
+    /// The encoded reply. Only the asker knows its type.
     Encoded(Bytes),
     Failed(Failure),
 }
 
-/// An ask whose answer comes over a connection.
+/// An asker whose answer comes over a connection.
 pub(crate) trait Pending: Send {
     fn complete(self: Box<Self>, answer: RawAnswer);
 }
 
-/// The way back for a message's answer, as long as the message may still be turned away.
+/// The way back for an answer, held by a sender whose message may still be turned away.
 pub(crate) trait WayBack {
-    /// Takes the asker, where one waits for the answer: from then on the message is certain to go
-    /// out.
+    /// Takes the asker, if any. Called once the message is certain to go out.
     fn take(&mut self) -> Option<Box<dyn Pending>>;
 }
 
 /// A connection on which replies go back.
 pub(crate) trait ReplyPath: Send + Sync {
-    /// `epoch`: the ownership under which it is answered; zero for what nobody owns.
+    /// `epoch`: the epoch of the activation that answers; zero for an actor, which no shard owns.
     fn reply(&self, correlation: u64, epoch: Epoch, payload: &[u8]);
     fn fail(&self, correlation: u64, failure: &Failure);
 }
 
 /// The receiving end of a window that bounds what a peer may send.
 pub(crate) trait Window: Send + Sync {
-    /// So many bytes found their place; the peer may send as many again.
+    /// Messages of `bytes` have found their place: the peer may send as many bytes again.
     fn grant(&self, bytes: usize);
 }
 
-/// Room that a message takes in a window, given back when this is dropped.
+/// The room of one message in a window. Dropping this gives the room back.
 pub(crate) struct Credit {
     window: Arc<dyn Window>,
     bytes: usize,

@@ -7,8 +7,8 @@ use std::{
 
 use crate::{Claim, TieBreaker, TieError, Verdict, infra::sync::lock};
 
-/// A tie-breaker in memory, which tests make unreachable. Clones are the same one: give each node
-/// of a cluster one of them.
+/// A tie-breaker in memory that a test can make unreachable. Clones share their claims: give each
+/// node of a cluster a clone.
 ///
 /// ```
 /// use casty::{prelude::*, testkit::Arbiter};
@@ -18,7 +18,7 @@ use crate::{Claim, TieBreaker, TieError, Verdict, infra::sync::lock};
 /// let arbiter = Arbiter::default();
 /// let node = ActorSystem::builder("shop").tie_breaker(arbiter.clone()).start().await?;
 /// node.wait_for(1).await?;
-/// // As long as nobody is lost, it is not asked.
+/// // Nodes ask it only after they have lost each other.
 /// arbiter.cut_off(node.node_id().as_str());
 /// assert_eq!(arbiter.winners(), Vec::<String>::new());
 /// node.shutdown().await?;
@@ -26,34 +26,34 @@ use crate::{Claim, TieBreaker, TieError, Verdict, infra::sync::lock};
 /// # }
 /// ```
 #[derive(Clone, Debug, Default)]
-pub struct Arbiter(Arc<Mutex<State>>);
+pub struct Arbiter(Arc<Mutex<Claims>>);
 
 #[derive(Debug, Default)]
-struct State {
+struct Claims {
     winners: BTreeMap<String, String>,
     cut_off: BTreeSet<String>,
     deaf: BTreeSet<String>,
 }
 
 impl Arbiter {
-    /// A node of this name does not reach it any more.
+    /// From now on claims of this node fail, and do not count.
     pub fn cut_off(&self, node: impl AsRef<str>) {
         lock(&self.0).cut_off.insert(node.as_ref().to_owned());
     }
 
-    /// Claims of a node of this name count, but it does not hear of them.
+    /// From now on claims of this node count, but their answers are lost.
     pub fn cut_answers_off(&self, node: impl AsRef<str>) {
         lock(&self.0).deaf.insert(node.as_ref().to_owned());
     }
 
-    /// Everybody reaches it again.
+    /// All nodes reach it again.
     pub fn heal(&self) {
         let mut state = lock(&self.0);
         state.cut_off.clear();
         state.deaf.clear();
     }
 
-    /// Who has won a claim so far, as text and in no order that matters.
+    /// The winners of all claims so far, as text, in no particular order.
     pub fn winners(&self) -> Vec<String> {
         lock(&self.0).winners.values().cloned().collect()
     }

@@ -1,4 +1,4 @@
-//! A watcher of dead letters.
+//! Expectations about dead letters.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use tokio::time::timeout;
 
 use crate::{ActorSystem, DeadLetter, Event, Events, testkit::PATIENCE};
 
-/// The dead letters of a system, from the moment this was made.
+/// The dead letters of a system, from the moment this is created.
 #[derive(Debug)]
 pub struct DeadLetters(Events);
 
@@ -16,10 +16,11 @@ impl DeadLetters {
         Self(system.events())
     }
 
-    /// The next one for which `is_meant` says yes, within [`PATIENCE`]; others are skipped.
+    /// The next dead letter for which `is_meant` returns true, within [`PATIENCE`]. Others are
+    /// skipped.
     ///
     /// # Panics
-    /// If none comes, or if so many events came that some were lost.
+    /// If none comes, or if this fell so far behind that the system dropped events.
     pub async fn expect(&mut self, is_meant: impl Fn(&DeadLetter) -> bool) -> DeadLetter {
         let meant = async {
             loop {
@@ -34,10 +35,10 @@ impl DeadLetters {
             .unwrap_or_else(|_| panic!("expected a dead letter; none came within {PATIENCE:?}"))
     }
 
-    /// Requires that there is none for so long.
+    /// Requires that no dead letter comes for a time.
     ///
     /// # Panics
-    /// If there is one, or if so many events came that some were lost.
+    /// If one comes, or if this fell so far behind that the system dropped events.
     pub async fn expect_no(&mut self, during: Duration) {
         if let Ok(letter) = timeout(during, self.next()).await {
             panic!(
@@ -47,10 +48,10 @@ impl DeadLetters {
         }
     }
 
-    /// All that have come since this was made or asked last.
+    /// All dead letters since this was created or last asked.
     ///
     /// # Panics
-    /// If so many events came that some were lost.
+    /// If this fell so far behind that the system dropped events.
     pub fn drain(&mut self) -> Vec<DeadLetter> {
         std::iter::from_fn(|| self.0.try_next())
             .filter_map(letter)

@@ -1,16 +1,17 @@
-//! What tests of actors need: stand-ins, dead letters, a clock that stands still.
+//! Tools for tests of actors: [probes](Probe), expectations about [dead letters](DeadLetters), a
+//! [paused clock](paused).
 //!
-//! Behind the feature `testkit`; switch it on for tests:
+//! Enable the feature `testkit` for your tests:
 //!
 //! ```toml
 //! [dev-dependencies]
 //! casty = { version = "0.1", features = ["testkit"] }
 //! ```
 //!
-//! With the feature `sim` there is `Sim` as well: whole clusters in one process, under one seed.
+//! The feature `sim` adds `Sim`: a whole cluster in one process, simulated from one seed.
 //!
-//! Every deadline here is in tokio's time, so that in a [`paused`] system a test never waits in
-//! earnest.
+//! All deadlines here use tokio's clock. In a [`paused`] system a test therefore never really
+//! waits.
 //!
 //! ```
 //! use casty::{prelude::*, testkit::{self, Probe}};
@@ -73,14 +74,14 @@ pub use crate::testkit::{
 #[doc(hidden)]
 pub use crate::{infra::observe::Sighting, system::View};
 
-/// How long an expectation waits that names no deadline.
+/// How long an expectation waits by default.
 pub const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Runs a test in a system without a network, on one thread, with tokio's clock paused: when
-/// everybody waits for time to pass, it passes at once. The system is shut down at the end.
+/// Runs a test in a system without a network, on one thread, with tokio's clock paused: once all
+/// tasks wait for time to pass, it passes at once. The system is shut down at the end.
 ///
 /// # Panics
-/// If the test does, or if handlers are still at work when the shutdown's time is up.
+/// If the test panics, or if handlers still run when the shutdown times out.
 pub fn paused<F: Future>(test: impl FnOnce(ActorSystem) -> F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

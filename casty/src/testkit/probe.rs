@@ -1,4 +1,4 @@
-//! Stand-ins for actors.
+//! Probes: test doubles of actors.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -17,10 +17,11 @@ use crate::{
     error::Failure,
 };
 
-/// A stand-in for an actor of type `A`: what is sent to it, a test looks at and answers.
+/// A test double of an actor of type `A`. The test receives the messages that are sent to it, and
+/// answers them.
 ///
-/// It works like any actor for those who send to it, also from other nodes. Dropped, it has
-/// stopped.
+/// Senders see no difference to an actor, on other nodes neither. A dropped probe is a stopped
+/// actor.
 pub struct Probe<A: Actor<Address = ActorRef<A>>> {
     tap: Arc<Tap<A>>,
     received: mpsc::UnboundedReceiver<Tapped<A>>,
@@ -28,7 +29,7 @@ pub struct Probe<A: Actor<Address = ActorRef<A>>> {
 }
 
 impl<A: Actor<Address = ActorRef<A>>> Probe<A> {
-    /// A probe in `system`.
+    /// Creates a probe in `system`.
     pub fn new(system: &ActorSystem) -> Self {
         let (out, received) = mpsc::unbounded_channel();
         let runtime = system.runtime();
@@ -40,7 +41,7 @@ impl<A: Actor<Address = ActorRef<A>>> Probe<A> {
         }
     }
 
-    /// What others send to.
+    /// The reference to hand to senders.
     pub fn actor(&self) -> A::Ref {
         A::proxy(ActorRef::elsewhere(self.tap.clone()))
     }
@@ -73,10 +74,10 @@ impl<A: Actor<Address = ActorRef<A>>> Probe<A> {
         }
     }
 
-    /// Requires that nothing comes for so long.
+    /// Requires that no message and no end of a watched actor comes for a time.
     ///
     /// # Panics
-    /// If something does.
+    /// If one comes.
     pub async fn expect_no(&mut self, during: Duration) {
         match self.next(during).await {
             None => {}
@@ -90,7 +91,8 @@ impl<A: Actor<Address = ActorRef<A>>> Probe<A> {
         }
     }
 
-    /// Asks to be told when an actor ends: see [`expect_terminated`](Self::expect_terminated).
+    /// Watches an actor. Its end is then expected with
+    /// [`expect_terminated`](Self::expect_terminated).
     pub fn watch<B: Actor>(&mut self, who: &impl AsRef<ActorRef<B>>) {
         let id = self.tap.runtime().next_watch();
         let watch = reference::watch(id, who.as_ref(), self.tap.weak());
@@ -161,20 +163,24 @@ impl<A: Actor> Received<A> {
         Self { message, reply }
     }
 
-    /// Whether its sender waits for an answer.
+    /// Whether the message was asked, so that its sender waits for an answer.
     pub fn is_asked(&self) -> bool {
         !self.reply.is_nobody()
     }
 
-    /// Answers it with what the handler would have returned: a `Result` where the handler returns
-    /// one.
+    /// Answers the message with the value that the handler would return: a `Result` where the
+    /// handler returns one.
     ///
-    /// An answer of another type is an [`AskError::Reply`](crate::AskError::Reply) to the asker.
+    /// The asker gets an answer of another type as an [`AskError::Reply`](crate::AskError::Reply)
+    /// to the asker.
     ///
     /// # Panics
-    /// If nobody waits for an answer, or the reply cannot be encoded.
+    /// If the message was told and not asked, or if the reply cannot be encoded.
     pub fn reply<R: Wire>(self, reply: R) {
-        assert!(self.is_asked(), "it was told: nobody waits for an answer");
+        assert!(
+            self.is_asked(),
+            "the message was told: no sender waits for an answer"
+        );
         let mut payload = Vec::new();
         crate::message::codec::encode(&reply, &mut payload).expect("a reply that can be encoded");
         self.reply.answer_encoded(payload.into());

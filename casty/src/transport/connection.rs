@@ -38,10 +38,10 @@ use crate::{
 /// Bytes read at a time.
 const READ_BYTES: usize = 64 * 1024;
 
-/// Frames handled before a reader lets other tasks have the thread.
+/// Frames that a reader handles before it yields to other tasks.
 const READ_BATCH: usize = 256;
 
-/// The receiver reports its totals after so many bytes, and with every pong.
+/// Bytes of messages after which the receiver reports its totals. It also reports with every pong.
 const CREDIT_BYTES: u64 = 64 * 1024;
 
 /// How often a silent connection is probed, and when it counts as lost.
@@ -70,96 +70,128 @@ pub(crate) enum ConnectionEnd {
     Cancelled,
 }
 
-/// Who dialed: that side asks for signs of life.
+/// The side of a connection that a node is on. The side that dialed probes the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
     Dialed,
     Accepted,
 }
 
-/// How one is known to be alive.
-pub(crate) struct Liveness<'a> {
+/// A connection after its handshake.
+pub(crate) struct Connection<'a> {
+    pub(crate) stream: Box<dyn Stream>,
     pub(crate) side: Side,
     pub(crate) keepalive: Keepalive,
-    /// Where that is looked at.
-    pub(crate) upkeep: &'a TimerThread,
+    /// Runs the keepalive.
+    pub(crate) timer_thread: &'a TimerThread,
+    pub(crate) outbox: &'a Outbox,
+    pub(crate) cancel: &'a CancellationToken,
 }
 
-/// Runs until the connection ends. `handle` gets chunks of whole frames, see [`for_each_frame`].
-/// Where this side ends it, `last` says what is written at the very end, when nothing is read any
-/// more.
-pub(crate) async fn run(
-    stream: Box<dyn Stream>,
-    Liveness {
-        side,
-        keepalive,
-        upkeep,
-    }: Liveness<'_>,
-    outbox: &Outbox,
-    cancel: &CancellationToken,
-    handle: impl FnMut(&Bytes) -> Result<(), ConnectionEnd>,
-    last: impl FnOnce() -> Bytes,
-) -> ConnectionEnd {
-    let heard = Arc::new(AtomicU64::new(0));
-    let watching = watch(side, outbox.clone(), keepalive, heard.clone());
-    let watching = AbortOnDropHandle::new(upkeep.spawn(watching));
-    let mut pump = Pump {
-        stream,
-        outbox,
-        heard,
-        read: BytesMut::with_capacity(READ_BYTES),
-        writing: Writing::default(),
-        handle,
-    };
-    // Both are polled only when they are woken themselves, and not with each message.
-    let mut seldom: FuturesUnordered<_> = std::iter::once(async {
-        tokio::select! {
-            biased;
-            () = cancel.cancelled() => ConnectionEnd::Cancelled,
-            end = watching => end.unwrap_or(ConnectionEnd::Cancelled),
-        }
-    })
-    .collect();
-    let end = poll_fn(|cx| match seldom.poll_next_unpin(cx) {
-        Poll::Ready(Some(end)) => Poll::Ready(end),
-        _ => pump.poll(cx),
-    })
-    .await;
-    if matches!(end, ConnectionEnd::Cancelled) {
-        let mut writing = std::mem::take(&mut pump.writing);
-        let mut stream = pump.stream;
-        // The last words: replies and a goodbye that are queued already.
-        let _ = tokio::time::timeout(keepalive.interval, async {
-            writing.finish(&mut stream).await?;
-            (writing.urgent, writing.messages) = outbox.take();
-            writing.finish(&mut stream).await?;
-            writing.urgent = last();
-            writing.finish(&mut stream).await?;
-            stream.shutdown().await?;
-            if side == Side::Accepted {
-                // A socket that is closed with something unread resets the connection, and the
-                // goodbye may be lost with it. So this waits until the dialer has read it, and
-                // closed its end.
-                let mut unread = BytesMut::with_capacity(READ_BYTES);
-                while stream.read_buf(&mut unread).await? > 0 {
-                    unread.clear();
-                }
+impl Connection<'_> {
+    /// Runs until the connection ends. `handle` gets chunks of whole frames, see
+    /// [`for_each_frame`]. Where this side ends the connection, `last` gives the bytes to write at
+    /// the very end, when nothing is read any more.
+    pub(crate) async fn run(
+        self,
+        handle: impl FnMut(&Bytes) -> Result<(), ConnectionEnd>,
+        last: impl FnOnce() -> Bytes,
+    ) -> ConnectionEnd {
+        let Self {
+            stream,
+            side,
+            keepalive,
+            timer_thread,
+            outbox,
+            cancel,
+        } = self;
+        let heard = Arc::new(AtomicU64::new(0));
+        let watching = watch(side, outbox.clone(), keepalive, heard.clone());
+        let watching = AbortOnDropHandle::new(timer_thread.spawn(watching));
+        let mut pump = Pump {
+            stream,
+            outbox,
+            heard,
+            read: BytesMut::with_capacity(READ_BYTES),
+            writing: Writing::default(),
+            handle,
+        };
+        let mut ended = OnlyWhenWoken::new(async {
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => ConnectionEnd::Cancelled,
+                end = watching => end.unwrap_or(ConnectionEnd::Cancelled),
             }
-            io::Result::Ok(())
+        });
+        let end = poll_fn(|cx| match ended.poll(cx) {
+            Poll::Ready(end) => Poll::Ready(end),
+            Poll::Pending => pump.poll(cx),
         })
         .await;
+        if matches!(end, ConnectionEnd::Cancelled) {
+            let Pump {
+                stream, writing, ..
+            } = pump;
+            let closing = close(stream, writing, outbox, side, last);
+            // A peer that does not read keeps this side only for so long.
+            let _ = tokio::time::timeout(keepalive.interval, closing).await;
+        }
+        end
     }
-    end
 }
 
-/// Both directions of a connection, in one task: most often what was read leads to something that
-/// is written.
+/// Writes the replies that are queued already and the last words, and closes the connection.
+async fn close(
+    mut stream: Box<dyn Stream>,
+    mut writing: Writing,
+    outbox: &Outbox,
+    side: Side,
+    last: impl FnOnce() -> Bytes,
+) -> io::Result<()> {
+    writing.finish(&mut stream).await?;
+    (writing.urgent, writing.messages) = outbox.take();
+    writing.finish(&mut stream).await?;
+    writing.urgent = last();
+    writing.finish(&mut stream).await?;
+    stream.shutdown().await?;
+    if side == Side::Accepted {
+        // Closing a socket with unread bytes resets the connection, and the goodbye may be lost.
+        // So this side reads on until the dialer has read the goodbye and closed its end.
+        let mut unread = BytesMut::with_capacity(READ_BYTES);
+        while stream.read_buf(&mut unread).await? > 0 {
+            unread.clear();
+        }
+    }
+    Ok(())
+}
+
+/// A future that is polled only after its own waker was called, and not each time that its task
+/// runs. A connection's task runs with each message, its cancellation and keepalive hardly ever.
+struct OnlyWhenWoken<F>(FuturesUnordered<F>);
+
+impl<F: Future> OnlyWhenWoken<F> {
+    fn new(future: F) -> Self {
+        Self(std::iter::once(future).collect())
+    }
+
+    /// Not to be called again once it was ready.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<F::Output> {
+        match self.0.poll_next_unpin(cx) {
+            Poll::Ready(Some(output)) => Poll::Ready(output),
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+/// Both directions of a connection in one task: most frames that are read lead to one that is
+/// written.
 struct Pump<'a, H> {
     stream: Box<dyn Stream>,
     outbox: &'a Outbox,
     heard: Arc<AtomicU64>,
     read: BytesMut,
-    /// A frame that is cut in the middle would spoil the last words.
+    /// Kept here, so that the last words follow a whole frame and do not begin in the middle of
+    /// one.
     writing: Writing,
     handle: H,
 }
@@ -172,14 +204,13 @@ impl<H: FnMut(&Bytes) -> Result<(), ConnectionEnd>> Pump<'_, H> {
         self.poll_write(cx)
     }
 
-    /// Pending when there is nothing to read, or when others should have the thread.
+    /// Pending when there is nothing to read, or when other tasks should run.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionEnd> {
         loop {
             match handle_complete(&mut self.read, &mut self.handle) {
                 Ok(Progress::Done { wanted }) => self.read.reserve(wanted.max(READ_BYTES / 2)),
                 Ok(Progress::Yield) => {
-                    // Wakes this task once others, and who waits for the network, have had the
-                    // thread.
+                    // Wakes this task again after other tasks and the network driver have run.
                     if pin!(tokio::task::yield_now()).poll(cx).is_pending() {
                         return Poll::Pending;
                     }
@@ -212,7 +243,7 @@ impl<H: FnMut(&Bytes) -> Result<(), ConnectionEnd>> Pump<'_, H> {
 }
 
 enum Progress {
-    /// No further frame is complete; so many bytes are missing, as far as one can tell.
+    /// No further frame is complete. `wanted` bytes are missing, as far as its prefix tells.
     Done {
         wanted: usize,
     },
@@ -245,7 +276,7 @@ fn handle_complete(
     Ok(Progress::Done { wanted })
 }
 
-/// Reads the frames of a chunk, each with the place where it begins.
+/// Reads the frames of a chunk, each with the offset at which it begins.
 pub(crate) fn for_each_frame(
     chunk: &Bytes,
     mut handle: impl FnMut(usize, Frame<'_>) -> Result<(), ConnectionEnd>,
@@ -259,7 +290,7 @@ pub(crate) fn for_each_frame(
     Ok(())
 }
 
-/// What was taken from the outbox and is not written yet.
+/// Frames that were taken from the outbox and are not written yet.
 #[derive(Default)]
 struct Writing {
     urgent: Bytes,
@@ -271,7 +302,7 @@ impl Writing {
         self.urgent.is_empty() && self.messages.is_empty()
     }
 
-    /// Writes the rest. Cancel safe: what is written is taken off.
+    /// Writes the rest. Cancel safe: bytes that were written are removed.
     async fn finish(&mut self, stream: &mut Box<dyn Stream>) -> io::Result<()> {
         poll_fn(|cx| self.poll_finish(stream, cx)).await
     }
@@ -299,7 +330,7 @@ impl Writing {
             self.urgent.advance(urgent);
             self.messages.advance(written - urgent);
         }
-        // Their buffers would not be used again while these are here.
+        // The outbox can use the buffers again only when no `Bytes` refers to them.
         *self = Self::default();
         Pin::new(stream).poll_flush(cx)
     }
@@ -332,13 +363,13 @@ async fn watch(
     }
 }
 
-/// The accepting side of a connection: where replies go back, and what is known of the dialer.
+/// The accepting side of a connection: sends replies back, and counts the dialer's messages.
 pub(crate) struct Inlet {
     pub(crate) peer: MemberId,
     pub(crate) outbox: Outbox,
     pub(crate) cancel: CancellationToken,
     received: AtomicU64,
-    /// Granted by the reader since it last said so.
+    /// Bytes that found their place since the reader last granted them.
     placed: AtomicU64,
     granted: AtomicU64,
     reported: AtomicU64,
@@ -357,15 +388,15 @@ impl Inlet {
         })
     }
 
-    /// A message was read; it will be granted later.
+    /// Counts a message that was read. Its bytes are granted later.
     ///
-    /// Only the connection's reader says so, so it needs no atomic addition.
+    /// Only the connection's reader calls this, so a load and a store are enough.
     pub(crate) fn received(&self, bytes: usize) {
         let received = self.received.load(Ordering::Relaxed) + bytes as u64;
         self.received.store(received, Ordering::Relaxed);
     }
 
-    /// What was read has found its place, as far as that is known.
+    /// Grants the bytes of all messages that have found their place so far.
     pub(crate) fn placed(&self) {
         let placed = self.placed.load(Ordering::Relaxed);
         if placed > 0 {
@@ -374,7 +405,7 @@ impl Inlet {
         }
     }
 
-    /// Tells the dialer the totals.
+    /// Sends the totals to the dialer.
     pub(crate) fn report(&self) {
         let granted = self.granted.load(Ordering::Relaxed);
         let received = self.received.load(Ordering::Relaxed);
@@ -391,7 +422,7 @@ impl Inlet {
         }
     }
 
-    /// Sends a frame to the dialer; one that does not read what it is sent loses the connection.
+    /// Sends a frame to the dialer. A dialer that does not read loses the connection.
     pub(crate) fn send(&self, frame: Frame<'_>) {
         if self.outbox.put_urgent(frame) == Err(PutError::Full) {
             tracing::warn!(peer = %self.peer, "{}", ConnectionEnd::TooSlow);
@@ -445,8 +476,8 @@ impl Window for Inlet {
     }
 }
 
-/// Room in the window that a message takes while its place is looked for: given back when this is
-/// dropped, which costs less than a [`Credit`] that outlives the look.
+/// Room in the window that a message takes while the reader looks for its place. Dropping this
+/// gives the room back, which is cheaper than a [`Credit`].
 pub(crate) struct Grant<'a> {
     inlet: &'a Arc<Inlet>,
     bytes: usize,
@@ -457,7 +488,7 @@ impl<'a> Grant<'a> {
         Self { inlet, bytes }
     }
 
-    /// For a message whose place is looked for a little later: so many bytes, to be granted then.
+    /// For a message that finds its place a little later: the bytes to grant then.
     pub(crate) fn hold(mut self) -> usize {
         std::mem::take(&mut self.bytes)
     }
@@ -471,8 +502,8 @@ impl<'a> Grant<'a> {
 
 impl Drop for Grant<'_> {
     fn drop(&mut self) {
-        // Only the connection's reader has one, and says so after each chunk: one atomic addition
-        // for many messages.
+        // Only the connection's reader has a `Grant`. It calls `Inlet::placed` after each chunk:
+        // one atomic addition for many messages.
         if self.bytes > 0 {
             let placed = self.inlet.placed.load(Ordering::Relaxed) + self.bytes as u64;
             self.inlet.placed.store(placed, Ordering::Relaxed);

@@ -1,4 +1,5 @@
-//! What travels on a connection after the handshake: a length, a kind, a fixed header, a payload.
+//! Frames, which travel on a connection after the handshake: a length, a kind, a fixed header, a
+//! payload.
 //!
 //! ```text
 //! u32  length of the rest            all integers are little-endian
@@ -12,12 +13,12 @@
 //!      credit:  u64 bytes received · u64 bytes granted
 //!      control: payload
 //!      ping, pong: nothing
-//!      goodbye: u64 bytes received; the last frame of one who read so much, and reads no more
+//!      goodbye: u64 bytes received; the last frame of an accepting side, which reads no more
 //! ```
 //!
-//! A chain says which actors wait for the answer: see `actor/chain.rs`. Correlation 0 means that
-//! nobody does. Payloads are MessagePack; an actor frame without one is a watch, answered when the
-//! actor ends.
+//! A chain names the actors that wait for the answer: see `actor/ask/chain.rs`. Correlation 0 means
+//! that no asker waits. Payloads are MessagePack; an actor frame without a payload is a watch,
+//! answered when the actor ends.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -43,9 +44,9 @@ mod kind {
 /// A message for an entity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct EntityFrame<'a> {
-    /// Index into the catalog that the sender showed in its handshake.
+    /// Index into the catalog of the sender's hello.
     pub(crate) kind: u16,
-    /// How often the message was sent back and sent anew.
+    /// How often the message was bounced and sent again.
     pub(crate) hops: u8,
     /// The shard's epoch, as the sender knows it.
     pub(crate) epoch: u64,
@@ -67,7 +68,7 @@ pub(crate) enum Frame<'a> {
     },
     Reply {
         correlation: u64,
-        /// The ownership under which the message was handled; zero for an actor's answer.
+        /// The epoch under which the message was handled; zero for an actor's answer.
         epoch: u64,
         payload: &'a [u8],
     },
@@ -75,7 +76,7 @@ pub(crate) enum Frame<'a> {
         correlation: u64,
         payload: &'a [u8],
     },
-    /// The receiver does not own the shard at that epoch: the message as it came.
+    /// The message as it came: the receiver does not own the shard under the message's epoch.
     Bounce {
         epoch: u64,
         frame: EntityFrame<'a>,
@@ -94,7 +95,7 @@ pub(crate) enum Frame<'a> {
     },
 }
 
-/// What is wrong with bytes from a peer.
+/// Why bytes from a peer are no frame.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum FrameError {
     #[error("a frame of {bytes} bytes, the limit is {FRAME_BYTES_MAX}")]
@@ -158,7 +159,7 @@ impl<'a> Frame<'a> {
         Ok(())
     }
 
-    /// The frame's length, where a peer accepts one so large.
+    /// The frame's length, unless it is too large for a peer.
     pub(crate) fn check(&self) -> Result<FrameLength, TooLarge> {
         let bytes = 1 + self.body_bytes();
         u32::try_from(bytes)
@@ -238,7 +239,7 @@ impl<'a> EntityFrame<'a> {
     }
 
     fn put(&self, out: &mut BytesMut) {
-        // In an array first: its room need not be looked for at each number.
+        // Into an array first, so that the buffer's room is checked once and not for each number.
         let mut head = [0; 1 + ENTITY_HEAD_BYTES];
         let (id, length) = short(self.id.as_bytes());
         let mut fill = &mut head[..];
@@ -255,7 +256,7 @@ impl<'a> EntityFrame<'a> {
     }
 
     fn parse(mut rest: Cursor<'a>) -> Result<Self, FrameError> {
-        // As a whole: it is looked at once whether it is all there.
+        // As a whole, so that the length is checked once.
         let head: [u8; ENTITY_HEAD_BYTES] = rest.array()?;
         let mut head = Cursor(&head);
         let kind = head.u16()?;

@@ -1,7 +1,8 @@
-//! The first words on a connection: who is there, and whether the two may talk.
+//! The handshake on a new connection: both nodes introduce themselves, and the accepting node
+//! decides whether to talk to the dialer.
 //!
-//! Both sides first send a preamble of six bytes, `CSTY` and the protocol version, so that even
-//! versions that share nothing else can say clearly that they do not match. Then one
+//! Both sides first send a preamble of six bytes, `CSTY` and the protocol version. So even versions
+//! that share nothing else can report clearly that they do not match. Then follows one
 //! length-prefixed MessagePack value each way.
 
 use std::{collections::BTreeMap, io, net::SocketAddr};
@@ -25,7 +26,7 @@ const MAGIC: [u8; 4] = *b"CSTY";
 /// The longest handshake message.
 const HELLO_BYTES_MAX: usize = 1024 * 1024;
 
-/// What a connection is for. Each has its own queue, so that none waits behind another.
+/// The purpose of a connection. Each lane has its own queue, so that none waits behind another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) enum Lane {
     /// Gossip, the cluster map.
@@ -36,40 +37,40 @@ pub(crate) enum Lane {
     Bulk,
 }
 
-/// Said by the one who dials.
+/// The dialer's introduction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Hello {
     pub(crate) cluster: String,
-    /// Of the cluster the dialer belongs to, if it has joined one.
+    /// The cluster that the dialer has joined, if any.
     pub(crate) identity: Option<ClusterIdentity>,
     pub(crate) member: MemberId,
     /// Where the dialer listens; `None` for a client.
     pub(crate) address: Option<SocketAddr>,
     pub(crate) lane: Lane,
-    /// It decides in the place of its node's process before it, of which it has kept all that
-    /// counts.
+    /// The dialer votes in the seat of its node's previous process: it has kept that process's
+    /// durable state.
     #[serde(default)]
     pub(crate) keeps_seat: bool,
     /// Numbers the entity types in this connection's frames.
     pub(crate) catalog: Vec<CatalogEntry>,
-    /// Whom the dialer means to reach, where it knows.
+    /// The process that the dialer means to reach, where it knows.
     pub(crate) to: Option<MemberId>,
 }
 
-/// The answer of the one who accepts.
+/// The answer of the accepting side.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Welcome {
-    /// `None`: no cluster here yet.
+    /// `None`: the node has not joined a cluster yet.
     pub(crate) identity: Option<ClusterIdentity>,
     pub(crate) member: MemberId,
     /// As in [`Hello`].
     #[serde(default)]
     pub(crate) keeps_seat: bool,
-    /// Who decides about the cluster map, and where they listen.
+    /// The voters, which decide about the cluster map, and their addresses.
     pub(crate) voters: Vec<(MemberId, SocketAddr)>,
 }
 
-/// Why the two may not talk.
+/// Why a node does not talk to the dialer. Sent to the dialer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub(crate) enum HandshakeRefusal {
     #[error("it belongs to cluster `{theirs}`, this node to `{ours}`")]
@@ -108,7 +109,7 @@ pub(crate) enum HandshakeRefusal {
 }
 
 impl HandshakeRefusal {
-    /// Whether the same try may succeed later.
+    /// Whether the same attempt can never succeed.
     pub(crate) fn is_final(&self) -> bool {
         !matches!(self, Self::OtherMember { .. } | Self::Generation { .. })
     }
@@ -138,7 +139,7 @@ impl HandshakeRefusal {
     }
 }
 
-/// What the accepting side knows of itself when it judges a hello.
+/// Judges the hello of a dialer by what the accepting node knows of itself.
 pub(crate) struct Doorkeeper<'a> {
     pub(crate) cluster: &'a str,
     pub(crate) identity: Option<ClusterIdentity>,
@@ -156,7 +157,7 @@ impl Doorkeeper<'_> {
         hello: &Hello,
         peer: Option<&PeerIdentity>,
     ) -> Result<(), HandshakeRefusal> {
-        // Before everything else: what a false name says about itself counts for nothing.
+        // First: a hello under a false name must have no effect at all.
         if let Some(certified) = other_name(&hello.member, peer) {
             return Err(HandshakeRefusal::FalseName {
                 announced: hello.member.node.clone(),
@@ -174,9 +175,9 @@ impl Doorkeeper<'_> {
                 theirs: hello.cluster.clone(),
             });
         }
-        // First of the two: whoever recovered the cluster is another member since, and those it
-        // left behind ask for the one it was. That the cluster was reborn is what they have to
-        // hear.
+        // Before the check of the member: the node that recovered the cluster has a new
+        // incarnation, and nodes of the old generation still ask for the old one. They have to
+        // learn that there is a new generation.
         if let (Some(ours), Some(theirs)) = (self.identity, hello.identity)
             && ours.uuid == theirs.uuid
             && ours != theirs
@@ -261,7 +262,7 @@ impl From<io::Error> for HandshakeError {
 }
 
 impl HandshakeError {
-    /// Whether the same try may succeed later.
+    /// Whether the same attempt can never succeed.
     pub(crate) fn is_final(&self) -> bool {
         match self {
             // By then another process may listen there.
@@ -326,21 +327,21 @@ pub(crate) fn check_welcome(
     }
 }
 
-/// Says hello and hears the answer.
+/// Sends the hello and reads the answer.
 pub(crate) async fn dial<S>(stream: &mut S, hello: &Hello) -> Result<Welcome, HandshakeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     put_preamble(stream, PROTOCOL).await?;
-    // Heard before more is said: whoever closes with bytes unread resets the connection, and what
-    // it said is lost.
+    // Read before the hello is sent. A peer of another version closes at once; closing with unread
+    // bytes would reset the connection, and the peer's preamble would be lost.
     take_preamble(stream).await?;
     put(stream, hello).await?;
     let answer: Result<Welcome, HandshakeRefusal> = take(stream).await?;
     answer.map_err(HandshakeError::Refused)
 }
 
-/// Hears the hello. Whatever it is, the dialer learns this side's version.
+/// Reads the hello. The dialer learns this side's version in any case.
 pub(crate) async fn hear<S>(stream: &mut S) -> Result<Hello, HandshakeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -530,7 +531,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_left_behind_hears_so_though_it_asks_for_somebody_else() {
+    fn a_dialer_of_an_old_generation_learns_of_the_new_one_whichever_member_it_asks_for() {
         let of = |generation| ClusterIdentity {
             generation,
             ..identity(1)

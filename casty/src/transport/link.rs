@@ -1,4 +1,5 @@
-//! What this node sends to one peer on one lane: dials on demand, dials again after a loss.
+//! A link sends this node's messages to one peer on one lane. It dials on demand, and again after
+//! a connection was lost.
 
 use std::{
     fmt,
@@ -16,7 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    connection::{self, ConnectionEnd, Keepalive, Liveness, Side},
+    connection::{self, Connection, ConnectionEnd, Keepalive, Side},
     dial::{Dialed, dial},
     frame::{self, EntityFrame, FRAME_BYTES_MAX, Frame},
     handshake::{HandshakeError, HandshakeRefusal, Hello, Lane, Welcome},
@@ -34,7 +35,7 @@ use crate::{
     },
 };
 
-/// Times of dialing and of keeping alive.
+/// The times of dialing and of the keepalive.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LinkTimes {
     /// For the connect and the handshake together.
@@ -45,26 +46,27 @@ pub(crate) struct LinkTimes {
     pub(crate) backoff_max: Duration,
 }
 
-/// What a link needs from the node it belongs to.
+/// The node that a link belongs to, as the link sees it.
 pub(crate) trait LinkOwner: Send + Sync + 'static {
     fn hello(&self, lane: Lane, to: Option<&MemberId>) -> Hello;
 
-    /// Where the connection is watched over.
-    fn upkeep(&self) -> &TimerThread;
+    /// Runs the keepalive of the connections.
+    fn timer_thread(&self) -> &TimerThread;
 
-    /// A connection stands.
+    /// A connection was opened.
     fn connected(&self, link: &Arc<Link>, welcome: &Welcome);
 
     /// A connection ended, or could not be made.
     fn disconnected(&self, link: &Arc<Link>, reason: &str);
 
-    /// The peer does not let this node in.
+    /// The peer refuses this node.
     fn refused(&self, link: &Arc<Link>, refusal: &HandshakeRefusal);
 
     /// A control message from the accepting side.
     fn control(&self, link: &Arc<Link>, payload: &[u8]) -> Result<(), String>;
 
-    /// The peer did not take a message: its epoch is stale, or the peer's knowledge is.
+    /// The peer sent a message back, since the epoch of the sender or of the peer is stale. Or the
+    /// peer left before it read the message.
     fn bounced(
         &self,
         link: &Arc<Link>,
@@ -74,15 +76,15 @@ pub(crate) trait LinkOwner: Send + Sync + 'static {
         pending: Option<Box<dyn Pending>>,
     );
 
-    /// A message that was told will not be handled, or nobody knows.
+    /// A message without an asker is lost, or may be.
     fn dead_letter(&self, message: LostMessage, reason: DeadLetterReason);
 }
 
-/// Who is at the other end.
+/// The other end of a link.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
-    /// Which process is meant; `None` takes whoever answers there.
+    /// The process that is meant. `None` accepts any process at the address.
     pub(crate) member: Option<MemberId>,
 }
 
@@ -104,12 +106,41 @@ impl fmt::Display for Peer {
     }
 }
 
+/// The pause after a failed dial: grows with each failure, with jitter.
+struct Backoff {
+    pause: Duration,
+    first: Duration,
+    max: Duration,
+    rng: StdRng,
+}
+
+impl Backoff {
+    fn new(times: &LinkTimes, seed: u64) -> Self {
+        Self {
+            pause: times.backoff,
+            first: times.backoff,
+            max: times.backoff_max,
+            rng: StdRng::seed_from_u64(seed),
+        }
+    }
+
+    fn reset(&mut self) {
+        self.pause = self.first;
+    }
+
+    fn next(&mut self) -> Duration {
+        let pause = self.pause.mul_f64(self.rng.random_range(0.5..1.0));
+        self.pause = (self.pause * 2).min(self.max);
+        pause
+    }
+}
+
 pub(crate) struct Link {
     pub(crate) peer: Peer,
     pub(crate) lane: Lane,
     outbox: Outbox,
     status: Mutex<Status>,
-    /// Whether that is [`Status::Open`], which is asked for each message.
+    /// Whether `status` is [`Status::Open`], to be read for each message without the lock.
     open: AtomicBool,
     connected: AtomicBool,
     cancel: CancellationToken,
@@ -121,7 +152,7 @@ enum Status {
     Open,
     /// The last dial failed. Frames are refused until the pause is over.
     Down { reason: Arc<str>, until: Instant },
-    /// For good. `left`: the peer ended in order.
+    /// The link is never used again. `left`: the peer has left the cluster in order.
     Dead { reason: Arc<str>, left: bool },
 }
 
@@ -205,7 +236,7 @@ impl Link {
         }
     }
 
-    /// Ends the link for good: the peer is no member any more. Whoever waits is told.
+    /// Ends the link for good, since the peer is no member any more. Every asker gets an error.
     pub(crate) fn kill(&self, reason: &str) {
         self.set_status(Status::Dead {
             reason: reason.into(),
@@ -214,8 +245,8 @@ impl Link {
         self.cancel.cancel();
     }
 
-    /// Takes nothing more: the peer has left in order. What it still has to answer comes until it
-    /// closes the connection.
+    /// Accepts no more messages, since the peer has left in order. Its answers still arrive until
+    /// it closes the connection.
     pub(crate) fn retire(&self, reason: &str) {
         self.set_status(Status::Dead {
             reason: reason.into(),
@@ -226,7 +257,7 @@ impl Link {
         }
     }
 
-    /// Dials, runs the connection, dials again; until the link is killed or the node stops.
+    /// Dials, runs the connection, and dials again, until the link is killed or the node stops.
     pub(crate) async fn run(
         self: Arc<Self>,
         net: Arc<dyn Net>,
@@ -234,72 +265,101 @@ impl Link {
         times: LinkTimes,
         seed: u64,
     ) {
-        let mut rng = StdRng::seed_from_u64(seed);
-        let mut backoff = times.backoff;
+        let mut backoff = Backoff::new(&times, seed);
+        while !self.is_dead()
+            && self
+                .connect_once(&*net, &*owner, &times, &mut backoff)
+                .await
+                .is_some()
+        {}
+        self.end(&*owner);
+    }
+
+    /// Waits until there is something to write, dials, and runs the connection to its end. After a
+    /// failed dial, waits for the pause. `None`: the link was cancelled.
+    async fn connect_once(
+        self: &Arc<Self>,
+        net: &dyn Net,
+        owner: &dyn LinkOwner,
+        times: &LinkTimes,
+        backoff: &mut Backoff,
+    ) -> Option<()> {
+        self.unless_cancelled(self.outbox.work()).await?;
         let target = self.peer.target();
-        while !self.cancel.is_cancelled() && !self.is_dead() {
-            tokio::select! {
-                biased;
-                () = self.cancel.cancelled() => break,
-                () = self.outbox.work() => {}
+        let hello = || owner.hello(self.lane, self.peer.member.as_ref());
+        let dialing = dial(net, &target, hello, times.connect);
+        match self.unless_cancelled(dialing).await? {
+            Ok(dialed) => {
+                backoff.reset();
+                self.run_connection(dialed, owner, times.keepalive).await;
             }
-            let hello = || owner.hello(self.lane, self.peer.member.as_ref());
-            let dialed = tokio::select! {
-                biased;
-                () = self.cancel.cancelled() => break,
-                dialed = dial(&*net, &target, hello, times.connect) => dialed,
-            };
-            match dialed {
-                Ok(Dialed { stream, welcome }) => {
-                    backoff = times.backoff;
-                    self.set_status(Status::Open);
-                    self.connected.store(true, Ordering::Relaxed);
-                    owner.connected(&self, &welcome);
-                    let end = connection::run(
-                        stream,
-                        Liveness {
-                            side: Side::Dialed,
-                            keepalive: times.keepalive,
-                            upkeep: owner.upkeep(),
-                        },
-                        &self.outbox,
-                        &self.cancel,
-                        |chunk| {
-                            connection::for_each_frame(chunk, |_, frame| {
-                                self.handle(&*owner, chunk, frame)
-                            })
-                        },
-                        Bytes::new,
-                    )
-                    .await;
-                    tracing::debug!(peer = %self.peer, lane = ?self.lane, %end, "connection ended");
-                    self.connected.store(false, Ordering::Relaxed);
-                    self.connection_lost(&*owner, &end.to_string());
-                    owner.disconnected(&self, &end.to_string());
-                }
-                Err(error) => {
-                    let reason = error.to_string();
-                    tracing::debug!(peer = %self.peer, lane = ?self.lane, reason, "not connected");
-                    let pause = backoff.mul_f64(rng.random_range(0.5..1.0));
-                    backoff = (backoff * 2).min(times.backoff_max);
-                    let until = Instant::now() + pause;
-                    self.set_status(Status::Down {
-                        reason: reason.as_str().into(),
-                        until,
-                    });
-                    self.give_up(&*owner, &reason);
-                    owner.disconnected(&self, &reason);
-                    if let HandshakeError::Refused(refusal) = &error {
-                        owner.refused(&self, refusal);
-                    }
-                    tokio::select! {
-                        biased;
-                        () = self.cancel.cancelled() => break,
-                        () = tokio::time::sleep_until(until) => {}
-                    }
-                }
+            Err(error) => {
+                let until = Instant::now() + backoff.next();
+                self.not_connected(owner, &error, until);
+                self.unless_cancelled(tokio::time::sleep_until(until))
+                    .await?;
             }
         }
+        Some(())
+    }
+
+    async fn unless_cancelled<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => None,
+            output = work => Some(output),
+        }
+    }
+
+    async fn run_connection(
+        self: &Arc<Self>,
+        Dialed { stream, welcome }: Dialed,
+        owner: &dyn LinkOwner,
+        keepalive: Keepalive,
+    ) {
+        self.set_status(Status::Open);
+        self.connected.store(true, Ordering::Relaxed);
+        owner.connected(self, &welcome);
+        let connection = Connection {
+            stream,
+            side: Side::Dialed,
+            keepalive,
+            timer_thread: owner.timer_thread(),
+            outbox: &self.outbox,
+            cancel: &self.cancel,
+        };
+        let handle = |chunk: &Bytes| {
+            connection::for_each_frame(chunk, |_, frame| self.handle(owner, chunk, frame))
+        };
+        let end = connection.run(handle, Bytes::new).await;
+        tracing::debug!(peer = %self.peer, lane = ?self.lane, %end, "connection ended");
+        self.connected.store(false, Ordering::Relaxed);
+        self.connection_lost(owner, &end.to_string());
+        owner.disconnected(self, &end.to_string());
+    }
+
+    /// A dial failed. Messages are refused until the pause is over.
+    fn not_connected(
+        self: &Arc<Self>,
+        owner: &dyn LinkOwner,
+        error: &HandshakeError,
+        until: Instant,
+    ) {
+        let reason = error.to_string();
+        tracing::debug!(peer = %self.peer, lane = ?self.lane, reason, "not connected");
+        self.set_status(Status::Down {
+            reason: reason.as_str().into(),
+            until,
+        });
+        self.give_up(owner, &reason);
+        owner.disconnected(self, &reason);
+        if let HandshakeError::Refused(refusal) = error {
+            owner.refused(self, refusal);
+        }
+    }
+
+    /// The link is used no more: nothing stays in its outbox.
+    fn end(self: &Arc<Self>, owner: &dyn LinkOwner) {
         let (reason, left) = match &*lock(&self.status) {
             Status::Dead { reason, left } => (reason.to_string(), *left),
             _ => ("this node is shutting down".to_owned(), false),
@@ -309,11 +369,11 @@ impl Link {
             left,
         });
         if left {
-            self.take_back(&*owner, &reason);
+            self.take_back(owner, &reason);
         } else {
-            self.give_up(&*owner, &reason);
+            self.give_up(owner, &reason);
         }
-        owner.disconnected(&self, &reason);
+        owner.disconnected(self, &reason);
     }
 
     fn handle(
@@ -328,7 +388,7 @@ impl Link {
                 epoch,
                 payload,
             } => {
-                // An asker that is gone was answered before, or its time was up.
+                // Without an asker, the ask has timed out, or was answered before.
                 if let Some((asked, pending)) = self.outbox.answered(correlation) {
                     pending.complete(if epoch == asked {
                         RawAnswer::Encoded(buffer.slice_ref(payload))
@@ -355,7 +415,7 @@ impl Link {
                     0 => None,
                     correlation => match self.outbox.answered(correlation) {
                         Some((_, pending)) => Some(pending),
-                        // Answered or given up before: nobody wants it sent again.
+                        // Without its asker, the message is not sent again.
                         None => return Ok(()),
                     },
                 };
@@ -390,7 +450,7 @@ impl Link {
         Self::dead_letters(owner, lost, &reason);
     }
 
-    /// The peer has left in order: what it never read may go elsewhere.
+    /// The peer has left in order: messages that it never read may be sent to another node.
     fn take_back(self: &Arc<Self>, owner: &dyn LinkOwner, reason: &str) {
         let mut lost = self.outbox.take_back();
         lost.fail_askers(&self.unreachable(reason, true));

@@ -1,10 +1,10 @@
 //! Bytes between nodes: the network seam, frames, handshake, links with lanes.
 //!
-//! A *link* is what this node uses to send to one peer on one lane. It dials on demand, and again
-//! after a loss; requests go from the one who dialed to the one who accepted, answers come back on
-//! the same connection. So two nodes that talk to each other hold a connection in each direction,
-//! nobody has to win a tie, and an ask that is lost with its connection is known to be lost at
-//! once.
+//! A *link* sends this node's messages to one peer on one lane. It dials on demand, and again after
+//! its connection is lost. Requests go from the dialer to the accepting side, and answers come back
+//! on the same connection. So two nodes that talk to each other hold a connection in each
+//! direction, no rule has to choose between two connections, and an ask that is lost with its
+//! connection fails at once.
 
 pub(crate) mod accept;
 pub(crate) mod connection;

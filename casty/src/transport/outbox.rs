@@ -1,9 +1,10 @@
-//! What waits to be written on a connection, and what was written and not confirmed.
+//! An outbox holds the frames that wait to be written on a connection, and the messages that were
+//! written and not confirmed yet.
 //!
 //! Senders append finished frames to one of two buffers; the connection's writer takes a whole
 //! buffer and writes it at once. Messages are bounded, count against the receiver's window, and are
 //! kept until the receiver has confirmed them, so that a lost connection loses none in silence.
-//! Replies and control traffic go first.
+//! Replies and control frames go first.
 
 use std::{
     collections::VecDeque,
@@ -22,19 +23,20 @@ use crate::{
     message::answer::{Pending, RawAnswer},
 };
 
-/// Bytes of messages that may be under way to a receiver which has not put them into mailboxes yet.
+/// Bytes of messages that may be under way before the receiver has put them into mailboxes.
 pub(crate) const WINDOW_BYTES: u64 = 4 * 1024 * 1024;
 
-/// Bytes of messages that wait for the writer before senders have to wait.
+/// Bytes of messages that may wait for the writer. Beyond them senders have to wait.
 const MESSAGES_BYTES_MAX: usize = 1024 * 1024;
 
-/// Bytes of replies that wait for a peer which does not read them, before its connection is cut.
+/// Bytes of urgent frames that may wait for a peer that does not read. Beyond them its connection
+/// is cut.
 const URGENT_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// The largest buffer that is kept for the next messages: of each connection, at most one.
+/// The largest buffer that is kept for later messages. Each connection keeps at most one.
 const SPARE_BYTES_MAX: usize = 256 * 1024;
 
-/// Why a frame was not taken.
+/// Why a frame was not appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PutError {
     Full,
@@ -100,7 +102,7 @@ impl Place<'_> {
     }
 }
 
-/// What a message frame is about: enough to answer its asker, or to write its dead letter.
+/// A lost message: enough of it to write its dead letter.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct LostMessage {
     pub(crate) correlation: u64,
@@ -114,18 +116,18 @@ pub(crate) enum LostTo {
     Actor(u64),
 }
 
-/// What a connection took with it.
+/// The messages that were lost with a connection.
 #[derive(Default)]
 pub(crate) struct Lost {
-    /// Told, written, never confirmed.
+    /// Tells that were written and never confirmed.
     pub(crate) told: Vec<LostMessage>,
-    /// Asked and not answered.
+    /// Asks without an answer.
     pub(crate) asked: Vec<Box<dyn Pending>>,
-    /// Certainly not read by the peer, which left in order.
+    /// Messages that the peer certainly did not read, since it left in order.
     pub(crate) returned: Vec<Returned>,
 }
 
-/// A message that may be sent elsewhere.
+/// A message that may be sent to another node.
 pub(crate) struct Returned {
     /// The frame, without its prefix.
     pub(crate) frame: Bytes,
@@ -142,7 +144,7 @@ struct Shared {
     room: Notify,
 }
 
-/// Who waits for an answer, by correlation, and under which epoch it was asked for.
+/// The askers by correlation, each with the epoch of its message.
 type Waiting = std::collections::HashMap<u64, (u64, Box<dyn Pending>), foldhash::fast::RandomState>;
 
 #[derive(Default)]
@@ -153,16 +155,16 @@ struct State {
     sent: u64,
     received: u64,
     granted: u64,
-    /// The peer has said how much it read, and that it reads no more.
+    /// The peer has sent its goodbye: `received` is final.
     goodbye: bool,
-    /// Written and not confirmed, oldest first.
+    /// Chunks that were written and not confirmed, oldest first.
     unconfirmed: VecDeque<Bytes>,
-    /// What messages are appended to when the present buffer is taken: one that was confirmed, so
-    /// that it need not grow again.
+    /// The next buffer for messages, once the writer takes the present one. It held messages that
+    /// are confirmed by now, so that it need not grow again.
     spare: BytesMut,
     pending: Waiting,
     last_correlation: u64,
-    /// Waits for something to write.
+    /// The connection's writer, while there is nothing to write.
     writer: Option<Waker>,
 }
 
@@ -178,8 +180,8 @@ impl State {
         if !open || self.messages.is_empty() {
             return (urgent, Bytes::new());
         }
-        // The rest of the buffer is for the next messages, unless there is little of it, and
-        // another one.
+        // The next messages go into the rest of this buffer, unless the rest is short and there is
+        // a spare one.
         let rest = self.messages.capacity() - self.messages.len();
         let messages = if rest < self.messages.len() && self.spare.capacity() > 0 {
             let spare = std::mem::take(&mut self.spare);
@@ -253,7 +255,7 @@ impl Outbox {
         taken
     }
 
-    /// The same, once there is something. One task at a time may wait for it.
+    /// As [`take`](Self::take), once there is something to write. Only one task may wait for it.
     pub(crate) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<(Bytes, Bytes)> {
         let mut state = lock(&self.0.state);
         let taken = state.take();
@@ -288,7 +290,7 @@ impl Outbox {
         .await;
     }
 
-    /// Resolves when a message that found no room may try again.
+    /// Resolves when there may be room for a message that found none.
     pub(crate) async fn room(&self) {
         let notified = self.0.room.notified();
         if lock(&self.0.state).messages.len() < MESSAGES_BYTES_MAX {
@@ -297,7 +299,7 @@ impl Outbox {
         notified.await;
     }
 
-    /// The receiver's totals: bytes of messages it has read, bytes it has found room for.
+    /// The receiver's totals: the bytes of messages that it has read, and those that it has placed.
     pub(crate) fn confirm(&self, received: u64, granted: u64) {
         let mut state = lock(&self.0.state);
         let total = state.sent;
@@ -329,18 +331,18 @@ impl Outbox {
         wake(writer);
     }
 
-    /// The peer has read so many bytes of messages, and will read no more.
+    /// The peer has read this many bytes of messages, and will read no more.
     pub(crate) fn goodbye(&self, received: u64) {
         self.confirm(received, received);
         lock(&self.0.state).goodbye = true;
     }
 
-    /// Takes the asker that waits for this answer, and the epoch under which it asked.
+    /// Takes the asker that waits for this answer, with the epoch of its message.
     pub(crate) fn answered(&self, correlation: u64) -> Option<(u64, Box<dyn Pending>)> {
         lock(&self.0.state).pending.remove(&correlation)
     }
 
-    /// The connection is gone. What was never written stays for the next one.
+    /// The connection is lost. Messages that were never written stay for the next connection.
     pub(crate) fn connection_lost(&self) -> Lost {
         let mut state = lock(&self.0.state);
         let mut lost = Lost::default();
@@ -354,7 +356,7 @@ impl Outbox {
         let goodbye = std::mem::take(&mut state.goodbye);
         for bytes in unconfirmed.into_iter().flat_map(super::frame::split) {
             at += (PREFIX_BYTES + bytes.len()) as u64;
-            // The front chunk may be confirmed in part.
+            // A chunk may be confirmed in part.
             if at <= received {
                 continue;
             }
@@ -367,7 +369,7 @@ impl Outbox {
             if goodbye {
                 let pending = state.pending.remove(&message.correlation);
                 let pending = pending.map(|(_, pending)| pending);
-                // An asker that is gone wants nothing sent again.
+                // Without its asker, a message is not sent again.
                 if message.correlation == 0 || pending.is_some() {
                     lost.returned.push(Returned {
                         frame: bytes,
@@ -394,7 +396,7 @@ impl Outbox {
         lost
     }
 
-    /// Takes back what was never written.
+    /// Takes back the messages that were never written.
     pub(crate) fn take_back(&self) -> Lost {
         let mut state = lock(&self.0.state);
         let messages = state.messages.split().freeze();
@@ -417,7 +419,7 @@ impl Outbox {
         lost
     }
 
-    /// Gives up on what was never written.
+    /// Gives up the messages that were never written.
     pub(crate) fn give_up(&self) -> Lost {
         let mut state = lock(&self.0.state);
         let messages = state.messages.split().freeze();
@@ -437,7 +439,7 @@ impl Outbox {
     }
 }
 
-/// By correlation, so that equal runs fail in equal order.
+/// In the order of their correlations, so that equal runs fail in equal order.
 fn in_order(pending: Waiting) -> Vec<Box<dyn Pending>> {
     let mut pending: Vec<_> = pending.into_iter().collect();
     pending.sort_unstable_by_key(|(correlation, _)| *correlation);
@@ -473,7 +475,7 @@ pub(crate) fn lost_message(frame: &Frame<'_>) -> Option<LostMessage> {
 }
 
 impl Lost {
-    /// Answers every asker with the same failure.
+    /// Fails all askers.
     pub(crate) fn fail_askers(&mut self, failure: &crate::error::Failure) {
         for pending in self.asked.drain(..) {
             pending.complete(RawAnswer::Failed(failure.clone()));
@@ -515,7 +517,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_not_confirmed_is_lost_with_a_connection() {
+    fn only_unconfirmed_messages_are_lost_with_a_connection() {
         let outbox = Outbox::default();
         tell(&outbox, 1).unwrap();
         tell(&outbox, 2).unwrap();
@@ -592,7 +594,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_buffer_refuses_and_takes_what_was_accepted_before() {
+    fn a_full_buffer_refuses_new_messages_and_takes_accepted_ones() {
         let outbox = Outbox::default();
         let mut count = 0;
         while tell(&outbox, 1).is_ok() {

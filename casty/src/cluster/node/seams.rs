@@ -109,7 +109,7 @@ impl Node {
 }
 
 impl LinkOwner for Node {
-    fn upkeep(&self) -> &TimerThread {
+    fn timer_thread(&self) -> &TimerThread {
         self.runtime().upkeep()
     }
 

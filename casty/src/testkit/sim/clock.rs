@@ -1,8 +1,8 @@
-//! How a node's clock goes, while true time passes.
+//! The clock of a simulated node, which may be slow, fast, or paused.
 
 use std::{cell::Cell, time::Duration};
 
-/// Timers of tokio know no smaller step.
+/// The resolution of tokio's timers.
 const MILLISECOND: Duration = Duration::from_millis(1);
 
 thread_local! {
@@ -10,17 +10,17 @@ thread_local! {
     static NOW: Cell<Option<Duration>> = const { Cell::new(None) };
 }
 
-/// Simulated true time, as [`Sim::elapsed`](super::Sim::elapsed) says it; `None` outside of a
-/// simulation.
+/// The simulated true time, as [`Sim::elapsed`](super::Sim::elapsed) returns it. `None` outside of
+/// a simulation.
 ///
-/// Code that runs on a simulated node sees its node's clock, which may be slow, fast, or have stood
-/// still. This is the time that all nodes have in common: a test's entity can note with it when its
-/// handler ran, to be compared with what ran elsewhere. It is exact to a millisecond.
+/// Code on a simulated node sees the clock of its node, which may be slow, fast, or have been
+/// paused. True time is common to all nodes: with it, an entity of a test can record when its
+/// handler ran, for comparison with handlers on other nodes. It is exact to a millisecond.
 pub fn true_time() -> Option<Duration> {
     NOW.get()
 }
 
-/// While this lives, its thread is at that true time.
+/// Sets the true time of this thread, until this is dropped.
 pub(super) struct At {
     before: Option<Duration>,
 }
@@ -43,10 +43,10 @@ impl Drop for At {
 #[derive(Debug)]
 pub(super) struct Clock {
     rate: f64,
-    /// What the clock is behind of where it should be: less than a millisecond, unless its process
-    /// is paused.
+    /// The time that the clock still has to advance: less than a millisecond, unless the process is
+    /// paused.
     owed: Duration,
-    /// The part of `owed` that nobody sees pass.
+    /// The part of `owed` that passes in one jump.
     jump: Duration,
 }
 
@@ -60,7 +60,7 @@ impl Default for Clock {
     }
 }
 
-/// How a clock moves on, in whole milliseconds: first in one jump, then bit by bit.
+/// How far a clock advances, in whole milliseconds: first in one jump, then from timer to timer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Moves {
     pub(super) jump: Duration,
@@ -77,18 +77,18 @@ impl Clock {
         self.jump += by;
     }
 
-    /// So much true time passes while the node's process is stopped.
+    /// True time passes while the node's process is paused.
     pub(super) fn pass_paused(&mut self, true_time: Duration) {
         self.jump(self.scaled(true_time));
     }
 
-    /// So much true time passes, and the node's process runs.
+    /// True time passes while the node's process runs.
     pub(super) fn pass(&mut self, true_time: Duration) -> Moves {
         self.owed += self.scaled(true_time);
         let due = whole(self.owed);
         self.owed -= due;
-        // A process notices a jump only when it runs, so that there is always something left to
-        // run. What is left of the jump itself is below a millisecond, and passes with the rest.
+        // A process notices a jump only when it runs, so at least one millisecond is left to run.
+        // The rest of the jump is below a millisecond and passes with `run`.
         let jump = whole(std::mem::take(&mut self.jump)).min(due.saturating_sub(MILLISECOND));
         Moves {
             jump,

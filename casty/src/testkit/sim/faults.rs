@@ -1,4 +1,4 @@
-//! What a test does to nodes and to the network.
+//! The faults that a test can inject into nodes and the network.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use super::{
 };
 
 impl Sim {
-    /// Ends a node's process at once: nothing of it is left, and nobody is told, but for what an
-    /// operating system does when a process dies: what was written still arrives, connections are
-    /// closed, and new ones refused.
+    /// Kills a node's process. Its peers notice only what an operating system does when a process
+    /// dies: bytes that were written still arrive, connections are closed, and new ones are
+    /// refused.
     ///
     /// # Panics
     /// If there is no such node.
@@ -19,12 +19,12 @@ impl Sim {
         let at = self.node(name);
         self.trace.note(self.elapsed, name, "crash");
         self.end(at);
-        // What it was told and had not begun is lost with it.
+        // Futures that have not begun are lost with the process.
         self.nodes[at].inbox.clear();
     }
 
-    /// Starts a crashed node again: a new process of the same name. Its clock is the node's, and
-    /// goes as before.
+    /// Starts a crashed node again: a new process of the same name. The node's clock keeps its
+    /// rate.
     ///
     /// # Panics
     /// If there is no such node.
@@ -37,24 +37,23 @@ impl Sim {
         node.process = Some((node.start)(node.starts));
     }
 
-    /// Ends a node's process, if it has one.
+    /// Ends the process of a node, if it has one.
     pub(super) fn end(&mut self, at: usize) {
         let _at = At::new(self.elapsed);
         let node = &mut self.nodes[at];
         node.is_paused = false;
         if let Some(process) = node.process.take() {
             let host = node.host;
-            // First, so that what its tasks do while they are dropped goes nowhere.
+            // First, so that nothing that its tasks send while they are dropped leaves the host.
             self.network.with(|network| network.end_process(host));
             drop(process);
         }
     }
 
     /// Stops a node's process, as `SIGSTOP` does: none of its tasks run, though its clock goes on.
-    /// Its connections stay open, and what peers send waits in socket buffers, until those are
-    /// full.
+    /// Its connections stay open, and bytes from peers wait in socket buffers until these are full.
     ///
-    /// Does nothing to a node that is paused or has crashed.
+    /// Has no effect on a node that is paused or has crashed.
     ///
     /// # Panics
     /// If there is no such node.
@@ -65,8 +64,8 @@ impl Sim {
         node.is_paused = node.process.is_some();
     }
 
-    /// Lets a paused node go on. For it, all the time since has passed at once: its timers that
-    /// were due meanwhile fire late, and together.
+    /// Lets a paused node go on. On its clock, the time of the pause passes at once: timers that
+    /// were due meanwhile fire late and together.
     ///
     /// # Panics
     /// If there is no such node.
@@ -76,9 +75,9 @@ impl Sim {
         self.nodes[at].is_paused = false;
     }
 
-    /// From now on a node's clock runs at that rate: at 0.5 half a second passes for it in each
-    /// second of true time. The clock is slow or fast, not the node's computer. Timers are exact to
-    /// a millisecond.
+    /// Sets the rate of a node's clock: at 0.5, half a second passes on it in each second of true
+    /// time. Only the clock is slow or fast, not the node's computer. Timers are exact to a
+    /// millisecond.
     ///
     /// # Panics
     /// If there is no such node, or if the rate is not within 0.5 and 2.0.
@@ -93,7 +92,7 @@ impl Sim {
         self.nodes[at].clock.set_rate(rate);
     }
 
-    /// A node's monotonic clock jumps forward: what is due until then is due at once.
+    /// Moves a node's monotonic clock forward: timers that are due until then fire at once.
     ///
     /// # Panics
     /// If there is no such node.
@@ -118,7 +117,7 @@ impl Sim {
             .with(|network| network.set_identity(host, certified));
     }
 
-    /// Nothing gets through between two nodes, in either direction, and nothing says so.
+    /// Loses everything that two nodes send to each other, without an error on either side.
     ///
     /// # Panics
     /// If there is no such node.
@@ -131,10 +130,10 @@ impl Sim {
         });
     }
 
-    /// Nothing gets through from one node to another; the other direction works.
+    /// Loses everything that one node sends to another. The other direction works.
     ///
-    /// So what the other node writes arrives, until its socket buffers are full: it does not hear
-    /// that it was read.
+    /// Bytes of the other node arrive until its socket buffer is full, since acknowledgements are
+    /// lost.
     ///
     /// # Panics
     /// If there is no such node.
@@ -145,7 +144,7 @@ impl Sim {
         self.network.with(|network| network.cut(a, b));
     }
 
-    /// Cuts a node off from all others.
+    /// Partitions a node from all others.
     ///
     /// # Panics
     /// If there is no such node.
@@ -158,8 +157,8 @@ impl Sim {
         }
     }
 
-    /// Holds back what is under way between two nodes, until it is [healed](Self::heal): late, and
-    /// in order.
+    /// Holds back everything between two nodes until the network is [healed](Self::heal). Then it
+    /// arrives, late and in order.
     ///
     /// # Panics
     /// If there is no such node.
@@ -172,8 +171,8 @@ impl Sim {
         });
     }
 
-    /// Repairs every link. Connections that lost something while they were cut do not come back;
-    /// their nodes dial anew.
+    /// Ends all faults of the network. Connections that have lost bytes stay broken: their nodes
+    /// dial again.
     pub fn heal(&mut self) {
         self.trace.note(self.elapsed, "*", "heal");
         self.network.with(Network::heal);

@@ -1,7 +1,8 @@
-//! Whole clusters in one process, under one seed.
+//! Clusters in one process, simulated from one seed.
 //!
-//! Time goes in steps. In each, the network delivers what has arrived, then every node's process
-//! runs until all of its tasks wait, and its clock goes on by its share of the step.
+//! Time passes in steps. In each step the network delivers the segments that have arrived. Then
+//! each node's process runs until all of its tasks wait, and its clock advances by its share of the
+//! step.
 
 mod clock;
 mod faults;
@@ -50,12 +51,12 @@ const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A cluster in one process, on one thread, in simulated time and over a simulated network.
 ///
-/// Everything that is random comes from one seed, so a run can be repeated exactly: the same seed
-/// and the same test give the same [`trace_hash`](Self::trace_hash). Time stands still while nobody
-/// steps the simulation, and passes as fast as the machine can compute it.
+/// All randomness comes from one seed, so a run can be repeated exactly: the same seed and the same
+/// test give the same [`trace_hash`](Self::trace_hash). Time passes only while a method steps the
+/// simulation, and then as fast as the computer allows.
 ///
-/// A test is plain code: it starts nodes, has them do things with [`on`](Self::on), breaks the
-/// network and the nodes, and asserts.
+/// A test is plain code: it starts nodes, runs futures on them with [`on`](Self::on), injects
+/// faults into the network and the nodes, and asserts.
 ///
 /// ```
 /// use casty::{prelude::*, testkit::Sim};
@@ -83,21 +84,21 @@ const PATIENCE: Duration = Duration::from_mins(2);
 /// assert_eq!(sim.on("a", add), Ok(1));
 /// assert_eq!(sim.on("b", add), Ok(2));
 ///
-/// // The founder decides where entities live, and `x` has its place already: without the founder,
-/// // the others reach `x` if it is theirs. Otherwise they get an error.
+/// // The founder assigns shards to nodes, and the shard of `x` has its owner already. Without the
+/// // founder, `b` still reaches `x` if the owner is `b` or `c`. Otherwise it gets an error.
 /// sim.isolate("a");
 /// let cut = sim.on("b", add);
 /// sim.heal();
 /// assert!(matches!(cut, Ok(3) | Err(AskError::Unreachable { .. } | AskError::Timeout { .. })));
 /// ```
 ///
-/// Nodes may be told to stand still, as a process does that is stopped or swapped out, and their
-/// clocks to go wrong: see [`pause`](Self::pause) and [`clock_rate`](Self::clock_rate). What ran
-/// when on nodes whose clocks disagree, can be noted with [`true_time`].
+/// A node can be paused, like a process that is stopped or swapped out, and its clock can go wrong:
+/// see [`pause`](Self::pause) and [`clock_rate`](Self::clock_rate). [`true_time`] orders events of
+/// nodes whose clocks disagree.
 ///
-/// The network is like TCP: bytes arrive in order, or not at all; socket buffers are bounded, so
-/// that who writes to someone that does not read must wait; and what a process had written still
-/// arrives after its end.
+/// The network behaves like TCP: bytes arrive in order or not at all; socket buffers are bounded,
+/// so that a writer waits for a peer that does not read; and bytes that a process has written still
+/// arrive after it has ended.
 pub struct Sim {
     seed: u64,
     elapsed: Duration,
@@ -105,19 +106,19 @@ pub struct Sim {
     nodes: Vec<SimNode>,
     names: Arc<Mutex<Vec<String>>>,
     sightings: Vec<(Duration, Sighting)>,
-    /// Who runs when, within a step.
+    /// Decides in which order the nodes run within a step.
     order: StdRng,
     network: Shared,
     trace: Arc<Trace>,
 }
 
 impl Sim {
-    /// A simulation in fine conditions.
+    /// Creates a simulation over a network with default [`Conditions`].
     pub fn new(seed: u64) -> Self {
         Self::with_conditions(seed, Conditions::default())
     }
 
-    /// A simulation over a network that behaves like this.
+    /// Creates a simulation over a network with these conditions.
     pub fn with_conditions(seed: u64, conditions: Conditions) -> Self {
         let trace = Arc::<Trace>::default();
         let network = Network::new(seed, conditions);
@@ -134,10 +135,10 @@ impl Sim {
         }
     }
 
-    /// Starts a node. The first one founds the cluster, the others join through all that were
-    /// started before.
+    /// Starts a node. The first node founds the cluster, and the seeds of each further one are all
+    /// nodes that were started before.
     ///
-    /// It does not start before simulated time passes.
+    /// Its process starts once simulated time passes.
     ///
     /// # Panics
     /// If there is a node of that name.
@@ -145,7 +146,7 @@ impl Sim {
         self.start_with(name, |builder| builder);
     }
 
-    /// The same, with settings or entity types of its own. `configure` is called at each start of
+    /// Starts a node with its own settings or entity types. `configure` is called at each start of
     /// the node.
     ///
     /// # Panics
@@ -175,7 +176,7 @@ impl Sim {
             let (name, inbox) = (name.to_owned(), inbox.clone());
             let (seed, trace) = (self.seed, self.trace.clone());
             move |start: u64| {
-                // Who starts again finds those that came later, too.
+                // After a restart, nodes that were started later are seeds, too.
                 let others = match start {
                     1 => before.clone(),
                     _ => lock(&names)
@@ -193,7 +194,7 @@ impl Sim {
                         .node_id(&name)
                         .listen(SocketAddr::new(ip, PORT))
                         .seeds(seeds)
-                        // With room for those that it gives itself, when it joins anew.
+                        // With room for the incarnations that a node takes when it joins again.
                         .incarnation(start * 1000)
                         .seed(xxh3_64(&randomness))
                         .net(net.clone());
@@ -214,11 +215,11 @@ impl Sim {
         });
     }
 
-    /// Has a node do something, and steps the simulation until it is done.
+    /// Runs a future on a node, and steps the simulation until the future is done.
     ///
     /// # Panics
-    /// If there is no such node, or if it is not done within two simulated minutes: the node may
-    /// have crashed, or be paused.
+    /// If there is no such node, or if the future is not done within two simulated minutes: the
+    /// node may have crashed, or be paused.
     pub fn on<T, F>(
         &mut self,
         name: &str,
@@ -236,7 +237,7 @@ impl Sim {
         }
     }
 
-    /// Has a node do something while the test goes on.
+    /// Runs a future on a node while the test goes on.
     ///
     /// # Panics
     /// If there is no such node.
@@ -253,7 +254,7 @@ impl Sim {
         self.nodes[at].inbox.put(work)
     }
 
-    /// Steps the simulation until every node that runs sees at least so many members Up.
+    /// Steps the simulation until each running node sees at least this many members Up.
     ///
     /// # Panics
     /// If that does not happen within two simulated minutes.
@@ -271,10 +272,10 @@ impl Sim {
         });
     }
 
-    /// Steps the simulation until `condition` holds.
+    /// Steps the simulation until `condition` holds. `what` describes it in the panic's message.
     ///
     /// # Panics
-    /// If it does not within two simulated minutes.
+    /// If the condition does not hold within two simulated minutes.
     pub fn until(&mut self, what: &str, mut condition: impl FnMut(&mut Self) -> bool) {
         let end = self.elapsed() + PATIENCE;
         while !condition(self) {
@@ -288,7 +289,7 @@ impl Sim {
         }
     }
 
-    /// Lets so much simulated time pass.
+    /// Steps the simulation for a span of simulated time.
     ///
     /// # Panics
     /// If a node could not start.
@@ -324,19 +325,19 @@ impl Sim {
         self.elapsed += TICK;
     }
 
-    /// Simulated true time since the start, whatever the nodes' clocks say. Inside of a node it is
-    /// [`true_time`].
+    /// The simulated true time since the start, which nodes' clocks may not agree with. Code on a
+    /// node gets it from [`true_time`].
     pub fn elapsed(&self) -> Duration {
         self.elapsed
     }
 
-    /// What has been seen of the inside of the nodes since the last call, each at its time.
+    /// The sightings inside the nodes since the last call, each with its time.
     #[doc(hidden)]
     pub fn sightings(&mut self) -> Vec<(Duration, Sighting)> {
         std::mem::take(&mut self.sightings)
     }
 
-    /// The nodes that run, as they are now.
+    /// The present state of all nodes that run.
     #[doc(hidden)]
     pub fn views(&self) -> Vec<View> {
         let running = self.nodes.iter().filter(|node| !node.is_paused);
@@ -345,8 +346,8 @@ impl Sim {
             .collect()
     }
 
-    /// How many bytes a node's processes wrote to other nodes since the start, whether they arrived
-    /// or not. Frames and handshakes are in it; what TCP and IP would add is not.
+    /// The bytes that a node's processes have written to other nodes since the start, whether they
+    /// arrived or not. Includes frames and handshakes, but no headers of TCP and IP.
     ///
     /// # Panics
     /// If there is no such node.
@@ -355,7 +356,7 @@ impl Sim {
         self.network.with(|network| network.written(host).bytes)
     }
 
-    /// In how many writes they were: about as many packets as a network without delays would carry.
+    /// The number of those writes: about the number of packets on a network without delays.
     ///
     /// # Panics
     /// If there is no such node.
@@ -364,13 +365,13 @@ impl Sim {
         self.network.with(|network| network.written(host).segments)
     }
 
-    /// What happened so far, as a number: every byte sent, every event of every node, every fault,
-    /// each at its time. The same seed and the same test give the same number.
+    /// A hash of the run so far: of every byte sent, every event of every node and every fault,
+    /// each with its time. The same seed and the same test give the same hash.
     pub fn trace_hash(&self) -> u64 {
         self.trace.hash()
     }
 
-    /// The last lines of what happened, faults and events, to be read.
+    /// The last faults and events of the run, one per line.
     pub fn trace(&self) -> String {
         self.trace.last()
     }

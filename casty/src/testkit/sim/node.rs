@@ -1,4 +1,4 @@
-//! A node: its name and clock, and its process while it has one.
+//! A simulated node: its name, its clock, and its process while one runs.
 
 use std::sync::Arc;
 
@@ -21,19 +21,19 @@ pub(super) struct SimNode {
 }
 
 impl SimNode {
-    /// Whether it answers.
+    /// Whether the node runs its tasks and takes part in the cluster.
     pub(super) fn runs(&self) -> bool {
         let process = self.process.as_ref();
         !self.is_paused && process.is_some_and(|process| !process.is_leaving())
     }
 
-    /// One step of true time. Gives the outcome of its process once that has ended.
+    /// Advances by one step of true time. Returns the outcome of the process once it has ended.
     pub(super) fn step(&mut self) -> Option<Result<(), String>> {
         if self.is_paused {
             self.clock.pass_paused(TICK);
             return None;
         }
-        // A clock that nobody looks at needs not be right.
+        // Without a process, nothing reads the clock.
         let process = self.process.as_mut()?;
         process.run(self.clock.pass(TICK))
     }

@@ -1,4 +1,4 @@
-//! A node's process: a runtime of its own, and what it is told to do.
+//! The process of a node: its own tokio runtime, and the futures that a test runs on it.
 
 use std::{
     sync::{
@@ -24,24 +24,24 @@ use crate::{
 
 type Work = Box<dyn FnOnce(ActorSystem) -> BoxFuture<'static, ()> + Send>;
 
-/// Something a simulated node does.
+/// A future that runs on a simulated node. See [`Sim::spawn_on`](super::Sim::spawn_on).
 #[derive(Debug)]
 #[must_use = "`is_done` says when it is done"]
 pub struct SimTask<T>(Arc<Mutex<Option<T>>>);
 
 impl<T> SimTask<T> {
-    /// Whether it is done, and its output not taken yet.
+    /// Whether the future is done and its output not taken yet.
     pub fn is_done(&self) -> bool {
         lock(&self.0).is_some()
     }
 
-    /// Its output, once.
+    /// The future's output, once.
     pub fn take(&self) -> Option<T> {
         lock(&self.0).take()
     }
 }
 
-/// What a node has been told to do. It outlives the node's processes.
+/// The futures that a node has not started yet. Outlives the node's processes.
 #[derive(Default)]
 pub(super) struct Inbox {
     work: Mutex<Vec<Work>>,
@@ -75,11 +75,11 @@ impl Inbox {
     }
 }
 
-/// A node's process. Dropping it ends all of its tasks.
+/// The process of a node. Dropping it ends all of its tasks.
 pub(super) struct Process {
     runtime: Runtime,
     life: JoinHandle<Result<(), StartError>>,
-    /// Its system has shut down; what it was told to do may go on a bit.
+    /// The system has shut down. Futures of the test may still run.
     is_leaving: Arc<AtomicBool>,
     system: Arc<Mutex<Option<WeakSystem>>>,
 }
@@ -111,7 +111,7 @@ impl Process {
         }
     }
 
-    /// How its node is now, by its own clock.
+    /// The present state of the node, by its own clock.
     pub(super) fn view(&self) -> Option<View> {
         let _inside = self.runtime.enter();
         lock(&self.system).as_ref()?.view()
@@ -121,8 +121,8 @@ impl Process {
         self.is_leaving.load(Ordering::Relaxed)
     }
 
-    /// Moves its clock, and runs its tasks until they wait for what is later, or for others. Gives
-    /// its outcome once it has ended.
+    /// Advances the clock, and runs the tasks until they wait for a later time or for other nodes.
+    /// Returns the outcome once the process has ended.
     pub(super) fn run(&mut self, moves: Moves) -> Option<Result<(), String>> {
         let Moves { jump, run } = moves;
         if jump + run > Duration::ZERO {
@@ -131,8 +131,8 @@ impl Process {
                     // All at once: what became due in the meantime is late.
                     tokio::time::advance(jump).await;
                 }
-                // A paused clock moves when all tasks wait, from timer to timer; this is the last
-                // one.
+                // A paused clock advances from timer to timer once all tasks wait. This timer is
+                // the last one.
                 tokio::time::sleep(run).await;
             });
         }
@@ -175,7 +175,7 @@ async fn live(
     }
     is_leaving.store(true, Ordering::Relaxed);
     drop(system);
-    // Who waits for the shutdown is told before the process ends.
+    // Futures that wait for the shutdown finish before the process ends.
     while works.join_next().await.is_some() {}
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! What takes a look behind the public surface: decisions as they are answered, and maps as they
-//! are.
+//! Tests that look behind the public surface: at decisions of the leader, at cluster maps, and at
+//! the network.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -19,7 +19,8 @@ fn node(system: &ActorSystem) -> Arc<Node> {
     system.node().expect("it has a network").clone()
 }
 
-/// Has somebody join who brings an entity type of this name along: that outlives even a recovery.
+/// Lets a made-up member join that hosts an entity type of this name, which outlives even a
+/// recovery.
 fn join(sim: &mut Sim, on: &str, kind: &'static str) -> Result<u64, AuthorityError> {
     sim.on(on, move |system| async move {
         let settings = Settings::default();
@@ -50,7 +51,7 @@ fn knows(sim: &mut Sim, on: &str, kind: &'static str) -> bool {
     })
 }
 
-/// Two nodes, of which `a` has founded and decides.
+/// Two nodes. `a` has founded the cluster and is its only voter.
 fn two(seed: u64) -> Sim {
     let mut sim = Sim::new(seed);
     sim.start("a");
@@ -61,14 +62,14 @@ fn two(seed: u64) -> Sim {
     sim
 }
 
-/// The machine is gone, with whatever its network had not delivered yet.
+/// Kills a node's host, together with all bytes that the network has not delivered yet.
 fn kill(sim: &mut Sim, name: &str) {
     sim.isolate(name);
     sim.crash(name);
 }
 
 #[test]
-fn what_the_only_voter_has_answered_outlives_it() {
+fn a_decision_of_the_only_voter_outlives_it() {
     for seed in 0..20 {
         let mut sim = two(seed);
         let decided = join(&mut sim, "a", "Late");
@@ -92,7 +93,7 @@ fn what_the_only_voter_has_answered_outlives_it() {
 }
 
 #[test]
-fn a_member_that_says_nothing_holds_up_one_decision_and_not_for_long() {
+fn a_silent_member_holds_up_one_decision_and_not_for_long() {
     let mut sim = two(1);
     sim.stall("a", "b");
     let settings = Settings::default();
@@ -107,7 +108,7 @@ fn a_member_that_says_nothing_holds_up_one_decision_and_not_for_long() {
     let second = took(&mut sim, "Second");
     assert!(second < Duration::from_millis(20), "{second:?}");
     assert!(!knows(&mut sim, "b", "First"));
-    // Once it speaks again it is waited for.
+    // Once the member reports again, decisions wait for it.
     sim.heal();
     sim.until("it has heard", |sim| knows(sim, "b", "Second"));
     sim.run_for(Duration::from_millis(50));
@@ -118,7 +119,7 @@ fn a_member_that_says_nothing_holds_up_one_decision_and_not_for_long() {
 }
 
 #[test]
-fn who_is_alone_waits_for_nobody() {
+fn the_only_member_waits_for_no_second_copy() {
     let mut sim = Sim::new(1);
     sim.start("a");
     sim.until_up(1);
@@ -128,7 +129,7 @@ fn who_is_alone_waits_for_nobody() {
     assert!(took < Duration::from_millis(20), "{took:?}");
 }
 
-/// The others are given up for lost, and come back after all.
+/// The other members are given up for lost, and come back after all.
 #[test]
 fn a_minority_that_was_kept_can_be_recovered_from_and_later_ones_join_anew() {
     for seed in 0..4 {
@@ -143,7 +144,7 @@ fn a_minority_that_was_kept_can_be_recovered_from_and_later_ones_join_anew() {
         });
         sim.run_for(Duration::from_secs(1));
         assert!(join(&mut sim, "a", "Late").is_ok());
-        // Those that lag behind have heard of it, too.
+        // Members that lag behind have the decision by then, too.
         sim.run_for(Duration::from_secs(1));
         let before = sim.views()[0].generation;
         for name in ["a", "b", "c"] {
@@ -166,7 +167,7 @@ fn a_minority_that_was_kept_can_be_recovered_from_and_later_ones_join_anew() {
         };
         sim.until("it goes on", |sim| serves(sim, 1));
         assert!(knows(&mut sim, "b", "Late"), "seed {seed}");
-        // The new generation is what is kept from here on.
+        // From here on the new generation is kept on disk.
         sim.crash("b");
         sim.restart("b");
         sim.until("it goes on again", |sim| serves(sim, 1));

@@ -1,4 +1,4 @@
-//! What happened: all of it as a number, the last of it as lines.
+//! The trace of a run: a hash of everything, and the last lines as text.
 
 use std::{collections::VecDeque, fmt, net::SocketAddr, sync::Mutex, time::Duration};
 
@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::clock::true_time;
 use crate::{Event, infra::sync::lock};
 
-/// Lines of the trace that a failing test is shown.
+/// Lines of the trace that are kept, for the message of a failing test.
 const LINES_KEPT: usize = 200;
 
 #[derive(Default)]
@@ -34,13 +34,13 @@ impl fmt::Debug for Trace {
 }
 
 impl Trace {
-    /// A node tells of an event.
+    /// Records an event of a node.
     pub(super) fn event(&self, node: &str, event: &Event) {
         let at = true_time().unwrap_or_default();
         self.note(at, node, &format!("{event:?}"));
     }
 
-    /// The test does something to a node.
+    /// Records a fault.
     pub(super) fn note(&self, at: Duration, node: &str, what: &str) {
         let line = format!("{:>10} µs  {node:<8} {what}", at.as_micros());
         let mut recorded = lock(&self.0);
@@ -51,7 +51,7 @@ impl Trace {
         recorded.lines.push_back(line);
     }
 
-    /// Bytes were written to a connection.
+    /// Records bytes that were written to a connection.
     pub(super) fn written(&self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
         let at = true_time().unwrap_or_default();
         let line = format!("{} {from} {to} ", at.as_micros());

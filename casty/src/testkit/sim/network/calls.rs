@@ -1,4 +1,4 @@
-//! What processes ask of their operating system, and what it does when they end.
+//! The system calls of a host's processes, and the end of a process.
 
 use std::{
     io,
@@ -11,20 +11,19 @@ use tokio::io::ReadBuf;
 
 use super::{
     Backlog, EndId, HostId, Network, PORTS, SOCKET_BYTES,
-    end::{End, Segment, State},
+    end::{End, EndState, Segment},
     links::Passage,
 };
 use crate::transport::net::PeerIdentity;
 
 impl Network {
-    /// The address that a host's name stands for.
+    /// The address of a host's name.
     pub(super) fn resolve(&self, name: &str, port: u16) -> Option<SocketAddr> {
         let host = self.hosts.iter().find(|host| host.name == name)?;
         Some(SocketAddr::new(host.ip, port))
     }
 
-    /// Listens on a port, or on a free one where that is 0. Gives the listener's address and its
-    /// number.
+    /// Listens on a port, or on a free one for port 0. Returns the listener's address and number.
     pub(super) fn bind(&mut self, host: HostId, port: u16) -> io::Result<(SocketAddr, u64)> {
         let port = if port == 0 { self.port(host) } else { port };
         let host = &mut self.hosts[host.0];
@@ -36,7 +35,7 @@ impl Network {
         Ok((SocketAddr::new(host.ip, port), self.bound))
     }
 
-    /// A listener is done. Who waits to be accepted is turned away.
+    /// Closes a listener. Connections that wait to be accepted are refused.
     pub(super) fn unbind(&mut self, host: HostId, port: u16, number: u64) {
         let listeners = &mut self.hosts[host.0].listeners;
         // A listener that outlived its process must not take the port from the next one.
@@ -65,7 +64,7 @@ impl Network {
             return Poll::Pending;
         };
         if let Some(end) = self.ends.get_mut(&accepted) {
-            end.state = State::Open;
+            end.state = EndState::Open;
         }
         Poll::Ready(Ok(accepted))
     }
@@ -78,8 +77,8 @@ impl Network {
         let dialer = EndId(self.dialed * 2);
         self.dialed += 1;
         self.ends
-            .insert(dialer, End::new(host, here, State::Dialing));
-        let asked = End::new(HostId(target), to, State::Asked);
+            .insert(dialer, End::new(host, here, EndState::Dialing));
+        let asked = End::new(HostId(target), to, EndState::Asked);
         self.ends.insert(dialer.peer(), asked);
         self.send(dialer.peer(), Segment::Syn);
         Ok(dialer)
@@ -107,7 +106,7 @@ impl Network {
         if let Some(error) = end.failed {
             return Poll::Ready(Err(error.into()));
         }
-        if end.state == State::Open {
+        if end.state == EndState::Open {
             return Poll::Ready(Ok(()));
         }
         remember(&mut end.reader, cx);
@@ -138,7 +137,7 @@ impl Network {
         Poll::Pending
     }
 
-    /// Whether acknowledgements come to an end.
+    /// Whether acknowledgements reach an end.
     fn hears_of_reading(&self, at: EndId) -> bool {
         let (Some(end), Some(peer)) = (self.ends.get(&at), self.ends.get(&at.peer())) else {
             return false;
@@ -180,7 +179,7 @@ impl Network {
         Poll::Ready(Ok(count))
     }
 
-    /// Counts what a host writes to another.
+    /// Counts the bytes that a host writes to another.
     fn count(&mut self, host: HostId, to: EndId, bytes: u64) {
         if self.ends.get(&to).is_none_or(|peer| peer.host != host) {
             let written = &mut self.hosts[host.0].written;
@@ -189,7 +188,7 @@ impl Network {
         }
     }
 
-    /// Says that nothing more will be written.
+    /// Shuts the writing side of an end.
     pub(super) fn shutdown(&mut self, at: EndId) -> io::Result<()> {
         let end = self.open(at)?;
         if end.failed.is_none() && !std::mem::replace(&mut end.shut, true) {
@@ -198,18 +197,22 @@ impl Network {
         Ok(())
     }
 
-    /// No process has this end any more. What it has written still arrives. If there is something
-    /// that it has not read, the other side is told that its bytes went nowhere.
+    /// Closes an end. Bytes that it has written still arrive. If it has unread bytes, the other end
+    /// gets a reset.
     pub(super) fn close(&mut self, at: EndId) {
         let Some(end) = self.ends.get_mut(&at) else {
             return;
         };
         let last = match end.state {
             _ if end.failed.is_some() => None,
-            State::Backlog => Some(Segment::Rst),
-            State::Open if end.has_unread() => Some(Segment::Rst),
-            State::Open if !end.shut => Some(Segment::Fin),
-            State::Asked | State::Greeted | State::Dialing | State::Open | State::Closed => None,
+            EndState::Backlog => Some(Segment::Rst),
+            EndState::Open if end.has_unread() => Some(Segment::Rst),
+            EndState::Open if !end.shut => Some(Segment::Fin),
+            EndState::Asked
+            | EndState::Greeted
+            | EndState::Dialing
+            | EndState::Open
+            | EndState::Closed => None,
         };
         end.close();
         if let Some(last) = last {
@@ -218,11 +221,11 @@ impl Network {
         self.forget_if_dead(at);
     }
 
-    /// A host's process has ended: what it had is closed for it.
+    /// Ends a host's process: all of its ends and listeners are closed.
     pub(in super::super) fn end_process(&mut self, host: HostId) {
         let mut ours = self.between(|_, to| to == host);
-        // What is asked for and has not arrived is no process's.
-        ours.retain(|at| self.ends[at].state != State::Asked);
+        // Before its `Syn` has arrived, an end belongs to no process.
+        ours.retain(|at| self.ends[at].state != EndState::Asked);
         for at in ours {
             self.close(at);
         }
@@ -231,12 +234,12 @@ impl Network {
 
     fn open(&mut self, at: EndId) -> io::Result<&mut End> {
         match self.ends.get_mut(&at) {
-            Some(end) if end.state != State::Closed => Ok(end),
+            Some(end) if end.state != EndState::Closed => Ok(end),
             _ => Err(io::ErrorKind::NotConnected.into()),
         }
     }
 
-    /// A port for a dialer, or for a listener that does not care.
+    /// A free port, for a dialer or a listener.
     fn port(&mut self, host: HostId) -> u16 {
         let host = &mut self.hosts[host.0];
         loop {

@@ -1,24 +1,26 @@
-//! How long messages are under way, and when links break by themselves.
+//! The conditions of a simulated network: latency, and links that break by themselves.
 
 use std::time::Duration;
 
 use rand::{RngExt, rngs::StdRng};
 
-/// How much of the range between the shortest and the longest time a message takes on average.
+/// The mean latency, as a share of the range between the shortest and the longest.
 const MEAN: f64 = 0.2;
 
-/// How a simulated network behaves while nothing is broken on purpose.
+/// The behavior of a simulated network apart from injected faults. A *message* is one write to a
+/// connection.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Conditions {
-    /// The shortest time a message is under way.
+    /// The shortest time that a message takes. Default: 1 ms.
     pub latency_min: Duration,
-    /// The longest time a message is under way; most take far less.
+    /// The longest time that a message takes; most take far less. Default: 20 ms.
     pub latency_max: Duration,
-    /// How probable it is, for each message, that the link it is on breaks. What is on a broken
-    /// link is lost.
+    /// The probability, for each message, that its link breaks. Messages on a broken link are lost.
+    /// From 0 to 1; default: 0.
     pub break_rate: f64,
-    /// How probable it is, for each message, that a broken link works again.
+    /// The probability, for each message, that its broken link works again. From 0 to 1; default:
+    /// 1.
     pub repair_rate: f64,
 }
 
@@ -34,7 +36,7 @@ impl Default for Conditions {
 }
 
 impl Conditions {
-    /// The time that one message takes: exponentially distributed, cut off at the longest.
+    /// Draws the latency of one message: exponentially distributed, cut off at the longest.
     pub(crate) fn latency(&self, rng: &mut StdRng) -> Duration {
         let range = self.latency_max.saturating_sub(self.latency_min);
         let uniform: f64 = rng.random_range(0.0..1.0);
@@ -42,7 +44,7 @@ impl Conditions {
         self.latency_min + range.mul_f64(share.min(1.0))
     }
 
-    /// Whether a link is broken after one more message, given whether it was.
+    /// Draws whether a link is broken after one more message, given whether it was before.
     pub(crate) fn broken(&self, before: bool, rng: &mut StdRng) -> bool {
         if before {
             self.repair_rate <= 0.0 || !rng.random_bool(self.repair_rate)

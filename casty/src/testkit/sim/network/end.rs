@@ -1,4 +1,4 @@
-//! One end of a connection: what a host's operating system keeps for it.
+//! One end of a connection, as a host's operating system keeps it.
 
 use std::{collections::VecDeque, io, net::SocketAddr, task::Waker, time::Duration};
 
@@ -6,35 +6,35 @@ use bytes::{Buf, Bytes};
 
 use super::HostId;
 
-/// What goes from one end of a connection to the other, in order.
+/// The unit that travels from one end of a connection to the other, in order.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Segment {
     /// The dialer asks for a connection.
     Syn,
-    /// Somebody listens there.
+    /// A process listens there.
     SynAck,
-    /// The dialer has heard it: from now on there is a connection to accept.
+    /// The dialer has received the `SynAck`: from now on the connection can be accepted.
     Ack,
     Data(Bytes),
     /// Nothing more will be written.
     Fin,
-    /// There is no such connection, or not any more.
+    /// There is no such connection any more, or there never was.
     Rst,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
-    /// The other host does not know of it yet.
+pub(super) enum EndState {
+    /// The `Syn` has not arrived yet.
     Asked,
-    /// It has said that somebody listens, and not heard yet that this is known.
+    /// The `SynAck` was sent, and its `Ack` has not arrived yet.
     Greeted,
-    /// A process waits for the answer.
+    /// The dialer waits for the `SynAck`.
     Dialing,
-    /// Waits to be accepted.
+    /// The connection waits to be accepted.
     Backlog,
-    /// A process has it.
+    /// A process uses the end.
     Open,
-    /// No process has it any more.
+    /// The process has closed the end.
     Closed,
 }
 
@@ -42,26 +42,27 @@ pub(super) enum State {
 pub(super) struct End {
     pub(super) host: HostId,
     pub(super) address: SocketAddr,
-    pub(super) state: State,
+    pub(super) state: EndState,
 
-    /// What is under way to this end, and when it arrives: but not before what was sent before it.
+    /// Segments under way to this end, each with its arrival, which is never before that of an
+    /// earlier one.
     pub(super) flight: VecDeque<(Duration, Segment)>,
-    /// Something on its way to this end was lost, so that nothing behind it is of use.
+    /// A segment to this end was lost, so that later ones are useless.
     pub(super) lost: bool,
 
     received: VecDeque<Bytes>,
-    /// Everything that was ever read.
+    /// Bytes read so far.
     pub(super) read_bytes: u64,
-    /// The other side writes nothing more.
+    /// The other end writes nothing more.
     pub(super) finished: bool,
-    /// Why there is no connection any more.
+    /// Why the connection has failed.
     pub(super) failed: Option<io::ErrorKind>,
 
-    /// Everything that was ever written.
+    /// Bytes written so far.
     pub(super) written_bytes: u64,
-    /// How much of it the other side has read, as far as is known here.
+    /// Bytes that the other end has read, as far as this end knows.
     pub(super) acknowledged_bytes: u64,
-    /// This side writes nothing more.
+    /// This end writes nothing more.
     pub(super) shut: bool,
 
     pub(super) reader: Option<Waker>,
@@ -69,7 +70,7 @@ pub(super) struct End {
 }
 
 impl End {
-    pub(super) fn new(host: HostId, address: SocketAddr, state: State) -> Self {
+    pub(super) fn new(host: HostId, address: SocketAddr, state: EndState) -> Self {
         Self {
             host,
             address,
@@ -92,12 +93,12 @@ impl End {
         self.received.push_back(bytes);
     }
 
-    /// Whether something was received that nobody has read.
+    /// Whether there are received bytes that were not read.
     pub(super) fn has_unread(&self) -> bool {
         !self.received.is_empty()
     }
 
-    /// Hands out what was received, at most so many bytes.
+    /// Reads at most `bytes_max` received bytes.
     pub(super) fn read(&mut self, bytes_max: usize, mut put: impl FnMut(&[u8])) -> usize {
         let mut count = 0;
         while count < bytes_max
@@ -115,7 +116,7 @@ impl End {
         count
     }
 
-    /// Everything under way to this end is gone.
+    /// Loses all segments under way to this end.
     pub(super) fn lose_flight(&mut self) {
         if !self.flight.is_empty() {
             self.flight.clear();
@@ -123,9 +124,9 @@ impl End {
         }
     }
 
-    /// No process has this any more.
+    /// The process has closed this end.
     pub(super) fn close(&mut self) {
-        self.state = State::Closed;
+        self.state = EndState::Closed;
         self.received.clear();
         (self.reader, self.writer) = (None, None);
     }

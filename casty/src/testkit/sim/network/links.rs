@@ -1,20 +1,20 @@
-//! What gets through from one host to another.
+//! The links between hosts, and their faults.
 
 use std::collections::BTreeMap;
 
 use super::HostId;
 
-/// What becomes of a segment.
+/// How a link treats a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Passage {
     Open,
-    /// It waits until the link is healed.
+    /// The segment waits until the link is healed.
     Held,
-    /// It is lost.
+    /// The segment is lost.
     Cut,
 }
 
-/// Each direction that has something wrong; all others work. A host always reaches itself.
+/// The directions that have a fault; all others work. A host always reaches itself.
 #[derive(Debug, Default)]
 pub(super) struct Links(BTreeMap<(HostId, HostId), Fault>);
 
@@ -22,7 +22,7 @@ pub(super) struct Links(BTreeMap<(HostId, HostId), Fault>);
 struct Fault {
     cut: bool,
     held: bool,
-    /// By the conditions.
+    /// Broken by the conditions.
     broken: bool,
 }
 
@@ -47,7 +47,7 @@ impl Links {
         self.0.get(&(a, b)).is_some_and(|fault| fault.broken)
     }
 
-    /// The conditions breaks or repairs both directions.
+    /// The conditions break or repair both directions.
     pub(super) fn set_broken(&mut self, a: HostId, b: HostId, broken: bool) {
         for (from, to) in [(a, b), (b, a)] {
             self.fault(from, to, |fault| fault.broken = broken);

@@ -1,8 +1,8 @@
 //! The network between simulated nodes: hosts, links, and connections that behave like TCP's.
 //!
-//! A machine: time is told to it, randomness comes from its seed, and those that are to be woken
-//! are left in a list. Retransmission is what it does without: a segment that is lost leaves a
-//! hole, and its connection never gets over that, though nobody is told.
+//! A pure machine: time is an argument, randomness comes from the seed, and wakers are collected
+//! for the caller. There is no retransmission: a lost segment leaves a hole, and its connection
+//! delivers nothing more, without an error on either side.
 
 mod calls;
 mod conditions;
@@ -28,19 +28,20 @@ use self::{end::End, links::Links};
 use crate::id::NodeId;
 pub use crate::testkit::sim::network::conditions::Conditions;
 
-/// Bytes that may be written to a connection and not read yet: both socket buffers together.
+/// Bytes that may be written to a connection and not read yet: the size of both socket buffers.
 pub(super) const SOCKET_BYTES: usize = 256 * 1024;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: usize = 128;
 
-/// The ports that dialers get.
+/// The range of ports for dialers.
 const PORTS: std::ops::RangeInclusive<u16> = 49152..=65535;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct HostId(usize);
 
-/// Which end of which connection: those who dial are even, those who accept odd.
+/// One end of a connection: the dialer's end has an even number, the accepting end the next odd
+/// one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct EndId(u64);
 
@@ -63,18 +64,18 @@ struct Host {
     written: Written,
 }
 
-/// What a host's processes wrote to other hosts, since the start.
+/// The bytes that a host's processes have written to other hosts since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Written {
     pub(super) bytes: u64,
-    /// Writes that something was taken of, each a segment of its own.
+    /// The number of writes; each is a segment of its own.
     pub(super) segments: u64,
 }
 
 /// Connections that wait to be accepted.
 #[derive(Debug)]
 struct Backlog {
-    /// Of the listener.
+    /// The listener's number.
     number: u64,
     waiting: VecDeque<EndId>,
     acceptor: Option<Waker>,
@@ -97,13 +98,13 @@ pub(super) struct Network {
     rng: StdRng,
     hosts: Vec<Host>,
     links: Links,
-    /// How many listeners there ever were.
+    /// The number of listeners so far.
     bound: u64,
-    /// How many connections there ever were.
+    /// The number of connections so far.
     dialed: u64,
-    /// Both ends are there until none is of use any more.
+    /// Both ends of a connection stay until neither is of use any more.
     ends: BTreeMap<EndId, End>,
-    /// Which end something arrives at, and when; in the order of sending where that is the same.
+    /// Arrivals at ends, by time and then in the order of sending.
     due: BinaryHeap<Reverse<(Duration, u64, EndId)>>,
     sent: u64,
     woken: Vec<Waker>,
@@ -162,16 +163,16 @@ impl Network {
         self.hosts[host.0].written
     }
 
-    /// Those that something happened for. They are woken outside of the network's lock, since
-    /// waking runs code of others.
+    /// Takes the wakers of tasks that can go on. The caller wakes them outside of the network's
+    /// lock, since a waker may run any code.
     pub(super) fn take_woken(&mut self) -> Vec<Waker> {
         std::mem::take(&mut self.woken)
     }
 }
 
-/// Time passes, and links break.
+/// Time, and faults of links.
 impl Network {
-    /// Delivers what has arrived by then.
+    /// Delivers all segments that have arrived by then.
     pub(super) fn handle_time(&mut self, now: Duration) {
         self.now = now;
         while let Some(&Reverse((at, _, end))) = self.due.peek()
@@ -182,18 +183,18 @@ impl Network {
         }
     }
 
-    /// Nothing gets from one host to the other, and what is under way is lost.
+    /// Cuts a link in one direction. Segments under way are lost.
     pub(super) fn cut(&mut self, from: HostId, to: HostId) {
         self.links.cut(from, to);
         self.lose_flight(from, to);
     }
 
-    /// What goes from one host to the other waits.
+    /// Holds back all segments from one host to the other.
     pub(super) fn hold(&mut self, from: HostId, to: HostId) {
         self.links.hold(from, to);
     }
 
-    /// Every link works. What was held arrives at once.
+    /// Repairs every link. Segments that were held arrive at once.
     pub(super) fn heal(&mut self) {
         self.links.heal();
         for at in self.between(|_, _| true) {
@@ -207,7 +208,7 @@ impl Network {
         }
     }
 
-    /// The conditions changes, with each message.
+    /// Lets the conditions break or repair a link, as they may with each message.
     fn roll(&mut self, a: HostId, b: HostId) {
         let before = self.links.is_broken(a, b);
         let broken = self.conditions.broken(before, &mut self.rng);
@@ -234,7 +235,7 @@ impl Network {
         }
     }
 
-    /// Those ends to which something goes between such hosts.
+    /// The receiving ends of connections between such hosts.
     fn between(&self, such: impl Fn(HostId, HostId) -> bool) -> Vec<EndId> {
         let ends = self.ends.iter();
         let ends = ends.filter(|(id, end)| such(self.ends[&id.peer()].host, end.host));

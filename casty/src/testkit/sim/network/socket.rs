@@ -1,4 +1,4 @@
-//! The network as nodes see it: listeners and streams.
+//! The simulated network as nodes use it: listeners and streams.
 
 use std::{
     fmt,
@@ -19,7 +19,7 @@ use crate::{
     transport::net::{Connected, Incoming, Listener, Net, Target},
 };
 
-/// The network of a simulation, for whoever wants something of it.
+/// The network of a simulation, shared by all hosts and the test.
 #[derive(Clone)]
 pub(in super::super) struct Shared {
     network: Arc<Mutex<Network>>,
@@ -38,7 +38,7 @@ impl Shared {
         Self { network, trace }
     }
 
-    /// Asks something of the network, and wakes those that something came of for.
+    /// Runs `ask` on the network, and then wakes the tasks that can go on.
     pub(in super::super) fn with<R>(&self, ask: impl FnOnce(&mut Network) -> R) -> R {
         let (answer, woken) = {
             let mut network = lock(&self.network);
@@ -51,7 +51,7 @@ impl Shared {
     }
 }
 
-/// The network as one host has it.
+/// The network of one host.
 #[derive(Clone, Debug)]
 pub(in super::super) struct SimNet {
     pub(in super::super) host: HostId,
@@ -87,7 +87,7 @@ impl Net for SimNet {
     fn connect<'a>(&'a self, target: &'a Target) -> BoxFuture<'a, io::Result<Connected>> {
         Box::pin(async move {
             let connect = |network: &mut Network| network.connect(self.host, target.address);
-            // A stream already, so that it is closed if nobody waits any more.
+            // The stream exists before the connection does, so that a dropped future closes it.
             let stream = self.stream(self.shared.with(connect)?)?;
             let connected = |cx: &mut Context<'_>| {
                 let poll = |network: &mut Network| network.poll_connected(stream.end, cx);
@@ -98,7 +98,7 @@ impl Net for SimNet {
         })
     }
 
-    /// Names are those of simulated hosts.
+    /// Resolves the names of simulated hosts.
     fn resolve<'a>(&'a self, name: &'a str) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
         Box::pin(async move {
             if let Ok(address) = name.parse() {

@@ -153,7 +153,7 @@ fn bytes_take_their_time_and_arrive_in_order() {
 }
 
 #[test]
-fn a_writer_waits_for_one_who_does_not_read() {
+fn a_writer_waits_for_a_reader_that_does_not_read() {
     let mut lab = Lab::new(1);
     let (a, b) = lab.connect();
     assert_eq!(lab.fill(a), SOCKET_BYTES);
@@ -166,7 +166,7 @@ fn a_writer_waits_for_one_who_does_not_read() {
 }
 
 #[test]
-fn what_is_lost_makes_a_hole_that_nothing_gets_over() {
+fn a_lost_segment_leaves_a_hole_that_the_connection_never_recovers_from() {
     let mut lab = Lab::new(2);
     let (a, b) = lab.connect();
     lab.say(a, b"under way");
@@ -177,7 +177,7 @@ fn what_is_lost_makes_a_hole_that_nothing_gets_over() {
     lab.pass(LONG);
     assert_eq!(lab.read(b), Read::Nothing);
     assert_eq!(lab.read(a), bytes("back"));
-    // One that lost nothing is as good as new.
+    // A connection that has lost nothing works.
     let (a, b) = lab.connect();
     lab.network.cut(lab.a, lab.b);
     lab.pass(LONG);
@@ -197,14 +197,14 @@ fn one_direction_can_be_cut_alone() {
     lab.pass(LONG);
     assert_eq!(lab.read(b), Read::Nothing);
     assert_eq!(lab.read(a), bytes("back"));
-    // Nobody tells the writer that it was read.
+    // The writer gets no acknowledgement.
     assert_eq!(lab.fill(b), SOCKET_BYTES - "back".len());
     // The dialer does not get through.
     let dialer = lab.dial();
     lab.pass(LONG);
     assert!(lab.connected(dialer).is_pending());
     assert_eq!(lab.accept(), None);
-    // The answer does not, either: then there is nothing to accept.
+    // The `SynAck` is lost as well: then there is nothing to accept.
     lab.network.heal();
     lab.network.cut(lab.b, lab.a);
     let dialer = lab.dial();
@@ -229,7 +229,7 @@ fn acknowledgements_come_with_the_healing() {
 }
 
 #[test]
-fn what_is_held_arrives_in_order_once_it_may() {
+fn held_segments_arrive_in_order_after_healing() {
     let mut lab = Lab::new(5);
     let (a, b) = lab.connect();
     lab.say(a, b"under way, ");
@@ -249,7 +249,7 @@ fn what_is_held_arrives_in_order_once_it_may() {
 }
 
 #[test]
-fn what_is_held_is_lost_if_it_is_cut() {
+fn held_segments_are_lost_by_a_cut() {
     let mut lab = Lab::new(6);
     let (a, b) = lab.connect();
     lab.network.hold(lab.a, lab.b);
@@ -261,7 +261,7 @@ fn what_is_held_is_lost_if_it_is_cut() {
 }
 
 #[test]
-fn who_dials_where_nobody_listens_is_told_so_in_time() {
+fn a_dial_to_a_port_without_a_listener_is_refused() {
     let mut lab = Lab::new(7);
     lab.network.end_process(lab.b);
     let dialer = lab.dial();
@@ -276,7 +276,7 @@ fn who_dials_where_nobody_listens_is_told_so_in_time() {
 }
 
 #[test]
-fn a_dead_process_is_heard_to_the_end() {
+fn the_last_bytes_of_a_dead_process_arrive() {
     let mut lab = Lab::new(8);
     let (a, b) = lab.connect();
     lab.say(b, b"last words");
@@ -285,18 +285,18 @@ fn a_dead_process_is_heard_to_the_end() {
     lab.pass(LONG);
     assert_eq!(lab.read(a), bytes("last words"));
     assert_eq!(lab.read(a), Read::End);
-    // What is written to it comes back.
+    // Bytes to the dead process are answered by a reset.
     lab.say(a, b"anybody there?");
     lab.pass(LONG);
     assert_eq!(lab.read(a), Read::Failed(io::ErrorKind::ConnectionReset));
     let write = lab.write(a, b"?");
     assert!(matches!(write, Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe));
-    // Not so its own: they see at once that it has nothing.
+    // Its own reads fail at once.
     assert_eq!(lab.read(b), Read::Failed(io::ErrorKind::NotConnected));
 }
 
 #[test]
-fn a_process_that_dies_with_something_unread_resets() {
+fn a_process_that_dies_with_unread_bytes_resets() {
     let mut lab = Lab::new(9);
     let (a, b) = lab.connect();
     lab.say(a, b"never read");
@@ -324,7 +324,7 @@ fn one_side_can_be_shut_alone() {
 }
 
 #[test]
-fn who_gives_up_dialing_leaves_nothing_behind() {
+fn a_dial_that_is_given_up_leaves_nothing_behind() {
     let mut lab = Lab::new(11);
     let dialer = lab.dial();
     lab.network.close(dialer);
@@ -335,7 +335,7 @@ fn who_gives_up_dialing_leaves_nothing_behind() {
 }
 
 #[test]
-fn connections_that_nobody_has_are_forgotten() {
+fn connections_without_a_process_are_forgotten() {
     let mut lab = Lab::new(12);
     let (a, b) = lab.connect();
     lab.network.close(a);
@@ -343,7 +343,7 @@ fn connections_that_nobody_has_are_forgotten() {
     lab.network.close(b);
     lab.pass(LONG);
     assert!(lab.network.ends.is_empty());
-    // Those that lost something as well.
+    // Connections that have lost segments as well.
     let (a, b) = lab.connect();
     lab.say(a, b"lost");
     lab.network.cut(lab.a, lab.b);
@@ -354,7 +354,7 @@ fn connections_that_nobody_has_are_forgotten() {
 }
 
 #[test]
-fn few_connections_wait_to_be_accepted() {
+fn the_backlog_is_bounded() {
     let mut lab = Lab::new(13);
     let mut dialers = Vec::new();
     for _ in 0..=BACKLOG {
@@ -363,7 +363,7 @@ fn few_connections_wait_to_be_accepted() {
     }
     assert!(lab.connected(dialers[BACKLOG]).is_pending());
     assert!(matches!(lab.connected(dialers[0]), Poll::Ready(Ok(()))));
-    // A listener that goes turns away all of them.
+    // A closed listener refuses all of them.
     lab.network.unbind(lab.b, PORT, lab.listener);
     lab.pass(LONG);
     assert_eq!(
@@ -384,7 +384,7 @@ fn a_listener_of_a_dead_process_leaves_the_next_one_alone() {
 }
 
 #[test]
-fn a_host_reaches_itself_whatever_the_weather() {
+fn a_host_reaches_itself_under_all_conditions() {
     let conditions = Conditions {
         break_rate: 1.0,
         ..Conditions::default()
@@ -399,7 +399,7 @@ fn a_host_reaches_itself_whatever_the_weather() {
 }
 
 #[test]
-fn the_weather_breaks_links_and_repairs_them() {
+fn conditions_break_links_and_repair_them() {
     let conditions = Conditions {
         break_rate: 0.05,
         repair_rate: 0.2,

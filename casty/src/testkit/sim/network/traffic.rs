@@ -1,21 +1,21 @@
-//! Segments: sent, under way, received.
+//! Segments: sending, travelling, arriving.
 
 use std::{cmp::Reverse, io, net::SocketAddr};
 
 use super::{
     BACKLOG, EndId, Network,
-    end::{Segment, State},
+    end::{EndState, Segment},
     links::Passage,
 };
 
 impl Network {
-    /// A segment goes to an end, from its peer.
+    /// Sends a segment to an end, from its peer.
     pub(super) fn send(&mut self, to: EndId, segment: Segment) {
         let (Some(sender), Some(receiver)) = (self.ends.get(&to.peer()), self.ends.get(&to)) else {
             return;
         };
         let (from_host, to_host) = (sender.host, receiver.host);
-        // A host is no network.
+        // Within a host, segments arrive at once.
         let latency = if from_host == to_host {
             std::time::Duration::ZERO
         } else {
@@ -36,7 +36,7 @@ impl Network {
         self.due.push(Reverse((arrival, self.sent, to)));
     }
 
-    /// What is due at an end is received, unless it is held back.
+    /// Receives the segments that are due at an end, unless they are held back.
     pub(super) fn arrive(&mut self, at: EndId) {
         loop {
             let (Some(sender), Some(receiver)) = (self.ends.get(&at.peer()), self.ends.get(&at))
@@ -65,52 +65,54 @@ impl Network {
         };
         match (segment, end.state) {
             (Segment::Syn, _) => self.asked(at),
-            (Segment::SynAck, State::Dialing) => {
-                end.state = State::Open;
+            (Segment::SynAck, EndState::Dialing) => {
+                end.state = EndState::Open;
                 self.wake_reader(at);
                 self.send(at.peer(), Segment::Ack);
             }
-            (Segment::Ack, State::Greeted) => self.opened(at),
-            (Segment::Data(bytes), State::Open | State::Backlog) => {
+            (Segment::Ack, EndState::Greeted) => self.opened(at),
+            (Segment::Data(bytes), EndState::Open | EndState::Backlog) => {
                 end.receive(bytes);
                 self.wake_reader(at);
             }
-            (Segment::Fin, State::Open | State::Backlog) => {
+            (Segment::Fin, EndState::Open | EndState::Backlog) => {
                 end.finished = true;
                 self.wake_reader(at);
             }
-            (Segment::Rst, State::Greeted) => end.close(),
-            (Segment::Rst, State::Dialing) => {
+            (Segment::Rst, EndState::Greeted) => end.close(),
+            (Segment::Rst, EndState::Dialing) => {
                 end.failed = Some(io::ErrorKind::ConnectionRefused);
                 self.wake_reader(at);
             }
-            (Segment::Rst, State::Open | State::Backlog) => {
+            (Segment::Rst, EndState::Open | EndState::Backlog) => {
                 end.failed = Some(io::ErrorKind::ConnectionReset);
                 self.wake_reader(at);
                 self.wake_writer(at);
             }
-            // Nobody is there any more, which is said unless the other end is gone as well.
-            (Segment::SynAck | Segment::Ack | Segment::Data(_), State::Closed) => self.refuse(at),
+            // No process has this end any more. The other end learns of that by a reset.
+            (Segment::SynAck | Segment::Ack | Segment::Data(_), EndState::Closed) => {
+                self.refuse(at);
+            }
             _ => {}
         }
     }
 
-    /// A host is asked for a connection.
+    /// A `Syn` has arrived.
     fn asked(&mut self, at: EndId) {
         match self.backlog(at) {
             Some(waiting) if waiting < BACKLOG => {
                 if let Some(end) = self.ends.get_mut(&at) {
-                    end.state = State::Greeted;
+                    end.state = EndState::Greeted;
                 }
                 self.send(at.peer(), Segment::SynAck);
             }
-            // As if it had not arrived.
+            // The backlog is full: the `Syn` is dropped.
             Some(_) => {}
             None => self.refuse(at),
         }
     }
 
-    /// The dialer knows of the connection, so that it can be accepted.
+    /// An `Ack` has arrived: the connection can be accepted.
     fn opened(&mut self, at: EndId) {
         if self.backlog(at).is_none() {
             return self.refuse(at);
@@ -118,7 +120,7 @@ impl Network {
         let Some(end) = self.ends.get_mut(&at) else {
             return;
         };
-        end.state = State::Backlog;
+        end.state = EndState::Backlog;
         let (host, port) = (end.host, end.address.port());
         if let Some(backlog) = self.hosts[host.0].listeners.get_mut(&port) {
             backlog.waiting.push_back(at);
@@ -126,7 +128,8 @@ impl Network {
         }
     }
 
-    /// How many connections wait to be accepted where an end belongs; none if nobody listens there.
+    /// The number of connections that wait to be accepted at an end's port. `None` without a
+    /// listener.
     fn backlog(&self, at: EndId) -> Option<usize> {
         let end = self.ends.get(&at)?;
         let listeners = &self.hosts[end.host.0].listeners;
@@ -139,18 +142,20 @@ impl Network {
         }
         let peer = at.peer();
         let hears = self.ends.get(&peer);
-        if hears.is_some_and(|peer| peer.state != State::Closed && peer.failed.is_none()) {
+        if hears.is_some_and(|peer| peer.state != EndState::Closed && peer.failed.is_none()) {
             self.send(peer, Segment::Rst);
         }
     }
 
-    /// No process has an end of it, and nothing is under way: nobody will hear of this connection
-    /// again.
+    /// Removes a connection once no process has an end of it and no segment is under way.
     pub(super) fn forget_if_dead(&mut self, at: EndId) {
         let dead = |id| {
             let end = self.ends.get(&id);
             end.is_some_and(|end| {
-                let nobodys = matches!(end.state, State::Asked | State::Greeted | State::Closed);
+                let nobodys = matches!(
+                    end.state,
+                    EndState::Asked | EndState::Greeted | EndState::Closed
+                );
                 nobodys && end.flight.is_empty()
             })
         };
@@ -170,7 +175,7 @@ impl Network {
         self.woken.extend(waker);
     }
 
-    /// From and to, as an end sees it.
+    /// The addresses of an end and of its peer.
     pub(super) fn addresses(&self, at: EndId) -> Option<(SocketAddr, SocketAddr)> {
         Some((
             self.ends.get(&at)?.address,
