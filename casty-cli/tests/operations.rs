@@ -1,20 +1,20 @@
 //! Runs the program `casty` against nodes in the test's own process, over loopback.
 
 #![expect(
-    clippy::match_wild_err_arm,
     clippy::unwrap_used,
     unused_must_use,
     reason = "tests: an answer that is not the point"
 )]
 
-use std::{process::Stdio, time::Duration};
+use std::process::Stdio;
 
-use casty::{admin::Admin, prelude::*};
+use casty::{
+    admin::Admin,
+    prelude::*,
+    testkit::{self, soon},
+};
 use serde_json::Value;
 use tokio::process::Command;
-
-/// A step that takes longer hangs.
-const LIMIT: Duration = Duration::from_secs(40);
 
 /// A counter.
 #[derive(Default)]
@@ -32,44 +32,24 @@ impl Counter {
     }
 }
 
-async fn soon<T>(what: &str, wait: impl IntoFuture<Output = T>) -> T {
-    match tokio::time::timeout(LIMIT, wait).await {
-        Ok(value) => value,
-        Err(_) => panic!("{what}: not within {LIMIT:?}"),
-    }
-}
-
 /// Repeats `ask` until it returns a value.
-async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
-    soon(what, async {
-        loop {
-            if let Some(found) = ask().await {
-                return found;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    })
-    .await
+async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, ask: impl FnMut() -> F) -> T {
+    let found = testkit::eventually(what, ask, Option::is_some).await;
+    found.unwrap()
 }
 
 /// The members `node-0`, `node-1` and so on of a cluster. The first founds it, the third has the
 /// role `spare`.
 async fn cluster(cluster: &str, n: usize) -> Vec<ActorSystem> {
-    let mut nodes: Vec<ActorSystem> = Vec::new();
-    for i in 0..n {
-        let mut builder = ActorSystem::builder(cluster).node_id(format!("node-{i}"));
+    let node = |i| {
+        let builder = ActorSystem::builder(cluster).node_id(format!("node-{i}"));
         if i == 2 {
-            builder = builder.role("spare");
+            builder.role("spare")
+        } else {
+            builder
         }
-        let seeds = nodes.first().map(ActorSystem::address);
-        let node = builder.seeds(seeds).start().await.unwrap();
-        soon("it joins", node.wait_for(i + 1)).await.unwrap();
-        nodes.push(node);
-    }
-    for node in &nodes {
-        soon("the cluster forms", node.wait_for(n)).await.unwrap();
-    }
-    nodes
+    };
+    testkit::cluster_of(n, node).await
 }
 
 /// Waits until every counter answers, on whichever node it lives.

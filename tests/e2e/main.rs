@@ -5,7 +5,6 @@
     clippy::unwrap_used,
     clippy::cast_possible_truncation,
     clippy::cast_possible_wrap,
-    clippy::match_wild_err_arm,
     unused_must_use,
     reason = "tests: small numbers, tasks of their own, and an answer that is not the point"
 )]

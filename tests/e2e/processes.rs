@@ -9,7 +9,7 @@ use tokio::{
     process::{Child, ChildStdout, Command},
 };
 
-use crate::support::{LIMIT, entity_on, eventually, node, soon};
+use crate::support::{STEP_LIMIT, entity_on, eventually, node, soon};
 
 struct Process {
     child: Child,
@@ -168,7 +168,7 @@ async fn the_end_of_a_killed_process_is_the_end_of_its_actors() {
     assert_eq!(listener.hear("hello".to_owned()).await, Ok(1));
     probe.watch(&listener);
     there.child.kill().await.unwrap();
-    let end = probe.expect_terminated_within(LIMIT).await;
+    let end = probe.expect_terminated_within(STEP_LIMIT).await;
     assert!(end.is(&listener));
     let reason = end.reason.to_string();
     assert!(reason.contains("its node is gone: there"), "{reason}");

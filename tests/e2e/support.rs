@@ -1,50 +1,17 @@
 //! Helpers that the tests share.
 
-use std::time::Duration;
-
-use casty::{ActorSystem, Call, Entity, Event, Events, SystemBuilder};
-
-/// A step that takes longer hangs.
-pub(crate) const LIMIT: Duration = Duration::from_secs(20);
-
-/// Fails a test that hangs.
-pub(crate) async fn soon<T>(what: &str, wait: impl IntoFuture<Output = T>) -> T {
-    match tokio::time::timeout(LIMIT, wait).await {
-        Ok(value) => value,
-        Err(_) => panic!("{what}: not within {LIMIT:?}"),
-    }
-}
+pub(crate) use casty::testkit::{STEP_LIMIT, eventually, shutdown, soon};
+use casty::{ActorSystem, Call, Entity, Event, Events, SystemBuilder, testkit};
 
 pub(crate) fn node(name: &str) -> SystemBuilder {
     casty_tests::log();
     ActorSystem::builder("test").node_id(name)
 }
 
-/// A cluster of `n` nodes in this process. Each node sees all others.
+/// See [`testkit::cluster`].
 pub(crate) async fn cluster(n: usize) -> Vec<ActorSystem> {
-    let first = node("node-0").start().await.unwrap();
-    let mut nodes = vec![first];
-    for i in 1..n {
-        let seeds = [nodes[0].address()];
-        nodes.push(
-            node(&format!("node-{i}"))
-                .seeds(seeds)
-                .start()
-                .await
-                .unwrap(),
-        );
-    }
-    for node in &nodes {
-        soon("the cluster forms", node.wait_for(n)).await.unwrap();
-    }
-    nodes
-}
-
-pub(crate) async fn shutdown(nodes: Vec<ActorSystem>) {
-    // The founder leaves last: until then it can record that the others have left.
-    for node in nodes.into_iter().rev() {
-        soon("shutdown", node.shutdown()).await.unwrap();
-    }
+    casty_tests::log();
+    testkit::cluster(n).await
 }
 
 /// An entity that lives on the node `home`. `node` asks for the home of an entity.
@@ -74,24 +41,6 @@ pub(crate) async fn event<T>(
             if let Some(found) = look(&event) {
                 return found;
             }
-        }
-    })
-    .await
-}
-
-/// Repeats `ask` until `look` accepts the answer.
-pub(crate) async fn eventually<T, F: Future<Output = T>>(
-    what: &str,
-    mut ask: impl FnMut() -> F,
-    mut look: impl FnMut(&T) -> bool,
-) -> T {
-    soon(what, async {
-        loop {
-            let answer = ask().await;
-            if look(&answer) {
-                return answer;
-            }
-            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     })
     .await

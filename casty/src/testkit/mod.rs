@@ -55,10 +55,12 @@
 //! ```
 
 mod arbiter;
+mod cluster;
 mod dead_letters;
 mod probe;
 #[cfg(feature = "sim")]
 mod sim;
+mod wait;
 
 use std::time::Duration;
 
@@ -67,8 +69,10 @@ pub use self::sim::{Conditions, Sim, SimTask, true_time};
 use crate::ActorSystem;
 pub use crate::testkit::{
     arbiter::Arbiter,
+    cluster::{cluster, cluster_of, shutdown},
     dead_letters::DeadLetters,
     probe::{Probe, Received},
+    wait::{STEP_LIMIT, eventually, soon},
 };
 #[cfg(feature = "sim")]
 #[doc(hidden)]
