@@ -1,4 +1,4 @@
-//! What came of handling a message, and replies that come later than their handler's end.
+//! The result of handling a message, and replies that come after their handler's end.
 
 use std::{
     fmt,
@@ -8,7 +8,7 @@ use std::{
 use super::{Actor, envelope::ReplyTo};
 use crate::{error::Failure, infra::sync::lock};
 
-/// What a handler made of a message. Generated dispatch returns it.
+/// The result of a handler. Generated dispatch returns it.
 #[doc(hidden)]
 pub enum Handled<A: Actor> {
     Reply(A::Reply),
@@ -126,10 +126,10 @@ impl<R> fmt::Debug for Later<R> {
     }
 }
 
-/// The duty to reply to one message, by whoever holds it: the actor in a later handler, or a task
-/// of its own.
+/// The duty to reply to one message. A later handler of the actor may hold it, or a task of its
+/// own.
 ///
-/// Dropped without a reply, it tells the asker [`AskError::Stopped`](crate::AskError::Stopped).
+/// Dropped without a reply, it fails the ask with [`AskError::Stopped`](crate::AskError::Stopped).
 pub struct Promise<R>(Option<Arc<Mutex<Slot<R>>>>);
 
 impl<R> Promise<R> {

@@ -27,11 +27,11 @@ pub struct Observation {
     pub who: ActorPath,
     /// The message's wire name.
     pub message: &'static str,
-    /// What happened to it.
+    /// The outcome of the message.
     pub what: Observed,
 }
 
-/// What happened to a message.
+/// The outcome of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Observed {
@@ -60,9 +60,9 @@ pub enum Scope {
     Subtree,
 }
 
-/// An observer of one actor, or of a subtree. Dropped, it stops observing.
+/// An observer of one actor, or of a subtree. Dropping it stops the observation.
 ///
-/// It is lossy and bounded: an actor never waits for its spies. What was lost is
+/// It is lossy and bounded: an actor never waits for its spies. Lost observations are
 /// [counted](Self::missed).
 pub struct Spy {
     observations: mpsc::Receiver<Observation>,

@@ -23,7 +23,7 @@ use crate::{
     message::{answer::Credit, codec},
 };
 
-/// What comes out of a tap.
+/// The items that a tap delivers.
 pub(crate) enum Tapped<A: Actor> {
     Message(Envelope<A>),
     Terminated(Terminated),
@@ -179,7 +179,7 @@ impl<A: Actor> AnyCell for Tap<A> {
 }
 
 impl<A: Actor> Tap<A> {
-    /// As the one who watches.
+    /// As the watching actor.
     pub(crate) fn weak(&self) -> Weak<dyn AnyCell> {
         self.me.clone()
     }

@@ -1,4 +1,4 @@
-//! What models need of the world around the code that they check.
+//! The environment that the models give to the code they check.
 
 use std::sync::OnceLock;
 

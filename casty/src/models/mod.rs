@@ -27,11 +27,11 @@ use shuttle::{
 /// A program to check.
 #[derive(Clone, Copy, Debug)]
 pub struct Model {
-    /// What it is of.
+    /// The primitive that it checks.
     pub name: &'static str,
-    /// What holds in each of its executions.
+    /// The property that holds in each execution.
     pub property: &'static str,
-    /// The rules under whose breaking it fails.
+    /// The rules that make the model fail when they are broken.
     pub mutants: &'static [&'static str],
     program: fn(),
 }
@@ -66,7 +66,7 @@ pub const MODELS: &[Model] = &[
 /// Preemptions that a schedule of the second kind has.
 const PREEMPTIONS: usize = 3;
 
-/// Far more steps than a model has: one that takes more never ends.
+/// Far more steps than a model has. An execution with more steps never ends.
 const STEPS_MAX: usize = 20_000;
 
 /// Runs a model under random schedules for so long, half of it under each kind. Returns how many

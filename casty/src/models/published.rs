@@ -6,7 +6,7 @@ use shuttle::{sync::Mutex, thread};
 
 use crate::infra::{concurrent::lock, published::Published};
 
-/// What travels to an owner.
+/// The value that travels to an owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sent {
     Message,

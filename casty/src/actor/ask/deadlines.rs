@@ -1,9 +1,8 @@
-//! Deadlines of asks, without a timer each.
+//! Deadlines of asks, without a timer for each.
 //!
-//! Starting a timer takes a lock and may wake the thread that drives the clock; most asks are
-//! answered long before their deadline. So one task watches over all of them, by the millisecond:
-//! it sleeps until the first moment that somebody is noted for, and asks whoever is whether that is
-//! still so.
+//! Starting a timer takes a lock and may wake the thread that drives the clock, and most asks are
+//! answered long before their deadline. So one task watches all deadlines, to the millisecond: it
+//! sleeps until the earliest recorded deadline, and then checks whether that ask is still waiting.
 
 use std::{
     collections::BTreeMap,
@@ -27,7 +26,7 @@ impl std::ops::Add<Duration> for Tick {
     }
 }
 
-/// What has a deadline that may move.
+/// A holder of a deadline that may move.
 pub(crate) trait Expires: Send + Sync {
     /// It was noted for this moment. Returns the next one to note it for, if there is any.
     fn expire(&self, noted: Tick, now: Tick) -> Option<Tick>;
@@ -64,7 +63,7 @@ impl Deadlines {
         Tick(millis(self.born.elapsed() + Duration::from_nanos(999_999)))
     }
 
-    /// Has `who` asked at this moment.
+    /// Checks `who` at this moment.
     pub(crate) fn note(self: &Arc<Self>, at: Tick, who: Weak<dyn Expires>) {
         let mut noted = lock(&self.noted);
         let first = noted.by_tick.first_key_value().map(|(tick, _)| *tick);

@@ -26,7 +26,7 @@ pub(crate) enum Refusal<A: Actor> {
     Failing(Envelope<A>, Failure),
 }
 
-/// Why a cell takes no envelopes, or not the one it was asked about.
+/// Why a cell accepts no envelopes, or not this one.
 pub(crate) enum RefusalReason {
     Closed,
     Failing(Failure),
@@ -50,7 +50,7 @@ pub(crate) struct Arrived<A: Actor> {
     pub(crate) at: usize,
 }
 
-/// What waits for room in a mailbox, beside its envelope.
+/// The bookkeeping of an envelope that waits for room in a mailbox.
 pub(crate) enum Waiter {
     /// A sender in this process, told when its message is in the queue.
     Teller(oneshot::Sender<()>),
@@ -237,8 +237,8 @@ impl<A: Actor> Cell<A> {
                 let stays = status.recent.record(lingering.round());
                 drop(inner);
                 if stays {
-                    // The run keeps its task for long. A task of its own is a little quicker than
-                    // one that has to fit other cells as well.
+                    // The run keeps its task for long. A task of its own is a little quicker than a
+                    // pooled task, which has to fit other cells as well.
                     let cell: Weak<Self> = Arc::downgrade(self);
                     lingering.add(cell);
                     self.runtime()

@@ -1,7 +1,6 @@
-//! What a cell is apart from the types of its messages and its state.
+//! The part of a cell that does not depend on the types of its messages and its state.
 //!
-//! Nothing here is generic, so that it is compiled once, in casty, and not again for each type of
-//! actor.
+//! Nothing here is generic, so it is compiled once, in casty, and not again for each type of actor.
 
 use std::{
     collections::VecDeque,
@@ -183,7 +182,7 @@ impl Rare {
     }
 }
 
-/// What a cell has to do after a change of its [`Status`].
+/// The consequences of a change of a cell's [`Status`].
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Then {

@@ -31,7 +31,7 @@ use crate::{
     message::{answer::Credit, codec},
 };
 
-/// A cell whose messages come over a connection, or whose end concerns others.
+/// A type-erased cell, for messages from connections and for watchers.
 pub(crate) trait AnyCell: Send + Sync {
     fn deliver(
         self: Arc<Self>,
@@ -51,7 +51,7 @@ pub(crate) trait AnyCell: Send + Sync {
 
     fn signal(self: Arc<Self>, signal: Signal);
 
-    /// What became of its child.
+    /// The outcome of a child's failure or end.
     fn child(self: Arc<Self>, number: u64, event: ChildEvent) {
         self.signal(Signal::Child(number, event));
     }
@@ -75,7 +75,7 @@ pub(crate) trait AnyCell: Send + Sync {
         true
     }
 
-    /// What an asker is told instead of an answer that may not leave.
+    /// The error that an asker gets if the answer may not leave.
     fn lost_lease(&self) -> Failure {
         Failure::Stopped
     }

@@ -26,8 +26,8 @@ impl Gate {
 
     fn nanos(&self, at: Instant) -> u64 {
         let since = at.saturating_duration_since(self.born);
-        // Not by `as_nanos`, whose 128 bits cost more than the clock: this is asked before each
-        // handler.
+        // Not by `as_nanos`, whose 128 bits cost more than reading the clock. This check runs
+        // before each handler.
         let seconds = since.as_secs().saturating_mul(1_000_000_000);
         seconds.saturating_add(u64::from(since.subsec_nanos()))
     }

@@ -30,7 +30,8 @@ pub(super) struct Life {
     /// Whether the start hook has run.
     pub(super) started: bool,
     pub(super) due: Due,
-    /// Which activation of the cell this is. What an earlier one scheduled does not concern it.
+    /// The number of the activation within the cell. Messages scheduled by an earlier activation
+    /// are ignored.
     pub(super) number: u32,
     /// Here while the cell is idle, with the context otherwise.
     pub(super) attached: Option<Box<ActivationScope>>,
@@ -330,8 +331,8 @@ impl dyn AnyActivation + '_ {
         }
     }
 
-    /// Takes the activation apart: what it began ends with it, and what it stashed is for the next
-    /// one.
+    /// Takes the activation apart: its children, timers, work and watches end with it, and its
+    /// stashed messages go to the next activation.
     async fn discard(&mut self) {
         self.drop_state_quietly();
         let life = self.life();

@@ -11,7 +11,7 @@ use crate::protocol::supervision::Limits;
 pub struct Policy {
     /// How many messages wait in the mailbox.
     pub mailbox: usize,
-    /// What happens to one more.
+    /// The policy for a message beyond that.
     pub overflow: Overflow,
     /// How many messages are kept for a later state.
     pub stash: usize,
@@ -23,7 +23,7 @@ pub struct Policy {
     /// jitter.
     pub backoff: Duration,
     pub backoff_max: Duration,
-    /// What a failing child means for its siblings.
+    /// The consequence of a child's failure for its siblings.
     pub children: Children,
     /// An entity without messages for so long is put to sleep.
     pub passivate_after: Option<Duration>,
@@ -57,7 +57,7 @@ impl Policy {
     }
 }
 
-/// What happens to a message that finds the mailbox full.
+/// The policy for a message that finds the mailbox full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[doc(hidden)]
 pub enum Overflow {
@@ -71,7 +71,7 @@ pub enum Overflow {
     DropOldest,
 }
 
-/// What becomes of an actor whose handler or hook failed.
+/// The policy for an actor whose handler or hook failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[doc(hidden)]
 pub enum OnFailure {

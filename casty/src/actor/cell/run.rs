@@ -80,7 +80,7 @@ async fn once<A: Actor>(cell: Arc<Cell<A>>) {
     run(cell, WhenEmpty::End).await;
 }
 
-/// What a run does when the mailbox is empty.
+/// The action of a run whose mailbox is empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WhenEmpty {
     /// The run ends. The next message begins another.
@@ -163,7 +163,7 @@ async fn drive<A: Actor>(cell: Arc<Cell<A>>, when_empty: WhenEmpty) {
                     })
                     .await
                 };
-                // What woke it meanwhile may have been a message.
+                // A message may have woken the run meanwhile.
                 if polls > 1 && run.when_empty == WhenEmpty::WaitsAlready {
                     run.when_empty = WhenEmpty::Wait;
                 }
@@ -221,7 +221,7 @@ impl<A: Actor> Run<A> {
         self
     }
 
-    /// What to do next.
+    /// The next step of a run.
     fn poll_next(&mut self, cx: &std::task::Context<'_>) -> Poll<Step> {
         let Self {
             cell,
@@ -344,7 +344,7 @@ impl<A: Actor> Run<A> {
             self.start().await?;
         }
         let mut used = false;
-        // Asked once between two messages: after one of them, which is before the other.
+        // Checked once between two messages.
         let mut may_handle = self.settle.may_handle(&self.cell.core);
         while may_handle
             && self.activation.state.is_some()

@@ -28,12 +28,12 @@ use crate::{
 /// Outputs held at a time. A run that holds as many handles no further message.
 const HELD_MAX: usize = 1024;
 
-/// What has to be there before an output may leave.
+/// The conditions under which outputs may leave.
 pub(super) trait Conditions {
-    /// What one output waits for.
+    /// The conditions that one output waits for.
     type Needs;
 
-    /// What an output needs that is let out now.
+    /// The conditions of an output that is made now.
     fn needs(&self) -> Self::Needs;
 
     fn are_met(&self, needs: &Self::Needs) -> bool;

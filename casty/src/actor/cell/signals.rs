@@ -1,4 +1,4 @@
-//! What an actor is told besides messages, and what its activation does about it.
+//! Signals to an actor, and how its activation handles them.
 
 use std::{collections::VecDeque, ops::ControlFlow, sync::atomic::Ordering};
 
@@ -11,14 +11,14 @@ use crate::{
     infra::boxed::{Boxed, boxed},
 };
 
-/// What an actor is told besides messages. Handled before them.
+/// A notice to an actor that is no message. Signals are handled before messages.
 ///
-/// The number of signals in a cell is bounded by what the actor itself did: one for each watch, a
-/// few for each child.
+/// The number of signals in a cell is bounded by the actor's own actions: one for each watch, a few
+/// for each child.
 pub(crate) enum Signal {
     /// An actor that this one watches has ended.
     Terminated(WatchId, Terminated),
-    /// What became of the child with this number.
+    /// The outcome of the child with this number.
     Child(u64, ChildEvent),
     /// Work, or a timer, of the activation with this number panicked.
     WorkFailed(u32, String),
@@ -29,7 +29,7 @@ pub(crate) enum Signal {
     Passivate(u32),
 }
 
-/// What a child tells its parent.
+/// A child's report to its parent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ChildEvent {
     /// The child failed, and goes on.

@@ -1,4 +1,4 @@
-//! One message, from the batch to what its handler let out.
+//! The handling of one message, from the batch to the handler's output.
 
 use std::{any::Any, sync::Arc};
 
@@ -17,7 +17,7 @@ use crate::{
     infra::panic::panic_text,
 };
 
-/// What came of handling one message.
+/// The result of handling one message.
 pub(super) enum Turn<R> {
     /// The handler returned. The output is to be [settled](super::settle).
     Done(Output<R>),
@@ -27,7 +27,7 @@ pub(super) enum Turn<R> {
     Panicked(Output<R>, String),
 }
 
-/// What a handled message lets out.
+/// The output of a handled message.
 pub(super) struct Output<R> {
     /// The message's name.
     name: &'static str,
@@ -152,7 +152,7 @@ impl<A: Actor> Run<A> {
         }
     }
 
-    /// What leaves after a handler that did not answer at once.
+    /// The output of a handler that did not answer at once.
     #[cold]
     fn conclude(
         &mut self,
@@ -237,7 +237,7 @@ fn panicked<R>(name: &'static str, reply: ReplyTo<R>, panic: &(dyn Any + Send)) 
     Turn::Panicked(Output { name, reply, what }, reason)
 }
 
-/// What an asker is told instead of an answer that may not leave.
+/// The error that an asker gets if the answer may not leave.
 pub(super) fn lost_lease(runtime: &Runtime) -> Failure {
     Failure::Unreachable {
         node: runtime.node.to_string(),

@@ -269,7 +269,7 @@ pub(crate) trait Destination<A: Actor>: Send + Sync {
     fn key(&self) -> WatchedKey;
     fn watch(&self, watcher: Watcher);
     fn unwatch(&self, watch: WatchId);
-    /// What others know it by; `None` without a network.
+    /// The identity by which other nodes know the actor; `None` without a network.
     fn address(&self) -> Option<ActorAddress>;
 }
 
@@ -338,7 +338,7 @@ impl<A: Actor> ActorRef<A> {
     }
 }
 
-/// Watches `who` for `watcher`.
+/// Watches `who` on behalf of `watcher`.
 pub(crate) fn watch<B: Actor>(id: WatchId, who: &ActorRef<B>, watcher: Weak<dyn AnyCell>) -> Watch {
     let key = who.key();
     let member = key.0.clone();
