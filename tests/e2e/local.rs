@@ -295,14 +295,16 @@ struct Fragile {
     started: u64,
 }
 
-static STARTS: AtomicU64 = AtomicU64::new(0);
+/// How often `Fragile` was started. A resource of the system under test.
+#[derive(Clone, Default)]
+struct Starts(Arc<AtomicU64>);
 
 #[entity(shards = 4)]
 impl Fragile {
     #[init]
     async fn open(ctx: &mut Context<Self>) -> Result<Self, String> {
         tokio::task::yield_now().await;
-        let started = STARTS.fetch_add(1, Ordering::SeqCst);
+        let started = ctx.resource::<Starts>().0.fetch_add(1, Ordering::SeqCst);
         match ctx.entity_id().as_str() {
             "never" => Err("no disk".to_owned()),
             _ => Ok(Self { started }),
@@ -317,29 +319,33 @@ impl Fragile {
 
 #[tokio::test]
 async fn a_failed_init_is_told_to_the_asker_and_is_left_alone_for_a_while() {
-    let system = ActorSystem::local("local");
+    let Starts(starts) = Starts::default();
+    let system = ActorSystem::builder("local")
+        .resource(Starts(starts.clone()))
+        .start_local()
+        .unwrap();
     let fragile = system.entity::<Fragile>("never");
     let error = Err(AskError::Init {
         reason: "no disk".to_owned(),
     });
     assert_eq!(fragile.started().await, error);
-    let starts = STARTS.load(Ordering::SeqCst);
+    let before = starts.load(Ordering::SeqCst);
     // Refused at once, without another try.
     assert_eq!(fragile.started().await, error);
     assert!(matches!(
         fragile.started().try_tell(),
         Err(TellError::Init { .. })
     ));
-    assert_eq!(STARTS.load(Ordering::SeqCst), starts);
+    assert_eq!(starts.load(Ordering::SeqCst), before);
     // Tried again when the pause is over.
     let tried = || {
-        let fragile = fragile.clone();
+        let (fragile, starts) = (fragile.clone(), starts.clone());
         async move {
             let _ = fragile.started().await;
-            STARTS.load(Ordering::SeqCst)
+            starts.load(Ordering::SeqCst)
         }
     };
-    eventually("another try", tried, |now| *now > starts).await;
+    eventually("another try", tried, |now| *now > before).await;
     assert!(system.entity::<Fragile>("fine").started().await.is_ok());
 }
 

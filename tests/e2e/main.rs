@@ -23,6 +23,7 @@ mod moves;
 mod passivation;
 mod policies;
 mod processes;
+mod resources;
 mod roles;
 mod sim;
 mod spying;

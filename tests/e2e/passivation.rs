@@ -1,12 +1,17 @@
 //! Entities that passivate.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
 
-use casty::{prelude::*, testkit};
+use casty::{SystemBuilder, prelude::*, testkit};
 
 use crate::support::eventually;
 
-static STOPPED: AtomicU32 = AtomicU32::new(0);
+/// Sleepers that have stopped after they handled a message. A resource of the system under test.
+#[derive(Clone, Default)]
+struct Stopped(Arc<AtomicU32>);
 
 /// Passivates after a minute.
 #[derive(Default)]
@@ -48,26 +53,31 @@ impl Sleeper {
     fn ticked(&mut self) {}
 
     #[on_stop]
-    fn stopping(&mut self) {
-        STOPPED.fetch_add(self.handled.min(1), Ordering::SeqCst);
+    fn stopping(&mut self, ctx: &mut Context<Self>) {
+        if let Some(Stopped(stopped)) = ctx.try_resource() {
+            stopped.fetch_add(self.handled.min(1), Ordering::SeqCst);
+        }
     }
 }
 
 #[test]
 fn an_idle_entity_passivates_and_wakes_afresh() {
-    testkit::paused(|system| async move {
+    let Stopped(stops) = Stopped::default();
+    let stopped = Stopped(stops.clone());
+    let configure = |builder: SystemBuilder| builder.resource(stopped);
+    testkit::paused_with(configure, |system| async move {
         let (quiet, lively) = (
             system.entity::<Sleeper>("quiet"),
             system.entity::<Sleeper>("lively"),
         );
         assert_eq!((quiet.poke().await, lively.poke().await), (Ok(1), Ok(1)));
-        let stopped = STOPPED.load(Ordering::SeqCst);
+        let stopped = stops.load(Ordering::SeqCst);
         for round in 2..=6 {
             tokio::time::sleep(Duration::from_secs(30)).await;
             assert_eq!(lively.poke().await, Ok(round));
         }
         assert_eq!(
-            STOPPED.load(Ordering::SeqCst),
+            stops.load(Ordering::SeqCst),
             stopped + 1,
             "with its stop hook"
         );

@@ -426,7 +426,9 @@ fn a_crash_loop_is_quarantined_and_ends() {
 /// Fails to start while the test says so.
 struct Stubborn;
 
-static REFUSALS: AtomicU32 = AtomicU32::new(0);
+/// How often `Stubborn` has yet to refuse. A resource of the system under test.
+#[derive(Clone)]
+struct Refusals(Arc<AtomicU32>);
 
 #[entity(
     shards = 4,
@@ -437,8 +439,9 @@ static REFUSALS: AtomicU32 = AtomicU32::new(0);
 )]
 impl Stubborn {
     #[init]
-    fn open() -> Result<Self, String> {
-        REFUSALS
+    fn open(ctx: &mut Context<Self>) -> Result<Self, String> {
+        ctx.resource::<Refusals>()
+            .0
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
                 left.checked_sub(1)
             })
@@ -451,17 +454,19 @@ impl Stubborn {
 
 #[test]
 fn an_actor_that_cannot_start_fails_at_once_and_pauses_for_longer_and_longer() {
-    testkit::paused(|system| async move {
-        REFUSALS.store(3, Ordering::SeqCst);
+    let refusals = Arc::new(AtomicU32::new(3));
+    let resource = Refusals(refusals.clone());
+    let configure = |builder: SystemBuilder| builder.resource(resource);
+    testkit::paused_with(configure, |system| async move {
         let entity = system.entity::<Stubborn>("x");
         let begun = Instant::now();
         let mut waits = Vec::new();
         loop {
-            let before = REFUSALS.load(Ordering::SeqCst);
+            let before = refusals.load(Ordering::SeqCst);
             match entity.ping().await {
                 Ok(()) => break,
                 Err(AskError::Init { reason }) => {
-                    let after = REFUSALS.load(Ordering::SeqCst);
+                    let after = refusals.load(Ordering::SeqCst);
                     if after < before {
                         assert_eq!(reason, format!("{before} to go"));
                         waits.push(begun.elapsed());

@@ -11,6 +11,7 @@ pub(crate) mod envelope;
 pub(crate) mod handled;
 pub(crate) mod observer;
 pub(crate) mod reference;
+pub(crate) mod resources;
 pub(crate) mod runtime;
 pub(crate) mod spy;
 #[cfg(feature = "testkit")]

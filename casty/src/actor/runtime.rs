@@ -29,6 +29,7 @@ use crate::{
         },
         observer::Observers,
         reference::{ActorRef, EntityRef, Found},
+        resources::Resources,
         tasks::{lingering::LingeringRuns, pool::TaskPool, throttle::Throttle},
     },
     config::Settings,
@@ -105,6 +106,8 @@ pub struct Runtime {
     next_actor: AtomicU64,
     next_watch: AtomicU64,
     routes: ArcSwap<Routes>,
+    /// Set once, before the first actor runs.
+    resources: OnceLock<Resources>,
     network: OnceLock<Weak<dyn Carrier>>,
     myself: ArcSwapOption<Myself>,
     /// Whether entities may act. `None` where nobody else could have them.
@@ -147,6 +150,7 @@ impl Runtime {
             next_actor: AtomicU64::new(1),
             next_watch: AtomicU64::new(1),
             routes: ArcSwap::default(),
+            resources: OnceLock::new(),
             network: OnceLock::new(),
             myself: ArcSwapOption::empty(),
             gate: OnceLock::new(),
@@ -185,6 +189,16 @@ impl Runtime {
     /// This process is another member from now on.
     pub(crate) fn set_myself(&self, myself: Myself) {
         self.myself.store(Some(Arc::new(myself)));
+    }
+
+    /// Gives this system its resources, once, at its start.
+    pub(crate) fn set_resources(&self, resources: Resources) {
+        let fresh = self.resources.set(resources).is_ok();
+        assert!(fresh, "resources are set once, at start");
+    }
+
+    pub(crate) fn resources(&self) -> &Resources {
+        self.resources.get_or_init(Resources::default)
     }
 
     pub(crate) fn myself(&self) -> Option<Arc<Myself>> {

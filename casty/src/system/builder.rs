@@ -13,6 +13,7 @@ use super::{ActorSystem, Inner};
 use crate::{
     actor::{
         Entity,
+        resources::Resources,
         runtime::{Carrier, Myself, Runtime},
     },
     cluster::{
@@ -48,6 +49,7 @@ pub struct SystemBuilder {
     availability: Availability,
     tie_breaker: Option<Breaker>,
     state_dir: Option<PathBuf>,
+    resources: Resources,
     registry: Registry,
     net: Arc<dyn Net>,
     incarnation: Option<Incarnation>,
@@ -68,6 +70,7 @@ impl SystemBuilder {
             availability: Availability::default(),
             tie_breaker: None,
             state_dir: None,
+            resources: Resources::default(),
             registry: Registry::default(),
             net: Arc::new(Tcp),
             incarnation: None,
@@ -112,6 +115,53 @@ impl SystemBuilder {
     /// types, whatever its roles.
     pub fn role(mut self, name: impl ToString) -> Self {
         self.roles.insert(name.to_string());
+        self
+    }
+
+    /// Gives the actors of this node a value: a connection pool, a client, a clock. They read it
+    /// by [`Context::resource`], by its type. A second value of the same type replaces the first;
+    /// to have two of one type, wrap each in a type of its own.
+    ///
+    /// The value is shared by all actors of the node, and dropped after the system.
+    ///
+    /// ```
+    /// use std::sync::atomic::{AtomicU64, Ordering};
+    ///
+    /// use casty::prelude::*;
+    ///
+    /// /// Numbers of invoices, unique on this node.
+    /// #[derive(Default)]
+    /// struct Numbers(AtomicU64);
+    ///
+    /// #[derive(Default)]
+    /// struct Invoice {
+    ///     number: Option<u64>,
+    /// }
+    ///
+    /// #[entity]
+    /// impl Invoice {
+    ///     #[message]
+    ///     fn issue(&mut self, ctx: &mut Context<Self>) -> u64 {
+    ///         let numbers = ctx.resource::<Numbers>();
+    ///         *self.number.get_or_insert_with(|| numbers.0.fetch_add(1, Ordering::Relaxed))
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let system = ActorSystem::builder("billing")
+    ///     .resource(Numbers::default())
+    ///     .start_local()?;
+    /// assert_eq!(system.entity::<Invoice>("a").issue().await?, 0);
+    /// assert_eq!(system.entity::<Invoice>("b").issue().await?, 1);
+    /// assert_eq!(system.entity::<Invoice>("a").issue().await?, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// [`Context::resource`]: crate::Context::resource
+    pub fn resource<T: Send + Sync + 'static>(mut self, value: T) -> Self {
+        self.resources.set(value);
         self
     }
 
@@ -255,7 +305,7 @@ impl SystemBuilder {
         Self::check_name("name", &self.cluster)?;
         self.check_roles()?;
         self.settings.check()?;
-        ActorSystem::start_local(self.cluster, self.registry, self.settings)
+        ActorSystem::start_local(self.cluster, self.registry, self.resources, self.settings)
     }
 
     /// Binds the address, then joins or founds the cluster in the background.
@@ -352,6 +402,7 @@ impl SystemBuilder {
     ) -> Result<(Arc<Inner>, Arc<Node>, crate::cluster::gossip::Inputs), StartError> {
         let seed = self.seed.unwrap_or_else(fresh_seed);
         let runtime = Runtime::new(member.node.clone(), &self.settings, seed);
+        runtime.set_resources(self.resources);
         let cancel = CancellationToken::new();
         let setup = NodeSetup {
             cluster: self.cluster,

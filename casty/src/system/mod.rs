@@ -26,6 +26,7 @@ use crate::{
     actor::{
         Actor, Entity,
         reference::ActorRef,
+        resources::Resources,
         runtime::Runtime,
         spy::{Scope, Spy},
     },
@@ -88,7 +89,12 @@ impl ActorSystem {
     /// Panics outside a tokio runtime, and if two linked entity types have the same wire name.
     pub fn local(name: impl Into<String>) -> Self {
         let settings = Settings::default();
-        match Self::start_local(name.into(), Registry::default(), settings) {
+        match Self::start_local(
+            name.into(),
+            Registry::default(),
+            Resources::default(),
+            settings,
+        ) {
             Ok(system) => system,
             Err(error) => panic!("{error}"),
         }
@@ -97,9 +103,11 @@ impl ActorSystem {
     fn start_local(
         name: String,
         registry: Registry,
+        resources: Resources,
         settings: Settings,
     ) -> Result<Self, StartError> {
         let runtime = Runtime::new(NodeId::new(name), &settings, fresh_seed());
+        runtime.set_resources(resources);
         let (regions, routes) = registry.build(&runtime, &settings, None)?;
         runtime.set_routes(routes);
         let stop = CancellationToken::new().drop_guard();

@@ -66,7 +66,6 @@ use std::time::Duration;
 
 #[cfg(feature = "sim")]
 pub use self::sim::{Conditions, Sim, SimTask, true_time};
-use crate::ActorSystem;
 pub use crate::testkit::{
     arbiter::Arbiter,
     cluster::{cluster, cluster_of, shutdown},
@@ -74,6 +73,7 @@ pub use crate::testkit::{
     probe::{Probe, Received},
     wait::{STEP_LIMIT, eventually, soon},
 };
+use crate::{ActorSystem, SystemBuilder};
 #[cfg(feature = "sim")]
 #[doc(hidden)]
 pub use crate::{infra::observe::Sighting, system::View};
@@ -87,13 +87,28 @@ pub const PATIENCE: Duration = Duration::from_secs(3);
 /// # Panics
 /// If the test panics, or if handlers still run when the shutdown times out.
 pub fn paused<F: Future>(test: impl FnOnce(ActorSystem) -> F) -> F::Output {
+    paused_with(|builder| builder, test)
+}
+
+/// Like [`paused`], in a system that `configure` has configured: with
+/// [resources](SystemBuilder::resource), other [settings](SystemBuilder::settings), or certain
+/// entities only.
+///
+/// # Panics
+/// As [`paused`], and if the configuration is refused.
+pub fn paused_with<F: Future>(
+    configure: impl FnOnce(SystemBuilder) -> SystemBuilder,
+    test: impl FnOnce(ActorSystem) -> F,
+) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .start_paused(true)
         .build()
         .expect("a runtime of one thread needs nothing that could lack");
     runtime.block_on(async {
-        let system = ActorSystem::local("test");
+        let system = configure(ActorSystem::builder("test"))
+            .start_local()
+            .unwrap_or_else(|error| panic!("{error}"));
         let output = test(system.clone()).await;
         system
             .shutdown()

@@ -70,6 +70,63 @@ impl<A: Actor> Context<A> {
         &self.cell.runtime().node
     }
 
+    /// The resource of type `T` that the program gave this system by
+    /// [`SystemBuilder::resource`](crate::SystemBuilder::resource): a connection pool, a client, a
+    /// clock. Available in `#[init]`, hooks and message functions, to entities and local actors.
+    ///
+    /// Each node has resources of its own; nothing of them is sent to other nodes. Reading one takes
+    /// no lock.
+    ///
+    /// # Panics
+    /// If no resource of type `T` is set. In a handler or a hook this is a failure of the actor like
+    /// any other panic. See [`try_resource`](Self::try_resource).
+    ///
+    /// ```
+    /// use std::collections::HashMap;
+    ///
+    /// use casty::{prelude::*, testkit};
+    ///
+    /// /// Opening balances by account. A real program would have a connection pool here.
+    /// struct Balances(HashMap<String, i64>);
+    ///
+    /// struct Account {
+    ///     balance: i64,
+    /// }
+    ///
+    /// #[entity]
+    /// impl Account {
+    ///     #[init]
+    ///     fn open(ctx: &mut Context<Self>) -> Self {
+    ///         let balances = ctx.resource::<Balances>();
+    ///         let balance = balances.0.get(ctx.entity_id().as_str());
+    ///         Self { balance: balance.copied().unwrap_or_default() }
+    ///     }
+    ///
+    ///     #[message]
+    ///     fn balance(&self) -> i64 {
+    ///         self.balance
+    ///     }
+    /// }
+    ///
+    /// let balances = Balances(HashMap::from([("alice".to_owned(), 15)]));
+    /// testkit::paused_with(
+    ///     |builder| builder.resource(balances),
+    ///     |system| async move {
+    ///         assert_eq!(system.entity::<Account>("alice").balance().await, Ok(15));
+    ///         assert_eq!(system.entity::<Account>("bob").balance().await, Ok(0));
+    ///     },
+    /// );
+    /// ```
+    pub fn resource<T: Send + Sync + 'static>(&self) -> &T {
+        self.try_resource()
+            .unwrap_or_else(|| panic!("{}", self.cell.runtime().resources().missing::<T>()))
+    }
+
+    /// The resource of type `T`, or `None` if this system has none of that type.
+    pub fn try_resource<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        self.cell.runtime().resources().get()
+    }
+
     /// A reference to an entity of any type, wherever it lives.
     pub fn entity<E: Entity>(&self, id: impl AsRef<str>) -> E::Ref {
         self.cell.runtime().entity::<E>(id)
