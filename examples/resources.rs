@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     sync::{Mutex, PoisonError},
 };
 
@@ -31,6 +32,19 @@ impl Printer {
     }
 }
 
+/// The catalog has no price for an article.
+#[message]
+#[derive(Clone, Debug, PartialEq)]
+struct UnknownArticle;
+
+impl fmt::Display for UnknownArticle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the catalog does not know this article")
+    }
+}
+
+impl std::error::Error for UnknownArticle {}
+
 #[derive(Default)]
 struct Till {
     total: u64,
@@ -40,10 +54,10 @@ struct Till {
 impl Till {
     /// Sells an article, if the catalog knows it.
     #[message]
-    fn sell(&mut self, article: String, ctx: &mut Context<Self>) -> Result<u64, String> {
+    fn sell(&mut self, article: String, ctx: &mut Context<Self>) -> Result<u64, UnknownArticle> {
         let catalog = ctx.resource::<Catalog>();
         let price = catalog.prices.get(article.as_str());
-        let price = price.ok_or_else(|| format!("no article `{article}`"))?;
+        let price = price.ok_or(UnknownArticle)?;
         self.total += price;
         ctx.resource::<Printer>()
             .print(format!("{}: {article} for {price}", ctx.entity_id()));
@@ -62,10 +76,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .start_local()?;
 
     let till = system.entity::<Till>("till-1");
-    till.sell("tea".to_owned()).await??;
-    let total = till.sell("bread".to_owned()).await??;
+    till.sell("tea".to_owned()).await?;
+    let total = till.sell("bread".to_owned()).await?;
     println!("total: {total}");
-    println!("{:?}", till.sell("gold".to_owned()).await?);
+    if let Err(error) = till.sell("gold".to_owned()).await {
+        println!("gold: {error}");
+    }
 
     system.shutdown().await?;
     Ok(())

@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use casty::{
+    SystemBuilder,
     prelude::*,
     testkit::{self, DeadLetters, Probe},
 };

@@ -129,17 +129,17 @@ impl SystemBuilder {
     ///
     /// use casty::prelude::*;
     ///
-    /// /// Numbers of invoices, unique on this node.
+    /// /// Numbers of bills, unique on this node.
     /// #[derive(Default)]
     /// struct Numbers(AtomicU64);
     ///
     /// #[derive(Default)]
-    /// struct Invoice {
+    /// struct Bill {
     ///     number: Option<u64>,
     /// }
     ///
     /// #[entity]
-    /// impl Invoice {
+    /// impl Bill {
     ///     #[message]
     ///     fn issue(&mut self, ctx: &mut Context<Self>) -> u64 {
     ///         let numbers = ctx.resource::<Numbers>();
@@ -152,9 +152,9 @@ impl SystemBuilder {
     /// let system = ActorSystem::builder("billing")
     ///     .resource(Numbers::default())
     ///     .start_local()?;
-    /// assert_eq!(system.entity::<Invoice>("a").issue().await?, 0);
-    /// assert_eq!(system.entity::<Invoice>("b").issue().await?, 1);
-    /// assert_eq!(system.entity::<Invoice>("a").issue().await?, 0);
+    /// assert_eq!(system.entity::<Bill>("a").issue().await?, 0);
+    /// assert_eq!(system.entity::<Bill>("b").issue().await?, 1);
+    /// assert_eq!(system.entity::<Bill>("a").issue().await?, 0);
     /// # Ok(())
     /// # }
     /// ```

@@ -86,15 +86,15 @@ impl<A: Actor> Context<A> {
     ///
     /// use casty::{prelude::*, testkit};
     ///
-    /// /// Opening balances by account. A real program would have a connection pool here.
+    /// /// Opening balances by owner. A real program would have a connection pool here.
     /// struct Balances(HashMap<String, i64>);
     ///
-    /// struct Account {
+    /// struct Purse {
     ///     balance: i64,
     /// }
     ///
     /// #[entity]
-    /// impl Account {
+    /// impl Purse {
     ///     #[init]
     ///     fn open(ctx: &mut Context<Self>) -> Self {
     ///         let balances = ctx.resource::<Balances>();
@@ -112,8 +112,8 @@ impl<A: Actor> Context<A> {
     /// testkit::paused_with(
     ///     |builder| builder.resource(balances),
     ///     |system| async move {
-    ///         assert_eq!(system.entity::<Account>("alice").balance().await, Ok(15));
-    ///         assert_eq!(system.entity::<Account>("bob").balance().await, Ok(0));
+    ///         assert_eq!(system.entity::<Purse>("alice").balance().await, Ok(15));
+    ///         assert_eq!(system.entity::<Purse>("bob").balance().await, Ok(0));
     ///     },
     /// );
     /// ```
