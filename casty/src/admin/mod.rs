@@ -50,7 +50,7 @@ pub use self::{
 use crate::{
     actor::runtime::Runtime,
     cluster::{
-        authority::{Voter, leader_client::AuthorityError},
+        authority::Voter,
         node::{Node, NodeSetup},
         wire::{Answer, Call, Inspection, Proposal},
     },
@@ -60,7 +60,10 @@ use crate::{
         boxed::{Boxed, boxed},
         sync::lock,
     },
-    protocol::map::{Command, MapError, Status},
+    protocol::{
+        leader_client::LeaderError,
+        map::{Command, MapError, Status},
+    },
     system::fresh_seed,
     transport::{
         dial::dial,
@@ -501,13 +504,13 @@ impl Admin {
             // Done before, or the first answer was lost. If it is Down by now, whoever waits for it
             // will see.
             Ok(_)
-            | Err(AuthorityError::Refused(MapError::WrongStatus(_) | MapError::UnknownMember(_))) => {
+            | Err(LeaderError::Refused(MapError::WrongStatus(_) | MapError::UnknownMember(_))) => {
                 Ok(())
             }
-            Err(AuthorityError::Refused(refused)) => Err(AdminError::Refused {
+            Err(LeaderError::Refused(refused)) => Err(AdminError::Refused {
                 reason: refused.to_string(),
             }),
-            Err(AuthorityError::Unreachable(reason)) => Err(AdminError::NoLeader { reason }),
+            Err(LeaderError::Unreachable(reason)) => Err(AdminError::NoLeader { reason }),
         }
     }
 

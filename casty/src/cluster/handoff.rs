@@ -10,13 +10,15 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     actor::tasks::throttle::Throttle,
     cluster::{
-        authority::leader_client::AuthorityError,
         node::Node,
         region::{AnyRegion, Parcel},
         wire::{Answer, Call, Proposal},
     },
     id::{Epoch, ShardId},
-    protocol::map::{ClusterMap, Command, ShardHome, Slot},
+    protocol::{
+        leader_client::LeaderError,
+        map::{ClusterMap, Command, ShardHome, Slot},
+    },
     transport::handshake::Lane,
 };
 
@@ -124,8 +126,8 @@ impl Node {
             match told {
                 Ok(version) => return self.follower().handle_version(version),
                 // Done before: the first answer was lost.
-                Err(AuthorityError::Refused(_)) => return,
-                Err(AuthorityError::Unreachable(reason)) => {
+                Err(LeaderError::Refused(_)) => return,
+                Err(LeaderError::Unreachable(reason)) => {
                     tracing::debug!(reason, "shards that have stopped cannot be given up yet");
                 }
             }

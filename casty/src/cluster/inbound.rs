@@ -17,7 +17,7 @@ use crate::{
     id::Epoch,
     infra::mutants,
     message::{answer::ReplyPath, codec},
-    protocol::map::Status,
+    protocol::{map::Status, membership::MembershipInput},
     transport::{
         accept::{self, Accepted, HANDSHAKES_MAX, HandshakePlace, Handshakes},
         connection::{self, Connection, ConnectionEnd, Grant, Inlet, Side},
@@ -142,10 +142,9 @@ fn judge(
     let judged = doorkeeper.judge(hello, peer);
     if let Err(HandshakeRefusal::Generation { ours, theirs }) = judged
         && ours > theirs
-        && !node.is_leaving()
     {
         // It is this node that is behind: the cluster was reborn without it.
-        node.handle_left_behind();
+        node.membership().tell(MembershipInput::Generation(ours));
     }
     judged?;
     if let Some(address) = hello.address.filter(|_| hello.keeps_seat)

@@ -51,7 +51,7 @@ pub(crate) enum VoterReply<V> {
     Undecided(String),
 }
 
-/// What the shell has to do, in order.
+/// What the shell has to do, in order. When nothing is left to do it chooses again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SearchEffect<V> {
     /// Ask this voter, and wait so long for its answer.
@@ -61,8 +61,6 @@ pub(crate) enum SearchEffect<V> {
     },
     /// Take this voter for the leader from now on.
     Remember(Option<V>),
-    /// Choose again, at once.
-    Continue,
     /// Choose again then.
     PauseUntil(Instant),
     End(Result<u64, LeaderError>),
@@ -141,7 +139,8 @@ impl<V: Clone + PartialEq + fmt::Display> LeaderSearch<V> {
         let is_hop = leader.is_some() && self.attempt <= HOPS_MAX;
         let next = match is_hop {
             _ if now >= self.until => self.give_up(),
-            true => SearchEffect::Continue,
+            // Chosen again at once.
+            true => return vec![SearchEffect::Remember(leader)],
             false => self.pause(now),
         };
         vec![SearchEffect::Remember(leader), next]
@@ -286,7 +285,7 @@ mod tests {
             if effects[1..] == [SearchEffect::PauseUntil(now + BACKOFF)] {
                 break;
             }
-            assert_eq!(effects[1..], [SearchEffect::Continue]);
+            assert_eq!(effects[1..], [], "chosen again at once");
             hops += 1;
         }
         assert_eq!(hops, HOPS_MAX);

@@ -8,14 +8,11 @@ pub(crate) mod allocation;
 pub(crate) mod bootstrap;
 pub(crate) mod facts;
 pub(crate) mod leader;
-#[cfg(test)]
 pub(crate) mod leader_client;
 pub(crate) mod lease;
 pub(crate) mod liveness;
 pub(crate) mod map;
-#[cfg(test)]
 pub(crate) mod map_source;
-#[cfg(test)]
 pub(crate) mod membership;
 pub(crate) mod region;
 pub(crate) mod second_copy;

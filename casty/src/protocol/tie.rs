@@ -74,6 +74,33 @@ pub(crate) struct Report {
     pub(crate) echo: Option<Stamp>,
 }
 
+/// What a member reports when it renews, as far as that does not follow from its map.
+#[derive(Debug, Default)]
+pub(crate) struct Renewing {
+    echo: Option<Stamp>,
+    /// The membership has ended. A leader must hear nothing more that it could take for a sign of
+    /// life.
+    over: bool,
+}
+
+impl Renewing {
+    /// A leader wants to get this stamp back.
+    pub(crate) fn handle_stamp(&mut self, stamp: Stamp) {
+        self.echo = Some(stamp);
+    }
+
+    /// The membership has ended.
+    pub(crate) fn handle_end(&mut self) {
+        self.over = true;
+    }
+
+    /// The report of a member whose map has this version; `None` after the end.
+    pub(crate) fn report(&self, version: u64) -> Option<Report> {
+        let echo = self.echo;
+        (!self.over).then_some(Report { version, echo })
+    }
+}
+
 /// What a leader knows of the members that could claim against it.
 #[derive(Debug)]
 pub(crate) struct Ties {

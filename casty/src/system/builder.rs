@@ -18,7 +18,7 @@ use crate::{
     },
     cluster::{
         authority::raft::Disk,
-        inbound, join,
+        inbound, membership,
         node::{Node, NodeSetup},
         region::Mesh,
         registry::Registry,
@@ -390,7 +390,7 @@ impl SystemBuilder {
             node.set_kept(kept);
         }
         node.spawn_connection(inbound::accept(node.clone(), listener));
-        join::start(&node, inputs);
+        membership::start(&node, inputs);
         Ok(ActorSystem(inner))
     }
 

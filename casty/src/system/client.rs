@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     actor::Entity,
-    cluster::join,
+    cluster::membership,
     error::{JoinError, ShutdownError, StartError},
     event::Events,
     id::{Incarnation, MemberId, NodeId},
@@ -59,7 +59,7 @@ impl ClusterClient {
             incarnation,
         };
         let (inner, node, inputs) = builder.assemble(member, None, None)?;
-        join::start(&node, inputs);
+        membership::start(&node, inputs);
         wait_for(&node, 1).await?;
         Ok(Self(inner))
     }

@@ -30,7 +30,7 @@ use crate::{
         runtime::Runtime,
         spy::{Scope, Spy},
     },
-    cluster::{join, node::Node, region::AnyRegion, registry::Registry},
+    cluster::{membership, node::Node, region::AnyRegion, registry::Registry},
     config::Settings,
     error::{JoinError, ShutdownError, StartError},
     event::{ActorPath, Events},
@@ -323,7 +323,7 @@ impl Inner {
 
     async fn stop(&self) -> Result<(), ShutdownError> {
         if let Some(node) = &self.node {
-            return join::leave(node).await;
+            return membership::leave::leave(node).await;
         }
         let after = self.settings.shutdown_timeout;
         let stopping = async {
@@ -370,7 +370,7 @@ fn is_old_news(node: &Node, map: &ClusterMap) -> bool {
 }
 
 fn members(node: &Node) -> Vec<MemberInfo> {
-    join::members(node)
+    membership::members(node)
         .into_iter()
         .map(|(id, address, status, said)| MemberInfo {
             id,

@@ -1,6 +1,6 @@
 //! The way to the leader, whoever that is just now.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
@@ -11,20 +11,11 @@ use crate::{
         wire::{Answer, Call, Denied, Proposal},
     },
     id::MemberId,
-    protocol::{map::MapError, tie::Report},
+    protocol::{
+        leader_client::{Candidates, LeaderError, LeaderSearch, SearchEffect, VoterReply},
+        tie::Report,
+    },
 };
-
-/// Why nothing was decided.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum AuthorityError {
-    /// Decided: no.
-    #[error(transparent)]
-    Refused(#[from] MapError),
-    /// Nobody who decides could be reached. The proposal may have been applied all the same; all
-    /// commands may be proposed twice.
-    #[error("the cluster map has no leader that can be reached: {0}")]
-    Unreachable(String),
-}
 
 /// Calls of other nodes that are worked on at a time; more are refused. A peer has a handful under
 /// way.
@@ -32,75 +23,48 @@ pub(crate) const CALLS_MAX: usize = 4096;
 
 impl Node {
     /// Has something decided. `Ok` names the version of the map that has it.
-    pub(crate) async fn propose(&self, proposal: Proposal) -> Result<u64, AuthorityError> {
+    pub(crate) async fn propose(&self, proposal: Proposal) -> Result<u64, LeaderError> {
         let limit = self.settings().decide_timeout;
         self.ask_leader(&Call::Propose(proposal), limit).await
     }
 
-    /// Asks the leader, or whoever may know it, until the time is up.
+    /// Asks the leader, or a voter that may know it, until the time is up.
     pub(crate) async fn ask_leader(
         &self,
         call: &Call,
         limit: Duration,
-    ) -> Result<u64, AuthorityError> {
-        let until = Instant::now() + limit;
-        let mut reason = "nobody is known who decides".to_owned();
-        for attempt in 0_usize.. {
-            let mut redirected = false;
-            if let Some(voter) = self.whom_to_ask(attempt) {
-                // Half of the time at most, so that there is some left for another.
-                let patience = until
-                    .saturating_duration_since(Instant::now())
-                    .min(limit / 2);
-                match self.ask_voter(&voter, call, patience).await {
-                    Ok(version) => {
-                        self.set_leader(Some(voter));
-                        return Ok(version);
-                    }
-                    Err(Denied::Refused(refused)) => return Err(refused.into()),
-                    Err(Denied::NotTheLeader { leader }) => {
-                        reason = format!("`{}` does not lead", voter.member);
-                        let leader = leader.filter(|leader| *leader != voter);
-                        redirected = leader.is_some() && attempt < 3;
-                        self.set_leader(leader);
-                    }
-                    Err(Denied::Undecided(why)) => {
-                        reason = format!("`{}`: {why}", voter.member);
-                        self.set_leader(None);
-                    }
+    ) -> Result<u64, LeaderError> {
+        let backoff = self.settings().backoff;
+        let mut search = LeaderSearch::new(limit, backoff, Instant::now());
+        let mut effects = VecDeque::new();
+        loop {
+            let effect = effects.pop_front();
+            let effect =
+                effect.unwrap_or_else(|| search.choose(&self.candidates(), Instant::now()));
+            match effect {
+                SearchEffect::Ask { voter, patience } => {
+                    let reply = reply_of(self.ask_voter(&voter, call, patience).await);
+                    effects.extend(search.handle_reply(reply, Instant::now()));
                 }
-            }
-            if Instant::now() >= until {
-                break;
-            }
-            if !redirected {
-                let pause = tokio::time::sleep(self.settings().backoff);
-                if tokio::time::timeout_at(until, pause).await.is_err() {
-                    break;
-                }
+                SearchEffect::Remember(leader) => self.set_leader(leader),
+                SearchEffect::PauseUntil(until) => tokio::time::sleep_until(until).await,
+                SearchEffect::End(result) => return result,
             }
         }
-        Err(AuthorityError::Unreachable(reason))
     }
 
-    /// The leader, as far as it is known, or else the voters in turn.
-    fn whom_to_ask(&self, attempt: usize) -> Option<Voter> {
-        if let Some(engine) = self.engine() {
-            if engine.leads_in().is_some() {
-                return self.myself();
-            }
-            // What one's own engine knows is tried first; if that did not help, what others say.
-            if attempt == 0
-                && let Some(leader) = engine.leader()
-            {
-                return Some(leader);
-            }
+    /// What is known of the leader now.
+    fn candidates(&self) -> Candidates<Voter> {
+        let engine = self.engine();
+        let leads = engine
+            .as_ref()
+            .is_some_and(|engine| engine.leads_in().is_some());
+        Candidates {
+            myself: self.myself().filter(|_| leads),
+            by_engine: engine.and_then(|engine| engine.leader()),
+            known: self.known_leader(),
+            voters: self.voters(),
         }
-        if let Some(leader) = self.known_leader() {
-            return Some(leader);
-        }
-        let voters = self.voters();
-        voters.get(attempt % voters.len().max(1)).cloned()
     }
 
     /// This node, as others would be told of it.
@@ -227,5 +191,15 @@ impl Node {
             // What there is to echo is of use all the same.
             Err(_) => Renewed { stamp, ..renewed },
         }
+    }
+}
+
+/// The answer of a voter, as the search takes it.
+fn reply_of(result: Result<u64, Denied>) -> VoterReply<Voter> {
+    match result {
+        Ok(version) => VoterReply::Decided(version),
+        Err(Denied::Refused(refused)) => VoterReply::Refused(refused),
+        Err(Denied::NotTheLeader { leader }) => VoterReply::NotTheLeader { leader },
+        Err(Denied::Undecided(reason)) => VoterReply::Undecided(reason),
     }
 }

@@ -13,6 +13,7 @@ use crate::{
     protocol::{
         leader::{Leader, LeaderEffect, LeaderTimes},
         map::ClusterMap,
+        membership::MembershipInput,
     },
 };
 
@@ -43,14 +44,9 @@ impl Node {
             // Whether or not the engine has applied it yet: the tick comes back to it.
             version = self.map().map_or(version, |map| map.version);
             if let Some(error) = engine.failure() {
-                // It cannot decide, nor know what is decided: it leaves, as if it were dead.
-                self.runtime().close_gate();
-                self.cancel_session();
-                for region in self.regions() {
-                    region.abandon();
-                }
-                self.gossip_leave().await;
-                self.fail(error);
+                // It cannot decide, nor know what is decided.
+                self.end_session();
+                self.membership().tell(MembershipInput::EngineFailed(error));
                 break;
             }
             let now = Instant::now();

@@ -1,62 +1,54 @@
 //! Watching the map from outside of the engine: one of those who decide sends it, and every change.
 
-use std::{
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::sync::{Arc, Mutex};
 
 use tokio::time::Instant;
 
 use crate::{
     cluster::{
+        authority::Voter,
         node::Node,
         wire::{Request, Response},
     },
     infra::sync::lock,
     message::codec,
-    protocol::map::ClusterMap,
+    protocol::{
+        map::ClusterMap,
+        map_source::{SourceChoice, SourceEffect, SourceView},
+    },
     transport::{handshake::Lane, link::Link},
 };
 
-/// A source that is not connected, or behind, for so long is exchanged for another.
-const PATIENCE: Duration = Duration::from_millis(400);
-
 /// Where this node watches the map.
 #[derive(Default)]
-pub(crate) struct MapSource {
-    source: Mutex<Option<Source>>,
-    /// Which of the voters comes next.
-    turn: AtomicU64,
-    /// Somebody knows a map of this version.
-    needed: AtomicU64,
-}
+pub(crate) struct MapSource(Mutex<Source>);
 
+#[derive(Default)]
 struct Source {
-    link: Arc<Link>,
-    /// Since when it has been of no use.
-    useless: Option<Instant>,
+    choice: SourceChoice<Voter>,
+    /// To the voter that is watched.
+    link: Option<Arc<Link>>,
 }
 
 impl MapSource {
-    /// Somebody knows a map of this version.
+    /// A map of this version exists.
     pub(crate) fn handle_version(&self, version: u64) {
-        self.needed.fetch_max(version, Ordering::Relaxed);
+        lock(&self.0).choice.handle_version(version);
     }
 
-    /// A new life of this node begins.
+    /// The next incarnation of this node begins.
     pub(crate) fn reset(&self) {
-        *lock(&self.source) = None;
-        self.needed.store(0, Ordering::Relaxed);
+        let mut source = lock(&self.0);
+        source.choice.reset();
+        source.link = None;
     }
 
     fn is_source(&self, link: &Arc<Link>) -> bool {
-        let source = lock(&self.source);
+        let source = lock(&self.0);
         source
+            .link
             .as_ref()
-            .is_some_and(|source| Arc::ptr_eq(&source.link, link))
+            .is_some_and(|watched| Arc::ptr_eq(watched, link))
     }
 }
 
@@ -64,51 +56,36 @@ impl Node {
     /// Keeps a source of the map.
     pub(crate) fn look_after_source(&self, now: Instant) {
         let version = self.map().map_or(0, |map| map.version);
-        let follower = self.follower();
-        let behind = follower.needed.load(Ordering::Relaxed) > version;
-        let voters = self.voters();
         let me = self.member();
-        if self.engine().is_some() && !behind && voters.iter().any(|v| v.member == me) {
+        let (mine, others): (Vec<_>, Vec<_>) = self
+            .voters()
+            .into_iter()
+            .partition(|voter| voter.member == me);
+        let random = self.random();
+        let mut source = lock(&self.follower().0);
+        let view = SourceView {
+            version,
             // The engine here applies what is decided.
-            *lock(&follower.source) = None;
-            return;
-        }
-        let mut source = lock(&follower.source);
-        if let Some(present) = &mut *source {
-            let decides = voters.iter().any(|voter| voter.peer() == present.link.peer);
-            if decides && present.link.is_connected() && !behind {
-                present.useless = None;
-                return;
-            }
-            let since = *present.useless.get_or_insert(now);
-            if decides && now.saturating_duration_since(since) < PATIENCE {
-                if !present.link.is_connected() {
-                    Self::watch_from(&present.link, version);
-                }
-                return;
-            }
-        }
-        let others: Vec<_> = voters.iter().filter(|voter| voter.member != me).collect();
-        if others.is_empty() {
-            *source = None;
-            return;
-        }
-        // Who watches begins somewhere else than the others do, and goes round.
-        let turn = match follower.turn.fetch_add(1, Ordering::Relaxed) {
-            0 => {
-                let first = self.random();
-                follower.turn.store(first >> 1, Ordering::Relaxed);
-                first >> 1
-            }
-            turn => turn,
+            votes: self.engine().is_some() && !mine.is_empty(),
+            voters: &others,
+            is_connected: source.link.as_ref().is_some_and(|link| link.is_connected()),
+            random,
         };
-        let at = usize::try_from(turn % others.len() as u64).unwrap_or(0);
-        let link = self.link(others[at].peer(), Lane::Control);
-        Self::watch_from(&link, version);
-        *source = Some(Source {
-            link,
-            useless: None,
-        });
+        match source.choice.handle_tick(&view, now) {
+            None => {}
+            Some(SourceEffect::Stop) => source.link = None,
+            Some(SourceEffect::Watch(voter)) => {
+                source.link = Some(self.link(voter.peer(), Lane::Control));
+                Self::watch_source(&source, version);
+            }
+            Some(SourceEffect::WatchAgain) => Self::watch_source(&source, version),
+        }
+    }
+
+    fn watch_source(source: &Source, version: u64) {
+        if let Some(link) = &source.link {
+            Self::watch_from(link, version);
+        }
     }
 
     /// A connection stands, and carries no watch yet.
@@ -125,8 +102,8 @@ impl Node {
         if map.voters.len() != 1 || self.address().is_none() {
             return;
         }
-        let source = lock(&self.follower().source);
-        let Some(Source { link, .. }) = &*source else {
+        let source = lock(&self.follower().0);
+        let Some(link) = &source.link else {
             return;
         };
         let version = map.version;

@@ -42,6 +42,12 @@ impl Voter {
     }
 }
 
+impl fmt::Display for Voter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.member.fmt(f)
+    }
+}
+
 impl From<(&MemberId, &VoterPlace)> for Voter {
     fn from((member, place): (&MemberId, &VoterPlace)) -> Self {
         Self {

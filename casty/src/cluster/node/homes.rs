@@ -4,12 +4,16 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Node, TICK};
 use crate::{
-    cluster::{authority::leader_client::AuthorityError, wire::Proposal},
+    cluster::wire::Proposal,
     error::Failure,
     event::Event,
     id::{MemberId, ShardId},
     infra::{mutants, sync::lock},
-    protocol::map::{ClusterMap, MapError, Status},
+    protocol::{
+        leader_client::LeaderError,
+        map::{ClusterMap, MapError, Status},
+        membership::{MembershipInput, is_over},
+    },
     transport::link::Peer,
 };
 
@@ -30,7 +34,7 @@ impl Node {
             self.confirm(&map);
             self.handle_map(seen.as_deref(), &map);
             *lock(&self.followed) = map.age();
-            self.look_at_lease();
+            self.membership.tell_of_map();
             seen = Some(map);
         }
     }
@@ -49,10 +53,13 @@ impl Node {
         let me = self.member();
         let mine = map.member(&me).filter(|m| m.status != Status::Down);
         let was_member = before.is_some_and(|before| before.member(&me).is_some());
-        let is_down = mine.is_none() && (was_member || map.member(&me).is_some());
-        if is_down {
+        let is_over = is_over(map, &me, was_member);
+        if is_over {
             // Before anything else: what is here may be somewhere else already.
             self.runtime.close_gate();
+            if !self.is_leaving() {
+                self.end_session();
+            }
         }
         let slot = mine.map(|member| member.slot);
         for region in self.regions() {
@@ -60,8 +67,8 @@ impl Node {
         }
         self.drop_links(map);
         self.tell_of_members(before, map);
-        if is_down && !self.is_leaving() {
-            self.handle_down();
+        if is_over {
+            self.membership.tell(MembershipInput::Down(me));
         }
         self.hand_over(map, slot);
     }
@@ -136,7 +143,7 @@ impl Node {
                 };
                 match self.propose(proposal).await {
                     Ok(version) => self.follower.handle_version(version),
-                    Err(AuthorityError::Refused(MapError::UnknownKind(name))) => {
+                    Err(LeaderError::Refused(MapError::UnknownKind(name))) => {
                         let role = region.role().map(ToOwned::to_owned);
                         region.handle_no_home(&shards, &Failure::UnknownEntity { name, role });
                     }

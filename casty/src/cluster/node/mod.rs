@@ -21,7 +21,7 @@ use std::{
 use arc_swap::ArcSwap;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::{
-    sync::{Notify, mpsc, oneshot},
+    sync::{Notify, mpsc},
     time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -39,8 +39,8 @@ use crate::{
         calls::Calls,
         gossip::Input,
         map_watch::MapWatch,
+        membership::MembershipInputs,
         region::AnyRegion,
-        tie::Renewing,
         watches::Watches,
         wire::{Answer, Call, Denied, Inspection, Request, Response},
     },
@@ -49,9 +49,8 @@ use crate::{
     id::{CatalogEntry, ClusterIdentity, Incarnation, MemberId, NodeId, ShardId},
     infra::sync::lock,
     protocol::{
-        lease::Lease,
         map::{ClusterMap, Seat, Slot, Status},
-        tie::Second,
+        tie::Renewing,
     },
     tie::Breaker,
     transport::{
@@ -106,7 +105,6 @@ pub(crate) struct Node {
     catalog: OnceLock<Vec<CatalogEntry>>,
     hosted: OnceLock<Vec<CatalogEntry>>,
     identity: Mutex<Option<ClusterIdentity>>,
-    former: Mutex<Option<ClusterIdentity>>,
     watch: Arc<MapWatch>,
     /// Generation and version of the map that the regions go by.
     followed: Mutex<(u32, u64)>,
@@ -127,16 +125,8 @@ pub(crate) struct Node {
     follower: MapSource,
     calls: Calls,
     answering: AtomicUsize,
-    lease: Mutex<Lease>,
-    /// Since when it is the one of two that is left, and does not decide.
-    pub(super) alone_since: Mutex<Option<Instant>>,
-    /// Where the others were by the last map there was: one that is declared Down again before it
-    /// has another has nobody else to ask.
-    pub(super) last_addresses: Mutex<Vec<String>>,
-    second: Mutex<Second>,
+    membership: MembershipInputs,
     renewing: Mutex<Renewing>,
-    /// While it waits for the tie-breaker: how to tell it that an operator has decided.
-    claiming: Mutex<Option<oneshot::Sender<()>>>,
     /// Members that gossip takes for dead.
     dead: Mutex<BTreeSet<MemberId>>,
     inlets: Mutex<Vec<Weak<Inlet>>>,
@@ -179,7 +169,6 @@ impl Node {
             catalog: OnceLock::new(),
             hosted: OnceLock::new(),
             identity: Mutex::default(),
-            former: Mutex::default(),
             member: ArcSwap::from_pointee(setup.member.clone()),
             session: Mutex::new(cancel.child_token()),
             watch: Arc::default(),
@@ -194,12 +183,8 @@ impl Node {
             follower: MapSource::default(),
             calls: Calls::default(),
             answering: AtomicUsize::new(0),
-            lease: Mutex::default(),
-            alone_since: Mutex::default(),
-            last_addresses: Mutex::default(),
-            second: Mutex::default(),
+            membership: MembershipInputs::default(),
             renewing: Mutex::default(),
-            claiming: Mutex::default(),
             dead: Mutex::default(),
             inlets: Mutex::default(),
             links: Mutex::default(),
@@ -271,14 +256,9 @@ impl Node {
         self.setup.member.incarnation
     }
 
-    /// What this node does as the second of two, if there is a tie-breaker.
-    pub(super) fn second(&self) -> std::sync::MutexGuard<'_, Second> {
-        lock(&self.second)
-    }
-
-    /// Who waits for the tie-breaker.
-    pub(super) fn claiming(&self) -> std::sync::MutexGuard<'_, Option<oneshot::Sender<()>>> {
-        lock(&self.claiming)
+    /// Where the membership of this node is told what has happened.
+    pub(crate) fn membership(&self) -> &MembershipInputs {
+        &self.membership
     }
 
     /// What this node says when it renews, if there is a tie-breaker.
@@ -312,9 +292,9 @@ impl Node {
         self.setup.given_incarnation
     }
 
-    /// Ends what belongs to this membership.
-    pub(super) fn cancel_session(&self) {
-        self.session().cancel();
+    /// Held while the session ends, or the gate is opened: the one must not come between the other.
+    pub(super) fn lock_session(&self) -> std::sync::MutexGuard<'_, CancellationToken> {
+        lock(&self.session)
     }
 
     /// Ends all links, to whomever: they were another member's.
@@ -408,14 +388,7 @@ impl Node {
     /// Takes this node out of the generation it was in. It may join a later one of the same
     /// cluster.
     pub(super) fn forget_identity(&self) {
-        if let Some(identity) = lock(&self.identity).take() {
-            *lock(&self.former) = Some(identity);
-        }
-    }
-
-    /// The cluster, and its generation, that this process was a member of before.
-    pub(crate) fn former(&self) -> Option<ClusterIdentity> {
-        *lock(&self.former)
+        *lock(&self.identity) = None;
     }
 
     pub(crate) fn follower(&self) -> &MapSource {
@@ -424,10 +397,6 @@ impl Node {
 
     pub(crate) fn calls(&self) -> &Calls {
         &self.calls
-    }
-
-    pub(super) fn lease(&self) -> std::sync::MutexGuard<'_, Lease> {
-        lock(&self.lease)
     }
 
     /// The version of the map that the regions go by, in the generation that this node is in.
@@ -571,7 +540,6 @@ impl Node {
                 region.handle_deadline(now);
             }
             self.look_after_source(now);
-            self.look_whether_alone(now);
         }
     }
 

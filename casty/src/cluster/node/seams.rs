@@ -21,7 +21,10 @@ use crate::{
         answer::{Pending, WayBack},
         codec,
     },
-    protocol::map::{Slot, Status},
+    protocol::{
+        map::{Slot, Status},
+        membership::MembershipInput,
+    },
     transport::{
         frame::{EntityFrame, Frame},
         handshake::{HandshakeRefusal, Hello, Lane, Welcome},
@@ -144,14 +147,16 @@ impl LinkOwner for Node {
         {
             self.handle_successor(found, link.peer.address);
         }
-        let over = match refusal {
-            HandshakeRefusal::Down(member) => self.is_me(member),
+        match refusal {
+            HandshakeRefusal::Down(member) => {
+                let down = MembershipInput::Down(member.clone());
+                self.membership().tell(down);
+            }
             // The cluster was reborn without this node.
-            HandshakeRefusal::Generation { ours, theirs } => ours < theirs,
-            _ => false,
-        };
-        if over && self.has_a_cluster() && !self.is_leaving() {
-            self.handle_left_behind();
+            HandshakeRefusal::Generation { ours, theirs } if ours < theirs => {
+                self.membership().tell(MembershipInput::Generation(*theirs));
+            }
+            _ => {}
         }
     }
 

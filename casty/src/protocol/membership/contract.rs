@@ -62,8 +62,7 @@ pub(crate) struct CommandId(pub(crate) u64);
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum MembershipInput {
-    /// The time of [`Membership::deadline`](super::Membership::deadline) has come, or there may be
-    /// news from gossip.
+    /// The time of [`Membership::deadline`](super::Membership::deadline) has come.
     Tick,
     /// The regions follow a newer map.
     Map,

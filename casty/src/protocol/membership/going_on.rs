@@ -397,7 +397,7 @@ impl Membership {
             left: Some(TELLINGS_MAX),
             next: Some(view.now),
         });
-        self.become_member(spreading);
+        self.become_member(spreading, view);
         self.spread(view);
     }
 }

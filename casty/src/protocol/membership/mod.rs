@@ -28,7 +28,7 @@ mod seeking;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use tokio::time::Instant;
 
@@ -47,10 +47,13 @@ use super::{
     tie::Second,
 };
 use crate::{
-    config::OnDown,
+    config::{Availability, OnDown},
     error::JoinError,
     id::{ClusterIdentity, Incarnation, MemberId},
 };
+
+/// How often a member looks whether it is the only one left, if it may go on then.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// How often the members of the last generation are told of the next. With the default pause of a
 /// second, an operator has an hour to bring such a node back.
@@ -105,6 +108,8 @@ pub(crate) struct Membership {
     /// The greatest incarnation of this node that any map had.
     greatest: Incarnation,
     recovery: Option<Recovery>,
+    /// When to look whether this member is alone.
+    look_at: Option<Instant>,
     alone_since: Option<Instant>,
     second: Second,
     effects: Vec<MembershipEffect>,
@@ -124,6 +129,7 @@ impl Membership {
             former: None,
             last_addresses: Vec::new(),
             recovery: None,
+            look_at: None,
             alone_since: None,
             second: Second::default(),
             effects: Vec::new(),
@@ -136,7 +142,8 @@ impl Membership {
         std::mem::take(&mut self.effects)
     }
 
-    /// The present session: what is under way for an earlier one can be dropped.
+    /// The present session.
+    #[cfg(test)]
     pub(crate) fn session(&self) -> Session {
         self.session
     }
@@ -153,7 +160,7 @@ impl Membership {
             Stage::Waiting(waiting) => waiting.deadline(),
             Stage::Leaving | Stage::Ended => None,
         };
-        renewal.into_iter().chain(state).min()
+        renewal.into_iter().chain(state).chain(self.look_at).min()
     }
 
     /// What follows from an input, in order.
@@ -223,7 +230,10 @@ impl Membership {
             Stage::Seeking(_) => self.handle_seeking_tick(view),
             Stage::Member { .. } => {
                 self.spread(view);
-                self.look_whether_alone(view);
+                if self.look_at.is_some_and(|at| at <= view.now) {
+                    self.look_at = Some(view.now + LOOK_EVERY);
+                    self.look_whether_alone(view);
+                }
             }
             Stage::Waiting(_) => self.handle_waiting_tick(view),
             Stage::Leaving | Stage::Ended => {}
@@ -236,23 +246,20 @@ impl Membership {
 
     fn handle_map(&mut self, view: &NodeView<'_>) {
         let Some(map) = view.map else { return };
-        let over = self.is_over(map);
+        let over = is_over(map, &self.me, self.was_member);
         self.was_member |= map.member(&self.me).is_some();
         if over && self.has_session() {
             return self.rejoin(view);
+        }
+        if over {
+            // A member that leaves stays away. Its lease opens nothing any more.
+            self.lease = Lease::default();
+            self.renewal = Renewal::Off;
         }
         if matches!(self.stage, Stage::Seeking(_)) {
             self.look_at_map(view);
         }
         self.look_at_lease(view);
-    }
-
-    /// Whether this member is no member any more by a map.
-    pub(crate) fn is_over(&self, map: &ClusterMap) -> bool {
-        match map.status(&self.me) {
-            Some(status) => status == Status::Down,
-            None => self.was_member,
-        }
     }
 
     // ---- The end of an incarnation, and the next one.
@@ -307,6 +314,7 @@ impl Membership {
     fn end_session(&mut self) {
         self.session.0 += 1;
         self.renewal = Renewal::Off;
+        self.look_at = None;
         self.give_up_recovery("it is about to join anew");
         self.effects.push(MembershipEffect::EndSession);
     }
@@ -389,15 +397,18 @@ impl Membership {
     fn handle_leave(&mut self) {
         if !matches!(self.stage, Stage::Ended) {
             self.stage = Stage::Leaving;
+            self.look_at = None;
             self.give_up_recovery("it is leaving");
         }
     }
 
     // ---- What a member does.
 
-    fn become_member(&mut self, spreading: Option<Spreading>) {
+    fn become_member(&mut self, spreading: Option<Spreading>, view: &NodeView<'_>) {
         self.stage = Stage::Member { spreading };
         if !self.is_client() {
+            let prefers = self.config.availability == Availability::Prefer;
+            self.look_at = (self.config.has_tie_breaker || prefers).then_some(view.now);
             self.renew();
         }
     }
@@ -476,5 +487,13 @@ impl Membership {
         spreading.next = None;
         let places = spreading.places.clone();
         self.begin_operation(Operation::Greet(places));
+    }
+}
+
+/// Whether a member is no member any more by a map. `was_member`: an earlier map had it.
+pub(crate) fn is_over(map: &ClusterMap, me: &MemberId, was_member: bool) -> bool {
+    match map.status(me) {
+        Some(status) => status == Status::Down,
+        None => was_member,
     }
 }

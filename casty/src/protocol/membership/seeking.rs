@@ -275,7 +275,7 @@ impl Membership {
             Awaited::Member => {}
             // A member that leaves at once may never be seen Up.
             Awaited::Up if map.status(&me) == Some(Status::Joining) => {}
-            Awaited::Map | Awaited::Up => self.become_member(None),
+            Awaited::Map | Awaited::Up => self.become_member(None, view),
         }
     }
 

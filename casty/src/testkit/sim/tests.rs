@@ -9,9 +9,9 @@ use tokio::io::AsyncReadExt;
 use super::{PORT, Sim, SimNet};
 use crate::{
     ActorSystem, Settings,
-    cluster::{authority::leader_client::AuthorityError, node::Node, wire::Proposal},
+    cluster::{node::Node, wire::Proposal},
     id::{CatalogEntry, Incarnation, MemberId, NodeId},
-    protocol::{lease::LeaseTimes, map::Command},
+    protocol::{leader_client::LeaderError, lease::LeaseTimes, map::Command},
     transport::net::{Net, Target},
 };
 
@@ -21,7 +21,7 @@ fn node(system: &ActorSystem) -> Arc<Node> {
 
 /// Lets a made-up member join that hosts an entity type of this name, which outlives even a
 /// recovery.
-fn join(sim: &mut Sim, on: &str, kind: &'static str) -> Result<u64, AuthorityError> {
+fn join(sim: &mut Sim, on: &str, kind: &'static str) -> Result<u64, LeaderError> {
     sim.on(on, move |system| async move {
         let settings = Settings::default();
         let command = Command::Join {

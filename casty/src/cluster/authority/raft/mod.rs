@@ -41,9 +41,8 @@ use self::{
 use super::{Authority, Decision, Renewed, Voter};
 use crate::{
     cluster::{
-        lease,
+        membership::lease_times,
         node::Node,
-        tie::look_for_generation,
         wire::{Denied, Proposal},
     },
     config::Settings,
@@ -55,6 +54,7 @@ use crate::{
         leader::Electorate,
         lease::{Grants, LeaseTimes},
         map::{ClusterMap, Command, MapError, Seat, Status},
+        membership::MembershipInput,
         tie::{Report, Ties},
     },
     tie::Verdict,
@@ -183,7 +183,7 @@ impl RaftEngine {
                 .tie_breaker()
                 .map(|_| Mutex::new(Ties::new(node.member(), settings.lease))),
             going: tokio::sync::Mutex::default(),
-            times: lease::times(settings),
+            times: lease_times(settings),
             limit: settings.decide_timeout,
             allocating: tokio::sync::Mutex::default(),
             reads: Mutex::default(),
@@ -497,7 +497,7 @@ impl RaftEngine {
             tracing::warn!(%other, "the tie-breaker has decided for this node: it goes on without the other");
         } else if news {
             tracing::warn!(%other, "the tie-breaker has decided for the other node: this one stops");
-            node.spawn(look_for_generation(node.clone()));
+            node.membership().tell(MembershipInput::Outclaimed);
         }
         Ok(verdict)
     }

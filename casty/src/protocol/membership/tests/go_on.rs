@@ -65,11 +65,11 @@ fn the_second_of_two_waits_while_it_serves_or_the_first_lives() {
         assert!(!effects.contains(&MembershipEffect::EndSession));
     }
     process.serves = false;
-    process.handle(MembershipInput::Tick);
+    process.tick_after(LOOK_EVERY);
     process.dead.clear();
     process.tick_after(lease().lease / 2);
     process.dead.insert(a());
-    assert_eq!(process.handle(MembershipInput::Tick), [], "anew");
+    assert_eq!(process.tick_after(LOOK_EVERY), [], "anew");
     assert_ne!(process.tick_after(lease().lease / 2), []);
 }
 
@@ -365,7 +365,7 @@ fn the_survivor_of_two_goes_on_by_itself_if_it_was_told_to() {
     let mut process = prefers();
     assert_eq!(process.handle(MembershipInput::Tick), []);
     assert_eq!(process.tick_before(lease().guard), []);
-    assert_eq!(process.tick_after(MS), [start(0, AskLeader)]);
+    assert_eq!(process.tick_after(LOOK_EVERY), [start(0, AskLeader)]);
     // An operator need not wait for that.
     assert_eq!(process.recover(false), [start(0, AskLeader)]);
     assert_eq!(
@@ -389,7 +389,7 @@ fn a_survivor_of_two_that_serves_or_is_not_alone_does_not_go_on() {
         assert_eq!(process.tick_after(lease().guard), []);
         (process.map, process.serves) = (alone, false);
         process.dead.insert(a());
-        assert_eq!(process.handle(MembershipInput::Tick), [], "anew");
+        assert_eq!(process.tick_after(LOOK_EVERY), [], "anew");
         assert_eq!(process.tick_after(lease().guard), [start(0, AskLeader)]);
     }
 }
