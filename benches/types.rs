@@ -56,8 +56,8 @@ fn main() -> Result<(), AnyError> {
     })
 }
 
-/// Has cargo compile an example to LLVM IR. Its dependencies are those of a development build, which
-/// is the cheapest one; the example itself is compiled as in a release build.
+/// Has cargo compile an example to LLVM IR. Its dependencies are those of a development build,
+/// which is the cheapest one; the example itself is compiled as in a release build.
 fn compile(example: &str) -> Result<PathBuf, AnyError> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let folder = workspace.join("target/types");

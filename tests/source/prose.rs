@@ -79,8 +79,8 @@ pub fn comment(line: &str) -> Option<&str> {
 /// The width of code and comments. rustfmt keeps that of code.
 pub const WIDTH: usize = 100;
 
-/// Whether a line of comment is too wide. Tables and addresses cannot be wrapped.
+/// Whether a line of comment is too wide. Tables, drawings and addresses cannot be wrapped.
 pub fn is_too_wide(line: &str) -> bool {
-    let may_be_wider = line.contains("| ") || line.contains("://");
+    let may_be_wider = ["| ", "://", "──"].iter().any(|mark| line.contains(mark));
     comment(line).is_some() && !may_be_wider && line.chars().count() > WIDTH
 }

@@ -36,7 +36,7 @@ use crate::{
     error::Failure,
     event::{ActorPath, DeadLetterReason, Event, EventBus},
     id::{EntityId, MemberId, NodeId},
-    infra::{sync::lock, timer_thread::TimerThread},
+    infra::{concurrent::spawn_on, sync::lock, timer_thread::TimerThread},
     message::answer::WayBack,
 };
 
@@ -162,12 +162,9 @@ impl Runtime {
     ///
     /// Boxed, so that tokio's code for a task is compiled once, in casty, and not again for each
     /// type of actor.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "it ends when it is done, or those it is done for are gone"
-    )]
     pub(crate) fn spawn(&self, run: BoxFuture<'static, ()>) {
-        self.handle.spawn(run);
+        // A run ends with its cell, a region's task with its work or its region.
+        spawn_on(&self.handle, run);
     }
 
     pub(crate) fn set_routes(&self, routes: Routes) {

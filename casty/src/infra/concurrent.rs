@@ -11,7 +11,7 @@
 mod real {
     pub(crate) use std::{
         sync::{
-            Mutex,
+            Mutex, MutexGuard,
             atomic::{AtomicBool, AtomicU32},
         },
         thread_local,
@@ -47,13 +47,13 @@ mod real {
 
     pub(crate) use shuttle::{
         sync::{
-            Mutex,
+            Mutex, MutexGuard,
             atomic::{AtomicBool, AtomicU32},
         },
         thread_local,
     };
 
-    pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> shuttle::sync::MutexGuard<'_, T> {
+    pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
         mutex.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -20,7 +20,7 @@ const TIMEOUTS: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(
 const LONG: Duration = Duration::from_hours(1);
 
 pub(super) fn program() {
-    let deadlines = Deadlines::without_clock(environment::handle());
+    let deadlines = Deadlines::new(environment::handle());
     let clock = {
         let deadlines = deadlines.clone();
         thread::spawn(move || {

@@ -41,7 +41,6 @@ pub(crate) struct Deadlines {
     sooner: Notify,
 }
 
-#[derive(Default)]
 struct Noted {
     by_tick: BTreeMap<Tick, Vec<Weak<dyn Expires>>>,
     watched: bool,
@@ -53,7 +52,11 @@ impl Deadlines {
         Arc::new(Self {
             born: Instant::now(),
             handle,
-            noted: Mutex::default(),
+            noted: Mutex::new(Noted {
+                by_tick: BTreeMap::new(),
+                // In a model, time passes by `pass` alone.
+                watched: cfg!(feature = "model"),
+            }),
             sooner: Notify::new(),
         })
     }
@@ -116,13 +119,6 @@ impl Deadlines {
 
 #[cfg(feature = "model")]
 impl Deadlines {
-    /// Deadlines whose time passes by [`pass`](Self::pass) alone.
-    pub(crate) fn without_clock(handle: tokio::runtime::Handle) -> Arc<Self> {
-        let deadlines = Self::new(handle);
-        lock(&deadlines.noted).watched = true;
-        deadlines
-    }
-
     /// A moment comes that is so far away.
     pub(crate) fn pass(&self, after: Duration) {
         self.expire(Tick(millis(after)));

@@ -1,6 +1,6 @@
 //! How messages get into a cell: at once, after a wait for room, or not at all.
 
-use std::sync::{Arc, MutexGuard, Weak};
+use std::sync::{Arc, Weak};
 
 use tokio::sync::oneshot;
 
@@ -12,7 +12,10 @@ use crate::{
         envelope::{Envelope, Own, ReplyTo},
     },
     error::Failure,
-    infra::sync::lock,
+    infra::{
+        concurrent::{MutexGuard, lock},
+        mutants,
+    },
     message::answer::Credit,
 };
 
@@ -227,7 +230,9 @@ impl<A: Actor> Cell<A> {
                 status.phase = Phase::Running;
                 // By reference, under the lock: the run wants its waker back, and to clone it costs
                 // more than to queue a task.
-                if let Some(waker) = &status.waker {
+                if let Some(waker) = &status.waker
+                    && !mutants::on("a_message_wakes_no_waiting_run")
+                {
                     waker.wake_by_ref();
                 }
             }

@@ -6,7 +6,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
     task::Waker,
 };
@@ -28,6 +28,7 @@ use crate::{
     error::Failure,
     event::{ActorPath, TerminatedReason},
     id::Epoch,
+    infra::concurrent::AtomicBool,
 };
 
 /// The part of a cell that is read without its lock.

@@ -27,7 +27,7 @@ use crate::{
     },
     error::Failure,
     event::{ActorPath, TerminatedReason},
-    infra::sync::lock,
+    infra::concurrent::lock,
     message::{answer::Credit, codec},
 };
 

@@ -29,7 +29,7 @@ mod turn;
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, atomic::Ordering},
+    sync::{Arc, atomic::Ordering},
 };
 
 use tokio::sync::oneshot;
@@ -60,7 +60,7 @@ use crate::{
     error::Failure,
     event::{ActorPath, TerminatedReason},
     id::{EntityId, Epoch},
-    infra::sync::lock,
+    infra::concurrent::{Mutex, MutexGuard, lock},
 };
 
 /// Which actor a cell is.

@@ -1,5 +1,5 @@
-//! An actor's cell: messages come while its run begins, handles others, waits for more, and is ended
-//! because it has waited for long.
+//! An actor's cell: messages come while its run begins, handles others, waits for more, and is
+//! ended because it has waited for long.
 
 use std::sync::Arc;
 
@@ -75,5 +75,9 @@ pub(super) fn program() {
 }
 
 fn start(runtime: &Arc<Runtime>) -> NotesRef {
-    Notes::proxy(ActorRef::local(runtime.spawn_actor(Some(Notes::default()), None, None)))
+    Notes::proxy(ActorRef::local(runtime.spawn_actor(
+        Some(Notes::default()),
+        None,
+        None,
+    )))
 }
