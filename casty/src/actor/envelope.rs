@@ -59,7 +59,7 @@ pub struct Rejected<A: Actor> {
     pub(crate) failure: Failure,
 }
 
-/// What an asker gets back.
+/// The result that an asker gets.
 pub(crate) enum Answer<R> {
     /// From an actor in this process.
     Reply(R),
@@ -91,7 +91,7 @@ pub(crate) struct Own {
     pub(crate) _done: oneshot::Sender<()>,
 }
 
-/// Who waits for an answer in this process.
+/// The asker that waits in this process.
 pub(crate) struct Asker<R> {
     pub(crate) answerer: Answerer<Answer<R>>,
     /// The actors that wait for it, if it was asked by one.
@@ -138,7 +138,7 @@ impl<R> From<Option<RemoteAsk>> for ReplyTo<R> {
 }
 
 impl<R> ReplyTo<R> {
-    /// Whether nobody learns what becomes of the message, so that its loss must be a dead letter.
+    /// Whether no sender learns the outcome of the message, so that its loss must be a dead letter.
     pub(crate) fn is_nobody(&self) -> bool {
         match self {
             Self::Guarded(guarded) => guarded.0.is_nobody(),
@@ -258,7 +258,7 @@ impl<R: Send> Pending for Asker<R> {
 pub(crate) struct RemoteReply {
     path: Option<Arc<dyn ReplyPath>>,
     correlation: u64,
-    /// Under which the message was taken, and so the one of the activation that answers.
+    /// The epoch under which the message was taken, which is that of the activation that answers.
     epoch: Epoch,
 }
 
