@@ -1,4 +1,5 @@
-//! What all actors of a node share: events, the table of local actors, the routes to entities.
+//! The state that all actors of a node share: events, the table of local actors, the routes to
+//! entities.
 
 use std::{
     any::{Any, TypeId},
@@ -95,7 +96,7 @@ pub struct Runtime {
     /// For whatever is done for each entity of a shard that moves: there may be many, and their
     /// states large.
     pub(crate) packing: Throttle,
-    /// What the coarse clock counts from.
+    /// The origin of the coarse clock.
     born: Instant,
     /// Where the next jitter comes from.
     random: AtomicU64,
@@ -110,7 +111,7 @@ pub struct Runtime {
     resources: OnceLock<Resources>,
     network: OnceLock<Weak<dyn Carrier>>,
     myself: ArcSwapOption<Myself>,
-    /// Whether entities may act. `None` where nobody else could have them.
+    /// Whether entities may act. `None` if no other node could own them.
     gate: OnceLock<Arc<Gate>>,
     /// How long a message waits for the gate.
     patience: Duration,
@@ -227,7 +228,7 @@ impl Runtime {
         self.stopped.load(Ordering::Relaxed)
     }
 
-    /// Nothing is handled any more, and nothing can be addressed: this also takes the runtime
+    /// No message is handled any more, and no actor can be addressed. This also takes the runtime
     /// apart, whose parts refer to each other.
     pub(crate) fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
@@ -288,7 +289,8 @@ impl Runtime {
         registered
     }
 
-    /// What actors of other nodes know an actor of this one by; `None` without a network.
+    /// The identity by which actors of other nodes know an actor of this node; `None` without a
+    /// network.
     pub(crate) fn address_of(&self, actor: u64, kind: &str) -> Option<ActorAddress> {
         let myself = self.myself()?;
         Some(ActorAddress {
@@ -421,7 +423,7 @@ thread_local! {
 /// Local actors: gone when they stop.
 struct ActorHost<A> {
     runtime: Arc<Runtime>,
-    /// What makes a state, for an actor that was not started from a value.
+    /// Makes a state, for an actor that was not started from a value.
     make: Option<Mutex<Box<dyn FnMut() -> A + Send>>>,
     parent: Option<Weak<dyn AnyCell>>,
 }

@@ -26,7 +26,7 @@ pub(crate) enum LeaderError {
     Unreachable(String),
 }
 
-/// What a node knows of the leader at one moment.
+/// A node's knowledge of the leader at one moment.
 #[derive(Clone, Debug)]
 pub(crate) struct Candidates<V> {
     /// This node, if it leads as far as its own engine knows.
@@ -38,7 +38,7 @@ pub(crate) struct Candidates<V> {
     pub(crate) voters: Vec<V>,
 }
 
-/// What a voter has answered.
+/// The answer of a voter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum VoterReply<V> {
     /// Decided: the version of the map.
@@ -110,7 +110,7 @@ impl<V: Clone + PartialEq + fmt::Display> LeaderSearch<V> {
         }
     }
 
-    /// What follows from the answer of the voter that was asked.
+    /// The consequence of a voter's answer.
     pub(crate) fn handle_reply(
         &mut self,
         reply: VoterReply<V>,
@@ -235,7 +235,7 @@ mod tests {
         assert_eq!(search.choose(&known, now), ask("c", LIMIT / 2));
         search.handle_reply(VoterReply::Undecided("no answer".into()), now);
         assert_eq!(search.choose(&known, now), ask("b", LIMIT / 2));
-        // A node that leads asks nobody else, however often that failed.
+        // A node that leads asks no other node, however often its own attempt failed.
         let known = Candidates {
             myself: Some(voter("d")),
             ..known

@@ -1,4 +1,4 @@
-//! What a handler may use besides its state and its message.
+//! The context of a handler: everything it may use besides its state and its message.
 
 pub(crate) mod activation_scope;
 pub(crate) mod schedule;
@@ -24,12 +24,13 @@ use crate::{
     infra::panic::panic_text,
 };
 
-/// A handler's surroundings: who it is, how to reach others, how to stop.
+/// A handler's context: its own identity, other actors, timers, work, and stopping.
 ///
 /// A handler asks for it by a parameter `ctx: &mut Context<Self>`, at any position.
 ///
-/// What a handler begins through it belongs to this activation of the actor: children, timers, work
-/// and watches end when the actor stops, is passivated, or starts afresh after a failure.
+/// Everything that a handler starts through it belongs to this activation of the actor: children,
+/// timers, work and watches end when the actor stops, is passivated, or starts afresh after a
+/// failure.
 pub struct Context<A: Actor> {
     cell: Arc<Cell<A>>,
     core: ContextCore,
@@ -355,7 +356,7 @@ impl<A: Actor> Context<A> {
         Cancellable::new(ActivationScope::begin(work, Box::pin(task), &handle))
     }
 
-    /// Publishes an event of the application's own: [`Event::Emitted`] to all who listen to
+    /// Publishes an event of the application's own: [`Event::Emitted`] to all subscribers of
     /// [`events`](crate::ActorSystem::events) on this node.
     pub fn emit(&self, event: impl Any + Send + Sync) {
         self.cell

@@ -1,4 +1,4 @@
-//! What a membership does that takes time. Decides nothing: each operation has one outcome.
+//! The operations of a membership that take time. Decides nothing: each operation has one outcome.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -199,7 +199,7 @@ fn introduced(node: &Node, welcome: Welcome, address: SocketAddr) -> Option<Intr
     })
 }
 
-/// What it means that this node could not get in. `None`: nothing is known by that.
+/// The meaning of a refused join. `None`: nothing follows from it.
 fn refused(node: &Node, place: &str, error: &HandshakeError) -> Option<SeedAnswer> {
     match error {
         HandshakeError::Refused(HandshakeRefusal::Down(member)) if node.is_me(member) => {
@@ -300,7 +300,7 @@ impl Node {
         breaker.claim(claim, self.settings().decide_timeout).await
     }
 
-    /// What a member reports now; `None` if this process is not that member any more.
+    /// A member's present report. `None` if this process is no longer that member.
     pub(crate) fn report(&self, member: &MemberId) -> Option<Report> {
         let renewing = self.renewing();
         // Under the lock: what is reported is not newer than the map that is looked at after the

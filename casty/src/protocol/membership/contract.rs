@@ -1,4 +1,4 @@
-//! What goes into the machine of a membership, and what comes out.
+//! The inputs and effects of a membership's machine.
 
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
     tie::Verdict,
 };
 
-/// What does not change while the process lives.
+/// The facts that do not change while the process lives.
 #[derive(Clone, Debug)]
 pub(crate) struct MembershipConfig {
     pub(crate) seeds: Vec<String>,
@@ -32,7 +32,7 @@ pub(crate) struct MembershipConfig {
     pub(crate) backoff_max: Duration,
 }
 
-/// What the node knows when an input arrives.
+/// The node's state when an input arrives.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NodeView<'a> {
     pub(crate) now: Instant,
@@ -110,7 +110,7 @@ pub(crate) enum Operation {
     Claim(ClusterIdentity, MemberId),
 }
 
-/// What became of an [`Operation`].
+/// The result of an [`Operation`].
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Outcome {
     /// Of `SitAgain`: where the voters are.
@@ -133,7 +133,7 @@ pub(crate) enum Outcome {
     Claimed(Result<Verdict, TieError>),
 }
 
-/// What one place has answered.
+/// The answer of one seed or voter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Greeted {
     pub(crate) answer: SeedAnswer,

@@ -26,7 +26,7 @@ use crate::{
 pub(super) struct Recovery {
     pub(super) command: Option<CommandId>,
     force: bool,
-    /// The map to go on from. What is claimed is claimed by it.
+    /// The map to go on from. Claims are made by this map.
     map: Arc<ClusterMap>,
     /// Members that are still to be claimed against, the next one last.
     unclaimed: Vec<MemberId>,

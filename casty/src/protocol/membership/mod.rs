@@ -163,7 +163,7 @@ impl Membership {
         renewal.into_iter().chain(state).chain(self.look_at).min()
     }
 
-    /// What follows from an input, in order.
+    /// The effects of an input, in order.
     pub(crate) fn handle(
         &mut self,
         input: MembershipInput,
@@ -348,8 +348,8 @@ impl Membership {
         clock.max(least)
     }
 
-    /// Another process of this node's name may be in the map: the one before, whose clock was
-    /// ahead, or one that was started beside this one.
+    /// The map may contain another process of this node's name: an earlier process whose clock was
+    /// ahead, or a process that was started beside this one.
     fn look_for_namesakes(&mut self, view: &NodeView<'_>) {
         let members = view.map.into_iter().flat_map(|map| map.members.keys());
         let namesakes = members.filter(|id| id.node == self.me.node);

@@ -27,7 +27,8 @@ pub(super) struct Seeking {
 
 #[derive(Debug)]
 enum SeekingStep {
-    /// What is kept of an earlier incarnation is removed. The process stops then if it was told to.
+    /// The kept state of an earlier incarnation is removed. Then the process stops, if it was told
+    /// to.
     Forgetting {
         stops: bool,
     },

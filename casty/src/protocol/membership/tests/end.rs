@@ -119,7 +119,7 @@ fn what_is_said_of_an_earlier_incarnation_is_no_news() {
     assert_eq!(process.handle(MembershipInput::Down(member("a", 1))), []);
 }
 
-/// What an operation of the last session has come to is not the next one's.
+/// The result of the last session's operation does not count for the next.
 #[test]
 fn an_answer_that_comes_too_late_changes_nothing() {
     let mut process = Process::member(config(), &[]);

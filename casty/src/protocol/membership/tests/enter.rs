@@ -144,7 +144,7 @@ fn a_kept_seat_is_taken_from_the_node_itself_or_where_its_voters_were() {
         answer,
         cluster: None,
     };
-    // It founds no cluster beside the one it knows.
+    // The node founds no cluster beside the cluster that it knows.
     let alone = [
         SeedAnswer::Unreachable,
         SeedAnswer::Kept,

@@ -1,4 +1,4 @@
-//! What each input leads to, compared as whole lists of effects.
+//! The effects of each input, compared as whole lists.
 
 mod end;
 mod enter;
@@ -150,7 +150,7 @@ impl Process {
             serves: self.serves,
         };
         let effects = self.machine.handle(input, &view);
-        // What the shell does.
+        // The part of the shell.
         for effect in &effects {
             if let MembershipEffect::Begin(_) = effect {
                 (self.map, self.identity, self.keeps_seat) = (None, None, false);
