@@ -24,6 +24,7 @@ use crate::{
         envelope::{Envelope, RemoteAsk, ReplyTo},
         observer::Subject,
         runtime::Runtime,
+        tasks::lingering::Lingers,
     },
     error::Failure,
     event::{ActorPath, TerminatedReason},
@@ -63,13 +64,6 @@ pub(crate) trait AnyCell: Send + Sync {
 
     fn watch(&self, watcher: Watcher);
 
-    /// Ends its run if that has waited since the last call, or at all. Returns whether there is a
-    /// run yet.
-    fn end_wait(&self, at_all: bool) -> bool {
-        let _ = at_all;
-        false
-    }
-
     /// Whether it may act now: answer, and send something away from this node.
     fn may_act(&self) -> bool {
         true
@@ -78,6 +72,16 @@ pub(crate) trait AnyCell: Send + Sync {
     /// The error that an asker gets if the answer may not leave.
     fn lost_lease(&self) -> Failure {
         Failure::Stopped
+    }
+}
+
+impl<A: Actor> Lingers for Cell<A> {
+    fn end_wait(&self, at_all: bool) -> bool {
+        let (there_is_a_run, waker) = lock(&self.inner).status.end_wait(at_all);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        there_is_a_run
     }
 }
 
@@ -131,14 +135,6 @@ impl<A: Actor> AnyCell for Cell<A> {
 
     fn watch(&self, watcher: Watcher) {
         Self::watch(self, watcher);
-    }
-
-    fn end_wait(&self, at_all: bool) -> bool {
-        let (there_is_a_run, waker) = lock(&self.inner).status.end_wait(at_all);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-        there_is_a_run
     }
 
     fn may_act(&self) -> bool {

@@ -10,10 +10,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{
-    actor::cell::AnyCell,
-    infra::concurrent::{AtomicU32, Mutex, lock, sleep, spawn_on},
-};
+use crate::infra::concurrent::{AtomicU32, Mutex, lock, sleep, spawn_on};
 
 /// The time between two checks.
 const ROUND: Duration = Duration::from_millis(50);
@@ -43,6 +40,13 @@ impl RecentRuns {
     }
 }
 
+/// A cell whose run may linger.
+pub(crate) trait Lingers: Send + Sync {
+    /// Ends the run if it has waited since the last call, or, `at_all`, if it waits. Returns whether
+    /// there is a run yet.
+    fn end_wait(&self, at_all: bool) -> bool;
+}
+
 /// The lingering runs of a system.
 pub(crate) struct LingeringRuns {
     handle: tokio::runtime::Handle,
@@ -52,7 +56,7 @@ pub(crate) struct LingeringRuns {
 
 #[derive(Default)]
 struct LingeringCells {
-    cells: Vec<Weak<dyn AnyCell>>,
+    cells: Vec<Weak<dyn Lingers>>,
     watched: bool,
 }
 
@@ -72,7 +76,7 @@ impl LingeringRuns {
     }
 
     /// Adds the cell of a run that lingers.
-    pub(crate) fn add(self: &Arc<Self>, cell: Weak<dyn AnyCell>) {
+    pub(crate) fn add(self: &Arc<Self>, cell: Weak<dyn Lingers>) {
         let mut lingering = lock(&self.cells);
         lingering.cells.push(cell);
         if !std::mem::replace(&mut lingering.watched, true) {
