@@ -354,8 +354,8 @@ pub(crate) fn watch<B: Actor>(id: WatchId, who: &ActorRef<B>, watcher: Weak<dyn 
         }
     });
     who.watch(tell);
-    let watched = who.clone();
-    Watch::new(id, who.key(), move || watched.unwatch(id))
+    let target = who.clone();
+    Watch::new(id, who.key(), move || target.unwatch(id))
 }
 
 impl Terminated {
