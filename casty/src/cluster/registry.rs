@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use super::region::{AnyRegion, Mesh, ShardRegion};
+use super::region::{AnyRegion, EntityType, Mesh, ShardRegion};
 use crate::{
     actor::{
         Entity, Route,
@@ -28,7 +28,7 @@ pub struct EntityRegistration {
     make: fn(RegionArgs<'_>) -> Registered,
 }
 
-/// The services that a region is built on.
+/// The arguments of a new region.
 struct RegionArgs<'a> {
     runtime: &'a Arc<Runtime>,
     name: String,
@@ -67,15 +67,16 @@ impl fmt::Debug for EntityRegistration {
 
 inventory::collect!(EntityRegistration);
 
-fn make<E: Entity>(ground: RegionArgs<'_>) -> Registered {
+fn make<E: Entity>(args: RegionArgs<'_>) -> Registered {
     let RegionArgs {
         runtime,
         name,
         kind,
         settings,
         mesh,
-    } = ground;
-    let region = ShardRegion::<E>::new(runtime.clone(), name, kind, settings, mesh);
+    } = args;
+    let entity_type = EntityType::of::<E>();
+    let region = ShardRegion::new(entity_type, runtime.clone(), name, kind, settings, mesh);
     let route: Arc<dyn Route<E>> = region.clone();
     Registered {
         region,
@@ -83,7 +84,7 @@ fn make<E: Entity>(ground: RegionArgs<'_>) -> Registered {
     }
 }
 
-/// The types of one system: those that inventory knows, and those that were registered by hand.
+/// The entity types of one system: those that inventory knows, and those registered by hand.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     by_hand: Vec<(String, EntityRegistration)>,
@@ -100,7 +101,7 @@ impl Registry {
         let mut by_name = BTreeMap::<String, EntityRegistration>::new();
         let by_hand = self.by_hand.iter().cloned();
         let named_by_hand: Vec<TypeId> = self.by_hand.iter().map(|(_, r)| (r.type_id)()).collect();
-        // A name given by hand stands instead of the macro's.
+        // A name given by hand replaces the name that the macro gave.
         let found = inventory::iter::<EntityRegistration>()
             .filter(|registration| !named_by_hand.contains(&(registration.type_id)()))
             .map(|registration| (registration.name.to_owned(), *registration));
@@ -130,8 +131,7 @@ impl Registry {
     ) -> Result<(Vec<Arc<dyn AnyRegion>>, Routes), StartError> {
         let by_name = self.by_name()?;
         let names: Vec<&str> = by_name.keys().map(String::as_str).collect();
-        // The linker drops a crate without references, and this log line shows which type is
-        // missing.
+        // A crate without references to it is not linked: this line shows which types are there.
         tracing::info!(entities = ?names, "entity types");
         let (mut regions, mut routes) = (Vec::new(), Routes::default());
         for (kind, (name, registration)) in (0_u16..).zip(by_name) {

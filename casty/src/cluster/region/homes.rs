@@ -3,7 +3,6 @@
 use std::sync::{Arc, Weak};
 
 use crate::{
-    actor::Entity,
     cluster::region::{ShardRegion, parked::Parked},
     id::{Epoch, ShardId},
     infra::{published::Published, sync::lock},
@@ -29,13 +28,13 @@ pub(super) enum FastHome {
     There(Arc<Link>, Epoch),
 }
 
-impl<E: Entity> ShardRegion<E> {
-    /// Carries out what followed from a change of homes. `taken`: the shards that are this node's
-    /// from now on.
+impl ShardRegion {
+    /// Carries out the effects of a change of homes. `taken`: the shards that this node owns from
+    /// now on.
     pub(super) fn change_homes(
         &self,
-        machine: &mut Region<Parked<E>>,
-        effects: impl IntoIterator<Item = Effect<Parked<E>>>,
+        machine: &mut Region<Parked>,
+        effects: impl IntoIterator<Item = Effect<Parked>>,
         taken: &[(ShardId, Epoch)],
     ) {
         let (mut fences, mut others) = (Vec::new(), Vec::new());
@@ -45,7 +44,7 @@ impl<E: Entity> ShardRegion<E> {
                 other => others.push(other),
             }
         }
-        // What was kept goes before whatever finds the new homes.
+        // Kept messages go out before the messages of senders that see the new homes.
         self.carry_out(machine, others);
         for &(shard, epoch) in taken {
             self.local.take_over(shard, epoch);
@@ -55,16 +54,17 @@ impl<E: Entity> ShardRegion<E> {
             return;
         }
         // A sender that has read the earlier homes may be about to queue a message for an old
-        // owner. The fence must come behind that message.
+        // owner. The fence must come behind that message. The wait is bounded: `try_send` holds the
+        // homes while it queues one message, and drops them before it locks the machine.
         Published::wait_for_readers(&before);
         self.send_fences(&before, fences);
     }
 
-    /// Asks the old owners of shards to answer behind everything that was sent to them: once for
-    /// each link, however many shards move.
+    /// Asks the old owners of shards to answer once they have read everything that was sent to
+    /// them: one fence for each link, however many shards move.
     fn send_fences(&self, before: &[FastHome], fences: Fences) {
         let mut by_link: Vec<(&Arc<Link>, Fences)> = Vec::new();
-        // Where there is no link, nothing is on its way, and they have passed.
+        // Without a link nothing is under way: these fences have passed.
         let mut passed = Fences::new();
         for (shard, number) in fences {
             let Some(FastHome::There(link, _)) = before.get(shard.index()) else {
@@ -103,7 +103,7 @@ impl<E: Entity> ShardRegion<E> {
         }
     }
 
-    /// Nothing more comes back from the shards' old owner.
+    /// The old owner of these shards sends nothing back any more.
     fn handle_fenced(&self, fences: &[(ShardId, u64)]) {
         let mut machine = lock(&self.machine);
         for &(shard, number) in fences {
@@ -115,8 +115,8 @@ impl<E: Entity> ShardRegion<E> {
         self.room.notify_waiters();
     }
 
-    /// Returns what was published before.
-    pub(super) fn publish_homes(&self, machine: &Region<Parked<E>>) -> Arc<Vec<FastHome>> {
+    /// Publishes the homes that the machine knows. Returns those published before.
+    pub(super) fn publish_homes(&self, machine: &Region<Parked>) -> Arc<Vec<FastHome>> {
         let homes = (0..self.shards.get())
             .map(ShardId)
             .map(|shard| match machine.home(shard) {
@@ -132,17 +132,17 @@ impl<E: Entity> ShardRegion<E> {
     }
 }
 
-/// A fence under way. Its end, whatever it is, says that it has passed.
-struct Passing<E: Entity> {
-    region: Weak<ShardRegion<E>>,
+/// A fence under way. Answered or lost, it is dropped, and has passed then.
+struct Passing {
+    region: Weak<ShardRegion>,
     fences: Fences,
 }
 
-impl<E: Entity> Pending for Passing<E> {
+impl Pending for Passing {
     fn complete(self: Box<Self>, _: RawAnswer) {}
 }
 
-impl<E: Entity> Drop for Passing<E> {
+impl Drop for Passing {
     fn drop(&mut self) {
         let Some(region) = self.region.upgrade() else {
             return;
@@ -151,7 +151,7 @@ impl<E: Entity> Drop for Passing<E> {
         if fences.is_empty() {
             return;
         }
-        // Not here: whoever drops it may hold the machine, or an outbox.
+        // In a task of its own: the caller may hold the lock of the machine, or of an outbox.
         let runtime = region.runtime.clone();
         runtime.spawn(Box::pin(async move { region.handle_fenced(&fences) }));
     }

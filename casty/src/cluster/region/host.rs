@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
-use super::ShardRegion;
+use super::{ShardRegion, local::address};
 use crate::{
     actor::{
         Entity, FirstState, Route,
@@ -17,23 +17,23 @@ use crate::{
 
 /// One for each shard that has entities, and gone with the last of them. If all cells of a node
 /// counted their references in one place, threads that make them would wait for each other there.
-pub(super) struct ShardHost<E: Entity> {
-    region: Arc<ShardRegion<E>>,
+pub(super) struct ShardHost {
+    region: Arc<ShardRegion>,
     shard: ShardId,
 }
 
-impl<E: Entity> ShardHost<E> {
+impl ShardHost {
     /// The present one, or a new one. `None` if the region is gone.
     pub(super) fn of(
         present: &mut Weak<Self>,
         shard: ShardId,
-        region: impl FnOnce() -> Option<Arc<ShardRegion<E>>>,
+        region: &Weak<ShardRegion>,
     ) -> Option<Arc<Self>> {
         if let Some(host) = present.upgrade() {
             return Some(host);
         }
         let host = Arc::new(Self {
-            region: region()?,
+            region: region.upgrade()?,
             shard,
         });
         *present = Arc::downgrade(&host);
@@ -41,7 +41,7 @@ impl<E: Entity> ShardHost<E> {
     }
 }
 
-impl<E: Entity> Host for ShardHost<E> {
+impl Host for ShardHost {
     fn runtime(&self) -> &Arc<Runtime> {
         &self.region.runtime
     }
@@ -63,7 +63,10 @@ impl<E: Entity> Host for ShardHost<E> {
     }
 
     fn packing(&self) -> Option<&Throttle> {
-        E::MIGRATES.then_some(&self.region.runtime.packing)
+        self.region
+            .entity_type
+            .migrates
+            .then_some(&self.region.runtime.packing)
     }
 
     fn epoch(&self) -> Epoch {
@@ -72,7 +75,7 @@ impl<E: Entity> Host for ShardHost<E> {
     }
 }
 
-impl<E: Entity> CellHost<E> for ShardHost<E> {
+impl<E: Entity> CellHost<E> for ShardHost {
     fn address(&self, cell: &Arc<Cell<E>>) -> EntityRef<E> {
         let id = match cell.name() {
             CellName::Entity(id) => id.clone(),
@@ -85,7 +88,7 @@ impl<E: Entity> CellHost<E> for ShardHost<E> {
     fn init<'a>(&'a self, ctx: &'a mut Context<E>) -> Option<FirstState<'a, E>> {
         Some(match self.region.frozen(self.shard, ctx.entity_id()) {
             Some(frozen) => {
-                let thaw = self.region.thaw(self.shard, ctx.entity_id(), frozen);
+                let thaw = self.region.thaw::<E>(self.shard, ctx.entity_id(), frozen);
                 FirstState::later(thaw)
             }
             None => E::init(ctx),
@@ -94,13 +97,13 @@ impl<E: Entity> CellHost<E> for ShardHost<E> {
 
     fn closed(&self, cell: &Cell<E>) {
         if let CellName::Entity(id) = cell.name() {
-            self.region.local.closed(self.shard, id, cell);
+            self.region.local.closed(self.shard, id, address(cell));
         }
     }
 
     fn ended(&self, cell: &Cell<E>, state: &E) {
         if let CellName::Entity(id) = cell.name() {
-            self.region.freeze(self.shard, id, state);
+            self.region.freeze(self.shard, id, &|out| state.freeze(out));
         }
     }
 }

@@ -4,7 +4,6 @@
 use std::{sync::Weak, time::Duration};
 
 use super::ShardRegion;
-use crate::actor::Entity;
 
 /// How often idle entities are looked for, at most and at least.
 const LOOK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(30));
@@ -16,25 +15,25 @@ fn look(after: Option<Duration>) -> Option<Duration> {
 }
 
 /// Looks after the entities of a region for as long as it is there.
-pub(super) async fn passivate<E: Entity>(region: Weak<ShardRegion<E>>) {
-    let period = look(E::POLICY.passivate_after);
+pub(super) async fn passivate(region: Weak<ShardRegion>, after: Option<Duration>) {
+    let period = look(after);
     loop {
-        let crowd = {
+        let over_limit = {
             let Some(region) = region.upgrade() else {
                 return;
             };
             if region.is_abandoned() {
                 return;
             }
-            region.local.crowd()
+            region.local.over_limit()
         };
         match period {
             Some(period) => {
-                let _ = tokio::time::timeout(period, crowd.notified()).await;
+                let _ = tokio::time::timeout(period, over_limit.notified()).await;
             }
             None => {
                 // Without a period nothing else would notice that the region is gone.
-                let _ = tokio::time::timeout(LOOK.1, crowd.notified()).await;
+                let _ = tokio::time::timeout(LOOK.1, over_limit.notified()).await;
             }
         }
         let Some(region) = region.upgrade() else {

@@ -1,4 +1,5 @@
-//! Messages that came over a connection, and items that were kept until their shard came here.
+//! Messages that came over a connection, and items that the machine kept until their shard came
+//! here.
 
 use std::sync::Arc;
 
@@ -7,14 +8,13 @@ use tokio::time::Instant;
 
 use crate::{
     actor::{
-        Entity,
-        cell::{Arrived, Cell, RefusalReason, policy::Overflow, undecodable},
+        Entity, Reply,
+        cell::{Arrived, Cell, Refusal, RefusalReason, policy::Overflow, undecodable},
         envelope::{Envelope, ReplyTo},
     },
     cluster::region::{
         FENCE, HOPS_MAX, ShardRegion, gone,
-        local::Refused,
-        parked::{Origin, Parked, ParkedFrame, Peer, remote_ask},
+        parked::{Decoded, Origin, Parked, ParkedFrame, Peer, remote_ask},
     },
     error::Failure,
     id::{EntityId, Epoch, ShardId, shard_of},
@@ -30,11 +30,10 @@ use crate::{
     },
 };
 
-/// What one connection from another node brings for the entities of a type.
+/// Reads the messages of one connection from another node, for the entities of one type.
 pub(crate) trait Inward: Send {
-    /// A message, `at` so many bytes into the chunk. The runtime has been entered. It may be held
-    /// until
-    /// [`flush`](Self::flush).
+    /// Handles a message, which begins `at` so many bytes into the chunk. The runtime has been
+    /// entered. The message may be held until [`flush`](Self::flush).
     fn handle(
         &mut self,
         inlet: &Arc<Inlet>,
@@ -44,26 +43,26 @@ pub(crate) trait Inward: Send {
         grant: Grant<'_>,
     );
 
-    /// Queues what is held. To be called before anything else of the connection is looked at, and
-    /// at the end of the chunk.
+    /// Queues the messages that are held. To be called before any other frame of the connection is
+    /// handled, and at the end of the chunk.
     fn flush(&mut self, inlet: &Arc<Inlet>, chunk: &Bytes);
 }
 
-/// Messages for one entity that are queued together, at most.
+/// Upper bound on the messages for one entity that are queued together.
 const HELD_MAX: usize = 64;
 
-/// Remembers where the last message went: often the next one is for the same entity.
+/// Remembers the target of the last message: the next message is often for the same entity.
 pub(super) struct Incoming<E: Entity> {
-    region: Arc<ShardRegion<E>>,
+    region: Arc<ShardRegion>,
     last: Last<E>,
-    /// For the remembered cell, in order: its mailbox is locked once for all of them.
+    /// Messages for the remembered cell, in order. Its mailbox is locked once for all of them.
     held: Vec<Arrived<E>>,
 }
 
-/// The entity that a message was for, and its cell if the one before was for it as well.
+/// The target of the last message, and its cell if the message before had the same target.
 ///
-/// Cells close before their shard goes elsewhere, and before it comes back under another epoch: so
-/// one that takes a message is the right one.
+/// A shard closes its cells before it moves. So a cell that still accepts a message belongs to the
+/// present epoch.
 struct Last<E: Entity> {
     id: String,
     epoch: Epoch,
@@ -84,7 +83,7 @@ impl<E: Entity> Last<E> {
 }
 
 impl<E: Entity> Incoming<E> {
-    pub(super) fn new(region: Arc<ShardRegion<E>>) -> Self {
+    pub(super) fn new(region: Arc<ShardRegion>) -> Self {
         Self {
             region,
             last: Last {
@@ -96,7 +95,8 @@ impl<E: Entity> Incoming<E> {
         }
     }
 
-    /// Finds the place of a message. Its cell is remembered if this comes `again`.
+    /// Puts a message into its mailbox, or sends it back. The cell is remembered if the message
+    /// before was for it `again`.
     fn place(
         &mut self,
         inlet: &Arc<Inlet>,
@@ -108,30 +108,34 @@ impl<E: Entity> Incoming<E> {
     ) {
         let Self { region, last, .. } = self;
         let theirs = Epoch(frame.epoch);
+        let shard = shard_of(frame.id, region.shards);
         let mut grant = Some(grant);
         match envelope {
-            Ok(envelope) => {
-                let push = |cell: &Arc<Cell<E>>, envelope| {
-                    cell.push_credited(envelope, || grant.take().map(Grant::keep))?;
-                    last.cell = again.then(|| cell.clone());
-                    Ok(())
-                };
-                let shard = shard_of(frame.id, region.shards);
-                match region.push(frame.id, shard, Some(theirs), envelope, push) {
-                    Ok(()) => return,
-                    Err(Refused::Full(envelope, cell)) => {
-                        return cell.undeliverable(envelope, Failure::Full);
+            Ok(mut envelope) => {
+                let (id, owned) = (frame.id, || EntityId::new(frame.id));
+                let mut closed = None;
+                while let Some(cell) =
+                    region.cell::<E>(shard, Some(theirs), id, &owned, closed.as_ref())
+                {
+                    match cell.push_credited(envelope, || grant.take().map(Grant::keep)) {
+                        Ok(()) => {
+                            last.cell = again.then_some(cell);
+                            return;
+                        }
+                        Err(Refusal::Closed(back)) => (envelope, closed) = (back, Some(cell)),
+                        Err(Refusal::Full(envelope)) => {
+                            return cell.undeliverable(envelope, Failure::Full);
+                        }
+                        Err(Refusal::Failing(envelope, failure)) => {
+                            return cell.undeliverable(envelope, failure);
+                        }
                     }
-                    Err(Refused::Failed(envelope, failure)) => {
-                        let path = || region.path(frame.id);
-                        return envelope.undelivered(&region.runtime, &path, failure);
-                    }
-                    // Its asker hears of it by the bounce, or later.
-                    Err(Refused::NotHere(Envelope { reply, .. })) => reply.forget(),
                 }
+                // The bounce, or a later answer, tells the asker.
+                envelope.reply.forget();
             }
-            Err(error) if region.local.epoch(shard_of(frame.id, region.shards)) == Some(theirs) => {
-                let reply = region.asker_of(inlet, &frame);
+            Err(error) if region.local.epoch(shard) == Some(theirs) => {
+                let reply = region.asker_of::<E::Reply>(inlet, &frame);
                 return region.undecodable(frame.id, frame.payload, reply, error);
             }
             Err(_) => {}
@@ -141,8 +145,7 @@ impl<E: Entity> Incoming<E> {
 }
 
 impl<E: Entity> Drop for Incoming<E> {
-    /// Something is held only if a message behind it could not be looked at, by a panic in a user's
-    /// code.
+    /// Messages are still held here only after a panic in a user's code.
     fn drop(&mut self) {
         for Arrived { envelope, .. } in self.held.drain(..) {
             let path = || self.region.path(&self.last.id);
@@ -166,13 +169,14 @@ impl<E: Entity> Inward for Incoming<E> {
             self.flush(inlet, chunk);
             self.last.set(frame.id, theirs);
         }
-        // Decoded before the shard is looked at, since a user's code never runs under a lock. In
-        // vain if the shard is not here, which is rare.
+        // Decoded before the shard is locked, since a user's code never runs under a lock. Wasted
+        // if the shard is not here, which is rare.
         let envelope = codec::decode(frame.payload).map(|message| Envelope {
             message,
             reply: self.region.asker_of(inlet, &frame),
         });
-        // A chain is looked at one by one, and so is what may cost an older message its place.
+        // Not held: a message with a chain, which may be refused alone, and messages whose mailbox
+        // may drop an older one.
         let may_hold = E::POLICY.overflow == Overflow::Wait && frame.chain.is_empty();
         match envelope {
             Ok(envelope) if may_hold && self.last.cell.is_some() => {
@@ -212,7 +216,7 @@ impl<E: Entity> Inward for Incoming<E> {
                     cell.undeliverable(envelope, failure.clone());
                 }
             }
-            // It has ended: another has taken its place, or the shard has gone.
+            // The cell has closed: a fresh one takes its place, or the shard has moved.
             Err(RefusalReason::Closed) => {
                 self.last.cell = None;
                 for Arrived {
@@ -221,7 +225,7 @@ impl<E: Entity> Inward for Incoming<E> {
                     at,
                 } in std::mem::take(&mut self.held)
                 {
-                    // It was read from there before.
+                    // The same frame was parsed from here before.
                     if let Some(Frame::Entity(frame)) = frame::frames(&chunk[at..]).next() {
                         let grant = Grant::new(inlet, bytes);
                         self.place(inlet, frame, chunk, Ok(envelope), true, grant);
@@ -232,8 +236,8 @@ impl<E: Entity> Inward for Incoming<E> {
     }
 }
 
-impl<E: Entity> ShardRegion<E> {
-    /// A message for a shard that is not here, as far as is known.
+impl ShardRegion {
+    /// Handles a message for a shard that is not here, as far as this node knows.
     fn not_here(
         &self,
         inlet: &Arc<Inlet>,
@@ -246,7 +250,7 @@ impl<E: Entity> ShardRegion<E> {
         let mut machine = lock(&self.machine);
         let known = machine.known_epoch(shard);
         let ahead = theirs > known && !machine.is_past(shard, theirs);
-        // The map may have made it ours between the look at the shard and the lock of the machine.
+        // The shard may have come here since its lock was released.
         let here = machine.home(shard) == Home::Here(theirs);
         if !ahead && !here {
             drop(machine);
@@ -256,7 +260,7 @@ impl<E: Entity> ShardRegion<E> {
             });
             return;
         }
-        // The sender knows more than this node has heard: the message waits for the news.
+        // The sender knows a later home than this node: the message waits for the map.
         let item = Parked::Raw(ParkedFrame {
             id: EntityId::new(frame.id),
             chain: chunk.slice_ref(frame.chain),
@@ -276,12 +280,12 @@ impl<E: Entity> ShardRegion<E> {
         }
     }
 
-    fn asker_of(&self, inlet: &Arc<Inlet>, frame: &EntityFrame<'_>) -> ReplyTo<E::Reply> {
+    fn asker_of<R>(&self, inlet: &Arc<Inlet>, frame: &EntityFrame<'_>) -> ReplyTo<R> {
         let epoch = Epoch(frame.epoch);
         remote_ask(&self.runtime, inlet, frame.correlation, epoch, frame.chain).into()
     }
 
-    /// A message that another node did not take.
+    /// Handles a message that another node sent back.
     pub(super) fn handle_bounce(
         &self,
         epoch: Epoch,
@@ -290,7 +294,7 @@ impl<E: Entity> ShardRegion<E> {
         pending: Option<Box<dyn Pending>>,
     ) {
         if frame.payload == FENCE {
-            // Behind everything else that comes back; dropped, it says so.
+            // The fence comes behind all returned messages. Dropped, it has passed.
             return drop(pending);
         }
         if mutants::on("returned_messages_are_forgotten") && frame.correlation == 0 {
@@ -312,8 +316,8 @@ impl<E: Entity> ShardRegion<E> {
         if self.is_abandoned() {
             return self.fail(item, Failure::Stopped);
         }
-        // Not there at the epoch it was sent with: whatever comes next has a later one. What the
-        // peer says it knows is not believed beyond that.
+        // The shard is not at that node at the epoch of the message, so the next home has a later
+        // epoch. The epoch that the peer claims is not trusted beyond that.
         let known = machine.known_epoch(shard);
         tracing::debug!(kind = self.name, %shard, sent = frame.epoch, theirs = %epoch, ours = %known, "sent back");
         if frame.epoch >= known.0 {
@@ -328,82 +332,93 @@ impl<E: Entity> ShardRegion<E> {
         }
     }
 
-    /// Hands an item to an entity here. It has been accepted before, so it is taken even where a
-    /// mailbox is full.
+    /// Hands an item to an entity here. The item was accepted before, so a full mailbox takes it as
+    /// well.
     pub(super) fn deliver(
         &self,
-        machine: &mut Region<Parked<E>>,
+        machine: &mut Region<Parked>,
         shard: ShardId,
         epoch: Epoch,
-        item: Parked<E>,
+        item: Parked,
     ) {
-        let (id, envelope, mut credit) = match item {
-            Parked::Own { id, envelope } => (id, envelope, None),
+        let decoded = match item {
+            Parked::Own { id, envelope } => Decoded {
+                id,
+                envelope,
+                credit: None,
+            },
             Parked::Raw(raw) => {
                 if let Origin::Peer(peer) = &raw.origin
                     && peer.epoch < epoch
                 {
-                    // It waited here for a home that meanwhile moved on.
+                    // The shard's home has moved on since the peer sent the message.
                     peer.inlet.send(Frame::Bounce {
                         epoch: epoch.0,
                         frame: raw.frame_of(peer),
                     });
                     return;
                 }
-                let ParkedFrame {
-                    id,
-                    chain,
-                    payload,
-                    origin,
-                    ..
-                } = raw;
-                let (reply, credit) = origin.into_reply(&self.runtime, &chain);
-                match self.decode(&payload) {
-                    Ok(message) => (id, Envelope { message, reply }, credit),
-                    Err(error) => return self.undecodable(id.as_str(), &payload, reply, error),
+                match (self.entity_type.decode)(self, raw) {
+                    Some(decoded) => decoded,
+                    None => return,
                 }
             }
         };
-        let pushed = self.push(&id, shard, None, envelope, |cell, envelope| {
-            cell.push_credited(envelope, || credit.take())
-        });
-        match pushed {
-            Ok(()) => {}
-            Err(Refused::NotHere(envelope)) => {
-                // Given up in this moment: it waits for the next owner.
-                machine.handle_newer(shard, Epoch(epoch.0 + 1));
-                let item = Parked::Own { id, envelope };
-                match machine.handle_item(shard, item, Instant::now()) {
-                    Ok(Some(Effect::Resolve { shard })) => self.resolve(shard),
-                    Ok(Some(other)) => {
-                        tracing::error!("an item without a home was routed");
-                        if let Effect::Fail { item }
-                        | Effect::Send { item, .. }
-                        | Effect::Deliver { item, .. } = other
-                        {
-                            self.fail(item, Failure::Stopped);
-                        }
+        let Decoded {
+            id,
+            envelope,
+            credit,
+        } = decoded;
+        if let Some(envelope) = envelope.deliver(self, shard, &id, credit) {
+            // The shard was given up in this moment: the message waits for the next owner.
+            machine.handle_newer(shard, Epoch(epoch.0 + 1));
+            let item = Parked::Own { id, envelope };
+            match machine.handle_item(shard, item, Instant::now()) {
+                Ok(Some(Effect::Resolve { shard })) => self.resolve(shard),
+                Ok(Some(other)) => {
+                    tracing::error!("an item without a home was routed");
+                    if let Effect::Fail { item }
+                    | Effect::Send { item, .. }
+                    | Effect::Deliver { item, .. } = other
+                    {
+                        self.fail(item, Failure::Stopped);
                     }
-                    Ok(None) => {}
-                    Err(item) => self.fail(item, Failure::Full),
                 }
-            }
-            Err(Refused::Full(envelope, cell)) => cell.undeliverable(envelope, Failure::Full),
-            Err(Refused::Failed(envelope, failure)) => {
-                envelope.undelivered(&self.runtime, &|| self.path(&id), failure);
+                Ok(None) => {}
+                Err(item) => self.fail(item, Failure::Full),
             }
         }
     }
 
-    fn decode(&self, payload: &[u8]) -> Result<E::Message, DecodeError> {
-        self.runtime.enter(|| codec::decode(payload))
+    /// Decodes a message that came encoded. If that fails, its asker is told so.
+    pub(super) fn decode<E: Entity>(&self, frame: ParkedFrame) -> Option<Decoded> {
+        let ParkedFrame {
+            id,
+            chain,
+            payload,
+            origin,
+            ..
+        } = frame;
+        let (reply, credit) = origin.into_reply::<E::Reply>(&self.runtime, &chain);
+        let decoded = self.runtime.enter(|| codec::decode::<E::Message>(&payload));
+        match decoded {
+            Ok(message) => Some(Decoded {
+                id,
+                envelope: Box::new(Envelope::<E> { message, reply }),
+                credit,
+            }),
+            Err(error) => {
+                self.undecodable(id.as_str(), &payload, reply, error);
+                None
+            }
+        }
     }
 
-    fn undecodable(
+    fn undecodable<R: Reply>(
         &self,
         id: &str,
         payload: &[u8],
-        reply: ReplyTo<E::Reply>,
+        reply: ReplyTo<R>,
         DecodeError(reason): DecodeError,
     ) {
         let name = codec::variant_name(payload).unwrap_or("?");

@@ -1,66 +1,125 @@
 //! The shards of one entity type on this node, and the entities alive in them.
 
 use std::{
-    collections::{BTreeMap, HashMap, hash_map::Entry},
+    any::Any,
+    collections::{BTreeMap, HashMap},
     sync::{
-        Arc, Mutex, Weak,
+        Arc, Mutex, MutexGuard, Weak,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
-use super::{host::ShardHost, idle, moving::Frozen};
+use super::{ShardRegion, host::ShardHost, idle, moving::Frozen};
 use crate::{
     actor::{
         Entity,
-        cell::{Cell, CellName, Refusal, Signal},
-        envelope::Envelope,
+        cell::{Cell, CellName, Signal, policy::Policy},
     },
-    error::Failure,
     id::{EntityId, Epoch, ShardId},
     infra::sync::lock,
 };
 
-pub(super) struct LocalShards<E: Entity> {
-    shards: Box<[Mutex<LocalShard<E>>]>,
-    /// Entities alive here, where their number is limited: threads that make them would wait for
-    /// each other to count.
-    counted: AtomicU64,
-    /// There are more entities than the type allows.
-    crowd: Arc<Notify>,
+/// The cell of an entity, of any type.
+pub(super) trait EntityCell: Send + Sync {
+    fn name(&self) -> &CellName;
+
+    /// See [`Cell::last_used`].
+    fn last_used(&self) -> Option<u32>;
+
+    fn wake(self: Arc<Self>);
+
+    /// Ends the activation, unless it has been used since `used`.
+    fn passivate(self: Arc<Self>, used: u32);
+
+    fn seal(&self);
+
+    fn sever(self: Arc<Self>);
+
+    fn close(self: Arc<Self>) -> oneshot::Receiver<()>;
+
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 }
 
-struct LocalShard<E: Entity> {
-    /// While this node owns the shard and lets it take messages.
-    epoch: Option<Epoch>,
-    /// It is about to be here: what was kept for it comes first.
-    opening: Option<Epoch>,
-    /// This node owns it still, and hands it over: it takes nothing more.
-    draining: Option<Epoch>,
+impl<E: Entity> EntityCell for Cell<E> {
+    fn name(&self) -> &CellName {
+        self.name()
+    }
+
+    fn last_used(&self) -> Option<u32> {
+        self.last_used()
+    }
+
+    fn wake(self: Arc<Self>) {
+        Self::wake(&self);
+    }
+
+    fn passivate(self: Arc<Self>, used: u32) {
+        self.signal(Signal::Passivate(used));
+    }
+
+    fn seal(&self) {
+        self.seal();
+    }
+
+    fn sever(self: Arc<Self>) {
+        Self::sever(&self);
+    }
+
+    fn close(self: Arc<Self>) -> oneshot::Receiver<()> {
+        Self::close(&self)
+    }
+
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
+    }
+}
+
+/// Whether two pointers are to the same cell. A cell has one address, whatever its pointer's type.
+pub(super) fn address<T: ?Sized>(cell: &T) -> *const () {
+    std::ptr::from_ref(cell).cast()
+}
+
+pub(super) struct LocalShards {
+    shards: Box<[Mutex<LocalShard>]>,
+    policy: Policy,
+    /// Active entities, counted only where their number is limited: threads that make entities
+    /// contend for the counter.
+    counted: AtomicU64,
+    /// There are more active entities than the type allows.
+    over_limit: Arc<Notify>,
+}
+
+struct LocalShard {
+    hold: Hold,
     /// States without an activation: of entities that have stopped here to go on elsewhere, or the
     /// other way round.
     frozen: BTreeMap<EntityId, Frozen>,
-    cells: HashMap<EntityId, Arc<Cell<E>>, foldhash::fast::RandomState>,
-    /// Of those cells.
-    host: Weak<ShardHost<E>>,
+    cells: HashMap<EntityId, Arc<dyn EntityCell>, foldhash::fast::RandomState>,
+    /// Shared by those cells.
+    host: Weak<ShardHost>,
 }
 
-/// Why a shard here does not take an envelope.
-pub(super) enum Refused<E: Entity> {
-    NotHere(Envelope<E>),
-    Full(Envelope<E>, Arc<Cell<E>>),
-    Failed(Envelope<E>, Failure),
+/// How this node holds a shard, and at which epoch.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hold {
+    Elsewhere,
+    /// The shard is about to be here: it takes the messages that were kept for it, and nothing yet
+    /// that comes over a connection.
+    Opening(Epoch),
+    /// This node owns the shard, which takes messages.
+    Open(Epoch),
+    /// This node still owns the shard, and hands it over: it takes nothing more.
+    Draining(Epoch),
 }
 
-impl<E: Entity> LocalShards<E> {
+impl LocalShards {
     /// `epoch`: of all shards, if they are here from the start.
-    pub(super) fn new(shards: u32, epoch: Option<Epoch>) -> Self {
+    pub(super) fn new(shards: u32, epoch: Option<Epoch>, policy: Policy) -> Self {
         let shard = |_| {
             Mutex::new(LocalShard {
-                epoch,
-                opening: None,
-                draining: None,
+                hold: epoch.map_or(Hold::Elsewhere, Hold::Open),
                 frozen: BTreeMap::new(),
                 cells: HashMap::default(),
                 host: Weak::new(),
@@ -68,29 +127,31 @@ impl<E: Entity> LocalShards<E> {
         };
         Self {
             shards: (0..shards).map(shard).collect(),
+            policy,
             counted: AtomicU64::new(0),
-            crowd: Arc::default(),
+            over_limit: Arc::default(),
         }
     }
 
-    /// Notified when there are more entities than the type allows.
-    pub(super) fn crowd(&self) -> Arc<Notify> {
-        self.crowd.clone()
+    /// Notified when there are more active entities than the type allows.
+    pub(super) fn over_limit(&self) -> Arc<Notify> {
+        self.over_limit.clone()
     }
 
-    /// Puts to sleep what has been idle for long, or is too much.
+    /// Passivates the entities that have been idle for too long, and the least recently used ones
+    /// above the limit.
     pub(super) fn passivate(&self, now: u32) {
         let mut idle = Vec::new();
         for shard in &self.shards {
             let cells = &lock(shard).cells;
-            let since = |cell: &Arc<Cell<E>>| {
+            let since = |cell: &Arc<dyn EntityCell>| {
                 let used = cell.last_used()?;
                 Some((now.wrapping_sub(used), (used, cell.clone())))
             };
             idle.extend(cells.values().filter_map(since));
         }
         let active = usize::try_from(self.active()).unwrap_or(usize::MAX);
-        let policy = E::POLICY;
+        let policy = self.policy;
         let chosen = idle::chosen(
             idle,
             |(_, cell)| cell.name(),
@@ -99,100 +160,103 @@ impl<E: Entity> LocalShards<E> {
             policy.max_active,
         );
         for (used, cell) in chosen {
-            cell.signal(Signal::Passivate(used));
+            cell.passivate(used);
         }
     }
 
-    /// Entities alive here.
+    /// The number of active entities.
     pub(super) fn active(&self) -> u64 {
         let shards = self.shards.iter();
         shards.map(|shard| lock(shard).cells.len() as u64).sum()
     }
 
-    /// Another entity is active.
+    /// One more entity is active.
     fn entered(&self) {
-        if let Some(max) = E::POLICY.max_active
+        if let Some(max) = self.policy.max_active
             && self.counted.fetch_add(1, Ordering::Relaxed) >= max as u64
         {
-            self.crowd.notify_one();
+            self.over_limit.notify_one();
         }
     }
 
-    /// So many are active no more.
+    /// `count` entities are active no more.
     fn left(&self, count: usize) {
-        if E::POLICY.max_active.is_some() {
+        if self.policy.max_active.is_some() {
             self.counted.fetch_sub(count as u64, Ordering::Relaxed);
         }
     }
 
+    fn get(&self, shard: ShardId) -> Option<MutexGuard<'_, LocalShard>> {
+        Some(lock(self.shards.get(shard.index())?))
+    }
+
+    /// The epoch at which the shard is open here.
     pub(super) fn epoch(&self, shard: ShardId) -> Option<Epoch> {
-        lock(self.shards.get(shard.index())?).epoch
+        match self.get(shard)?.hold {
+            Hold::Open(epoch) => Some(epoch),
+            _ => None,
+        }
     }
 
-    pub(super) fn cell(&self, shard: ShardId, id: &EntityId) -> Option<Arc<Cell<E>>> {
-        lock(self.shards.get(shard.index())?).cells.get(id).cloned()
-    }
-
-    /// Puts an envelope into the mailbox of an entity, in a cell that `make` makes if there is
-    /// none.
-    ///
-    /// `epoch`: only if the shard is here at exactly this epoch.
-    pub(super) fn push(
+    /// The present cell of an entity.
+    pub(super) fn present_cell(
         &self,
         shard: ShardId,
+        id: &EntityId,
+    ) -> Option<Arc<dyn EntityCell>> {
+        self.get(shard)?.cells.get(id).cloned()
+    }
+
+    /// The cell of an entity, made if there is none. `None`: the shard takes no messages here.
+    ///
+    /// `epoch`: only if the shard is open at exactly this one. `closed`: the address of a cell that
+    /// was found before and has closed since; a fresh one takes its place.
+    ///
+    /// A shard closes its cells before it moves. So a cell that still accepts a message belongs to
+    /// the epoch at which it was found, and need not be locked together with its shard.
+    pub(super) fn cell(
+        &self,
+        region: &ShardRegion,
+        shard: ShardId,
         epoch: Option<Epoch>,
-        id: impl AsRef<str> + Into<EntityId>,
-        mut envelope: Envelope<E>,
-        mut push: impl FnMut(&Arc<Cell<E>>, Envelope<E>) -> Result<(), Refusal<E>>,
-        make: impl FnOnce(CellName, &mut Weak<ShardHost<E>>) -> Option<Arc<Cell<E>>>,
-    ) -> Result<(), Refused<E>> {
-        let Some(local) = self.shards.get(shard.index()) else {
-            return Err(Refused::NotHere(envelope));
-        };
-        let mut local = lock(local);
-        let takes = match epoch {
-            None => local.epoch.or(local.opening).is_some(),
-            Some(epoch) => local.epoch == Some(epoch),
+        (id, owned): (&str, &dyn Fn() -> EntityId),
+        closed: Option<*const ()>,
+    ) -> Option<Arc<dyn EntityCell>> {
+        let mut local = self.get(shard)?;
+        let takes = match (local.hold, epoch) {
+            (Hold::Open(present), Some(epoch)) => present == epoch,
+            (Hold::Open(_) | Hold::Opening(_), None) => true,
+            _ => false,
         };
         if !takes {
-            return Err(Refused::NotHere(envelope));
+            return None;
         }
-        if let Some(cell) = local.cells.get(id.as_ref()) {
-            match push(cell, envelope) {
-                Ok(()) => return Ok(()),
-                Err(Refusal::Full(envelope)) => return Err(Refused::Full(envelope, cell.clone())),
-                Err(Refusal::Failing(envelope, failure)) => {
-                    return Err(Refused::Failed(envelope, failure));
-                }
-                // It has just ended; a fresh one takes its place.
-                Err(Refusal::Closed(back)) => envelope = back,
-            }
+        if let Some(cell) = local.cells.get(id)
+            && closed != Some(address(&**cell))
+        {
+            return Some(cell.clone());
         }
-        let id: EntityId = id.into();
-        let Some(cell) = make(CellName::Entity(id.clone()), &mut local.host) else {
-            return Err(Refused::NotHere(envelope));
-        };
-        let cell = match local.cells.entry(id) {
-            Entry::Occupied(mut present) => {
-                present.insert(cell);
-                present.into_mut()
-            }
-            Entry::Vacant(place) => {
-                self.entered();
-                place.insert(cell)
-            }
-        };
-        match push(cell, envelope) {
-            Ok(()) => Ok(()),
-            Err(Refusal::Full(envelope) | Refusal::Closed(envelope)) => {
-                Err(Refused::Full(envelope, cell.clone()))
-            }
-            Err(Refusal::Failing(envelope, failure)) => Err(Refused::Failed(envelope, failure)),
+        self.add_cell(&mut local, region, shard, owned())
+    }
+
+    /// Makes a cell, in place of a closed one if there is one.
+    fn add_cell(
+        &self,
+        local: &mut LocalShard,
+        region: &ShardRegion,
+        shard: ShardId,
+        id: EntityId,
+    ) -> Option<Arc<dyn EntityCell>> {
+        let host = ShardHost::of(&mut local.host, shard, &region.me)?;
+        let cell = (region.entity_type.new_cell)(CellName::Entity(id.clone()), host);
+        if local.cells.insert(id, cell.clone()).is_none() {
+            self.entered();
         }
+        Some(cell)
     }
 
     /// Forgets a cell that has closed.
-    pub(super) fn closed(&self, shard: ShardId, id: &EntityId, cell: &Cell<E>) {
+    pub(super) fn closed(&self, shard: ShardId, id: &EntityId, cell: *const ()) {
         let Some(local) = self.shards.get(shard.index()) else {
             return;
         };
@@ -200,58 +264,62 @@ impl<E: Entity> LocalShards<E> {
         if local
             .cells
             .get(id)
-            .is_some_and(|present| std::ptr::eq(&raw const **present, cell))
+            .is_some_and(|present| address(&**present) == cell)
         {
             local.cells.remove(id);
             self.left(1);
         }
     }
 
-    /// The shard is about to be here: it takes what was kept for it, and nothing yet that comes
-    /// over a connection.
-    pub(super) fn open(&self, shard: ShardId, epoch: Epoch) {
-        if let Some(local) = self.shards.get(shard.index()) {
-            let mut local = lock(local);
-            (local.epoch, local.opening, local.draining) = (None, Some(epoch), None);
+    fn set(&self, shard: ShardId, hold: Hold) {
+        if let Some(mut local) = self.get(shard) {
+            local.hold = hold;
         }
+    }
+
+    /// The shard is about to be here: see [`Hold::Opening`].
+    pub(super) fn open(&self, shard: ShardId, epoch: Epoch) {
+        self.set(shard, Hold::Opening(epoch));
     }
 
     /// The shard is here from now on.
     pub(super) fn take_over(&self, shard: ShardId, epoch: Epoch) {
-        if let Some(local) = self.shards.get(shard.index()) {
-            let mut local = lock(local);
-            (local.epoch, local.opening) = (Some(epoch), None);
-        }
+        self.set(shard, Hold::Open(epoch));
     }
 
     /// Whether the shard is being handed over, at this epoch.
     pub(super) fn is_draining(&self, shard: ShardId, epoch: Epoch) -> bool {
-        let local = self.shards.get(shard.index());
-        local.is_some_and(|local| lock(local).draining == Some(epoch))
+        let local = self.get(shard);
+        local.is_some_and(|local| local.hold == Hold::Draining(epoch))
     }
 
-    /// The epoch at which the shard is here, also while it is about to be, or is handed over.
+    /// The epoch at which this node owns the shard, also while the shard opens or drains.
     pub(super) fn epoch_of_owner(&self, shard: ShardId) -> Option<Epoch> {
-        let local = lock(self.shards.get(shard.index())?);
-        local.epoch.or(local.opening).or(local.draining)
+        match self.get(shard)?.hold {
+            Hold::Elsewhere => None,
+            Hold::Opening(epoch) | Hold::Open(epoch) | Hold::Draining(epoch) => Some(epoch),
+        }
     }
 
     /// The epoch at which entities of the shard may act here.
     #[cfg(feature = "sim")]
     pub(super) fn serves(&self, shard: ShardId) -> Option<Epoch> {
-        let local = lock(self.shards.get(shard.index())?);
-        let drains = local.draining.filter(|_| !local.cells.is_empty());
-        local.epoch.or(local.opening).or(drains)
+        let local = self.get(shard)?;
+        match local.hold {
+            Hold::Opening(epoch) | Hold::Open(epoch) => Some(epoch),
+            Hold::Draining(epoch) if !local.cells.is_empty() => Some(epoch),
+            Hold::Elsewhere | Hold::Draining(_) => None,
+        }
     }
 
-    /// The shard is not here any more. Its entities, if it still had any, end at once.
+    /// The shard is not here any more. Any entities that it still has end at once.
     pub(super) fn drop_shard(&self, shard: ShardId) {
         let Some(local) = self.shards.get(shard.index()) else {
             return;
         };
         let orphans = {
             let mut local = lock(local);
-            (local.epoch, local.opening, local.draining) = (None, None, None);
+            local.hold = Hold::Elsewhere;
             local.frozen.clear();
             std::mem::take(&mut local.cells)
         };
@@ -271,18 +339,18 @@ impl<E: Entity> LocalShards<E> {
         let Some(local) = self.shards.get(shard.index()) else {
             return;
         };
-        if lock(local).draining.is_none() {
+        if !matches!(lock(local).hold, Hold::Draining(_)) {
             return;
         }
-        // Encoded outside of the lock: that is a user's code.
+        // Encoded without the lock, since this runs a user's code.
         let Some(state) = state() else { return };
         let mut local = lock(local);
-        if local.draining.is_some() {
+        if matches!(local.hold, Hold::Draining(_)) {
             local.frozen.insert(id.clone(), state);
         }
     }
 
-    /// The states that are kept for a shard, and are no more.
+    /// Takes the states that are kept for a shard.
     pub(super) fn take_frozen(&self, shard: ShardId) -> BTreeMap<EntityId, Frozen> {
         let local = self.shards.get(shard.index());
         local.map_or_else(BTreeMap::new, |local| {
@@ -290,7 +358,7 @@ impl<E: Entity> LocalShards<E> {
         })
     }
 
-    /// Whose states are kept for a shard.
+    /// The entities whose states are kept for a shard.
     pub(super) fn frozen_ids(&self, shard: ShardId) -> Vec<EntityId> {
         let local = self.shards.get(shard.index());
         local.map_or_else(Vec::new, |local| {
@@ -305,7 +373,7 @@ impl<E: Entity> LocalShards<E> {
         }
     }
 
-    /// The state that an entity came with, if it has not been activated yet.
+    /// The state that an entity came here with, until the entity is active.
     pub(super) fn frozen_state(&self, shard: ShardId, id: &EntityId) -> Option<Frozen> {
         lock(self.shards.get(shard.index())?)
             .frozen
@@ -313,46 +381,45 @@ impl<E: Entity> LocalShards<E> {
             .cloned()
     }
 
-    /// Its entity is active.
+    /// The entity is active: the state that it came with is dropped.
     pub(super) fn thawed(&self, shard: ShardId, id: &EntityId) {
         if let Some(local) = self.shards.get(shard.index()) {
             let mut local = lock(local);
-            if local.draining.is_none() {
+            if !matches!(local.hold, Hold::Draining(_)) {
                 local.frozen.remove(id);
             }
         }
     }
 
-    /// The cell of an entity here whose state is still kept, made if there is none.
-    pub(super) fn cell_or(
+    /// The cell of an entity that came here with a state, and has not been activated yet.
+    pub(super) fn moved_cell(
         &self,
+        region: &ShardRegion,
         shard: ShardId,
         id: &EntityId,
-        make: impl FnOnce(CellName, &mut Weak<ShardHost<E>>) -> Option<Arc<Cell<E>>>,
-    ) -> Option<Arc<Cell<E>>> {
-        let mut local = lock(self.shards.get(shard.index())?);
-        local.epoch?;
-        if !local.frozen.contains_key(id) {
+    ) -> Option<Arc<dyn EntityCell>> {
+        let mut local = self.get(shard)?;
+        if !matches!(local.hold, Hold::Open(_)) || !local.frozen.contains_key(id) {
             return None;
         }
-        if let Some(cell) = local.cells.get(id) {
-            return Some(cell.clone());
+        match local.cells.get(id) {
+            Some(cell) => Some(cell.clone()),
+            None => self.add_cell(&mut local, region, shard, id.clone()),
         }
-        let cell = make(CellName::Entity(id.clone()), &mut local.host)?;
-        local.cells.insert(id.clone(), cell.clone());
-        self.entered();
-        Some(cell)
     }
 
-    /// The shard takes no more messages, nor do its cells, which references remember. `None` if it
-    /// was not here; else its epoch, and the cells, which are still to be closed.
-    pub(super) fn close(&self, shard: ShardId) -> Option<(Epoch, Vec<Arc<Cell<E>>>)> {
-        let mut local = lock(self.shards.get(shard.index())?);
-        let epoch = local.epoch.take()?;
-        local.draining = Some(epoch);
+    /// Closes the shard, which takes no more messages from here on, and neither do its cells, which
+    /// references remember. `None` if the shard was not open; else its epoch, and its cells, which
+    /// are still to be closed.
+    pub(super) fn close(&self, shard: ShardId) -> Option<(Epoch, Vec<Arc<dyn EntityCell>>)> {
+        let mut local = self.get(shard)?;
+        let Hold::Open(epoch) = local.hold else {
+            return None;
+        };
+        local.hold = Hold::Draining(epoch);
         let cells = in_order(local.cells.values().cloned().collect());
-        // All at once: what one sender sends now waits for the next owner, and nothing it sends
-        // later is to be handled here.
+        // All at once, under the lock: a sender's next message waits for the next owner, so none of
+        // its later messages may be handled here.
         for cell in &cells {
             cell.seal();
         }
@@ -360,8 +427,8 @@ impl<E: Entity> LocalShards<E> {
     }
 }
 
-/// Sorted, so that the order does not depend on the hash and a simulation can be repeated.
-fn in_order<E: Entity>(mut cells: Vec<Arc<Cell<E>>>) -> Vec<Arc<Cell<E>>> {
+/// In an order that does not depend on the hash, so that a simulation can be repeated.
+fn in_order(mut cells: Vec<Arc<dyn EntityCell>>) -> Vec<Arc<dyn EntityCell>> {
     cells.sort_unstable_by(|a, b| a.name().cmp(b.name()));
     cells
 }

@@ -1,9 +1,12 @@
 //! The region of one entity type on one node: from a proxy to the entity, wherever it lives.
 //!
-//! A message of this node's goes [outward]: into the mailbox of an entity here, onto a link, or
-//! into the [`Region`](crate::protocol::region::Region) machine until a home is known. One that
-//! came over a connection goes
-//! [inward]: into a mailbox, back to where it came from, or into the machine.
+//! A message of this node goes [outward]: into the mailbox of an entity here, onto a link, or into
+//! the [`Region`](crate::protocol::region::Region) machine until a home is known. A message that
+//! came over a connection goes [inward]: into a mailbox, back to its sender, or into the machine.
+//!
+//! [`ShardRegion`] is not generic, so that it is compiled once and not for each entity type. It
+//! knows its type by an [`EntityType`]. Only the hot paths are generic: the routes of
+//! [outward], and [`Incoming`].
 
 mod homes;
 mod host;
@@ -39,15 +42,14 @@ use crate::cluster::region::{
     homes::FastHome,
     host::ShardHost,
     inward::Incoming,
-    local::{LocalShards, Refused},
+    local::{EntityCell, LocalShards},
     moving::Arrived,
-    parked::{Parked, ParkedFrame},
+    parked::{Decoded, Parked, ParkedFrame},
 };
 use crate::{
     actor::{
         Entity,
-        cell::{Cell, CellName, Refusal},
-        envelope::Envelope,
+        cell::{Cell, CellName, policy::Policy},
         runtime::Runtime,
     },
     config::Settings,
@@ -71,7 +73,7 @@ pub(crate) trait Mesh: Send + Sync {
     /// The link on which messages go to a member.
     fn messages_to(&self, member: Slot) -> Option<Arc<Link>>;
 
-    /// Somebody waits for a shard's home. Returns at once.
+    /// Messages wait for a shard's home. Returns at once.
     fn resolve(&self, kind: u16, shard: ShardId);
 }
 
@@ -83,13 +85,13 @@ pub(crate) trait AnyRegion: Send + Sync {
     /// The role of the nodes that host this type, if it names one.
     fn role(&self) -> Option<&'static str>;
 
-    /// Takes over where the shards live. `me` is this node's slot, if it hosts.
+    /// Takes the homes of the shards from the map. `me` is this node's slot, if it hosts.
     fn handle_map(&self, map: &ClusterMap, me: Option<Slot>);
 
-    /// For the messages of one connection from another node.
+    /// A reader for the messages of one connection from another node.
     fn inward(self: Arc<Self>) -> Box<dyn Inward>;
 
-    /// A message that another node did not take.
+    /// Handles a message that another node sent back.
     fn bounced(
         &self,
         epoch: Epoch,
@@ -98,20 +100,20 @@ pub(crate) trait AnyRegion: Send + Sync {
         pending: Option<Box<dyn Pending>>,
     );
 
-    /// Fails what has waited too long for a home.
+    /// Fails the messages that have waited too long for a home.
     fn handle_deadline(&self, now: Instant);
 
-    /// Nobody will ever give these shards a home.
+    /// Fails the messages to these shards: none of them will get a home.
     fn handle_no_home(&self, shards: &[ShardId], failure: &Failure);
 
-    /// Shards whose home somebody waits for.
+    /// The shards for whose homes messages wait.
     fn waiting(&self) -> Vec<ShardId>;
 
-    /// Entities alive here.
+    /// The number of active entities.
     fn active(&self) -> u64;
 
-    /// Takes no more messages for those of the shards that are here, and finishes what they have.
-    /// One that is on its way already is left out.
+    /// Closes those of the shards that are open here, and lets their entities finish what they
+    /// have. A shard that drains already is left out.
     fn drain(&self, shards: &[(ShardId, Epoch)]) -> Vec<Draining>;
 
     /// The shards that are open here.
@@ -125,36 +127,66 @@ pub(crate) trait AnyRegion: Send + Sync {
     /// Whether the states of its entities move with their shards.
     fn migrates(&self) -> bool;
 
-    /// The states of the entities of a shard that has been drained, which has them no more: they
-    /// may be large.
+    /// Takes the states of the entities of a shard that has been drained.
     fn take_parcel(&self, shard: ShardId) -> Parcel;
 
-    /// States for a shard that is about to come here, which left its owner at `epoch`. `first`: of
-    /// several parts.
+    /// Receives states for a shard that is about to come here, and left its owner at `epoch`.
+    /// `first`: the first of several parts.
     fn receive(&self, shard: ShardId, epoch: Epoch, first: bool, parcel: Parcel);
 
-    /// Ends every entity here, without another word: they may be somewhere else by now. Nobody
-    /// knows any home.
+    /// Ends every entity here at once, since the entities may be somewhere else by now, and forgets
+    /// all homes.
     fn sever(&self);
 
-    /// Takes no more messages for the shards here, finishes what they have, and names them.
+    /// Drains all shards that are open here. Resolves to them.
     fn leave(&self) -> BoxFuture<'static, Vec<(ShardId, Epoch)>>;
 
-    /// Forgets everything at once.
+    /// Ends the entities, and fails all messages, at once.
     fn abandon(&self);
 }
 
-pub(crate) struct ShardRegion<E: Entity> {
+/// What a region knows of its entity type: everything that depends on the type is reached through
+/// this, and the region itself is compiled once.
+pub(crate) struct EntityType {
+    shards: NonZeroU32,
+    role: Option<&'static str>,
+    policy: Policy,
+    migrates: bool,
+    schema: &'static str,
+    new_cell: fn(CellName, Arc<ShardHost>) -> Arc<dyn EntityCell>,
+    decode: fn(&ShardRegion, ParkedFrame) -> Option<Decoded>,
+    fail_frame: fn(&ShardRegion, ParkedFrame, Failure),
+    incoming: fn(Arc<ShardRegion>) -> Box<dyn Inward>,
+}
+
+impl EntityType {
+    pub(crate) fn of<E: Entity>() -> Self {
+        Self {
+            shards: E::SHARDS,
+            role: E::ROLE,
+            policy: E::POLICY,
+            migrates: E::MIGRATES,
+            schema: E::SCHEMA,
+            new_cell: |name, host| Cell::<E>::new(name, host, E::POLICY.mailbox, None),
+            decode: ShardRegion::decode::<E>,
+            fail_frame: ShardRegion::fail_frame::<E>,
+            incoming: |region| Box::new(Incoming::<E>::new(region)),
+        }
+    }
+}
+
+pub(crate) struct ShardRegion {
     me: Weak<Self>,
     runtime: Arc<Runtime>,
     name: String,
+    entity_type: EntityType,
     /// This type's number in the catalog that this node shows its peers.
     kind: u16,
     shards: NonZeroU32,
-    /// What senders look at. Rebuilt when a home changes.
+    /// The homes, as senders read them. Rebuilt when a home changes.
     homes: Published<Vec<FastHome>>,
-    machine: Mutex<Region<Parked<E>>>,
-    local: LocalShards<E>,
+    machine: Mutex<Region<Parked>>,
+    local: LocalShards,
     arrived: Mutex<Arrived>,
     mesh: Option<Weak<dyn Mesh>>,
     /// There may be room again for messages without a home.
@@ -162,15 +194,16 @@ pub(crate) struct ShardRegion<E: Entity> {
     abandoned: AtomicBool,
 }
 
-impl<E: Entity> ShardRegion<E> {
+impl ShardRegion {
     pub(crate) fn new(
+        entity_type: EntityType,
         runtime: Arc<Runtime>,
         name: String,
         kind: u16,
         settings: &Settings,
         mesh: Option<Weak<dyn Mesh>>,
     ) -> Arc<Self> {
-        let shards = E::SHARDS;
+        let (shards, policy) = (entity_type.shards, entity_type.policy);
         // Without a network every shard is here, from the start and for good.
         let alone = mesh.is_none().then_some(Epoch::new(1, 1));
         let mut machine = Region::new(
@@ -192,19 +225,21 @@ impl<E: Entity> ShardRegion<E> {
             me: me.clone(),
             runtime,
             name,
+            entity_type,
             kind,
             shards,
             homes: Published::new(homes),
             machine: Mutex::new(machine),
-            local: LocalShards::new(shards.get(), alone),
+            local: LocalShards::new(shards.get(), alone, policy),
             arrived: Mutex::default(),
             mesh,
             room: Notify::new(),
             abandoned: AtomicBool::new(false),
         });
-        if E::POLICY.passivate_after.is_some() || E::POLICY.max_active.is_some() {
+        if policy.passivate_after.is_some() || policy.max_active.is_some() {
             let me = Arc::downgrade(&region);
-            let passivate: BoxFuture<'static, ()> = Box::pin(idle::passivate(me));
+            let passivate: BoxFuture<'static, ()> =
+                Box::pin(idle::passivate(me, policy.passivate_after));
             region.runtime.upkeep().spawn(passivate);
         }
         region
@@ -221,46 +256,39 @@ impl<E: Entity> ShardRegion<E> {
         }
     }
 
-    /// Puts an envelope into the mailbox of an entity of this node. See [`LocalShards::push`].
-    fn push(
+    /// The cell of an entity of this node. See [`LocalShards::cell`].
+    fn cell<E: Entity>(
         &self,
-        id: impl AsRef<str> + Into<EntityId>,
         shard: ShardId,
         epoch: Option<Epoch>,
-        envelope: Envelope<E>,
-        push: impl FnMut(&Arc<Cell<E>>, Envelope<E>) -> Result<(), Refusal<E>>,
-    ) -> Result<(), Refused<E>> {
-        let make = |name, host: &mut _| self.make_cell(shard, name, host);
-        self.local.push(shard, epoch, id, envelope, push, make)
-    }
-
-    /// A cell for an entity of this shard, whose cells share `host`.
-    fn make_cell(
-        &self,
-        shard: ShardId,
-        name: CellName,
-        host: &mut Weak<ShardHost<E>>,
+        id: &str,
+        owned: &dyn Fn() -> EntityId,
+        closed: Option<&Arc<Cell<E>>>,
     ) -> Option<Arc<Cell<E>>> {
-        let host = ShardHost::of(host, shard, || self.me.upgrade())?;
-        Some(Cell::new(name, host, E::POLICY.mailbox, None))
+        let closed = closed.map(|cell| local::address(&**cell));
+        let cell = self.local.cell(self, shard, epoch, (id, owned), closed)?;
+        // All cells of a region are of its type.
+        cell.into_any().downcast().ok()
     }
 
-    /// Closes the cells of a shard, in a task of its own: others wait for its turns, whether or not
-    /// somebody waits for this.
-    fn drained(&self, shard: ShardId, epoch: Epoch, cells: Vec<Arc<Cell<E>>>) -> Draining {
+    /// Closes the cells of a shard, in a task of its own, so that it goes on even if the result is
+    /// not awaited: other moves wait for its turns.
+    fn drained(&self, shard: ShardId, epoch: Epoch, cells: Vec<Arc<dyn EntityCell>>) -> Draining {
         let (ends, ended) = oneshot::channel();
         let runtime = self.runtime.clone();
         self.runtime.spawn(Box::pin(async move {
-            // One after the other, since all have to end: a set of a million futures costs more
-            // than what it waits for.
-            for closed in moving::in_turns(&runtime.packing, cells, Cell::close).await {
+            // One after the other: all must end, and a set of a million futures costs more than
+            // the entities that it waits for.
+            for closed in
+                moving::in_turns(&runtime.packing, cells, |cell| cell.clone().close()).await
+            {
                 let _ = closed.await;
             }
             let _ = ends.send(());
         }));
         Box::pin(async move {
             if ended.await.is_err() {
-                // The task was lost with its runtime: nothing is known of the cells.
+                // The runtime dropped the task: the cells may not have closed.
                 std::future::pending::<()>().await;
             }
             (shard, epoch)
@@ -277,29 +305,33 @@ impl<E: Entity> ShardRegion<E> {
         }
     }
 
-    fn fail(&self, item: Parked<E>, failure: Failure) {
+    fn fail(&self, item: Parked, failure: Failure) {
         match item {
             Parked::Own { id, envelope } => {
                 envelope.undelivered(&self.runtime, &|| self.path(&id), failure);
             }
-            Parked::Raw(ParkedFrame {
-                id,
-                payload,
-                origin,
-                ..
-            }) => {
-                let (reply, _credit) = origin.into_reply::<E::Reply>(&self.runtime, &[]);
-                let message = codec::variant_name(&payload).unwrap_or("?");
-                reply.undelivered(&self.runtime, &|| self.path(&id), message, failure);
-            }
+            Parked::Raw(frame) => (self.entity_type.fail_frame)(self, frame, failure),
         }
         self.room.notify_waiters();
     }
 
+    /// Says of a message that came encoded that it was not handled.
+    fn fail_frame<E: Entity>(&self, frame: ParkedFrame, failure: Failure) {
+        let ParkedFrame {
+            id,
+            payload,
+            origin,
+            ..
+        } = frame;
+        let (reply, _credit) = origin.into_reply::<E::Reply>(&self.runtime, &[]);
+        let message = codec::variant_name(&payload).unwrap_or("?");
+        reply.undelivered(&self.runtime, &|| self.path(&id), message, failure);
+    }
+
     fn carry_out(
         &self,
-        machine: &mut Region<Parked<E>>,
-        effects: impl IntoIterator<Item = Effect<Parked<E>>>,
+        machine: &mut Region<Parked>,
+        effects: impl IntoIterator<Item = Effect<Parked>>,
     ) {
         for effect in effects {
             match effect {
@@ -313,7 +345,7 @@ impl<E: Entity> ShardRegion<E> {
                 Effect::Resolve { shard } => {
                     self.resolve(shard);
                 }
-                // Carried out where homes change: `change_homes`.
+                // `change_homes` carries these out.
                 Effect::Fence { shard, number } => {
                     tracing::error!(%shard, number, "a fence without a change of home");
                 }
@@ -331,12 +363,12 @@ fn gone(shard: ShardId) -> Failure {
     }
 }
 
-impl<E: Entity> AnyRegion for ShardRegion<E> {
+impl AnyRegion for ShardRegion {
     fn catalog_entry(&self) -> CatalogEntry {
         CatalogEntry {
             name: self.name.clone(),
             shards: self.shards.get(),
-            fingerprint: xxhash_rust::xxh3::xxh3_64(E::SCHEMA.as_bytes()),
+            fingerprint: xxhash_rust::xxh3::xxh3_64(self.entity_type.schema.as_bytes()),
         }
     }
 
@@ -345,7 +377,7 @@ impl<E: Entity> AnyRegion for ShardRegion<E> {
     }
 
     fn role(&self) -> Option<&'static str> {
-        E::ROLE
+        self.entity_type.role
     }
 
     fn handle_map(&self, map: &ClusterMap, me: Option<Slot>) {
@@ -366,7 +398,7 @@ impl<E: Entity> AnyRegion for ShardRegion<E> {
                     }
                     Home::Here(home.epoch)
                 }
-                // Nothing is sent to the dead: it waits for the next owner.
+                // A message to a node that is down waits for the next owner.
                 Some(owner) if down.contains(&owner) => Home::Unknown,
                 Some(owner) => Home::There(owner, home.epoch),
             };
@@ -381,8 +413,8 @@ impl<E: Entity> AnyRegion for ShardRegion<E> {
                     self.unpack(shard, epoch);
                     taken.push((shard, epoch));
                 }
-                // A shard is released by its owner after its entities have stopped, so there are
-                // none here, unless this member was declared down.
+                // An owner releases a shard after its entities have stopped. So there are none
+                // here, unless this member was declared down.
                 _ => self.local.drop_shard(shard),
             }
         }
@@ -395,7 +427,7 @@ impl<E: Entity> AnyRegion for ShardRegion<E> {
     }
 
     fn inward(self: Arc<Self>) -> Box<dyn Inward> {
-        Box::new(Incoming::new(self))
+        (self.entity_type.incoming)(self)
     }
 
     fn bounced(
@@ -445,7 +477,7 @@ impl<E: Entity> AnyRegion for ShardRegion<E> {
             let Some((epoch, cells)) = self.local.close(shard) else {
                 continue;
             };
-            // What is sent from here on waits for the next owner.
+            // Messages sent from here on wait for the next owner.
             machine.handle_newer(shard, Epoch(epoch.0 + 1));
             draining.push(self.drained(shard, epoch, cells));
         }
@@ -470,7 +502,7 @@ impl<E: Entity> AnyRegion for ShardRegion<E> {
     }
 
     fn migrates(&self) -> bool {
-        E::MIGRATES
+        self.entity_type.migrates
     }
 
     fn take_parcel(&self, shard: ShardId) -> Parcel {
@@ -517,11 +549,11 @@ impl<E: Entity> AnyRegion for ShardRegion<E> {
     }
 }
 
-impl<E: Entity> std::fmt::Debug for ShardRegion<E> {
+impl std::fmt::Debug for ShardRegion {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ShardRegion")
             .field("name", &self.name)
-            .field("role", &E::ROLE)
+            .field("role", &self.entity_type.role)
             .finish_non_exhaustive()
     }
 }

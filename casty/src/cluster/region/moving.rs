@@ -11,6 +11,7 @@ use crate::{
     event::Event,
     id::{EntityId, Epoch, ShardId},
     infra::sync::lock,
+    message::codec::EncodeError,
     protocol::map::{self, Slot},
 };
 
@@ -29,15 +30,20 @@ pub(crate) type Parcel = BTreeMap<EntityId, Frozen>;
 /// Parcels that have arrived before their shards, each with the epoch that it left at.
 pub(super) type Arrived = BTreeMap<ShardId, (Epoch, Parcel)>;
 
-impl<E: Entity> ShardRegion<E> {
+impl ShardRegion {
     /// The state of an entity that has stopped, if it goes on elsewhere.
-    pub(super) fn freeze(&self, shard: ShardId, id: &EntityId, state: &E) {
-        if !E::MIGRATES {
+    pub(super) fn freeze(
+        &self,
+        shard: ShardId,
+        id: &EntityId,
+        encode: &dyn Fn(&mut Vec<u8>) -> Result<&'static str, EncodeError>,
+    ) {
+        if !self.entity_type.migrates {
             return;
         }
         self.local.freeze(shard, id, || {
             let mut out = Vec::new();
-            match state.freeze(&mut out) {
+            match encode(&mut out) {
                 Ok(name) => Some(Frozen {
                     name: name.to_owned(),
                     state: Bytes::from(out),
@@ -60,14 +66,14 @@ impl<E: Entity> ShardRegion<E> {
 
     /// The state that an entity came here with.
     pub(super) fn frozen(&self, shard: ShardId, id: &EntityId) -> Option<Frozen> {
-        if !E::MIGRATES {
+        if !self.entity_type.migrates {
             return None;
         }
         self.local.frozen_state(shard, id)
     }
 
     /// The entity with that state.
-    pub(super) async fn thaw(
+    pub(super) async fn thaw<E: Entity>(
         &self,
         shard: ShardId,
         id: &EntityId,
@@ -121,7 +127,7 @@ impl<E: Entity> ShardRegion<E> {
 
     /// Activates what was active where it came from, a few at a time.
     pub(super) fn wake_moved(&self, shards: &[(ShardId, Epoch)]) {
-        if !E::MIGRATES {
+        if !self.entity_type.migrates {
             return;
         }
         let ids = |&(shard, _): &(ShardId, Epoch)| {
@@ -136,8 +142,7 @@ impl<E: Entity> ShardRegion<E> {
         self.runtime.spawn(Box::pin(async move {
             in_turns(&runtime.packing, moved, |(shard, id)| {
                 let Some(region) = me.upgrade() else { return };
-                let make = |name, host: &mut _| region.make_cell(*shard, name, host);
-                if let Some(cell) = region.local.cell_or(*shard, id, make) {
+                if let Some(cell) = region.local.moved_cell(&region, *shard, id) {
                     cell.wake();
                 }
             })

@@ -1,4 +1,5 @@
-//! Messages of this node's: to an entity here, onto a link, or to wait for a home.
+//! Messages of this node: into a mailbox here, onto a link, or into the machine until a home is
+//! known.
 
 use std::{num::NonZeroU32, sync::Arc};
 
@@ -16,8 +17,7 @@ use crate::{
     },
     cluster::region::{
         FastHome, HOPS_MAX, ShardRegion, gone,
-        local::Refused,
-        parked::{Origin, Parked},
+        parked::{Origin, Parked, ParkedEnvelope},
     },
     error::Failure,
     id::{EntityId, Epoch, ShardId},
@@ -31,9 +31,9 @@ use crate::{
     },
 };
 
-impl<E: Entity> ShardRegion<E> {
-    /// Sends an envelope of this node's to the owner.
-    fn send_remote(
+impl ShardRegion {
+    /// Sends an envelope of this node to the owner of its shard.
+    pub(super) fn send_remote<E: Entity>(
         &self,
         link: &Link,
         epoch: Epoch,
@@ -68,30 +68,70 @@ impl<E: Entity> ShardRegion<E> {
         Err(Rejected::new(Envelope { message, reply }, failure))
     }
 
-    /// The way for a message whose home is unknown, or was a moment ago.
-    fn route(
+    /// Puts an envelope into the mailbox of an entity of this node, whose cell `found` remembers.
+    /// Returns the envelope if the shard is not here any more.
+    fn send_here<E: Entity>(
+        &self,
+        id: &EntityId,
+        shard: ShardId,
+        mut envelope: Envelope<E>,
+        found: &Found<E>,
+    ) -> Result<Option<Envelope<E>>, Rejected<E>> {
+        let mut closed = None;
+        loop {
+            let cell = self.cell::<E>(shard, None, id.as_str(), &|| id.clone(), closed.as_ref());
+            let Some(cell) = cell else {
+                return Ok(Some(envelope));
+            };
+            match cell.push(envelope) {
+                Ok(()) => {
+                    found.remember(&cell);
+                    return Ok(None);
+                }
+                Err(Refusal::Closed(back)) => (envelope, closed) = (back, Some(cell)),
+                Err(refusal) => return Err(refusal.into()),
+            }
+        }
+    }
+
+    /// Routes an envelope whose home was unknown a moment ago.
+    fn route<E: Entity>(
         &self,
         id: &EntityId,
         shard: ShardId,
         envelope: Envelope<E>,
     ) -> Result<(), Rejected<E>> {
-        // Effects are carried out under the lock: the order of items is the order of effects.
+        let Err((envelope, failure)) = self.route_parked(id, shard, Box::new(envelope)) else {
+            return Ok(());
+        };
+        match envelope.into_any().downcast::<Envelope<E>>() {
+            Ok(envelope) => Err(Rejected::new(*envelope, failure)),
+            // Cannot be: the envelope that was put in comes out.
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn route_parked(
+        &self,
+        id: &EntityId,
+        shard: ShardId,
+        envelope: Box<dyn ParkedEnvelope>,
+    ) -> Result<(), (Box<dyn ParkedEnvelope>, Failure)> {
+        // Effects are carried out under the lock, so that items go out in the order of effects.
         let mut machine = lock(&self.machine);
         if self.is_abandoned() {
-            return Err(Rejected::new(envelope, Failure::Stopped));
+            return Err((envelope, Failure::Stopped));
         }
-        let item = Parked::Own {
-            id: id.clone(),
-            envelope,
-        };
+        let id = id.clone();
+        let item = Parked::Own { id, envelope };
         match machine.handle_item(shard, item, Instant::now()) {
             Ok(effect) => {
                 self.carry_out(&mut machine, effect);
                 Ok(())
             }
-            Err(Parked::Own { envelope, .. }) => Err(Rejected::new(envelope, Failure::Full)),
+            Err(Parked::Own { envelope, .. }) => Err((envelope, Failure::Full)),
             Err(raw @ Parked::Raw(_)) => {
-                // Cannot be: what was put in comes out.
+                // Cannot be: the item that was put in comes out.
                 self.fail(raw, Failure::Full);
                 Ok(())
             }
@@ -99,24 +139,20 @@ impl<E: Entity> ShardRegion<E> {
     }
 
     /// Sends an item that has found its home elsewhere.
-    pub(super) fn send_item(&self, shard: ShardId, to: Slot, epoch: Epoch, item: Parked<E>) {
+    pub(super) fn send_item(&self, shard: ShardId, to: Slot, epoch: Epoch, item: Parked) {
         let raw = match item {
             Parked::Own { id, envelope } => {
                 let Some(link) = self.link(to) else {
                     return self.fail(Parked::Own { id, envelope }, gone(shard));
                 };
-                if let Err(Rejected { envelope, failure }) =
-                    self.send_remote(&link, epoch, &id, envelope, Admission::Accepted)
-                {
-                    envelope.undelivered(&self.runtime, &|| self.path(&id), failure);
-                }
+                envelope.send(self, &link, epoch, &id);
                 return;
             }
             Parked::Raw(raw) => raw,
         };
         let mut raw = raw;
         match &mut raw.origin {
-            // Whoever believed it to be here has to learn better.
+            // The peer takes this node for the owner: the bounce corrects it.
             Origin::Peer(peer) => {
                 let inlet = peer.inlet.clone();
                 if let Origin::Peer(peer) = &raw.origin {
@@ -152,7 +188,7 @@ impl<E: Entity> ShardRegion<E> {
     }
 }
 
-impl<E: Entity> Route<E> for ShardRegion<E> {
+impl<E: Entity> Route<E> for ShardRegion {
     fn runtime(&self) -> &Arc<Runtime> {
         &self.runtime
     }
@@ -174,29 +210,17 @@ impl<E: Entity> Route<E> for ShardRegion<E> {
     ) -> Result<(), Rejected<E>> {
         let homes = self.homes.load();
         let envelope = match homes.get(shard.index()) {
-            Some(FastHome::Here) => {
-                let push = |cell: &Arc<Cell<E>>, envelope| {
-                    cell.push(envelope)?;
-                    found.remember(cell);
-                    Ok(())
-                };
-                match self.push(id, shard, None, envelope, push) {
-                    Ok(()) => return Ok(()),
-                    Err(Refused::Full(envelope, _)) => {
-                        return Err(Rejected::new(envelope, Failure::Full));
-                    }
-                    Err(Refused::Failed(envelope, failure)) => {
-                        return Err(Rejected::new(envelope, failure));
-                    }
-                    Err(Refused::NotHere(envelope)) => envelope,
-                }
-            }
+            Some(FastHome::Here) => match self.send_here(id, shard, envelope, found) {
+                Ok(None) => return Ok(()),
+                Ok(Some(envelope)) => envelope,
+                Err(rejected) => return Err(rejected),
+            },
             Some(FastHome::There(link, epoch)) => {
                 return self.send_remote(link, *epoch, id, envelope, Admission::New);
             }
             Some(FastHome::Unknown) | None => envelope,
         };
-        // Whoever changes the homes waits, with the machine, for those who look at the old ones.
+        // `change_homes` holds the machine while it waits for the readers of the old homes.
         drop(homes);
         self.route(id, shard, envelope)
     }
@@ -207,29 +231,17 @@ impl<E: Entity> Route<E> for ShardRegion<E> {
         shard: ShardId,
         mut envelope: Envelope<E>,
     ) -> BoxFuture<'static, Result<(), Rejected<E>>> {
-        enum Wait<E: Entity> {
-            Cell(Arc<Cell<E>>),
-            Link(Arc<Link>),
-            Region,
-        }
         Box::pin(async move {
             loop {
                 let room = self.room.notified();
-                let wait = match self.homes.load().get(shard.index()) {
-                    Some(FastHome::There(link, _)) => Wait::Link(link.clone()),
-                    Some(FastHome::Here) => {
-                        let cell = self.local.cell(shard, &id);
-                        cell.map_or(Wait::Region, Wait::Cell)
-                    }
-                    Some(FastHome::Unknown) | None => Wait::Region,
-                };
-                if let Wait::Cell(cell) = &wait {
+                let wait = self.wait_for_room(&id, shard);
+                if let RoomIn::Mailbox(cell) = &wait {
                     match cell.push_wait(envelope).await {
                         Ok(()) => return Ok(()),
                         Err(Refusal::Failing(back, failure)) => {
                             return Err(Rejected::new(back, failure));
                         }
-                        // Ended while this waited; the next round finds its successor.
+                        // The cell closed during the wait. The next round finds its successor.
                         Err(Refusal::Closed(back) | Refusal::Full(back)) => envelope = back,
                     }
                 }
@@ -241,11 +253,32 @@ impl<E: Entity> Route<E> for ShardRegion<E> {
                     result => return result,
                 }
                 match wait {
-                    Wait::Cell(_) => {}
-                    Wait::Link(link) => link.room().await,
-                    Wait::Region => room.await,
+                    RoomIn::Mailbox(_) => {}
+                    RoomIn::Link(link) => link.room().await,
+                    RoomIn::Region => room.await,
                 }
             }
         })
+    }
+}
+
+/// Where a sender waits for room.
+enum RoomIn<E: Entity> {
+    Mailbox(Arc<Cell<E>>),
+    Link(Arc<Link>),
+    Region,
+}
+
+impl ShardRegion {
+    fn wait_for_room<E: Entity>(&self, id: &EntityId, shard: ShardId) -> RoomIn<E> {
+        match self.homes.load().get(shard.index()) {
+            Some(FastHome::There(link, _)) => RoomIn::Link(link.clone()),
+            Some(FastHome::Here) => {
+                let cell = self.local.present_cell(shard, id);
+                let cell = cell.and_then(|cell| cell.into_any().downcast().ok());
+                cell.map_or(RoomIn::Region, RoomIn::Mailbox)
+            }
+            Some(FastHome::Unknown) | None => RoomIn::Region,
+        }
     }
 }

@@ -1,25 +1,116 @@
 //! The items that a region routes while their home is unknown.
 
-use std::sync::Arc;
+use std::{any::Any, sync::Arc};
 
 use bytes::Bytes;
 
+use super::ShardRegion;
 use crate::{
     actor::{
-        Entity, Reply,
+        Entity, Rejected, Reply,
         ask::chain,
+        cell::Refusal,
         envelope::{Envelope, RemoteAsk, RemoteReply, ReplyTo},
         runtime::Runtime,
     },
-    id::{EntityId, Epoch},
+    error::Failure,
+    event::ActorPath,
+    id::{EntityId, Epoch, ShardId},
     message::answer::{Credit, Pending, ReplyPath},
-    transport::{connection::Inlet, frame::EntityFrame},
+    transport::{connection::Inlet, frame::EntityFrame, link::Link, outbox::Admission},
 };
 
-/// A message of this node, or an encoded message from another.
-pub(crate) enum Parked<E: Entity> {
-    Own { id: EntityId, envelope: Envelope<E> },
+/// A message without a home: of this node, or one that came encoded.
+pub(crate) enum Parked {
+    Own {
+        id: EntityId,
+        envelope: Box<dyn ParkedEnvelope>,
+    },
     Raw(ParkedFrame),
+}
+
+/// An envelope to an entity of any type. Boxed only while its message has no home, which is rare.
+pub(crate) trait ParkedEnvelope: Send {
+    /// Puts the envelope into the mailbox of an entity of this node. The envelope was accepted
+    /// before, so a full mailbox takes it as well. Returns the envelope if the shard is not here.
+    fn deliver(
+        self: Box<Self>,
+        region: &ShardRegion,
+        shard: ShardId,
+        id: &EntityId,
+        credit: Option<Credit>,
+    ) -> Option<Box<dyn ParkedEnvelope>>;
+
+    /// Sends the envelope to the owner of its shard. A link takes it even where it is full.
+    fn send(self: Box<Self>, region: &ShardRegion, link: &Link, epoch: Epoch, id: &EntityId);
+
+    /// Says that the message was not handled. See [`Envelope::undelivered`].
+    fn undelivered(
+        self: Box<Self>,
+        runtime: &Runtime,
+        to: &dyn Fn() -> ActorPath,
+        failure: Failure,
+    );
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any>;
+}
+
+impl<E: Entity> ParkedEnvelope for Envelope<E> {
+    fn deliver(
+        self: Box<Self>,
+        region: &ShardRegion,
+        shard: ShardId,
+        id: &EntityId,
+        mut credit: Option<Credit>,
+    ) -> Option<Box<dyn ParkedEnvelope>> {
+        let (mut envelope, mut closed) = (*self, None);
+        loop {
+            let cell = region.cell::<E>(shard, None, id.as_str(), &|| id.clone(), closed.as_ref());
+            let Some(cell) = cell else {
+                return Some(Box::new(envelope));
+            };
+            match cell.push_credited(envelope, || credit.take()) {
+                Ok(()) => return None,
+                Err(Refusal::Closed(back)) => (envelope, closed) = (back, Some(cell)),
+                Err(Refusal::Full(envelope)) => {
+                    cell.undeliverable(envelope, Failure::Full);
+                    return None;
+                }
+                Err(Refusal::Failing(envelope, failure)) => {
+                    cell.undeliverable(envelope, failure);
+                    return None;
+                }
+            }
+        }
+    }
+
+    fn send(self: Box<Self>, region: &ShardRegion, link: &Link, epoch: Epoch, id: &EntityId) {
+        if let Err(Rejected { envelope, failure }) =
+            region.send_remote(link, epoch, id, *self, Admission::Accepted)
+        {
+            envelope.undelivered(&region.runtime, &|| region.path(id), failure);
+        }
+    }
+
+    fn undelivered(
+        self: Box<Self>,
+        runtime: &Runtime,
+        to: &dyn Fn() -> ActorPath,
+        failure: Failure,
+    ) {
+        Self::undelivered(*self, runtime, to, failure);
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+}
+
+/// A message that came encoded, and has been decoded for an entity here.
+pub(crate) struct Decoded {
+    pub(crate) id: EntityId,
+    pub(crate) envelope: Box<dyn ParkedEnvelope>,
+    pub(crate) credit: Option<Credit>,
 }
 
 /// A message as it came over a connection.
@@ -32,9 +123,9 @@ pub(crate) struct ParkedFrame {
 }
 
 pub(crate) enum Origin {
-    /// Sent by this node before, and sent back.
+    /// This node sent it before, and the other node sent it back.
     Own(Option<Box<dyn Pending>>),
-    /// From another node, which believes that the entity is here.
+    /// From another node, which takes this node for the owner.
     Peer(Peer),
 }
 
@@ -43,7 +134,7 @@ pub(crate) struct Peer {
     pub(crate) correlation: u64,
     pub(crate) kind: u16,
     pub(crate) inlet: Arc<Inlet>,
-    /// Held until the message has found its place.
+    /// Room in the sender's window, held until the message is in a mailbox.
     pub(crate) credit: Option<Credit>,
 }
 
@@ -62,7 +153,7 @@ impl ParkedFrame {
     }
 }
 
-/// The asker of a frame, if it has one.
+/// The asker of a frame's message, if the message was asked.
 pub(crate) fn remote_ask(
     runtime: &Runtime,
     inlet: &Arc<Inlet>,
@@ -77,7 +168,7 @@ pub(crate) fn remote_ask(
 }
 
 impl Origin {
-    /// The way back of the answer, and the credit that is held.
+    /// The way back for the answer, and the credit that is held.
     pub(crate) fn into_reply<R: Reply>(
         self,
         runtime: &Runtime,
