@@ -180,7 +180,7 @@ impl Membership {
             MembershipInput::Recover { command, force } => {
                 self.handle_recover(command, force, view);
             }
-            MembershipInput::Leave => self.handle_leave(),
+            MembershipInput::Leave => self.handle_leave(view),
             MembershipInput::Done(session, outcome) if session == self.session => {
                 self.handle_outcome(outcome, view);
             }
@@ -393,12 +393,19 @@ impl Membership {
         }
     }
 
-    /// The lease is renewed until the process is gone, so that entities can finish.
-    fn handle_leave(&mut self) {
-        if !matches!(self.stage, Stage::Ended) {
-            self.stage = Stage::Leaving;
-            self.look_at = None;
-            self.give_up_recovery("it is leaving");
+    /// The lease is renewed until the process is gone, so that entities can finish. A process that
+    /// the map has, but that has not noticed yet, may own shards as well.
+    fn handle_leave(&mut self, view: &NodeView<'_>) {
+        if matches!(self.stage, Stage::Ended) {
+            return;
+        }
+        let is_in = view.map.is_some_and(|map| map.member(&self.me).is_some());
+        let joins = matches!(self.stage, Stage::Seeking(_)) && is_in;
+        self.stage = Stage::Leaving;
+        self.look_at = None;
+        self.give_up_recovery("it is leaving");
+        if joins && !self.is_client() {
+            self.renew();
         }
     }
 

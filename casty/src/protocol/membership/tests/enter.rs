@@ -194,3 +194,19 @@ fn a_node_that_leaves_before_its_join_is_decided_joins_no_more() {
     assert_eq!(process.tick_after(MAP_WITHIN), []);
     assert_eq!(process.handle(MembershipInput::Down(b(1))), []);
 }
+
+/// It may own shards by now, and its entities need a lease to finish.
+#[test]
+fn a_node_that_leaves_before_it_knows_that_it_is_up_has_a_lease() {
+    let mut process = Process::joining(config());
+    process.done(Outcome::Decided(Ok(2)));
+    process.map = Some(Arc::new(cluster(&[b(1)])));
+    assert_eq!(process.handle(MembershipInput::Map), [start(0, Up)]);
+    assert_eq!(process.handle(MembershipInput::Leave), [start(0, Renew)]);
+    assert_eq!(process.done(Outcome::Decided(Ok(3))), []);
+    let (sent, result) = (process.now, Ok(3));
+    process.followed = 3;
+    let renewed = process.done(Outcome::Renewed { sent, result });
+    let open = MembershipEffect::OpenGate(sent + lease().lease);
+    assert_eq!(renewed, [MembershipEffect::Heard(3), open]);
+}
