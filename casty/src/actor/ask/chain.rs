@@ -215,20 +215,20 @@ impl Drop for Waits {
 }
 
 /// The actor that handles a message on this task, and the chain it handles it for.
-struct Asker {
+struct Handling {
     cell: Arc<dyn AnyCell>,
     cause: RefCell<Option<Arc<Chain>>>,
 }
 
 thread_local! {
     /// The actor that handles a message on this thread right now.
-    static ASKER: RefCell<Option<Asker>> = const { RefCell::new(None) };
+    static ASKER: RefCell<Option<Handling>> = const { RefCell::new(None) };
 }
 
 pin_project! {
     /// The run of an actor, which is the asker of whatever is asked in it.
     pub(crate) struct AsAsker<F> {
-        asker: Option<Asker>,
+        asker: Option<Handling>,
         #[pin]
         run: F,
     }
@@ -236,7 +236,7 @@ pin_project! {
 
 impl<F> AsAsker<F> {
     pub(crate) fn new(cell: Arc<dyn AnyCell>, run: F) -> Self {
-        let asker = Asker {
+        let asker = Handling {
             cell,
             cause: RefCell::new(None),
         };
@@ -253,8 +253,8 @@ impl<F: Future> Future for AsAsker<F> {
     // As a task-local's scope would, which costs each poll more.
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         struct Restore<'a> {
-            mine: &'a mut Option<Asker>,
-            before: Option<Asker>,
+            mine: &'a mut Option<Handling>,
+            before: Option<Handling>,
         }
         impl Drop for Restore<'_> {
             fn drop(&mut self) {
@@ -272,7 +272,7 @@ impl<F: Future> Future for AsAsker<F> {
 }
 
 /// Reads the actor that handles a message here.
-fn with_asker<R>(look: impl FnOnce(&Asker) -> R) -> Option<R> {
+fn with_asker<R>(look: impl FnOnce(&Handling) -> R) -> Option<R> {
     let looked = ASKER.try_with(|asker| asker.borrow().as_ref().map(look));
     looked.ok().flatten()
 }

@@ -58,7 +58,7 @@ impl<E: Entity> Target<E> for EntityTarget<E> {
 /// entity is looked up again. A cell that is open is the only one of its entity, since the cells of
 /// a shard close before the shard moves.
 pub(crate) struct Found<E: Entity> {
-    times: AtomicU8,
+    sightings: AtomicSightings,
     /// Most references know one cell only: to look at it costs no more than to read a pointer.
     first: OnceLock<Arc<Cell<E>>>,
     /// The one after that which closed last. Made only then: to drop an `ArcSwap` is to look at
@@ -66,38 +66,64 @@ pub(crate) struct Found<E: Entity> {
     later: OnceLock<ArcSwap<Cell<E>>>,
 }
 
-/// How often an entity was found here.
-mod times {
+/// What a reference knows of the cells in which its entity was found on this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Sightings {
     /// A reference that never finds a cell here does not pay for the lookup.
-    pub(super) const NEVER: u8 = 0;
-    /// Many references are used once, and to remember a cell costs as much as to find it.
-    pub(super) const ONCE: u8 = 1;
+    None,
+    /// Found once, and not remembered: many references are used once, and to remember a cell costs
+    /// as much as to find it.
+    Once,
     /// The first cell is remembered.
-    pub(super) const OFTEN: u8 = 2;
-    /// A later one as well.
-    pub(super) const ANEW: u8 = 3;
+    First,
+    /// A later cell as well.
+    Later,
+}
+
+/// [`Sightings`] that threads share.
+struct AtomicSightings(AtomicU8);
+
+impl AtomicSightings {
+    const fn new() -> Self {
+        Self(AtomicU8::new(Sightings::None as u8))
+    }
+
+    #[inline]
+    fn load(&self) -> Sightings {
+        match self.0.load(Ordering::Relaxed) {
+            0 => Sightings::None,
+            1 => Sightings::Once,
+            2 => Sightings::First,
+            _ => Sightings::Later,
+        }
+    }
+
+    fn store(&self, sightings: Sightings) {
+        self.0.store(sightings as u8, Ordering::Relaxed);
+    }
 }
 
 impl<E: Entity> Found<E> {
     pub(crate) fn new() -> Self {
         Self {
-            times: AtomicU8::new(times::NEVER),
+            sightings: AtomicSightings::new(),
             first: OnceLock::new(),
             later: OnceLock::new(),
         }
     }
 
     pub(crate) fn remember(&self, cell: &Arc<Cell<E>>) {
-        let times = match self.times.load(Ordering::Relaxed) {
-            times::NEVER => times::ONCE,
-            times::ONCE if self.first.set(cell.clone()).is_ok() => times::OFTEN,
+        let sightings = match self.sightings.load() {
+            Sightings::None => Sightings::Once,
+            Sightings::Once if self.first.set(cell.clone()).is_ok() => Sightings::First,
             _ => {
                 let later = || ArcSwap::new(cell.clone());
                 self.later.get_or_init(later).store(cell.clone());
-                times::ANEW
+                Sightings::Later
             }
         };
-        self.times.store(times, Ordering::Relaxed);
+        self.sightings.store(sightings);
     }
 
     /// Queues the envelope there. `None` if it is not there any more, and gives it back.
@@ -108,7 +134,7 @@ impl<E: Entity> Found<E> {
                 pushed => return pushed.map_err(why),
             }
         }
-        if self.times.load(Ordering::Relaxed) != times::ANEW {
+        if self.sightings.load() != Sightings::Later {
             return Err((envelope, None));
         }
         match self.later.get() {
