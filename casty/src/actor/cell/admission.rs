@@ -12,10 +12,7 @@ use crate::{
         envelope::{Envelope, Own, ReplyTo},
     },
     error::Failure,
-    infra::{
-        concurrent::{MutexGuard, lock},
-        mutants,
-    },
+    infra::concurrent::{MutexGuard, lock},
     message::answer::Credit,
 };
 
@@ -230,9 +227,7 @@ impl<A: Actor> Cell<A> {
                 status.phase = Phase::Running;
                 // By reference, under the lock: the run wants its waker back, and to clone it costs
                 // more than to queue a task.
-                if let Some(waker) = &status.waker
-                    && !mutants::on("a_message_wakes_no_waiting_run")
-                {
+                if let Some(waker) = &status.waker {
                     waker.wake_by_ref();
                 }
             }
