@@ -320,7 +320,8 @@ fn a_recovery_needs_a_map_and_a_member() {
     let again = reply(Err("it is about to find out whether it may"));
     assert_eq!(process.recover(true), [again]);
     let leaves = reply(Err("it is leaving"));
-    assert_eq!(process.handle(MembershipInput::Leave), [leaves]);
+    let left = process.handle(MembershipInput::Leave);
+    assert_eq!(left, [leaves, start(0, Renew)], "the map has it");
     assert_eq!(process.recover(true), std::slice::from_ref(&none));
     let mut process = Process::member(config(), &[]);
     let failed = JoinError::ShutDown;
