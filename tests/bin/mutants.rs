@@ -10,7 +10,7 @@ mod invariants;
 
 use std::process::{Command, ExitCode};
 
-use invariants::{Plan, run, two};
+use invariants::{Plan, names, run, two};
 
 /// The rules, and the invariant that each rule is there for.
 const MUTANTS: &[(&str, &str)] = &[
@@ -37,6 +37,7 @@ const MUTANTS: &[(&str, &str)] = &[
     ("others_vote_too_soon", OF_TWO),
     ("votes_are_not_kept", KEPT),
     ("a_removed_seat_sits_again", KEPT),
+    ("names_are_not_verified", NAMES),
 ];
 
 /// The invariant of two nodes with a tie-breaker, which has a storm of its own.
@@ -47,6 +48,9 @@ const SUCCESSION: &str = "4 (succession)";
 
 /// The storm in which the map is kept on disk and all nodes may be killed at once.
 const KEPT: &str = "6 (kept)";
+
+/// The invariant of names that the network verifies, which has a storm of its own.
+const NAMES: &str = "16";
 
 /// The environment variable that selects the broken rule.
 const CHOSEN: &str = "CASTY_MUTANT";
@@ -106,6 +110,7 @@ fn find(seeds: u64) -> ExitCode {
     for seed in 0..seeds {
         let found = std::panic::catch_unwind(|| match storm {
             OF_TWO => two::run(seed),
+            NAMES => names::run(seed),
             SUCCESSION => run(seed, Plan::succession()),
             KEPT => run(seed, Plan::kept(seed)),
             _ => run(seed, Plan::of(seed)),

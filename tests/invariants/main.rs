@@ -8,7 +8,7 @@ mod invariants;
 
 use std::ops::Range;
 
-use invariants::{Plan, run, two};
+use invariants::{Plan, names, run, two};
 
 /// The seeds to run.
 fn seeds(default: Range<u64>) -> Range<u64> {
@@ -91,6 +91,15 @@ fn they_hold_in_a_rolling_restart() {
 fn two_nodes_never_both_go_on() {
     for seed in seeds(0..8) {
         if let Err(broken) = two::run(seed) {
+            panic!("{broken}");
+        }
+    }
+}
+
+#[test]
+fn a_false_name_never_becomes_a_member() {
+    for seed in seeds(0..8) {
+        if let Err(broken) = names::run(seed) {
             panic!("{broken}");
         }
     }

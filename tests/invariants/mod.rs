@@ -10,6 +10,7 @@ mod first_in_first_out;
 mod it_comes_to_rest;
 mod it_goes_on;
 mod minorities_are_silent;
+pub(crate) mod names;
 mod no_message_is_lost_in_silence;
 mod no_shard_before_its_deadline;
 mod numbers_are_unique;
