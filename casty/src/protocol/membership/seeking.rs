@@ -185,8 +185,12 @@ impl Membership {
         self.fail(JoinError::Refused { seed, reason });
     }
 
-    /// The same may succeed later.
+    /// The same may succeed later. A member that the map shows Up has nothing to try: the answer to
+    /// its proposal was lost.
     fn try_again(&mut self, view: &NodeView<'_>) {
+        if self.is_up(view) {
+            return self.become_member(None, view);
+        }
         let until = view.now + self.config.backoff;
         self.go_to(SeekingStep::Pausing { until });
     }
@@ -252,6 +256,11 @@ impl Membership {
         }
     }
 
+    fn is_up(&self, view: &NodeView<'_>) -> bool {
+        let status = view.map.and_then(|map| map.status(&self.me));
+        status == Some(Status::Up)
+    }
+
     fn await_map(&mut self, place: usize, what: Awaited, view: &NodeView<'_>) {
         let until = view.now + self.config.map_within;
         self.go_to(SeekingStep::Awaiting { place, what, until });
@@ -264,8 +273,13 @@ impl Membership {
         let (Some(map), Some(seeking)) = (view.map, self.seeking()) else {
             return;
         };
-        let SeekingStep::Awaiting { place, what, .. } = seeking.step else {
-            return;
+        let (place, what) = match seeking.step {
+            SeekingStep::Awaiting { place, what, .. } => (place, what),
+            // The map is faster than the answer.
+            SeekingStep::Proposing {
+                what: Proposed::Up, ..
+            } if map.status(&me) == Some(Status::Up) => return self.become_member(None, view),
+            _ => return,
         };
         match what {
             Awaited::Member if map.member(&me).is_some() => {

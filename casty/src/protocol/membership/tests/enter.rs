@@ -210,3 +210,21 @@ fn a_node_that_leaves_before_it_knows_that_it_is_up_has_a_lease() {
     let open = MembershipEffect::OpenGate(sent + lease().lease);
     assert_eq!(renewed, [MembershipEffect::Heard(3), open]);
 }
+
+/// The leader may die before it answers. The member would look for a cluster that it is in.
+#[test]
+fn a_node_that_the_map_shows_up_is_a_member_without_an_answer() {
+    let mut process = Process::joining(config());
+    process.done(Outcome::Decided(Ok(2)));
+    process.map = Some(Arc::new(cluster(&[b(1)])));
+    assert_eq!(process.handle(MembershipInput::Map), [start(0, Up)]);
+    let lost = process.done(Outcome::Decided(unreachable()));
+    assert_eq!(lost, [start(0, Renew)]);
+    // Or the map comes first.
+    let mut process = Process::joining(config());
+    process.done(Outcome::Decided(Ok(2)));
+    process.map = Some(Arc::new(cluster(&[b(1)])));
+    process.handle(MembershipInput::Map);
+    assert_eq!(process.handle(MembershipInput::Map), [start(0, Renew)]);
+    assert_eq!(process.done(Outcome::Decided(Ok(3))), []);
+}
