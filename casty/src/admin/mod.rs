@@ -50,12 +50,18 @@ pub use self::{
 use crate::{
     actor::runtime::Runtime,
     cluster::{
-        authority::Voter,
-        node::{Node, NodeSetup},
-        wire::{Answer, Call, Inspection, Proposal},
+        authority::{
+            leader_client::{LeaderClient, SearchTimes},
+            voters::{Trust, Voters},
+        },
+        peers::{
+            LocalMember, Peers, PeersSetup,
+            wire::{Answer, Call, Inspection, Proposal},
+        },
+        process::Process,
     },
-    config::{Availability, OnDown, Settings},
-    id::{Incarnation, MemberId, NodeId},
+    config::Settings,
+    id::{Incarnation, MemberId, NodeId, Voter},
     infra::{
         boxed::{Boxed, boxed},
         sync::lock,
@@ -66,10 +72,10 @@ use crate::{
     },
     system::fresh_seed,
     transport::{
-        dial::dial,
-        handshake::{HandshakeError, HandshakeRefusal, Lane},
-        link::{LinkOwner, Peer},
-        net::{Target, Tcp},
+        connection::Keepalive,
+        handshake::{HandshakeError, HandshakeRefusal},
+        link::{LinkTimes, Peer},
+        net::Tcp,
     },
 };
 
@@ -96,7 +102,7 @@ const RECOVER_LIMIT: Duration = Duration::from_mins(1);
 /// The names of the nodes are resolved once: make another `Admin` after the nodes have moved.
 /// Dropped, it closes its connections.
 pub struct Admin {
-    node: Arc<Node>,
+    peers: Arc<Peers>,
     timeout: Duration,
     /// Where the nodes are that the operator named.
     given: BTreeSet<SocketAddr>,
@@ -115,7 +121,7 @@ struct Known {
 impl fmt::Debug for Admin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Admin")
-            .field("cluster", &self.node.cluster())
+            .field("cluster", &self.peers.setup.cluster)
             .field("nodes", &self.given)
             .finish_non_exhaustive()
     }
@@ -214,7 +220,7 @@ impl Admin {
             }
         }
         if let Some((node, theirs)) = other {
-            let asked = admin.node.cluster().to_owned();
+            let asked = admin.peers.setup.cluster.clone();
             return Err(AdminError::OtherCluster {
                 node,
                 asked,
@@ -225,41 +231,34 @@ impl Admin {
         Err(AdminError::Unreachable { tried })
     }
 
-    /// A node that hosts nothing, knows no entity type, joins nothing: it can only ask.
+    /// Peers without an entity type, that join nothing: they can only ask.
     fn assemble(timeout: Duration, cluster: String) -> Self {
-        let settings = Settings {
-            connect_timeout: timeout,
-            decide_timeout: timeout,
-            // A node that comes back is seen soon.
-            backoff_max: PAUSE,
-            ..Settings::default()
-        };
         let seed = fresh_seed();
         let member = MemberId {
             node: NodeId::new(format!("admin-{seed:016x}")),
             incarnation: Incarnation::now(),
         };
+        let settings = Settings::default();
         let runtime = Runtime::new(member.node.clone(), &settings, seed);
         let cancel = CancellationToken::new();
-        let setup = NodeSetup {
+        let process = Process::new(runtime, cancel.clone(), seed);
+        let setup = PeersSetup {
             cluster,
-            member,
-            address: None,
-            settings,
-            seeds: Vec::new(),
-            roles: BTreeSet::new(),
-            given_incarnation: false,
-            on_down: OnDown::Stop,
-            availability: Availability::default(),
-            disk: None,
-            tie_breaker: None,
             net: Arc::new(Tcp),
-            seed,
+            times: LinkTimes {
+                connect: timeout,
+                keepalive: Keepalive {
+                    interval: settings.keepalive_interval,
+                    timeout: settings.keepalive_timeout,
+                },
+                backoff: settings.backoff,
+                // A node that comes back is seen soon.
+                backoff_max: PAUSE,
+            },
         };
-        // Nobody gossips with it.
-        let (node, _) = Node::new(setup, runtime, cancel.clone());
+        let local = Arc::new(LocalMember::new(member, None));
         Self {
-            node,
+            peers: Peers::new(setup, process, local),
             timeout,
             given: BTreeSet::new(),
             known: Mutex::default(),
@@ -268,7 +267,7 @@ impl Admin {
     }
 
     async fn resolve(&self, name: &str, until: Instant) -> Result<Vec<SocketAddr>, Unreached> {
-        let resolving = tokio::time::timeout_at(until, self.node.net().resolve(name)).await;
+        let resolving = tokio::time::timeout_at(until, self.peers.resolve(name)).await;
         let reason = match resolving {
             Ok(Ok(addresses)) if !addresses.is_empty() => return Ok(addresses),
             Ok(Ok(_)) => "the name has no address".to_owned(),
@@ -287,14 +286,9 @@ impl Admin {
         address: SocketAddr,
         until: Instant,
     ) -> Result<(), (SocketAddr, HandshakeError)> {
-        let hello = || self.node.hello(Lane::Control, None);
         let limit = until.saturating_duration_since(Instant::now());
-        let target = Target {
-            address,
-            expected: None,
-        };
-        let dialed = dial(&**self.node.net(), &target, hello, limit).await;
-        dialed.map(drop).map_err(|error| (address, error))
+        let greeted = self.peers.greet(address, limit).await;
+        greeted.map(drop).map_err(|error| (address, error))
     }
 
     /// Asks the given nodes and the members that they name, and waits for the last answer, for
@@ -349,7 +343,7 @@ impl Admin {
             member: None,
         };
         let limit = until.saturating_duration_since(Instant::now());
-        let reason = match self.node.call(&peer, Call::Inspect, limit).await {
+        let reason = match self.peers.call(&peer, Call::Inspect, limit).await {
             Ok(Answer::Inspected(inspection)) => {
                 let inspection: Inspection = *inspection;
                 return Ok(Answered {
@@ -494,13 +488,24 @@ impl Admin {
                 address,
             })
         });
-        // From here on it finds the leader as any node does.
-        self.node.set_introduced(askable);
-        self.node.set_leader(leader);
+        // From here on the leader is found as a client finds it.
+        let local = self.peers.local();
+        let voters = Voters::new(local, Arc::default(), Trust::Always, Arc::default());
+        voters.set_introduced(askable);
+        voters.set_leader(leader);
+        let client = LeaderClient {
+            peers: self.peers.clone(),
+            voters: Arc::new(voters),
+            times: SearchTimes {
+                limit: self.timeout,
+                backoff: Settings::default().backoff,
+            },
+            hosting: None,
+        };
         let leave = Command::Leave {
             member: member.clone(),
         };
-        match self.node.propose(Proposal::Apply(leave)).await {
+        match client.propose(Proposal::Apply(leave)).await {
             // Done before, or the first answer was lost. If it is Down by now, whoever waits for it
             // will see.
             Ok(_)
@@ -602,7 +607,7 @@ impl Admin {
         while Instant::now() < until {
             let left = until.saturating_duration_since(Instant::now());
             if !asked {
-                match self.node.call(&peer, Call::Recover { force }, left).await {
+                match self.peers.call(&peer, Call::Recover { force }, left).await {
                     Ok(Answer::Recovered(Ok(()))) => asked = true,
                     Ok(Answer::Recovered(Err(reason))) => {
                         return Err(AdminError::Refused { reason });

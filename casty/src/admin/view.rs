@@ -13,7 +13,7 @@ use super::{
     ShardTotals, Shards,
 };
 use crate::{
-    cluster::wire::Inspection,
+    cluster::peers::wire::Inspection,
     id::{Epoch, MemberId, ShardId},
     protocol::map::{ClusterMap, Slot, Status},
     system::MemberStatus,

@@ -1,7 +1,7 @@
-//! Who seems alive: SWIM, by foca, over our own links; and each node's facts record.
+//! Which members seem alive: SWIM, by foca, over our own links; and each node's facts record.
 //!
-//! Hints, never authority. The one who holds the map turns them into decisions; everybody else
-//! tells its own users that a member is unreachable, and no more.
+//! Hints, never authority. The leader of the map turns them into decisions; every other node tells
+//! its own users that a member is unreachable, and no more.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,11 +20,14 @@ use serde_bytes::ByteBuf;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::time::DelayQueue;
 
-use super::{
-    node::{Node, Said},
-    wire::Request,
-};
 use crate::{
+    cluster::{
+        map_watch::MapWatch,
+        peers::{Peers, wire::Request},
+        process::Process,
+        region::AnyRegion,
+        rumors::{Rumors, Said},
+    },
     config::Settings,
     event::Event,
     id::MemberId,
@@ -32,7 +35,6 @@ use crate::{
     protocol::{
         facts::{Digest, Facts, FactsTable},
         liveness::FailureDetector,
-        map::Status,
     },
     transport::{handshake::Lane, link::Peer},
 };
@@ -49,8 +51,8 @@ pub(crate) enum Input {
         digest: Digest,
     },
     Facts(BTreeMap<MemberId, Facts>),
-    /// This process is another member from now on.
-    Renew,
+    /// This process is another member from now on, with other rumors.
+    Renew(MemberId, Arc<Rumors>),
     /// Says goodbye, and ends.
     Leave,
 }
@@ -74,7 +76,7 @@ impl Identity for GossipId {
         self.address
     }
 
-    // Always: without it, two nodes that took each other for dead exchange millions of messages.
+    // Always: otherwise two nodes that took each other for dead exchange millions of messages.
     fn renew(&self) -> Option<Self> {
         Some(Self {
             renewal: self.renewal.wrapping_add(1),
@@ -158,57 +160,76 @@ fn config(settings: &Settings) -> foca::Config {
 
 type Swim = Foca<GossipId, MessagePack, StdRng, NoCustomBroadcast>;
 
+/// What a node's gossip stands on, whichever incarnation it speaks for.
+pub(crate) struct GossipParts {
+    pub(crate) process: Arc<Process>,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) map: Arc<MapWatch>,
+    pub(crate) regions: Arc<[Arc<dyn AnyRegion>]>,
+    pub(crate) settings: Settings,
+    pub(crate) address: SocketAddr,
+    pub(crate) roles: BTreeSet<String>,
+}
+
 /// One node's gossip.
 pub(crate) struct Gossip {
-    node: Arc<Node>,
-    address: SocketAddr,
+    parts: GossipParts,
+    member: MemberId,
+    rumors: Arc<Rumors>,
     swim: Swim,
     effects: AccumulatingRuntime<GossipId>,
     timers: DelayQueue<Timer<GossipId>>,
     facts: FactsTable,
     liveness: FailureDetector,
     unreachable: BTreeSet<MemberId>,
-    /// Members of the map that gossip has been told of. Once: what it thinks of them is its own
-    /// affair from then on.
+    /// Members of the map that gossip has been told of. It is told once, and judges them by itself
+    /// from then on.
     introduced: BTreeSet<MemberId>,
     rng: StdRng,
 }
 
 impl Gossip {
-    pub(crate) fn new(node: Arc<Node>, address: SocketAddr, seed: u64) -> Self {
+    /// `rumors`: where it tells what it hears.
+    pub(crate) fn new(
+        parts: GossipParts,
+        member: MemberId,
+        rumors: Arc<Rumors>,
+        seed: u64,
+    ) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let id = GossipId {
-            member: node.member(),
-            address,
+            member: member.clone(),
+            address: parts.address,
             renewal: 0,
         };
         let facts = Facts {
             version: 1,
-            address,
-            catalog: node.catalog().to_vec(),
-            roles: node.roles().clone(),
+            address: parts.address,
+            catalog: parts.peers.catalog().to_vec(),
+            roles: parts.roles.clone(),
             load: 0,
         };
-        let settings = node.settings();
+        let settings = &parts.settings;
         let swim_rng = StdRng::seed_from_u64(rng.random());
         Self {
             swim: Foca::new(id, config(settings), swim_rng, MessagePack),
             effects: AccumulatingRuntime::new(),
             timers: DelayQueue::new(),
-            facts: FactsTable::new(node.member(), facts),
+            facts: FactsTable::new(member.clone(), facts),
             liveness: FailureDetector::new(settings.suspect_after * 3),
             unreachable: BTreeSet::new(),
             introduced: BTreeSet::new(),
             rng,
-            address,
-            node,
+            member,
+            rumors,
+            parts,
         }
     }
 
     /// Runs until the node leaves or stops.
     pub(crate) async fn run(mut self, mut inputs: Inputs) {
-        let cancel = self.node.cancel().clone();
-        let mut ticks = tokio::time::interval(self.node.settings().gossip_interval);
+        let cancel = self.parts.process.cancel.clone();
+        let mut ticks = tokio::time::interval(self.parts.settings.gossip_interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut tick = 0_u64;
         loop {
@@ -224,7 +245,9 @@ impl Gossip {
                         self.drain();
                         return;
                     }
-                    Some(Input::Renew) => self = Self::new(self.node, self.address, self.rng.random()),
+                    Some(Input::Renew(member, rumors)) => {
+                        self = Self::new(self.parts, member, rumors, self.rng.random());
+                    }
                     Some(input) => self.handle(input),
                     None => return,
                 },
@@ -262,7 +285,7 @@ impl Gossip {
                 self.facts.merge(records);
                 self.publish_facts();
             }
-            Input::Renew | Input::Leave => {}
+            Input::Renew(..) | Input::Leave => {}
         }
     }
 
@@ -275,7 +298,7 @@ impl Gossip {
             };
             Some((member, said))
         });
-        self.node.set_said(said.collect());
+        self.rumors.set_said(said.collect());
     }
 
     /// Does what foca asks for.
@@ -295,7 +318,8 @@ impl Gossip {
                 OwnedNotification::MemberUp(id) => self.reached(&id.member),
                 OwnedNotification::Rename(_, new) => self.reached(&new.member),
                 OwnedNotification::MemberDown(id) => {
-                    if self.node.is_member(&id.member) {
+                    let map = self.parts.map.get();
+                    if map.is_some_and(|map| map.is_present(&id.member)) {
                         self.lost(&id.member);
                     }
                     self.liveness.handle_down(id.member);
@@ -311,17 +335,18 @@ impl Gossip {
     fn reached(&mut self, member: &MemberId) {
         self.liveness.handle_alive(member);
         if self.unreachable.remove(member) {
-            self.node
-                .runtime()
+            self.parts
+                .process
+                .runtime
                 .publish(|| Event::ReachableMember(member.clone()));
         }
         self.facts.handle_met(member);
         self.greet();
     }
 
-    /// Sends this node's record to whom it has met, once the map says where that is.
+    /// Sends this node's record to members that it has met, once the map says where they are.
     fn greet(&mut self) {
-        let map = self.node.map();
+        let map = self.parts.map.get();
         let is_member =
             |member: &MemberId| map.as_ref().is_some_and(|m| m.member(member).is_some());
         let greeted = self.facts.greet(is_member);
@@ -338,19 +363,20 @@ impl Gossip {
     fn lost(&mut self, member: &MemberId) {
         if self.unreachable.insert(member.clone()) {
             tracing::warn!(%member, "unreachable");
-            self.node
-                .runtime()
+            self.parts
+                .process
+                .runtime
                 .publish(|| Event::UnreachableMember(member.clone()));
         }
     }
 
     fn tick(&mut self, tick: u64) {
-        let Some(map) = self.node.map() else { return };
-        let mine = self.node.member();
+        let Some(map) = self.parts.map.get() else {
+            return;
+        };
         let others: BTreeMap<MemberId, SocketAddr> = map
-            .members
-            .iter()
-            .filter(|(id, member)| **id != mine && member.status != Status::Down)
+            .present()
+            .filter(|(id, _)| **id != self.member)
             .map(|(id, member)| (id.clone(), member.address))
             .collect();
         let alive: BTreeSet<MemberId> = self
@@ -362,7 +388,13 @@ impl Gossip {
             .retain(|member| others.contains_key(member));
         self.introduce(&others, &alive);
         self.greet();
-        if self.facts.set_load(self.node.load()) {
+        let load = self
+            .parts
+            .regions
+            .iter()
+            .map(|region| region.active())
+            .sum();
+        if self.facts.set_load(load) {
             let (me, facts) = self.facts.mine();
             let news = Request::Facts(BTreeMap::from([(me, facts)]));
             for (member, address) in &others {
@@ -376,7 +408,7 @@ impl Gossip {
             }
             self.publish_facts();
         }
-        // About once a second, whatever is missing is noticed.
+        // About once a second: what a record lacks is noticed by that.
         if tick.is_multiple_of(4) && !others.is_empty() {
             self.facts.retain(|member| others.contains_key(member));
             let nth = self.rng.random_range(0..others.len());
@@ -392,11 +424,11 @@ impl Gossip {
         for member in &dead {
             self.lost(member);
         }
-        self.node.set_dead(dead.into_iter().collect());
+        self.rumors.set_dead(dead.into_iter().collect());
     }
 
-    /// Has gossip know the members that the map names: it probes them from here on. Everybody
-    /// learns of them by the map, so nothing is sent for it. Those that gossip has given up are
+    /// Has gossip know the members that the map names: it probes them from here on. Every node
+    /// learns of them by the map, so nothing is sent for it. Members that gossip has given up are
     /// greeted, a few at a time: if they live, they answer, and know the others.
     fn introduce(&mut self, others: &BTreeMap<MemberId, SocketAddr>, alive: &BTreeSet<MemberId>) {
         self.introduced.retain(|member| others.contains_key(member));
@@ -425,7 +457,7 @@ impl Gossip {
     }
 
     fn peer(&self, member: &MemberId) -> Option<Peer> {
-        let address = self.node.map()?.member(member)?.address;
+        let address = self.parts.map.get()?.member(member)?.address;
         Some(Peer {
             address,
             member: Some(member.clone()),
@@ -444,13 +476,12 @@ impl Gossip {
     }
 
     fn send(&self, to: Peer, request: &Request) {
-        let link = self.node.link(to, Lane::Control);
+        let link = self.parts.peers.link(to, Lane::Control);
         if link.control_bytes() > BACKLOG_BYTES_MAX {
             return;
         }
         match codec::to_vec(request) {
-            // A peer that cannot be reached does not answer probes either: that is how gossip finds
-            // out.
+            // A peer that cannot be reached does not answer probes either, and gossip notices that.
             Ok(bytes) => drop(link.send_control(&bytes)),
             Err(error) => tracing::error!(%error, "gossip cannot be encoded"),
         }

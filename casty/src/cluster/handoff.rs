@@ -2,19 +2,19 @@
 
 use std::sync::Arc;
 
-use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-
+use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     actor::tasks::throttle::Throttle,
     cluster::{
+        membership::Membership,
         node::Node,
-        region::{AnyRegion, Parcel},
-        wire::{Answer, Call, Proposal},
+        peers::wire::{Answer, Call, Proposal},
+        region::{AnyRegion, Draining, Parcel},
     },
     id::{Epoch, ShardId},
+    infra::cancel::unless,
     protocol::{
         leader_client::LeaderError,
         map::{ClusterMap, Command, ShardHome, Slot},
@@ -25,188 +25,179 @@ use crate::{
 /// States that travel in one piece.
 const PART_BYTES_MAX: usize = 64 * 1024;
 
-/// Resolves, with a shard and its epoch, when everything in it has stopped.
-pub(crate) type Draining = BoxFuture<'static, (ShardId, Epoch)>;
-
-impl Node {
-    /// Begins to hand over what is to move and is not on its way yet.
-    pub(super) fn hand_over(&self, map: &ClusterMap, me: Option<Slot>) {
-        let (Some(me), Some(node)) = (me, self.upgrade()) else {
-            return;
+/// Begins to hand over what is to move and is not on its way yet. `me`: this node's slot.
+pub(crate) fn hand_over(node: &Arc<Node>, map: &ClusterMap, me: Slot) {
+    for region in node.regions.iter() {
+        let Some(table) = map.kinds.get(region.name()) else {
+            continue;
         };
-        for region in self.regions() {
-            let Some(table) = map.kinds.get(region.name()) else {
-                continue;
-            };
-            let homes = (0..).map(ShardId).zip(table.iter());
-            let moving: Vec<(ShardId, Epoch)> = homes
-                .filter(|(_, home)| home.owner == Some(me) && home.moving.is_some())
-                .map(|(shard, home)| (shard, home.epoch))
-                .collect();
-            if moving.is_empty() {
-                continue;
-            }
-            let draining = region.drain(&moving);
-            if !draining.is_empty() {
-                let region = region.clone();
-                self.spawn(node.clone().release(region, draining));
-            }
+        let homes = (0..).map(ShardId).zip(table.iter());
+        let moving: Vec<(ShardId, Epoch)> = homes
+            .filter(|(_, home)| home.owner == Some(me) && home.moving.is_some())
+            .map(|(shard, home)| (shard, home.epoch))
+            .collect();
+        if moving.is_empty() {
+            continue;
         }
-    }
-
-    /// Tells of each shard that has stopped, as many at a time as there are.
-    async fn release(self: Arc<Self>, region: Arc<dyn AnyRegion>, draining: Vec<Draining>) {
-        let session = self.session();
-        let mut draining: FuturesUnordered<Draining> = draining.into_iter().collect();
-        loop {
-            let first = tokio::select! {
-                biased;
-                () = session.cancelled() => return,
-                first = draining.next() => first,
-            };
-            let Some(first) = first else { return };
-            let mut shards = vec![first];
-            while let Some(Some(next)) = futures_util::FutureExt::now_or_never(draining.next()) {
-                shards.push(next);
-            }
-            // The order is that of hashes and wakers otherwise.
-            shards.sort_unstable();
-            let mut kept = Vec::new();
-            if region.migrates() {
-                for &(shard, epoch) in &shards {
-                    let parcel = region.take_parcel(shard);
-                    if !parcel.is_empty()
-                        && !self.send_parcel(&*region, shard, epoch, &parcel).await
-                    {
-                        // It goes on here, under a new epoch, with what it has.
-                        region.receive(shard, epoch, true, parcel);
-                        kept.push((shard, epoch));
-                    }
-                }
-                shards.retain(|shard| !kept.contains(shard));
-            }
-            let (member, kind) = (self.member(), region.name().to_owned());
-            if !kept.is_empty() {
-                tracing::info!(kind, shards = kept.len(), "shards could not be handed over");
-                let (member, kind) = (member.clone(), kind.clone());
-                self.propose_until_decided(
-                    &session,
-                    Command::Keep {
-                        member,
-                        kind,
-                        shards: kept,
-                    },
-                )
-                .await;
-            }
-            if !shards.is_empty() {
-                self.propose_until_decided(
-                    &session,
-                    Command::Release {
-                        member,
-                        kind,
-                        shards,
-                    },
-                )
-                .await;
-            }
-        }
-    }
-
-    /// Has it decided, however long that takes: the shards have stopped and are of no use here, and
-    /// nobody but the leader can do something about it.
-    async fn propose_until_decided(&self, session: &CancellationToken, command: Command) {
-        let proposal = Proposal::Apply(command);
-        loop {
-            let told = tokio::select! {
-                biased;
-                () = session.cancelled() => return,
-                told = self.propose(proposal.clone()) => told,
-            };
-            match told {
-                Ok(version) => return self.follower().handle_version(version),
-                // Done before: the first answer was lost.
-                Err(LeaderError::Refused(_)) => return,
-                Err(LeaderError::Unreachable(reason)) => {
-                    tracing::debug!(reason, "shards that have stopped cannot be given up yet");
-                }
-            }
-        }
-    }
-
-    /// Sends the states of a shard to where it is to move. `false` if that is not possible.
-    async fn send_parcel(
-        &self,
-        region: &dyn AnyRegion,
-        shard: ShardId,
-        epoch: Epoch,
-        parcel: &Parcel,
-    ) -> bool {
-        let until = Instant::now() + self.settings().decide_timeout;
-        let (mut first, pace) = (true, Throttle::default());
-        for part in parts(parcel) {
-            let _turn = pace.turn().await;
-            let call = Call::Receive {
-                kind: region.name().to_owned(),
-                shard,
-                epoch,
-                first,
-                parcel: part,
-            };
-            first = false;
-            loop {
-                let home = self.home_of(region.name(), shard);
-                let target = home.filter(|home| home.epoch == epoch);
-                let peer = target.and_then(|home| self.peer_at(home.moving?));
-                let left = until.saturating_duration_since(Instant::now());
-                let (Some(peer), false) = (peer, left.is_zero()) else {
-                    return false;
-                };
-                match self.call_on(Lane::Bulk, &peer, call.clone(), left).await {
-                    Ok(Answer::Received(true)) => break,
-                    // Its map may be behind.
-                    _ => tokio::time::sleep(self.settings().backoff).await,
-                }
-            }
-        }
-        true
-    }
-
-    fn home_of(&self, kind: &str, shard: ShardId) -> Option<ShardHome> {
-        let map = self.map()?;
-        map.kinds.get(kind)?.get(shard.index()).copied()
-    }
-
-    /// States for a shard that is about to come here. `false` if this node does not expect it.
-    pub(super) fn receive_parcel(
-        &self,
-        kind: &str,
-        shard: ShardId,
-        epoch: Epoch,
-        first: bool,
-        parcel: Parcel,
-    ) -> bool {
-        let me = self
-            .map()
-            .and_then(|map| Some(map.member(&self.member())?.slot));
-        let expected = me.is_some()
-            && self
-                .home_of(kind, shard)
-                .is_some_and(|home| home.moving == me && home.epoch == epoch);
-        let region = self.regions().iter().find(|region| region.name() == kind);
-        match region {
-            Some(region) if expected => {
-                region.receive(shard, epoch, first, parcel);
-                true
-            }
-            _ => false,
+        let draining = region.drain(&moving);
+        if !draining.is_empty() {
+            let releasing = release(node.clone(), node.membership(), region.clone(), draining);
+            node.process.spawn(releasing);
         }
     }
 }
 
+/// Gives up each shard that has stopped, as many at a time as there are.
+async fn release(
+    node: Arc<Node>,
+    membership: Arc<Membership>,
+    region: Arc<dyn AnyRegion>,
+    draining: Vec<Draining>,
+) {
+    let session = &membership.contact.tenure.session;
+    let member = &membership.contact.local.member;
+    let mut draining: FuturesUnordered<Draining> = draining.into_iter().collect();
+    while let Some(Some(first)) = unless(session, draining.next()).await {
+        let mut shards = vec![first];
+        while let Some(Some(next)) = draining.next().now_or_never() {
+            shards.push(next);
+        }
+        // The order is that of hashes and wakers otherwise.
+        shards.sort_unstable();
+        let kept = send_parcels(&node, &*region, &mut shards).await;
+        let kind = region.name().to_owned();
+        if !kept.is_empty() {
+            tracing::info!(kind, shards = kept.len(), "shards could not be handed over");
+            let keep = Command::Keep {
+                member: member.clone(),
+                kind: kind.clone(),
+                shards: kept,
+            };
+            propose_until_decided(&membership, keep).await;
+        }
+        if !shards.is_empty() {
+            let release = Command::Release {
+                member: member.clone(),
+                kind,
+                shards,
+            };
+            propose_until_decided(&membership, release).await;
+        }
+    }
+}
+
+/// Sends the states of shards to where they move. Those that could not be sent are taken out of
+/// `shards` and returned: they go on here, under a new epoch.
+async fn send_parcels(
+    node: &Node,
+    region: &dyn AnyRegion,
+    shards: &mut Vec<(ShardId, Epoch)>,
+) -> Vec<(ShardId, Epoch)> {
+    let mut kept = Vec::new();
+    if !region.migrates() {
+        return kept;
+    }
+    for &(shard, epoch) in &*shards {
+        let parcel = region.take_parcel(shard);
+        if !parcel.is_empty() && !send_parcel(node, region, shard, epoch, &parcel).await {
+            region.receive(shard, epoch, true, parcel);
+            kept.push((shard, epoch));
+        }
+    }
+    shards.retain(|shard| !kept.contains(shard));
+    kept
+}
+
+/// Has a command decided, however long that takes: the shards have stopped and are of no use here,
+/// and only the leader can do something about it.
+async fn propose_until_decided(membership: &Membership, command: Command) {
+    let contact = &membership.contact;
+    let proposal = Proposal::Apply(command);
+    loop {
+        let proposing = contact.leader.propose(proposal.clone());
+        match unless(&contact.tenure.session, proposing).await {
+            Some(Ok(version)) => return contact.source.handle_version(version),
+            // The session has ended; or this was done before, and the first answer was lost.
+            None | Some(Err(LeaderError::Refused(_))) => return,
+            Some(Err(LeaderError::Unreachable(reason))) => {
+                tracing::debug!(reason, "shards that have stopped cannot be given up yet");
+            }
+        }
+    }
+}
+
+/// Sends the states of a shard to where it is to move. `false` if that is not possible.
+async fn send_parcel(
+    node: &Node,
+    region: &dyn AnyRegion,
+    shard: ShardId,
+    epoch: Epoch,
+    parcel: &Parcel,
+) -> bool {
+    let settings = &node.setup.settings;
+    let until = Instant::now() + settings.decide_timeout;
+    let (mut first, pace) = (true, Throttle::default());
+    for part in parts(parcel) {
+        let _turn = pace.turn().await;
+        let call = Call::Receive {
+            kind: region.name().to_owned(),
+            shard,
+            epoch,
+            first,
+            parcel: part,
+        };
+        first = false;
+        loop {
+            let home = home_of(node, region.name(), shard);
+            let target = home.filter(|home| home.epoch == epoch);
+            let peer = target.and_then(|home| node.homes.peer_at(home.moving?));
+            let left = until.saturating_duration_since(Instant::now());
+            let (Some(peer), false) = (peer, left.is_zero()) else {
+                return false;
+            };
+            let calling = node.peers.call_on(Lane::Bulk, &peer, call.clone(), left);
+            match calling.await {
+                Ok(Answer::Received(true)) => break,
+                // The map of the peer may be behind.
+                _ => tokio::time::sleep(settings.backoff).await,
+            }
+        }
+    }
+    true
+}
+
+fn home_of(node: &Node, kind: &str, shard: ShardId) -> Option<ShardHome> {
+    let map = node.map.get()?;
+    map.kinds.get(kind)?.get(shard.index()).copied()
+}
+
+/// States for a shard that is about to come here. `false` if this node does not expect it.
+pub(crate) fn receive_parcel(
+    node: &Node,
+    kind: &str,
+    shard: ShardId,
+    epoch: Epoch,
+    first: bool,
+    parcel: Parcel,
+) -> bool {
+    let me = node.peers.local();
+    let map = node.map.get();
+    let slot = map.and_then(|map| Some(map.member(&me.member)?.slot));
+    let is_here = |home: ShardHome| home.moving == slot && home.epoch == epoch;
+    let expected = slot.is_some() && home_of(node, kind, shard).is_some_and(is_here);
+    let region = node.regions.iter().find(|region| region.name() == kind);
+    match region {
+        Some(region) if expected => {
+            region.receive(shard, epoch, first, parcel);
+            true
+        }
+        _ => false,
+    }
+}
+
 /// A parcel in pieces of bounded size, though at least one entity each. A piece is copied when its
-/// turn comes: a shard may be large, and whoever copies all of it at once keeps its thread from
-/// everybody else.
+/// turn comes: a shard may be large, and copying all of it at once would hold up every other task
+/// of the thread.
 fn parts(parcel: &Parcel) -> impl Iterator<Item = Parcel> {
     let mut rest = parcel.iter().peekable();
     std::iter::from_fn(move || {

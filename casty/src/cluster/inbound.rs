@@ -4,20 +4,23 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{
-    node::Node,
-    region::{FENCE, Inward, remote_ask},
-    watches::WATCH,
-    wire::Request,
-};
 use crate::{
     actor::envelope::{RemoteAsk, ReplyTo},
+    cluster::{
+        node::Node,
+        peers::{
+            remote_actors::{WATCH, handle_watch},
+            wire::Request,
+        },
+        region::{FENCE, Inward, remote_ask},
+        requests::handle_request,
+    },
     error::Failure,
     event::ActorPath,
     id::Epoch,
-    infra::mutants,
+    infra::{cancel::unless, mutants},
     message::{answer::ReplyPath, codec},
-    protocol::{map::Status, membership::MembershipInput},
+    protocol::{map::Member, membership::MembershipInput},
     transport::{
         accept::{self, Accepted, HANDSHAKES_MAX, HandshakePlace, Handshakes},
         connection::{self, Connection, ConnectionEnd, Grant, Inlet, Side},
@@ -31,21 +34,18 @@ use crate::{
 pub(crate) async fn accept(node: Arc<Node>, listener: Arc<dyn Listener>) {
     let mut handshakes = Handshakes::new(HANDSHAKES_MAX);
     loop {
-        let accepted = tokio::select! {
-            biased;
-            () = node.cancel().cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok(incoming) => {
+        match unless(&node.process.cancel, listener.accept()).await {
+            None => return,
+            Some(Ok(incoming)) => {
                 if let Ok(place) = handshakes.begin(&incoming) {
-                    node.spawn_connection(serve(node.clone(), incoming, place));
+                    let serving = serve(node.clone(), incoming, place);
+                    node.process.spawn_connection(serving);
                 }
             }
-            Err(error) => {
+            Some(Err(error)) => {
                 // Out of file descriptors, say: it passes, and a hot loop would not help.
                 tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(node.settings().backoff).await;
+                tokio::time::sleep(node.setup.settings.backoff).await;
             }
         }
     }
@@ -53,12 +53,10 @@ pub(crate) async fn accept(node: Arc<Node>, listener: Arc<dyn Listener>) {
 
 async fn serve(node: Arc<Node>, incoming: Incoming, place: HandshakePlace) {
     let from = incoming.remote;
-    let limit = node.settings().connect_timeout;
+    let limit = node.setup.settings.connect_timeout;
     let accepting = accept::accept(incoming, |hello, peer| judge(&node, hello, peer), limit);
-    let accepted = tokio::select! {
-        biased;
-        () = node.cancel().cancelled() => return,
-        accepted = accepting => accepted,
+    let Some(accepted) = unless(&node.process.cancel, accepting).await else {
+        return;
     };
     drop(place);
     let Accepted { stream, hello } = match accepted {
@@ -74,14 +72,14 @@ async fn serve(node: Arc<Node>, incoming: Incoming, place: HandshakePlace) {
             return;
         }
     };
-    let inlet = Inlet::new(hello.member.clone(), node.cancel().child_token());
-    node.add_inlet(&inlet);
+    let inlet = Inlet::new(hello.member.clone(), node.process.cancel.child_token());
+    node.peers.add_inlet(&inlet);
     let mut kinds = Kinds::new(&node, &hello);
     let connection = Connection {
         stream,
         side: Side::Accepted,
-        keepalive: node.keepalive(),
-        timer_thread: node.runtime().upkeep(),
+        keepalive: node.peers.keepalive(),
+        timer_thread: node.process.runtime.upkeep(),
         outbox: &inlet.outbox,
         cancel: &inlet.cancel,
     };
@@ -89,7 +87,7 @@ async fn serve(node: Arc<Node>, incoming: Incoming, place: HandshakePlace) {
         .run(
             |chunk| {
                 // References in messages become usable in this system: said once for all of them.
-                let handled = node.runtime().enter(|| {
+                let handled = node.process.runtime.enter(|| {
                     let handled = connection::for_each_frame(chunk, |at, frame| {
                         kinds.flush_unless_for(&frame, &inlet, chunk);
                         handle(&node, &inlet, hello.lane, &mut kinds, chunk, at, frame)
@@ -103,7 +101,7 @@ async fn serve(node: Arc<Node>, incoming: Incoming, place: HandshakePlace) {
             || {
                 // The peer sends what was not read to other homes, and takes this one for gone: so this
                 // is said only if the node ends, and not if it cuts off one peer.
-                if node.cancel().is_cancelled() {
+                if node.process.cancel.is_cancelled() {
                     inlet.goodbye()
                 } else {
                     Bytes::new()
@@ -125,18 +123,18 @@ fn judge(
     hello: &Hello,
     peer: Option<&PeerIdentity>,
 ) -> Result<Welcome, HandshakeRefusal> {
-    let map = node.map();
-    let me = node.member();
+    let map = node.map.get();
+    let membership = node.membership();
+    let (contact, local) = (&membership.contact, &membership.contact.local);
     let doorkeeper = Doorkeeper {
-        cluster: node.cluster(),
-        identity: node.identity(),
-        member: &me,
-        keeps_seat: node.kept_seat().is_some(),
-        catalog: node.catalog(),
+        cluster: &node.peers.setup.cluster,
+        identity: local.identity(),
+        member: &local.member,
+        keeps_seat: local.keeps_seat(),
+        catalog: node.peers.catalog(),
         is_down: &|member| {
-            map.as_ref()
-                .is_some_and(|map| map.status(member) == Some(Status::Down))
-                && !mutants::on("the_dead_may_renew")
+            let known = map.as_ref().and_then(|map| map.member(member));
+            known.is_some_and(Member::is_gone) && !mutants::on("the_dead_may_renew")
         },
     };
     let judged = doorkeeper.judge(hello, peer);
@@ -144,20 +142,21 @@ fn judge(
         && ours > theirs
     {
         // It is this node that is behind: the cluster was reborn without it.
-        node.membership().tell(MembershipInput::Generation(ours));
+        let inputs = &contact.tenure.inputs;
+        inputs.tell(MembershipInput::Generation(ours));
     }
     judged?;
     if let Some(address) = hello.address.filter(|_| hello.keeps_seat)
-        && hello.identity == node.identity()
+        && hello.identity == local.identity()
     {
-        node.handle_successor(&hello.member, address);
+        contact.voters.handle_successor(&hello.member, address);
     }
     let voters = map.iter().flat_map(|map| map.voters.iter());
     let voters = voters.map(|(voter, place)| (voter.clone(), place.address));
     Ok(Welcome {
-        identity: node.identity(),
-        member: me,
-        keeps_seat: node.kept_seat().is_some(),
+        identity: local.identity(),
+        member: local.member.clone(),
+        keeps_seat: local.keeps_seat(),
         voters: voters.collect(),
     })
 }
@@ -175,13 +174,17 @@ struct Kinds {
 impl Kinds {
     fn new(node: &Node, hello: &Hello) -> Self {
         let find = |name: &str| {
-            node.regions()
+            node.regions
                 .iter()
                 .find(|region| region.name() == name)
                 .map(|region| region.clone().inward())
         };
         for (entry, mine) in hello.catalog.iter().filter_map(|entry| {
-            let mine = node.catalog().iter().find(|mine| mine.name == entry.name)?;
+            let mine = node
+                .peers
+                .catalog()
+                .iter()
+                .find(|mine| mine.name == entry.name)?;
             (mine.fingerprint != entry.fingerprint).then_some((entry, mine))
         }) {
             tracing::info!(
@@ -240,7 +243,7 @@ fn handle(
         }
         (Lane::Control | Lane::Bulk, Frame::Control(payload)) => {
             match codec::decode::<Request>(payload) {
-                Ok(request) => node.handle_request(inlet, request),
+                Ok(request) => handle_request(node, inlet, request),
                 Err(error) => {
                     // A newer peer may say what this one does not understand yet; nothing else is
                     // the matter.
@@ -256,7 +259,7 @@ fn handle(
                 return Ok(());
             }
             match kinds.by_number.get_mut(usize::from(frame.kind)) {
-                Some((_, Some(region))) if node.address().is_some() => {
+                Some((_, Some(region))) => {
                     region.handle(inlet, frame, chunk, at, grant);
                     kinds.last = Some(frame.kind);
                 }
@@ -275,10 +278,16 @@ fn handle(
         ) => {
             let grant = Grant::new(inlet, bytes);
             if payload == WATCH && correlation != 0 {
-                node.handle_watch(inlet, actor, correlation);
+                handle_watch(&node.process.runtime, inlet, actor, correlation);
                 return Ok(());
             }
-            let ask = remote_ask(node.runtime(), inlet, correlation, Epoch::ZERO, chain);
+            let ask = remote_ask(
+                &node.process.runtime,
+                inlet,
+                correlation,
+                Epoch::ZERO,
+                chain,
+            );
             deliver_to_actor(node, actor, ask, payload, grant);
         }
         _ => return Err(ConnectionEnd::Unexpected),
@@ -296,7 +305,7 @@ fn unknown_entity(node: &Node, inlet: &Arc<Inlet>, name: &str, frame: EntityFram
         id: frame.id.to_owned(),
     };
     let message = codec::variant_name(frame.payload).unwrap_or("?");
-    let runtime = node.runtime();
+    let runtime = &node.process.runtime;
     let ask = remote_ask(runtime, inlet, frame.correlation, Epoch::ZERO, &[]);
     ReplyTo::<()>::from(ask).undelivered(runtime, &path, message, failure);
 }
@@ -308,7 +317,7 @@ fn deliver_to_actor(
     payload: &[u8],
     grant: Grant<'_>,
 ) {
-    if let Some(cell) = node.runtime().actor(actor) {
+    if let Some(cell) = node.process.runtime.actor(actor) {
         let mut grant = Some(grant);
         return cell.deliver(payload, ask, &mut || grant.take().map(Grant::keep));
     }
@@ -317,5 +326,5 @@ fn deliver_to_actor(
         id: actor.to_string(),
     };
     let message = codec::variant_name(payload).unwrap_or("?");
-    ReplyTo::<()>::from(ask).undelivered(node.runtime(), &path, message, Failure::Stopped);
+    ReplyTo::<()>::from(ask).undelivered(&node.process.runtime, &path, message, Failure::Stopped);
 }

@@ -3,19 +3,29 @@
 //! Not `tokio::sync::watch`: that picks the waiters it wakes by global randomness, which a
 //! simulation cannot replay.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::Notify;
 
-use crate::{infra::sync::lock, protocol::map::ClusterMap};
+use crate::{cluster::locks::Rank, infra::sync::Ranked, protocol::map::ClusterMap};
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct MapWatch {
     current: ArcSwapOption<ClusterMap>,
-    /// News come from the engine here and from the one that is watched; one at a time.
-    changing: Mutex<()>,
+    /// News come from the engine here and from the voter that is watched; one at a time.
+    changing: Ranked<()>,
     changed: Notify,
+}
+
+impl Default for MapWatch {
+    fn default() -> Self {
+        Self {
+            current: ArcSwapOption::empty(),
+            changing: Rank::MapChange.mutex(()),
+            changed: Notify::new(),
+        }
+    }
 }
 
 impl MapWatch {
@@ -26,7 +36,7 @@ impl MapWatch {
 
     /// Takes over a map, unless it is no newer than the present one.
     pub(crate) fn offer(&self, map: ClusterMap) -> bool {
-        let one_at_a_time = lock(&self.changing);
+        let one_at_a_time = self.changing.lock();
         let newer = self
             .current
             .load()
@@ -45,7 +55,7 @@ impl MapWatch {
     /// Applies changes to a copy of the present map. `false` if there is none, or `change` says
     /// that they do not fit.
     pub(crate) fn update(&self, change: impl FnOnce(&mut ClusterMap) -> bool) -> bool {
-        let one_at_a_time = lock(&self.changing);
+        let one_at_a_time = self.changing.lock();
         let Some(known) = self.get() else {
             return false;
         };
@@ -66,11 +76,11 @@ impl MapWatch {
 
     /// Forgets the map: this process begins anew.
     pub(crate) fn clear(&self) {
-        let _one_at_a_time = lock(&self.changing);
+        let _one_at_a_time = self.changing.lock();
         self.current.store(None);
     }
 
-    /// Wakes everybody who waits, though the map is the same: something else that they look at has
+    /// Wakes all that wait, though the map is the same: something else that they look at has
     /// changed.
     pub(crate) fn notify(&self) {
         self.changed.notify_waiters();

@@ -1,15 +1,29 @@
 //! Tokio shells that drive `protocol/`: a node with its links, the map's authority, gossip,
 //! regions.
+//!
+//! Three lifetimes: [`peers`] and [`process`] are a process's, whatever it is; [`membership`] is one
+//! incarnation's, and replaced whole by the next; [`node`] puts them together, and [`start`] runs
+//! them. A [`client`] is made of the same parts, without a membership. The order of locks is that of
+//! [`locks::Rank`].
 
 pub(crate) mod authority;
-mod calls;
+pub(crate) mod client;
+mod contact;
+pub(crate) mod failure;
 pub(crate) mod gossip;
 mod handoff;
-pub(crate) mod inbound;
+pub(crate) mod homes;
+mod inbound;
+mod locks;
 pub(crate) mod map_watch;
 pub(crate) mod membership;
+mod membership_inputs;
 pub(crate) mod node;
+pub(crate) mod peers;
+pub(crate) mod process;
 pub(crate) mod region;
 pub(crate) mod registry;
-mod watches;
-pub(crate) mod wire;
+mod requests;
+mod rumors;
+pub(crate) mod start;
+mod tenure;

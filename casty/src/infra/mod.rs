@@ -2,6 +2,7 @@
 //! the timer thread, switches for mutants and for observation by the simulation's checks.
 
 pub(crate) mod boxed;
+pub(crate) mod cancel;
 pub(crate) mod mutants;
 pub(crate) mod observe;
 pub(crate) mod panic;

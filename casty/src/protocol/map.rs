@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lease::LeaseTimes;
 use crate::{
-    id::{CatalogEntry, ClusterIdentity, Epoch, Incarnation, MemberId, ShardId},
+    id::{CatalogEntry, ClusterIdentity, Epoch, Incarnation, MemberId, ShardId, Voter},
     infra::mutants,
 };
 
@@ -48,11 +48,27 @@ pub(crate) struct Member {
     pub(crate) kinds: Vec<String>,
 }
 
+impl Member {
+    /// Declared Down.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.status == Status::Down
+    }
+}
+
 /// A voter's seat, and the address it listens at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct VoterPlace {
     pub(crate) seat: Seat,
     pub(crate) address: SocketAddr,
+}
+
+impl From<(&MemberId, &VoterPlace)> for Voter {
+    fn from((member, place): (&MemberId, &VoterPlace)) -> Self {
+        Self {
+            member: member.clone(),
+            address: place.address,
+        }
+    }
 }
 
 /// The owner of a shard, and the epoch of the ownership.
@@ -224,6 +240,16 @@ impl ClusterMap {
 
     pub(crate) fn status(&self, id: &MemberId) -> Option<Status> {
         self.members.get(id).map(|member| member.status)
+    }
+
+    /// Whether a process is a member, and not declared Down.
+    pub(crate) fn is_present(&self, id: &MemberId) -> bool {
+        self.members.get(id).is_some_and(|member| !member.is_gone())
+    }
+
+    /// The members that are not Down.
+    pub(crate) fn present(&self) -> impl Iterator<Item = (&MemberId, &Member)> {
+        self.members.iter().filter(|(_, member)| !member.is_gone())
     }
 
     pub(crate) fn up(&self) -> impl Iterator<Item = &MemberId> {

@@ -71,12 +71,6 @@ impl<V: Clone + PartialEq> SourceChoice<V> {
         self.needed = self.needed.max(version);
     }
 
-    /// The next incarnation of this node begins.
-    pub(crate) fn reset(&mut self) {
-        self.source = None;
-        self.needed = 0;
-    }
-
     /// What is to be done about the source now.
     pub(crate) fn handle_tick(
         &mut self,
@@ -222,17 +216,6 @@ mod tests {
         };
         let stop = Some(SourceEffect::Stop);
         assert_eq!(choice.handle_tick(&fresh, now), stop);
-    }
-
-    #[test]
-    fn the_next_incarnation_waits_for_no_version_of_the_last() {
-        let (mut choice, now) = (SourceChoice::default(), Instant::now());
-        let all = view(&["a", "b"]);
-        choice.handle_version(900);
-        choice.handle_tick(&all, now);
-        choice.reset();
-        assert_eq!(choice.handle_tick(&all, now), B);
-        assert_eq!(choice.handle_tick(&all, now + PATIENCE), None);
     }
 
     #[test]

@@ -17,18 +17,26 @@ use crate::{
         runtime::{Carrier, Myself, Runtime},
     },
     cluster::{
-        authority::raft::Disk,
-        inbound, membership,
-        node::{Node, NodeSetup},
-        region::Mesh,
+        authority::raft::{Disk, StoredState},
+        homes::Homes,
+        map_watch::MapWatch,
+        node::{Node, NodeParts, NodeSetup},
+        peers::{LocalMember, Peers, PeersSetup, remote_actors::RemoteActors},
+        process::Process,
+        region::{AnyRegion, Mesh},
         registry::Registry,
+        start::start,
     },
     config::{Availability, OnDown, Settings},
     error::StartError,
     id::{Incarnation, MemberId, NODE_ID_BYTES_MAX, NodeId},
     infra::boxed::{Boxed, boxed},
     tie::{Breaker, TieBreaker},
-    transport::net::{Net, Tcp},
+    transport::{
+        connection::Keepalive,
+        link::LinkTimes,
+        net::{Listener, Net, Tcp},
+    },
 };
 
 /// The most roles of one node. They are part of its facts, which gossip carries.
@@ -44,14 +52,14 @@ pub struct SystemBuilder {
     advertise: Option<String>,
     pub(super) seeds: Vec<String>,
     roles: BTreeSet<String>,
-    settings: Settings,
+    pub(super) settings: Settings,
     on_down: OnDown,
     availability: Availability,
     tie_breaker: Option<Breaker>,
     state_dir: Option<PathBuf>,
-    resources: Resources,
-    registry: Registry,
-    net: Arc<dyn Net>,
+    pub(super) resources: Resources,
+    pub(super) registry: Registry,
+    pub(super) net: Arc<dyn Net>,
     incarnation: Option<Incarnation>,
     seed: Option<u64>,
 }
@@ -384,31 +392,45 @@ impl SystemBuilder {
             None => None,
         };
         let (disk, kept) = opened.unzip();
-        let (inner, node, inputs) = self.assemble(member, Some(address), disk)?;
-        if let Some(kept) = kept.flatten() {
-            // Before anybody is let in: who asks is not to be told that there is no cluster.
-            node.set_kept(kept);
-        }
-        node.spawn_connection(inbound::accept(node.clone(), listener));
-        membership::start(&node, inputs);
-        Ok(ActorSystem(inner))
+        self.assemble(member, address, disk, kept.flatten(), listener)
     }
 
-    pub(super) fn assemble(
+    fn assemble(
         self,
         member: MemberId,
-        address: Option<SocketAddr>,
+        address: SocketAddr,
         disk: Option<Arc<Disk>>,
-    ) -> Result<(Arc<Inner>, Arc<Node>, crate::cluster::gossip::Inputs), StartError> {
+        kept: Option<StoredState>,
+        listener: Arc<dyn Listener>,
+    ) -> Result<ActorSystem, StartError> {
+        let local = LocalMember::new(member.clone(), Some(address));
+        if let Some(kept) = &kept {
+            // Before a peer is let in: it must not be told that there is no cluster.
+            local.set_identity(kept.identity);
+            local.set_keeps_seat();
+        }
+        let local = Arc::new(local);
         let seed = self.seed.unwrap_or_else(fresh_seed);
-        let runtime = Runtime::new(member.node.clone(), &self.settings, seed);
-        runtime.set_resources(self.resources);
-        let cancel = CancellationToken::new();
-        let setup = NodeSetup {
-            cluster: self.cluster,
+        let settings = self.settings.clone();
+        let parts = ProcessParts::build(
+            self.cluster,
+            &self.registry,
+            self.resources,
+            &settings,
+            self.net,
+            local.clone(),
+            seed,
+        )?;
+        let runtime = parts.process.runtime.clone();
+        let myself = Myself {
             member: member.clone(),
             address,
-            settings: self.settings.clone(),
+        };
+        runtime.set_network(Some(myself), parts.carrier());
+        let setup = NodeSetup {
+            member,
+            address,
+            settings: self.settings,
             seeds: self.seeds,
             roles: self.roles,
             given_incarnation: self.incarnation.is_some(),
@@ -416,27 +438,88 @@ impl SystemBuilder {
             availability: self.availability,
             tie_breaker: self.tie_breaker,
             disk,
-            net: self.net,
-            seed,
         };
-        let (node, inputs) = Node::new(setup, runtime.clone(), cancel.clone());
-        let mesh: Arc<dyn Mesh> = node.clone();
-        let (regions, routes) =
-            self.registry
-                .build(&runtime, &self.settings, Some(&Arc::downgrade(&mesh)))?;
-        let carrier: Arc<dyn Carrier> = node.clone();
-        let carrier: Weak<dyn Carrier> = Arc::downgrade(&carrier);
-        runtime.set_network(address.map(|address| Myself { member, address }), carrier);
-        runtime.set_routes(routes);
-        node.set_regions(regions.clone());
-        let inner = Inner {
+        let node_parts = NodeParts {
+            process: parts.process.clone(),
+            peers: parts.peers.clone(),
+            map: parts.map.clone(),
+            homes: parts.homes.clone(),
+            regions: parts.regions.clone(),
+        };
+        let (node, inputs) = Node::new(setup, node_parts, local, kept);
+        start(&node, inputs, listener);
+        Ok(ActorSystem(Arc::new(Inner {
             runtime,
-            regions,
-            node: Some(node.clone()),
-            settings: self.settings,
-            _stop: cancel.drop_guard(),
+            regions: parts.regions.to_vec(),
+            node: Some(node),
+            settings,
+            _remote_actors: Some(parts.remote_actors),
+            _stop: parts.process.cancel.clone().drop_guard(),
+        })))
+    }
+}
+
+/// The parts that every process in a cluster has, a node or a client.
+pub(super) struct ProcessParts {
+    pub(super) process: Arc<Process>,
+    pub(super) peers: Arc<Peers>,
+    pub(super) map: Arc<MapWatch>,
+    pub(super) homes: Arc<Homes>,
+    pub(super) regions: Arc<[Arc<dyn AnyRegion>]>,
+    pub(super) remote_actors: Arc<RemoteActors>,
+}
+
+impl ProcessParts {
+    pub(super) fn build(
+        cluster: String,
+        registry: &Registry,
+        resources: Resources,
+        settings: &Settings,
+        net: Arc<dyn Net>,
+        local: Arc<LocalMember>,
+        seed: u64,
+    ) -> Result<Self, StartError> {
+        let runtime = Runtime::new(local.member.node.clone(), settings, seed);
+        runtime.set_resources(resources);
+        let process = Process::new(runtime.clone(), CancellationToken::new(), seed);
+        let times = LinkTimes {
+            connect: settings.connect_timeout,
+            keepalive: Keepalive {
+                interval: settings.keepalive_interval,
+                timeout: settings.keepalive_timeout,
+            },
+            backoff: settings.backoff,
+            backoff_max: settings.backoff_max,
         };
-        Ok((Arc::new(inner), node, inputs))
+        let setup = PeersSetup {
+            cluster,
+            net,
+            times,
+        };
+        let peers = Peers::new(setup, process.clone(), local);
+        let (map, homes) = (Arc::<MapWatch>::default(), Homes::new(peers.clone()));
+        let mesh: Arc<dyn Mesh> = homes.clone();
+        let (regions, routes) = registry.build(&runtime, settings, Some(&Arc::downgrade(&mesh)))?;
+        runtime.set_routes(routes);
+        let remote_actors = RemoteActors::new(
+            process.clone(),
+            peers.clone(),
+            map.clone(),
+            settings.backoff,
+        );
+        Ok(Self {
+            process,
+            peers,
+            map,
+            homes,
+            regions: regions.into(),
+            remote_actors,
+        })
+    }
+
+    pub(super) fn carrier(&self) -> Weak<dyn Carrier> {
+        let carrier: Arc<dyn Carrier> = self.remote_actors.clone();
+        Arc::downgrade(&carrier)
     }
 }
 

@@ -1,17 +1,21 @@
 //! A client of a cluster: it sends and asks, but hosts no entities and is not a member.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, fmt, sync::Arc};
+
+use tokio_util::sync::DropGuard;
 
 use super::{
-    Inner, MemberInfo,
-    builder::{SystemBuilder, fresh_seed},
-    members,
+    MemberInfo, MemberStatus,
+    builder::{ProcessParts, SystemBuilder, fresh_seed},
     shards::Shards,
-    wait_for,
+    wait,
 };
 use crate::{
     actor::Entity,
-    cluster::membership,
+    cluster::{
+        client::{Client, ClientParts},
+        peers::{LocalMember, remote_actors::RemoteActors},
+    },
     error::{JoinError, ShutdownError, StartError},
     event::Events,
     id::{Incarnation, MemberId, NodeId},
@@ -20,7 +24,22 @@ use crate::{
 
 /// A client of a cluster: it sends and asks, but hosts no entities and is not a member.
 #[derive(Clone, Debug)]
-pub struct ClusterClient(Arc<Inner>);
+pub struct ClusterClient(Arc<ClientInner>);
+
+struct ClientInner {
+    client: Arc<Client>,
+    /// The runtime refers to it weakly.
+    _remote_actors: Arc<RemoteActors>,
+    _stop: DropGuard,
+}
+
+impl fmt::Debug for ClientInner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterClient")
+            .field("node", &self.client.process.runtime.node)
+            .finish_non_exhaustive()
+    }
+}
 
 impl ClusterClient {
     /// Connects to the cluster `cluster` through any of its members, and waits for its first map.
@@ -58,32 +77,70 @@ impl ClusterClient {
             node: NodeId::new(name),
             incarnation,
         };
-        let (inner, node, inputs) = builder.assemble(member, None, None)?;
-        membership::start(&node, inputs);
-        wait_for(&node, 1).await?;
-        Ok(Self(inner))
+        let local = Arc::new(LocalMember::new(member, None));
+        let parts = ProcessParts::build(
+            builder.cluster,
+            &builder.registry,
+            builder.resources,
+            &builder.settings,
+            builder.net,
+            local.clone(),
+            fresh_seed(),
+        )?;
+        let carrier = parts.carrier();
+        parts.process.runtime.set_network(None, carrier);
+        let stop = parts.process.cancel.clone().drop_guard();
+        let client = ClientParts {
+            settings: builder.settings,
+            seeds: builder.seeds,
+            process: parts.process,
+            peers: parts.peers,
+            map: parts.map,
+            homes: parts.homes,
+            regions: parts.regions,
+        };
+        let client = Client::new(client, local);
+        client.start();
+        let inner = ClientInner {
+            client,
+            _remote_actors: parts.remote_actors,
+            _stop: stop,
+        };
+        let connected = Self(Arc::new(inner));
+        connected.wait_for(1).await?;
+        Ok(connected)
     }
 
     /// A reference to an entity. See [`ActorSystem::entity`](crate::ActorSystem::entity).
     pub fn entity<E: Entity>(&self, id: impl AsRef<str>) -> E::Ref {
-        self.0.runtime.entity::<E>(id)
+        self.0.client.process.runtime.entity::<E>(id)
     }
 
     /// The shards of an entity type. See [`ActorSystem::shards`](crate::ActorSystem::shards).
     pub fn shards<E: Entity>(&self) -> Shards<E> {
         Shards {
-            route: self.0.runtime.route::<E>(),
+            route: self.0.client.process.runtime.route::<E>(),
         }
     }
 
     /// The events of this client, from now on.
     pub fn events(&self) -> Events {
-        self.0.runtime.events.subscribe()
+        self.0.client.process.runtime.events.subscribe()
     }
 
     /// The members of the cluster as this client sees them.
     pub fn members(&self) -> Vec<MemberInfo> {
-        self.0.node.as_deref().map_or_else(Vec::new, members)
+        let map = self.0.client.map.get();
+        let members = map.iter().flat_map(|map| map.members.iter());
+        members
+            .map(|(id, member)| MemberInfo {
+                id: id.clone(),
+                address: member.address,
+                status: MemberStatus::of(member.status),
+                entities: None,
+                roles: BTreeSet::new(),
+            })
+            .collect()
     }
 
     /// Waits until at least `members` members are Up. See
@@ -95,10 +152,13 @@ impl ClusterClient {
     /// # Cancel safety
     /// Safe.
     pub async fn wait_for(&self, members: usize) -> Result<(), JoinError> {
-        match &self.0.node {
-            Some(node) => wait_for(node, members).await,
-            None => Err(JoinError::ShutDown),
-        }
+        let Client {
+            map,
+            failed,
+            process,
+            ..
+        } = &*self.0.client;
+        wait(map, failed, &process.cancel, members, |_| true).await
     }
 
     /// Closes the connections.
@@ -110,7 +170,7 @@ impl ClusterClient {
     /// # Cancel safety
     /// If the future is dropped, the shutdown may be incomplete. Call it again.
     pub async fn shutdown(&self) -> Result<(), ShutdownError> {
-        self.0.shut_down().await
+        boxed(self.0.client.leave()).await
     }
 }
 

@@ -30,7 +30,10 @@ use crate::{
         runtime::Runtime,
         spy::{Scope, Spy},
     },
-    cluster::{membership, node::Node, region::AnyRegion, registry::Registry},
+    cluster::{
+        failure::Failed, map_watch::MapWatch, membership::leave::leave, node::Node,
+        peers::remote_actors::RemoteActors, region::AnyRegion, registry::Registry,
+    },
     config::Settings,
     error::{JoinError, ShutdownError, StartError},
     event::{ActorPath, Events},
@@ -51,6 +54,8 @@ struct Inner {
     regions: Vec<Arc<dyn AnyRegion>>,
     node: Option<Arc<Node>>,
     settings: Settings,
+    /// The runtime refers to it weakly.
+    _remote_actors: Option<Arc<RemoteActors>>,
     _stop: DropGuard,
 }
 
@@ -116,6 +121,7 @@ impl ActorSystem {
             regions,
             node: None,
             settings,
+            _remote_actors: None,
             _stop: stop,
         })))
     }
@@ -227,8 +233,7 @@ impl ActorSystem {
         self.0
             .node
             .as_ref()
-            .and_then(|node| node.address())
-            .unwrap_or(nowhere)
+            .map_or(nowhere, |node| node.setup.address)
     }
 
     /// The members of the cluster as this node sees them, including this node.
@@ -323,7 +328,7 @@ impl Inner {
 
     async fn stop(&self) -> Result<(), ShutdownError> {
         if let Some(node) = &self.node {
-            return membership::leave::leave(node).await;
+            return leave(node).await;
         }
         let after = self.settings.shutdown_timeout;
         let stopping = async {
@@ -344,33 +349,39 @@ impl Inner {
 
 /// As [`ActorSystem::wait_for`], for a node with a network.
 fn wait_for(node: &Node, members: usize) -> Boxed<'_, Result<(), JoinError>> {
-    boxed(wait(node, members))
+    // A map from the state directory does not count: some of its members may be gone, and this node
+    // has not joined yet.
+    let has_joined = |map: &ClusterMap| {
+        let local = node.peers.local();
+        !local.keeps_seat() || map.status(&local.member) == Some(Status::Up)
+    };
+    let (map, failed, cancel) = (&node.map, &node.failed, &node.process.cancel);
+    boxed(wait(map, failed, cancel, members, has_joined))
 }
 
-async fn wait(node: &Node, members: usize) -> Result<(), JoinError> {
-    let cancelled = node.cancel().cancelled();
-    let enough = node.watch().wait(|map| match node.failure() {
+/// Waits until a map that `counts` has enough members that are Up.
+async fn wait(
+    map: &MapWatch,
+    failed: &Failed,
+    cancel: &CancellationToken,
+    members: usize,
+    counts: impl Fn(&ClusterMap) -> bool,
+) -> Result<(), JoinError> {
+    let enough = map.wait(|map| match failed.get() {
         Some(error) => Some(Err(error)),
         None => map
-            .filter(|map| !is_old_news(node, map))
-            .is_some_and(|map| map.up().count() >= members)
+            .is_some_and(|map| counts(map) && map.up().count() >= members)
             .then_some(Ok(())),
     });
     tokio::select! {
         biased;
         result = enough => result,
-        () = cancelled => Err(JoinError::ShutDown),
+        () = cancel.cancelled() => Err(JoinError::ShutDown),
     }
 }
 
-/// Whether a map comes from the state directory: some of its members may be gone, and this node has
-/// not joined yet.
-fn is_old_news(node: &Node, map: &ClusterMap) -> bool {
-    node.kept_seat().is_some() && map.status(&node.member()) != Some(Status::Up)
-}
-
 fn members(node: &Node) -> Vec<MemberInfo> {
-    membership::members(node)
+    node.members()
         .into_iter()
         .map(|(id, address, status, said)| MemberInfo {
             id,

@@ -17,12 +17,16 @@ impl WeakSystem {
             open.into_iter()
                 .map(move |(shard, epoch)| (name.clone(), shard, epoch))
         });
-        let map = node.map();
+        let map = node.map.get();
         let map = map.as_deref();
         Some(View {
-            member: node.member(),
+            member: node.peers.local().member.clone(),
             serving,
-            seat: node.engine().map(|engine| engine.seat().0),
+            seat: node
+                .membership()
+                .voter
+                .engine()
+                .map(|engine| engine.seat().0),
             serves: serves.collect(),
             generation: map.map_or(0, |map| map.identity.generation),
             version: map.map_or(0, |map| map.version),

@@ -27,7 +27,7 @@ use super::{
 use crate::{
     error::Failure,
     event::DeadLetterReason,
-    id::MemberId,
+    id::{MemberId, Voter},
     infra::{sync::lock, timer_thread::TimerThread},
     message::{
         answer::{Pending, RawAnswer},
@@ -93,6 +93,15 @@ impl Peer {
         Target {
             address: self.address,
             expected: self.member.as_ref().map(|member| member.node.clone()),
+        }
+    }
+}
+
+impl From<&Voter> for Peer {
+    fn from(voter: &Voter) -> Self {
+        Self {
+            address: voter.address,
+            member: Some(voter.member.clone()),
         }
     }
 }

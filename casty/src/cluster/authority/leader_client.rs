@@ -1,41 +1,70 @@
-//! The way to the leader, whoever that is just now.
+//! How a process has something decided: it finds the leader, follows its hints, and asks again.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
 use crate::{
     cluster::{
-        authority::{Authority, Renewed, Voter},
-        node::Node,
-        wire::{Answer, Call, Denied, Proposal},
+        authority::{Authority as _, local_voter::LocalVoter, voters::Voters},
+        map_watch::MapWatch,
+        peers::{
+            Peers,
+            wire::{Answer, Call, Proposal, ProposalError},
+        },
+        tenure::Tenure,
     },
-    id::MemberId,
-    protocol::{
-        leader_client::{Candidates, LeaderError, LeaderSearch, SearchEffect, VoterReply},
-        tie::Report,
-    },
+    config::Settings,
+    id::Voter,
+    protocol::leader_client::{Candidates, LeaderError, LeaderSearch, SearchEffect, VoterReply},
+    transport::link::Peer,
 };
 
-/// Calls of other nodes that are worked on at a time; more are refused. A peer has a handful under
-/// way.
-pub(crate) const CALLS_MAX: usize = 4096;
+/// How long the leader is looked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SearchTimes {
+    /// For a proposal.
+    pub(crate) limit: Duration,
+    /// Between two tries.
+    pub(crate) backoff: Duration,
+}
 
-impl Node {
+impl From<&Settings> for SearchTimes {
+    fn from(settings: &Settings) -> Self {
+        Self {
+            limit: settings.decide_timeout,
+            backoff: settings.backoff,
+        }
+    }
+}
+
+/// What a member adds to a search: its own voter, and what it reports.
+pub(crate) struct Hosting {
+    pub(crate) voter: Arc<LocalVoter>,
+    pub(crate) tenure: Arc<Tenure>,
+    pub(crate) map: Arc<MapWatch>,
+    /// There is a tie-breaker: renewals carry a report.
+    pub(crate) reports: bool,
+}
+
+/// The way of one incarnation to the leader.
+pub(crate) struct LeaderClient {
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) voters: Arc<Voters>,
+    pub(crate) times: SearchTimes,
+    /// `None` for a process that is no member.
+    pub(crate) hosting: Option<Hosting>,
+}
+
+impl LeaderClient {
     /// Has something decided. `Ok` names the version of the map that has it.
     pub(crate) async fn propose(&self, proposal: Proposal) -> Result<u64, LeaderError> {
-        let limit = self.settings().decide_timeout;
-        self.ask_leader(&Call::Propose(proposal), limit).await
+        self.ask(&Call::Propose(proposal), self.times.limit).await
     }
 
     /// Asks the leader, or a voter that may know it, until the time is up.
-    pub(crate) async fn ask_leader(
-        &self,
-        call: &Call,
-        limit: Duration,
-    ) -> Result<u64, LeaderError> {
-        let backoff = self.settings().backoff;
-        let mut search = LeaderSearch::new(limit, backoff, Instant::now());
+    pub(crate) async fn ask(&self, call: &Call, limit: Duration) -> Result<u64, LeaderError> {
+        let mut search = LeaderSearch::new(limit, self.times.backoff, Instant::now());
         let mut effects = VecDeque::new();
         loop {
             let effect = effects.pop_front();
@@ -46,7 +75,7 @@ impl Node {
                     let reply = reply_of(self.ask_voter(&voter, call, patience).await);
                     effects.extend(search.handle_reply(reply, Instant::now()));
                 }
-                SearchEffect::Remember(leader) => self.set_leader(leader),
+                SearchEffect::Remember(leader) => self.voters.set_leader(leader),
                 SearchEffect::PauseUntil(until) => tokio::time::sleep_until(until).await,
                 SearchEffect::End(result) => return result,
             }
@@ -55,24 +84,17 @@ impl Node {
 
     /// What is known of the leader now.
     fn candidates(&self) -> Candidates<Voter> {
-        let engine = self.engine();
+        let hosting = self.hosting.as_ref();
+        let engine = hosting.and_then(|hosting| hosting.voter.engine());
         let leads = engine
             .as_ref()
             .is_some_and(|engine| engine.leads_in().is_some());
         Candidates {
-            myself: self.myself().filter(|_| leads),
+            myself: self.peers.local().as_voter().filter(|_| leads),
             by_engine: engine.and_then(|engine| engine.leader()),
-            known: self.known_leader(),
-            voters: self.voters(),
+            known: self.voters.leader(),
+            voters: self.voters.all(),
         }
-    }
-
-    /// This node, as others would be told of it.
-    pub(crate) fn myself(&self) -> Option<Voter> {
-        Some(Voter {
-            member: self.member(),
-            address: self.address()?,
-        })
     }
 
     async fn ask_voter(
@@ -80,126 +102,49 @@ impl Node {
         voter: &Voter,
         call: &Call,
         patience: Duration,
-    ) -> Result<u64, Denied> {
+    ) -> Result<u64, ProposalError> {
         let call = self.as_of_now(call)?;
-        if voter.member == self.member() {
-            return match self.decide_here(call).await {
+        if let Some(hosting) = &self.hosting
+            && self.peers.is_me(&voter.member)
+        {
+            return match hosting.voter.answer(call).await {
                 Answer::Decided(result) | Answer::Stamped(_, result) => result,
-                _ => Err(Denied::NotTheLeader { leader: None }),
+                _ => Err(ProposalError::NotTheLeader { leader: None }),
             };
         }
-        match self.call(&voter.peer(), call, patience).await {
+        match self.peers.call(&Peer::from(voter), call, patience).await {
             Ok(Answer::Decided(result)) => result,
             Ok(Answer::Stamped(stamp, result)) => {
-                self.renewing().handle_stamp(stamp);
+                if let Some(hosting) = &self.hosting {
+                    hosting.tenure.handle_stamp(stamp);
+                }
                 result
             }
-            Ok(_) => Err(Denied::Undecided("a confused answer".to_owned())),
-            Err(error) => Err(Denied::Undecided(error.to_string())),
+            Ok(_) => Err(ProposalError::Undecided("a confused answer".to_owned())),
+            Err(error) => Err(ProposalError::Undecided(error.to_string())),
         }
     }
 
-    /// The call, as it is to be sent now: with the last that there is to report.
-    fn as_of_now(&self, call: &Call) -> Result<Call, Denied> {
+    /// The call as it is to be sent now: a renewal with the latest report.
+    fn as_of_now(&self, call: &Call) -> Result<Call, ProposalError> {
         let mut call = call.clone();
-        if let Call::Renew { member, report, .. } = &mut call
-            && self.tie_breaker().is_some()
+        if let Call::Renew { report, .. } = &mut call
+            && let Some(hosting) = self.hosting.as_ref().filter(|hosting| hosting.reports)
         {
-            let over = || Denied::Undecided("this membership has ended".to_owned());
-            *report = Some(self.report(member).ok_or_else(over)?);
+            let version = || hosting.map.get().map_or(0, |map| map.version);
+            let over = || ProposalError::Undecided("this membership has ended".to_owned());
+            *report = Some(hosting.tenure.report(version).ok_or_else(over)?);
         }
         Ok(call)
-    }
-
-    /// Answers a call of another node.
-    pub(crate) async fn answer(&self, call: Call) -> Answer {
-        match call {
-            Call::Inspect => Answer::Inspected(Box::new(self.inspect())),
-            Call::Recover { force } => Answer::Recovered(self.recover(force).await),
-            Call::Receive {
-                kind,
-                shard,
-                epoch,
-                first,
-                parcel,
-            } => Answer::Received(self.receive_parcel(&kind, shard, epoch, first, parcel)),
-            call => self.decide_here(call).await,
-        }
-    }
-
-    /// Answers what concerns the map, also for this node itself.
-    async fn decide_here(&self, call: Call) -> Answer {
-        let Some(engine) = (match &call {
-            // The leader teaches this node, which may not have heard of its own seat yet.
-            Call::Raft(call) => match self.engine_in(call.to, &call.given_to).await {
-                Ok(engine) => Some(engine),
-                Err(reason) => return Answer::Raft(Err(reason)),
-            },
-            _ => self.engine(),
-        }) else {
-            let leader = self.known_leader();
-            return Answer::Decided(Err(Denied::NotTheLeader { leader }));
-        };
-        match call {
-            Call::Propose(proposal) => Answer::Decided(engine.propose(proposal).await),
-            Call::Renew {
-                member,
-                passed_on,
-                report,
-            } => self
-                .renew_here(&*engine, member, passed_on, report)
-                .await
-                .into(),
-            Call::Raft(call) => Answer::Raft(engine.answer(*call).await.map(Box::new)),
-            Call::Inspect | Call::Recover { .. } | Call::Receive { .. } => {
-                Answer::Decided(Err(Denied::NotTheLeader { leader: None }))
-            }
-        }
-    }
-
-    /// A member that cannot reach the leader may reach somebody who does.
-    async fn renew_here(
-        &self,
-        engine: &dyn Authority,
-        member: MemberId,
-        passed_on: bool,
-        report: Option<Report>,
-    ) -> Renewed {
-        let renewed = engine.renew(member.clone(), report).await;
-        let Err(Denied::NotTheLeader {
-            leader: Some(leader),
-        }) = &renewed.result
-        else {
-            return renewed;
-        };
-        if passed_on || leader.member == self.member() || leader.member == member {
-            return renewed;
-        }
-        let call = Call::Renew {
-            member,
-            passed_on: true,
-            report,
-        };
-        let limit = self.settings().lease / 3;
-        let (stamp, result) = match self.call(&leader.peer(), call, limit).await {
-            Ok(Answer::Decided(result)) => (None, result),
-            Ok(Answer::Stamped(stamp, result)) => (Some(stamp), result),
-            _ => return renewed,
-        };
-        match result {
-            Ok(_) | Err(Denied::Refused(_)) => Renewed { stamp, result },
-            // What there is to echo is of use all the same.
-            Err(_) => Renewed { stamp, ..renewed },
-        }
     }
 }
 
 /// The answer of a voter, as the search takes it.
-fn reply_of(result: Result<u64, Denied>) -> VoterReply<Voter> {
+fn reply_of(result: Result<u64, ProposalError>) -> VoterReply<Voter> {
     match result {
         Ok(version) => VoterReply::Decided(version),
-        Err(Denied::Refused(refused)) => VoterReply::Refused(refused),
-        Err(Denied::NotTheLeader { leader }) => VoterReply::NotTheLeader { leader },
-        Err(Denied::Undecided(reason)) => VoterReply::Undecided(reason),
+        Err(ProposalError::Refused(refused)) => VoterReply::Refused(refused),
+        Err(ProposalError::NotTheLeader { leader }) => VoterReply::NotTheLeader { leader },
+        Err(ProposalError::Undecided(reason)) => VoterReply::Undecided(reason),
     }
 }

@@ -6,10 +6,13 @@ use tokio::time::Instant;
 
 use crate::{
     cluster::{
-        authority::{Decision, Voter, raft::RaftEngine},
-        node::Node,
+        authority::raft::{RaftEngine, types::Decision},
+        map_watch::MapWatch,
+        rumors::Rumors,
+        tenure::Tenure,
     },
-    infra::observe::sighted,
+    id::Voter,
+    infra::{cancel::unless, observe::sighted},
     protocol::{
         leader::{Leader, LeaderEffect, LeaderTimes},
         map::ClusterMap,
@@ -20,80 +23,82 @@ use crate::{
 /// How often the leader looks at what is to be done, if nothing changes.
 const TICK: Duration = Duration::from_millis(50);
 
-impl Node {
-    /// Leads while this node's engine does.
-    pub(crate) async fn lead(self: Arc<Self>, engine: Arc<RaftEngine>) {
-        let settings = self.settings();
-        let times = LeaderTimes {
-            silent_max: settings.suspect_after * 3,
-            remember_down: Duration::from_hours(1),
-            moves_max: settings.moves_max,
+/// Leads while this node's engine does, until the membership ends.
+pub(super) async fn lead(
+    engine: Arc<RaftEngine>,
+    map: Arc<MapWatch>,
+    tenure: Arc<Tenure>,
+    rumors: Arc<Rumors>,
+) {
+    let settings = engine.settings();
+    let times = LeaderTimes {
+        silent_max: settings.suspect_after * 3,
+        remember_down: Duration::from_hours(1),
+        moves_max: settings.moves_max,
+    };
+    let session = &tenure.session;
+    let mut leader = Leader::new(engine.member(), times);
+    let (mut version, mut reign) = (0, None);
+    loop {
+        let changed = map.wait(|map| map.filter(|map| map.version > version).map(|_| ()));
+        if unless(session, tokio::time::timeout(TICK, changed))
+            .await
+            .is_none()
+        {
+            break;
+        }
+        // Whether or not the engine has applied it yet: the tick comes back to it.
+        version = map.get().map_or(version, |map| map.version);
+        if let Some(error) = engine.failure() {
+            // It cannot decide, nor know what is decided.
+            tenure.end();
+            tenure.inputs.tell(MembershipInput::EngineFailed(error));
+            break;
+        }
+        let now = Instant::now();
+        let (map, effects) = {
+            let mut grants = engine.grants();
+            let Some(term) = engine.leads_in() else {
+                grants.handle_following();
+                if let Some(mut ties) = engine.ties() {
+                    ties.handle_following();
+                }
+                reign = None;
+                continue;
+            };
+            if reign != Some(term) {
+                reign = Some(term);
+                sighted!(Leads {
+                    member: engine.member(),
+                    term,
+                });
+            }
+            grants.handle_leading(term, now, engine.times());
+            // Under the lock: by an older map, what was just granted to a newcomer would be
+            // forgotten, and its shards could be taken before its lease is over.
+            let Some(map) = engine.map() else { continue };
+            grants.retain(|member| map.member(member).is_some());
+            let (dead, electorate) = (rumors.dead(), engine.electorate());
+            let mut rivals = engine.ties();
+            if let Some(rivals) = &mut rivals {
+                rivals.handle_leading(term, now);
+                rivals.handle_map(&map, now);
+            }
+            let rivals = rivals.as_deref_mut();
+            let effects = leader.handle_tick(&map, &dead, &electorate, &grants, rivals, now);
+            (map, effects)
         };
-        let session = self.session();
-        let mut leader = Leader::new(self.member(), times);
-        let (mut version, mut reign) = (0, None);
-        loop {
-            let changed = self
-                .watch()
-                .wait(|map| map.filter(|map| map.version > version).map(|_| ()));
+        for effect in effects {
             tokio::select! {
                 biased;
                 () = session.cancelled() => break,
-                _ = tokio::time::timeout(TICK, changed) => {}
-            }
-            // Whether or not the engine has applied it yet: the tick comes back to it.
-            version = self.map().map_or(version, |map| map.version);
-            if let Some(error) = engine.failure() {
-                // It cannot decide, nor know what is decided.
-                self.end_session();
-                self.membership().tell(MembershipInput::EngineFailed(error));
-                break;
-            }
-            let now = Instant::now();
-            let (map, effects) = {
-                let mut grants = engine.grants();
-                let Some(term) = engine.leads_in() else {
-                    grants.handle_following();
-                    if let Some(mut ties) = engine.ties() {
-                        ties.handle_following();
-                    }
-                    reign = None;
-                    continue;
-                };
-                if reign != Some(term) {
-                    reign = Some(term);
-                    sighted!(Leads {
-                        member: self.member(),
-                        term,
-                    });
-                }
-                grants.handle_leading(term, now, engine.times());
-                // Under the lock: by an older map, what was just granted to a newcomer would be
-                // forgotten, and its shards could be taken before its lease is over.
-                let Some(map) = engine.map() else { continue };
-                grants.retain(|member| map.member(member).is_some());
-                let (dead, electorate) = (self.dead(), engine.electorate());
-                let mut rivals = engine.ties();
-                if let Some(rivals) = &mut rivals {
-                    rivals.handle_leading(term, now);
-                    rivals.handle_map(&map, now);
-                }
-                let rivals = rivals.as_deref_mut();
-                let effects = leader.handle_tick(&map, &dead, &electorate, &grants, rivals, now);
-                (map, effects)
-            };
-            for effect in effects {
-                tokio::select! {
-                    biased;
-                    () = session.cancelled() => break,
-                    result = carry_out(&engine, &map, effect.clone()) => if let Err(reason) = result {
-                        tracing::debug!(?effect, reason, "not done");
-                    }
+                result = carry_out(&engine, &map, effect.clone()) => if let Err(reason) = result {
+                    tracing::debug!(?effect, reason, "not done");
                 }
             }
         }
-        engine.shutdown().await;
     }
+    engine.shutdown().await;
 }
 
 async fn carry_out(

@@ -1,27 +1,32 @@
-//! Watching the map from outside of the engine: one of those who decide sends it, and every change.
+//! From whom a process outside of the engine has the map: a voter sends it, and every change.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
 use crate::{
     cluster::{
-        authority::Voter,
-        node::Node,
-        wire::{Request, Response},
+        authority::voters::Voters,
+        locks::Rank,
+        map_watch::MapWatch,
+        peers::{
+            Peers,
+            wire::{MapNews, Request},
+        },
+        process::Process,
     },
-    infra::sync::lock,
+    id::Voter,
+    infra::sync::Ranked,
     message::codec,
     protocol::{
         map::ClusterMap,
         map_source::{SourceChoice, SourceEffect, SourceView},
     },
-    transport::{handshake::Lane, link::Link},
+    transport::{
+        handshake::Lane,
+        link::{Link, Peer},
+    },
 };
-
-/// Where this node watches the map.
-#[derive(Default)]
-pub(crate) struct MapSource(Mutex<Source>);
 
 #[derive(Default)]
 struct Source {
@@ -30,105 +35,109 @@ struct Source {
     link: Option<Arc<Link>>,
 }
 
-impl MapSource {
-    /// A map of this version exists.
-    pub(crate) fn handle_version(&self, version: u64) {
-        lock(&self.0).choice.handle_version(version);
-    }
-
-    /// The next incarnation of this node begins.
-    pub(crate) fn reset(&self) {
-        let mut source = lock(&self.0);
-        source.choice.reset();
-        source.link = None;
-    }
-
-    fn is_source(&self, link: &Arc<Link>) -> bool {
-        let source = lock(&self.0);
-        source
-            .link
-            .as_ref()
-            .is_some_and(|watched| Arc::ptr_eq(watched, link))
-    }
+/// Where one incarnation watches the map.
+pub(crate) struct MapSource {
+    process: Arc<Process>,
+    peers: Arc<Peers>,
+    map: Arc<MapWatch>,
+    voters: Arc<Voters>,
+    source: Ranked<Source>,
 }
 
-impl Node {
-    /// Keeps a source of the map.
-    pub(crate) fn look_after_source(&self, now: Instant) {
-        let version = self.map().map_or(0, |map| map.version);
-        let me = self.member();
+impl MapSource {
+    pub(crate) fn new(
+        process: Arc<Process>,
+        peers: Arc<Peers>,
+        map: Arc<MapWatch>,
+        voters: Arc<Voters>,
+    ) -> Self {
+        Self {
+            process,
+            peers,
+            map,
+            voters,
+            source: Rank::Source.mutex(Source::default()),
+        }
+    }
+
+    /// A map of this version is known to exist.
+    pub(crate) fn handle_version(&self, version: u64) {
+        self.source.lock().choice.handle_version(version);
+    }
+
+    /// Keeps a source of the map. `decides`: this process has an engine, which applies what is
+    /// decided if it votes.
+    pub(crate) fn handle_tick(&self, decides: bool, now: Instant) {
+        let version = self.version();
         let (mine, others): (Vec<_>, Vec<_>) = self
-            .voters()
+            .voters
+            .all()
             .into_iter()
-            .partition(|voter| voter.member == me);
-        let random = self.random();
-        let mut source = lock(&self.follower().0);
+            .partition(|voter| self.peers.is_me(&voter.member));
+        let random = self.process.random();
+        let mut source = self.source.lock();
         let view = SourceView {
             version,
-            // The engine here applies what is decided.
-            votes: self.engine().is_some() && !mine.is_empty(),
+            votes: decides && !mine.is_empty(),
             voters: &others,
             is_connected: source.link.as_ref().is_some_and(|link| link.is_connected()),
             random,
         };
         match source.choice.handle_tick(&view, now) {
-            None => {}
+            None => return,
             Some(SourceEffect::Stop) => source.link = None,
             Some(SourceEffect::Watch(voter)) => {
-                source.link = Some(self.link(voter.peer(), Lane::Control));
-                Self::watch_source(&source, version);
+                let link = self.peers.link(Peer::from(&voter), Lane::Control);
+                source.link = Some(link);
             }
-            Some(SourceEffect::WatchAgain) => Self::watch_source(&source, version),
+            Some(SourceEffect::WatchAgain) => {}
+        }
+        if let Some(link) = &source.link {
+            watch_from(link, version);
         }
     }
 
-    fn watch_source(source: &Source, version: u64) {
-        if let Some(link) = &source.link {
-            Self::watch_from(link, version);
-        }
+    fn version(&self) -> u64 {
+        self.map.get().map_or(0, |map| map.version)
     }
 
     /// A connection stands, and carries no watch yet.
-    pub(crate) fn source_connected(&self, link: &Arc<Link>) {
-        if self.follower().is_source(link) {
-            let version = self.map().map_or(0, |map| map.version);
-            Self::watch_from(link, version);
+    pub(crate) fn handle_connected(&self, link: &Arc<Link>) {
+        let is_source = {
+            let source = self.source.lock();
+            let watched = source.link.as_ref();
+            watched.is_some_and(|watched| Arc::ptr_eq(watched, link))
+        };
+        if is_source {
+            watch_from(link, self.version());
         }
     }
 
-    /// Tells the one who decides alone that there is a second copy of what it decided. Of versions
+    /// Tells a voter that decides alone that there is a second copy of what it decided. Of versions
     /// that came at once the last is enough.
     pub(crate) fn confirm(&self, map: &ClusterMap) {
-        if map.voters.len() != 1 || self.address().is_none() {
+        if map.voters.len() != 1 {
             return;
         }
-        let source = lock(&self.follower().0);
+        let source = self.source.lock();
         let Some(link) = &source.link else {
             return;
         };
-        let version = map.version;
-        match codec::to_vec(&Request::Has { version }) {
-            // Who watches anew says what it has.
-            Ok(bytes) => drop(link.send_control(&bytes)),
-            Err(error) => tracing::error!(%error, "a request cannot be encoded"),
-        }
-    }
-
-    fn watch_from(link: &Link, version: u64) {
-        match codec::to_vec(&Request::Watch { version }) {
-            // A link that is down refuses; it is asked again.
-            Ok(bytes) => drop(link.send_control(&bytes)),
-            Err(error) => tracing::error!(%error, "a request cannot be encoded"),
-        }
+        // A watch that begins anew names the version as well.
+        request(
+            link,
+            &Request::Has {
+                version: map.version,
+            },
+        );
     }
 
     /// News of the map.
-    pub(crate) fn handle_news(&self, link: &Arc<Link>, news: Response) {
+    pub(crate) fn handle_news(&self, link: &Link, news: MapNews) {
         match news {
-            Response::Answer { id, answer } => self.calls().answered(id, answer),
-            Response::Map(map) => drop(self.watch().offer(map)),
-            Response::Changes(changes) => {
-                let fits = self.watch().update(|map| {
+            MapNews::Map(map) => drop(self.map.offer(map)),
+            MapNews::Changes(changes) => {
+                let fits = self.map.update(|map| {
                     for (version, command) in changes {
                         if version <= map.version {
                             continue;
@@ -142,9 +151,21 @@ impl Node {
                 });
                 if !fits {
                     // A gap, which should not be, or there is no map yet: start from the whole.
-                    Self::watch_from(link, 0);
+                    watch_from(link, 0);
                 }
             }
         }
+    }
+}
+
+/// A link that is down refuses; it is asked again.
+fn watch_from(link: &Link, version: u64) {
+    request(link, &Request::Watch { version });
+}
+
+fn request(link: &Link, request: &Request) {
+    match codec::to_vec(request) {
+        Ok(bytes) => drop(link.send_control(&bytes)),
+        Err(error) => tracing::error!(%error, "a request cannot be encoded"),
     }
 }

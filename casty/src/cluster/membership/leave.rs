@@ -1,11 +1,16 @@
 //! Takes the steps by which a node leaves.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::{
-    cluster::{node::Node, wire::Proposal},
+    cluster::{
+        gossip::Input,
+        membership::{Membership, operations::forget_seat},
+        node::Node,
+        peers::wire::Proposal,
+    },
     error::ShutdownError,
     protocol::{
         leader_client::LeaderError,
@@ -15,18 +20,18 @@ use crate::{
 };
 
 /// Leaves the cluster: shards are given up in order, then the membership, then the connections.
-pub(crate) async fn leave(node: &Arc<Node>) -> Result<(), ShutdownError> {
-    let after = node.settings().shutdown_timeout;
+pub(crate) async fn leave(node: &Node) -> Result<(), ShutdownError> {
+    let after = node.setup.settings.shutdown_timeout;
     let deadline = Instant::now() + after;
-    node.set_leaving();
-    node.membership().tell_of_leave().await;
-    let me = node.member();
-    let is_member = node.address().is_some() && node.is_member(&me) && node.failure().is_none();
-    let regions = node.regions().len();
+    node.process.set_leaving();
+    let membership = node.membership();
+    membership.contact.tenure.inputs.tell_of_leave().await;
+    let me = membership.contact.local.member.clone();
+    let is_present = node.map.get().is_some_and(|map| map.is_present(&me));
     let (mut leaving, mut step) = Leaving::new(Departing {
         me,
-        is_member,
-        regions,
+        is_member: is_present && node.failed.get().is_none(),
+        regions: node.regions.len(),
     });
     loop {
         if let LeavingStep::End { late } = step {
@@ -35,33 +40,38 @@ pub(crate) async fn leave(node: &Arc<Node>) -> Result<(), ShutdownError> {
                 Some(waiting_for) => Err(ShutdownError::Timeout { after, waiting_for }),
             };
         }
-        let done = take(node, step, deadline).await;
-        let serves = node.runtime().gate().is_none_or(|gate| gate.is_open());
-        step = leaving.handle_done(done, node.map().as_deref(), serves);
+        let done = take(node, &membership, step, deadline).await;
+        let gate = node.process.runtime.gate();
+        let serves = gate.is_none_or(|gate| gate.is_open());
+        step = leaving.handle_done(done, node.map.get().as_deref(), serves);
     }
 }
 
-async fn take(node: &Arc<Node>, step: LeavingStep, deadline: Instant) -> StepDone {
+async fn take(
+    node: &Node,
+    membership: &Membership,
+    step: LeavingStep,
+    deadline: Instant,
+) -> StepDone {
     let in_time = |result: Result<(), _>| match result {
         Ok(()) => StepDone::Done,
         Err(tokio::time::error::Elapsed { .. }) => StepDone::Failed,
     };
     match step {
-        LeavingStep::Record(command) => record(node, command, deadline).await,
+        LeavingStep::Record(command) => record(membership, command, deadline).await,
         LeavingStep::HandOver => {
-            let me = node.member();
-            let handed_over = node.watch().wait(|map| {
-                map.is_none_or(|map| has_handed_over(map, &me))
-                    .then_some(())
-            });
+            let me = &membership.contact.local.member;
+            let handed_over = node
+                .map
+                .wait(|map| map.is_none_or(|map| has_handed_over(map, me)).then_some(()));
             in_time(tokio::time::timeout_at(deadline, handed_over).await)
         }
         LeavingStep::Sever => {
-            node.regions().iter().for_each(|region| region.sever());
+            node.regions.iter().for_each(|region| region.sever());
             StepDone::Done
         }
         LeavingStep::StopRegion(number) => {
-            let Some(region) = node.regions().get(number) else {
+            let Some(region) = node.regions.get(number) else {
                 return StepDone::Failed;
             };
             let kind = region.name().to_owned();
@@ -71,21 +81,22 @@ async fn take(node: &Arc<Node>, step: LeavingStep, deadline: Instant) -> StepDon
             }
         }
         LeavingStep::StopActors => {
-            in_time(tokio::time::timeout_at(deadline, node.runtime().close_all()).await)
+            in_time(tokio::time::timeout_at(deadline, node.process.runtime.close_all()).await)
         }
         LeavingStep::SayGoodbye => {
-            node.gossip_leave().await;
+            // An error means that gossip has ended before.
+            let _ = node.gossip.send(Input::Leave).await;
             StepDone::Done
         }
         LeavingStep::Disconnect => {
-            node.tasks().close();
-            node.cancel().cancel();
+            node.process.tasks.close();
+            node.process.cancel.cancel();
             let until = deadline + Duration::from_secs(1);
-            in_time(tokio::time::timeout_at(until, node.tasks().wait()).await)
+            in_time(tokio::time::timeout_at(until, node.process.tasks.wait()).await)
         }
         LeavingStep::ForgetSeat => {
-            node.drop_engine();
-            node.forget_seat().await;
+            membership.voter.stop();
+            forget_seat(node).await;
             StepDone::Done
         }
         LeavingStep::End { .. } => StepDone::Done,
@@ -93,8 +104,8 @@ async fn take(node: &Arc<Node>, step: LeavingStep, deadline: Instant) -> StepDon
 }
 
 /// Has it recorded. Without a leader nothing can be told: the others will notice.
-async fn record(node: &Node, command: Command, deadline: Instant) -> StepDone {
-    let told = node.propose(Proposal::Apply(command));
+async fn record(membership: &Membership, command: Command, deadline: Instant) -> StepDone {
+    let told = membership.contact.leader.propose(Proposal::Apply(command));
     match tokio::time::timeout_at(deadline, told).await {
         // In the wrong status: an operator had it recorded before.
         Ok(Ok(_) | Err(LeaderError::Refused(MapError::WrongStatus(_)))) => {

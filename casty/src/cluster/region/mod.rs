@@ -34,7 +34,6 @@ use tokio::{
 
 #[cfg(test)]
 pub(crate) use self::moving::Frozen;
-use super::handoff::Draining;
 pub(crate) use crate::cluster::region::{
     homes::FENCE, inward::Inward, moving::Parcel, parked::remote_ask,
 };
@@ -67,6 +66,9 @@ use crate::{
 
 /// How often a message may be sent back and sent anew before it is given up.
 const HOPS_MAX: u8 = 32;
+
+/// Resolves, with a shard and its epoch, when everything in it has stopped.
+pub(crate) type Draining = BoxFuture<'static, (ShardId, Epoch)>;
 
 /// What a region needs from the node around it.
 pub(crate) trait Mesh: Send + Sync {

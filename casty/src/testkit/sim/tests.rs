@@ -9,7 +9,7 @@ use tokio::io::AsyncReadExt;
 use super::{PORT, Sim, SimNet};
 use crate::{
     ActorSystem, Settings,
-    cluster::{node::Node, wire::Proposal},
+    cluster::{node::Node, peers::wire::Proposal},
     id::{CatalogEntry, Incarnation, MemberId, NodeId},
     protocol::{leader_client::LeaderError, lease::LeaseTimes, map::Command},
     transport::net::{Net, Target},
@@ -40,13 +40,18 @@ fn join(sim: &mut Sim, on: &str, kind: &'static str) -> Result<u64, LeaderError>
             since: Incarnation(1),
             seat: None,
         };
-        node(&system).propose(Proposal::Apply(command)).await
+        let membership = node(&system).membership();
+        membership
+            .contact
+            .leader
+            .propose(Proposal::Apply(command))
+            .await
     })
 }
 
 fn knows(sim: &mut Sim, on: &str, kind: &'static str) -> bool {
     sim.on(on, move |system| async move {
-        let map = node(&system).map();
+        let map = node(&system).map.get();
         map.is_some_and(|map| map.kinds.contains_key(kind))
     })
 }
@@ -77,10 +82,10 @@ fn a_decision_of_the_only_voter_outlives_it() {
         assert!(decided.is_ok(), "seed {seed}: {decided:?}");
         let recovered = sim.on("b", |system| async move {
             let node = node(&system);
-            let before = node.map().map(|map| map.identity.generation);
-            let begun = node.recover(true).await;
+            let before = node.map.get().map(|map| map.identity.generation);
+            let begun = node.membership().contact.tenure.inputs.recover(true).await;
             let is_new = |generation| Some(generation) > before;
-            let seen = node.watch().wait(|map| {
+            let seen = node.map.wait(|map| {
                 map.filter(|map| is_new(map.identity.generation))
                     .map(|_| ())
             });
@@ -153,10 +158,15 @@ fn a_minority_that_was_kept_can_be_recovered_from_and_later_ones_join_anew() {
         sim.restart("b");
         sim.run_for(Duration::from_secs(5));
         assert!(!sim.views()[0].serving);
-        let recovered = sim.on(
-            "b",
-            |system| async move { node(&system).recover(true).await },
-        );
+        let recovered = sim.on("b", |system| async move {
+            node(&system)
+                .membership()
+                .contact
+                .tenure
+                .inputs
+                .recover(true)
+                .await
+        });
         assert_eq!(recovered, Ok(()), "seed {seed}");
         let serves = |sim: &mut Sim, nodes: usize| {
             let views = sim.views();

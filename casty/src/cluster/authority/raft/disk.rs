@@ -11,7 +11,7 @@ use std::{
     io,
     panic::catch_unwind,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, OnceLock},
 };
 
 use openraft::{
@@ -23,12 +23,15 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_bytes::ByteBuf;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-use super::Types;
+use super::types::{Decision, Types};
 use crate::{
-    cluster::authority::Decision,
+    cluster::locks::Rank,
     error::StateDirError,
     id::{ClusterIdentity, NodeId},
-    infra::{mutants, sync::lock},
+    infra::{
+        mutants,
+        sync::{Ranked, RankedGuard},
+    },
     message::codec,
     protocol::map::Seat,
 };
@@ -129,8 +132,8 @@ pub(crate) struct Disk {
     /// was an error before.
     broken: OnceLock<String>,
     /// Held while it is written.
-    tenancy: Mutex<WriterFence>,
-    committed: Mutex<Committed>,
+    tenancy: Ranked<WriterFence>,
+    committed: Ranked<Committed>,
 }
 
 /// What has been committed.
@@ -249,8 +252,8 @@ impl Disk {
             path: path.to_owned(),
             database,
             broken: OnceLock::new(),
-            tenancy: Mutex::default(),
-            committed: Mutex::default(),
+            tenancy: Rank::WriterFence.mutex(WriterFence::default()),
+            committed: Rank::Committed.mutex(Committed::default()),
         };
         disk.check(cluster, node)?;
         let kept = disk
@@ -395,8 +398,8 @@ impl Disk {
         writing.commit().map_err(io::Error::other)
     }
 
-    fn tenancy(&self) -> std::sync::MutexGuard<'_, WriterFence> {
-        lock(&self.tenancy)
+    fn tenancy(&self) -> RankedGuard<'_, WriterFence> {
+        self.tenancy.lock()
     }
 
     fn acquire(self: &Arc<Self>, tenancy: &mut WriterFence, own_thread: bool) -> StateWriter {
@@ -483,7 +486,7 @@ impl Disk {
 
     /// What an engine has committed, which is written from here on.
     fn committed_by(&self, tenant: u64) -> Option<LogIdOf<Types>> {
-        let mut committed = lock(&self.committed);
+        let mut committed = self.committed.lock();
         committed.is_due = false;
         committed.upto.filter(|_| committed.tenant == tenant)
     }
@@ -554,7 +557,7 @@ impl StateWriter {
 
     /// What has been committed; written soon.
     pub(super) fn committed(&self, upto: Option<LogIdOf<Types>>) {
-        let mut committed = lock(&self.disk.committed);
+        let mut committed = self.disk.committed.lock();
         if committed.tenant > self.tenant {
             return;
         }

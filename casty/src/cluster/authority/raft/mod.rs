@@ -10,13 +10,14 @@ mod disk;
 mod network;
 mod runtime;
 mod store;
+pub(crate) mod types;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     future::Future,
     sync::{
-        Arc, Mutex, Weak,
+        Arc, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -29,26 +30,33 @@ use openraft::{
 };
 use tokio::{sync::oneshot, time::Instant};
 
-pub(crate) use self::{
-    disk::{Disk, EngineStart, StoredState},
-    network::{RaftAnswer, RaftAsk, RaftCall},
-};
+pub(crate) use self::disk::{Disk, EngineStart, StoredState};
 use self::{
     network::RaftClients,
     runtime::EngineRuntime,
-    store::{Applied, Log, MapMachine},
+    store::{Log, MapMachine},
+    types::{Decision, RaftAnswer, RaftAsk, RaftCall, Types, seat, text},
 };
-use super::{Authority, Decision, Renewed, Voter};
+use super::{Authority, Renewed, voters::Voters};
 use crate::{
     cluster::{
-        membership::lease_times,
-        node::Node,
-        wire::{Denied, Proposal},
+        locks::Rank,
+        map_watch::MapWatch,
+        membership_inputs::MembershipInputs,
+        peers::{
+            Peers,
+            wire::{Proposal, ProposalError},
+        },
+        process::Process,
     },
     config::Settings,
     error::JoinError,
-    id::MemberId,
-    infra::{mutants, observe::sighted, sync::lock},
+    id::{MemberId, ShardId, Voter},
+    infra::{
+        mutants,
+        observe::sighted,
+        sync::{Ranked, RankedGuard},
+    },
     protocol::{
         allocation,
         leader::Electorate,
@@ -57,45 +65,39 @@ use crate::{
         membership::MembershipInput,
         tie::{Report, Ties},
     },
-    tie::Verdict,
+    tie::{Breaker, Claim, Verdict},
     transport::connection::Inlet,
 };
 
-openraft::declare_raft_types!(
-    /// What the engine is made of.
-    pub(crate) Types:
-        D = Decision,
-        R = Applied,
-        Node = Voter,
-        // One leader a term, as in the paper; by default there may be several, in an order.
-        LeaderId = openraft::impls::leader_id_std::LeaderId<Self::Term, Self::NodeId>,
-        AsyncRuntime = EngineRuntime,
-);
-
 type Raft = openraft::Raft<Types, Arc<MapMachine>>;
-
-fn seat(id: u64) -> Seat {
-    Seat(u32::try_from(id).unwrap_or(u32::MAX))
-}
-
-fn text(error: impl fmt::Display) -> String {
-    error.to_string()
-}
 
 /// How far behind a member may be and still be asked to vote.
 const LAG_MAX: u64 = 32;
 
+/// What an engine stands on, whichever incarnation it belongs to.
+pub(crate) struct EngineParts {
+    pub(crate) process: Arc<Process>,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) map: Arc<MapWatch>,
+    pub(crate) settings: Settings,
+    /// Where what is decided is kept, if anywhere.
+    pub(crate) disk: Option<Arc<Disk>>,
+    pub(crate) breaker: Option<Breaker>,
+}
+
 /// One node's part in the engine.
 pub(crate) struct RaftEngine {
     me: Weak<Self>,
-    node: Weak<Node>,
+    parts: Arc<EngineParts>,
+    voters: Arc<Voters>,
+    membership: Arc<MembershipInputs>,
     seat: Seat,
     raft: Raft,
     machine: Arc<MapMachine>,
     log: Log,
-    grants: Mutex<Grants>,
-    /// If there is a tie-breaker. Locked after the grants.
-    ties: Option<Mutex<Ties>>,
+    grants: Ranked<Grants>,
+    /// If there is a tie-breaker.
+    ties: Option<Ranked<Ties>>,
     /// Held while the voters change, and while a member comes or goes: neither is to be judged by
     /// what the other is about to change.
     going: tokio::sync::Mutex<()>,
@@ -104,7 +106,7 @@ pub(crate) struct RaftEngine {
     limit: Duration,
     /// One allocation at a time, so that each sees the one before it.
     allocating: tokio::sync::Mutex<()>,
-    reads: Mutex<Reads>,
+    reads: Ranked<Reads>,
     seed: AtomicU64,
 }
 
@@ -143,12 +145,15 @@ fn config(settings: &Settings) -> Result<Arc<Config>, String> {
 impl RaftEngine {
     /// This node takes part. It decides nothing until it is asked to.
     pub(crate) async fn start(
-        node: &Arc<Node>,
+        parts: Arc<EngineParts>,
+        member: MemberId,
+        voters: Arc<Voters>,
+        membership: Arc<MembershipInputs>,
         beginning: EngineStart,
     ) -> Result<Arc<Self>, String> {
         let seat = beginning.seat();
-        let own_thread = node.runtime().upkeep().is_own_thread();
-        let keeper = match node.disk() {
+        let own_thread = parts.process.runtime.upkeep().is_own_thread();
+        let keeper = match &parts.disk {
             Some(disk) => Some(beginning.keeper(disk, own_thread).await.map_err(text)?),
             None => None,
         };
@@ -158,36 +163,42 @@ impl RaftEngine {
         };
         let log = Log::new(kept.as_ref(), keeper.clone());
         let snapshot = kept.and_then(|kept| kept.snapshot);
-        let machine = MapMachine::new(node.watch().clone(), node.member(), snapshot, keeper);
-        let seed = node.random();
-        let settings = node.settings();
+        let settings = &parts.settings;
+        let machine = MapMachine::new(parts.map.clone(), member.clone(), snapshot, keeper);
+        let seed = parts.process.random();
+        let clients = RaftClients {
+            peers: parts.peers.clone(),
+            voters: voters.clone(),
+            patience: settings.election_timeout,
+        };
         let new = Raft::new(
             u64::from(seat.0),
             config(settings)?,
-            RaftClients(Arc::downgrade(node)),
+            clients,
             log.clone(),
             machine.clone(),
         );
         let raft = EngineRuntime::scope(seed, new)
             .await
             .map_err(|error| error.to_string())?;
+        let ties = || Rank::Ties.mutex(Ties::new(member, settings.lease));
         Ok(Arc::new_cyclic(|me| Self {
             me: me.clone(),
-            node: Arc::downgrade(node),
             seat,
             raft,
             machine,
             log,
-            grants: Mutex::default(),
-            ties: node
-                .tie_breaker()
-                .map(|_| Mutex::new(Ties::new(node.member(), settings.lease))),
+            grants: Rank::Grants.mutex(Grants::default()),
+            ties: parts.breaker.as_ref().map(|_| ties()),
             going: tokio::sync::Mutex::default(),
-            times: lease_times(settings),
+            times: LeaseTimes::new(settings.lease, settings.clock_drift),
             limit: settings.decide_timeout,
             allocating: tokio::sync::Mutex::default(),
-            reads: Mutex::default(),
+            reads: Rank::Reads.mutex(Reads::default()),
             seed: AtomicU64::new(seed),
+            parts: parts.clone(),
+            voters,
+            membership,
         }))
     }
 
@@ -214,7 +225,11 @@ impl RaftEngine {
         self.log.length()
     }
 
-    fn member(&self) -> MemberId {
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.parts.settings
+    }
+
+    pub(crate) fn member(&self) -> MemberId {
         self.machine.member().clone()
     }
 
@@ -254,13 +269,13 @@ impl RaftEngine {
         metrics.state.is_leader().then_some(metrics.current_term)
     }
 
-    pub(crate) fn grants(&self) -> std::sync::MutexGuard<'_, Grants> {
-        lock(&self.grants)
+    pub(crate) fn grants(&self) -> RankedGuard<'_, Grants> {
+        self.grants.lock()
     }
 
     /// What is known of those who could claim against this node, if there is a tie-breaker.
-    pub(crate) fn ties(&self) -> Option<std::sync::MutexGuard<'_, Ties>> {
-        self.ties.as_ref().map(lock)
+    pub(crate) fn ties(&self) -> Option<RankedGuard<'_, Ties>> {
+        self.ties.as_ref().map(Ranked::lock)
     }
 
     /// Nobody comes or goes, and no voters change, while this is held. Without a tie-breaker they
@@ -311,19 +326,19 @@ impl RaftEngine {
         }
     }
 
-    fn not_the_leader(&self) -> Denied {
-        Denied::NotTheLeader {
+    fn not_the_leader(&self) -> ProposalError {
+        ProposalError::NotTheLeader {
             leader: self.leader(),
         }
     }
 
-    pub(crate) async fn decide(&self, decision: Decision) -> Result<u64, Denied> {
+    pub(crate) async fn decide(&self, decision: Decision) -> Result<u64, ProposalError> {
         let writing = self.enter(self.raft.client_write(decision));
         match tokio::time::timeout(self.limit, writing).await {
-            Ok(Ok(written)) => written.data.map_err(Denied::Refused),
+            Ok(Ok(written)) => written.data.map_err(ProposalError::Refused),
             Ok(Err(error)) if error.forward_to_leader().is_some() => Err(self.not_the_leader()),
-            Ok(Err(error)) => Err(Denied::Undecided(error.to_string())),
-            Err(_) => Err(Denied::Undecided(format!(
+            Ok(Err(error)) => Err(ProposalError::Undecided(error.to_string())),
+            Err(_) => Err(ProposalError::Undecided(format!(
                 "no quorum within {:?}",
                 self.limit
             ))),
@@ -332,7 +347,7 @@ impl RaftEngine {
 
     /// The same, on behalf of somebody who is answered. What one voter decides alone has a second
     /// copy by then, if another member listens and says so in time.
-    async fn decide_and_keep(&self, decision: Decision) -> Result<u64, Denied> {
+    async fn decide_and_keep(&self, decision: Decision) -> Result<u64, ProposalError> {
         let version = self.decide(decision).await?;
         self.keep(version).await;
         Ok(version)
@@ -361,14 +376,14 @@ impl RaftEngine {
         self.machine.handle_has(member, version);
     }
 
-    async fn allocate(&self, kind: String, shards: Vec<crate::id::ShardId>) -> Result<u64, Denied> {
+    async fn allocate(&self, kind: String, shards: Vec<ShardId>) -> Result<u64, ProposalError> {
         let version = self.assign(kind, &shards).await?;
         // Also what an earlier question has had decided: its own answer may be waiting still.
         self.keep(version).await;
         Ok(version)
     }
 
-    async fn assign(&self, kind: String, shards: &[crate::id::ShardId]) -> Result<u64, Denied> {
+    async fn assign(&self, kind: String, shards: &[ShardId]) -> Result<u64, ProposalError> {
         let _one_at_a_time = self.allocating.lock().await;
         if self.leads_in().is_none() {
             return Err(self.not_the_leader());
@@ -377,7 +392,7 @@ impl RaftEngine {
             return Err(self.not_the_leader());
         };
         if !map.members.keys().any(|id| map.hosts(id, &kind)) {
-            return Err(Denied::Refused(MapError::UnknownKind(kind)));
+            return Err(ProposalError::Refused(MapError::UnknownKind(kind)));
         }
         let assignments = allocation::allocate(&map, &kind, shards);
         if assignments.is_empty() {
@@ -393,13 +408,13 @@ impl RaftEngine {
             return true;
         }
         let confirmed = {
-            let mut reads = lock(&self.reads);
+            let mut reads = self.reads.lock();
             let (tell, confirmed) = oneshot::channel();
             reads.waiting.push(tell);
             if !std::mem::replace(&mut reads.running, true)
-                && let (Some(me), Some(node)) = (self.me.upgrade(), self.node.upgrade())
+                && let Some(me) = self.me.upgrade()
             {
-                node.spawn(me.run_rounds());
+                self.parts.process.spawn(me.run_rounds());
             }
             confirmed
         };
@@ -410,7 +425,7 @@ impl RaftEngine {
         loop {
             // Only those who asked before the round begins.
             let asked = {
-                let mut reads = lock(&self.reads);
+                let mut reads = self.reads.lock();
                 if reads.waiting.is_empty() {
                     reads.running = false;
                     return;
@@ -427,23 +442,23 @@ impl RaftEngine {
         }
     }
 
-    async fn grant(&self, member: MemberId) -> Result<u64, Denied> {
+    async fn grant(&self, member: MemberId) -> Result<u64, ProposalError> {
         if self.leads_in().is_none() || !self.confirm().await {
             return Err(self.not_the_leader());
         }
         let Some(term) = self.leads_in() else {
             return Err(self.not_the_leader());
         };
-        let mut grants = lock(&self.grants);
+        let mut grants = self.grants.lock();
         // Under the lock: who is Down from here on has its last grant written down, and who was
         // Down before gets none.
         let Some(map) = self.machine.map() else {
             return Err(self.not_the_leader());
         };
         match map.status(&member) {
-            None => return Err(Denied::Refused(MapError::UnknownMember(member))),
+            None => return Err(ProposalError::Refused(MapError::UnknownMember(member))),
             Some(Status::Down) if !mutants::on("the_dead_may_renew") => {
-                return Err(Denied::Refused(MapError::Superseded(member)));
+                return Err(ProposalError::Refused(MapError::Superseded(member)));
             }
             Some(_) => {}
         }
@@ -454,7 +469,7 @@ impl RaftEngine {
             ties.handle_map(&map, now);
             if let Some(missing) = ties.missing(&map, &member, now) {
                 let reason = format!("`{missing}` is not heard, and may go on by itself");
-                return Err(Denied::Undecided(reason));
+                return Err(ProposalError::Undecided(reason));
             }
         }
         if grants.grant(&member, term, now, self.times) {
@@ -466,7 +481,9 @@ impl RaftEngine {
             Ok(map.version)
         } else {
             // It has just begun to lead, and knows nothing of leases yet.
-            Err(Denied::Undecided("a new leader is settling".to_owned()))
+            Err(ProposalError::Undecided(
+                "a new leader is settling".to_owned(),
+            ))
         }
     }
 
@@ -476,7 +493,7 @@ impl RaftEngine {
         }
         let result = self.grant(member).await;
         let stamp = match &result {
-            Err(Denied::NotTheLeader { .. }) => None,
+            Err(ProposalError::NotTheLeader { .. }) => None,
             _ => self.ties().and_then(|ties| ties.stamp(Instant::now())),
         };
         Renewed { stamp, result }
@@ -484,10 +501,11 @@ impl RaftEngine {
 
     /// Asks the tie-breaker whether this node may go on without a member.
     pub(crate) async fn claim(&self, other: &MemberId) -> Result<Verdict, String> {
-        let (Some(node), Some(map)) = (self.node.upgrade(), self.machine.map()) else {
-            return Err("this node is shutting down".to_owned());
+        let (Some(breaker), Some(map)) = (&self.parts.breaker, self.machine.map()) else {
+            return Err("there is no tie-breaker, or no map yet".to_owned());
         };
-        let claimed = node.claim(map.identity, &self.member(), other).await;
+        let claim = Claim::new(map.identity, self.member(), other.clone());
+        let claimed = breaker.claim(claim, self.limit).await;
         let verdict = claimed.map_err(|error| error.to_string())?;
         let won = verdict == Verdict::Won;
         let news = self
@@ -497,7 +515,7 @@ impl RaftEngine {
             tracing::warn!(%other, "the tie-breaker has decided for this node: it goes on without the other");
         } else if news {
             tracing::warn!(%other, "the tie-breaker has decided for the other node: this one stops");
-            node.membership().tell(MembershipInput::Outclaimed);
+            self.membership.tell(MembershipInput::Outclaimed);
         }
         Ok(verdict)
     }
@@ -516,24 +534,24 @@ impl RaftEngine {
 
     /// Takes a member in. If it takes the place of one that could still go on by itself, that is
     /// claimed first.
-    async fn admit(&self, join: Command) -> Result<u64, Denied> {
+    async fn admit(&self, join: Command) -> Result<u64, ProposalError> {
         for older in self.unclaimed(&join) {
             let now = Instant::now();
             let claims = self
                 .ties()
                 .is_some_and(|mut ties| ties.claim_now(&older, now));
-            let won =
-                claims && self.claim(&older).await.map_err(Denied::Undecided)? == Verdict::Won;
+            let won = claims
+                && self.claim(&older).await.map_err(ProposalError::Undecided)? == Verdict::Won;
             if !won {
                 let reason = format!("the tie-breaker may have decided for `{older}`");
-                return Err(Denied::Undecided(reason));
+                return Err(ProposalError::Undecided(reason));
             }
         }
         let version = {
             let _alone = self.alone().await;
             if let Some(older) = self.unclaimed(&join).first() {
                 let reason = format!("`{older}` has just joined");
-                return Err(Denied::Undecided(reason));
+                return Err(ProposalError::Undecided(reason));
             }
             self.decide(Decision::Change(join)).await?
         };
@@ -555,7 +573,7 @@ impl RaftEngine {
     }
 
     /// Has a member go, by its own wish.
-    async fn dismiss_member(&self, command: Command) -> Result<u64, Denied> {
+    async fn dismiss_member(&self, command: Command) -> Result<u64, ProposalError> {
         let _alone = self.alone().await;
         self.decide(Decision::Change(command)).await
     }
@@ -661,7 +679,7 @@ impl RaftEngine {
 }
 
 impl Authority for RaftEngine {
-    fn propose(&self, proposal: Proposal) -> BoxFuture<'_, Result<u64, Denied>> {
+    fn propose(&self, proposal: Proposal) -> BoxFuture<'_, Result<u64, ProposalError>> {
         Box::pin(async move {
             match proposal {
                 Proposal::Apply(join @ Command::Join { .. }) => self.admit(join).await,
@@ -677,7 +695,7 @@ impl Authority for RaftEngine {
                 ) => self.decide_and_keep(Decision::Change(command)).await,
                 Proposal::Apply(
                     Command::Assign { .. } | Command::Revoke { .. } | Command::Voters { .. },
-                ) => Err(Denied::Undecided(
+                ) => Err(ProposalError::Undecided(
                     "only the leader gives shards and votes".to_owned(),
                 )),
                 Proposal::Allocate { kind, shards } => self.allocate(kind, shards).await,
@@ -694,7 +712,7 @@ impl Authority for RaftEngine {
         let leader = metrics.current_leader?;
         let membership = metrics.membership_config.membership();
         let given_to = membership.get_node(&leader)?;
-        Some(self.node.upgrade()?.voter_in(seat(leader), given_to))
+        Some(self.voters.voter_in(seat(leader), given_to))
     }
 
     fn add_watcher(&self, watcher: &Arc<Inlet>, version: u64) {

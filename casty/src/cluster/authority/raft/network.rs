@@ -1,10 +1,10 @@
 //! How the engine's members talk: by calls on the control lane.
 
-use std::{future::Future, io, sync::Weak, time::Duration};
+use std::{future::Future, io, sync::Arc, time::Duration};
 
 use openraft::{
     OptionalSend, RaftNetworkFactory,
-    alias::{SnapshotMetaOf, SnapshotOf, VoteOf},
+    alias::{SnapshotOf, VoteOf},
     errors::{NetworkError, RPCError, ReplicationClosed, StreamingError},
     network::{RPCOption, v2::RaftNetworkV2},
     raft::{
@@ -12,96 +12,75 @@ use openraft::{
         TransferLeaderResponse, VoteRequest, VoteResponse,
     },
 };
-use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-use super::{Types, seat};
+use super::types::{RaftAnswer, RaftAsk, RaftCall, Types, seat};
 use crate::{
     cluster::{
-        authority::Voter,
-        node::Node,
-        wire::{Answer, Call},
+        authority::voters::Voters,
+        peers::{
+            Peers,
+            wire::{Answer, Call},
+        },
     },
-    id::MemberId,
+    id::Voter,
     protocol::map::Seat,
+    transport::link::Peer,
 };
 
-/// What one member of the engine asks of another.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct RaftCall {
-    pub(crate) to: Seat,
-    /// Who was given that seat. Another process of its node may sit there since.
-    pub(crate) given_to: MemberId,
-    pub(crate) ask: RaftAsk,
+/// How a member of the engine reaches the others.
+#[derive(Clone)]
+pub(super) struct RaftClients {
+    pub(super) peers: Arc<Peers>,
+    pub(super) voters: Arc<Voters>,
+    /// How long an answer is waited for at least: until an election is due.
+    pub(super) patience: Duration,
 }
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) enum RaftAsk {
-    Append(AppendEntriesRequest<Types>),
-    Vote(VoteRequest<Types>),
-    PreVote(VoteRequest<Types>),
-    Snapshot {
-        vote: VoteOf<Types>,
-        meta: SnapshotMetaOf<Types>,
-        map: ByteBuf,
-    },
-    Transfer(TransferLeaderRequest<Types>),
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) enum RaftAnswer {
-    Append(AppendEntriesResponse<Types>),
-    Vote(VoteResponse<Types>),
-    Snapshot(SnapshotResponse<Types>),
-    Transfer(TransferLeaderResponse<Types>),
-}
-
-/// Makes the ways to other members.
-pub(super) struct RaftClients(pub(super) Weak<Node>);
 
 impl RaftNetworkFactory<Types> for RaftClients {
     type Network = RaftClient;
 
     async fn new_client(&mut self, target: u64, voter: &Voter) -> RaftClient {
         RaftClient {
-            node: self.0.clone(),
+            clients: self.clone(),
             seat: seat(target),
             voter: voter.clone(),
         }
     }
 }
 
-/// The way to one member.
+/// How the engine reaches one other member.
 pub(super) struct RaftClient {
-    node: Weak<Node>,
+    clients: RaftClients,
     seat: Seat,
-    /// Who was given the seat.
+    /// The process that was given the seat.
     voter: Voter,
 }
 
 impl RaftClient {
-    /// `ttl` is the engine's wish, a part of its heartbeat: too short for a far peer, or a
-    /// connection that is yet to be made. Until an election is due, nothing is lost by waiting.
+    /// `ttl` is what the engine asks for, a part of its heartbeat. That is too short for a far
+    /// peer, or for a connection that is yet to be made. Until an election is due, nothing is lost
+    /// by waiting.
     async fn ask(&self, ask: RaftAsk, ttl: Duration) -> Result<RaftAnswer, NetworkError<Types>> {
-        let failed = |reason: String| NetworkError::new(&io::Error::other(reason));
-        let Some(node) = self.node.upgrade() else {
-            return Err(failed("this node is shutting down".to_owned()));
-        };
-        let limit = ttl.max(node.settings().election_timeout);
+        let RaftClients {
+            peers,
+            voters,
+            patience,
+        } = &self.clients;
         let call = Call::Raft(Box::new(RaftCall {
             to: self.seat,
             given_to: self.voter.member.clone(),
             ask,
         }));
-        let peer = node.voter_in(self.seat, &self.voter).peer();
-        let answer = match node.call(&peer, call, limit).await {
+        let peer = Peer::from(&voters.voter_in(self.seat, &self.voter));
+        let answer = match peers.call(&peer, call, ttl.max(*patience)).await {
             Ok(Answer::Raft(answer)) => answer.map(|answer| *answer),
             Ok(_) => Err("an answer to another question".to_owned()),
             Err(error) => Err(error.to_string()),
         };
         answer.map_err(|reason| {
             tracing::debug!(to = %peer, reason, "a member of the engine does not answer");
-            failed(reason)
+            NetworkError::new(&io::Error::other(reason))
         })
     }
 }

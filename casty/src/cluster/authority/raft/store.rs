@@ -6,7 +6,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     fmt, io,
     ops::RangeBounds,
-    sync::{Arc, Mutex},
+    sync::Arc,
 };
 
 use futures_util::{Stream, StreamExt, future::select_all};
@@ -19,18 +19,17 @@ use openraft::{
 use tokio::sync::Notify;
 
 use super::{
-    Types,
     disk::{Change, Snapshot, StateWriter, StoredState},
-    seat,
+    types::{Applied, Decision, Types, seat},
 };
 use crate::{
     cluster::{
-        authority::{Decision, Voter, respond},
+        locks::Rank,
         map_watch::MapWatch,
-        wire::Response,
+        peers::wire::{Response, respond},
     },
-    id::MemberId,
-    infra::sync::lock,
+    id::{MemberId, Voter},
+    infra::sync::Ranked,
     message::codec,
     protocol::{
         map::{ClusterMap, Command, MapError, Status, VoterPlace},
@@ -48,7 +47,7 @@ const CHANGES_KEPT: usize = 4096;
 /// The log and the vote.
 #[derive(Clone)]
 pub(super) struct Log {
-    present: Arc<Mutex<Present>>,
+    present: Arc<Ranked<Present>>,
     /// Where all of it is kept besides, if anywhere.
     keeper: Option<StateWriter>,
 }
@@ -71,7 +70,7 @@ impl Log {
             entries: kept.entries.clone(),
         });
         Self {
-            present: Arc::new(Mutex::new(present)),
+            present: Arc::new(Rank::Log.mutex(present)),
             keeper,
         }
     }
@@ -85,12 +84,12 @@ impl Log {
 
     #[cfg(feature = "sim")]
     pub(super) fn length(&self) -> usize {
-        lock(&self.present).entries.len()
+        self.present.lock().entries.len()
     }
 
     /// Commands behind this index, in order.
     pub(super) fn behind(&self, index: u64) -> Vec<Command> {
-        let kept = lock(&self.present);
+        let kept = self.present.lock();
         let entries = kept.entries.range(index + 1..);
         let command = |entry: &EntryOf<Types>| match &entry.payload {
             EntryPayload::Normal(Decision::Change(command)) => Some(command.clone()),
@@ -105,12 +104,12 @@ impl RaftLogReader<Types> for Log {
     where
         R: RangeBounds<u64> + Clone + fmt::Debug + OptionalSend,
     {
-        let kept = lock(&self.present);
+        let kept = self.present.lock();
         Ok(kept.entries.range(range).map(|(_, e)| e.clone()).collect())
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<VoteOf<Types>>> {
-        Ok(lock(&self.present).vote)
+        Ok(self.present.lock().vote)
     }
 }
 
@@ -118,7 +117,7 @@ impl RaftLogStorage<Types> for Log {
     type LogReader = Self;
 
     async fn get_log_state(&mut self) -> io::Result<LogState<Types>> {
-        let kept = lock(&self.present);
+        let kept = self.present.lock();
         let last = kept.entries.values().next_back().map(|entry| entry.log_id);
         Ok(LogState {
             last_purged_log_id: kept.purged,
@@ -132,7 +131,7 @@ impl RaftLogStorage<Types> for Log {
 
     async fn save_vote(&mut self, vote: &VoteOf<Types>) -> io::Result<()> {
         self.keep(|| Change::Vote(*vote)).await?;
-        lock(&self.present).vote = Some(*vote);
+        self.present.lock().vote = Some(*vote);
         Ok(())
     }
 
@@ -140,12 +139,12 @@ impl RaftLogStorage<Types> for Log {
         if let Some(keeper) = &self.keeper {
             keeper.committed(committed);
         }
-        lock(&self.present).committed = committed;
+        self.present.lock().committed = committed;
         Ok(())
     }
 
     async fn read_committed(&mut self) -> io::Result<Option<LogIdOf<Types>>> {
-        Ok(lock(&self.present).committed)
+        Ok(self.present.lock().committed)
     }
 
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types>) -> io::Result<()>
@@ -155,7 +154,7 @@ impl RaftLogStorage<Types> for Log {
         let entries: Vec<_> = entries.into_iter().collect();
         self.keep(|| Change::Append(entries.clone())).await?;
         let entries = entries.into_iter().map(|entry| (entry.log_id.index, entry));
-        lock(&self.present).entries.extend(entries);
+        self.present.lock().entries.extend(entries);
         callback.io_completed(Ok(()));
         Ok(())
     }
@@ -163,13 +162,13 @@ impl RaftLogStorage<Types> for Log {
     async fn truncate_after(&mut self, after: Option<LogIdOf<Types>>) -> io::Result<()> {
         let first = after.map_or(0, |last| last.index + 1);
         self.keep(|| Change::Truncate(first)).await?;
-        lock(&self.present).entries.split_off(&first);
+        self.present.lock().entries.split_off(&first);
         Ok(())
     }
 
     async fn purge(&mut self, upto: LogIdOf<Types>) -> io::Result<()> {
         self.keep(|| Change::Purge(upto)).await?;
-        let mut kept = lock(&self.present);
+        let mut kept = self.present.lock();
         kept.entries = kept.entries.split_off(&(upto.index + 1));
         kept.purged = Some(upto);
         Ok(())
@@ -180,8 +179,8 @@ impl RaftLogStorage<Types> for Log {
 pub(super) struct MapMachine {
     /// Whose it is.
     member: MemberId,
-    state: Mutex<State>,
-    snapshot: Mutex<Option<Snapshot>>,
+    state: Ranked<State>,
+    snapshot: Ranked<Option<Snapshot>>,
     /// Where snapshots are kept besides, if anywhere.
     keeper: Option<StateWriter>,
     watch: Arc<MapWatch>,
@@ -199,9 +198,6 @@ struct State {
     watchers: Vec<Arc<Inlet>>,
     copies: Copies,
 }
-
-/// What became of a decision: the map's version, or why it changed nothing.
-pub(crate) type Applied = Result<u64, MapError>;
 
 impl State {
     fn decide(&mut self, decision: &Decision) -> Applied {
@@ -315,8 +311,8 @@ impl MapMachine {
     ) -> Arc<Self> {
         Arc::new(Self {
             member,
-            state: Mutex::default(),
-            snapshot: Mutex::new(snapshot),
+            state: Rank::Machine.mutex(State::default()),
+            snapshot: Rank::Snapshot.mutex(snapshot),
             keeper,
             watch,
             heard: Notify::new(),
@@ -330,14 +326,14 @@ impl MapMachine {
             let known = present.as_ref();
             known.is_some_and(|(known, _)| known.last_log_id >= meta.last_log_id)
         };
-        if is_known(&lock(&self.snapshot)) {
+        if is_known(&self.snapshot.lock()) {
             return Ok(());
         }
         let snapshot = (meta.clone(), snapshot.to_vec());
         if let Some(keeper) = &self.keeper {
             keeper.change(Change::Snapshot(snapshot.clone())).await?;
         }
-        let mut present = lock(&self.snapshot);
+        let mut present = self.snapshot.lock();
         if !is_known(&present) {
             *present = Some(snapshot);
         }
@@ -428,12 +424,12 @@ impl MapMachine {
     }
 
     pub(super) fn map(&self) -> Option<ClusterMap> {
-        lock(&self.state).map.clone()
+        self.state.lock().map.clone()
     }
 
     /// Sends a watcher what it lacks, and every change from now on.
     pub(super) fn add_watcher(&self, watcher: &Arc<Inlet>, version: u64) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         if let Some(map) = &state.map {
             let current = map.version == version;
             let known = state.changes.front();
@@ -460,7 +456,7 @@ impl MapMachine {
 
     /// Another node has the map of this version.
     pub(super) fn handle_has(&self, member: &MemberId, version: u64) {
-        lock(&self.state).handle_has(member, version);
+        self.state.lock().handle_has(member, version);
         self.heard.notify_waiters();
     }
 
@@ -475,7 +471,7 @@ impl MapMachine {
             tokio::pin!(heard);
             heard.as_mut().enable();
             let listening: Vec<Arc<Inlet>> = {
-                let mut state = lock(&self.state);
+                let mut state = self.state.lock();
                 if state.copied(version) != Copied::NotYet {
                     return;
                 }
@@ -494,7 +490,7 @@ impl MapMachine {
 
     /// Nobody has said in time that it has this version. Returns who is not waited for any more.
     pub(super) fn handle_late(&self, version: u64) -> Vec<MemberId> {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         let listening: Vec<MemberId> = state.listening().map(|inlet| inlet.peer.clone()).collect();
         state.copies.handle_late(version, listening.iter())
     }
@@ -505,7 +501,7 @@ impl RaftSnapshotBuilder<Types> for Arc<MapMachine> {
 
     async fn build_snapshot(&mut self) -> io::Result<SnapshotOf<Types, Vec<u8>>> {
         let (meta, map) = {
-            let state = lock(&self.state);
+            let state = self.state.lock();
             let meta = SnapshotMetaOf::<Types> {
                 last_log_id: state.applied,
                 last_membership: state.membership.clone(),
@@ -525,7 +521,7 @@ impl RaftStateMachine<Types> for Arc<MapMachine> {
     async fn applied_state(
         &mut self,
     ) -> io::Result<(Option<LogIdOf<Types>>, StoredMembershipOf<Types>)> {
-        let state = lock(&self.state);
+        let state = self.state.lock();
         Ok((state.applied, state.membership.clone()))
     }
 
@@ -536,7 +532,7 @@ impl RaftStateMachine<Types> for Arc<MapMachine> {
         while let Some(next) = entries.next().await {
             let (entry, responder) = next?;
             let (applied, map) = {
-                let mut state = lock(&self.state);
+                let mut state = self.state.lock();
                 #[cfg(feature = "sim")]
                 let before = state.map.clone();
                 let applied = match &entry.payload {
@@ -579,7 +575,7 @@ impl RaftStateMachine<Types> for Arc<MapMachine> {
             codec::decode(&snapshot).map_err(|error| io::Error::other(error.0))?;
         self.keep_snapshot(meta, &snapshot).await?;
         {
-            let mut state = lock(&self.state);
+            let mut state = self.state.lock();
             state.applied = meta.last_log_id;
             state.membership = meta.last_membership.clone();
             state.map.clone_from(&map);
@@ -592,7 +588,7 @@ impl RaftStateMachine<Types> for Arc<MapMachine> {
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<SnapshotOf<Types, Vec<u8>>>> {
-        let snapshot = lock(&self.snapshot).clone();
+        let snapshot = self.snapshot.lock().clone();
         Ok(snapshot.map(|(meta, snapshot)| SnapshotOf::<Types, Vec<u8>> { meta, snapshot }))
     }
 }

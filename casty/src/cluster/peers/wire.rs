@@ -5,23 +5,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-use super::{
-    authority::{
-        Voter,
-        raft::{RaftAnswer, RaftCall},
-    },
-    region::Parcel,
-};
 use crate::{
-    id::{Epoch, MemberId, ShardId},
+    cluster::{
+        authority::raft::types::{RaftAnswer, RaftCall},
+        region::Parcel,
+    },
+    id::{Epoch, MemberId, ShardId, Voter},
+    message::codec,
     protocol::{
         facts::{Digest, Facts},
         map::{ClusterMap, Command, MapError},
         tie::{Report, Stamp},
     },
+    transport::{connection::Inlet, frame::Frame},
 };
 
-/// From the one who dialed.
+/// From the node that dialed.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
     /// A datagram of the gossip protocol.
@@ -35,8 +34,8 @@ pub(crate) enum Request {
     Watch {
         version: u64,
     },
-    /// This node has the map of that version: said to the one it watches, where that one decides
-    /// alone.
+    /// This node has the map of that version. A voter that decides alone is told so by those that
+    /// watch it.
     Has {
         version: u64,
     },
@@ -47,7 +46,7 @@ pub(crate) enum Request {
     },
 }
 
-/// From the one who accepted.
+/// From the node that accepted.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Response {
     Answer {
@@ -59,12 +58,20 @@ pub(crate) enum Response {
     Changes(Vec<(u64, Command)>),
 }
 
+/// News of the cluster map.
+#[derive(Debug)]
+pub(crate) enum MapNews {
+    Map(ClusterMap),
+    /// Commands, each with the version it leads to.
+    Changes(Vec<(u64, Command)>),
+}
+
 /// What one node asks of another.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Call {
     Propose(Proposal),
-    /// Of the leader: let this member act as owner for a while longer. Anybody else passes it on,
-    /// once.
+    /// Asks the leader to let this member act as owner for a while longer. Another voter passes it
+    /// on, once.
     Renew {
         member: MemberId,
         passed_on: bool,
@@ -72,8 +79,8 @@ pub(crate) enum Call {
         report: Option<Report>,
     },
     Raft(Box<RaftCall>),
-    /// States of a shard that is about to move to the one who is asked: it leaves its owner at
-    /// `epoch`.
+    /// States of a shard that is about to move to the node that is asked. The shard leaves its owner
+    /// at `epoch`.
     Receive {
         kind: String,
         shard: ShardId,
@@ -84,8 +91,7 @@ pub(crate) enum Call {
     },
     /// What does this node know?
     Inspect,
-    /// Begin a new generation of the cluster from what this node knows: whoever else decided is
-    /// lost.
+    /// Begin a new generation of the cluster from what this node knows: the other voters are lost.
     Recover {
         /// Also if others seem alive.
         force: bool,
@@ -115,14 +121,13 @@ pub(crate) enum Answer {
     /// Whether the shard is expected.
     Received(bool),
     /// To a proposal and a renewal: the version of the map.
-    Decided(Result<u64, Denied>),
-    /// The same to a renewal, from a leader that has a tie-breaker: it wants to hear the stamp
-    /// again.
-    Stamped(Stamp, Result<u64, Denied>),
+    Decided(Result<u64, ProposalError>),
+    /// To a renewal, from a leader with a tie-breaker, which wants to get the stamp back.
+    Stamped(Stamp, Result<u64, ProposalError>),
     Raft(Result<Box<RaftAnswer>, String>),
 }
 
-/// What is asked of the one who leads.
+/// What is asked of the leader.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Proposal {
     Apply(Command),
@@ -135,15 +140,23 @@ pub(crate) enum Proposal {
 
 /// Why a proposal was not carried out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-pub(crate) enum Denied {
-    /// Decided: no.
+pub(crate) enum ProposalError {
+    /// The leader has decided against it.
     #[error(transparent)]
     Refused(#[from] MapError),
     #[error("this node does not lead")]
     NotTheLeader { leader: Option<Voter> },
-    /// Nobody knows: it may be applied later. All commands may be proposed twice.
+    /// It may still be applied later. All commands may be proposed twice.
     #[error("not decided: {0}")]
     Undecided(String),
+}
+
+/// Sends a response on the control lane.
+pub(crate) fn respond(inlet: &Inlet, response: &Response) {
+    match codec::to_vec(response) {
+        Ok(bytes) => inlet.send(Frame::Control(&bytes)),
+        Err(error) => tracing::error!(%error, "a response cannot be encoded"),
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,158 @@
+//! The voters and the leader, as far as this process knows them.
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+
+use crate::{
+    cluster::{locks::Rank, map_watch::MapWatch, peers::LocalMember},
+    id::{Incarnation, MemberId, NodeId, Voter},
+    infra::sync::Ranked,
+    protocol::map::{ClusterMap, Seat},
+};
+
+/// More successors are not remembered: there are five voters.
+const SUCCESSORS_MAX: usize = 64;
+
+/// Processes that sit where others of their nodes sat before, and that the map does not know yet.
+///
+/// This outlives a membership: it concerns other nodes.
+pub(crate) struct Successors(Ranked<BTreeMap<NodeId, (Incarnation, SocketAddr)>>);
+
+impl Default for Successors {
+    fn default() -> Self {
+        Self(Rank::Successors.mutex(BTreeMap::new()))
+    }
+}
+
+/// When the map's list of voters counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// Once the map has this member: an older map may come from a node that was cut off for long,
+    /// and its voters may be gone. What a seed says goes first until then.
+    OnceListed,
+    /// Always: this process is in no map.
+    Always,
+}
+
+#[derive(Default)]
+struct Known {
+    leader: Option<Voter>,
+    /// The voters that a seed named when this process began to join.
+    introduced: Vec<Voter>,
+}
+
+/// The voters and the leader, as far as one incarnation knows them.
+pub(crate) struct Voters {
+    local: Arc<LocalMember>,
+    map: Arc<MapWatch>,
+    trust: Trust,
+    known: Ranked<Known>,
+    successors: Arc<Successors>,
+}
+
+impl Voters {
+    pub(crate) fn new(
+        local: Arc<LocalMember>,
+        map: Arc<MapWatch>,
+        trust: Trust,
+        successors: Arc<Successors>,
+    ) -> Self {
+        Self {
+            local,
+            map,
+            trust,
+            known: Rank::Known.mutex(Known::default()),
+            successors,
+        }
+    }
+
+    pub(crate) fn successors(&self) -> &Arc<Successors> {
+        &self.successors
+    }
+
+    pub(crate) fn leader(&self) -> Option<Voter> {
+        self.known.lock().leader.clone()
+    }
+
+    pub(crate) fn set_leader(&self, leader: Option<Voter>) {
+        self.known.lock().leader = leader;
+    }
+
+    pub(crate) fn set_introduced(&self, voters: Vec<Voter>) {
+        self.known.lock().introduced = voters;
+    }
+
+    /// The voters to ask.
+    pub(crate) fn all(&self) -> Vec<Voter> {
+        let map = self.map.get();
+        let of_map = map.iter().flat_map(|map| map.voters.iter());
+        let of_map = of_map.map(|voter| self.present_voter(voter.into()));
+        let trusted = map.as_ref().is_some_and(|map| match self.trust {
+            Trust::Always => true,
+            Trust::OnceListed => map.member(&self.local.member).is_some(),
+        });
+        if trusted {
+            return of_map.collect();
+        }
+        let introduced = self.known.lock().introduced.clone();
+        let introduced = introduced.into_iter();
+        let mut voters: Vec<_> = introduced.map(|voter| self.present_voter(voter)).collect();
+        for voter in of_map {
+            if !voters.contains(&voter) {
+                voters.push(voter);
+            }
+        }
+        voters
+    }
+
+    /// A process of this cluster has said that it sits where another of its node sat before.
+    pub(crate) fn handle_successor(&self, member: &MemberId, address: SocketAddr) {
+        let mut successors = self.successors.0.lock();
+        let known = successors.get(&member.node);
+        let is_mine = member.node == self.local.member.node;
+        if is_mine || known.is_some_and(|(known, _)| *known >= member.incarnation) {
+            return;
+        }
+        if known.is_none() && successors.len() >= SUCCESSORS_MAX {
+            successors.clear();
+        }
+        successors.insert(member.node.clone(), (member.incarnation, address));
+    }
+
+    /// Whether a process votes from a seat that the map says is another process's yet.
+    pub(crate) fn is_awaited(&self, member: &MemberId, map: &ClusterMap) -> bool {
+        let mut voters = map.voters.keys();
+        let before =
+            |voter: &MemberId| voter.node == member.node && voter.incarnation < member.incarnation;
+        let known = self.successors.0.lock().get(&member.node).copied();
+        known.is_some_and(|(incarnation, _)| incarnation == member.incarnation)
+            && map.member(member).is_none()
+            && voters.any(before)
+    }
+
+    /// The process that sits in a seat now, as far as is known here. `given_to`: the process that
+    /// was given the seat.
+    pub(crate) fn voter_in(&self, seat: Seat, given_to: &Voter) -> Voter {
+        let map = self.map.get();
+        let mut voters = map.iter().flat_map(|map| map.voters.iter());
+        let voter = voters.find(|(_, place)| place.seat == seat);
+        self.present_voter(voter.map_or_else(|| given_to.clone(), Voter::from))
+    }
+
+    /// The process that sits now where this one sat, as far as is known here.
+    fn present_voter(&self, voter: Voter) -> Voter {
+        if voter.member.node == self.local.member.node && self.local.keeps_seat() {
+            return self.local.as_voter().unwrap_or(voter);
+        }
+        let successors = self.successors.0.lock();
+        match successors.get(&voter.member.node) {
+            Some((incarnation, address)) if *incarnation > voter.member.incarnation => Voter {
+                member: MemberId {
+                    incarnation: *incarnation,
+                    ..voter.member
+                },
+                address: *address,
+            },
+            _ => voter,
+        }
+    }
+}

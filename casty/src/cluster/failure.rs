@@ -1,0 +1,34 @@
+//! Why a process is not in its cluster, once that is certain.
+
+use std::sync::Arc;
+
+use crate::{
+    cluster::{locks::Rank, map_watch::MapWatch},
+    error::JoinError,
+    infra::sync::Ranked,
+};
+
+/// Why a process will never be in its cluster.
+pub(crate) struct Failed {
+    /// Those that wait for members wait for the map.
+    map: Arc<MapWatch>,
+    error: Ranked<Option<JoinError>>,
+}
+
+impl Failed {
+    pub(crate) fn new(map: Arc<MapWatch>) -> Self {
+        let error = Rank::Failed.mutex(None);
+        Self { map, error }
+    }
+
+    /// The first reason counts.
+    pub(crate) fn set(&self, error: JoinError) {
+        tracing::error!(%error, "not a member of the cluster");
+        self.error.lock().get_or_insert(error);
+        self.map.notify();
+    }
+
+    pub(crate) fn get(&self) -> Option<JoinError> {
+        self.error.lock().clone()
+    }
+}

@@ -1,0 +1,202 @@
+//! Where shards live, as far as messages need it: members by slot, and homes for shards that
+//! messages wait for.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::sync::Notify;
+
+use crate::{
+    cluster::{
+        contact::Contact,
+        locks::Rank,
+        peers::{Peers, wire::Proposal},
+        process::Process,
+        region::{AnyRegion, Mesh},
+    },
+    error::Failure,
+    event::Event,
+    id::{MemberId, ShardId},
+    infra::{cancel::unless, mutants, sync::Ranked},
+    protocol::{
+        leader_client::LeaderError,
+        map::{ClusterMap, MapError, Slot, Status},
+    },
+    transport::{
+        handshake::Lane,
+        link::{Link, Peer},
+    },
+};
+
+/// How long a shard waits until its home is asked for again.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// What regions ask for. Lives as long as the process.
+pub(crate) struct Homes {
+    peers: Arc<Peers>,
+    slots: Ranked<BTreeMap<Slot, Peer>>,
+    /// Shards that messages wait for, by entity type.
+    wanted: Ranked<BTreeSet<(u16, ShardId)>>,
+    work: Notify,
+}
+
+impl Homes {
+    pub(crate) fn new(peers: Arc<Peers>) -> Arc<Self> {
+        Arc::new(Self {
+            peers,
+            slots: Rank::Slots.mutex(BTreeMap::new()),
+            wanted: Rank::Wanted.mutex(BTreeSet::new()),
+            work: Notify::new(),
+        })
+    }
+
+    /// The member that the map knows by this slot.
+    pub(crate) fn peer_at(&self, slot: Slot) -> Option<Peer> {
+        self.slots.lock().get(&slot).cloned()
+    }
+
+    fn set_slots(&self, map: &ClusterMap) {
+        let peer = |id: &MemberId, address| Peer {
+            address,
+            member: Some(id.clone()),
+        };
+        let members = map.present();
+        let slots = members.map(|(id, m)| (m.slot, peer(id, m.address)));
+        *self.slots.lock() = slots.collect();
+    }
+}
+
+impl Mesh for Homes {
+    fn messages_to(&self, member: Slot) -> Option<Arc<Link>> {
+        let peer = self.peer_at(member)?;
+        Some(self.peers.link(peer, Lane::Messages))
+    }
+
+    fn resolve(&self, kind: u16, shard: ShardId) {
+        self.wanted.lock().insert((kind, shard));
+        self.work.notify_one();
+    }
+}
+
+/// Takes a map over: homes, links, events. `me`: this node's slot, if it is a member.
+pub(crate) fn handle_map(
+    homes: &Homes,
+    regions: &[Arc<dyn AnyRegion>],
+    contact: &Contact,
+    before: Option<&ClusterMap>,
+    map: &ClusterMap,
+    me: Option<Slot>,
+) {
+    homes.set_slots(map);
+    for region in regions {
+        region.handle_map(map, me);
+    }
+    drop_links(contact, map);
+    publish_members(&contact.process, before, map);
+}
+
+/// Ends the links to processes that are no members any more.
+fn drop_links(contact: &Contact, map: &ClusterMap) {
+    let peers = &contact.peers;
+    let dropped = peers
+        .take_links(|member| !map.is_present(member) && !contact.voters.is_awaited(member, map));
+    // Nor is anything heard from a member that is Down.
+    let is_down = |peer: &MemberId| map.status(peer) == Some(Status::Down);
+    peers.cut(|peer| is_down(peer) && !mutants::on("the_dead_may_renew"));
+    for link in dropped {
+        let member = link.peer.member.as_ref();
+        let is_listed = member.is_some_and(|member| map.member(member).is_some());
+        let reason = "it is no member of the cluster any more";
+        if is_listed {
+            link.kill(reason);
+        } else {
+            link.retire(reason);
+        }
+    }
+}
+
+fn publish_members(process: &Process, before: Option<&ClusterMap>, map: &ClusterMap) {
+    let was = |id: &MemberId| before.and_then(|before| before.status(id));
+    for id in map.up().filter(|id| was(id) != Some(Status::Up)) {
+        tracing::info!(member = %id, "up");
+        process.runtime.publish(|| Event::MemberUp(id.clone()));
+    }
+    for (id, member) in before.into_iter().flat_map(ClusterMap::present) {
+        if member.status != Status::Joining && !map.is_present(id) {
+            tracing::info!(member = %id, "left");
+            process.runtime.publish(|| Event::MemberLeft(id.clone()));
+        }
+    }
+}
+
+/// Finds homes for shards that messages wait for, for as long as the process runs. `contact` gives
+/// the present incarnation's.
+pub(crate) async fn resolve(
+    process: Arc<Process>,
+    homes: Arc<Homes>,
+    regions: Arc<[Arc<dyn AnyRegion>]>,
+    contact: impl Fn() -> Arc<Contact>,
+) {
+    while unless(&process.cancel, homes.work.notified())
+        .await
+        .is_some()
+    {
+        let wanted = std::mem::take(&mut *homes.wanted.lock());
+        let mut by_kind = BTreeMap::<u16, Vec<ShardId>>::new();
+        for (kind, shard) in wanted {
+            by_kind.entry(kind).or_default().push(shard);
+        }
+        let mut failed = false;
+        for (kind, shards) in by_kind {
+            if let Some(region) = regions.get(usize::from(kind)) {
+                failed |= !ask_for_homes(&contact(), &**region, shards).await;
+            }
+        }
+        if failed || regions.iter().any(|region| !region.waiting().is_empty()) {
+            // Not decided; or decided and not heard of yet; or still owned by a member that leaves.
+            // What waits has a deadline of its own. Until then homes are asked for again.
+            let pause = tokio::time::sleep(PAUSE);
+            if unless(&process.cancel, pause).await.is_none() {
+                return;
+            }
+            want_again(&homes, &regions);
+        }
+    }
+}
+
+/// Has homes given to shards. Whether that was decided, one way or the other.
+async fn ask_for_homes(contact: &Contact, region: &dyn AnyRegion, shards: Vec<ShardId>) -> bool {
+    let proposal = Proposal::Allocate {
+        kind: region.name().to_owned(),
+        shards: shards.clone(),
+    };
+    match contact.leader.propose(proposal).await {
+        Ok(version) => contact.source.handle_version(version),
+        Err(LeaderError::Refused(MapError::UnknownKind(name))) => {
+            let role = region.role().map(ToOwned::to_owned);
+            region.handle_no_home(&shards, &Failure::UnknownEntity { name, role });
+        }
+        Err(error) => {
+            tracing::debug!(kind = region.name(), %error, "no home yet");
+            return false;
+        }
+    }
+    true
+}
+
+fn want_again(homes: &Homes, regions: &[Arc<dyn AnyRegion>]) {
+    // Before the lock: a region asks for homes, which takes it, while it holds what `waiting` looks
+    // at.
+    let mut waiting = Vec::new();
+    for (kind, region) in (0..).zip(regions) {
+        waiting.extend(region.waiting().into_iter().map(|shard| (kind, shard)));
+    }
+    let mut wanted = homes.wanted.lock();
+    wanted.extend(waiting);
+    if !wanted.is_empty() {
+        homes.work.notify_one();
+    }
+}

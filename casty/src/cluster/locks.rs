@@ -1,0 +1,76 @@
+//! The order of this layer's locks.
+
+use crate::infra::sync::Ranked;
+
+/// The mutexes of a node, in the order in which one thread may lock them: while it holds one, only
+/// those further down. Debug builds check that ([`Ranked`]).
+///
+/// Locks of other layers (a region's machine, a link's outbox, the gate) come before or after all
+/// of these, and never in between: a region calls [`Homes`](super::homes::Homes) while it holds its
+/// machine, and nothing here calls a region while it holds a mutex.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Rank {
+    /// The inputs of a membership, until its task has them.
+    Inputs,
+    /// The opening and the closing of the gate: a membership that has ended must not open it again.
+    Gate,
+    /// The version of the map that the regions go by.
+    Followed,
+    /// What a member reports when it renews: until it has looked at the map.
+    Renewing,
+    /// What the leader has granted: until it has looked at the map, and at the ties.
+    Grants,
+    /// What the leader knows of a tie: until it has looked at the map.
+    Ties,
+    /// Rounds of the quorum under way.
+    Reads,
+    /// The node's engine.
+    Engine,
+    /// What was kept for the engine.
+    StoredState,
+    /// The map that the engine has applied: until it is offered to the node.
+    Machine,
+    /// The engine's last snapshot.
+    Snapshot,
+    /// The engine's log and vote: until they are handed to the file.
+    Log,
+    /// The file of what is decided: until it is written.
+    WriterFence,
+    /// What has been committed, and is yet to be written.
+    Committed,
+    /// One change of the node's map at a time.
+    MapChange,
+    /// From whom the map comes: until it was asked.
+    Source,
+    /// Members by slot.
+    Slots,
+    /// Shards without a home.
+    Wanted,
+    /// The links: until a new one is started, and while it is decided which may stay.
+    Links,
+    /// The accepted connections.
+    Inlets,
+    /// The calls under way.
+    Calls,
+    /// The watches of actors elsewhere.
+    Watches,
+    /// The leader as far as it is known, and the voters that a seed named.
+    Known,
+    /// Processes that follow others of their nodes.
+    Successors,
+    /// What gossip and the members say.
+    Rumors,
+    /// The cluster that this process is in.
+    Identity,
+    /// Why a process is not in its cluster.
+    Failed,
+    /// The source of randomness.
+    Random,
+}
+
+impl Rank {
+    pub(crate) const fn mutex<T>(self, value: T) -> Ranked<T> {
+        Ranked::new(self as u8, value)
+    }
+}

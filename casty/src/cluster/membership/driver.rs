@@ -1,0 +1,194 @@
+//! Drives the machine of a process's membership: one task that takes inputs, and executes effects.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use futures_util::{
+    StreamExt,
+    future::{BoxFuture, FutureExt},
+    stream::FuturesUnordered,
+};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+
+use crate::{
+    cluster::{
+        contact::Contact,
+        failure::Failed,
+        membership_inputs::{MembershipInputs, Told},
+        process::Process,
+        region::AnyRegion,
+    },
+    id::{Incarnation, MemberId},
+    protocol::membership::{
+        CommandId, Membership as Machine, MembershipConfig, MembershipEffect, MembershipInput,
+        NodeView, Operation, Outcome, Session,
+    },
+};
+
+/// A process that has a membership: a node, or a client.
+pub(crate) trait Subject: Send + Sync + 'static {
+    fn regions(&self) -> &[Arc<dyn AnyRegion>];
+
+    fn failed(&self) -> &Failed;
+
+    /// The contact of the present incarnation.
+    fn contact(&self) -> Arc<Contact>;
+
+    /// Members that gossip takes for dead.
+    fn dead(&self) -> BTreeSet<MemberId>;
+
+    /// Makes this process another member. What belonged to the last incarnation ends.
+    fn begin_as(&self, member: MemberId);
+
+    /// Says goodbye in gossip.
+    fn say_goodbye(&self);
+
+    /// Does something that takes time.
+    fn operate(self: Arc<Self>, operation: Operation) -> BoxFuture<'static, Outcome>;
+}
+
+/// The task that drives a membership.
+pub(crate) struct Driver {
+    subject: Arc<dyn Subject>,
+    process: Arc<Process>,
+    told: Arc<MembershipInputs>,
+    machine: Machine,
+    rng: StdRng,
+    inputs: mpsc::Receiver<Told>,
+    operations: FuturesUnordered<BoxFuture<'static, (Session, Outcome)>>,
+    /// Operators that wait for an answer. A command that is refused at once is answered at once, so
+    /// there are few.
+    replies: BTreeMap<u64, oneshot::Sender<Result<(), String>>>,
+    last_command: u64,
+}
+
+impl Driver {
+    /// `None` if the membership is driven already.
+    pub(crate) fn new(subject: Arc<dyn Subject>, config: MembershipConfig) -> Option<Self> {
+        let contact = subject.contact();
+        let told = contact.tenure.inputs.clone();
+        Some(Self {
+            machine: Machine::new(config, contact.local.member.clone()),
+            rng: StdRng::seed_from_u64(contact.process.random()),
+            inputs: told.take_receiver()?,
+            process: contact.process.clone(),
+            told,
+            subject,
+            operations: FuturesUnordered::new(),
+            replies: BTreeMap::new(),
+            last_command: 0,
+        })
+    }
+
+    /// Runs until the process stops.
+    pub(crate) async fn run(mut self) {
+        let (process, told) = (self.process.clone(), self.told.clone());
+        let first = self.machine.start();
+        self.execute(first);
+        loop {
+            let deadline = self.machine.deadline();
+            let input = tokio::select! {
+                biased;
+                () = process.cancel.cancelled() => return,
+                input = self.inputs.recv() => match input {
+                    Some(input) => self.numbered(input),
+                    None => return,
+                },
+                () = told.map_followed.notified() => MembershipInput::Map,
+                Some((session, outcome)) = self.operations.next() => {
+                    MembershipInput::Done(session, outcome)
+                }
+                () = sleep_until(deadline) => MembershipInput::Tick,
+            };
+            self.handle(input);
+        }
+    }
+
+    /// An operator's command has a number under which it is answered.
+    fn numbered(&mut self, (input, reply): Told) -> MembershipInput {
+        match (input, reply) {
+            (MembershipInput::Recover { force, .. }, Some(reply)) => {
+                self.last_command += 1;
+                self.replies.insert(self.last_command, reply);
+                let command = Some(CommandId(self.last_command));
+                MembershipInput::Recover { command, force }
+            }
+            (input, _) => input,
+        }
+    }
+
+    fn handle(&mut self, input: MembershipInput) {
+        let contact = self.subject.contact();
+        let (map, dead) = (contact.map.get(), self.subject.dead());
+        let identity = contact.local.identity();
+        let view = NodeView {
+            now: Instant::now(),
+            clock: Incarnation::now(),
+            jitter: self.rng.random_range(0.0..1.0),
+            map: map.as_ref(),
+            followed: contact
+                .tenure
+                .followed_in(identity.map(|identity| identity.generation)),
+            identity,
+            keeps_seat: contact.local.keeps_seat(),
+            dead: &dead,
+            serves: contact.tenure.may_act(),
+        };
+        let effects = self.machine.handle(input, &view);
+        self.execute(effects);
+    }
+
+    fn execute(&mut self, effects: Vec<MembershipEffect>) {
+        let subject = &self.subject;
+        for effect in effects {
+            match effect {
+                MembershipEffect::EndSession => {
+                    let contact = subject.contact();
+                    tracing::warn!(member = %contact.local.member, "this membership has ended");
+                    contact.tenure.end();
+                    self.operations.clear();
+                }
+                MembershipEffect::Begin(member) => {
+                    self.operations.clear();
+                    subject.begin_as(member);
+                }
+                MembershipEffect::Meet(cluster) => subject.contact().meet(cluster),
+                MembershipEffect::Start(session, operation) => {
+                    let outcome = subject.clone().operate(operation);
+                    let outcome = outcome.map(move |outcome| (session, outcome));
+                    self.operations.push(outcome.boxed());
+                }
+                MembershipEffect::Heard(version) => {
+                    subject.contact().source.handle_version(version);
+                }
+                MembershipEffect::OpenGate(deadline) => {
+                    subject.contact().tenure.open_gate_until(deadline);
+                }
+                MembershipEffect::Abandon => {
+                    subject.regions().iter().for_each(|region| region.abandon());
+                }
+                MembershipEffect::SayGoodbye => subject.say_goodbye(),
+                MembershipEffect::Fail(error) => subject.failed().set(error),
+                MembershipEffect::Reply(CommandId(command), result) => {
+                    if let Some(reply) = self.replies.remove(&command) {
+                        // The operator may have stopped waiting.
+                        let _ = reply.send(result);
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}

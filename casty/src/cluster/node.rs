@@ -1,0 +1,259 @@
+//! A node: its parts, and what they are to each other.
+//!
+//! Three lifetimes meet here. [`Peers`], the map, the regions and the tasks live as long as the
+//! process. A [`Membership`] lives as long as one incarnation; the next replaces it whole. What
+//! runs over all of it stands above: [`start`](super::start), [`inbound`](super::inbound).
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    net::SocketAddr,
+    sync::{Arc, Weak},
+};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use tokio::sync::mpsc::{self, error::TrySendError};
+
+use crate::{
+    cluster::{
+        authority::raft::{Disk, EngineParts, StoredState},
+        failure::Failed,
+        gossip::Input,
+        homes::Homes,
+        map_watch::MapWatch,
+        membership::Membership,
+        membership_inputs::MembershipInputs,
+        peers::{LocalMember, PeerEvents, Peers, wire::MapNews},
+        process::Process,
+        region::AnyRegion,
+        rumors::Said,
+    },
+    config::{Availability, OnDown, Settings},
+    id::{CatalogEntry, Epoch, MemberId},
+    message::answer::Pending,
+    protocol::map::Status,
+    tie::Breaker,
+    transport::{frame::EntityFrame, handshake::HandshakeRefusal, link::Link},
+};
+
+/// How a node is set up; fixed before it starts.
+pub(crate) struct NodeSetup {
+    /// The first incarnation.
+    pub(crate) member: MemberId,
+    /// Where peers reach it.
+    pub(crate) address: SocketAddr,
+    pub(crate) settings: Settings,
+    pub(crate) seeds: Vec<String>,
+    /// What this node is for, beyond what every node is.
+    pub(crate) roles: BTreeSet<String>,
+    /// Incarnations are counted from the first, and do not come from the clock.
+    pub(crate) given_incarnation: bool,
+    pub(crate) on_down: OnDown,
+    pub(crate) availability: Availability,
+    pub(crate) tie_breaker: Option<Breaker>,
+    /// Where it keeps what it decides.
+    pub(crate) disk: Option<Arc<Disk>>,
+}
+
+/// What a node is put together from.
+pub(crate) struct NodeParts {
+    pub(crate) process: Arc<Process>,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) map: Arc<MapWatch>,
+    pub(crate) homes: Arc<Homes>,
+    pub(crate) regions: Arc<[Arc<dyn AnyRegion>]>,
+}
+
+/// One node of a cluster.
+pub(crate) struct Node {
+    pub(crate) setup: NodeSetup,
+    pub(crate) process: Arc<Process>,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) map: Arc<MapWatch>,
+    pub(crate) homes: Arc<Homes>,
+    /// All entity types that this binary knows.
+    pub(crate) regions: Arc<[Arc<dyn AnyRegion>]>,
+    /// Those that this node offers to host.
+    pub(crate) hosted: Vec<CatalogEntry>,
+    pub(crate) engine_parts: Arc<EngineParts>,
+    membership: ArcSwap<Membership>,
+    pub(crate) gossip: mpsc::Sender<Input>,
+    pub(crate) failed: Failed,
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node")
+            .field("member", &self.peers.local().member)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Node {
+    /// Puts a node together. It hosts the entity types that name no role, or one it has. `stored`:
+    /// what a process before this one has kept.
+    ///
+    /// Returns also what its gossip will be fed with.
+    pub(crate) fn new(
+        setup: NodeSetup,
+        parts: NodeParts,
+        local: Arc<LocalMember>,
+        stored: Option<StoredState>,
+    ) -> (Arc<Self>, mpsc::Receiver<Input>) {
+        let (gossip, inputs) = mpsc::channel(1024);
+        let NodeParts {
+            process,
+            peers,
+            map,
+            homes,
+            regions,
+        } = parts;
+        let is_for_me = |region: &&Arc<dyn AnyRegion>| {
+            let role = region.role();
+            role.is_none_or(|role| setup.roles.contains(role))
+        };
+        let hosts = || regions.iter().filter(is_for_me);
+        tracing::info!(
+            roles = ?setup.roles,
+            hosts = ?hosts().map(|region| region.name()).collect::<Vec<_>>(),
+            "what this node is for"
+        );
+        let engine_parts = Arc::new(EngineParts {
+            process: process.clone(),
+            peers: peers.clone(),
+            map: map.clone(),
+            settings: setup.settings.clone(),
+            disk: setup.disk.clone(),
+            breaker: setup.tie_breaker.clone(),
+        });
+        let first = Membership::new(
+            &engine_parts,
+            local,
+            Arc::<MembershipInputs>::default(),
+            Arc::default(),
+            stored,
+        );
+        let node = Arc::new(Self {
+            hosted: hosts().map(|region| region.catalog_entry()).collect(),
+            failed: Failed::new(map.clone()),
+            setup,
+            process,
+            peers,
+            map,
+            homes,
+            regions,
+            engine_parts,
+            membership: ArcSwap::from_pointee(first),
+            gossip,
+        });
+        let catalog = node.regions.iter().map(|region| region.catalog_entry());
+        let me: Weak<Self> = Arc::downgrade(&node);
+        node.peers.serve(catalog.collect(), me);
+        (node, inputs)
+    }
+
+    /// The present incarnation.
+    pub(crate) fn membership(&self) -> Arc<Membership> {
+        self.membership.load_full()
+    }
+
+    /// Replaces the incarnation. Connections of the one before have ended when this returns.
+    pub(crate) fn begin(&self, next: Membership) {
+        self.peers.begin_as(next.contact.local.clone());
+        self.membership.store(Arc::new(next));
+    }
+
+    /// Gives gossip an input that must not be lost, however many wait there.
+    pub(crate) fn tell_gossip(&self, input: Input) {
+        if let Err(TrySendError::Full(input)) = self.gossip.try_send(input) {
+            let gossip = self.gossip.clone();
+            self.process.spawn(async move {
+                // An error means that gossip has ended.
+                let _ = gossip.send(input).await;
+            });
+        }
+    }
+
+    /// Entities alive here.
+    pub(crate) fn load(&self) -> u64 {
+        self.regions.iter().map(|region| region.active()).sum()
+    }
+
+    /// What this node says about itself.
+    pub(crate) fn says(&self) -> Said {
+        Said {
+            load: self.load(),
+            roles: self.setup.roles.clone(),
+        }
+    }
+
+    /// The members as this node sees them, with what they said about themselves.
+    pub(crate) fn members(&self) -> Vec<(MemberId, SocketAddr, Status, Option<Said>)> {
+        let Some(map) = self.map.get() else {
+            return Vec::new();
+        };
+        let mut said = self.membership().rumors.said();
+        said.insert(self.peers.local().member.clone(), self.says());
+        map.members
+            .iter()
+            .map(|(id, m)| (id.clone(), m.address, m.status, said.remove(id)))
+            .collect()
+    }
+
+    /// What is held in buffers: a name, how much it is, and its bound.
+    #[cfg(feature = "sim")]
+    pub(crate) fn held(&self) -> Vec<(&'static str, usize, usize)> {
+        use crate::cluster::peers::calls::CALLS_MAX;
+
+        let members = self.map.get().map_or(0, |map| map.members.len());
+        // Those that have just gone are forgotten with the next map.
+        let peers = (members + self.setup.seeds.len() + 8) * 3;
+        let [links, connections, calls, answering] = self.peers.held();
+        let mut held = vec![
+            ("links", links, peers),
+            ("connections", connections, peers * 2),
+            ("calls", calls, 64 + members * 8),
+            ("calls of others", answering, CALLS_MAX),
+        ];
+        for region in self.regions.iter() {
+            let (kept, kept_max) = region.kept();
+            // What comes back from another node was accepted before, and is kept even where there
+            // is no room.
+            held.push(("messages without a home", kept, kept_max * 2));
+        }
+        if let Some(engine) = self.membership().voter.engine() {
+            held.push(("log", engine.log_length(), 4096));
+        }
+        held
+    }
+}
+
+impl PeerEvents for Node {
+    fn connected(&self, link: &Arc<Link>) {
+        self.membership().contact.source.handle_connected(link);
+    }
+
+    fn refused(&self, link: &Arc<Link>, refusal: &HandshakeRefusal) {
+        let membership = self.membership();
+        membership
+            .contact
+            .handle_refusal(link.peer.address, refusal);
+    }
+
+    fn news(&self, link: &Arc<Link>, news: MapNews) {
+        self.membership().contact.source.handle_news(link, news);
+    }
+
+    fn bounced(
+        &self,
+        epoch: Epoch,
+        frame: EntityFrame<'_>,
+        buffer: &Bytes,
+        pending: Option<Box<dyn Pending>>,
+    ) {
+        if let Some(region) = self.regions.get(usize::from(frame.kind)) {
+            region.bounced(epoch, frame, buffer, pending);
+        }
+    }
+}

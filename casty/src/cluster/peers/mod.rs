@@ -1,0 +1,387 @@
+//! The connections of one process: links to its peers, connections from them, and calls.
+//!
+//! This is all that a node, a client and an [`Admin`](crate::admin::Admin) have in common. Nothing
+//! here knows the cluster map. What arrives on a link and is not the answer to a call goes to
+//! [`PeerEvents`].
+
+pub(crate) mod calls;
+pub(crate) mod remote_actors;
+pub(crate) mod wire;
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+
+use self::{
+    calls::{Answering, CallError, Calls},
+    wire::{Answer, Call, MapNews, Response},
+};
+use crate::{
+    cluster::{locks::Rank, process::Process},
+    event::{ActorPath, DeadLetterReason},
+    id::{CatalogEntry, ClusterIdentity, Epoch, MemberId, Voter},
+    infra::{sync::Ranked, timer_thread::TimerThread},
+    message::{
+        answer::Pending,
+        codec::{self, DecodeError},
+    },
+    transport::{
+        connection::{Inlet, Keepalive},
+        dial::dial,
+        frame::EntityFrame,
+        handshake::{HandshakeError, HandshakeRefusal, Hello, Lane, Welcome},
+        link::{Link, LinkOwner, LinkTimes, Peer},
+        net::{Net, Target},
+        outbox::{LostMessage, LostTo},
+    },
+};
+
+/// What links tell whoever owns the [`Peers`].
+pub(crate) trait PeerEvents: Send + Sync {
+    /// A connection of a link stands.
+    fn connected(&self, link: &Arc<Link>);
+
+    /// The peer does not let this process in.
+    fn refused(&self, link: &Arc<Link>, refusal: &HandshakeRefusal);
+
+    /// News of the cluster map.
+    fn news(&self, link: &Arc<Link>, news: MapNews);
+
+    /// The peer did not take a message for an entity.
+    fn bounced(
+        &self,
+        epoch: Epoch,
+        frame: EntityFrame<'_>,
+        buffer: &Bytes,
+        pending: Option<Box<dyn Pending>>,
+    );
+}
+
+/// This process as its peers know it: one incarnation.
+pub(crate) struct LocalMember {
+    pub(crate) member: MemberId,
+    /// Where peers reach it; `None` for a process that hosts nothing.
+    address: Option<SocketAddr>,
+    identity: Ranked<Option<ClusterIdentity>>,
+    keeps_seat: AtomicBool,
+}
+
+impl LocalMember {
+    pub(crate) fn new(member: MemberId, address: Option<SocketAddr>) -> Self {
+        Self {
+            member,
+            address,
+            identity: Rank::Identity.mutex(None),
+            keeps_seat: AtomicBool::new(false),
+        }
+    }
+
+    /// The cluster that it is in, or is about to join.
+    pub(crate) fn identity(&self) -> Option<ClusterIdentity> {
+        *self.identity.lock()
+    }
+
+    pub(crate) fn set_identity(&self, identity: ClusterIdentity) {
+        *self.identity.lock() = Some(identity);
+    }
+
+    /// Whether it sits where the process before it did, with all that counts of what that decided.
+    pub(crate) fn keeps_seat(&self) -> bool {
+        self.keeps_seat.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn set_keeps_seat(&self) {
+        self.keeps_seat.store(true, Ordering::SeqCst);
+    }
+
+    /// This process as one of those that decide; `None` for one that hosts nothing.
+    pub(crate) fn as_voter(&self) -> Option<Voter> {
+        Some(Voter {
+            member: self.member.clone(),
+            address: self.address?,
+        })
+    }
+}
+
+/// How a process speaks with its peers; fixed at the start.
+pub(crate) struct PeersSetup {
+    pub(crate) cluster: String,
+    pub(crate) net: Arc<dyn Net>,
+    pub(crate) times: LinkTimes,
+}
+
+/// Set once, when all of the node is there.
+struct Served {
+    catalog: Vec<CatalogEntry>,
+    events: Weak<dyn PeerEvents>,
+}
+
+/// The connections of one process.
+pub(crate) struct Peers {
+    me: Weak<Self>,
+    pub(crate) setup: PeersSetup,
+    process: Arc<Process>,
+    local: ArcSwap<LocalMember>,
+    served: OnceLock<Served>,
+    links: Ranked<BTreeMap<(Peer, Lane), Arc<Link>>>,
+    inlets: Ranked<Vec<Weak<Inlet>>>,
+    calls: Calls,
+}
+
+impl Peers {
+    pub(crate) fn new(
+        setup: PeersSetup,
+        process: Arc<Process>,
+        local: Arc<LocalMember>,
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            me: me.clone(),
+            setup,
+            process,
+            local: ArcSwap::new(local),
+            served: OnceLock::new(),
+            links: Rank::Links.mutex(BTreeMap::new()),
+            inlets: Rank::Inlets.mutex(Vec::new()),
+            calls: Calls::default(),
+        })
+    }
+
+    /// Which entity types this process knows, and where events go. Without this, as in an `Admin`,
+    /// it knows none, and what arrives unasked is dropped.
+    pub(crate) fn serve(&self, catalog: Vec<CatalogEntry>, events: Weak<dyn PeerEvents>) {
+        let fresh = self.served.set(Served { catalog, events }).is_ok();
+        assert!(fresh, "peers are served once, at start");
+    }
+
+    /// The entity types that this process knows; their order numbers them in frames.
+    pub(crate) fn catalog(&self) -> &[CatalogEntry] {
+        self.served.get().map_or(&[], |served| &served.catalog)
+    }
+
+    fn events(&self) -> Option<Arc<dyn PeerEvents>> {
+        self.served.get()?.events.upgrade()
+    }
+
+    /// This process as it presents itself.
+    pub(crate) fn local(&self) -> Arc<LocalMember> {
+        self.local.load_full()
+    }
+
+    pub(crate) fn is_me(&self, member: &MemberId) -> bool {
+        self.local.load().member == *member
+    }
+
+    /// Ends all connections: they were another incarnation's. Those made from now on are of this
+    /// one.
+    pub(crate) fn begin_as(&self, local: Arc<LocalMember>) {
+        let links = std::mem::take(&mut *self.links.lock());
+        for link in links.into_values() {
+            link.kill("this node begins anew");
+        }
+        self.cut(|_| true);
+        self.local.store(local);
+    }
+
+    /// The addresses of a name.
+    pub(crate) async fn resolve(&self, name: &str) -> io::Result<Vec<SocketAddr>> {
+        self.setup.net.resolve(name).await
+    }
+
+    /// Asks the process at an address for its cluster, and whether it lets this process in.
+    pub(crate) async fn greet(
+        &self,
+        address: SocketAddr,
+        limit: Duration,
+    ) -> Result<Welcome, HandshakeError> {
+        let hello = || self.hello(Lane::Control, None);
+        let target = Target {
+            address,
+            // Whichever node listens there.
+            expected: None,
+        };
+        let dialed = dial(&*self.setup.net, &target, hello, limit).await?;
+        Ok(dialed.welcome)
+    }
+
+    /// The link to a peer, made on first use.
+    pub(crate) fn link(&self, peer: Peer, lane: Lane) -> Arc<Link> {
+        let mut links = self.links.lock();
+        if let Some(link) = links.get(&(peer.clone(), lane)) {
+            return link.clone();
+        }
+        let link = Link::new(peer.clone(), lane, self.process.cancel.child_token());
+        if let Some(me) = self.me.upgrade() {
+            let (net, times) = (self.setup.net.clone(), self.setup.times);
+            let run = link.clone().run(net, me, times, self.process.random());
+            self.process.spawn_connection(run);
+        }
+        links.insert((peer, lane), link.clone());
+        link
+    }
+
+    /// Forgets the links to some processes, and returns them.
+    pub(crate) fn take_links(&self, to: impl Fn(&MemberId) -> bool) -> Vec<Arc<Link>> {
+        let mut links = self.links.lock();
+        let taken = links.extract_if(.., |(peer, _), _| peer.member.as_ref().is_some_and(&to));
+        taken.map(|(_, link)| link).collect()
+    }
+
+    /// Remembers an accepted connection, so that it can be cut.
+    pub(crate) fn add_inlet(&self, inlet: &Arc<Inlet>) {
+        let mut inlets = self.inlets.lock();
+        inlets.retain(|inlet| inlet.strong_count() > 0);
+        inlets.push(Arc::downgrade(inlet));
+    }
+
+    /// Cuts the accepted connections of some peers.
+    pub(crate) fn cut(&self, whose: impl Fn(&MemberId) -> bool) {
+        let inlets: Vec<_> = {
+            let inlets = self.inlets.lock();
+            inlets.iter().filter_map(Weak::upgrade).collect()
+        };
+        for inlet in inlets.iter().filter(|inlet| whose(&inlet.peer)) {
+            inlet.cancel.cancel();
+        }
+    }
+
+    /// Asks a peer something.
+    ///
+    /// # Cancel safety
+    /// Dropped, the question may have been asked all the same.
+    pub(crate) async fn call(
+        &self,
+        peer: &Peer,
+        call: Call,
+        limit: Duration,
+    ) -> Result<Answer, CallError> {
+        self.call_on(Lane::Control, peer, call, limit).await
+    }
+
+    /// The same, on another lane: the control lane never waits behind anything large.
+    pub(crate) async fn call_on(
+        &self,
+        lane: Lane,
+        peer: &Peer,
+        call: Call,
+        limit: Duration,
+    ) -> Result<Answer, CallError> {
+        let link = self.link(peer.clone(), lane);
+        self.calls.ask(link, call, limit).await
+    }
+
+    /// Begins to work on a peer's call. `None` if there are too many already.
+    pub(crate) fn begin_answer(&self) -> Option<Answering> {
+        self.calls.begin_answer()
+    }
+
+    pub(crate) fn keepalive(&self) -> Keepalive {
+        self.setup.times.keepalive
+    }
+
+    /// How many links, accepted connections, calls, and calls of peers there are.
+    #[cfg(feature = "sim")]
+    pub(crate) fn held(&self) -> [usize; 4] {
+        let links = self.links.lock().len();
+        let inlets = self.inlets.lock();
+        let inlets = inlets.iter().filter(|inlet| inlet.strong_count() > 0);
+        [
+            links,
+            inlets.count(),
+            self.calls.waiting(),
+            self.calls.answering(),
+        ]
+    }
+}
+
+impl LinkOwner for Peers {
+    fn timer_thread(&self) -> &TimerThread {
+        self.process.runtime.upkeep()
+    }
+
+    fn hello(&self, lane: Lane, to: Option<&MemberId>) -> Hello {
+        let local = self.local.load();
+        Hello {
+            cluster: self.setup.cluster.clone(),
+            identity: local.identity(),
+            member: local.member.clone(),
+            address: local.address,
+            lane,
+            keeps_seat: local.keeps_seat(),
+            catalog: self.catalog().to_vec(),
+            to: to.cloned(),
+        }
+    }
+
+    fn connected(&self, link: &Arc<Link>, _: &Welcome) {
+        if let Some(events) = self.events() {
+            events.connected(link);
+        }
+    }
+
+    fn disconnected(&self, link: &Arc<Link>, reason: &str) {
+        self.calls.disconnected(link, reason);
+    }
+
+    fn refused(&self, link: &Arc<Link>, refusal: &HandshakeRefusal) {
+        if let Some(events) = self.events() {
+            events.refused(link, refusal);
+        }
+    }
+
+    fn control(&self, link: &Arc<Link>, payload: &[u8]) -> Result<(), String> {
+        let response: Result<Response, DecodeError> = codec::decode(payload);
+        let news = match response.map_err(|error| error.to_string())? {
+            Response::Answer { id, answer } => {
+                self.calls.answered(id, answer);
+                return Ok(());
+            }
+            Response::Map(map) => MapNews::Map(map),
+            Response::Changes(changes) => MapNews::Changes(changes),
+        };
+        if let Some(events) = self.events() {
+            events.news(link, news);
+        }
+        Ok(())
+    }
+
+    fn bounced(
+        &self,
+        _: &Arc<Link>,
+        epoch: u64,
+        frame: EntityFrame<'_>,
+        buffer: &Bytes,
+        pending: Option<Box<dyn Pending>>,
+    ) {
+        if let Some(events) = self.events() {
+            events.bounced(Epoch(epoch), frame, buffer, pending);
+        }
+    }
+
+    fn dead_letter(&self, message: LostMessage, reason: DeadLetterReason) {
+        let path = match message.to {
+            LostTo::Entity { kind, id } => ActorPath {
+                kind: self
+                    .catalog()
+                    .get(usize::from(kind))
+                    .map_or_else(|| "?".to_owned(), |entry| entry.name.clone()),
+                id: id.to_string(),
+            },
+            LostTo::Actor(actor) => ActorPath {
+                kind: "actor".to_owned(),
+                id: actor.to_string(),
+            },
+        };
+        let runtime = &self.process.runtime;
+        runtime.dead_letter(path, &message.message, reason);
+    }
+}

@@ -1,0 +1,110 @@
+//! What peers ask of a node on the control lane, and its answers.
+
+use std::sync::Arc;
+
+use crate::{
+    cluster::{
+        authority::Authority as _,
+        gossip::Input,
+        handoff::receive_parcel,
+        node::Node,
+        peers::wire::{Answer, Call, Inspection, ProposalError, Request, Response, respond},
+    },
+    infra::cancel::unless,
+    transport::connection::Inlet,
+};
+
+/// A request on the control lane of a connection from a peer.
+pub(crate) fn handle_request(node: &Arc<Node>, inlet: &Arc<Inlet>, request: Request) {
+    match request {
+        Request::Gossip(bytes) => gossip(node, Input::Datagram(bytes)),
+        Request::Digest { from, digest } => gossip(node, Input::Digest { from, digest }),
+        Request::Facts(records) => gossip(node, Input::Facts(records)),
+        Request::Watch { version } => {
+            // A node without an engine does not answer, and the watcher looks for another.
+            if let Some(engine) = node.membership().voter.engine() {
+                engine.add_watcher(inlet, version);
+            }
+        }
+        Request::Has { version } => {
+            if let Some(engine) = node.membership().voter.engine() {
+                engine.handle_has(&inlet.peer, version);
+            }
+        }
+        Request::Call { id, call } => handle_call(node, inlet, id, call),
+    }
+}
+
+/// Gossip is sent again: an input that finds no room is not missed.
+fn gossip(node: &Node, input: Input) {
+    let _ = node.gossip.try_send(input);
+}
+
+fn handle_call(node: &Arc<Node>, inlet: &Arc<Inlet>, id: u64, call: Call) {
+    let Some(place) = node.peers.begin_answer() else {
+        let reason = "too many calls at a time".to_owned();
+        let answer = match call {
+            Call::Raft(_) => Answer::Raft(Err(reason)),
+            _ => Answer::Decided(Err(ProposalError::Undecided(reason))),
+        };
+        return respond(inlet, &Response::Answer { id, answer });
+    };
+    let (me, inlet) = (node.clone(), inlet.clone());
+    node.process.spawn(async move {
+        let answer = unless(&inlet.cancel, answer(&me, call)).await;
+        drop(place);
+        if let Some(answer) = answer {
+            respond(&inlet, &Response::Answer { id, answer });
+        }
+    });
+}
+
+async fn answer(node: &Node, call: Call) -> Answer {
+    match call {
+        Call::Inspect => Answer::Inspected(Box::new(inspect(node))),
+        Call::Recover { force } => {
+            let membership = node.membership();
+            Answer::Recovered(membership.contact.tenure.inputs.recover(force).await)
+        }
+        Call::Receive {
+            kind,
+            shard,
+            epoch,
+            first,
+            parcel,
+        } => Answer::Received(receive_parcel(node, &kind, shard, epoch, first, parcel)),
+        call => node.membership().voter.answer(call).await,
+    }
+}
+
+/// What this node knows, for the operator of the cluster.
+fn inspect(node: &Node) -> Inspection {
+    let membership = node.membership();
+    let contact = &membership.contact;
+    let member = contact.local.member.clone();
+    let engine = membership.voter.engine();
+    let leads = engine.as_ref().is_some_and(|e| e.leads_in().is_some());
+    let leader = engine.and_then(|engine| engine.leader());
+    let leader = leader.or_else(|| contact.voters.leader());
+    let mut said = membership.rumors.said();
+    said.insert(member.clone(), node.says());
+    Inspection {
+        leader: if leads {
+            Some(member.clone())
+        } else {
+            leader.map(|leader| leader.member)
+        },
+        member,
+        map: node.map.get().map(|map| (*map).clone()),
+        entities: said
+            .iter()
+            .map(|(id, said)| (id.clone(), said.load))
+            .collect(),
+        roles: said
+            .into_iter()
+            .map(|(id, said)| (id, said.roles))
+            .collect(),
+        dead: membership.rumors.dead(),
+        serves: contact.tenure.may_act(),
+    }
+}

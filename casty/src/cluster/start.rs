@@ -1,0 +1,207 @@
+//! Starts what runs for as long as a node does, and follows the map.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use futures_util::future::BoxFuture;
+
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::{
+    actor::runtime::Myself,
+    cluster::{
+        contact::Contact,
+        failure::Failed,
+        gossip::{Gossip, GossipParts, Input, Inputs},
+        handoff, homes, inbound,
+        membership::{
+            Membership,
+            driver::{Driver, Subject},
+            operations,
+        },
+        node::Node,
+        peers::LocalMember,
+        process::Process,
+        region::AnyRegion,
+    },
+    id::MemberId,
+    infra::cancel::unless,
+    protocol::{
+        lease::LeaseTimes,
+        map::ClusterMap,
+        membership::{MembershipConfig, MembershipInput, Operation, Outcome, is_over},
+    },
+    transport::net::Listener,
+};
+
+/// How often deadlines are looked at.
+const TICK: Duration = Duration::from_millis(50);
+
+/// Starts a node: it takes connections, and joins or founds its cluster.
+pub(crate) fn start(node: &Arc<Node>, inputs: Inputs, listener: Arc<dyn Listener>) {
+    let process = &node.process;
+    process.spawn_connection(inbound::accept(node.clone(), listener));
+    process.spawn(follow_map(node.clone()));
+    let me = node.clone();
+    process.spawn(homes::resolve(
+        process.clone(),
+        node.homes.clone(),
+        node.regions.clone(),
+        move || me.membership().contact.clone(),
+    ));
+    process.spawn(tick(node.clone()));
+    if let Some(driver) = Driver::new(node.clone(), config(node)) {
+        process.spawn(driver.run());
+    }
+    let parts = GossipParts {
+        process: process.clone(),
+        peers: node.peers.clone(),
+        map: node.map.clone(),
+        regions: node.regions.clone(),
+        settings: node.setup.settings.clone(),
+        address: node.setup.address,
+        roles: node.setup.roles.clone(),
+    };
+    let membership = node.membership();
+    let (member, rumors) = (&membership.contact.local.member, &membership.rumors);
+    let gossip = Gossip::new(parts, member.clone(), rumors.clone(), process.random());
+    process.spawn(gossip.run(inputs));
+    process.spawn(abandon(process.clone(), node.regions.clone()));
+}
+
+fn config(node: &Node) -> MembershipConfig {
+    let (setup, settings) = (&node.setup, &node.setup.settings);
+    MembershipConfig {
+        seeds: setup.seeds.clone(),
+        address: Some(setup.address),
+        on_down: setup.on_down,
+        availability: setup.availability,
+        has_tie_breaker: setup.tie_breaker.is_some(),
+        counts_incarnations: setup.given_incarnation,
+        lease: LeaseTimes::new(settings.lease, settings.clock_drift),
+        map_within: settings.connect_timeout,
+        backoff: settings.backoff,
+        backoff_max: settings.backoff_max,
+    }
+}
+
+impl Subject for Node {
+    fn regions(&self) -> &[Arc<dyn AnyRegion>] {
+        &self.regions
+    }
+
+    fn failed(&self) -> &Failed {
+        &self.failed
+    }
+
+    fn contact(&self) -> Arc<Contact> {
+        self.membership().contact.clone()
+    }
+
+    fn dead(&self) -> BTreeSet<MemberId> {
+        self.membership().rumors.dead()
+    }
+
+    fn begin_as(&self, member: MemberId) {
+        for region in self.regions.iter() {
+            region.sever();
+        }
+        let before = self.membership();
+        before.voter.stop();
+        tracing::info!(%member, "begins anew");
+        let address = self.setup.address;
+        let local = Arc::new(LocalMember::new(member.clone(), Some(address)));
+        let next = Membership::new(
+            &self.engine_parts,
+            local,
+            before.contact.tenure.inputs.clone(),
+            before.contact.voters.successors().clone(),
+            None,
+        );
+        let renew = Input::Renew(member.clone(), next.rumors.clone());
+        self.begin(next);
+        let runtime = &self.process.runtime;
+        runtime.set_myself(Myself { member, address });
+        // Not before it is another member: a watcher of the map would take it for its own.
+        self.map.clear();
+        self.tell_gossip(renew);
+    }
+
+    fn say_goodbye(&self) {
+        self.tell_gossip(Input::Leave);
+    }
+
+    fn operate(self: Arc<Self>, operation: Operation) -> BoxFuture<'static, Outcome> {
+        Box::pin(async move { operations::run(&self, operation).await })
+    }
+}
+
+/// Fails all messages that still wait, once the process ends.
+pub(crate) async fn abandon(process: Arc<Process>, regions: Arc<[Arc<dyn AnyRegion>]>) {
+    process.cancel.cancelled().await;
+    for region in regions.iter() {
+        region.abandon();
+    }
+    process.runtime.stop();
+}
+
+/// Looks at deadlines, and keeps a source of the map.
+async fn tick(node: Arc<Node>) {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while unless(&node.process.cancel, ticks.tick()).await.is_some() {
+        let now = Instant::now();
+        for region in node.regions.iter() {
+            region.handle_deadline(now);
+        }
+        let membership = node.membership();
+        let decides = membership.voter.engine().is_some();
+        membership.contact.source.handle_tick(decides, now);
+    }
+}
+
+/// Follows the map: homes, links, events, what is to be handed over, and whether this incarnation
+/// is over.
+async fn follow_map(node: Arc<Node>) {
+    let mut seen: Option<Arc<ClusterMap>> = None;
+    loop {
+        let age = seen.as_ref().map_or((0, 0), |map| map.age());
+        let next = node
+            .map
+            .wait(|map| map.filter(|map| map.age() > age).cloned());
+        let Some(map) = unless(&node.process.cancel, next).await else {
+            return;
+        };
+        let membership = node.membership();
+        let contact = &membership.contact;
+        contact.source.confirm(&map);
+        handle_map(&node, contact, seen.as_deref(), &map);
+        contact.tenure.set_followed(map.age());
+        contact.tenure.inputs.tell_of_map();
+        seen = Some(map);
+    }
+}
+
+fn handle_map(node: &Arc<Node>, contact: &Contact, before: Option<&ClusterMap>, map: &ClusterMap) {
+    let me = &contact.local.member;
+    let mine = map.member(me).filter(|member| !member.is_gone());
+    let was_member = before.is_some_and(|before| before.member(me).is_some());
+    let is_over = is_over(map, me, was_member);
+    if is_over {
+        // Before anything else: what is here may be somewhere else already.
+        node.process.runtime.close_gate();
+        if !node.process.is_leaving() {
+            contact.tenure.end();
+        }
+    }
+    let slot = mine.map(|member| member.slot);
+    homes::handle_map(&node.homes, &node.regions, contact, before, map, slot);
+    if is_over {
+        contact
+            .tenure
+            .inputs
+            .tell(MembershipInput::Down(me.clone()));
+    }
+    if let Some(slot) = slot {
+        handoff::hand_over(node, map, slot);
+    }
+}
