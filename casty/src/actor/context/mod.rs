@@ -75,12 +75,12 @@ impl<A: Actor> Context<A> {
     /// [`SystemBuilder::resource`](crate::SystemBuilder::resource): a connection pool, a client, a
     /// clock. Available in `#[init]`, hooks and message functions, to entities and local actors.
     ///
-    /// Each node has resources of its own; nothing of them is sent to other nodes. Reading one takes
-    /// no lock.
+    /// Each node has resources of its own; nothing of them is sent to other nodes. Reading one
+    /// takes no lock.
     ///
     /// # Panics
-    /// If no resource of type `T` is set. In a handler or a hook this is a failure of the actor like
-    /// any other panic. See [`try_resource`](Self::try_resource).
+    /// If no resource of type `T` is set. In a handler or a hook this is a failure of the actor
+    /// like any other panic. See [`try_resource`](Self::try_resource).
     ///
     /// ```
     /// use std::collections::HashMap;

@@ -42,8 +42,8 @@ impl RecentRuns {
 
 /// A cell whose run may linger.
 pub(crate) trait Lingers: Send + Sync {
-    /// Ends the run if it has waited since the last call, or, `at_all`, if it waits. Returns whether
-    /// there is a run yet.
+    /// Ends the run if it has waited since the last call, or, `at_all`, if it waits. Returns
+    /// whether there is a run yet.
     fn end_wait(&self, at_all: bool) -> bool;
 }
 
