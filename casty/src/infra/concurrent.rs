@@ -41,7 +41,9 @@ mod real {
 mod real {
     use std::{
         ops::Deref,
-        sync::{Arc, PoisonError},
+        pin::Pin,
+        sync::{Arc, PoisonError, atomic::Ordering},
+        task::{Context, Poll, Wake, Waker},
         time::Duration,
     };
 
@@ -61,8 +63,55 @@ mod real {
         _: &tokio::runtime::Handle,
         task: impl Future<Output = ()> + Send + 'static,
     ) {
+        let waker = Arc::new(TaskWaker {
+            notified: std::sync::atomic::AtomicBool::new(true),
+            outer: std::sync::OnceLock::new(),
+        });
+        let run = Box::pin(task);
         // Dropping the handle detaches the task.
-        drop(shuttle::future::spawn(task));
+        drop(shuttle::future::spawn(Task { run, waker }));
+    }
+
+    /// A task that is polled as tokio does it: a wake-up of a task that is about to be polled is
+    /// part of that poll. Shuttle would poll the task once more after it, which hides a wake-up that
+    /// was lost.
+    struct Task<F> {
+        run: Pin<Box<F>>,
+        waker: Arc<TaskWaker>,
+    }
+
+    struct TaskWaker {
+        /// Woken since the last poll began.
+        notified: std::sync::atomic::AtomicBool,
+        /// Shuttle's waker of the task.
+        outer: std::sync::OnceLock<Waker>,
+    }
+
+    impl Wake for TaskWaker {
+        fn wake(self: Arc<Self>) {
+            self.wake_by_ref();
+        }
+
+        fn wake_by_ref(self: &Arc<Self>) {
+            if !self.notified.swap(true, Ordering::SeqCst)
+                && let Some(outer) = self.outer.get()
+            {
+                outer.wake_by_ref();
+            }
+        }
+    }
+
+    impl<F: Future<Output = ()>> Future for Task<F> {
+        type Output = ();
+
+        fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+            self.waker.outer.get_or_init(|| cx.waker().clone());
+            if !self.waker.notified.swap(false, Ordering::SeqCst) {
+                return Poll::Pending;
+            }
+            let waker = Waker::from(self.waker.clone());
+            self.run.as_mut().poll(&mut Context::from_waker(&waker))
+        }
     }
 
     /// What `arc_swap` promises, with a lock: a reader keeps the value that it has loaded alive,

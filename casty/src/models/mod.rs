@@ -10,6 +10,7 @@
 //! Run by `casty-models`; see CONTRIBUTING.md.
 
 mod ask;
+mod cell;
 mod environment;
 mod pool;
 mod published;
@@ -54,6 +55,17 @@ pub const MODELS: &[Model] = &[
             "a_late_runner_is_not_watched",
         ],
         program: pool::program,
+    },
+    Model {
+        name: "cell",
+        property: "each message is handled, in the order of its sender, whether the cell's run \
+                   begins, handles another one, waits for more or ends",
+        mutants: &[
+            "a_message_wakes_no_waiting_run",
+            "a_wake_up_during_a_handler_is_forgotten",
+            "a_run_rests_without_a_last_look",
+        ],
+        program: cell::program,
     },
     Model {
         name: "homes",

@@ -29,7 +29,7 @@ use crate::{
     actor::{cell::AnyCell, runtime::Runtime},
     event::ActorPath,
     id::MemberId,
-    infra::sync::lock,
+    infra::{concurrent::thread_local, sync::lock},
     message::codec,
 };
 
@@ -258,11 +258,11 @@ impl<F: Future> Future for AsAsker<F> {
         }
         impl Drop for Restore<'_> {
             fn drop(&mut self) {
-                *self.mine = ASKER.replace(self.before.take());
+                *self.mine = ASKER.with(|asker| asker.replace(self.before.take()));
             }
         }
         let this = self.project();
-        let before = ASKER.replace(this.asker.take());
+        let before = ASKER.with(|asker| asker.replace(this.asker.take()));
         let _restore = Restore {
             mine: this.asker,
             before,

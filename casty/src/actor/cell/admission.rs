@@ -12,7 +12,10 @@ use crate::{
         envelope::{Envelope, Own, ReplyTo},
     },
     error::Failure,
-    infra::concurrent::{MutexGuard, lock},
+    infra::{
+        concurrent::{MutexGuard, lock},
+        mutants,
+    },
     message::answer::Credit,
 };
 
@@ -227,7 +230,9 @@ impl<A: Actor> Cell<A> {
                 status.phase = Phase::Running;
                 // By reference, under the lock: the run wants its waker back, and to clone it costs
                 // more than to queue a task.
-                if let Some(waker) = &status.waker {
+                if let Some(waker) = &status.waker
+                    && !mutants::on("a_message_wakes_no_waiting_run")
+                {
                     waker.wake_by_ref();
                 }
             }

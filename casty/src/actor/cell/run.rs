@@ -51,7 +51,7 @@ use crate::{
         tasks::pool::{RunBox, Runs},
     },
     event::TerminatedReason,
-    infra::concurrent::lock,
+    infra::{concurrent::lock, mutants},
 };
 
 /// Messages handled before a run lets other tasks have the thread.
@@ -164,7 +164,9 @@ async fn drive<A: Actor>(cell: Arc<Cell<A>>, when_empty: WhenEmpty) {
                     .await
                 };
                 // A message may have woken the run meanwhile.
-                if polls > 1 && run.when_empty == WhenEmpty::WaitsAlready {
+                if (polls > 1 && !mutants::on("a_wake_up_during_a_handler_is_forgotten"))
+                    && run.when_empty == WhenEmpty::WaitsAlready
+                {
                     run.when_empty = WhenEmpty::Wait;
                 }
                 flow
@@ -314,7 +316,7 @@ impl<A: Actor> Run<A> {
     fn rest(self) -> Option<Self> {
         let cell = self.cell.clone();
         let mut inner = lock(&cell.inner);
-        let rests = inner.mailbox.is_empty()
+        let rests = (inner.mailbox.is_empty() || mutants::on("a_run_rests_without_a_last_look"))
             && !inner.status.closing
             && !cell.core.is_severed()
             && !cell.core.signalled.load(Ordering::Relaxed);
