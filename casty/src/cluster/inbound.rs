@@ -99,8 +99,8 @@ async fn serve(node: Arc<Node>, incoming: Incoming, place: HandshakePlace) {
                 handled
             },
             || {
-                // The peer sends what was not read to other homes, and takes this one for gone: so this
-                // is said only if the node ends, and not if it cuts off one peer.
+                // The peer sends what was not read to other homes, and takes this one for gone: so
+                // this is said only if the node ends, and not if it cuts off one peer.
                 if node.process.cancel.is_cancelled() {
                     inlet.goodbye()
                 } else {

@@ -1,10 +1,10 @@
 //! Tokio shells that drive `protocol/`: a node with its links, the map's authority, gossip,
 //! regions.
 //!
-//! Three lifetimes: [`peers`] and [`process`] are a process's, whatever it is; [`membership`] is one
-//! incarnation's, and replaced whole by the next; [`node`] puts them together, and [`start`] runs
-//! them. A [`client`] is made of the same parts, without a membership. The order of locks is that of
-//! [`locks::Rank`].
+//! Three lifetimes: [`peers`] and [`process`] are a process's, whatever it is; [`membership`] is
+//! one incarnation's, and replaced whole by the next; [`node`] puts them together, and [`start`]
+//! runs them. A [`client`] is made of the same parts, without a membership. The order of locks is
+//! that of [`locks::Rank`].
 
 pub(crate) mod authority;
 pub(crate) mod client;

@@ -73,8 +73,8 @@ mod real {
     }
 
     /// A task that is polled as tokio does it: a wake-up of a task that is about to be polled is
-    /// part of that poll. Shuttle would poll the task once more after it, which hides a wake-up that
-    /// was lost.
+    /// part of that poll. Shuttle would poll the task once more after it, which hides a wake-up
+    /// that was lost.
     struct Task<F> {
         run: Pin<Box<F>>,
         waker: Arc<TaskWaker>,

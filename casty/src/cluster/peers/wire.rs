@@ -79,8 +79,8 @@ pub(crate) enum Call {
         report: Option<Report>,
     },
     Raft(Box<RaftCall>),
-    /// States of a shard that is about to move to the node that is asked. The shard leaves its owner
-    /// at `epoch`.
+    /// States of a shard that is about to move to the node that is asked. The shard leaves its
+    /// owner at `epoch`.
     Receive {
         kind: String,
         shard: ShardId,
