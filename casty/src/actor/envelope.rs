@@ -99,7 +99,14 @@ pub(crate) struct Asker<R> {
 }
 
 impl<R: Reply> ReplyTo<R> {
+    #[inline]
     pub(crate) fn answer(self, reply: R) {
+        if !matches!(self, Self::Nobody) {
+            self.answer_asker(reply);
+        }
+    }
+
+    fn answer_asker(self, reply: R) {
         match self {
             Self::Nobody | Self::Own(_) => {}
             Self::Asker(asker) => asker.answerer.answer(Answer::Reply(reply)),

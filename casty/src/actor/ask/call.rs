@@ -69,7 +69,12 @@ impl<A: Actor, T, E> Call<A, T, E> {
     /// # Cancel safety
     /// Dropped before it resolves, the message is not sent.
     pub async fn tell(self) -> Result<(), TellError<A::Message>> {
-        tell::<A>(self.to, self.message).await
+        // A loop of tells yields now and then, so that other tasks run, such as the link's writer.
+        tokio::task::coop::consume_budget().await;
+        match try_send::<A>(&self.to, self.message) {
+            Ok(()) => Ok(()),
+            Err(rejected) => send_later::<A>(&self.to, rejected).await,
+        }
     }
 
     /// Sends the message if there is room for it now. Never waits; needs no async context.
@@ -77,7 +82,7 @@ impl<A: Actor, T, E> Call<A, T, E> {
     /// # Errors
     /// [`TellError`] gives the message back, [`TellError::Full`] among others.
     pub fn try_tell(self) -> Result<(), TellError<A::Message>> {
-        try_tell::<A>(&self.to, self.message)
+        try_send::<A>(&self.to, self.message).map_err(refused)
     }
 
     /// Asks with a timeout of its own, instead of the message's or the system's.
@@ -108,36 +113,30 @@ impl<A: Actor, T, E> IntoFuture for Call<A, T, E> {
     }
 }
 
-/// [`Call::tell`], which is compiled once for a type of actor, and not for each of its replies.
-async fn tell<A: Actor>(to: A::Address, message: A::Message) -> Result<(), TellError<A::Message>> {
-    // A loop of tells yields now and then, so that other tasks run, such as the link's writer.
-    tokio::task::coop::consume_budget().await;
-    let envelope = Envelope {
+/// Queues a tell now. Compiled once for a type of actor, and not for each of its replies, as all that
+/// follows.
+fn try_send<A: Actor>(to: &A::Address, message: A::Message) -> Result<(), Rejected<A>> {
+    to.try_send(Envelope {
         message,
         reply: ReplyTo::Nobody,
-    };
-    let rejected = match to.try_send(envelope) {
-        Ok(()) => return Ok(()),
-        Err(rejected) if rejected.failure == Failure::Full => {
-            let sending = to.send(rejected.envelope);
-            match sending.await {
-                Ok(()) => return Ok(()),
-                Err(rejected) => rejected,
-            }
-        }
-        Err(rejected) => rejected,
-    };
-    Err(TellError::new(rejected.envelope.message, rejected.failure))
+    })
 }
 
-/// [`Call::try_tell`], compiled once for a type of actor.
-fn try_tell<A: Actor>(to: &A::Address, message: A::Message) -> Result<(), TellError<A::Message>> {
-    let envelope = Envelope {
-        message,
-        reply: ReplyTo::Nobody,
-    };
-    to.try_send(envelope)
-        .map_err(|Rejected { envelope, failure }| TellError::new(envelope.message, failure))
+/// The rest of a [`Call::tell`] that was not queued at once: waits for room, if room is what lacks.
+#[cold]
+fn send_later<A: Actor>(
+    to: &A::Address,
+    rejected: Rejected<A>,
+) -> BoxFuture<'static, Result<(), TellError<A::Message>>> {
+    if rejected.failure != Failure::Full {
+        return Box::pin(std::future::ready(Err(refused(rejected))));
+    }
+    let sending = to.send(rejected.envelope);
+    Box::pin(async move { sending.await.map_err(refused) })
+}
+
+fn refused<A: Actor>(rejected: Rejected<A>) -> TellError<A::Message> {
+    TellError::new(rejected.envelope.message, rejected.failure)
 }
 
 /// An ask under way: resolves to exactly one answer or one error.

@@ -47,6 +47,7 @@ use crate::{
         },
         context::Context,
         envelope::{Envelope, ReplyTo},
+        handled::Handled,
         observer::Observing,
         tasks::pool::{RunBox, Runs},
     },
@@ -367,14 +368,18 @@ impl<A: Actor> Run<A> {
             let handled = AssertUnwindSafe(state.handle(message, &mut self.ctx))
                 .catch_unwind()
                 .await;
-            may_handle = match self.end_turn(begun, handled, reply) {
-                Turn::Done(output) => self.settle(output),
-                Turn::Silent => self.settle.may_handle(&self.cell.core),
-                Turn::Panicked(output, reason) => {
-                    self.settle(output);
-                    self.any().failed(reason).await?;
-                    return ControlFlow::Continue(());
-                }
+            self.end_turn(&begun, &handled);
+            may_handle = match handled {
+                Ok(Handled::Reply(answer)) => self.settle_answer(begun.name, answer, reply),
+                other => match self.conclude(begun.name, other, reply) {
+                    Turn::Done(output) => self.settle(output),
+                    Turn::Silent => self.settle.may_handle(&self.cell.core),
+                    Turn::Panicked(output, reason) => {
+                        self.settle(output);
+                        self.any().failed(reason).await?;
+                        return ControlFlow::Continue(());
+                    }
+                },
             };
             if self.ctx.core().has_requests() {
                 self.any().heed_requests().await?;

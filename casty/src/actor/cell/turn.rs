@@ -91,7 +91,7 @@ impl<A: Actor> Leave for HeldOutput<A> {
 /// A message whose handler runs.
 pub(super) struct Begun {
     /// The message's name.
-    name: &'static str,
+    pub(super) name: &'static str,
     /// Whether an actor waits for the answer.
     is_caused: bool,
     /// When the handler began, if there are observers.
@@ -121,40 +121,32 @@ impl<A: Actor> Run<A> {
         }
     }
 
-    /// Returns what the handler let out.
     #[inline]
-    pub(super) fn end_turn(
-        &mut self,
-        begun: Begun,
-        handled: std::thread::Result<Handled<A>>,
-        reply: ReplyTo<A::Reply>,
-    ) -> Turn<A::Reply> {
-        let Begun {
-            name,
-            is_caused,
-            observed,
-        } = begun;
-        if is_caused {
+    pub(super) fn end_turn(&self, begun: &Begun, handled: &std::thread::Result<Handled<A>>) {
+        if begun.is_caused {
             // No asker waits for the hooks that run later.
             chain::caused_by(None);
         }
-        if let (Some(observers), Some(begun)) = (&self.observers, observed) {
-            observers.end(&*self.cell, name, begun, handled.as_ref().err());
-        }
-        match handled {
-            Ok(Handled::Reply(answer)) => Turn::Done(Output {
-                name,
-                reply,
-                what: What::Answer(answer),
-            }),
-            Ok(other) => self.conclude(name, other, reply),
-            Err(panic) => panicked(name, reply, &*panic),
+        if let (Some(observers), Some(since)) = (&self.observers, begun.observed) {
+            observers.end(&*self.cell, begun.name, since, handled.as_ref().err());
         }
     }
 
     /// The output of a handler that did not answer at once.
     #[cold]
-    fn conclude(
+    pub(super) fn conclude(
+        &mut self,
+        name: &'static str,
+        handled: std::thread::Result<Handled<A>>,
+        reply: ReplyTo<A::Reply>,
+    ) -> Turn<A::Reply> {
+        match handled {
+            Ok(handled) => self.conclude_handled(name, handled, reply),
+            Err(panic) => panicked(name, reply, &*panic),
+        }
+    }
+
+    fn conclude_handled(
         &mut self,
         name: &'static str,
         handled: Handled<A>,
@@ -183,33 +175,37 @@ impl<A: Actor> Run<A> {
         Turn::Done(Output { name, reply, what })
     }
 
-    /// Lets an output leave, or holds it until it may. Returns whether another message may be
-    /// handled.
+    /// Lets an answer leave, or holds it until it may. Returns whether another message may be
+    /// handled. The usual case of [`settle`](Self::settle), without an [`Output`] that is moved.
     #[inline]
-    pub(super) fn settle(&mut self, output: Output<A::Reply>) -> bool {
-        let may_leave = self.settle.are_met(&self.cell.core);
-        let leaves_now = may_leave && !self.settle.holds();
-        match output {
-            Output {
-                reply,
-                what: What::Answer(answer),
-                ..
-            } if leaves_now => {
-                reply.answer(answer);
-                true
-            }
-            other => self.settle_other(other, leaves_now) || may_leave && self.settle.has_room(),
+    pub(super) fn settle_answer(
+        &mut self,
+        name: &'static str,
+        answer: A::Reply,
+        reply: ReplyTo<A::Reply>,
+    ) -> bool {
+        if self.settle.are_met(&self.cell.core) && !self.settle.holds() {
+            reply.answer(answer);
+            return true;
         }
+        self.settle(Output {
+            name,
+            reply,
+            what: What::Answer(answer),
+        })
     }
 
+    /// Lets an output leave, or holds it until it may. Returns whether another message may be
+    /// handled.
     #[cold]
-    fn settle_other(&mut self, output: Output<A::Reply>, leaves_now: bool) -> bool {
-        if leaves_now {
+    pub(super) fn settle(&mut self, output: Output<A::Reply>) -> bool {
+        let may_leave = self.settle.are_met(&self.cell.core);
+        if may_leave && !self.settle.holds() {
             output.leave(&self.cell, self.settle.guards());
-        } else {
-            self.hold(output);
+            return true;
         }
-        leaves_now
+        self.hold(output);
+        may_leave && self.settle.has_room()
     }
 
     #[cold]
