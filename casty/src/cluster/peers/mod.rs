@@ -1,6 +1,6 @@
 //! The connections of one process: links to its peers, connections from them, and calls.
 //!
-//! This is all that a node, a client and an [`Admin`](crate::admin::Admin) have in common. Nothing
+//! This is all that a node, a client and an `Admin` have in common. Nothing
 //! here knows the cluster map. What arrives on a link and is not the answer to a call goes to
 //! [`PeerEvents`].
 
