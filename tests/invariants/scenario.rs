@@ -267,6 +267,8 @@ struct Run {
     state: TempDir,
     /// The senders, each with its node.
     senders: Vec<(&'static str, SimTask<()>)>,
+    /// How many senders there have been: each has a number of its own, also after a crash.
+    numbered: u32,
     /// When the senders stop.
     until: Duration,
     seed: u64,
@@ -293,6 +295,7 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Result<(), Broken> {
         sim: Sim::new(seed),
         state: tempfile::tempdir().expect("a directory"),
         senders: Vec::new(),
+        numbered: 0,
         until: Duration::ZERO,
         seed,
         rng: StdRng::seed_from_u64(seed),
@@ -408,8 +411,9 @@ impl Run {
                     .spawn_on(name, move |system| count_dead_letters(system, seed)),
             );
         }
-        let first = u32::try_from(self.senders.len()).unwrap_or(u32::MAX);
-        for sender in first..first + SENDERS {
+        for _ in 0..SENDERS {
+            let sender = self.numbered;
+            self.numbered += 1;
             let nodes = self.plan.nodes;
             // In a calm run, on the node that stays.
             let node = if self.plan.moves {

@@ -57,11 +57,6 @@ impl Contact {
         self.voters.set_introduced(voters.collect());
     }
 
-    /// Whether it is in a cluster, or has kept a seat in one.
-    pub(crate) fn has_a_cluster(&self) -> bool {
-        self.map.get().is_some() || self.local.keeps_seat()
-    }
-
     /// A peer at this address refuses this process.
     pub(crate) fn handle_refusal(&self, address: SocketAddr, refusal: &HandshakeRefusal) {
         if let HandshakeRefusal::OtherMember {

@@ -220,7 +220,7 @@ fn refused(contact: &Contact, place: &str, error: &HandshakeError) -> Option<See
         }
         // The cluster was reborn without this node.
         HandshakeError::Refused(HandshakeRefusal::Generation { ours, theirs })
-            if ours < theirs && contact.has_a_cluster() && !contact.process.is_leaving() =>
+            if ours < theirs && !contact.process.is_leaving() =>
         {
             inputs.tell(MembershipInput::Generation(*theirs));
             Some(SeedAnswer::Cluster)

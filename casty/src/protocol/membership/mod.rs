@@ -264,19 +264,19 @@ impl Membership {
 
     // ---- The end of an incarnation, and the next one.
 
-    /// A process that was in an earlier generation begins anew. Before it has a cluster it has
-    /// nothing to be left behind in: what is heard then was meant for the incarnation before.
+    /// A process that was in an earlier generation begins anew, and so does one that was only about
+    /// to join it: the introduction came from a member that is behind as well. A process that has
+    /// met no cluster cannot be behind: the news was meant for its previous incarnation.
     fn handle_generation(&mut self, theirs: u32, view: &NodeView<'_>) {
-        let has_cluster = view.map.is_some() || view.keeps_seat;
         let behind = view.identity.is_some_and(|ours| ours.generation < theirs);
-        if !has_cluster || !behind {
+        if !behind {
             return;
         }
         let is_member = view.map.is_some_and(|map| {
             let status = map.status(&self.me);
             status.is_some_and(|status| status != Status::Down)
         });
-        if view.keeps_seat && !is_member {
+        if !is_member && (view.keeps_seat || view.map.is_none()) {
             self.handle_seat_gone(view);
         } else {
             self.rejoin(view);
@@ -295,8 +295,8 @@ impl Membership {
         self.begin_anew(self.config.on_down == OnDown::Stop, view);
     }
 
-    /// Others have gone on without the seat that was kept, while nothing sat there. So this node,
-    /// which is no member yet, joins as if it had kept nothing, also where a member would stop.
+    /// The others have gone on without this process, which is no member yet. So it joins as if it
+    /// had kept no seat and met no cluster, also where a member would stop.
     fn handle_seat_gone(&mut self, view: &NodeView<'_>) {
         if self.has_session() {
             self.end_session();

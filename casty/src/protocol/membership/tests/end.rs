@@ -233,9 +233,14 @@ fn a_member_that_a_generation_has_left_behind_joins_that_one() {
 }
 
 #[test]
-fn a_generation_is_news_only_to_a_node_that_has_a_cluster() {
-    let mut process = Process::joining(config());
+fn a_generation_is_news_only_to_a_node_that_has_met_an_earlier_one() {
+    let mut process = Process::seeking(config());
     assert_eq!(process.handle(MembershipInput::Generation(8)), []);
+    let mut process = Process::joining(config());
+    assert_eq!(process.handle(MembershipInput::Generation(7)), []);
+    // The member that introduced the cluster was behind as well, and the join is never decided.
+    assert_eq!(process.handle(MembershipInput::Generation(8)), begins(2, 2));
+    let mut process = Process::joining(config());
     // A kept seat is in a cluster. It is the seat that is gone.
     process.keeps_seat = true;
     assert_eq!(process.handle(MembershipInput::Generation(8)), begins(2, 2));
