@@ -14,12 +14,12 @@ use crate::{ActorSystem, SystemBuilder};
 /// use casty::{prelude::*, testkit};
 ///
 /// #[derive(Default)]
-/// struct Tally {
+/// struct Meter {
 ///     value: u64,
 /// }
 ///
 /// #[entity]
-/// impl Tally {
+/// impl Meter {
 ///     #[message]
 ///     fn add(&mut self, amount: u64) -> u64 {
 ///         self.value += amount;
@@ -30,8 +30,8 @@ use crate::{ActorSystem, SystemBuilder};
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {
 /// let nodes = testkit::cluster(2).await;
-/// assert_eq!(nodes[0].entity::<Tally>("x").add(1).await, Ok(1));
-/// assert_eq!(nodes[1].entity::<Tally>("x").add(1).await, Ok(2));
+/// assert_eq!(nodes[0].entity::<Meter>("x").add(1).await, Ok(1));
+/// assert_eq!(nodes[1].entity::<Meter>("x").add(1).await, Ok(2));
 /// testkit::shutdown(nodes).await;
 /// # }
 /// ```
