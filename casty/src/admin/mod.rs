@@ -89,7 +89,7 @@ const ROUND: Duration = Duration::from_secs(1);
 /// The pause between two such rounds.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Longer than anybody waits, and short enough to be added to any time.
+/// Longer than any wait, and short enough to be added to any time.
 const LONGEST: Duration = Duration::from_hours(24 * 365);
 
 /// How long a recovery may take. The node first looks for a leader, for its `decide_timeout`, and
@@ -110,7 +110,7 @@ pub struct Admin {
     _stop: DropGuard,
 }
 
-/// What earlier rounds told.
+/// What earlier rounds have learned.
 #[derive(Default)]
 struct Known {
     cluster: Option<Uuid>,
@@ -128,8 +128,8 @@ impl fmt::Debug for Admin {
 }
 
 impl Admin {
-    /// Looks at the cluster `cluster` through some of its nodes, each `host:port`. One that answers
-    /// is enough; the others are learned from it. A round of questions takes five seconds at most.
+    /// Connects to the cluster `cluster` through some of its nodes, each `host:port`. One node that
+    /// answers is enough: it knows the others. A round of questions takes five seconds at most.
     ///
     /// # Errors
     /// [`AdminError::Unreachable`], [`AdminError::OtherCluster`], [`AdminError::NoNodes`].
@@ -439,7 +439,7 @@ impl Admin {
                                 now.is_some_and(|p| p.shards_left == 0 && (!p.votes || alone));
                             done.then_some(false)
                         }
-                        // It has been decided, and nobody who answered has heard of it yet.
+                        // It is decided, and no node that answered has heard of it yet.
                         Some(Status::Joining | Status::Up) => None,
                     };
                     if let Some(left) = left {
@@ -506,8 +506,8 @@ impl Admin {
             member: member.clone(),
         };
         match client.propose(Proposal::Apply(leave)).await {
-            // Done before, or the first answer was lost. If it is Down by now, whoever waits for it
-            // will see.
+            // It was done before, or the first answer was lost. If the member is Down by now, the
+            // caller's wait will notice.
             Ok(_)
             | Err(LeaderError::Refused(MapError::WrongStatus(_) | MapError::UnknownMember(_))) => {
                 Ok(())
@@ -519,11 +519,11 @@ impl Admin {
         }
     }
 
-    /// Lets the one that is left of two members go on alone, after the other has died that had the
-    /// only vote. It resolves once the node serves again, in a new generation of the cluster.
+    /// Lets the survivor of two members go on alone, after the sole voter has died. Resolves once
+    /// the node serves again, in a new generation of the cluster.
     ///
-    /// The other's process must be gone for good: it is not heard any more. Started anew, it joins
-    /// as a new member.
+    /// The other member's process must be gone for good: nothing it does counts any more. If it is
+    /// started again, it joins as a new member.
     ///
     /// # Errors
     /// [`AdminError::HasLeader`], [`AdminError::TooManyMembers`], [`AdminError::NotMostAdvanced`],
@@ -532,7 +532,7 @@ impl Admin {
     /// [`members`](Self::members).
     ///
     /// # Cancel safety
-    /// Dropped, the node may go on alone all the same.
+    /// If the future is dropped, the node may still go on alone.
     pub async fn promote(&self, node: impl AsRef<str>) -> Result<Recovered, AdminError> {
         let view = self.look(self.timeout).await?;
         let member = view.find(node.as_ref())?;
@@ -543,14 +543,14 @@ impl Admin {
         self.go_on_alone(&view, member, false).await
     }
 
-    /// Lets one node begin a new generation of the cluster from what it knows, after most of those
-    /// who voted were lost for good. The others that live join it as new members; their entities
-    /// start afresh. It resolves once the node serves again.
+    /// Lets one node begin a new generation of the cluster from its copy of the map, after a
+    /// majority of the voters was lost for good. Other surviving members join it as new members;
+    /// their entities start afresh. Resolves once the node serves again.
     ///
-    /// What was decided last may be unknown to `keep`, and then it is lost. So it must know the
-    /// most of those that answer, and nobody else may seem alive to it; `force` goes on without
-    /// these two conditions. A member that lives on without being reachable from `keep` stops its
-    /// entities when its lease ends, and joins once it hears of the new generation.
+    /// The last decisions are lost if `keep` does not know them. So `keep` must know the most of
+    /// the nodes that answer, and no other member may seem alive to it; `force` goes on without
+    /// these two conditions. A surviving member that `keep` cannot reach stops its entities when
+    /// its lease ends, and joins once it hears of the new generation.
     ///
     /// # Errors
     /// [`AdminError::HasLeader`], [`AdminError::NotMostAdvanced`], [`AdminError::NoAnswer`],
@@ -558,7 +558,7 @@ impl Admin {
     /// [`members`](Self::members).
     ///
     /// # Cancel safety
-    /// Dropped, the node may begin a new generation all the same.
+    /// If the future is dropped, the node may still begin a new generation.
     pub async fn recover(
         &self,
         keep: impl AsRef<str>,
@@ -596,7 +596,7 @@ impl Admin {
                 node: member,
             });
         }
-        // This process and no other: one that was started meanwhile knows nothing.
+        // This very process: a process that was started meanwhile knows nothing of it.
         let peer = Peer {
             address: answer.address,
             member: Some(member.clone()),

@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// What a fence carries: no message is encoded as nothing.
+/// The content of a fence. No message encodes to nothing.
 pub(crate) const FENCE: &[u8] = &[];
 
 /// Shards and the numbers of their fences.

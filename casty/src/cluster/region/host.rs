@@ -1,4 +1,4 @@
-//! What the entities of one shard know of where they live.
+//! What the entities of one shard know of their home.
 
 use std::sync::{Arc, Weak};
 
@@ -15,8 +15,8 @@ use crate::{
     id::{EntityId, Epoch, ShardId},
 };
 
-/// One for each shard that has entities, and gone with the last of them. If all cells of a node
-/// counted their references in one place, threads that make them would wait for each other there.
+/// One for each shard that has entities, dropped with the last of them. A single reference count
+/// for all cells of a node would have the threads that make cells wait for each other.
 pub(super) struct ShardHost {
     region: Arc<ShardRegion>,
     shard: ShardId,

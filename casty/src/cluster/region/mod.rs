@@ -70,7 +70,7 @@ const HOPS_MAX: u8 = 32;
 /// Resolves, with a shard and its epoch, when everything in it has stopped.
 pub(crate) type Draining = BoxFuture<'static, (ShardId, Epoch)>;
 
-/// What a region needs from the node around it.
+/// The node's services that a region needs.
 pub(crate) trait Mesh: Send + Sync {
     /// The link on which messages go to a member.
     fn messages_to(&self, member: Slot) -> Option<Arc<Link>>;

@@ -1,9 +1,9 @@
-//! What a member that decides keeps on disk, so that its node's next process can sit where it sat:
-//! the log, the vote, the snapshot, and whose they are. One file; each change of it is a
-//! transaction, on disk before anybody hears of it.
+//! The state that a voter keeps on disk, so that its node's next process can take over its seat:
+//! the log, the vote, the snapshot, and their owner. It is one file. Each change is a transaction,
+//! and is on disk before any other member learns of it.
 //!
-//! What was committed is an exception: whoever does not know that yet is told by the next leader.
-//! So it is written soon, or along with the next change, and nobody waits for it.
+//! The commit index is an exception: the next leader tells it to a member that does not know it. So
+//! it is written soon, or along with the next change, and nothing waits for it.
 
 use std::{
     collections::BTreeMap,
@@ -59,7 +59,7 @@ pub(super) type Snapshot = (SnapshotMetaOf<Types>, Vec<u8>);
 
 type StoredSnapshot = (SnapshotMetaOf<Types>, ByteBuf);
 
-/// What a process before this one has kept.
+/// The state that an earlier process has kept.
 pub(crate) struct StoredState {
     pub(crate) identity: ClusterIdentity,
     pub(crate) seat: Seat,
@@ -70,11 +70,11 @@ pub(crate) struct StoredState {
     pub(super) snapshot: Option<Snapshot>,
 }
 
-/// What an engine begins with.
+/// How an engine starts.
 pub(crate) enum EngineStart {
     /// It goes on from what a process before this one has kept.
     StoredState(Box<StoredState>),
-    /// With nothing, as whoever begins a cluster, or a generation of it.
+    /// With nothing, as the founder of a cluster or of a generation does.
     Founder(ClusterIdentity, Seat),
     /// With nothing; it is going to be taught.
     Taught(ClusterIdentity, Seat),
@@ -136,7 +136,7 @@ pub(crate) struct Disk {
     committed: Ranked<Committed>,
 }
 
-/// What has been committed.
+/// The commit index.
 #[derive(Default)]
 struct Committed {
     /// By which engine.
@@ -146,15 +146,15 @@ struct Committed {
     is_due: bool,
 }
 
-/// Whose the file is at the moment: one engine's at a time, and none that has ended writes anything
+/// The present writer of the file: one engine at a time. An engine that has ended writes nothing
 /// more.
 #[derive(Default)]
 struct WriterFence {
     /// How many there were.
     number: u64,
     has_tenant: bool,
-    /// A founder that has founded nothing yet: who it is, and what it would keep. Until then the
-    /// file stays as it is.
+    /// A founder that has not founded its cluster yet: its identity, and the state it would keep.
+    /// Until then the file is unchanged.
     founding: Option<(Seated, Vec<Change>)>,
 }
 
@@ -165,7 +165,7 @@ struct Seated {
     seat: Seat,
 }
 
-/// One engine's way to its file.
+/// One engine's access to its file.
 #[derive(Clone)]
 pub(super) struct StateWriter {
     disk: Arc<Disk>,
@@ -183,9 +183,9 @@ fn encode<T: Serialize>(value: &T) -> io::Result<Vec<u8>> {
 }
 
 impl Disk {
-    /// Opens a directory, which is made if there is none, for one node of one cluster.
+    /// Opens a directory for one node of one cluster. Creates it if it does not exist.
     ///
-    /// All of it is read: where there are other threads, on one that may wait.
+    /// Reads the whole file: on a multi-threaded runtime, on a thread that may block.
     pub(crate) async fn open(
         path: &Path,
         cluster: &str,
@@ -420,8 +420,8 @@ impl Disk {
         self.acquire(&mut self.tenancy(), own_thread)
     }
 
-    /// For an engine that begins with nothing. What was kept is gone: at once, or if it is a
-    /// founder, when it has founded.
+    /// For an engine that starts with nothing. The earlier state is removed: at once, or for a
+    /// founder, when it has founded its cluster.
     async fn begin(
         self: &Arc<Self>,
         identity: ClusterIdentity,
@@ -484,7 +484,7 @@ impl Disk {
         written.map_err(io::Error::other)?
     }
 
-    /// What an engine has committed, which is written from here on.
+    /// The commit index of an engine, written from here on.
     fn committed_by(&self, tenant: u64) -> Option<LogIdOf<Types>> {
         let mut committed = self.committed.lock();
         committed.is_due = false;
@@ -508,7 +508,7 @@ impl Disk {
         tenancy.check(tenant)?;
         let founds = change.founds();
         let (founder, changes) = match &mut tenancy.founding {
-            // It decides alone, and has told nobody anything.
+            // It decides alone, and has told no other member anything.
             Some((_, staged)) if !founds => {
                 staged.push(change);
                 return Ok(());
@@ -555,7 +555,7 @@ impl StateWriter {
         self.disk.run(self.own_thread, write).await
     }
 
-    /// What has been committed; written soon.
+    /// The commit index. It is written soon.
     pub(super) fn committed(&self, upto: Option<LogIdOf<Types>>) {
         let mut committed = self.disk.committed.lock();
         if committed.tenant > self.tenant {
@@ -582,7 +582,8 @@ impl StateWriter {
 }
 
 impl StoredState {
-    /// An engine that was never told of one has nothing to go on from, and nobody waits for it.
+    /// An engine that never learned of a cluster has nothing to go on from, and no member waits for
+    /// it.
     fn knows_a_cluster(&self) -> bool {
         self.snapshot.is_some() || self.entries.values().any(founds)
     }
@@ -661,7 +662,8 @@ fn keep(
             facts.put(PURGED, upto)
         }
         Change::Snapshot((meta, map)) => {
-            // One that was being made may come after one that has been sent.
+            // A snapshot that was being built may finish after a newer one has arrived from the
+            // leader.
             let known = facts.0.get(SNAPSHOT).map_err(io::Error::other)?;
             let known = known.map(|known| decode(known.value())).transpose();
             let known: Option<StoredSnapshot> = known.map_err(io::Error::other)?;

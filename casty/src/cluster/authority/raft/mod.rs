@@ -104,13 +104,13 @@ pub(crate) struct RaftEngine {
     times: LeaseTimes,
     /// How long a decision may take.
     limit: Duration,
-    /// One allocation at a time, so that each sees the one before it.
+    /// Serializes allocations: each must see the result of the one before.
     allocating: tokio::sync::Mutex<()>,
     reads: Ranked<Reads>,
     seed: AtomicU64,
 }
 
-/// Rounds of a quorum, shared by whoever asks for one while the last is under way.
+/// Quorum rounds. Requests that arrive during a round share the next.
 #[derive(Default)]
 struct Reads {
     running: bool,
@@ -273,7 +273,7 @@ impl RaftEngine {
         self.grants.lock()
     }
 
-    /// What is known of those who could claim against this node, if there is a tie-breaker.
+    /// What is known of the members that could claim against this node, if there is a tie-breaker.
     pub(crate) fn ties(&self) -> Option<RankedGuard<'_, Ties>> {
         self.ties.as_ref().map(Ranked::lock)
     }
@@ -345,8 +345,8 @@ impl RaftEngine {
         }
     }
 
-    /// The same, on behalf of somebody who is answered. What one voter decides alone has a second
-    /// copy by then, if another member listens and says so in time.
+    /// The same, for a proposer that gets an answer. A sole voter's decision has a second copy by
+    /// then, if another member listens and acknowledges it in time.
     async fn decide_and_keep(&self, decision: Decision) -> Result<u64, ProposalError> {
         let version = self.decide(decision).await?;
         self.keep(version).await;
@@ -423,7 +423,7 @@ impl RaftEngine {
 
     async fn run_rounds(self: Arc<Self>) {
         loop {
-            // Only those who asked before the round begins.
+            // Only the requests that arrived before the round begins.
             let asked = {
                 let mut reads = self.reads.lock();
                 if reads.waiting.is_empty() {
@@ -436,7 +436,7 @@ impl RaftEngine {
             let confirmed = tokio::time::timeout(self.times.lease, round).await;
             let confirmed = matches!(confirmed, Ok(Ok(_)));
             for tell in asked {
-                // An error means that whoever asked has stopped waiting.
+                // An error means that the caller has stopped waiting.
                 let _ = tell.send(confirmed);
             }
         }
@@ -450,8 +450,8 @@ impl RaftEngine {
             return Err(self.not_the_leader());
         };
         let mut grants = self.grants.lock();
-        // Under the lock: who is Down from here on has its last grant written down, and who was
-        // Down before gets none.
+        // Under the lock: a member that is Down from here on has its last grant recorded, and a
+        // member that was Down before gets none.
         let Some(map) = self.machine.map() else {
             return Err(self.not_the_leader());
         };
@@ -532,8 +532,8 @@ impl RaftEngine {
         }
     }
 
-    /// Takes a member in. If it takes the place of one that could still go on by itself, that is
-    /// claimed first.
+    /// Admits a member. If it replaces an incarnation that could still go on by itself, that pair
+    /// is claimed first.
     async fn admit(&self, join: Command) -> Result<u64, ProposalError> {
         for older in self.unclaimed(&join) {
             let now = Instant::now();
@@ -636,7 +636,7 @@ impl RaftEngine {
         self.change(teaching).await
     }
 
-    /// Has these members vote, and nobody else. Who did so before goes on learning.
+    /// Makes these members, and no others, the voters. Former voters keep receiving the log.
     pub(crate) async fn elect(&self, voters: &BTreeSet<Seat>) -> Result<(), String> {
         let _alone = self.alone().await;
         if !self.may_change_voters() {

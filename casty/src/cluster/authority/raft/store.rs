@@ -1,6 +1,6 @@
-//! The engine's log, its vote, and the map that its decisions make. All of it lives in memory;
-//! unless it is kept besides, it ends with the process: who starts again then is a new member, with
-//! a new number, so that nobody votes twice.
+//! The engine's log, its vote, and the map that its decisions make. All of it lives in memory.
+//! Unless it is also kept on disk, it ends with the process: the next process is a new member with
+//! a new number, so no member votes twice.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -40,8 +40,8 @@ use crate::{
 #[cfg(feature = "sim")]
 use crate::{id::ShardId, infra::observe::sighted};
 
-/// Changes kept for watchers that are a little behind; one that is further behind gets the whole
-/// map.
+/// Changes kept for watchers that are a little behind. A watcher that is further behind gets the
+/// whole map.
 const CHANGES_KEPT: usize = 4096;
 
 /// The log and the vote.
@@ -61,7 +61,7 @@ struct Present {
 }
 
 impl Log {
-    /// What a process before this one has kept is where it begins.
+    /// Starts with the state that an earlier process has kept.
     pub(super) fn new(kept: Option<&StoredState>, keeper: Option<StateWriter>) -> Self {
         let present = kept.map_or_else(Present::default, |kept| Present {
             vote: kept.vote,
@@ -175,7 +175,7 @@ impl RaftLogStorage<Types> for Log {
     }
 }
 
-/// The map, as far as decisions have been applied here, and those who watch it from elsewhere.
+/// The map with all decisions that have been applied here, and its watchers on other nodes.
 pub(super) struct MapMachine {
     /// Whose it is.
     member: MemberId,
@@ -213,13 +213,12 @@ impl State {
         }
     }
 
-    /// The map says who votes, so that everybody who watches it knows whom to ask.
+    /// The map names the voters, so that every watcher of the map knows which members to ask.
     fn elect(&mut self, membership: &Membership<u64, Voter>) -> Applied {
         let Some(map) = &self.map else { return Ok(0) };
         let voter = |id: u64| {
             let seat = seat(id);
-            // Who was there when it was given its seat may have been followed by another process
-            // since.
+            // Another process may have followed the member that was given the seat.
             let now = map.by_seat(seat).map(|(id, m)| (id.clone(), m.address));
             let first = || Some(membership.get_node(&id)?).map(|v| (v.member.clone(), v.address));
             let (member, address) = now.or_else(first)?;
@@ -248,7 +247,7 @@ impl State {
         Ok(version)
     }
 
-    /// Those of the watchers that are members: a client keeps nothing for anybody.
+    /// The watchers that are members: a client keeps no copy.
     fn listening(&self) -> impl Iterator<Item = &Arc<Inlet>> {
         let is_alive = |inlet: &&Arc<Inlet>| {
             let status = self.map.as_ref().and_then(|map| map.status(&inlet.peer));
@@ -320,8 +319,9 @@ impl MapMachine {
     }
 
     async fn keep_snapshot(&self, meta: &SnapshotMetaOf<Types>, snapshot: &[u8]) -> io::Result<()> {
-        // At the start what was kept is installed, and is there already; and one that was being
-        // made may come after one that has been sent.
+        // Skip a snapshot that is not newer than the stored one. At start the engine installs again
+        // what was loaded, and a snapshot built here may finish after a newer one has come from the
+        // leader.
         let is_known = |present: &Option<Snapshot>| {
             let known = present.as_ref();
             known.is_some_and(|(known, _)| known.last_log_id >= meta.last_log_id)
@@ -404,8 +404,7 @@ impl MapMachine {
                 if now.epoch != then.epoch
                     && let Some(to) = now.owner.and_then(|owner| new.get(&owner))
                 {
-                    // One that releases a shard says so itself; what is taken over is another
-                    // matter.
+                    // The owner releases a shard itself; a takeover is another matter.
                     let taken = matches!(
                         &entry.payload,
                         EntryPayload::Normal(Decision::Change(Command::Assign { .. }))
@@ -460,7 +459,8 @@ impl MapMachine {
         self.heard.notify_waiters();
     }
 
-    /// Resolves when another member has the map of this version, or nobody listens who could.
+    /// Resolves when another member has the map of this version, or when no member listens that
+    /// could.
     ///
     /// # Cancel safety
     /// Safe.
@@ -488,7 +488,8 @@ impl MapMachine {
         }
     }
 
-    /// Nobody has said in time that it has this version. Returns who is not waited for any more.
+    /// No member has acknowledged this version in time. Returns the members that are skipped from
+    /// now on.
     pub(super) fn handle_late(&self, version: u64) -> Vec<MemberId> {
         let mut state = self.state.lock();
         let listening: Vec<MemberId> = state.listening().map(|inlet| inlet.peer.clone()).collect();
