@@ -241,7 +241,7 @@ const ONE_THING: &[(&[&str], &str)] = &[
 
 /// How many other files of a layer are in circles, until these are taken apart. The numbers only
 /// get smaller.
-const IN_CIRCLES: &[(&str, usize)] = &[("actor", 21), ("cluster", 8)];
+const IN_CIRCLES: &[(&str, usize)] = &[("actor", 21)];
 
 #[test]
 fn files_use_each_other_in_no_circle() {

@@ -7,7 +7,6 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -26,7 +25,8 @@ use crate::{
             operations::greet_all,
         },
         membership_inputs::MembershipInputs,
-        peers::{LocalMember, PeerEvents, Peers, wire::MapNews},
+        parts::Parts,
+        peers::{LocalMember, Peers},
         process::Process,
         region::AnyRegion,
         start::abandon,
@@ -34,16 +34,14 @@ use crate::{
     },
     config::{Availability, OnDown, Settings},
     error::{ShutdownError, TieError},
-    id::{Epoch, MemberId},
+    id::MemberId,
     infra::cancel::unless,
-    message::answer::Pending,
     protocol::{
         leader_client::LeaderError,
         lease::LeaseTimes,
         map::ClusterMap,
         membership::{MembershipConfig, Operation, Outcome},
     },
-    transport::{frame::EntityFrame, handshake::HandshakeRefusal, link::Link},
 };
 
 /// How often deadlines are looked at.
@@ -63,22 +61,14 @@ pub(crate) struct Client {
     contact: ArcSwap<Contact>,
 }
 
-/// What a client is put together from.
-pub(crate) struct ClientParts {
-    pub(crate) settings: Settings,
-    pub(crate) seeds: Vec<String>,
-    pub(crate) process: Arc<Process>,
-    pub(crate) peers: Arc<Peers>,
-    pub(crate) map: Arc<MapWatch>,
-    pub(crate) homes: Arc<Homes>,
-    pub(crate) regions: Arc<[Arc<dyn AnyRegion>]>,
-}
-
 impl Client {
-    pub(crate) fn new(parts: ClientParts, local: Arc<LocalMember>) -> Arc<Self> {
-        let ClientParts {
-            settings,
-            seeds,
+    pub(crate) fn new(
+        settings: Settings,
+        seeds: Vec<String>,
+        parts: Parts,
+        local: Arc<LocalMember>,
+    ) -> Arc<Self> {
+        let Parts {
             process,
             peers,
             map,
@@ -280,10 +270,7 @@ async fn tick(client: Arc<Client>) {
 async fn follow_map(client: Arc<Client>) {
     let mut seen: Option<Arc<ClusterMap>> = None;
     loop {
-        let age = seen.as_ref().map_or((0, 0), |map| map.age());
-        let next = client
-            .map
-            .wait(|map| map.filter(|map| map.age() > age).cloned());
+        let next = client.map.newer_than(seen.as_deref());
         let Some(map) = unless(&client.process.cancel, next).await else {
             return;
         };
@@ -294,32 +281,5 @@ async fn follow_map(client: Arc<Client>) {
         contact.tenure.inputs.tell_of_map();
         drop(contact);
         seen = Some(map);
-    }
-}
-
-impl PeerEvents for Client {
-    fn connected(&self, link: &Arc<Link>) {
-        self.contact.load().source.handle_connected(link);
-    }
-
-    fn refused(&self, link: &Arc<Link>, refusal: &HandshakeRefusal) {
-        let contact = self.contact.load();
-        contact.handle_refusal(link.peer.address, refusal);
-    }
-
-    fn news(&self, link: &Arc<Link>, news: MapNews) {
-        self.contact.load().source.handle_news(link, news);
-    }
-
-    fn bounced(
-        &self,
-        epoch: Epoch,
-        frame: EntityFrame<'_>,
-        buffer: &Bytes,
-        pending: Option<Box<dyn Pending>>,
-    ) {
-        if let Some(region) = self.regions.get(usize::from(frame.kind)) {
-            region.bounced(epoch, frame, buffer, pending);
-        }
     }
 }

@@ -41,7 +41,12 @@ pub(crate) fn hand_over(node: &Arc<Node>, map: &ClusterMap, me: Slot) {
         }
         let draining = region.drain(&moving);
         if !draining.is_empty() {
-            let releasing = release(node.clone(), node.membership(), region.clone(), draining);
+            let releasing = release(
+                node.clone(),
+                node.current_membership(),
+                region.clone(),
+                draining,
+            );
             node.process.spawn(releasing);
         }
     }

@@ -124,7 +124,7 @@ fn judge(
     peer: Option<&PeerIdentity>,
 ) -> Result<Welcome, HandshakeRefusal> {
     let map = node.map.get();
-    let membership = node.membership();
+    let membership = node.current_membership();
     let (contact, local) = (&membership.contact, &membership.contact.local);
     let doorkeeper = Doorkeeper {
         cluster: &node.peers.setup.cluster,

@@ -86,6 +86,16 @@ impl MapWatch {
         self.changed.notify_waiters();
     }
 
+    /// Resolves with the first map that is newer than the one seen last.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub(crate) async fn newer_than(&self, seen: Option<&ClusterMap>) -> Arc<ClusterMap> {
+        let age = seen.map_or((0, 0), ClusterMap::age);
+        self.wait(|map| map.filter(|map| map.age() > age).cloned())
+            .await
+    }
+
     /// Resolves with the first `Some` that `look` makes of a map, the present one included.
     ///
     /// # Cancel safety

@@ -19,6 +19,7 @@ pub(crate) mod map_watch;
 pub(crate) mod membership;
 mod membership_inputs;
 pub(crate) mod node;
+pub(crate) mod parts;
 pub(crate) mod peers;
 pub(crate) mod process;
 pub(crate) mod region;

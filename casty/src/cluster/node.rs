@@ -12,7 +12,6 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use tokio::sync::mpsc::{self, error::TrySendError};
 
 use crate::{
@@ -24,17 +23,16 @@ use crate::{
         map_watch::MapWatch,
         membership::Membership,
         membership_inputs::MembershipInputs,
-        peers::{LocalMember, PeerEvents, Peers, wire::MapNews},
+        parts::Parts,
+        peers::{LocalMember, Peers},
         process::Process,
         region::AnyRegion,
         rumors::Said,
     },
     config::{Availability, OnDown, Settings},
-    id::{CatalogEntry, Epoch, MemberId},
-    message::answer::Pending,
+    id::{CatalogEntry, MemberId},
     protocol::map::Status,
     tie::Breaker,
-    transport::{frame::EntityFrame, handshake::HandshakeRefusal, link::Link},
 };
 
 /// How a node is set up; fixed before it starts.
@@ -54,15 +52,6 @@ pub(crate) struct NodeSetup {
     pub(crate) tie_breaker: Option<Breaker>,
     /// Where it keeps what it decides.
     pub(crate) disk: Option<Arc<Disk>>,
-}
-
-/// What a node is put together from.
-pub(crate) struct NodeParts {
-    pub(crate) process: Arc<Process>,
-    pub(crate) peers: Arc<Peers>,
-    pub(crate) map: Arc<MapWatch>,
-    pub(crate) homes: Arc<Homes>,
-    pub(crate) regions: Arc<[Arc<dyn AnyRegion>]>,
 }
 
 /// One node of a cluster.
@@ -97,12 +86,12 @@ impl Node {
     /// Returns also what its gossip will be fed with.
     pub(crate) fn new(
         setup: NodeSetup,
-        parts: NodeParts,
+        parts: Parts,
         local: Arc<LocalMember>,
         stored: Option<StoredState>,
     ) -> (Arc<Self>, mpsc::Receiver<Input>) {
         let (gossip, inputs) = mpsc::channel(1024);
-        let NodeParts {
+        let Parts {
             process,
             peers,
             map,
@@ -154,7 +143,7 @@ impl Node {
     }
 
     /// The present incarnation.
-    pub(crate) fn membership(&self) -> Arc<Membership> {
+    pub(crate) fn current_membership(&self) -> Arc<Membership> {
         self.membership.load_full()
     }
 
@@ -193,7 +182,7 @@ impl Node {
         let Some(map) = self.map.get() else {
             return Vec::new();
         };
-        let mut said = self.membership().rumors.said();
+        let mut said = self.current_membership().rumors.said();
         said.insert(self.peers.local().member.clone(), self.says());
         map.members
             .iter()
@@ -222,38 +211,9 @@ impl Node {
             // is no room.
             held.push(("messages without a home", kept, kept_max * 2));
         }
-        if let Some(engine) = self.membership().voter.engine() {
+        if let Some(engine) = self.current_membership().voter.engine() {
             held.push(("log", engine.log_length(), 4096));
         }
         held
-    }
-}
-
-impl PeerEvents for Node {
-    fn connected(&self, link: &Arc<Link>) {
-        self.membership().contact.source.handle_connected(link);
-    }
-
-    fn refused(&self, link: &Arc<Link>, refusal: &HandshakeRefusal) {
-        let membership = self.membership();
-        membership
-            .contact
-            .handle_refusal(link.peer.address, refusal);
-    }
-
-    fn news(&self, link: &Arc<Link>, news: MapNews) {
-        self.membership().contact.source.handle_news(link, news);
-    }
-
-    fn bounced(
-        &self,
-        epoch: Epoch,
-        frame: EntityFrame<'_>,
-        buffer: &Bytes,
-        pending: Option<Box<dyn Pending>>,
-    ) {
-        if let Some(region) = self.regions.get(usize::from(frame.kind)) {
-            region.bounced(epoch, frame, buffer, pending);
-        }
     }
 }

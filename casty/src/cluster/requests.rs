@@ -22,12 +22,12 @@ pub(crate) fn handle_request(node: &Arc<Node>, inlet: &Arc<Inlet>, request: Requ
         Request::Facts(records) => gossip(node, Input::Facts(records)),
         Request::Watch { version } => {
             // A node without an engine does not answer, and the watcher looks for another.
-            if let Some(engine) = node.membership().voter.engine() {
+            if let Some(engine) = node.current_membership().voter.engine() {
                 engine.add_watcher(inlet, version);
             }
         }
         Request::Has { version } => {
-            if let Some(engine) = node.membership().voter.engine() {
+            if let Some(engine) = node.current_membership().voter.engine() {
                 engine.handle_has(&inlet.peer, version);
             }
         }
@@ -63,7 +63,7 @@ async fn answer(node: &Node, call: Call) -> Answer {
     match call {
         Call::Inspect => Answer::Inspected(Box::new(inspect(node))),
         Call::Recover { force } => {
-            let membership = node.membership();
+            let membership = node.current_membership();
             Answer::Recovered(membership.contact.tenure.inputs.recover(force).await)
         }
         Call::Receive {
@@ -73,13 +73,13 @@ async fn answer(node: &Node, call: Call) -> Answer {
             first,
             parcel,
         } => Answer::Received(receive_parcel(node, &kind, shard, epoch, first, parcel)),
-        call => node.membership().voter.answer(call).await,
+        call => node.current_membership().voter.answer(call).await,
     }
 }
 
 /// What this node knows, for the operator of the cluster.
 fn inspect(node: &Node) -> Inspection {
-    let membership = node.membership();
+    let membership = node.current_membership();
     let contact = &membership.contact;
     let member = contact.local.member.clone();
     let engine = membership.voter.engine();

@@ -46,7 +46,7 @@ pub(crate) fn start(node: &Arc<Node>, inputs: Inputs, listener: Arc<dyn Listener
         process.clone(),
         node.homes.clone(),
         node.regions.clone(),
-        move || me.membership().contact.clone(),
+        move || me.current_membership().contact.clone(),
     ));
     process.spawn(tick(node.clone()));
     if let Some(driver) = Driver::new(node.clone(), config(node)) {
@@ -61,7 +61,7 @@ pub(crate) fn start(node: &Arc<Node>, inputs: Inputs, listener: Arc<dyn Listener
         address: node.setup.address,
         roles: node.setup.roles.clone(),
     };
-    let membership = node.membership();
+    let membership = node.current_membership();
     let (member, rumors) = (&membership.contact.local.member, &membership.rumors);
     let gossip = Gossip::new(parts, member.clone(), rumors.clone(), process.random());
     process.spawn(gossip.run(inputs));
@@ -94,18 +94,18 @@ impl Subject for Node {
     }
 
     fn contact(&self) -> Arc<Contact> {
-        self.membership().contact.clone()
+        self.current_membership().contact.clone()
     }
 
     fn dead(&self) -> BTreeSet<MemberId> {
-        self.membership().rumors.dead()
+        self.current_membership().rumors.dead()
     }
 
     fn begin_as(&self, member: MemberId) {
         for region in self.regions.iter() {
             region.sever();
         }
-        let before = self.membership();
+        let before = self.current_membership();
         before.voter.stop();
         tracing::info!(%member, "begins anew");
         let address = self.setup.address;
@@ -153,7 +153,7 @@ async fn tick(node: Arc<Node>) {
         for region in node.regions.iter() {
             region.handle_deadline(now);
         }
-        let membership = node.membership();
+        let membership = node.current_membership();
         let decides = membership.voter.engine().is_some();
         membership.contact.source.handle_tick(decides, now);
     }
@@ -164,14 +164,11 @@ async fn tick(node: Arc<Node>) {
 async fn follow_map(node: Arc<Node>) {
     let mut seen: Option<Arc<ClusterMap>> = None;
     loop {
-        let age = seen.as_ref().map_or((0, 0), |map| map.age());
-        let next = node
-            .map
-            .wait(|map| map.filter(|map| map.age() > age).cloned());
+        let next = node.map.newer_than(seen.as_deref());
         let Some(map) = unless(&node.process.cancel, next).await else {
             return;
         };
-        let membership = node.membership();
+        let membership = node.current_membership();
         let contact = &membership.contact;
         contact.source.confirm(&map);
         handle_map(&node, contact, seen.as_deref(), &map);

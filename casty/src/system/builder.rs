@@ -20,10 +20,11 @@ use crate::{
         authority::raft::{Disk, StoredState},
         homes::Homes,
         map_watch::MapWatch,
-        node::{Node, NodeParts, NodeSetup},
+        node::{Node, NodeSetup},
+        parts::Parts,
         peers::{LocalMember, Peers, PeersSetup, remote_actors::RemoteActors},
         process::Process,
-        region::{AnyRegion, Mesh},
+        region::Mesh,
         registry::Registry,
         start::start,
     },
@@ -412,7 +413,10 @@ impl SystemBuilder {
         let local = Arc::new(local);
         let seed = self.seed.unwrap_or_else(fresh_seed);
         let settings = self.settings.clone();
-        let parts = ProcessParts::build(
+        let Built {
+            parts,
+            remote_actors,
+        } = Built::new(
             self.cluster,
             &self.registry,
             self.resources,
@@ -426,7 +430,7 @@ impl SystemBuilder {
             member: member.clone(),
             address,
         };
-        runtime.set_network(Some(myself), parts.carrier());
+        runtime.set_network(Some(myself), carrier(&remote_actors));
         let setup = NodeSetup {
             member,
             address,
@@ -439,38 +443,28 @@ impl SystemBuilder {
             tie_breaker: self.tie_breaker,
             disk,
         };
-        let node_parts = NodeParts {
-            process: parts.process.clone(),
-            peers: parts.peers.clone(),
-            map: parts.map.clone(),
-            homes: parts.homes.clone(),
-            regions: parts.regions.clone(),
-        };
-        let (node, inputs) = Node::new(setup, node_parts, local, kept);
+        let (regions, cancel) = (parts.regions.to_vec(), parts.process.cancel.clone());
+        let (node, inputs) = Node::new(setup, parts, local, kept);
         start(&node, inputs, listener);
         Ok(ActorSystem(Arc::new(Inner {
             runtime,
-            regions: parts.regions.to_vec(),
+            regions,
             node: Some(node),
             settings,
-            _remote_actors: Some(parts.remote_actors),
-            _stop: parts.process.cancel.clone().drop_guard(),
+            _remote_actors: Some(remote_actors),
+            _stop: cancel.drop_guard(),
         })))
     }
 }
 
-/// The parts that every process in a cluster has, a node or a client.
-pub(super) struct ProcessParts {
-    pub(super) process: Arc<Process>,
-    pub(super) peers: Arc<Peers>,
-    pub(super) map: Arc<MapWatch>,
-    pub(super) homes: Arc<Homes>,
-    pub(super) regions: Arc<[Arc<dyn AnyRegion>]>,
+/// What a process in a cluster is started with, a node or a client.
+pub(super) struct Built {
+    pub(super) parts: Parts,
     pub(super) remote_actors: Arc<RemoteActors>,
 }
 
-impl ProcessParts {
-    pub(super) fn build(
+impl Built {
+    pub(super) fn new(
         cluster: String,
         registry: &Registry,
         resources: Resources,
@@ -507,20 +501,23 @@ impl ProcessParts {
             map.clone(),
             settings.backoff,
         );
-        Ok(Self {
+        let parts = Parts {
             process,
             peers,
             map,
             homes,
             regions: regions.into(),
+        };
+        Ok(Self {
+            parts,
             remote_actors,
         })
     }
+}
 
-    pub(super) fn carrier(&self) -> Weak<dyn Carrier> {
-        let carrier: Arc<dyn Carrier> = self.remote_actors.clone();
-        Arc::downgrade(&carrier)
-    }
+pub(super) fn carrier(remote_actors: &Arc<RemoteActors>) -> Weak<dyn Carrier> {
+    let carrier: Arc<dyn Carrier> = remote_actors.clone();
+    Arc::downgrade(&carrier)
 }
 
 /// The seed of a node's random numbers, unless the builder has one.

@@ -6,14 +6,14 @@ use tokio_util::sync::DropGuard;
 
 use super::{
     MemberInfo, MemberStatus,
-    builder::{ProcessParts, SystemBuilder, fresh_seed},
+    builder::{Built, SystemBuilder, carrier, fresh_seed},
     shards::Shards,
     wait,
 };
 use crate::{
     actor::Entity,
     cluster::{
-        client::{Client, ClientParts},
+        client::Client,
         peers::{LocalMember, remote_actors::RemoteActors},
     },
     error::{JoinError, ShutdownError, StartError},
@@ -78,7 +78,10 @@ impl ClusterClient {
             incarnation,
         };
         let local = Arc::new(LocalMember::new(member, None));
-        let parts = ProcessParts::build(
+        let Built {
+            parts,
+            remote_actors,
+        } = Built::new(
             builder.cluster,
             &builder.registry,
             builder.resources,
@@ -87,23 +90,14 @@ impl ClusterClient {
             local.clone(),
             fresh_seed(),
         )?;
-        let carrier = parts.carrier();
-        parts.process.runtime.set_network(None, carrier);
+        let runtime = &parts.process.runtime;
+        runtime.set_network(None, carrier(&remote_actors));
         let stop = parts.process.cancel.clone().drop_guard();
-        let client = ClientParts {
-            settings: builder.settings,
-            seeds: builder.seeds,
-            process: parts.process,
-            peers: parts.peers,
-            map: parts.map,
-            homes: parts.homes,
-            regions: parts.regions,
-        };
-        let client = Client::new(client, local);
+        let client = Client::new(builder.settings, builder.seeds, parts, local);
         client.start();
         let inner = ClientInner {
             client,
-            _remote_actors: parts.remote_actors,
+            _remote_actors: remote_actors,
             _stop: stop,
         };
         let connected = Self(Arc::new(inner));

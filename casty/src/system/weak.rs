@@ -23,7 +23,7 @@ impl WeakSystem {
             member: node.peers.local().member.clone(),
             serving,
             seat: node
-                .membership()
+                .current_membership()
                 .voter
                 .engine()
                 .map(|engine| engine.seat().0),

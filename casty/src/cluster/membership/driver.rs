@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use bytes::Bytes;
 use futures_util::{
     StreamExt,
     future::{BoxFuture, FutureExt},
@@ -21,14 +22,17 @@ use crate::{
         contact::Contact,
         failure::Failed,
         membership_inputs::{MembershipInputs, Told},
+        peers::{PeerEvents, wire::MapNews},
         process::Process,
         region::AnyRegion,
     },
-    id::{Incarnation, MemberId},
+    id::{Epoch, Incarnation, MemberId},
+    message::answer::Pending,
     protocol::membership::{
         CommandId, Membership as Machine, MembershipConfig, MembershipEffect, MembershipInput,
         NodeView, Operation, Outcome, Session,
     },
+    transport::{frame::EntityFrame, handshake::HandshakeRefusal, link::Link},
 };
 
 /// A process that has a membership: a node, or a client.
@@ -51,6 +55,33 @@ pub(crate) trait Subject: Send + Sync + 'static {
 
     /// Does something that takes time.
     fn operate(self: Arc<Self>, operation: Operation) -> BoxFuture<'static, Outcome>;
+}
+
+/// What the connections of a process tell its present incarnation.
+impl<S: Subject> PeerEvents for S {
+    fn connected(&self, link: &Arc<Link>) {
+        self.contact().source.handle_connected(link);
+    }
+
+    fn refused(&self, link: &Arc<Link>, refusal: &HandshakeRefusal) {
+        self.contact().handle_refusal(link.peer.address, refusal);
+    }
+
+    fn news(&self, link: &Arc<Link>, news: MapNews) {
+        self.contact().source.handle_news(link, news);
+    }
+
+    fn bounced(
+        &self,
+        epoch: Epoch,
+        frame: EntityFrame<'_>,
+        buffer: &Bytes,
+        pending: Option<Box<dyn Pending>>,
+    ) {
+        if let Some(region) = self.regions().get(usize::from(frame.kind)) {
+            region.bounced(epoch, frame, buffer, pending);
+        }
+    }
 }
 
 /// The task that drives a membership.

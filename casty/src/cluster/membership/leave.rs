@@ -24,7 +24,7 @@ pub(crate) async fn leave(node: &Node) -> Result<(), ShutdownError> {
     let after = node.setup.settings.shutdown_timeout;
     let deadline = Instant::now() + after;
     node.process.set_leaving();
-    let membership = node.membership();
+    let membership = node.current_membership();
     membership.contact.tenure.inputs.tell_of_leave().await;
     let me = membership.contact.local.member.clone();
     let is_present = node.map.get().is_some_and(|map| map.is_present(&me));

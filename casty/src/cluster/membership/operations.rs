@@ -33,7 +33,7 @@ fn lease_times(settings: &Settings) -> LeaseTimes {
 
 /// Does one operation of a node.
 pub(crate) async fn run(node: &Node, operation: Operation) -> Outcome {
-    let membership = node.membership();
+    let membership = node.current_membership();
     let (contact, settings) = (&*membership.contact, &node.setup.settings);
     match operation {
         Operation::SitAgain => {

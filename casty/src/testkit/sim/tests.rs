@@ -40,7 +40,7 @@ fn join(sim: &mut Sim, on: &str, kind: &'static str) -> Result<u64, LeaderError>
             since: Incarnation(1),
             seat: None,
         };
-        let membership = node(&system).membership();
+        let membership = node(&system).current_membership();
         membership
             .contact
             .leader
@@ -83,7 +83,13 @@ fn a_decision_of_the_only_voter_outlives_it() {
         let recovered = sim.on("b", |system| async move {
             let node = node(&system);
             let before = node.map.get().map(|map| map.identity.generation);
-            let begun = node.membership().contact.tenure.inputs.recover(true).await;
+            let begun = node
+                .current_membership()
+                .contact
+                .tenure
+                .inputs
+                .recover(true)
+                .await;
             let is_new = |generation| Some(generation) > before;
             let seen = node.map.wait(|map| {
                 map.filter(|map| is_new(map.identity.generation))
@@ -160,7 +166,7 @@ fn a_minority_that_was_kept_can_be_recovered_from_and_later_ones_join_anew() {
         assert!(!sim.views()[0].serving);
         let recovered = sim.on("b", |system| async move {
             node(&system)
-                .membership()
+                .current_membership()
                 .contact
                 .tenure
                 .inputs
