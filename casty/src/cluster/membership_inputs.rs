@@ -1,20 +1,24 @@
-//! Where the parts of a process tell the machine of its membership what has happened.
+//! The inputs of a membership's machine, from all parts of the process.
 
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{
+    Notify,
+    mpsc::{self, error::TrySendError},
+    oneshot,
+};
 
 use crate::{cluster::locks::Rank, infra::sync::Ranked, protocol::membership::MembershipInput};
 
-/// Inputs that wait at a time. More of them are dropped: what a peer says, it says again.
+/// Inputs that wait at a time. Beyond that an input is dropped, with a warning: peers repeat what
+/// they say, and a map that was not heard of is noticed by `map_followed`.
 const INPUTS_MAX: usize = 256;
 
-/// An input, and where its answer goes.
+/// An input, and the sender of its answer, for a command of an operator.
 pub(crate) type Told = (MembershipInput, Option<oneshot::Sender<Result<(), String>>>);
 
-/// Where the parts of a process tell its membership what has happened. Lives as long as the
-/// process.
+/// The queue of inputs to a membership's machine. Lives as long as the process.
 pub(crate) struct MembershipInputs {
     sender: mpsc::Sender<Told>,
-    /// Until the task has it that drives the machine.
+    /// `None` once the driver has taken it.
     receiver: Ranked<Option<mpsc::Receiver<Told>>>,
     pub(crate) map_followed: Notify,
 }
@@ -37,8 +41,9 @@ impl MembershipInputs {
 
     /// Says what has happened.
     pub(crate) fn tell(&self, input: MembershipInput) {
-        if let Err(error) = self.sender.try_send((input, None)) {
-            tracing::debug!(%error, "the membership is not told");
+        // A closed queue means that the process stops: nothing follows from an input any more.
+        if let Err(TrySendError::Full((input, _))) = self.sender.try_send((input, None)) {
+            tracing::warn!(?input, "an input of the membership was dropped");
         }
     }
 
