@@ -584,14 +584,18 @@ impl Run {
 
     /// Unless a voter keeps its state on disk, the state is lost with its process and with its
     /// incarnation. If a majority loses it, the map is lost and only an operator can help. So few
-    /// nodes are endangered before the cluster is at rest again.
+    /// nodes are endangered before the cluster is well again: with all its members and voters, each
+    /// with a lease, and no member about to be declared Down.
     fn may_kill(&mut self, one: &'static str) -> bool {
         if self.plan.kept {
             return !self.down.contains(one) && !self.paused.contains(one);
         }
         let views = self.sim.views();
         let nodes = self.plan.nodes.len();
-        let well = |view: &View| view.up == nodes && view.voters == voters_of(nodes);
+        let well = |view: &View| {
+            let whole = view.up == nodes && view.voters == voters_of(nodes) && view.serving;
+            whole && view.suspects == 0 && view.undecided == 0
+        };
         let calm = self.cut_off.is_empty() && self.paused.is_empty();
         if calm && views.len() == nodes && views.iter().all(well) {
             self.touched.clear();

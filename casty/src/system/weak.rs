@@ -19,14 +19,14 @@ impl WeakSystem {
         });
         let map = node.map.get();
         let map = map.as_deref();
+        let membership = node.current_membership();
+        let engine = membership.voter.engine();
         Some(View {
             member: node.peers.local().member.clone(),
             serving,
-            seat: node
-                .current_membership()
-                .voter
-                .engine()
-                .map(|engine| engine.seat().0),
+            seat: engine.as_ref().map(|engine| engine.seat().0),
+            suspects: membership.rumors.dead().len(),
+            undecided: engine.map_or(0, |engine| engine.electorate().undecided.len()),
             serves: serves.collect(),
             generation: map.map_or(0, |map| map.identity.generation),
             version: map.map_or(0, |map| map.version),
@@ -59,6 +59,10 @@ pub struct View {
     pub serving: bool,
     /// Where it decides, or learns to.
     pub seat: Option<u32>,
+    /// Members that seem dead to it.
+    pub suspects: usize,
+    /// Commands in its log that are not in its map yet.
+    pub undecided: usize,
     /// The shards whose entities may act on this node.
     pub serves: Vec<(String, crate::id::ShardId, crate::id::Epoch)>,
     /// Of its map, as the rest.
