@@ -8,8 +8,10 @@ use tokio::sync::oneshot;
 use crate::{
     actor::{
         Actor, Message as _, Reply,
-        ask::{chain::Chain, one_shot::Answerer},
-        cell::AnyCell,
+        ask::{
+            chain::{Acts, Chain},
+            one_shot::Answerer,
+        },
         runtime::Runtime,
     },
     error::Failure,
@@ -79,7 +81,7 @@ pub(crate) enum ReplyTo<R> {
     /// An ask that was sent to another node, came back, and turns out to be for this one.
     Relay(Box<dyn Pending>),
     /// Answered at any time, but only while this actor may act.
-    Guarded(Box<(ReplyTo<R>, Arc<dyn AnyCell>)>),
+    Guarded(Box<(ReplyTo<R>, Arc<dyn Acts>)>),
 }
 
 /// Which activation sent a message to itself. Its end, with the envelope's, says that the message
@@ -154,7 +156,7 @@ impl<R> ReplyTo<R> {
     }
 
     /// To be answered at any time, but only while the actor may act.
-    pub(crate) fn guarded(self, cell: Arc<dyn AnyCell>) -> Self {
+    pub(crate) fn guarded(self, cell: Arc<dyn Acts>) -> Self {
         Self::Guarded(Box::new((self, cell)))
     }
 
@@ -165,19 +167,6 @@ impl<R> ReplyTo<R> {
             Self::RemoteActor(remote) => Some(&remote.1),
             Self::Guarded(guarded) => guarded.0.chain(),
             Self::Nobody | Self::Own(_) | Self::Remote(_) | Self::Relay(_) => None,
-        }
-    }
-
-    /// Answers with what is encoded already.
-    #[cfg(feature = "testkit")]
-    pub(crate) fn answer_encoded(self, payload: Bytes) {
-        match self {
-            Self::Nobody | Self::Own(_) => {}
-            Self::Asker(asker) => asker.answerer.answer(Answer::Encoded(payload)),
-            Self::Remote(remote) => remote.complete(RawAnswer::Encoded(payload)),
-            Self::RemoteActor(remote) => remote.0.complete(RawAnswer::Encoded(payload)),
-            Self::Relay(pending) => pending.complete(RawAnswer::Encoded(payload)),
-            Self::Guarded(guarded) => guarded.0.answer_encoded(payload),
         }
     }
 

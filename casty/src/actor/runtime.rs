@@ -22,7 +22,10 @@ use tokio::time::Instant;
 use crate::{
     actor::{
         Actor, Entity, FirstState, Route,
-        ask::{chain::Chains, deadlines::Deadlines},
+        ask::{
+            chain::{self, Chain, Chains},
+            deadlines::Deadlines,
+        },
         cell::{AnyCell, Cell, CellHost, CellName, Host, gate::Gate},
         context::{
             Context,
@@ -88,7 +91,7 @@ pub struct Runtime {
     pub(crate) events: EventBus,
     pub(crate) observers: Arc<Observers>,
     /// Asks of actors here, under way on other nodes.
-    pub(crate) chains: Chains,
+    chains: Arc<Chains>,
     pub(crate) ask_timeout: Duration,
     pub(crate) deadlines: Arc<Deadlines>,
     pub(crate) warm: Arc<LingeringRuns>,
@@ -136,7 +139,7 @@ impl Runtime {
             node,
             events: EventBus::new(),
             observers: Arc::default(),
-            chains: Chains::default(),
+            chains: Arc::default(),
             ask_timeout,
             deadlines: Deadlines::new(upkeep.handle().clone()),
             warm: LingeringRuns::new(upkeep.handle().clone()),
@@ -201,6 +204,28 @@ impl Runtime {
 
     pub(crate) fn myself(&self) -> Option<Arc<Myself>> {
         self.myself.load_full()
+    }
+
+    /// A chain as it travels to another node; empty if there is none.
+    pub(crate) fn encode_chain(&self, chain: Option<&Arc<Chain>>) -> Vec<u8> {
+        // Most messages carry no chain, and should not pay for a look at this node's name.
+        let Some(chain) = chain else {
+            return Vec::new();
+        };
+        match self.myself() {
+            Some(myself) => chain::encoded(chain, &self.chains, &myself.member),
+            None => Vec::new(),
+        }
+    }
+
+    /// A chain that came from another node; `None` for no bytes.
+    pub(crate) fn decode_chain(&self, bytes: &[u8]) -> Option<Arc<Chain>> {
+        if bytes.is_empty() {
+            return None;
+        }
+        let myself = self.myself();
+        let myself = myself.as_ref().map(|myself| &myself.member);
+        chain::decoded(bytes, &self.chains, myself)
     }
 
     pub(crate) fn carrier(&self) -> Option<Arc<dyn Carrier>> {

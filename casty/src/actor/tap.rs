@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use crate::{
     actor::{
         Actor, Rejected,
+        ask::chain::Acts,
         cell::{AnyCell, Signal, undecodable},
         context::watch::{WatchId, WatchedKey, Watcher},
         envelope::{Envelope, RemoteAsk, ReplyTo},
@@ -128,6 +129,20 @@ impl<A: Actor> Destination<A> for Tap<A> {
     }
 }
 
+impl<A: Actor> Acts for Tap<A> {
+    fn path(&self) -> ActorPath {
+        Self::path(self)
+    }
+
+    fn may_act(&self) -> bool {
+        true
+    }
+
+    fn lost_lease(&self) -> Failure {
+        Failure::Stopped
+    }
+}
+
 impl<A: Actor> AnyCell for Tap<A> {
     fn deliver(
         self: Arc<Self>,
@@ -156,10 +171,6 @@ impl<A: Actor> AnyCell for Tap<A> {
 
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
         self
-    }
-
-    fn path(&self) -> ActorPath {
-        Self::path(self)
     }
 
     fn parent(&self) -> Option<Arc<dyn AnyCell>> {

@@ -15,6 +15,7 @@ use crate::{
         tap::{Tap, Tapped},
     },
     error::Failure,
+    message::answer::RawAnswer,
 };
 
 /// A test double of an actor of type `A`. The test receives the messages that are sent to it, and
@@ -183,7 +184,9 @@ impl<A: Actor> Received<A> {
         );
         let mut payload = Vec::new();
         crate::message::codec::encode(&reply, &mut payload).expect("a reply that can be encoded");
-        self.reply.answer_encoded(payload.into());
+        if let Some(asker) = self.reply.into_pending() {
+            asker.complete(RawAnswer::Encoded(payload.into()));
+        }
     }
 }
 

@@ -26,12 +26,23 @@ use std::{
 use pin_project_lite::pin_project;
 
 use crate::{
-    actor::{cell::AnyCell, runtime::Runtime},
+    error::Failure,
     event::ActorPath,
     id::MemberId,
     infra::{concurrent::thread_local, sync::lock},
     message::codec,
 };
+
+/// An actor as the messages see it that it sends, and the answers that it owes.
+pub(crate) trait Acts: Send + Sync {
+    fn path(&self) -> ActorPath;
+
+    /// Whether it may act now: answer, and send something away from this node.
+    fn may_act(&self) -> bool;
+
+    /// The error that an asker gets if the answer may not leave.
+    fn lost_lease(&self) -> Failure;
+}
 
 /// Actors of a chain that are told to another node. Longer circles end by their timeouts.
 const LINKS_MAX: usize = 32;
@@ -48,11 +59,11 @@ pub(crate) struct Chain {
 
 struct Abroad {
     number: u64,
-    runtime: Weak<Runtime>,
+    chains: Weak<Chains>,
 }
 
 enum Waiting {
-    Here(Arc<dyn AnyCell>),
+    Here(Arc<dyn Acts>),
     Elsewhere(WireLink),
 }
 
@@ -90,23 +101,16 @@ impl Chains {
 impl Drop for Chain {
     fn drop(&mut self) {
         if let Some(abroad) = self.abroad.get()
-            && let Some(runtime) = abroad.runtime.upgrade()
+            && let Some(chains) = abroad.chains.upgrade()
         {
-            runtime.chains.remove(abroad.number);
+            chains.remove(abroad.number);
         }
     }
 }
 
-/// A chain as it travels; empty if there is none.
-pub(crate) fn encoded(chain: Option<&Arc<Chain>>, runtime: &Arc<Runtime>) -> Vec<u8> {
+/// A chain as it travels from the node of `myself`, whose chains are `chains`.
+pub(crate) fn encoded(chain: &Arc<Chain>, chains: &Arc<Chains>, myself: &MemberId) -> Vec<u8> {
     let mut out = Vec::new();
-    // Most messages carry no chain, and should not pay for comparing node names.
-    let Some(chain) = chain else {
-        return out;
-    };
-    let Some(myself) = runtime.myself() else {
-        return out;
-    };
     let links: Vec<WireLink> = std::iter::successors(Some(chain), |chain| chain.rest.as_ref())
         .take_while(|chain| !chain.over.load(Ordering::Relaxed))
         .take(LINKS_MAX)
@@ -114,14 +118,10 @@ pub(crate) fn encoded(chain: Option<&Arc<Chain>>, runtime: &Arc<Runtime>) -> Vec
             Waiting::Elsewhere(link) => link.clone(),
             Waiting::Here(cell) => {
                 let abroad = chain.abroad.get_or_init(|| Abroad {
-                    number: runtime.chains.add(chain),
-                    runtime: Arc::downgrade(runtime),
+                    number: chains.add(chain),
+                    chains: Arc::downgrade(chains),
                 });
-                (
-                    cell.path().to_string(),
-                    myself.member.clone(),
-                    abroad.number,
-                )
+                (cell.path().to_string(), myself.clone(), abroad.number)
             }
         })
         .collect();
@@ -132,18 +132,20 @@ pub(crate) fn encoded(chain: Option<&Arc<Chain>>, runtime: &Arc<Runtime>) -> Vec
     out
 }
 
-/// A chain that came from another node. Bytes that cannot be decoded count as no chain.
-pub(crate) fn decoded(bytes: &[u8], runtime: &Runtime) -> Option<Arc<Chain>> {
-    if bytes.is_empty() {
-        return None;
-    }
+/// A chain that came from another node to the node of `myself`. Bytes that cannot be decoded count
+/// as no chain.
+pub(crate) fn decoded(
+    bytes: &[u8],
+    chains: &Chains,
+    myself: Option<&MemberId>,
+) -> Option<Arc<Chain>> {
     let mut links: Vec<WireLink> = codec::decode(bytes).ok()?;
     links.truncate(LINKS_MAX);
-    let myself = runtime.myself();
-    let me = myself.as_ref().map(|myself| &myself.member);
     // From here on the chain is this node's own, and better known.
-    let own = links.iter().position(|(_, member, _)| Some(member) == me);
-    let rest = own.and_then(|at| runtime.chains.get(links[at].2));
+    let own = links
+        .iter()
+        .position(|(_, member, _)| Some(member) == myself);
+    let rest = own.and_then(|at| chains.get(links[at].2));
     let abroad = &links[..own.unwrap_or(links.len())];
     abroad.iter().rev().fold(rest, |rest, link| {
         Some(Arc::new(Chain {
@@ -216,7 +218,7 @@ impl Drop for Waits {
 
 /// The actor that handles a message on this task, and the chain it handles it for.
 struct Handling {
-    cell: Arc<dyn AnyCell>,
+    cell: Arc<dyn Acts>,
     cause: RefCell<Option<Arc<Chain>>>,
 }
 
@@ -235,7 +237,7 @@ pin_project! {
 }
 
 impl<F> AsAsker<F> {
-    pub(crate) fn new(cell: Arc<dyn AnyCell>, run: F) -> Self {
+    pub(crate) fn new(cell: Arc<dyn Acts>, run: F) -> Self {
         let asker = Handling {
             cell,
             cause: RefCell::new(None),
@@ -279,7 +281,7 @@ fn with_asker<R>(look: impl FnOnce(&Handling) -> R) -> Option<R> {
 
 tokio::task_local! {
     /// The actor that work is done for, in a task of its own.
-    pub(crate) static WORKER: Arc<dyn AnyCell>;
+    pub(crate) static WORKER: Arc<dyn Acts>;
 }
 
 /// Whether what runs here may send something away from this node: an actor without a lease may not.

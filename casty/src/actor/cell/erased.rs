@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use crate::{
     actor::{
         Actor, Reply,
+        ask::chain::Acts,
         cell::{
             Cell, Host, Refusal,
             admission::admit_all,
@@ -33,7 +34,7 @@ use crate::{
 };
 
 /// A type-erased cell, for messages from connections and for watchers.
-pub(crate) trait AnyCell: Send + Sync {
+pub(crate) trait AnyCell: Acts {
     fn deliver(
         self: Arc<Self>,
         payload: &[u8],
@@ -44,8 +45,6 @@ pub(crate) trait AnyCell: Send + Sync {
     fn close(self: Arc<Self>) -> BoxFuture<'static, ()>;
 
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
-
-    fn path(&self) -> ActorPath;
 
     /// The actor that spawned it, if it still lives.
     fn parent(&self) -> Option<Arc<dyn AnyCell>>;
@@ -63,16 +62,6 @@ pub(crate) trait AnyCell: Send + Sync {
     }
 
     fn watch(&self, watcher: Watcher);
-
-    /// Whether it may act now: answer, and send something away from this node.
-    fn may_act(&self) -> bool {
-        true
-    }
-
-    /// The error that an asker gets if the answer may not leave.
-    fn lost_lease(&self) -> Failure {
-        Failure::Stopped
-    }
 }
 
 impl<A: Actor> Lingers for Cell<A> {
@@ -121,10 +110,6 @@ impl<A: Actor> AnyCell for Cell<A> {
         self
     }
 
-    fn path(&self) -> ActorPath {
-        Self::path(self)
-    }
-
     fn parent(&self) -> Option<Arc<dyn AnyCell>> {
         self.host.parent()
     }
@@ -135,6 +120,12 @@ impl<A: Actor> AnyCell for Cell<A> {
 
     fn watch(&self, watcher: Watcher) {
         Self::watch(self, watcher);
+    }
+}
+
+impl<A: Actor> Acts for Cell<A> {
+    fn path(&self) -> ActorPath {
+        Self::path(self)
     }
 
     fn may_act(&self) -> bool {

@@ -11,7 +11,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 use crate::{
     actor::{
         Actor, Entity,
-        ask::chain::WORKER,
+        ask::chain::{Acts, WORKER},
         cell::{AnyCell, Cell, CellName, Signal},
         context::{
             activation_scope::{ActivationScope, Child},
@@ -338,7 +338,7 @@ impl<A: Actor> Context<A> {
         F::Output: Send,
     {
         let (cell, activation) = (Arc::downgrade(&self.cell), self.core.activation);
-        let worker: Arc<dyn AnyCell> = self.cell.clone();
+        let worker: Arc<dyn Acts> = self.cell.clone();
         let task = async move {
             let work = WORKER.scope(worker, async move { map(future.await) });
             let done = AssertUnwindSafe(work).catch_unwind().await;

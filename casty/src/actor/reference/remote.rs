@@ -7,7 +7,6 @@ use futures_util::future::BoxFuture;
 use crate::{
     actor::{
         Actor, Rejected,
-        ask::chain,
         context::watch::{WatchId, WatchedKey, Watcher},
         envelope::Envelope,
         reference::Destination,
@@ -39,7 +38,7 @@ impl Remote {
 
     fn carry<A: Actor>(&self, envelope: Envelope<A>) -> Result<(), Rejected<A>> {
         let Envelope { message, mut reply } = envelope;
-        let chain = chain::encoded(reply.chain(), &self.runtime);
+        let chain = self.runtime.encode_chain(reply.chain());
         let carried = codec::with_encoded(&message, |payload| match self.runtime.carrier() {
             Some(carrier) => carrier.try_carry(&self.address, &chain, payload, &mut reply),
             None => Err(Failure::Stopped),

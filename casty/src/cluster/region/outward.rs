@@ -45,7 +45,7 @@ impl ShardRegion {
             return Err(Rejected::new(envelope, Failure::NoQuorum));
         }
         let Envelope { message, mut reply } = envelope;
-        let chain = chain::encoded(reply.chain(), &self.runtime);
+        let chain = self.runtime.encode_chain(reply.chain());
         let sent = codec::with_encoded(&message, |payload| {
             let frame = Frame::Entity(EntityFrame {
                 kind: self.kind,

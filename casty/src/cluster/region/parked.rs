@@ -8,7 +8,6 @@ use super::ShardRegion;
 use crate::{
     actor::{
         Entity, Rejected, Reply,
-        ask::chain,
         cell::Refusal,
         envelope::{Envelope, RemoteAsk, RemoteReply, ReplyTo},
         runtime::Runtime,
@@ -163,7 +162,7 @@ pub(crate) fn remote_ask(
 ) -> Option<RemoteAsk> {
     (correlation != 0).then(|| RemoteAsk {
         reply: RemoteReply::new(inlet.clone() as Arc<dyn ReplyPath>, correlation, epoch),
-        chain: chain::decoded(chain, runtime),
+        chain: runtime.decode_chain(chain),
     })
 }
 
