@@ -37,12 +37,14 @@ mod transport;
 
 pub use actor::{
     Actor, Entity, Init, Message,
-    ask::call::{Ask, Call},
+    ask::{
+        call::{Ask, Call},
+        promise::{Later, Promise},
+    },
     context::{
         Context,
         schedule::{Cancellable, Every},
     },
-    handled::{Later, Promise},
     reference::{ActorRef, EntityRef},
     spy::{Observation, Observed, Scope, Spy},
 };

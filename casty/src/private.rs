@@ -5,11 +5,13 @@ use std::{convert::Infallible, fmt, num::NonZeroU32, time::Duration};
 
 pub use crate::{
     actor::{
-        Actor, Entity, FirstState, HookError, Init, Message, Reply,
-        ask::call::{Call, CallSpec},
+        Actor, Entity, FirstState, Handled, HookError, Init, Message, Reply,
+        ask::{
+            call::{Call, CallSpec},
+            promise::{Later, Promise},
+        },
         cell::policy::{Children, OnFailure, Overflow, Policy},
         context::Context,
-        handled::{Handled, Later, Promise},
         reference::{ActorRef, EntityRef},
     },
     behavior::{Behavior, HandlerRow, OneOf, Otherwise, State, Stay, Stop},

@@ -7,8 +7,8 @@
 pub(crate) mod ask;
 pub(crate) mod cell;
 pub(crate) mod context;
-pub(crate) mod envelope;
-pub(crate) mod handled;
+pub(crate) mod contract;
+pub(crate) mod message;
 pub(crate) mod observer;
 pub(crate) mod reference;
 pub(crate) mod resources;
@@ -23,153 +23,15 @@ use std::{num::NonZeroU32, sync::Arc};
 use futures_util::future::BoxFuture;
 
 use crate::{
-    actor::{
-        cell::policy::Policy, context::Context, envelope::Envelope, handled::Handled,
-        runtime::Runtime,
-    },
-    error::Failure,
-    event::Terminated,
+    actor::runtime::Runtime,
     id::{EntityId, ShardId},
-    message::{
-        codec::{DecodeError, EncodeError},
-        wire::Wire,
-    },
+    message::codec::{DecodeError, EncodeError},
 };
 
-pub(crate) use envelope::Rejected;
-
-/// What can be sent to an actor: the enum that `#[entity]` or `#[actor]` makes of the `#[message]`
-/// functions.
-pub trait Message: Wire {
-    /// The message's wire name. Logs and dead letters show it; they never show what a message
-    /// contains.
-    fn name(&self) -> &'static str;
-}
-
-/// The answers of an actor's handlers, one variant a message. Generated, and never seen by a user.
-#[doc(hidden)]
-pub trait Reply: Send + 'static {
-    fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError>;
-}
-
-/// A type whose values are actors. `#[entity]` and `#[actor]` implement it; do not implement it by
-/// hand.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is not an actor",
-    label = "has no messages",
-    note = "write `#[entity]` or `#[actor]` above an `impl {Self}` block with `#[message]` functions"
-)]
-pub trait Actor: Sized + Send + 'static {
-    /// What it understands.
-    type Message: Message;
-    /// Its typed proxy, such as `CounterRef`.
-    type Ref: Clone + Send + Sync + 'static;
-
-    /// How it is addressed: [`EntityRef`](crate::EntityRef) or [`ActorRef`](crate::ActorRef).
-    #[doc(hidden)]
-    type Address: Address<Self>;
-    #[doc(hidden)]
-    type Reply: Reply;
-
-    /// The type's wire name, unless it was registered under another.
-    const NAME: &'static str;
-
-    /// Its mailbox, its failures, its idleness.
-    #[doc(hidden)]
-    const POLICY: Policy;
-
-    /// The messages with their arguments and replies, as text; nodes compare it to notice version
-    /// skew.
-    const SCHEMA: &'static str;
-
-    #[doc(hidden)]
-    fn proxy(address: Self::Address) -> Self::Ref;
-
-    #[doc(hidden)]
-    fn handle(
-        &mut self,
-        message: Self::Message,
-        ctx: &mut Context<Self>,
-    ) -> impl Future<Output = Handled<Self>> + Send;
-
-    /// Whether there is a state to go on with. A handler that takes it by value and fails leaves
-    /// none.
-    #[doc(hidden)]
-    fn is_whole(&self) -> bool {
-        true
-    }
-
-    /// The present state's name, for a state machine.
-    #[doc(hidden)]
-    fn state_name(&self) -> &'static str {
-        Self::NAME
-    }
-
-    /// Someone this actor watches has ended.
-    #[doc(hidden)]
-    fn on_terminated(
-        &mut self,
-        who: Terminated,
-        ctx: &mut Context<Self>,
-    ) -> impl Future<Output = Result<(), HookError>> + Send {
-        let _ = (who, ctx);
-        async { Ok(()) }
-    }
-
-    /// Before the first message of an activation.
-    #[doc(hidden)]
-    fn on_start(
-        &mut self,
-        ctx: &mut Context<Self>,
-    ) -> impl Future<Output = Result<(), HookError>> + Send {
-        let _ = ctx;
-        async { Ok(()) }
-    }
-
-    /// After a failure, once there is a state to go on with: after `on_start` of a fresh one.
-    #[doc(hidden)]
-    fn on_restart(
-        &mut self,
-        ctx: &mut Context<Self>,
-    ) -> impl Future<Output = Result<(), HookError>> + Send {
-        let _ = ctx;
-        async { Ok(()) }
-    }
-
-    /// After the last message of an activation. It does not run after a failure.
-    #[doc(hidden)]
-    fn on_stop(
-        &mut self,
-        ctx: &mut Context<Self>,
-    ) -> impl Future<Output = Result<(), HookError>> + Send {
-        let _ = ctx;
-        async { Ok(()) }
-    }
-}
-
-/// An actor that can make its own first state: by its `#[init]` function, or by `Default`.
-#[diagnostic::on_unimplemented(
-    message = "casty cannot make the first state of `{Self}`",
-    note = "write one `#[init]` function in the annotated impl block"
-)]
-pub trait Init: Actor {
-    #[doc(hidden)]
-    fn init(ctx: &mut Context<Self>) -> FirstState<'_, Self>;
-}
-
-/// A first state, or what makes it: most are made at once, and need no memory of their own until
-/// they are.
-#[doc(hidden)]
-pub enum FirstState<'a, A> {
-    Now(Result<A, HookError>),
-    Later(BoxFuture<'a, Result<A, HookError>>),
-}
-
-impl<'a, A> FirstState<'a, A> {
-    pub fn later(made: impl Future<Output = Result<A, HookError>> + Send + 'a) -> Self {
-        Self::Later(Box::pin(made))
-    }
-}
+pub use cell::hooks::HookError;
+pub use contract::{Actor, FirstState, Handled, Init};
+pub(crate) use contract::{Address, Envelope, Rejected};
+pub use message::{Message, Reply};
 
 /// An actor that is addressed by type and id, and lives on the node that owns its shard.
 #[diagnostic::on_unimplemented(
@@ -202,24 +64,6 @@ pub trait Entity: Init<Address = reference::EntityRef<Self>> {
     }
 }
 
-/// Why an `#[init]`, or another hook, failed, as text: the error may travel to an asker on another
-/// node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[doc(hidden)]
-pub struct HookError(pub String);
-
-/// Somewhere an envelope can be put.
-#[doc(hidden)]
-pub trait Address<A: Actor>: Clone + Send + Sync + 'static {
-    fn runtime(&self) -> &Arc<Runtime>;
-
-    /// Queues the envelope now, or gives it back.
-    fn try_send(&self, envelope: Envelope<A>) -> Result<(), Rejected<A>>;
-
-    /// Queues the envelope as soon as there is room. Dropping the future withdraws it.
-    fn send(&self, envelope: Envelope<A>) -> BoxFuture<'static, Result<(), Rejected<A>>>;
-}
-
 /// How envelopes reach the entities of one type, wherever they live.
 #[doc(hidden)]
 pub(crate) trait Route<E: Entity>: Send + Sync + 'static {
@@ -246,10 +90,4 @@ pub(crate) trait Route<E: Entity>: Send + Sync + 'static {
         shard: ShardId,
         envelope: Envelope<E>,
     ) -> BoxFuture<'static, Result<(), Rejected<E>>>;
-}
-
-impl<A: Actor> Rejected<A> {
-    pub(crate) fn new(envelope: Envelope<A>, failure: Failure) -> Self {
-        Self { envelope, failure }
-    }
 }

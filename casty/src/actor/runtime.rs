@@ -510,7 +510,7 @@ impl<E: Entity> Route<E> for NoRoute {
         &self,
         _: &EntityId,
         _: crate::id::ShardId,
-        envelope: super::envelope::Envelope<E>,
+        envelope: super::Envelope<E>,
         _: &Found<E>,
     ) -> Result<(), super::Rejected<E>> {
         let failure = Failure::UnknownEntity {
@@ -525,7 +525,7 @@ impl<E: Entity> Route<E> for NoRoute {
         self: Arc<Self>,
         to: EntityId,
         shard: crate::id::ShardId,
-        envelope: super::envelope::Envelope<E>,
+        envelope: super::Envelope<E>,
     ) -> BoxFuture<'static, Result<(), super::Rejected<E>>> {
         let result = self.try_send(&to, shard, envelope, &Found::new());
         Box::pin(std::future::ready(result))

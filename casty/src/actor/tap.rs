@@ -10,11 +10,10 @@ use tokio::sync::mpsc;
 
 use crate::{
     actor::{
-        Actor, Rejected,
-        ask::chain::Acts,
+        Actor, Envelope, Rejected,
+        ask::{chain::Acts, remote_reply::RemoteAsk, reply::ReplyTo},
         cell::{AnyCell, Signal, undecodable},
         context::watch::{WatchId, WatchedKey, Watcher},
-        envelope::{Envelope, RemoteAsk, ReplyTo},
         reference::Destination,
         runtime::{ActorAddress, Runtime},
     },

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::{
-    actor::envelope::{RemoteAsk, ReplyTo},
+    actor::ask::{remote_reply::RemoteAsk, reply::ReplyTo},
     cluster::{
         node::Node,
         peers::{

@@ -3,11 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use crate::{
-    actor::{
-        Entity, Rejected, Route,
-        envelope::{Envelope, ReplyTo},
-        reference::Found,
-    },
+    actor::{Entity, Envelope, Rejected, Route, ask::reply::ReplyTo, reference::Found},
     error::{Failure, TellError},
     id::EntityId,
 };

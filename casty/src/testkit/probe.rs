@@ -8,9 +8,9 @@ use super::PATIENCE;
 use crate::{
     ActorRef, ActorSystem, Message, Terminated, Wire,
     actor::{
-        Actor,
+        Actor, Envelope,
+        ask::reply::ReplyTo,
         context::watch::Watch,
-        envelope::{Envelope, ReplyTo},
         reference,
         tap::{Tap, Tapped},
     },

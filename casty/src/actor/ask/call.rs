@@ -13,12 +13,12 @@ use futures_util::future::BoxFuture;
 
 use crate::{
     actor::{
-        Actor, Address, Rejected,
+        Actor, Address, Envelope, Rejected,
         ask::{
             chain::{self, Waits},
             one_shot::{Asked, Outcome, one_shot},
+            reply::{Answer, Asker, ReplyTo},
         },
-        envelope::{Answer, Asker, Envelope, ReplyTo},
     },
     error::{AskError, Failure, TellError},
     message::codec::{self, DecodeError},

@@ -1,7 +1,10 @@
-//! Asks: the call a proxy builds, the place its reply arrives in, the deadlines of all asks, and
-//! the chains by which a circle of asks is found.
+//! Asks: the call a proxy builds, the place its reply arrives in and the way that it takes there,
+//! the deadlines of all asks, and the chains by which a circle of asks is found.
 
 pub(crate) mod call;
 pub(crate) mod chain;
 pub(crate) mod deadlines;
 pub(crate) mod one_shot;
+pub(crate) mod promise;
+pub(crate) mod remote_reply;
+pub(crate) mod reply;

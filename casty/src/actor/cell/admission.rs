@@ -6,10 +6,12 @@ use tokio::sync::oneshot;
 
 use crate::{
     actor::{
-        Actor,
-        ask::chain::Chain,
+        Actor, Envelope,
+        ask::{
+            chain::Chain,
+            reply::{Own, ReplyTo},
+        },
         cell::{Cell, Inner, core::Phase, mailbox::Ticket, policy::Overflow, run},
-        envelope::{Envelope, Own, ReplyTo},
     },
     error::Failure,
     infra::{

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use crate::{
     actor::{
-        Actor, Reply,
-        ask::chain::Acts,
+        Actor, Envelope, Reply,
+        ask::{chain::Acts, remote_reply::RemoteAsk, reply::ReplyTo},
         cell::{
             Cell, Host, Refusal,
             admission::admit_all,
@@ -22,7 +22,6 @@ use crate::{
             turn::lost_lease,
         },
         context::{ContextCore, watch::Watcher},
-        envelope::{Envelope, RemoteAsk, ReplyTo},
         observer::Subject,
         runtime::Runtime,
         tasks::lingering::Lingers,

@@ -4,7 +4,13 @@ use std::{any::Any, panic::AssertUnwindSafe};
 
 use futures_util::FutureExt;
 
-use crate::{actor::HookError, event::Terminated, infra::panic::panic_text};
+use crate::{event::Terminated, infra::panic::panic_text};
+
+/// Why an `#[init]`, or another hook, failed, as text: the error may travel to an asker on another
+/// node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[doc(hidden)]
+pub struct HookError(pub String);
 
 /// A hook that is called when an activation has a state.
 pub(super) enum Hook {

@@ -18,7 +18,7 @@ mod admission;
 mod core;
 mod erased;
 pub(crate) mod gate;
-mod hooks;
+pub(crate) mod hooks;
 mod life;
 pub(crate) mod mailbox;
 pub(crate) mod policy;
@@ -41,7 +41,7 @@ pub(crate) use crate::actor::cell::{
 };
 use crate::{
     actor::{
-        Actor, FirstState,
+        Actor, Envelope, FirstState,
         cell::{
             admission::{Waiter, admit_all},
             core::{Core, Phase, Status, Then},
@@ -53,7 +53,6 @@ use crate::{
             Context, ContextCore,
             watch::{WatchId, Watcher},
         },
-        envelope::Envelope,
         runtime::Runtime,
         tasks::throttle::Throttle,
     },

@@ -32,8 +32,8 @@ use futures_util::FutureExt;
 
 use crate::{
     actor::{
-        Actor, FirstState, HookError,
-        ask::chain::AsAsker,
+        Actor, Envelope, FirstState, Handled, HookError,
+        ask::{chain::AsAsker, reply::ReplyTo},
         cell::{
             Activation, Cell, Inner,
             admission::admit_all,
@@ -46,8 +46,6 @@ use crate::{
             turn::Turn,
         },
         context::Context,
-        envelope::{Envelope, ReplyTo},
-        handled::Handled,
         observer::Observing,
         tasks::pool::{RunBox, Runs},
     },

@@ -6,11 +6,9 @@ use tokio::time::Instant;
 
 use crate::{
     actor::{
-        Actor, Message as _, Reply,
-        ask::chain,
+        Actor, Envelope, Handled, Message as _, Reply,
+        ask::{chain, promise::Deferred, reply::ReplyTo},
         cell::{Cell, run::Run, settle::Leave},
-        envelope::{Envelope, ReplyTo},
-        handled::{Deferred, Handled},
         runtime::Runtime,
     },
     error::Failure,

@@ -17,10 +17,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, se
 
 use crate::{
     actor::{
-        Actor, Address, Entity, Rejected, Route,
+        Actor, Address, Entity, Envelope, Rejected, Route,
         cell::{AnyCell, Cell, Refusal, Signal},
         context::watch::{Watch, WatchId, WatchedKey, Watcher},
-        envelope::Envelope,
         reference::remote::Remote,
         runtime::{ActorAddress, Runtime},
     },

@@ -6,9 +6,8 @@ use futures_util::future::BoxFuture;
 
 use crate::{
     actor::{
-        Actor, Rejected,
+        Actor, Envelope, Rejected,
         context::watch::{WatchId, WatchedKey, Watcher},
-        envelope::Envelope,
         reference::Destination,
         runtime::{ActorAddress, Runtime},
     },

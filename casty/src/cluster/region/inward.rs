@@ -8,9 +8,9 @@ use tokio::time::Instant;
 
 use crate::{
     actor::{
-        Entity, Reply,
+        Entity, Envelope, Reply,
+        ask::reply::ReplyTo,
         cell::{Arrived, Cell, Refusal, RefusalReason, policy::Overflow, undecodable},
-        envelope::{Envelope, ReplyTo},
     },
     cluster::region::{
         FENCE, HOPS_MAX, ShardRegion, gone,

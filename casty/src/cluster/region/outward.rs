@@ -8,10 +8,9 @@ use tokio::time::Instant;
 
 use crate::{
     actor::{
-        Entity, Rejected, Route,
+        Entity, Envelope, Rejected, Route,
         ask::chain,
         cell::{Cell, Refusal},
-        envelope::Envelope,
         reference::Found,
         runtime::Runtime,
     },

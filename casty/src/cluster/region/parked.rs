@@ -7,9 +7,12 @@ use bytes::Bytes;
 use super::ShardRegion;
 use crate::{
     actor::{
-        Entity, Rejected, Reply,
+        Entity, Envelope, Rejected, Reply,
+        ask::{
+            remote_reply::{RemoteAsk, RemoteReply},
+            reply::ReplyTo,
+        },
         cell::Refusal,
-        envelope::{Envelope, RemoteAsk, RemoteReply, ReplyTo},
         runtime::Runtime,
     },
     error::Failure,

@@ -1,4 +1,4 @@
-//! A message under way, and the way back for its answer.
+//! The way back for an answer.
 
 use std::sync::Arc;
 
@@ -7,59 +7,21 @@ use tokio::sync::oneshot;
 
 use crate::{
     actor::{
-        Actor, Message as _, Reply,
         ask::{
             chain::{Acts, Chain},
             one_shot::Answerer,
+            remote_reply::{RemoteAsk, RemoteReply},
         },
+        message::Reply,
         runtime::Runtime,
     },
     error::Failure,
     event::ActorPath,
-    id::Epoch,
     message::{
-        answer::{Pending, RawAnswer, ReplyPath, WayBack},
+        answer::{Pending, RawAnswer, WayBack},
         codec,
     },
 };
-
-/// A message, and the way back for its answer.
-#[doc(hidden)]
-pub struct Envelope<A: Actor> {
-    pub(crate) message: A::Message,
-    pub(crate) reply: ReplyTo<A::Reply>,
-}
-
-impl<A: Actor> Envelope<A> {
-    /// Says that the message was not handled. See [`ReplyTo::undelivered`].
-    #[cold]
-    pub(crate) fn undelivered(
-        self,
-        runtime: &Runtime,
-        to: &dyn Fn() -> ActorPath,
-        failure: Failure,
-    ) {
-        let Self { message, reply } = self;
-        // A message of an activation to itself ends with the activation.
-        if !matches!(reply, ReplyTo::Own(_)) {
-            reply.undelivered(runtime, to, message.name(), failure);
-        }
-    }
-}
-
-impl<A: Actor> std::fmt::Debug for Envelope<A> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Envelope({})", super::Message::name(&self.message))
-    }
-}
-
-/// An envelope that was not taken, with the reason.
-#[doc(hidden)]
-#[derive(Debug)]
-pub struct Rejected<A: Actor> {
-    pub(crate) envelope: Envelope<A>,
-    pub(crate) failure: Failure,
-}
 
 /// The result that an asker gets.
 pub(crate) enum Answer<R> {
@@ -125,12 +87,6 @@ impl<R: Reply> ReplyTo<R> {
             }
         }
     }
-}
-
-/// An ask that came over a connection: the way back, and the actors that wait for the answer.
-pub(crate) struct RemoteAsk {
-    pub(crate) reply: RemoteReply,
-    pub(crate) chain: Option<Arc<Chain>>,
 }
 
 impl<R> From<Option<RemoteAsk>> for ReplyTo<R> {
@@ -246,65 +202,5 @@ impl<R: Send> Pending for Asker<R> {
             RawAnswer::Encoded(bytes) => Answer::Encoded(bytes),
             RawAnswer::Failed(failure) => Answer::Failed(failure),
         });
-    }
-}
-
-/// The duty to answer an ask that came over a connection. Dropped unanswered, it says that the
-/// target stopped.
-pub(crate) struct RemoteReply {
-    path: Option<Arc<dyn ReplyPath>>,
-    correlation: u64,
-    /// The epoch under which the message was taken, which is that of the activation that answers.
-    epoch: Epoch,
-}
-
-impl RemoteReply {
-    pub(crate) fn new(path: Arc<dyn ReplyPath>, correlation: u64, epoch: Epoch) -> Self {
-        Self {
-            path: Some(path),
-            correlation,
-            epoch,
-        }
-    }
-
-    /// Somebody else answers.
-    pub(crate) fn forget(mut self) {
-        self.path = None;
-    }
-
-    /// Without a buffer of its own for the answer.
-    fn answer<R: Reply>(mut self, reply: &R) {
-        let Some(path) = self.path.take() else {
-            return;
-        };
-        let (correlation, epoch) = (self.correlation, self.epoch);
-        let encode = |out: &mut Vec<u8>| reply.encode(out);
-        let sent = codec::with_scratch(encode, |payload| path.reply(correlation, epoch, payload));
-        if let Err(codec::EncodeError(reason)) = sent {
-            path.fail(correlation, &Failure::Reply { reason });
-        }
-    }
-
-    fn complete(mut self, answer: RawAnswer) {
-        if let Some(path) = self.path.take() {
-            match answer {
-                RawAnswer::Encoded(payload) => path.reply(self.correlation, self.epoch, &payload),
-                RawAnswer::Failed(failure) => path.fail(self.correlation, &failure),
-            }
-        }
-    }
-}
-
-impl Pending for RemoteReply {
-    fn complete(self: Box<Self>, answer: RawAnswer) {
-        (*self).complete(answer);
-    }
-}
-
-impl Drop for RemoteReply {
-    fn drop(&mut self) {
-        if let Some(path) = self.path.take() {
-            path.fail(self.correlation, &Failure::Stopped);
-        }
     }
 }

@@ -1,57 +1,15 @@
-//! The result of handling a message, and replies that come after their handler's end.
+//! Replies that come after their handler's end.
 
 use std::{
     fmt,
     sync::{Arc, Mutex},
 };
 
-use super::{Actor, envelope::ReplyTo};
-use crate::{error::Failure, infra::sync::lock};
-
-/// The result of a handler. Generated dispatch returns it.
-#[doc(hidden)]
-pub enum Handled<A: Actor> {
-    Reply(A::Reply),
-    /// A [`Promise`] will reply.
-    Later(Deferred<A::Reply>),
-    /// The present state has no handler for it. `silent`: its loss is meant, and no dead letter.
-    Unhandled {
-        state: &'static str,
-        silent: bool,
-    },
-    /// The present state keeps it for the next one.
-    Stash(A::Message),
-}
+use crate::{actor::ask::reply::ReplyTo, infra::sync::lock};
 
 /// Gives a promise the way back to the asker.
 #[doc(hidden)]
 pub struct Deferred<R>(pub(crate) Box<dyn FnOnce(ReplyTo<R>) + Send>);
-
-impl<A: Actor> Handled<A> {
-    /// `wrap` makes the reply's variant of what the promise is kept with.
-    pub fn later<R: Send + 'static>(
-        later: Later<R>,
-        wrap: impl FnOnce(R) -> A::Reply + Send + 'static,
-    ) -> Self {
-        Self::Later(Deferred(Box::new(move |reply: ReplyTo<A::Reply>| {
-            later.settle(move |kept| match kept {
-                Some(value) => reply.answer(wrap(value)),
-                None => reply.fail(Failure::Stopped),
-            });
-        })))
-    }
-}
-
-impl<A: Actor> fmt::Debug for Handled<A> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Reply(_) => "Reply",
-            Self::Later(_) => "Later",
-            Self::Unhandled { .. } => "Unhandled",
-            Self::Stash(_) => "Stash",
-        })
-    }
-}
 
 type Continue<R> = Box<dyn FnOnce(Option<R>) + Send>;
 
@@ -107,7 +65,7 @@ enum Slot<R> {
 pub struct Later<R>(Arc<Mutex<Slot<R>>>);
 
 impl<R> Later<R> {
-    fn settle(self, then: impl FnOnce(Option<R>) + Send + 'static) {
+    pub(crate) fn settle(self, then: impl FnOnce(Option<R>) + Send + 'static) {
         let mut slot = lock(&self.0);
         match std::mem::replace(&mut *slot, Slot::Done) {
             Slot::Open => *slot = Slot::Awaited(Box::new(then)),

@@ -1,0 +1,79 @@
+//! The answer to an ask that came over a connection.
+
+use std::sync::Arc;
+
+use crate::{
+    actor::{ask::chain::Chain, message::Reply},
+    error::Failure,
+    id::Epoch,
+    message::{
+        answer::{Pending, RawAnswer, ReplyPath},
+        codec,
+    },
+};
+
+/// An ask that came over a connection: the way back, and the actors that wait for the answer.
+pub(crate) struct RemoteAsk {
+    pub(crate) reply: RemoteReply,
+    pub(crate) chain: Option<Arc<Chain>>,
+}
+
+/// The duty to answer an ask that came over a connection. Dropped unanswered, it says that the
+/// target stopped.
+pub(crate) struct RemoteReply {
+    path: Option<Arc<dyn ReplyPath>>,
+    correlation: u64,
+    /// The epoch under which the message was taken, which is that of the activation that answers.
+    epoch: Epoch,
+}
+
+impl RemoteReply {
+    pub(crate) fn new(path: Arc<dyn ReplyPath>, correlation: u64, epoch: Epoch) -> Self {
+        Self {
+            path: Some(path),
+            correlation,
+            epoch,
+        }
+    }
+
+    /// Somebody else answers.
+    pub(crate) fn forget(mut self) {
+        self.path = None;
+    }
+
+    /// Without a buffer of its own for the answer.
+    pub(super) fn answer<R: Reply>(mut self, reply: &R) {
+        let Some(path) = self.path.take() else {
+            return;
+        };
+        let (correlation, epoch) = (self.correlation, self.epoch);
+        let encode = |out: &mut Vec<u8>| reply.encode(out);
+        let sent = codec::with_scratch(encode, |payload| path.reply(correlation, epoch, payload));
+        if let Err(codec::EncodeError(reason)) = sent {
+            path.fail(correlation, &Failure::Reply { reason });
+        }
+    }
+
+    pub(super) fn complete(mut self, answer: RawAnswer) {
+        if let Some(path) = self.path.take() {
+            match answer {
+                RawAnswer::Encoded(payload) => path.reply(self.correlation, self.epoch, &payload),
+                RawAnswer::Failed(failure) => path.fail(self.correlation, &failure),
+            }
+        }
+    }
+}
+
+impl Pending for RemoteReply {
+    fn complete(self: Box<Self>, answer: RawAnswer) {
+        (*self).complete(answer);
+    }
+}
+
+impl Drop for RemoteReply {
+    fn drop(&mut self) {
+        if let Some(path) = self.path.take() {
+            path.fail(self.correlation, &Failure::Stopped);
+        }
+    }
+}
