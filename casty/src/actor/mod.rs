@@ -8,6 +8,7 @@ pub(crate) mod ask;
 pub(crate) mod cell;
 pub(crate) mod context;
 pub(crate) mod contract;
+pub(crate) mod handle;
 pub(crate) mod message;
 pub(crate) mod observer;
 pub(crate) mod reference;

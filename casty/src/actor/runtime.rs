@@ -26,11 +26,12 @@ use crate::{
             chain::{self, Chain, Chains},
             deadlines::Deadlines,
         },
-        cell::{AnyCell, Cell, CellHost, CellName, Host, gate::Gate},
+        cell::{Cell, CellHost, Host, gate::Gate},
         context::{
             Context,
             watch::{WatchId, Watcher},
         },
+        handle::{AnyCell, CellName},
         observer::Observers,
         reference::{ActorRef, EntityRef, Found},
         resources::Resources,

@@ -11,9 +11,13 @@ use tokio::sync::mpsc;
 use crate::{
     actor::{
         Actor, Envelope, Rejected,
-        ask::{chain::Acts, remote_reply::RemoteAsk, reply::ReplyTo},
-        cell::{AnyCell, Signal, undecodable},
+        ask::{
+            chain::Acts,
+            remote_reply::RemoteAsk,
+            reply::{ReplyTo, undecodable},
+        },
         context::watch::{WatchId, WatchedKey, Watcher},
+        handle::{AnyCell, Signal},
         reference::Destination,
         runtime::{ActorAddress, Runtime},
     },

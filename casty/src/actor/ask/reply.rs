@@ -204,3 +204,18 @@ impl<R: Send> Pending for Asker<R> {
         });
     }
 }
+
+/// Says that a message from another node could not be read.
+pub(crate) fn undecodable<R: Reply>(
+    runtime: &Runtime,
+    to: &dyn Fn() -> ActorPath,
+    message: &str,
+    reply: ReplyTo<R>,
+    reason: String,
+) {
+    let failure = Failure::Undecodable {
+        message: message.to_owned(),
+        reason,
+    };
+    reply.undelivered(runtime, to, message, failure);
+}

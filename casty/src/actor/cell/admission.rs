@@ -11,7 +11,13 @@ use crate::{
             chain::Chain,
             reply::{Own, ReplyTo},
         },
-        cell::{Cell, Inner, core::Phase, mailbox::Ticket, policy::Overflow, run},
+        cell::{
+            Cell, Inner,
+            core::{Phase, RefusalReason},
+            mailbox::Ticket,
+            policy::Overflow,
+            run,
+        },
     },
     error::Failure,
     infra::{
@@ -29,12 +35,6 @@ pub(crate) enum Refusal<A: Actor> {
     Closed(Envelope<A>),
     /// The cell takes no messages at present, or not this one.
     Failing(Envelope<A>, Failure),
-}
-
-/// Why a cell accepts no envelopes, or not this one.
-pub(crate) enum RefusalReason {
-    Closed,
-    Failing(Failure),
 }
 
 impl RefusalReason {

@@ -18,11 +18,9 @@ use tokio::{
 
 use crate::{
     actor::{
-        cell::{
-            AnyCell, CellName, Host, RefusalReason,
-            signals::{ChildEvent, Signal},
-        },
+        cell::host::Host,
         context::watch::{WatchId, Watcher},
+        handle::{AnyCell, CellName, ChildEvent, Signal},
         tasks::lingering::RecentRuns,
     },
     error::Failure,
@@ -181,6 +179,12 @@ impl Rare {
         }
         Some(failure)
     }
+}
+
+/// Why a cell accepts no envelopes, or not this one.
+pub(crate) enum RefusalReason {
+    Closed,
+    Failing(Failure),
 }
 
 /// The consequences of a change of a cell's [`Status`].

@@ -7,23 +7,27 @@ use tokio::time::Instant;
 
 use crate::{
     actor::{
-        Actor, Envelope, Reply,
-        ask::{chain::Acts, remote_reply::RemoteAsk, reply::ReplyTo},
+        Actor, Envelope,
+        ask::{
+            chain::Acts,
+            remote_reply::RemoteAsk,
+            reply::{ReplyTo, undecodable},
+        },
         cell::{
-            Cell, Host, Refusal,
+            Cell, Refusal,
+            activation::{AnyActivation, Life},
             admission::admit_all,
             core::{Core, Status, Untyped},
             hooks::{Hook, guarded},
-            life::{AnyActivation, Life},
+            host::Host,
             policy::Policy,
             run::Run,
             settle::Settle,
-            signals::{ChildEvent, Signal},
             turn::lost_lease,
         },
-        context::{ContextCore, watch::Watcher},
+        context::{core::ContextCore, watch::Watcher},
+        handle::{AnyCell, Signal},
         observer::Subject,
-        runtime::Runtime,
         tasks::lingering::Lingers,
     },
     error::Failure,
@@ -31,37 +35,6 @@ use crate::{
     infra::concurrent::lock,
     message::{answer::Credit, codec},
 };
-
-/// A type-erased cell, for messages from connections and for watchers.
-pub(crate) trait AnyCell: Acts {
-    fn deliver(
-        self: Arc<Self>,
-        payload: &[u8],
-        ask: Option<RemoteAsk>,
-        credit: &mut dyn FnMut() -> Option<Credit>,
-    );
-
-    fn close(self: Arc<Self>) -> BoxFuture<'static, ()>;
-
-    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
-
-    /// The actor that spawned it, if it still lives.
-    fn parent(&self) -> Option<Arc<dyn AnyCell>>;
-
-    fn signal(self: Arc<Self>, signal: Signal);
-
-    /// The outcome of a child's failure or end.
-    fn child(self: Arc<Self>, number: u64, event: ChildEvent) {
-        self.signal(Signal::Child(number, event));
-    }
-
-    /// Lets it start afresh, for no failure of its own.
-    fn restart(self: Arc<Self>) {
-        self.signal(Signal::Restart);
-    }
-
-    fn watch(&self, watcher: Watcher);
-}
 
 impl<A: Actor> Lingers for Cell<A> {
     fn end_wait(&self, at_all: bool) -> bool {
@@ -278,19 +251,4 @@ impl<A: Actor> AnyActivation for Run<A> {
         self.cell.finish(lock(&self.cell.inner), left, &reason);
         ControlFlow::Break(())
     }
-}
-
-/// Says that a message from another node could not be read.
-pub(crate) fn undecodable<R: Reply>(
-    runtime: &Runtime,
-    to: &dyn Fn() -> ActorPath,
-    message: &str,
-    reply: ReplyTo<R>,
-    reason: String,
-) {
-    let failure = Failure::Undecodable {
-        message: message.to_owned(),
-        reason,
-    };
-    reply.undelivered(runtime, to, message, failure);
 }

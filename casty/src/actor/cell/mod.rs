@@ -9,18 +9,22 @@
 //! | [`admission`] | what senders do: queue a message, wait for room, be refused |
 //! | [`run`] | the loop; the states of a cell are drawn there |
 //! | [`turn`] | one message |
-//! | [`settle`] | when what a turn let out may leave |
+//! | [`settle`], [`permission`] | when what a turn let out may leave, and how a run waits for that |
 //! | [`life`], [`hooks`] | how an activation begins and ends, and what becomes of one that fails |
 //! | [`signals`] | what an actor is told besides messages |
-//! | [`core`] | what of a cell does not depend on the actor's type |
+//! | [`core`], [`activation`], [`host`] | what does not depend on the type of the actor |
+//! | [`erased`] | how they reach what does |
 
+mod activation;
 mod admission;
 mod core;
 mod erased;
 pub(crate) mod gate;
 pub(crate) mod hooks;
+mod host;
 mod life;
 pub(crate) mod mailbox;
+mod permission;
 pub(crate) mod policy;
 mod run;
 mod settle;
@@ -35,80 +39,32 @@ use std::{
 use tokio::sync::oneshot;
 
 pub(crate) use crate::actor::cell::{
-    admission::{Arrived, Refusal, RefusalReason},
-    erased::{AnyCell, undecodable},
-    signals::{ChildEvent, Signal},
+    admission::{Arrived, Refusal},
+    core::RefusalReason,
+    host::Host,
 };
 use crate::{
     actor::{
         Actor, Envelope, FirstState,
         cell::{
+            activation::{Due, Life},
             admission::{Waiter, admit_all},
             core::{Core, Phase, Status, Then},
-            gate::Gate,
-            life::{Due, Life},
             mailbox::Mailbox,
         },
         context::{
-            Context, ContextCore,
+            Context,
+            core::ContextCore,
             watch::{WatchId, Watcher},
         },
+        handle::{CellName, Signal},
         runtime::Runtime,
-        tasks::throttle::Throttle,
     },
     error::Failure,
     event::{ActorPath, TerminatedReason},
-    id::{EntityId, Epoch},
+    id::Epoch,
     infra::concurrent::{Mutex, MutexGuard, lock},
 };
-
-/// Which actor a cell is.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum CellName {
-    Entity(EntityId),
-    Actor(u64),
-}
-
-impl CellName {
-    /// An actor's number on its node. Entities have none: they are not watched, since they have no
-    /// end, only pauses.
-    pub(crate) fn number(&self) -> u64 {
-        match self {
-            Self::Actor(number) => *number,
-            Self::Entity(_) => 0,
-        }
-    }
-}
-
-/// Where a cell lives, as far as that does not depend on the actor's type.
-pub(crate) trait Host: Send + Sync + 'static {
-    fn runtime(&self) -> &Arc<Runtime>;
-
-    /// The wire name of the actor's type, as registered.
-    fn kind(&self) -> &str;
-
-    /// Whether [`CellHost::init`] makes a state.
-    fn can_init(&self) -> bool;
-
-    /// The actor that spawned this one, if it still lives.
-    fn parent(&self) -> Option<Arc<dyn AnyCell>>;
-
-    /// Decides whether the actor may act. `None` where no other node could have it.
-    fn gate(&self) -> Option<&Arc<Gate>> {
-        None
-    }
-
-    /// Limits how many states are packed at a time for another node. `None` where a state does not
-    /// move, or is not worth a turn.
-    fn packing(&self) -> Option<&Throttle> {
-        None
-    }
-
-    /// The epoch under which the actor is here.
-    fn epoch(&self) -> Epoch {
-        Epoch::ZERO
-    }
-}
 
 /// Where a cell lives.
 pub(crate) trait CellHost<A: Actor>: Host {

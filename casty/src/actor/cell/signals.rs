@@ -1,46 +1,14 @@
-//! Signals to an actor, and how its activation handles them.
+//! How an activation handles signals.
 
 use std::{collections::VecDeque, ops::ControlFlow, sync::atomic::Ordering};
 
 use crate::{
     actor::{
-        cell::{hooks::Hook, life::AnyActivation, policy::Children},
-        context::watch::WatchId,
+        cell::{activation::AnyActivation, hooks::Hook, policy::Children},
+        handle::{ChildEvent, Signal},
     },
-    event::Terminated,
     infra::boxed::{Boxed, boxed},
 };
-
-/// A notice to an actor that is no message. Signals are handled before messages.
-///
-/// The number of signals in a cell is bounded by the actor's own actions: one for each watch, a few
-/// for each child.
-pub(crate) enum Signal {
-    /// An actor that this one watches has ended.
-    Terminated(WatchId, Terminated),
-    /// The outcome of the child with this number.
-    Child(u64, ChildEvent),
-    /// Work, or a timer, of the activation with this number panicked.
-    WorkFailed(u32, String),
-    /// Start afresh, since another child of the same parent failed.
-    Restart,
-    /// Passivate, unless the actor was used since this time, as
-    /// [`Cell::last_used`](crate::actor::cell::Cell::last_used) gives it.
-    Passivate(u32),
-}
-
-/// A child's report to its parent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum ChildEvent {
-    /// The child failed, and goes on.
-    Restarts,
-    /// The child failed, and that ends it.
-    Fails,
-    /// The child failed, it ends, and its failure becomes the parent's.
-    Escalates(String),
-    /// The child has ended.
-    Ended,
-}
 
 impl dyn AnyActivation + '_ {
     pub(super) fn handle_signals(

@@ -9,8 +9,8 @@ use tokio::{
 };
 
 use crate::actor::{
-    cell::{AnyCell, ChildEvent},
     context::watch::{Watch, WatchId},
+    handle::{AnyCell, ChildEvent},
 };
 
 #[derive(Default)]

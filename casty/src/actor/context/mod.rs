@@ -1,6 +1,7 @@
 //! The context of a handler: everything it may use besides its state and its message.
 
 pub(crate) mod activation_scope;
+pub(crate) mod core;
 pub(crate) mod schedule;
 pub(crate) mod watch;
 
@@ -12,11 +13,13 @@ use crate::{
     actor::{
         Actor, Entity,
         ask::chain::{Acts, WORKER},
-        cell::{AnyCell, Cell, CellName, Signal},
+        cell::Cell,
         context::{
             activation_scope::{ActivationScope, Child},
+            core::ContextCore,
             schedule::{Cancellable, Every},
         },
+        handle::{AnyCell, CellName, Signal},
         reference::{self, ActorRef},
     },
     event::{ActorPath, Emitted, Event},
@@ -34,18 +37,6 @@ use crate::{
 pub struct Context<A: Actor> {
     cell: Arc<Cell<A>>,
     core: ContextCore,
-}
-
-/// The part of a context that does not depend on the actor's type: what the activation has begun,
-/// and what it asked for.
-#[derive(Default)]
-pub(crate) struct ContextCore {
-    /// Which activation of the cell this is.
-    activation: u32,
-    attached: Option<Box<ActivationScope>>,
-    stop: bool,
-    transition: bool,
-    passivate: bool,
 }
 
 impl<A: Actor> Context<A> {
@@ -433,52 +424,6 @@ impl<A: Actor> Context<A> {
 
     pub(crate) fn transition(&mut self) {
         self.core.transition = true;
-    }
-}
-
-impl ContextCore {
-    pub(crate) fn take_transition(&mut self) -> bool {
-        std::mem::take(&mut self.transition)
-    }
-
-    pub(crate) fn take_stop(&mut self) -> bool {
-        std::mem::take(&mut self.stop)
-    }
-
-    /// Whether the handler asked for what happens right after it.
-    #[inline]
-    pub(crate) fn has_requests(&self) -> bool {
-        self.stop || self.transition
-    }
-
-    #[inline]
-    pub(crate) fn passivates(&self) -> bool {
-        self.passivate
-    }
-
-    pub(crate) fn forget_requests(&mut self) {
-        (self.stop, self.transition, self.passivate) = (false, false, false);
-    }
-
-    #[inline]
-    pub(crate) fn attach(&mut self, activation: u32, attached: Option<Box<ActivationScope>>) {
-        self.activation = activation;
-        self.attached = attached;
-    }
-
-    #[inline]
-    pub(crate) fn detach(&mut self) -> Option<Box<ActivationScope>> {
-        self.attached.take()
-    }
-
-    pub(crate) fn attached(&mut self) -> &mut ActivationScope {
-        self.attached.get_or_insert_default()
-    }
-
-    pub(crate) fn is_working(&mut self) -> bool {
-        self.attached
-            .as_mut()
-            .is_some_and(|attached| attached.is_working())
     }
 }
 

@@ -12,10 +12,7 @@ use tokio::{
 };
 
 use crate::{
-    actor::{
-        Actor,
-        cell::{Cell, Signal},
-    },
+    actor::{Actor, cell::Cell, handle::Signal},
     infra::panic::panic_text,
 };
 

@@ -18,8 +18,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, se
 use crate::{
     actor::{
         Actor, Address, Entity, Envelope, Rejected, Route,
-        cell::{AnyCell, Cell, Refusal, Signal},
+        cell::{Cell, Refusal},
         context::watch::{Watch, WatchId, WatchedKey, Watcher},
+        handle::{AnyCell, Signal},
         reference::remote::Remote,
         runtime::{ActorAddress, Runtime},
     },

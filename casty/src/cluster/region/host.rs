@@ -6,8 +6,9 @@ use super::{ShardRegion, local::address};
 use crate::{
     actor::{
         Entity, FirstState, Route,
-        cell::{AnyCell, Cell, CellHost, CellName, Host, gate::Gate},
+        cell::{Cell, CellHost, Host, gate::Gate},
         context::Context,
+        handle::{AnyCell, CellName},
         reference::EntityRef,
         runtime::Runtime,
         tasks::throttle::Throttle,

@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use crate::{
     actor::{
         Entity, Envelope, Reply,
-        ask::reply::ReplyTo,
-        cell::{Arrived, Cell, Refusal, RefusalReason, policy::Overflow, undecodable},
+        ask::reply::{ReplyTo, undecodable},
+        cell::{Arrived, Cell, Refusal, RefusalReason, policy::Overflow},
     },
     cluster::region::{
         FENCE, HOPS_MAX, ShardRegion, gone,

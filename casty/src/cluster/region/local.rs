@@ -15,7 +15,8 @@ use super::{ShardRegion, host::ShardHost, idle, moving::Frozen};
 use crate::{
     actor::{
         Entity,
-        cell::{Cell, CellName, Signal, policy::Policy},
+        cell::{Cell, policy::Policy},
+        handle::{CellName, Signal},
     },
     id::{EntityId, Epoch, ShardId},
     infra::sync::lock,

@@ -48,7 +48,8 @@ use crate::cluster::region::{
 use crate::{
     actor::{
         Entity,
-        cell::{Cell, CellName, policy::Policy},
+        cell::{Cell, policy::Policy},
+        handle::CellName,
         runtime::Runtime,
     },
     config::Settings,

@@ -1,0 +1,60 @@
+//! The part of a context that does not depend on the actor's type.
+
+use crate::actor::context::activation_scope::ActivationScope;
+
+/// What an activation has begun, and what it asked for.
+#[derive(Default)]
+pub(crate) struct ContextCore {
+    /// Which activation of the cell this is.
+    pub(super) activation: u32,
+    attached: Option<Box<ActivationScope>>,
+    pub(super) stop: bool,
+    pub(super) transition: bool,
+    pub(super) passivate: bool,
+}
+
+impl ContextCore {
+    pub(crate) fn take_transition(&mut self) -> bool {
+        std::mem::take(&mut self.transition)
+    }
+
+    pub(crate) fn take_stop(&mut self) -> bool {
+        std::mem::take(&mut self.stop)
+    }
+
+    /// Whether the handler asked for what happens right after it.
+    #[inline]
+    pub(crate) fn has_requests(&self) -> bool {
+        self.stop || self.transition
+    }
+
+    #[inline]
+    pub(crate) fn passivates(&self) -> bool {
+        self.passivate
+    }
+
+    pub(crate) fn forget_requests(&mut self) {
+        (self.stop, self.transition, self.passivate) = (false, false, false);
+    }
+
+    #[inline]
+    pub(crate) fn attach(&mut self, activation: u32, attached: Option<Box<ActivationScope>>) {
+        self.activation = activation;
+        self.attached = attached;
+    }
+
+    #[inline]
+    pub(crate) fn detach(&mut self) -> Option<Box<ActivationScope>> {
+        self.attached.take()
+    }
+
+    pub(crate) fn attached(&mut self) -> &mut ActivationScope {
+        self.attached.get_or_insert_default()
+    }
+
+    pub(crate) fn is_working(&mut self) -> bool {
+        self.attached
+            .as_mut()
+            .is_some_and(|attached| attached.is_working())
+    }
+}

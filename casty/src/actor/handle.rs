@@ -1,0 +1,95 @@
+//! An actor whose type is not known: its cell as watchers, parents and connections see it.
+
+use std::{any::Any, sync::Arc};
+
+use futures_util::future::BoxFuture;
+
+use crate::{
+    actor::{
+        ask::{chain::Acts, remote_reply::RemoteAsk},
+        context::watch::{WatchId, Watcher},
+    },
+    event::Terminated,
+    id::EntityId,
+    message::answer::Credit,
+};
+
+/// Which actor a cell is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum CellName {
+    Entity(EntityId),
+    Actor(u64),
+}
+
+impl CellName {
+    /// An actor's number on its node. Entities have none: they are not watched, since they have no
+    /// end, only pauses.
+    pub(crate) fn number(&self) -> u64 {
+        match self {
+            Self::Actor(number) => *number,
+            Self::Entity(_) => 0,
+        }
+    }
+}
+
+/// A type-erased cell, for messages from connections and for watchers.
+pub(crate) trait AnyCell: Acts {
+    fn deliver(
+        self: Arc<Self>,
+        payload: &[u8],
+        ask: Option<RemoteAsk>,
+        credit: &mut dyn FnMut() -> Option<Credit>,
+    );
+
+    fn close(self: Arc<Self>) -> BoxFuture<'static, ()>;
+
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
+
+    /// The actor that spawned it, if it still lives.
+    fn parent(&self) -> Option<Arc<dyn AnyCell>>;
+
+    fn signal(self: Arc<Self>, signal: Signal);
+
+    /// The outcome of a child's failure or end.
+    fn child(self: Arc<Self>, number: u64, event: ChildEvent) {
+        self.signal(Signal::Child(number, event));
+    }
+
+    /// Lets it start afresh, for no failure of its own.
+    fn restart(self: Arc<Self>) {
+        self.signal(Signal::Restart);
+    }
+
+    fn watch(&self, watcher: Watcher);
+}
+
+/// A notice to an actor that is no message. Signals are handled before messages.
+///
+/// The number of signals in a cell is bounded by the actor's own actions: one for each watch, a few
+/// for each child.
+pub(crate) enum Signal {
+    /// An actor that this one watches has ended.
+    Terminated(WatchId, Terminated),
+    /// The outcome of the child with this number.
+    Child(u64, ChildEvent),
+    /// Work, or a timer, of the activation with this number panicked.
+    WorkFailed(u32, String),
+    /// Start afresh, since another child of the same parent failed.
+    Restart,
+    /// Passivate, unless the actor was used since this time, as
+    /// [`Cell::last_used`](crate::actor::cell::Cell::last_used) gives it.
+    Passivate(u32),
+}
+
+/// A child's report to its parent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ChildEvent {
+    /// The child failed, and goes on.
+    Restarts,
+    /// The child failed, and that ends it.
+    Fails,
+    /// The child failed, it ends, and its failure becomes the parent's.
+    Escalates(String),
+    /// The child has ended.
+    Ended,
+}
