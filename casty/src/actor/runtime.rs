@@ -21,26 +21,21 @@ use tokio::time::Instant;
 
 use crate::{
     actor::{
-        Actor, Entity, FirstState, Route,
         ask::{
             chain::{self, Chain, Chains},
             deadlines::Deadlines,
         },
-        cell::{Cell, CellHost, Host, gate::Gate},
-        context::{
-            Context,
-            watch::{WatchId, Watcher},
-        },
-        handle::{AnyCell, CellName},
+        cell::gate::Gate,
+        context::watch::{WatchId, Watcher},
+        handle::AnyCell,
         observer::Observers,
-        reference::{ActorRef, EntityRef, Found},
         resources::Resources,
         tasks::{lingering::LingeringRuns, pool::TaskPool, throttle::Throttle},
     },
     config::Settings,
     error::Failure,
     event::{ActorPath, DeadLetterReason, Event, EventBus},
-    id::{EntityId, MemberId, NodeId},
+    id::{MemberId, NodeId},
     infra::{concurrent::spawn_on, sync::lock, timer_thread::TimerThread},
     message::answer::WayBack,
 };
@@ -263,56 +258,19 @@ impl Runtime {
         self.routes.store(Arc::default());
     }
 
-    pub(crate) fn route<E: Entity>(self: &Arc<Self>) -> Arc<dyn Route<E>> {
-        self.routes
-            .load()
-            .get(&TypeId::of::<E>())
-            .and_then(|route| route.downcast_ref::<Arc<dyn Route<E>>>())
-            .cloned()
-            .unwrap_or_else(|| {
-                Arc::new(NoRoute {
-                    runtime: self.clone(),
-                })
-            })
+    #[inline]
+    pub(crate) fn routes(&self) -> arc_swap::Guard<Arc<Routes>> {
+        self.routes.load()
     }
 
-    pub(crate) fn entity<E: Entity>(self: &Arc<Self>, id: impl AsRef<str>) -> E::Ref {
-        E::proxy(EntityRef::new(self.route::<E>(), EntityId::new(id)))
+    /// The number of an actor that is about to start on this node. It is never used again.
+    pub(crate) fn next_actor(&self) -> u64 {
+        self.next_actor.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Starts a local actor from its state, or from what makes it.
-    pub(crate) fn spawn_actor<A>(
-        self: &Arc<Self>,
-        state: Option<A>,
-        make: Option<Box<dyn FnMut() -> A + Send>>,
-        parent: Option<Weak<dyn AnyCell>>,
-    ) -> Arc<Cell<A>>
-    where
-        A: Actor<Address = ActorRef<A>>,
-    {
-        let number = self.next_actor.fetch_add(1, Ordering::Relaxed);
-        let host = Arc::new(ActorHost {
-            runtime: self.clone(),
-            make: make.map(Mutex::new),
-            parent,
-        });
-        let name = CellName::Actor(number);
-        let cell = Cell::new(name, host, A::POLICY.mailbox, state);
-        lock(&self.actors).insert(number, cell.clone());
-        cell.wake();
-        cell
-    }
-
-    #[cfg(feature = "testkit")]
-    /// Makes something else than a cell known under a number of its own.
-    pub(crate) fn register<T: AnyCell + 'static>(
-        &self,
-        make: impl FnOnce(u64) -> Arc<T>,
-    ) -> Arc<T> {
-        let number = self.next_actor.fetch_add(1, Ordering::Relaxed);
-        let registered = make(number);
-        lock(&self.actors).insert(number, registered.clone());
-        registered
+    /// Makes an actor known by its number, until it is forgotten.
+    pub(crate) fn register(&self, number: u64, actor: Arc<dyn AnyCell>) {
+        lock(&self.actors).insert(number, actor);
     }
 
     /// The identity by which actors of other nodes know an actor of this node; `None` without a
@@ -444,93 +402,6 @@ thread_local! {
     static CURRENT: RefCell<Current> = const {
         RefCell::new(Current { runtime: Weak::new(), depth: 0 })
     };
-}
-
-/// Local actors: gone when they stop.
-struct ActorHost<A> {
-    runtime: Arc<Runtime>,
-    /// Makes a state, for an actor that was not started from a value.
-    make: Option<Mutex<Box<dyn FnMut() -> A + Send>>>,
-    parent: Option<Weak<dyn AnyCell>>,
-}
-
-impl<A: Actor> Host for ActorHost<A> {
-    fn runtime(&self) -> &Arc<Runtime> {
-        &self.runtime
-    }
-
-    fn kind(&self) -> &str {
-        A::NAME
-    }
-
-    fn can_init(&self) -> bool {
-        self.make.is_some()
-    }
-
-    fn parent(&self) -> Option<Arc<dyn AnyCell>> {
-        self.parent.as_ref()?.upgrade()
-    }
-}
-
-impl<A: Actor<Address = ActorRef<A>>> CellHost<A> for ActorHost<A> {
-    fn address(&self, cell: &Arc<Cell<A>>) -> A::Address {
-        ActorRef::local(cell.clone())
-    }
-
-    fn init<'a>(&'a self, _: &'a mut Context<A>) -> Option<FirstState<'a, A>> {
-        let make = self.make.as_ref()?;
-        Some(FirstState::Now(Ok(lock(make)())))
-    }
-
-    fn closed(&self, cell: &Cell<A>) {
-        if let CellName::Actor(number) = cell.name() {
-            self.runtime.forget(*number);
-        }
-    }
-}
-
-/// The route of an entity type that this system does not know.
-struct NoRoute {
-    runtime: Arc<Runtime>,
-}
-
-impl<E: Entity> Route<E> for NoRoute {
-    fn runtime(&self) -> &Arc<Runtime> {
-        &self.runtime
-    }
-
-    fn name(&self) -> &str {
-        E::NAME
-    }
-
-    fn shards(&self) -> std::num::NonZeroU32 {
-        E::SHARDS
-    }
-
-    fn try_send(
-        &self,
-        _: &EntityId,
-        _: crate::id::ShardId,
-        envelope: super::Envelope<E>,
-        _: &Found<E>,
-    ) -> Result<(), super::Rejected<E>> {
-        let failure = Failure::UnknownEntity {
-            name: E::NAME.to_owned(),
-            // It is not known here at all: no role is what is missing.
-            role: None,
-        };
-        Err(super::Rejected::new(envelope, failure))
-    }
-
-    fn send(
-        self: Arc<Self>,
-        to: EntityId,
-        shard: crate::id::ShardId,
-        envelope: super::Envelope<E>,
-    ) -> BoxFuture<'static, Result<(), super::Rejected<E>>> {
-        let result = self.try_send(&to, shard, envelope, &Found::new());
-        Box::pin(std::future::ready(result))
-    }
 }
 
 #[cfg(test)]

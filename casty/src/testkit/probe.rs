@@ -34,7 +34,9 @@ impl<A: Actor<Address = ActorRef<A>>> Probe<A> {
     pub fn new(system: &ActorSystem) -> Self {
         let (out, received) = mpsc::unbounded_channel();
         let runtime = system.runtime();
-        let tap = runtime.register(|number| Tap::new(runtime.clone(), number, out));
+        let number = runtime.next_actor();
+        let tap = Tap::new(runtime.clone(), number, out);
+        runtime.register(number, tap.clone());
         Self {
             tap,
             received,

@@ -1,18 +1,25 @@
-//! Timers of actors.
+//! Timers of actors, and work beside them.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Weak,
+    sync::{Arc, Weak},
     time::Duration,
 };
 
+use futures_util::{FutureExt, future::BoxFuture};
 use tokio::{
     task::AbortHandle,
     time::{Instant, sleep, sleep_until},
 };
 
 use crate::{
-    actor::{Actor, cell::Cell, handle::Signal},
+    actor::{
+        Actor,
+        ask::chain::{Acts, WORKER},
+        cell::Cell,
+        context::{Context, activation_scope::ActivationScope},
+        handle::Signal,
+    },
     infra::panic::panic_text,
 };
 
@@ -24,7 +31,7 @@ const PERIOD_MIN: Duration = Duration::from_millis(1);
 pub struct Cancellable(AbortHandle);
 
 impl Cancellable {
-    pub(crate) fn new(task: AbortHandle) -> Self {
+    fn new(task: AbortHandle) -> Self {
         Self(task)
     }
 
@@ -75,7 +82,126 @@ impl From<Duration> for Every {
     }
 }
 
-pub(crate) async fn once<A: Actor>(
+impl<A: Actor> Context<A> {
+    /// Sends `message` to this actor after a while, unless it is cancelled or the activation ends
+    /// before.
+    ///
+    /// The time is tokio's: it stands still while tokio's clock is paused.
+    pub fn schedule_once(&mut self, after: Duration, message: A::Message) -> Cancellable {
+        let task = once(
+            Arc::downgrade(&self.cell),
+            self.core.activation,
+            after,
+            message,
+        );
+        self.start_timer(Box::pin(task))
+    }
+
+    /// Sends this actor what `make` makes, again and again, until it is cancelled or the activation
+    /// ends. If `make` panics, the actor has failed, as by a panic of a handler.
+    ///
+    /// ```
+    /// # use casty::prelude::*;
+    /// use casty::Every;
+    ///
+    /// #[derive(Default)]
+    /// struct Clock {
+    ///     ticks: u64,
+    /// }
+    ///
+    /// #[actor]
+    /// impl Clock {
+    ///     #[on_start]
+    ///     fn started(&mut self, ctx: &mut Context<Self>) {
+    ///         let every = Every::fixed_rate(Duration::from_secs(1));
+    ///         ctx.schedule_every(every, || ClockMsg::Tick {});
+    ///     }
+    ///
+    ///     #[message(internal)]
+    ///     fn tick(&mut self) {
+    ///         self.ticks += 1;
+    ///     }
+    ///
+    ///     #[message]
+    ///     fn ticks(&self) -> u64 {
+    ///         self.ticks
+    ///     }
+    /// }
+    /// ```
+    pub fn schedule_every(
+        &mut self,
+        every: impl Into<Every>,
+        make: impl FnMut() -> A::Message + Send + 'static,
+    ) -> Cancellable {
+        let cell = Arc::downgrade(&self.cell);
+        let task = self::every(cell, self.core.activation, every.into(), make);
+        self.start_timer(Box::pin(task))
+    }
+
+    fn start_timer(&mut self, task: BoxFuture<'static, ()>) -> Cancellable {
+        let handle = self.cell.runtime().handle().clone();
+        let timers = &mut self.core.attached().timers;
+        Cancellable::new(ActivationScope::begin(timers, task, &handle))
+    }
+
+    /// Awaits `future` beside the actor, which handles other messages meanwhile; what it returns,
+    /// `map` makes a message to this actor of.
+    ///
+    /// Let the future return a `Result` where it can fail: that arrives like any other result. If
+    /// it panics, the actor has failed, as by a panic of a handler. It is cancelled when the
+    /// activation ends.
+    ///
+    /// ```
+    /// # use casty::prelude::*;
+    /// # async fn fetch(url: String) -> Result<String, std::io::Error> { Ok(url) }
+    /// #[derive(Default)]
+    /// struct Page {
+    ///     text: Option<String>,
+    /// }
+    ///
+    /// #[actor]
+    /// impl Page {
+    ///     #[message]
+    ///     fn load(&mut self, url: String, ctx: &mut Context<Self>) {
+    ///         ctx.pipe(fetch(url), |fetched| PageMsg::Loaded { fetched });
+    ///     }
+    ///
+    ///     #[message(internal)]
+    ///     fn loaded(&mut self, fetched: Result<String, std::io::Error>) {
+    ///         self.text = fetched.ok();
+    ///     }
+    /// }
+    /// ```
+    pub fn pipe<F>(
+        &mut self,
+        future: F,
+        map: impl FnOnce(F::Output) -> A::Message + Send + 'static,
+    ) -> Cancellable
+    where
+        F: Future + Send + 'static,
+        F::Output: Send,
+    {
+        let (cell, activation) = (Arc::downgrade(&self.cell), self.core.activation);
+        let worker: Arc<dyn Acts> = self.cell.clone();
+        let task = async move {
+            let work = WORKER.scope(worker, async move { map(future.await) });
+            let done = AssertUnwindSafe(work).catch_unwind().await;
+            let Some(cell) = cell.upgrade() else { return };
+            match done {
+                Ok(message) => cell.push_own(message, activation, true).await,
+                Err(panic) => {
+                    let reason = format!("its work panicked: {}", panic_text(&*panic));
+                    cell.signal(Signal::WorkFailed(activation, reason));
+                }
+            }
+        };
+        let handle = self.cell.runtime().handle().clone();
+        let work = &mut self.core.attached().work;
+        Cancellable::new(ActivationScope::begin(work, Box::pin(task), &handle))
+    }
+}
+
+async fn once<A: Actor>(
     cell: Weak<Cell<A>>,
     activation: u32,
     after: Duration,
@@ -87,7 +213,7 @@ pub(crate) async fn once<A: Actor>(
     }
 }
 
-pub(crate) async fn every<A: Actor>(
+async fn every<A: Actor>(
     cell: Weak<Cell<A>>,
     activation: u32,
     every: Every,

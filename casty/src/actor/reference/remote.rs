@@ -8,7 +8,7 @@ use crate::{
     actor::{
         Actor, Envelope, Rejected,
         context::watch::{WatchId, WatchedKey, Watcher},
-        reference::Destination,
+        reference::destination::Destination,
         runtime::{ActorAddress, Runtime},
     },
     error::Failure,

@@ -1,0 +1,57 @@
+//! What the context of an entity offers besides.
+
+use crate::{
+    actor::{Entity, context::Context, handle::CellName},
+    id::{EntityId, Epoch},
+};
+
+impl<E: Entity> Context<E> {
+    /// The number of the ownership under which this activation acts: a fencing token for effects on
+    /// the outside world.
+    ///
+    /// It only grows, for each entity, wherever it lives. A store, a lock or a service that
+    /// remembers the greatest token it has seen and refuses smaller ones is safe even from a
+    /// process that was stopped for an hour and goes on without knowing it. Ask for it right before
+    /// the effect: once the entity may live somewhere else it is
+    /// [`Epoch::ZERO`].
+    ///
+    /// ```
+    /// # use casty::prelude::*;
+    /// #[derive(Default)]
+    /// struct Invoice;
+    ///
+    /// #[entity]
+    /// impl Invoice {
+    ///     #[message]
+    ///     fn token(&self, ctx: &mut Context<Self>) -> u64 {
+    ///         ctx.fencing_token().0
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let system = ActorSystem::local("app");
+    /// assert!(system.entity::<Invoice>("i-1").token().await.unwrap() > 0);
+    /// # }
+    /// ```
+    pub fn fencing_token(&self) -> Epoch {
+        self.cell.epoch()
+    }
+
+    /// This entity's id.
+    pub fn entity_id(&self) -> &EntityId {
+        match self.cell.name() {
+            CellName::Entity(id) => id,
+            CellName::Actor(_) => unreachable!("`Entity` types are addressed by `EntityRef` only"),
+        }
+    }
+
+    /// Puts this entity to sleep as soon as it has handled what is in its mailbox: `#[on_stop]`
+    /// runs, its memory is given back, and the next message starts a fresh activation. No message
+    /// is lost by it.
+    ///
+    /// An entity that keeps messages for a later state does not sleep.
+    pub fn passivate(&mut self) {
+        self.core.passivate = true;
+    }
+}

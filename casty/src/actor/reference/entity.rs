@@ -1,0 +1,291 @@
+//! Entities: the actors that are addressed by type and id.
+
+use std::{
+    any::TypeId,
+    fmt,
+    hash::{Hash, Hasher},
+    num::NonZeroU32,
+    sync::Arc,
+};
+
+use futures_util::future::BoxFuture;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
+use crate::{
+    actor::{
+        Address, Envelope, Init, Rejected,
+        reference::{OUTSIDE, found::Found},
+        runtime::Runtime,
+    },
+    error::Failure,
+    event::ActorPath,
+    id::{EntityId, ShardId},
+    message::codec::{DecodeError, EncodeError},
+};
+
+/// An actor that is addressed by type and id, and lives on the node that owns its shard.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an entity",
+    label = "cannot be addressed by an id",
+    note = "write `#[entity]` above an `impl {Self}` block with `#[message]` functions"
+)]
+pub trait Entity: Init<Address = EntityRef<Self>> {
+    /// Into how many shards the entities of this type are divided. The same on every node.
+    const SHARDS: NonZeroU32;
+
+    /// Whether the state moves with its shard.
+    const MIGRATES: bool = false;
+
+    /// The role of the nodes that host this type. `None`: every member that knows the type does.
+    const ROLE: Option<&'static str> = None;
+
+    /// Appends the state, to leave this node; its name, if there are several.
+    #[doc(hidden)]
+    fn freeze(&self, out: &mut Vec<u8>) -> Result<&'static str, EncodeError> {
+        let _ = out;
+        Err(EncodeError("it does not migrate".to_owned()))
+    }
+
+    /// The state that left another node.
+    #[doc(hidden)]
+    fn thaw(name: &str, state: &[u8]) -> Result<Self, DecodeError> {
+        let _ = (name, state);
+        Err(DecodeError("it does not migrate".to_owned()))
+    }
+}
+
+/// How envelopes reach the entities of one type, wherever they live.
+#[doc(hidden)]
+pub(crate) trait Route<E: Entity>: Send + Sync + 'static {
+    fn runtime(&self) -> &Arc<Runtime>;
+
+    /// The name this type is registered under.
+    fn name(&self) -> &str;
+
+    fn shards(&self) -> NonZeroU32;
+
+    /// Queues now, or gives it back. Where the entity is here, `found` remembers its cell.
+    fn try_send(
+        &self,
+        to: &EntityId,
+        shard: ShardId,
+        envelope: Envelope<E>,
+        found: &Found<E>,
+    ) -> Result<(), Rejected<E>>;
+
+    /// Waits for room, then queues.
+    fn send(
+        self: Arc<Self>,
+        to: EntityId,
+        shard: ShardId,
+        envelope: Envelope<E>,
+    ) -> BoxFuture<'static, Result<(), Rejected<E>>>;
+}
+
+/// A reference to an entity: its type and its id. The entity's home is looked up at each send, so a
+/// reference is never stale.
+///
+/// Cheap to clone. It may travel in a message, and works on the other side. Users hold the typed
+/// proxy around it, such as `CounterRef`.
+pub struct EntityRef<E: Entity>(Arc<dyn Target<E>>);
+
+/// Keeps what a target is made of out of what the compiler says of a state that is not `Send`.
+trait Target<E: Entity>: Send + Sync {
+    fn known(&self) -> &EntityTarget<E>;
+}
+
+struct EntityTarget<E: Entity> {
+    id: EntityId,
+    shard: ShardId,
+    route: Arc<dyn Route<E>>,
+    found: Found<E>,
+}
+
+impl<E: Entity> Target<E> for EntityTarget<E> {
+    fn known(&self) -> &Self {
+        self
+    }
+}
+
+impl<E: Entity> EntityRef<E> {
+    pub(crate) fn new(route: Arc<dyn Route<E>>, id: EntityId) -> Self {
+        let shard = id.shard(route.shards());
+        Self(Arc::new(EntityTarget {
+            id,
+            shard,
+            route,
+            found: Found::new(),
+        }))
+    }
+
+    fn target(&self) -> &EntityTarget<E> {
+        self.0.known()
+    }
+
+    /// Which entity of its type.
+    pub fn entity_id(&self) -> &EntityId {
+        &self.target().id
+    }
+
+    /// Its name in events, logs and dead letters.
+    pub fn path(&self) -> ActorPath {
+        ActorPath {
+            kind: self.target().route.name().to_owned(),
+            id: self.target().id.to_string(),
+        }
+    }
+
+    /// The shard the entity belongs to.
+    pub fn shard(&self) -> ShardId {
+        self.target().shard
+    }
+}
+
+impl<E: Entity> Address<E> for EntityRef<E> {
+    fn runtime(&self) -> &Arc<Runtime> {
+        self.target().route.runtime()
+    }
+
+    fn try_send(&self, envelope: Envelope<E>) -> Result<(), Rejected<E>> {
+        let target = self.target();
+        let envelope = match target.found.push(envelope) {
+            Ok(()) => return Ok(()),
+            Err((envelope, Some(failure))) => return Err(Rejected::new(envelope, failure)),
+            Err((envelope, None)) => envelope,
+        };
+        match target.id.check() {
+            Ok(()) => {
+                let (id, shard) = (&target.id, target.shard);
+                target.route.try_send(id, shard, envelope, &target.found)
+            }
+            Err(invalid) => Err(Rejected::new(envelope, Failure::InvalidId(invalid))),
+        }
+    }
+
+    fn send(&self, envelope: Envelope<E>) -> BoxFuture<'static, Result<(), Rejected<E>>> {
+        let target = self.target();
+        let (id, shard) = (target.id.clone(), target.shard);
+        target.route.clone().send(id, shard, envelope)
+    }
+}
+
+impl<E: Entity> Clone for EntityRef<E> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<E: Entity> PartialEq for EntityRef<E> {
+    fn eq(&self, other: &Self) -> bool {
+        self.target().id == other.target().id
+    }
+}
+
+impl<E: Entity> Eq for EntityRef<E> {}
+
+impl<E: Entity> Hash for EntityRef<E> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.target().id.hash(state);
+    }
+}
+
+impl<E: Entity> fmt::Debug for EntityRef<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.target().route.name(), self.target().id)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireEntityRef {
+    kind: String,
+    id: EntityId,
+}
+
+impl<E: Entity> Serialize for EntityRef<E> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let wire = WireEntityRef {
+            kind: self.target().route.name().to_owned(),
+            id: self.target().id.clone(),
+        };
+        wire.serialize(serializer)
+    }
+}
+
+impl<'de, E: Entity> Deserialize<'de> for EntityRef<E> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let wire = WireEntityRef::deserialize(deserializer)?;
+        let runtime = Runtime::current().ok_or_else(|| D::Error::custom(OUTSIDE))?;
+        let route = runtime.route::<E>();
+        if route.name() == wire.kind {
+            Ok(Self::new(route, wire.id))
+        } else {
+            Err(D::Error::custom(format!(
+                "`{}` is not a `{}`",
+                wire.kind,
+                route.name()
+            )))
+        }
+    }
+}
+
+impl Runtime {
+    pub(crate) fn route<E: Entity>(self: &Arc<Self>) -> Arc<dyn Route<E>> {
+        self.routes()
+            .get(&TypeId::of::<E>())
+            .and_then(|route| route.downcast_ref::<Arc<dyn Route<E>>>())
+            .cloned()
+            .unwrap_or_else(|| {
+                Arc::new(NoRoute {
+                    runtime: self.clone(),
+                })
+            })
+    }
+
+    pub(crate) fn entity<E: Entity>(self: &Arc<Self>, id: impl AsRef<str>) -> E::Ref {
+        E::proxy(EntityRef::new(self.route::<E>(), EntityId::new(id)))
+    }
+}
+
+/// The route of an entity type that this system does not know.
+struct NoRoute {
+    runtime: Arc<Runtime>,
+}
+
+impl<E: Entity> Route<E> for NoRoute {
+    fn runtime(&self) -> &Arc<Runtime> {
+        &self.runtime
+    }
+
+    fn name(&self) -> &str {
+        E::NAME
+    }
+
+    fn shards(&self) -> NonZeroU32 {
+        E::SHARDS
+    }
+
+    fn try_send(
+        &self,
+        _: &EntityId,
+        _: ShardId,
+        envelope: Envelope<E>,
+        _: &Found<E>,
+    ) -> Result<(), Rejected<E>> {
+        let failure = Failure::UnknownEntity {
+            name: E::NAME.to_owned(),
+            // It is not known here at all: no role is what is missing.
+            role: None,
+        };
+        Err(Rejected::new(envelope, failure))
+    }
+
+    fn send(
+        self: Arc<Self>,
+        to: EntityId,
+        shard: ShardId,
+        envelope: Envelope<E>,
+    ) -> BoxFuture<'static, Result<(), Rejected<E>>> {
+        let result = self.try_send(&to, shard, envelope, &Found::new());
+        Box::pin(std::future::ready(result))
+    }
+}

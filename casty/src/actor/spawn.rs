@@ -1,0 +1,83 @@
+//! How an actor starts on this node.
+
+use std::sync::{Arc, Mutex, Weak};
+
+use crate::{
+    actor::{
+        Actor, FirstState,
+        cell::{Cell, CellHost, Host},
+        context::Context,
+        handle::{AnyCell, CellName},
+        reference::ActorRef,
+        runtime::Runtime,
+    },
+    infra::sync::lock,
+};
+
+impl Runtime {
+    /// Starts a local actor from its state, or from what makes it.
+    pub(crate) fn spawn_actor<A>(
+        self: &Arc<Self>,
+        state: Option<A>,
+        make: Option<Box<dyn FnMut() -> A + Send>>,
+        parent: Option<Weak<dyn AnyCell>>,
+    ) -> Arc<Cell<A>>
+    where
+        A: Actor<Address = ActorRef<A>>,
+    {
+        let number = self.next_actor();
+        let host = Arc::new(ActorHost {
+            runtime: self.clone(),
+            make: make.map(Mutex::new),
+            parent,
+        });
+        let name = CellName::Actor(number);
+        let cell = Cell::new(name, host, A::POLICY.mailbox, state);
+        self.register(number, cell.clone());
+        cell.wake();
+        cell
+    }
+}
+
+/// Local actors: gone when they stop.
+struct ActorHost<A> {
+    runtime: Arc<Runtime>,
+    /// Makes a state, for an actor that was not started from a value.
+    make: Option<Mutex<Box<dyn FnMut() -> A + Send>>>,
+    parent: Option<Weak<dyn AnyCell>>,
+}
+
+impl<A: Actor> Host for ActorHost<A> {
+    fn runtime(&self) -> &Arc<Runtime> {
+        &self.runtime
+    }
+
+    fn kind(&self) -> &str {
+        A::NAME
+    }
+
+    fn can_init(&self) -> bool {
+        self.make.is_some()
+    }
+
+    fn parent(&self) -> Option<Arc<dyn AnyCell>> {
+        self.parent.as_ref()?.upgrade()
+    }
+}
+
+impl<A: Actor<Address = ActorRef<A>>> CellHost<A> for ActorHost<A> {
+    fn address(&self, cell: &Arc<Cell<A>>) -> A::Address {
+        ActorRef::local(cell.clone())
+    }
+
+    fn init<'a>(&'a self, _: &'a mut Context<A>) -> Option<FirstState<'a, A>> {
+        let make = self.make.as_ref()?;
+        Some(FirstState::Now(Ok(lock(make)())))
+    }
+
+    fn closed(&self, cell: &Cell<A>) {
+        if let CellName::Actor(number) = cell.name() {
+            self.runtime.forget(*number);
+        }
+    }
+}
