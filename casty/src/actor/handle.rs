@@ -43,6 +43,7 @@ pub(crate) trait AnyCell: Acts {
 
     fn close(self: Arc<Self>) -> BoxFuture<'static, ()>;
 
+    /// The `Cell<A>` itself, or the `Arc<dyn Destination<A>>` of an actor that has no cell.
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 
     /// The actor that spawned it, if it still lives.

@@ -16,8 +16,6 @@ pub(crate) mod resources;
 pub(crate) mod runtime;
 pub(crate) mod spawn;
 pub(crate) mod spy;
-#[cfg(feature = "testkit")]
-pub(crate) mod tap;
 pub(crate) mod tasks;
 
 pub use cell::hooks::HookError;

@@ -58,6 +58,7 @@ mod arbiter;
 mod cluster;
 mod dead_letters;
 mod probe;
+mod probe_target;
 #[cfg(feature = "sim")]
 mod sim;
 mod wait;

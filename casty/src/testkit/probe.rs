@@ -7,15 +7,10 @@ use tokio::{sync::mpsc, time::timeout};
 use super::PATIENCE;
 use crate::{
     ActorRef, ActorSystem, Message, Terminated, Wire,
-    actor::{
-        Actor, Envelope,
-        ask::reply::ReplyTo,
-        context::watch::Watch,
-        reference,
-        tap::{Tap, Tapped},
-    },
+    actor::{Actor, Envelope, ask::reply::ReplyTo, context::watch::Watch, reference},
     error::Failure,
     message::answer::RawAnswer,
+    testkit::probe_target::{Arrival, ProbeTarget},
 };
 
 /// A test double of an actor of type `A`. The test receives the messages that are sent to it, and
@@ -24,8 +19,8 @@ use crate::{
 /// Senders see no difference to an actor, on other nodes neither. A dropped probe is a stopped
 /// actor.
 pub struct Probe<A: Actor<Address = ActorRef<A>>> {
-    tap: Arc<Tap<A>>,
-    received: mpsc::UnboundedReceiver<Tapped<A>>,
+    target: Arc<ProbeTarget<A>>,
+    received: mpsc::UnboundedReceiver<Arrival<A>>,
     watches: Vec<Watch>,
 }
 
@@ -35,10 +30,10 @@ impl<A: Actor<Address = ActorRef<A>>> Probe<A> {
         let (out, received) = mpsc::unbounded_channel();
         let runtime = system.runtime();
         let number = runtime.next_actor();
-        let tap = Tap::new(runtime.clone(), number, out);
-        runtime.register(number, tap.clone());
+        let target = ProbeTarget::new(runtime.clone(), number, out);
+        runtime.register(number, target.clone());
         Self {
-            tap,
+            target,
             received,
             watches: Vec::new(),
         }
@@ -46,7 +41,7 @@ impl<A: Actor<Address = ActorRef<A>>> Probe<A> {
 
     /// The reference to hand to senders.
     pub fn actor(&self) -> A::Ref {
-        A::proxy(ActorRef::elsewhere(self.tap.clone()))
+        A::proxy(ActorRef::elsewhere(self.target.clone()))
     }
 
     /// The next message, within [`PATIENCE`].
@@ -69,8 +64,8 @@ impl<A: Actor<Address = ActorRef<A>>> Probe<A> {
     /// Safe: a message is either returned or still to come.
     pub async fn expect_within(&mut self, patience: Duration) -> Received<A> {
         match self.next(patience).await {
-            Some(Tapped::Message(envelope)) => Received::new(envelope),
-            Some(Tapped::Terminated(who)) => {
+            Some(Arrival::Message(envelope)) => Received::new(envelope),
+            Some(Arrival::Terminated(who)) => {
                 panic!("expected a message; heard of the end of {} first", who.who)
             }
             None => panic!("expected a message; none came within {patience:?}"),
@@ -84,11 +79,11 @@ impl<A: Actor<Address = ActorRef<A>>> Probe<A> {
     pub async fn expect_no(&mut self, during: Duration) {
         match self.next(during).await {
             None => {}
-            Some(Tapped::Message(envelope)) => panic!(
+            Some(Arrival::Message(envelope)) => panic!(
                 "expected nothing for {during:?}; `{}` came",
                 envelope.message.name()
             ),
-            Some(Tapped::Terminated(who)) => {
+            Some(Arrival::Terminated(who)) => {
                 panic!("expected nothing for {during:?}; {} ended", who.who)
             }
         }
@@ -97,8 +92,8 @@ impl<A: Actor<Address = ActorRef<A>>> Probe<A> {
     /// Watches an actor. Its end is then expected with
     /// [`expect_terminated`](Self::expect_terminated).
     pub fn watch<B: Actor>(&mut self, who: &impl AsRef<ActorRef<B>>) {
-        let id = self.tap.runtime().next_watch();
-        let watch = reference::watch(id, who.as_ref(), self.tap.weak());
+        let id = self.target.runtime().next_watch();
+        let watch = reference::watch(id, who.as_ref(), self.target.weak());
         self.watches.push(watch);
     }
 
@@ -116,8 +111,8 @@ impl<A: Actor<Address = ActorRef<A>>> Probe<A> {
     /// If none comes, or if a message comes first.
     pub async fn expect_terminated_within(&mut self, patience: Duration) -> Terminated {
         match self.next(patience).await {
-            Some(Tapped::Terminated(who)) => who,
-            Some(Tapped::Message(envelope)) => panic!(
+            Some(Arrival::Terminated(who)) => who,
+            Some(Arrival::Message(envelope)) => panic!(
                 "expected the end of an actor; `{}` came first",
                 envelope.message.name()
             ),
@@ -125,8 +120,8 @@ impl<A: Actor<Address = ActorRef<A>>> Probe<A> {
         }
     }
 
-    async fn next(&mut self, patience: Duration) -> Option<Tapped<A>> {
-        // The channel does not close: the tap holds its other end.
+    async fn next(&mut self, patience: Duration) -> Option<Arrival<A>> {
+        // The channel does not close: the target holds its other end.
         timeout(patience, self.received.recv()).await.ok().flatten()
     }
 }
@@ -137,11 +132,11 @@ impl<A: Actor<Address = ActorRef<A>>> Drop for Probe<A> {
         for watch in self.watches.drain(..) {
             watch.cancel();
         }
-        self.tap.end();
-        while let Ok(tapped) = self.received.try_recv() {
-            if let Tapped::Message(envelope) = tapped {
-                let tap = &self.tap;
-                envelope.undelivered(tap.runtime(), &|| tap.path(), Failure::Stopped);
+        self.target.end();
+        while let Ok(arrival) = self.received.try_recv() {
+            if let Arrival::Message(envelope) = arrival {
+                let target = &self.target;
+                envelope.undelivered(target.runtime(), &|| target.path(), Failure::Stopped);
             }
         }
     }
@@ -149,7 +144,7 @@ impl<A: Actor<Address = ActorRef<A>>> Drop for Probe<A> {
 
 impl<A: Actor<Address = ActorRef<A>>> fmt::Debug for Probe<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Probe({})", self.tap.path())
+        write!(f, "Probe({})", self.target.path())
     }
 }
 

@@ -228,14 +228,13 @@ impl<'de, A: Actor> Deserialize<'de> for ActorRef<A> {
             .myself()
             .is_some_and(|myself| myself.member == address.member);
         let present = here.then(|| runtime.actor(address.actor)).flatten();
-        if let Some(any) = present.map(AnyCell::into_any) {
-            #[cfg(feature = "testkit")]
-            let any = match any.downcast::<crate::actor::tap::Tap<A>>() {
-                Ok(tap) => return Ok(Self::elsewhere(tap)),
-                Err(any) => any,
+        if let Some(present) = present.map(AnyCell::into_any) {
+            let other = match present.downcast::<Cell<A>>() {
+                Ok(cell) => return Ok(Self::local(cell)),
+                Err(other) => other,
             };
-            if let Ok(cell) = any.downcast::<Cell<A>>() {
-                return Ok(Self::local(cell));
+            if let Some(destination) = other.downcast_ref::<Arc<dyn Destination<A>>>() {
+                return Ok(Self::elsewhere(destination.clone()));
             }
         }
         Ok(Self::elsewhere(Remote::new(runtime, address)))

@@ -1,14 +1,13 @@
 //! References: values that name the target of a message.
 
 mod actor;
-mod destination;
+pub(crate) mod destination;
 mod entity;
 mod found;
 mod remote;
 
 pub use actor::ActorRef;
 pub(crate) use actor::watch;
-pub(crate) use destination::Destination;
 pub(crate) use entity::Route;
 pub use entity::{Entity, EntityRef};
 pub(crate) use found::Found;

@@ -1,4 +1,4 @@
-//! A stand-in for an actor: what is sent to it comes out of a channel.
+//! The target behind a probe's reference: what is sent to it comes out of a channel.
 
 use std::{
     any::Any,
@@ -18,7 +18,7 @@ use crate::{
         },
         context::watch::{WatchId, WatchedKey, Watcher},
         handle::{AnyCell, Signal},
-        reference::Destination,
+        reference::destination::Destination,
         runtime::{ActorAddress, Runtime},
     },
     error::Failure,
@@ -27,26 +27,26 @@ use crate::{
     message::{answer::Credit, codec},
 };
 
-/// The items that a tap delivers.
-pub(crate) enum Tapped<A: Actor> {
+/// What comes out of the channel.
+pub(super) enum Arrival<A: Actor> {
     Message(Envelope<A>),
     Terminated(Terminated),
 }
 
 /// Unbounded: the test that holds the other end decides what comes.
-pub(crate) struct Tap<A: Actor> {
+pub(super) struct ProbeTarget<A: Actor> {
     me: Weak<Self>,
     runtime: Arc<Runtime>,
     number: u64,
-    out: mpsc::UnboundedSender<Tapped<A>>,
+    out: mpsc::UnboundedSender<Arrival<A>>,
     watchers: Mutex<Vec<Watcher>>,
 }
 
-impl<A: Actor> Tap<A> {
-    pub(crate) fn new(
+impl<A: Actor> ProbeTarget<A> {
+    pub(super) fn new(
         runtime: Arc<Runtime>,
         number: u64,
-        out: mpsc::UnboundedSender<Tapped<A>>,
+        out: mpsc::UnboundedSender<Arrival<A>>,
     ) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             me: me.clone(),
@@ -57,19 +57,19 @@ impl<A: Actor> Tap<A> {
         })
     }
 
-    pub(crate) fn path(&self) -> ActorPath {
+    pub(super) fn path(&self) -> ActorPath {
         ActorPath {
             kind: A::NAME.to_owned(),
             id: self.number.to_string(),
         }
     }
 
-    pub(crate) fn runtime(&self) -> &Arc<Runtime> {
+    pub(super) fn runtime(&self) -> &Arc<Runtime> {
         &self.runtime
     }
 
     /// Nobody reads any more.
-    pub(crate) fn end(&self) {
+    pub(super) fn end(&self) {
         self.runtime.forget(self.number);
         for watcher in std::mem::take(&mut *lock(&self.watchers)) {
             watcher.tell(self.path(), TerminatedReason::Stopped);
@@ -77,8 +77,8 @@ impl<A: Actor> Tap<A> {
     }
 
     fn put(&self, envelope: Envelope<A>) -> Result<(), Rejected<A>> {
-        match self.out.send(Tapped::Message(envelope)) {
-            Err(mpsc::error::SendError(Tapped::Message(envelope))) => {
+        match self.out.send(Arrival::Message(envelope)) {
+            Err(mpsc::error::SendError(Arrival::Message(envelope))) => {
                 Err(Rejected::new(envelope, Failure::Stopped))
             }
             _ => Ok(()),
@@ -98,7 +98,7 @@ impl<A: Actor> Tap<A> {
     }
 }
 
-impl<A: Actor> Destination<A> for Tap<A> {
+impl<A: Actor> Destination<A> for ProbeTarget<A> {
     fn runtime(&self) -> &Arc<Runtime> {
         &self.runtime
     }
@@ -132,7 +132,7 @@ impl<A: Actor> Destination<A> for Tap<A> {
     }
 }
 
-impl<A: Actor> Acts for Tap<A> {
+impl<A: Actor> Acts for ProbeTarget<A> {
     fn path(&self) -> ActorPath {
         Self::path(self)
     }
@@ -146,7 +146,7 @@ impl<A: Actor> Acts for Tap<A> {
     }
 }
 
-impl<A: Actor> AnyCell for Tap<A> {
+impl<A: Actor> AnyCell for ProbeTarget<A> {
     fn deliver(
         self: Arc<Self>,
         payload: &[u8],
@@ -173,7 +173,8 @@ impl<A: Actor> AnyCell for Tap<A> {
     }
 
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
-        self
+        let destination: Arc<dyn Destination<A>> = self;
+        Arc::new(destination)
     }
 
     fn parent(&self) -> Option<Arc<dyn AnyCell>> {
@@ -183,7 +184,7 @@ impl<A: Actor> AnyCell for Tap<A> {
     fn signal(self: Arc<Self>, signal: Signal) {
         if let Signal::Terminated(_, who) = signal {
             // An error means that the probe is gone.
-            let _ = self.out.send(Tapped::Terminated(who));
+            let _ = self.out.send(Arrival::Terminated(who));
         }
     }
 
@@ -192,9 +193,9 @@ impl<A: Actor> AnyCell for Tap<A> {
     }
 }
 
-impl<A: Actor> Tap<A> {
+impl<A: Actor> ProbeTarget<A> {
     /// As the watching actor.
-    pub(crate) fn weak(&self) -> Weak<dyn AnyCell> {
+    pub(super) fn weak(&self) -> Weak<dyn AnyCell> {
         self.me.clone()
     }
 }
