@@ -73,7 +73,7 @@ pub trait Actor: Sized + Send + 'static {
         Self::NAME
     }
 
-    /// Someone this actor watches has ended.
+    /// An actor that this one watches has ended.
     #[doc(hidden)]
     fn on_terminated(
         &mut self,
@@ -224,7 +224,7 @@ impl<A: Actor> fmt::Debug for Handled<A> {
     }
 }
 
-/// Somewhere an envelope can be put.
+/// The target of envelopes.
 #[doc(hidden)]
 pub trait Address<A: Actor>: Clone + Send + Sync + 'static {
     fn runtime(&self) -> &Arc<Runtime>;

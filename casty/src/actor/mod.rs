@@ -3,6 +3,20 @@
 //! Nothing here knows of a cluster. How a message reaches an entity is the [`Route`]'s business,
 //! how it reaches an actor on another node the [`Carrier`](runtime::Carrier)'s; `cluster`
 //! implements both.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`contract`], [`context`], [`cell`] | what an actor implements, what it is given, where it runs |
+//! | [`message`], [`ask`] | messages and replies; calls, and the way back for their answers |
+//! | [`handle`] | a cell whose type is not known |
+//! | [`reference`](mod@reference) | entities and single actors, as those that send to them know them |
+//! | [`runtime`], [`spawn`] | the state that all actors of a node share; how an actor starts |
+//! | [`tasks`] | the tasks in which cells run |
+//! | [`observer`], [`spy`] | observers of the messages that actors handle |
+//! | [`resources`] | values that a program gives its actors |
+//!
+//! The first three name each other: `Actor` names `Context`, which names `Cell`, which names
+//! `Actor`. What they need names no type of actor; what they do not need stands above them.
 
 pub(crate) mod ask;
 pub(crate) mod cell;

@@ -37,7 +37,7 @@ pub(crate) struct Deadlines {
     born: Instant,
     handle: tokio::runtime::Handle,
     noted: Mutex<Noted>,
-    /// Somebody is noted for an earlier moment than all others.
+    /// An ask was noted for an earlier moment than all others.
     sooner: Notify,
 }
 

@@ -36,7 +36,7 @@ impl RemoteReply {
         }
     }
 
-    /// Somebody else answers.
+    /// Drops the duty to answer: the asker hears of the message in another way.
     pub(crate) fn forget(mut self) {
         self.path = None;
     }

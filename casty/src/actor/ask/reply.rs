@@ -126,7 +126,7 @@ impl<R> ReplyTo<R> {
         }
     }
 
-    /// Somebody else answers.
+    /// Drops the duty to answer: the asker hears of the message in another way.
     pub(crate) fn forget(self) {
         match self {
             Self::Remote(remote) => remote.forget(),
