@@ -31,7 +31,7 @@ use crate::{
     event::Terminated,
     id::{EntityId, ShardId},
     message::{
-        codec::{DecodeError, EncodeError},
+        codec::{self, DecodeError, EncodeError},
         wire::Wire,
     },
 };
@@ -44,6 +44,18 @@ pub trait Message: Wire {
     /// The message's wire name. Logs and dead letters show it; they never show what a message
     /// contains.
     fn name(&self) -> &'static str;
+
+    /// Appends the message as it travels between nodes.
+    #[doc(hidden)]
+    fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        codec::encode(self, out)
+    }
+
+    /// Reads a message that takes up all of `bytes`.
+    #[doc(hidden)]
+    fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        codec::decode(bytes)
+    }
 }
 
 /// The answers of an actor's handlers, one variant a message. Generated, and never seen by a user.

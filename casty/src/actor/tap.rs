@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     actor::{
-        Actor, Rejected,
+        Actor, Message as _, Rejected,
         cell::{AnyCell, Signal, undecodable},
         context::watch::{WatchId, WatchedKey, Watcher},
         envelope::{Envelope, RemoteAsk, ReplyTo},
@@ -136,7 +136,7 @@ impl<A: Actor> AnyCell for Tap<A> {
         _: &mut dyn FnMut() -> Option<Credit>,
     ) {
         let reply = ReplyTo::from(ask);
-        match self.runtime.enter(|| codec::decode::<A::Message>(payload)) {
+        match self.runtime.enter(|| A::Message::decode(payload)) {
             Ok(message) => {
                 if let Err(rejected) = self.put(Envelope { message, reply }) {
                     let (envelope, failure) = (rejected.envelope, rejected.failure);

@@ -169,7 +169,9 @@ pub(super) struct Rare {
 }
 
 impl Rare {
-    fn refusal(&self) -> Option<Failure> {
+    #[cold]
+    #[inline(never)]
+    fn refusal(&self) -> Option<Box<Failure>> {
         let (until, failure) = self.failing.as_ref()?;
         let left = until.checked_duration_since(Instant::now())?;
         if left.is_zero() {
@@ -179,7 +181,7 @@ impl Rare {
         if let Failure::Quarantined { retry_after, .. } = &mut failure {
             *retry_after = left;
         }
-        Some(failure)
+        Some(Box::new(failure))
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::{
     actor::{
-        Actor, Reply,
+        Actor, Message as _, Reply,
         cell::{
             Cell, Host, Refusal,
             admission::admit_all,
@@ -92,9 +92,7 @@ impl<A: Actor> AnyCell for Cell<A> {
         ask: Option<RemoteAsk>,
         credit: &mut dyn FnMut() -> Option<Credit>,
     ) {
-        let decoded = self
-            .runtime()
-            .enter(|| codec::decode::<A::Message>(payload));
+        let decoded = self.runtime().enter(|| A::Message::decode(payload));
         let reply = ReplyTo::from(ask);
         let refusal = match decoded {
             Ok(message) => self.push_credited(Envelope { message, reply }, credit),

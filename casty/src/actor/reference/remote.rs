@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 
 use crate::{
     actor::{
-        Actor, Rejected,
+        Actor, Message as _, Rejected,
         ask::chain,
         context::watch::{WatchId, WatchedKey, Watcher},
         envelope::Envelope,
@@ -40,10 +40,13 @@ impl Remote {
     fn carry<A: Actor>(&self, envelope: Envelope<A>) -> Result<(), Rejected<A>> {
         let Envelope { message, mut reply } = envelope;
         let chain = chain::encoded(reply.chain(), &self.runtime);
-        let carried = codec::with_encoded(&message, |payload| match self.runtime.carrier() {
-            Some(carrier) => carrier.try_carry(&self.address, &chain, payload, &mut reply),
-            None => Err(Failure::Stopped),
-        });
+        let carried = codec::with_scratch(
+            |out| message.encode(out),
+            |payload| match self.runtime.carrier() {
+                Some(carrier) => carrier.try_carry(&self.address, &chain, payload, &mut reply),
+                None => Err(Failure::Stopped),
+            },
+        );
         let failure = match carried {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(failure)) => failure,

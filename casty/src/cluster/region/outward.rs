@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::{
     actor::{
-        Entity, Rejected, Route,
+        Entity, Message as _, Rejected, Route,
         ask::chain,
         cell::{Cell, Refusal},
         envelope::Envelope,
@@ -46,20 +46,23 @@ impl ShardRegion {
         }
         let Envelope { message, mut reply } = envelope;
         let chain = chain::encoded(reply.chain(), &self.runtime);
-        let sent = codec::with_encoded(&message, |payload| {
-            let frame = Frame::Entity(EntityFrame {
-                kind: self.kind,
-                hops: 0,
-                epoch: epoch.0,
-                correlation: 0,
-                id: id.as_str(),
-                chain: &chain,
-                payload,
-            });
-            let place = link.reserve(&frame, admission)?;
-            place.put(reply.take());
-            Ok(())
-        });
+        let sent = codec::with_scratch(
+            |out| message.encode(out),
+            |payload| {
+                let frame = Frame::Entity(EntityFrame {
+                    kind: self.kind,
+                    hops: 0,
+                    epoch: epoch.0,
+                    correlation: 0,
+                    id: id.as_str(),
+                    chain: &chain,
+                    payload,
+                });
+                let place = link.reserve(&frame, admission)?;
+                place.put(reply.take());
+                Ok(())
+            },
+        );
         let failure = match sent {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(failure)) => failure,
