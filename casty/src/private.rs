@@ -20,7 +20,10 @@ pub use crate::{
     id::EntityId,
     message::{
         codec::{DecodeError, EncodeError},
-        form::{MessageForm, fill, no_message, read_message, slot, write_internal, write_message},
+        form::{
+            MessageForm, MessageWriter, PackedFields, PackedNames, fill, no_message, pack,
+            read_message, slot, unpack, write_message,
+        },
         wire::Wire,
     },
 };

@@ -594,7 +594,8 @@ impl Run {
         let nodes = self.plan.nodes.len();
         let well = |view: &View| {
             let whole = view.up == nodes && view.voters == voters_of(nodes) && view.serving;
-            whole && view.suspects == 0 && view.undecided == 0
+            let settled = view.suspects == 0 && view.undecided == 0;
+            whole && settled && view.version == views[0].version
         };
         let calm = self.cut_off.is_empty() && self.paused.is_empty();
         if calm && views.len() == nodes && views.iter().all(well) {

@@ -88,12 +88,31 @@ impl Expansion<'_> {
             quote!(Self::#variant { .. } => #wire_name,)
         });
         let phantom = self.phantom_arm(quote!(Self));
+        let result = |ok, error| quote!(::core::result::Result<#ok, #private::#error>);
+        let (encoded, decoded) = (
+            result(quote!(()), quote!(EncodeError)),
+            result(quote!(Self), quote!(DecodeError)),
+        );
+        // Where serde's derives write the form, they also read it.
+        let packed = (!self.derives_serde()).then(|| {
+            quote! {
+                fn encode(&self, __out: &mut #private::Vec<::core::primitive::u8>) -> #encoded {
+                    #private::pack(self, __out)
+                }
+
+                fn decode(__bytes: &[::core::primitive::u8]) -> #decoded {
+                    #private::unpack(__bytes)
+                }
+            }
+        });
         self.implement(
             quote!(#private::Message for #message #params),
             quote! {
                 fn name(&self) -> &'static ::core::primitive::str {
                     match *self { #(#arms)* #phantom }
                 }
+
+                #packed
             },
         )
     }

@@ -74,7 +74,6 @@ impl Expansion<'_> {
         } = self;
         let serde = quote!(#private::serde);
         let form = self.message_form();
-        let written = self.written();
         let serialize = self.implement(
             quote!(#serde::Serialize for #message #params),
             quote! {
@@ -82,7 +81,7 @@ impl Expansion<'_> {
                     &self,
                     __serializer: __S,
                 ) -> ::core::result::Result<__S::Ok, __S::Error> {
-                    #written
+                    #private::write_message(self, __serializer)
                 }
             },
         );
@@ -134,6 +133,15 @@ impl Expansion<'_> {
             let index = Literal::usize_unsuffixed(index);
             quote!(#index => #read,)
         });
+        let packed = self.behavior.public().map(|sent| {
+            let head = packed::head(&sent.wire_name, sent.arguments.len());
+            let fields = sent
+                .arguments
+                .iter()
+                .map(|argument| packed::name(&argument.name()));
+            quote!(#private::PackedNames { head: #head, fields: &[#(#fields),*] })
+        });
+        let written = self.written();
         let str = quote!(&'static ::core::primitive::str);
         self.implement(
             quote!(#private::MessageForm for #message #params),
@@ -141,6 +149,7 @@ impl Expansion<'_> {
                 const NAME: #str = #name;
                 const MESSAGES: &'static [#str] = &[#(#wire_names),*];
                 const FIELDS: &'static [&'static [#str]] = &[#(#fields),*];
+                const PACKED: &'static [#private::PackedNames] = &[#(#packed),*];
 
                 fn read<'de, __M: #private::serde::de::MapAccess<'de>>(
                     __index: ::core::primitive::usize,
@@ -150,6 +159,13 @@ impl Expansion<'_> {
                         #(#read)*
                         _ => #private::no_message(__index),
                     }
+                }
+
+                fn write<__W: #private::MessageWriter>(
+                    &self,
+                    __writer: __W,
+                ) -> ::core::result::Result<__W::Ok, __W::Error> {
+                    #written
                 }
             },
         )
@@ -188,14 +204,13 @@ impl Expansion<'_> {
 
     /// Writes the message that `self` is.
     fn written(&self) -> TokenStream {
-        let private = &self.private;
-        let mut index = 0_u32..;
+        let mut index = 0_usize..;
         let arms = self.behavior.messages.iter().map(|sent| {
             let variant = &sent.variant;
             if sent.internal {
-                return quote!(Self::#variant { .. } => #private::write_internal(__serializer),);
+                return quote!(Self::#variant { .. } => __writer.internal(),);
             }
-            let index = Literal::u32_unsuffixed(index.next().unwrap_or_default());
+            let index = Literal::usize_unsuffixed(index.next().unwrap_or_default());
             let locals: Vec<_> = (0..sent.arguments.len()).map(names::argument).collect();
             let fields = sent.arguments.iter().map(|argument| &argument.ident);
             let values = sent.arguments.iter().zip(&locals).map(|(argument, local)| {
@@ -203,11 +218,56 @@ impl Expansion<'_> {
             });
             quote! {
                 Self::#variant { #(#fields: ref #locals),* } => {
-                    #private::write_message::<Self, _>(#index, &[#(#values),*], __serializer)
+                    __writer.message::<Self>(#index, &[#(#values),*])
                 }
             }
         });
         let phantom = self.phantom_arm(quote!(Self));
         quote!(match *self { #(#arms)* #phantom })
+    }
+}
+
+/// Names as bytes of MessagePack, so that no program has to write their lengths when it runs.
+mod packed {
+    use proc_macro2::Literal;
+
+    /// A map with one entry, its name, and the count of fields that follow.
+    pub(super) fn head(message: &str, fields: usize) -> Literal {
+        let mut bytes = vec![0x81];
+        string(message, &mut bytes);
+        match u8::try_from(fields) {
+            Ok(few @ 0..=15) => bytes.push(0x80 | few),
+            _ => {
+                // Rust allows no function with more arguments than two bytes count.
+                bytes.push(0xde);
+                let count = u16::try_from(fields).unwrap_or(u16::MAX);
+                bytes.extend(count.to_be_bytes());
+            }
+        }
+        Literal::byte_string(&bytes)
+    }
+
+    /// The name of a field.
+    pub(super) fn name(field: &str) -> Literal {
+        let mut bytes = Vec::new();
+        string(field, &mut bytes);
+        Literal::byte_string(&bytes)
+    }
+
+    fn string(text: &str, out: &mut Vec<u8>) {
+        match (u8::try_from(text.len()), u16::try_from(text.len())) {
+            (Ok(short @ 0..=31), _) => out.push(0xa0 | short),
+            (Ok(byte), _) => out.extend([0xd9, byte]),
+            (_, Ok(word)) => {
+                out.push(0xda);
+                out.extend(word.to_be_bytes());
+            }
+            _ => {
+                out.push(0xdb);
+                let long = u32::try_from(text.len()).unwrap_or(u32::MAX);
+                out.extend(long.to_be_bytes());
+            }
+        }
+        out.extend(text.as_bytes());
     }
 }

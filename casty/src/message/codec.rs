@@ -66,18 +66,11 @@ thread_local! {
 /// Scratch buffers larger than this are given back to the allocator after use.
 const SCRATCH_BYTES_KEPT: usize = 64 * 1024;
 
-/// Encodes `value` into a buffer of this thread and passes it to `use_bytes`.
+/// Fills a buffer of this thread and passes it to `use_bytes`.
 ///
 /// Shared buffers are locked only while finished bytes are copied, never while a user's `Serialize`
 /// runs: it may panic, take long, or encode something itself (then it gets a fresh buffer).
-pub(crate) fn with_encoded<T: Serialize + ?Sized, R>(
-    value: &T,
-    use_bytes: impl FnOnce(&[u8]) -> R,
-) -> Result<R, EncodeError> {
-    with_scratch(|buffer| encode(value, buffer), use_bytes)
-}
-
-/// As [`with_encoded`], for what `fill` writes.
+#[inline]
 pub(crate) fn with_scratch<R>(
     fill: impl FnOnce(&mut Vec<u8>) -> Result<(), EncodeError>,
     use_bytes: impl FnOnce(&[u8]) -> R,

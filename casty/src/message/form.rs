@@ -5,6 +5,10 @@
 //! visitor compiles the whole of rmp's dispatch once more. Here an enum has one visitor for all its
 //! messages, and the loop over the fields is compiled once for a format: it knows the fields as
 //! [`Slot`]s behind `dyn`.
+//!
+//! Between nodes a message is always MessagePack. So [`pack`] and [`unpack`] write and read the form
+//! directly: names are copied and compared as bytes, and serde sees the values only. `Serialize` and
+//! `Deserialize` give the same form, for a message inside of another value.
 
 use std::{fmt, marker::PhantomData};
 
@@ -12,12 +16,16 @@ use serde::{
     Deserializer, Serialize, Serializer,
     de::{
         DeserializeSeed, EnumAccess, Error as _, IgnoredAny, MapAccess, Unexpected, VariantAccess,
-        Visitor,
+        Visitor, value::BorrowedBytesDeserializer,
     },
-    ser::{Error as _, SerializeStructVariant},
+    ser::SerializeStructVariant,
 };
 
-use super::wire::Wire;
+use super::{
+    codec::{DEPTH_MAX, DecodeError, EncodeError},
+    packed,
+    wire::Wire,
+};
 
 /// A message enum as its wire form sees it. Generated.
 pub trait MessageForm: Sized {
@@ -27,9 +35,214 @@ pub trait MessageForm: Sized {
     const MESSAGES: &'static [&'static str];
     /// The names of each message's fields, in the order of `MESSAGES`.
     const FIELDS: &'static [&'static [&'static str]];
+    /// The bytes of each message in MessagePack, in the same order.
+    const PACKED: &'static [PackedNames];
 
     /// Reads the fields of the message at `index` of `MESSAGES`.
     fn read<'de, M: MapAccess<'de>>(index: usize, fields: &mut M) -> Result<Self, M::Error>;
+
+    /// Writes the message that `self` is.
+    fn write<W: MessageWriter>(&self, writer: W) -> Result<W::Ok, W::Error>;
+}
+
+/// The bytes of one message in MessagePack that are always the same.
+#[derive(Debug)]
+pub struct PackedNames {
+    /// The message's name, and how many fields it has.
+    pub head: &'static [u8],
+    /// Each field's name.
+    pub fields: &'static [&'static [u8]],
+}
+
+/// Where a message is written.
+pub trait MessageWriter: Sized {
+    /// What is left of a written message.
+    type Ok;
+    /// Why a message cannot be written.
+    type Error;
+    /// Writes the fields of a message.
+    type Fields: SerializeStructVariant<Ok = Self::Ok, Error = Self::Error>;
+
+    /// Writes the message at `index` of [`MessageForm::MESSAGES`], with these values of its fields.
+    ///
+    /// # Errors
+    /// A value cannot be written.
+    fn message<F: MessageForm>(
+        self,
+        index: usize,
+        values: &[&dyn Put<Self::Fields>],
+    ) -> Result<Self::Ok, Self::Error>;
+
+    /// An internal message never leaves the process.
+    ///
+    /// # Errors
+    /// Always.
+    fn internal(self) -> Result<Self::Ok, Self::Error>;
+}
+
+/// Appends a message in MessagePack. After an error `out` is as long as before.
+pub fn pack<F: MessageForm>(message: &F, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    let start = out.len();
+    let packed = message.write(Packer(out));
+    packed.map_err(|error| {
+        out.truncate(start);
+        EncodeError(error.to_string())
+    })
+}
+
+struct Packer<'a>(&'a mut Vec<u8>);
+
+impl<'a> MessageWriter for Packer<'a> {
+    type Ok = ();
+    type Error = rmp_serde::encode::Error;
+    type Fields = PackedFields<'a>;
+
+    #[inline]
+    fn message<F: MessageForm>(
+        self,
+        index: usize,
+        values: &[&dyn Put<PackedFields<'a>>],
+    ) -> Result<(), Self::Error> {
+        match F::PACKED.get(index) {
+            Some(names) => pack_message(self.0, names, values),
+            None => Err(no_such_message()),
+        }
+    }
+
+    fn internal(self) -> Result<(), Self::Error> {
+        Err(internal_message())
+    }
+}
+
+fn pack_message<'a>(
+    out: &'a mut Vec<u8>,
+    names: &PackedNames,
+    values: &[&dyn Put<PackedFields<'a>>],
+) -> Result<(), rmp_serde::encode::Error> {
+    out.extend_from_slice(names.head);
+    let mut fields = PackedFields(out);
+    for (name, value) in names.fields.iter().zip(values) {
+        fields.0.extend_from_slice(name);
+        // The name is there.
+        value.put("", &mut fields)?;
+    }
+    Ok(())
+}
+
+/// The values of a message that is packed.
+#[derive(Debug)]
+pub struct PackedFields<'a>(&'a mut Vec<u8>);
+
+impl SerializeStructVariant for PackedFields<'_> {
+    type Ok = ();
+    type Error = rmp_serde::encode::Error;
+
+    #[inline]
+    fn serialize_field<T: Serialize + ?Sized>(
+        &mut self,
+        _: &'static str,
+        value: &T,
+    ) -> Result<(), Self::Error> {
+        let mut serializer = rmp_serde::Serializer::new(&mut *self.0).with_struct_map();
+        value.serialize(&mut serializer)
+    }
+
+    fn end(self) -> Result<(), Self::Error> {
+        Ok(())
+    }
+}
+
+/// Reads a message in MessagePack that takes up all of `bytes`.
+pub fn unpack<F: MessageForm>(bytes: &[u8]) -> Result<F, DecodeError> {
+    let (index, mut fields) = Packed::begin(bytes, F::MESSAGES)?;
+    let read = F::read(index, &mut fields);
+    fields.end(read.map_err(|error| DecodeError(error.to_string())))
+}
+
+/// The fields of a message in MessagePack that are left to be read.
+struct Packed<'de> {
+    left: usize,
+    rest: &'de [u8],
+    /// Of the present field.
+    value: &'de [u8],
+}
+
+/// What stands before a value is two maps, of the message and of its fields.
+const OUTER_DEPTH: usize = 2;
+
+impl<'de> Packed<'de> {
+    /// Reads the name of a message, as its position among `messages`.
+    fn begin(
+        bytes: &'de [u8],
+        messages: &'static [&'static str],
+    ) -> Result<(usize, Self), DecodeError> {
+        let named = packed::map(bytes).and_then(|(count, entry)| match count {
+            1 => packed::text(entry),
+            _ => None,
+        });
+        let Some((name, fields)) = named else {
+            return Err(DecodeError("it is no message".to_owned()));
+        };
+        let Some(index) = position(messages, name) else {
+            let name = String::from_utf8_lossy(name);
+            let unknown = rmp_serde::decode::Error::unknown_variant(&name, messages);
+            return Err(DecodeError(unknown.to_string()));
+        };
+        let Some((left, rest)) = packed::map(fields) else {
+            return Err(DecodeError("a message has no named fields".to_owned()));
+        };
+        let value = &[];
+        Ok((index, Self { left, rest, value }))
+    }
+
+    fn end<F>(&self, read: Result<F, DecodeError>) -> Result<F, DecodeError> {
+        if read.is_ok() && !self.rest.is_empty() {
+            return Err(DecodeError(
+                "bytes are left over after the value".to_owned(),
+            ));
+        }
+        read
+    }
+}
+
+impl<'de> MapAccess<'de> for Packed<'de> {
+    type Error = rmp_serde::decode::Error;
+
+    #[inline]
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, Self::Error> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        let entry = packed::text(self.rest).and_then(|(name, rest)| {
+            let (value, rest) = packed::value(rest)?;
+            Some((name, value, rest))
+        });
+        let Some((name, value, rest)) = entry else {
+            return Err(Self::Error::custom("a field has no name, or no end"));
+        };
+        (self.left, self.rest, self.value) = (self.left - 1, rest, value);
+        seed.deserialize(BorrowedBytesDeserializer::new(name))
+            .map(Some)
+    }
+
+    #[inline]
+    fn next_value_seed<V: DeserializeSeed<'de>>(
+        &mut self,
+        seed: V,
+    ) -> Result<V::Value, Self::Error> {
+        let mut deserializer = rmp_serde::Deserializer::from_read_ref(self.value);
+        deserializer.set_max_depth(DEPTH_MAX - OUTER_DEPTH);
+        seed.deserialize(&mut deserializer)
+    }
+}
+
+/// Where a name is among others.
+#[inline]
+fn position(names: &[&str], name: &[u8]) -> Option<usize> {
+    names.iter().position(|known| known.as_bytes() == name)
 }
 
 /// Reads a message.
@@ -118,14 +331,16 @@ impl Visitor<'_> for NameVisitor {
         f.write_str("a name")
     }
 
-    fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
-        let position = self.0.iter().position(|known| *known == name);
-        Ok(position.ok_or_else(|| name.to_owned()))
+    fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<Self::Value, E> {
+        self.visit_bytes(name.as_bytes())
     }
 
     fn visit_bytes<E: serde::de::Error>(self, name: &[u8]) -> Result<Self::Value, E> {
+        if let Some(position) = position(self.0, name) {
+            return Ok(Ok(position));
+        }
         match std::str::from_utf8(name) {
-            Ok(name) => self.visit_str(name),
+            Ok(unknown) => Ok(Err(unknown.to_owned())),
             Err(_) => Err(E::invalid_value(Unexpected::Bytes(name), &self)),
         }
     }
@@ -236,35 +451,52 @@ impl<T: Serialize, S: SerializeStructVariant> Put<S> for T {
     }
 }
 
-/// Writes the message at `index` of [`MessageForm::MESSAGES`].
+/// Writes a message by a serializer of any format.
 pub fn write_message<F: MessageForm, S: Serializer>(
-    index: u32,
-    values: &[&dyn Put<S::SerializeStructVariant>],
+    message: &F,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
-    write(F::NAME, (index, F::MESSAGES, F::FIELDS), values, serializer)
+    message.write(BySerde(serializer))
 }
 
-fn write<S: Serializer>(
-    name: &'static str,
-    (index, messages, fields): (u32, &[&'static str], &[&'static [&'static str]]),
-    values: &[&dyn Put<S::SerializeStructVariant>],
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    let (message, fields) = match (messages.get(index as usize), fields.get(index as usize)) {
-        (Some(message), Some(fields)) => (*message, *fields),
-        _ => return Err(S::Error::custom("there is no such message")),
-    };
-    let mut written = serializer.serialize_struct_variant(name, index, message, values.len())?;
-    for (field, value) in fields.iter().zip(values) {
-        value.put(field, &mut written)?;
+struct BySerde<S>(S);
+
+impl<S: Serializer> MessageWriter for BySerde<S> {
+    type Ok = S::Ok;
+    type Error = S::Error;
+    type Fields = S::SerializeStructVariant;
+
+    fn message<F: MessageForm>(
+        self,
+        index: usize,
+        values: &[&dyn Put<Self::Fields>],
+    ) -> Result<S::Ok, S::Error> {
+        let (Some(name), Some(fields)) = (F::MESSAGES.get(index), F::FIELDS.get(index)) else {
+            return Err(no_such_message());
+        };
+        let number = u32::try_from(index).unwrap_or(u32::MAX);
+        let mut written = self
+            .0
+            .serialize_struct_variant(F::NAME, number, name, values.len())?;
+        for (field, value) in fields.iter().zip(values) {
+            value.put(field, &mut written)?;
+        }
+        written.end()
     }
-    written.end()
+
+    fn internal(self) -> Result<S::Ok, S::Error> {
+        Err(internal_message())
+    }
 }
 
-/// An internal message never leaves the process.
-pub fn write_internal<S: Serializer>(_: S) -> Result<S::Ok, S::Error> {
-    Err(S::Error::custom("an internal message has no wire form"))
+#[cold]
+fn no_such_message<E: serde::ser::Error>() -> E {
+    E::custom("there is no such message")
+}
+
+#[cold]
+fn internal_message<E: serde::ser::Error>() -> E {
+    E::custom("an internal message has no wire form")
 }
 
 #[cfg(test)]
@@ -274,6 +506,7 @@ mod tests {
     use proptest::prelude::*;
     use serde::{Deserialize, Serialize};
 
+    use super::{pack, unpack};
     use crate::{
         message::codec::{decode, to_vec},
         prelude::*,
@@ -342,6 +575,15 @@ mod tests {
         }
     }
 
+    fn packed(message: &ShelfMsg) -> Option<Vec<u8>> {
+        let mut out = vec![1, 2];
+        let result = pack(message, &mut out);
+        assert_eq!(out[..2], [1, 2]);
+        // After an error nothing is left behind.
+        assert!(result.is_ok() || out.len() == 2);
+        result.ok().map(|()| out.split_off(2))
+    }
+
     fn any_message() -> impl Strategy<Value = Derived> {
         prop_oneof![
             (any::<String>(), any::<u32>(), any::<Option<String>>())
@@ -356,13 +598,36 @@ mod tests {
         fn the_form_is_the_one_that_serdes_derives_give(message in any_message()) {
             let bytes = to_vec(&message).unwrap();
             prop_assert_eq!(&to_vec(&twin(&message)).unwrap(), &bytes);
-            prop_assert_eq!(derived(decode::<ShelfMsg>(&bytes).unwrap()), message);
+            prop_assert_eq!(&packed(&twin(&message)).unwrap(), &bytes);
+            prop_assert_eq!(&derived(decode::<ShelfMsg>(&bytes).unwrap()), &message);
+            prop_assert_eq!(derived(unpack::<ShelfMsg>(&bytes).unwrap()), message);
+        }
+
+        /// A byte is changed, lost, or added. Both ways of reading see the same message, or none.
+        #[test]
+        fn damaged_messages_are_read_the_same_way_in_place(
+            message in any_message(),
+            at in any::<proptest::sample::Index>(),
+            damage in 0..3,
+            byte in any::<u8>(),
+        ) {
+            let mut bytes = to_vec(&message).unwrap();
+            let at = at.index(bytes.len());
+            match damage {
+                0 => bytes[at] = byte,
+                1 => drop(bytes.remove(at)),
+                _ => bytes.insert(at, byte),
+            }
+            let (in_place, by_serde) = (unpack::<ShelfMsg>(&bytes), decode::<ShelfMsg>(&bytes));
+            prop_assert_eq!(in_place.ok().map(derived), by_serde.ok().map(derived));
         }
 
         #[test]
         fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let (read, by_serde) = (decode::<ShelfMsg>(&bytes), decode::<Derived>(&bytes));
             prop_assert!(read.is_err() || by_serde.is_ok());
+            let in_place = unpack::<ShelfMsg>(&bytes);
+            prop_assert_eq!(in_place.ok().map(derived), read.ok().map(derived));
         }
     }
 
@@ -380,9 +645,14 @@ mod tests {
     ) -> Result<Derived, String> {
         let fields: BTreeMap<_, _> = fields.into_iter().collect();
         let bytes = to_vec(&BTreeMap::from([(message, fields)])).unwrap();
-        decode::<ShelfMsg>(&bytes)
+        let by_serde = decode::<ShelfMsg>(&bytes)
             .map(derived)
-            .map_err(|error| error.0)
+            .map_err(|error| error.0);
+        let in_place = unpack::<ShelfMsg>(&bytes)
+            .map(derived)
+            .map_err(|error| error.0);
+        assert_eq!(in_place, by_serde);
+        in_place
     }
 
     #[test]
@@ -422,6 +692,8 @@ mod tests {
         }
         let error = decode::<ShelfMsg>(&bytes).unwrap_err();
         assert!(error.0.contains("duplicate field `where`"), "{error}");
+        let in_place = unpack::<ShelfMsg>(&bytes).unwrap_err();
+        assert_eq!(in_place.0, error.0);
     }
 
     #[test]
@@ -430,5 +702,6 @@ mod tests {
         assert!(error.contains("unheard_of"), "{error}");
         assert!(read("tick", []).is_err());
         assert!(to_vec(&ShelfMsg::Tick {}).is_err());
+        assert_eq!(packed(&ShelfMsg::Tick {}), None);
     }
 }

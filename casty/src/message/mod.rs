@@ -3,4 +3,5 @@
 pub(crate) mod answer;
 pub(crate) mod codec;
 pub(crate) mod form;
+mod packed;
 pub(crate) mod wire;

@@ -2,7 +2,7 @@
 
 use std::sync::Weak;
 
-use crate::{id::MemberId, system::Inner};
+use crate::{id::MemberId, protocol::map::Status, system::Inner};
 
 /// See [`ActorSystem::glance`].
 pub(crate) struct WeakSystem(pub(super) Weak<Inner>);
@@ -30,7 +30,10 @@ impl WeakSystem {
             serves: serves.collect(),
             generation: map.map_or(0, |map| map.identity.generation),
             version: map.map_or(0, |map| map.version),
-            voters: map.map_or(0, |map| map.voters.len()),
+            voters: map.map_or(0, |map| {
+                let up = |id: &&MemberId| map.status(id) == Some(Status::Up);
+                map.voters.keys().filter(up).count()
+            }),
             up: map.map_or(0, |map| map.up().count()),
             homeless: map.map_or(0, |map| {
                 let owners: Vec<_> = map
@@ -68,6 +71,7 @@ pub struct View {
     /// Of its map, as the rest.
     pub generation: u32,
     pub version: u64,
+    /// Voters that are Up.
     pub voters: usize,
     pub up: usize,
     /// Shards that had an owner and have none now that is Up.

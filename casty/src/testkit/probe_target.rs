@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     actor::{
-        Actor, Envelope, Rejected,
+        Actor, Envelope, Message as _, Rejected,
         ask::{
             chain::Acts,
             remote_reply::RemoteAsk,
@@ -154,7 +154,7 @@ impl<A: Actor> AnyCell for ProbeTarget<A> {
         _: &mut dyn FnMut() -> Option<Credit>,
     ) {
         let reply = ReplyTo::from(ask);
-        match self.runtime.enter(|| codec::decode::<A::Message>(payload)) {
+        match self.runtime.enter(|| A::Message::decode(payload)) {
             Ok(message) => {
                 if let Err(rejected) = self.put(Envelope { message, reply }) {
                     let (envelope, failure) = (rejected.envelope, rejected.failure);

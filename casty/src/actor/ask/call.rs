@@ -115,6 +115,7 @@ impl<A: Actor, T, E> IntoFuture for Call<A, T, E> {
 
 /// Queues a tell now. Compiled once for a type of actor, and not for each of its replies, as all
 /// that follows.
+#[inline]
 fn try_send<A: Actor>(to: &A::Address, message: A::Message) -> Result<(), Rejected<A>> {
     to.try_send(Envelope {
         message,

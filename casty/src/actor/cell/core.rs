@@ -167,7 +167,9 @@ pub(super) struct Rare {
 }
 
 impl Rare {
-    fn refusal(&self) -> Option<Failure> {
+    #[cold]
+    #[inline(never)]
+    fn refusal(&self) -> Option<Box<Failure>> {
         let (until, failure) = self.failing.as_ref()?;
         let left = until.checked_duration_since(Instant::now())?;
         if left.is_zero() {
@@ -177,14 +179,15 @@ impl Rare {
         if let Failure::Quarantined { retry_after, .. } = &mut failure {
             *retry_after = left;
         }
-        Some(failure)
+        Some(Box::new(failure))
     }
 }
 
-/// Why a cell accepts no envelopes, or not this one.
+/// Why a cell accepts no envelopes, or not this one. Of two words, so that it is returned in
+/// registers: each sender looks whether there is one.
 pub(crate) enum RefusalReason {
     Closed,
-    Failing(Failure),
+    Failing(Box<Failure>),
 }
 
 /// The consequences of a change of a cell's [`Status`].

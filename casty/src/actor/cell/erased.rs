@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::{
     actor::{
-        Actor, Envelope,
+        Actor, Envelope, Message as _,
         ask::{
             chain::Acts,
             remote_reply::RemoteAsk,
@@ -53,9 +53,7 @@ impl<A: Actor> AnyCell for Cell<A> {
         ask: Option<RemoteAsk>,
         credit: &mut dyn FnMut() -> Option<Credit>,
     ) {
-        let decoded = self
-            .runtime()
-            .enter(|| codec::decode::<A::Message>(payload));
+        let decoded = self.runtime().enter(|| A::Message::decode(payload));
         let reply = ReplyTo::from(ask);
         let refusal = match decoded {
             Ok(message) => self.push_credited(Envelope { message, reply }, credit),

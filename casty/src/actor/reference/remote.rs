@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 
 use crate::{
     actor::{
-        Actor, Envelope, Rejected,
+        Actor, Envelope, Message as _, Rejected,
         context::watch::{WatchId, WatchedKey, Watcher},
         reference::destination::Destination,
         runtime::{ActorAddress, Runtime},
@@ -38,10 +38,13 @@ impl Remote {
     fn carry<A: Actor>(&self, envelope: Envelope<A>) -> Result<(), Rejected<A>> {
         let Envelope { message, mut reply } = envelope;
         let chain = self.runtime.encode_chain(reply.chain());
-        let carried = codec::with_encoded(&message, |payload| match self.runtime.carrier() {
-            Some(carrier) => carrier.try_carry(&self.address, &chain, payload, &mut reply),
-            None => Err(Failure::Stopped),
-        });
+        let carried = codec::with_scratch(
+            |out| message.encode(out),
+            |payload| match self.runtime.carrier() {
+                Some(carrier) => carrier.try_carry(&self.address, &chain, payload, &mut reply),
+                None => Err(Failure::Stopped),
+            },
+        );
         let failure = match carried {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(failure)) => failure,

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::{
     actor::{
-        Entity, Envelope, Reply,
+        Entity, Envelope, Message as _, Reply,
         ask::reply::{ReplyTo, undecodable},
         cell::{Arrived, Cell, Refusal, RefusalReason, policy::Overflow},
     },
@@ -171,7 +171,7 @@ impl<E: Entity> Inward for Incoming<E> {
         }
         // Decoded before the shard is locked, since a user's code never runs under a lock. Wasted
         // if the shard is not here, which is rare.
-        let envelope = codec::decode(frame.payload).map(|message| Envelope {
+        let envelope = E::Message::decode(frame.payload).map(|message| Envelope {
             message,
             reply: self.region.asker_of(inlet, &frame),
         });
@@ -213,7 +213,7 @@ impl<E: Entity> Inward for Incoming<E> {
                 } in self.held.drain(..)
                 {
                     drop(Grant::new(inlet, bytes));
-                    cell.undeliverable(envelope, failure.clone());
+                    cell.undeliverable(envelope, Failure::clone(&failure));
                 }
             }
             // The cell has closed: a fresh one takes its place, or the shard has moved.
@@ -400,7 +400,7 @@ impl ShardRegion {
             ..
         } = frame;
         let (reply, credit) = origin.into_reply::<E::Reply>(&self.runtime, &chain);
-        let decoded = self.runtime.enter(|| codec::decode::<E::Message>(&payload));
+        let decoded = self.runtime.enter(|| E::Message::decode(&payload));
         match decoded {
             Ok(message) => Some(Decoded {
                 id,

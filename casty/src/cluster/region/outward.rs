@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::{
     actor::{
-        Entity, Envelope, Rejected, Route,
+        Entity, Envelope, Message as _, Rejected, Route,
         ask::chain,
         cell::{Cell, Refusal},
         reference::Found,
@@ -45,20 +45,23 @@ impl ShardRegion {
         }
         let Envelope { message, mut reply } = envelope;
         let chain = self.runtime.encode_chain(reply.chain());
-        let sent = codec::with_encoded(&message, |payload| {
-            let frame = Frame::Entity(EntityFrame {
-                kind: self.kind,
-                hops: 0,
-                epoch: epoch.0,
-                correlation: 0,
-                id: id.as_str(),
-                chain: &chain,
-                payload,
-            });
-            let place = link.reserve(&frame, admission)?;
-            place.put(reply.take());
-            Ok(())
-        });
+        let sent = codec::with_scratch(
+            |out| message.encode(out),
+            |payload| {
+                let frame = Frame::Entity(EntityFrame {
+                    kind: self.kind,
+                    hops: 0,
+                    epoch: epoch.0,
+                    correlation: 0,
+                    id: id.as_str(),
+                    chain: &chain,
+                    payload,
+                });
+                let place = link.reserve(&frame, admission)?;
+                place.put(reply.take());
+                Ok(())
+            },
+        );
         let failure = match sent {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(failure)) => failure,
