@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use casty::{ActorSystem, ClusterClient, Event, Events, Settings, prelude::*};
+use casty::{ActorSystem, ClusterClient, Event, Settings, event::Events, prelude::*};
 use casty_benches::{Counter, CounterRef};
 use serde_bytes::ByteBuf;
 use tokio::runtime::Handle;

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use casty::{ActorSystem, Call, prelude::*};
+use casty::{ActorSystem, call::Call, prelude::*};
 use casty_benches::counting::{Counting, counts};
 
 #[global_allocator]

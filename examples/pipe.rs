@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use casty::{Later, Promise, prelude::*};
+use casty::{
+    prelude::*,
+    reply::{Later, Promise},
+};
 
 /// Fetches pages and keeps them. The entity answers other questions while a page is on its way.
 #[derive(Default)]

@@ -1,6 +1,9 @@
 //! Timers: `cargo run --example timers`
 
-use casty::{Cancellable, Every, prelude::*};
+use casty::{
+    prelude::*,
+    schedule::{Cancellable, Every},
+};
 
 /// A device that shows its pulse, and counts as lost when the pulse stops.
 #[derive(Default)]

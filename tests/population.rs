@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use casty::{Call, prelude::*};
+use casty::{call::Call, prelude::*};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 /// What a message does to the entity that handles it.

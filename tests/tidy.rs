@@ -4,7 +4,7 @@
 mod reader;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -14,6 +14,7 @@ use casty_tests::source::{
     circles::circles,
     files_below,
     prose::{WIDTH, is_too_wide},
+    surface::{Export, exports},
     uses,
 };
 
@@ -28,6 +29,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
 
 /// What stands above them all, and may be used by none of them.
 const TOP: &[&str] = &["system", "admin"];
+
+/// Modules of the public surface that only re-export. Nothing uses them but links in documentation.
+const FACADES: &[&str] = &["call", "member", "reply", "schedule", "shards", "spy"];
 
 /// What everybody may use.
 const BASE: &[&str] = &["id", "config", "error", "event", "infra", "tie"];
@@ -108,7 +112,10 @@ fn dependencies_point_one_way() {
                     wrong.push(format!("{}: uses `{name}`", file.display()));
                 }
                 assert!(
-                    known || BASE.contains(&name.as_str()) || name.is_empty(),
+                    known
+                        || BASE.contains(&name.as_str())
+                        || FACADES.contains(&name.as_str())
+                        || name.is_empty(),
                     "{}: `crate::{name}` is in no layer; add it to this test",
                     file.display()
                 );
@@ -287,6 +294,50 @@ fn functions_and_files_are_short() {
         }
     }
     assert!(wrong.is_empty(), "too long:\n{}", wrong.join("\n"));
+}
+
+/// The names at the root of the crate, modules not counted: what the files of an application
+/// import. The number may only grow for a name that most applications need.
+const ROOT_NAMES_MAX: usize = 22;
+
+#[test]
+fn the_root_exports_what_an_application_imports() {
+    let exports = exports(&tree());
+    let root = exports.iter().filter(|export| export.module.is_empty());
+    let names: Vec<&str> = root.map(|export| &*export.name).collect();
+    assert!(
+        names.len() <= ROOT_NAMES_MAX && !names.is_empty(),
+        "the root exports {} names, not at most {ROOT_NAMES_MAX}; give the others a module that \
+         says what they are: {names:?}",
+        names.len()
+    );
+}
+
+#[test]
+fn a_public_name_has_one_path() {
+    let mut paths: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut globs = Vec::new();
+    for export in exports(&tree()) {
+        let Export {
+            module,
+            name,
+            definition,
+        } = &export;
+        // The prelude repeats what nearly every file imports.
+        if module == "prelude" {
+            continue;
+        }
+        if name == "*" {
+            globs.push(export.path());
+        }
+        // Neither two names for one thing, nor one name for two.
+        for key in [definition, name] {
+            paths.entry(key.clone()).or_default().insert(export.path());
+        }
+    }
+    assert!(globs.is_empty(), "re-export by name, not by {globs:?}");
+    paths.retain(|_, paths| paths.len() > 1);
+    assert!(paths.is_empty(), "public by two paths: {paths:#?}");
 }
 
 #[test]

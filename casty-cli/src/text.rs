@@ -1,9 +1,9 @@
 //! Reports as text: for people by default, as JSON for programs.
 
 use casty::{
-    MemberStatus,
-    admin::{DrainProgress, Drained, MapVersion, MemberReport, Members, Recovered, Shards},
+    admin::{DrainProgress, Drained, MapVersion, MemberReport, Members, Recovered, ShardHomes},
     id::{MemberId, NodeId},
+    member::MemberStatus,
 };
 
 use crate::failure::Failure;
@@ -74,7 +74,7 @@ pub(crate) fn members(cluster: &str, report: &Members) -> String {
     text
 }
 
-pub(crate) fn shards(cluster: &str, report: &Shards) -> String {
+pub(crate) fn shards(cluster: &str, report: &ShardHomes) -> String {
     let mut text = format!("cluster {cluster}, {}\n\n", version(report.map));
     let kinds = report.kinds.iter().map(|kind| kind.name.as_str());
     let mut table = Table::new(["NODE"].into_iter().chain(kinds.clone()).chain(["TOTAL"]));

@@ -278,7 +278,7 @@ async fn a_drained_node_has_no_shard_and_no_vote_and_the_others_answer() {
 
     let members = admin("drained", &nodes[1]).await.members().await.unwrap();
     let drained = &members.members[0];
-    assert_eq!(drained.status, casty::MemberStatus::Leaving);
+    assert_eq!(drained.status, casty::member::MemberStatus::Leaving);
     assert_eq!((drained.shards, drained.votes), (0, false));
     all_answer(&nodes[1]).await;
     let members = admin("drained", &nodes[1]).await.members().await.unwrap();

@@ -66,9 +66,9 @@ pub struct Settings {
 /// cluster map.
 ///
 /// A node cannot tell whether the other node is dead or only out of reach. A
-/// [`TieBreaker`](crate::TieBreaker) outside of the cluster can decide: then either of the two goes
-/// on, and never both. A third node, even a witness that hosts nothing, is the better answer: with
-/// three nodes the question does not arise.
+/// [`TieBreaker`](crate::tie::TieBreaker) outside of the cluster can decide: then either of the two
+/// goes on, and never both. A third node, even a witness that hosts nothing, is the better answer:
+/// with three nodes the question does not arise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Availability {
@@ -94,8 +94,8 @@ pub enum OnDown {
     #[default]
     Rejoin,
     /// The node stays out: [`wait_for`](crate::ActorSystem::wait_for) fails with
-    /// [`JoinError::Down`](crate::JoinError::Down), and so does every later request. A program that
-    /// should end then can wait for that.
+    /// [`JoinError::Down`](crate::error::JoinError::Down), and so does every later request. A
+    /// program that should end then can wait for that.
     Stop,
 }
 

@@ -2,12 +2,16 @@
 //! # Where to look
 //!
 //! - Write actors: [`entity`], [`actor`], [`message`], [`Context`]; state machines:
-//!   [`mod@behavior`].
-//! - Talk to them: the generated proxies, [`Call`], [`Shards`], [`AskError`], [`TellError`].
-//! - Run them: [`ActorSystem`], [`SystemBuilder`], [`ClusterClient`], [`Settings`], [`TieBreaker`].
-//! - Watch them: [`Events`], [`Event`], [`DeadLetter`], [`Spy`].
-//! - Operate them: [`mod@admin`], and the program `casty` of the crate `casty-cli`.
+//!   [`mod@behavior`]; timers: [`schedule`]; replies that come later: [`reply`].
+//! - Talk to them: the generated proxies, [`call`], [`shards`], [`AskError`], [`TellError`].
+//! - Run them: [`ActorSystem`], [`SystemBuilder`], [`ClusterClient`], [`Settings`], [`member`],
+//!   [`tie`], [`error`].
+//! - Watch them: [`Event`], [`DeadLetter`], [`event`], [`spy`].
+//! - Operate them: [`admin`], and the program `casty` of the crate `casty-cli`.
 //! - Test them: `testkit`, behind the feature of that name.
+//!
+//! The root holds what the files of an application import. Every other name stands in the module
+//! that says what it belongs to. No name stands in two places, but for those of the [`prelude`].
 
 // Generated code says `::casty`; this crate's own tests use it too.
 extern crate self as casty;
@@ -32,37 +36,54 @@ mod protocol;
 mod system;
 #[cfg(feature = "testkit")]
 pub mod testkit;
-mod tie;
+pub mod tie;
 mod transport;
 
 pub use actor::{
     Actor, Entity, Init, Message,
-    ask::{
-        call::{Ask, Call},
-        promise::{Later, Promise},
-    },
-    context::{
-        Context,
-        schedule::{Cancellable, Every},
-    },
+    context::Context,
     reference::{ActorRef, EntityRef},
-    spy::{Observation, Observed, Scope, Spy},
 };
-pub use behavior::{Behavior, OneOf, Stay, Stop};
 pub use casty_macros::{actor, behavior, entity, message, state};
-pub use config::{Availability, OnDown, Settings};
-pub use error::{
-    AskError, JoinError, ShutdownError, StartError, StateDirError, TellError, TieError,
-};
-pub use event::{
-    ActorPath, DeadLetter, DeadLetterReason, Emitted, Event, Events, Terminated, TerminatedReason,
-};
+pub use config::Settings;
+pub use error::send::{AskError, TellError};
+pub use event::kinds::{DeadLetter, Event, Terminated};
 pub use message::wire::Wire;
-pub use system::{
-    ActorSystem, ClusterClient, ConnectError, MemberInfo, MemberStatus, ShardEnvelope, Shards,
-    SystemBuilder,
-};
-pub use tie::{Claim, TieBreaker, Verdict};
+pub use system::{ActorSystem, ClusterClient, SystemBuilder};
+
+/// What a proxy's function returns: a message on its way to an actor.
+pub mod call {
+    pub use crate::actor::ask::call::{Ask, Call};
+}
+
+/// The members of a cluster, and what a node does when the cluster is divided.
+pub mod member {
+    pub use crate::{
+        config::{Availability, OnDown},
+        system::{MemberInfo, MemberStatus},
+    };
+}
+
+/// Replies that are given after the handler has returned.
+pub mod reply {
+    pub use crate::actor::ask::promise::{Later, Promise};
+}
+
+/// Timers of an actor: [`Context::schedule_once`](crate::Context::schedule_once) and
+/// [`Context::schedule_every`](crate::Context::schedule_every).
+pub mod schedule {
+    pub use crate::actor::context::schedule::{Cancellable, Every};
+}
+
+/// Entities as receivers of messages that are values, one level below their proxies.
+pub mod shards {
+    pub use crate::system::{ShardEnvelope, Shards};
+}
+
+/// Observers of an actor's messages: [`ActorSystem::spy`](crate::ActorSystem::spy).
+pub mod spy {
+    pub use crate::actor::spy::{Observation, Observed, Scope, Spy};
+}
 
 /// What an application imports: `use casty::prelude::*;`.
 pub mod prelude {
@@ -73,7 +94,9 @@ pub mod prelude {
 
     pub use crate::{
         Actor, ActorRef, ActorSystem, AskError, ClusterClient, Context, DeadLetter, Entity,
-        EntityRef, Event, OneOf, ShardEnvelope, Stay, Stop, TellError, Terminated, Wire, actor,
+        EntityRef, Event, TellError, Terminated, Wire, actor,
+        behavior::{OneOf, Stay, Stop},
         entity, message,
+        shards::ShardEnvelope,
     };
 }

@@ -16,7 +16,7 @@ pub use crate::{
     },
     behavior::{Behavior, HandlerRow, OneOf, Otherwise, State, Stay, Stop},
     cluster::registry::EntityRegistration,
-    event::Terminated,
+    event::kinds::Terminated,
     id::EntityId,
     message::{
         codec::{DecodeError, EncodeError},

@@ -5,10 +5,7 @@ use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 
-use crate::{
-    error::TieError,
-    id::{ClusterIdentity, MemberId},
-};
+use crate::id::{ClusterIdentity, MemberId};
 
 /// A service outside of the cluster that decides which of two nodes goes on without the other: a
 /// row in a database, a `Lease` in Kubernetes.
@@ -72,7 +69,10 @@ use crate::{
 /// ```
 /// use std::{collections::BTreeMap, sync::Mutex};
 ///
-/// use casty::{Claim, TieBreaker, TieError, Verdict, prelude::*};
+/// use casty::{
+///     prelude::*,
+///     tie::{Claim, TieBreaker, TieError, Verdict},
+/// };
 ///
 /// /// A table, as a database would have it.
 /// #[derive(Default)]
@@ -167,6 +167,25 @@ pub enum Verdict {
     Won,
     /// The other member was the first.
     Lost,
+}
+
+/// Why a [`TieBreaker`] gave no verdict. The claim may have counted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TieError {
+    /// The tie-breaker could not be asked, or did not understand. casty repeats the claim.
+    #[error("the tie-breaker cannot be reached: {reason}")]
+    Unreachable {
+        /// The reason.
+        reason: String,
+    },
+    /// The tie-breaker did not answer within
+    /// [`Settings::decide_timeout`](crate::Settings::decide_timeout). casty repeats the claim.
+    #[error("the tie-breaker has not answered in {after:?}")]
+    Timeout {
+        /// How long the node waited.
+        after: Duration,
+    },
 }
 
 /// A tie-breaker of any type.

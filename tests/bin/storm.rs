@@ -27,7 +27,7 @@ use std::{
     time::Duration,
 };
 
-use casty::{AskError, ClusterClient, MemberStatus, admin::Admin};
+use casty::{AskError, ClusterClient, admin::Admin, member::MemberStatus};
 use casty_tests::{
     namespaces::{BRIDGE, Namespaces},
     process::{Launch, Process},

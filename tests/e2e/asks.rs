@@ -1,6 +1,10 @@
 //! Asks between actors.
 
-use casty::{Later, Promise, prelude::*, testkit};
+use casty::{
+    prelude::*,
+    reply::{Later, Promise},
+    testkit,
+};
 
 use crate::support::{cluster, entity_on, shutdown, soon};
 

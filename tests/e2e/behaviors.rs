@@ -3,7 +3,7 @@
 mod machines;
 mod model;
 
-use casty::{DeadLetterReason, prelude::*, testkit};
+use casty::{event::DeadLetterReason, prelude::*, testkit};
 use futures_util::FutureExt;
 
 use self::machines::{
@@ -132,7 +132,10 @@ fn a_panic_with_the_state_in_hand_is_told_and_the_state_is_lost() {
     });
 }
 
-async fn passes(valve: &ValveRef, numbers: std::ops::Range<u32>) -> Vec<casty::Ask<Valve, u32>> {
+async fn passes(
+    valve: &ValveRef,
+    numbers: std::ops::Range<u32>,
+) -> Vec<casty::call::Ask<Valve, u32>> {
     let mut asks = Vec::new();
     for number in numbers {
         let mut ask = valve.pass(number).into_future();

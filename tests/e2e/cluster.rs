@@ -1,6 +1,6 @@
 //! Several nodes in this process, over real TCP.
 
-use casty::{ClusterClient, Event, MemberStatus, prelude::*};
+use casty::{ClusterClient, Event, member::MemberStatus, prelude::*};
 use casty_tests::{
     Account, Counter, CounterMsg, CounterRef, Herald, InsufficientFunds, Ledger, Listener, Seen,
 };

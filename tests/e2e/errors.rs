@@ -2,7 +2,11 @@
 
 use std::net::SocketAddr;
 
-use casty::{JoinError, Settings, StartError, prelude::*};
+use casty::{
+    Settings,
+    error::{JoinError, StartError},
+    prelude::*,
+};
 use casty_tests::Counter;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use casty::{
-    JoinError, MemberStatus, StartError, StateDirError,
+    error::{JoinError, StartError, StateDirError},
     id::MemberId,
+    member::MemberStatus,
     prelude::*,
     testkit::{Arbiter, Sighting, Sim, View},
 };

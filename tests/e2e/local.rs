@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use casty::{DeadLetterReason, prelude::*};
+use casty::{event::DeadLetterReason, prelude::*};
 use casty_tests::{Account, AccountRef, Counter, InsufficientFunds};
 use tokio::sync::Semaphore;
 

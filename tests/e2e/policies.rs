@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use casty::{
-    DeadLetterReason,
+    event::DeadLetterReason,
     prelude::*,
     testkit::{self, DeadLetters},
 };

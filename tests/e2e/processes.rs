@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, path::Path, process::Stdio};
 
-use casty::{MemberStatus, admin::Admin, id::Incarnation, prelude::*, testkit::Probe};
+use casty::{admin::Admin, id::Incarnation, member::MemberStatus, prelude::*, testkit::Probe};
 use casty_tests::{Counter, CounterRef, Herald, HeraldRef, Listener};
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},

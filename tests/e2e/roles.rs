@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use casty::{StartError, SystemBuilder, prelude::*};
+use casty::{SystemBuilder, error::StartError, prelude::*};
 
 use crate::support::{eventually, node, shutdown, soon};
 

@@ -3,7 +3,9 @@
 use std::{collections::BTreeMap, sync::Mutex};
 
 use casty::{
-    Availability, JoinError, MemberStatus, Settings,
+    Settings,
+    error::JoinError,
+    member::{Availability, MemberStatus},
     prelude::*,
     testkit::{Conditions, Sim, SimTask, true_time},
 };

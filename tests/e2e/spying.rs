@@ -1,6 +1,10 @@
 //! Spies.
 
-use casty::{Observed, Scope, prelude::*, testkit};
+use casty::{
+    prelude::*,
+    spy::{Observed, Scope},
+    testkit,
+};
 
 /// Has a child.
 #[derive(Default)]
@@ -34,7 +38,7 @@ impl Worker {
     }
 }
 
-fn short(observation: &casty::Observation) -> String {
+fn short(observation: &casty::spy::Observation) -> String {
     let what = match &observation.what {
         Observed::Received => "received".to_owned(),
         Observed::Handled { took } => format!("handled {}", took.as_millis()),
@@ -56,7 +60,7 @@ fn a_spy_sees_its_actor_and_a_subtree_all_below() {
         worker.fail().await.unwrap_err();
         let stranger = system.spawn(Worker);
         stranger.work(1).await.unwrap();
-        let seen = |spy: &mut casty::Spy| -> Vec<String> {
+        let seen = |spy: &mut casty::spy::Spy| -> Vec<String> {
             std::iter::from_fn(|| spy.try_next())
                 .map(|o| short(&o))
                 .collect()

@@ -127,7 +127,7 @@ fn pauses_grow_until_it_is_given_up() {
         assert!(end.is(&actor));
         assert_eq!(
             end.reason,
-            casty::TerminatedReason::Failed("enough".to_owned())
+            casty::event::TerminatedReason::Failed("enough".to_owned())
         );
         assert_eq!(actor.add(1).await, Err(AskError::Stopped));
         assert_eq!(tally.made(), 4);

@@ -1,7 +1,7 @@
 //! Helpers that the tests share.
 
 pub(crate) use casty::testkit::{STEP_LIMIT, eventually, shutdown, soon};
-use casty::{ActorSystem, Call, Entity, Event, Events, SystemBuilder, testkit};
+use casty::{ActorSystem, Entity, Event, SystemBuilder, call::Call, event::Events, testkit};
 
 pub(crate) fn node(name: &str) -> SystemBuilder {
     casty_tests::log();

@@ -2,10 +2,13 @@
 //! in a storm.
 
 use casty::{
-    Availability, Claim, JoinError, Settings, TieBreaker, TieError, Verdict,
+    Settings,
     admin::{Admin, AdminError},
+    error::JoinError,
+    member::Availability,
     prelude::*,
     testkit::{Arbiter, Sim},
+    tie::{Claim, TieBreaker, TieError, Verdict},
 };
 use casty_tests::Counter;
 

@@ -1,6 +1,10 @@
 //! Timers, and work beside the mailbox.
 
-use casty::{Cancellable, Every, prelude::*, testkit};
+use casty::{
+    prelude::*,
+    schedule::{Cancellable, Every},
+    testkit,
+};
 use tokio::time::Instant;
 
 /// Ticks in every way there is.

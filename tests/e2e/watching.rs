@@ -1,7 +1,7 @@
 //! Actors that watch others.
 
 use casty::{
-    TerminatedReason,
+    event::TerminatedReason,
     prelude::*,
     testkit::{self, Probe},
 };

@@ -5,6 +5,7 @@
 
 pub mod circles;
 pub mod prose;
+pub mod surface;
 pub mod uses;
 
 use std::{

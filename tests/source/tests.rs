@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use casty_tests::source::{
     Function, Tree,
     circles::{Graph, circles},
+    surface::exports,
     uses,
 };
 
@@ -158,5 +159,40 @@ fn a_call_is_followed_to_the_file_of_the_method() {
     assert_eq!(
         used(&[lib, room, other, of_field]),
         edge("room/b.rs", "room/a.rs")
+    );
+}
+
+#[test]
+fn an_export_is_followed_to_its_definition() {
+    let tree = tree(&[
+        (
+            "lib.rs",
+            "pub mod error; mod infra; pub use error::send::AskError as Ask; pub use other::Outside;
+             pub(crate) use error::JoinError; #[doc(hidden)] pub mod private { pub struct Hidden; }
+             pub mod facade { pub use crate::{error::JoinError, infra::*}; pub fn own() {} }",
+        ),
+        (
+            "error/mod.rs",
+            "pub(crate) mod send; pub(crate) use self::send::AskError; pub struct JoinError;",
+        ),
+        ("error/send.rs", "pub enum AskError {}"),
+        ("infra.rs", "pub struct Unreachable;"),
+    ]);
+    let exports = exports(&tree);
+    let found: Vec<_> = exports
+        .iter()
+        .map(|export| (export.path(), &*export.definition))
+        .collect();
+    let expected = [
+        ("Ask", "error/send.rs::AskError"),
+        ("Outside", "other::Outside"),
+        ("error::JoinError", "error/mod.rs::JoinError"),
+        ("facade::*", "crate::infra"),
+        ("facade::JoinError", "error/mod.rs::JoinError"),
+        ("facade::own", "lib.rs::own"),
+    ];
+    assert_eq!(
+        found,
+        expected.map(|(path, definition)| (path.to_owned(), definition))
     );
 }

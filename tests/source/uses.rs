@@ -146,7 +146,7 @@ pub fn within<'a>(tree: &'a Tree, layer: &str) -> Graph<'a> {
 }
 
 /// What the names of a crate mean.
-struct Names<'a> {
+pub(super) struct Names<'a> {
     tree: &'a Tree,
     /// The file of each module.
     modules: BTreeMap<&'a [String], usize>,
@@ -178,7 +178,7 @@ enum Target {
 }
 
 impl<'a> Names<'a> {
-    fn of(tree: &'a Tree) -> Self {
+    pub(super) fn of(tree: &'a Tree) -> Self {
         let files = tree.files.iter().enumerate();
         let mut names = Self {
             tree,
@@ -327,6 +327,31 @@ impl<'a> Names<'a> {
             });
         }
         module.map(|module| (Target::Module(module), 0))
+    }
+
+    /// The names that a `pub use` of a file gives, each with the definition behind it: its file and
+    /// its name there, or its path if it is another crate's.
+    pub(super) fn re_exports(
+        &self,
+        at: usize,
+        tree: &UseTree,
+        depth: usize,
+    ) -> Vec<(String, String)> {
+        let file = &self.tree.files[at];
+        let mut paths = Vec::new();
+        flatten(tree, &mut Vec::new(), &mut paths);
+        let re_exports = paths.into_iter().map(|(path, name)| {
+            let within = self.absolute(file, &path, depth);
+            let definition = within.and_then(|within| match self.follow(&within, PATIENCE) {
+                Some((Target::Item(of), 0)) => {
+                    let file = &self.tree.files[of].name;
+                    within.last().map(|last| format!("{file}::{last}"))
+                }
+                _ => None,
+            });
+            (name, definition.unwrap_or_else(|| path.join("::")))
+        });
+        re_exports.collect()
     }
 
     /// The files that a file uses.

@@ -10,8 +10,8 @@ pub struct Counter {
 #[entity]
 impl Counter {
     #[message(internal)]
-    fn tick(&mut self) -> casty::Later<u8> {
-        casty::Promise::new().1
+    fn tick(&mut self) -> casty::reply::Later<u8> {
+        casty::reply::Promise::new().1
     }
 
     #[message]

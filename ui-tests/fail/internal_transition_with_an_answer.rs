@@ -4,7 +4,7 @@ use casty::prelude::*;
 
 #[entity]
 pub mod door {
-    use casty::{Later, Promise, Stay};
+    use casty::{behavior::Stay, reply::{Later, Promise}};
 
     #[state(initial)]
     #[derive(Default)]

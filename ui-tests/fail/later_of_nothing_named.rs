@@ -10,8 +10,8 @@ pub struct Counter {
 #[entity]
 impl Counter {
     #[message]
-    fn tick(&mut self) -> casty::Later {
-        casty::Promise::new().1
+    fn tick(&mut self) -> casty::reply::Later {
+        casty::reply::Promise::new().1
     }
 
     #[message]

@@ -24,7 +24,7 @@ impl Counter {
     }
 }
 
-fn call(counter: CounterRef) -> casty::Call<Counter, i64> {
+fn call(counter: CounterRef) -> casty::call::Call<Counter, i64> {
     counter.four()
 }
 

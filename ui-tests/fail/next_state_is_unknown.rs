@@ -7,7 +7,7 @@ pub struct Elsewhere;
 #[entity]
 pub mod door {
     use super::Elsewhere;
-    use casty::{OneOf, Stay};
+    use casty::behavior::{OneOf, Stay};
 
     #[state(initial)]
     #[derive(Default)]

@@ -4,7 +4,7 @@ use casty::prelude::*;
 
 #[entity]
 pub mod door {
-    use casty::OneOf;
+    use casty::behavior::OneOf;
 
     #[state(initial)]
     #[derive(Default)]

@@ -4,7 +4,7 @@ use casty::prelude::*;
 
 #[entity]
 pub mod door {
-    use casty::{OneOf, Stop};
+    use casty::behavior::{OneOf, Stop};
 
     #[state(initial)]
     #[derive(Default)]

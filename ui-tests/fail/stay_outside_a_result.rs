@@ -4,7 +4,7 @@ use casty::prelude::*;
 
 #[entity]
 pub mod door {
-    use casty::Stay;
+    use casty::behavior::Stay;
 
     #[state(initial)]
     #[derive(Default)]

@@ -4,7 +4,7 @@ use casty::prelude::*;
 
 #[entity]
 pub mod door {
-    use casty::Stay;
+    use casty::behavior::Stay;
 
     pub type Result<T> = std::result::Result<T, Stay<Closed, String>>;
 

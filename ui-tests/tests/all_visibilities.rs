@@ -56,8 +56,8 @@ mod private_type {
     }
 
     pub fn call(reference: &TwoRef) {
-        let _: casty::Call<Two, Secret> = reference.private(Secret(1));
-        let _: casty::Call<Two, Secret, Secret> = reference.public();
+        let _: casty::call::Call<Two, Secret> = reference.private(Secret(1));
+        let _: casty::call::Call<Two, Secret, Secret> = reference.public();
     }
 }
 

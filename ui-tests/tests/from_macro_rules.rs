@@ -53,7 +53,7 @@ macro_rules! switch {
                     self,
                     $argument: $value,
                     ctx: &mut casty::Context<$actor>,
-                ) -> Result<($on, $value), casty::Stay<Self, String>> {
+                ) -> Result<($on, $value), casty::behavior::Stay<Self, String>> {
                     let _ = ctx.node_id();
                     Ok((
                         $on {
@@ -70,9 +70,9 @@ macro_rules! switch {
                 fn $toggle(
                     self,
                     $argument: $value,
-                ) -> Result<($off, $value), casty::Stay<Self, String>> {
+                ) -> Result<($off, $value), casty::behavior::Stay<Self, String>> {
                     if self.last == $argument {
-                        Err(casty::Stay(self, String::new()))
+                        Err(casty::behavior::Stay(self, String::new()))
                     } else {
                         Ok(($off, $argument))
                     }
@@ -91,8 +91,8 @@ switch!(lamp, Lamp, Off => On, toggle(to: u8));
 
 #[test]
 fn works() {
-    let _: fn(&NumberRef, i64) -> casty::Call<Number, Option<i64>> = NumberRef::set;
-    let _: fn(&LampRef, u8) -> casty::Call<Lamp, u8, String> = LampRef::toggle;
+    let _: fn(&NumberRef, i64) -> casty::call::Call<Number, Option<i64>> = NumberRef::set;
+    let _: fn(&LampRef, u8) -> casty::call::Call<Lamp, u8, String> = LampRef::toggle;
     let _ = TextMsg::Write {
         text: String::new(),
     };

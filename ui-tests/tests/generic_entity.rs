@@ -76,6 +76,6 @@ fn works() {
     travels::<CounterMsg<fn(), 3>>();
     travels::<CounterRef<fn(), 3>>();
     travels::<OneMsg>();
-    let _: fn(&StoreRef<u8>, u8) -> casty::Call<Store<u8>, Option<u8>> = StoreRef::put;
+    let _: fn(&StoreRef<u8>, u8) -> casty::call::Call<Store<u8>, Option<u8>> = StoreRef::put;
     let _ = StoreMsg::Put { value: 1u8 };
 }

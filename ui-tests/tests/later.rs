@@ -1,6 +1,9 @@
 //! Replies that come later: plain, fallible, async, generic.
 
-use casty::{Later, Promise, prelude::*};
+use casty::{
+    prelude::*,
+    reply::{Later, Promise},
+};
 
 #[derive(Default)]
 pub struct Gate {
@@ -17,7 +20,7 @@ impl Gate {
     }
 
     #[message]
-    async fn try_pass(&mut self, name: String) -> casty::Later<Result<u32, String>> {
+    async fn try_pass(&mut self, name: String) -> casty::reply::Later<Result<u32, String>> {
         let (promise, later) = Promise::new();
         promise.reply(Err(name));
         later

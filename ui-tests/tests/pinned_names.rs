@@ -88,7 +88,7 @@ fn works() {
     assert_eq!(CounterMsg::Self_ {}.name(), "self_");
     assert_eq!((Greeter::NAME, Greeter::POLICY.mailbox), ("g", 1));
     assert_eq!((Odd::NAME, Odd::POLICY.mailbox), ("Odd", 1024));
-    let _: fn(&GreeterRef) -> casty::Call<Greeter, u8> = GreeterRef::stop;
-    let _: fn(&GreeterRef) -> casty::Call<Greeter, ()> = GreeterRef::clone;
-    let _: fn(&OddRef) -> casty::Call<Odd, u8> = OddRef::entity_id;
+    let _: fn(&GreeterRef) -> casty::call::Call<Greeter, u8> = GreeterRef::stop;
+    let _: fn(&GreeterRef) -> casty::call::Call<Greeter, ()> = GreeterRef::clone;
+    let _: fn(&OddRef) -> casty::call::Call<Odd, u8> = OddRef::entity_id;
 }

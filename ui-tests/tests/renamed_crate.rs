@@ -47,7 +47,10 @@ pub mod lamp {
     #[actors::behavior]
     impl Off {
         #[actors::message]
-        fn switch(self) -> Result<actors::OneOf<On, Off>, actors::Stay<Self, String>> {
+        fn switch(
+            self,
+        ) -> Result<actors::behavior::OneOf<On, Off>, actors::behavior::Stay<Self, String>>
+        {
             Ok(On.into())
         }
     }
@@ -55,7 +58,7 @@ pub mod lamp {
     #[behavior]
     impl On {
         #[message]
-        fn switch(self) -> Result<Off, actors::Stay<On, String>> {
+        fn switch(self) -> Result<Off, actors::behavior::Stay<On, String>> {
             Ok(Off)
         }
     }

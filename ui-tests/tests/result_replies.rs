@@ -74,8 +74,9 @@ impl Disk {
 
 #[test]
 fn works() {
-    let _: fn(&AccountRef, u64) -> casty::Call<Account, u64, InsufficientFunds> =
+    let _: fn(&AccountRef, u64) -> casty::call::Call<Account, u64, InsufficientFunds> =
         AccountRef::withdraw;
-    let _: fn(&AccountRef) -> casty::Call<Account, (), InsufficientFunds> = AccountRef::by_alias;
-    let _: fn(&AccountRef) -> casty::Call<Account, Short<u8>> = AccountRef::renamed;
+    let _: fn(&AccountRef) -> casty::call::Call<Account, (), InsufficientFunds> =
+        AccountRef::by_alias;
+    let _: fn(&AccountRef) -> casty::call::Call<Account, Short<u8>> = AccountRef::renamed;
 }

@@ -44,7 +44,7 @@ impl Light {
 
 #[test]
 fn works() {
-    let _: fn(&LightRef, Light) -> casty::Call<Light, Option<Light>> = LightRef::set;
+    let _: fn(&LightRef, Light) -> casty::call::Call<Light, Option<Light>> = LightRef::set;
     let _ = LightMsg::Set {
         to: Light::On { level: 1 },
     };

@@ -20,7 +20,10 @@
 
 use std::collections::BTreeMap;
 
-use casty::{Later, Promise, prelude::*};
+use casty::{
+    prelude::*,
+    reply::{Later, Promise},
+};
 
 /// What one may buy.
 #[message]
@@ -218,7 +221,7 @@ pub async fn others(cart: ShoppingCartRef) -> Result<u64, AskError> {
 }
 
 /// Its table.
-pub const TABLE: casty::Behavior = ShoppingCart::behavior();
+pub const TABLE: casty::behavior::Behavior = ShoppingCart::behavior();
 
 #[test]
 fn works() {

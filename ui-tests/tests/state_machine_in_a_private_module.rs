@@ -43,8 +43,8 @@ mod shop {
         #[behavior]
         impl Off {
             #[message]
-            fn burn_out(self) -> casty::Stop {
-                casty::Stop
+            fn burn_out(self) -> casty::behavior::Stop {
+                casty::behavior::Stop
             }
         }
     }

@@ -67,12 +67,17 @@ mod door {
             self,
             force: bool,
         ) -> ::std::result::Result<
-            ::casty::OneOf<Open, ::casty::Stop>,
-            ::casty::Stay<Self, ::std::string::String>,
+            ::casty::behavior::OneOf<Open, ::casty::behavior::Stop>,
+            ::casty::behavior::Stay<Self, ::std::string::String>,
         > {
             match self.knocks {
-                0 => ::std::result::Result::Err(::casty::Stay(self, ::std::string::String::new())),
-                _ if force => ::std::result::Result::Ok(::std::convert::From::from(::casty::Stop)),
+                0 => ::std::result::Result::Err(::casty::behavior::Stay(
+                    self,
+                    ::std::string::String::new(),
+                )),
+                _ if force => {
+                    ::std::result::Result::Ok(::std::convert::From::from(::casty::behavior::Stop))
+                }
                 _ => ::std::result::Result::Ok(::std::convert::From::from(Open)),
             }
         }
@@ -86,8 +91,8 @@ mod door {
         }
 
         #[message(internal)]
-        fn slam(self) -> ::casty::Stop {
-            ::casty::Stop
+        fn slam(self) -> ::casty::behavior::Stop {
+            ::casty::behavior::Stop
         }
     }
 }

@@ -187,7 +187,7 @@ impl<A: Actor> Rejected<A> {
 #[doc(hidden)]
 pub enum Handled<A: Actor> {
     Reply(A::Reply),
-    /// A [`Promise`](crate::Promise) will reply.
+    /// A [`Promise`](crate::reply::Promise) will reply.
     Later(Deferred<A::Reply>),
     /// The present state has no handler for it. `silent`: its loss is meant, and no dead letter.
     Unhandled {

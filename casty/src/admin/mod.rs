@@ -44,7 +44,7 @@ pub use self::{
     error::{AdminError, Unreached},
     report::{
         DrainProgress, Drained, HomeReport, KindReport, MapVersion, MemberReport, Members,
-        Outsider, Recovered, ShardTotals, Shards,
+        Outsider, Recovered, ShardHomes, ShardTotals,
     },
 };
 use crate::{
@@ -380,7 +380,7 @@ impl Admin {
     ///
     /// # Cancel safety
     /// Safe.
-    pub async fn shards(&self) -> Result<Shards, AdminError> {
+    pub async fn shards(&self) -> Result<ShardHomes, AdminError> {
         Ok(self.look(self.timeout).await?.shards())
     }
 

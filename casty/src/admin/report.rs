@@ -85,7 +85,7 @@ pub struct Outsider {
 /// The shards of a cluster, by the most advanced map that a node showed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
-pub struct Shards {
+pub struct ShardHomes {
     /// The map that the report was read from.
     pub map: MapVersion,
     /// In the order of their names.

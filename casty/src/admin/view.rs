@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{
     AdminError, DrainProgress, HomeReport, KindReport, MapVersion, MemberReport, Members, Outsider,
-    ShardTotals, Shards,
+    ShardHomes, ShardTotals,
 };
 use crate::{
     cluster::peers::wire::Inspection,
@@ -257,7 +257,7 @@ impl View {
         }
     }
 
-    pub(super) fn shards(&self) -> Shards {
+    pub(super) fn shards(&self) -> ShardHomes {
         let named = |slot: Option<Slot>| Some(self.map.by_slot(slot?)?.0.clone());
         let kinds = self.map.kinds.iter().map(|(name, table)| KindReport {
             name: name.clone(),
@@ -290,7 +290,7 @@ impl View {
                 kinds,
             }
         });
-        Shards {
+        ShardHomes {
             map: self.version(),
             kinds: kinds.collect(),
             members: members.collect(),

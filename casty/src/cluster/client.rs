@@ -33,7 +33,7 @@ use crate::{
         tenure::Tenure,
     },
     config::{Availability, OnDown, Settings},
-    error::{ShutdownError, TieError},
+    error::ShutdownError,
     id::MemberId,
     infra::cancel::unless,
     protocol::{
@@ -42,6 +42,7 @@ use crate::{
         map::ClusterMap,
         membership::{MembershipConfig, Operation, Outcome},
     },
+    tie::TieError,
 };
 
 /// How often deadlines are looked at.

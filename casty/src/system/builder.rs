@@ -226,7 +226,7 @@ impl SystemBuilder {
     /// ```no_run
     /// # use casty::prelude::*;
     /// # #[tokio::main]
-    /// # async fn main() -> Result<(), casty::StartError> {
+    /// # async fn main() -> Result<(), casty::error::StartError> {
     /// let node = ActorSystem::builder("shop")
     ///     .node_id("node-1")
     ///     .listen("10.0.0.1:25520")

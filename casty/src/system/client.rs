@@ -16,7 +16,7 @@ use crate::{
         client::Client,
         peers::{LocalMember, remote_actors::RemoteActors},
     },
-    error::{JoinError, ShutdownError, StartError},
+    error::{ConnectError, JoinError, ShutdownError, StartError},
     event::Events,
     id::{Incarnation, MemberId, NodeId},
     infra::boxed::{Boxed, boxed},
@@ -166,16 +166,4 @@ impl ClusterClient {
     pub async fn shutdown(&self) -> Result<(), ShutdownError> {
         boxed(self.0.client.leave()).await
     }
-}
-
-/// Why a client could not connect.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConnectError {
-    /// The client could not be set up.
-    #[error(transparent)]
-    Start(#[from] StartError),
-    /// The cluster refuses the client.
-    #[error(transparent)]
-    Join(#[from] JoinError),
 }

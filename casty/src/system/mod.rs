@@ -19,7 +19,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 pub(crate) use self::builder::fresh_seed;
 pub use self::{
     builder::SystemBuilder,
-    client::{ClusterClient, ConnectError},
+    client::ClusterClient,
     shards::{ShardEnvelope, Shards},
 };
 use crate::{

@@ -5,7 +5,10 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use crate::{Claim, TieBreaker, TieError, Verdict, infra::sync::lock};
+use crate::{
+    infra::sync::lock,
+    tie::{Claim, TieBreaker, TieError, Verdict},
+};
 
 /// A tie-breaker in memory that a test can make unreachable. Clones share their claims: give each
 /// node of a cluster a clone.

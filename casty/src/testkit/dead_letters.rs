@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::{ActorSystem, DeadLetter, Event, Events, testkit::PATIENCE};
+use crate::{ActorSystem, DeadLetter, Event, event::Events, testkit::PATIENCE};
 
 /// The dead letters of a system, from the moment this is created.
 #[derive(Debug)]

@@ -5,7 +5,10 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use casty::{Later, Promise, prelude::*};
+use casty::{
+    prelude::*,
+    reply::{Later, Promise},
+};
 
 /// The cart has nothing of that price.
 #[message]

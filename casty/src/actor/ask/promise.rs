@@ -26,7 +26,7 @@ enum Slot<R> {
 /// The return type of a handler whose reply comes later: from a [`Promise`].
 ///
 /// ```
-/// use casty::{Later, Promise, prelude::*};
+/// use casty::{prelude::*, reply::{Later, Promise}};
 ///
 /// #[derive(Default)]
 /// struct Gate {

@@ -102,7 +102,7 @@ impl<A: Actor> Context<A> {
     ///
     /// ```
     /// # use casty::prelude::*;
-    /// use casty::Every;
+    /// use casty::schedule::Every;
     ///
     /// #[derive(Default)]
     /// struct Clock {

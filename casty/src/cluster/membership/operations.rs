@@ -13,7 +13,6 @@ use crate::{
         peers::wire::{Call, Proposal},
     },
     config::Settings,
-    error::TieError,
     id::{ClusterIdentity, MemberId, Voter},
     infra::observe::sighted,
     protocol::{
@@ -22,7 +21,7 @@ use crate::{
         map::{ClusterMap, Command},
         membership::{Greeted, Introduction, MembershipInput, Operation, Outcome},
     },
-    tie::{Claim, Verdict},
+    tie::{Claim, TieError, Verdict},
     transport::handshake::{HandshakeError, HandshakeRefusal, Welcome},
 };
 

@@ -6,12 +6,12 @@ use tokio::time::Instant;
 
 use crate::{
     config::{Availability, OnDown},
-    error::{JoinError, TieError},
+    error::JoinError,
     id::{ClusterIdentity, Incarnation, MemberId},
     protocol::{
         bootstrap::SeedAnswer, leader_client::LeaderError, lease::LeaseTimes, map::ClusterMap,
     },
-    tie::Verdict,
+    tie::{TieError, Verdict},
 };
 
 /// The facts that do not change while the process lives.

@@ -11,14 +11,14 @@ use super::{
 };
 use crate::{
     config::Availability,
-    error::{JoinError, TieError},
+    error::JoinError,
     id::{ClusterIdentity, Incarnation, MemberId},
     protocol::{
         bootstrap::SeedAnswer,
         map::{ClusterMap, Status},
         tie,
     },
-    tie::Verdict,
+    tie::{TieError, Verdict},
 };
 
 /// A command to go on without the leader, while it is checked.

@@ -17,7 +17,8 @@ use tokio::{
 
 use super::{clock::Moves, trace::Trace};
 use crate::{
-    ActorSystem, StartError, SystemBuilder,
+    ActorSystem, SystemBuilder,
+    error::StartError,
     infra::sync::lock,
     system::{View, WeakSystem},
 };

@@ -11,7 +11,11 @@ use crate::protocol::map::{
     Command,
     tests::{address, founded, join, lease, member},
 };
-use crate::{config::Availability, error::TieError, protocol::bootstrap::SeedAnswer, tie::Verdict};
+use crate::{
+    config::Availability,
+    protocol::bootstrap::SeedAnswer,
+    tie::{TieError, Verdict},
+};
 
 const MS: Duration = Duration::from_millis(1);
 const BACKOFF: Duration = Duration::from_millis(20);

@@ -1,13 +1,11 @@
-//! The errors, one type for each public operation.
-//!
-//! Every variant says what happened to the message: certainly not handled (a retry is safe), or
-//! possibly handled (retry only if handling it twice is harmless).
+//! The errors of a message that was sent, or could not be.
 
-use std::{convert::Infallible, fmt, path::PathBuf, time::Duration};
+use std::{convert::Infallible, fmt, time::Duration};
 
-use serde::{Deserialize, Serialize};
-
-use crate::id::InvalidId;
+use crate::{
+    error::failure::{Deadlock, Failure, NO_QUORUM, Quarantined, UnknownEntity, Unreachable},
+    id::InvalidId,
+};
 
 /// Why an ask has no answer.
 ///
@@ -78,7 +76,7 @@ pub enum AskError<E = Infallible> {
     /// The target waits, in a handler of its own, for the asking actor, or for an actor that waits
     /// for it: a circle. So the message was not handled, and never could be. A retry from the same
     /// handler fails the same way. Ask from a task of its own
-    /// ([`Context::pipe`](crate::Context::pipe)), or answer [later](crate::Later).
+    /// ([`Context::pipe`](crate::Context::pipe)), or answer [later](crate::reply::Later).
     Deadlock {
         /// The actors of the circle, each waiting for the next. The target is first and last.
         chain: Vec<String>,
@@ -219,74 +217,6 @@ impl<E: std::error::Error + 'static> std::error::Error for AskError<E> {
             Self::Entity(error) => Some(error),
             _ => None,
         }
-    }
-}
-
-const NO_QUORUM: &str =
-    "no quorum: nobody can say where the entity lives, or its node may not act without the leader";
-
-struct Quarantined<'a>(&'a str, Duration);
-
-impl fmt::Display for Quarantined<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(reason, after) = self;
-        write!(
-            f,
-            "the entity fails too often and takes no messages for {after:.1?}; its last failure: {reason}"
-        )
-    }
-}
-
-struct Deadlock<'a>(&'a [String]);
-
-impl fmt::Display for Deadlock<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "the ask would never be answered, since each waits for the next: {}",
-            self.0.join(" -> ")
-        )
-    }
-}
-
-struct UnknownEntity<'a>(&'a str, Option<&'a str>);
-
-impl fmt::Display for UnknownEntity<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(name, role) = self;
-        match role {
-            Some(role) => write!(
-                f,
-                "no node hosts entities of type `{name}`: that takes a member with the role `{role}`, started with \
-                 `ActorSystem::builder(..).role(\"{role}\")`"
-            ),
-            None => write!(
-                f,
-                "no node hosts entities of type `{name}`; is the crate that defines it linked, or registered with \
-                 `ActorSystem::builder().entity::<T>()`?"
-            ),
-        }
-    }
-}
-
-struct Unreachable<'a> {
-    node: &'a str,
-    reason: &'a str,
-    maybe_handled: bool,
-}
-
-impl fmt::Display for Unreachable<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let handled = if self.maybe_handled {
-            "may have been"
-        } else {
-            "was not"
-        };
-        write!(
-            f,
-            "`{}` is unreachable ({}); the message {handled} handled",
-            self.node, self.reason
-        )
     }
 }
 
@@ -460,216 +390,6 @@ impl<M> fmt::Debug for TellError<M> {
 }
 
 impl<M> std::error::Error for TellError<M> {}
-
-/// What happened to a message, in the form that travels between the parts of a node and between
-/// nodes.
-///
-/// The public errors are made from it: [`AskError`] for an ask, [`TellError`] for a tell, a dead
-/// letter if no sender waits.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[doc(hidden)]
-pub enum Failure {
-    #[error("{}", Unreachable { node, reason, maybe_handled: *maybe_handled })]
-    Unreachable {
-        node: String,
-        reason: String,
-        maybe_handled: bool,
-    },
-    #[error("`{message}` is not handled in state `{state}`")]
-    Unhandled { state: String, message: String },
-    #[error("the handler panicked: {message}")]
-    Panicked { message: String },
-    #[error("the target stopped")]
-    Stopped,
-    #[error("a queue on the way is full")]
-    Full,
-    /// Full for good: under the target's overflow policy no sender waits for room.
-    #[error("the mailbox is full")]
-    MailboxFull,
-    #[error("{}", Quarantined(reason, *retry_after))]
-    Quarantined {
-        reason: String,
-        retry_after: Duration,
-    },
-    #[error("{}", Deadlock(chain))]
-    Deadlock { chain: Vec<String> },
-    #[error("{}", UnknownEntity(name, role.as_deref()))]
-    UnknownEntity { name: String, role: Option<String> },
-    #[error("{NO_QUORUM}")]
-    NoQuorum,
-    #[error("the entity could not start: {reason}")]
-    Init { reason: String },
-    #[error("`{message}` cannot be decoded: {reason}")]
-    Undecodable { message: String, reason: String },
-    #[error("the message cannot be encoded: {reason}")]
-    Unencodable { reason: String },
-    #[error("the message has {bytes} bytes, a frame at most {bytes_max}")]
-    TooLarge { bytes: usize, bytes_max: usize },
-    #[error("{0}")]
-    InvalidId(InvalidId),
-    #[error("the reply could not be carried back: {reason}")]
-    Reply { reason: String },
-}
-
-/// Why a [`TieBreaker`](crate::TieBreaker) gave no verdict. The claim may have counted.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum TieError {
-    /// The tie-breaker could not be asked, or did not understand. casty repeats the claim.
-    #[error("the tie-breaker cannot be reached: {reason}")]
-    Unreachable {
-        /// The reason.
-        reason: String,
-    },
-    /// The tie-breaker did not answer within
-    /// [`Settings::decide_timeout`](crate::Settings::decide_timeout). casty repeats the claim.
-    #[error("the tie-breaker has not answered in {after:?}")]
-    Timeout {
-        /// How long the node waited.
-        after: Duration,
-    },
-}
-
-/// Why a system did not start.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// The system cannot listen on the address: it is in use, not of this machine, or not
-    /// permitted.
-    #[error("cannot listen on `{address}`: {source}")]
-    Listen {
-        /// The requested address.
-        address: String,
-        /// The operating system's error.
-        source: std::io::Error,
-    },
-    /// A setting is missing or out of range.
-    #[error("setting `{setting}`: {reason}")]
-    Setting {
-        /// The setting's name.
-        setting: &'static str,
-        /// What is wrong, and what is allowed.
-        reason: String,
-    },
-    /// Two entity types claim the same wire name. Pin one with `#[entity(name = "...")]`.
-    #[error(
-        "entity types `{first}` and `{second}` share the wire name `{name}`; pin one with #[entity(name = \"...\")]"
-    )]
-    DuplicateEntity {
-        /// The shared wire name.
-        name: String,
-        /// One Rust type.
-        first: &'static str,
-        /// The other.
-        second: &'static str,
-    },
-    /// The state directory of this node cannot be used.
-    #[error(transparent)]
-    StateDir(#[from] StateDirError),
-}
-
-/// Why a state directory cannot be used: see
-/// [`SystemBuilder::state_dir`](crate::SystemBuilder::state_dir).
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StateDirError {
-    /// Another system, in this process or another, uses the directory and still runs.
-    #[error("`{}` is in use by another system", path.display())]
-    InUse {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// The directory belongs to another node, or to a node of another cluster. Give each node a
-    /// directory of its own.
-    #[error("`{}` belongs to {what} `{theirs}`, not to `{ours}`", path.display())]
-    Foreign {
-        /// The directory.
-        path: PathBuf,
-        /// What differs: `cluster` or `node`.
-        what: &'static str,
-        /// The owner of the directory.
-        theirs: String,
-        /// This node, or its cluster.
-        ours: String,
-    },
-    /// Another version of casty has written the directory, in a format that this version does not
-    /// know.
-    #[error("`{}` is in format {format}, which this version of casty does not know", path.display())]
-    Format {
-        /// The directory.
-        path: PathBuf,
-        /// The number of the format.
-        format: u32,
-    },
-    /// The contents are not what casty wrote. Nothing was changed. If you remove the directory, the
-    /// node joins without a kept state. This is safe as long as a majority of the voters has kept
-    /// theirs.
-    #[error("`{}` is damaged: {reason}", path.display())]
-    Corrupted {
-        /// The directory.
-        path: PathBuf,
-        /// What is wrong with the contents.
-        reason: String,
-    },
-    /// The operating system does not let this process read or write it.
-    #[error("`{}` cannot be used: {reason}", path.display())]
-    Unusable {
-        /// The directory.
-        path: PathBuf,
-        /// The operating system's error.
-        reason: String,
-    },
-}
-
-/// Why a node does not become, or does not see, what it waits for.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum JoinError {
-    /// A seed refused this node and will refuse it again: another cluster name, another protocol
-    /// version, or a catalog that contradicts the cluster's.
-    #[error("`{seed}` refused this node: {reason}")]
-    Refused {
-        /// The seed that refused.
-        seed: String,
-        /// Its reason.
-        reason: String,
-    },
-    /// The cluster declared this incarnation Down, and this node stays out
-    /// ([`OnDown::Stop`](crate::OnDown::Stop)). A new process may join.
-    #[error("the cluster declared this node down")]
-    Down,
-    /// The Raft engine of the cluster map failed on this node, for good. The node is no longer a
-    /// member.
-    #[error("the engine of the cluster map failed: {reason}")]
-    Engine {
-        /// The engine's error.
-        reason: String,
-    },
-    /// The system is shutting down.
-    #[error("the system is shutting down")]
-    ShutDown,
-}
-
-/// Why a shutdown was not entirely graceful. The system has stopped in either case.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ShutdownError {
-    /// When the time was up, handlers were still running, or the cluster had not agreed to the
-    /// leave.
-    #[error("shutdown was not complete after {after:?}: {waiting_for}")]
-    Timeout {
-        /// The configured bound.
-        after: Duration,
-        /// What was still under way.
-        waiting_for: &'static str,
-    },
-    /// The operating system cannot report signals. Nothing was shut down.
-    #[error("cannot wait for the signal to end: {reason}")]
-    Signal {
-        /// The operating system's error.
-        reason: String,
-    },
-}
 
 #[cfg(test)]
 mod tests {

@@ -1,0 +1,156 @@
+//! The errors of a system as a whole: its start, its membership, its shutdown.
+
+use std::{path::PathBuf, time::Duration};
+
+/// Why a system did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The system cannot listen on the address: it is in use, not of this machine, or not
+    /// permitted.
+    #[error("cannot listen on `{address}`: {source}")]
+    Listen {
+        /// The requested address.
+        address: String,
+        /// The operating system's error.
+        source: std::io::Error,
+    },
+    /// A setting is missing or out of range.
+    #[error("setting `{setting}`: {reason}")]
+    Setting {
+        /// The setting's name.
+        setting: &'static str,
+        /// What is wrong, and what is allowed.
+        reason: String,
+    },
+    /// Two entity types claim the same wire name. Pin one with `#[entity(name = "...")]`.
+    #[error(
+        "entity types `{first}` and `{second}` share the wire name `{name}`; pin one with #[entity(name = \"...\")]"
+    )]
+    DuplicateEntity {
+        /// The shared wire name.
+        name: String,
+        /// One Rust type.
+        first: &'static str,
+        /// The other.
+        second: &'static str,
+    },
+    /// The state directory of this node cannot be used.
+    #[error(transparent)]
+    StateDir(#[from] StateDirError),
+}
+
+/// Why a state directory cannot be used: see
+/// [`SystemBuilder::state_dir`](crate::SystemBuilder::state_dir).
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StateDirError {
+    /// Another system, in this process or another, uses the directory and still runs.
+    #[error("`{}` is in use by another system", path.display())]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The directory belongs to another node, or to a node of another cluster. Give each node a
+    /// directory of its own.
+    #[error("`{}` belongs to {what} `{theirs}`, not to `{ours}`", path.display())]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// What differs: `cluster` or `node`.
+        what: &'static str,
+        /// The owner of the directory.
+        theirs: String,
+        /// This node, or its cluster.
+        ours: String,
+    },
+    /// Another version of casty has written the directory, in a format that this version does not
+    /// know.
+    #[error("`{}` is in format {format}, which this version of casty does not know", path.display())]
+    Format {
+        /// The directory.
+        path: PathBuf,
+        /// The number of the format.
+        format: u32,
+    },
+    /// The contents are not what casty wrote. Nothing was changed. If you remove the directory, the
+    /// node joins without a kept state. This is safe as long as a majority of the voters has kept
+    /// theirs.
+    #[error("`{}` is damaged: {reason}", path.display())]
+    Corrupted {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong with the contents.
+        reason: String,
+    },
+    /// The operating system does not let this process read or write it.
+    #[error("`{}` cannot be used: {reason}", path.display())]
+    Unusable {
+        /// The directory.
+        path: PathBuf,
+        /// The operating system's error.
+        reason: String,
+    },
+}
+
+/// Why a node does not become, or does not see, what it waits for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// A seed refused this node and will refuse it again: another cluster name, another protocol
+    /// version, or a catalog that contradicts the cluster's.
+    #[error("`{seed}` refused this node: {reason}")]
+    Refused {
+        /// The seed that refused.
+        seed: String,
+        /// Its reason.
+        reason: String,
+    },
+    /// The cluster declared this incarnation Down, and this node stays out
+    /// ([`OnDown::Stop`](crate::member::OnDown::Stop)). A new process may join.
+    #[error("the cluster declared this node down")]
+    Down,
+    /// The Raft engine of the cluster map failed on this node, for good. The node is no longer a
+    /// member.
+    #[error("the engine of the cluster map failed: {reason}")]
+    Engine {
+        /// The engine's error.
+        reason: String,
+    },
+    /// The system is shutting down.
+    #[error("the system is shutting down")]
+    ShutDown,
+}
+
+/// Why a shutdown was not entirely graceful. The system has stopped in either case.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ShutdownError {
+    /// When the time was up, handlers were still running, or the cluster had not agreed to the
+    /// leave.
+    #[error("shutdown was not complete after {after:?}: {waiting_for}")]
+    Timeout {
+        /// The configured bound.
+        after: Duration,
+        /// What was still under way.
+        waiting_for: &'static str,
+    },
+    /// The operating system cannot report signals. Nothing was shut down.
+    #[error("cannot wait for the signal to end: {reason}")]
+    Signal {
+        /// The operating system's error.
+        reason: String,
+    },
+}
+
+/// Why a client could not connect.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The client could not be set up.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The cluster refuses the client.
+    #[error(transparent)]
+    Join(#[from] JoinError),
+}
