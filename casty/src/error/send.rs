@@ -2,10 +2,7 @@
 
 use std::{convert::Infallible, fmt, time::Duration};
 
-use crate::{
-    error::failure::{Deadlock, Failure, NO_QUORUM, Quarantined, UnknownEntity, Unreachable},
-    id::InvalidId,
-};
+use crate::{error::failure::Failure, id::InvalidId};
 
 /// Why an ask has no answer.
 ///
@@ -161,53 +158,64 @@ impl<E> From<Failure> for AskError<E> {
 
 impl<E: fmt::Display> fmt::Display for AskError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Entity(error) => write!(f, "the handler answered with an error: {error}"),
-            Self::Timeout { after } => write!(f, "no reply within {after:?}"),
+        let failure = match self {
+            Self::Entity(error) => {
+                return write!(f, "the handler answered with an error: {error}");
+            }
+            Self::Timeout { after } => return write!(f, "no reply within {after:?}"),
             Self::Unreachable {
                 node,
                 reason,
                 maybe_handled,
-            } => {
-                write!(
-                    f,
-                    "{}",
-                    Unreachable {
-                        node,
-                        reason,
-                        maybe_handled: *maybe_handled
-                    }
-                )
-            }
-            Self::Unhandled { state, message } => {
-                write!(f, "`{message}` is not handled in state `{state}`")
-            }
-            Self::Panicked { message } => write!(f, "the handler panicked: {message}"),
-            Self::Stopped => f.write_str("the target stopped before it handled the message"),
-            Self::Full => f.write_str("a queue on the way is full"),
-            Self::UnknownEntity { name, role } => {
-                write!(f, "{}", UnknownEntity(name, role.as_deref()))
-            }
-            Self::NoQuorum => f.write_str(NO_QUORUM),
-            Self::Init { reason } => write!(f, "the entity could not start: {reason}"),
+            } => Failure::Unreachable {
+                node: node.clone(),
+                reason: reason.clone(),
+                maybe_handled: *maybe_handled,
+            },
+            Self::Unhandled { state, message } => Failure::Unhandled {
+                state: state.clone(),
+                message: message.clone(),
+            },
+            Self::Panicked { message } => Failure::Panicked {
+                message: message.clone(),
+            },
+            Self::Stopped => Failure::Stopped,
+            Self::Full => Failure::Full,
+            Self::UnknownEntity { name, role } => Failure::UnknownEntity {
+                name: name.clone(),
+                role: role.clone(),
+            },
+            Self::NoQuorum => Failure::NoQuorum,
+            Self::Init { reason } => Failure::Init {
+                reason: reason.clone(),
+            },
             Self::Quarantined {
                 reason,
                 retry_after,
-            } => write!(f, "{}", Quarantined(reason, *retry_after)),
-            Self::Deadlock { chain } => write!(f, "{}", Deadlock(chain)),
-            Self::Undecodable { message, reason } => {
-                write!(f, "the receiver could not decode `{message}`: {reason}")
-            }
-            Self::Unencodable { reason } => write!(f, "the message cannot be encoded: {reason}"),
-            Self::TooLarge { bytes, bytes_max } => {
-                write!(
-                    f,
-                    "the message has {bytes} bytes, a frame at most {bytes_max}"
-                )
-            }
-            Self::InvalidId(invalid) => invalid.fmt(f),
-            Self::Reply { reason } => write!(f, "the reply could not be carried back: {reason}"),
-        }
+            } => Failure::Quarantined {
+                reason: reason.clone(),
+                retry_after: *retry_after,
+            },
+            Self::Deadlock { chain } => Failure::Deadlock {
+                chain: chain.clone(),
+            },
+            Self::Undecodable { message, reason } => Failure::Undecodable {
+                message: message.clone(),
+                reason: reason.clone(),
+            },
+            Self::Unencodable { reason } => Failure::Unencodable {
+                reason: reason.clone(),
+            },
+            Self::TooLarge { bytes, bytes_max } => Failure::TooLarge {
+                bytes: *bytes,
+                bytes_max: *bytes_max,
+            },
+            Self::InvalidId(invalid) => Failure::InvalidId(invalid.clone()),
+            Self::Reply { reason } => Failure::Reply {
+                reason: reason.clone(),
+            },
+        };
+        failure.fmt(f)
     }
 }
 
@@ -350,35 +358,42 @@ impl<M> TellError<M> {
 
 impl<M> fmt::Display for TellError<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Full(_) => f.write_str("not sent: a queue on the way is full"),
-            Self::Stopped(_) => f.write_str("not sent: the target has stopped"),
-            Self::Unreachable { node, reason, .. } => {
-                write!(f, "not sent: `{node}` is unreachable ({reason})")
-            }
-            Self::NoQuorum(_) => write!(f, "not sent: {NO_QUORUM}"),
-            Self::UnknownEntity { name, role, .. } => {
-                write!(f, "not sent: {}", UnknownEntity(name, role.as_deref()))
-            }
-            Self::InvalidId { reason, .. } => write!(f, "not sent: {reason}"),
-            Self::Unencodable { reason, .. } => write!(f, "not sent: cannot be encoded: {reason}"),
+        let failure = match self {
+            Self::Full(_) => Failure::Full,
+            Self::Stopped(_) => Failure::Stopped,
+            Self::Unreachable { node, reason, .. } => Failure::Unreachable {
+                node: node.clone(),
+                reason: reason.clone(),
+                maybe_handled: false,
+            },
+            Self::NoQuorum(_) => Failure::NoQuorum,
+            Self::UnknownEntity { name, role, .. } => Failure::UnknownEntity {
+                name: name.clone(),
+                role: role.clone(),
+            },
+            Self::InvalidId { reason, .. } => Failure::InvalidId(reason.clone()),
+            Self::Unencodable { reason, .. } => Failure::Unencodable {
+                reason: reason.clone(),
+            },
             Self::TooLarge {
                 bytes, bytes_max, ..
-            } => {
-                write!(
-                    f,
-                    "not sent: the message has {bytes} bytes, a frame at most {bytes_max}"
-                )
-            }
-            Self::Init { reason, .. } => {
-                write!(f, "not sent: the entity could not start: {reason}")
-            }
+            } => Failure::TooLarge {
+                bytes: *bytes,
+                bytes_max: *bytes_max,
+            },
+            Self::Init { reason, .. } => Failure::Init {
+                reason: reason.clone(),
+            },
             Self::Quarantined {
                 reason,
                 retry_after,
                 ..
-            } => write!(f, "not sent: {}", Quarantined(reason, *retry_after)),
-        }
+            } => Failure::Quarantined {
+                reason: reason.clone(),
+                retry_after: *retry_after,
+            },
+        };
+        write!(f, "not sent: {failure}")
     }
 }
 
@@ -420,5 +435,38 @@ mod tests {
             }
             .maybe_handled()
         );
+    }
+
+    #[test]
+    fn a_failure_reads_the_same_to_an_asker_and_to_a_teller() {
+        let failures = [
+            Failure::Full,
+            Failure::NoQuorum,
+            Failure::InvalidId(InvalidId::Empty),
+            Failure::UnknownEntity {
+                name: "Cart".into(),
+                role: Some("shop".into()),
+            },
+            Failure::TooLarge {
+                bytes: 2,
+                bytes_max: 1,
+            },
+            Failure::Quarantined {
+                reason: "r".into(),
+                retry_after: Duration::from_secs(3),
+            },
+            Failure::Unreachable {
+                node: "n".into(),
+                reason: "r".into(),
+                maybe_handled: false,
+            },
+        ];
+        for failure in failures {
+            let text = failure.to_string();
+            let asked = AskError::<Infallible>::from(failure.clone());
+            assert_eq!(asked.to_string(), text);
+            let told = TellError::new((), failure);
+            assert_eq!(told.to_string(), format!("not sent: {text}"));
+        }
     }
 }
