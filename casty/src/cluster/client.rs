@@ -45,7 +45,7 @@ use crate::{
     tie::TieError,
 };
 
-/// How often deadlines are looked at.
+/// The period in which deadlines are checked.
 const TICK: Duration = Duration::from_millis(50);
 
 /// A client of a cluster.

@@ -1,4 +1,4 @@
-//! Why a process is not in its cluster, once that is certain.
+//! The reason why a process is not in its cluster, once that is certain.
 
 use std::sync::Arc;
 
@@ -8,9 +8,9 @@ use crate::{
     infra::sync::Ranked,
 };
 
-/// Why a process will never be in its cluster.
+/// The reason why a process will never be in its cluster.
 pub(crate) struct Failed {
-    /// Those that wait for members wait for the map.
+    /// Notified, since callers that wait for members wait on the map.
     map: Arc<MapWatch>,
     error: Ranked<Option<JoinError>>,
 }

@@ -1,4 +1,4 @@
-//! Which members seem alive: SWIM, by foca, over our own links; and each node's facts record.
+//! Failure detection: SWIM, by foca, over our own links; and each node's facts record.
 //!
 //! Hints, never authority. The leader of the map turns them into decisions; every other node tells
 //! its own users that a member is unreachable, and no more.
@@ -39,11 +39,11 @@ use crate::{
     transport::{handshake::Lane, link::Peer},
 };
 
-/// Gossip that waits to be written to one peer before more is thrown away: it is all sent again
-/// anyway.
+/// Bytes of gossip that may wait to be written to one peer. More is dropped: gossip sends
+/// everything again anyway.
 const BACKLOG_BYTES_MAX: usize = 256 * 1024;
 
-/// What the node hands to its gossip task.
+/// An input of the gossip task.
 pub(crate) enum Input {
     Datagram(ByteBuf),
     Digest {
@@ -57,11 +57,11 @@ pub(crate) enum Input {
     Leave,
 }
 
-/// Where a gossip task finds its inputs.
+/// The queue of a gossip task's inputs.
 pub(crate) type Inputs = mpsc::Receiver<Input>;
 
-/// A member in gossip. `renewal` counts how often this process had to speak up again after it was
-/// taken for dead; it is not the process's incarnation.
+/// A member in gossip. `renewal` counts how often this process had to refute its own death; it is
+/// not the process's incarnation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct GossipId {
     member: MemberId,
@@ -160,7 +160,7 @@ fn config(settings: &Settings) -> foca::Config {
 
 type Swim = Foca<GossipId, MessagePack, StdRng, NoCustomBroadcast>;
 
-/// What a node's gossip stands on, whichever incarnation it speaks for.
+/// The parts that a node's gossip uses in every incarnation.
 pub(crate) struct GossipParts {
     pub(crate) process: Arc<Process>,
     pub(crate) peers: Arc<Peers>,
@@ -182,14 +182,14 @@ pub(crate) struct Gossip {
     facts: FactsTable,
     liveness: FailureDetector,
     unreachable: BTreeSet<MemberId>,
-    /// Members of the map that gossip has been told of. It is told once, and judges them by itself
-    /// from then on.
+    /// Members of the map that gossip has been told of. Gossip is told once, and judges them by
+    /// itself from then on.
     introduced: BTreeSet<MemberId>,
     rng: StdRng,
 }
 
 impl Gossip {
-    /// `rumors`: where it tells what it hears.
+    /// `rumors`: the store for what gossip hears.
     pub(crate) fn new(
         parts: GossipParts,
         member: MemberId,
@@ -301,7 +301,7 @@ impl Gossip {
         self.rumors.set_said(said.collect());
     }
 
-    /// Does what foca asks for.
+    /// Carries out foca's effects.
     fn drain(&mut self) {
         while let Some((to, bytes)) = self.effects.to_send() {
             let peer = Peer {
@@ -427,9 +427,9 @@ impl Gossip {
         self.rumors.set_dead(dead.into_iter().collect());
     }
 
-    /// Has gossip know the members that the map names: it probes them from here on. Every node
+    /// Introduces the members of the map to gossip, which probes them from then on. Every node
     /// learns of them by the map, so nothing is sent for it. Members that gossip has given up are
-    /// greeted, a few at a time: if they live, they answer, and know the others.
+    /// greeted, a few at a time: a live one answers, and knows the others.
     fn introduce(&mut self, others: &BTreeMap<MemberId, SocketAddr>, alive: &BTreeSet<MemberId>) {
         self.introduced.retain(|member| others.contains_key(member));
         let strangers = others.iter().filter(|(member, _)| !alive.contains(member));

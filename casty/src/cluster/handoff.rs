@@ -1,4 +1,4 @@
-//! Planned moves: this node gives shards up that the map says are to move.
+//! Handoff: this node gives up shards that the map moves elsewhere.
 
 use std::sync::Arc;
 
@@ -22,10 +22,10 @@ use crate::{
     transport::handshake::Lane,
 };
 
-/// States that travel in one piece.
+/// The size of one part of a parcel.
 const PART_BYTES_MAX: usize = 64 * 1024;
 
-/// Begins to hand over what is to move and is not on its way yet. `me`: this node's slot.
+/// Starts the handoff of the shards that are to move and do not move yet. `me`: this node's slot.
 pub(crate) fn hand_over(node: &Arc<Node>, map: &ClusterMap, me: Slot) {
     for region in node.regions.iter() {
         let Some(table) = map.kinds.get(region.name()) else {
@@ -67,7 +67,7 @@ async fn release(
         while let Some(Some(next)) = draining.next().now_or_never() {
             shards.push(next);
         }
-        // The order is that of hashes and wakers otherwise.
+        // Otherwise the order would be that of hashes and wakers.
         shards.sort_unstable();
         let kept = send_parcels(&node, &*region, &mut shards).await;
         let kind = region.name().to_owned();
@@ -91,8 +91,8 @@ async fn release(
     }
 }
 
-/// Sends the states of shards to where they move. Those that could not be sent are taken out of
-/// `shards` and returned: they go on here, under a new epoch.
+/// Sends the states of shards to their next owners. Shards whose states could not be sent are taken
+/// out of `shards` and returned: they go on here, under a new epoch.
 async fn send_parcels(
     node: &Node,
     region: &dyn AnyRegion,
@@ -113,8 +113,8 @@ async fn send_parcels(
     kept
 }
 
-/// Has a command decided, however long that takes: the shards have stopped and are of no use here,
-/// and only the leader can do something about it.
+/// Proposes a command until it is decided, however long that takes: the shards have stopped and are
+/// of no use here, and only the leader can change that.
 async fn propose_until_decided(membership: &Membership, command: Command) {
     let contact = &membership.contact;
     let proposal = Proposal::Apply(command);
@@ -131,7 +131,7 @@ async fn propose_until_decided(membership: &Membership, command: Command) {
     }
 }
 
-/// Sends the states of a shard to where it is to move. `false` if that is not possible.
+/// Sends the states of a shard to its next owner. `false` if that is not possible.
 async fn send_parcel(
     node: &Node,
     region: &dyn AnyRegion,
@@ -176,7 +176,8 @@ fn home_of(node: &Node, kind: &str, shard: ShardId) -> Option<ShardHome> {
     map.kinds.get(kind)?.get(shard.index()).copied()
 }
 
-/// States for a shard that is about to come here. `false` if this node does not expect it.
+/// Receives the states of a shard that is about to come here. `false` if this node does not expect
+/// it.
 pub(crate) fn receive_parcel(
     node: &Node,
     kind: &str,
@@ -238,7 +239,7 @@ mod tests {
         let parcel = parcel(&[quarter, quarter, quarter, quarter, 3 * PART_BYTES_MAX, 1, 1]);
         let parts: Vec<Parcel> = parts(&parcel).collect();
         let sizes: Vec<usize> = parts.iter().map(Parcel::len).collect();
-        // The names count as well; what is too large goes alone.
+        // The names count as well. An entity that is too large goes alone.
         assert_eq!(sizes, [3, 1, 1, 2]);
         assert_eq!(parts.into_iter().flatten().collect::<Parcel>(), parcel);
     }

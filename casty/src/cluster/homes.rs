@@ -1,5 +1,4 @@
-//! Where shards live, as far as messages need it: members by slot, and homes for shards that
-//! messages wait for.
+//! The members by slot, and the search for homes of shards that messages wait for.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -31,10 +30,10 @@ use crate::{
     },
 };
 
-/// How long a shard waits until its home is asked for again.
+/// The pause before a home is asked for again.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What regions ask for. Lives as long as the process.
+/// The requests of regions for homes. Lives as long as the process.
 pub(crate) struct Homes {
     peers: Arc<Peers>,
     slots: Ranked<BTreeMap<Slot, Peer>>,
@@ -103,7 +102,7 @@ fn drop_links(contact: &Contact, map: &ClusterMap) {
     let peers = &contact.peers;
     let dropped = peers
         .take_links(|member| !map.is_present(member) && !contact.voters.is_awaited(member, map));
-    // Nor is anything heard from a member that is Down.
+    // A member that is Down is not heard either.
     let is_down = |peer: &MemberId| map.status(peer) == Some(Status::Down);
     peers.cut(|peer| is_down(peer) && !mutants::on("the_dead_may_renew"));
     for link in dropped {
@@ -156,8 +155,9 @@ pub(crate) async fn resolve(
             }
         }
         if failed || regions.iter().any(|region| !region.waiting().is_empty()) {
-            // Not decided; or decided and not heard of yet; or still owned by a member that leaves.
-            // What waits has a deadline of its own. Until then homes are asked for again.
+            // The homes may be undecided, decided but not in this node's map yet, or still owned by
+            // a member that leaves. The waiting messages have deadlines of their own. Until then
+            // the homes are asked for again.
             let pause = tokio::time::sleep(PAUSE);
             if unless(&process.cancel, pause).await.is_none() {
                 return;
@@ -167,7 +167,7 @@ pub(crate) async fn resolve(
     }
 }
 
-/// Has homes given to shards. Whether that was decided, one way or the other.
+/// Asks the leader for homes of shards. Returns whether there was a decision, for or against.
 async fn ask_for_homes(contact: &Contact, region: &dyn AnyRegion, shards: Vec<ShardId>) -> bool {
     let proposal = Proposal::Allocate {
         kind: region.name().to_owned(),
@@ -188,8 +188,8 @@ async fn ask_for_homes(contact: &Contact, region: &dyn AnyRegion, shards: Vec<Sh
 }
 
 fn want_again(homes: &Homes, regions: &[Arc<dyn AnyRegion>]) {
-    // Before the lock: a region asks for homes, which takes it, while it holds what `waiting` looks
-    // at.
+    // The regions are read before the lock: a region that asks for homes takes this lock while it
+    // holds the one that `waiting` takes.
     let mut waiting = Vec::new();
     for (kind, region) in (0..).zip(regions) {
         waiting.extend(region.waiting().into_iter().map(|shard| (kind, shard)));

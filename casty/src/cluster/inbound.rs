@@ -1,4 +1,4 @@
-//! Connections from peers: who may come in, and where their frames go.
+//! Connections from peers: their handshake, and the routing of their frames.
 
 use std::sync::Arc;
 
@@ -43,7 +43,8 @@ pub(crate) async fn accept(node: Arc<Node>, listener: Arc<dyn Listener>) {
                 }
             }
             Some(Err(error)) => {
-                // Out of file descriptors, say: it passes, and a hot loop would not help.
+                // The cause may be a lack of file descriptors. That passes, and a hot loop would
+                // not help.
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(node.setup.settings.backoff).await;
             }
@@ -86,7 +87,7 @@ async fn serve(node: Arc<Node>, incoming: Incoming, place: HandshakePlace) {
     let end = connection
         .run(
             |chunk| {
-                // References in messages become usable in this system: said once for all of them.
+                // References in messages are bound to this system, once for all of them.
                 let handled = node.process.runtime.enter(|| {
                     let handled = connection::for_each_frame(chunk, |at, frame| {
                         kinds.flush_unless_for(&frame, &inlet, chunk);
@@ -99,8 +100,8 @@ async fn serve(node: Arc<Node>, incoming: Incoming, place: HandshakePlace) {
                 handled
             },
             || {
-                // The peer sends what was not read to other homes, and takes this one for gone: so
-                // this is said only if the node ends, and not if it cuts off one peer.
+                // After this the peer sends unread messages to other homes, and takes this node for
+                // gone. So it is sent only if the node ends, and not if the node cuts off one peer.
                 if node.process.cancel.is_cancelled() {
                     inlet.goodbye()
                 } else {
@@ -141,7 +142,7 @@ fn judge(
     if let Err(HandshakeRefusal::Generation { ours, theirs }) = judged
         && ours > theirs
     {
-        // It is this node that is behind: the cluster was reborn without it.
+        // This node is behind: the cluster was reborn without it.
         let inputs = &contact.tenure.inputs;
         inputs.tell(MembershipInput::Generation(ours));
     }
@@ -167,7 +168,7 @@ type Kind = (String, Option<Box<dyn Inward>>);
 /// The entity types of a peer's catalog.
 struct Kinds {
     by_number: Vec<Kind>,
-    /// The one that the last message was for, which may hold it still.
+    /// The type of the last message, which may hold that message still.
     last: Option<u16>,
 }
 
@@ -201,7 +202,7 @@ impl Kinds {
         }
     }
 
-    /// Before anything but another message for the type that the last one was for.
+    /// Flushes the held messages, unless the frame is another message for the same type.
     fn flush_unless_for(&mut self, frame: &Frame<'_>, inlet: &Arc<Inlet>, chunk: &Bytes) {
         let same = match frame {
             Frame::Entity(frame) => self.last == Some(frame.kind) && frame.payload != FENCE,
@@ -245,8 +246,8 @@ fn handle(
             match codec::decode::<Request>(payload) {
                 Ok(request) => handle_request(node, inlet, request),
                 Err(error) => {
-                    // A newer peer may say what this one does not understand yet; nothing else is
-                    // the matter.
+                    // A newer peer may send a message that this version does not know. Nothing else
+                    // is wrong.
                     tracing::warn!(peer = %inlet.peer, %error, "a control message cannot be read");
                 }
             }

@@ -13,7 +13,7 @@ use crate::{cluster::locks::Rank, infra::sync::Ranked, protocol::map::ClusterMap
 #[derive(Debug)]
 pub(crate) struct MapWatch {
     current: ArcSwapOption<ClusterMap>,
-    /// News come from the engine here and from the voter that is watched; one at a time.
+    /// Held while the map changes: news come from the engine here and from the watched voter.
     changing: Ranked<()>,
     changed: Notify,
 }
@@ -80,7 +80,7 @@ impl MapWatch {
         self.current.store(None);
     }
 
-    /// Wakes all that wait, though the map is the same: something else that they look at has
+    /// Wakes all waiters although the map is the same, because something else that they check has
     /// changed.
     pub(crate) fn notify(&self) {
         self.changed.notify_waiters();

@@ -43,14 +43,14 @@ pub(crate) struct NodeSetup {
     pub(crate) address: SocketAddr,
     pub(crate) settings: Settings,
     pub(crate) seeds: Vec<String>,
-    /// What this node is for, beyond what every node is.
+    /// The roles of this node.
     pub(crate) roles: BTreeSet<String>,
     /// Incarnations are counted from the first, and do not come from the clock.
     pub(crate) given_incarnation: bool,
     pub(crate) on_down: OnDown,
     pub(crate) availability: Availability,
     pub(crate) tie_breaker: Option<Breaker>,
-    /// Where it keeps what it decides.
+    /// The file in which this node stores decisions.
     pub(crate) disk: Option<Arc<Disk>>,
 }
 
@@ -63,7 +63,7 @@ pub(crate) struct Node {
     pub(crate) homes: Arc<Homes>,
     /// All entity types that this binary knows.
     pub(crate) regions: Arc<[Arc<dyn AnyRegion>]>,
-    /// Those that this node offers to host.
+    /// The entity types that this node offers to host.
     pub(crate) hosted: Vec<CatalogEntry>,
     pub(crate) engine_parts: Arc<EngineParts>,
     membership: ArcSwap<Membership>,
@@ -169,7 +169,7 @@ impl Node {
         self.regions.iter().map(|region| region.active()).sum()
     }
 
-    /// What this node says about itself.
+    /// The facts that this node reports about itself.
     pub(crate) fn says(&self) -> Said {
         Said {
             load: self.load(),
@@ -190,13 +190,13 @@ impl Node {
             .collect()
     }
 
-    /// What is held in buffers: a name, how much it is, and its bound.
+    /// The buffers of this node: name, content and bound of each.
     #[cfg(feature = "sim")]
     pub(crate) fn held(&self) -> Vec<(&'static str, usize, usize)> {
         use crate::cluster::peers::calls::CALLS_MAX;
 
         let members = self.map.get().map_or(0, |map| map.members.len());
-        // Those that have just gone are forgotten with the next map.
+        // Members that have just gone are forgotten with the next map.
         let peers = (members + self.setup.seeds.len() + 8) * 3;
         let [links, connections, calls, answering] = self.peers.held();
         let mut held = vec![
@@ -207,8 +207,8 @@ impl Node {
         ];
         for region in self.regions.iter() {
             let (kept, kept_max) = region.kept();
-            // What comes back from another node was accepted before, and is kept even where there
-            // is no room.
+            // A message that comes back from another node was accepted before, so it is kept even
+            // where there is no room.
             held.push(("messages without a home", kept, kept_max * 2));
         }
         if let Some(engine) = self.current_membership().voter.engine() {

@@ -1,4 +1,4 @@
-//! What everything of one process in a cluster runs on.
+//! The tasks and the randomness of one process in a cluster.
 
 use std::sync::{
     Arc,
@@ -46,7 +46,8 @@ impl Process {
         self.rng.lock().random()
     }
 
-    /// This process ends in order. A membership that ends from now on is not followed by another.
+    /// Marks that the process ends gracefully. A membership that ends from now on is not followed
+    /// by another.
     pub(crate) fn set_leaving(&self) {
         self.leaving.store(true, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! Which entity types this process knows. The macros fill it, through `inventory`.
+//! The entity types of this process. The macros fill the registry, through `inventory`.
 
 use std::{
     any::{Any, TypeId},
@@ -84,7 +84,7 @@ fn make<E: Entity>(args: RegionArgs<'_>) -> Registered {
     }
 }
 
-/// The entity types of one system: those that inventory knows, and those registered by hand.
+/// The entity types of one system, from inventory and registered by hand.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     by_hand: Vec<(String, EntityRegistration)>,

@@ -1,4 +1,4 @@
-//! What peers ask of a node on the control lane, and its answers.
+//! The requests of peers on the control lane, and their answers.
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ pub(crate) fn handle_request(node: &Arc<Node>, inlet: &Arc<Inlet>, request: Requ
     }
 }
 
-/// Gossip is sent again: an input that finds no room is not missed.
+/// Gossip is sent again, so an input that finds no room is not missed.
 fn gossip(node: &Node, input: Input) {
     let _ = node.gossip.try_send(input);
 }

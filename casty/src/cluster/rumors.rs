@@ -1,10 +1,10 @@
-//! What gossip tells, as far as decisions use it: hints, never authority.
+//! The rumors of gossip, as far as decisions use them: hints, never authority.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{cluster::locks::Rank, id::MemberId, infra::sync::Ranked};
 
-/// What a member says about itself.
+/// The facts that a member reports about itself.
 #[derive(Clone, Debug)]
 pub(crate) struct Said {
     /// Entities alive on it.
@@ -18,7 +18,7 @@ struct Heard {
     said: BTreeMap<MemberId, Said>,
 }
 
-/// What one incarnation has heard by gossip.
+/// The rumors that one incarnation has heard.
 pub(crate) struct Rumors(Ranked<Heard>);
 
 impl Default for Rumors {

@@ -1,4 +1,4 @@
-//! Starts what runs for as long as a node does, and follows the map.
+//! The tasks of a node, from its start to its end; one of them follows the map.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -33,7 +33,7 @@ use crate::{
     transport::net::Listener,
 };
 
-/// How often deadlines are looked at.
+/// The period in which deadlines are checked.
 const TICK: Duration = Duration::from_millis(50);
 
 /// Starts a node: it takes connections, and joins or founds its cluster.
@@ -121,7 +121,8 @@ impl Subject for Node {
         self.begin(next);
         let runtime = &self.process.runtime;
         runtime.set_myself(Myself { member, address });
-        // Not before it is another member: a watcher of the map would take it for its own.
+        // The map is cleared only after the change of member: a watcher of the map would otherwise
+        // take it for the new member's.
         self.map.clear();
         self.tell_gossip(renew);
     }
@@ -144,7 +145,7 @@ pub(crate) async fn abandon(process: Arc<Process>, regions: Arc<[Arc<dyn AnyRegi
     process.runtime.stop();
 }
 
-/// Looks at deadlines, and keeps a source of the map.
+/// Checks deadlines, and keeps a source of the map.
 async fn tick(node: Arc<Node>) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -159,8 +160,7 @@ async fn tick(node: Arc<Node>) {
     }
 }
 
-/// Follows the map: homes, links, events, what is to be handed over, and whether this incarnation
-/// is over.
+/// Follows the map: homes, links, events, handoffs, and the end of this incarnation.
 async fn follow_map(node: Arc<Node>) {
     let mut seen: Option<Arc<ClusterMap>> = None;
     loop {
@@ -184,7 +184,7 @@ fn handle_map(node: &Arc<Node>, contact: &Contact, before: Option<&ClusterMap>, 
     let was_member = before.is_some_and(|before| before.member(me).is_some());
     let is_over = is_over(map, me, was_member);
     if is_over {
-        // Before anything else: what is here may be somewhere else already.
+        // The gate closes before anything else: entities here may live somewhere else already.
         node.process.runtime.close_gate();
         if !node.process.is_leaving() {
             contact.tenure.end();

@@ -18,7 +18,7 @@ use crate::{
 pub(crate) struct Tenure {
     runtime: Arc<Runtime>,
     pub(crate) session: CancellationToken,
-    /// Where the machine of the membership is told what has happened.
+    /// The inputs of the membership's machine.
     pub(crate) inputs: Arc<MembershipInputs>,
     /// Held while the session ends, or the gate is opened: neither must come between the other.
     opening: Ranked<()>,
@@ -39,8 +39,8 @@ impl Tenure {
         }
     }
 
-    /// Ends it at once: entities act no more, and no renewal is reported. What runs for it is
-    /// cancelled. The next incarnation begins when the machine says so.
+    /// Ends the tenure at once: entities act no more, no renewal is reported, and the tasks of the
+    /// incarnation are cancelled. The next incarnation begins when the machine decides it.
     pub(crate) fn end(&self) {
         self.renewing.lock().handle_end();
         let _opening = self.opening.lock();
@@ -48,7 +48,7 @@ impl Tenure {
         self.runtime.close_gate();
     }
 
-    /// Lets entities act until then, unless this has ended.
+    /// Lets entities act until `deadline`, unless the tenure has ended.
     pub(crate) fn open_gate_until(&self, deadline: Instant) {
         // Under the lock: a membership that has ended must not open the gate again.
         let _opening = self.opening.lock();
@@ -83,11 +83,11 @@ impl Tenure {
         self.renewing.lock().handle_stamp(stamp);
     }
 
-    /// What to report at a renewal; `None` after the end. `version` gives the version of the map.
+    /// The report of a renewal; `None` after the end. `version` gives the version of the map.
     pub(crate) fn report(&self, version: impl FnOnce() -> u64) -> Option<Report> {
         let renewing = self.renewing.lock();
-        // Under the lock: what is reported is not newer than the map that is looked at after the
-        // end.
+        // The version is read under the lock, so that no report is newer than the map that is read
+        // after the end.
         renewing.report(version())
     }
 }

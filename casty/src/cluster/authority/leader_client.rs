@@ -1,4 +1,4 @@
-//! How a process has something decided: it finds the leader, follows its hints, and asks again.
+//! The search for the leader: a process proposes, follows the hints of voters, and repeats.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -20,12 +20,12 @@ use crate::{
     transport::link::Peer,
 };
 
-/// How long the leader is looked for.
+/// The times of a search for the leader.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SearchTimes {
-    /// For a proposal.
+    /// The limit of a proposal.
     pub(crate) limit: Duration,
-    /// Between two tries.
+    /// The pause between two tries.
     pub(crate) backoff: Duration,
 }
 
@@ -47,7 +47,7 @@ pub(crate) struct Hosting {
     pub(crate) reports: bool,
 }
 
-/// The way of one incarnation to the leader.
+/// One incarnation's client of the leader.
 pub(crate) struct LeaderClient {
     pub(crate) peers: Arc<Peers>,
     pub(crate) voters: Arc<Voters>,
@@ -57,7 +57,7 @@ pub(crate) struct LeaderClient {
 }
 
 impl LeaderClient {
-    /// Has something decided. `Ok` names the version of the map that has it.
+    /// Proposes, and waits for the decision. `Ok` names the version of the map that includes it.
     pub(crate) async fn propose(&self, proposal: Proposal) -> Result<u64, LeaderError> {
         self.ask(&Call::Propose(proposal), self.times.limit).await
     }
@@ -82,7 +82,7 @@ impl LeaderClient {
         }
     }
 
-    /// What is known of the leader now.
+    /// The candidates for the leader, as known now.
     fn candidates(&self) -> Candidates<Voter> {
         let hosting = self.hosting.as_ref();
         let engine = hosting.and_then(|hosting| hosting.voter.engine());

@@ -1,4 +1,4 @@
-//! Carries out what the leader decides to do.
+//! The leader's loop: carries out the effects of `protocol/leader`.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// How often the leader looks at what is to be done, if nothing changes.
+/// How often the leader checks for work if nothing changes.
 const TICK: Duration = Duration::from_millis(50);
 
 /// Leads while this node's engine does, until the membership ends.
@@ -47,10 +47,10 @@ pub(super) async fn lead(
         {
             break;
         }
-        // Whether or not the engine has applied it yet: the tick comes back to it.
+        // The engine may not have applied the map yet; the next tick comes back to it.
         version = map.get().map_or(version, |map| map.version);
         if let Some(error) = engine.failure() {
-            // It cannot decide, nor know what is decided.
+            // A failed engine can neither decide nor learn what is decided.
             tenure.end();
             tenure.inputs.tell(MembershipInput::EngineFailed(error));
             break;
@@ -74,8 +74,9 @@ pub(super) async fn lead(
                 });
             }
             grants.handle_leading(term, now, engine.times());
-            // Under the lock: by an older map, what was just granted to a newcomer would be
-            // forgotten, and its shards could be taken before its lease is over.
+            // The map is read under the lock. With an older map, a lease that was just granted to a
+            // new member would be forgotten, and its shards could be taken over before the lease
+            // ends.
             let Some(map) = engine.map() else { continue };
             grants.retain(|member| map.member(member).is_some());
             let (dead, electorate) = (rumors.dead(), engine.electorate());
@@ -129,7 +130,7 @@ async fn carry_out(
         LeaderEffect::Abdicate(heir) => {
             engine.abdicate(heir).await?;
             tracing::info!(?heir, "hands the leadership over");
-            // Until it has been elected there is nothing to do here.
+            // There is nothing to do here until the engine is elected.
             tokio::time::sleep(TICK).await;
             Ok(())
         }

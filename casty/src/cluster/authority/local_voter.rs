@@ -1,4 +1,4 @@
-//! This process's own part in deciding: its engine, if it has one, and what was kept for it.
+//! This process as a voter: its engine, if it has one, and the state that was stored for it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,24 +23,24 @@ use crate::{
     transport::link::Peer,
 };
 
-/// One incarnation's part in deciding about the cluster map.
+/// One incarnation as a voter on the cluster map.
 pub(crate) struct LocalVoter {
     parts: Arc<EngineParts>,
     local: Arc<LocalMember>,
     voters: Arc<Voters>,
     tenure: Arc<Tenure>,
     rumors: Arc<Rumors>,
-    /// Where this process sits as the one before it did.
+    /// The seat of the previous process, which this process keeps.
     kept_seat: Option<Seat>,
-    /// What was kept there, until the engine has it.
+    /// The state stored for that seat, until the engine takes it.
     stored: Ranked<Option<StoredState>>,
     engine: Ranked<Option<Arc<RaftEngine>>>,
-    /// One engine at a time is made.
+    /// Held while an engine is made: one at a time.
     making: tokio::sync::Mutex<()>,
 }
 
 impl LocalVoter {
-    /// `stored`: what a process before this one has kept.
+    /// `stored`: the state that the previous process has stored.
     pub(crate) fn new(
         parts: Arc<EngineParts>,
         local: Arc<LocalMember>,
@@ -66,12 +66,13 @@ impl LocalVoter {
         self.engine.lock().clone()
     }
 
-    /// Where this process sits as the one before it did, if it has kept all that counts of it.
+    /// The seat of the previous process, if this process has kept everything that was decided and
+    /// voted there.
     pub(crate) fn kept_seat(&self) -> Option<Seat> {
         self.kept_seat
     }
 
-    /// Decides again from the seat that was kept, if there is one.
+    /// Starts the engine in the kept seat, if there is one.
     pub(crate) async fn sit_again(&self) -> Result<(), String> {
         let _one_at_a_time = self.making.lock().await;
         let stored = self.stored.lock().take();
@@ -83,8 +84,9 @@ impl LocalVoter {
         self.start_engine(stored).await.map(drop)
     }
 
-    /// This node's engine, if it sits there. It is made if there is none, and the seat was given to
-    /// this very process: another would have to have kept what was decided and voted there.
+    /// This node's engine, if it is in that seat. It is made if there is none and the seat was
+    /// given to this very process: another process would need everything that was decided and voted
+    /// there.
     async fn engine_in(&self, seat: Seat, given_to: &MemberId) -> Result<Arc<RaftEngine>, String> {
         let _one_at_a_time = self.making.lock().await;
         match self.engine() {
@@ -145,7 +147,7 @@ impl LocalVoter {
         Ok(engine)
     }
 
-    /// Ends this part. What is kept on disk stays, until it is forgotten or another engine begins
+    /// Stops the engine. The state on disk stays until it is forgotten, or another engine starts
     /// there.
     pub(crate) fn stop(&self) {
         *self.engine.lock() = None;
@@ -154,10 +156,10 @@ impl LocalVoter {
         }
     }
 
-    /// Answers what concerns the map, for a peer or for this node itself.
+    /// Answers a call about the map, from a peer or from this node itself.
     pub(crate) async fn answer(&self, call: Call) -> Answer {
         let Some(engine) = (match &call {
-            // The leader teaches this node, which may not have heard of its own seat yet.
+            // The leader replicates to this node, which may not have heard of its own seat yet.
             Call::Raft(call) => match self.engine_in(call.to, &call.given_to).await {
                 Ok(engine) => Some(engine),
                 Err(reason) => return Answer::Raft(Err(reason)),

@@ -1,4 +1,4 @@
-//! From whom a process outside of the engine has the map: a voter sends it, and every change.
+//! The source of the map for a process without an engine: a voter sends the map, and every change.
 
 use std::sync::Arc;
 
@@ -31,11 +31,11 @@ use crate::{
 #[derive(Default)]
 struct Source {
     choice: SourceChoice<Voter>,
-    /// To the voter that is watched.
+    /// The link to the watched voter.
     link: Option<Arc<Link>>,
 }
 
-/// Where one incarnation watches the map.
+/// One incarnation's watch of the map.
 pub(crate) struct MapSource {
     process: Arc<Process>,
     peers: Arc<Peers>,
@@ -65,8 +65,8 @@ impl MapSource {
         self.source.lock().choice.handle_version(version);
     }
 
-    /// Keeps a source of the map. `decides`: this process has an engine, which applies what is
-    /// decided if it votes.
+    /// Keeps a source of the map. `decides`: this process has an engine, which applies decisions
+    /// itself if it votes.
     pub(crate) fn handle_tick(&self, decides: bool, now: Instant) {
         let version = self.version();
         let (mine, others): (Vec<_>, Vec<_>) = self
@@ -113,8 +113,8 @@ impl MapSource {
         }
     }
 
-    /// Tells a voter that decides alone that there is a second copy of what it decided. Of versions
-    /// that came at once the last is enough.
+    /// Tells a sole voter that there is a second copy of what it decided. If several versions come
+    /// at once, only the last is confirmed.
     pub(crate) fn confirm(&self, map: &ClusterMap) {
         if map.voters.len() != 1 {
             return;
@@ -123,7 +123,7 @@ impl MapSource {
         let Some(link) = &source.link else {
             return;
         };
-        // A watch that begins anew names the version as well.
+        // A new watch names the version as well.
         request(
             link,
             &Request::Has {
@@ -150,7 +150,8 @@ impl MapSource {
                     true
                 });
                 if !fits {
-                    // A gap, which should not be, or there is no map yet: start from the whole.
+                    // There is a gap, which should not happen, or no map yet: request the whole
+                    // map.
                     watch_from(link, 0);
                 }
             }
@@ -158,7 +159,7 @@ impl MapSource {
     }
 }
 
-/// A link that is down refuses; it is asked again.
+/// A link that is down refuses the request. The next tick repeats it.
 fn watch_from(link: &Link, version: u64) {
     request(link, &Request::Watch { version });
 }

@@ -1,9 +1,9 @@
-//! Who decides about the cluster map.
+//! The authority over the cluster map: its voters, and the clients that reach them.
 //!
 //! [`Authority`] is the narrow trait; its engine is a Raft group of up to five members, in
-//! [`raft`]. A process that wants something decided finds the leader by [`leader_client`], and
-//! watches the map by [`map_source`]. What the leader does with its power is decided in
-//! `protocol/leader` and carried out by [`leader_loop`].
+//! [`raft`]. A process that proposes a change finds the leader by [`leader_client`], and watches
+//! the map by [`map_source`]. The leader's decisions are made in `protocol/leader` and carried out
+//! by [`leader_loop`].
 
 pub(crate) mod leader_client;
 mod leader_loop;
@@ -23,10 +23,10 @@ use crate::{
     transport::connection::Inlet,
 };
 
-/// What becomes of a renewal.
+/// The outcome of a renewal.
 #[derive(Clone, Debug)]
 pub(crate) struct Renewed {
-    /// What the member is to echo; from a leader that has a tie-breaker.
+    /// A stamp that the member echoes, if the leader has a tie-breaker.
     pub(crate) stamp: Option<Stamp>,
     /// The version of the map that the member may act on.
     pub(crate) result: Result<u64, ProposalError>,
@@ -43,10 +43,10 @@ impl From<Renewed> for Answer {
 
 /// Decides about the cluster map, on a node that takes part in that.
 ///
-/// A node may believe that it leads and be wrong; only what is answered here counts, since a quorum
-/// stands behind it.
+/// A node may believe that it leads and be wrong. Only an answer of these functions counts, since a
+/// quorum stands behind it.
 pub(crate) trait Authority: Send + Sync {
-    /// Has a proposal decided and applied. `Ok` names the map's version then.
+    /// Proposes, and waits until the decision is applied. `Ok` names the map's version then.
     fn propose(&self, proposal: Proposal) -> BoxFuture<'_, Result<u64, ProposalError>>;
 
     /// Lets a member act as owner for a while longer.

@@ -12,7 +12,8 @@ use crate::{
 /// More successors are not remembered: there are five voters.
 const SUCCESSORS_MAX: usize = 64;
 
-/// Processes that sit where others of their nodes sat before, and that the map does not know yet.
+/// Processes in the seats of previous processes of their nodes, as long as the map does not know
+/// them.
 ///
 /// This outlives a membership: it concerns other nodes.
 pub(crate) struct Successors(Ranked<BTreeMap<NodeId, (Incarnation, SocketAddr)>>);
@@ -23,7 +24,7 @@ impl Default for Successors {
     }
 }
 
-/// When the map's list of voters counts.
+/// When to trust the map's list of voters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trust {
     /// Once the map has this member: an older map may come from a node that was cut off for long,
@@ -104,7 +105,8 @@ impl Voters {
         voters
     }
 
-    /// A process of this cluster has said that it sits where another of its node sat before.
+    /// A process of this cluster has reported that it keeps the seat of its node's previous
+    /// process.
     pub(crate) fn handle_successor(&self, member: &MemberId, address: SocketAddr) {
         let mut successors = self.successors.0.lock();
         let known = successors.get(&member.node);
@@ -118,7 +120,7 @@ impl Voters {
         successors.insert(member.node.clone(), (member.incarnation, address));
     }
 
-    /// Whether a process votes from a seat that the map says is another process's yet.
+    /// Whether a process votes from a seat that belongs to another process according to the map.
     pub(crate) fn is_awaited(&self, member: &MemberId, map: &ClusterMap) -> bool {
         let mut voters = map.voters.keys();
         let before =
@@ -129,8 +131,8 @@ impl Voters {
             && voters.any(before)
     }
 
-    /// The process that sits in a seat now, as far as is known here. `given_to`: the process that
-    /// was given the seat.
+    /// The process in a seat now, as far as this process knows. `given_to`: the process that was
+    /// given the seat.
     pub(crate) fn voter_in(&self, seat: Seat, given_to: &Voter) -> Voter {
         let map = self.map.get();
         let mut voters = map.iter().flat_map(|map| map.voters.iter());
@@ -138,7 +140,7 @@ impl Voters {
         self.present_voter(voter.map_or_else(|| given_to.clone(), Voter::from))
     }
 
-    /// The process that sits now where this one sat, as far as is known here.
+    /// The process now in this voter's seat, as far as this process knows.
     fn present_voter(&self, voter: Voter) -> Voter {
         if voter.member.node == self.local.member.node && self.local.keeps_seat() {
             return self.local.as_voter().unwrap_or(voter);

@@ -53,11 +53,11 @@ pub(crate) trait Subject: Send + Sync + 'static {
     /// Says goodbye in gossip.
     fn say_goodbye(&self);
 
-    /// Does something that takes time.
+    /// Runs an operation that takes time.
     fn operate(self: Arc<Self>, operation: Operation) -> BoxFuture<'static, Outcome>;
 }
 
-/// What the connections of a process tell its present incarnation.
+/// The events of a process's connections, for its present incarnation.
 impl<S: Subject> PeerEvents for S {
     fn connected(&self, link: &Arc<Link>) {
         self.contact().source.handle_connected(link);

@@ -1,4 +1,4 @@
-//! Takes the steps by which a node leaves.
+//! The graceful leave of a node.
 
 use std::time::Duration;
 
@@ -103,11 +103,12 @@ async fn take(
     }
 }
 
-/// Has it recorded. Without a leader nothing can be told: the others will notice.
+/// Proposes the command. Without a leader it cannot be recorded, and the others will notice by
+/// themselves.
 async fn record(membership: &Membership, command: Command, deadline: Instant) -> StepDone {
     let told = membership.contact.leader.propose(Proposal::Apply(command));
     match tokio::time::timeout_at(deadline, told).await {
-        // In the wrong status: an operator had it recorded before.
+        // A wrong status means that an operator's command was recorded before.
         Ok(Ok(_) | Err(LeaderError::Refused(MapError::WrongStatus(_)))) => {
             return StepDone::Recorded;
         }

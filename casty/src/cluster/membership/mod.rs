@@ -32,8 +32,8 @@ pub(crate) struct Membership {
 }
 
 impl Membership {
-    /// `stored`: what a process before this one has kept. `successors` outlive an incarnation,
-    /// since they are other nodes' processes.
+    /// `stored`: the state that the previous process has stored. `successors` outlive an
+    /// incarnation, since they concern other nodes.
     pub(crate) fn new(
         parts: &Arc<EngineParts>,
         local: Arc<LocalMember>,

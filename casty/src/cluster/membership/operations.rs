@@ -25,7 +25,7 @@ use crate::{
     transport::handshake::{HandshakeError, HandshakeRefusal, Welcome},
 };
 
-/// How long leases are.
+/// The lengths of leases.
 fn lease_times(settings: &Settings) -> LeaseTimes {
     LeaseTimes::new(settings.lease, settings.clock_drift)
 }
@@ -71,7 +71,7 @@ pub(crate) async fn run(node: &Node, operation: Operation) -> Outcome {
     }
 }
 
-/// Forgets what is kept on disk: no process is going to sit there again.
+/// Removes the state on disk: no later process keeps this seat.
 pub(crate) async fn forget_seat(node: &Node) {
     let own_thread = node.process.runtime.upkeep().is_own_thread();
     if let Some(disk) = &node.setup.disk
@@ -116,7 +116,7 @@ fn renewal(contact: &Contact) -> Call {
 async fn renew(contact: &Contact, settings: &Settings) -> Outcome {
     // Renew only while handlers make progress: a node that is stuck must lose its lease.
     contact.process.runtime.turn().await;
-    // Before it is sent: the lease counts from here.
+    // The lease counts from before the renewal is sent.
     let sent = Instant::now();
     let limit = settings.lease / 2;
     let result = contact.leader.ask(&renewal(contact), limit).await;
@@ -126,9 +126,9 @@ async fn renew(contact: &Contact, settings: &Settings) -> Outcome {
     Outcome::Renewed { sent, result }
 }
 
-// ---- Asking the places.
+// ---- Asking the seeds.
 
-/// Asks each of these places which cluster it is in. `own`: where this process listens.
+/// Asks each of these seeds which cluster it is in. `own`: the address of this process.
 pub(crate) async fn greet_all(
     contact: &Contact,
     settings: &Settings,
@@ -154,7 +154,7 @@ fn own_answer(contact: &Contact) -> Greeted {
     }
 }
 
-/// Asks one place, under every address that its name has now.
+/// Asks one seed, under every address that its name has now.
 async fn greet(
     contact: &Contact,
     settings: &Settings,
@@ -245,14 +245,15 @@ fn founder(node: &Node, membership: &Membership) -> Voter {
 async fn found(node: &Node, membership: &Membership) -> Result<(), String> {
     let (setup, process) = (&node.setup, &node.process);
     let founder = founder(node, membership);
-    // Time-ordered, so that of two clusters one can say which was first; the rest is the node's own
-    // randomness.
+    // The identity is time-ordered, so that of two clusters the earlier is known. The rest is the
+    // node's own randomness.
     let mut random = [0; 10];
     random[..8].copy_from_slice(&process.random().to_le_bytes());
     random[8..].copy_from_slice(&process.random().to_le_bytes()[..2]);
     let millis = founder.member.incarnation.0;
     let uuid = uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid();
-    // Greater than that of any cluster this node founded before, as long as its clock goes forward.
+    // The generation is greater than that of any cluster this node founded before, as long as its
+    // clock goes forward.
     let generation = u32::try_from(millis / 1000).unwrap_or(u32::MAX).max(1);
     let identity = ClusterIdentity { uuid, generation };
     let map = ClusterMap::found(
@@ -294,7 +295,8 @@ async fn found_with(
         generation: identity.generation,
     });
     engine.found(founder, map).await?;
-    // Only now: a process that asks before is told that there is no cluster yet.
+    // The identity is set only now: a process that asks before is told that there is no cluster
+    // yet.
     let contact = &membership.contact;
     contact.local.set_identity(identity);
     tracing::info!(

@@ -46,7 +46,7 @@ use crate::{
     },
 };
 
-/// What links tell whoever owns the [`Peers`].
+/// The events of links, for the owner of the [`Peers`].
 pub(crate) trait PeerEvents: Send + Sync {
     /// A connection of a link stands.
     fn connected(&self, link: &Arc<Link>);
@@ -70,7 +70,7 @@ pub(crate) trait PeerEvents: Send + Sync {
 /// This process as its peers know it: one incarnation.
 pub(crate) struct LocalMember {
     pub(crate) member: MemberId,
-    /// Where peers reach it; `None` for a process that hosts nothing.
+    /// The address for peers; `None` for a process that hosts nothing.
     address: Option<SocketAddr>,
     identity: Ranked<Option<ClusterIdentity>>,
     keeps_seat: AtomicBool,
@@ -95,7 +95,8 @@ impl LocalMember {
         *self.identity.lock() = Some(identity);
     }
 
-    /// Whether it sits where the process before it did, with all that counts of what that decided.
+    /// Whether this process keeps the seat of the previous process, with all that was decided and
+    /// voted there.
     pub(crate) fn keeps_seat(&self) -> bool {
         self.keeps_seat.load(Ordering::SeqCst)
     }
@@ -104,7 +105,7 @@ impl LocalMember {
         self.keeps_seat.store(true, Ordering::SeqCst);
     }
 
-    /// This process as one of those that decide; `None` for one that hosts nothing.
+    /// This process as a voter; `None` for a process that hosts nothing.
     pub(crate) fn as_voter(&self) -> Option<Voter> {
         Some(Voter {
             member: self.member.clone(),
@@ -113,7 +114,7 @@ impl LocalMember {
     }
 }
 
-/// How a process speaks with its peers; fixed at the start.
+/// The setup of the connections; fixed at the start.
 pub(crate) struct PeersSetup {
     pub(crate) cluster: String,
     pub(crate) net: Arc<dyn Net>,
@@ -156,8 +157,8 @@ impl Peers {
         })
     }
 
-    /// Which entity types this process knows, and where events go. Without this, as in an `Admin`,
-    /// it knows none, and what arrives unasked is dropped.
+    /// Sets the entity types that this process knows, and the receiver of events. An `Admin` does
+    /// not call this: it knows no types, and drops frames that it did not ask for.
     pub(crate) fn serve(&self, catalog: Vec<CatalogEntry>, events: Weak<dyn PeerEvents>) {
         let fresh = self.served.set(Served { catalog, events }).is_ok();
         assert!(fresh, "peers are served once, at start");
@@ -181,7 +182,7 @@ impl Peers {
         self.local.load().member == *member
     }
 
-    /// Ends all connections: they were another incarnation's. Those made from now on are of this
+    /// Ends all connections, which belonged to another incarnation. New connections belong to this
     /// one.
     pub(crate) fn begin_as(&self, local: Arc<LocalMember>) {
         let links = std::mem::take(&mut *self.links.lock());
@@ -206,7 +207,7 @@ impl Peers {
         let hello = || self.hello(Lane::Control, None);
         let target = Target {
             address,
-            // Whichever node listens there.
+            // Any node may listen there.
             expected: None,
         };
         let dialed = dial(&*self.setup.net, &target, hello, limit).await?;

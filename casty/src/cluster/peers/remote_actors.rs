@@ -1,4 +1,4 @@
-//! Actors on other nodes: how messages reach them, and who here watches them.
+//! Actors on other nodes: the messages to them, and the watches of actors here on them.
 //!
 //! A watch is an ask that is answered late: a frame for the actor with an empty payload, answered
 //! when the actor ends. If it is lost with its connection, it is asked again, until the actor's
@@ -37,7 +37,7 @@ use crate::{
     },
 };
 
-/// What a watch looks like on the wire: no message is encoded as nothing.
+/// The payload of a watch. No message is encoded as nothing.
 pub(crate) const WATCH: &[u8] = &[];
 
 /// The actors of other nodes, as far as actors here send to them or watch them.
@@ -100,8 +100,8 @@ impl RemoteActors {
         Ok(self.link(to))
     }
 
-    /// Adds a watch. Whether it is the first of that actor, so that the actor's node has to be
-    /// asked.
+    /// Adds a watch. Returns whether it is the first of that actor, so that the actor's node has to
+    /// be asked.
     fn add(&self, who: &Arc<ActorAddress>, watcher: Watcher) -> bool {
         let mut all = self.watches.lock();
         let first = !all.contains_key(who);
@@ -174,7 +174,7 @@ impl RemoteActors {
             if self.is_unwanted(who) {
                 return None;
             }
-            // The pause of any other second try: the link may be dialing.
+            // The pause is that of every retry: the link may be dialing.
             tokio::time::sleep(self.backoff).await;
             asked = self.ask_for_end(who);
         }

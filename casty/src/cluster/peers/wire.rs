@@ -1,4 +1,4 @@
-//! What travels on the control lane.
+//! The messages of the control lane.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +20,7 @@ use crate::{
     transport::{connection::Inlet, frame::Frame},
 };
 
-/// From the node that dialed.
+/// A message from the node that dialed.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
     /// A datagram of the gossip protocol.
@@ -30,23 +30,22 @@ pub(crate) enum Request {
         digest: Digest,
     },
     Facts(BTreeMap<MemberId, Facts>),
-    /// Send the map, and every change from there on; nothing that `version` has already.
+    /// Asks for the map and every later change, without what `version` has already.
     Watch {
         version: u64,
     },
-    /// This node has the map of that version. A voter that decides alone is told so by those that
-    /// watch it.
+    /// This node has the map of that version. Watchers report this to a sole voter.
     Has {
         version: u64,
     },
-    /// Something that is answered, under this number.
+    /// A call, answered under this number.
     Call {
         id: u64,
         call: Call,
     },
 }
 
-/// From the node that accepted.
+/// A message from the node that accepted.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Response {
     Answer {
@@ -66,7 +65,7 @@ pub(crate) enum MapNews {
     Changes(Vec<(u64, Command)>),
 }
 
-/// What one node asks of another.
+/// A call of one node to another.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Call {
     Propose(Proposal),
@@ -89,16 +88,16 @@ pub(crate) enum Call {
         first: bool,
         parcel: Parcel,
     },
-    /// What does this node know?
+    /// Asks for what the node knows.
     Inspect,
-    /// Begin a new generation of the cluster from what this node knows: the other voters are lost.
+    /// Asks the node to begin a new generation from its own map: the other voters are lost.
     Recover {
-        /// Also if others seem alive.
+        /// Recover even if other members seem alive.
         force: bool,
     },
 }
 
-/// What a node knows of the cluster, and of itself.
+/// A node's knowledge of the cluster, and of itself.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Inspection {
     pub(crate) member: MemberId,
@@ -110,7 +109,7 @@ pub(crate) struct Inspection {
     pub(crate) roles: BTreeMap<MemberId, BTreeSet<String>>,
     /// Members that gossip does not reach.
     pub(crate) dead: BTreeSet<MemberId>,
-    /// Whether it holds a lease, and serves its entities.
+    /// Whether the node holds a lease, and serves its entities.
     pub(crate) serves: bool,
 }
 
@@ -127,7 +126,7 @@ pub(crate) enum Answer {
     Raft(Result<Box<RaftAnswer>, String>),
 }
 
-/// What is asked of the leader.
+/// A proposal to the leader.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Proposal {
     Apply(Command),
@@ -146,7 +145,7 @@ pub(crate) enum ProposalError {
     Refused(#[from] MapError),
     #[error("this node does not lead")]
     NotTheLeader { leader: Option<Voter> },
-    /// It may still be applied later. All commands may be proposed twice.
+    /// The proposal may still be applied later. All commands may be proposed twice.
     #[error("not decided: {0}")]
     Undecided(String),
 }

@@ -1,4 +1,4 @@
-//! Where senders of this node find the shards, and what happens when that changes.
+//! The homes of shards as this node's senders read them, and what a change of homes does.
 
 use std::sync::{Arc, Weak};
 
@@ -21,7 +21,7 @@ pub(crate) const FENCE: &[u8] = &[];
 /// Shards and the numbers of their fences.
 type Fences = Vec<(ShardId, u64)>;
 
-/// A home, as senders see it.
+/// The home of a shard, as senders see it.
 pub(super) enum FastHome {
     Unknown,
     Here,
@@ -61,10 +61,10 @@ impl ShardRegion {
     }
 
     /// Asks the old owners of shards to answer once they have read everything that was sent to
-    /// them: one fence for each link, however many shards move.
+    /// them. One fence covers all shards of a link, however many of them move.
     fn send_fences(&self, before: &[FastHome], fences: Fences) {
         let mut by_link: Vec<(&Arc<Link>, Fences)> = Vec::new();
-        // Without a link nothing is under way: these fences have passed.
+        // Without a link no message is under way, so these fences have passed.
         let mut passed = Fences::new();
         for (shard, number) in fences {
             let Some(FastHome::There(link, _)) = before.get(shard.index()) else {
@@ -95,8 +95,8 @@ impl ShardRegion {
                 payload: FENCE,
             });
             let passing = passing(fences);
-            // An error means that the link is gone, and all that was on it. Then `passing` is
-            // dropped, and says that the fence has passed.
+            // An error means that the link is gone, with all that was on it. `passing` is then
+            // dropped here, which reports that the fence has passed.
             if let Ok(place) = link.reserve(&frame, Admission::Accepted) {
                 place.put(Some(passing));
             }
@@ -132,7 +132,7 @@ impl ShardRegion {
     }
 }
 
-/// A fence under way. Answered or lost, it is dropped, and has passed then.
+/// A fence under way. The drop, after the answer or with the link, reports that it has passed.
 struct Passing {
     region: Weak<ShardRegion>,
     fences: Fences,
@@ -151,7 +151,8 @@ impl Drop for Passing {
         if fences.is_empty() {
             return;
         }
-        // In a task of its own: the caller may hold the lock of the machine, or of an outbox.
+        // The report runs in a task of its own, since the caller may hold the lock of the machine
+        // or of an outbox.
         let runtime = region.runtime.clone();
         runtime.spawn(Box::pin(async move { region.handle_fenced(&fences) }));
     }

@@ -1,4 +1,4 @@
-//! What the entities of one shard know of their home.
+//! The host of a shard's entities: what they know of their home.
 
 use std::sync::{Arc, Weak};
 
@@ -16,15 +16,15 @@ use crate::{
     id::{EntityId, Epoch, ShardId},
 };
 
-/// One for each shard that has entities, dropped with the last of them. A single reference count
-/// for all cells of a node would have the threads that make cells wait for each other.
+/// The host of one shard's entities, dropped with the last of them. A single reference count for
+/// all cells of a node would make threads contend for it whenever they make cells.
 pub(super) struct ShardHost {
     region: Arc<ShardRegion>,
     shard: ShardId,
 }
 
 impl ShardHost {
-    /// The present one, or a new one. `None` if the region is gone.
+    /// The present host of a shard, or a new one. `None` if the region is gone.
     pub(super) fn of(
         present: &mut Weak<Self>,
         shard: ShardId,

@@ -1,20 +1,20 @@
-//! Puts entities to sleep: those that have been idle for long, and the least recently used of too
-//! many.
+//! Passivation: ends entities that have been idle for long, and the least recently used ones where
+//! too many are active.
 
 use std::{sync::Weak, time::Duration};
 
 use super::ShardRegion;
 
-/// How often idle entities are looked for, at most and at least.
+/// The shortest and the longest pause between two searches for idle entities.
 const LOOK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(30));
 
-/// A quarter of the allowed idleness between two looks: so no entity stays much longer than its
-/// type says.
+/// The pause between two searches: a quarter of the allowed idleness, so that no entity stays much
+/// longer than its type says.
 fn look(after: Option<Duration>) -> Option<Duration> {
     after.map(|after| (after / 4).clamp(LOOK.0, LOOK.1))
 }
 
-/// Looks after the entities of a region for as long as it is there.
+/// Passivates the entities of a region until the region is gone.
 pub(super) async fn passivate(region: Weak<ShardRegion>, after: Option<Duration>) {
     let period = look(after);
     loop {
@@ -32,7 +32,8 @@ pub(super) async fn passivate(region: Weak<ShardRegion>, after: Option<Duration>
                 let _ = tokio::time::timeout(period, over_limit.notified()).await;
             }
             None => {
-                // Without a period nothing else would notice that the region is gone.
+                // The timeout is for a type without a period: nothing else would notice that the
+                // region is gone.
                 let _ = tokio::time::timeout(LOOK.1, over_limit.notified()).await;
             }
         }
@@ -44,13 +45,14 @@ pub(super) async fn passivate(region: Weak<ShardRegion>, after: Option<Duration>
     }
 }
 
-/// Which of the idle cells end, by how long each has been idle.
+/// Chooses the idle cells that end, by how long each has been idle.
 ///
-/// All that have been idle for `after`; and where more than `max` are active, the least recently
-/// used, until a sixteenth below it, so that not every newcomer has the whole region looked
-/// through.
+/// All cells that have been idle for `after` end. Where more than `max` are active, the least
+/// recently used end too, down to a sixteenth below the limit: otherwise each new entity would have
+/// the whole region searched.
 ///
-/// In order, by `name` where two were idle for equally long: a simulation can be repeated.
+/// The result is in order, by `name` where two cells were idle for equally long, so that a
+/// simulation can be repeated.
 pub(super) fn chosen<T, N: Ord + ?Sized>(
     mut idle: Vec<(u32, T)>,
     name: impl Fn(&T) -> &N,
@@ -101,7 +103,7 @@ mod tests {
     fn of_too_many_the_least_recently_used_end() {
         assert_eq!(names(&IDLE, 9, 0, Some(9)), "");
         assert_eq!(names(&IDLE, 9, 0, Some(7)), "bd");
-        // More are busy than may be active: all that are idle end.
+        // More cells are busy than may be active, so all idle ones end.
         assert_eq!(names(&IDLE, 9, 0, Some(1)), "abcd");
         // A sixteenth more than necessary.
         assert_eq!(names(&IDLE, 33, 0, Some(32)), "bcd");

@@ -1,5 +1,5 @@
-//! Messages that came over a connection, and items that the machine kept until their shard came
-//! here.
+//! Messages that came over a connection, and messages that the machine kept until their shard came
+//! to this node.
 
 use std::sync::Arc;
 
@@ -95,8 +95,8 @@ impl<E: Entity> Incoming<E> {
         }
     }
 
-    /// Puts a message into its mailbox, or sends it back. The cell is remembered if the message
-    /// before was for it `again`.
+    /// Puts a message into its mailbox, or sends it back. `again`: the previous message had the
+    /// same target, so the cell is remembered.
     fn place(
         &mut self,
         inlet: &Arc<Inlet>,
@@ -169,14 +169,14 @@ impl<E: Entity> Inward for Incoming<E> {
             self.flush(inlet, chunk);
             self.last.set(frame.id, theirs);
         }
-        // Decoded before the shard is locked, since a user's code never runs under a lock. Wasted
-        // if the shard is not here, which is rare.
+        // The message is decoded before the shard is locked, since a user's code never runs under a
+        // lock. The work is wasted if the shard is not here, which is rare.
         let envelope = E::Message::decode(frame.payload).map(|message| Envelope {
             message,
             reply: self.region.asker_of(inlet, &frame),
         });
-        // Not held: a message with a chain, which may be refused alone, and messages whose mailbox
-        // may drop an older one.
+        // A message with a chain is not held, since it may be refused alone. Nor are messages whose
+        // mailbox may drop an older one.
         let may_hold = E::POLICY.overflow == Overflow::Wait && frame.chain.is_empty();
         match envelope {
             Ok(envelope) if may_hold && self.last.cell.is_some() => {
@@ -294,7 +294,7 @@ impl ShardRegion {
         pending: Option<Box<dyn Pending>>,
     ) {
         if frame.payload == FENCE {
-            // The fence comes behind all returned messages. Dropped, it has passed.
+            // The fence comes behind all returned messages. Its drop reports that it has passed.
             return drop(pending);
         }
         if mutants::on("returned_messages_are_forgotten") && frame.correlation == 0 {
@@ -390,7 +390,7 @@ impl ShardRegion {
         }
     }
 
-    /// Decodes a message that came encoded. If that fails, its asker is told so.
+    /// Decodes a message that came encoded. If it cannot be decoded, its asker gets the error.
     pub(super) fn decode<E: Entity>(&self, frame: ParkedFrame) -> Option<Decoded> {
         let ParkedFrame {
             id,

@@ -85,17 +85,17 @@ pub(super) fn address<T: ?Sized>(cell: &T) -> *const () {
 pub(super) struct LocalShards {
     shards: Box<[Mutex<LocalShard>]>,
     policy: Policy,
-    /// Active entities, counted only where their number is limited: threads that make entities
-    /// contend for the counter.
+    /// Active entities. They are counted only where their number is limited, since threads that
+    /// make entities contend for the counter.
     counted: AtomicU64,
-    /// There are more active entities than the type allows.
+    /// Notified when there are more active entities than the type allows.
     over_limit: Arc<Notify>,
 }
 
 struct LocalShard {
     hold: Hold,
-    /// States without an activation: of entities that have stopped here to go on elsewhere, or the
-    /// other way round.
+    /// States without an activation: entities that have stopped here and go on elsewhere, or that
+    /// came from elsewhere and have not started here.
     frozen: BTreeMap<EntityId, Frozen>,
     cells: HashMap<EntityId, Arc<dyn EntityCell>, foldhash::fast::RandomState>,
     /// Shared by those cells.
@@ -106,17 +106,17 @@ struct LocalShard {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Hold {
     Elsewhere,
-    /// The shard is about to be here: it takes the messages that were kept for it, and nothing yet
-    /// that comes over a connection.
+    /// The shard is about to come here. It takes the messages that were kept for it, but none yet
+    /// from a connection.
     Opening(Epoch),
     /// This node owns the shard, which takes messages.
     Open(Epoch),
-    /// This node still owns the shard, and hands it over: it takes nothing more.
+    /// This node still owns the shard, but hands it over: the shard takes no more messages.
     Draining(Epoch),
 }
 
 impl LocalShards {
-    /// `epoch`: of all shards, if they are here from the start.
+    /// `epoch`: the epoch of all shards, if every shard is here from the start.
     pub(super) fn new(shards: u32, epoch: Option<Epoch>, policy: Policy) -> Self {
         let shard = |_| {
             Mutex::new(LocalShard {
@@ -210,8 +210,8 @@ impl LocalShards {
 
     /// The cell of an entity, made if there is none. `None`: the shard takes no messages here.
     ///
-    /// `epoch`: only if the shard is open at exactly this one. `closed`: the address of a cell that
-    /// was found before and has closed since; a fresh one takes its place.
+    /// `epoch`: the shard has to be open at exactly this epoch. `closed`: the address of a cell
+    /// that was found before and has closed since; a fresh cell takes its place.
     ///
     /// A shard closes its cells before it moves. So a cell that still accepts a message belongs to
     /// the epoch at which it was found, and need not be locked together with its shard.
@@ -343,7 +343,7 @@ impl LocalShards {
         if !matches!(lock(local).hold, Hold::Draining(_)) {
             return;
         }
-        // Encoded without the lock, since this runs a user's code.
+        // The state is encoded without the lock, since this runs a user's code.
         let Some(state) = state() else { return };
         let mut local = lock(local);
         if matches!(local.hold, Hold::Draining(_)) {
@@ -409,9 +409,9 @@ impl LocalShards {
         }
     }
 
-    /// Closes the shard, which takes no more messages from here on, and neither do its cells, which
-    /// references remember. `None` if the shard was not open; else its epoch, and its cells, which
-    /// are still to be closed.
+    /// Closes the shard, so that it takes no more messages. Neither do its cells, which references
+    /// remember. Returns its epoch and its cells, which are still to be closed; `None` if the shard
+    /// was not open.
     pub(super) fn close(&self, shard: ShardId) -> Option<(Epoch, Vec<Arc<dyn EntityCell>>)> {
         let mut local = self.get(shard)?;
         let Hold::Open(epoch) = local.hold else {
@@ -419,8 +419,8 @@ impl LocalShards {
         };
         local.hold = Hold::Draining(epoch);
         let cells = in_order(local.cells.values().cloned().collect());
-        // All at once, under the lock: a sender's next message waits for the next owner, so none of
-        // its later messages may be handled here.
+        // All cells close under one lock. A sender's next message waits for the next owner, so none
+        // of its later messages may be handled here.
         for cell in &cells {
             cell.seal();
         }
@@ -428,7 +428,7 @@ impl LocalShards {
     }
 }
 
-/// In an order that does not depend on the hash, so that a simulation can be repeated.
+/// Sorts cells in an order that does not depend on the hash, so that a simulation can be repeated.
 fn in_order(mut cells: Vec<Arc<dyn EntityCell>>) -> Vec<Arc<dyn EntityCell>> {
     cells.sort_unstable_by(|a, b| a.name().cmp(b.name()));
     cells

@@ -76,7 +76,7 @@ pub(crate) trait Mesh: Send + Sync {
     /// The link on which messages go to a member.
     fn messages_to(&self, member: Slot) -> Option<Arc<Link>>;
 
-    /// Messages wait for a shard's home. Returns at once.
+    /// Asks for the home of a shard, because messages wait for it. Returns at once.
     fn resolve(&self, kind: u16, shard: ShardId);
 }
 
@@ -123,7 +123,7 @@ pub(crate) trait AnyRegion: Send + Sync {
     #[cfg(feature = "sim")]
     fn open_shards(&self) -> Vec<(ShardId, Epoch)>;
 
-    /// Messages that wait for a home, and how many may.
+    /// The number of messages that wait for a home, and its bound.
     #[cfg(feature = "sim")]
     fn kept(&self) -> (usize, usize);
 
@@ -133,12 +133,12 @@ pub(crate) trait AnyRegion: Send + Sync {
     /// Takes the states of the entities of a shard that has been drained.
     fn take_parcel(&self, shard: ShardId) -> Parcel;
 
-    /// Receives states for a shard that is about to come here, and left its owner at `epoch`.
-    /// `first`: the first of several parts.
+    /// Receives the states of a shard that is about to come here and left its owner at `epoch`.
+    /// `first`: this is the first of several parts.
     fn receive(&self, shard: ShardId, epoch: Epoch, first: bool, parcel: Parcel);
 
-    /// Ends every entity here at once, since the entities may be somewhere else by now, and forgets
-    /// all homes.
+    /// Ends every entity here at once, since it may live somewhere else by now, and forgets all
+    /// homes.
     fn sever(&self);
 
     /// Drains all shards that are open here. Resolves to them.
@@ -192,7 +192,7 @@ pub(crate) struct ShardRegion {
     local: LocalShards,
     arrived: Mutex<Arrived>,
     mesh: Option<Weak<dyn Mesh>>,
-    /// There may be room again for messages without a home.
+    /// Notified when there may be room again for messages without a home.
     room: Notify,
     abandoned: AtomicBool,
 }
@@ -274,14 +274,14 @@ impl ShardRegion {
         cell.into_any().downcast().ok()
     }
 
-    /// Closes the cells of a shard, in a task of its own, so that it goes on even if the result is
-    /// not awaited: other moves wait for its turns.
+    /// Closes the cells of a shard in a task of its own. The task goes on even if its result is not
+    /// awaited, since other moves wait for its turns.
     fn drained(&self, shard: ShardId, epoch: Epoch, cells: Vec<Arc<dyn EntityCell>>) -> Draining {
         let (ends, ended) = oneshot::channel();
         let runtime = self.runtime.clone();
         self.runtime.spawn(Box::pin(async move {
-            // One after the other: all must end, and a set of a million futures costs more than
-            // the entities that it waits for.
+            // The cells are awaited one after the other. All must end anyway, and a set of a
+            // million futures costs more than the entities that it waits for.
             for closed in
                 moving::in_turns(&runtime.packing, cells, |cell| cell.clone().close()).await
             {
@@ -416,8 +416,8 @@ impl AnyRegion for ShardRegion {
                     self.unpack(shard, epoch);
                     taken.push((shard, epoch));
                 }
-                // An owner releases a shard after its entities have stopped. So there are none
-                // here, unless this member was declared down.
+                // An owner releases a shard only after its entities have stopped. So there are none
+                // here, unless this member was declared Down.
                 _ => self.local.drop_shard(shard),
             }
         }

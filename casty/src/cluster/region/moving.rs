@@ -1,4 +1,4 @@
-//! States that move with their shard, from one node's entities to another's.
+//! Migration: the states that move with their shard from one node to another.
 
 use std::collections::BTreeMap;
 
@@ -18,9 +18,9 @@ use crate::{
 /// The state of an entity without an activation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Frozen {
-    /// The state of the machine that the value is, if the type has several.
+    /// The name of the present state, if the type is a state machine.
     pub(crate) name: String,
-    /// Whoever copies this copies a count.
+    /// Reference counted, so a clone is cheap.
     pub(crate) state: Bytes,
 }
 
@@ -64,7 +64,7 @@ impl ShardRegion {
         });
     }
 
-    /// The state that an entity came here with.
+    /// The state with which an entity came here.
     pub(super) fn frozen(&self, shard: ShardId, id: &EntityId) -> Option<Frozen> {
         if !self.entity_type.migrates {
             return None;
@@ -85,7 +85,7 @@ impl ShardRegion {
                 self.local.thawed(shard, id);
                 Ok(state)
             }
-            // It is kept: a version that can read it may come.
+            // The state is kept, since a version that can read it may come.
             Err(error) => Err(HookError(format!(
                 "the state that it came with cannot be read: {}",
                 error.0
@@ -115,7 +115,7 @@ impl ShardRegion {
         });
     }
 
-    /// Puts the states that came for a shard where its entities find them.
+    /// Stores the states that came for a shard where its entities find them at their start.
     pub(super) fn unpack(&self, shard: ShardId, epoch: Epoch) {
         let parcel = lock(&self.arrived).remove(&shard);
         if let Some((from, parcel)) = parcel
@@ -125,7 +125,7 @@ impl ShardRegion {
         }
     }
 
-    /// Activates what was active where it came from, a few at a time.
+    /// Activates the entities that were active on the previous node, a few at a time.
     pub(super) fn wake_moved(&self, shards: &[(ShardId, Epoch)]) {
         if !self.entity_type.migrates {
             return;
@@ -163,7 +163,7 @@ pub(super) async fn in_turns<T, R>(
 ) -> Vec<R> {
     let mut results = Vec::with_capacity(all.len());
     for few in all.chunks(TURN) {
-        // Behind what the last few have still to do.
+        // The turn comes after the work that the previous few have started.
         let turn = pace.turn().await;
         results.extend(few.iter().map(&mut begin));
         turn.give_way().await;

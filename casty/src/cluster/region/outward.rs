@@ -70,8 +70,8 @@ impl ShardRegion {
         Err(Rejected::new(Envelope { message, reply }, failure))
     }
 
-    /// Puts an envelope into the mailbox of an entity of this node, whose cell `found` remembers.
-    /// Returns the envelope if the shard is not here any more.
+    /// Puts an envelope into the mailbox of an entity of this node; `found` remembers the entity's
+    /// cell. Returns the envelope if the shard is not here any more.
     fn send_here<E: Entity>(
         &self,
         id: &EntityId,
@@ -108,7 +108,7 @@ impl ShardRegion {
         };
         match envelope.into_any().downcast::<Envelope<E>>() {
             Ok(envelope) => Err(Rejected::new(*envelope, failure)),
-            // Cannot be: the envelope that was put in comes out.
+            // Unreachable: the envelope that was put in comes out.
             Err(_) => Ok(()),
         }
     }
@@ -133,7 +133,7 @@ impl ShardRegion {
             }
             Err(Parked::Own { envelope, .. }) => Err((envelope, Failure::Full)),
             Err(raw @ Parked::Raw(_)) => {
-                // Cannot be: the item that was put in comes out.
+                // Unreachable: the item that was put in comes out.
                 self.fail(raw, Failure::Full);
                 Ok(())
             }
@@ -154,7 +154,7 @@ impl ShardRegion {
         };
         let mut raw = raw;
         match &mut raw.origin {
-            // The peer takes this node for the owner: the bounce corrects it.
+            // The peer takes this node for the owner. The bounce corrects that.
             Origin::Peer(peer) => {
                 let inlet = peer.inlet.clone();
                 if let Origin::Peer(peer) = &raw.origin {
@@ -264,7 +264,7 @@ impl<E: Entity> Route<E> for ShardRegion {
     }
 }
 
-/// Where a sender waits for room.
+/// The place where a sender waits for room.
 enum RoomIn<E: Entity> {
     Mailbox(Arc<Cell<E>>),
     Link(Arc<Link>),

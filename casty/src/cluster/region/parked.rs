@@ -1,4 +1,4 @@
-//! The items that a region routes while their home is unknown.
+//! Parked messages: what a region keeps while a home is unknown.
 
 use std::{any::Any, sync::Arc};
 
@@ -22,7 +22,7 @@ use crate::{
     transport::{connection::Inlet, frame::EntityFrame, link::Link, outbox::Admission},
 };
 
-/// A message without a home: of this node, or one that came encoded.
+/// A message without a home: an envelope of this node, or a frame that came encoded.
 pub(crate) enum Parked {
     Own {
         id: EntityId,
@@ -31,7 +31,8 @@ pub(crate) enum Parked {
     Raw(ParkedFrame),
 }
 
-/// An envelope to an entity of any type. Boxed only while its message has no home, which is rare.
+/// An envelope to an entity of any type. It is boxed only while its message has no home, which is
+/// rare.
 pub(crate) trait ParkedEnvelope: Send {
     /// Puts the envelope into the mailbox of an entity of this node. The envelope was accepted
     /// before, so a full mailbox takes it as well. Returns the envelope if the shard is not here.
@@ -43,10 +44,11 @@ pub(crate) trait ParkedEnvelope: Send {
         credit: Option<Credit>,
     ) -> Option<Box<dyn ParkedEnvelope>>;
 
-    /// Sends the envelope to the owner of its shard. A link takes it even where it is full.
+    /// Sends the envelope to the owner of its shard. A full link takes it as well, since it was
+    /// accepted before.
     fn send(self: Box<Self>, region: &ShardRegion, link: &Link, epoch: Epoch, id: &EntityId);
 
-    /// Says that the message was not handled. See [`Envelope::undelivered`].
+    /// Reports that the message was not handled. See [`Envelope::undelivered`].
     fn undelivered(
         self: Box<Self>,
         runtime: &Runtime,
@@ -125,9 +127,9 @@ pub(crate) struct ParkedFrame {
 }
 
 pub(crate) enum Origin {
-    /// This node sent it before, and the other node sent it back.
+    /// This node sent the message, and another node sent it back.
     Own(Option<Box<dyn Pending>>),
-    /// From another node, which takes this node for the owner.
+    /// Another node sent the message, because it takes this node for the owner.
     Peer(Peer),
 }
 
