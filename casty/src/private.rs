@@ -38,13 +38,14 @@ use crate::{
 /// Requires that a type can be part of a message.
 pub const fn wire<T: Wire>() {}
 
-/// How the reply `R` of a handler is written, and read as the answer `T` or the error `E`.
+/// The codec of a reply: how the handler's value `R` is written, and how it is read as the answer
+/// `T` or the error `E`.
 ///
-/// There is one for each message, so that a type without a wire form is one error.
+/// Each message has one, so that a type without a wire form is one error.
 pub struct ReplyCodec<A: Actor, R, T, E> {
     /// Appends the reply's wire form.
     pub encode: fn(&R, &mut Vec<u8>) -> Result<(), EncodeError>,
-    /// How an asker reads it.
+    /// Reads the reply for an asker.
     pub call: CallSpec<A, T, E>,
 }
 
@@ -54,7 +55,7 @@ impl<A: Actor, R, T, E> fmt::Debug for ReplyCodec<A, R, T, E> {
     }
 }
 
-/// For a handler that returns a plain value.
+/// The codec for a handler that returns a plain value.
 pub const fn value_reply<A: Actor, T: Wire>(
     timeout: Option<Duration>,
     extract: fn(A::Reply) -> Option<Result<T, Infallible>>,
@@ -69,7 +70,7 @@ pub const fn value_reply<A: Actor, T: Wire>(
     }
 }
 
-/// For a handler that returns a `Result`.
+/// The codec for a handler that returns a `Result`.
 pub const fn result_reply<A: Actor, T: Wire, E: Wire>(
     timeout: Option<Duration>,
     extract: fn(A::Reply) -> Option<Result<T, E>>,
@@ -86,7 +87,8 @@ pub const fn result_reply<A: Actor, T: Wire, E: Wire>(
 
 pub use std::vec::Vec;
 
-/// Appends a state, to leave this node; the name that it is known by there.
+/// Appends the encoded state of an entity that leaves this node. Returns the state's name in a
+/// state machine.
 pub fn freeze<S: Wire>(
     name: &'static str,
     state: &S,
@@ -96,17 +98,17 @@ pub fn freeze<S: Wire>(
     Ok(name)
 }
 
-/// A state that a handler took and did not bring back.
+/// The error for a state that a handler took and did not return.
 pub fn freeze_nothing() -> Result<&'static str, EncodeError> {
     Err(EncodeError("there is no state".to_owned()))
 }
 
-/// A state that came from another node.
+/// Decodes a state that came from another node.
 pub fn thaw<S: Wire>(state: &[u8]) -> Result<S, DecodeError> {
     codec::decode(state)
 }
 
-/// A state that this version of the code does not know.
+/// The error for a state that this version of the code does not know.
 pub fn thaw_unknown<S>(name: &str) -> Result<S, DecodeError> {
     Err(DecodeError(format!(
         "there is no state `{name}` in this version"
@@ -118,24 +120,24 @@ pub const fn in_memory<T: Send + 'static>() {}
 
 /// Requires that the future of an async handler can move between threads.
 ///
-/// It hides the future's type, so that the compiler complains of it here, once, and not again where
-/// the future is awaited.
+/// The future's type is hidden, so that the compiler reports it here, once, and not again where the
+/// future is awaited.
 pub fn sendable<F: Future + Send>(future: F) -> impl Future<Output = F::Output> + Send {
     future
 }
 
-/// The state machine is in another state now: what it stashed is looked at again.
+/// Reports that the state machine has changed its state: stashed messages are handled again.
 pub fn transition<A: Actor>(ctx: &mut Context<A>) {
     ctx.transition();
 }
 
-/// The state machine ends, as a handler's return type said it might.
+/// Ends the state machine, as the return type of its handler allows.
 pub fn stop<A: Actor>(ctx: &mut Context<A>) {
     ctx.stop();
 }
 
-/// What a state machine answers between two states. It is never asked then: the runtime makes a
-/// fresh one first.
+/// The answer of a state machine without a state. No asker ever gets it, since the runtime makes a
+/// fresh state first.
 pub fn no_state<A: Actor>() -> Handled<A> {
     Handled::Unhandled {
         state: A::NAME,
@@ -198,7 +200,7 @@ pub fn hook_result<T, E: fmt::Display>(made: Result<T, E>) -> Result<T, HookErro
     made.map_err(|error| HookError(error.to_string()))
 }
 
-/// Stands where a mistake, reported elsewhere, left nothing to generate.
+/// A value in place of code that was not generated, because a mistake is reported elsewhere.
 ///
 /// # Panics
 /// Always; but the crate that calls it does not compile.

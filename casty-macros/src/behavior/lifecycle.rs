@@ -23,6 +23,9 @@ fn no_options(attribute: &Attribute, name: &str, errors: &mut Errors) {
     }
 }
 
+/// How a function gets what it cannot take as an argument.
+const RESOURCE: &str = "a resource of the node is `ctx.resource::<T>()`";
+
 pub(super) fn init(
     function: &ImplItemFn,
     attribute: &Attribute,
@@ -40,8 +43,10 @@ pub(super) fn init(
         );
     }
     let reason = match scope.kind {
-        Kind::Entity => "an entity is made from its id alone, which `ctx.entity_id()` tells",
-        Kind::Actor => "casty has nothing else to give it",
+        Kind::Entity => {
+            "the entity's id is `ctx.entity_id()`, a resource of its node is `ctx.resource::<T>()`"
+        }
+        Kind::Actor => RESOURCE,
     };
     let takes_context = only_context(function, scope, reason, errors);
     let is_fallible = made(&sig.output, scope.this);
@@ -154,14 +159,14 @@ fn hook_parameters(
                 input,
                 format!(
                     "`#[on_terminated]` takes one `Terminated`, and at most `ctx: {}` besides: \
-                     casty has nothing else to give it",
+                     {RESOURCE}",
                     scope.context()
                 ),
             ),
             _ => errors.at(
                 input,
                 format!(
-                    "this function takes at most `ctx: {}`: casty has nothing else to give it",
+                    "this function takes at most `ctx: {}`: {RESOURCE}",
                     scope.context()
                 ),
             ),

@@ -105,7 +105,7 @@ impl MapWatch {
         mut look: impl FnMut(Option<&Arc<ClusterMap>>) -> Option<R>,
     ) -> R {
         loop {
-            // Before the look: a change in between is not missed.
+            // The wait begins before the check, so that no change in between is missed.
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();

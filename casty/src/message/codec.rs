@@ -45,12 +45,13 @@ pub(crate) fn to_vec<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, Encode
 
 /// Reads exactly one value that takes up all of `bytes`.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
-    // Reads in place: reading from a stream would copy every string twice.
+    // The value is read in place: a stream would copy every string twice.
     let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
     deserializer.set_max_depth(DEPTH_MAX);
     let value =
         T::deserialize(&mut deserializer).map_err(|error| DecodeError(error.to_string()))?;
-    // The reader does not report what is left. If no further marker can be read, nothing is left.
+    // The reader does not report how many bytes are left. If no further marker can be read, none
+    // is.
     match <()>::deserialize(&mut deserializer) {
         Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => Ok(value),
         _ => Err(DecodeError(

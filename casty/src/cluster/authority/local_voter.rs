@@ -219,7 +219,7 @@ impl LocalVoter {
         };
         match result {
             Ok(_) | Err(ProposalError::Refused(_)) => Renewed { stamp, result },
-            // The stamp is of use all the same.
+            // The stamp is useful even so.
             Err(_) => Renewed { stamp, ..renewed },
         }
     }

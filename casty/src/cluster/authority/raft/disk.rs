@@ -38,13 +38,13 @@ use crate::{
 
 const FILE: &str = "casty.redb";
 
-/// How what is in the file is written. Another is refused.
+/// The version of the file's format. A file in another format is refused.
 const FORMAT: u32 = 1;
 
 const FACTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("facts");
 const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
 
-// Names of facts: of the file itself, and of the seat.
+// Names of facts: those of the file itself, and those of the seat.
 const FORMAT_OF: &str = "format";
 const CLUSTER: &str = "cluster";
 const NODE: &str = "node";
@@ -54,7 +54,7 @@ const PURGED: &str = "purged";
 const COMMITTED: &str = "committed";
 const SNAPSHOT: &str = "snapshot";
 
-/// The latest state of the map that was taken down, and what of the log it stands for.
+/// The latest snapshot of the map, and the last log entry that it includes.
 pub(super) type Snapshot = (SnapshotMetaOf<Types>, Vec<u8>);
 
 type StoredSnapshot = (SnapshotMetaOf<Types>, ByteBuf);
@@ -72,11 +72,11 @@ pub(crate) struct StoredState {
 
 /// How an engine starts.
 pub(crate) enum EngineStart {
-    /// It goes on from what a process before this one has kept.
+    /// From the state that the previous process has stored.
     StoredState(Box<StoredState>),
-    /// With nothing, as the founder of a cluster or of a generation does.
+    /// Empty, as the founder of a cluster or of a generation.
     Founder(ClusterIdentity, Seat),
-    /// With nothing; it is going to be taught.
+    /// Empty, to be filled by the leader.
     Taught(ClusterIdentity, Seat),
 }
 
@@ -88,7 +88,7 @@ impl EngineStart {
         }
     }
 
-    /// The way to where it is kept.
+    /// The writer of the engine's state.
     pub(super) async fn keeper(
         &self,
         disk: &Arc<Disk>,
@@ -102,7 +102,7 @@ impl EngineStart {
     }
 }
 
-/// Something that is to be kept.
+/// A change of the stored state.
 pub(super) enum Change {
     Vote(VoteOf<Types>),
     Append(Vec<EntryOf<Types>>),
@@ -113,7 +113,7 @@ pub(super) enum Change {
 }
 
 impl Change {
-    /// Whether there is a cluster from here on.
+    /// Whether a cluster begins with this change.
     fn founds(&self) -> bool {
         matches!(self, Self::Append(entries) if entries.iter().any(founds))
     }
@@ -124,14 +124,14 @@ fn founds(entry: &EntryOf<Types>) -> bool {
     matches!(&entry.payload, EntryPayload::Normal(Decision::Found(_)))
 }
 
-/// The file of one node. It is locked as long as this lives.
+/// The file of one node, locked while this lives.
 pub(crate) struct Disk {
     path: PathBuf,
     database: Database,
-    /// Why something could not be written. Of what comes after it the database says only that there
-    /// was an error before.
+    /// The first error of a write. For later writes the database reports only that there was an
+    /// error before.
     broken: OnceLock<String>,
-    /// Held while it is written.
+    /// Held during a write.
     tenancy: Ranked<WriterFence>,
     committed: Ranked<Committed>,
 }
@@ -139,10 +139,10 @@ pub(crate) struct Disk {
 /// The commit index.
 #[derive(Default)]
 struct Committed {
-    /// By which engine.
+    /// The number of the engine that committed.
     tenant: u64,
     upto: Option<LogIdOf<Types>>,
-    /// It is going to be written.
+    /// Whether a write is scheduled.
     is_due: bool,
 }
 
@@ -150,7 +150,7 @@ struct Committed {
 /// more.
 #[derive(Default)]
 struct WriterFence {
-    /// How many there were.
+    /// The number of writers so far.
     number: u64,
     has_tenant: bool,
     /// A founder that has not founded its cluster yet: its identity, and the state it would keep.
@@ -158,7 +158,7 @@ struct WriterFence {
     founding: Option<(Seated, Vec<Change>)>,
 }
 
-/// Whose seat it is.
+/// The owner of the seat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 struct Seated {
     identity: ClusterIdentity,
@@ -170,7 +170,7 @@ struct Seated {
 pub(super) struct StateWriter {
     disk: Arc<Disk>,
     tenant: u64,
-    /// Whether there are other threads that can wait for the disk. In a simulation there are none.
+    /// Whether other threads may wait for the disk. In a simulation there are none.
     own_thread: bool,
 }
 
@@ -210,7 +210,7 @@ impl Disk {
         cluster: &str,
         node: &NodeId,
     ) -> Result<(Arc<Self>, Option<StoredState>), StateDirError> {
-        // Of some damage the database does not make an error, but a panic.
+        // On some damage the database panics instead of returning an error.
         let opened = catch_unwind(|| Self::open_sound(path, cluster, node));
         let damaged = |_| corrupted(path, "it cannot be read as a database".to_owned());
         opened.map_err(damaged)?
@@ -237,7 +237,8 @@ impl Disk {
             }
             other => corrupted(path, other.to_string()),
         })?;
-        // All of its checksums: what is not looked at now would be found, or not, when it counts.
+        // All checksums are checked now: otherwise damage would be found, or not, only when it
+        // counts.
         match database.check_integrity() {
             Ok(true) => {}
             Ok(false) => return Err(corrupted(path, "checksums do not fit".to_owned())),
@@ -263,7 +264,7 @@ impl Disk {
         Ok((Arc::new(disk), kept))
     }
 
-    /// Makes sure that the file is this node's; a new one becomes it.
+    /// Checks that the file belongs to this node. A new file is given to it.
     fn check(&self, cluster: &str, node: &NodeId) -> Result<(), StateDirError> {
         let bad = |reason: String| corrupted(&self.path, reason);
         let found = self.facts(&[FORMAT_OF, CLUSTER, NODE]).map_err(bad)?;
@@ -344,7 +345,7 @@ impl Disk {
             snapshot: snapshot.map(|(meta, map)| (meta, map.into_vec())),
         };
         kept.check()?;
-        // A snapshot that was being installed is known to be committed before it is there.
+        // A snapshot in installation is known to be committed before it is stored.
         let last = kept.last();
         if let (Some(committed), Some(last)) = (kept.committed, last)
             && committed.index > last.index
@@ -415,12 +416,12 @@ impl Disk {
         }
     }
 
-    /// For an engine that goes on from what was kept.
+    /// The writer of an engine that goes on from the stored state.
     fn resume(self: &Arc<Self>, own_thread: bool) -> StateWriter {
         self.acquire(&mut self.tenancy(), own_thread)
     }
 
-    /// For an engine that starts with nothing. The earlier state is removed: at once, or for a
+    /// The writer of an engine that starts empty. The earlier state is removed: at once, or, for a
     /// founder, when it has founded its cluster.
     async fn begin(
         self: &Arc<Self>,
@@ -450,7 +451,7 @@ impl Disk {
         })
     }
 
-    /// The engine that had the file has ended, whatever it still does.
+    /// Ends the tenancy: the engine that had the file writes no more.
     pub(crate) fn end_tenancy(&self) {
         let mut tenancy = self.tenancy();
         *tenancy = WriterFence {
@@ -503,12 +504,13 @@ impl Disk {
     }
 
     fn change(&self, tenant: u64, change: Change) -> io::Result<()> {
-        // Held until it is written: changes are in order, and none is of an engine that has ended.
+        // The lock is held until the change is written. So changes are in order, and none comes
+        // from an engine that has ended.
         let mut tenancy = self.tenancy();
         tenancy.check(tenant)?;
         let founds = change.founds();
         let (founder, changes) = match &mut tenancy.founding {
-            // It decides alone, and has told no other member anything.
+            // A founder decides alone, and has told no other member anything.
             Some((_, staged)) if !founds => {
                 staged.push(change);
                 return Ok(());
@@ -548,7 +550,7 @@ impl WriterFence {
 }
 
 impl StateWriter {
-    /// Resolves when it is on disk.
+    /// Resolves when the change is on disk.
     pub(super) async fn change(&self, change: Change) -> io::Result<()> {
         let tenant = self.tenant;
         let write = move |disk: &Disk| disk.change(tenant, change);
@@ -569,7 +571,7 @@ impl StateWriter {
         let (disk, tenant) = (self.disk.clone(), self.tenant);
         let write = move || {
             if let Err(error) = disk.write_committed(tenant) {
-                // If nothing can be written any more, the next change says so to the engine.
+                // If writes fail for good, the next change reports it to the engine.
                 tracing::debug!(%error, "what was committed is not written");
             }
         };
@@ -588,19 +590,19 @@ impl StoredState {
         self.snapshot.is_some() || self.entries.values().any(founds)
     }
 
-    /// The last decision that its snapshot stands for.
+    /// The last decision that the snapshot includes.
     fn last_of_snapshot(&self) -> Option<LogIdOf<Types>> {
         let (meta, _) = self.snapshot.as_ref()?;
         meta.last_log_id
     }
 
-    /// The last decision that it has, by itself or in the snapshot.
+    /// The last decision in the log or in the snapshot.
     fn last(&self) -> Option<LogIdOf<Types>> {
         let entry = self.entries.values().next_back().map(|entry| entry.log_id);
         entry.max(self.last_of_snapshot())
     }
 
-    /// Whether it is what an engine can have left.
+    /// Checks that an engine can have left this state.
     fn check(&self) -> Result<(), String> {
         let index = |id: Option<LogIdOf<Types>>| id.map(|id| id.index);
         if index(self.purged) > index(self.last_of_snapshot()) {

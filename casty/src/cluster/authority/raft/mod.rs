@@ -1,10 +1,10 @@
-//! The engine: openraft, over our own links, in memory, and besides on disk where a node has a
-//! directory for it.
+//! The engine: openraft, over our own links. Its state is in memory, and also on disk where the
+//! node has a directory for it.
 //!
-//! A member's number in the engine is its seat in the map: its slot, which no other process ever
-//! has; or that of its node's process before it, where that has kept everything. A partitioned
-//! leader goes on believing that it leads; so nothing here trusts that, but only a commit, or a
-//! round of a quorum.
+//! A member's number in the engine is its seat in the map: its own slot, which no other process
+//! ever has, or the seat of its node's previous process, if it has kept everything from there. A
+//! partitioned leader goes on believing that it leads. So nothing here trusts that belief: only a
+//! commit counts, or a round of a quorum.
 
 mod disk;
 mod network;
@@ -71,16 +71,16 @@ use crate::{
 
 type Raft = openraft::Raft<Types, Arc<MapMachine>>;
 
-/// How far behind a member may be and still be asked to vote.
+/// The entries by which a member may be behind and still become a voter.
 const LAG_MAX: u64 = 32;
 
-/// What an engine stands on, whichever incarnation it belongs to.
+/// The parts that an engine uses in every incarnation.
 pub(crate) struct EngineParts {
     pub(crate) process: Arc<Process>,
     pub(crate) peers: Arc<Peers>,
     pub(crate) map: Arc<MapWatch>,
     pub(crate) settings: Settings,
-    /// Where what is decided is kept, if anywhere.
+    /// The file for decisions, if the node has one.
     pub(crate) disk: Option<Arc<Disk>>,
     pub(crate) breaker: Option<Breaker>,
 }
@@ -96,13 +96,13 @@ pub(crate) struct RaftEngine {
     machine: Arc<MapMachine>,
     log: Log,
     grants: Ranked<Grants>,
-    /// If there is a tie-breaker.
+    /// The state of ties, in a cluster with a tie-breaker.
     ties: Option<Ranked<Ties>>,
-    /// Held while the voters change, and while a member comes or goes: neither is to be judged by
-    /// what the other is about to change.
+    /// Serializes changes of the voters with joins and leaves: each check must see the other's
+    /// result.
     going: tokio::sync::Mutex<()>,
     times: LeaseTimes,
-    /// How long a decision may take.
+    /// The limit of a decision.
     limit: Duration,
     /// Serializes allocations: each must see the result of the one before.
     allocating: tokio::sync::Mutex<()>,
@@ -134,7 +134,7 @@ fn config(settings: &Settings) -> Result<Arc<Config>, String> {
         backoff: "50ms 100ms 200ms ...400ms".to_owned(),
         ..Config::default()
     };
-    // So that two stand for election at a time, as often as not.
+    // Two members then often stand for election at the same time.
     if mutants::on("votes_for_everybody") {
         config.election_timeout_max = election + 2;
     }
@@ -143,7 +143,7 @@ fn config(settings: &Settings) -> Result<Arc<Config>, String> {
 }
 
 impl RaftEngine {
-    /// This node takes part. It decides nothing until it is asked to.
+    /// Starts the engine. It decides nothing until it is asked to.
     pub(crate) async fn start(
         parts: Arc<EngineParts>,
         member: MemberId,
@@ -211,7 +211,7 @@ impl RaftEngine {
         let found = Decision::Found(Box::new(map));
         let until = Instant::now() + self.limit;
         loop {
-            // It elects itself, but that may take a moment.
+            // The engine elects itself, which may take a moment.
             match self.decide(found.clone()).await {
                 Ok(_) => return Ok(()),
                 Err(denied) if Instant::now() >= until => return Err(denied.to_string()),
@@ -241,12 +241,12 @@ impl RaftEngine {
         self.seat
     }
 
-    /// The map as far as this node has applied what was decided.
+    /// The map with all decisions that this node has applied.
     pub(crate) fn map(&self) -> Option<ClusterMap> {
         self.machine.map()
     }
 
-    /// Everything of the engine runs on randomness that comes from the node's seed.
+    /// All code of the engine runs on randomness from the node's seed.
     fn enter<F: Future>(&self, call: F) -> impl Future<Output = F::Output> + use<F> {
         EngineRuntime::scope(self.seed.fetch_add(1, Ordering::Relaxed), call)
     }
@@ -255,7 +255,7 @@ impl RaftEngine {
         self.raft.metrics().borrow_watched().clone()
     }
 
-    /// Why the engine works no more, if that is so.
+    /// The engine's failure, if it has failed.
     pub(crate) fn failure(&self) -> Option<JoinError> {
         let fatal = self.metrics().running_state.err()?;
         Some(JoinError::Engine {
@@ -273,13 +273,14 @@ impl RaftEngine {
         self.grants.lock()
     }
 
-    /// What is known of the members that could claim against this node, if there is a tie-breaker.
+    /// The state of ties: the members that could claim against this node. `None` without a
+    /// tie-breaker.
     pub(crate) fn ties(&self) -> Option<RankedGuard<'_, Ties>> {
         self.ties.as_ref().map(Ranked::lock)
     }
 
-    /// Nobody comes or goes, and no voters change, while this is held. Without a tie-breaker they
-    /// may.
+    /// While this is held, no member joins or leaves, and no voters change. Without a tie-breaker
+    /// nothing is held, and they may.
     async fn alone(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
         match self.ties {
             Some(_) => Some(self.going.lock().await),
@@ -287,8 +288,8 @@ impl RaftEngine {
         }
     }
 
-    /// Whether this node decides alone. While the voters change, those before and after have to be
-    /// this one.
+    /// Whether this node decides alone. During a change of voters it must be the only one before
+    /// and after.
     fn is_sole(&self) -> bool {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
@@ -345,8 +346,8 @@ impl RaftEngine {
         }
     }
 
-    /// The same, for a proposer that gets an answer. A sole voter's decision has a second copy by
-    /// then, if another member listens and acknowledges it in time.
+    /// Like `decide`, for a proposer that gets an answer. If another member listens and
+    /// acknowledges in time, a sole voter's decision has a second copy by then.
     async fn decide_and_keep(&self, decision: Decision) -> Result<u64, ProposalError> {
         let version = self.decide(decision).await?;
         self.keep(version).await;
@@ -357,7 +358,7 @@ impl RaftEngine {
         if !self.is_sole() {
             return;
         }
-        // Whoever waits for the answer waits for half of the limit.
+        // The proposer waits for half of the limit.
         let limit = (self.times.lease / 2).min(self.limit / 4);
         let copied = self.machine.copied(version);
         if tokio::time::timeout(limit, copied).await.is_err() {
@@ -378,7 +379,8 @@ impl RaftEngine {
 
     async fn allocate(&self, kind: String, shards: Vec<ShardId>) -> Result<u64, ProposalError> {
         let version = self.assign(kind, &shards).await?;
-        // Also what an earlier question has had decided: its own answer may be waiting still.
+        // An earlier request may have had this decided, and its own answer may still wait for the
+        // copy.
         self.keep(version).await;
         Ok(version)
     }
@@ -423,7 +425,7 @@ impl RaftEngine {
 
     async fn run_rounds(self: Arc<Self>) {
         loop {
-            // Only the requests that arrived before the round begins.
+            // The round confirms only the requests that arrived before it began.
             let asked = {
                 let mut reads = self.reads.lock();
                 if reads.waiting.is_empty() {
@@ -450,8 +452,8 @@ impl RaftEngine {
             return Err(self.not_the_leader());
         };
         let mut grants = self.grants.lock();
-        // Under the lock: a member that is Down from here on has its last grant recorded, and a
-        // member that was Down before gets none.
+        // The status is read under the lock: a member declared Down later has its last grant
+        // recorded, and a member declared Down before gets none.
         let Some(map) = self.machine.map() else {
             return Err(self.not_the_leader());
         };
@@ -480,7 +482,7 @@ impl RaftEngine {
             });
             Ok(map.version)
         } else {
-            // It has just begun to lead, and knows nothing of leases yet.
+            // The leader has just been elected, and knows no leases yet.
             Err(ProposalError::Undecided(
                 "a new leader is settling".to_owned(),
             ))
@@ -520,7 +522,7 @@ impl RaftEngine {
         Ok(verdict)
     }
 
-    /// Declares a member Down without which this node may go on.
+    /// Declares a member Down, if the tie-breaker lets this node go on without it.
     pub(crate) async fn claim_and_go_on(&self, other: MemberId) -> Result<(), String> {
         match self.claim(&other).await? {
             Verdict::Won => {
@@ -559,7 +561,7 @@ impl RaftEngine {
         Ok(version)
     }
 
-    /// Whom this node, while it decides alone, has to claim before they may be replaced.
+    /// The members that this node, as sole voter, has to claim before they may be replaced.
     fn unclaimed(&self, join: &Command) -> Vec<MemberId> {
         let Some(ties) = self.ties() else {
             return Vec::new();
@@ -572,7 +574,7 @@ impl RaftEngine {
         }
     }
 
-    /// Has a member go, by its own wish.
+    /// Removes a member at its own request.
     async fn dismiss_member(&self, command: Command) -> Result<u64, ProposalError> {
         let _alone = self.alone().await;
         self.decide(Decision::Change(command)).await
@@ -683,7 +685,7 @@ impl Authority for RaftEngine {
         Box::pin(async move {
             match proposal {
                 Proposal::Apply(join @ Command::Join { .. }) => self.admit(join).await,
-                // A member proposes this of itself, when it leaves, and then it claims nothing.
+                // A member proposes this for itself when it leaves, and then claims nothing.
                 Proposal::Apply(command @ (Command::Down { .. } | Command::Remove { .. })) => {
                     self.dismiss_member(command).await
                 }

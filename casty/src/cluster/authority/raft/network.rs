@@ -1,4 +1,4 @@
-//! How the engine's members talk: by calls on the control lane.
+//! The engine's network: calls on the control lane.
 
 use std::{future::Future, io, sync::Arc, time::Duration};
 
@@ -28,12 +28,12 @@ use crate::{
     transport::link::Peer,
 };
 
-/// How a member of the engine reaches the others.
+/// The clients of the other members of the engine.
 #[derive(Clone)]
 pub(super) struct RaftClients {
     pub(super) peers: Arc<Peers>,
     pub(super) voters: Arc<Voters>,
-    /// How long an answer is waited for at least: until an election is due.
+    /// The shortest wait for an answer: until an election is due.
     pub(super) patience: Duration,
 }
 
@@ -49,7 +49,7 @@ impl RaftNetworkFactory<Types> for RaftClients {
     }
 }
 
-/// How the engine reaches one other member.
+/// The client of one other member.
 pub(super) struct RaftClient {
     clients: RaftClients,
     seat: Seat,
@@ -58,9 +58,8 @@ pub(super) struct RaftClient {
 }
 
 impl RaftClient {
-    /// `ttl` is what the engine asks for, a part of its heartbeat. That is too short for a far
-    /// peer, or for a connection that is yet to be made. Until an election is due, nothing is lost
-    /// by waiting.
+    /// `ttl` is the engine's limit, a part of its heartbeat. It is too short for a distant peer, or
+    /// for a connection that has to be made first. Until an election is due, waiting costs nothing.
     async fn ask(&self, ask: RaftAsk, ttl: Duration) -> Result<RaftAnswer, NetworkError<Types>> {
         let RaftClients {
             peers,

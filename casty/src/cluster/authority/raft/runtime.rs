@@ -95,7 +95,7 @@ impl AsyncRuntime for Tokio {
 pub(crate) struct InOrder;
 
 struct Shared<T> {
-    /// With the number of the last change.
+    /// The value, with the number of its last change.
     value: RwLock<(u64, T)>,
     changed: Notify,
     senders: AtomicUsize,
@@ -104,7 +104,7 @@ struct Shared<T> {
 
 impl<T> Shared<T> {
     fn read(&self) -> RwLockReadGuard<'_, (u64, T)> {
-        // A panic while the value was changed: what it is now is as good as what it was.
+        // A panic during a change does no harm: the value after it is as good as the one before.
         self.value
             .read()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -228,7 +228,7 @@ impl<T: OptionalSend + OptionalSync> WatchReceiver<InOrder, T> for Receiver<T> {
     async fn changed(&mut self) -> Result<(), RecvError> {
         let shared = self.shared.clone();
         loop {
-            // Before the look: a change in between is not missed.
+            // The wait begins before the check, so that no change in between is missed.
             let mut changed = std::pin::pin!(shared.changed.notified());
             changed.as_mut().enable();
             let now = shared.read().0;

@@ -40,15 +40,15 @@ use crate::{
 #[cfg(feature = "sim")]
 use crate::{id::ShardId, infra::observe::sighted};
 
-/// Changes kept for watchers that are a little behind. A watcher that is further behind gets the
-/// whole map.
+/// The changes kept for watchers that are a little behind. A watcher that is further behind gets
+/// the whole map.
 const CHANGES_KEPT: usize = 4096;
 
 /// The log and the vote.
 #[derive(Clone)]
 pub(super) struct Log {
     present: Arc<Ranked<Present>>,
-    /// Where all of it is kept besides, if anywhere.
+    /// The writer to disk, if the node has one.
     keeper: Option<StateWriter>,
 }
 
@@ -177,14 +177,14 @@ impl RaftLogStorage<Types> for Log {
 
 /// The map with all decisions that have been applied here, and its watchers on other nodes.
 pub(super) struct MapMachine {
-    /// Whose it is.
+    /// The member whose machine this is.
     member: MemberId,
     state: Ranked<State>,
     snapshot: Ranked<Option<Snapshot>>,
-    /// Where snapshots are kept besides, if anywhere.
+    /// The writer of snapshots to disk, if the node has one.
     keeper: Option<StateWriter>,
     watch: Arc<MapWatch>,
-    /// Another member may have what was decided, or may not be waited for any more.
+    /// Notified when another member may have a decision, or need not be waited for any more.
     heard: Notify,
 }
 
@@ -218,7 +218,7 @@ impl State {
         let Some(map) = &self.map else { return Ok(0) };
         let voter = |id: u64| {
             let seat = seat(id);
-            // Another process may have followed the member that was given the seat.
+            // A later process of the node may be in the seat.
             let now = map.by_seat(seat).map(|(id, m)| (id.clone(), m.address));
             let first = || Some(membership.get_node(&id)?).map(|v| (v.member.clone(), v.address));
             let (member, address) = now.or_else(first)?;
@@ -256,7 +256,7 @@ impl State {
         self.watchers.iter().filter(is_alive)
     }
 
-    /// Forgets what those have that are no members, or none any more.
+    /// Forgets the copies of processes that are not, or no longer, members.
     fn retain_copies(&mut self) {
         let Self { copies, map, .. } = self;
         copies.retain(|member| {
@@ -301,7 +301,7 @@ impl State {
 }
 
 impl MapMachine {
-    /// It begins empty: what was kept of an earlier one, the engine has it apply.
+    /// The machine begins empty. The engine applies the stored decisions of an earlier one.
     pub(super) fn new(
         watch: Arc<MapWatch>,
         member: MemberId,
@@ -344,7 +344,7 @@ impl MapMachine {
         &self.member
     }
 
-    /// Tells the checks of a simulation what has been applied.
+    /// Reports to the checks of a simulation which decision was applied.
     #[cfg(feature = "sim")]
     fn sight(
         &self,
@@ -466,7 +466,7 @@ impl MapMachine {
     /// Safe.
     pub(super) async fn copied(&self, version: u64) {
         loop {
-            // Before the look: what is heard in between is not missed.
+            // The wait begins before the check, so that no news in between is missed.
             let heard = self.heard.notified();
             tokio::pin!(heard);
             heard.as_mut().enable();

@@ -1,4 +1,4 @@
-//! What the engine is made of, and what its members say to each other.
+//! The engine's types, and the messages of its members.
 
 use std::fmt;
 
@@ -19,20 +19,21 @@ use crate::{
 };
 
 openraft::declare_raft_types!(
-    /// What the engine is made of.
+    /// The engine's types.
     pub(crate) Types:
         D = Decision,
         R = Applied,
         Node = Voter,
-        // One leader a term, as in the paper; by default there may be several, in an order.
+        // One leader per term, as in the Raft paper; by default openraft allows several, in an
+        // order.
         LeaderId = openraft::impls::leader_id_std::LeaderId<Self::Term, Self::NodeId>,
         AsyncRuntime = EngineRuntime,
 );
 
-/// What the authority decides, in one order for all.
+/// A decision of the authority. All members apply decisions in one order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Decision {
-    /// The first of all: the map that the cluster begins with.
+    /// The first decision: the map that the cluster begins with.
     Found(Box<ClusterMap>),
     Change(Command),
 }
@@ -46,14 +47,14 @@ impl fmt::Display for Decision {
     }
 }
 
-/// What became of a decision: the map's version, or why it changed nothing.
+/// The result of a decision: the map's version, or the reason why nothing changed.
 pub(crate) type Applied = Result<u64, MapError>;
 
-/// What one member of the engine asks of another.
+/// A call from one member of the engine to another.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct RaftCall {
     pub(crate) to: Seat,
-    /// The process that was given that seat. Another process of its node may sit there since.
+    /// The process that was given the seat. Another process of its node may be in it since.
     pub(crate) given_to: MemberId,
     pub(crate) ask: RaftAsk,
 }
