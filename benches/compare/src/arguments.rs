@@ -12,15 +12,15 @@ pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) operation: Option<Operation>,
 
-    /// How often each side is measured; the median is printed. 7, or 1 with --quick.
+    /// Rounds: measurements of each side, whose median is printed. 7, or 1 with --quick.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) rounds: Option<u32>,
 
-    /// Only these cases.
+    /// Measures only these cases.
     #[arg(long, value_delimiter = ',')]
     pub(crate) cases: Vec<Case>,
 
-    /// Only these sides; the floor is always measured.
+    /// Measures only these sides; the floor is always measured.
     #[arg(long, value_delimiter = ',')]
     pub(crate) sides: Vec<Side>,
 
@@ -41,6 +41,6 @@ pub(crate) struct Arguments {
 pub(crate) enum Operation {
     /// Measures one case of one side once, and prints one number, or "lost N".
     Run { case: Case, side: Side },
-    /// The other process of a remote case: prints its address, and ends with its input.
+    /// Runs the other process of a remote case: prints its address, and ends with its input.
     Serve { side: Side },
 }

@@ -37,8 +37,7 @@ pub(crate) enum Side {
     RioRs,
 }
 
-/// How often a remote case is measured with one message under way, and how many askers there are
-/// otherwise.
+/// The number of askers in a remote case with many messages in flight.
 pub(crate) const IN_FLIGHT: usize = 64;
 /// Senders that tell many actors.
 pub(crate) const SENDERS: usize = 4;
@@ -74,8 +73,8 @@ impl Case {
         matches!(self, Self::TellOne | Self::TellMany | Self::RemoteTell)
     }
 
-    /// Whether both processes share one CPU: what wakes a CPU that sleeps costs more than all the
-    /// rest of a message that travels alone, and differs from machine to machine.
+    /// Whether both processes share one CPU. To wake a sleeping CPU costs more than the rest of a
+    /// message that travels alone, and the cost differs from machine to machine.
     pub(crate) fn is_pinned(self) -> bool {
         self == Self::RemoteAskOne
     }
@@ -84,12 +83,12 @@ impl Case {
     pub(crate) fn remark(self) -> Option<&'static str> {
         match self {
             Self::Spawn => Some(
-                "Started by 64 tasks, each of which asks what it has started before it starts the next. casty's \
-                 entities are not started by hand: their first ask activates them.",
+                "Started by 64 tasks, each of which asks the actor that it has started before it starts the next. \
+                 casty's entities are not started by hand: their first ask activates them.",
             ),
             Self::Bytes => Some(
-                "What 100,000 idle actors that have answered once have asked of the allocator and not given back, one \
-                 reference to each included, divided by their number. The floor is a task with a channel.",
+                "The heap that 100,000 idle actors hold after one answer each, with one reference to each, divided by \
+                 their number. The floor is a task with a channel.",
             ),
             Self::RemoteAskOne => Some("Both processes on one CPU."),
             _ => None,
@@ -136,32 +135,32 @@ impl Side {
         match self {
             Self::Floor | Self::Casty | Self::CastyActor => None,
             Self::Kameo => Some(
-                "Mailboxes of 1,024; its default is 64. Its connections are encrypted, nobody else's are.",
+                "Mailboxes of 1,024; its default is 64. Its connections are encrypted, those of the other sides are not.",
             ),
-            Self::Ractor | Self::Coerce => Some("Mailboxes without a bound: there are no others."),
+            Self::Ractor | Self::Coerce => Some("Mailboxes without a bound: it has no others."),
             Self::Actix => Some(
                 "Two arbiters, a thread each; actors and senders alternate between them, and the first of both share \
                  one. Mailboxes of 1,024 (its default is 16). No send waits for room: a full mailbox is tried again \
                  after a yield.",
             ),
             Self::Xtra => Some(
-                "Mailboxes of 1,024. They are not first in, first out: what was told may be handled after what is \
-                 asked later, so asking is repeated until all that was told has arrived.",
+                "Mailboxes of 1,024. They are not first in, first out: a tell may be handled after a later ask, so \
+                 the ask is repeated until every tell has arrived.",
             ),
             Self::RioRs => Some(
-                "No mailboxes: a lock for each object. In one process it is asked as one object asks another, encoded \
-                 on both ways. Membership and placement in memory.",
+                "No mailboxes: a lock for each object. In one process an object is asked as another object would ask it, \
+                 encoded both ways. Membership and placement in memory.",
             ),
         }
     }
 
-    /// Why a case cannot be measured, if so.
+    /// The reason why a case cannot be measured; `None` if it can.
     pub(crate) fn cannot(self, case: Case) -> Option<&'static str> {
         match self {
             Self::CastyActor if case.is_remote() => {
-                Some("Remote rows are those of entities: the way is the same for both.")
+                Some("Remote rows are those of entities: the path is the same for both.")
             }
-            Self::Actix | Self::Xtra if case.is_remote() => Some("Knows one process only."),
+            Self::Actix | Self::Xtra if case.is_remote() => Some("Works within one process only."),
             Self::RioRs if case.tells() => Some("Has no message without an answer."),
             _ => None,
         }
@@ -175,7 +174,7 @@ impl Side {
                  many are sent at once.",
             ),
             (Self::RioRs, Case::RemoteAskMany) => Some(
-                "A connection for each request in flight: its client takes one after the other.",
+                "A connection for each request in flight: its client sends one request at a time.",
             ),
             _ => None,
         }
@@ -187,7 +186,7 @@ impl Side {
 pub(crate) enum Outcome {
     /// Messages or actors a second; bytes in [`Case::Bytes`].
     Value(f64),
-    /// So many messages never arrived: no rate is worth anything then.
+    /// The number of messages that never arrived: no rate means anything then.
     Lost(i64),
     /// The run failed, or took too long.
     Failed(String),

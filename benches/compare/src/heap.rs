@@ -13,10 +13,10 @@ pub(crate) struct Counting;
 static COUNTS: AtomicBool = AtomicBool::new(false);
 static LIVE: AtomicI64 = AtomicI64::new(0);
 
-/// The count is final once it has not changed for so many pauses.
+/// The number of pauses without a change after which the count is final.
 const STILL: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(20);
-/// A side that never stops allocating is read after so many pauses.
+/// The number of pauses after which a side that never stops allocating is read.
 const PAUSES_MAX: u32 = 250;
 
 /// Counts from now on.

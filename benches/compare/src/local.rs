@@ -38,7 +38,7 @@ pub(crate) trait Local: Sized + Send + Sync + 'static {
     }
 }
 
-/// How much there is to do: everything, or a tenth of it.
+/// The amount of work: everything, or a tenth of it.
 #[derive(Clone, Copy)]
 pub(crate) struct Scale {
     pub(crate) quick: bool,
@@ -55,14 +55,14 @@ const ASKS: i64 = 2_000_000;
 const MANY: usize = 1_000;
 const CROWD: i64 = 100_000;
 
-/// A run ends after so long, or after so many messages, whichever is first.
+/// The longest run. A run also ends after its number of messages.
 const TIME_MAX: Duration = Duration::from_millis(700);
-/// The clock is read once in so many messages: a power of two.
+/// Messages per reading of the clock: a power of two.
 const READ_EVERY: i64 = 64;
-/// How long nothing may arrive before the rest is lost.
+/// The silence after which the rest of the messages is lost.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Since when a run goes on.
+/// The start of a run.
 #[derive(Clone, Copy)]
 pub(crate) struct Clock(Instant);
 
@@ -71,7 +71,7 @@ impl Clock {
         Self(Instant::now())
     }
 
-    /// Whether one more is to be sent.
+    /// Whether to send one more message.
     pub(crate) fn goes_on(self, sent: i64, most: i64) -> bool {
         sent < most && (sent % READ_EVERY != 0 || self.0.elapsed() < TIME_MAX)
     }
@@ -129,8 +129,8 @@ where
     let sent = together(side, SENDERS, |sender| {
         let counters = counters.clone();
         async move {
-            // Each begins elsewhere, so that they do not go after each other from one counter to
-            // the next.
+            // Each sender begins at another counter, so that the senders do not follow each other
+            // from one counter to the next.
             let mut next = (sender * MANY / SENDERS..MANY)
                 .chain(0..sender * MANY / SENDERS)
                 .cycle();
@@ -207,7 +207,7 @@ async fn spawn<L: Local>(side: Arc<L>, scale: Scale) -> Result<Outcome, AnyError
 
 async fn bytes<L: Local>(side: &L, scale: Scale) -> Result<Outcome, AnyError> {
     let crowd = usize::try_from(scale.of(CROWD))?;
-    // The additional cost of the first one is not counted.
+    // The additional cost of the first counter is not counted.
     let first = side.counter(crowd).await;
     first.ask(1).await;
     heap::start();
@@ -230,7 +230,7 @@ fn count(length: usize) -> Result<i64, AnyError> {
     Ok(i64::try_from(length)?)
 }
 
-/// Counters that have answered once.
+/// Starts counters, each of which answers once.
 async fn started<L: Local>(side: &L, crowd: usize) -> Arc<Vec<L::Counter>> {
     let mut counters = Vec::with_capacity(crowd);
     for number in 0..crowd {
@@ -241,7 +241,7 @@ async fn started<L: Local>(side: &L, crowd: usize) -> Arc<Vec<L::Counter>> {
     Arc::new(counters)
 }
 
-/// Runs so many tasks that send, and waits for all of them.
+/// Runs this many sending tasks, and waits for all of them.
 async fn together<L: Local, T, F>(side: &L, tasks: usize, task: impl Fn(usize) -> F) -> Vec<T>
 where
     T: Send + 'static,
@@ -264,7 +264,7 @@ where
     ended
 }
 
-/// The rate, once all that was sent has arrived; or how much never did.
+/// The rate, once every message has arrived; or the number of messages that never did.
 pub(crate) async fn arrived<C: Ask>(
     counters: &[C],
     sent: i64,

@@ -1,12 +1,11 @@
 //! casty beside its peers: `cargo run --release --manifest-path benches/compare/Cargo.toml`.
 //!
 //! Every side is driven by the same loops (`local`, `remote`), each run in a process of its own, in
-//! turns: the first round of all sides, the second of all sides. Printed is one Markdown table of
-//! medians: the floor in absolute figures, everybody else as a multiple of it. The floor is that of
-//! `cargo bench` (`benches/raw`): what one would write by hand with tokio and nothing else.
+//! turns: the first round of all sides, then the second of all sides. The output is one Markdown
+//! table of medians: the floor in absolute figures, every other side as a multiple of it. The floor
+//! is that of `cargo bench` (`benches/raw`): code written by hand with tokio and nothing else.
 //!
-//! Nothing is rated that did not arrive: a run counts, and says "lost N" instead of a rate when
-//! anything is missing.
+//! A run counts what has arrived, and says "lost N" instead of a rate if anything is missing.
 
 mod arguments;
 mod cases;

@@ -1,5 +1,5 @@
-//! Whether the machine had something else to do during a run: then the run says little, above all
-//! of those who spin.
+//! The share of the machine that other programs took during a run: the run says little then, above
+//! all about sides that spin.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use std::fs;
 pub(crate) struct Ticks {
     all: u64,
     busy: u64,
-    /// Of this process, and of its children that have ended.
+    /// Ticks of this process, and of its children that have ended.
     own: u64,
 }
 

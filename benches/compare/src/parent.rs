@@ -24,7 +24,7 @@ const ROUNDS: u32 = 7;
 /// A run that takes longer has failed.
 const RUN_TIME_MAX: Duration = Duration::from_mins(1);
 
-/// A run beside which others used more of all CPUs than this is made again, ...
+/// A run is made again if other programs used more of all CPUs than this, ...
 const OTHERS_MAX: f64 = 0.1;
 /// ... up to so many times all in all.
 const TRIES: u32 = 3;
@@ -35,12 +35,12 @@ pub(crate) struct Measurement {
     pub(crate) case: Case,
     pub(crate) side: Side,
     pub(crate) outcome: Outcome,
-    /// The share of all CPU time that went to others meanwhile.
+    /// The share of all CPU time that other programs took meanwhile.
     pub(crate) others: f64,
 }
 
 impl Measurement {
-    /// Whether something else ran beside it.
+    /// Whether other programs disturbed the run.
     pub(crate) fn was_disturbed(&self) -> bool {
         self.others > OTHERS_MAX
     }
@@ -120,7 +120,7 @@ fn to_json(measurement: &Measurement) -> serde_json::Value {
     json!({ "round": round, "case": case.name(), "side": side.name(), "others": others, what: value })
 }
 
-/// One run, made again while the machine has something else to do.
+/// One run, repeated while other programs disturb it.
 fn undisturbed(round: u32, case: Case, side: Side, quick: bool) -> Result<Measurement, AnyError> {
     let mut tries = 0;
     loop {

@@ -21,7 +21,7 @@ pub(crate) trait Remote: 'static {
     /// Serves until it is dropped.
     type Server;
 
-    /// How many tells are under way at once. More than one only where each is acknowledged.
+    /// The tells in flight at once. More than one only where each is acknowledged.
     const TELLS_IN_FLIGHT: usize = 1;
 
     /// Serves one counter in this process, and prints its address in one line.
@@ -34,12 +34,12 @@ pub(crate) trait Remote: 'static {
 const ASKS: i64 = 50_000;
 const ASKS_MANY: i64 = 500_000;
 const TELLS: i64 = 2_000_000;
-/// Sent before the clock starts.
+/// Messages sent before the clock starts.
 const WARM_UP: usize = 200;
 
-/// How long it may take to connect, with all the steps before.
+/// The limit for a connect, with all the steps before.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
-/// Between two tries to connect.
+/// The pause between two tries to connect.
 pub(crate) const CONNECT_PAUSE: Duration = Duration::from_millis(20);
 
 /// Serves until the input ends.
@@ -117,7 +117,7 @@ where
     .await
 }
 
-/// Has so many tasks send, one message after the other each.
+/// Runs this many tasks, each of which sends one message after the other.
 async fn many<C: Ask, F: Future<Output = ()> + Send>(
     counter: C,
     tasks: usize,

@@ -14,7 +14,7 @@ const LOCK: &str = include_str!("../Cargo.lock");
 const BEGIN: &str = "<!-- compare -->";
 const END: &str = "<!-- /compare -->";
 
-/// Notes below the table, each once, numbered as they come.
+/// The notes below the table, each once, numbered in the order of their use.
 #[derive(Default)]
 struct Notes(Vec<String>);
 
@@ -142,7 +142,7 @@ pub(crate) fn versions(sides: &[Side]) -> Result<BTreeMap<&'static str, &'static
         .collect()
 }
 
-/// The median; or the worst that happened, if anything did: one bad run is not outvoted.
+/// The median; or the worst failure, if there was any: one bad run is not outvoted.
 fn summary(outcomes: &[&Outcome]) -> Outcome {
     let mut values = Vec::new();
     let mut worst: Option<Outcome> = None;
@@ -168,7 +168,7 @@ fn three_digits(value: f64) -> f64 {
     (value / unit).round() * unit
 }
 
-/// Two digits at least that say something.
+/// A ratio with at least two significant digits.
 fn ratio(value: f64) -> String {
     match value {
         0.1.. => format!("{value:.2}"),

@@ -24,7 +24,7 @@ pub(super) struct Expansion<'a> {
     pub(super) proxy: Ident,
     /// `::casty::__private`
     pub(super) private: TokenStream,
-    /// For `CounterMsg` and the like, `<T>`.
+    /// The generic parameters of `CounterMsg` and the like, `<T>`.
     pub(super) params: TokenStream,
 }
 

@@ -25,7 +25,7 @@ impl Kind {
         }
     }
 
-    /// With its article.
+    /// The kind with its article.
     pub(crate) fn a_noun(self) -> &'static str {
         match self {
             Self::Entity => "an entity",

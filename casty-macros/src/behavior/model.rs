@@ -15,7 +15,7 @@ pub(super) struct Behavior {
     pub(super) ident: Ident,
     /// The type itself, `Counter` or `Store<T>`.
     pub(super) actor: Type,
-    /// Of the impl block, without `Self`.
+    /// The generics of the impl block, without `Self`.
     pub(super) generics: Generics,
     pub(super) form: Form,
     /// The initial one first. Those of an impl block are one: the actor itself.

@@ -121,13 +121,13 @@ pub(super) struct Settings {
     pub(super) shards: u32,
     /// Whether its state moves with its shard.
     pub(super) migrates: bool,
-    /// Of the nodes that host it.
+    /// The role of the nodes that host the type.
     pub(super) role: Option<String>,
     /// The path to casty.
     pub(super) casty: Path,
     /// The fields of the policy that are written, in their order.
     policy: Vec<(&'static str, Value)>,
-    /// Where `stash` is written.
+    /// The position of `stash`.
     stash: Option<Span>,
 }
 

@@ -139,7 +139,7 @@ fn derived(casty: &Path, found: &Found<'_>, item: &(impl ToTokens + VisitFields)
     let serde = quote!(#casty::__private::serde);
     let serde_path = text::of(&serde);
     quote! {
-        // Before serde's own errors about the same fields.
+        // The assertions come before serde's own errors about the same fields.
         #assertions
         #[derive(#serde::Serialize, #serde::Deserialize)]
         #[serde(crate = #serde_path)]

@@ -1,9 +1,10 @@
-//! Looking at a cluster from outside, and operating it: `casty members` and its like, as functions.
+//! The view of a cluster from outside, and its operation: `casty members` and the other commands,
+//! as functions.
 //!
-//! An [`Admin`] is no member and hosts nothing. It asks nodes directly what they know, so it also
-//! works where nobody decides any more, and that is when it is needed most. What it changes it asks
-//! of a member, which decides: a drain is decided by the leader, and a recovery by the node that is
-//! to go on.
+//! An [`Admin`] is no member and hosts nothing. It asks nodes directly for what they know, so it
+//! also works when the cluster has no leader, and then it is needed most. A member decides each
+//! change that it asks for: the leader decides a drain, and the node that is to go on decides a
+//! recovery.
 //!
 //! ```
 //! use casty::{admin::Admin, prelude::*};
@@ -79,42 +80,42 @@ use crate::{
     },
 };
 
-/// How long one round of questions may take, unless the caller says otherwise.
+/// The limit of one round of questions, unless the caller sets another.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a round may take while something is waited for: a node that is silent would hold up the
+/// The limit of a round while a call waits for a change: otherwise a silent node would hold up the
 /// news of the others.
 const ROUND: Duration = Duration::from_secs(1);
 
 /// The pause between two such rounds.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Longer than any wait, and short enough to be added to any time.
+/// The longest wait, short enough to be added to any time.
 const LONGEST: Duration = Duration::from_hours(24 * 365);
 
-/// How long a recovery may take. The node first looks for a leader, for its `decide_timeout`, and
-/// then waits until every lease is over; with [`Settings::patient`] that is twenty seconds, and
-/// forty with a tie-breaker.
+/// The limit of a recovery. The node first looks for a leader, for its `decide_timeout`, and then
+/// waits until every lease is over; with [`Settings::patient`] that is twenty seconds, and forty
+/// with a tie-breaker.
 const RECOVER_LIMIT: Duration = Duration::from_mins(1);
 
-/// A view of a cluster from outside, and a hand on it. See the [module](self).
+/// An operator's connection to a cluster. See the [module](self).
 ///
 /// The names of the nodes are resolved once: make another `Admin` after the nodes have moved.
 /// Dropped, it closes its connections.
 pub struct Admin {
     peers: Arc<Peers>,
     timeout: Duration,
-    /// Where the nodes are that the operator named.
+    /// The addresses that the operator gave.
     given: BTreeSet<SocketAddr>,
     known: Mutex<Known>,
     _stop: DropGuard,
 }
 
-/// What earlier rounds have learned.
+/// The knowledge from earlier rounds.
 #[derive(Default)]
 struct Known {
     cluster: Option<Uuid>,
-    /// Where the members of the last map are.
+    /// The addresses of the members of the last map.
     addresses: BTreeSet<SocketAddr>,
 }
 
@@ -373,7 +374,7 @@ impl Admin {
         Ok(self.look(self.timeout).await?.members())
     }
 
-    /// Where the shards are, by the most advanced map that a node showed.
+    /// The homes of all shards, by the most advanced map that a node showed.
     ///
     /// # Errors
     /// As for [`members`](Self::members).
@@ -384,8 +385,8 @@ impl Admin {
         Ok(self.look(self.timeout).await?.shards())
     }
 
-    /// Has a member hand its shards to the others and give its vote back, and waits until that is
-    /// done, for `wait` at most. `progress` hears of every step. Afterwards its process may be
+    /// Drains a member: it hands its shards to the others and gives its vote back. Waits until that
+    /// is done, for `wait` at most. `progress` hears of every step. Afterwards its process may be
     /// stopped; nothing waits for it.
     ///
     /// `node` is a name, a name with its incarnation (`node-1#1700000000000`) or an address. There
@@ -421,7 +422,7 @@ impl Admin {
             let round = until.saturating_duration_since(Instant::now());
             let looked = self.look(round.clamp(PAUSE, ROUND.min(self.timeout))).await;
             let failure = match looked {
-                // Whoever knows more may not have answered this time.
+                // The node that knew more may not have answered this time.
                 Ok(view) if view.version() < seen => None,
                 Ok(view) => {
                     seen = view.version();
@@ -439,7 +440,7 @@ impl Admin {
                                 now.is_some_and(|p| p.shards_left == 0 && (!p.votes || alone));
                             done.then_some(false)
                         }
-                        // It is decided, and no node that answered has heard of it yet.
+                        // The leave is decided, but no node that answered has heard of it yet.
                         Some(Status::Joining | Status::Up) => None,
                     };
                     if let Some(left) = left {
@@ -464,7 +465,7 @@ impl Admin {
         }
     }
 
-    /// Has it decided that a member leaves.
+    /// Proposes that a member leaves.
     fn have_leave<'a>(
         &'a self,
         view: &'a View,
@@ -506,8 +507,8 @@ impl Admin {
             member: member.clone(),
         };
         match client.propose(Proposal::Apply(leave)).await {
-            // It was done before, or the first answer was lost. If the member is Down by now, the
-            // caller's wait will notice.
+            // The leave was decided before, or the first answer was lost. If the member is Down by
+            // now, the caller's wait will notice.
             Ok(_)
             | Err(LeaderError::Refused(MapError::WrongStatus(_) | MapError::UnknownMember(_))) => {
                 Ok(())
@@ -612,8 +613,8 @@ impl Admin {
                     Ok(Answer::Recovered(Err(reason))) => {
                         return Err(AdminError::Refused { reason });
                     }
-                    // It cuts every connection when it begins anew, and its answer may be lost with
-                    // this one. Whether it has begun, its incarnation tells.
+                    // The node cuts every connection when it begins the new generation, and its
+                    // answer may be lost with this one. Its incarnation shows whether it has begun.
                     _ => {}
                 }
             }

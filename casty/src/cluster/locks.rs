@@ -17,17 +17,17 @@ pub(crate) enum Rank {
     Gate,
     /// The version of the map that the regions go by.
     Followed,
-    /// What a member reports when it renews: until it has looked at the map.
+    /// A member's report at a renewal: until it has looked at the map.
     Renewing,
-    /// What the leader has granted: until it has looked at the map, and at the ties.
+    /// The leader's grants: until it has looked at the map, and at the ties.
     Grants,
-    /// What the leader knows of a tie: until it has looked at the map.
+    /// The leader's knowledge of a tie: until it has looked at the map.
     Ties,
     /// Rounds of the quorum under way.
     Reads,
     /// The node's engine.
     Engine,
-    /// What was kept for the engine.
+    /// The state stored for the engine.
     StoredState,
     /// The map that the engine has applied: until it is offered to the node.
     Machine,
@@ -37,11 +37,11 @@ pub(crate) enum Rank {
     Log,
     /// The file of what is decided: until it is written.
     WriterFence,
-    /// What has been committed, and is yet to be written.
+    /// The commit index that is yet to be written.
     Committed,
     /// One change of the node's map at a time.
     MapChange,
-    /// From whom the map comes: until it was asked.
+    /// The source of the map: until it was asked.
     Source,
     /// Members by slot.
     Slots,
@@ -59,7 +59,7 @@ pub(crate) enum Rank {
     Known,
     /// Processes that follow others of their nodes.
     Successors,
-    /// What gossip and the members say.
+    /// The rumors, and the members' facts.
     Rumors,
     /// The cluster that this process is in.
     Identity,

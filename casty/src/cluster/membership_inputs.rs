@@ -52,7 +52,7 @@ impl MembershipInputs {
         self.map_followed.notify_one();
     }
 
-    /// Has the node go on without the leader, from what it knows, as the only member of a new
+    /// Lets the node go on without the leader, from what it knows, as the only member of a new
     /// generation.
     pub(crate) async fn recover(&self, force: bool) -> Result<(), String> {
         let (reply, replied) = oneshot::channel();

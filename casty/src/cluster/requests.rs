@@ -77,7 +77,7 @@ async fn answer(node: &Node, call: Call) -> Answer {
     }
 }
 
-/// What this node knows, for the operator of the cluster.
+/// This node's knowledge, for the operator of the cluster.
 fn inspect(node: &Node) -> Inspection {
     let membership = node.current_membership();
     let contact = &membership.contact;

@@ -37,7 +37,7 @@ impl Rumors {
         self.0.lock().dead = dead;
     }
 
-    /// What the other members say about themselves.
+    /// The facts that the other members report about themselves.
     pub(crate) fn said(&self) -> BTreeMap<MemberId, Said> {
         self.0.lock().said.clone()
     }

@@ -50,7 +50,7 @@ impl Tenure {
 
     /// Lets entities act until `deadline`, unless the tenure has ended.
     pub(crate) fn open_gate_until(&self, deadline: Instant) {
-        // Under the lock: a membership that has ended must not open the gate again.
+        // The gate opens under the lock: a membership that has ended must not open it again.
         let _opening = self.opening.lock();
         let gate = self.runtime.gate();
         if let Some(gate) = gate.filter(|_| !self.session.is_cancelled()) {

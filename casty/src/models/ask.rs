@@ -13,7 +13,7 @@ use crate::{
     models::environment,
 };
 
-/// Exact deadlines, and those that a reused slot shares with an earlier ask.
+/// Exact deadlines, and deadlines that a reused slot shares with an earlier ask.
 const TIMEOUTS: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(10)];
 
 /// Later than all of them.

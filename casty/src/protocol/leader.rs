@@ -60,7 +60,7 @@ impl Electorate {
     }
 }
 
-/// What the shell has to do, in order.
+/// The effects for the shell, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum LeaderEffect {
     Propose(Command),

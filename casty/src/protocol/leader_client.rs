@@ -47,11 +47,11 @@ pub(crate) enum VoterReply<V> {
     NotTheLeader {
         leader: Option<V>,
     },
-    /// Not decided, or no answer. It may be applied later.
+    /// Not decided, or no answer. The proposal may be applied later.
     Undecided(String),
 }
 
-/// What the shell has to do, in order. When nothing is left to do it chooses again.
+/// The effects for the shell, in order. When none is left, it chooses again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SearchEffect<V> {
     /// Ask this voter, and wait so long for its answer.
@@ -90,7 +90,7 @@ impl<V: Clone + PartialEq + fmt::Display> LeaderSearch<V> {
         }
     }
 
-    /// Whom to ask now. After the first choice the time may be up.
+    /// Chooses the next voter to ask. After the first choice the time may be up.
     pub(crate) fn choose(&mut self, candidates: &Candidates<V>, now: Instant) -> SearchEffect<V> {
         if self.attempt > 0 && now >= self.until {
             return self.give_up();

@@ -75,7 +75,7 @@ impl Lease {
     }
 }
 
-/// What this leader has granted, and when the grants of earlier leaders are over.
+/// The grants of this leader, and the time at which the grants of earlier leaders are over.
 #[derive(Debug, Default)]
 pub(crate) struct Grants {
     leading: Option<LeaderTerm>,

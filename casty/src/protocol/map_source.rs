@@ -23,11 +23,11 @@ pub(crate) struct SourceView<'a, V> {
     pub(crate) voters: &'a [V],
     /// Whether the present source is connected.
     pub(crate) is_connected: bool,
-    /// Where a node without a source begins.
+    /// The position at which a node without a source begins its search.
     pub(crate) random: u64,
 }
 
-/// What the shell has to do.
+/// The effect for the shell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SourceEffect<V> {
     /// Ask the present source again: its connection may be new.
@@ -71,7 +71,7 @@ impl<V: Clone + PartialEq> SourceChoice<V> {
         self.needed = self.needed.max(version);
     }
 
-    /// What is to be done about the source now.
+    /// The effects that the source needs now.
     pub(crate) fn handle_tick(
         &mut self,
         view: &SourceView<'_, V>,

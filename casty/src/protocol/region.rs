@@ -18,7 +18,7 @@ use crate::{
 
 use super::map::Slot;
 
-/// Where a shard lives, as far as this node knows.
+/// The home of a shard, as far as this node knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Home {
     /// The shard has no home yet, or this node has not heard of it.
@@ -36,7 +36,7 @@ impl Home {
     }
 }
 
-/// What the shell has to do, in order.
+/// The effects for the shell, in order.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Effect<T> {
     /// Hand the item to the shard on this node.

@@ -15,7 +15,7 @@ pub(crate) struct Limits {
     pub(crate) backoff_max: Duration,
 }
 
-/// What to do about a failure.
+/// The decision about a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Directive {
     /// Start again after this pause. It is zero for a first failure.

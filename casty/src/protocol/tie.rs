@@ -65,7 +65,7 @@ pub(crate) struct Stamp {
     at: u64,
 }
 
-/// What a member reports when it renews, in a cluster with a tie-breaker.
+/// The report of a member that renews its lease, in a cluster with a tie-breaker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Report {
     /// The version of the member's map.
@@ -74,7 +74,7 @@ pub(crate) struct Report {
     pub(crate) echo: Option<Stamp>,
 }
 
-/// What a member reports when it renews, as far as that does not follow from its map.
+/// The part of a member's report that does not follow from its map.
 #[derive(Debug, Default)]
 pub(crate) struct Renewing {
     echo: Option<Stamp>,
@@ -101,7 +101,7 @@ impl Renewing {
     }
 }
 
-/// What a leader knows of the members that could claim against it.
+/// A leader's knowledge of the members that could claim against it.
 #[derive(Debug)]
 pub(crate) struct Ties {
     me: MemberId,

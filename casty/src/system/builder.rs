@@ -406,7 +406,8 @@ impl SystemBuilder {
     ) -> Result<ActorSystem, StartError> {
         let local = LocalMember::new(member.clone(), Some(address));
         if let Some(kept) = &kept {
-            // Before a peer is let in: it must not be told that there is no cluster.
+            // The identity is set before a peer is let in: the peer must not be told that there is
+            // no cluster.
             local.set_identity(kept.identity);
             local.set_keeps_seat();
         }
@@ -457,7 +458,7 @@ impl SystemBuilder {
     }
 }
 
-/// What a process in a cluster is started with, a node or a client.
+/// The parts with which a process in a cluster starts, a node or a client.
 pub(super) struct Built {
     pub(super) parts: Parts,
     pub(super) remote_actors: Arc<RemoteActors>,

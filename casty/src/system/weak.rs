@@ -60,7 +60,7 @@ pub struct View {
     pub member: MemberId,
     /// Whether the node holds a lease, by its own clock.
     pub serving: bool,
-    /// Where it decides, or learns to.
+    /// The seat in which it decides, or is being taught.
     pub seat: Option<u32>,
     /// Members that seem dead to it.
     pub suspects: usize,
@@ -68,7 +68,7 @@ pub struct View {
     pub undecided: usize,
     /// The shards whose entities may act on this node.
     pub serves: Vec<(String, crate::id::ShardId, crate::id::Epoch)>,
-    /// Of its map, as the rest.
+    /// The generation of its map, which the fields below are of too.
     pub generation: u32,
     pub version: u64,
     /// Voters that are Up.

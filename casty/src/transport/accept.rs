@@ -152,7 +152,7 @@ mod tests {
         }
     }
 
-    /// The name that each side announces, and the one that its certificate says.
+    /// The name that each side announces, and the name in its certificate.
     #[derive(Clone, Copy)]
     struct Names {
         announced: &'static str,
@@ -171,7 +171,7 @@ mod tests {
         certified: Some("mallory"),
     };
 
-    /// What both sides see when one dials the other.
+    /// Both sides' results when one dials the other.
     async fn meet(
         dialer: Names,
         acceptor: Names,

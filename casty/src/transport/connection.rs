@@ -174,7 +174,7 @@ impl<F: Future> OnlyWhenWoken<F> {
         Self(std::iter::once(future).collect())
     }
 
-    /// Not to be called again once it was ready.
+    /// Must not be called again after it was ready.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<F::Output> {
         match self.0.poll_next_unpin(cx) {
             Poll::Ready(Some(output)) => Poll::Ready(output),
@@ -488,12 +488,12 @@ impl<'a> Grant<'a> {
         Self { inlet, bytes }
     }
 
-    /// For a message that finds its place a little later: the bytes to grant then.
+    /// Returns the bytes of a message that finds its place a little later, to be granted then.
     pub(crate) fn hold(mut self) -> usize {
         std::mem::take(&mut self.bytes)
     }
 
-    /// For a message that has to wait.
+    /// The credit of a message that has to wait.
     pub(crate) fn keep(mut self) -> Credit {
         let bytes = std::mem::take(&mut self.bytes);
         Credit::new(self.inlet.clone(), bytes)

@@ -229,8 +229,8 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// What each entity frame begins with: its type, its hops, its epoch, its correlation, the length
-/// of its id.
+/// The head of each entity frame: its type, its hops, its epoch, its correlation, the length of its
+/// id.
 const ENTITY_HEAD_BYTES: usize = 2 + 1 + 8 + 8 + 2;
 
 impl<'a> EntityFrame<'a> {
@@ -380,7 +380,7 @@ impl<'a> Cursor<'a> {
         Ok(head)
     }
 
-    /// What [`put_short`] wrote.
+    /// Reads what [`put_short`] wrote.
     fn short(&mut self) -> Result<&'a [u8], FrameError> {
         let length = self.u16()?;
         self.slice(usize::from(length))

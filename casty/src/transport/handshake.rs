@@ -44,7 +44,7 @@ pub(crate) struct Hello {
     /// The cluster that the dialer has joined, if any.
     pub(crate) identity: Option<ClusterIdentity>,
     pub(crate) member: MemberId,
-    /// Where the dialer listens; `None` for a client.
+    /// The address of the dialer; `None` for a client.
     pub(crate) address: Option<SocketAddr>,
     pub(crate) lane: Lane,
     /// The dialer votes in the seat of its node's previous process: it has kept that process's
@@ -175,8 +175,8 @@ impl Doorkeeper<'_> {
                 theirs: hello.cluster.clone(),
             });
         }
-        // Before the check of the member: the node that recovered the cluster has a new
-        // incarnation, and nodes of the old generation still ask for the old one. They have to
+        // The generation is checked before the member. The node that recovered the cluster has a
+        // new incarnation, and nodes of the old generation still ask for the old one. They have to
         // learn that there is a new generation.
         if let (Some(ours), Some(theirs)) = (self.identity, hello.identity)
             && ours.uuid == theirs.uuid

@@ -38,7 +38,7 @@ use crate::{
 /// The times of dialing and of the keepalive.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LinkTimes {
-    /// For the connect and the handshake together.
+    /// The limit of the connect and the handshake together.
     pub(crate) connect: Duration,
     pub(crate) keepalive: Keepalive,
     /// The first pause after a failed dial; doubled up to `backoff_max`, with jitter.

@@ -65,7 +65,7 @@ impl Incoming {
 
 /// Accepts the connections to one address.
 pub(crate) trait Listener: Send + Sync + 'static {
-    /// The address that peers dial; the port is the one that was bound.
+    /// The address that peers dial, with the port that was bound.
     fn address(&self) -> SocketAddr;
 
     /// The next connection. Never waits for the peer of one: see [`Incoming::establish`].

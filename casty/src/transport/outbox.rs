@@ -54,7 +54,7 @@ impl From<TooLarge> for PutError {
 pub(crate) enum Admission {
     /// Its sender waits where there is no room.
     New,
-    /// It was accepted before, and has waited for its home: it is taken beyond the bound.
+    /// The message was accepted before, and has waited for its home: it is taken beyond the bound.
     Accepted,
 }
 
@@ -206,7 +206,7 @@ fn wake(writer: Option<Waker>) {
 }
 
 impl Outbox {
-    /// A place for a message among those that wait for the writer.
+    /// A place for a message in the queue for the writer.
     ///
     /// The outbox is locked until the place is filled or dropped: encode the message before.
     ///

@@ -68,7 +68,7 @@ impl Tell for Addr<Counter> {
 }
 
 thread_local! {
-    /// Which arbiter this thread is.
+    /// The number of this thread's arbiter.
     static ARBITER: Cell<usize> = const { Cell::new(0) };
 }
 
@@ -80,7 +80,7 @@ impl Local for Process {
     type Counter = Addr<Counter>;
 
     async fn start() -> Result<Self, AnyError> {
-        // The system's own, on this thread, and as many more as there are threads left.
+        // The arbiters: the system's own on this thread, and one for each further thread.
         let mut arbiters = vec![System::current().arbiter().clone()];
         for number in 1..THREADS {
             let arbiter = Arbiter::new().handle();

@@ -89,7 +89,7 @@ impl Local for Process {
 }
 
 /// A swarm as `kameo::remote::bootstrap` makes it, without a search of the local network: the other
-/// is dialed.
+/// process is dialed.
 pub(crate) struct Network;
 
 impl Ask for RemoteActorRef<Counter> {
@@ -126,7 +126,7 @@ impl Remote for Network {
         };
         tokio::spawn(drive(swarm, None));
         let counter = Counter::spawn_with_mailbox(Counter::default(), mailbox::bounded(CAPACITY));
-        // A reference is made of bytes; a place is a line of text.
+        // A reference is encoded as bytes, but a place is a line of text.
         let reference = rmp_serde::to_vec(&counter.into_remote_ref().await)?;
         let reference = serde_json::to_string(&reference)?;
         Ok((format!("{address} {reference}"), counter))

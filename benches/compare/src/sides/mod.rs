@@ -1,4 +1,4 @@
-//! Each side as its users would write it, a file each.
+//! The sides, a file each, written as their users would.
 
 mod actix;
 mod casty;
@@ -66,7 +66,7 @@ async fn between(side: Side, case: Case, scale: Scale) -> Result<Outcome, AnyErr
     }
 }
 
-/// The other process of a remote case.
+/// Runs the other process of a remote case.
 pub(crate) fn serve(side: Side) -> Result<(), AnyError> {
     let runtime = runtime()?;
     match side {

@@ -10,7 +10,7 @@ use crate::{
     remote::{CONNECT_PAUSE, CONNECT_TIMEOUT, Remote, free_port},
 };
 
-/// Where the counter of the other process is found.
+/// The process group of the other process's counter.
 const GROUP: &str = "counters";
 const COOKIE: &str = "compare";
 

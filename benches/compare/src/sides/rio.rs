@@ -35,7 +35,7 @@ struct Add {
     amount: i64,
 }
 
-/// Sets once where the process keeps the data that its objects share.
+/// The data that the process's objects share, set once.
 static SHARED: OnceLock<Arc<AppData>> = OnceLock::new();
 
 #[async_trait]

@@ -102,7 +102,7 @@ fn only_the_first_is_made(behavior: &Behavior, errors: &mut Errors) {
 
 /// Leaves out the handlers that do not fit.
 fn union(states: &mut [State], errors: &mut Errors) -> Vec<Message> {
-    // With the state that each was first seen in.
+    // The messages, each with the state in which it was first seen.
     let mut messages: Vec<(Message, String)> = Vec::new();
     for state in states {
         let here = state.ident.to_string();

@@ -75,7 +75,7 @@ impl Expansion<'_> {
         }
     }
 
-    /// How states become a machine, and the table.
+    /// The impls that make a machine of the states, and the table.
     pub(in crate::behavior) fn machine_impls(&self) -> TokenStream {
         if !self.behavior.is_machine() {
             return quote!();
@@ -187,7 +187,7 @@ impl Expansion<'_> {
         self.implement(
             quote!(#actor),
             quote! {
-                /// What each state does with each message, and where it leads.
+                /// The transition table: what each state does with each message, and where it leads.
                 pub const fn behavior() -> #private::Behavior {
                     const STATES: &[#private::State] = &[#(#states),*];
                     const HANDLERS: &[#private::HandlerRow] = &[#(#rows),*];

@@ -172,7 +172,7 @@ fn impl_block(
     block::functions(scope, functions, state, errors);
 }
 
-/// What becomes of messages that the state does not handle, and where that is written. A wrong word
+/// The treatment of messages that the state does not handle, and where it is written. A wrong word
 /// still says that something happens otherwise.
 fn otherwise(options: &Options, errors: &mut Errors) -> Option<(Otherwise, Span)> {
     let words = Otherwise::ALL.map(|(word, _)| word);

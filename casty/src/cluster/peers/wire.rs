@@ -84,7 +84,7 @@ pub(crate) enum Call {
         kind: String,
         shard: ShardId,
         epoch: Epoch,
-        /// Of several parts.
+        /// Whether this is the first of several parts.
         first: bool,
         parcel: Parcel,
     },
@@ -119,9 +119,10 @@ pub(crate) enum Answer {
     Recovered(Result<(), String>),
     /// Whether the shard is expected.
     Received(bool),
-    /// To a proposal and a renewal: the version of the map.
+    /// The answer to a proposal and a renewal: the version of the map.
     Decided(Result<u64, ProposalError>),
-    /// To a renewal, from a leader with a tie-breaker, which wants to get the stamp back.
+    /// The answer to a renewal, from a leader with a tie-breaker, which wants to get the stamp
+    /// back.
     Stamped(Stamp, Result<u64, ProposalError>),
     Raft(Result<Box<RaftAnswer>, String>),
 }

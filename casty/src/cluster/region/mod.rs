@@ -65,7 +65,7 @@ use crate::{
     transport::{frame::EntityFrame, link::Link},
 };
 
-/// How often a message may be sent back and sent anew before it is given up.
+/// The number of times that a message may be sent back and sent anew before it is given up.
 const HOPS_MAX: u8 = 32;
 
 /// Resolves, with a shard and its epoch, when everything in it has stopped.
@@ -148,8 +148,8 @@ pub(crate) trait AnyRegion: Send + Sync {
     fn abandon(&self);
 }
 
-/// What a region knows of its entity type: everything that depends on the type is reached through
-/// this, and the region itself is compiled once.
+/// The entity type of a region. All code that depends on the type is reached through this, so that
+/// the region itself is compiled once.
 pub(crate) struct EntityType {
     shards: NonZeroU32,
     role: Option<&'static str>,

@@ -78,7 +78,7 @@ pub(crate) enum MembershipInput {
     /// Go on without the leader. Without a [`CommandId`] the node itself wants it.
     Recover {
         command: Option<CommandId>,
-        /// Also if others seem alive, and whatever the tie-breaker says.
+        /// Recover even if others seem alive, and whatever the tie-breaker says.
         force: bool,
     },
     Leave,
@@ -113,23 +113,23 @@ pub(crate) enum Operation {
 /// The result of an [`Operation`].
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Outcome {
-    /// Of `SitAgain`: where the voters are.
+    /// The outcome of `SitAgain`: the addresses of the voters.
     Sat(Result<Vec<SocketAddr>, String>),
     Forgotten,
-    /// Of `Greet`, in the order of the places.
+    /// The outcome of `Greet`, in the order of the places.
     Greeted(Vec<Greeted>),
-    /// Of `Found` and `FoundGeneration`.
+    /// The outcome of `Found` and `FoundGeneration`.
     Founded(Result<(), String>),
-    /// Of `Join` and `Up`: the version of the map.
+    /// The outcome of `Join` and `Up`: the version of the map.
     Decided(Result<u64, LeaderError>),
-    /// Of `Renew`.
+    /// The outcome of `Renew`.
     Renewed {
         sent: Instant,
         result: Result<u64, LeaderError>,
     },
-    /// Of `AskLeader`.
+    /// The outcome of `AskLeader`.
     HasLeader(bool),
-    /// Of `Claim`.
+    /// The outcome of `Claim`.
     Claimed(Result<Verdict, TieError>),
 }
 
@@ -148,7 +148,7 @@ pub(crate) struct Introduction {
     pub(crate) voters: Vec<(MemberId, SocketAddr)>,
 }
 
-/// What the shell has to do, in order.
+/// The effects for the shell, in order.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum MembershipEffect {
     /// End this membership before the input returns: close the gate, renew no more, cancel
@@ -169,6 +169,6 @@ pub(crate) enum MembershipEffect {
     SayGoodbye,
     /// The process will never be a member.
     Fail(JoinError),
-    /// To an operator.
+    /// The answer to an operator.
     Reply(CommandId, Result<(), String>),
 }

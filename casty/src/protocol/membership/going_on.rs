@@ -411,7 +411,7 @@ impl TieWait {
                 theirs.uuid == ours.uuid
                     && (theirs.generation > ours.generation || cluster.by == self.rival)
             }
-            // It has refused this node for what has become of the cluster.
+            // The member has refused this node because of what has become of the cluster.
             None => greeted.answer == SeedAnswer::Cluster,
         }
     }

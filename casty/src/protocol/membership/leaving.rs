@@ -11,7 +11,7 @@ use crate::{
     protocol::map::{ClusterMap, Command, ShardHome},
 };
 
-/// What the shell has to do next.
+/// The next effect for the shell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum LeavingStep {
     /// Have this recorded in the map. A command that does not fit the map any more was recorded
@@ -41,11 +41,11 @@ pub(crate) enum LeavingStep {
 /// The result of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum StepDone {
-    /// Of `Record`: the command is in the map.
+    /// The outcome of `Record`: the command is in the map.
     Recorded,
     /// The step is done.
     Done,
-    /// Of `StopRegion`: these shards of the entity type had no other home.
+    /// The outcome of `StopRegion`: these shards of the entity type had no other home.
     Stopped {
         kind: String,
         shards: Vec<(ShardId, Epoch)>,

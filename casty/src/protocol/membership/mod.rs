@@ -52,17 +52,17 @@ use crate::{
     id::{ClusterIdentity, Incarnation, MemberId},
 };
 
-/// How often a member looks whether it is the only one left, if it may go on then.
+/// The period in which a member checks whether it is the only one left, if it may go on then.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// How often the members of the last generation are told of the next. With the default pause of a
-/// second, an operator has an hour to bring such a node back.
+/// The number of times that the members of the last generation are told of the next. With the
+/// default pause of a second, an operator has an hour to bring such a node back.
 const TELLINGS_MAX: u32 = 3600;
 
 #[derive(Debug)]
 enum Stage {
     Seeking(Seeking),
-    /// Also a client that watches the map.
+    /// A member, or a client that watches the map.
     Member {
         spreading: Option<Spreading>,
     },
@@ -194,7 +194,7 @@ impl Membership {
             .push(MembershipEffect::Start(self.session, operation));
     }
 
-    /// Whether there is a membership to end: one that is sought, or held.
+    /// Whether there is a membership to end: a process seeks one, or holds one.
     fn has_session(&self) -> bool {
         matches!(self.stage, Stage::Seeking(_) | Stage::Member { .. })
     }
@@ -358,7 +358,8 @@ impl Membership {
         }
     }
 
-    /// Where the cluster may be: the seeds, and besides them where the others were.
+    /// The addresses at which the cluster may be: the seeds, and the last known addresses of the
+    /// other members.
     fn places(&self) -> Vec<String> {
         let mut places = self.config.seeds.clone();
         let known = self.last_addresses.iter();

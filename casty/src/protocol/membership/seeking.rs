@@ -19,7 +19,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Seeking {
     places: Vec<String>,
-    /// It was a member before. So there is a cluster, and none is to be founded.
+    /// The process was a member before. So there is a cluster, and none is to be founded.
     anew: bool,
     bootstrap: Option<Bootstrap>,
     step: SeekingStep,
@@ -185,7 +185,7 @@ impl Membership {
         self.fail(JoinError::Refused { seed, reason });
     }
 
-    /// The same may succeed later. A member that the map shows Up has nothing to try: the answer to
+    /// A retry may succeed later. A member that the map shows Up has nothing to try: the answer to
     /// its proposal was lost.
     fn try_again(&mut self, view: &NodeView<'_>) {
         if self.is_up(view) {

@@ -40,7 +40,7 @@ use crate::{
     system::View,
 };
 
-/// Where simulated nodes listen.
+/// The port of simulated nodes.
 const PORT: u16 = 25520;
 
 /// How far true time moves in one step.
@@ -194,7 +194,8 @@ impl Sim {
                         .node_id(&name)
                         .listen(SocketAddr::new(ip, PORT))
                         .seeds(seeds)
-                        // With room for the incarnations that a node takes when it joins again.
+                        // The factor leaves room for the incarnations that a node takes when it
+                        // joins again.
                         .incarnation(start * 1000)
                         .seed(xxh3_64(&randomness))
                         .net(net.clone());
