@@ -340,7 +340,7 @@ async fn peer_on(client: &ClusterClient, node: &str) -> Result<PeerRef, AnyError
             return Ok(peer);
         }
     }
-    Err("nobody lives there".into())
+    Err("no entity lives there".into())
 }
 
 /// The time until a peer has handled this many bytes.

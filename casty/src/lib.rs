@@ -2,7 +2,7 @@
 //! # Where to look
 //!
 //! - Write actors: [`entity`], [`actor`], [`message`], [`Context`]; state machines:
-//!   [`mod@behavior`]; timers: [`schedule`]; replies that come later: [`reply`].
+//!   [`mod@behavior`]; timers: [`schedule`]; deferred replies: [`reply`].
 //! - Talk to them: the generated proxies, [`call`], [`shards`], [`AskError`], [`TellError`].
 //! - Run them: [`ActorSystem`], [`SystemBuilder`], [`ClusterClient`], [`Settings`], [`member`],
 //!   [`tie`], [`error`].

@@ -220,7 +220,7 @@ fn measure(plan: &Plan, nodes: usize) -> Result<Measured, Failure> {
         })
         .collect();
     let leader = crowd.leaders.values().next_back();
-    let leader = leader.ok_or("nobody leads")?.clone();
+    let leader = leader.ok_or("no node leads")?.clone();
     let of_leader = rates[leader.as_str()];
     let others = rates.iter().filter(|(name, _)| **name != leader);
     let busiest = others.map(|(_, (bytes, _))| *bytes).max().unwrap_or(0);
@@ -228,7 +228,7 @@ fn measure(plan: &Plan, nodes: usize) -> Result<Measured, Failure> {
     let average = (sum(|rate| rate.0), sum(|rate| rate.1));
     let changes = crowd.version() - version;
     if !crowd.down.is_empty() {
-        return Err(format!("declared Down, and nobody had died: {:?}", crowd.down).into());
+        return Err(format!("declared Down, and no node had died: {:?}", crowd.down).into());
     }
 
     // Neither the leader nor, most likely, a voter, whose death would also cause an election.

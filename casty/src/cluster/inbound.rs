@@ -65,11 +65,11 @@ async fn serve(node: Arc<Node>, incoming: Incoming, place: HandshakePlace) {
         // The process of this node that a peer knew has restarted. The peer learns of that by just
         // this refusal.
         Err(error @ HandshakeError::Refused(HandshakeRefusal::OtherMember { .. })) => {
-            tracing::debug!(%from, %error, "a connection was not let in");
+            tracing::debug!(%from, %error, "a connection was refused");
             return;
         }
         Err(error) => {
-            tracing::warn!(%from, %error, "a connection was not let in");
+            tracing::warn!(%from, %error, "a connection was refused");
             return;
         }
     };

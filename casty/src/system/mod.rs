@@ -188,7 +188,7 @@ impl ActorSystem {
     /// Observes the messages of an actor, of an entity's activations on this node, or of an actor
     /// and all below it. It never slows them: see [`Spy`].
     ///
-    /// Who it is, [`ActorRef::path`] and [`EntityRef::path`](crate::EntityRef::path) tell:
+    /// [`ActorRef::path`] and [`EntityRef::path`](crate::EntityRef::path) give an actor's path:
     /// `system.spy(greeter.as_ref().path(), Scope::Actor)`.
     pub fn spy(&self, who: ActorPath, scope: Scope) -> Spy {
         Spy::new(&self.0.runtime.observers, who, scope)

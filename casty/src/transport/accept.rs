@@ -57,7 +57,7 @@ impl Handshakes {
         let error = HandshakeError::TooMany;
         // Once for a crowd of connections: a line for each would be a flood of its own.
         if !std::mem::replace(&mut self.full, true) {
-            tracing::warn!(from = %incoming.remote, %error, "a connection was not let in");
+            tracing::warn!(from = %incoming.remote, %error, "a connection was refused");
         }
         Err(error)
     }

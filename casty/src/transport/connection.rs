@@ -60,7 +60,7 @@ pub(crate) enum ConnectionEnd {
     Io(#[from] io::Error),
     #[error("it broke the protocol: {0}")]
     Frame(#[from] FrameError),
-    #[error("it sent a frame that has no place here")]
+    #[error("it sent a frame that is not allowed here")]
     Unexpected,
     #[error("nothing was heard for {0:?}")]
     Silent(Duration),

@@ -187,7 +187,7 @@ impl Expansion<'_> {
         self.implement(
             quote!(#actor),
             quote! {
-                /// The transition table: what each state does with each message, and where it leads.
+                /// The transition table: each state, its messages, and where they lead.
                 pub const fn behavior() -> #private::Behavior {
                     const STATES: &[#private::State] = &[#(#states),*];
                     const HANDLERS: &[#private::HandlerRow] = &[#(#rows),*];

@@ -79,7 +79,7 @@ impl LocalVoter {
         let Some(stored) = stored else {
             return Ok(());
         };
-        tracing::info!(seat = ?stored.seat, uuid = %stored.identity.uuid, "goes on from what was kept");
+        tracing::info!(seat = ?stored.seat, uuid = %stored.identity.uuid, "goes on from the stored state");
         let stored = EngineStart::StoredState(Box::new(stored));
         self.start_engine(stored).await.map(drop)
     }
@@ -99,7 +99,7 @@ impl LocalVoter {
         let known = map.and_then(|map| Some(map.member(&self.local.member)?.seat));
         let may_begin = self.local.member == *given_to && self.kept_seat.is_none();
         if !may_begin || known.is_some_and(|known| known != seat) {
-            return Err(format!("nobody sits in {seat:?} here"));
+            return Err(format!("no engine here has {seat:?}"));
         }
         let identity = self.local.identity().ok_or("it is in no cluster")?;
         self.start_engine(EngineStart::Taught(identity, seat)).await

@@ -65,7 +65,7 @@ pub(crate) async fn run(node: &Node, operation: Operation) -> Outcome {
         }
         Operation::Claim(cluster, other) => {
             let verdict = claim(node, cluster, &contact.local.member, &other).await;
-            tracing::warn!(%other, ?verdict, "the tie-breaker was asked who goes on");
+            tracing::warn!(%other, ?verdict, "the tie-breaker was asked which node goes on");
             Outcome::Claimed(verdict)
         }
     }
@@ -78,7 +78,7 @@ pub(crate) async fn forget_seat(node: &Node) {
         && let Err(error) = disk.forget(own_thread).await
     {
         // The next process is told that the seat is gone.
-        tracing::warn!(%error, "what was kept could not be removed");
+        tracing::warn!(%error, "the stored state could not be removed");
     }
 }
 

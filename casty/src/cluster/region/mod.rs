@@ -361,7 +361,7 @@ impl ShardRegion {
 fn gone(shard: ShardId) -> Failure {
     Failure::Unreachable {
         node: format!("the owner of shard {shard}"),
-        reason: "it is no member any more, or nobody settles on an owner".to_owned(),
+        reason: "it is no member any more, or the nodes do not agree on the owner".to_owned(),
         maybe_handled: false,
     }
 }

@@ -165,7 +165,7 @@ impl Membership {
             .as_ref()
             .is_some_and(|under_way| under_way.command.is_some())
         {
-            return self.reply(command, Err("it is about to find out whether it may"));
+            return self.reply(command, Err("another recovery is under way"));
         }
         self.recovery = Some(Recovery {
             command,

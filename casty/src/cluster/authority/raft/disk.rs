@@ -289,7 +289,7 @@ impl Disk {
         }
         let name = |fact: &Option<Vec<u8>>| match fact {
             Some(fact) => decode::<String>(fact).map_err(bad),
-            None => Err(bad("it does not say whose it is".to_owned())),
+            None => Err(bad("it names no owner".to_owned())),
         };
         for (what, theirs, ours) in [
             ("cluster", name(of_cluster)?, cluster),
@@ -572,7 +572,7 @@ impl StateWriter {
         let write = move || {
             if let Err(error) = disk.write_committed(tenant) {
                 // If writes fail for good, the next change reports it to the engine.
-                tracing::debug!(%error, "what was committed is not written");
+                tracing::debug!(%error, "the commit index is not written");
             }
         };
         if self.own_thread {
@@ -606,7 +606,7 @@ impl StoredState {
     fn check(&self) -> Result<(), String> {
         let index = |id: Option<LogIdOf<Types>>| id.map(|id| id.index);
         if index(self.purged) > index(self.last_of_snapshot()) {
-            return Err("more of the log is gone than its snapshot has".to_owned());
+            return Err("the log begins after the end of the snapshot".to_owned());
         }
         let first = index(self.purged).map_or(0, |purged| purged + 1);
         for (due, (index, entry)) in (first..).zip(&self.entries) {

@@ -366,7 +366,7 @@ impl RaftEngine {
                 tracing::warn!(
                     %member,
                     version,
-                    "there may be one copy of what was decided: this member has not said in time that it has it"
+                    "the last decision may have one copy only: this member did not acknowledge it in time"
                 );
             }
         }
@@ -470,7 +470,7 @@ impl RaftEngine {
         {
             ties.handle_map(&map, now);
             if let Some(missing) = ties.missing(&map, &member, now) {
-                let reason = format!("`{missing}` is not heard, and may go on by itself");
+                let reason = format!("`{missing}` is out of reach, and may go on by itself");
                 return Err(ProposalError::Undecided(reason));
             }
         }
@@ -595,7 +595,7 @@ impl RaftEngine {
     /// A call of another member's engine.
     pub(crate) async fn answer(&self, call: RaftCall) -> Result<RaftAnswer, String> {
         if call.to != self.seat {
-            return Err(format!("seat {} of the engine is here", self.id()));
+            return Err(format!("this engine has seat {}", self.id()));
         }
         let raft = &self.raft;
         match call.ask {
@@ -642,7 +642,7 @@ impl RaftEngine {
     pub(crate) async fn elect(&self, voters: &BTreeSet<Seat>) -> Result<(), String> {
         let _alone = self.alone().await;
         if !self.may_change_voters() {
-            return Err("not everybody has told that it knows all members".to_owned());
+            return Err("not every member has reported that it knows all members".to_owned());
         }
         let voters = voters.iter().map(|seat| u64::from(seat.0)).collect();
         let change = ChangeMembers::ReplaceAllVoters(voters);

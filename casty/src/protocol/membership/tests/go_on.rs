@@ -317,7 +317,7 @@ fn a_recovery_needs_a_map_and_a_member() {
     // A kept seat comes with a map: an operator may have it go on from there.
     process.map = Some(Arc::new(cluster(&[b(1)])));
     assert_eq!(process.recover(true), [start(0, AskLeader)]);
-    let again = reply(Err("it is about to find out whether it may"));
+    let again = reply(Err("another recovery is under way"));
     assert_eq!(process.recover(true), [again]);
     let leaves = reply(Err("it is leaving"));
     let left = process.handle(MembershipInput::Leave);
