@@ -6,9 +6,9 @@
 //! messages, and the loop over the fields is compiled once for a format: it knows the fields as
 //! [`Slot`]s behind `dyn`.
 //!
-//! Between nodes a message is always MessagePack. So [`pack`] and [`unpack`] write and read the form
-//! directly: names are copied and compared as bytes, and serde sees the values only. `Serialize` and
-//! `Deserialize` give the same form, for a message inside of another value.
+//! Between nodes a message is always MessagePack. So [`pack`] and [`unpack`] write and read the
+//! form directly: names are copied and compared as bytes, and serde sees the values only.
+//! `Serialize` and `Deserialize` give the same form, for a message inside of another value.
 
 use std::{fmt, marker::PhantomData};
 

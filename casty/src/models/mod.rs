@@ -3,8 +3,8 @@
 //! A model is a small program with a few threads and tasks that says what must hold at its end. The
 //! checker decides at each lock, atomic and poll which of them goes on: at random, and by
 //! "A Randomized Scheduler with Probabilistic Guarantees of Finding Bugs" (Burckhardt and others,
-//! 2010), which finds a bug that needs few preemptions with a known probability. A task that nobody
-//! wakes is found as a deadlock. Each model names rules that can be broken on purpose, under which
+//! 2010), which finds a bug that needs few preemptions with a known probability. A task without a
+//! waker is found as a deadlock. Each model names rules that can be broken on purpose, under which
 //! it must fail.
 //!
 //! Run by `casty-models`; see CONTRIBUTING.md.

@@ -68,7 +68,7 @@ impl<A: Actor> ProbeTarget<A> {
         &self.runtime
     }
 
-    /// Nobody reads any more.
+    /// Ends the probe: no test reads its messages any more.
     pub(super) fn end(&self) {
         self.runtime.forget(self.number);
         for watcher in std::mem::take(&mut *lock(&self.watchers)) {
