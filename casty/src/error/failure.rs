@@ -1,4 +1,4 @@
-//! What happened to a message, before it is the error of an ask or of a tell.
+//! The failure of a message, before it becomes the error of an ask or of a tell.
 
 use std::{fmt, time::Duration};
 

@@ -93,7 +93,7 @@ pub enum StateDirError {
     },
 }
 
-/// Why a node does not become, or does not see, what it waits for.
+/// Why a node cannot join its cluster, or is not in it any more.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum JoinError {

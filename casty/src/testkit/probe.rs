@@ -169,8 +169,7 @@ impl<A: Actor> Received<A> {
     /// Answers the message with the value that the handler would return: a `Result` where the
     /// handler returns one.
     ///
-    /// The asker gets an answer of another type as an [`AskError::Reply`](crate::AskError::Reply)
-    /// to the asker.
+    /// The asker gets an answer of another type as an [`AskError::Reply`](crate::AskError::Reply).
     ///
     /// # Panics
     /// If the message was told and not asked, or if the reply cannot be encoded.
