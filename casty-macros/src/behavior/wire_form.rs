@@ -235,14 +235,13 @@ mod packed {
     pub(super) fn head(message: &str, fields: usize) -> Literal {
         let mut bytes = vec![0x81];
         string(message, &mut bytes);
-        match u8::try_from(fields) {
-            Ok(few @ 0..=15) => bytes.push(0x80 | few),
-            _ => {
-                // Rust allows no function with more arguments than two bytes count.
-                bytes.push(0xde);
-                let count = u16::try_from(fields).unwrap_or(u16::MAX);
-                bytes.extend(count.to_be_bytes());
-            }
+        if let Ok(few @ 0..=15) = u8::try_from(fields) {
+            bytes.push(0x80 | few);
+        } else {
+            // No function has more arguments than two bytes count.
+            bytes.push(0xde);
+            let count = u16::try_from(fields).unwrap_or(u16::MAX);
+            bytes.extend(count.to_be_bytes());
         }
         Literal::byte_string(&bytes)
     }
