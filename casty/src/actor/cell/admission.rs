@@ -235,7 +235,15 @@ impl<A: Actor> Cell<A> {
     }
 
     /// Has the run look at what was queued, and begins one if there is none.
-    pub(super) fn schedule(self: &Arc<Self>, mut inner: MutexGuard<'_, Inner<A>>) {
+    #[inline]
+    pub(super) fn schedule(self: &Arc<Self>, inner: MutexGuard<'_, Inner<A>>) {
+        // In a burst the run is at work, and looks by itself.
+        if inner.status.phase != Phase::Running {
+            self.rouse(inner);
+        }
+    }
+
+    fn rouse(self: &Arc<Self>, mut inner: MutexGuard<'_, Inner<A>>) {
         let status = &mut inner.status;
         match status.phase {
             Phase::Waiting => {

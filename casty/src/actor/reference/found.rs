@@ -88,6 +88,7 @@ impl<A: Actor> Found<A> {
     }
 
     /// Queues the envelope there. `None` if it is not there any more, and gives it back.
+    #[inline]
     pub(super) fn push(
         &self,
         mut envelope: Envelope<A>,
