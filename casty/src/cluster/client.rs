@@ -239,7 +239,9 @@ impl Client {
             Operation::ForgetSeat => Outcome::Forgotten,
             Operation::Greet(places) => {
                 let contact = self.contact.load_full();
-                Outcome::Greeted(greet_all(&contact, &self.settings, None, &places).await)
+                Outcome::Greeted(
+                    greet_all(&contact, self.settings.connect_timeout, None, &places).await,
+                )
             }
             Operation::Found | Operation::FoundGeneration(..) => Outcome::Founded(Err(nothing())),
             Operation::Join | Operation::Up => Outcome::Decided(Ok(0)),
@@ -247,6 +249,7 @@ impl Client {
                 sent: Instant::now(),
                 result: Err(LeaderError::Unreachable(nothing())),
             },
+            Operation::AskOthers(_) => Outcome::OthersAsked(Vec::new()),
             Operation::AskLeader => Outcome::HasLeader(true),
             Operation::Claim(..) => {
                 let reason = nothing();

@@ -63,6 +63,13 @@ impl Lease {
         }
     }
 
+    /// Whether each lease that this node was granted was over when it sent a renewal: for a while
+    /// before that it may have stood still, and others may have gone on without it.
+    pub(crate) fn had_ended(&self, sent: Instant) -> bool {
+        let granted = self.granted.map(|(deadline, _)| deadline);
+        self.deadline.max(granted).is_none_or(|end| end <= sent)
+    }
+
     /// The deadline until which this node may act, given the version of its map.
     pub(crate) fn handle_map(&mut self, version: u64) -> Option<Instant> {
         if let Some((deadline, needed)) = self.granted

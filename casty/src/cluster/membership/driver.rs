@@ -190,6 +190,9 @@ impl Driver {
                     subject.begin_as(member);
                 }
                 MembershipEffect::Meet(cluster) => subject.contact().meet(cluster),
+                MembershipEffect::Announce(identity) => {
+                    subject.contact().local.set_identity(identity);
+                }
                 MembershipEffect::Start(session, operation) => {
                     let outcome = subject.clone().operate(operation);
                     let outcome = outcome.map(move |outcome| (session, outcome));

@@ -1,6 +1,6 @@
 //! The operations of a membership that take time. Decides nothing: each operation has one outcome.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use futures_util::future::join_all;
 use tokio::time::Instant;
@@ -46,7 +46,8 @@ pub(crate) async fn run(node: &Node, operation: Operation) -> Outcome {
         }
         Operation::Greet(places) => {
             let own = Some(node.setup.address);
-            Outcome::Greeted(greet_all(contact, settings, own, &places).await)
+            let limit = settings.connect_timeout;
+            Outcome::Greeted(greet_all(contact, limit, own, &places).await)
         }
         Operation::Found => Outcome::Founded(found(node, &membership).await),
         Operation::FoundGeneration(identity, before) => {
@@ -58,6 +59,11 @@ pub(crate) async fn run(node: &Node, operation: Operation) -> Outcome {
             propose(contact, Command::Up { member }).await
         }
         Operation::Renew => renew(contact, settings).await,
+        Operation::AskOthers(places) => {
+            // The lease that waits for the answers is to last for a while afterwards.
+            let limit = settings.connect_timeout.min(settings.lease / 3);
+            Outcome::OthersAsked(greet_all(contact, limit, None, &places).await)
+        }
         Operation::AskLeader => {
             let limit = settings.decide_timeout;
             let renewed = contact.leader.ask(&renewal(contact), limit).await;
@@ -128,16 +134,15 @@ async fn renew(contact: &Contact, settings: &Settings) -> Outcome {
 
 // ---- Asking the seeds.
 
-/// Asks each of these seeds which cluster it is in. `own`: the address of this process.
+/// Asks each of these seeds which cluster it is in. `limit`: how long a seed may be silent. `own`:
+/// the address of this process.
 pub(crate) async fn greet_all(
     contact: &Contact,
-    settings: &Settings,
+    limit: Duration,
     own: Option<SocketAddr>,
     places: &[String],
 ) -> Vec<Greeted> {
-    let greeted = places
-        .iter()
-        .map(|place| greet(contact, settings, own, place));
+    let greeted = places.iter().map(|place| greet(contact, limit, own, place));
     join_all(greeted).await
 }
 
@@ -157,7 +162,7 @@ fn own_answer(contact: &Contact) -> Greeted {
 /// Asks one seed, under every address that its name has now.
 async fn greet(
     contact: &Contact,
-    settings: &Settings,
+    limit: Duration,
     own: Option<SocketAddr>,
     place: &str,
 ) -> Greeted {
@@ -177,7 +182,7 @@ async fn greet(
     }
     let mut last = SeedAnswer::Unreachable;
     for address in addresses {
-        match contact.peers.greet(address, settings.connect_timeout).await {
+        match contact.peers.greet(address, limit).await {
             Ok(welcome) if welcome.member == contact.local.member => return own_answer(contact),
             Ok(welcome) if welcome.identity.is_none() => last = SeedAnswer::NoCluster,
             Ok(welcome) => {

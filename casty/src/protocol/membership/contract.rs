@@ -104,6 +104,9 @@ pub(crate) enum Operation {
     Up,
     /// Renew the lease, once handlers make progress.
     Renew,
+    /// Ask each of these members which generation it is in, before the end of the lease that is to
+    /// be used.
+    AskOthers(Vec<String>),
     /// Look for a leader.
     AskLeader,
     /// Ask the tie-breaker whether this member may go on without the other.
@@ -127,6 +130,8 @@ pub(crate) enum Outcome {
         sent: Instant,
         result: Result<u64, LeaderError>,
     },
+    /// The outcome of `AskOthers`.
+    OthersAsked(Vec<Greeted>),
     /// The outcome of `AskLeader`.
     HasLeader(bool),
     /// The outcome of `Claim`.
@@ -159,6 +164,8 @@ pub(crate) enum MembershipEffect {
     Begin(MemberId),
     /// Take this cluster for the node's own.
     Meet(Introduction),
+    /// Say in each handshake that the node is in this generation, which it is about to found.
+    Announce(ClusterIdentity),
     Start(Session, Operation),
     /// A map of this version exists.
     Heard(u64),

@@ -49,6 +49,7 @@ pub(super) enum Waiting {
     /// Leases of the last generation may be in use.
     Leases {
         until: Instant,
+        identity: ClusterIdentity,
         map: Arc<ClusterMap>,
     },
     /// The new generation is being founded.
@@ -310,7 +311,7 @@ impl Membership {
             Ok(Verdict::Won) => {
                 let map = tie.map.clone();
                 self.begin(view);
-                self.found_generation(map, view);
+                self.found_generation(next_generation(&map, view), map);
             }
             Ok(Verdict::Lost) => self.rejoin_or_stop(view),
             Err(_) => {
@@ -332,7 +333,7 @@ impl Membership {
             Waiting::Tie(tie) if tie.forced && tie.over <= view.now => {
                 let map = tie.map.clone();
                 self.begin(view);
-                self.found_generation(map, view);
+                self.found_generation(next_generation(&map, view), map);
             }
             Waiting::Tie(tie) if tie.forced => {}
             Waiting::Tie(tie) => {
@@ -350,33 +351,40 @@ impl Membership {
             Waiting::Answering { until, map } if *until <= view.now => {
                 let map = map.clone();
                 self.begin(view);
-                let until = view.now + self.wait_for_leases();
-                self.stage = Stage::Waiting(Waiting::Leases { until, map });
+                self.wait_for_leases(map, view);
             }
-            Waiting::Leases { until, map } if *until <= view.now => {
-                let map = map.clone();
-                self.found_generation(map, view);
+            Waiting::Leases {
+                until,
+                identity,
+                map,
+            } if *until <= view.now => {
+                let (identity, map) = (*identity, map.clone());
+                self.found_generation(identity, map);
             }
             Waiting::Answering { .. } | Waiting::Leases { .. } | Waiting::Founding => {}
         }
     }
 
-    /// After so long every lease of the last generation is over. Where there is a tie-breaker, the
-    /// sole voter may have granted leases for as long as it had heard this node.
-    fn wait_for_leases(&self) -> std::time::Duration {
+    /// Waits until every lease of the last generation is over. The next generation is announced
+    /// meanwhile: a member of the last one that lives, or wakes, stops before this node serves.
+    fn wait_for_leases(&mut self, map: Arc<ClusterMap>, view: &NodeView<'_>) {
         let guard = self.config.lease.guard;
-        if self.config.has_tie_breaker {
-            guard * 2
-        } else {
-            guard
+        // Where there is a tie-breaker, the sole voter may have granted leases for as long as it
+        // had heard this node.
+        let guards = if self.config.has_tie_breaker { 2 } else { 1 };
+        let identity = next_generation(&map, view);
+        self.stage = Stage::Waiting(Waiting::Leases {
+            until: view.now + guard * guards,
+            identity,
+            map,
+        });
+        self.effects.push(MembershipEffect::Announce(identity));
+        if !self.last_addresses.is_empty() {
+            self.begin_operation(Operation::Greet(self.last_addresses.clone()));
         }
     }
 
-    fn found_generation(&mut self, map: Arc<ClusterMap>, view: &NodeView<'_>) {
-        let identity = ClusterIdentity {
-            generation: later_generation(map.identity.generation, view.clock),
-            ..map.identity
-        };
+    fn found_generation(&mut self, identity: ClusterIdentity, map: Arc<ClusterMap>) {
         self.stage = Stage::Waiting(Waiting::Founding);
         self.begin_operation(Operation::FoundGeneration(identity, map));
     }
@@ -430,6 +438,13 @@ fn unclaimed(map: &ClusterMap, me: &MemberId, has_tie_breaker: bool) -> Vec<Memb
         }
         (Some(voter), None) if has_tie_breaker => vec![voter.clone()],
         _ => Vec::new(),
+    }
+}
+
+fn next_generation(map: &ClusterMap, view: &NodeView<'_>) -> ClusterIdentity {
+    ClusterIdentity {
+        generation: later_generation(map.identity.generation, view.clock),
+        ..map.identity
     }
 }
 

@@ -41,6 +41,7 @@ use self::{
     seeking::Seeking,
 };
 use super::{
+    bootstrap::SeedAnswer,
     leader_client::LeaderError,
     lease::Lease,
     map::{ClusterMap, MapError, Status},
@@ -86,6 +87,12 @@ struct Spreading {
 enum Renewal {
     Off,
     UnderWay,
+    /// The sole voter has granted itself a lease, counted from `sent`, and asks the others whether
+    /// it may use it.
+    Held {
+        sent: Instant,
+        version: u64,
+    },
     At(Instant),
 }
 
@@ -152,7 +159,7 @@ impl Membership {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let renewal = match self.renewal {
             Renewal::At(at) => Some(at),
-            Renewal::Off | Renewal::UnderWay => None,
+            Renewal::Off | Renewal::UnderWay | Renewal::Held { .. } => None,
         };
         let state = match &self.stage {
             Stage::Seeking(seeking) => seeking.deadline(),
@@ -220,6 +227,7 @@ impl Membership {
             Outcome::Founded(result) => self.handle_founded(result, view),
             Outcome::Decided(result) => self.handle_decided(result, view),
             Outcome::Renewed { sent, result } => self.handle_renewed(sent, result, view),
+            Outcome::OthersAsked(answers) => self.handle_others_asked(&answers, view),
             Outcome::HasLeader(has_leader) => self.handle_has_leader(has_leader, view),
             Outcome::Claimed(verdict) => self.handle_verdict(verdict, view),
         }
@@ -435,9 +443,15 @@ impl Membership {
         self.renewal = Renewal::At(sent + self.config.lease.lease / 3);
         match result {
             Ok(version) => {
-                self.lease.handle_granted(sent, version, self.config.lease);
                 self.effects.push(MembershipEffect::Heard(version));
-                self.look_at_lease(view);
+                let others = self.others_to_ask(sent, view);
+                if others.is_empty() {
+                    self.lease.handle_granted(sent, version, self.config.lease);
+                    self.look_at_lease(view);
+                } else {
+                    self.renewal = Renewal::Held { sent, version };
+                    self.begin_operation(Operation::AskOthers(others));
+                }
             }
             Err(LeaderError::Refused(MapError::Superseded(_) | MapError::UnknownMember(_))) => {
                 self.renewal = Renewal::Off;
@@ -445,6 +459,42 @@ impl Membership {
             }
             Err(_) => {}
         }
+    }
+
+    /// The members to ask before a renewal is used. A sole voter grants its leases to itself, so it
+    /// may have stood still while another member was promoted, and no quorum would tell it. Members
+    /// that are Down are asked as well: they may have been promoted before this node took them for
+    /// dead. With a tie-breaker no lease is granted in this case.
+    fn others_to_ask(&self, sent: Instant, view: &NodeView<'_>) -> Vec<String> {
+        let Some(map) = view.map else {
+            return Vec::new();
+        };
+        let decides_alone = map.voters.keys().eq([&self.me]);
+        if !decides_alone || self.config.has_tie_breaker || !self.lease.had_ended(sent) {
+            return Vec::new();
+        }
+        let others = map.members.values().map(|member| member.address);
+        let others = others.filter(|address| Some(*address) != self.config.address);
+        let others: BTreeSet<_> = others.collect();
+        others.iter().map(ToString::to_string).collect()
+    }
+
+    /// The lease counts from before the others were asked. So if this node has stood still since,
+    /// the lease is over, and the others are asked again. Silence decides nothing: the member that
+    /// is not heard may be dead, and an operator who promotes it vouches that this node is.
+    fn handle_others_asked(&mut self, answers: &[Greeted], view: &NodeView<'_>) {
+        let Renewal::Held { sent, version } = self.renewal else {
+            return;
+        };
+        self.renewal = Renewal::At(sent + self.config.lease.lease / 3);
+        // The refusal says the same to this node's membership, which ends by it.
+        let is_left_behind =
+            |greeted: &Greeted| greeted.cluster.is_none() && greeted.answer == SeedAnswer::Cluster;
+        if answers.iter().any(is_left_behind) {
+            return;
+        }
+        self.lease.handle_granted(sent, version, self.config.lease);
+        self.look_at_lease(view);
     }
 
     /// Lets entities act as long as the lease says, if the regions know the map that it was granted

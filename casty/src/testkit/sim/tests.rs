@@ -103,6 +103,76 @@ fn a_decision_of_the_only_voter_outlives_it() {
     }
 }
 
+/// An operator has this node go on without the leader.
+fn recover(sim: &mut Sim, name: &str) {
+    let recovered = sim.on(name, |system| async move {
+        let membership = node(&system).current_membership();
+        membership.contact.tenure.inputs.recover(true).await
+    });
+    assert_eq!(recovered, Ok(()));
+}
+
+/// The generation of a node's map, if the node serves.
+fn serves_in(sim: &Sim, name: &str) -> Option<u32> {
+    let views = sim.views();
+    let view = views
+        .iter()
+        .find(|view| view.member.node.as_str() == name)?;
+    view.serving.then_some(view.generation)
+}
+
+/// Two nodes, of which the founder stands still and the other is promoted. Wakes the founder after
+/// so much of the other's wait, and returns once both serve in one generation.
+fn wakes_after(seed: u64, wait: Duration) {
+    let mut sim = two(seed);
+    let before = serves_in(&sim, "a");
+    sim.pause("a");
+    sim.run_for(Duration::from_secs(3));
+    recover(&mut sim, "b");
+    sim.run_for(wait);
+    let promoted = serves_in(&sim, "b").is_some();
+    sim.resume("a");
+    for _ in 0..10_000 {
+        sim.run_for(Duration::from_millis(1));
+        let (a, b) = (serves_in(&sim, "a"), serves_in(&sim, "b"));
+        let is_old = promoted && a == before;
+        assert!(
+            !is_old,
+            "seed {seed}: the founder serves under its old token"
+        );
+        let both = a.is_some() && b.is_some();
+        assert!(!both || a == b, "seed {seed}: {before:?} {a:?} {b:?}");
+        if both {
+            return;
+        }
+    }
+    panic!("seed {seed}: they are no cluster again");
+}
+
+#[test]
+fn a_founder_that_wakes_after_the_other_was_promoted_serves_nothing_under_its_old_token() {
+    for seed in 0..6 {
+        wakes_after(seed, Duration::from_secs(4));
+    }
+}
+
+#[test]
+fn a_founder_that_wakes_while_the_other_waits_to_be_promoted_stops_before_the_other_serves() {
+    for seed in 0..6 {
+        wakes_after(seed, Duration::from_millis(100 * (seed + 1)));
+    }
+}
+
+#[test]
+fn a_founder_that_wakes_beside_a_dead_member_goes_on() {
+    let mut sim = two(1);
+    kill(&mut sim, "b");
+    sim.pause("a");
+    sim.run_for(Duration::from_secs(10));
+    sim.resume("a");
+    sim.until("it serves", |sim| serves_in(sim, "a").is_some());
+}
+
 #[test]
 fn a_silent_member_holds_up_one_decision_and_not_for_long() {
     let mut sim = two(1);

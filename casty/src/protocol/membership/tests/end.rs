@@ -1,6 +1,7 @@
 //! The end of a membership, and the next incarnation.
 
 use super::*;
+use crate::protocol::map::VoterPlace;
 
 /// The same node is started twice: the second process takes the place of the first, which goes on
 /// as a later one. The map takes in the latest only.
@@ -159,6 +160,79 @@ fn a_member_whose_leader_is_lost_goes_on_asking_for_a_lease() {
         assert_eq!(process.machine.deadline(), Some(next));
         assert_eq!(process.tick_after(lease().lease / 3), [start(0, Renew)]);
     }
+}
+
+/// `b` as the sole voter, and `a`. Its lease lasts from now on.
+fn sole_voter() -> Process {
+    let mut process = Process::member(config(), &[]);
+    let seat = process.map.as_ref().unwrap().member(&b(1)).unwrap().seat;
+    let place = VoterPlace {
+        seat,
+        address: address(2),
+    };
+    let voters = [(b(1), place)].into_iter().collect();
+    process.change(&Command::Voters { voters });
+    process.followed = 9;
+    process
+}
+
+fn granted(sent: Instant) -> Outcome {
+    let result = Ok(9);
+    Outcome::Renewed { sent, result }
+}
+
+#[test]
+fn a_sole_voter_that_stood_still_for_longer_than_its_lease_asks_the_others_first() {
+    let ask_others = start(0, AskOthers(vec!["127.0.0.1:1".into()]));
+    let asks = [MembershipEffect::Heard(9), ask_others];
+    let opens = |sent: Instant| MembershipEffect::OpenGate(sent + lease().lease);
+    let mut process = sole_voter();
+    let first = process.now;
+    assert_eq!(
+        process.done(granted(first)),
+        asks,
+        "it has had no lease yet"
+    );
+    let silent = Greeted {
+        answer: SeedAnswer::Unreachable,
+        cluster: None,
+    };
+    let silence = Outcome::OthersAsked(vec![silent.clone()]);
+    assert_eq!(process.done(silence.clone()), [opens(first)]);
+    // As long as it has a lease, nothing can have happened without it.
+    assert_eq!(process.tick_after(lease().lease / 3), [start(0, Renew)]);
+    let second = process.now;
+    assert_eq!(
+        process.done(granted(second)),
+        [MembershipEffect::Heard(9), opens(second)]
+    );
+    assert_eq!(process.tick_after(lease().lease * 2), [start(0, Renew)]);
+    let late = process.now;
+    assert_eq!(process.done(granted(late)), asks);
+    // The other is in a later generation, and says so when it refuses.
+    let refused = Greeted {
+        answer: SeedAnswer::Cluster,
+        cluster: None,
+    };
+    assert_eq!(
+        process.done(Outcome::OthersAsked(vec![silent, refused])),
+        []
+    );
+    assert_eq!(process.done(silence), [], "nothing waits for this answer");
+    assert_eq!(process.tick_after(lease().lease / 3), [start(0, Renew)]);
+    assert_eq!(process.done(granted(process.now)), asks);
+}
+
+/// The member may have been promoted before this node took it for dead.
+#[test]
+fn a_sole_voter_asks_members_that_are_down_as_well() {
+    let mut process = sole_voter();
+    process.change(&Command::Down {
+        member: member("a", 1),
+    });
+    let ask_others = start(0, AskOthers(vec!["127.0.0.1:1".into()]));
+    let asks = [MembershipEffect::Heard(9), ask_others];
+    assert_eq!(process.done(granted(process.now)), asks);
 }
 
 #[test]

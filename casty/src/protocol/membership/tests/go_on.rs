@@ -218,6 +218,15 @@ fn a_node_that_leaves_waits_for_no_verdict() {
     assert_eq!(process.tick_after(MAP_WITHIN), []);
 }
 
+/// A recovery may begin: the next generation is announced to the others.
+fn announces(generation: u32) -> [MembershipEffect; 3] {
+    [
+        MembershipEffect::Begin(b(2)),
+        MembershipEffect::Announce(later(generation)),
+        greet(2, &["127.0.0.1:1"]),
+    ]
+}
+
 #[test]
 fn a_recovery_waits_for_all_leases_of_the_last_generation() {
     let mut process = Process::member(config(), &[]);
@@ -228,11 +237,13 @@ fn a_recovery_waits_for_all_leases_of_the_last_generation() {
         [MembershipEffect::EndSession, reply(Ok(()))]
     );
     let map = process.map.clone().unwrap();
-    assert_eq!(process.tick_after(BACKOFF), [MembershipEffect::Begin(b(2))]);
+    assert_eq!(process.tick_after(BACKOFF), announces(8));
     let about = "it is about to go on";
     process.map = Some(map.clone());
     assert_eq!(process.recover(true), [reply(Err(about))]);
     process.map = None;
+    // A member of the last generation that is silent now learns of it when it asks.
+    assert_eq!(process.done(answers(SeedAnswer::Unreachable, None)), []);
     assert_eq!(process.tick_before(lease().guard), []);
     let founds = start(2, FoundGeneration(later(8), map));
     assert_eq!(process.tick_after(MS), [founds]);
