@@ -291,6 +291,39 @@ async fn a_client_routes_and_hosts_nothing() {
 }
 
 #[tokio::test]
+async fn a_client_goes_on_with_the_cluster_that_has_replaced_its_own_and_says_so() {
+    let nodes = cluster(2).await;
+    let addresses: Vec<_> = nodes.iter().map(ActorSystem::address).collect();
+    let client = ClusterClient::connect("test", &addresses).await.unwrap();
+    let mut events = client.events();
+    let counter = client.entity::<Counter>("c0");
+    counter.increment(7).tell().await.unwrap();
+    assert_eq!(soon("an answer", counter.value()).await, Ok(7));
+    // All at once, without a goodbye: nothing remembers the cluster.
+    drop(nodes);
+    let mut nodes = Vec::new();
+    for (i, address) in addresses.iter().enumerate() {
+        let start = || {
+            let seeds = addresses.iter().take(i);
+            let node = node(&format!("node-{i}")).listen(address).seeds(seeds);
+            node.start()
+        };
+        // The port is free once the tasks of the last node have ended.
+        let started = eventually("it starts", start, Result::is_ok).await;
+        nodes.push(started.unwrap());
+    }
+    event(&mut events, "another cluster", |event| {
+        matches!(event, Event::ClusterReplaced).then_some(())
+    })
+    .await;
+    let answers = || async { counter.value().await };
+    let value = eventually("it answers", answers, Result::is_ok).await;
+    assert_eq!(value, Ok(0), "it begins afresh");
+    client.wait_for(2).await.unwrap();
+    shutdown(nodes).await;
+}
+
+#[tokio::test]
 async fn members_come_and_go_with_an_event_each() {
     let first = node("node-0").start().await.unwrap();
     let mut events = first.events();

@@ -22,7 +22,7 @@ use crate::{
         map_watch::MapWatch,
         membership::{
             driver::{Driver, Subject},
-            operations::greet_all,
+            operations::{greet_all, look_around},
         },
         membership_inputs::MembershipInputs,
         parts::Parts,
@@ -249,6 +249,11 @@ impl Client {
                 sent: Instant::now(),
                 result: Err(LeaderError::Unreachable(nothing())),
             },
+            Operation::LookAround(places) => {
+                let contact = self.contact.load_full();
+                let limit = self.settings.connect_timeout;
+                Outcome::Seen(look_around(&contact, limit, &places).await)
+            }
             Operation::AskOthers(_) => Outcome::OthersAsked(Vec::new()),
             Operation::AskLeader => Outcome::HasLeader(true),
             Operation::Claim(..) => {

@@ -71,6 +71,12 @@ impl Contact {
         let inputs = &self.tenure.inputs;
         match refusal {
             HandshakeRefusal::Down(member) => inputs.tell(MembershipInput::Down(member.clone())),
+            // A client's cluster may be gone. Of a member, the map says what has become.
+            HandshakeRefusal::OtherMember { .. } | HandshakeRefusal::OtherCluster { .. }
+                if self.local.as_voter().is_none() =>
+            {
+                inputs.tell(MembershipInput::Stranger);
+            }
             // The cluster was reborn without this node.
             HandshakeRefusal::Generation { ours, theirs } if ours < theirs => {
                 inputs.tell(MembershipInput::Generation(*theirs));

@@ -86,14 +86,17 @@ impl MapWatch {
         self.changed.notify_waiters();
     }
 
-    /// Resolves with the first map that is newer than the one seen last.
+    /// Resolves with the first map that is newer than the one seen last, or another cluster's.
     ///
     /// # Cancel safety
     /// Safe.
     pub(crate) async fn newer_than(&self, seen: Option<&ClusterMap>) -> Arc<ClusterMap> {
-        let age = seen.map_or((0, 0), ClusterMap::age);
-        self.wait(|map| map.filter(|map| map.age() > age).cloned())
-            .await
+        let is_news = |map: &&Arc<ClusterMap>| {
+            seen.is_none_or(|seen| {
+                seen.identity.uuid != map.identity.uuid || map.age() > seen.age()
+            })
+        };
+        self.wait(|map| map.filter(is_news).cloned()).await
     }
 
     /// Resolves with the first `Some` that `look` makes of a map, the present one included.

@@ -19,6 +19,10 @@ pub enum Event {
     UnreachableMember(MemberId),
     /// Gossip reaches a member again.
     ReachableMember(MemberId),
+    /// All nodes of the cluster that a [`ClusterClient`](crate::ClusterClient) was connected to are
+    /// gone, and the client goes on with another cluster of the same name, at the same addresses.
+    /// Its entities begin afresh, and fencing tokens of the two clusters cannot be compared.
+    ClusterReplaced,
     /// An actor, or an entity's activation, started.
     ActorStarted(ActorPath),
     /// An actor, or an entity's activation, stopped.

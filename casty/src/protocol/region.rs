@@ -315,6 +315,13 @@ impl<T> Region<T> {
         fence
     }
 
+    /// Forgets which epochs it has heard of: those of another cluster are not comparable.
+    pub(crate) fn forget_epochs(&mut self) {
+        for route in &mut self.shards {
+            route.at_least = Epoch::ZERO;
+        }
+    }
+
     /// Whether this node knows a greater epoch of the shard than `epoch`.
     pub(crate) fn is_past(&self, shard: ShardId, epoch: Epoch) -> bool {
         self.shards
@@ -517,6 +524,17 @@ mod tests {
             [Effect::Fail { item: "late" }]
         );
         assert_eq!(region.deadline(), None);
+    }
+
+    #[test]
+    fn in_another_cluster_epochs_begin_again() {
+        let mut region: Region<&str> = Region::new(4, 8, WAIT);
+        region.handle_home(SHARD, Home::There(Slot(2), epoch(7)));
+        region.handle_home(SHARD, Home::Unknown);
+        region.forget_epochs();
+        assert!(!region.is_past(SHARD, epoch(1)));
+        region.handle_home(SHARD, Home::There(Slot(1), epoch(1)));
+        assert_eq!(region.known_epoch(SHARD), epoch(1));
     }
 
     #[test]

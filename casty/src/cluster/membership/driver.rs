@@ -26,6 +26,7 @@ use crate::{
         process::Process,
         region::AnyRegion,
     },
+    event::Event,
     id::{Epoch, Incarnation, MemberId},
     message::answer::Pending,
     protocol::membership::{
@@ -190,6 +191,16 @@ impl Driver {
                     subject.begin_as(member);
                 }
                 MembershipEffect::Meet(cluster) => subject.contact().meet(cluster),
+                MembershipEffect::ClusterReplaced => {
+                    tracing::warn!(
+                        "its cluster is gone; it is about to follow another of its name"
+                    );
+                    subject
+                        .regions()
+                        .iter()
+                        .for_each(|region| region.forget_epochs());
+                    self.process.runtime.publish(|| Event::ClusterReplaced);
+                }
                 MembershipEffect::Announce(identity) => {
                     subject.contact().local.set_identity(identity);
                 }

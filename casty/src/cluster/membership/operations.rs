@@ -19,7 +19,7 @@ use crate::{
         bootstrap::SeedAnswer,
         lease::LeaseTimes,
         map::{ClusterMap, Command},
-        membership::{Greeted, Introduction, MembershipInput, Operation, Outcome},
+        membership::{Greeted, Introduction, MembershipInput, Operation, Outcome, Sight},
     },
     tie::{Claim, TieError, Verdict},
     transport::handshake::{HandshakeError, HandshakeRefusal, Welcome},
@@ -64,6 +64,8 @@ pub(crate) async fn run(node: &Node, operation: Operation) -> Outcome {
             let limit = settings.connect_timeout.min(settings.lease / 3);
             Outcome::OthersAsked(greet_all(contact, limit, None, &places).await)
         }
+        // Only a client's cluster is ever replaced.
+        Operation::LookAround(_) => Outcome::Seen(Vec::new()),
         Operation::AskLeader => {
             let limit = settings.decide_timeout;
             let renewed = contact.leader.ask(&renewal(contact), limit).await;
@@ -197,6 +199,33 @@ async fn greet(
         }
     }
     only(last)
+}
+
+/// Looks which cluster is at each of these places.
+pub(crate) async fn look_around(
+    contact: &Contact,
+    limit: Duration,
+    places: &[String],
+) -> Vec<Sight> {
+    join_all(places.iter().map(|place| look_at(contact, limit, place))).await
+}
+
+async fn look_at(contact: &Contact, limit: Duration, place: &str) -> Sight {
+    let addresses = contact.peers.resolve(place).await.unwrap_or_default();
+    let mut seen = Sight::Nothing;
+    for address in addresses {
+        match contact.peers.greet(address, limit).await {
+            Ok(welcome) if welcome.identity.is_some() => return Sight::Ours,
+            Err(HandshakeError::Refused(HandshakeRefusal::Generation { .. })) => {
+                return Sight::Ours;
+            }
+            Err(HandshakeError::Refused(HandshakeRefusal::OtherCluster { .. })) => {
+                seen = Sight::Other;
+            }
+            Ok(_) | Err(_) => {}
+        }
+    }
+    seen
 }
 
 /// The cluster that a member introduces; `None` if that member knows no more of it yet.

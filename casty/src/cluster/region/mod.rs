@@ -141,6 +141,9 @@ pub(crate) trait AnyRegion: Send + Sync {
     /// homes.
     fn sever(&self);
 
+    /// Begins with another cluster, in which epochs may be smaller.
+    fn forget_epochs(&self);
+
     /// Drains all shards that are open here. Resolves to them.
     fn leave(&self) -> BoxFuture<'static, Vec<(ShardId, Epoch)>>;
 
@@ -525,6 +528,10 @@ impl AnyRegion for ShardRegion {
             effects.extend(machine.handle_home(shard, Home::Unknown));
         }
         self.change_homes(&mut machine, effects, &[]);
+    }
+
+    fn forget_epochs(&self) {
+        lock(&self.machine).forget_epochs();
     }
 
     fn leave(&self) -> BoxFuture<'static, Vec<(ShardId, Epoch)>> {

@@ -73,6 +73,8 @@ pub(crate) enum MembershipInput {
     /// The tie-breaker has decided against this node, which decides alone: the other may have begun
     /// a new generation.
     Outclaimed,
+    /// Another process answers where a member was.
+    Stranger,
     /// The engine of the cluster map has failed for good.
     EngineFailed(JoinError),
     /// Go on without the leader. Without a [`CommandId`] the node itself wants it.
@@ -107,6 +109,8 @@ pub(crate) enum Operation {
     /// Ask each of these members which generation it is in, before the end of the lease that is to
     /// be used.
     AskOthers(Vec<String>),
+    /// Look for this cluster, and for another of its name, at each of these places.
+    LookAround(Vec<String>),
     /// Look for a leader.
     AskLeader,
     /// Ask the tie-breaker whether this member may go on without the other.
@@ -132,10 +136,23 @@ pub(crate) enum Outcome {
     },
     /// The outcome of `AskOthers`.
     OthersAsked(Vec<Greeted>),
+    /// The outcome of `LookAround`, in the order of the places.
+    Seen(Vec<Sight>),
     /// The outcome of `AskLeader`.
     HasLeader(bool),
     /// The outcome of `Claim`.
     Claimed(Result<Verdict, TieError>),
+}
+
+/// The cluster at a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sight {
+    /// This process's own.
+    Ours,
+    /// Another cluster of the same name.
+    Other,
+    /// Nothing answers, or a process in no cluster.
+    Nothing,
 }
 
 /// The answer of one seed or voter.
@@ -164,6 +181,9 @@ pub(crate) enum MembershipEffect {
     Begin(MemberId),
     /// Take this cluster for the node's own.
     Meet(Introduction),
+    /// The cluster that this client was in is gone. The next one it meets is another: its epochs
+    /// may be smaller.
+    ClusterReplaced,
     /// Say in each handshake that the node is in this generation, which it is about to found.
     Announce(ClusterIdentity),
     Start(Session, Operation),

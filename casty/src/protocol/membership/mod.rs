@@ -24,6 +24,7 @@
 mod contract;
 mod going_on;
 pub(crate) mod leaving;
+mod replaced;
 mod seeking;
 #[cfg(test)]
 mod tests;
@@ -34,7 +35,7 @@ use tokio::time::Instant;
 
 pub(crate) use self::contract::{
     CommandId, Greeted, Introduction, MembershipConfig, MembershipEffect, MembershipInput,
-    NodeView, Operation, Outcome, Session,
+    NodeView, Operation, Outcome, Session, Sight,
 };
 use self::{
     going_on::{Recovery, Waiting},
@@ -109,6 +110,10 @@ pub(crate) struct Membership {
     was_member: bool,
     /// The cluster that an earlier incarnation of this process was in.
     former: Option<ClusterIdentity>,
+    /// The cluster that this client has given up.
+    given_up: Option<ClusterIdentity>,
+    /// A client looks whether its cluster is still there.
+    looks_around: bool,
     /// Addresses of the others in the last map that an earlier incarnation had. An incarnation that
     /// is declared Down before its first map arrives has no other contacts.
     last_addresses: Vec<String>,
@@ -134,6 +139,8 @@ impl Membership {
             renewal: Renewal::Off,
             was_member: false,
             former: None,
+            given_up: None,
+            looks_around: false,
             last_addresses: Vec::new(),
             recovery: None,
             look_at: None,
@@ -183,6 +190,7 @@ impl Membership {
             MembershipInput::Down(member) if member == self.me => self.rejoin(view),
             MembershipInput::Generation(theirs) => self.handle_generation(theirs, view),
             MembershipInput::Outclaimed => self.handle_outclaimed(view),
+            MembershipInput::Stranger => self.handle_stranger(view),
             MembershipInput::EngineFailed(error) => self.handle_engine_failed(error),
             MembershipInput::Recover { command, force } => {
                 self.handle_recover(command, force, view);
@@ -227,6 +235,7 @@ impl Membership {
             Outcome::Founded(result) => self.handle_founded(result, view),
             Outcome::Decided(result) => self.handle_decided(result, view),
             Outcome::Renewed { sent, result } => self.handle_renewed(sent, result, view),
+            Outcome::Seen(sights) => self.handle_seen(&sights, view),
             Outcome::OthersAsked(answers) => self.handle_others_asked(&answers, view),
             Outcome::HasLeader(has_leader) => self.handle_has_leader(has_leader, view),
             Outcome::Claimed(verdict) => self.handle_verdict(verdict, view),
@@ -338,6 +347,7 @@ impl Membership {
             self.last_addresses = others;
         }
         self.former = view.identity.or(self.former);
+        self.looks_around = false;
         self.me.incarnation = self.later_incarnation(view.clock);
         self.was_member = false;
         self.lease = Lease::default();

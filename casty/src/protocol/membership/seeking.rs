@@ -205,6 +205,7 @@ impl Membership {
                 if self.former.as_ref().is_some_and(is_other) {
                     return self.try_again(view);
                 }
+                self.note_met(identity);
                 self.effects.push(MembershipEffect::Meet(cluster.clone()));
             }
             // From its own seat it knows the voters.

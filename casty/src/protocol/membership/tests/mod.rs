@@ -3,6 +3,7 @@
 mod end;
 mod enter;
 mod go_on;
+mod replaced;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
