@@ -215,9 +215,9 @@ impl fmt::Display for ShardId {
     }
 }
 
-/// The number of a shard's ownership: the cluster's generation in the upper 32 bits, a sequence
-/// number in the lower. Epochs only grow, and none is used twice. A message or a write with an
-/// older epoch is refused.
+/// The number of a shard's ownership: the number of the cluster's generation in the upper 32 bits,
+/// who began that generation in the next 16, and a sequence number in the rest. Epochs only grow,
+/// and none is used twice. A message or a write with an older epoch is refused.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -231,6 +231,16 @@ impl Epoch {
     /// Composes an epoch.
     pub fn new(generation: u32, sequence: u32) -> Self {
         Self(u64::from(generation) << 32 | u64::from(sequence))
+    }
+
+    /// The epoch of an assignment in this generation, by its number in order. After 65,536
+    /// assignments the upper half grows by one, so the founder's bits stay as they are. A
+    /// generation's number is a time in seconds, and there are fewer assignments than that in a
+    /// second, so no later generation has fallen behind.
+    pub(crate) fn in_generation(generation: Generation, sequence: u32) -> Self {
+        let upper = generation.number().saturating_add(sequence >> 16);
+        let founder = u32::from(generation.founder());
+        Self::new(upper, founder << 16 | sequence & 0xffff)
     }
 }
 
@@ -253,12 +263,45 @@ impl fmt::Display for Voter {
     }
 }
 
+/// The life of a cluster between two recoveries: a number that grows, and who began it.
+///
+/// Two members may each begin a generation at once, under the same number. The founder tells them
+/// apart, and orders them: the lesser one ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Generation(u64);
+
+impl Generation {
+    /// `founder`: the slot that the founder had in the generation before; 0 in the first one.
+    pub(crate) fn new(number: u32, founder: u16) -> Self {
+        Self(u64::from(number) << 16 | u64::from(founder))
+    }
+
+    pub(crate) fn number(self) -> u32 {
+        u32::try_from(self.0 >> 16).unwrap_or(u32::MAX)
+    }
+
+    pub(crate) fn founder(self) -> u16 {
+        (self.0 & u64::from(u16::MAX)) as u16
+    }
+}
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.number())?;
+        match self.founder() {
+            0 => Ok(()),
+            founder => write!(f, ".{founder}"),
+        }
+    }
+}
+
 /// Identifies a cluster beyond its name: two clusters that share a name by chance never merge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ClusterIdentity {
     pub(crate) uuid: uuid::Uuid,
     /// Grows when the cluster is recovered.
-    pub(crate) generation: u32,
+    pub(crate) generation: Generation,
 }
 
 /// One entity type that a node hosts, as it reports it to other nodes.
@@ -301,5 +344,25 @@ mod tests {
     fn epochs_order_by_generation_first() {
         assert!(Epoch::new(2, 0) > Epoch::new(1, u32::MAX));
         assert_eq!(Epoch::new(7, 9).to_string(), "7.9");
+    }
+
+    #[test]
+    fn generations_of_one_number_are_ordered_by_founder_and_share_no_epoch() {
+        let (one, other) = (Generation::new(7, 1), Generation::new(7, 2));
+        assert!(one < other && other < Generation::new(8, 0));
+        assert_eq!((other.number(), other.founder()), (7, 2));
+        assert_eq!(
+            [one, Generation::new(7, 0)].map(|g| g.to_string()),
+            ["7.1", "7"]
+        );
+        let mut last = Epoch::ZERO;
+        for sequence in [0, 1, 9, 0xffff, 0x1_0000, 0x2_0001] {
+            let epoch = Epoch::in_generation(one, sequence);
+            assert!(epoch > last, "epochs only grow");
+            // The founder's bits differ whatever the sequences are.
+            assert_eq!(epoch.0 >> 16 & 0xffff, 1);
+            assert_eq!(Epoch::in_generation(other, sequence).0 >> 16 & 0xffff, 2);
+            last = epoch;
+        }
     }
 }

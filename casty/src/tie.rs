@@ -227,10 +227,11 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::protocol::map::tests::member;
+    use crate::{id::Generation, protocol::map::tests::member};
 
     fn claim(generation: u32, claimant: MemberId, other: MemberId) -> Claim {
         let uuid = Uuid::from_u128(1);
+        let generation = Generation::new(generation, 0);
         Claim::new(ClusterIdentity { uuid, generation }, claimant, other)
     }
 

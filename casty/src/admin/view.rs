@@ -38,7 +38,7 @@ impl Answered {
 
 fn version_of(map: &ClusterMap) -> MapVersion {
     MapVersion {
-        generation: map.identity.generation,
+        generation: map.identity.generation.number(),
         version: map.version,
     }
 }
@@ -302,7 +302,7 @@ impl View {
 mod tests {
     use super::*;
     use crate::{
-        id::ClusterIdentity,
+        id::{ClusterIdentity, Generation},
         protocol::map::{
             Command,
             tests::{address, assignment, founded, join, member},
@@ -363,13 +363,13 @@ mod tests {
         );
         assert_eq!(view.more_advanced_than(&member("b", 1)), None);
         let identity = ClusterIdentity {
-            generation: map.identity.generation + 1,
+            generation: Generation::new(map.identity.generation.number() + 1, 1),
             ..map.identity
         };
         let reborn = old.reborn(identity, member("c", 1), address(3), &[]);
         let all = [says("b", 1, Some(&map)), says("c", 3, Some(&reborn))];
         let view = self::view(&all).unwrap();
-        assert_eq!(view.version().generation, identity.generation);
+        assert_eq!(view.version().generation, identity.generation.number());
         assert_eq!(view.members().outside[0].id, member("b", 1));
     }
 

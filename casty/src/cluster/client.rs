@@ -254,7 +254,7 @@ impl Client {
                 let limit = self.settings.connect_timeout;
                 Outcome::Seen(look_around(&contact, limit, &places).await)
             }
-            Operation::AskOthers(_) => Outcome::OthersAsked(Vec::new()),
+            Operation::AskOthers(why, _) => Outcome::OthersAsked(why, Vec::new()),
             Operation::AskLeader => Outcome::HasLeader(true),
             Operation::Claim(..) => {
                 let reason = nothing();

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     actor::runtime::Runtime,
     cluster::{locks::Rank, membership_inputs::MembershipInputs, process::Process},
+    id::Generation,
     infra::sync::Ranked,
     protocol::tie::{Renewing, Report, Stamp},
 };
@@ -24,7 +25,7 @@ pub(crate) struct Tenure {
     opening: Ranked<()>,
     renewing: Ranked<Renewing>,
     /// Generation and version of the map that the regions go by.
-    followed: Ranked<(u32, u64)>,
+    followed: Ranked<Option<(Generation, u64)>>,
 }
 
 impl Tenure {
@@ -35,7 +36,7 @@ impl Tenure {
             inputs,
             opening: Rank::Gate.mutex(()),
             renewing: Rank::Renewing.mutex(Renewing::default()),
-            followed: Rank::Followed.mutex((0, 0)),
+            followed: Rank::Followed.mutex(None),
         }
     }
 
@@ -64,18 +65,16 @@ impl Tenure {
     }
 
     /// The regions go by a map of this generation and version.
-    pub(crate) fn set_followed(&self, age: (u32, u64)) {
-        *self.followed.lock() = age;
+    pub(crate) fn set_followed(&self, age: (Generation, u64)) {
+        *self.followed.lock() = Some(age);
     }
 
     /// The version of the map that the regions go by, in this generation of the cluster.
-    pub(crate) fn followed_in(&self, generation: Option<u32>) -> u64 {
-        let (followed, version) = *self.followed.lock();
-        if generation == Some(followed) {
-            version
-        } else {
-            0
-        }
+    pub(crate) fn followed_in(&self, generation: Option<Generation>) -> u64 {
+        let followed = *self.followed.lock();
+        followed
+            .filter(|(followed, _)| generation == Some(*followed))
+            .map_or(0, |(_, version)| version)
     }
 
     /// A leader with a tie-breaker wants to get this stamp back.

@@ -10,7 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use super::lease::LeaseTimes;
 use crate::{
-    id::{CatalogEntry, ClusterIdentity, Epoch, Incarnation, MemberId, ShardId, Voter},
+    id::{
+        CatalogEntry, ClusterIdentity, Epoch, Generation, Incarnation, MemberId, NodeId, ShardId,
+        Voter,
+    },
     infra::mutants,
 };
 
@@ -230,7 +233,7 @@ impl ClusterMap {
 
     /// Orders maps by age: the newer map has the greater value. A new generation may begin with a
     /// lower version than the last generation reached elsewhere.
-    pub(crate) fn age(&self) -> (u32, u64) {
+    pub(crate) fn age(&self) -> (Generation, u64) {
         (self.identity.generation, self.version)
     }
 
@@ -498,7 +501,7 @@ impl ClusterMap {
         {
             self.sequence += 1;
         }
-        Epoch::new(self.identity.generation, self.sequence)
+        Epoch::in_generation(self.identity.generation, self.sequence)
     }
 
     fn assign(&mut self, assignments: &[Assignment]) -> Result<(), MapError> {
@@ -596,6 +599,19 @@ impl ClusterMap {
             }
         }
         Ok(())
+    }
+
+    /// The generation in which this member goes on from this map: `at_least`, a time in seconds,
+    /// but later than this map's and later than all its epochs. `None` if the map has no process of
+    /// its node.
+    pub(crate) fn next_generation(&self, founder: &NodeId, at_least: u32) -> Option<Generation> {
+        let mut own = self.members.iter().filter(|(id, _)| id.node == *founder);
+        let slot = own.next_back()?.1.slot.0;
+        let last = self.identity.generation.number();
+        let after = last.saturating_add(self.sequence >> 16).saturating_add(1);
+        // Slots count processes: two that differ by a multiple of 65,536 are not alive at once.
+        let founder = (slot & 0xffff) as u16;
+        Some(Generation::new(at_least.max(after), founder))
     }
 
     /// The map that a new generation of the cluster begins with: the shards keep their epochs and

@@ -28,7 +28,7 @@ impl WeakSystem {
             suspects: membership.rumors.dead().len(),
             undecided: engine.map_or(0, |engine| engine.electorate().undecided.len()),
             serves: serves.collect(),
-            generation: map.map_or(0, |map| map.identity.generation),
+            generation: map.map_or(0, |map| map.identity.generation.number()),
             version: map.map_or(0, |map| map.version),
             voters: map.map_or(0, |map| {
                 let up = |id: &&MemberId| map.status(id) == Some(Status::Up);

@@ -12,14 +12,14 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use uuid::Uuid;
 
 use crate::{
-    id::{CatalogEntry, ClusterIdentity, MemberId, NodeId},
+    id::{CatalogEntry, ClusterIdentity, Generation, MemberId, NodeId},
     infra::mutants,
     message::codec,
     transport::net::PeerIdentity,
 };
 
 /// The version of the protocol: handshake and frames.
-pub(crate) const PROTOCOL: u16 = 1;
+pub(crate) const PROTOCOL: u16 = 2;
 
 const MAGIC: [u8; 4] = *b"CSTY";
 
@@ -82,7 +82,10 @@ pub(crate) enum HandshakeRefusal {
     #[error(
         "it belongs to generation {theirs} of the cluster, this node to generation {ours}: the cluster was recovered in between"
     )]
-    Generation { ours: u32, theirs: u32 },
+    Generation {
+        ours: Generation,
+        theirs: Generation,
+    },
     #[error("the process there is `{found}`, not `{expected}`: it has restarted")]
     OtherMember {
         expected: MemberId,
@@ -445,7 +448,7 @@ mod tests {
     fn identity(n: u128) -> ClusterIdentity {
         ClusterIdentity {
             uuid: Uuid::from_u128(n),
-            generation: 1,
+            generation: Generation::new(1, 0),
         }
     }
 
@@ -515,6 +518,10 @@ mod tests {
         ));
     }
 
+    fn number(number: u32) -> Generation {
+        Generation::new(number, 0)
+    }
+
     #[test]
     fn generations_of_one_cluster_are_told_apart() {
         let of = |generation| ClusterIdentity {
@@ -522,11 +529,17 @@ mod tests {
             ..identity(1)
         };
         let newer = Hello {
-            identity: Some(of(2)),
+            identity: Some(of(number(2))),
             ..hello()
         };
-        let refusal = judge(&newer, Some(of(1)), false).unwrap_err();
-        assert_eq!(refusal, HandshakeRefusal::Generation { ours: 2, theirs: 1 });
+        let refusal = judge(&newer, Some(of(number(1))), false).unwrap_err();
+        assert_eq!(
+            refusal,
+            HandshakeRefusal::Generation {
+                ours: number(2),
+                theirs: number(1)
+            }
+        );
         assert!(!refusal.is_final());
     }
 
@@ -537,12 +550,18 @@ mod tests {
             ..identity(1)
         };
         let older = Hello {
-            identity: Some(of(1)),
+            identity: Some(of(number(1))),
             to: Some(member("old")),
             ..hello()
         };
-        let refusal = judge(&older, Some(of(2)), false).unwrap_err();
-        assert_eq!(refusal, HandshakeRefusal::Generation { ours: 1, theirs: 2 });
+        let refusal = judge(&older, Some(of(number(2))), false).unwrap_err();
+        assert_eq!(
+            refusal,
+            HandshakeRefusal::Generation {
+                ours: number(1),
+                theirs: number(2)
+            }
+        );
     }
 
     #[test]

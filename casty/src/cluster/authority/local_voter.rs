@@ -136,7 +136,7 @@ impl LocalVoter {
             generation: self
                 .local
                 .identity()
-                .map_or(0, |identity| identity.generation),
+                .map_or(0, |identity| identity.generation.number()),
             number: engine.seat().0,
             kept,
         });

@@ -159,6 +159,12 @@ impl Driver {
         let contact = self.subject.contact();
         let (map, dead) = (contact.map.get(), self.subject.dead());
         let identity = contact.local.identity();
+        if let (MembershipInput::Generation(theirs), Some(ours)) = (&input, identity)
+            && ours.generation < *theirs
+        {
+            let ours = ours.generation;
+            tracing::warn!(%ours, %theirs, "the cluster goes on in a later generation; joins it");
+        }
         let view = NodeView {
             now: Instant::now(),
             clock: Incarnation::now(),

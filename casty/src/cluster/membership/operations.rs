@@ -13,7 +13,7 @@ use crate::{
         peers::wire::{Call, Proposal},
     },
     config::Settings,
-    id::{ClusterIdentity, MemberId, Voter},
+    id::{ClusterIdentity, Generation, MemberId, Voter},
     infra::observe::sighted,
     protocol::{
         bootstrap::SeedAnswer,
@@ -59,10 +59,10 @@ pub(crate) async fn run(node: &Node, operation: Operation) -> Outcome {
             propose(contact, Command::Up { member }).await
         }
         Operation::Renew => renew(contact, settings).await,
-        Operation::AskOthers(places) => {
+        Operation::AskOthers(why, places) => {
             // The lease that waits for the answers is to last for a while afterwards.
             let limit = settings.connect_timeout.min(settings.lease / 3);
-            Outcome::OthersAsked(greet_all(contact, limit, None, &places).await)
+            Outcome::OthersAsked(why, greet_all(contact, limit, None, &places).await)
         }
         // Only a client's cluster is ever replaced.
         Operation::LookAround(_) => Outcome::Seen(Vec::new()),
@@ -288,7 +288,8 @@ async fn found(node: &Node, membership: &Membership) -> Result<(), String> {
     let uuid = uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid();
     // The generation is greater than that of any cluster this node founded before, as long as its
     // clock goes forward.
-    let generation = u32::try_from(millis / 1000).unwrap_or(u32::MAX).max(1);
+    let number = u32::try_from(millis / 1000).unwrap_or(u32::MAX).max(1);
+    let generation = Generation::new(number, 0);
     let identity = ClusterIdentity { uuid, generation };
     let map = ClusterMap::found(
         identity,
@@ -326,7 +327,7 @@ async fn found_with(
     sighted!(Founded {
         by: founder.member.clone(),
         uuid: identity.uuid.as_u128(),
-        generation: identity.generation,
+        generation: identity.generation.number(),
     });
     engine.found(founder, map).await?;
     // The identity is set only now: a process that asks before is told that there is no cluster
@@ -336,7 +337,7 @@ async fn found_with(
     tracing::info!(
         cluster = contact.peers.setup.cluster,
         uuid = %identity.uuid,
-        generation = identity.generation,
+        generation = %identity.generation,
         "founded a cluster"
     );
     Ok(())

@@ -32,7 +32,7 @@ pub(crate) fn lease() -> LeaseTimes {
 pub(crate) fn founded(shards: u32) -> ClusterMap {
     let identity = ClusterIdentity {
         uuid: Uuid::from_u128(1),
-        generation: 7,
+        generation: Generation::new(7, 0),
     };
     ClusterMap::found(
         identity,
@@ -300,7 +300,7 @@ fn a_reborn_map_keeps_epochs_and_forgets_owners() {
     let (mut map, a, b) = (founded(4), member("a", 1), member("b", 2));
     map.apply(&assign(0, Epoch::ZERO, &a)).unwrap();
     let identity = ClusterIdentity {
-        generation: 8,
+        generation: Generation::new(8, 0),
         ..map.identity
     };
     let mut reborn = map.reborn(identity, b.clone(), address(2), &catalog(4));

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::{
     config::{Availability, OnDown},
     error::JoinError,
-    id::{ClusterIdentity, Incarnation, MemberId},
+    id::{ClusterIdentity, Generation, Incarnation, MemberId},
     protocol::{
         bootstrap::SeedAnswer, leader_client::LeaderError, lease::LeaseTimes, map::ClusterMap,
     },
@@ -69,7 +69,7 @@ pub(crate) enum MembershipInput {
     /// A peer, or the leader, says that this member is Down.
     Down(MemberId),
     /// A peer is in this generation of the same cluster.
-    Generation(u32),
+    Generation(Generation),
     /// The tie-breaker has decided against this node, which decides alone: the other may have begun
     /// a new generation.
     Outclaimed,
@@ -108,7 +108,7 @@ pub(crate) enum Operation {
     Renew,
     /// Ask each of these members which generation it is in, before the end of the lease that is to
     /// be used.
-    AskOthers(Vec<String>),
+    AskOthers(Asking, Vec<String>),
     /// Look for this cluster, and for another of its name, at each of these places.
     LookAround(Vec<String>),
     /// Look for a leader.
@@ -135,13 +135,22 @@ pub(crate) enum Outcome {
         result: Result<u64, LeaderError>,
     },
     /// The outcome of `AskOthers`.
-    OthersAsked(Vec<Greeted>),
+    OthersAsked(Asking, Vec<Greeted>),
     /// The outcome of `LookAround`, in the order of the places.
     Seen(Vec<Sight>),
     /// The outcome of `AskLeader`.
     HasLeader(bool),
     /// The outcome of `Claim`.
     Claimed(Result<Verdict, TieError>),
+}
+
+/// Why other members are asked which generation they are in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asking {
+    /// A sole voter wants to use its lease.
+    Renewal,
+    /// An operator wants this node to go on, whatever the others are.
+    Recovery,
 }
 
 /// The cluster at a place.

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{
-    CommandId, Greeted, Membership, MembershipEffect, NodeView, Operation, Spreading, Stage,
-    TELLINGS_MAX,
+    Asking, CommandId, Greeted, Membership, MembershipEffect, NodeView, Operation, Spreading,
+    Stage, TELLINGS_MAX, says_left_behind,
 };
 use crate::{
     config::Availability,
     error::JoinError,
-    id::{ClusterIdentity, Incarnation, MemberId},
+    id::{ClusterIdentity, MemberId},
     protocol::{
         bootstrap::SeedAnswer,
         map::{ClusterMap, Status},
@@ -145,6 +145,9 @@ impl Membership {
         let Some(map) = view.map else {
             return self.reply(command, Err("it knows no cluster"));
         };
+        if !map.members.keys().any(|id| id.node == self.me.node) {
+            return self.reply(command, Err("it is no member"));
+        }
         match &mut self.stage {
             _ if self.config.address.is_none() => {
                 return self.reply(command, Err("it is no member"));
@@ -199,19 +202,44 @@ impl Membership {
                 .give_up_recovery("the cluster has a leader: there is nothing to recover from");
         }
         if recovery.force {
-            return self.begin_recovery(view);
+            let map = recovery.map.clone();
+            let others = self.addresses_of_others(&map);
+            if others.is_empty() {
+                return self.begin_recovery(view);
+            }
+            return self.begin_operation(Operation::AskOthers(Asking::Recovery, others));
         }
         let alive = recovery.map.members.iter().find(|(id, member)| {
             **id != self.me && member.status != Status::Down && !view.dead.contains(id)
         });
         if let Some((alive, _)) = alive {
             let reason = format!(
-                "`{alive}` seems alive; stop it first, or let more of the cluster come back"
+                "`{alive}` seems alive: let more of the cluster come back; if the majority is lost \
+                 for good, `casty recover --force` goes on all the same, and `{alive}` joins as a \
+                 new member"
             );
             return self.give_up_recovery(&reason);
         }
         recovery.unclaimed = unclaimed(&recovery.map, &self.me, self.config.has_tie_breaker);
         self.claim_next(view);
+    }
+
+    /// Another survivor may have been told to go on before this one.
+    pub(super) fn handle_survivors_asked(&mut self, answers: &[Greeted], view: &NodeView<'_>) {
+        if answers.iter().any(says_left_behind) {
+            let reason = "another member has begun a new generation, which this node is to join";
+            return self.give_up_recovery(reason);
+        }
+        self.begin_recovery(view);
+    }
+
+    /// Whether this node is to begin a generation, and has announced it, or is about to.
+    pub(super) fn is_about_to_found(&self) -> bool {
+        use Waiting::{Answering, Founding, Leases};
+        matches!(
+            self.stage,
+            Stage::Waiting(Answering { .. } | Leases { .. } | Founding)
+        )
     }
 
     fn claim_next(&mut self, view: &NodeView<'_>) {
@@ -310,8 +338,7 @@ impl Membership {
         match verdict {
             Ok(Verdict::Won) => {
                 let map = tie.map.clone();
-                self.begin(view);
-                self.found_generation(next_generation(&map, view), map);
+                self.found_without_rival(map, view);
             }
             Ok(Verdict::Lost) => self.rejoin_or_stop(view),
             Err(_) => {
@@ -332,8 +359,7 @@ impl Membership {
             Waiting::SessionEnded { .. } => self.wait_for_verdict(view),
             Waiting::Tie(tie) if tie.forced && tie.over <= view.now => {
                 let map = tie.map.clone();
-                self.begin(view);
-                self.found_generation(next_generation(&map, view), map);
+                self.found_without_rival(map, view);
             }
             Waiting::Tie(tie) if tie.forced => {}
             Waiting::Tie(tie) => {
@@ -372,7 +398,9 @@ impl Membership {
         // Where there is a tie-breaker, the sole voter may have granted leases for as long as it
         // had heard this node.
         let guards = if self.config.has_tie_breaker { 2 } else { 1 };
-        let identity = next_generation(&map, view);
+        let Some(identity) = self.next_generation(&map, view) else {
+            return self.begin_anew(false, view);
+        };
         self.stage = Stage::Waiting(Waiting::Leases {
             until: view.now + guard * guards,
             identity,
@@ -381,6 +409,25 @@ impl Membership {
         self.effects.push(MembershipEffect::Announce(identity));
         if !self.last_addresses.is_empty() {
             self.begin_operation(Operation::Greet(self.last_addresses.clone()));
+        }
+    }
+
+    fn next_generation(&self, map: &ClusterMap, view: &NodeView<'_>) -> Option<ClusterIdentity> {
+        let seconds = u32::try_from(view.clock.0 / 1000).unwrap_or(u32::MAX);
+        let generation = map.next_generation(&self.me.node, seconds)?;
+        Some(ClusterIdentity {
+            generation,
+            ..map.identity
+        })
+    }
+
+    /// The rival can serve no more.
+    fn found_without_rival(&mut self, map: Arc<ClusterMap>, view: &NodeView<'_>) {
+        self.begin(view);
+        match self.next_generation(&map, view) {
+            Some(identity) => self.found_generation(identity, map),
+            // A rival is only ever one in a map that has this node.
+            None => self.begin_anew(false, view),
         }
     }
 
@@ -439,17 +486,4 @@ fn unclaimed(map: &ClusterMap, me: &MemberId, has_tie_breaker: bool) -> Vec<Memb
         (Some(voter), None) if has_tie_breaker => vec![voter.clone()],
         _ => Vec::new(),
     }
-}
-
-fn next_generation(map: &ClusterMap, view: &NodeView<'_>) -> ClusterIdentity {
-    ClusterIdentity {
-        generation: later_generation(map.identity.generation, view.clock),
-        ..map.identity
-    }
-}
-
-/// Seconds by the clock, but later than the last one in any case.
-fn later_generation(last: u32, clock: Incarnation) -> u32 {
-    let by_clock = u32::try_from(clock.0 / 1000).unwrap_or(u32::MAX);
-    by_clock.max(last.saturating_add(1))
 }

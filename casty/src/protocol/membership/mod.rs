@@ -34,7 +34,7 @@ use std::{collections::BTreeSet, time::Duration};
 use tokio::time::Instant;
 
 pub(crate) use self::contract::{
-    CommandId, Greeted, Introduction, MembershipConfig, MembershipEffect, MembershipInput,
+    Asking, CommandId, Greeted, Introduction, MembershipConfig, MembershipEffect, MembershipInput,
     NodeView, Operation, Outcome, Session, Sight,
 };
 use self::{
@@ -51,7 +51,7 @@ use super::{
 use crate::{
     config::{Availability, OnDown},
     error::JoinError,
-    id::{ClusterIdentity, Incarnation, MemberId},
+    id::{ClusterIdentity, Generation, Incarnation, MemberId},
 };
 
 /// The period in which a member checks whether it is the only one left, if it may go on then.
@@ -236,7 +236,12 @@ impl Membership {
             Outcome::Decided(result) => self.handle_decided(result, view),
             Outcome::Renewed { sent, result } => self.handle_renewed(sent, result, view),
             Outcome::Seen(sights) => self.handle_seen(&sights, view),
-            Outcome::OthersAsked(answers) => self.handle_others_asked(&answers, view),
+            Outcome::OthersAsked(Asking::Renewal, answers) => {
+                self.handle_others_asked(&answers, view);
+            }
+            Outcome::OthersAsked(Asking::Recovery, answers) => {
+                self.handle_survivors_asked(&answers, view);
+            }
             Outcome::HasLeader(has_leader) => self.handle_has_leader(has_leader, view),
             Outcome::Claimed(verdict) => self.handle_verdict(verdict, view),
         }
@@ -284,10 +289,15 @@ impl Membership {
     /// A process that was in an earlier generation begins anew, and so does one that was only about
     /// to join it: the introduction came from a member that is behind as well. A process that has
     /// met no cluster cannot be behind: the news was meant for its previous incarnation.
-    fn handle_generation(&mut self, theirs: u32, view: &NodeView<'_>) {
+    fn handle_generation(&mut self, theirs: Generation, view: &NodeView<'_>) {
         let behind = view.identity.is_some_and(|ours| ours.generation < theirs);
         if !behind {
             return;
+        }
+        if self.is_about_to_found() {
+            // Another survivor goes on as well, and its generation is the greater one.
+            self.end_session();
+            return self.begin_anew(false, view);
         }
         let is_member = view.map.is_some_and(|map| {
             let status = map.status(&self.me);
@@ -460,7 +470,7 @@ impl Membership {
                     self.look_at_lease(view);
                 } else {
                     self.renewal = Renewal::Held { sent, version };
-                    self.begin_operation(Operation::AskOthers(others));
+                    self.begin_operation(Operation::AskOthers(Asking::Renewal, others));
                 }
             }
             Err(LeaderError::Refused(MapError::Superseded(_) | MapError::UnknownMember(_))) => {
@@ -483,6 +493,10 @@ impl Membership {
         if !decides_alone || self.config.has_tie_breaker || !self.lease.had_ended(sent) {
             return Vec::new();
         }
+        self.addresses_of_others(map)
+    }
+
+    fn addresses_of_others(&self, map: &ClusterMap) -> Vec<String> {
         let others = map.members.values().map(|member| member.address);
         let others = others.filter(|address| Some(*address) != self.config.address);
         let others: BTreeSet<_> = others.collect();
@@ -498,9 +512,7 @@ impl Membership {
         };
         self.renewal = Renewal::At(sent + self.config.lease.lease / 3);
         // The refusal says the same to this node's membership, which ends by it.
-        let is_left_behind =
-            |greeted: &Greeted| greeted.cluster.is_none() && greeted.answer == SeedAnswer::Cluster;
-        if answers.iter().any(is_left_behind) {
+        if answers.iter().any(says_left_behind) {
             return;
         }
         self.lease.handle_granted(sent, version, self.config.lease);
@@ -556,6 +568,11 @@ impl Membership {
         let places = spreading.places.clone();
         self.begin_operation(Operation::Greet(places));
     }
+}
+
+/// Whether a member has refused this node because of what has become of the cluster.
+fn says_left_behind(greeted: &Greeted) -> bool {
+    greeted.cluster.is_none() && greeted.answer == SeedAnswer::Cluster
 }
 
 /// Whether a member is no member any more by a map. `was_member`: an earlier map had it.

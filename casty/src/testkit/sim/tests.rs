@@ -10,7 +10,7 @@ use super::{PORT, Sim, SimNet};
 use crate::{
     ActorSystem, Settings,
     cluster::{node::Node, peers::wire::Proposal},
-    id::{CatalogEntry, Incarnation, MemberId, NodeId},
+    id::{CatalogEntry, Generation, Incarnation, MemberId, NodeId},
     protocol::{leader_client::LeaderError, lease::LeaseTimes, map::Command},
     transport::net::{Net, Target},
 };
@@ -171,6 +171,72 @@ fn a_founder_that_wakes_beside_a_dead_member_goes_on() {
     sim.run_for(Duration::from_secs(10));
     sim.resume("a");
     sim.until("it serves", |sim| serves_in(sim, "a").is_some());
+}
+
+/// Two survivors, `d` and `e`, of five nodes. Both are told to go on, the second a little later.
+fn two_recovered(seed: u64, apart: bool) -> Sim {
+    let mut sim = Sim::new(seed);
+    for name in ["a", "b", "c", "d", "e"] {
+        sim.start(name);
+    }
+    sim.until_up(5);
+    sim.run_for(Duration::from_secs(1));
+    for name in ["a", "b", "c"] {
+        kill(&mut sim, name);
+    }
+    sim.run_for(Duration::from_secs(3));
+    if apart {
+        sim.partition("d", "e");
+    }
+    for name in ["d", "e"] {
+        drop(sim.spawn_on(name, |system| async move {
+            let membership = node(&system).current_membership();
+            membership.contact.tenure.inputs.recover(true).await
+        }));
+        sim.run_for(Duration::from_millis(60 * seed));
+    }
+    sim
+}
+
+/// The generations in which `d` and `e` serve.
+fn generations(sim: &mut Sim) -> Vec<Generation> {
+    let names = ["d", "e"].into_iter();
+    let serving = names.filter(|name| serves_in(sim, name).is_some());
+    let serving: Vec<&str> = serving.collect();
+    let of = |name| sim.on(name, |system| async move { node(&system).map.get() });
+    let maps = serving.into_iter().filter_map(of);
+    maps.map(|map| map.identity.generation).collect()
+}
+
+#[test]
+fn two_survivors_that_are_recovered_at_once_are_one_cluster() {
+    for seed in 0..6 {
+        let mut sim = two_recovered(seed, false);
+        sim.until("they serve", |sim| {
+            let generations = generations(sim);
+            let differ = generations.first() != generations.last();
+            assert!(!differ, "seed {seed}: both serve, in {generations:?}");
+            generations.len() == 2
+        });
+    }
+}
+
+#[test]
+fn generations_that_two_survivors_begin_apart_share_no_epoch_and_the_greater_one_stays() {
+    for seed in 0..3 {
+        let mut sim = two_recovered(seed, true);
+        sim.until("both serve", |sim| generations(sim).len() == 2);
+        let apart = generations(&mut sim);
+        // The founder tells them apart: in a simulation no clock does.
+        assert_eq!(apart[0].number(), apart[1].number(), "seed {seed}");
+        assert_ne!(apart[0], apart[1], "seed {seed}");
+        sim.heal();
+        let greater = apart.iter().copied().max();
+        sim.until("one cluster", |sim| {
+            let now = generations(sim);
+            now.len() == 2 && now.iter().all(|now| Some(*now) == greater)
+        });
+    }
 }
 
 #[test]

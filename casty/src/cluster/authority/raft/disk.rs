@@ -39,7 +39,7 @@ use crate::{
 const FILE: &str = "casty.redb";
 
 /// The version of the file's format. A file in another format is refused.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 const FACTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("facts");
 const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");

@@ -183,7 +183,7 @@ fn granted(sent: Instant) -> Outcome {
 
 #[test]
 fn a_sole_voter_that_stood_still_for_longer_than_its_lease_asks_the_others_first() {
-    let ask_others = start(0, AskOthers(vec!["127.0.0.1:1".into()]));
+    let ask_others = start(0, AskOthers(Asking::Renewal, vec!["127.0.0.1:1".into()]));
     let asks = [MembershipEffect::Heard(9), ask_others];
     let opens = |sent: Instant| MembershipEffect::OpenGate(sent + lease().lease);
     let mut process = sole_voter();
@@ -197,7 +197,7 @@ fn a_sole_voter_that_stood_still_for_longer_than_its_lease_asks_the_others_first
         answer: SeedAnswer::Unreachable,
         cluster: None,
     };
-    let silence = Outcome::OthersAsked(vec![silent.clone()]);
+    let silence = Outcome::OthersAsked(Asking::Renewal, vec![silent.clone()]);
     assert_eq!(process.done(silence.clone()), [opens(first)]);
     // As long as it has a lease, nothing can have happened without it.
     assert_eq!(process.tick_after(lease().lease / 3), [start(0, Renew)]);
@@ -215,7 +215,7 @@ fn a_sole_voter_that_stood_still_for_longer_than_its_lease_asks_the_others_first
         cluster: None,
     };
     assert_eq!(
-        process.done(Outcome::OthersAsked(vec![silent, refused])),
+        process.done(Outcome::OthersAsked(Asking::Renewal, vec![silent, refused])),
         []
     );
     assert_eq!(process.done(silence), [], "nothing waits for this answer");
@@ -230,7 +230,7 @@ fn a_sole_voter_asks_members_that_are_down_as_well() {
     process.change(&Command::Down {
         member: member("a", 1),
     });
-    let ask_others = start(0, AskOthers(vec!["127.0.0.1:1".into()]));
+    let ask_others = start(0, AskOthers(Asking::Renewal, vec!["127.0.0.1:1".into()]));
     let asks = [MembershipEffect::Heard(9), ask_others];
     assert_eq!(process.done(granted(process.now)), asks);
 }
@@ -268,8 +268,14 @@ fn a_member_that_leaves_renews_until_it_is_gone() {
 fn a_member_that_a_generation_has_left_behind_joins_that_one() {
     let mut process = Process::member(config(), &[]);
     let before = founded(4).identity;
-    assert_eq!(process.handle(MembershipInput::Generation(7)), []);
-    assert_eq!(process.handle(MembershipInput::Generation(8)), begins(2, 2));
+    assert_eq!(
+        process.handle(MembershipInput::Generation(Generation::new(7, 0))),
+        []
+    );
+    assert_eq!(
+        process.handle(MembershipInput::Generation(Generation::new(8, 0))),
+        begins(2, 2)
+    );
     let places = greet(2, &["seed", "127.0.0.1:1"]);
     assert_eq!(
         process.done(Outcome::Forgotten),
@@ -277,7 +283,7 @@ fn a_member_that_a_generation_has_left_behind_joins_that_one() {
     );
     // A process that is behind as well introduces an earlier one.
     let earlier = ClusterIdentity {
-        generation: 6,
+        generation: Generation::new(6, 0),
         ..before
     };
     let answer = |identity| {
@@ -292,12 +298,12 @@ fn a_member_that_a_generation_has_left_behind_joins_that_one() {
     // So does another cluster.
     let other = ClusterIdentity {
         uuid: uuid::Uuid::from_u128(2),
-        generation: 9,
+        generation: Generation::new(9, 0),
     };
     assert_eq!(process.done(answer(other)), []);
     assert_eq!(process.tick_after(BACKOFF), [places]);
     let later = ClusterIdentity {
-        generation: 8,
+        generation: Generation::new(8, 0),
         ..before
     };
     assert_eq!(
@@ -309,15 +315,27 @@ fn a_member_that_a_generation_has_left_behind_joins_that_one() {
 #[test]
 fn a_generation_is_news_only_to_a_node_that_has_met_an_earlier_one() {
     let mut process = Process::seeking(config());
-    assert_eq!(process.handle(MembershipInput::Generation(8)), []);
+    assert_eq!(
+        process.handle(MembershipInput::Generation(Generation::new(8, 0))),
+        []
+    );
     let mut process = Process::joining(config());
-    assert_eq!(process.handle(MembershipInput::Generation(7)), []);
+    assert_eq!(
+        process.handle(MembershipInput::Generation(Generation::new(7, 0))),
+        []
+    );
     // The member that introduced the cluster was behind as well, and the join is never decided.
-    assert_eq!(process.handle(MembershipInput::Generation(8)), begins(2, 2));
+    assert_eq!(
+        process.handle(MembershipInput::Generation(Generation::new(8, 0))),
+        begins(2, 2)
+    );
     let mut process = Process::joining(config());
     // A kept seat is in a cluster. It is the seat that is gone.
     process.keeps_seat = true;
-    assert_eq!(process.handle(MembershipInput::Generation(8)), begins(2, 2));
+    assert_eq!(
+        process.handle(MembershipInput::Generation(Generation::new(8, 0))),
+        begins(2, 2)
+    );
 }
 
 #[test]
@@ -327,7 +345,7 @@ fn a_kept_seat_that_a_generation_has_left_behind_joins_also_where_a_member_stops
         ..config()
     });
     process.keeps_seat = true;
-    process.handle(MembershipInput::Generation(8));
+    process.handle(MembershipInput::Generation(Generation::new(8, 0)));
     assert_eq!(process.done(Outcome::Forgotten), [greet(2, &["seed"])]);
 }
 
@@ -391,5 +409,8 @@ fn a_sole_voter_that_has_lost_a_claim_looks_for_the_next_generation() {
     assert_eq!(process.done(nothing()), []);
     assert_eq!(process.tick_before(10 * BACKOFF), []);
     assert_eq!(process.tick_after(MS), [greet(0, &places)]);
-    assert_eq!(process.handle(MembershipInput::Generation(8)), begins(2, 2));
+    assert_eq!(
+        process.handle(MembershipInput::Generation(Generation::new(8, 0))),
+        begins(2, 2)
+    );
 }

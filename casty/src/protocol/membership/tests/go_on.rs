@@ -17,9 +17,10 @@ fn reply(result: Result<(), &str>) -> MembershipEffect {
     MembershipEffect::Reply(CommandId(9), result.map_err(ToOwned::to_owned))
 }
 
-fn later(generation: u32) -> ClusterIdentity {
+/// A generation of this number that `b` has begun.
+fn later(number: u32) -> ClusterIdentity {
     ClusterIdentity {
-        generation,
+        generation: Generation::new(number, 2),
         ..founded(4).identity
     }
 }
@@ -165,7 +166,7 @@ fn a_rival_of_another_cluster_is_not_reached() {
     let mut process = waiting();
     let other = ClusterIdentity {
         uuid: uuid::Uuid::from_u128(2),
-        generation: 9,
+        generation: Generation::new(9, 0),
     };
     assert_eq!(process.done(answers(SeedAnswer::Cluster, Some(other))), []);
     // Nor is a member of this generation that is not the rival.
@@ -266,13 +267,64 @@ fn a_cluster_with_a_leader_is_not_recovered() {
 fn a_recovery_beside_a_member_that_seems_alive_has_to_be_forced() {
     let mut process = Process::member(config(), &[]);
     process.recover(false);
-    let alive = "`a#1` seems alive; stop it first, or let more of the cluster come back";
+    let alive = "`a#1` seems alive: let more of the cluster come back; if the majority is lost for \
+                 good, `casty recover --force` goes on all the same, and `a#1` joins as a new member";
     assert_eq!(process.done(Outcome::HasLeader(false)), [reply(Err(alive))]);
     process.recover(true);
+    assert_eq!(process.done(Outcome::HasLeader(false)), [asks_survivors()]);
     assert_eq!(
-        process.done(Outcome::HasLeader(false)),
+        process.done(survivor(SeedAnswer::Unreachable)),
         [MembershipEffect::EndSession, reply(Ok(()))]
     );
+}
+
+fn asks_survivors() -> MembershipEffect {
+    start(0, AskOthers(Asking::Recovery, vec!["127.0.0.1:1".into()]))
+}
+
+fn survivor(answer: SeedAnswer) -> Outcome {
+    let cluster = None;
+    Outcome::OthersAsked(Asking::Recovery, vec![Greeted { answer, cluster }])
+}
+
+#[test]
+fn a_forced_recovery_does_not_begin_beside_one_that_another_member_has_begun() {
+    let mut process = Process::member(config(), &[]);
+    process.recover(true);
+    assert_eq!(process.done(Outcome::HasLeader(false)), [asks_survivors()]);
+    let reason = "another member has begun a new generation, which this node is to join";
+    assert_eq!(
+        process.done(survivor(SeedAnswer::Cluster)),
+        [reply(Err(reason))]
+    );
+}
+
+/// `b`, as it waits to begin generation 8.
+fn recovering() -> Process {
+    let mut process = Process::member(config(), &[]);
+    process.recover(true);
+    process.done(Outcome::HasLeader(false));
+    process.done(survivor(SeedAnswer::Unreachable));
+    assert_eq!(process.tick_after(BACKOFF), announces(8));
+    process.identity = Some(later(8));
+    process
+}
+
+#[test]
+fn of_two_that_recover_at_once_the_lesser_generation_gives_way() {
+    let by = |founder| MembershipInput::Generation(Generation::new(8, founder));
+    let mut process = recovering();
+    assert_eq!(process.handle(by(1)), [], "the other gives way");
+    assert_eq!(process.handle(by(3)), begins(4, 3));
+    // Also if it is founding by then.
+    let mut process = recovering();
+    process.tick_after(lease().guard);
+    assert_eq!(process.handle(by(3)), begins(4, 3));
+    let mut process = recovering();
+    process.tick_after(lease().guard);
+    process.done(Outcome::Founded(Ok(())));
+    assert_eq!(process.handle(by(1)), []);
+    assert_eq!(process.handle(by(3)), begins(4, 3));
 }
 
 #[test]

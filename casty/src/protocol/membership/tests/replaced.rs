@@ -21,7 +21,7 @@ fn looks_around() -> MembershipEffect {
 fn other() -> ClusterIdentity {
     ClusterIdentity {
         uuid: uuid::Uuid::from_u128(99),
-        generation: 1,
+        generation: Generation::new(1, 0),
     }
 }
 

@@ -127,7 +127,7 @@ async fn a_founder_replaces_what_was_kept_when_it_has_founded_and_not_before() {
     keeper.change(Change::Append(entries(0..3))).await.unwrap();
     let old = founded(4).identity;
     let new = ClusterIdentity {
-        generation: 8,
+        generation: crate::id::Generation::new(8, 0),
         ..old
     };
     let founder = disk.begin(new, Seat(1), true, false).await.unwrap();
