@@ -384,6 +384,7 @@ async fn a_live_member_is_overruled_only_by_force_and_joins_the_new_generation()
         .failed(1);
     assert!(error.contains("`node-4#"), "{error}");
     assert!(error.contains("seems alive"), "{error}");
+    assert!(error.contains("--force"), "{error}");
     ask("five", &survivors[1], "recover --keep node-3 --force")
         .await
         .succeeded();

@@ -588,9 +588,12 @@ impl Admin {
         if let Some(leader) = view.leader_that_answered().cloned() {
             return Err(AdminError::HasLeader { leader });
         }
-        let Some(answer) = view.answer_of(&member) else {
+        // The process of this node may be on its way back into the cluster: the map does not have
+        // it yet, or has its previous incarnation.
+        let Some(answer) = view.newest_of(&member) else {
             return Err(AdminError::NoAnswer { node: member });
         };
+        let member = answer.inspection.member.clone();
         if let Some(better) = view.more_advanced_than(&member).filter(|_| !force) {
             return Err(AdminError::NotMostAdvanced {
                 better: better.clone(),

@@ -13,6 +13,8 @@ use crate::{cluster::locks::Rank, infra::sync::Ranked, protocol::map::ClusterMap
 #[derive(Debug)]
 pub(crate) struct MapWatch {
     current: ArcSwapOption<ClusterMap>,
+    /// The map that was forgotten last.
+    last: ArcSwapOption<ClusterMap>,
     /// Held while the map changes: news come from the engine here and from the watched voter.
     changing: Ranked<()>,
     changed: Notify,
@@ -22,6 +24,7 @@ impl Default for MapWatch {
     fn default() -> Self {
         Self {
             current: ArcSwapOption::empty(),
+            last: ArcSwapOption::empty(),
             changing: Rank::MapChange.mutex(()),
             changed: Notify::new(),
         }
@@ -77,7 +80,15 @@ impl MapWatch {
     /// Forgets the map: this process begins anew.
     pub(crate) fn clear(&self) {
         let _one_at_a_time = self.changing.lock();
-        self.current.store(None);
+        if let Some(last) = self.current.swap(None) {
+            self.last.store(Some(last));
+        }
+    }
+
+    /// The present map, or the one that was forgotten last: an operator may have the node go on
+    /// from there.
+    pub(crate) fn latest(&self) -> Option<Arc<ClusterMap>> {
+        self.get().or_else(|| self.last.load_full())
     }
 
     /// Wakes all waiters although the map is the same, because something else that they check has

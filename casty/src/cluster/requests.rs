@@ -95,7 +95,7 @@ fn inspect(node: &Node) -> Inspection {
             leader.map(|leader| leader.member)
         },
         member,
-        map: node.map.get().map(|map| (*map).clone()),
+        map: node.map.latest().map(|map| (*map).clone()),
         entities: said
             .iter()
             .map(|(id, said)| (id.clone(), said.load))

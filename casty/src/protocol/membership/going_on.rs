@@ -12,7 +12,7 @@ use super::{
 use crate::{
     config::Availability,
     error::JoinError,
-    id::{ClusterIdentity, MemberId},
+    id::{ClusterIdentity, Generation, MemberId},
     protocol::{
         bootstrap::SeedAnswer,
         map::{ClusterMap, Status},
@@ -142,7 +142,8 @@ impl Membership {
         force: bool,
         view: &NodeView<'_>,
     ) {
-        let Some(map) = view.map else {
+        // A node that has left its generation for one that is gone goes on from what it knew.
+        let Some(map) = view.map.or(self.last_map.as_ref()).cloned() else {
             return self.reply(command, Err("it knows no cluster"));
         };
         if !map.members.keys().any(|id| id.node == self.me.node) {
@@ -174,7 +175,7 @@ impl Membership {
         self.recovery = Some(Recovery {
             command,
             force,
-            map: map.clone(),
+            map,
             unclaimed: Vec::new(),
         });
         self.begin_operation(Operation::AskLeader);
@@ -414,7 +415,9 @@ impl Membership {
 
     fn next_generation(&self, map: &ClusterMap, view: &NodeView<'_>) -> Option<ClusterIdentity> {
         let seconds = u32::try_from(view.clock.0 / 1000).unwrap_or(u32::MAX);
-        let generation = map.next_generation(&self.me.node, seconds)?;
+        let heard_of = self.heard_of.map_or(0, Generation::number);
+        let at_least = seconds.max(heard_of.saturating_add(1));
+        let generation = map.next_generation(&self.me.node, at_least)?;
         Some(ClusterIdentity {
             generation,
             ..map.identity

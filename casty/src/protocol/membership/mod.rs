@@ -29,7 +29,7 @@ mod seeking;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -110,6 +110,11 @@ pub(crate) struct Membership {
     was_member: bool,
     /// The cluster that an earlier incarnation of this process was in.
     former: Option<ClusterIdentity>,
+    /// The last map of an earlier incarnation: an operator may have the node go on from there if
+    /// the generation that it was to join is gone.
+    last_map: Option<Arc<ClusterMap>>,
+    /// The greatest generation that this process has heard of.
+    heard_of: Option<Generation>,
     /// The cluster that this client has given up.
     given_up: Option<ClusterIdentity>,
     /// A client looks whether its cluster is still there.
@@ -139,6 +144,8 @@ impl Membership {
             renewal: Renewal::Off,
             was_member: false,
             former: None,
+            last_map: None,
+            heard_of: None,
             given_up: None,
             looks_around: false,
             last_addresses: Vec::new(),
@@ -294,6 +301,7 @@ impl Membership {
         if !behind {
             return;
         }
+        self.heard_of = self.heard_of.max(Some(theirs));
         if self.is_about_to_found() {
             // Another survivor goes on as well, and its generation is the greater one.
             self.end_session();
@@ -357,6 +365,7 @@ impl Membership {
             self.last_addresses = others;
         }
         self.former = view.identity.or(self.former);
+        self.last_map = view.map.cloned().or_else(|| self.last_map.take());
         self.looks_around = false;
         self.me.incarnation = self.later_incarnation(view.clock);
         self.was_member = false;

@@ -475,3 +475,22 @@ fn members_of_the_last_generation_are_not_greeted_for_ever() {
     }
     assert_eq!(rounds, TELLINGS_MAX);
 }
+
+/// The generation that it was to join is gone.
+#[test]
+fn a_node_that_has_left_its_generation_goes_on_from_its_last_map_and_later_than_all_it_heard_of() {
+    let mut process = Process::member(config(), &[]);
+    let map = process.map.clone().unwrap();
+    let gone = Generation::new(40, 1);
+    assert_eq!(
+        process.handle(MembershipInput::Generation(gone)),
+        begins(2, 2)
+    );
+    process.done(Outcome::Forgotten);
+    assert_eq!(process.recover(true), [start(2, AskLeader)]);
+    process.done(Outcome::HasLeader(false));
+    process.done(survivor(SeedAnswer::Unreachable));
+    process.tick_after(BACKOFF);
+    let founds = start(4, FoundGeneration(later(41), map));
+    assert_eq!(process.tick_after(lease().guard), [founds]);
+}
