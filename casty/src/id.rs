@@ -282,7 +282,7 @@ impl Generation {
     }
 
     pub(crate) fn founder(self) -> u16 {
-        (self.0 & u64::from(u16::MAX)) as u16
+        (self.0 & 0xffff) as u16
     }
 }
 
