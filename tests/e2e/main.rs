@@ -17,6 +17,7 @@ mod errors;
 mod fairness;
 mod growth;
 mod kept;
+mod lapses;
 mod local;
 mod migration;
 mod moves;

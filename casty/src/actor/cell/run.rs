@@ -41,6 +41,7 @@ use crate::{
             core::{Phase, Wait},
             counts_use,
             hooks::{guarded, guarded_now},
+            leased::ActingLease,
             life::publish_started,
             settle::Settle,
             turn::Turn,
@@ -152,6 +153,7 @@ async fn drive<A: Actor>(cell: Arc<Cell<A>>, when_empty: WhenEmpty) {
                 step = Step::End;
             }
         }
+        run.any().renew();
         let flow = match step {
             Step::Handle => {
                 let mut polls = 0u32;
@@ -333,6 +335,8 @@ impl<A: Actor> Run<A> {
             return None;
         }
         inner.mailbox.shrink();
+        // The task goes on without this cell.
+        inner.status.waker = None;
         activation.life.attached = ctx.core().detach();
         inner.activation = Some(activation);
         inner.status.phase = Phase::Idle;
@@ -364,9 +368,9 @@ impl<A: Actor> Run<A> {
             let Some(state) = self.activation.state.as_mut() else {
                 break;
             };
-            let handled = AssertUnwindSafe(state.handle(message, &mut self.ctx))
-                .catch_unwind()
-                .await;
+            let lease = ActingLease::new(&*self.cell, &self.settle);
+            let handling = AssertUnwindSafe(state.handle(message, &mut self.ctx)).catch_unwind();
+            let handled = lease.lets(handling).await;
             self.end_turn(&begun, &handled);
             may_handle = match handled {
                 Ok(Handled::Reply(answer)) => self.settle_answer(begun.name, answer, reply),
@@ -376,6 +380,11 @@ impl<A: Actor> Run<A> {
                     Turn::Panicked(output, reason) => {
                         self.settle(output);
                         self.any().failed(reason).await?;
+                        return ControlFlow::Continue(());
+                    }
+                    Turn::LeaseLost(output) => {
+                        self.settle(output);
+                        self.any().lost_lease(begun.name).await;
                         return ControlFlow::Continue(());
                     }
                 },
@@ -416,13 +425,15 @@ impl<A: Actor> Run<A> {
             cell,
             ctx,
             activation,
+            settle,
             ..
         } = self;
+        let lease = ActingLease::new(&**cell, settle);
         if activation.state.is_none() {
             let made = guarded_now("init", || Ok(cell.host.init(ctx)))?;
             activation.state = Some(match made {
                 Some(FirstState::Now(made)) => made.map_err(|HookError(reason)| reason)?,
-                Some(FirstState::Later(made)) => guarded("init", made).await?,
+                Some(FirstState::Later(made)) => guarded("init", lease, made).await?,
                 None => {
                     return Err("it was spawned from a value, and cannot be made anew".to_owned());
                 }
@@ -433,7 +444,7 @@ impl<A: Actor> Run<A> {
             return Ok(());
         };
         if !activation.life.started {
-            guarded("on_start", state.on_start(ctx)).await?;
+            guarded("on_start", lease, state.on_start(ctx)).await?;
             activation.life.started = true;
             publish_started(&**cell);
         }
