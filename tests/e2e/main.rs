@@ -13,6 +13,7 @@ mod asks;
 mod behaviors;
 mod cluster;
 mod conservation;
+mod drops;
 mod errors;
 mod fairness;
 mod growth;

@@ -14,6 +14,17 @@ pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
         .unwrap_or_else(|| "a value that is not text".to_owned())
 }
 
+/// Calls what drops a user's value, which may panic for that.
+pub(crate) fn contained(what: &'static str, call: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(call)) {
+        tracing::error!(
+            reason = panic_text(&*payload),
+            "{what} panicked when it was dropped"
+        );
+        forget(payload);
+    }
+}
+
 /// Drops the value of a panic, which may panic in turn when it is dropped, and so may the value of
 /// that panic: its memory is given up then.
 pub(crate) fn forget(payload: Box<dyn Any + Send>) {

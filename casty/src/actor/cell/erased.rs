@@ -33,7 +33,7 @@ use crate::{
     },
     error::Failure,
     event::{ActorPath, TerminatedReason},
-    infra::concurrent::lock,
+    infra::{concurrent::lock, panic},
     message::{answer::Credit, codec},
 };
 
@@ -205,7 +205,7 @@ impl<A: Actor> AnyActivation for Run<A> {
 
     fn drop_state(&mut self) -> Result<(), ()> {
         let state = self.activation.state.take();
-        std::panic::catch_unwind(AssertUnwindSafe(|| drop(state))).map_err(drop)
+        std::panic::catch_unwind(AssertUnwindSafe(|| drop(state))).map_err(panic::forget)
     }
 
     fn unstash(&mut self) {

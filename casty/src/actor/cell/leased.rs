@@ -9,7 +9,6 @@
 //! severed.
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     task::{Context, Poll},
     thread,
@@ -103,10 +102,7 @@ impl<T, F: Future<Output = thread::Result<T>>> Future for WhileLeased<'_, F> {
                 return Poll::Pending;
             }
         }
-        let dropped = catch_unwind(AssertUnwindSafe(|| this.call.set(None)));
-        if let Err(payload) = dropped {
-            panic::forget(payload);
-        }
+        panic::contained("a value of a handler", || this.call.set(None));
         Poll::Ready(Err(Box::new(LeaseLost)))
     }
 }
