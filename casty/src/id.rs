@@ -2,7 +2,9 @@
 //!
 //! Everything here is a plain value. What the names refer to is decided elsewhere.
 
-use std::{fmt, net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet, fmt, net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration,
+};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
@@ -248,6 +250,15 @@ impl fmt::Display for Epoch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.0 >> 32, self.0 & u64::from(u32::MAX))
     }
+}
+
+/// A process in no cluster, by its own words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Seeker {
+    /// The address for peers.
+    pub(crate) address: SocketAddr,
+    /// The seekers that it knows, itself included. Empty before all its seeds have answered.
+    pub(crate) known: BTreeSet<SocketAddr>,
 }
 
 /// A member that votes on the cluster map, and where it listens.

@@ -10,7 +10,7 @@ mod invariants;
 
 use std::process::{Command, ExitCode};
 
-use invariants::{Plan, names, run, two};
+use invariants::{Plan, handlers, names, run, two};
 
 /// The rules, and the invariant that each rule is there for.
 const MUTANTS: &[(&str, &str)] = &[
@@ -38,6 +38,7 @@ const MUTANTS: &[(&str, &str)] = &[
     ("votes_are_not_kept", KEPT),
     ("a_removed_seat_sits_again", KEPT),
     ("names_are_not_verified", NAMES),
+    ("a_handler_outlives_its_lease", HANDLERS),
 ];
 
 /// The invariant of two nodes with a tie-breaker, which has a storm of its own.
@@ -51,6 +52,9 @@ const KEPT: &str = "6 (kept)";
 
 /// The invariant of names that the network verifies, which has a storm of its own.
 const NAMES: &str = "16";
+
+/// The invariant of handlers that await, which has a storm of its own.
+const HANDLERS: &str = "17";
 
 /// The environment variable that selects the broken rule.
 const CHOSEN: &str = "CASTY_MUTANT";
@@ -111,6 +115,7 @@ fn find(seeds: u64) -> ExitCode {
         let found = std::panic::catch_unwind(|| match storm {
             OF_TWO => two::run(seed),
             NAMES => names::run(seed),
+            HANDLERS => handlers::run(seed),
             SUCCESSION => run(seed, Plan::succession()),
             KEPT => run(seed, Plan::kept(seed)),
             _ => run(seed, Plan::of(seed)),

@@ -75,6 +75,29 @@ async fn nodes_may_start_in_any_order() {
     shutdown(nodes).await;
 }
 
+/// Each gets the list of all in an order of its own, or the others only.
+#[tokio::test]
+async fn seeds_in_any_order_with_or_without_oneself_make_one_cluster() {
+    for with_oneself in [true, false] {
+        let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let listeners = [free(), free(), free()];
+        let addresses = listeners.map(|free| free.local_addr().unwrap());
+        let starting = (0..3).map(|i| {
+            let mut seeds = addresses.to_vec();
+            seeds.rotate_left(i);
+            let seeds = seeds.split_off(usize::from(!with_oneself));
+            let builder = node(&format!("node-{i}")).listen(addresses[i]);
+            builder.seeds(seeds).start()
+        });
+        let nodes: Vec<_> = join_all(starting).await;
+        let nodes: Vec<_> = nodes.into_iter().map(Result::unwrap).collect();
+        for node in &nodes {
+            soon("the cluster forms", node.wait_for(3)).await.unwrap();
+        }
+        shutdown(nodes).await;
+    }
+}
+
 /// 100,000 messages to 1,000 entities from both sides: each arrives once, in its sender's order.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tells_arrive_exactly_once_and_in_order() {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use casty::{
-    Settings,
+    ClusterClient, Settings,
     error::{JoinError, StartError},
     prelude::*,
 };
@@ -50,6 +50,34 @@ async fn settings_out_of_range_are_named() {
     assert!(error.to_string().contains("connect_timeout"), "{error}");
     let error = node("").start().await.unwrap_err();
     assert!(error.to_string().contains("node_id"), "{error}");
+}
+
+#[tokio::test]
+async fn a_malformed_seed_is_named_at_the_start() {
+    let malformed = [
+        "",
+        "host",
+        "host:",
+        ":25520",
+        "host:0",
+        "host:70000",
+        "http://host:80",
+        "::1:25520",
+        "a b:1",
+    ];
+    for seed in malformed {
+        let error = node("n").seeds([seed]).start().await.unwrap_err();
+        let error = error.to_string();
+        assert!(
+            error.contains("seeds") && error.contains(&format!("`{seed}`")),
+            "{error}"
+        );
+        let client = ClusterClient::connect("test", [seed]).await.unwrap_err();
+        assert!(client.to_string().contains("seeds"), "{client}");
+    }
+    for seed in ["host.invalid:25520", "[::1]:1", "127.0.0.1:1"] {
+        node("n").seeds([seed]).start().await.unwrap();
+    }
 }
 
 #[tokio::test]

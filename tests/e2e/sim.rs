@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Mutex};
 use casty::{
     Settings,
     error::JoinError,
-    member::{Availability, MemberStatus},
+    member::{Availability, MemberInfo, MemberStatus},
     prelude::*,
     testkit::{Conditions, Sim, SimTask, true_time},
 };
@@ -233,6 +233,52 @@ fn a_restarted_node_is_a_new_member() {
         .map(|member| member.id.incarnation.0)
         .collect();
     assert!(incarnations.contains(&2000), "{members:?}");
+}
+
+#[test]
+fn a_restarted_node_waits_until_it_is_up_itself() {
+    for seed in 40..45 {
+        let mut sim = cluster(seed);
+        sim.crash("c");
+        // The others still have its last process Up.
+        sim.restart("c");
+        let seen = sim.on("c", |system| async move {
+            system.wait_for(3).await.map(|()| system.members())
+        });
+        let seen = seen.expect("it joins");
+        let itself = |member: &&MemberInfo| member.id.to_string() == "c#2000";
+        let status = seen.iter().find(itself).map(|member| member.status);
+        assert_eq!(status, Some(MemberStatus::Up), "seed {seed}: {seen:?}");
+    }
+}
+
+#[test]
+fn a_node_is_ready_while_it_holds_a_lease() {
+    let mut sim = cluster(46);
+    let is_ready = |sim: &mut Sim| sim.on("c", |system| async move { system.is_ready() });
+    let ready = |sim: &mut Sim| sim.on("c", |system| async move { system.ready().await });
+    assert_eq!(ready(&mut sim), Ok(()));
+    assert!(is_ready(&mut sim));
+    sim.isolate("c");
+    // It is Up in its own map for as long as it hears nothing.
+    sim.run_for(Settings::default().lease * 2);
+    assert!(!is_ready(&mut sim));
+    assert_eq!(
+        sim.on("c", |system| async move { system.wait_for(3).await }),
+        Ok(())
+    );
+    sim.heal();
+    assert_eq!(ready(&mut sim), Ok(()));
+    assert!(is_ready(&mut sim));
+    let shut = sim.on("c", |system| async move {
+        let waiting = system.clone();
+        let (shut, ready) = tokio::join!(system.shutdown(), async move {
+            tokio::task::yield_now().await;
+            (waiting.is_ready(), waiting.ready().await)
+        });
+        shut.map(|()| ready)
+    });
+    assert_eq!(shut, Ok((false, Err(JoinError::ShutDown))));
 }
 
 /// A broken connection is noticed only after its keepalive, and a node is not dead for that.

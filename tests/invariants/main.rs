@@ -8,7 +8,7 @@ mod invariants;
 
 use std::ops::Range;
 
-use invariants::{Plan, names, run, two};
+use invariants::{Plan, handlers, names, run, two};
 
 /// The seeds to run.
 fn seeds(default: Range<u64>) -> Range<u64> {
@@ -100,6 +100,15 @@ fn two_nodes_never_both_go_on() {
 fn a_false_name_never_becomes_a_member() {
     for seed in seeds(0..8) {
         if let Err(broken) = names::run(seed) {
+            panic!("{broken}");
+        }
+    }
+}
+
+#[test]
+fn a_handler_ends_with_its_lease() {
+    for seed in seeds(0..2) {
+        if let Err(broken) = handlers::run(seed) {
             panic!("{broken}");
         }
     }

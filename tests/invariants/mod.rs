@@ -7,6 +7,7 @@
 mod buffers_are_bounded;
 mod epochs_only_grow;
 mod first_in_first_out;
+pub(crate) mod handlers;
 mod it_comes_to_rest;
 mod it_goes_on;
 mod minorities_are_silent;

@@ -113,10 +113,10 @@ impl Observing {
         subject: &dyn Subject,
         message: &'static str,
         begun: Instant,
-        panic: Option<&Box<dyn Any + Send>>,
+        panic: Option<&(dyn Any + Send)>,
     ) {
         let took = begun.elapsed();
-        let reason = panic.map(|panic| panic_text(&**panic));
+        let reason = panic.map(panic_text);
         let outcome = match &reason {
             Some(reason) => Ended::Panicked(reason),
             None => Ended::Handled,

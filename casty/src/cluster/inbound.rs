@@ -159,6 +159,7 @@ fn judge(
         member: local.member.clone(),
         keeps_seat: local.keeps_seat(),
         voters: voters.collect(),
+        seeker: local.seeker(),
     })
 }
 

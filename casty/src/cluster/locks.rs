@@ -61,6 +61,8 @@ pub(crate) enum Rank {
     Successors,
     /// The rumors, and the members' facts.
     Rumors,
+    /// The seekers that this process tells.
+    Seeking,
     /// The cluster that this process is in.
     Identity,
     /// Why a process is not in its cluster.

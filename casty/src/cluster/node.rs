@@ -153,6 +153,19 @@ impl Node {
         self.membership.store(Arc::new(next));
     }
 
+    /// Whether this process is Up and its entities may act. The gate opens only once the regions
+    /// follow the map that the lease was granted by.
+    pub(crate) fn is_ready(&self) -> bool {
+        let has_ended = self.process.is_leaving() || self.process.cancel.is_cancelled();
+        let membership = self.current_membership();
+        let contact = &membership.contact;
+        let status = self
+            .map
+            .get()
+            .and_then(|map| map.status(&contact.local.member));
+        !has_ended && status == Some(Status::Up) && contact.tenure.may_act()
+    }
+
     /// Gives gossip an input that must not be lost, however many wait there.
     pub(crate) fn tell_gossip(&self, input: Input) {
         if let Err(TrySendError::Full(input)) = self.gossip.try_send(input) {

@@ -49,6 +49,7 @@ pub(crate) fn start(node: &Arc<Node>, inputs: Inputs, listener: Arc<dyn Listener
         move || me.current_membership().contact.clone(),
     ));
     process.spawn(tick(node.clone()));
+    process.spawn(watch_gate(node.clone()));
     if let Some(driver) = Driver::new(node.clone(), config(node)) {
         process.spawn(driver.run());
     }
@@ -157,6 +158,27 @@ async fn tick(node: Arc<Node>) {
         let membership = node.current_membership();
         let decides = membership.voter.engine().is_some();
         membership.contact.source.handle_tick(decides, now);
+    }
+}
+
+/// Tells the regions of each lapse of the lease. A handler that runs asks the gate itself; one that
+/// awaits something would not.
+async fn watch_gate(node: Arc<Node>) {
+    let Some(gate) = node.process.runtime.gate() else {
+        return;
+    };
+    let mut seen = gate.lapses();
+    loop {
+        let lapse = async {
+            gate.opened().await;
+            gate.lapsed(seen).await;
+        };
+        if unless(&node.process.cancel, lapse).await.is_none() {
+            return;
+        }
+        // Before the regions are told: a lapse meanwhile is another one.
+        seen = gate.lapses();
+        node.regions.iter().for_each(|region| region.handle_lapse());
     }
 }
 

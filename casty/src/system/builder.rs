@@ -108,10 +108,33 @@ impl SystemBuilder {
         self
     }
 
-    /// Nodes to join the cluster through, as `host:port`. All nodes need the same first seed; the
-    /// order of the others is free. The node that is the first seed founds the cluster, as soon as
-    /// all other seeds have answered that they know of none. A node without seeds founds a cluster
-    /// at once.
+    /// Nodes to join the cluster through, as `host:port`. Their order means nothing, and it makes
+    /// no difference whether a node is among its own seeds: give every node the same list, or the
+    /// addresses of the others.
+    ///
+    /// A node joins the cluster of any seed that is in one. While none is, all seeds have to
+    /// answer, and theirs too; then one of these nodes founds a cluster: the one with the least
+    /// address. Whoever is in no cluster yet says in a warning for whom it waits. A node without
+    /// seeds, or with itself as the only one, founds a cluster at once.
+    ///
+    /// A seed that is not of the form `host:port` is an error of [`start`](Self::start). A name
+    /// that cannot be resolved may mean something later; until then it is in the warnings.
+    ///
+    /// ```
+    /// # use casty::prelude::*;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let free = || std::net::TcpListener::bind("127.0.0.1:0")?.local_addr();
+    /// # let (here, there) = (free()?, free()?);
+    /// let start = |own| ActorSystem::builder("shop").listen(own).seeds([there, here]).start();
+    /// let (a, b) = tokio::try_join!(start(here), start(there))?;
+    /// a.wait_for(2).await?;
+    /// b.wait_for(2).await?;
+    /// # b.shutdown().await?;
+    /// # a.shutdown().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn seeds<S: ToString>(mut self, seeds: impl IntoIterator<Item = S>) -> Self {
         self.seeds = seeds.into_iter().map(|seed| seed.to_string()).collect();
         self
@@ -288,6 +311,23 @@ impl SystemBuilder {
         Err(StartError::Setting { setting, reason })
     }
 
+    /// Whether each seed has the form `host:port`.
+    pub(super) fn check_seeds(&self) -> Result<(), StartError> {
+        for seed in &self.seeds {
+            let (host, port) = seed.rsplit_once(':').unwrap_or((seed, ""));
+            let is_name = !host.is_empty() && !host.contains([':', '[', ']', '/', ' ']);
+            let is_host = is_name || seed.parse::<SocketAddr>().is_ok();
+            if !is_host || port.parse::<u16>().ok().is_none_or(|port| port == 0) {
+                let reason = format!("`{seed}` is not `host:port`, with a port from 1 to 65535");
+                return Err(StartError::Setting {
+                    setting: "seeds",
+                    reason,
+                });
+            }
+        }
+        Ok(())
+    }
+
     fn check_roles(&self) -> Result<(), StartError> {
         for role in &self.roles {
             Self::check_name("role", role)?;
@@ -321,8 +361,9 @@ impl SystemBuilder {
     /// [`wait_for`](ActorSystem::wait_for) waits until the node has joined.
     ///
     /// # Errors
-    /// [`StartError`] for an address that cannot be bound or resolved, settings out of range, two
-    /// entity types with one name, or a [directory](Self::state_dir) that cannot be used.
+    /// [`StartError`] for an address that cannot be bound or resolved, a malformed seed, settings
+    /// out of range, two entity types with one name, or a [directory](Self::state_dir) that cannot
+    /// be used.
     ///
     /// # Panics
     /// Panics outside a tokio runtime.
@@ -337,6 +378,7 @@ impl SystemBuilder {
     async fn listen_and_join(self) -> Result<ActorSystem, StartError> {
         Self::check_name("cluster", &self.cluster)?;
         self.check_roles()?;
+        self.check_seeds()?;
         self.settings.check()?;
         if self.tie_breaker.is_some() && self.availability == Availability::Prefer {
             let reason =
@@ -410,6 +452,8 @@ impl SystemBuilder {
             // no cluster.
             local.set_identity(kept.identity);
             local.set_keeps_seat();
+        } else {
+            local.set_seeking(Some(BTreeSet::new()));
         }
         let local = Arc::new(local);
         let seed = self.seed.unwrap_or_else(fresh_seed);

@@ -63,6 +63,7 @@ impl ClusterClient {
 
     async fn join(builder: SystemBuilder) -> Result<Self, ConnectError> {
         SystemBuilder::check_name("cluster", &builder.cluster)?;
+        builder.check_seeds()?;
         if builder.seeds.is_empty() {
             let reason = "a client needs at least one seed".to_owned();
             return Err(StartError::Setting {

@@ -241,9 +241,12 @@ impl ActorSystem {
         self.0.node.as_deref().map_or_else(Vec::new, members)
     }
 
-    /// Waits until at least `members` members are Up, as this node sees it. There is no timeout;
-    /// wrap the call in [`tokio::time::timeout`] for one. A system without a network counts as one
-    /// member.
+    /// Waits until at least `members` members are Up, as this node sees it, and this node is one of
+    /// them. There is no timeout; wrap the call in [`tokio::time::timeout`] for one. A system
+    /// without a network counts as one member.
+    ///
+    /// A probe asks [`is_ready`](Self::is_ready): to be Up is for the cluster to decide, and to
+    /// serve needs a lease as well.
     ///
     /// # Errors
     /// [`JoinError`] as soon as this node can no longer join: it was refused, or declared Down.
@@ -255,6 +258,50 @@ impl ActorSystem {
             Some(node) => wait_for(node, members).await,
             None if members <= 1 => Ok(()),
             None => std::future::pending().await,
+        }
+    }
+
+    /// Waits until this node serves: see [`is_ready`](Self::is_ready). There is no timeout; wrap
+    /// the call in [`tokio::time::timeout`] for one.
+    ///
+    /// ```
+    /// # use casty::prelude::*;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let node = ActorSystem::builder("shop").start().await?;
+    /// tokio::time::timeout(Duration::from_secs(30), node.ready()).await??;
+    /// assert!(node.is_ready());
+    /// node.shutdown().await?;
+    /// assert!(!node.is_ready());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`JoinError`] as soon as this node can no longer serve: it was refused, declared Down and
+    /// told to stay out, or shut down.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn ready(&self) -> Result<(), JoinError> {
+        match &self.0.node {
+            Some(node) => ready(node).await,
+            None if self.is_ready() => Ok(()),
+            None => Err(JoinError::ShutDown),
+        }
+    }
+
+    /// Whether this node serves now: it is Up, it holds a lease, and it follows the map that the
+    /// lease was granted by. So its entities handle messages, and it knows where the others live.
+    ///
+    /// For readiness probes. A node that is cut off stops to be ready when its lease ends, and is
+    /// ready again when it holds one again; it need not be restarted for that, so this is no
+    /// liveness probe. A node that shuts down is not ready from the moment the shutdown begins. A
+    /// system without a network is ready until it has stopped.
+    pub fn is_ready(&self) -> bool {
+        match &self.0.node {
+            Some(node) => node.is_ready(),
+            None => !self.0.runtime.is_stopped(),
         }
     }
 
@@ -349,14 +396,45 @@ impl Inner {
 
 /// As [`ActorSystem::wait_for`], for a node with a network.
 fn wait_for(node: &Node, members: usize) -> Boxed<'_, Result<(), JoinError>> {
-    // A map from the state directory does not count: some of its members may be gone, and this node
-    // has not joined yet.
-    let has_joined = |map: &ClusterMap| {
-        let local = node.peers.local();
-        !local.keeps_seat() || map.status(&local.member) == Some(Status::Up)
-    };
+    // A map that does not have this process Up counts for nothing: it may be from the state
+    // directory, or have the previous process of this node in the place of this one.
+    let has_joined = |map: &ClusterMap| map.status(&node.peers.local().member) == Some(Status::Up);
     let (map, failed, cancel) = (&node.map, &node.failed, &node.process.cancel);
     boxed(wait(map, failed, cancel, members, has_joined))
+}
+
+/// As [`ActorSystem::ready`], for a node with a network.
+fn ready(node: &Node) -> Boxed<'_, Result<(), JoinError>> {
+    boxed(async {
+        loop {
+            wait_for(node, 1).await?;
+            if node.process.is_leaving() {
+                return Err(JoinError::ShutDown);
+            }
+            if node.is_ready() {
+                return Ok(());
+            }
+            // It holds no lease. If it gets none, because it is no member any more, a map or a
+            // failure tells.
+            let seen = node.map.get();
+            let news = node.map.wait(|map| {
+                let same = map.map(Arc::as_ptr) == seen.as_ref().map(Arc::as_ptr);
+                (!same || node.failed.get().is_some()).then_some(())
+            });
+            let opened = async {
+                match node.process.runtime.gate() {
+                    Some(gate) => gate.opened().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = news => {}
+                () = opened => {}
+                () = node.process.cancel.cancelled() => {}
+            }
+        }
+    })
 }
 
 /// Waits until a map that `counts` has enough members that are Up.

@@ -221,6 +221,7 @@ mod tests {
                 member: me.clone(),
                 keeps_seat: false,
                 voters: Vec::new(),
+                seeker: None,
             })
         };
         tokio::join!(

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use uuid::Uuid;
 
 use crate::{
-    id::{CatalogEntry, ClusterIdentity, Generation, MemberId, NodeId},
+    id::{CatalogEntry, ClusterIdentity, Generation, MemberId, NodeId, Seeker},
     infra::mutants,
     message::codec,
     transport::net::PeerIdentity,
@@ -68,6 +68,9 @@ pub(crate) struct Welcome {
     pub(crate) keeps_seat: bool,
     /// The voters, which decide about the cluster map, and their addresses.
     pub(crate) voters: Vec<(MemberId, SocketAddr)>,
+    /// The node is in no cluster, and may found one.
+    #[serde(default)]
+    pub(crate) seeker: Option<Seeker>,
 }
 
 /// Why a node does not talk to the dialer. Sent to the dialer.
@@ -637,6 +640,7 @@ mod tests {
             member: member("b"),
             keeps_seat: false,
             voters: Vec::new(),
+            seeker: None,
         };
         let told = Ok(welcome.clone());
         let server = async {

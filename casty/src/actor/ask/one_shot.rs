@@ -20,7 +20,7 @@ use crate::{
     actor::ask::deadlines::{Deadlines, Expires, Tick},
     infra::{
         concurrent::{Mutex, lock, thread_local},
-        mutants,
+        mutants, panic,
     },
 };
 
@@ -78,16 +78,22 @@ impl<T> OneShot<T> {
         if slot.outcome.is_some() {
             // The ask has ended already. Drop the answer outside the lock.
             drop(slot);
-            return drop(outcome);
+            return panic::contained("an answer", || drop(outcome));
         }
         slot.outcome = Some(outcome);
         // Wake by reference, under the lock: the next ask in this slot is likely to come from the
         // same task, which then need not clone its waker.
-        if slot.expiry.take().is_some()
-            && let Some(waker) = &slot.waker
-            && !mutants::on("an_answer_wakes_no_asker")
-        {
-            waker.wake_by_ref();
+        if slot.expiry.take().is_some() {
+            if let Some(waker) = &slot.waker
+                && !mutants::on("an_answer_wakes_no_asker")
+            {
+                waker.wake_by_ref();
+            }
+        } else if Arc::strong_count(&self) == 1 {
+            // The asker has given up.
+            let unwanted = slot.outcome.take();
+            drop(slot);
+            panic::contained("an answer", || drop(unwanted));
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::{
     error::Failure,
     infra::{
         concurrent::{MutexGuard, lock},
-        mutants,
+        mutants, panic,
     },
     message::answer::Credit,
 };
@@ -277,9 +277,12 @@ impl<A: Actor> Cell<A> {
         }
     }
 
-    /// Says what became of an envelope that will not be handled.
+    /// Says what became of an envelope that will not be handled. Its message may panic when it is
+    /// dropped, which must not keep others from hearing of theirs.
     pub(crate) fn undeliverable(&self, envelope: Envelope<A>, failure: Failure) {
-        envelope.undelivered(self.runtime(), &|| self.path(), failure);
+        panic::contained("a message", || {
+            envelope.undelivered(self.runtime(), &|| self.path(), failure);
+        });
     }
 }
 

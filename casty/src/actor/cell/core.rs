@@ -18,7 +18,7 @@ use tokio::{
 
 use crate::{
     actor::{
-        cell::host::Host,
+        cell::{gate::Lapses, host::Host},
         context::watch::{WatchId, Watcher},
         handle::{AnyCell, CellName, ChildEvent, Signal},
         tasks::lingering::RecentRuns,
@@ -74,13 +74,14 @@ impl Core {
         }
     }
 
-    /// The epoch under which the actor is here; [`Epoch::ZERO`] once it may be somewhere else.
-    pub(super) fn epoch(&self, host: &dyn Host) -> Epoch {
-        if self.is_severed() {
-            Epoch::ZERO
-        } else {
-            host.epoch()
-        }
+    /// The epoch under which the actor is here; [`Epoch::ZERO`] once it may be somewhere else: it
+    /// was severed, or the gate was closed `since`.
+    pub(super) fn epoch(&self, host: &dyn Host, since: Lapses) -> Epoch {
+        let epoch = host.epoch();
+        // After the look at the owner: the epoch was in force at the moment of this check.
+        let is_here =
+            !self.is_severed() && host.gate().is_none_or(|gate| gate.is_open_since(since));
+        if is_here { epoch } else { Epoch::ZERO }
     }
 
     /// Tells the parent what became of this actor, if it has a parent that still lives.
@@ -144,7 +145,7 @@ pub(super) struct Status {
     pub(super) phase: Phase,
     /// The cell takes no more messages, and closes once the mailbox is empty.
     pub(super) closing: bool,
-    /// Of a run that waits.
+    /// Of a run that waits for a message, or in a handler.
     pub(super) waker: Option<Waker>,
     pub(super) recent: RecentRuns,
     pub(super) wait: Wait,
@@ -239,6 +240,11 @@ impl Status {
     pub(super) fn wait_for_more(&mut self, waker: &Waker) {
         self.phase = Phase::Waiting;
         self.wait = Wait::Short;
+        self.wake_by(waker);
+    }
+
+    /// Whoever has something to say to the run wakes it by this.
+    pub(super) fn wake_by(&mut self, waker: &Waker) {
         match &mut self.waker {
             Some(present) => present.clone_from(waker),
             none => *none = Some(waker.clone()),
@@ -308,6 +314,7 @@ impl Status {
     /// The cell has closed. Returns what [`Core::ended`] needs.
     pub(super) fn closed(&mut self, reason: &TerminatedReason) -> Option<Box<Rare>> {
         self.phase = Phase::Closed;
+        self.waker = None;
         let rare = self.rare.take();
         if *reason != TerminatedReason::Stopped {
             self.rare().ended = Some(reason.clone());
@@ -361,4 +368,60 @@ pub(super) trait Untyped: AnyCell {
 
     /// Looks at the status under the cell's lock, and at whether the mailbox is empty.
     fn with_status(&self, look: &mut dyn FnMut(&mut Status, bool));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::actor::{
+        cell::{core::*, gate::Gate},
+        runtime::Runtime,
+    };
+
+    struct Owner(Arc<Gate>);
+
+    impl Host for Owner {
+        fn runtime(&self) -> &Arc<Runtime> {
+            unreachable!("nothing runs here")
+        }
+
+        fn kind(&self) -> &'static str {
+            "Owner"
+        }
+
+        fn can_init(&self) -> bool {
+            true
+        }
+
+        fn parent(&self) -> Option<Arc<dyn AnyCell>> {
+            None
+        }
+
+        fn gate(&self) -> Option<&Arc<Gate>> {
+            Some(&self.0)
+        }
+
+        fn epoch(&self) -> Epoch {
+            Epoch(7)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_epoch_is_zero_once_the_lease_has_lapsed_also_under_the_next_one() {
+        let gate = Arc::new(Gate::new());
+        let (core, host) = (Core::new(CellName::Actor(1), 0), Owner(gate.clone()));
+        let second = Duration::from_secs(1);
+        gate.open_until(Instant::now() + second);
+        let since = gate.lapses();
+        assert_eq!(core.epoch(&host, since), Epoch(7));
+        tokio::time::advance(second).await;
+        assert_eq!(core.epoch(&host, since), Epoch::ZERO);
+        gate.open_until(Instant::now() + second);
+        assert_eq!(core.epoch(&host, since), Epoch::ZERO);
+        let since = gate.lapses();
+        assert_eq!(core.epoch(&host, since), Epoch(7));
+        core.sever();
+        assert_eq!(core.epoch(&host, since), Epoch::ZERO);
+    }
 }

@@ -20,6 +20,7 @@ use crate::{
             core::{Core, Status, Untyped},
             hooks::{Hook, guarded},
             host::Host,
+            leased::ActingLease,
             policy::Policy,
             run::Run,
             settle::Settle,
@@ -32,7 +33,7 @@ use crate::{
     },
     error::Failure,
     event::{ActorPath, TerminatedReason},
-    infra::concurrent::lock,
+    infra::{concurrent::lock, panic},
     message::{answer::Credit, codec},
 };
 
@@ -180,6 +181,7 @@ impl<A: Actor> AnyActivation for Run<A> {
     fn hook(&mut self, hook: Hook) -> BoxFuture<'_, Result<(), String>> {
         let ctx = &mut self.ctx;
         let state = self.activation.state.as_mut();
+        let lease = ActingLease::new(&*self.cell, &self.settle);
         Box::pin(async move {
             let Some(state) = state else { return Ok(()) };
             let name = hook.name();
@@ -190,7 +192,7 @@ impl<A: Actor> AnyActivation for Run<A> {
                     Hook::Terminated(who) => state.on_terminated(who, ctx).await,
                 }
             };
-            guarded(name, call).await
+            guarded(name, lease, call).await
         })
     }
 
@@ -203,7 +205,7 @@ impl<A: Actor> AnyActivation for Run<A> {
 
     fn drop_state(&mut self) -> Result<(), ()> {
         let state = self.activation.state.take();
-        std::panic::catch_unwind(AssertUnwindSafe(|| drop(state))).map_err(drop)
+        std::panic::catch_unwind(AssertUnwindSafe(|| drop(state))).map_err(panic::forget)
     }
 
     fn unstash(&mut self) {

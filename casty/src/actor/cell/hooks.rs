@@ -4,7 +4,11 @@ use std::{any::Any, panic::AssertUnwindSafe};
 
 use futures_util::FutureExt;
 
-use crate::{event::Terminated, infra::panic::panic_text};
+use crate::{
+    actor::cell::leased::{ActingLease, LeaseLost},
+    event::Terminated,
+    infra::panic::{self, panic_text},
+};
 
 /// Why an `#[init]`, or another hook, failed, as text: the error may travel to an asker on another
 /// node.
@@ -30,12 +34,14 @@ impl Hook {
     }
 }
 
-/// Awaits a hook; its failure as text.
+/// Awaits a hook, while the lease lasts; its failure as text.
 pub(super) async fn guarded<T>(
     hook: &'static str,
+    lease: ActingLease<'_>,
     future: impl Future<Output = Result<T, HookError>>,
 ) -> Result<T, String> {
-    outcome(hook, AssertUnwindSafe(future).catch_unwind().await)
+    let call = lease.lets(AssertUnwindSafe(future).catch_unwind());
+    outcome(hook, call.await)
 }
 
 /// The same for a hook that is done once it returns.
@@ -53,11 +59,16 @@ fn outcome<T>(
     match outcome {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(HookError(reason))) => Err(reason),
-        Err(panic) => Err(panicked(hook, &*panic)),
+        Err(panic) => Err(panicked(hook, panic)),
     }
 }
 
 #[cold]
-fn panicked(hook: &'static str, panic: &(dyn Any + Send)) -> String {
-    format!("`#[{hook}]` panicked: {}", panic_text(panic))
+fn panicked(hook: &'static str, panic: Box<dyn Any + Send>) -> String {
+    if panic.is::<LeaseLost>() {
+        return format!("`#[{hook}]` was given up: the node lost its lease meanwhile");
+    }
+    let text = format!("`#[{hook}]` panicked: {}", panic_text(&*panic));
+    panic::forget(panic);
+    text
 }

@@ -137,6 +137,22 @@ impl dyn AnyActivation + '_ {
         })
     }
 
+    /// A handler of this activation was dropped where it awaited something, so that its state may
+    /// be anything. The next activation begins afresh, once there is a lease.
+    #[cold]
+    pub(super) fn lost_lease(&mut self, message: &'static str) -> Boxed<'_, ()> {
+        boxed(async move {
+            let actor = self.cell().path();
+            tracing::warn!(
+                %actor,
+                message,
+                "this node lost its lease while a handler awaited something: the handler is \
+                 dropped, and the state with it",
+            );
+            self.discard().await;
+        })
+    }
+
     /// Starts afresh because a sibling failed.
     pub(super) async fn restart(&mut self) -> ControlFlow<()> {
         if !self.cell().host().can_init() {

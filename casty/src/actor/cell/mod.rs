@@ -10,6 +10,7 @@
 //! | [`run`] | the loop; the states of a cell are drawn there |
 //! | [`turn`] | one message |
 //! | [`settle`], [`permission`] | when what a turn let out may leave, and how a run waits for that |
+//! | [`gate`], [`leased`] | whether the node holds a lease, and what becomes of a handler without |
 //! | [`life`], [`hooks`] | how an activation begins and ends, and what becomes of one that fails |
 //! | [`signals`] | what an actor is told besides messages |
 //! | [`core`], [`activation`], [`host`] | what does not depend on the type of the actor |
@@ -22,6 +23,7 @@ mod erased;
 pub(crate) mod gate;
 pub(crate) mod hooks;
 mod host;
+mod leased;
 mod life;
 pub(crate) mod mailbox;
 mod permission;
@@ -50,6 +52,7 @@ use crate::{
             activation::{Due, Life},
             admission::{Waiter, admit_all},
             core::{Core, Phase, Status, Then},
+            gate::Lapses,
             mailbox::Mailbox,
         },
         context::{
@@ -213,6 +216,14 @@ impl<A: Actor> Cell<A> {
         self.core.sever();
         // As any other close; the run finds that the cell is severed.
         drop(self.close());
+        self.wake_handler();
+    }
+
+    /// Has a handler that awaits something look whether it may go on.
+    pub(crate) fn wake_handler(&self) {
+        if let Some(waker) = &lock(&self.inner).status.waker {
+            waker.wake_by_ref();
+        }
     }
 
     /// Whether the actor may handle a message, answer one, and send something away from this node.
@@ -222,9 +233,10 @@ impl<A: Actor> Cell<A> {
             .is_none_or(|gate| gate.is_open() && !self.core.is_severed())
     }
 
-    /// The epoch under which the actor is here; [`Epoch::ZERO`] once it may be somewhere else.
-    pub(crate) fn epoch(&self) -> Epoch {
-        self.core.epoch(&*self.host)
+    /// The epoch under which the actor is here; [`Epoch::ZERO`] once it may be somewhere else, or
+    /// might have been `since`.
+    pub(crate) fn epoch(&self, since: Lapses) -> Epoch {
+        self.core.epoch(&*self.host, since)
     }
 
     /// When the last message from outside was handled, on the runtime's coarse clock; `None` where

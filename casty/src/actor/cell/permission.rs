@@ -87,6 +87,14 @@ impl dyn AnyActivation + '_ {
             }
         }
         cell.with_status(&mut |status, _| status.resume());
+        self.renew();
+    }
+
+    /// The run acts under the lease of now.
+    #[inline]
+    pub(super) fn renew(&mut self) {
+        let since = self.settle().renew();
+        self.context().acts_since(since);
     }
 
     /// It is not known when there will be a lease again.

@@ -41,6 +41,7 @@ use crate::{
             core::{Phase, Wait},
             counts_use,
             hooks::{guarded, guarded_now},
+            leased::ActingLease,
             life::publish_started,
             settle::Settle,
             turn::Turn,
@@ -51,7 +52,7 @@ use crate::{
         tasks::pool::{RunBox, Runs},
     },
     event::TerminatedReason,
-    infra::{concurrent::lock, mutants},
+    infra::{concurrent::lock, mutants, panic},
 };
 
 /// Messages handled before a run lets other tasks have the thread.
@@ -62,7 +63,7 @@ pub(super) fn run<A: Actor>(
     cell: Arc<Cell<A>>,
     when_empty: WhenEmpty,
 ) -> impl Future<Output = ()> + Send + 'static {
-    AsAsker::new(cell.clone(), drive(cell, when_empty))
+    AsAsker::new(cell.clone(), drive(cell, when_empty, None))
 }
 
 impl<A: Actor> Runs for Cell<A> {
@@ -135,9 +136,32 @@ enum Step {
     Rest,
 }
 
-async fn drive<A: Actor>(cell: Arc<Cell<A>>, when_empty: WhenEmpty) {
-    let mut run = Run::new(cell, when_empty);
-    loop {
+/// A run that a panic outside of handlers and hooks must not end: users' values may panic when they
+/// are dropped. Whatever the run holds goes on in another task, as an activation that has failed.
+struct Rescued<A: Actor>(Option<Run<A>>);
+
+impl<A: Actor> Drop for Rescued<A> {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Some(run) = self.0.take()
+        {
+            run.rescue();
+        }
+    }
+}
+
+/// `rescued`: what a run held that has panicked.
+async fn drive<A: Actor>(cell: Arc<Cell<A>>, when_empty: WhenEmpty, rescued: Option<Box<Run<A>>>) {
+    let has_panicked = rescued.is_some();
+    let run = rescued.map_or_else(|| Run::new(cell, when_empty), |run| *run);
+    let mut driven = Rescued(Some(run));
+    if has_panicked && let Some(run) = &mut driven.0 {
+        let reason = "a value panicked when it was dropped, outside of a handler";
+        if run.any().failed(reason.to_owned()).await.is_break() {
+            return;
+        }
+    }
+    while let Some(run) = &mut driven.0 {
         let mut step = poll_fn(|cx| run.poll_next(cx)).await;
         if !run.settle.may_handle(&run.cell.core) && !matches!(step, Step::Sever | Step::End) {
             run.any().await_permission().await;
@@ -152,6 +176,7 @@ async fn drive<A: Actor>(cell: Arc<Cell<A>>, when_empty: WhenEmpty) {
                 step = Step::End;
             }
         }
+        run.any().renew();
         let flow = match step {
             Step::Handle => {
                 let mut polls = 0u32;
@@ -184,13 +209,10 @@ async fn drive<A: Actor>(cell: Arc<Cell<A>>, when_empty: WhenEmpty) {
                 ControlFlow::Continue(())
             }
             Step::End => run.finish(TerminatedReason::Stopped),
-            Step::Rest => match run.rest() {
-                Some(same) => {
-                    run = same;
-                    ControlFlow::Continue(())
-                }
-                None => return,
-            },
+            Step::Rest => {
+                driven.0 = driven.0.take().and_then(Run::rest);
+                ControlFlow::Continue(())
+            }
         };
         if flow.is_break() {
             return;
@@ -221,6 +243,25 @@ impl<A: Actor> Run<A> {
     /// The same for functions that do not depend on the type.
     fn any(&mut self) -> &mut dyn AnyActivation {
         self
+    }
+
+    /// Goes on in another task, unless the cell has closed. Called while a panic unwinds, so that
+    /// nothing of a user's may be dropped here.
+    #[cold]
+    fn rescue(mut self) {
+        let cell = self.cell.clone();
+        {
+            let mut inner = lock(&cell.inner);
+            if inner.status.phase == Phase::Closed {
+                drop(inner);
+                return panic::contained("what a closed actor held", || drop(self));
+            }
+            inner.status.resume();
+        }
+        self.when_empty = WhenEmpty::End;
+        let rescued = drive(cell.clone(), WhenEmpty::End, Some(Box::new(self)));
+        let task = AsAsker::new(cell.clone(), rescued);
+        cell.runtime().spawn(Box::pin(task));
     }
 
     /// The next step of a run.
@@ -333,6 +374,8 @@ impl<A: Actor> Run<A> {
             return None;
         }
         inner.mailbox.shrink();
+        // The task goes on without this cell.
+        inner.status.waker = None;
         activation.life.attached = ctx.core().detach();
         inner.activation = Some(activation);
         inner.status.phase = Phase::Idle;
@@ -364,9 +407,9 @@ impl<A: Actor> Run<A> {
             let Some(state) = self.activation.state.as_mut() else {
                 break;
             };
-            let handled = AssertUnwindSafe(state.handle(message, &mut self.ctx))
-                .catch_unwind()
-                .await;
+            let lease = ActingLease::new(&*self.cell, &self.settle);
+            let handling = AssertUnwindSafe(state.handle(message, &mut self.ctx)).catch_unwind();
+            let handled = lease.lets(handling).await;
             self.end_turn(&begun, &handled);
             may_handle = match handled {
                 Ok(Handled::Reply(answer)) => self.settle_answer(begun.name, answer, reply),
@@ -376,6 +419,11 @@ impl<A: Actor> Run<A> {
                     Turn::Panicked(output, reason) => {
                         self.settle(output);
                         self.any().failed(reason).await?;
+                        return ControlFlow::Continue(());
+                    }
+                    Turn::LeaseLost(output) => {
+                        self.settle(output);
+                        self.any().lost_lease(begun.name).await;
                         return ControlFlow::Continue(());
                     }
                 },
@@ -416,13 +464,15 @@ impl<A: Actor> Run<A> {
             cell,
             ctx,
             activation,
+            settle,
             ..
         } = self;
+        let lease = ActingLease::new(&**cell, settle);
         if activation.state.is_none() {
             let made = guarded_now("init", || Ok(cell.host.init(ctx)))?;
             activation.state = Some(match made {
                 Some(FirstState::Now(made)) => made.map_err(|HookError(reason)| reason)?,
-                Some(FirstState::Later(made)) => guarded("init", made).await?,
+                Some(FirstState::Later(made)) => guarded("init", lease, made).await?,
                 None => {
                     return Err("it was spawned from a value, and cannot be made anew".to_owned());
                 }
@@ -433,7 +483,7 @@ impl<A: Actor> Run<A> {
             return Ok(());
         };
         if !activation.life.started {
-            guarded("on_start", state.on_start(ctx)).await?;
+            guarded("on_start", lease, state.on_start(ctx)).await?;
             activation.life.started = true;
             publish_started(&**cell);
         }

@@ -12,7 +12,10 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use crate::actor::cell::{core::Core, gate::Gate};
+use crate::actor::cell::{
+    core::Core,
+    gate::{Gate, Lapses},
+};
 
 /// Outputs held at a time. A run that holds as many handles no further message.
 const HELD_MAX: usize = 1024;
@@ -83,6 +86,8 @@ pub(super) trait Leave: Send {
 /// The outputs of one run that wait, and what they wait for.
 pub(super) struct Settle {
     gate: Option<Arc<Gate>>,
+    /// Those of the gate when the run began what it does now.
+    since: Lapses,
     held: Held<(), Box<dyn Leave>>,
 }
 
@@ -90,6 +95,7 @@ impl Settle {
     pub(super) fn new(gate: Option<Arc<Gate>>) -> Self {
         Self {
             gate,
+            since: Lapses::default(),
             held: Held::new(),
         }
     }
@@ -115,6 +121,20 @@ impl Settle {
 
     pub(super) fn gate(&self) -> Option<&Arc<Gate>> {
         self.gate.as_ref()
+    }
+
+    /// The run begins something under the present lease.
+    #[inline]
+    pub(super) fn renew(&mut self) -> Lapses {
+        if let Some(gate) = &self.gate {
+            self.since = gate.lapses();
+        }
+        self.since
+    }
+
+    #[inline]
+    pub(super) fn since(&self) -> Lapses {
+        self.since
     }
 
     #[inline]

@@ -8,11 +8,11 @@ use crate::{
     actor::{
         Actor, Envelope, Handled, Message as _, Reply,
         ask::{chain, promise::Deferred, reply::ReplyTo},
-        cell::{Cell, run::Run, settle::Leave},
+        cell::{Cell, leased::LeaseLost, run::Run, settle::Leave},
         runtime::Runtime,
     },
     error::Failure,
-    infra::panic::panic_text,
+    infra::panic::{self, panic_text},
 };
 
 /// The result of handling one message.
@@ -23,6 +23,8 @@ pub(super) enum Turn<R> {
     Silent,
     /// The handler panicked, for this reason.
     Panicked(Output<R>, String),
+    /// The handler was dropped, as its lease has lapsed.
+    LeaseLost(Output<R>),
 }
 
 /// The output of a handled message.
@@ -126,7 +128,8 @@ impl<A: Actor> Run<A> {
             chain::caused_by(None);
         }
         if let (Some(observers), Some(since)) = (&self.observers, begun.observed) {
-            observers.end(&*self.cell, begun.name, since, handled.as_ref().err());
+            let panic = handled.as_ref().err().map(|panic| &**panic);
+            observers.end(&*self.cell, begun.name, since, panic);
         }
     }
 
@@ -140,7 +143,11 @@ impl<A: Actor> Run<A> {
     ) -> Turn<A::Reply> {
         match handled {
             Ok(handled) => self.conclude_handled(name, handled, reply),
-            Err(panic) => panicked(name, reply, &*panic),
+            Err(panic) if panic.is::<LeaseLost>() => {
+                let what = What::Failure(lost_lease(self.cell.runtime()));
+                Turn::LeaseLost(Output { name, reply, what })
+            }
+            Err(panic) => panicked(name, reply, panic),
         }
     }
 
@@ -223,8 +230,9 @@ impl<A: Actor> Run<A> {
 }
 
 #[cold]
-fn panicked<R>(name: &'static str, reply: ReplyTo<R>, panic: &(dyn Any + Send)) -> Turn<R> {
-    let reason = panic_text(panic);
+fn panicked<R>(name: &'static str, reply: ReplyTo<R>, panic: Box<dyn Any + Send>) -> Turn<R> {
+    let reason = panic_text(&*panic);
+    panic::forget(panic);
     let what = What::Failure(Failure::Panicked {
         message: reason.clone(),
     });

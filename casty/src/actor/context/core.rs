@@ -1,12 +1,14 @@
 //! The part of a context that does not depend on the actor's type.
 
-use crate::actor::context::activation_scope::ActivationScope;
+use crate::actor::{cell::gate::Lapses, context::activation_scope::ActivationScope};
 
 /// What an activation has begun, and what it asked for.
 #[derive(Default)]
 pub(crate) struct ContextCore {
     /// Which activation of the cell this is.
     pub(super) activation: u32,
+    /// The gate's, when the run began what it does now.
+    pub(super) since: Lapses,
     attached: Option<Box<ActivationScope>>,
     pub(super) stop: bool,
     pub(super) transition: bool,
@@ -35,6 +37,11 @@ impl ContextCore {
 
     pub(crate) fn forget_requests(&mut self) {
         (self.stop, self.transition, self.passivate) = (false, false, false);
+    }
+
+    #[inline]
+    pub(crate) fn acts_since(&mut self, since: Lapses) {
+        self.since = since;
     }
 
     #[inline]

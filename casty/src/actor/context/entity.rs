@@ -12,8 +12,12 @@ impl<E: Entity> Context<E> {
     /// It only grows, for each entity, wherever it lives. A store, a lock or a service that
     /// remembers the greatest token it has seen and refuses smaller ones is safe even from a
     /// process that was stopped for an hour and goes on without knowing it. Ask for it right before
-    /// the effect: once the entity may live somewhere else it is
-    /// [`Epoch::ZERO`].
+    /// each effect: once this node has lost the lease under which the handler began, and the entity
+    /// may live somewhere else, it is [`Epoch::ZERO`], and stays so for this handler.
+    ///
+    /// A handler that awaits something then is dropped where it awaits, its state with it, and its
+    /// asker gets an error that says that the message may have been handled. Code that does not
+    /// await cannot be stopped: nothing but the token keeps its effects from the outside world.
     ///
     /// ```
     /// # use casty::prelude::*;
@@ -35,7 +39,7 @@ impl<E: Entity> Context<E> {
     /// # }
     /// ```
     pub fn fencing_token(&self) -> Epoch {
-        self.cell.epoch()
+        self.cell.epoch(self.core.since)
     }
 
     /// This entity's id.

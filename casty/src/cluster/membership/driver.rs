@@ -29,9 +29,12 @@ use crate::{
     event::Event,
     id::{Epoch, Incarnation, MemberId},
     message::answer::Pending,
-    protocol::membership::{
-        CommandId, Membership as Machine, MembershipConfig, MembershipEffect, MembershipInput,
-        NodeView, Operation, Outcome, Session,
+    protocol::{
+        bootstrap::SeedAnswer,
+        membership::{
+            CommandId, Membership as Machine, MembershipConfig, MembershipEffect, MembershipInput,
+            NodeView, Operation, Outcome, Session,
+        },
     },
     transport::{frame::EntityFrame, handshake::HandshakeRefusal, link::Link},
 };
@@ -196,6 +199,10 @@ impl Driver {
                     self.operations.clear();
                     subject.begin_as(member);
                 }
+                MembershipEffect::TellSeekers(known) => {
+                    subject.contact().local.set_seeking(known);
+                }
+                MembershipEffect::Wait(places) => tell_of_wait(&places),
                 MembershipEffect::Meet(cluster) => subject.contact().meet(cluster),
                 MembershipEffect::ClusterReplaced => {
                     tracing::warn!(
@@ -235,6 +242,20 @@ impl Driver {
             }
         }
     }
+}
+
+/// Names the places that keep this process out of a cluster.
+fn tell_of_wait(places: &[(String, SeedAnswer)]) {
+    let answers = places.iter().map(|(place, answer)| match answer {
+        SeedAnswer::Unreachable => format!("`{place}` does not answer"),
+        SeedAnswer::Unresolved(error) => format!("`{place}` has no address: {error}"),
+        SeedAnswer::Seeker(_) | SeedAnswer::NoCluster => format!("`{place}` is in no cluster yet"),
+        SeedAnswer::Cluster => format!("`{place}` is in a cluster"),
+        SeedAnswer::Refused(reason) => format!("`{place}` refused: {reason}"),
+        SeedAnswer::Myself | SeedAnswer::Kept => format!("`{place}` is this node"),
+    });
+    let waits_for = answers.collect::<Vec<_>>().join("; ");
+    tracing::warn!(waits_for, "this node is in no cluster yet");
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

@@ -175,8 +175,7 @@ async fn greet(
     let addresses = match contact.peers.resolve(place).await {
         Ok(addresses) => addresses,
         Err(error) => {
-            tracing::debug!(place, %error, "a seed's name has no address");
-            return only(SeedAnswer::Unreachable);
+            return only(SeedAnswer::Unresolved(error.to_string()));
         }
     };
     if addresses.iter().any(|address| Some(*address) == own) {
@@ -186,7 +185,11 @@ async fn greet(
     for address in addresses {
         match contact.peers.greet(address, limit).await {
             Ok(welcome) if welcome.member == contact.local.member => return own_answer(contact),
-            Ok(welcome) if welcome.identity.is_none() => last = SeedAnswer::NoCluster,
+            Ok(welcome) if welcome.identity.is_none() => {
+                last = welcome
+                    .seeker
+                    .map_or(SeedAnswer::NoCluster, SeedAnswer::Seeker);
+            }
             Ok(welcome) => {
                 if let Some(cluster) = introduced(contact, welcome, address) {
                     return Greeted {

@@ -9,7 +9,7 @@ pub(crate) mod remote_actors;
 pub(crate) mod wire;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     net::SocketAddr,
     sync::{
@@ -29,7 +29,7 @@ use self::{
 use crate::{
     cluster::{locks::Rank, process::Process},
     event::{ActorPath, DeadLetterReason},
-    id::{CatalogEntry, ClusterIdentity, Epoch, MemberId, Voter},
+    id::{CatalogEntry, ClusterIdentity, Epoch, MemberId, Seeker, Voter},
     infra::{sync::Ranked, timer_thread::TimerThread},
     message::{
         answer::Pending,
@@ -74,6 +74,8 @@ pub(crate) struct LocalMember {
     address: Option<SocketAddr>,
     identity: Ranked<Option<ClusterIdentity>>,
     keeps_seat: AtomicBool,
+    /// The seekers that it knows, while it may found a cluster.
+    seeking: Ranked<Option<BTreeSet<SocketAddr>>>,
 }
 
 impl LocalMember {
@@ -83,7 +85,21 @@ impl LocalMember {
             address,
             identity: Rank::Identity.mutex(None),
             keeps_seat: AtomicBool::new(false),
+            seeking: Rank::Seeking.mutex(None),
         }
+    }
+
+    /// What this process says of itself while it may found a cluster.
+    pub(crate) fn seeker(&self) -> Option<Seeker> {
+        Some(Seeker {
+            address: self.address?,
+            known: self.seeking.lock().clone()?,
+        })
+    }
+
+    /// The seekers that this process knows; `None` once it founds no cluster any more.
+    pub(crate) fn set_seeking(&self, known: Option<BTreeSet<SocketAddr>>) {
+        *self.seeking.lock() = known;
     }
 
     /// The cluster that it is in, or is about to join.

@@ -38,6 +38,9 @@ pub(super) trait EntityCell: Send + Sync {
 
     fn sever(self: Arc<Self>);
 
+    /// See [`Cell::wake_handler`].
+    fn wake_handler(&self);
+
     fn close(self: Arc<Self>) -> oneshot::Receiver<()>;
 
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
@@ -66,6 +69,10 @@ impl<E: Entity> EntityCell for Cell<E> {
 
     fn sever(self: Arc<Self>) {
         Self::sever(&self);
+    }
+
+    fn wake_handler(&self) {
+        self.wake_handler();
     }
 
     fn close(self: Arc<Self>) -> oneshot::Receiver<()> {
@@ -327,6 +334,16 @@ impl LocalShards {
         self.left(orphans.len());
         for cell in in_order(orphans.into_values().collect()) {
             cell.sever();
+        }
+    }
+
+    /// Has handlers that await something look whether they may go on.
+    pub(super) fn wake_handlers(&self) {
+        for shard in &self.shards {
+            let cells = lock(shard).cells.values().cloned().collect();
+            for cell in in_order(cells) {
+                cell.wake_handler();
+            }
         }
     }
 

@@ -137,6 +137,10 @@ pub(crate) trait AnyRegion: Send + Sync {
     /// `first`: this is the first of several parts.
     fn receive(&self, shard: ShardId, epoch: Epoch, first: bool, parcel: Parcel);
 
+    /// Has handlers that await something look whether this node still holds the lease under which
+    /// they began.
+    fn handle_lapse(&self);
+
     /// Ends every entity here at once, since it may live somewhere else by now, and forgets all
     /// homes.
     fn sever(&self);
@@ -517,6 +521,10 @@ impl AnyRegion for ShardRegion {
 
     fn receive(&self, shard: ShardId, epoch: Epoch, first: bool, parcel: Parcel) {
         self.receive_parcel(shard, epoch, first, parcel);
+    }
+
+    fn handle_lapse(&self) {
+        self.local.wake_handlers();
     }
 
     fn sever(&self) {

@@ -188,6 +188,11 @@ pub(crate) enum MembershipEffect {
     /// End the entities and all links, forget the map, the leader and the engine. The process is
     /// this member from now on.
     Begin(MemberId),
+    /// Tell whoever asks that this process may found a cluster, and knows these seekers; with
+    /// `None`, that it will found none.
+    TellSeekers(Option<BTreeSet<SocketAddr>>),
+    /// The process is in no cluster yet, because of these places: each with its answer.
+    Wait(Vec<(String, SeedAnswer)>),
     /// Take this cluster for the node's own.
     Meet(Introduction),
     /// The cluster that this client was in is gone. The next one it meets is another: its epochs

@@ -1,6 +1,6 @@
 //! The way into a cluster: ask the places, found or join, wait for the map.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use tokio::time::Instant;
 
@@ -22,8 +22,13 @@ pub(super) struct Seeking {
     /// The process was a member before. So there is a cluster, and none is to be founded.
     anew: bool,
     bootstrap: Option<Bootstrap>,
+    /// When to say again for whom the process waits.
+    warn_at: Option<Instant>,
     step: SeekingStep,
 }
+
+/// How often a process says for whom it waits.
+const WARN_EVERY: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 enum SeekingStep {
@@ -73,6 +78,7 @@ impl Seeking {
             places,
             anew,
             bootstrap: None,
+            warn_at: None,
             step: SeekingStep::Sitting,
         }
     }
@@ -145,13 +151,25 @@ impl Membership {
 
     fn ask_places(&mut self) {
         let pauses = (self.config.backoff, self.config.backoff_max);
+        let own = self.config.address;
         let Some(seeking) = self.seeking() else {
             return;
         };
         seeking.step = SeekingStep::Asking;
+        let own = own.filter(|_| !seeking.anew);
+        let fresh = || Bootstrap::new(own, pauses);
+        let bootstrap = seeking.bootstrap.get_or_insert_with(fresh);
+        // A place that is known by a name as well is asked twice.
+        let known = bootstrap
+            .known()
+            .iter()
+            .filter(|known| Some(**known) != own);
+        for known in known.map(ToString::to_string) {
+            if !seeking.places.contains(&known) {
+                seeking.places.push(known);
+            }
+        }
         let places = seeking.places.clone();
-        let fresh = || Bootstrap::new(places.len(), pauses, seeking.anew);
-        seeking.bootstrap.get_or_insert_with(fresh);
         self.begin_operation(Operation::Greet(places));
     }
 
@@ -163,17 +181,49 @@ impl Membership {
         let (SeekingStep::Asking, Some(bootstrap)) = (&seeking.step, &mut seeking.bootstrap) else {
             return;
         };
-        match bootstrap.handle_round(&answers, view.jitter) {
+        let told = bootstrap.told().clone();
+        let decision = bootstrap.handle_round(&answers, view.jitter);
+        let tells = (*bootstrap.told() != told).then(|| bootstrap.told().clone());
+        let waits = matches!(decision, Decision::Retry { .. });
+        self.tell_of_wait(waits, &answers, view);
+        match decision {
             Decision::Found => {
                 self.go_to(SeekingStep::Founding);
+                // Before it founds: nobody else must count on this process from now on.
+                self.effects.push(MembershipEffect::TellSeekers(None));
                 self.begin_operation(Operation::Found);
             }
             Decision::Join { seed } => self.join_through(seed, greeted.get(seed), view),
             Decision::Give { seed, reason } => self.fail_at(seed, reason),
             Decision::Retry { after } => {
+                if tells.is_some() {
+                    self.effects.push(MembershipEffect::TellSeekers(tells));
+                }
                 let until = view.now + after;
                 self.go_to(SeekingStep::Pausing { until });
             }
+        }
+    }
+
+    /// Says for whom this process waits, at first and every now and then. A seed whose name means
+    /// nothing is a mistake also where others answer.
+    fn tell_of_wait(&mut self, waits: bool, answers: &[SeedAnswer], view: &NodeView<'_>) {
+        let Some(seeking) = self.seeking() else {
+            return;
+        };
+        let is_cause = |answer: &SeedAnswer| match answer {
+            SeedAnswer::Myself | SeedAnswer::Kept => false,
+            SeedAnswer::Unresolved(_) => true,
+            _ => waits,
+        };
+        let asked = seeking.places.iter().zip(answers);
+        let causes = asked.filter(|(_, answer)| is_cause(answer));
+        let causes: Vec<_> = causes
+            .map(|(place, answer)| (place.clone(), answer.clone()))
+            .collect();
+        if !causes.is_empty() && seeking.warn_at.is_none_or(|at| at <= view.now) {
+            seeking.warn_at = Some(view.now + WARN_EVERY);
+            self.effects.push(MembershipEffect::Wait(causes));
         }
     }
 

@@ -1,10 +1,84 @@
 //! The way into a cluster.
 
 use super::*;
+use crate::id::Seeker;
 
 fn engine(reason: &str) -> MembershipEffect {
     let reason = reason.to_owned();
     MembershipEffect::Fail(JoinError::Engine { reason })
+}
+
+/// Nobody counts on a process that founds.
+fn founds() -> [MembershipEffect; 2] {
+    [MembershipEffect::TellSeekers(None), start(0, Found)]
+}
+
+fn seeker(n: u16, known: &[u16]) -> SeedAnswer {
+    SeedAnswer::Seeker(Seeker {
+        address: address(n),
+        known: known.iter().map(|n| address(*n)).collect(),
+    })
+}
+
+fn waits(for_seed: SeedAnswer) -> MembershipEffect {
+    MembershipEffect::Wait(vec![("seed".into(), for_seed)])
+}
+
+#[test]
+fn a_seeker_tells_whom_it_knows_and_asks_those_too() {
+    let mut process = Process::seeking(config());
+    let hears = |answers: &[SeedAnswer]| {
+        let answers = answers.iter().map(|answer| Greeted {
+            answer: answer.clone(),
+            cluster: None,
+        });
+        Outcome::Greeted(answers.collect())
+    };
+    // The seed knows one more.
+    let first = seeker(3, &[2, 3, 4]);
+    let greeted = hears(std::slice::from_ref(&first));
+    assert_eq!(process.done(greeted), [waits(first)]);
+    let all = greet(0, &["seed", "127.0.0.1:3", "127.0.0.1:4"]);
+    assert_eq!(process.tick_after(BACKOFF), [all]);
+    let seed = seeker(3, &[2, 3, 4]);
+    let known = [2, 3, 4].map(address).into();
+    assert_eq!(
+        process.done(hears(&[seed.clone(), seed.clone(), seeker(4, &[])])),
+        [MembershipEffect::TellSeekers(Some(known))]
+    );
+    process.tick_after(2 * BACKOFF);
+    assert_eq!(
+        process.done(hears(&[seed.clone(), seed, seeker(4, &[2, 3, 4])])),
+        founds()
+    );
+}
+
+#[test]
+fn a_process_that_waits_names_whom_it_waits_for_at_first_and_every_ten_seconds() {
+    let mut process = Process::seeking(config());
+    let silent = || answers(SeedAnswer::Unreachable, None);
+    let waits = waits(SeedAnswer::Unreachable);
+    let (begun, mut said) = (process.now, Vec::new());
+    while process.now < begun + 25_000 * MS {
+        if process.done(silent()).contains(&waits) {
+            said.push((process.now - begun).as_secs());
+        }
+        process.tick_after(10 * BACKOFF);
+    }
+    assert_eq!(said, [0, 10, 20]);
+}
+
+#[test]
+fn a_seed_without_an_address_is_named_although_another_answers() {
+    let mut process = Process::seeking(config());
+    let unresolved = SeedAnswer::Unresolved("no such name".into());
+    let waits = waits(unresolved.clone());
+    let identity = founded(4).identity;
+    let greeted = |answer, cluster| Greeted { answer, cluster };
+    let cluster = greeted(SeedAnswer::Cluster, Some(introduction(identity)));
+    let effects = process.done(Outcome::Greeted(vec![greeted(unresolved, None), cluster]));
+    let meets = MembershipEffect::Meet(introduction(identity));
+    assert_eq!(effects, [waits, meets, start(0, Join)]);
 }
 
 #[test]
@@ -14,7 +88,7 @@ fn a_node_without_seeds_founds_and_renews_its_lease() {
         ..config()
     });
     assert_eq!(process.done(Outcome::Sat(Ok(vec![]))), [greet(0, &[])]);
-    assert_eq!(process.done(Outcome::Greeted(vec![])), [start(0, Found)]);
+    assert_eq!(process.done(Outcome::Greeted(vec![])), founds());
     assert_eq!(process.done(Outcome::Founded(Ok(()))), [start(0, Renew)]);
 }
 
@@ -29,7 +103,7 @@ fn a_node_whose_engine_cannot_start_is_never_a_member() {
     );
     let mut process = Process::seeking(config());
     let first = process.done(answers(SeedAnswer::Myself, None));
-    assert_eq!(first, [start(0, Found)]);
+    assert_eq!(first, founds());
     assert_eq!(process.done(Outcome::Founded(failed)), effects);
     assert_eq!(process.tick_after(MAP_WITHIN), []);
 }
@@ -104,7 +178,7 @@ fn a_seed_that_refuses_for_good_ends_the_search() {
 #[test]
 fn what_may_pass_is_tried_again_after_a_pause() {
     let mut process = Process::seeking(config());
-    assert_eq!(process.done(answers(SeedAnswer::Unreachable, None)), []);
+    process.done(answers(SeedAnswer::Unreachable, None));
     assert_eq!(process.tick_before(BACKOFF), []);
     assert_eq!(process.tick_after(MS), [greet(0, &["seed"])]);
     // No leader.
