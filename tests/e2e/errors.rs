@@ -159,7 +159,7 @@ async fn another_protocol_version_is_named() {
     assert!(error.to_string().contains("version 99"), "{error}");
     // The other side learns this side's version, whatever it is.
     drop(young);
-    assert_eq!(soon("the end", old).await.unwrap()[..6], *b"CSTY\x01\x00");
+    assert_eq!(soon("the end", old).await.unwrap()[..6], *b"CSTY\x02\x00");
 }
 
 #[tokio::test]
@@ -373,11 +373,11 @@ async fn a_node_goes_on_serving_whatever_strangers_send() {
         let mut bytes = vec![0; length];
         rand::Rng::fill_bytes(&mut rng, &mut bytes);
         spit(to, &bytes).await;
-        let mut greeted = b"CSTY\x01\x00".to_vec();
+        let mut greeted = b"CSTY\x02\x00".to_vec();
         greeted.extend(&bytes);
         spit(to, &greeted).await;
     }
-    spit(to, b"CSTY\x01\x00\xff\xff\xff\xff").await;
+    spit(to, b"CSTY\x02\x00\xff\xff\xff\xff").await;
     for i in 0..20 {
         assert_eq!(
             nodes[1].entity::<Counter>(format!("c{i}")).add(1).await,

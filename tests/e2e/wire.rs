@@ -49,7 +49,7 @@ async fn let_in(to: SocketAddr) -> TcpStream {
         ("to", vec![0xc0]),
     ]);
     let mut stream = TcpStream::connect(to).await.unwrap();
-    stream.write_all(b"CSTY\x01\x00").await.unwrap();
+    stream.write_all(b"CSTY\x02\x00").await.unwrap();
     stream
         .write_all(&u32::try_from(hello.len()).unwrap().to_le_bytes())
         .await
