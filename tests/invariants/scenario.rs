@@ -175,7 +175,6 @@ impl Plan {
     }
 
     /// A rolling restart that does not wait for the cluster to come to rest.
-    #[allow(dead_code, reason = "the program that breaks rules needs fewer storms")]
     pub(crate) fn rolling() -> Self {
         Self {
             kills: false,
