@@ -17,12 +17,18 @@ pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
 /// Calls what drops a user's value, which may panic for that.
 pub(crate) fn contained(what: &'static str, call: impl FnOnce()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(call)) {
-        tracing::error!(
-            reason = panic_text(&*payload),
-            "{what} panicked when it was dropped"
-        );
-        forget(payload);
+        log(what, payload);
     }
+}
+
+/// Compiled once: a log line is long, and there is a call for each type of actor.
+#[cold]
+fn log(what: &'static str, payload: Box<dyn Any + Send>) {
+    tracing::error!(
+        reason = panic_text(&*payload),
+        "{what} panicked when it was dropped"
+    );
+    forget(payload);
 }
 
 /// Drops the value of a panic, which may panic in turn when it is dropped, and so may the value of
