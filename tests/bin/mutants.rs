@@ -47,8 +47,8 @@ const OF_TWO: &str = "15";
 /// The invariant of takeovers, in the storm where a leader is succeeded.
 const SUCCESSION: &str = "4 (succession)";
 
-/// The invariant of the order of messages, in the storm where nodes leave one after the other: shards
-/// move there all the time, and seldom in other storms.
+/// The invariant of the order of messages, in the storm where nodes leave one after the other:
+/// shards move there all the time, and seldom in other storms.
 const ROLLING: &str = "12 (rolling)";
 
 /// The storm in which the map is kept on disk and all nodes may be killed at once.
