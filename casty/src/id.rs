@@ -218,8 +218,8 @@ impl fmt::Display for ShardId {
 }
 
 /// The number of a shard's ownership: the number of the cluster's generation in the upper 32 bits,
-/// who began that generation in the next 16, and a sequence number in the rest. Epochs only grow,
-/// and none is used twice. A message or a write with an older epoch is refused.
+/// the founder of that generation in the next 16, and a sequence number in the rest. Epochs only
+/// grow, and none is used twice. A message or a write with an older epoch is refused.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]

@@ -7,6 +7,8 @@ use std::cell::Cell;
 
 use serde::{Deserialize as _, Serialize, de::DeserializeOwned};
 
+use super::packed;
+
 /// How deep a decoded value may nest. Deeper input is refused: two kilobytes of nested arrays would
 /// otherwise overflow the stack.
 pub(crate) const DEPTH_MAX: usize = 64;
@@ -54,10 +56,13 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError
     // is.
     match <()>::deserialize(&mut deserializer) {
         Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => Ok(value),
-        _ => Err(DecodeError(
-            "bytes are left over after the value".to_owned(),
-        )),
+        _ => Err(left_over()),
     }
+}
+
+/// The value does not take up all bytes.
+pub(super) fn left_over() -> DecodeError {
+    DecodeError("bytes are left over after the value".to_owned())
 }
 
 thread_local! {
@@ -89,18 +94,12 @@ pub(crate) fn with_scratch<R>(
 ///
 /// An externally tagged enum is a map of one entry, or a bare string.
 pub(crate) fn variant_name(bytes: &[u8]) -> Option<&str> {
-    let text = match bytes.split_first()? {
-        (0x81, rest) => rest,
+    let name = match packed::map(bytes) {
+        Some((1, entry)) => entry,
         _ => bytes,
     };
-    let (length, rest) = match text.split_first()? {
-        (marker @ 0xa0..=0xbf, rest) => (usize::from(marker & 0x1f), rest),
-        (0xd9, rest) => rest
-            .split_first()
-            .map(|(length, rest)| (usize::from(*length), rest))?,
-        _ => return None,
-    };
-    std::str::from_utf8(rest.get(..length)?).ok()
+    let (name, _) = packed::text(name)?;
+    std::str::from_utf8(name).ok()
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use serde::{
 };
 
 use super::{
-    codec::{DEPTH_MAX, DecodeError, EncodeError},
+    codec::{DEPTH_MAX, DecodeError, EncodeError, left_over},
     packed,
     wire::Wire,
 };
@@ -155,8 +155,11 @@ impl SerializeStructVariant for PackedFields<'_> {
 /// Reads a message in MessagePack that takes up all of `bytes`.
 pub fn unpack<F: MessageForm>(bytes: &[u8]) -> Result<F, DecodeError> {
     let (index, mut fields) = Packed::begin(bytes, F::MESSAGES)?;
-    let read = F::read(index, &mut fields);
-    fields.end(read.map_err(|error| DecodeError(error.to_string())))
+    let message = F::read(index, &mut fields).map_err(|error| DecodeError(error.to_string()))?;
+    match fields.rest {
+        [] => Ok(message),
+        _ => Err(left_over()),
+    }
 }
 
 /// The fields of a message in MessagePack that are left to be read.
@@ -193,15 +196,6 @@ impl<'de> Packed<'de> {
         };
         let value = &[];
         Ok((index, Self { left, rest, value }))
-    }
-
-    fn end<F>(&self, read: Result<F, DecodeError>) -> Result<F, DecodeError> {
-        if read.is_ok() && !self.rest.is_empty() {
-            return Err(DecodeError(
-                "bytes are left over after the value".to_owned(),
-            ));
-        }
-        read
     }
 }
 

@@ -243,7 +243,7 @@ impl Status {
         self.wake_by(waker);
     }
 
-    /// Whoever has something to say to the run wakes it by this.
+    /// The run's, by which senders and signals wake it.
     pub(super) fn wake_by(&mut self, waker: &Waker) {
         match &mut self.waker {
             Some(present) => present.clone_from(waker),

@@ -58,7 +58,7 @@ impl Gate {
 
     /// Whether the gate is open, and was open ever since it had these lapses.
     pub(crate) fn is_open_since(&self, lapses: Lapses) -> bool {
-        // In this order: whoever sees the gate open again sees the lapse before.
+        // In this order: a reader that sees the gate open again has seen the lapse before.
         self.is_open() && self.lapses() == lapses
     }
 

@@ -398,13 +398,13 @@ impl Membership {
     /// The addresses at which the cluster may be: the seeds, and the last known addresses of the
     /// other members.
     fn places(&self) -> Vec<String> {
+        self.seeds_and(self.last_addresses.iter().cloned())
+    }
+
+    /// The seeds, and each of these addresses that is none of them.
+    fn seeds_and(&self, known: impl Iterator<Item = String>) -> Vec<String> {
         let mut places = self.config.seeds.clone();
-        let known = self.last_addresses.iter();
-        places.extend(
-            known
-                .filter(|known| !self.config.seeds.contains(known))
-                .cloned(),
-        );
+        places.extend(known.filter(|known| !self.config.seeds.contains(known)));
         places
     }
 

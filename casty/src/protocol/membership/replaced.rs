@@ -14,13 +14,8 @@ impl Membership {
             return;
         }
         self.looks_around = true;
-        let mut places = self.config.seeds.clone();
         let members = view.map.into_iter().flat_map(|map| map.members.values());
-        for place in members.map(|member| member.address.to_string()) {
-            if !places.contains(&place) {
-                places.push(place);
-            }
-        }
+        let places = self.seeds_and(members.map(|member| member.address.to_string()));
         self.begin_operation(Operation::LookAround(places));
     }
 

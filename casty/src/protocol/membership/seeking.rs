@@ -189,7 +189,7 @@ impl Membership {
         match decision {
             Decision::Found => {
                 self.go_to(SeekingStep::Founding);
-                // Before it founds: nobody else must count on this process from now on.
+                // Before it founds: no other seeker may count on this process from now on.
                 self.effects.push(MembershipEffect::TellSeekers(None));
                 self.begin_operation(Operation::Found);
             }
@@ -205,7 +205,7 @@ impl Membership {
         }
     }
 
-    /// Says for whom this process waits, at first and every now and then. A seed whose name means
+    /// Names the seeds that this process waits for, at first and every now and then. A seed whose name means
     /// nothing is a mistake also where others answer.
     fn tell_of_wait(&mut self, waits: bool, answers: &[SeedAnswer], view: &NodeView<'_>) {
         let Some(seeking) = self.seeking() else {
