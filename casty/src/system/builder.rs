@@ -113,9 +113,9 @@ impl SystemBuilder {
     /// addresses of the others.
     ///
     /// A node joins the cluster of any seed that is in one. While none is, all seeds have to
-    /// answer, and theirs too; then the node with the least address founds a cluster. A node that is
-    /// in no cluster yet names the seeds that it waits for in a warning. A node without seeds, or
-    /// with itself as the only one, founds a cluster at once.
+    /// answer, and theirs too; then the node with the least address founds a cluster. A node that
+    /// is in no cluster yet names the seeds that it waits for in a warning. A node without seeds,
+    /// or with itself as the only one, founds a cluster at once.
     ///
     /// A seed that is not of the form `host:port` is an error of [`start`](Self::start). A name
     /// that cannot be resolved may mean something later; until then it is in the warnings.

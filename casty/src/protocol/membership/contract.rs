@@ -188,8 +188,8 @@ pub(crate) enum MembershipEffect {
     /// End the entities and all links, forget the map, the leader and the engine. The process is
     /// this member from now on.
     Begin(MemberId),
-    /// Tell each process that asks that this process may found a cluster, and knows these seekers; with
-    /// `None`, that it will found none.
+    /// Tell each process that asks that this process may found a cluster, and knows these
+    /// seekers; with `None`, that it will found none.
     TellSeekers(Option<BTreeSet<SocketAddr>>),
     /// The process is in no cluster yet, because of these places: each with its answer.
     Wait(Vec<(String, SeedAnswer)>),

@@ -205,8 +205,8 @@ impl Membership {
         }
     }
 
-    /// Names the seeds that this process waits for, at first and every now and then. A seed whose name means
-    /// nothing is a mistake also where others answer.
+    /// Names the seeds that this process waits for, at first and every now and then. A seed whose
+    /// name means nothing is a mistake also where others answer.
     fn tell_of_wait(&mut self, waits: bool, answers: &[SeedAnswer], view: &NodeView<'_>) {
         let Some(seeking) = self.seeking() else {
             return;
