@@ -48,6 +48,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let mut ignored = Vec::new();
     tokio::select! {
+        // What ends the node is told first.
+        biased;
         () = watch => {}
         ended = node.run_until_terminated() => return Ok(ended?),
         result = async { stdin().read_to_end(&mut ignored).await } => drop(result?),

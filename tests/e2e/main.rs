@@ -31,6 +31,7 @@ mod sim;
 mod spying;
 mod supervision;
 mod support;
+mod termination;
 mod tie;
 mod time;
 mod watching;

@@ -86,7 +86,7 @@ impl Client {
             Arc::default(),
         );
         let client = Arc::new(Self {
-            failed: Failed::new(map.clone()),
+            failed: Failed::new(map.clone(), process.ending.clone()),
             settings,
             seeds,
             process,

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
+
 use crate::{
     cluster::{locks::Rank, map_watch::MapWatch},
     error::JoinError,
@@ -12,13 +14,14 @@ use crate::{
 pub(crate) struct Failed {
     /// Notified, since callers that wait for members wait on the map.
     map: Arc<MapWatch>,
+    ending: CancellationToken,
     error: Ranked<Option<JoinError>>,
 }
 
 impl Failed {
-    pub(crate) fn new(map: Arc<MapWatch>) -> Self {
+    pub(crate) fn new(map: Arc<MapWatch>, ending: CancellationToken) -> Self {
         let error = Rank::Failed.mutex(None);
-        Self { map, error }
+        Self { map, ending, error }
     }
 
     /// The first reason counts.
@@ -26,6 +29,7 @@ impl Failed {
         tracing::error!(%error, "not a member of the cluster");
         self.error.lock().get_or_insert(error);
         self.map.notify();
+        self.ending.cancel();
     }
 
     pub(crate) fn get(&self) -> Option<JoinError> {

@@ -125,7 +125,7 @@ impl Node {
         );
         let node = Arc::new(Self {
             hosted: hosts().map(|region| region.catalog_entry()).collect(),
-            failed: Failed::new(map.clone()),
+            failed: Failed::new(map.clone(), process.ending.clone()),
             setup,
             process,
             peers,
@@ -156,14 +156,14 @@ impl Node {
     /// Whether this process is Up and its entities may act. The gate opens only once the regions
     /// follow the map that the lease was granted by.
     pub(crate) fn is_ready(&self) -> bool {
-        let has_ended = self.process.is_leaving() || self.process.cancel.is_cancelled();
+        let is_ending = self.process.ending.is_cancelled() || self.process.cancel.is_cancelled();
         let membership = self.current_membership();
         let contact = &membership.contact;
         let status = self
             .map
             .get()
             .and_then(|map| map.status(&contact.local.member));
-        !has_ended && status == Some(Status::Up) && contact.tenure.may_act()
+        !is_ending && status == Some(Status::Up) && contact.tenure.may_act()
     }
 
     /// Gives gossip an input that must not be lost, however many wait there.

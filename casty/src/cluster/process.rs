@@ -16,6 +16,8 @@ pub(crate) struct Process {
     /// Ends all tasks.
     pub(crate) cancel: CancellationToken,
     pub(crate) tasks: TaskTracker,
+    /// Cancelled when the end of this process in its cluster begins, or is certain.
+    pub(crate) ending: CancellationToken,
     rng: Ranked<StdRng>,
     leaving: AtomicBool,
 }
@@ -26,6 +28,7 @@ impl Process {
             runtime,
             cancel,
             tasks: TaskTracker::new(),
+            ending: CancellationToken::new(),
             rng: Rank::Random.mutex(StdRng::seed_from_u64(seed)),
             leaving: AtomicBool::new(false),
         })
@@ -50,6 +53,7 @@ impl Process {
     /// by another.
     pub(crate) fn set_leaving(&self) {
         self.leaving.store(true, Ordering::Relaxed);
+        self.ending.cancel();
     }
 
     pub(crate) fn is_leaving(&self) -> bool {

@@ -135,6 +135,13 @@ pub enum ShutdownError {
         /// What was still under way.
         waiting_for: &'static str,
     },
+    /// The node was shut down because it will never be a member of its cluster again.
+    #[error("the node ended: {reason}")]
+    NoMember {
+        /// Why it will not.
+        #[source]
+        reason: JoinError,
+    },
     /// The operating system cannot report signals. Nothing was shut down.
     #[error("cannot wait for the signal to end: {reason}")]
     Signal {

@@ -488,7 +488,7 @@ impl SystemBuilder {
             tie_breaker: self.tie_breaker,
             disk,
         };
-        let (regions, cancel) = (parts.regions.to_vec(), parts.process.cancel.clone());
+        let (regions, process) = (parts.regions.to_vec(), parts.process.clone());
         let (node, inputs) = Node::new(setup, parts, local, kept);
         start(&node, inputs, listener);
         Ok(ActorSystem(Arc::new(Inner {
@@ -496,8 +496,9 @@ impl SystemBuilder {
             regions,
             node: Some(node),
             settings,
+            ending: process.ending.clone(),
             _remote_actors: Some(remote_actors),
-            _stop: cancel.drop_guard(),
+            _stop: process.cancel.clone().drop_guard(),
         })))
     }
 }

@@ -3,6 +3,7 @@
 mod builder;
 mod client;
 mod shards;
+mod termination;
 #[cfg(feature = "sim")]
 mod weak;
 
@@ -56,6 +57,8 @@ struct Inner {
     settings: Settings,
     /// The runtime refers to it weakly.
     _remote_actors: Option<Arc<RemoteActors>>,
+    /// Cancelled when the end of this system begins.
+    ending: CancellationToken,
     _stop: DropGuard,
 }
 
@@ -69,6 +72,7 @@ impl fmt::Debug for Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        self.ending.cancel();
         if self.node.is_none() {
             self.regions.iter().for_each(|region| region.abandon());
             self.runtime.stop();
@@ -121,6 +125,7 @@ impl ActorSystem {
             regions,
             node: None,
             settings,
+            ending: CancellationToken::new(),
             _remote_actors: None,
             _stop: stop,
         })))
@@ -296,17 +301,53 @@ impl ActorSystem {
     ///
     /// For readiness probes. A node that is cut off stops to be ready when its lease ends, and is
     /// ready again when it holds one again; it need not be restarted for that, so this is no
-    /// liveness probe. A node that shuts down is not ready from the moment the shutdown begins. A
-    /// system without a network is ready until it has stopped.
+    /// liveness probe. A node is not ready any more from the moment its end begins
+    /// ([`terminated`](Self::terminated)). A system without a network is ready until then.
     pub fn is_ready(&self) -> bool {
         match &self.0.node {
             Some(node) => node.is_ready(),
-            None => !self.0.runtime.is_stopped(),
+            None => !self.0.ending.is_cancelled() && !self.0.runtime.is_stopped(),
         }
     }
 
-    /// Waits until `SIGTERM` or Ctrl-C asks the process to end, then [shuts down](Self::shutdown).
-    /// It is the last call in the `main` of a service.
+    /// Resolves when the end of this system begins: `SIGTERM` or Ctrl-C asks the process to end,
+    /// some caller [shuts the system down](Self::shutdown), its last clone is dropped, or the node
+    /// will never be a member again ([`ready`](Self::ready) says why). From then on the system is
+    /// not [ready](Self::is_ready), and it works until it is shut down.
+    ///
+    /// So an HTTP server and the node have one signal: the server stops to accept, and finishes its
+    /// requests, which still reach the entities; afterwards the node leaves. The example `axum` is
+    /// a whole service.
+    ///
+    /// ```
+    /// # use casty::prelude::*;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let node = ActorSystem::local("app");
+    /// let ending = node.terminated();
+    /// let server = tokio::spawn(async move {
+    ///     // axum: `serve(listener, app).with_graceful_shutdown(node.terminated())`
+    ///     ending.await;
+    /// });
+    /// # node.shutdown().await?;
+    /// server.await?;
+    /// node.shutdown().await?;
+    /// assert!(!node.is_ready());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// The future borrows nothing and does not keep the system alive. From its first poll on,
+    /// `SIGTERM` and Ctrl-C do not end the process by themselves any more.
+    ///
+    /// # Cancel safety
+    /// Safe. A later call resolves at once if the end has begun.
+    pub fn terminated(&self) -> impl Future<Output = ()> + Send + use<> + 'static {
+        termination::terminated(self.0.ending.clone())
+    }
+
+    /// Waits until the end of this system begins, as [`terminated`](Self::terminated), then
+    /// [shuts down](Self::shutdown). It is the last call in the `main` of a service.
     ///
     /// ```no_run
     /// # use casty::prelude::*;
@@ -319,8 +360,9 @@ impl ActorSystem {
     /// ```
     ///
     /// # Errors
-    /// [`ShutdownError`] as for [`shutdown`](Self::shutdown), and if the operating system does not
-    /// deliver signals.
+    /// [`ShutdownError`] as for [`shutdown`](Self::shutdown); if the node will never be a member
+    /// again, which is then the reason to end; and if the operating system does not deliver
+    /// signals.
     ///
     /// # Cancel safety
     /// If the future is dropped while it waits for a signal, nothing has happened. Afterwards it is
@@ -350,23 +392,13 @@ impl ActorSystem {
 
 impl Inner {
     async fn run_until_terminated(&self) -> Result<(), ShutdownError> {
-        let refused = |error: std::io::Error| ShutdownError::Signal {
+        let begins = termination::asked_to_end(&self.ending).await;
+        begins.map_err(|error| ShutdownError::Signal {
             reason: error.to_string(),
-        };
-        #[cfg(unix)]
-        {
-            use tokio::signal::unix::{SignalKind, signal};
-            let mut terminate = signal(SignalKind::terminate()).map_err(refused)?;
-            let mut interrupt = signal(SignalKind::interrupt()).map_err(refused)?;
-            tokio::select! {
-                biased;
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        }
-        #[cfg(not(unix))]
-        tokio::signal::ctrl_c().await.map_err(refused)?;
-        self.shut_down().await
+        })?;
+        let failed = self.node.as_ref().and_then(|node| node.failed.get());
+        let shut_down = self.shut_down().await;
+        failed.map_or(shut_down, |reason| Err(ShutdownError::NoMember { reason }))
     }
 
     fn shut_down(&self) -> Boxed<'_, Result<(), ShutdownError>> {
@@ -374,6 +406,7 @@ impl Inner {
     }
 
     async fn stop(&self) -> Result<(), ShutdownError> {
+        self.ending.cancel();
         if let Some(node) = &self.node {
             return leave(node).await;
         }
@@ -408,7 +441,7 @@ fn ready(node: &Node) -> Boxed<'_, Result<(), JoinError>> {
     boxed(async {
         loop {
             wait_for(node, 1).await?;
-            if node.process.is_leaving() {
+            if node.process.ending.is_cancelled() {
                 return Err(JoinError::ShutDown);
             }
             if node.is_ready() {
@@ -431,6 +464,7 @@ fn ready(node: &Node) -> Boxed<'_, Result<(), JoinError>> {
                 biased;
                 () = news => {}
                 () = opened => {}
+                () = node.process.ending.cancelled() => {}
                 () = node.process.cancel.cancelled() => {}
             }
         }

@@ -1,0 +1,43 @@
+//! The beginning of a system's end, and the signals of the operating system that ask for it.
+
+use std::io;
+
+use tokio_util::sync::CancellationToken;
+
+/// Resolves when the end has begun. It begins with a signal to the process, if with nothing else.
+pub(super) async fn terminated(ending: CancellationToken) {
+    if let Err(error) = asked_to_end(&ending).await {
+        tracing::warn!(%error, "cannot hear the signals to end");
+        ending.cancelled().await;
+    }
+}
+
+/// As [`terminated`], but says so if the operating system does not deliver signals.
+pub(super) async fn asked_to_end(ending: &CancellationToken) -> io::Result<()> {
+    let signal = tokio::select! {
+        biased;
+        () = ending.cancelled() => return Ok(()),
+        signal = signal_to_end() => signal?,
+    };
+    tracing::info!(signal, "asked to end");
+    ending.cancel();
+    Ok(())
+}
+
+#[cfg(unix)]
+async fn signal_to_end() -> io::Result<&'static str> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(tokio::select! {
+        biased;
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    })
+}
+
+#[cfg(not(unix))]
+async fn signal_to_end() -> io::Result<&'static str> {
+    tokio::signal::ctrl_c().await?;
+    Ok("Ctrl-C")
+}
