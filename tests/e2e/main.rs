@@ -22,6 +22,7 @@ mod lapses;
 mod local;
 mod migration;
 mod moves;
+mod names;
 mod passivation;
 mod policies;
 mod processes;

@@ -1,6 +1,6 @@
 //! The errors of a system as a whole: its start, its membership, its shutdown.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// Why a system did not start.
 #[derive(Debug, thiserror::Error)]
@@ -105,6 +105,13 @@ pub enum JoinError {
         seed: String,
         /// Its reason.
         reason: String,
+    },
+    /// Another process of this node's name is a member, and answers. A name belongs to one process
+    /// at a time: give this node another, or end that process first.
+    #[error("another process of this node's name is a member, and answers at `{by}`")]
+    NameTaken {
+        /// The address of the process that has the name.
+        by: SocketAddr,
     },
     /// The cluster declared this incarnation Down, and this node stays out
     /// ([`OnDown::Stop`](crate::member::OnDown::Stop)). A new process may join.

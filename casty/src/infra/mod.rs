@@ -1,6 +1,8 @@
 //! Tools that every layer may use and that decide nothing: locks, published values, boxed futures,
-//! the timer thread, switches for mutants and for observation by the simulation's checks.
+//! growing pauses, the timer thread, switches for mutants and for observation by the simulation's
+//! checks.
 
+pub(crate) mod backoff;
 pub(crate) mod boxed;
 pub(crate) mod cancel;
 pub(crate) mod mutants;

@@ -27,7 +27,10 @@
 
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
-use crate::{id::Seeker, infra::mutants};
+use crate::{
+    id::Seeker,
+    infra::{backoff::Backoff, mutants},
+};
 
 /// The most seekers that one may know. What a seeker with more says is ignored.
 const KNOWN_MAX: usize = 1024;
@@ -75,27 +78,25 @@ pub(crate) enum Decision {
 pub(crate) struct Bootstrap {
     /// `None` for a process that cannot found: a client, or a member of before.
     own: Option<SocketAddr>,
-    pauses: (Duration, Duration),
+    /// The pauses between rounds.
+    pauses: Backoff,
     /// The seekers that this process knows. It only grows.
     known: BTreeSet<SocketAddr>,
     /// The part of them that this process tells.
     told: BTreeSet<SocketAddr>,
-    next_pause: Duration,
     /// Attempts to join so far. Each attempt takes the next seed that knows a cluster: a seed that
     /// was cut off for long may know no leader that could admit this node.
     tries: usize,
 }
 
 impl Bootstrap {
-    /// `own`: the address of this process, if it may found. `pauses`: the first pause between
-    /// rounds, doubled up to the second.
-    pub(crate) fn new(own: Option<SocketAddr>, pauses: (Duration, Duration)) -> Self {
+    /// `own`: the address of this process, if it may found. `pauses`: those between rounds.
+    pub(crate) fn new(own: Option<SocketAddr>, pauses: Backoff) -> Self {
         Self {
             own,
             pauses,
             known: own.into_iter().collect(),
             told: BTreeSet::new(),
-            next_pause: pauses.0,
             tries: 0,
         }
     }
@@ -174,10 +175,8 @@ impl Bootstrap {
         if self.may_found(answers) {
             return Decision::Found;
         }
-        let pause = self.next_pause;
-        self.next_pause = (pause * 2).min(self.pauses.1);
         Decision::Retry {
-            after: pause.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0),
+            after: self.pauses.pause(jitter),
         }
     }
 }
@@ -189,6 +188,10 @@ mod tests {
     use super::*;
 
     const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(300));
+
+    fn pauses() -> Backoff {
+        Backoff::new(PAUSES.0, PAUSES.1)
+    }
 
     fn address(n: u16) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], 100 + n))
@@ -206,11 +209,11 @@ mod tests {
     }
 
     fn node(n: u16) -> Bootstrap {
-        Bootstrap::new(Some(address(n)), PAUSES)
+        Bootstrap::new(Some(address(n)), pauses())
     }
 
     fn former_member() -> Bootstrap {
-        Bootstrap::new(None, PAUSES)
+        Bootstrap::new(None, pauses())
     }
 
     /// The decision of node 1 in its first round.

@@ -176,6 +176,24 @@ pub(crate) enum MapError {
     UnknownMember(MemberId),
     #[error("`{0}` was superseded by a newer incarnation, or declared down")]
     Superseded(MemberId),
+    /// A process of the same name had a clock that was ahead, and an incarnation from it.
+    #[error(
+        "`{member}` is older than a process of its name: the next incarnation after {than} may join"
+    )]
+    Older { member: MemberId, than: Incarnation },
+    /// The name belongs to a process that answers.
+    #[error(
+        "`{member}` cannot join: another process of its name is a member, and answers at `{by}`"
+    )]
+    NameTaken { member: MemberId, by: SocketAddr },
+    #[error(
+        "`{member}` cannot join: the leader does not reach it at `{address}`, the address that it advertises: {reason}"
+    )]
+    NotReached {
+        member: MemberId,
+        address: SocketAddr,
+        reason: String,
+    },
     #[error("`{0}` is not in a state for this")]
     WrongStatus(MemberId),
     #[error(
@@ -403,8 +421,9 @@ impl ClusterMap {
         let (newer, older): (Vec<_>, Vec<_>) = same_node
             .cloned()
             .partition(|other| other.incarnation > id.incarnation);
-        if !newer.is_empty() {
-            return Err(MapError::Superseded(id.clone()));
+        if let Some(than) = newer.iter().map(|other| other.incarnation).max() {
+            let member = id.clone();
+            return Err(MapError::Older { member, than });
         }
         let before = seat.map(|seat| self.sat_before(id, seat)).transpose()?;
         // A restarted node replaces its earlier incarnations. Their shards are free only once those

@@ -4,6 +4,7 @@
 //! Time and randomness are arguments, and effects are returned. So a test compares whole lists of
 //! effects, and a simulation runs every decision under one seed.
 
+pub(crate) mod admission;
 pub(crate) mod allocation;
 pub(crate) mod bootstrap;
 pub(crate) mod facts;

@@ -102,7 +102,9 @@ impl SystemBuilder {
     }
 
     /// The address that peers dial. Set it if peers cannot dial the address that this node listens
-    /// on (`0.0.0.0`, NAT, containers). Default: the address of [`listen`](Self::listen).
+    /// on (`0.0.0.0`, NAT, containers). Default: the address of [`listen`](Self::listen). The cluster
+    /// lets a node in only once the leader reaches it at this address; until then the node goes on
+    /// trying, and both log a warning with the address.
     pub fn advertise(mut self, address: impl ToString) -> Self {
         self.advertise = Some(address.to_string());
         self
@@ -421,6 +423,14 @@ impl SystemBuilder {
             return Err(StartError::Setting {
                 setting: "advertise",
                 reason: format!("`{address}` cannot be dialed by others; say which address can"),
+            });
+        }
+        if address.port() == 0 {
+            return Err(StartError::Setting {
+                setting: "advertise",
+                reason: format!(
+                    "`{address}` has no port; say at which port others reach this node"
+                ),
             });
         }
         let name = self.node_id.clone().unwrap_or_else(|| address.to_string());

@@ -28,7 +28,7 @@ use crate::{
     error::Failure,
     event::DeadLetterReason,
     id::{MemberId, Voter},
-    infra::{sync::lock, timer_thread::TimerThread},
+    infra::{backoff::Backoff, sync::lock, timer_thread::TimerThread},
     message::{
         answer::{Pending, RawAnswer},
         codec,
@@ -112,35 +112,6 @@ impl fmt::Display for Peer {
             Some(member) => member.node.fmt(f),
             None => self.address.fmt(f),
         }
-    }
-}
-
-/// The pause after a failed dial: grows with each failure, with jitter.
-struct Backoff {
-    pause: Duration,
-    first: Duration,
-    max: Duration,
-    rng: StdRng,
-}
-
-impl Backoff {
-    fn new(times: &LinkTimes, seed: u64) -> Self {
-        Self {
-            pause: times.backoff,
-            first: times.backoff,
-            max: times.backoff_max,
-            rng: StdRng::seed_from_u64(seed),
-        }
-    }
-
-    fn reset(&mut self) {
-        self.pause = self.first;
-    }
-
-    fn next(&mut self) -> Duration {
-        let pause = self.pause.mul_f64(self.rng.random_range(0.5..1.0));
-        self.pause = (self.pause * 2).min(self.max);
-        pause
     }
 }
 
@@ -274,10 +245,11 @@ impl Link {
         times: LinkTimes,
         seed: u64,
     ) {
-        let mut backoff = Backoff::new(&times, seed);
+        let mut backoff = Backoff::new(times.backoff, times.backoff_max);
+        let mut rng = StdRng::seed_from_u64(seed);
         while !self.is_dead()
             && self
-                .connect_once(&*net, &*owner, &times, &mut backoff)
+                .connect_once(&*net, &*owner, &times, (&mut backoff, &mut rng))
                 .await
                 .is_some()
         {}
@@ -291,7 +263,7 @@ impl Link {
         net: &dyn Net,
         owner: &dyn LinkOwner,
         times: &LinkTimes,
-        backoff: &mut Backoff,
+        (backoff, rng): (&mut Backoff, &mut StdRng),
     ) -> Option<()> {
         self.unless_cancelled(self.outbox.work()).await?;
         let target = self.peer.target();
@@ -303,7 +275,7 @@ impl Link {
                 self.run_connection(dialed, owner, times.keepalive).await;
             }
             Err(error) => {
-                let until = Instant::now() + backoff.next();
+                let until = Instant::now() + backoff.pause(rng.random());
                 self.not_connected(owner, &error, until);
                 self.unless_cancelled(tokio::time::sleep_until(until))
                     .await?;

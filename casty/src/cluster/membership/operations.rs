@@ -17,6 +17,7 @@ use crate::{
     infra::observe::sighted,
     protocol::{
         bootstrap::SeedAnswer,
+        leader_client::LeaderError,
         lease::LeaseTimes,
         map::{ClusterMap, Command},
         membership::{Greeted, Introduction, MembershipInput, Operation, Outcome, Sight},
@@ -107,8 +108,11 @@ fn join_command(node: &Node, membership: &Membership) -> Command {
 
 async fn propose(contact: &Contact, command: Command) -> Outcome {
     let decided = contact.leader.propose(Proposal::Apply(command)).await;
-    if let Err(error) = &decided {
-        tracing::info!(%error, "not joined yet");
+    match &decided {
+        // Each try comes after a longer pause.
+        Err(LeaderError::Refused(error)) => tracing::warn!(%error, "this node may not join"),
+        Err(error) => tracing::info!(%error, "not joined yet"),
+        Ok(_) => {}
     }
     Outcome::Decided(decided)
 }
@@ -178,12 +182,11 @@ async fn greet(
             return only(SeedAnswer::Unresolved(error.to_string()));
         }
     };
-    if addresses.iter().any(|address| Some(*address) == own) {
-        return own_answer(contact);
-    }
     let mut last = SeedAnswer::Unreachable;
     for address in addresses {
         match contact.peers.greet(address, limit).await {
+            // Not each network lets a process dial itself.
+            Err(_) if Some(address) == own => return own_answer(contact),
             Ok(welcome) if welcome.member == contact.local.member => return own_answer(contact),
             Ok(welcome) if welcome.identity.is_none() => {
                 last = welcome

@@ -174,7 +174,8 @@ fn a_restarted_node_takes_the_place_of_its_former_self() {
     assert_eq!(home(&map, 3).epoch, Epoch::new(7, 2));
     map.apply(&remove).unwrap();
     let again = join_of(&old, address(2), vec![], None);
-    assert_eq!(map.apply(&again), Err(MapError::Superseded(old)));
+    let (member, than) = (old, Incarnation(2));
+    assert_eq!(map.apply(&again), Err(MapError::Older { member, than }));
 }
 
 fn sit(id: &MemberId, seat: Seat) -> Command {

@@ -52,6 +52,7 @@ use crate::{
     config::{Availability, OnDown},
     error::JoinError,
     id::{ClusterIdentity, Generation, Incarnation, MemberId},
+    infra::backoff::Backoff,
 };
 
 /// The period in which a member checks whether it is the only one left, if it may go on then.
@@ -124,6 +125,12 @@ pub(crate) struct Membership {
     last_addresses: Vec<String>,
     /// The greatest incarnation of this node that any map had.
     greatest: Incarnation,
+    /// The pauses between tries to become a member.
+    pauses: Backoff,
+    /// The incarnations in a row that were members for less than `backoff_max`, or not at all.
+    short_lives: u32,
+    /// When this incarnation became a member.
+    member_since: Option<Instant>,
     recovery: Option<Recovery>,
     /// When to look whether this member is alone.
     look_at: Option<Instant>,
@@ -136,6 +143,9 @@ impl Membership {
     pub(crate) fn new(config: MembershipConfig, me: MemberId) -> Self {
         Self {
             greatest: me.incarnation,
+            pauses: Backoff::new(config.backoff, config.backoff_max),
+            short_lives: 0,
+            member_since: None,
             stage: Stage::Seeking(Seeking::sitting(config.seeds.clone(), false)),
             config,
             me,
@@ -228,7 +238,7 @@ impl Membership {
     fn handle_outcome(&mut self, outcome: Outcome, view: &NodeView<'_>) {
         match outcome {
             Outcome::Sat(voters) => self.handle_sat(voters, view),
-            Outcome::Forgotten => self.handle_forgotten(),
+            Outcome::Forgotten => self.handle_forgotten(view),
             Outcome::Greeted(answers) => match &mut self.stage {
                 Stage::Seeking(_) => self.handle_answers(&answers, view),
                 Stage::Waiting(_) => self.handle_rival_greeted(&answers, view),
@@ -340,10 +350,27 @@ impl Membership {
     }
 
     fn begin_anew(&mut self, stops: bool, view: &NodeView<'_>) {
+        let pause = self.pause_after_life(view);
         self.begin(view);
-        let seeking = Seeking::forgetting(self.places(), stops);
+        let seeking = Seeking::forgetting(self.places(), stops, pause);
         self.stage = Stage::Seeking(seeking);
         self.begin_operation(Operation::ForgetSeat);
+    }
+
+    /// The pause before the next incarnation asks for its cluster. The first asks at once. Where
+    /// incarnation follows incarnation, something is wrong that haste makes worse.
+    fn pause_after_life(&mut self, view: &NodeView<'_>) -> Duration {
+        let life = |since| view.now.saturating_duration_since(since);
+        let was_long = self.member_since.take().map(life) >= Some(self.config.backoff_max);
+        if was_long {
+            self.short_lives = 0;
+            self.pauses.reset();
+        }
+        self.short_lives = self.short_lives.saturating_add(1);
+        if self.short_lives == 1 {
+            return Duration::ZERO;
+        }
+        self.pauses.pause(view.jitter)
     }
 
     fn end_session(&mut self) {
@@ -451,6 +478,7 @@ impl Membership {
 
     fn become_member(&mut self, spreading: Option<Spreading>, view: &NodeView<'_>) {
         self.stage = Stage::Member { spreading };
+        self.member_since = Some(view.now);
         if !self.is_client() {
             let prefers = self.config.availability == Availability::Prefer;
             self.look_at = (self.config.has_tie_breaker || prefers).then_some(view.now);

@@ -8,6 +8,7 @@ use super::{Greeted, Membership, MembershipEffect, NodeView, Operation, Stage};
 use crate::{
     error::JoinError,
     id::ClusterIdentity,
+    infra::backoff::Backoff,
     protocol::{
         bootstrap::{Bootstrap, Decision, SeedAnswer},
         leader_client::LeaderError,
@@ -33,9 +34,10 @@ const WARN_EVERY: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 enum SeekingStep {
     /// The kept state of an earlier incarnation is removed. Then the process stops, if it was told
-    /// to.
+    /// to, or asks the places after a pause.
     Forgetting {
         stops: bool,
+        pause: Duration,
     },
     /// The engine starts from what was kept.
     Sitting,
@@ -83,9 +85,9 @@ impl Seeking {
         }
     }
 
-    pub(super) fn forgetting(places: Vec<String>, stops: bool) -> Self {
+    pub(super) fn forgetting(places: Vec<String>, stops: bool, pause: Duration) -> Self {
         Self {
-            step: SeekingStep::Forgetting { stops },
+            step: SeekingStep::Forgetting { stops, pause },
             ..Self::sitting(places, true)
         }
     }
@@ -112,15 +114,19 @@ impl Membership {
         }
     }
 
-    pub(super) fn handle_forgotten(&mut self) {
-        let Some(seeking) = self.seeking() else {
-            return;
-        };
-        if matches!(seeking.step, SeekingStep::Forgetting { stops: true }) {
-            self.effects.push(MembershipEffect::Abandon);
-            return self.fail(JoinError::Down);
+    pub(super) fn handle_forgotten(&mut self, view: &NodeView<'_>) {
+        match self.seeking().map(|seeking| &seeking.step) {
+            Some(SeekingStep::Forgetting { stops: true, .. }) => {
+                self.effects.push(MembershipEffect::Abandon);
+                self.fail(JoinError::Down);
+            }
+            Some(SeekingStep::Forgetting { pause, .. }) if !pause.is_zero() => {
+                let until = view.now + *pause;
+                self.go_to(SeekingStep::Pausing { until });
+            }
+            Some(_) => self.ask_places(),
+            None => {}
         }
-        self.ask_places();
     }
 
     pub(super) fn handle_sat(
@@ -150,7 +156,7 @@ impl Membership {
     }
 
     fn ask_places(&mut self) {
-        let pauses = (self.config.backoff, self.config.backoff_max);
+        let pauses = Backoff::new(self.config.backoff, self.config.backoff_max);
         let own = self.config.address;
         let Some(seeking) = self.seeking() else {
             return;
@@ -241,7 +247,7 @@ impl Membership {
         if self.is_up(view) {
             return self.become_member(None, view);
         }
-        let until = view.now + self.config.backoff;
+        let until = view.now + self.pauses.pause(view.jitter);
         self.go_to(SeekingStep::Pausing { until });
     }
 
@@ -292,13 +298,22 @@ impl Membership {
             Err(LeaderError::Refused(MapError::WrongStatus(_))) => {
                 self.await_map(place, awaited, view);
             }
-            // Down before it was Up, or older than a process of its name: the next incarnation may
-            // join.
+            // Down before it was Up: the next incarnation may join.
             Err(LeaderError::Refused(MapError::Superseded(who) | MapError::UnknownMember(who)))
                 if who == self.me =>
             {
                 self.rejoin(view);
             }
+            // A process of its name had a clock that was ahead.
+            Err(LeaderError::Refused(MapError::Older { member, than })) if member == self.me => {
+                self.greatest = self.greatest.max(than);
+                self.handle_seat_gone(view);
+            }
+            Err(LeaderError::Refused(MapError::NameTaken { by, .. })) => {
+                self.fail(JoinError::NameTaken { by });
+            }
+            // The cluster will let it in once it can be reached.
+            Err(LeaderError::Refused(MapError::NotReached { .. })) => self.try_again(view),
             Err(LeaderError::Refused(MapError::Seat(who))) if who == self.me => {
                 self.handle_seat_gone(view);
             }

@@ -9,9 +9,9 @@ use tokio::io::AsyncReadExt;
 use super::{PORT, Sim, SimNet};
 use crate::{
     ActorSystem, Settings,
-    cluster::{node::Node, peers::wire::Proposal},
+    cluster::{authority::raft::types::Decision, node::Node, peers::wire::ProposalError},
     id::{CatalogEntry, Generation, Incarnation, MemberId, NodeId},
-    protocol::{leader_client::LeaderError, lease::LeaseTimes, map::Command},
+    protocol::{lease::LeaseTimes, map::Command},
     transport::net::{Net, Target},
 };
 
@@ -19,9 +19,10 @@ fn node(system: &ActorSystem) -> Arc<Node> {
     system.node().expect("it has a network").clone()
 }
 
-/// Lets a made-up member join that hosts an entity type of this name, which outlives even a
-/// recovery.
-fn join(sim: &mut Sim, on: &str, kind: &'static str) -> Result<u64, LeaderError> {
+/// Has the leader decide that a made-up member joins, which hosts an entity type of this name. The
+/// type outlives even a recovery. A proposal would be refused, since the leader does not reach that
+/// member.
+fn join(sim: &mut Sim, on: &str, kind: &'static str) -> Result<u64, ProposalError> {
     sim.on(on, move |system| async move {
         let settings = Settings::default();
         let command = Command::Join {
@@ -40,12 +41,9 @@ fn join(sim: &mut Sim, on: &str, kind: &'static str) -> Result<u64, LeaderError>
             since: Incarnation(1),
             seat: None,
         };
-        let membership = node(&system).current_membership();
-        membership
-            .contact
-            .leader
-            .propose(Proposal::Apply(command))
-            .await
+        let engine = node(&system).current_membership().voter.engine();
+        let engine = engine.expect("it leads");
+        engine.decide_and_keep(Decision::Change(command)).await
     })
 }
 

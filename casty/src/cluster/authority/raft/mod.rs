@@ -6,6 +6,7 @@
 //! partitioned leader goes on believing that it leads. So nothing here trusts that belief: only a
 //! commit counts, or a round of a quorum.
 
+mod admit;
 mod disk;
 mod network;
 mod runtime;
@@ -348,7 +349,7 @@ impl RaftEngine {
 
     /// Like `decide`, for a proposer that gets an answer. If another member listens and
     /// acknowledges in time, a sole voter's decision has a second copy by then.
-    async fn decide_and_keep(&self, decision: Decision) -> Result<u64, ProposalError> {
+    pub(crate) async fn decide_and_keep(&self, decision: Decision) -> Result<u64, ProposalError> {
         let version = self.decide(decision).await?;
         self.keep(version).await;
         Ok(version)
@@ -531,46 +532,6 @@ impl RaftEngine {
                 decided.map(drop).map_err(|denied| denied.to_string())
             }
             Verdict::Lost => Err("the tie-breaker has decided for the other".to_owned()),
-        }
-    }
-
-    /// Admits a member. If it replaces an incarnation that could still go on by itself, that pair
-    /// is claimed first.
-    async fn admit(&self, join: Command) -> Result<u64, ProposalError> {
-        for older in self.unclaimed(&join) {
-            let now = Instant::now();
-            let claims = self
-                .ties()
-                .is_some_and(|mut ties| ties.claim_now(&older, now));
-            let won = claims
-                && self.claim(&older).await.map_err(ProposalError::Undecided)? == Verdict::Won;
-            if !won {
-                let reason = format!("the tie-breaker may have decided for `{older}`");
-                return Err(ProposalError::Undecided(reason));
-            }
-        }
-        let version = {
-            let _alone = self.alone().await;
-            if let Some(older) = self.unclaimed(&join).first() {
-                let reason = format!("`{older}` has just joined");
-                return Err(ProposalError::Undecided(reason));
-            }
-            self.decide(Decision::Change(join)).await?
-        };
-        self.keep(version).await;
-        Ok(version)
-    }
-
-    /// The members that this node, as sole voter, has to claim before they may be replaced.
-    fn unclaimed(&self, join: &Command) -> Vec<MemberId> {
-        let Some(ties) = self.ties() else {
-            return Vec::new();
-        };
-        match (join, self.machine.map()) {
-            (Command::Join { member, since, .. }, Some(map)) if self.is_sole() => {
-                ties.unclaimed(&map, member, *since)
-            }
-            _ => Vec::new(),
         }
     }
 

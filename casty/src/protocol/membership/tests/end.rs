@@ -34,12 +34,51 @@ fn an_incarnation_comes_from_the_clock_where_that_is_ahead() {
 /// The process before this one had a clock that was ahead. The map refuses this one until its
 /// incarnation is greater, which by the clock may take hours.
 #[test]
-fn an_incarnation_is_greater_than_any_that_the_map_knows() {
-    let mut process = Process::joining(config());
-    process.map = Some(Arc::new(cluster(&[b(5000)])));
+fn an_incarnation_is_greater_than_the_one_it_lost_to_and_than_any_that_the_map_knows() {
+    let older = LeaderError::Refused(MapError::Older {
+        member: b(1),
+        than: Incarnation(5000),
+    });
+    // Also where a node that is declared Down stays out: this process was no member yet.
+    let mut process = Process::joining(MembershipConfig {
+        on_down: OnDown::Stop,
+        ..config()
+    });
     process.clock = 2;
-    let older = LeaderError::Refused(MapError::Superseded(b(1)));
-    assert_eq!(process.done(Outcome::Decided(Err(older))), begins(2, 5001));
+    let refused = process.done(Outcome::Decided(Err(older.clone())));
+    assert_eq!(refused, begins(2, 5001));
+    assert_eq!(process.done(Outcome::Forgotten), [greet(2, &["seed"])]);
+    let mut process = Process::joining(config());
+    process.map = Some(Arc::new(cluster(&[b(7000)])));
+    let refused = process.done(Outcome::Decided(Err(older)));
+    assert_eq!(refused, begins(2, 7001));
+}
+
+/// Something is wrong where a process is Down again and again, and haste makes it worse.
+#[test]
+fn incarnations_in_a_row_ask_after_growing_pauses_and_one_that_lasted_asks_at_once() {
+    let mut process = Process::member(config(), &[]);
+    let mut pauses = vec![];
+    for incarnation in 1..8 {
+        process.handle(MembershipInput::Down(b(incarnation)));
+        let mut asked = process.done(Outcome::Forgotten);
+        let begun = process.now;
+        while asked.is_empty() {
+            asked = process.tick_after(MS);
+        }
+        pauses.push((process.now - begun).as_millis());
+    }
+    assert_eq!(pauses, [0, 20, 40, 80, 160, 200, 200]);
+    // The next one is a member for long enough.
+    process.identity = Some(founded(4).identity);
+    process.done(answers(SeedAnswer::Cluster, process.identity));
+    process.done(Outcome::Decided(Ok(2)));
+    process.map = Some(Arc::new(cluster(&[b(8)])));
+    process.handle(MembershipInput::Map);
+    process.done(Outcome::Decided(Ok(3)));
+    process.now += 10 * BACKOFF;
+    process.handle(MembershipInput::Down(b(8)));
+    assert_eq!(process.done(Outcome::Forgotten).len(), 1, "it asks at once");
 }
 
 #[test]
@@ -301,7 +340,7 @@ fn a_member_that_a_generation_has_left_behind_joins_that_one() {
         generation: Generation::new(9, 0),
     };
     assert_eq!(process.done(answer(other)), []);
-    assert_eq!(process.tick_after(BACKOFF), [places]);
+    assert_eq!(process.tick_after(2 * BACKOFF), [places]);
     let later = ClusterIdentity {
         generation: Generation::new(8, 0),
         ..before
@@ -371,7 +410,8 @@ fn a_minority_rejoins_when_it_hears_of_the_majority() {
     // It is declared Down again, before it has a map: it knows the same places.
     process.done(answers(SeedAnswer::Unreachable, None));
     assert_eq!(process.handle(MembershipInput::Down(b(2))), begins(4, 3));
-    let Some(MembershipEffect::Start(_, again)) = process.done(Outcome::Forgotten).pop() else {
+    assert_eq!(process.done(Outcome::Forgotten), []);
+    let Some(MembershipEffect::Start(_, again)) = process.tick_after(BACKOFF).pop() else {
         panic!("it asks nobody");
     };
     assert_eq!(start(2, again), places);

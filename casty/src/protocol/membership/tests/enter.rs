@@ -189,7 +189,31 @@ fn what_may_pass_is_tried_again_after_a_pause() {
     process.done(answers(SeedAnswer::Cluster, process.identity));
     process.done(Outcome::Decided(Ok(2)));
     assert_eq!(process.tick_after(MAP_WITHIN), []);
+    assert_eq!(process.tick_before(2 * BACKOFF), [], "the pause grows");
+    assert_eq!(process.tick_after(MS), [greet(0, &["seed"])]);
+    // The leader does not reach it.
+    let mut process = Process::joining(config());
+    let not_reached = LeaderError::Refused(MapError::NotReached {
+        member: b(1),
+        address: address(2),
+        reason: "refused".into(),
+    });
+    assert_eq!(process.done(Outcome::Decided(Err(not_reached))), []);
     assert_eq!(process.tick_after(BACKOFF), [greet(0, &["seed"])]);
+}
+
+#[test]
+fn a_process_whose_name_is_taken_ends() {
+    let mut process = Process::joining(config());
+    let (member, by) = (b(1), address(9));
+    let taken = LeaderError::Refused(MapError::NameTaken { member, by });
+    assert_eq!(
+        process.done(Outcome::Decided(Err(taken))),
+        [
+            MembershipEffect::EndSession,
+            MembershipEffect::Fail(JoinError::NameTaken { by })
+        ]
+    );
 }
 
 #[test]
