@@ -53,7 +53,10 @@ pub use system::{ActorSystem, ClusterClient, SystemBuilder};
 
 /// What a proxy's function returns: a message on its way to an actor.
 pub mod call {
-    pub use crate::actor::ask::call::{Ask, Call};
+    pub use crate::actor::ask::{
+        call::{Ask, Call},
+        retry::Retry,
+    };
 }
 
 /// The members of a cluster, and what a node does when the cluster is divided.

@@ -27,6 +27,7 @@ mod passivation;
 mod policies;
 mod processes;
 mod resources;
+mod retry;
 mod roles;
 mod sim;
 mod spying;

@@ -227,6 +227,9 @@ impl<A: Actor> fmt::Debug for Handled<A> {
 /// The target of envelopes.
 #[doc(hidden)]
 pub trait Address<A: Actor>: Clone + Send + Sync + 'static {
+    /// Whether a target that has stopped starts again with the next message.
+    const STARTS_AGAIN: bool;
+
     fn runtime(&self) -> &Arc<Runtime>;
 
     /// Queues the envelope now, or gives it back.

@@ -118,6 +118,141 @@ impl<E> AskError<E> {
             _ => false,
         }
     }
+
+    /// The error of the handler as `Ok`, and each other one as `Err`, without the type of the
+    /// handler's error. It makes one flat error of the two:
+    ///
+    /// ```
+    /// use casty::prelude::*;
+    ///
+    /// /// Why no money was taken: an error of the application alone.
+    /// #[message]
+    /// #[derive(Debug, PartialEq)]
+    /// enum Refusal {
+    ///     Short { by: u64 },
+    ///     TryLater,
+    /// }
+    ///
+    /// impl From<AskError> for Refusal {
+    ///     fn from(_: AskError) -> Self {
+    ///         Self::TryLater
+    ///     }
+    /// }
+    ///
+    /// #[derive(Default)]
+    /// struct Till {
+    ///     cents: u64,
+    /// }
+    ///
+    /// #[entity]
+    /// impl Till {
+    ///     #[message]
+    ///     fn take(&mut self, cents: u64) -> Result<u64, Refusal> {
+    ///         let short = || Refusal::Short { by: cents - self.cents };
+    ///         self.cents = self.cents.checked_sub(cents).ok_or_else(short)?;
+    ///         Ok(self.cents)
+    ///     }
+    /// }
+    ///
+    /// async fn take(till: &TillRef, cents: u64) -> Result<u64, Refusal> {
+    ///     let taken = till.take(cents).await;
+    ///     taken.map_err(|error| error.into_entity().unwrap_or_else(Refusal::from))
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let system = ActorSystem::local("app");
+    /// let till = system.entity::<Till>("a");
+    /// assert_eq!(take(&till, 5).await, Err(Refusal::Short { by: 5 }));
+    /// system.shutdown().await.unwrap();
+    /// assert_eq!(take(&till, 5).await, Err(Refusal::TryLater));
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Each error that is not the handler's.
+    pub fn into_entity(self) -> Result<E, AskError> {
+        self.split()
+    }
+
+    /// Replaces the error of the handler, and keeps each other one.
+    ///
+    /// ```
+    /// # use casty::prelude::*;
+    /// let error: AskError<u16> = AskError::Entity(404);
+    /// assert_eq!(error.map_entity(|code| code.to_string()), AskError::Entity("404".to_owned()));
+    /// ```
+    pub fn map_entity<F>(self, map: impl FnOnce(E) -> F) -> AskError<F> {
+        match self.split() {
+            Ok(error) => AskError::Entity(map(error)),
+            Err(other) => other,
+        }
+    }
+
+    fn split<F>(self) -> Result<E, AskError<F>> {
+        Err(match self {
+            Self::Entity(error) => return Ok(error),
+            Self::Timeout { after } => AskError::Timeout { after },
+            Self::Unreachable {
+                node,
+                reason,
+                maybe_handled,
+            } => AskError::Unreachable {
+                node,
+                reason,
+                maybe_handled,
+            },
+            Self::Unhandled { state, message } => AskError::Unhandled { state, message },
+            Self::Panicked { message } => AskError::Panicked { message },
+            Self::Stopped => AskError::Stopped,
+            Self::Full => AskError::Full,
+            Self::UnknownEntity { name, role } => AskError::UnknownEntity { name, role },
+            Self::NoQuorum => AskError::NoQuorum,
+            Self::Init { reason } => AskError::Init { reason },
+            Self::Quarantined {
+                reason,
+                retry_after,
+            } => AskError::Quarantined {
+                reason,
+                retry_after,
+            },
+            Self::Deadlock { chain } => AskError::Deadlock { chain },
+            Self::Undecodable { message, reason } => AskError::Undecodable { message, reason },
+            Self::Unencodable { reason } => AskError::Unencodable { reason },
+            Self::TooLarge { bytes, bytes_max } => AskError::TooLarge { bytes, bytes_max },
+            Self::InvalidId(invalid) => AskError::InvalidId(invalid),
+            Self::Reply { reason } => AskError::Reply { reason },
+        })
+    }
+
+    /// Whether another try may succeed, and handles the message at most once.
+    pub(crate) fn repeat(&self) -> Repeat {
+        match self {
+            Self::Full
+            | Self::UnknownEntity { .. }
+            | Self::NoQuorum
+            | Self::Init { .. }
+            | Self::Unreachable {
+                maybe_handled: false,
+                ..
+            } => Repeat::Soon,
+            Self::Quarantined { retry_after, .. } => Repeat::After(*retry_after),
+            Self::Stopped => Repeat::IfItStartsAgain,
+            _ => Repeat::Never,
+        }
+    }
+}
+
+/// Whether, and when, a message that certainly was not handled is sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Repeat {
+    /// It may have been handled, or each try ends the same way.
+    Never,
+    Soon,
+    /// The target has stopped.
+    IfItStartsAgain,
+    /// Not before this time has passed.
+    After(Duration),
 }
 
 impl<E> From<Failure> for AskError<E> {
@@ -159,9 +294,7 @@ impl<E> From<Failure> for AskError<E> {
 impl<E: fmt::Display> fmt::Display for AskError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let failure = match self {
-            Self::Entity(error) => {
-                return write!(f, "the handler answered with an error: {error}");
-            }
+            Self::Entity(error) => return error.fmt(f),
             Self::Timeout { after } => return write!(f, "no reply within {after:?}"),
             Self::Unreachable {
                 node,
@@ -222,7 +355,8 @@ impl<E: fmt::Display> fmt::Display for AskError<E> {
 impl<E: std::error::Error + 'static> std::error::Error for AskError<E> {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Entity(error) => Some(error),
+            // The error itself is what this one prints.
+            Self::Entity(error) => error.source(),
             _ => None,
         }
     }
@@ -298,6 +432,22 @@ pub enum TellError<M> {
 }
 
 impl<M> TellError<M> {
+    /// As [`AskError::repeat`].
+    pub(crate) fn repeat(&self) -> Repeat {
+        match self {
+            Self::Full(_)
+            | Self::NoQuorum(_)
+            | Self::Unreachable { .. }
+            | Self::UnknownEntity { .. }
+            | Self::Init { .. } => Repeat::Soon,
+            Self::Quarantined { retry_after, .. } => Repeat::After(*retry_after),
+            Self::Stopped(_) => Repeat::IfItStartsAgain,
+            Self::InvalidId { .. } | Self::Unencodable { .. } | Self::TooLarge { .. } => {
+                Repeat::Never
+            }
+        }
+    }
+
     /// Returns the message.
     pub fn into_message(self) -> M {
         match self {
@@ -418,6 +568,47 @@ mod tests {
             "TellError(not sent: a queue on the way is full)"
         );
         assert_eq!(error.into_message(), "secret");
+    }
+
+    #[test]
+    fn an_error_of_a_handler_reads_as_itself() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("payment was refused")]
+        struct Refused(#[source] fmt::Error);
+
+        let error = AskError::Entity(Refused(fmt::Error));
+        assert_eq!(error.to_string(), "payment was refused");
+        let cause = std::error::Error::source(&error).unwrap();
+        assert_eq!(cause.to_string(), fmt::Error.to_string());
+    }
+
+    #[test]
+    fn what_may_have_been_handled_is_never_repeated() {
+        let lost = |maybe_handled| AskError::<u8>::Unreachable {
+            node: "n".into(),
+            reason: "r".into(),
+            maybe_handled,
+        };
+        let (pause, reason) = (Duration::from_secs(1), String::new());
+        let tried = [
+            (AskError::Entity(1), Repeat::Never),
+            (AskError::Timeout { after: pause }, Repeat::Never),
+            (lost(true), Repeat::Never),
+            (lost(false), Repeat::Soon),
+            (AskError::Stopped, Repeat::IfItStartsAgain),
+            (AskError::InvalidId(InvalidId::Empty), Repeat::Never),
+            (
+                AskError::Quarantined {
+                    reason,
+                    retry_after: pause,
+                },
+                Repeat::After(pause),
+            ),
+        ];
+        for (error, repeat) in tried {
+            assert_eq!(error.repeat(), repeat, "{error}");
+            assert!(repeat == Repeat::Never || !error.maybe_handled(), "{error}");
+        }
     }
 
     #[test]

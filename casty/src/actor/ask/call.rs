@@ -35,15 +35,21 @@ pub struct CallSpec<A: Actor, T, E> {
     pub decode: fn(&[u8]) -> Result<Result<T, E>, DecodeError>,
 }
 
+impl<A: Actor, T, E> Clone for CallSpec<A, T, E> {
+    fn clone(&self) -> Self {
+        Self { ..*self }
+    }
+}
+
 /// A call that was built and not yet made: [`tell`](Self::tell) it, or `.await` it to ask.
 ///
 /// `T` is the answer, `E` the error of a handler that returns `Result<T, E>`.
 #[must_use = "a call does nothing until it is told (`.tell().await`) or asked (`.await`)"]
 pub struct Call<A: Actor, T, E = Infallible> {
-    to: A::Address,
-    message: A::Message,
-    timeout: Option<Duration>,
-    spec: CallSpec<A, T, E>,
+    pub(super) to: A::Address,
+    pub(super) message: A::Message,
+    pub(super) timeout: Option<Duration>,
+    pub(super) spec: CallSpec<A, T, E>,
 }
 
 impl<A: Actor, T, E> Call<A, T, E> {
@@ -106,10 +112,7 @@ impl<A: Actor, T, E> IntoFuture for Call<A, T, E> {
     type IntoFuture = Ask<A, T, E>;
 
     fn into_future(self) -> Ask<A, T, E> {
-        Ask {
-            under_way: UnderWay::new(self.to, self.message, self.timeout),
-            spec: self.spec,
-        }
+        Ask::new(self.to, self.message, self.timeout, self.spec)
     }
 }
 
@@ -170,6 +173,19 @@ impl<A: Actor, T, E> Future for Ask<A, T, E> {
 }
 
 impl<A: Actor, T, E> Ask<A, T, E> {
+    #[inline]
+    pub(super) fn new(
+        to: A::Address,
+        message: A::Message,
+        timeout: Option<Duration>,
+        spec: CallSpec<A, T, E>,
+    ) -> Self {
+        Self {
+            under_way: UnderWay::new(to, message, timeout),
+            spec,
+        }
+    }
+
     fn read(&self, answer: Answer<A::Reply>) -> Result<T, AskError<E>> {
         let read = match answer {
             Answer::Reply(reply) => match (self.spec.extract)(reply) {

@@ -8,3 +8,4 @@ pub(crate) mod one_shot;
 pub(crate) mod promise;
 pub(crate) mod remote_reply;
 pub(crate) mod reply;
+pub(crate) mod retry;

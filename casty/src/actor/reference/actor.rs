@@ -127,6 +127,8 @@ impl Terminated {
 }
 
 impl<A: Actor> Address<A> for ActorRef<A> {
+    const STARTS_AGAIN: bool = false;
+
     fn runtime(&self) -> &Arc<Runtime> {
         match &self.0 {
             Place::Here(cell) => cell.runtime(),

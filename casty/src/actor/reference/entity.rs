@@ -142,6 +142,8 @@ impl<E: Entity> EntityRef<E> {
 }
 
 impl<E: Entity> Address<E> for EntityRef<E> {
+    const STARTS_AGAIN: bool = true;
+
     fn runtime(&self) -> &Arc<Runtime> {
         self.target().route.runtime()
     }
