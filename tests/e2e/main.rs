@@ -36,5 +36,6 @@ mod support;
 mod termination;
 mod tie;
 mod time;
+mod values;
 mod watching;
 mod wire;

@@ -106,12 +106,10 @@ impl MessagePack {
     }
 
     fn take<T: for<'de> Deserialize<'de>>(mut from: impl Buf) -> Result<T, GossipCodecError> {
-        let start = from.chunk().len();
-        let mut deserializer = rmp_serde::Deserializer::new(from.chunk());
-        deserializer.set_max_depth(codec::DEPTH_MAX);
-        let value = T::deserialize(&mut deserializer)
-            .map_err(|error| GossipCodecError(error.to_string()))?;
-        let used = start - deserializer.get_ref().len();
+        let bytes = from.chunk();
+        let (value, rest) =
+            codec::decode_first(bytes).map_err(|error| GossipCodecError(error.to_string()))?;
+        let used = bytes.len() - rest.len();
         from.advance(used);
         Ok(value)
     }

@@ -1,17 +1,13 @@
-//! MessagePack with named fields, bounded on the way in.
+//! MessagePack with named fields, bounded both ways.
 //!
 //! Fields are named, because two versions that talk to each other may add, remove or move fields.
 //! In positional arrays, reordered fields would swap their values unnoticed.
 
 use std::cell::Cell;
 
-use serde::{Deserialize as _, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::packed;
-
-/// How deep a decoded value may nest. Deeper input is refused: two kilobytes of nested arrays would
-/// otherwise overflow the stack.
-pub(crate) const DEPTH_MAX: usize = 64;
+use super::{decoder::Decoder, encoder::Encoder, packed};
 
 /// Why a value cannot be encoded.
 #[derive(Debug, thiserror::Error)]
@@ -31,11 +27,11 @@ pub(crate) fn encode<T: Serialize + ?Sized>(
     out: &mut Vec<u8>,
 ) -> Result<(), EncodeError> {
     let start = out.len();
-    let mut serializer = rmp_serde::Serializer::new(&mut *out).with_struct_map();
-    value.serialize(&mut serializer).map_err(|error| {
+    let written = value.serialize(&mut Encoder::new(out));
+    if written.is_err() {
         out.truncate(start);
-        EncodeError(error.to_string())
-    })
+    }
+    written
 }
 
 /// Encodes into a new buffer.
@@ -47,17 +43,21 @@ pub(crate) fn to_vec<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, Encode
 
 /// Reads exactly one value that takes up all of `bytes`.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
-    // The value is read in place: a stream would copy every string twice.
-    let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
-    deserializer.set_max_depth(DEPTH_MAX);
-    let value =
-        T::deserialize(&mut deserializer).map_err(|error| DecodeError(error.to_string()))?;
-    // The reader does not report how many bytes are left. If no further marker can be read, none
-    // is.
-    match <()>::deserialize(&mut deserializer) {
-        Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => Ok(value),
+    let mut decoder = Decoder::new(bytes);
+    let value = T::deserialize(&mut decoder)?;
+    match decoder.rest {
+        [] => Ok(value),
         _ => Err(left_over()),
     }
+}
+
+/// Reads a value at the beginning of `bytes`, and returns what follows it.
+pub(crate) fn decode_first<'de, T: Deserialize<'de>>(
+    bytes: &'de [u8],
+) -> Result<(T, &'de [u8]), DecodeError> {
+    let mut decoder = Decoder::new(bytes);
+    let value = T::deserialize(&mut decoder)?;
+    Ok((value, decoder.rest))
 }
 
 /// The value does not take up all bytes.

@@ -2,7 +2,7 @@
 //!
 //! The form is the one that serde's derives would give the enum: externally tagged, with named
 //! fields. The derives cost more to compile: each message gets two visitors of its own, and each
-//! visitor compiles the whole of rmp's dispatch once more. Here an enum has one visitor for all its
+//! visitor compiles the whole of the decoder's dispatch once more. Here an enum has one visitor for all its
 //! messages, and the loop over the fields is compiled once for a format: it knows the fields as
 //! [`Slot`]s behind `dyn`.
 //!
@@ -22,7 +22,9 @@ use serde::{
 };
 
 use super::{
-    codec::{DEPTH_MAX, DecodeError, EncodeError, left_over},
+    codec::{DecodeError, EncodeError, left_over},
+    decoder::Decoder,
+    encoder::Encoder,
     packed,
     wire::Wire,
 };
@@ -84,17 +86,17 @@ pub trait MessageWriter: Sized {
 pub fn pack<F: MessageForm>(message: &F, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     let start = out.len();
     let packed = message.write(Packer(out));
-    packed.map_err(|error| {
+    if packed.is_err() {
         out.truncate(start);
-        EncodeError(error.to_string())
-    })
+    }
+    packed
 }
 
 struct Packer<'a>(&'a mut Vec<u8>);
 
 impl<'a> MessageWriter for Packer<'a> {
     type Ok = ();
-    type Error = rmp_serde::encode::Error;
+    type Error = EncodeError;
     type Fields = PackedFields<'a>;
 
     #[inline]
@@ -118,11 +120,11 @@ fn pack_message<'a>(
     out: &'a mut Vec<u8>,
     names: &PackedNames,
     values: &[&dyn Put<PackedFields<'a>>],
-) -> Result<(), rmp_serde::encode::Error> {
+) -> Result<(), EncodeError> {
     out.extend_from_slice(names.head);
-    let mut fields = PackedFields(out);
+    let mut fields = PackedFields(Encoder::in_message(out));
     for (name, value) in names.fields.iter().zip(values) {
-        fields.0.extend_from_slice(name);
+        fields.0.out.extend_from_slice(name);
         // The name is there.
         value.put("", &mut fields)?;
     }
@@ -131,11 +133,11 @@ fn pack_message<'a>(
 
 /// The values of a message that is packed.
 #[derive(Debug)]
-pub struct PackedFields<'a>(&'a mut Vec<u8>);
+pub struct PackedFields<'a>(Encoder<'a>);
 
 impl SerializeStructVariant for PackedFields<'_> {
     type Ok = ();
-    type Error = rmp_serde::encode::Error;
+    type Error = EncodeError;
 
     #[inline]
     fn serialize_field<T: Serialize + ?Sized>(
@@ -143,8 +145,7 @@ impl SerializeStructVariant for PackedFields<'_> {
         _: &'static str,
         value: &T,
     ) -> Result<(), Self::Error> {
-        let mut serializer = rmp_serde::Serializer::new(&mut *self.0).with_struct_map();
-        value.serialize(&mut serializer)
+        value.serialize(&mut self.0)
     }
 
     fn end(self) -> Result<(), Self::Error> {
@@ -155,7 +156,7 @@ impl SerializeStructVariant for PackedFields<'_> {
 /// Reads a message in MessagePack that takes up all of `bytes`.
 pub fn unpack<F: MessageForm>(bytes: &[u8]) -> Result<F, DecodeError> {
     let (index, mut fields) = Packed::begin(bytes, F::MESSAGES)?;
-    let message = F::read(index, &mut fields).map_err(|error| DecodeError(error.to_string()))?;
+    let message = F::read(index, &mut fields)?;
     match fields.rest {
         [] => Ok(message),
         _ => Err(left_over()),
@@ -169,9 +170,6 @@ struct Packed<'de> {
     /// Of the present field.
     value: &'de [u8],
 }
-
-/// What stands before a value is two maps, of the message and of its fields.
-const OUTER_DEPTH: usize = 2;
 
 impl<'de> Packed<'de> {
     /// Reads the name of a message, as its position among `messages`.
@@ -188,8 +186,7 @@ impl<'de> Packed<'de> {
         };
         let Some(index) = position(messages, name) else {
             let name = String::from_utf8_lossy(name);
-            let unknown = rmp_serde::decode::Error::unknown_variant(&name, messages);
-            return Err(DecodeError(unknown.to_string()));
+            return Err(DecodeError::unknown_variant(&name, messages));
         };
         let Some((left, rest)) = packed::map(fields) else {
             return Err(DecodeError("a message has no named fields".to_owned()));
@@ -200,7 +197,7 @@ impl<'de> Packed<'de> {
 }
 
 impl<'de> MapAccess<'de> for Packed<'de> {
-    type Error = rmp_serde::decode::Error;
+    type Error = DecodeError;
 
     #[inline]
     fn next_key_seed<K: DeserializeSeed<'de>>(
@@ -227,9 +224,7 @@ impl<'de> MapAccess<'de> for Packed<'de> {
         &mut self,
         seed: V,
     ) -> Result<V::Value, Self::Error> {
-        let mut deserializer = rmp_serde::Deserializer::from_read_ref(self.value);
-        deserializer.set_max_depth(DEPTH_MAX - OUTER_DEPTH);
-        seed.deserialize(&mut deserializer)
+        seed.deserialize(&mut Decoder::in_message(self.value))
     }
 }
 

@@ -2,6 +2,11 @@
 
 pub(crate) mod answer;
 pub(crate) mod codec;
+mod decoder;
+mod depth;
+mod encoder;
 pub(crate) mod form;
 mod packed;
+#[cfg(test)]
+mod tests;
 pub(crate) mod wire;
