@@ -40,7 +40,18 @@ pub struct Settings {
     /// How long a member that does not answer probes is suspected before gossip takes it for dead.
     /// Longer than `gossip_interval`. Default 750 ms.
     pub suspect_after: Duration,
-    /// How long a graceful shutdown may take. Default 10 s.
+    /// How long the entities of a shard may take to stop when the shard moves to another node: to
+    /// handle the messages they have, and to run `#[on_stop]`. Their neighbours' messages wait
+    /// meanwhile. After this time a handler that awaits something is dropped there, with the state
+    /// of its entity, and its asker is told that the message may have been handled; a `#[on_stop]`
+    /// is dropped, and the state moves; messages still waiting are refused. A log line names the
+    /// entity. Code that blocks its thread cannot be ended: then the shard waits for it, which is
+    /// logged again and again. Shorter than `resolve_timeout`, so that messages outlast the wait.
+    /// It does not apply to entities that end with the last node, see `shutdown_timeout`.
+    /// Default 2 s.
+    pub stop_timeout: Duration,
+    /// How long a graceful shutdown may take. Whatever has not stopped by then is ended, and
+    /// its askers are told. Default 10 s.
     pub shutdown_timeout: Duration,
     /// How long a node may act as the owner of its entities without hearing from the leader of the
     /// cluster map. The node renews its lease three times as often. With a shorter lease, the
@@ -112,6 +123,7 @@ impl Default for Settings {
             backoff_max: Duration::from_secs(1),
             gossip_interval: Duration::from_millis(250),
             suspect_after: Duration::from_millis(750),
+            stop_timeout: Duration::from_secs(2),
             shutdown_timeout: Duration::from_secs(10),
             lease: Duration::from_millis(1200),
             clock_drift: 0.05,
@@ -144,6 +156,7 @@ impl Settings {
         Self {
             ask_timeout: Duration::from_secs(20),
             resolve_timeout: Duration::from_secs(15),
+            stop_timeout: Duration::from_secs(10),
             gossip_interval: Duration::from_secs(1),
             suspect_after: Duration::from_secs(5),
             lease: Duration::from_secs(8),
@@ -174,6 +187,7 @@ impl Settings {
             ("keepalive_interval", self.keepalive_interval),
             ("backoff", self.backoff),
             ("gossip_interval", self.gossip_interval),
+            ("stop_timeout", self.stop_timeout),
             ("shutdown_timeout", self.shutdown_timeout),
             ("decide_timeout", self.decide_timeout),
         ];
@@ -181,6 +195,9 @@ impl Settings {
             if duration.is_zero() {
                 return refuse(setting, "must be greater than zero");
             }
+        }
+        if self.stop_timeout >= self.resolve_timeout {
+            return refuse("stop_timeout", "must be shorter than `resolve_timeout`");
         }
         if self.resolve_messages_max == 0 {
             return refuse("resolve_messages_max", "must be at least 1");
@@ -250,6 +267,16 @@ mod tests {
                 .unwrap_err()
                 .to_string()
                 .contains("keepalive_timeout")
+        );
+        let slow = Settings {
+            stop_timeout: Duration::from_secs(3),
+            ..Settings::default()
+        };
+        assert!(
+            slow.check()
+                .unwrap_err()
+                .to_string()
+                .contains("stop_timeout")
         );
         let rash = Settings {
             suspect_after: Duration::from_millis(1),

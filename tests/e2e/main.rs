@@ -31,6 +31,7 @@ mod retry;
 mod roles;
 mod sim;
 mod spying;
+mod stuck;
 mod supervision;
 mod support;
 mod termination;

@@ -1,6 +1,6 @@
 //! An actor whose type is not known: its cell as watchers, parents and connections see it.
 
-use std::{any::Any, sync::Arc};
+use std::{any::Any, fmt, sync::Arc};
 
 use futures_util::future::BoxFuture;
 
@@ -19,6 +19,15 @@ use crate::{
 pub(crate) enum CellName {
     Entity(EntityId),
     Actor(u64),
+}
+
+impl fmt::Display for CellName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Entity(id) => write!(f, "{id}"),
+            Self::Actor(number) => write!(f, "{number}"),
+        }
+    }
 }
 
 impl CellName {
@@ -42,6 +51,9 @@ pub(crate) trait AnyCell: Acts {
     );
 
     fn close(self: Arc<Self>) -> BoxFuture<'static, ()>;
+
+    /// Ends it at once, as [`Cell::sever`](crate::actor::cell::Cell::sever) does.
+    fn sever(self: Arc<Self>);
 
     /// The `Cell<A>` itself, or the `Arc<dyn Destination<A>>` of an actor that has no cell.
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
@@ -80,6 +92,8 @@ pub(crate) enum Signal {
     /// Passivate, unless the actor was used since this time, as
     /// [`Cell::last_used`](crate::actor::cell::Cell::last_used) gives it.
     Passivate(u32),
+    /// It should have closed by now: messages that wait are not handled here any more.
+    Overdue,
 }
 
 /// A child's report to its parent.

@@ -339,17 +339,26 @@ impl Runtime {
     /// Stops all local actors: each finishes what is in its mailbox. Children are their parents' to
     /// stop, so that a parent that goes does not hear of their ends.
     pub(crate) async fn close_all(&self) {
-        let mut cells: Vec<_> = {
-            let actors = lock(&self.actors);
-            actors.iter().map(|(&n, cell)| (n, cell.clone())).collect()
-        };
-        cells.sort_unstable_by_key(|(number, _)| *number);
-        let cells = cells.into_iter().map(|(_, cell)| cell);
+        let cells = self.all_actors().into_iter();
         let (children, roots): (Vec<_>, Vec<_>) = cells.partition(|cell| cell.parent().is_some());
         for cells in [roots, children] {
             let closing: Vec<_> = cells.into_iter().map(AnyCell::close).collect();
             futures_util::future::join_all(closing).await;
         }
+    }
+
+    /// Ends all local actors at once. Whoever waits for an answer of theirs is told.
+    pub(crate) fn sever_all(&self) {
+        self.all_actors().into_iter().for_each(AnyCell::sever);
+    }
+
+    fn all_actors(&self) -> Vec<Arc<dyn AnyCell>> {
+        let mut cells: Vec<_> = {
+            let actors = lock(&self.actors);
+            actors.iter().map(|(&n, cell)| (n, cell.clone())).collect()
+        };
+        cells.sort_unstable_by_key(|(number, _)| *number);
+        cells.into_iter().map(|(_, cell)| cell).collect()
     }
 
     pub(crate) fn dead_letter(&self, to: ActorPath, message: &str, reason: DeadLetterReason) {

@@ -151,6 +151,7 @@ impl Client {
         }
         let closing = self.process.runtime.close_all();
         if tokio::time::timeout_at(deadline, closing).await.is_err() {
+            self.process.runtime.sever_all();
             result = Err(late("handlers of actors"));
         }
         let tasks = &self.process.tasks;

@@ -419,6 +419,9 @@ impl Inner {
         };
         let stopped = tokio::time::timeout(after, stopping).await;
         self.regions.iter().for_each(|region| region.abandon());
+        if stopped.is_err() {
+            self.runtime.sever_all();
+        }
         self.runtime.stop();
         stopped.map_err(|_| ShutdownError::Timeout {
             after,

@@ -172,6 +172,8 @@ impl<A: Actor> AnyCell for ProbeTarget<A> {
         Box::pin(std::future::ready(()))
     }
 
+    fn sever(self: Arc<Self>) {}
+
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
         let destination: Arc<dyn Destination<A>> = self;
         Arc::new(destination)

@@ -36,6 +36,10 @@ pub(super) struct Core {
     pub(super) signalled: AtomicBool,
     /// Set when the actor may be somewhere else by now. The cell handles nothing from then on.
     severed: AtomicBool,
+    /// Set when the cell should have closed by now: no call that awaits goes on.
+    overdue: AtomicBool,
+    /// Whether the run is in a call that awaits something, or waits for children.
+    awaits: AtomicBool,
     /// When the last message from outside, or result of work, was handled, in milliseconds of
     /// [`Runtime::coarse_millis`](crate::actor::runtime::Runtime::coarse_millis).
     pub(super) used: AtomicU32,
@@ -47,6 +51,8 @@ impl Core {
             name,
             signalled: AtomicBool::new(false),
             severed: AtomicBool::new(false),
+            overdue: AtomicBool::new(false),
+            awaits: AtomicBool::new(false),
             used: AtomicU32::new(used),
         }
     }
@@ -57,6 +63,41 @@ impl Core {
 
     pub(super) fn sever(&self) {
         self.severed.store(true, Ordering::Release);
+        // A run looks at this between two messages.
+        self.signalled.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_overdue(&self) {
+        self.overdue.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_overdue(&self) -> bool {
+        self.overdue.load(Ordering::Acquire)
+    }
+
+    /// Whether calls that await something end, whatever the lease.
+    pub(super) fn ends_calls(&self) -> bool {
+        self.is_severed() || self.is_overdue()
+    }
+
+    pub(super) fn set_awaiting(&self, awaits: bool) {
+        self.awaits.store(awaits, Ordering::Release);
+    }
+
+    pub(super) fn is_awaiting(&self) -> bool {
+        self.awaits.load(Ordering::Acquire)
+    }
+
+    /// Why a call was dropped where it awaited something.
+    #[cold]
+    pub(super) fn why_cut_short(&self) -> &'static str {
+        if self.is_overdue() {
+            "the entity had to stop, and had not done so within `stop_timeout`"
+        } else if self.is_entity() {
+            "its node lost its lease"
+        } else {
+            "the actor had to stop at once"
+        }
     }
 
     pub(super) fn is_severed(&self) -> bool {

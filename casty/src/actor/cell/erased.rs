@@ -77,6 +77,10 @@ impl<A: Actor> AnyCell for Cell<A> {
         until_closed(Self::close(&self))
     }
 
+    fn sever(self: Arc<Self>) {
+        Self::sever(&self);
+    }
+
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
         self
     }

@@ -5,7 +5,7 @@ use std::{any::Any, panic::AssertUnwindSafe};
 use futures_util::FutureExt;
 
 use crate::{
-    actor::cell::leased::{ActingLease, LeaseLost},
+    actor::cell::leased::{ActingLease, CutShort},
     event::Terminated,
     infra::panic::{self, panic_text},
 };
@@ -41,7 +41,13 @@ pub(super) async fn guarded<T>(
     future: impl Future<Output = Result<T, HookError>>,
 ) -> Result<T, String> {
     let call = lease.lets(AssertUnwindSafe(future).catch_unwind());
-    outcome(hook, call.await)
+    match call.await {
+        Err(panic) if panic.is::<CutShort>() => Err(format!(
+            "`#[{hook}]` was given up: {}",
+            lease.why_cut_short()
+        )),
+        done => outcome(hook, done),
+    }
 }
 
 /// The same for a hook that is done once it returns.
@@ -65,9 +71,6 @@ fn outcome<T>(
 
 #[cold]
 fn panicked(hook: &'static str, panic: Box<dyn Any + Send>) -> String {
-    if panic.is::<LeaseLost>() {
-        return format!("`#[{hook}]` was given up: the node lost its lease meanwhile");
-    }
     let text = format!("`#[{hook}]` panicked: {}", panic_text(&*panic));
     panic::forget(panic);
     text

@@ -4,9 +4,11 @@
 //! not go on. Code that awaits is dropped where it awaits. Code that does not cannot be stopped: it
 //! finds only that its fencing token is zero.
 //!
+//! The same holds for an actor that is severed, and for an entity that has to stop for the move of
+//! its shard and has not done so in time.
+//!
 //! A call that is done when it is first polled pays nothing for this. One that has to wait leaves
-//! its run's waker in the cell, by which it hears that the gate has closed, or that the cell was
-//! severed.
+//! its run's waker in the cell, by which it hears that it may not go on.
 
 use std::{
     pin::Pin,
@@ -25,9 +27,9 @@ use crate::{
     infra::{mutants, panic},
 };
 
-/// What a call ends with in place of a panic: it was dropped, since the lease has lapsed under
-/// which it began. Of no size, so boxing it allocates nothing.
-pub(super) struct LeaseLost;
+/// What a call ends with in place of a panic: it was dropped where it awaited something. Of no size,
+/// so boxing it allocates nothing.
+pub(super) struct CutShort;
 
 /// The lease under which a run has begun what it does.
 #[derive(Clone, Copy)]
@@ -48,6 +50,10 @@ impl<'a> ActingLease<'a> {
         }
     }
 
+    pub(super) fn why_cut_short(self) -> &'static str {
+        self.cell.core().why_cut_short()
+    }
+
     pub(super) fn lets<F>(self, call: F) -> WhileLeased<'a, F> {
         WhileLeased {
             call: Some(call),
@@ -58,26 +64,29 @@ impl<'a> ActingLease<'a> {
 
     #[cold]
     fn may_go_on(self) -> bool {
-        let Some(gate) = self.gate else { return true };
-        gate.is_open_since(self.since) && !self.cell.core().is_severed()
-            || mutants::on("a_handler_outlives_its_lease")
+        let is_leased = self.gate.is_none_or(|gate| gate.is_open_since(self.since));
+        is_leased && !self.cell.core().ends_calls() || mutants::on("a_handler_outlives_its_lease")
     }
 
     /// Leaves the waker. Returns whether the call may go on.
     #[cold]
     fn wait(self, cx: &Context<'_>) -> bool {
-        if self.gate.is_none() {
-            return true;
-        }
+        self.cell.core().set_awaiting(true);
         self.cell
             .with_status(&mut |status, _| status.wake_by(cx.waker()));
         // The gate may have closed before it could be told of this waker.
         self.may_go_on()
     }
+
+    #[cold]
+    fn wakes(self) -> bool {
+        self.cell.core().set_awaiting(false);
+        self.may_go_on()
+    }
 }
 
 pin_project! {
-    /// A call whose panics are caught, and that ends with [`LeaseLost`] once its lease has lapsed.
+    /// A call whose panics are caught, and that ends with [`CutShort`] once it may not go on.
     pub(super) struct WhileLeased<'a, F> {
         #[pin]
         call: Option<F>,
@@ -92,7 +101,7 @@ impl<T, F: Future<Output = thread::Result<T>>> Future for WhileLeased<'_, F> {
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<thread::Result<T>> {
         let mut this = self.project();
-        let may_go_on = !*this.waits || this.lease.may_go_on();
+        let may_go_on = !*this.waits || this.lease.wakes();
         if may_go_on && let Some(call) = this.call.as_mut().as_pin_mut() {
             match call.poll(cx) {
                 Poll::Pending => *this.waits = true,
@@ -102,7 +111,8 @@ impl<T, F: Future<Output = thread::Result<T>>> Future for WhileLeased<'_, F> {
                 return Poll::Pending;
             }
         }
+        this.lease.cell.core().set_awaiting(false);
         panic::contained("a value of a handler", || this.call.set(None));
-        Poll::Ready(Err(Box::new(LeaseLost)))
+        Poll::Ready(Err(Box::new(CutShort)))
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! Nothing here is generic: what depends on the actor's type is behind [`AnyActivation`].
 
-use std::{ops::ControlFlow, time::Duration};
+use std::{future::poll_fn, ops::ControlFlow, pin::pin, task::Poll, time::Duration};
 
-use futures_util::future::OptionFuture;
+use futures_util::future::{OptionFuture, join_all};
 use tokio::time::Instant;
 
 use crate::{
@@ -15,6 +15,7 @@ use crate::{
             hooks::Hook,
             policy::OnFailure,
         },
+        context::activation_scope::ActivationScope,
         handle::ChildEvent,
         tasks::throttle::Throttle,
     },
@@ -138,17 +139,25 @@ impl dyn AnyActivation + '_ {
     }
 
     /// A handler of this activation was dropped where it awaited something, so that its state may
-    /// be anything. The next activation begins afresh, once there is a lease.
+    /// be anything. The next activation begins afresh, here or elsewhere.
     #[cold]
-    pub(super) fn lost_lease(&mut self, message: &'static str) -> Boxed<'_, ()> {
+    pub(super) fn cut_short(&mut self, message: &'static str) -> Boxed<'_, ()> {
         boxed(async move {
-            let actor = self.cell().path();
-            tracing::warn!(
-                %actor,
-                message,
-                "this node lost its lease while a handler awaited something: the handler is \
-                 dropped, and the state with it",
-            );
+            let cell = self.cell();
+            let (actor, why) = (cell.path(), cell.core().why_cut_short());
+            // Of an entity that had to stop, the move of its shard says so, for all of them at once.
+            if !cell.core().is_overdue() {
+                tracing::warn!(
+                    %actor,
+                    message,
+                    why,
+                    "a handler was dropped while it awaited something, and the state with it",
+                );
+            }
+            cell.host().runtime().publish(|| Event::ActorFailed {
+                who: actor,
+                reason: format!("its handler of `{message}` was dropped: {why}"),
+            });
             self.discard().await;
         })
     }
@@ -237,7 +246,7 @@ impl dyn AnyActivation + '_ {
 
     async fn end(&mut self, ending: Ending) {
         if let Some(attached) = self.context().detach() {
-            attached.end().await;
+            self.end_scope(attached).await;
         }
         let cell = self.cell();
         if self.life().started
@@ -277,13 +286,40 @@ impl dyn AnyActivation + '_ {
         let attached = context.detach();
         context.attach(number, None);
         if let Some(attached) = attached {
-            attached.end().await;
+            self.end_scope(attached).await;
         }
         if started {
             let cell = self.cell();
             let runtime = cell.host().runtime();
             runtime.publish(|| Event::ActorStopped(cell.path()));
         }
+    }
+
+    /// Ends what belongs to the activation: work and timers at once, children when they have handled
+    /// what they have. Children of an actor that has to end at once do so too.
+    async fn end_scope(&mut self, mut scope: Box<ActivationScope>) {
+        let children = scope.end();
+        if children.is_empty() {
+            return;
+        }
+        let cell = self.cell();
+        let closing = join_all(children.iter().map(|child| child.clone().close()));
+        let (mut closing, mut at_once) = (pin!(closing), false);
+        poll_fn(|cx| {
+            let core = cell.core();
+            core.set_awaiting(false);
+            if closing.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            core.set_awaiting(true);
+            cell.with_status(&mut |status, _| status.wake_by(cx.waker()));
+            // It may have been told so before it could be woken.
+            if core.ends_calls() && !std::mem::replace(&mut at_once, true) {
+                children.iter().for_each(|child| child.clone().sever());
+            }
+            Poll::Pending
+        })
+        .await;
     }
 
     /// Takes no messages for `pause`, and keeps the supervisor for as long again: an activation

@@ -219,6 +219,16 @@ impl<A: Actor> Cell<A> {
         self.wake_handler();
     }
 
+    /// The cell should have closed by now: whatever awaits something in it is dropped, and messages
+    /// that wait are turned away. Returns whether something awaits.
+    pub(crate) fn hurry(self: &Arc<Self>) -> bool {
+        let awaits = self.core.is_awaiting();
+        self.core.set_overdue();
+        self.signal(Signal::Overdue);
+        self.wake_handler();
+        awaits
+    }
+
     /// Has a handler that awaits something look whether it may go on.
     pub(crate) fn wake_handler(&self) {
         if let Some(waker) = &lock(&self.inner).status.waker {

@@ -421,9 +421,9 @@ impl<A: Actor> Run<A> {
                         self.any().failed(reason).await?;
                         return ControlFlow::Continue(());
                     }
-                    Turn::LeaseLost(output) => {
+                    Turn::CutShort(output) => {
                         self.settle(output);
-                        self.any().lost_lease(begun.name).await;
+                        self.any().cut_short(begun.name).await;
                         return ControlFlow::Continue(());
                     }
                 },

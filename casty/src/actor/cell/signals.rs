@@ -6,7 +6,9 @@ use crate::{
     actor::{
         cell::{activation::AnyActivation, hooks::Hook, policy::Children},
         handle::{ChildEvent, Signal},
+        runtime::Runtime,
     },
+    error::Failure,
     infra::boxed::{Boxed, boxed},
 };
 
@@ -53,7 +55,22 @@ impl dyn AnyActivation + '_ {
                 let last = self.cell().core().used.load(Ordering::Relaxed);
                 self.life().sleep_requested = last == used;
             }
+            Signal::Overdue => {
+                let failure = not_handled_in_time(self.cell().host().runtime());
+                self.turn_away(&failure, None);
+            }
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// The error that askers get whose messages an entity did not get to before it had to stop.
+fn not_handled_in_time(runtime: &Runtime) -> Failure {
+    Failure::Unreachable {
+        node: runtime.node.to_string(),
+        reason: "the entity moves to another node, and did not get to the message within \
+                 `stop_timeout`"
+            .to_owned(),
+        maybe_handled: false,
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     actor::{
         Actor, Envelope, Handled, Message as _, Reply,
         ask::{chain, promise::Deferred, reply::ReplyTo},
-        cell::{Cell, leased::LeaseLost, run::Run, settle::Leave},
+        cell::{Cell, leased::CutShort, run::Run, settle::Leave},
         runtime::Runtime,
     },
     error::Failure,
@@ -23,8 +23,8 @@ pub(super) enum Turn<R> {
     Silent,
     /// The handler panicked, for this reason.
     Panicked(Output<R>, String),
-    /// The handler was dropped, as its lease has lapsed.
-    LeaseLost(Output<R>),
+    /// The handler was dropped where it awaited something.
+    CutShort(Output<R>),
 }
 
 /// The output of a handled message.
@@ -143,9 +143,12 @@ impl<A: Actor> Run<A> {
     ) -> Turn<A::Reply> {
         match handled {
             Ok(handled) => self.conclude_handled(name, handled, reply),
-            Err(panic) if panic.is::<LeaseLost>() => {
-                let what = What::Failure(lost_lease(self.cell.runtime()));
-                Turn::LeaseLost(Output { name, reply, what })
+            Err(panic) if panic.is::<CutShort>() => {
+                let what = What::Failure(cut_short(
+                    self.cell.runtime(),
+                    self.cell.core.why_cut_short(),
+                ));
+                Turn::CutShort(Output { name, reply, what })
             }
             Err(panic) => panicked(name, reply, panic),
         }
@@ -237,6 +240,16 @@ fn panicked<R>(name: &'static str, reply: ReplyTo<R>, panic: Box<dyn Any + Send>
         message: reason.clone(),
     });
     Turn::Panicked(Output { name, reply, what }, reason)
+}
+
+/// The error that an asker gets if the handler was dropped where it awaited something.
+#[cold]
+fn cut_short(runtime: &Runtime, why: &str) -> Failure {
+    Failure::Unreachable {
+        node: runtime.node.to_string(),
+        reason: format!("{why}, and the handler was dropped"),
+        maybe_handled: true,
+    }
 }
 
 /// The error that an asker gets if the answer may not leave.

@@ -72,14 +72,13 @@ impl ActivationScope {
         self.watches.len() < before
     }
 
-    /// Ends it all: work and timers at once, children when they have handled what they have.
-    pub(crate) async fn end(mut self: Box<Self>) {
+    /// Ends work, timers and watches. Returns the children, which are still to be closed.
+    pub(crate) fn end(&mut self) -> Vec<Arc<dyn AnyCell>> {
         self.timers.abort_all();
         self.work.abort_all();
         for watch in self.watches.drain(..) {
             watch.cancel();
         }
-        let closing = self.children.drain(..).map(|child| child.cell.close());
-        futures_util::future::join_all(closing).await;
+        self.children.drain(..).map(|child| child.cell).collect()
     }
 }

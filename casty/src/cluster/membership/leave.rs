@@ -77,11 +77,20 @@ async fn take(
             let kind = region.name().to_owned();
             match tokio::time::timeout_at(deadline, region.leave()).await {
                 Ok(shards) => StepDone::Stopped { kind, shards },
-                Err(_) => StepDone::Failed,
+                Err(_) => {
+                    // Whoever still waits for an answer is told that there will be none.
+                    region.sever();
+                    StepDone::Failed
+                }
             }
         }
         LeavingStep::StopActors => {
-            in_time(tokio::time::timeout_at(deadline, node.process.runtime.close_all()).await)
+            let runtime = &node.process.runtime;
+            let closed = tokio::time::timeout_at(deadline, runtime.close_all()).await;
+            if closed.is_err() {
+                runtime.sever_all();
+            }
+            in_time(closed)
         }
         LeavingStep::SayGoodbye => {
             // An error means that gossip has ended before.

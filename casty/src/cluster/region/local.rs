@@ -38,6 +38,9 @@ pub(super) trait EntityCell: Send + Sync {
 
     fn sever(self: Arc<Self>);
 
+    /// See [`Cell::hurry`].
+    fn hurry(self: Arc<Self>) -> bool;
+
     /// See [`Cell::wake_handler`].
     fn wake_handler(&self);
 
@@ -69,6 +72,10 @@ impl<E: Entity> EntityCell for Cell<E> {
 
     fn sever(self: Arc<Self>) {
         Self::sever(&self);
+    }
+
+    fn hurry(self: Arc<Self>) -> bool {
+        Self::hurry(&self)
     }
 
     fn wake_handler(&self) {

@@ -16,6 +16,7 @@ mod local;
 mod moving;
 mod outward;
 pub(crate) mod parked;
+mod stopping;
 
 use std::{
     num::NonZeroU32,
@@ -23,6 +24,7 @@ use std::{
         Arc, Mutex, Weak,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -116,7 +118,7 @@ pub(crate) trait AnyRegion: Send + Sync {
     fn active(&self) -> u64;
 
     /// Closes those of the shards that are open here, and lets their entities finish what they
-    /// have. A shard that drains already is left out.
+    /// have, for at most `Settings::stop_timeout`. A shard that drains already is left out.
     fn drain(&self, shards: &[(ShardId, Epoch)]) -> Vec<Draining>;
 
     /// The shards that are open here.
@@ -148,7 +150,7 @@ pub(crate) trait AnyRegion: Send + Sync {
     /// Begins with another cluster, in which epochs may be smaller.
     fn forget_epochs(&self);
 
-    /// Drains all shards that are open here. Resolves to them.
+    /// Drains all shards that are open here, without a bound. Resolves to them.
     fn leave(&self) -> BoxFuture<'static, Vec<(ShardId, Epoch)>>;
 
     /// Ends the entities, and fails all messages, at once.
@@ -199,6 +201,8 @@ pub(crate) struct ShardRegion {
     local: LocalShards,
     arrived: Mutex<Arrived>,
     mesh: Option<Weak<dyn Mesh>>,
+    /// How long the entities of a shard that moves may take to stop.
+    stop_timeout: Duration,
     /// Notified when there may be room again for messages without a home.
     room: Notify,
     abandoned: AtomicBool,
@@ -243,6 +247,7 @@ impl ShardRegion {
             local: LocalShards::new(shards.get(), alone, policy),
             arrived: Mutex::default(),
             mesh,
+            stop_timeout: settings.stop_timeout,
             room: Notify::new(),
             abandoned: AtomicBool::new(false),
         });
@@ -281,19 +286,40 @@ impl ShardRegion {
         cell.into_any().downcast().ok()
     }
 
+    /// Closes the shards, and their cells in turn.
+    fn close(&self, shards: &[(ShardId, Epoch)], bound: Option<Duration>) -> Vec<Draining> {
+        let mut draining: Vec<Draining> = Vec::new();
+        let mut machine = lock(&self.machine);
+        for &(shard, expected) in shards {
+            if self.local.epoch(shard) != Some(expected) {
+                continue;
+            }
+            let Some((epoch, cells)) = self.local.close(shard) else {
+                continue;
+            };
+            // Messages sent from here on wait for the next owner.
+            machine.handle_newer(shard, Epoch(epoch.0 + 1));
+            draining.push(self.drained(shard, epoch, cells, bound));
+        }
+        if !draining.is_empty() {
+            self.publish_homes(&machine);
+        }
+        draining
+    }
+
     /// Closes the cells of a shard in a task of its own. The task goes on even if its result is not
     /// awaited, since other moves wait for its turns.
-    fn drained(&self, shard: ShardId, epoch: Epoch, cells: Vec<Arc<dyn EntityCell>>) -> Draining {
+    fn drained(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        cells: Vec<Arc<dyn EntityCell>>,
+        bound: Option<Duration>,
+    ) -> Draining {
         let (ends, ended) = oneshot::channel();
-        let runtime = self.runtime.clone();
+        let (runtime, kind) = (self.runtime.clone(), self.name.clone());
         self.runtime.spawn(Box::pin(async move {
-            // The cells are awaited one after the other. All must end anyway, and a set of a
-            // million futures costs more than the entities that it waits for.
-            for closed in
-                moving::in_turns(&runtime.packing, cells, |cell| cell.clone().close()).await
-            {
-                let _ = closed.await;
-            }
+            stopping::close_all(&runtime, (&kind, shard), cells, bound).await;
             let _ = ends.send(());
         }));
         Box::pin(async move {
@@ -478,23 +504,7 @@ impl AnyRegion for ShardRegion {
     }
 
     fn drain(&self, shards: &[(ShardId, Epoch)]) -> Vec<Draining> {
-        let mut draining: Vec<Draining> = Vec::new();
-        let mut machine = lock(&self.machine);
-        for &(shard, expected) in shards {
-            if self.local.epoch(shard) != Some(expected) {
-                continue;
-            }
-            let Some((epoch, cells)) = self.local.close(shard) else {
-                continue;
-            };
-            // Messages sent from here on wait for the next owner.
-            machine.handle_newer(shard, Epoch(epoch.0 + 1));
-            draining.push(self.drained(shard, epoch, cells));
-        }
-        if !draining.is_empty() {
-            self.publish_homes(&machine);
-        }
-        draining
+        self.close(shards, Some(self.stop_timeout))
     }
 
     #[cfg(feature = "sim")]
@@ -548,7 +558,7 @@ impl AnyRegion for ShardRegion {
             .map(ShardId)
             .filter_map(here)
             .collect();
-        Box::pin(join_all(self.drain(&here)))
+        Box::pin(join_all(self.close(&here, None)))
     }
 
     fn abandon(&self) {

@@ -109,7 +109,7 @@ impl Leaving {
             // Without a leader nothing takes the shards either.
             LeavingStep::Record(Command::Leave { .. }) => self.sever_or_stop(serves),
             LeavingStep::HandOver => {
-                self.note_late(failed, "handlers of entities");
+                self.note_late(failed, "shards that have not moved to other nodes");
                 self.sever_or_stop(serves)
             }
             LeavingStep::StopRegion(_) => {
@@ -360,7 +360,7 @@ mod tests {
     #[test]
     fn a_member_whose_handlers_still_run_is_down_and_not_removed() {
         let late = [
-            (HandOver, "handlers of entities"),
+            (HandOver, "shards that have not moved to other nodes"),
             (StopRegion(0), "handlers of entities"),
             (StopActors, "handlers of actors"),
         ];
