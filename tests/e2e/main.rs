@@ -11,6 +11,7 @@
 
 mod asks;
 mod behaviors;
+mod claims;
 mod cluster;
 mod conservation;
 mod drops;

@@ -1,12 +1,13 @@
 //! Connections from peers: their handshake, and the routing of their frames.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 
 use crate::{
     actor::ask::{remote_reply::RemoteAsk, reply::ReplyTo},
     cluster::{
+        contact::Contact,
         node::Node,
         peers::{
             remote_actors::{WATCH, handle_watch},
@@ -17,7 +18,7 @@ use crate::{
     },
     error::Failure,
     event::ActorPath,
-    id::Epoch,
+    id::{Epoch, MemberId},
     infra::{cancel::unless, mutants},
     message::{answer::ReplyPath, codec},
     protocol::{map::Member, membership::MembershipInput},
@@ -29,6 +30,9 @@ use crate::{
         net::{Incoming, Listener, PeerIdentity},
     },
 };
+
+/// The longest control message of a process that is no member: a join with its catalog.
+const STRANGER_BYTES_MAX: usize = 1024 * 1024;
 
 /// Takes connections until the node stops.
 pub(crate) async fn accept(node: Arc<Node>, listener: Arc<dyn Listener>) {
@@ -142,15 +146,17 @@ fn judge(
     if let Err(HandshakeRefusal::Generation { ours, theirs }) = judged
         && ours > theirs
     {
-        // This node is behind: the cluster was reborn without it.
+        // By this claim the node is behind: the cluster was reborn without it.
         let inputs = &contact.tenure.inputs;
-        inputs.tell(MembershipInput::Generation(ours));
+        inputs.tell(MembershipInput::GenerationClaimed(ours, hello.address));
     }
     judged?;
     if let Some(address) = hello.address.filter(|_| hello.keeps_seat)
         && hello.identity == local.identity()
+        && !contact.voters.knows_successor(&hello.member)
     {
-        contact.voters.handle_successor(&hello.member, address);
+        let asking = ask_successor(contact.clone(), hello.member.clone(), address);
+        node.process.spawn(asking);
     }
     let voters = map.iter().flat_map(|map| map.voters.iter());
     let voters = voters.map(|(voter, place)| (voter.clone(), place.address));
@@ -161,6 +167,19 @@ fn judge(
         voters: voters.collect(),
         seeker: local.seeker(),
     })
+}
+
+/// Asks the process at an address whether it is this member, in the seat of its node's previous
+/// process: a dialer may claim that of any address.
+async fn ask_successor(contact: Arc<Contact>, member: MemberId, address: SocketAddr) {
+    let limit = contact.peers.setup.times.connect;
+    if let Ok(welcome) = contact.peers.greet(address, limit).await
+        && welcome.member == member
+        && welcome.keeps_seat
+        && welcome.identity == contact.local.identity()
+    {
+        contact.voters.handle_successor(&member, address);
+    }
 }
 
 /// An entity type by a peer's number: its name, and the way to its region where this node has one.
@@ -244,8 +263,11 @@ fn handle(
             }
         }
         (Lane::Control | Lane::Bulk, Frame::Control(payload)) => {
+            if payload.len() > STRANGER_BYTES_MAX && !node.has_member(&inlet.peer) {
+                return Err(ConnectionEnd::Unexpected);
+            }
             match codec::decode::<Request>(payload) {
-                Ok(request) => handle_request(node, inlet, request),
+                Ok(request) => handle_request(node, inlet, request, payload.len()),
                 Err(error) => {
                     // A newer peer may send a message that this version does not know. Nothing else
                     // is wrong.

@@ -12,13 +12,12 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tokio::sync::mpsc::{self, error::TrySendError};
 
 use crate::{
     cluster::{
         authority::raft::{Disk, EngineParts, StoredState},
         failure::Failed,
-        gossip::Input,
+        gossip::{GossipInbox, Inputs},
         homes::Homes,
         map_watch::MapWatch,
         membership::Membership,
@@ -67,7 +66,7 @@ pub(crate) struct Node {
     pub(crate) hosted: Vec<CatalogEntry>,
     pub(crate) engine_parts: Arc<EngineParts>,
     membership: ArcSwap<Membership>,
-    pub(crate) gossip: mpsc::Sender<Input>,
+    pub(crate) gossip: GossipInbox,
     pub(crate) failed: Failed,
 }
 
@@ -89,8 +88,8 @@ impl Node {
         parts: Parts,
         local: Arc<LocalMember>,
         stored: Option<StoredState>,
-    ) -> (Arc<Self>, mpsc::Receiver<Input>) {
-        let (gossip, inputs) = mpsc::channel(1024);
+    ) -> (Arc<Self>, Inputs) {
+        let (gossip, inputs) = GossipInbox::new();
         let Parts {
             process,
             peers,
@@ -166,15 +165,9 @@ impl Node {
         !is_ending && status == Some(Status::Up) && contact.tenure.may_act()
     }
 
-    /// Gives gossip an input that must not be lost, however many wait there.
-    pub(crate) fn tell_gossip(&self, input: Input) {
-        if let Err(TrySendError::Full(input)) = self.gossip.try_send(input) {
-            let gossip = self.gossip.clone();
-            self.process.spawn(async move {
-                // An error means that gossip has ended.
-                let _ = gossip.send(input).await;
-            });
-        }
+    /// Whether the map has this process, and not as Down.
+    pub(crate) fn has_member(&self, process: &MemberId) -> bool {
+        self.map.get().is_some_and(|map| map.is_present(process))
     }
 
     /// Entities alive here.

@@ -14,12 +14,18 @@ use crate::{
     transport::connection::Inlet,
 };
 
-/// A request on the control lane of a connection from a peer.
-pub(crate) fn handle_request(node: &Arc<Node>, inlet: &Arc<Inlet>, request: Request) {
+/// A request of `bytes` on the control lane of a connection from a peer.
+pub(crate) fn handle_request(node: &Arc<Node>, inlet: &Arc<Inlet>, request: Request, bytes: usize) {
     match request {
-        Request::Gossip(bytes) => gossip(node, Input::Datagram(bytes)),
-        Request::Digest { from, digest } => gossip(node, Input::Digest { from, digest }),
-        Request::Facts(records) => gossip(node, Input::Facts(records)),
+        Request::Gossip(datagram) => {
+            let from = inlet.peer.clone();
+            gossip(node, inlet, bytes, Input::Datagram { from, datagram });
+        }
+        Request::Digest { from, digest } if from == inlet.peer => {
+            gossip(node, inlet, bytes, Input::Digest { from, digest });
+        }
+        Request::Digest { .. } => {}
+        Request::Facts(records) => gossip(node, inlet, bytes, Input::Facts(records)),
         Request::Watch { version } => {
             // A node without an engine does not answer, and the watcher looks for another.
             if let Some(engine) = node.current_membership().voter.engine() {
@@ -35,9 +41,12 @@ pub(crate) fn handle_request(node: &Arc<Node>, inlet: &Arc<Inlet>, request: Requ
     }
 }
 
-/// Gossip is sent again, so an input that finds no room is not missed.
-fn gossip(node: &Node, input: Input) {
-    let _ = node.gossip.try_send(input);
+/// Gossip is sent again, so an input that finds no room is not missed. Only a member's is taken: a
+/// stranger could say anything, and of anybody.
+fn gossip(node: &Node, inlet: &Inlet, bytes: usize, input: Input) {
+    if node.has_member(&inlet.peer) && !node.gossip.try_send(bytes, input) {
+        tracing::debug!(peer = %inlet.peer, "gossip finds no room");
+    }
 }
 
 fn handle_call(node: &Arc<Node>, inlet: &Arc<Inlet>, id: u64, call: Call) {

@@ -125,11 +125,11 @@ impl Subject for Node {
         // The map is cleared only after the change of member: a watcher of the map would otherwise
         // take it for the new member's.
         self.map.clear();
-        self.tell_gossip(renew);
+        self.gossip.tell(&self.process, renew);
     }
 
     fn say_goodbye(&self) {
-        self.tell_gossip(Input::Leave);
+        self.gossip.tell(&self.process, Input::Leave);
     }
 
     fn operate(self: Arc<Self>, operation: Operation) -> BoxFuture<'static, Outcome> {

@@ -83,6 +83,8 @@ pub(crate) struct Leader {
     me: MemberId,
     times: LeaderTimes,
     down_since: BTreeMap<MemberId, Instant>,
+    /// Since when each of these members is dead by gossip.
+    dead_since: BTreeMap<MemberId, Instant>,
     /// When this leader first saw each member.
     known_since: BTreeMap<MemberId, Instant>,
 }
@@ -93,6 +95,7 @@ impl Leader {
             me,
             times,
             down_since: BTreeMap::new(),
+            dead_since: BTreeMap::new(),
             known_since: BTreeMap::new(),
         }
     }
@@ -121,6 +124,10 @@ impl Leader {
         for id in map.members.keys() {
             self.known_since.entry(id.clone()).or_insert(now);
         }
+        self.dead_since.retain(|id, _| dead.contains(id));
+        for id in dead {
+            self.dead_since.entry(id.clone()).or_insert(now);
+        }
         let mut effects = Vec::new();
         let propose = |command| LeaderEffect::Propose(command);
         let silent: Vec<&MemberId> = map
@@ -129,7 +136,7 @@ impl Leader {
             .filter(|(id, m)| **id != self.me && m.status != Status::Down)
             .map(|(id, _)| id)
             .filter(|id| {
-                dead.contains(id)
+                self.is_dead(id, grants, now)
                     || match &ties {
                         // A member that renews counts as heard, even while the leader grants no
                         // leases.
@@ -204,6 +211,17 @@ impl Leader {
         let may =
             |id: &&&MemberId| fine || !votes(id) || mutants::on("a_majority_of_voters_may_be_down");
         silent.iter().filter(may).copied().collect()
+    }
+
+    /// Whether a member is dead by gossip, and does not contradict. A member that renews its lease
+    /// lives, whatever others say of it. But if gossip does not reach it for long, others cannot
+    /// reach it either, and it is of no use.
+    fn is_dead(&self, member: &MemberId, grants: &Grants, now: Instant) -> bool {
+        let Some(since) = self.dead_since.get(member) else {
+            return false;
+        };
+        let for_long = *since + self.times.silent_max <= now;
+        for_long || !grants.has_renewed_lately(member, now)
     }
 
     fn is_silent(&self, member: &MemberId, grants: &Grants, now: Instant) -> bool {
@@ -398,12 +416,42 @@ mod tests {
                 .filter(|effect| matches!(effect, LeaderEffect::Propose(_)))
                 .collect::<Vec<_>>()
         };
-        assert_eq!(tick(&map, now), [down("b")]);
+        let quiet = now + lease().lease / 2;
+        assert_eq!(tick(&map, quiet), [down("b")]);
         map.apply(&Command::Down { member: b }).unwrap();
         assert_eq!(tick(&map, now + SECOND), []);
         let assignments = vec![assignment(0, Epoch::new(7, 1), &member("a", 1))];
         let assign = LeaderEffect::Propose(Command::Assign { assignments });
         assert_eq!(tick(&map, now + lease().guard), [assign]);
+    }
+
+    /// A forged datagram, or a peer that reaches nobody, has gossip take a healthy member for dead.
+    #[test]
+    fn a_member_that_renews_is_not_down_by_a_rumor_unless_it_lasts() {
+        let (map, begun) = (cluster(&["b", "c"]), Instant::now());
+        let (mut leader, mut grants) = (leader(), leading_with(&["b", "c"], begun));
+        let dead = BTreeSet::from([member("b", 1)]);
+        let (mut now, third) = (begun, lease().lease / 3);
+        let mut tick = |dead: &BTreeSet<_>, now: Instant| {
+            for name in ["b", "c"] {
+                grants.grant(&member(name, 1), 1, now, lease());
+            }
+            let effects = leader.handle_tick(&map, dead, &settled(1..=1), &grants, None, now);
+            effects.contains(&down("b"))
+        };
+        let mut lasts_for = |rumor: &BTreeSet<_>, time: Duration| {
+            let until = now + time;
+            while now < until {
+                assert!(!tick(rumor, now));
+                now += third;
+            }
+            now
+        };
+        // Another rumor begins anew.
+        lasts_for(&dead, 2 * SECOND);
+        lasts_for(&BTreeSet::new(), third);
+        let end = lasts_for(&dead, 3 * SECOND);
+        assert!(tick(&dead, end), "others do not reach it");
     }
 
     #[test]
@@ -440,7 +488,7 @@ mod tests {
     fn with_a_tie_breaker_the_sole_voter_claims_before_it_goes_on() {
         let (map, now) = (cluster(&["b"]), Instant::now());
         let (b, dead) = (member("b", 1), BTreeSet::from([member("b", 1)]));
-        let (mut leader, grants) = (leader(), leading_with(&["b"], now));
+        let (mut leader, grants) = (leader(), leading_with(&[], now));
         let mut ties = Ties::new(member("a", 1), SECOND);
         let mut tick = |ties: &mut Ties, electorate, now| {
             leader.handle_tick(&map, &dead, electorate, &grants, Some(ties), now)

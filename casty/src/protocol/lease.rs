@@ -92,6 +92,7 @@ pub(crate) struct Grants {
 #[derive(Clone, Copy, Debug)]
 struct LeaderTerm {
     term: u64,
+    times: LeaseTimes,
     /// By this time every grant of an earlier leader has ended.
     settled: Instant,
 }
@@ -104,7 +105,11 @@ impl Grants {
             if mutants::on("new_leader_does_not_wait") {
                 settled = now;
             }
-            self.leading = Some(LeaderTerm { term, settled });
+            self.leading = Some(LeaderTerm {
+                term,
+                times,
+                settled,
+            });
             self.until.clear();
         }
     }
@@ -133,6 +138,16 @@ impl Grants {
     pub(crate) fn is_over(&self, member: &MemberId, now: Instant) -> bool {
         let settled = self.leading.is_some_and(|term| term.settled <= now);
         settled && self.until.get(member).is_none_or(|until| *until <= now)
+    }
+
+    /// Whether a member has renewed within the last half of a lease. Each member tries three times
+    /// in a lease, so a member that has not is likely to be gone.
+    pub(crate) fn has_renewed_lately(&self, member: &MemberId, now: Instant) -> bool {
+        let (Some(term), Some(until)) = (self.leading, self.until(member)) else {
+            return false;
+        };
+        let left = until.saturating_duration_since(now);
+        left + term.times.lease / 2 > term.times.guard
     }
 
     /// The end of the guard after a member's last renewal; `None` if it has not renewed under this

@@ -120,6 +120,13 @@ impl Voters {
         successors.insert(member.node.clone(), (member.incarnation, address));
     }
 
+    /// Whether this process, or a later one, is known in the seat of its node's previous process.
+    pub(crate) fn knows_successor(&self, member: &MemberId) -> bool {
+        let successors = self.successors.0.lock();
+        let known = successors.get(&member.node);
+        known.is_some_and(|(known, _)| *known >= member.incarnation)
+    }
+
     /// Whether a process votes from a seat that belongs to another process according to the map.
     pub(crate) fn is_awaited(&self, member: &MemberId, map: &ClusterMap) -> bool {
         let mut voters = map.voters.keys();

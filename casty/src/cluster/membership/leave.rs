@@ -93,8 +93,7 @@ async fn take(
             in_time(closed)
         }
         LeavingStep::SayGoodbye => {
-            // An error means that gossip has ended before.
-            let _ = node.gossip.send(Input::Leave).await;
+            node.gossip.send(Input::Leave).await;
             StepDone::Done
         }
         LeavingStep::Disconnect => {

@@ -68,8 +68,11 @@ pub(crate) enum MembershipInput {
     Map,
     /// A peer, or the leader, says that this member is Down.
     Down(MemberId),
-    /// A peer is in this generation of the same cluster.
+    /// A process that this one has asked is in this generation of the same cluster.
     Generation(Generation),
+    /// A process that has dialed this one says that it is in this generation of the same cluster,
+    /// and can be asked at this address. Anything may be said by a dialer.
+    GenerationClaimed(Generation, Option<SocketAddr>),
     /// The tie-breaker has decided against this node, which decides alone: the other may have begun
     /// a new generation.
     Outclaimed,
@@ -151,6 +154,9 @@ pub(crate) enum Asking {
     Renewal,
     /// An operator wants this node to go on, whatever the others are.
     Recovery,
+    /// A dialer claims a later generation. Whoever is in it refuses this process, which ends its
+    /// membership.
+    Claim,
 }
 
 /// The cluster at a place.

@@ -29,7 +29,7 @@ mod seeking;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -116,6 +116,8 @@ pub(crate) struct Membership {
     last_map: Option<Arc<ClusterMap>>,
     /// The greatest generation that this process has heard of.
     heard_of: Option<Generation>,
+    /// When others were last asked about a generation that a dialer has claimed.
+    claim_asked: Option<Instant>,
     /// The cluster that this client has given up.
     given_up: Option<ClusterIdentity>,
     /// A client looks whether its cluster is still there.
@@ -156,6 +158,7 @@ impl Membership {
             former: None,
             last_map: None,
             heard_of: None,
+            claim_asked: None,
             given_up: None,
             looks_around: false,
             last_addresses: Vec::new(),
@@ -206,6 +209,9 @@ impl Membership {
             MembershipInput::Map => self.handle_map(view),
             MembershipInput::Down(member) if member == self.me => self.rejoin(view),
             MembershipInput::Generation(theirs) => self.handle_generation(theirs, view),
+            MembershipInput::GenerationClaimed(theirs, address) => {
+                self.handle_generation_claimed(theirs, address, view);
+            }
             MembershipInput::Outclaimed => self.handle_outclaimed(view),
             MembershipInput::Stranger => self.handle_stranger(view),
             MembershipInput::EngineFailed(error) => self.handle_engine_failed(error),
@@ -259,6 +265,8 @@ impl Membership {
             Outcome::OthersAsked(Asking::Recovery, answers) => {
                 self.handle_survivors_asked(&answers, view);
             }
+            // A refusal has said it.
+            Outcome::OthersAsked(Asking::Claim, _) => {}
             Outcome::HasLeader(has_leader) => self.handle_has_leader(has_leader, view),
             Outcome::Claimed(verdict) => self.handle_verdict(verdict, view),
         }
@@ -326,6 +334,32 @@ impl Membership {
         } else {
             self.rejoin(view);
         }
+    }
+
+    /// A claim ends no membership: it is a reason to ask. Those who can confirm it are the process
+    /// that claims, if it can be dialed, and the members of before, of which one has begun that
+    /// generation. Claims within a while of the last are left out: peers repeat what they say.
+    fn handle_generation_claimed(
+        &mut self,
+        theirs: Generation,
+        address: Option<SocketAddr>,
+        view: &NodeView<'_>,
+    ) {
+        let behind = view.identity.is_some_and(|ours| ours.generation < theirs);
+        let lately = |asked| view.now < asked + self.config.backoff_max;
+        if !behind || self.claim_asked.is_some_and(lately) {
+            return;
+        }
+        self.claim_asked = Some(view.now);
+        let mut places = match view.map {
+            Some(map) => self.addresses_of_others(map),
+            None => self.last_addresses.clone(),
+        };
+        places.extend(address.map(|address| address.to_string()));
+        places.extend(self.config.seeds.iter().cloned());
+        places.sort_unstable();
+        places.dedup();
+        self.begin_operation(Operation::AskOthers(Asking::Claim, places));
     }
 
     /// This member is Down. The process joins as another one, unless it was told to stay out.

@@ -454,3 +454,39 @@ fn a_sole_voter_that_has_lost_a_claim_looks_for_the_next_generation() {
         begins(2, 2)
     );
 }
+
+/// Anybody who can dial a node can claim a later generation.
+#[test]
+fn a_claim_of_a_later_generation_is_a_reason_to_ask_and_ends_nothing() {
+    let mut process = Process::member(config(), &[]);
+    let claim = |generation, address| {
+        MembershipInput::GenerationClaimed(Generation::new(generation, 0), address)
+    };
+    let ask = |places: &[&str]| {
+        let places = places.iter().map(|place| (*place).to_owned());
+        start(0, AskOthers(Asking::Claim, places.collect()))
+    };
+    assert_eq!(process.handle(claim(7, None)), [], "its own");
+    assert_eq!(
+        process.handle(claim(8, Some(address(9)))),
+        [ask(&["127.0.0.1:1", "127.0.0.1:9", "seed"])]
+    );
+    // Fifteen of them.
+    for generation in 9..24 {
+        assert_eq!(process.handle(claim(generation, Some(address(9)))), []);
+    }
+    let silent = Greeted {
+        answer: SeedAnswer::Unreachable,
+        cluster: None,
+    };
+    let asked = Outcome::OthersAsked(Asking::Claim, vec![silent]);
+    assert_eq!(process.done(asked), []);
+    process.now += config().backoff_max;
+    assert_eq!(
+        process.handle(claim(9, None)),
+        [ask(&["127.0.0.1:1", "seed"])]
+    );
+    // A process that is asked refuses this one by its generation.
+    let confirmed = MembershipInput::Generation(Generation::new(9, 0));
+    assert_eq!(process.handle(confirmed), begins(2, 2));
+}

@@ -3,6 +3,9 @@
 //! Hints, never authority. The leader of the map turns them into decisions; every other node tells
 //! its own users that a member is unreachable, and no more.
 
+mod codec;
+mod inbox;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
@@ -10,16 +13,18 @@ use std::{
     sync::Arc,
 };
 
-use bytes::{Buf, BufMut};
-use foca::{AccumulatingRuntime, Codec, Foca, Header, Identity, Member, NoCustomBroadcast};
-use foca::{OwnedNotification, Timer};
+use foca::{AccumulatingRuntime, Foca, Member, NoCustomBroadcast, OwnedNotification, Timer};
 use futures_util::StreamExt;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::time::Instant;
 use tokio_util::time::DelayQueue;
 
+pub(crate) use self::inbox::{GossipInbox, Input, Inputs};
+use self::{
+    codec::{GossipId, MessagePack},
+    inbox::Queued,
+};
 use crate::{
     cluster::{
         map_watch::MapWatch,
@@ -31,9 +36,9 @@ use crate::{
     config::Settings,
     event::Event,
     id::MemberId,
-    message::codec,
+    message,
     protocol::{
-        facts::{Digest, Facts, FactsTable},
+        facts::{Facts, FactsTable},
         liveness::FailureDetector,
     },
     transport::{handshake::Lane, link::Peer},
@@ -42,106 +47,6 @@ use crate::{
 /// Bytes of gossip that may wait to be written to one peer. More is dropped: gossip sends
 /// everything again anyway.
 const BACKLOG_BYTES_MAX: usize = 256 * 1024;
-
-/// An input of the gossip task.
-pub(crate) enum Input {
-    Datagram(ByteBuf),
-    Digest {
-        from: MemberId,
-        digest: Digest,
-    },
-    Facts(BTreeMap<MemberId, Facts>),
-    /// This process is another member from now on, with other rumors.
-    Renew(MemberId, Arc<Rumors>),
-    /// Says goodbye, and ends.
-    Leave,
-}
-
-/// The queue of a gossip task's inputs.
-pub(crate) type Inputs = mpsc::Receiver<Input>;
-
-/// A member in gossip. `renewal` counts how often this process had to refute its own death; it is
-/// not the process's incarnation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct GossipId {
-    member: MemberId,
-    address: SocketAddr,
-    renewal: u32,
-}
-
-impl Identity for GossipId {
-    type Addr = SocketAddr;
-
-    fn addr(&self) -> SocketAddr {
-        self.address
-    }
-
-    // Always: otherwise two nodes that took each other for dead exchange millions of messages.
-    fn renew(&self) -> Option<Self> {
-        Some(Self {
-            renewal: self.renewal.wrapping_add(1),
-            ..self.clone()
-        })
-    }
-
-    fn win_addr_conflict(&self, other: &Self) -> bool {
-        (self.member.incarnation, self.renewal) > (other.member.incarnation, other.renewal)
-    }
-}
-
-struct MessagePack;
-
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct GossipCodecError(String);
-
-impl MessagePack {
-    fn put<T: Serialize>(value: &T, mut to: impl BufMut) -> Result<(), GossipCodecError> {
-        let bytes = codec::to_vec(value).map_err(|error| GossipCodecError(error.to_string()))?;
-        if to.remaining_mut() < bytes.len() {
-            return Err(GossipCodecError("no room".to_owned()));
-        }
-        to.put_slice(&bytes);
-        Ok(())
-    }
-
-    fn take<T: for<'de> Deserialize<'de>>(mut from: impl Buf) -> Result<T, GossipCodecError> {
-        let bytes = from.chunk();
-        let (value, rest) =
-            codec::decode_first(bytes).map_err(|error| GossipCodecError(error.to_string()))?;
-        let used = bytes.len() - rest.len();
-        from.advance(used);
-        Ok(value)
-    }
-}
-
-impl Codec<GossipId> for MessagePack {
-    type Error = GossipCodecError;
-
-    fn encode_header(
-        &mut self,
-        header: &Header<GossipId>,
-        to: impl BufMut,
-    ) -> Result<(), Self::Error> {
-        Self::put(header, to)
-    }
-
-    fn decode_header(&mut self, from: impl Buf) -> Result<Header<GossipId>, Self::Error> {
-        Self::take(from)
-    }
-
-    fn encode_member(
-        &mut self,
-        member: &Member<GossipId>,
-        to: impl BufMut,
-    ) -> Result<(), Self::Error> {
-        Self::put(member, to)
-    }
-
-    fn decode_member(&mut self, from: impl Buf) -> Result<Member<GossipId>, Self::Error> {
-        Self::take(from)
-    }
-}
 
 fn config(settings: &Settings) -> foca::Config {
     let default = foca::Config::simple();
@@ -208,9 +113,10 @@ impl Gossip {
             load: 0,
         };
         let settings = &parts.settings;
+        let codec = MessagePack::new(member.clone(), parts.map.clone());
         let swim_rng = StdRng::seed_from_u64(rng.random());
         Self {
-            swim: Foca::new(id, config(settings), swim_rng, MessagePack),
+            swim: Foca::new(id, config(settings), swim_rng, codec),
             effects: AccumulatingRuntime::new(),
             timers: DelayQueue::new(),
             facts: FactsTable::new(member.clone(), facts),
@@ -235,7 +141,11 @@ impl Gossip {
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => return,
-                input = inputs.recv() => match input {
+                queued = inputs.recv() => match queued.map(|Queued { input, room }| {
+                    // It is handled at once, or not at all.
+                    drop(room);
+                    input
+                }) {
                     Some(Input::Leave) => {
                         if let Err(error) = self.swim.leave_cluster(&mut self.effects) {
                             tracing::debug!(%error, "gossip said no goodbye");
@@ -264,12 +174,20 @@ impl Gossip {
 
     fn handle(&mut self, input: Input) {
         match input {
-            Input::Datagram(bytes) => {
-                if let Err(error) = self.swim.handle_data(&bytes, &mut self.effects) {
+            Input::Datagram { from, datagram } => {
+                let Some(map) = self.parts.map.get() else {
+                    return;
+                };
+                if !MessagePack::is_from(&datagram, &from, &map) {
+                    tracing::debug!(%from, "gossip under another name");
+                    return;
+                }
+                if let Err(error) = self.swim.handle_data(&datagram, &mut self.effects) {
                     tracing::debug!(%error, "gossip datagram refused");
                 }
             }
-            Input::Digest { from, digest } => {
+            Input::Digest { from, mut digest } => {
+                digest.retain(|member, _| self.is_named(member));
                 let (newer, behind) = self.facts.compare(&digest);
                 let Some(peer) = self.peer(&from) else { return };
                 if !newer.is_empty() {
@@ -279,12 +197,19 @@ impl Gossip {
                     self.send_digest(peer);
                 }
             }
-            Input::Facts(records) => {
+            Input::Facts(mut records) => {
+                records.retain(|member, _| self.is_named(member));
                 self.facts.merge(records);
                 self.publish_facts();
             }
             Input::Renew(..) | Input::Leave => {}
         }
+    }
+
+    /// Whether the map has this member, and not as Down.
+    fn is_named(&self, member: &MemberId) -> bool {
+        let map = self.parts.map.get();
+        map.is_some_and(|map| map.is_present(member))
     }
 
     fn publish_facts(&self) {
@@ -478,7 +403,7 @@ impl Gossip {
         if link.control_bytes() > BACKLOG_BYTES_MAX {
             return;
         }
-        match codec::to_vec(request) {
+        match message::codec::to_vec(request) {
             // A peer that cannot be reached does not answer probes either, and gossip notices that.
             Ok(bytes) => drop(link.send_control(&bytes)),
             Err(error) => tracing::error!(%error, "gossip cannot be encoded"),
