@@ -1,8 +1,11 @@
 //! Entity state that moves with its shard.
 
-use casty::prelude::*;
+use std::time::SystemTime;
 
-use crate::support::{cluster, eventually, node, shutdown, soon};
+use casty::prelude::*;
+use casty_tests::Counter;
+
+use crate::support::{Logs, cluster, event, eventually, node, shutdown, soon};
 
 /// A counter that migrates.
 #[message]
@@ -237,5 +240,176 @@ async fn a_newcomer_takes_its_share_with_their_state_under_load() {
     for n in 0..COUNT {
         assert_eq!(nomad(&nodes[0], n).add(0).await, Ok(rounds), "n{n}");
     }
+    shutdown(nodes).await;
+}
+
+/// Something found, of an age that not every codec can express.
+#[message]
+pub(crate) struct Relic {
+    made: SystemTime,
+    value: u64,
+}
+
+#[entity(shards = 8, migrate)]
+impl Relic {
+    #[init]
+    fn found() -> Self {
+        let made = SystemTime::UNIX_EPOCH;
+        Self { made, value: 0 }
+    }
+
+    /// Makes it older than any clock of a computer.
+    #[message]
+    fn age(&mut self) {
+        self.made = SystemTime::UNIX_EPOCH - Duration::from_secs(1);
+    }
+
+    #[message]
+    fn add(&mut self, amount: u64) -> u64 {
+        self.value += amount;
+        self.value
+    }
+
+    #[message]
+    fn node(&self, ctx: &mut Context<Self>) -> String {
+        ctx.node_id().to_string()
+    }
+}
+
+/// A state of any size.
+#[message]
+#[derive(Default)]
+pub(crate) struct Hoard {
+    text: String,
+}
+
+#[entity(shards = 2, migrate)]
+impl Hoard {
+    #[message]
+    fn fill(&mut self, bytes: usize) {
+        self.text = "0123456789abcdef".chars().cycle().take(bytes).collect();
+    }
+
+    /// Its size, its end, and the node.
+    #[message]
+    fn look(&self, ctx: &mut Context<Self>) -> (usize, String, String) {
+        let end = self.text.get(self.text.len().saturating_sub(8)..);
+        let node = ctx.node_id().to_string();
+        (self.text.len(), end.unwrap_or_default().to_owned(), node)
+    }
+}
+
+/// Such a state cannot move, so its entity and the others of its shard stay, with what they have.
+/// When its node leaves, it alone is lost, and that is said.
+#[tokio::test]
+async fn a_state_that_cannot_be_encoded_stays_where_it_is_and_is_missed_only_if_its_node_leaves() {
+    let (logs, _logging) = Logs::of_this_thread();
+    let nodes = cluster(1).await;
+    let relic = |system: &ActorSystem, n: u64| system.entity::<Relic>(format!("r{n}"));
+    let is_old = |n: u64| n.is_multiple_of(5);
+    for n in 0..32 {
+        assert_eq!(relic(&nodes[0], n).add(n).await, Ok(n));
+        if is_old(n) {
+            relic(&nodes[0], n).age().await.unwrap();
+        }
+    }
+    let seeds = [nodes[0].address()];
+    let newcomer = node("newcomer").seeds(seeds).start().await.unwrap();
+    let look = async || {
+        for n in 0..32 {
+            assert_eq!(relic(&newcomer, n).add(0).await, Ok(n), "r{n}");
+        }
+        logs.with("cannot be encoded")
+    };
+    let warned = eventually("a move fails", look, |lines| !lines.is_empty()).await;
+    assert!(warned[0].contains("entity=r"), "{warned:?}");
+    let look = async || {
+        let mut moved = 0;
+        for n in 0..32 {
+            assert_eq!(relic(&newcomer, n).add(0).await, Ok(n), "r{n}");
+            let home = relic(&newcomer, n).node().await.unwrap();
+            assert!(!is_old(n) || home == "node-0", "r{n} on {home}");
+            moved += u64::from(home == "newcomer");
+        }
+        moved
+    };
+    eventually("others have moved", look, |moved| *moved > 0).await;
+    let mut events = nodes[0].events();
+    soon("it leaves", nodes[0].shutdown()).await.unwrap();
+    let mut lost = Vec::new();
+    for _ in (0..32).filter(|n| is_old(*n)) {
+        lost.push(
+            event(&mut events, "a loss", |event| match event {
+                Event::ActorFailed { who, reason } if reason.contains("cannot be encoded") => {
+                    Some(who.id.clone())
+                }
+                _ => None,
+            })
+            .await,
+        );
+    }
+    for n in 0..32 {
+        let kept = if is_old(n) { 0 } else { n };
+        assert_eq!(lost.contains(&format!("r{n}")), is_old(n), "r{n}: {lost:?}");
+        let value = soon("an answer", relic(&newcomer, n).add(0)).await;
+        assert_eq!(value, Ok(kept), "r{n}");
+    }
+    shutdown(vec![newcomer]).await;
+}
+
+/// A frame holds 8 MiB.
+#[tokio::test]
+async fn a_state_larger_than_any_frame_moves_whole() {
+    const BYTES: usize = 20 * 1024 * 1024 + 8;
+    let mut nodes = cluster(1).await;
+    let hoard = |n: u64| nodes[0].entity::<Hoard>(format!("h{n}"));
+    for n in 0..2 {
+        hoard(n).fill(BYTES).await.unwrap();
+    }
+    let seeds = [nodes[0].address()];
+    let newcomer = node("newcomer").seeds(seeds).start().await.unwrap();
+    let look = async || {
+        let mut homes = Vec::new();
+        for n in 0..2 {
+            let (bytes, end, home) = soon("a look", hoard(n).look()).await?;
+            assert_eq!((bytes, end.as_str()), (BYTES, "01234567"), "h{n} on {home}");
+            homes.push(home);
+        }
+        Ok::<_, AskError>(homes)
+    };
+    // Asks that arrive while a large state moves may wait for too long.
+    eventually("one has moved", look, |homes| {
+        let is_new = |home: &String| home == "newcomer";
+        homes.as_ref().is_ok_and(|homes| homes.iter().any(is_new))
+    })
+    .await;
+    nodes.push(newcomer);
+    shutdown(nodes).await;
+}
+
+#[tokio::test]
+async fn a_move_says_how_many_entities_begin_afresh_because_their_type_does_not_migrate() {
+    let (logs, _logging) = Logs::of_this_thread();
+    let mut nodes = cluster(1).await;
+    for n in 0..COUNT {
+        let counter = nodes[0].entity::<Counter>(format!("c{n}"));
+        counter.add(n).await.unwrap();
+        nomad(&nodes[0], n).add(n).await.unwrap();
+    }
+    let seeds = [nodes[0].address()];
+    let newcomer = node("newcomer").seeds(seeds).start().await.unwrap();
+    let said = async || logs.with("begin afresh on other nodes");
+    let said = eventually("it is said", said, |lines| !lines.is_empty()).await;
+    let count = |line: &String| {
+        let (_, count) = line.split_once("entities=").unwrap();
+        count.split(' ').next().unwrap().parse::<u64>().unwrap()
+    };
+    assert!(
+        (1..=COUNT).contains(&said.iter().map(count).sum()),
+        "{said:?}"
+    );
+    let of_counters = said.iter().all(|line| line.contains("kind=\"Counter\""));
+    assert!(of_counters, "{said:?}");
+    nodes.push(newcomer);
     shutdown(nodes).await;
 }

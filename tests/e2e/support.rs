@@ -1,7 +1,13 @@
 //! Helpers that the tests share.
 
+use std::{
+    io::Write,
+    sync::{Arc, Mutex},
+};
+
 pub(crate) use casty::testkit::{STEP_LIMIT, eventually, shutdown, soon};
 use casty::{ActorSystem, Entity, Event, SystemBuilder, call::Call, event::Events, testkit};
+use tracing_subscriber::util::SubscriberInitExt;
 
 pub(crate) fn node(name: &str) -> SystemBuilder {
     casty_tests::log();
@@ -44,4 +50,41 @@ pub(crate) async fn event<T>(
         }
     })
     .await
+}
+
+/// What casty logs on the thread of a test, from [`Logs::of_this_thread`] on.
+#[derive(Clone, Default)]
+pub(crate) struct Logs(Arc<Mutex<Vec<u8>>>);
+
+impl Logs {
+    /// Until the guard is dropped.
+    pub(crate) fn of_this_thread() -> (Self, impl Drop) {
+        let logs = Self::default();
+        let writer = logs.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_env_filter("casty=info")
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        (logs, subscriber.set_default())
+    }
+
+    /// The lines with this text.
+    pub(crate) fn with(&self, text: &str) -> Vec<String> {
+        let logged = self.0.lock().unwrap();
+        let logged = String::from_utf8_lossy(&logged);
+        let lines = logged.lines().filter(|line| line.contains(text));
+        lines.map(str::to_owned).collect()
+    }
+}
+
+impl Write for Logs {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }

@@ -11,7 +11,7 @@ use crate::{
         membership::Membership,
         node::Node,
         peers::wire::{Answer, Call, Proposal},
-        region::{AnyRegion, Draining, Parcel},
+        region::{AnyRegion, Drain, Draining, Parcel, Piece, parts},
     },
     id::{Epoch, ShardId},
     infra::cancel::unless,
@@ -21,9 +21,6 @@ use crate::{
     },
     transport::handshake::Lane,
 };
-
-/// The size of one part of a parcel.
-const PART_BYTES_MAX: usize = 64 * 1024;
 
 /// Starts the handoff of the shards that are to move and do not move yet. `me`: this node's slot.
 pub(crate) fn hand_over(node: &Arc<Node>, map: &ClusterMap, me: Slot) {
@@ -39,7 +36,15 @@ pub(crate) fn hand_over(node: &Arc<Node>, map: &ClusterMap, me: Slot) {
         if moving.is_empty() {
             continue;
         }
-        let draining = region.drain(&moving);
+        let Drain { draining, entities } = region.drain(&moving);
+        if entities > 0 && !region.migrates() {
+            tracing::info!(
+                kind = region.name(),
+                shards = draining.len(),
+                entities,
+                "entities begin afresh on other nodes: their type does not say `migrate`",
+            );
+        }
         if !draining.is_empty() {
             let releasing = release(
                 node.clone(),
@@ -72,7 +77,6 @@ async fn release(
         let kept = send_parcels(&node, &*region, &mut shards).await;
         let kind = region.name().to_owned();
         if !kept.is_empty() {
-            tracing::info!(kind, shards = kept.len(), "shards could not be handed over");
             let keep = Command::Keep {
                 member: member.clone(),
                 kind: kind.clone(),
@@ -91,8 +95,9 @@ async fn release(
     }
 }
 
-/// Sends the states of shards to their next owners. Shards whose states could not be sent are taken
-/// out of `shards` and returned: they go on here, under a new epoch.
+/// Sends the states of shards to their next owners. Shards that cannot move, or whose states could
+/// not be sent, are taken out of `shards` and returned: they go on here, under a new epoch. The
+/// leader tries them again later, see [`Leader`](crate::protocol::leader::Leader).
 async fn send_parcels(
     node: &Node,
     region: &dyn AnyRegion,
@@ -102,10 +107,30 @@ async fn send_parcels(
     if !region.migrates() {
         return kept;
     }
+    let kind = region.name();
     for &(shard, epoch) in &*shards {
+        if let Some((count, entity, reason)) = region.cannot_move(shard) {
+            if !node.process.is_leaving() {
+                tracing::warn!(
+                    kind,
+                    %shard,
+                    %entity,
+                    others = count - 1,
+                    reason,
+                    "a shard stays here: the state of an entity of it cannot be encoded",
+                );
+                kept.push((shard, epoch));
+                continue;
+            }
+            region.give_up_stayed(shard);
+        }
         let parcel = region.take_parcel(shard);
-        if !parcel.is_empty() && !send_parcel(node, region, shard, epoch, &parcel).await {
-            region.receive(shard, epoch, true, parcel);
+        if parcel.is_empty() {
+            continue;
+        }
+        if let Err(reason) = send_parcel(node, region, shard, epoch, &parcel).await {
+            tracing::warn!(kind, %shard, reason, "a shard stays here: its states were not sent");
+            region.keep_parcel(shard, parcel);
             kept.push((shard, epoch));
         }
     }
@@ -131,16 +156,14 @@ async fn propose_until_decided(membership: &Membership, command: Command) {
     }
 }
 
-/// Sends the states of a shard to its next owner. `false` if that is not possible.
+/// Sends the states of a shard to its next owner. An error says why that was not possible.
 async fn send_parcel(
     node: &Node,
     region: &dyn AnyRegion,
     shard: ShardId,
     epoch: Epoch,
     parcel: &Parcel,
-) -> bool {
-    let settings = &node.setup.settings;
-    let until = Instant::now() + settings.decide_timeout;
+) -> Result<(), String> {
     let (mut first, pace) = (true, Throttle::default());
     for part in parts(parcel) {
         let _turn = pace.turn().await;
@@ -149,26 +172,45 @@ async fn send_parcel(
             shard,
             epoch,
             first,
-            parcel: part,
+            part,
         };
         first = false;
-        loop {
-            let home = home_of(node, region.name(), shard);
-            let target = home.filter(|home| home.epoch == epoch);
-            let peer = target.and_then(|home| node.homes.peer_at(home.moving?));
-            let left = until.saturating_duration_since(Instant::now());
-            let (Some(peer), false) = (peer, left.is_zero()) else {
-                return false;
-            };
-            let calling = node.peers.call_on(Lane::Bulk, &peer, call.clone(), left);
-            match calling.await {
-                Ok(Answer::Received(true)) => break,
-                // The map of the peer may be behind.
-                _ => tokio::time::sleep(settings.backoff).await,
-            }
-        }
+        send_part(node, region.name(), (shard, epoch), call).await?;
     }
-    true
+    Ok(())
+}
+
+async fn send_part(
+    node: &Node,
+    kind: &str,
+    (shard, epoch): (ShardId, Epoch),
+    call: Call,
+) -> Result<(), String> {
+    let settings = &node.setup.settings;
+    // For each part: a large state takes as long as it takes.
+    let until = Instant::now() + settings.decide_timeout;
+    let mut reason = "it does not expect the shard".to_owned();
+    loop {
+        let target = home_of(node, kind, shard).filter(|home| home.epoch == epoch);
+        let Some(peer) = target.and_then(|home| node.homes.peer_at(home.moving?)) else {
+            return Err("the shard is not to move any more".to_owned());
+        };
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(format!("the node at {}: {reason}", peer.address));
+        }
+        match node
+            .peers
+            .call_on(Lane::Bulk, &peer, call.clone(), left)
+            .await
+        {
+            Ok(Answer::Received(true)) => return Ok(()),
+            Err(error) => reason = error.to_string(),
+            // The map of the peer may be behind.
+            Ok(_) => {}
+        }
+        tokio::time::sleep(settings.backoff).await;
+    }
 }
 
 fn home_of(node: &Node, kind: &str, shard: ShardId) -> Option<ShardHome> {
@@ -176,15 +218,15 @@ fn home_of(node: &Node, kind: &str, shard: ShardId) -> Option<ShardHome> {
     map.kinds.get(kind)?.get(shard.index()).copied()
 }
 
-/// Receives the states of a shard that is about to come here. `false` if this node does not expect
-/// it.
-pub(crate) fn receive_parcel(
+/// Receives a part of the states of a shard that is about to come here. `false` if this node does
+/// not expect it.
+pub(crate) fn receive_part(
     node: &Node,
     kind: &str,
     shard: ShardId,
     epoch: Epoch,
     first: bool,
-    parcel: Parcel,
+    part: Vec<Piece>,
 ) -> bool {
     let me = node.peers.local();
     let map = node.map.get();
@@ -193,62 +235,7 @@ pub(crate) fn receive_parcel(
     let expected = slot.is_some() && home_of(node, kind, shard).is_some_and(is_here);
     let region = node.regions.iter().find(|region| region.name() == kind);
     match region {
-        Some(region) if expected => {
-            region.receive(shard, epoch, first, parcel);
-            true
-        }
+        Some(region) if expected => region.receive(shard, epoch, first, part),
         _ => false,
-    }
-}
-
-/// A parcel in pieces of bounded size, though at least one entity each. A piece is copied when its
-/// turn comes: a shard may be large, and copying all of it at once would hold up every other task
-/// of the thread.
-fn parts(parcel: &Parcel) -> impl Iterator<Item = Parcel> {
-    let mut rest = parcel.iter().peekable();
-    std::iter::from_fn(move || {
-        let (mut part, mut bytes) = (Parcel::new(), 0);
-        while let Some((id, frozen)) = rest.next_if(|(id, frozen)| {
-            let size = id.as_str().len() + frozen.name.len() + frozen.state.len();
-            bytes += size;
-            bytes <= PART_BYTES_MAX || bytes == size
-        }) {
-            part.insert(id.clone(), frozen.clone());
-        }
-        (!part.is_empty()).then_some(part)
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{cluster::region::Frozen, id::EntityId};
-
-    fn parcel(sizes: &[usize]) -> Parcel {
-        let frozen = |&bytes: &usize| Frozen {
-            name: String::new(),
-            state: vec![0; bytes].into(),
-        };
-        let names = (0..).map(|n| EntityId::new(format!("{n:04}")));
-        names.zip(sizes.iter().map(frozen)).collect()
-    }
-
-    #[test]
-    fn a_parcel_goes_in_pieces_of_bounded_size_and_none_is_lost() {
-        let quarter = PART_BYTES_MAX / 4;
-        let parcel = parcel(&[quarter, quarter, quarter, quarter, 3 * PART_BYTES_MAX, 1, 1]);
-        let parts: Vec<Parcel> = parts(&parcel).collect();
-        let sizes: Vec<usize> = parts.iter().map(Parcel::len).collect();
-        // The names count as well. An entity that is too large goes alone.
-        assert_eq!(sizes, [3, 1, 1, 2]);
-        assert_eq!(parts.into_iter().flatten().collect::<Parcel>(), parcel);
-    }
-
-    #[test]
-    fn a_piece_is_made_when_its_turn_comes() {
-        let parcel = parcel(&[PART_BYTES_MAX; 3]);
-        let mut parts = parts(&parcel);
-        assert_eq!(parts.next().map(|part| part.len()), Some(1));
-        assert_eq!(parts.count(), 2);
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     cluster::{
         authority::Authority as _,
         gossip::Input,
-        handoff::receive_parcel,
+        handoff::receive_part,
         node::Node,
         peers::wire::{Answer, Call, Inspection, ProposalError, Request, Response, respond},
     },
@@ -80,8 +80,8 @@ async fn answer(node: &Node, call: Call) -> Answer {
             shard,
             epoch,
             first,
-            parcel,
-        } => Answer::Received(receive_parcel(node, &kind, shard, epoch, first, parcel)),
+            part,
+        } => Answer::Received(receive_part(node, &kind, shard, epoch, first, part)),
         call => node.current_membership().voter.answer(call).await,
     }
 }

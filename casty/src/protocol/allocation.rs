@@ -33,15 +33,25 @@ pub(crate) fn take_over(map: &ClusterMap, over: impl Fn(Slot) -> bool) -> Vec<As
 
 /// At most `count` moves that bring the members closer to an even load. Shards of leaving members
 /// move first; then shards move from the most to the least loaded member, as long as the two differ
-/// by more than `slack` allows.
-pub(crate) fn rebalance(map: &ClusterMap, count: usize) -> Vec<Assignment> {
+/// by more than `slack` allows. `may_move`: whether a shard may
+/// move now, and whether its owner is leaving.
+pub(crate) fn rebalance(
+    map: &ClusterMap,
+    count: usize,
+    may_move: impl Fn(&str, ShardId, bool) -> bool,
+) -> Vec<Assignment> {
     let mut load = Load::of(map);
     let mut moves = Vec::new();
     for (kind, table) in &map.kinds {
-        let leaving = (0..).map(ShardId).zip(table.iter()).filter(|(_, home)| {
-            let owner = home.owner.and_then(|owner| map.by_slot(owner));
-            home.moving.is_none() && owner.is_some_and(|(_, m)| m.status == Status::Leaving)
-        });
+        let leaving = (0..)
+            .map(ShardId)
+            .zip(table.iter())
+            .filter(|(shard, home)| {
+                let owner = home.owner.and_then(|owner| map.by_slot(owner));
+                home.moving.is_none()
+                    && owner.is_some_and(|(_, m)| m.status == Status::Leaving)
+                    && may_move(kind, *shard, true)
+            });
         for (shard, home) in leaving {
             if moves.len() == count {
                 return moves;
@@ -57,7 +67,9 @@ pub(crate) fn rebalance(map: &ClusterMap, count: usize) -> Vec<Assignment> {
         // A shard that is moving already counts at its destination.
         let mut movable: BTreeMap<Slot, Vec<(ShardId, &ShardHome)>> = BTreeMap::new();
         for (shard, home) in (0..).map(ShardId).zip(table.iter()) {
-            if let (Some(owner), None) = (home.owner, home.moving) {
+            if let (Some(owner), None) = (home.owner, home.moving)
+                && may_move(kind, shard, false)
+            {
                 movable.entry(owner).or_default().push((shard, home));
             }
         }
@@ -274,7 +286,7 @@ mod tests {
     /// Revokes and releases shards until none moves any more. Returns the number of rounds.
     fn settle(map: &mut ClusterMap, count: usize) -> usize {
         for round in 0.. {
-            let moves = rebalance(map, count);
+            let moves = rebalance(map, count, |_, _, _| true);
             assert!(moves.len() <= count);
             if moves.is_empty() {
                 return round;
@@ -288,7 +300,7 @@ mod tests {
                 .map(|m| (owner(m), m.shard, m.expected))
                 .collect();
             map.apply(&Command::Revoke { moves }).unwrap();
-            assert_eq!(rebalance(map, 0), []);
+            assert_eq!(rebalance(map, 0, |_, _, _| true), []);
             for (member, shard, epoch) in releases {
                 map.apply(&Command::Release {
                     member,
@@ -341,7 +353,7 @@ mod tests {
             member: member("a", 1),
         };
         map.apply(&leave).unwrap();
-        assert_eq!(rebalance(&map, 8), []);
+        assert_eq!(rebalance(&map, 8, |_, _, _| true), []);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::{
     allocation,
+    failed_moves::FailedMoves,
     lease::Grants,
     map::{ClusterMap, Command, Seat, Status},
     tie::Ties,
@@ -87,6 +88,7 @@ pub(crate) struct Leader {
     dead_since: BTreeMap<MemberId, Instant>,
     /// When this leader first saw each member.
     known_since: BTreeMap<MemberId, Instant>,
+    failed_moves: FailedMoves,
 }
 
 impl Leader {
@@ -97,6 +99,7 @@ impl Leader {
             down_since: BTreeMap::new(),
             dead_since: BTreeMap::new(),
             known_since: BTreeMap::new(),
+            failed_moves: FailedMoves::default(),
         }
     }
 
@@ -116,6 +119,7 @@ impl Leader {
         if map.member(&self.me).is_none() {
             return Vec::new();
         }
+        self.failed_moves.handle_map(map, now);
         let mine = map.member(&self.me).map(|member| member.seat);
         // With more than one voter no tie is possible.
         let mut ties = ties.filter(|_| mine.is_some_and(|mine| electorate.is_sole(mine)));
@@ -174,8 +178,12 @@ impl Leader {
             let homes = map.kinds.values().flat_map(|table| table.iter());
             let moving = homes.filter(|home| home.moving.is_some()).count();
             let room = self.times.moves_max.saturating_sub(moving);
-            let moves = allocation::rebalance(map, room);
+            let may_move = |kind: &str, shard, is_leaving| {
+                self.failed_moves.may_move(kind, shard, is_leaving, now)
+            };
+            let moves = allocation::rebalance(map, room, may_move);
             if !moves.is_empty() {
+                self.failed_moves.handle_revoked(map, &moves);
                 effects.push(propose(Command::Revoke { moves }));
             }
         }

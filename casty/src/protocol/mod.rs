@@ -8,6 +8,7 @@ pub(crate) mod admission;
 pub(crate) mod allocation;
 pub(crate) mod bootstrap;
 pub(crate) mod facts;
+pub(crate) mod failed_moves;
 pub(crate) mod leader;
 pub(crate) mod leader_client;
 pub(crate) mod lease;

@@ -79,7 +79,7 @@ pub(super) trait AnyActivation: Send {
     fn hook(&mut self, hook: Hook) -> BoxFuture<'_, Result<(), String>>;
 
     /// Gives the state to the host, which may send it elsewhere.
-    fn hand_over_state(&self);
+    fn hand_over_state(&mut self);
 
     /// Drops the state. Returns whether that panicked.
     fn drop_state(&mut self) -> Result<(), ()>;

@@ -200,10 +200,9 @@ impl<A: Actor> AnyActivation for Run<A> {
         })
     }
 
-    fn hand_over_state(&self) {
-        let state = self.activation.state.as_ref();
-        if let Some(state) = state.filter(|state| state.is_whole()) {
-            self.cell.host.ended(&self.cell, state);
+    fn hand_over_state(&mut self) {
+        if let Some(state) = self.activation.state.take_if(|state| state.is_whole()) {
+            self.activation.state = self.cell.host.ended(&self.cell, state);
         }
     }
 

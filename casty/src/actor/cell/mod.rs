@@ -81,8 +81,10 @@ pub(crate) trait CellHost<A: Actor>: Host {
     fn closed(&self, cell: &Cell<A>);
 
     /// The last activation has ended, in order, with this state, which may go on somewhere else.
-    fn ended(&self, cell: &Cell<A>, state: &A) {
-        let _ = (cell, state);
+    /// Returns the state, unless it is still needed.
+    fn ended(&self, cell: &Cell<A>, state: A) -> Option<A> {
+        let _ = cell;
+        Some(state)
     }
 }
 

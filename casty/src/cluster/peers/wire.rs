@@ -8,7 +8,7 @@ use serde_bytes::ByteBuf;
 use crate::{
     cluster::{
         authority::raft::types::{RaftAnswer, RaftCall},
-        region::Parcel,
+        region::Piece,
     },
     id::{Epoch, MemberId, ShardId, Voter},
     message::codec,
@@ -86,7 +86,7 @@ pub(crate) enum Call {
         epoch: Epoch,
         /// Whether this is the first of several parts.
         first: bool,
-        parcel: Parcel,
+        part: Vec<Piece>,
     },
     /// Asks for what the node knows.
     Inspect,

@@ -2,7 +2,10 @@
 
 use std::sync::{Arc, Weak};
 
-use super::{ShardRegion, local::address};
+use super::{
+    ShardRegion,
+    local::{StayedState, address},
+};
 use crate::{
     actor::{
         Entity, FirstState, Route,
@@ -87,6 +90,9 @@ impl<E: Entity> CellHost<E> for ShardHost {
     }
 
     fn init<'a>(&'a self, ctx: &'a mut Context<E>) -> Option<FirstState<'a, E>> {
+        if let Some(state) = self.region.stayed(self.shard, ctx.entity_id()) {
+            return Some(FirstState::Now(Ok(state)));
+        }
         Some(match self.region.frozen(self.shard, ctx.entity_id()) {
             Some(frozen) => {
                 let thaw = self.region.thaw::<E>(self.shard, ctx.entity_id(), frozen);
@@ -102,9 +108,17 @@ impl<E: Entity> CellHost<E> for ShardHost {
         }
     }
 
-    fn ended(&self, cell: &Cell<E>, state: &E) {
-        if let CellName::Entity(id) = cell.name() {
-            self.region.freeze(self.shard, id, &|out| state.freeze(out));
-        }
+    fn ended(&self, cell: &Cell<E>, state: E) -> Option<E> {
+        let CellName::Entity(id) = cell.name() else {
+            return Some(state);
+        };
+        let frozen = self.region.freeze(self.shard, id, &|out| state.freeze(out));
+        let Err(reason) = frozen else {
+            return Some(state);
+        };
+        let state = Box::new(state);
+        let stayed = StayedState { reason, state };
+        self.region.local.stay(self.shard, id, stayed);
+        None
     }
 }

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::{Notify, oneshot};
 
-use super::{ShardRegion, host::ShardHost, idle, moving::Frozen};
+use super::{ShardRegion, host::ShardHost, idle, parcel::Frozen};
 use crate::{
     actor::{
         Entity,
@@ -19,7 +19,7 @@ use crate::{
         handle::{CellName, Signal},
     },
     id::{EntityId, Epoch, ShardId},
-    infra::sync::lock,
+    infra::{panic, sync::lock},
 };
 
 /// The cell of an entity, of any type.
@@ -111,9 +111,23 @@ struct LocalShard {
     /// States without an activation: entities that have stopped here and go on elsewhere, or that
     /// came from elsewhere and have not started here.
     frozen: BTreeMap<EntityId, Frozen>,
+    /// States of entities that have stopped here and cannot move.
+    stayed: BTreeMap<EntityId, StayedState>,
     cells: HashMap<EntityId, Arc<dyn EntityCell>, foldhash::fast::RandomState>,
     /// Shared by those cells.
     host: Weak<ShardHost>,
+}
+
+impl LocalShard {
+    fn has_state_of(&self, id: &EntityId) -> bool {
+        self.frozen.contains_key(id) || self.stayed.contains_key(id)
+    }
+}
+
+/// The state of an entity that cannot move, and why.
+pub(super) struct StayedState {
+    pub(super) reason: String,
+    pub(super) state: Box<dyn Any + Send>,
 }
 
 /// How this node holds a shard, and at which epoch.
@@ -136,6 +150,7 @@ impl LocalShards {
             Mutex::new(LocalShard {
                 hold: epoch.map_or(Hold::Elsewhere, Hold::Open),
                 frozen: BTreeMap::new(),
+                stayed: BTreeMap::new(),
                 cells: HashMap::default(),
                 host: Weak::new(),
             })
@@ -332,12 +347,15 @@ impl LocalShards {
         let Some(local) = self.shards.get(shard.index()) else {
             return;
         };
+        let stayed;
         let orphans = {
             let mut local = lock(local);
             local.hold = Hold::Elsewhere;
             local.frozen.clear();
+            stayed = std::mem::take(&mut local.stayed);
             std::mem::take(&mut local.cells)
         };
+        panic::contained("a state", || drop(stayed));
         self.left(orphans.len());
         for cell in in_order(orphans.into_values().collect()) {
             cell.sever();
@@ -354,25 +372,56 @@ impl LocalShards {
         }
     }
 
+    /// Whether the shard is being handed over, at any epoch.
+    pub(super) fn is_handed_over(&self, shard: ShardId) -> bool {
+        let local = self.get(shard);
+        local.is_some_and(|local| matches!(local.hold, Hold::Draining(_)))
+    }
+
     /// Keeps the state of an entity that has stopped, if its shard is being handed over.
-    pub(super) fn freeze(
-        &self,
-        shard: ShardId,
-        id: &EntityId,
-        state: impl FnOnce() -> Option<Frozen>,
-    ) {
-        let Some(local) = self.shards.get(shard.index()) else {
-            return;
-        };
-        if !matches!(lock(local).hold, Hold::Draining(_)) {
-            return;
-        }
-        // The state is encoded without the lock, since this runs a user's code.
-        let Some(state) = state() else { return };
-        let mut local = lock(local);
-        if matches!(local.hold, Hold::Draining(_)) {
+    pub(super) fn freeze(&self, shard: ShardId, id: &EntityId, state: Frozen) {
+        if let Some(mut local) = self.get(shard)
+            && matches!(local.hold, Hold::Draining(_))
+        {
             local.frozen.insert(id.clone(), state);
         }
+    }
+
+    /// Keeps the state of an entity that has stopped and cannot move.
+    pub(super) fn stay(&self, shard: ShardId, id: &EntityId, state: StayedState) {
+        let refused = self.get(shard).map(|mut local| {
+            let is_here = matches!(local.hold, Hold::Draining(_));
+            if is_here {
+                local.stayed.insert(id.clone(), state);
+                return None;
+            }
+            Some(state)
+        });
+        // A state is dropped without the lock, since this runs a user's code.
+        drop(refused);
+    }
+
+    /// Takes the states of a shard that cannot move.
+    pub(super) fn take_stayed(&self, shard: ShardId) -> BTreeMap<EntityId, StayedState> {
+        let local = self.get(shard);
+        local.map_or_else(BTreeMap::new, |mut local| std::mem::take(&mut local.stayed))
+    }
+
+    /// Takes the state of one of them.
+    pub(super) fn take_stayed_state(&self, shard: ShardId, id: &EntityId) -> Option<StayedState> {
+        let mut local = self.get(shard)?;
+        // Most shards have none.
+        if local.stayed.is_empty() {
+            return None;
+        }
+        local.stayed.remove(id)
+    }
+
+    /// How many entities of a shard cannot move, one of them, and why.
+    pub(super) fn cannot_move(&self, shard: ShardId) -> Option<(usize, EntityId, String)> {
+        let local = self.get(shard)?;
+        let (id, first) = local.stayed.first_key_value()?;
+        Some((local.stayed.len(), id.clone(), first.reason.clone()))
     }
 
     /// Takes the states that are kept for a shard.
@@ -384,10 +433,10 @@ impl LocalShards {
     }
 
     /// The entities whose states are kept for a shard.
-    pub(super) fn frozen_ids(&self, shard: ShardId) -> Vec<EntityId> {
-        let local = self.shards.get(shard.index());
-        local.map_or_else(Vec::new, |local| {
-            lock(local).frozen.keys().cloned().collect()
+    pub(super) fn waiting_ids(&self, shard: ShardId) -> Vec<EntityId> {
+        self.get(shard).map_or_else(Vec::new, |local| {
+            let ids = local.frozen.keys().chain(local.stayed.keys());
+            ids.cloned().collect()
         })
     }
 
@@ -424,7 +473,7 @@ impl LocalShards {
         id: &EntityId,
     ) -> Option<Arc<dyn EntityCell>> {
         let mut local = self.get(shard)?;
-        if !matches!(local.hold, Hold::Open(_)) || !local.frozen.contains_key(id) {
+        if !matches!(local.hold, Hold::Open(_)) || !local.has_state_of(id) {
             return None;
         }
         match local.cells.get(id) {

@@ -15,6 +15,7 @@ mod inward;
 mod local;
 mod moving;
 mod outward;
+mod parcel;
 pub(crate) mod parked;
 mod stopping;
 
@@ -34,10 +35,11 @@ use tokio::{
     time::Instant,
 };
 
-#[cfg(test)]
-pub(crate) use self::moving::Frozen;
 pub(crate) use crate::cluster::region::{
-    homes::FENCE, inward::Inward, moving::Parcel, parked::remote_ask,
+    homes::FENCE,
+    inward::Inward,
+    parcel::{Parcel, Piece, parts},
+    parked::remote_ask,
 };
 use crate::cluster::region::{
     homes::FastHome,
@@ -72,6 +74,13 @@ const HOPS_MAX: u8 = 32;
 
 /// Resolves, with a shard and its epoch, when everything in it has stopped.
 pub(crate) type Draining = BoxFuture<'static, (ShardId, Epoch)>;
+
+/// Shards that have begun to drain.
+pub(crate) struct Drain {
+    pub(crate) draining: Vec<Draining>,
+    /// How many entities are active in them.
+    pub(crate) entities: usize,
+}
 
 /// The node's services that a region needs.
 pub(crate) trait Mesh: Send + Sync {
@@ -119,7 +128,7 @@ pub(crate) trait AnyRegion: Send + Sync {
 
     /// Closes those of the shards that are open here, and lets their entities finish what they
     /// have, for at most `Settings::stop_timeout`. A shard that drains already is left out.
-    fn drain(&self, shards: &[(ShardId, Epoch)]) -> Vec<Draining>;
+    fn drain(&self, shards: &[(ShardId, Epoch)]) -> Drain;
 
     /// The shards that are open here.
     #[cfg(feature = "sim")]
@@ -135,9 +144,19 @@ pub(crate) trait AnyRegion: Send + Sync {
     /// Takes the states of the entities of a shard that has been drained.
     fn take_parcel(&self, shard: ShardId) -> Parcel;
 
-    /// Receives the states of a shard that is about to come here and left its owner at `epoch`.
-    /// `first`: this is the first of several parts.
-    fn receive(&self, shard: ShardId, epoch: Epoch, first: bool, parcel: Parcel);
+    /// The shard goes on here, with the states of its entities.
+    fn keep_parcel(&self, shard: ShardId, parcel: Parcel);
+
+    /// How many entities of a shard that has been drained have states that cannot be encoded, one
+    /// of them, and why; `None` if there are none.
+    fn cannot_move(&self, shard: ShardId) -> Option<(usize, EntityId, String)>;
+
+    /// Gives up those states, with an error and an event for each.
+    fn give_up_stayed(&self, shard: ShardId);
+
+    /// Receives a part of the states of a shard that is about to come here and leaves its owner at
+    /// `epoch`. `first`: it is the first of several parts. `false` if an earlier one is missing.
+    fn receive(&self, shard: ShardId, epoch: Epoch, first: bool, part: Vec<Piece>) -> bool;
 
     /// Has handlers that await something look whether this node still holds the lease under which
     /// they began.
@@ -287,8 +306,8 @@ impl ShardRegion {
     }
 
     /// Closes the shards, and their cells in turn.
-    fn close(&self, shards: &[(ShardId, Epoch)], bound: Option<Duration>) -> Vec<Draining> {
-        let mut draining: Vec<Draining> = Vec::new();
+    fn close(&self, shards: &[(ShardId, Epoch)], bound: Option<Duration>) -> Drain {
+        let (mut draining, mut entities) = (Vec::new(), 0);
         let mut machine = lock(&self.machine);
         for &(shard, expected) in shards {
             if self.local.epoch(shard) != Some(expected) {
@@ -299,12 +318,13 @@ impl ShardRegion {
             };
             // Messages sent from here on wait for the next owner.
             machine.handle_newer(shard, Epoch(epoch.0 + 1));
+            entities += cells.len();
             draining.push(self.drained(shard, epoch, cells, bound));
         }
         if !draining.is_empty() {
             self.publish_homes(&machine);
         }
-        draining
+        Drain { draining, entities }
     }
 
     /// Closes the cells of a shard in a task of its own. The task goes on even if its result is not
@@ -503,7 +523,7 @@ impl AnyRegion for ShardRegion {
         self.local.active()
     }
 
-    fn drain(&self, shards: &[(ShardId, Epoch)]) -> Vec<Draining> {
+    fn drain(&self, shards: &[(ShardId, Epoch)]) -> Drain {
         self.close(shards, Some(self.stop_timeout))
     }
 
@@ -529,8 +549,20 @@ impl AnyRegion for ShardRegion {
         self.local.take_frozen(shard)
     }
 
-    fn receive(&self, shard: ShardId, epoch: Epoch, first: bool, parcel: Parcel) {
-        self.receive_parcel(shard, epoch, first, parcel);
+    fn keep_parcel(&self, shard: ShardId, parcel: Parcel) {
+        self.local.set_frozen(shard, parcel);
+    }
+
+    fn cannot_move(&self, shard: ShardId) -> Option<(usize, EntityId, String)> {
+        self.local.cannot_move(shard)
+    }
+
+    fn give_up_stayed(&self, shard: ShardId) {
+        Self::give_up_stayed(self, shard);
+    }
+
+    fn receive(&self, shard: ShardId, epoch: Epoch, first: bool, part: Vec<Piece>) -> bool {
+        self.receive_part(shard, epoch, first, part)
     }
 
     fn handle_lapse(&self) {
@@ -558,7 +590,7 @@ impl AnyRegion for ShardRegion {
             .map(ShardId)
             .filter_map(here)
             .collect();
-        Box::pin(join_all(self.close(&here, None)))
+        Box::pin(join_all(self.close(&here, None).draining))
     }
 
     fn abandon(&self) {

@@ -1,59 +1,58 @@
 //! Migration: the states that move with their shard from one node to another.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 
 use super::ShardRegion;
 use crate::{
     actor::{Entity, HookError, tasks::throttle::Throttle},
+    cluster::region::parcel::{Arriving, Frozen, Piece},
     event::Event,
     id::{EntityId, Epoch, ShardId},
-    infra::sync::lock,
+    infra::{
+        panic::{self, panic_text},
+        sync::lock,
+    },
     message::codec::EncodeError,
     protocol::map::{self, Slot},
 };
 
-/// The state of an entity without an activation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Frozen {
-    /// The name of the present state, if the type is a state machine.
-    pub(crate) name: String,
-    /// Reference counted, so a clone is cheap.
-    pub(crate) state: Bytes,
-}
-
-/// The states of a shard's entities.
-pub(crate) type Parcel = BTreeMap<EntityId, Frozen>;
-
-/// Parcels that have arrived before their shards, each with the epoch that it left at.
-pub(super) type Arrived = BTreeMap<ShardId, (Epoch, Parcel)>;
+/// Parcels that have arrived before their shards, or are about to.
+pub(super) type Arrived = BTreeMap<ShardId, Arriving>;
 
 impl ShardRegion {
-    /// The state of an entity that has stopped, if it goes on elsewhere.
+    /// Takes the state of an entity that has stopped, if it goes on elsewhere. An error says why it
+    /// cannot.
     pub(super) fn freeze(
         &self,
         shard: ShardId,
         id: &EntityId,
         encode: &dyn Fn(&mut Vec<u8>) -> Result<&'static str, EncodeError>,
-    ) {
-        if !self.entity_type.migrates {
-            return;
+    ) -> Result<(), String> {
+        if !self.entity_type.migrates || !self.local.is_handed_over(shard) {
+            return Ok(());
         }
-        self.local.freeze(shard, id, || {
-            let mut out = Vec::new();
-            match encode(&mut out) {
-                Ok(name) => Some(Frozen {
-                    name: name.to_owned(),
-                    state: Bytes::from(out),
-                }),
-                Err(error) => {
-                    self.lost(id, format!("its state cannot move: {}", error.0));
-                    None
-                }
-            }
-        });
+        let mut out = Vec::new();
+        // The state is encoded without a lock, since this runs a user's code, which may panic.
+        let encoded = catch_unwind(AssertUnwindSafe(|| encode(&mut out)));
+        let name = encoded
+            .map_err(|panic| {
+                let text = panic_text(&*panic);
+                panic::forget(panic);
+                format!("encoding it panicked: {text}")
+            })?
+            .map_err(|EncodeError(reason)| reason)?;
+        let frozen = Frozen {
+            name: name.to_owned(),
+            state: Bytes::from(out),
+            luggage: Bytes::new(),
+        };
+        self.local.freeze(shard, id, frozen);
+        Ok(())
     }
 
     fn lost(&self, id: &EntityId, reason: String) {
@@ -62,6 +61,24 @@ impl ShardRegion {
             who: self.path(id),
             reason,
         });
+    }
+
+    /// Gives up the states of a shard that cannot be encoded: this node leaves.
+    pub(super) fn give_up_stayed(&self, shard: ShardId) {
+        for (id, stayed) in self.local.take_stayed(shard) {
+            let reason = format!(
+                "its state cannot be encoded, and its node leaves: {}",
+                stayed.reason
+            );
+            self.lost(&id, reason);
+        }
+    }
+
+    /// The state of an entity that could not move.
+    pub(super) fn stayed<E: Entity>(&self, shard: ShardId, id: &EntityId) -> Option<E> {
+        let stayed = self.local.take_stayed_state(shard, id)?;
+        // All states of a region are of its type.
+        stayed.state.downcast().ok().map(|state| *state)
     }
 
     /// The state with which an entity came here.
@@ -93,23 +110,25 @@ impl ShardRegion {
         }
     }
 
-    /// A parcel, or the next part of one, for a shard that is about to come here.
-    pub(super) fn receive_parcel(&self, shard: ShardId, epoch: Epoch, first: bool, parcel: Parcel) {
+    /// The next part of a parcel for a shard that is about to come here. `false` if an earlier part
+    /// is missing.
+    pub(super) fn receive_part(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        first: bool,
+        part: Vec<Piece>,
+    ) -> bool {
         let mut arrived = lock(&self.arrived);
-        let (from, present) = arrived.entry(shard).or_default();
-        if first || *from != epoch {
-            present.clear();
-        }
-        *from = epoch;
-        present.extend(parcel);
+        arrived.entry(shard).or_default().add(epoch, first, part)
     }
 
     /// Drops parcels whose shards go to another node.
     pub(super) fn sort_parcels(&self, table: &[map::ShardHome], me: Option<Slot>) {
-        lock(&self.arrived).retain(|shard, (from, _)| {
+        lock(&self.arrived).retain(|shard, arriving| {
             let home = table.get(shard.index());
             home.is_some_and(|home| {
-                let comes = home.moving == me && home.epoch == *from;
+                let comes = home.moving == me && home.epoch == arriving.from;
                 me.is_some() && (comes || home.owner == me)
             })
         });
@@ -117,11 +136,11 @@ impl ShardRegion {
 
     /// Stores the states that came for a shard where its entities find them at their start.
     pub(super) fn unpack(&self, shard: ShardId, epoch: Epoch) {
-        let parcel = lock(&self.arrived).remove(&shard);
-        if let Some((from, parcel)) = parcel
-            && from < epoch
+        let arrived = lock(&self.arrived).remove(&shard);
+        if let Some(arrived) = arrived
+            && arrived.from < epoch
         {
-            self.local.set_frozen(shard, parcel);
+            self.local.set_frozen(shard, arrived.into_parcel());
         }
     }
 
@@ -131,7 +150,7 @@ impl ShardRegion {
             return;
         }
         let ids = |&(shard, _): &(ShardId, Epoch)| {
-            let ids = self.local.frozen_ids(shard).into_iter();
+            let ids = self.local.waiting_ids(shard).into_iter();
             ids.map(move |id| (shard, id))
         };
         let moved: Vec<(ShardId, EntityId)> = shards.iter().flat_map(ids).collect();
