@@ -33,8 +33,8 @@ pub(crate) fn take_over(map: &ClusterMap, over: impl Fn(Slot) -> bool) -> Vec<As
 
 /// At most `count` moves that bring the members closer to an even load. Shards of leaving members
 /// move first; then shards move from the most to the least loaded member, as long as the two differ
-/// by more than `slack` allows. `may_move`: whether a shard may
-/// move now, and whether its owner is leaving.
+/// by more than `slack` allows. `may_move`: whether a shard may move now, given whether its owner
+/// leaves.
 pub(crate) fn rebalance(
     map: &ClusterMap,
     count: usize,
