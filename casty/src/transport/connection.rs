@@ -6,7 +6,7 @@ use std::{
     pin::{Pin, pin},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
     time::Duration,
@@ -373,6 +373,8 @@ pub(crate) struct Inlet {
     placed: AtomicU64,
     granted: AtomicU64,
     reported: AtomicU64,
+    /// Whether a reply has found no room. It is logged once a connection.
+    has_refused: AtomicBool,
 }
 
 impl Inlet {
@@ -385,6 +387,7 @@ impl Inlet {
             placed: AtomicU64::new(0),
             granted: AtomicU64::new(0),
             reported: AtomicU64::new(0),
+            has_refused: AtomicBool::new(false),
         })
     }
 
@@ -429,6 +432,21 @@ impl Inlet {
             self.cancel.cancel();
         }
     }
+
+    /// Fails an ask whose reply found no room, and no other ask of the connection.
+    #[cold]
+    fn refuse_reply(&self, correlation: u64) {
+        let bytes = self.outbox.urgent_bytes();
+        if !self.has_refused.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                peer = %self.peer,
+                bytes,
+                "replies wait for the connection faster than it carries them: further ones fail"
+            );
+        }
+        let reason = format!("{bytes} bytes of other replies wait for the same connection");
+        self.fail(correlation, &Failure::Reply { reason });
+    }
 }
 
 impl ReplyPath for Inlet {
@@ -439,7 +457,7 @@ impl ReplyPath for Inlet {
             payload,
         }) {
             Ok(()) => {}
-            Err(PutError::Full) => self.cancel.cancel(),
+            Err(PutError::Full) => self.refuse_reply(correlation),
             Err(PutError::TooLarge { bytes }) => {
                 let reason = format!(
                     "the reply has {bytes} bytes, a frame at most {}",
@@ -508,5 +526,46 @@ impl Drop for Grant<'_> {
             let placed = self.inlet.placed.load(Ordering::Relaxed) + self.bytes as u64;
             self.inlet.placed.store(placed, Ordering::Relaxed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{Incarnation, NodeId};
+
+    #[test]
+    fn a_reply_without_room_fails_its_own_ask_and_leaves_the_connection() {
+        let peer = MemberId {
+            node: NodeId::new("peer"),
+            incarnation: Incarnation(1),
+        };
+        let inlet = Inlet::new(peer, CancellationToken::new());
+        let mib = vec![0; 1024 * 1024];
+        for correlation in 0..100 {
+            inlet.reply(correlation, Epoch::ZERO, &mib);
+        }
+        inlet.reply(100, Epoch::ZERO, b"small");
+        assert!(!inlet.cancel.is_cancelled());
+        let (mut replied, mut failed) = (Vec::new(), Vec::new());
+        for frame in frame::frames(&inlet.outbox.take().0) {
+            match frame {
+                Frame::Reply { correlation, .. } => replied.push(correlation),
+                Frame::Fail {
+                    correlation,
+                    payload,
+                } => {
+                    let failure: Failure = codec::decode(payload).unwrap();
+                    assert!(
+                        matches!(&failure, Failure::Reply { reason } if reason.contains("wait")),
+                        "{failure}"
+                    );
+                    failed.push(correlation);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(replied, (0..64).chain([100]).collect::<Vec<u64>>());
+        assert_eq!(failed, (64..100).collect::<Vec<u64>>());
     }
 }

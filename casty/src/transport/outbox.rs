@@ -29,9 +29,18 @@ pub(crate) const WINDOW_BYTES: u64 = 4 * 1024 * 1024;
 /// Bytes of messages that may wait for the writer. Beyond them senders have to wait.
 const MESSAGES_BYTES_MAX: usize = 1024 * 1024;
 
-/// Bytes of urgent frames that may wait for a peer that does not read. Beyond them its connection
-/// is cut.
-const URGENT_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of urgent frames that may wait for the writer before large replies are refused.
+const LARGE_REPLIES_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// The same, for small replies: an ask with a small answer does not fail because of large ones.
+const REPLIES_BYTES_MAX: usize = LARGE_REPLIES_BYTES_MAX + 8 * 1024 * 1024;
+
+/// The same, for all other frames, such as the failures of asks whose replies were refused. A peer
+/// that lets so many wait does not read, and its connection is cut.
+const URGENT_BYTES_MAX: usize = REPLIES_BYTES_MAX + 8 * 1024 * 1024;
+
+/// Replies with more bytes are large.
+const SMALL_REPLY_BYTES_MAX: usize = 16 * 1024;
 
 /// The largest buffer that is kept for later messages. Each connection keeps at most one.
 const SPARE_BYTES_MAX: usize = 256 * 1024;
@@ -231,9 +240,20 @@ impl Outbox {
     }
 
     /// Appends a frame that goes before all messages.
+    ///
+    /// # Errors
+    /// [`PutError::Full`] where too many bytes wait for a frame of this kind,
+    /// [`PutError::TooLarge`] for a frame that no peer accepts.
     pub(crate) fn put_urgent(&self, frame: Frame<'_>) -> Result<(), PutError> {
+        let bytes_max = match &frame {
+            Frame::Reply { payload, .. } if payload.len() > SMALL_REPLY_BYTES_MAX => {
+                LARGE_REPLIES_BYTES_MAX
+            }
+            Frame::Reply { .. } => REPLIES_BYTES_MAX,
+            _ => URGENT_BYTES_MAX,
+        };
         let mut state = lock(&self.0.state);
-        if state.urgent.len() >= URGENT_BYTES_MAX {
+        if state.urgent.len() >= bytes_max {
             return Err(PutError::Full);
         }
         frame.put(&mut state.urgent)?;
@@ -609,6 +629,34 @@ mod tests {
             .unwrap()
             .put(None);
         assert!(lock(&outbox.0.state).messages.len() > waiting);
+    }
+
+    #[test]
+    fn large_replies_leave_room_for_small_ones_and_replies_for_failures() {
+        let outbox = Outbox::default();
+        let mib = vec![0; 1024 * 1024];
+        let reply = |payload| {
+            outbox.put_urgent(Frame::Reply {
+                correlation: 1,
+                epoch: 0,
+                payload,
+            })
+        };
+        let mut large = 0;
+        while reply(&mib).is_ok() {
+            large += 1;
+        }
+        assert_eq!(large, 64);
+        assert_eq!(reply(&mib), Err(PutError::Full));
+        let mut small = 0;
+        while reply(&mib[..SMALL_REPLY_BYTES_MAX]).is_ok() {
+            small += 1;
+        }
+        assert!(small > 400, "{small}");
+        outbox.put_urgent(Frame::Ping).unwrap();
+        // What waited is being written: there is room again.
+        assert!(outbox.take().0.len() < URGENT_BYTES_MAX);
+        reply(&mib).unwrap();
     }
 
     #[test]
