@@ -49,6 +49,18 @@ impl Friend {
         promise.reply(depth);
     }
 
+    /// The same, in a task of its own, as a call.
+    #[message]
+    fn pass_aside_as_a_call(&mut self, to: String, ctx: &mut Context<Self>) -> Later<u32> {
+        let (promise, later) = Promise::new();
+        let call = ctx.entity::<Self>(to).pass_on(vec![]);
+        ctx.pipe(call, |depth| FriendMsg::Passed {
+            depth: depth.unwrap_or(99),
+            promise,
+        });
+        later
+    }
+
     /// Asks a friend and gives up; the friend then asks back.
     #[message]
     async fn impatient(&self, via: String, ctx: &mut Context<Self>) -> String {
@@ -206,5 +218,59 @@ async fn a_circle_across_nodes_is_told_at_once_too() {
         soon("a chain", outside.pass_on(path(&[&b, &c]))).await,
         Ok(2)
     );
+    shutdown(nodes).await;
+}
+
+#[tokio::test]
+async fn a_call_can_be_piped_and_spawned() {
+    let system = ActorSystem::local("app");
+    let friend = system.entity::<Friend>("a");
+    let asked = friend.pass_aside_as_a_call("b".to_owned());
+    assert_eq!(soon("an answer", asked).await, Ok(0));
+    let asking = tokio::spawn(friend.pass_on(vec!["b".to_owned()]).into_future());
+    assert_eq!(soon("an answer", asking).await.unwrap(), Ok(1));
+}
+
+/// Answers with much.
+#[derive(Default)]
+struct Library;
+
+#[entity]
+impl Library {
+    #[message]
+    fn home(&self, ctx: &mut Context<Self>) -> String {
+        ctx.node_id().to_string()
+    }
+
+    #[message]
+    fn read(&self, bytes: usize) -> String {
+        "x".repeat(bytes)
+    }
+}
+
+#[tokio::test]
+async fn many_large_replies_fail_no_ask_but_their_own() {
+    let nodes = cluster(2).await;
+    let library = entity_on::<Library>(&nodes[0], "node-1", LibraryRef::home).await;
+    let innocent = entity_on::<Library>(&nodes[0], "node-1", LibraryRef::home).await;
+    let (mib, patience) = (1024 * 1024, Duration::from_mins(1));
+    let large = (0..150).map(|_| library.read(mib).timeout(patience).into_future());
+    let small = (0..50).map(|_| innocent.read(1).timeout(patience).into_future());
+    let (large, small) = tokio::join!(
+        futures_util::future::join_all(large),
+        futures_util::future::join_all(small)
+    );
+    for answer in small {
+        assert_eq!(answer.as_deref(), Ok("x"));
+    }
+    for answer in large {
+        match answer {
+            Ok(read) => assert_eq!(read.len(), mib),
+            Err(AskError::Reply { reason }) => assert!(reason.contains("wait"), "{reason}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    // The connection is the same, and as good as before.
+    assert_eq!(library.read(mib).await.map(|read| read.len()), Ok(mib));
     shutdown(nodes).await;
 }

@@ -50,7 +50,7 @@ pub async fn soon<T>(what: &str, wait: impl IntoFuture<Output = T>) -> T {
 ///
 /// # Panics
 /// If no answer was accepted within [`STEP_LIMIT`].
-pub async fn eventually<T, F: Future<Output = T>>(
+pub async fn eventually<T, F: IntoFuture<Output = T>>(
     what: &str,
     mut ask: impl FnMut() -> F,
     mut look: impl FnMut(&T) -> bool,

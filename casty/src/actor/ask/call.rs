@@ -44,6 +44,32 @@ impl<A: Actor, T, E> Clone for CallSpec<A, T, E> {
 /// A call that was built and not yet made: [`tell`](Self::tell) it, or `.await` it to ask.
 ///
 /// `T` is the answer, `E` the error of a handler that returns `Result<T, E>`.
+///
+/// A call can be awaited, which makes it no [`Future`] yet: it is an [`IntoFuture`], and
+/// [`into_future`](IntoFuture::into_future) gives the [`Ask`] that functions such as `tokio::spawn`
+/// and `tokio::select!` want. [`Context::pipe`](crate::Context::pipe) takes the call itself.
+///
+/// ```
+/// # use casty::prelude::*;
+/// #[derive(Default)]
+/// struct Adder;
+///
+/// #[entity]
+/// impl Adder {
+///     #[message]
+///     fn add(&self, one: u32, two: u32) -> u32 {
+///         one + two
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let adder = ActorSystem::local("app").entity::<Adder>("a");
+/// assert_eq!(adder.add(1, 2).await, Ok(3));
+/// let asking = tokio::spawn(adder.add(3, 4).into_future());
+/// assert_eq!(asking.await.unwrap(), Ok(7));
+/// # }
+/// ```
 #[must_use = "a call does nothing until it is told (`.tell().await`) or asked (`.await`)"]
 pub struct Call<A: Actor, T, E = Infallible> {
     pub(super) to: A::Address,

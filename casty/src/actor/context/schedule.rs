@@ -145,7 +145,8 @@ impl<A: Actor> Context<A> {
     }
 
     /// Awaits `future` beside the actor, which handles other messages meanwhile; what it returns,
-    /// `map` makes a message to this actor of.
+    /// `map` makes a message to this actor of. A [call](crate::call::Call) of another actor is such a
+    /// future.
     ///
     /// Let the future return a `Result` where it can fail: that arrives like any other result. If
     /// it panics, the actor has failed, as by a panic of a handler. It is cancelled when the
@@ -178,9 +179,10 @@ impl<A: Actor> Context<A> {
         map: impl FnOnce(F::Output) -> A::Message + Send + 'static,
     ) -> Cancellable
     where
-        F: Future + Send + 'static,
+        F: IntoFuture<IntoFuture: Send + 'static>,
         F::Output: Send,
     {
+        let future = future.into_future();
         let (cell, activation) = (Arc::downgrade(&self.cell), self.core.activation);
         let worker: Arc<dyn Acts> = self.cell.clone();
         let task = async move {
