@@ -2,9 +2,13 @@
 //! hears of it.
 
 use casty::{
+    SystemBuilder,
     prelude::*,
     testkit::{self, Probe},
 };
+
+/// What goes through the codec is dropped by it, and not by the actor or the asker.
+const LOCAL: fn(SystemBuilder) -> SystemBuilder = |builder| builder.strict_wire(false);
 
 /// Panics when it is dropped, once it is armed.
 #[message]
@@ -72,7 +76,7 @@ impl Miner {
 
 #[test]
 fn an_entity_goes_on_after_an_answer_that_panics_when_nobody_waits_for_it_any_more() {
-    testkit::paused(|system| async move {
+    testkit::paused_with(LOCAL, |system| async move {
         let sapper = system.entity::<Sapper>("s");
         assert_eq!(sapper.count().await, Ok(1));
         let late = sapper.assemble().timeout(Duration::from_millis(10)).await;
@@ -84,7 +88,7 @@ fn an_entity_goes_on_after_an_answer_that_panics_when_nobody_waits_for_it_any_mo
 
 #[test]
 fn an_entity_begins_afresh_after_a_panic_outside_of_its_handlers_and_keeps_its_mailbox() {
-    testkit::paused(|system| async move {
+    testkit::paused_with(LOCAL, |system| async move {
         let sapper = system.entity::<Sapper>("s");
         assert_eq!(sapper.count().await, Ok(1));
         sapper.assemble().tell().await.unwrap();
@@ -96,7 +100,7 @@ fn an_entity_begins_afresh_after_a_panic_outside_of_its_handlers_and_keeps_its_m
 
 #[test]
 fn an_actor_ends_with_a_panic_outside_of_its_handlers_and_its_watchers_are_told() {
-    testkit::paused(|system| async move {
+    testkit::paused_with(LOCAL, |system| async move {
         let miner = system.spawn(Miner);
         let mut probe = Probe::<Miner>::new(&system);
         probe.watch(&miner);
@@ -108,7 +112,7 @@ fn an_actor_ends_with_a_panic_outside_of_its_handlers_and_its_watchers_are_told(
 
 #[test]
 fn an_entity_goes_on_after_a_panic_with_a_value_that_panics() {
-    testkit::paused(|system| async move {
+    testkit::paused_with(LOCAL, |system| async move {
         let sapper = system.entity::<Sapper>("s");
         assert_eq!(sapper.count().await, Ok(1));
         let exploded = sapper.explode().await;
@@ -121,7 +125,7 @@ fn an_entity_goes_on_after_a_panic_with_a_value_that_panics() {
 
 #[test]
 fn a_message_that_panics_at_the_end_of_its_actor_keeps_nothing_from_watchers_and_askers() {
-    testkit::paused(|system| async move {
+    testkit::paused_with(LOCAL, |system| async move {
         let miner = system.spawn(Miner);
         let mut probe = Probe::<Miner>::new(&system);
         probe.watch(&miner);

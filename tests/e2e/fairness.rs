@@ -145,7 +145,7 @@ fn one_stands_still(stop: impl Fn(&mut Sim), go_on: impl Fn(&mut Sim)) {
     casty_tests::log();
     let mut sim = Sim::new(11);
     for name in ["a", "b", "c"] {
-        sim.start(name);
+        sim.start_with(name, |builder| builder.strict_wire(false));
     }
     sim.until_up(3);
     let (still, lively) = (porter(&mut sim, "b"), porter(&mut sim, "c"));

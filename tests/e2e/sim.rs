@@ -17,7 +17,7 @@ fn cluster(seed: u64) -> Sim {
     casty_tests::log();
     let mut sim = Sim::new(seed);
     for name in NODES {
-        sim.start(name);
+        sim.start_with(name, |builder| builder.strict_wire(false));
     }
     sim.until_up(NODES.len());
     sim

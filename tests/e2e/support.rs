@@ -14,10 +14,10 @@ pub(crate) fn node(name: &str) -> SystemBuilder {
     ActorSystem::builder("test").node_id(name)
 }
 
-/// See [`testkit::cluster`].
+/// See [`testkit::cluster`]. As in production, what stays on a node does not go through the codec.
 pub(crate) async fn cluster(n: usize) -> Vec<ActorSystem> {
     casty_tests::log();
-    testkit::cluster(n).await
+    testkit::cluster_of(n, |i| node(&format!("node-{i}")).strict_wire(false)).await
 }
 
 /// An entity that lives on the node `home`. `node` asks for the home of an entity.

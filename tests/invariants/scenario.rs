@@ -344,7 +344,8 @@ impl Run {
             let settings = settings.clone();
             let state = self.plan.kept.then(|| self.state.path().join(name));
             self.sim.start_with(name, move |builder| {
-                let builder = builder.settings(settings.clone());
+                // As in production, references remember the cells they have found.
+                let builder = builder.settings(settings.clone()).strict_wire(false);
                 match &state {
                     Some(state) => builder.state_dir(state),
                     None => builder,

@@ -105,8 +105,10 @@ impl Run {
 
     fn start(&mut self, name: &'static str) {
         let arbiter = self.arbiter.clone();
-        self.sim
-            .start_with(name, move |builder| builder.tie_breaker(arbiter.clone()));
+        self.sim.start_with(name, move |builder| {
+            let builder = builder.strict_wire(false);
+            builder.tie_breaker(arbiter.clone())
+        });
         self.nodes.push(name);
     }
 

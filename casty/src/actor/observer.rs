@@ -71,6 +71,12 @@ impl Observers {
         self.count.fetch_add(1, Ordering::Release);
     }
 
+    /// Has [`turn`](crate::actor::cell::turn) take each message as observed from here on, also where
+    /// there is no observer.
+    pub(crate) fn observe_always(&self) {
+        self.count.fetch_add(1, Ordering::Release);
+    }
+
     pub(crate) fn remove(&self, observer: &Arc<dyn Observer>) {
         self.count.fetch_sub(1, Ordering::Release);
         self.all.rcu(|all| {

@@ -114,6 +114,9 @@ pub struct Runtime {
     gate: OnceLock<Arc<Gate>>,
     /// How long a message waits for the gate.
     patience: Duration,
+    /// Set before the first actor starts, in a system where everything that is sent goes through the
+    /// codec: the bytes of the largest message that could travel.
+    strict_wire: OnceLock<usize>,
 }
 
 impl fmt::Debug for Runtime {
@@ -155,6 +158,7 @@ impl Runtime {
             myself: ArcSwapOption::empty(),
             gate: OnceLock::new(),
             patience,
+            strict_wire: OnceLock::new(),
         })
     }
 
@@ -186,6 +190,18 @@ impl Runtime {
     /// This process is another member from now on.
     pub(crate) fn set_myself(&self, myself: Myself) {
         self.myself.store(Some(Arc::new(myself)));
+    }
+
+    /// From here on what is sent on this node goes through the codec, as if it left the node.
+    pub(crate) fn set_strict_wire(&self, bytes_max: usize) {
+        let fresh = self.strict_wire.set(bytes_max).is_ok();
+        assert!(fresh, "strict wire is set once, at start");
+        self.observers.observe_always();
+    }
+
+    /// The bytes of the largest message, where everything that is sent goes through the codec.
+    pub(crate) fn strict_wire(&self) -> Option<usize> {
+        self.strict_wire.get().copied()
     }
 
     /// Gives this system its resources, once, at its start.

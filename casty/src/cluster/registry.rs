@@ -11,6 +11,7 @@ use super::region::{AnyRegion, EntityType, Mesh, ShardRegion};
 use crate::{
     actor::{
         Entity, Route,
+        reference::StrictRoute,
         runtime::{Routes, Runtime},
     },
     config::Settings,
@@ -77,7 +78,10 @@ fn make<E: Entity>(args: RegionArgs<'_>) -> Registered {
     } = args;
     let entity_type = EntityType::of::<E>();
     let region = ShardRegion::new(entity_type, runtime.clone(), name, kind, settings, mesh);
-    let route: Arc<dyn Route<E>> = region.clone();
+    let mut route: Arc<dyn Route<E>> = region.clone();
+    if runtime.strict_wire().is_some() {
+        route = Arc::new(StrictRoute(route));
+    }
     Registered {
         region,
         route: Box::new(route),

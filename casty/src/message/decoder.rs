@@ -452,8 +452,8 @@ impl Entries<'_, '_> {
         Ok(())
     }
 
-    fn hint(&self) -> Option<usize> {
-        Some(self.left as usize)
+    fn left(&self) -> usize {
+        self.left as usize
     }
 }
 
@@ -473,7 +473,7 @@ impl<'de> SeqAccess<'de> for Entries<'_, 'de> {
     }
 
     fn size_hint(&self) -> Option<usize> {
-        self.hint()
+        Some(self.left())
     }
 }
 
@@ -497,7 +497,7 @@ impl<'de> MapAccess<'de> for Entries<'_, 'de> {
     }
 
     fn size_hint(&self) -> Option<usize> {
-        self.hint()
+        Some(self.left())
     }
 }
 

@@ -109,7 +109,7 @@ enum Tree {
     Huge(u128, i128),
     Char(char),
     Maybe(Option<Box<Tree>>),
-    Maybes(Option<Option<Option<Box<Tree>>>>),
+    Maybes(Maybe<Maybe<Maybe<Box<Tree>>>>),
     Page(Page<()>),
     Pages(Page<Page<Option<Nothing>>>),
     Flat(Flat),
@@ -121,7 +121,7 @@ enum Tree {
     Pair(Option<()>, Box<Option<Tree>>),
     Named {
         left: Option<Box<Tree>>,
-        right: Option<Option<()>>,
+        right: Maybe<Maybe<()>>,
     },
 }
 

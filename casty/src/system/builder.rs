@@ -35,6 +35,7 @@ use crate::{
     tie::{Breaker, TieBreaker},
     transport::{
         connection::Keepalive,
+        frame::FRAME_BYTES_MAX,
         link::LinkTimes,
         net::{Listener, Net, Tcp},
     },
@@ -63,6 +64,7 @@ pub struct SystemBuilder {
     pub(super) net: Arc<dyn Net>,
     incarnation: Option<Incarnation>,
     seed: Option<u64>,
+    strict_wire: Option<bool>,
 }
 
 impl SystemBuilder {
@@ -84,6 +86,7 @@ impl SystemBuilder {
             net: Arc::new(Tcp),
             incarnation: None,
             seed: None,
+            strict_wire: None,
         }
     }
 
@@ -289,6 +292,63 @@ impl SystemBuilder {
         self
     }
 
+    /// Sends every message and reply on this node through the codec, as if it left the node, and
+    /// checks after each message that the state of a type that migrates could move. So a test with
+    /// one node sees what a cluster does. Default: on for the systems of `testkit`, off for all others.
+    ///
+    /// What does not survive fails as it does between two nodes: a message as
+    /// [`AskError::Unencodable`](crate::AskError::Unencodable) or
+    /// [`TellError::Unencodable`](crate::TellError::Unencodable) where it cannot be written, as
+    /// [`AskError::Undecodable`](crate::AskError::Undecodable) or a dead letter where it cannot be
+    /// read; a reply as [`AskError::Reply`](crate::AskError::Reply). A handler that leaves a state that
+    /// could not move has [failed](crate::AskError::Panicked). What survives with a loss arrives with
+    /// that loss.
+    ///
+    /// Such a system is slower, as each message is written and read.
+    ///
+    /// ```
+    /// # use casty::prelude::*;
+    /// # use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
+    /// #[derive(Default)]
+    /// struct Phonebook;
+    ///
+    /// #[actor]
+    /// impl Phonebook {
+    ///     /// Serde does not write the scope of an IPv6 address.
+    ///     #[message]
+    ///     fn scope(&self, of: SocketAddrV6) -> u32 {
+    ///         of.scope_id()
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), casty::error::StartError> {
+    /// let address = SocketAddrV6::new(Ipv6Addr::LOCALHOST, 80, 0, 3);
+    /// for (strict, scope) in [(false, 3), (true, 0)] {
+    ///     let system = ActorSystem::builder("app").strict_wire(strict).start_local()?;
+    ///     assert_eq!(system.spawn(Phonebook).scope(address).await, Ok(scope));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn strict_wire(mut self, strict: bool) -> Self {
+        self.strict_wire = Some(strict);
+        self
+    }
+
+    /// The same, where the builder does not say.
+    #[cfg(feature = "testkit")]
+    pub(crate) fn strict_wire_by_default(mut self) -> Self {
+        self.strict_wire.get_or_insert(true);
+        self
+    }
+
+    /// The bytes of the largest message, if the codec is to see what is sent on this node.
+    pub(super) fn strict_bytes_max(&self) -> Option<usize> {
+        let is_strict = self.strict_wire.unwrap_or(false);
+        is_strict.then_some(FRAME_BYTES_MAX)
+    }
+
     /// The seed of this node's random numbers, instead of one from the operating system.
     #[doc(hidden)]
     pub fn seed(mut self, seed: u64) -> Self {
@@ -356,7 +416,15 @@ impl SystemBuilder {
         Self::check_name("name", &self.cluster)?;
         self.check_roles()?;
         self.settings.check()?;
-        ActorSystem::start_local(self.cluster, self.registry, self.resources, self.settings)
+        let strict_wire = self.strict_bytes_max();
+        let (registry, resources) = (self.registry, self.resources);
+        ActorSystem::start_local(
+            self.cluster,
+            registry,
+            resources,
+            self.settings,
+            strict_wire,
+        )
     }
 
     /// Binds the address, then joins or founds the cluster in the background.
@@ -468,19 +536,20 @@ impl SystemBuilder {
         let local = Arc::new(local);
         let seed = self.seed.unwrap_or_else(fresh_seed);
         let settings = self.settings.clone();
+        let strict_wire = self.strict_bytes_max();
+        let runtime = make_runtime(&member, &settings, self.resources, strict_wire, seed);
         let Built {
             parts,
             remote_actors,
         } = Built::new(
             self.cluster,
             &self.registry,
-            self.resources,
             &settings,
             self.net,
             local.clone(),
+            runtime.clone(),
             seed,
         )?;
-        let runtime = parts.process.runtime.clone();
         let myself = Myself {
             member: member.clone(),
             address,
@@ -523,14 +592,12 @@ impl Built {
     pub(super) fn new(
         cluster: String,
         registry: &Registry,
-        resources: Resources,
         settings: &Settings,
         net: Arc<dyn Net>,
         local: Arc<LocalMember>,
+        runtime: Arc<Runtime>,
         seed: u64,
     ) -> Result<Self, StartError> {
-        let runtime = Runtime::new(local.member.node.clone(), settings, seed);
-        runtime.set_resources(resources);
         let process = Process::new(runtime.clone(), CancellationToken::new(), seed);
         let times = LinkTimes {
             connect: settings.connect_timeout,
@@ -569,6 +636,22 @@ impl Built {
             remote_actors,
         })
     }
+}
+
+/// What all actors of a process share.
+pub(super) fn make_runtime(
+    member: &MemberId,
+    settings: &Settings,
+    resources: Resources,
+    strict_wire: Option<usize>,
+    seed: u64,
+) -> Arc<Runtime> {
+    let runtime = Runtime::new(member.node.clone(), settings, seed);
+    runtime.set_resources(resources);
+    if let Some(bytes_max) = strict_wire {
+        runtime.set_strict_wire(bytes_max);
+    }
+    runtime
 }
 
 pub(super) fn carrier(remote_actors: &Arc<RemoteActors>) -> Weak<dyn Carrier> {

@@ -6,7 +6,7 @@ use tokio_util::sync::DropGuard;
 
 use super::{
     MemberInfo, MemberStatus,
-    builder::{Built, SystemBuilder, carrier, fresh_seed},
+    builder::{Built, SystemBuilder, carrier, fresh_seed, make_runtime},
     shards::Shards,
     wait,
 };
@@ -78,6 +78,9 @@ impl ClusterClient {
             node: NodeId::new(name),
             incarnation,
         };
+        let (seed, strict_wire) = (fresh_seed(), builder.strict_bytes_max());
+        let (settings, resources) = (&builder.settings, builder.resources);
+        let runtime = make_runtime(&member, settings, resources, strict_wire, seed);
         let local = Arc::new(LocalMember::new(member, None));
         let Built {
             parts,
@@ -85,11 +88,11 @@ impl ClusterClient {
         } = Built::new(
             builder.cluster,
             &builder.registry,
-            builder.resources,
-            &builder.settings,
+            settings,
             builder.net,
             local.clone(),
-            fresh_seed(),
+            runtime,
+            seed,
         )?;
         let runtime = &parts.process.runtime;
         runtime.set_network(None, carrier(&remote_actors));

@@ -28,7 +28,7 @@ use crate::{
         Actor, Entity,
         reference::ActorRef,
         resources::Resources,
-        runtime::Runtime,
+        runtime::{Myself, Runtime},
         spy::{Scope, Spy},
     },
     cluster::{
@@ -38,7 +38,7 @@ use crate::{
     config::Settings,
     error::{JoinError, ShutdownError, StartError},
     event::{ActorPath, Events},
-    id::{MemberId, NodeId},
+    id::{Incarnation, MemberId, NodeId},
     infra::boxed::{Boxed, boxed},
     protocol::map::{ClusterMap, Status},
 };
@@ -103,6 +103,7 @@ impl ActorSystem {
             Registry::default(),
             Resources::default(),
             settings,
+            None,
         ) {
             Ok(system) => system,
             Err(error) => panic!("{error}"),
@@ -114,9 +115,21 @@ impl ActorSystem {
         registry: Registry,
         resources: Resources,
         settings: Settings,
+        strict_wire: Option<usize>,
     ) -> Result<Self, StartError> {
         let runtime = Runtime::new(NodeId::new(name), &settings, fresh_seed());
         runtime.set_resources(resources);
+        if let Some(bytes_max) = strict_wire {
+            runtime.set_strict_wire(bytes_max);
+            // References to its actors go through the codec too, and lead back here.
+            runtime.set_myself(Myself {
+                member: MemberId {
+                    node: runtime.node.clone(),
+                    incarnation: Incarnation(0),
+                },
+                address: nowhere(),
+            });
+        }
         let (regions, routes) = registry.build(&runtime, &settings, None)?;
         runtime.set_routes(routes);
         let stop = CancellationToken::new().drop_guard();
@@ -234,11 +247,8 @@ impl ActorSystem {
     /// The address at which peers reach this node, with the port that was bound. A system without a
     /// network has the address `0.0.0.0:0`.
     pub fn address(&self) -> SocketAddr {
-        let nowhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
-        self.0
-            .node
-            .as_ref()
-            .map_or(nowhere, |node| node.setup.address)
+        let node = self.0.node.as_ref();
+        node.map_or_else(nowhere, |node| node.setup.address)
     }
 
     /// The members of the cluster as this node sees them, including this node.
@@ -388,6 +398,11 @@ impl ActorSystem {
     pub async fn shutdown(&self) -> Result<(), ShutdownError> {
         self.0.shut_down().await
     }
+}
+
+/// The address of a system without a network.
+fn nowhere() -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0)
 }
 
 impl Inner {

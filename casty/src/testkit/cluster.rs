@@ -58,7 +58,12 @@ pub async fn cluster_of(
     let mut nodes: Vec<ActorSystem> = Vec::new();
     for i in 0..n {
         let seeds = nodes.first().map(ActorSystem::address);
-        let node = match builder(i).seeds(seeds).start().await {
+        let node = match builder(i)
+            .strict_wire_by_default()
+            .seeds(seeds)
+            .start()
+            .await
+        {
             Ok(node) => node,
             Err(error) => panic!("node {i} of {n} does not start: {error}"),
         };

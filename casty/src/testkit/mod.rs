@@ -8,6 +8,10 @@
 //! casty = { version = "0.1", features = ["testkit"] }
 //! ```
 //!
+//! The systems of this module send every message and reply through the codec, also within a node:
+//! what could not travel between two nodes fails on one, as
+//! [`SystemBuilder::strict_wire`] says.
+//!
 //! The feature `sim` adds `Sim`: a whole cluster in one process, simulated from one seed.
 //!
 //! All deadlines here use tokio's clock. In a [`paused`] system a test therefore never really
@@ -108,6 +112,7 @@ pub fn paused_with<F: Future>(
         .expect("a runtime of one thread needs nothing that could lack");
     runtime.block_on(async {
         let system = configure(ActorSystem::builder("test"))
+            .strict_wire_by_default()
             .start_local()
             .unwrap_or_else(|error| panic!("{error}"));
         let output = test(system.clone()).await;

@@ -18,7 +18,7 @@ use crate::{
         },
         context::watch::{WatchId, WatchedKey, Watcher},
         handle::{AnyCell, Signal},
-        reference::destination::Destination,
+        reference::{destination::Destination, travelled},
         runtime::{ActorAddress, Runtime},
     },
     error::Failure,
@@ -77,6 +77,9 @@ impl<A: Actor> ProbeTarget<A> {
     }
 
     fn put(&self, envelope: Envelope<A>) -> Result<(), Rejected<A>> {
+        let Some(envelope) = travelled(&self.runtime, &|| self.path(), envelope)? else {
+            return Ok(());
+        };
         match self.out.send(Arrival::Message(envelope)) {
             Err(mpsc::error::SendError(Arrival::Message(envelope))) => {
                 Err(Rejected::new(envelope, Failure::Stopped))

@@ -37,6 +37,8 @@ pub(crate) enum ReplyTo<R> {
     /// An actor sent it to itself, by a timer or at the end of some work.
     Own(Own),
     Asker(Asker<R>),
+    /// The same, where the reply goes through the codec and may have so many bytes.
+    Strict(Box<(Asker<R>, usize)>),
     Remote(RemoteReply),
     /// The same, asked by an actor that waits for it.
     RemoteActor(Box<(RemoteReply, Arc<Chain>)>),
@@ -77,6 +79,10 @@ impl<R: Reply> ReplyTo<R> {
             Self::Remote(remote) => remote.answer(&reply),
             Self::RemoteActor(remote) => remote.0.answer(&reply),
             Self::Relay(pending) => pending.complete(encoded(&reply)),
+            Self::Strict(strict) => {
+                let (asker, bytes_max) = *strict;
+                Box::new(asker).complete(encoded_within(&reply, bytes_max));
+            }
             Self::Guarded(guarded) => {
                 let (to, cell) = *guarded;
                 if cell.may_act() {
@@ -120,9 +126,18 @@ impl<R> ReplyTo<R> {
     pub(crate) fn chain(&self) -> Option<&Arc<Chain>> {
         match self {
             Self::Asker(asker) => asker.chain.as_ref(),
+            Self::Strict(strict) => strict.0.chain.as_ref(),
             Self::RemoteActor(remote) => Some(&remote.1),
             Self::Guarded(guarded) => guarded.0.chain(),
             Self::Nobody | Self::Own(_) | Self::Remote(_) | Self::Relay(_) => None,
+        }
+    }
+
+    /// The same, for a reply that goes through the codec on its way.
+    pub(crate) fn strict(self, bytes_max: usize) -> Self {
+        match self {
+            Self::Asker(asker) => Self::Strict(Box::new((asker, bytes_max))),
+            other => other,
         }
     }
 
@@ -157,6 +172,7 @@ impl<R> ReplyTo<R> {
         match self {
             Self::Nobody | Self::Own(_) => {}
             Self::Asker(asker) => asker.answerer.answer(Answer::Failed(failure)),
+            Self::Strict(strict) => strict.0.answerer.answer(Answer::Failed(failure)),
             Self::Remote(remote) => remote.complete(RawAnswer::Failed(failure)),
             Self::RemoteActor(remote) => remote.0.complete(RawAnswer::Failed(failure)),
             Self::Relay(pending) => pending.complete(RawAnswer::Failed(failure)),
@@ -171,6 +187,7 @@ impl<R: Send + 'static> ReplyTo<R> {
         match self {
             Self::Nobody | Self::Own(_) => None,
             Self::Asker(asker) => Some(Box::new(asker)),
+            Self::Strict(strict) => Some(Box::new(strict.0)),
             Self::Remote(remote) => Some(Box::new(remote)),
             Self::RemoteActor(remote) => Some(Box::new(remote.0)),
             Self::Relay(pending) => Some(pending),
@@ -202,6 +219,18 @@ impl<R: Send> Pending for Asker<R> {
             RawAnswer::Encoded(bytes) => Answer::Encoded(bytes),
             RawAnswer::Failed(failure) => Answer::Failed(failure),
         });
+    }
+}
+
+/// As [`encoded`], for a reply that is to stay in these bounds.
+fn encoded_within<R: Reply>(reply: &R, bytes_max: usize) -> RawAnswer {
+    match encoded(reply) {
+        RawAnswer::Encoded(bytes) if bytes.len() > bytes_max => {
+            let bytes = bytes.len();
+            let reason = format!("the reply has {bytes} bytes, a frame at most {bytes_max}");
+            RawAnswer::Failed(Failure::Reply { reason })
+        }
+        answer => answer,
     }
 }
 

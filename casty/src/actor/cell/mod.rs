@@ -80,6 +80,12 @@ pub(crate) trait CellHost<A: Actor>: Host {
     /// The cell takes no more messages and can be forgotten.
     fn closed(&self, cell: &Cell<A>);
 
+    /// Whether the state could go on on another node, where that is to be checked after each message.
+    fn can_move(&self, state: &A) -> Result<(), String> {
+        let _ = state;
+        Ok(())
+    }
+
     /// The last activation has ended, in order, with this state, which may go on somewhere else.
     /// Returns the state, unless it is still needed.
     fn ended(&self, cell: &Cell<A>, state: A) -> Option<A> {

@@ -409,8 +409,8 @@ impl<A: Actor> Run<A> {
             };
             let lease = ActingLease::new(&*self.cell, &self.settle);
             let handling = AssertUnwindSafe(state.handle(message, &mut self.ctx)).catch_unwind();
-            let handled = lease.lets(handling).await;
-            self.end_turn(&begun, &handled);
+            let mut handled = lease.lets(handling).await;
+            self.end_turn(&begun, &mut handled);
             may_handle = match handled {
                 Ok(Handled::Reply(answer)) => self.settle_answer(begun.name, answer, reply),
                 other => match self.conclude(begun.name, other, reply) {

@@ -1,6 +1,10 @@
 //! The handling of one message, from the batch to the handler's output.
 
-use std::{any::Any, sync::Arc};
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use tokio::time::Instant;
 
@@ -122,14 +126,35 @@ impl<A: Actor> Run<A> {
     }
 
     #[inline]
-    pub(super) fn end_turn(&self, begun: &Begun, handled: &std::thread::Result<Handled<A>>) {
+    pub(super) fn end_turn(&self, begun: &Begun, handled: &mut std::thread::Result<Handled<A>>) {
         if begun.is_caused {
             // No asker waits for the hooks that run later.
             chain::caused_by(None);
         }
         if let (Some(observers), Some(since)) = (&self.observers, begun.observed) {
+            self.check_state(handled);
             let panic = handled.as_ref().err().map(|panic| &**panic);
             observers.end(&*self.cell, begun.name, since, panic);
+        }
+    }
+
+    /// Turns a handler that has left a state which could not move into one that has failed, where
+    /// that is asked for.
+    #[cold]
+    fn check_state(&self, handled: &mut std::thread::Result<Handled<A>>) {
+        let state = self.activation.state.as_ref();
+        let Some(state) = state.filter(|state| handled.is_ok() && state.is_whole()) else {
+            return;
+        };
+        let checking = AssertUnwindSafe(|| self.cell.host.can_move(state));
+        match catch_unwind(checking) {
+            Ok(Ok(())) => {}
+            Ok(Err(reason)) => {
+                *handled = Err(Box::new(format!(
+                    "its state cannot move to another node: {reason}"
+                )));
+            }
+            Err(panic) => *handled = Err(panic),
         }
     }
 

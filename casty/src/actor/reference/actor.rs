@@ -15,7 +15,7 @@ use crate::{
         cell::{Cell, Refusal},
         context::watch::{Watch, WatchId, WatchedKey, Watcher},
         handle::{AnyCell, Signal},
-        reference::{OUTSIDE, destination::Destination, remote::Remote},
+        reference::{OUTSIDE, destination::Destination, remote::Remote, strict::StrictCell},
         runtime::{ActorAddress, Runtime},
     },
     error::Failure,
@@ -35,6 +35,9 @@ enum Place<A: Actor> {
 
 impl<A: Actor> ActorRef<A> {
     pub(crate) fn local(cell: Arc<Cell<A>>) -> Self {
+        if cell.runtime().strict_wire().is_some() {
+            return Self::elsewhere(Arc::new(StrictCell(cell)));
+        }
         Self(Place::Here(cell))
     }
 
@@ -51,9 +54,12 @@ impl<A: Actor> ActorRef<A> {
     /// # Cancel safety
     /// Safe: the actor stops all the same.
     pub async fn stop(&self) {
-        if let Place::Here(cell) = &self.0 {
-            // An error means that it had stopped before.
-            let _ = cell.close().await;
+        match &self.0 {
+            Place::Here(cell) => {
+                // An error means that it had stopped before.
+                let _ = cell.close().await;
+            }
+            Place::Elsewhere(destination) => destination.stop().await,
         }
     }
 

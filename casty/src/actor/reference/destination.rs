@@ -18,6 +18,11 @@ pub(crate) trait Destination<A: Actor>: Send + Sync {
     fn runtime(&self) -> &Arc<Runtime>;
     fn try_send(&self, envelope: Envelope<A>) -> Result<(), Rejected<A>>;
     fn send(self: Arc<Self>, envelope: Envelope<A>) -> BoxFuture<'static, Result<(), Rejected<A>>>;
+    /// Stops the actor, and resolves when it has stopped; does nothing for an actor that cannot be
+    /// stopped from here.
+    fn stop(&self) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
     fn path(&self) -> ActorPath;
     fn key(&self) -> WatchedKey;
     fn watch(&self, watcher: Watcher);

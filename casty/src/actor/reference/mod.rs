@@ -5,11 +5,15 @@ pub(crate) mod destination;
 mod entity;
 mod found;
 mod remote;
+mod strict;
 
 pub use actor::ActorRef;
 pub(crate) use actor::watch;
 pub(crate) use entity::Route;
 pub use entity::{Entity, EntityRef};
 pub(crate) use found::Found;
+pub(crate) use strict::StrictRoute;
+#[cfg(feature = "testkit")]
+pub(crate) use strict::travelled;
 
 const OUTSIDE: &str = "a reference can only be decoded by a running system";

@@ -85,7 +85,11 @@ impl<E: Entity> CellHost<E> for ShardHost {
             CellName::Entity(id) => id.clone(),
             CellName::Actor(number) => EntityId::new(number.to_string()),
         };
-        let route: Arc<dyn Route<E>> = self.region.clone();
+        let runtime = &self.region.runtime;
+        let route: Arc<dyn Route<E>> = match runtime.strict_wire() {
+            Some(_) => runtime.route(),
+            None => self.region.clone(),
+        };
         EntityRef::new(route, id)
     }
 
@@ -106,6 +110,17 @@ impl<E: Entity> CellHost<E> for ShardHost {
         if let CellName::Entity(id) = cell.name() {
             self.region.local.closed(self.shard, id, address(cell));
         }
+    }
+
+    fn can_move(&self, state: &E) -> Result<(), String> {
+        let runtime = &self.region.runtime;
+        if !E::MIGRATES || runtime.strict_wire().is_none() {
+            return Ok(());
+        }
+        let mut bytes = Vec::new();
+        let name = state.freeze(&mut bytes).map_err(|error| error.0)?;
+        let thawed = runtime.enter(|| E::thaw(name, &bytes));
+        thawed.map(drop).map_err(|error| error.0)
     }
 
     fn ended(&self, cell: &Cell<E>, state: E) -> Option<E> {

@@ -199,7 +199,7 @@ impl Sim {
                         .incarnation(start * 1000)
                         .seed(xxh3_64(&randomness))
                         .net(net.clone());
-                    configure(builder)
+                    configure(builder).strict_wire_by_default()
                 };
                 Process::start(&name, builder, inbox.clone(), trace.clone())
             }
