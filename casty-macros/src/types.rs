@@ -148,6 +148,19 @@ impl<'ast> Visit<'ast> for Judge {
         self.object(reference, reason);
     }
 
+    fn visit_type_path(&mut self, path: &'ast TypePath) {
+        let named = path.path.segments.last().map(|last| &last.ident);
+        if self.travels == Travels::Wire && named.is_some_and(|name| name == "Cancellable") {
+            self.object(
+                path,
+                "a `Cancellable` belongs to one activation on one node, so it cannot travel: in a state that \
+                 migrates, write `#[serde(skip)]` above a field of the type `Option<Cancellable>`, and begin the \
+                 timer in `#[on_start]`, which runs after a move as well",
+            );
+        }
+        visit::visit_type_path(self, path);
+    }
+
     fn visit_lifetime(&mut self, lifetime: &'ast Lifetime) {
         if lifetime.ident != "static" {
             self.object(
@@ -156,27 +169,6 @@ impl<'ast> Visit<'ast> for Judge {
                  write a type without lifetimes (`'static` in place of this one may do)",
             );
         }
-    }
-
-    fn visit_type_path(&mut self, path: &'ast TypePath) {
-        if self.travels == Travels::Wire
-            && let Some(inner) = option_argument(path)
-        {
-            if option_argument_of(inner).is_some() {
-                self.object(
-                    path,
-                    "MessagePack writes `None` and `Some(None)` alike, so the receiver could not tell them \
-                     apart: write an enum with `#[message]` above it, one variant for each case",
-                );
-            } else if is_unit(inner) {
-                self.object(
-                    path,
-                    "MessagePack writes `None` and `Some(())` alike, so the receiver could not tell them \
-                     apart: write `bool`",
-                );
-            }
-        }
-        visit::visit_type_path(self, path);
     }
 }
 
@@ -189,6 +181,15 @@ pub(crate) fn parts(ty: &Type) -> Vec<&Type> {
     let inner: Vec<&Type> = match bare(ty) {
         Type::Tuple(tuple) => tuple.elems.iter().collect(),
         Type::Path(_) => match last_segment(ty) {
+            // What has no size travels in its box, and not by itself.
+            Some(last) if last.ident == "Box" => match type_arguments(last)[..] {
+                [inner] => match bare(inner) {
+                    Type::Slice(slice) => vec![&*slice.elem],
+                    _ if is_unsized(inner) => Vec::new(),
+                    _ => vec![inner],
+                },
+                _ => Vec::new(),
+            },
             Some(last) if CONTAINERS.iter().any(|container| last.ident == container) => {
                 type_arguments(last)
             }
@@ -203,30 +204,10 @@ pub(crate) fn parts(ty: &Type) -> Vec<&Type> {
     }
 }
 
-/// The `T` of an `Option<T>`.
-fn option_argument(path: &TypePath) -> Option<&Type> {
-    let last = path.path.segments.last()?;
-    if last.ident != "Option" {
-        return None;
-    }
-    type_arguments(last).first().copied()
-}
-
-/// The `T` of an `Option<T>`, also behind pointers that have no wire form of their own.
-fn option_argument_of(ty: &Type) -> Option<&Type> {
-    let Type::Path(path) = bare(ty) else {
-        return None;
-    };
-    let last = path.path.segments.last()?;
-    if ["Box", "Rc", "Arc"]
-        .iter()
-        .any(|pointer| last.ident == pointer)
-    {
-        return type_arguments(last)
-            .first()
-            .and_then(|inner| option_argument_of(inner));
-    }
-    option_argument(path)
+/// Whether it is a type of the standard library without a size, by its name.
+fn is_unsized(ty: &Type) -> bool {
+    const UNSIZED: [&str; 4] = ["str", "Path", "OsStr", "CStr"];
+    last_segment(ty).is_some_and(|last| UNSIZED.iter().any(|name| last.ident == name))
 }
 
 /// The type to write instead of a reference to `ty`.
@@ -262,9 +243,29 @@ mod tests {
             "Vec<Option<String>>",
             "[u8; 4]",
             "Cow<'static, str>",
-            "Option<u8>",
+            "Option<Option<u8>>",
+            "Option<()>",
         ] {
             assert!(!objects(source, Travels::Wire), "{source}");
+        }
+    }
+
+    #[test]
+    fn the_parts_of_a_type_are_those_that_travel_by_themselves() {
+        for (source, expected) in [
+            ("Vec<Option<Price>>", "Price"),
+            ("(Price, Box<Price>)", "Price Price"),
+            ("Box<str>", "Box < str >"),
+            ("Option<Box<[Price]>>", "Price"),
+            ("Box<std::path::Path>", "Box < std :: path :: Path >"),
+            ("Arc<str>", "Arc < str >"),
+        ] {
+            let ty = parse(source);
+            let parts: Vec<String> = parts(&ty)
+                .into_iter()
+                .map(|part| part.to_token_stream().to_string())
+                .collect();
+            assert_eq!(parts.join(" "), expected, "{source}");
         }
     }
 
@@ -274,10 +275,8 @@ mod tests {
             "&str",
             "Vec<&'static str>",
             "Cow<'_, str>",
-            "Option<Option<u8>>",
-            "Option<Box<Option<u8>>>",
-            "Option<()>",
             "Box<dyn Error>",
+            "Option<casty::schedule::Cancellable>",
             "fn() -> u8",
             "*const u8",
             "Vec<_>",
@@ -289,12 +288,7 @@ mod tests {
 
     #[test]
     fn internal_messages_may_hold_what_stays_in_memory() {
-        for source in [
-            "&'static str",
-            "Option<Option<u8>>",
-            "Box<dyn Error>",
-            "fn() -> u8",
-        ] {
+        for source in ["&'static str", "Box<dyn Error>", "fn() -> u8"] {
             assert!(!objects(source, Travels::Memory), "{source}");
         }
         assert!(objects("&str", Travels::Memory));

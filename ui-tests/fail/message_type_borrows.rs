@@ -8,7 +8,6 @@ pub struct View<'a> {
 #[message]
 pub struct Label {
     text: &'static str,
-    size: Option<Option<u8>>,
 }
 
 fn main() {}

@@ -223,7 +223,7 @@ impl Expansion<'_> {
         };
         for message in &self.behavior.messages {
             for argument in &message.arguments {
-                if message.internal {
+                if message.internal || argument.has_own_form() {
                     assert(quote!(in_memory), &argument.ty);
                 } else {
                     for ty in types::parts(&argument.ty) {

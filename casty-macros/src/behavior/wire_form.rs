@@ -42,6 +42,31 @@ impl Argument {
     }
 }
 
+impl Argument {
+    /// Whether functions of the user's write or read it, as `#[serde(with = "..")]` says. Its type
+    /// then need not have a wire form.
+    pub(super) fn has_own_form(&self) -> bool {
+        let mut has = false;
+        for attribute in &self.attrs {
+            if attribute.path().is_ident("serde") {
+                // Serde's derive reports what it cannot read.
+                let _ = attribute.parse_nested_meta(|meta| {
+                    has |= ["with", "serialize_with", "deserialize_with"]
+                        .iter()
+                        .any(|name| meta.path.is_ident(name));
+                    if meta.input.peek(syn::Token![=]) {
+                        meta.value()?.parse::<syn::Expr>()?;
+                    } else if meta.input.peek(syn::token::Paren) {
+                        meta.input.parse::<proc_macro2::Group>()?;
+                    }
+                    Ok(())
+                });
+            }
+        }
+        has
+    }
+}
+
 impl Expansion<'_> {
     /// Whether serde's derives write the enum's form.
     pub(super) fn derives_serde(&self) -> bool {
