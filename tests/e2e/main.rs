@@ -32,6 +32,7 @@ mod retry;
 mod roles;
 mod sim;
 mod spying;
+mod stand_ins;
 mod strict;
 mod stuck;
 mod supervision;

@@ -5,6 +5,8 @@ use std::{fmt, sync::Arc};
 
 use futures_util::future::BoxFuture;
 
+#[cfg(feature = "testkit")]
+use crate::id::EntityId;
 use crate::{
     actor::{
         ask::{
@@ -237,4 +239,15 @@ pub trait Address<A: Actor>: Clone + Send + Sync + 'static {
 
     /// Queues the envelope as soon as there is room. Dropping the future withdraws it.
     fn send(&self, envelope: Envelope<A>) -> BoxFuture<'static, Result<(), Rejected<A>>>;
+
+    /// Hands `take` what this system sends to targets that are named by ids, and do not exist
+    /// before: to the entities of a type.
+    #[cfg(feature = "testkit")]
+    fn stand_in(runtime: &Arc<Runtime>, take: Arc<Take<A>>) {
+        let _ = (runtime, take);
+    }
 }
+
+/// Takes an envelope to an entity.
+#[cfg(feature = "testkit")]
+pub(crate) type Take<A> = dyn Fn(EntityId, Envelope<A>) -> Result<(), Rejected<A>> + Send + Sync;

@@ -33,6 +33,8 @@ pub(crate) mod spy;
 pub(crate) mod tasks;
 
 pub use cell::hooks::HookError;
+#[cfg(feature = "testkit")]
+pub(crate) use contract::Take;
 pub use contract::{Actor, FirstState, Handled, Init};
 pub(crate) use contract::{Address, Envelope, Rejected};
 pub use message::{Message, Reply};

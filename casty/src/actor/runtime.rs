@@ -79,7 +79,7 @@ pub(crate) struct Myself {
 }
 
 /// The routes to entity types; each is an `Arc<dyn Route<E>>`.
-pub(crate) type Routes = HashMap<TypeId, Box<dyn Any + Send + Sync>, foldhash::fast::RandomState>;
+pub(crate) type Routes = HashMap<TypeId, Arc<dyn Any + Send + Sync>, foldhash::fast::RandomState>;
 
 #[doc(hidden)]
 pub struct Runtime {
@@ -173,6 +173,16 @@ impl Runtime {
 
     pub(crate) fn set_routes(&self, routes: Routes) {
         self.routes.store(Arc::new(routes));
+    }
+
+    /// Replaces the route of one type, for references that are made from now on.
+    #[cfg(feature = "testkit")]
+    pub(crate) fn set_route(&self, entity: TypeId, route: Arc<dyn Any + Send + Sync>) {
+        self.routes.rcu(|routes| {
+            let mut routes = Routes::clone(routes);
+            routes.insert(entity, route.clone());
+            routes
+        });
     }
 
     /// `myself`: this process as others see it, if it hosts entities; they act only while its gate

@@ -8,7 +8,7 @@ use crate::{
         cell::{Cell, CellHost, Host},
         context::Context,
         handle::{AnyCell, CellName},
-        reference::ActorRef,
+        reference::{ActorRef, Spawned},
         runtime::Runtime,
     },
     infra::sync::lock,
@@ -23,7 +23,7 @@ impl Runtime {
         parent: Option<Weak<dyn AnyCell>>,
     ) -> Arc<Cell<A>>
     where
-        A: Actor<Address = ActorRef<A>>,
+        A: Actor<Address: Spawned<A>>,
     {
         let number = self.next_actor();
         let host = Arc::new(ActorHost {
@@ -65,9 +65,9 @@ impl<A: Actor> Host for ActorHost<A> {
     }
 }
 
-impl<A: Actor<Address = ActorRef<A>>> CellHost<A> for ActorHost<A> {
+impl<A: Actor<Address: Spawned<A>>> CellHost<A> for ActorHost<A> {
     fn address(&self, cell: &Arc<Cell<A>>) -> A::Address {
-        ActorRef::local(cell.clone())
+        A::Address::of(ActorRef::local(cell.clone()))
     }
 
     fn init<'a>(&'a self, _: &'a mut Context<A>) -> Option<FirstState<'a, A>> {

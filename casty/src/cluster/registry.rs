@@ -41,7 +41,7 @@ struct RegionArgs<'a> {
 struct Registered {
     region: Arc<dyn AnyRegion>,
     /// An `Arc<dyn Route<E>>`.
-    route: Box<dyn Any + Send + Sync>,
+    route: Arc<dyn Any + Send + Sync>,
 }
 
 impl EntityRegistration {
@@ -84,7 +84,7 @@ fn make<E: Entity>(args: RegionArgs<'_>) -> Registered {
     }
     Registered {
         region,
-        route: Box::new(route),
+        route: Arc::new(route),
     }
 }
 

@@ -26,7 +26,7 @@ pub use self::{
 use crate::{
     actor::{
         Actor, Entity,
-        reference::ActorRef,
+        reference::{ActorRef, Spawned},
         resources::Resources,
         runtime::{Myself, Runtime},
         spy::{Scope, Spy},
@@ -165,9 +165,9 @@ impl ActorSystem {
     ///
     /// casty cannot make the state of such an actor again, so a failure ends the actor, unless its
     /// type says `on_failure = resume`. See [`spawn_with`](Self::spawn_with).
-    pub fn spawn<A: Actor<Address = ActorRef<A>>>(&self, actor: A) -> A::Ref {
+    pub fn spawn<A: Actor<Address: Spawned<A>>>(&self, actor: A) -> A::Ref {
         let cell = self.0.runtime.spawn_actor(Some(actor), None, None);
-        A::proxy(ActorRef::local(cell))
+        A::proxy(A::Address::of(ActorRef::local(cell)))
     }
 
     /// Starts an actor that survives its failures: `make` makes its first state, and a fresh state
@@ -194,13 +194,13 @@ impl ActorSystem {
     /// assert_eq!(divider.divide(6, 3).await, Ok(2));
     /// # }
     /// ```
-    pub fn spawn_with<A: Actor<Address = ActorRef<A>>>(
+    pub fn spawn_with<A: Actor<Address: Spawned<A>>>(
         &self,
         make: impl FnMut() -> A + Send + 'static,
     ) -> A::Ref {
         let make: Box<dyn FnMut() -> A + Send> = Box::new(make);
         let cell = self.0.runtime.spawn_actor(None, Some(make), None);
-        A::proxy(ActorRef::local(cell))
+        A::proxy(A::Address::of(ActorRef::local(cell)))
     }
 
     /// Observes the messages of an actor, of an entity's activations on this node, or of an actor

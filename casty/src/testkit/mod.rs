@@ -1,5 +1,5 @@
-//! Tools for tests of actors: [probes](Probe), expectations about [dead letters](DeadLetters), a
-//! [paused clock](paused).
+//! Tools for tests of actors: [probes](Probe) in place of actors and entities, expectations about
+//! [dead letters](DeadLetters), a [paused clock](paused).
 //!
 //! Enable the feature `testkit` for your tests:
 //!

@@ -6,25 +6,80 @@ use tokio::{sync::mpsc, time::timeout};
 
 use super::PATIENCE;
 use crate::{
-    ActorRef, ActorSystem, Message, Terminated, Wire,
-    actor::{Actor, Envelope, ask::reply::ReplyTo, context::watch::Watch, reference},
+    ActorRef, ActorSystem, Entity, Message, Terminated, Wire,
+    actor::{
+        Actor, Address as _, Envelope,
+        ask::reply::ReplyTo,
+        context::watch::Watch,
+        reference::{self, Spawned},
+    },
     error::Failure,
+    event::ActorPath,
+    id::EntityId,
     message::answer::RawAnswer,
     testkit::probe_target::{Arrival, ProbeTarget},
 };
 
-/// A test double of an actor of type `A`. The test receives the messages that are sent to it, and
-/// answers them.
+/// A test double of an actor, or of all entities of a type. The test receives the messages that are
+/// sent to it, and answers them.
 ///
 /// Senders see no difference to an actor, on other nodes neither. A dropped probe is a stopped
 /// actor.
-pub struct Probe<A: Actor<Address = ActorRef<A>>> {
+///
+/// A probe of an entity type stands for its entities wherever the system of the probe sends to
+/// them: actors, entities and the test get it by [`ActorSystem::entity`] and
+/// [`Context::entity`](crate::Context::entity). Make the probe first: references that were made
+/// before lead to the entities themselves, and so do other nodes.
+///
+/// ```
+/// use casty::{prelude::*, testkit::{self, Probe}};
+///
+/// #[derive(Default)]
+/// struct Wallet {
+///     cents: u64,
+/// }
+///
+/// #[entity]
+/// impl Wallet {
+///     #[message]
+///     fn pay(&mut self, cents: u64) -> Result<u64, String> {
+///         self.cents = self.cents.checked_sub(cents).ok_or("not enough")?;
+///         Ok(self.cents)
+///     }
+/// }
+///
+/// #[derive(Default)]
+/// struct Taxi;
+///
+/// #[entity]
+/// impl Taxi {
+///     #[message]
+///     async fn ride(&mut self, who: String, ctx: &mut Context<Self>) -> String {
+///         let wallet = ctx.entity::<Wallet>(&who);
+///         match wallet.pay(500).await {
+///             Ok(left) => format!("{left} left"),
+///             Err(why) => format!("walk: {why}"),
+///         }
+///     }
+/// }
+///
+/// testkit::paused(|system| async move {
+///     let mut wallets = Probe::<Wallet>::new(&system);
+///     let riding = tokio::spawn(system.entity::<Taxi>("t").ride("ann".into()).into_future());
+///     let asked = wallets.expect().await;
+///     assert_eq!(asked.entity_id().as_str(), "ann");
+///     assert!(matches!(asked.message, WalletMsg::Pay { cents: 500 }));
+///     asked.reply(Err::<u64, _>("the bank is closed".to_owned()));
+///     assert_eq!(riding.await.unwrap().unwrap(), "walk: the bank is closed");
+/// });
+/// ```
+pub struct Probe<A: Actor> {
     target: Arc<ProbeTarget<A>>,
     received: mpsc::UnboundedReceiver<Arrival<A>>,
     watches: Vec<Watch>,
 }
 
-impl<A: Actor<Address = ActorRef<A>>> Probe<A> {
+impl<A: Actor> Probe<A> {
     /// Creates a probe in `system`.
     pub fn new(system: &ActorSystem) -> Self {
         let (out, received) = mpsc::unbounded_channel();
@@ -32,6 +87,9 @@ impl<A: Actor<Address = ActorRef<A>>> Probe<A> {
         let number = runtime.next_actor();
         let target = ProbeTarget::new(runtime.clone(), number, out);
         runtime.register(number, target.clone());
+        let taking = target.clone();
+        let take = move |id, envelope| taking.put(id, envelope);
+        A::Address::stand_in(runtime, Arc::new(take));
         Self {
             target,
             received,
@@ -39,9 +97,13 @@ impl<A: Actor<Address = ActorRef<A>>> Probe<A> {
         }
     }
 
-    /// The reference to hand to senders.
-    pub fn actor(&self) -> A::Ref {
-        A::proxy(ActorRef::elsewhere(self.target.clone()))
+    /// The reference to hand to senders. Senders to entities get theirs by
+    /// [`ActorSystem::entity`].
+    pub fn actor(&self) -> A::Ref
+    where
+        A::Address: Spawned<A>,
+    {
+        A::proxy(A::Address::of(ActorRef::elsewhere(self.target.clone())))
     }
 
     /// The next message, within [`PATIENCE`].
@@ -64,7 +126,7 @@ impl<A: Actor<Address = ActorRef<A>>> Probe<A> {
     /// Safe: a message is either returned or still to come.
     pub async fn expect_within(&mut self, patience: Duration) -> Received<A> {
         match self.next(patience).await {
-            Some(Arrival::Message(envelope)) => Received::new(envelope),
+            Some(Arrival::Message(to, envelope)) => Received::new(to, envelope),
             Some(Arrival::Terminated(who)) => {
                 panic!("expected a message; heard of the end of {} first", who.who)
             }
@@ -79,7 +141,7 @@ impl<A: Actor<Address = ActorRef<A>>> Probe<A> {
     pub async fn expect_no(&mut self, during: Duration) {
         match self.next(during).await {
             None => {}
-            Some(Arrival::Message(envelope)) => panic!(
+            Some(Arrival::Message(_, envelope)) => panic!(
                 "expected nothing for {during:?}; `{}` came",
                 envelope.message.name()
             ),
@@ -112,7 +174,7 @@ impl<A: Actor<Address = ActorRef<A>>> Probe<A> {
     pub async fn expect_terminated_within(&mut self, patience: Duration) -> Terminated {
         match self.next(patience).await {
             Some(Arrival::Terminated(who)) => who,
-            Some(Arrival::Message(envelope)) => panic!(
+            Some(Arrival::Message(_, envelope)) => panic!(
                 "expected the end of an actor; `{}` came first",
                 envelope.message.name()
             ),
@@ -126,7 +188,7 @@ impl<A: Actor<Address = ActorRef<A>>> Probe<A> {
     }
 }
 
-impl<A: Actor<Address = ActorRef<A>>> Drop for Probe<A> {
+impl<A: Actor> Drop for Probe<A> {
     fn drop(&mut self) {
         self.received.close();
         for watch in self.watches.drain(..) {
@@ -134,15 +196,18 @@ impl<A: Actor<Address = ActorRef<A>>> Drop for Probe<A> {
         }
         self.target.end();
         while let Ok(arrival) = self.received.try_recv() {
-            if let Arrival::Message(envelope) = arrival {
-                let target = &self.target;
-                envelope.undelivered(target.runtime(), &|| target.path(), Failure::Stopped);
+            if let Arrival::Message(to, envelope) = arrival {
+                let path = || ActorPath {
+                    kind: A::NAME.to_owned(),
+                    id: to.to_string(),
+                };
+                envelope.undelivered(self.target.runtime(), &path, Failure::Stopped);
             }
         }
     }
 }
 
-impl<A: Actor<Address = ActorRef<A>>> fmt::Debug for Probe<A> {
+impl<A: Actor> fmt::Debug for Probe<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Probe({})", self.target.path())
     }
@@ -153,12 +218,22 @@ impl<A: Actor<Address = ActorRef<A>>> fmt::Debug for Probe<A> {
 pub struct Received<A: Actor> {
     /// The message.
     pub message: A::Message,
+    /// The id of the entity that it is for, or the number of the actor.
+    to: EntityId,
     reply: ReplyTo<A::Reply>,
 }
 
 impl<A: Actor> Received<A> {
-    fn new(Envelope { message, reply }: Envelope<A>) -> Self {
-        Self { message, reply }
+    fn new(to: EntityId, Envelope { message, reply }: Envelope<A>) -> Self {
+        Self { message, to, reply }
+    }
+
+    /// The id of the entity that the message was sent to.
+    pub fn entity_id(&self) -> &EntityId
+    where
+        A: Entity,
+    {
+        &self.to
     }
 
     /// Whether the message was asked, so that its sender waits for an answer.

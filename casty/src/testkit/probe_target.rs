@@ -23,13 +23,15 @@ use crate::{
     },
     error::Failure,
     event::{ActorPath, Terminated, TerminatedReason},
+    id::EntityId,
     infra::sync::lock,
     message::{answer::Credit, codec},
 };
 
 /// What comes out of the channel.
 pub(super) enum Arrival<A: Actor> {
-    Message(Envelope<A>),
+    /// With the id of the entity that it is for, or the number of the actor.
+    Message(EntityId, Envelope<A>),
     Terminated(Terminated),
 }
 
@@ -64,6 +66,10 @@ impl<A: Actor> ProbeTarget<A> {
         }
     }
 
+    fn id(&self) -> EntityId {
+        EntityId::new(self.number.to_string())
+    }
+
     pub(super) fn runtime(&self) -> &Arc<Runtime> {
         &self.runtime
     }
@@ -76,12 +82,16 @@ impl<A: Actor> ProbeTarget<A> {
         }
     }
 
-    fn put(&self, envelope: Envelope<A>) -> Result<(), Rejected<A>> {
-        let Some(envelope) = travelled(&self.runtime, &|| self.path(), envelope)? else {
+    pub(super) fn put(&self, to: EntityId, envelope: Envelope<A>) -> Result<(), Rejected<A>> {
+        let path = || ActorPath {
+            kind: A::NAME.to_owned(),
+            id: to.to_string(),
+        };
+        let Some(envelope) = travelled(&self.runtime, &path, envelope)? else {
             return Ok(());
         };
-        match self.out.send(Arrival::Message(envelope)) {
-            Err(mpsc::error::SendError(Arrival::Message(envelope))) => {
+        match self.out.send(Arrival::Message(to, envelope)) {
+            Err(mpsc::error::SendError(Arrival::Message(_, envelope))) => {
                 Err(Rejected::new(envelope, Failure::Stopped))
             }
             _ => Ok(()),
@@ -107,11 +117,11 @@ impl<A: Actor> Destination<A> for ProbeTarget<A> {
     }
 
     fn try_send(&self, envelope: Envelope<A>) -> Result<(), Rejected<A>> {
-        self.put(envelope)
+        self.put(self.id(), envelope)
     }
 
     fn send(self: Arc<Self>, envelope: Envelope<A>) -> BoxFuture<'static, Result<(), Rejected<A>>> {
-        Box::pin(std::future::ready(self.put(envelope)))
+        Box::pin(std::future::ready(self.put(self.id(), envelope)))
     }
 
     fn path(&self) -> ActorPath {
@@ -159,7 +169,7 @@ impl<A: Actor> AnyCell for ProbeTarget<A> {
         let reply = ReplyTo::from(ask);
         match self.runtime.enter(|| A::Message::decode(payload)) {
             Ok(message) => {
-                if let Err(rejected) = self.put(Envelope { message, reply }) {
+                if let Err(rejected) = self.put(self.id(), Envelope { message, reply }) {
                     let (envelope, failure) = (rejected.envelope, rejected.failure);
                     envelope.undelivered(&self.runtime, &|| Self::path(&self), failure);
                 }

@@ -7,7 +7,7 @@ use crate::actor::{
     cell::Cell,
     context::{Context, activation_scope::Child},
     handle::AnyCell,
-    reference::{self, ActorRef},
+    reference::{self, ActorRef, Spawned},
 };
 
 impl<A: Actor> Context<A> {
@@ -21,7 +21,7 @@ impl<A: Actor> Context<A> {
     ///
     /// Started from a value, it cannot be made anew: a failure ends it, unless its type says
     /// `on_failure = resume`. See [`spawn_with`](Self::spawn_with).
-    pub fn spawn<B: Actor<Address = ActorRef<B>>>(&mut self, actor: B) -> B::Ref {
+    pub fn spawn<B: Actor<Address: Spawned<B>>>(&mut self, actor: B) -> B::Ref {
         let parent = self.weak();
         let cell = self
             .cell
@@ -32,7 +32,7 @@ impl<A: Actor> Context<A> {
 
     /// The same, for an actor that survives its failures: `make` makes its first state, and a fresh
     /// one after each.
-    pub fn spawn_with<B: Actor<Address = ActorRef<B>>>(
+    pub fn spawn_with<B: Actor<Address: Spawned<B>>>(
         &mut self,
         make: impl FnMut() -> B + Send + 'static,
     ) -> B::Ref {
@@ -42,12 +42,12 @@ impl<A: Actor> Context<A> {
         self.adopt(cell)
     }
 
-    fn adopt<B: Actor<Address = ActorRef<B>>>(&mut self, cell: Arc<Cell<B>>) -> B::Ref {
+    fn adopt<B: Actor<Address: Spawned<B>>>(&mut self, cell: Arc<Cell<B>>) -> B::Ref {
         self.core.attached().children.push(Child {
             number: cell.name().number(),
             cell: cell.clone(),
         });
-        B::proxy(ActorRef::local(cell))
+        B::proxy(B::Address::of(ActorRef::local(cell)))
     }
 
     fn weak(&self) -> Weak<dyn AnyCell> {

@@ -28,6 +28,24 @@ use crate::{
 /// lives. Users hold the typed proxy around it, such as `GreeterRef`.
 pub struct ActorRef<A: Actor>(Place<A>);
 
+/// The address of an actor that code starts, in contrast to an entity.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "`{A}` is an entity, and starts by itself when its first message arrives",
+    label = "an entity is neither spawned, nor has it a reference of its own",
+    note = "send to it: `system.entity::<{A}>(id)`, or `ctx.entity::<{A}>(id)` in a handler",
+    note = "for an actor that is spawned, write `#[actor]` in place of `#[entity]`"
+)]
+pub trait Spawned<A: Actor>: Address<A> {
+    fn of(actor: ActorRef<A>) -> Self;
+}
+
+impl<A: Actor> Spawned<A> for ActorRef<A> {
+    fn of(actor: Self) -> Self {
+        actor
+    }
+}
+
 enum Place<A: Actor> {
     Here(Arc<Cell<A>>),
     Elsewhere(Arc<dyn Destination<A>>),

@@ -169,6 +169,11 @@ impl<E: Entity> Address<E> for EntityRef<E> {
         let (id, shard) = (target.id.clone(), target.shard);
         target.route.clone().send(id, shard, envelope)
     }
+
+    #[cfg(feature = "testkit")]
+    fn stand_in(runtime: &Arc<Runtime>, take: Arc<crate::actor::Take<E>>) {
+        super::stand_in::stand_in::<E>(runtime, take);
+    }
 }
 
 impl<E: Entity> Clone for EntityRef<E> {

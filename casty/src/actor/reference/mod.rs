@@ -5,10 +5,12 @@ pub(crate) mod destination;
 mod entity;
 mod found;
 mod remote;
+#[cfg(feature = "testkit")]
+mod stand_in;
 mod strict;
 
 pub use actor::ActorRef;
-pub(crate) use actor::watch;
+pub(crate) use actor::{Spawned, watch};
 pub(crate) use entity::Route;
 pub use entity::{Entity, EntityRef};
 pub(crate) use found::Found;
