@@ -94,8 +94,18 @@ impl<A: Actor> Destination<A> for Remote {
         if let Some(carrier) = self.runtime.carrier() {
             carrier.watch(&self.address, watcher);
         } else {
-            let gone = TerminatedReason::NodeGone(self.address.member.to_string());
-            watcher.tell(self.path(), gone);
+            // Without a network, all actors are, or were, of this node.
+            let member = &self.address.member;
+            let is_here = self
+                .runtime
+                .myself()
+                .is_some_and(|myself| myself.member == *member);
+            let reason = if is_here {
+                TerminatedReason::Stopped
+            } else {
+                TerminatedReason::NodeGone(member.to_string())
+            };
+            watcher.tell(self.path(), reason);
         }
     }
 
