@@ -312,13 +312,14 @@ impl Membership {
             Err(LeaderError::Refused(MapError::NameTaken { by, .. })) => {
                 self.fail(JoinError::NameTaken { by });
             }
-            // The cluster will let it in once it can be reached.
-            Err(LeaderError::Refused(MapError::NotReached { .. })) => self.try_again(view),
             Err(LeaderError::Refused(MapError::Seat(who))) if who == self.me => {
                 self.handle_seat_gone(view);
             }
+            // Nor is it let in before the leader reaches it.
+            Err(
+                LeaderError::Unreachable(_) | LeaderError::Refused(MapError::NotReached { .. }),
+            ) => self.try_again(view),
             Err(LeaderError::Refused(refused)) => self.fail_at(place, refused.to_string()),
-            Err(LeaderError::Unreachable(_)) => self.try_again(view),
         }
     }
 
