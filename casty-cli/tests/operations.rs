@@ -371,6 +371,57 @@ async fn a_cluster_is_recovered_after_most_of_its_voters_died_at_once() {
     shutdown([survivor]).await;
 }
 
+/// All nodes end at once, and most of their directories are lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_directories_of_a_minority_are_enough_for_a_new_generation() {
+    for (name, all, kept) in [("kept-of-three", 3, 1), ("kept-of-five", 5, 2)] {
+        let state = tempfile::tempdir().unwrap();
+        let node = |i: usize| {
+            let builder = ActorSystem::builder(name).node_id(format!("node-{i}"));
+            builder.state_dir(state.path().join(format!("node-{i}")))
+        };
+        let nodes = testkit::cluster_of(all, node).await;
+        all_answer(&nodes[0]).await;
+        settles(name, &nodes[0], all).await;
+        let generation = || async {
+            let report = admin(name, &nodes[0]).await.members().await;
+            report.unwrap().map.generation
+        };
+        let before = generation().await;
+        drop(nodes);
+
+        // The last of them are started again, at other addresses.
+        let mut survivors: Vec<ActorSystem> = Vec::new();
+        for i in all - kept..all {
+            let seeds: Vec<_> = survivors.iter().map(ActorSystem::address).collect();
+            let start = || async { node(i).seeds(&seeds).start().await.ok() };
+            // The directory is locked until the process before is gone.
+            survivors.push(eventually("it starts", start).await);
+        }
+        let last = format!("node-{}", all - 1);
+        let keep = format!("recover --keep {last}");
+        let survivor = &survivors[kept - 1];
+        let recovers = || async {
+            let force = if kept > 1 { " --force" } else { "" };
+            let ran = ask(name, survivor, &format!("{keep}{force}")).await;
+            // Until the stored state is read, the node knows no map to go on from.
+            (ran.code == Some(0)).then_some(ran.stdout)
+        };
+        let text = eventually("it is recovered", recovers).await;
+        let serves = format!("{last} serves and decides; generation ");
+        assert!(text.starts_with(&serves), "{text}");
+        eventually("the other one joins", || async {
+            let report = admin(name, survivor).await.members().await.ok()?;
+            let serving = report.members.iter().filter(|m| m.serves == Some(true));
+            let all = serving.count() == kept && report.members.len() == kept;
+            (all && report.map.generation > before).then_some(())
+        })
+        .await;
+        all_answer(&survivors[0]).await;
+        shutdown(survivors).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_live_member_is_overruled_only_by_force_and_joins_the_new_generation() {
     let mut nodes = cluster("five", 5).await;

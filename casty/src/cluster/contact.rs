@@ -79,7 +79,7 @@ impl Contact {
             }
             // The cluster was reborn without this node.
             HandshakeRefusal::Generation { ours, theirs } if ours < theirs => {
-                inputs.tell(MembershipInput::Generation(*theirs));
+                inputs.tell(MembershipInput::Generation(*theirs, address));
             }
             _ => {}
         }

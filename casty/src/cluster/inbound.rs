@@ -153,7 +153,7 @@ fn judge(
     judged?;
     if let Some(address) = hello.address.filter(|_| hello.keeps_seat)
         && hello.identity == local.identity()
-        && !contact.voters.knows_successor(&hello.member)
+        && contact.voters.begin_asking(&hello.member)
     {
         let asking = ask_successor(contact.clone(), hello.member.clone(), address);
         node.process.spawn(asking);
@@ -180,6 +180,7 @@ async fn ask_successor(contact: Arc<Contact>, member: MemberId, address: SocketA
     {
         contact.voters.handle_successor(&member, address);
     }
+    contact.voters.end_asking(&member);
 }
 
 /// An entity type by a peer's number: its name, and the way to its region where this node has one.

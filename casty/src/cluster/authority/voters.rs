@@ -1,6 +1,10 @@
 //! The voters and the leader, as far as this process knows them.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
+};
 
 use crate::{
     cluster::{locks::Rank, map_watch::MapWatch, peers::LocalMember},
@@ -16,11 +20,18 @@ const SUCCESSORS_MAX: usize = 64;
 /// them.
 ///
 /// This outlives a membership: it concerns other nodes.
-pub(crate) struct Successors(Ranked<BTreeMap<NodeId, (Incarnation, SocketAddr)>>);
+pub(crate) struct Successors {
+    known: Ranked<BTreeMap<NodeId, (Incarnation, SocketAddr)>>,
+    /// Processes that are being asked whether they are successors.
+    asked: Ranked<BTreeSet<MemberId>>,
+}
 
 impl Default for Successors {
     fn default() -> Self {
-        Self(Rank::Successors.mutex(BTreeMap::new()))
+        Self {
+            known: Rank::Successors.mutex(BTreeMap::new()),
+            asked: Rank::Successors.mutex(BTreeSet::new()),
+        }
     }
 }
 
@@ -108,7 +119,7 @@ impl Voters {
     /// A process of this cluster has reported that it keeps the seat of its node's previous
     /// process.
     pub(crate) fn handle_successor(&self, member: &MemberId, address: SocketAddr) {
-        let mut successors = self.successors.0.lock();
+        let mut successors = self.successors.known.lock();
         let known = successors.get(&member.node);
         let is_mine = member.node == self.local.member.node;
         if is_mine || known.is_some_and(|(known, _)| *known >= member.incarnation) {
@@ -120,11 +131,21 @@ impl Voters {
         successors.insert(member.node.clone(), (member.incarnation, address));
     }
 
-    /// Whether this process, or a later one, is known in the seat of its node's previous process.
-    pub(crate) fn knows_successor(&self, member: &MemberId) -> bool {
-        let successors = self.successors.0.lock();
-        let known = successors.get(&member.node);
-        known.is_some_and(|(known, _)| *known >= member.incarnation)
+    /// Whether a process that claims to keep the seat of its node's previous process is to be asked
+    /// now: it may be one, is not known as one, and nobody asks it. Two processes that claim it
+    /// would otherwise ask each other for ever, as each question makes the claim again.
+    pub(crate) fn begin_asking(&self, member: &MemberId) -> bool {
+        let known = self.successors.known.lock().get(&member.node).copied();
+        let is_known = known.is_some_and(|(known, _)| known >= member.incarnation);
+        if is_known || member.node == self.local.member.node {
+            return false;
+        }
+        let mut asked = self.successors.asked.lock();
+        asked.len() < SUCCESSORS_MAX && asked.insert(member.clone())
+    }
+
+    pub(crate) fn end_asking(&self, member: &MemberId) {
+        self.successors.asked.lock().remove(member);
     }
 
     /// Whether a process votes from a seat that belongs to another process according to the map.
@@ -132,7 +153,7 @@ impl Voters {
         let mut voters = map.voters.keys();
         let before =
             |voter: &MemberId| voter.node == member.node && voter.incarnation < member.incarnation;
-        let known = self.successors.0.lock().get(&member.node).copied();
+        let known = self.successors.known.lock().get(&member.node).copied();
         known.is_some_and(|(incarnation, _)| incarnation == member.incarnation)
             && map.member(member).is_none()
             && voters.any(before)
@@ -152,7 +173,7 @@ impl Voters {
         if voter.member.node == self.local.member.node && self.local.keeps_seat() {
             return self.local.as_voter().unwrap_or(voter);
         }
-        let successors = self.successors.0.lock();
+        let successors = self.successors.known.lock();
         match successors.get(&voter.member.node) {
             Some((incarnation, address)) if *incarnation > voter.member.incarnation => Voter {
                 member: MemberId {

@@ -162,7 +162,7 @@ impl Driver {
         let contact = self.subject.contact();
         let (map, dead) = (contact.map.get(), self.subject.dead());
         let identity = contact.local.identity();
-        if let (MembershipInput::Generation(theirs), Some(ours)) = (&input, identity)
+        if let (MembershipInput::Generation(theirs, _), Some(ours)) = (&input, identity)
             && ours.generation < *theirs
         {
             let ours = ours.generation;

@@ -201,7 +201,7 @@ async fn greet(
                     };
                 }
             }
-            Err(error) => last = refused(contact, place, &error).unwrap_or(last),
+            Err(error) => last = refused(contact, place, address, &error).unwrap_or(last),
         }
     }
     only(last)
@@ -248,7 +248,12 @@ fn introduced(contact: &Contact, welcome: Welcome, address: SocketAddr) -> Optio
 }
 
 /// The meaning of a refused join. `None`: nothing follows from it.
-fn refused(contact: &Contact, place: &str, error: &HandshakeError) -> Option<SeedAnswer> {
+fn refused(
+    contact: &Contact,
+    place: &str,
+    address: SocketAddr,
+    error: &HandshakeError,
+) -> Option<SeedAnswer> {
     let inputs = &contact.tenure.inputs;
     match error {
         HandshakeError::Refused(HandshakeRefusal::Down(member))
@@ -261,7 +266,7 @@ fn refused(contact: &Contact, place: &str, error: &HandshakeError) -> Option<See
         HandshakeError::Refused(HandshakeRefusal::Generation { ours, theirs })
             if ours < theirs && !contact.process.is_leaving() =>
         {
-            inputs.tell(MembershipInput::Generation(*theirs));
+            inputs.tell(MembershipInput::Generation(*theirs, address));
             Some(SeedAnswer::Cluster)
         }
         error if error.is_final() => Some(SeedAnswer::Refused(error.to_string())),

@@ -68,8 +68,9 @@ pub(crate) enum MembershipInput {
     Map,
     /// A peer, or the leader, says that this member is Down.
     Down(MemberId),
-    /// A process that this one has asked is in this generation of the same cluster.
-    Generation(Generation),
+    /// The process at this address, which this one has asked, is in this generation of the same
+    /// cluster.
+    Generation(Generation, SocketAddr),
     /// A process that has dialed this one says that it is in this generation of the same cluster,
     /// and can be asked at this address. Anything may be said by a dialer.
     GenerationClaimed(Generation, Option<SocketAddr>),

@@ -449,9 +449,10 @@ impl Membership {
         if let Err(reason) = result {
             return self.fail(JoinError::Engine { reason });
         }
-        // Members of the last generation that live hear of this one when they are greeted.
+        // Members of the last generation that live hear of this one when they are greeted. Some may
+        // have moved to the addresses of seeds since.
         let spreading = is_generation.then(|| Spreading {
-            places: self.last_addresses.clone(),
+            places: self.places(),
             left: Some(TELLINGS_MAX),
             next: Some(view.now),
         });

@@ -85,6 +85,21 @@ struct Spreading {
     next: Option<Instant>,
 }
 
+impl Spreading {
+    /// A process that is in the new generation need not be told of it.
+    fn handle_answers(&mut self, answers: &[Greeted], ours: Option<ClusterIdentity>) {
+        if self.left.is_none() {
+            return;
+        }
+        let knows = |greeted: &Greeted| {
+            let identity = greeted.cluster.as_ref().map(|cluster| cluster.identity);
+            greeted.answer == SeedAnswer::Myself || (identity.is_some() && identity == ours)
+        };
+        let mut answers = answers.iter();
+        self.places.retain(|_| !answers.next().is_some_and(knows));
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Renewal {
     Off,
@@ -116,6 +131,9 @@ pub(crate) struct Membership {
     last_map: Option<Arc<ClusterMap>>,
     /// The greatest generation that this process has heard of.
     heard_of: Option<Generation>,
+    /// Where a process of a later generation was last heard. The last map may have no member of
+    /// that generation.
+    heard_at: Option<SocketAddr>,
     /// When others were last asked about a generation that a dialer has claimed.
     claim_asked: Option<Instant>,
     /// The cluster that this client has given up.
@@ -158,6 +176,7 @@ impl Membership {
             former: None,
             last_map: None,
             heard_of: None,
+            heard_at: None,
             claim_asked: None,
             given_up: None,
             looks_around: false,
@@ -208,7 +227,7 @@ impl Membership {
             MembershipInput::Tick => self.handle_tick(view),
             MembershipInput::Map => self.handle_map(view),
             MembershipInput::Down(member) if member == self.me => self.rejoin(view),
-            MembershipInput::Generation(theirs) => self.handle_generation(theirs, view),
+            MembershipInput::Generation(theirs, at) => self.handle_generation(theirs, at, view),
             MembershipInput::GenerationClaimed(theirs, address) => {
                 self.handle_generation_claimed(theirs, address, view);
             }
@@ -250,6 +269,7 @@ impl Membership {
                 Stage::Waiting(_) => self.handle_rival_greeted(&answers, view),
                 Stage::Member { spreading } => {
                     if let Some(spreading) = spreading {
+                        spreading.handle_answers(&answers, view.identity);
                         spreading.next = Some(view.now + self.config.backoff_max);
                     }
                 }
@@ -314,12 +334,13 @@ impl Membership {
     /// A process that was in an earlier generation begins anew, and so does one that was only about
     /// to join it: the introduction came from a member that is behind as well. A process that has
     /// met no cluster cannot be behind: the news was meant for its previous incarnation.
-    fn handle_generation(&mut self, theirs: Generation, view: &NodeView<'_>) {
+    fn handle_generation(&mut self, theirs: Generation, at: SocketAddr, view: &NodeView<'_>) {
         let behind = view.identity.is_some_and(|ours| ours.generation < theirs);
         if !behind {
             return;
         }
         self.heard_of = self.heard_of.max(Some(theirs));
+        self.heard_at = Some(at);
         if self.is_about_to_found() {
             // Another survivor goes on as well, and its generation is the greater one.
             self.end_session();
@@ -456,10 +477,12 @@ impl Membership {
         }
     }
 
-    /// The addresses at which the cluster may be: the seeds, and the last known addresses of the
-    /// other members.
+    /// The addresses at which the cluster may be: the seeds, the last known addresses of the other
+    /// members, and the last process of a later generation.
     fn places(&self) -> Vec<String> {
-        self.seeds_and(self.last_addresses.iter().cloned())
+        let heard = self.heard_at.map(|address| address.to_string());
+        let heard = heard.filter(|heard| !self.last_addresses.contains(heard));
+        self.seeds_and(self.last_addresses.iter().cloned().chain(heard))
     }
 
     /// The seeds, and each of these addresses that is none of them.

@@ -308,11 +308,17 @@ fn a_member_that_a_generation_has_left_behind_joins_that_one() {
     let mut process = Process::member(config(), &[]);
     let before = founded(4).identity;
     assert_eq!(
-        process.handle(MembershipInput::Generation(Generation::new(7, 0))),
+        process.handle(MembershipInput::Generation(
+            Generation::new(7, 0),
+            address(1)
+        )),
         []
     );
     assert_eq!(
-        process.handle(MembershipInput::Generation(Generation::new(8, 0))),
+        process.handle(MembershipInput::Generation(
+            Generation::new(8, 0),
+            address(1)
+        )),
         begins(2, 2)
     );
     let places = greet(2, &["seed", "127.0.0.1:1"]);
@@ -355,24 +361,36 @@ fn a_member_that_a_generation_has_left_behind_joins_that_one() {
 fn a_generation_is_news_only_to_a_node_that_has_met_an_earlier_one() {
     let mut process = Process::seeking(config());
     assert_eq!(
-        process.handle(MembershipInput::Generation(Generation::new(8, 0))),
+        process.handle(MembershipInput::Generation(
+            Generation::new(8, 0),
+            address(1)
+        )),
         []
     );
     let mut process = Process::joining(config());
     assert_eq!(
-        process.handle(MembershipInput::Generation(Generation::new(7, 0))),
+        process.handle(MembershipInput::Generation(
+            Generation::new(7, 0),
+            address(1)
+        )),
         []
     );
     // The member that introduced the cluster was behind as well, and the join is never decided.
     assert_eq!(
-        process.handle(MembershipInput::Generation(Generation::new(8, 0))),
+        process.handle(MembershipInput::Generation(
+            Generation::new(8, 0),
+            address(1)
+        )),
         begins(2, 2)
     );
     let mut process = Process::joining(config());
     // A kept seat is in a cluster. It is the seat that is gone.
     process.keeps_seat = true;
     assert_eq!(
-        process.handle(MembershipInput::Generation(Generation::new(8, 0))),
+        process.handle(MembershipInput::Generation(
+            Generation::new(8, 0),
+            address(1)
+        )),
         begins(2, 2)
     );
 }
@@ -384,8 +402,14 @@ fn a_kept_seat_that_a_generation_has_left_behind_joins_also_where_a_member_stops
         ..config()
     });
     process.keeps_seat = true;
-    process.handle(MembershipInput::Generation(Generation::new(8, 0)));
-    assert_eq!(process.done(Outcome::Forgotten), [greet(2, &["seed"])]);
+    process.handle(MembershipInput::Generation(
+        Generation::new(8, 0),
+        address(1),
+    ));
+    assert_eq!(
+        process.done(Outcome::Forgotten),
+        [greet(2, &["seed", "127.0.0.1:1"])]
+    );
 }
 
 /// The nodes of a minority wait for a leader, hear that they are Down once the network heals, and
@@ -450,7 +474,10 @@ fn a_sole_voter_that_has_lost_a_claim_looks_for_the_next_generation() {
     assert_eq!(process.tick_before(10 * BACKOFF), []);
     assert_eq!(process.tick_after(MS), [greet(0, &places)]);
     assert_eq!(
-        process.handle(MembershipInput::Generation(Generation::new(8, 0))),
+        process.handle(MembershipInput::Generation(
+            Generation::new(8, 0),
+            address(1)
+        )),
         begins(2, 2)
     );
 }
@@ -487,6 +514,9 @@ fn a_claim_of_a_later_generation_is_a_reason_to_ask_and_ends_nothing() {
         [ask(&["127.0.0.1:1", "seed"])]
     );
     // A process that is asked refuses this one by its generation.
-    let confirmed = MembershipInput::Generation(Generation::new(9, 0));
+    let confirmed = MembershipInput::Generation(Generation::new(9, 0), address(9));
     assert_eq!(process.handle(confirmed), begins(2, 2));
+    // It may be that only the claimant is in that generation.
+    let places = greet(2, &["seed", "127.0.0.1:1", "127.0.0.1:9"]);
+    assert_eq!(process.done(Outcome::Forgotten), [places]);
 }

@@ -89,12 +89,28 @@ fn a_tie_that_is_won_begins_the_next_generation() {
     // Members of the last generation are told, until they have joined.
     assert_eq!(
         process.done(Outcome::Founded(Ok(()))),
-        [start(2, Renew), greet(2, &["127.0.0.1:1"])]
+        [start(2, Renew), greet(2, &["seed", "127.0.0.1:1"])]
     );
     let (sent, result) = (process.now, unreachable());
     process.done(Outcome::Renewed { sent, result });
+    // The seed is in the new generation already.
+    process.identity = Some(later(8));
+    let unreachable = Greeted {
+        answer: SeedAnswer::Unreachable,
+        cluster: None,
+    };
+    let joined = Greeted {
+        answer: SeedAnswer::Cluster,
+        cluster: Some(introduction(later(8))),
+    };
+    process.done(Outcome::Greeted(vec![joined, unreachable]));
+    assert_eq!(
+        process.tick_after(10 * BACKOFF),
+        [greet(2, &["127.0.0.1:1"])]
+    );
     process.done(Outcome::Greeted(vec![]));
     process.map = Some(Arc::new(founded(4)));
+    process.machine.renewal = Renewal::Off;
     assert_eq!(process.tick_after(10 * BACKOFF), [], "`a` is a member");
 }
 
@@ -250,7 +266,7 @@ fn a_recovery_waits_for_all_leases_of_the_last_generation() {
     assert_eq!(process.tick_after(MS), [founds]);
     assert_eq!(
         process.done(Outcome::Founded(Ok(()))),
-        [start(2, Renew), greet(2, &["127.0.0.1:1"])]
+        [start(2, Renew), greet(2, &["seed", "127.0.0.1:1"])]
     );
 }
 
@@ -312,7 +328,7 @@ fn recovering() -> Process {
 
 #[test]
 fn of_two_that_recover_at_once_the_lesser_generation_gives_way() {
-    let by = |founder| MembershipInput::Generation(Generation::new(8, founder));
+    let by = |founder| MembershipInput::Generation(Generation::new(8, founder), address(1));
     let mut process = recovering();
     assert_eq!(process.handle(by(1)), [], "the other gives way");
     assert_eq!(process.handle(by(3)), begins(4, 3));
@@ -469,7 +485,7 @@ fn members_of_the_last_generation_are_not_greeted_for_ever() {
         process.done(Outcome::Greeted(vec![]));
         match process.tick_after(10 * BACKOFF).as_slice() {
             [] => break,
-            round => assert_eq!(round, [greet(2, &["127.0.0.1:1"])]),
+            round => assert_eq!(round, [greet(2, &["seed", "127.0.0.1:1"])]),
         }
         rounds += 1;
     }
@@ -483,7 +499,7 @@ fn a_node_that_has_left_its_generation_goes_on_from_its_last_map_and_later_than_
     let map = process.map.clone().unwrap();
     let gone = Generation::new(40, 1);
     assert_eq!(
-        process.handle(MembershipInput::Generation(gone)),
+        process.handle(MembershipInput::Generation(gone, address(1))),
         begins(2, 2)
     );
     process.done(Outcome::Forgotten);
