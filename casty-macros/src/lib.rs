@@ -213,6 +213,11 @@ use proc_macro::TokenStream;
 /// | `otherwise = reject` | an asker gets `AskError::Unhandled`; a told message becomes a dead letter |
 /// | `otherwise = ignore` | an asker gets `AskError::Unhandled`; a told message is dropped |
 /// | `otherwise = stash` | the message is kept until the next transition; stashed messages stay in order |
+/// | `internal = ..` | one of the three words, for internal messages; they are part of `otherwise` where this is left out |
+///
+/// The results of `ctx.pipe` and the ticks of a timer often come when the state that began them is
+/// left. `#[behavior(otherwise = reject, internal = ignore)]` drops them, and keeps rejecting what
+/// others send.
 ///
 /// The macro recognizes states, `OneOf`, `Stop`, `Stay`, `Later` and `Result` by their names. It
 /// does not recognize an alias with another name.

@@ -87,14 +87,42 @@ pub const fn result_reply<A: Actor, T: Wire, E: Wire>(
 
 pub use std::vec::Vec;
 
+/// A state that can go along when its shard moves.
+#[diagnostic::on_unimplemented(
+    message = "the state `{Self}` cannot move to another node",
+    label = "not serializable, or not `Send + 'static`",
+    note = "`migrate` sends the state along when its shard moves: derive serde's `Serialize` and `Deserialize` for `{Self}`, or write `#[message]` above its definition"
+)]
+pub trait Moves: Wire {}
+
+#[diagnostic::do_not_recommend]
+impl<S: Wire> Moves for S {}
+
+/// How a state is written and read.
+#[derive(Debug)]
+pub struct StateCodec<S> {
+    encode: fn(&S, &mut Vec<u8>) -> Result<(), EncodeError>,
+    decode: fn(&[u8]) -> Result<S, DecodeError>,
+}
+
+/// The codec of a state. What uses the codec requires nothing of the state, so that a state without
+/// a wire form is one error.
+pub const fn moves<S: Moves>() -> StateCodec<S> {
+    StateCodec {
+        encode: codec::encode::<S>,
+        decode: codec::decode::<S>,
+    }
+}
+
 /// Appends the encoded state of an entity that leaves this node. Returns the state's name in a
 /// state machine.
-pub fn freeze<S: Wire>(
+pub fn freeze<S>(
+    codec: &StateCodec<S>,
     name: &'static str,
     state: &S,
     out: &mut Vec<u8>,
 ) -> Result<&'static str, EncodeError> {
-    codec::encode(state, out)?;
+    (codec.encode)(state, out)?;
     Ok(name)
 }
 
@@ -104,8 +132,8 @@ pub fn freeze_nothing() -> Result<&'static str, EncodeError> {
 }
 
 /// Decodes a state that came from another node.
-pub fn thaw<S: Wire>(state: &[u8]) -> Result<S, DecodeError> {
-    codec::decode(state)
+pub fn thaw<S>(codec: &StateCodec<S>, state: &[u8]) -> Result<S, DecodeError> {
+    (codec.decode)(state)
 }
 
 /// The error for a state that this version of the code does not know.

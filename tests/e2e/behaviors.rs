@@ -3,12 +3,12 @@
 mod machines;
 mod model;
 
-use casty::{event::DeadLetterReason, prelude::*, testkit};
+use casty::{behavior::Otherwise, event::DeadLetterReason, prelude::*, testkit};
 use futures_util::FutureExt;
 
 use self::machines::{
-    Cart, CartRef, Diary, Lamp, NotInCart, Turnstile, TurnstileRef, Valve, ValveRef, lamp::Off,
-    turnstile::Locked,
+    Cart, CartRef, Desk, DeskMsg, Diary, Lamp, NotInCart, Turnstile, TurnstileRef, Valve, ValveRef,
+    lamp::Off, turnstile::Locked,
 };
 use crate::support::{cluster, shutdown};
 
@@ -59,9 +59,53 @@ fn reject_tells_askers_and_makes_dead_letters_of_what_was_told() {
         assert_eq!(cart.checkout().await, Err(unhandled("Empty", "checkout")));
         cart.checkout().tell().await.unwrap();
         let letter = letters.expect(|letter| letter.message == "checkout").await;
-        assert!(
-            matches!(letter.reason, DeadLetterReason::Other(reason) if reason.contains("Empty"))
+        let unhandled = DeadLetterReason::Unhandled {
+            state: "Empty".to_owned(),
+            message: "checkout".to_owned(),
+        };
+        assert_eq!(letter.reason, unhandled);
+    });
+}
+
+#[test]
+fn an_argument_that_one_state_does_not_use_is_the_same_field_with_an_underscore() {
+    testkit::paused(|system| async move {
+        let desk = system.entity::<Desk>("d");
+        let rate = |why: &str| DeskMsg::Rate {
+            stars: 3,
+            why: why.to_owned(),
+        };
+        let DeskMsg::Rate { stars: 3, why } = rate("it is closed") else {
+            panic!("another message");
+        };
+        assert_eq!(desk.rate(3, why.clone()).await, Ok(why));
+        desk.begin().await.unwrap();
+        assert_eq!(desk.rate(3, String::new()).await, Ok("3".to_owned()));
+    });
+}
+
+#[test]
+fn what_a_state_says_of_internal_messages_leaves_those_of_others_as_they_are() {
+    testkit::paused(|system| async move {
+        let (desk, mut letters) = (
+            system.entity::<Desk>("d"),
+            testkit::DeadLetters::of(&system),
         );
+        desk.begin().await.unwrap();
+        assert_eq!(desk.cancel().await, Ok(()));
+        // The result of the work that `begin` began comes, and nobody hears of it.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(desk.results().await, Err(unhandled("Idle", "results")));
+        desk.results().tell().await.unwrap();
+        let letter = letters.expect(|_| true).await;
+        assert_eq!(letter.message, "results");
+        desk.begin().await.unwrap();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(desk.results().await, Ok(1));
+        assert_eq!(system.dead_letters(), 1);
+        let idle = Desk::behavior().states[0];
+        assert_eq!(idle.otherwise, Some(Otherwise::Reject));
+        assert_eq!(idle.internal, Some(Otherwise::Ignore));
     });
 }
 

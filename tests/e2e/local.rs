@@ -129,7 +129,7 @@ async fn a_full_mailbox_gives_the_message_back_or_lets_the_teller_wait() {
     let refused = gated.gate.pass(7).try_tell().unwrap_err();
     assert!(matches!(
         refused.into_message(),
-        GateMsg::Pass { _number: 7 }
+        GateMsg::Pass { number: 7 }
     ));
     let gate = gated.gate.clone();
     let waiting = tokio::spawn(async move { gate.pass(8).tell().await });

@@ -288,12 +288,16 @@ impl Expansion<'_> {
             let state_enum = self.state_enum();
             let frozen = states.iter().map(|State { ident, ty, .. }| {
                 let (span, name) = (names::at(ident.span()), ident.unraw().to_string());
-                let freeze = quote_spanned!(span=> #private::freeze::<#ty>(#name, __state, __out));
+                let freeze = quote_spanned! {span=>
+                    #private::freeze(&#private::moves::<#ty>(), #name, __state, __out)
+                };
                 quote!(#state_enum::#ident(ref __state) => #freeze,)
             });
             let thawed = states.iter().map(|State { ident, ty, .. }| {
                 let (span, name) = (names::at(ident.span()), ident.unraw().to_string());
-                let thaw = quote_spanned!(span=> #private::thaw::<#ty>(__state));
+                let thaw = quote_spanned! {span=>
+                    #private::thaw(&#private::moves::<#ty>(), __state)
+                };
                 quote! {
                     #name => ::core::result::Result::map(#thaw, |__state| Self(#state_enum::#ident(__state))),
                 }
@@ -318,8 +322,10 @@ impl Expansion<'_> {
             };
             let span = names::at(ident.span());
             (
-                quote_spanned!(span=> #private::freeze::<#ty>("", self, __out)),
-                quote_spanned!(span=> #private::thaw::<#ty>(__state)),
+                quote_spanned! {span=>
+                    #private::freeze(&#private::moves::<#ty>(), "", self, __out)
+                },
+                quote_spanned!(span=> #private::thaw(&#private::moves::<#ty>(), __state)),
             )
         };
         quote! {

@@ -1,6 +1,10 @@
 //! Reads one `#[message]` function.
 
-use syn::{Attribute, FnArg, ImplItemFn, Pat, PatType, ReceiverKind, Signature, ext::IdentExt};
+use proc_macro2::Ident;
+use syn::{
+    Attribute, FnArg, ImplItemFn, Pat, PatType, ReceiverKind, Signature, Token, ext::IdentExt,
+    punctuated::Punctuated,
+};
 
 use super::{
     model::{Argument, Handler, Message, Outcome, Parameter, Reply},
@@ -201,7 +205,7 @@ fn parameters(
         let FnArg::Typed(input) = input else { continue };
         if signature::is_context(scope, input, &mut has_context, errors) {
             parameters.push(Parameter::Context);
-        } else if let Some(argument) = argument(scope, input, travels, errors) {
+        } else if let Some(argument) = argument(scope, input, &sig.inputs, travels, errors) {
             parameters.push(Parameter::Argument);
             arguments.push(argument);
         }
@@ -209,9 +213,32 @@ fn parameters(
     (parameters, arguments)
 }
 
+/// The name of the message's field. An argument that a function does not use begins with an
+/// underscore, as the compiler advises; that says nothing of the message.
+fn field_name(argument: &Ident, inputs: &Punctuated<FnArg, Token![,]>) -> Ident {
+    let name = argument.to_string();
+    let Some(used) = name.strip_prefix('_') else {
+        return argument.clone();
+    };
+    let is_taken = inputs.iter().any(|input| match input {
+        FnArg::Typed(PatType { pat, .. }) => {
+            matches!(&**pat, Pat::Ident(pat) if pat.ident == used)
+        }
+        FnArg::Receiver(_) => false,
+    });
+    match syn::parse_str::<Ident>(used) {
+        Ok(mut field) if !is_taken && !used.starts_with('_') => {
+            field.set_span(argument.span());
+            field
+        }
+        _ => argument.clone(),
+    }
+}
+
 fn argument(
     scope: Scope<'_>,
     input: &PatType,
+    inputs: &Punctuated<FnArg, Token![,]>,
     travels: Travels,
     errors: &mut Errors,
 ) -> Option<Argument> {
@@ -227,7 +254,9 @@ fn argument(
         errors.at(place, reason);
     }
     let ident = match &*input.pat {
-        Pat::Ident(pat) if pat.by_ref.is_none() && pat.subpat.is_none() => pat.ident.clone(),
+        Pat::Ident(pat) if pat.by_ref.is_none() && pat.subpat.is_none() => {
+            field_name(&pat.ident, inputs)
+        }
         Pat::Wild(wild) => {
             errors.at(
                 wild,

@@ -50,6 +50,8 @@ pub(super) struct State {
     pub(super) hooks: Vec<Hook>,
     /// What happens to messages that the state does not handle, and where the attribute says so.
     pub(super) otherwise: Option<(Otherwise, Span)>,
+    /// The same for internal messages, where the attribute says so.
+    pub(super) internal: Option<(Otherwise, Span)>,
     /// The `Active` of `impl Active`, if there is one.
     pub(super) block: Option<Ident>,
 }
@@ -222,6 +224,18 @@ impl Behavior {
         self.messages.iter().filter(|message| !message.internal)
     }
 
+    /// The messages that a state has no valid handler for.
+    pub(super) fn missing(&self, state: &State) -> Vec<&Message> {
+        let handles = |message: &Message| {
+            let mut handlers = state.handlers.iter();
+            handlers.any(|handler| handler.message.variant == message.variant)
+        };
+        self.messages
+            .iter()
+            .filter(|message| !handles(message))
+            .collect()
+    }
+
     /// The only state, or the initial state of a machine.
     pub(super) fn initial(&self) -> Option<&State> {
         self.states.first()
@@ -243,6 +257,7 @@ impl State {
             has_init: false,
             hooks: Vec::new(),
             otherwise: None,
+            internal: None,
             block: None,
         }
     }
@@ -262,6 +277,15 @@ impl Otherwise {
         ("ignore", Self::Ignore),
         ("stash", Self::Stash),
     ];
+
+    /// What is done to a message.
+    pub(super) fn verb(self) -> &'static str {
+        match self {
+            Self::Reject => "reject",
+            Self::Ignore => "ignore",
+            Self::Stash => "stash",
+        }
+    }
 
     pub(super) fn variant(self) -> &'static str {
         match self {

@@ -118,6 +118,9 @@ impl Behavior {
         if let Some(otherwise) = state.otherwise {
             remarks.push(format!("otherwise: {otherwise}"));
         }
+        if let Some(internal) = state.internal {
+            remarks.push(format!("other internal messages: {internal}"));
+        }
         remarks
     }
 }
@@ -183,7 +186,7 @@ mod tests {
         &[
             State::new("Empty", Some(Otherwise::Reject)),
             State::new("Active", None),
-            State::new("CheckedOut", Some(Otherwise::Ignore)),
+            State::new("CheckedOut", Some(Otherwise::Reject)).with_internal(Otherwise::Ignore),
         ],
         &[
             HandlerRow::new("Empty", "add_item", &["Active"], "()"),
@@ -232,7 +235,8 @@ stateDiagram-v2
         stays: add_item, total
     end note
     note right of CheckedOut
-        otherwise: ignore
+        otherwise: reject
+        other internal messages: ignore
     end note
 "
         );
@@ -249,7 +253,7 @@ stateDiagram-v2
     "[stop]" [shape=doublecircle, label="", width=0.15];
     "Empty" [label="Empty\nstays: total\notherwise: reject"];
     "Active" [label="Active\nstays: add_item, total"];
-    "CheckedOut" [label="CheckedOut\notherwise: ignore"];
+    "CheckedOut" [label="CheckedOut\notherwise: reject\nother internal messages: ignore"];
     "[start]" -> "Empty";
     "Empty" -> "Active" [label="add_item"];
     "Active" -> "Active" [label="remove"];

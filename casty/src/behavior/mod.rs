@@ -128,6 +128,8 @@ pub struct State {
     pub name: &'static str,
     /// What happens to messages that it does not handle.
     pub otherwise: Option<Otherwise>,
+    /// What happens to internal messages that it does not handle, where that is something else.
+    pub internal: Option<Otherwise>,
 }
 
 /// What a state does with messages that it does not handle.
@@ -176,7 +178,19 @@ impl Behavior {
 impl State {
     #[doc(hidden)]
     pub const fn new(name: &'static str, otherwise: Option<Otherwise>) -> Self {
-        Self { name, otherwise }
+        Self {
+            name,
+            otherwise,
+            internal: None,
+        }
+    }
+
+    #[doc(hidden)]
+    pub const fn with_internal(self, internal: Otherwise) -> Self {
+        Self {
+            internal: Some(internal),
+            ..self
+        }
     }
 }
 

@@ -163,6 +163,14 @@ pub enum DeadLetterReason {
         /// The node's name or address.
         node: String,
     },
+    /// The state that the target was in has no handler for this message.
+    #[error("`{message}` is not handled in state `{state}`")]
+    Unhandled {
+        /// The state's name.
+        state: String,
+        /// The message's wire name.
+        message: String,
+    },
     /// The handler panicked on this message.
     #[error("the handler panicked: {0}")]
     Panicked(String),
@@ -183,6 +191,7 @@ impl From<Failure> for DeadLetterReason {
             } => Self::ConnectionLost { node },
             Failure::Unreachable { node, reason, .. } => Self::Unreachable { node, reason },
             Failure::Panicked { message } => Self::Panicked(message),
+            Failure::Unhandled { state, message } => Self::Unhandled { state, message },
             other => Self::Other(other.to_string()),
         }
     }

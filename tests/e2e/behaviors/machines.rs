@@ -348,3 +348,56 @@ pub(crate) mod lamp {
         }
     }
 }
+
+/// Begins work, and may be left before its result comes.
+#[entity(name = "behaviors/desk", shards = 2)]
+pub(crate) mod desk {
+    use super::*;
+
+    #[state(initial)]
+    #[derive(Default)]
+    pub(crate) struct Idle;
+
+    #[state]
+    pub(crate) struct Busy {
+        results: u32,
+    }
+
+    #[behavior(otherwise = reject, internal = ignore)]
+    impl Idle {
+        #[message]
+        fn begin(self, ctx: &mut Context<Desk>) -> Busy {
+            let work = tokio::time::sleep(Duration::from_secs(1));
+            ctx.pipe(work, |()| DeskMsg::Done {});
+            Busy { results: 0 }
+        }
+
+        #[message]
+        fn rate(&self, _stars: u8, why: String) -> String {
+            why
+        }
+    }
+
+    #[behavior(otherwise = ignore)]
+    impl Busy {
+        #[message]
+        fn cancel(self) -> Idle {
+            Idle
+        }
+
+        #[message]
+        fn results(&self) -> u32 {
+            self.results
+        }
+
+        #[message]
+        fn rate(&self, stars: u8, _why: String) -> String {
+            stars.to_string()
+        }
+
+        #[message(internal)]
+        fn done(&mut self) {
+            self.results += 1;
+        }
+    }
+}

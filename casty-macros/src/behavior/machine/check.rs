@@ -61,7 +61,10 @@ fn targets(state: &State) -> impl Iterator<Item = &Target> {
 /// Makes one protocol of what the states handle, and complains where they differ or say nothing.
 pub(in crate::behavior) fn check(behavior: &mut Behavior, errors: &mut Errors) {
     only_the_first_is_made(behavior, errors);
-    let stashes = |state: &State| matches!(state.otherwise, Some((Otherwise::Stash, _)));
+    let stashes = |state: &State| {
+        let mut policies = [state.otherwise, state.internal].into_iter().flatten();
+        policies.any(|(policy, _)| policy == Otherwise::Stash)
+    };
     if errors.count() == 0 && !behavior.states.iter().any(stashes) {
         behavior.settings.no_state_stashes(errors);
     }
@@ -202,21 +205,35 @@ fn total(state: &State, messages: &[Message], errors: &mut Errors) {
     let Some(block) = &state.block else {
         return;
     };
-    let missing: Vec<_> = messages
+    let mut missing: Vec<_> = messages
         .iter()
         .filter(|message| !state.written.contains(&message.ident))
         .collect();
+    if let Some((policy, span)) = state.internal {
+        let before = missing.len();
+        missing.retain(|message| !message.internal);
+        if missing.len() == before && errors.count() == 0 {
+            errors.at_span(
+                span,
+                format!(
+                    "`{block}` handles every internal message, so there is none left to {}: drop `internal`",
+                    policy.verb()
+                ),
+            );
+        }
+    }
+    let of_these = if state.internal.is_some() {
+        "every message that is not internal"
+    } else {
+        "every message"
+    };
     match state.otherwise {
         Some((otherwise, span)) if missing.is_empty() && errors.count() == 0 => {
             errors.at_span(
                 span,
                 format!(
-                    "`{block}` handles every message, so there is nothing left to {}: drop `otherwise`",
-                    match otherwise {
-                        Otherwise::Reject => "reject",
-                        Otherwise::Ignore => "ignore",
-                        Otherwise::Stash => "stash",
-                    }
+                    "`{block}` handles {of_these}, so there is nothing left to {}: drop `otherwise`",
+                    otherwise.verb()
                 ),
             );
         }

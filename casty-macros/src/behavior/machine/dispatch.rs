@@ -62,25 +62,36 @@ impl Expansion<'_> {
             self.arm(handler, &then)
         });
         let name = state.ident.unraw().to_string();
-        let unhandled =
-            |silent: bool| quote!(#private::Handled::Unhandled { state: #name, silent: #silent });
-        let is_total = state.handlers.len() == self.behavior.messages.len();
+        let arm = |pattern: TokenStream, policy: Otherwise| match policy {
+            Otherwise::Reject | Otherwise::Ignore => {
+                let silent = policy == Otherwise::Ignore;
+                quote!(#pattern => #private::Handled::Unhandled { state: #name, silent: #silent },)
+            }
+            Otherwise::Stash => {
+                quote!(__message @ #pattern => #private::Handled::Stash(__message),)
+            }
+        };
+        let message = &self.message;
+        let missing = self.behavior.missing(state);
+        let internal = state.internal.iter().flat_map(|(policy, _)| {
+            let missing = missing.iter().filter(|missing| missing.internal);
+            missing.map(|missing| {
+                let variant = &missing.variant;
+                arm(quote!(#message::#variant { .. }), *policy)
+            })
+        });
+        let has_rest = missing
+            .iter()
+            .any(|missing| state.internal.is_none() || !missing.internal);
         let otherwise = match state.otherwise {
-            _ if is_total => quote!(),
+            _ if !has_rest => quote!(),
             None => quote!(_ => #private::not_compiled(),),
-            Some((Otherwise::Reject, _)) => {
-                let unhandled = unhandled(false);
-                quote!(_ => #unhandled,)
-            }
-            Some((Otherwise::Ignore, _)) => {
-                let unhandled = unhandled(true);
-                quote!(_ => #unhandled,)
-            }
             Some((Otherwise::Stash, _)) => {
                 quote!(__message => #private::Handled::Stash(__message),)
             }
+            Some((policy, _)) => arm(quote!(_), policy),
         };
-        quote!(match __message { #(#arms)* #otherwise })
+        quote!(match __message { #(#arms)* #(#internal)* #otherwise })
     }
 
     /// Takes the state, calls the handler, and puts in place what it gives.

@@ -26,13 +26,17 @@ pub(in crate::behavior) fn table(behavior: &Behavior) -> Attribute {
                 cell(&reply(&handler.message.reply)),
             );
         }
-        if let Some((otherwise, _)) = state.otherwise {
-            let what = match otherwise {
+        for (which, policy) in [
+            ("any other internal one", state.internal),
+            ("any other", state.otherwise),
+        ] {
+            let Some((policy, _)) = policy else { continue };
+            let what = match policy {
                 Otherwise::Reject => "rejected",
                 Otherwise::Ignore => "ignored",
                 Otherwise::Stash => "kept for the next state",
             };
-            let _ = writeln!(table, "| `{}` | any other | | {what} |", state.ident);
+            let _ = writeln!(table, "| `{}` | {which} | | {what} |", state.ident);
         }
     }
     parse_quote!(#[doc = #table])

@@ -169,7 +169,11 @@ impl Expansion<'_> {
                     quote!(::core::option::Option::Some(#private::Otherwise::#variant))
                 }
             };
-            quote!(#private::State::new(#name, #otherwise))
+            let internal = state.internal.map(|(internal, _)| {
+                let variant = Ident::new(internal.variant(), Span::call_site());
+                quote!(.with_internal(#private::Otherwise::#variant))
+            });
+            quote!(#private::State::new(#name, #otherwise) #internal)
         });
         let rows = self.behavior.states.iter().flat_map(|state| {
             let name = state.ident.unraw().to_string();

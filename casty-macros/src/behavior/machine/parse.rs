@@ -21,7 +21,10 @@ use crate::{
 
 static BEHAVIOR: Grammar = Grammar {
     attribute: "#[behavior]",
-    known: &[Known::new("otherwise", "otherwise = reject")],
+    known: &[
+        Known::new("otherwise", "otherwise = reject"),
+        Known::new("internal", "internal = ignore"),
+    ],
     refused: &[],
 };
 
@@ -131,7 +134,8 @@ fn impl_block(
         return;
     };
     let options = Options::of(&BEHAVIOR, attribute, errors);
-    let otherwise = otherwise(&options, errors);
+    let otherwise = policy(&options, "otherwise", errors);
+    let internal = policy(&options, "internal", errors);
     let functions = block::take_functions(&mut block.items);
     contexts_of_the_machine(machine, block);
 
@@ -162,7 +166,7 @@ fn impl_block(
         return;
     }
     state.block = Some(ident);
-    state.otherwise = otherwise;
+    (state.otherwise, state.internal) = (otherwise, internal);
     let this = state.ty.clone();
     let scope = Scope {
         kind,
@@ -172,15 +176,19 @@ fn impl_block(
     block::functions(scope, functions, state, errors);
 }
 
-/// The treatment of messages that the state does not handle, and where it is written. A wrong word
-/// still says that something happens otherwise.
-fn otherwise(options: &Options, errors: &mut Errors) -> Option<(Otherwise, Span)> {
+/// What an option says of messages that the state does not handle, and where. A wrong word still
+/// says that something happens to them.
+fn policy(
+    options: &Options,
+    option: &'static str,
+    errors: &mut Errors,
+) -> Option<(Otherwise, Span)> {
     let words = Otherwise::ALL.map(|(word, _)| word);
-    let index = options.word("otherwise", &words, errors);
+    let index = options.word(option, &words, errors);
     let meant = index.and_then(|index| Otherwise::ALL.get(index));
-    match (meant, options.value_span("otherwise")) {
+    match (meant, options.value_span(option)) {
         (Some((_, otherwise)), Some(span)) => Some((*otherwise, span)),
-        _ => Some((Otherwise::Reject, options.span("otherwise")?)),
+        _ => Some((Otherwise::Reject, options.span(option)?)),
     }
 }
 
