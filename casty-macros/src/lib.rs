@@ -83,7 +83,7 @@ use proc_macro::TokenStream;
 /// | `children = all_for_one` | `one_for_one` | whether the failure of a child restarts that child only, or all children |
 /// | `passivate_after = "10m"` | never | an entity that gets no message for this long is passivated; the next message activates it again |
 /// | `max_active = 10000` | no limit | number of active entities of the type on one node; above it, the least recently used are passivated |
-/// | `migrate` | off | the state moves with its shard when nodes join or leave in an orderly way. The state must be `Serialize` and `Deserialize`; [`macro@message`] on the type derives both. `#[on_stop]` runs before the move and `#[on_start]` after it; `#[init]` does not run. Without this option, an entity starts with a fresh state on its new node |
+/// | `migrate` | off | the state moves with its shard when nodes join or leave in an orderly way. The state must be `Serialize` and `Deserialize`; [`macro@message`] on the type derives both. `#[on_stop]` runs before the move and `#[on_start]` after it; `#[init]` does not run. Timers that message functions have begun go along with the time that is left, except for internal messages with arguments; those of `#[on_start]` are begun anew by it. Work of `ctx.pipe` ends: `ctx.ended_by_move()` says so in `#[on_start]`. Without this option, an entity starts with a fresh state on its new node |
 /// | `role = "storage"` | every node | only nodes started with `.role("storage")` host the type; every node can send to it |
 /// | `crate = path` | `::casty` | the path at which the crate sees casty |
 ///
@@ -184,7 +184,8 @@ use proc_macro::TokenStream;
 /// `#[state(initial)]`. It is made by `Default`, or by an `#[init]` function in its block. Each
 /// state has one `impl` block marked `#[behavior]`. The functions of the block are as described
 /// above, but the context is `&mut Context<Cart>`. A hook runs in the state whose block it is in;
-/// `#[on_start]` belongs to the initial state.
+/// `#[on_start]` belongs to the initial state; with `migrate` each state may have one, which runs
+/// after a move in that state.
 ///
 /// A handler that takes `&self` or `&mut self` stays in its state. A handler that takes `self`
 /// leaves its state, and returns one of these types:

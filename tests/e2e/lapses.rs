@@ -29,14 +29,32 @@ fn nodes(effects: &[Effect]) -> Vec<&str> {
 }
 
 fn effect(test: u64, ctx: &Context<Toiler>) {
+    note(test, ctx.node_id().as_str(), ctx.fencing_token().0);
+}
+
+fn note(test: u64, node: &str, token: u64) {
     let now = true_time().expect("this runs in a simulation");
-    let effect = (ctx.node_id().to_string(), now, ctx.fencing_token().0);
+    let effect = (node.to_owned(), now, token);
     EFFECTS
         .lock()
         .unwrap()
         .entry(test)
         .or_default()
         .push(effect);
+}
+
+/// A child of a toiler.
+struct Helper;
+
+#[actor]
+impl Helper {
+    #[message]
+    async fn toil(&mut self, test: u64, ctx: &mut Context<Self>) {
+        loop {
+            note(test, ctx.node_id().as_str(), 0);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
 }
 
 /// Acts on the outside world while it handles a message.
@@ -68,6 +86,24 @@ impl Toiler {
         let _bomb = Bomb;
         std::future::pending::<()>().await;
     }
+
+    /// Has a child and a future toil instead.
+    #[message]
+    fn delegate(&mut self, test: u64, ctx: &mut Context<Self>) {
+        let helper = ctx.spawn(Helper);
+        helper.toil(test).try_tell().unwrap();
+        let node = ctx.node_id().to_string();
+        let toil = async move {
+            loop {
+                note(test + 1, &node, 0);
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        ctx.pipe(toil, |()| ToilerMsg::Toiled {});
+    }
+
+    #[message(internal)]
+    fn toiled(&mut self) {}
 
     /// How many handlers have begun in this activation.
     #[message]
@@ -240,4 +276,28 @@ fn after_a_lapse_an_entity_begins_afresh_where_its_handler_awaited() {
         let stayed = |member: &MemberInfo| member.id.to_string() == "c#1000";
         assert!(up.iter().any(stayed), "{up:?}");
     }
+}
+
+/// The members' map of a node that is cut off does not say that it is Down.
+#[test]
+fn children_and_work_of_an_entity_act_no_longer_than_its_lease() {
+    let (test, mut sim) = (41, cluster(41, &Settings::default()));
+    let id = toiler(&mut sim, "c");
+    sim.on("c", move |system| async move {
+        system.entity::<Toiler>(id).delegate(test).await.unwrap();
+    });
+    let had = || [effects(test).len(), effects(test + 1).len()];
+    sim.until("they toil", |_| had().iter().all(|effects| *effects > 10));
+    cut_off(&mut sim, "c");
+    // As long as a lease lasts that has just been granted.
+    sim.run_for(Settings::default().lease + Duration::from_millis(50));
+    let before = had();
+    sim.run_for(Duration::from_secs(10));
+    assert_eq!(had(), before);
+    sim.heal();
+    sim.until("it is a member again", |sim| {
+        sim.views().iter().filter(|view| view.serving).count() == NODES.len()
+    });
+    sim.run_for(Duration::from_secs(5));
+    assert_eq!(had(), before);
 }

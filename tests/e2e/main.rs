@@ -21,6 +21,7 @@ mod growth;
 mod kept;
 mod lapses;
 mod local;
+mod luggage;
 mod migration;
 mod moves;
 mod names;

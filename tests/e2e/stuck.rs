@@ -176,3 +176,56 @@ async fn whoever_waits_is_told_when_a_shutdown_runs_out_of_time() {
         }
     }
 }
+
+/// Stops, or lets its children stop it.
+pub(crate) struct Boss;
+
+#[actor]
+impl Boss {
+    #[message]
+    async fn resign(&mut self, ctx: &mut Context<Self>) -> u32 {
+        ctx.myself().stop().await;
+        7
+    }
+
+    #[message]
+    async fn ask_to_resign(&mut self, ctx: &mut Context<Self>) -> u32 {
+        let rebel = ctx.spawn(Rebel);
+        rebel.overthrow(ctx.myself()).await.unwrap()
+    }
+
+    #[message]
+    fn hire(&mut self, ctx: &mut Context<Self>) -> RebelRef {
+        ctx.spawn(Rebel)
+    }
+}
+
+pub(crate) struct Rebel;
+
+#[actor]
+impl Rebel {
+    #[message]
+    async fn overthrow(&mut self, boss: BossRef) -> u32 {
+        boss.stop().await;
+        8
+    }
+}
+
+/// Otherwise each of them would wait for ever, for its own end.
+#[tokio::test]
+async fn stopping_oneself_or_a_parent_in_a_handler_does_not_wait_for_the_end() {
+    let system = ActorSystem::local("app");
+    let boss = system.spawn(Boss);
+    assert_eq!(soon("it resigns", boss.resign()).await, Ok(7));
+    soon("it ends", boss.stop()).await;
+    let boss = system.spawn(Boss);
+    let rebel = boss.hire().await.unwrap();
+    let overthrown = rebel.overthrow(boss.clone());
+    assert_eq!(soon("the child returns", overthrown).await, Ok(8));
+    soon("the parent ends", boss.stop()).await;
+    let boss = system.spawn(Boss);
+    let asked = boss.ask_to_resign();
+    assert_eq!(soon("the parent that asks returns", asked).await, Ok(8));
+    soon("it ends", boss.stop()).await;
+    soon("shutdown", system.shutdown()).await.unwrap();
+}

@@ -246,3 +246,56 @@ fn an_application_emits_events_of_its_own() {
         assert_eq!(emitted.by.kind, "Shop");
     });
 }
+
+/// Handles one thing at a time, and slowly.
+#[derive(Default)]
+struct Auction {
+    timer: Option<Cancellable>,
+    ended: bool,
+}
+
+#[actor]
+impl Auction {
+    #[message]
+    fn open(&mut self, ctx: &mut Context<Self>) {
+        self.timer = Some(ctx.schedule_once(Duration::from_secs(30), AuctionMsg::Hammer {}));
+    }
+
+    /// Extends the auction, after it has looked at the bid for ten seconds.
+    #[message]
+    async fn bid(&mut self, ctx: &mut Context<Self>) -> bool {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        if let Some(timer) = self.timer.take() {
+            timer.cancel();
+        }
+        self.open(ctx);
+        !self.ended
+    }
+
+    #[message(internal)]
+    fn hammer(&mut self) {
+        self.ended = true;
+    }
+
+    #[message]
+    fn ended(&self) -> bool {
+        self.ended
+    }
+}
+
+#[test]
+fn the_message_of_a_cancelled_timer_is_not_handled_even_if_it_is_in_the_mailbox() {
+    testkit::paused(|system| async move {
+        let auction = system.spawn(Auction::default());
+        auction.open().await.unwrap();
+        tokio::time::sleep(Duration::from_secs(25)).await;
+        // It is looked at until the thirty seconds are over.
+        let bid = auction.bid().timeout(Duration::from_mins(1));
+        assert_eq!(bid.await, Ok(true));
+        assert_eq!(auction.ended().await, Ok(false));
+        tokio::time::sleep(Duration::from_secs(29)).await;
+        assert_eq!(auction.ended().await, Ok(false));
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(auction.ended().await, Ok(true));
+    });
+}

@@ -243,3 +243,54 @@ impl Relay {
         to.alive().await.is_ok()
     }
 }
+
+/// Has many children, and watches each of them.
+#[derive(Default)]
+struct Crowd {
+    children: Vec<MortalRef>,
+    ended: usize,
+}
+
+#[actor]
+impl Crowd {
+    #[message(timeout = "2m")]
+    fn raise(&mut self, count: usize, ctx: &mut Context<Self>) {
+        for _ in 0..count {
+            let child = ctx.spawn(Mortal);
+            ctx.watch(&child);
+            self.children.push(child);
+        }
+    }
+
+    #[message(timeout = "2m")]
+    fn let_go(&mut self) {
+        for child in self.children.drain(..) {
+            child.die().try_tell().unwrap();
+        }
+    }
+
+    #[message(timeout = "2m")]
+    fn ended(&self) -> usize {
+        self.ended
+    }
+
+    #[on_terminated]
+    fn one_has_ended(&mut self, _who: Terminated) {
+        self.ended += 1;
+    }
+}
+
+/// If each of them cost a look at all the others, this would take many minutes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_thousand_children_start_are_watched_and_end() {
+    const COUNT: usize = 100_000;
+    let system = ActorSystem::local("app");
+    let crowd = system.spawn(Crowd::default());
+    soon("they start", crowd.raise(COUNT)).await.unwrap();
+    crowd.let_go().await.unwrap();
+    let ended = async || crowd.ended().await;
+    eventually("all have ended", ended, |ended| *ended == Ok(COUNT)).await;
+    soon("they start again", crowd.raise(COUNT)).await.unwrap();
+    soon("they end with their parent", crowd.stop()).await;
+    soon("shutdown", system.shutdown()).await.unwrap();
+}

@@ -54,6 +54,17 @@ pub mod door {
 
     #[behavior(otherwise = ignore)]
     impl Open {
+        /// After a move in this state.
+        #[on_start]
+        fn moved(&mut self, ctx: &mut Context<Door>) {
+            let _ = ctx.ended_by_move();
+        }
+
+        #[message(internal)]
+        fn creak(&mut self) {
+            self.knocks += 1;
+        }
+
         #[message]
         fn close(self) -> (Closed, u32) {
             (Closed, self.knocks)

@@ -93,6 +93,23 @@ impl Expansion<'_> {
             result(quote!(()), quote!(EncodeError)),
             result(quote!(Self), quote!(DecodeError)),
         );
+        // Only what moves needs messages that cannot be written.
+        let bare = |sent: &&Message| sent.internal && sent.arguments.is_empty();
+        let bare: Vec<_> = self.behavior.messages.iter().filter(bare).collect();
+        let named = (self.behavior.settings.migrates && !bare.is_empty()).then(|| {
+            let arms = bare.iter().map(|sent| {
+                let (variant, wire_name) = (&sent.variant, &sent.wire_name);
+                quote!(#wire_name => ::core::option::Option::Some(Self::#variant {}),)
+            });
+            quote! {
+                fn named(__name: &::core::primitive::str) -> ::core::option::Option<Self> {
+                    match __name {
+                        #(#arms)*
+                        _ => ::core::option::Option::None,
+                    }
+                }
+            }
+        });
         // Where serde's derives write the form, they also read it.
         let packed = (!self.derives_serde()).then(|| {
             quote! {
@@ -112,6 +129,7 @@ impl Expansion<'_> {
                     match *self { #(#arms)* #phantom }
                 }
 
+                #named
                 #packed
             },
         )

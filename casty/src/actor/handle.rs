@@ -7,6 +7,7 @@ use futures_util::future::BoxFuture;
 use crate::{
     actor::{
         ask::{chain::Acts, remote_reply::RemoteAsk},
+        cell::gate::Gate,
         context::watch::{WatchId, Watcher},
     },
     event::Terminated,
@@ -61,6 +62,11 @@ pub(crate) trait AnyCell: Acts {
     /// The actor that spawned it, if it still lives.
     fn parent(&self) -> Option<Arc<dyn AnyCell>>;
 
+    /// Decides whether it may act. `None` where no other node could have it.
+    fn gate(&self) -> Option<&Arc<Gate>> {
+        None
+    }
+
     fn signal(self: Arc<Self>, signal: Signal);
 
     /// The outcome of a child's failure or end.
@@ -87,6 +93,8 @@ pub(crate) enum Signal {
     Child(u64, ChildEvent),
     /// Work, or a timer, of the activation with this number panicked.
     WorkFailed(u32, String),
+    /// Work of the activation with this number was dropped, as its lease has lapsed.
+    WorkCutShort(u32),
     /// Start afresh, since another child of the same parent failed.
     Restart,
     /// Passivate, unless the actor was used since this time, as
@@ -107,4 +115,15 @@ pub(crate) enum ChildEvent {
     Escalates(String),
     /// The child has ended.
     Ended,
+}
+
+/// Resolves when all of these have closed.
+///
+/// They are awaited one after the other. All must close anyway, and each of many futures in a set
+/// is polled in vain whenever the task has used up its share of the thread.
+pub(crate) async fn all_closed(closing: impl Iterator<Item = BoxFuture<'static, ()>>) {
+    let closing: Vec<_> = closing.collect();
+    for closed in closing {
+        closed.await;
+    }
 }

@@ -27,7 +27,7 @@ use crate::{
         },
         cell::gate::Gate,
         context::watch::{WatchId, Watcher},
-        handle::AnyCell,
+        handle::{self, AnyCell},
         observer::Observers,
         resources::Resources,
         tasks::{lingering::LingeringRuns, pool::TaskPool, throttle::Throttle},
@@ -368,8 +368,7 @@ impl Runtime {
         let cells = self.all_actors().into_iter();
         let (children, roots): (Vec<_>, Vec<_>) = cells.partition(|cell| cell.parent().is_some());
         for cells in [roots, children] {
-            let closing: Vec<_> = cells.into_iter().map(AnyCell::close).collect();
-            futures_util::future::join_all(closing).await;
+            handle::all_closed(cells.into_iter().map(AnyCell::close)).await;
         }
     }
 

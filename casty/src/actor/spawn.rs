@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, Weak};
 use crate::{
     actor::{
         Actor, FirstState,
-        cell::{Cell, CellHost, Host},
+        cell::{Cell, CellHost, Host, gate::Gate},
         context::Context,
         handle::{AnyCell, CellName},
         reference::{ActorRef, Spawned},
@@ -26,10 +26,14 @@ impl Runtime {
         A: Actor<Address: Spawned<A>>,
     {
         let number = self.next_actor();
+        // What an entity starts may act no longer than the entity itself.
+        let gate = parent.as_ref().and_then(Weak::upgrade);
+        let gate = gate.and_then(|parent| parent.gate().cloned());
         let host = Arc::new(ActorHost {
             runtime: self.clone(),
             make: make.map(Mutex::new),
             parent,
+            gate,
         });
         let name = CellName::Actor(number);
         let cell = Cell::new(name, host, A::POLICY.mailbox, state);
@@ -45,6 +49,8 @@ struct ActorHost<A> {
     /// Makes a state, for an actor that was not started from a value.
     make: Option<Mutex<Box<dyn FnMut() -> A + Send>>>,
     parent: Option<Weak<dyn AnyCell>>,
+    /// The parent's.
+    gate: Option<Arc<Gate>>,
 }
 
 impl<A: Actor> Host for ActorHost<A> {
@@ -62,6 +68,10 @@ impl<A: Actor> Host for ActorHost<A> {
 
     fn parent(&self) -> Option<Arc<dyn AnyCell>> {
         self.parent.as_ref()?.upgrade()
+    }
+
+    fn gate(&self) -> Option<&Arc<Gate>> {
+        self.gate.as_ref()
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::{
     behavior::{
         docs,
-        model::{Behavior, Message, Otherwise, Outcome, State, Target, Turn},
+        model::{Behavior, Hook, Message, Otherwise, Outcome, State, Target, Turn},
     },
     errors::Errors,
     text,
@@ -90,12 +90,15 @@ fn only_the_first_is_made(behavior: &Behavior, errors: &mut Errors) {
                 ),
             );
         }
-        for hook in state.hooks.iter().filter(|hook| hook.turn == Turn::Start) {
+        // After a move an activation begins in the state that came along.
+        let starts = |hook: &&Hook| hook.turn == Turn::Start && !behavior.settings.migrates;
+        for hook in state.hooks.iter().filter(starts) {
             errors.at(
                 &hook.ident,
                 format!(
-                    "`#[on_start]` runs before the first message, when the machine is in `{0}`: \
-                     move this function to the block of `{0}`, or call it where a handler enters `{1}`",
+                    "`#[on_start]` runs before the first message, when the machine is in `{0}` \
+                     (or after a move, with `migrate`): move this function to the block of `{0}`, or \
+                     call it where a handler enters `{1}`",
                     initial.ident, state.ident
                 ),
             );

@@ -42,6 +42,12 @@ pub(crate) trait Acts: Send + Sync {
 
     /// The error that an asker gets if the answer may not leave.
     fn lost_lease(&self) -> Failure;
+
+    /// Whether this is the actor with this key, or belongs to it as a child, or a child's child.
+    fn is_within(&self, key: *const ()) -> bool {
+        let _ = key;
+        false
+    }
 }
 
 /// Actors of a chain that are told to another node. Longer circles end by their timeouts.
@@ -175,6 +181,13 @@ impl Chain {
             link = chain.rest.as_deref();
         }
         None
+    }
+
+    /// Whether the actor with this key cannot end before an actor of the chain has returned.
+    pub(crate) fn holds_up(&self, key: *const ()) -> bool {
+        std::iter::successors(Some(self), |chain| chain.rest.as_deref())
+            .take_while(|chain| !chain.over.load(Ordering::Relaxed))
+            .any(|chain| matches!(&chain.waiting, Waiting::Here(cell) if cell.is_within(key)))
     }
 
     fn names(from: &Self, to: &Self, closing: String) -> Vec<String> {

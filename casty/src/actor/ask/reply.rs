@@ -1,9 +1,12 @@
 //! The way back for an answer.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
+use tokio::sync::Notify;
 
 use crate::{
     actor::{
@@ -48,13 +51,58 @@ pub(crate) enum ReplyTo<R> {
     Guarded(Box<(ReplyTo<R>, Arc<dyn Acts>)>),
 }
 
-/// Which activation sent a message to itself. Its end, with the envelope's, says that the message
-/// is dealt with.
+/// Which activation sent a message to itself.
 pub(crate) struct Own {
     pub(crate) activation: u32,
     /// The result of work, which keeps an actor awake; a timer does not.
     pub(crate) is_work: bool,
-    pub(crate) _done: oneshot::Sender<()>,
+    under_way: UnderWay,
+}
+
+impl Own {
+    pub(crate) fn new(activation: u32, is_work: bool, delivery: &Arc<Delivery>) -> Self {
+        Self {
+            activation,
+            is_work,
+            under_way: UnderWay(delivery.clone()),
+        }
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.under_way.0.is_cancelled()
+    }
+}
+
+/// What a timer, or work, shares with the message that it sends.
+#[derive(Debug, Default)]
+pub(crate) struct Delivery {
+    cancelled: AtomicBool,
+    over: Notify,
+}
+
+impl Delivery {
+    /// The message is not to be handled any more, wherever it is.
+    pub(crate) fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Acquire)
+    }
+
+    /// Resolves when a message that was sent is dealt with. Once for each message.
+    pub(crate) async fn is_over(&self) {
+        self.over.notified().await;
+    }
+}
+
+/// A message under way. Its end, with the envelope's, says that the message is dealt with.
+struct UnderWay(Arc<Delivery>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.over.notify_one();
+    }
 }
 
 /// The asker that waits in this process.

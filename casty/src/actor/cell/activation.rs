@@ -78,8 +78,8 @@ pub(super) trait AnyActivation: Send {
     /// Calls a hook of the state; its failure as text.
     fn hook(&mut self, hook: Hook) -> BoxFuture<'_, Result<(), String>>;
 
-    /// Gives the state to the host, which may send it elsewhere.
-    fn hand_over_state(&mut self);
+    /// Gives the state to the host, which may send it elsewhere, and what goes along with it.
+    fn hand_over_state(&mut self, luggage: Vec<u8>);
 
     /// Drops the state. Returns whether that panicked.
     fn drop_state(&mut self) -> Result<(), ()>;

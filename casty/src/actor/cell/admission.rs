@@ -9,7 +9,7 @@ use crate::{
         Actor, Envelope,
         ask::{
             chain::Chain,
-            reply::{Own, ReplyTo},
+            reply::{Delivery, Own, ReplyTo},
         },
         cell::{
             Cell, Inner,
@@ -181,17 +181,12 @@ impl<A: Actor> Cell<A> {
         message: A::Message,
         activation: u32,
         is_work: bool,
+        delivery: &Arc<Delivery>,
     ) {
-        let (done, handled) = oneshot::channel();
-        let reply = ReplyTo::Own(Own {
-            activation,
-            is_work,
-            _done: done,
-        });
-        if self.push_wait(Envelope { message, reply }).await.is_ok() {
-            // The envelope's end closes the channel.
-            let _ = handled.await;
-        }
+        let reply = ReplyTo::Own(Own::new(activation, is_work, delivery));
+        // Refused, the message is dealt with as well.
+        drop(self.push_wait(Envelope { message, reply }).await);
+        delivery.is_over().await;
     }
 
     /// Whether the cell takes this envelope, room aside. By reference: envelopes may be large.

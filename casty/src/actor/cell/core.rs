@@ -3,7 +3,7 @@
 //! Nothing here is generic, so it is compiled once, in casty, and not again for each type of actor.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -144,7 +144,7 @@ impl Core {
     ) {
         self.tell_parent(host, ChildEvent::Ended);
         let Some(rare) = rare else { return };
-        for watcher in rare.watchers {
+        for watcher in rare.watchers.into_values() {
             watcher.tell(self.path(host.kind()), reason.clone());
         }
         for closed in rare.on_closed {
@@ -198,7 +198,10 @@ pub(super) struct Status {
 #[derive(Default)]
 pub(super) struct Rare {
     pub(super) signals: VecDeque<Signal>,
-    watchers: Vec<Watcher>,
+    /// In the order of their watches.
+    watchers: BTreeMap<WatchId, Watcher>,
+    /// How many of them there are before it is worth a look which are wanted.
+    watchers_max: usize,
     on_closed: Vec<oneshot::Sender<()>>,
     /// Until when the cell takes no messages, and what their senders are told.
     failing: Option<(Instant, Failure)>,
@@ -208,7 +211,18 @@ pub(super) struct Rare {
     ended: Option<TerminatedReason>,
 }
 
+/// The fewest watchers that are looked at.
+const WATCHERS_MIN: usize = 16;
+
 impl Rare {
+    fn watch(&mut self, watcher: Watcher) {
+        if self.watchers.len() >= self.watchers_max.max(WATCHERS_MIN) {
+            self.watchers.retain(|_, watcher| watcher.is_wanted());
+            self.watchers_max = self.watchers.len() * 2;
+        }
+        self.watchers.insert(watcher.id, watcher);
+    }
+
     #[cold]
     #[inline(never)]
     fn refusal(&self) -> Option<Box<Failure>> {
@@ -388,15 +402,13 @@ impl Status {
             let ended = self.rare.as_ref().and_then(|rare| rare.ended.clone());
             return Err((watcher, ended.unwrap_or(TerminatedReason::Stopped)));
         }
-        let watchers = &mut self.rare().watchers;
-        watchers.retain(Watcher::is_wanted);
-        watchers.push(watcher);
+        self.rare().watch(watcher);
         Ok(())
     }
 
     pub(super) fn unwatch(&mut self, watch: WatchId) {
         if let Some(rare) = &mut self.rare {
-            rare.watchers.retain(|watcher| watcher.id != watch);
+            rare.watchers.remove(&watch);
         }
     }
 }

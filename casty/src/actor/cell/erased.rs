@@ -18,6 +18,7 @@ use crate::{
             activation::{AnyActivation, Life},
             admission::admit_all,
             core::{Core, Status, Untyped},
+            gate::Gate,
             hooks::{Hook, guarded},
             host::Host,
             leased::ActingLease,
@@ -89,6 +90,10 @@ impl<A: Actor> AnyCell for Cell<A> {
         self.host.parent()
     }
 
+    fn gate(&self) -> Option<&Arc<Gate>> {
+        self.host.gate()
+    }
+
     fn signal(self: Arc<Self>, signal: Signal) {
         Self::signal(&self, signal);
     }
@@ -109,6 +114,12 @@ impl<A: Actor> Acts for Cell<A> {
 
     fn lost_lease(&self) -> Failure {
         lost_lease(self.runtime())
+    }
+
+    fn is_within(&self, key: *const ()) -> bool {
+        let me: *const () = std::ptr::from_ref(self).cast();
+        let parent = || self.host.parent();
+        std::ptr::eq(me, key) || parent().is_some_and(|parent| parent.is_within(key))
     }
 }
 
@@ -200,9 +211,9 @@ impl<A: Actor> AnyActivation for Run<A> {
         })
     }
 
-    fn hand_over_state(&mut self) {
+    fn hand_over_state(&mut self, luggage: Vec<u8>) {
         if let Some(state) = self.activation.state.take_if(|state| state.is_whole()) {
-            self.activation.state = self.cell.host.ended(&self.cell, state);
+            self.activation.state = self.cell.host.ended(&self.cell, state, luggage);
         }
     }
 

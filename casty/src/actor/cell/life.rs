@@ -4,7 +4,7 @@
 
 use std::{future::poll_fn, ops::ControlFlow, pin::pin, task::Poll, time::Duration};
 
-use futures_util::future::{OptionFuture, join_all};
+use futures_util::future::OptionFuture;
 use tokio::time::Instant;
 
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
             policy::OnFailure,
         },
         context::activation_scope::ActivationScope,
-        handle::ChildEvent,
+        handle::{self, ChildEvent},
         tasks::throttle::Throttle,
     },
     error::Failure,
@@ -138,10 +138,10 @@ impl dyn AnyActivation + '_ {
         })
     }
 
-    /// A handler of this activation was dropped where it awaited something, so that its state may
-    /// be anything. The next activation begins afresh, here or elsewhere.
+    /// A handler, or work, of this activation was dropped where it awaited something, so that the
+    /// state may be anything. The next activation begins afresh, here or elsewhere.
     #[cold]
-    pub(super) fn cut_short(&mut self, message: &'static str) -> Boxed<'_, ()> {
+    pub(super) fn cut_short(&mut self, what: &'static str) -> Boxed<'_, ()> {
         boxed(async move {
             let cell = self.cell();
             let (actor, why) = (cell.path(), cell.core().why_cut_short());
@@ -149,14 +149,15 @@ impl dyn AnyActivation + '_ {
             if !cell.core().is_overdue() {
                 tracing::warn!(
                     %actor,
-                    message,
+                    what,
                     why,
-                    "a handler was dropped while it awaited something, and the state with it",
+                    "a handler, or work, was dropped while it awaited something, and the state \
+                     with it",
                 );
             }
             cell.host().runtime().publish(|| Event::ActorFailed {
                 who: actor,
-                reason: format!("its handler of `{message}` was dropped: {why}"),
+                reason: format!("`{what}` was dropped while it awaited something: {why}"),
             });
             self.discard().await;
         })
@@ -245,6 +246,10 @@ impl dyn AnyActivation + '_ {
     }
 
     async fn end(&mut self, ending: Ending) {
+        let luggage = match ending {
+            Ending::Close => self.pack(),
+            Ending::Stop | Ending::Passivate => Vec::new(),
+        };
         if let Some(attached) = self.context().detach() {
             self.end_scope(attached).await;
         }
@@ -257,12 +262,21 @@ impl dyn AnyActivation + '_ {
         }
         if ending == Ending::Close {
             let turn = OptionFuture::from(cell.host().packing().map(Throttle::turn)).await;
-            self.hand_over_state();
+            self.hand_over_state(luggage);
             // To drop a large state is work as well. The turn must not cover what is awaited later.
             self.drop_state_quietly();
             drop(turn);
         }
         self.discard().await;
+    }
+
+    /// What goes along with the state, if the type migrates.
+    fn pack(&mut self) -> Vec<u8> {
+        let cell = self.cell();
+        match cell.host().packing() {
+            Some(_) => self.context().pack(cell.host().runtime()).encode(),
+            None => Vec::new(),
+        }
     }
 
     fn drop_state_quietly(&mut self) {
@@ -303,7 +317,7 @@ impl dyn AnyActivation + '_ {
             return;
         }
         let cell = self.cell();
-        let closing = join_all(children.iter().map(|child| child.clone().close()));
+        let closing = handle::all_closed(children.iter().map(|child| child.clone().close()));
         let (mut closing, mut at_once) = (pin!(closing), false);
         poll_fn(|cx| {
             let core = cell.core();

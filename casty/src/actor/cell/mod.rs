@@ -52,7 +52,7 @@ use crate::{
             activation::{Due, Life},
             admission::{Waiter, admit_all},
             core::{Core, Phase, Status, Then},
-            gate::Lapses,
+            gate::{Gate, Lapses},
             mailbox::Mailbox,
         },
         context::{
@@ -87,9 +87,9 @@ pub(crate) trait CellHost<A: Actor>: Host {
     }
 
     /// The last activation has ended, in order, with this state, which may go on somewhere else.
-    /// Returns the state, unless it is still needed.
-    fn ended(&self, cell: &Cell<A>, state: A) -> Option<A> {
-        let _ = cell;
+    /// `luggage`: what goes along with it. Returns the state, unless it is still needed.
+    fn ended(&self, cell: &Cell<A>, state: A, luggage: Vec<u8>) -> Option<A> {
+        let _ = (cell, luggage);
         Some(state)
     }
 }
@@ -181,7 +181,7 @@ impl<A: Actor> Cell<A> {
     }
 
     /// Equal for the same cell.
-    fn key(self: &Arc<Self>) -> *const () {
+    pub(crate) fn key(self: &Arc<Self>) -> *const () {
         Arc::as_ptr(self).cast()
     }
 
@@ -249,6 +249,16 @@ impl<A: Actor> Cell<A> {
         self.host
             .gate()
             .is_none_or(|gate| gate.is_open() && !self.core.is_severed())
+    }
+
+    /// Decides whether the actor may act. `None` where no other node could have it.
+    pub(crate) fn gate(&self) -> Option<&Arc<Gate>> {
+        self.host.gate()
+    }
+
+    /// Whether the actor's state goes along when the actor moves to another node.
+    pub(crate) fn moves(&self) -> bool {
+        self.host.packing().is_some()
     }
 
     /// The epoch under which the actor is here; [`Epoch::ZERO`] once it may be somewhere else, or

@@ -396,8 +396,12 @@ impl<A: Actor> Run<A> {
             && let Some(envelope) = self.batch.pop_front()
         {
             match &envelope.reply {
-                // Of an activation that is over.
-                ReplyTo::Own(own) if own.activation != self.activation.life.number => continue,
+                // Of an activation that is over, or cancelled.
+                ReplyTo::Own(own)
+                    if own.activation != self.activation.life.number || own.is_cancelled() =>
+                {
+                    continue;
+                }
                 ReplyTo::Own(own) => used |= own.is_work,
                 _ => used = true,
             }
@@ -449,7 +453,10 @@ impl<A: Actor> Run<A> {
 
     /// Makes the state if there is none, and runs the hooks that are due.
     async fn start(&mut self) -> ControlFlow<()> {
-        if let Err(reason) = self.try_start().await {
+        self.ctx.core().set_starting(true);
+        let started = self.try_start().await;
+        self.ctx.core().has_started();
+        if let Err(reason) = started {
             return self.any().start_failed(reason).await;
         }
         self.activation.life.due = Due::Nothing;
@@ -487,6 +494,7 @@ impl<A: Actor> Run<A> {
             activation.life.started = true;
             publish_started(&**cell);
         }
+        ctx.core().has_started();
         if activation.life.due == Due::Restart {
             self.any().restarted().await?;
         }

@@ -49,6 +49,11 @@ impl dyn AnyActivation + '_ {
                     self.failed(reason).await?;
                 }
             }
+            Signal::WorkCutShort(activation) => {
+                if activation == self.life().number {
+                    self.cut_short("ctx.pipe").await;
+                }
+            }
             Signal::Restart => self.restart().await?,
             Signal::Passivate(used) => {
                 // A message that took long may have been handled since the signal was sent.

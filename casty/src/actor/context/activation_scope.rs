@@ -1,30 +1,42 @@
 //! The scope of an activation: children, timers, work and watches, all of which end with it.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use futures_util::future::BoxFuture;
 use tokio::{
     runtime::Handle,
     task::{AbortHandle, JoinSet},
+    time::Instant,
 };
 
 use crate::actor::{
-    context::watch::{Watch, WatchId},
+    context::{
+        luggage::{Luggage, Travels},
+        watch::{Watch, WatchId, WatchedKey},
+    },
     handle::{AnyCell, ChildEvent},
+    runtime::Runtime,
 };
 
 #[derive(Default)]
 pub(crate) struct ActivationScope {
-    pub(crate) children: Vec<Child>,
+    /// By their numbers.
+    children: BTreeMap<u64, Arc<dyn AnyCell>>,
     pub(crate) timers: JoinSet<()>,
     pub(crate) work: JoinSet<()>,
-    pub(crate) watches: Vec<Watch>,
+    /// The timers that may go along if the actor moves.
+    travelling: Vec<Arc<dyn Travels>>,
+    /// How many of them there are before it is worth a look which are over.
+    reap_at: usize,
+    watches: BTreeMap<WatchId, Watch>,
+    watched: HashMap<WatchedKey, WatchId>,
 }
 
-pub(crate) struct Child {
-    pub(crate) number: u64,
-    pub(crate) cell: Arc<dyn AnyCell>,
-}
+/// The fewest timers that are looked at.
+const REAP_MIN: usize = 32;
 
 impl ActivationScope {
     /// Begins a task. Boxed, so that tokio's code for it does not depend on the actor's type.
@@ -48,37 +60,85 @@ impl ActivationScope {
         !self.work.is_empty()
     }
 
-    pub(crate) fn handle_child(&mut self, number: u64, event: &ChildEvent, all_for_one: bool) {
-        let ends = !matches!(event, ChildEvent::Restarts);
-        if ends {
-            self.children.retain(|child| child.number != number);
+    /// A timer that goes along if the actor moves.
+    pub(crate) fn takes_along(&mut self, timer: Arc<dyn Travels>) {
+        if self.travelling.len() >= self.reap_at.max(REAP_MIN) {
+            self.travelling.retain(|timer| !timer.is_over());
+            self.reap_at = self.travelling.len() * 2;
         }
-        if !all_for_one {
+        self.travelling.push(timer);
+    }
+
+    /// What goes along if the actor moves now, and the count of what cannot.
+    pub(crate) fn pack(&mut self, runtime: &Arc<Runtime>) -> Luggage {
+        Self::reap(&mut self.work);
+        let mut luggage = Luggage {
+            timers: Vec::new(),
+            ended: self.work.len(),
+        };
+        let now = Instant::now();
+        for timer in self.travelling.iter().filter(|timer| !timer.is_over()) {
+            match timer.pack(now, runtime) {
+                Some(packed) => luggage.timers.push(packed),
+                None => luggage.ended += 1,
+            }
+        }
+        luggage
+    }
+
+    pub(crate) fn adopt(&mut self, child: Arc<dyn AnyCell>, number: u64) {
+        self.children.insert(number, child);
+    }
+
+    pub(crate) fn handle_child(&mut self, number: u64, event: &ChildEvent, all_for_one: bool) {
+        if !matches!(event, ChildEvent::Restarts) {
+            self.children.remove(&number);
+        }
+        // Only a failure concerns the others: there may be many.
+        let concerns_all = matches!(event, ChildEvent::Restarts | ChildEvent::Fails);
+        if !all_for_one || !concerns_all {
             return;
         }
-        for sibling in self.children.iter().filter(|child| child.number != number) {
+        for (_, sibling) in self.children.iter().filter(|(child, _)| **child != number) {
             match event {
-                ChildEvent::Restarts => sibling.cell.clone().restart(),
-                ChildEvent::Fails => drop(sibling.cell.clone().close()),
-                ChildEvent::Ended | ChildEvent::Escalates(_) => {}
+                ChildEvent::Restarts => sibling.clone().restart(),
+                _ => drop(sibling.clone().close()),
             }
+        }
+    }
+
+    /// Adds the watch that `begin` makes, unless that actor is watched already.
+    pub(crate) fn watch(&mut self, id: WatchId, key: WatchedKey, begin: impl FnOnce() -> Watch) {
+        if !self.watched.contains_key(&key) {
+            // The watch is known here before the answer can come: a run handles signals later.
+            self.watches.insert(id, begin());
+            self.watched.insert(key, id);
+        }
+    }
+
+    pub(crate) fn unwatch(&mut self, key: &WatchedKey) {
+        let watch = self.watched.remove(key);
+        if let Some(watch) = watch.and_then(|id| self.watches.remove(&id)) {
+            watch.cancel();
         }
     }
 
     /// Whether this watch is still wanted; it is not any more after this.
     pub(crate) fn take_watch(&mut self, id: WatchId) -> bool {
-        let before = self.watches.len();
-        self.watches.retain(|watch| watch.id != id);
-        self.watches.len() < before
+        let watch = self.watches.remove(&id);
+        if let Some(watch) = &watch {
+            self.watched.remove(&watch.key);
+        }
+        watch.is_some()
     }
 
     /// Ends work, timers and watches. Returns the children, which are still to be closed.
     pub(crate) fn end(&mut self) -> Vec<Arc<dyn AnyCell>> {
         self.timers.abort_all();
         self.work.abort_all();
-        for watch in self.watches.drain(..) {
+        for watch in std::mem::take(&mut self.watches).into_values() {
             watch.cancel();
         }
-        self.children.drain(..).map(|child| child.cell).collect()
+        std::mem::take(&mut self.children).into_values().collect()
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use crate::actor::{
     Actor, Entity,
     cell::Cell,
-    context::{Context, activation_scope::Child},
+    context::Context,
     handle::AnyCell,
     reference::{self, ActorRef, Spawned},
 };
@@ -43,10 +43,8 @@ impl<A: Actor> Context<A> {
     }
 
     fn adopt<B: Actor<Address: Spawned<B>>>(&mut self, cell: Arc<Cell<B>>) -> B::Ref {
-        self.core.attached().children.push(Child {
-            number: cell.name().number(),
-            cell: cell.clone(),
-        });
+        let number = cell.name().number();
+        self.core.attached().adopt(cell.clone(), number);
         B::proxy(B::Address::of(ActorRef::local(cell)))
     }
 
@@ -102,19 +100,13 @@ impl<A: Actor> Context<A> {
         let key = who.key();
         let weak = self.weak();
         let id = self.cell.runtime().next_watch();
-        let watches = &mut self.core.attached().watches;
-        if watches.iter().all(|watch| watch.key != key) {
-            // The watch is known here before the answer can come.
-            watches.push(reference::watch(id, who, weak));
-        }
+        let begin = || reference::watch(id, who, weak);
+        self.core.attached().watch(id, key, begin);
     }
 
     /// Takes a [`watch`](Self::watch) back.
     pub fn unwatch<B: Actor>(&mut self, who: &impl AsRef<ActorRef<B>>) {
         let key = who.as_ref().key();
-        let watches = &mut self.core.attached().watches;
-        if let Some(at) = watches.iter().position(|watch| watch.key == key) {
-            watches.swap_remove(at).cancel();
-        }
+        self.core.attached().unwatch(&key);
     }
 }

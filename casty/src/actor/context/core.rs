@@ -1,6 +1,12 @@
 //! The part of a context that does not depend on the actor's type.
 
-use crate::actor::{cell::gate::Lapses, context::activation_scope::ActivationScope};
+use std::sync::Arc;
+
+use crate::actor::{
+    cell::gate::Lapses,
+    context::{activation_scope::ActivationScope, luggage::Luggage},
+    runtime::Runtime,
+};
 
 /// What an activation has begun, and what it asked for.
 #[derive(Default)]
@@ -13,6 +19,10 @@ pub(crate) struct ContextCore {
     pub(super) stop: bool,
     pub(super) transition: bool,
     pub(super) passivate: bool,
+    /// The state is being made, or `#[on_start]` runs.
+    starting: bool,
+    /// While it starts, after a move: how many timers and pieces of work the move has ended.
+    pub(super) ended_by_move: Option<usize>,
 }
 
 impl ContextCore {
@@ -37,6 +47,27 @@ impl ContextCore {
 
     pub(crate) fn forget_requests(&mut self) {
         (self.stop, self.transition, self.passivate) = (false, false, false);
+    }
+
+    pub(crate) fn is_starting(&self) -> bool {
+        self.starting
+    }
+
+    /// Returns what was the case before.
+    pub(crate) fn set_starting(&mut self, starting: bool) -> bool {
+        std::mem::replace(&mut self.starting, starting)
+    }
+
+    /// The activation has started, or failed to.
+    pub(crate) fn has_started(&mut self) {
+        self.starting = false;
+        self.ended_by_move = None;
+    }
+
+    /// What goes along if the actor moves now.
+    pub(crate) fn pack(&mut self, runtime: &Arc<Runtime>) -> Luggage {
+        let attached = self.attached.as_mut();
+        attached.map_or_else(Luggage::default, |scope| scope.pack(runtime))
     }
 
     #[inline]

@@ -42,6 +42,48 @@ impl<E: Entity> Context<E> {
         self.cell.epoch(self.core.since)
     }
 
+    /// In `#[init]` and `#[on_start]` after a move: how many timers and futures of
+    /// [`pipe`](Self::pipe) the move has ended. `None` if the activation begins afresh, and in all
+    /// other functions.
+    ///
+    /// A type that says `migrate` takes its state and its timers along; work cannot travel. So this
+    /// is the place to begin again what the state says is under way.
+    ///
+    /// ```
+    /// # use casty::prelude::*;
+    /// # async fn render(page: u32) -> u32 { page }
+    /// #[message]
+    /// #[derive(Default)]
+    /// struct Printer {
+    ///     page: u32,
+    ///     printing: bool,
+    /// }
+    ///
+    /// #[entity(name = "docs/printer", migrate)]
+    /// impl Printer {
+    ///     #[on_start]
+    ///     fn started(&mut self, ctx: &mut Context<Self>) {
+    ///         if self.printing && ctx.ended_by_move().is_some_and(|ended| ended > 0) {
+    ///             ctx.pipe(render(self.page), |page| PrinterMsg::Printed { page });
+    ///         }
+    ///     }
+    ///
+    ///     #[message]
+    ///     fn print(&mut self, page: u32, ctx: &mut Context<Self>) {
+    ///         (self.page, self.printing) = (page, true);
+    ///         ctx.pipe(render(page), |page| PrinterMsg::Printed { page });
+    ///     }
+    ///
+    ///     #[message(internal)]
+    ///     fn printed(&mut self, page: u32) {
+    ///         self.printing = self.page != page;
+    ///     }
+    /// }
+    /// ```
+    pub fn ended_by_move(&self) -> Option<usize> {
+        self.core.ended_by_move
+    }
+
     /// This entity's id.
     pub fn entity_id(&self) -> &EntityId {
         match self.cell.name() {

@@ -4,6 +4,7 @@ pub(crate) mod activation_scope;
 mod actors;
 pub(crate) mod core;
 mod entity;
+pub(crate) mod luggage;
 pub(crate) mod schedule;
 pub(crate) mod watch;
 

@@ -2,47 +2,67 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Weak},
+    pin::Pin,
+    sync::{Arc, Mutex, Weak},
+    task::{self, Poll},
     time::Duration,
 };
 
-use futures_util::{FutureExt, future::BoxFuture};
+use futures_util::FutureExt;
+use pin_project_lite::pin_project;
 use tokio::{
     task::AbortHandle,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep_until},
 };
 
 use crate::{
     actor::{
         Actor,
-        ask::chain::{Acts, WORKER},
-        cell::Cell,
-        context::{Context, activation_scope::ActivationScope},
+        ask::{
+            chain::{Acts, WORKER},
+            reply::Delivery,
+        },
+        cell::{
+            Cell,
+            gate::{Gate, Lapses},
+        },
+        context::{
+            Context,
+            activation_scope::ActivationScope,
+            luggage::{Luggage, PackedMessage, PackedTimer, Travels},
+        },
         handle::Signal,
+        runtime::Runtime,
     },
-    infra::panic::panic_text,
+    infra::{
+        panic::{self, panic_text},
+        sync::lock,
+    },
 };
 
 /// The shortest period.
 const PERIOD_MIN: Duration = Duration::from_millis(1);
 
+/// What stands for a time beyond all clocks.
+const FAR: Duration = Duration::from_hours(24 * 365 * 30);
+
 /// Something that was begun for an actor: a timer, or work. Dropped, it goes on.
 #[derive(Clone, Debug)]
-pub struct Cancellable(AbortHandle);
+pub struct Cancellable {
+    task: AbortHandle,
+    delivery: Arc<Delivery>,
+}
 
 impl Cancellable {
-    fn new(task: AbortHandle) -> Self {
-        Self(task)
-    }
-
-    /// Ends it. A message that is in the mailbox already is handled all the same.
+    /// Ends it. Its message is not handled any more, even if it is in the mailbox already.
     pub fn cancel(&self) {
-        self.0.abort();
+        self.delivery.cancel();
+        self.task.abort();
     }
 
     /// Whether it has ended, one way or another.
     pub fn is_finished(&self) -> bool {
-        self.0.is_finished()
+        self.task.is_finished()
     }
 }
 
@@ -86,19 +106,23 @@ impl<A: Actor> Context<A> {
     /// Sends `message` to this actor after a while, unless it is cancelled or the activation ends
     /// before.
     ///
+    /// If the type says `migrate`, the timer goes along when the actor's shard moves, with the time
+    /// that is left. Timers that `#[init]` and `#[on_start]` begin do not: these run again after
+    /// the move, and begin them anew. Neither does a timer whose message is internal and has
+    /// arguments: such a message cannot travel. See
+    /// [`ended_by_move`](Context::ended_by_move).
+    ///
     /// The time is tokio's: it stands still while tokio's clock is paused.
     pub fn schedule_once(&mut self, after: Duration, message: A::Message) -> Cancellable {
-        let task = once(
-            Arc::downgrade(&self.cell),
-            self.core.activation,
-            after,
-            message,
-        );
-        self.start_timer(Box::pin(task))
+        self.start_timer(Timer::new(after, Source::Once(Some(message))))
     }
 
     /// Sends this actor what `make` makes, again and again, until it is cancelled or the activation
     /// ends. If `make` panics, the actor has failed, as by a panic of a handler.
+    ///
+    /// If the type says `migrate`, the timer goes along when the actor's shard moves, as that of
+    /// [`schedule_once`](Self::schedule_once) does. `make` cannot: it makes one more message then,
+    /// and that message is repeated from there on.
     ///
     /// ```
     /// # use casty::prelude::*;
@@ -133,15 +157,59 @@ impl<A: Actor> Context<A> {
         every: impl Into<Every>,
         make: impl FnMut() -> A::Message + Send + 'static,
     ) -> Cancellable {
-        let cell = Arc::downgrade(&self.cell);
-        let task = self::every(cell, self.core.activation, every.into(), make);
-        self.start_timer(Box::pin(task))
+        let every = every.into();
+        let mut make = make;
+        let make: Make<A::Message> = Box::new(move |_| Some(make()));
+        self.start_timer(Timer::new(every.period, Source::Every(every, make)))
     }
 
-    fn start_timer(&mut self, task: BoxFuture<'static, ()>) -> Cancellable {
+    fn start_timer(&mut self, timer: Arc<Timer<A>>) -> Cancellable {
+        let delivery = timer.delivery.clone();
         let handle = self.cell.runtime().handle().clone();
-        let timers = &mut self.core.attached().timers;
-        Cancellable::new(ActivationScope::begin(timers, task, &handle))
+        // The hook that begins it now begins it anew after a move.
+        let stays = self.core.is_starting() || !self.cell.moves();
+        let scope = self.core.attached();
+        if !stays {
+            scope.takes_along(timer.clone());
+        }
+        let task = run(Arc::downgrade(&self.cell), self.core.activation, timer);
+        let scope = self.core.attached();
+        let task = ActivationScope::begin(&mut scope.timers, Box::pin(task), &handle);
+        Cancellable { task, delivery }
+    }
+
+    /// Goes on with what came along from another node.
+    pub(crate) fn unpack(&mut self, luggage: &[u8]) {
+        let Luggage { timers, mut ended } = Luggage::decode(luggage);
+        for packed in timers {
+            if !self.resume_timer(packed) {
+                ended += 1;
+            }
+        }
+        self.core.ended_by_move = Some(ended);
+    }
+
+    /// Returns whether this node knows the timer's message.
+    fn resume_timer(&mut self, packed: PackedTimer) -> bool {
+        let PackedTimer {
+            left,
+            every,
+            message,
+        } = packed;
+        let Some(first) = message.message::<A::Message>(self.cell.runtime()) else {
+            return false;
+        };
+        let source = match every {
+            None => Source::Once(Some(first)),
+            Some((period, rate)) => {
+                let make = Box::new(move |runtime: &_| message.message(runtime));
+                Source::Every(Every { period, rate }, make)
+            }
+        };
+        let was_starting = self.core.set_starting(false);
+        self.start_timer(Timer::new(left, source));
+        self.core.set_starting(was_starting);
+        true
     }
 
     /// Awaits `future` beside the actor, which handles other messages meanwhile; what it returns,
@@ -184,57 +252,175 @@ impl<A: Actor> Context<A> {
     {
         let future = future.into_future();
         let (cell, activation) = (Arc::downgrade(&self.cell), self.core.activation);
+        let (gate, since) = (self.cell.gate().cloned(), self.core.since);
         let worker: Arc<dyn Acts> = self.cell.clone();
+        let delivery = Arc::<Delivery>::default();
+        let sent = delivery.clone();
         let task = async move {
             let work = WORKER.scope(worker, async move { map(future.await) });
-            let done = AssertUnwindSafe(work).catch_unwind().await;
+            let work = AssertUnwindSafe(work).catch_unwind();
+            let done = LeasedWork { gate, since, work }.await;
             let Some(cell) = cell.upgrade() else { return };
             match done {
-                Ok(message) => cell.push_own(message, activation, true).await,
-                Err(panic) => {
+                Some(Ok(message)) => cell.push_own(message, activation, true, &sent).await,
+                Some(Err(panic)) => {
                     let reason = format!("its work panicked: {}", panic_text(&*panic));
+                    panic::forget(panic);
                     cell.signal(Signal::WorkFailed(activation, reason));
                 }
+                None => cell.signal(Signal::WorkCutShort(activation)),
             }
         };
         let handle = self.cell.runtime().handle().clone();
         let work = &mut self.core.attached().work;
-        Cancellable::new(ActivationScope::begin(work, Box::pin(task), &handle))
+        let task = ActivationScope::begin(work, Box::pin(task), &handle);
+        Cancellable { task, delivery }
     }
 }
 
-async fn once<A: Actor>(
-    cell: Weak<Cell<A>>,
-    activation: u32,
-    after: Duration,
-    message: A::Message,
-) {
-    sleep(after).await;
-    if let Some(cell) = cell.upgrade() {
-        cell.push_own(message, activation, false).await;
+type Make<M> = Box<dyn FnMut(&Arc<Runtime>) -> Option<M> + Send>;
+
+/// The source of a timer's messages.
+enum Source<M> {
+    Once(Option<M>),
+    Every(Every, Make<M>),
+}
+
+struct Timer<A: Actor> {
+    delivery: Arc<Delivery>,
+    state: Mutex<TimerState<A>>,
+}
+
+struct TimerState<A: Actor> {
+    /// From which periods are counted.
+    start: Instant,
+    /// When the last message was due.
+    last: Instant,
+    /// When the next message is due.
+    due: Instant,
+    source: Source<A::Message>,
+}
+
+impl<A: Actor> Timer<A> {
+    fn new(after: Duration, source: Source<A::Message>) -> Arc<Self> {
+        let now = Instant::now();
+        let due = now.checked_add(after).unwrap_or(now + FAR);
+        let start = match &source {
+            Source::Every(every, _) => due.checked_sub(every.period).unwrap_or(now),
+            Source::Once(_) => now,
+        };
+        Arc::new(Self {
+            delivery: Arc::default(),
+            state: Mutex::new(TimerState {
+                start,
+                last: due,
+                due,
+                source,
+            }),
+        })
+    }
+
+    fn due(&self) -> Instant {
+        lock(&self.state).due
+    }
+
+    /// The message that is due; `None` if there is none any more.
+    fn message(&self, runtime: &Arc<Runtime>) -> std::thread::Result<Option<A::Message>> {
+        let mut state = lock(&self.state);
+        state.last = state.due;
+        state.set_next(Instant::now());
+        match &mut state.source {
+            Source::Once(message) => Ok(message.take()),
+            Source::Every(_, make) => catch_unwind(AssertUnwindSafe(|| make(runtime))),
+        }
+    }
+
+    /// The last message was handled. Returns whether there is another one.
+    fn goes_on(&self) -> bool {
+        let mut state = lock(&self.state);
+        state.set_next(Instant::now());
+        matches!(state.source, Source::Every(..))
     }
 }
 
-async fn every<A: Actor>(
-    cell: Weak<Cell<A>>,
-    activation: u32,
-    every: Every,
-    mut make: impl FnMut() -> A::Message + Send,
-) {
-    let start = Instant::now();
-    let mut next = start + every.period;
+impl<A: Actor> TimerState<A> {
+    fn set_next(&mut self, now: Instant) {
+        if let Source::Every(every, _) = self.source {
+            self.due = next_beat(every, self.start, self.last, now);
+        }
+    }
+}
+
+impl<A: Actor> Travels for Timer<A> {
+    fn is_over(&self) -> bool {
+        self.delivery.is_cancelled() || matches!(lock(&self.state).source, Source::Once(None))
+    }
+
+    fn pack(&self, now: Instant, runtime: &Arc<Runtime>) -> Option<PackedTimer> {
+        let mut state = lock(&self.state);
+        let left = state.due.saturating_duration_since(now);
+        // Messages are encoded, and made, by a user's code, which may panic.
+        let packed = catch_unwind(AssertUnwindSafe(|| match &mut state.source {
+            Source::Once(message) => Some((None, PackedMessage::of(message.as_ref()?)?)),
+            Source::Every(every, make) => {
+                let message = PackedMessage::of(&make(runtime)?)?;
+                Some((Some((every.period, every.rate)), message))
+            }
+        }));
+        let (every, message) = packed.unwrap_or_else(|panic| {
+            panic::forget(panic);
+            None
+        })?;
+        Some(PackedTimer {
+            left,
+            every,
+            message,
+        })
+    }
+}
+
+/// Sends the messages of a timer, each after the one before it was handled.
+async fn run<A: Actor>(cell: Weak<Cell<A>>, activation: u32, timer: Arc<Timer<A>>) {
     loop {
-        sleep_until(next).await;
+        sleep_until(timer.due()).await;
         let Some(cell) = cell.upgrade() else { return };
-        let message = match catch_unwind(AssertUnwindSafe(&mut make)) {
-            Ok(message) => message,
+        let message = match timer.message(cell.runtime()) {
+            Ok(Some(message)) => message,
+            Ok(None) => return,
             Err(panic) => {
                 let reason = format!("its timer panicked: {}", panic_text(&*panic));
+                panic::forget(panic);
                 return cell.signal(Signal::WorkFailed(activation, reason));
             }
         };
-        cell.push_own(message, activation, false).await;
-        next = next_beat(every, start, next, Instant::now());
+        let delivery = &timer.delivery;
+        cell.push_own(message, activation, false, delivery).await;
+        if !timer.goes_on() {
+            return;
+        }
+    }
+}
+
+pin_project! {
+    /// Work, while the lease lasts under which it was begun: `None` once it has lapsed, since the
+    /// entity may act somewhere else then.
+    struct LeasedWork<F> {
+        gate: Option<Arc<Gate>>,
+        since: Lapses,
+        #[pin]
+        work: F,
+    }
+}
+
+impl<F: Future> Future for LeasedWork<F> {
+    type Output = Option<F::Output>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<F::Output>> {
+        let this = self.project();
+        match this.gate {
+            Some(gate) if !gate.is_open_since(*this.since) => Poll::Ready(None),
+            _ => this.work.poll(cx).map(Some),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// One actor's watch on another; unique on its node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct WatchId(pub(crate) u64);
 
 /// The watchers of a cell.
@@ -48,19 +48,13 @@ pub(crate) type WatchedKey = (Option<MemberId>, u64);
 
 /// A watch, as the watching activation keeps it.
 pub(crate) struct Watch {
-    pub(crate) id: WatchId,
     pub(crate) key: WatchedKey,
     cancel: Box<dyn FnOnce() + Send>,
 }
 
 impl Watch {
-    pub(crate) fn new(
-        id: WatchId,
-        key: WatchedKey,
-        cancel: impl FnOnce() + Send + 'static,
-    ) -> Self {
+    pub(crate) fn new(key: WatchedKey, cancel: impl FnOnce() + Send + 'static) -> Self {
         Self {
-            id,
             key,
             cancel: Box::new(cancel),
         }

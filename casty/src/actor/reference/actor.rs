@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, se
 use crate::{
     actor::{
         Actor, Address, Envelope, Rejected,
+        ask::chain,
         cell::{Cell, Refusal},
         context::watch::{Watch, WatchId, WatchedKey, Watcher},
         handle::{AnyCell, Signal},
@@ -69,13 +70,20 @@ impl<A: Actor> ActorRef<A> {
     /// Resolves when that is done, at once if it has stopped already. An actor on another node
     /// cannot be stopped from here; give it a message for that.
     ///
+    /// In a handler that the end has to wait for, of the actor itself or of one of its children, it
+    /// resolves at once: the actor stops after that handler.
+    ///
     /// # Cancel safety
     /// Safe: the actor stops all the same.
     pub async fn stop(&self) {
         match &self.0 {
             Place::Here(cell) => {
+                let closed = cell.close();
+                if chain::here().is_some_and(|chain| chain.holds_up(cell.key())) {
+                    return;
+                }
                 // An error means that it had stopped before.
-                let _ = cell.close().await;
+                let _ = closed.await;
             }
             Place::Elsewhere(destination) => destination.stop().await,
         }
@@ -139,7 +147,7 @@ pub(crate) fn watch<B: Actor>(id: WatchId, who: &ActorRef<B>, watcher: Weak<dyn 
     });
     who.watch(tell);
     let target = who.clone();
-    Watch::new(id, who.key(), move || target.unwatch(id))
+    Watch::new(who.key(), move || target.unwatch(id))
 }
 
 impl Terminated {

@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, Weak};
 
+use bytes::Bytes;
+
 use super::{
     ShardRegion,
     local::{StayedState, address},
@@ -94,11 +96,13 @@ impl<E: Entity> CellHost<E> for ShardHost {
     }
 
     fn init<'a>(&'a self, ctx: &'a mut Context<E>) -> Option<FirstState<'a, E>> {
-        if let Some(state) = self.region.stayed(self.shard, ctx.entity_id()) {
+        if let Some((state, luggage)) = self.region.stayed(self.shard, ctx.entity_id()) {
+            ctx.unpack(&luggage);
             return Some(FirstState::Now(Ok(state)));
         }
         Some(match self.region.frozen(self.shard, ctx.entity_id()) {
             Some(frozen) => {
+                ctx.unpack(&frozen.luggage);
                 let thaw = self.region.thaw::<E>(self.shard, ctx.entity_id(), frozen);
                 FirstState::later(thaw)
             }
@@ -123,16 +127,20 @@ impl<E: Entity> CellHost<E> for ShardHost {
         thawed.map(drop).map_err(|error| error.0)
     }
 
-    fn ended(&self, cell: &Cell<E>, state: E) -> Option<E> {
+    fn ended(&self, cell: &Cell<E>, state: E, luggage: Vec<u8>) -> Option<E> {
         let CellName::Entity(id) = cell.name() else {
             return Some(state);
         };
-        let frozen = self.region.freeze(self.shard, id, &|out| state.freeze(out));
-        let Err(reason) = frozen else {
+        let luggage = Bytes::from(luggage);
+        let encode: &dyn Fn(&mut Vec<u8>) -> _ = &|out| state.freeze(out);
+        let Err(reason) = self.region.freeze(self.shard, id, encode, &luggage) else {
             return Some(state);
         };
-        let state = Box::new(state);
-        let stayed = StayedState { reason, state };
+        let stayed = StayedState {
+            reason,
+            state: Box::new(state),
+            luggage,
+        };
         self.region.local.stay(self.shard, id, stayed);
         None
     }

@@ -9,6 +9,7 @@ use std::{
     },
 };
 
+use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
 
 use super::{ShardRegion, host::ShardHost, idle, parcel::Frozen};
@@ -128,6 +129,8 @@ impl LocalShard {
 pub(super) struct StayedState {
     pub(super) reason: String,
     pub(super) state: Box<dyn Any + Send>,
+    /// See [`Frozen::luggage`].
+    pub(super) luggage: Bytes,
 }
 
 /// How this node holds a shard, and at which epoch.

@@ -10,7 +10,10 @@ use bytes::Bytes;
 use super::ShardRegion;
 use crate::{
     actor::{Entity, HookError, tasks::throttle::Throttle},
-    cluster::region::parcel::{Arriving, Frozen, Piece},
+    cluster::region::{
+        local::StayedState,
+        parcel::{Arriving, Frozen, Piece},
+    },
     event::Event,
     id::{EntityId, Epoch, ShardId},
     infra::{
@@ -32,6 +35,7 @@ impl ShardRegion {
         shard: ShardId,
         id: &EntityId,
         encode: &dyn Fn(&mut Vec<u8>) -> Result<&'static str, EncodeError>,
+        luggage: &Bytes,
     ) -> Result<(), String> {
         if !self.entity_type.migrates || !self.local.is_handed_over(shard) {
             return Ok(());
@@ -49,7 +53,7 @@ impl ShardRegion {
         let frozen = Frozen {
             name: name.to_owned(),
             state: Bytes::from(out),
-            luggage: Bytes::new(),
+            luggage: luggage.clone(),
         };
         self.local.freeze(shard, id, frozen);
         Ok(())
@@ -74,11 +78,12 @@ impl ShardRegion {
         }
     }
 
-    /// The state of an entity that could not move.
-    pub(super) fn stayed<E: Entity>(&self, shard: ShardId, id: &EntityId) -> Option<E> {
-        let stayed = self.local.take_stayed_state(shard, id)?;
+    /// The state of an entity that could not move, and what it took along.
+    pub(super) fn stayed<E: Entity>(&self, shard: ShardId, id: &EntityId) -> Option<(E, Bytes)> {
+        let StayedState { state, luggage, .. } = self.local.take_stayed_state(shard, id)?;
         // All states of a region are of its type.
-        stayed.state.downcast().ok().map(|state| *state)
+        let state: Box<E> = state.downcast().ok()?;
+        Some((*state, luggage))
     }
 
     /// The state with which an entity came here.
