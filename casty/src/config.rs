@@ -4,7 +4,17 @@ use std::time::Duration;
 
 use crate::error::StartError;
 
+/// The longest time of a setting.
+const TIME_MAX: Duration = Duration::from_hours(1);
+
+/// The longest time of a setting that callers wait for.
+const WAIT_MAX: Duration = Duration::from_hours(24);
+
 /// The times and bounds of a system. Every field has a default that suits a data centre.
+///
+/// No time may be longer than an hour, and no time may be zero. Those that a program waits for may
+/// be up to a day: `ask_timeout`, `resolve_timeout`, `stop_timeout` and `shutdown_timeout`. What
+/// does not fit is a [`StartError::Setting`], which names the first such field.
 ///
 /// ```
 /// use casty::{Settings, prelude::*};
@@ -180,20 +190,38 @@ impl Settings {
                 reason: reason.to_owned(),
             })
         };
-        let durations = [
+        let waits = [
             ("ask_timeout", self.ask_timeout),
             ("resolve_timeout", self.resolve_timeout),
-            ("connect_timeout", self.connect_timeout),
-            ("keepalive_interval", self.keepalive_interval),
-            ("backoff", self.backoff),
-            ("gossip_interval", self.gossip_interval),
             ("stop_timeout", self.stop_timeout),
             ("shutdown_timeout", self.shutdown_timeout),
+        ];
+        let times = [
+            ("connect_timeout", self.connect_timeout),
+            ("keepalive_interval", self.keepalive_interval),
+            ("keepalive_timeout", self.keepalive_timeout),
+            ("backoff", self.backoff),
+            ("backoff_max", self.backoff_max),
+            ("gossip_interval", self.gossip_interval),
+            ("suspect_after", self.suspect_after),
+            ("lease", self.lease),
+            ("election_timeout", self.election_timeout),
             ("decide_timeout", self.decide_timeout),
         ];
-        for (setting, duration) in durations {
+        // Before all that calculates with them.
+        for (setting, duration) in waits.into_iter().chain(times) {
             if duration.is_zero() {
                 return refuse(setting, "must be greater than zero");
+            }
+        }
+        for (setting, duration) in times {
+            if duration > TIME_MAX {
+                return refuse(setting, "must be at most an hour");
+            }
+        }
+        for (setting, duration) in waits {
+            if duration > WAIT_MAX {
+                return refuse(setting, "must be at most a day");
             }
         }
         if self.stop_timeout >= self.resolve_timeout {
@@ -237,6 +265,8 @@ impl Settings {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -247,6 +277,107 @@ mod tests {
             Settings::patient(),
         ] {
             settings.check().unwrap();
+        }
+    }
+
+    /// Times from nothing to the longest that there are.
+    fn extreme() -> impl Strategy<Value = Duration> {
+        let bounds = [
+            Duration::ZERO,
+            Duration::from_nanos(1),
+            Duration::from_millis(50),
+            TIME_MAX,
+            TIME_MAX + Duration::from_nanos(1),
+            WAIT_MAX,
+            Duration::MAX / 2,
+            Duration::MAX,
+        ];
+        prop_oneof![
+            proptest::sample::select(bounds.to_vec()),
+            (0..=u64::MAX, 0..1_000_000_000_u32)
+                .prop_map(|(seconds, nanos)| Duration::new(seconds, nanos)),
+            (1..100_000_u64).prop_map(Duration::from_millis),
+        ]
+    }
+
+    fn any_settings() -> impl Strategy<Value = Settings> {
+        let drift = prop_oneof![Just(0.05), Just(f64::NAN), Just(f64::INFINITY), 0.0..0.5];
+        (proptest::collection::vec(extreme(), 14), drift).prop_map(|(times, clock_drift)| {
+            Settings {
+                ask_timeout: times[0],
+                resolve_timeout: times[1],
+                stop_timeout: times[2],
+                shutdown_timeout: times[3],
+                connect_timeout: times[4],
+                keepalive_interval: times[5],
+                keepalive_timeout: times[6],
+                backoff: times[7],
+                backoff_max: times[8],
+                gossip_interval: times[9],
+                suspect_after: times[10],
+                lease: times[11],
+                election_timeout: times[12],
+                decide_timeout: times[13],
+                clock_drift,
+                ..Settings::default()
+            }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn settings_are_refused_or_can_be_calculated_with(settings in any_settings()) {
+            if settings.check().is_ok() {
+                // Far more than is ever added up.
+                let now = tokio::time::Instant::now();
+                let sum = settings.lease.mul_f64(1.0 + settings.clock_drift) * 100
+                    + settings.ask_timeout * 100
+                    + settings.shutdown_timeout
+                    + settings.backoff_max * 100;
+                prop_assert!(now.checked_add(sum).is_some());
+            }
+        }
+    }
+
+    #[test]
+    fn a_time_that_is_too_long_is_named() {
+        let ages = Duration::MAX;
+        let too_long = [
+            (
+                "ask_timeout",
+                Settings {
+                    ask_timeout: ages,
+                    ..Settings::default()
+                },
+            ),
+            (
+                "keepalive_interval",
+                Settings {
+                    keepalive_interval: ages,
+                    ..Settings::default()
+                },
+            ),
+            (
+                "election_timeout",
+                Settings {
+                    election_timeout: ages,
+                    ..Settings::default()
+                },
+            ),
+            (
+                "lease",
+                Settings {
+                    lease: ages,
+                    ..Settings::default()
+                },
+            ),
+        ];
+        for (name, settings) in too_long {
+            let refused = settings.check().unwrap_err().to_string();
+            assert!(
+                refused.contains(name) && refused.contains("at most"),
+                "{refused}"
+            );
         }
     }
 

@@ -386,3 +386,63 @@ async fn a_node_goes_on_serving_whatever_strangers_send() {
     }
     shutdown(nodes).await;
 }
+
+/// The reason that keeps the node out is worth more than `NoQuorum`, which asks to try again.
+#[tokio::test]
+async fn a_node_that_is_refused_says_so_to_those_who_ask() {
+    let first = node("node-0").start().await.unwrap();
+    let other = ActorSystem::builder("other").seeds([first.address()]);
+    let stranger = other.start().await.unwrap();
+    let counter = stranger.entity::<Counter>("a");
+    let early = tokio::spawn(counter.add(1).into_future());
+    let refused = soon("a refusal", stranger.wait_for(1)).await.unwrap_err();
+    let asked = soon("at once", counter.add(1)).await;
+    let reason = refused.clone();
+    assert_eq!(asked, Err(AskError::NotMember { reason }));
+    let early = soon("at once", early).await.unwrap();
+    let reason = refused.clone();
+    assert_eq!(early, Err(AskError::NotMember { reason }));
+    let told = counter.add(1).retry_for(Duration::from_mins(10)).tell();
+    let told = soon("no retry helps", told).await;
+    let is_told = matches!(&told, Err(TellError::NotMember { reason, .. }) if *reason == refused);
+    assert!(is_told, "{told:?}");
+    soon("shutdown", stranger.shutdown()).await.unwrap();
+    soon("shutdown", first.shutdown()).await.unwrap();
+}
+
+/// Times at their bounds: nothing overflows, and the node works.
+#[tokio::test]
+async fn a_node_with_the_longest_times_starts_and_serves() {
+    let (hour, day) = (Duration::from_hours(1), Duration::from_hours(24));
+    let longest = Settings {
+        ask_timeout: day,
+        resolve_timeout: day,
+        stop_timeout: hour,
+        shutdown_timeout: day,
+        connect_timeout: hour,
+        keepalive_interval: hour / 2,
+        keepalive_timeout: hour,
+        backoff: hour,
+        backoff_max: hour,
+        suspect_after: hour,
+        lease: hour,
+        decide_timeout: hour,
+        ..Settings::default()
+    };
+    let alone = node("alone")
+        .settings(longest.clone())
+        .start()
+        .await
+        .unwrap();
+    soon("it founds", alone.ready()).await.unwrap();
+    let counter = alone.entity::<Counter>("a");
+    let patient = counter.add(1).timeout(Duration::MAX);
+    assert_eq!(soon("an answer", patient).await, Ok(1));
+    soon("shutdown", alone.shutdown()).await.unwrap();
+    let too_long = Settings {
+        lease: hour + Duration::from_nanos(1),
+        ..longest
+    };
+    let refused = node("alone").settings(too_long).start().await.unwrap_err();
+    assert!(refused.to_string().contains("lease"), "{refused}");
+}

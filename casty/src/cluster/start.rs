@@ -23,6 +23,7 @@ use crate::{
         process::Process,
         region::AnyRegion,
     },
+    error::Failure,
     id::MemberId,
     infra::cancel::unless,
     protocol::{
@@ -141,7 +142,7 @@ impl Subject for Node {
 pub(crate) async fn abandon(process: Arc<Process>, regions: Arc<[Arc<dyn AnyRegion>]>) {
     process.cancel.cancelled().await;
     for region in regions.iter() {
-        region.abandon();
+        region.abandon(&Failure::Stopped);
     }
     process.runtime.stop();
 }

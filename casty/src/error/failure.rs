@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::InvalidId;
+use crate::{error::system::JoinError, id::InvalidId};
 
 /// What happened to a message, in the form that travels between the parts of a node and between
 /// nodes.
@@ -42,6 +42,10 @@ pub enum Failure {
         role: Option<String>,
     },
     NoQuorum,
+    /// The sender's node will never be in a cluster, so no entity will have a home for it.
+    NotMember {
+        reason: Box<JoinError>,
+    },
     Init {
         reason: String,
     },
@@ -118,6 +122,9 @@ impl fmt::Display for Failure {
                 "no quorum: the cluster has no leader to give the entity a home, or the entity's \
                  node has lost its lease",
             ),
+            Self::NotMember { reason } => {
+                write!(f, "this node is no member of the cluster: {reason}")
+            }
             Self::Init { reason } => write!(f, "the entity could not start: {reason}"),
             Self::Undecodable { message, reason } => {
                 write!(f, "the receiver could not decode `{message}`: {reason}")

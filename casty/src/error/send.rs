@@ -2,7 +2,10 @@
 
 use std::{convert::Infallible, fmt, time::Duration};
 
-use crate::{error::failure::Failure, id::InvalidId};
+use crate::{
+    error::{failure::Failure, system::JoinError},
+    id::InvalidId,
+};
 
 /// Why an ask has no answer.
 ///
@@ -56,6 +59,12 @@ pub enum AskError<E = Infallible> {
     /// The cluster has no leader that could give the entity a home, or the entity's node has lost
     /// its lease and must not act. The message was not handled. Retry later.
     NoQuorum,
+    /// The node of the sender will never be a member of the cluster. The message was not handled. A
+    /// retry is useless.
+    NotMember {
+        /// Why it will not.
+        reason: JoinError,
+    },
     /// The entity's `#[init]` failed, or is backing off after a failure. The message was not
     /// handled. Retry later.
     Init {
@@ -208,6 +217,7 @@ impl<E> AskError<E> {
             Self::Full => AskError::Full,
             Self::UnknownEntity { name, role } => AskError::UnknownEntity { name, role },
             Self::NoQuorum => AskError::NoQuorum,
+            Self::NotMember { reason } => AskError::NotMember { reason },
             Self::Init { reason } => AskError::Init { reason },
             Self::Quarantined {
                 reason,
@@ -273,6 +283,7 @@ impl<E> From<Failure> for AskError<E> {
             Failure::Full | Failure::MailboxFull => Self::Full,
             Failure::UnknownEntity { name, role } => Self::UnknownEntity { name, role },
             Failure::NoQuorum => Self::NoQuorum,
+            Failure::NotMember { reason } => Self::NotMember { reason: *reason },
             Failure::Init { reason } => Self::Init { reason },
             Failure::Quarantined {
                 reason,
@@ -319,6 +330,9 @@ impl<E: fmt::Display> fmt::Display for AskError<E> {
                 role: role.clone(),
             },
             Self::NoQuorum => Failure::NoQuorum,
+            Self::NotMember { reason } => Failure::NotMember {
+                reason: Box::new(reason.clone()),
+            },
             Self::Init { reason } => Failure::Init {
                 reason: reason.clone(),
             },
@@ -381,6 +395,13 @@ pub enum TellError<M> {
     },
     /// The cluster has no leader that could give the entity a home. Retry later.
     NoQuorum(M),
+    /// The node of the sender will never be a member of the cluster. A retry is useless.
+    NotMember {
+        /// The message.
+        message: M,
+        /// Why it will not.
+        reason: JoinError,
+    },
     /// No node hosts this type of entity.
     UnknownEntity {
         /// The message.
@@ -442,9 +463,10 @@ impl<M> TellError<M> {
             | Self::Init { .. } => Repeat::Soon,
             Self::Quarantined { retry_after, .. } => Repeat::After(*retry_after),
             Self::Stopped(_) => Repeat::IfItStartsAgain,
-            Self::InvalidId { .. } | Self::Unencodable { .. } | Self::TooLarge { .. } => {
-                Repeat::Never
-            }
+            Self::NotMember { .. }
+            | Self::InvalidId { .. }
+            | Self::Unencodable { .. }
+            | Self::TooLarge { .. } => Repeat::Never,
         }
     }
 
@@ -455,6 +477,7 @@ impl<M> TellError<M> {
             | Self::Stopped(message)
             | Self::NoQuorum(message)
             | Self::Unreachable { message, .. }
+            | Self::NotMember { message, .. }
             | Self::UnknownEntity { message, .. }
             | Self::InvalidId { message, .. }
             | Self::Unencodable { message, .. }
@@ -468,6 +491,10 @@ impl<M> TellError<M> {
         match failure {
             Failure::Full | Failure::MailboxFull => Self::Full(message),
             Failure::NoQuorum => Self::NoQuorum(message),
+            Failure::NotMember { reason } => Self::NotMember {
+                message,
+                reason: *reason,
+            },
             Failure::Unreachable { node, reason, .. } => Self::Unreachable {
                 message,
                 node,
@@ -517,6 +544,9 @@ impl<M> fmt::Display for TellError<M> {
                 maybe_handled: false,
             },
             Self::NoQuorum(_) => Failure::NoQuorum,
+            Self::NotMember { reason, .. } => Failure::NotMember {
+                reason: Box::new(reason.clone()),
+            },
             Self::UnknownEntity { name, role, .. } => Failure::UnknownEntity {
                 name: name.clone(),
                 role: role.clone(),

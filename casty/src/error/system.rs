@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 /// Why a system did not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -94,7 +96,7 @@ pub enum StateDirError {
 }
 
 /// Why a node cannot join its cluster, or is not in it any more.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum JoinError {
     /// A seed refused this node and will refuse it again: another cluster name, another protocol

@@ -36,7 +36,7 @@ use crate::{
         peers::remote_actors::RemoteActors, region::AnyRegion, registry::Registry,
     },
     config::Settings,
-    error::{JoinError, ShutdownError, StartError},
+    error::{Failure, JoinError, ShutdownError, StartError},
     event::{ActorPath, Events},
     id::{Incarnation, MemberId, NodeId},
     infra::boxed::{Boxed, boxed},
@@ -74,7 +74,9 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.ending.cancel();
         if self.node.is_none() {
-            self.regions.iter().for_each(|region| region.abandon());
+            self.regions
+                .iter()
+                .for_each(|region| region.abandon(&Failure::Stopped));
             self.runtime.stop();
         }
     }
@@ -433,7 +435,9 @@ impl Inner {
             self.runtime.close_all().await;
         };
         let stopped = tokio::time::timeout(after, stopping).await;
-        self.regions.iter().for_each(|region| region.abandon());
+        self.regions
+            .iter()
+            .for_each(|region| region.abandon(&Failure::Stopped));
         if stopped.is_err() {
             self.runtime.sever_all();
         }

@@ -26,6 +26,7 @@ use crate::{
         process::Process,
         region::AnyRegion,
     },
+    error::Failure,
     event::Event,
     id::{Epoch, Incarnation, MemberId},
     message::answer::Pending,
@@ -185,6 +186,11 @@ impl Driver {
         self.execute(effects);
     }
 
+    fn abandon(&self, why: &Failure) {
+        let regions = self.subject.regions();
+        regions.iter().for_each(|region| region.abandon(why));
+    }
+
     fn execute(&mut self, effects: Vec<MembershipEffect>) {
         let subject = &self.subject;
         for effect in effects {
@@ -229,10 +235,15 @@ impl Driver {
                     subject.contact().tenure.open_gate_until(deadline);
                 }
                 MembershipEffect::Abandon => {
-                    subject.regions().iter().for_each(|region| region.abandon());
+                    self.abandon(&Failure::Stopped);
                 }
                 MembershipEffect::SayGoodbye => subject.say_goodbye(),
-                MembershipEffect::Fail(error) => subject.failed().set(error),
+                MembershipEffect::Fail(error) => {
+                    subject.failed().set(error.clone());
+                    self.abandon(&Failure::NotMember {
+                        reason: Box::new(error),
+                    });
+                }
                 MembershipEffect::Reply(CommandId(command), result) => {
                     if let Some(reply) = self.replies.remove(&command) {
                         // The operator may have stopped waiting.

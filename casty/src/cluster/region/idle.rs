@@ -22,7 +22,7 @@ pub(super) async fn passivate(region: Weak<ShardRegion>, after: Option<Duration>
             let Some(region) = region.upgrade() else {
                 return;
             };
-            if region.is_abandoned() {
+            if region.abandoned().is_some() {
                 return;
             }
             region.local.over_limit()

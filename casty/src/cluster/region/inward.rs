@@ -313,8 +313,8 @@ impl ShardRegion {
             return self.fail(item, gone(shard));
         }
         let mut machine = lock(&self.machine);
-        if self.is_abandoned() {
-            return self.fail(item, Failure::Stopped);
+        if let Some(why) = self.abandoned() {
+            return self.fail(item, Failure::clone(&why));
         }
         // The shard is not at that node at the epoch of the message, so the next home has a later
         // epoch. The epoch that the peer claims is not trusted beyond that.

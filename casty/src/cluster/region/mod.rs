@@ -21,13 +21,11 @@ mod stopping;
 
 use std::{
     num::NonZeroU32,
-    sync::{
-        Arc, Mutex, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, Weak},
     time::Duration,
 };
 
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
 use tokio::{
@@ -173,7 +171,7 @@ pub(crate) trait AnyRegion: Send + Sync {
     fn leave(&self) -> BoxFuture<'static, Vec<(ShardId, Epoch)>>;
 
     /// Ends the entities, and fails all messages, at once.
-    fn abandon(&self);
+    fn abandon(&self, why: &Failure);
 }
 
 /// The entity type of a region. All code that depends on the type is reached through this, so that
@@ -224,7 +222,8 @@ pub(crate) struct ShardRegion {
     stop_timeout: Duration,
     /// Notified when there may be room again for messages without a home.
     room: Notify,
-    abandoned: AtomicBool,
+    /// What messages fail with, once no entity will have a home.
+    abandoned: ArcSwapOption<Failure>,
 }
 
 impl ShardRegion {
@@ -268,7 +267,7 @@ impl ShardRegion {
             mesh,
             stop_timeout: settings.stop_timeout,
             room: Notify::new(),
-            abandoned: AtomicBool::new(false),
+            abandoned: ArcSwapOption::empty(),
         });
         if policy.passivate_after.is_some() || policy.max_active.is_some() {
             let me = Arc::downgrade(&region);
@@ -279,8 +278,9 @@ impl ShardRegion {
         region
     }
 
-    fn is_abandoned(&self) -> bool {
-        self.abandoned.load(Ordering::Relaxed)
+    /// What messages fail with, if no entity will ever have a home.
+    fn abandoned(&self) -> Option<Arc<Failure>> {
+        self.abandoned.load_full()
     }
 
     fn path(&self, id: impl ToString) -> ActorPath {
@@ -593,16 +593,23 @@ impl AnyRegion for ShardRegion {
         Box::pin(join_all(self.close(&here, None).draining))
     }
 
-    fn abandon(&self) {
+    fn abandon(&self, why: &Failure) {
         for shard in (0..self.shards.get()).map(ShardId) {
             self.local.drop_shard(shard);
         }
         {
             let _machine = lock(&self.machine);
-            self.abandoned.store(true, Ordering::Relaxed);
+            // That the system stops is no news after what keeps it out of its cluster.
+            let is_told = matches!(
+                self.abandoned.load().as_deref(),
+                Some(Failure::NotMember { .. })
+            );
+            if !is_told {
+                self.abandoned.store(Some(Arc::new(why.clone())));
+            }
         }
         let all: Vec<_> = (0..self.shards.get()).map(ShardId).collect();
-        self.handle_no_home(&all, &Failure::Stopped);
+        self.handle_no_home(&all, why);
         let homes = (0..self.shards.get()).map(|_| FastHome::Unknown);
         self.homes.swap(homes.collect());
         self.room.notify_waiters();

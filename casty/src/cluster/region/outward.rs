@@ -121,8 +121,8 @@ impl ShardRegion {
     ) -> Result<(), (Box<dyn ParkedEnvelope>, Failure)> {
         // Effects are carried out under the lock, so that items go out in the order of effects.
         let mut machine = lock(&self.machine);
-        if self.is_abandoned() {
-            return Err((envelope, Failure::Stopped));
+        if let Some(why) = self.abandoned() {
+            return Err((envelope, Failure::clone(&why)));
         }
         let id = id.clone();
         let item = Parked::Own { id, envelope };
