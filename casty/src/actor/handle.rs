@@ -12,6 +12,7 @@ use crate::{
     },
     event::Terminated,
     id::EntityId,
+    infra::printable::Printable,
     message::answer::Credit,
 };
 
@@ -25,7 +26,7 @@ pub(crate) enum CellName {
 impl fmt::Display for CellName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Entity(id) => write!(f, "{id}"),
+            Self::Entity(id) => fmt::Display::fmt(&Printable(id.as_str()), f),
             Self::Actor(number) => write!(f, "{number}"),
         }
     }

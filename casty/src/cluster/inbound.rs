@@ -68,7 +68,11 @@ async fn serve(node: Arc<Node>, incoming: Incoming, place: HandshakePlace) {
         Ok(accepted) => accepted,
         // The process of this node that a peer knew has restarted. The peer learns of that by just
         // this refusal.
-        Err(error @ HandshakeError::Refused(HandshakeRefusal::OtherMember { .. })) => {
+        // A probe connects and closes.
+        Err(
+            error @ (HandshakeError::Refused(HandshakeRefusal::OtherMember { .. })
+            | HandshakeError::Closed),
+        ) => {
             tracing::debug!(%from, %error, "a connection was refused");
             return;
         }

@@ -4,7 +4,7 @@ use std::{any::Any, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{error::Failure, id::MemberId};
+use crate::{error::Failure, id::MemberId, infra::printable::Printable};
 
 /// Something that happened in a system. [`ActorSystem::events`](crate::ActorSystem::events)
 /// subscribes to it.
@@ -76,7 +76,8 @@ impl fmt::Debug for Emitted {
     }
 }
 
-/// The actor that an event is about: the name of its type, and its id.
+/// The actor that an event is about: the name of its type, and its id. Printed, it is one line: a
+/// line break in an id is escaped, and an id that is very long is cut.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ActorPath {
     /// The wire name of the entity or actor type.
@@ -87,7 +88,7 @@ pub struct ActorPath {
 
 impl fmt::Display for ActorPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.kind, self.id)
+        write!(f, "{}/{}", self.kind, Printable(&self.id))
     }
 }
 

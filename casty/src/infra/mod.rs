@@ -8,6 +8,7 @@ pub(crate) mod cancel;
 pub(crate) mod mutants;
 pub(crate) mod observe;
 pub(crate) mod panic;
+pub(crate) mod printable;
 pub(crate) mod sync;
 pub(crate) mod timer_thread;
 

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::{
     id::{CatalogEntry, ClusterIdentity, Generation, MemberId, NodeId, Seeker},
-    infra::mutants,
+    infra::{mutants, printable::Printable},
     message::codec,
     transport::net::PeerIdentity,
 };
@@ -76,7 +76,11 @@ pub(crate) struct Welcome {
 /// Why a node does not talk to the dialer. Sent to the dialer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub(crate) enum HandshakeRefusal {
-    #[error("it belongs to cluster `{theirs}`, this node to `{ours}`")]
+    #[error(
+        "it belongs to cluster `{}`, this node to `{}`",
+        Printable(theirs),
+        Printable(ours)
+    )]
     ClusterName { ours: String, theirs: String },
     #[error(
         "it belongs to another cluster of the same name ({theirs}, this node's is {ours}); two clusters never merge"
@@ -98,7 +102,8 @@ pub(crate) enum HandshakeRefusal {
         keeps_seat: bool,
     },
     #[error(
-        "entity type `{name}` has {theirs} shards there and {ours} here; the number must be the same on all nodes"
+        "entity type `{}` has {theirs} shards there and {ours} here; the number must be the same on all nodes",
+        Printable(name)
     )]
     Shards {
         name: String,
@@ -234,7 +239,7 @@ pub(crate) enum HandshakeError {
     Magic,
     #[error("it speaks protocol version {theirs}, this node version {PROTOCOL}")]
     Version { theirs: u16 },
-    #[error("its handshake cannot be read: {0}")]
+    #[error("its handshake cannot be read: {}", Printable(.0))]
     Malformed(String),
     #[error("{0}")]
     Refused(HandshakeRefusal),

@@ -63,11 +63,14 @@ pub(super) async fn lead(
                 if let Some(mut ties) = engine.ties() {
                     ties.handle_following();
                 }
-                reign = None;
+                if reign.take().is_some() {
+                    tracing::info!("this node does not lead any more");
+                }
                 continue;
             };
             if reign != Some(term) {
                 reign = Some(term);
+                tracing::info!(term, "this node leads the cluster");
                 sighted!(Leads {
                     member: engine.member(),
                     term,

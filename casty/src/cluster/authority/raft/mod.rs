@@ -9,7 +9,9 @@
 mod admit;
 mod disk;
 mod network;
+mod quiet;
 mod runtime;
+mod silence;
 mod store;
 pub(crate) mod types;
 
@@ -94,6 +96,8 @@ pub(crate) struct RaftEngine {
     membership: Arc<MembershipInputs>,
     seat: Seat,
     raft: Raft,
+    /// What the code of the engine runs under.
+    quiet: Option<tracing::Dispatch>,
     machine: Arc<MapMachine>,
     log: Log,
     grants: Ranked<Grants>,
@@ -171,6 +175,7 @@ impl RaftEngine {
             peers: parts.peers.clone(),
             voters: voters.clone(),
             patience: settings.election_timeout,
+            silences: Arc::default(),
         };
         let new = Raft::new(
             u64::from(seat.0),
@@ -179,7 +184,8 @@ impl RaftEngine {
             log.clone(),
             machine.clone(),
         );
-        let raft = EngineRuntime::scope(seed, new)
+        let quiet = quiet::subscriber();
+        let raft = quiet::under(quiet.clone(), EngineRuntime::scope(seed, new))
             .await
             .map_err(|error| error.to_string())?;
         let ties = || Rank::Ties.mutex(Ties::new(member, settings.lease));
@@ -187,6 +193,7 @@ impl RaftEngine {
             me: me.clone(),
             seat,
             raft,
+            quiet,
             machine,
             log,
             grants: Rank::Grants.mutex(Grants::default()),
@@ -249,7 +256,8 @@ impl RaftEngine {
 
     /// All code of the engine runs on randomness from the node's seed.
     fn enter<F: Future>(&self, call: F) -> impl Future<Output = F::Output> + use<F> {
-        EngineRuntime::scope(self.seed.fetch_add(1, Ordering::Relaxed), call)
+        let seed = self.seed.fetch_add(1, Ordering::Relaxed);
+        quiet::under(self.quiet.clone(), EngineRuntime::scope(seed, call))
     }
 
     fn metrics(&self) -> RaftMetrics<Types> {

@@ -1,6 +1,11 @@
 //! The engine's network: calls on the control lane.
 
-use std::{future::Future, io, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    io,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use openraft::{
     OptionalSend, RaftNetworkFactory,
@@ -13,7 +18,9 @@ use openraft::{
     },
 };
 use serde_bytes::ByteBuf;
+use tokio::time::Instant;
 
+use super::silence::Silences;
 use super::types::{RaftAnswer, RaftAsk, RaftCall, Types, seat};
 use crate::{
     cluster::{
@@ -24,6 +31,7 @@ use crate::{
         },
     },
     id::Voter,
+    infra::sync::lock,
     protocol::map::Seat,
     transport::link::Peer,
 };
@@ -35,6 +43,7 @@ pub(super) struct RaftClients {
     pub(super) voters: Arc<Voters>,
     /// The shortest wait for an answer: until an election is due.
     pub(super) patience: Duration,
+    pub(super) silences: Arc<Mutex<Silences>>,
 }
 
 impl RaftNetworkFactory<Types> for RaftClients {
@@ -65,6 +74,7 @@ impl RaftClient {
             peers,
             voters,
             patience,
+            silences,
         } = &self.clients;
         let call = Call::Raft(Box::new(RaftCall {
             to: self.seat,
@@ -77,8 +87,20 @@ impl RaftClient {
             Ok(_) => Err("an answer to another question".to_owned()),
             Err(error) => Err(error.to_string()),
         };
+        let now = Instant::now();
+        if answer.is_ok() {
+            let silent = lock(silences).handle_answer(self.seat, now);
+            if let Some(silent) = silent {
+                tracing::info!(voter = %peer, ?silent, "a voter answers again");
+            }
+        }
         answer.map_err(|reason| {
-            tracing::debug!(to = %peer, reason, "a member of the engine does not answer");
+            let silent = lock(silences).handle_failure(self.seat, now);
+            if let Some(silent) = silent {
+                tracing::warn!(voter = %peer, ?silent, reason, "a voter does not answer");
+            } else {
+                tracing::trace!(voter = %peer, reason, "a voter does not answer");
+            }
             NetworkError::new(&io::Error::other(reason))
         })
     }

@@ -20,6 +20,8 @@ use openraft_rt::{
 use openraft_rt_tokio::{TokioInstant, TokioMpsc, TokioMutex, TokioOneshot, TokioRuntime};
 use tokio::sync::Notify;
 
+use super::quiet;
+
 /// The engine's runtime. All calls of the engine happen inside [`DeterministicRng::scope`].
 pub(crate) type EngineRuntime = DeterministicRng<Tokio>;
 
@@ -40,16 +42,12 @@ impl AsyncRuntime for Tokio {
     type Oneshot = TokioOneshot;
     type Mutex<T: OptionalSend + 'static> = TokioMutex<T>;
 
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the engine's own tasks, which end with its shutdown"
-    )]
     fn spawn<T>(future: T) -> Self::JoinHandle<T::Output>
     where
         T: Future + OptionalSend + 'static,
         T::Output: OptionalSend + 'static,
     {
-        tokio::spawn(future)
+        quiet::spawn(future)
     }
 
     fn sleep(duration: Duration) -> Self::Sleep {
