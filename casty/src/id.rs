@@ -259,8 +259,27 @@ impl fmt::Display for Epoch {
 pub(crate) struct Seeker {
     /// The address for peers.
     pub(crate) address: SocketAddr,
-    /// The seekers that it knows, itself included. Empty before all its seeds have answered.
+    /// The seekers that it knows, itself included. Empty before all its seeds have answered, and if
+    /// it votes for a founder.
     pub(crate) known: BTreeSet<SocketAddr>,
+    /// Its vote for a founder, once it has voted.
+    #[serde(default)]
+    pub(crate) vote: Option<FounderVote>,
+}
+
+/// A seeker's vote for the process that is to found the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FounderVote {
+    pub(crate) founder: SocketAddr,
+    /// How many votes the founder needs, by the voter's settings.
+    pub(crate) expect: u32,
+}
+
+/// What a seeker tells of itself to each process that asks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SeekerState {
+    pub(crate) known: BTreeSet<SocketAddr>,
+    pub(crate) vote: Option<FounderVote>,
 }
 
 /// A member that votes on the cluster map, and where it listens.

@@ -7,7 +7,7 @@ use casty::{
     id::Incarnation,
     member::MemberStatus,
     prelude::*,
-    testkit::Sim,
+    testkit::{Sighting, Sim},
 };
 use casty_tests::Counter;
 
@@ -114,6 +114,68 @@ fn a_node_that_others_cannot_dial_is_let_in_once_they_can() {
     assert_eq!(served, 40, "shards went to a node that is out of reach");
     sim.heal();
     sim.until_up(2);
+}
+
+/// The number of clusters that were founded.
+fn founded(sim: &mut Sim) -> usize {
+    let sightings = sim.sightings().into_iter();
+    let founded = sightings.filter(|(_, it)| matches!(it, Sighting::Founded { .. }));
+    founded.count()
+}
+
+/// The name has the addresses of those nodes only that have started.
+#[test]
+fn nodes_that_share_a_name_of_many_addresses_found_one_cluster_once_enough_are_there() {
+    casty_tests::log();
+    for seed in 0..10 {
+        let mut sim = Sim::new(seed);
+        let start = |sim: &mut Sim, name: &str| {
+            sim.start_with(name, |builder| {
+                builder.seeds(["nodes:25520"]).bootstrap_expect(3)
+            });
+        };
+        for name in ["c", "e"] {
+            start(&mut sim, name);
+            sim.run_for(Duration::from_secs(2));
+        }
+        assert_eq!(founded(&mut sim), 0, "two are not enough");
+        // Which of the five reaches which others changes.
+        start(&mut sim, "b");
+        sim.partition("b", "c");
+        sim.run_for(Duration::from_millis(20 * seed));
+        start(&mut sim, "a");
+        start(&mut sim, "d");
+        sim.partition("a", "e");
+        sim.run_for(Duration::from_millis(300));
+        sim.heal();
+        sim.until_up(5);
+        assert_eq!(founded(&mut sim), 1, "seed {seed}");
+    }
+}
+
+#[test]
+fn two_of_three_found_a_cluster_if_they_are_told_to_and_the_third_joins_it() {
+    casty_tests::log();
+    let mut sim = Sim::new(7);
+    let seeds = ["a:25520", "b:25520", "c:25520"];
+    for name in ["b", "c"] {
+        sim.start_with(name, move |builder| {
+            builder.seeds(seeds).bootstrap_expect(2)
+        });
+    }
+    sim.until_up(2);
+    sim.start_with("a", move |builder| builder.seeds(seeds).bootstrap_expect(2));
+    sim.until_up(3);
+    assert_eq!(founded(&mut sim), 1);
+}
+
+#[tokio::test]
+async fn a_cluster_is_not_founded_by_no_nodes() {
+    let refused = node("node-0").bootstrap_expect(0).start().await;
+    let Err(StartError::Setting { setting, .. }) = refused else {
+        panic!("it started");
+    };
+    assert_eq!(setting, "bootstrap_expect");
 }
 
 #[tokio::test]

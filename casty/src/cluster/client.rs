@@ -123,6 +123,7 @@ impl Client {
         let settings = &self.settings;
         MembershipConfig {
             seeds: self.seeds.clone(),
+            expect: None,
             address: None,
             on_down: OnDown::Rejoin,
             availability: Availability::default(),

@@ -42,6 +42,7 @@ pub(crate) struct NodeSetup {
     pub(crate) address: SocketAddr,
     pub(crate) settings: Settings,
     pub(crate) seeds: Vec<String>,
+    pub(crate) bootstrap_expect: Option<u32>,
     /// The roles of this node.
     pub(crate) roles: BTreeSet<String>,
     /// Incarnations are counted from the first, and do not come from the clock.

@@ -74,6 +74,7 @@ fn config(node: &Node) -> MembershipConfig {
     let (setup, settings) = (&node.setup, &node.setup.settings);
     MembershipConfig {
         seeds: setup.seeds.clone(),
+        expect: setup.bootstrap_expect,
         address: Some(setup.address),
         on_down: setup.on_down,
         availability: setup.availability,

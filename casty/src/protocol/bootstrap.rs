@@ -24,11 +24,15 @@
 //! through itself, unless another seed knows the cluster.
 //!
 //! The order of the seeds, and the names under which they are given, mean nothing.
+//!
+//! With the setting `bootstrap_expect` a vote decides instead, and not all seeds have to answer: see
+//! [`founder_vote`](super::founder_vote).
 
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
+use super::founder_vote::Ballot;
 use crate::{
-    id::Seeker,
+    id::{Seeker, SeekerState},
     infra::{backoff::Backoff, mutants},
 };
 
@@ -82,8 +86,10 @@ pub(crate) struct Bootstrap {
     pauses: Backoff,
     /// The seekers that this process knows. It only grows.
     known: BTreeSet<SocketAddr>,
-    /// The part of them that this process tells.
-    told: BTreeSet<SocketAddr>,
+    /// What this process tells.
+    told: SeekerState,
+    /// The vote for a founder, where not all seeds have to answer.
+    ballot: Option<Ballot>,
     /// Attempts to join so far. Each attempt takes the next seed that knows a cluster: a seed that
     /// was cut off for long may know no leader that could admit this node.
     tries: usize,
@@ -91,12 +97,17 @@ pub(crate) struct Bootstrap {
 
 impl Bootstrap {
     /// `own`: the address of this process, if it may found. `pauses`: those between rounds.
-    pub(crate) fn new(own: Option<SocketAddr>, pauses: Backoff) -> Self {
+    ///
+    /// `expect`: found with so many seekers, whether all seeds answer or not.
+    pub(crate) fn new(own: Option<SocketAddr>, expect: Option<u32>, pauses: Backoff) -> Self {
         Self {
             own,
             pauses,
             known: own.into_iter().collect(),
-            told: BTreeSet::new(),
+            told: SeekerState::default(),
+            ballot: own
+                .zip(expect)
+                .map(|(own, expect)| Ballot::new(own, expect)),
             tries: 0,
         }
     }
@@ -106,8 +117,8 @@ impl Bootstrap {
         &self.known
     }
 
-    /// What this process tells of the known seekers.
-    pub(crate) fn told(&self) -> &BTreeSet<SocketAddr> {
+    /// What this process tells those who ask.
+    pub(crate) fn told(&self) -> &SeekerState {
         &self.told
     }
 
@@ -126,6 +137,18 @@ impl Bootstrap {
                 _ => None,
             })
         };
+        if let Some(ballot) = &mut self.ballot {
+            let seekers: Vec<&Seeker> = seekers().collect();
+            let known = seekers.iter().map(|seeker| seeker.address);
+            self.known.extend(known);
+            // It may be founding right now, or has been a member.
+            if answers.contains(&SeedAnswer::NoCluster) {
+                return false;
+            }
+            let founds = ballot.handle_round(&seekers);
+            self.told.vote = ballot.vote();
+            return founds;
+        }
         let myself = |answer: &&SeedAnswer| **answer == SeedAnswer::Myself;
         let all_seek = seekers().count() + answers.iter().filter(myself).count() == answers.len();
         let asked: BTreeSet<SocketAddr> = seekers().map(|seeker| seeker.address).collect();
@@ -140,7 +163,7 @@ impl Bootstrap {
         {
             return false;
         }
-        self.told.clone_from(&self.known);
+        self.told.known.clone_from(&self.known);
         let agreed = seekers().all(|seeker| seeker.known == self.known);
         agreed && self.known.first() == Some(&own)
     }
@@ -205,15 +228,16 @@ mod tests {
         SeedAnswer::Seeker(Seeker {
             address: address(n),
             known: addresses(known),
+            vote: None,
         })
     }
 
     fn node(n: u16) -> Bootstrap {
-        Bootstrap::new(Some(address(n)), pauses())
+        Bootstrap::new(Some(address(n)), None, pauses())
     }
 
     fn former_member() -> Bootstrap {
-        Bootstrap::new(None, pauses())
+        Bootstrap::new(None, None, pauses())
     }
 
     /// The decision of node 1 in its first round.
@@ -253,7 +277,7 @@ mod tests {
         let mut bootstrap = node(1);
         bootstrap.handle_round(&[seeker(2, &[1, 2, 3])], 1.0);
         assert_eq!(bootstrap.known(), &addresses(&[1, 2, 3]));
-        assert!(bootstrap.told().is_empty(), "3 has not been asked");
+        assert!(bootstrap.told().known.is_empty(), "3 has not been asked");
     }
 
     #[test]
@@ -269,7 +293,7 @@ mod tests {
             let mut bootstrap = node(1);
             let answers = [SeedAnswer::Myself, silent, seeker(2, &[1, 2])];
             assert_eq!(bootstrap.handle_round(&answers, 1.0), retry());
-            assert!(bootstrap.told().is_empty());
+            assert!(bootstrap.told().known.is_empty());
         }
     }
 
@@ -382,6 +406,15 @@ mod tests {
     }
 
     impl World {
+        /// All know each other, and so many have to vote for a founder.
+        fn voting(expect: u32) -> Self {
+            let mut world = Self::new(vec![(0..NODES).collect(); NODES]);
+            for (n, (_, bootstrap)) in (0..).zip(&mut world.nodes) {
+                *bootstrap = Bootstrap::new(Some(address(n)), Some(expect), pauses());
+            }
+            world
+        }
+
         fn new(seeds: Vec<BTreeSet<usize>>) -> Self {
             let fresh = |n| (Stage::Off, node(n));
             let mut world = Self {
@@ -409,24 +442,33 @@ mod tests {
                 Stage::In(_) => SeedAnswer::Cluster,
                 Stage::Seeking => SeedAnswer::Seeker(Seeker {
                     address: address(u16::try_from(asked).expect("a few nodes")),
-                    known: bootstrap.told().clone(),
+                    known: bootstrap.told().known.clone(),
+                    vote: bootstrap.told().vote,
                 }),
             }
         }
 
         /// The next thing that a node does.
         fn step(&mut self, n: usize) {
+            self.step_if(n, true);
+        }
+
+        /// The same; if the node asks another, that one answers or not.
+        fn step_if(&mut self, n: usize, answers: bool) {
             match self.nodes[n].0 {
                 Stage::Off => self.nodes[n].0 = Stage::Seeking,
                 Stage::Founding => self.nodes[n].0 = Stage::In(n),
                 Stage::In(_) => {}
-                Stage::Seeking => self.seek(n),
+                Stage::Seeking => self.seek(n, answers),
             }
         }
 
         /// Asks the next place, or ends the round.
-        fn seek(&mut self, n: usize) {
+        fn seek(&mut self, n: usize, answers: bool) {
             if let Some(place) = self.rounds[n].1.pop() {
+                if !answers && place != n {
+                    return self.rounds[n].0.push(SeedAnswer::Unreachable);
+                }
                 let answer = self.answer(n, place);
                 if let Stage::In(founder) = self.nodes[place].0 {
                     self.nodes[n].0 = Stage::In(founder);
@@ -488,6 +530,36 @@ mod tests {
                     prop_assert!(world.reach(*x).is_disjoint(&world.reach(*y)));
                 }
             }
+        }
+
+        /// Whoever reaches whom at which time.
+        #[test]
+        fn at_most_one_founds_by_the_votes_of_more_than_half(
+            steps in proptest::collection::vec((0..NODES, proptest::bool::weighted(0.6)), 0..200),
+        ) {
+            let mut world = World::voting(3);
+            for (n, answers) in steps {
+                world.step_if(n, answers);
+            }
+            prop_assert!(world.founders().len() <= 1, "{:?}", world.founders());
+        }
+
+        /// One of the four never starts, and the others reach each other in the end.
+        #[test]
+        fn more_than_half_found_without_the_rest(
+            absent in 0..NODES,
+            steps in proptest::collection::vec((0..NODES, proptest::bool::ANY), 0..100),
+        ) {
+            let mut world = World::voting(3);
+            let rest = (0..NODES * 100).map(|n| (n % NODES, true));
+            for (n, answers) in steps.into_iter().chain(rest) {
+                if n != absent {
+                    world.step_if(n, answers);
+                }
+            }
+            prop_assert_eq!(world.founders().len(), 1);
+            let is_in = |(stage, _): &(Stage, Bootstrap)| matches!(stage, Stage::In(_));
+            prop_assert_eq!(world.nodes.iter().filter(|node| is_in(node)).count(), 3);
         }
 
         /// Each node has one node among its seeds, or is that node; the rest is free.

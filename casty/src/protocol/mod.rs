@@ -9,6 +9,7 @@ pub(crate) mod allocation;
 pub(crate) mod bootstrap;
 pub(crate) mod facts;
 pub(crate) mod failed_moves;
+pub(crate) mod founder_vote;
 pub(crate) mod leader;
 pub(crate) mod leader_client;
 pub(crate) mod lease;

@@ -30,7 +30,7 @@ use crate::{
     },
     config::{Availability, OnDown, Settings},
     error::StartError,
-    id::{Incarnation, MemberId, NODE_ID_BYTES_MAX, NodeId},
+    id::{Incarnation, MemberId, NODE_ID_BYTES_MAX, NodeId, SeekerState},
     infra::boxed::{Boxed, boxed},
     tie::{Breaker, TieBreaker},
     transport::{
@@ -53,6 +53,7 @@ pub struct SystemBuilder {
     listen: String,
     advertise: Option<String>,
     pub(super) seeds: Vec<String>,
+    bootstrap_expect: Option<u32>,
     roles: BTreeSet<String>,
     pub(super) settings: Settings,
     on_down: OnDown,
@@ -75,6 +76,7 @@ impl SystemBuilder {
             listen: "127.0.0.1:0".to_owned(),
             advertise: None,
             seeds: Vec::new(),
+            bootstrap_expect: None,
             roles: BTreeSet::new(),
             settings: Settings::default(),
             on_down: OnDown::default(),
@@ -120,7 +122,8 @@ impl SystemBuilder {
     /// A node joins the cluster of any seed that is in one. While none is, all seeds have to
     /// answer, and theirs too; then the node with the least address founds a cluster. A node that
     /// is in no cluster yet names the seeds that it waits for in a warning. A node without seeds,
-    /// or with itself as the only one, founds a cluster at once.
+    /// or with itself as the only one, founds a cluster at once. See
+    /// [`bootstrap_expect`](Self::bootstrap_expect) for other rules.
     ///
     /// A seed that is not of the form `host:port` is an error of [`start`](Self::start). A name
     /// that cannot be resolved may mean something later; until then it is in the warnings.
@@ -142,6 +145,46 @@ impl SystemBuilder {
     /// ```
     pub fn seeds<S: ToString>(mut self, seeds: impl IntoIterator<Item = S>) -> Self {
         self.seeds = seeds.into_iter().map(|seed| seed.to_string()).collect();
+        self
+    }
+
+    /// Founds the cluster as soon as `nodes` nodes, this one included, reach each other and agree
+    /// who founds it. Then not all seeds have to answer, and a node whose seeds name no other node
+    /// yet does not found a cluster of its own: seeds may be one DNS name that resolves to more and
+    /// more addresses while nodes start.
+    ///
+    /// It must be more than half of all nodes that can start before there is a cluster, and the
+    /// same on all of them: 2 of 3, or 3 of 5. With less, two halves that do not reach each other
+    /// found a cluster each. It means nothing once there is a cluster: a node joins the cluster of
+    /// any seed that is in one.
+    ///
+    /// The nodes vote, in memory: a node that is restarted has forgotten its vote. So restart no
+    /// node while the first nodes form the cluster, unless it warns that it waits for a founder
+    /// that is gone for good.
+    ///
+    /// ```
+    /// # use casty::prelude::*;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let free = || std::net::TcpListener::bind("127.0.0.1:0")?.local_addr();
+    /// # let seeds = [free()?, free()?, free()?];
+    /// let start = |own| {
+    ///     ActorSystem::builder("shop").listen(own).seeds(seeds).bootstrap_expect(2).start()
+    /// };
+    /// // The third is not there.
+    /// let (a, b) = tokio::try_join!(start(seeds[0]), start(seeds[1]))?;
+    /// a.wait_for(2).await?;
+    /// b.wait_for(2).await?;
+    /// # b.shutdown().await?;
+    /// # a.shutdown().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`start`](Self::start) refuses 0.
+    pub fn bootstrap_expect(mut self, nodes: u32) -> Self {
+        self.bootstrap_expect = Some(nodes);
         self
     }
 
@@ -375,6 +418,12 @@ impl SystemBuilder {
 
     /// Whether each seed has the form `host:port`.
     pub(super) fn check_seeds(&self) -> Result<(), StartError> {
+        if self.bootstrap_expect == Some(0) {
+            return Err(StartError::Setting {
+                setting: "bootstrap_expect",
+                reason: "a cluster is founded by at least one node".to_owned(),
+            });
+        }
         for seed in &self.seeds {
             let (host, port) = seed.rsplit_once(':').unwrap_or((seed, ""));
             let is_name = !host.is_empty() && !host.contains([':', '[', ']', '/', ' ']);
@@ -531,7 +580,7 @@ impl SystemBuilder {
             local.set_identity(kept.identity);
             local.set_keeps_seat();
         } else {
-            local.set_seeking(Some(BTreeSet::new()));
+            local.set_seeking(Some(SeekerState::default()));
         }
         let local = Arc::new(local);
         let seed = self.seed.unwrap_or_else(fresh_seed);
@@ -560,6 +609,7 @@ impl SystemBuilder {
             address,
             settings: self.settings,
             seeds: self.seeds,
+            bootstrap_expect: self.bootstrap_expect,
             roles: self.roles,
             given_incarnation: self.incarnation.is_some(),
             on_down: self.on_down,

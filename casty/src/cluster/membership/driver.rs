@@ -33,8 +33,8 @@ use crate::{
     protocol::{
         bootstrap::SeedAnswer,
         membership::{
-            CommandId, Membership as Machine, MembershipConfig, MembershipEffect, MembershipInput,
-            NodeView, Operation, Outcome, Session,
+            CommandId, Greeted, Membership as Machine, MembershipConfig, MembershipEffect,
+            MembershipInput, NodeView, Operation, Outcome, Session,
         },
     },
     transport::{frame::EntityFrame, handshake::HandshakeRefusal, link::Link},
@@ -205,8 +205,8 @@ impl Driver {
                     self.operations.clear();
                     subject.begin_as(member);
                 }
-                MembershipEffect::TellSeekers(known) => {
-                    subject.contact().local.set_seeking(known);
+                MembershipEffect::TellSeekers(told) => {
+                    subject.contact().local.set_seeking(told);
                 }
                 MembershipEffect::Wait(places) => tell_of_wait(&places),
                 MembershipEffect::Meet(cluster) => subject.contact().meet(cluster),
@@ -256,8 +256,13 @@ impl Driver {
 }
 
 /// Names the places that keep this process out of a cluster.
-fn tell_of_wait(places: &[(String, SeedAnswer)]) {
-    let answers = places.iter().map(|(place, answer)| match answer {
+fn tell_of_wait(places: &[Greeted]) {
+    let named = |greeted: &Greeted| match greeted.at {
+        Some(address) => format!("{} ({address})", greeted.place),
+        None => greeted.place.clone(),
+    };
+    let places = places.iter().map(|place| (named(place), &place.answer));
+    let answers = places.map(|(place, answer)| match answer {
         SeedAnswer::Unreachable => format!("`{place}` does not answer"),
         SeedAnswer::Unresolved(error) => format!("`{place}` has no address: {error}"),
         SeedAnswer::Seeker(_) | SeedAnswer::NoCluster => format!("`{place}` is in no cluster yet"),

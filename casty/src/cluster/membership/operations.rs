@@ -1,6 +1,6 @@
 //! The operations of a membership that take time. Decides nothing: each operation has one outcome.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use futures_util::future::join_all;
 use tokio::time::Instant;
@@ -149,62 +149,81 @@ pub(crate) async fn greet_all(
     places: &[String],
 ) -> Vec<Greeted> {
     let greeted = places.iter().map(|place| greet(contact, limit, own, place));
-    join_all(greeted).await
+    join_all(greeted).await.into_iter().flatten().collect()
 }
 
+/// The most addresses of one name that are asked.
+const ADDRESSES_MAX: usize = 64;
+
 /// The answer of this process itself.
-fn own_answer(contact: &Contact) -> Greeted {
-    let answer = if contact.local.keeps_seat() {
+fn own_answer(contact: &Contact) -> SeedAnswer {
+    if contact.local.keeps_seat() {
         SeedAnswer::Kept
     } else {
         SeedAnswer::Myself
-    };
-    Greeted {
-        answer,
-        cluster: None,
     }
 }
 
-/// Asks one seed, under every address that its name has now.
+/// Asks one seed, under each address that its name has now: each may be another process.
 async fn greet(
     contact: &Contact,
     limit: Duration,
     own: Option<SocketAddr>,
     place: &str,
-) -> Greeted {
-    let only = |answer| Greeted {
+) -> Vec<Greeted> {
+    let answered = |at, (answer, cluster)| Greeted {
+        place: place.to_owned(),
+        at,
         answer,
-        cluster: None,
+        cluster,
     };
     let addresses = match contact.peers.resolve(place).await {
         Ok(addresses) => addresses,
         Err(error) => {
-            return only(SeedAnswer::Unresolved(error.to_string()));
+            let unresolved = SeedAnswer::Unresolved(error.to_string());
+            return vec![answered(None, (unresolved, None))];
         }
     };
-    let mut last = SeedAnswer::Unreachable;
-    for address in addresses {
-        match contact.peers.greet(address, limit).await {
-            // Not each network lets a process dial itself.
-            Err(_) if Some(address) == own => return own_answer(contact),
-            Ok(welcome) if welcome.member == contact.local.member => return own_answer(contact),
-            Ok(welcome) if welcome.identity.is_none() => {
-                last = welcome
-                    .seeker
-                    .map_or(SeedAnswer::NoCluster, SeedAnswer::Seeker);
-            }
-            Ok(welcome) => {
-                if let Some(cluster) = introduced(contact, welcome, address) {
-                    return Greeted {
-                        answer: SeedAnswer::Cluster,
-                        cluster: Some(cluster),
-                    };
-                }
-            }
-            Err(error) => last = refused(contact, place, address, &error).unwrap_or(last),
+    let addresses: BTreeSet<SocketAddr> = addresses.into_iter().collect();
+    let is_name = addresses.len() > 1;
+    let greeted = addresses
+        .into_iter()
+        .take(ADDRESSES_MAX)
+        .map(async |address| {
+            let answer = greet_at(contact, limit, own, place, address).await;
+            answered(is_name.then_some(address), answer)
+        });
+    join_all(greeted).await
+}
+
+/// The answer at one address, and the cluster there.
+async fn greet_at(
+    contact: &Contact,
+    limit: Duration,
+    own: Option<SocketAddr>,
+    place: &str,
+    address: SocketAddr,
+) -> (SeedAnswer, Option<Introduction>) {
+    let welcome = match contact.peers.greet(address, limit).await {
+        Ok(welcome) => welcome,
+        // Not each network lets a process dial itself.
+        Err(_) if Some(address) == own => return (own_answer(contact), None),
+        Err(error) => {
+            let refused = refused(contact, place, address, &error);
+            return (refused.unwrap_or(SeedAnswer::Unreachable), None);
         }
+    };
+    if welcome.member == contact.local.member {
+        return (own_answer(contact), None);
     }
-    only(last)
+    if welcome.identity.is_none() {
+        let seeker = welcome.seeker.map(SeedAnswer::Seeker);
+        return (seeker.unwrap_or(SeedAnswer::NoCluster), None);
+    }
+    match introduced(contact, welcome, address) {
+        Some(cluster) => (SeedAnswer::Cluster, Some(cluster)),
+        None => (SeedAnswer::Unreachable, None),
+    }
 }
 
 /// Looks which cluster is at each of these places.

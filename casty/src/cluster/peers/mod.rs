@@ -9,7 +9,7 @@ pub(crate) mod remote_actors;
 pub(crate) mod wire;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     io,
     net::SocketAddr,
     sync::{
@@ -29,7 +29,7 @@ use self::{
 use crate::{
     cluster::{locks::Rank, process::Process},
     event::{ActorPath, DeadLetterReason},
-    id::{CatalogEntry, ClusterIdentity, Epoch, MemberId, Seeker, Voter},
+    id::{CatalogEntry, ClusterIdentity, Epoch, MemberId, Seeker, SeekerState, Voter},
     infra::{sync::Ranked, timer_thread::TimerThread},
     message::{
         answer::Pending,
@@ -74,8 +74,8 @@ pub(crate) struct LocalMember {
     address: Option<SocketAddr>,
     identity: Ranked<Option<ClusterIdentity>>,
     keeps_seat: AtomicBool,
-    /// The seekers that it knows, while it may found a cluster.
-    seeking: Ranked<Option<BTreeSet<SocketAddr>>>,
+    /// What it tells of itself while it may found a cluster.
+    seeking: Ranked<Option<SeekerState>>,
 }
 
 impl LocalMember {
@@ -91,15 +91,17 @@ impl LocalMember {
 
     /// What this process says of itself while it may found a cluster.
     pub(crate) fn seeker(&self) -> Option<Seeker> {
+        let SeekerState { known, vote } = self.seeking.lock().clone()?;
         Some(Seeker {
             address: self.address?,
-            known: self.seeking.lock().clone()?,
+            known,
+            vote,
         })
     }
 
-    /// The seekers that this process knows; `None` once it founds no cluster any more.
-    pub(crate) fn set_seeking(&self, known: Option<BTreeSet<SocketAddr>>) {
-        *self.seeking.lock() = known;
+    /// What this process tells as a seeker; `None` once it founds no cluster any more.
+    pub(crate) fn set_seeking(&self, told: Option<SeekerState>) {
+        *self.seeking.lock() = told;
     }
 
     /// The cluster that it is in, or is about to join.

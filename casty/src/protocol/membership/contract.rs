@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::{
     config::{Availability, OnDown},
     error::JoinError,
-    id::{ClusterIdentity, Generation, Incarnation, MemberId},
+    id::{ClusterIdentity, Generation, Incarnation, MemberId, SeekerState},
     protocol::{
         bootstrap::SeedAnswer, leader_client::LeaderError, lease::LeaseTimes, map::ClusterMap,
     },
@@ -18,6 +18,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(crate) struct MembershipConfig {
     pub(crate) seeds: Vec<String>,
+    /// How many nodes found the cluster. Without it, all seeds have to answer.
+    pub(crate) expect: Option<u32>,
     /// `None` for a client, which hosts nothing and is no member.
     pub(crate) address: Option<SocketAddr>,
     pub(crate) on_down: OnDown,
@@ -127,7 +129,7 @@ pub(crate) enum Outcome {
     /// The outcome of `SitAgain`: the addresses of the voters.
     Sat(Result<Vec<SocketAddr>, String>),
     Forgotten,
-    /// The outcome of `Greet`, in the order of the places.
+    /// The outcome of `Greet`: an answer at least of each place.
     Greeted(Vec<Greeted>),
     /// The outcome of `Found` and `FoundGeneration`.
     Founded(Result<(), String>),
@@ -171,9 +173,13 @@ pub(crate) enum Sight {
     Nothing,
 }
 
-/// The answer of one seed or voter.
+/// The answer of one process. A place whose name has several addresses has several answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Greeted {
+    /// The place that was to be asked.
+    pub(crate) place: String,
+    /// The address, if that is not what the place says.
+    pub(crate) at: Option<SocketAddr>,
     pub(crate) answer: SeedAnswer,
     pub(crate) cluster: Option<Introduction>,
 }
@@ -195,11 +201,11 @@ pub(crate) enum MembershipEffect {
     /// End the entities and all links, forget the map, the leader and the engine. The process is
     /// this member from now on.
     Begin(MemberId),
-    /// Tell each process that asks that this process may found a cluster, and knows these
-    /// seekers; with `None`, that it will found none.
-    TellSeekers(Option<BTreeSet<SocketAddr>>),
-    /// The process is in no cluster yet, because of these places: each with its answer.
-    Wait(Vec<(String, SeedAnswer)>),
+    /// Tell each process that asks that this process may found a cluster, and this; with `None`,
+    /// that it will found none.
+    TellSeekers(Option<SeekerState>),
+    /// The process is in no cluster yet, because of these answers.
+    Wait(Vec<Greeted>),
     /// Take this cluster for the node's own.
     Meet(Introduction),
     /// The cluster that this client was in is gone. The next one it meets is another: its epochs

@@ -95,8 +95,10 @@ impl Spreading {
             let identity = greeted.cluster.as_ref().map(|cluster| cluster.identity);
             greeted.answer == SeedAnswer::Myself || (identity.is_some() && identity == ours)
         };
-        let mut answers = answers.iter();
-        self.places.retain(|_| !answers.next().is_some_and(knows));
+        self.places.retain(|place| {
+            let mut of_it = answers.iter().filter(|greeted| greeted.place == *place);
+            !of_it.next().is_some_and(knows) || !of_it.all(knows)
+        });
     }
 }
 

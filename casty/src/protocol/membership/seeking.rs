@@ -20,6 +20,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Seeking {
     places: Vec<String>,
+    /// The places of the last answers.
+    asked: Vec<String>,
     /// The process was a member before. So there is a cluster, and none is to be founded.
     anew: bool,
     bootstrap: Option<Bootstrap>,
@@ -78,6 +80,7 @@ impl Seeking {
     pub(super) fn sitting(places: Vec<String>, anew: bool) -> Self {
         Self {
             places,
+            asked: Vec::new(),
             anew,
             bootstrap: None,
             warn_at: None,
@@ -157,13 +160,13 @@ impl Membership {
 
     fn ask_places(&mut self) {
         let pauses = Backoff::new(self.config.backoff, self.config.backoff_max);
-        let own = self.config.address;
+        let (own, expect) = (self.config.address, self.config.expect);
         let Some(seeking) = self.seeking() else {
             return;
         };
         seeking.step = SeekingStep::Asking;
         let own = own.filter(|_| !seeking.anew);
-        let fresh = || Bootstrap::new(own, pauses);
+        let fresh = || Bootstrap::new(own, expect, pauses);
         let bootstrap = seeking.bootstrap.get_or_insert_with(fresh);
         // A place that is known by a name as well is asked twice.
         let known = bootstrap
@@ -184,6 +187,7 @@ impl Membership {
         let Some(seeking) = self.seeking() else {
             return;
         };
+        seeking.asked = greeted.iter().map(|place| place.place.clone()).collect();
         let (SeekingStep::Asking, Some(bootstrap)) = (&seeking.step, &mut seeking.bootstrap) else {
             return;
         };
@@ -191,7 +195,7 @@ impl Membership {
         let decision = bootstrap.handle_round(&answers, view.jitter);
         let tells = (*bootstrap.told() != told).then(|| bootstrap.told().clone());
         let waits = matches!(decision, Decision::Retry { .. });
-        self.tell_of_wait(waits, &answers, view);
+        self.tell_of_wait(waits, greeted, view);
         match decision {
             Decision::Found => {
                 self.go_to(SeekingStep::Founding);
@@ -213,20 +217,16 @@ impl Membership {
 
     /// Names the seeds that this process waits for, at first and every now and then. A seed whose
     /// name means nothing is a mistake also where others answer.
-    fn tell_of_wait(&mut self, waits: bool, answers: &[SeedAnswer], view: &NodeView<'_>) {
+    fn tell_of_wait(&mut self, waits: bool, greeted: &[Greeted], view: &NodeView<'_>) {
         let Some(seeking) = self.seeking() else {
             return;
         };
-        let is_cause = |answer: &SeedAnswer| match answer {
+        let is_cause = |greeted: &&Greeted| match greeted.answer {
             SeedAnswer::Myself | SeedAnswer::Kept => false,
             SeedAnswer::Unresolved(_) => true,
             _ => waits,
         };
-        let asked = seeking.places.iter().zip(answers);
-        let causes = asked.filter(|(_, answer)| is_cause(answer));
-        let causes: Vec<_> = causes
-            .map(|(place, answer)| (place.clone(), answer.clone()))
-            .collect();
+        let causes: Vec<Greeted> = greeted.iter().filter(is_cause).cloned().collect();
         if !causes.is_empty() && seeking.warn_at.is_none_or(|at| at <= view.now) {
             seeking.warn_at = Some(view.now + WARN_EVERY);
             self.effects.push(MembershipEffect::Wait(causes));
@@ -236,7 +236,7 @@ impl Membership {
     fn fail_at(&mut self, place: usize, reason: String) {
         let seed = self
             .seeking()
-            .and_then(|seeking| seeking.places.get(place).cloned());
+            .and_then(|seeking| seeking.asked.get(place).cloned());
         let seed = seed.unwrap_or_default();
         self.fail(JoinError::Refused { seed, reason });
     }

@@ -149,6 +149,9 @@ impl Sim {
     /// Starts a node with its own settings or entity types. `configure` is called at each start of
     /// the node.
     ///
+    /// A node listens at port 25520 of its name: `a:25520` may be a seed. The name `nodes` has the
+    /// addresses of all nodes that were started until now, as a headless service of Kubernetes has.
+    ///
     /// # Panics
     /// If there is a node of that name.
     pub fn start_with(

@@ -233,6 +233,8 @@ fn a_sole_voter_that_stood_still_for_longer_than_its_lease_asks_the_others_first
         "it has had no lease yet"
     );
     let silent = Greeted {
+        place: "seed".into(),
+        at: None,
         answer: SeedAnswer::Unreachable,
         cluster: None,
     };
@@ -250,6 +252,8 @@ fn a_sole_voter_that_stood_still_for_longer_than_its_lease_asks_the_others_first
     assert_eq!(process.done(granted(late)), asks);
     // The other is in a later generation, and says so when it refuses.
     let refused = Greeted {
+        place: "seed".into(),
+        at: None,
         answer: SeedAnswer::Cluster,
         cluster: None,
     };
@@ -333,6 +337,8 @@ fn a_member_that_a_generation_has_left_behind_joins_that_one() {
     };
     let answer = |identity| {
         let answer = Greeted {
+            place: "seed".into(),
+            at: None,
             answer: SeedAnswer::Cluster,
             cluster: Some(introduction(identity)),
         };
@@ -503,6 +509,8 @@ fn a_claim_of_a_later_generation_is_a_reason_to_ask_and_ends_nothing() {
         assert_eq!(process.handle(claim(generation, Some(address(9)))), []);
     }
     let silent = Greeted {
+        place: "seed".into(),
+        at: None,
         answer: SeedAnswer::Unreachable,
         cluster: None,
     };

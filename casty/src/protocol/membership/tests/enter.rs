@@ -1,7 +1,7 @@
 //! The way into a cluster.
 
 use super::*;
-use crate::id::Seeker;
+use crate::id::{Seeker, SeekerState};
 
 fn engine(reason: &str) -> MembershipEffect {
     let reason = reason.to_owned();
@@ -17,11 +17,17 @@ fn seeker(n: u16, known: &[u16]) -> SeedAnswer {
     SeedAnswer::Seeker(Seeker {
         address: address(n),
         known: known.iter().map(|n| address(*n)).collect(),
+        vote: None,
     })
 }
 
 fn waits(for_seed: SeedAnswer) -> MembershipEffect {
-    MembershipEffect::Wait(vec![("seed".into(), for_seed)])
+    MembershipEffect::Wait(vec![Greeted {
+        place: "seed".into(),
+        at: None,
+        answer: for_seed,
+        cluster: None,
+    }])
 }
 
 #[test]
@@ -29,6 +35,8 @@ fn a_seeker_tells_whom_it_knows_and_asks_those_too() {
     let mut process = Process::seeking(config());
     let hears = |answers: &[SeedAnswer]| {
         let answers = answers.iter().map(|answer| Greeted {
+            place: "seed".into(),
+            at: None,
             answer: answer.clone(),
             cluster: None,
         });
@@ -44,7 +52,10 @@ fn a_seeker_tells_whom_it_knows_and_asks_those_too() {
     let known = [2, 3, 4].map(address).into();
     assert_eq!(
         process.done(hears(&[seed.clone(), seed.clone(), seeker(4, &[])])),
-        [MembershipEffect::TellSeekers(Some(known))]
+        [MembershipEffect::TellSeekers(Some(SeekerState {
+            known,
+            vote: None
+        }))]
     );
     process.tick_after(2 * BACKOFF);
     assert_eq!(
@@ -74,7 +85,12 @@ fn a_seed_without_an_address_is_named_although_another_answers() {
     let unresolved = SeedAnswer::Unresolved("no such name".into());
     let waits = waits(unresolved.clone());
     let identity = founded(4).identity;
-    let greeted = |answer, cluster| Greeted { answer, cluster };
+    let greeted = |answer, cluster| Greeted {
+        place: "seed".into(),
+        at: None,
+        answer,
+        cluster,
+    };
     let cluster = greeted(SeedAnswer::Cluster, Some(introduction(identity)));
     let effects = process.done(Outcome::Greeted(vec![greeted(unresolved, None), cluster]));
     let meets = MembershipEffect::Meet(introduction(identity));
@@ -239,6 +255,8 @@ fn a_kept_seat_is_taken_from_the_node_itself_or_where_its_voters_were() {
     let voters = vec![address(2), address(1)];
     assert_eq!(process.done(Outcome::Sat(Ok(voters))), [greet(0, &places)]);
     let silent = |answer| Greeted {
+        place: "seed".into(),
+        at: None,
         answer,
         cluster: None,
     };

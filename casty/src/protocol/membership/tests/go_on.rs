@@ -96,10 +96,14 @@ fn a_tie_that_is_won_begins_the_next_generation() {
     // The seed is in the new generation already.
     process.identity = Some(later(8));
     let unreachable = Greeted {
+        place: "127.0.0.1:1".into(),
+        at: None,
         answer: SeedAnswer::Unreachable,
         cluster: None,
     };
     let joined = Greeted {
+        place: "seed".into(),
+        at: None,
         answer: SeedAnswer::Cluster,
         cluster: Some(introduction(later(8))),
     };
@@ -156,6 +160,8 @@ fn a_rival_that_answers_has_the_node_join_as_another() {
     let [_, begin, forget] = begins(2, 2);
     let mut process = waiting();
     let nobody = Outcome::Greeted(vec![Greeted {
+        place: "seed".into(),
+        at: None,
         answer: SeedAnswer::Unreachable,
         cluster: None,
     }]);
@@ -300,7 +306,15 @@ fn asks_survivors() -> MembershipEffect {
 
 fn survivor(answer: SeedAnswer) -> Outcome {
     let cluster = None;
-    Outcome::OthersAsked(Asking::Recovery, vec![Greeted { answer, cluster }])
+    Outcome::OthersAsked(
+        Asking::Recovery,
+        vec![Greeted {
+            place: "seed".into(),
+            at: None,
+            answer,
+            cluster,
+        }],
+    )
 }
 
 #[test]

@@ -38,6 +38,7 @@ struct Process {
 fn config() -> MembershipConfig {
     MembershipConfig {
         seeds: vec!["seed".into()],
+        expect: None,
         address: Some(address(2)),
         on_down: OnDown::Rejoin,
         availability: Availability::Consistent,
@@ -73,6 +74,8 @@ fn introduction(identity: ClusterIdentity) -> Introduction {
 
 fn answers(answer: SeedAnswer, cluster: Option<ClusterIdentity>) -> Outcome {
     Outcome::Greeted(vec![Greeted {
+        place: "seed".into(),
+        at: None,
         answer,
         cluster: cluster.map(introduction),
     }])

@@ -16,11 +16,15 @@ use super::{
 };
 use crate::transport::net::PeerIdentity;
 
+/// The name that has the addresses of all nodes.
+const ALL_NODES: &str = "nodes";
+
 impl Network {
-    /// The address of a host's name.
-    pub(super) fn resolve(&self, name: &str, port: u16) -> Option<SocketAddr> {
-        let host = self.hosts.iter().find(|host| host.name == name)?;
-        Some(SocketAddr::new(host.ip, port))
+    /// The addresses of a name: a node's, or those of all nodes that were ever started.
+    pub(super) fn resolve(&self, name: &str, port: u16) -> Vec<SocketAddr> {
+        let hosts = self.hosts.iter();
+        let named = hosts.filter(|host| host.name == name || name == ALL_NODES);
+        named.map(|host| SocketAddr::new(host.ip, port)).collect()
     }
 
     /// Listens on a port, or on a free one for port 0. Returns the listener's address and number.

@@ -107,9 +107,11 @@ impl Net for SimNet {
             let malformed = || io::Error::new(io::ErrorKind::InvalidInput, "no `name:port`");
             let (host, port) = name.rsplit_once(':').ok_or_else(malformed)?;
             let port = port.parse().map_err(|_| malformed())?;
-            let address = self.shared.with(|network| network.resolve(host, port));
-            let address = address.ok_or(io::ErrorKind::NotFound)?;
-            Ok(vec![address])
+            let addresses = self.shared.with(|network| network.resolve(host, port));
+            if addresses.is_empty() {
+                return Err(io::ErrorKind::NotFound.into());
+            }
+            Ok(addresses)
         })
     }
 }

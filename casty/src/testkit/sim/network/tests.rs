@@ -51,7 +51,7 @@ impl Lab {
     }
 
     fn address(&self) -> SocketAddr {
-        self.network.resolve("b", PORT).unwrap()
+        self.network.resolve("b", PORT)[0]
     }
 
     fn dial(&mut self) -> EndId {
