@@ -79,7 +79,8 @@ impl FailedMoves {
         }
     }
 
-    /// Whether it is time to move this shard. `is_leaving`: its owner leaves, and will be gone soon.
+    /// Whether it is time to move this shard. `is_leaving`: its owner leaves, and will be gone
+    /// soon.
     pub(crate) fn may_move(
         &self,
         kind: &str,

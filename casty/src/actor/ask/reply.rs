@@ -56,7 +56,7 @@ pub(crate) struct Own {
     pub(crate) activation: u32,
     /// The result of work, which keeps an actor awake; a timer does not.
     pub(crate) is_work: bool,
-    under_way: UnderWay,
+    delivery: OneDelivery,
 }
 
 impl Own {
@@ -64,12 +64,12 @@ impl Own {
         Self {
             activation,
             is_work,
-            under_way: UnderWay(delivery.clone()),
+            delivery: OneDelivery(delivery.clone()),
         }
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {
-        self.under_way.0.is_cancelled()
+        self.delivery.0.is_cancelled()
     }
 }
 
@@ -97,9 +97,9 @@ impl Delivery {
 }
 
 /// A message under way. Its end, with the envelope's, says that the message is dealt with.
-struct UnderWay(Arc<Delivery>);
+struct OneDelivery(Arc<Delivery>);
 
-impl Drop for UnderWay {
+impl Drop for OneDelivery {
     fn drop(&mut self) {
         self.0.over.notify_one();
     }

@@ -27,8 +27,8 @@ use crate::{
     infra::{mutants, panic},
 };
 
-/// What a call ends with in place of a panic: it was dropped where it awaited something. Of no size,
-/// so boxing it allocates nothing.
+/// What a call ends with in place of a panic: it was dropped where it awaited something. Of no
+/// size, so boxing it allocates nothing.
 pub(super) struct CutShort;
 
 /// The lease under which a run has begun what it does.

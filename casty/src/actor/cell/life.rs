@@ -145,7 +145,8 @@ impl dyn AnyActivation + '_ {
         boxed(async move {
             let cell = self.cell();
             let (actor, why) = (cell.path(), cell.core().why_cut_short());
-            // Of an entity that had to stop, the move of its shard says so, for all of them at once.
+            // Of an entity that had to stop, the move of its shard says so, for all of them at
+            // once.
             if !cell.core().is_overdue() {
                 tracing::warn!(
                     %actor,
@@ -309,8 +310,8 @@ impl dyn AnyActivation + '_ {
         }
     }
 
-    /// Ends what belongs to the activation: work and timers at once, children when they have handled
-    /// what they have. Children of an actor that has to end at once do so too.
+    /// Ends what belongs to the activation: work and timers at once, children when they have
+    /// handled what they have. Children of an actor that has to end at once do so too.
     async fn end_scope(&mut self, mut scope: Box<ActivationScope>) {
         let children = scope.end();
         if children.is_empty() {

@@ -80,7 +80,8 @@ pub(crate) trait CellHost<A: Actor>: Host {
     /// The cell takes no more messages and can be forgotten.
     fn closed(&self, cell: &Cell<A>);
 
-    /// Whether the state could go on on another node, where that is to be checked after each message.
+    /// Whether the state could go on on another node, where that is to be checked after each
+    /// message.
     fn can_move(&self, state: &A) -> Result<(), String> {
         let _ = state;
         Ok(())

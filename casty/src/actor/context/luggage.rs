@@ -1,4 +1,5 @@
-//! What an activation takes along when its shard moves: timers, as far as their messages can travel.
+//! What an activation takes along when its shard moves: timers, as far as their messages can
+//! travel.
 
 use std::{sync::Arc, time::Duration};
 

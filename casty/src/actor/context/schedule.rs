@@ -213,8 +213,8 @@ impl<A: Actor> Context<A> {
     }
 
     /// Awaits `future` beside the actor, which handles other messages meanwhile; what it returns,
-    /// `map` makes a message to this actor of. A [call](crate::call::Call) of another actor is such a
-    /// future.
+    /// `map` makes a message to this actor of. A [call](crate::call::Call) of another actor is such
+    /// a future.
     ///
     /// Let the future return a `Result` where it can fail: that arrives like any other result. If
     /// it panics, the actor has failed, as by a panic of a handler. It is cancelled when the
