@@ -4,6 +4,7 @@ use casty::{
     error::{JoinError, ShutdownError},
     prelude::*,
 };
+use casty_tests::Counter;
 use tokio::task::JoinHandle;
 
 use crate::support::{cluster, node, shutdown, soon};
@@ -70,4 +71,60 @@ async fn a_node_that_will_never_be_a_member_terminates() {
     assert!(is_refused(&ended), "{ended:?}");
     soon("it terminates", watch).await.unwrap();
     soon("shutdown", first.shutdown()).await.unwrap();
+}
+
+fn runtime(threads: usize) -> tokio::runtime::Runtime {
+    let mut builder = match threads {
+        0 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let builder = builder.worker_threads(threads.max(1));
+    builder.enable_all().build().unwrap()
+}
+
+/// No task of it runs any more, and no timer.
+#[test]
+fn a_system_whose_runtime_has_ended_refuses_messages_and_ends_asks() {
+    for threads in [0, 2] {
+        let (theirs, ours) = (runtime(threads), runtime(0));
+        let (system, asking) = theirs.block_on(async {
+            let system = node("here").start().await.unwrap();
+            soon("it serves", system.ready()).await.unwrap();
+            let counter = system.entity::<Counter>("a");
+            assert_eq!(counter.add(1).await, Ok(1));
+            (system, counter)
+        });
+        let local = theirs.block_on(async { ActorSystem::local("app") });
+        let spawned = theirs.block_on(async { local.spawn(Parrot) });
+        let under_way = ours.spawn(asking.nap(600_000).into_future());
+        ours.block_on(a_while());
+        assert!(!under_way.is_finished());
+        theirs.shutdown_background();
+        ours.block_on(async {
+            let lost = soon("its end", under_way).await.unwrap().unwrap_err();
+            assert!(lost.maybe_handled() || lost == AskError::Stopped, "{lost}");
+            soon("it terminates", system.terminated()).await;
+            soon("it terminates", local.terminated()).await;
+            let asked = soon("an end", asking.add(1)).await;
+            assert_eq!(asked, Err(AskError::Stopped), "{threads} threads");
+            let told = soon("an end", asking.increment(1).tell()).await;
+            assert!(matches!(told, Err(TellError::Stopped(_))), "{told:?}");
+            let other = local.entity::<Counter>("b").add(1);
+            let other = soon("an end", other).await.unwrap_err();
+            assert!(!other.maybe_handled(), "{other}");
+            let spoken = soon("an end", spawned.speak()).await;
+            assert_eq!(spoken, Err(AskError::Stopped));
+            assert!(!system.is_ready() && !local.is_ready());
+            let unready = soon("an end", system.ready()).await;
+            assert_eq!(unready, Err(JoinError::ShutDown));
+        });
+    }
+}
+
+struct Parrot;
+
+#[actor]
+impl Parrot {
+    #[message]
+    fn speak(&self) {}
 }

@@ -102,6 +102,8 @@ pub struct Runtime {
     handle: tokio::runtime::Handle,
     upkeep: TimerThread,
     stopped: AtomicBool,
+    /// The tokio runtime has ended, and with it all that this system does.
+    lost_tokio: AtomicBool,
     actors: Mutex<HashMap<u64, Arc<dyn AnyCell>, foldhash::fast::RandomState>>,
     next_actor: AtomicU64,
     next_watch: AtomicU64,
@@ -149,6 +151,7 @@ impl Runtime {
             handle,
             upkeep,
             stopped: AtomicBool::new(false),
+            lost_tokio: AtomicBool::new(false),
             actors: Mutex::default(),
             next_actor: AtomicU64::new(1),
             next_watch: AtomicU64::new(1),
@@ -282,6 +285,21 @@ impl Runtime {
         self.warm.end();
         self.runners.end();
         self.routes.store(Arc::default());
+    }
+
+    /// The tokio runtime has ended: no message is handled, and no time passes any more.
+    pub(crate) fn handle_lost_tokio(&self) {
+        self.lost_tokio.store(true, Ordering::Relaxed);
+        let actors: Vec<_> = lock(&self.actors).values().cloned().collect();
+        for actor in actors {
+            actor.sever();
+        }
+        self.stop();
+        self.deadlines.end();
+    }
+
+    pub(crate) fn has_lost_tokio(&self) -> bool {
+        self.lost_tokio.load(Ordering::Relaxed)
     }
 
     #[inline]

@@ -9,7 +9,7 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::{ActorSystem, Inner};
+use super::{ActorSystem, Inner, tether};
 use crate::{
     actor::{
         Entity,
@@ -65,6 +65,8 @@ pub struct SystemBuilder {
     pub(super) net: Arc<dyn Net>,
     incarnation: Option<Incarnation>,
     seed: Option<u64>,
+    /// The end of its tokio runtime is that of a process, which does nothing more.
+    is_simulated: bool,
     strict_wire: Option<bool>,
 }
 
@@ -88,6 +90,7 @@ impl SystemBuilder {
             net: Arc::new(Tcp),
             incarnation: None,
             seed: None,
+            is_simulated: false,
             strict_wire: None,
         }
     }
@@ -402,6 +405,7 @@ impl SystemBuilder {
     #[cfg(feature = "sim")]
     pub(crate) fn net(mut self, net: Arc<dyn Net>) -> Self {
         self.net = net;
+        self.is_simulated = true;
         self
     }
 
@@ -620,6 +624,9 @@ impl SystemBuilder {
         let (regions, process) = (parts.regions.to_vec(), parts.process.clone());
         let (node, inputs) = Node::new(setup, parts, local, kept);
         start(&node, inputs, listener);
+        if !self.is_simulated {
+            tether::tie(&runtime, &regions, &process.ending, &process.cancel);
+        }
         Ok(ActorSystem(Arc::new(Inner {
             runtime,
             regions,

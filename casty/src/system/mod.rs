@@ -4,6 +4,7 @@ mod builder;
 mod client;
 mod shards;
 mod termination;
+mod tether;
 #[cfg(feature = "sim")]
 mod weak;
 
@@ -134,13 +135,15 @@ impl ActorSystem {
         }
         let (regions, routes) = registry.build(&runtime, &settings, None)?;
         runtime.set_routes(routes);
-        let stop = CancellationToken::new().drop_guard();
+        let (stop, ending) = (CancellationToken::new(), CancellationToken::new());
+        tether::tie(&runtime, &regions, &ending, &stop);
+        let stop = stop.drop_guard();
         Ok(Self(Arc::new(Inner {
             runtime,
             regions,
             node: None,
             settings,
-            ending: CancellationToken::new(),
+            ending,
             _remote_actors: None,
             _stop: stop,
         })))

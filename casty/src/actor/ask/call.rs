@@ -311,12 +311,25 @@ impl<A: Actor> UnderWay<A> {
                         Outcome::Answer(answer) => Ok(answer),
                         // The envelope was dropped unhandled.
                         Outcome::Unanswered => Err(NoAnswer::Failed(Failure::Stopped)),
-                        Outcome::Late => Err(NoAnswer::Late),
+                        Outcome::Late => Err(self.late()),
                     });
                 }
                 AskState::Done => panic!("an ask was polled after it had resolved"),
             }
         }
+    }
+
+    #[cold]
+    fn late(&self) -> NoAnswer {
+        let runtime = self.to.runtime();
+        if !runtime.has_lost_tokio() {
+            return NoAnswer::Late;
+        }
+        NoAnswer::Failed(Failure::Unreachable {
+            node: runtime.node.to_string(),
+            reason: "the tokio runtime of this system has ended".to_owned(),
+            maybe_handled: true,
+        })
     }
 
     fn send(&mut self, message: A::Message) -> Result<(), Failure> {

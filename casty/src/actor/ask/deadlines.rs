@@ -44,6 +44,8 @@ pub(crate) struct Deadlines {
 struct Noted {
     by_tick: BTreeMap<Tick, Vec<Weak<dyn Expires>>>,
     watched: bool,
+    /// Nothing watches over deadlines any more.
+    ended: bool,
 }
 
 impl Deadlines {
@@ -56,6 +58,7 @@ impl Deadlines {
                 by_tick: BTreeMap::new(),
                 // In a model, time passes by `pass` alone.
                 watched: cfg!(feature = "model"),
+                ended: false,
             }),
             sooner: Notify::new(),
         })
@@ -66,9 +69,14 @@ impl Deadlines {
         Tick(millis(self.born.elapsed() + Duration::from_nanos(999_999)))
     }
 
-    /// Checks `who` at this moment.
-    pub(crate) fn note(self: &Arc<Self>, at: Tick, who: Weak<dyn Expires>) {
+    /// Checks `who` at this moment. Returns whether that will happen: not once deadlines have
+    /// [ended](Self::end).
+    #[must_use]
+    pub(crate) fn note(self: &Arc<Self>, at: Tick, who: Weak<dyn Expires>) -> bool {
         let mut noted = lock(&self.noted);
+        if noted.ended {
+            return false;
+        }
         let first = noted.by_tick.first_key_value().map(|(tick, _)| *tick);
         noted.by_tick.entry(at).or_default().push(who);
         if !std::mem::replace(&mut noted.watched, true) {
@@ -77,6 +85,21 @@ impl Deadlines {
             spawn_on(&self.handle, self.clone().watch());
         } else if first.is_none_or(|first| at < first) {
             self.sooner.notify_one();
+        }
+        true
+    }
+
+    /// No time passes here any more, since the tokio runtime has ended: all deadlines are over.
+    pub(crate) fn end(&self) {
+        let all = {
+            let mut noted = lock(&self.noted);
+            noted.ended = true;
+            std::mem::take(&mut noted.by_tick)
+        };
+        for (tick, who) in all {
+            for who in who.iter().filter_map(Weak::upgrade) {
+                who.expire(tick, Tick(u64::MAX));
+            }
         }
     }
 
@@ -156,14 +179,14 @@ mod tests {
         };
         for millis in [500, 30, 200] {
             let tick = deadlines.now() + Duration::from_millis(millis);
-            deadlines.note(tick, weak());
+            assert!(deadlines.note(tick, weak()));
             tokio::task::yield_now().await;
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
         let asked: Vec<_> = lock(&log.0).iter().map(|(_, at)| *at - begun).collect();
         assert_eq!(asked, [30, 200, 500].map(Duration::from_millis));
         assert!(!lock(&deadlines.noted).watched, "nobody is noted any more");
-        deadlines.note(deadlines.now(), weak());
+        assert!(deadlines.note(deadlines.now(), weak()));
         tokio::time::sleep(Duration::from_millis(1)).await;
         assert_eq!(lock(&log.0).len(), 4);
     }

@@ -114,7 +114,13 @@ impl<T: Send + 'static> OneShot<T> {
         if slot.noted.is_none_or(|noted| check < noted) {
             slot.noted = Some(check);
             let this: Weak<Self> = Arc::downgrade(self);
-            self.deadlines.note(check, this);
+            if !self.deadlines.note(check, this) {
+                (slot.expiry, slot.noted) = (None, None);
+                slot.outcome = Some(Outcome::Late);
+                if let Some(waker) = &slot.waker {
+                    waker.wake_by_ref();
+                }
+            }
         }
     }
 }
