@@ -71,6 +71,8 @@ pub(crate) fn all_at(span: Span, tokens: TokenStream) -> TokenStream {
                 moved.set_span(span);
                 TokenTree::Group(moved)
             }
+            // The place of `$crate` says which crate it is.
+            TokenTree::Ident(ident) if ident == "$crate" => TokenTree::Ident(ident),
             mut token => {
                 token.set_span(span);
                 token

@@ -21,8 +21,8 @@ pub use crate::{
     message::{
         codec::{DecodeError, EncodeError},
         form::{
-            MessageForm, MessageWriter, PackedFields, PackedNames, fill, no_message, pack,
-            read_message, slot, unpack, write_message,
+            Field, Filled, MessageForm, MessageWriter, PackedFields, PackedNames, fill, no_message,
+            pack, read_message, unpack, write_message,
         },
         wire::Wire,
     },
@@ -32,11 +32,16 @@ pub use serde;
 
 use crate::{
     actor::ask::call::{decode_result, decode_value},
-    message::codec,
+    message::{codec, form::Known},
 };
 
-/// Requires that a type can be part of a message.
-pub const fn wire<T: Wire>() {}
+/// Requires that a type can be part of a message, and gives what reads and writes it there.
+///
+/// What it gives is of a hidden type and requires nothing of `T`. So the compiler reports a type
+/// that cannot travel here; it reports equal errors at one place once.
+pub const fn wire<T: Wire>() -> impl Field<T> {
+    Known::new()
+}
 
 /// The codec of a reply: how the handler's value `R` is written, and how it is read as the answer
 /// `T` or the error `E`.

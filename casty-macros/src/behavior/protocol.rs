@@ -237,7 +237,8 @@ impl Expansion<'_> {
         }
         let mut assert = |function: TokenStream, ty: &Type| {
             let span = names::at(ty.span());
-            assertions.extend(quote_spanned!(span=> #private::#function::<#ty>();));
+            let called = names::all_at(span, quote!(#private::#function::<#ty>()));
+            assertions.extend(quote!(let _ = #called;));
         };
         for message in &self.behavior.messages {
             for argument in &message.arguments {

@@ -5,7 +5,7 @@
 //! argument has an attribute of serde's other than `default`.
 
 use proc_macro2::{Literal, TokenStream};
-use quote::{quote, quote_spanned};
+use quote::quote;
 use syn::spanned::Spanned;
 
 use super::{
@@ -204,24 +204,30 @@ impl Expansion<'_> {
         let locals: Vec<_> = (0..sent.arguments.len()).map(names::argument).collect();
         let slots = sent.arguments.iter().zip(&locals).map(|(argument, local)| {
             let (span, ty, name) = (names::at(argument.ty.span()), &argument.ty, argument.name());
-            let slot = quote_spanned!(span=> #private::slot::<#ty>(#name));
+            // All at one place, so that a type that cannot travel is reported there, once.
+            let slot = names::all_at(
+                span,
+                quote!(#private::Field::<#ty>::slot::<'de, __M>(#private::wire::<#ty>(), #name)),
+            );
             quote!(let mut #local = #slot;)
         });
         let taken = sent.arguments.iter().zip(&locals).map(|(argument, local)| {
-            let field = &argument.ident;
-            match argument.serde() {
-                Serde::Default => {
-                    let span = names::at(argument.ty.span());
-                    let taken = quote_spanned!(span=> #local.take_or_default());
-                    quote!(#field: #taken,)
-                }
-                Serde::Nothing | Serde::More => quote!(#field: #local.take()?,),
-            }
+            let (field, ty) = (&argument.ident, &argument.ty);
+            let filled = quote!(#private::Filled::<'de, __M, #ty>);
+            let taken = match argument.serde() {
+                Serde::Default => quote!(#filled::take_or_default(#local)),
+                Serde::Nothing | Serde::More => quote!(#filled::take(#local)?),
+            };
+            let taken = names::all_at(names::at(ty.span()), taken);
+            quote!(#field: #taken,)
+        });
+        let filled = sent.arguments.iter().zip(&locals).map(|(argument, local)| {
+            names::all_at(names::at(argument.ty.span()), quote!(&mut #local))
         });
         quote! {
             {
                 #(#slots)*
-                #private::fill(Self::FIELDS[#index], &mut [#(&mut #locals),*], __fields)?;
+                #private::fill(Self::FIELDS[#index], &mut [#(#filled),*], __fields)?;
                 ::core::result::Result::Ok(Self::#variant { #(#taken)* })
             }
         }
@@ -229,6 +235,7 @@ impl Expansion<'_> {
 
     /// Writes the message that `self` is.
     fn written(&self) -> TokenStream {
+        let private = &self.private;
         let mut index = 0_usize..;
         let arms = self.behavior.messages.iter().map(|sent| {
             let variant = &sent.variant;
@@ -239,7 +246,11 @@ impl Expansion<'_> {
             let locals: Vec<_> = (0..sent.arguments.len()).map(names::argument).collect();
             let fields = sent.arguments.iter().map(|argument| &argument.ident);
             let values = sent.arguments.iter().zip(&locals).map(|(argument, local)| {
-                names::all_at(names::at(argument.ty.span()), quote!(#local))
+                let ty = &argument.ty;
+                names::all_at(
+                    names::at(ty.span()),
+                    quote!(#private::Field::<#ty>::put(#private::wire::<#ty>(), #local)),
+                )
             });
             quote! {
                 Self::#variant { #(#fields: ref #locals),* } => {

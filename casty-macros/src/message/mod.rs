@@ -2,7 +2,7 @@
 //! `#[entity]` or `#[actor]` block, whose macro removes it; expanded by itself, it is misplaced.
 
 use proc_macro2::{Ident, TokenStream};
-use quote::{ToTokens, quote, quote_spanned};
+use quote::{ToTokens, quote};
 use syn::{
     Attribute, Field, Generics, ImplItemFn, Item, Path, Token, Type,
     punctuated::Punctuated,
@@ -160,7 +160,9 @@ fn assertions(casty: &Path, found: &Found<'_>, item: &impl VisitFields) -> Token
     let whole: Type = syn::parse_quote!(#ident);
     let assertions = fields.types.into_iter().flat_map(types::parts).map(|ty| {
         let ty = ReplaceSelf(&whole).in_type(ty);
-        quote_spanned!(names::at(ty.span())=> #casty::__private::wire::<#ty>();)
+        let span = names::at(ty.span());
+        let wire = names::all_at(span, quote!(#casty::__private::wire::<#ty>()));
+        quote!(let _ = #wire;)
     });
     quote! {
         const _: () = {

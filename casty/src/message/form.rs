@@ -4,7 +4,7 @@
 //! fields. The derives cost more to compile: each message gets two visitors of its own, and each
 //! visitor compiles the whole of the decoder's dispatch once more. Here an enum has one visitor for all its
 //! messages, and the loop over the fields is compiled once for a format: it knows the fields as
-//! [`Slot`]s behind `dyn`.
+//! [`Fill`]s behind `dyn`.
 //!
 //! Between nodes a message is always MessagePack. So [`pack`] and [`unpack`] write and read the
 //! form directly: names are copied and compared as bytes, and serde sees the values only.
@@ -335,21 +335,55 @@ impl Visitor<'_> for NameVisitor {
     }
 }
 
-/// A field of a message that is being read.
+/// How a value of the type `T` is read and written as the field of a message.
+pub trait Field<T>: Sized {
+    /// The field of that name, not read yet.
+    fn slot<'de, M: MapAccess<'de>>(self, name: &'static str) -> impl Filled<'de, M, T>;
+
+    /// The value, to be written.
+    fn put<S: SerializeStructVariant>(self, value: &T) -> &dyn Put<S>;
+}
+
+/// A field of a message that is being read from a map of the kind `M`.
+pub trait Filled<'de, M: MapAccess<'de>, T>: Fill<'de, M> + Sized {
+    /// The value, or an error if the message came without it. An `Option` is `None` then.
+    fn take(self) -> Result<T, M::Error>;
+
+    /// The value, or the default if the message came without it.
+    fn take_or_default(self) -> T
+    where
+        T: Default;
+}
+
+/// The [`Field`] of a type that can travel.
 #[derive(Debug)]
-pub struct Slot<T> {
+pub(crate) struct Known<T>(PhantomData<fn() -> T>);
+
+impl<T: Wire> Known<T> {
+    pub(crate) const fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T: Wire> Field<T> for Known<T> {
+    #[inline]
+    fn slot<'de, M: MapAccess<'de>>(self, name: &'static str) -> impl Filled<'de, M, T> {
+        Slot { name, value: None }
+    }
+
+    #[inline]
+    fn put<S: SerializeStructVariant>(self, value: &T) -> &dyn Put<S> {
+        value
+    }
+}
+
+struct Slot<T> {
     name: &'static str,
     value: Option<T>,
 }
 
-/// The field of that name, not read yet.
-pub const fn slot<T: Wire>(name: &'static str) -> Slot<T> {
-    Slot { name, value: None }
-}
-
-impl<T: Wire> Slot<T> {
-    /// The value, or an error if the message came without it. An `Option` is `None` then.
-    pub fn take<E: serde::de::Error>(self) -> Result<T, E> {
+impl<'de, T: Wire, M: MapAccess<'de>> Filled<'de, M, T> for Slot<T> {
+    fn take(self) -> Result<T, M::Error> {
         match self.value {
             Some(value) => Ok(value),
             None => T::deserialize(Missing {
@@ -358,16 +392,16 @@ impl<T: Wire> Slot<T> {
             }),
         }
     }
-}
 
-impl<T: Default> Slot<T> {
-    /// The value, or the default if the message came without it.
-    pub fn take_or_default(self) -> T {
+    fn take_or_default(self) -> T
+    where
+        T: Default,
+    {
         self.value.unwrap_or_default()
     }
 }
 
-/// A [`Slot`] of any type, read from a map of the kind `M`.
+/// A field of any type, read from a map of the kind `M`.
 pub trait Fill<'de, M: MapAccess<'de>> {
     /// Reads the value from the map's present entry.
     fn fill(&mut self, map: &mut M) -> Result<(), M::Error>;
