@@ -330,7 +330,9 @@ impl dyn AnyActivation + '_ {
             cell.with_status(&mut |status, _| status.wake_by(cx.waker()));
             // It may have been told so before it could be woken.
             if core.ends_calls() && !std::mem::replace(&mut at_once, true) {
-                children.iter().for_each(|child| child.clone().sever());
+                for child in &children {
+                    child.clone().sever();
+                }
             }
             Poll::Pending
         })

@@ -8,6 +8,14 @@ use crate::actor::{
     runtime::Runtime,
 };
 
+/// What a handler asks for, to be done after it.
+#[derive(Default)]
+pub(super) struct Requests {
+    pub(super) stop: bool,
+    pub(super) transition: bool,
+    pub(super) passivate: bool,
+}
+
 /// What an activation has begun, and what it asked for.
 #[derive(Default)]
 pub(crate) struct ContextCore {
@@ -16,9 +24,7 @@ pub(crate) struct ContextCore {
     /// The gate's, when the run began what it does now.
     pub(super) since: Lapses,
     attached: Option<Box<ActivationScope>>,
-    pub(super) stop: bool,
-    pub(super) transition: bool,
-    pub(super) passivate: bool,
+    pub(super) requests: Requests,
     /// The state is being made, or `#[on_start]` runs.
     starting: bool,
     /// While it starts, after a move: how many timers and pieces of work the move has ended.
@@ -27,26 +33,26 @@ pub(crate) struct ContextCore {
 
 impl ContextCore {
     pub(crate) fn take_transition(&mut self) -> bool {
-        std::mem::take(&mut self.transition)
+        std::mem::take(&mut self.requests.transition)
     }
 
     pub(crate) fn take_stop(&mut self) -> bool {
-        std::mem::take(&mut self.stop)
+        std::mem::take(&mut self.requests.stop)
     }
 
     /// Whether the handler asked for what happens right after it.
     #[inline]
     pub(crate) fn has_requests(&self) -> bool {
-        self.stop || self.transition
+        self.requests.stop || self.requests.transition
     }
 
     #[inline]
     pub(crate) fn passivates(&self) -> bool {
-        self.passivate
+        self.requests.passivate
     }
 
     pub(crate) fn forget_requests(&mut self) {
-        (self.stop, self.transition, self.passivate) = (false, false, false);
+        self.requests = Requests::default();
     }
 
     pub(crate) fn is_starting(&self) -> bool {

@@ -98,6 +98,6 @@ impl<E: Entity> Context<E> {
     ///
     /// An entity that keeps messages for a later state does not sleep.
     pub fn passivate(&mut self) {
-        self.core.passivate = true;
+        self.core.requests.passivate = true;
     }
 }

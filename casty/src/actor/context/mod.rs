@@ -121,7 +121,7 @@ impl<A: Actor> Context<A> {
     /// An actor is gone then; messages still in its mailbox fail as `Stopped`. An entity starts
     /// afresh with its next message, and messages in its mailbox wait for that.
     pub fn stop(&mut self) {
-        self.core.stop = true;
+        self.core.requests.stop = true;
     }
 }
 
@@ -133,7 +133,7 @@ impl<A: Actor> Context<A> {
     }
 
     pub(crate) fn transition(&mut self) {
-        self.core.transition = true;
+        self.core.requests.transition = true;
     }
 }
 

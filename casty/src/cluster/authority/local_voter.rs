@@ -81,7 +81,7 @@ impl LocalVoter {
         };
         tracing::info!(seat = ?stored.seat, uuid = %stored.identity.uuid, "goes on from the stored state");
         let stored = EngineStart::StoredState(Box::new(stored));
-        self.start_engine(stored).await.map(drop)
+        Box::pin(self.start_engine(stored)).await.map(drop)
     }
 
     /// This node's engine, if it is in that seat. It is made if there is none and the seat was
@@ -102,7 +102,9 @@ impl LocalVoter {
             return Err(format!("no engine here has {seat:?}"));
         }
         let identity = self.local.identity().ok_or("it is in no cluster")?;
-        self.start_engine(EngineStart::Taught(identity, seat)).await
+        let taught = EngineStart::Taught(identity, seat);
+        // Rare, and the future is large.
+        Box::pin(self.start_engine(taught)).await
     }
 
     /// The engine of a founder.
@@ -113,7 +115,7 @@ impl LocalVoter {
     ) -> Result<Arc<RaftEngine>, String> {
         let _one_at_a_time = self.making.lock().await;
         let founder = EngineStart::Founder(identity, seat);
-        self.start_engine(founder).await
+        Box::pin(self.start_engine(founder)).await
     }
 
     async fn start_engine(&self, start: EngineStart) -> Result<Arc<RaftEngine>, String> {
@@ -179,7 +181,11 @@ impl LocalVoter {
                 let renewed = self.renew(&engine, member, passed_on, report);
                 renewed.await.into()
             }
-            Call::Raft(call) => Answer::Raft(engine.answer(*call).await.map(Box::new)),
+            // The engine's futures are large.
+            Call::Raft(call) => {
+                let answered = Box::pin(engine.answer(*call));
+                Answer::Raft(answered.await.map(Box::new))
+            }
             Call::Inspect | Call::Recover { .. } | Call::Receive { .. } => {
                 Answer::Decided(Err(ProposalError::NotTheLeader { leader: None }))
             }

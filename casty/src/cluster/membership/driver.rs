@@ -187,8 +187,9 @@ impl Driver {
     }
 
     fn abandon(&self, why: &Failure) {
-        let regions = self.subject.regions();
-        regions.iter().for_each(|region| region.abandon(why));
+        for region in self.subject.regions() {
+            region.abandon(why);
+        }
     }
 
     fn execute(&mut self, effects: Vec<MembershipEffect>) {

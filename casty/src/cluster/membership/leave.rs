@@ -75,13 +75,12 @@ async fn take(
                 return StepDone::Failed;
             };
             let kind = region.name().to_owned();
-            match tokio::time::timeout_at(deadline, region.leave()).await {
-                Ok(shards) => StepDone::Stopped { kind, shards },
-                Err(_) => {
-                    // Whoever still waits for an answer is told that there will be none.
-                    region.sever();
-                    StepDone::Failed
-                }
+            if let Ok(shards) = tokio::time::timeout_at(deadline, region.leave()).await {
+                StepDone::Stopped { kind, shards }
+            } else {
+                // Askers that still wait are told that there will be no answer.
+                region.sever();
+                StepDone::Failed
             }
         }
         LeavingStep::StopActors => {

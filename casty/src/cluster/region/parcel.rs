@@ -157,8 +157,8 @@ mod tests {
     fn parcel(sizes: &[(usize, usize)]) -> Parcel {
         let frozen = |&(state, luggage): &(usize, usize)| Frozen {
             name: "On".to_owned(),
-            state: (0..state).map(|n| (n % 251) as u8).collect(),
-            luggage: (0..luggage).map(|n| (n % 241) as u8).collect(),
+            state: (0..=250).cycle().take(state).collect::<Vec<u8>>().into(),
+            luggage: (0..=240).cycle().take(luggage).collect::<Vec<u8>>().into(),
         };
         let names = (0..).map(|n| EntityId::new(format!("{n:04}")));
         names.zip(sizes.iter().map(frozen)).collect()

@@ -64,7 +64,7 @@ const TELLINGS_MAX: u32 = 3600;
 
 #[derive(Debug)]
 enum Stage {
-    Seeking(Seeking),
+    Seeking(Box<Seeking>),
     /// A member, or a client that watches the map.
     Member {
         spreading: Option<Spreading>,
@@ -168,7 +168,7 @@ impl Membership {
             pauses: Backoff::new(config.backoff, config.backoff_max),
             short_lives: 0,
             member_since: None,
-            stage: Stage::Seeking(Seeking::sitting(config.seeds.clone(), false)),
+            stage: Stage::Seeking(Box::new(Seeking::sitting(config.seeds.clone(), false))),
             config,
             me,
             session: Session::default(),
@@ -410,7 +410,7 @@ impl Membership {
         let pause = self.pause_after_life(view);
         self.begin(view);
         let seeking = Seeking::forgetting(self.places(), stops, pause);
-        self.stage = Stage::Seeking(seeking);
+        self.stage = Stage::Seeking(Box::new(seeking));
         self.begin_operation(Operation::ForgetSeat);
     }
 
