@@ -64,7 +64,8 @@ impl<A: Actor, T, E> Clone for CallSpec<A, T, E> {
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {
-/// let adder = ActorSystem::local("app").entity::<Adder>("a");
+/// let system = ActorSystem::local("app");
+/// let adder = system.entity::<Adder>("a");
 /// assert_eq!(adder.add(1, 2).await, Ok(3));
 /// let asking = tokio::spawn(adder.add(3, 4).into_future());
 /// assert_eq!(asking.await.unwrap(), Ok(7));
