@@ -12,6 +12,7 @@ use casty_benches::{
     counting::{Counting, counts},
 };
 use futures_util::future::join_all;
+use tokio::time::Instant;
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -68,14 +69,33 @@ fn on_this_thread(test: impl Future<Output = Outcome>) -> Outcome {
     runtime.block_on(test)
 }
 
-/// Allocations of a round of [`MESSAGES`]. The median of the rounds, since periodic work may
-/// allocate in any round, and queues grow in the first.
-async fn allocations(round: impl AsyncFn() -> Outcome) -> Result<u64, Box<dyn Error>> {
+/// What this thread allocates by the clock alone, in a second: for gossip, leases and ticks.
+async fn by_the_clock() -> f64 {
+    let (begun, before) = (Instant::now(), counts().allocations);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let allocations = u32::try_from(counts().allocations - before).unwrap_or(u32::MAX);
+    f64::from(allocations) / begun.elapsed().as_secs_f64()
+}
+
+/// Allocations of a round of [`MESSAGES`], without those that the clock causes meanwhile: the
+/// busier the machine, the longer a round takes. The median of the rounds, since queues grow in the
+/// first.
+async fn allocations(
+    by_the_clock: f64,
+    round: impl AsyncFn() -> Outcome,
+) -> Result<u64, Box<dyn Error>> {
     let mut rounds = Vec::with_capacity(ROUNDS);
     for _ in 0..ROUNDS {
-        let before = counts().allocations;
+        let (begun, before) = (Instant::now(), counts().allocations);
         round().await?;
-        rounds.push(counts().allocations - before);
+        let allocations = counts().allocations - before;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a small number, rounded down"
+        )]
+        let others = (by_the_clock * begun.elapsed().as_secs_f64()) as u64;
+        rounds.push(allocations.saturating_sub(others));
     }
     rounds.sort_unstable();
     println!("allocations of {MESSAGES}: {rounds:?}");
@@ -84,8 +104,8 @@ async fn allocations(round: impl AsyncFn() -> Outcome) -> Result<u64, Box<dyn Er
 
 /// Tells in bursts, each followed by one ask, which waits until they have been handled.
 macro_rules! tells {
-    ($to:expr) => {
-        allocations(async || -> Outcome {
+    ($to:expr, $by_the_clock:expr) => {
+        allocations($by_the_clock, async || -> Outcome {
             for _ in 0..MESSAGES / BURST {
                 for _ in 0..BURST {
                     $to.increment(1).tell().await?;
@@ -99,8 +119,8 @@ macro_rules! tells {
 }
 
 macro_rules! asks {
-    ($to:expr) => {
-        allocations(async || -> Outcome {
+    ($to:expr, $by_the_clock:expr) => {
+        allocations($by_the_clock, async || -> Outcome {
             for _ in 0..MESSAGES {
                 $to.add(1).await?;
             }
@@ -115,9 +135,9 @@ fn a_local_tell_allocates_nothing() -> Outcome {
     on_this_thread(async {
         let system = ActorSystem::local("tells");
         let entity = system.entity::<Counter>("one");
-        assert_eq!(tells!(entity), 0, "to an entity");
+        assert_eq!(tells!(entity, 0.0), 0, "to an entity");
         let actor = system.spawn(Local::default());
-        assert_eq!(tells!(actor), 0, "to an actor");
+        assert_eq!(tells!(actor, 0.0), 0, "to an actor");
         Ok(system.shutdown().await?)
     })
 }
@@ -127,9 +147,9 @@ fn a_local_ask_allocates_nothing() -> Outcome {
     on_this_thread(async {
         let system = ActorSystem::local("asks");
         let entity = system.entity::<Counter>("one");
-        assert_eq!(asks!(entity), 0, "an entity");
+        assert_eq!(asks!(entity, 0.0), 0, "an entity");
         let actor = system.spawn(Local::default());
-        assert_eq!(asks!(actor), 0, "an actor");
+        assert_eq!(asks!(actor, 0.0), 0, "an actor");
         Ok(system.shutdown().await?)
     })
 }
@@ -156,15 +176,15 @@ fn a_remote_message_allocates_little() -> Outcome {
                 break entity;
             }
         };
-        let tell = tells!(entity);
-        // Buffers of the connections, one for each chunk, and the periodic work of two nodes
-        // meanwhile.
+        let clock = by_the_clock().await;
+        let tell = tells!(entity, clock);
+        // Buffers of the connections, one for each chunk.
         assert!(tell < MESSAGES / 10, "{tell} of {MESSAGES} tells");
-        let ask = asks!(entity);
+        let ask = asks!(entity, clock);
         // Three, and the same.
         assert!(ask < 4 * MESSAGES, "{ask} of {MESSAGES} asks");
         // Messages under way at the same time share buffers.
-        let together = allocations(async || -> Outcome {
+        let together = allocations(clock, async || -> Outcome {
             let askers = (0..IN_FLIGHT).map(|_| async {
                 for _ in 0..MESSAGES / IN_FLIGHT {
                     entity.add(1).await?;
@@ -191,7 +211,7 @@ async fn no_task_more_than(before: usize) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    let waited = tokio::time::timeout(Duration::from_mins(1), idle).await;
+    let waited = tokio::time::timeout(Duration::from_mins(10), idle).await;
     waited.expect("idle actors own tasks");
 }
 
@@ -215,8 +235,9 @@ async fn bytes_each<T>(
 /// Messages after each other, after which a run waits for more instead of ending.
 const BUSY: u32 = 5;
 
-/// Short, so that the deadlines of asks soon have no ask left to check.
-const SOON: Duration = Duration::from_secs(1);
+/// Longer than a busy machine takes, and short, so that the deadlines of asks soon have no ask left
+/// to check.
+const SOON: Duration = Duration::from_secs(30);
 
 #[test]
 fn an_idle_entity_is_small_and_owns_no_task() -> Outcome {

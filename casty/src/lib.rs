@@ -1,5 +1,42 @@
-#![doc = include_str!("../../README.md")]
+//! Clustered actors: annotate the functions of a struct, and macros derive its messages, their wire
+//! format, a typed proxy, and the registration as a sharded entity.
+//!
+//! ```
+//! use casty::prelude::*;
+//!
+//! /// A bell. One lives per id, on whichever node of the cluster owns its shard.
+//! #[derive(Default)]
+//! struct Bell {
+//!     rung: u64,
+//! }
+//!
+//! #[entity]
+//! impl Bell {
+//!     #[message]
+//!     fn ring(&mut self) -> u64 {
+//!         self.rung += 1;
+//!         self.rung
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let node = ActorSystem::builder("my-cluster").start().await?;
+//! let bell: BellRef = node.entity::<Bell>("front door");
+//! bell.ring().tell().await?; // waits for room, not for the handler
+//! assert_eq!(bell.ring().await?, 2);
+//! node.shutdown().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The [README](https://github.com/casty-rs/casty#readme) has the guarantees, the limits, how to
+//! run a cluster, and the examples.
+//!
 //! # Where to look
+//!
+//! An entity `Bell` is sent to by its proxy, `BellRef`, which has a function for each message; the
+//! messages are the enum `BellMsg`.
 //!
 //! - Write actors: [`entity`], [`actor`], [`message`], [`Context`]; state machines:
 //!   [`mod@behavior`]; timers: [`schedule`]; deferred replies: [`reply`].
@@ -12,6 +49,11 @@
 //!
 //! The root holds what the files of an application import. Every other name stands in the module
 //! that says what it belongs to. No name stands in two places, but for those of the [`prelude`].
+
+// Its examples are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+mod readme {}
 
 // Generated code says `::casty`; this crate's own tests use it too.
 extern crate self as casty;
