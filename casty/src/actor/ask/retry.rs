@@ -132,8 +132,8 @@ impl<A: Actor, T, E> Retry<A, T, E> {
         loop {
             let kept = can_repeat.then_some(&*encoded);
             let message = match pauses.next::<A, T, E>(&to, asking.await, kept) {
-                Next::End(end) => return end,
-                Next::Again(pause, message) => {
+                AfterTry::End(end) => return end,
+                AfterTry::Again(pause, message) => {
                     tokio::time::sleep(pause).await;
                     message
                 }
@@ -150,7 +150,7 @@ impl<A: Actor, T, E> fmt::Debug for Retry<A, T, E> {
 }
 
 /// What follows a try.
-enum Next<R, M> {
+enum AfterTry<R, M> {
     End(R),
     /// The message is sent again after the pause.
     Again(Duration, M),
@@ -178,14 +178,14 @@ impl Pauses {
         to: &A::Address,
         tried: Result<T, AskError<E>>,
         kept: Option<&[u8]>,
-    ) -> Next<Result<T, AskError<E>>, A::Message> {
+    ) -> AfterTry<Result<T, AskError<E>>, A::Message> {
         let mut again = || {
             let error = tried.as_ref().err()?;
             let pause = self.after::<A>(to, error.repeat())?;
             let message = to.runtime().enter(|| A::Message::decode(kept?).ok())?;
-            Some(Next::Again(pause, message))
+            Some(AfterTry::Again(pause, message))
         };
-        again().unwrap_or(Next::End(tried))
+        again().unwrap_or(AfterTry::End(tried))
     }
 
     fn after<A: Actor>(&mut self, to: &A::Address, repeat: Repeat) -> Option<Duration> {

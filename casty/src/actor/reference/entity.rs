@@ -172,7 +172,13 @@ impl<E: Entity> Address<E> for EntityRef<E> {
 
     #[cfg(feature = "testkit")]
     fn stand_in(runtime: &Arc<Runtime>, take: Arc<crate::actor::Take<E>>) {
-        super::stand_in::stand_in::<E>(runtime, take);
+        let route: Arc<dyn Route<E>> = Arc::new(StandIn {
+            name: runtime.route::<E>().name().to_owned(),
+            runtime: runtime.clone(),
+            take,
+        });
+        // For references that are made from now on.
+        runtime.set_route(TypeId::of::<E>(), Arc::new(route));
     }
 }
 
@@ -294,5 +300,47 @@ impl<E: Entity> Route<E> for NoRoute {
     ) -> BoxFuture<'static, Result<(), Rejected<E>>> {
         let result = self.try_send(&to, shard, envelope, &Found::new());
         Box::pin(std::future::ready(result))
+    }
+}
+
+/// The route to a stand-in. It ends with the routes of its system.
+#[cfg(feature = "testkit")]
+struct StandIn<E: Entity> {
+    runtime: Arc<Runtime>,
+    name: String,
+    take: Arc<crate::actor::Take<E>>,
+}
+
+#[cfg(feature = "testkit")]
+impl<E: Entity> Route<E> for StandIn<E> {
+    fn runtime(&self) -> &Arc<Runtime> {
+        &self.runtime
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn shards(&self) -> NonZeroU32 {
+        E::SHARDS
+    }
+
+    fn try_send(
+        &self,
+        to: &EntityId,
+        _: ShardId,
+        envelope: Envelope<E>,
+        _: &Found<E>,
+    ) -> Result<(), Rejected<E>> {
+        (self.take)(to.clone(), envelope)
+    }
+
+    fn send(
+        self: Arc<Self>,
+        to: EntityId,
+        _: ShardId,
+        envelope: Envelope<E>,
+    ) -> BoxFuture<'static, Result<(), Rejected<E>>> {
+        Box::pin(std::future::ready((self.take)(to, envelope)))
     }
 }

@@ -5,8 +5,6 @@ pub(crate) mod destination;
 mod entity;
 mod found;
 mod remote;
-#[cfg(feature = "testkit")]
-mod stand_in;
 mod strict;
 
 pub use actor::ActorRef;
