@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use casty::prelude::*;
+use casty::{EntityRef, prelude::*};
 use casty_tests::Counter;
 
 use crate::support::{Logs, cluster, event, eventually, node, shutdown, soon};
@@ -299,6 +299,35 @@ impl Hoard {
     }
 }
 
+/// The same, in more shards.
+#[message]
+#[derive(Default)]
+pub(crate) struct Chest {
+    text: String,
+}
+
+#[entity(shards = 16, migrate)]
+impl Chest {
+    /// Small ones stop later than large ones.
+    #[on_stop]
+    async fn stopped(&mut self) {
+        if self.text.len() < 1024 {
+            tokio::time::sleep(Duration::from_millis(700)).await;
+        }
+    }
+
+    #[message]
+    fn fill(&mut self, bytes: usize) {
+        self.text = "x".repeat(bytes);
+    }
+
+    /// Its size, and the node.
+    #[message]
+    fn look(&self, ctx: &mut Context<Self>) -> (usize, String) {
+        (self.text.len(), ctx.node_id().to_string())
+    }
+}
+
 /// Such a state cannot move, so its entity and the others of its shard stay, with what they have.
 /// When its node leaves, it alone is lost, and that is said.
 #[tokio::test]
@@ -384,6 +413,41 @@ async fn a_state_larger_than_any_frame_moves_whole() {
         homes.as_ref().is_ok_and(|homes| homes.iter().any(is_new))
     })
     .await;
+    nodes.push(newcomer);
+    shutdown(nodes).await;
+}
+
+/// A large state takes its time, and so do the messages to its shard; not those to other shards.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn small_shards_do_not_wait_for_a_large_one_to_move() {
+    const BYTES: usize = 64 * 1024 * 1024;
+    let mut nodes = cluster(1).await;
+    let chest = |n: u64| nodes[0].entity::<Chest>(format!("c{n}"));
+    let shard = |n: u64| AsRef::<EntityRef<Chest>>::as_ref(&chest(n)).shard().0;
+    // Shards move from the last one on.
+    let large = (0..).find(|n| shard(*n) == 15).unwrap();
+    let small: Vec<u64> = (0..64).filter(|n| shard(*n) != 15).collect();
+    chest(large).fill(BYTES).await.unwrap();
+    for n in &small {
+        chest(*n).fill(8).await.unwrap();
+    }
+    let seeds = [nodes[0].address()];
+    let newcomer = node("newcomer").seeds(seeds).start().await.unwrap();
+    let has_moved = async || {
+        let mut moved = 0;
+        for n in &small {
+            let (bytes, home) = soon("a look", chest(*n).look()).await.unwrap();
+            assert_eq!(bytes, 8, "c{n} on {home}");
+            moved += usize::from(home == "newcomer");
+        }
+        moved
+    };
+    let enough = small.len() / 4;
+    eventually("small ones have moved", has_moved, |moved| *moved > enough).await;
+    // Asks that arrive while the large one moves may wait for too long.
+    let look = async || soon("a look", chest(large).look()).await;
+    let arrived = Ok((BYTES, "newcomer".to_owned()));
+    eventually("the large one arrives", look, |look| *look == arrived).await;
     nodes.push(newcomer);
     shutdown(nodes).await;
 }

@@ -1,6 +1,6 @@
 //! Handoff: this node gives up shards that the map moves elsewhere.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use tokio::time::Instant;
@@ -21,6 +21,10 @@ use crate::{
     },
     transport::handshake::Lane,
 };
+
+/// How many parcels of one type are sent at a time. More than one, so that a small shard need not
+/// wait for a large one.
+const PARCELS_MAX: usize = 2;
 
 /// Starts the handoff of the shards that are to move and do not move yet. `me`: this node's slot.
 pub(crate) fn hand_over(node: &Arc<Node>, map: &ClusterMap, me: Slot) {
@@ -57,7 +61,19 @@ pub(crate) fn hand_over(node: &Arc<Node>, map: &ClusterMap, me: Slot) {
     }
 }
 
-/// Gives up each shard that has stopped, as many at a time as there are.
+/// What is to be done with a shard that has stopped.
+enum Stopped {
+    /// It can be given up at once.
+    Goes,
+    /// It can be given up when these states have been sent.
+    Sends(Parcel),
+    /// It cannot move.
+    Stays,
+}
+
+/// Gives up each shard that has stopped, as many at a time as there are. A shard that cannot move,
+/// or whose states could not be sent, goes on here, under a new epoch. The leader tries it again
+/// later, see [`FailedMoves`](crate::protocol::failed_moves::FailedMoves).
 async fn release(
     node: Arc<Node>,
     membership: Arc<Membership>,
@@ -65,77 +81,108 @@ async fn release(
     draining: Vec<Draining>,
 ) {
     let session = &membership.contact.tenure.session;
-    let member = &membership.contact.local.member;
     let mut draining: FuturesUnordered<Draining> = draining.into_iter().collect();
-    while let Some(Some(first)) = unless(session, draining.next()).await {
-        let mut shards = vec![first];
-        while let Some(Some(next)) = draining.next().now_or_never() {
-            shards.push(next);
+    let (mut waiting, mut sending) = (VecDeque::new(), FuturesUnordered::new());
+    while !draining.is_empty() || !sending.is_empty() {
+        let (mut gone, mut kept) = (Vec::new(), Vec::new());
+        tokio::select! {
+            biased;
+            () = session.cancelled() => return,
+            Some(first) = draining.next() => {
+                let mut shards = vec![first];
+                while let Some(Some(next)) = draining.next().now_or_never() {
+                    shards.push(next);
+                }
+                // Otherwise the order would be that of hashes and wakers.
+                shards.sort_unstable();
+                for (shard, epoch) in shards {
+                    match look_at(&node, &*region, shard) {
+                        Stopped::Goes => gone.push((shard, epoch)),
+                        Stopped::Sends(parcel) => waiting.push_back((shard, epoch, parcel)),
+                        Stopped::Stays => kept.push((shard, epoch)),
+                    }
+                }
+            }
+            Some((shard, is_sent)) = sending.next() => {
+                if is_sent { &mut gone } else { &mut kept }.push(shard);
+            }
         }
-        // Otherwise the order would be that of hashes and wakers.
-        shards.sort_unstable();
-        let kept = send_parcels(&node, &*region, &mut shards).await;
-        let kind = region.name().to_owned();
-        if !kept.is_empty() {
-            let keep = Command::Keep {
-                member: member.clone(),
-                kind: kind.clone(),
-                shards: kept,
-            };
-            propose_until_decided(&membership, keep).await;
+        while sending.len() < PARCELS_MAX
+            && let Some((shard, epoch, parcel)) = waiting.pop_front()
+        {
+            sending.push(send(&node, &*region, (shard, epoch), parcel));
         }
-        if !shards.is_empty() {
-            let release = Command::Release {
-                member: member.clone(),
-                kind,
-                shards,
-            };
-            propose_until_decided(&membership, release).await;
-        }
+        give_up(&membership, region.name(), gone, kept).await;
     }
 }
 
-/// Sends the states of shards to their next owners. Shards that cannot move, or whose states could
-/// not be sent, are taken out of `shards` and returned: they go on here, under a new epoch. The
-/// leader tries them again later, see [`Leader`](crate::protocol::leader::Leader).
-async fn send_parcels(
+/// Has decided who owns these shards from now on.
+async fn give_up(
+    membership: &Membership,
+    kind: &str,
+    gone: Vec<(ShardId, Epoch)>,
+    kept: Vec<(ShardId, Epoch)>,
+) {
+    let (member, kind) = (&membership.contact.local.member, kind.to_owned());
+    if !kept.is_empty() {
+        let keep = Command::Keep {
+            member: member.clone(),
+            kind: kind.clone(),
+            shards: kept,
+        };
+        propose_until_decided(membership, keep).await;
+    }
+    if !gone.is_empty() {
+        let release = Command::Release {
+            member: member.clone(),
+            kind,
+            shards: gone,
+        };
+        propose_until_decided(membership, release).await;
+    }
+}
+
+fn look_at(node: &Node, region: &dyn AnyRegion, shard: ShardId) -> Stopped {
+    if !region.migrates() {
+        return Stopped::Goes;
+    }
+    if let Some((count, entity, reason)) = region.cannot_move(shard) {
+        if !node.process.is_leaving() {
+            tracing::warn!(
+                kind = region.name(),
+                %shard,
+                %entity,
+                others = count - 1,
+                reason,
+                "a shard stays here: the state of an entity of it cannot be encoded",
+            );
+            return Stopped::Stays;
+        }
+        region.give_up_stayed(shard);
+    }
+    let parcel = region.take_parcel(shard);
+    if parcel.is_empty() {
+        Stopped::Goes
+    } else {
+        Stopped::Sends(parcel)
+    }
+}
+
+/// Sends the states of a shard to its next owner. `false` if that was not possible; the states stay
+/// here then.
+async fn send(
     node: &Node,
     region: &dyn AnyRegion,
-    shards: &mut Vec<(ShardId, Epoch)>,
-) -> Vec<(ShardId, Epoch)> {
-    let mut kept = Vec::new();
-    if !region.migrates() {
-        return kept;
+    (shard, epoch): (ShardId, Epoch),
+    parcel: Parcel,
+) -> ((ShardId, Epoch), bool) {
+    let sent = send_parcel(node, region, shard, epoch, &parcel).await;
+    if let Err(reason) = &sent {
+        let kind = region.name();
+        tracing::warn!(kind, %shard, reason, "a shard stays here: its states were not sent");
+        region.keep_parcel(shard, parcel);
     }
-    let kind = region.name();
-    for &(shard, epoch) in &*shards {
-        if let Some((count, entity, reason)) = region.cannot_move(shard) {
-            if !node.process.is_leaving() {
-                tracing::warn!(
-                    kind,
-                    %shard,
-                    %entity,
-                    others = count - 1,
-                    reason,
-                    "a shard stays here: the state of an entity of it cannot be encoded",
-                );
-                kept.push((shard, epoch));
-                continue;
-            }
-            region.give_up_stayed(shard);
-        }
-        let parcel = region.take_parcel(shard);
-        if parcel.is_empty() {
-            continue;
-        }
-        if let Err(reason) = send_parcel(node, region, shard, epoch, &parcel).await {
-            tracing::warn!(kind, %shard, reason, "a shard stays here: its states were not sent");
-            region.keep_parcel(shard, parcel);
-            kept.push((shard, epoch));
-        }
-    }
-    shards.retain(|shard| !kept.contains(shard));
-    kept
+    ((shard, epoch), sent.is_ok())
 }
 
 /// Proposes a command until it is decided, however long that takes: the shards have stopped and are
