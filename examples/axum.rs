@@ -277,7 +277,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         tokio::time::sleep(drain + LAST_REQUESTS).await;
     };
     tokio::select! {
-        served = server.with_graceful_shutdown(drained).into_future() => served?,
+        ended = server.with_graceful_shutdown(drained).into_future() => ended?,
         () = too_late => eprintln!("some requests were not finished"),
     }
     // All requests are answered: now the node leaves.

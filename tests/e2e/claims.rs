@@ -39,6 +39,9 @@ struct Welcome {
     identity: Option<Identity>,
 }
 
+/// Why the node refuses. It does not matter here.
+type Refusal = serde::de::IgnoredAny;
+
 #[derive(Serialize)]
 struct Facts {
     version: u64,
@@ -77,10 +80,7 @@ async fn dial(
     to: SocketAddr,
     identity: Option<Identity>,
     address: Option<SocketAddr>,
-) -> (
-    TcpStream,
-    Result<Welcome, BTreeMap<String, serde::de::IgnoredAny>>,
-) {
+) -> (TcpStream, Result<Welcome, Refusal>) {
     let hello = Hello {
         cluster: "test",
         identity,

@@ -71,8 +71,8 @@ impl Observers {
         self.count.fetch_add(1, Ordering::Release);
     }
 
-    /// Has [`turn`](crate::actor::cell::turn) take each message as observed from here on, also where
-    /// there is no observer.
+    /// Has [`turn`](crate::actor::cell::turn) take each message as observed from here on, also
+    /// where there is no observer.
     pub(crate) fn observe_always(&self) {
         self.count.fetch_add(1, Ordering::Release);
     }

@@ -116,8 +116,8 @@ pub struct Runtime {
     gate: OnceLock<Arc<Gate>>,
     /// How long a message waits for the gate.
     patience: Duration,
-    /// Set before the first actor starts, in a system where everything that is sent goes through the
-    /// codec: the bytes of the largest message that could travel.
+    /// Set before the first actor starts, in a system where everything that is sent goes through
+    /// the codec: the bytes of the largest message that could travel.
     strict_wire: OnceLock<usize>,
 }
 

@@ -7,19 +7,8 @@ use std::cell::Cell;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+pub use super::error::{DecodeError, EncodeError};
 use super::{decoder::Decoder, encoder::Encoder, packed};
-
-/// Why a value cannot be encoded.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-#[doc(hidden)]
-pub struct EncodeError(pub(crate) String);
-
-/// Why bytes cannot be decoded as a value.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-#[doc(hidden)]
-pub struct DecodeError(pub(crate) String);
 
 /// Appends `value` to `out`. After an error `out` is as long as before.
 pub(crate) fn encode<T: Serialize + ?Sized>(

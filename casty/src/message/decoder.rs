@@ -13,9 +13,9 @@ use serde::{
 };
 
 use super::{
-    codec::DecodeError,
     depth::{Depth, TooDeep},
     encoder::SOME,
+    error::DecodeError,
 };
 
 /// Reads values from bytes, in place.

@@ -1,9 +1,9 @@
 //! Serde's data model as MessagePack, with named fields.
 //!
 //! What `rmp-serde` writes, except for three things. `Some` of a value that is written as nil has a
-//! form of its own ([`SOME`]), so that it does not come back as `None`. Depth is limited as it is in
-//! the decoder ([`Depth`]). And a container that announces another number of entries than it writes
-//! gets the number that it has written, where it would be garbage to its reader.
+//! form of its own ([`SOME`]), so that it does not come back as `None`. Depth is limited as it is
+//! in the decoder ([`Depth`]). And a container that announces another number of entries than it
+//! writes gets the number that it has written, where it would be garbage to its reader.
 //!
 //! Nothing here is generic over the writer, so it is compiled once, with casty, and not with each
 //! type of its users.
@@ -14,8 +14,8 @@ use rmp::encode::{self, ValueWriteError};
 use serde::{Serialize, Serializer, ser};
 
 use super::{
-    codec::EncodeError,
     depth::{Depth, TooDeep},
+    error::EncodeError,
 };
 
 /// The type of the MessagePack extension that stands for `Some(..Some(nil))`. Its one byte says how

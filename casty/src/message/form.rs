@@ -2,9 +2,9 @@
 //!
 //! The form is the one that serde's derives would give the enum: externally tagged, with named
 //! fields. The derives cost more to compile: each message gets two visitors of its own, and each
-//! visitor compiles the whole of the decoder's dispatch once more. Here an enum has one visitor for all its
-//! messages, and the loop over the fields is compiled once for a format: it knows the fields as
-//! [`Fill`]s behind `dyn`.
+//! visitor compiles the whole of the decoder's dispatch once more. Here an enum has one visitor for
+//! all its messages, and the loop over the fields is compiled once for a format: it knows the
+//! fields as [`Fill`]s behind `dyn`.
 //!
 //! Between nodes a message is always MessagePack. So [`pack`] and [`unpack`] write and read the
 //! form directly: names are copied and compared as bytes, and serde sees the values only.

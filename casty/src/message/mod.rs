@@ -5,6 +5,7 @@ pub(crate) mod codec;
 mod decoder;
 mod depth;
 mod encoder;
+mod error;
 pub(crate) mod form;
 mod packed;
 #[cfg(test)]

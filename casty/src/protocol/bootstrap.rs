@@ -25,8 +25,8 @@
 //!
 //! The order of the seeds, and the names under which they are given, mean nothing.
 //!
-//! With the setting `bootstrap_expect` a vote decides instead, and not all seeds have to answer: see
-//! [`founder_vote`](super::founder_vote).
+//! With the setting `bootstrap_expect` a vote decides instead, and not all seeds have to answer:
+//! see [`founder_vote`](super::founder_vote).
 
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 

@@ -7,6 +7,7 @@
 //! commit counts, or a round of a quorum.
 
 mod admit;
+mod config;
 mod disk;
 mod network;
 mod quiet;
@@ -19,6 +20,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     future::Future,
+    net::SocketAddr,
     sync::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering},
@@ -28,13 +30,13 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use openraft::{
-    ChangeMembers, Config, RaftMetrics, ReadPolicy, SnapshotPolicy, StepDownPolicy,
-    alias::SnapshotOf, async_runtime::WatchReceiver,
+    ChangeMembers, RaftMetrics, ReadPolicy, alias::SnapshotOf, async_runtime::WatchReceiver,
 };
 use tokio::{sync::oneshot, time::Instant};
 
 pub(crate) use self::disk::{Disk, EngineStart, StoredState};
 use self::{
+    admit::Lookout,
     network::RaftClients,
     runtime::EngineRuntime,
     store::{Log, MapMachine},
@@ -61,6 +63,7 @@ use crate::{
         sync::{Ranked, RankedGuard},
     },
     protocol::{
+        admission::{Admission, Holder, admission, holder},
         allocation,
         leader::Electorate,
         lease::{Grants, LeaseTimes},
@@ -122,31 +125,6 @@ struct Reads {
     waiting: Vec<oneshot::Sender<bool>>,
 }
 
-fn config(settings: &Settings) -> Result<Arc<Config>, String> {
-    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    let election = millis(settings.election_timeout);
-    let mut config = Config {
-        cluster_name: "casty".to_owned(),
-        heartbeat_interval: (election / 4).max(1),
-        election_timeout_min: election,
-        election_timeout_max: election * 2,
-        enable_pre_vote: Some(true),
-        enable_leader_restore: Some(false),
-        allow_log_reversion: Some(false),
-        removed_leader_step_down: StepDownPolicy::After(100),
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(512),
-        max_in_snapshot_log_to_keep: 256,
-        backoff: "50ms 100ms 200ms ...400ms".to_owned(),
-        ..Config::default()
-    };
-    // Two members then often stand for election at the same time.
-    if mutants::on("votes_for_everybody") {
-        config.election_timeout_max = election + 2;
-    }
-    let config = config.validate().map_err(|error| error.to_string())?;
-    Ok(Arc::new(config))
-}
-
 impl RaftEngine {
     /// Starts the engine. It decides nothing until it is asked to.
     pub(crate) async fn start(
@@ -179,7 +157,7 @@ impl RaftEngine {
         };
         let new = Raft::new(
             u64::from(seat.0),
-            config(settings)?,
+            config::of(settings)?,
             clients,
             log.clone(),
             machine.clone(),
@@ -540,6 +518,107 @@ impl RaftEngine {
                 decided.map(drop).map_err(|denied| denied.to_string())
             }
             Verdict::Lost => Err("the tie-breaker has decided for the other".to_owned()),
+        }
+    }
+
+    /// Admits a member that the leader reaches, and whose name no other process has. If it replaces
+    /// an incarnation that could still go on by itself, that pair is claimed first.
+    async fn admit(&self, join: Command) -> Result<u64, ProposalError> {
+        if let Command::Join {
+            member, address, ..
+        } = &join
+            && *member != self.member()
+        {
+            if self.leads_in().is_none() {
+                return Err(self.not_the_leader());
+            }
+            let reaching = self.lookout().check_reach(member, *address);
+            let (reached, free) = tokio::join!(reaching, self.check_name(member, *address));
+            free.and(reached.map_err(ProposalError::Refused))?;
+        }
+        for older in self.unclaimed(&join) {
+            let now = Instant::now();
+            let claims = self
+                .ties()
+                .is_some_and(|mut ties| ties.claim_now(&older, now));
+            let won = claims
+                && self.claim(&older).await.map_err(ProposalError::Undecided)? == Verdict::Won;
+            if !won {
+                let reason = format!("the tie-breaker may have decided for `{older}`");
+                return Err(ProposalError::Undecided(reason));
+            }
+        }
+        let version = {
+            let _alone = self.alone().await;
+            if let Some(older) = self.unclaimed(&join).first() {
+                let reason = format!("`{older}` has just joined");
+                return Err(ProposalError::Undecided(reason));
+            }
+            self.decide(Decision::Change(join)).await?
+        };
+        self.keep(version).await;
+        Ok(version)
+    }
+
+    /// The members that this node, as sole voter, has to claim before they may be replaced.
+    fn unclaimed(&self, join: &Command) -> Vec<MemberId> {
+        let Some(ties) = self.ties() else {
+            return Vec::new();
+        };
+        match (join, self.machine.map()) {
+            (Command::Join { member, since, .. }, Some(map)) if self.is_sole() => {
+                ties.unclaimed(&map, member, *since)
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// How this node looks for processes that want to join. They wait meanwhile.
+    fn lookout(&self) -> Lookout<'_> {
+        Lookout {
+            me: self.machine.member(),
+            peers: &self.parts.peers,
+            limit: (self.limit / 4).min(self.settings().connect_timeout),
+        }
+    }
+
+    /// Checks that no other process has the name.
+    async fn check_name(
+        &self,
+        member: &MemberId,
+        address: SocketAddr,
+    ) -> Result<(), ProposalError> {
+        let Some(map) = self.machine.map() else {
+            return Ok(());
+        };
+        let Some((other, at)) = holder(&map, member, address) else {
+            return Ok(());
+        };
+        let asked = Instant::now();
+        let sight = self.lookout().look_at(other, at.address).await;
+        let holder = sight.unwrap_or_else(|| {
+            let grants = self.grants();
+            Holder::Silent {
+                renewed: grants.until(other) > Some(asked + self.times.guard),
+                over: grants.is_over(other, Instant::now()),
+            }
+        });
+        // It may have begun to leave since.
+        let status = self.machine.map().and_then(|map| map.status(other));
+        match admission(status.unwrap_or(Status::Down), holder) {
+            Admission::Admit => Ok(()),
+            Admission::Taken => {
+                let (member, by) = (member.clone(), at.address);
+                tracing::warn!(
+                    name = %member.node, %address, %by,
+                    "a second process under the name of a member may not join"
+                );
+                Err(ProposalError::Refused(MapError::NameTaken { member, by }))
+            }
+            Admission::Later => {
+                let reason = format!("`{other}` may still be running at {}", at.address);
+                Err(ProposalError::Undecided(reason))
+            }
         }
     }
 
