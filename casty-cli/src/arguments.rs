@@ -110,6 +110,10 @@ impl Arguments {
                 "no node is named; the cluster is found through its nodes; give --node HOST:PORT or set CASTY_NODES",
             ));
         }
+        if let Some(wrong) = nodes.iter().find(|node| !is_place(node)) {
+            let wrong = format!("`{wrong}` is not HOST:PORT, with a port from 1 to 65535");
+            return Err(Line::command().error(ErrorKind::ValueValidation, wrong));
+        }
         Ok(Self {
             cluster,
             nodes,
@@ -118,6 +122,14 @@ impl Arguments {
             operation: line.operation,
         })
     }
+}
+
+/// Whether a node is named by a host and a port.
+fn is_place(node: &str) -> bool {
+    let Some((host, port)) = node.rsplit_once(':') else {
+        return false;
+    };
+    !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0)
 }
 
 /// The longest duration that may be given.

@@ -22,7 +22,7 @@ impl Failure {
             why: error.to_string(),
             remedy: remedy(&error),
             code: match error {
-                AdminError::NoNodes => 2,
+                AdminError::NoNodes | AdminError::OtherCluster { .. } => 2,
                 AdminError::Unreachable { .. } => 3,
                 _ => 1,
             },

@@ -463,7 +463,7 @@ async fn a_failure_names_its_reason_and_a_remedy() {
         "{error}"
     );
 
-    let error = ask("other", &nodes[0], "members").await.failed(1);
+    let error = ask("other", &nodes[0], "members").await.failed(2);
     assert!(
         error.contains("belongs to cluster `told`, not to `other`"),
         "{error}"
@@ -491,6 +491,10 @@ async fn a_failure_names_its_reason_and_a_remedy() {
             "--timeout",
             "5",
         ],
+        &["members", "--cluster", "told", "--node", "127.0.0.1:port"],
+        &["members", "--cluster", "told", "--node", "127.0.0.1:70000"],
+        &["members", "--cluster", "told", "--node", "127.0.0.1:0"],
+        &["members", "--cluster", "told", "--node", "localhost"],
     ] {
         let ran = casty(wrong).await;
         assert_eq!((ran.code, ran.stdout.as_str()), (Some(2), ""), "{ran:?}");

@@ -90,6 +90,9 @@ const ROUND: Duration = Duration::from_secs(1);
 /// The pause between two such rounds.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// How long a drain may take to be decided, however short its wait.
+const DECIDE_MIN: Duration = Duration::from_secs(2);
+
 /// The longest wait, short enough to be added to any time.
 const LONGEST: Duration = Duration::from_hours(24 * 365);
 
@@ -386,7 +389,8 @@ impl Admin {
     }
 
     /// Drains a member: it hands its shards to the others and gives its vote back. Waits until that
-    /// is done, for `wait` at most. `progress` hears of every step. Afterwards its process may be
+    /// is done, for `wait` at most. In this time the drain has to be decided, too; that alone may
+    /// take two seconds. `progress` hears of every step. Afterwards its process may be
     /// stopped; nothing waits for it.
     ///
     /// `node` is a name, a name with its incarnation (`node-1#1700000000000`) or an address. There
@@ -406,17 +410,21 @@ impl Admin {
         wait: Duration,
         mut progress: impl FnMut(DrainProgress),
     ) -> Result<Drained, AdminError> {
-        let view = self.look(self.timeout).await?;
+        let until = Instant::now() + wait.min(LONGEST);
+        let to_decide = |until: Instant| {
+            let left = until.saturating_duration_since(Instant::now());
+            left.clamp(DECIDE_MIN.min(self.timeout), self.timeout)
+        };
+        let view = self.look(to_decide(until)).await?;
         let member = view.find(node.as_ref())?;
         let mut last = view.drain_progress(&member);
         if view.map().status(&member) != Some(Status::Leaving) {
             if !view.map().up().any(|id| *id != member) {
                 return Err(AdminError::LastMember { node: member });
             }
-            self.have_leave(&view, &member).await?;
+            self.have_leave(&view, &member, to_decide(until)).await?;
         }
         last.map(&mut progress);
-        let until = Instant::now() + wait.min(LONGEST);
         let mut seen = view.version();
         loop {
             let round = until.saturating_duration_since(Instant::now());
@@ -470,11 +478,17 @@ impl Admin {
         &'a self,
         view: &'a View,
         member: &'a MemberId,
+        limit: Duration,
     ) -> Boxed<'a, Result<(), AdminError>> {
-        boxed(self.propose_leave(view, member))
+        boxed(self.propose_leave(view, member, limit))
     }
 
-    async fn propose_leave(&self, view: &View, member: &MemberId) -> Result<(), AdminError> {
+    async fn propose_leave(
+        &self,
+        view: &View,
+        member: &MemberId,
+        limit: Duration,
+    ) -> Result<(), AdminError> {
         let voters = || view.map().voters.iter().map(Voter::from);
         let mut askable: Vec<Voter> = voters()
             .filter(|voter| view.answer_of(&voter.member).is_some())
@@ -498,7 +512,7 @@ impl Admin {
             peers: self.peers.clone(),
             voters: Arc::new(voters),
             times: SearchTimes {
-                limit: self.timeout,
+                limit,
                 backoff: Settings::default().backoff,
             },
             hosting: None,
