@@ -87,7 +87,8 @@ fn misplaced(function: &Ident, errors: &mut Errors) {
     errors.at(
         function,
         "`#[message]` functions belong in an `impl` block annotated with `#[entity]` or `#[actor]`: \
-         write one of these above the block",
+         write one of these above the block. If the block has one, this function comes from a macro that is \
+         called in the block, which is expanded too late to be read: write the function out",
     );
 }
 
