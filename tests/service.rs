@@ -1,10 +1,6 @@
 //! The example `axum`: a service of three processes, restarted one by one under load.
 
-#![expect(
-    clippy::disallowed_methods,
-    clippy::unwrap_used,
-    reason = "tests: tasks of their own"
-)]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::{
     collections::BTreeMap,
@@ -69,8 +65,8 @@ fn parsed(answer: &str) -> io::Result<(u16, String)> {
     let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(cut)?;
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
     let lengths = head.lines().filter_map(|line| line.split_once(": "));
-    let length = lengths.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
-    let length: Option<usize> = length.filter_map(|(_, value)| value.parse().ok()).next();
+    let mut of_body = lengths.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    let length: Option<usize> = of_body.find_map(|(_, value)| value.parse().ok());
     match (status, length) {
         (Some(status), Some(length)) if length == body.len() => Ok((status, body.to_owned())),
         _ => Err(cut()),

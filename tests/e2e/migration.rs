@@ -425,7 +425,7 @@ async fn small_shards_do_not_wait_for_a_large_one_to_move() {
     let chest = |n: u64| nodes[0].entity::<Chest>(format!("c{n}"));
     let shard = |n: u64| AsRef::<EntityRef<Chest>>::as_ref(&chest(n)).shard().0;
     // Shards move from the last one on.
-    let large = (0..).find(|n| shard(*n) == 15).unwrap();
+    let large = (0..10_000).find(|n| shard(*n) == 15).unwrap();
     let small: Vec<u64> = (0..64).filter(|n| shard(*n) != 15).collect();
     chest(large).fill(BYTES).await.unwrap();
     for n in &small {

@@ -110,9 +110,9 @@ impl SystemBuilder {
     }
 
     /// The address that peers dial. Set it if peers cannot dial the address that this node listens
-    /// on (`0.0.0.0`, NAT, containers). Default: the address of [`listen`](Self::listen). The cluster
-    /// lets a node in only once the leader reaches it at this address; until then the node goes on
-    /// trying, and both log a warning with the address.
+    /// on (`0.0.0.0`, NAT, containers). Default: the address of [`listen`](Self::listen). The
+    /// cluster lets a node in only once the leader reaches it at this address; until then the node
+    /// goes on trying, and both log a warning with the address.
     pub fn advertise(mut self, address: impl ToString) -> Self {
         self.advertise = Some(address.to_string());
         self
@@ -340,15 +340,16 @@ impl SystemBuilder {
 
     /// Sends every message and reply on this node through the codec, as if it left the node, and
     /// checks after each message that the state of a type that migrates could move. So a test with
-    /// one node sees what a cluster does. Default: on for the systems of `testkit`, off for all others.
+    /// one node sees what a cluster does. Default: on for the systems of `testkit`, off for all
+    /// others.
     ///
     /// What does not survive fails as it does between two nodes: a message as
     /// [`AskError::Unencodable`](crate::AskError::Unencodable) or
     /// [`TellError::Unencodable`](crate::TellError::Unencodable) where it cannot be written, as
     /// [`AskError::Undecodable`](crate::AskError::Undecodable) or a dead letter where it cannot be
-    /// read; a reply as [`AskError::Reply`](crate::AskError::Reply). A handler that leaves a state that
-    /// could not move has [failed](crate::AskError::Panicked). What survives with a loss arrives with
-    /// that loss.
+    /// read; a reply as [`AskError::Reply`](crate::AskError::Reply). A handler that leaves a state
+    /// that could not move has [failed](crate::AskError::Panicked). What survives with a loss
+    /// arrives with that loss.
     ///
     /// Such a system is slower, as each message is written and read.
     ///
