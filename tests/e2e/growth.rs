@@ -9,11 +9,11 @@ use std::{
     },
 };
 
-use casty::prelude::*;
+use casty::{Settings, SystemBuilder, prelude::*, testkit::cluster_of};
 use futures_util::future::join_all;
 use tokio::{sync::watch, time::Instant};
 
-use crate::support::{cluster, eventually, node, shutdown, soon};
+use crate::support::{eventually, node, shutdown, soon};
 
 const ENTITIES: usize = 1000;
 const SHARDS: usize = 64;
@@ -188,20 +188,28 @@ fn report(what: &str, gaps: &[Duration]) -> (Duration, Duration) {
     (median, worst)
 }
 
-/// Checks how long entities were away, less the pace at which they are asked.
-fn check_pause(what: &str, (median, worst): (Duration, Duration)) {
+/// Checks how long entities were away, less the pace at which they are asked. `calm`: the median
+/// while nothing moved, which is longer on a machine that has other work.
+fn check_pause(what: &str, (median, worst): (Duration, Duration), calm: Duration) {
     let (median, worst) = (median.saturating_sub(PACE), worst.saturating_sub(PACE));
+    let slow = calm.as_millis().div_ceil(PACE.as_millis());
     let times = match std::env::var_os("CASTY_MEASURE") {
         Some(_) => 1,
-        None => GENEROUS,
+        None => GENEROUS * u32::try_from(slow).unwrap(),
     };
     assert!(median <= MEDIAN * times, "{what}: median {median:?}");
     assert!(worst <= WORST * times, "{what}: worst {worst:?}");
 }
 
+/// A node that keeps its lease on a busy machine: an entity that loses its state with a lease is
+/// not what is looked for here.
+fn patient(name: &str) -> SystemBuilder {
+    node(name).settings(Settings::patient())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_grows_and_shrinks_under_load() {
-    let nodes = cluster(STAY).await;
+    let nodes = cluster_of(STAY, |n| patient(&format!("node-{n}"))).await;
     let all = 0..ENTITIES;
     let first: Vec<_> = all.clone().map(|n| settler(&nodes[n % STAY], n)).collect();
     for answer in soon(
@@ -236,11 +244,11 @@ async fn a_cluster_grows_and_shrinks_under_load() {
     load.answers(2).await;
     load.forget_gaps();
     load.answers(ANSWERS).await;
-    report("while nothing moves", &load.gaps(|_| true));
+    let (calm, _) = report("while nothing moves", &load.gaps(|_| true));
 
     load.forget_gaps();
     let joining = (0..JOIN).map(|n| {
-        let builder = node(&format!("newcomer-{n}"));
+        let builder = patient(&format!("newcomer-{n}"));
         builder.seeds([nodes[0].address()]).start()
     });
     let newcomers = soon("they start", join_all(joining)).await;
@@ -277,7 +285,7 @@ async fn a_cluster_grows_and_shrinks_under_load() {
             "s{n} holds {value}: {answers} were acknowledged, at most {at_most} handled"
         );
     }
-    check_pause("joins", joined);
-    check_pause("leaves", left);
+    check_pause("joins", joined, calm);
+    check_pause("leaves", left, calm);
     shutdown(nodes).await;
 }
