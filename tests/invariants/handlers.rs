@@ -71,8 +71,8 @@ async fn ask_around(system: ActorSystem, seed: u64, until: Duration) {
             return;
         }
         let call = system.entity::<Toiler>(entity.to_string()).toil(seed, 150);
-        // Only the effects count. A call that fails at once costs no time, and time would stand still
-        // as long as all of them do.
+        // Only the effects count. A call that fails at once costs no time, and time would stand
+        // still as long as all of them do.
         if call.timeout(Duration::from_millis(100)).await.is_err() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
