@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use casty::{Settings, error::ShutdownError, prelude::*};
+use casty::{Settings, error::ShutdownError, prelude::*, testkit};
 
 use crate::support::{cluster, eventually, node, soon};
 
@@ -214,7 +214,15 @@ impl Rebel {
 /// Otherwise each of them would wait for ever, for its own end.
 #[tokio::test]
 async fn stopping_oneself_or_a_parent_in_a_handler_does_not_wait_for_the_end() {
-    let system = ActorSystem::local("app");
+    resign_and_overthrow(ActorSystem::local("app")).await;
+}
+
+#[test]
+fn nor_does_it_where_messages_go_through_the_codec() {
+    testkit::paused(resign_and_overthrow);
+}
+
+async fn resign_and_overthrow(system: ActorSystem) {
     let boss = system.spawn(Boss);
     assert_eq!(soon("it resigns", boss.resign()).await, Ok(7));
     soon("it ends", boss.stop()).await;

@@ -48,6 +48,7 @@ pub(crate) use crate::actor::cell::{
 use crate::{
     actor::{
         Actor, Envelope, FirstState,
+        ask::chain,
         cell::{
             activation::{Due, Life},
             admission::{Waiter, admit_all},
@@ -217,6 +218,17 @@ impl<A: Actor> Cell<A> {
             self.schedule(inner);
         }
         on_closed
+    }
+
+    /// As [`close`](Self::close), and awaits the end; but not in a handler that the end has to wait
+    /// for, of the actor itself or of one of its children.
+    pub(crate) async fn stop(self: &Arc<Self>) {
+        let closed = self.close();
+        if chain::here().is_some_and(|chain| chain.holds_up(self.key())) {
+            return;
+        }
+        // An error means that it had stopped before.
+        let _ = closed.await;
     }
 
     /// Ends the cell without hooks or answers: the actor may be somewhere else by now. Senders are

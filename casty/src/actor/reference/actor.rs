@@ -12,7 +12,6 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, se
 use crate::{
     actor::{
         Actor, Address, Envelope, Rejected,
-        ask::chain,
         cell::{Cell, Refusal},
         context::watch::{Watch, WatchId, WatchedKey, Watcher},
         handle::{AnyCell, Signal},
@@ -77,14 +76,7 @@ impl<A: Actor> ActorRef<A> {
     /// Safe: the actor stops all the same.
     pub async fn stop(&self) {
         match &self.0 {
-            Place::Here(cell) => {
-                let closed = cell.close();
-                if chain::here().is_some_and(|chain| chain.holds_up(cell.key())) {
-                    return;
-                }
-                // An error means that it had stopped before.
-                let _ = closed.await;
-            }
+            Place::Here(cell) => cell.stop().await,
             Place::Elsewhere(destination) => destination.stop().await,
         }
     }

@@ -150,11 +150,8 @@ impl<A: Actor> Destination<A> for StrictCell<A> {
     }
 
     fn stop(&self) -> BoxFuture<'static, ()> {
-        let closed = self.0.close();
-        Box::pin(async move {
-            // An error means that it had stopped before.
-            let _ = closed.await;
-        })
+        let cell = self.0.clone();
+        Box::pin(async move { cell.stop().await })
     }
 
     fn path(&self) -> ActorPath {
