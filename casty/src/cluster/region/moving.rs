@@ -75,6 +75,7 @@ impl ShardRegion {
                 stayed.reason
             );
             self.lost(&id, reason);
+            panic::contained("a state", || drop(stayed));
         }
     }
 
