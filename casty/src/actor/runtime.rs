@@ -290,10 +290,7 @@ impl Runtime {
     /// The tokio runtime has ended: no message is handled, and no time passes any more.
     pub(crate) fn handle_lost_tokio(&self) {
         self.lost_tokio.store(true, Ordering::Relaxed);
-        let actors: Vec<_> = lock(&self.actors).values().cloned().collect();
-        for actor in actors {
-            actor.sever();
-        }
+        self.sever_all();
         self.stop();
         self.deadlines.end();
     }
@@ -390,7 +387,7 @@ impl Runtime {
         }
     }
 
-    /// Ends all local actors at once. Whoever waits for an answer of theirs is told.
+    /// Ends all local actors at once. Askers that wait for an answer of theirs are told.
     pub(crate) fn sever_all(&self) {
         self.all_actors().into_iter().for_each(AnyCell::sever);
     }

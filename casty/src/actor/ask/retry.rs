@@ -11,6 +11,7 @@ use crate::{
         ask::call::{Ask, Call},
     },
     error::{AskError, TellError, send::Repeat},
+    infra::backoff::Backoff,
 };
 
 /// The pause before the first repetition. It doubles with each one.
@@ -160,7 +161,7 @@ enum AfterTry<R, M> {
 struct Pauses {
     begun: Instant,
     limit: Duration,
-    next: Duration,
+    backoff: Backoff,
 }
 
 impl Pauses {
@@ -168,11 +169,11 @@ impl Pauses {
         Self {
             begun,
             limit,
-            next: PAUSE,
+            backoff: Backoff::new(PAUSE, PAUSE_MAX),
         }
     }
 
-    /// Decides what follows a try, whose message was `kept`.
+    /// The consequence of a try. `kept`: its message, encoded, where it can be sent again.
     fn next<A: Actor, T, E>(
         &mut self,
         to: &A::Address,
@@ -212,10 +213,8 @@ impl Pauses {
         if left.is_zero() || least > left {
             return None;
         }
-        let pause = self.next.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0);
-        self.next = (self.next * 2).min(PAUSE_MAX);
         // The last try is made when the time is up.
-        Some(pause.max(least).min(left))
+        Some(self.backoff.pause(jitter).max(least).min(left))
     }
 }
 

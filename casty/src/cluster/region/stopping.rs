@@ -12,6 +12,7 @@ use crate::{
     actor::runtime::Runtime,
     cluster::region::{local::EntityCell, moving},
     id::ShardId,
+    infra::backoff::Backoff,
 };
 
 /// The first pause between two warnings of one shard that cannot move. Each is twice as long as the
@@ -57,9 +58,9 @@ pub(super) async fn close_all(
              where it awaits something. A handler's state is lost",
         );
     }
-    let mut pause = WARN_AGAIN;
+    let mut pauses = Backoff::new(WARN_AGAIN, WARN_AGAIN_MAX);
     loop {
-        late = within(late, Some(pause)).await;
+        late = within(late, Some(pauses.pause(1.0))).await;
         let Some((first, _)) = late.first() else {
             return;
         };
@@ -71,7 +72,6 @@ pub(super) async fn close_all(
             "a shard cannot move: an entity of it has not stopped. Code that does not await \
              anything cannot be ended",
         );
-        pause = (pause * 2).min(WARN_AGAIN_MAX);
     }
 }
 

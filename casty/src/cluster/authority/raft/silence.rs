@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::protocol::map::Seat;
+use crate::{infra::backoff::Backoff, protocol::map::Seat};
 
-/// How long a voter is silent before that is news. The pause before the next report doubles.
+/// How long a voter is silent before that is news. The pause before each next report doubles.
 const FIRST: Duration = Duration::from_secs(1);
 
 /// The longest pause between two reports.
@@ -16,7 +16,7 @@ struct Silence {
     since: Instant,
     report_at: Instant,
     reported: bool,
-    pause: Duration,
+    pauses: Backoff,
 }
 
 /// The voters that do not answer. There are as many as seats, at most.
@@ -26,17 +26,19 @@ pub(super) struct Silences(BTreeMap<Seat, Silence>);
 impl Silences {
     /// A call was not answered. Returns for how long none was, if it is time to say so.
     pub(super) fn handle_failure(&mut self, seat: Seat, now: Instant) -> Option<Duration> {
-        let silence = self.0.entry(seat).or_insert(Silence {
-            since: now,
-            report_at: now + FIRST,
-            reported: false,
-            pause: FIRST,
+        let silence = self.0.entry(seat).or_insert_with(|| {
+            let mut pauses = Backoff::new(FIRST, PAUSE_MAX);
+            Silence {
+                since: now,
+                report_at: now + pauses.pause(1.0),
+                reported: false,
+                pauses,
+            }
         });
         if now < silence.report_at {
             return None;
         }
-        silence.pause = (silence.pause * 2).min(PAUSE_MAX);
-        silence.report_at = now + silence.pause;
+        silence.report_at = now + silence.pauses.pause(1.0);
         silence.reported = true;
         Some(now.duration_since(silence.since))
     }
