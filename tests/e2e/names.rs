@@ -184,7 +184,6 @@ async fn an_address_at_which_another_process_listens_is_no_address_of_this_node(
     let stranger = TcpListener::bind("127.0.0.1:0").unwrap();
     let advertised = [first.address(), stranger.local_addr().unwrap()];
     for (n, address) in advertised.into_iter().enumerate() {
-        let events = first.events();
         let hidden = node(&format!("hidden-{n}"))
             .advertise(address)
             .seeds([first.address()])
@@ -201,7 +200,6 @@ async fn an_address_at_which_another_process_listens_is_no_address_of_this_node(
                 .iter()
                 .all(|(id, _)| !id.starts_with("hidden"))
         );
-        drop(events);
         shutdown(vec![hidden, open]).await;
     }
     shutdown(vec![first]).await;

@@ -1,4 +1,4 @@
-//! Whether a process is admitted whose name another process has. Asks nobody itself.
+//! Whether a process is admitted whose name another process has. Asks no process itself.
 //!
 //! A name belongs to one process at a time. A process that has ended leaves its name to the next,
 //! which the cluster lets in at once if it listens at the same address: two processes cannot both

@@ -532,7 +532,7 @@ mod tests {
             }
         }
 
-        /// Whoever reaches whom at which time.
+        /// Whichever node reaches which other at which time.
         #[test]
         fn at_most_one_founds_by_the_votes_of_more_than_half(
             steps in proptest::collection::vec((0..NODES, proptest::bool::weighted(0.6)), 0..200),

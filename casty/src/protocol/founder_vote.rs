@@ -1,8 +1,9 @@
 //! Founds a cluster with enough of the nodes, where not all seeds answer or not all nodes are known
 //! yet: the setting `bootstrap_expect`.
 //!
-//! - Each seeker votes for one founder, and tells its vote to whoever asks. It votes only in a
-//!   round in which `expect` seekers are present, itself included: for the least address of them.
+//! - Each seeker votes for one founder, and tells its vote to each process that asks. It votes only
+//!   in a round in which `expect` seekers are present, itself included: for the least address of
+//!   them.
 //! - A seeker that has voted for itself founds once `expect` seekers vote for it, itself included.
 //! - A seeker that has voted for itself, and has not founded, *yields* to a lesser address that is
 //!   present: it votes for that one, and will never found.

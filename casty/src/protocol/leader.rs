@@ -433,7 +433,8 @@ mod tests {
         assert_eq!(tick(&map, now + lease().guard), [assign]);
     }
 
-    /// A forged datagram, or a peer that reaches nobody, has gossip take a healthy member for dead.
+    /// A forged datagram, or a peer that reaches no other, has gossip take a healthy member for
+    /// dead.
     #[test]
     fn a_member_that_renews_is_not_down_by_a_rumor_unless_it_lasts() {
         let (map, begun) = (cluster(&["b", "c"]), Instant::now());

@@ -86,7 +86,7 @@ impl<'a> ActingLease<'a> {
 }
 
 pin_project! {
-    /// A call whose panics are caught, and that ends with [`CutShort`] once it may not go on.
+    /// Catches the call's panics, and ends it with [`CutShort`] once it may not go on.
     pub(super) struct WhileLeased<'a, F> {
         #[pin]
         call: Option<F>,

@@ -69,7 +69,7 @@ impl dyn AnyActivation + '_ {
     }
 }
 
-/// The error that askers get whose messages an entity did not get to before it had to stop.
+/// The error of an asker whose message the entity did not get to before it had to stop.
 fn not_handled_in_time(runtime: &Runtime) -> Failure {
     Failure::Unreachable {
         node: runtime.node.to_string(),

@@ -132,7 +132,7 @@ impl Voters {
     }
 
     /// Whether a process that claims to keep the seat of its node's previous process is to be asked
-    /// now: it may be one, is not known as one, and nobody asks it. Two processes that claim it
+    /// now: it may be one, is not known as one, and is not being asked. Two processes that claim it
     /// would otherwise ask each other for ever, as each question makes the claim again.
     pub(crate) fn begin_asking(&self, member: &MemberId) -> bool {
         let known = self.successors.known.lock().get(&member.node).copied();

@@ -157,8 +157,8 @@ pub(crate) enum Asking {
     Renewal,
     /// An operator wants this node to go on, whatever the others are.
     Recovery,
-    /// A dialer claims a later generation. Whoever is in it refuses this process, which ends its
-    /// membership.
+    /// A dialer claims a later generation. A process in that generation refuses this one, and
+    /// this ends the membership.
     Claim,
 }
 

@@ -15,7 +15,7 @@ use tracing::{
 };
 
 /// The subscriber under which an engine that starts now runs. `None`: the engine needs none, since
-/// nobody listens, or somebody wants to hear it.
+/// there is no log, or its log is wanted.
 pub(super) fn subscriber() -> Option<Dispatch> {
     let present = dispatcher::get_default(Dispatch::clone);
     let is_heard = std::env::var_os("CASTY_ENGINE_LOG").is_some();
