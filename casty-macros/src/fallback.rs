@@ -7,13 +7,15 @@
 use syn::{Attribute, FnArg, ImplItemFn};
 
 /// The attributes that have a meaning inside an annotated impl block.
-pub(crate) const HELPERS: [&str; 6] = [
+pub(crate) const HELPERS: [&str; 8] = [
     "message",
     "init",
     "on_start",
     "on_stop",
     "on_restart",
     "on_terminated",
+    "on_enter",
+    "on_exit",
 ];
 
 /// The helper's name, if an attribute is one: `#[message]`, `#[casty::message]`.

@@ -140,7 +140,7 @@ pub mod prelude {
     pub use crate::{
         Actor, ActorRef, ActorSystem, AskError, ClusterClient, Context, DeadLetter, Entity,
         EntityRef, Event, TellError, Terminated, Wire, actor,
-        behavior::{OneOf, Stay, Stop},
+        behavior::{OneOf, OrStay, Stay, Stop, Widen},
         entity, message,
         shards::ShardEnvelope,
     };

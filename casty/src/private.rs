@@ -14,7 +14,7 @@ pub use crate::{
         context::Context,
         reference::{ActorRef, EntityRef},
     },
-    behavior::{Behavior, HandlerRow, OneOf, Otherwise, State, Stay, Stop},
+    behavior::{Behavior, Group, HandlerRow, OneOf, OrStay, Otherwise, State, Stay, Stop, Widen},
     cluster::registry::EntityRegistration,
     event::kinds::Terminated,
     id::EntityId,
@@ -148,6 +148,40 @@ pub fn thaw_unknown<S>(name: &str) -> Result<S, DecodeError> {
     )))
 }
 
+/// Appends the common data of a machine, with its length, then its state.
+pub fn freeze_common<C>(
+    codec: &StateCodec<C>,
+    common: &C,
+    out: &mut Vec<u8>,
+    state: impl FnOnce(&mut Vec<u8>) -> Result<&'static str, EncodeError>,
+) -> Result<&'static str, EncodeError> {
+    let start = out.len();
+    out.extend([0; size_of::<u32>()]);
+    (codec.encode)(common, out)?;
+    let written = out.len() - start - size_of::<u32>();
+    let written = u32::try_from(written)
+        .map_err(|_| EncodeError("the common data is larger than 4 GiB".to_owned()))?;
+    for (place, byte) in out.iter_mut().skip(start).zip(written.to_be_bytes()) {
+        *place = byte;
+    }
+    state(out)
+}
+
+/// The common data of a machine that came from another node, and what is left: its state.
+pub fn thaw_common<'a, C>(
+    codec: &StateCodec<C>,
+    bytes: &'a [u8],
+) -> Result<(C, &'a [u8]), DecodeError> {
+    let parts = bytes.split_first_chunk().and_then(|(length, rest)| {
+        let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+        rest.split_at_checked(length)
+    });
+    let Some((common, state)) = parts else {
+        return Err(DecodeError("it ends within the common data".to_owned()));
+    };
+    Ok(((codec.decode)(common)?, state))
+}
+
 /// Requires that a type can be a state, or part of an internal message.
 pub const fn in_memory<T: Send + 'static>() {}
 
@@ -162,6 +196,39 @@ pub fn sendable<F: Future + Send>(future: F) -> impl Future<Output = F::Output> 
 /// Reports that the state machine has changed its state: stashed messages are handled again.
 pub fn transition<A: Actor>(ctx: &mut Context<A>) {
     ctx.transition();
+}
+
+/// Whether the activation that starts is not one that has moved here: its state was just made.
+pub fn is_made_here<A: Actor>(ctx: &Context<A>) -> bool {
+    ctx.is_made_here()
+}
+
+/// Starts a timer of the present state, unless it came along from another node. Leaving the state
+/// cancels it.
+pub fn after<A: Actor>(ctx: &mut Context<A>, time: Duration, make: fn() -> A::Message) {
+    ctx.start_state_timer(time, None, make);
+}
+
+/// The same for a timer that comes again and again.
+pub fn every<A: Actor>(ctx: &mut Context<A>, time: Duration, make: fn() -> A::Message) {
+    ctx.start_state_timer(time, Some(time.into()), make);
+}
+
+/// Requires that a function that says how long a timer runs returns a `Duration`.
+pub const fn duration(time: Duration) -> Duration {
+    time
+}
+
+/// The first state and the common data, which is made if the state was.
+pub fn both<A, S, C>(
+    state: Result<S, HookError>,
+    common: impl FnOnce() -> Result<C, HookError>,
+) -> Result<A, HookError>
+where
+    A: From<(S, C)>,
+{
+    let state = state?;
+    Ok(A::from((state, common()?)))
 }
 
 /// Ends the state machine, as the return type of its handler allows.

@@ -34,6 +34,7 @@ mod roles;
 mod sim;
 mod spying;
 mod stand_ins;
+mod states;
 mod strict;
 mod stuck;
 mod supervision;

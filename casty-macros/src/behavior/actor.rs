@@ -8,7 +8,10 @@ use super::{
     docs,
     expand::Expansion,
     kind::Kind,
-    model::{Handler, Hook, HookParameter, Init, Message, Outcome, Parameter, State, Turn},
+    model::{
+        Common, GuardParameter, Handler, Hook, HookParameter, Init, Message, Outcome, Parameter,
+        State, Turn,
+    },
 };
 use crate::names;
 
@@ -29,7 +32,9 @@ impl Expansion<'_> {
         let body = self.handle_body();
         let policy = behavior.settings.policy(private);
         let machine_methods = self.machine_methods();
-        let hooks = Turn::ALL.into_iter().filter_map(|turn| self.hook(turn));
+        let hooks = Turn::OF_ACTORS
+            .into_iter()
+            .filter_map(|turn| self.hook(turn));
         self.implement(
             quote!(#private::Actor for #actor),
             quote! {
@@ -89,6 +94,41 @@ impl Expansion<'_> {
         quote!(#message::#variant { #(#fields)* } => #then,)
     }
 
+    /// Calls the handler, if its guard lets it.
+    pub(super) fn guarded(
+        &self,
+        of: &TokenStream,
+        state: &TokenStream,
+        handler: &Handler,
+        then: TokenStream,
+    ) -> TokenStream {
+        let private = &self.private;
+        let Some(guard) = &handler.guard else {
+            return then;
+        };
+        let (variant, ident) = (&handler.message.variant, &guard.ident);
+        let parameters = guard.parameters.iter().map(|parameter| match parameter {
+            GuardParameter::Argument(index) => {
+                let local = names::argument(*index);
+                quote!(&#local)
+            }
+            GuardParameter::Common => common(false),
+        });
+        let arguments: Vec<_> = [state.clone()].into_iter().chain(parameters).collect();
+        let call = self.call(of, ident, false, &arguments);
+        if handler.message.internal {
+            return quote!(if #call { #then } else { #private::Handled::Reply(__Reply::#variant(())) });
+        }
+        quote! {
+            match #call {
+                ::core::result::Result::Ok(()) => { #then }
+                ::core::result::Result::Err(__error) => {
+                    #private::Handled::Reply(__Reply::#variant(::core::result::Result::Err(__error)))
+                }
+            }
+        }
+    }
+
     /// Calls a handler that does not leave its state.
     pub(super) fn stays(
         &self,
@@ -99,11 +139,14 @@ impl Expansion<'_> {
         let private = &self.private;
         let variant = &handler.message.variant;
         let call = self.handler_call(of, state, handler);
-        if let Outcome::Later = handler.outcome {
+        let then = if let Outcome::Later = handler.outcome {
             quote!(#private::Handled::later(#call, __Reply::#variant))
+        } else if handler.wraps() {
+            quote!(#private::Handled::Reply(__Reply::#variant(::core::result::Result::Ok(#call))))
         } else {
             quote!(#private::Handled::Reply(__Reply::#variant(#call)))
-        }
+        };
+        self.guarded(of, state, handler, then)
     }
 
     /// The call itself, of a function of the type `of`.
@@ -118,6 +161,7 @@ impl Expansion<'_> {
         for parameter in &handler.parameters {
             arguments.push(match parameter {
                 Parameter::Context => quote!(__ctx),
+                Parameter::Common { is_mutable } => common(*is_mutable),
                 Parameter::Argument => {
                     let local = names::argument(fields.next().unwrap_or_default());
                     quote!(#local)
@@ -129,7 +173,7 @@ impl Expansion<'_> {
 
     /// A call of one of the user's functions. A future that cannot change threads is an error at
     /// that function.
-    fn call(
+    pub(super) fn call(
         &self,
         of: &TokenStream,
         function: &Ident,
@@ -151,11 +195,25 @@ impl Expansion<'_> {
     fn hook(&self, turn: Turn) -> Option<TokenStream> {
         let private = &self.private;
         let ran = if self.behavior.is_machine() {
-            self.machine_hook(turn)?
+            self.machine_hook(turn)
         } else {
-            let hooks = &self.behavior.initial()?.hooks;
-            let hook = hooks.iter().find(|hook| hook.turn == turn)?;
-            self.ran(&quote!(Self), &quote!(self), hook)
+            let hook = self.behavior.initial()?.hook(turn);
+            hook.map(|hook| self.ran(&quote!(Self), &quote!(self), hook))
+        };
+        let starts = self.starts().filter(|_| turn == Turn::Start);
+        let ran = match (ran, starts) {
+            (None, None) => return None,
+            (Some(ran), None) => ran,
+            (ran, Some(starts)) => {
+                let ran = ran.map(|ran| {
+                    quote! {
+                        if let ::core::result::Result::Err(__error) = { #ran } {
+                            return ::core::result::Result::Err(__error);
+                        }
+                    }
+                });
+                quote!(#ran #starts ::core::result::Result::Ok(()))
+            }
         };
         let name = Ident::new(turn.name(), Span::call_site());
         let who = (turn == Turn::Terminated).then(|| quote!(__who: #private::Terminated,));
@@ -173,10 +231,7 @@ impl Expansion<'_> {
     /// A call of a hook, and what came of it.
     pub(super) fn ran(&self, of: &TokenStream, state: &TokenStream, hook: &Hook) -> TokenStream {
         let private = &self.private;
-        let parameters = hook.parameters.iter().map(|parameter| match parameter {
-            HookParameter::Context => quote!(__ctx),
-            HookParameter::Terminated => quote!(__who),
-        });
+        let parameters = self.hook_arguments(hook);
         let arguments: Vec<_> = [state.clone()].into_iter().chain(parameters).collect();
         let call = self.call(of, &hook.ident, hook.is_async, &arguments);
         if hook.is_fallible {
@@ -185,6 +240,16 @@ impl Expansion<'_> {
         } else {
             quote!(#call; ::core::result::Result::Ok(()))
         }
+    }
+
+    /// What a hook takes besides the state.
+    pub(super) fn hook_arguments(&self, hook: &Hook) -> Vec<TokenStream> {
+        let arguments = hook.parameters.iter().map(|parameter| match parameter {
+            HookParameter::Context => quote!(__ctx),
+            HookParameter::Terminated => quote!(__who),
+            HookParameter::Common { is_mutable } => common(*is_mutable),
+        });
+        arguments.collect()
     }
 
     /// `impl Init for Counter`: by the `#[init]` function or by `Default`. An actor needs neither.
@@ -224,7 +289,7 @@ impl Expansion<'_> {
         };
         let span = names::at(ident.span());
         let made = quote_spanned!(span=> #private::init_by_default::<#ty>());
-        self.begun(&made)
+        self.begun(&made, false)
     }
 
     fn made_by(&self, init: &Init) -> TokenStream {
@@ -242,16 +307,23 @@ impl Expansion<'_> {
         } else {
             quote!(::core::result::Result::Ok(#call))
         };
-        self.begun(&made)
+        self.begun(&made, init.makes_common)
     }
 
     /// Makes the actor from its first state.
-    fn begun(&self, made: &TokenStream) -> TokenStream {
-        if self.behavior.is_machine() {
-            quote!(::core::result::Result::map(#made, ::core::convert::From::from))
-        } else {
-            made.clone()
+    fn begun(&self, made: &TokenStream, with_common: bool) -> TokenStream {
+        let private = &self.private;
+        if !self.behavior.is_machine() {
+            return made.clone();
         }
+        let from = quote!(::core::convert::From::from);
+        let Some(Common { ident, .. }) = self.behavior.common.as_ref().filter(|_| !with_common)
+        else {
+            return quote!(::core::result::Result::map(#made, #from));
+        };
+        let span = names::at(ident.span());
+        let common = quote_spanned!(span=> #private::init_by_default::<#ident>());
+        quote!(#private::both(#made, || #common))
     }
 
     pub(super) fn entity_impl(&self) -> TokenStream {
@@ -291,6 +363,7 @@ impl Expansion<'_> {
                 let freeze = quote_spanned! {span=>
                     #private::freeze(&#private::moves::<#ty>(), #name, __state, __out)
                 };
+                let freeze = self.with_frozen_common(freeze);
                 quote!(#state_enum::#ident(ref __state) => #freeze,)
             });
             let thawed = states.iter().map(|State { ident, ty, .. }| {
@@ -298,8 +371,13 @@ impl Expansion<'_> {
                 let thaw = quote_spanned! {span=>
                     #private::thaw(&#private::moves::<#ty>(), __state)
                 };
-                quote! {
-                    #name => ::core::result::Result::map(#thaw, |__state| Self(#state_enum::#ident(__state))),
+                let thawed = quote!(|__state| #state_enum::#ident(__state));
+                quote!(#name => ::core::result::Result::map(#thaw, #thawed),)
+            });
+            let thawed = self.with_thawed_common(quote! {
+                match __name {
+                    #(#thawed)*
+                    _ => #private::thaw_unknown(__name),
                 }
             });
             (
@@ -309,12 +387,7 @@ impl Expansion<'_> {
                         #state_enum::__Taken => #private::freeze_nothing(),
                     }
                 },
-                quote! {
-                    match __name {
-                        #(#thawed)*
-                        _ => #private::thaw_unknown(__name),
-                    }
-                },
+                thawed,
             )
         } else {
             let Some(State { ident, ty, .. }) = states.first() else {
@@ -348,6 +421,32 @@ impl Expansion<'_> {
         }
     }
 
+    /// The common data goes before the state.
+    fn with_frozen_common(&self, freeze: TokenStream) -> TokenStream {
+        let private = &self.private;
+        let Some(Common { ident, .. }) = &self.behavior.common else {
+            return freeze;
+        };
+        let span = names::at(ident.span());
+        let common = quote_spanned!(span=> &#private::moves::<#ident>());
+        quote!(#private::freeze_common(#common, &self.1, __out, |__out| #freeze))
+    }
+
+    fn with_thawed_common(&self, thawed: TokenStream) -> TokenStream {
+        let private = &self.private;
+        let Some(Common { ident, .. }) = &self.behavior.common else {
+            return quote!(::core::result::Result::map(#thawed, Self));
+        };
+        let span = names::at(ident.span());
+        let common = quote_spanned!(span=> &#private::moves::<#ident>());
+        quote! {
+            {
+                let (__common, __state) = #private::thaw_common(#common, __state)?;
+                ::core::result::Result::map(#thawed, |__state| Self(__state, __common))
+            }
+        }
+    }
+
     /// Registers the entity, so that every node whose binary links this code can host it. A generic
     /// entity has to be registered by its user, who knows its instances.
     pub(super) fn registration(&self) -> TokenStream {
@@ -361,5 +460,14 @@ impl Expansion<'_> {
         quote! {
             #private::inventory::submit! { #private::EntityRegistration::of::<#actor>() }
         }
+    }
+}
+
+/// The data that all states of a machine have in common.
+fn common(is_mutable: bool) -> TokenStream {
+    if is_mutable {
+        quote!(&mut self.1)
+    } else {
+        quote!(&self.1)
     }
 }

@@ -1,6 +1,6 @@
 //! Reads the functions of an impl block.
 
-use syn::{Attribute, ImplItem, ImplItemFn};
+use syn::{Attribute, ImplItem, ImplItemFn, ItemImpl, Signature};
 
 use super::{
     handler, lifecycle, lints,
@@ -15,6 +15,18 @@ pub(super) struct Annotated {
     pub(super) function: ImplItemFn,
     pub(super) helper: &'static str,
     pub(super) attribute: Attribute,
+}
+
+/// The functions of a block, which options of its messages may name.
+pub(super) fn signatures(block: &ItemImpl) -> Vec<Signature> {
+    block
+        .items
+        .iter()
+        .filter_map(|item| match item {
+            ImplItem::Fn(function) => Some(function.sig.clone()),
+            _ => None,
+        })
+        .collect()
 }
 
 /// Removes casty's attributes from the functions of a block, and the attributes of their arguments

@@ -6,7 +6,7 @@ use proc_macro2::TokenStream;
 use quote::quote;
 use syn::{Attribute, Visibility, ext::IdentExt, parse_quote};
 
-use super::model::{Behavior, Message, Reply};
+use super::model::{Behavior, Message, Otherwise, Reply};
 use crate::{names, text};
 
 /// A table of the messages, each with a link to the method that sends it.
@@ -126,13 +126,41 @@ pub(super) fn of_variant(behavior: &Behavior, message: &Message) -> TokenStream 
     quote!(#(#docs)*)
 }
 
-/// The docs of a proxy's method: those of the message function, if it has any.
+/// The docs of a proxy's method: those of the message function, if it has any, and the states in
+/// which it is handled.
 pub(super) fn of_method(behavior: &Behavior, message: &Message) -> TokenStream {
     let function = message.ident.unraw();
+    let states = handled_in(behavior, message);
     if message.docs.is_empty() {
         let text = format!(" Calls `{function}` of the {}.", behavior.kind.noun());
-        return quote!(#[doc = #text]);
+        return quote!(#[doc = #text] #states);
     }
     let docs = &message.docs;
-    quote!(#(#docs)*)
+    quote!(#(#docs)* #states)
+}
+
+/// Which states handle the message, and what the others do with it.
+fn handled_in(behavior: &Behavior, message: &Message) -> Option<TokenStream> {
+    if !behavior.is_machine() {
+        return None;
+    }
+    let (mut handled, mut stashed) = (Vec::new(), Vec::new());
+    for state in &behavior.states {
+        let mut handlers = state.handlers.iter();
+        if handlers.any(|handler| handler.message.variant == message.variant) {
+            handled.push(format!("`{}`", state.ident));
+        } else if state.policy(message) == Some(Otherwise::Stash) {
+            stashed.push(format!("`{}`", state.ident));
+        }
+    }
+    let mut text = if handled.len() == behavior.states.len() {
+        " Handled in every state.".to_owned()
+    } else {
+        format!(" Handled in {}.", handled.join(", "))
+    };
+    if !stashed.is_empty() {
+        // Writing to a string cannot fail.
+        let _ = write!(text, " Waits while the state is {}.", stashed.join(" or "));
+    }
+    Some(quote!(#[doc = ""] #[doc = #text]))
 }

@@ -57,6 +57,7 @@ impl<'a> Expansion<'a> {
             self.proxy_values(),
             self.proxy_serde(),
             self.machine_impls(),
+            self.visits(),
             self.actor_impl(),
             self.init_impl(),
             self.entity_impl(),

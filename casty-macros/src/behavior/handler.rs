@@ -7,10 +7,11 @@ use syn::{
 };
 
 use super::{
+    guard,
     model::{Argument, Handler, Message, Outcome, Parameter, Reply},
     reply,
     scope::Scope,
-    signature, transition,
+    signature, timer, transition,
 };
 use crate::{
     errors::Errors,
@@ -26,6 +27,9 @@ static MESSAGE: Grammar = Grammar {
         Known::new("name", "name = \"increment\""),
         Known::new("timeout", "timeout = \"2s\""),
         Known::new("internal", "internal"),
+        Known::new("after", "internal, after = \"30s\""),
+        Known::new("every", "internal, every = \"1s\""),
+        Known::new("guard", "guard = may_bid"),
     ],
     refused: &[(
         "crate",
@@ -57,7 +61,19 @@ pub(super) fn parse(
     signature::plain_function(sig, "a message function", errors);
     receiver(scope, sig, errors);
     let (parameters, arguments) = parameters(scope, sig, internal, errors);
+    let timer = timer::parse(scope, &options, &arguments, errors);
     let (reply, outcome) = returned(scope, sig, internal, errors)?;
+    let (reply, guard) = guard::parse(
+        &guard::Guarded {
+            scope,
+            arguments: &arguments,
+            outcome: &outcome,
+            internal,
+        },
+        &options,
+        reply,
+        errors,
+    );
     if errors.count() > before {
         return None;
     }
@@ -77,6 +93,8 @@ pub(super) fn parse(
         is_async: sig.asyncness.is_some(),
         parameters,
         outcome,
+        timer,
+        guard,
     })
 }
 
@@ -97,13 +115,14 @@ fn returned(
             receiver,
             internal,
         };
-        let (reply, transition) = from.parse(&sig.output, errors)?;
+        let output = machine.aliases.resolve_output(&sig.output);
+        let (reply, transition) = from.parse(&output, errors)?;
         return Some((reply, Outcome::Leaves(transition)));
     }
     if let Some(ty) = types::returned(&sig.output) {
         if let Some(machine) = scope.machine
             && borrows
-            && transition::is_misplaced(scope, machine, ty, errors)
+            && transition::is_misplaced(scope, machine, &machine.aliases.resolve(ty), errors)
         {
             return None;
         }
@@ -200,11 +219,13 @@ fn parameters(
         Travels::Wire
     };
     let (mut parameters, mut arguments) = (Vec::new(), Vec::new());
-    let mut has_context = false;
+    let (mut has_context, mut has_common) = (false, false);
     for input in &sig.inputs {
         let FnArg::Typed(input) = input else { continue };
         if signature::is_context(scope, input, &mut has_context, errors) {
             parameters.push(Parameter::Context);
+        } else if let Some(is_mutable) = signature::common(scope, input, &mut has_common, errors) {
+            parameters.push(Parameter::Common { is_mutable });
         } else if let Some(argument) = argument(scope, input, &sig.inputs, travels, errors) {
             parameters.push(Parameter::Argument);
             arguments.push(argument);
@@ -215,7 +236,7 @@ fn parameters(
 
 /// The name of the message's field. An argument that a function does not use begins with an
 /// underscore, as the compiler advises; that says nothing of the message.
-fn field_name(argument: &Ident, inputs: &Punctuated<FnArg, Token![,]>) -> Ident {
+pub(super) fn field_name(argument: &Ident, inputs: &Punctuated<FnArg, Token![,]>) -> Ident {
     let name = argument.to_string();
     let Some(used) = name.strip_prefix('_') else {
         return argument.clone();

@@ -49,8 +49,8 @@ pub(super) fn init(
         Kind::Actor => RESOURCE,
     };
     let takes_context = only_context(function, scope, reason, errors);
-    let is_fallible = made(&sig.output, scope.this);
-    if is_fallible.is_none() {
+    let made = made(&sig.output, scope);
+    if made.is_none() {
         let message = format!(
             "`#[init]` makes the first state: let it return `Self`, or `Result<Self, E>` if it can fail \
              (`Self` is `{}`)",
@@ -61,29 +61,57 @@ pub(super) fn init(
             ReturnType::Type(_, ty) => errors.at(ty, message),
         }
     }
-    let is_fallible = is_fallible.filter(|_| errors.count() == before)?;
+    let Made {
+        is_fallible,
+        with_common,
+    } = made.filter(|_| errors.count() == before)?;
     Some(Init {
         ident: sig.ident.clone(),
         is_async: sig.asyncness.is_some(),
         takes_context,
         is_fallible,
+        makes_common: with_common,
     })
 }
 
-/// Whether the state comes in a `Result`; `None` if there is none.
-fn made(output: &ReturnType, actor: &Type) -> Option<bool> {
+/// What an `#[init]` function returns.
+struct Made {
+    /// Whether it comes in a `Result`.
+    is_fallible: bool,
+    /// Whether the common data comes with the state.
+    with_common: bool,
+}
+
+/// `None` if there is no state in it.
+fn made(output: &ReturnType, scope: Scope<'_>) -> Option<Made> {
     let ReturnType::Type(_, ty) = output else {
         return None;
     };
-    let is_state = |ty: &Type| is_self(ty) || text::of(ty) == text::of(actor);
-    if is_state(ty) {
-        return Some(false);
+    let is_state = |ty: &Type| is_self(ty) || text::of(ty) == text::of(scope.this);
+    let with_common = |ty: &Type| {
+        let Type::Tuple(pair) = types::bare(ty) else {
+            return is_state(ty).then_some(false);
+        };
+        let mut parts = pair.elems.iter();
+        let (state, common, None) = (parts.next()?, parts.next()?, parts.next()) else {
+            return None;
+        };
+        let named = &types::last_segment(common)?.ident;
+        let is_common = scope.common().is_some_and(|common| common.ident == *named);
+        (is_state(state) && is_common).then_some(true)
+    };
+    if let Some(with_common) = with_common(ty) {
+        return Some(Made {
+            is_fallible: false,
+            with_common,
+        });
     }
-    let last = types::last_segment(ty)?;
-    let holds_state = types::type_arguments(last)
-        .first()
-        .is_some_and(|first| is_state(first));
-    (last.ident == "Result" && holds_state).then_some(true)
+    let last = types::last_segment(ty).filter(|last| last.ident == "Result")?;
+    let with_common = with_common(types::type_arguments(last).first()?)?;
+    Some(Made {
+        is_fallible: true,
+        with_common,
+    })
 }
 
 pub(super) fn hook(
@@ -99,6 +127,12 @@ pub(super) fn hook(
     no_options(attribute, name, errors);
     signature::plain_function(sig, &format!("an `#[{name}]` function"), errors);
     match sig.receiver() {
+        None if turn == Turn::Exit => {}
+        Some(receiver) if turn == Turn::Exit => errors.at(
+            receiver,
+            "a handler has taken the state when it is known that it is left: drop this receiver. \
+             The function may take the context, and what all states have in common",
+        ),
         None => errors.at(
             &sig.ident,
             format!("`#[{name}]` runs on a state: start with `&self` or `&mut self`"),
@@ -108,8 +142,17 @@ pub(super) fn hook(
         }
     }
     let parameters = hook_parameters(turn, function, scope, errors);
+    of_a_machine(turn, scope, attribute, errors);
     let is_fallible = types::returned(&sig.output).is_some_and(|ty| {
-        if !is_result_of_nothing(ty) {
+        if matches!(turn, Turn::Enter | Turn::Exit) {
+            errors.at(
+                ty,
+                format!(
+                    "what `#[{name}]` returns goes nowhere: leave the return type out. \
+                     What may fail belongs into the handler, which can stay"
+                ),
+            );
+        } else if !is_result_of_nothing(ty) {
             errors.at(
                 ty,
                 format!(
@@ -129,6 +172,26 @@ pub(super) fn hook(
     })
 }
 
+/// Reports hooks that only states have.
+fn of_a_machine(turn: Turn, scope: Scope<'_>, attribute: &Attribute, errors: &mut Errors) {
+    let instead = match turn {
+        Turn::Enter => "on_start",
+        Turn::Exit => "on_stop",
+        _ => return,
+    };
+    if scope.machine.is_none() {
+        errors.at(
+            attribute,
+            format!(
+                "`#[{}]` belongs to a state of a state machine, and this {} has one state: \
+                 write `#[{instead}]`",
+                turn.name(),
+                scope.kind.noun()
+            ),
+        );
+    }
+}
+
 /// `Result<(), E>`, `io::Result<()>`, `fmt::Result`.
 fn is_result_of_nothing(ty: &Type) -> bool {
     types::last_segment(ty).is_some_and(|last| {
@@ -143,12 +206,16 @@ fn hook_parameters(
     scope: Scope<'_>,
     errors: &mut Errors,
 ) -> Vec<HookParameter> {
-    let mut has_context = false;
+    let (mut has_context, mut has_common) = (false, false);
     let mut parameters = Vec::new();
     for input in &function.sig.inputs {
         let FnArg::Typed(input) = input else { continue };
         if signature::is_context(scope, input, &mut has_context, errors) {
             parameters.push(HookParameter::Context);
+            continue;
+        }
+        if let Some(is_mutable) = signature::common(scope, input, &mut has_common, errors) {
+            parameters.push(HookParameter::Common { is_mutable });
             continue;
         }
         let is_who = types::last_segment(&input.ty).is_some_and(|last| last.ident == "Terminated");

@@ -10,6 +10,7 @@ mod block;
 mod check;
 mod docs;
 mod expand;
+mod guard;
 mod handler;
 mod kind;
 mod lifecycle;
@@ -23,6 +24,7 @@ mod reply;
 mod scope;
 mod settings;
 mod signature;
+mod timer;
 mod transition;
 mod wire_form;
 

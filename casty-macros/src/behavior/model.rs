@@ -24,6 +24,28 @@ pub(super) struct Behavior {
     pub(super) messages: Vec<Message>,
     /// The targets of each `OneOf` that the functions return.
     pub(super) one_ofs: Vec<Vec<Target>>,
+    /// The states that share a name.
+    pub(super) groups: Vec<Group>,
+    /// The data that all states of a machine have in common.
+    pub(super) common: Option<Common>,
+    /// The policies that blocks for several states give them.
+    pub(super) shared_policies: Vec<Policy>,
+}
+
+/// States with a name of their own: `#[states(Live = Open, Extended)]`.
+#[derive(Clone)]
+pub(super) struct Group {
+    pub(super) ident: Ident,
+    /// In the order of the states.
+    pub(super) members: Vec<Ident>,
+}
+
+/// The struct marked `#[state(common)]`.
+#[derive(Clone)]
+pub(super) struct Common {
+    pub(super) ident: Ident,
+    /// Whether it is still there after a failure.
+    pub(super) survives: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,12 +70,23 @@ pub(super) struct State {
     /// Whether an `#[init]` was written, valid or not.
     pub(super) has_init: bool,
     pub(super) hooks: Vec<Hook>,
-    /// What happens to messages that the state does not handle, and where the attribute says so.
-    pub(super) otherwise: Option<(Otherwise, Span)>,
+    /// What happens to messages that the state does not handle, where the attribute says so.
+    pub(super) otherwise: Option<Policy>,
     /// The same for internal messages, where the attribute says so.
-    pub(super) internal: Option<(Otherwise, Span)>,
+    pub(super) internal: Option<Policy>,
+    /// The same for single messages.
+    pub(super) exceptions: Vec<(Ident, Otherwise)>,
     /// The `Active` of `impl Active`, if there is one.
     pub(super) block: Option<Ident>,
+}
+
+/// What happens to messages that a state does not handle, and where an attribute says so.
+#[derive(Clone, Copy)]
+pub(super) struct Policy {
+    pub(super) otherwise: Otherwise,
+    pub(super) span: Span,
+    /// Whether a block for several states says so. Not each of them has to need it.
+    pub(super) is_shared: bool,
 }
 
 /// A state's policy for messages that it does not handle.
@@ -111,6 +144,10 @@ pub(super) struct Handler {
     /// In the order of the function, after `self`.
     pub(super) parameters: Vec<Parameter>,
     pub(super) outcome: Outcome,
+    /// The timer that sends the message, while the state lasts.
+    pub(super) timer: Option<Timer>,
+    /// The function that says whether the handler may be called.
+    pub(super) guard: Option<Guard>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +155,48 @@ pub(super) enum Parameter {
     /// The next of the message's fields.
     Argument,
     Context,
+    /// The data that all states have in common, as `&mut Lot` or as `&Lot`.
+    Common {
+        is_mutable: bool,
+    },
+}
+
+/// The timer of a state: `after = "30s"`, `every = Self::pace`.
+#[derive(Clone)]
+pub(super) struct Timer {
+    /// Whether it goes on.
+    pub(super) repeats: bool,
+    pub(super) period: Period,
+}
+
+#[derive(Clone)]
+pub(super) enum Period {
+    Fixed {
+        time: Duration,
+        /// As written, `30s`.
+        shown: String,
+    },
+    /// A function of the state.
+    Function {
+        ident: Ident,
+        parameters: Vec<Parameter>,
+    },
+}
+
+/// The guard of a handler: `guard = may_bid`.
+#[derive(Clone)]
+pub(super) struct Guard {
+    pub(super) ident: Ident,
+    pub(super) parameters: Vec<GuardParameter>,
+    /// Whether the handler's own reply is the value of the `Result` that the asker gets.
+    pub(super) wraps: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum GuardParameter {
+    /// A field of the message, by its position.
+    Argument(usize),
+    Common,
 }
 
 /// The return type of a handler.
@@ -164,6 +243,8 @@ pub(super) struct Init {
     pub(super) is_async: bool,
     pub(super) takes_context: bool,
     pub(super) is_fallible: bool,
+    /// Whether it makes the common data as well.
+    pub(super) makes_common: bool,
 }
 
 /// A function that runs at a turn of an actor's life.
@@ -179,6 +260,10 @@ pub(super) struct Hook {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HookParameter {
     Context,
+    /// The data that all states have in common, as `&mut Lot` or as `&Lot`.
+    Common {
+        is_mutable: bool,
+    },
     /// Which actor has ended.
     Terminated,
 }
@@ -190,10 +275,25 @@ pub(super) enum Turn {
     Stop,
     Restart,
     Terminated,
+    /// The state is entered.
+    Enter,
+    /// The state has been left. The handler has taken it, so there is none to run on.
+    Exit,
 }
 
 impl Turn {
-    pub(super) const ALL: [Self; 4] = [Self::Start, Self::Stop, Self::Restart, Self::Terminated];
+    pub(super) const ALL: [Self; 6] = [
+        Self::Start,
+        Self::Stop,
+        Self::Restart,
+        Self::Terminated,
+        Self::Enter,
+        Self::Exit,
+    ];
+
+    /// Those that have a method of `Actor`.
+    pub(super) const OF_ACTORS: [Self; 4] =
+        [Self::Start, Self::Stop, Self::Restart, Self::Terminated];
 
     /// The attribute's name, and the name of the method of `Actor`.
     pub(super) fn name(self) -> &'static str {
@@ -202,6 +302,8 @@ impl Turn {
             Self::Stop => "on_stop",
             Self::Restart => "on_restart",
             Self::Terminated => "on_terminated",
+            Self::Enter => "on_enter",
+            Self::Exit => "on_exit",
         }
     }
 
@@ -244,6 +346,24 @@ impl Behavior {
     pub(super) fn is_machine(&self) -> bool {
         matches!(self.form, Form::Machine { .. })
     }
+
+    /// Whether a timer of a state sends the message. It reaches no other state then.
+    pub(super) fn is_of_a_timer(&self, message: &Message) -> bool {
+        let mut timers = self.states.iter().flat_map(State::timers);
+        timers.any(|(handler, _)| handler.message.variant == message.variant)
+    }
+
+    /// Whether a state has a timer.
+    pub(super) fn has_timers(&self) -> bool {
+        self.states
+            .iter()
+            .any(|state| state.timers().next().is_some())
+    }
+
+    /// Whether a state has a hook for the turn.
+    pub(super) fn has_hook(&self, turn: Turn) -> bool {
+        self.states.iter().any(|state| state.hook(turn).is_some())
+    }
 }
 
 impl State {
@@ -258,8 +378,32 @@ impl State {
             hooks: Vec::new(),
             otherwise: None,
             internal: None,
+            exceptions: Vec::new(),
             block: None,
         }
+    }
+
+    /// The handlers that a timer calls.
+    pub(super) fn timers(&self) -> impl Iterator<Item = (&Handler, &Timer)> {
+        self.handlers
+            .iter()
+            .filter_map(|handler| Some((handler, handler.timer.as_ref()?)))
+    }
+
+    pub(super) fn hook(&self, turn: Turn) -> Option<&Hook> {
+        self.hooks.iter().find(|hook| hook.turn == turn)
+    }
+
+    /// What happens to a message that the state does not handle.
+    pub(super) fn policy(&self, message: &Message) -> Option<Otherwise> {
+        let exception = self
+            .exceptions
+            .iter()
+            .find(|(name, _)| *name == message.ident);
+        let internal = self.internal.filter(|_| message.internal);
+        exception
+            .map(|(_, otherwise)| *otherwise)
+            .or_else(|| internal.or(self.otherwise).map(|policy| policy.otherwise))
     }
 }
 
@@ -292,6 +436,24 @@ impl Otherwise {
             Self::Reject => "Reject",
             Self::Ignore => "Ignore",
             Self::Stash => "Stash",
+        }
+    }
+}
+
+impl Handler {
+    /// Whether its own reply is only the value of the `Result` that the asker gets.
+    pub(super) fn wraps(&self) -> bool {
+        self.guard.as_ref().is_some_and(|guard| guard.wraps)
+    }
+}
+
+impl Timer {
+    /// As a table shows it: `after 30s`.
+    pub(super) fn shown(&self) -> String {
+        let word = if self.repeats { "every" } else { "after" };
+        match &self.period {
+            Period::Fixed { shown, .. } => format!("{word} {shown}"),
+            Period::Function { ident, .. } => format!("{word} `{ident}`"),
         }
     }
 }

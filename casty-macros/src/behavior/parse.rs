@@ -80,6 +80,7 @@ fn behavior(
     errors: &mut Errors,
 ) -> Option<Behavior> {
     settings.one_state(errors);
+    let signatures = block::signatures(block);
     let functions = block::take_functions(&mut block.items);
     let head = head(kind, block, errors);
     // Without a type to speak of, the functions' own mistakes still deserve to be told.
@@ -91,6 +92,7 @@ fn behavior(
         kind,
         this: &actor,
         machine: None,
+        functions: &signatures,
     };
     let mut state = State::new(ident.clone(), actor.clone());
     block::functions(scope, functions, &mut state, errors);
@@ -100,6 +102,9 @@ fn behavior(
         generics: ReplaceSelf(&actor).in_generics(&block.generics),
         messages: Vec::new(),
         one_ofs: Vec::new(),
+        groups: Vec::new(),
+        common: None,
+        shared_policies: Vec::new(),
         states: vec![state],
         form: Form::OneState,
         ident,

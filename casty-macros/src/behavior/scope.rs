@@ -1,9 +1,13 @@
 //! The type and the state that a function belongs to.
 
 use proc_macro2::Ident;
-use syn::Type;
+use syn::{Signature, Type};
 
-use super::kind::Kind;
+use super::{
+    kind::Kind,
+    machine::Aliases,
+    model::{Common, Group},
+};
 
 /// What `Self` means in a function, and which context the function may take.
 #[derive(Clone, Copy)]
@@ -13,6 +17,8 @@ pub(super) struct Scope<'a> {
     pub(super) this: &'a Type,
     /// The machine that the state belongs to.
     pub(super) machine: Option<&'a Machine>,
+    /// The functions of the block, which options name.
+    pub(super) functions: &'a [Signature],
 }
 
 /// The names of a machine that its functions may use.
@@ -22,6 +28,12 @@ pub(super) struct Machine {
     /// The type that is generated, `Cart`.
     pub(super) actor: Type,
     pub(super) states: Vec<Ident>,
+    /// The names for several states.
+    pub(super) groups: Vec<Group>,
+    /// The data that all states have in common.
+    pub(super) common: Option<Common>,
+    /// The types that the module gives another name.
+    pub(super) aliases: Aliases,
     /// Whether none of the states was an error.
     pub(super) is_sound: bool,
 }
@@ -30,6 +42,16 @@ impl Scope<'_> {
     /// `Counter`, `Cart`.
     pub(super) fn actor(&self) -> &Type {
         self.machine.map_or(self.this, |machine| &machine.actor)
+    }
+
+    /// The data that all states have in common.
+    pub(super) fn common(&self) -> Option<&Common> {
+        self.machine?.common.as_ref()
+    }
+
+    /// The function of this name in the block.
+    pub(super) fn function(&self, name: &Ident) -> Option<&Signature> {
+        self.functions.iter().find(|sig| sig.ident == *name)
     }
 
     /// How the context is written here.

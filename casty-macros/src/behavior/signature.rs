@@ -98,6 +98,42 @@ pub(super) fn is_context(
     true
 }
 
+/// Whether a parameter is the data that all states have in common, and whether it is lent to be
+/// changed. Reports a second one, and one that is taken by value.
+pub(super) fn common(
+    scope: Scope<'_>,
+    input: &PatType,
+    has_common: &mut bool,
+    errors: &mut Errors,
+) -> Option<bool> {
+    let common = scope.common()?;
+    let names = |ty: &Type| types::last_segment(ty).is_some_and(|last| last.ident == common.ident);
+    let is_mutable = match types::bare(&input.ty) {
+        Type::Reference(lent) if names(&lent.elem) => lent.mutability.is_some(),
+        ty if names(ty) => {
+            errors.at(
+                ty,
+                format!(
+                    "`{0}` belongs to the whole machine and is lent: write `&mut {0}`, or `&{0}`",
+                    common.ident
+                ),
+            );
+            true
+        }
+        _ => return None,
+    };
+    if std::mem::replace(has_common, true) {
+        errors.at(
+            input,
+            format!(
+                "there is one `{}`: drop this second parameter",
+                common.ident
+            ),
+        );
+    }
+    Some(is_mutable)
+}
+
 /// Reports `Context<Self>` in a state: the context belongs to the machine.
 fn of_the_state(scope: Scope<'_>, ty: &Type, errors: &mut Errors) {
     let Some(of) = context::of(ty).filter(|_| scope.machine.is_some()) else {

@@ -11,6 +11,9 @@ use super::{
 };
 use crate::{errors::Errors, names, text, types};
 
+/// The most states that a `OneOf` names.
+pub(super) const ONE_OF_MAX: usize = 8;
+
 /// A handler that leaves its state.
 pub(super) struct Leaving<'a> {
     pub(super) scope: Scope<'a>,
@@ -177,10 +180,10 @@ impl Leaving<'_> {
             return self.target(ty, errors).map(Next::One);
         };
         let written = types::type_arguments(several);
-        if !(2..=4).contains(&written.len()) {
+        if !(2..=ONE_OF_MAX).contains(&written.len()) {
             errors.at(
                 ty,
-                "`OneOf` names two to four next states: write `OneOf<A, B>`, or the one state by itself",
+                "`OneOf` names two to eight next states: write `OneOf<A, B>`, or the one state by itself",
             );
             return None;
         }

@@ -21,10 +21,7 @@ use crate::{
 
 static WIRE_TYPE: Grammar = Grammar {
     attribute: "#[message]",
-    known: &[Known {
-        name: "crate",
-        example: "crate = path::to::casty",
-    }],
+    known: &[Known::new("crate", "crate = path::to::casty")],
     refused: &[
         ("name", OF_FUNCTIONS),
         ("timeout", OF_FUNCTIONS),

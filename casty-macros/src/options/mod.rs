@@ -20,6 +20,8 @@ pub(crate) struct Known {
     pub(crate) name: &'static str,
     /// How it is written.
     pub(crate) example: &'static str,
+    /// Whether names in parentheses follow it.
+    is_list: bool,
 }
 
 /// The options that an attribute takes, and those that it refuses with a reason of their own.
@@ -40,11 +42,26 @@ pub(crate) struct Options {
 struct Written {
     key: Ident,
     value: Option<Expr>,
+    /// The names in its parentheses.
+    list: Vec<Ident>,
 }
 
 impl Known {
     pub(crate) const fn new(name: &'static str, example: &'static str) -> Self {
-        Self { name, example }
+        Self {
+            name,
+            example,
+            is_list: false,
+        }
+    }
+
+    /// An option with names in parentheses.
+    pub(crate) const fn list(name: &'static str, example: &'static str) -> Self {
+        Self {
+            name,
+            example,
+            is_list: true,
+        }
     }
 }
 
@@ -115,11 +132,17 @@ impl Options {
             )));
         }
         let key = input.call(Ident::parse_any)?;
+        let known = self.grammar.known(&key.to_string());
+        let example = known.map_or("option = value", |known| known.example);
+        if known.is_some_and(|known| known.is_list) {
+            let list = names(input, example)?;
+            return Ok(Written {
+                key,
+                value: None,
+                list,
+            });
+        }
         if input.peek(token::Paren) {
-            let example = self
-                .grammar
-                .example(&key.to_string())
-                .unwrap_or("option = value");
             return Err(input.error(format!("an option has no parentheses: write `{example}`")));
         }
         let value = if input.parse::<Option<Token![=]>>()?.is_some() {
@@ -127,7 +150,11 @@ impl Options {
         } else {
             None
         };
-        Ok(Written { key, value })
+        Ok(Written {
+            key,
+            value,
+            list: Vec::new(),
+        })
     }
 
     fn add(&mut self, written: Written, errors: &mut Errors) {
@@ -138,7 +165,7 @@ impl Options {
                 &written.key,
                 format!("`{name}` is given twice in one `{attribute}`: keep one of them"),
             );
-        } else if self.grammar.example(&name).is_some() {
+        } else if self.grammar.known(&name).is_some() {
             self.written.push(written);
         } else if let Some((_, reason)) = self.grammar.refused.iter().find(|(key, _)| *key == name)
         {
@@ -169,18 +196,45 @@ impl Options {
         self.value(name).map(Spanned::span)
     }
 
+    /// The names in the parentheses of an option; none if it is not written.
+    pub(crate) fn list(&self, name: &str) -> &[Ident] {
+        self.get(name).map_or(&[], |written| &written.list)
+    }
+
     /// The value of an option, if it has one.
     pub(crate) fn value(&self, name: &str) -> Option<&Expr> {
         self.get(name)?.value.as_ref()
     }
 }
 
+/// `(Draft, InReview)`: at least one name.
+fn names(input: ParseStream<'_>, example: &str) -> syn::Result<Vec<Ident>> {
+    if !input.peek(token::Paren) {
+        return Err(input.error(format!("the names stand in parentheses: write `{example}`")));
+    }
+    let within;
+    let place = syn::parenthesized!(within in input).span.join();
+    let names = within
+        .parse_terminated(Ident::parse_any, Token![,])
+        .map_err(|error| {
+            syn::Error::new(error.span(), format!("expected a name, as in `{example}`"))
+        })?;
+    if names.is_empty() {
+        return Err(syn::Error::new(
+            place,
+            format!("nothing is named here: write for example `{example}`"),
+        ));
+    }
+    Ok(names.into_iter().collect())
+}
+
 impl Grammar {
+    fn known(&self, name: &str) -> Option<&'static Known> {
+        self.known.iter().find(|known| known.name == name)
+    }
+
     fn example(&self, name: &str) -> Option<&'static str> {
-        self.known
-            .iter()
-            .find(|known| known.name == name)
-            .map(|known| known.example)
+        self.known(name).map(|known| known.example)
     }
 
     fn list(&self) -> String {

@@ -75,6 +75,16 @@ pub trait Actor: Sized + Send + 'static {
         Self::NAME
     }
 
+    /// Whether a part of the state outlives a failure.
+    #[doc(hidden)]
+    const SURVIVES: bool = false;
+
+    /// Takes over what outlives a failure from the state that failed.
+    #[doc(hidden)]
+    fn inherit(&mut self, failed: Self) {
+        drop(failed);
+    }
+
     /// An actor that this one watches has ended.
     #[doc(hidden)]
     fn on_terminated(

@@ -8,15 +8,30 @@ mod diagram;
 
 use std::{convert::Infallible, fmt};
 
-/// One of several next states: `OneOf<Active, Empty>`, up to four. [`Stop`] is written last.
+/// One of several next states: `OneOf<Active, Empty>`, up to eight. [`Stop`] is written last.
 ///
-/// A value is made with `.into()`: the macros write `From` for each state that a function in the
-/// module's `#[behavior]` blocks names in a `OneOf`. Elsewhere, write the variant:
-/// `OneOf::First(active)`.
+/// A value is made with `.into()`: the macros write `From` for each state that a function of the
+/// module names in a `OneOf`. Elsewhere, write the variant: `OneOf::First(active)`. A `OneOf` that
+/// names fewer of the states, or the same in another order, becomes a larger one with
+/// [`widen`](Widen::widen).
 ///
-/// The present state may be one of them: the transition may then lead back to it.
+/// The present state may be one of them: the transition may then lead back to it. A module may give
+/// a `OneOf` a name, `type Next = OneOf<Active, Empty>;`, and its functions return that.
+///
+/// A state can hold a `OneOf` of others: `struct Paused { was: OneOf<Idle, Busy> }` goes back to
+/// where it came from by `fn resume(self) -> OneOf<Idle, Busy> { self.was }`. Statecharts call this
+/// a history state.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum OneOf<A, B, C = Infallible, D = Infallible> {
+pub enum OneOf<
+    A,
+    B,
+    C = Infallible,
+    D = Infallible,
+    E = Infallible,
+    F = Infallible,
+    G = Infallible,
+    H = Infallible,
+> {
     /// The first.
     First(A),
     /// The second.
@@ -25,6 +40,109 @@ pub enum OneOf<A, B, C = Infallible, D = Infallible> {
     Third(C),
     /// The fourth.
     Fourth(D),
+    /// The fifth.
+    Fifth(E),
+    /// The sixth.
+    Sixth(F),
+    /// The seventh.
+    Seventh(G),
+    /// The eighth.
+    Eighth(H),
+}
+
+/// A conversion into a [`OneOf`] that names the same states, and maybe more of them, in any order.
+///
+/// The macros implement it for the `OneOf`s that the functions of a module name. `M` is the machine
+/// that the states belong to; the compiler finds it.
+///
+/// ```
+/// use casty::prelude::*;
+///
+/// #[actor]
+/// mod lift {
+///     use casty::prelude::*;
+///
+///     #[state(initial)]
+///     pub struct Idle;
+///
+///     #[state]
+///     pub struct Moving;
+///
+///     #[state]
+///     pub struct Broken;
+///
+///     fn next(floor: u8) -> OneOf<Moving, Idle> {
+///         if floor == 0 { Idle.into() } else { Moving.into() }
+///     }
+///
+///     #[behavior(of(all))]
+///     impl _ {
+///         #[message]
+///         fn call(self, floor: u8) -> OneOf<Idle, Moving, Broken> {
+///             if floor > 9 { Broken.into() } else { next(floor).widen() }
+///         }
+///     }
+/// }
+/// ```
+pub trait Widen<T, M> {
+    /// The same state, as one of those of `T`.
+    fn widen(self) -> T;
+}
+
+/// What may fail before a transition, in a handler that takes its state: implemented for each state
+/// that a handler may stay in, as its return type says with [`Stay`].
+pub trait OrStay: Sized {
+    /// Calls `f` with the state. An error of `f` is that of a transition which does not happen: `?`
+    /// stays in the state and gives the asker the error.
+    ///
+    /// ```
+    /// use casty::prelude::*;
+    ///
+    /// #[actor]
+    /// mod purse {
+    ///     use casty::prelude::*;
+    ///
+    ///     #[state(initial)]
+    ///     pub struct Full { pub cents: u64 }
+    ///
+    ///     #[state]
+    ///     pub struct Empty;
+    ///
+    ///     #[behavior(otherwise = reject)]
+    ///     impl Full {
+    ///         #[message]
+    ///         fn spend(self, cents: u64) -> Result<OneOf<Full, Empty>, Stay<Self, String>> {
+    ///             let missing = || format!("{cents} is too much");
+    ///             let (me, left) = self.or_stay(|me| me.cents.checked_sub(cents).ok_or_else(missing))?;
+    ///             Ok(if left == 0 { Empty.into() } else { Full { cents: left }.into() })
+    ///         }
+    ///     }
+    ///
+    ///     #[behavior(otherwise = reject)]
+    ///     impl Empty {}
+    /// }
+    /// # let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    /// # rt.block_on(async {
+    /// let system = ActorSystem::local();
+    /// let purse = system.spawn(Purse::from(purse::Full { cents: 5 }));
+    /// let refused = purse.spend(7).await;
+    /// assert_eq!(refused, Err(AskError::Entity("7 is too much".to_owned())));
+    /// assert_eq!(purse.spend(5).await, Ok(()));
+    /// # });
+    /// ```
+    ///
+    /// # Errors
+    /// The error of `f`, with the state to stay in.
+    fn or_stay<T, E>(
+        self,
+        f: impl FnOnce(&mut Self) -> Result<T, E>,
+    ) -> Result<(Self, T), Stay<Self, E>> {
+        let mut state = self;
+        match f(&mut state) {
+            Ok(value) => Ok((state, value)),
+            Err(error) => Err(Stay(state, error)),
+        }
+    }
 }
 
 /// The target of a transition that ends the actor. An entity starts afresh, in its initial state,
@@ -35,23 +153,26 @@ pub enum OneOf<A, B, C = Infallible, D = Infallible> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stop;
 
-impl<A> From<Stop> for OneOf<A, Stop> {
-    fn from(stop: Stop) -> Self {
-        Self::Second(stop)
-    }
+/// `Stop` becomes the last of a `OneOf`.
+macro_rules! stop_is_the_last {
+    ($($variant:ident($($states:ident),*)),*) => {$(
+        impl<$($states),*> From<Stop> for OneOf<$($states,)* Stop> {
+            fn from(stop: Stop) -> Self {
+                Self::$variant(stop)
+            }
+        }
+    )*};
 }
 
-impl<A, B> From<Stop> for OneOf<A, B, Stop> {
-    fn from(stop: Stop) -> Self {
-        Self::Third(stop)
-    }
-}
-
-impl<A, B, C> From<Stop> for OneOf<A, B, C, Stop> {
-    fn from(stop: Stop) -> Self {
-        Self::Fourth(stop)
-    }
-}
+stop_is_the_last!(
+    Second(A),
+    Third(A, B),
+    Fourth(A, B, C),
+    Fifth(A, B, C, D),
+    Sixth(A, B, C, D, E),
+    Seventh(A, B, C, D, E, F),
+    Eighth(A, B, C, D, E, F, G)
+);
 
 /// The error of a transition that did not happen, with the state to stay in:
 /// `Err(Stay(self, error))`.
@@ -118,6 +239,18 @@ pub struct Behavior {
     pub states: &'static [State],
     /// What each state handles: by state, then in the order of the source.
     pub handlers: &'static [HandlerRow],
+    /// The states that share a name.
+    pub groups: &'static [Group],
+}
+
+/// States that share a name: `#[states(Live = Open, Extended)]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Group {
+    /// The name.
+    pub name: &'static str,
+    /// The names of the states.
+    pub states: &'static [&'static str],
 }
 
 /// A state of a [`Behavior`].
@@ -130,6 +263,8 @@ pub struct State {
     pub otherwise: Option<Otherwise>,
     /// What happens to internal messages that it does not handle, where that is something else.
     pub internal: Option<Otherwise>,
+    /// What happens to single messages that it does not handle, where that is something else.
+    pub exceptions: &'static [(&'static str, Otherwise)],
 }
 
 /// What a state does with messages that it does not handle.
@@ -158,6 +293,12 @@ pub struct HandlerRow {
     pub targets: &'static [&'static str],
     /// The type of the reply, as the source writes it.
     pub reply: &'static str,
+    /// Whether only the actor itself sends the message.
+    pub internal: bool,
+    /// The state's timer that sends it: `after 30s`.
+    pub timer: Option<&'static str>,
+    /// The function that says whether the handler may be called.
+    pub guard: Option<&'static str>,
 }
 
 impl Behavior {
@@ -171,7 +312,20 @@ impl Behavior {
             name,
             states,
             handlers,
+            groups: &[],
         }
+    }
+
+    #[doc(hidden)]
+    pub const fn with_groups(self, groups: &'static [Group]) -> Self {
+        Self { groups, ..self }
+    }
+}
+
+impl Group {
+    #[doc(hidden)]
+    pub const fn new(name: &'static str, states: &'static [&'static str]) -> Self {
+        Self { name, states }
     }
 }
 
@@ -182,7 +336,13 @@ impl State {
             name,
             otherwise,
             internal: None,
+            exceptions: &[],
         }
+    }
+
+    #[doc(hidden)]
+    pub const fn with_exceptions(self, exceptions: &'static [(&'static str, Otherwise)]) -> Self {
+        Self { exceptions, ..self }
     }
 
     #[doc(hidden)]
@@ -207,6 +367,33 @@ impl HandlerRow {
             message,
             targets,
             reply,
+            internal: false,
+            timer: None,
+            guard: None,
+        }
+    }
+
+    #[doc(hidden)]
+    pub const fn internal(self) -> Self {
+        Self {
+            internal: true,
+            ..self
+        }
+    }
+
+    #[doc(hidden)]
+    pub const fn with_timer(self, timer: &'static str) -> Self {
+        Self {
+            timer: Some(timer),
+            ..self
+        }
+    }
+
+    #[doc(hidden)]
+    pub const fn with_guard(self, guard: &'static str) -> Self {
+        Self {
+            guard: Some(guard),
+            ..self
         }
     }
 }

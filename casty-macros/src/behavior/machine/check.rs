@@ -2,13 +2,15 @@
 
 use std::fmt::Write;
 
+use proc_macro2::Ident;
+
 use crate::{
     behavior::{
         docs,
-        model::{Behavior, Hook, Message, Otherwise, Outcome, State, Target, Turn},
+        model::{Behavior, Hook, Message, Otherwise, Outcome, Policy, State, Target, Turn},
     },
     errors::Errors,
-    text,
+    names, text,
 };
 
 /// Complains of states that no sequence of messages leads to.
@@ -62,15 +64,96 @@ fn targets(state: &State) -> impl Iterator<Item = &Target> {
 pub(in crate::behavior) fn check(behavior: &mut Behavior, errors: &mut Errors) {
     only_the_first_is_made(behavior, errors);
     let stashes = |state: &State| {
-        let mut policies = [state.otherwise, state.internal].into_iter().flatten();
-        policies.any(|(policy, _)| policy == Otherwise::Stash)
+        let policies = [state.otherwise, state.internal].into_iter().flatten();
+        let exceptions = state.exceptions.iter().map(|(_, otherwise)| *otherwise);
+        let mut words = policies.map(|policy| policy.otherwise).chain(exceptions);
+        words.any(|otherwise| otherwise == Otherwise::Stash)
     };
     if errors.count() == 0 && !behavior.states.iter().any(stashes) {
         behavior.settings.no_state_stashes(errors);
     }
     behavior.messages = union(&mut behavior.states, errors);
     for state in &behavior.states {
-        total(state, &behavior.messages, errors);
+        exceptions(state, &behavior.messages, errors);
+        total(state, behavior, errors);
+    }
+    shared_policies_are_needed(behavior, errors);
+}
+
+/// The messages that a state says nothing of and that can reach it: those that it neither handles
+/// nor excepts, without those that only a timer of another state sends.
+fn unsaid<'a>(state: &State, behavior: &'a Behavior) -> Vec<&'a Message> {
+    let says = |message: &Message| {
+        state.written.contains(&message.ident)
+            || state
+                .exceptions
+                .iter()
+                .any(|(name, _)| *name == message.ident)
+            || behavior.is_of_a_timer(message)
+    };
+    let messages = behavior.messages.iter();
+    messages.filter(|message| !says(message)).collect()
+}
+
+/// Reports exceptions for messages that there are not, or that the state handles.
+fn exceptions(state: &State, messages: &[Message], errors: &mut Errors) {
+    let mut seen: Vec<&Ident> = Vec::new();
+    for (name, otherwise) in &state.exceptions {
+        if state.written.contains(name) {
+            errors.at(
+                name,
+                format!(
+                    "`{}` handles `{name}`, so there is nothing left to {}: drop it here",
+                    state.ident,
+                    otherwise.verb()
+                ),
+            );
+        } else if seen.contains(&name) {
+            errors.at(name, format!("`{name}` is named already: name it once"));
+        } else if errors.count() == 0 && !messages.iter().any(|message| message.ident == *name) {
+            let names: Vec<_> = messages.iter().map(|it| it.ident.to_string()).collect();
+            let shown = name.to_string();
+            let advice = match names::nearest(&shown, names.iter().map(String::as_str)) {
+                Some(meant) => format!("did you mean `{meant}`?"),
+                None => {
+                    "a state that handles it has a `#[message]` function of this name".to_owned()
+                }
+            };
+            errors.at(
+                name,
+                format!("`{name}` is no message of any state: {advice}"),
+            );
+        }
+        seen.push(name);
+    }
+}
+
+/// Reports a policy of a block for several states that none of them needs.
+fn shared_policies_are_needed(behavior: &Behavior, errors: &mut Errors) {
+    if errors.count() > 0 {
+        return;
+    }
+    let same = |one: &Policy, other: &Option<Policy>| {
+        other.is_some_and(|other| format!("{:?}", other.span) == format!("{:?}", one.span))
+    };
+    for policy in &behavior.shared_policies {
+        let is_needed = behavior.states.iter().any(|state| {
+            let unsaid = unsaid(state, behavior);
+            let internal = unsaid.iter().any(|message| message.internal);
+            let other = unsaid
+                .iter()
+                .any(|it| state.internal.is_none() || !it.internal);
+            (same(policy, &state.internal) && internal) || (same(policy, &state.otherwise) && other)
+        });
+        if !is_needed {
+            errors.at_span(
+                policy.span,
+                format!(
+                    "these states say of every message what they do with it, so there is nothing left to {}: drop this",
+                    policy.otherwise.verb()
+                ),
+            );
+        }
     }
 }
 
@@ -204,23 +287,20 @@ fn difference(first: &Message, second: &Message) -> Option<(&'static str, String
 }
 
 /// Whether every message is handled, or something said of it.
-fn total(state: &State, messages: &[Message], errors: &mut Errors) {
+fn total(state: &State, behavior: &Behavior, errors: &mut Errors) {
     let Some(block) = &state.block else {
         return;
     };
-    let mut missing: Vec<_> = messages
-        .iter()
-        .filter(|message| !state.written.contains(&message.ident))
-        .collect();
-    if let Some((policy, span)) = state.internal {
+    let mut missing = unsaid(state, behavior);
+    if let Some(policy) = state.internal {
         let before = missing.len();
         missing.retain(|message| !message.internal);
-        if missing.len() == before && errors.count() == 0 {
+        if missing.len() == before && !policy.is_shared && errors.count() == 0 {
             errors.at_span(
-                span,
+                policy.span,
                 format!(
                     "`{block}` handles every internal message, so there is none left to {}: drop `internal`",
-                    policy.verb()
+                    policy.otherwise.verb()
                 ),
             );
         }
@@ -231,12 +311,12 @@ fn total(state: &State, messages: &[Message], errors: &mut Errors) {
         "every message"
     };
     match state.otherwise {
-        Some((otherwise, span)) if missing.is_empty() && errors.count() == 0 => {
+        Some(policy) if missing.is_empty() && !policy.is_shared && errors.count() == 0 => {
             errors.at_span(
-                span,
+                policy.span,
                 format!(
                     "`{block}` handles {of_these}, so there is nothing left to {}: drop `otherwise`",
-                    otherwise.verb()
+                    policy.otherwise.verb()
                 ),
             );
         }

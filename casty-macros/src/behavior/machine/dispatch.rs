@@ -17,7 +17,23 @@ impl Expansion<'_> {
             return quote!();
         }
         let state_enum = self.state_enum();
+        let survives = self
+            .behavior
+            .common
+            .as_ref()
+            .filter(|common| common.survives);
+        let survives = survives.map(|_| {
+            quote! {
+                const SURVIVES: ::core::primitive::bool = true;
+
+                fn inherit(&mut self, __failed: Self) {
+                    self.1 = __failed.1;
+                }
+            }
+        });
         quote! {
+            #survives
+
             fn is_whole(&self) -> ::core::primitive::bool {
                 !::core::matches!(self.0, #state_enum::__Taken)
             }
@@ -50,7 +66,6 @@ impl Expansion<'_> {
     }
 
     fn handled_in(&self, state: &State) -> TokenStream {
-        let private = &self.private;
         let arms = state.handlers.iter().map(|handler| {
             let ident = &state.ident;
             let then = match &handler.outcome {
@@ -61,37 +76,47 @@ impl Expansion<'_> {
             };
             self.arm(handler, &then)
         });
+        let rest = self.unhandled(state);
+        quote!(match __message { #(#arms)* #rest })
+    }
+
+    /// The arms of the messages that the state does not handle. The policy that most of them have
+    /// is that of the last arm.
+    fn unhandled(&self, state: &State) -> TokenStream {
+        let private = &self.private;
         let name = state.ident.unraw().to_string();
-        let arm = |pattern: TokenStream, policy: Otherwise| match policy {
-            Otherwise::Reject | Otherwise::Ignore => {
+        let arm = |pattern: TokenStream, policy: Option<Otherwise>| match policy {
+            None => quote!(#pattern => #private::not_compiled(),),
+            Some(policy @ (Otherwise::Reject | Otherwise::Ignore)) => {
                 let silent = policy == Otherwise::Ignore;
                 quote!(#pattern => #private::Handled::Unhandled { state: #name, silent: #silent },)
             }
-            Otherwise::Stash => {
+            Some(Otherwise::Stash) => {
                 quote!(__message @ #pattern => #private::Handled::Stash(__message),)
             }
         };
         let message = &self.message;
         let missing = self.behavior.missing(state);
-        let internal = state.internal.iter().flat_map(|(policy, _)| {
-            let missing = missing.iter().filter(|missing| missing.internal);
-            missing.map(|missing| {
-                let variant = &missing.variant;
-                arm(quote!(#message::#variant { .. }), *policy)
-            })
-        });
-        let has_rest = missing
+        let policies: Vec<_> = missing
             .iter()
-            .any(|missing| state.internal.is_none() || !missing.internal);
-        let otherwise = match state.otherwise {
-            _ if !has_rest => quote!(),
-            None => quote!(_ => #private::not_compiled(),),
-            Some((Otherwise::Stash, _)) => {
+            .map(|missing| {
+                // It comes from the timer of another state, which ends with that state.
+                let is_late = || self.behavior.is_of_a_timer(missing);
+                let late = || is_late().then_some(Otherwise::Ignore);
+                (&missing.variant, late().or_else(|| state.policy(missing)))
+            })
+            .collect();
+        let last = state.otherwise.map(|policy| policy.otherwise);
+        let others = policies.iter().filter(|(_, policy)| *policy != last);
+        let arms = others.map(|(variant, policy)| arm(quote!(#message::#variant { .. }), *policy));
+        let has_rest = policies.iter().any(|(_, policy)| *policy == last);
+        let rest = has_rest.then(|| match last {
+            Some(Otherwise::Stash) => {
                 quote!(__message => #private::Handled::Stash(__message),)
             }
-            Some((policy, _)) => arm(quote!(_), policy),
-        };
-        quote!(match __message { #(#arms)* #(#internal)* #otherwise })
+            last => arm(quote!(_), last),
+        });
+        quote!(#(#arms)* #rest)
     }
 
     /// Takes the state, calls the handler, and puts in place what it gives.
@@ -104,7 +129,7 @@ impl Expansion<'_> {
             Answer::Nothing => quote!(__next),
             Answer::Reply | Answer::Later => quote!((__next, __reply)),
         };
-        let entered = self.entered(&transition.next);
+        let entered = self.entered(state, &transition.next);
         let reply = match transition.answer {
             Answer::Nothing => quote!(()),
             Answer::Reply | Answer::Later => quote!(__reply),
@@ -124,6 +149,10 @@ impl Expansion<'_> {
             }
         } else {
             let answered = match transition.answer {
+                Answer::Nothing | Answer::Reply if handler.wraps() => {
+                    let reply = quote!(::core::result::Result::Ok(#reply));
+                    quote!(#private::Handled::Reply(__Reply::#variant(#reply)))
+                }
                 Answer::Later => quote!(#private::Handled::later(#reply, __Reply::#variant)),
                 Answer::Nothing | Answer::Reply => {
                     quote!(#private::Handled::Reply(__Reply::#variant(#reply)))
@@ -135,30 +164,42 @@ impl Expansion<'_> {
                 #answered
             }
         };
-        quote! {
+        let then = quote! {
             {
                 let #state_enum::#state(__state) = self.0.take() else {
                     return #private::no_state();
                 };
                 #outcome
             }
-        }
+        };
+        self.guarded(&quote!(#state), &quote!(__state), handler, then)
     }
 
-    fn entered(&self, next: &Next) -> TokenStream {
+    /// Puts the next state in place, after the exit hook of the last one.
+    fn entered(&self, from: &Ident, next: &Next) -> TokenStream {
         let private = &self.private;
         let state_enum = self.state_enum();
+        let left = self
+            .behavior
+            .states
+            .iter()
+            .find(|state| state.ident == *from);
+        let left = left.and_then(|state| self.left(state));
         let enter = |target: &Target| match target {
-            Target::State(ident) => quote! {
-                self.0 = #state_enum::#ident(__next);
-                #private::transition(__ctx);
-            },
+            Target::State(ident) => {
+                let entered = self.begins_in(ident);
+                quote! {
+                    self.0 = #state_enum::#ident(__next);
+                    #private::transition(__ctx);
+                    #entered
+                }
+            }
             Target::Stop => quote! {
                 let #private::Stop = __next;
                 #private::stop(__ctx);
             },
         };
-        match next {
+        let put = match next {
             Next::One(target) => enter(target),
             Next::OneOf(targets) => {
                 let arms = targets.iter().zip(VARIANTS).map(|(target, variant)| {
@@ -168,7 +209,8 @@ impl Expansion<'_> {
                 });
                 quote!(match __next { #(#arms)* })
             }
-        }
+        };
+        quote!(#left #put)
     }
 
     /// Runs the hook of the present state, if that state has one. `None` if no state has one.
@@ -178,7 +220,7 @@ impl Expansion<'_> {
             .sound_states()
             .iter()
             .filter_map(|state| {
-                let hook = state.hooks.iter().find(|hook| hook.turn == turn)?;
+                let hook = state.hook(turn)?;
                 let ident = &state.ident;
                 let ran = self.ran(&quote!(#ident), &quote!(__state), hook);
                 Some(quote!(#state_enum::#ident(ref mut __state) => { #ran }))

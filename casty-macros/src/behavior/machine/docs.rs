@@ -19,27 +19,62 @@ pub(in crate::behavior) fn table(behavior: &Behavior) -> Attribute {
             // Writing to a string cannot fail.
             let _ = writeln!(
                 table,
-                "| `{}` | `{}` | {} | {} |",
+                "| `{}` | `{}`{} | {} | {} |",
                 state.ident,
                 handler.message.ident.unraw(),
+                remarks(handler),
                 next(state, handler),
-                cell(&reply(&handler.message.reply)),
+                if handler.message.internal {
+                    String::new()
+                } else {
+                    cell(&reply(&handler.message.reply))
+                },
             );
+        }
+        for (name, policy) in &state.exceptions {
+            let what = done(*policy);
+            let _ = writeln!(table, "| `{}` | `{name}` | | {what} |", state.ident);
         }
         for (which, policy) in [
             ("any other internal one", state.internal),
             ("any other", state.otherwise),
         ] {
-            let Some((policy, _)) = policy else { continue };
-            let what = match policy {
-                Otherwise::Reject => "rejected",
-                Otherwise::Ignore => "ignored",
-                Otherwise::Stash => "kept for the next state",
-            };
+            let Some(policy) = policy else { continue };
+            let what = done(policy.otherwise);
             let _ = writeln!(table, "| `{}` | {which} | | {what} |", state.ident);
         }
     }
+    for group in &behavior.groups {
+        let members = group.members.iter().map(|state| format!("`{state}`"));
+        let members = members.collect::<Vec<_>>().join(", ");
+        let _ = writeln!(table, "\n`{}` is {members}.", group.ident);
+    }
     parse_quote!(#[doc = #table])
+}
+
+fn done(policy: Otherwise) -> &'static str {
+    match policy {
+        Otherwise::Reject => "rejected",
+        Otherwise::Ignore => "ignored",
+        Otherwise::Stash => "kept for the next state",
+    }
+}
+
+/// Where the message comes from, if not from outside, and what its handler asks first.
+fn remarks(handler: &Handler) -> String {
+    let mut remarks = Vec::new();
+    match &handler.timer {
+        Some(timer) => remarks.push(timer.shown()),
+        None if handler.message.internal => remarks.push("internal".to_owned()),
+        None => {}
+    }
+    if let Some(guard) = &handler.guard {
+        remarks.push(format!("if `{}`", guard.ident));
+    }
+    if remarks.is_empty() {
+        return String::new();
+    }
+    format!(", {}", remarks.join(", "))
 }
 
 fn next(state: &State, handler: &Handler) -> String {

@@ -8,12 +8,15 @@ use crate::{
     behavior::{
         docs,
         expand::{self, Expansion},
-        model::{Behavior, Outcome, State, Target},
+        model::{Behavior, Otherwise, Outcome, Policy, State, Target},
+        transition::ONE_OF_MAX,
     },
     names,
 };
 
-pub(super) const VARIANTS: [&str; 4] = ["First", "Second", "Third", "Fourth"];
+pub(super) const VARIANTS: [&str; ONE_OF_MAX] = [
+    "First", "Second", "Third", "Fourth", "Fifth", "Sixth", "Seventh", "Eighth",
+];
 
 /// The generated types, beside the module.
 pub(in crate::behavior) fn reexport(module: &ItemMod, behavior: &Behavior) -> TokenStream {
@@ -61,10 +64,14 @@ impl Expansion<'_> {
         };
         let lints = expand::visible_lints();
         let names = states.iter().map(|state| &state.ident);
+        let common = behavior.common.as_ref().map(|common| {
+            let ident = &common.ident;
+            quote!(, #ident)
+        });
         quote! {
             #[doc = #summary]
             #lints
-            pub struct #actor(#state_enum);
+            pub struct #actor(#state_enum #common);
 
             #[allow(clippy::all, clippy::pedantic, dead_code)]
             enum #state_enum {
@@ -83,11 +90,22 @@ impl Expansion<'_> {
         let states = self.sound_states();
         let (actor, state_enum) = (self.actor(), self.state_enum());
         let from = states.first().map(|State { ident, .. }| {
+            let Some(common) = &self.behavior.common else {
+                return self.implement(
+                    quote!(::core::convert::From<#ident> for #actor),
+                    quote! {
+                        fn from(__state: #ident) -> Self {
+                            Self(#state_enum::#ident(__state))
+                        }
+                    },
+                );
+            };
+            let common = &common.ident;
             self.implement(
-                quote!(::core::convert::From<#ident> for #actor),
+                quote!(::core::convert::From<(#ident, #common)> for #actor),
                 quote! {
-                    fn from(__state: #ident) -> Self {
-                        Self(#state_enum::#ident(__state))
+                    fn from((__state, __common): (#ident, #common)) -> Self {
+                        Self(#state_enum::#ident(__state), __common)
                     }
                 },
             )
@@ -119,23 +137,71 @@ impl Expansion<'_> {
                 }
             },
         );
+        let private = &self.private;
+        let or_stay = states
+            .iter()
+            .filter(|state| leaves_or_stays(state))
+            .map(|state| {
+                let ty = &state.ty;
+                quote!(impl #private::OrStay for #ty {})
+            });
         let one_ofs = self.one_ofs();
+        let widened = self.widened();
         let table = self.table();
-        quote!(#from #methods #debug #(#one_ofs)* #table)
+        quote!(#from #methods #debug #(#or_stay)* #(#one_ofs)* #(#widened)* #table)
+    }
+
+    /// `Widen<OneOf<B, A, C>>` for `OneOf<A, B>`, for each pair of such types of which one names all
+    /// that the other names.
+    fn widened(&self) -> Vec<TokenStream> {
+        let (private, actor) = (&self.private, self.actor());
+        let sets = &self.behavior.one_ofs;
+        let names = |targets: &[Target]| targets.iter().map(Target::name).collect::<Vec<_>>();
+        let mut conversions = Vec::new();
+        for (from, to) in sets
+            .iter()
+            .flat_map(|from| sets.iter().map(move |to| (from, to)))
+        {
+            let (named, wide) = (names(from), names(to));
+            if named == wide || !named.iter().all(|name| wide.contains(name)) {
+                continue;
+            }
+            let (from_type, to_type) = (self.one_of(from), self.one_of(to));
+            let arms = named.iter().zip(VARIANTS).filter_map(|(name, variant)| {
+                let place = wide.iter().position(|other| other == name)?;
+                let variant = Ident::new(variant, Span::call_site());
+                let other = Ident::new(VARIANTS.get(place)?, Span::call_site());
+                Some(quote! {
+                    #private::OneOf::#variant(__next) => #private::OneOf::#other(__next),
+                })
+            });
+            conversions.push(self.implement(
+                quote!(#private::Widen<#to_type, #actor> for #from_type),
+                quote! {
+                    fn widen(self) -> #to_type {
+                        match self { #(#arms)* }
+                    }
+                },
+            ));
+        }
+        conversions
+    }
+
+    /// `OneOf<Active, Empty>`.
+    fn one_of(&self, targets: &[Target]) -> TokenStream {
+        let private = &self.private;
+        let types = targets.iter().map(|target| match target {
+            Target::State(ident) => quote!(#ident),
+            Target::Stop => quote!(#private::Stop),
+        });
+        quote!(#private::OneOf<#(#types),*>)
     }
 
     /// `From<Active> for OneOf<Active, Empty>`, for each such type that a function returns.
     fn one_ofs(&self) -> Vec<TokenStream> {
-        let private = &self.private;
         let mut conversions = Vec::new();
         for targets in &self.behavior.one_ofs {
-            let types: Vec<_> = targets
-                .iter()
-                .map(|target| match target {
-                    Target::State(ident) => quote!(#ident),
-                    Target::Stop => quote!(#private::Stop),
-                })
-                .collect();
+            let one_of = self.one_of(targets);
             for (target, variant) in targets.iter().zip(VARIANTS) {
                 // `Stop` converts by itself.
                 let Target::State(ident) = target else {
@@ -143,7 +209,7 @@ impl Expansion<'_> {
                 };
                 let variant = Ident::new(variant, Span::call_site());
                 conversions.push(self.implement(
-                    quote!(::core::convert::From<#ident> for #private::OneOf<#(#types),*>),
+                    quote!(::core::convert::From<#ident> for #one_of),
                     quote! {
                         fn from(__state: #ident) -> Self {
                             Self::#variant(__state)
@@ -160,21 +226,11 @@ impl Expansion<'_> {
         let private = &self.private;
         let actor = self.actor();
         let name = self.behavior.ident.unraw().to_string();
-        let states = self.behavior.states.iter().map(|state| {
-            let name = state.ident.unraw().to_string();
-            let otherwise = match state.otherwise {
-                None => quote!(::core::option::Option::None),
-                Some((otherwise, _)) => {
-                    let variant = Ident::new(otherwise.variant(), Span::call_site());
-                    quote!(::core::option::Option::Some(#private::Otherwise::#variant))
-                }
-            };
-            let internal = state.internal.map(|(internal, _)| {
-                let variant = Ident::new(internal.variant(), Span::call_site());
-                quote!(.with_internal(#private::Otherwise::#variant))
-            });
-            quote!(#private::State::new(#name, #otherwise) #internal)
-        });
+        let states = self
+            .behavior
+            .states
+            .iter()
+            .map(|state| self.state_row(state));
         let rows = self.behavior.states.iter().flat_map(|state| {
             let name = state.ident.unraw().to_string();
             state.handlers.iter().map(move |handler| {
@@ -185,9 +241,30 @@ impl Expansion<'_> {
                 };
                 let targets = targets.iter().map(Target::name);
                 let reply = docs::reply(&handler.message.reply);
-                quote!(#private::HandlerRow::new(#name, #message, &[#(#targets),*], #reply))
+                let internal = handler.message.internal.then(|| quote!(.internal()));
+                let timer = handler.timer.as_ref().map(|timer| {
+                    let shown = timer.shown().replace('`', "");
+                    quote!(.with_timer(#shown))
+                });
+                let guard = handler.guard.as_ref().map(|guard| {
+                    let guard = guard.ident.unraw().to_string();
+                    quote!(.with_guard(#guard))
+                });
+                quote! {
+                    #private::HandlerRow::new(#name, #message, &[#(#targets),*], #reply)
+                        #internal #timer #guard
+                }
             })
         });
+        let groups = (!self.behavior.groups.is_empty()).then(|| {
+            let groups = self.behavior.groups.iter().map(|group| {
+                let name = group.ident.unraw().to_string();
+                let members = group.members.iter().map(|state| state.unraw().to_string());
+                quote!(#private::Group::new(#name, &[#(#members),*]))
+            });
+            quote!(const GROUPS: &[#private::Group] = &[#(#groups),*];)
+        });
+        let with_groups = groups.as_ref().map(|_| quote!(.with_groups(GROUPS)));
         self.implement(
             quote!(#actor),
             quote! {
@@ -195,11 +272,42 @@ impl Expansion<'_> {
                 pub const fn behavior() -> #private::Behavior {
                     const STATES: &[#private::State] = &[#(#states),*];
                     const HANDLERS: &[#private::HandlerRow] = &[#(#rows),*];
-                    #private::Behavior::new(#name, STATES, HANDLERS)
+                    #groups
+                    #private::Behavior::new(#name, STATES, HANDLERS) #with_groups
                 }
             },
         )
     }
+
+    fn state_row(&self, state: &State) -> TokenStream {
+        let private = &self.private;
+        let name = state.ident.unraw().to_string();
+        let word = |otherwise: Otherwise| {
+            let variant = Ident::new(otherwise.variant(), Span::call_site());
+            quote!(#private::Otherwise::#variant)
+        };
+        let policy = |policy: Option<Policy>| policy.map(|policy| word(policy.otherwise));
+        let otherwise = match policy(state.otherwise) {
+            None => quote!(::core::option::Option::None),
+            Some(otherwise) => quote!(::core::option::Option::Some(#otherwise)),
+        };
+        let internal = policy(state.internal).map(|internal| quote!(.with_internal(#internal)));
+        let exceptions = (!state.exceptions.is_empty()).then(|| {
+            let exceptions = state.exceptions.iter().map(|(name, otherwise)| {
+                let (name, otherwise) = (name.unraw().to_string(), word(*otherwise));
+                quote!((#name, #otherwise))
+            });
+            quote!(.with_exceptions(&[#(#exceptions),*]))
+        });
+        quote!(#private::State::new(#name, #otherwise) #internal #exceptions)
+    }
+}
+
+/// Whether a handler of the state may stay in it after all.
+fn leaves_or_stays(state: &State) -> bool {
+    state.handlers.iter().any(
+        |handler| matches!(&handler.outcome, Outcome::Leaves(transition) if transition.may_stay),
+    )
 }
 
 fn capitalized(text: &str) -> String {

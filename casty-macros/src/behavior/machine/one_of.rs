@@ -1,13 +1,13 @@
 //! Finds every `OneOf<..>` that the functions of a machine return.
 
 use syn::{
-    ItemImpl, ReturnType, Type, TypePath,
+    Item, ReturnType, Type, TypePath, parse_quote,
     visit::{self, Visit},
 };
 
 use crate::{
     behavior::{model::Target, scope::Machine, transition},
-    fallback, types,
+    types,
 };
 
 /// Collects them, each once: also those of functions that handle nothing, or that have a mistake.
@@ -24,33 +24,42 @@ impl<'a> OneOfs<'a> {
         }
     }
 
-    pub(super) fn collect(&mut self, block: &ItemImpl) {
-        if !fallback::has_named("behavior", &block.attrs) {
-            return;
-        }
-        let mut of_block = OfBlock {
-            this: &block.self_ty,
+    pub(super) fn collect(&mut self, item: &Item) {
+        let none: Type = parse_quote!(_);
+        let this = match item {
+            Item::Impl(block) => &block.self_ty,
+            // A type is what it names, not what returns it.
+            Item::Fn(_) => &none,
+            _ => return,
+        };
+        let mut of_item = OfItem {
+            this,
             machine: self.machine,
             found: &mut self.found,
         };
-        of_block.visit_item_impl(block);
+        of_item.visit_item(item);
     }
 }
 
-struct OfBlock<'a> {
+struct OfItem<'a> {
     this: &'a Type,
     machine: &'a Machine,
     found: &'a mut Vec<Vec<Target>>,
 }
 
-impl<'ast> Visit<'ast> for OfBlock<'_> {
+impl<'ast> Visit<'ast> for OfItem<'_> {
     fn visit_return_type(&mut self, output: &'ast ReturnType) {
         if let ReturnType::Type(_, ty) = output {
-            self.visit_type(ty);
+            let ty = self.machine.aliases.resolve(ty);
+            for path in paths(&ty) {
+                self.add(path);
+            }
         }
     }
+}
 
-    fn visit_type_path(&mut self, path: &'ast TypePath) {
+impl OfItem<'_> {
+    fn add(&mut self, path: &TypePath) {
         if let Some(last) = path
             .path
             .segments
@@ -64,11 +73,8 @@ impl<'ast> Visit<'ast> for OfBlock<'_> {
             self.found
                 .extend(targets.filter(|targets| self.is_new(targets)));
         }
-        visit::visit_type_path(self, path);
     }
-}
 
-impl OfBlock<'_> {
     /// Whether the conversions into it are still to be written, and can be.
     fn is_new(&self, targets: &[Target]) -> bool {
         let names = |targets: &[Target]| targets.iter().map(Target::name).collect::<Vec<_>>();
@@ -77,7 +83,21 @@ impl OfBlock<'_> {
         once.sort();
         once.dedup();
         once.len() == new.len()
-            && (2..=4).contains(&new.len())
+            && (2..=transition::ONE_OF_MAX).contains(&new.len())
             && self.found.iter().all(|found| names(found) != new)
     }
+}
+
+/// All paths in a type.
+fn paths(ty: &Type) -> Vec<&TypePath> {
+    struct Paths<'a>(Vec<&'a TypePath>);
+    impl<'ast> Visit<'ast> for Paths<'ast> {
+        fn visit_type_path(&mut self, path: &'ast TypePath) {
+            self.0.push(path);
+            visit::visit_type_path(self, path);
+        }
+    }
+    let mut paths = Paths(Vec::new());
+    paths.visit_type(ty);
+    paths.0
 }

@@ -1,14 +1,16 @@
 //! Reads the annotated module: its states, and the block of each.
 
-use proc_macro2::{Ident, Span};
+use proc_macro2::Ident;
 use syn::{FnArg, Generics, ImplItem, Item, ItemImpl, ItemMod};
 
-use super::{clash, one_of::OneOfs, states};
+use super::{
+    aliases::Aliases, clash, functions::Functions, groups, one_of::OneOfs, shared, states,
+};
 use crate::{
     behavior::{
         block,
         kind::Kind,
-        model::{Behavior, Form, Otherwise, State},
+        model::{Behavior, Form, Otherwise, Policy, State},
         scope::{Machine, Scope},
         settings::Settings,
     },
@@ -24,8 +26,15 @@ static BEHAVIOR: Grammar = Grammar {
     known: &[
         Known::new("otherwise", "otherwise = reject"),
         Known::new("internal", "internal = ignore"),
+        Known::list("reject", "reject(pay)"),
+        Known::list("ignore", "ignore(silent)"),
+        Known::list("stash", "stash(command)"),
+        Known::list("of", "of(Draft, InReview)"),
     ],
-    refused: &[],
+    refused: &[(
+        "any",
+        "a block for all states is written as `#[behavior(of(all))] impl _ { .. }`",
+    )],
 };
 
 /// `None` if nothing can be generated. casty's attributes are removed from the module's items in
@@ -38,7 +47,7 @@ pub(in crate::behavior) fn parse(
 ) -> Option<Behavior> {
     let ident = type_name(&module.ident, errors);
     let name = module.ident.clone();
-    let Some((_, items)) = &mut module.content else {
+    if module.content.is_none() {
         errors.at(
             &name,
             format!(
@@ -46,26 +55,32 @@ pub(in crate::behavior) fn parse(
             ),
         );
         return None;
+    }
+    let grouped = fallback::take_named("states", &mut module.attrs);
+    let Some((_, items)) = &mut module.content else {
+        return None;
     };
     let mut found = states::parse(&name, items, errors);
+    let states: Vec<_> = found
+        .states
+        .iter()
+        .map(|state| state.ident.clone())
+        .collect();
     // Without a type to speak of, the functions' own mistakes still deserve to be told.
     let actor_ident = ident.clone().unwrap_or_else(|| name.clone());
     let machine = Machine {
         module: name,
         actor: syn::parse_quote!(#actor_ident),
-        states: found
-            .states
-            .iter()
-            .map(|state| state.ident.clone())
-            .collect(),
+        groups: groups::parse(&grouped, &states, errors),
+        common: found.common.clone(),
+        aliases: Aliases::of(items, &states),
+        states,
         is_sound: found.is_sound,
     };
+    let shared_policies = blocks(kind, &machine, items, &mut found.states, errors);
     let mut one_ofs = OneOfs::new(&machine);
-    for item in items.iter_mut() {
-        if let Item::Impl(block) = item {
-            one_ofs.collect(block);
-            impl_block(kind, &machine, block, &mut found.states, errors);
-        }
+    for item in items.iter() {
+        one_ofs.collect(item);
     }
     let one_ofs = one_ofs.found;
     for state in &found.states {
@@ -92,8 +107,45 @@ pub(in crate::behavior) fn parse(
         states: found.states,
         messages: Vec::new(),
         one_ofs,
+        groups: machine.groups,
+        common: machine.common,
+        shared_policies,
         ident,
     })
+}
+
+/// Reads the blocks of the states, and puts copies of their functions in place of those for several
+/// states. Returns the policies of the latter.
+fn blocks(
+    kind: Kind,
+    machine: &Machine,
+    items: &mut Vec<Item>,
+    states: &mut [State],
+    errors: &mut Errors,
+) -> Vec<Policy> {
+    let mut shared = Vec::new();
+    for item in std::mem::take(items) {
+        match item {
+            Item::Impl(mut block) if shared::is_shared(&block) => {
+                let written = fallback::take_named("behavior", &mut block.attrs);
+                let options = written.first().map_or_else(
+                    || Options::none(&BEHAVIOR),
+                    |attribute| Options::of(&BEHAVIOR, attribute, errors),
+                );
+                shared.extend(shared::head(machine, block, &options, errors));
+            }
+            item => items.push(item),
+        }
+    }
+    let functions = Functions::of(machine, items, &shared);
+    for item in items.iter_mut() {
+        if let Item::Impl(block) = item {
+            impl_block(kind, machine, block, states, &functions, errors);
+        }
+    }
+    let (copies, policies) = shared::give(kind, machine, shared, &functions, states, errors);
+    items.extend(copies);
+    policies
 }
 
 /// The type that the module makes.
@@ -117,6 +169,7 @@ fn impl_block(
     machine: &Machine,
     block: &mut ItemImpl,
     states: &mut [State],
+    functions_of: &Functions,
     errors: &mut Errors,
 ) {
     let named = types::last_segment(&block.self_ty).map(|last| last.ident.clone());
@@ -147,6 +200,16 @@ fn impl_block(
         );
     }
     plain_block(machine, block, errors);
+    if let Some(place) = options.span("of") {
+        errors.at_span(
+            place,
+            format!(
+                "this block is for `{0}` alone, as `impl {0}` says: write `impl _` for the states that `of` names, \
+                 or drop `of`",
+                crate::text::of(&block.self_ty)
+            ),
+        );
+    }
     let (Some(ident), Some(position)) = (named, position) else {
         not_a_state(machine, block, errors);
         return;
@@ -167,33 +230,59 @@ fn impl_block(
     }
     state.block = Some(ident);
     (state.otherwise, state.internal) = (otherwise, internal);
+    state.exceptions = exceptions(&options);
     let this = state.ty.clone();
     let scope = Scope {
         kind,
         this: &this,
         machine: Some(machine),
+        functions: functions_of.all(&state.ident),
     };
     block::functions(scope, functions, state, errors);
 }
 
 /// What an option says of messages that the state does not handle, and where. A wrong word still
 /// says that something happens to them.
-fn policy(
+pub(super) fn policy(
     options: &Options,
     option: &'static str,
     errors: &mut Errors,
-) -> Option<(Otherwise, Span)> {
+) -> Option<Policy> {
     let words = Otherwise::ALL.map(|(word, _)| word);
     let index = options.word(option, &words, errors);
     let meant = index.and_then(|index| Otherwise::ALL.get(index));
-    match (meant, options.value_span(option)) {
-        (Some((_, otherwise)), Some(span)) => Some((*otherwise, span)),
-        _ => Some((Otherwise::Reject, options.span(option)?)),
+    let (otherwise, span) = match (meant, options.value_span(option)) {
+        (Some((_, otherwise)), Some(span)) => (*otherwise, span),
+        _ => (Otherwise::Reject, options.span(option)?),
+    };
+    Some(Policy {
+        otherwise,
+        span,
+        is_shared: false,
+    })
+}
+
+/// What happens to single messages that the state does not handle: `stash(command)`.
+fn exceptions(options: &Options) -> Vec<(Ident, Otherwise)> {
+    let of = |(word, otherwise)| {
+        let named = options.list(word).iter();
+        named.map(move |name| (name.clone(), otherwise))
+    };
+    Otherwise::ALL.into_iter().flat_map(of).collect()
+}
+
+/// Reports exceptions in a block for several states.
+pub(super) fn no_exceptions(options: &Options, errors: &mut Errors) {
+    for (name, _) in exceptions(options) {
+        errors.at(
+            &name,
+            "single messages are excepted in the block of a state: write this there",
+        );
     }
 }
 
 /// Complains of what the block of a state may not have.
-fn plain_block(machine: &Machine, block: &ItemImpl, errors: &mut Errors) {
+pub(super) fn plain_block(machine: &Machine, block: &ItemImpl, errors: &mut Errors) {
     if let Some((path, _)) = &block.trait_ {
         errors.at(
             path,
@@ -221,7 +310,7 @@ fn plain_block(machine: &Machine, block: &ItemImpl, errors: &mut Errors) {
 
 /// Writes `Context<Cart>` where `Context<Self>` was an error: the compiler has nothing to add to
 /// it.
-fn contexts_of_the_machine(machine: &Machine, block: &mut ItemImpl) {
+pub(super) fn contexts_of_the_machine(machine: &Machine, block: &mut ItemImpl) {
     let this = block.self_ty.clone();
     let functions = block.items.iter_mut().filter_map(|item| match item {
         ImplItem::Fn(function) => Some(function),

@@ -1,10 +1,10 @@
 //! Finds the states among the types of a module.
 
-use proc_macro2::Ident;
+use proc_macro2::{Ident, Span};
 use syn::{Attribute, Generics, Item};
 
 use crate::{
-    behavior::model::State,
+    behavior::model::{Common, State},
     errors::Errors,
     fallback,
     options::{Grammar, Known, Options},
@@ -12,19 +12,26 @@ use crate::{
 
 static STATE: Grammar = Grammar {
     attribute: "#[state]",
-    known: &[Known::new("initial", "initial")],
+    known: &[
+        Known::new("initial", "initial"),
+        Known::new("common", "common"),
+        Known::new("survives", "common, survives"),
+    ],
     refused: &[],
 };
 
 pub(super) struct Found {
     /// The initial one first.
     pub(super) states: Vec<State>,
+    /// The data that all states have in common.
+    pub(super) common: Option<Common>,
     pub(super) is_sound: bool,
 }
 
 pub(super) fn parse(module: &Ident, items: &mut [Item], errors: &mut Errors) -> Found {
     let mut found = Found {
         states: Vec::new(),
+        common: None,
         is_sound: true,
     };
     let mut initial: Vec<Ident> = Vec::new();
@@ -41,7 +48,17 @@ pub(super) fn parse(module: &Ident, items: &mut [Item], errors: &mut Errors) -> 
             .filter(|attribute| attribute.path().is_ident("cfg"))
             .cloned()
             .collect();
-        let is_initial = Options::of(&STATE, attribute, errors).flag("initial", errors);
+        let options = Options::of(&STATE, attribute, errors);
+        let is_initial = options.flag("initial", errors);
+        let is_common = options.flag("common", errors);
+        let survives = options.flag("survives", errors);
+        if survives && !is_common {
+            errors.at_span(
+                options.span("survives").unwrap_or_else(Span::call_site),
+                "a state ends with the activation that fails, since a handler may have taken it: \
+                 only data that is `common` to all states can survive",
+            );
+        }
         if let Some(second) = written.get(1) {
             errors.at(
                 second,
@@ -57,6 +74,10 @@ pub(super) fn parse(module: &Ident, items: &mut [Item], errors: &mut Errors) -> 
         };
         in_every_build(conditions, errors);
         found.is_sound &= is_sound(module, &ident, &generics, errors);
+        if is_common {
+            common(&mut found, ident, (is_initial, survives), errors);
+            continue;
+        }
         let at = if is_initial && initial.is_empty() {
             0
         } else {
@@ -71,6 +92,28 @@ pub(super) fn parse(module: &Ident, items: &mut [Item], errors: &mut Errors) -> 
     one_initial(module, &initial, &mut found, errors);
     found.is_sound &= !found.states.is_empty();
     found
+}
+
+/// Data of which there is one, whichever state the machine is in.
+fn common(found: &mut Found, ident: Ident, flags: (bool, bool), errors: &mut Errors) {
+    let (is_initial, survives) = flags;
+    if is_initial {
+        errors.at(
+            &ident,
+            format!("`{ident}` is there in every state, and so is none itself: drop `initial` or `common`"),
+        );
+    }
+    if let Some(first) = &found.common {
+        errors.at(
+            &ident,
+            format!(
+                "`{}` is the common data already, and there is one: move these fields there",
+                first.ident
+            ),
+        );
+        return;
+    }
+    found.common = Some(Common { ident, survives });
 }
 
 fn in_every_build(conditions: Vec<Attribute>, errors: &mut Errors) {

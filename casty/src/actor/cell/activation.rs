@@ -81,6 +81,9 @@ pub(super) trait AnyActivation: Send {
     /// Gives the state to the host, which may send it elsewhere, and what goes along with it.
     fn hand_over_state(&mut self, luggage: Vec<u8>);
 
+    /// Puts the state aside if a part of it outlives a failure.
+    fn keep_what_survives(&mut self);
+
     /// Drops the state. Returns whether that panicked.
     fn drop_state(&mut self) -> Result<(), ()>;
 

@@ -217,6 +217,13 @@ impl<A: Actor> AnyActivation for Run<A> {
         }
     }
 
+    fn keep_what_survives(&mut self) {
+        if A::SURVIVES {
+            let activation = &mut self.activation;
+            activation.failed = activation.state.take().map(Box::new);
+        }
+    }
+
     fn drop_state(&mut self) -> Result<(), ()> {
         let state = self.activation.state.take();
         std::panic::catch_unwind(AssertUnwindSafe(|| drop(state))).map_err(panic::forget)

@@ -120,6 +120,7 @@ impl dyn AnyActivation + '_ {
                     if resumes {
                         self.context().forget_requests();
                     } else {
+                        self.keep_what_survives();
                         self.discard().await;
                     }
                     self.life().due = match policy {

@@ -115,6 +115,8 @@ struct Activation<A: Actor> {
     #[expect(clippy::box_collection, reason = "three words less in each idle cell")]
     stash: Option<Box<VecDeque<Envelope<A>>>>,
     life: Life,
+    /// The state that has failed, if a part of it outlives that.
+    failed: Option<Box<A>>,
 }
 
 impl<A: Actor> Activation<A> {
@@ -123,6 +125,7 @@ impl<A: Actor> Activation<A> {
             state,
             stash: None,
             life: Life::new(due),
+            failed: None,
         })
     }
 

@@ -485,6 +485,12 @@ impl<A: Actor> Run<A> {
                 }
             });
             activation.life.started = false;
+            if A::SURVIVES
+                && let Some(state) = &mut activation.state
+                && let Some(failed) = activation.failed.take()
+            {
+                state.inherit(*failed);
+            }
         }
         let Some(state) = activation.state.as_mut() else {
             return Ok(());

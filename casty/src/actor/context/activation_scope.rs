@@ -15,6 +15,7 @@ use tokio::{
 use crate::actor::{
     context::{
         luggage::{Luggage, Travels},
+        schedule::Cancellable,
         watch::{Watch, WatchId, WatchedKey},
     },
     handle::{AnyCell, ChildEvent},
@@ -27,6 +28,8 @@ pub(crate) struct ActivationScope {
     children: BTreeMap<u64, Arc<dyn AnyCell>>,
     pub(crate) timers: JoinSet<()>,
     pub(crate) work: JoinSet<()>,
+    /// The timers of the present state, by their messages' names.
+    state_timers: Vec<(&'static str, Cancellable)>,
     /// The timers that may go along if the actor moves.
     travelling: Vec<Arc<dyn Travels>>,
     /// How many of them there are before it is worth a look which are over.
@@ -67,6 +70,21 @@ impl ActivationScope {
             self.reap_at = self.travelling.len() * 2;
         }
         self.travelling.push(timer);
+    }
+
+    pub(crate) fn has_state_timer(&self, message: &str) -> bool {
+        self.state_timers.iter().any(|(name, _)| *name == message)
+    }
+
+    pub(crate) fn add_state_timer(&mut self, message: &'static str, timer: Cancellable) {
+        self.state_timers.push((message, timer));
+    }
+
+    /// The state has been left.
+    pub(crate) fn end_state_timers(&mut self) {
+        for (_, timer) in self.state_timers.drain(..) {
+            timer.cancel();
+        }
     }
 
     /// What goes along if the actor moves now, and the count of what cannot.

@@ -36,6 +36,14 @@ impl ContextCore {
         std::mem::take(&mut self.requests.transition)
     }
 
+    /// The state machine has changed its state. The timers of the last one are over.
+    pub(super) fn transition(&mut self) {
+        self.requests.transition = true;
+        if let Some(attached) = &mut self.attached {
+            attached.end_state_timers();
+        }
+    }
+
     pub(crate) fn take_stop(&mut self) -> bool {
         std::mem::take(&mut self.requests.stop)
     }

@@ -51,6 +51,8 @@ pub(crate) struct PackedTimer {
     /// The period of a repeated message, and whether it is a fixed rate.
     pub(crate) every: Option<(Duration, bool)>,
     pub(crate) message: PackedMessage,
+    /// Whether leaving the state cancels it.
+    pub(crate) is_of_a_state: bool,
 }
 
 /// A message of an actor to itself on its way.

@@ -132,8 +132,12 @@ impl<A: Actor> Context<A> {
         &mut self.core
     }
 
+    pub(crate) fn is_made_here(&self) -> bool {
+        self.core.ended_by_move.is_none()
+    }
+
     pub(crate) fn transition(&mut self) {
-        self.core.requests.transition = true;
+        self.core.transition();
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::{
 
 use crate::{
     actor::{
-        Actor,
+        Actor, Message as _,
         ask::{
             chain::{Acts, WORKER},
             reply::Delivery,
@@ -163,11 +163,32 @@ impl<A: Actor> Context<A> {
         self.start_timer(Timer::new(every.period, Source::Every(every, make)))
     }
 
+    /// Starts a timer that ends with the present state, unless it came along from another node.
+    pub(crate) fn start_state_timer(
+        &mut self,
+        after: Duration,
+        every: Option<Every>,
+        make: fn() -> A::Message,
+    ) {
+        let first = make();
+        let name = first.name();
+        if self.core.attached().has_state_timer(name) {
+            return;
+        }
+        let source = match every {
+            None => Source::Once(Some(first)),
+            Some(every) => Source::Every(every, Box::new(move |_| Some(make()))),
+        };
+        let timer = self.start_timer(Timer::of_a_state(after, source));
+        self.core.attached().add_state_timer(name, timer);
+    }
+
     fn start_timer(&mut self, timer: Arc<Timer<A>>) -> Cancellable {
         let delivery = timer.delivery.clone();
         let handle = self.cell.runtime().handle().clone();
         // The hook that begins it now begins it anew after a move.
-        let stays = self.core.is_starting() || !self.cell.moves();
+        let begins_anew = self.core.is_starting() && !timer.is_of_a_state;
+        let stays = begins_anew || !self.cell.moves();
         let scope = self.core.attached();
         if !stays {
             scope.takes_along(timer.clone());
@@ -195,10 +216,12 @@ impl<A: Actor> Context<A> {
             left,
             every,
             message,
+            is_of_a_state,
         } = packed;
         let Some(first) = message.message::<A::Message>(self.cell.runtime()) else {
             return false;
         };
+        let name = first.name();
         let source = match every {
             None => Source::Once(Some(first)),
             Some((period, rate)) => {
@@ -207,7 +230,12 @@ impl<A: Actor> Context<A> {
             }
         };
         let was_starting = self.core.set_starting(false);
-        self.start_timer(Timer::new(left, source));
+        if is_of_a_state {
+            let timer = self.start_timer(Timer::of_a_state(left, source));
+            self.core.attached().add_state_timer(name, timer);
+        } else {
+            self.start_timer(Timer::new(left, source));
+        }
         self.core.set_starting(was_starting);
         true
     }
@@ -288,6 +316,8 @@ enum Source<M> {
 
 struct Timer<A: Actor> {
     delivery: Arc<Delivery>,
+    /// Whether leaving the state cancels it.
+    is_of_a_state: bool,
     state: Mutex<TimerState<A>>,
 }
 
@@ -303,6 +333,14 @@ struct TimerState<A: Actor> {
 
 impl<A: Actor> Timer<A> {
     fn new(after: Duration, source: Source<A::Message>) -> Arc<Self> {
+        Self::begin(after, source, false)
+    }
+
+    fn of_a_state(after: Duration, source: Source<A::Message>) -> Arc<Self> {
+        Self::begin(after, source, true)
+    }
+
+    fn begin(after: Duration, source: Source<A::Message>, is_of_a_state: bool) -> Arc<Self> {
         let now = Instant::now();
         let due = now.checked_add(after).unwrap_or(now + FAR);
         let start = match &source {
@@ -311,6 +349,7 @@ impl<A: Actor> Timer<A> {
         };
         Arc::new(Self {
             delivery: Arc::default(),
+            is_of_a_state,
             state: Mutex::new(TimerState {
                 start,
                 last: due,
@@ -375,6 +414,7 @@ impl<A: Actor> Travels for Timer<A> {
             left,
             every,
             message,
+            is_of_a_state: self.is_of_a_state,
         })
     }
 }

@@ -1,0 +1,369 @@
+//! What states have in common, and what belongs to each: shared blocks, common data, timers,
+//! guards, entry and exit.
+
+use casty::{prelude::*, testkit};
+
+/// What a bid was refused for.
+#[message]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum BidError {
+    TooLow { least: u64 },
+    Closed,
+}
+
+impl std::fmt::Display for BidError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+const OPEN: Duration = Duration::from_secs(30);
+
+#[entity(
+    name = "states/auction",
+    shards = 4,
+    backoff = "0s",
+    max_restarts = 100
+)]
+#[states(Live = Open, Extended)]
+#[states(Over = Sold, Unsold)]
+pub(crate) mod auction {
+    use super::*;
+
+    /// What is sold, and for how much.
+    #[state(common, survives)]
+    #[derive(Default)]
+    pub(crate) struct Lot {
+        bids: Vec<u64>,
+        log: Vec<String>,
+    }
+
+    impl Lot {
+        fn best(&self) -> u64 {
+            self.bids.last().copied().unwrap_or_default()
+        }
+    }
+
+    #[state(initial)]
+    #[derive(Default)]
+    pub(crate) struct Draft;
+
+    #[state]
+    pub(crate) struct Open;
+
+    #[state]
+    pub(crate) struct Extended {
+        times: u32,
+    }
+
+    #[state]
+    pub(crate) struct Sold;
+
+    #[state]
+    pub(crate) struct Unsold;
+
+    type End = OneOf<Sold, Unsold>;
+
+    fn end(lot: &Lot) -> End {
+        if lot.bids.is_empty() {
+            Unsold.into()
+        } else {
+            Sold.into()
+        }
+    }
+
+    #[behavior(of(all), otherwise = reject)]
+    impl _ {
+        #[message]
+        fn best(&self, lot: &Lot) -> u64 {
+            lot.best()
+        }
+
+        #[message]
+        fn log(&self, lot: &Lot) -> Vec<String> {
+            lot.log.clone()
+        }
+
+        #[message]
+        fn fail(&self) {
+            panic!("as asked");
+        }
+    }
+
+    #[behavior]
+    impl Draft {
+        #[message]
+        fn open(self) -> Open {
+            Open
+        }
+    }
+
+    #[behavior(of(Live))]
+    impl _ {
+        fn may_bid(&self, cents: &u64, lot: &Lot) -> Result<(), BidError> {
+            if *cents > lot.best() {
+                return Ok(());
+            }
+            Err(BidError::TooLow {
+                least: lot.best() + 1,
+            })
+        }
+
+        #[on_exit]
+        fn left(lot: &mut Lot) {
+            lot.log.push(format!("{} left", Self::LABEL));
+        }
+
+        #[message]
+        fn withdraw(self) -> OneOf<Unsold, Draft, Stop> {
+            Draft.into()
+        }
+    }
+
+    impl Open {
+        const LABEL: &str = "Open";
+    }
+
+    impl Extended {
+        const LABEL: &str = "Extended";
+    }
+
+    #[behavior]
+    impl Open {
+        #[on_enter]
+        async fn entered(&mut self, lot: &mut Lot, ctx: &mut Context<Auction>) {
+            lot.log.push(format!("{} opens", ctx.entity_id()));
+        }
+
+        #[message(guard = may_bid)]
+        fn bid(self, cents: u64, lot: &mut Lot) -> (Extended, u64) {
+            lot.bids.push(cents);
+            (Extended { times: 1 }, cents)
+        }
+
+        #[message(internal, after = "30s")]
+        fn hammer(self, lot: &mut Lot) -> End {
+            end(lot)
+        }
+    }
+
+    #[behavior]
+    impl Extended {
+        fn left_to_bid(&self, lot: &Lot) -> Duration {
+            assert!(!lot.bids.is_empty());
+            OPEN / self.times
+        }
+
+        #[message(guard = may_bid)]
+        fn bid(&mut self, cents: u64, lot: &mut Lot) -> u64 {
+            lot.bids.push(cents);
+            cents
+        }
+
+        #[message]
+        fn again(self) -> Result<(Extended, u32), Stay<Self, BidError>> {
+            let closed = |times: u32| {
+                if times < 3 {
+                    Ok(times + 1)
+                } else {
+                    Err(BidError::Closed)
+                }
+            };
+            let (_, times) = self.or_stay(|me| closed(me.times))?;
+            Ok((Extended { times }, times))
+        }
+
+        #[message(internal, after = Self::left_to_bid)]
+        fn hammer(self, lot: &mut Lot) -> OneOf<Unsold, Sold, Draft> {
+            end(lot).widen()
+        }
+
+        #[message(internal, every = "4s")]
+        fn call(&mut self, lot: &mut Lot) {
+            lot.log.push("going".to_owned());
+        }
+    }
+
+    #[behavior(of(Over))]
+    impl _ {}
+
+    #[behavior(otherwise = reject, stash(open), ignore(withdraw))]
+    impl Sold {
+        #[message]
+        fn again(self) -> Result<(Extended, u32), Stay<Self, BidError>> {
+            Err(Stay(self, BidError::Closed))
+        }
+    }
+}
+
+#[test]
+fn common_data_is_lent_to_the_handlers_of_every_state() {
+    testkit::paused(|system| async move {
+        let auction = system.entity::<Auction>("common");
+        assert_eq!(auction.best().await, Ok(0));
+        assert_eq!(auction.open().await, Ok(()));
+        assert_eq!(auction.bid(5).await, Ok(5));
+        assert_eq!(auction.best().await, Ok(5));
+        assert_eq!(auction.bid(7).await, Ok(7));
+        assert_eq!(auction.best().await, Ok(7));
+    });
+}
+
+#[test]
+fn a_guard_answers_in_place_of_the_handler() {
+    testkit::paused(|system| async move {
+        let auction = system.entity::<Auction>("guard");
+        let refused = |least| Err(AskError::Entity(BidError::TooLow { least }));
+        assert_eq!(auction.open().await, Ok(()));
+        assert_eq!(auction.bid(0).await, refused(1));
+        assert_eq!(auction.bid(5).await, Ok(5));
+        assert_eq!(auction.bid(5).await, refused(6));
+    });
+}
+
+#[test]
+fn a_transition_that_may_fail_stays_by_or_stay() {
+    testkit::paused(|system| async move {
+        let auction = system.entity::<Auction>("or_stay");
+        assert_eq!(auction.open().await, Ok(()));
+        assert_eq!(auction.bid(5).await, Ok(5));
+        assert_eq!(auction.again().await, Ok(2));
+        assert_eq!(auction.again().await, Ok(3));
+        let closed = Err(AskError::Entity(BidError::Closed));
+        assert_eq!(auction.again().await, closed);
+        assert_eq!(auction.bid(6).await, Ok(6));
+    });
+}
+
+#[test]
+fn the_timer_of_a_state_comes_unless_the_state_is_left_before() {
+    testkit::paused(|system| async move {
+        let second = Duration::from_secs(1);
+        let auction = system.entity::<Auction>("after");
+        assert_eq!(auction.open().await, Ok(()));
+        tokio::time::sleep(OPEN - second).await;
+        // A second before its end, the state is left, and entered anew.
+        assert_eq!(auction.withdraw().await, Ok(()));
+        assert_eq!(auction.open().await, Ok(()));
+        tokio::time::sleep(second * 2).await;
+        assert_eq!(auction.bid(5).await, Ok(5));
+        // It is sold half a minute after the first bid, and not after the one that follows.
+        tokio::time::sleep(OPEN - second).await;
+        assert_eq!(auction.bid(6).await, Ok(6));
+        tokio::time::sleep(second * 2).await;
+        let over = auction.bid(7).await;
+        assert!(
+            matches!(over, Err(AskError::Unhandled { ref state, .. }) if state == "Sold"),
+            "{over:?}"
+        );
+    });
+}
+
+#[test]
+fn a_transition_to_the_same_state_begins_its_timers_anew() {
+    testkit::paused(|system| async move {
+        let auction = system.entity::<Auction>("anew");
+        assert_eq!(auction.open().await, Ok(()));
+        assert_eq!(auction.bid(5).await, Ok(5));
+        tokio::time::sleep(OPEN * 2 / 3).await;
+        // The second time it is half as long.
+        assert_eq!(auction.again().await, Ok(2));
+        tokio::time::sleep(OPEN / 3).await;
+        assert_eq!(auction.bid(6).await, Ok(6));
+        tokio::time::sleep(OPEN / 3).await;
+        assert!(auction.bid(7).await.is_err());
+    });
+}
+
+#[test]
+fn a_timer_that_repeats_ends_with_its_state() {
+    testkit::paused(|system| async move {
+        let auction = system.entity::<Auction>("every");
+        assert_eq!(auction.open().await, Ok(()));
+        assert_eq!(auction.bid(5).await, Ok(5));
+        tokio::time::sleep(OPEN * 10).await;
+        let log = auction.log().await.unwrap();
+        let going = log.iter().filter(|line| *line == "going").count();
+        assert_eq!(going, 7, "{log:?}");
+    });
+}
+
+#[test]
+fn entry_and_exit_run_at_transitions_and_not_where_the_state_stays() {
+    testkit::paused(|system| async move {
+        let auction = system.entity::<Auction>("entry");
+        assert_eq!(auction.open().await, Ok(()));
+        assert!(auction.bid(0).await.is_err());
+        assert_eq!(auction.bid(5).await, Ok(5));
+        assert_eq!(auction.withdraw().await, Ok(()));
+        assert_eq!(auction.open().await, Ok(()));
+        let log = auction.log().await.unwrap();
+        assert_eq!(
+            log,
+            ["entry opens", "Open left", "Extended left", "entry opens"]
+        );
+    });
+}
+
+#[test]
+fn common_data_survives_a_handler_that_panics_where_the_type_says_so() {
+    testkit::paused(|system| async move {
+        let auction = system.entity::<Auction>("survives");
+        assert_eq!(auction.open().await, Ok(()));
+        assert_eq!(auction.bid(5).await, Ok(5));
+        assert!(auction.fail().await.is_err());
+        assert_eq!(auction.best().await, Ok(5));
+        // The state is the first one again.
+        assert_eq!(auction.open().await, Ok(()));
+    });
+}
+
+#[test]
+fn a_message_may_have_a_policy_of_its_own() {
+    testkit::paused(|system| async move {
+        let auction = system.entity::<Auction>("policy");
+        let mut letters = testkit::DeadLetters::of(&system);
+        assert_eq!(auction.open().await, Ok(()));
+        assert_eq!(auction.bid(5).await, Ok(5));
+        tokio::time::sleep(OPEN * 2).await;
+        // It is sold.
+        auction.withdraw().tell().await.unwrap();
+        auction.bid(7).tell().await.unwrap();
+        letters.expect(|letter| letter.message == "bid").await;
+        assert_eq!(letters.drain(), []);
+        let opened = auction.open().timeout(Duration::from_secs(1)).await;
+        assert!(
+            matches!(opened, Err(AskError::Timeout { .. })),
+            "{opened:?}"
+        );
+    });
+}
+
+#[test]
+fn groups_timers_and_guards_are_in_the_table() {
+    let table = Auction::behavior();
+    let groups: Vec<_> = table
+        .groups
+        .iter()
+        .map(|group| (group.name, group.states))
+        .collect();
+    assert_eq!(
+        groups,
+        [
+            ("Live", &["Open", "Extended"][..]),
+            ("Over", &["Sold", "Unsold"][..])
+        ]
+    );
+    let row = |state: &str, message: &str| {
+        let mut rows = table.handlers.iter();
+        *rows
+            .find(|row| row.state == state && row.message == message)
+            .unwrap()
+    };
+    assert_eq!(row("Open", "hammer").timer, Some("after 30s"));
+    assert_eq!(row("Extended", "hammer").timer, Some("after left_to_bid"));
+    assert_eq!(row("Extended", "call").timer, Some("every 4s"));
+    assert!(row("Open", "hammer").internal);
+    assert_eq!(row("Open", "bid").guard, Some("may_bid"));
+    assert_eq!(row("Unsold", "best").targets, [""; 0]);
+}
