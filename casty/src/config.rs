@@ -61,7 +61,8 @@ pub struct Settings {
     /// Default 2 s.
     pub stop_timeout: Duration,
     /// How long a graceful shutdown may take. Whatever has not stopped by then is ended, and
-    /// its askers are told. Default 10 s.
+    /// its askers are told. Connections and tasks have a few seconds more to end, at most 4 s; the
+    /// log names those that do not. Default 10 s.
     pub shutdown_timeout: Duration,
     /// How long a node may act as the owner of its entities without hearing from the leader of the
     /// cluster map. The node renews its lease three times as often. With a shorter lease, the

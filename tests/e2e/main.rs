@@ -31,6 +31,7 @@ mod processes;
 mod resources;
 mod retry;
 mod roles;
+mod shutdown;
 mod sim;
 mod spying;
 mod stand_ins;

@@ -22,12 +22,13 @@ use crate::{
         map_watch::MapWatch,
         membership::{
             driver::{Driver, Subject},
+            leave::last_words,
             operations::{greet_all, look_around},
         },
         membership_inputs::MembershipInputs,
         parts::Parts,
         peers::{LocalMember, Peers},
-        process::Process,
+        process::{Job, Process},
         region::AnyRegion,
         start::abandon,
         tenure::Tenure,
@@ -104,19 +105,20 @@ impl Client {
 
     pub(crate) fn start(self: &Arc<Self>) {
         let process = &self.process;
-        process.spawn(follow_map(self.clone()));
+        process.spawn(Job::Upkeep, follow_map(self.clone()));
         let me = self.clone();
-        process.spawn(homes::resolve(
+        let resolving = homes::resolve(
             process.clone(),
             self.homes.clone(),
             self.regions.clone(),
             move || me.contact.load_full(),
-        ));
-        process.spawn(tick(self.clone()));
+        );
+        process.spawn(Job::Homes, resolving);
+        process.spawn(Job::Upkeep, tick(self.clone()));
         if let Some(driver) = Driver::new(self.clone(), self.config()) {
-            process.spawn(driver.run());
+            process.spawn(Job::Membership, driver.run());
         }
-        process.spawn(abandon(process.clone(), self.regions.clone()));
+        process.spawn(Job::Upkeep, abandon(process.clone(), self.regions.clone()));
     }
 
     fn config(&self) -> MembershipConfig {
@@ -155,12 +157,9 @@ impl Client {
             self.process.runtime.sever_all();
             result = Err(late("handlers of actors"));
         }
-        let tasks = &self.process.tasks;
-        tasks.close();
-        self.process.cancel.cancel();
-        let ended = tokio::time::timeout_at(deadline + Duration::from_secs(1), tasks.wait());
-        if ended.await.is_err() {
-            result = result.and(Err(late("connections")));
+        let until = deadline + last_words(&self.peers);
+        if let Err(job) = self.process.end_tasks(until).await {
+            result = result.and(Err(late(job)));
         }
         result
     }

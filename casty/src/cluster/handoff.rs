@@ -11,6 +11,7 @@ use crate::{
         membership::Membership,
         node::Node,
         peers::wire::{Answer, Call, Proposal},
+        process::Job,
         region::{AnyRegion, Drain, Draining, Parcel, Piece, parts},
     },
     id::{Epoch, ShardId},
@@ -56,7 +57,7 @@ pub(crate) fn hand_over(node: &Arc<Node>, map: &ClusterMap, me: Slot) {
                 region.clone(),
                 draining,
             );
-            node.process.spawn(releasing);
+            node.process.spawn(Job::Moves, releasing);
         }
     }
 }

@@ -151,7 +151,12 @@ pub(crate) async fn resolve(
         let mut failed = false;
         for (kind, shards) in by_kind {
             if let Some(region) = regions.get(usize::from(kind)) {
-                failed |= !ask_for_homes(&contact(), &**region, shards).await;
+                let contact = contact();
+                let asking = ask_for_homes(&contact, &**region, shards);
+                match unless(&process.cancel, asking).await {
+                    Some(decided) => failed |= !decided,
+                    None => return,
+                }
             }
         }
         if failed || regions.iter().any(|region| !region.waiting().is_empty()) {

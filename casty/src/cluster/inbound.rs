@@ -13,6 +13,7 @@ use crate::{
             remote_actors::{WATCH, handle_watch},
             wire::Request,
         },
+        process::Job,
         region::{FENCE, Inward, remote_ask},
         requests::handle_request,
     },
@@ -160,7 +161,10 @@ fn judge(
         && contact.voters.begin_asking(&hello.member)
     {
         let asking = ask_successor(contact.clone(), hello.member.clone(), address);
-        node.process.spawn(asking);
+        let cancel = node.process.cancel.clone();
+        node.process.spawn(Job::Calls, async move {
+            unless(&cancel, asking).await;
+        });
     }
     let voters = map.iter().flat_map(|map| map.voters.iter());
     let voters = voters.map(|(voter, place)| (voter.clone(), place.address));

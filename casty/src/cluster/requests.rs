@@ -9,6 +9,7 @@ use crate::{
         handoff::receive_part,
         node::Node,
         peers::wire::{Answer, Call, Inspection, ProposalError, Request, Response, respond},
+        process::Job,
     },
     infra::cancel::unless,
     transport::connection::Inlet,
@@ -59,7 +60,7 @@ fn handle_call(node: &Arc<Node>, inlet: &Arc<Inlet>, id: u64, call: Call) {
         return respond(inlet, &Response::Answer { id, answer });
     };
     let (me, inlet) = (node.clone(), inlet.clone());
-    node.process.spawn(async move {
+    node.process.spawn(Job::Calls, async move {
         let answer = unless(&inlet.cancel, answer(&me, call)).await;
         drop(place);
         if let Some(answer) = answer {

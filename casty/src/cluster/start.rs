@@ -20,7 +20,7 @@ use crate::{
         },
         node::Node,
         peers::LocalMember,
-        process::Process,
+        process::{Job, Process},
         region::AnyRegion,
     },
     error::Failure,
@@ -41,18 +41,19 @@ const TICK: Duration = Duration::from_millis(50);
 pub(crate) fn start(node: &Arc<Node>, inputs: Inputs, listener: Arc<dyn Listener>) {
     let process = &node.process;
     process.spawn_connection(inbound::accept(node.clone(), listener));
-    process.spawn(follow_map(node.clone()));
+    process.spawn(Job::Upkeep, follow_map(node.clone()));
     let me = node.clone();
-    process.spawn(homes::resolve(
+    let resolving = homes::resolve(
         process.clone(),
         node.homes.clone(),
         node.regions.clone(),
         move || me.current_membership().contact.clone(),
-    ));
-    process.spawn(tick(node.clone()));
-    process.spawn(watch_gate(node.clone()));
+    );
+    process.spawn(Job::Homes, resolving);
+    process.spawn(Job::Upkeep, tick(node.clone()));
+    process.spawn(Job::Upkeep, watch_gate(node.clone()));
     if let Some(driver) = Driver::new(node.clone(), config(node)) {
-        process.spawn(driver.run());
+        process.spawn(Job::Membership, driver.run());
     }
     let parts = GossipParts {
         process: process.clone(),
@@ -66,8 +67,8 @@ pub(crate) fn start(node: &Arc<Node>, inputs: Inputs, listener: Arc<dyn Listener
     let membership = node.current_membership();
     let (member, rumors) = (&membership.contact.local.member, &membership.rumors);
     let gossip = Gossip::new(parts, member.clone(), rumors.clone(), process.random());
-    process.spawn(gossip.run(inputs));
-    process.spawn(abandon(process.clone(), node.regions.clone()));
+    process.spawn(Job::Gossip, gossip.run(inputs));
+    process.spawn(Job::Upkeep, abandon(process.clone(), node.regions.clone()));
 }
 
 fn config(node: &Node) -> MembershipConfig {

@@ -51,6 +51,14 @@ pub(crate) struct Keepalive {
     pub(crate) timeout: Duration,
 }
 
+/// How long this side waits at most for a peer that does not read the last words.
+const CLOSING_MAX: Duration = Duration::from_secs(3);
+
+/// How long the end of a connection may take that this side ends.
+pub(crate) fn closing_limit(keepalive: Keepalive) -> Duration {
+    keepalive.interval.min(CLOSING_MAX)
+}
+
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectionEnd {
@@ -134,7 +142,7 @@ impl Connection<'_> {
             } = pump;
             let closing = close(stream, writing, outbox, side, last);
             // A peer that does not read keeps this side only for so long.
-            let _ = tokio::time::timeout(keepalive.interval, closing).await;
+            let _ = tokio::time::timeout(closing_limit(keepalive), closing).await;
         }
         end
     }

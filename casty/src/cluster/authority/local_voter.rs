@@ -14,6 +14,7 @@ use crate::{
             LocalMember,
             wire::{Answer, Call, ProposalError},
         },
+        process::Job,
         rumors::Rumors,
         tenure::Tenure,
     },
@@ -145,7 +146,7 @@ impl LocalVoter {
         *self.engine.lock() = Some(engine.clone());
         let (map, tenure) = (self.parts.map.clone(), self.tenure.clone());
         let leading = leader_loop::lead(engine.clone(), map, tenure, self.rumors.clone());
-        self.parts.process.spawn(leading);
+        self.parts.process.spawn(Job::Engine, leading);
         Ok(engine)
     }
 

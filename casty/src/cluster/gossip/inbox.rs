@@ -9,7 +9,10 @@ use tokio::sync::{
 };
 
 use crate::{
-    cluster::{process::Process, rumors::Rumors},
+    cluster::{
+        process::{Job, Process},
+        rumors::Rumors,
+    },
     id::MemberId,
     protocol::facts::{Digest, Facts},
 };
@@ -80,7 +83,7 @@ impl GossipInbox {
         let queued = Queued { input, room: None };
         if let Err(TrySendError::Full(queued)) = self.sender.try_send(queued) {
             let sender = self.sender.clone();
-            process.spawn(async move {
+            process.spawn(Job::Gossip, async move {
                 // An error means that gossip has ended.
                 let _ = sender.send(queued).await;
             });

@@ -2,21 +2,28 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use crate::{
     cluster::{
+        contact::Contact,
         gossip::Input,
         membership::{Membership, operations::forget_seat},
         node::Node,
-        peers::wire::Proposal,
+        peers::{Peers, wire::Proposal},
     },
+    config::Settings,
     error::ShutdownError,
+    id::Voter,
     protocol::{
         leader_client::LeaderError,
-        map::{Command, MapError},
-        membership::leaving::{Departing, Leaving, LeavingStep, StepDone, has_handed_over},
+        map::{Command, MapError, Status},
+        membership::leaving::{
+            Departing, Leaving, LeavingStep, StepDone, can_decide, has_handed_over,
+        },
     },
+    transport::{connection::closing_limit, handshake::HandshakeError},
 };
 
 /// Leaves the cluster: shards are given up in order, then the membership, then the connections.
@@ -58,7 +65,7 @@ async fn take(
         Err(tokio::time::error::Elapsed { .. }) => StepDone::Failed,
     };
     match step {
-        LeavingStep::Record(command) => record(membership, command, deadline).await,
+        LeavingStep::Record(command) => record(node, membership, command, deadline).await,
         LeavingStep::HandOver => {
             let me = &membership.contact.local.member;
             let handed_over = node
@@ -96,10 +103,11 @@ async fn take(
             StepDone::Done
         }
         LeavingStep::Disconnect => {
-            node.process.tasks.close();
-            node.process.cancel.cancel();
-            let until = deadline + Duration::from_secs(1);
-            in_time(tokio::time::timeout_at(until, node.process.tasks.wait()).await)
+            let until = deadline + last_words(&node.peers);
+            match node.process.end_tasks(until).await {
+                Ok(()) => StepDone::Done,
+                Err(job) => StepDone::GoesOn(job),
+            }
         }
         LeavingStep::ForgetSeat => {
             membership.voter.stop();
@@ -110,11 +118,35 @@ async fn take(
     }
 }
 
+/// How long the tasks of a process may take to end when the time of its shutdown is up.
+pub(crate) fn last_words(peers: &Peers) -> Duration {
+    closing_limit(peers.keepalive()) + Duration::from_secs(1)
+}
+
 /// Proposes the command. Without a leader it cannot be recorded, and the others will notice by
 /// themselves.
-async fn record(membership: &Membership, command: Command, deadline: Instant) -> StepDone {
-    let told = membership.contact.leader.propose(Proposal::Apply(command));
-    match tokio::time::timeout_at(deadline, told).await {
+async fn record(
+    node: &Node,
+    membership: &Membership,
+    command: Command,
+    deadline: Instant,
+) -> StepDone {
+    let (contact, settings) = (&*membership.contact, &node.setup.settings);
+    let now = Instant::now();
+    // What follows has its share of the time.
+    let until = now + deadline.saturating_duration_since(now) / 2;
+    let is_begin = matches!(command, Command::Leave { .. });
+    let told = contact.leader.propose(Proposal::Apply(command));
+    let hopeless = majority_is_gone(contact, settings, is_begin);
+    let told = tokio::select! {
+        biased;
+        told = tokio::time::timeout_at(until, told) => told,
+        () = hopeless => {
+            tracing::info!("most of the voters have ended: the leave is not recorded");
+            return StepDone::Failed;
+        }
+    };
+    match told {
         // A wrong status means that an operator's command was recorded before.
         Ok(Ok(_) | Err(LeaderError::Refused(MapError::WrongStatus(_)))) => {
             return StepDone::Recorded;
@@ -123,4 +155,36 @@ async fn record(membership: &Membership, command: Command, deadline: Instant) ->
         Err(_) => tracing::info!("the leave was not recorded in time"),
     }
     StepDone::Failed
+}
+
+/// Waits until so few voters answer that nothing can be decided: nodes that end at the same time
+/// would otherwise wait for each other. A decision usually comes before the voters are asked.
+/// `is_begin`: voters that do not answer may come back.
+async fn majority_is_gone(contact: &Contact, settings: &Settings, is_begin: bool) {
+    loop {
+        tokio::time::sleep(settings.election_timeout).await;
+        let voters = contact.voters.all();
+        let asked = voters.iter();
+        let asked = asked.map(|voter| answers(contact, voter, settings.connect_timeout));
+        let answers = join_all(asked).await;
+        let map = contact.map.get();
+        let leaves = |voter: &Voter| {
+            let status = map.as_ref().and_then(|map| map.status(&voter.member));
+            !matches!(status, Some(Status::Up | Status::Joining))
+        };
+        let votes = voters.iter().zip(answers);
+        let votes = votes.map(|(voter, answers)| answers || (is_begin && !leaves(voter)));
+        if !can_decide(votes) {
+            return;
+        }
+    }
+}
+
+/// Whether a process answers at the address of a voter.
+async fn answers(contact: &Contact, voter: &Voter, limit: Duration) -> bool {
+    contact.peers.is_me(&voter.member)
+        || match contact.peers.greet(voter.address, limit).await {
+            Ok(_) | Err(HandshakeError::Refused(_)) => true,
+            Err(_) => false,
+        }
 }

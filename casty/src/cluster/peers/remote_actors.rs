@@ -19,7 +19,12 @@ use crate::{
         context::watch::{WatchId, Watcher},
         runtime::{ActorAddress, Carrier, Runtime},
     },
-    cluster::{locks::Rank, map_watch::MapWatch, peers::Peers, process::Process},
+    cluster::{
+        locks::Rank,
+        map_watch::MapWatch,
+        peers::Peers,
+        process::{Job, Process},
+    },
     error::Failure,
     event::{ActorPath, TerminatedReason},
     id::{Epoch, MemberId},
@@ -206,7 +211,7 @@ impl Carrier for RemoteActors {
         let Some(me) = self.me.upgrade() else { return };
         if self.add(who, watcher) {
             let (first, who) = (self.ask_for_end(who), who.clone());
-            self.process.spawn(async move {
+            self.process.spawn(Job::Watches, async move {
                 let ended = unless(&me.process.cancel, me.end_of(&who, first)).await;
                 if let Some(Some(reason)) = ended {
                     me.tell(&who, &reason);

@@ -52,6 +52,8 @@ pub(crate) enum StepDone {
     },
     /// The step failed, or the time was up.
     Failed,
+    /// The outcome of `Disconnect`: this has not ended in time.
+    GoesOn(&'static str),
 }
 
 /// The state of a node that begins to leave.
@@ -132,8 +134,8 @@ impl Leaving {
                 LeavingStep::Disconnect
             }
             LeavingStep::Disconnect => {
-                if self.late.is_none() {
-                    self.note_late(failed, "connections");
+                if let StepDone::GoesOn(what) = done {
+                    self.late.get_or_insert(what);
                 }
                 if self.forgets_seat {
                     LeavingStep::ForgetSeat
@@ -216,6 +218,16 @@ pub(crate) fn has_handed_over(map: &ClusterMap, me: &MemberId) -> bool {
         table.iter().any(|home| home.owner == Some(slot)) && others().any(|id| map.hosts(id, kind))
     };
     !map.kinds.iter().any(keeps) && (!map.voters.contains_key(me) || others().next().is_none())
+}
+
+/// Whether the voters can take a decision. `votes`: whether each of them may take part.
+pub(crate) fn can_decide(votes: impl Iterator<Item = bool>) -> bool {
+    let (mut all, mut there) = (0, 0);
+    for vote in votes {
+        all += 1;
+        there += usize::from(vote);
+    }
+    there * 2 > all
 }
 
 #[cfg(test)]
@@ -384,16 +396,17 @@ mod tests {
     }
 
     #[test]
-    fn connections_that_do_not_end_are_told_of_unless_something_else_was_late_before() {
+    fn tasks_that_do_not_end_are_named_unless_something_else_was_late_before() {
         let mut well = well(&[]);
         let all = steps(leaving(true, 1), &two_nodes(), true, |step| match step {
-            Disconnect => StepDone::Failed,
+            Disconnect => StepDone::GoesOn("connections"),
             step => well(step),
         });
         let late = Some("connections");
         assert_eq!(all.last(), Some(&End { late }));
         let all = steps(leaving(true, 1), &two_nodes(), true, |step| match step {
-            StopActors | Disconnect => StepDone::Failed,
+            StopActors => StepDone::Failed,
+            Disconnect => StepDone::GoesOn("connections"),
             _ => StepDone::Done,
         });
         let late = Some("handlers of actors");

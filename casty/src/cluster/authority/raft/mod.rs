@@ -52,12 +52,13 @@ use crate::{
             Peers,
             wire::{Proposal, ProposalError},
         },
-        process::Process,
+        process::{Job, Process},
     },
     config::Settings,
     error::JoinError,
     id::{MemberId, ShardId, Voter},
     infra::{
+        cancel::unless,
         mutants,
         observe::sighted,
         sync::{Ranked, RankedGuard},
@@ -403,7 +404,7 @@ impl RaftEngine {
             if !std::mem::replace(&mut reads.running, true)
                 && let Some(me) = self.me.upgrade()
             {
-                self.parts.process.spawn(me.run_rounds());
+                self.parts.process.spawn(Job::Engine, me.run_rounds());
             }
             confirmed
         };
@@ -422,8 +423,9 @@ impl RaftEngine {
                 std::mem::take(&mut reads.waiting)
             };
             let round = self.enter(self.raft.ensure_linearizable(ReadPolicy::ReadIndex));
-            let confirmed = tokio::time::timeout(self.times.lease, round).await;
-            let confirmed = matches!(confirmed, Ok(Ok(_)));
+            let round = tokio::time::timeout(self.times.lease, round);
+            let confirmed = unless(&self.parts.process.cancel, round).await;
+            let confirmed = matches!(confirmed, Some(Ok(Ok(_))));
             for tell in asked {
                 // An error means that the caller has stopped waiting.
                 let _ = tell.send(confirmed);
