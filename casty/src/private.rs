@@ -193,9 +193,10 @@ pub fn sendable<F: Future + Send>(future: F) -> impl Future<Output = F::Output> 
     future
 }
 
-/// Reports that the state machine has changed its state: stashed messages are handled again.
-pub fn transition<A: Actor>(ctx: &mut Context<A>) {
-    ctx.transition();
+/// Reports that the state machine has changed its state: stashed messages are handled again, and
+/// the timers of the state `from` are over.
+pub fn transition<A: Actor>(ctx: &mut Context<A>, from: &'static str, message: &'static str) {
+    ctx.transition(from, message);
 }
 
 /// Whether the activation that starts is not one that has moved here: its state was just made.

@@ -367,3 +367,88 @@ fn groups_timers_and_guards_are_in_the_table() {
     assert_eq!(row("Open", "bid").guard, Some("may_bid"));
     assert_eq!(row("Unsold", "best").targets, [""; 0]);
 }
+
+#[test]
+fn a_machine_is_tested_as_a_plain_value() {
+    let second = Duration::from_secs(1);
+    let mut auction = testkit::Machine::<Auction>::new();
+    assert_eq!(auction.state(), "Draft");
+    assert_eq!(auction.timers(), []);
+    assert_eq!(auction.send(|auction| auction.open()), Ok(()));
+    assert_eq!(auction.timers(), [("hammer", OPEN)]);
+    auction.advance(second * 25);
+    assert_eq!(auction.timers(), [("hammer", second * 5)]);
+    assert_eq!(auction.send(|auction| auction.bid(3)), Ok(3));
+    assert_eq!(auction.state(), "Extended");
+    assert_eq!(auction.timers(), [("hammer", OPEN), ("call", second * 4)]);
+    auction.tell(AuctionMsg::Hammer {});
+    assert_eq!(auction.state(), "Sold");
+    assert_eq!(auction.timers(), []);
+    // Where the type can make its first state, a failure does not end it.
+    assert!(auction.send(|auction| auction.fail()).is_err());
+    assert_eq!(auction.state(), "Draft");
+    assert_eq!(auction.send(|auction| auction.best()), Ok(3));
+}
+
+#[test]
+fn a_machine_that_stops_has_ended() {
+    let mut turnstile = testkit::Machine::of(Turnstile::from(turnstile::Locked));
+    assert_eq!(turnstile.send(|it| it.coin()), Ok(()));
+    assert_eq!(turnstile.state(), "Unlocked");
+    assert!(!turnstile.has_ended());
+    assert_eq!(turnstile.send(|it| it.remove()), Ok(()));
+    assert!(turnstile.has_ended());
+}
+
+#[actor]
+mod turnstile {
+    use super::*;
+
+    #[state(initial)]
+    pub(crate) struct Locked;
+
+    #[state]
+    pub(crate) struct Unlocked;
+
+    #[behavior]
+    impl Locked {
+        #[message]
+        fn coin(self) -> Unlocked {
+            Unlocked
+        }
+    }
+
+    #[behavior]
+    impl Unlocked {
+        #[message]
+        fn coin(&self) {}
+    }
+
+    #[behavior(of(all))]
+    impl _ {
+        #[message]
+        fn remove(self) -> Stop {
+            Stop
+        }
+    }
+}
+
+#[test]
+fn transitions_are_events_and_the_states_name_can_be_asked() {
+    testkit::paused(|system| async move {
+        let mut events = system.events();
+        let turnstile = system.spawn(Turnstile::from(turnstile::Locked));
+        assert_eq!(turnstile.state_name().await.as_deref(), Ok("Locked"));
+        assert_eq!(turnstile.coin().await, Ok(()));
+        assert_eq!(turnstile.state_name().await.as_deref(), Ok("Unlocked"));
+        let (from, to, message) = loop {
+            if let Some(Event::Transition {
+                from, to, message, ..
+            }) = events.next().await
+            {
+                break (from, to, message);
+            }
+        };
+        assert_eq!((from, to, message), ("Locked", "Unlocked", "coin"));
+    });
+}

@@ -231,7 +231,7 @@ impl Expansion<'_> {
     /// A call of a hook, and what came of it.
     pub(super) fn ran(&self, of: &TokenStream, state: &TokenStream, hook: &Hook) -> TokenStream {
         let private = &self.private;
-        let parameters = self.hook_arguments(hook);
+        let parameters = Self::hook_arguments(hook);
         let arguments: Vec<_> = [state.clone()].into_iter().chain(parameters).collect();
         let call = self.call(of, &hook.ident, hook.is_async, &arguments);
         if hook.is_fallible {
@@ -243,7 +243,7 @@ impl Expansion<'_> {
     }
 
     /// What a hook takes besides the state.
-    pub(super) fn hook_arguments(&self, hook: &Hook) -> Vec<TokenStream> {
+    pub(super) fn hook_arguments(hook: &Hook) -> Vec<TokenStream> {
         let arguments = hook.parameters.iter().map(|parameter| match parameter {
             HookParameter::Context => quote!(__ctx),
             HookParameter::Terminated => quote!(__who),
@@ -464,7 +464,7 @@ impl Expansion<'_> {
 }
 
 /// The data that all states of a machine have in common.
-fn common(is_mutable: bool) -> TokenStream {
+pub(super) fn common(is_mutable: bool) -> TokenStream {
     if is_mutable {
         quote!(&mut self.1)
     } else {

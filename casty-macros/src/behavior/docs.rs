@@ -93,7 +93,11 @@ pub(super) fn reply(reply: &Reply) -> String {
             let (ok, error) = &**parts;
             format!("Result<{}, {}>", text::of(ok), text::of(error))
         }
-        Reply::Value(ty) | Reply::Fallible { whole: ty, .. } => text::of(ty),
+        Reply::Value(ty) | Reply::Fallible { whole: ty, .. } => {
+            let shown = text::of(ty);
+            let plain = shown.strip_prefix("::std::string::").map(str::to_owned);
+            plain.unwrap_or(shown)
+        }
     }
 }
 
@@ -141,7 +145,7 @@ pub(super) fn of_method(behavior: &Behavior, message: &Message) -> TokenStream {
 
 /// Which states handle the message, and what the others do with it.
 fn handled_in(behavior: &Behavior, message: &Message) -> Option<TokenStream> {
-    if !behavior.is_machine() {
+    if !behavior.is_machine() || message.is_built_in {
         return None;
     }
     let (mut handled, mut stashed) = (Vec::new(), Vec::new());

@@ -89,6 +89,7 @@ pub(super) fn parse(
             reply,
             timeout,
             internal,
+            is_built_in: false,
         },
         is_async: sig.asyncness.is_some(),
         parameters,

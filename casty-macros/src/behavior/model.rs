@@ -112,6 +112,8 @@ pub(super) struct Message {
     pub(super) reply: Reply,
     pub(super) timeout: Option<Duration>,
     pub(super) internal: bool,
+    /// Whether each state of a machine answers it, without a function of the user's.
+    pub(super) is_built_in: bool,
 }
 
 /// A field of a message.
@@ -238,6 +240,10 @@ pub(super) enum Target {
 }
 
 /// The function that makes the first state.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its signature"
+)]
 pub(super) struct Init {
     pub(super) ident: Ident,
     pub(super) is_async: bool,
@@ -334,7 +340,7 @@ impl Behavior {
         };
         self.messages
             .iter()
-            .filter(|message| !handles(message))
+            .filter(|message| !message.is_built_in && !handles(message))
             .collect()
     }
 

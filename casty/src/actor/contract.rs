@@ -13,7 +13,7 @@ use crate::{
             promise::{Deferred, Later},
             reply::ReplyTo,
         },
-        cell::{hooks::HookError, policy::Policy},
+        cell::{Cell, hooks::HookError, policy::Policy},
         context::Context,
         message::{Message, Reply},
         runtime::Runtime,
@@ -250,6 +250,10 @@ pub trait Address<A: Actor>: Clone + Send + Sync + 'static {
     /// Queues the envelope as soon as there is room. Dropping the future withdraws it.
     fn send(&self, envelope: Envelope<A>) -> BoxFuture<'static, Result<(), Rejected<A>>>;
 
+    /// The address of an actor that is alone in its system.
+    #[cfg(feature = "testkit")]
+    fn of_machine(only: Only<A>) -> Self;
+
     /// Hands `take` what this system sends to targets that are named by ids, and do not exist
     /// before: to the entities of a type.
     #[cfg(feature = "testkit")]
@@ -257,6 +261,12 @@ pub trait Address<A: Actor>: Clone + Send + Sync + 'static {
         let _ = (runtime, take);
     }
 }
+
+/// An actor that is alone in its system.
+#[cfg(feature = "testkit")]
+#[doc(hidden)]
+#[expect(missing_debug_implementations, reason = "not for users")]
+pub struct Only<A: Actor>(pub(crate) Arc<Cell<A>>);
 
 /// Takes an envelope to an entity.
 #[cfg(feature = "testkit")]

@@ -33,10 +33,10 @@ pub(crate) mod spy;
 pub(crate) mod tasks;
 
 pub use cell::hooks::HookError;
-#[cfg(feature = "testkit")]
-pub(crate) use contract::Take;
 pub use contract::{Actor, FirstState, Handled, Init};
 pub(crate) use contract::{Address, Envelope, Rejected};
+#[cfg(feature = "testkit")]
+pub(crate) use contract::{Only, Take};
 pub use message::{Message, Reply};
 pub use reference::Entity;
 pub(crate) use reference::Route;

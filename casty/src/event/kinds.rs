@@ -37,6 +37,18 @@ pub enum Event {
     },
     /// An actor goes on after a failure: with a fresh state, or with the state it had.
     ActorRestarted(ActorPath),
+    /// A state machine has changed its state. A handler that returned the state it had taken made a
+    /// transition too.
+    Transition {
+        /// The actor, or entity.
+        who: ActorPath,
+        /// The name of the state that was left.
+        from: &'static str,
+        /// The name of the state that was entered.
+        to: &'static str,
+        /// The wire name of the message that was handled.
+        message: &'static str,
+    },
     /// Something an actor [emitted](crate::Context::emit).
     Emitted(Emitted),
     /// A message that no actor will handle, or a failure that no sender learned of.

@@ -61,6 +61,7 @@
 mod arbiter;
 mod cluster;
 mod dead_letters;
+mod machine;
 mod probe;
 mod probe_target;
 #[cfg(feature = "sim")]
@@ -75,6 +76,7 @@ pub use crate::testkit::{
     arbiter::Arbiter,
     cluster::{cluster, cluster_of, shutdown},
     dead_letters::DeadLetters,
+    machine::Machine,
     probe::{Probe, Received},
     wait::{STEP_LIMIT, eventually, soon},
 };

@@ -2,12 +2,13 @@
 
 use std::fmt::Write;
 
-use proc_macro2::Ident;
+use proc_macro2::{Ident, Span};
+use syn::{Visibility, parse_quote};
 
 use crate::{
     behavior::{
         docs,
-        model::{Behavior, Hook, Message, Otherwise, Outcome, Policy, State, Target, Turn},
+        model::{Behavior, Hook, Message, Otherwise, Outcome, Policy, Reply, State, Target, Turn},
     },
     errors::Errors,
     names, text,
@@ -78,6 +79,31 @@ pub(in crate::behavior) fn check(behavior: &mut Behavior, errors: &mut Errors) {
         total(state, behavior, errors);
     }
     shared_policies_are_needed(behavior, errors);
+    add_state_name(behavior);
+}
+
+/// Adds the message `state_name`, which each state answers, unless there is one of that name.
+fn add_state_name(behavior: &mut Behavior) {
+    const NAME: &str = "state_name";
+    let ident = Ident::new(NAME, Span::call_site());
+    let variant = names::variant(&ident);
+    let mut messages = behavior.messages.iter();
+    if messages.any(|message| message.variant == variant || message.wire_name == NAME) {
+        return;
+    }
+    behavior.messages.push(Message {
+        variant,
+        wire_name: NAME.to_owned(),
+        ident,
+        docs: vec![parse_quote!(#[doc = " The name of the state that it is in."])],
+        deprecated: None,
+        vis: Visibility::Inherited,
+        arguments: Vec::new(),
+        reply: Reply::Value(Box::new(parse_quote!(::std::string::String))),
+        timeout: None,
+        internal: false,
+        is_built_in: true,
+    });
 }
 
 /// The messages that a state says nothing of and that can reach it: those that it neither handles

@@ -77,7 +77,21 @@ impl Expansion<'_> {
             self.arm(handler, &then)
         });
         let rest = self.unhandled(state);
-        quote!(match __message { #(#arms)* #rest })
+        let built_in = self
+            .behavior
+            .messages
+            .iter()
+            .filter(|message| message.is_built_in);
+        let told = built_in.map(|told| {
+            let (private, message, variant) = (&self.private, &self.message, &told.variant);
+            let name = state.ident.unraw().to_string();
+            quote! {
+                #message::#variant {} => {
+                    #private::Handled::Reply(__Reply::#variant(::std::string::String::from(#name)))
+                }
+            }
+        });
+        quote!(match __message { #(#arms)* #(#told)* #rest })
     }
 
     /// The arms of the messages that the state does not handle. The policy that most of them have
@@ -129,7 +143,7 @@ impl Expansion<'_> {
             Answer::Nothing => quote!(__next),
             Answer::Reply | Answer::Later => quote!((__next, __reply)),
         };
-        let entered = self.entered(state, &transition.next);
+        let entered = self.entered(state, handler, &transition.next);
         let reply = match transition.answer {
             Answer::Nothing => quote!(()),
             Answer::Reply | Answer::Later => quote!(__reply),
@@ -176,7 +190,7 @@ impl Expansion<'_> {
     }
 
     /// Puts the next state in place, after the exit hook of the last one.
-    fn entered(&self, from: &Ident, next: &Next) -> TokenStream {
+    fn entered(&self, from: &Ident, handler: &Handler, next: &Next) -> TokenStream {
         let private = &self.private;
         let state_enum = self.state_enum();
         let left = self
@@ -185,12 +199,13 @@ impl Expansion<'_> {
             .iter()
             .find(|state| state.ident == *from);
         let left = left.and_then(|state| self.left(state));
+        let (from, message) = (from.unraw().to_string(), &handler.message.wire_name);
         let enter = |target: &Target| match target {
             Target::State(ident) => {
                 let entered = self.begins_in(ident);
                 quote! {
                     self.0 = #state_enum::#ident(__next);
-                    #private::transition(__ctx);
+                    #private::transition(__ctx, #from, #message);
                     #entered
                 }
             }

@@ -156,18 +156,18 @@ impl Expansion<'_> {
     fn widened(&self) -> Vec<TokenStream> {
         let (private, actor) = (&self.private, self.actor());
         let sets = &self.behavior.one_ofs;
-        let names = |targets: &[Target]| targets.iter().map(Target::name).collect::<Vec<_>>();
+        let names_of = |targets: &[Target]| targets.iter().map(Target::name).collect::<Vec<_>>();
         let mut conversions = Vec::new();
         for (from, to) in sets
             .iter()
             .flat_map(|from| sets.iter().map(move |to| (from, to)))
         {
-            let (named, wide) = (names(from), names(to));
-            if named == wide || !named.iter().all(|name| wide.contains(name)) {
+            let (narrow, wide) = (names_of(from), names_of(to));
+            if narrow == wide || !narrow.iter().all(|name| wide.contains(name)) {
                 continue;
             }
             let (from_type, to_type) = (self.one_of(from), self.one_of(to));
-            let arms = named.iter().zip(VARIANTS).filter_map(|(name, variant)| {
+            let arms = narrow.iter().zip(VARIANTS).filter_map(|(name, variant)| {
                 let place = wide.iter().position(|other| other == name)?;
                 let variant = Ident::new(variant, Span::call_site());
                 let other = Ident::new(VARIANTS.get(place)?, Span::call_site());

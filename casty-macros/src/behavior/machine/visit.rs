@@ -5,6 +5,7 @@ use quote::{format_ident, quote};
 
 use crate::{
     behavior::{
+        actor::common,
         expand::Expansion,
         model::{Parameter, Period, State, Timer, Turn},
     },
@@ -41,7 +42,7 @@ impl Expansion<'_> {
     pub(super) fn left(&self, state: &State) -> Option<TokenStream> {
         let hook = state.hook(Turn::Exit)?;
         let ident = &state.ident;
-        let arguments = self.hook_arguments(hook);
+        let arguments = Self::hook_arguments(hook);
         let call = self.call(&quote!(#ident), &hook.ident, hook.is_async, &arguments);
         Some(quote!(#call;))
     }
@@ -68,7 +69,7 @@ impl Expansion<'_> {
             let asyncness = self.awaits_on_entry().then(|| quote!(async));
             let arms = self.in_each_state(|state, place| {
                 let hook = state.hook(Turn::Enter)?;
-                let arguments = [place].into_iter().chain(self.hook_arguments(hook));
+                let arguments = [place].into_iter().chain(Self::hook_arguments(hook));
                 let arguments: Vec<_> = arguments.collect();
                 let ty = &state.ty;
                 let call = self.call(&quote!(#ty), &hook.ident, hook.is_async, &arguments);
@@ -128,9 +129,9 @@ impl Expansion<'_> {
                 quote!(::core::time::Duration::from_millis(#millis))
             }
             Period::Function { ident, parameters } => {
-                let common = parameters.iter().map(|parameter| match parameter {
-                    Parameter::Common { is_mutable: true } => quote!(&mut self.1),
-                    _ => quote!(&self.1),
+                let common = parameters.iter().map(|parameter| {
+                    let is_mutable = *parameter == Parameter::Common { is_mutable: true };
+                    common(is_mutable)
                 });
                 let place = std::iter::once(place.clone());
                 let arguments = place.chain(common);

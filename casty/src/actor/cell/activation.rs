@@ -72,6 +72,9 @@ pub(super) trait AnyActivation: Send {
 
     fn has_state(&self) -> bool;
 
+    /// The present state's name, for a state machine.
+    fn state_name(&self) -> &'static str;
+
     /// Whether there is a state to go on with: a failure may have left none.
     fn is_whole(&self) -> bool;
 

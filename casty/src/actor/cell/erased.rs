@@ -189,6 +189,11 @@ impl<A: Actor> AnyActivation for Run<A> {
         self.activation.state.is_some()
     }
 
+    fn state_name(&self) -> &'static str {
+        let state = self.activation.state.as_ref();
+        state.map_or(A::NAME, A::state_name)
+    }
+
     fn is_whole(&self) -> bool {
         self.activation.state.as_ref().is_some_and(A::is_whole)
     }

@@ -15,7 +15,7 @@ use crate::{
             hooks::Hook,
             policy::OnFailure,
         },
-        context::activation_scope::ActivationScope,
+        context::{activation_scope::ActivationScope, core::Transition},
         handle::{self, ChildEvent},
         tasks::throttle::Throttle,
     },
@@ -210,7 +210,14 @@ impl dyn AnyActivation + '_ {
     /// Does what a handler asked for besides its reply.
     pub(super) fn heed_requests(&mut self) -> Boxed<'_, ControlFlow<()>> {
         boxed(async move {
-            if self.context().take_transition() {
+            if let Some(Transition { from, message }) = self.context().take_transition() {
+                let (cell, to) = (self.cell(), self.state_name());
+                cell.host().runtime().publish(|| Event::Transition {
+                    who: cell.path(),
+                    from,
+                    to,
+                    message,
+                });
                 self.unstash();
             }
             if self.context().take_stop() {

@@ -25,6 +25,8 @@ pub(crate) mod hooks;
 mod host;
 mod leased;
 mod life;
+#[cfg(feature = "testkit")]
+pub(crate) mod look;
 pub(crate) mod mailbox;
 mod permission;
 pub(crate) mod policy;

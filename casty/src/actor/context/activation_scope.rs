@@ -1,5 +1,7 @@
 //! The scope of an activation: children, timers, work and watches, all of which end with it.
 
+#[cfg(feature = "testkit")]
+use std::time::Duration;
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
@@ -29,13 +31,19 @@ pub(crate) struct ActivationScope {
     pub(crate) timers: JoinSet<()>,
     pub(crate) work: JoinSet<()>,
     /// The timers of the present state, by their messages' names.
-    state_timers: Vec<(&'static str, Cancellable)>,
+    state_timers: Vec<StateTimer>,
     /// The timers that may go along if the actor moves.
     travelling: Vec<Arc<dyn Travels>>,
     /// How many of them there are before it is worth a look which are over.
     reap_at: usize,
     watches: BTreeMap<WatchId, Watch>,
     watched: HashMap<WatchedKey, WatchId>,
+}
+
+struct StateTimer {
+    message: &'static str,
+    timer: Arc<dyn Travels>,
+    handle: Cancellable,
 }
 
 /// The fewest timers that are looked at.
@@ -73,17 +81,37 @@ impl ActivationScope {
     }
 
     pub(crate) fn has_state_timer(&self, message: &str) -> bool {
-        self.state_timers.iter().any(|(name, _)| *name == message)
+        let mut timers = self.state_timers.iter();
+        timers.any(|timer| timer.message == message)
     }
 
-    pub(crate) fn add_state_timer(&mut self, message: &'static str, timer: Cancellable) {
-        self.state_timers.push((message, timer));
+    pub(crate) fn add_state_timer(
+        &mut self,
+        message: &'static str,
+        timer: Arc<dyn Travels>,
+        handle: Cancellable,
+    ) {
+        self.state_timers.push(StateTimer {
+            message,
+            timer,
+            handle,
+        });
+    }
+
+    /// The timers of the state that are still to come: the message of each, and the time that is
+    /// left.
+    #[cfg(feature = "testkit")]
+    pub(crate) fn state_timers(&self, now: Instant) -> Vec<(&'static str, Duration)> {
+        let timers = self.state_timers.iter().filter(|it| !it.timer.is_over());
+        timers
+            .map(|it| (it.message, it.timer.due().saturating_duration_since(now)))
+            .collect()
     }
 
     /// The state has been left.
     pub(crate) fn end_state_timers(&mut self) {
-        for (_, timer) in self.state_timers.drain(..) {
-            timer.cancel();
+        for timer in self.state_timers.drain(..) {
+            timer.handle.cancel();
         }
     }
 

@@ -12,8 +12,16 @@ use crate::actor::{
 #[derive(Default)]
 pub(super) struct Requests {
     pub(super) stop: bool,
-    pub(super) transition: bool,
+    pub(super) transition: Option<Transition>,
     pub(super) passivate: bool,
+}
+
+/// A transition that a handler made.
+pub(crate) struct Transition {
+    /// The name of the state that was left.
+    pub(crate) from: &'static str,
+    /// The name of the message that was handled.
+    pub(crate) message: &'static str,
 }
 
 /// What an activation has begun, and what it asked for.
@@ -32,13 +40,13 @@ pub(crate) struct ContextCore {
 }
 
 impl ContextCore {
-    pub(crate) fn take_transition(&mut self) -> bool {
-        std::mem::take(&mut self.requests.transition)
+    pub(crate) fn take_transition(&mut self) -> Option<Transition> {
+        self.requests.transition.take()
     }
 
     /// The state machine has changed its state. The timers of the last one are over.
-    pub(super) fn transition(&mut self) {
-        self.requests.transition = true;
+    pub(super) fn transition(&mut self, transition: Transition) {
+        self.requests.transition = Some(transition);
         if let Some(attached) = &mut self.attached {
             attached.end_state_timers();
         }
@@ -51,7 +59,7 @@ impl ContextCore {
     /// Whether the handler asked for what happens right after it.
     #[inline]
     pub(crate) fn has_requests(&self) -> bool {
-        self.requests.stop || self.requests.transition
+        self.requests.stop || self.requests.transition.is_some()
     }
 
     #[inline]

@@ -88,6 +88,10 @@ pub(crate) trait Travels: Send + Sync {
     /// Whether it was cancelled, or has nothing more to do.
     fn is_over(&self) -> bool;
 
+    /// When its next message is due.
+    #[cfg(feature = "testkit")]
+    fn due(&self) -> Instant;
+
     /// `None` if its message cannot travel.
     fn pack(&self, now: Instant, runtime: &Arc<Runtime>) -> Option<PackedTimer>;
 }

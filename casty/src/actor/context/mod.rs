@@ -11,7 +11,11 @@ pub(crate) mod watch;
 use std::{any::Any, fmt, sync::Arc};
 
 use crate::{
-    actor::{Actor, cell::Cell, context::core::ContextCore},
+    actor::{
+        Actor,
+        cell::Cell,
+        context::core::{ContextCore, Transition},
+    },
     event::{ActorPath, Emitted, Event},
     id::NodeId,
 };
@@ -136,8 +140,8 @@ impl<A: Actor> Context<A> {
         self.core.ended_by_move.is_none()
     }
 
-    pub(crate) fn transition(&mut self) {
-        self.core.transition();
+    pub(crate) fn transition(&mut self, from: &'static str, message: &'static str) {
+        self.core.transition(Transition { from, message });
     }
 }
 

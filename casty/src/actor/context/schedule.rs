@@ -179,8 +179,13 @@ impl<A: Actor> Context<A> {
             None => Source::Once(Some(first)),
             Some(every) => Source::Every(every, Box::new(move |_| Some(make()))),
         };
-        let timer = self.start_timer(Timer::of_a_state(after, source));
-        self.core.attached().add_state_timer(name, timer);
+        self.add_state_timer(name, Timer::of_a_state(after, source));
+    }
+
+    fn add_state_timer(&mut self, message: &'static str, timer: Arc<Timer<A>>) {
+        let handle = self.start_timer(timer.clone());
+        let scope = self.core.attached();
+        scope.add_state_timer(message, timer, handle);
     }
 
     fn start_timer(&mut self, timer: Arc<Timer<A>>) -> Cancellable {
@@ -231,8 +236,7 @@ impl<A: Actor> Context<A> {
         };
         let was_starting = self.core.set_starting(false);
         if is_of_a_state {
-            let timer = self.start_timer(Timer::of_a_state(left, source));
-            self.core.attached().add_state_timer(name, timer);
+            self.add_state_timer(name, Timer::of_a_state(left, source));
         } else {
             self.start_timer(Timer::new(left, source));
         }
@@ -393,6 +397,11 @@ impl<A: Actor> TimerState<A> {
 impl<A: Actor> Travels for Timer<A> {
     fn is_over(&self) -> bool {
         self.delivery.is_cancelled() || matches!(lock(&self.state).source, Source::Once(None))
+    }
+
+    #[cfg(feature = "testkit")]
+    fn due(&self) -> Instant {
+        Self::due(self)
     }
 
     fn pack(&self, now: Instant, runtime: &Arc<Runtime>) -> Option<PackedTimer> {

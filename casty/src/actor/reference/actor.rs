@@ -153,6 +153,11 @@ impl Terminated {
 impl<A: Actor> Address<A> for ActorRef<A> {
     const STARTS_AGAIN: bool = false;
 
+    #[cfg(feature = "testkit")]
+    fn of_machine(only: crate::actor::Only<A>) -> Self {
+        Self::local(only.0)
+    }
+
     fn runtime(&self) -> &Arc<Runtime> {
         match &self.0 {
             Place::Here(cell) => cell.runtime(),

@@ -171,6 +171,27 @@ impl<E: Entity> Address<E> for EntityRef<E> {
     }
 
     #[cfg(feature = "testkit")]
+    fn of_machine(crate::actor::Only(cell): crate::actor::Only<E>) -> Self {
+        let id = match cell.name() {
+            crate::actor::handle::CellName::Entity(id) => id.clone(),
+            crate::actor::handle::CellName::Actor(number) => EntityId::new(number.to_string()),
+        };
+        let target = Arc::downgrade(&cell);
+        let take = move |_, envelope| {
+            let Some(cell) = target.upgrade() else {
+                return Err(Rejected::new(envelope, Failure::Stopped));
+            };
+            cell.push(envelope).map_err(Rejected::from)
+        };
+        let route = Arc::new(StandIn {
+            name: E::NAME.to_owned(),
+            runtime: cell.runtime().clone(),
+            take: Arc::new(take),
+        });
+        Self::new(route, id)
+    }
+
+    #[cfg(feature = "testkit")]
     fn stand_in(runtime: &Arc<Runtime>, take: Arc<crate::actor::Take<E>>) {
         let route: Arc<dyn Route<E>> = Arc::new(StandIn {
             name: runtime.route::<E>().name().to_owned(),
