@@ -20,6 +20,7 @@ use crate::{
     },
     error::Failure,
     event::ActorPath,
+    infra::panic,
     message::{
         answer::{Pending, RawAnswer, WayBack},
         codec,
@@ -115,7 +116,9 @@ pub(crate) struct Asker<R> {
 impl<R: Reply> ReplyTo<R> {
     #[inline]
     pub(crate) fn answer(self, reply: R) {
-        if !matches!(self, Self::Nobody) {
+        if matches!(self, Self::Nobody) {
+            discard(reply);
+        } else {
             self.answer_asker(reply);
         }
     }
@@ -123,7 +126,7 @@ impl<R: Reply> ReplyTo<R> {
     fn answer_asker(self, reply: R) {
         match self {
             Self::Nobody | Self::Own(_) => {}
-            Self::Asker(asker) => asker.answerer.answer(Answer::Reply(reply)),
+            Self::Asker(asker) => return asker.answerer.answer(Answer::Reply(reply)),
             Self::Remote(remote) => remote.answer(&reply),
             Self::RemoteActor(remote) => remote.0.answer(&reply),
             Self::Relay(pending) => pending.complete(encoded(&reply)),
@@ -134,12 +137,20 @@ impl<R: Reply> ReplyTo<R> {
             Self::Guarded(guarded) => {
                 let (to, cell) = *guarded;
                 if cell.may_act() {
-                    to.answer(reply);
-                } else {
-                    to.fail(cell.lost_lease());
+                    return to.answer(reply);
                 }
+                to.fail(cell.lost_lease());
             }
         }
+        discard(reply);
+    }
+}
+
+/// Drops a reply that nobody gets as it is. A panic of its `Drop` says nothing about the actor.
+#[inline]
+fn discard<R>(reply: R) {
+    if std::mem::needs_drop::<R>() {
+        panic::contained("a reply", || drop(reply));
     }
 }
 
