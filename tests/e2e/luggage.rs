@@ -236,3 +236,189 @@ fn timers_go_along_with_the_time_that_is_left_and_an_entity_learns_what_has_ende
         assert!(expected.contains(&ticks), "t{n}: {ticks} in {seconds} s");
     }
 }
+
+/// A lease of what a state timer ends: its time is the state's.
+#[entity(shards = 8, migrate)]
+pub(crate) mod rental {
+    use super::*;
+
+    /// What is known in every state.
+    #[state(common)]
+    #[message]
+    #[derive(Default)]
+    pub(crate) struct Counts {
+        beats: u64,
+        rented: u64,
+        entered: u64,
+    }
+
+    #[state(initial)]
+    #[message]
+    #[derive(Default)]
+    pub(crate) struct Free;
+
+    #[state]
+    #[message]
+    pub(crate) struct Rented {
+        seconds: u64,
+    }
+
+    #[behavior]
+    impl Free {
+        #[message]
+        fn rent(self, seconds: u64, counts: &mut Counts) -> Rented {
+            counts.rented += 1;
+            Rented { seconds }
+        }
+    }
+
+    #[behavior(otherwise = ignore)]
+    impl Rented {
+        #[on_enter]
+        fn entered(&mut self, counts: &mut Counts) {
+            counts.entered += 1;
+        }
+
+        fn time(&self) -> Duration {
+            Duration::from_secs(self.seconds)
+        }
+
+        #[message(internal, after = Self::time)]
+        fn end(self) -> Free {
+            Free
+        }
+
+        #[message(internal, every = "1s")]
+        fn beat(&mut self, counts: &mut Counts) {
+            counts.beats += 1;
+        }
+    }
+
+    #[behavior(of(all))]
+    impl _ {
+        /// The node, and what is known.
+        #[message]
+        fn counts(&self, counts: &Counts, ctx: &mut Context<Rental>) -> (String, u64, u64, u64) {
+            let node = ctx.node_id().to_string();
+            (node, counts.beats, counts.rented, counts.entered)
+        }
+    }
+}
+
+#[test]
+fn timers_of_a_state_and_common_data_go_along_in_a_move() {
+    casty_tests::log();
+    let mut sim = Sim::new(52);
+    sim.start("a");
+    sim.on("a", |system| async move {
+        for n in 0..COUNT {
+            let rental = system.entity::<Rental>(format!("r{n}"));
+            rental.rent(20).await.unwrap();
+        }
+    });
+    sim.run_for(Duration::from_secs(5));
+    sim.start("b");
+    sim.run_for(Duration::from_secs(10));
+    let all = |sim: &mut Sim| {
+        sim.on("b", |system| async move {
+            let mut all = Vec::new();
+            for n in 0..COUNT {
+                let rental = system.entity::<Rental>(format!("r{n}"));
+                let name = rental.state_name().await.unwrap();
+                all.push((name, rental.counts().await.unwrap()));
+            }
+            all
+        })
+    };
+    let before = all(&mut sim);
+    let moved = before.iter().filter(|(_, (node, ..))| node == "b").count();
+    assert!(moved > 0 && moved < before.len(), "{before:?}");
+    assert!(
+        before.iter().all(|(name, _)| name == "Rented"),
+        "{before:?}"
+    );
+    sim.run_for(Duration::from_secs(10));
+    for (name, (_, beats, rented, entered)) in all(&mut sim) {
+        assert_eq!((name.as_str(), rented, entered), ("Free", 1, 1));
+        // A beat for each second of the twenty, less what the move took.
+        assert!((16..=20).contains(&beats), "{beats}");
+    }
+}
+
+/// Keeps commands until it is online.
+#[entity(shards = 8)]
+pub(crate) mod device {
+    use super::*;
+
+    #[state(initial)]
+    #[derive(Default)]
+    pub(crate) struct Offline;
+
+    #[state]
+    #[derive(Default)]
+    pub(crate) struct Online {
+        done: Vec<String>,
+    }
+
+    #[behavior(otherwise = stash)]
+    impl Offline {
+        #[message]
+        fn connect(self) -> Online {
+            Online::default()
+        }
+
+        #[message]
+        fn place(&self, ctx: &mut Context<Device>) -> String {
+            ctx.node_id().to_string()
+        }
+    }
+
+    #[behavior(otherwise = reject)]
+    impl Online {
+        #[message]
+        fn command(&mut self, what: String) {
+            self.done.push(what);
+        }
+
+        #[message]
+        fn done(&self) -> Vec<String> {
+            self.done.clone()
+        }
+    }
+}
+
+/// In a cluster, so that half of the askers are on another node than the device.
+#[test]
+fn what_was_asked_stashed_and_given_up_is_not_handled() {
+    casty_tests::log();
+    let mut sim = Sim::new(53);
+    sim.start("a");
+    sim.start("b");
+    sim.run_for(Duration::from_secs(10));
+    let second = Duration::from_secs(1);
+    let done = sim.on("a", move |system| async move {
+        let mut done = Vec::new();
+        for n in 0..8 {
+            let device = system.entity::<Device>(format!("d{n}"));
+            let place = device.place().await.unwrap();
+            let command = |what: &str| device.command(what.to_owned());
+            let given_up = command("given up").timeout(second).await;
+            assert!(
+                matches!(given_up, Err(AskError::Timeout { .. })),
+                "{given_up:?}"
+            );
+            command("told").tell().await.unwrap();
+            let waits = tokio::spawn(command("waits").timeout(second * 3600).into_future());
+            tokio::time::sleep(second * 10).await;
+            device.connect().await.unwrap();
+            waits.await.unwrap().unwrap();
+            done.push((place, device.done().await.unwrap()));
+        }
+        done
+    });
+    assert!(done.iter().any(|(place, _)| place == "a"), "{done:?}");
+    assert!(done.iter().any(|(place, _)| place == "b"), "{done:?}");
+    for (place, done) in done {
+        assert_eq!(done, ["told", "waits"], "on {place}");
+    }
+}

@@ -265,6 +265,9 @@ fn handle(
         inlet.received(bytes);
     }
     match (lane, frame) {
+        (_, Frame::GiveUp { correlation }) => {
+            inlet.give_up(correlation);
+        }
         (_, Frame::Ping) => {
             inlet.send(Frame::Pong);
             if lane != Lane::Control {

@@ -16,6 +16,11 @@ pub(crate) enum RawAnswer {
 /// An asker whose answer comes over a connection.
 pub(crate) trait Pending: Send {
     fn complete(self: Box<Self>, answer: RawAnswer);
+
+    /// Whether the asker waits no more.
+    fn is_given_up(&self) -> bool {
+        false
+    }
 }
 
 /// The way back for an answer, held by a sender whose message may still be turned away.
@@ -29,6 +34,9 @@ pub(crate) trait ReplyPath: Send + Sync {
     /// `epoch`: the epoch of the activation that answers; zero for an actor, which no shard owns.
     fn reply(&self, correlation: u64, epoch: Epoch, payload: &[u8]);
     fn fail(&self, correlation: u64, failure: &Failure);
+
+    /// Whether the peer has said that the asker waits no more.
+    fn is_given_up(&self, correlation: u64) -> bool;
 }
 
 /// The receiving end of a window that bounds what a peer may send.

@@ -1,11 +1,12 @@
 //! One connection: reads frames, writes what its outbox holds, notices silence.
 
 use std::{
+    collections::BTreeSet,
     future::poll_fn,
     io::{self, IoSlice},
     pin::{Pin, pin},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
@@ -28,7 +29,7 @@ use super::{
 use crate::{
     error::Failure,
     id::{Epoch, MemberId},
-    infra::timer_thread::TimerThread,
+    infra::{sync::lock, timer_thread::TimerThread},
     message::{
         answer::{Credit, ReplyPath, Window},
         codec,
@@ -367,6 +368,9 @@ async fn watch(
         if side == Side::Dialed {
             // No room means that the writer is stuck, which the silence will show.
             let _ = outbox.put_urgent(Frame::Ping);
+            for correlation in outbox.forget_given_up() {
+                let _ = outbox.put_urgent(Frame::GiveUp { correlation });
+            }
         }
     }
 }
@@ -383,7 +387,13 @@ pub(crate) struct Inlet {
     reported: AtomicU64,
     /// Whether a reply has found no room. It is logged once a connection.
     has_refused: AtomicBool,
+    /// Asks whose askers wait no more.
+    given_up: Mutex<BTreeSet<u64>>,
 }
+
+/// How many asks an inlet knows to be given up. Most of them were answered long ago; the oldest are
+/// forgotten.
+const GIVEN_UP_MAX: usize = 4096;
 
 impl Inlet {
     pub(crate) fn new(peer: MemberId, cancel: CancellationToken) -> Arc<Self> {
@@ -396,7 +406,17 @@ impl Inlet {
             granted: AtomicU64::new(0),
             reported: AtomicU64::new(0),
             has_refused: AtomicBool::new(false),
+            given_up: Mutex::default(),
         })
+    }
+
+    /// The asker of this message waits no more.
+    pub(crate) fn give_up(&self, correlation: u64) {
+        let mut given_up = lock(&self.given_up);
+        given_up.insert(correlation);
+        if given_up.len() > GIVEN_UP_MAX {
+            given_up.pop_first();
+        }
     }
 
     /// Counts a message that was read. Its bytes are granted later.
@@ -484,6 +504,11 @@ impl ReplyPath for Inlet {
             }),
             Err(error) => tracing::error!(%error, "a failure cannot be encoded"),
         }
+    }
+
+    fn is_given_up(&self, correlation: u64) -> bool {
+        // Also where the connection, and with it the asker, is gone.
+        self.cancel.is_cancelled() || lock(&self.given_up).contains(&correlation)
     }
 }
 

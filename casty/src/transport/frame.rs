@@ -14,6 +14,7 @@
 //!      control: payload
 //!      ping, pong: nothing
 //!      goodbye: u64 bytes received; the last frame of an accepting side, which reads no more
+//!      give up: u64 correlation; the asker waits no more
 //! ```
 //!
 //! A chain names the actors that wait for the answer: see `actor/ask/chain.rs`. Correlation 0 means
@@ -39,6 +40,7 @@ mod kind {
     pub(super) const PING: u8 = 8;
     pub(super) const PONG: u8 = 9;
     pub(super) const GOODBYE: u8 = 10;
+    pub(super) const GIVE_UP: u8 = 11;
 }
 
 /// A message for an entity.
@@ -93,6 +95,10 @@ pub(crate) enum Frame<'a> {
     Goodbye {
         received: u64,
     },
+    /// No asker waits for this answer any more.
+    GiveUp {
+        correlation: u64,
+    },
 }
 
 /// Why bytes from a peer are no frame.
@@ -144,7 +150,7 @@ impl<'a> Frame<'a> {
             Self::Credit { .. } => 16,
             Self::Control(payload) => payload.len(),
             Self::Ping | Self::Pong => 0,
-            Self::Goodbye { .. } => 8,
+            Self::Goodbye { .. } | Self::GiveUp { .. } => 8,
         }
     }
 
@@ -224,6 +230,10 @@ impl<'a> Frame<'a> {
             Self::Goodbye { received } => {
                 out.put_u8(kind::GOODBYE);
                 out.put_u64_le(*received);
+            }
+            Self::GiveUp { correlation } => {
+                out.put_u8(kind::GIVE_UP);
+                out.put_u64_le(*correlation);
             }
         }
     }
@@ -344,6 +354,9 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Frame<'_>, FrameError> {
         kind::PONG => Frame::Pong,
         kind::GOODBYE => Frame::Goodbye {
             received: rest.u64()?,
+        },
+        kind::GIVE_UP => Frame::GiveUp {
+            correlation: rest.u64()?,
         },
         other => return Err(FrameError::UnknownKind(other)),
     })

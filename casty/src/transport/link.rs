@@ -414,7 +414,7 @@ impl Link {
                 self.outbox.goodbye(received);
                 return Err(ConnectionEnd::Closed);
             }
-            Frame::Ping | Frame::Entity(_) | Frame::Actor { .. } => {
+            Frame::Ping | Frame::GiveUp { .. } | Frame::Entity(_) | Frame::Actor { .. } => {
                 return Err(ConnectionEnd::Unexpected);
             }
         }

@@ -362,6 +362,20 @@ impl Outbox {
         lock(&self.0.state).pending.remove(&correlation)
     }
 
+    /// Forgets the asks whose askers wait no more. Returns their correlations.
+    pub(crate) fn forget_given_up(&self) -> Vec<u64> {
+        let mut state = lock(&self.0.state);
+        let over = state
+            .pending
+            .extract_if(|_, (_, asker)| asker.is_given_up());
+        let over: Vec<_> = over.collect();
+        drop(state);
+        // The askers are dropped here, where nothing is locked.
+        over.into_iter()
+            .map(|(correlation, _)| correlation)
+            .collect()
+    }
+
     /// The connection is lost. Messages that were never written stay for the next connection.
     pub(crate) fn connection_lost(&self) -> Lost {
         let mut state = lock(&self.0.state);

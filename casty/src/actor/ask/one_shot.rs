@@ -188,6 +188,14 @@ impl<T> Answerer<T> {
     }
 }
 
+impl<T> Answerer<T> {
+    /// Whether the ask has ended: its deadline has passed, or its asker waits no more.
+    pub(crate) fn is_given_up(&self) -> bool {
+        let Some(one_shot) = &self.0 else { return true };
+        Arc::strong_count(one_shot) == 1 || lock(&one_shot.slot).outcome.is_some()
+    }
+}
+
 impl<T> Drop for Answerer<T> {
     fn drop(&mut self) {
         if let Some(one_shot) = self.0.take() {

@@ -36,6 +36,12 @@ impl RemoteReply {
         }
     }
 
+    /// Whether the asker waits no more, as its node has said.
+    pub(super) fn is_given_up(&self) -> bool {
+        let path = self.path.as_ref();
+        path.is_none_or(|path| path.is_given_up(self.correlation))
+    }
+
     /// Drops the duty to answer: the asker hears of the message in another way.
     pub(crate) fn forget(mut self) {
         self.path = None;
@@ -67,6 +73,10 @@ impl RemoteReply {
 impl Pending for RemoteReply {
     fn complete(self: Box<Self>, answer: RawAnswer) {
         (*self).complete(answer);
+    }
+
+    fn is_given_up(&self) -> bool {
+        Self::is_given_up(self)
     }
 }
 

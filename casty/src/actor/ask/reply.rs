@@ -176,6 +176,20 @@ impl<R> ReplyTo<R> {
         }
     }
 
+    /// Whether no asker waits any more, as far as is known here.
+    pub(crate) fn is_given_up(&self) -> bool {
+        match self {
+            Self::Nobody => false,
+            Self::Own(own) => own.is_cancelled(),
+            Self::Asker(asker) => asker.answerer.is_given_up(),
+            Self::Strict(strict) => strict.0.answerer.is_given_up(),
+            Self::Remote(remote) => remote.is_given_up(),
+            Self::RemoteActor(remote) => remote.0.is_given_up(),
+            Self::Relay(pending) => pending.is_given_up(),
+            Self::Guarded(guarded) => guarded.0.is_given_up(),
+        }
+    }
+
     /// To be answered at any time, but only while the actor may act.
     pub(crate) fn guarded(self, cell: Arc<dyn Acts>) -> Self {
         Self::Guarded(Box::new((self, cell)))
@@ -278,6 +292,10 @@ impl<R: Send> Pending for Asker<R> {
             RawAnswer::Encoded(bytes) => Answer::Encoded(bytes),
             RawAnswer::Failed(failure) => Answer::Failed(failure),
         });
+    }
+
+    fn is_given_up(&self) -> bool {
+        self.answerer.is_given_up()
     }
 }
 

@@ -1,6 +1,9 @@
 //! A cell, and the activation in it, of any type.
 
-use std::{any::Any, ops::ControlFlow, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    any::Any, collections::VecDeque, ops::ControlFlow, panic::AssertUnwindSafe, sync::Arc,
+    time::Duration,
+};
 
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
@@ -164,6 +167,17 @@ fn ancestors(parent: Option<Arc<dyn AnyCell>>) -> Vec<ActorPath> {
         .collect()
 }
 
+/// What was asked, and kept for a later state, is not handled for an asker that waits no more.
+pub(super) fn drop_given_up<A: Actor>(stash: &mut VecDeque<Envelope<A>>) {
+    let kept = std::mem::take(stash);
+    let (given_up, kept): (VecDeque<_>, _) =
+        kept.into_iter().partition(|it| it.reply.is_given_up());
+    *stash = kept;
+    if !given_up.is_empty() {
+        panic::contained("a message that was given up", || drop(given_up));
+    }
+}
+
 impl<A: Actor> AnyActivation for Run<A> {
     fn cell(&self) -> Arc<dyn Untyped> {
         self.cell.clone()
@@ -236,6 +250,7 @@ impl<A: Actor> AnyActivation for Run<A> {
 
     fn unstash(&mut self) {
         if let Some(mut stash) = self.activation.stash.take() {
+            drop_given_up(&mut stash);
             stash.append(&mut self.batch);
             self.batch = *stash;
         }

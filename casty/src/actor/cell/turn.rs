@@ -12,7 +12,7 @@ use crate::{
     actor::{
         Actor, Envelope, Handled, Message as _, Reply,
         ask::{chain, promise::Deferred, reply::ReplyTo},
-        cell::{Cell, leased::CutShort, run::Run, settle::Leave},
+        cell::{Cell, erased::drop_given_up, leased::CutShort, run::Run, settle::Leave},
         runtime::Runtime,
     },
     error::Failure,
@@ -195,6 +195,9 @@ impl<A: Actor> Run<A> {
             }),
             Handled::Stash(message) => {
                 let stash = self.activation.stash.get_or_insert_default();
+                if stash.len() >= A::POLICY.stash {
+                    drop_given_up(stash);
+                }
                 if stash.len() < A::POLICY.stash {
                     stash.push_back(Envelope { message, reply });
                     return Turn::Silent;
