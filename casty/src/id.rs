@@ -2,13 +2,11 @@
 //!
 //! Everything here is a plain value. What the names refer to is decided elsewhere.
 
-use std::{
-    collections::BTreeSet, fmt, net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration,
-};
+use std::{collections::BTreeSet, fmt, net::SocketAddr, num::NonZeroU32, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-use crate::infra::printable::Printable;
+use crate::infra::{printable::Printable, wall_clock};
 
 /// The longest accepted entity id, in bytes.
 pub const ENTITY_ID_BYTES_MAX: usize = 1024;
@@ -55,14 +53,8 @@ pub struct Incarnation(pub u64);
 impl Incarnation {
     /// The incarnation of a process that starts now, by the system's clock.
     pub fn now() -> Self {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the one place that asks for the wall clock"
-        )]
-        let since_epoch = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .unwrap_or(Duration::ZERO);
-        Self(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
+        let millis = wall_clock::since_epoch().as_millis();
+        Self(u64::try_from(millis).unwrap_or(u64::MAX))
     }
 }
 

@@ -10,7 +10,7 @@ mod invariants;
 
 use std::process::{Command, ExitCode};
 
-use invariants::{Plan, handlers, names, run, two};
+use invariants::{Plan, handlers, names, operators, run, two};
 
 /// The rules, and the invariant that each rule is there for.
 const MUTANTS: &[(&str, &str)] = &[
@@ -39,6 +39,8 @@ const MUTANTS: &[(&str, &str)] = &[
     ("a_removed_seat_sits_again", KEPT),
     ("names_are_not_verified", NAMES),
     ("a_handler_outlives_its_lease", HANDLERS),
+    ("generations_have_no_founder", OPERATORS),
+    ("a_sole_voter_asks_nobody", OPERATORS),
 ];
 
 /// The invariant of two nodes with a tie-breaker, which has a storm of its own.
@@ -59,6 +61,9 @@ const NAMES: &str = "16";
 
 /// The invariant of handlers that await, which has a storm of its own.
 const HANDLERS: &str = "17";
+
+/// The invariants of operators' actions, which have a storm of their own.
+const OPERATORS: &str = "18";
 
 /// The environment variable that selects the broken rule.
 const CHOSEN: &str = "CASTY_MUTANT";
@@ -120,6 +125,7 @@ fn find(seeds: u64) -> ExitCode {
             OF_TWO => two::run(seed),
             NAMES => names::run(seed),
             HANDLERS => handlers::run(seed),
+            OPERATORS => operators::run(seed),
             SUCCESSION => run(seed, Plan::succession()),
             KEPT => run(seed, Plan::kept(seed)),
             ROLLING => run(seed, Plan::rolling()),

@@ -8,7 +8,7 @@ mod invariants;
 
 use std::ops::Range;
 
-use invariants::{Plan, handlers, names, run, two};
+use invariants::{Plan, handlers, names, operators, run, two};
 
 /// The seeds to run.
 fn seeds(default: Range<u64>) -> Range<u64> {
@@ -109,6 +109,15 @@ fn a_false_name_never_becomes_a_member() {
 fn a_handler_ends_with_its_lease() {
     for seed in seeds(0..2) {
         if let Err(broken) = handlers::run(seed) {
+            panic!("{broken}");
+        }
+    }
+}
+
+#[test]
+fn nobody_is_left_without_a_way_on() {
+    for seed in seeds(0..4) {
+        if let Err(broken) = operators::run(seed) {
             panic!("{broken}");
         }
     }

@@ -1,5 +1,6 @@
 //! The invariants of `ARCHITECTURE.md`, a file each, and the storms of faults that they are checked
-//! in: [`scenario`] with four and five nodes, [`two`] with two nodes and a tie-breaker.
+//! in: [`scenario`] with four and five nodes, [`two`] with two nodes and a tie-breaker,
+//! [`operators`] with an operator.
 //!
 //! After every millisecond of simulated time, each check sees the views of all nodes and the
 //! sightings of their internal events.
@@ -19,8 +20,10 @@ mod one_cluster;
 mod one_generation_serves;
 mod one_leader_a_term;
 mod one_owner_at_a_time;
+pub(crate) mod operators;
 pub(crate) mod scenario;
 mod the_dead_stay_dead;
+mod tokens;
 pub(crate) mod two;
 
 use std::{fmt, time::Duration};

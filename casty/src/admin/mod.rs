@@ -76,7 +76,7 @@ use crate::{
         connection::Keepalive,
         handshake::{HandshakeError, HandshakeRefusal},
         link::{LinkTimes, Peer},
-        net::Tcp,
+        net::{Net, Tcp},
     },
 };
 
@@ -175,18 +175,32 @@ impl Admin {
         cluster: String,
         nodes: Vec<String>,
     ) -> Boxed<'static, Result<Self, AdminError>> {
-        boxed(Self::reach(timeout, cluster, nodes))
+        boxed(async move {
+            Self::assemble(Arc::new(Tcp), fresh_seed(), timeout, cluster)
+                .reach(nodes)
+                .await
+        })
     }
 
-    async fn reach(
-        timeout: Duration,
+    /// [`connect`](Self::connect), over another network than TCP. All randomness comes from `seed`.
+    #[cfg(feature = "sim")]
+    pub(crate) async fn connect_over(
+        net: Arc<dyn Net>,
+        seed: u64,
         cluster: String,
         nodes: Vec<String>,
     ) -> Result<Self, AdminError> {
+        Self::assemble(net, seed, TIMEOUT, cluster)
+            .reach(nodes)
+            .await
+    }
+
+    async fn reach(self, nodes: Vec<String>) -> Result<Self, AdminError> {
         if nodes.is_empty() {
             return Err(AdminError::NoNodes);
         }
-        let mut admin = Self::assemble(timeout, cluster);
+        let timeout = self.timeout;
+        let mut admin = self;
         let until = Instant::now() + timeout;
         // A name server that is silent must leave time to ask the nodes whose addresses are known.
         let half = until - timeout / 2;
@@ -236,8 +250,7 @@ impl Admin {
     }
 
     /// Peers without an entity type, that join nothing: they can only ask.
-    fn assemble(timeout: Duration, cluster: String) -> Self {
-        let seed = fresh_seed();
+    fn assemble(net: Arc<dyn Net>, seed: u64, timeout: Duration, cluster: String) -> Self {
         let member = MemberId {
             node: NodeId::new(format!("admin-{seed:016x}")),
             incarnation: Incarnation::now(),
@@ -248,7 +261,7 @@ impl Admin {
         let process = Process::new(runtime, cancel.clone(), seed);
         let setup = PeersSetup {
             cluster,
-            net: Arc::new(Tcp),
+            net,
             times: LinkTimes {
                 connect: timeout,
                 keepalive: Keepalive {
@@ -550,7 +563,7 @@ impl Admin {
     /// If the future is dropped, the node may still go on alone.
     pub async fn promote(&self, node: impl AsRef<str>) -> Result<Recovered, AdminError> {
         let view = self.look(self.timeout).await?;
-        let member = view.find(node.as_ref())?;
+        let member = view.find_process(node.as_ref())?;
         let present = view.present();
         if present.len() > 2 {
             return Err(AdminError::TooManyMembers { members: present });
@@ -580,7 +593,7 @@ impl Admin {
         force: bool,
     ) -> Result<Recovered, AdminError> {
         let view = self.look(self.timeout).await?;
-        let member = view.find(keep.as_ref())?;
+        let member = view.find_process(keep.as_ref())?;
         self.go_on_alone(&view, member, force).await
     }
 

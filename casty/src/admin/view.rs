@@ -184,6 +184,21 @@ impl View {
         })
     }
 
+    /// The process that an operator means: a member, or a process that answered and is none yet.
+    pub(super) fn find_process(&self, node: &str) -> Result<MemberId, AdminError> {
+        self.find(node).or_else(|unknown| {
+            let is_meant = |answer: &&Answered| {
+                let member = answer.member();
+                member.node.as_str() == node
+                    || member.to_string() == node
+                    || answer.address.to_string() == node
+            };
+            let meant = self.answers.iter().filter(is_meant);
+            let newest = meant.max_by_key(|answer| answer.member().incarnation);
+            newest.map(|answer| answer.member().clone()).ok_or(unknown)
+        })
+    }
+
     /// How much a member still has that another member could take. `None` once the member is
     /// forgotten.
     pub(super) fn drain_progress(&self, member: &MemberId) -> Option<DrainProgress> {

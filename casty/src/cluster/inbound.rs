@@ -168,12 +168,19 @@ fn judge(
     }
     let voters = map.iter().flat_map(|map| map.voters.iter());
     let voters = voters.map(|(voter, place)| (voter.clone(), place.address));
+    // A process that is about to join introduces nobody: what it has met may be gone, and two of
+    // them would send each other there for ever.
+    let is_in = map
+        .as_ref()
+        .is_some_and(|map| map.is_present(&local.member));
+    let identity = local.identity();
+    let seeker = local.seeker().filter(|_| identity.is_none());
     Ok(Welcome {
-        identity: local.identity(),
+        identity: identity.filter(|_| is_in || local.keeps_seat()),
         member: local.member.clone(),
         keeps_seat: local.keeps_seat(),
         voters: voters.collect(),
-        seeker: local.seeker(),
+        seeker,
     })
 }
 

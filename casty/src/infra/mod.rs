@@ -1,5 +1,5 @@
 //! Tools that every layer may use and that decide nothing: locks, published values, boxed futures,
-//! growing pauses, the timer thread, switches for mutants and for observation by the simulation's
+//! growing pauses, the timer thread, the wall clock, switches for mutants and for observation by the simulation's
 //! checks.
 
 pub(crate) mod backoff;
@@ -11,6 +11,7 @@ pub(crate) mod panic;
 pub(crate) mod printable;
 pub(crate) mod sync;
 pub(crate) mod timer_thread;
+pub(crate) mod wall_clock;
 
 pub(crate) mod concurrent;
 pub(crate) mod published;

@@ -28,7 +28,10 @@ impl WeakSystem {
             suspects: membership.rumors.dead().len(),
             undecided: engine.map_or(0, |engine| engine.electorate().undecided.len()),
             serves: serves.collect(),
+            failed: node.failed.get().map(|error| error.to_string()),
+            uuid: map.map_or(0, |map| map.identity.uuid.as_u128()),
             generation: map.map_or(0, |map| map.identity.generation.number()),
+            founder: map.map_or(0, |map| map.identity.generation.founder()),
             version: map.map_or(0, |map| map.version),
             voters: map.map_or(0, |map| {
                 let up = |id: &&MemberId| map.status(id) == Some(Status::Up);
@@ -68,8 +71,13 @@ pub struct View {
     pub undecided: usize,
     /// The shards whose entities may act on this node.
     pub serves: Vec<(String, crate::id::ShardId, crate::id::Epoch)>,
-    /// The generation of its map, which the fields below are of too.
+    /// Why the process will never be a member.
+    pub failed: Option<String>,
+    /// The cluster of its map, which the fields below are of too.
+    pub uuid: u128,
     pub generation: u32,
+    /// The slot by which the generation names its founder.
+    pub founder: u16,
     pub version: u64,
     /// Voters that are Up.
     pub voters: usize,

@@ -358,6 +358,7 @@ async fn found_with(
         by: founder.member.clone(),
         uuid: identity.uuid.as_u128(),
         generation: identity.generation.number(),
+        founder: identity.generation.founder(),
     });
     engine.found(founder, map).await?;
     // The identity is set only now: a process that asks before is told that there is no cluster

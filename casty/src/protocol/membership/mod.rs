@@ -52,7 +52,7 @@ use crate::{
     config::{Availability, OnDown},
     error::JoinError,
     id::{ClusterIdentity, Generation, Incarnation, MemberId},
-    infra::backoff::Backoff,
+    infra::{backoff::Backoff, mutants},
 };
 
 /// The period in which a member checks whether it is the only one left, if it may go on then.
@@ -586,7 +586,8 @@ impl Membership {
             return Vec::new();
         };
         let decides_alone = map.voters.keys().eq([&self.me]);
-        if !decides_alone || self.config.has_tie_breaker || !self.lease.had_ended(sent) {
+        let asks = decides_alone && !mutants::on("a_sole_voter_asks_nobody");
+        if !asks || self.config.has_tie_breaker || !self.lease.had_ended(sent) {
             return Vec::new();
         }
         self.addresses_of_others(map)

@@ -204,7 +204,16 @@ impl Membership {
                 self.begin_operation(Operation::Found);
             }
             Decision::Join { seed } => self.join_through(seed, greeted.get(seed), view),
+            Decision::Give { .. } if self.has_only_met(view) => {
+                let pause = self.pauses.pause(view.jitter);
+                self.forget_met(pause, view);
+            }
             Decision::Give { seed, reason } => self.fail_at(seed, reason),
+            Decision::Retry { after }
+                if answers.iter().any(is_in_no_cluster) && self.has_only_met(view) =>
+            {
+                self.forget_met(after, view);
+            }
             Decision::Retry { after } => {
                 if tells.is_some() {
                     self.effects.push(MembershipEffect::TellSeekers(tells));
@@ -231,6 +240,29 @@ impl Membership {
             seeking.warn_at = Some(view.now + WARN_EVERY);
             self.effects.push(MembershipEffect::Wait(causes));
         }
+    }
+
+    /// Whether this process has met a cluster, and was never a member of it or of another.
+    fn has_only_met(&mut self, view: &NodeView<'_>) -> bool {
+        let was_member = self.was_member || view.keeps_seat || self.is_client();
+        let is_fresh = self.seeking().is_some_and(|seeking| !seeking.anew);
+        view.identity.is_some() && is_fresh && !was_member
+    }
+
+    /// Nobody knows the cluster any more that this process was about to join. So it is what it was
+    /// before it met that cluster: otherwise it would wait for ever, and others for it.
+    fn forget_met(&mut self, pause: Duration, view: &NodeView<'_>) {
+        let former = self.former;
+        self.end_session();
+        self.begin(view);
+        self.former = former;
+        let until = view.now + pause;
+        self.go_to(SeekingStep::Pausing { until });
+        let bootstrap = self
+            .seeking()
+            .and_then(|seeking| seeking.bootstrap.as_ref());
+        let told = bootstrap.map(|bootstrap| bootstrap.told().clone());
+        self.effects.push(MembershipEffect::TellSeekers(told));
     }
 
     fn fail_at(&mut self, place: usize, reason: String) {
@@ -371,4 +403,9 @@ impl Membership {
             _ => {}
         }
     }
+}
+
+/// Whether a process answers that has no cluster.
+fn is_in_no_cluster(answer: &SeedAnswer) -> bool {
+    matches!(answer, SeedAnswer::Seeker(_) | SeedAnswer::NoCluster)
 }

@@ -60,6 +60,32 @@ impl Default for Clock {
     }
 }
 
+/// The wall clock of one node, by which it names incarnations and generations.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WallClock {
+    /// It shows `shows` at the true time `at`.
+    shows: Duration,
+    at: Duration,
+}
+
+impl Default for WallClock {
+    /// A clock that is right: simulated time begins in November 2023.
+    fn default() -> Self {
+        Self::new(Duration::from_secs(1_700_000_000), Duration::ZERO)
+    }
+}
+
+impl WallClock {
+    pub(super) fn new(shows: Duration, at: Duration) -> Self {
+        Self { shows, at }
+    }
+
+    /// What it shows at a true time, after the one that it was set at.
+    pub(super) fn at(self, now: Duration) -> Duration {
+        self.shows + now.saturating_sub(self.at)
+    }
+}
+
 /// How far a clock advances, in whole milliseconds: first in one jump, then from timer to timer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Moves {

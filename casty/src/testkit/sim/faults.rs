@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Sim,
-    clock::At,
+    clock::{At, WallClock},
     network::{HostId, Network},
 };
 
@@ -101,6 +101,35 @@ impl Sim {
         self.trace
             .note(self.elapsed, name, &format!("clock jump {by:?}"));
         self.nodes[at].clock.jump(by);
+    }
+
+    /// Sets a node's wall clock: it shows this time since the Unix epoch, and goes on from there.
+    /// Timers do not follow it. Without this it shows the true time, which begins in November 2023.
+    ///
+    /// A node numbers the generations that it founds by its wall clock, and its incarnations if
+    /// [`use_wall_clocks`](Self::use_wall_clocks) was called.
+    ///
+    /// # Panics
+    /// If there is no such node.
+    pub fn wall_clock(&mut self, name: &str, since_epoch: Duration) {
+        let at = self.node(name);
+        let note = format!("wall clock {since_epoch:?}");
+        self.trace.note(self.elapsed, name, &note);
+        self.nodes[at].wall_clock = WallClock::new(since_epoch, self.elapsed);
+    }
+
+    /// What a node's wall clock shows.
+    ///
+    /// # Panics
+    /// If there is no such node.
+    pub fn wall_clock_of(&self, name: &str) -> Duration {
+        self.nodes[self.node(name)].wall_clock.at(self.elapsed)
+    }
+
+    /// From now on nodes that are started take their incarnations from their wall clocks, as in
+    /// production. Otherwise each start of a node has a number.
+    pub fn use_wall_clocks(&mut self) {
+        self.has_wall_clocks = true;
     }
 
     /// From now on the network verifies a node's connections as those of a node named

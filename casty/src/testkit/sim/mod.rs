@@ -8,6 +8,7 @@ mod clock;
 mod faults;
 mod network;
 mod node;
+mod operator;
 mod process;
 #[cfg(test)]
 mod tests;
@@ -25,7 +26,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 pub use self::{clock::true_time, network::Conditions, process::SimTask};
 use self::{
-    clock::{At, Clock},
+    clock::{At, Clock, WallClock},
     network::{Network, Shared, SimNet},
     node::SimNode,
     process::{Inbox, Process},
@@ -42,6 +43,9 @@ use crate::{
 
 /// The port of simulated nodes.
 const PORT: u16 = 25520;
+
+/// The name of simulated clusters.
+const CLUSTER: &str = "sim";
 
 /// How far true time moves in one step.
 const TICK: Duration = Duration::from_millis(1);
@@ -105,6 +109,10 @@ pub struct Sim {
     /// In the order of their first start.
     nodes: Vec<SimNode>,
     names: Arc<Mutex<Vec<String>>>,
+    /// Nodes take their incarnations from wall clocks.
+    has_wall_clocks: bool,
+    /// How many times an operator has begun something.
+    operations: u64,
     sightings: Vec<(Duration, Sighting)>,
     /// Decides in which order the nodes run within a step.
     order: StdRng,
@@ -127,6 +135,8 @@ impl Sim {
             elapsed: Duration::ZERO,
             nodes: Vec::new(),
             names: Arc::default(),
+            has_wall_clocks: false,
+            operations: 0,
             sightings: Vec::new(),
             // Another stream of numbers than the network's.
             order: StdRng::seed_from_u64(!seed),
@@ -178,6 +188,7 @@ impl Sim {
         let start = {
             let (name, inbox) = (name.to_owned(), inbox.clone());
             let (seed, trace) = (self.seed, self.trace.clone());
+            let by_clock = self.has_wall_clocks;
             move |start: u64| {
                 // After a restart, nodes that were started later are seeds, too.
                 let others = match start {
@@ -192,19 +203,23 @@ impl Sim {
                 let mut randomness = seed.to_le_bytes().to_vec();
                 randomness.extend(start.to_le_bytes());
                 randomness.extend(name.as_bytes());
-                let builder = || {
-                    let builder = ActorSystem::builder("sim")
+                let starting = || {
+                    let builder = ActorSystem::builder(CLUSTER)
                         .node_id(&name)
                         .listen(SocketAddr::new(ip, PORT))
                         .seeds(seeds)
-                        // The factor leaves room for the incarnations that a node takes when it
-                        // joins again.
-                        .incarnation(start * 1000)
                         .seed(xxh3_64(&randomness))
                         .net(net.clone());
-                    configure(builder).strict_wire_by_default()
+                    // The factor leaves room for the incarnations that a node takes when it joins
+                    // again.
+                    let builder = match by_clock {
+                        true => builder,
+                        false => builder.incarnation(start * 1000),
+                    };
+                    let builder = configure(builder).strict_wire_by_default();
+                    Box::pin(builder.start()) as _
                 };
-                Process::start(&name, builder, inbox.clone(), trace.clone())
+                Process::start(&name, starting, inbox.clone(), trace.clone())
             }
         };
         self.nodes.push(SimNode {
@@ -216,6 +231,8 @@ impl Sim {
             start: Box::new(start),
             is_paused: false,
             clock: Clock::default(),
+            wall_clock: WallClock::default(),
+            is_operator: false,
         });
     }
 
@@ -348,6 +365,17 @@ impl Sim {
         running
             .filter_map(|node| node.process.as_ref()?.view())
             .collect()
+    }
+
+    /// The present state of a node, if its process runs.
+    ///
+    /// # Panics
+    /// If there is no such node.
+    #[doc(hidden)]
+    pub fn view(&self, name: &str) -> Option<View> {
+        let node = &self.nodes[self.node(name)];
+        let process = node.process.as_ref().filter(|_| !node.is_paused);
+        process?.view()
     }
 
     /// The bytes that a node's processes have written to other nodes since the start, whether they

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use super::{
     TICK,
-    clock::Clock,
+    clock::{Clock, WallClock, true_time},
     network::HostId,
     process::{Inbox, Process},
 };
+use crate::infra::wall_clock::simulated::Shows;
 
 pub(super) struct SimNode {
     pub(super) name: String,
@@ -18,13 +19,16 @@ pub(super) struct SimNode {
     pub(super) process: Option<Process>,
     pub(super) is_paused: bool,
     pub(super) clock: Clock,
+    pub(super) wall_clock: WallClock,
+    /// An operator's host has a process and is no node.
+    pub(super) is_operator: bool,
 }
 
 impl SimNode {
     /// Whether the node runs its tasks and takes part in the cluster.
     pub(super) fn runs(&self) -> bool {
         let process = self.process.as_ref();
-        !self.is_paused && process.is_some_and(|process| !process.is_leaving())
+        !self.is_operator && !self.is_paused && process.is_some_and(|process| !process.is_leaving())
     }
 
     /// Advances by one step of true time. Returns the outcome of the process once it has ended.
@@ -35,6 +39,8 @@ impl SimNode {
         }
         // Without a process, nothing reads the clock.
         let process = self.process.as_mut()?;
+        let now = true_time().unwrap_or_default();
+        let _shows = Shows::new(self.wall_clock.at(now));
         process.run(self.clock.pass(TICK))
     }
 }

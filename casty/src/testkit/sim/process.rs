@@ -17,7 +17,7 @@ use tokio::{
 
 use super::{clock::Moves, trace::Trace};
 use crate::{
-    ActorSystem, SystemBuilder,
+    ActorSystem,
     error::StartError,
     infra::sync::lock,
     system::{View, WeakSystem},
@@ -88,7 +88,7 @@ pub(super) struct Process {
 impl Process {
     pub(super) fn start(
         name: &str,
-        builder: impl FnOnce() -> SystemBuilder,
+        starting: impl FnOnce() -> BoxFuture<'static, Result<ActorSystem, StartError>>,
         inbox: Arc<Inbox>,
         trace: Arc<Trace>,
     ) -> Self {
@@ -102,7 +102,7 @@ impl Process {
         let life = {
             let _inside = runtime.enter();
             let (name, seen) = (name.to_owned(), system.clone());
-            live(name, builder(), inbox, trace, is_leaving.clone(), seen)
+            live(name, starting(), inbox, trace, is_leaving.clone(), seen)
         };
         Self {
             life: runtime.spawn(life),
@@ -149,13 +149,13 @@ impl Process {
 
 async fn live(
     name: String,
-    builder: SystemBuilder,
+    starting: BoxFuture<'static, Result<ActorSystem, StartError>>,
     inbox: Arc<Inbox>,
     trace: Arc<Trace>,
     is_leaving: Arc<AtomicBool>,
     seen: Arc<Mutex<Option<WeakSystem>>>,
 ) -> Result<(), StartError> {
-    let system = builder.start().await?;
+    let system = starting.await?;
     *lock(&seen) = Some(system.glance());
     let mut events = system.events();
     let mut works = JoinSet::new();

@@ -344,3 +344,75 @@ fn a_node_that_the_map_shows_up_is_a_member_without_an_answer() {
     assert_eq!(process.handle(MembershipInput::Map), [start(0, Renew)]);
     assert_eq!(process.done(Outcome::Decided(Ok(3))), []);
 }
+
+/// A process whose `Join` failed, and which asks its seed again.
+fn asks_again() -> Process {
+    let mut process = Process::joining(config());
+    process.done(Outcome::Decided(unreachable()));
+    assert_eq!(process.tick_after(BACKOFF), [greet(0, &["seed"])]);
+    process
+}
+
+#[test]
+fn a_process_that_was_about_to_join_a_cluster_that_is_gone_seeks_again() {
+    let mut process = asks_again();
+    let knows_none = seeker(1, &[]);
+    let effects = process.done(answers(knows_none.clone(), None));
+    let known = [1, 2].map(address).into();
+    let told = Some(SeekerState { known, vote: None });
+    assert_eq!(
+        effects,
+        [
+            waits(knows_none),
+            MembershipEffect::EndSession,
+            MembershipEffect::Begin(b(2)),
+            MembershipEffect::TellSeekers(told),
+        ]
+    );
+    assert_eq!(
+        process.tick_after(BACKOFF),
+        [greet(2, &["seed", "127.0.0.1:1"])]
+    );
+    // Whatever cluster it meets next is as good as the first.
+    let other = ClusterIdentity {
+        uuid: uuid::Uuid::from_u128(9),
+        ..founded(4).identity
+    };
+    let effects = process.done(answers(SeedAnswer::Cluster, Some(other)));
+    let meets = MembershipEffect::Meet(introduction(other));
+    assert_eq!(effects, [meets, start(2, Join)]);
+}
+
+#[test]
+fn a_process_that_was_about_to_join_a_cluster_waits_while_its_seeds_are_silent() {
+    let mut process = asks_again();
+    let effects = process.done(answers(SeedAnswer::Unreachable, None));
+    assert_eq!(effects, [waits(SeedAnswer::Unreachable)]);
+}
+
+#[test]
+fn a_process_that_was_about_to_join_a_cluster_joins_the_next_of_its_name() {
+    let mut process = asks_again();
+    let refused = || answers(SeedAnswer::Refused("another cluster".into()), None);
+    let effects = process.done(refused());
+    assert_eq!(effects[..2], begins(2, 2)[..2]);
+    process.tick_after(10 * BACKOFF);
+    // By now it knows no cluster, and the refusal is meant for itself.
+    let effects = process.done(refused());
+    let seed = "seed".to_owned();
+    let reason = "another cluster".to_owned();
+    let fails = MembershipEffect::Fail(JoinError::Refused { seed, reason });
+    assert_eq!(effects.last(), Some(&fails));
+}
+
+#[test]
+fn a_member_that_lost_its_cluster_never_forgets_it() {
+    let mut process = Process::member(config(), &[]);
+    process.handle(MembershipInput::Down(b(1)));
+    process.done(Outcome::Forgotten);
+    let effects = process.done(answers(seeker(1, &[]), None));
+    assert!(
+        !effects.contains(&MembershipEffect::EndSession),
+        "{effects:?}"
+    );
+}

@@ -88,9 +88,9 @@ impl Network {
         Ok(dialer)
     }
 
-    /// The verified name of the host at the other end. Pending for as long as that host does not
-    /// do its part.
-    pub(super) fn poll_established(&self, at: EndId) -> Poll<io::Result<PeerIdentity>> {
+    /// The verified name of the host at the other end, if it has one. Pending for as long as that
+    /// host does not do its part.
+    pub(super) fn poll_established(&self, at: EndId) -> Poll<io::Result<Option<PeerIdentity>>> {
         let Some(peer) = self.ends.get(&at.peer()) else {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         };
@@ -98,7 +98,7 @@ impl Network {
         if host.stays_silent {
             return Poll::Pending;
         }
-        Poll::Ready(Ok(PeerIdentity(host.identity.clone())))
+        Poll::Ready(Ok(host.identity.clone().map(PeerIdentity)))
     }
 
     pub(super) fn poll_connected(

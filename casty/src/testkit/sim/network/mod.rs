@@ -55,8 +55,9 @@ impl EndId {
 struct Host {
     name: String,
     ip: IpAddr,
-    /// The name that peers verify: the host's own, unless a test gives it a false one.
-    identity: NodeId,
+    /// The name that peers verify: the host's own, unless a test gives it a false one. `None`: peers
+    /// verify nothing, as on a network without certificates.
+    identity: Option<NodeId>,
     /// Connects, and then never does its part of establishing the connection.
     stays_silent: bool,
     listeners: BTreeMap<u16, Backlog>,
@@ -134,7 +135,7 @@ impl Network {
             .to_be_bytes();
         self.hosts.push(Host {
             name: name.to_owned(),
-            identity: NodeId::new(name),
+            identity: Some(NodeId::new(name)),
             stays_silent: false,
             ip: Ipv4Addr::new(10, 0, high, low).into(),
             listeners: BTreeMap::new(),
@@ -150,7 +151,12 @@ impl Network {
 
     /// From now on peers verify a host's connections as those of another name.
     pub(super) fn set_identity(&mut self, host: HostId, name: &str) {
-        self.hosts[host.0].identity = NodeId::new(name);
+        self.hosts[host.0].identity = Some(NodeId::new(name));
+    }
+
+    /// From now on peers verify nothing of a host: its processes may take any name.
+    pub(super) fn forget_identity(&mut self, host: HostId) {
+        self.hosts[host.0].identity = None;
     }
 
     /// From now on no connection that a host dials is ever established.

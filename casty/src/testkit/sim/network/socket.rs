@@ -165,7 +165,7 @@ impl SimStream {
         let peer = poll_fn(established).await?;
         Ok(Connected {
             stream: Box::new(self),
-            peer: Some(peer),
+            peer,
         })
     }
 }

@@ -1,0 +1,46 @@
+//! The wall clock: the system's, or that of a simulated node.
+
+use std::time::Duration;
+
+/// The time since the Unix epoch.
+pub(crate) fn since_epoch() -> Duration {
+    #[cfg(feature = "sim")]
+    if let Some(shown) = simulated::shown() {
+        return shown;
+    }
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that asks for the wall clock"
+    )]
+    let now = std::time::SystemTime::now();
+    now.duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or(Duration::ZERO)
+}
+
+#[cfg(feature = "sim")]
+pub(crate) mod simulated {
+    use std::{cell::Cell, time::Duration};
+
+    thread_local! {
+        static SHOWN: Cell<Option<Duration>> = const { Cell::new(None) };
+    }
+
+    pub(super) fn shown() -> Option<Duration> {
+        SHOWN.get()
+    }
+
+    /// Sets what the wall clock shows on this thread, until this is dropped.
+    pub(crate) struct Shows(Option<Duration>);
+
+    impl Shows {
+        pub(crate) fn new(since_epoch: Duration) -> Self {
+            Self(SHOWN.replace(Some(since_epoch)))
+        }
+    }
+
+    impl Drop for Shows {
+        fn drop(&mut self) {
+            SHOWN.set(self.0);
+        }
+    }
+}
