@@ -8,8 +8,8 @@
 //! - *thread*: on a thread with a runtime of its own, which wakes a task of the workers, as casty's
 //!   timer thread does.
 //!
-//! How late each of the three ends is the operating system's doing as far as it is the same for all.
-//! The last column is the ratio to *thread*.
+//! How late each of the three ends is the operating system's doing as far as it is the same for
+//! all. The last column is the ratio to *thread*.
 
 use std::{
     sync::{

@@ -131,7 +131,14 @@ pub(crate) fn drained(drained: &Drained) -> String {
 
 pub(crate) fn recovered(recovered: &Recovered) -> String {
     let name = &recovered.id.node;
-    format!("{name} serves and decides; {}\n", version(recovered.map))
+    let silent = recovered.silent.iter();
+    let silent =
+        silent.map(|node| format!("{node} did not answer: what it knows was not considered\n"));
+    let map = version(recovered.map);
+    format!(
+        "{name} serves and decides; {map}\n{}",
+        silent.collect::<String>()
+    )
 }
 
 fn version(map: MapVersion) -> String {

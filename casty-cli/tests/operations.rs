@@ -6,7 +6,7 @@
     reason = "tests: an answer that is not the point"
 )]
 
-use std::process::Stdio;
+use std::{process::Stdio, time::SystemTime};
 
 use casty::{
     admin::Admin,
@@ -312,6 +312,67 @@ async fn a_drain_that_takes_too_long_says_how_far_it_came() {
     shutdown(nodes).await;
 }
 
+/// Its state can be encoded while it is young.
+#[message]
+pub struct Relic {
+    made: SystemTime,
+}
+
+#[entity(shards = 4, migrate, role = "relics")]
+impl Relic {
+    /// A young one.
+    #[init]
+    fn found() -> Self {
+        let made = SystemTime::UNIX_EPOCH;
+        Self { made }
+    }
+
+    /// Makes it older than any clock of a computer.
+    #[message]
+    pub fn age(&mut self) {
+        self.made = SystemTime::UNIX_EPOCH - Duration::from_secs(1);
+    }
+
+    /// The name of its node.
+    #[message]
+    pub fn node(&self, ctx: &mut Context<Self>) -> String {
+        ctx.node_id().to_string()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_that_cannot_end_says_which_shard_stays_and_why() {
+    let nodes = testkit::cluster_of(2, |i| {
+        let builder = ActorSystem::builder("relics").node_id(format!("node-{i}"));
+        builder.role("relics").strict_wire(false)
+    })
+    .await;
+    settles("relics", &nodes[0], 1).await;
+    let mut old = 0;
+    for n in 0..16 {
+        let relic = nodes[0].entity::<Relic>(format!("r{n}"));
+        let home = eventually("a home", || async { relic.node().await.ok() }).await;
+        if home == "node-0" {
+            relic.age().await.unwrap();
+            old += 1;
+        }
+    }
+    assert!(old > 0);
+    let look = || async {
+        let error = ask("relics", &nodes[1], "drain node-0 --wait 2s")
+            .await
+            .failed(1);
+        error.contains("stays").then_some(error)
+    };
+    let error = eventually("it says why", look).await;
+    assert!(
+        error.contains("of `Relic` stays: the state of `r"),
+        "{error}"
+    );
+    assert!(error.contains("cannot be encoded: "), "{error}");
+    shutdown(nodes).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_survivor_of_two_goes_on_once_it_is_promoted() {
     let mut nodes = cluster("pair", 2).await;
@@ -331,7 +392,7 @@ async fn the_survivor_of_two_goes_on_once_it_is_promoted() {
     let error = ask("pair", &nodes[0], "promote node-0").await.failed(1);
     assert!(error.contains("does not answer"), "{error}");
     let promoted = ask("pair", &nodes[0], "promote node-1 --json").await.json();
-    assert_eq!(keys(&promoted), ["incarnation", "map", "node"]);
+    assert_eq!(keys(&promoted), ["incarnation", "map", "node", "silent"]);
     let generation = promoted["map"]["generation"].as_u64().unwrap();
     assert!(generation > u64::from(before.map.generation), "{promoted}");
     all_answer(&nodes[0]).await;
@@ -367,6 +428,30 @@ async fn a_cluster_is_recovered_after_most_of_its_voters_died_at_once() {
     let after = admin("most", &survivor).await.members().await.unwrap();
     assert!(after.map.generation > before.map.generation);
     assert_eq!(after.members.len(), 1);
+    all_answer(&survivor).await;
+    shutdown([survivor]).await;
+}
+
+/// A listener that takes no connection is to others what a frozen process is: the operating system
+/// answers, and nobody else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_node_holds_no_recovery_up_and_is_named() {
+    let mut nodes = cluster("frozen", 3).await;
+    all_answer(&nodes[2]).await;
+    settles("frozen", &nodes[2], 3).await;
+    let survivor = nodes.remove(2);
+    let silent = nodes[0].address();
+    drop(nodes);
+    let bind = || async { std::net::TcpListener::bind(silent).ok() };
+    let _frozen = eventually("its port is free", bind).await;
+    is_leaderless("frozen", &survivor, 2).await;
+    // Otherwise it would be waited for all the time.
+    let (there, silent) = (survivor.address().to_string(), silent.to_string());
+    let to_both = ["--cluster", "frozen", "--node", &there, "--node", &silent];
+    let recover = ["--timeout", "10m", "recover", "--keep", "node-2", "--json"];
+    let recovered = casty(&[&to_both[..], &recover[..]].concat()).await.json();
+    assert_eq!(recovered["silent"], serde_json::json!(["node-0"]));
+    assert_eq!(recovered["node"], "node-2");
     all_answer(&survivor).await;
     shutdown([survivor]).await;
 }

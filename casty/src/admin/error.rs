@@ -1,6 +1,6 @@
 use std::{fmt, net::SocketAddr, time::Duration};
 
-use super::DrainProgress;
+use super::{DrainProgress, StayingShard};
 use crate::id::MemberId;
 
 /// Why an operation was not done, or not finished.
@@ -108,12 +108,18 @@ pub enum AdminError {
     },
     /// The member is leaving, but did not hand over everything in time. The cluster continues the
     /// drain: drain it again to wait on.
-    #[error("`{node}` is leaving, but was not drained after {after:?}: {}", Left(*progress))]
+    #[error(
+        "`{node}` is leaving, but was not drained after {after:?}: {}{}",
+        Left(*progress),
+        Staying(stays)
+    )]
     DrainUnfinished {
         /// The node.
         node: MemberId,
         /// How far the drain came, as far as is known.
         progress: Option<DrainProgress>,
+        /// Shards that stayed when they were to move, and why; some of them if there are many.
+        stays: Vec<StayingShard>,
         /// How long the operation waited.
         after: Duration,
     },
@@ -166,5 +172,27 @@ impl fmt::Display for Left {
         let vote = if progress.votes { "a" } else { "no" };
         let shards = progress.shards_left;
         write!(f, "{shards} shards are left, and it has {vote} vote")
+    }
+}
+
+/// Shards that are named in a text.
+const NAMED_MAX: usize = 3;
+
+struct Staying<'a>(&'a [StayingShard]);
+
+impl fmt::Display for Staying<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for StayingShard {
+            kind,
+            shard,
+            reason,
+        } in self.0.iter().take(NAMED_MAX)
+        {
+            write!(f, "; shard {shard} of `{kind}` stays: {reason}")?;
+        }
+        match self.0.len().saturating_sub(NAMED_MAX) {
+            0 => Ok(()),
+            more => write!(f, "; and {more} more stay"),
+        }
     }
 }

@@ -45,7 +45,7 @@ pub use self::{
     error::{AdminError, Unreached},
     report::{
         DrainProgress, Drained, HomeReport, KindReport, MapVersion, MemberReport, Members,
-        Outsider, Recovered, ShardHomes, ShardTotals,
+        Outsider, Recovered, ShardHomes, ShardTotals, StayingShard,
     },
 };
 use crate::{
@@ -57,6 +57,7 @@ use crate::{
         },
         peers::{
             LocalMember, Peers, PeersSetup,
+            calls::CallError,
             wire::{Answer, Call, Inspection, Proposal},
         },
         process::Process,
@@ -87,6 +88,10 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// news of the others.
 const ROUND: Duration = Duration::from_secs(1);
 
+/// How long a promotion or a recovery waits for a further node once one has answered: a frozen node
+/// would hold it up, and is named instead.
+const SILENCE: Duration = Duration::from_secs(2);
+
 /// The pause between two such rounds.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -112,6 +117,17 @@ pub struct Admin {
     given: BTreeSet<SocketAddr>,
     known: Mutex<Known>,
     _stop: DropGuard,
+}
+
+/// Why a node was asked in vain.
+#[derive(Debug, thiserror::Error)]
+enum Unanswered {
+    #[error(transparent)]
+    Late(CallError),
+    #[error(transparent)]
+    Unreachable(CallError),
+    #[error("it has too much to do")]
+    Busy,
 }
 
 /// The knowledge from earlier rounds.
@@ -311,33 +327,54 @@ impl Admin {
     /// Asks the given nodes and the members that they name, and waits for the last answer, for
     /// `limit` at most.
     fn look(&self, limit: Duration) -> Boxed<'_, Result<View, AdminError>> {
-        boxed(self.look_around(limit))
+        boxed(self.look_around(limit, limit))
     }
 
-    async fn look_around(&self, limit: Duration) -> Result<View, AdminError> {
+    /// The same. A node that does not answer within `silence` of the last answer is not waited for.
+    fn glance(&self, limit: Duration, silence: Duration) -> Boxed<'_, Result<View, AdminError>> {
+        boxed(self.look_around(limit, silence))
+    }
+
+    async fn look_around(&self, limit: Duration, silence: Duration) -> Result<View, AdminError> {
         let until = Instant::now() + limit;
         let mut next = self.given.clone();
         next.extend(&lock(&self.known).addresses);
         let mut asked = BTreeSet::new();
         let mut asking = FuturesUnordered::new();
-        let (mut answers, mut tried) = (Vec::new(), Vec::new());
+        let (mut answers, mut tried) = (Vec::<Answered>::new(), Vec::new());
+        let mut silent = BTreeSet::new();
         loop {
             for address in std::mem::take(&mut next) {
                 if asked.insert(address) {
+                    silent.insert(address);
                     asking.push(self.inspect(address, until));
                 }
             }
-            match asking.next().await {
-                Some(Ok(answer)) => {
-                    let answer: Answered = answer;
+            let next_answer = tokio::time::timeout(silence, asking.next());
+            let (address, answer) = match next_answer.await {
+                Ok(Some(answer)) => answer,
+                Ok(None) => break,
+                Err(_) if answers.is_empty() => continue,
+                Err(_) => break,
+            };
+            match answer {
+                Ok(answer) => {
+                    silent.remove(&address);
                     let map = answer.inspection.map.iter();
                     let members = map.flat_map(|map| map.members.values());
                     let present = members.filter(|member| member.status != Status::Down);
                     next.extend(present.map(|member| member.address));
                     answers.push(answer);
                 }
-                Some(Err(unreached)) => tried.push(unreached),
-                None => break,
+                Err(error) => {
+                    if !matches!(error, Unanswered::Late(_)) {
+                        silent.remove(&address);
+                    }
+                    tried.push(Unreached {
+                        node: address.to_string(),
+                        reason: error.to_string(),
+                    });
+                }
             }
         }
         if answers.is_empty() {
@@ -345,7 +382,7 @@ impl Admin {
             return Err(AdminError::Unreachable { tried });
         }
         let cluster = lock(&self.known).cluster;
-        let view = View::new(answers, &self.given, cluster)?;
+        let view = View::new(answers, &self.given, cluster)?.with_silent(silent);
         let members = view.map().members.values();
         *lock(&self.known) = Known {
             cluster: Some(view.cluster()),
@@ -354,27 +391,29 @@ impl Admin {
         Ok(view)
     }
 
-    async fn inspect(&self, address: SocketAddr, until: Instant) -> Result<Answered, Unreached> {
+    async fn inspect(
+        &self,
+        address: SocketAddr,
+        until: Instant,
+    ) -> (SocketAddr, Result<Answered, Unanswered>) {
         let peer = Peer {
             address,
             member: None,
         };
         let limit = until.saturating_duration_since(Instant::now());
-        let reason = match self.peers.call(&peer, Call::Inspect, limit).await {
+        let answer = match self.peers.call(&peer, Call::Inspect, limit).await {
             Ok(Answer::Inspected(inspection)) => {
                 let inspection: Inspection = *inspection;
-                return Ok(Answered {
+                Ok(Answered {
                     address,
                     inspection,
-                });
+                })
             }
-            Ok(_) => "it has too much to do".to_owned(),
-            Err(error) => error.to_string(),
+            Ok(_) => Err(Unanswered::Busy),
+            Err(late @ CallError::Timeout(_)) => Err(Unanswered::Late(late)),
+            Err(error) => Err(Unanswered::Unreachable(error)),
         };
-        Err(Unreached {
-            node: address.to_string(),
-            reason,
-        })
+        (address, answer)
     }
 
     /// The members, by the most advanced map that a node showed, and what each said itself.
@@ -438,7 +477,7 @@ impl Admin {
             self.have_leave(&view, &member, to_decide(until)).await?;
         }
         last.map(&mut progress);
-        let mut seen = view.version();
+        let (mut seen, mut stays) = (view.version(), Vec::new());
         loop {
             let round = until.saturating_duration_since(Instant::now());
             let looked = self.look(round.clamp(PAUSE, ROUND.min(self.timeout))).await;
@@ -447,6 +486,7 @@ impl Admin {
                 Ok(view) if view.version() < seen => None,
                 Ok(view) => {
                     seen = view.version();
+                    stays = view.staying_on(&member);
                     let now = view.drain_progress(&member);
                     if let Some(now) = now.filter(|now| last != Some(*now)) {
                         progress(now);
@@ -479,6 +519,7 @@ impl Admin {
                 return Err(failure.unwrap_or(AdminError::DrainUnfinished {
                     node: member,
                     progress: last,
+                    stays,
                     after: wait,
                 }));
             }
@@ -548,7 +589,8 @@ impl Admin {
     }
 
     /// Lets the survivor of two members go on alone, after the sole voter has died. Resolves once
-    /// the node serves again, in a new generation of the cluster.
+    /// the node serves again, in a new generation of the cluster. A node that is silent for two
+    /// seconds is not waited for: [`Recovered::silent`] names it.
     ///
     /// The other member's process must be gone for good: nothing it does counts any more. If it is
     /// started again, it joins as a new member.
@@ -562,7 +604,7 @@ impl Admin {
     /// # Cancel safety
     /// If the future is dropped, the node may still go on alone.
     pub async fn promote(&self, node: impl AsRef<str>) -> Result<Recovered, AdminError> {
-        let view = self.look(self.timeout).await?;
+        let view = self.glance(self.timeout, SILENCE).await?;
         let member = view.find_process(node.as_ref())?;
         let present = view.present();
         if present.len() > 2 {
@@ -573,7 +615,8 @@ impl Admin {
 
     /// Lets one node begin a new generation of the cluster from its copy of the map, after a
     /// majority of the voters was lost for good. Other surviving members join it as new members;
-    /// their entities start afresh. Resolves once the node serves again.
+    /// their entities start afresh. Resolves once the node serves again. A node that is silent for
+    /// two seconds is not waited for: [`Recovered::silent`] names it.
     ///
     /// The last decisions are lost if `keep` does not know them. So `keep` must know the most of
     /// the nodes that answer, and no other member may seem alive to it; `force` goes on without
@@ -592,7 +635,7 @@ impl Admin {
         keep: impl AsRef<str>,
         force: bool,
     ) -> Result<Recovered, AdminError> {
-        let view = self.look(self.timeout).await?;
+        let view = self.glance(self.timeout, SILENCE).await?;
         let member = view.find_process(keep.as_ref())?;
         self.go_on_alone(&view, member, force).await
     }
@@ -633,7 +676,7 @@ impl Admin {
             member: Some(member.clone()),
         };
         let until = Instant::now() + RECOVER_LIMIT;
-        let generation = view.version().generation;
+        let (generation, silent) = (view.version().generation, view.silent());
         let mut asked = false;
         while Instant::now() < until {
             let left = until.saturating_duration_since(Instant::now());
@@ -648,7 +691,7 @@ impl Admin {
                     _ => {}
                 }
             }
-            if let Ok(view) = self.look(ROUND.min(self.timeout)).await
+            if let Ok(view) = self.glance(ROUND.min(self.timeout), PAUSE).await
                 && let Some(now) = view.newest_of(&member)
             {
                 let map = view.version();
@@ -658,6 +701,7 @@ impl Admin {
                     return Ok(Recovered {
                         id: now.inspection.member.clone(),
                         map,
+                        silent,
                     });
                 }
             }

@@ -147,6 +147,19 @@ pub struct DrainProgress {
     pub votes: bool,
 }
 
+/// A shard that stayed on its node when it was to move. It is tried again, after longer and longer
+/// pauses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct StayingShard {
+    /// The wire name of its entity type.
+    pub kind: String,
+    /// Which shard of the type.
+    pub shard: ShardId,
+    /// Why it stayed the last time.
+    pub reason: String,
+}
+
 /// A drain that is done: the process may be stopped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
@@ -169,6 +182,9 @@ pub struct Recovered {
     pub id: MemberId,
     /// The map that the new generation began with, or a later one.
     pub map: MapVersion,
+    /// Nodes that were asked and did not answer in time: their names, or addresses. They may be
+    /// frozen, or out of reach. What they know was not considered.
+    pub silent: Vec<String>,
 }
 
 // serde calls it with a reference.

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{
     AdminError, DrainProgress, HomeReport, KindReport, MapVersion, MemberReport, Members, Outsider,
-    ShardHomes, ShardTotals,
+    ShardHomes, ShardTotals, StayingShard,
 };
 use crate::{
     cluster::peers::wire::Inspection,
@@ -47,6 +47,8 @@ fn version_of(map: &ClusterMap) -> MapVersion {
 #[derive(Debug)]
 pub(super) struct View {
     answers: Vec<Answered>,
+    /// The addresses that gave no answer in time.
+    silent: BTreeSet<SocketAddr>,
     /// The most advanced of their maps.
     map: ClusterMap,
 }
@@ -86,6 +88,7 @@ impl View {
         let map = maps.max_by_key(|map| version_of(map)).cloned();
         Ok(Self {
             answers,
+            silent: BTreeSet::new(),
             map: map.ok_or(AdminError::NoMap)?,
         })
     }
@@ -100,6 +103,20 @@ impl View {
 
     pub(super) fn version(&self) -> MapVersion {
         version_of(&self.map)
+    }
+
+    pub(super) fn with_silent(self, silent: BTreeSet<SocketAddr>) -> Self {
+        Self { silent, ..self }
+    }
+
+    /// The nodes that gave no answer in time, by their names where the map has them.
+    pub(super) fn silent(&self) -> Vec<String> {
+        let name = |address: &SocketAddr| {
+            let mut present = self.map.present();
+            let named = present.find(|(_, member)| member.address == *address);
+            named.map_or_else(|| address.to_string(), |(id, _)| id.node.to_string())
+        };
+        self.silent.iter().map(name).collect()
     }
 
     /// The answer of this very process.
@@ -220,6 +237,20 @@ impl View {
         Some(progress)
     }
 
+    /// The shards that stay on a member which is to give them up, as it says itself.
+    pub(super) fn staying_on(&self, member: &MemberId) -> Vec<StayingShard> {
+        let answer = self.answer_of(member);
+        let kept = answer
+            .into_iter()
+            .flat_map(|answer| &answer.inspection.kept);
+        kept.map(|kept| StayingShard {
+            kind: kept.kind.clone(),
+            shard: kept.shard,
+            reason: kept.reason.clone(),
+        })
+        .collect()
+    }
+
     pub(super) fn members(&self) -> Members {
         let leader = self.leader().cloned();
         let members = self.map.members.iter();
@@ -335,6 +366,7 @@ mod tests {
                 roles: BTreeMap::new(),
                 dead: BTreeSet::new(),
                 serves: true,
+                kept: Vec::new(),
             },
         }
     }

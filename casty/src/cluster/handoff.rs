@@ -113,6 +113,9 @@ async fn release(
         {
             sending.push(send(&node, &*region, (shard, epoch), parcel));
         }
+        for (shard, _) in &gone {
+            node.kept_shards.forget(region.name(), *shard);
+        }
         give_up(&membership, region.name(), gone, kept).await;
     }
 }
@@ -157,6 +160,8 @@ fn look_at(node: &Node, region: &dyn AnyRegion, shard: ShardId) -> Stopped {
                 reason,
                 "a shard stays here: the state of an entity of it cannot be encoded",
             );
+            let reason = format!("the state of `{entity}` cannot be encoded: {reason}");
+            node.kept_shards.note(region.name(), shard, reason);
             return Stopped::Stays;
         }
         region.give_up_stayed(shard);
@@ -181,6 +186,8 @@ async fn send(
     if let Err(reason) = &sent {
         let kind = region.name();
         tracing::warn!(kind, %shard, reason, "a shard stays here: its states were not sent");
+        let reason = format!("its states were not sent: {reason}");
+        node.kept_shards.note(kind, shard, reason);
         region.keep_parcel(shard, parcel);
     }
     ((shard, epoch), sent.is_ok())

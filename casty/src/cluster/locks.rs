@@ -49,6 +49,8 @@ pub(crate) enum Rank {
     Wanted,
     /// The links: until a new one is started, and while it is decided which may stay.
     Links,
+    /// Shards that stayed when they were to move.
+    KeptShards,
     /// The accepted connections.
     Inlets,
     /// The calls under way.

@@ -14,6 +14,7 @@ pub(crate) mod gossip;
 mod handoff;
 pub(crate) mod homes;
 mod inbound;
+mod kept_shards;
 mod locks;
 pub(crate) mod map_watch;
 pub(crate) mod membership;

@@ -19,6 +19,7 @@ use crate::{
         failure::Failed,
         gossip::{GossipInbox, Inputs},
         homes::Homes,
+        kept_shards::KeptShards,
         map_watch::MapWatch,
         membership::Membership,
         membership_inputs::MembershipInputs,
@@ -68,6 +69,7 @@ pub(crate) struct Node {
     pub(crate) engine_parts: Arc<EngineParts>,
     membership: ArcSwap<Membership>,
     pub(crate) gossip: GossipInbox,
+    pub(crate) kept_shards: KeptShards,
     pub(crate) failed: Failed,
 }
 
@@ -135,6 +137,7 @@ impl Node {
             engine_parts,
             membership: ArcSwap::from_pointee(first),
             gossip,
+            kept_shards: KeptShards::default(),
         });
         let catalog = node.regions.iter().map(|region| region.catalog_entry());
         let me: Weak<Self> = Arc::downgrade(&node);

@@ -98,6 +98,11 @@ fn inspect(node: &Node) -> Inspection {
     let leader = leader.or_else(|| contact.voters.leader());
     let mut said = membership.rumors.said();
     said.insert(member.clone(), node.says());
+    let map = node.map.latest();
+    let kept = map.as_ref().and_then(|map| {
+        let slot = map.member(&member)?.slot;
+        Some(node.kept_shards.of(map, slot))
+    });
     Inspection {
         leader: if leads {
             Some(member.clone())
@@ -105,7 +110,7 @@ fn inspect(node: &Node) -> Inspection {
             leader.map(|leader| leader.member)
         },
         member,
-        map: node.map.latest().map(|map| (*map).clone()),
+        map: map.map(|map| (*map).clone()),
         entities: said
             .iter()
             .map(|(id, said)| (id.clone(), said.load))
@@ -116,5 +121,6 @@ fn inspect(node: &Node) -> Inspection {
             .collect(),
         dead: membership.rumors.dead(),
         serves: contact.tenure.may_act(),
+        kept: kept.unwrap_or_default(),
     }
 }

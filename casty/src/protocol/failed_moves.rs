@@ -19,6 +19,11 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_mins(10);
 
+/// The longest pause where the owner leaves. It may shut down, and waits for this no longer than
+/// [`Settings::shutdown_timeout`](crate::Settings::shutdown_timeout); or it is drained, and serves
+/// meanwhile what each try interrupts.
+const LEAVING_PAUSE_MAX: Duration = Duration::from_secs(5);
+
 type Key = (String, ShardId);
 
 /// The moves of a cluster, as its leader sees them.
@@ -94,8 +99,12 @@ impl FailedMoves {
         }
         let failure = self.failed.get(&(kind.to_owned(), shard));
         failure.is_none_or(|failure| {
-            let pause = if is_leaving { PAUSE } else { failure.pause };
-            failure.since + pause <= now
+            let most = if is_leaving {
+                LEAVING_PAUSE_MAX
+            } else {
+                PAUSE_MAX
+            };
+            failure.since + failure.pause.min(most) <= now
         })
     }
 }
@@ -172,8 +181,11 @@ mod tests {
                 moves.may_move("Counter", other, false, now),
                 "the other one"
             );
-            // An owner that leaves cannot wait that long.
-            assert!(moves.may_move("Counter", SHARD, true, now + PAUSE));
+            // An owner that leaves cannot wait that long, and is not interrupted all the time.
+            let soon = pause.min(LEAVING_PAUSE_MAX);
+            let nearly = soon.saturating_sub(Duration::from_millis(1));
+            assert!(!moves.may_move("Counter", SHARD, true, now + nearly));
+            assert!(moves.may_move("Counter", SHARD, true, now + soon));
             (now, pause) = (now + pause, (pause * 2).min(PAUSE_MAX));
         }
         assert_eq!(pause, PAUSE_MAX);

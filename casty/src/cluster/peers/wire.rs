@@ -111,6 +111,16 @@ pub(crate) struct Inspection {
     pub(crate) dead: BTreeSet<MemberId>,
     /// Whether the node holds a lease, and serves its entities.
     pub(crate) serves: bool,
+    /// Shards that stayed on the node when they were to move.
+    pub(crate) kept: Vec<KeptShard>,
+}
+
+/// A shard that stayed when it was to move.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct KeptShard {
+    pub(crate) kind: String,
+    pub(crate) shard: ShardId,
+    pub(crate) reason: String,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
