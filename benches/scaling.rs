@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use casty::{ActorSystem, ClusterClient, Entity, Settings, prelude::*};
+use casty::{ActorSystem, ClusterClient, Settings, prelude::*};
 use futures_util::future::join_all;
 use serde_bytes::ByteBuf;
 
@@ -81,7 +81,7 @@ enum To {
 }
 
 impl To {
-    fn entity<E: Entity>(&self, id: &str) -> E::Ref {
+    fn entity<E: casty::shards::Hosted<Id = casty::id::EntityId>>(&self, id: &str) -> E::Ref {
         match self {
             Self::Local(system) => system.entity::<E>(id),
             Self::Cluster(client) => client.entity::<E>(id),

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use casty::{call::Call, prelude::*};
+use casty::{call::Call, id::EntityId, prelude::*, shards::Hosted};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 /// What a message does to the entity that handles it.
@@ -120,7 +120,7 @@ impl Books {
 }
 
 /// An entity type that can be part of a population.
-pub trait Citizen: Entity {
+pub trait Citizen: Hosted<Id = EntityId> {
     /// A message to one of the entities.
     fn live(who: &Self::Ref, run: u64, sender: u32, number: u64, fate: Fate) -> Call<Self, ()>;
 }

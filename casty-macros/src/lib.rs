@@ -12,6 +12,7 @@ mod behavior;
 mod context;
 mod errors;
 mod fallback;
+mod host;
 mod message;
 mod names;
 mod options;
@@ -63,8 +64,7 @@ use proc_macro::TokenStream;
 ///   the caller tells or awaits;
 /// - implementations of [`Actor`], [`Init`] and [`Entity`] for the type;
 /// - a registration, for a type without generic parameters: every node whose binary links the code
-///   can host the type. Each instance of a generic type has to be registered by hand, with
-///   `SystemBuilder::entity_as`.
+///   can host the type. Each instance of a generic type is named by [`host!`](macro@host).
 ///
 /// # Options of `#[entity]`
 ///
@@ -303,4 +303,35 @@ pub fn state(_options: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn behavior(_options: TokenStream, item: TokenStream) -> TokenStream {
     behavior::misplaced("behavior", item.into()).into()
+}
+
+/// Hosts an instance of a generic entity, under a name of its own on the wire.
+///
+/// An entity without type parameters is hosted by every node whose binary links it. Of a generic
+/// one, each instance is named once, in the crate of the entity or of its first parameter. An
+/// instance that is named nowhere has no references: `system.entity::<Breaker<Postgres>>("b")` does
+/// not compile. Without a name, `host!(Breaker<Postgres>)` says that the program gives it one, with
+/// `SystemBuilder::entity_as`.
+///
+/// ```ignore
+/// use casty::prelude::*;
+///
+/// #[derive(Default)]
+/// pub struct Shelf<T> {
+///     things: Vec<T>,
+/// }
+///
+/// #[entity]
+/// impl<T: Wire> Shelf<T> {
+///     #[message]
+///     fn put(&mut self, thing: T) {
+///         self.things.push(thing);
+///     }
+/// }
+///
+/// casty::host!(Shelf<String> as "shelf/text");
+/// ```
+#[proc_macro]
+pub fn host(tokens: TokenStream) -> TokenStream {
+    host::expand(tokens.into()).into()
 }

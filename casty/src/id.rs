@@ -2,7 +2,7 @@
 //!
 //! Everything here is a plain value. What the names refer to is decided elsewhere.
 
-use std::{collections::BTreeSet, fmt, net::SocketAddr, num::NonZeroU32, sync::Arc};
+use std::{collections::BTreeSet, fmt, net::SocketAddr, num::NonZeroU32, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
@@ -133,6 +133,110 @@ impl EntityId {
     /// same shard.
     pub fn shard(&self, shards: NonZeroU32) -> ShardId {
         shard_of(&self.0, shards)
+    }
+}
+
+/// The type of the ids of an entity: `#[entity(id = AccountId)]`. Without that option it is
+/// [`EntityId`], any text.
+///
+/// Any type that is written as text and read back is such an id: it implements `Display` and
+/// `FromStr`, and what the one writes the other reads. A number is one. The text is what travels,
+/// decides the shard, and is shown in logs.
+///
+/// ```
+/// use casty::{id::EntityId, prelude::*};
+///
+/// #[derive(Default)]
+/// struct Account {
+///     cents: i64,
+/// }
+///
+/// #[entity(id = u64, name = "docs/numbered-account")]
+/// impl Account {
+///     #[message]
+///     fn number(&self, ctx: &mut Context<Self>) -> u64 {
+///         ctx.entity_id()
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let system = ActorSystem::local("app");
+/// let account = system.entity::<Account>(42);
+/// assert_eq!(account.number().await, Ok(42));
+/// assert_eq!(account.entity_id(), 42);
+/// # }
+/// ```
+pub trait Id: Sized {
+    /// The id as text.
+    fn to_entity_id(&self) -> EntityId;
+
+    /// Reads the text.
+    ///
+    /// # Errors
+    /// The reason why the text is no such id.
+    fn from_entity_id(id: &EntityId) -> Result<Self, String>;
+}
+
+impl Id for EntityId {
+    fn to_entity_id(&self) -> EntityId {
+        self.clone()
+    }
+
+    fn from_entity_id(id: &EntityId) -> Result<Self, String> {
+        Ok(id.clone())
+    }
+}
+
+impl<T> Id for T
+where
+    T: fmt::Display + FromStr,
+    T::Err: fmt::Display,
+{
+    fn to_entity_id(&self) -> EntityId {
+        EntityId::new(self.to_string())
+    }
+
+    fn from_entity_id(id: &EntityId) -> Result<Self, String> {
+        id.as_str()
+            .parse()
+            .map_err(|error: T::Err| error.to_string())
+    }
+}
+
+/// A value that names an entity whose ids are of type `I`: any text where that is [`EntityId`], and
+/// else an `I` itself, or a reference to one.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no id of this entity: its ids are of type `{I}`",
+    label = "not an `{I}`",
+    note = "the type of the ids stands above the entity, `#[entity(id = ..)]`; without it, any text is an id"
+)]
+pub trait IntoId<I> {
+    /// The id as text.
+    fn into_entity_id(self) -> EntityId;
+}
+
+impl<T: AsRef<str>> IntoId<EntityId> for T {
+    fn into_entity_id(self) -> EntityId {
+        EntityId::new(self)
+    }
+}
+
+impl<T> IntoId<T> for T
+where
+    T: Id + FromStr,
+{
+    fn into_entity_id(self) -> EntityId {
+        self.to_entity_id()
+    }
+}
+
+impl<T> IntoId<T> for &T
+where
+    T: Id + FromStr,
+{
+    fn into_entity_id(self) -> EntityId {
+        self.to_entity_id()
     }
 }
 

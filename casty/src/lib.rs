@@ -86,7 +86,7 @@ pub use actor::{
     context::Context,
     reference::{ActorRef, EntityRef},
 };
-pub use casty_macros::{actor, behavior, entity, message, state};
+pub use casty_macros::{actor, behavior, entity, host, message, state};
 pub use config::Settings;
 pub use error::send::{AskError, TellError};
 pub use event::kinds::{DeadLetter, Event, Terminated};
@@ -122,7 +122,10 @@ pub mod schedule {
 
 /// Entities as receivers of messages that are values, one level below their proxies.
 pub mod shards {
-    pub use crate::system::{ShardEnvelope, Shards};
+    pub use crate::{
+        actor::reference::Hosted,
+        system::{ShardEnvelope, Shards},
+    };
 }
 
 /// Observers of an actor's messages: [`ActorSystem::spy`](crate::ActorSystem::spy).

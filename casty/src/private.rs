@@ -12,12 +12,12 @@ pub use crate::{
         },
         cell::policy::{Children, OnFailure, Overflow, Policy},
         context::Context,
-        reference::{ActorRef, EntityRef},
+        reference::{ActorRef, EntityRef, Hosted, Hosts},
     },
     behavior::{Behavior, Group, HandlerRow, OneOf, OrStay, Otherwise, State, Stay, Stop, Widen},
     cluster::registry::EntityRegistration,
     event::kinds::Terminated,
-    id::EntityId,
+    id::{EntityId, Id},
     message::{
         codec::{DecodeError, EncodeError},
         form::{
@@ -197,6 +197,17 @@ pub fn sendable<F: Future + Send>(future: F) -> impl Future<Output = F::Output> 
 /// the timers of the state `from` are over.
 pub fn transition<A: Actor>(ctx: &mut Context<A>, from: &'static str, message: &'static str) {
     ctx.transition(from, message);
+}
+
+/// The id of an entity, of the type that its ids are of.
+///
+/// # Panics
+/// If the text is no such id: only a raw envelope can name an entity by such a text.
+pub fn id<I: Id>(id: &EntityId) -> I {
+    match I::from_entity_id(id) {
+        Ok(id) => id,
+        Err(reason) => panic!("`{id}` is no id of this entity: {reason}"),
+    }
 }
 
 /// Whether the activation that starts is not one that has moved here: its state was just made.

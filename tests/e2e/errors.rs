@@ -219,6 +219,12 @@ impl<T: Wire + Default> Store<T> {
     }
 }
 
+// The nodes of these tests name them, or do not.
+casty::host!(Store<u8>);
+casty::host!(Store<u16>);
+casty::host!(Store<u32>);
+casty::host!(Store<String>);
+
 #[tokio::test]
 async fn a_message_that_cannot_be_decoded_is_answered_with_its_name() {
     let first = node("node-0")

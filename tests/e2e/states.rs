@@ -452,3 +452,160 @@ fn transitions_are_events_and_the_states_name_can_be_asked() {
         assert_eq!((from, to, message), ("Locked", "Unlocked", "coin"));
     });
 }
+
+/// Something that may fail.
+pub(crate) trait Backend: Send + 'static {
+    const NAME: &str;
+
+    fn call() -> Result<u32, String>;
+}
+
+#[entity(name = "states/breaker", generic(B: Backend), id = u32)]
+pub(crate) mod breaker {
+    use std::marker::PhantomData;
+
+    use super::*;
+
+    #[state(common)]
+    #[derive(Default)]
+    pub(crate) struct Calls(u32);
+
+    #[state(initial)]
+    pub(crate) struct Closed<B> {
+        failures: u32,
+        backend: PhantomData<fn() -> B>,
+    }
+
+    #[state]
+    pub(crate) struct Tripped<B>(PhantomData<fn() -> B>);
+
+    impl<B> Default for Closed<B> {
+        fn default() -> Self {
+            Self {
+                failures: 0,
+                backend: PhantomData,
+            }
+        }
+    }
+
+    #[behavior]
+    impl<B: Backend> Closed<B> {
+        #[message]
+        fn call(self, calls: &mut Calls) -> (OneOf<Closed<B>, Tripped<B>>, Result<u32, String>) {
+            calls.0 += 1;
+            let called = B::call();
+            let failures = self.failures + u32::from(called.is_err());
+            if failures == 2 {
+                return (Tripped(PhantomData).into(), called);
+            }
+            (Closed { failures, ..self }.into(), called)
+        }
+    }
+
+    #[behavior]
+    impl<B: Backend> Tripped<B> {
+        #[message]
+        fn call(&self) -> Result<u32, String> {
+            Err("tripped".to_owned())
+        }
+
+        #[message(internal, after = "10s")]
+        fn reset(self) -> Closed<B> {
+            Closed::default()
+        }
+    }
+
+    #[behavior(of(all))]
+    impl _ {
+        #[message]
+        fn calls(&self, calls: &Calls, ctx: &mut Context<Breaker<B>>) -> (u32, u32) {
+            (ctx.entity_id(), calls.0)
+        }
+    }
+}
+
+pub(crate) struct Down;
+
+impl Backend for Down {
+    const NAME: &str = "down";
+
+    fn call() -> Result<u32, String> {
+        Err(Self::NAME.to_owned())
+    }
+}
+
+casty::host!(Breaker<Down> as "states/breaker/down");
+
+#[test]
+fn a_machine_may_be_generic_and_its_instances_are_hosted_by_name() {
+    testkit::paused(|system| async move {
+        let breaker = system.entity::<Breaker<Down>>(7);
+        assert_eq!(breaker.entity_id(), 7);
+        let entity = |reason: &str| Err(AskError::Entity(reason.to_owned()));
+        assert_eq!(breaker.call().await, entity("down"));
+        assert_eq!(breaker.call().await, entity("down"));
+        assert_eq!(breaker.call().await, entity("tripped"));
+        assert_eq!(breaker.state_name().await.as_deref(), Ok("Tripped"));
+        tokio::time::sleep(Duration::from_secs(11)).await;
+        assert_eq!(breaker.state_name().await.as_deref(), Ok("Closed"));
+        assert_eq!(breaker.calls().await, Ok((7, 2)));
+    });
+}
+
+/// What a raised message overtakes.
+#[actor]
+mod queue {
+    use super::*;
+
+    #[state(initial)]
+    #[derive(Default)]
+    pub(crate) struct Filling {
+        seen: Vec<String>,
+    }
+
+    #[state]
+    pub(crate) struct Full {
+        seen: Vec<String>,
+    }
+
+    #[behavior(otherwise = stash)]
+    impl Filling {
+        #[message]
+        fn fill(mut self, ctx: &mut Context<Queue>) -> Full {
+            ctx.raise(QueueMsg::Filled { number: 1 });
+            ctx.raise(QueueMsg::Filled { number: 2 });
+            self.seen.push("fill".to_owned());
+            Full { seen: self.seen }
+        }
+    }
+
+    #[behavior(otherwise = reject)]
+    impl Full {
+        #[message(internal)]
+        fn filled(&mut self, number: u32) {
+            self.seen.push(format!("filled {number}"));
+        }
+
+        #[message]
+        fn take(&mut self) {
+            self.seen.push("take".to_owned());
+        }
+
+        #[message]
+        fn seen(&self) -> Vec<String> {
+            self.seen.clone()
+        }
+    }
+}
+
+#[test]
+fn a_raised_message_is_handled_before_what_was_stashed_and_what_waits() {
+    testkit::paused(|system| async move {
+        let queue = system.spawn(Queue::from(queue::Filling::default()));
+        queue.take().tell().await.unwrap();
+        queue.fill().tell().await.unwrap();
+        queue.take().tell().await.unwrap();
+        let seen = queue.seen().await.unwrap();
+        assert_eq!(seen, ["fill", "filled 1", "filled 2", "take", "take"]);
+    });
+}

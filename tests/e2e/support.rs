@@ -6,7 +6,7 @@ use std::{
 };
 
 pub(crate) use casty::testkit::{STEP_LIMIT, eventually, shutdown, soon};
-use casty::{ActorSystem, Entity, Event, SystemBuilder, call::Call, event::Events, testkit};
+use casty::{ActorSystem, Event, SystemBuilder, call::Call, event::Events, testkit};
 use tracing_subscriber::util::SubscriberInitExt;
 
 pub(crate) fn node(name: &str) -> SystemBuilder {
@@ -21,7 +21,7 @@ pub(crate) async fn cluster(n: usize) -> Vec<ActorSystem> {
 }
 
 /// An entity that lives on the node `home`. `node` asks for the home of an entity.
-pub(crate) async fn entity_on<E: Entity>(
+pub(crate) async fn entity_on<E: casty::shards::Hosted<Id = casty::id::EntityId>>(
     system: &ActorSystem,
     home: &str,
     node: impl Fn(&E::Ref) -> Call<E, String>,

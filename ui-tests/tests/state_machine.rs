@@ -72,7 +72,8 @@ pub mod shopping_cart {
         /// Puts something in.
         #[message]
         fn add_item(self, name: String, item: Item, ctx: &mut Context<ShoppingCart>) -> Active {
-            let _ = (self, ctx.entity_id());
+            drop(ctx.entity_id());
+            let _ = self;
             Active {
                 items: BTreeMap::from([(name, item)]),
                 told: Vec::new(),

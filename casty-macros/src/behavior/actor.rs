@@ -295,7 +295,7 @@ impl Expansion<'_> {
     fn made_by(&self, init: &Init) -> TokenStream {
         let private = &self.private;
         let of = match self.behavior.initial() {
-            Some(State { ty, .. }) if self.behavior.is_machine() => quote!(#ty),
+            Some(State { ty, .. }) if self.behavior.is_machine() => quote!(<#ty>),
             _ => quote!(Self),
         };
         let context = init.takes_context.then(|| quote!(__ctx));
@@ -317,13 +317,22 @@ impl Expansion<'_> {
             return made.clone();
         }
         let from = quote!(::core::convert::From::from);
-        let Some(Common { ident, .. }) = self.behavior.common.as_ref().filter(|_| !with_common)
+        let Some(Common { ident, ty, .. }) = self.behavior.common.as_ref().filter(|_| !with_common)
         else {
             return quote!(::core::result::Result::map(#made, #from));
         };
         let span = names::at(ident.span());
-        let common = quote_spanned!(span=> #private::init_by_default::<#ident>());
+        let common = quote_spanned!(span=> #private::init_by_default::<#ty>());
         quote!(#private::both(#made, || #common))
+    }
+
+    /// The type of the entity's ids.
+    pub(super) fn id(&self) -> TokenStream {
+        let private = &self.private;
+        match &self.behavior.settings.id {
+            Some(id) => quote!(#id),
+            None => quote!(#private::EntityId),
+        }
     }
 
     pub(super) fn entity_impl(&self) -> TokenStream {
@@ -334,6 +343,7 @@ impl Expansion<'_> {
             return quote!();
         }
         let (actor, shards) = (self.actor(), behavior.settings.shards);
+        let id = self.id();
         let migration = behavior.settings.migrates.then(|| self.migration());
         let role = behavior.settings.role.as_ref().map(|role| {
             quote! {
@@ -343,6 +353,8 @@ impl Expansion<'_> {
         self.implement(
             quote!(#private::Entity for #actor),
             quote! {
+                type Id = #id;
+
                 const SHARDS: ::core::num::NonZeroU32 = #private::shards(#shards);
 
                 #role
@@ -424,21 +436,21 @@ impl Expansion<'_> {
     /// The common data goes before the state.
     fn with_frozen_common(&self, freeze: TokenStream) -> TokenStream {
         let private = &self.private;
-        let Some(Common { ident, .. }) = &self.behavior.common else {
+        let Some(Common { ident, ty, .. }) = &self.behavior.common else {
             return freeze;
         };
         let span = names::at(ident.span());
-        let common = quote_spanned!(span=> &#private::moves::<#ident>());
+        let common = quote_spanned!(span=> &#private::moves::<#ty>());
         quote!(#private::freeze_common(#common, &self.1, __out, |__out| #freeze))
     }
 
     fn with_thawed_common(&self, thawed: TokenStream) -> TokenStream {
         let private = &self.private;
-        let Some(Common { ident, .. }) = &self.behavior.common else {
+        let Some(Common { ident, ty, .. }) = &self.behavior.common else {
             return quote!(::core::result::Result::map(#thawed, Self));
         };
         let span = names::at(ident.span());
-        let common = quote_spanned!(span=> &#private::moves::<#ident>());
+        let common = quote_spanned!(span=> &#private::moves::<#ty>());
         quote! {
             {
                 let (__common, __state) = #private::thaw_common(#common, __state)?;
@@ -453,11 +465,28 @@ impl Expansion<'_> {
         let Self {
             behavior, private, ..
         } = self;
-        if behavior.kind == Kind::Actor || self.is_generic() {
+        let actor = self.actor();
+        if behavior.kind == Kind::Actor {
             return quote!();
         }
-        let actor = self.actor();
+        let hosted = quote!(#private::Hosted for #actor);
+        if self.is_generic() {
+            let first = self.type_parameters().next();
+            let first = first.map_or_else(|| quote!(()), |first| quote!(#first));
+            let mut generics = self.generics().clone();
+            let clause = generics.make_where_clause();
+            clause
+                .predicates
+                .push(syn::parse_quote!(#first: #private::Hosts<#actor>));
+            let (params, _, clause) = generics.split_for_impl();
+            return quote! {
+                #[automatically_derived]
+                impl #params #hosted #clause {}
+            };
+        }
+        let hosted = self.implement(hosted, quote!());
         quote! {
+            #hosted
             #private::inventory::submit! { #private::EntityRegistration::of::<#actor>() }
         }
     }

@@ -139,7 +139,7 @@ impl<'a> Expansion<'a> {
         quote!(#path::__Phantom(__never, _) => match __never {},)
     }
 
-    fn type_parameters(&self) -> impl Iterator<Item = &Ident> {
+    pub(super) fn type_parameters(&self) -> impl Iterator<Item = &Ident> {
         self.generics()
             .params
             .iter()

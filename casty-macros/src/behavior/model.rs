@@ -44,6 +44,7 @@ pub(super) struct Group {
 #[derive(Clone)]
 pub(super) struct Common {
     pub(super) ident: Ident,
+    pub(super) ty: Type,
     /// Whether it is still there after a failure.
     pub(super) survives: bool,
 }

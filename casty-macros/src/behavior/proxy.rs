@@ -93,6 +93,18 @@ impl Expansion<'_> {
     fn own_method(&self) -> TokenStream {
         let private = &self.private;
         let (name, method) = match self.behavior.kind {
+            Kind::Entity if self.behavior.settings.id.is_some() => {
+                let id = self.id();
+                (
+                    "entity_id",
+                    quote! {
+                        /// The id of the entity.
+                        pub fn entity_id(&self) -> #id {
+                            #private::id(self.0.entity_id())
+                        }
+                    },
+                )
+            }
             Kind::Entity => (
                 "entity_id",
                 quote! {

@@ -1,7 +1,7 @@
 //! The type and the state that a function belongs to.
 
 use proc_macro2::Ident;
-use syn::{Signature, Type};
+use syn::{Generics, Signature, Type};
 
 use super::{
     kind::Kind,
@@ -28,6 +28,7 @@ pub(super) struct Machine {
     /// The type that is generated, `Cart`.
     pub(super) actor: Type,
     pub(super) states: Vec<Ident>,
+    pub(super) generics: Generics,
     /// The names for several states.
     pub(super) groups: Vec<Group>,
     /// The data that all states have in common.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proc_macro2::{Ident, Literal, Span, TokenStream};
 use quote::{ToTokens, quote};
-use syn::Path;
+use syn::{Generics, Path, Type};
 
 use super::kind::Kind;
 use crate::{
@@ -30,6 +30,8 @@ static ENTITY: Grammar = Grammar {
         Known::new("max_active", "max_active = 10000"),
         Known::new("migrate", "migrate"),
         Known::new("role", "role = \"storage\""),
+        Known::new("id", "id = AccountId"),
+        GENERIC,
         CRATE,
     ],
     refused: &[
@@ -57,6 +59,7 @@ static ACTOR: Grammar = Grammar {
         BACKOFF,
         BACKOFF_MAX,
         CHILDREN,
+        GENERIC,
         CRATE,
     ],
     refused: &[
@@ -70,6 +73,10 @@ static ACTOR: Grammar = Grammar {
         (
             "migrate",
             "`migrate` is an option of `#[entity]`: an actor lives and ends on the node that spawned it. Leave it out",
+        ),
+        (
+            "id",
+            "`id` is an option of `#[entity]`: an actor has no id but the number that casty gives it. Leave it out",
         ),
         (
             "role",
@@ -87,6 +94,7 @@ const WITHIN: Known = Known::new("within", "within = \"60s\"");
 const BACKOFF: Known = Known::new("backoff", "backoff = \"100ms\"");
 const BACKOFF_MAX: Known = Known::new("backoff_max", "backoff_max = \"10s\"");
 const CHILDREN: Known = Known::new("children", "children = one_for_one");
+const GENERIC: Known = Known::tokens("generic", "generic(B: Backend)");
 const CRATE: Known = Known::new("crate", "crate = path::to::casty");
 
 const NOT_PUT_TO_SLEEP: &str = "this is an option of `#[entity]`: an entity that was put to sleep comes back with its \
@@ -123,6 +131,10 @@ pub(super) struct Settings {
     pub(super) migrates: bool,
     /// The role of the nodes that host the type.
     pub(super) role: Option<String>,
+    /// The type of the entity's ids.
+    pub(super) id: Option<Type>,
+    /// The parameters of a generic state machine, and where they are written.
+    pub(super) generic: Option<(Generics, Span)>,
     /// The path to casty.
     pub(super) casty: Path,
     /// The fields of the policy that are written, in their order.
@@ -153,6 +165,8 @@ impl Settings {
                 .unwrap_or(SHARDS_DEFAULT),
             migrates: options.flag("migrate", errors),
             role: options.role("role", errors),
+            id: options.ty("id", errors),
+            generic: generic(&options, errors),
             casty: options.casty(errors),
             policy: policy(kind, &options, errors),
             stash: options.span("stash"),
@@ -161,6 +175,13 @@ impl Settings {
 
     /// Reports options that have no meaning for an actor with one state.
     pub(super) fn one_state(&self, errors: &mut Errors) {
+        if let Some((_, span)) = &self.generic {
+            errors.at_span(
+                *span,
+                "an impl block says itself what it is generic over, `impl<B: Backend> Breaker<B>`: \
+                 leave `generic` out",
+            );
+        }
         if let Some(span) = self.stash {
             errors.at_span(
                 span,
@@ -247,6 +268,30 @@ fn policy(kind: Kind, options: &Options, errors: &mut Errors) -> Vec<(&'static s
     );
     add("max_active", number("max_active", 1, errors).map(some));
     policy
+}
+
+/// `generic(B: Backend)`.
+fn generic(options: &Options, errors: &mut Errors) -> Option<(Generics, Span)> {
+    let (tokens, span) = (options.tokens("generic")?, options.span("generic")?);
+    match syn::parse2::<Generics>(quote!(<#tokens>)) {
+        Ok(generics) => {
+            for lifetime in generics.lifetimes() {
+                errors.at(
+                    lifetime,
+                    "an actor outlives the code that started it, so its states cannot borrow: \
+                     drop this lifetime",
+                );
+            }
+            (!generics.params.is_empty()).then_some((generics, span))
+        }
+        Err(error) => {
+            errors.at_span(
+                error.span(),
+                "the parameters of the machine are written as after `impl`: `generic(B: Backend)`",
+            );
+            None
+        }
+    }
 }
 
 fn word(

@@ -20,8 +20,18 @@ pub(crate) struct Known {
     pub(crate) name: &'static str,
     /// How it is written.
     pub(crate) example: &'static str,
-    /// Whether names in parentheses follow it.
-    is_list: bool,
+    follows: Follows,
+}
+
+/// What is written after the name of an option.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Follows {
+    /// `= value`, or nothing.
+    Value,
+    /// Names in parentheses.
+    Names,
+    /// Anything in parentheses.
+    Tokens,
 }
 
 /// The options that an attribute takes, and those that it refuses with a reason of their own.
@@ -44,6 +54,8 @@ struct Written {
     value: Option<Expr>,
     /// The names in its parentheses.
     list: Vec<Ident>,
+    /// What else stands in them.
+    tokens: TokenStream,
 }
 
 impl Known {
@@ -51,7 +63,7 @@ impl Known {
         Self {
             name,
             example,
-            is_list: false,
+            follows: Follows::Value,
         }
     }
 
@@ -60,7 +72,16 @@ impl Known {
         Self {
             name,
             example,
-            is_list: true,
+            follows: Follows::Names,
+        }
+    }
+
+    /// An option with something else in parentheses.
+    pub(crate) const fn tokens(name: &'static str, example: &'static str) -> Self {
+        Self {
+            name,
+            example,
+            follows: Follows::Tokens,
         }
     }
 }
@@ -134,27 +155,30 @@ impl Options {
         let key = input.call(Ident::parse_any)?;
         let known = self.grammar.known(&key.to_string());
         let example = known.map_or("option = value", |known| known.example);
-        if known.is_some_and(|known| known.is_list) {
-            let list = names(input, example)?;
-            return Ok(Written {
-                key,
-                value: None,
-                list,
-            });
+        let mut written = Written {
+            key,
+            value: None,
+            list: Vec::new(),
+            tokens: TokenStream::new(),
+        };
+        match known.map_or(Follows::Value, |known| known.follows) {
+            Follows::Names => {
+                written.list = names(input, example)?;
+                return Ok(written);
+            }
+            Follows::Tokens => {
+                written.tokens = parenthesized(input, example)?;
+                return Ok(written);
+            }
+            Follows::Value => {}
         }
         if input.peek(token::Paren) {
             return Err(input.error(format!("an option has no parentheses: write `{example}`")));
         }
-        let value = if input.parse::<Option<Token![=]>>()?.is_some() {
-            Some(input.parse::<Expr>()?)
-        } else {
-            None
-        };
-        Ok(Written {
-            key,
-            value,
-            list: Vec::new(),
-        })
+        if input.parse::<Option<Token![=]>>()?.is_some() {
+            written.value = Some(input.parse::<Expr>()?);
+        }
+        Ok(written)
     }
 
     fn add(&mut self, written: Written, errors: &mut Errors) {
@@ -201,10 +225,25 @@ impl Options {
         self.get(name).map_or(&[], |written| &written.list)
     }
 
+    /// What stands in the parentheses of an option.
+    pub(crate) fn tokens(&self, name: &str) -> Option<&TokenStream> {
+        self.get(name).map(|written| &written.tokens)
+    }
+
     /// The value of an option, if it has one.
     pub(crate) fn value(&self, name: &str) -> Option<&Expr> {
         self.get(name)?.value.as_ref()
     }
+}
+
+/// `(B: Backend)`: anything.
+fn parenthesized(input: ParseStream<'_>, example: &str) -> syn::Result<TokenStream> {
+    if !input.peek(token::Paren) {
+        return Err(input.error(format!("this option has parentheses: write `{example}`")));
+    }
+    let within;
+    syn::parenthesized!(within in input);
+    within.parse()
 }
 
 /// `(Draft, InReview)`: at least one name.

@@ -2,7 +2,8 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use syn::{Expr, ExprLit, ExprPath, Lit, LitStr, Path};
+use quote::ToTokens;
+use syn::{Expr, ExprLit, ExprPath, Lit, LitStr, Path, Type};
 
 use super::{Options, Written, casty};
 use crate::{errors::Errors, names, text};
@@ -171,6 +172,20 @@ impl Options {
             );
         }
         true
+    }
+
+    /// A type.
+    pub(crate) fn ty(&self, name: &str, errors: &mut Errors) -> Option<Type> {
+        let written = self.get(name)?;
+        let ty = written
+            .value
+            .as_ref()
+            .map(|value| syn::parse2(value.to_token_stream()));
+        if let Some(Ok(ty)) = ty {
+            return Some(ty);
+        }
+        self.wrong_value(written, "a type, without quotes", errors);
+        None
     }
 
     /// The `crate` option: where the user's crate sees casty.

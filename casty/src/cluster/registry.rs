@@ -46,8 +46,13 @@ struct Registered {
 
 impl EntityRegistration {
     pub const fn of<E: Entity>() -> Self {
+        Self::named::<E>(E::NAME)
+    }
+
+    /// The same under another name, for an instance of a generic type.
+    pub const fn named<E: Entity>(name: &'static str) -> Self {
         Self {
-            name: E::NAME,
+            name,
             role: E::ROLE,
             type_id: TypeId::of::<E>,
             type_name: std::any::type_name::<E>,

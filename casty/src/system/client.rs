@@ -11,14 +11,14 @@ use super::{
     wait,
 };
 use crate::{
-    actor::Entity,
+    actor::reference::Hosted,
     cluster::{
         client::Client,
         peers::{LocalMember, remote_actors::RemoteActors},
     },
     error::{ConnectError, JoinError, ShutdownError, StartError},
     event::Events,
-    id::{Incarnation, MemberId, NodeId},
+    id::{Incarnation, IntoId, MemberId, NodeId},
     infra::boxed::{Boxed, boxed},
 };
 
@@ -110,12 +110,12 @@ impl ClusterClient {
     }
 
     /// A reference to an entity. See [`ActorSystem::entity`](crate::ActorSystem::entity).
-    pub fn entity<E: Entity>(&self, id: impl AsRef<str>) -> E::Ref {
+    pub fn entity<E: Hosted>(&self, id: impl IntoId<E::Id>) -> E::Ref {
         self.0.client.process.runtime.entity::<E>(id)
     }
 
     /// The shards of an entity type. See [`ActorSystem::shards`](crate::ActorSystem::shards).
-    pub fn shards<E: Entity>(&self) -> Shards<E> {
+    pub fn shards<E: Hosted>(&self) -> Shards<E> {
         Shards {
             route: self.0.client.process.runtime.route::<E>(),
         }

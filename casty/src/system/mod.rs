@@ -26,8 +26,8 @@ pub use self::{
 };
 use crate::{
     actor::{
-        Actor, Entity,
-        reference::{ActorRef, Spawned},
+        Actor,
+        reference::{ActorRef, Hosted, Spawned},
         resources::Resources,
         runtime::{Myself, Runtime},
         spy::{Scope, Spy},
@@ -39,7 +39,7 @@ use crate::{
     config::Settings,
     error::{Failure, JoinError, ShutdownError, StartError},
     event::{ActorPath, Events},
-    id::{Incarnation, MemberId, NodeId},
+    id::{Incarnation, IntoId, MemberId, NodeId},
     infra::boxed::{Boxed, boxed},
     protocol::map::{ClusterMap, Status},
 };
@@ -153,13 +153,13 @@ impl ActorSystem {
     /// reference is never stale: each send looks the owner up.
     ///
     /// The id is checked by each send: an empty id, or one over 1 KiB, is a typed error there.
-    pub fn entity<E: Entity>(&self, id: impl AsRef<str>) -> E::Ref {
+    pub fn entity<E: Hosted>(&self, id: impl IntoId<E::Id>) -> E::Ref {
         self.0.runtime.entity::<E>(id)
     }
 
     /// All entities of a type, for sending messages as values: one level below
     /// [`entity`](Self::entity).
-    pub fn shards<E: Entity>(&self) -> Shards<E> {
+    pub fn shards<E: Hosted>(&self) -> Shards<E> {
         Shards {
             route: self.0.runtime.route::<E>(),
         }

@@ -1,8 +1,10 @@
 //! Writes the items that only a machine has: its type, its conversions from states, its table.
 
-use proc_macro2::{Ident, Span, TokenStream};
+use proc_macro2::{Ident, Span, TokenStream, TokenTree};
 use quote::{format_ident, quote};
-use syn::{ItemMod, ext::IdentExt};
+use syn::{Generics, ItemMod, ext::IdentExt};
+
+use super::states;
 
 use crate::{
     behavior::{
@@ -64,18 +66,21 @@ impl Expansion<'_> {
         };
         let lints = expand::visible_lints();
         let names = states.iter().map(|state| &state.ident);
+        let types = states.iter().map(|state| &state.ty);
+        let generics = &behavior.generics;
+        let (_, params, clause) = generics.split_for_impl();
         let common = behavior.common.as_ref().map(|common| {
-            let ident = &common.ident;
-            quote!(, #ident)
+            let ty = &common.ty;
+            quote!(, #ty)
         });
         quote! {
             #[doc = #summary]
             #lints
-            pub struct #actor(#state_enum #common);
+            pub struct #actor #generics (#state_enum #params #common) #clause;
 
             #[allow(clippy::all, clippy::pedantic, dead_code)]
-            enum #state_enum {
-                #(#names(#names),)*
+            enum #state_enum #generics #clause {
+                #(#names(#types),)*
                 /// A handler has taken the state, and has not returned the next one.
                 __Taken,
             }
@@ -89,22 +94,22 @@ impl Expansion<'_> {
         }
         let states = self.sound_states();
         let (actor, state_enum) = (self.actor(), self.state_enum());
-        let from = states.first().map(|State { ident, .. }| {
+        let from = states.first().map(|State { ident, ty, .. }| {
             let Some(common) = &self.behavior.common else {
                 return self.implement(
-                    quote!(::core::convert::From<#ident> for #actor),
+                    quote!(::core::convert::From<#ty> for #actor),
                     quote! {
-                        fn from(__state: #ident) -> Self {
+                        fn from(__state: #ty) -> Self {
                             Self(#state_enum::#ident(__state))
                         }
                     },
                 );
             };
-            let common = &common.ident;
+            let common = &common.ty;
             self.implement(
-                quote!(::core::convert::From<(#ident, #common)> for #actor),
+                quote!(::core::convert::From<(#ty, #common)> for #actor),
                 quote! {
-                    fn from((__state, __common): (#ident, #common)) -> Self {
+                    fn from((__state, __common): (#ty, #common)) -> Self {
                         Self(#state_enum::#ident(__state), __common)
                     }
                 },
@@ -115,8 +120,10 @@ impl Expansion<'_> {
             quote!(Self::#ident(_) => #name,)
         });
         let shown = format!("{}({{}})", self.behavior.ident.unraw());
-        let methods = quote! {
-            impl #state_enum {
+        let params = &self.params;
+        let methods = self.implement(
+            quote!(#state_enum #params),
+            quote! {
                 fn take(&mut self) -> Self {
                     ::core::mem::replace(self, Self::__Taken)
                 }
@@ -127,8 +134,8 @@ impl Expansion<'_> {
                         Self::__Taken => "none",
                     }
                 }
-            }
-        };
+            },
+        );
         let debug = self.implement(
             quote!(::core::fmt::Debug for #actor),
             quote! {
@@ -143,7 +150,7 @@ impl Expansion<'_> {
             .filter(|state| leaves_or_stays(state))
             .map(|state| {
                 let ty = &state.ty;
-                quote!(impl #private::OrStay for #ty {})
+                self.implement_for(quote!(#private::OrStay for #ty), quote!())
             });
         let one_ofs = self.one_ofs();
         let widened = self.widened();
@@ -187,11 +194,29 @@ impl Expansion<'_> {
         conversions
     }
 
+    /// The type of a state, with its parameters.
+    pub(super) fn state_type(&self, ident: &Ident) -> TokenStream {
+        let mut states = self.behavior.states.iter();
+        let state = states.find(|state| state.ident == *ident);
+        state.map_or_else(|| quote!(#ident), |State { ty, .. }| quote!(#ty))
+    }
+
+    /// As [`implement`](Self::implement), with those of the machine's parameters that the head
+    /// names.
+    fn implement_for(&self, head: TokenStream, body: TokenStream) -> TokenStream {
+        let generics = mentioned(self.generics(), &head);
+        let (params, _, clause) = generics.split_for_impl();
+        quote! {
+            #[automatically_derived]
+            impl #params #head #clause { #body }
+        }
+    }
+
     /// `OneOf<Active, Empty>`.
     fn one_of(&self, targets: &[Target]) -> TokenStream {
         let private = &self.private;
         let types = targets.iter().map(|target| match target {
-            Target::State(ident) => quote!(#ident),
+            Target::State(ident) => self.state_type(ident),
             Target::Stop => quote!(#private::Stop),
         });
         quote!(#private::OneOf<#(#types),*>)
@@ -208,10 +233,11 @@ impl Expansion<'_> {
                     continue;
                 };
                 let variant = Ident::new(variant, Span::call_site());
-                conversions.push(self.implement(
-                    quote!(::core::convert::From<#ident> for #one_of),
+                let ty = self.state_type(ident);
+                conversions.push(self.implement_for(
+                    quote!(::core::convert::From<#ty> for #one_of),
                     quote! {
-                        fn from(__state: #ident) -> Self {
+                        fn from(__state: #ty) -> Self {
                             Self::#variant(__state)
                         }
                     },
@@ -301,6 +327,24 @@ impl Expansion<'_> {
         });
         quote!(#private::State::new(#name, #otherwise) #internal #exceptions)
     }
+}
+
+/// Those parameters that the tokens name.
+pub(super) fn mentioned(generics: &Generics, tokens: &TokenStream) -> Generics {
+    fn names(tokens: TokenStream, name: &str) -> bool {
+        tokens.into_iter().any(|token| match token {
+            TokenTree::Ident(ident) => ident == name,
+            TokenTree::Group(group) => names(group.stream(), name),
+            _ => false,
+        })
+    }
+    let mut generics = generics.clone();
+    generics.params = generics
+        .params
+        .into_iter()
+        .filter(|parameter| names(tokens.clone(), &states::name_of(parameter)))
+        .collect();
+    generics
 }
 
 /// Whether a handler of the state may stay in it after all.

@@ -1,7 +1,7 @@
 //! Reads the annotated module: its states, and the block of each.
 
 use proc_macro2::Ident;
-use syn::{FnArg, Generics, ImplItem, Item, ItemImpl, ItemMod};
+use syn::{FnArg, ImplItem, Item, ItemImpl, ItemMod};
 
 use super::{
     aliases::Aliases, clash, functions::Functions, groups, one_of::OneOfs, shared, states,
@@ -60,7 +60,14 @@ pub(in crate::behavior) fn parse(
     let Some((_, items)) = &mut module.content else {
         return None;
     };
-    let mut found = states::parse(&name, items, errors);
+    let generic = settings
+        .generic
+        .as_ref()
+        .map(|(generics, _)| generics.clone());
+    let mut found = states::parse(&name, generic.as_ref(), items, errors);
+    every_parameter_is_used(&settings, &found, errors);
+    let generics = generic.unwrap_or_default();
+    let (_, params, _) = generics.split_for_impl();
     let states: Vec<_> = found
         .states
         .iter()
@@ -70,7 +77,8 @@ pub(in crate::behavior) fn parse(
     let actor_ident = ident.clone().unwrap_or_else(|| name.clone());
     let machine = Machine {
         module: name,
-        actor: syn::parse_quote!(#actor_ident),
+        actor: syn::parse_quote!(#actor_ident #params),
+        generics: generics.clone(),
         groups: groups::parse(&grouped, &states, errors),
         common: found.common.clone(),
         aliases: Aliases::of(items, &states),
@@ -100,7 +108,7 @@ pub(in crate::behavior) fn parse(
         kind,
         settings,
         actor: machine.actor,
-        generics: Generics::default(),
+        generics: machine.generics,
         form: Form::Machine {
             is_sound: found.is_sound,
         },
@@ -146,6 +154,31 @@ fn blocks(
     let (copies, policies) = shared::give(kind, machine, shared, &functions, states, errors);
     items.extend(copies);
     policies
+}
+
+/// Requires that a state, or the common data, names each parameter of the machine.
+fn every_parameter_is_used(settings: &Settings, found: &states::Found, errors: &mut Errors) {
+    let Some((generics, _)) = &settings.generic else {
+        return;
+    };
+    let types = found.states.iter().map(|state| &state.ty);
+    let types: Vec<_> = types
+        .chain(found.common.iter().map(|common| &common.ty))
+        .map(crate::text::of)
+        .collect();
+    for parameter in &generics.params {
+        let name = states::name_of(parameter);
+        let names = |ty: &String| {
+            ty.split(|c: char| !c.is_alphanumeric() && c != '_')
+                .any(|word| word == name)
+        };
+        if !types.iter().any(names) {
+            errors.at(
+                parameter,
+                format!("no state is generic over `{name}`: write it at one that needs it, or drop it here"),
+            );
+        }
+    }
 }
 
 /// The type that the module makes.
@@ -292,10 +325,15 @@ pub(super) fn plain_block(machine: &Machine, block: &ItemImpl, errors: &mut Erro
     }
     if let Some(parameter) = block.generics.params.first()
         && machine.is_sound
+        && machine.generics.params.is_empty()
     {
         errors.at(
             parameter,
-            "a state cannot be generic: write the concrete types, here and in the state",
+            format!(
+                "`{}` has no parameters: write `generic(..)` in the attribute above the module, \
+                 or the concrete types, here and in the state",
+                machine.module
+            ),
         );
     }
     for condition in &block.attrs {

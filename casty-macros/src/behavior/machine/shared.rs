@@ -4,9 +4,10 @@
 //! So all that is checked and written for a state holds for the copy too.
 
 use proc_macro2::{Ident, Span};
+use quote::quote;
 use syn::{Attribute, ImplItem, Item, ItemImpl, Type, parse_quote};
 
-use super::{functions::Functions, groups, parse};
+use super::{expand, functions::Functions, groups, parse};
 use crate::{
     behavior::{
         block,
@@ -111,7 +112,9 @@ pub(super) fn give(
         {
             let mut block = shared.block.clone();
             let ty = Ident::new(&state.ident.to_string(), shared.place);
-            block.self_ty = Box::new(parse_quote!(#ty));
+            let this = &state.ty;
+            block.self_ty = Box::new(parse_quote!(#this));
+            block.generics = expand::mentioned(&machine.generics, &quote!(#this));
             block.items.retain(|item| match item {
                 ImplItem::Fn(function) => {
                     let name = &function.sig.ident;

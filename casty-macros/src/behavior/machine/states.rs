@@ -1,7 +1,7 @@
 //! Finds the states among the types of a module.
 
 use proc_macro2::{Ident, Span};
-use syn::{Attribute, Generics, Item};
+use syn::{Attribute, GenericParam, Generics, Item, Type};
 
 use crate::{
     behavior::model::{Common, State},
@@ -28,7 +28,12 @@ pub(super) struct Found {
     pub(super) is_sound: bool,
 }
 
-pub(super) fn parse(module: &Ident, items: &mut [Item], errors: &mut Errors) -> Found {
+pub(super) fn parse(
+    module: &Ident,
+    generic: Option<&Generics>,
+    items: &mut [Item],
+    errors: &mut Errors,
+) -> Found {
     let mut found = Found {
         states: Vec::new(),
         common: None,
@@ -73,9 +78,11 @@ pub(super) fn parse(module: &Ident, items: &mut [Item], errors: &mut Errors) -> 
             continue;
         };
         in_every_build(conditions, errors);
-        found.is_sound &= is_sound(module, &ident, &generics, errors);
+        found.is_sound &= is_sound(module, &ident, &generics, generic, errors);
+        let (_, params, _) = generics.split_for_impl();
+        let ty: Type = syn::parse_quote!(#ident #params);
         if is_common {
-            common(&mut found, ident, (is_initial, survives), errors);
+            common(&mut found, (ident, ty), (is_initial, survives), errors);
             continue;
         }
         let at = if is_initial && initial.is_empty() {
@@ -83,7 +90,7 @@ pub(super) fn parse(module: &Ident, items: &mut [Item], errors: &mut Errors) -> 
         } else {
             found.states.len()
         };
-        let state = State::new(ident.clone(), syn::parse_quote!(#ident));
+        let state = State::new(ident.clone(), ty);
         found.states.insert(at, state);
         if is_initial {
             initial.push(ident);
@@ -95,8 +102,12 @@ pub(super) fn parse(module: &Ident, items: &mut [Item], errors: &mut Errors) -> 
 }
 
 /// Data of which there is one, whichever state the machine is in.
-fn common(found: &mut Found, ident: Ident, flags: (bool, bool), errors: &mut Errors) {
-    let (is_initial, survives) = flags;
+fn common(
+    found: &mut Found,
+    (ident, ty): (Ident, Type),
+    (is_initial, survives): (bool, bool),
+    errors: &mut Errors,
+) {
     if is_initial {
         errors.at(
             &ident,
@@ -113,7 +124,11 @@ fn common(found: &mut Found, ident: Ident, flags: (bool, bool), errors: &mut Err
         );
         return;
     }
-    found.common = Some(Common { ident, survives });
+    found.common = Some(Common {
+        ident,
+        ty,
+        survives,
+    });
 }
 
 fn in_every_build(conditions: Vec<Attribute>, errors: &mut Errors) {
@@ -127,14 +142,25 @@ fn in_every_build(conditions: Vec<Attribute>, errors: &mut Errors) {
 }
 
 /// Whether items can be generated that name this state.
-fn is_sound(module: &Ident, state: &Ident, generics: &Generics, errors: &mut Errors) -> bool {
+fn is_sound(
+    module: &Ident,
+    state: &Ident,
+    generics: &Generics,
+    generic: Option<&Generics>,
+    errors: &mut Errors,
+) -> bool {
     let before = errors.count();
-    if let Some(parameter) = generics.params.first() {
+    for parameter in &generics.params {
+        let name = name_of(parameter);
+        let mut known = generic.into_iter().flat_map(|generic| &generic.params);
+        if known.any(|known| name_of(known) == name) {
+            continue;
+        }
         errors.at(
             parameter,
             format!(
-                "a state cannot be generic, since `{module}` makes one type of all its states: \
-                 write the concrete types in the state"
+                "`{module}` is made of all its states, and says nothing of `{name}`: \
+                 write `generic({name}: ..)` in the attribute above the module, or a concrete type in the state"
             ),
         );
     }
@@ -194,4 +220,13 @@ fn declared(item: &mut Item) -> Option<(&mut Vec<Attribute>, Option<(Ident, Gene
         Item::Use(item) => (&mut item.attrs, None),
         _ => return None,
     })
+}
+
+/// The name of a generic parameter.
+pub(super) fn name_of(parameter: &GenericParam) -> String {
+    match parameter {
+        GenericParam::Type(parameter) => parameter.ident.to_string(),
+        GenericParam::Const(parameter) => parameter.ident.to_string(),
+        GenericParam::Lifetime(parameter) => parameter.lifetime.to_string(),
+    }
 }

@@ -41,9 +41,9 @@ impl Expansion<'_> {
     /// The exit hook of a state that a handler has left.
     pub(super) fn left(&self, state: &State) -> Option<TokenStream> {
         let hook = state.hook(Turn::Exit)?;
-        let ident = &state.ident;
+        let ty = &state.ty;
         let arguments = Self::hook_arguments(hook);
-        let call = self.call(&quote!(#ident), &hook.ident, hook.is_async, &arguments);
+        let call = self.call(&quote!(<#ty>), &hook.ident, hook.is_async, &arguments);
         Some(quote!(#call;))
     }
 
@@ -72,7 +72,7 @@ impl Expansion<'_> {
                 let arguments = [place].into_iter().chain(Self::hook_arguments(hook));
                 let arguments: Vec<_> = arguments.collect();
                 let ty = &state.ty;
-                let call = self.call(&quote!(#ty), &hook.ident, hook.is_async, &arguments);
+                let call = self.call(&quote!(<#ty>), &hook.ident, hook.is_async, &arguments);
                 Some(quote!(#call;))
             });
             quote!(#asyncness fn __enter(&mut self, __ctx: &mut #private::Context<Self>) { #arms })
@@ -137,7 +137,7 @@ impl Expansion<'_> {
                 let arguments = place.chain(common);
                 names::all_at(
                     names::at(ident.span()),
-                    quote!(#private::duration(#ty::#ident(#(#arguments),*))),
+                    quote!(#private::duration(<#ty>::#ident(#(#arguments),*))),
                 )
             }
         };

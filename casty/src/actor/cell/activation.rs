@@ -90,6 +90,9 @@ pub(super) trait AnyActivation: Send {
     /// Drops the state. Returns whether that panicked.
     fn drop_state(&mut self) -> Result<(), ()>;
 
+    /// Puts what the handler has raised before everything else.
+    fn take_raised(&mut self);
+
     /// Puts what was stashed before what is still in the batch.
     fn unstash(&mut self);
 

@@ -14,7 +14,7 @@ use crate::{
         ask::{
             chain::Acts,
             remote_reply::RemoteAsk,
-            reply::{ReplyTo, undecodable},
+            reply::{Own, ReplyTo, undecodable},
         },
         cell::{
             Cell, Refusal,
@@ -246,6 +246,17 @@ impl<A: Actor> AnyActivation for Run<A> {
     fn drop_state(&mut self) -> Result<(), ()> {
         let state = self.activation.state.take();
         std::panic::catch_unwind(AssertUnwindSafe(|| drop(state))).map_err(panic::forget)
+    }
+
+    fn take_raised(&mut self) {
+        let activation = self.activation.life.number;
+        for message in self.ctx.take_raised().into_iter().rev() {
+            let own = Own::new(activation, false, &Arc::default());
+            self.batch.push_front(Envelope {
+                message,
+                reply: ReplyTo::Own(own),
+            });
+        }
     }
 
     fn unstash(&mut self) {

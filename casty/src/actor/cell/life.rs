@@ -220,6 +220,11 @@ impl dyn AnyActivation + '_ {
                 });
                 self.unstash();
             }
+            if self.context().take_raised() {
+                self.take_raised();
+                // An actor that raises messages without end must not keep its thread.
+                tokio::task::coop::consume_budget().await;
+            }
             if self.context().take_stop() {
                 self.settled().await;
                 self.end(Ending::Stop).await;

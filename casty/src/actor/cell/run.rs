@@ -460,6 +460,9 @@ impl<A: Actor> Run<A> {
             return self.any().start_failed(reason).await;
         }
         self.activation.life.due = Due::Nothing;
+        if self.ctx.core().take_raised() {
+            self.any().take_raised();
+        }
         if self.activation.life.has_failed() {
             self.any().forgive();
         }

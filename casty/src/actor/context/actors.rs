@@ -2,17 +2,20 @@
 
 use std::sync::{Arc, Weak};
 
-use crate::actor::{
-    Actor, Entity,
-    cell::Cell,
-    context::Context,
-    handle::AnyCell,
-    reference::{self, ActorRef, Spawned},
+use crate::{
+    actor::{
+        Actor,
+        cell::Cell,
+        context::Context,
+        handle::AnyCell,
+        reference::{self, ActorRef, Hosted, Spawned},
+    },
+    id::IntoId,
 };
 
 impl<A: Actor> Context<A> {
     /// A reference to an entity of any type, wherever it lives.
-    pub fn entity<E: Entity>(&self, id: impl AsRef<str>) -> E::Ref {
+    pub fn entity<E: Hosted>(&self, id: impl IntoId<E::Id>) -> E::Ref {
         self.cell.runtime().entity::<E>(id)
     }
 

@@ -14,6 +14,8 @@ pub(super) struct Requests {
     pub(super) stop: bool,
     pub(super) transition: Option<Transition>,
     pub(super) passivate: bool,
+    /// Whether there are raised messages.
+    pub(super) raised: bool,
 }
 
 /// A transition that a handler made.
@@ -44,6 +46,10 @@ impl ContextCore {
         self.requests.transition.take()
     }
 
+    pub(crate) fn take_raised(&mut self) -> bool {
+        std::mem::take(&mut self.requests.raised)
+    }
+
     /// The state machine has changed its state. The timers of the last one are over.
     pub(super) fn transition(&mut self, transition: Transition) {
         self.requests.transition = Some(transition);
@@ -59,7 +65,7 @@ impl ContextCore {
     /// Whether the handler asked for what happens right after it.
     #[inline]
     pub(crate) fn has_requests(&self) -> bool {
-        self.requests.stop || self.requests.transition.is_some()
+        self.requests.stop || self.requests.raised || self.requests.transition.is_some()
     }
 
     #[inline]

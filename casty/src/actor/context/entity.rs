@@ -2,7 +2,7 @@
 
 use crate::{
     actor::{Entity, context::Context, handle::CellName},
-    id::{EntityId, Epoch},
+    id::{EntityId, Epoch, Id},
 };
 
 impl<E: Entity> Context<E> {
@@ -85,7 +85,18 @@ impl<E: Entity> Context<E> {
     }
 
     /// This entity's id.
-    pub fn entity_id(&self) -> &EntityId {
+    ///
+    /// # Panics
+    /// Where [`Entity::Id`] reads the id otherwise than it did when the activation began.
+    pub fn entity_id(&self) -> E::Id {
+        match E::Id::from_entity_id(self.entity_name()) {
+            Ok(id) => id,
+            Err(reason) => panic!("`{}` is no id of this entity: {reason}", self.entity_name()),
+        }
+    }
+
+    /// The same as text.
+    pub(crate) fn entity_name(&self) -> &EntityId {
         match self.cell.name() {
             CellName::Entity(id) => id,
             CellName::Actor(_) => unreachable!("`Entity` types are addressed by `EntityRef` only"),

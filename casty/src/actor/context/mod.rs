@@ -30,6 +30,9 @@ use crate::{
 pub struct Context<A: Actor> {
     cell: Arc<Cell<A>>,
     core: ContextCore,
+    /// The messages that the handler has raised. Boxed: most handlers raise none.
+    #[expect(clippy::box_collection, reason = "two words less in each run")]
+    raised: Option<Box<Vec<A::Message>>>,
 }
 
 impl<A: Actor> Context<A> {
@@ -37,6 +40,7 @@ impl<A: Actor> Context<A> {
         Self {
             cell,
             core: ContextCore::default(),
+            raised: None,
         }
     }
 
@@ -120,6 +124,59 @@ impl<A: Actor> Context<A> {
             .publish(|| Event::Emitted(Emitted::new(self.cell.path(), event)));
     }
 
+    /// Sends this actor a message that it handles next: before all that waits in its mailbox, and
+    /// before the messages that were stashed for the next state. Several raised messages are
+    /// handled in order. Statecharts call this an internal event.
+    ///
+    /// It is for internal messages, which take no answer. A message that is raised by a handler
+    /// that panics is not handled.
+    ///
+    /// ```
+    /// use casty::{prelude::*, testkit::Machine};
+    ///
+    /// #[actor]
+    /// mod till {
+    ///     use casty::prelude::*;
+    ///
+    ///     #[state(initial)]
+    ///     pub struct Counting { pub left: u32 }
+    ///
+    ///     #[state]
+    ///     pub struct Done;
+    ///
+    ///     #[behavior(otherwise = reject)]
+    ///     impl Counting {
+    ///         #[message]
+    ///         fn count(&mut self, ctx: &mut Context<Till>) {
+    ///             self.left -= 1;
+    ///             if self.left == 0 {
+    ///                 ctx.raise(TillMsg::Counted {});
+    ///             }
+    ///         }
+    ///
+    ///         #[message(internal)]
+    ///         fn counted(self) -> Done {
+    ///             Done
+    ///         }
+    ///     }
+    ///
+    ///     #[behavior(otherwise = ignore)]
+    ///     impl Done {}
+    /// }
+    ///
+    /// let mut till = Machine::of(Till::from(till::Counting { left: 1 }));
+    /// assert_eq!(till.send(|till| till.count()), Ok(()));
+    /// assert_eq!(till.state(), "Done");
+    /// ```
+    pub fn raise(&mut self, message: A::Message) {
+        let raised = self.raised.get_or_insert_default();
+        if !std::mem::replace(&mut self.core.requests.raised, true) {
+            // What a handler that failed has left.
+            raised.clear();
+        }
+        raised.push(message);
+    }
+
     /// Ends this activation when the handler returns, after `#[on_stop]`.
     ///
     /// An actor is gone then; messages still in its mailbox fail as `Stopped`. An entity starts
@@ -134,6 +191,10 @@ impl<A: Actor> Context<A> {
     #[inline]
     pub(crate) fn core(&mut self) -> &mut ContextCore {
         &mut self.core
+    }
+
+    pub(crate) fn take_raised(&mut self) -> Vec<A::Message> {
+        self.raised.take().map_or_else(Vec::new, |raised| *raised)
     }
 
     pub(crate) fn is_made_here(&self) -> bool {

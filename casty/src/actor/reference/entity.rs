@@ -19,7 +19,7 @@ use crate::{
     },
     error::Failure,
     event::ActorPath,
-    id::{EntityId, ShardId},
+    id::{EntityId, Id, IntoId, ShardId},
     message::codec::{DecodeError, EncodeError},
 };
 
@@ -30,6 +30,9 @@ use crate::{
     note = "write `#[entity]` above an `impl {Self}` block with `#[message]` functions"
 )]
 pub trait Entity: Init<Address = EntityRef<Self>> {
+    /// The type of its ids: [`EntityId`], any text, unless `#[entity(id = ..)]` says otherwise.
+    type Id: Id;
+
     /// Into how many shards the entities of this type are divided. The same on every node.
     const SHARDS: NonZeroU32;
 
@@ -53,6 +56,28 @@ pub trait Entity: Init<Address = EntityRef<Self>> {
         Err(DecodeError("it does not migrate".to_owned()))
     }
 }
+
+/// An entity type that nodes whose binaries link it host.
+///
+/// Each entity type is one, but for a generic one: of that, each instance that
+/// [`host!`](macro@crate::host) names.
+#[diagnostic::on_unimplemented(
+    message = "no node hosts `{Self}`",
+    label = "an instance of a generic entity that no `host!` names",
+    note = "name it once, beside the types that it is made of: `casty::host!({Self} as \"a name on the wire\");`",
+    note = "code that is generic over entities asks for this trait: `E: casty::shards::Hosted`"
+)]
+pub trait Hosted: Entity {}
+
+/// Says that an instance of a generic entity, `E`, is hosted. It is implemented for the first type
+/// parameter of `E`, so that the crate of either may do it.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "no node hosts `{E}`",
+    label = "no `host!` names `{E}`",
+    note = "name it once, beside the types that it is made of: `casty::host!({E} as \"a name on the wire\");`"
+)]
+pub trait Hosts<E> {}
 
 /// How envelopes reach the entities of one type, wherever they live.
 #[doc(hidden)]
@@ -275,8 +300,8 @@ impl Runtime {
             })
     }
 
-    pub(crate) fn entity<E: Entity>(self: &Arc<Self>, id: impl AsRef<str>) -> E::Ref {
-        E::proxy(EntityRef::new(self.route::<E>(), EntityId::new(id)))
+    pub(crate) fn entity<E: Entity>(self: &Arc<Self>, id: impl IntoId<E::Id>) -> E::Ref {
+        E::proxy(EntityRef::new(self.route::<E>(), id.into_entity_id()))
     }
 }
 

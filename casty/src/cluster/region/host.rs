@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     actor::{
-        Entity, FirstState, Route,
+        Entity, FirstState, HookError, Route,
         cell::{Cell, CellHost, Host, gate::Gate},
         context::Context,
         handle::{AnyCell, CellName},
@@ -18,7 +18,7 @@ use crate::{
         runtime::Runtime,
         tasks::throttle::Throttle,
     },
-    id::{EntityId, Epoch, ShardId},
+    id::{EntityId, Epoch, Id, ShardId},
 };
 
 /// The host of one shard's entities, dropped with the last of them. A single reference count for
@@ -96,17 +96,24 @@ impl<E: Entity> CellHost<E> for ShardHost {
     }
 
     fn init<'a>(&'a self, ctx: &'a mut Context<E>) -> Option<FirstState<'a, E>> {
-        if let Some((state, luggage)) = self.region.stayed(self.shard, ctx.entity_id()) {
+        if let Some((state, luggage)) = self.region.stayed(self.shard, ctx.entity_name()) {
             ctx.unpack(&luggage);
             return Some(FirstState::Now(Ok(state)));
         }
-        Some(match self.region.frozen(self.shard, ctx.entity_id()) {
+        Some(match self.region.frozen(self.shard, ctx.entity_name()) {
             Some(frozen) => {
                 ctx.unpack(&frozen.luggage);
-                let thaw = self.region.thaw::<E>(self.shard, ctx.entity_id(), frozen);
+                let thaw = self.region.thaw::<E>(self.shard, ctx.entity_name(), frozen);
                 FirstState::later(thaw)
             }
-            None => E::init(ctx),
+            None => match E::Id::from_entity_id(ctx.entity_name()) {
+                Ok(_) => E::init(ctx),
+                Err(reason) => FirstState::Now(Err(HookError(format!(
+                    "`{}` is no id of `{}`: {reason}",
+                    ctx.entity_name(),
+                    E::NAME
+                )))),
+            },
         })
     }
 
