@@ -87,7 +87,9 @@ impl Expansion<'_> {
             let name = state.ident.unraw().to_string();
             quote! {
                 #message::#variant {} => {
-                    #private::Handled::Reply(__Reply::#variant(::std::string::String::from(#name)))
+                    #private::Handled::Reply(__Reply::#variant(
+                        <::std::string::String as ::core::convert::From<&::core::primitive::str>>::from(#name),
+                    ))
                 }
             }
         });
