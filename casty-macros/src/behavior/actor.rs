@@ -1,7 +1,7 @@
 //! The actor itself: dispatch, life, registration.
 
 use proc_macro2::{Ident, Span, TokenStream};
-use quote::{quote, quote_spanned};
+use quote::{ToTokens, quote, quote_spanned};
 use syn::ext::IdentExt;
 
 use super::{
@@ -329,10 +329,8 @@ impl Expansion<'_> {
     /// The type of the entity's ids.
     pub(super) fn id(&self) -> TokenStream {
         let private = &self.private;
-        match &self.behavior.settings.id {
-            Some(id) => quote!(#id),
-            None => quote!(#private::EntityId),
-        }
+        let id = self.behavior.settings.id.as_ref();
+        id.map_or_else(|| quote!(#private::EntityId), ToTokens::to_token_stream)
     }
 
     pub(super) fn entity_impl(&self) -> TokenStream {

@@ -353,9 +353,8 @@ impl Admin {
             let next_answer = tokio::time::timeout(silence, asking.next());
             let (address, answer) = match next_answer.await {
                 Ok(Some(answer)) => answer,
-                Ok(None) => break,
                 Err(_) if answers.is_empty() => continue,
-                Err(_) => break,
+                Ok(None) | Err(_) => break,
             };
             match answer {
                 Ok(answer) => {

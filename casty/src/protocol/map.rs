@@ -629,9 +629,10 @@ impl ClusterMap {
         let last = self.identity.generation.number();
         let after = last.saturating_add(self.sequence >> 16).saturating_add(1);
         // Slots count processes: two that differ by a multiple of 65,536 are not alive at once.
-        let founder = match mutants::on("generations_have_no_founder") {
-            true => 0,
-            false => (slot & 0xffff) as u16,
+        let founder = if mutants::on("generations_have_no_founder") {
+            0
+        } else {
+            (slot & 0xffff) as u16
         };
         Some(Generation::new(at_least.max(after), founder))
     }

@@ -172,9 +172,8 @@ async fn majority_is_gone(contact: &Contact, settings: &Settings, is_begin: bool
             let status = map.as_ref().and_then(|map| map.status(&voter.member));
             !matches!(status, Some(Status::Up | Status::Joining))
         };
-        let votes = voters.iter().zip(answers);
-        let votes = votes.map(|(voter, answers)| answers || (is_begin && !leaves(voter)));
-        if !can_decide(votes) {
+        let each = voters.iter().zip(answers);
+        if !can_decide(each.map(|(voter, answers)| answers || (is_begin && !leaves(voter)))) {
             return;
         }
     }

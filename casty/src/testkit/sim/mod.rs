@@ -212,9 +212,10 @@ impl Sim {
                         .net(net.clone());
                     // The factor leaves room for the incarnations that a node takes when it joins
                     // again.
-                    let builder = match by_clock {
-                        true => builder,
-                        false => builder.incarnation(start * 1000),
+                    let builder = if by_clock {
+                        builder
+                    } else {
+                        builder.incarnation(start * 1000)
                     };
                     let builder = configure(builder).strict_wire_by_default();
                     Box::pin(builder.start()) as _
