@@ -1,10 +1,11 @@
 //! Questions about a type that its tokens alone can answer.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream};
 use quote::ToTokens;
 use syn::{
     GenericArgument, Lifetime, PathArguments, PathSegment, ReturnType, Type, TypePath,
     TypeReference,
+    spanned::Spanned,
     visit::{self, Visit},
 };
 
@@ -169,6 +170,15 @@ impl<'ast> Visit<'ast> for Judge {
                  write a type without lifetimes (`'static` in place of this one may do)",
             );
         }
+    }
+}
+
+/// Where a type that cannot travel is reported: at the `Price` of a `Vec<Price>`, which is the type
+/// to change.
+pub(crate) fn place(ty: &Type) -> Span {
+    match parts(ty)[..] {
+        [part] => part.span(),
+        _ => ty.span(),
     }
 }
 

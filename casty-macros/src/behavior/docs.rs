@@ -12,7 +12,10 @@ use crate::{names, text};
 /// A table of the messages, each with a link to the method that sends it.
 pub(super) fn table(behavior: &Behavior) -> Attribute {
     let proxy = names::proxy(&behavior.ident);
-    let mut table = "\n# Messages\n\n| message | arguments | reply |\n|---|---|---|\n".to_owned();
+    let mut table = format!(
+        "\n# Messages\n\n[`{proxy}`] has a method for each.\n\n\
+         | message | arguments | reply |\n|---|---|---|\n"
+    );
     for message in behavior.public() {
         let name = message.ident.unraw();
         let shown = match message.vis {

@@ -180,14 +180,28 @@ impl Expansion<'_> {
             let whole = message.reply.whole();
             let span = names::at(message.reply.span().unwrap_or_else(|| message.ident.span()));
             let (answer, make, taken) = match message.reply.parts(private) {
-                Some((ok, error)) => (
-                    quote!(#ok, #error),
-                    quote_spanned!(span=> #private::result_reply::<#actor, #ok, #error>),
-                    quote!(__reply),
-                ),
+                Some((ok, error)) => {
+                    let [ok_placed, error_placed] = match message.reply.types()[..] {
+                        [ok, error] => [ok, error].map(placed),
+                        _ => [ok.clone(), error.clone()],
+                    };
+                    (
+                        quote!(#ok, #error),
+                        quote_spanned! {span=>
+                            #private::result_reply::<#actor, #ok_placed, #error_placed>
+                        },
+                        quote!(__reply),
+                    )
+                }
                 None => (
                     quote!(#whole, ::core::convert::Infallible),
-                    quote_spanned!(span=> #private::value_reply::<#actor, #whole>),
+                    {
+                        let whole = match message.reply.types()[..] {
+                            [whole] => placed(whole),
+                            _ => whole.clone(),
+                        };
+                        quote_spanned!(span=> #private::value_reply::<#actor, #whole>)
+                    },
                     quote!(::core::result::Result::Ok(__reply)),
                 ),
             };
@@ -227,7 +241,8 @@ impl Expansion<'_> {
     }
 
     /// Requires that the states can move between threads and that the arguments can travel. The
-    /// error points at the user's type: at the `Price` of a `Vec<Price>`.
+    /// error points at the user's type: at the `Price` of a `Vec<Price>`. It is the same as where
+    /// the message is read and written, so it is reported once.
     pub(super) fn assertions(&self) -> TokenStream {
         let private = &self.private;
         let mut assertions = TokenStream::new();
@@ -236,7 +251,7 @@ impl Expansion<'_> {
             assertions.extend(quote_spanned!(span=> #private::in_memory::<#ty>();));
         }
         let mut assert = |function: TokenStream, ty: &Type| {
-            let span = names::at(ty.span());
+            let span = names::at(types::place(ty));
             let called = names::all_at(span, quote!(#private::#function::<#ty>()));
             assertions.extend(quote!(let _ = #called;));
         };
@@ -245,23 +260,19 @@ impl Expansion<'_> {
                 if message.internal || argument.has_own_form() {
                     assert(quote!(in_memory), &argument.ty);
                 } else {
-                    for ty in types::parts(&argument.ty) {
-                        assert(quote!(wire), ty);
-                    }
+                    assert(quote!(wire), &argument.ty);
                 }
             }
-            // The reply as a whole is required to travel where its codec is made.
-            for reply in message.reply.types() {
-                for ty in types::parts(reply) {
-                    if !std::ptr::eq(ty, reply) {
-                        assert(quote!(wire), ty);
-                    }
-                }
-            }
+            // A reply is required to travel where its codec is made.
         }
         let (params, _, clause) = self.generics().split_for_impl();
         quote!(fn __types_can_travel #params () #clause { #assertions })
     }
+}
+
+/// The type, at the place where it is reported if it cannot travel.
+fn placed(ty: &Type) -> TokenStream {
+    names::all_at(names::at(types::place(ty)), quote!(#ty))
 }
 
 /// How long an asker of this message waits, unless it says otherwise.

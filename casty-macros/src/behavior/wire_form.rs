@@ -6,13 +6,12 @@
 
 use proc_macro2::{Literal, TokenStream};
 use quote::quote;
-use syn::spanned::Spanned;
 
 use super::{
     expand::Expansion,
     model::{Argument, Message},
 };
-use crate::{names, text};
+use crate::{names, text, types};
 
 /// What `#[serde(..)]` says of an argument.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -203,7 +202,11 @@ impl Expansion<'_> {
         let index = Literal::usize_unsuffixed(index);
         let locals: Vec<_> = (0..sent.arguments.len()).map(names::argument).collect();
         let slots = sent.arguments.iter().zip(&locals).map(|(argument, local)| {
-            let (span, ty, name) = (names::at(argument.ty.span()), &argument.ty, argument.name());
+            let (span, ty, name) = (
+                names::at(types::place(&argument.ty)),
+                &argument.ty,
+                argument.name(),
+            );
             // All at one place, so that a type that cannot travel is reported there, once.
             let slot = names::all_at(
                 span,
@@ -218,11 +221,11 @@ impl Expansion<'_> {
                 Serde::Default => quote!(#filled::take_or_default(#local)),
                 Serde::Nothing | Serde::More => quote!(#filled::take(#local)?),
             };
-            let taken = names::all_at(names::at(ty.span()), taken);
+            let taken = names::all_at(names::at(types::place(ty)), taken);
             quote!(#field: #taken,)
         });
         let filled = sent.arguments.iter().zip(&locals).map(|(argument, local)| {
-            names::all_at(names::at(argument.ty.span()), quote!(&mut #local))
+            names::all_at(names::at(types::place(&argument.ty)), quote!(&mut #local))
         });
         quote! {
             {
@@ -248,7 +251,7 @@ impl Expansion<'_> {
             let values = sent.arguments.iter().zip(&locals).map(|(argument, local)| {
                 let ty = &argument.ty;
                 names::all_at(
-                    names::at(ty.span()),
+                    names::at(types::place(ty)),
                     quote!(#private::Field::<#ty>::put(#private::wire::<#ty>(), #local)),
                 )
             });

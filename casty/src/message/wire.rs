@@ -27,7 +27,7 @@ use serde::{Serialize, de::DeserializeOwned};
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot travel in a message",
     label = "not serializable, or not `Send + 'static`",
-    note = "write `#[message]` above the definition of `{Self}`, or derive serde's `Serialize` and `Deserialize`"
+    note = "write `#[message]` above the definition of your type, or derive serde's `Serialize` and `Deserialize` for it"
 )]
 pub trait Wire: Serialize + DeserializeOwned + Send + 'static {}
 

@@ -73,8 +73,14 @@ impl Expansion<'_> {
             let ty = &common.ty;
             quote!(, #ty)
         });
+        let reference = format!(
+            " [`{}`] has a method for each message.",
+            names::proxy(actor)
+        );
         quote! {
             #[doc = #summary]
+            #[doc = ""]
+            #[doc = #reference]
             #lints
             pub struct #actor #generics (#state_enum #params #common) #clause;
 
