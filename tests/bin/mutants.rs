@@ -41,6 +41,8 @@ const MUTANTS: &[(&str, &str)] = &[
     ("a_handler_outlives_its_lease", HANDLERS),
     ("generations_have_no_founder", OPERATORS),
     ("a_sole_voter_asks_nobody", OPERATORS),
+    ("a_live_name_is_taken", OPERATORS),
+    ("claims_are_believed", OPERATORS),
 ];
 
 /// The invariant of two nodes with a tie-breaker, which has a storm of its own.
@@ -63,7 +65,7 @@ const NAMES: &str = "16";
 const HANDLERS: &str = "17";
 
 /// The invariants of operators' actions, which have a storm of their own.
-const OPERATORS: &str = "18";
+const OPERATORS: &str = "18 to 20";
 
 /// The environment variable that selects the broken rule.
 const CHOSEN: &str = "CASTY_MUTANT";

@@ -271,31 +271,14 @@ impl Admin {
             node: NodeId::new(format!("admin-{seed:016x}")),
             incarnation: Incarnation::now(),
         };
-        let settings = Settings::default();
-        let runtime = Runtime::new(member.node.clone(), &settings, seed);
-        let cancel = CancellationToken::new();
-        let process = Process::new(runtime, cancel.clone(), seed);
-        let setup = PeersSetup {
-            cluster,
-            net,
-            times: LinkTimes {
-                connect: timeout,
-                keepalive: Keepalive {
-                    interval: settings.keepalive_interval,
-                    timeout: settings.keepalive_timeout,
-                },
-                backoff: settings.backoff,
-                // A node that comes back is seen soon.
-                backoff_max: PAUSE,
-            },
-        };
         let local = Arc::new(LocalMember::new(member, None));
+        let (peers, stop) = peers_outside(net, seed, timeout, cluster, local);
         Self {
-            peers: Peers::new(setup, process, local),
+            peers,
             timeout,
             given: BTreeSet::new(),
             known: Mutex::default(),
-            _stop: cancel.drop_guard(),
+            _stop: stop,
         }
     }
 
@@ -711,4 +694,33 @@ impl Admin {
             after: RECOVER_LIMIT,
         })
     }
+}
+
+/// The connections of a process that is no node, until the guard is dropped.
+pub(crate) fn peers_outside(
+    net: Arc<dyn Net>,
+    seed: u64,
+    timeout: Duration,
+    cluster: String,
+    local: Arc<LocalMember>,
+) -> (Arc<Peers>, DropGuard) {
+    let settings = Settings::default();
+    let runtime = Runtime::new(local.member.node.clone(), &settings, seed);
+    let cancel = CancellationToken::new();
+    let process = Process::new(runtime, cancel.clone(), seed);
+    let setup = PeersSetup {
+        cluster,
+        net,
+        times: LinkTimes {
+            connect: timeout,
+            keepalive: Keepalive {
+                interval: settings.keepalive_interval,
+                timeout: settings.keepalive_timeout,
+            },
+            backoff: settings.backoff,
+            // A node that comes back is seen soon.
+            backoff_max: PAUSE,
+        },
+    };
+    (Peers::new(setup, process, local), cancel.drop_guard())
 }

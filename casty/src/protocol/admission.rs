@@ -8,7 +8,7 @@
 use std::net::SocketAddr;
 
 use super::map::{ClusterMap, Member, Status};
-use crate::id::MemberId;
+use crate::{id::MemberId, infra::mutants};
 
 /// The leader's sight of the process that has the name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +49,7 @@ pub(crate) fn holder<'a>(
 /// Decides by the holder's status in the map, and by how the leader sees it.
 pub(crate) fn admission(status: Status, holder: Holder) -> Admission {
     match holder {
+        Holder::Answers if mutants::on("a_live_name_is_taken") => Admission::Admit,
         Holder::Answers if status == Status::Leaving => Admission::Later,
         Holder::Answers | Holder::Silent { renewed: true, .. } => Admission::Taken,
         Holder::Gone | Holder::Silent { over: true, .. } => Admission::Admit,

@@ -71,6 +71,9 @@ mod wait;
 use std::time::Duration;
 
 #[cfg(feature = "sim")]
+#[doc(hidden)]
+pub use self::sim::Forgery;
+#[cfg(feature = "sim")]
 pub use self::sim::{Conditions, Sim, SimTask, true_time};
 pub use crate::testkit::{
     arbiter::Arbiter,

@@ -410,3 +410,23 @@ impl Gossip {
         }
     }
 }
+
+/// A datagram in which one member says to another that it has renewed itself often. Each member is
+/// given with its address.
+#[cfg(feature = "sim")]
+pub(crate) fn renewed(who: (MemberId, SocketAddr), to: (MemberId, SocketAddr)) -> Vec<u8> {
+    let id = |(member, address), renewal| GossipId {
+        member,
+        address,
+        renewal,
+    };
+    let codec = MessagePack::new(who.0.clone(), Arc::default());
+    let rng = StdRng::seed_from_u64(0);
+    let mut swim = Swim::new(id(who, 99), config(&Settings::default()), rng, codec);
+    let mut effects = AccumulatingRuntime::new();
+    if let Err(error) = swim.announce(id(to, 0), &mut effects) {
+        tracing::error!(%error, "no datagram");
+    }
+    let sent = effects.to_send();
+    sent.map_or_else(Vec::new, |(_, bytes)| bytes.to_vec())
+}

@@ -200,6 +200,20 @@ impl Sim {
         });
     }
 
+    /// Damages some of what two nodes send to each other, until the network is
+    /// [healed](Self::heal): connections end in the middle of a write, and bits flip in handshakes.
+    ///
+    /// # Panics
+    /// If there is no such node.
+    pub fn damage(&mut self, a: &str, b: &str) {
+        let (at, bt) = (self.host(a), self.host(b));
+        self.trace.note(self.elapsed, a, &format!("damage {b}"));
+        self.network.with(|network| {
+            network.damage(at, bt);
+            network.damage(bt, at);
+        });
+    }
+
     /// Ends all faults of the network. Connections that have lost bytes stay broken: their nodes
     /// dial again.
     pub fn heal(&mut self) {

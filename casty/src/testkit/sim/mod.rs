@@ -10,6 +10,7 @@ mod network;
 mod node;
 mod operator;
 mod process;
+mod stranger;
 #[cfg(test)]
 mod tests;
 mod trace;
@@ -24,7 +25,7 @@ use std::{
 use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
 use xxhash_rust::xxh3::xxh3_64;
 
-pub use self::{clock::true_time, network::Conditions, process::SimTask};
+pub use self::{clock::true_time, network::Conditions, process::SimTask, stranger::Forgery};
 use self::{
     clock::{At, Clock, WallClock},
     network::{Network, Shared, SimNet},
@@ -111,7 +112,7 @@ pub struct Sim {
     names: Arc<Mutex<Vec<String>>>,
     /// Nodes take their incarnations from wall clocks.
     has_wall_clocks: bool,
-    /// How many times an operator has begun something.
+    /// How often processes that are no nodes have begun something.
     operations: u64,
     sightings: Vec<(Duration, Sighting)>,
     /// Decides in which order the nodes run within a step.
@@ -233,7 +234,7 @@ impl Sim {
             is_paused: false,
             clock: Clock::default(),
             wall_clock: WallClock::default(),
-            is_operator: false,
+            is_outside: false,
         });
     }
 

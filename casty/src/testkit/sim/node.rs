@@ -20,15 +20,15 @@ pub(super) struct SimNode {
     pub(super) is_paused: bool,
     pub(super) clock: Clock,
     pub(super) wall_clock: WallClock,
-    /// An operator's host has a process and is no node.
-    pub(super) is_operator: bool,
+    /// Its process is no node: an operator's, or a stranger's.
+    pub(super) is_outside: bool,
 }
 
 impl SimNode {
     /// Whether the node runs its tasks and takes part in the cluster.
     pub(super) fn runs(&self) -> bool {
         let process = self.process.as_ref();
-        !self.is_operator && !self.is_paused && process.is_some_and(|process| !process.is_leaving())
+        !self.is_outside && !self.is_paused && process.is_some_and(|process| !process.is_leaving())
     }
 
     /// Advances by one step of true time. Returns the outcome of the process once it has ended.

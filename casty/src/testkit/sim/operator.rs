@@ -52,29 +52,35 @@ impl Sim {
         let nodes = nodes.into_iter();
         let nodes = nodes.map(|name| format!("{}:{PORT}", name.as_ref()));
         let nodes: Vec<String> = nodes.collect();
-        let at = self.operator();
-        self.operations += 1;
-        let seed = self.seed ^ self.operations << 32;
-        let net = Arc::new(SimNet {
-            host: self.nodes[at].host,
-            shared: self.network.clone(),
-        });
+        let (at, net, seed) = self.outsider(OPERATOR);
         self.nodes[at].inbox.put(move |_| async move {
             let admin = Admin::connect_over(net, seed, CLUSTER.to_owned(), nodes).await?;
             work(admin).await
         })
     }
 
-    /// The operator's host, which has a process from the first operation on.
-    fn operator(&mut self) -> usize {
-        if let Some(at) = self.nodes.iter().position(|node| node.is_operator) {
-            return at;
-        }
-        let is_taken = self.nodes.iter().any(|node| node.name == OPERATOR);
-        assert!(!is_taken, "`{OPERATOR}` is the operator's host");
+    /// The host of processes that are no nodes, the network as seen from there, and a seed. The host
+    /// is added at its first use.
+    pub(super) fn outsider(&mut self, name: &'static str) -> (usize, Arc<SimNet>, u64) {
+        let at = match self.nodes.iter().position(|node| node.name == name) {
+            Some(at) => {
+                assert!(self.nodes[at].is_outside, "`{name}` is no node's name");
+                at
+            }
+            None => self.add_outsider(name),
+        };
+        self.operations += 1;
+        let net = SimNet {
+            host: self.nodes[at].host,
+            shared: self.network.clone(),
+        };
+        (at, Arc::new(net), self.seed ^ self.operations << 32)
+    }
+
+    fn add_outsider(&mut self, name: &'static str) -> usize {
         let host = self.network.with(|network| {
-            let host = network.add_host(OPERATOR);
-            // An operator has no certificate of a node.
+            let host = network.add_host(name);
+            // It has no certificate of a node.
             network.forget_identity(host);
             host
         });
@@ -86,11 +92,11 @@ impl Sim {
                     let local = ActorSystem::builder(CLUSTER).start_local();
                     Box::pin(std::future::ready(local)) as _
                 };
-                Process::start(OPERATOR, local, inbox.clone(), trace.clone())
+                Process::start(name, local, inbox.clone(), trace.clone())
             }
         };
         self.nodes.push(SimNode {
-            name: OPERATOR.to_owned(),
+            name: name.to_owned(),
             host,
             inbox,
             starts: 1,
@@ -99,7 +105,7 @@ impl Sim {
             is_paused: false,
             clock: Clock::default(),
             wall_clock: WallClock::default(),
-            is_operator: true,
+            is_outside: true,
         });
         self.nodes.len() - 1
     }

@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use bytes::Bytes;
+use rand::RngExt;
 use tokio::io::ReadBuf;
 
 use super::{
@@ -15,6 +15,20 @@ use super::{
     links::Passage,
 };
 use crate::transport::net::PeerIdentity;
+
+/// The share of writes that a bad link damages.
+const DAMAGE_RATE: f64 = 0.05;
+
+/// How many bytes each side writes before its part of the handshake: a preamble and a length.
+const HELLO_BEGINS_AT: u64 = 10;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Damage {
+    /// A bit is not what it was.
+    Flip,
+    /// The connection ends in the middle.
+    Cut,
+}
 
 /// The name that has the addresses of all nodes.
 const ALL_NODES: &str = "nodes";
@@ -173,14 +187,40 @@ impl Network {
             remember(&mut end.writer, cx);
             return Poll::Pending;
         }
+        let is_hello = end.written_bytes <= HELLO_BEGINS_AT;
         end.written_bytes += count as u64;
         let host = end.host;
         if count > 0 {
             self.count(host, at.peer(), count as u64);
-            let data = Bytes::copy_from_slice(&bytes[..count]);
-            self.send(at.peer(), Segment::Data(data));
+            let damage = self.draw_damage(host, at.peer(), is_hello);
+            let mut data = bytes[..count].to_vec();
+            let is_cut = damage == Some(Damage::Cut);
+            match damage {
+                Some(Damage::Cut) => data.truncate(self.rng.random_range(0..count)),
+                Some(Damage::Flip) => {
+                    let bit = self.rng.random_range(0..count * 8);
+                    data[bit / 8] ^= 1 << (bit % 8);
+                }
+                None => {}
+            }
+            self.send(at.peer(), Segment::Data(data.into()));
+            if is_cut {
+                self.send(at.peer(), Segment::Rst);
+            }
         }
         Poll::Ready(Ok(count))
+    }
+
+    /// Whether a link damages what is about to be sent. A bit flips in a handshake alone: casty
+    /// leaves it to the network to deliver the bytes that were sent, and only has to survive what
+    /// anybody may say.
+    fn draw_damage(&mut self, from: HostId, to: EndId, is_hello: bool) -> Option<Damage> {
+        let to = self.ends.get(&to)?.host;
+        if !self.links.damages(from, to) || !self.rng.random_bool(DAMAGE_RATE) {
+            return None;
+        }
+        let flips = is_hello && self.rng.random();
+        Some(if flips { Damage::Flip } else { Damage::Cut })
     }
 
     /// Counts the bytes that a host writes to another.

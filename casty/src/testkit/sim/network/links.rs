@@ -24,6 +24,7 @@ struct Fault {
     held: bool,
     /// Broken by the conditions.
     broken: bool,
+    damages: bool,
 }
 
 impl Links {
@@ -41,6 +42,15 @@ impl Links {
 
     pub(super) fn hold(&mut self, from: HostId, to: HostId) {
         self.fault(from, to, |fault| fault.held = true);
+    }
+
+    /// Damages some of what is sent.
+    pub(super) fn damage(&mut self, from: HostId, to: HostId) {
+        self.fault(from, to, |fault| fault.damages = true);
+    }
+
+    pub(super) fn damages(&self, from: HostId, to: HostId) -> bool {
+        self.0.get(&(from, to)).is_some_and(|fault| fault.damages)
     }
 
     pub(super) fn is_broken(&self, a: HostId, b: HostId) -> bool {

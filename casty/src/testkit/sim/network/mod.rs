@@ -200,6 +200,11 @@ impl Network {
         self.links.hold(from, to);
     }
 
+    /// From now on a link damages some of what is sent over it.
+    pub(super) fn damage(&mut self, from: HostId, to: HostId) {
+        self.links.damage(from, to);
+    }
+
     /// Repairs every link. Segments that were held arrive at once.
     pub(super) fn heal(&mut self) {
         self.links.heal();

@@ -424,3 +424,37 @@ fn conditions_break_links_and_repair_them() {
     }
     assert!(got_through > 50 && did_not > 20, "{got_through} {did_not}");
 }
+
+#[test]
+fn a_bad_link_ends_connections_in_the_middle_and_flips_bits_at_their_beginning_alone() {
+    let mut lab = Lab::new(17);
+    lab.network.damage(lab.a, lab.b);
+    let (mut ended, mut flipped) = (0, 0);
+    for _ in 0..300 {
+        let (a, b) = lab.connect();
+        for part in [10, 50, 50] {
+            lab.say(a, &vec![0; part]);
+        }
+        lab.pass(LONG);
+        let mut received = Vec::new();
+        while let Read::Bytes(bytes) = lab.read(b) {
+            received.extend(bytes);
+        }
+        let (first, rest) = received.split_at(received.len().min(60));
+        flipped += first.iter().map(|byte| byte.count_ones()).sum::<u32>();
+        assert!(rest.iter().all(|byte| *byte == 0));
+        if received.len() < 110 {
+            ended += 1;
+            assert_eq!(lab.read(b), Read::Failed(io::ErrorKind::ConnectionReset));
+        }
+        lab.network.close(a);
+        lab.network.close(b);
+        lab.pass(LONG);
+    }
+    assert!(ended > 10 && flipped > 5, "{ended} {flipped}");
+    lab.network.heal();
+    let (a, b) = lab.connect();
+    lab.say(a, b"well");
+    lab.pass(LONG);
+    assert_eq!(lab.read(b), bytes("well"));
+}
