@@ -16,6 +16,7 @@ mod host;
 mod message;
 mod names;
 mod options;
+mod protocol;
 mod self_type;
 #[cfg(test)]
 mod tests;
@@ -334,4 +335,44 @@ pub fn behavior(_options: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro]
 pub fn host(tokens: TokenStream) -> TokenStream {
     host::expand(tokens.into()).into()
+}
+
+/// Makes a trait a protocol: messages that entities of several types understand.
+///
+/// For `trait Pausable` the macro generates `PausableRef`, a reference to an entity of any type
+/// that speaks the protocol. An entity says that it does: `#[entity(protocols(Pausable))]`, and the
+/// compiler compares its messages with those of the protocol. Its own reference becomes a
+/// `PausableRef` with `.into()`. That travels in messages like any other reference.
+///
+/// ```ignore
+/// use casty::prelude::*;
+///
+/// #[casty::protocol]
+/// pub trait Pausable {
+///     /// Pauses it. Whether it ran.
+///     #[message]
+///     fn pause(&self) -> bool;
+/// }
+///
+/// #[derive(Default)]
+/// pub struct Game {
+///     paused: bool,
+/// }
+///
+/// #[entity(protocols(Pausable))]
+/// impl Game {
+///     #[message]
+///     fn pause(&mut self) -> bool {
+///         !std::mem::replace(&mut self.paused, true)
+///     }
+/// }
+///
+/// let anything: PausableRef = node.entity::<Game>("g-1").into();
+/// let ran = anything.pause().await?;
+/// ```
+///
+/// The only option is `crate = path`, the path at which the crate sees casty.
+#[proc_macro_attribute]
+pub fn protocol(options: TokenStream, item: TokenStream) -> TokenStream {
+    protocol::derive(options.into(), item.into()).into()
 }

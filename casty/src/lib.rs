@@ -86,7 +86,7 @@ pub use actor::{
     context::Context,
     reference::{ActorRef, EntityRef},
 };
-pub use casty_macros::{actor, behavior, entity, host, message, state};
+pub use casty_macros::{actor, behavior, entity, host, message, protocol, state};
 pub use config::Settings;
 pub use error::send::{AskError, TellError};
 pub use event::kinds::{DeadLetter, Event, Terminated};
@@ -96,6 +96,7 @@ pub use system::{ActorSystem, ClusterClient, SystemBuilder};
 /// What a proxy's function returns: a message on its way to an actor.
 pub mod call {
     pub use crate::actor::ask::{
+        any_call::AnyCall,
         call::{Ask, Call},
         retry::Retry,
     };

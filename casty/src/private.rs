@@ -7,16 +7,23 @@ pub use crate::{
     actor::{
         Actor, Entity, FirstState, Handled, HookError, Init, Message, Reply,
         ask::{
+            any_call::AnyCall,
             call::{Call, CallSpec},
             promise::{Later, Promise},
         },
         cell::policy::{Children, OnFailure, Overflow, Policy},
         context::Context,
-        reference::{ActorRef, EntityRef, Hosted, Hosts},
+        reference::{
+            ActorRef, EntityRef, Hosted, Hosts,
+            protocol::{
+                Handles, Letter, ProtocolRegistration, Speaker, deserialize_speaker,
+                serialize_speaker,
+            },
+        },
     },
     behavior::{Behavior, Group, HandlerRow, OneOf, OrStay, Otherwise, State, Stay, Stop, Widen},
     cluster::registry::EntityRegistration,
-    event::kinds::Terminated,
+    event::kinds::{ActorPath, Terminated},
     id::{EntityId, Id},
     message::{
         codec::{DecodeError, EncodeError},

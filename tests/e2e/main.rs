@@ -28,6 +28,7 @@ mod names;
 mod passivation;
 mod policies;
 mod processes;
+mod protocols;
 mod resources;
 mod retry;
 mod roles;

@@ -62,6 +62,7 @@ impl<'a> Expansion<'a> {
             self.init_impl(),
             self.entity_impl(),
             self.registration(),
+            self.protocols(),
         ];
         let machine_struct = self.machine_struct();
         let message_enum = self.message_enum();

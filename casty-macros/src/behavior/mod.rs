@@ -24,6 +24,7 @@ mod reply;
 mod scope;
 mod settings;
 mod signature;
+mod speaks;
 mod timer;
 mod transition;
 mod wire_form;

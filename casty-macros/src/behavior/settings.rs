@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proc_macro2::{Ident, Literal, Span, TokenStream};
 use quote::{ToTokens, quote};
-use syn::{Generics, Path, Type};
+use syn::{Generics, Path, Token, Type, parse::Parser, punctuated::Punctuated};
 
 use super::kind::Kind;
 use crate::{
@@ -31,6 +31,7 @@ static ENTITY: Grammar = Grammar {
         Known::new("migrate", "migrate"),
         Known::new("role", "role = \"storage\""),
         Known::new("id", "id = AccountId"),
+        Known::tokens("protocols", "protocols(Pausable)"),
         GENERIC,
         CRATE,
     ],
@@ -73,6 +74,11 @@ static ACTOR: Grammar = Grammar {
         (
             "migrate",
             "`migrate` is an option of `#[entity]`: an actor lives and ends on the node that spawned it. Leave it out",
+        ),
+        (
+            "protocols",
+            "`protocols` is an option of `#[entity]`: a reference of a protocol names an entity by its type and id. \
+             Leave it out",
         ),
         (
             "id",
@@ -135,6 +141,8 @@ pub(super) struct Settings {
     pub(super) id: Option<Type>,
     /// The parameters of a generic state machine, and where they are written.
     pub(super) generic: Option<(Generics, Span)>,
+    /// The protocols that the entity speaks.
+    pub(super) protocols: Vec<Path>,
     /// The path to casty.
     pub(super) casty: Path,
     /// The fields of the policy that are written, in their order.
@@ -167,6 +175,7 @@ impl Settings {
             role: options.role("role", errors),
             id: options.ty("id", errors),
             generic: generic(&options, errors),
+            protocols: protocols(&options, errors),
             casty: options.casty(errors),
             policy: policy(kind, &options, errors),
             stash: options.span("stash"),
@@ -268,6 +277,23 @@ fn policy(kind: Kind, options: &Options, errors: &mut Errors) -> Vec<(&'static s
     );
     add("max_active", number("max_active", 1, errors).map(some));
     policy
+}
+
+/// `protocols(Pausable, other::Named)`.
+fn protocols(options: &Options, errors: &mut Errors) -> Vec<Path> {
+    let Some(tokens) = options.tokens("protocols") else {
+        return Vec::new();
+    };
+    match Punctuated::<Path, Token![,]>::parse_terminated.parse2(tokens.clone()) {
+        Ok(paths) => paths.into_iter().collect(),
+        Err(error) => {
+            errors.at_span(
+                error.span(),
+                "protocols are named by their traits: write `protocols(Pausable)`",
+            );
+            Vec::new()
+        }
+    }
 }
 
 /// `generic(B: Backend)`.

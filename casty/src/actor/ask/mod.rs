@@ -1,6 +1,7 @@
 //! Asks: the call a proxy builds, the place its reply arrives in and the way that it takes there,
 //! the deadlines of all asks, and the chains by which a circle of asks is found.
 
+pub(crate) mod any_call;
 pub(crate) mod call;
 pub(crate) mod chain;
 pub(crate) mod deadlines;

@@ -4,6 +4,7 @@ mod actor;
 pub(crate) mod destination;
 mod entity;
 mod found;
+pub(crate) mod protocol;
 mod remote;
 mod strict;
 
