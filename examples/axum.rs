@@ -16,6 +16,8 @@
 //! curl -i localhost:8083/ready
 //! ```
 //!
+//! Two of the three are enough for a start: they found the cluster, and the third joins it.
+//!
 //! `SIGTERM` (or Ctrl-C) ends a node in this order: `/ready` fails, and the balancer sends no more
 //! requests; the server stops to accept, and finishes its requests; the node hands its accounts
 //! over and leaves; the process ends.
@@ -251,11 +253,15 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         },
         Err(_) => Settings::default(),
     };
+    let seeds: Vec<String> = arguments.collect();
+    // A majority of the seeds founds the cluster: one that is down, or late, does not hold it up.
+    let most = u32::try_from(seeds.len() / 2 + 1)?;
     let node = ActorSystem::builder("bank")
         .settings(settings)
         .node_id(name)
         .listen(listen)
-        .seeds(arguments)
+        .seeds(seeds)
+        .bootstrap_expect(most)
         .start()
         .await?;
     let listener = TcpListener::bind(http).await?;

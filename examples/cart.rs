@@ -20,7 +20,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .listen("127.0.0.1:0")
         .start()
         .await?;
-    node.wait_for(1).await?;
+    node.ready().await?;
     let cart = node.entity::<Cart>("c-1");
 
     println!("── An empty cart ──");

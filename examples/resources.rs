@@ -73,6 +73,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let system = ActorSystem::builder("shop")
         .resource(catalog)
         .resource(Printer::default())
+        // What is sent goes through the codec here, too, and not only between nodes.
+        .strict_wire(true)
         .start_local()?;
 
     let till = system.entity::<Till>("till-1");
