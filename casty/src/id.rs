@@ -394,7 +394,9 @@ impl fmt::Display for Voter {
 /// The life of a cluster between two recoveries: a number that grows, and who began it.
 ///
 /// Two members may each begin a generation at once, under the same number. The founder tells them
-/// apart, and orders them: the lesser one ends.
+/// apart, and orders them: the lesser one ends. For a founder of a generation that was itself begun
+/// by a recovery, the bits of the founder are its slot mixed with that generation: two generations
+/// may have given one slot to two nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Generation(u64);
@@ -403,6 +405,16 @@ impl Generation {
     /// `founder`: the slot that the founder had in the generation before; 0 in the first one.
     pub(crate) fn new(number: u32, founder: u16) -> Self {
         Self(u64::from(number) << 16 | u64::from(founder))
+    }
+
+    /// The generation that the member of this slot begins after this one. Members of one generation
+    /// begin different ones.
+    pub(crate) fn begun_by(self, slot: u16, number: u32) -> Self {
+        let before = match self.founder() {
+            0 => 0,
+            _ => (xxhash_rust::xxh3::xxh3_64(&self.0.to_le_bytes()) & 0xffff) as u16,
+        };
+        Self::new(number, slot ^ before)
     }
 
     pub(crate) fn number(self) -> u32 {
@@ -472,6 +484,21 @@ mod tests {
     fn epochs_order_by_generation_first() {
         assert!(Epoch::new(2, 0) > Epoch::new(1, u32::MAX));
         assert_eq!(Epoch::new(7, 9).to_string(), "7.9");
+    }
+
+    #[test]
+    fn generations_begun_at_one_time_differ_by_founder_and_by_the_generation_before() {
+        let first = Generation::new(7, 0);
+        assert_eq!(first.begun_by(2, 9), Generation::new(9, 2));
+        let [one, other] = [1, 2].map(|slot| first.begun_by(slot, 8));
+        for slot in 1..100 {
+            let next = one.begun_by(slot, 9);
+            assert_eq!(next.number(), 9);
+            assert_ne!(next, other.begun_by(slot, 9), "slot {slot}");
+            for further in slot + 1..100 {
+                assert_ne!(next, one.begun_by(further, 9), "{slot}, {further}");
+            }
+        }
     }
 
     #[test]

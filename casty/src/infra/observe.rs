@@ -18,7 +18,7 @@ mod seen {
             by: MemberId,
             uuid: u128,
             generation: u32,
-            /// The slot by which the generation names its founder.
+            /// The number by which the generation names its founder.
             founder: u16,
         },
         /// A process takes part in consensus, under this number.

@@ -629,12 +629,13 @@ impl ClusterMap {
         let last = self.identity.generation.number();
         let after = last.saturating_add(self.sequence >> 16).saturating_add(1);
         // Slots count processes: two that differ by a multiple of 65,536 are not alive at once.
-        let founder = if mutants::on("generations_have_no_founder") {
-            0
+        let number = at_least.max(after);
+        Some(if mutants::on("generations_have_no_founder") {
+            Generation::new(number, 0)
         } else {
-            (slot & 0xffff) as u16
-        };
-        Some(Generation::new(at_least.max(after), founder))
+            let slot = (slot & 0xffff) as u16;
+            self.identity.generation.begun_by(slot, number)
+        })
     }
 
     /// The map that a new generation of the cluster begins with: the shards keep their epochs and

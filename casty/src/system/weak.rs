@@ -76,7 +76,7 @@ pub struct View {
     /// The cluster of its map, which the fields below are of too.
     pub uuid: u128,
     pub generation: u32,
-    /// The slot by which the generation names its founder.
+    /// The number by which the generation names its founder.
     pub founder: u16,
     pub version: u64,
     /// Voters that are Up.
