@@ -14,7 +14,7 @@ use casty::{
     admin::{AdminError, MemberReport},
     member::MemberStatus,
     prelude::*,
-    testkit::{Forgery, Sim, SimTask},
+    testkit::{Forgery, Sim, SimTask, true_time},
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
 use tempfile::TempDir;
@@ -652,13 +652,15 @@ impl Run {
         for &name in self.nodes {
             let seed = self.seed;
             let asked = self.sim.on(name, move |system| async move {
+                // Meanwhile connections and dials that a fault has silenced are noticed.
+                let until = true_time().unwrap_or_default() + PATIENCE;
                 for entity in 0..ENTITIES {
                     let seal = system.entity::<Seal>(entity.to_string());
-                    // The first may find a connection that a fault has silenced.
-                    if seal.stamp(seed).await.is_err()
-                        && let Err(error) = seal.stamp(seed).await
-                    {
-                        return Some(format!("{entity} does not answer: {error}"));
+                    while let Err(error) = seal.stamp(seed).await {
+                        if true_time().is_none_or(|now| now > until) {
+                            return Some(format!("{entity} does not answer: {error}"));
+                        }
+                        tokio::time::sleep(Duration::from_millis(100)).await;
                     }
                 }
                 None

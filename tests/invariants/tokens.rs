@@ -105,7 +105,7 @@ impl Tokens {
                 ));
             }
         }
-        self.judge_serving(moment.views, whole)?;
+        judge_serving(moment.views, whole)?;
         let mine: Vec<Effect> = {
             let mut all = effects();
             let of_me = |effect: &mut Effect| effect.seed == self.seed;
@@ -113,27 +113,6 @@ impl Tokens {
         };
         mine.into_iter()
             .try_for_each(|effect| self.judge(effect, whole))
-    }
-
-    fn judge_serving(&self, views: &[View], whole: bool) -> Result<(), String> {
-        let mut serving = views.iter().filter(|view| view.serving);
-        let Some(first) = serving.next() else {
-            return Ok(());
-        };
-        let ours = generation_of(first);
-        let differs = |view: &&View| match whole {
-            true => generation_of(view) != ours,
-            false => view.uuid != ours.0,
-        };
-        match serving.find(differs) {
-            Some(other) => Err(format!(
-                "{} serves in {ours:?}, and {} in {:?}",
-                first.member,
-                other.member,
-                generation_of(other)
-            )),
-            None => Ok(()),
-        }
     }
 
     fn judge(&mut self, effect: Effect, whole: bool) -> Result<(), String> {
@@ -150,5 +129,24 @@ impl Tokens {
             Some(before) => Err(format!("{effect:?} after {before:?}")),
             None => Ok(()),
         }
+    }
+}
+
+/// Whether the nodes that serve may do so at one time.
+fn judge_serving(views: &[View], whole: bool) -> Result<(), String> {
+    let mut serving = views.iter().filter(|view| view.serving);
+    let Some(first) = serving.next() else {
+        return Ok(());
+    };
+    let ours = generation_of(first);
+    let differs = |view: &&View| view.uuid != ours.0 || whole && generation_of(view) != ours;
+    match serving.find(differs) {
+        Some(other) => Err(format!(
+            "{} serves in {ours:?}, and {} in {:?}",
+            first.member,
+            other.member,
+            generation_of(other)
+        )),
+        None => Ok(()),
     }
 }

@@ -18,6 +18,10 @@ pub(super) enum Passage {
 #[derive(Debug, Default)]
 pub(super) struct Links(BTreeMap<(HostId, HostId), Fault>);
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, not a state"
+)]
 #[derive(Clone, Copy, Debug, Default)]
 struct Fault {
     cut: bool,
