@@ -199,7 +199,9 @@ use proc_macro::TokenStream;
 /// | `Result<(Next, R), Stay<Self, E>>` | the next state and the reply, or the same error |
 ///
 /// `Next` is a state of the module, `Self`, `Stop` to end the actor, or `OneOf<A, B, ..>` of two to
-/// four of these, with `Stop` last. `.into()` turns a state into a `OneOf`. A handler that returns
+/// eight of these, with `Stop` last. `.into()` turns a state into a `OneOf`, and `.widen()` turns a
+/// `OneOf` into a larger one. A state may hold a `OneOf` of others and return it, to go back where
+/// it came from: a history state. A handler that returns
 /// the state it left has made a transition too: the stashed messages are handled again. After
 /// `Stop` there is no state left, so `#[on_stop]` does not run; after `ctx.stop()` it does. A
 /// handler that takes `self` and panics leaves no state either; `on_failure = resume` then means
@@ -216,13 +218,93 @@ use proc_macro::TokenStream;
 /// | `otherwise = ignore` | an asker gets `AskError::Unhandled`; a told message is dropped |
 /// | `otherwise = stash` | the message is kept until the next transition; stashed messages stay in order |
 /// | `internal = ..` | one of the three words, for internal messages; they are part of `otherwise` where this is left out |
+/// | `reject(pay)`, `ignore(pay, view)`, `stash(pay)` | the same for single messages |
 ///
-/// The results of `ctx.pipe` and the ticks of a timer often come when the state that began them is
-/// left. `#[behavior(otherwise = reject, internal = ignore)]` drops them, and keeps rejecting what
-/// others send.
+/// The results of `ctx.pipe` and of `ctx.schedule_once` often come when the state that began them
+/// is left. `#[behavior(otherwise = reject, internal = ignore)]` drops them, and keeps rejecting
+/// what others send. A timer that belongs to its state (below) does not come late.
 ///
-/// The macro recognizes states, `OneOf`, `Stop`, `Stay`, `Later` and `Result` by their names. It
-/// does not recognize an alias with another name.
+/// Each machine answers the message `state_name` with the name of its state, unless it has a
+/// message of that name. It is not part of the table.
+///
+/// The macro recognizes states, `OneOf`, `Stop`, `Stay`, `Later` and `Result` by their names, and
+/// through aliases in the module: `type Next = OneOf<Open, Closed>;`.
+///
+/// ## What states share, and what belongs to each
+///
+/// ```ignore
+/// #[entity]
+/// #[states(Live = Open, Extended)]
+/// pub mod auction {
+///     use super::*;
+///
+///     #[state(common)]
+///     #[derive(Default)]
+///     pub struct Lot { bids: Vec<u64> }
+///
+///     #[state(initial)]
+///     #[derive(Default)]
+///     pub struct Open;
+///
+///     #[state]
+///     pub struct Extended { times: u32 }
+///
+///     #[state]
+///     pub struct Sold;
+///
+///     #[behavior(of(Live))]
+///     impl _ {
+///         fn may_bid(&self, cents: &u64, lot: &Lot) -> Result<(), BidError> { /* .. */ }
+///
+///         #[message(guard = may_bid)]
+///         fn bid(self, cents: u64, lot: &mut Lot) -> Extended {
+///             lot.bids.push(cents);
+///             Extended { times: 1 }
+///         }
+///
+///         #[message(internal, after = "30s")]
+///         fn hammer(self) -> Sold { Sold }
+///     }
+///
+///     #[behavior(of(all))]
+///     impl _ {
+///         #[message]
+///         fn bids(&self, lot: &Lot) -> usize { lot.bids.len() }
+///     }
+///
+///     #[behavior(otherwise = reject)]
+///     impl Sold {
+///         #[on_enter]
+///         fn entered(&mut self, lot: &mut Lot, ctx: &mut Context<Auction>) { /* .. */ }
+///     }
+/// }
+/// ```
+///
+/// | written | meaning |
+/// |---|---|
+/// | `#[behavior(of(Open, Extended))] impl _` | a block for several states; `of(all)` is for all of them. Each state has a copy of each function, unless its own block, or a block for fewer states, has one of that name. `otherwise` and `internal` hold for the states that do not say it themselves |
+/// | `#[states(Live = Open, Extended)]` | above the module: a name for several states, for `of(Live)`, for groups that follow, and for the diagrams. Groups stand within each other, or beside each other |
+/// | `#[state(common)]` | data that is there in every state. Handlers, hooks and guards take it by its type, `&mut Lot` or `&Lot`. It is made by `Default`, or with the first state by an `#[init]` function that returns `(Self, Lot)`; `From` makes the machine from such a pair. With `migrate` it moves too |
+/// | `#[state(common, survives)]` | the same, and a restart after a failure keeps it |
+/// | `#[message(internal, after = "30s")]` | a timer of the state: the message comes so long after the state was entered, unless the state is left before. A transition to the same state begins it anew. After a move the time that was left goes on |
+/// | `#[message(internal, every = "1s")]` | the same, again and again while the state lasts |
+/// | `after = Self::left` | the time is what `fn left(&self) -> Duration` says when the state is entered; it may take `&Lot` as well |
+/// | `#[message(guard = may_bid)]` | `fn may_bid(&self, cents: &u64) -> Result<(), E>` is asked first. It takes arguments of the message by their names, and `&Lot`. With an error the handler is not called, the state stays, and the asker gets the error. The guard of an internal message returns `bool` |
+/// | `#[on_enter]` | a function that takes `&self` or `&mut self`, and at most the context and the common data. It runs when the state has been entered |
+/// | `#[on_exit]` | a function without `self`, which a handler has taken. It runs when the state has been left |
+///
+/// Timers work in an `impl` block without states too: they begin with the activation.
+///
+/// A transition runs in this order: the guard, the handler, `#[on_exit]` of the old state; then the
+/// next state is in place, `#[on_enter]` of that state runs, and its timers begin. Nothing of this
+/// happens if the guard refuses, if the handler stays with `Stay`, or if it borrows its state. A
+/// transition from a state to itself runs both hooks. `Stop` runs `#[on_exit]` only.
+///
+/// An activation runs `#[on_start]` first. Then `#[on_enter]` of the first state runs, but not after
+/// a move with `migrate`, since that state was entered before. Then the timers begin.
+///
+/// In tests, `testkit::Machine` runs a machine as a plain value, with a clock that the test moves.
+/// `Event::Transition` tells of each transition.
 ///
 /// [`Actor`]: https://docs.rs/casty/latest/casty/trait.Actor.html
 /// [`Call`]: https://docs.rs/casty/latest/casty/struct.Call.html
@@ -297,6 +379,14 @@ pub fn message(options: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn state(_options: TokenStream, item: TokenStream) -> TokenStream {
     behavior::misplaced("state", item.into()).into()
+}
+
+/// Gives several states of a machine a name: `#[states(Live = Open, Extended)]`, above a module
+/// annotated with [`macro@entity`] or [`macro@actor`]. See [state
+/// machines](macro@entity#state-machines).
+#[proc_macro_attribute]
+pub fn states(options: TokenStream, item: TokenStream) -> TokenStream {
+    behavior::states(options.into(), item.into()).into()
 }
 
 /// Marks the `impl` block of a state in a module annotated with [`macro@entity`] or

@@ -144,7 +144,7 @@ pub mod prelude {
     pub use crate::{
         Actor, ActorRef, ActorSystem, AskError, ClusterClient, Context, DeadLetter, Entity,
         EntityRef, Event, TellError, Terminated, Wire, actor,
-        behavior::{OneOf, OrStay, Stay, Stop, Widen},
+        behavior::{OneOf, OrStay, Stay, Stop, Widen, states},
         entity, message,
         shards::ShardEnvelope,
     };

@@ -313,6 +313,29 @@ pub fn init_by_default<T: DefaultState>() -> Result<T, HookError> {
     Ok(T::default_state())
 }
 
+/// The fallback for the common data of a machine: `Default`.
+#[diagnostic::on_unimplemented(
+    message = "casty cannot make the common data `{Self}`",
+    label = "has no `Default`, and no `#[init]` function makes it",
+    note = "derive `Default`, or let the `#[init]` function of the initial state return both, `(Self, {Self})`"
+)]
+pub trait DefaultCommon: Sized {
+    /// The common data of a machine that begins.
+    fn default_common() -> Self;
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: Default> DefaultCommon for T {
+    fn default_common() -> Self {
+        T::default()
+    }
+}
+
+/// The common data of a machine whose `#[init]` function does not make it.
+pub fn common_by_default<T: DefaultCommon>() -> Result<T, HookError> {
+    Ok(T::default_common())
+}
+
 /// The result of a fallible `#[init]` or other hook. Its error may travel to another node, so it
 /// goes as text.
 pub fn hook_result<T, E: fmt::Display>(made: Result<T, E>) -> Result<T, HookError> {

@@ -108,9 +108,9 @@ impl Expansion<'_> {
         };
         let (variant, ident) = (&handler.message.variant, &guard.ident);
         let parameters = guard.parameters.iter().map(|parameter| match parameter {
-            GuardParameter::Argument(index) => {
+            GuardParameter::Argument(index, span) => {
                 let local = names::argument(*index);
-                quote!(&#local)
+                names::all_at(names::at(*span), quote!(&#local))
             }
             GuardParameter::Common => common(false),
         });
@@ -322,7 +322,7 @@ impl Expansion<'_> {
             return quote!(::core::result::Result::map(#made, #from));
         };
         let span = names::at(ident.span());
-        let common = quote_spanned!(span=> #private::init_by_default::<#ty>());
+        let common = quote_spanned!(span=> #private::common_by_default::<#ty>());
         quote!(#private::both(#made, || #common))
     }
 

@@ -1,9 +1,11 @@
 //! Reads the functions of an impl block.
 
-use syn::{Attribute, ImplItem, ImplItemFn, ItemImpl, Signature};
+use proc_macro2::Ident;
+use syn::{Attribute, ImplItem, ImplItemFn, ItemImpl, Signature, parse_quote};
 
 use super::{
-    handler, lifecycle, lints,
+    handler::{self, Wrong},
+    lifecycle, lints,
     model::{State, Turn},
     scope::Scope,
 };
@@ -67,6 +69,20 @@ pub(super) fn take_functions(items: &mut [ImplItem]) -> Vec<Annotated> {
     annotated
 }
 
+/// Leaves these functions without a result, so that the compiler says nothing of what casty has
+/// reported.
+pub(super) fn without_results(items: &mut [ImplItem], functions: &[Ident]) {
+    for item in items {
+        if let ImplItem::Fn(function) = item
+            && functions.contains(&function.sig.ident)
+        {
+            function.sig.output = parse_quote!(-> !);
+            function.block = parse_quote!({ loop {} });
+            function.attrs.push(parse_quote!(#[allow(unused)]));
+        }
+    }
+}
+
 /// Reports a function with more than one of casty's attributes.
 fn more_parts(function: &ImplItemFn, first: &str, errors: &mut Errors) -> bool {
     let before = errors.count();
@@ -109,10 +125,11 @@ pub(super) fn functions(
             continue;
         }
         match helper {
-            "message" => {
-                let handler = handler::parse(scope, &function, &attribute, errors);
-                state.handlers.extend(handler);
-            }
+            "message" => match handler::parse(scope, &function, &attribute, errors) {
+                Ok(handler) => state.handlers.push(handler),
+                Err(Wrong::IsLost) => state.lost.push(function.sig.ident),
+                Err(Wrong::Otherwise) => {}
+            },
             "init" => {
                 let init = lifecycle::init(&function, &attribute, scope, errors);
                 state.init.extend(init);

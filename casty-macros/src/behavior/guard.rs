@@ -2,7 +2,7 @@
 //! `fn may_bid(&self, cents: &u64) -> Result<(), BidError>`.
 
 use proc_macro2::Ident;
-use syn::{Expr, ExprPath, FnArg, Pat, ReceiverKind, Signature, Type};
+use syn::{Expr, ExprPath, FnArg, Pat, ReceiverKind, Signature, Type, spanned::Spanned};
 
 use super::{
     handler::field_name,
@@ -11,7 +11,7 @@ use super::{
     scope::Scope,
     signature,
 };
-use crate::{errors::Errors, options::Options, self_type::ReplaceSelf, text, types};
+use crate::{context, errors::Errors, options::Options, self_type::ReplaceSelf, text, types};
 
 /// The handler that has a guard.
 pub(super) struct Guarded<'a> {
@@ -146,6 +146,13 @@ impl Guarded<'_> {
                 parameters.push(GuardParameter::Common);
                 continue;
             }
+            if context::parameter(&input.ty, self.scope.actor()).is_some() {
+                errors.at(
+                    input,
+                    "a guard only looks at what there is, and takes no context: drop this parameter",
+                );
+                continue;
+            }
             let name: Option<Ident> = match &*input.pat {
                 Pat::Ident(pat) => Some(field_name(&pat.ident, &sig.inputs)),
                 _ => None,
@@ -156,7 +163,9 @@ impl Guarded<'_> {
                 .position(|argument| Some(&argument.ident) == name.as_ref());
             let is_lent = matches!(types::bare(&input.ty), Type::Reference(lent) if lent.mutability.is_none());
             match field {
-                Some(field) if is_lent => parameters.push(GuardParameter::Argument(field)),
+                Some(field) if is_lent => {
+                    parameters.push(GuardParameter::Argument(field, input.ty.span()));
+                }
                 Some(field) => {
                     let argument = &self.arguments[field];
                     errors.at(
@@ -196,17 +205,22 @@ impl Guarded<'_> {
         let ok: Type = match &reply {
             Reply::Unit => syn::parse_quote!(()),
             Reply::Value(ty) => (**ty).clone(),
-            Reply::Fallible { parts, whole } => {
+            Reply::Fallible { parts, .. } => {
+                let place = error;
                 let error = ReplaceSelf(self.scope.this).in_type(error);
                 let same = parts
                     .as_ref()
                     .is_some_and(|parts| text::of(&parts.1) == text::of(&error));
                 if !same {
+                    let own = parts.as_ref().map_or_else(
+                        || "another error".to_owned(),
+                        |parts| format!("`{}`", text::of(&parts.1)),
+                    );
                     errors.at(
-                        whole,
+                        place,
                         format!(
-                            "the handler fails with another error than its guard `{name}`, \
-                             which fails with `{}`: let both have one error type",
+                            "the guard `{name}` fails with `{}`, and the handler with {own}: \
+                             an asker gets one type of error, so let both have the same",
                             text::of(&error)
                         ),
                     );

@@ -40,13 +40,20 @@ static MESSAGE: Grammar = Grammar {
 const NO_TIMEOUT: &str = "a timeout of zero would fail every ask: \
     write how long an asker should wait, or leave `timeout` out for the system's default";
 
-/// Reads the function. `None` if an error in it leaves no message to generate.
+/// Why a function is no handler. The reason is reported.
+pub(super) enum Wrong {
+    /// It leaves the state, and its return type does not say for which.
+    IsLost,
+    Otherwise,
+}
+
+/// Reads the function. An error in it leaves no message to generate.
 pub(super) fn parse(
     scope: Scope<'_>,
     function: &ImplItemFn,
     attribute: &Attribute,
     errors: &mut Errors,
-) -> Option<Handler> {
+) -> Result<Handler, Wrong> {
     let options = Options::of(&MESSAGE, attribute, errors);
     let sig = &function.sig;
     let wire_name = options.wire_name("name", errors);
@@ -62,7 +69,13 @@ pub(super) fn parse(
     receiver(scope, sig, errors);
     let (parameters, arguments) = parameters(scope, sig, internal, errors);
     let timer = timer::parse(scope, &options, &arguments, errors);
-    let (reply, outcome) = returned(scope, sig, internal, errors)?;
+    let Some((reply, outcome)) = returned(scope, sig, internal, errors) else {
+        return Err(if leaves(scope, sig) {
+            Wrong::IsLost
+        } else {
+            Wrong::Otherwise
+        });
+    };
     let (reply, guard) = guard::parse(
         &guard::Guarded {
             scope,
@@ -75,9 +88,9 @@ pub(super) fn parse(
         errors,
     );
     if errors.count() > before {
-        return None;
+        return Err(Wrong::Otherwise);
     }
-    Some(Handler {
+    Ok(Handler {
         message: Message {
             variant: names::variant(&sig.ident),
             wire_name: wire_name.unwrap_or_else(|| sig.ident.unraw().to_string()),
@@ -97,6 +110,12 @@ pub(super) fn parse(
         timer,
         guard,
     })
+}
+
+/// Whether the handler takes its state.
+fn leaves(scope: Scope<'_>, sig: &Signature) -> bool {
+    let receiver = sig.receiver().map(|receiver| &receiver.kind);
+    scope.machine.is_some() && matches!(receiver, Some(ReceiverKind::Value))
 }
 
 /// Reads the return type: the reply, and the next state.

@@ -130,8 +130,8 @@ pub(super) fn hook(
         None if turn == Turn::Exit => {}
         Some(receiver) if turn == Turn::Exit => errors.at(
             receiver,
-            "a handler has taken the state when it is known that it is left: drop this receiver. \
-             The function may take the context, and what all states have in common",
+            "`#[on_exit]` runs when a handler has taken the state and led to another, so there is no state to run on: \
+             drop this receiver. The function may take the context, and what all states have in common",
         ),
         None => errors.at(
             &sig.ident,

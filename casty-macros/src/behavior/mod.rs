@@ -12,6 +12,7 @@ mod docs;
 mod expand;
 mod guard;
 mod handler;
+mod hints;
 mod kind;
 mod lifecycle;
 mod lints;
@@ -34,7 +35,7 @@ use quote::{ToTokens, quote};
 use syn::{Item, parse_quote};
 
 use self::parse::Parsed;
-use crate::errors;
+use crate::{errors, fallback};
 
 pub(crate) use self::kind::Kind;
 
@@ -63,6 +64,27 @@ pub(crate) fn derive(kind: Kind, options: TokenStream, item: TokenStream) -> Tok
             let reexport = machine::reexport(&module, &behavior);
             quote!(#module #reexport)
         }
+    })
+    .into_tokens()
+}
+
+/// Moves `#[states(..)]` below the `#[entity]` or `#[actor]` that reads it; reports it elsewhere.
+pub(crate) fn states(options: TokenStream, item: TokenStream) -> TokenStream {
+    if let Ok(Item::Mod(mut module)) = syn::parse2::<Item>(item.clone())
+        && ["entity", "actor"]
+            .iter()
+            .any(|name| fallback::has_named(name, &module.attrs))
+    {
+        module.attrs.push(parse_quote!(#[states(#options)]));
+        return module.into_token_stream();
+    }
+    errors::collect(|errors| {
+        errors.at_span(
+            Span::call_site(),
+            "`#[states]` gives several states of a machine a name: write it above a module of states, \
+             with `#[entity]` or `#[actor]`",
+        );
+        item
     })
     .into_tokens()
 }

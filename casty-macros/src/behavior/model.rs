@@ -68,6 +68,8 @@ pub(super) struct State {
     /// The message functions, valid or not.
     pub(super) written: Vec<Ident>,
     pub(super) init: Vec<Init>,
+    /// Those of them that lead nobody knows where.
+    pub(super) lost: Vec<Ident>,
     /// Whether an `#[init]` was written, valid or not.
     pub(super) has_init: bool,
     pub(super) hooks: Vec<Hook>,
@@ -77,6 +79,8 @@ pub(super) struct State {
     pub(super) internal: Option<Policy>,
     /// The same for single messages.
     pub(super) exceptions: Vec<(Ident, Otherwise)>,
+    /// Whether a block for several states, which was not read, may be for this one.
+    pub(super) may_be_shared: bool,
     /// The `Active` of `impl Active`, if there is one.
     pub(super) block: Option<Ident>,
 }
@@ -195,10 +199,10 @@ pub(super) struct Guard {
     pub(super) wraps: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum GuardParameter {
-    /// A field of the message, by its position.
-    Argument(usize),
+    /// A field of the message, by its position, and where its type is written.
+    Argument(usize, Span),
     Common,
 }
 
@@ -380,12 +384,14 @@ impl State {
             ty,
             handlers: Vec::new(),
             written: Vec::new(),
+            lost: Vec::new(),
             init: Vec::new(),
             has_init: false,
             hooks: Vec::new(),
             otherwise: None,
             internal: None,
             exceptions: Vec::new(),
+            may_be_shared: false,
             block: None,
         }
     }

@@ -1,7 +1,7 @@
 //! Reads the timer of a state: `#[message(internal, after = "30s")]`, `every = Self::pace`.
 
 use proc_macro2::Ident;
-use syn::{Expr, ExprLit, ExprPath, FnArg, Lit};
+use syn::{Expr, ExprLit, ExprPath, FnArg, Lit, ReceiverKind};
 
 use super::{
     model::{Argument, Parameter, Period, Timer},
@@ -38,7 +38,7 @@ pub(super) fn parse(
         errors.at_span(
             span,
             format!(
-                "a timer sends what no one else sends: write `#[message(internal, {name} = ..)]`; \
+                "only the timer sends its message: write `#[message(internal, {name} = ..)]`; \
                  for others to send the same, write a message function that calls this one"
             ),
         );
@@ -81,6 +81,13 @@ fn period(scope: Scope<'_>, options: &Options, name: &str, errors: &mut Errors) 
             let shown = shown.value();
             Some(Period::Fixed { time, shown })
         }
+        Some(Expr::Call(call)) => {
+            errors.at(
+                call,
+                format!("casty calls the function when the state is entered: write its name alone, `{name} = Self::left`"),
+            );
+            None
+        }
         _ => {
             options.duration(name, Some(NO_TIME), errors);
             None
@@ -91,13 +98,36 @@ fn period(scope: Scope<'_>, options: &Options, name: &str, errors: &mut Errors) 
 /// `fn left(&self) -> Duration`, which may look at the common data as well.
 fn of_function(scope: Scope<'_>, ident: &Ident, errors: &mut Errors) -> Option<Period> {
     let mut parameters = Vec::new();
-    // A function of another block is taken as it should be.
-    let inputs = scope
-        .function(ident)
-        .into_iter()
-        .flat_map(|sig| &sig.inputs);
+    let Some(sig) = scope.function(ident) else {
+        errors.at(
+            ident,
+            format!(
+                "there is no function `{ident}` in a block of `{}` here: write one, \
+                 `fn {ident}(&self) -> Duration`",
+                text::of(scope.this)
+            ),
+        );
+        return None;
+    };
+    if let Some(asyncness) = &sig.asyncness {
+        errors.at(
+            asyncness,
+            format!(
+                "`{ident}` says how long a timer runs, from what the state knows: drop `async`"
+            ),
+        );
+        return None;
+    }
+    let receiver = sig.receiver().map(|receiver| &receiver.kind);
+    if !matches!(receiver, Some(ReceiverKind::Reference(..))) {
+        errors.at(
+            &sig.ident,
+            format!("`{ident}` says how long a timer runs, and leaves the state where it is: let it take `&self`"),
+        );
+        return None;
+    }
     let mut has_common = false;
-    for input in inputs {
+    for input in &sig.inputs {
         let FnArg::Typed(input) = input else { continue };
         let Some(is_mutable) = signature::common(scope, input, &mut has_common, errors) else {
             let common = scope
@@ -107,8 +137,9 @@ fn of_function(scope: Scope<'_>, ident: &Ident, errors: &mut Errors) -> Option<P
             errors.at(
                 input,
                 format!(
-                    "`{ident}` says how long a timer runs and takes `&self`{common}, not `{}`",
-                    text::of(input)
+                    "`{ident}` says how long a timer runs and takes `&self`{common}, not `{}: {}`",
+                    text::of(&input.pat),
+                    text::of(&input.ty)
                 ),
             );
             return None;

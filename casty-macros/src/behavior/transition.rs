@@ -217,8 +217,16 @@ impl Leaving<'_> {
             let states = &self.machine.states;
             let list: Vec<_> = states.iter().map(|state| format!("`{state}`")).collect();
             let names: Vec<_> = states.iter().map(ToString::to_string).collect();
+            let is_common = self
+                .machine
+                .common
+                .as_ref()
+                .is_some_and(|common| *common.ident.to_string() == shown);
             let advice = match names::nearest(&shown, names.iter().map(String::as_str)) {
                 Some(meant) => format!("did you mean `{meant}`?"),
+                None if is_common => format!(
+                    "it is there in every state. Return the next state, and take `&mut {shown}` to change it"
+                ),
                 None if types::last_segment(ty).is_some_and(|last| last.ident == "OneOf") => {
                     "name all states in one `OneOf`".to_owned()
                 }

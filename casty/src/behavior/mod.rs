@@ -8,6 +8,8 @@ mod diagram;
 
 use std::{convert::Infallible, fmt};
 
+pub use casty_macros::states;
+
 /// One of several next states: `OneOf<Active, Empty>`, up to eight. [`Stop`] is written last.
 ///
 /// A value is made with `.into()`: the macros write `From` for each state that a function of the

@@ -20,11 +20,11 @@ pub(super) fn parse(attributes: &[Attribute], states: &[Ident], errors: &mut Err
             .and_then(|list| definition.parse2(list.tokens.clone()));
         let (name, written) = match read {
             Ok(read) => read,
-            Err(error) => {
-                errors.syntax(syn::Error::new(
-                    error.span(),
+            Err(_) => {
+                errors.at(
+                    attribute,
                     "a name for several states is written as `#[states(Live = Open, Extended)]`",
-                ));
+                );
                 continue;
             }
         };
@@ -36,18 +36,14 @@ pub(super) fn parse(attributes: &[Attribute], states: &[Ident], errors: &mut Err
             );
             continue;
         }
-        let before = errors.count();
+        // After an error in it the name is known all the same.
         let members = members(&written, states, &groups, errors);
-        if errors.count() > before {
-            continue;
-        }
         let group = Group {
             ident: name,
             members,
         };
-        if is_nested(&group, &groups, errors) {
-            groups.push(group);
-        }
+        is_nested(&group, &groups, errors);
+        groups.push(group);
     }
     groups
 }
@@ -109,14 +105,14 @@ fn unknown(name: &Ident, states: &[Ident], groups: &[Group], errors: &mut Errors
     errors.at(
         name,
         format!(
-            "`{name}` is no state: {advice}\nthe states are {}, and `all` is all of them",
+            "`{name}` is neither a state nor a name of several: {advice}\nthere are {}, and `all` is all states",
             list.join(", ")
         ),
     );
 }
 
 /// A diagram draws one group within another, or beside it.
-fn is_nested(group: &Group, groups: &[Group], errors: &mut Errors) -> bool {
+fn is_nested(group: &Group, groups: &[Group], errors: &mut Errors) {
     let holds = |one: &Group, other: &Group| {
         let mut members = other.members.iter();
         members.all(|state| one.members.contains(state))
@@ -136,5 +132,4 @@ fn is_nested(group: &Group, groups: &[Group], errors: &mut Errors) -> bool {
             ),
         );
     }
-    crossed.is_none()
 }

@@ -1,14 +1,14 @@
 //! Reads the annotated module: its states, and the block of each.
 
 use proc_macro2::Ident;
-use syn::{FnArg, ImplItem, Item, ItemImpl, ItemMod};
+use syn::{FnArg, ImplItem, Item, ItemImpl, ItemMod, spanned::Spanned};
 
 use super::{
     aliases::Aliases, clash, functions::Functions, groups, one_of::OneOfs, shared, states,
 };
 use crate::{
     behavior::{
-        block,
+        block, hints,
         kind::Kind,
         model::{Behavior, Form, Otherwise, Policy, State},
         scope::{Machine, Scope},
@@ -92,7 +92,7 @@ pub(in crate::behavior) fn parse(
     }
     let one_ofs = one_ofs.found;
     for state in &found.states {
-        if state.block.is_none() {
+        if state.block.is_none() && !state.may_be_shared {
             errors.at(
                 &state.ident,
                 format!(
@@ -136,11 +136,22 @@ fn blocks(
         match item {
             Item::Impl(mut block) if shared::is_shared(&block) => {
                 let written = fallback::take_named("behavior", &mut block.attrs);
+                let before = errors.count();
                 let options = written.first().map_or_else(
                     || Options::none(&BEHAVIOR),
                     |attribute| Options::of(&BEHAVIOR, attribute, errors),
                 );
-                shared.extend(shared::head(machine, block, &options, errors));
+                let functions: Vec<_> = shared::names(&block).cloned().collect();
+                let is_read = errors.count() == before;
+                let head = shared::head(machine, block, (&options, is_read), errors);
+                if head.is_none() {
+                    // Any state may have been meant, so none of them misses a function of this block.
+                    for state in &mut *states {
+                        state.written.extend(functions.iter().cloned());
+                        state.may_be_shared = true;
+                    }
+                }
+                shared.extend(head);
             }
             item => items.push(item),
         }
@@ -219,9 +230,17 @@ fn impl_block(
         }
         return;
     };
+    let before = errors.count();
     let options = Options::of(&BEHAVIOR, attribute, errors);
-    let otherwise = policy(&options, "otherwise", errors);
+    let unknown = (errors.count() > before).then(|| Policy {
+        otherwise: Otherwise::Reject,
+        span: attribute.span(),
+        is_shared: true,
+    });
+    // After an error nobody knows what else was to be said.
+    let otherwise = policy(&options, "otherwise", errors).or(unknown);
     let internal = policy(&options, "internal", errors);
+    let unread = hints::take(&mut block.items, errors);
     let functions = block::take_functions(&mut block.items);
     contexts_of_the_machine(machine, block);
 
@@ -264,6 +283,7 @@ fn impl_block(
     state.block = Some(ident);
     (state.otherwise, state.internal) = (otherwise, internal);
     state.exceptions = exceptions(&options);
+    state.written.extend(unread);
     let this = state.ty.clone();
     let scope = Scope {
         kind,
@@ -272,6 +292,7 @@ fn impl_block(
         functions: functions_of.all(&state.ident),
     };
     block::functions(scope, functions, state, errors);
+    block::without_results(&mut block.items, &state.lost);
 }
 
 /// What an option says of messages that the state does not handle, and where. A wrong word still
@@ -366,6 +387,20 @@ pub(super) fn contexts_of_the_machine(machine: &Machine, block: &mut ItemImpl) {
 
 fn not_a_state(machine: &Machine, block: &ItemImpl, errors: &mut Errors) {
     let shown = crate::text::of(&block.self_ty);
+    if machine
+        .common
+        .as_ref()
+        .is_some_and(|common| *common.ident.to_string() == shown)
+    {
+        errors.at(
+            &block.self_ty,
+            format!(
+                "`{shown}` is there in every state, and handles nothing itself: write a block for all states, \
+                 `#[behavior(of(all))] impl _`, whose functions take `&mut {shown}`"
+            ),
+        );
+        return;
+    }
     let names: Vec<_> = machine.states.iter().map(ToString::to_string).collect();
     let advice = match names::nearest(&shown, names.iter().map(String::as_str)) {
         Some(meant) => format!("did you mean `{meant}`?"),

@@ -10,7 +10,7 @@ use syn::{Attribute, ImplItem, Item, ItemImpl, Type, parse_quote};
 use super::{expand, functions::Functions, groups, parse};
 use crate::{
     behavior::{
-        block,
+        block, hints,
         kind::Kind,
         model::{Policy, State},
         scope::{Machine, Scope},
@@ -29,6 +29,8 @@ pub(super) struct Shared {
     place: Span,
     otherwise: Option<Policy>,
     internal: Option<Policy>,
+    /// Functions that nobody knows the meaning of.
+    unread: Vec<Ident>,
 }
 
 /// A function that stands in a shared block, and the states that have it from there.
@@ -43,16 +45,20 @@ pub(super) fn is_shared(block: &ItemImpl) -> bool {
     matches!(types::bare(&block.self_ty), Type::Infer(_))
 }
 
-/// Reads the head of a shared block. `None` if an error leaves no states to give it to.
+/// Reads the head of a shared block; its options may have had an error. `None` if an error leaves no states to give it to.
 pub(super) fn head(
     machine: &Machine,
     block: ItemImpl,
-    options: &Options,
+    (options, is_read): (&Options, bool),
     errors: &mut Errors,
 ) -> Option<Shared> {
     let before = errors.count();
+    let mut block = block;
     parse::plain_block(machine, &block, errors);
     let Some(place) = options.span("of") else {
+        if !is_read {
+            return None;
+        }
         errors.at(
             &block.self_ty,
             "`impl _` stands for several states: name them above it, \
@@ -61,10 +67,11 @@ pub(super) fn head(
         return None;
     };
     let of = groups::members(options.list("of"), &machine.states, &machine.groups, errors);
-    parse::no_exceptions(options, errors);
     if errors.count() > before {
         return None;
     }
+    parse::no_exceptions(options, errors);
+    let unread = hints::take(&mut block.items, errors);
     let shared = |policy: Option<Policy>| {
         policy.map(|policy| Policy {
             is_shared: true,
@@ -77,6 +84,7 @@ pub(super) fn head(
         otherwise: shared(parse::policy(options, "otherwise", errors)),
         internal: shared(parse::policy(options, "internal", errors)),
         block,
+        unread,
     })
 }
 
@@ -105,7 +113,7 @@ pub(super) fn give(
                 to: Vec::new(),
             })
             .collect();
-        let mut wrong: Vec<Ident> = Vec::new();
+        let (mut wrong, mut twice) = (Vec::new(), Vec::new());
         for state in states
             .iter_mut()
             .filter(|state| shared.of.contains(&state.ident))
@@ -119,8 +127,8 @@ pub(super) fn give(
                 ImplItem::Fn(function) => {
                     let name = &function.sig.ident;
                     let is_free = !own.is_own(&state.ident, name)
-                        && is_given_once(name, &shared, &state.ident, &given, errors);
-                    if is_free
+                        && !is_given(name, &shared, &state.ident, &given, &mut twice, errors);
+                    if (is_free || twice.contains(name))
                         && let Some(it) = functions.iter_mut().find(|it| it.function == *name)
                     {
                         it.to.push(state.ident.clone());
@@ -132,6 +140,7 @@ pub(super) fn give(
             state.otherwise = state.otherwise.or(shared.otherwise);
             state.internal = state.internal.or(shared.internal);
             state.block.get_or_insert(ty);
+            state.written.extend(shared.unread.iter().cloned());
             let scope = Scope {
                 kind,
                 this: &state.ty.clone(),
@@ -147,38 +156,40 @@ pub(super) fn give(
     (copies, policies)
 }
 
-fn names(block: &ItemImpl) -> impl Iterator<Item = &Ident> {
+pub(super) fn names(block: &ItemImpl) -> impl Iterator<Item = &Ident> {
     block.items.iter().filter_map(|item| match item {
         ImplItem::Fn(function) => Some(&function.sig.ident),
         _ => None,
     })
 }
 
-/// Whether no other block gives the state this function: a block for fewer states goes before one
-/// that is for these and others.
-fn is_given_once(
+/// Whether another block gives the state this function: a block for fewer states goes before one
+/// that is for these and others. Where neither is, that is reported once.
+fn is_given(
     function: &Ident,
     shared: &Shared,
     state: &Ident,
     given: &[Given],
+    twice: &mut Vec<Ident>,
     errors: &mut Errors,
 ) -> bool {
     let before = given
         .iter()
         .find(|given| given.function == *function && given.to.contains(state));
-    let Some(before) = before else { return true };
+    let Some(before) = before else { return false };
     let is_narrower = before.of.len() < shared.of.len()
         && before.of.iter().all(|state| shared.of.contains(state));
-    if !is_narrower {
+    if !is_narrower && !twice.contains(function) {
+        twice.push(function.clone());
         errors.at(
             function,
             format!(
                 "`{state}` gets a function `{function}` from two blocks, and neither is for fewer of the same states: \
-                 write it in the block of `{state}`, or name `{state}` in one of them"
+                 write it in the block of `{state}`, or leave `{state}` out of one of them"
             ),
         );
     }
-    false
+    true
 }
 
 /// Reads the functions of a copy. A mistake in one is told once, not for each state.
@@ -202,7 +213,8 @@ fn copy(
     for function in functions {
         let name = function.function.sig.ident.clone();
         if wrong.contains(&name) {
-            state.written.push(name);
+            state.written.push(name.clone());
+            state.lost.push(name);
             continue;
         }
         let before = errors.count();
@@ -211,6 +223,7 @@ fn copy(
             wrong.push(name);
         }
     }
+    block::without_results(&mut block.items, &state.lost);
 }
 
 fn every_function_is_given(functions: &[Given], errors: &mut Errors) {

@@ -124,6 +124,9 @@ impl<A: Actor> Context<A> {
     /// [`schedule_once`](Self::schedule_once) does. `make` cannot: it makes one more message then,
     /// and that message is repeated from there on.
     ///
+    /// It goes on in the next state of a state machine. A timer that ends with its state is an
+    /// option of its message, `#[message(internal, every = "1s")]`.
+    ///
     /// ```
     /// # use casty::prelude::*;
     /// use casty::schedule::Every;

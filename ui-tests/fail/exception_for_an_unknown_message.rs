@@ -1,0 +1,29 @@
+#![allow(unused)]
+
+use casty::prelude::*;
+
+#[entity]
+pub mod door {
+    use super::*;
+
+    #[state(initial)]
+    #[derive(Default)]
+    pub struct Closed;
+
+    #[state]
+    pub struct Open;
+
+    #[behavior]
+    impl Closed {
+        #[message]
+        fn push(self) -> Open {
+            Open
+        }
+    }
+
+    #[behavior(otherwise = reject, ignore(psuh))]
+    impl Open {
+    }
+}
+
+fn main() {}

@@ -1,0 +1,33 @@
+#![allow(unused)]
+
+use casty::prelude::*;
+
+#[entity]
+#[states(Live = Closed)]
+#[states(Live = Open)]
+pub mod door {
+    use super::*;
+
+    #[state(initial)]
+    #[derive(Default)]
+    pub struct Closed;
+
+    #[state]
+    pub struct Open;
+
+    #[behavior]
+    impl Closed {
+        #[message]
+        fn push(self) -> Open {
+            Open
+        }
+    }
+
+    #[behavior]
+    impl Open {
+        #[message]
+        fn push(&self) {}
+    }
+}
+
+fn main() {}

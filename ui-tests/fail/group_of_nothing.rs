@@ -1,0 +1,32 @@
+#![allow(unused)]
+
+use casty::prelude::*;
+
+#[entity]
+#[states(Live =)]
+pub mod door {
+    use super::*;
+
+    #[state(initial)]
+    #[derive(Default)]
+    pub struct Closed;
+
+    #[state]
+    pub struct Open;
+
+    #[behavior]
+    impl Closed {
+        #[message]
+        fn push(self) -> Open {
+            Open
+        }
+    }
+
+    #[behavior]
+    impl Open {
+        #[message]
+        fn push(&self) {}
+    }
+}
+
+fn main() {}

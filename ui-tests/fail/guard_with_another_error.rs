@@ -1,0 +1,37 @@
+#![allow(unused)]
+
+use casty::prelude::*;
+
+#[entity]
+pub mod door {
+    use super::*;
+
+    #[state(initial)]
+    #[derive(Default)]
+    pub struct Closed;
+
+    #[state]
+    pub struct Open;
+
+    #[behavior]
+    impl Closed {
+        fn may_push(&self) -> Result<(), String> {
+            Ok(())
+        }
+
+        #[message(guard = may_push)]
+        fn push(self, force: u8) -> Result<Open, Stay<Self, u8>> {
+            Ok(Open)
+        }
+    }
+
+    #[behavior]
+    impl Open {
+        #[message]
+        fn push(&self, force: u8) -> Result<(), u8> {
+            Ok(())
+        }
+    }
+}
+
+fn main() {}

@@ -1,0 +1,31 @@
+#![allow(unused)]
+
+use casty::prelude::*;
+
+#[entity]
+pub mod door {
+    use super::*;
+
+    #[state(initial)]
+    #[derive(Default)]
+    pub struct Closed;
+
+    #[state]
+    pub struct Open;
+
+    #[behavior(of(Closed, Open))]
+    impl Closed {
+        #[message]
+        fn push(self) -> Open {
+            Open
+        }
+    }
+
+    #[behavior]
+    impl Open {
+        #[message]
+        fn push(&self) {}
+    }
+}
+
+fn main() {}

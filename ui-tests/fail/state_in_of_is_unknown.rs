@@ -1,0 +1,39 @@
+#![allow(unused)]
+
+use casty::prelude::*;
+
+#[entity]
+pub mod door {
+    use super::*;
+
+    #[state(initial)]
+    #[derive(Default)]
+    pub struct Closed;
+
+    #[state]
+    pub struct Open;
+
+    #[behavior]
+    impl Closed {
+        #[message]
+        fn push(self) -> Open {
+            Open
+        }
+    }
+
+    #[behavior]
+    impl Open {
+        #[message]
+        fn push(&self) {}
+    }
+
+    #[behavior(of(Closed, Opne))]
+    impl _ {
+        #[message]
+        fn status(&self) -> u8 {
+            1
+        }
+    }
+}
+
+fn main() {}
