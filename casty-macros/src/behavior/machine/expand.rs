@@ -164,8 +164,8 @@ impl Expansion<'_> {
         quote!(#from #methods #debug #(#or_stay)* #(#one_ofs)* #(#widened)* #table)
     }
 
-    /// `Widen<OneOf<B, A, C>>` for `OneOf<A, B>`, for each pair of such types of which one names all
-    /// that the other names.
+    /// `Widen<OneOf<B, A, C>>` for `OneOf<A, B>`, for each pair of such types of which one names
+    /// all that the other names.
     fn widened(&self) -> Vec<TokenStream> {
         let (private, actor) = (&self.private, self.actor());
         let sets = &self.behavior.one_ofs;

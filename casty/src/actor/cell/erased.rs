@@ -1,9 +1,6 @@
 //! A cell, and the activation in it, of any type.
 
-use std::{
-    any::Any, collections::VecDeque, ops::ControlFlow, panic::AssertUnwindSafe, sync::Arc,
-    time::Duration,
-};
+use std::{any::Any, ops::ControlFlow, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
@@ -28,7 +25,7 @@ use crate::{
             policy::Policy,
             run::Run,
             settle::Settle,
-            turn::lost_lease,
+            turn::{drop_given_up, lost_lease},
         },
         context::{core::ContextCore, watch::Watcher},
         handle::{AnyCell, Signal},
@@ -165,17 +162,6 @@ fn ancestors(parent: Option<Arc<dyn AnyCell>>) -> Vec<ActorPath> {
     std::iter::successors(parent, |ancestor| ancestor.parent())
         .map(|ancestor| ancestor.path())
         .collect()
-}
-
-/// What was asked, and kept for a later state, is not handled for an asker that waits no more.
-pub(super) fn drop_given_up<A: Actor>(stash: &mut VecDeque<Envelope<A>>) {
-    let kept = std::mem::take(stash);
-    let (given_up, kept): (VecDeque<_>, _) =
-        kept.into_iter().partition(|it| it.reply.is_given_up());
-    *stash = kept;
-    if !given_up.is_empty() {
-        panic::contained("a message that was given up", || drop(given_up));
-    }
 }
 
 impl<A: Actor> AnyActivation for Run<A> {

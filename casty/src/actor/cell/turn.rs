@@ -2,6 +2,7 @@
 
 use std::{
     any::Any,
+    collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
@@ -12,7 +13,7 @@ use crate::{
     actor::{
         Actor, Envelope, Handled, Message as _, Reply,
         ask::{chain, promise::Deferred, reply::ReplyTo},
-        cell::{Cell, erased::drop_given_up, leased::CutShort, run::Run, settle::Leave},
+        cell::{Cell, leased::CutShort, run::Run, settle::Leave},
         runtime::Runtime,
     },
     error::Failure,
@@ -277,6 +278,17 @@ fn cut_short(runtime: &Runtime, why: &str) -> Failure {
         node: runtime.node.to_string(),
         reason: format!("{why}, and the handler was dropped"),
         maybe_handled: true,
+    }
+}
+
+/// What was asked, and kept for a later state, is not handled for an asker that waits no more.
+pub(super) fn drop_given_up<A: Actor>(stash: &mut VecDeque<Envelope<A>>) {
+    let kept = std::mem::take(stash);
+    let (given_up, kept): (VecDeque<_>, _) =
+        kept.into_iter().partition(|it| it.reply.is_given_up());
+    *stash = kept;
+    if !given_up.is_empty() {
+        panic::contained("a message that was given up", || drop(given_up));
     }
 }
 

@@ -17,7 +17,6 @@ use tokio::{
 use crate::actor::{
     context::{
         luggage::{Luggage, Travels},
-        schedule::Cancellable,
         watch::{Watch, WatchId, WatchedKey},
     },
     handle::{AnyCell, ChildEvent},
@@ -43,7 +42,7 @@ pub(crate) struct ActivationScope {
 struct StateTimer {
     message: &'static str,
     timer: Arc<dyn Travels>,
-    handle: Cancellable,
+    task: AbortHandle,
 }
 
 /// The fewest timers that are looked at.
@@ -89,12 +88,12 @@ impl ActivationScope {
         &mut self,
         message: &'static str,
         timer: Arc<dyn Travels>,
-        handle: Cancellable,
+        task: AbortHandle,
     ) {
         self.state_timers.push(StateTimer {
             message,
             timer,
-            handle,
+            task,
         });
     }
 
@@ -110,8 +109,9 @@ impl ActivationScope {
 
     /// The state has been left.
     pub(crate) fn end_state_timers(&mut self) {
-        for timer in self.state_timers.drain(..) {
-            timer.handle.cancel();
+        for StateTimer { timer, task, .. } in self.state_timers.drain(..) {
+            timer.cancel();
+            task.abort();
         }
     }
 

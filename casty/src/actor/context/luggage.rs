@@ -88,6 +88,9 @@ pub(crate) trait Travels: Send + Sync {
     /// Whether it was cancelled, or has nothing more to do.
     fn is_over(&self) -> bool;
 
+    /// Its message is not handled any more, even if it is in the mailbox already.
+    fn cancel(&self);
+
     /// When its next message is due.
     #[cfg(feature = "testkit")]
     fn due(&self) -> Instant;

@@ -188,7 +188,7 @@ impl<A: Actor> Context<A> {
     fn add_state_timer(&mut self, message: &'static str, timer: Arc<Timer<A>>) {
         let handle = self.start_timer(timer.clone());
         let scope = self.core.attached();
-        scope.add_state_timer(message, timer, handle);
+        scope.add_state_timer(message, timer, handle.task);
     }
 
     fn start_timer(&mut self, timer: Arc<Timer<A>>) -> Cancellable {
@@ -400,6 +400,10 @@ impl<A: Actor> TimerState<A> {
 impl<A: Actor> Travels for Timer<A> {
     fn is_over(&self) -> bool {
         self.delivery.is_cancelled() || matches!(lock(&self.state).source, Source::Once(None))
+    }
+
+    fn cancel(&self) {
+        self.delivery.cancel();
     }
 
     #[cfg(feature = "testkit")]

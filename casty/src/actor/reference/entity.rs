@@ -60,7 +60,7 @@ pub trait Entity: Init<Address = EntityRef<Self>> {
 /// An entity type that nodes whose binaries link it host.
 ///
 /// Each entity type is one, but for a generic one: of that, each instance that
-/// [`host!`](macro@crate::host) names.
+/// `casty::host!` names.
 #[diagnostic::on_unimplemented(
     message = "no node hosts `{Self}`",
     label = "an instance of a generic entity that no `host!` names",

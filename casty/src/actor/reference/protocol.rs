@@ -63,9 +63,11 @@ impl<E: Entity> Speaker for EntityRef<E> {
 #[derive(Clone, Copy, Debug)]
 pub struct ProtocolRegistration {
     protocol: fn() -> TypeId,
-    /// A reference of the protocol, as `Box<R>`, if this is the type of that name.
-    refer: fn(&Arc<Runtime>, &WireRef) -> Option<Box<dyn Any>>,
+    refer: Refer,
 }
+
+/// Gives a reference of the protocol, as `Box<R>`, if the type is that of the name.
+type Refer = fn(&Arc<Runtime>, &WireRef) -> Option<Box<dyn Any>>;
 
 impl ProtocolRegistration {
     pub const fn of<E: Entity, R: From<EntityRef<E>> + 'static>() -> Self {
