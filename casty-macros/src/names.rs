@@ -53,11 +53,6 @@ pub(crate) fn proxy(actor: &Ident) -> Ident {
     format_ident!("{}Ref", actor.unraw(), span = actor.span())
 }
 
-/// The constant that says how a message's reply is written.
-pub(crate) fn reply_codec(variant: &Ident) -> Ident {
-    format_ident!("__{variant}", span = Span::call_site())
-}
-
 /// The same tokens, all at one place.
 ///
 /// The compiler reports some errors once for each part of an expression; at one place they are one

@@ -1,14 +1,15 @@
 //! The functions and types that generated code uses. Not public: they change with the macros,
 //! without notice.
 
-use std::{convert::Infallible, fmt, num::NonZeroU32, time::Duration};
+use std::{fmt, num::NonZeroU32, time::Duration};
 
 pub use crate::{
     actor::{
-        Actor, Entity, FirstState, Handled, HookError, Init, Message, Reply,
+        Actor, Entity, FirstState, Handled, HookError, Init, Message, Reply, ReplyCodec,
+        ReplyVisitor,
         ask::{
             any_call::AnyCall,
-            call::{Call, CallSpec},
+            call::Call,
             promise::{Later, Promise},
         },
         cell::policy::{Children, OnFailure, Overflow, Policy},
@@ -28,8 +29,8 @@ pub use crate::{
     message::{
         codec::{DecodeError, EncodeError},
         form::{
-            Field, Filled, MessageForm, MessageWriter, PackedFields, PackedNames, fill, no_message,
-            pack, read_message, unpack, write_message,
+            Field, Form, MessageForm, MessageReader, MessageWriter, PackedFields, pack,
+            read_message, slot, unpack, write_message,
         },
         wire::Wire,
     },
@@ -38,63 +39,63 @@ pub use inventory;
 pub use serde;
 
 use crate::{
-    actor::ask::call::{decode_result, decode_value},
-    message::{codec, form::Known},
+    actor::ask::call::CallSpec,
+    message::{
+        codec,
+        form::{Known, OrDefault},
+    },
 };
 
-/// Requires that a type can be part of a message, and gives what reads and writes it there.
+/// Requires that a type can be part of a message, and gives what stands for it.
 ///
 /// What it gives is of a hidden type and requires nothing of `T`. So the compiler reports a type
 /// that cannot travel here; it reports equal errors at one place once.
-pub const fn wire<T: Wire>() -> impl Field<T> {
+pub const fn wire<T: Wire>() -> impl Field<Value = T> {
     Known::new()
 }
 
-/// The codec of a reply: how the handler's value `R` is written, and how it is read as the answer
-/// `T` or the error `E`.
-///
-/// Each message has one, so that a type without a wire form is one error.
-pub struct ReplyCodec<A: Actor, R, T, E> {
-    /// Appends the reply's wire form.
-    pub encode: fn(&R, &mut Vec<u8>) -> Result<(), EncodeError>,
-    /// Reads the reply for an asker.
-    pub call: CallSpec<A, T, E>,
+/// The same for an argument that a message may come without, as `#[serde(default)]` says.
+pub const fn or_default<F: Field>(field: F) -> impl Field<Value = F::Value>
+where
+    F::Value: Default,
+{
+    OrDefault(field)
 }
 
-impl<A: Actor, R, T, E> fmt::Debug for ReplyCodec<A, R, T, E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ReplyCodec")
-    }
-}
-
-/// The codec for a handler that returns a plain value.
-pub const fn value_reply<A: Actor, T: Wire>(
-    timeout: Option<Duration>,
-    extract: fn(A::Reply) -> Option<Result<T, Infallible>>,
-) -> ReplyCodec<A, T, T, Infallible> {
+/// Requires that a type can be a reply, and gives how it travels.
+pub const fn reply<T: Wire>() -> ReplyCodec<T> {
     ReplyCodec {
-        encode: codec::encode::<T>,
-        call: CallSpec {
-            timeout,
-            extract,
-            decode: decode_value::<T>,
-        },
+        encode: codec::encode,
+        decode: codec::decode,
     }
 }
 
-/// The codec for a handler that returns a `Result`.
-pub const fn result_reply<A: Actor, T: Wire, E: Wire>(
-    timeout: Option<Duration>,
-    extract: fn(A::Reply) -> Option<Result<T, E>>,
-) -> ReplyCodec<A, Result<T, E>, T, E> {
+/// The same for the reply of a handler that returns a `Result`.
+pub const fn fallible_reply<T: Wire, E: Wire>() -> ReplyCodec<Result<T, E>> {
     ReplyCodec {
-        encode: codec::encode::<Result<T, E>>,
-        call: CallSpec {
-            timeout,
-            extract,
-            decode: decode_result::<T, E>,
-        },
+        encode: codec::encode,
+        decode: codec::decode,
     }
+}
+
+/// The call of a message whose handler returns a plain value.
+#[inline]
+pub fn call<A: Actor, T: 'static>(
+    to: &A::Address,
+    message: A::Message,
+    reply: ReplyCodec<T>,
+) -> Call<A, T> {
+    Call::new(to, message, CallSpec::value(reply))
+}
+
+/// The call of a message whose handler returns a `Result`.
+#[inline]
+pub fn fallible_call<A: Actor, T: 'static, E: 'static>(
+    to: &A::Address,
+    message: A::Message,
+    reply: ReplyCodec<Result<T, E>>,
+) -> Call<A, T, E> {
+    Call::new(to, message, CallSpec::result(reply))
 }
 
 pub use std::vec::Vec;

@@ -1,6 +1,6 @@
 //! The actor itself: dispatch, life, registration.
 
-use proc_macro2::{Ident, Span, TokenStream};
+use proc_macro2::{Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::ext::IdentExt;
 
@@ -24,12 +24,18 @@ impl Expansion<'_> {
             proxy,
             private,
             params,
+            ..
         } = self;
         let actor = self.actor();
         let address = self.address();
         let name = behavior.name();
         let schema = docs::schema(behavior);
         let body = self.handle_body();
+        let handle = if awaits(&body) {
+            quote!(async fn handle)
+        } else {
+            quote!(fn handle_now)
+        };
         let policy = behavior.settings.policy(private);
         let machine_methods = self.machine_methods();
         let hooks = Turn::OF_ACTORS
@@ -51,7 +57,7 @@ impl Expansion<'_> {
                     #proxy(__address)
                 }
 
-                async fn handle(
+                #handle(
                     &mut self,
                     __message: Self::Message,
                     __ctx: &mut #private::Context<Self>,
@@ -497,4 +503,13 @@ pub(super) fn common(is_mutable: bool) -> TokenStream {
     } else {
         quote!(&self.1)
     }
+}
+
+/// Whether the tokens await something.
+fn awaits(tokens: &TokenStream) -> bool {
+    tokens.clone().into_iter().any(|token| match token {
+        TokenTree::Ident(ident) => ident == "await",
+        TokenTree::Group(group) => awaits(&group.stream()),
+        _ => false,
+    })
 }

@@ -22,8 +22,10 @@ pub(super) struct Expansion<'a> {
     pub(super) message: Ident,
     /// `CounterRef`
     pub(super) proxy: Ident,
-    /// `::casty::__private`
+    /// The short name of `::casty::__private`, which the hidden items share.
     pub(super) private: TokenStream,
+    /// The same, for the items that a user sees.
+    pub(super) visible: TokenStream,
     /// The generic parameters of `CounterMsg` and the like, `<T>`.
     pub(super) params: TokenStream,
 }
@@ -36,7 +38,8 @@ impl<'a> Expansion<'a> {
             behavior,
             message: names::message_enum(&behavior.ident),
             proxy: names::proxy(&behavior.ident),
-            private: quote!(#casty::__private),
+            private: quote!(__casty),
+            visible: quote!(#casty::__private),
             params: quote!(#params),
         }
     }
@@ -50,7 +53,6 @@ impl<'a> Expansion<'a> {
             self.message_debug(),
             self.message_serde(),
             self.reply_enum(),
-            self.reply_codecs(),
             self.reply_impl(),
             self.proxy_methods(),
             self.proxy_conversions(),
@@ -67,10 +69,13 @@ impl<'a> Expansion<'a> {
         let machine_struct = self.machine_struct();
         let message_enum = self.message_enum();
         let proxy_struct = self.proxy_struct();
-        let lints = hidden_lints();
+        let (lints, private, visible) = (hidden_lints(), &self.private, &self.visible);
         quote! {
             #lints
-            const _: () = { #(#hidden)* };
+            const _: () = {
+                use #visible as #private;
+                #(#hidden)*
+            };
             #machine_struct
             #message_enum
             #proxy_struct
@@ -84,7 +89,16 @@ impl<'a> Expansion<'a> {
 
     /// The address that the proxy wraps: `EntityRef<Counter>`.
     pub(super) fn address(&self) -> TokenStream {
-        let (private, actor) = (&self.private, self.actor());
+        self.address_at(&self.private)
+    }
+
+    /// The same, for the items that a user sees.
+    pub(super) fn visible_address(&self) -> TokenStream {
+        self.address_at(&self.visible)
+    }
+
+    fn address_at(&self, private: &TokenStream) -> TokenStream {
+        let actor = self.actor();
         match self.behavior.kind {
             Kind::Entity => quote!(#private::EntityRef<#actor>),
             Kind::Actor => quote!(#private::ActorRef<#actor>),

@@ -167,77 +167,42 @@ impl Expansion<'_> {
         }
     }
 
-    /// A constant for each message: how its reply is written, read, and taken out of the enum. A
-    /// reply that cannot travel is an error here.
-    pub(super) fn reply_codecs(&self) -> TokenStream {
-        let Self {
-            private, params, ..
-        } = self;
-        let actor = self.actor();
-        let codecs = self.behavior.messages.iter().map(|message| {
-            let variant = &message.variant;
-            let name = names::reply_codec(variant);
-            let whole = message.reply.whole();
-            let span = names::at(message.reply.span().unwrap_or_else(|| message.ident.span()));
-            let (answer, make, taken) = match message.reply.parts(private) {
-                Some((ok, error)) => {
-                    let [ok_placed, error_placed] = match message.reply.types()[..] {
-                        [ok, error] => [ok, error].map(placed),
-                        _ => [ok.clone(), error.clone()],
-                    };
-                    (
-                        quote!(#ok, #error),
-                        quote_spanned! {span=>
-                            #private::result_reply::<#actor, #ok_placed, #error_placed>
-                        },
-                        quote!(__reply),
-                    )
-                }
-                None => (
-                    quote!(#whole, ::core::convert::Infallible),
-                    {
-                        let whole = match message.reply.types()[..] {
-                            [whole] => placed(whole),
-                            _ => whole.clone(),
-                        };
-                        quote_spanned!(span=> #private::value_reply::<#actor, #whole>)
-                    },
-                    quote!(::core::result::Result::Ok(__reply)),
-                ),
-            };
-            let timeout = timeout(message);
-            quote! {
-                const #name: #private::ReplyCodec<#actor, #whole, #answer> =
-                    #make(#timeout, |__reply| match __reply {
-                        Self::#variant(__reply) => ::core::option::Option::Some(#taken),
-                        _ => ::core::option::Option::None,
-                    });
-            }
-        });
-        self.implement(quote!(__Reply #params), quote!(#(#codecs)*))
-    }
-
+    /// `impl Reply for __Reply`: each answer, and how it travels.
     pub(super) fn reply_impl(&self) -> TokenStream {
         let Self {
             private, params, ..
         } = self;
         let arms = self.behavior.messages.iter().map(|message| {
-            let variant = &message.variant;
-            let codec = names::reply_codec(variant);
-            quote!(Self::#variant(ref __reply) => (Self::#codec.encode)(__reply, __out),)
+            let (variant, codec) = (&message.variant, self.reply_codec(message));
+            quote!(Self::#variant(__reply) => __visitor.reply(__reply, #codec),)
         });
         let phantom = self.phantom_arm(quote!(Self));
         self.implement(
             quote!(#private::Reply for __Reply #params),
             quote! {
-                fn encode(
-                    &self,
-                    __out: &mut ::std::vec::Vec<::core::primitive::u8>,
-                ) -> ::core::result::Result<(), #private::EncodeError> {
-                    match *self { #(#arms)* #phantom }
+                fn visit<__V: #private::ReplyVisitor>(self, __visitor: __V) -> __V::Output {
+                    match self { #(#arms)* #phantom }
                 }
             },
         )
+    }
+
+    /// How a reply travels. One that cannot is an error here: the same error, at one place,
+    /// wherever this is written.
+    pub(super) fn reply_codec(&self, message: &Message) -> TokenStream {
+        let private = &self.private;
+        let span = names::at(message.reply.span().unwrap_or_else(|| message.ident.span()));
+        let placed: Vec<_> = message.reply.types().into_iter().map(placed).collect();
+        match (message.reply.parts(private), &placed[..]) {
+            (Some(_), [ok, error]) => {
+                quote_spanned!(span=> #private::fallible_reply::<#ok, #error>())
+            }
+            (Some((ok, error)), _) => {
+                quote_spanned!(span=> #private::fallible_reply::<#ok, #error>())
+            }
+            (None, [whole]) => quote_spanned!(span=> #private::reply::<#whole>()),
+            (None, _) => quote_spanned!(span=> #private::reply::<()>()),
+        }
     }
 
     /// Requires that the states can move between threads and that the arguments can travel. The
@@ -263,7 +228,7 @@ impl Expansion<'_> {
                     assert(quote!(wire), &argument.ty);
                 }
             }
-            // A reply is required to travel where its codec is made.
+            // A reply is required to travel where it is read.
         }
         let (params, _, clause) = self.generics().split_for_impl();
         quote!(fn __types_can_travel #params () #clause { #assertions })
@@ -273,15 +238,6 @@ impl Expansion<'_> {
 /// The type, at the place where it is reported if it cannot travel.
 fn placed(ty: &Type) -> TokenStream {
     names::all_at(names::at(types::place(ty)), quote!(#ty))
-}
-
-/// How long an asker of this message waits, unless it says otherwise.
-fn timeout(message: &Message) -> TokenStream {
-    let Some(timeout) = message.timeout else {
-        return quote!(::core::option::Option::None);
-    };
-    let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-    quote!(::core::option::Option::Some(::core::time::Duration::from_millis(#millis)))
 }
 
 impl Reply {

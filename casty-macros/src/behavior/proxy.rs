@@ -10,7 +10,6 @@ use super::{
     kind::Kind,
     model::Message,
 };
-use crate::names;
 
 impl Expansion<'_> {
     /// `struct CounterRef`.
@@ -20,7 +19,7 @@ impl Expansion<'_> {
         } = self;
         let generics = self.generics();
         let (_, _, clause) = generics.split_for_impl();
-        let address = self.address();
+        let address = self.visible_address();
         let docs = docs::of_proxy(behavior);
         let lints = expand::visible_lints();
         quote! {
@@ -45,10 +44,7 @@ impl Expansion<'_> {
 
     fn proxy_method(&self, sent: &Message) -> TokenStream {
         let Self {
-            message,
-            private,
-            params,
-            ..
+            message, private, ..
         } = self;
         let Message {
             ident,
@@ -69,24 +65,40 @@ impl Expansion<'_> {
             .map(|argument| &argument.ident)
             .collect();
         let types = sent.arguments.iter().map(|argument| &argument.ty);
-        let call = if let Some((ok, error)) = sent.reply.parts(private) {
+        let answer = if let Some((ok, error)) = sent.reply.parts(private) {
             quote!(#actor, #ok, #error)
         } else {
             let value = sent.reply.whole();
             quote!(#actor, #value)
         };
-        let codec = names::reply_codec(variant);
+        let call = self.call_of(
+            sent,
+            &quote!(&self.0),
+            &quote!(#message::#variant { #(#names),* }),
+        );
         quote! {
             #docs
             #deprecated
-            #vis fn #ident(&self, #(#names: #types),*) -> #private::Call<#call> {
-                #private::Call::new(
-                    &self.0,
-                    #message::#variant { #(#names),* },
-                    <__Reply #params>::#codec.call,
-                )
+            #vis fn #ident(&self, #(#names: #types),*) -> #private::Call<#answer> {
+                #call
             }
         }
+    }
+
+    /// The call that sends a message.
+    pub(super) fn call_of(
+        &self,
+        sent: &Message,
+        to: &TokenStream,
+        message: &TokenStream,
+    ) -> TokenStream {
+        let private = &self.private;
+        let function = match sent.reply.parts(private) {
+            Some(_) => quote!(fallible_call),
+            None => quote!(call),
+        };
+        let (codec, timeout) = (self.reply_codec(sent), timeout(sent));
+        quote!(#private::#function(#to, #message, #codec)#timeout)
     }
 
     /// The method that is no message: `entity_id()` or `stop()`, unless a message has that name.
@@ -231,4 +243,10 @@ impl Expansion<'_> {
         );
         quote!(#serialize #deserialize)
     }
+}
+
+/// How long an asker of this message waits, if not the system's default.
+fn timeout(message: &Message) -> Option<TokenStream> {
+    let millis = u64::try_from(message.timeout?.as_millis()).unwrap_or(u64::MAX);
+    Some(quote!(.timeout(::core::time::Duration::from_millis(#millis))))
 }

@@ -26,7 +26,6 @@ impl Expansion<'_> {
         let actor = self.actor();
         let name = name_as_type(private, &sent.ident);
         let variant = &sent.variant;
-        let codec = names::reply_codec(variant);
         let types = sent.arguments.iter().map(|argument| &argument.ty);
         let fields = sent.arguments.iter().map(|argument| &argument.ident);
         let locals: Vec<_> = (0..sent.arguments.len()).map(names::argument).collect();
@@ -35,7 +34,7 @@ impl Expansion<'_> {
             .reply
             .parts(private)
             .unwrap_or_else(|| (whole, quote!(::core::convert::Infallible)));
-        let params = &self.params;
+        let call = self.call_of(sent, &quote!(__to), &quote!(__message));
         self.implement(
             quote!(#private::Handles<#name> for #actor),
             quote! {
@@ -48,7 +47,7 @@ impl Expansion<'_> {
                     (#(#locals,)*): Self::Arguments,
                 ) -> #private::Call<Self, Self::Answer, Self::Error> {
                     let __message = #message::#variant { #(#fields: #locals,)* };
-                    #private::Call::new(__to, __message, <__Reply #params>::#codec.call)
+                    #call
                 }
             },
         )

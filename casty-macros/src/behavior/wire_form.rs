@@ -75,11 +75,11 @@ impl Expansion<'_> {
 
     /// The derives, for the enum.
     pub(super) fn serde_derives(&self) -> TokenStream {
-        let private = &self.private;
-        let serde = text::of(quote!(#private::serde));
+        let casty = &self.visible;
+        let serde = text::of(quote!(#casty::serde));
         let bound = self.is_generic().then(|| quote!(#[serde(bound = "")]));
         quote! {
-            #[derive(#private::serde::Serialize, #private::serde::Deserialize)]
+            #[derive(#casty::serde::Serialize, #casty::serde::Deserialize)]
             #[serde(crate = #serde)]
             #bound
         }
@@ -152,37 +152,38 @@ impl Expansion<'_> {
             let names = sent.arguments.iter().map(Argument::name);
             quote!(&[#(#names),*])
         });
-        let read = self.behavior.public().enumerate().map(|(index, sent)| {
-            let read = self.read(index, sent);
-            let index = Literal::usize_unsuffixed(index);
-            quote!(#index => #read,)
-        });
         let packed = self.behavior.public().map(|sent| {
             let head = packed::head(&sent.wire_name, sent.arguments.len());
             let fields = sent
                 .arguments
                 .iter()
                 .map(|argument| packed::name(&argument.name()));
-            quote!(#private::PackedNames { head: #head, fields: &[#(#fields),*] })
+            quote!(&[#head #(, #fields)*])
+        });
+        let read = self.behavior.public().enumerate().map(|(index, sent)| {
+            let read = self.read(sent);
+            let index = Literal::usize_unsuffixed(index);
+            quote!(#index => #read,)
         });
         let written = self.written();
-        let str = quote!(&'static ::core::primitive::str);
         self.implement(
             quote!(#private::MessageForm for #message #params),
             quote! {
-                const NAME: #str = #name;
-                const MESSAGES: &'static [#str] = &[#(#wire_names),*];
-                const FIELDS: &'static [&'static [#str]] = &[#(#fields),*];
-                const PACKED: &'static [#private::PackedNames] = &[#(#packed),*];
+                const FORM: #private::Form = #private::Form {
+                    name: #name,
+                    messages: &[#(#wire_names),*],
+                    fields: &[#(#fields),*],
+                    packed: &[#(#packed),*],
+                };
 
-                fn read<'de, __M: #private::serde::de::MapAccess<'de>>(
+                fn read<__R: #private::MessageReader>(
                     __index: ::core::primitive::usize,
-                    __fields: &mut __M,
-                ) -> ::core::result::Result<Self, __M::Error> {
-                    match __index {
+                    __reader: __R,
+                ) -> ::core::result::Result<Self, __R::Error> {
+                    ::core::result::Result::Ok(match __index {
                         #(#read)*
-                        _ => #private::no_message(__index),
-                    }
+                        _ => return __reader.no_message(),
+                    })
                 }
 
                 fn write<__W: #private::MessageWriter>(
@@ -196,42 +197,34 @@ impl Expansion<'_> {
     }
 
     /// Reads the fields of one message. An argument that cannot travel is an error at its type.
-    fn read(&self, index: usize, sent: &Message) -> TokenStream {
+    fn read(&self, sent: &Message) -> TokenStream {
         let private = &self.private;
         let variant = &sent.variant;
-        let index = Literal::usize_unsuffixed(index);
-        let locals: Vec<_> = (0..sent.arguments.len()).map(names::argument).collect();
-        let slots = sent.arguments.iter().zip(&locals).map(|(argument, local)| {
-            let (span, ty, name) = (
-                names::at(types::place(&argument.ty)),
-                &argument.ty,
-                argument.name(),
-            );
-            // All at one place, so that a type that cannot travel is reported there, once.
-            let slot = names::all_at(
-                span,
-                quote!(#private::Field::<#ty>::slot::<'de, __M>(#private::wire::<#ty>(), #name)),
-            );
-            quote!(let mut #local = #slot;)
-        });
-        let taken = sent.arguments.iter().zip(&locals).map(|(argument, local)| {
-            let (field, ty) = (&argument.ident, &argument.ty);
-            let filled = quote!(#private::Filled::<'de, __M, #ty>);
-            let taken = match argument.serde() {
-                Serde::Default => quote!(#filled::take_or_default(#local)),
-                Serde::Nothing | Serde::More => quote!(#filled::take(#local)?),
+        if sent.arguments.is_empty() {
+            return quote!(Self::#variant {});
+        }
+        let (mut slots, mut values) = (quote!(()), quote!(()));
+        for (index, argument) in sent.arguments.iter().enumerate().rev() {
+            let (ty, local) = (&argument.ty, names::argument(index));
+            let field = quote!(#private::wire::<#ty>());
+            let field = match argument.serde() {
+                Serde::Default => quote!(#private::or_default(#field)),
+                Serde::Nothing | Serde::More => field,
             };
-            let taken = names::all_at(names::at(types::place(ty)), taken);
-            quote!(#field: #taken,)
-        });
-        let filled = sent.arguments.iter().zip(&locals).map(|(argument, local)| {
-            names::all_at(names::at(types::place(&argument.ty)), quote!(&mut #local))
+            // All at one place, so that a type that cannot travel is reported there, once.
+            let span = names::at(types::place(ty));
+            let slot = names::all_at(span, quote!(#private::slot::<__R, _>(#field)));
+            slots = quote!((#slot, #slots));
+            values = quote!((#local, #values));
+        }
+        let fields = sent.arguments.iter().enumerate().map(|(index, argument)| {
+            let (field, local) = (&argument.ident, names::argument(index));
+            quote!(#field: #local)
         });
         quote! {
-            {
-                #(#slots)*
-                #private::fill(Self::FIELDS[#index], &mut [#(#filled),*], __fields)?;
-                ::core::result::Result::Ok(Self::#variant { #(#taken)* })
+            match __reader.fields(#slots) {
+                ::core::result::Result::Ok(#values) => Self::#variant { #(#fields),* },
+                ::core::result::Result::Err(__error) => return ::core::result::Result::Err(__error),
             }
         }
     }
@@ -252,7 +245,7 @@ impl Expansion<'_> {
                 let ty = &argument.ty;
                 names::all_at(
                     names::at(types::place(ty)),
-                    quote!(#private::Field::<#ty>::put(#private::wire::<#ty>(), #local)),
+                    quote!(#private::Field::put(#private::wire::<#ty>(), #local)),
                 )
             });
             quote! {

@@ -55,12 +55,27 @@ pub trait Actor: Sized + Send + 'static {
     #[doc(hidden)]
     fn proxy(address: Self::Address) -> Self::Ref;
 
+    /// Handles a message. The macros write this for a type with an `async` handler, and
+    /// [`handle_now`](Self::handle_now) for all others: a future of its own takes a type longer to
+    /// compile.
     #[doc(hidden)]
     fn handle(
         &mut self,
         message: Self::Message,
         ctx: &mut Context<Self>,
-    ) -> impl Future<Output = Handled<Self>> + Send;
+    ) -> impl Future<Output = Handled<Self>> + Send {
+        async move { self.handle_now(message, ctx) }
+    }
+
+    /// Handles a message without waiting for anything.
+    #[doc(hidden)]
+    fn handle_now(&mut self, message: Self::Message, ctx: &mut Context<Self>) -> Handled<Self> {
+        let _ = (message, ctx);
+        Handled::Unhandled {
+            state: Self::NAME,
+            silent: false,
+        }
+    }
 
     /// Whether there is a state to go on with. A handler that takes it by value and fails leaves
     /// none.

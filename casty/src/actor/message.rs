@@ -1,8 +1,13 @@
 //! What an actor is told, and what it answers.
 
-use crate::message::{
-    codec::{self, DecodeError, EncodeError},
-    wire::Wire,
+use std::any::Any;
+
+use crate::{
+    infra::panic,
+    message::{
+        codec::{self, DecodeError, EncodeError},
+        wire::Wire,
+    },
 };
 
 /// What can be sent to an actor: the enum that `#[entity]` or `#[actor]` makes of the `#[message]`
@@ -35,6 +40,71 @@ pub trait Message: Wire {
 
 /// The answers of an actor's handlers, one variant a message. Generated, and never seen by a user.
 #[doc(hidden)]
-pub trait Reply: Send + 'static {
-    fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError>;
+pub trait Reply: Sized + Send + 'static {
+    /// Shows the answer that `self` is.
+    fn visit<V: ReplyVisitor>(self, visitor: V) -> V::Output;
+
+    /// Appends the answer as it travels between nodes.
+    fn encode(self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        self.visit(Encode(out))
+    }
+
+    /// The answer, which is a `T`. `None` if it is of another type: then it is to another message.
+    fn answer<T: 'static>(self) -> Option<T> {
+        let mut answer = None::<T>;
+        self.visit(Put(&mut answer));
+        answer
+    }
+}
+
+/// How a reply travels. Requires nothing of `R`, so that the compiler reports a type that cannot
+/// travel only where the codec is made.
+#[doc(hidden)]
+pub struct ReplyCodec<R> {
+    pub(crate) encode: fn(&R, &mut Vec<u8>) -> Result<(), EncodeError>,
+    pub(crate) decode: fn(&[u8]) -> Result<R, DecodeError>,
+}
+
+/// Drops a reply that nobody gets as it is. A panic of its `Drop` says nothing about the actor.
+#[inline]
+pub(crate) fn discard<R>(reply: R) {
+    if std::mem::needs_drop::<R>() {
+        panic::contained("a reply", || drop(reply));
+    }
+}
+
+/// Sees one answer.
+#[doc(hidden)]
+pub trait ReplyVisitor {
+    type Output;
+
+    /// A handler returned this.
+    fn reply<R: 'static>(self, reply: R, codec: ReplyCodec<R>) -> Self::Output;
+}
+
+struct Encode<'a>(&'a mut Vec<u8>);
+
+impl ReplyVisitor for Encode<'_> {
+    type Output = Result<(), EncodeError>;
+
+    #[inline]
+    fn reply<R: 'static>(self, reply: R, codec: ReplyCodec<R>) -> Self::Output {
+        let encoded = (codec.encode)(&reply, self.0);
+        discard(reply);
+        encoded
+    }
+}
+
+/// Puts the answer into an `Option` of its type.
+struct Put<'a>(&'a mut dyn Any);
+
+impl ReplyVisitor for Put<'_> {
+    type Output = ();
+
+    #[inline]
+    fn reply<R: 'static>(self, reply: R, _: ReplyCodec<R>) {
+        if let Some(place) = self.0.downcast_mut() {
+            *place = Some(reply);
+        }
+    }
 }

@@ -37,6 +37,6 @@ pub use contract::{Actor, FirstState, Handled, Init};
 pub(crate) use contract::{Address, Envelope, Rejected};
 #[cfg(feature = "testkit")]
 pub(crate) use contract::{Only, Take};
-pub use message::{Message, Reply};
+pub use message::{Message, Reply, ReplyCodec, ReplyVisitor};
 pub use reference::Entity;
 pub(crate) use reference::Route;

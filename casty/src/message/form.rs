@@ -4,7 +4,7 @@
 //! fields. The derives cost more to compile: each message gets two visitors of its own, and each
 //! visitor compiles the whole of the decoder's dispatch once more. Here an enum has one visitor for
 //! all its messages, and the loop over the fields is compiled once for a format: it knows the
-//! fields as [`Fill`]s behind `dyn`.
+//! fields as [`Fill`] behind `dyn`.
 //!
 //! Between nodes a message is always MessagePack. So [`pack`] and [`unpack`] write and read the
 //! form directly: names are copied and compared as bytes, and serde sees the values only.
@@ -31,29 +31,52 @@ use super::{
 
 /// A message enum as its wire form sees it. Generated.
 pub trait MessageForm: Sized {
-    /// The enum's name. Formats that name types show it; MessagePack does not.
-    const NAME: &'static str;
-    /// The wire names of the messages, without the internal ones.
-    const MESSAGES: &'static [&'static str];
-    /// The names of each message's fields, in the order of `MESSAGES`.
-    const FIELDS: &'static [&'static [&'static str]];
-    /// The bytes of each message in MessagePack, in the same order.
-    const PACKED: &'static [PackedNames];
+    /// Its names.
+    const FORM: Form;
 
-    /// Reads the fields of the message at `index` of `MESSAGES`.
-    fn read<'de, M: MapAccess<'de>>(index: usize, fields: &mut M) -> Result<Self, M::Error>;
+    /// Reads the message at `index` of [`Form::messages`].
+    fn read<R: MessageReader>(index: usize, reader: R) -> Result<Self, R::Error>;
 
     /// Writes the message that `self` is.
     fn write<W: MessageWriter>(&self, writer: W) -> Result<W::Ok, W::Error>;
 }
 
-/// The bytes of one message in MessagePack that are always the same.
+/// The names of a message enum, without those of internal messages.
 #[derive(Debug)]
-pub struct PackedNames {
-    /// The message's name, and how many fields it has.
-    pub head: &'static [u8],
-    /// Each field's name.
-    pub fields: &'static [&'static [u8]],
+pub struct Form {
+    /// The enum's. Formats that name types show it; MessagePack does not.
+    pub name: &'static str,
+    /// The wire names of the messages.
+    pub messages: &'static [&'static str],
+    /// The names of each message's fields, in the order of `messages`.
+    pub fields: &'static [&'static [&'static str]],
+    /// The bytes of each message in MessagePack that are always the same, in the same order: its
+    /// name with the number of its fields, then each field's name.
+    pub packed: &'static [&'static [&'static [u8]]],
+}
+
+/// Where the fields of a message are read from.
+pub trait MessageReader: Sized {
+    /// Why a message cannot be read.
+    type Error: serde::de::Error;
+
+    /// Reads the value of the present field.
+    ///
+    /// # Errors
+    /// It is no `T`.
+    fn value<T: Wire>(&mut self) -> Result<T, Self::Error>;
+
+    /// Reads the fields, which may come in any order.
+    ///
+    /// # Errors
+    /// A field is missing, or its value cannot be read.
+    fn fields<S: Slots<Self>>(self, slots: S) -> Result<S::Values, Self::Error>;
+
+    /// There is no message at an index that no format gives.
+    ///
+    /// # Errors
+    /// Always.
+    fn no_message<F>(self) -> Result<F, Self::Error>;
 }
 
 /// Where a message is written.
@@ -65,7 +88,7 @@ pub trait MessageWriter: Sized {
     /// Writes the fields of a message.
     type Fields: SerializeStructVariant<Ok = Self::Ok, Error = Self::Error>;
 
-    /// Writes the message at `index` of [`MessageForm::MESSAGES`], with these values of its fields.
+    /// Writes the message at `index` of [`Form::messages`], with these values of its fields.
     ///
     /// # Errors
     /// A value cannot be written.
@@ -105,9 +128,9 @@ impl<'a> MessageWriter for Packer<'a> {
         index: usize,
         values: &[&dyn Put<PackedFields<'a>>],
     ) -> Result<(), Self::Error> {
-        match F::PACKED.get(index) {
-            Some(names) => pack_message(self.0, names, values),
-            None => Err(no_such_message()),
+        match F::FORM.packed.get(index) {
+            Some([head, fields @ ..]) => pack_message(self.0, head, fields, values),
+            _ => Err(no_such_message()),
         }
     }
 
@@ -118,12 +141,13 @@ impl<'a> MessageWriter for Packer<'a> {
 
 fn pack_message<'a>(
     out: &'a mut Vec<u8>,
-    names: &PackedNames,
+    head: &[u8],
+    names: &[&[u8]],
     values: &[&dyn Put<PackedFields<'a>>],
 ) -> Result<(), EncodeError> {
-    out.extend_from_slice(names.head);
+    out.extend_from_slice(head);
     let mut fields = PackedFields(Encoder::in_message(out));
-    for (name, value) in names.fields.iter().zip(values) {
+    for (name, value) in names.iter().zip(values) {
         fields.0.out.extend_from_slice(name);
         // The name is there.
         value.put("", &mut fields)?;
@@ -155,8 +179,8 @@ impl SerializeStructVariant for PackedFields<'_> {
 
 /// Reads a message in MessagePack that takes up all of `bytes`.
 pub fn unpack<F: MessageForm>(bytes: &[u8]) -> Result<F, DecodeError> {
-    let (index, mut fields) = Packed::begin(bytes, F::MESSAGES)?;
-    let message = F::read(index, &mut fields)?;
+    let (index, mut fields) = Packed::begin(bytes, F::FORM.messages)?;
+    let message = read_fields(index, &mut fields)?;
     match fields.rest {
         [] => Ok(message),
         _ => Err(left_over()),
@@ -238,12 +262,8 @@ fn position(names: &[&str], name: &[u8]) -> Option<usize> {
 pub fn read_message<'de, F: MessageForm, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<F, D::Error> {
-    deserializer.deserialize_enum(F::NAME, F::MESSAGES, MessageVisitor(PhantomData))
-}
-
-/// There is no message at an index that no visitor gives.
-pub fn no_message<F, E: serde::de::Error>(index: usize) -> Result<F, E> {
-    Err(E::custom(format_args!("there is no message {index}")))
+    let visitor = MessageVisitor(PhantomData);
+    deserializer.deserialize_enum(F::FORM.name, F::FORM.messages, visitor)
 }
 
 struct MessageVisitor<F>(PhantomData<F>);
@@ -252,16 +272,16 @@ impl<'de, F: MessageForm> Visitor<'de> for MessageVisitor<F> {
     type Value = F;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "enum {}", F::NAME)
+        write!(f, "enum {}", F::FORM.name)
     }
 
     fn visit_enum<A: EnumAccess<'de>>(self, data: A) -> Result<F, A::Error> {
-        let (index, fields) = data.variant_seed(VariantName(F::MESSAGES))?;
+        let (index, fields) = data.variant_seed(VariantName(F::FORM.messages))?;
         let visitor = FieldsVisitor {
             index,
             form: PhantomData,
         };
-        fields.struct_variant(F::FIELDS.get(index).copied().unwrap_or_default(), visitor)
+        fields.struct_variant(names_at(F::FORM.fields, index), visitor)
     }
 }
 
@@ -274,13 +294,89 @@ impl<'de, F: MessageForm> Visitor<'de> for FieldsVisitor<F> {
     type Value = F;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = F::MESSAGES.get(self.index).copied().unwrap_or_default();
-        write!(f, "the named fields of {}::{name}", F::NAME)
+        let Form { name, messages, .. } = F::FORM;
+        let message = messages.get(self.index).copied().unwrap_or_default();
+        write!(f, "the named fields of {name}::{message}")
     }
 
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<F, M::Error> {
-        F::read(self.index, &mut map)
+        read_fields(self.index, &mut map)
     }
+}
+
+/// The field names of the message at `index`.
+#[inline]
+fn names_at(fields: &'static [&'static [&'static str]], index: usize) -> &'static [&'static str] {
+    fields.get(index).copied().unwrap_or_default()
+}
+
+/// Reads the message at `index`, up to the end of the map.
+fn read_fields<'de, F: MessageForm, M: MapAccess<'de>>(
+    index: usize,
+    map: &mut M,
+) -> Result<F, M::Error> {
+    let names = names_at(F::FORM.fields, index);
+    let message = F::read(index, FromMap::new(index, names, map))?;
+    if names.is_empty() {
+        // Nothing has looked into the map yet. What it has is unknown.
+        FromMap::new(index, names, map).fields(())?;
+    }
+    Ok(message)
+}
+
+struct FromMap<'m, 'de, M> {
+    index: usize,
+    names: &'static [&'static str],
+    map: &'m mut M,
+    format: PhantomData<&'de ()>,
+}
+
+impl<'de, M: MapAccess<'de>> MessageReader for FromMap<'_, 'de, M> {
+    type Error = M::Error;
+
+    fn value<T: Wire>(&mut self) -> Result<T, M::Error> {
+        self.map.next_value()
+    }
+
+    #[inline]
+    fn fields<S: Slots<Self>>(mut self, mut slots: S) -> Result<S::Values, M::Error> {
+        self.fill(&mut slots)?;
+        slots.take(self.names)
+    }
+
+    fn no_message<F>(self) -> Result<F, M::Error> {
+        Err(no_message(self.index))
+    }
+}
+
+impl<'m, 'de, M: MapAccess<'de>> FromMap<'m, 'de, M> {
+    fn new(index: usize, names: &'static [&'static str], map: &'m mut M) -> Self {
+        Self {
+            index,
+            names,
+            map,
+            format: PhantomData,
+        }
+    }
+
+    /// Reads all fields, in any order. `slots` are those of the names, in the same order.
+    fn fill(&mut self, slots: &mut dyn Fill<Self>) -> Result<(), M::Error> {
+        let names = self.names;
+        while let Some(position) = self.map.next_key_seed(FieldName(names))? {
+            match position.and_then(|position| Some((position, names.get(position)?))) {
+                Some((position, name)) => slots.fill(position, name, self)?,
+                None => {
+                    self.map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cold]
+fn no_message<E: serde::de::Error>(index: usize) -> E {
+    E::custom(format_args!("there is no message {index}"))
 }
 
 /// Reads the name of a message as its position; an unknown name is an error.
@@ -335,24 +431,19 @@ impl Visitor<'_> for NameVisitor {
     }
 }
 
-/// How a value of the type `T` is read and written as the field of a message.
-pub trait Field<T>: Sized {
-    /// The field of that name, not read yet.
-    fn slot<'de, M: MapAccess<'de>>(self, name: &'static str) -> impl Filled<'de, M, T>;
+/// Stands for the type of a field, which travels.
+pub trait Field: Sized {
+    /// The type.
+    type Value: Wire;
+
+    /// What a message has that came without the field. An `Option` is `None` then.
+    ///
+    /// # Errors
+    /// A message has to have it.
+    fn missing<E: serde::de::Error>(name: &'static str) -> Result<Self::Value, E>;
 
     /// The value, to be written.
-    fn put<S: SerializeStructVariant>(self, value: &T) -> &dyn Put<S>;
-}
-
-/// A field of a message that is being read from a map of the kind `M`.
-pub trait Filled<'de, M: MapAccess<'de>, T>: Fill<'de, M> + Sized {
-    /// The value, or an error if the message came without it. An `Option` is `None` then.
-    fn take(self) -> Result<T, M::Error>;
-
-    /// The value, or the default if the message came without it.
-    fn take_or_default(self) -> T
-    where
-        T: Default;
+    fn put<S: SerializeStructVariant>(self, value: &Self::Value) -> &dyn Put<S>;
 }
 
 /// The [`Field`] of a type that can travel.
@@ -365,10 +456,12 @@ impl<T: Wire> Known<T> {
     }
 }
 
-impl<T: Wire> Field<T> for Known<T> {
-    #[inline]
-    fn slot<'de, M: MapAccess<'de>>(self, name: &'static str) -> impl Filled<'de, M, T> {
-        Slot { name, value: None }
+impl<T: Wire> Field for Known<T> {
+    type Value = T;
+
+    fn missing<E: serde::de::Error>(field: &'static str) -> Result<T, E> {
+        let error = PhantomData;
+        T::deserialize(Missing { field, error })
     }
 
     #[inline]
@@ -377,61 +470,117 @@ impl<T: Wire> Field<T> for Known<T> {
     }
 }
 
-struct Slot<T> {
-    name: &'static str,
+/// A field that has the default of its type if a message came without it.
+#[derive(Debug)]
+pub(crate) struct OrDefault<F>(pub(crate) F);
+
+impl<F: Field> Field for OrDefault<F>
+where
+    F::Value: Default,
+{
+    type Value = F::Value;
+
+    fn missing<E: serde::de::Error>(_: &'static str) -> Result<F::Value, E> {
+        Ok(F::Value::default())
+    }
+
+    #[inline]
+    fn put<S: SerializeStructVariant>(self, value: &F::Value) -> &dyn Put<S> {
+        self.0.put(value)
+    }
+}
+
+/// The place of a field that is read by an `R`.
+#[expect(missing_debug_implementations, reason = "it may hold any value")]
+pub struct Slot<R: MessageReader, T> {
     value: Option<T>,
+    read: fn(&mut R) -> Result<T, R::Error>,
+    missing: fn(&'static str) -> Result<T, R::Error>,
 }
 
-impl<'de, T: Wire, M: MapAccess<'de>> Filled<'de, M, T> for Slot<T> {
-    fn take(self) -> Result<T, M::Error> {
-        match self.value {
-            Some(value) => Ok(value),
-            None => T::deserialize(Missing {
-                field: self.name,
-                error: PhantomData,
-            }),
-        }
-    }
-
-    fn take_or_default(self) -> T
-    where
-        T: Default,
-    {
-        self.value.unwrap_or_default()
+/// The place of a field. Its type requires nothing of `F::Value`: see [`private::wire`].
+///
+/// [`private::wire`]: crate::__private::wire
+pub fn slot<R: MessageReader, F: Field>(_: F) -> Slot<R, F::Value> {
+    Slot {
+        value: None,
+        read: R::value,
+        missing: F::missing,
     }
 }
 
-/// A field of any type, read from a map of the kind `M`.
-pub trait Fill<'de, M: MapAccess<'de>> {
-    /// Reads the value from the map's present entry.
-    fn fill(&mut self, map: &mut M) -> Result<(), M::Error>;
+/// The places of any fields.
+pub trait Fill<R: MessageReader> {
+    /// Reads the value of the present field, which has this name and position.
+    ///
+    /// # Errors
+    /// It is there already, or has another type.
+    fn fill(&mut self, position: usize, name: &'static str, reader: &mut R)
+    -> Result<(), R::Error>;
 }
 
-impl<'de, T: Wire, M: MapAccess<'de>> Fill<'de, M> for Slot<T> {
-    fn fill(&mut self, map: &mut M) -> Result<(), M::Error> {
-        if self.value.is_some() {
-            return Err(M::Error::duplicate_field(self.name));
-        }
-        self.value = Some(map.next_value()?);
+/// The places of the fields of a message: `(first, (second, ()))`.
+pub trait Slots<R: MessageReader>: Fill<R> {
+    /// The values, in the same form.
+    type Values;
+
+    /// The values. `names` are those of the fields.
+    ///
+    /// # Errors
+    /// One is missing.
+    fn take(self, names: &[&'static str]) -> Result<Self::Values, R::Error>;
+}
+
+impl<R: MessageReader> Fill<R> for () {
+    fn fill(&mut self, _: usize, _: &'static str, _: &mut R) -> Result<(), R::Error> {
         Ok(())
     }
 }
 
-/// Reads all fields, in any order. `slots` are those of `names`, in the same order.
-pub fn fill<'de, M: MapAccess<'de>>(
-    names: &'static [&'static str],
-    slots: &mut [&mut dyn Fill<'de, M>],
-    fields: &mut M,
-) -> Result<(), M::Error> {
-    while let Some(position) = fields.next_key_seed(FieldName(names))? {
-        match position.and_then(|position| slots.get_mut(position)) {
-            Some(slot) => slot.fill(fields)?,
+impl<R: MessageReader> Slots<R> for () {
+    type Values = ();
+
+    fn take(self, _: &[&'static str]) -> Result<(), R::Error> {
+        Ok(())
+    }
+}
+
+impl<R: MessageReader, T, S: Fill<R>> Fill<R> for (Slot<R, T>, S) {
+    #[inline]
+    fn fill(
+        &mut self,
+        position: usize,
+        name: &'static str,
+        reader: &mut R,
+    ) -> Result<(), R::Error> {
+        let (slot, rest) = self;
+        match position.checked_sub(1) {
+            Some(position) => rest.fill(position, name, reader),
+            None if slot.value.is_some() => Err(R::Error::duplicate_field(name)),
             None => {
-                fields.next_value::<IgnoredAny>()?;
+                slot.value = Some((slot.read)(reader)?);
+                Ok(())
             }
         }
     }
-    Ok(())
+}
+
+impl<R: MessageReader, T, S: Slots<R>> Slots<R> for (Slot<R, T>, S) {
+    type Values = (T, S::Values);
+
+    #[inline]
+    fn take(self, names: &[&'static str]) -> Result<Self::Values, R::Error> {
+        let (slot, rest) = self;
+        let (name, names) = match names {
+            [name, names @ ..] => (*name, names),
+            [] => ("", names),
+        };
+        let value = match slot.value {
+            Some(value) => value,
+            None => (slot.missing)(name)?,
+        };
+        Ok((value, rest.take(names)?))
+    }
 }
 
 /// What a field is read from that did not come: an `Option` reads `None`, all others an error.
@@ -494,13 +643,14 @@ impl<S: Serializer> MessageWriter for BySerde<S> {
         index: usize,
         values: &[&dyn Put<Self::Fields>],
     ) -> Result<S::Ok, S::Error> {
-        let (Some(name), Some(fields)) = (F::MESSAGES.get(index), F::FIELDS.get(index)) else {
+        let form = F::FORM;
+        let (Some(name), Some(fields)) = (form.messages.get(index), form.fields.get(index)) else {
             return Err(no_such_message());
         };
         let number = u32::try_from(index).unwrap_or(u32::MAX);
         let mut written = self
             .0
-            .serialize_struct_variant(F::NAME, number, name, values.len())?;
+            .serialize_struct_variant(form.name, number, name, values.len())?;
         for (field, value) in fields.iter().zip(values) {
             value.put(field, &mut written)?;
         }

@@ -13,7 +13,7 @@ use futures_util::future::BoxFuture;
 
 use crate::{
     actor::{
-        Actor, Address, Envelope, Rejected,
+        Actor, Address, Envelope, Rejected, Reply, ReplyCodec,
         ask::{
             chain::{self, Waits},
             one_shot::{Asked, Outcome, one_shot},
@@ -21,23 +21,53 @@ use crate::{
         },
     },
     error::{AskError, Failure, TellError},
-    message::codec::{self, DecodeError},
+    message::codec::DecodeError,
 };
 
-/// How the answer to one kind of message is read. Generated.
-#[doc(hidden)]
-#[expect(clippy::type_complexity, reason = "spelled out, for generated code")]
-pub struct CallSpec<A: Actor, T, E> {
-    /// The message's own timeout. `None`: the system's default.
-    pub timeout: Option<Duration>,
+/// How the answer to a message is read.
+pub(crate) struct CallSpec<A: Actor, T, E> {
     /// `None` if the answer is to another message, which would be a bug of casty's.
-    pub extract: fn(A::Reply) -> Option<Result<T, E>>,
-    pub decode: fn(&[u8]) -> Result<Result<T, E>, DecodeError>,
+    extract: fn(A::Reply) -> Option<Result<T, E>>,
+    decode: Decode<T, E>,
+}
+
+/// How an encoded answer is read.
+enum Decode<T, E> {
+    Value(fn(&[u8]) -> Result<T, DecodeError>),
+    Result(fn(&[u8]) -> Result<Result<T, E>, DecodeError>),
+}
+
+impl<A: Actor, T: 'static> CallSpec<A, T, Infallible> {
+    /// The handler returns a plain value.
+    #[inline]
+    pub(crate) fn value(codec: ReplyCodec<T>) -> Self {
+        Self {
+            extract: |reply| reply.answer().map(Ok),
+            decode: Decode::Value(codec.decode),
+        }
+    }
+}
+
+impl<A: Actor, T: 'static, E: 'static> CallSpec<A, T, E> {
+    /// The handler returns a `Result`.
+    #[inline]
+    pub(crate) fn result(codec: ReplyCodec<Result<T, E>>) -> Self {
+        Self {
+            extract: |reply| reply.answer(),
+            decode: Decode::Result(codec.decode),
+        }
+    }
 }
 
 impl<A: Actor, T, E> Clone for CallSpec<A, T, E> {
     fn clone(&self) -> Self {
-        Self { ..*self }
+        Self {
+            extract: self.extract,
+            decode: match self.decode {
+                Decode::Value(decode) => Decode::Value(decode),
+                Decode::Result(decode) => Decode::Result(decode),
+            },
+        }
     }
 }
 
@@ -80,12 +110,12 @@ pub struct Call<A: Actor, T, E = Infallible> {
 }
 
 impl<A: Actor, T, E> Call<A, T, E> {
-    #[doc(hidden)]
-    pub fn new(to: &A::Address, message: A::Message, spec: CallSpec<A, T, E>) -> Self {
+    #[inline]
+    pub(crate) fn new(to: &A::Address, message: A::Message, spec: CallSpec<A, T, E>) -> Self {
         Self {
             to: to.clone(),
             message,
-            timeout: spec.timeout,
+            timeout: None,
             spec,
         }
     }
@@ -221,7 +251,10 @@ impl<A: Actor, T, E> Ask<A, T, E> {
             },
             Answer::Encoded(bytes) => {
                 let runtime = self.under_way.to.runtime();
-                runtime.enter(|| (self.spec.decode)(&bytes))
+                runtime.enter(|| match self.spec.decode {
+                    Decode::Value(decode) => decode(&bytes).map(Ok),
+                    Decode::Result(decode) => decode(&bytes),
+                })
             }
             Answer::Failed(failure) => return Err(failure.into()),
         };
@@ -359,21 +392,4 @@ impl<A: Actor, T, E> fmt::Debug for Ask<A, T, E> {
             .field("after", &self.under_way.after)
             .finish_non_exhaustive()
     }
-}
-
-/// Decodes the reply of a handler that returns a plain value.
-#[doc(hidden)]
-pub(crate) fn decode_value<T: serde::de::DeserializeOwned>(
-    bytes: &[u8],
-) -> Result<Result<T, Infallible>, DecodeError> {
-    codec::decode(bytes).map(Ok)
-}
-
-/// Decodes the reply of a handler that returns a `Result`.
-#[doc(hidden)]
-pub(crate) fn decode_result<T, E>(bytes: &[u8]) -> Result<Result<T, E>, DecodeError>
-where
-    Result<T, E>: serde::de::DeserializeOwned,
-{
-    codec::decode(bytes)
 }

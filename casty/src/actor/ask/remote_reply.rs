@@ -48,7 +48,7 @@ impl RemoteReply {
     }
 
     /// Without a buffer of its own for the answer.
-    pub(super) fn answer<R: Reply>(mut self, reply: &R) {
+    pub(super) fn answer<R: Reply>(mut self, reply: R) {
         let Some(path) = self.path.take() else {
             return;
         };

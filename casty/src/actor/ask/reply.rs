@@ -15,12 +15,11 @@ use crate::{
             one_shot::Answerer,
             remote_reply::{RemoteAsk, RemoteReply},
         },
-        message::Reply,
+        message::{Reply, discard},
         runtime::Runtime,
     },
     error::Failure,
     event::ActorPath,
-    infra::panic,
     message::{
         answer::{Pending, RawAnswer, WayBack},
         codec,
@@ -125,32 +124,25 @@ impl<R: Reply> ReplyTo<R> {
 
     fn answer_asker(self, reply: R) {
         match self {
-            Self::Nobody | Self::Own(_) => {}
-            Self::Asker(asker) => return asker.answerer.answer(Answer::Reply(reply)),
-            Self::Remote(remote) => remote.answer(&reply),
-            Self::RemoteActor(remote) => remote.0.answer(&reply),
-            Self::Relay(pending) => pending.complete(encoded(&reply)),
+            Self::Nobody | Self::Own(_) => discard(reply),
+            Self::Asker(asker) => asker.answerer.answer(Answer::Reply(reply)),
+            Self::Remote(remote) => remote.answer(reply),
+            Self::RemoteActor(remote) => remote.0.answer(reply),
+            Self::Relay(pending) => pending.complete(encoded(reply)),
             Self::Strict(strict) => {
                 let (asker, bytes_max) = *strict;
-                Box::new(asker).complete(encoded_within(&reply, bytes_max));
+                Box::new(asker).complete(encoded_within(reply, bytes_max));
             }
             Self::Guarded(guarded) => {
                 let (to, cell) = *guarded;
                 if cell.may_act() {
-                    return to.answer(reply);
+                    to.answer(reply);
+                } else {
+                    to.fail(cell.lost_lease());
+                    discard(reply);
                 }
-                to.fail(cell.lost_lease());
             }
         }
-        discard(reply);
-    }
-}
-
-/// Drops a reply that nobody gets as it is. A panic of its `Drop` says nothing about the actor.
-#[inline]
-fn discard<R>(reply: R) {
-    if std::mem::needs_drop::<R>() {
-        panic::contained("a reply", || drop(reply));
     }
 }
 
@@ -278,7 +270,7 @@ impl<R: Send + 'static> WayBack for ReplyTo<R> {
     }
 }
 
-fn encoded<R: Reply>(reply: &R) -> RawAnswer {
+fn encoded<R: Reply>(reply: R) -> RawAnswer {
     let mut payload = Vec::new();
     match reply.encode(&mut payload) {
         Ok(()) => RawAnswer::Encoded(payload.into()),
@@ -300,7 +292,7 @@ impl<R: Send> Pending for Asker<R> {
 }
 
 /// As [`encoded`], for a reply that is to stay in these bounds.
-fn encoded_within<R: Reply>(reply: &R, bytes_max: usize) -> RawAnswer {
+fn encoded_within<R: Reply>(reply: R, bytes_max: usize) -> RawAnswer {
     match encoded(reply) {
         RawAnswer::Encoded(bytes) if bytes.len() > bytes_max => {
             let bytes = bytes.len();
