@@ -1,6 +1,6 @@
 //! Tools that every layer may use and that decide nothing: locks, published values, boxed futures,
-//! growing pauses, the timer thread, the wall clock, switches for mutants and for observation by the simulation's
-//! checks.
+//! growing pauses, the timer thread, the wall clock, switches for mutants and for observation by
+//! the simulation's checks.
 
 pub(crate) mod backoff;
 pub(crate) mod boxed;

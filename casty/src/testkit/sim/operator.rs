@@ -59,8 +59,8 @@ impl Sim {
         })
     }
 
-    /// The host of processes that are no nodes, the network as seen from there, and a seed. The host
-    /// is added at its first use.
+    /// The host of processes that are no nodes, the network as seen from there, and a seed. The
+    /// host is added at its first use.
     pub(super) fn outsider(&mut self, name: &'static str) -> (usize, Arc<SimNet>, u64) {
         let at = match self.nodes.iter().position(|node| node.name == name) {
             Some(at) => {

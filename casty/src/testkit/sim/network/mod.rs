@@ -55,8 +55,8 @@ impl EndId {
 struct Host {
     name: String,
     ip: IpAddr,
-    /// The name that peers verify: the host's own, unless a test gives it a false one. `None`: peers
-    /// verify nothing, as on a network without certificates.
+    /// The name that peers verify: the host's own, unless a test gives it a false one. `None`:
+    /// peers verify nothing, as on a network without certificates.
     identity: Option<NodeId>,
     /// Connects, and then never does its part of establishing the connection.
     stays_silent: bool,
