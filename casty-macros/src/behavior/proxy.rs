@@ -93,9 +93,10 @@ impl Expansion<'_> {
         message: &TokenStream,
     ) -> TokenStream {
         let private = &self.private;
-        let function = match sent.reply.parts(private) {
-            Some(_) => quote!(fallible_call),
-            None => quote!(call),
+        let function = if sent.reply.parts(private).is_some() {
+            quote!(fallible_call)
+        } else {
+            quote!(call)
         };
         let (codec, timeout) = (self.reply_codec(sent), timeout(sent));
         quote!(#private::#function(#to, #message, #codec)#timeout)

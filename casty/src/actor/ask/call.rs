@@ -33,9 +33,11 @@ pub(crate) struct CallSpec<A: Actor, T, E> {
 
 /// How an encoded answer is read.
 enum Decode<T, E> {
-    Value(fn(&[u8]) -> Result<T, DecodeError>),
-    Result(fn(&[u8]) -> Result<Result<T, E>, DecodeError>),
+    Value(Read<T>),
+    Result(Read<Result<T, E>>),
 }
+
+type Read<R> = fn(&[u8]) -> Result<R, DecodeError>;
 
 impl<A: Actor, T: 'static> CallSpec<A, T, Infallible> {
     /// The handler returns a plain value.
