@@ -482,6 +482,18 @@ mod tests {
     }
 
     #[test]
+    fn a_process_that_is_no_member_yet_is_found_by_the_name_that_it_answered_with() {
+        let map = cluster(&["b"]);
+        let mut next = says("b", 2, Some(&map));
+        next.inspection.member = member("b", 7);
+        let view = view(&[says("a", 1, Some(&map)), next]).unwrap();
+        assert_eq!(view.find_process("b"), Ok(member("b", 1)));
+        assert_eq!(view.find_process("b#7"), Ok(member("b", 7)));
+        assert!(view.find("b#7").is_err(), "nothing but a member is drained");
+        assert!(view.find_process("c").is_err());
+    }
+
+    #[test]
     fn a_drain_waits_for_shards_that_another_member_hosts() {
         let (mut map, a) = (cluster(&["b"]), member("a", 1));
         let assignments = vec![assignment(0, Epoch::ZERO, &a)];
