@@ -6,7 +6,7 @@ use syn::{Expr, ExprPath, FnArg, Pat, ReceiverKind, Signature, Type, spanned::Sp
 
 use super::{
     handler::field_name,
-    model::{Argument, Guard, GuardParameter, Outcome, Reply},
+    model::{Answer, Argument, Guard, GuardParameter, Outcome, Reply},
     reply,
     scope::Scope,
     signature,
@@ -195,7 +195,12 @@ impl Guarded<'_> {
         error: &Type,
         errors: &mut Errors,
     ) -> (Reply, bool) {
-        if matches!(self.outcome, Outcome::Later) {
+        let is_later = match self.outcome {
+            Outcome::Later => true,
+            Outcome::Leaves(transition) => transition.answer == Answer::Later,
+            Outcome::Reply => false,
+        };
+        if is_later {
             errors.at(
                 name,
                 "a handler with a guard answers when it returns: write the reply without `Later`",

@@ -18,15 +18,12 @@ pub(super) fn parse(attributes: &[Attribute], states: &[Ident], errors: &mut Err
             .meta
             .require_list()
             .and_then(|list| definition.parse2(list.tokens.clone()));
-        let (name, written) = match read {
-            Ok(read) => read,
-            Err(_) => {
-                errors.at(
-                    attribute,
-                    "a name for several states is written as `#[states(Live = Open, Extended)]`",
-                );
-                continue;
-            }
+        let Ok((name, written)) = read else {
+            errors.at(
+                attribute,
+                "a name for several states is written as `#[states(Live = Open, Extended)]`",
+            );
+            continue;
         };
         let taken = states.iter().chain(groups.iter().map(|group| &group.ident));
         if name == "all" || taken.into_iter().any(|taken| *taken == name) {
