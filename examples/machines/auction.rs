@@ -4,12 +4,32 @@
 //! stateDiagram-v2
 //!     state Live {
 //!         Open
+//!         note right of Open
+//!             stays: bid [may_bid], view
+//!             otherwise: reject
+//!         end note
 //!         LastCall
+//!         note right of LastCall
+//!             stays: view
+//!             otherwise: reject
+//!         end note
 //!     }
 //!     state Over {
 //!         Sold
+//!         note right of Sold
+//!             stays: view
+//!             otherwise: reject
+//!         end note
 //!         Unsold
+//!         note right of Unsold
+//!             stays: view
+//!             otherwise: reject
+//!         end note
 //!         Paid
+//!         note right of Paid
+//!             stays: view
+//!             otherwise: reject
+//!         end note
 //!     }
 //!     [*] --> Draft
 //!     Draft --> Open: open
@@ -22,26 +42,6 @@
 //!     Sold --> Paid: pay
 //!     Sold --> Unsold: unpaid (after 72h)
 //!     note right of Draft
-//!         stays: view
-//!         otherwise: reject
-//!     end note
-//!     note right of Open
-//!         stays: bid [may_bid], view
-//!         otherwise: reject
-//!     end note
-//!     note right of LastCall
-//!         stays: view
-//!         otherwise: reject
-//!     end note
-//!     note right of Sold
-//!         stays: view
-//!         otherwise: reject
-//!     end note
-//!     note right of Unsold
-//!         stays: view
-//!         otherwise: reject
-//!     end note
-//!     note right of Paid
 //!         stays: view
 //!         otherwise: reject
 //!     end note

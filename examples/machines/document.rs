@@ -4,8 +4,20 @@
 //! stateDiagram-v2
 //!     state Unpublished {
 //!         Draft
+//!         note right of Draft
+//!             stays: history
+//!             otherwise: reject
+//!         end note
 //!         InReview
+//!         note right of InReview
+//!             stays: remind (every 24h), history
+//!             otherwise: reject
+//!         end note
 //!         Approved
+//!         note right of Approved
+//!             stays: history
+//!             otherwise: reject
+//!         end note
 //!     }
 //!     [*] --> Draft
 //!     Draft --> InReview: submit [has_reviewers]
@@ -17,18 +29,6 @@
 //!     Approved --> Published: publish
 //!     Approved --> Draft: reject
 //!     Approved --> Draft: edit
-//!     note right of Draft
-//!         stays: history
-//!         otherwise: reject
-//!     end note
-//!     note right of InReview
-//!         stays: remind (every 24h), history
-//!         otherwise: reject
-//!     end note
-//!     note right of Approved
-//!         stays: history
-//!         otherwise: reject
-//!     end note
 //!     note right of Published
 //!         stays: url, history
 //!         otherwise: reject

@@ -4,10 +4,30 @@
 //! stateDiagram-v2
 //!     state InService {
 //!         Idle
+//!         note right of Idle
+//!             stays: status
+//!             otherwise: reject
+//!         end note
 //!         Moving
+//!         note right of Moving
+//!             stays: call [exists], status
+//!             otherwise: reject
+//!         end note
 //!         Opening
+//!         note right of Opening
+//!             stays: call [exists], status
+//!             otherwise: reject
+//!         end note
 //!         Open
+//!         note right of Open
+//!             stays: call [exists], status
+//!             otherwise: reject
+//!         end note
 //!         Closing
+//!         note right of Closing
+//!             stays: call [exists], status
+//!             otherwise: reject
+//!         end note
 //!     }
 //!     [*] --> Idle
 //!     Idle --> Idle: call [exists]
@@ -29,26 +49,6 @@
 //!     Closing --> Opening: closed (after 1s)
 //!     Closing --> Emergency: emergency
 //!     Emergency --> Idle: reset
-//!     note right of Idle
-//!         stays: status
-//!         otherwise: reject
-//!     end note
-//!     note right of Moving
-//!         stays: call [exists], status
-//!         otherwise: reject
-//!     end note
-//!     note right of Opening
-//!         stays: call [exists], status
-//!         otherwise: reject
-//!     end note
-//!     note right of Open
-//!         stays: call [exists], status
-//!         otherwise: reject
-//!     end note
-//!     note right of Closing
-//!         stays: call [exists], status
-//!         otherwise: reject
-//!     end note
 //!     note right of Emergency
 //!         stays: status
 //!         otherwise: reject

@@ -4,7 +4,15 @@
 //! stateDiagram-v2
 //!     state Gathering {
 //!         Lobby
+//!         note right of Lobby
+//!             stays: scores
+//!             otherwise: reject
+//!         end note
 //!         Countdown
+//!         note right of Countdown
+//!             stays: seconds, scores
+//!             otherwise: reject
+//!         end note
 //!     }
 //!     [*] --> Lobby
 //!     Lobby --> Lobby: join [may_join]
@@ -22,21 +30,13 @@
 //!     Playing --> Finished: time_is_up (after 5m)
 //!     Finished --> Lobby: rematch
 //!     Finished --> Countdown: rematch
-//!     note right of Lobby
-//!         stays: scores
-//!         otherwise: reject
-//!     end note
-//!     note right of Countdown
-//!         stays: seconds, scores
-//!         otherwise: reject
-//!     end note
 //!     note right of Playing
 //!         stays: score, scores
 //!         otherwise: reject
 //!     end note
 //!     note right of Finished
 //!         stays: winner, scores
-//!         leave: ignore
+//!         ignore: leave
 //!         otherwise: reject
 //!     end note
 //! ```

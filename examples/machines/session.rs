@@ -4,8 +4,21 @@
 //! stateDiagram-v2
 //!     state Live {
 //!         SynSent
+//!         note right of SynSent
+//!             stays: frames
+//!             stash: write, close
+//!             otherwise: reject
+//!         end note
 //!         Established
+//!         note right of Established
+//!             stays: write, received, read, frames
+//!             otherwise: reject
+//!         end note
 //!         Closing
+//!         note right of Closing
+//!             stays: frames
+//!             otherwise: reject
+//!         end note
 //!     }
 //!     [*] --> Closed
 //!     Closed --> SynSent: connect
@@ -23,21 +36,7 @@
 //!     Closing --> Closed: reset
 //!     note right of Closed
 //!         stays: frames
-//!         reset: ignore
-//!         otherwise: reject
-//!     end note
-//!     note right of SynSent
-//!         stays: frames
-//!         write: stash
-//!         close: stash
-//!         otherwise: reject
-//!     end note
-//!     note right of Established
-//!         stays: write, received, read, frames
-//!         otherwise: reject
-//!     end note
-//!     note right of Closing
-//!         stays: frames
+//!         ignore: reset
 //!         otherwise: reject
 //!     end note
 //! ```

@@ -4,12 +4,32 @@
 //! stateDiagram-v2
 //!     state Running {
 //!         Trial
+//!         note right of Trial
+//!             stays: may_read, months, pay [whole_months]
+//!             otherwise: reject
+//!         end note
 //!         Active
+//!         note right of Active
+//!             stays: may_read, months, pay [whole_months]
+//!             otherwise: reject
+//!         end note
 //!         PastDue
+//!         note right of PastDue
+//!             stays: may_read, months
+//!             otherwise: reject
+//!         end note
 //!     }
 //!     state Halted {
 //!         Paused
+//!         note right of Paused
+//!             stays: may_read, months, pay [whole_months]
+//!             otherwise: reject
+//!         end note
 //!         Ended
+//!         note right of Ended
+//!             stays: may_read, months
+//!             otherwise: reject
+//!         end note
 //!     }
 //!     [*] --> Trial
 //!     Trial --> Active: due (after 336h)
@@ -32,26 +52,6 @@
 //!     Ended --> Active: pay [whole_months]
 //!     Ended --> PastDue: pay [whole_months]
 //!     Ended --> Ended: cancel
-//!     note right of Trial
-//!         stays: may_read, months, pay [whole_months]
-//!         otherwise: reject
-//!     end note
-//!     note right of Active
-//!         stays: may_read, months, pay [whole_months]
-//!         otherwise: reject
-//!     end note
-//!     note right of PastDue
-//!         stays: may_read, months
-//!         otherwise: reject
-//!     end note
-//!     note right of Paused
-//!         stays: may_read, months, pay [whole_months]
-//!         otherwise: reject
-//!     end note
-//!     note right of Ended
-//!         stays: may_read, months
-//!         otherwise: reject
-//!     end note
 //! ```
 
 use casty::prelude::*;
