@@ -4,6 +4,19 @@
 //! `cargo run --example machines -- count` the lines of each.
 
 #![expect(unreachable_pub, reason = "written as a library would write it")]
+#![expect(
+    clippy::module_inception,
+    reason = "a machine has a file of its own name"
+)]
+#![expect(
+    clippy::unused_self,
+    clippy::trivially_copy_pass_by_ref,
+    reason = "a guard, and the time of a timer, take the state and the arguments as casty lends them"
+)]
+#![allow(
+    clippy::redundant_closure_for_method_calls,
+    reason = "tests send what a closure names"
+)]
 
 mod auction;
 mod breaker;
@@ -127,7 +140,7 @@ mod tests {
         let docs = docs.map(|line| line.strip_prefix(' ').unwrap_or(line));
         let diagram = docs.skip_while(|line| *line != "```mermaid").skip(1);
         let diagram = diagram.take_while(|line| *line != "```");
-        diagram.map(|line| format!("{line}\n")).collect()
+        diagram.flat_map(|line| [line, "\n"]).collect()
     }
 
     #[test]

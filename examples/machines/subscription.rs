@@ -143,7 +143,7 @@ pub mod subscription {
         }
 
         fn whole_months(&self, cents: &u64) -> Result<(), NoWholeMonths> {
-            let whole = (*cents > 0 && cents % MONTH == 0).then_some(());
+            let whole = (*cents > 0 && cents.is_multiple_of(MONTH)).then_some(());
             whole.ok_or(NoWholeMonths(*cents))
         }
 
