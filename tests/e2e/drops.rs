@@ -106,6 +106,7 @@ struct Heirloom {
     is_spoiled: bool,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn whole<S: Serializer>(is_spoiled: &bool, to: S) -> Result<S::Ok, S::Error> {
     if *is_spoiled {
         return Err(serde::ser::Error::custom("it is spoiled"));
