@@ -201,11 +201,10 @@ use proc_macro::TokenStream;
 /// `Next` is a state of the module, `Self`, `Stop` to end the actor, or `OneOf<A, B, ..>` of two to
 /// eight of these, with `Stop` last. `.into()` turns a state into a `OneOf`, and `.widen()` turns a
 /// `OneOf` into a larger one. A state may hold a `OneOf` of others and return it, to go back where
-/// it came from: a history state. A handler that returns
-/// the state it left has made a transition too: the stashed messages are handled again. After
-/// `Stop` there is no state left, so `#[on_stop]` does not run; after `ctx.stop()` it does. A
-/// handler that takes `self` and panics leaves no state either; `on_failure = resume` then means
-/// `restart`.
+/// it came from: a history state. A handler that returns the state it left has made a transition
+/// too: the stashed messages are handled again. After `Stop` there is no state left, so
+/// `#[on_stop]` does not run; after `ctx.stop()` it does. A handler that takes `self` and panics
+/// leaves no state either; `on_failure = resume` then means `restart`.
 ///
 /// The protocol of the machine is the union of the messages of its states. A message has the same
 /// arguments, reply and options in every state. The docs of the first state that documents a
@@ -300,8 +299,8 @@ use proc_macro::TokenStream;
 /// happens if the guard refuses, if the handler stays with `Stay`, or if it borrows its state. A
 /// transition from a state to itself runs both hooks. `Stop` runs `#[on_exit]` only.
 ///
-/// An activation runs `#[on_start]` first. Then `#[on_enter]` of the first state runs, but not after
-/// a move with `migrate`, since that state was entered before. Then the timers begin.
+/// An activation runs `#[on_start]` first. Then `#[on_enter]` of the first state runs, but not
+/// after a move with `migrate`, since that state was entered before. Then the timers begin.
 ///
 /// In tests, `testkit::Machine` runs a machine as a plain value, with a clock that the test moves.
 /// `Event::Transition` tells of each transition.

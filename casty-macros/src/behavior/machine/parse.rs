@@ -145,7 +145,8 @@ fn blocks(
                 let is_read = errors.count() == before;
                 let head = shared::head(machine, block, (&options, is_read), errors);
                 if head.is_none() {
-                    // Any state may have been meant, so none of them misses a function of this block.
+                    // Any state may have been meant, so none of them misses a function of this
+                    // block.
                     for state in &mut *states {
                         state.written.extend(functions.iter().cloned());
                         state.may_be_shared = true;

@@ -45,7 +45,8 @@ pub(super) fn is_shared(block: &ItemImpl) -> bool {
     matches!(types::bare(&block.self_ty), Type::Infer(_))
 }
 
-/// Reads the head of a shared block; its options may have had an error. `None` if an error leaves no states to give it to.
+/// Reads the head of a shared block; its options may have had an error. `None` if an error leaves
+/// no states to give it to.
 pub(super) fn head(
     machine: &Machine,
     block: ItemImpl,
