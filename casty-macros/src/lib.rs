@@ -412,7 +412,7 @@ pub fn behavior(_options: TokenStream, item: TokenStream) -> TokenStream {
 /// }
 ///
 /// #[entity]
-/// impl<T: Wire> Shelf<T> {
+/// impl<T: Wire + Default> Shelf<T> {
 ///     #[message]
 ///     fn put(&mut self, thing: T) {
 ///         self.things.push(thing);

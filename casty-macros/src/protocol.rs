@@ -1,6 +1,8 @@
 //! `#[protocol] trait Pausable`: messages that entities of several types understand, and
 //! `PausableRef`, a reference to any of these.
 
+use std::fmt::Write;
+
 use proc_macro2::{Ident, TokenStream};
 use quote::{format_ident, quote};
 use syn::{
@@ -12,6 +14,7 @@ use crate::{
     errors::{self, Errors},
     fallback, names,
     options::{Grammar, Known, Options},
+    text,
     types::{self, Travels},
 };
 
@@ -26,6 +29,8 @@ struct Message {
     ident: Ident,
     docs: Vec<Attribute>,
     arguments: Vec<(Ident, Type)>,
+    /// The reply, as written.
+    written: Type,
     ok: Type,
     error: Type,
 }
@@ -146,6 +151,7 @@ fn message(function: &TraitItemFn, errors: &mut Errors) -> Option<Message> {
             .cloned()
             .collect(),
         arguments,
+        written: types::returned(&sig.output).map_or_else(|| syn::parse_quote!(()), Type::clone),
         ok,
         error,
     })
@@ -193,7 +199,10 @@ fn expand(casty: &Path, protocol: &ItemTrait, messages: &[Message]) -> TokenStre
         let docs = &message.docs;
         quote!(#(#docs)* #head;)
     });
-    let bounds = messages.iter().map(|message| message.bound(&private));
+    let spoken = messages
+        .iter()
+        .map(|message| message.spoken(&private, ident));
+    let bounds = messages.iter().map(Message::spoken_name);
     let bodies = messages.iter().map(|message| message.body(&private));
     let methods = messages.iter().map(|message| {
         let (head, docs, name) = (message.head(&private), &message.docs, &message.ident);
@@ -212,8 +221,17 @@ fn expand(casty: &Path, protocol: &ItemTrait, messages: &[Message]) -> TokenStre
         #[derive(Clone)]
         #vis struct #reference(::std::sync::Arc<dyn #ident>);
 
-        #[allow(clippy::all, clippy::pedantic, missing_docs, unreachable_pub)]
+        #[allow(
+            clippy::all,
+            clippy::pedantic,
+            missing_docs,
+            non_camel_case_types,
+            private_bounds,
+            unreachable_pub
+        )]
         const _: () = {
+            #(#spoken)*
+
             impl<__E> #ident for #private::EntityRef<__E>
             where
                 __E: #private::Entity #(+ #bounds)*,
@@ -250,28 +268,73 @@ impl Message {
         quote!(fn #ident(&self, #(#arguments),*) -> #private::AnyCall<#ok, #error>)
     }
 
-    /// What an entity that handles the message implements.
-    fn bound(&self, private: &TokenStream) -> TokenStream {
-        let Self { ok, error, .. } = self;
-        let name = name_as_type(private, &self.ident);
-        let types = self.arguments.iter().map(|(_, ty)| ty);
-        let span = names::at(self.ident.span());
-        names::all_at(
-            span,
-            quote!(#private::Handles<#name, Arguments = (#(#types,)*), Answer = #ok, Error = #error>),
-        )
+    /// The trait of entities that handle the message. It says what an entity lacks in the words of
+    /// the protocol.
+    fn spoken(&self, private: &TokenStream, protocol: &Ident) -> TokenStream {
+        let Self {
+            ident, ok, error, ..
+        } = self;
+        let spoken = self.spoken_name();
+        let name = name_as_type(private, ident);
+        let types: Vec<_> = self.arguments.iter().map(|(_, ty)| ty).collect();
+        let message = format!("`{{Self}}` does not speak `{protocol}`");
+        let label = format!("has no message `{}`", self.shown());
+        let note = format!(
+            "a message of a protocol is a `#[message]` function of the same name, with the same arguments and reply: \
+             write `{}` in the block of `{{Self}}`, or let the one that is there have these types",
+            self.shown()
+        );
+        quote! {
+            #[diagnostic::on_unimplemented(message = #message, label = #label, note = #note)]
+            pub trait #spoken: #private::Entity {
+                fn call(
+                    __to: &#private::EntityRef<Self>,
+                    __arguments: (#(#types,)*),
+                ) -> #private::AnyCall<#ok, #error>;
+            }
+
+            #[diagnostic::do_not_recommend]
+            impl<__E> #spoken for __E
+            where
+                __E: #private::Handles<#name, Arguments = (#(#types,)*), Answer = #ok, Error = #error>,
+            {
+                fn call(
+                    __to: &#private::EntityRef<Self>,
+                    __arguments: (#(#types,)*),
+                ) -> #private::AnyCall<#ok, #error> {
+                    #private::AnyCall::new(<__E as #private::Handles<#name>>::call(__to, __arguments))
+                }
+            }
+        }
+    }
+
+    fn spoken_name(&self) -> Ident {
+        let name = names::variant(&self.ident);
+        format_ident!("__Handles{}", name, span = names::at(self.ident.span()))
+    }
+
+    /// `fn pause(&mut self, secs: u64) -> bool`.
+    fn shown(&self) -> String {
+        let mut shown = format!("fn {}(&mut self", self.ident.unraw());
+        for (name, ty) in &self.arguments {
+            // Writing to a string cannot fail.
+            let _ = write!(shown, ", {}: {}", name.unraw(), text::of(ty));
+        }
+        shown.push(')');
+        match text::of(&self.written).as_str() {
+            "()" => {}
+            reply => {
+                let _ = write!(shown, " -> {reply}");
+            }
+        }
+        shown
     }
 
     /// Sends the message to an entity of a known type.
     fn body(&self, private: &TokenStream) -> TokenStream {
-        let head = self.head(private);
-        let name = name_as_type(private, &self.ident);
+        let (head, spoken) = (self.head(private), self.spoken_name());
         let arguments = self.arguments.iter().map(|(argument, _)| argument);
-        quote! {
-            #head {
-                #private::AnyCall::new(<__E as #private::Handles<#name>>::call(self, (#(#arguments,)*)))
-            }
-        }
+        quote!(#head { <__E as #spoken>::call(self, (#(#arguments,)*)) })
     }
 }
 

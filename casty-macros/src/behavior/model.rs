@@ -354,6 +354,11 @@ impl Behavior {
         self.states.first()
     }
 
+    /// Whether no error would break the generated items.
+    pub(super) fn is_sound(&self) -> bool {
+        !matches!(self.form, Form::Machine { is_sound: false })
+    }
+
     pub(super) fn is_machine(&self) -> bool {
         matches!(self.form, Form::Machine { .. })
     }

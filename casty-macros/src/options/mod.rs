@@ -173,6 +173,11 @@ impl Options {
             Follows::Value => {}
         }
         if input.peek(token::Paren) {
+            // What stands in them is not what is wrong with an option that is none.
+            if known.is_none() {
+                parenthesized(input, example)?;
+                return Ok(written);
+            }
             return Err(input.error(format!("an option has no parentheses: write `{example}`")));
         }
         if input.parse::<Option<Token![=]>>()?.is_some() {

@@ -69,6 +69,14 @@ impl Expansion<'_> {
         let types = states.iter().map(|state| &state.ty);
         let generics = &behavior.generics;
         let (_, params, clause) = generics.split_for_impl();
+        // After an error no state may be left that names them.
+        let params_in_use: Vec<_> = behavior
+            .generics
+            .type_params()
+            .map(|parameter| &parameter.ident)
+            .collect();
+        let unused = (!behavior.is_sound() && !params_in_use.is_empty())
+            .then(|| quote!(__Unused(::core::marker::PhantomData<fn() -> (#(#params_in_use,)*)>),));
         let common = behavior.common.as_ref().map(|common| {
             let ty = &common.ty;
             quote!(, #ty)
@@ -87,6 +95,7 @@ impl Expansion<'_> {
             #[allow(clippy::all, clippy::pedantic, dead_code)]
             enum #state_enum #generics #clause {
                 #(#names(#types),)*
+                #unused
                 /// A handler has taken the state, and has not returned the next one.
                 __Taken,
             }
@@ -137,7 +146,7 @@ impl Expansion<'_> {
                 fn name(&self) -> &'static ::core::primitive::str {
                     match *self {
                         #(#names)*
-                        Self::__Taken => "none",
+                        _ => "none",
                     }
                 }
             },

@@ -65,7 +65,7 @@ pub(in crate::behavior) fn parse(
         .as_ref()
         .map(|(generics, _)| generics.clone());
     let mut found = states::parse(&name, generic.as_ref(), items, errors);
-    every_parameter_is_used(&settings, &found, errors);
+    found.is_sound &= every_parameter_is_used(&settings, &found, errors);
     let generics = generic.unwrap_or_default();
     let (_, params, _) = generics.split_for_impl();
     let states: Vec<_> = found
@@ -169,10 +169,15 @@ fn blocks(
 }
 
 /// Requires that a state, or the common data, names each parameter of the machine.
-fn every_parameter_is_used(settings: &Settings, found: &states::Found, errors: &mut Errors) {
+fn every_parameter_is_used(
+    settings: &Settings,
+    found: &states::Found,
+    errors: &mut Errors,
+) -> bool {
     let Some((generics, _)) = &settings.generic else {
-        return;
+        return true;
     };
+    let before = errors.count();
     let types = found.states.iter().map(|state| &state.ty);
     let types: Vec<_> = types
         .chain(found.common.iter().map(|common| &common.ty))
@@ -191,6 +196,7 @@ fn every_parameter_is_used(settings: &Settings, found: &states::Found, errors: &
             );
         }
     }
+    errors.count() == before
 }
 
 /// The type that the module makes.

@@ -63,8 +63,8 @@ pub trait Entity: Init<Address = EntityRef<Self>> {
 /// `casty::host!` names.
 #[diagnostic::on_unimplemented(
     message = "no node hosts `{Self}`",
-    label = "an instance of a generic entity that no `host!` names",
-    note = "name it once, beside the types that it is made of: `casty::host!({Self} as \"a name on the wire\");`",
+    label = "no entity, or an instance of a generic one that no `host!` names",
+    note = "name an instance once, beside the types that it is made of: `casty::host!({Self} as \"a name on the wire\");`",
     note = "code that is generic over entities asks for this trait: `E: casty::shards::Hosted`"
 )]
 pub trait Hosted: Entity {}

@@ -70,7 +70,7 @@ pub struct ProtocolRegistration {
 type Refer = fn(&Arc<Runtime>, &WireRef) -> Option<Box<dyn Any>>;
 
 impl ProtocolRegistration {
-    pub const fn of<E: Entity, R: From<EntityRef<E>> + 'static>() -> Self {
+    pub const fn of<E: Entity, R: From<E::Ref> + 'static>() -> Self {
         Self {
             protocol: TypeId::of::<R>,
             refer: refer::<E, R>,
@@ -78,13 +78,16 @@ impl ProtocolRegistration {
     }
 }
 
-fn refer<E: Entity, R: From<EntityRef<E>> + 'static>(
+fn refer<E: Entity, R: From<E::Ref> + 'static>(
     runtime: &Arc<Runtime>,
     wire: &WireRef,
 ) -> Option<Box<dyn Any>> {
     let route = runtime.route::<E>();
     let is_meant = route.name() == wire.kind;
-    is_meant.then(|| Box::new(R::from(EntityRef::new(route, wire.id.clone()))) as Box<dyn Any>)
+    is_meant.then(|| {
+        let entity = E::proxy(EntityRef::new(route, wire.id.clone()));
+        Box::new(R::from(entity)) as Box<dyn Any>
+    })
 }
 
 inventory::collect!(ProtocolRegistration);

@@ -1,0 +1,8 @@
+#![allow(unused)]
+
+use casty::prelude::*;
+
+#[casty::protocol]
+struct Pausable;
+
+fn main() {}
