@@ -8,11 +8,6 @@
     clippy::module_inception,
     reason = "a machine has a file of its own name"
 )]
-#![expect(
-    clippy::unused_self,
-    clippy::trivially_copy_pass_by_ref,
-    reason = "a guard, and the time of a timer, take the state and the arguments as casty lends them"
-)]
 #![allow(
     clippy::redundant_closure_for_method_calls,
     reason = "tests send what a closure names"

@@ -35,6 +35,7 @@ pub(super) fn signatures(block: &ItemImpl) -> Vec<Signature> {
 /// that only the field of a message can have.
 pub(super) fn take_functions(items: &mut [ImplItem]) -> Vec<Annotated> {
     let mut annotated = Vec::new();
+    let named = lints::named_by_options(items);
     for item in items {
         let ImplItem::Fn(function) = item else {
             continue;
@@ -42,6 +43,9 @@ pub(super) fn take_functions(items: &mut [ImplItem]) -> Vec<Annotated> {
         let written = function.clone();
         let mut helpers = fallback::take_helpers(function).into_iter();
         let Some((helper, attribute)) = helpers.next() else {
+            if named.contains(&function.sig.ident) {
+                lints::of_a_helper(function);
+            }
             continue;
         };
         match (helper, Turn::of(helper)) {

@@ -3,11 +3,11 @@
 //! An `allow` on a function holds in its body as well. So a function gets the `allow` only for
 //! lints that its own signature can set off, and the user's lints apply to the rest of the body.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Ident, TokenStream, TokenTree};
 use quote::quote;
-use syn::{FnArg, ImplItemFn, Receiver, ReceiverKind, Type, parse_quote};
+use syn::{FnArg, ImplItem, ImplItemFn, Meta, Receiver, ReceiverKind, Type, parse_quote};
 
-use crate::types;
+use crate::{fallback, types};
 
 /// Allows lints on a message function, whose signature is part of the protocol.
 pub(super) fn of_a_message(function: &mut ImplItemFn) {
@@ -43,6 +43,55 @@ pub(super) fn of_a_hook(function: &mut ImplItemFn) {
         lints.push(quote!(clippy::needless_pass_by_value));
     }
     allow(function, &lints, "a hook takes what casty gives it");
+}
+
+/// Allows lints on a guard, or on a function that says how long a timer runs: casty determines how
+/// they take the state and the arguments.
+pub(super) fn of_a_helper(function: &mut ImplItemFn) {
+    let mut lints = vec![
+        quote!(clippy::trivially_copy_pass_by_ref),
+        quote!(clippy::unused_self),
+    ];
+    if types::returned(&function.sig.output).is_some() {
+        lints.push(quote!(clippy::unnecessary_wraps));
+    }
+    allow(
+        function,
+        &lints,
+        "a message function names this one in an option",
+    );
+}
+
+/// The functions that options of message functions name: `guard = may_bid`, `after = Self::left`.
+pub(super) fn named_by_options(items: &[ImplItem]) -> Vec<Ident> {
+    let mut named = Vec::new();
+    let functions = items.iter().filter_map(|item| match item {
+        ImplItem::Fn(function) => Some(function),
+        _ => None,
+    });
+    for attribute in functions.flat_map(|function| &function.attrs) {
+        if let ("message", Meta::List(list)) = (
+            fallback::helper(attribute).unwrap_or_default(),
+            &attribute.meta,
+        ) {
+            let options = list.tokens.clone().into_iter().collect::<Vec<_>>();
+            let options =
+                options.split(|token| matches!(token, TokenTree::Punct(it) if it.as_char() == ','));
+            named.extend(options.filter_map(named_by));
+        }
+    }
+    named
+}
+
+/// The last name of one option.
+fn named_by(option: &[TokenTree]) -> Option<Ident> {
+    let (Some(TokenTree::Ident(key)), Some(TokenTree::Ident(name))) =
+        (option.first(), option.last())
+    else {
+        return None;
+    };
+    let names = ["guard", "after", "every"].iter().any(|it| key == it);
+    (names && option.len() > 2).then(|| name.clone())
 }
 
 fn of_the_receiver(receiver: Option<&Receiver>) -> Vec<TokenStream> {

@@ -500,7 +500,7 @@ pub struct Slot<R: MessageReader, T> {
 
 /// The place of a field. Its type requires nothing of `F::Value`: see [`private::wire`].
 ///
-/// [`private::wire`]: crate::__private::wire
+/// [`private::wire`]: casty::__private::wire
 pub fn slot<R: MessageReader, F: Field>(_: F) -> Slot<R, F::Value> {
     Slot {
         value: None,

@@ -7,24 +7,38 @@ use syn::{
     visit_mut::{self, VisitMut},
 };
 
+use crate::types;
+
 /// The type aliases that name states. casty reads what stands behind them.
 #[derive(Default)]
-pub(in crate::behavior) struct Aliases(Vec<(Ident, Type)>);
+pub(in crate::behavior) struct Aliases(Vec<Alias>);
+
+#[derive(Clone)]
+struct Alias {
+    ident: Ident,
+    /// The `B` of `type Next<B> = OneOf<Closed<B>, Open<B>>;`.
+    parameters: Vec<Ident>,
+    ty: Type,
+}
 
 /// An alias of itself, which the compiler refuses, must not be followed for ever.
 const DEPTH_MAX: usize = 8;
 
 impl Aliases {
     pub(super) fn of(items: &[Item], states: &[Ident]) -> Self {
-        let mut all: Vec<(Ident, Type)> = Vec::new();
-        for item in items {
-            if let Item::Type(item) = item
-                && item.generics.params.is_empty()
-            {
-                all.push((item.ident.clone(), (*item.ty).clone()));
-            }
-        }
-        let all = Self(all);
+        let aliases = items.iter().filter_map(|item| match item {
+            Item::Type(item) => Some(Alias {
+                ident: item.ident.clone(),
+                parameters: item
+                    .generics
+                    .type_params()
+                    .map(|it| it.ident.clone())
+                    .collect(),
+                ty: (*item.ty).clone(),
+            }),
+            _ => None,
+        });
+        let all = Self(aliases.collect());
         let leads = |ty: &Type| {
             let mut names = Names {
                 states,
@@ -33,8 +47,30 @@ impl Aliases {
             names.visit_type(&all.resolve(ty));
             names.is_named
         };
-        let read = all.0.iter().filter(|(_, ty)| leads(ty)).cloned().collect();
-        Self(read)
+        let read = all.0.iter().filter(|alias| leads(&alias.ty));
+        Self(read.cloned().collect())
+    }
+
+    /// What stands behind a name, if it is that of an alias with as many parameters.
+    fn meant(&self, ty: &Type) -> Option<Type> {
+        let Type::Path(TypePath {
+            qself: None, path, ..
+        }) = ty
+        else {
+            return None;
+        };
+        let (name, 1) = (path.segments.first()?, path.segments.len()) else {
+            return None;
+        };
+        let alias = self.0.iter().find(|alias| alias.ident == name.ident)?;
+        let arguments = types::type_arguments(name);
+        if arguments.len() != alias.parameters.len() {
+            return None;
+        }
+        let mut meant = alias.ty.clone();
+        let mut put = Put(alias.parameters.iter().zip(arguments).collect());
+        put.visit_type_mut(&mut meant);
+        Some(meant)
     }
 
     /// The type with what its aliases stand for.
@@ -66,22 +102,32 @@ impl VisitMut for Replace<'_> {
         if self.depth >= DEPTH_MAX {
             return;
         }
-        let stands_for = match ty {
-            Type::Path(TypePath {
-                qself: None, path, ..
-            }) => path.get_ident().and_then(|name| {
-                let mut aliases = self.aliases.0.iter();
-                aliases.find(|(alias, _)| alias == name)
-            }),
-            _ => None,
-        };
-        if let Some((_, meant)) = stands_for {
-            *ty = meant.clone();
+        if let Some(meant) = self.aliases.meant(ty) {
+            *ty = meant;
             self.depth += 1;
             self.visit_type_mut(ty);
             self.depth -= 1;
         } else {
             visit_mut::visit_type_mut(self, ty);
+        }
+    }
+}
+
+/// Puts the arguments in place of the parameters of an alias.
+struct Put<'a>(Vec<(&'a Ident, &'a Type)>);
+
+impl VisitMut for Put<'_> {
+    fn visit_type_mut(&mut self, ty: &mut Type) {
+        let argument = match ty {
+            Type::Path(path) => path.path.get_ident().and_then(|name| {
+                let mut all = self.0.iter();
+                all.find(|(parameter, _)| *parameter == name)
+            }),
+            _ => None,
+        };
+        match argument {
+            Some((_, argument)) => *ty = (*argument).clone(),
+            None => visit_mut::visit_type_mut(self, ty),
         }
     }
 }

@@ -206,8 +206,15 @@ fn copy(
     parse::contexts_of_the_machine(machine, block);
     for item in &mut block.items {
         if let ImplItem::Fn(function) = item {
-            // Not each state has to need each of the helpers.
-            let allow: Attribute = parse_quote!(#[allow(dead_code)]);
+            // Not each state has to need each of the helpers, and any may be a guard.
+            let allow: Attribute = parse_quote! {
+                #[allow(
+                    dead_code,
+                    clippy::trivially_copy_pass_by_ref,
+                    clippy::unnecessary_wraps,
+                    clippy::unused_self
+                )]
+            };
             function.attrs.push(allow);
         }
     }

@@ -2,14 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use casty::prelude::*;
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{pack, unpack};
-use crate::{
-    message::codec::{decode, to_vec},
-    prelude::*,
-};
+use crate::message::codec::{decode, to_vec};
 
 #[derive(Default)]
 struct Shelf;
