@@ -13,7 +13,7 @@ use crate::{
             promise::{Deferred, Later},
             reply::ReplyTo,
         },
-        cell::{Cell, hooks::HookError, policy::Policy},
+        cell::{hooks::HookError, policy::Policy},
         context::Context,
         message::{Message, Reply},
         runtime::Runtime,
@@ -281,7 +281,7 @@ pub trait Address<A: Actor>: Clone + Send + Sync + 'static {
 #[cfg(feature = "testkit")]
 #[doc(hidden)]
 #[expect(missing_debug_implementations, reason = "not for users")]
-pub struct Only<A: Actor>(pub(crate) Arc<Cell<A>>);
+pub struct Only<A: Actor>(pub(crate) Arc<crate::actor::cell::Cell<A>>);
 
 /// Takes an envelope to an entity.
 #[cfg(feature = "testkit")]
