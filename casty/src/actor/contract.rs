@@ -90,6 +90,10 @@ pub trait Actor: Sized + Send + 'static {
         Self::NAME
     }
 
+    /// Whether it has several states. Only then are messages kept for the next one.
+    #[doc(hidden)]
+    const IS_MACHINE: bool = false;
+
     /// Whether a part of the state outlives a failure.
     #[doc(hidden)]
     const SURVIVES: bool = false;

@@ -32,6 +32,8 @@ impl Expansion<'_> {
             }
         });
         quote! {
+            const IS_MACHINE: ::core::primitive::bool = true;
+
             #survives
 
             fn is_whole(&self) -> ::core::primitive::bool {

@@ -236,7 +236,8 @@ impl<A: Actor> AnyActivation for Run<A> {
 
     fn take_raised(&mut self) {
         let activation = self.activation.life.number;
-        for message in self.ctx.take_raised().into_iter().rev() {
+        let mut raised = self.ctx.take_raised();
+        while let Some(message) = raised.pop() {
             let own = Own::new(activation, false, &Arc::default());
             self.batch.push_front(Envelope {
                 message,
@@ -246,7 +247,9 @@ impl<A: Actor> AnyActivation for Run<A> {
     }
 
     fn unstash(&mut self) {
-        if let Some(mut stash) = self.activation.stash.take() {
+        if A::IS_MACHINE
+            && let Some(mut stash) = self.activation.stash.take()
+        {
             drop_given_up(&mut stash);
             stash.append(&mut self.batch);
             self.batch = *stash;

@@ -133,7 +133,7 @@ impl<A: Actor> Activation<A> {
 
     /// Whether messages wait for another state.
     fn keeps(&self) -> bool {
-        self.stash.as_ref().is_some_and(|stash| !stash.is_empty())
+        A::IS_MACHINE && self.stash.as_ref().is_some_and(|stash| !stash.is_empty())
     }
 
     /// Whether the activation is idle, and was told to end for that. An activation that awaits the

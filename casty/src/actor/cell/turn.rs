@@ -194,7 +194,7 @@ impl<A: Actor> Run<A> {
                 state: state.to_owned(),
                 message: name.to_owned(),
             }),
-            Handled::Stash(message) => {
+            Handled::Stash(message) if A::IS_MACHINE => {
                 let stash = self.activation.stash.get_or_insert_default();
                 if stash.len() >= A::POLICY.stash {
                     drop_given_up(stash);
@@ -208,6 +208,8 @@ impl<A: Actor> Run<A> {
                 }
                 What::Failure(Failure::MailboxFull)
             }
+            // Only a machine has a next state that could handle it.
+            Handled::Stash(_) => return Turn::Silent,
         };
         Turn::Done(Output { name, reply, what })
     }
@@ -283,13 +285,9 @@ fn cut_short(runtime: &Runtime, why: &str) -> Failure {
 
 /// What was asked, and kept for a later state, is not handled for an asker that waits no more.
 pub(super) fn drop_given_up<A: Actor>(stash: &mut VecDeque<Envelope<A>>) {
-    let kept = std::mem::take(stash);
-    let (given_up, kept): (VecDeque<_>, _) =
-        kept.into_iter().partition(|it| it.reply.is_given_up());
-    *stash = kept;
-    if !given_up.is_empty() {
-        panic::contained("a message that was given up", || drop(given_up));
-    }
+    panic::contained("a message that was given up", || {
+        stash.retain(|envelope| !envelope.reply.is_given_up());
+    });
 }
 
 /// The error that an asker gets if the answer may not leave.
