@@ -248,3 +248,134 @@ fn after_an_error_the_block_and_the_valid_messages_are_still_there() {
         },
     ));
 }
+
+/// Without the items that every entity has, which the other snapshots show.
+fn of_the_machine(options: TokenStream, item: TokenStream) -> String {
+    let whole = expanded(Kind::Entity, options, item);
+    let file = syn::parse_file(&whole).expect("an expansion without errors");
+    let Some(syn::Item::Mod(module)) = file.items.first() else {
+        panic!("no module in {whole}");
+    };
+    let (_, items) = module.content.as_ref().expect("a module with a body");
+    let mut shown = Vec::new();
+    for item in items {
+        match item {
+            syn::Item::Const(hidden) => {
+                let syn::Expr::Block(block) = &*hidden.expr else {
+                    continue;
+                };
+                shown.extend(
+                    block
+                        .block
+                        .stmts
+                        .iter()
+                        .filter_map(|statement| match statement {
+                            syn::Stmt::Item(syn::Item::Impl(item)) if is_of_a_machine(item) => {
+                                Some(syn::Item::Impl(item.clone()))
+                            }
+                            _ => None,
+                        }),
+                );
+            }
+            syn::Item::Impl(item) => shown.push(syn::Item::Impl(item.clone())),
+            syn::Item::Struct(item) if item.ident == "Auction" => {
+                shown.push(syn::Item::Struct(item.clone()));
+            }
+            _ => {}
+        }
+    }
+    prettyplease::unparse(&syn::File {
+        items: shown,
+        ..file.clone()
+    })
+}
+
+/// What is generated from states: dispatch, what happens on entry, conversions, first state, move.
+fn is_of_a_machine(item: &syn::ItemImpl) -> bool {
+    let of = item
+        .trait_
+        .as_ref()
+        .and_then(|(path, _)| path.segments.last());
+    let of = of.map(|last| last.ident.to_string());
+    let this = crate::text::of(&item.self_ty);
+    match of.as_deref() {
+        None => this == "Auction",
+        Some("Actor" | "Init" | "Entity" | "OrStay" | "Widen" | "From") => !this.ends_with("Ref"),
+        Some(_) => false,
+    }
+}
+
+#[test]
+fn an_auction_with_all_that_states_share() {
+    assert_snapshot!(of_the_machine(
+        quote!(migrate),
+        quote! {
+            #[states(Live = Open, Extended)]
+            mod auction {
+                #[state(common, survives)]
+                pub struct Lot {
+                    bids: Vec<u64>,
+                }
+
+                #[state(initial)]
+                pub struct Draft;
+
+                #[state]
+                pub struct Open;
+
+                #[state]
+                pub struct Extended;
+
+                type Live = OneOf<Open, Extended>;
+
+                #[behavior(of(all), otherwise = reject)]
+                impl _ {
+                    #[message]
+                    fn best(&self, lot: &Lot) -> u64 {
+                        lot.best()
+                    }
+                }
+
+                #[behavior(ignore(bid))]
+                impl Draft {
+                    #[message]
+                    fn open(self, long: bool) -> Live {
+                        if long { Extended.into() } else { Open.into() }
+                    }
+                }
+
+                #[behavior(of(Live))]
+                impl _ {
+                    fn may_bid(&self, cents: &u64, lot: &Lot) -> Result<(), BidError> {
+                        lot.check(*cents)
+                    }
+
+                    fn left(&self, lot: &Lot) -> Duration {
+                        lot.left()
+                    }
+
+                    #[on_enter]
+                    async fn entered(&mut self, ctx: &mut Context<Auction>) {
+                        ctx.emit("live").await
+                    }
+
+                    #[on_exit]
+                    fn ended(lot: &mut Lot) {
+                        lot.close();
+                    }
+
+                    #[message(guard = may_bid)]
+                    fn bid(self, cents: u64, lot: &mut Lot) -> (Extended, u64) {
+                        lot.bid(cents);
+                        (Extended, cents)
+                    }
+
+                    #[message(internal, after = Self::left)]
+                    fn hammer(self) -> Stop {
+                        Stop
+                    }
+                }
+            }
+        },
+    ));
+}
