@@ -2,11 +2,12 @@
 
 use casty::prelude::*;
 
+// casty reads the aliases of the module itself.
+type Result<T> = std::result::Result<T, casty::behavior::Stay<door::Closed, String>>;
+
 #[entity]
 pub mod door {
-    use casty::behavior::Stay;
-
-    pub type Result<T> = std::result::Result<T, Stay<Closed, String>>;
+    use super::Result;
 
     #[state(initial)]
     #[derive(Default)]

@@ -25,10 +25,13 @@ mod door {
         }
     }
 
+    /// Aliases of the module are read, also those with parameters.
+    type Pushed<T> = OneOf<Closed, T>;
+
     #[behavior]
     impl Open {
         #[message]
-        fn push(self) -> OneOf<Closed, Locked> {
+        fn push(self) -> Pushed<Locked> {
             Locked.into()
         }
     }
