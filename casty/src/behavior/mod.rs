@@ -110,7 +110,7 @@ pub trait OrStay: Sized {
     ///     #[state]
     ///     pub struct Empty;
     ///
-    ///     #[behavior(otherwise = reject)]
+    ///     #[behavior]
     ///     impl Full {
     ///         #[message]
     ///         fn spend(self, cents: u64) -> Result<OneOf<Full, Empty>, Stay<Self, String>> {
@@ -123,14 +123,14 @@ pub trait OrStay: Sized {
     ///     #[behavior(otherwise = reject)]
     ///     impl Empty {}
     /// }
-    /// # let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    /// # rt.block_on(async {
-    /// let system = ActorSystem::local();
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let system = ActorSystem::local("app");
     /// let purse = system.spawn(Purse::from(purse::Full { cents: 5 }));
     /// let refused = purse.spend(7).await;
     /// assert_eq!(refused, Err(AskError::Entity("7 is too much".to_owned())));
     /// assert_eq!(purse.spend(5).await, Ok(()));
-    /// # });
+    /// # }
     /// ```
     ///
     /// # Errors

@@ -144,7 +144,7 @@ impl<A: Actor> Context<A> {
     ///     #[state]
     ///     pub struct Done;
     ///
-    ///     #[behavior(otherwise = reject)]
+    ///     #[behavior]
     ///     impl Counting {
     ///         #[message]
     ///         fn count(&mut self, ctx: &mut Context<Till>) {
