@@ -2,7 +2,7 @@
 //! lateness`, with `-- 24` for another number of busy threads.
 //!
 //! Three nodes are in this process, beside threads that never wait. At a steady pace an ask that
-//! nobody answers begins, and with it two raw timers of tokio with the ask's timeout:
+//! gets no answer begins, and with it two raw timers of tokio with the ask's timeout:
 //!
 //! - *sleep*: on the workers where the ask is;
 //! - *thread*: on a thread with a runtime of its own, which wakes a task of the workers, as casty's
@@ -39,7 +39,7 @@ const TIMEOUTS: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs
 /// Tasks that ask without a pause, in the case *overloaded*.
 const ASKERS: usize = 64;
 
-/// Answers nobody.
+/// Leaves every question without an answer.
 #[derive(Default)]
 struct Silent {
     kept: Vec<Promise<()>>,

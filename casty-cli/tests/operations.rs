@@ -433,7 +433,7 @@ async fn a_cluster_is_recovered_after_most_of_its_voters_died_at_once() {
 }
 
 /// A listener that takes no connection is to others what a frozen process is: the operating system
-/// answers, and nobody else.
+/// answers, and no process does.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_node_holds_no_recovery_up_and_is_named() {
     let mut nodes = cluster("frozen", 3).await;

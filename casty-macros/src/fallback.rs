@@ -40,6 +40,15 @@ pub(crate) fn has_named(name: &str, attributes: &[Attribute]) -> bool {
     attributes.iter().any(|attribute| is_named(name, attribute))
 }
 
+/// The attributes of this name.
+pub(crate) fn copies_of(name: &str, attributes: &[Attribute]) -> Vec<Attribute> {
+    let named = attributes.iter();
+    named
+        .filter(|attribute| attribute.path().is_ident(name))
+        .cloned()
+        .collect()
+}
+
 /// Takes an attribute that is a macro of casty's off an item.
 pub(crate) fn take_named(name: &str, attributes: &mut Vec<Attribute>) -> Vec<Attribute> {
     attributes

@@ -81,6 +81,16 @@ pub(crate) fn argument(index: usize) -> Ident {
     format_ident!("__arg{index}")
 }
 
+/// A question that names what the user probably meant, if one of the names is near.
+pub(crate) fn did_you_mean(
+    written: &str,
+    known: impl IntoIterator<Item = impl ToString>,
+) -> Option<String> {
+    let known: Vec<_> = known.into_iter().map(|name| name.to_string()).collect();
+    let meant = nearest(written, known.iter().map(String::as_str))?;
+    Some(format!("did you mean `{meant}`?"))
+}
+
 /// The candidate that the user probably meant, if one is near.
 pub(crate) fn nearest<'a>(
     written: &str,

@@ -11,6 +11,7 @@ use syn::{
 };
 
 use crate::{
+    behavior,
     errors::{self, Errors},
     fallback, names,
     options::{Grammar, Known, Options},
@@ -110,12 +111,7 @@ fn message(function: &TraitItemFn, errors: &mut Errors) -> Option<Message> {
             "the entities handle the messages of a protocol, each in its own way: write `;` in place of this body",
         );
     }
-    if let Some(parameter) = sig.generics.params.first() {
-        errors.at(
-            parameter,
-            "a message cannot be generic, since it has one form on the wire: write the concrete type",
-        );
-    }
+    behavior::plain_function(sig, "a message of a protocol", errors);
     let borrows = sig
         .receiver()
         .is_some_and(|receiver| matches!(receiver.kind, ReceiverKind::Reference(..)));
@@ -131,6 +127,12 @@ fn message(function: &TraitItemFn, errors: &mut Errors) -> Option<Message> {
         if let Some((place, reason)) = types::objection(&input.ty, Travels::Wire) {
             errors.at(place, reason);
         }
+        for attribute in &input.attrs {
+            errors.at(
+                attribute,
+                "the form of a field is for the entities to say that handle the message: drop this attribute",
+            );
+        }
         match &*input.pat {
             Pat::Ident(pat) if pat.by_ref.is_none() && pat.subpat.is_none() => {
                 arguments.push((pat.ident.clone(), (*input.ty).clone()));
@@ -144,12 +146,7 @@ fn message(function: &TraitItemFn, errors: &mut Errors) -> Option<Message> {
     let (ok, error) = reply(&sig.output, errors);
     (errors.count() == before).then(|| Message {
         ident: sig.ident.clone(),
-        docs: function
-            .attrs
-            .iter()
-            .filter(|attribute| attribute.path().is_ident("doc"))
-            .cloned()
-            .collect(),
+        docs: fallback::copies_of("doc", &function.attrs),
         arguments,
         written: types::returned(&sig.output).map_or_else(|| syn::parse_quote!(()), Type::clone),
         ok,

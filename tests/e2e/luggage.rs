@@ -409,6 +409,7 @@ fn what_was_asked_stashed_and_given_up_is_not_handled() {
             );
             command("told").tell().await.unwrap();
             let waits = tokio::spawn(command("waits").timeout(second * 3600).into_future());
+            // Simulated. The asker's node says with its keepalive that it waits no more.
             tokio::time::sleep(second * 10).await;
             device.connect().await.unwrap();
             waits.await.unwrap().unwrap();

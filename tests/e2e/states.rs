@@ -617,3 +617,41 @@ fn a_raised_message_is_handled_before_what_was_stashed_and_what_waits() {
         assert_eq!(seen, ["fill", "filled 1", "filled 2", "take", "take"]);
     });
 }
+
+/// Ends with a message to itself on its way.
+#[entity(name = "states/fuse")]
+mod fuse {
+    use super::*;
+
+    #[state(initial)]
+    #[derive(Default)]
+    pub(crate) struct Whole;
+
+    #[behavior]
+    impl Whole {
+        #[message]
+        fn blow(self, ctx: &mut Context<Fuse>) -> Stop {
+            ctx.raise(FuseMsg::Smoke {});
+            Stop
+        }
+
+        #[message(internal)]
+        fn smoke(&mut self) {}
+    }
+}
+
+#[test]
+fn a_raised_message_ends_with_the_activation_and_begins_no_other() {
+    testkit::paused(|system| async move {
+        let mut events = system.events();
+        assert_eq!(system.entity::<Fuse>("f").blow().await, Ok(()));
+        // The clock moves once all tasks wait.
+        let second = Duration::from_secs(1);
+        let (mut started, mut stopped) = (0, 0);
+        while let Ok(Some(event)) = tokio::time::timeout(second, events.next()).await {
+            started += u32::from(matches!(event, Event::ActorStarted(_)));
+            stopped += u32::from(matches!(event, Event::ActorStopped(_)));
+        }
+        assert_eq!((started, stopped), (1, 1));
+    });
+}

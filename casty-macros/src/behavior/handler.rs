@@ -95,8 +95,8 @@ pub(super) fn parse(
             variant: names::variant(&sig.ident),
             wire_name: wire_name.unwrap_or_else(|| sig.ident.unraw().to_string()),
             ident: sig.ident.clone(),
-            docs: attributes_named("doc", &function.attrs),
-            deprecated: attributes_named("deprecated", &function.attrs).pop(),
+            docs: fallback::copies_of("doc", &function.attrs),
+            deprecated: fallback::copies_of("deprecated", &function.attrs).pop(),
             vis: function.vis.clone(),
             arguments,
             reply,
@@ -155,14 +155,6 @@ fn returned(
         }
     }
     Some(reply::parse(scope, &sig.output, errors))
-}
-
-fn attributes_named(name: &str, attrs: &[Attribute]) -> Vec<Attribute> {
-    attrs
-        .iter()
-        .filter(|attribute| attribute.path().is_ident(name))
-        .cloned()
-        .collect()
 }
 
 fn attributes(attrs: &[Attribute], errors: &mut Errors) {

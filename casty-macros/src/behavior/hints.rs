@@ -43,8 +43,8 @@ const HINTS: [(&str, &str); 9] = [
     ),
 ];
 
-/// Takes these attributes off the functions of a state. Returns the functions that had one: nobody
-/// knows what they were to be.
+/// Takes these attributes off the functions of a state. Returns the functions that had one: their
+/// meaning is unknown.
 ///
 /// An attribute of another crate can be written with its path.
 pub(super) fn take(items: &mut [ImplItem], errors: &mut Errors) -> Vec<Ident> {

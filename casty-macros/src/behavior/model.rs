@@ -68,7 +68,7 @@ pub(super) struct State {
     /// The message functions, valid or not.
     pub(super) written: Vec<Ident>,
     pub(super) init: Vec<Init>,
-    /// Those of them that lead nobody knows where.
+    /// Those of them whose next state is unknown.
     pub(super) lost: Vec<Ident>,
     /// Whether an `#[init]` was written, valid or not.
     pub(super) has_init: bool,

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Reports what no function that casty calls may be: `const`, `unsafe`, `extern`, generic.
-pub(super) fn plain_function(sig: &Signature, what: &str, errors: &mut Errors) {
+pub(crate) fn plain_function(sig: &Signature, what: &str, errors: &mut Errors) {
     if let Some(constness) = &sig.constness {
         errors.at(
             constness,

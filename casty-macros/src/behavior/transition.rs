@@ -216,14 +216,13 @@ impl Leaving<'_> {
             let (shown, this) = (text::of(ty), self.this());
             let states = &self.machine.states;
             let list: Vec<_> = states.iter().map(|state| format!("`{state}`")).collect();
-            let names: Vec<_> = states.iter().map(ToString::to_string).collect();
             let is_common = self
                 .machine
                 .common
                 .as_ref()
                 .is_some_and(|common| *common.ident.to_string() == shown);
-            let advice = match names::nearest(&shown, names.iter().map(String::as_str)) {
-                Some(meant) => format!("did you mean `{meant}`?"),
+            let advice = match names::did_you_mean(&shown, states) {
+                Some(meant) => meant,
                 None if is_common => format!(
                     "it is there in every state. Return the next state, and take `&mut {shown}` to change it"
                 ),

@@ -33,6 +33,14 @@ impl fmt::Display for CellName {
 }
 
 impl CellName {
+    /// The id under which the actor is an entity.
+    pub(crate) fn entity_id(&self) -> EntityId {
+        match self {
+            Self::Entity(id) => id.clone(),
+            Self::Actor(number) => EntityId::new(number.to_string()),
+        }
+    }
+
     /// An actor's number on its node. Entities have none: they are not watched, since they have no
     /// end, only pauses.
     pub(crate) fn number(&self) -> u64 {

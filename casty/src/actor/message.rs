@@ -65,7 +65,8 @@ pub struct ReplyCodec<R> {
     pub(crate) decode: fn(&[u8]) -> Result<R, DecodeError>,
 }
 
-/// Drops a reply that nobody gets as it is. A panic of its `Drop` says nothing about the actor.
+/// Drops a reply that goes to no asker as it is. A panic of its `Drop` says nothing about the
+/// actor.
 #[inline]
 pub(crate) fn discard<R>(reply: R) {
     if std::mem::needs_drop::<R>() {

@@ -168,8 +168,8 @@ fn judge(
     }
     let voters = map.iter().flat_map(|map| map.voters.iter());
     let voters = voters.map(|(voter, place)| (voter.clone(), place.address));
-    // A process that is about to join introduces nobody: what it has met may be gone, and two of
-    // them would send each other there for ever.
+    // A process that is about to join introduces no cluster: what it has met may be gone, and two
+    // of them would send each other there for ever.
     let is_in = map
         .as_ref()
         .is_some_and(|map| map.is_present(&local.member));

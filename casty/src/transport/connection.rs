@@ -497,6 +497,10 @@ impl ReplyPath for Inlet {
     }
 
     fn fail(&self, correlation: u64, failure: &Failure) {
+        // The peer has forgotten the ask.
+        if lock(&self.given_up).remove(&correlation) {
+            return;
+        }
         match codec::to_vec(failure) {
             Ok(payload) => self.send(Frame::Fail {
                 correlation,

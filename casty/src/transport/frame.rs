@@ -478,6 +478,7 @@ mod tests {
         round_trip(Frame::Ping);
         round_trip(Frame::Pong);
         round_trip(Frame::Goodbye { received: 7 });
+        round_trip(Frame::GiveUp { correlation: 8 });
     }
 
     #[test]

@@ -137,14 +137,10 @@ fn exceptions(state: &State, messages: &[Message], errors: &mut Errors) {
         } else if seen.contains(&name) {
             errors.at(name, format!("`{name}` is named already: name it once"));
         } else if errors.count() == 0 && !messages.iter().any(|message| message.ident == *name) {
-            let names: Vec<_> = messages.iter().map(|it| it.ident.to_string()).collect();
-            let shown = name.to_string();
-            let advice = match names::nearest(&shown, names.iter().map(String::as_str)) {
-                Some(meant) => format!("did you mean `{meant}`?"),
-                None => {
-                    "a state that handles it has a `#[message]` function of this name".to_owned()
-                }
-            };
+            let known = messages.iter().map(|message| &message.ident);
+            let advice = names::did_you_mean(&name.to_string(), known).unwrap_or_else(|| {
+                "a state that handles it has a `#[message]` function of this name".to_owned()
+            });
             errors.at(
                 name,
                 format!("`{name}` is no message of any state: {advice}"),

@@ -88,17 +88,10 @@ pub(super) fn members(
 }
 
 fn unknown(name: &Ident, states: &[Ident], groups: &[Group], errors: &mut Errors) {
-    let known: Vec<_> = states
-        .iter()
-        .chain(groups.iter().map(|group| &group.ident))
-        .map(ToString::to_string)
-        .collect();
-    let shown = name.to_string();
-    let advice = match names::nearest(&shown, known.iter().map(String::as_str)) {
-        Some(meant) => format!("did you mean `{meant}`?"),
-        None => format!("write `#[state]` above the definition of `{name}`"),
-    };
-    let list: Vec<_> = known.iter().map(|name| format!("`{name}`")).collect();
+    let known = || states.iter().chain(groups.iter().map(|group| &group.ident));
+    let advice = names::did_you_mean(&name.to_string(), known())
+        .unwrap_or_else(|| format!("write `#[state]` above the definition of `{name}`"));
+    let list: Vec<_> = known().map(|name| format!("`{name}`")).collect();
     errors.at(
         name,
         format!(

@@ -244,7 +244,7 @@ fn impl_block(
         span: attribute.span(),
         is_shared: true,
     });
-    // After an error nobody knows what else was to be said.
+    // After an error it is unknown what else was to be said.
     let otherwise = policy(&options, "otherwise", errors).or(unknown);
     let internal = policy(&options, "internal", errors);
     let unread = hints::take(&mut block.items, errors);
@@ -408,11 +408,8 @@ fn not_a_state(machine: &Machine, block: &ItemImpl, errors: &mut Errors) {
         );
         return;
     }
-    let names: Vec<_> = machine.states.iter().map(ToString::to_string).collect();
-    let advice = match names::nearest(&shown, names.iter().map(String::as_str)) {
-        Some(meant) => format!("did you mean `{meant}`?"),
-        None => format!("write `#[state]` above the definition of `{shown}`"),
-    };
+    let advice = names::did_you_mean(&shown, &machine.states)
+        .unwrap_or_else(|| format!("write `#[state]` above the definition of `{shown}`"));
     errors.at(
         &block.self_ty,
         format!("`{shown}` is no state of `{}`: {advice}", machine.module),

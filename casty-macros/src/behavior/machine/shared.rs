@@ -29,7 +29,7 @@ pub(super) struct Shared {
     place: Span,
     otherwise: Option<Policy>,
     internal: Option<Policy>,
-    /// Functions that nobody knows the meaning of.
+    /// Functions whose meaning is unknown.
     unread: Vec<Ident>,
 }
 

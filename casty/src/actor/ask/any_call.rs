@@ -5,8 +5,11 @@ use std::{convert::Infallible, fmt, time::Duration};
 use futures_util::future::BoxFuture;
 
 use crate::{
-    actor::{Actor, Address as _, Envelope, Message as _, ask::call::Call, ask::reply::ReplyTo},
-    error::{AskError, Failure, TellError},
+    actor::{
+        Actor, Message as _,
+        ask::call::{Call, send_later, try_send},
+    },
+    error::{AskError, TellError},
 };
 
 /// What a function of a protocol's reference returns: a message on its way to an entity of any type
@@ -83,12 +86,9 @@ impl<A: Actor, T: Send + 'static, E: Send + 'static> Erased<T, E> for Call<A, T,
     fn tell(self: Box<Self>) -> BoxFuture<'static, Result<(), TellError<()>>> {
         Box::pin(async move {
             let Self { to, message, .. } = *self;
-            let reply = ReplyTo::Nobody;
-            let sent = match to.try_send(Envelope { message, reply }) {
-                Err(rejected) if rejected.failure == Failure::Full => {
-                    to.send(rejected.envelope).await
-                }
-                sent => sent,
+            let sent = match try_send::<A>(&to, message) {
+                Ok(()) => Ok(()),
+                Err(rejected) => send_later::<A>(&to, rejected).await,
             };
             sent.map_err(|rejected| TellError::new((), rejected.failure))
         })

@@ -138,7 +138,7 @@ impl<A: Actor, T, E> Call<A, T, E> {
         tokio::task::coop::consume_budget().await;
         match try_send::<A>(&self.to, self.message) {
             Ok(()) => Ok(()),
-            Err(rejected) => send_later::<A>(&self.to, rejected).await,
+            Err(rejected) => send_later::<A>(&self.to, rejected).await.map_err(refused),
         }
     }
 
@@ -178,24 +178,23 @@ impl<A: Actor, T, E> IntoFuture for Call<A, T, E> {
 /// Queues a tell now. Compiled once for a type of actor, and not for each of its replies, as all
 /// that follows.
 #[inline]
-fn try_send<A: Actor>(to: &A::Address, message: A::Message) -> Result<(), Rejected<A>> {
+pub(super) fn try_send<A: Actor>(to: &A::Address, message: A::Message) -> Result<(), Rejected<A>> {
     to.try_send(Envelope {
         message,
         reply: ReplyTo::Nobody,
     })
 }
 
-/// The rest of a [`Call::tell`] that was not queued at once: waits for room, if room is what lacks.
+/// The rest of a tell that was not queued at once: waits for room, if room is what lacks.
 #[cold]
-fn send_later<A: Actor>(
+pub(super) fn send_later<A: Actor>(
     to: &A::Address,
     rejected: Rejected<A>,
-) -> BoxFuture<'static, Result<(), TellError<A::Message>>> {
+) -> BoxFuture<'static, Result<(), Rejected<A>>> {
     if rejected.failure != Failure::Full {
-        return Box::pin(std::future::ready(Err(refused(rejected))));
+        return Box::pin(std::future::ready(Err(rejected)));
     }
-    let sending = to.send(rejected.envelope);
-    Box::pin(async move { sending.await.map_err(refused) })
+    to.send(rejected.envelope)
 }
 
 fn refused<A: Actor>(rejected: Rejected<A>) -> TellError<A::Message> {

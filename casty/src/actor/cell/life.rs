@@ -220,12 +220,14 @@ impl dyn AnyActivation + '_ {
                 });
                 self.unstash();
             }
-            if self.context().take_raised() {
+            let stops = self.context().take_stop();
+            // What an activation sends itself ends with it.
+            if self.context().take_raised() && !stops {
                 self.take_raised();
                 // An actor that raises messages without end must not keep its thread.
                 tokio::task::coop::consume_budget().await;
             }
-            if self.context().take_stop() {
+            if stops {
                 self.settled().await;
                 self.end(Ending::Stop).await;
                 return self.close_unless_needed();

@@ -208,8 +208,8 @@ impl<A: Actor> Run<A> {
                 }
                 What::Failure(Failure::MailboxFull)
             }
-            // Only a machine has a next state that could handle it.
-            Handled::Stash(_) => return Turn::Silent,
+            // No macro writes it: only a machine has a next state that could handle it.
+            Handled::Stash(_) => What::Failure(Failure::MailboxFull),
         };
         Turn::Done(Output { name, reply, what })
     }

@@ -129,7 +129,7 @@ impl<A: Actor> Context<A> {
     /// handled in order. Statecharts call this an internal event.
     ///
     /// It is for internal messages, which take no answer. A message that is raised by a handler
-    /// that panics is not handled.
+    /// that panics, or that stops the actor, is not handled.
     ///
     /// ```
     /// use casty::{prelude::*, testkit::Machine};

@@ -196,11 +196,9 @@ impl<E: Entity> Address<E> for EntityRef<E> {
     }
 
     #[cfg(feature = "testkit")]
-    fn of_machine(crate::actor::Only(cell): crate::actor::Only<E>) -> Self {
-        let id = match cell.name() {
-            crate::actor::handle::CellName::Entity(id) => id.clone(),
-            crate::actor::handle::CellName::Actor(number) => EntityId::new(number.to_string()),
-        };
+    fn of_machine(only: crate::actor::Only<E>) -> Self {
+        let cell = only.0;
+        let id = cell.name().entity_id();
         let target = Arc::downgrade(&cell);
         let take = move |_, envelope| {
             let Some(cell) = target.upgrade() else {
@@ -254,15 +252,27 @@ impl<E: Entity> fmt::Debug for EntityRef<E> {
     }
 }
 
-#[derive(Serialize, Deserialize)]
-struct WireEntityRef {
-    kind: String,
-    id: EntityId,
+/// How a reference travels: its entity's type, by the wire name, and id.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct WireRef {
+    pub(super) kind: String,
+    pub(super) id: EntityId,
+}
+
+impl WireRef {
+    /// The reference on its way, and the system that reads it.
+    pub(super) fn read<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<(Self, Arc<Runtime>), D::Error> {
+        let wire = Self::deserialize(deserializer)?;
+        let runtime = Runtime::current().ok_or_else(|| D::Error::custom(OUTSIDE))?;
+        Ok((wire, runtime))
+    }
 }
 
 impl<E: Entity> Serialize for EntityRef<E> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let wire = WireEntityRef {
+        let wire = WireRef {
             kind: self.target().route.name().to_owned(),
             id: self.target().id.clone(),
         };
@@ -272,8 +282,7 @@ impl<E: Entity> Serialize for EntityRef<E> {
 
 impl<'de, E: Entity> Deserialize<'de> for EntityRef<E> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let wire = WireEntityRef::deserialize(deserializer)?;
-        let runtime = Runtime::current().ok_or_else(|| D::Error::custom(OUTSIDE))?;
+        let (wire, runtime) = WireRef::read(deserializer)?;
         let route = runtime.route::<E>();
         if route.name() == wire.kind {
             Ok(Self::new(route, wire.id))

@@ -1,14 +1,17 @@
 //! Protocols: messages that entities of several types understand, and references to an entity of
 //! any of these types.
 
-use std::{any::Any, any::TypeId, sync::Arc};
+use std::{
+    any::{Any, TypeId},
+    sync::Arc,
+};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde::{Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::{
     actor::{
         ask::call::Call,
-        reference::{Entity, EntityRef, OUTSIDE},
+        reference::{Entity, EntityRef, entity::WireRef},
         runtime::Runtime,
     },
     event::ActorPath,
@@ -92,14 +95,7 @@ fn refer<E: Entity, R: From<E::Ref> + 'static>(
 
 inventory::collect!(ProtocolRegistration);
 
-/// The same form as that of an [`EntityRef`].
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct WireRef {
-    kind: String,
-    id: EntityId,
-}
-
-/// Writes a protocol's reference.
+/// Writes a protocol's reference, in the form of an [`EntityRef`].
 #[doc(hidden)]
 pub fn serialize_speaker<S: Serializer>(
     speaker: &dyn Speaker,
@@ -117,8 +113,7 @@ pub fn serialize_speaker<S: Serializer>(
 pub fn deserialize_speaker<'de, R: 'static, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<R, D::Error> {
-    let wire = WireRef::deserialize(deserializer)?;
-    let runtime = Runtime::current().ok_or_else(|| D::Error::custom(OUTSIDE))?;
+    let (wire, runtime) = WireRef::read(deserializer)?;
     let registered = inventory::iter::<ProtocolRegistration>();
     let mut speakers = registered.filter(|it| (it.protocol)() == TypeId::of::<R>());
     let reference = speakers.find_map(|it| (it.refer)(&runtime, &wire));

@@ -162,6 +162,8 @@ async fn record(
 /// `is_begin`: voters that do not answer may come back.
 async fn majority_is_gone(contact: &Contact, settings: &Settings, is_begin: bool) {
     loop {
+        // A voter that has ended says nothing, so it is asked again and again: no event could be
+        // awaited in place of the time.
         tokio::time::sleep(settings.election_timeout).await;
         let voters = contact.voters.all();
         let asked = voters.iter();

@@ -18,7 +18,7 @@ use crate::{
         runtime::Runtime,
         tasks::throttle::Throttle,
     },
-    id::{EntityId, Epoch, Id, ShardId},
+    id::{Epoch, Id, ShardId},
 };
 
 /// The host of one shard's entities, dropped with the last of them. A single reference count for
@@ -83,16 +83,12 @@ impl Host for ShardHost {
 
 impl<E: Entity> CellHost<E> for ShardHost {
     fn address(&self, cell: &Arc<Cell<E>>) -> EntityRef<E> {
-        let id = match cell.name() {
-            CellName::Entity(id) => id.clone(),
-            CellName::Actor(number) => EntityId::new(number.to_string()),
-        };
         let runtime = &self.region.runtime;
         let route: Arc<dyn Route<E>> = match runtime.strict_wire() {
             Some(_) => runtime.route(),
             None => self.region.clone(),
         };
-        EntityRef::new(route, id)
+        EntityRef::new(route, cell.name().entity_id())
     }
 
     fn init<'a>(&'a self, ctx: &'a mut Context<E>) -> Option<FirstState<'a, E>> {

@@ -95,5 +95,7 @@ async fn say(peers: &Peers, place: SocketAddr, datagram: Option<Vec<u8>>) {
     if let Ok(bytes) = codec::to_vec(&Request::Gossip(ByteBuf::from(datagram))) {
         drop(link.send_control(&bytes));
     }
+    // Nothing is answered. The connection stays for a while of simulated time, so that it is
+    // written.
     tokio::time::sleep(PATIENCE).await;
 }
