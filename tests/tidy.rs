@@ -23,8 +23,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("protocol", &[]),
     ("message", &[]),
     ("transport", &["message"]),
-    ("actor", &["message", "protocol"]),
-    ("cluster", &["message", "protocol", "transport", "actor"]),
+    ("persistence", &["message", "protocol"]),
+    ("actor", &["message", "protocol", "persistence"]),
+    (
+        "cluster",
+        &["message", "protocol", "transport", "persistence", "actor"],
+    ),
 ];
 
 /// What stands above them all, and may be used by none of them.

@@ -74,6 +74,7 @@ mod message;
 #[cfg(feature = "model")]
 #[doc(hidden)]
 pub mod models;
+pub mod persistence;
 mod protocol;
 mod system;
 #[cfg(feature = "testkit")]
@@ -84,6 +85,7 @@ mod transport;
 pub use actor::{
     Actor, Entity, Init, Message,
     context::Context,
+    effect::Effect,
     reference::{ActorRef, EntityRef},
 };
 pub use casty_macros::{actor, behavior, entity, host, message, protocol, state};
@@ -142,7 +144,7 @@ pub mod prelude {
     pub use casty_macros::{behavior, state};
 
     pub use crate::{
-        Actor, ActorRef, ActorSystem, AskError, ClusterClient, Context, DeadLetter, Entity,
+        Actor, ActorRef, ActorSystem, AskError, ClusterClient, Context, DeadLetter, Effect, Entity,
         EntityRef, Event, TellError, Terminated, Wire, actor,
         behavior::{OneOf, OrStay, Stay, Stop, Widen, states},
         entity, message,

@@ -14,6 +14,7 @@ pub use crate::{
         },
         cell::policy::{Children, OnFailure, Overflow, Policy},
         context::Context,
+        effect::{EventSourced, Events, carry_out},
         reference::{
             ActorRef, EntityRef, Hosted, Hosts,
             protocol::{
@@ -21,6 +22,7 @@ pub use crate::{
                 serialize_speaker,
             },
         },
+        storage::{Retain, Storage},
     },
     behavior::{Behavior, Group, HandlerRow, OneOf, OrStay, Otherwise, State, Stay, Stop, Widen},
     cluster::registry::EntityRegistration,
@@ -147,6 +149,11 @@ pub fn freeze_nothing() -> Result<&'static str, EncodeError> {
 /// Decodes a state that came from another node.
 pub fn thaw<S>(codec: &StateCodec<S>, state: &[u8]) -> Result<S, DecodeError> {
     (codec.decode)(state)
+}
+
+/// The handler that is about to be called may change the state of an entity that is stored as it is.
+pub fn changes<A: Actor>(ctx: &mut Context<A>) {
+    ctx.changes();
 }
 
 /// The error for a state that this version of the code does not know.

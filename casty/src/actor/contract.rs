@@ -17,6 +17,7 @@ use crate::{
         context::Context,
         message::{Message, Reply},
         runtime::Runtime,
+        storage::{Retain, Storage},
     },
     error::Failure,
     event::{ActorPath, Terminated},
@@ -97,6 +98,18 @@ pub trait Actor: Sized + Send + 'static {
     /// Whether a part of the state outlives a failure.
     #[doc(hidden)]
     const SURVIVES: bool = false;
+
+    /// How the state is stored.
+    #[doc(hidden)]
+    const STORAGE: Storage = Storage::None;
+
+    /// How many records after the last snapshot the next one is written.
+    #[doc(hidden)]
+    const SNAPSHOT_EVERY: u64 = 100;
+
+    /// What is kept of records that a snapshot contains.
+    #[doc(hidden)]
+    const RETAIN: Retain = Retain::All;
 
     /// Takes over what outlives a failure from the state that failed.
     #[doc(hidden)]

@@ -22,6 +22,7 @@ pub(crate) mod ask;
 pub(crate) mod cell;
 pub(crate) mod context;
 pub(crate) mod contract;
+pub(crate) mod effect;
 pub(crate) mod handle;
 pub(crate) mod message;
 pub(crate) mod observer;
@@ -30,6 +31,7 @@ pub(crate) mod resources;
 pub(crate) mod runtime;
 pub(crate) mod spawn;
 pub(crate) mod spy;
+pub(crate) mod storage;
 pub(crate) mod tasks;
 
 pub use cell::hooks::HookError;

@@ -7,6 +7,7 @@ mod entity;
 pub(crate) mod luggage;
 pub(crate) mod schedule;
 pub(crate) mod watch;
+pub(crate) mod written;
 
 use std::{any::Any, fmt, sync::Arc};
 
@@ -14,7 +15,10 @@ use crate::{
     actor::{
         Actor,
         cell::Cell,
-        context::core::{ContextCore, Transition},
+        context::{
+            core::{ContextCore, Transition},
+            written::Written,
+        },
     },
     event::{ActorPath, Emitted, Event},
     id::NodeId,
@@ -33,6 +37,8 @@ pub struct Context<A: Actor> {
     /// The messages that the handler has raised. Boxed: most handlers raise none.
     #[expect(clippy::box_collection, reason = "two words less in each run")]
     raised: Option<Box<Vec<A::Message>>>,
+    /// What the handler has changed, if the actor is stored.
+    written: Option<Box<Written<A>>>,
 }
 
 impl<A: Actor> Context<A> {
@@ -41,6 +47,7 @@ impl<A: Actor> Context<A> {
             cell,
             core: ContextCore::default(),
             raised: None,
+            written: None,
         }
     }
 
@@ -191,6 +198,15 @@ impl<A: Actor> Context<A> {
     #[inline]
     pub(crate) fn core(&mut self) -> &mut ContextCore {
         &mut self.core
+    }
+
+    fn written(&mut self) -> &mut Written<A> {
+        self.written.get_or_insert_default()
+    }
+
+    /// What the handler has changed.
+    pub(crate) fn take_written(&mut self) -> Option<Box<Written<A>>> {
+        self.written.take()
     }
 
     pub(crate) fn take_raised(&mut self) -> Vec<A::Message> {

@@ -55,6 +55,13 @@ pub trait Entity: Init<Address = EntityRef<Self>> {
         let _ = (name, state);
         Err(DecodeError("it does not migrate".to_owned()))
     }
+
+    /// Applies an event that was stored, of any version that this code knows.
+    #[doc(hidden)]
+    fn replay(&mut self, name: &str, version: u32, event: &[u8]) -> Result<(), DecodeError> {
+        let _ = (name, version, event);
+        Err(DecodeError("it has no events".to_owned()))
+    }
 }
 
 /// An entity type that nodes whose binaries link it host.

@@ -1,0 +1,22 @@
+//! Where durable entities are stored.
+//!
+//! A shard has one writer at a time, the node that owns it, under an epoch. So each shard of a
+//! durable type has one log, a [`Log`]. Its owner claims it under its epoch, and from then on the
+//! store refuses what an owner with an earlier epoch writes. Positions in a log are dense: the
+//! first [`Record`] has position 1, and each other one follows the record before it.
+//!
+//! [`Journal`] is the trait of a store. [`Memory`] keeps all it is given in memory, for tests.
+
+mod journal;
+mod memory;
+pub(crate) mod record_body;
+pub(crate) mod shard_log;
+pub(crate) mod store;
+
+pub use self::{
+    journal::{
+        Append, AppendError, Appended, ClaimError, Journal, JournalError, Log, Page, Record,
+        Snapshot, StoredEntity,
+    },
+    memory::Memory,
+};

@@ -1,0 +1,53 @@
+//! What a record says: the part of it that a store does not look into.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+
+use crate::message::codec::{self, DecodeError, EncodeError};
+
+/// What one handled message has changed, and what is remembered of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RecordBody {
+    /// Of an event-sourced type.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) events: Vec<WrittenEvent>,
+    /// Of a durable type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) state: Option<WrittenState>,
+    /// The key that the asker gave, with the encoded reply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) key: Option<(String, ByteBuf)>,
+    /// The entity begins anew after this record.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) erases: bool,
+}
+
+/// An event, encoded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[doc(hidden)]
+pub struct WrittenEvent {
+    pub(crate) name: String,
+    pub(crate) version: u32,
+    pub(crate) bytes: ByteBuf,
+}
+
+/// A state, encoded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WrittenState {
+    /// The name of the present state, if the type is a state machine.
+    pub(crate) name: String,
+    pub(crate) bytes: ByteBuf,
+}
+
+impl RecordBody {
+    pub(crate) fn encode(&self) -> Result<Bytes, EncodeError> {
+        let mut out = Vec::new();
+        codec::encode(self, &mut out)?;
+        Ok(Bytes::from(out))
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        codec::decode(bytes)
+    }
+}
