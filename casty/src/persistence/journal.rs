@@ -171,6 +171,12 @@ pub trait Journal: Send + Sync + 'static {
         None
     }
 
+    /// How many [appends](Self::append) may run at once, at most. A log is part of one of them at a
+    /// time. A further one begins only while some hundred records wait.
+    fn lanes(&self) -> usize {
+        1
+    }
+
     /// Prepares for entity types, each with its number of shards.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc, OnceLock,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
 use bytes::Bytes;
@@ -12,6 +12,47 @@ use crate::{
     id::{EntityId, Epoch},
     persistence::{Log, store::Store},
 };
+
+/// How many records of one activation may be in flight, and how many bytes of them. A run at this
+/// bound waits, see [`ShardLog::has_room`].
+const ACTIVATION_MAX: InFlight<usize> = InFlight {
+    records: 1024,
+    bytes: 8 * 1024 * 1024,
+};
+
+/// The same for all activations of a node.
+const NODE_MAX: InFlight<usize> = InFlight {
+    records: 16 * 1024,
+    bytes: 64 * 1024 * 1024,
+};
+
+/// Records that were queued, and are neither durable nor have failed.
+#[derive(Debug, Default)]
+pub(super) struct InFlight<N = AtomicUsize> {
+    records: N,
+    bytes: N,
+}
+
+impl InFlight {
+    fn add(&self, bytes: usize) {
+        self.records.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn remove(&self, bytes: usize) {
+        self.records.fetch_sub(1, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.records.load(Ordering::Relaxed) == 0
+    }
+
+    fn is_below(&self, max: &InFlight<usize>) -> bool {
+        self.records.load(Ordering::Relaxed) < max.records
+            && self.bytes.load(Ordering::Relaxed) < max.bytes
+    }
+}
 
 /// Why a record is not stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +91,7 @@ pub(crate) struct Progress {
     position: AtomicU64,
     failed: OnceLock<NotStored>,
     changed: Notify,
+    pub(super) in_flight: InFlight,
 }
 
 impl Progress {
@@ -138,7 +180,34 @@ impl ShardLog {
 
     /// Appends a record. `progress` tells when it is durable; once it has failed, no later record of
     /// its activation is written.
+    ///
+    /// The caller has seen that there is [room](Self::has_room).
     pub(crate) fn append(self: &Arc<Self>, entry: Entry, progress: &Arc<Progress>) {
+        let bytes = entry.body.len();
+        self.store.in_flight.add(bytes);
+        progress.in_flight.add(bytes);
         self.store.append(self.clone(), entry, progress.clone());
+    }
+
+    /// Whether a further record may be appended: those in flight, of the activation and of the
+    /// node, are bounded.
+    pub(crate) fn has_room(&self, progress: &Progress) -> bool {
+        progress.in_flight.is_below(&ACTIVATION_MAX) && self.store.in_flight.is_below(&NODE_MAX)
+    }
+
+    /// Resolves once there is room, or a record of the activation has failed.
+    ///
+    /// # Cancel safety
+    /// Dropping it loses nothing.
+    pub(crate) async fn room(&self, progress: &Progress) {
+        loop {
+            let freed = self.store.freed.notified();
+            tokio::pin!(freed);
+            freed.as_mut().enable();
+            if self.has_room(progress) || progress.failed().is_some() {
+                return;
+            }
+            freed.await;
+        }
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     infra::sync::lock,
     persistence::{
         Append, Appended, ClaimError, Journal, Log, Record,
-        shard_log::{Claim, Entry, NotStored, Progress, ShardLog},
+        shard_log::{Claim, Entry, InFlight, NotStored, Progress, ShardLog},
     },
 };
 
@@ -29,6 +29,9 @@ pub(crate) struct Store {
     /// This process, as claims name it.
     owner: String,
     recoveries: Semaphore,
+    pub(super) in_flight: InFlight,
+    /// Notified when fewer records are in flight.
+    pub(super) freed: Notify,
     queue: Mutex<Vec<Queued>>,
     queued: Notify,
     handle: tokio::runtime::Handle,
@@ -55,6 +58,8 @@ impl Store {
             journal,
             owner,
             recoveries: Semaphore::new(RECOVERIES_MAX),
+            in_flight: InFlight::default(),
+            freed: Notify::new(),
             queue: Mutex::default(),
             queued: Notify::new(),
             handle,
@@ -123,14 +128,39 @@ impl Store {
         self.queued.notify_one();
     }
 
+    fn ended(&self, bytes: usize, progress: &Progress) {
+        self.in_flight.remove(bytes);
+        progress.in_flight.remove(bytes);
+        self.freed.notify_waiters();
+    }
+
+    /// Resolves once what was queued is durable, or has failed.
+    pub(crate) async fn close(&self) {
+        loop {
+            let freed = self.freed.notified();
+            tokio::pin!(freed);
+            freed.as_mut().enable();
+            if self.in_flight.is_empty() {
+                return;
+            }
+            freed.await;
+        }
+    }
+
     async fn commit(&self) {
         let mut queued = {
             let mut queue = lock(&self.queue);
             let count = queue.len().min(BATCH_RECORDS_MAX);
             queue.drain(..count).collect::<Vec<_>>()
         };
-        queued.retain(|queued| queued.progress.failed().is_none());
-        let mut parts = BTreeMap::<Log, (Append, Vec<(u64, u64, Arc<Progress>)>)>::new();
+        queued.retain(|queued| {
+            let failed = queued.progress.failed().is_some();
+            if failed {
+                self.ended(queued.entry.body.len(), &queued.progress);
+            }
+            !failed
+        });
+        let mut parts = BTreeMap::<Log, (Append, Vec<(u64, u64, usize, Arc<Progress>)>)>::new();
         for Queued {
             log,
             entry,
@@ -146,7 +176,7 @@ impl Store {
                 (append, Vec::new())
             });
             let position = log.head.fetch_add(1, Ordering::Relaxed) + 1;
-            confirms.push((entry.seq, position, progress));
+            confirms.push((entry.seq, position, entry.body.len(), progress));
             append.records.push(Record {
                 position,
                 epoch: log.epoch,
@@ -163,7 +193,8 @@ impl Store {
         let appended = self.journal.append(batch).await;
         for (index, confirms) in confirms.into_iter().enumerate() {
             let part = appended.as_ref().map(|parts| parts.get(index));
-            for (seq, position, progress) in confirms {
+            for (seq, position, bytes, progress) in confirms {
+                self.ended(bytes, &progress);
                 match part {
                     Ok(Some(Appended::Written)) => progress.confirm(seq, position),
                     Ok(_) => progress.fail(NotStored {
