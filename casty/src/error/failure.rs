@@ -64,6 +64,20 @@ pub enum Failure {
     Reply {
         reason: String,
     },
+    /// What the message has changed, or what its answer shows, is not stored.
+    NotStored {
+        reason: String,
+        /// It may be stored all the same.
+        possibly: bool,
+    },
+    /// The entity cannot be read from its store at present. The message was not handled.
+    StoreUnavailable {
+        reason: String,
+    },
+    /// What is stored of the entity cannot be read. The message was not handled.
+    Unreadable {
+        reason: String,
+    },
 }
 
 // The only place with these texts: `AskError` and `TellError` print through it.
@@ -136,6 +150,20 @@ impl fmt::Display for Failure {
             ),
             Self::InvalidId(invalid) => invalid.fmt(f),
             Self::Reply { reason } => write!(f, "the reply could not be carried back: {reason}"),
+            Self::NotStored { reason, possibly } => {
+                let stored = if *possibly {
+                    "may not be stored"
+                } else {
+                    "is not stored"
+                };
+                write!(f, "what the entity has changed {stored}: {reason}")
+            }
+            Self::StoreUnavailable { reason } => {
+                write!(f, "the entity cannot be read from its store now: {reason}")
+            }
+            Self::Unreadable { reason } => {
+                write!(f, "what is stored of the entity cannot be read: {reason}")
+            }
         }
     }
 }

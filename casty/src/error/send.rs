@@ -114,6 +114,29 @@ pub enum AskError<E = Infallible> {
         /// The error of the encoder or the decoder.
         reason: String,
     },
+    /// The message was handled, but what it changed is not stored, or what it read is not. The
+    /// entity goes on from what is stored.
+    NotStored {
+        /// The error of the store.
+        reason: String,
+        /// `false`: nothing of the message is stored, and a retry cannot store it twice. `true`: it
+        /// may be stored, since the connection was lost before the store had confirmed it. Then
+        /// retry only if handling the message twice is harmless.
+        possibly: bool,
+    },
+    /// The entity cannot be read from its store at present. The message was not handled. Retry
+    /// later.
+    StoreUnavailable {
+        /// The error of the store.
+        reason: String,
+    },
+    /// What is stored of the entity cannot be read: an event of a version that this code does not
+    /// know, or damage. The message was not handled. A retry is useless until a node runs code that
+    /// can read it.
+    Unreadable {
+        /// What cannot be read: the entity, the number of the record, and the event.
+        reason: String,
+    },
 }
 
 impl<E> AskError<E> {
@@ -124,6 +147,7 @@ impl<E> AskError<E> {
                 true
             }
             Self::Unreachable { maybe_handled, .. } => *maybe_handled,
+            Self::NotStored { possibly, .. } => *possibly,
             _ => false,
         }
     }
@@ -232,6 +256,9 @@ impl<E> AskError<E> {
             Self::TooLarge { bytes, bytes_max } => AskError::TooLarge { bytes, bytes_max },
             Self::InvalidId(invalid) => AskError::InvalidId(invalid),
             Self::Reply { reason } => AskError::Reply { reason },
+            Self::NotStored { reason, possibly } => AskError::NotStored { reason, possibly },
+            Self::StoreUnavailable { reason } => AskError::StoreUnavailable { reason },
+            Self::Unreadable { reason } => AskError::Unreadable { reason },
         })
     }
 
@@ -242,6 +269,10 @@ impl<E> AskError<E> {
             | Self::UnknownEntity { .. }
             | Self::NoQuorum
             | Self::Init { .. }
+            | Self::StoreUnavailable { .. }
+            | Self::NotStored {
+                possibly: false, ..
+            }
             | Self::Unreachable {
                 maybe_handled: false,
                 ..
@@ -298,6 +329,9 @@ impl<E> From<Failure> for AskError<E> {
             Failure::TooLarge { bytes, bytes_max } => Self::TooLarge { bytes, bytes_max },
             Failure::InvalidId(invalid) => Self::InvalidId(invalid),
             Failure::Reply { reason } => Self::Reply { reason },
+            Failure::NotStored { reason, possibly } => Self::NotStored { reason, possibly },
+            Failure::StoreUnavailable { reason } => Self::StoreUnavailable { reason },
+            Failure::Unreadable { reason } => Self::Unreadable { reason },
         }
     }
 }
@@ -359,6 +393,16 @@ impl<E: fmt::Display> fmt::Display for AskError<E> {
             },
             Self::InvalidId(invalid) => Failure::InvalidId(invalid.clone()),
             Self::Reply { reason } => Failure::Reply {
+                reason: reason.clone(),
+            },
+            Self::NotStored { reason, possibly } => Failure::NotStored {
+                reason: reason.clone(),
+                possibly: *possibly,
+            },
+            Self::StoreUnavailable { reason } => Failure::StoreUnavailable {
+                reason: reason.clone(),
+            },
+            Self::Unreadable { reason } => Failure::Unreadable {
                 reason: reason.clone(),
             },
         };
@@ -450,6 +494,31 @@ pub enum TellError<M> {
         /// When the entity starts again.
         retry_after: Duration,
     },
+    /// The sender is a stored entity, and what it had changed before is not stored. It goes on from
+    /// what is stored.
+    NotStored {
+        /// The message.
+        message: M,
+        /// The error of the store.
+        reason: String,
+        /// What the sender had changed may be stored all the same.
+        possibly: bool,
+    },
+    /// The entity cannot be read from its store at present. Retry later.
+    StoreUnavailable {
+        /// The message.
+        message: M,
+        /// The error of the store.
+        reason: String,
+    },
+    /// What is stored of the entity cannot be read. A retry is useless until a node runs code that
+    /// can read it.
+    Unreadable {
+        /// The message.
+        message: M,
+        /// What cannot be read: the entity, the number of the record, and the event.
+        reason: String,
+    },
 }
 
 impl<M> TellError<M> {
@@ -460,10 +529,13 @@ impl<M> TellError<M> {
             | Self::NoQuorum(_)
             | Self::Unreachable { .. }
             | Self::UnknownEntity { .. }
-            | Self::Init { .. } => Repeat::Soon,
+            | Self::Init { .. }
+            | Self::StoreUnavailable { .. } => Repeat::Soon,
             Self::Quarantined { retry_after, .. } => Repeat::After(*retry_after),
             Self::Stopped(_) => Repeat::IfItStartsAgain,
-            Self::NotMember { .. }
+            Self::NotStored { .. }
+            | Self::Unreadable { .. }
+            | Self::NotMember { .. }
             | Self::InvalidId { .. }
             | Self::Unencodable { .. }
             | Self::TooLarge { .. } => Repeat::Never,
@@ -483,7 +555,10 @@ impl<M> TellError<M> {
             | Self::Unencodable { message, .. }
             | Self::TooLarge { message, .. }
             | Self::Init { message, .. }
-            | Self::Quarantined { message, .. } => message,
+            | Self::Quarantined { message, .. }
+            | Self::NotStored { message, .. }
+            | Self::StoreUnavailable { message, .. }
+            | Self::Unreadable { message, .. } => message,
         }
     }
 
@@ -521,6 +596,13 @@ impl<M> TellError<M> {
                 reason,
                 retry_after,
             },
+            Failure::NotStored { reason, possibly } => Self::NotStored {
+                message,
+                reason,
+                possibly,
+            },
+            Failure::StoreUnavailable { reason } => Self::StoreUnavailable { message, reason },
+            Failure::Unreadable { reason } => Self::Unreadable { message, reason },
             // The other failures happen after a message was accepted, and a tell does not wait for
             // that.
             Failure::Stopped
@@ -572,6 +654,18 @@ impl<M> fmt::Display for TellError<M> {
                 reason: reason.clone(),
                 retry_after: *retry_after,
             },
+            Self::NotStored {
+                reason, possibly, ..
+            } => Failure::NotStored {
+                reason: reason.clone(),
+                possibly: *possibly,
+            },
+            Self::StoreUnavailable { reason, .. } => Failure::StoreUnavailable {
+                reason: reason.clone(),
+            },
+            Self::Unreadable { reason, .. } => Failure::Unreadable {
+                reason: reason.clone(),
+            },
         };
         write!(f, "not sent: {failure}")
     }
@@ -619,6 +713,10 @@ mod tests {
             reason: "r".into(),
             maybe_handled,
         };
+        let not_stored = |possibly| AskError::<u8>::NotStored {
+            reason: "r".into(),
+            possibly,
+        };
         let (pause, reason) = (Duration::from_secs(1), String::new());
         let tried = [
             (AskError::Entity(1), Repeat::Never),
@@ -627,6 +725,20 @@ mod tests {
             (lost(false), Repeat::Soon),
             (AskError::Stopped, Repeat::IfItStartsAgain),
             (AskError::InvalidId(InvalidId::Empty), Repeat::Never),
+            (not_stored(true), Repeat::Never),
+            (not_stored(false), Repeat::Soon),
+            (
+                AskError::StoreUnavailable {
+                    reason: reason.clone(),
+                },
+                Repeat::Soon,
+            ),
+            (
+                AskError::Unreadable {
+                    reason: reason.clone(),
+                },
+                Repeat::Never,
+            ),
             (
                 AskError::Quarantined {
                     reason,
@@ -681,6 +793,12 @@ mod tests {
                 reason: "r".into(),
                 maybe_handled: false,
             },
+            Failure::NotStored {
+                reason: "r".into(),
+                possibly: true,
+            },
+            Failure::StoreUnavailable { reason: "r".into() },
+            Failure::Unreadable { reason: "r".into() },
         ];
         for failure in failures {
             let text = failure.to_string();

@@ -4,6 +4,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use crate::persistence::JournalError;
+
 /// Why a system did not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -40,6 +42,38 @@ pub enum StartError {
     /// The state directory of this node cannot be used.
     #[error(transparent)]
     StateDir(#[from] StateDirError),
+    /// This node hosts entity types that are stored, and has no journal to store them in. Give it
+    /// one by [`SystemBuilder::journal`](crate::SystemBuilder::journal).
+    #[error(
+        "these entity types are stored, and the system has no journal: {}; write \
+         `.journal(Sqlite::open(path))` with the crate `casty-sql`, or \
+         `.journal(casty::persistence::Memory::new())` in a test",
+        kinds.join(", ")
+    )]
+    NoJournal {
+        /// The wire names of the types.
+        kinds: Vec<String>,
+    },
+    /// The journal cannot be used.
+    #[error("{journal}: {source}")]
+    Journal {
+        /// What it is and where.
+        journal: String,
+        /// Its error.
+        source: JournalError,
+    },
+    /// The nodes of this cluster are on several hosts, and the journal cannot be shared by them.
+    #[error("{journal} cannot be used on `{here}` together with `{there}`: {reason}")]
+    JournalOfOneHost {
+        /// What it is and where.
+        journal: String,
+        /// The address of this node.
+        here: SocketAddr,
+        /// The address of a node on another host.
+        there: SocketAddr,
+        /// Why not, and what to use instead.
+        reason: &'static str,
+    },
 }
 
 /// Why a state directory cannot be used: see
