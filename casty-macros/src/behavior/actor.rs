@@ -474,6 +474,10 @@ impl Expansion<'_> {
             return quote!();
         }
         let hosted = quote!(#private::Hosted for #actor);
+        let types = quote! {
+            type Key = <#actor as #private::Entity>::Id;
+            type Proxy = <#actor as #private::Actor>::Ref;
+        };
         if self.is_generic() {
             let first = self.type_parameters().next();
             let first = first.map_or_else(|| quote!(()), |first| quote!(#first));
@@ -485,10 +489,10 @@ impl Expansion<'_> {
             let (params, _, clause) = generics.split_for_impl();
             return quote! {
                 #[automatically_derived]
-                impl #params #hosted #clause {}
+                impl #params #hosted #clause { #types }
             };
         }
-        let hosted = self.implement(hosted, quote!());
+        let hosted = self.implement(hosted, types);
         quote! {
             #hosted
             #private::inventory::submit! { #private::EntityRegistration::of::<#actor>() }

@@ -110,7 +110,7 @@ impl ClusterClient {
     }
 
     /// A reference to an entity. See [`ActorSystem::entity`](crate::ActorSystem::entity).
-    pub fn entity<E: Hosted>(&self, id: impl IntoId<E::Id>) -> E::Ref {
+    pub fn entity<E: Hosted>(&self, id: impl IntoId<E::Key>) -> E::Proxy {
         self.0.client.process.runtime.entity::<E>(id)
     }
 

@@ -153,7 +153,7 @@ impl ActorSystem {
     /// reference is never stale: each send looks the owner up.
     ///
     /// The id is checked by each send: an empty id, or one over 1 KiB, is a typed error there.
-    pub fn entity<E: Hosted>(&self, id: impl IntoId<E::Id>) -> E::Ref {
+    pub fn entity<E: Hosted>(&self, id: impl IntoId<E::Key>) -> E::Proxy {
         self.0.runtime.entity::<E>(id)
     }
 

@@ -5,6 +5,7 @@ mod check;
 mod clash;
 mod dispatch;
 mod docs;
+mod dropped;
 mod expand;
 mod functions;
 mod groups;

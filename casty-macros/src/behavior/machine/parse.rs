@@ -4,7 +4,7 @@ use proc_macro2::Ident;
 use syn::{FnArg, ImplItem, Item, ItemImpl, ItemMod, spanned::Spanned};
 
 use super::{
-    aliases::Aliases, clash, functions::Functions, groups, one_of::OneOfs, shared, states,
+    aliases::Aliases, clash, dropped, functions::Functions, groups, one_of::OneOfs, shared, states,
 };
 use crate::{
     behavior::{
@@ -85,6 +85,7 @@ pub(in crate::behavior) fn parse(
         states,
         is_sound: found.is_sound,
     };
+    dropped::mark(items, &settings.casty);
     let shared_policies = blocks(kind, &machine, items, &mut found.states, errors);
     let mut one_ofs = OneOfs::new(&machine);
     for item in items.iter() {
@@ -168,7 +169,8 @@ fn blocks(
     policies
 }
 
-/// Requires that a state, or the common data, names each parameter of the machine.
+/// Requires that a state names each parameter of the machine. A parameter that the common data alone
+/// names could be written in no handler, since a handler has the parameters of its state.
 fn every_parameter_is_used(
     settings: &Settings,
     found: &states::Found,
@@ -178,23 +180,38 @@ fn every_parameter_is_used(
         return true;
     };
     let before = errors.count();
-    let types = found.states.iter().map(|state| &state.ty);
-    let types: Vec<_> = types
-        .chain(found.common.iter().map(|common| &common.ty))
-        .map(crate::text::of)
-        .collect();
+    let of_states = found.states.iter().map(|state| crate::text::of(&state.ty));
+    let of_states: Vec<_> = of_states.collect();
+    let common = found.common.as_ref();
+    let of_common = common.map(|common| crate::text::of(&common.ty));
     for parameter in &generics.params {
         let name = states::name_of(parameter);
         let names = |ty: &String| {
             ty.split(|c: char| !c.is_alphanumeric() && c != '_')
                 .any(|word| word == name)
         };
-        if !types.iter().any(names) {
+        if of_states.iter().any(names) {
+            continue;
+        }
+        if let Some(common) = common
+            && of_common.as_ref().is_some_and(names)
+        {
             errors.at(
                 parameter,
-                format!("no state is generic over `{name}`: write it at one that needs it, or drop it here"),
+                format!(
+                    "`{0}` is generic over `{name}`, and no state is: a handler has the parameters of its state, so none \
+                     could name `{0}<{name}>`. Write it at a state as well, such as `struct Idle<{name}>(PhantomData<{name}>);`",
+                    common.ident
+                ),
             );
+            continue;
         }
+        errors.at(
+            parameter,
+            format!(
+                "no state is generic over `{name}`: write it at one that needs it, or drop it here"
+            ),
+        );
     }
     errors.count() == before
 }

@@ -15,7 +15,7 @@ use crate::{
 
 impl<A: Actor> Context<A> {
     /// A reference to an entity of any type, wherever it lives.
-    pub fn entity<E: Hosted>(&self, id: impl IntoId<E::Id>) -> E::Ref {
+    pub fn entity<E: Hosted>(&self, id: impl IntoId<E::Key>) -> E::Proxy {
         self.cell.runtime().entity::<E>(id)
     }
 

@@ -125,7 +125,8 @@ impl<A: Actor> Context<A> {
     /// and that message is repeated from there on.
     ///
     /// It goes on in the next state of a state machine. A timer that ends with its state is an
-    /// option of its message, `#[message(internal, every = "1s")]`.
+    /// option of its message, `#[message(internal, every = "1s")]`. The compiler warns of a message
+    /// function of a state, or a hook of its entry or exit, that does not keep what this returns.
     ///
     /// ```
     /// # use casty::prelude::*;

@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::{
     actor::{
-        Address, Envelope, Init, Rejected,
+        Actor, Address, Envelope, Init, Rejected,
         reference::{OUTSIDE, found::Found},
         runtime::Runtime,
     },
@@ -71,10 +71,20 @@ pub trait Entity: Init<Address = EntityRef<Self>> {
 #[diagnostic::on_unimplemented(
     message = "no node hosts `{Self}`",
     label = "no entity, or an instance of a generic one that no `host!` names",
-    note = "name an instance once, beside the types that it is made of: `casty::host!({Self} as \"a name on the wire\");`",
+    note = "to make an entity of it, write `#[entity]` above an `impl {Self}` block with `#[message]` functions",
+    note = "name an instance of a generic entity once, beside the types that it is made of: `casty::host!({Self} as \"a name on the wire\");`",
     note = "code that is generic over entities asks for this trait: `E: casty::shards::Hosted`"
 )]
-pub trait Hosted: Entity {}
+pub trait Hosted:
+    Entity<Id = <Self as Hosted>::Key> + Actor<Ref = <Self as Hosted>::Proxy>
+{
+    /// [`Entity::Id`] under another name, so that a type that is no entity at all is one error.
+    #[doc(hidden)]
+    type Key;
+    /// [`Actor::Ref`], likewise.
+    #[doc(hidden)]
+    type Proxy: Clone + Send + Sync + 'static;
+}
 
 /// Says that an instance of a generic entity, `E`, is hosted. It is implemented for the first type
 /// parameter of `E`, so that the crate of either may do it.
