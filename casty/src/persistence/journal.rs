@@ -160,7 +160,7 @@ pub enum ClaimError {
 /// Each function may be called from several tasks at once. A future that is returned may be dropped
 /// at any time; what it has begun must then either end by itself or have no effect.
 ///
-/// [`suite`](crate::persistence::suite) tests an implementation.
+/// With the feature `testkit`, `casty::persistence::suite` tests an implementation.
 pub trait Journal: Send + Sync + 'static {
     /// What it is and where, for logs: `SQLite at /var/lib/shop/casty.db`.
     fn describe(&self) -> String;

@@ -12,6 +12,8 @@ mod memory;
 pub(crate) mod record_body;
 pub(crate) mod shard_log;
 pub(crate) mod store;
+#[cfg(feature = "testkit")]
+pub mod suite;
 
 pub use self::{
     journal::{
