@@ -250,8 +250,8 @@ impl<A: Actor> Handled<A> {
     ) -> Self {
         Self::Later(Deferred(Box::new(move |reply: ReplyTo<A::Reply>| {
             later.settle(move |kept| match kept {
-                Some(value) => reply.answer(wrap(value)),
-                None => reply.fail(Failure::Stopped),
+                Ok(value) => reply.answer(wrap(value)),
+                Err(failure) => reply.fail(failure),
             });
         })))
     }
@@ -275,6 +275,9 @@ pub trait Address<A: Actor>: Clone + Send + Sync + 'static {
     const STARTS_AGAIN: bool;
 
     fn runtime(&self) -> &Arc<Runtime>;
+
+    /// The target's name in events.
+    fn path(&self) -> ActorPath;
 
     /// Queues the envelope now, or gives it back.
     fn try_send(&self, envelope: Envelope<A>) -> Result<(), Rejected<A>>;

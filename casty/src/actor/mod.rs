@@ -9,6 +9,7 @@
 //! | [`contract`], [`context`], [`cell`] | what an actor implements, what it is given, where it runs |
 //! | [`message`], [`ask`] | messages and replies; calls, and the way back for their answers |
 //! | [`handle`] | a cell whose type is not known |
+//! | [`hold`] | what a handler of a stored entity lets out, and when |
 //! | [`reference`](mod@reference) | entities and single actors, as those that send to them know them |
 //! | [`runtime`], [`spawn`] | the state that all actors of a node share; how an actor starts |
 //! | [`tasks`] | the tasks in which cells run |
@@ -24,6 +25,7 @@ pub(crate) mod context;
 pub(crate) mod contract;
 pub(crate) mod effect;
 pub(crate) mod handle;
+pub(crate) mod hold;
 pub(crate) mod message;
 pub(crate) mod observer;
 pub(crate) mod reference;

@@ -2,15 +2,19 @@
 
 use std::sync::{Arc, Mutex, Weak};
 
+use futures_util::future::BoxFuture;
+
 use crate::{
     actor::{
         Actor, FirstState,
         cell::{Cell, CellHost, Host, gate::Gate},
         context::Context,
         handle::{AnyCell, CellName},
+        hold::{self, Outgoing},
         reference::{ActorRef, Spawned},
         runtime::Runtime,
     },
+    error::Failure,
     infra::sync::lock,
 };
 
@@ -38,8 +42,28 @@ impl Runtime {
         let name = CellName::Actor(number);
         let cell = Cell::new(name, host, A::POLICY.mailbox, state);
         self.register(number, cell.clone());
-        cell.wake();
+        if hold::is_on()
+            && let Some(outlet) = hold::here()
+        {
+            outlet.queue(Box::new(Start(cell.clone())));
+        } else {
+            cell.wake();
+        }
         cell
+    }
+}
+
+/// The start of an actor by a handler of a stored entity.
+struct Start<A: Actor>(Arc<Cell<A>>);
+
+impl<A: Actor> Outgoing for Start<A> {
+    fn send(self: Box<Self>) -> Option<BoxFuture<'static, ()>> {
+        self.0.wake();
+        None
+    }
+
+    fn lose(self: Box<Self>, _: &Failure) {
+        self.0.sever();
     }
 }
 

@@ -3,7 +3,12 @@
 use std::{fmt, sync::Arc};
 
 use crate::{
-    actor::{Entity, Envelope, Rejected, Route, ask::reply::ReplyTo, reference::Found},
+    actor::{
+        Entity, Envelope, Rejected, Route,
+        ask::{held, reply::ReplyTo},
+        hold,
+        reference::{EntityRef, Found},
+    },
     error::{Failure, TellError},
     id::EntityId,
 };
@@ -23,6 +28,10 @@ impl<E: Entity> Shards<E> {
     /// # Cancel safety
     /// If the future is dropped before it resolves, the message is not sent.
     pub async fn tell(&self, to: ShardEnvelope<E>) -> Result<(), TellError<E::Message>> {
+        if hold::is_on() {
+            let (to, envelope) = self.refer(to);
+            return held::send(&to, envelope).await.map_err(told);
+        }
         match self.queue(to) {
             Err((
                 id,
@@ -48,7 +57,22 @@ impl<E: Entity> Shards<E> {
     /// # Errors
     /// [`TellError`] gives the message back, [`TellError::Full`] among others.
     pub fn try_tell(&self, to: ShardEnvelope<E>) -> Result<(), TellError<E::Message>> {
+        if hold::is_on() {
+            let (to, envelope) = self.refer(to);
+            return held::offer_now(&to, envelope).map_err(told);
+        }
         self.queue(to).map_err(|(_, rejected)| told(rejected))
+    }
+
+    /// For a message that may have to wait for a store.
+    #[cold]
+    fn refer(&self, to: ShardEnvelope<E>) -> (EntityRef<E>, Envelope<E>) {
+        let ShardEnvelope { entity_id, message } = to;
+        let envelope = Envelope {
+            message,
+            reply: ReplyTo::Nobody,
+        };
+        (EntityRef::new(self.route.clone(), entity_id), envelope)
     }
 
     fn queue(&self, to: ShardEnvelope<E>) -> Result<(), (EntityId, Rejected<E>)> {

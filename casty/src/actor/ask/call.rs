@@ -16,9 +16,11 @@ use crate::{
         Actor, Address, Envelope, Rejected, Reply, ReplyCodec,
         ask::{
             chain::{self, Waits},
+            held,
             one_shot::{Asked, Outcome, one_shot},
             reply::{Answer, Asker, ReplyTo},
         },
+        hold,
     },
     error::{AskError, Failure, TellError},
     message::codec::DecodeError,
@@ -147,7 +149,7 @@ impl<A: Actor, T, E> Call<A, T, E> {
     /// # Errors
     /// [`TellError`] gives the message back, [`TellError::Full`] among others.
     pub fn try_tell(self) -> Result<(), TellError<A::Message>> {
-        try_send::<A>(&self.to, self.message).map_err(refused)
+        held::offer_now(&self.to, untold::<A>(self.message)).map_err(refused)
     }
 
     /// Asks with a timeout of its own, instead of the message's or the system's.
@@ -179,10 +181,15 @@ impl<A: Actor, T, E> IntoFuture for Call<A, T, E> {
 /// that follows.
 #[inline]
 pub(super) fn try_send<A: Actor>(to: &A::Address, message: A::Message) -> Result<(), Rejected<A>> {
-    to.try_send(Envelope {
+    held::offer(to, untold(message))
+}
+
+#[inline]
+fn untold<A: Actor>(message: A::Message) -> Envelope<A> {
+    Envelope {
         message,
         reply: ReplyTo::Nobody,
-    })
+    }
 }
 
 /// The rest of a tell that was not queued at once: waits for room, if room is what lacks.
@@ -194,7 +201,7 @@ pub(super) fn send_later<A: Actor>(
     if rejected.failure != Failure::Full {
         return Box::pin(std::future::ready(Err(rejected)));
     }
-    to.send(rejected.envelope)
+    held::send(to, rejected.envelope)
 }
 
 fn refused<A: Actor>(rejected: Rejected<A>) -> TellError<A::Message> {
@@ -334,7 +341,8 @@ impl<A: Actor> UnderWay<A> {
                         };
                         // Dropping `sending` withdraws the message.
                         self.state = AskState::Done;
-                        return Poll::Ready(Err(NoAnswer::Failed(Failure::Full)));
+                        let why = hold::not_confirmed().unwrap_or(Failure::Full);
+                        return Poll::Ready(Err(NoAnswer::Failed(why)));
                     }
                 },
                 AskState::Waiting(asked) => {
@@ -375,12 +383,12 @@ impl<A: Actor> UnderWay<A> {
             message,
             reply: ReplyTo::Asker(Asker { answerer, chain }),
         };
-        self.state = match self.to.try_send(envelope) {
+        self.state = match held::offer(&self.to, envelope) {
             Ok(()) => AskState::Waiting(asked),
             Err(Rejected {
                 envelope,
                 failure: Failure::Full,
-            }) => AskState::Sending(self.to.send(envelope), asked),
+            }) => AskState::Sending(held::send(&self.to, envelope), asked),
             Err(rejected) => return Err(rejected.failure),
         };
         Ok(())

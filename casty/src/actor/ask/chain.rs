@@ -297,6 +297,12 @@ tokio::task_local! {
     pub(crate) static WORKER: Arc<dyn Acts>;
 }
 
+/// The actor that handles a message here, or that work is done for.
+pub(crate) fn acting() -> Option<Arc<dyn Acts>> {
+    let of_handler = with_asker(|asker| asker.cell.clone());
+    of_handler.or_else(|| WORKER.try_with(Arc::clone).ok())
+}
+
 /// Whether what runs here may send something away from this node: an actor without a lease may not.
 pub(crate) fn may_act() -> bool {
     let of_handler = with_asker(|asker| asker.cell.may_act());

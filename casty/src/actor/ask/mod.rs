@@ -1,10 +1,12 @@
 //! Asks: the call a proxy builds, the place its reply arrives in and the way that it takes there,
-//! the deadlines of all asks, and the chains by which a circle of asks is found.
+//! the deadlines of all asks, and the chains by which a circle of asks is found; messages that wait
+//! for a store before they are sent.
 
 pub(crate) mod any_call;
 pub(crate) mod call;
 pub(crate) mod chain;
 pub(crate) mod deadlines;
+pub(crate) mod held;
 pub(crate) mod one_shot;
 pub(crate) mod promise;
 pub(crate) mod remote_reply;

@@ -5,13 +5,23 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use crate::{actor::ask::reply::ReplyTo, infra::sync::lock};
+use crate::{
+    actor::{
+        ask::reply::ReplyTo,
+        hold::{self, Leave},
+    },
+    error::Failure,
+    infra::{panic, sync::lock},
+};
 
 /// Gives a promise the way back to the asker.
 #[doc(hidden)]
 pub struct Deferred<R>(pub(crate) Box<dyn FnOnce(ReplyTo<R>) + Send>);
 
-type Continue<R> = Box<dyn FnOnce(Option<R>) + Send>;
+/// How a promise ended: with a reply, or without.
+type Promised<R> = Result<R, Failure>;
+
+type Continue<R> = Box<dyn FnOnce(Promised<R>) + Send>;
 
 enum Slot<R> {
     /// Neither is the promise kept nor the handler at its end.
@@ -19,7 +29,7 @@ enum Slot<R> {
     /// The handler has ended; the asker waits.
     Awaited(Continue<R>),
     /// Kept, or dropped, before the handler ended.
-    Settled(Option<R>),
+    Settled(Promised<R>),
     Done,
 }
 
@@ -65,7 +75,7 @@ enum Slot<R> {
 pub struct Later<R>(Arc<Mutex<Slot<R>>>);
 
 impl<R> Later<R> {
-    pub(crate) fn settle(self, then: impl FnOnce(Option<R>) + Send + 'static) {
+    pub(crate) fn settle(self, then: impl FnOnce(Promised<R>) + Send + 'static) {
         let mut slot = lock(&self.0);
         match std::mem::replace(&mut *slot, Slot::Done) {
             Slot::Open => *slot = Slot::Awaited(Box::new(then)),
@@ -88,9 +98,9 @@ impl<R> fmt::Debug for Later<R> {
 /// own.
 ///
 /// Dropped without a reply, it fails the ask with [`AskError::Stopped`](crate::AskError::Stopped).
-pub struct Promise<R>(Option<Arc<Mutex<Slot<R>>>>);
+pub struct Promise<R: Send + 'static>(Option<Arc<Mutex<Slot<R>>>>);
 
-impl<R> Promise<R> {
+impl<R: Send + 'static> Promise<R> {
     /// A promise, and what the handler returns in place of the reply.
     pub fn new() -> (Self, Later<R>) {
         let slot = Arc::new(Mutex::new(Slot::Open));
@@ -100,32 +110,58 @@ impl<R> Promise<R> {
     /// Replies.
     pub fn reply(mut self, reply: R) {
         if let Some(slot) = self.0.take() {
-            keep(&slot, Some(reply));
+            keep(slot, Ok(reply));
         }
     }
 }
 
-fn keep<R>(slot: &Mutex<Slot<R>>, reply: Option<R>) {
+fn keep<R: Send + 'static>(slot: Arc<Mutex<Slot<R>>>, kept: Promised<R>) {
+    if hold::is_on() {
+        hold::hold(Box::new(Keeping { slot, kept }));
+    } else {
+        settle(&slot, kept);
+    }
+}
+
+/// A promise that a handler of a stored entity has kept.
+struct Keeping<R> {
+    slot: Arc<Mutex<Slot<R>>>,
+    kept: Promised<R>,
+}
+
+impl<R: Send> Leave for Keeping<R> {
+    fn leave(self: Box<Self>) {
+        settle(&self.slot, self.kept);
+    }
+
+    fn lose(self: Box<Self>, why: &Failure) {
+        let Self { slot, kept } = *self;
+        settle(&slot, Err(why.clone()));
+        panic::contained("a reply", || drop(kept));
+    }
+}
+
+fn settle<R>(slot: &Mutex<Slot<R>>, kept: Promised<R>) {
     let mut slot = lock(slot);
     match std::mem::replace(&mut *slot, Slot::Done) {
-        Slot::Open => *slot = Slot::Settled(reply),
+        Slot::Open => *slot = Slot::Settled(kept),
         Slot::Awaited(then) => {
             drop(slot);
-            then(reply);
+            then(kept);
         }
         Slot::Settled(_) | Slot::Done => {}
     }
 }
 
-impl<R> Drop for Promise<R> {
+impl<R: Send + 'static> Drop for Promise<R> {
     fn drop(&mut self) {
         if let Some(slot) = self.0.take() {
-            keep(&slot, None);
+            keep(slot, Err(Failure::Stopped));
         }
     }
 }
 
-impl<R> fmt::Debug for Promise<R> {
+impl<R: Send + 'static> fmt::Debug for Promise<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Promise")
     }

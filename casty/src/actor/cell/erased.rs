@@ -287,7 +287,8 @@ impl<A: Actor> AnyActivation for Run<A> {
 
     fn finish(&mut self, reason: TerminatedReason) -> ControlFlow<()> {
         self.unstash();
-        self.settle.end(&self.cell.core);
+        let cell = &self.cell;
+        self.settle.end(&cell.core, &|| lost_lease(cell.runtime()));
         let left = std::mem::take(&mut self.batch);
         self.cell.finish(lock(&self.cell.inner), left, &reason);
         ControlFlow::Break(())

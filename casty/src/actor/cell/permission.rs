@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use crate::{
     actor::cell::{
         activation::AnyActivation,
-        core::{Core, Phase, Status, Untyped},
+        core::{Phase, Status, Untyped},
     },
     error::Failure,
     infra::{
@@ -50,7 +50,7 @@ impl dyn AnyActivation + '_ {
         self.settle().release(cell.core());
         while self.settle().holds() {
             if cell.core().is_severed() || cell.host().runtime().is_stopped() {
-                return self.settle().end(cell.core());
+                return self.settle().end(cell.core(), &|| cell.lost_lease());
             }
             self.await_conditions(&*cell, Phase::Paused).await;
             self.settle().release(cell.core());
@@ -83,7 +83,7 @@ impl dyn AnyActivation + '_ {
                 biased;
                 () = opened => {}
                 () = interrupt.notified() => {}
-                () = patience => self.give_up_waiting(cell.core()),
+                () = patience => self.give_up_waiting(cell),
             }
         }
         cell.with_status(&mut |status, _| status.resume());
@@ -98,8 +98,8 @@ impl dyn AnyActivation + '_ {
     }
 
     /// It is not known when there will be a lease again.
-    fn give_up_waiting(&mut self, core: &Core) {
+    fn give_up_waiting(&mut self, cell: &dyn Untyped) {
         self.turn_away(&Failure::NoQuorum, None);
-        self.settle().end(core);
+        self.settle().end(cell.core(), &|| cell.lost_lease());
     }
 }

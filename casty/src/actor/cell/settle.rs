@@ -12,9 +12,15 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use crate::actor::cell::{
-    core::Core,
-    gate::{Gate, Lapses},
+use crate::{
+    actor::{
+        cell::{
+            core::Core,
+            gate::{Gate, Lapses},
+        },
+        hold::Leave,
+    },
+    error::Failure,
 };
 
 /// Outputs held at a time. A run that holds as many handles no further message.
@@ -73,14 +79,6 @@ impl<N, T> Held<N, T> {
             .flatten()
             .map(|(_, output)| output)
     }
-}
-
-/// An output that may have to wait.
-pub(super) trait Leave: Send {
-    fn leave(self: Box<Self>);
-
-    /// Its conditions will not be met: the sender is told so.
-    fn lose(self: Box<Self>);
 }
 
 /// The outputs of one run that wait, and what they wait for.
@@ -172,12 +170,16 @@ impl Settle {
         }
     }
 
-    /// Lets go what may leave, and gives up the rest: nothing is held afterwards.
+    /// Lets go what may leave, and gives up the rest, for the reason `why`: nothing is held
+    /// afterwards.
     #[cold]
-    pub(super) fn end(&mut self, core: &Core) {
+    pub(super) fn end(&mut self, core: &Core, why: &dyn Fn() -> Failure) {
         self.release(core);
-        for (_, output) in std::mem::take(&mut self.held.0) {
-            output.lose();
+        if self.holds() {
+            let why = why();
+            for (_, output) in std::mem::take(&mut self.held.0) {
+                output.lose(&why);
+            }
         }
     }
 }
@@ -301,7 +303,7 @@ mod tests {
             lock(&self.1).push((self.0, true));
         }
 
-        fn lose(self: Box<Self>) {
+        fn lose(self: Box<Self>, _: &Failure) {
             lock(&self.1).push((self.0, false));
         }
     }
@@ -325,7 +327,7 @@ mod tests {
         // Severed: with a lease, but the actor may be on another node.
         core.sever();
         settle.hold(output("late"), false, &core);
-        settle.end(&core);
+        settle.end(&core, &|| Failure::Stopped);
         assert_eq!(lock(&log)[2..], [("late", false)]);
         assert!(!settle.holds());
     }

@@ -13,7 +13,8 @@ use crate::{
     actor::{
         Actor, Envelope, Handled, Message as _, Reply,
         ask::{chain, promise::Deferred, reply::ReplyTo},
-        cell::{Cell, leased::CutShort, run::Run, settle::Leave},
+        cell::{Cell, leased::CutShort, run::Run},
+        hold::Leave,
         runtime::Runtime,
     },
     error::Failure,
@@ -82,12 +83,12 @@ impl<A: Actor> Leave for HeldOutput<A> {
         self.output.leave(&self.cell, self.is_guarded);
     }
 
-    fn lose(self: Box<Self>) {
+    fn lose(self: Box<Self>, why: &Failure) {
         let Self {
             mut output, cell, ..
         } = *self;
         if !output.fails() {
-            output.what = What::Failure(lost_lease(cell.runtime()));
+            output.what = What::Failure(why.clone());
         }
         output.leave(&cell, false);
     }

@@ -19,6 +19,7 @@ use crate::{
             core::{ContextCore, Transition},
             written::Written,
         },
+        hold::{self, Once},
     },
     event::{ActorPath, Emitted, Event},
     id::NodeId,
@@ -124,11 +125,17 @@ impl<A: Actor> Context<A> {
     }
 
     /// Publishes an event of the application's own: [`Event::Emitted`] to all subscribers of
-    /// [`events`](crate::ActorSystem::events) on this node.
+    /// [`events`](crate::ActorSystem::events) on this node. What a handler of a stored entity emits
+    /// is published once its record is durable.
     pub fn emit(&self, event: impl Any + Send + Sync) {
-        self.cell
-            .runtime()
-            .publish(|| Event::Emitted(Emitted::new(self.cell.path(), event)));
+        let event = Emitted::new(self.cell.path(), event);
+        if hold::is_on() {
+            let runtime = self.cell.runtime().clone();
+            let publish = move || runtime.publish(|| Event::Emitted(event));
+            hold::hold_if_room("an event", Box::new(Once(publish)));
+        } else {
+            self.cell.runtime().publish(|| Event::Emitted(event));
+        }
     }
 
     /// Sends this actor a message that it handles next: before all that waits in its mailbox, and

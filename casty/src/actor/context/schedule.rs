@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::FutureExt;
+use futures_util::{FutureExt, future::BoxFuture};
 use pin_project_lite::pin_project;
 use tokio::{
     task::AbortHandle,
@@ -32,6 +32,7 @@ use crate::{
             luggage::{Luggage, PackedMessage, PackedTimer, Travels},
         },
         handle::Signal,
+        hold,
         runtime::Runtime,
     },
     infra::{
@@ -256,6 +257,9 @@ impl<A: Actor> Context<A> {
     /// it panics, the actor has failed, as by a panic of a handler. It is cancelled when the
     /// activation ends.
     ///
+    /// In a handler of a stored entity the future is first polled once the record of that handler
+    /// is durable.
+    ///
     /// ```
     /// # use casty::prelude::*;
     /// # async fn fetch(url: String) -> Result<String, std::io::Error> { Ok(url) }
@@ -308,8 +312,12 @@ impl<A: Actor> Context<A> {
             }
         };
         let handle = self.cell.runtime().handle().clone();
+        let mut task: BoxFuture<'static, ()> = Box::pin(task);
+        if hold::is_on() {
+            task = hold::begin_later(task);
+        }
         let work = &mut self.core.attached().work;
-        let task = ActivationScope::begin(work, Box::pin(task), &handle);
+        let task = ActivationScope::begin(work, task, &handle);
         Cancellable { task, delivery }
     }
 }

@@ -15,6 +15,7 @@ use crate::{
         cell::{Cell, Refusal},
         context::watch::{Watch, WatchId, WatchedKey, Watcher},
         handle::{AnyCell, Signal},
+        hold,
         reference::{OUTSIDE, destination::Destination, remote::Remote, strict::StrictCell},
         runtime::{ActorAddress, Runtime},
     },
@@ -75,6 +76,12 @@ impl<A: Actor> ActorRef<A> {
     /// # Cancel safety
     /// Safe: the actor stops all the same.
     pub async fn stop(&self) {
+        if hold::is_on()
+            && let Some(passage) = hold::passage()
+            && passage.open().await.is_err()
+        {
+            return;
+        }
         match &self.0 {
             Place::Here(cell) => cell.stop().await,
             Place::Elsewhere(destination) => destination.stop().await,
@@ -163,6 +170,10 @@ impl<A: Actor> Address<A> for ActorRef<A> {
             Place::Here(cell) => cell.runtime(),
             Place::Elsewhere(destination) => destination.runtime(),
         }
+    }
+
+    fn path(&self) -> ActorPath {
+        Self::path(self)
     }
 
     fn try_send(&self, envelope: Envelope<A>) -> Result<(), Rejected<A>> {

@@ -190,6 +190,10 @@ impl<E: Entity> Address<E> for EntityRef<E> {
         self.target().route.runtime()
     }
 
+    fn path(&self) -> ActorPath {
+        Self::path(self)
+    }
+
     fn try_send(&self, envelope: Envelope<E>) -> Result<(), Rejected<E>> {
         let target = self.target();
         let envelope = match target.found.push(envelope) {
