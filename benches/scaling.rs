@@ -81,7 +81,7 @@ enum To {
 }
 
 impl To {
-    fn entity<E: casty::shards::Hosted<Id = casty::id::EntityId>>(&self, id: &str) -> E::Ref {
+    fn entity<E: casty::shards::Hosted<Key = casty::id::EntityId>>(&self, id: &str) -> E::Ref {
         match self {
             Self::Local(system) => system.entity::<E>(id),
             Self::Cluster(client) => client.entity::<E>(id),

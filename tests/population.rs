@@ -120,7 +120,7 @@ impl Books {
 }
 
 /// An entity type that can be part of a population.
-pub trait Citizen: Hosted<Id = EntityId> {
+pub trait Citizen: Hosted<Key = EntityId> {
     /// A message to one of the entities.
     fn live(who: &Self::Ref, run: u64, sender: u32, number: u64, fate: Fate) -> Call<Self, ()>;
 }

@@ -16,11 +16,8 @@ pub use crate::{
         context::{Context, schedule::Cancellable},
         effect::{EventSourced, Events, carry_out},
         reference::{
-            ActorRef, EntityRef, Hosted, Hosts,
-            protocol::{
-                Handles, Letter, ProtocolRegistration, Speaker, deserialize_speaker,
-                serialize_speaker,
-            },
+            ActorRef, EntityRef, Hosted, Hosts, ProtocolRegistration,
+            protocol::{Handles, Letter, Speaker, deserialize_speaker, serialize_speaker},
         },
         storage::{Retain, Storage},
     },

@@ -87,6 +87,55 @@ impl Pauser {
     }
 }
 
+/// A generic entity: of each kind of beat, one type.
+pub(crate) struct Band<B> {
+    plays: bool,
+    beat: std::marker::PhantomData<fn() -> B>,
+}
+
+impl<B> Default for Band<B> {
+    fn default() -> Self {
+        let beat = std::marker::PhantomData;
+        Self { plays: true, beat }
+    }
+}
+
+#[entity(protocols(Pausable))]
+impl<B: 'static> Band<B> {
+    #[message]
+    fn pause(&mut self) -> bool {
+        std::mem::take(&mut self.plays)
+    }
+
+    #[message]
+    fn go_on(&mut self, after: Duration, why: String) -> Result<u32, String> {
+        Err(format!(
+            "{why} {after:?} {}",
+            std::any::type_name::<B>().len()
+        ))
+    }
+}
+
+pub(crate) struct Waltz;
+pub(crate) struct March;
+casty::host!(Band<Waltz> as "protocols/band/waltz");
+casty::host!(Band<March> as "protocols/band/march");
+
+#[test]
+fn a_reference_to_an_instance_of_a_generic_entity_travels_as_one_of_a_protocol() {
+    testkit::paused(|system| async move {
+        let waltz = PausableRef::from(system.entity::<Band<Waltz>>("b"));
+        let march = PausableRef::from(system.entity::<Band<March>>("b"));
+        let pauser = system.entity::<Pauser>("p");
+        assert_eq!(pauser.add(waltz.clone()).await, Ok(true));
+        assert_eq!(pauser.add(march.clone()).await, Ok(true));
+        assert_eq!(pauser.add(waltz.clone()).await, Ok(false));
+        let known = pauser.paused().await.unwrap();
+        assert_eq!(known, [waltz, march.clone(), known[0].clone()]);
+        assert_ne!(known[0], march);
+    });
+}
+
 #[test]
 fn a_reference_of_a_protocol_reaches_entities_of_several_types_and_travels() {
     // Messages go through the codec here.

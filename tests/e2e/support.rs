@@ -21,7 +21,7 @@ pub(crate) async fn cluster(n: usize) -> Vec<ActorSystem> {
 }
 
 /// An entity that lives on the node `home`. `node` asks for the home of an entity.
-pub(crate) async fn entity_on<E: casty::shards::Hosted<Id = casty::id::EntityId>>(
+pub(crate) async fn entity_on<E: casty::shards::Hosted<Key = casty::id::EntityId>>(
     system: &ActorSystem,
     home: &str,
     node: impl Fn(&E::Ref) -> Call<E, String>,

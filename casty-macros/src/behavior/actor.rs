@@ -348,6 +348,7 @@ impl Expansion<'_> {
         }
         let (actor, shards) = (self.actor(), behavior.settings.shards);
         let id = self.id();
+        let speaks = self.registered_protocols();
         let migration = behavior.settings.migrates.then(|| self.migration());
         let role = behavior.settings.role.as_ref().map(|role| {
             quote! {
@@ -362,6 +363,7 @@ impl Expansion<'_> {
                 const SHARDS: ::core::num::NonZeroU32 = #private::shards(#shards);
 
                 #role
+                #speaks
                 #migration
             },
         )

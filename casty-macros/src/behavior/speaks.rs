@@ -8,7 +8,7 @@ use super::{expand::Expansion, model::Message};
 use crate::{names, protocol::name_as_type};
 
 impl Expansion<'_> {
-    /// Each message by its name, as a type; and a conversion and a registration for each protocol.
+    /// Each message by its name, as a type; and a conversion for each protocol.
     pub(super) fn protocols(&self) -> TokenStream {
         let protocols = &self.behavior.settings.protocols;
         if protocols.is_empty() {
@@ -54,34 +54,44 @@ impl Expansion<'_> {
     }
 
     fn speaks(&self, protocol: &Path) -> TokenStream {
-        let Self {
-            private,
-            proxy,
-            params,
-            ..
-        } = self;
-        let actor = self.actor();
-        let mut reference = protocol.clone();
-        if let Some(last) = reference.segments.last_mut() {
-            last.ident = format_ident!("{}Ref", last.ident.unraw(), span = last.ident.span());
-            last.arguments = PathArguments::None;
-        }
+        let Self { proxy, params, .. } = self;
+        let reference = reference(protocol);
         // What the entity lacks is an error at the name of the protocol.
         let span = names::at(protocol.span());
         let converted = names::all_at(span, quote!(::core::convert::From::from(__proxy.0)));
-        let conversion = self.implement(
+        self.implement(
             quote!(::core::convert::From<#proxy #params> for #reference),
             quote! {
                 fn from(__proxy: #proxy #params) -> Self {
                     #converted
                 }
             },
-        );
-        let registration = (!self.is_generic()).then(|| {
-            let registration = quote!(#private::ProtocolRegistration::of::<#actor, #reference>());
-            let registration = names::all_at(span, registration);
-            quote!(#private::inventory::submit! { #registration })
-        });
-        quote!(#conversion #registration)
+        )
     }
+
+    /// The protocols, for the nodes that read references of them.
+    pub(super) fn registered_protocols(&self) -> Option<TokenStream> {
+        let private = &self.private;
+        let protocols = &self.behavior.settings.protocols;
+        let registrations = protocols.iter().map(|protocol| {
+            let (actor, reference) = (self.actor(), reference(protocol));
+            let registration = quote!(#private::ProtocolRegistration::of::<#actor, #reference>());
+            names::all_at(names::at(protocol.span()), registration)
+        });
+        (!protocols.is_empty()).then(|| {
+            quote! {
+                const SPEAKS: &'static [#private::ProtocolRegistration] = &[#(#registrations),*];
+            }
+        })
+    }
+}
+
+/// The reference of a protocol.
+fn reference(protocol: &Path) -> Path {
+    let mut reference = protocol.clone();
+    if let Some(last) = reference.segments.last_mut() {
+        last.ident = format_ident!("{}Ref", last.ident.unraw(), span = last.ident.span());
+        last.arguments = PathArguments::None;
+    }
+    reference
 }

@@ -11,7 +11,7 @@ use super::region::{AnyRegion, EntityType, Mesh, ShardRegion};
 use crate::{
     actor::{
         Entity, Route,
-        reference::StrictRoute,
+        reference::{ProtocolRegistration, StrictRoute, protocol::Speakers},
         runtime::{Routes, Runtime},
     },
     config::Settings,
@@ -26,6 +26,7 @@ pub struct EntityRegistration {
     role: Option<&'static str>,
     type_id: fn() -> TypeId,
     type_name: fn() -> &'static str,
+    speaks: &'static [ProtocolRegistration],
     make: fn(RegionArgs<'_>) -> Registered,
 }
 
@@ -56,6 +57,7 @@ impl EntityRegistration {
             role: E::ROLE,
             type_id: TypeId::of::<E>,
             type_name: std::any::type_name::<E>,
+            speaks: E::SPEAKS,
             make: make::<E>,
         }
     }
@@ -143,6 +145,7 @@ impl Registry {
         // A crate without references to it is not linked: this line shows which types are there.
         tracing::info!(entities = ?names, "entity types");
         let (mut regions, mut routes) = (Vec::new(), Routes::default());
+        let mut speakers = Speakers::default();
         for (kind, (name, registration)) in (0_u16..).zip(by_name) {
             let mesh = mesh.cloned();
             let made = (registration.make)(RegionArgs {
@@ -154,7 +157,9 @@ impl Registry {
             });
             regions.push(made.region);
             routes.insert((registration.type_id)(), made.route);
+            speakers.add(registration.speaks);
         }
+        routes.insert(TypeId::of::<Speakers>(), Arc::new(speakers));
         Ok((regions, routes))
     }
 }

@@ -1,7 +1,7 @@
 //! Entities: the actors that are addressed by type and id.
 
 use std::{
-    any::TypeId,
+    any::{Any, TypeId},
     fmt,
     hash::{Hash, Hasher},
     num::NonZeroU32,
@@ -42,6 +42,10 @@ pub trait Entity: Init<Address = EntityRef<Self>> {
     /// The role of the nodes that host this type. `None`: every member that knows the type does.
     const ROLE: Option<&'static str> = None;
 
+    /// The protocols that it speaks.
+    #[doc(hidden)]
+    const SPEAKS: &'static [ProtocolRegistration] = &[];
+
     /// Appends the state, to leave this node; its name, if there are several.
     #[doc(hidden)]
     fn freeze(&self, out: &mut Vec<u8>) -> Result<&'static str, EncodeError> {
@@ -78,8 +82,9 @@ pub trait Entity: Init<Address = EntityRef<Self>> {
 pub trait Hosted:
     Entity<Id = <Self as Hosted>::Key> + Actor<Ref = <Self as Hosted>::Proxy>
 {
-    /// [`Entity::Id`] under another name, so that a type that is no entity at all is one error.
-    #[doc(hidden)]
+    /// The type of its ids, which is [`Entity::Id`]. Generic code that knows it says so here:
+    /// `E: Hosted<Key = EntityId>`. The compiler does not look for this type in a type that is no
+    /// entity, so that such a type is one error.
     type Key;
     /// [`Actor::Ref`], likewise.
     #[doc(hidden)]
@@ -272,6 +277,18 @@ impl<E: Entity> fmt::Debug for EntityRef<E> {
         write!(f, "{}/{}", self.target().route.name(), self.target().id)
     }
 }
+
+/// A protocol that an entity type speaks.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub struct ProtocolRegistration {
+    /// The type of the protocol's references.
+    pub(super) protocol: fn() -> TypeId,
+    pub(super) refer: Refer,
+}
+
+/// Gives a reference of the protocol, boxed, if the type is that of the name.
+type Refer = fn(&Arc<Runtime>, &WireRef) -> Option<Box<dyn Any>>;
 
 /// How a reference travels: its entity's type, by the wire name, and id.
 #[derive(Debug, Serialize, Deserialize)]

@@ -11,7 +11,10 @@ use serde::{Deserializer, Serialize, Serializer, de::Error as _};
 use crate::{
     actor::{
         ask::call::Call,
-        reference::{Entity, EntityRef, entity::WireRef},
+        reference::{
+            Entity, EntityRef,
+            entity::{ProtocolRegistration, WireRef},
+        },
         runtime::Runtime,
     },
     event::ActorPath,
@@ -61,17 +64,6 @@ impl<E: Entity> Speaker for EntityRef<E> {
     }
 }
 
-/// An entity type that speaks a protocol.
-#[doc(hidden)]
-#[derive(Clone, Copy, Debug)]
-pub struct ProtocolRegistration {
-    protocol: fn() -> TypeId,
-    refer: Refer,
-}
-
-/// Gives a reference of the protocol, as `Box<R>`, if the type is that of the name.
-type Refer = fn(&Arc<Runtime>, &WireRef) -> Option<Box<dyn Any>>;
-
 impl ProtocolRegistration {
     pub const fn of<E: Entity, R: From<E::Ref> + 'static>() -> Self {
         Self {
@@ -93,7 +85,16 @@ fn refer<E: Entity, R: From<E::Ref> + 'static>(
     })
 }
 
-inventory::collect!(ProtocolRegistration);
+/// What the entity types of a system speak. It stands among the [routes](Runtime::routes), by its
+/// own type.
+#[derive(Default)]
+pub(crate) struct Speakers(Vec<ProtocolRegistration>);
+
+impl Speakers {
+    pub(crate) fn add(&mut self, speaks: &[ProtocolRegistration]) {
+        self.0.extend(speaks);
+    }
+}
 
 /// Writes a protocol's reference, in the form of an [`EntityRef`].
 #[doc(hidden)]
@@ -114,9 +115,14 @@ pub fn deserialize_speaker<'de, R: 'static, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<R, D::Error> {
     let (wire, runtime) = WireRef::read(deserializer)?;
-    let registered = inventory::iter::<ProtocolRegistration>();
-    let mut speakers = registered.filter(|it| (it.protocol)() == TypeId::of::<R>());
-    let reference = speakers.find_map(|it| (it.refer)(&runtime, &wire));
+    let routes = runtime.routes();
+    let speakers = routes.get(&TypeId::of::<Speakers>());
+    let speakers = speakers.and_then(|speakers| speakers.downcast_ref::<Speakers>());
+    let mut speakers = speakers.into_iter().flat_map(|speakers| &speakers.0);
+    let reference = speakers.find_map(|it| {
+        let is_meant = (it.protocol)() == TypeId::of::<R>();
+        is_meant.then(|| (it.refer)(&runtime, &wire)).flatten()
+    });
     let reference = reference.and_then(|reference| reference.downcast::<R>().ok());
     reference.map(|reference| *reference).ok_or_else(|| {
         D::Error::custom(format!(
