@@ -1,0 +1,221 @@
+//! Connections to a file, and what their errors mean.
+
+use std::{path::Path, time::Duration};
+
+use casty::persistence::JournalError;
+use sqlx::{
+    ConnectOptions, Connection, Error, Row, SqliteConnection,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
+};
+
+use super::file::read_only;
+use crate::{OpenError, schema};
+
+/// How long a statement waits for a lock that another process holds.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Before this version two connections could damage a file when they reset its log.
+const VERSION_MIN: &str = "3.51.3";
+
+// Result codes: <https://www.sqlite.org/rescode.html>.
+const BUSY: i32 = 5;
+const READONLY: i32 = 8;
+const IOERR: i32 = 10;
+const CORRUPT: i32 = 11;
+const FULL: i32 = 13;
+const CANTOPEN: i32 = 14;
+const NOTADB: i32 = 26;
+
+/// The primary result code of SQLite, if the error is one of SQLite.
+fn code(error: &Error) -> Option<i32> {
+    let code = error.as_database_error()?.code()?;
+    Some(code.parse::<i32>().ok()? & 0xff)
+}
+
+/// Another connection held the lock for longer than [`BUSY_TIMEOUT`].
+pub(super) fn is_busy(error: &Error) -> bool {
+    code(error) == Some(BUSY)
+}
+
+/// What was read or written may not be what the disk has.
+pub(super) fn is_io(error: &Error) -> bool {
+    matches!(code(error), Some(IOERR | FULL))
+}
+
+/// The error with what to do about it.
+pub(super) fn reason(error: &Error) -> String {
+    let hint = match code(error) {
+        Some(FULL) => "; the disk is full: make room",
+        Some(IOERR) => "; the disk failed",
+        Some(BUSY) => "; another process keeps the file locked",
+        Some(READONLY) => "; the file or its disk is read-only: make it writable",
+        Some(CANTOPEN) => "; the file, or a file beside it, cannot be opened",
+        Some(CORRUPT | NOTADB) => "; the file is damaged: restore it from a backup",
+        _ => "",
+    };
+    format!("{error}{hint}")
+}
+
+pub(super) fn journal_error(error: &Error) -> JournalError {
+    let reason = reason(error);
+    match code(error) {
+        Some(CORRUPT | NOTADB) => JournalError::Unusable { reason },
+        _ => JournalError::Unavailable { reason },
+    }
+}
+
+fn open_error(path: &Path, error: &Error) -> OpenError {
+    match code(error) {
+        Some(NOTADB | CORRUPT) => OpenError::NotADatabase {
+            path: path.into(),
+            reason: error.to_string(),
+        },
+        Some(READONLY) => read_only(path, "its directory or its disk is not writable"),
+        _ => OpenError::Unavailable {
+            store: format!("SQLite at {}", path.display()),
+            reason: reason(error),
+        },
+    }
+}
+
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .busy_timeout(BUSY_TIMEOUT)
+        .synchronous(SqliteSynchronous::Full)
+        .pragma("temp_store", "memory")
+        .disable_statement_logging()
+}
+
+/// The connection that writes.
+pub(super) fn writer(path: &Path) -> SqliteConnectOptions {
+    options(path)
+        .journal_mode(SqliteJournalMode::Wal)
+        // Negative: in KiB.
+        .pragma("cache_size", "-65536")
+        .pragma("wal_autocheckpoint", "1000")
+        // After a burst the log does not keep its size.
+        .pragma("journal_size_limit", "67108864")
+        // What is forgotten is overwritten where that costs no further write.
+        .pragma("secure_delete", "fast")
+        .thread_name(|_| "casty-sqlite-writer".to_owned())
+        .create_if_missing(true)
+}
+
+/// A connection that only reads.
+pub(super) fn reader(path: &Path) -> SqliteConnectOptions {
+    options(path)
+        .pragma("cache_size", "-8192")
+        .pragma("query_only", "on")
+        .thread_name(|number| format!("casty-sqlite-reader-{number}"))
+}
+
+/// Connects for writing, and brings the tables to the latest version.
+pub(super) async fn open(path: &Path) -> Result<SqliteConnection, OpenError> {
+    let fault = |error: Error| open_error(path, &error);
+    let mut connection = writer(path).connect().await.map_err(fault)?;
+    let found: String = text(&mut connection, "SELECT sqlite_version()")
+        .await
+        .map_err(fault)?;
+    if version(&found) < version(VERSION_MIN) {
+        return Err(OpenError::TooOld {
+            store: "SQLite".to_owned(),
+            found,
+            needed: VERSION_MIN,
+        });
+    }
+    let mode = text(&mut connection, "PRAGMA journal_mode").await;
+    let mode = mode.map_err(fault)?;
+    if mode != "wal" {
+        let path = path.to_owned();
+        return Err(OpenError::NoWriteAheadLog { path, mode });
+    }
+    migrate(&mut connection, path).await?;
+    Ok(connection)
+}
+
+fn version(text: &str) -> Vec<u32> {
+    text.split('.')
+        .map_while(|part| part.parse().ok())
+        .collect()
+}
+
+async fn text(connection: &mut SqliteConnection, sql: &'static str) -> Result<String, Error> {
+    sqlx::query(sql).fetch_one(connection).await?.try_get(0)
+}
+
+async fn migrate(connection: &mut SqliteConnection, path: &Path) -> Result<(), OpenError> {
+    let fault = |error: Error| open_error(path, &error);
+    // Not deferred: of two processes that start at once, one waits for the other.
+    let mut transaction = connection
+        .begin_with("BEGIN IMMEDIATE")
+        .await
+        .map_err(fault)?;
+    run(&mut transaction, schema::VERSIONS.replace("{}", PREFIX))
+        .await
+        .map_err(fault)?;
+    let found = sqlx::query("SELECT coalesce(max(version), 0) FROM casty_schema")
+        .fetch_one(&mut *transaction)
+        .await
+        .and_then(|row| row.try_get::<i64, _>(0))
+        .map_err(fault)?;
+    let missing = schema::SQLITE
+        .after(found, PREFIX)
+        .map_err(|newer| OpenError::NewerSchema {
+            store: format!("SQLite at {}", path.display()),
+            found: newer.found,
+            known: newer.known,
+        })?;
+    for (version, statements) in missing {
+        for statement in statements {
+            run(&mut transaction, statement).await.map_err(fault)?;
+        }
+        sqlx::query("INSERT INTO casty_schema (version, applied_at) VALUES (?1, unixepoch())")
+            .bind(version)
+            .execute(&mut *transaction)
+            .await
+            .map_err(fault)?;
+    }
+    transaction.commit().await.map_err(fault)
+}
+
+/// One file serves one application.
+const PREFIX: &str = "casty_";
+
+async fn run(connection: &mut SqliteConnection, statement: String) -> Result<(), Error> {
+    sqlx::raw_sql(sqlx::AssertSqlSafe(statement))
+        .execute(connection)
+        .await
+        .map(drop)
+}
+
+/// Connects again after an error.
+///
+/// After a disk has failed to sync, the system may show pages that the disk does not have, and no
+/// later sync writes them. So the log is copied into the file, which writes and syncs all of it
+/// anew, before anything in it counts as stored.
+pub(super) async fn reconnect(path: &Path, rewrite: bool) -> Result<SqliteConnection, Error> {
+    let mut connection = writer(path).create_if_missing(false).connect().await?;
+    if rewrite {
+        let row = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
+            .fetch_one(&mut connection)
+            .await?;
+        if row.try_get::<i64, _>(0)? != 0 {
+            let reason = "the log cannot be copied into the file while others read it";
+            return Err(Error::Io(std::io::Error::other(reason)));
+        }
+    }
+    Ok(connection)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::version;
+
+    #[test]
+    fn versions_are_compared_by_their_numbers() {
+        assert!(version("3.51.3") < version("3.51.10"));
+        assert!(version("3.51.3") < version("4.0"));
+        assert!(version("3.51.2") < version("3.51.3"));
+    }
+}

@@ -1,0 +1,159 @@
+//! Reads, in pages.
+
+use casty::{
+    id::EntityId,
+    persistence::{Page, Record, Snapshot, StoredEntity},
+};
+use futures_util::TryStreamExt;
+use sqlx::{Error, Row, SqliteConnection, sqlite::SqliteRow};
+
+use crate::values::{epoch_from_sql, limit_to_sql, number_from_sql, number_to_sql};
+
+/// The number of a kind.
+pub(super) async fn kind(
+    connection: &mut SqliteConnection,
+    name: &str,
+) -> Result<Option<i64>, Error> {
+    let row = sqlx::query("SELECT kind FROM casty_kind WHERE name = ?1")
+        .bind(name.to_owned())
+        .fetch_optional(connection)
+        .await?;
+    row.map(|row| row.try_get(0)).transpose()
+}
+
+pub(super) async fn entity(
+    connection: &mut SqliteConnection,
+    (kind, shard): (i64, u32),
+    entity: EntityId,
+    after: u64,
+    page: Page,
+) -> Result<Vec<Record>, Error> {
+    let rows = sqlx::query(
+        "SELECT position, epoch, seq, at, body FROM casty_record
+         WHERE kind = ?1 AND shard = ?2 AND entity = ?3 AND seq > ?4 ORDER BY seq LIMIT ?5",
+    )
+    .bind(kind)
+    .bind(shard)
+    .bind(entity.as_str().to_owned())
+    .bind(number_to_sql(after))
+    .bind(limit_to_sql(page.records))
+    .fetch(connection);
+    take(rows, page, |row| record(row, entity.clone())).await
+}
+
+pub(super) async fn log(
+    connection: &mut SqliteConnection,
+    (kind, shard): (i64, u32),
+    after: u64,
+    page: Page,
+) -> Result<Vec<Record>, Error> {
+    let rows = sqlx::query(
+        "SELECT position, epoch, seq, at, body, entity FROM casty_record
+         WHERE kind = ?1 AND shard = ?2 AND position > ?3 ORDER BY position LIMIT ?4",
+    )
+    .bind(kind)
+    .bind(shard)
+    .bind(number_to_sql(after))
+    .bind(limit_to_sql(page.records))
+    .fetch(connection);
+    take(rows, page, |row| {
+        let entity = EntityId::new(row.try_get::<&str, _>(5)?);
+        record(row, entity)
+    })
+    .await
+}
+
+fn record(row: &SqliteRow, entity: EntityId) -> Result<Record, Error> {
+    Ok(Record {
+        position: number_from_sql(row.try_get(0)?),
+        epoch: epoch_from_sql(row.try_get(1)?),
+        entity,
+        seq: number_from_sql(row.try_get(2)?),
+        at: number_from_sql(row.try_get(3)?),
+        body: row.try_get::<Vec<u8>, _>(4)?.into(),
+    })
+}
+
+/// Takes as many records as the page allows. The connection reads only some rows ahead.
+async fn take(
+    mut rows: impl futures_util::Stream<Item = Result<SqliteRow, Error>> + Unpin,
+    page: Page,
+    read: impl Fn(&SqliteRow) -> Result<Record, Error>,
+) -> Result<Vec<Record>, Error> {
+    let (mut bytes, mut records) = (0, Vec::new());
+    while let Some(row) = rows.try_next().await? {
+        let record = read(&row)?;
+        bytes += record.body.len();
+        if bytes > page.bytes && !records.is_empty() {
+            break;
+        }
+        records.push(record);
+    }
+    Ok(records)
+}
+
+pub(super) async fn snapshot(
+    connection: &mut SqliteConnection,
+    (kind, shard): (i64, u32),
+    entity: &EntityId,
+) -> Result<Option<Snapshot>, Error> {
+    let row = sqlx::query(
+        "SELECT seq, at, body FROM casty_state WHERE kind = ?1 AND shard = ?2 AND entity = ?3",
+    )
+    .bind(kind)
+    .bind(shard)
+    .bind(entity.as_str().to_owned())
+    .fetch_optional(connection)
+    .await?;
+    let read = |row: SqliteRow| {
+        Ok(Snapshot {
+            seq: number_from_sql(row.try_get(0)?),
+            at: number_from_sql(row.try_get(1)?),
+            body: row.try_get::<Vec<u8>, _>(2)?.into(),
+        })
+    };
+    row.map(read).transpose()
+}
+
+/// From entity to entity by the index: the cost depends on the entities, not on their records. An
+/// entity whose last record is forgotten has none that is not.
+///
+/// A recursion gives its rows in the order in which they were found, and CROSS JOIN keeps it.
+pub(super) async fn entities(
+    connection: &mut SqliteConnection,
+    (kind, shard): (i64, u32),
+    after: Option<EntityId>,
+    limit: usize,
+) -> Result<Vec<StoredEntity>, Error> {
+    let rows = sqlx::query(
+        "WITH RECURSIVE found (entity) AS (
+             SELECT min(entity) FROM casty_record WHERE kind = ?1 AND shard = ?2 AND entity > ?3
+             UNION ALL
+             SELECT (SELECT min(entity) FROM casty_record
+                     WHERE kind = ?1 AND shard = ?2 AND entity > found.entity)
+             FROM found WHERE found.entity IS NOT NULL)
+         SELECT found.entity, last.seq, last.at FROM found
+         CROSS JOIN casty_record AS last
+           ON last.kind = ?1 AND last.shard = ?2 AND last.entity = found.entity
+              AND last.seq = (SELECT max(seq) FROM casty_record
+                              WHERE kind = ?1 AND shard = ?2 AND entity = found.entity)
+         WHERE length(last.body) > 0
+            OR EXISTS (SELECT 1 FROM casty_state
+                       WHERE kind = ?1 AND shard = ?2 AND entity = found.entity)
+         LIMIT ?4",
+    )
+    .bind(kind)
+    .bind(shard)
+    .bind(after.map_or_else(String::new, |after| after.as_str().to_owned()))
+    .bind(limit_to_sql(limit))
+    .fetch_all(connection)
+    .await?;
+    let read = |row: SqliteRow| {
+        Ok(StoredEntity {
+            entity: EntityId::new(row.try_get::<&str, _>(0)?),
+            seq: number_from_sql(row.try_get(1)?),
+            at: number_from_sql(row.try_get(2)?),
+        })
+    };
+    rows.into_iter().map(read).collect()
+}

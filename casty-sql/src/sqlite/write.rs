@@ -1,0 +1,156 @@
+//! Claims, snapshots, and what is forgotten: one transaction each.
+
+use std::{num::NonZeroU32, sync::Arc};
+
+use casty::{
+    id::Epoch,
+    persistence::{JournalError, Snapshot},
+};
+use sqlx::{Error, Row, SqliteConnection};
+
+use crate::{
+    kinds::other_shards,
+    values::{epoch_from_sql, epoch_to_sql, number_from_sql, number_to_sql},
+};
+
+/// The claim that stands, if it is not the one that was asked for.
+pub(super) struct Stands {
+    pub(super) epoch: Epoch,
+    pub(super) owner: String,
+}
+
+/// Claims a log. A claim that is repeated writes nothing, so it works on a full disk.
+pub(super) async fn claim(
+    connection: &mut SqliteConnection,
+    kind: i64,
+    shard: u32,
+    epoch: Epoch,
+    owner: &str,
+) -> Result<Result<u64, Stands>, Error> {
+    let rows = sqlx::query(
+        "BEGIN IMMEDIATE;
+         SELECT epoch, owner, head FROM casty_shard WHERE kind = ?1 AND shard = ?2",
+    )
+    .bind(kind)
+    .bind(shard)
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut head = 0;
+    if let Some(row) = rows.first() {
+        let stands = Stands {
+            epoch: epoch_from_sql(row.try_get(0)?),
+            owner: row.try_get(1)?,
+        };
+        head = number_from_sql(row.try_get(2)?);
+        let is_repeated = stands.epoch == epoch && stands.owner == owner;
+        if is_repeated || stands.epoch >= epoch {
+            sqlx::query("ROLLBACK").execute(connection).await?;
+            return Ok(if is_repeated { Ok(head) } else { Err(stands) });
+        }
+    }
+    sqlx::query(
+        "INSERT INTO casty_shard (kind, shard, epoch, owner, head) VALUES (?1, ?2, ?3, ?4, 0)
+         ON CONFLICT (kind, shard) DO UPDATE SET epoch = excluded.epoch, owner = excluded.owner;
+         COMMIT",
+    )
+    .bind(kind)
+    .bind(shard)
+    .bind(epoch_to_sql(epoch))
+    .bind(owner.to_owned())
+    .execute(connection)
+    .await?;
+    Ok(Ok(head))
+}
+
+pub(super) async fn save(
+    connection: &mut SqliteConnection,
+    kind: i64,
+    shard: u32,
+    epoch: Epoch,
+    entity: String,
+    snapshot: Snapshot,
+) -> Result<(), Error> {
+    sqlx::query(
+        "INSERT INTO casty_state (kind, shard, entity, seq, at, body)
+         SELECT ?1, ?2, ?4, ?5, ?6, ?7 FROM casty_shard
+         WHERE kind = ?1 AND shard = ?2 AND epoch = ?3
+         ON CONFLICT (kind, shard, entity)
+         DO UPDATE SET seq = excluded.seq, at = excluded.at, body = excluded.body
+         WHERE casty_state.seq < excluded.seq",
+    )
+    .bind(kind)
+    .bind(shard)
+    .bind(epoch_to_sql(epoch))
+    .bind(entity)
+    .bind(number_to_sql(snapshot.seq))
+    .bind(number_to_sql(snapshot.at))
+    .bind(Vec::from(snapshot.body))
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+/// What is forgotten is always all up to a number. So the search for records that are not forgotten
+/// yet ends at the first one that is.
+pub(super) async fn forget(
+    connection: &mut SqliteConnection,
+    kind: i64,
+    shard: u32,
+    epoch: Epoch,
+    entity: String,
+    through: u64,
+    snapshot: bool,
+) -> Result<(), Error> {
+    sqlx::query(
+        "BEGIN IMMEDIATE;
+         UPDATE casty_record SET body = x''
+         WHERE kind = ?1 AND shard = ?2 AND entity = ?4 AND seq <= ?5
+           AND seq > coalesce((SELECT seq FROM casty_record
+                               WHERE kind = ?1 AND shard = ?2 AND entity = ?4 AND seq <= ?5
+                                 AND length(body) = 0 ORDER BY seq DESC LIMIT 1), 0)
+           AND EXISTS (SELECT 1 FROM casty_shard WHERE kind = ?1 AND shard = ?2 AND epoch = ?3);
+         DELETE FROM casty_state
+         WHERE kind = ?1 AND shard = ?2 AND entity = ?4 AND seq <= ?5 AND ?6
+           AND EXISTS (SELECT 1 FROM casty_shard WHERE kind = ?1 AND shard = ?2 AND epoch = ?3);
+         COMMIT",
+    )
+    .bind(kind)
+    .bind(shard)
+    .bind(epoch_to_sql(epoch))
+    .bind(entity)
+    .bind(number_to_sql(through))
+    .bind(snapshot)
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+/// The numbers of kinds. Those that are new are stored.
+pub(super) async fn open_kinds(
+    connection: &mut SqliteConnection,
+    kinds: &[(Arc<str>, NonZeroU32)],
+) -> Result<Result<Vec<i64>, JournalError>, Error> {
+    sqlx::query("BEGIN IMMEDIATE")
+        .execute(&mut *connection)
+        .await?;
+    let mut numbers = Vec::new();
+    for (name, shards) in kinds {
+        sqlx::query("INSERT INTO casty_kind (name, shards) VALUES (?1, ?2) ON CONFLICT DO NOTHING")
+            .bind(name.to_string())
+            .bind(shards.get())
+            .execute(&mut *connection)
+            .await?;
+        let row = sqlx::query("SELECT kind, shards FROM casty_kind WHERE name = ?1")
+            .bind(name.to_string())
+            .fetch_one(&mut *connection)
+            .await?;
+        let stored: i64 = row.try_get(1)?;
+        if stored != i64::from(shards.get()) {
+            sqlx::query("ROLLBACK").execute(connection).await?;
+            return Ok(Err(other_shards(name, stored, *shards)));
+        }
+        numbers.push(row.try_get(0)?);
+    }
+    sqlx::query("COMMIT").execute(connection).await?;
+    Ok(Ok(numbers))
+}

@@ -1,0 +1,6 @@
+//! The store in a file.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod contract;
