@@ -482,3 +482,6 @@ impl<F: Future> Future for WhileHeld<'_, F> {
         this.handler.poll(cx)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -121,13 +121,13 @@ impl Progress {
         &self.changed
     }
 
-    pub(super) fn confirm(&self, seq: u64, position: u64) {
+    pub(crate) fn confirm(&self, seq: u64, position: u64) {
         self.position.store(position, Ordering::Release);
         self.durable.store(seq, Ordering::Release);
         self.changed.notify_waiters();
     }
 
-    pub(super) fn fail(&self, why: NotStored) {
+    pub(crate) fn fail(&self, why: NotStored) {
         let _ = self.failed.set(why);
         self.changed.notify_waiters();
     }
