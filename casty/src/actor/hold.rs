@@ -185,12 +185,24 @@ pub(crate) fn not_confirmed() -> Option<Failure> {
     })
 }
 
+/// The failure of an ask whose message was not sent.
+#[cold]
+pub(crate) fn unsent(failure: Failure) -> Failure {
+    match failure {
+        // What may be stored is not of this message.
+        Failure::NotStored { reason, .. } => Failure::NotStored {
+            reason,
+            possibly: false,
+        },
+        other => other,
+    }
+}
+
 /// The failure of a message that was not sent for this reason.
 fn not_stored(why: &NotStored) -> Failure {
-    Failure::Unreachable {
-        node: "store".to_owned(),
+    Failure::NotStored {
         reason: why.reason.clone(),
-        maybe_handled: false,
+        possibly: why.possibly,
     }
 }
 

@@ -333,7 +333,8 @@ impl<A: Actor> UnderWay<A> {
                     }
                     Poll::Ready(Err(rejected)) => {
                         self.state = AskState::Done;
-                        return Poll::Ready(Err(NoAnswer::Failed(rejected.failure)));
+                        let why = hold::unsent(rejected.failure);
+                        return Poll::Ready(Err(NoAnswer::Failed(why)));
                     }
                     Poll::Pending => {
                         let Poll::Ready(_) = asked.poll(cx, self.after) else {
@@ -341,7 +342,7 @@ impl<A: Actor> UnderWay<A> {
                         };
                         // Dropping `sending` withdraws the message.
                         self.state = AskState::Done;
-                        let why = hold::not_confirmed().unwrap_or(Failure::Full);
+                        let why = hold::not_confirmed().map_or(Failure::Full, hold::unsent);
                         return Poll::Ready(Err(NoAnswer::Failed(why)));
                     }
                 },
