@@ -4,11 +4,13 @@
 //! The rest of the crate then still sees the functions, and the compiler adds no errors about
 //! attributes that it does not know.
 
-use syn::{Attribute, FnArg, ImplItemFn};
+use syn::{Attribute, FnArg, ImplItemFn, Signature};
 
 /// The attributes that have a meaning inside an annotated impl block.
-pub(crate) const HELPERS: [&str; 8] = [
+pub(crate) const HELPERS: [&str; 10] = [
     "message",
+    "event",
+    "upcast",
     "init",
     "on_start",
     "on_stop",
@@ -76,7 +78,12 @@ pub(crate) fn is_field_attribute(attribute: &Attribute) -> bool {
 
 /// Takes the attributes off a message function's arguments that only a field can have.
 pub(crate) fn strip_arguments(function: &mut ImplItemFn) {
-    for input in &mut function.sig.inputs {
+    strip_fields(&mut function.sig);
+}
+
+/// The same, for any function.
+pub(crate) fn strip_fields(sig: &mut Signature) {
+    for input in &mut sig.inputs {
         if let FnArg::Typed(argument) = input {
             argument
                 .attrs

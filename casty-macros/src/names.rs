@@ -48,6 +48,11 @@ pub(crate) fn message_enum(actor: &Ident) -> Ident {
     format_ident!("{}Msg", actor.unraw(), span = actor.span())
 }
 
+/// The enum of events.
+pub(crate) fn event_enum(actor: &Ident) -> Ident {
+    format_ident!("{}Event", actor.unraw(), span = actor.span())
+}
+
 /// The typed proxy.
 pub(crate) fn proxy(actor: &Ident) -> Ident {
     format_ident!("{}Ref", actor.unraw(), span = actor.span())

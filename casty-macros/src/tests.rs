@@ -379,3 +379,187 @@ fn an_auction_with_all_that_states_share() {
         },
     ));
 }
+
+/// The hidden and visible items that only a stored type has, and its dispatch.
+fn of_the_stored(options: TokenStream, item: TokenStream) -> String {
+    fn is_stored(item: &syn::Item) -> bool {
+        match item {
+            syn::Item::Impl(item) => {
+                let of = item.trait_.as_ref();
+                let of = of.and_then(|(path, _)| path.segments.last());
+                let of = of.map(|last| last.ident.to_string());
+                let this = crate::text::of(&item.self_ty);
+                match of.as_deref() {
+                    Some("Actor" | "Entity" | "Events" | "EventOf" | "EventSourced") => true,
+                    Some("MessageForm") => !this.ends_with("Msg"),
+                    None => this == "__Old",
+                    Some(_) => false,
+                }
+            }
+            syn::Item::Enum(item) => {
+                let name = item.ident.to_string();
+                name.ends_with("Event") || name == "__Old"
+            }
+            _ => false,
+        }
+    }
+    fn shown(items: Vec<syn::Item>) -> Vec<syn::Item> {
+        let mut found = Vec::new();
+        for item in items {
+            match item {
+                syn::Item::Const(hidden) => {
+                    let syn::Expr::Block(block) = *hidden.expr else {
+                        continue;
+                    };
+                    let statements = block.block.stmts.into_iter();
+                    found.extend(shown(
+                        statements
+                            .filter_map(|statement| match statement {
+                                syn::Stmt::Item(item) => Some(item),
+                                _ => None,
+                            })
+                            .collect(),
+                    ));
+                }
+                syn::Item::Mod(module) => {
+                    let (_, items) = module.content.expect("a module with a body");
+                    found.extend(shown(items));
+                }
+                item if is_stored(&item) => found.push(item),
+                _ => {}
+            }
+        }
+        found
+    }
+    let whole = expanded(Kind::Entity, options, item);
+    let file = syn::parse_file(&whole).expect("an expansion without errors");
+    prettyplease::unparse(&syn::File {
+        shebang: None,
+        frontmatter: None,
+        attrs: Vec::new(),
+        items: shown(file.items),
+    })
+}
+
+#[test]
+fn an_event_sourced_account() {
+    assert_snapshot!(of_the_stored(
+        quote!(event_sourced, snapshot_every = 100, retain = "90d"),
+        quote! {
+            impl Account {
+                /// Takes `amount` out.
+                #[message]
+                fn withdraw(&self, amount: u64) -> Result<Effect<Self, u64>, InsufficientFunds> {
+                    Ok(Effect::persist(AccountEvent::Withdrawn { amount }).reply(|account| account.balance))
+                }
+
+                #[message]
+                async fn close(&self) -> Effect<Self> {
+                    Effect::none()
+                }
+
+                #[message]
+                fn balance(&self) -> u64 {
+                    self.balance
+                }
+
+                /// It went out.
+                #[event(version = 2)]
+                fn withdrawn(&mut self, amount: u64, #[serde(default)] note: Option<String>) {
+                    self.balance -= amount;
+                }
+
+                #[upcast(from = 1)]
+                fn withdrawn_v1(cents: u64) -> AccountEvent {
+                    AccountEvent::Withdrawn { amount: cents, note: None }
+                }
+
+                #[upcast(removed = "checked", from = 1)]
+                fn checked() {}
+            }
+        },
+    ));
+}
+
+#[test]
+fn an_event_sourced_cart() {
+    assert_snapshot!(of_the_stored(
+        quote!(event_sourced),
+        quote! {
+            mod cart {
+                #[state(common)]
+                pub struct Customer {
+                    visits: u32,
+                }
+
+                #[state(initial)]
+                pub struct Empty;
+
+                #[state]
+                pub struct Active {
+                    items: Vec<Item>,
+                }
+
+                #[behavior(otherwise = reject)]
+                impl Empty {
+                    #[message]
+                    fn add_item(&self, item: Item) -> Effect<Cart> {
+                        Effect::persist(CartEvent::ItemAdded { item })
+                    }
+
+                    #[event]
+                    fn item_added(self, item: Item, customer: &mut Customer) -> Active {
+                        Active { items: vec![item] }
+                    }
+                }
+
+                #[behavior(otherwise = reject)]
+                impl Active {
+                    #[on_enter]
+                    async fn entered(&self) {}
+
+                    #[on_exit]
+                    fn left(customer: &Customer) {}
+
+                    #[message(internal, after = "30m")]
+                    fn forgotten(&self) -> Effect<Cart> {
+                        Effect::persist(CartEvent::Cleared {})
+                    }
+
+                    #[event]
+                    fn item_added(&mut self, item: Item) {
+                        self.items.push(item);
+                    }
+
+                    #[event]
+                    fn cleared(self) -> OneOf<Self, Empty> {
+                        Empty.into()
+                    }
+                }
+            }
+        },
+    ));
+}
+
+#[test]
+fn a_durable_counter() {
+    assert_snapshot!(of_the_stored(
+        quote!(durable),
+        quote! {
+            impl Counter {
+                #[on_start]
+                fn started(&mut self) {}
+
+                #[message]
+                fn increment(&mut self, amount: i64) {
+                    self.value += amount;
+                }
+
+                #[message]
+                fn value(&self) -> i64 {
+                    self.value
+                }
+            }
+        },
+    ));
+}

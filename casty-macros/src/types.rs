@@ -66,8 +66,28 @@ pub(crate) fn is_self(ty: &Type) -> bool {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Travels {
     Wire,
+    /// Is stored, in an event.
+    Store,
     /// Stays in this process.
     Memory,
+}
+
+impl Travels {
+    /// What the value is a part of.
+    pub(crate) fn part_of(self) -> &'static str {
+        match self {
+            Self::Wire | Self::Memory => "a message",
+            Self::Store => "an event",
+        }
+    }
+
+    /// Why it cannot borrow.
+    fn outlives(self) -> &'static str {
+        match self {
+            Self::Wire | Self::Memory => "a message outlives the call that sends it",
+            Self::Store => "an event is stored and outlives the command that persists it",
+        }
+    }
 }
 
 /// Why a type cannot be part of a message, as far as its tokens show: the place and the reason.
@@ -95,14 +115,18 @@ impl Judge {
 
 impl<'ast> Visit<'ast> for Judge {
     fn visit_type(&mut self, ty: &'ast Type) {
-        let on_wire = self.travels == Travels::Wire;
+        let on_wire = self.travels != Travels::Memory;
+        let part = self.travels.part_of();
         match ty {
             Type::ImplTrait(_) => self.object(
                 ty,
                 "`impl Trait` has no name that a message could be declared with: write the concrete type",
             ),
             Type::Infer(_) => {
-                self.object(ty, "a message needs the type written out: replace `_` by it");
+                self.object(
+                    ty,
+                    format!("{part} needs the type written out: replace `_` by it"),
+                );
             }
             Type::Never(_) => self.object(
                 ty,
@@ -119,7 +143,7 @@ impl<'ast> Visit<'ast> for Judge {
             ),
             Type::Ptr(_) => self.object(
                 ty,
-                "a pointer cannot travel in a message: send the value itself",
+                format!("a pointer cannot travel in {part}: send the value itself"),
             ),
             _ => visit::visit_type(self, ty),
         }
@@ -142,8 +166,8 @@ impl<'ast> Visit<'ast> for Judge {
         } else {
             let owned = owned(&reference.elem);
             format!(
-                "`{shown}` borrows, but a message outlives the call that sends it: \
-                 write the owned type, `{owned}`"
+                "`{shown}` borrows, but {}: write the owned type, `{owned}`",
+                self.travels.outlives()
             )
         };
         self.object(reference, reason);
@@ -151,7 +175,7 @@ impl<'ast> Visit<'ast> for Judge {
 
     fn visit_type_path(&mut self, path: &'ast TypePath) {
         let named = path.path.segments.last().map(|last| &last.ident);
-        if self.travels == Travels::Wire && named.is_some_and(|name| name == "Cancellable") {
+        if self.travels != Travels::Memory && named.is_some_and(|name| name == "Cancellable") {
             self.object(
                 path,
                 "a `Cancellable` belongs to one activation on one node, so it cannot travel: in a state that \
@@ -166,8 +190,11 @@ impl<'ast> Visit<'ast> for Judge {
         if lifetime.ident != "static" {
             self.object(
                 lifetime,
-                "a message outlives the call that sends it, so it cannot borrow: \
-                 write a type without lifetimes (`'static` in place of this one may do)",
+                format!(
+                    "{}, so it cannot borrow: \
+                     write a type without lifetimes (`'static` in place of this one may do)",
+                    self.travels.outlives()
+                ),
             );
         }
     }

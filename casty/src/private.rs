@@ -14,7 +14,7 @@ pub use crate::{
         },
         cell::policy::{Children, OnFailure, Overflow, Policy},
         context::{Context, schedule::Cancellable},
-        effect::{EventSourced, Events, carry_out},
+        effect::{EventOf, EventSourced, Events, carry_out, carry_out_and_leave, replay},
         reference::{
             ActorRef, EntityRef, Hosted, Hosts, ProtocolRegistration,
             protocol::{Handles, Letter, Speaker, deserialize_speaker, serialize_speaker},
@@ -27,9 +27,10 @@ pub use crate::{
     id::{EntityId, Id},
     message::{
         codec::{DecodeError, EncodeError},
+        event_form::{pack_event, unpack_event},
         form::{
             Field, Form, MessageForm, MessageReader, MessageWriter, PackedFields, pack,
-            read_message, slot, unpack, write_message,
+            read_message, slot, unpack, unpack_fields, write_message,
         },
         wire::Wire,
     },
@@ -110,6 +111,17 @@ pub trait Moves: Wire {}
 #[diagnostic::do_not_recommend]
 impl<S: Wire> Moves for S {}
 
+/// A state that can be stored.
+#[diagnostic::on_unimplemented(
+    message = "the state `{Self}` cannot be stored",
+    label = "not serializable, or not `Send + 'static`",
+    note = "the state of an event-sourced or durable entity is written to the store: derive serde's `Serialize` and `Deserialize` for `{Self}`, or write `#[message]` above its definition"
+)]
+pub trait Stores: Wire {}
+
+#[diagnostic::do_not_recommend]
+impl<S: Wire> Stores for S {}
+
 /// How a state is written and read.
 #[derive(Debug)]
 pub struct StateCodec<S> {
@@ -126,7 +138,15 @@ pub const fn moves<S: Moves>() -> StateCodec<S> {
     }
 }
 
-/// Appends the encoded state of an entity that leaves this node. Returns the state's name in a
+/// The same for a state that is stored.
+pub const fn stores<S: Stores>() -> StateCodec<S> {
+    StateCodec {
+        encode: codec::encode::<S>,
+        decode: codec::decode::<S>,
+    }
+}
+
+/// Appends the encoded state of an entity that leaves this node or is stored. Returns the state's name in a
 /// state machine.
 pub fn freeze<S>(
     codec: &StateCodec<S>,
@@ -165,6 +185,85 @@ pub fn repeats_in_each_state(begun: Cancellable) -> Cancellable {
 pub fn thaw_unknown<S>(name: &str) -> Result<S, DecodeError> {
     Err(DecodeError(format!(
         "there is no state `{name}` in this version"
+    )))
+}
+
+/// A value that can be part of an event.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be part of an event",
+    label = "not serializable, or not `Send + 'static`",
+    note = "an event is stored: write `#[message]` above the definition of your type, or derive serde's `Serialize` and `Deserialize` for it"
+)]
+pub trait InEvents: Wire {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Wire> InEvents for T {}
+
+/// Requires that a type can be part of an event, and gives what stands for it, as [`wire`] does.
+pub const fn in_event<T: InEvents>() -> impl Field<Value = T> {
+    Known::new()
+}
+
+/// What an old event has become: an event of today, several, or none.
+#[diagnostic::on_unimplemented(
+    message = "an old event cannot become `{Self}`",
+    label = "neither an event of this entity nor several",
+    note = "an `#[upcast]` function returns an event of today, as `AccountEvent`, several as `Vec<AccountEvent>`, one or none as `Option<AccountEvent>`, or nothing"
+)]
+pub trait Becomes<V> {
+    /// The events of today.
+    fn events(self) -> Vec<V>;
+}
+
+impl<V: Events> Becomes<V> for V {
+    fn events(self) -> Vec<V> {
+        vec![self]
+    }
+}
+
+impl<V: Events> Becomes<V> for Vec<V> {
+    fn events(self) -> Self {
+        self
+    }
+}
+
+impl<V: Events> Becomes<V> for Option<V> {
+    fn events(self) -> Vec<V> {
+        self.into_iter().collect()
+    }
+}
+
+impl<V: Events> Becomes<V> for () {
+    fn events(self) -> Vec<V> {
+        Vec::new()
+    }
+}
+
+/// The error for an event that this version of the code cannot read. `known` are its events, each
+/// with its version.
+pub fn unknown_event<V>(name: &str, version: u32, known: &[(&str, u32)]) -> Result<V, DecodeError> {
+    let of_this_name = known.iter().find(|(known, _)| *known == name);
+    let reason = match of_this_name {
+        Some((_, present)) if version > *present => format!(
+            "a newer version of the program wrote it: this one knows `{name}` up to version {present}"
+        ),
+        Some(_) => format!(
+            "there is no upcaster for it: write `#[upcast(event = {name}, from = {version})]` above one"
+        ),
+        None => format!(
+            "there is no such event: write `#[upcast(removed = \"{name}\", from = {version})]` \
+             above a function that makes today's of it, or none"
+        ),
+    };
+    Err(DecodeError(format!(
+        "event `{name}` of version {version} cannot be read: {reason}"
+    )))
+}
+
+/// The error for an event that the present state does not know.
+pub fn no_event_here<V>(state: &str, event: &str) -> Result<V, DecodeError> {
+    Err(DecodeError(format!(
+        "state `{state}` has no event `{event}`: write an `#[event]` function of this name in its block"
     )))
 }
 

@@ -12,6 +12,7 @@ use super::{
         Common, GuardParameter, Handler, Hook, HookParameter, Init, Message, Outcome, Parameter,
         State, Turn,
     },
+    stored::How,
 };
 use crate::names;
 
@@ -37,6 +38,8 @@ impl Expansion<'_> {
             quote!(fn handle_now)
         };
         let policy = behavior.settings.policy(private);
+        let stored = behavior.settings.stored.as_ref();
+        let stored = stored.map(|stored| stored.constants(private));
         let machine_methods = self.machine_methods();
         let hooks = Turn::OF_ACTORS
             .into_iter()
@@ -52,6 +55,7 @@ impl Expansion<'_> {
                 const NAME: &'static ::core::primitive::str = #name;
                 const POLICY: #private::Policy = #policy;
                 const SCHEMA: &'static ::core::primitive::str = #schema;
+                #stored
 
                 fn proxy(__address: Self::Address) -> Self::Ref {
                     #proxy(__address)
@@ -147,12 +151,27 @@ impl Expansion<'_> {
         let call = self.handler_call(of, state, handler);
         let then = if let Outcome::Later = handler.outcome {
             quote!(#private::Handled::later(#call, __Reply::#variant))
+        } else if let Outcome::Effect {
+            is_fallible,
+            is_later,
+        } = handler.outcome
+        {
+            self.carried_out(of, handler, &call, (is_fallible, is_later))
         } else if handler.wraps() {
             quote!(#private::Handled::Reply(__Reply::#variant(::core::result::Result::Ok(#call))))
         } else {
             quote!(#private::Handled::Reply(__Reply::#variant(#call)))
         };
-        self.guarded(of, state, handler, then)
+        self.guarded(of, state, handler, self.with_changes(handler.changes, then))
+    }
+
+    /// Says that what follows may change a state that is stored as it is.
+    pub(super) fn with_changes(&self, changes: bool, then: TokenStream) -> TokenStream {
+        if !changes || self.behavior.settings.how() != Some(How::State) {
+            return then;
+        }
+        let private = &self.private;
+        quote!({ #private::changes(__ctx); #then })
     }
 
     /// The call itself, of a function of the type `of`.
@@ -240,12 +259,13 @@ impl Expansion<'_> {
         let parameters = Self::hook_arguments(hook);
         let arguments: Vec<_> = [state.clone()].into_iter().chain(parameters).collect();
         let call = self.call(of, &hook.ident, hook.is_async, &arguments);
-        if hook.is_fallible {
+        let ran = if hook.is_fallible {
             let span = names::at(hook.ident.span());
             names::all_at(span, quote!(#private::hook_result(#call)))
         } else {
             quote!(#call; ::core::result::Result::Ok(()))
-        }
+        };
+        self.with_changes(hook.changes, ran)
     }
 
     /// What a hook takes besides the state.
@@ -349,7 +369,25 @@ impl Expansion<'_> {
         let (actor, shards) = (self.actor(), behavior.settings.shards);
         let id = self.id();
         let speaks = self.registered_protocols();
-        let migration = behavior.settings.migrates.then(|| self.migration());
+        let migrates = behavior.settings.migrates.then(|| {
+            quote!(
+                const MIGRATES: ::core::primitive::bool = true;
+            )
+        });
+        let is_frozen = behavior.settings.migrates || behavior.settings.stored.is_some();
+        let frozen = is_frozen.then(|| self.frozen());
+        let replayed = self.is_event_sourced().then(|| {
+            quote! {
+                fn replay(
+                    &mut self,
+                    __name: &::core::primitive::str,
+                    __version: ::core::primitive::u32,
+                    __event: &[::core::primitive::u8],
+                ) -> ::core::result::Result<(), #private::DecodeError> {
+                    #private::replay(self, __name, __version, __event)
+                }
+            }
+        });
         let role = behavior.settings.role.as_ref().map(|role| {
             quote! {
                 const ROLE: ::core::option::Option<&'static str> = ::core::option::Option::Some(#role);
@@ -364,22 +402,25 @@ impl Expansion<'_> {
 
                 #role
                 #speaks
-                #migration
+                #migrates
+                #frozen
+                #replayed
             },
         )
     }
 
-    /// How the state is written on one node and read on another. The state of a machine travels
+    /// How the state is written and read, for a move or for the store. The state of a machine goes
     /// with its name.
-    fn migration(&self) -> TokenStream {
+    fn frozen(&self) -> TokenStream {
         let private = &self.private;
+        let codec = self.state_codec();
         let states = self.sound_states();
         let (frozen, thawed) = if self.behavior.is_machine() {
             let state_enum = self.state_enum();
             let frozen = states.iter().map(|State { ident, ty, .. }| {
                 let (span, name) = (names::at(ident.span()), ident.unraw().to_string());
                 let freeze = quote_spanned! {span=>
-                    #private::freeze(&#private::moves::<#ty>(), #name, __state, __out)
+                    #private::freeze(&#private::#codec::<#ty>(), #name, __state, __out)
                 };
                 let freeze = self.with_frozen_common(freeze);
                 quote!(#state_enum::#ident(ref __state) => #freeze,)
@@ -387,7 +428,7 @@ impl Expansion<'_> {
             let thawed = states.iter().map(|State { ident, ty, .. }| {
                 let (span, name) = (names::at(ident.span()), ident.unraw().to_string());
                 let thaw = quote_spanned! {span=>
-                    #private::thaw(&#private::moves::<#ty>(), __state)
+                    #private::thaw(&#private::#codec::<#ty>(), __state)
                 };
                 let thawed = quote!(|__state| #state_enum::#ident(__state));
                 quote!(#name => ::core::result::Result::map(#thaw, #thawed),)
@@ -414,14 +455,12 @@ impl Expansion<'_> {
             let span = names::at(ident.span());
             (
                 quote_spanned! {span=>
-                    #private::freeze(&#private::moves::<#ty>(), "", self, __out)
+                    #private::freeze(&#private::#codec::<#ty>(), "", self, __out)
                 },
-                quote_spanned!(span=> #private::thaw(&#private::moves::<#ty>(), __state)),
+                quote_spanned!(span=> #private::thaw(&#private::#codec::<#ty>(), __state)),
             )
         };
         quote! {
-            const MIGRATES: ::core::primitive::bool = true;
-
             fn freeze(
                 &self,
                 __out: &mut #private::Vec<::core::primitive::u8>,
@@ -439,24 +478,34 @@ impl Expansion<'_> {
         }
     }
 
+    /// What requires a wire form of the state, in the words of why it needs one.
+    fn state_codec(&self) -> Ident {
+        let name = if self.behavior.settings.migrates {
+            "moves"
+        } else {
+            "stores"
+        };
+        Ident::new(name, Span::call_site())
+    }
+
     /// The common data goes before the state.
     fn with_frozen_common(&self, freeze: TokenStream) -> TokenStream {
-        let private = &self.private;
+        let (private, codec) = (&self.private, self.state_codec());
         let Some(Common { ident, ty, .. }) = &self.behavior.common else {
             return freeze;
         };
         let span = names::at(ident.span());
-        let common = quote_spanned!(span=> &#private::moves::<#ty>());
+        let common = quote_spanned!(span=> &#private::#codec::<#ty>());
         quote!(#private::freeze_common(#common, &self.1, __out, |__out| #freeze))
     }
 
     fn with_thawed_common(&self, thawed: TokenStream) -> TokenStream {
-        let private = &self.private;
+        let (private, codec) = (&self.private, self.state_codec());
         let Some(Common { ident, ty, .. }) = &self.behavior.common else {
             return quote!(::core::result::Result::map(#thawed, Self));
         };
         let span = names::at(ident.span());
-        let common = quote_spanned!(span=> &#private::moves::<#ty>());
+        let common = quote_spanned!(span=> &#private::#codec::<#ty>());
         quote! {
             {
                 let (__common, __state) = #private::thaw_common(#common, __state)?;

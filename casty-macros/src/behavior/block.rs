@@ -1,9 +1,10 @@
 //! Reads the functions of an impl block.
 
 use proc_macro2::Ident;
-use syn::{Attribute, ImplItem, ImplItemFn, ItemImpl, Signature, parse_quote};
+use syn::{Attribute, ImplItem, ImplItemFn, ItemImpl, ReceiverKind, Signature, parse_quote};
 
 use super::{
+    event,
     handler::{self, Wrong},
     lifecycle, lints,
     model::{State, Turn},
@@ -49,6 +50,10 @@ pub(super) fn take_functions(items: &mut [ImplItem]) -> Vec<Annotated> {
             continue;
         };
         match (helper, Turn::of(helper)) {
+            ("event" | "upcast", _) => {
+                fallback::strip_arguments(function);
+                lints::of_an_event(function);
+            }
             ("message", _) => {
                 fallback::strip_arguments(function);
                 lints::of_a_message(function);
@@ -107,6 +112,13 @@ fn more_parts(function: &ImplItemFn, first: &str, errors: &mut Errors) -> bool {
     errors.count() > before
 }
 
+/// The name of a function that takes its state, and does not say where that leads.
+fn lost(scope: Scope<'_>, function: &ImplItemFn) -> Option<Ident> {
+    let receiver = function.sig.receiver().map(|receiver| &receiver.kind);
+    let takes = scope.machine.is_some() && matches!(receiver, Some(ReceiverKind::Value));
+    takes.then(|| function.sig.ident.clone())
+}
+
 /// Adds to a state what its functions say.
 pub(super) fn functions(
     scope: Scope<'_>,
@@ -123,6 +135,7 @@ pub(super) fn functions(
         match helper {
             "message" => state.written.push(function.sig.ident.clone()),
             "init" => state.has_init = true,
+            "event" => state.written_events.push(function.sig.ident.clone()),
             _ => {}
         }
         if more_parts(&function, helper, errors) {
@@ -134,6 +147,18 @@ pub(super) fn functions(
                 Err(Wrong::IsLost) => state.lost.push(function.sig.ident),
                 Err(Wrong::Otherwise) => {}
             },
+            "event" => {
+                let event = event::parse(scope, &function, &attribute, errors);
+                if event.is_none() {
+                    state.lost.extend(lost(scope, &function));
+                }
+                state.events.extend(event);
+            }
+            "upcast" => {
+                let upcast =
+                    event::upcast(scope, (&function.sig, &function.attrs), &attribute, errors);
+                state.upcasts.extend(upcast);
+            }
             "init" => {
                 let init = lifecycle::init(&function, &attribute, scope, errors);
                 state.init.extend(init);

@@ -5,6 +5,8 @@ use proc_macro2::Ident;
 use super::{
     machine,
     model::{Behavior, Handler, Message, Turn},
+    stored::How,
+    versions,
 };
 use crate::errors::Errors;
 
@@ -29,6 +31,9 @@ pub(super) fn check(behavior: &mut Behavior, errors: &mut Errors) {
         protocol(behavior);
     }
     wire_names(&behavior.messages, errors);
+    if behavior.settings.how() == Some(How::Events) {
+        versions::check(behavior, errors);
+    }
 }
 
 fn has_messages(behavior: &Behavior, errors: &mut Errors) {

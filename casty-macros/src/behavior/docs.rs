@@ -6,7 +6,7 @@ use proc_macro2::TokenStream;
 use quote::quote;
 use syn::{Attribute, Visibility, ext::IdentExt, parse_quote};
 
-use super::model::{Behavior, Message, Otherwise, Reply};
+use super::model::{Behavior, Event, Message, Otherwise, Reply};
 use crate::{names, text};
 
 /// A table of the messages, each with a link to the method that sends it.
@@ -32,6 +32,47 @@ pub(super) fn table(behavior: &Behavior) -> Attribute {
         );
     }
     parse_quote!(#[doc = #table])
+}
+
+/// A table of the events, if there are any.
+pub(super) fn table_of_events(behavior: &Behavior) -> Option<Attribute> {
+    if behavior.events.is_empty() {
+        return None;
+    }
+    let events = names::event_enum(&behavior.ident);
+    let mut table = format!(
+        "\n# Events\n\n[`{events}`] has a variant for each.\n\n\
+         | event | arguments | version |\n|---|---|---|\n"
+    );
+    for Event { form, version, .. } in &behavior.events {
+        let (variant, name) = (&form.variant, &form.wire_name);
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            table,
+            "| [`{name}`]({events}::{variant}) | {} | {version} |",
+            cell(&arguments(form)),
+        );
+    }
+    Some(parse_quote!(#[doc = #table]))
+}
+
+/// The docs of `CounterEvent`.
+pub(super) fn of_events(behavior: &Behavior) -> TokenStream {
+    let actor = &behavior.ident;
+    let summary = format!(" The events of [`{actor}`], which its commands persist.");
+    let table = behavior.is_machine().then(|| table_of_events(behavior));
+    let table = table.flatten();
+    quote!(#[doc = #summary] #table)
+}
+
+/// The docs of an event: those of its function, if it has any.
+pub(super) fn of_event(event: &Message) -> TokenStream {
+    if event.docs.is_empty() {
+        let text = format!(" What `{}` applies to the state.", event.ident.unraw());
+        return quote!(#[doc = #text]);
+    }
+    let docs = &event.docs;
+    quote!(#(#docs)*)
 }
 
 /// The docs of `CounterMsg`. The table stands above the impl block, if there is one.

@@ -22,6 +22,8 @@ pub(super) struct Expansion<'a> {
     pub(super) message: Ident,
     /// `CounterRef`
     pub(super) proxy: Ident,
+    /// `CounterEvent`, if the type is event-sourced.
+    pub(super) event: Ident,
     /// The short name of `::casty::__private`, which the hidden items share.
     pub(super) private: TokenStream,
     /// The same, for the items that a user sees.
@@ -38,6 +40,7 @@ impl<'a> Expansion<'a> {
             behavior,
             message: names::message_enum(&behavior.ident),
             proxy: names::proxy(&behavior.ident),
+            event: names::event_enum(&behavior.ident),
             private: quote!(__casty),
             visible: quote!(#casty::__private),
             params: quote!(#params),
@@ -51,7 +54,7 @@ impl<'a> Expansion<'a> {
             self.assertions(),
             self.message_impl(),
             self.message_debug(),
-            self.message_serde(),
+            self.serde_of(&self.messages()),
             self.reply_enum(),
             self.reply_impl(),
             self.proxy_methods(),
@@ -65,10 +68,12 @@ impl<'a> Expansion<'a> {
             self.entity_impl(),
             self.registration(),
             self.protocols(),
+            self.events(),
         ];
         let machine_struct = self.machine_struct();
         let message_enum = self.message_enum();
         let proxy_struct = self.proxy_struct();
+        let event_enum = self.event_enum();
         let (lints, private, visible) = (hidden_lints(), &self.private, &self.visible);
         quote! {
             #lints
@@ -79,6 +84,7 @@ impl<'a> Expansion<'a> {
             #machine_struct
             #message_enum
             #proxy_struct
+            #event_enum
         }
     }
 

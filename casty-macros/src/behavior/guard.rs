@@ -198,6 +198,7 @@ impl Guarded<'_> {
         let is_later = match self.outcome {
             Outcome::Later => true,
             Outcome::Leaves(transition) => transition.answer == Answer::Later,
+            Outcome::Effect { is_later, .. } => *is_later,
             Outcome::Reply => false,
         };
         if is_later {

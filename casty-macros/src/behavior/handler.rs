@@ -2,11 +2,12 @@
 
 use proc_macro2::Ident;
 use syn::{
-    Attribute, FnArg, ImplItemFn, Pat, PatType, ReceiverKind, Signature, Token, ext::IdentExt,
-    punctuated::Punctuated,
+    Attribute, FnArg, ImplItemFn, Pat, PatType, Receiver, ReceiverKind, Signature, Token,
+    ext::IdentExt, punctuated::Punctuated,
 };
 
 use super::{
+    effect::{self, Decided},
     guard,
     model::{Argument, Handler, Message, Outcome, Parameter, Reply},
     reply,
@@ -105,6 +106,8 @@ pub(super) fn parse(
             is_built_in: false,
         },
         is_async: sig.asyncness.is_some(),
+        changes: signature::changes(sig)
+            || parameters.contains(&Parameter::Common { is_mutable: true }),
         parameters,
         outcome,
         timer,
@@ -138,6 +141,21 @@ fn returned(
         let output = machine.aliases.resolve_output(&sig.output);
         let (reply, transition) = from.parse(&output, errors)?;
         return Some((reply, Outcome::Leaves(transition)));
+    }
+    match effect::parse(scope, &sig.output, errors) {
+        Decided::Effect(reply, _) if internal && !matches!(reply, Reply::Unit) => {
+            errors.at(
+                types::returned(&sig.output),
+                format!(
+                    "an internal message has no asker: return an effect without a reply, `{}`",
+                    scope.effect().replace(", R", "")
+                ),
+            );
+            return None;
+        }
+        Decided::Effect(reply, outcome) => return Some((reply, outcome)),
+        Decided::Wrong => return None,
+        Decided::Otherwise => {}
     }
     if let Some(ty) = types::returned(&sig.output) {
         if let Some(machine) = scope.machine
@@ -202,6 +220,10 @@ fn receiver(scope: Scope<'_>, sig: &Signature, errors: &mut Errors) {
         );
         return;
     };
+    if scope.is_event_sourced() {
+        decides(scope, receiver, errors);
+        return;
+    }
     match (&receiver.kind, scope.machine) {
         (ReceiverKind::Value, Some(_)) => {}
         (ReceiverKind::Value, None) => errors.at(
@@ -215,6 +237,22 @@ fn receiver(scope: Scope<'_>, sig: &Signature, errors: &mut Errors) {
         ),
         (_, Some(_)) => signature::borrowed_self(receiver, "take the state as it is", ", or `self` to leave it", errors),
         (_, None) => signature::borrowed_self(receiver, &format!("a message leaves the {} where it is", scope.kind.noun()), "", errors),
+    }
+}
+
+/// Requires that a command of an event-sourced type only looks at the state.
+fn decides(scope: Scope<'_>, receiver: &Receiver, errors: &mut Errors) {
+    if signature::is_changed(receiver) {
+        errors.at(
+            receiver,
+            format!(
+                "a command decides, and events change: take `&self`, return `{}`, \
+                 and change the state in an `#[event]` function",
+                scope.effect()
+            ),
+        );
+    } else {
+        signature::borrowed_self(receiver, "a command only looks at the state", "", errors);
     }
 }
 
@@ -237,6 +275,13 @@ fn parameters(
         if signature::is_context(scope, input, &mut has_context, errors) {
             parameters.push(Parameter::Context);
         } else if let Some(is_mutable) = signature::common(scope, input, &mut has_common, errors) {
+            if is_mutable && scope.is_event_sourced() {
+                errors.at(
+                    &input.ty,
+                    "a command decides, and events change: take this by `&`, without `mut`, \
+                     and change it in an `#[event]` function",
+                );
+            }
             parameters.push(Parameter::Common { is_mutable });
         } else if let Some(argument) = argument(scope, input, &sig.inputs, travels, errors) {
             parameters.push(Parameter::Argument);
@@ -268,18 +313,23 @@ pub(super) fn field_name(argument: &Ident, inputs: &Punctuated<FnArg, Token![,]>
     }
 }
 
-fn argument(
+/// One field of a message or of an event.
+pub(super) fn argument(
     scope: Scope<'_>,
     input: &PatType,
     inputs: &Punctuated<FnArg, Token![,]>,
     travels: Travels,
     errors: &mut Errors,
 ) -> Option<Argument> {
+    let whole = travels.part_of();
+    let noun = whole.trim_start_matches("a ").trim_start_matches("an ");
     for attribute in &input.attrs {
         if attribute.path().is_ident("cfg") {
             errors.at(
                 attribute,
-                "a message has the same fields in every build: drop `#[cfg]` from the argument",
+                format!(
+                    "{whole} has the same fields in every build: drop `#[cfg]` from the argument"
+                ),
             );
         }
     }
@@ -293,16 +343,20 @@ fn argument(
         Pat::Wild(wild) => {
             errors.at(
                 wild,
-                "an argument's name is the name of the message's field: write a name in place of `_`, \
-                 such as `_amount`",
+                format!(
+                    "an argument's name is the name of the {noun}'s field: write a name in place of `_`, \
+                     such as `_amount`"
+                ),
             );
             return None;
         }
         pattern => {
             errors.at(
                 pattern,
-                "an argument's name is the name of the message's field: write one name here, \
-                 and take the value apart inside the function",
+                format!(
+                    "an argument's name is the name of the {noun}'s field: write one name here, \
+                     and take the value apart inside the function"
+                ),
             );
             return None;
         }

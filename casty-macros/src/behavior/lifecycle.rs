@@ -1,6 +1,6 @@
 //! Reads the functions that an actor's life calls: `#[init]`, `#[on_start]` and the other hooks.
 
-use syn::{Attribute, FnArg, ImplItemFn, Meta, ReturnType, Type};
+use syn::{Attribute, FnArg, ImplItemFn, Meta, ReceiverKind, ReturnType, Type};
 
 use super::{
     kind::Kind,
@@ -142,6 +142,7 @@ pub(super) fn hook(
         }
     }
     let parameters = hook_parameters(turn, function, scope, errors);
+    looks_only(turn, function, scope, errors);
     of_a_machine(turn, scope, attribute, errors);
     let is_fallible = types::returned(&sig.output).is_some_and(|ty| {
         if matches!(turn, Turn::Enter | Turn::Exit) {
@@ -167,9 +168,52 @@ pub(super) fn hook(
         turn,
         ident: sig.ident.clone(),
         is_async: sig.asyncness.is_some(),
+        changes: signature::changes(sig)
+            || parameters.contains(&HookParameter::Common { is_mutable: true }),
         parameters,
         is_fallible,
     })
+}
+
+/// Reports a hook of an event-sourced type that changes what only events change. What runs before
+/// the first message may prepare what is not stored.
+fn looks_only(turn: Turn, function: &ImplItemFn, scope: Scope<'_>, errors: &mut Errors) {
+    if !scope.is_event_sourced() || matches!(turn, Turn::Start | Turn::Restart) {
+        return;
+    }
+    let receiver = function.sig.receiver();
+    let changed = receiver.filter(
+        |it| matches!(&it.kind, ReceiverKind::Reference(_, _, mutability) if mutability.is_some()),
+    );
+    if let Some(receiver) = changed {
+        errors.at(
+            receiver,
+            format!(
+                "what `#[{}]` changes is in no event, so it would be lost: take `&self`. \
+                 To change the state, let the hook send a message to `ctx.myself()`",
+                turn.name()
+            ),
+        );
+    }
+    let has_common = &mut false;
+    for input in &function.sig.inputs {
+        // A second one has been reported.
+        if let FnArg::Typed(input) = input
+            && let Type::Reference(lent) = types::bare(&input.ty)
+            && lent.mutability.is_some()
+            && let Some(common) = scope.common()
+            && types::last_segment(&lent.elem).is_some_and(|last| last.ident == common.ident)
+            && !std::mem::replace(has_common, true)
+        {
+            errors.at(
+                &input.ty,
+                format!(
+                    "what `#[{}]` changes is in no event, so it would be lost: take this by `&`, without `mut`",
+                    turn.name()
+                ),
+            );
+        }
+    }
 }
 
 /// Reports hooks that only states have.

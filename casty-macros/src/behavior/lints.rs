@@ -11,6 +11,18 @@ use crate::{fallback, types};
 
 /// Allows lints on a message function, whose signature is part of the protocol.
 pub(super) fn of_a_message(function: &mut ImplItemFn) {
+    of_a_form(
+        function,
+        "the protocol says what a message function looks like",
+    );
+}
+
+/// Allows lints on an event function or an upcaster, whose signature says what is stored.
+pub(super) fn of_an_event(function: &mut ImplItemFn) {
+    of_a_form(function, "it takes what is stored");
+}
+
+fn of_a_form(function: &mut ImplItemFn, reason: &str) {
     let sig = &function.sig;
     let mut lints = of_the_receiver(sig.receiver());
     let is_moved = |input: &FnArg| matches!(input, FnArg::Typed(typed) if !matches!(*typed.ty, Type::Reference(_)));
@@ -24,11 +36,7 @@ pub(super) fn of_a_message(function: &mut ImplItemFn) {
     if wraps.is_some_and(|last| last.ident == "Result" || last.ident == "Option") {
         lints.push(quote!(clippy::unnecessary_wraps));
     }
-    allow(
-        function,
-        &lints,
-        "the protocol says what a message function looks like",
-    );
+    allow(function, &lints, reason);
 }
 
 /// Allows lints on a hook, whose parameters casty determines.

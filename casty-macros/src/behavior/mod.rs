@@ -9,6 +9,9 @@ mod actor;
 mod block;
 mod check;
 mod docs;
+mod effect;
+mod event;
+mod events;
 mod expand;
 mod guard;
 mod handler;
@@ -26,8 +29,10 @@ mod scope;
 mod settings;
 mod signature;
 mod speaks;
+mod stored;
 mod timer;
 mod transition;
+mod versions;
 mod wire_form;
 
 use proc_macro2::{Span, TokenStream};
@@ -46,6 +51,7 @@ pub(crate) fn derive(kind: Kind, options: TokenStream, item: TokenStream) -> Tok
         Parsed::Block(mut behavior, mut block) => {
             check::check(&mut behavior, errors);
             block.attrs.push(docs::table(&behavior));
+            block.attrs.extend(docs::table_of_events(&behavior));
             let items = expand::expand(&behavior);
             quote!(#block #items)
         }

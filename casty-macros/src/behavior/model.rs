@@ -30,6 +30,10 @@ pub(super) struct Behavior {
     pub(super) common: Option<Common>,
     /// The policies that blocks for several states give them.
     pub(super) shared_policies: Vec<Policy>,
+    /// The events of all states together, if the type is event-sourced.
+    pub(super) events: Vec<Event>,
+    /// What reads events of older versions.
+    pub(super) upcasts: Vec<Upcast>,
 }
 
 /// States with a name of their own: `#[states(Live = Open, Extended)]`.
@@ -73,6 +77,10 @@ pub(super) struct State {
     /// Whether an `#[init]` was written, valid or not.
     pub(super) has_init: bool,
     pub(super) hooks: Vec<Hook>,
+    pub(super) events: Vec<EventHandler>,
+    /// The event functions, valid or not.
+    pub(super) written_events: Vec<Ident>,
+    pub(super) upcasts: Vec<Upcast>,
     /// What happens to messages that the state does not handle, where the attribute says so.
     pub(super) otherwise: Option<Policy>,
     /// The same for internal messages, where the attribute says so.
@@ -144,10 +152,56 @@ pub(super) enum Reply {
     },
 }
 
+/// An event of an event-sourced type.
+#[derive(Clone)]
+pub(super) struct Event {
+    /// Its names and its arguments, as those of a message.
+    pub(super) form: Message,
+    pub(super) version: u32,
+    /// Where the version is written, or the function's name.
+    pub(super) version_span: Span,
+}
+
+/// A function that applies an event in one state.
+pub(super) struct EventHandler {
+    pub(super) event: Event,
+    /// In the order of the function, after `self`.
+    pub(super) parameters: Vec<Parameter>,
+    /// Where it leads, if it takes the state.
+    pub(super) next: Option<Next>,
+    /// Whether the function can be called: an event with a mistake in its function still has its
+    /// place in the enum.
+    pub(super) is_sound: bool,
+}
+
+/// A function that makes today's events of one of an older version.
+#[derive(Clone)]
+pub(super) struct Upcast {
+    pub(super) ident: Ident,
+    /// The type that the function belongs to. `None`: it is a function of the module.
+    pub(super) of_type: Option<Type>,
+    pub(super) of: Upcasts,
+    pub(super) from: u32,
+    /// Where the version is written.
+    pub(super) from_span: Span,
+    pub(super) arguments: Vec<Argument>,
+}
+
+/// Which event an upcaster reads.
+#[derive(Clone)]
+pub(super) enum Upcasts {
+    /// One of today, by its function.
+    Present(Ident),
+    /// One that has no function any more, by its stored name.
+    Removed(String, Span),
+}
+
 /// A function that handles a message in one state.
 pub(super) struct Handler {
     pub(super) message: Message,
     pub(super) is_async: bool,
+    /// Whether it may change the state, or the common data.
+    pub(super) changes: bool,
     /// In the order of the function, after `self`.
     pub(super) parameters: Vec<Parameter>,
     pub(super) outcome: Outcome,
@@ -211,6 +265,13 @@ pub(super) enum Outcome {
     Reply,
     /// The reply comes from a promise, later.
     Later,
+    /// The handler returns what is to be persisted, and the reply with it.
+    Effect {
+        /// Whether the effect comes in a `Result`.
+        is_fallible: bool,
+        /// Whether the reply comes from a promise.
+        is_later: bool,
+    },
     /// The handler takes the state and returns the next one.
     Leaves(Transition),
 }
@@ -266,6 +327,8 @@ pub(super) struct Hook {
     /// In the order of the function, after `self`.
     pub(super) parameters: Vec<HookParameter>,
     pub(super) is_fallible: bool,
+    /// Whether it may change the state, or the common data.
+    pub(super) changes: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -393,6 +456,9 @@ impl State {
             init: Vec::new(),
             has_init: false,
             hooks: Vec::new(),
+            events: Vec::new(),
+            written_events: Vec::new(),
+            upcasts: Vec::new(),
             otherwise: None,
             internal: None,
             exceptions: Vec::new(),

@@ -90,6 +90,7 @@ fn behavior(
     });
     let scope = Scope {
         kind,
+        stored: settings.how(),
         this: &actor,
         machine: None,
         functions: &signatures,
@@ -105,6 +106,8 @@ fn behavior(
         groups: Vec::new(),
         common: None,
         shared_policies: Vec::new(),
+        events: Vec::new(),
+        upcasts: Vec::new(),
         states: vec![state],
         form: Form::OneState,
         ident,

@@ -8,68 +8,45 @@ use super::{
     docs,
     expand::{self, Expansion},
     model::{Message, Reply},
+    wire_form::Enumerated,
 };
 use crate::{names, types};
 
 impl Expansion<'_> {
     /// `enum CounterMsg`, with its wire form.
     pub(super) fn message_enum(&self) -> TokenStream {
-        let Self {
-            behavior, message, ..
-        } = self;
+        let behavior = self.behavior;
+        self.enum_of(&self.messages(), docs::of_enum(behavior), |message| {
+            docs::of_variant(behavior, message)
+        })
+    }
+
+    /// An enum of messages or events.
+    pub(super) fn enum_of(
+        &self,
+        of: &Enumerated<'_>,
+        docs: TokenStream,
+        docs_of: impl Fn(&Message) -> TokenStream,
+    ) -> TokenStream {
+        let ident = of.ident;
         let (_, _, clause) = self.generics().split_for_impl();
         let generics = self.generics();
-        let derives = self.derives_serde().then(|| self.serde_derives());
-        let variants = behavior
-            .messages
+        let derives = of.derives_serde().then(|| self.serde_derives());
+        let variants = of
+            .variants
             .iter()
-            .map(|message| self.message_variant(message));
+            .map(|message| variant(of, message, docs_of(message)));
         let skip = derives.is_some().then(|| quote!(#[serde(skip)]));
         let phantom = self.phantom_variant(quote!(#skip));
-        let docs = docs::of_enum(behavior);
         let lints = expand::visible_lints();
         quote! {
             #docs
             #derives
             #lints
-            pub enum #message #generics #clause {
+            pub enum #ident #generics #clause {
                 #(#variants)*
                 #phantom
             }
-        }
-    }
-
-    fn message_variant(&self, message: &Message) -> TokenStream {
-        let Message {
-            variant,
-            wire_name,
-            internal,
-            ..
-        } = message;
-        let derives = self.derives_serde();
-        let docs = docs::of_variant(self.behavior, message);
-        let fields = message.arguments.iter().map(|argument| {
-            let (ident, ty) = (&argument.ident, &argument.ty);
-            let attrs = argument.attrs.iter().filter(|attribute| {
-                let is_serde = attribute.path().is_ident("serde");
-                !is_serde || (derives && !internal)
-            });
-            // The variant stays off the wire as a whole; but serde would take a `&'static str` in
-            // it for borrowed.
-            let skip = (derives && *internal).then(|| quote!(#[serde(skip)]));
-            quote!(#(#attrs)* #skip #ident: #ty)
-        });
-        let hidden = internal.then(|| quote!(#[doc(hidden)]));
-        let wire = match (derives, internal) {
-            (false, _) => quote!(),
-            (true, true) => quote!(#[serde(skip)]),
-            (true, false) => quote!(#[serde(rename = #wire_name)]),
-        };
-        quote! {
-            #docs
-            #wire
-            #hidden
-            #variant { #(#fields,)* },
         }
     }
 
@@ -111,7 +88,7 @@ impl Expansion<'_> {
             }
         });
         // Where serde's derives write the form, they also read it.
-        let packed = (!self.derives_serde()).then(|| {
+        let packed = (!self.messages().derives_serde()).then(|| {
             quote! {
                 fn encode(&self, __out: &mut #private::Vec<::core::primitive::u8>) -> #encoded {
                     #private::pack(self, __out)
@@ -220,6 +197,15 @@ impl Expansion<'_> {
             let called = names::all_at(span, quote!(#private::#function::<#ty>()));
             assertions.extend(quote!(let _ = #called;));
         };
+        for event in &self.behavior.events {
+            for argument in &event.form.arguments {
+                if argument.has_own_form() {
+                    assert(quote!(in_memory), &argument.ty);
+                } else {
+                    assert(quote!(in_event), &argument.ty);
+                }
+            }
+        }
         for message in &self.behavior.messages {
             for argument in &message.arguments {
                 if message.internal || argument.has_own_form() {
@@ -232,6 +218,39 @@ impl Expansion<'_> {
         }
         let (params, _, clause) = self.generics().split_for_impl();
         quote!(fn __types_can_travel #params () #clause { #assertions })
+    }
+}
+
+fn variant(of: &Enumerated<'_>, message: &Message, docs: TokenStream) -> TokenStream {
+    let Message {
+        variant,
+        wire_name,
+        internal,
+        ..
+    } = message;
+    let derives = of.derives_serde();
+    let fields = message.arguments.iter().map(|argument| {
+        let (ident, ty) = (&argument.ident, &argument.ty);
+        let attrs = argument.attrs.iter().filter(|attribute| {
+            let is_serde = attribute.path().is_ident("serde");
+            !is_serde || (derives && !internal)
+        });
+        // The variant stays off the wire as a whole; but serde would take a `&'static str` in
+        // it for borrowed.
+        let skip = (derives && *internal).then(|| quote!(#[serde(skip)]));
+        quote!(#(#attrs)* #skip #ident: #ty)
+    });
+    let hidden = internal.then(|| quote!(#[doc(hidden)]));
+    let wire = match (derives, internal) {
+        (false, _) => quote!(),
+        (true, true) => quote!(#[serde(skip)]),
+        (true, false) => quote!(#[serde(rename = #wire_name)]),
+    };
+    quote! {
+        #docs
+        #wire
+        #hidden
+        #variant { #(#fields,)* },
     }
 }
 

@@ -7,12 +7,15 @@ use super::{
     kind::Kind,
     machine::Aliases,
     model::{Common, Group},
+    stored::How,
 };
 
 /// What `Self` means in a function, and which context the function may take.
 #[derive(Clone, Copy)]
 pub(super) struct Scope<'a> {
     pub(super) kind: Kind,
+    /// How the state is stored, if it is.
+    pub(super) stored: Option<How>,
     /// `Self`: the actor, or one of its states.
     pub(super) this: &'a Type,
     /// The machine that the state belongs to.
@@ -23,6 +26,8 @@ pub(super) struct Scope<'a> {
 
 /// The names of a machine that its functions may use.
 pub(super) struct Machine {
+    /// How the state is stored, if it is.
+    pub(super) stored: Option<How>,
     /// The module, `cart`.
     pub(super) module: Ident,
     /// The type that is generated, `Cart`.
@@ -43,6 +48,19 @@ impl Scope<'_> {
     /// `Counter`, `Cart`.
     pub(super) fn actor(&self) -> &Type {
         self.machine.map_or(self.this, |machine| &machine.actor)
+    }
+
+    /// Whether the state changes by events alone.
+    pub(super) fn is_event_sourced(&self) -> bool {
+        self.stored == Some(How::Events)
+    }
+
+    /// The type of effects, as it is written here.
+    pub(super) fn effect(&self) -> String {
+        match self.machine {
+            None => "Effect<Self, R>".to_owned(),
+            Some(machine) => format!("Effect<{}, R>", crate::text::of(&machine.actor)),
+        }
     }
 
     /// The data that all states have in common.

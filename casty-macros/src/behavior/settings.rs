@@ -6,7 +6,10 @@ use proc_macro2::{Ident, Literal, Span, TokenStream};
 use quote::{ToTokens, quote};
 use syn::{Generics, Path, Token, Type, parse::Parser, punctuated::Punctuated};
 
-use super::kind::Kind;
+use super::{
+    kind::Kind,
+    stored::{self, How, Stored},
+};
 use crate::{
     errors::Errors,
     options::{Grammar, Known, Options},
@@ -32,19 +35,14 @@ static ENTITY: Grammar = Grammar {
         Known::new("role", "role = \"storage\""),
         Known::new("id", "id = AccountId"),
         Known::tokens("protocols", "protocols(Pausable)"),
+        Known::new("event_sourced", "event_sourced"),
+        Known::new("durable", "durable"),
+        Known::new("snapshot_every", "snapshot_every = 100"),
+        Known::new("retain", "retain = \"snapshot\""),
         GENERIC,
         CRATE,
     ],
-    refused: &[
-        (
-            "event_sourced",
-            "`event_sourced` is not supported yet: it comes with durable entities",
-        ),
-        (
-            "snapshot_every",
-            "`snapshot_every` is not supported yet: it comes with durable entities",
-        ),
-    ],
+    refused: &[],
 };
 
 static ACTOR: Grammar = Grammar {
@@ -75,6 +73,10 @@ static ACTOR: Grammar = Grammar {
             "migrate",
             "`migrate` is an option of `#[entity]`: an actor lives and ends on the node that spawned it. Leave it out",
         ),
+        ("event_sourced", NOT_STORED),
+        ("durable", NOT_STORED),
+        ("snapshot_every", NOT_STORED),
+        ("retain", NOT_STORED),
         (
             "protocols",
             "`protocols` is an option of `#[entity]`: a reference of a protocol names an entity by its type and id. \
@@ -106,6 +108,9 @@ const CRATE: Known = Known::new("crate", "crate = path::to::casty");
 const NOT_PUT_TO_SLEEP: &str = "this is an option of `#[entity]`: an entity that was put to sleep comes back with its \
     next message, an actor would be gone. Leave it out; an actor ends itself with `ctx.stop()`";
 
+const NOT_STORED: &str = "this is an option of `#[entity]`: an entity is found by its id after its node has ended, \
+    an actor is not. Leave it out, or keep what has to last in an entity";
+
 const SHARDS_DEFAULT: u32 = 100;
 
 /// The defaults of casty, to compare the other option with if only one of the two is written.
@@ -135,6 +140,8 @@ pub(super) struct Settings {
     pub(super) shards: u32,
     /// Whether its state moves with its shard.
     pub(super) migrates: bool,
+    /// Whether and how its state is stored.
+    pub(super) stored: Option<Stored>,
     /// The role of the nodes that host the type.
     pub(super) role: Option<String>,
     /// The type of the entity's ids.
@@ -166,7 +173,8 @@ impl Settings {
             Kind::Actor => &ACTOR,
         };
         let options = Options::parse(grammar, tokens, errors);
-        Self {
+        let mut settings = Self {
+            stored: None,
             name: options.wire_name("name", errors),
             shards: options
                 .number("shards", 1..=u32::from(u16::MAX), errors)
@@ -179,7 +187,20 @@ impl Settings {
             casty: options.casty(errors),
             policy: policy(kind, &options, errors),
             stash: options.span("stash"),
-        }
+        };
+        settings.stored = stored::parse(&options, settings.resumes(), errors);
+        settings
+    }
+
+    /// Whether a failed actor goes on with the state that it had.
+    fn resumes(&self) -> bool {
+        let mut policy = self.policy.iter();
+        policy.any(|(_, value)| matches!(value, Value::Word("OnFailure", "Resume")))
+    }
+
+    /// How the state is stored, if it is.
+    pub(super) fn how(&self) -> Option<How> {
+        self.stored.as_ref().map(|stored| stored.how)
     }
 
     /// Reports options that have no meaning for an actor with one state.

@@ -72,6 +72,20 @@ pub(super) fn borrowed_self(receiver: &Receiver, reason: &str, others: &str, err
     }
 }
 
+/// Whether the function may change its state, or takes it.
+pub(super) fn changes(sig: &Signature) -> bool {
+    sig.receiver().is_some_and(is_changed)
+}
+
+/// The same of a receiver.
+pub(super) fn is_changed(receiver: &Receiver) -> bool {
+    match &receiver.kind {
+        ReceiverKind::Reference(_, _, mutability) => mutability.is_some(),
+        ReceiverKind::Value => true,
+        _ => false,
+    }
+}
+
 /// Whether a parameter is the context. Reports a second context, and a context that is not `&mut`.
 pub(super) fn is_context(
     scope: Scope<'_>,

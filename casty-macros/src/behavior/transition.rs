@@ -60,6 +60,41 @@ impl Leaving<'_> {
         Some((reply, transition))
     }
 
+    /// Where an event leads. It has no asker, and happens in any case.
+    pub(super) fn of_event(&self, output: &ReturnType, errors: &mut Errors) -> Option<Next> {
+        let Some(ty) = types::returned(output) else {
+            errors.at(
+                self.receiver,
+                format!(
+                    "`self` by value leaves `{}`, and nothing says for which state: return it, as in `-> {}`. \
+                     To stay, take `&mut self`",
+                    self.this(),
+                    self.example()
+                ),
+            );
+            return None;
+        };
+        if let Type::Tuple(_) = types::bare(ty) {
+            errors.at(
+                ty,
+                "an event has no asker: return the next state only. \
+                 The command replies, with `.reply(|state| ..)` of its effect",
+            );
+            return None;
+        }
+        let next = self.next(ty, errors)?;
+        let ends = |target: &Target| matches!(target, Target::Stop);
+        if next.targets().iter().any(ends) {
+            errors.at(
+                ty,
+                "an event leads to a state, from which the entity is recovered: return one. \
+                 A command ends the activation, with `.stop()` of its effect, or the entity, with `.erase()`",
+            );
+            return None;
+        }
+        Some(next)
+    }
+
     fn this(&self) -> String {
         text::of(self.scope.this)
     }

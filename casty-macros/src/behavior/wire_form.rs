@@ -4,14 +4,18 @@
 //! compile than anything else that is generated for a type. So the enum uses the derives only if an
 //! argument has an attribute of serde's other than `default`.
 
-use proc_macro2::{Literal, TokenStream};
+use proc_macro2::{Ident, Literal, TokenStream};
 use quote::quote;
+use syn::Type;
 
 use super::{
     expand::Expansion,
     model::{Argument, Message},
 };
-use crate::{names, text, types};
+use crate::{
+    names, text,
+    types::{self, Travels},
+};
 
 /// What `#[serde(..)]` says of an argument.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -42,6 +46,11 @@ impl Argument {
 }
 
 impl Argument {
+    /// Whether only serde's derives can write it.
+    pub(super) fn needs_derives(&self) -> bool {
+        self.serde() == Serde::More
+    }
+
     /// Whether functions of the user's write or read it, as `#[serde(with = "..")]` says. Its type
     /// then need not have a wire form.
     pub(super) fn has_own_form(&self) -> bool {
@@ -66,11 +75,45 @@ impl Argument {
     }
 }
 
-impl Expansion<'_> {
+/// An enum that is written as names and fields: of messages, of events, or of events of older
+/// versions.
+pub(super) struct Enumerated<'a> {
+    pub(super) ident: &'a Ident,
+    /// Those that are internal have no form.
+    pub(super) variants: Vec<&'a Message>,
+    /// Where its values go.
+    pub(super) travels: Travels,
+}
+
+impl Enumerated<'_> {
     /// Whether serde's derives write the enum's form.
     pub(super) fn derives_serde(&self) -> bool {
-        let mut arguments = self.behavior.public().flat_map(|sent| &sent.arguments);
-        arguments.any(|argument| argument.serde() == Serde::More)
+        let mut arguments = self.public().flat_map(|sent| &sent.arguments);
+        arguments.any(Argument::needs_derives)
+    }
+
+    pub(super) fn public(&self) -> impl Iterator<Item = &Message> {
+        let variants = self.variants.iter().copied();
+        variants.filter(|message| !message.internal)
+    }
+
+    /// What stands for the type of a field.
+    fn field(&self, private: &TokenStream, ty: &Type) -> TokenStream {
+        match self.travels {
+            Travels::Wire | Travels::Memory => quote!(#private::wire::<#ty>()),
+            Travels::Store => quote!(#private::in_event::<#ty>()),
+        }
+    }
+}
+
+impl Expansion<'_> {
+    /// The enum of messages.
+    pub(super) fn messages(&self) -> Enumerated<'_> {
+        Enumerated {
+            ident: &self.message,
+            variants: self.behavior.messages.iter().collect(),
+            travels: Travels::Wire,
+        }
     }
 
     /// The derives, for the enum.
@@ -86,18 +129,16 @@ impl Expansion<'_> {
     }
 
     /// `Serialize` and `Deserialize` for the enum, and what they call.
-    pub(super) fn message_serde(&self) -> TokenStream {
-        if self.derives_serde() {
+    pub(super) fn serde_of(&self, of: &Enumerated<'_>) -> TokenStream {
+        if of.derives_serde() {
             return quote!();
         }
         let Self {
-            message,
-            private,
-            params,
-            ..
+            private, params, ..
         } = self;
+        let message = of.ident;
         let serde = quote!(#private::serde);
-        let form = self.message_form();
+        let form = self.form_of(of);
         let serialize = self.implement(
             quote!(#serde::Serialize for #message #params),
             quote! {
@@ -139,33 +180,35 @@ impl Expansion<'_> {
     }
 
     /// `impl MessageForm for CounterMsg`: the names, and how each message is read.
-    fn message_form(&self) -> TokenStream {
+    pub(super) fn form_of(&self, of: &Enumerated<'_>) -> TokenStream {
         let Self {
-            message,
-            private,
-            params,
-            ..
+            private, params, ..
         } = self;
+        let message = of.ident;
         let name = message.to_string();
-        let wire_names = self.behavior.public().map(|sent| &sent.wire_name);
-        let fields = self.behavior.public().map(|sent| {
+        let wire_names = of.public().map(|sent| &sent.wire_name);
+        let fields = of.public().map(|sent| {
             let names = sent.arguments.iter().map(Argument::name);
             quote!(&[#(#names),*])
         });
-        let packed = self.behavior.public().map(|sent| {
-            let head = packed::head(&sent.wire_name, sent.arguments.len());
+        let packed = of.public().map(|sent| {
+            let head = match of.travels {
+                // The name stands beside the fields.
+                Travels::Store => packed::count(sent.arguments.len()),
+                _ => packed::head(&sent.wire_name, sent.arguments.len()),
+            };
             let fields = sent
                 .arguments
                 .iter()
                 .map(|argument| packed::name(&argument.name()));
             quote!(&[#head #(, #fields)*])
         });
-        let read = self.behavior.public().enumerate().map(|(index, sent)| {
-            let read = self.read(sent);
+        let read = of.public().enumerate().map(|(index, sent)| {
+            let read = self.read(of, sent);
             let index = Literal::usize_unsuffixed(index);
             quote!(#index => #read,)
         });
-        let written = self.written();
+        let written = self.written(of);
         self.implement(
             quote!(#private::MessageForm for #message #params),
             quote! {
@@ -197,7 +240,7 @@ impl Expansion<'_> {
     }
 
     /// Reads the fields of one message. An argument that cannot travel is an error at its type.
-    fn read(&self, sent: &Message) -> TokenStream {
+    fn read(&self, of: &Enumerated<'_>, sent: &Message) -> TokenStream {
         let private = &self.private;
         let variant = &sent.variant;
         if sent.arguments.is_empty() {
@@ -206,7 +249,7 @@ impl Expansion<'_> {
         let (mut slots, mut values) = (quote!(()), quote!(()));
         for (index, argument) in sent.arguments.iter().enumerate().rev() {
             let (ty, local) = (&argument.ty, names::argument(index));
-            let field = quote!(#private::wire::<#ty>());
+            let field = of.field(private, ty);
             let field = match argument.serde() {
                 Serde::Default => quote!(#private::or_default(#field)),
                 Serde::Nothing | Serde::More => field,
@@ -230,10 +273,10 @@ impl Expansion<'_> {
     }
 
     /// Writes the message that `self` is.
-    fn written(&self) -> TokenStream {
+    fn written(&self, of: &Enumerated<'_>) -> TokenStream {
         let private = &self.private;
         let mut index = 0_usize..;
-        let arms = self.behavior.messages.iter().map(|sent| {
+        let arms = of.variants.iter().map(|sent| {
             let variant = &sent.variant;
             if sent.internal {
                 return quote!(Self::#variant { .. } => __writer.internal(),);
@@ -243,9 +286,10 @@ impl Expansion<'_> {
             let fields = sent.arguments.iter().map(|argument| &argument.ident);
             let values = sent.arguments.iter().zip(&locals).map(|(argument, local)| {
                 let ty = &argument.ty;
+                let field = of.field(private, ty);
                 names::all_at(
                     names::at(types::place(ty)),
-                    quote!(#private::Field::put(#private::wire::<#ty>(), #local)),
+                    quote!(#private::Field::put(#field, #local)),
                 )
             });
             quote! {
@@ -267,6 +311,18 @@ mod packed {
     pub(super) fn head(message: &str, fields: usize) -> Literal {
         let mut bytes = vec![0x81];
         string(message, &mut bytes);
+        map(fields, &mut bytes);
+        Literal::byte_string(&bytes)
+    }
+
+    /// The count of fields that follow.
+    pub(super) fn count(fields: usize) -> Literal {
+        let mut bytes = Vec::new();
+        map(fields, &mut bytes);
+        Literal::byte_string(&bytes)
+    }
+
+    fn map(fields: usize, bytes: &mut Vec<u8>) {
         if let Ok(few @ 0..=15) = u8::try_from(fields) {
             bytes.push(0x80 | few);
         } else {
@@ -275,7 +331,6 @@ mod packed {
             let count = u16::try_from(fields).unwrap_or(u16::MAX);
             bytes.extend(count.to_be_bytes());
         }
-        Literal::byte_string(&bytes)
     }
 
     /// The name of a field.

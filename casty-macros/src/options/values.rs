@@ -57,6 +57,21 @@ impl Options {
         None
     }
 
+    /// The string that is an option's value.
+    pub(crate) fn string_of(&self, name: &str, what: &str, errors: &mut Errors) -> Option<LitStr> {
+        self.string(self.get(name)?, what, errors)
+    }
+
+    /// A time span that may also be in days, such as `"90d"`.
+    pub(crate) fn days_or_duration(text: &str) -> Option<Duration> {
+        let Some(days) = text.strip_suffix('d') else {
+            return parse_duration(text).ok();
+        };
+        let is_number = !days.is_empty() && days.bytes().all(|digit| digit.is_ascii_digit());
+        let days = days.parse::<u64>().ok().filter(|_| is_number)?;
+        days.checked_mul(24 * 60 * 60).map(Duration::from_secs)
+    }
+
     /// A name that goes over the wire.
     pub(crate) fn wire_name(&self, name: &str, errors: &mut Errors) -> Option<String> {
         let literal = self.string(self.get(name)?, "a string", errors)?;
@@ -243,6 +258,16 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_may_be_in_days_where_that_is_usual() {
+        let days = |text| Options::days_or_duration(text);
+        assert_eq!(days("90d"), Some(Duration::from_hours(90 * 24)));
+        assert_eq!(days("2h"), Some(Duration::from_hours(2)));
+        for wrong in ["d", "+1d", "1.5d", "9999999999999999999d", "a while"] {
+            assert_eq!(days(wrong), None, "{wrong}");
+        }
+    }
 
     #[test]
     fn durations_have_a_unit() {

@@ -23,15 +23,26 @@ pub trait Events: Sized + Send + 'static {
     fn read(name: &str, version: u32, bytes: &[u8]) -> Result<Vec<Self>, DecodeError>;
 }
 
+/// An event of `E`. The compiler knows by it which entity an effect is of.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no event of `{E}`",
+    label = "not made by an `#[event]` function",
+    note = "an effect persists events of its entity, such as `AccountEvent::Withdrawn {{ amount }}` of `Account`: \
+            write an `#[event]` function for each, in the block with `#[entity(event_sourced)]`"
+)]
+pub trait EventOf<E>: Events {}
+
 /// An entity whose state is made of events. `#[entity(event_sourced)]` implements it; do not
 /// implement it by hand.
 pub trait EventSourced: Entity {
     /// Its events, such as `AccountEvent`.
-    type Event: Events;
+    type Event: EventOf<Self>;
 
-    /// Applies an event. An error says that the present state has no such event.
+    /// Applies an event, and says whether it led to another state. An error says that the present
+    /// state has no such event.
     #[doc(hidden)]
-    fn apply(&mut self, event: Self::Event) -> Result<(), DecodeError>;
+    fn apply(&mut self, event: Self::Event) -> Result<bool, DecodeError>;
 }
 
 /// What a command decides: the events that it persists, its reply, and what follows.
@@ -48,24 +59,34 @@ pub struct Effect<E: EventSourced, R = ()> {
 
 impl<E: EventSourced> Effect<E> {
     /// Persists an event.
-    pub fn persist(event: E::Event) -> Self {
-        Self::persist_all([event])
+    pub fn persist<V: EventOf<E>>(event: V) -> Self
+    where
+        E: EventSourced<Event = V>,
+    {
+        Self::of(vec![event])
     }
 
     /// Persists several events as one: all of them are durable, or none.
-    pub fn persist_all(events: impl IntoIterator<Item = E::Event>) -> Self {
+    pub fn persist_all<V: EventOf<E>>(events: impl IntoIterator<Item = V>) -> Self
+    where
+        E: EventSourced<Event = V>,
+    {
+        Self::of(events.into_iter().collect())
+    }
+
+    /// Persists nothing.
+    pub fn none() -> Self {
+        Self::of(Vec::new())
+    }
+
+    fn of(events: Vec<E::Event>) -> Self {
         Self {
-            events: events.into_iter().collect(),
+            events,
             reply: Box::new(|_| ()),
             then: Vec::new(),
             stop: false,
             erase: false,
         }
-    }
-
-    /// Persists nothing.
-    pub fn none() -> Self {
-        Self::persist_all([])
     }
 }
 
@@ -125,21 +146,20 @@ pub fn carry_out<E: EventSourced, R>(
     ctx: &mut Context<E>,
     effect: Effect<E, R>,
 ) -> R {
-    for event in effect.events {
-        let mut bytes = Vec::new();
-        let (name, version) = match event.write(&mut bytes) {
-            Ok(written) => written,
-            Err(EncodeError(reason)) => panic!("an event cannot be encoded: {reason}"),
-        };
-        if let Err(DecodeError(reason)) = state.apply(event) {
-            panic!("event `{name}`: {reason}");
-        }
-        ctx.write_event(WrittenEvent {
-            name: name.to_owned(),
-            version,
-            bytes: bytes.into(),
-        });
-    }
+    carry_out_and_leave(state, ctx, effect).0
+}
+
+/// The same in a state machine: also says whether an event has led to another state.
+///
+/// # Panics
+/// As [`carry_out`].
+#[doc(hidden)]
+pub fn carry_out_and_leave<E: EventSourced, R>(
+    state: &mut E,
+    ctx: &mut Context<E>,
+    effect: Effect<E, R>,
+) -> (R, bool) {
+    let left = apply(state, ctx, effect.events);
     if effect.erase {
         ctx.erase();
     }
@@ -149,5 +169,40 @@ pub fn carry_out<E: EventSourced, R>(
     for then in effect.then {
         ctx.when_durable(then);
     }
-    (effect.reply)(state)
+    ((effect.reply)(state), left)
+}
+
+fn apply<E: EventSourced>(state: &mut E, ctx: &mut Context<E>, events: Vec<E::Event>) -> bool {
+    let mut left = false;
+    for event in events {
+        let mut bytes = Vec::new();
+        let (name, version) = match event.write(&mut bytes) {
+            Ok(written) => written,
+            Err(EncodeError(reason)) => panic!("an event cannot be encoded: {reason}"),
+        };
+        match state.apply(event) {
+            Ok(leaves) => left |= leaves,
+            Err(DecodeError(reason)) => panic!("{reason}"),
+        }
+        ctx.write_event(WrittenEvent {
+            name: name.to_owned(),
+            version,
+            bytes: bytes.into(),
+        });
+    }
+    left
+}
+
+/// Reads a stored event, of any version that this code knows, and applies what it has become.
+#[doc(hidden)]
+pub fn replay<E: EventSourced>(
+    state: &mut E,
+    name: &str,
+    version: u32,
+    bytes: &[u8],
+) -> Result<(), DecodeError> {
+    for event in E::Event::read(name, version, bytes)? {
+        state.apply(event)?;
+    }
+    Ok(())
 }

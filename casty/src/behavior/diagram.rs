@@ -13,7 +13,7 @@ impl Behavior {
     ///
     /// States that share a name are drawn within one. A message of a timer has its time behind it,
     /// `hammer (after 30s)`, one that only the actor sends is `(internal)`, and a guard stands in
-    /// brackets, `bid [may_bid]`.
+    /// brackets, `bid [may_bid]`. An event of an event-sourced machine is an `(event)`.
     ///
     /// The order is that of the table. A diagram that is kept in a file so changes only if the
     /// behavior does.
@@ -200,7 +200,8 @@ impl Behavior {
 
     /// The notes of a state: the messages that stay in it, and what happens to all others.
     fn remarks(&self, state: &State) -> Vec<String> {
-        let stays = |row: &&HandlerRow| row.state == state.name && row.targets.is_empty();
+        let stays =
+            |row: &&HandlerRow| row.state == state.name && row.targets.is_empty() && !row.event;
         let messages: Vec<_> = self.handlers.iter().filter(stays).map(label).collect();
         let mut remarks = Vec::new();
         if !messages.is_empty() {
@@ -230,6 +231,7 @@ fn label(row: &HandlerRow) -> String {
     let _ = match row.timer {
         Some(timer) => write!(label, " ({timer})"),
         None if row.internal => write!(label, " (internal)"),
+        None if row.event => write!(label, " (event)"),
         None => Ok(()),
     };
     if let Some(guard) = row.guard {
@@ -466,6 +468,30 @@ stateDiagram-v2
     "Extended" -> "Draft" [label="withdrawn (internal)"];
 }
 "#
+        );
+    }
+
+    #[test]
+    fn events_are_the_transitions_of_an_event_sourced_machine() {
+        const ORDER: Behavior = Behavior::new(
+            "Order",
+            &[State::new("Open", None), State::new("Paid", None)],
+            &[
+                HandlerRow::new("Open", "pay", &[], "()"),
+                HandlerRow::new("Open", "noted", &[], "()").event(),
+                HandlerRow::new("Open", "paid", &["Paid"], "()").event(),
+            ],
+        );
+        assert_eq!(
+            ORDER.mermaid(),
+            "\
+stateDiagram-v2
+    [*] --> Open
+    Open --> Paid: paid (event)
+    note right of Open
+        stays: pay
+    end note
+"
         );
     }
 

@@ -289,7 +289,7 @@ pub enum Otherwise {
 pub struct HandlerRow {
     /// The state's name.
     pub state: &'static str,
-    /// The message's wire name.
+    /// The message's wire name, or the event's stored name.
     pub message: &'static str,
     /// The states that the handler may lead to; empty if it always stays. `Stop` ends the actor.
     pub targets: &'static [&'static str],
@@ -301,6 +301,9 @@ pub struct HandlerRow {
     pub timer: Option<&'static str>,
     /// The function that says whether the handler may be called.
     pub guard: Option<&'static str>,
+    /// Whether it is an event of an event-sourced machine. There transitions happen in events, and
+    /// messages are commands that persist them.
+    pub event: bool,
 }
 
 impl Behavior {
@@ -372,6 +375,15 @@ impl HandlerRow {
             internal: false,
             timer: None,
             guard: None,
+            event: false,
+        }
+    }
+
+    #[doc(hidden)]
+    pub const fn event(self) -> Self {
+        Self {
+            event: true,
+            ..self
         }
     }
 

@@ -187,6 +187,17 @@ pub fn unpack<F: MessageForm>(bytes: &[u8]) -> Result<F, DecodeError> {
     }
 }
 
+/// Reads the fields alone of the message at `index` of [`Form::messages`]: a map in MessagePack that
+/// takes up all of `bytes`.
+pub fn unpack_fields<F: MessageForm>(index: usize, bytes: &[u8]) -> Result<F, DecodeError> {
+    let mut fields = Packed::fields(bytes)?;
+    let message = read_fields(index, &mut fields)?;
+    match fields.rest {
+        [] => Ok(message),
+        _ => Err(left_over()),
+    }
+}
+
 /// The fields of a message in MessagePack that are left to be read.
 struct Packed<'de> {
     left: usize,
@@ -212,11 +223,15 @@ impl<'de> Packed<'de> {
             let name = String::from_utf8_lossy(name);
             return Err(DecodeError::unknown_variant(&name, messages));
         };
-        let Some((left, rest)) = packed::map(fields) else {
+        Ok((index, Self::fields(fields)?))
+    }
+
+    fn fields(bytes: &'de [u8]) -> Result<Self, DecodeError> {
+        let Some((left, rest)) = packed::map(bytes) else {
             return Err(DecodeError("a message has no named fields".to_owned()));
         };
         let value = &[];
-        Ok((index, Self { left, rest, value }))
+        Ok(Self { left, rest, value })
     }
 }
 

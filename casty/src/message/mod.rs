@@ -6,6 +6,7 @@ mod decoder;
 mod depth;
 mod encoder;
 mod error;
+pub(crate) mod event_form;
 pub(crate) mod form;
 mod packed;
 #[cfg(test)]

@@ -8,7 +8,10 @@ use syn::{Visibility, parse_quote};
 use crate::{
     behavior::{
         docs,
-        model::{Behavior, Hook, Message, Otherwise, Outcome, Policy, Reply, State, Target, Turn},
+        model::{
+            Behavior, Hook, Message, Next, Otherwise, Outcome, Policy, Reply, State, Target, Turn,
+        },
+        stored::How,
     },
     errors::Errors,
     names, text,
@@ -17,10 +20,12 @@ use crate::{
 /// Complains of states that no sequence of messages leads to.
 pub(in crate::behavior) fn every_state_is_reached(behavior: &Behavior, errors: &mut Errors) {
     // A function that was not understood may lead anywhere.
-    let all_read = behavior
-        .states
-        .iter()
-        .all(|state| state.block.is_some() && state.handlers.len() == state.written.len());
+    let all_read = behavior.states.iter().all(|state| {
+        state.block.is_some()
+            && state.handlers.len() == state.written.len()
+            && state.events.len() == state.written_events.len()
+            && state.events.iter().all(|handler| handler.is_sound)
+    });
     let Some(initial) = behavior.initial().filter(|_| all_read) else {
         return;
     };
@@ -42,9 +47,14 @@ pub(in crate::behavior) fn every_state_is_reached(behavior: &Behavior, errors: &
             errors.at(
                 &state.ident,
                 format!(
-                    "nothing leads to `{0}`: let a handler that takes `self` return it, or drop this state. \
+                    "nothing leads to `{0}`: let {2} that takes `self` return it, or drop this state. \
                      The machine starts in `{1}`",
-                    state.ident, initial.ident
+                    state.ident,
+                    initial.ident,
+                    match behavior.settings.how() {
+                        Some(How::Events) => "an event",
+                        _ => "a handler",
+                    }
                 ),
             );
         }
@@ -52,13 +62,19 @@ pub(in crate::behavior) fn every_state_is_reached(behavior: &Behavior, errors: &
 }
 
 fn targets(state: &State) -> impl Iterator<Item = &Target> {
-    state
+    let by_events = state
+        .events
+        .iter()
+        .filter_map(|handler| handler.next.as_ref())
+        .flat_map(Next::targets);
+    let by_handlers = state
         .handlers
         .iter()
         .flat_map(|handler| match &handler.outcome {
             Outcome::Leaves(transition) => transition.next.targets(),
-            Outcome::Reply | Outcome::Later => &[],
-        })
+            Outcome::Reply | Outcome::Later | Outcome::Effect { .. } => &[],
+        });
+    by_handlers.chain(by_events)
 }
 
 /// Makes one protocol of what the states handle, and complains where they differ or say nothing.
@@ -195,8 +211,10 @@ fn only_the_first_is_made(behavior: &Behavior, errors: &mut Errors) {
                 ),
             );
         }
-        // After a move an activation begins in the state that came along.
-        let starts = |hook: &&Hook| hook.turn == Turn::Start && !behavior.settings.migrates;
+        // After a move an activation begins in the state that came along, and after a recovery in
+        // the one that was stored.
+        let begins_anywhere = behavior.settings.migrates || behavior.settings.stored.is_some();
+        let starts = |hook: &&Hook| hook.turn == Turn::Start && !begins_anywhere;
         for hook in state.hooks.iter().filter(starts) {
             errors.at(
                 &hook.ident,

@@ -6,12 +6,18 @@ use syn::{Item, UseTree, ext::IdentExt};
 use crate::{errors::Errors, names};
 
 /// Whether the module leaves the names free that are generated in it.
-pub(super) fn is_free(ident: &Ident, items: &[Item], errors: &mut Errors) -> bool {
-    let generated = [
+pub(super) fn is_free(
+    ident: &Ident,
+    has_events: bool,
+    items: &[Item],
+    errors: &mut Errors,
+) -> bool {
+    let mut generated = vec![
         ident.clone(),
         names::message_enum(ident),
         names::proxy(ident),
     ];
+    generated.extend(has_events.then(|| names::event_enum(ident)));
     let mut names = Vec::new();
     for item in items {
         match item {

@@ -72,7 +72,7 @@ impl Expansion<'_> {
             let ident = &state.ident;
             let then = match &handler.outcome {
                 Outcome::Leaves(transition) => self.leaves(ident, handler, transition),
-                Outcome::Reply | Outcome::Later => {
+                Outcome::Reply | Outcome::Later | Outcome::Effect { .. } => {
                     self.stays(&quote!(#ident), &quote!(__state), handler)
                 }
             };
@@ -190,6 +190,7 @@ impl Expansion<'_> {
                 #outcome
             }
         };
+        let then = self.with_changes(handler.changes, then);
         self.guarded(&quote!(#state), &quote!(__state), handler, then)
     }
 

@@ -6,7 +6,7 @@ use syn::{Attribute, ext::IdentExt, parse_quote};
 
 use crate::behavior::{
     docs::{cell, reply},
-    model::{Behavior, Handler, Otherwise, Outcome, State},
+    model::{Behavior, Handler, Next, Otherwise, Outcome, State},
 };
 
 /// The table of messages by state, with their targets.
@@ -29,6 +29,20 @@ pub(in crate::behavior) fn table(behavior: &Behavior) -> Attribute {
                 } else {
                     cell(&reply(&handler.message.reply))
                 },
+            );
+        }
+        for handler in &state.events {
+            let targets = handler.next.as_ref().map_or(&[][..], Next::targets);
+            let targets: Vec<_> = targets
+                .iter()
+                .map(|target| format!("`{}`", target.name()))
+                .collect();
+            let _ = writeln!(
+                table,
+                "| `{}` | event `{}` | {} | |",
+                state.ident,
+                handler.event.form.wire_name,
+                targets.join(", "),
             );
         }
         for (name, policy) in &state.exceptions {

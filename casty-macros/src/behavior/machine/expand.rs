@@ -10,13 +10,14 @@ use crate::{
     behavior::{
         docs,
         expand::{self, Expansion},
-        model::{Behavior, Otherwise, Outcome, Policy, State, Target},
+        model::{Behavior, Next, Otherwise, Outcome, Policy, State, Target},
+        stored::How,
         transition::ONE_OF_MAX,
     },
     names,
 };
 
-pub(super) const VARIANTS: [&str; ONE_OF_MAX] = [
+pub(in crate::behavior) const VARIANTS: [&str; ONE_OF_MAX] = [
     "First", "Second", "Third", "Fourth", "Fifth", "Sixth", "Seventh", "Eighth",
 ];
 
@@ -29,11 +30,15 @@ pub(in crate::behavior) fn reexport(module: &ItemMod, behavior: &Behavior) -> To
         .filter(|attribute| attribute.path().is_ident("cfg"));
     let actor = &behavior.ident;
     let (message, proxy) = (names::message_enum(actor), names::proxy(actor));
+    let event = (behavior.settings.how() == Some(How::Events)).then(|| {
+        let event = names::event_enum(actor);
+        quote!(, #event)
+    });
     // Not `self::cart`: the module may stand in a function, as in a doctest.
     quote! {
         #(#conditions)*
         #[allow(unreachable_pub, unused_imports)]
-        #vis use #ident::{#actor, #message, #proxy};
+        #vis use #ident::{#actor, #message, #proxy #event};
     }
 }
 
@@ -278,7 +283,7 @@ impl Expansion<'_> {
                 let message = &handler.message.wire_name;
                 let targets = match &handler.outcome {
                     Outcome::Leaves(transition) => transition.next.targets(),
-                    Outcome::Reply | Outcome::Later => &[],
+                    Outcome::Reply | Outcome::Later | Outcome::Effect { .. } => &[],
                 };
                 let targets = targets.iter().map(Target::name);
                 let reply = docs::reply(&handler.message.reply);
@@ -297,6 +302,16 @@ impl Expansion<'_> {
                 }
             })
         });
+        let events = self.behavior.states.iter().flat_map(|state| {
+            let name = state.ident.unraw().to_string();
+            state.events.iter().map(move |handler| {
+                let event = &handler.event.form.wire_name;
+                let targets = handler.next.as_ref().map_or(&[][..], Next::targets);
+                let targets = targets.iter().map(Target::name);
+                quote!(#private::HandlerRow::new(#name, #event, &[#(#targets),*], "()").event())
+            })
+        });
+        let rows = rows.chain(events);
         let groups = (!self.behavior.groups.is_empty()).then(|| {
             let groups = self.behavior.groups.iter().map(|group| {
                 let name = group.ident.unraw().to_string();

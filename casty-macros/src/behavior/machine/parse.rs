@@ -8,11 +8,12 @@ use super::{
 };
 use crate::{
     behavior::{
-        block, hints,
+        block, event, hints,
         kind::Kind,
-        model::{Behavior, Form, Otherwise, Policy, State},
+        model::{Behavior, Form, Otherwise, Policy, State, Upcast},
         scope::{Machine, Scope},
         settings::Settings,
+        stored::How,
     },
     context,
     errors::Errors,
@@ -76,6 +77,7 @@ pub(in crate::behavior) fn parse(
     // Without a type to speak of, the functions' own mistakes still deserve to be told.
     let actor_ident = ident.clone().unwrap_or_else(|| name.clone());
     let machine = Machine {
+        stored: settings.how(),
         module: name,
         actor: syn::parse_quote!(#actor_ident #params),
         generics: generics.clone(),
@@ -86,6 +88,7 @@ pub(in crate::behavior) fn parse(
         is_sound: found.is_sound,
     };
     dropped::mark(items, &settings.casty);
+    let upcasts = upcasts(kind, &machine, items, errors);
     let shared_policies = blocks(kind, &machine, items, &mut found.states, errors);
     let mut one_ofs = OneOfs::new(&machine);
     for item in items.iter() {
@@ -104,7 +107,7 @@ pub(in crate::behavior) fn parse(
         }
     }
     let ident = ident?;
-    let is_free = clash::is_free(&ident, items, errors);
+    let is_free = clash::is_free(&ident, settings.how() == Some(How::Events), items, errors);
     is_free.then(|| Behavior {
         kind,
         settings,
@@ -119,8 +122,36 @@ pub(in crate::behavior) fn parse(
         groups: machine.groups,
         common: machine.common,
         shared_policies,
+        events: Vec::new(),
+        upcasts,
         ident,
     })
+}
+
+/// Reads the upcasters that are functions of the module, and removes casty's attributes from them.
+fn upcasts(kind: Kind, machine: &Machine, items: &mut [Item], errors: &mut Errors) -> Vec<Upcast> {
+    let scope = Scope {
+        kind,
+        stored: machine.stored,
+        this: &machine.actor,
+        machine: Some(machine),
+        functions: &[],
+    };
+    let mut upcasts = Vec::new();
+    for item in items {
+        let Item::Fn(function) = item else { continue };
+        let written = fallback::take_named("upcast", &mut function.attrs);
+        let Some(attribute) = written.first() else {
+            continue;
+        };
+        let read = event::upcast(scope, (&function.sig, &function.attrs), attribute, errors);
+        upcasts.extend(read.map(|upcast| Upcast {
+            of_type: None,
+            ..upcast
+        }));
+        fallback::strip_fields(&mut function.sig);
+    }
+    upcasts
 }
 
 /// Reads the blocks of the states, and puts copies of their functions in place of those for several
@@ -311,6 +342,7 @@ fn impl_block(
     let this = state.ty.clone();
     let scope = Scope {
         kind,
+        stored: machine.stored,
         this: &this,
         machine: Some(machine),
         functions: functions_of.all(&state.ident),

@@ -144,6 +144,7 @@ pub(super) fn give(
             state.written.extend(shared.unread.iter().cloned());
             let scope = Scope {
                 kind,
+                stored: machine.stored,
                 this: &state.ty.clone(),
                 machine: Some(machine),
                 functions: own.all(&state.ident.clone()),

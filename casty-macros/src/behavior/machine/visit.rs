@@ -24,6 +24,19 @@ impl Expansion<'_> {
         quote!(#enter #arm)
     }
 
+    /// The same for the present state, whichever it is.
+    pub(in crate::behavior) fn begins(&self) -> TokenStream {
+        let enter = self
+            .behavior
+            .has_hook(Turn::Enter)
+            .then(|| self.call_enter());
+        let arm = self
+            .behavior
+            .has_timers()
+            .then(|| quote!(self.__arm(__ctx);));
+        quote!(#enter #arm)
+    }
+
     fn call_enter(&self) -> TokenStream {
         let awaited = self.awaits_on_entry().then(|| quote!(.await));
         quote!(self.__enter(__ctx) #awaited;)
@@ -39,7 +52,7 @@ impl Expansion<'_> {
     }
 
     /// The exit hook of a state that a handler has left.
-    pub(super) fn left(&self, state: &State) -> Option<TokenStream> {
+    pub(in crate::behavior) fn left(&self, state: &State) -> Option<TokenStream> {
         let hook = state.hook(Turn::Exit)?;
         let ty = &state.ty;
         let arguments = Self::hook_arguments(hook);
@@ -73,7 +86,7 @@ impl Expansion<'_> {
                 let arguments: Vec<_> = arguments.collect();
                 let ty = &state.ty;
                 let call = self.call(&quote!(<#ty>), &hook.ident, hook.is_async, &arguments);
-                Some(quote!(#call;))
+                Some(self.with_changes(hook.changes, quote!(#call;)))
             });
             quote!(#asyncness fn __enter(&mut self, __ctx: &mut #private::Context<Self>) { #arms })
         });
