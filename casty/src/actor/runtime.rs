@@ -38,6 +38,7 @@ use crate::{
     id::{MemberId, NodeId},
     infra::{concurrent::spawn_on, sync::lock, timer_thread::TimerThread},
     message::answer::WayBack,
+    persistence::store::Store,
 };
 
 /// Where an actor of some node lives. It is never reused: the member's incarnation is part of it.
@@ -110,6 +111,8 @@ pub struct Runtime {
     routes: ArcSwap<Routes>,
     /// Set once, before the first actor runs.
     resources: OnceLock<Resources>,
+    /// Where entities are stored. Set at start, before there are regions.
+    store: OnceLock<Arc<Store>>,
     network: OnceLock<Weak<dyn Carrier>>,
     myself: ArcSwapOption<Myself>,
     /// Whether entities may act. `None` if no other node could own them.
@@ -157,6 +160,7 @@ impl Runtime {
             next_watch: AtomicU64::new(1),
             routes: ArcSwap::default(),
             resources: OnceLock::new(),
+            store: OnceLock::new(),
             network: OnceLock::new(),
             myself: ArcSwapOption::empty(),
             gate: OnceLock::new(),
@@ -221,6 +225,16 @@ impl Runtime {
     pub(crate) fn set_resources(&self, resources: Resources) {
         let fresh = self.resources.set(resources).is_ok();
         assert!(fresh, "resources are set once, at start");
+    }
+
+    /// Gives this system the store of its entities, once, at its start.
+    pub(crate) fn set_store(&self, store: Arc<Store>) {
+        let fresh = self.store.set(store).is_ok();
+        assert!(fresh, "the store is set once, at start");
+    }
+
+    pub(crate) fn store(&self) -> Option<&Arc<Store>> {
+        self.store.get()
     }
 
     pub(crate) fn resources(&self) -> &Resources {

@@ -1,6 +1,8 @@
 //! Whether and how a type is stored.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
+
+use crate::{actor::hold::Outlet, persistence::writer::Writer};
 
 /// How the state of a type is stored.
 #[doc(hidden)]
@@ -23,4 +25,26 @@ pub enum Retain {
     Snapshot,
     /// The records of so long.
     For(Duration),
+}
+
+impl Storage {
+    /// Whether it is stored at all.
+    #[inline]
+    pub(crate) const fn is_stored(self) -> bool {
+        !matches!(self, Self::None)
+    }
+}
+
+/// What one activation of a stored type writes, and what it lets out.
+pub(crate) struct Storing {
+    pub(crate) writer: Writer,
+    pub(crate) outlet: Arc<Outlet>,
+}
+
+impl Storing {
+    /// `handle`: of the runtime of handlers.
+    pub(crate) fn new(writer: Writer, handle: tokio::runtime::Handle) -> Box<Self> {
+        let outlet = Outlet::new(writer.progress().clone(), handle);
+        Box::new(Self { writer, outlet })
+    }
 }

@@ -2,8 +2,9 @@
 
 use std::{
     any::{Any, TypeId},
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
+    num::NonZeroU32,
     sync::{Arc, Weak},
 };
 
@@ -16,6 +17,7 @@ use crate::{
     },
     config::Settings,
     error::StartError,
+    persistence::opened::StoredKinds,
 };
 
 /// One entity type that this binary links.
@@ -24,6 +26,8 @@ use crate::{
 pub struct EntityRegistration {
     name: &'static str,
     role: Option<&'static str>,
+    /// The number of its shards, if it is stored.
+    stored: Option<NonZeroU32>,
     type_id: fn() -> TypeId,
     type_name: fn() -> &'static str,
     speaks: &'static [ProtocolRegistration],
@@ -55,6 +59,11 @@ impl EntityRegistration {
         Self {
             name,
             role: E::ROLE,
+            stored: if E::STORAGE.is_stored() {
+                Some(E::SHARDS)
+            } else {
+                None
+            },
             type_id: TypeId::of::<E>,
             type_name: std::any::type_name::<E>,
             speaks: E::SPEAKS,
@@ -131,6 +140,21 @@ impl Registry {
             }
         }
         Ok(by_name)
+    }
+
+    /// The stored types that a node with these roles hosts. `None`: a local system hosts all types.
+    pub(crate) fn stored(
+        &self,
+        roles: Option<&BTreeSet<String>>,
+    ) -> Result<StoredKinds, StartError> {
+        let is_hosted = |role: Option<&str>| match (role, roles) {
+            (Some(role), Some(roles)) => roles.contains(role),
+            _ => true,
+        };
+        let by_name = self.by_name()?.into_iter();
+        let hosted = by_name.filter(|(_, registration)| is_hosted(registration.role));
+        let stored = hosted.filter_map(|(name, it)| Some((Arc::from(name), it.stored?)));
+        Ok(stored.collect())
     }
 
     /// A region for each type, and the routes to them.

@@ -9,11 +9,14 @@
 
 mod journal;
 mod memory;
+pub(crate) mod opened;
 pub(crate) mod record_body;
 pub(crate) mod shard_log;
 pub(crate) mod store;
 #[cfg(feature = "testkit")]
 pub mod suite;
+pub(crate) mod upkeep;
+pub(crate) mod writer;
 
 pub use self::{
     journal::{

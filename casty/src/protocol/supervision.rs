@@ -28,9 +28,26 @@ pub(crate) enum Directive {
 #[derive(Debug, Default)]
 pub(crate) struct Supervisor {
     failures: VecDeque<Instant>,
+    /// How often in a row the actor could not be read from its store.
+    unread: u32,
 }
 
+/// The pauses between tries to read an actor from its store.
+const UNREAD: Limits = Limits {
+    restarts: u32::MAX,
+    within: Duration::ZERO,
+    backoff: Duration::from_millis(50),
+    backoff_max: Duration::from_secs(2),
+};
+
 impl Supervisor {
+    /// The store of the actor did not answer, which is no failure of the actor. Returns the pause
+    /// before the next try.
+    pub(crate) fn handle_unread(&mut self, jitter: f64) -> Duration {
+        self.unread = self.unread.saturating_add(1);
+        pause(UNREAD, self.unread, jitter)
+    }
+
     /// `jitter` is random, from 0 to 1: it spreads the restarts of actors that failed for the same
     /// reason.
     pub(crate) fn handle_failure(

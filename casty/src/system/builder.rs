@@ -9,7 +9,11 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::{ActorSystem, Inner, tether};
+use super::{
+    ActorSystem, Inner,
+    journal::{self, Chosen},
+    tether,
+};
 use crate::{
     actor::{
         Entity,
@@ -32,6 +36,7 @@ use crate::{
     error::StartError,
     id::{Incarnation, MemberId, NODE_ID_BYTES_MAX, NodeId, SeekerState},
     infra::boxed::{Boxed, boxed},
+    persistence::{Journal, store::Store},
     tie::{Breaker, TieBreaker},
     transport::{
         connection::Keepalive,
@@ -60,6 +65,7 @@ pub struct SystemBuilder {
     availability: Availability,
     tie_breaker: Option<Breaker>,
     state_dir: Option<PathBuf>,
+    journal: Option<Chosen>,
     pub(super) resources: Resources,
     pub(super) registry: Registry,
     pub(super) net: Arc<dyn Net>,
@@ -85,6 +91,7 @@ impl SystemBuilder {
             availability: Availability::default(),
             tie_breaker: None,
             state_dir: None,
+            journal: None,
             resources: Resources::default(),
             registry: Registry::default(),
             net: Arc::new(Tcp),
@@ -316,6 +323,33 @@ impl SystemBuilder {
         self
     }
 
+    /// Where the entities of stored types are stored: those of `#[entity(event_sourced)]` and
+    /// `#[entity(durable)]`. Default: none. A node that hosts such a type needs one. All nodes of a
+    /// cluster have to use the same store; the crate `casty-sql` has `Sqlite` for one host and
+    /// `Postgres` for several.
+    ///
+    /// [`start`](Self::start) opens the journal, and waits for that. A local system, whose start
+    /// does not wait, opens a store that does not answer at once when its first entity is read.
+    ///
+    /// ```
+    /// # use casty::prelude::*;
+    /// use casty::persistence::Memory;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), casty::error::StartError> {
+    /// let store = Memory::new();
+    /// let system = ActorSystem::builder("bank").journal(store.clone()).start_local()?;
+    /// # drop(system);
+    /// // As a second process would do with a database: its entities go on where they were.
+    /// let system = ActorSystem::builder("bank").journal(store).start_local()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn journal(mut self, journal: impl Journal) -> Self {
+        self.journal = Some(Chosen::new(journal));
+        self
+    }
+
     /// Registers an entity type that does not register itself, because the linker dropped its
     /// crate.
     pub fn entity<E: Entity>(mut self) -> Self {
@@ -462,7 +496,8 @@ impl SystemBuilder {
     /// Starts a system without a network, with these settings and entity types.
     ///
     /// # Errors
-    /// [`StartError`] for settings out of range, or two entity types with one name.
+    /// [`StartError`] for settings out of range, two entity types with one name, stored entity types
+    /// without a [journal](Self::journal), or a journal that cannot be used.
     ///
     /// # Panics
     /// Panics outside a tokio runtime.
@@ -472,12 +507,14 @@ impl SystemBuilder {
         self.settings.check()?;
         let strict_wire = self.strict_bytes_max();
         let (registry, resources) = (self.registry, self.resources);
+        let journal = self.journal.as_ref();
         ActorSystem::start_local(
             self.cluster,
             registry,
             resources,
             self.settings,
             strict_wire,
+            journal,
         )
     }
 
@@ -486,8 +523,9 @@ impl SystemBuilder {
     ///
     /// # Errors
     /// [`StartError`] for an address that cannot be bound or resolved, a malformed seed, settings
-    /// out of range, two entity types with one name, or a [directory](Self::state_dir) that cannot
-    /// be used.
+    /// out of range, two entity types with one name, a [directory](Self::state_dir) that cannot be
+    /// used, stored entity types without a [journal](Self::journal), or a journal that cannot be
+    /// used.
     ///
     /// # Panics
     /// Panics outside a tokio runtime.
@@ -566,18 +604,36 @@ impl SystemBuilder {
             Some(path) => Some(Disk::open(path, &self.cluster, &member.node).await?),
             None => None,
         };
-        let (disk, kept) = opened.unzip();
-        self.assemble(member, address, disk, kept.flatten(), listener)
+        let store = self.open_store(&member, address).await?;
+        self.assemble(member, address, opened, store, listener)
     }
 
+    /// The store of this node's entities.
+    async fn open_store(
+        &self,
+        member: &MemberId,
+        address: SocketAddr,
+    ) -> Result<Option<Arc<Store>>, StartError> {
+        if let Some(journal) = &self.journal {
+            journal
+                .check_hosts(&*self.net, address, &self.seeds)
+                .await?;
+        }
+        let kinds = self.registry.stored(Some(&self.roles))?;
+        journal::open(self.journal.as_ref(), kinds, member.to_string()).await
+    }
+
+    /// `opened`: the directory of this node's state, and what is in it.
     fn assemble(
         self,
         member: MemberId,
         address: SocketAddr,
-        disk: Option<Arc<Disk>>,
-        kept: Option<StoredState>,
+        opened: Option<(Arc<Disk>, Option<StoredState>)>,
+        store: Option<Arc<Store>>,
         listener: Arc<dyn Listener>,
     ) -> Result<ActorSystem, StartError> {
+        let (disk, kept) = opened.unzip();
+        let kept = kept.flatten();
         let local = LocalMember::new(member.clone(), Some(address));
         if let Some(kept) = &kept {
             // The identity is set before a peer is let in: the peer must not be told that there is
@@ -592,6 +648,9 @@ impl SystemBuilder {
         let settings = self.settings.clone();
         let strict_wire = self.strict_bytes_max();
         let runtime = make_runtime(&member, &settings, self.resources, strict_wire, seed);
+        if let Some(store) = store {
+            runtime.set_store(store);
+        }
         let Built {
             parts,
             remote_actors,

@@ -2,7 +2,10 @@
 
 mod builder;
 mod client;
+mod journal;
 mod shards;
+#[cfg(test)]
+mod stored_entities;
 mod termination;
 mod tether;
 #[cfg(feature = "sim")]
@@ -42,6 +45,7 @@ use crate::{
     id::{Incarnation, IntoId, MemberId, NodeId},
     infra::boxed::{Boxed, boxed},
     protocol::map::{ClusterMap, Status},
+    system::journal::Chosen,
 };
 
 /// A running system: a member of a cluster, or a local system without a network.
@@ -98,7 +102,8 @@ impl ActorSystem {
     /// A system without a network: all its actors and entities live in this process.
     ///
     /// # Panics
-    /// Panics outside a tokio runtime, and if two linked entity types have the same wire name.
+    /// Panics outside a tokio runtime, if two linked entity types have the same wire name, and if
+    /// one is stored: then the system needs a [journal](SystemBuilder::journal).
     pub fn local(name: impl Into<String>) -> Self {
         let settings = Settings::default();
         match Self::start_local(
@@ -106,6 +111,7 @@ impl ActorSystem {
             Registry::default(),
             Resources::default(),
             settings,
+            None,
             None,
         ) {
             Ok(system) => system,
@@ -119,9 +125,18 @@ impl ActorSystem {
         resources: Resources,
         settings: Settings,
         strict_wire: Option<usize>,
+        journal: Option<&Chosen>,
     ) -> Result<Self, StartError> {
         let runtime = Runtime::new(NodeId::new(name), &settings, fresh_seed());
         runtime.set_resources(resources);
+        let owner = MemberId {
+            node: runtime.node.clone(),
+            incarnation: Incarnation::now(),
+        };
+        let stored = registry.stored(None)?;
+        if let Some(store) = journal::open_now(journal, stored, owner.to_string())? {
+            runtime.set_store(store);
+        }
         if let Some(bytes_max) = strict_wire {
             runtime.set_strict_wire(bytes_max);
             // References to its actors go through the codec too, and lead back here.

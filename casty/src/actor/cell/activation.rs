@@ -90,6 +90,9 @@ pub(super) trait AnyActivation: Send {
     /// Drops the state. Returns whether that panicked.
     fn drop_state(&mut self) -> Result<(), ()>;
 
+    /// Does what was to be done once its record is durable.
+    fn run_due(&mut self);
+
     /// Puts what the handler has raised before everything else.
     fn take_raised(&mut self);
 

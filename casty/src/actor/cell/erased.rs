@@ -25,6 +25,7 @@ use crate::{
             policy::Policy,
             run::Run,
             settle::Settle,
+            stored::stores,
             turn::{drop_given_up, lost_lease},
         },
         context::{core::ContextCore, watch::Watcher},
@@ -199,6 +200,9 @@ impl<A: Actor> AnyActivation for Run<A> {
     }
 
     fn hook(&mut self, hook: Hook) -> BoxFuture<'_, Result<(), String>> {
+        if stores::<A>() {
+            return Box::pin(self.stored_hook(Some(hook)));
+        }
         let ctx = &mut self.ctx;
         let state = self.activation.state.as_mut();
         let lease = ActingLease::new(&*self.cell, &self.settle);
@@ -223,7 +227,8 @@ impl<A: Actor> AnyActivation for Run<A> {
     }
 
     fn keep_what_survives(&mut self) {
-        if A::SURVIVES {
+        // A stored type goes on from what is stored.
+        if A::SURVIVES && !stores::<A>() {
             let activation = &mut self.activation;
             activation.failed = activation.state.take().map(Box::new);
         }
@@ -232,6 +237,12 @@ impl<A: Actor> AnyActivation for Run<A> {
     fn drop_state(&mut self) -> Result<(), ()> {
         let state = self.activation.state.take();
         std::panic::catch_unwind(AssertUnwindSafe(|| drop(state))).map_err(panic::forget)
+    }
+
+    fn run_due(&mut self) {
+        if stores::<A>() {
+            Self::run_due(self);
+        }
     }
 
     fn take_raised(&mut self) {

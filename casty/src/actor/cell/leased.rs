@@ -50,6 +50,15 @@ impl<'a> ActingLease<'a> {
         }
     }
 
+    /// The same for a call that changes what the run holds meanwhile.
+    pub(super) fn since(cell: &'a dyn Untyped, since: Lapses) -> Self {
+        Self {
+            cell,
+            gate: cell.host().gate().map(|gate| &**gate),
+            since,
+        }
+    }
+
     pub(super) fn why_cut_short(self) -> &'static str {
         self.cell.core().why_cut_short()
     }

@@ -66,10 +66,16 @@ impl dyn AnyActivation + '_ {
     /// again, as its type says.
     pub(super) fn start_failed(&mut self, reason: String) -> Boxed<'_, ControlFlow<()>> {
         boxed(async move {
-            self.report(&reason);
+            let unread = self.context().take_unread();
+            if unread.is_none() {
+                self.report(&reason);
+            }
             self.discard().await;
             self.life().due = Due::Nothing;
             let cell = self.cell();
+            if let Some(unread) = unread {
+                return self.refuse_unread(*unread).await;
+            }
             if cell.core().is_entity() {
                 let (pause, failure) = match self.directive() {
                     // Senders must not be able to make an entity spin.
@@ -97,13 +103,34 @@ impl dyn AnyActivation + '_ {
         })
     }
 
+    /// A stored entity could not be read. It fails the messages that wait, and takes none for a
+    /// while. That is no failure of the entity.
+    async fn refuse_unread(&mut self, failure: Failure) -> ControlFlow<()> {
+        let cell = self.cell();
+        let pause = match failure {
+            Failure::StoreUnavailable { .. } => {
+                let jitter = cell.host().runtime().jitter();
+                let supervisor = self.life().supervisor.get_or_insert_default();
+                supervisor.handle_unread(jitter)
+            }
+            // Until other code runs, or the store is mended, each try ends the same way.
+            _ => {
+                self.report(&failure.to_string());
+                self.policy().backoff_max
+            }
+        };
+        self.refuse(pause, &failure).await
+    }
+
     /// Does about a failure what the type says.
     pub(super) fn failed(&mut self, reason: String) -> Boxed<'_, ControlFlow<()>> {
         boxed(async move {
             self.report(&reason);
             let cell = self.cell();
             let policy = self.policy().on_failure;
-            let resumes = policy == OnFailure::Resume && self.is_whole();
+            // A stored entity goes on from what is stored.
+            let resumes =
+                policy == OnFailure::Resume && self.is_whole() && self.settle().writer().is_none();
             let restarts = match policy {
                 OnFailure::Restart => cell.host().can_init(),
                 OnFailure::Resume => resumes || cell.host().can_init(),
@@ -262,6 +289,10 @@ impl dyn AnyActivation + '_ {
     }
 
     async fn end(&mut self, ending: Ending) {
+        if self.settle().failed().is_some() {
+            // It ends without its hooks.
+            return self.not_stored().await;
+        }
         let luggage = match ending {
             Ending::Close => self.pack(),
             Ending::Stop | Ending::Passivate => Vec::new(),
@@ -276,6 +307,8 @@ impl dyn AnyActivation + '_ {
         {
             tracing::error!(actor = %cell.path(), reason, "the stop hook failed");
         }
+        // What the hook has changed.
+        self.written().await;
         if ending == Ending::Close {
             let turn = OptionFuture::from(cell.host().packing().map(Throttle::turn)).await;
             self.hand_over_state(luggage);
@@ -304,8 +337,14 @@ impl dyn AnyActivation + '_ {
 
     /// Takes the activation apart: its children, timers, work and watches end with it, and its
     /// stashed messages go to the next activation.
-    async fn discard(&mut self) {
+    pub(super) async fn discard(&mut self) {
         self.drop_state_quietly();
+        if self.settle().writer().is_some() {
+            // The next activation reads what is stored, so nothing may be under way.
+            self.written().await;
+            self.run_due();
+            self.settle().take_storing();
+        }
         let life = self.life();
         let started = std::mem::take(&mut life.started);
         life.number = life.number.wrapping_add(1);

@@ -12,6 +12,7 @@
 //! | [`settle`], [`permission`] | when what a turn let out may leave, and how a run waits for that |
 //! | [`gate`], [`leased`] | whether the node holds a lease, and what becomes of a handler without |
 //! | [`life`], [`hooks`] | how an activation begins and ends, and what becomes of one that fails |
+//! | [`stored`] | what the handlers of a stored type have changed, and how it gets into the store |
 //! | [`signals`] | what an actor is told besides messages |
 //! | [`core`], [`activation`], [`host`] | what does not depend on the type of the actor |
 //! | [`erased`] | how they reach what does |
@@ -33,6 +34,7 @@ pub(crate) mod policy;
 mod run;
 mod settle;
 mod signals;
+mod stored;
 mod turn;
 
 use std::{
@@ -70,6 +72,7 @@ use crate::{
     event::{ActorPath, TerminatedReason},
     id::Epoch,
     infra::concurrent::{Mutex, MutexGuard, lock},
+    message::codec::EncodeError,
 };
 
 /// Where a cell lives.
@@ -82,6 +85,12 @@ pub(crate) trait CellHost<A: Actor>: Host {
 
     /// The cell takes no more messages and can be forgotten.
     fn closed(&self, cell: &Cell<A>);
+
+    /// Appends the state, to be stored. Returns its name, if there are several.
+    fn freeze(&self, state: &A, out: &mut Vec<u8>) -> Result<&'static str, EncodeError> {
+        let _ = (state, out);
+        Err(EncodeError("it is not stored".to_owned()))
+    }
 
     /// Whether the state could go on on another node, where that is to be checked after each
     /// message.

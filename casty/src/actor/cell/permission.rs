@@ -1,12 +1,14 @@
 //! How a run waits for what [`settle`](super::settle) decides: that a message may be handled, or
 //! that outputs may leave.
 
-use std::sync::atomic::Ordering;
+use std::{future::poll_fn, pin::pin, sync::atomic::Ordering, task::Poll};
+
+use futures_util::future::OptionFuture;
 
 use crate::{
     actor::cell::{
         activation::AnyActivation,
-        core::{Phase, Status, Untyped},
+        core::{Core, Phase, Status, Untyped},
     },
     error::Failure,
     infra::{
@@ -16,20 +18,26 @@ use crate::{
 };
 
 impl dyn AnyActivation + '_ {
-    /// Waits until a message may be handled. Messages and outputs that wait for too long fail.
+    /// Waits until a message may be handled. Messages and outputs that wait for too long fail. An
+    /// activation whose records are not stored ends.
     pub(super) fn await_permission(&mut self) -> Boxed<'_, ()> {
         boxed(async move {
             let cell = self.cell();
             let mut waits = false;
-            while (!self.settle().may_handle(cell.core())
+            while (!self.settle().may_handle(cell.core(), true)
                 || waits && mutants::on("whoever_waits_for_a_lease_waits_on"))
                 && !cell.core().is_severed()
                 && !cell.host().runtime().is_stopped()
             {
+                if self.settle().failed().is_some() || self.is_late() {
+                    self.not_stored().await;
+                    continue;
+                }
                 waits = true;
                 self.await_conditions(&*cell, Phase::Paused).await;
+                self.release();
             }
-            self.settle().release(cell.core());
+            self.release();
         })
     }
 
@@ -37,9 +45,10 @@ impl dyn AnyActivation + '_ {
     pub(super) fn await_outputs(&mut self) -> Boxed<'_, ()> {
         boxed(async move {
             let cell = self.cell();
-            self.settle().release(cell.core());
-            if self.settle().holds() {
+            self.release();
+            if self.settle().holds() || self.settle().is_writing() {
                 self.await_conditions(&*cell, Phase::Settling).await;
+                self.release();
             }
         })
     }
@@ -47,14 +56,106 @@ impl dyn AnyActivation + '_ {
     /// Waits until all outputs have left, or are given up.
     pub(super) async fn settled(&mut self) {
         let cell = self.cell();
-        self.settle().release(cell.core());
+        self.written().await;
+        self.release();
         while self.settle().holds() {
             if cell.core().is_severed() || cell.host().runtime().is_stopped() {
                 return self.settle().end(cell.core(), &|| cell.lost_lease());
             }
             self.await_conditions(&*cell, Phase::Paused).await;
-            self.settle().release(cell.core());
+            self.release();
         }
+    }
+
+    /// Waits until all records are durable, or given up. What depends on those that are given up
+    /// fails.
+    pub(super) fn written(&mut self) -> Boxed<'_, ()> {
+        boxed(async move {
+            let cell = self.cell();
+            while self.settle().is_writing() {
+                self.release();
+                let core = cell.core();
+                if core.ends_calls() || cell.host().runtime().is_stopped() {
+                    return self.give_up_records();
+                }
+                if let Some(why) = self.settle().failed() {
+                    return self.settle().fail(core, &why, &cell.lost_lease());
+                }
+                self.await_records(&*cell).await;
+            }
+            self.release();
+        })
+    }
+
+    /// Waits until a record is durable or has failed, or until the actor has to end at once.
+    async fn await_records(&mut self, cell: &dyn Untyped) {
+        let Some(progress) = self
+            .settle()
+            .writer()
+            .map(|writer| writer.progress().clone())
+        else {
+            return;
+        };
+        let mut changed = pin!(progress.changed().notified());
+        // Before the look: a change in between is not missed.
+        changed.as_mut().enable();
+        if !self.settle().is_writing() || self.settle().failed().is_some() {
+            return;
+        }
+        poll_fn(|cx| {
+            cell.with_status(&mut |status, _| status.wake_by(cx.waker()));
+            if cell.core().ends_calls() {
+                return Poll::Ready(());
+            }
+            changed.as_mut().poll(cx)
+        })
+        .await;
+    }
+
+    /// The store may take longer than the actor has time.
+    fn give_up_records(&mut self) {
+        let cell = self.cell();
+        if cell.core().is_severed() || cell.host().runtime().is_stopped() {
+            return self.settle().end(cell.core(), &|| cell.lost_lease());
+        }
+        let why = Failure::NotStored {
+            reason: "the store had not confirmed it when the entity had to stop".to_owned(),
+            possibly: true,
+        };
+        self.settle().fail(cell.core(), &why, &cell.lost_lease());
+    }
+
+    /// Whether the actor should have ended by now, and has not, for its store.
+    fn is_late(&mut self) -> bool {
+        self.settle().is_writing() && self.cell().core().ends_calls()
+    }
+
+    /// What the activation has changed is not stored. It ends without its hooks, and the next one
+    /// begins with what is stored. It is no failure of the actor.
+    #[cold]
+    pub(super) fn not_stored(&mut self) -> Boxed<'_, ()> {
+        boxed(async move {
+            let cell = self.cell();
+            match self.settle().failed() {
+                None => self.give_up_records(),
+                Some(why) => {
+                    tracing::warn!(
+                        actor = %cell.path(),
+                        %why,
+                        "an entity goes on from what is stored",
+                    );
+                    self.settle().fail(cell.core(), &why, &cell.lost_lease());
+                }
+            }
+            self.discard().await;
+        })
+    }
+
+    /// Lets go what may leave, and does what was to be done once its record is durable.
+    pub(super) fn release(&mut self) {
+        let cell = self.cell();
+        self.settle().release(cell.core());
+        self.run_due();
     }
 
     /// Waits until the conditions may be met, or the pause is interrupted.
@@ -67,10 +168,27 @@ impl dyn AnyActivation + '_ {
             }
         });
         let Some(interrupt) = interrupt else { return };
+        let writer = self.settle().writer();
+        let (progress, room) = writer.map_or((None, None), |writer| {
+            let room = (!writer.has_room()).then(|| writer.room());
+            (Some(writer.progress().clone()), room)
+        });
+        let room = OptionFuture::from(room);
+        // From here on a change is not missed.
+        let changed = progress
+            .as_ref()
+            .map(|progress| progress.changed().notified());
+        let changed = OptionFuture::from(changed);
         // The cell may have been severed before its pause could be interrupted.
-        if !cell.core().is_severed() {
-            let patience = tokio::time::sleep(cell.host().runtime().patience());
-            let gate = self.settle().gate().cloned();
+        if !cell.core().is_severed() && !self.has_changed(cell.core(), phase) {
+            let is_leased = self.settle().is_leased(cell.core());
+            let patience = async {
+                match is_leased {
+                    true => std::future::pending().await,
+                    false => tokio::time::sleep(cell.host().runtime().patience()).await,
+                }
+            };
+            let gate = self.settle().gate().filter(|_| !is_leased).cloned();
             let opened = async move {
                 match gate {
                     Some(gate) if !mutants::on("whoever_waits_for_a_lease_waits_on") => {
@@ -83,11 +201,25 @@ impl dyn AnyActivation + '_ {
                 biased;
                 () = opened => {}
                 () = interrupt.notified() => {}
+                Some(()) = changed => {}
+                Some(()) = room => {}
                 () = patience => self.give_up_waiting(cell),
             }
         }
         cell.with_status(&mut |status, _| status.resume());
         self.renew();
+    }
+
+    /// Whether there is nothing to wait for any more.
+    fn has_changed(&mut self, core: &Core, phase: Phase) -> bool {
+        let settle = self.settle();
+        if settle.may_release(core) || settle.failed().is_some() {
+            return true;
+        }
+        match phase {
+            Phase::Settling => !settle.is_writing() && !settle.holds(),
+            _ => settle.may_handle(core, true) && !settle.holds(),
+        }
     }
 
     /// The run acts under the lease of now.

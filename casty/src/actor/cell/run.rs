@@ -44,6 +44,7 @@ use crate::{
             leased::ActingLease,
             life::publish_started,
             settle::Settle,
+            stored::{attend, stores},
             turn::Turn,
         },
         context::Context,
@@ -163,7 +164,17 @@ async fn drive<A: Actor>(cell: Arc<Cell<A>>, when_empty: WhenEmpty, rescued: Opt
     }
     while let Some(run) = &mut driven.0 {
         let mut step = poll_fn(|cx| run.poll_next(cx)).await;
-        if !run.settle.may_handle(&run.cell.core) && !matches!(step, Step::Sever | Step::End) {
+        if stores::<A>()
+            && run.ctx.core().has_requests()
+            && !matches!(step, Step::Sever | Step::End)
+        {
+            // Of what was done once its record was durable.
+            if run.any().heed_requests().await.is_break() {
+                return;
+            }
+        }
+        let may_handle = run.settle.may_handle(&run.cell.core, stores::<A>());
+        if !may_handle && !matches!(step, Step::Sever | Step::End) {
             run.any().await_permission().await;
             // Senders see that the run is at work again.
             run.when_empty = match run.when_empty {
@@ -229,19 +240,23 @@ impl<A: Actor> Run<A> {
         let mut ctx = Context::new(cell.clone());
         ctx.core().attach(life.number, life.attached.take());
         let gate = cell.host.gate().cloned();
+        let mut settle = Settle::new(gate);
+        if stores::<A>() {
+            settle.set_storing(ctx.core().take_storing());
+        }
         Self {
             cell,
             ctx,
             activation,
             batch: VecDeque::new(),
-            settle: Settle::new(gate),
+            settle,
             when_empty,
             observers: None,
         }
     }
 
     /// The same for functions that do not depend on the type.
-    fn any(&mut self) -> &mut dyn AnyActivation {
+    pub(super) fn any(&mut self) -> &mut dyn AnyActivation {
         self
     }
 
@@ -287,6 +302,7 @@ impl<A: Actor> Run<A> {
                 && activation.life.due == Due::Nothing
                 && activation.state.is_some()
                 && !settle.holds()
+                && !(stores::<A>() && settle.is_writing())
                 && !activation.may_sleep(ctx.core());
             if is_idle {
                 return Poll::Pending;
@@ -314,7 +330,7 @@ impl<A: Actor> Run<A> {
                 mailbox.take(budget, batch, &mut admitted);
                 if !batch.is_empty() || activation.life.due != Due::Nothing {
                     Step::Handle
-                } else if settle.holds() {
+                } else if settle.holds() || stores::<A>() && settle.is_writing() {
                     Step::Settle
                 } else if status.closing {
                     Step::Close
@@ -367,6 +383,7 @@ impl<A: Actor> Run<A> {
         let Self {
             mut ctx,
             mut activation,
+            mut settle,
             ..
         } = self;
         if activation.state.is_none() && !activation.keeps() {
@@ -376,6 +393,9 @@ impl<A: Actor> Run<A> {
         inner.mailbox.shrink();
         // The task goes on without this cell.
         inner.status.waker = None;
+        if stores::<A>() {
+            ctx.core().set_storing(settle.take_storing());
+        }
         activation.life.attached = ctx.core().detach();
         inner.activation = Some(activation);
         inner.status.phase = Phase::Idle;
@@ -390,7 +410,7 @@ impl<A: Actor> Run<A> {
         }
         let mut used = false;
         // Checked once between two messages.
-        let mut may_handle = self.settle.may_handle(&self.cell.core);
+        let mut may_handle = self.settle.may_handle(&self.cell.core, stores::<A>());
         while may_handle
             && self.activation.state.is_some()
             && let Some(envelope) = self.batch.pop_front()
@@ -411,15 +431,29 @@ impl<A: Actor> Run<A> {
             let Some(state) = self.activation.state.as_mut() else {
                 break;
             };
-            let lease = ActingLease::new(&*self.cell, &self.settle);
-            let handling = AssertUnwindSafe(state.handle(message, &mut self.ctx)).catch_unwind();
-            let mut handled = lease.lets(handling).await;
-            self.end_turn(&begun, &mut handled);
+            let handled = if stores::<A>() {
+                let lease = ActingLease::since(&*self.cell, self.settle.since());
+                let handling =
+                    AssertUnwindSafe(state.handle(message, &mut self.ctx)).catch_unwind();
+                let handling = Box::pin(lease.lets(handling));
+                let (mut handled, outputs) =
+                    attend(&mut self.settle, &self.cell.core, handling).await;
+                self.end_turn(&begun, &mut handled);
+                self.record_turn(&mut handled, outputs);
+                handled
+            } else {
+                let lease = ActingLease::new(&*self.cell, &self.settle);
+                let handling =
+                    AssertUnwindSafe(state.handle(message, &mut self.ctx)).catch_unwind();
+                let mut handled = lease.lets(handling).await;
+                self.end_turn(&begun, &mut handled);
+                handled
+            };
             may_handle = match handled {
                 Ok(Handled::Reply(answer)) => self.settle_answer(begun.name, answer, reply),
                 other => match self.conclude(begun.name, other, reply) {
                     Turn::Done(output) => self.settle(output),
-                    Turn::Silent => self.settle.may_handle(&self.cell.core),
+                    Turn::Silent => self.settle.may_handle(&self.cell.core, stores::<A>()),
                     Turn::Panicked(output, reason) => {
                         self.settle(output);
                         self.any().failed(reason).await?;
@@ -434,7 +468,7 @@ impl<A: Actor> Run<A> {
             };
             if self.ctx.core().has_requests() {
                 self.any().heed_requests().await?;
-                may_handle = self.settle.may_handle(&self.cell.core);
+                may_handle = self.settle.may_handle(&self.cell.core, stores::<A>());
             }
             if self.cell.core.signalled.load(Ordering::Relaxed) {
                 break;
@@ -477,7 +511,7 @@ impl<A: Actor> Run<A> {
             settle,
             ..
         } = self;
-        let lease = ActingLease::new(&**cell, settle);
+        let lease = ActingLease::since(&**cell, settle.since());
         if activation.state.is_none() {
             let made = guarded_now("init", || Ok(cell.host.init(ctx)))?;
             activation.state = Some(match made {
@@ -489,22 +523,32 @@ impl<A: Actor> Run<A> {
             });
             activation.life.started = false;
             if A::SURVIVES
+                && !stores::<A>()
                 && let Some(state) = &mut activation.state
                 && let Some(failed) = activation.failed.take()
             {
                 state.inherit(*failed);
             }
         }
+        if stores::<A>()
+            && let Some(storing) = ctx.core().take_storing()
+        {
+            settle.set_storing(Some(storing));
+        }
         let Some(state) = activation.state.as_mut() else {
             return Ok(());
         };
         if !activation.life.started {
-            guarded("on_start", lease, state.on_start(ctx)).await?;
-            activation.life.started = true;
-            publish_started(&**cell);
+            if stores::<A>() {
+                self.stored_hook(None).await?;
+            } else {
+                guarded("on_start", lease, state.on_start(ctx)).await?;
+            }
+            self.activation.life.started = true;
+            publish_started(&*self.cell);
         }
-        ctx.core().has_started();
-        if activation.life.due == Due::Restart {
+        self.ctx.core().has_started();
+        if self.activation.life.due == Due::Restart {
             self.any().restarted().await?;
         }
         Ok(())

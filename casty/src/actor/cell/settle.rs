@@ -5,10 +5,10 @@
 //! Otherwise it is held, and leaves after the earlier ones, once its conditions are met. The run
 //! goes on with the next message meanwhile, as long as it [may](Settle::may_handle).
 //!
-//! At present the one condition is the node's lease. A lease can be lost while a handler runs: what
-//! the handler did is done, but no other actor may hear of it before there is a lease again and the
-//! shard is still here. A store that confirms records is another condition: [`Conditions::needs`]
-//! is then the number of the last record, which is met once the store has confirmed up to it.
+//! One condition is the node's lease. A lease can be lost while a handler runs: what the handler
+//! did is done, but no other actor may hear of it before there is a lease again and the shard is
+//! still here. The other, of a stored type, is its store: an output needs the last record whose
+//! changes the handler has seen, and leaves once that record is durable.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -18,9 +18,12 @@ use crate::{
             core::Core,
             gate::{Gate, Lapses},
         },
-        hold::Leave,
+        hold::{Holding, Leave},
+        storage::Storing,
     },
     error::Failure,
+    infra::mutants,
+    persistence::writer::Writer,
 };
 
 /// Outputs held at a time. A run that holds as many handles no further message.
@@ -37,21 +40,39 @@ pub(super) trait Conditions {
     fn are_met(&self, needs: &Self::Needs) -> bool;
 }
 
-/// The condition of today: the node holds a lease, and the actor is still on this node.
+/// The node holds a lease, the actor is still on this node, and what it has changed is durable.
+struct LeaseAndStore<'a> {
+    lease: Lease<'a>,
+    /// `None` if the type is not stored.
+    writer: Option<&'a Writer>,
+}
+
+impl Conditions for LeaseAndStore<'_> {
+    /// The number of a record.
+    type Needs = u64;
+
+    fn needs(&self) -> u64 {
+        self.writer.map_or(0, Writer::applied)
+    }
+
+    fn are_met(&self, needs: &u64) -> bool {
+        let is_durable = |writer: &Writer| writer.progress().durable() >= *needs;
+        self.lease.holds()
+            && (self.writer.is_none_or(is_durable)
+                || mutants::on("an_output_leaves_before_its_record_is_durable"))
+    }
+}
+
+#[derive(Clone, Copy)]
 struct Lease<'a> {
     /// `None` where no other node could have the actor.
     gate: Option<&'a Gate>,
     core: &'a Core,
 }
 
-impl Conditions for Lease<'_> {
-    type Needs = ();
-
+impl Lease<'_> {
     #[inline]
-    fn needs(&self) {}
-
-    #[inline]
-    fn are_met(&self, (): &()) -> bool {
+    fn holds(self) -> bool {
         self.gate
             .is_none_or(|gate| gate.is_open() && !self.core.is_severed())
     }
@@ -86,7 +107,9 @@ pub(super) struct Settle {
     gate: Option<Arc<Gate>>,
     /// Those of the gate when the run began what it does now.
     since: Lapses,
-    held: Held<(), Box<dyn Leave>>,
+    held: Held<u64, Box<dyn Leave>>,
+    /// What the activation writes, if its type is stored.
+    storing: Option<Box<Storing>>,
 }
 
 impl Settle {
@@ -95,19 +118,36 @@ impl Settle {
             gate,
             since: Lapses::default(),
             held: Held::new(),
+            storing: None,
         }
     }
 
-    fn conditions<'a>(&'a self, core: &'a Core) -> Lease<'a> {
+    #[inline]
+    fn lease<'a>(&'a self, core: &'a Core) -> Lease<'a> {
         Lease {
             gate: self.gate.as_deref(),
             core,
         }
     }
 
-    /// Whether an output leaves that is let out now, if none is held.
+    fn conditions<'a>(&'a self, core: &'a Core) -> LeaseAndStore<'a> {
+        LeaseAndStore {
+            lease: self.lease(core),
+            writer: self.storing.as_ref().map(|storing| &storing.writer),
+        }
+    }
+
     #[inline]
-    pub(super) fn are_met(&self, core: &Core) -> bool {
+    pub(super) fn is_leased(&self, core: &Core) -> bool {
+        self.lease(core).holds()
+    }
+
+    /// Whether an output leaves that is let out now, if none is held. `stores`: the type is stored.
+    #[inline]
+    pub(super) fn are_met(&self, core: &Core, stores: bool) -> bool {
+        if !stores {
+            return self.is_leased(core);
+        }
         let conditions = self.conditions(core);
         conditions.are_met(&conditions.needs())
     }
@@ -145,10 +185,52 @@ impl Settle {
         self.held.0.len() < HELD_MAX
     }
 
-    /// Whether a message may be handled: under a lease, and with room for what it lets out.
+    /// Whether a message may be handled: under a lease, and with room for what it lets out and what
+    /// it changes. `stores`: the type is stored.
     #[inline]
-    pub(super) fn may_handle(&self, core: &Core) -> bool {
-        self.conditions(core).are_met(&()) && self.has_room()
+    pub(super) fn may_handle(&self, core: &Core, stores: bool) -> bool {
+        self.is_leased(core) && self.has_room() && (!stores || self.may_write())
+    }
+
+    /// Whether a further record may be written.
+    fn may_write(&self) -> bool {
+        self.storing
+            .as_ref()
+            .is_none_or(|storing| storing.writer.failed().is_none() && storing.writer.has_room())
+    }
+
+    /// What the activation writes, if its type is stored.
+    pub(super) fn writer(&mut self) -> Option<&mut Writer> {
+        self.storing.as_mut().map(|storing| &mut storing.writer)
+    }
+
+    /// Holds what is about to be let out, if the type is stored.
+    pub(super) fn holding(&self) -> Option<Holding> {
+        let storing = self.storing.as_ref()?;
+        Some(Holding::new(&storing.outlet, storing.writer.applied()))
+    }
+
+    pub(super) fn set_storing(&mut self, storing: Option<Box<Storing>>) {
+        self.storing = storing;
+    }
+
+    pub(super) fn take_storing(&mut self) -> Option<Box<Storing>> {
+        self.storing.take()
+    }
+
+    /// Whether a record is neither durable nor given up.
+    pub(super) fn is_writing(&self) -> bool {
+        let storing = self.storing.as_ref();
+        storing.is_some_and(|storing| storing.writer.is_writing())
+    }
+
+    /// Why a record was not stored, if one was not: the state is worth nothing.
+    pub(super) fn failed(&self) -> Option<Failure> {
+        let failed = self.storing.as_ref()?.writer.failed()?;
+        Some(Failure::NotStored {
+            reason: failed.reason.clone(),
+            possibly: failed.possibly,
+        })
     }
 
     /// Holds an output. `fails`: it says that a message was not handled, which needs no condition.
@@ -161,12 +243,34 @@ impl Settle {
     /// Lets go what may leave.
     #[cold]
     pub(super) fn release(&mut self, core: &Core) {
-        let conditions = Lease {
-            gate: self.gate.as_deref(),
-            core,
+        let conditions = LeaseAndStore {
+            lease: Lease {
+                gate: self.gate.as_deref(),
+                core,
+            },
+            writer: self.storing.as_ref().map(|storing| &storing.writer),
         };
         while let Some(output) = self.held.next(&conditions) {
             output.leave();
+        }
+    }
+
+    /// Whether [`release`](Self::release) would let something go.
+    pub(super) fn may_release(&self, core: &Core) -> bool {
+        let conditions = self.conditions(core);
+        let first = self.held.0.front();
+        first.is_some_and(|(needs, _)| needs.is_none_or(|needs| conditions.are_met(&needs)))
+    }
+
+    /// Lets go what may leave, and gives up the rest, since what it depends on is not stored.
+    #[cold]
+    pub(super) fn fail(&mut self, core: &Core, why: &Failure, lost_lease: &Failure) {
+        self.release(core);
+        let storing = self.storing.as_ref();
+        let durable = storing.map_or(0, |storing| storing.writer.progress().durable());
+        for (needs, output) in std::mem::take(&mut self.held.0) {
+            let is_stored = needs.is_some_and(|needs| needs <= durable);
+            output.lose(if is_stored { lost_lease } else { why });
         }
     }
 
@@ -196,14 +300,14 @@ mod tests {
     };
 
     /// A lease, and a store that has confirmed records up to a number.
-    struct LeaseAndStore {
+    struct Confirmed {
         lease: bool,
         /// The last record that was written.
         written: u64,
         confirmed: u64,
     }
 
-    impl Conditions for LeaseAndStore {
+    impl Conditions for Confirmed {
         type Needs = u64;
 
         fn needs(&self) -> u64 {
@@ -215,14 +319,14 @@ mod tests {
         }
     }
 
-    fn leave<T>(held: &mut Held<u64, T>, conditions: &LeaseAndStore) -> Vec<T> {
+    fn leave<T>(held: &mut Held<u64, T>, conditions: &Confirmed) -> Vec<T> {
         std::iter::from_fn(|| held.next(conditions)).collect()
     }
 
     #[test]
     fn outputs_leave_in_the_order_of_their_turns_however_conditions_are_met() {
         let mut held = Held::new();
-        let mut now = LeaseAndStore {
+        let mut now = Confirmed {
             lease: true,
             written: 3,
             confirmed: 0,
@@ -249,7 +353,7 @@ mod tests {
     #[test]
     fn a_failure_waits_for_nothing_but_earlier_outputs() {
         let mut held = Held::new();
-        let now = LeaseAndStore {
+        let now = Confirmed {
             lease: false,
             written: 1,
             confirmed: 0,
@@ -268,7 +372,7 @@ mod tests {
             steps in proptest::collection::vec((0u8..4, 0u64..5), 0..100),
         ) {
             let mut held = Held::new();
-            let mut now = LeaseAndStore { lease: true, written: 0, confirmed: 0 };
+            let mut now = Confirmed { lease: true, written: 0, confirmed: 0 };
             let (mut next, mut left) = (0, 0);
             let mut needs = Vec::new();
             for (step, n) in steps {
@@ -315,7 +419,7 @@ mod tests {
         let log = Log::default();
         let output = |name| Box::new(Logged(name, log.clone()));
         let mut settle = Settle::new(Some(gate.clone()));
-        assert!(!settle.may_handle(&core));
+        assert!(!settle.may_handle(&core, false));
         settle.hold(output("answer"), false, &core);
         settle.hold(output("failure"), true, &core);
         settle.release(&core);
@@ -323,7 +427,7 @@ mod tests {
         gate.open_until(tokio::time::Instant::now() + second);
         settle.release(&core);
         assert_eq!(*lock(&log), [("answer", true), ("failure", true)]);
-        assert!(settle.may_handle(&core));
+        assert!(settle.may_handle(&core, false));
         // Severed: with a lease, but the actor may be on another node.
         core.sever();
         settle.hold(output("late"), false, &core);
@@ -337,9 +441,9 @@ mod tests {
         let core = Core::new(CellName::Actor(1), 0);
         let mut settle = Settle::new(None);
         for _ in 0..HELD_MAX {
-            assert!(settle.may_handle(&core));
+            assert!(settle.may_handle(&core, false));
             settle.hold(Box::new(Logged("answer", Log::default())), false, &core);
         }
-        assert!(!settle.may_handle(&core));
+        assert!(!settle.may_handle(&core, false));
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     actor::{
         Actor, Envelope, Handled, Message as _, Reply,
         ask::{chain, promise::Deferred, reply::ReplyTo},
-        cell::{Cell, leased::CutShort, run::Run},
+        cell::{Cell, leased::CutShort, run::Run, stored::stores},
         hold::Leave,
         runtime::Runtime,
     },
@@ -55,6 +55,17 @@ impl<R: Reply> Output<R> {
         matches!(self.what, What::Failure(_))
     }
 
+    /// Whether it says something of the actor's state.
+    fn shows_the_state(&self) -> bool {
+        match &self.what {
+            What::Failure(failure) => matches!(
+                failure,
+                Failure::Unhandled { .. } | Failure::Panicked { .. }
+            ),
+            _ => true,
+        }
+    }
+
     fn leave<A: Actor<Reply = R>>(self, cell: &Arc<Cell<A>>, is_guarded: bool) {
         match self.what {
             What::Answer(answer) => self.reply.answer(answer),
@@ -87,7 +98,8 @@ impl<A: Actor> Leave for HeldOutput<A> {
         let Self {
             mut output, cell, ..
         } = *self;
-        if !output.fails() {
+        let is_wrong = matches!(why, Failure::NotStored { .. }) && output.shows_the_state();
+        if !output.fails() || is_wrong {
             output.what = What::Failure(why.clone());
         }
         output.leave(&cell, false);
@@ -224,7 +236,7 @@ impl<A: Actor> Run<A> {
         answer: A::Reply,
         reply: ReplyTo<A::Reply>,
     ) -> bool {
-        if self.settle.are_met(&self.cell.core) && !self.settle.holds() {
+        if self.settle.are_met(&self.cell.core, stores::<A>()) && !self.settle.holds() {
             reply.answer(answer);
             return true;
         }
@@ -239,19 +251,26 @@ impl<A: Actor> Run<A> {
     /// handled.
     #[cold]
     pub(super) fn settle(&mut self, output: Output<A::Reply>) -> bool {
-        let may_leave = self.settle.are_met(&self.cell.core);
+        let may_leave = self.settle.are_met(&self.cell.core, stores::<A>());
         if may_leave && !self.settle.holds() {
             output.leave(&self.cell, self.settle.guards());
             return true;
         }
         self.hold(output);
+        if stores::<A>() {
+            return self.settle.may_handle(&self.cell.core, true);
+        }
         may_leave && self.settle.has_room()
     }
 
     #[cold]
     fn hold(&mut self, output: Output<A::Reply>) {
-        let (fails, is_guarded) = (output.fails(), self.settle.guards());
-        if output.reply.is_nobody() && !fails {
+        let is_guarded = self.settle.guards();
+        // A failure that shows what is not stored yet waits as well.
+        let fails = output.fails() && !(stores::<A>() && output.shows_the_state());
+        // That a message was not stored is news, also where no sender waits.
+        let is_news = stores::<A>() && !matches!(output.reply, ReplyTo::Own(_));
+        if output.reply.is_nobody() && !output.fails() && !is_news {
             return output.leave(&self.cell, is_guarded);
         }
         let output = Box::new(HeldOutput {

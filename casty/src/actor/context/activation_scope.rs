@@ -14,13 +14,17 @@ use tokio::{
     time::Instant,
 };
 
-use crate::actor::{
-    context::{
-        luggage::{Luggage, Travels},
-        watch::{Watch, WatchId, WatchedKey},
+use crate::{
+    actor::{
+        context::{
+            luggage::{Luggage, Travels},
+            watch::{Watch, WatchId, WatchedKey},
+        },
+        handle::{AnyCell, ChildEvent},
+        runtime::Runtime,
+        storage::Storing,
     },
-    handle::{AnyCell, ChildEvent},
-    runtime::Runtime,
+    error::Failure,
 };
 
 #[derive(Default)]
@@ -37,6 +41,10 @@ pub(crate) struct ActivationScope {
     reap_at: usize,
     watches: BTreeMap<WatchId, Watch>,
     watched: HashMap<WatchedKey, WatchId>,
+    /// What a stored entity writes. With the run, while there is one.
+    pub(crate) storing: Option<Box<Storing>>,
+    /// Why a stored entity could not be read, if it could not.
+    pub(crate) unread: Option<Box<Failure>>,
 }
 
 struct StateTimer {

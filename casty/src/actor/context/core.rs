@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
-use crate::actor::{
-    cell::gate::Lapses,
-    context::{activation_scope::ActivationScope, luggage::Luggage},
-    runtime::Runtime,
+use crate::{
+    actor::{
+        cell::gate::Lapses,
+        context::{activation_scope::ActivationScope, luggage::Luggage},
+        runtime::Runtime,
+        storage::Storing,
+    },
+    error::Failure,
 };
 
 /// What a handler asks for, to be done after it.
@@ -116,6 +120,26 @@ impl ContextCore {
 
     pub(crate) fn attached(&mut self) -> &mut ActivationScope {
         self.attached.get_or_insert_default()
+    }
+
+    /// What the activation of a stored entity writes.
+    pub(crate) fn take_storing(&mut self) -> Option<Box<Storing>> {
+        self.attached.as_mut()?.storing.take()
+    }
+
+    pub(crate) fn set_storing(&mut self, storing: Option<Box<Storing>>) {
+        if storing.is_some() {
+            self.attached().storing = storing;
+        }
+    }
+
+    /// Why the stored entity could not be read.
+    pub(crate) fn take_unread(&mut self) -> Option<Box<Failure>> {
+        self.attached.as_mut()?.unread.take()
+    }
+
+    pub(crate) fn set_unread(&mut self, failure: Failure) {
+        self.attached().unread = Some(Box::new(failure));
     }
 
     pub(crate) fn is_working(&mut self) -> bool {

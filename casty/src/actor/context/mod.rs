@@ -38,7 +38,7 @@ pub struct Context<A: Actor> {
     /// The messages that the handler has raised. Boxed: most handlers raise none.
     #[expect(clippy::box_collection, reason = "two words less in each run")]
     raised: Option<Box<Vec<A::Message>>>,
-    /// What the handler has changed, if the actor is stored.
+    /// What the handler has changed, if the actor is stored. Made by its first change.
     written: Option<Box<Written<A>>>,
 }
 
@@ -209,11 +209,6 @@ impl<A: Actor> Context<A> {
 
     fn written(&mut self) -> &mut Written<A> {
         self.written.get_or_insert_default()
-    }
-
-    /// What the handler has changed.
-    pub(crate) fn take_written(&mut self) -> Option<Box<Written<A>>> {
-        self.written.take()
     }
 
     pub(crate) fn take_raised(&mut self) -> Vec<A::Message> {

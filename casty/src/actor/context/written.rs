@@ -1,14 +1,17 @@
 //! What a handler of a stored entity writes.
 
+use std::sync::{Arc, Mutex};
+
 use crate::{
     actor::{Actor, context::Context},
+    infra::sync::lock,
     persistence::record_body::WrittenEvent,
 };
 
 /// What is done once the record of a handled message is durable.
 pub(crate) type Then<A> = Box<dyn FnOnce(&A, &mut Context<A>) + Send>;
 
-/// What the handler of one message has changed.
+/// What the handler of one message has changed, and what earlier ones have left to be done.
 pub(crate) struct Written<A: Actor> {
     pub(crate) events: Vec<WrittenEvent>,
     /// The state may have changed, in a type that is stored as it is.
@@ -16,6 +19,17 @@ pub(crate) struct Written<A: Actor> {
     /// What is stored of the entity is to be erased.
     pub(crate) erases: bool,
     pub(crate) then: Vec<Then<A>>,
+    /// Made by the first handler that leaves something to be done.
+    due: Option<Arc<Due<A>>>,
+}
+
+/// What is to be done now: its record is durable.
+pub(crate) struct Due<A: Actor>(Mutex<Vec<Then<A>>>);
+
+impl<A: Actor> Due<A> {
+    pub(crate) fn add(&self, then: Then<A>) {
+        lock(&self.0).push(then);
+    }
 }
 
 impl<A: Actor> Default for Written<A> {
@@ -25,6 +39,7 @@ impl<A: Actor> Default for Written<A> {
             changes: false,
             erases: false,
             then: Vec::new(),
+            due: None,
         }
     }
 }
@@ -45,5 +60,40 @@ impl<A: Actor> Context<A> {
 
     pub(crate) fn changes(&mut self) {
         self.written().changes = true;
+    }
+}
+
+/// For the run.
+impl<A: Actor> Context<A> {
+    /// What the handler has changed.
+    pub(crate) fn take_written(&mut self) -> Option<Written<A>> {
+        let written = self.written.as_mut()?;
+        let due = written.due.clone();
+        Some(std::mem::replace(
+            &mut **written,
+            Written {
+                due,
+                ..Written::default()
+            },
+        ))
+    }
+
+    /// What the handler has changed is worth nothing: it has failed.
+    pub(crate) fn forget_written(&mut self) {
+        drop(self.take_written());
+    }
+
+    /// Where to put what is to be done once its record is durable.
+    pub(crate) fn due(&mut self) -> Arc<Due<A>> {
+        let due = &mut self.written().due;
+        due.get_or_insert_with(|| Arc::new(Due(Mutex::default())))
+            .clone()
+    }
+
+    /// What is to be done now.
+    pub(crate) fn take_due(&mut self) -> Vec<Then<A>> {
+        let written = self.written.as_ref();
+        let due = written.and_then(|written| written.due.as_ref());
+        due.map_or_else(Vec::new, |due| std::mem::take(&mut *lock(&due.0)))
     }
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::{
     ShardRegion,
     local::{StayedState, address},
+    recovery,
 };
 use crate::{
     actor::{
@@ -19,6 +20,7 @@ use crate::{
         tasks::throttle::Throttle,
     },
     id::{Epoch, Id, ShardId},
+    message::codec::EncodeError,
 };
 
 /// The host of one shard's entities, dropped with the last of them. A single reference count for
@@ -81,6 +83,18 @@ impl Host for ShardHost {
     }
 }
 
+/// Makes the first state of an entity.
+pub(super) fn first_state<E: Entity>(ctx: &mut Context<E>) -> FirstState<'_, E> {
+    match E::Id::from_entity_id(ctx.entity_name()) {
+        Ok(_) => E::init(ctx),
+        Err(reason) => FirstState::Now(Err(HookError(format!(
+            "`{}` is no id of `{}`: {reason}",
+            ctx.entity_name(),
+            E::NAME
+        )))),
+    }
+}
+
 impl<E: Entity> CellHost<E> for ShardHost {
     fn address(&self, cell: &Arc<Cell<E>>) -> EntityRef<E> {
         let runtime = &self.region.runtime;
@@ -92,6 +106,14 @@ impl<E: Entity> CellHost<E> for ShardHost {
     }
 
     fn init<'a>(&'a self, ctx: &'a mut Context<E>) -> Option<FirstState<'a, E>> {
+        if E::STORAGE.is_stored() {
+            let log = self.region.local.log(self.shard);
+            return Some(FirstState::Later(recovery::recover(
+                log,
+                &self.region.runtime,
+                ctx,
+            )));
+        }
         if let Some((state, luggage)) = self.region.stayed(self.shard, ctx.entity_name()) {
             ctx.unpack(&luggage);
             return Some(FirstState::Now(Ok(state)));
@@ -102,15 +124,12 @@ impl<E: Entity> CellHost<E> for ShardHost {
                 let thaw = self.region.thaw::<E>(self.shard, ctx.entity_name(), frozen);
                 FirstState::later(thaw)
             }
-            None => match E::Id::from_entity_id(ctx.entity_name()) {
-                Ok(_) => E::init(ctx),
-                Err(reason) => FirstState::Now(Err(HookError(format!(
-                    "`{}` is no id of `{}`: {reason}",
-                    ctx.entity_name(),
-                    E::NAME
-                )))),
-            },
+            None => first_state(ctx),
         })
+    }
+
+    fn freeze(&self, state: &E, out: &mut Vec<u8>) -> Result<&'static str, EncodeError> {
+        state.freeze(out)
     }
 
     fn closed(&self, cell: &Cell<E>) {

@@ -21,6 +21,7 @@ use crate::{
     },
     id::{EntityId, Epoch, ShardId},
     infra::{panic, sync::lock},
+    persistence::{Log, shard_log::ShardLog, store::Store},
 };
 
 /// The cell of an entity, of any type.
@@ -97,8 +98,27 @@ pub(super) fn address<T: ?Sized>(cell: &T) -> *const () {
     std::ptr::from_ref(cell).cast()
 }
 
+/// Where the logs of the shards of a stored type are.
+pub(super) struct Logs {
+    pub(super) store: Arc<Store>,
+    /// The type's wire name.
+    pub(super) kind: Arc<str>,
+}
+
+impl Logs {
+    fn open(&self, shard: ShardId, epoch: Epoch) -> Arc<ShardLog> {
+        let log = Log {
+            kind: self.kind.clone(),
+            shard: shard.0,
+        };
+        self.store.open_log(log, epoch)
+    }
+}
+
 pub(super) struct LocalShards {
     shards: Box<[Mutex<LocalShard>]>,
+    /// `None`: the type is not stored, or is not hosted here.
+    logs: Option<Logs>,
     policy: Policy,
     /// Active entities. They are counted only where their number is limited, since threads that
     /// make entities contend for the counter.
@@ -117,6 +137,8 @@ struct LocalShard {
     cells: HashMap<EntityId, Arc<dyn EntityCell>, foldhash::fast::RandomState>,
     /// Shared by those cells.
     host: Weak<ShardHost>,
+    /// The log of the shard under the present epoch, if the type is stored.
+    log: Option<Arc<ShardLog>>,
 }
 
 impl LocalShard {
@@ -148,7 +170,12 @@ enum Hold {
 
 impl LocalShards {
     /// `epoch`: the epoch of all shards, if every shard is here from the start.
-    pub(super) fn new(shards: u32, epoch: Option<Epoch>, policy: Policy) -> Self {
+    pub(super) fn new(
+        shards: u32,
+        epoch: Option<Epoch>,
+        policy: Policy,
+        logs: Option<Logs>,
+    ) -> Self {
         let shard = |_| {
             Mutex::new(LocalShard {
                 hold: epoch.map_or(Hold::Elsewhere, Hold::Open),
@@ -156,10 +183,12 @@ impl LocalShards {
                 stayed: BTreeMap::new(),
                 cells: HashMap::default(),
                 host: Weak::new(),
+                log: None,
             })
         };
         Self {
             shards: (0..shards).map(shard).collect(),
+            logs,
             policy,
             counted: AtomicU64::new(0),
             over_limit: Arc::default(),
@@ -313,6 +342,22 @@ impl LocalShards {
     /// The shard is about to be here: see [`Hold::Opening`].
     pub(super) fn open(&self, shard: ShardId, epoch: Epoch) {
         self.set(shard, Hold::Opening(epoch));
+        // It is claimed before the first message needs it.
+        drop(self.log(shard));
+    }
+
+    /// The log of a shard of a stored type, under the epoch at which this node owns the shard.
+    /// `None` if it does not, or not any more.
+    pub(super) fn log(&self, shard: ShardId) -> Option<Arc<ShardLog>> {
+        let logs = self.logs.as_ref()?;
+        let mut local = self.get(shard)?;
+        let (Hold::Opening(epoch) | Hold::Open(epoch) | Hold::Draining(epoch)) = local.hold else {
+            return None;
+        };
+        let present = local.log.take_if(|log| log.epoch() == epoch);
+        let log = present.unwrap_or_else(|| logs.open(shard, epoch));
+        local.log = Some(log.clone());
+        Some(log)
     }
 
     /// The shard is here from now on.
@@ -354,6 +399,7 @@ impl LocalShards {
         let orphans = {
             let mut local = lock(local);
             local.hold = Hold::Elsewhere;
+            local.log = None;
             local.frozen.clear();
             stayed = std::mem::take(&mut local.stayed);
             std::mem::take(&mut local.cells)

@@ -17,6 +17,7 @@ mod moving;
 mod outward;
 mod parcel;
 pub(crate) mod parked;
+mod recovery;
 mod stopping;
 
 use std::{
@@ -43,7 +44,7 @@ use crate::cluster::region::{
     homes::FastHome,
     host::ShardHost,
     inward::Incoming,
-    local::{EntityCell, LocalShards},
+    local::{EntityCell, LocalShards, Logs},
     moving::Arrived,
     parked::{Decoded, Parked, ParkedFrame},
 };
@@ -58,7 +59,7 @@ use crate::{
     error::Failure,
     event::ActorPath,
     id::{CatalogEntry, EntityId, Epoch, ShardId},
-    infra::{published::Published, sync::lock},
+    infra::{published::Published, sync::lock, wall_clock},
     message::{answer::Pending, codec},
     protocol::{
         map::{ClusterMap, Slot, Status},
@@ -181,6 +182,7 @@ pub(crate) struct EntityType {
     role: Option<&'static str>,
     policy: Policy,
     migrates: bool,
+    is_stored: bool,
     schema: &'static str,
     new_cell: fn(CellName, Arc<ShardHost>) -> Arc<dyn EntityCell>,
     decode: fn(&ShardRegion, ParkedFrame) -> Option<Decoded>,
@@ -195,6 +197,7 @@ impl EntityType {
             role: E::ROLE,
             policy: E::POLICY,
             migrates: E::MIGRATES,
+            is_stored: E::STORAGE.is_stored(),
             schema: E::SCHEMA,
             new_cell: |name, host| Cell::<E>::new(name, host, E::POLICY.mailbox, None),
             decode: ShardRegion::decode::<E>,
@@ -237,7 +240,12 @@ impl ShardRegion {
     ) -> Arc<Self> {
         let (shards, policy) = (entity_type.shards, entity_type.policy);
         // Without a network every shard is here, from the start and for good.
-        let alone = mesh.is_none().then_some(Epoch::new(1, 1));
+        let alone = mesh.is_none().then(|| epoch_alone(entity_type.is_stored));
+        let store = runtime.store().filter(|_| entity_type.is_stored);
+        let logs = store.map(|store| Logs {
+            store: store.clone(),
+            kind: name.as_str().into(),
+        });
         let mut machine = Region::new(
             shards.get(),
             settings.resolve_messages_max,
@@ -262,7 +270,7 @@ impl ShardRegion {
             shards,
             homes: Published::new(homes),
             machine: Mutex::new(machine),
-            local: LocalShards::new(shards.get(), alone, policy),
+            local: LocalShards::new(shards.get(), alone, policy, logs),
             arrived: Mutex::default(),
             mesh,
             stop_timeout: settings.stop_timeout,
@@ -409,6 +417,17 @@ impl ShardRegion {
             }
         }
     }
+}
+
+/// The epoch of all shards of a system without a network. In a store it has to be later than that
+/// of each earlier system on the same store.
+fn epoch_alone(is_stored: bool) -> Epoch {
+    if !is_stored {
+        return Epoch::new(1, 1);
+    }
+    let now = wall_clock::since_epoch();
+    let seconds = u32::try_from(now.as_secs()).unwrap_or(u32::MAX);
+    Epoch::new(seconds, now.subsec_nanos())
 }
 
 fn gone(shard: ShardId) -> Failure {

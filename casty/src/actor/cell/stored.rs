@@ -1,0 +1,401 @@
+//! What the handlers of a stored type change, and how it gets into the store.
+//!
+//! A handler runs at once, on the state as earlier handlers have left it. What it has changed
+//! becomes one record, which the store's committer writes, while the run goes on with the next
+//! message. What the handler let out is held until the record is durable, see
+//! [`settle`](super::settle). If a record is not stored, the activation
+//! [ends](super::permission), and the next one begins with what is stored.
+
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+};
+
+use bytes::Bytes;
+use futures_util::{FutureExt, future::BoxFuture, poll};
+
+use crate::{
+    actor::{
+        Actor, Handled,
+        cell::{
+            core::Core,
+            hooks::{Hook, guarded},
+            leased::ActingLease,
+            run::Run,
+            settle::Settle,
+        },
+        context::written::{Due, Then, Written},
+        handle::Signal,
+        hold::Leave,
+        runtime::Runtime,
+        storage::{Retain, Storage},
+    },
+    error::Failure,
+    infra::panic::{self, panic_text},
+    message::codec::EncodeError,
+    persistence::{
+        record_body::{RecordBody, WrittenState},
+        upkeep::{Keep, Upkeep},
+        writer::{encode_snapshot, written_state},
+    },
+};
+
+/// Whether the type is stored. A constant: other types pay nothing for what depends on it.
+#[inline]
+pub(super) const fn stores<A: Actor>() -> bool {
+    A::STORAGE.is_stored()
+}
+
+/// What a handler, or a hook, has let out.
+type Outputs = Vec<Box<dyn Leave>>;
+
+/// Awaits a handler, or a hook. What earlier ones have let out leaves meanwhile, if it may; what
+/// this one lets out is returned.
+pub(super) async fn attend<T>(
+    settle: &mut Settle,
+    core: &Core,
+    call: BoxFuture<'_, T>,
+) -> (T, Outputs) {
+    let Some(holding) = settle.holding() else {
+        return (call.await, Outputs::new());
+    };
+    let done = release_while(settle, core, holding.lets(call)).await;
+    (done, holding.take())
+}
+
+async fn release_while<T>(
+    settle: &mut Settle,
+    core: &Core,
+    mut call: impl Future<Output = T> + Unpin,
+) -> T {
+    if let Poll::Ready(done) = poll!(&mut call) {
+        return done;
+    }
+    loop {
+        let Some(progress) = settle.writer().map(|writer| writer.progress().clone()) else {
+            return call.await;
+        };
+        // From here on a change is not missed.
+        let changed = pin!(progress.changed().notified());
+        settle.release(core);
+        tokio::select! {
+            biased;
+            done = &mut call => return done,
+            () = changed => {}
+        }
+    }
+}
+
+/// The turn that let these out has failed, or what it changed cannot be written.
+fn lose(outputs: Outputs) {
+    for output in outputs {
+        output.lose(&Failure::Stopped);
+    }
+}
+
+/// A state, and how it is encoded.
+fn frozen(
+    freeze: impl FnOnce(&mut Vec<u8>) -> Result<&'static str, EncodeError>,
+) -> Result<WrittenState, String> {
+    let mut bytes = Vec::new();
+    // A user's code, which may panic.
+    let frozen = catch_unwind(AssertUnwindSafe(|| freeze(&mut bytes)));
+    let name = frozen.unwrap_or_else(|panic| {
+        let text = panic_text(&*panic);
+        panic::forget(panic);
+        Err(EncodeError(format!("encoding it panicked: {text}")))
+    });
+    match name {
+        Ok(name) => Ok(written_state(name, bytes)),
+        Err(EncodeError(reason)) => Err(format!("its state cannot be stored: {reason}")),
+    }
+}
+
+impl<A: Actor> Run<A> {
+    /// Writes what the handler has changed, and holds what it let out. A handler whose changes
+    /// cannot be written has failed.
+    pub(super) fn record_turn(
+        &mut self,
+        handled: &mut std::thread::Result<Handled<A>>,
+        outputs: Outputs,
+    ) {
+        if handled.is_err() {
+            self.ctx.forget_written();
+            lose(outputs);
+        } else if let Err(reason) = self.record(outputs) {
+            let reason: Box<dyn Any + Send> = Box::new(reason);
+            *handled = Err(reason);
+        }
+    }
+
+    /// Writes what a handler, or a hook, has changed, and holds what it let out. An error says why
+    /// it cannot be written: then the state must not be used any more.
+    fn record(&mut self, outputs: Outputs) -> Result<(), String> {
+        let written = self.write();
+        if written.is_err() {
+            lose(outputs);
+            return written;
+        }
+        self.hold_all(outputs);
+        self.any().release();
+        Ok(())
+    }
+
+    fn hold_all(&mut self, outputs: Outputs) {
+        for output in outputs {
+            self.settle.hold(output, false, &self.cell.core);
+        }
+    }
+
+    fn write(&mut self) -> Result<(), String> {
+        let Some(written) = self.ctx.take_written() else {
+            return Ok(());
+        };
+        let Written {
+            events,
+            changes,
+            erases,
+            then,
+            ..
+        } = written;
+        let state = if changes { self.changed_state()? } else { None };
+        if self.settle.writer().is_some() {
+            let body = RecordBody {
+                events,
+                state,
+                erases,
+                ..RecordBody::default()
+            };
+            self.settle.write(body)?;
+        }
+        for then in then {
+            let due = self.ctx.due();
+            let then = Box::new(HeldThen { then, due });
+            self.settle.hold(then, false, &self.cell.core);
+        }
+        if erases {
+            self.hold_erasure();
+        } else {
+            self.hold_snapshot();
+        }
+        Ok(())
+    }
+
+    fn freeze(&self) -> Result<Option<WrittenState>, String> {
+        let Some(state) = self
+            .activation
+            .state
+            .as_ref()
+            .filter(|state| state.is_whole())
+        else {
+            return Ok(None);
+        };
+        frozen(|out| self.cell.host.freeze(state, out)).map(Some)
+    }
+
+    /// The state, if it is stored as it is and has changed.
+    fn changed_state(&mut self) -> Result<Option<WrittenState>, String> {
+        if A::STORAGE != Storage::State {
+            return Ok(None);
+        }
+        let Some(state) = self.freeze()? else {
+            return Ok(None);
+        };
+        let writer = self.settle.writer();
+        let is_new = writer.is_some_and(|writer| writer.last() != Some(&state));
+        Ok(is_new.then_some(state))
+    }
+
+    /// A hook of a stored type, or `#[on_start]`, and what it has changed.
+    pub(super) async fn stored_hook(&mut self, hook: Option<Hook>) -> Result<(), String> {
+        let Some(state) = self.activation.state.as_mut() else {
+            return Ok(());
+        };
+        let (name, ctx) = (hook.as_ref().map_or("on_start", Hook::name), &mut self.ctx);
+        let lease = ActingLease::since(&*self.cell, self.settle.since());
+        let call = async {
+            match hook {
+                None => state.on_start(ctx).await,
+                Some(Hook::Restart) => state.on_restart(ctx).await,
+                Some(Hook::Stop) => state.on_stop(ctx).await,
+                Some(Hook::Terminated(who)) => state.on_terminated(who, ctx).await,
+            }
+        };
+        let call = Box::pin(guarded(name, lease, call));
+        let (called, outputs) = attend(&mut self.settle, &self.cell.core, call).await;
+        if called.is_err() {
+            self.ctx.forget_written();
+            lose(outputs);
+            return called;
+        }
+        self.record(outputs)
+    }
+
+    /// Has a snapshot saved, if there should be one, once all that it contains is durable.
+    fn hold_snapshot(&mut self) {
+        let needs = |writer: &mut crate::persistence::writer::Writer| {
+            writer.needs_snapshot(A::SNAPSHOT_EVERY.max(1))
+        };
+        if !self.settle.writer().is_some_and(needs) {
+            return;
+        }
+        let frozen = self.freeze().and_then(|state| match state {
+            Some(state) => encode_snapshot(&state)
+                .map(Some)
+                .map_err(|EncodeError(reason)| reason),
+            None => Ok(None),
+        });
+        let body = match frozen {
+            Ok(Some(body)) => body,
+            Ok(None) => return,
+            Err(reason) => {
+                tracing::warn!(actor = %self.cell.path(), reason, "no snapshot is saved");
+                return;
+            }
+        };
+        let keep = match A::RETAIN {
+            Retain::All => Keep::All,
+            Retain::Snapshot => Keep::Nothing,
+            Retain::For(age) => Keep::Recent(age),
+        };
+        let runtime = self.cell.runtime().clone();
+        self.settle
+            .hold_snapshot(runtime, body, keep, &self.cell.core);
+    }
+
+    /// Has what is stored of the entity erased, once it is durable that it is.
+    fn hold_erasure(&mut self) {
+        let runtime = self.cell.runtime().clone();
+        self.settle.hold_erasure(runtime, &self.cell.core);
+    }
+
+    /// Does what was to be done once its record is durable. Without a state there is nothing to do
+    /// it with.
+    pub(super) fn run_due(&mut self) {
+        for then in self.ctx.take_due() {
+            let Some(state) = self
+                .activation
+                .state
+                .as_ref()
+                .filter(|state| state.is_whole())
+            else {
+                panic::contained("what was to be done", || drop(then));
+                continue;
+            };
+            let ctx = &mut self.ctx;
+            let call = || catch_unwind(AssertUnwindSafe(|| then(state, ctx)));
+            // It may see what later handlers have changed.
+            let (called, outputs) = match self.settle.holding() {
+                Some(holding) => {
+                    let called = holding.lets(async { call() }).now_or_never();
+                    (called, holding.take())
+                }
+                None => (Some(call()), Outputs::new()),
+            };
+            self.hold_all(outputs);
+            if let Some(Err(panic)) = called {
+                let reason = format!(
+                    "what was to be done once its events are durable panicked: {}",
+                    panic_text(&*panic)
+                );
+                panic::forget(panic);
+                let activation = self.activation.life.number;
+                self.cell.signal(Signal::WorkFailed(activation, reason));
+            }
+        }
+    }
+}
+
+impl Settle {
+    /// Writes a record, if it says something.
+    fn write(&mut self, body: RecordBody) -> Result<(), String> {
+        let Some(writer) = self.writer() else {
+            return Ok(());
+        };
+        if body.events.is_empty() && body.state.is_none() && !body.erases {
+            return Ok(());
+        }
+        let written = writer.append(&body);
+        written.map_err(|EncodeError(reason)| format!("its record cannot be encoded: {reason}"))?;
+        if let Some(state) = body.state {
+            writer.set_last(state);
+        }
+        Ok(())
+    }
+
+    fn hold_snapshot(&mut self, runtime: Arc<Runtime>, body: Bytes, keep: Keep, core: &Core) {
+        let Some(writer) = self.writer() else { return };
+        let snapshot = HeldSnapshot {
+            seq: writer.begin_snapshot(),
+            upkeep: writer.upkeep().clone(),
+            runtime,
+            body,
+            keep,
+        };
+        self.hold(Box::new(snapshot), false, core);
+    }
+
+    fn hold_erasure(&mut self, runtime: Arc<Runtime>, core: &Core) {
+        let Some(writer) = self.writer() else { return };
+        let erasure = HeldErasure {
+            seq: writer.erased(),
+            upkeep: writer.upkeep().clone(),
+            runtime,
+        };
+        self.hold(Box::new(erasure), false, core);
+    }
+}
+
+/// What is done once its record is durable.
+struct HeldThen<A: Actor> {
+    then: Then<A>,
+    due: Arc<Due<A>>,
+}
+
+impl<A: Actor> Leave for HeldThen<A> {
+    fn leave(self: Box<Self>) {
+        self.due.add(self.then);
+    }
+
+    fn lose(self: Box<Self>, _: &Failure) {
+        panic::contained("what was to be done", || drop(self));
+    }
+}
+
+/// A snapshot of what is not durable yet.
+struct HeldSnapshot {
+    runtime: Arc<Runtime>,
+    upkeep: Arc<Upkeep>,
+    seq: u64,
+    body: Bytes,
+    keep: Keep,
+}
+
+impl Leave for HeldSnapshot {
+    fn leave(self: Box<Self>) {
+        let save = self.upkeep.save(self.seq, self.body, self.keep);
+        self.runtime.spawn(Box::pin(save));
+    }
+
+    fn lose(self: Box<Self>, _: &Failure) {
+        self.upkeep.done();
+    }
+}
+
+/// The end of what is stored of an entity.
+struct HeldErasure {
+    runtime: Arc<Runtime>,
+    upkeep: Arc<Upkeep>,
+    seq: u64,
+}
+
+impl Leave for HeldErasure {
+    fn leave(self: Box<Self>) {
+        self.runtime.spawn(Box::pin(self.upkeep.erase(self.seq)));
+    }
+
+    fn lose(self: Box<Self>, _: &Failure) {}
+}

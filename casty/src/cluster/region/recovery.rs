@@ -1,0 +1,370 @@
+//! How a stored entity is read: its latest snapshot, then the records after it.
+
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use tokio::{sync::SemaphorePermit, task::coop, time::timeout};
+
+use super::host::first_state;
+use crate::{
+    actor::{
+        Entity, FirstState, HookError,
+        context::Context,
+        runtime::Runtime,
+        storage::{Storage, Storing},
+    },
+    error::Failure,
+    id::EntityId,
+    infra::panic::{self, panic_text},
+    message::codec::DecodeError,
+    persistence::{
+        JournalError, Page, Record,
+        record_body::{RecordBody, WrittenEvent, WrittenState},
+        shard_log::ShardLog,
+        writer::{Writer, written_state},
+    },
+};
+
+/// Reads an entity. The state of an entity that is not stored yet is made.
+pub(super) fn recover<'a, E: Entity>(
+    log: Option<Arc<ShardLog>>,
+    runtime: &Arc<Runtime>,
+    ctx: &'a mut Context<E>,
+) -> BoxFuture<'a, Result<E, HookError>> {
+    let runtime = runtime.clone();
+    Box::pin(async move {
+        let Some(log) = log else {
+            let reason = "the shard of the entity is on another node now".to_owned();
+            return Err(refused(ctx, Failure::StoreUnavailable { reason }));
+        };
+        let name = ctx.entity_name().clone();
+        let mut reader = Reader::new(log, name, runtime.patience());
+        let mut restored = Restored {
+            state: None,
+            ctx,
+            runtime: runtime.clone(),
+        };
+        let read = reader.read(&mut restored).await;
+        let Restored { state, ctx, .. } = restored;
+        match read {
+            Ok(()) => {}
+            Err(Unread::Init(error)) => return Err(error),
+            Err(Unread::Failed(failure)) => return Err(refused(ctx, failure)),
+        }
+        let Some(state) = state else {
+            return Err(HookError("it has no first state".to_owned()));
+        };
+        let mut writer = reader.into_writer(&runtime);
+        if E::STORAGE == Storage::State {
+            let mut bytes = Vec::new();
+            // A state that cannot be written is an error once it has changed.
+            if let Ok(name) = state.freeze(&mut bytes) {
+                writer.set_last(written_state(name, bytes));
+            }
+        }
+        let storing = Storing::new(writer, runtime.handle().clone());
+        ctx.core().set_storing(Some(storing));
+        Ok(state)
+    })
+}
+
+fn refused<E: Entity>(ctx: &mut Context<E>, failure: Failure) -> HookError {
+    let reason = failure.to_string();
+    ctx.core().set_unread(failure);
+    HookError(reason)
+}
+
+/// The entity that is being read, whatever its type.
+trait Restore: Send {
+    fn is_made(&self) -> bool;
+
+    /// Makes the first state.
+    fn make(&mut self) -> BoxFuture<'_, Result<(), HookError>>;
+
+    /// The entity was erased, and begins anew.
+    fn erase(&mut self);
+
+    fn thaw(&mut self, state: &WrittenState) -> Result<(), DecodeError>;
+
+    fn replay(&mut self, event: &WrittenEvent) -> Result<(), DecodeError>;
+}
+
+struct Restored<'a, E: Entity> {
+    state: Option<E>,
+    ctx: &'a mut Context<E>,
+    runtime: Arc<Runtime>,
+}
+
+impl<E: Entity> Restore for Restored<'_, E> {
+    fn is_made(&self) -> bool {
+        self.state.is_some()
+    }
+
+    fn make(&mut self) -> BoxFuture<'_, Result<(), HookError>> {
+        Box::pin(async move {
+            self.state = Some(match first_state(self.ctx) {
+                FirstState::Now(made) => made?,
+                FirstState::Later(made) => made.await?,
+            });
+            Ok(())
+        })
+    }
+
+    fn erase(&mut self) {
+        self.state = None;
+    }
+
+    fn thaw(&mut self, state: &WrittenState) -> Result<(), DecodeError> {
+        let thaw = || E::thaw(&state.name, &state.bytes);
+        self.state = Some(self.runtime.enter(|| calm(thaw))?);
+        Ok(())
+    }
+
+    fn replay(&mut self, event: &WrittenEvent) -> Result<(), DecodeError> {
+        let Some(state) = &mut self.state else {
+            return Err(DecodeError("there is no state to apply it to".to_owned()));
+        };
+        let replay = || state.replay(&event.name, event.version, &event.bytes);
+        self.runtime.enter(|| calm(replay))
+    }
+}
+
+/// A user's code that reads: a panic is an error.
+fn calm<T>(read: impl FnOnce() -> Result<T, DecodeError>) -> Result<T, DecodeError> {
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
+        let text = panic_text(&*panic);
+        panic::forget(panic);
+        Err(DecodeError(format!("reading it panicked: {text}")))
+    })
+}
+
+/// Why an entity was not read.
+enum Unread {
+    /// Its first state could not be made.
+    Init(HookError),
+    Failed(Failure),
+}
+
+impl Unread {
+    fn unavailable(reason: impl fmt::Display) -> Self {
+        Self::Failed(Failure::StoreUnavailable {
+            reason: reason.to_string(),
+        })
+    }
+}
+
+/// Reads one entity.
+struct Reader {
+    log: Arc<ShardLog>,
+    name: EntityId,
+    /// How long the store may take for each answer.
+    patience: Duration,
+    /// The number of the last record that was read.
+    seq: u64,
+    /// The number of the last record that the snapshot contains.
+    snapshot: u64,
+    /// The last state that was read, of a type that is stored as it is.
+    latest: Option<(Place, WrittenState)>,
+    /// The last record that erases, and whose own content is not erased yet.
+    erases: Option<u64>,
+}
+
+/// Where something is stored.
+#[derive(Clone, Copy)]
+enum Place {
+    Snapshot { seq: u64 },
+    Record { seq: u64, position: u64 },
+}
+
+impl Place {
+    fn of(record: &Record) -> Self {
+        Self::Record {
+            seq: record.seq,
+            position: record.position,
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Snapshot { seq } => write!(f, "the snapshot as of record {seq}"),
+            Self::Record { seq, position } => {
+                write!(f, "record {seq}, at position {position} of its shard")
+            }
+        }
+    }
+}
+
+impl Reader {
+    fn new(log: Arc<ShardLog>, name: EntityId, patience: Duration) -> Self {
+        Self {
+            log,
+            name,
+            patience,
+            seq: 0,
+            snapshot: 0,
+            latest: None,
+            erases: None,
+        }
+    }
+
+    fn into_writer(self, runtime: &Runtime) -> Writer {
+        let writer = Writer::new(self.log, self.name, self.seq, self.snapshot);
+        if let Some(seq) = self.erases {
+            // Its node ended before it was done.
+            runtime.spawn(Box::pin(writer.upkeep().clone().erase(seq)));
+        }
+        writer
+    }
+
+    async fn read(&mut self, entity: &mut dyn Restore) -> Result<(), Unread> {
+        let log = self.log.clone();
+        let mut turn = self.turn(&log).await?;
+        self.read_snapshot(entity).await?;
+        loop {
+            let journal = log.store().journal();
+            let page = journal.read_entity(log.log(), &self.name, self.seq, Page::default());
+            let page = self.answer(page).await?;
+            if page.is_empty() {
+                break;
+            }
+            for record in page {
+                let body = self.open(&record)?;
+                if !body.events.is_empty() && !entity.is_made() {
+                    // The first state may need other entities, which have to be read as well.
+                    drop(turn);
+                    entity.make().await.map_err(Unread::Init)?;
+                    turn = self.turn(&log).await?;
+                }
+                self.restore(&record, body, entity)?;
+                coop::consume_budget().await;
+            }
+        }
+        drop(turn);
+        if let Some((place, state)) = self.latest.take() {
+            let thawed = entity.thaw(&state);
+            thawed.map_err(|error| self.unreadable(place, &state.name, &error))?;
+        }
+        if !entity.is_made() {
+            entity.make().await.map_err(Unread::Init)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the claim, and for a turn.
+    async fn turn<'a>(&self, log: &'a ShardLog) -> Result<SemaphorePermit<'a>, Unread> {
+        // A store that has failed is tried again in the background.
+        if let Some(reason) = log.pending() {
+            return Err(Unread::unavailable(reason));
+        }
+        let ready = async {
+            log.claimed().await.map_err(Unread::unavailable)?;
+            let turn = log.store().recovery().await;
+            turn.ok_or_else(|| Unread::unavailable("the system is shutting down"))
+        };
+        let ready = timeout(self.patience, ready).await;
+        ready.unwrap_or_else(|_| {
+            let pending = log.pending();
+            Err(pending.map_or_else(|| self.silent(), Unread::unavailable))
+        })
+    }
+
+    fn silent(&self) -> Unread {
+        Unread::unavailable(format!("it has not answered within {:?}", self.patience))
+    }
+
+    /// Waits for an answer of the store.
+    async fn answer<T>(
+        &self,
+        answer: impl Future<Output = Result<T, JournalError>>,
+    ) -> Result<T, Unread> {
+        match timeout(self.patience, answer).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(JournalError::Unavailable { reason })) => Err(Unread::unavailable(reason)),
+            Ok(Err(JournalError::Unusable { reason })) => {
+                let path = self.path();
+                let reason = format!("{path}: {reason}");
+                Err(Unread::Failed(Failure::Unreadable { reason }))
+            }
+            Err(_) => Err(self.silent()),
+        }
+    }
+
+    async fn read_snapshot(&mut self, entity: &mut dyn Restore) -> Result<(), Unread> {
+        let log = self.log.clone();
+        let load = log.store().journal().load(log.log(), &self.name);
+        let Some(snapshot) = self.answer(load).await? else {
+            return Ok(());
+        };
+        let place = Place::Snapshot { seq: snapshot.seq };
+        let body = RecordBody::decode(&snapshot.body)
+            .map_err(|error| self.unreadable(place, "", &error))?;
+        let Some(state) = body.state else {
+            let error = DecodeError("it has no state".to_owned());
+            return Err(self.unreadable(place, "", &error));
+        };
+        let thawed = entity.thaw(&state);
+        thawed.map_err(|error| self.unreadable(place, &state.name, &error))?;
+        (self.seq, self.snapshot) = (snapshot.seq, snapshot.seq);
+        Ok(())
+    }
+
+    /// What a record says.
+    fn open(&self, record: &Record) -> Result<RecordBody, Unread> {
+        let place = Place::of(record);
+        let expected = self.seq + 1;
+        if record.seq != expected {
+            let error = DecodeError(format!("record {expected} is missing before it"));
+            return Err(self.unreadable(place, "", &error));
+        }
+        if record.body.is_empty() {
+            return Ok(RecordBody::default());
+        }
+        RecordBody::decode(&record.body).map_err(|error| self.unreadable(place, "", &error))
+    }
+
+    fn restore(
+        &mut self,
+        record: &Record,
+        body: RecordBody,
+        entity: &mut dyn Restore,
+    ) -> Result<(), Unread> {
+        let place = Place::of(record);
+        self.seq = record.seq;
+        for event in &body.events {
+            entity.replay(event).map_err(|error| {
+                let what = format!("event `{}` of version {}", event.name, event.version);
+                self.unreadable(place, &what, &error)
+            })?;
+        }
+        if let Some(state) = body.state {
+            self.latest = Some((place, state));
+        }
+        // Of what a snapshot does not contain, only what was erased is forgotten.
+        let is_erased = record.body.is_empty();
+        if body.erases || is_erased {
+            entity.erase();
+            self.latest = None;
+            self.snapshot = record.seq;
+            self.erases = (!is_erased).then_some(record.seq);
+        }
+        Ok(())
+    }
+
+    fn path(&self) -> String {
+        format!("{}/{}", self.log.log().kind, self.name)
+    }
+
+    fn unreadable(&self, place: Place, what: &str, error: &DecodeError) -> Unread {
+        let separator = if what.is_empty() { "" } else { ", " };
+        let (path, DecodeError(error)) = (self.path(), error);
+        let reason = format!("{path}, {place}{separator}{what}: {error}");
+        Unread::Failed(Failure::Unreadable { reason })
+    }
+}

@@ -1,0 +1,142 @@
+//! What is done to the store beside the records of an activation: snapshots are saved, and what is
+//! not kept is forgotten.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::sync::Mutex;
+
+use crate::{
+    id::EntityId,
+    persistence::{JournalError, Page, Snapshot, shard_log::ShardLog, writer::now_millis},
+};
+
+/// What is kept of the records that a snapshot contains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keep {
+    All,
+    Nothing,
+    /// What is not older.
+    Recent(Duration),
+}
+
+/// The upkeep of one activation: one thing at a time, in the background.
+#[derive(Debug)]
+pub(crate) struct Upkeep {
+    log: Arc<ShardLog>,
+    entity: EntityId,
+    /// A snapshot is to be saved, or is being saved.
+    is_saving: AtomicBool,
+    /// Held by what is done. The number of the last record that was forgotten.
+    forgotten: Mutex<u64>,
+}
+
+impl Upkeep {
+    pub(super) fn new(log: Arc<ShardLog>, entity: EntityId) -> Arc<Self> {
+        Arc::new(Self {
+            log,
+            entity,
+            is_saving: AtomicBool::new(false),
+            forgotten: Mutex::new(0),
+        })
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        !self.is_saving.load(Ordering::Acquire)
+    }
+
+    pub(super) fn begin(&self) {
+        self.is_saving.store(true, Ordering::Release);
+    }
+
+    /// The snapshot was saved, or will not be.
+    pub(crate) fn done(&self) {
+        self.is_saving.store(false, Ordering::Release);
+    }
+
+    /// Saves a snapshot that contains the records up to `seq`, all of which are durable. Forgets
+    /// those that are not kept.
+    pub(crate) async fn save(self: Arc<Self>, seq: u64, body: Bytes, keep: Keep) {
+        let mut forgotten = self.forgotten.lock().await;
+        let snapshot = Snapshot {
+            seq,
+            at: now_millis(),
+            body,
+        };
+        let (log, epoch) = (self.log.log(), self.log.epoch());
+        let journal = self.log.store().journal();
+        let saved = async {
+            journal.save(log, epoch, &self.entity, snapshot).await?;
+            let through = self.not_kept(*forgotten, seq, keep).await?;
+            if through > *forgotten {
+                journal
+                    .forget(log, epoch, &self.entity, through, false)
+                    .await?;
+                *forgotten = through;
+            }
+            Ok::<_, JournalError>(())
+        };
+        if let Err(error) = saved.await {
+            tracing::warn!(
+                %log,
+                entity = %self.entity,
+                %error,
+                "a snapshot could not be saved; the next one will be tried",
+            );
+        }
+        self.done();
+    }
+
+    /// The number of the last record up to `seq` that is not kept.
+    async fn not_kept(&self, after: u64, seq: u64, keep: Keep) -> Result<u64, JournalError> {
+        let age = match keep {
+            Keep::All => return Ok(after),
+            Keep::Nothing => return Ok(seq),
+            Keep::Recent(age) => u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
+        };
+        let (journal, log) = (self.log.store().journal(), self.log.log());
+        let oldest = now_millis().saturating_sub(age);
+        let mut through = after;
+        loop {
+            let page = Page::default();
+            let records = journal
+                .read_entity(log, &self.entity, through, page)
+                .await?;
+            let old = records
+                .iter()
+                .take_while(|record| record.seq <= seq && record.at < oldest);
+            let Some(last) = old.last() else {
+                return Ok(through);
+            };
+            let is_all = records.last().map(|record| record.seq) == Some(last.seq);
+            through = last.seq;
+            if !is_all {
+                return Ok(through);
+            }
+        }
+    }
+
+    /// Erases what is stored of the entity up to its record `seq`.
+    pub(crate) async fn erase(self: Arc<Self>, seq: u64) {
+        let mut forgotten = self.forgotten.lock().await;
+        let (log, epoch) = (self.log.log(), self.log.epoch());
+        let journal = self.log.store().journal();
+        match journal.forget(log, epoch, &self.entity, seq, true).await {
+            Ok(()) => *forgotten = seq,
+            // Recovery finds the record that erases, and erases again.
+            Err(error) => tracing::warn!(
+                %log,
+                entity = %self.entity,
+                %error,
+                "what is stored of an erased entity is still there; it will be erased when the \
+                 entity is read next",
+            ),
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What one activation of a stored entity writes.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::{
+    id::EntityId,
+    infra::wall_clock,
+    message::codec::EncodeError,
+    persistence::{
+        record_body::{RecordBody, WrittenState},
+        shard_log::{Entry, NotStored, Progress, ShardLog},
+        upkeep::Upkeep,
+    },
+};
+
+/// The records of one activation: which are written, and which of those are durable.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    log: Arc<ShardLog>,
+    entity: EntityId,
+    progress: Arc<Progress>,
+    /// The number of the last record, durable or not, whose changes the state contains.
+    applied: u64,
+    /// The number of the last record that a snapshot contains, or will contain.
+    snapshot: u64,
+    /// The state as the last record has it, if the type is stored as it is.
+    last: Option<WrittenState>,
+    upkeep: Arc<Upkeep>,
+}
+
+impl Writer {
+    /// The entity was read up to its record `seq`; the snapshot contains those up to `snapshot`.
+    pub(crate) fn new(log: Arc<ShardLog>, entity: EntityId, seq: u64, snapshot: u64) -> Self {
+        Self {
+            upkeep: Upkeep::new(log.clone(), entity.clone()),
+            log,
+            entity,
+            progress: Progress::new(seq),
+            applied: seq,
+            snapshot,
+            last: None,
+        }
+    }
+
+    pub(crate) fn progress(&self) -> &Arc<Progress> {
+        &self.progress
+    }
+
+    pub(crate) fn upkeep(&self) -> &Arc<Upkeep> {
+        &self.upkeep
+    }
+
+    /// The number of the last record whose changes the state contains.
+    pub(crate) fn applied(&self) -> u64 {
+        self.applied
+    }
+
+    /// Whether a record is neither durable nor taken back.
+    pub(crate) fn is_writing(&self) -> bool {
+        self.progress.durable() < self.applied
+    }
+
+    /// Why a record was not stored. The state contains what it says, so it is worth nothing.
+    pub(crate) fn failed(&self) -> Option<&NotStored> {
+        self.progress.failed()
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        self.log.has_room(&self.progress)
+    }
+
+    /// Resolves once there is room, or a record has failed.
+    pub(crate) fn room(&self) -> impl Future<Output = ()> + Send + 'static {
+        let (log, progress) = (self.log.clone(), self.progress.clone());
+        async move { log.room(&progress).await }
+    }
+
+    /// The state as the last record has it.
+    pub(crate) fn last(&self) -> Option<&WrittenState> {
+        self.last.as_ref()
+    }
+
+    pub(crate) fn set_last(&mut self, state: WrittenState) {
+        self.last = Some(state);
+    }
+
+    /// Appends a record.
+    pub(crate) fn append(&mut self, body: &RecordBody) -> Result<(), EncodeError> {
+        let body = body.encode()?;
+        self.applied += 1;
+        let entry = Entry {
+            entity: self.entity.clone(),
+            seq: self.applied,
+            at: now_millis(),
+            body,
+        };
+        self.log.append(entry, &self.progress);
+        Ok(())
+    }
+
+    /// Whether so many records came since the last snapshot that there should be another, and none
+    /// is being saved.
+    pub(crate) fn needs_snapshot(&self, every: u64) -> bool {
+        self.applied - self.snapshot >= every && self.upkeep.is_idle()
+    }
+
+    /// A snapshot as of the last record is to be saved.
+    pub(crate) fn begin_snapshot(&mut self) -> u64 {
+        self.snapshot = self.applied;
+        self.upkeep.begin();
+        self.applied
+    }
+
+    /// The entity begins anew after the last record: no snapshot contains anything of it.
+    pub(crate) fn erased(&mut self) -> u64 {
+        self.snapshot = self.applied;
+        self.last = None;
+        self.applied
+    }
+}
+
+/// The time, as records have it: milliseconds since the Unix epoch.
+pub(crate) fn now_millis() -> u64 {
+    u64::try_from(wall_clock::since_epoch().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A state as records and snapshots have it.
+pub(crate) fn written_state(name: &str, bytes: Vec<u8>) -> WrittenState {
+    WrittenState {
+        name: name.to_owned(),
+        bytes: bytes.into(),
+    }
+}
+
+/// A snapshot's body.
+pub(crate) fn encode_snapshot(state: &WrittenState) -> Result<Bytes, EncodeError> {
+    let body = RecordBody {
+        state: Some(state.clone()),
+        ..RecordBody::default()
+    };
+    body.encode()
+}

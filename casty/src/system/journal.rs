@@ -1,0 +1,111 @@
+//! The journal of a system: whether the system may use it, and its start.
+
+use std::{fmt, net::SocketAddr, sync::Arc};
+
+use futures_util::FutureExt;
+
+use crate::{
+    error::StartError,
+    persistence::{
+        Journal,
+        opened::{Opened, StoredKinds},
+        store::Store,
+    },
+    transport::net::Net,
+};
+
+/// The journal that a builder was given.
+#[derive(Clone)]
+pub(super) struct Chosen(Arc<dyn Journal>);
+
+impl fmt::Debug for Chosen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.describe())
+    }
+}
+
+impl Chosen {
+    pub(super) fn new(journal: impl Journal) -> Self {
+        Self(Arc::new(journal))
+    }
+
+    fn failed(&self, source: crate::persistence::JournalError) -> StartError {
+        StartError::Journal {
+            journal: self.0.describe(),
+            source,
+        }
+    }
+
+    /// Refuses a store of one host for a node that others reach from, or seek on, another host.
+    pub(super) async fn check_hosts(
+        &self,
+        net: &dyn Net,
+        here: SocketAddr,
+        seeds: &[String],
+    ) -> Result<(), StartError> {
+        let Some(reason) = self.0.only_one_host() else {
+            return Ok(());
+        };
+        for seed in seeds {
+            // A name that means nothing yet is no address of another host.
+            let addresses = net.resolve(seed).await.unwrap_or_default();
+            if let Some(&there) = addresses.iter().find(|there| !is_same_host(here, **there)) {
+                return Err(StartError::JournalOfOneHost {
+                    journal: self.0.describe(),
+                    here,
+                    there,
+                    reason,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether two nodes at these addresses are on one host, as far as the addresses tell.
+fn is_same_host(a: SocketAddr, b: SocketAddr) -> bool {
+    a.ip() == b.ip() || a.ip().is_loopback() && b.ip().is_loopback()
+}
+
+/// The store of a node that hosts these stored types.
+pub(super) async fn open(
+    journal: Option<&Chosen>,
+    kinds: StoredKinds,
+    owner: String,
+) -> Result<Option<Arc<Store>>, StartError> {
+    let Some(chosen) = required(journal, &kinds)? else {
+        return Ok(None);
+    };
+    let opened = Opened::new(chosen.0.clone(), kinds);
+    opened.once().await.map_err(|error| chosen.failed(error))?;
+    Ok(Some(Store::new(Arc::new(opened), owner)))
+}
+
+/// The same for a local system, whose start does not wait: a store that does not answer at once is
+/// opened when the first entity is read.
+pub(super) fn open_now(
+    journal: Option<&Chosen>,
+    kinds: StoredKinds,
+    owner: String,
+) -> Result<Option<Arc<Store>>, StartError> {
+    let Some(chosen) = required(journal, &kinds)? else {
+        return Ok(None);
+    };
+    let opened = Opened::new(chosen.0.clone(), kinds);
+    if let Some(Err(error)) = opened.once().now_or_never() {
+        return Err(chosen.failed(error));
+    }
+    Ok(Some(Store::new(Arc::new(opened), owner)))
+}
+
+fn required<'a>(
+    journal: Option<&'a Chosen>,
+    kinds: &StoredKinds,
+) -> Result<Option<&'a Chosen>, StartError> {
+    if journal.is_none() && !kinds.is_empty() {
+        return Err(StartError::NoJournal {
+            kinds: kinds.iter().map(|(kind, _)| kind.to_string()).collect(),
+        });
+    }
+    Ok(journal)
+}
