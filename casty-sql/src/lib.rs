@@ -3,8 +3,14 @@
 mod error;
 mod kinds;
 mod pool;
+mod postgres;
 mod schema;
 mod sqlite;
 mod values;
+mod waves;
 
-pub use self::{error::OpenError, sqlite::Sqlite};
+pub use self::{
+    error::OpenError,
+    postgres::{Postgres, PostgresOptions},
+    sqlite::Sqlite,
+};

@@ -65,7 +65,7 @@ pub(crate) const POSTGRES: Migrations = Migrations(&[&[
     "CREATE TABLE {}kind (kind integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY, \
      name text COLLATE \"C\" NOT NULL UNIQUE, shards bigint NOT NULL)",
     "CREATE TABLE {}shard (kind integer NOT NULL, shard integer NOT NULL, epoch bigint NOT NULL, \
-     owner text COLLATE \"C\" NOT NULL, head bigint NOT NULL, claims bigint NOT NULL, \
+     owner text COLLATE \"C\" NOT NULL, head bigint NOT NULL, claim bigint NOT NULL, \
      PRIMARY KEY (kind, shard))",
     // In the order of bytes, as ids are compared.
     "CREATE TABLE {}record (kind integer NOT NULL, shard integer NOT NULL, \

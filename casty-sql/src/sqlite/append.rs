@@ -1,7 +1,7 @@
 //! One commit of records.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fmt::Write,
     ops::Range,
     sync::{Arc, LazyLock},
@@ -184,22 +184,4 @@ fn bind(
         .bind(number_to_sql(record.seq))
         .bind(number_to_sql(record.at))
         .bind(Vec::from(record.body))
-}
-
-/// Divides a batch so that no log occurs twice in a part of it. A batch of the committer has one
-/// part.
-pub(super) fn waves(batch: Vec<Part>) -> Vec<Vec<(usize, Part)>> {
-    let mut waves: Vec<Vec<(usize, Part)>> = Vec::new();
-    let mut seen = BTreeMap::<(i64, u32), usize>::new();
-    for (index, part) in batch.into_iter().enumerate() {
-        let wave = seen.entry((part.kind, part.append.log.shard)).or_default();
-        if waves.len() == *wave {
-            waves.push(Vec::new());
-        }
-        if let Some(parts) = waves.get_mut(*wave) {
-            parts.push((index, part));
-        }
-        *wave += 1;
-    }
-    waves
 }

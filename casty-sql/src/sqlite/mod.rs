@@ -28,6 +28,7 @@ use crate::{
     OpenError,
     kinds::{Kinds, not_opened},
     pool::{Dial, NoResult, Pool, Verdict},
+    waves::waves,
 };
 
 /// How many connections read beside the one that writes.
@@ -243,7 +244,10 @@ impl Sqlite {
             })?;
             parts.push(Part { kind, append });
         }
-        for (wave, parts) in append::waves(parts).into_iter().enumerate() {
+        for (wave, parts) in waves(parts, |part| (part.kind, part.append.log.shard))
+            .into_iter()
+            .enumerate()
+        {
             let (indices, parts): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
             let results = self.append_wave(parts).await.map_err(|error| match error {
                 // An earlier wave has been written.

@@ -1,12 +1,25 @@
 //! What every store promises, and what this one adds.
 
+use std::sync::Arc;
+
 use casty::{
     id::Epoch,
-    persistence::{Appended, ClaimError, Journal, JournalError, Page},
+    persistence::{Appended, ClaimError, Journal, JournalError, Page, suite::Suite},
 };
 use casty_sql::Sqlite;
 
 use crate::support::{append, kinds, like_memory, log};
+
+#[tokio::test]
+async fn it_passes_the_suite() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("casty.db");
+    let suite = Suite::new(move || {
+        let path = path.clone();
+        async { Arc::new(Sqlite::open(path).await.expect("opened")) as Arc<dyn Journal> }
+    });
+    suite.check().await;
+}
 
 #[tokio::test]
 async fn it_does_what_memory_does() {

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 pub(crate) mod like_memory;
+pub(crate) mod postgres;
 
 use std::{num::NonZeroU32, sync::Arc};
 

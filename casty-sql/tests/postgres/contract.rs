@@ -1,0 +1,95 @@
+//! What every store promises, and what this one adds.
+
+use std::sync::Arc;
+
+use casty::{
+    id::Epoch,
+    persistence::{Appended, Journal, Page, suite::Suite},
+};
+use casty_sql::{OpenError, Postgres};
+
+use crate::support::{append, kinds, like_memory, log, postgres::shared};
+
+#[tokio::test]
+async fn it_passes_the_suite() {
+    let Some(server) = shared().await else { return };
+    let url = server.url();
+    let suite = Suite::new(move || {
+        let options = Postgres::options(&url).prefix("suite_").connections(3);
+        async { Arc::new(options.connect().await.expect("connected")) as Arc<dyn Journal> }
+    });
+    suite.check().await;
+}
+
+#[tokio::test]
+async fn it_does_what_memory_does() {
+    let Some(server) = shared().await else { return };
+    for seed in 0..4 {
+        let options = Postgres::options(server.url()).prefix(format!("memory{seed}_"));
+        let store = options.connect().await.expect("connected");
+        like_memory::compare(&store, seed, 400).await;
+    }
+}
+
+#[tokio::test]
+async fn applications_with_prefixes_of_their_own_share_a_database() {
+    let Some(server) = shared().await else { return };
+    let (orders, stock) = (
+        Postgres::options(server.url())
+            .prefix("orders_")
+            .connect()
+            .await,
+        Postgres::options(server.url())
+            .prefix("stock_")
+            .connect()
+            .await,
+    );
+    let (orders, stock) = (orders.expect("connected"), stock.expect("connected"));
+    for store in [&orders, &stock] {
+        store.open(&kinds()).await.expect("opened");
+        assert_eq!(store.claim(&log(0), Epoch(1), "node").await, Ok(0));
+    }
+    let written = orders.append(vec![append(0, 1, Epoch(1), "a", 1)]).await;
+    assert_eq!(written, Ok(vec![Appended::Written]));
+    let of_stock = stock.read_log(&log(0), 0, Page::default()).await;
+    assert_eq!(of_stock, Ok(Vec::new()));
+    assert!(
+        orders.describe().ends_with("/postgres, tables `orders_*`"),
+        "{orders:?}"
+    );
+}
+
+#[tokio::test]
+async fn processes_that_start_at_once_make_the_tables_once() {
+    let Some(server) = shared().await else { return };
+    let start = || Postgres::options(server.url()).prefix("atonce_").connect();
+    let started = futures_util::future::join_all((0..8).map(|_| start())).await;
+    for store in started {
+        store
+            .expect("connected")
+            .open(&kinds())
+            .await
+            .expect("opened");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_work_is_refused_with_what_to_do() {
+    let Some(server) = shared().await else { return };
+    let url = server.url();
+    let error = |result: Result<Postgres, OpenError>| result.expect_err("refused").to_string();
+    let prefix = Postgres::options(&url).prefix("Orders-").connect().await;
+    assert!(error(prefix).starts_with("`Orders-` cannot begin the names of tables; use lowercase"));
+    let not_a_url = error(Postgres::connect("mysql//nowhere:secret@x").await);
+    assert!(
+        not_a_url.contains("its form is postgres://user:password@host"),
+        "{not_a_url}"
+    );
+    assert!(!not_a_url.contains("secret"), "{not_a_url}");
+    let missing = Postgres::connect(url.replace("/postgres?", "/missing?")).await;
+    assert!(error(missing).contains("\"missing\" does not exist [3D000]; create the database"));
+    let nobody = Postgres::connect(url.replace("casty@", "nobody@")).await;
+    assert!(error(nobody).contains("check user and password"));
+    let nowhere = Postgres::connect("postgres://casty@localhost/postgres?host=/nowhere").await;
+    assert!(matches!(nowhere, Err(OpenError::Unavailable { .. })));
+}

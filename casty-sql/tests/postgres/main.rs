@@ -1,0 +1,6 @@
+//! The store in a database of PostgreSQL, which the tests start themselves.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod contract;
