@@ -48,6 +48,11 @@ impl Supervisor {
         pause(UNREAD, self.unread, jitter)
     }
 
+    /// The actor was read from its store.
+    pub(crate) fn handle_read(&mut self) {
+        self.unread = 0;
+    }
+
     /// `jitter` is random, from 0 to 1: it spreads the restarts of actors that failed for the same
     /// reason.
     pub(crate) fn handle_failure(

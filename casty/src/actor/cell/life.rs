@@ -58,6 +58,9 @@ impl dyn AnyActivation + '_ {
     /// An activation after a failure has started.
     #[cold]
     pub(super) fn forgive(&mut self) {
+        if let Some(supervisor) = &mut self.life().supervisor {
+            supervisor.handle_read();
+        }
         let cell = self.cell();
         cell.with_status(&mut |status, _| status.refuse_no_more());
     }
