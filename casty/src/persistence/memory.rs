@@ -236,7 +236,7 @@ impl Journal for Memory {
         entity: &'a EntityId,
         snapshot: Snapshot,
     ) -> BoxFuture<'a, Result<(), JournalError>> {
-        done(Ok(self.with(log, |stored| {
+        self.with(log, |stored| {
             let is_owner = stored.epoch == epoch;
             if let Some(stock) = stored.entities.get_mut(entity)
                 && is_owner
@@ -247,7 +247,8 @@ impl Journal for Memory {
             {
                 stock.snapshot = Some(snapshot);
             }
-        })))
+        });
+        done(Ok(()))
     }
 
     fn forget<'a>(
@@ -258,11 +259,12 @@ impl Journal for Memory {
         through: u64,
         snapshot: bool,
     ) -> BoxFuture<'a, Result<(), JournalError>> {
-        done(Ok(self.with(log, |stored| {
+        self.with(log, |stored| {
             if stored.epoch == epoch {
                 stored.forget(entity, through, snapshot);
             }
-        })))
+        });
+        done(Ok(()))
     }
 
     fn entities<'a>(

@@ -7,14 +7,19 @@
 //!
 //! [`Journal`] is the trait of a store. [`Memory`] keeps all it is given in memory, for tests.
 
+mod committer;
+mod inbox;
 mod journal;
 mod memory;
 pub(crate) mod opened;
+mod progress;
 pub(crate) mod record_body;
 pub(crate) mod shard_log;
 pub(crate) mod store;
 #[cfg(feature = "testkit")]
 pub mod suite;
+#[cfg(test)]
+mod tests;
 pub(crate) mod upkeep;
 pub(crate) mod writer;
 

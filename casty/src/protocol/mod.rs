@@ -7,6 +7,7 @@
 pub(crate) mod admission;
 pub(crate) mod allocation;
 pub(crate) mod bootstrap;
+pub(crate) mod commit;
 pub(crate) mod facts;
 pub(crate) mod failed_moves;
 pub(crate) mod founder_vote;

@@ -85,10 +85,9 @@ async fn contest(connections: &[Connection], log: Log) -> Outcome {
         next: 1,
         durable: 0,
     });
-    let owners = (1..=OWNERS).map(|epoch| {
-        let connection = &connections[epoch as usize % connections.len()];
-        own(connection, &log, &reign, epoch, epoch == OWNERS)
-    });
+    let owners = (1..=OWNERS).zip(connections.iter().cycle());
+    let owners =
+        owners.map(|(epoch, connection)| own(connection, &log, &reign, epoch, epoch == OWNERS));
     let confirmed = try_join_all(owners).await?;
     let read = connections[0].all_of_log(&log).await?;
     let mut last_seq = BTreeMap::new();
@@ -109,8 +108,9 @@ async fn contest(connections: &[Connection], log: Log) -> Outcome {
         );
         last_epoch = record.epoch.0;
     }
+    let read: BTreeMap<_, _> = read.iter().map(|found| (found.position, found)).collect();
     for (position, record) in confirmed.iter().flatten() {
-        let found = read.get(*position as usize - 1);
+        let found = read.get(position).copied();
         ensure_eq!(
             found,
             Some(record),

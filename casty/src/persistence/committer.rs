@@ -1,0 +1,342 @@
+//! The committer of a node: the task that carries out what [`protocol::commit`](Commits) decides.
+//! Nobody cancels it. It ends with the store's last handle, or with the node.
+
+use std::{
+    collections::BTreeMap, future::pending, panic::AssertUnwindSafe, pin::Pin, sync::Arc,
+    time::Duration,
+};
+
+use futures_util::{
+    FutureExt, StreamExt,
+    future::{AbortHandle, BoxFuture, abortable},
+    stream::FuturesUnordered,
+};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use tokio::{
+    sync::watch,
+    time::{Instant, Sleep, sleep_until},
+};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::{
+    id::Epoch,
+    infra::panic::panic_text,
+    persistence::{
+        Append, AppendError, Appended, ClaimError, Journal, JournalError, Log, Record,
+        inbox::{Inbox, Input, Waiting},
+        progress::NotStored,
+    },
+    protocol::commit::{
+        Bounds, Claim, ClaimFailure, CommitEffect, CommitId, Commits, Ended, LogId, Part,
+    },
+};
+
+/// The bounds of a committer whose store has one lane.
+const BOUNDS: Bounds = Bounds {
+    records: 512,
+    bytes: 1024 * 1024,
+    lanes: 1,
+    lane_records: 256,
+    claims: 16,
+    // Shorter than `Settings::ask_timeout`, so that an asker learns the reason.
+    patience: Duration::from_secs(3),
+    operation: Duration::from_secs(10),
+};
+
+/// What an operation of the store came to.
+enum Done {
+    Claimed(LogId, Result<u64, ClaimFailure>),
+    Ended(CommitId, Ended),
+}
+
+/// A log of this node.
+struct OpenLog {
+    log: Log,
+    epoch: Epoch,
+    claim: watch::Sender<Claim>,
+}
+
+/// The task.
+pub(super) struct Committer {
+    journal: Arc<dyn Journal>,
+    /// This process, as claims name it.
+    owner: Arc<str>,
+    inbox: Arc<Inbox>,
+    machine: Commits<Waiting>,
+    logs: BTreeMap<LogId, OpenLog>,
+    ids: BTreeMap<Log, LogId>,
+    running: FuturesUnordered<BoxFuture<'static, Option<Done>>>,
+    claims: BTreeMap<LogId, AbortHandle>,
+    commits: BTreeMap<CommitId, AbortHandle>,
+    /// The store does not answer: it has been said in the log.
+    is_away: bool,
+    rng: StdRng,
+}
+
+/// Marks the end, also if the runtime drops the task.
+struct End(Arc<Inbox>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+impl Committer {
+    pub(super) fn new(journal: Arc<dyn Journal>, owner: Arc<str>, inbox: Arc<Inbox>) -> Self {
+        let bounds = Bounds {
+            lanes: journal.lanes().max(1),
+            ..BOUNDS
+        };
+        Self {
+            rng: StdRng::seed_from_u64(xxh3_64(owner.as_bytes())),
+            journal,
+            owner,
+            inbox,
+            machine: Commits::new(bounds),
+            logs: BTreeMap::new(),
+            ids: BTreeMap::new(),
+            running: FuturesUnordered::new(),
+            claims: BTreeMap::new(),
+            commits: BTreeMap::new(),
+            is_away: false,
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        let _end = End(self.inbox.clone());
+        let mut inputs = Vec::new();
+        let mut sleep = std::pin::pin!(sleep_until(Instant::now()));
+        loop {
+            let is_closing = self.inbox.take(&mut inputs);
+            let now = Instant::now();
+            for input in inputs.drain(..) {
+                self.handle_input(input, now);
+            }
+            if is_closing {
+                self.machine.handle_closing();
+            }
+            self.machine.begin(now);
+            self.carry_out();
+            if self.machine.is_closed() {
+                return;
+            }
+            let deadline = self.machine.deadline();
+            let inbox = self.inbox.clone();
+            tokio::select! {
+                biased;
+                Some(done) = self.running.next() => self.handle_done(done),
+                () = inbox.queued.notified() => {}
+                () = passed(deadline, sleep.as_mut()) => {
+                    let jitter = self.rng.random();
+                    self.machine.handle_time(Instant::now(), jitter);
+                }
+            }
+            // Before what waits in the inbox: it may follow a record that has failed.
+            self.carry_out();
+        }
+    }
+
+    fn handle_input(&mut self, input: Input, now: Instant) {
+        match input {
+            Input::Opened {
+                id,
+                log,
+                epoch,
+                claim,
+            } => {
+                let earlier = self.ids.insert(log.clone(), id);
+                self.machine.handle_opened(id, earlier);
+                self.logs.insert(id, OpenLog { log, epoch, claim });
+            }
+            Input::Gone(id) => self.machine.handle_gone(id),
+            Input::Record(id, record) => self.machine.handle_record(id, record, now),
+        }
+    }
+
+    fn handle_done(&mut self, done: Option<Done>) {
+        // Otherwise it was given up.
+        let Some(done) = done else { return };
+        match done {
+            Done::Claimed(log, claimed) => {
+                self.claims.remove(&log);
+                self.answers(match &claimed {
+                    Err(ClaimFailure::Unavailable(reason)) => Some(reason),
+                    _ => None,
+                });
+                let jitter = self.rng.random();
+                let now = Instant::now();
+                self.machine.handle_claimed(log, claimed, jitter, now);
+            }
+            Done::Ended(commit, ended) => {
+                self.commits.remove(&commit);
+                self.answers(match &ended {
+                    Ended::Answered(_) => None,
+                    Ended::NotWritten(reason) | Ended::Unknown(reason) => Some(reason),
+                });
+                self.machine.handle_ended(commit, &ended);
+            }
+        }
+    }
+
+    /// Says once that the store does not answer, and once that it does again.
+    fn answers(&mut self, failure: Option<&String>) {
+        let is_away = failure.is_some();
+        if is_away == self.is_away {
+            return;
+        }
+        self.is_away = is_away;
+        let store = self.journal.describe();
+        if let Some(reason) = failure {
+            tracing::warn!(store, reason, "the store of entities fails");
+        } else {
+            tracing::info!(store, "the store of entities answers again");
+        }
+    }
+
+    fn carry_out(&mut self) {
+        let mut frees = false;
+        for effect in self.machine.take_effects() {
+            match effect {
+                CommitEffect::Claim(log) => self.claim(log),
+                CommitEffect::GiveUpClaim(log) => {
+                    if let Some(claim) = self.claims.remove(&log) {
+                        claim.abort();
+                    }
+                }
+                CommitEffect::Commit(commit, parts) => self.commit(commit, parts),
+                CommitEffect::GiveUpCommit(commit) => {
+                    if let Some(commit) = self.commits.remove(&commit) {
+                        commit.abort();
+                    }
+                }
+                CommitEffect::Confirm(record, position) => {
+                    record.confirm(position);
+                    frees = true;
+                }
+                CommitEffect::Fail {
+                    ticket,
+                    reason,
+                    possibly,
+                } => {
+                    let reason = reason.to_string();
+                    ticket.fail(NotStored { reason, possibly });
+                    frees = true;
+                }
+                CommitEffect::Stands(log, claim) => self.stands(log, claim),
+                CommitEffect::Astray {
+                    log,
+                    head,
+                    expected,
+                } => self.say_astray(log, head, expected),
+                CommitEffect::Forget(log) => self.forget(log),
+            }
+        }
+        if frees {
+            self.inbox.freed.notify_waiters();
+        }
+    }
+
+    fn claim(&mut self, id: LogId) {
+        let Some(OpenLog { log, epoch, .. }) = self.logs.get(&id) else {
+            return;
+        };
+        let (journal, owner) = (self.journal.clone(), self.owner.clone());
+        let (log, epoch) = (log.clone(), *epoch);
+        let claim = async move { journal.claim(&log, epoch, &owner).await };
+        let (claim, handle) = abortable(AssertUnwindSafe(claim).catch_unwind());
+        self.claims.insert(id, handle);
+        self.running.push(Box::pin(async move {
+            let claimed = match claim.await.ok()? {
+                Ok(claimed) => claimed.map_err(failure),
+                Err(panic) => Err(ClaimFailure::Unavailable(panicked(&*panic))),
+            };
+            Some(Done::Claimed(id, claimed))
+        }));
+    }
+
+    fn commit(&mut self, id: CommitId, parts: Vec<Part<Record>>) {
+        let mut batch = Vec::with_capacity(parts.len());
+        for Part { log, records } in parts {
+            if let Some(OpenLog { log, epoch, .. }) = self.logs.get(&log) {
+                batch.push(Append {
+                    log: log.clone(),
+                    epoch: *epoch,
+                    records,
+                });
+            }
+        }
+        let journal = self.journal.clone();
+        let append = async move { journal.append(batch).await };
+        let (append, handle) = abortable(AssertUnwindSafe(append).catch_unwind());
+        self.commits.insert(id, handle);
+        self.running.push(Box::pin(async move {
+            let ended = match append.await.ok()? {
+                Ok(Ok(answers)) => {
+                    let answers = answers.into_iter();
+                    Ended::Answered(answers.map(|answer| answer == Appended::Written).collect())
+                }
+                Ok(Err(AppendError::NotWritten { reason })) => Ended::NotWritten(reason),
+                Ok(Err(AppendError::Unknown { reason })) => Ended::Unknown(reason),
+                Err(panic) => Ended::Unknown(panicked(&*panic)),
+            };
+            Some(Done::Ended(id, ended))
+        }));
+    }
+
+    fn stands(&self, id: LogId, claim: Claim) {
+        let Some(log) = self.logs.get(&id) else {
+            return;
+        };
+        if let Claim::Refused(reason) = &claim {
+            let (log, epoch) = (&log.log, log.epoch);
+            tracing::warn!(%log, %epoch, reason, "the log of a shard cannot be written to");
+        }
+        log.claim.send_replace(claim);
+    }
+
+    fn say_astray(&self, id: LogId, head: u64, expected: u64) {
+        let store = self.journal.describe();
+        let log = self.logs.get(&id).map(|log| log.log.to_string());
+        tracing::error!(
+            store,
+            log,
+            head,
+            expected,
+            "the store has lost records that were durable, or has others: the shard is not served"
+        );
+    }
+
+    fn forget(&mut self, id: LogId) {
+        if let Some(OpenLog { log, .. }) = self.logs.remove(&id)
+            && self.ids.get(&log) == Some(&id)
+        {
+            self.ids.remove(&log);
+        }
+    }
+}
+
+/// Resolves at a time, if there is one.
+async fn passed(deadline: Option<Instant>, mut sleep: Pin<&mut Sleep>) {
+    let Some(deadline) = deadline else {
+        return pending().await;
+    };
+    if sleep.deadline() != deadline {
+        sleep.as_mut().reset(deadline);
+    }
+    sleep.await;
+}
+
+fn failure(error: ClaimError) -> ClaimFailure {
+    match error {
+        ClaimError::Journal(JournalError::Unavailable { reason }) => {
+            ClaimFailure::Unavailable(reason)
+        }
+        ClaimError::Journal(JournalError::Unusable { reason }) => ClaimFailure::Final(reason),
+        fenced @ ClaimError::Fenced { .. } => ClaimFailure::Final(fenced.to_string()),
+    }
+}
+
+fn panicked(panic: &(dyn std::any::Any + Send)) -> String {
+    format!("the store panicked: {}", panic_text(panic))
+}

@@ -1,0 +1,203 @@
+//! What a node hands over to its committer.
+
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    id::{EntityId, Epoch},
+    infra::sync::lock,
+    persistence::{
+        Log, Record,
+        progress::{InFlight, NODE_MAX, NotStored, Progress},
+    },
+    protocol::commit::{Claim, LogId, Ticket},
+};
+
+/// A record that is to be appended.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) entity: EntityId,
+    pub(crate) seq: u64,
+    /// Milliseconds since the Unix epoch.
+    pub(crate) at: u64,
+    pub(crate) body: Bytes,
+}
+
+/// A record in flight. Dropped before it is decided, it fails.
+pub(super) struct Waiting {
+    entry: Entry,
+    epoch: Epoch,
+    progress: Arc<Progress>,
+    inbox: Arc<Inbox>,
+    is_decided: bool,
+}
+
+impl Waiting {
+    pub(super) fn new(
+        entry: Entry,
+        epoch: Epoch,
+        progress: Arc<Progress>,
+        inbox: Arc<Inbox>,
+    ) -> Self {
+        let bytes = entry.body.len();
+        inbox.in_flight.add(bytes);
+        progress.in_flight.add(bytes);
+        Self {
+            entry,
+            epoch,
+            progress,
+            inbox,
+            is_decided: false,
+        }
+    }
+
+    pub(super) fn confirm(mut self, position: u64) {
+        self.decide();
+        self.progress.confirm(self.entry.seq, position);
+    }
+
+    pub(super) fn fail(mut self, why: NotStored) {
+        self.decide();
+        self.progress.fail(why);
+    }
+
+    fn decide(&mut self) {
+        self.is_decided = true;
+        let bytes = self.entry.body.len();
+        self.progress.in_flight.remove(bytes);
+        self.inbox.in_flight.remove(bytes);
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if !self.is_decided {
+            self.decide();
+            self.progress.fail(NotStored {
+                reason: "the node has ended".to_owned(),
+                possibly: true,
+            });
+            self.inbox.freed.notify_waiters();
+        }
+    }
+}
+
+impl Ticket for Waiting {
+    type Record = Record;
+
+    fn record(&self, position: u64) -> Record {
+        Record {
+            position,
+            epoch: self.epoch,
+            entity: self.entry.entity.clone(),
+            seq: self.entry.seq,
+            at: self.entry.at,
+            body: self.entry.body.clone(),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.entry.body.len()
+    }
+
+    fn writer(&self) -> usize {
+        Arc::as_ptr(&self.progress).addr()
+    }
+
+    fn has_failed(&self) -> bool {
+        self.progress.failed().is_some()
+    }
+}
+
+pub(super) enum Input {
+    /// This node owns a shard from now on.
+    Opened {
+        id: LogId,
+        log: Log,
+        epoch: Epoch,
+        claim: watch::Sender<Claim>,
+    },
+    /// It has given the shard up.
+    Gone(LogId),
+    Record(LogId, Waiting),
+}
+
+/// The inputs that the committer has not taken yet, and how much is in flight.
+#[derive(Default)]
+pub(super) struct Inbox {
+    state: Mutex<InboxState>,
+    pub(super) queued: Notify,
+    pub(super) in_flight: InFlight,
+    /// Notified when fewer records are in flight.
+    pub(super) freed: Notify,
+    /// Cancelled once the committer has ended.
+    pub(super) ended: CancellationToken,
+}
+
+#[derive(Default)]
+struct InboxState {
+    inputs: Vec<Input>,
+    logs: u64,
+    is_closing: bool,
+    has_ended: bool,
+}
+
+impl Inbox {
+    pub(super) fn put(&self, input: Input) {
+        let mut state = lock(&self.state);
+        if state.has_ended {
+            drop(state);
+            return refuse(input);
+        }
+        state.inputs.push(input);
+        drop(state);
+        self.queued.notify_one();
+    }
+
+    /// The number of a further log.
+    pub(super) fn next_log(&self) -> LogId {
+        let mut state = lock(&self.state);
+        state.logs += 1;
+        LogId(state.logs)
+    }
+
+    /// What was put since the last call, and whether the node shuts down.
+    pub(super) fn take(&self, into: &mut Vec<Input>) -> bool {
+        let mut state = lock(&self.state);
+        std::mem::swap(&mut state.inputs, into);
+        state.is_closing
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.in_flight.is_below(&NODE_MAX)
+    }
+
+    /// What is queued is written. What comes later fails.
+    pub(super) fn close(&self) {
+        lock(&self.state).is_closing = true;
+        self.queued.notify_one();
+    }
+
+    /// The committer ends: nothing is taken any more.
+    pub(super) fn end(&self) {
+        let left = {
+            let mut state = lock(&self.state);
+            state.has_ended = true;
+            std::mem::take(&mut state.inputs)
+        };
+        left.into_iter().for_each(refuse);
+        self.ended.cancel();
+    }
+}
+
+fn refuse(input: Input) {
+    if let Input::Record(_, record) = input {
+        record.fail(NotStored {
+            reason: "the node shuts down".to_owned(),
+            possibly: false,
+        });
+    }
+}

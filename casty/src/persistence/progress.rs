@@ -1,0 +1,130 @@
+//! How far the records of an activation are durable.
+
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicU64, AtomicUsize, Ordering},
+};
+
+use tokio::sync::Notify;
+
+/// How many records of one activation may be in flight, and how many bytes of them. A run at this
+/// bound waits.
+const ACTIVATION_MAX: InFlight<usize> = InFlight {
+    records: 1024,
+    bytes: 8 * 1024 * 1024,
+};
+
+/// The same for all activations of a node.
+pub(super) const NODE_MAX: InFlight<usize> = InFlight {
+    records: 16 * 1024,
+    bytes: 64 * 1024 * 1024,
+};
+
+/// Records that were queued, and are neither durable nor have failed.
+#[derive(Debug, Default)]
+pub(super) struct InFlight<N = AtomicUsize> {
+    records: N,
+    bytes: N,
+}
+
+impl InFlight {
+    pub(super) fn add(&self, bytes: usize) {
+        self.records.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn remove(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.records.fetch_sub(1, Ordering::Release);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.records.load(Ordering::Acquire) == 0
+    }
+
+    pub(super) fn is_below(&self, max: &InFlight<usize>) -> bool {
+        self.records.load(Ordering::Relaxed) < max.records
+            && self.bytes.load(Ordering::Relaxed) < max.bytes
+    }
+}
+
+/// Why a record is not stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NotStored {
+    /// The error of the store.
+    pub(crate) reason: String,
+    /// It may have been stored all the same.
+    pub(crate) possibly: bool,
+}
+
+/// How far the records of one activation are durable.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    durable: AtomicU64,
+    /// The position in its log of the last durable record.
+    position: AtomicU64,
+    failed: OnceLock<NotStored>,
+    changed: Notify,
+    pub(super) in_flight: InFlight,
+}
+
+impl Progress {
+    /// The records up to the number `durable` were read from the store.
+    pub(crate) fn new(durable: u64) -> Arc<Self> {
+        let progress = Self::default();
+        progress.durable.store(durable, Ordering::Relaxed);
+        Arc::new(progress)
+    }
+
+    /// The number of the last durable record.
+    pub(crate) fn durable(&self) -> u64 {
+        self.durable.load(Ordering::Acquire)
+    }
+
+    /// The position of the last durable record of this activation in the log of its shard.
+    pub(crate) fn position(&self) -> u64 {
+        self.position.load(Ordering::Acquire)
+    }
+
+    /// Why a record was not stored. None after it will be.
+    pub(crate) fn failed(&self) -> Option<&NotStored> {
+        self.failed.get()
+    }
+
+    /// Notified when a record is durable, or has failed.
+    pub(crate) fn changed(&self) -> &Notify {
+        &self.changed
+    }
+
+    /// Resolves once each record that was appended is durable or has failed. Until then the entity
+    /// must not be read from the store for its next activation.
+    ///
+    /// # Cancel safety
+    /// Dropping it loses nothing.
+    pub(crate) async fn settled(&self) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if self.in_flight.is_empty() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.in_flight.is_below(&ACTIVATION_MAX)
+    }
+
+    pub(crate) fn confirm(&self, seq: u64, position: u64) {
+        self.position.store(position, Ordering::Release);
+        self.durable.store(seq, Ordering::Release);
+        self.changed.notify_waiters();
+    }
+
+    pub(crate) fn fail(&self, why: NotStored) {
+        let _ = self.failed.set(why);
+        self.changed.notify_waiters();
+    }
+}
