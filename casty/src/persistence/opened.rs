@@ -51,6 +51,10 @@ impl Journal for Opened {
         self.journal.only_one_host()
     }
 
+    fn lanes(&self) -> usize {
+        self.journal.lanes()
+    }
+
     fn open<'a>(
         &'a self,
         kinds: &'a [(Arc<str>, NonZeroU32)],
