@@ -21,12 +21,18 @@ pub(super) struct Part {
 
 /// Where a transaction has ended.
 pub(super) enum Failed {
-    /// Before it began.
-    ToBegin(Error),
-    /// Before its COMMIT.
+    /// Before its COMMIT: nothing was written.
     Before(Error),
-    /// In its COMMIT.
+    /// In its COMMIT: it is not known.
     AtCommit(Error),
+}
+
+impl Failed {
+    pub(super) fn error(&self) -> &Error {
+        match self {
+            Self::Before(error) | Self::AtCommit(error) => error,
+        }
+    }
 }
 
 /// The driver for SQLite, and only this one, runs several statements at once, and answers each. That
@@ -118,19 +124,14 @@ async fn advance_heads(
     }
     heads.push(']');
     let mut results = connection.fetch_many(sqlx::query(HEADS).bind(heads));
-    let (mut begun, mut written) = (false, BTreeSet::new());
-    loop {
-        let read = |row: sqlx::sqlite::SqliteRow| Ok((row.try_get(0)?, row.try_get(1)?));
-        match results.try_next().await {
-            Ok(Some(Either::Left(_))) => begun = true,
-            Ok(Some(Either::Right(row))) => {
-                written.insert(read(row).map_err(Failed::Before)?);
-            }
-            Ok(None) => return Ok(written),
-            Err(error) if begun => return Err(Failed::Before(error)),
-            Err(error) => return Err(Failed::ToBegin(error)),
-        }
+    let mut written = BTreeSet::new();
+    // To the end: only then is the statement over.
+    while let Some(result) = results.try_next().await.map_err(Failed::Before)? {
+        let Either::Right(row) = result else { continue };
+        let read = || Ok((row.try_get(0)?, row.try_get(1)?));
+        written.insert(read().map_err(Failed::Before)?);
     }
+    Ok(written)
 }
 
 /// The positions of records that follow each other.

@@ -9,7 +9,7 @@ use sqlx::{
 };
 
 use super::file::read_only;
-use crate::{OpenError, schema};
+use crate::{OpenError, pool::Verdict, schema};
 
 /// How long a statement waits for a lock that another process holds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -18,6 +18,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const VERSION_MIN: &str = "3.51.3";
 
 // Result codes: <https://www.sqlite.org/rescode.html>.
+/// Of a ROLLBACK.
+const NO_TRANSACTION: i32 = 1;
 const BUSY: i32 = 5;
 const READONLY: i32 = 8;
 const IOERR: i32 = 10;
@@ -32,14 +34,21 @@ fn code(error: &Error) -> Option<i32> {
     Some(code.parse::<i32>().ok()? & 0xff)
 }
 
-/// Another connection held the lock for longer than [`BUSY_TIMEOUT`].
-pub(super) fn is_busy(error: &Error) -> bool {
-    code(error) == Some(BUSY)
-}
-
-/// What was read or written may not be what the disk has.
-pub(super) fn is_io(error: &Error) -> bool {
-    matches!(code(error), Some(IOERR | FULL))
+/// What becomes of the connection that writes after a job with this result. Its transaction is over
+/// in any case.
+///
+/// An error of the disk is final for the connection. When the disk is full the connection stays,
+/// since another one would first need room for its index of the log.
+pub(super) async fn verdict(connection: &mut SqliteConnection, error: Option<&Error>) -> Verdict {
+    match error.map(code) {
+        None => Verdict::Keep,
+        Some(Some(IOERR)) => Verdict::Suspect,
+        Some(Some(FULL | BUSY)) => match sqlx::query("ROLLBACK").execute(connection).await {
+            Err(error) if code(&error) != Some(NO_TRANSACTION) => Verdict::Close,
+            _ => Verdict::Keep,
+        },
+        Some(_) => Verdict::Close,
+    }
 }
 
 /// The error with what to do about it.
@@ -70,7 +79,11 @@ fn open_error(path: &Path, error: &Error) -> OpenError {
             path: path.into(),
             reason: error.to_string(),
         },
-        Some(READONLY) => read_only(path, "its directory or its disk is not writable"),
+        Some(READONLY | CANTOPEN) => read_only(
+            path,
+            "the file, or the files -wal and -shm beside it, cannot be made or written to; make the \
+             file and its directory writable",
+        ),
         _ => OpenError::Unavailable {
             store: format!("SQLite at {}", path.display()),
             reason: reason(error),

@@ -92,16 +92,6 @@ impl Dial for Reader {
     }
 }
 
-/// What becomes of a connection after a job with this result. An error of the disk is final for the
-/// connection.
-fn verdict<T>(result: &Result<T, Error>) -> Verdict {
-    match result {
-        Ok(_) => Verdict::Keep,
-        Err(error) if connection::is_io(error) => Verdict::Suspect,
-        Err(_) => Verdict::Close,
-    }
-}
-
 fn unavailable(why: NoResult) -> JournalError {
     JournalError::Unavailable {
         reason: why.reason(),
@@ -151,8 +141,9 @@ impl Sqlite {
         F: Future<Output = (SqliteConnection, Result<T, Error>)> + Send + 'static,
     {
         let job = |connection| async {
-            let (connection, result) = job(connection).await;
-            (connection, verdict(&result), result)
+            let (mut connection, result) = job(connection).await;
+            let verdict = connection::verdict(&mut connection, result.as_ref().err()).await;
+            (connection, verdict, result)
         };
         let result = self.0.writer.run(job).await.map_err(unavailable)?;
         result.map_err(|error| connection::journal_error(&error))
@@ -202,15 +193,8 @@ impl Sqlite {
     async fn append_wave(&self, parts: Vec<Part>) -> Result<Vec<Appended>, AppendError> {
         let job = move |mut connection: SqliteConnection| async move {
             let result = append::append(&mut connection, parts).await;
-            let verdict =
-                match &result {
-                    Ok(_) => Verdict::Keep,
-                    Err(Failed::ToBegin(error)) if connection::is_busy(error) => Verdict::Keep,
-                    Err(
-                        Failed::ToBegin(error) | Failed::Before(error) | Failed::AtCommit(error),
-                    ) if connection::is_io(error) => Verdict::Suspect,
-                    Err(_) => Verdict::Close,
-                };
+            let error = result.as_ref().err().map(Failed::error);
+            let verdict = connection::verdict(&mut connection, error).await;
             (connection, verdict, result)
         };
         let why = match self.0.writer.run(job).await {
@@ -225,7 +209,7 @@ impl Sqlite {
             }
         };
         Err(match why {
-            Failed::ToBegin(error) | Failed::Before(error) => AppendError::NotWritten {
+            Failed::Before(error) => AppendError::NotWritten {
                 reason: connection::reason(&error),
             },
             Failed::AtCommit(error) => AppendError::Unknown {

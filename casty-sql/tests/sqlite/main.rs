@@ -4,3 +4,6 @@
 mod support;
 
 mod contract;
+mod crash;
+mod disk;
+mod refused;

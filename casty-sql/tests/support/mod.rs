@@ -2,7 +2,9 @@
 
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+pub(crate) mod child;
 pub(crate) mod like_memory;
+pub(crate) mod load;
 pub(crate) mod postgres;
 
 use std::{num::NonZeroU32, sync::Arc};
@@ -42,6 +44,14 @@ pub(crate) fn append(shard: u32, position: u64, epoch: Epoch, entity: &str, seq:
         epoch,
         records: vec![record(position, epoch, entity, seq)],
     }
+}
+
+/// How many times a test kills: `usual` times, unless `CASTY_KILLS` says otherwise.
+pub(crate) fn kills(usual: u64) -> u64 {
+    let kills = std::env::var("CASTY_KILLS").ok();
+    kills.map_or(usual, |kills| {
+        kills.parse().expect("CASTY_KILLS is a number")
+    })
 }
 
 /// Random numbers that a seed repeats: xorshift.
