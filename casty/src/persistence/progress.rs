@@ -96,6 +96,11 @@ impl Progress {
         &self.changed
     }
 
+    /// Whether each record that was appended is durable or has failed, or is about to be said so.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.in_flight.is_empty()
+    }
+
     /// Resolves once each record that was appended is durable or has failed. Until then the entity
     /// must not be read from the store for its next activation.
     ///

@@ -62,6 +62,12 @@ impl Writer {
         self.progress.durable() < self.applied
     }
 
+    /// Whether the store has still to decide about a record. An entity must not be read before.
+    pub(crate) fn is_undecided(&self) -> bool {
+        let is_unknown = self.is_writing() && self.failed().is_none();
+        is_unknown || !self.progress.is_settled()
+    }
+
     /// Why a record was not stored. The state contains what it says, so it is worth nothing.
     pub(crate) fn failed(&self) -> Option<&NotStored> {
         self.progress.failed()

@@ -17,6 +17,7 @@ use crate::{
         },
         context::{activation_scope::ActivationScope, core::Transition},
         handle::{self, ChildEvent},
+        hold::Once,
         tasks::throttle::Throttle,
     },
     error::Failure,
@@ -242,12 +243,20 @@ impl dyn AnyActivation + '_ {
         boxed(async move {
             if let Some(Transition { from, message }) = self.context().take_transition() {
                 let (cell, to) = (self.cell(), self.state_name());
-                cell.host().runtime().publish(|| Event::Transition {
+                let runtime = cell.host().runtime().clone();
+                let transition = || Event::Transition {
                     who: cell.path(),
                     from,
                     to,
                     message,
-                });
+                };
+                if self.settle().is_writing() {
+                    let transition = transition();
+                    let publish = Once(move || runtime.publish(|| transition));
+                    self.settle().hold(Box::new(publish), false, cell.core());
+                } else {
+                    runtime.publish(transition);
+                }
                 self.unstash();
             }
             let stops = self.context().take_stop();

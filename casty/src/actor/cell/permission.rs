@@ -67,28 +67,27 @@ impl dyn AnyActivation + '_ {
         }
     }
 
-    /// Waits until all records are durable, or given up. What depends on those that are given up
+    /// Waits until the store has decided about all records. What depends on one that is not stored
     /// fails.
     pub(super) fn written(&mut self) -> Boxed<'_, ()> {
         boxed(async move {
             let cell = self.cell();
-            while self.settle().is_writing() {
+            while self.settle().is_undecided() {
                 self.release();
-                let core = cell.core();
-                if core.ends_calls() || cell.host().runtime().is_stopped() {
+                if cell.core().ends_calls() || cell.host().runtime().is_stopped() {
                     return self.give_up_records();
                 }
-                if let Some(why) = self.settle().failed() {
-                    return self.settle().fail(core, &why, &cell.lost_lease());
-                }
-                self.await_records(&*cell).await;
+                self.await_decision(&*cell).await;
             }
-            self.release();
+            match self.settle().failed() {
+                Some(why) => self.settle().fail(cell.core(), &why, &cell.lost_lease()),
+                None => self.release(),
+            }
         })
     }
 
     /// Waits until a record is durable or has failed, or until the actor has to end at once.
-    async fn await_records(&mut self, cell: &dyn Untyped) {
+    async fn await_decision(&mut self, cell: &dyn Untyped) {
         let Some(progress) = self
             .settle()
             .writer()
@@ -96,10 +95,9 @@ impl dyn AnyActivation + '_ {
         else {
             return;
         };
+        // From here on a change is not missed.
         let mut changed = pin!(progress.changed().notified());
-        // Before the look: a change in between is not missed.
-        changed.as_mut().enable();
-        if !self.settle().is_writing() || self.settle().failed().is_some() {
+        if !self.settle().is_undecided() {
             return;
         }
         poll_fn(|cx| {

@@ -224,6 +224,12 @@ impl Settle {
         storing.is_some_and(|storing| storing.writer.is_writing())
     }
 
+    /// Whether the store has still to decide about a record.
+    pub(super) fn is_undecided(&self) -> bool {
+        let storing = self.storing.as_ref();
+        storing.is_some_and(|storing| storing.writer.is_undecided())
+    }
+
     /// Why a record was not stored, if one was not: the state is worth nothing.
     pub(super) fn failed(&self) -> Option<Failure> {
         let failed = self.storing.as_ref()?.writer.failed()?;

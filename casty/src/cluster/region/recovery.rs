@@ -30,6 +30,9 @@ use crate::{
     },
 };
 
+/// How long a message waits for a store that has just failed.
+const MOMENT: Duration = Duration::from_millis(100);
+
 /// Reads an entity. The state of an entity that is not stored yet is made.
 pub(super) fn recover<'a, E: Entity>(
     log: Option<Arc<ShardLog>>,
@@ -259,8 +262,11 @@ impl Reader {
 
     /// Waits for the claim, and for a turn.
     async fn turn<'a>(&self, log: &'a ShardLog) -> Result<SemaphorePermit<'a>, Unread> {
-        // A store that has failed is tried again in the background.
-        if let Some(reason) = log.pending() {
+        // A store that has failed is tried again in the background. It may also have to tell what
+        // became of a commit, which takes a moment.
+        if let Some(reason) = log.pending()
+            && timeout(MOMENT, log.claimed()).await.is_err()
+        {
             return Err(Unread::unavailable(reason));
         }
         let ready = async {
