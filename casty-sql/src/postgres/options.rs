@@ -28,7 +28,7 @@ impl PostgresOptions {
             prefix: "casty_".to_owned(),
             connections: 8,
             connect_timeout: Duration::from_secs(5),
-            statement_timeout: Duration::from_secs(20),
+            statement_timeout: Duration::from_secs(8),
         }
     }
 
@@ -54,9 +54,9 @@ impl PostgresOptions {
         self
     }
 
-    /// How long the server works on a statement at most, waits for locks included: 20 seconds unless
-    /// set, at least one. When the server does not answer for half as long again, the connection is
-    /// given up.
+    /// How long the server works on a statement at most, waits for locks included: 8 seconds unless
+    /// set, at least one. When it has not answered a second later, the connection is given up. casty
+    /// gives up an append after 10 seconds.
     pub fn statement_timeout(mut self, timeout: Duration) -> Self {
         self.statement_timeout = timeout.max(Duration::from_secs(1));
         self

@@ -47,7 +47,7 @@ impl Server {
 
     /// How long to wait for an answer. The server gives up earlier, if it still works at all.
     pub(super) fn answer_timeout(&self) -> Duration {
-        self.statement_timeout + self.statement_timeout / 2
+        self.statement_timeout + Duration::from_secs(1)
     }
 
     async fn connect(&self) -> Result<(PgConnection, Facts), Error> {

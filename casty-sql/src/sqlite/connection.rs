@@ -11,8 +11,9 @@ use sqlx::{
 use super::file::read_only;
 use crate::{OpenError, pool::Verdict, schema};
 
-/// How long a statement waits for a lock that another process holds.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a statement waits for a lock that another process holds. casty gives up an append after
+/// ten seconds.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Before this version two connections could damage a file when they reset its log.
 const VERSION_MIN: &str = "3.51.3";

@@ -4,3 +4,5 @@
 mod support;
 
 mod contract;
+mod faults;
+mod proxy;

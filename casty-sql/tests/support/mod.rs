@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 pub(crate) mod child;
+pub(crate) mod ledger;
 pub(crate) mod like_memory;
 pub(crate) mod load;
 pub(crate) mod postgres;

@@ -191,6 +191,13 @@ impl Server {
         ready.is_ok_and(|ready| ready.status.success())
     }
 
+    /// Changes settings, in the form of `postgresql.conf`, also while the server recovers.
+    pub(crate) fn configure(&self, settings: &str) {
+        fs::write(self.data().join("postgresql.auto.conf"), settings).expect("written");
+        let pid = fs::read_to_string(self.data().join("postmaster.pid")).expect("a pid");
+        signal("HUP", pid.lines().next().expect("a pid"));
+    }
+
     /// The address of the database `postgres`.
     pub(crate) fn url(&self) -> String {
         url_by(self.folder.path())

@@ -1,0 +1,196 @@
+//! Entities under load on a store that fails, and what must hold whatever happens to it.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use casty::{
+    persistence::{Journal, Log, Page},
+    prelude::*,
+};
+
+/// It notes numbers, each of which a client gives it once.
+#[message]
+#[derive(Default)]
+pub(crate) struct Ledger {
+    noted: Vec<u64>,
+}
+
+#[entity(event_sourced, snapshot_every = 40, shards = 8)]
+impl Ledger {
+    #[event]
+    fn noted(&mut self, number: u64) {
+        self.noted.push(number);
+    }
+
+    #[message]
+    fn note(&self, number: u64) -> Effect<Self> {
+        Effect::persist(LedgerEvent::Noted { number })
+    }
+
+    #[message]
+    fn all(&self) -> Vec<u64> {
+        self.noted.clone()
+    }
+}
+
+const ENTITIES: u64 = 12;
+const CLIENTS: u64 = 12;
+
+/// What the clients know.
+#[derive(Default)]
+struct Heard {
+    /// Confirmed.
+    stored: BTreeSet<u64>,
+    /// Refused with the promise that they are not stored.
+    not_stored: BTreeSet<u64>,
+    /// Read from an entity.
+    seen: BTreeSet<u64>,
+    /// Neither.
+    in_doubt: u64,
+}
+
+impl Heard {
+    fn note(&mut self, number: u64, asked: Result<(), AskError>) {
+        match asked {
+            Ok(()) => drop(self.stored.insert(number)),
+            Err(error) if error.maybe_handled() => self.in_doubt += 1,
+            Err(_) => drop(self.not_stored.insert(number)),
+        }
+    }
+}
+
+pub(crate) struct Load {
+    system: ActorSystem,
+    heard: Arc<Mutex<Heard>>,
+    is_over: Arc<AtomicBool>,
+    confirmed: Arc<AtomicU64>,
+    clients: Vec<tokio::task::JoinHandle<()>>,
+}
+
+fn ledger(system: &ActorSystem, number: u64) -> LedgerRef {
+    system.entity::<Ledger>(format!("ledger {}", number % ENTITIES).as_str())
+}
+
+impl Load {
+    /// Starts clients, each with an ask at a time.
+    pub(crate) fn start(journal: impl Journal) -> Self {
+        let system = ActorSystem::builder("ledgers")
+            .journal(journal)
+            .start_local();
+        let mut load = Self {
+            system: system.expect("started"),
+            heard: Arc::default(),
+            is_over: Arc::default(),
+            confirmed: Arc::default(),
+            clients: Vec::new(),
+        };
+        for client in 0..CLIENTS {
+            let (system, heard) = (load.system.clone(), load.heard.clone());
+            let (is_over, confirmed) = (load.is_over.clone(), load.confirmed.clone());
+            let client = async move {
+                for number in (client..).step_by(CLIENTS as usize) {
+                    if is_over.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let asked = ledger(&system, number / CLIENTS).note(number).await;
+                    let is_confirmed = asked.is_ok();
+                    match &asked {
+                        Ok(()) => confirmed.fetch_add(1, Ordering::Relaxed),
+                        Err(_) => 0,
+                    };
+                    heard
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .note(number, asked);
+                    if !is_confirmed {
+                        // While the store is away, errors come at once.
+                        tokio::time::sleep(Duration::from_millis(2)).await;
+                    }
+                }
+            };
+            #[expect(clippy::disallowed_methods, reason = "a client is no part of a node")]
+            load.clients.push(tokio::spawn(client));
+        }
+        load
+    }
+
+    /// Waits until so many more numbers are confirmed, and reads what a ledger has.
+    pub(crate) async fn goes_on(&self, more: u64) {
+        let enough = self.confirmed.load(Ordering::Relaxed) + more;
+        while self.confirmed.load(Ordering::Relaxed) < enough {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        if let Ok(all) = ledger(&self.system, enough).all().await {
+            let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+            heard.seen.extend(all);
+        }
+    }
+
+    /// Ends the load, and compares what the clients know with what is stored: by the entities of
+    /// another node, and in the store itself.
+    pub(crate) async fn check(self, journal: impl Journal + Clone) {
+        self.is_over.store(true, Ordering::Relaxed);
+        for client in self.clients {
+            client.await.expect("a client");
+        }
+        self.system.shutdown().await.expect("ended");
+        let system = ActorSystem::builder("ledgers")
+            .journal(journal.clone())
+            .start_local();
+        let system = system.expect("started");
+        let mut stored = BTreeSet::new();
+        for number in 0..ENTITIES {
+            let ledger = ledger(&system, number);
+            let all = ledger.all().retry_for(Duration::from_mins(1)).await;
+            for noted in all.expect("an answer") {
+                assert!(stored.insert(noted), "{noted} is stored twice");
+            }
+        }
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let lost: Vec<_> = heard.stored.difference(&stored).collect();
+        assert!(lost.is_empty(), "confirmed, and not stored: {lost:?}");
+        let undone: Vec<_> = heard.seen.difference(&stored).collect();
+        assert!(undone.is_empty(), "shown, and not stored: {undone:?}");
+        let wrong: Vec<_> = heard.not_stored.intersection(&stored).collect();
+        assert!(
+            wrong.is_empty(),
+            "said not to be stored, and stored: {wrong:?}"
+        );
+        assert!(stored.len() as u64 <= heard.stored.len() as u64 + heard.in_doubt);
+        let _ = std::io::Write::write_fmt(
+            &mut std::io::stderr(),
+            format_args!(
+                "{}: {} confirmed, {} refused, {} in doubt, {} stored\n",
+                journal.describe(),
+                heard.stored.len(),
+                heard.not_stored.len(),
+                heard.in_doubt,
+                stored.len()
+            ),
+        );
+        drop(heard);
+        let mut count = 0;
+        for shard in 0..8 {
+            let kind = Arc::from("Ledger");
+            let log = Log { kind, shard };
+            let page = Page {
+                records: usize::MAX,
+                bytes: usize::MAX,
+            };
+            let records = journal.read_log(&log, 0, page).await.expect("readable");
+            assert!(
+                (1..)
+                    .zip(&records)
+                    .all(|(at, record)| record.position == at)
+            );
+            count += records.len();
+        }
+        assert_eq!(count, stored.len(), "records, and numbers");
+        system.shutdown().await.expect("ended");
+    }
+}
