@@ -100,6 +100,7 @@ pub mod call {
     pub use crate::actor::ask::{
         any_call::AnyCall,
         call::{Ask, Call},
+        keyed::{Keyed, Positioned},
         retry::Retry,
     };
 }
@@ -126,7 +127,7 @@ pub mod schedule {
 /// Entities as receivers of messages that are values, one level below their proxies.
 pub mod shards {
     pub use crate::{
-        actor::reference::Hosted,
+        actor::reference::{Hosted, Stored},
         system::{ShardEnvelope, Shards},
     };
 }

@@ -16,7 +16,7 @@ pub use crate::{
         context::{Context, schedule::Cancellable},
         effect::{EventOf, EventSourced, Events, carry_out, carry_out_and_leave, replay},
         reference::{
-            ActorRef, EntityRef, Hosted, Hosts, ProtocolRegistration,
+            ActorRef, EntityRef, Hosted, Hosts, ProtocolRegistration, Stored,
             protocol::{Handles, Letter, Speaker, deserialize_speaker, serialize_speaker},
         },
         storage::{Retain, Storage},

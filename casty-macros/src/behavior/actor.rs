@@ -524,6 +524,8 @@ impl Expansion<'_> {
         if behavior.kind == Kind::Actor {
             return quote!();
         }
+        let stored = behavior.settings.stored.is_some();
+        let stored = stored.then(|| self.implement(quote!(#private::Stored for #actor), quote!()));
         let hosted = quote!(#private::Hosted for #actor);
         let types = quote! {
             type Key = <#actor as #private::Entity>::Id;
@@ -539,12 +541,14 @@ impl Expansion<'_> {
                 .push(syn::parse_quote!(#first: #private::Hosts<#actor>));
             let (params, _, clause) = generics.split_for_impl();
             return quote! {
+                #stored
                 #[automatically_derived]
                 impl #params #hosted #clause { #types }
             };
         }
         let hosted = self.implement(hosted, types);
         quote! {
+            #stored
             #hosted
             #private::inventory::submit! { #private::EntityRegistration::of::<#actor>() }
         }

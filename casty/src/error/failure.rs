@@ -4,7 +4,10 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{error::system::JoinError, id::InvalidId};
+use crate::{
+    error::{key::InvalidKey, system::JoinError},
+    id::InvalidId,
+};
 
 /// What happened to a message, in the form that travels between the parts of a node and between
 /// nodes.
@@ -61,6 +64,7 @@ pub enum Failure {
         bytes_max: usize,
     },
     InvalidId(InvalidId),
+    InvalidKey(InvalidKey),
     Reply {
         reason: String,
     },
@@ -149,6 +153,7 @@ impl fmt::Display for Failure {
                 "the message has {bytes} bytes, a frame at most {bytes_max}"
             ),
             Self::InvalidId(invalid) => invalid.fmt(f),
+            Self::InvalidKey(invalid) => invalid.fmt(f),
             Self::Reply { reason } => write!(f, "the reply could not be carried back: {reason}"),
             Self::NotStored { reason, possibly } => {
                 let stored = if *possibly {

@@ -1,13 +1,18 @@
-//! The errors of systems and clients: why one does not start, join, connect or stop.
+//! The errors of systems and clients: why one does not start, join, connect or stop; and what is
+//! wrong with a key.
 //!
 //! The errors of a message are [`AskError`] and [`TellError`].
 
 pub(crate) mod failure;
+mod key;
 pub(crate) mod send;
 mod system;
 
-pub use self::system::{ConnectError, JoinError, ShutdownError, StartError, StateDirError};
 pub(crate) use self::{
     failure::Failure,
     send::{AskError, TellError},
+};
+pub use self::{
+    key::InvalidKey,
+    system::{ConnectError, JoinError, ShutdownError, StartError, StateDirError},
 };

@@ -3,7 +3,7 @@
 use std::{convert::Infallible, fmt, time::Duration};
 
 use crate::{
-    error::{failure::Failure, system::JoinError},
+    error::{failure::Failure, key::InvalidKey, system::JoinError},
     id::InvalidId,
 };
 
@@ -109,6 +109,8 @@ pub enum AskError<E = Infallible> {
     },
     /// The id is not a valid entity id. The message was not sent.
     InvalidId(InvalidId),
+    /// The [key](crate::call::Call::key) of the ask is refused. The message was not handled.
+    InvalidKey(InvalidKey),
     /// The message was handled, but its reply could not be sent back.
     Reply {
         /// The error of the encoder or the decoder.
@@ -255,6 +257,7 @@ impl<E> AskError<E> {
             Self::Unencodable { reason } => AskError::Unencodable { reason },
             Self::TooLarge { bytes, bytes_max } => AskError::TooLarge { bytes, bytes_max },
             Self::InvalidId(invalid) => AskError::InvalidId(invalid),
+            Self::InvalidKey(invalid) => AskError::InvalidKey(invalid),
             Self::Reply { reason } => AskError::Reply { reason },
             Self::NotStored { reason, possibly } => AskError::NotStored { reason, possibly },
             Self::StoreUnavailable { reason } => AskError::StoreUnavailable { reason },
@@ -280,6 +283,18 @@ impl<E> AskError<E> {
             Self::Quarantined { retry_after, .. } => Repeat::After(*retry_after),
             Self::Stopped => Repeat::IfItStartsAgain,
             _ => Repeat::Never,
+        }
+    }
+}
+
+impl<E> AskError<E> {
+    /// The same for an ask with a key, which is handled once however often it is sent.
+    pub(crate) fn repeat_keyed(&self) -> Repeat {
+        match self {
+            Self::Timeout { .. } | Self::Unreachable { .. } | Self::NotStored { .. } => {
+                Repeat::Soon
+            }
+            _ => self.repeat(),
         }
     }
 }
@@ -328,6 +343,7 @@ impl<E> From<Failure> for AskError<E> {
             Failure::Unencodable { reason } => Self::Unencodable { reason },
             Failure::TooLarge { bytes, bytes_max } => Self::TooLarge { bytes, bytes_max },
             Failure::InvalidId(invalid) => Self::InvalidId(invalid),
+            Failure::InvalidKey(invalid) => Self::InvalidKey(invalid),
             Failure::Reply { reason } => Self::Reply { reason },
             Failure::NotStored { reason, possibly } => Self::NotStored { reason, possibly },
             Failure::StoreUnavailable { reason } => Self::StoreUnavailable { reason },
@@ -392,6 +408,7 @@ impl<E: fmt::Display> fmt::Display for AskError<E> {
                 bytes_max: *bytes_max,
             },
             Self::InvalidId(invalid) => Failure::InvalidId(invalid.clone()),
+            Self::InvalidKey(invalid) => Failure::InvalidKey(invalid.clone()),
             Self::Reply { reason } => Failure::Reply {
                 reason: reason.clone(),
             },
@@ -610,6 +627,7 @@ impl<M> TellError<M> {
             | Failure::Unhandled { .. }
             | Failure::Panicked { .. }
             | Failure::Undecodable { .. }
+            | Failure::InvalidKey(_)
             | Failure::Reply { .. } => Self::Stopped(message),
         }
     }

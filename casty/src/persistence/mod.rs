@@ -10,8 +10,10 @@
 mod committer;
 mod inbox;
 mod journal;
+pub(crate) mod keys;
 mod memory;
 pub(crate) mod opened;
+mod position;
 mod progress;
 pub(crate) mod record_body;
 pub(crate) mod shard_log;
@@ -29,4 +31,5 @@ pub use self::{
         Snapshot, StoredEntity,
     },
     memory::Memory,
+    position::Position,
 };

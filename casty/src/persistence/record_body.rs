@@ -4,7 +4,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-use crate::message::codec::{self, DecodeError, EncodeError};
+use crate::{
+    message::codec::{self, DecodeError, EncodeError},
+    persistence::keys::KeyedReply,
+};
 
 /// What one handled message has changed, and what is remembered of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,9 +18,12 @@ pub(crate) struct RecordBody {
     /// Of a durable type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) state: Option<WrittenState>,
-    /// The key that the asker gave, with the encoded reply.
+    /// The key that the asker gave, and the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) key: Option<(String, ByteBuf)>,
+    pub(crate) key: Option<KeyedReply>,
+    /// Of a snapshot: the answers that are remembered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) keys: Vec<KeyedReply>,
     /// The entity begins anew after this record.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) erases: bool,

@@ -9,6 +9,7 @@ use crate::{
     infra::wall_clock,
     message::codec::EncodeError,
     persistence::{
+        keys::{KeyedReply, Keys},
         record_body::{RecordBody, WrittenState},
         shard_log::{Entry, NotStored, Progress, ShardLog},
         upkeep::Upkeep,
@@ -27,12 +28,20 @@ pub(crate) struct Writer {
     snapshot: u64,
     /// The state as the last record has it, if the type is stored as it is.
     last: Option<WrittenState>,
+    /// The answers that the entity remembers.
+    keys: Keys,
     upkeep: Arc<Upkeep>,
 }
 
 impl Writer {
     /// The entity was read up to its record `seq`; the snapshot contains those up to `snapshot`.
-    pub(crate) fn new(log: Arc<ShardLog>, entity: EntityId, seq: u64, snapshot: u64) -> Self {
+    pub(crate) fn new(
+        log: Arc<ShardLog>,
+        entity: EntityId,
+        seq: u64,
+        snapshot: u64,
+        keys: Keys,
+    ) -> Self {
         Self {
             upkeep: Upkeep::new(log.clone(), entity.clone()),
             log,
@@ -41,6 +50,7 @@ impl Writer {
             applied: seq,
             snapshot,
             last: None,
+            keys,
         }
     }
 
@@ -92,6 +102,16 @@ impl Writer {
         self.last = Some(state);
     }
 
+    /// The answers that the entity remembers, that of the last record included.
+    pub(crate) fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// The last record says what is to be remembered.
+    pub(crate) fn remember(&mut self, reply: KeyedReply) {
+        self.keys.add(reply);
+    }
+
     /// Appends a record.
     pub(crate) fn append(&mut self, body: &RecordBody) -> Result<(), EncodeError> {
         let body = body.encode()?;
@@ -123,6 +143,7 @@ impl Writer {
     pub(crate) fn erased(&mut self) -> u64 {
         self.snapshot = self.applied;
         self.last = None;
+        self.keys.clear();
         self.applied
     }
 }
@@ -141,9 +162,13 @@ pub(crate) fn written_state(name: &str, bytes: Vec<u8>) -> WrittenState {
 }
 
 /// A snapshot's body.
-pub(crate) fn encode_snapshot(state: &WrittenState) -> Result<Bytes, EncodeError> {
+pub(crate) fn encode_snapshot(
+    state: WrittenState,
+    keys: Vec<KeyedReply>,
+) -> Result<Bytes, EncodeError> {
     let body = RecordBody {
-        state: Some(state.clone()),
+        state: Some(state),
+        keys,
         ..RecordBody::default()
     };
     body.encode()

@@ -5,6 +5,7 @@ use std::{
     fmt,
     future::IntoFuture,
     pin::Pin,
+    sync::Arc,
     task::{Context as TaskContext, Poll},
     time::Duration,
 };
@@ -19,8 +20,10 @@ use crate::{
             held,
             one_shot::{Asked, Outcome, one_shot},
             reply::{Answer, Asker, ReplyTo},
+            terms::Terms,
         },
         hold,
+        runtime::Runtime,
     },
     error::{AskError, Failure, TellError},
     message::codec::DecodeError,
@@ -59,6 +62,31 @@ impl<A: Actor, T: 'static, E: 'static> CallSpec<A, T, E> {
         Self {
             extract: |reply| reply.answer(),
             decode: Decode::Result(codec.decode),
+        }
+    }
+}
+
+impl<A: Actor, T, E> CallSpec<A, T, E> {
+    /// What an answer says.
+    pub(super) fn read(
+        &self,
+        runtime: &Arc<Runtime>,
+        answer: Answer<A::Reply>,
+    ) -> Result<T, AskError<E>> {
+        let read = match answer {
+            Answer::Reply(reply) => match (self.extract)(reply) {
+                Some(result) => return result.map_err(AskError::Entity),
+                None => Err(DecodeError("the answer is to another message".to_owned())),
+            },
+            Answer::Encoded(bytes) => runtime.enter(|| match self.decode {
+                Decode::Value(decode) => decode(&bytes).map(Ok),
+                Decode::Result(decode) => decode(&bytes),
+            }),
+            Answer::Failed(failure) => return Err(failure.into()),
+        };
+        match read {
+            Ok(result) => result.map_err(AskError::Entity),
+            Err(DecodeError(reason)) => Err(AskError::Reply { reason }),
         }
     }
 }
@@ -228,11 +256,10 @@ impl<A: Actor, T, E> Future for Ask<A, T, E> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
         match self.under_way.poll(cx) {
             Poll::Pending => Poll::Pending,
-            Poll::Ready(Ok(answer)) => Poll::Ready(self.read(answer)),
-            Poll::Ready(Err(NoAnswer::Late)) => Poll::Ready(Err(AskError::Timeout {
-                after: self.under_way.after,
-            })),
-            Poll::Ready(Err(NoAnswer::Failed(failure))) => Poll::Ready(Err(failure.into())),
+            Poll::Ready(Ok(answer)) => {
+                Poll::Ready(self.spec.read(self.under_way.runtime(), answer))
+            }
+            Poll::Ready(Err(failed)) => Poll::Ready(Err(self.under_way.error(failed))),
         }
     }
 }
@@ -250,31 +277,10 @@ impl<A: Actor, T, E> Ask<A, T, E> {
             spec,
         }
     }
-
-    fn read(&self, answer: Answer<A::Reply>) -> Result<T, AskError<E>> {
-        let read = match answer {
-            Answer::Reply(reply) => match (self.spec.extract)(reply) {
-                Some(result) => return result.map_err(AskError::Entity),
-                None => Err(DecodeError("the answer is to another message".to_owned())),
-            },
-            Answer::Encoded(bytes) => {
-                let runtime = self.under_way.to.runtime();
-                runtime.enter(|| match self.spec.decode {
-                    Decode::Value(decode) => decode(&bytes).map(Ok),
-                    Decode::Result(decode) => decode(&bytes),
-                })
-            }
-            Answer::Failed(failure) => return Err(failure.into()),
-        };
-        match read {
-            Ok(result) => result.map_err(AskError::Entity),
-            Err(DecodeError(reason)) => Err(AskError::Reply { reason }),
-        }
-    }
 }
 
 /// Why an ask ends without an answer.
-enum NoAnswer {
+pub(super) enum NoAnswer {
     Failed(Failure),
     /// Its time is up.
     Late,
@@ -282,7 +288,7 @@ enum NoAnswer {
 
 /// The part of an ask that is the same for all messages of a type of actor, and compiled once for
 /// them.
-struct UnderWay<A: Actor> {
+pub(super) struct UnderWay<A: Actor> {
     to: A::Address,
     state: AskState<A>,
     after: Duration,
@@ -309,7 +315,39 @@ impl<A: Actor> UnderWay<A> {
         }
     }
 
-    fn poll(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<Answer<A::Reply>, NoAnswer>> {
+    /// An ask that is sent now, on these terms.
+    pub(super) fn on_terms(
+        to: A::Address,
+        message: A::Message,
+        timeout: Option<Duration>,
+        terms: Terms,
+    ) -> Result<Self, Failure> {
+        let mut asking = Self {
+            after: timeout.unwrap_or(to.runtime().ask_timeout),
+            to,
+            state: AskState::Done,
+            waits: Waits::new(None),
+        };
+        let to_asker = |asker| ReplyTo::Asker(asker).on_terms(Some(terms));
+        asking.send(message, to_asker)?;
+        Ok(asking)
+    }
+
+    pub(super) fn runtime(&self) -> &Arc<Runtime> {
+        self.to.runtime()
+    }
+
+    pub(super) fn error<E>(&self, failed: NoAnswer) -> AskError<E> {
+        match failed {
+            NoAnswer::Late => AskError::Timeout { after: self.after },
+            NoAnswer::Failed(failure) => failure.into(),
+        }
+    }
+
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut TaskContext<'_>,
+    ) -> Poll<Result<Answer<A::Reply>, NoAnswer>> {
         loop {
             match &mut self.state {
                 AskState::Unsent(_) => {
@@ -318,7 +356,7 @@ impl<A: Actor> UnderWay<A> {
                     else {
                         continue;
                     };
-                    if let Err(failure) = self.send(message) {
+                    if let Err(failure) = self.send(message, ReplyTo::Asker) {
                         return Poll::Ready(Err(NoAnswer::Failed(failure)));
                     }
                 }
@@ -376,13 +414,18 @@ impl<A: Actor> UnderWay<A> {
         })
     }
 
-    fn send(&mut self, message: A::Message) -> Result<(), Failure> {
+    #[inline]
+    fn send(
+        &mut self,
+        message: A::Message,
+        to_asker: impl FnOnce(Asker<A::Reply>) -> ReplyTo<A::Reply>,
+    ) -> Result<(), Failure> {
         let (answerer, asked) = one_shot(&self.to.runtime().deadlines);
         let chain = chain::here();
         self.waits = Waits::new(chain.clone());
         let envelope = Envelope {
             message,
-            reply: ReplyTo::Asker(Asker { answerer, chain }),
+            reply: to_asker(Asker { answerer, chain }),
         };
         self.state = match held::offer(&self.to, envelope) {
             Ok(()) => AskState::Waiting(asked),

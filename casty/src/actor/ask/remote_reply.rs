@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use crate::{
-    actor::{ask::chain::Chain, message::Reply},
+    actor::{
+        ask::{chain::Chain, terms::Terms},
+        message::Reply,
+    },
     error::Failure,
     id::Epoch,
     message::{
@@ -16,6 +19,7 @@ use crate::{
 pub(crate) struct RemoteAsk {
     pub(crate) reply: RemoteReply,
     pub(crate) chain: Option<Arc<Chain>>,
+    pub(crate) terms: Option<Terms>,
 }
 
 /// The duty to answer an ask that came over a connection. Dropped unanswered, it says that the

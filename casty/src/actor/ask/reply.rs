@@ -14,6 +14,7 @@ use crate::{
             chain::{Acts, Chain},
             one_shot::Answerer,
             remote_reply::{RemoteAsk, RemoteReply},
+            terms::Terms,
         },
         message::{Reply, discard},
         runtime::Runtime,
@@ -49,6 +50,8 @@ pub(crate) enum ReplyTo<R> {
     Relay(Box<dyn Pending>),
     /// Answered at any time, but only while this actor may act.
     Guarded(Box<(ReplyTo<R>, Arc<dyn Acts>)>),
+    /// The asker wants more than an answer. The answer goes encoded.
+    OnTerms(Box<(ReplyTo<R>, Terms)>),
 }
 
 /// Which activation sent a message to itself.
@@ -142,6 +145,37 @@ impl<R: Reply> ReplyTo<R> {
                     discard(reply);
                 }
             }
+            Self::OnTerms(_) => self.answer_encoded(encoded(reply)),
+        }
+    }
+
+    /// Answers with a reply that is encoded already.
+    pub(crate) fn answer_encoded(self, answer: RawAnswer) {
+        match self {
+            Self::Guarded(guarded) => {
+                let (to, cell) = *guarded;
+                if cell.may_act() {
+                    to.answer_encoded(answer);
+                } else {
+                    to.fail(cell.lost_lease());
+                }
+            }
+            Self::OnTerms(on_terms) => {
+                let (to, terms) = *on_terms;
+                let is_remote = matches!(to, Self::Remote(_) | Self::RemoteActor(_));
+                if is_remote && terms.is_ignored() {
+                    let reason = "the message was handled, but its key does not count: the entity \
+                                  is not stored where it lives";
+                    let reason = reason.to_owned();
+                    return to.fail(Failure::Reply { reason });
+                }
+                to.answer_encoded(terms.answer(answer));
+            }
+            other => {
+                if let Some(pending) = other.into_pending() {
+                    pending.complete(answer);
+                }
+            }
         }
     }
 }
@@ -150,11 +184,15 @@ impl<R> From<Option<RemoteAsk>> for ReplyTo<R> {
     fn from(ask: Option<RemoteAsk>) -> Self {
         match ask {
             None => Self::Nobody,
-            Some(RemoteAsk { reply, chain: None }) => Self::Remote(reply),
             Some(RemoteAsk {
                 reply,
-                chain: Some(chain),
-            }) => Self::RemoteActor(Box::new((reply, chain))),
+                chain,
+                terms,
+            }) => match chain {
+                None => Self::Remote(reply),
+                Some(chain) => Self::RemoteActor(Box::new((reply, chain))),
+            }
+            .on_terms(terms),
         }
     }
 }
@@ -179,12 +217,38 @@ impl<R> ReplyTo<R> {
             Self::RemoteActor(remote) => remote.0.is_given_up(),
             Self::Relay(pending) => pending.is_given_up(),
             Self::Guarded(guarded) => guarded.0.is_given_up(),
+            Self::OnTerms(on_terms) => on_terms.0.is_given_up(),
         }
     }
 
     /// To be answered at any time, but only while the actor may act.
     pub(crate) fn guarded(self, cell: Arc<dyn Acts>) -> Self {
         Self::Guarded(Box::new((self, cell)))
+    }
+
+    /// The same, of an asker that wants more than an answer.
+    pub(crate) fn on_terms(self, terms: Option<Terms>) -> Self {
+        match terms {
+            Some(terms) => Self::OnTerms(Box::new((self, terms))),
+            None => self,
+        }
+    }
+
+    /// What the asker wants besides an answer.
+    pub(crate) fn terms(&mut self) -> Option<&mut Terms> {
+        match self {
+            Self::OnTerms(on_terms) => Some(&mut on_terms.1),
+            _ => None,
+        }
+    }
+
+    /// The actors that wait for the answer, and the terms, as they travel.
+    pub(crate) fn encode_chain(&self, runtime: &Runtime) -> Vec<u8> {
+        let chain = runtime.encode_chain(self.chain());
+        match self {
+            Self::OnTerms(on_terms) => on_terms.1.encoded(chain),
+            _ => chain,
+        }
     }
 
     /// The actors that wait for the answer.
@@ -194,6 +258,7 @@ impl<R> ReplyTo<R> {
             Self::Strict(strict) => strict.0.chain.as_ref(),
             Self::RemoteActor(remote) => Some(&remote.1),
             Self::Guarded(guarded) => guarded.0.chain(),
+            Self::OnTerms(on_terms) => on_terms.0.chain(),
             Self::Nobody | Self::Own(_) | Self::Remote(_) | Self::Relay(_) => None,
         }
     }
@@ -211,6 +276,7 @@ impl<R> ReplyTo<R> {
         match self {
             Self::Remote(remote) => remote.forget(),
             Self::RemoteActor(remote) => remote.0.forget(),
+            Self::OnTerms(on_terms) => on_terms.0.forget(),
             _ => {}
         }
     }
@@ -242,6 +308,7 @@ impl<R> ReplyTo<R> {
             Self::RemoteActor(remote) => remote.0.complete(RawAnswer::Failed(failure)),
             Self::Relay(pending) => pending.complete(RawAnswer::Failed(failure)),
             Self::Guarded(guarded) => guarded.0.fail(failure),
+            Self::OnTerms(on_terms) => on_terms.0.fail(failure),
         }
     }
 }
@@ -257,6 +324,7 @@ impl<R: Send + 'static> ReplyTo<R> {
             Self::RemoteActor(remote) => Some(Box::new(remote.0)),
             Self::Relay(pending) => Some(pending),
             Self::Guarded(guarded) => guarded.0.into_pending(),
+            Self::OnTerms(on_terms) => on_terms.0.into_pending(),
         }
     }
 }

@@ -24,8 +24,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// [`Call::retry_for`]; [`tell`](Self::tell) it, or `.await` it to ask.
 #[must_use = "a call does nothing until it is told (`.tell().await`) or asked (`.await`)"]
 pub struct Retry<A: Actor, T, E = Infallible> {
-    call: Call<A, T, E>,
-    limit: Duration,
+    pub(super) call: Call<A, T, E>,
+    pub(super) limit: Duration,
 }
 
 impl<A: Actor, T, E> Call<A, T, E> {
@@ -151,22 +151,25 @@ impl<A: Actor, T, E> fmt::Debug for Retry<A, T, E> {
 }
 
 /// What follows a try.
-enum AfterTry<R, M> {
+pub(super) enum AfterTry<R, M> {
     End(R),
     /// The message is sent again after the pause.
     Again(Duration, M),
 }
 
 /// The pauses between tries.
-struct Pauses {
+pub(super) struct Pauses {
+    /// The message is handled once, however often it is sent.
+    pub(super) is_keyed: bool,
     begun: Instant,
     limit: Duration,
     backoff: Backoff,
 }
 
 impl Pauses {
-    fn new(limit: Duration, begun: Instant) -> Self {
+    pub(super) fn new(limit: Duration, begun: Instant) -> Self {
         Self {
+            is_keyed: false,
             begun,
             limit,
             backoff: Backoff::new(PAUSE, PAUSE_MAX),
@@ -174,7 +177,7 @@ impl Pauses {
     }
 
     /// The consequence of a try. `kept`: its message, encoded, where it can be sent again.
-    fn next<A: Actor, T, E>(
+    pub(super) fn next<A: Actor, T, E>(
         &mut self,
         to: &A::Address,
         tried: Result<T, AskError<E>>,
@@ -182,7 +185,12 @@ impl Pauses {
     ) -> AfterTry<Result<T, AskError<E>>, A::Message> {
         let mut again = || {
             let error = tried.as_ref().err()?;
-            let pause = self.after::<A>(to, error.repeat())?;
+            let repeat = if self.is_keyed {
+                error.repeat_keyed()
+            } else {
+                error.repeat()
+            };
+            let pause = self.after::<A>(to, repeat)?;
             let message = to.runtime().enter(|| A::Message::decode(kept?).ok())?;
             Some(AfterTry::Again(pause, message))
         };

@@ -12,6 +12,7 @@
 //! | [`settle`], [`permission`] | when what a turn let out may leave, and how a run waits for that |
 //! | [`gate`], [`leased`] | whether the node holds a lease, and what becomes of a handler without |
 //! | [`life`], [`hooks`] | how an activation begins and ends, and what becomes of one that fails |
+//! | [`keyed`] | asks that are handled once, and their answers |
 //! | [`stored`] | what the handlers of a stored type have changed, and how it gets into the store |
 //! | [`signals`] | what an actor is told besides messages |
 //! | [`core`], [`activation`], [`host`] | what does not depend on the type of the actor |
@@ -24,6 +25,7 @@ mod erased;
 pub(crate) mod gate;
 pub(crate) mod hooks;
 mod host;
+mod keyed;
 mod leased;
 mod life;
 #[cfg(feature = "testkit")]

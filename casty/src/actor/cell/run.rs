@@ -41,6 +41,7 @@ use crate::{
             core::{Phase, Wait},
             counts_use,
             hooks::{guarded, guarded_now},
+            keyed::remembered,
             leased::ActingLease,
             life::publish_started,
             settle::Settle,
@@ -426,7 +427,16 @@ impl<A: Actor> Run<A> {
                 _ => used = true,
             }
             self.when_empty = self.when_empty.after(envelope.reply.is_nobody());
-            let Envelope { message, reply } = envelope;
+            let envelope = if stores::<A>() {
+                let Some(envelope) = self.recall(envelope) else {
+                    may_handle = self.settle.may_handle(&self.cell.core, true);
+                    continue;
+                };
+                envelope
+            } else {
+                envelope
+            };
+            let Envelope { message, mut reply } = envelope;
             let begun = self.begin_turn(&message, &reply);
             let Some(state) = self.activation.state.as_mut() else {
                 break;
@@ -439,7 +449,8 @@ impl<A: Actor> Run<A> {
                 let (mut handled, outputs) =
                     attend(&mut self.settle, &self.cell.core, handling).await;
                 self.end_turn(&begun, &mut handled);
-                self.record_turn(&mut handled, outputs);
+                let key = remembered(begun.name, &mut reply, &mut handled);
+                self.record_turn(&mut handled, outputs, key);
                 handled
             } else {
                 let lease = ActingLease::new(&*self.cell, &self.settle);

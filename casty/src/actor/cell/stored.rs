@@ -37,6 +37,7 @@ use crate::{
     infra::panic::{self, panic_text},
     message::codec::EncodeError,
     persistence::{
+        keys::KeyedReply,
         record_body::{RecordBody, WrittenState},
         upkeep::{Keep, Upkeep},
         writer::{encode_snapshot, written_state},
@@ -121,11 +122,12 @@ impl<A: Actor> Run<A> {
         &mut self,
         handled: &mut std::thread::Result<Handled<A>>,
         outputs: Outputs,
+        key: Option<KeyedReply>,
     ) {
         if handled.is_err() {
             self.ctx.forget_written();
             lose(outputs);
-        } else if let Err(reason) = self.record(outputs) {
+        } else if let Err(reason) = self.record(outputs, key) {
             let reason: Box<dyn Any + Send> = Box::new(reason);
             *handled = Err(reason);
         }
@@ -133,8 +135,8 @@ impl<A: Actor> Run<A> {
 
     /// Writes what a handler, or a hook, has changed, and holds what it let out. An error says why
     /// it cannot be written: then the state must not be used any more.
-    fn record(&mut self, outputs: Outputs) -> Result<(), String> {
-        let written = self.write();
+    fn record(&mut self, outputs: Outputs, key: Option<KeyedReply>) -> Result<(), String> {
+        let written = self.write(key);
         if written.is_err() {
             lose(outputs);
             return written;
@@ -150,7 +152,7 @@ impl<A: Actor> Run<A> {
         }
     }
 
-    fn write(&mut self) -> Result<(), String> {
+    fn write(&mut self, key: Option<KeyedReply>) -> Result<(), String> {
         let Some(written) = self.ctx.take_written() else {
             return Ok(());
         };
@@ -167,6 +169,7 @@ impl<A: Actor> Run<A> {
                 events,
                 state,
                 erases,
+                key,
                 ..RecordBody::default()
             };
             self.settle.write(body)?;
@@ -231,7 +234,7 @@ impl<A: Actor> Run<A> {
             lose(outputs);
             return called;
         }
-        self.record(outputs)
+        self.record(outputs, None)
     }
 
     /// Has a snapshot saved, if there should be one, once all that it contains is durable.
@@ -242,8 +245,10 @@ impl<A: Actor> Run<A> {
         if !self.settle.writer().is_some_and(needs) {
             return;
         }
+        let keys = self.settle.writer().map(|writer| writer.keys().all());
+        let keys = keys.unwrap_or_default();
         let frozen = self.freeze().and_then(|state| match state {
-            Some(state) => encode_snapshot(&state)
+            Some(state) => encode_snapshot(state, keys)
                 .map(Some)
                 .map_err(|EncodeError(reason)| reason),
             None => Ok(None),
@@ -322,6 +327,9 @@ impl Settle {
         written.map_err(|EncodeError(reason)| format!("its record cannot be encoded: {reason}"))?;
         if let Some(state) = body.state {
             writer.set_last(state);
+        }
+        if let Some(key) = body.key {
+            writer.remember(key);
         }
         Ok(())
     }

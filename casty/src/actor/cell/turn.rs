@@ -50,6 +50,12 @@ enum What<R> {
 }
 
 impl<R: Reply> Output<R> {
+    /// An answer that was given before.
+    pub(super) fn deferred(name: &'static str, reply: ReplyTo<R>, answer: Deferred<R>) -> Self {
+        let what = What::Deferred(answer);
+        Self { name, reply, what }
+    }
+
     /// Whether it says that the message was not handled, and nothing of the actor's state.
     fn fails(&self) -> bool {
         matches!(self.what, What::Failure(_))

@@ -91,6 +91,15 @@ pub trait Hosted:
     type Proxy: Clone + Send + Sync + 'static;
 }
 
+/// An entity type whose state is stored, and survives its node: `#[entity(event_sourced)]` or
+/// `#[entity(durable)]`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not stored",
+    label = "its state ends with its node, and it has neither keys nor positions",
+    note = "write `#[entity(event_sourced)]` or `#[entity(durable)]`, and give the node a store"
+)]
+pub trait Stored: Entity {}
+
 /// Says that an instance of a generic entity, `E`, is hosted. It is implemented for the first type
 /// parameter of `E`, so that the crate of either may do it.
 #[doc(hidden)]

@@ -11,7 +11,7 @@ mod strict;
 pub use actor::ActorRef;
 pub(crate) use actor::{Spawned, watch};
 pub(crate) use entity::Route;
-pub use entity::{Entity, EntityRef, Hosted, Hosts, ProtocolRegistration};
+pub use entity::{Entity, EntityRef, Hosted, Hosts, ProtocolRegistration, Stored};
 pub(crate) use found::Found;
 pub(crate) use strict::StrictRoute;
 #[cfg(feature = "testkit")]

@@ -44,7 +44,7 @@ impl ShardRegion {
             return Err(Rejected::new(envelope, Failure::NoQuorum));
         }
         let Envelope { message, mut reply } = envelope;
-        let chain = self.runtime.encode_chain(reply.chain());
+        let chain = reply.encode_chain(&self.runtime);
         let sent = codec::with_scratch(
             |out| message.encode(out),
             |payload| {

@@ -11,6 +11,7 @@ use crate::{
         ask::{
             remote_reply::{RemoteAsk, RemoteReply},
             reply::ReplyTo,
+            terms,
         },
         cell::Refusal,
         runtime::Runtime,
@@ -165,9 +166,13 @@ pub(crate) fn remote_ask(
     epoch: Epoch,
     chain: &[u8],
 ) -> Option<RemoteAsk> {
-    (correlation != 0).then(|| RemoteAsk {
-        reply: RemoteReply::new(inlet.clone() as Arc<dyn ReplyPath>, correlation, epoch),
-        chain: runtime.decode_chain(chain),
+    (correlation != 0).then(|| {
+        let (terms, chain) = terms::split(chain);
+        RemoteAsk {
+            reply: RemoteReply::new(inlet.clone() as Arc<dyn ReplyPath>, correlation, epoch),
+            chain: runtime.decode_chain(&chain),
+            terms,
+        }
     })
 }
 
@@ -179,7 +184,11 @@ impl Origin {
         chain: &[u8],
     ) -> (ReplyTo<R>, Option<Credit>) {
         match self {
-            Self::Own(pending) => (pending.map_or(ReplyTo::Nobody, ReplyTo::Relay), None),
+            Self::Own(None) => (ReplyTo::Nobody, None),
+            Self::Own(Some(pending)) => {
+                let (terms, _) = terms::split(chain);
+                (ReplyTo::Relay(pending).on_terms(terms), None)
+            }
             Self::Peer(peer) => (
                 remote_ask(runtime, &peer.inlet, peer.correlation, peer.epoch, chain).into(),
                 peer.credit,

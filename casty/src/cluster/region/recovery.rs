@@ -24,6 +24,7 @@ use crate::{
     message::codec::DecodeError,
     persistence::{
         JournalError, Page, Record,
+        keys::Keys,
         record_body::{RecordBody, WrittenEvent, WrittenState},
         shard_log::ShardLog,
         writer::{Writer, written_state},
@@ -175,6 +176,8 @@ struct Reader {
     latest: Option<(Place, WrittenState)>,
     /// The last record that erases, and whose own content is not erased yet.
     erases: Option<u64>,
+    /// The answers that the entity remembers.
+    keys: Keys,
 }
 
 /// Where something is stored.
@@ -214,11 +217,12 @@ impl Reader {
             snapshot: 0,
             latest: None,
             erases: None,
+            keys: Keys::default(),
         }
     }
 
     fn into_writer(self, runtime: &Runtime) -> Writer {
-        let writer = Writer::new(self.log, self.name, self.seq, self.snapshot);
+        let writer = Writer::new(self.log, self.name, self.seq, self.snapshot, self.keys);
         if let Some(seq) = self.erases {
             // Its node ended before it was done.
             runtime.spawn(Box::pin(writer.upkeep().clone().erase(seq)));
@@ -317,6 +321,7 @@ impl Reader {
         };
         let thawed = entity.thaw(&state);
         thawed.map_err(|error| self.unreadable(place, &state.name, &error))?;
+        self.keys.extend(body.keys);
         (self.seq, self.snapshot) = (snapshot.seq, snapshot.seq);
         Ok(())
     }
@@ -349,6 +354,7 @@ impl Reader {
                 self.unreadable(place, &what, &error)
             })?;
         }
+        self.keys.extend(body.key);
         if let Some(state) = body.state {
             self.latest = Some((place, state));
         }
@@ -357,6 +363,7 @@ impl Reader {
         if body.erases || is_erased {
             entity.erase();
             self.latest = None;
+            self.keys.clear();
             self.snapshot = record.seq;
             self.erases = (!is_erased).then_some(record.seq);
         }

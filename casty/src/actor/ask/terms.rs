@@ -1,0 +1,174 @@
+//! What an asker wants besides an answer: to be answered once however often it asks, by a key, or
+//! to learn which record the answer has seen.
+//!
+//! Most asks want neither, and pay nothing for it. The answer of one that does is encoded, on its
+//! own node too: an answer that is remembered has no other form.
+//!
+//! Between nodes the terms stand before the chain of waiting actors: a byte that begins no value of
+//! MessagePack, and so no chain; then the key, whether the position is wanted, and the chain.
+
+use std::{borrow::Cow, sync::Arc};
+
+use bytes::{BufMut, BytesMut};
+use serde_bytes::ByteBuf;
+
+use crate::{
+    actor::ask::reply::Answer,
+    error::InvalidKey,
+    message::{
+        answer::RawAnswer,
+        codec::{self, DecodeError},
+    },
+    persistence::shard_log::Progress,
+};
+
+/// The first byte of a chain that comes with terms.
+const MARK: u8 = 0xc1;
+
+/// The longest key.
+pub(crate) const KEY_BYTES_MAX: usize = 255;
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Terms {
+    pub(crate) key: Option<String>,
+    /// The position of the last record that the answer has seen stands before it.
+    pub(crate) wants_position: bool,
+    /// The records of the entity that answers.
+    seen: Option<Arc<Progress>>,
+}
+
+type WireTerms = (Option<String>, bool, ByteBuf);
+
+impl Terms {
+    pub(crate) fn new(key: Option<String>, wants_position: bool) -> Self {
+        Self {
+            key,
+            wants_position,
+            seen: None,
+        }
+    }
+
+    /// Whether the key is one.
+    pub(crate) fn check(&self) -> Result<(), InvalidKey> {
+        match &self.key {
+            Some(key) if key.is_empty() => Err(InvalidKey::Empty),
+            Some(key) if key.len() > KEY_BYTES_MAX => Err(InvalidKey::TooLong {
+                bytes: key.len(),
+                max: KEY_BYTES_MAX,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The entity that answers is stored, and its records are these.
+    pub(crate) fn heed(&mut self, progress: &Arc<Progress>) {
+        self.seen = Some(progress.clone());
+    }
+
+    /// Whether the key does not count: the entity is not stored where it lives.
+    pub(crate) fn is_ignored(&self) -> bool {
+        self.key.is_some() && self.seen.is_none()
+    }
+
+    /// The answer as its asker reads it.
+    pub(crate) fn answer(&self, answer: RawAnswer) -> RawAnswer {
+        match answer {
+            RawAnswer::Encoded(reply) if self.wants_position => {
+                let position = self.seen.as_ref().map_or(0, |seen| seen.position());
+                let mut bytes = BytesMut::with_capacity(8 + reply.len());
+                bytes.put_u64_le(position);
+                bytes.put_slice(&reply);
+                RawAnswer::Encoded(bytes.freeze())
+            }
+            other => other,
+        }
+    }
+
+    /// The chain with the terms before it.
+    pub(crate) fn encoded(&self, chain: Vec<u8>) -> Vec<u8> {
+        let fits = chain.len() + KEY_BYTES_MAX + 16 <= usize::from(u16::MAX);
+        // Without a chain a circle ends by its timeouts.
+        let chain = ByteBuf::from(if fits { chain } else { Vec::new() });
+        let mut out = vec![MARK];
+        let terms: WireTerms = (self.key.clone(), self.wants_position, chain);
+        if codec::encode(&terms, &mut out).is_err() {
+            out.clear();
+        }
+        out
+    }
+}
+
+/// The terms and the chain of an ask that came over a connection. Bytes that cannot be decoded count
+/// as a chain, and so as none.
+pub(crate) fn split(bytes: &[u8]) -> (Option<Terms>, Cow<'_, [u8]>) {
+    match bytes.split_first() {
+        Some((&MARK, rest)) => match codec::decode::<WireTerms>(rest) {
+            Ok((key, wants_position, chain)) => {
+                let terms = Terms::new(key, wants_position);
+                (Some(terms), Cow::Owned(chain.into_vec()))
+            }
+            Err(_) => (None, Cow::Borrowed(&[])),
+        },
+        _ => (None, Cow::Borrowed(bytes)),
+    }
+}
+
+/// The position that stands before an answer, and the answer.
+pub(super) fn positioned<R>(answer: Answer<R>) -> Result<(u64, Answer<R>), DecodeError> {
+    let Answer::Encoded(bytes) = answer else {
+        return Ok((0, answer));
+    };
+    let (position, reply) = bytes
+        .split_first_chunk()
+        .ok_or_else(|| DecodeError("the answer comes without its position".to_owned()))?;
+    let position = u64::from_le_bytes(*position);
+    Ok((position, Answer::Encoded(bytes.slice_ref(reply))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn terms_travel_with_the_chain() {
+        let terms = Terms::new(Some("order-17".to_owned()), true);
+        let (read, chain) = split(&terms.encoded(b"chain".to_vec()));
+        let read = read.unwrap();
+        assert_eq!(
+            (read.key, read.wants_position),
+            (Some("order-17".to_owned()), true)
+        );
+        assert_eq!(&*chain, b"chain");
+    }
+
+    #[test]
+    fn a_chain_without_terms_stays_as_it_is() {
+        let mut chain = Vec::new();
+        codec::encode(&vec![("a", 1)], &mut chain).unwrap();
+        let (terms, read) = split(&chain);
+        assert!(terms.is_none());
+        assert_eq!(*read, chain);
+    }
+
+    #[test]
+    fn a_chain_that_leaves_no_room_for_the_key_stays_behind() {
+        let terms = Terms::new(Some("k".repeat(KEY_BYTES_MAX)), false);
+        let bytes = terms.encoded(vec![0; usize::from(u16::MAX)]);
+        assert!(bytes.len() <= usize::from(u16::MAX));
+        let (read, chain) = split(&bytes);
+        assert_eq!(read.unwrap().key, terms.key);
+        assert!(chain.is_empty());
+    }
+
+    #[test]
+    fn a_key_has_bounds() {
+        let key = |key: &str| Terms::new(Some(key.to_owned()), false).check();
+        assert_eq!(key(""), Err(InvalidKey::Empty));
+        assert_eq!(key(&"k".repeat(255)), Ok(()));
+        let too_long = InvalidKey::TooLong {
+            bytes: 256,
+            max: 255,
+        };
+        assert_eq!(key(&"k".repeat(256)), Err(too_long));
+    }
+}
