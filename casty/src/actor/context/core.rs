@@ -43,6 +43,8 @@ pub(crate) struct ContextCore {
     starting: bool,
     /// While it starts, after a move: how many timers and pieces of work the move has ended.
     pub(super) ended_by_move: Option<usize>,
+    /// While it starts: the state was read from the store.
+    pub(super) is_restored: bool,
 }
 
 impl ContextCore {
@@ -94,6 +96,12 @@ impl ContextCore {
     pub(crate) fn has_started(&mut self) {
         self.starting = false;
         self.ended_by_move = None;
+        self.is_restored = false;
+    }
+
+    /// The state was read from the store, and not just made.
+    pub(crate) fn set_restored(&mut self) {
+        self.is_restored = true;
     }
 
     /// What goes along if the actor moves now.

@@ -216,7 +216,7 @@ impl<A: Actor> Context<A> {
     }
 
     pub(crate) fn is_made_here(&self) -> bool {
-        self.core.ended_by_move.is_none()
+        self.core.ended_by_move.is_none() && !self.core.is_restored
     }
 
     pub(crate) fn transition(&mut self, from: &'static str, message: &'static str) {

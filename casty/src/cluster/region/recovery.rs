@@ -63,6 +63,9 @@ pub(super) fn recover<'a, E: Entity>(
         let Some(state) = state else {
             return Err(HookError("it has no first state".to_owned()));
         };
+        if !reader.is_new {
+            ctx.core().set_restored();
+        }
         let mut writer = reader.into_writer(&runtime);
         if E::STORAGE == Storage::State {
             let mut bytes = Vec::new();
@@ -174,6 +177,8 @@ struct Reader {
     snapshot: u64,
     /// The last state that was read, of a type that is stored as it is.
     latest: Option<(Place, WrittenState)>,
+    /// Nothing is stored of it.
+    is_new: bool,
     /// The last record that erases, and whose own content is not erased yet.
     erases: Option<u64>,
     /// The answers that the entity remembers.
@@ -216,6 +221,7 @@ impl Reader {
             seq: 0,
             snapshot: 0,
             latest: None,
+            is_new: true,
             erases: None,
             keys: Keys::default(),
         }
@@ -323,6 +329,7 @@ impl Reader {
         thawed.map_err(|error| self.unreadable(place, &state.name, &error))?;
         self.keys.extend(body.keys);
         (self.seq, self.snapshot) = (snapshot.seq, snapshot.seq);
+        self.is_new = false;
         Ok(())
     }
 
@@ -348,6 +355,7 @@ impl Reader {
     ) -> Result<(), Unread> {
         let place = Place::of(record);
         self.seq = record.seq;
+        self.is_new = false;
         for event in &body.events {
             entity.replay(event).map_err(|error| {
                 let what = format!("event `{}` of version {}", event.name, event.version);
@@ -364,6 +372,7 @@ impl Reader {
             entity.erase();
             self.latest = None;
             self.keys.clear();
+            self.is_new = true;
             self.snapshot = record.seq;
             self.erases = (!is_erased).then_some(record.seq);
         }

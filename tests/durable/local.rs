@@ -1,0 +1,115 @@
+//! Stored entities of a local system.
+
+use std::num::NonZeroU32;
+
+use casty::{
+    Entity,
+    id::EntityId,
+    persistence::{Journal, Log, Memory, Page as Records, Record},
+    prelude::*,
+    testkit::eventually,
+};
+
+use crate::types::{Order, Page, Short, Vault};
+
+fn start(store: &Memory) -> ActorSystem {
+    casty_tests::log();
+    let builder = ActorSystem::builder("stored").journal(store.clone());
+    builder.start_local().unwrap()
+}
+
+async fn restarted(system: ActorSystem, store: &Memory) -> ActorSystem {
+    system.shutdown().await.unwrap();
+    start(store)
+}
+
+async fn records(store: &Memory, kind: &str, shards: NonZeroU32, id: &str) -> Vec<Record> {
+    let entity = EntityId::from(id);
+    let log = Log {
+        kind: kind.into(),
+        shard: entity.shard(shards).0,
+    };
+    let page = Records::default();
+    store.read_entity(&log, &entity, 0, page).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_vault_is_what_its_events_have_made_of_it() {
+    let store = Memory::new();
+    let system = start(&store);
+    let alice = |system: &ActorSystem| system.entity::<Vault>("alice");
+    assert_eq!(alice(&system).deposit(10).await, Ok(10));
+    assert_eq!(alice(&system).withdraw(3).await, Ok(7));
+    let refused = alice(&system).withdraw(8).await;
+    assert_eq!(refused, Err(AskError::Entity(Short { by: 1 })));
+    let system = restarted(system, &store).await;
+    assert_eq!(alice(&system).balance().await, Ok(7));
+    for balance in 8..40 {
+        assert_eq!(alice(&system).deposit(1).await, Ok(balance));
+    }
+    let system = restarted(system, &store).await;
+    assert_eq!(alice(&system).balance().await, Ok(39));
+    let records = records(&store, "Vault", Vault::SHARDS, "alice").await;
+    let numbers: Vec<_> = records.iter().map(|record| record.seq).collect();
+    assert_eq!(numbers, (1..=34).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_page_is_stored_when_it_changes_and_only_then() {
+    let store = Memory::new();
+    let system = start(&store);
+    let home = |system: &ActorSystem| system.entity::<Page>("home");
+    let stored = async || records(&store, "Page", Page::SHARDS, "home").await;
+    home(&system).write(String::new()).await.unwrap();
+    assert_eq!(stored().await, []);
+    home(&system).write("hello".to_owned()).await.unwrap();
+    home(&system).write("hello".to_owned()).await.unwrap();
+    assert_eq!(stored().await.len(), 1);
+    assert!(home(&system).spoil().await.is_err());
+    assert_eq!(home(&system).text().await.unwrap(), "hello");
+    home(&system).sleep().await.unwrap();
+    assert_eq!(home(&system).text().await.unwrap(), "hello");
+    assert_eq!(stored().await.len(), 1);
+    for n in 2..=4 {
+        home(&system).write(n.to_string()).await.unwrap();
+    }
+    // The type retains nothing that a snapshot contains.
+    let kept = || async { stored().await.iter().map(|it| it.body.is_empty()).collect() };
+    let is_kept = |kept: &Vec<bool>| kept == &[true, true, true, false];
+    eventually("the first ones are forgotten", kept, is_kept).await;
+    let system = restarted(system, &store).await;
+    assert_eq!(home(&system).text().await.unwrap(), "4");
+}
+
+#[tokio::test]
+async fn a_machine_goes_on_in_the_state_it_was_in() {
+    let store = Memory::new();
+    let system = start(&store);
+    let order = |system: &ActorSystem| system.entity::<Order>("17");
+    order(&system).add().await.unwrap();
+    order(&system).add().await.unwrap();
+    order(&system).pay().await.unwrap();
+    let system = restarted(system, &store).await;
+    assert_eq!(order(&system).items().await, Ok(2));
+    let again = order(&system).pay().await;
+    assert!(
+        matches!(again, Err(AskError::Unhandled { .. })),
+        "{again:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_system_with_stored_types_needs_a_journal() {
+    let refused = ActorSystem::builder("stored").start_local().unwrap_err();
+    let text = refused.to_string();
+    for part in [
+        "Order, Page, Vault",
+        ".journal(",
+        "casty-sql",
+        "Memory::new()",
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
+    let refused = ActorSystem::builder("stored").start().await.unwrap_err();
+    assert_eq!(refused.to_string(), text);
+}

@@ -1,0 +1,12 @@
+//! Stored entities from end to end. A binary of its own: a system of a program with stored types
+//! needs a journal.
+
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests: tasks of their own"
+)]
+
+mod cluster;
+mod local;
+mod types;
