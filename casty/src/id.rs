@@ -333,6 +333,12 @@ impl Epoch {
         Self(u64::from(generation) << 32 | u64::from(sequence))
     }
 
+    /// The number of the generation of its assignment, or a later one: see
+    /// [`in_generation`](Self::in_generation).
+    pub(crate) fn generation(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
     /// The epoch of an assignment in this generation, by its number in order. After 65,536
     /// assignments the upper half grows by one, so the founder's bits stay as they are. A
     /// generation's number is a time in seconds, and there are fewer assignments than that in a

@@ -8,6 +8,5 @@
 )]
 
 mod cluster;
-mod keys;
 mod local;
 mod types;

@@ -17,6 +17,7 @@ mod conservation;
 mod drops;
 mod errors;
 mod fairness;
+mod founded_anew;
 mod growth;
 mod kept;
 mod lapses;

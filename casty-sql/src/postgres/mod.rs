@@ -377,6 +377,15 @@ impl Journal for Postgres {
         })
     }
 
+    fn latest_epoch(&self) -> BoxFuture<'_, Result<Epoch, JournalError>> {
+        let read = |mut connection: PgConnection, shared: Arc<Shared>| async move {
+            let work = work::latest_epoch(&mut connection, &shared.statements);
+            let result = within(shared.answer_timeout, work).await;
+            (connection, result)
+        };
+        Box::pin(self.run(read))
+    }
+
     fn claim<'a>(
         &'a self,
         log: &'a Log,

@@ -72,6 +72,8 @@ deleted AS (
       AND EXISTS (SELECT 1 FROM claimed))
 SELECT 1 FROM claimed";
 
+const LATEST_EPOCH: &str = "SELECT max(epoch) FROM casty_shard";
+
 const NEW_KIND: &str =
     "INSERT INTO casty_kind (name, shards) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
 
@@ -122,6 +124,7 @@ LIMIT $4";
 
 pub(super) struct Statements {
     pub(super) append: Arc<str>,
+    pub(super) latest_epoch: Arc<str>,
     pub(super) claim: Arc<str>,
     pub(super) standing_claim: Arc<str>,
     pub(super) save: Arc<str>,
@@ -139,6 +142,7 @@ impl Statements {
         let with_prefix = |text: &str| Arc::from(text.replace("casty_", prefix));
         Self {
             append: with_prefix(APPEND),
+            latest_epoch: with_prefix(LATEST_EPOCH),
             claim: with_prefix(CLAIM),
             standing_claim: with_prefix(STANDING_CLAIM),
             save: with_prefix(SAVE),

@@ -261,6 +261,17 @@ fn record(row: &PgRow, entity: EntityId) -> Result<Record, Error> {
     })
 }
 
+pub(super) async fn latest_epoch(
+    connection: &mut PgConnection,
+    statements: &Statements,
+) -> Result<Epoch, Error> {
+    let row = query(&statements.latest_epoch)
+        .fetch_one(connection)
+        .await?;
+    let latest: Option<i64> = row.try_get(0)?;
+    Ok(latest.map_or(Epoch::ZERO, epoch_from_sql))
+}
+
 pub(super) async fn snapshot(
     connection: &mut PgConnection,
     statements: &Statements,

@@ -282,6 +282,15 @@ impl Journal for Sqlite {
         })
     }
 
+    fn latest_epoch(&self) -> BoxFuture<'_, Result<Epoch, JournalError>> {
+        Box::pin(
+            self.read(move |mut connection: SqliteConnection| async move {
+                let result = read::latest_epoch(&mut connection).await;
+                (connection, result)
+            }),
+        )
+    }
+
     fn claim<'a>(
         &'a self,
         log: &'a Log,

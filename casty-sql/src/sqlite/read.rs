@@ -1,7 +1,7 @@
 //! Reads, in pages.
 
 use casty::{
-    id::EntityId,
+    id::{EntityId, Epoch},
     persistence::{Page, Record, Snapshot, StoredEntity},
 };
 use futures_util::TryStreamExt;
@@ -113,6 +113,13 @@ pub(super) async fn snapshot(
         })
     };
     row.map(read).transpose()
+}
+
+pub(super) async fn latest_epoch(connection: &mut SqliteConnection) -> Result<Epoch, Error> {
+    let latest: Option<i64> = sqlx::query_scalar("SELECT max(epoch) FROM casty_shard")
+        .fetch_one(connection)
+        .await?;
+    Ok(latest.map_or(Epoch::ZERO, epoch_from_sql))
 }
 
 /// From entity to entity by the index: the cost depends on the entities, not on their records. An

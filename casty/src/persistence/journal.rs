@@ -186,6 +186,11 @@ pub trait Journal: Send + Sync + 'static {
         kinds: &'a [(Arc<str>, NonZeroU32)],
     ) -> BoxFuture<'a, Result<(), JournalError>>;
 
+    /// The latest epoch under which any log is claimed; [`Epoch::ZERO`] if none is.
+    ///
+    /// A cluster that is founded anew, by nodes that have forgotten the last one, begins after it.
+    fn latest_epoch(&self) -> BoxFuture<'_, Result<Epoch, JournalError>>;
+
     /// Claims a log, and returns its head: the position of its last record, 0 if it has none.
     ///
     /// Once it has returned, nothing is written any more under an earlier epoch. It waits for an

@@ -54,12 +54,6 @@ impl Memory {
         Self::default()
     }
 
-    /// Cuts what a log has after a position, as a restored backup would.
-    #[cfg(test)]
-    pub(super) fn cut(&self, log: &Log, head: usize) {
-        self.with(log, |stored| stored.records.truncate(head));
-    }
-
     fn with<R>(&self, log: &Log, look: impl FnOnce(&mut StoredLog) -> R) -> R {
         let mut stored = lock(&self.0);
         match stored.logs.get_mut(log) {
@@ -166,6 +160,14 @@ impl Journal for Memory {
             }
         }
         done(Ok(()))
+    }
+
+    fn latest_epoch(&self) -> BoxFuture<'_, Result<Epoch, JournalError>> {
+        let stored = lock(&self.0);
+        let epochs = stored.logs.values().map(|log| log.epoch);
+        let latest = epochs.max().unwrap_or(Epoch::ZERO);
+        drop(stored);
+        done(Ok(latest))
     }
 
     fn claim<'a>(

@@ -62,6 +62,13 @@ impl Journal for Opened {
         self.journal.open(kinds)
     }
 
+    fn latest_epoch(&self) -> BoxFuture<'_, Result<Epoch, JournalError>> {
+        Box::pin(async move {
+            self.once().await?;
+            self.journal.latest_epoch().await
+        })
+    }
+
     fn claim<'a>(
         &'a self,
         log: &'a Log,

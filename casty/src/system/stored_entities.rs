@@ -287,6 +287,10 @@ impl Journal for Faulty {
         self.0.memory.open(kinds)
     }
 
+    fn latest_epoch(&self) -> BoxFuture<'_, Result<Epoch, JournalError>> {
+        Box::pin(async move { self.up()?.latest_epoch().await })
+    }
+
     fn claim<'a>(
         &'a self,
         log: &'a Log,

@@ -13,7 +13,7 @@ use crate::{
         peers::wire::{Call, Proposal},
     },
     config::Settings,
-    id::{ClusterIdentity, Generation, MemberId, Voter},
+    id::{ClusterIdentity, Epoch, Generation, MemberId, Voter},
     infra::observe::sighted,
     protocol::{
         bootstrap::SeedAnswer,
@@ -317,8 +317,15 @@ async fn found(node: &Node, membership: &Membership) -> Result<(), String> {
     let millis = founder.member.incarnation.0;
     let uuid = uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid();
     // The generation is greater than that of any cluster this node founded before, as long as its
-    // clock goes forward.
-    let number = u32::try_from(millis / 1000).unwrap_or(u32::MAX).max(1);
+    // clock goes forward. Where there is a store, it is greater in any case than that of all which
+    // have written there: the store would refuse an earlier epoch.
+    let seconds = u32::try_from(millis / 1000).unwrap_or(u32::MAX).max(1);
+    let stored = match process.runtime.store() {
+        Some(store) => store.journal().latest_epoch().await,
+        None => Ok(Epoch::ZERO),
+    };
+    let stored = stored.map_err(|error| format!("the journal does not answer: {error}"))?;
+    let number = seconds.max(stored.generation().saturating_add(1));
     let generation = Generation::new(number, 0);
     let identity = ClusterIdentity { uuid, generation };
     let map = ClusterMap::found(

@@ -28,6 +28,7 @@ pub(super) enum Fault {
     ClaimsUnderAnyEpoch,
     ReturnsNoHead,
     ComparesEpochsSigned,
+    ForgetsTheLatestEpoch,
     AppendsUnderAnyEpoch,
     AppendsAtAnyPosition,
     AppendsWithoutClaim,
@@ -244,6 +245,17 @@ impl Journal for Broken {
                 return Ok(());
             }
             self.memory.open(kinds).await
+        })
+    }
+
+    fn latest_epoch(&self) -> BoxFuture<'_, Result<Epoch, JournalError>> {
+        Box::pin(async move {
+            let latest = self.memory.latest_epoch().await?;
+            Ok(if self.is(Fault::ForgetsTheLatestEpoch) {
+                Epoch::ZERO
+            } else {
+                latest
+            })
         })
     }
 

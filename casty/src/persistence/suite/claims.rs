@@ -138,5 +138,7 @@ pub(super) async fn epochs(fixture: &Fixture) -> Outcome {
     let read: Vec<_> = one.all_of_log(&log).await?;
     let read: Vec<_> = read.iter().map(|record| record.epoch.0).collect();
     ensure_eq!(read, ascending, "the epochs of the records");
+    let latest = one.latest_epoch().await?;
+    ensure_eq!(Some(latest), before, "the latest epoch of all claims");
     Ok(())
 }

@@ -116,6 +116,13 @@ impl Connection {
         claimed.map_err(|error| format!("a claim of {log} under epoch {epoch}: {error}"))
     }
 
+    /// The latest epoch of all claims.
+    pub(super) async fn latest_epoch(&self) -> Outcome<u64> {
+        let latest = self.0.latest_epoch().await;
+        let latest = latest.map_err(|error| format!("the latest epoch: {error}"))?;
+        Ok(latest.0)
+    }
+
     /// A claim that has to be refused, since another one stands.
     pub(super) async fn refused_claim(
         &self,

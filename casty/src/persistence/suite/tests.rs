@@ -33,6 +33,7 @@ const FAULTS: &[(Fault, &str)] = &[
     (Fault::ClaimsUnderAnyEpoch, "claims"),
     (Fault::ReturnsNoHead, "claims"),
     (Fault::ComparesEpochsSigned, "epochs"),
+    (Fault::ForgetsTheLatestEpoch, "epochs"),
     (Fault::AppendsUnderAnyEpoch, "fencing"),
     (Fault::AppendsUnderAnyEpoch, "takeovers"),
     (Fault::AppendsAtAnyPosition, "dense positions"),

@@ -1,0 +1,138 @@
+//! Accounts that survive: their events are stored before anything of them is seen.
+//!
+//! `cargo run --example bank` keeps them in a SQLite file in the folder for temporary files; run it
+//! again, and they are still there. `--database FILE` names another file, `--database-url URL` a
+//! PostgreSQL database: `postgres://user:password@host/database`.
+
+use std::{fmt, path::PathBuf};
+
+use casty::{persistence::Journal, prelude::*};
+use casty_sql::{Postgres, Sqlite};
+use serde::{Deserialize, Serialize};
+
+/// What an account does not have.
+#[message]
+#[derive(Debug, PartialEq)]
+pub struct InsufficientFunds {
+    /// What it has.
+    pub balance: u64,
+}
+
+impl fmt::Display for InsufficientFunds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the balance is only {}", self.balance)
+    }
+}
+
+impl std::error::Error for InsufficientFunds {}
+
+/// The state of an account, as its events have made it.
+#[derive(Default, Serialize, Deserialize)]
+pub struct Account {
+    balance: u64,
+    entries: u64,
+}
+
+// Commands decide and change nothing: events do.
+#[entity(shards = 16, event_sourced, snapshot_every = 100)]
+impl Account {
+    /// Pays in `amount`, and replies with the balance.
+    #[message]
+    fn deposit(&self, amount: u64) -> Effect<Self, u64> {
+        Effect::persist(AccountEvent::Deposited { amount }).reply(|account| account.balance)
+    }
+
+    /// Pays out `amount`, if there is as much.
+    #[message]
+    fn withdraw(&self, amount: u64) -> Result<Effect<Self, u64>, InsufficientFunds> {
+        let balance = self.balance;
+        if balance < amount {
+            return Err(InsufficientFunds { balance });
+        }
+        Ok(Effect::persist(AccountEvent::Withdrawn { amount }).reply(|account| account.balance))
+    }
+
+    /// The balance, and the number of entries that made it.
+    #[message]
+    fn statement(&self) -> (u64, u64) {
+        (self.balance, self.entries)
+    }
+
+    #[event]
+    fn deposited(&mut self, amount: u64) {
+        self.balance += amount;
+        self.entries += 1;
+    }
+
+    #[event]
+    fn withdrawn(&mut self, amount: u64) {
+        self.balance -= amount;
+        self.entries += 1;
+    }
+}
+
+type AnyError = Box<dyn std::error::Error>;
+
+#[tokio::main]
+async fn main() -> Result<(), AnyError> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => on_sqlite(std::env::temp_dir().join("casty-bank.db")).await,
+        ["--database", file] => on_sqlite(file.into()).await,
+        ["--database-url", url] => run(|| Postgres::connect(url)).await,
+        _ => Err("usage: bank [--database FILE | --database-url URL]".into()),
+    }
+}
+
+async fn on_sqlite(file: PathBuf) -> Result<(), AnyError> {
+    println!("The accounts are in {}", file.display());
+    run(|| Sqlite::open(&file)).await
+}
+
+/// Uses the accounts, stops, starts again, and shows them.
+async fn run<J: Journal, E: std::error::Error + 'static>(
+    open: impl AsyncFn() -> Result<J, E>,
+) -> Result<(), AnyError> {
+    let system = start(open().await?).await?;
+    println!("\n── Before ──");
+    show(&system).await?;
+
+    println!("\n── Payments ──");
+    let alice = system.entity::<Account>("alice");
+    println!("  alice pays in 100, and has {}", alice.deposit(100).await?);
+    println!("  alice pays out 30, and has {}", alice.withdraw(30).await?);
+    let (balance, _) = alice.statement().await?;
+    match alice.withdraw(balance + 1).await {
+        Err(AskError::Entity(InsufficientFunds { balance })) => {
+            println!("  alice cannot pay out {}: she has {balance}", balance + 1);
+        }
+        other => return Err(format!("more than there was: {other:?}").into()),
+    }
+    // A call with a key may be repeated: the account remembers its answer.
+    let bob = system.entity::<Account>("bob");
+    let first = bob.deposit(50).key("bonus-2026").await?;
+    let again = bob.deposit(50).key("bonus-2026").await?;
+    println!("  bob gets his bonus once: {first}, and {again} when asked again");
+    system.shutdown().await?;
+
+    println!("\n── After a restart ──");
+    let system = start(open().await?).await?;
+    show(&system).await?;
+    system.shutdown().await?;
+    Ok(())
+}
+
+async fn start(journal: impl Journal) -> Result<ActorSystem, AnyError> {
+    Ok(ActorSystem::builder("bank")
+        .journal(journal)
+        .start()
+        .await?)
+}
+
+async fn show(system: &ActorSystem) -> Result<(), AnyError> {
+    for id in ["alice", "bob"] {
+        let (balance, entries) = system.entity::<Account>(id).statement().await?;
+        println!("  {id}: {balance} ({entries} entries)");
+    }
+    Ok(())
+}
