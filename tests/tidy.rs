@@ -302,7 +302,7 @@ fn functions_and_files_are_short() {
 
 /// The names at the root of the crate, modules not counted: what the files of an application
 /// import. The number may only grow for a name that most applications need.
-const ROOT_NAMES_MAX: usize = 24;
+const ROOT_NAMES_MAX: usize = 25;
 
 #[test]
 fn the_root_exports_what_an_application_imports() {

@@ -146,8 +146,8 @@ pub const fn stores<S: Stores>() -> StateCodec<S> {
     }
 }
 
-/// Appends the encoded state of an entity that leaves this node or is stored. Returns the state's name in a
-/// state machine.
+/// Appends the encoded state of an entity that leaves this node or is stored. Returns the state's
+/// name in a state machine.
 pub fn freeze<S>(
     codec: &StateCodec<S>,
     name: &'static str,
@@ -168,7 +168,8 @@ pub fn thaw<S>(codec: &StateCodec<S>, state: &[u8]) -> Result<S, DecodeError> {
     (codec.decode)(state)
 }
 
-/// The handler that is about to be called may change the state of an entity that is stored as it is.
+/// The handler that is about to be called may change the state of an entity that is stored as it
+/// is.
 pub fn changes<A: Actor>(ctx: &mut Context<A>) {
     ctx.changes();
 }

@@ -91,8 +91,8 @@ impl<E: EventSourced> Effect<E> {
 }
 
 impl<E: EventSourced, R> Effect<E, R> {
-    /// Replies with what `reply` makes of the state after the events. The reply leaves once they are
-    /// durable.
+    /// Replies with what `reply` makes of the state after the events. The reply leaves once they
+    /// are durable.
     pub fn reply<S>(self, reply: impl FnOnce(&E) -> S + Send + 'static) -> Effect<E, S> {
         Effect {
             events: self.events,
@@ -103,8 +103,8 @@ impl<E: EventSourced, R> Effect<E, R> {
         }
     }
 
-    /// Calls `then` once the events are durable. It is called at most once: not if the node fails in
-    /// between.
+    /// Calls `then` once the events are durable. It is called at most once: not if the node fails
+    /// in between.
     pub fn then(mut self, then: impl FnOnce(&E, &mut Context<E>) + Send + 'static) -> Self {
         self.then.push(Box::new(then));
         self

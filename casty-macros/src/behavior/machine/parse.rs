@@ -200,8 +200,8 @@ fn blocks(
     policies
 }
 
-/// Requires that a state names each parameter of the machine. A parameter that the common data alone
-/// names could be written in no handler, since a handler has the parameters of its state.
+/// Requires that a state names each parameter of the machine. A parameter that the common data
+/// alone names could be written in no handler, since a handler has the parameters of its state.
 fn every_parameter_is_used(
     settings: &Settings,
     found: &states::Found,
