@@ -96,7 +96,8 @@ mod tests {
         let mut keys = Keys::default();
         keys.extend((0..10).map(|key| reply(key, BYTES_MAX / 4)));
         assert_eq!(keys.all().len(), 3);
-        assert_eq!(keys.bytes, keys.all().iter().map(KeyedReply::bytes).sum());
+        let bytes: usize = keys.all().iter().map(KeyedReply::bytes).sum();
+        assert_eq!(keys.bytes, bytes);
         keys.add(reply(10, BYTES_MAX * 2));
         assert_eq!(keys.all(), [reply(10, BYTES_MAX * 2)]);
     }

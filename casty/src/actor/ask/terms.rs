@@ -132,7 +132,8 @@ mod tests {
     #[test]
     fn terms_travel_with_the_chain() {
         let terms = Terms::new(Some("order-17".to_owned()), true);
-        let (read, chain) = split(&terms.encoded(b"chain".to_vec()));
+        let encoded = terms.encoded(b"chain".to_vec());
+        let (read, chain) = split(&encoded);
         let read = read.unwrap();
         assert_eq!(
             (read.key, read.wants_position),
