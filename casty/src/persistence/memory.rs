@@ -54,6 +54,12 @@ impl Memory {
         Self::default()
     }
 
+    /// Cuts what a log has after a position, as a restored backup would.
+    #[cfg(test)]
+    pub(super) fn cut(&self, log: &Log, head: usize) {
+        self.with(log, |stored| stored.records.truncate(head));
+    }
+
     fn with<R>(&self, log: &Log, look: impl FnOnce(&mut StoredLog) -> R) -> R {
         let mut stored = lock(&self.0);
         match stored.logs.get_mut(log) {

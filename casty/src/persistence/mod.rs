@@ -8,6 +8,8 @@
 //! [`Journal`] is the trait of a store. [`Memory`] keeps all it is given in memory, for tests.
 
 mod committer;
+#[cfg(feature = "testkit")]
+pub mod faults;
 mod inbox;
 mod journal;
 pub(crate) mod keys;
@@ -20,7 +22,7 @@ pub(crate) mod shard_log;
 pub(crate) mod store;
 #[cfg(feature = "testkit")]
 pub mod suite;
-#[cfg(test)]
+#[cfg(all(test, feature = "testkit"))]
 mod tests;
 pub(crate) mod upkeep;
 pub(crate) mod writer;

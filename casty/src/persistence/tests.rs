@@ -3,13 +3,18 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
 
 use crate::{
     id::{EntityId, Epoch},
     persistence::{
-        Journal, Log, Memory, Page, Record,
+        Append, AppendError, Appended, ClaimError, Journal, JournalError, Log, Memory, Page,
+        Record, Snapshot, StoredEntity,
+        faults::{Faults, Faulty, FaultyStore},
         shard_log::{Entry, Progress, ShardLog},
         store::Store,
+        suite::Suite,
     },
 };
 
@@ -139,4 +144,312 @@ async fn a_run_waits_where_too_much_is_in_flight() {
     assert!(one.durable() > 0);
     one.settled().await;
     assert_eq!(one.durable(), seq);
+}
+
+/// A node whose store is a memory, over a connection with faults.
+fn faulty() -> (Memory, Faulty, Arc<Store>) {
+    let memory = Memory::new();
+    let connection = FaultyStore::new(Arc::new(memory.clone())).connection(1);
+    let store = store(connection.clone(), "a");
+    (memory, connection, store)
+}
+
+fn slow() -> Faults {
+    Faults {
+        delay_max: Duration::from_millis(10),
+        ..Faults::default()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_while_a_commit_runs_is_committed_together() {
+    let (_, connection, store) = faulty();
+    let log = held(&store, 1, 1).await;
+    connection.set(slow());
+    let activations: Vec<_> = (0..1000).map(|_| Progress::new(0)).collect();
+    let began = Instant::now();
+    for (progress, entity) in activations.iter().zip(0..) {
+        log.append(entry(&format!("{entity}"), 1), progress);
+    }
+    for progress in &activations {
+        progress.settled().await;
+        assert_eq!(progress.durable(), 1);
+    }
+    // Two commits, there and back.
+    assert!(began.elapsed() <= Duration::from_millis(40));
+}
+
+#[tokio::test(start_paused = true)]
+async fn unknown_outcomes_are_decided_before_anything_follows() {
+    let (memory, connection, store) = faulty();
+    let log = held(&store, 1, 1).await;
+    connection.set(Faults {
+        unknown: 1.0,
+        ..slow()
+    });
+    let mut outcomes = [0, 0];
+    for entity in 0..40 {
+        let (id, progress) = (format!("{entity}"), Progress::new(0));
+        let before = stored(&memory, 1).await.len();
+        log.append(entry(&id, 1), &progress);
+        log.append(entry(&id, 2), &progress);
+        progress.settled().await;
+        let written = stored(&memory, 1).await.len() - before;
+        // One commit each, or both in one.
+        assert_eq!(
+            progress.durable(),
+            written as u64,
+            "what is confirmed is there"
+        );
+        let failed = progress.failed().map(|failed| failed.possibly);
+        assert_eq!(failed, (written < 2).then_some(false));
+        outcomes[usize::from(written > 0)] += 1;
+    }
+    assert!(outcomes.iter().all(|count| *count > 5), "{outcomes:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_away_fails_what_is_appended_at_once_and_comes_back() {
+    let (_, connection, store) = faulty();
+    let away = Faults {
+        is_away: true,
+        ..Faults::default()
+    };
+    connection.set(away.clone());
+    let unclaimed = store.open_log(log(2), Epoch(1));
+    let claimed = tokio::time::timeout(Duration::from_secs(20), unclaimed.claimed());
+    assert!(claimed.await.is_err());
+    assert_eq!(unclaimed.pending().as_deref(), Some("the store is away"));
+    connection.set(Faults::default());
+    unclaimed.claimed().await.unwrap();
+    let log = held(&store, 1, 1).await;
+    connection.set(away);
+    let progress = Progress::new(0);
+    log.append(entry("x", 1), &progress);
+    let began = Instant::now();
+    progress.settled().await;
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    assert!(!progress.failed().unwrap().possibly);
+    connection.set(Faults::default());
+    let progress = Progress::new(0);
+    log.append(entry("x", 1), &progress);
+    progress.settled().await;
+    assert_eq!(progress.durable(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_store_is_not_waited_for_without_end_and_what_it_did_is_found() {
+    let (memory, connection, store) = faulty();
+    let log = held(&store, 1, 1).await;
+    connection.set(Faults {
+        is_silent: true,
+        ..Faults::default()
+    });
+    let (first, second) = (Progress::new(0), Progress::new(0));
+    log.append(entry("x", 1), &first);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    log.append(entry("y", 1), &second);
+    let began = Instant::now();
+    second.settled().await;
+    assert!(!second.failed().unwrap().possibly, "it was not sent");
+    first.settled().await;
+    assert!(first.failed().unwrap().possibly, "it may have arrived");
+    assert!(began.elapsed() < Duration::from_secs(20));
+    assert!(log.pending().is_some(), "nothing is read before the claim");
+    connection.set(Faults::default());
+    log.claimed().await.unwrap();
+    let now = stored(&memory, 1).await.len() as u64;
+    let progress = Progress::new(0);
+    log.append(entry("z", 1), &progress);
+    progress.settled().await;
+    assert_eq!((progress.durable(), progress.position()), (1, now + 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_does_not_wait_for_a_silent_store_without_end() {
+    let (_, connection, store) = faulty();
+    let (log, progress) = (held(&store, 1, 1).await, Progress::new(0));
+    connection.set(Faults {
+        is_silent: true,
+        ..Faults::default()
+    });
+    log.append(entry("x", 1), &progress);
+    let closed = tokio::time::timeout(Duration::from_secs(20), store.close());
+    closed.await.expect("it ends");
+    assert!(progress.failed().unwrap().possibly);
+}
+
+/// A memory that was restored from an older copy.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_was_rewound_is_not_served() {
+    let (memory, connection, store) = faulty();
+    let log = held(&store, 1, 1).await;
+    for seq in 1..=2 {
+        let progress = Progress::new(0);
+        log.append(entry(&format!("{seq}"), 1), &progress);
+        progress.settled().await;
+    }
+    drop(connection);
+    memory.cut(log.log(), 1);
+    let progress = Progress::new(0);
+    log.append(entry("x", 1), &progress);
+    progress.settled().await;
+    assert!(!progress.failed().unwrap().possibly);
+    let refused = log.claimed().await.unwrap_err();
+    assert!(refused.contains("restored from an older copy"), "{refused}");
+}
+
+struct Panics(Memory);
+
+/// All but appends are the memory's.
+impl Journal for Panics {
+    fn describe(&self) -> String {
+        "panics".to_owned()
+    }
+
+    fn open<'a>(
+        &'a self,
+        kinds: &'a [(Arc<str>, std::num::NonZeroU32)],
+    ) -> BoxFuture<'a, Result<(), JournalError>> {
+        self.0.open(kinds)
+    }
+
+    fn claim<'a>(
+        &'a self,
+        log: &'a Log,
+        epoch: Epoch,
+        owner: &'a str,
+    ) -> BoxFuture<'a, Result<u64, ClaimError>> {
+        self.0.claim(log, epoch, owner)
+    }
+
+    fn append(&self, _: Vec<Append>) -> BoxFuture<'_, Result<Vec<Appended>, AppendError>> {
+        panic!("on purpose")
+    }
+
+    fn read_entity<'a>(
+        &'a self,
+        log: &'a Log,
+        entity: &'a EntityId,
+        after: u64,
+        page: Page,
+    ) -> BoxFuture<'a, Result<Vec<Record>, JournalError>> {
+        self.0.read_entity(log, entity, after, page)
+    }
+
+    fn read_log<'a>(
+        &'a self,
+        log: &'a Log,
+        after: u64,
+        page: Page,
+    ) -> BoxFuture<'a, Result<Vec<Record>, JournalError>> {
+        self.0.read_log(log, after, page)
+    }
+
+    fn load<'a>(
+        &'a self,
+        log: &'a Log,
+        entity: &'a EntityId,
+    ) -> BoxFuture<'a, Result<Option<Snapshot>, JournalError>> {
+        self.0.load(log, entity)
+    }
+
+    fn save<'a>(
+        &'a self,
+        log: &'a Log,
+        epoch: Epoch,
+        entity: &'a EntityId,
+        snapshot: Snapshot,
+    ) -> BoxFuture<'a, Result<(), JournalError>> {
+        self.0.save(log, epoch, entity, snapshot)
+    }
+
+    fn forget<'a>(
+        &'a self,
+        log: &'a Log,
+        epoch: Epoch,
+        entity: &'a EntityId,
+        through: u64,
+        snapshot: bool,
+    ) -> BoxFuture<'a, Result<(), JournalError>> {
+        self.0.forget(log, epoch, entity, through, snapshot)
+    }
+
+    fn entities<'a>(
+        &'a self,
+        log: &'a Log,
+        after: Option<&'a EntityId>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<StoredEntity>, JournalError>> {
+        self.0.entities(log, after, limit)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_panics_ends_no_committer() {
+    let store = store(Panics(Memory::new()), "a");
+    let log = held(&store, 1, 1).await;
+    for _ in 0..2 {
+        let progress = Progress::new(0);
+        log.append(entry("x", 1), &progress);
+        progress.settled().await;
+        assert!(!progress.failed().unwrap().possibly, "its head tells");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_connections_pass_the_suite() {
+    let store = FaultyStore::new(Arc::new(Memory::new()));
+    let seeds = std::sync::atomic::AtomicU64::new(0);
+    let suite = Suite::new(move || {
+        let seed = seeds.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let connection = store.connection(seed);
+        connection.set(slow());
+        let connection: Arc<dyn Journal> = Arc::new(connection);
+        async { connection }
+    });
+    suite.check().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_seed_gives_the_same_faults() {
+    let outcomes = |seed| async move {
+        let store = FaultyStore::new(Arc::new(Memory::new()));
+        let connection = store.connection(seed);
+        connection.set(Faults {
+            unknown: 0.3,
+            not_written: 0.3,
+            ..slow()
+        });
+        let (log, mut outcomes) = (log(1), Vec::new());
+        let mut head = connection.claim(&log, Epoch(1), "a").await.unwrap();
+        for _ in 0..50 {
+            let record = Record {
+                position: head + 1,
+                epoch: Epoch(1),
+                entity: EntityId::new("x"),
+                seq: head + 1,
+                at: 1,
+                body: Bytes::new(),
+            };
+            let append = Append {
+                log: log.clone(),
+                epoch: Epoch(1),
+                records: vec![record],
+            };
+            outcomes.push(connection.append(vec![append]).await);
+            head = connection.claim(&log, Epoch(1), "a").await.unwrap();
+        }
+        outcomes
+    };
+    let found = outcomes(1).await;
+    assert_eq!(found, outcomes(1).await);
+    assert_ne!(found, outcomes(2).await);
+    let unknown = |outcome: &Result<_, _>| matches!(outcome, Err(AppendError::Unknown { .. }));
+    let written = |outcome: &Result<Vec<_>, _>| {
+        outcome
+            .as_ref()
+            .is_ok_and(|answers| answers == &[Appended::Written])
+    };
+    assert!(found.iter().any(unknown) && found.iter().any(written));
 }
