@@ -47,20 +47,20 @@ fn signal_if_there(name: &str, pid: i64) {
 /// Holds a COMMIT, which waits for a standby that does not exist: the record is written, and not
 /// answered yet. Then ends the process that commits.
 async fn kill_in_commit(server: &Server, kill: &str) {
-    let hold = [
+    let settings = [
         "ALTER SYSTEM SET synchronous_standby_names = 'nobody'",
         "SELECT pg_reload_conf()",
     ];
-    for sql in hold {
+    for sql in settings {
         tell(server, sql).await;
     }
-    let held = loop {
-        let held = tell(server, COMMITTING).await;
-        if !held.is_empty() {
-            break held;
+    let waiting = loop {
+        let pids = tell(server, COMMITTING).await;
+        if !pids.is_empty() {
+            break pids;
         }
     };
-    for pid in held {
+    for pid in waiting {
         signal_if_there(kill, pid);
     }
     let file = "synchronous_standby_names = ''\n";

@@ -1,6 +1,6 @@
 //! A disk that is full, read-only, or fails. Each in a child, under a small disk or limit.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, io::Write as _, path::Path, process::Command};
 
 use casty::{
     id::Epoch,

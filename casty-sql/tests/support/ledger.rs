@@ -39,7 +39,7 @@ impl Ledger {
 }
 
 const ENTITIES: u64 = 12;
-const CLIENTS: u64 = 12;
+const CLIENTS: u32 = 12;
 
 /// What the clients know.
 #[derive(Default)]
@@ -93,11 +93,13 @@ impl Load {
             let (system, heard) = (load.system.clone(), load.heard.clone());
             let (is_over, confirmed) = (load.is_over.clone(), load.confirmed.clone());
             let client = async move {
-                for number in (client..).step_by(CLIENTS as usize) {
+                for number in (u64::from(client)..).step_by(CLIENTS as usize) {
                     if is_over.load(Ordering::Relaxed) {
                         return;
                     }
-                    let asked = ledger(&system, number / CLIENTS).note(number).await;
+                    let asked = ledger(&system, number / u64::from(CLIENTS))
+                        .note(number)
+                        .await;
                     let is_confirmed = asked.is_ok();
                     match &asked {
                         Ok(()) => confirmed.fetch_add(1, Ordering::Relaxed),
@@ -151,7 +153,10 @@ impl Load {
                 assert!(stored.insert(noted), "{noted} is stored twice");
             }
         }
-        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let heard = {
+            let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *heard)
+        };
         let lost: Vec<_> = heard.stored.difference(&stored).collect();
         assert!(lost.is_empty(), "confirmed, and not stored: {lost:?}");
         let undone: Vec<_> = heard.seen.difference(&stored).collect();
@@ -173,7 +178,6 @@ impl Load {
                 stored.len()
             ),
         );
-        drop(heard);
         let mut count = 0;
         for shard in 0..8 {
             let kind = Arc::from("Ledger");
