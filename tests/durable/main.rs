@@ -8,5 +8,6 @@
 )]
 
 mod cluster;
+mod keys;
 mod local;
 mod types;

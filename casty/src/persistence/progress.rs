@@ -1,11 +1,13 @@
 //! How far the records of an activation are durable.
 
 use std::sync::{
-    Arc, OnceLock,
+    Arc, Mutex, OnceLock,
     atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
 use tokio::sync::Notify;
+
+use crate::infra::sync::lock;
 
 /// How many records of one activation may be in flight, and how many bytes of them. A run at this
 /// bound waits.
@@ -63,6 +65,8 @@ pub(crate) struct Progress {
     durable: AtomicU64,
     /// The position in its log of the last durable record.
     position: AtomicU64,
+    /// What waits for the position of a record: its number, and where it goes.
+    marks: Mutex<Vec<(u64, Arc<AtomicU64>)>>,
     failed: OnceLock<NotStored>,
     changed: Notify,
     pub(super) in_flight: InFlight,
@@ -71,8 +75,14 @@ pub(crate) struct Progress {
 impl Progress {
     /// The records up to the number `durable` were read from the store.
     pub(crate) fn new(durable: u64) -> Arc<Self> {
+        Self::of(durable, 0)
+    }
+
+    /// The same, where the last one has this position in the log of its shard.
+    pub(crate) fn of(durable: u64, position: u64) -> Arc<Self> {
         let progress = Self::default();
         progress.durable.store(durable, Ordering::Relaxed);
+        progress.position.store(position, Ordering::Relaxed);
         Arc::new(progress)
     }
 
@@ -81,9 +91,20 @@ impl Progress {
         self.durable.load(Ordering::Acquire)
     }
 
-    /// The position of the last durable record of this activation in the log of its shard.
+    /// The position of the last durable record in the log of its shard.
     pub(crate) fn position(&self) -> u64 {
         self.position.load(Ordering::Acquire)
+    }
+
+    /// The position of the record `seq`, the last one that was appended: from when it is durable on.
+    pub(crate) fn mark(&self, seq: u64) -> Arc<AtomicU64> {
+        let mut marks = lock(&self.marks);
+        let is_durable = self.durable() >= seq;
+        let mark = Arc::new(AtomicU64::new(if is_durable { self.position() } else { 0 }));
+        if !is_durable {
+            marks.push((seq, mark.clone()));
+        }
+        mark
     }
 
     /// Why a record was not stored. None after it will be.
@@ -123,8 +144,14 @@ impl Progress {
     }
 
     pub(crate) fn confirm(&self, seq: u64, position: u64) {
-        self.position.store(position, Ordering::Release);
-        self.durable.store(seq, Ordering::Release);
+        {
+            let mut marks = lock(&self.marks);
+            self.position.store(position, Ordering::Release);
+            for (_, mark) in marks.extract_if(.., |(marked, _)| *marked == seq) {
+                mark.store(position, Ordering::Release);
+            }
+            self.durable.store(seq, Ordering::Release);
+        }
         self.changed.notify_waiters();
     }
 

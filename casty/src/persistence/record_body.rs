@@ -24,9 +24,17 @@ pub(crate) struct RecordBody {
     /// Of a snapshot: the answers that are remembered.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) keys: Vec<KeyedReply>,
+    /// Of a snapshot: the position of the last record that it contains.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) position: u64,
     /// The entity begins anew after this record.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) erases: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// An event, encoded.

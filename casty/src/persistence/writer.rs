@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use crate::{
     id::EntityId,
     infra::wall_clock,
@@ -34,11 +32,12 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// The entity was read up to its record `seq`; the snapshot contains those up to `snapshot`.
+    /// The entity was read up to its record `seq`, which has this position; the snapshot contains
+    /// those up to `snapshot`.
     pub(crate) fn new(
         log: Arc<ShardLog>,
         entity: EntityId,
-        seq: u64,
+        (seq, position): (u64, u64),
         snapshot: u64,
         keys: Keys,
     ) -> Self {
@@ -46,7 +45,7 @@ impl Writer {
             upkeep: Upkeep::new(log.clone(), entity.clone()),
             log,
             entity,
-            progress: Progress::new(seq),
+            progress: Progress::of(seq, position),
             applied: seq,
             snapshot,
             last: None,
@@ -159,17 +158,4 @@ pub(crate) fn written_state(name: &str, bytes: Vec<u8>) -> WrittenState {
         name: name.to_owned(),
         bytes: bytes.into(),
     }
-}
-
-/// A snapshot's body.
-pub(crate) fn encode_snapshot(
-    state: WrittenState,
-    keys: Vec<KeyedReply>,
-) -> Result<Bytes, EncodeError> {
-    let body = RecordBody {
-        state: Some(state),
-        keys,
-        ..RecordBody::default()
-    };
-    body.encode()
 }

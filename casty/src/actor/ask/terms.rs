@@ -7,7 +7,13 @@
 //! Between nodes the terms stand before the chain of waiting actors: a byte that begins no value of
 //! MessagePack, and so no chain; then the key, whether the position is wanted, and the chain.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{
+    borrow::Cow,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use bytes::{BufMut, BytesMut};
 use serde_bytes::ByteBuf;
@@ -33,8 +39,8 @@ pub(crate) struct Terms {
     pub(crate) key: Option<String>,
     /// The position of the last record that the answer has seen stands before it.
     pub(crate) wants_position: bool,
-    /// The records of the entity that answers.
-    seen: Option<Arc<Progress>>,
+    /// The position of what the answer has seen, once that is durable.
+    seen: Option<Arc<AtomicU64>>,
 }
 
 type WireTerms = (Option<String>, bool, ByteBuf);
@@ -60,9 +66,9 @@ impl Terms {
         }
     }
 
-    /// The entity that answers is stored, and its records are these.
-    pub(crate) fn heed(&mut self, progress: &Arc<Progress>) {
-        self.seen = Some(progress.clone());
+    /// The entity that answers is stored, and its answer has seen this record, the last one.
+    pub(crate) fn heed(&mut self, progress: &Progress, seq: u64) {
+        self.seen = Some(progress.mark(seq));
     }
 
     /// Whether the key does not count: the entity is not stored where it lives.
@@ -74,7 +80,10 @@ impl Terms {
     pub(crate) fn answer(&self, answer: RawAnswer) -> RawAnswer {
         match answer {
             RawAnswer::Encoded(reply) if self.wants_position => {
-                let position = self.seen.as_ref().map_or(0, |seen| seen.position());
+                let position = self
+                    .seen
+                    .as_ref()
+                    .map_or(0, |seen| seen.load(Ordering::Acquire));
                 let mut bytes = BytesMut::with_capacity(8 + reply.len());
                 bytes.put_u64_le(position);
                 bytes.put_slice(&reply);

@@ -43,14 +43,22 @@ impl<A: Actor> Run<A> {
         let Some((terms, writer)) = terms.zip(self.settle.writer()) else {
             return Some(envelope);
         };
-        terms.heed(writer.progress());
         let Some(answer) = recalled(terms, writer, name) else {
             return Some(envelope);
         };
         let answer = Deferred(Box::new(|reply: ReplyTo<_>| reply.answer_encoded(answer)));
+        terms.heed(writer.progress(), writer.applied());
         // It waits for all that is written, and so for the record that holds it.
         self.settle(Output::deferred(name, envelope.reply, answer));
         None
+    }
+
+    /// What the handler has changed is written: its answer has seen that.
+    #[inline]
+    pub(super) fn place(&mut self, reply: &mut ReplyTo<A::Reply>) {
+        if let Some((terms, writer)) = reply.terms().zip(self.settle.writer()) {
+            terms.heed(writer.progress(), writer.applied());
+        }
     }
 }
 

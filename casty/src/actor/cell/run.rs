@@ -451,6 +451,7 @@ impl<A: Actor> Run<A> {
                 self.end_turn(&begun, &mut handled);
                 let key = remembered(begun.name, &mut reply, &mut handled);
                 self.record_turn(&mut handled, outputs, key);
+                self.place(&mut reply);
                 handled
             } else {
                 let lease = ActingLease::new(&*self.cell, &self.settle);

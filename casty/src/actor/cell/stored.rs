@@ -10,11 +10,13 @@ use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::Poll,
 };
 
-use bytes::Bytes;
 use futures_util::{FutureExt, future::BoxFuture, poll};
 
 use crate::{
@@ -40,7 +42,7 @@ use crate::{
         keys::KeyedReply,
         record_body::{RecordBody, WrittenState},
         upkeep::{Keep, Upkeep},
-        writer::{encode_snapshot, written_state},
+        writer::written_state,
     },
 };
 
@@ -245,16 +247,8 @@ impl<A: Actor> Run<A> {
         if !self.settle.writer().is_some_and(needs) {
             return;
         }
-        let keys = self.settle.writer().map(|writer| writer.keys().all());
-        let keys = keys.unwrap_or_default();
-        let frozen = self.freeze().and_then(|state| match state {
-            Some(state) => encode_snapshot(state, keys)
-                .map(Some)
-                .map_err(|EncodeError(reason)| reason),
-            None => Ok(None),
-        });
-        let body = match frozen {
-            Ok(Some(body)) => body,
+        let state = match self.freeze() {
+            Ok(Some(state)) => state,
             Ok(None) => return,
             Err(reason) => {
                 tracing::warn!(actor = %self.cell.path(), reason, "no snapshot is saved");
@@ -268,7 +262,7 @@ impl<A: Actor> Run<A> {
         };
         let runtime = self.cell.runtime().clone();
         self.settle
-            .hold_snapshot(runtime, body, keep, &self.cell.core);
+            .hold_snapshot(runtime, state, keep, &self.cell.core);
     }
 
     /// Has what is stored of the entity erased, once it is durable that it is.
@@ -334,10 +328,23 @@ impl Settle {
         Ok(())
     }
 
-    fn hold_snapshot(&mut self, runtime: Arc<Runtime>, body: Bytes, keep: Keep, core: &Core) {
+    fn hold_snapshot(
+        &mut self,
+        runtime: Arc<Runtime>,
+        state: WrittenState,
+        keep: Keep,
+        core: &Core,
+    ) {
         let Some(writer) = self.writer() else { return };
+        let body = RecordBody {
+            state: Some(state),
+            keys: writer.keys().all(),
+            ..RecordBody::default()
+        };
+        let seq = writer.begin_snapshot();
         let snapshot = HeldSnapshot {
-            seq: writer.begin_snapshot(),
+            seq,
+            position: writer.progress().mark(seq),
             upkeep: writer.upkeep().clone(),
             runtime,
             body,
@@ -378,14 +385,25 @@ struct HeldSnapshot {
     runtime: Arc<Runtime>,
     upkeep: Arc<Upkeep>,
     seq: u64,
-    body: Bytes,
+    /// That of the last record, once it is durable.
+    position: Arc<AtomicU64>,
+    body: RecordBody,
     keep: Keep,
 }
 
 impl Leave for HeldSnapshot {
-    fn leave(self: Box<Self>) {
-        let save = self.upkeep.save(self.seq, self.body, self.keep);
-        self.runtime.spawn(Box::pin(save));
+    fn leave(mut self: Box<Self>) {
+        self.body.position = self.position.load(Ordering::Acquire);
+        match self.body.encode() {
+            Ok(body) => {
+                let save = self.upkeep.save(self.seq, body, self.keep);
+                self.runtime.spawn(Box::pin(save));
+            }
+            Err(EncodeError(reason)) => {
+                tracing::warn!(reason, "no snapshot is saved");
+                self.upkeep.done();
+            }
+        }
     }
 
     fn lose(self: Box<Self>, _: &Failure) {

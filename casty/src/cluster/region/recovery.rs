@@ -181,6 +181,8 @@ struct Reader {
     is_new: bool,
     /// The last record that erases, and whose own content is not erased yet.
     erases: Option<u64>,
+    /// The position of that record.
+    position: u64,
     /// The answers that the entity remembers.
     keys: Keys,
 }
@@ -223,12 +225,14 @@ impl Reader {
             latest: None,
             is_new: true,
             erases: None,
+            position: 0,
             keys: Keys::default(),
         }
     }
 
     fn into_writer(self, runtime: &Runtime) -> Writer {
-        let writer = Writer::new(self.log, self.name, self.seq, self.snapshot, self.keys);
+        let last = (self.seq, self.position);
+        let writer = Writer::new(self.log, self.name, last, self.snapshot, self.keys);
         if let Some(seq) = self.erases {
             // Its node ended before it was done.
             runtime.spawn(Box::pin(writer.upkeep().clone().erase(seq)));
@@ -328,6 +332,7 @@ impl Reader {
         let thawed = entity.thaw(&state);
         thawed.map_err(|error| self.unreadable(place, &state.name, &error))?;
         self.keys.extend(body.keys);
+        self.position = body.position;
         (self.seq, self.snapshot) = (snapshot.seq, snapshot.seq);
         self.is_new = false;
         Ok(())
@@ -354,7 +359,7 @@ impl Reader {
         entity: &mut dyn Restore,
     ) -> Result<(), Unread> {
         let place = Place::of(record);
-        self.seq = record.seq;
+        (self.seq, self.position) = (record.seq, record.position);
         self.is_new = false;
         for event in &body.events {
             entity.replay(event).map_err(|error| {
