@@ -10,4 +10,5 @@
 mod cluster;
 mod keys;
 mod local;
+mod outputs;
 mod types;
