@@ -116,6 +116,10 @@ impl Journal for Recorded {
         self.journal.open(kinds)
     }
 
+    fn latest_epoch(&self) -> BoxFuture<'_, Result<Epoch, JournalError>> {
+        self.journal.latest_epoch()
+    }
+
     fn claim<'a>(
         &'a self,
         log: &'a Log,

@@ -283,6 +283,11 @@ impl Journal for Faulty {
         Box::pin(self.reading(async move { journal.open(kinds).await }))
     }
 
+    fn latest_epoch(&self) -> BoxFuture<'_, Result<Epoch, JournalError>> {
+        let journal = &self.store.journal;
+        Box::pin(self.reading(async move { journal.latest_epoch().await }))
+    }
+
     fn claim<'a>(
         &'a self,
         log: &'a Log,

@@ -314,6 +314,10 @@ impl Journal for Panics {
         self.0.open(kinds)
     }
 
+    fn latest_epoch(&self) -> BoxFuture<'_, Result<Epoch, JournalError>> {
+        self.0.latest_epoch()
+    }
+
     fn claim<'a>(
         &'a self,
         log: &'a Log,
