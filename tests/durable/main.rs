@@ -8,6 +8,7 @@
 )]
 
 mod cluster;
+mod founded_anew;
 mod keys;
 mod local;
 mod outputs;

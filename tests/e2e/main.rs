@@ -17,7 +17,6 @@ mod conservation;
 mod drops;
 mod errors;
 mod fairness;
-mod founded_anew;
 mod growth;
 mod kept;
 mod lapses;

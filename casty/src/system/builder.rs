@@ -66,6 +66,8 @@ pub struct SystemBuilder {
     tie_breaker: Option<Breaker>,
     state_dir: Option<PathBuf>,
     journal: Option<Chosen>,
+    /// Of a system of `testkit` that is given none, and has types that are stored.
+    journal_for_tests: Option<Chosen>,
     pub(super) resources: Resources,
     pub(super) registry: Registry,
     pub(super) net: Arc<dyn Net>,
@@ -92,6 +94,7 @@ impl SystemBuilder {
             tie_breaker: None,
             state_dir: None,
             journal: None,
+            journal_for_tests: None,
             resources: Resources::default(),
             registry: Registry::default(),
             net: Arc::new(Tcp),
@@ -417,10 +420,11 @@ impl SystemBuilder {
         self
     }
 
-    /// The same, where the builder does not say.
+    /// A system of `testkit`, as far as the builder does not say otherwise.
     #[cfg(feature = "testkit")]
-    pub(crate) fn strict_wire_by_default(mut self) -> Self {
+    pub(crate) fn for_tests(mut self, journal: impl Journal) -> Self {
         self.strict_wire.get_or_insert(true);
+        self.journal_for_tests = Some(Chosen::new(journal));
         self
     }
 
@@ -507,7 +511,11 @@ impl SystemBuilder {
         self.settings.check()?;
         let strict_wire = self.strict_bytes_max();
         let (registry, resources) = (self.registry, self.resources);
-        let journal = self.journal.as_ref();
+        let journal = self.journal.or(match self.journal_for_tests {
+            Some(journal) if !registry.stored(None)?.is_empty() => Some(journal),
+            _ => None,
+        });
+        let journal = journal::Choice::Of(journal.as_ref());
         ActorSystem::start_local(
             self.cluster,
             registry,
@@ -614,13 +622,16 @@ impl SystemBuilder {
         member: &MemberId,
         address: SocketAddr,
     ) -> Result<Option<Arc<Store>>, StartError> {
-        if let Some(journal) = &self.journal {
+        let kinds = self.registry.stored(Some(&self.roles))?;
+        let for_tests = self.journal_for_tests.as_ref();
+        let for_tests = for_tests.filter(|_| !kinds.is_empty());
+        let journal = self.journal.as_ref().or(for_tests);
+        if let Some(journal) = journal {
             journal
                 .check_hosts(&*self.net, address, &self.seeds)
                 .await?;
         }
-        let kinds = self.registry.stored(Some(&self.roles))?;
-        journal::open(self.journal.as_ref(), kinds, member.to_string()).await
+        journal::open(journal, kinds, member.to_string()).await
     }
 
     /// `opened`: the directory of this node's state, and what is in it.

@@ -18,6 +18,14 @@ use crate::{
 #[derive(Clone)]
 pub(super) struct Chosen(Arc<dyn Journal>);
 
+/// What a local system has for a journal.
+pub(super) enum Choice<'a> {
+    /// Stored types cannot be used without one, and the rest of the system can.
+    MayLack,
+    /// Stored types need one.
+    Of(Option<&'a Chosen>),
+}
+
 impl fmt::Debug for Chosen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.describe())
@@ -84,10 +92,22 @@ pub(super) async fn open(
 /// The same for a local system, whose start does not wait: a store that does not answer at once is
 /// opened when the first entity is read.
 pub(super) fn open_now(
-    journal: Option<&Chosen>,
+    journal: Choice<'_>,
     kinds: StoredKinds,
     owner: String,
 ) -> Result<Option<Arc<Store>>, StartError> {
+    let journal = match journal {
+        Choice::MayLack if kinds.is_empty() => return Ok(None),
+        Choice::MayLack => {
+            let kinds: Vec<_> = kinds.iter().map(|(kind, _)| &**kind).collect();
+            tracing::warn!(
+                ?kinds,
+                "these entity types are stored, and there is no journal"
+            );
+            return Ok(None);
+        }
+        Choice::Of(journal) => journal,
+    };
     let Some(chosen) = required(journal, &kinds)? else {
         return Ok(None);
     };

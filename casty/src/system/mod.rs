@@ -45,7 +45,6 @@ use crate::{
     id::{Incarnation, IntoId, MemberId, NodeId},
     infra::boxed::{Boxed, boxed},
     protocol::map::{ClusterMap, Status},
-    system::journal::Chosen,
 };
 
 /// A running system: a member of a cluster, or a local system without a network.
@@ -101,9 +100,13 @@ impl ActorSystem {
 
     /// A system without a network: all its actors and entities live in this process.
     ///
+    /// It has no [journal](SystemBuilder::journal). So it warns of linked entity types that are
+    /// stored, and their messages fail as
+    /// [`AskError::StoreUnavailable`](crate::AskError::StoreUnavailable). To use them, start the
+    /// system by [`SystemBuilder::start_local`].
+    ///
     /// # Panics
-    /// Panics outside a tokio runtime, if two linked entity types have the same wire name, and if
-    /// one is stored: then the system needs a [journal](SystemBuilder::journal).
+    /// Panics outside a tokio runtime, and if two linked entity types have the same wire name.
     pub fn local(name: impl Into<String>) -> Self {
         let settings = Settings::default();
         match Self::start_local(
@@ -112,7 +115,7 @@ impl ActorSystem {
             Resources::default(),
             settings,
             None,
-            None,
+            journal::Choice::MayLack,
         ) {
             Ok(system) => system,
             Err(error) => panic!("{error}"),
@@ -125,7 +128,7 @@ impl ActorSystem {
         resources: Resources,
         settings: Settings,
         strict_wire: Option<usize>,
-        journal: Option<&Chosen>,
+        journal: journal::Choice<'_>,
     ) -> Result<Self, StartError> {
         let runtime = Runtime::new(NodeId::new(name), &settings, fresh_seed());
         runtime.set_resources(resources);

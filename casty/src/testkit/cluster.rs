@@ -1,7 +1,7 @@
 //! Real clusters in one process, over loopback.
 
 use super::soon;
-use crate::{ActorSystem, SystemBuilder};
+use crate::{ActorSystem, SystemBuilder, persistence::Memory};
 
 /// Starts a cluster of `n` nodes in this process, over loopback, and waits until each node sees all
 /// of them Up. The nodes are called `node-0`, `node-1` and so on, and join in this order; `node-0`
@@ -56,10 +56,11 @@ pub async fn cluster_of(
     mut builder: impl FnMut(usize) -> SystemBuilder,
 ) -> Vec<ActorSystem> {
     let mut nodes: Vec<ActorSystem> = Vec::new();
+    let journal = Memory::new();
     for i in 0..n {
         let seeds = nodes.first().map(ActorSystem::address);
         let node = match builder(i)
-            .strict_wire_by_default()
+            .for_tests(journal.clone())
             .seeds(seeds)
             .start()
             .await

@@ -15,6 +15,7 @@ use crate::{
         runtime::Runtime,
     },
     id::EntityId,
+    persistence::Memory,
 };
 
 /// How often the thread is given to others before an actor counts as one that never rests.
@@ -129,7 +130,7 @@ impl<A: Actor> Machine<A> {
             .expect("a runtime of one thread needs nothing that could lack");
         let entered = runtime.enter();
         let system = configure(ActorSystem::builder("machine"))
-            .strict_wire_by_default()
+            .for_tests(Memory::new())
             .start_local()
             .unwrap_or_else(|error| panic!("{error}"));
         let host = Arc::new(MachineHost {

@@ -10,7 +10,8 @@
 //!
 //! The systems of this module send every message and reply through the codec, also within a node:
 //! what could not travel between two nodes fails on one, as
-//! [`SystemBuilder::strict_wire`] says.
+//! [`SystemBuilder::strict_wire`] says. Types that are stored are stored in memory, unless the
+//! builder says where: the nodes of a [`cluster`] share one [`Memory`], as do those of a `Sim`.
 //!
 //! The feature `sim` adds `Sim`: a whole cluster in one process, simulated from one seed.
 //!
@@ -83,7 +84,7 @@ pub use crate::testkit::{
     probe::{Probe, Received},
     wait::{STEP_LIMIT, eventually, soon},
 };
-use crate::{ActorSystem, SystemBuilder};
+use crate::{ActorSystem, SystemBuilder, persistence::Memory};
 #[cfg(feature = "sim")]
 #[doc(hidden)]
 pub use crate::{infra::observe::Sighting, system::View};
@@ -117,7 +118,7 @@ pub fn paused_with<F: Future>(
         .expect("a runtime of one thread needs nothing that could lack");
     runtime.block_on(async {
         let system = configure(ActorSystem::builder("test"))
-            .strict_wire_by_default()
+            .for_tests(Memory::new())
             .start_local()
             .unwrap_or_else(|error| panic!("{error}"));
         let output = test(system.clone()).await;

@@ -43,7 +43,14 @@ pub(super) fn recover<'a, E: Entity>(
     let runtime = runtime.clone();
     Box::pin(async move {
         let Some(log) = log else {
-            let reason = "the shard of the entity is on another node now".to_owned();
+            let reason = match runtime.store() {
+                Some(_) => "the shard of the entity is on another node now",
+                None => {
+                    "the system was started without a journal: use \
+                     `ActorSystem::builder(..).journal(..)`"
+                }
+            };
+            let reason = reason.to_owned();
             return Err(refused(ctx, Failure::StoreUnavailable { reason }));
         };
         let name = ctx.entity_name().clone();

@@ -39,6 +39,7 @@ use crate::{
         observe::{self, Sighting},
         sync::lock,
     },
+    persistence::Memory,
     system::View,
 };
 
@@ -110,6 +111,8 @@ pub struct Sim {
     /// In the order of their first start.
     nodes: Vec<SimNode>,
     names: Arc<Mutex<Vec<String>>>,
+    /// The store of nodes that are given none.
+    journal: Memory,
     /// Nodes take their incarnations from wall clocks.
     has_wall_clocks: bool,
     /// How often processes that are no nodes have begun something.
@@ -135,6 +138,7 @@ impl Sim {
             seed,
             elapsed: Duration::ZERO,
             nodes: Vec::new(),
+            journal: Memory::new(),
             names: Arc::default(),
             has_wall_clocks: false,
             operations: 0,
@@ -190,6 +194,7 @@ impl Sim {
             let (name, inbox) = (name.to_owned(), inbox.clone());
             let (seed, trace) = (self.seed, self.trace.clone());
             let by_clock = self.has_wall_clocks;
+            let journal = self.journal.clone();
             move |start: u64| {
                 // After a restart, nodes that were started later are seeds, too.
                 let others = match start {
@@ -218,7 +223,7 @@ impl Sim {
                     } else {
                         builder.incarnation(start * 1000)
                     };
-                    let builder = configure(builder).strict_wire_by_default();
+                    let builder = configure(builder).for_tests(journal.clone());
                     Box::pin(builder.start()) as _
                 };
                 Process::start(&name, starting, inbox.clone(), trace.clone())
