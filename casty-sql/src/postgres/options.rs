@@ -1,6 +1,6 @@
 //! Which database, and how to use it.
 
-use std::{str::FromStr, time::Duration};
+use std::{fmt, str::FromStr, time::Duration};
 
 use sqlx::{ConnectOptions, postgres::PgConnectOptions};
 
@@ -11,7 +11,7 @@ use crate::OpenError;
 const PREFIX_BYTES_MAX: usize = 40;
 
 /// How a [`Postgres`] uses its database. Made by [`Postgres::options`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use = "call `connect`"]
 pub struct PostgresOptions {
     pub(super) url: String,
@@ -19,6 +19,18 @@ pub struct PostgresOptions {
     pub(super) connections: usize,
     pub(super) connect_timeout: Duration,
     pub(super) statement_timeout: Duration,
+}
+
+impl fmt::Debug for PostgresOptions {
+    /// Without the URL, which holds a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresOptions")
+            .field("prefix", &self.prefix)
+            .field("connections", &self.connections)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("statement_timeout", &self.statement_timeout)
+            .finish_non_exhaustive()
+    }
 }
 
 impl PostgresOptions {

@@ -6,4 +6,5 @@ mod support;
 mod contract;
 mod crash;
 mod disk;
+mod nodes;
 mod refused;

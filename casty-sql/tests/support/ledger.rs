@@ -13,6 +13,12 @@ use casty::{
     prelude::*,
 };
 
+use super::{
+    Random,
+    child::{Child, say},
+    kills,
+};
+
 /// It notes numbers, each of which a client gives it once.
 #[message]
 #[derive(Default)]
@@ -35,6 +41,104 @@ impl Ledger {
     #[message]
     fn all(&self) -> Vec<u64> {
         self.noted.clone()
+    }
+}
+
+/// What a child says before it gives a number to a ledger.
+pub(crate) const ATTEMPTED: u64 = 0;
+/// What it says once the ledger has confirmed the number.
+pub(crate) const STORED: u64 = 1;
+/// More numbers than a child gives.
+const OF_A_ROUND: u64 = 1_000_000;
+
+/// A node that gives numbers to its ledgers until it is killed.
+pub(crate) async fn note_until_killed(journal: impl Journal, round: u64) {
+    let system = ActorSystem::builder("ledgers")
+        .journal(journal)
+        .start_local();
+    let system = system.expect("started");
+    let clients = (0..u64::from(CLIENTS)).map(|client| {
+        let system = system.clone();
+        async move {
+            for number in (client..OF_A_ROUND).step_by(CLIENTS as usize) {
+                let number = round * OF_A_ROUND + number;
+                say(&[ATTEMPTED, number]);
+                ledger(&system, number).note(number).await.expect("noted");
+                say(&[STORED, number]);
+            }
+        }
+    });
+    futures_util::future::join_all(clients).await;
+}
+
+/// Numbers that nodes gave before they were killed.
+#[derive(Default)]
+pub(crate) struct Given {
+    attempted: BTreeSet<u64>,
+    stored: BTreeSet<u64>,
+}
+
+impl Given {
+    pub(crate) fn note(&mut self, words: &[u64]) {
+        let of = if words[0] == STORED {
+            &mut self.stored
+        } else {
+            &mut self.attempted
+        };
+        of.insert(words[1]);
+    }
+
+    /// Acknowledged ≤ stored ≤ attempted, each once.
+    pub(crate) async fn check(&self, journal: impl Journal, context: &str) {
+        let system = ActorSystem::builder("ledgers")
+            .journal(journal)
+            .start_local();
+        let system = system.expect("started");
+        let mut found = BTreeSet::new();
+        for number in 0..ENTITIES {
+            let asked = ledger(&system, number)
+                .all()
+                .retry_for(Duration::from_mins(1));
+            for noted in asked.await.expect("an answer") {
+                assert!(found.insert(noted), "{context}: {noted} is stored twice");
+            }
+        }
+        let lost: Vec<_> = self.stored.difference(&found).collect();
+        assert!(
+            lost.is_empty(),
+            "{context}: confirmed, and not stored: {lost:?}"
+        );
+        let invented: Vec<_> = found.difference(&self.attempted).collect();
+        assert!(
+            invented.is_empty(),
+            "{context}: stored, and never given: {invented:?}"
+        );
+        assert!(!self.stored.is_empty(), "{context}: nothing was confirmed");
+        system.shutdown().await.expect("ended");
+    }
+}
+
+/// Kills nodes under load, and reads what is stored by another node. `child` is the test that
+/// [`note_until_killed`] runs in, and `store` names the store to it.
+pub(crate) async fn kill_nodes<J, C>(child: &str, store: &str, connect: impl Fn() -> C)
+where
+    J: Journal,
+    C: Future<Output = J>,
+{
+    let (mut random, mut given) = (Random::new(7), Given::default());
+    for round in 1..=kills(12) {
+        let mut node = Child::start(child, &[store, &round.to_string()]);
+        // The first numbers of a round follow the claims.
+        for _ in 0..100 + random.below(400) {
+            let words = node.hear().await.expect("a node that works");
+            given.note(&words);
+        }
+        for words in node.kill().await {
+            given.note(&words);
+        }
+        given
+            .check(connect().await, &format!("round {round}"))
+            .await;
     }
 }
 
