@@ -21,6 +21,7 @@ mod self_type;
 #[cfg(test)]
 mod tests;
 mod text;
+mod transient;
 mod types;
 
 use proc_macro::TokenStream;
@@ -85,6 +86,10 @@ use proc_macro::TokenStream;
 /// | `passivate_after = "10m"` | never | an entity that gets no message for this long is passivated; the next message activates it again |
 /// | `max_active = 10000` | no limit | number of active entities of the type on one node; above it, the least recently used are passivated |
 /// | `migrate` | off | the state moves with its shard when nodes join or leave in an orderly way. The state must be `Serialize` and `Deserialize`; [`macro@message`] on the type derives both. `#[on_stop]` runs before the move and `#[on_start]` after it; `#[init]` does not run. Timers that message functions have begun go along with the time that is left, except for internal messages with arguments; those of `#[on_start]` are begun anew by it. Work of `ctx.pipe` ends: `ctx.ended_by_move()` says so in `#[on_start]`. Without this option, an entity starts with a fresh state on its new node |
+/// | `durable` | off | the state is stored: see [stored entities](#stored-entities) |
+/// | `event_sourced` | off | the events that made the state are stored: see [stored entities](#stored-entities) |
+/// | `snapshot_every = 50` | 100 | of a stored type: how many records follow a snapshot until the next one is made |
+/// | `retain = "90d"` | `"all"` | of a stored type: what is kept of the records that a snapshot contains: `"all"`, nothing (`"snapshot"`), or those of a time, in `d`, `h`, `m`, `s` |
 /// | `role = "storage"` | every node | only nodes started with `.role("storage")` host the type; every node can send to it |
 /// | `crate = path` | `::casty` | the path at which the crate sees casty |
 ///
@@ -305,8 +310,127 @@ use proc_macro::TokenStream;
 /// In tests, `testkit::Machine` runs a machine as a plain value, with a clock that the test moves.
 /// `Event::Transition` tells of each transition.
 ///
+/// # Stored entities
+///
+/// The state of an entity ends with its activation, unless the type says otherwise.
+///
+/// With `#[entity(durable)]` the state is stored after each handler or hook that has changed it,
+/// and before anything that the handler lets out, its reply included. Nothing else changes in the
+/// type's code. The next activation, on any node, begins with the stored state; `#[init]` does not
+/// run then.
+///
+/// With `#[entity(event_sourced)]` the events are stored that made the state. Messages are
+/// commands, which decide; events change.
+///
+/// ```ignore
+/// use casty::prelude::*;
+///
+/// #[message]
+/// #[derive(Default)]
+/// pub struct Account {
+///     balance: u64,
+///     #[transient]
+///     rates: Option<Rates>,
+/// }
+///
+/// #[entity(event_sourced, snapshot_every = 100)]
+/// impl Account {
+///     #[message]
+///     fn withdraw(&self, amount: u64) -> Result<Effect<Self, u64>, InsufficientFunds> {
+///         if self.balance < amount {
+///             return Err(InsufficientFunds { balance: self.balance });
+///         }
+///         Ok(Effect::persist(AccountEvent::Withdrawn { amount }).reply(|account| account.balance))
+///     }
+///
+///     #[message]
+///     fn balance(&self) -> u64 {
+///         self.balance
+///     }
+///
+///     /// The amount went out.
+///     #[event]
+///     fn withdrawn(&mut self, amount: u64) {
+///         self.balance -= amount;
+///     }
+/// }
+/// ```
+///
+/// A command takes `&self`, and what other message functions take; it may be `async`. It returns
+/// `Effect<Self, R>`, or `Result<Effect<Self, R>, E>`; the asker gets `R`, or `E`. A command that
+/// returns anything else only reads. An [`Effect`] names the events to persist, and what follows:
+/// the reply, which is made of the state after the events.
+///
+/// An `#[event]` function takes `&mut self` (or `&self`) and the event's arguments, and returns
+/// nothing. It is called when the event happens, and again whenever the entity is recovered: so it
+/// does nothing but change the state. The functions make `enum AccountEvent { Withdrawn { amount:
+/// u64 } }`. An event is stored with its name, its version, and its arguments by name, in
+/// MessagePack. Docs and `#[serde(..)]` attributes of an argument are moved to the event's field.
+///
+/// Hooks may take `&mut self` in a durable type. In an event-sourced one only `#[on_start]` and
+/// `#[on_restart]` may, to prepare transient fields: what they change besides is in no event.
+///
+/// The state must be `Serialize` and `Deserialize`: of it a snapshot is made, so that not all
+/// events have to be read again. Options `migrate` and `on_failure = resume` have no meaning for a
+/// stored type: its state is where its shard is, and after a failure it is read again.
+///
+/// ## Event-sourced state machines
+///
+/// ```ignore
+/// #[entity(event_sourced)]
+/// pub mod cart {
+///     // ..
+///     #[behavior]
+///     impl Active {
+///         #[message]
+///         fn checkout(&self) -> Effect<Cart, Receipt> {
+///             let receipt = self.receipt();
+///             Effect::persist(CartEvent::CheckedOut { receipt: receipt.clone() }).reply(|_| receipt)
+///         }
+///
+///         #[event]
+///         fn checked_out(self, receipt: Receipt) -> CheckedOut {
+///             CheckedOut { receipt }
+///         }
+///     }
+/// }
+/// ```
+///
+/// Commands stand in each state, take `&self` and `&Lot`, and return an effect of the machine.
+/// Transitions happen in events: an event function that takes `self` returns the next state, or a
+/// `OneOf`. One that takes `&mut self` stays. It may also take `&mut Lot`. A state need not have
+/// each event; one that is persisted in a state without it is a failure of the command.
+///
+/// After the events of a command that led to another state, `#[on_exit]` of the state where the
+/// command began runs, then `#[on_enter]` of the state where they ended, and its timers begin.
+/// These hooks take `&self` and `&Lot`. None of this happens when the entity is recovered: then
+/// `#[on_start]` runs, which each state may have, and the timers begin.
+///
+/// ## Events of older versions
+///
+/// | written | meaning |
+/// |---|---|
+/// | `#[event(name = "withdrawn")]` | the stored name; by default the function's name. It is never changed |
+/// | `#[event(version = 2)]` | the version of the arguments; by default 1 |
+/// | `#[upcast(from = 1)] fn withdrawn_v1(euros: u64) -> AccountEvent` | makes today's event of one of version 1, whose arguments it takes. The event is named by the function, with the version behind it |
+/// | `#[upcast(event = withdrawn, from = 1)]` | the same, for a function of any name |
+/// | `#[upcast(removed = "noted", from = 1)]` | reads an event that there is no function for any more, by its stored name |
+///
+/// An upcaster returns an event, several as `Vec<AccountEvent>`, one or none as
+/// `Option<AccountEvent>`, or nothing. It stands in the block of the type, or of a state; in a
+/// module it may be a function by itself. Each older version has its own: version 1 is not read by
+/// way of version 2. An argument that was added with `#[serde(default)]`, or dropped, needs no new
+/// version.
+///
+/// ## Transient fields
+///
+/// A field marked `#[transient]` is made anew by `Default`, and is in no snapshot, record, move or
+/// message: a cache, a handle. It works in types under [`macro@message`], and in states that derive
+/// serde's traits themselves. In any other type that derives them, write `#[serde(skip)]`.
+///
 /// [`Actor`]: https://docs.rs/casty/latest/casty/trait.Actor.html
 /// [`Call`]: https://docs.rs/casty/latest/casty/struct.Call.html
+/// [`Effect`]: https://docs.rs/casty/latest/casty/struct.Effect.html
 /// [`Entity`]: https://docs.rs/casty/latest/casty/trait.Entity.html
 /// [`Init`]: https://docs.rs/casty/latest/casty/trait.Init.html
 /// [`Wire`]: https://docs.rs/casty/latest/casty/trait.Wire.html
@@ -341,9 +465,9 @@ pub fn entity(options: TokenStream, item: TokenStream) -> TokenStream {
 /// spawned as `system.spawn(Door::from(Closed))`.
 ///
 /// Message functions, `#[init]`, hooks and options are those of [`macro@entity`], with two
-/// differences. An actor has no options `shards`, `passivate_after`, `max_active`, `migrate` and
-/// `role`. With `on_failure = escalate`, an actor that fails stops, and the failure becomes one of
-/// its parent.
+/// differences. An actor has no options `shards`, `passivate_after`, `max_active`, `migrate`,
+/// `durable`, `event_sourced`, `snapshot_every`, `retain` and `role`. With `on_failure = escalate`,
+/// an actor that fails stops, and the failure becomes one of its parent.
 #[proc_macro_attribute]
 pub fn actor(options: TokenStream, item: TokenStream) -> TokenStream {
     behavior::derive(behavior::Kind::Actor, options.into(), item.into()).into()
@@ -356,7 +480,8 @@ pub fn actor(options: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// On a struct or an enum, the attribute derives serde's `Serialize` and `Deserialize` through
 /// casty, so that the crate needs no dependency on serde. `#[serde(..)]` attributes work as usual.
-/// The only option is `crate = path`, the path at which the crate sees casty.
+/// A field with `#[transient]` does not travel, and is made anew by `Default` where the value
+/// arrives. The only option is `crate = path`, the path at which the crate sees casty.
 ///
 /// ```ignore
 /// use casty::prelude::*;

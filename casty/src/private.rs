@@ -189,6 +189,29 @@ pub fn thaw_unknown<S>(name: &str) -> Result<S, DecodeError> {
     )))
 }
 
+/// A field that is made anew at activation.
+#[diagnostic::on_unimplemented(
+    message = "a transient field of type `{Self}` cannot be made",
+    label = "has no `Default`",
+    note = "what is `#[transient]` is not written, and is made by `Default` when its value is read: derive `Default` for `{Self}`, or let the field be an `Option` of it"
+)]
+pub trait MadeAnew: Sized {
+    /// Its first value.
+    fn made_anew() -> Self;
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: Default> MadeAnew for T {
+    fn made_anew() -> Self {
+        T::default()
+    }
+}
+
+/// The value of a transient field.
+pub fn made_anew<T: MadeAnew>() -> T {
+    T::made_anew()
+}
+
 /// A value that can be part of an event.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be part of an event",
@@ -330,7 +353,8 @@ pub fn id<I: Id>(id: &EntityId) -> I {
     }
 }
 
-/// Whether the activation that starts is not one that has moved here: its state was just made.
+/// Whether the state of the activation that starts was just made. It was not, if the activation has
+/// moved here, or if the state was read from the store.
 pub fn is_made_here<A: Actor>(ctx: &Context<A>) -> bool {
     ctx.is_made_here()
 }

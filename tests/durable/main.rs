@@ -11,5 +11,6 @@ mod cluster;
 mod founded_anew;
 mod keys;
 mod local;
+mod machines;
 mod outputs;
 mod types;

@@ -3,6 +3,7 @@
 use casty::{
     __private::{EventSourced, Events, Retain, Storage},
     prelude::*,
+    reply::{Later, Promise},
 };
 
 #[message]
@@ -128,6 +129,87 @@ impl Thermometer {
             celsius: (fahrenheit - 32) * 5 / 9,
         })
     }
+}
+
+/// Each instance of a generic entity has events of its own.
+#[derive(Default, serde::Serialize, serde::Deserialize)]
+pub struct Shelf<T> {
+    things: Vec<T>,
+}
+
+#[entity(event_sourced)]
+impl<T: Wire + Default + Clone> Shelf<T> {
+    #[message]
+    fn put(&self, thing: T) -> Effect<Self, usize> {
+        Effect::persist(ShelfEvent::Placed { thing }).reply(|shelf| shelf.things.len())
+    }
+
+    /// What it has later.
+    #[message]
+    fn when(&self) -> Effect<Shelf<T>, Later<usize>> {
+        Effect::persist(ShelfEvent::Looked {}).reply(|shelf: &Self| {
+            let (promise, later) = Promise::new();
+            promise.reply(shelf.things.len());
+            later
+        })
+    }
+
+    #[event(name = "put", version = 2)]
+    fn placed(&mut self, thing: T) {
+        self.things.push(thing);
+    }
+
+    #[event]
+    fn looked(&self) {}
+
+    #[upcast(event = placed, from = 1)]
+    fn many(things: Vec<T>) -> Vec<ShelfEvent<T>> {
+        let put = |thing| ShelfEvent::Placed { thing };
+        things.into_iter().map(put).collect()
+    }
+}
+
+casty::host!(Shelf<String> as "shelf/text");
+
+#[entity(event_sourced, generic(T: Wire + Clone + Sync))]
+pub mod rack {
+    use super::*;
+
+    #[state(initial)]
+    #[derive(serde::Serialize, serde::Deserialize)]
+    pub struct Full<T> {
+        things: Vec<T>,
+    }
+
+    #[state]
+    #[derive(serde::Serialize, serde::Deserialize)]
+    pub struct Sold;
+
+    #[behavior]
+    impl<T: Wire + Clone + Sync> Full<T> {
+        #[init]
+        fn made() -> Self {
+            Self { things: Vec::new() }
+        }
+
+        #[message]
+        fn put(&self, thing: T) -> Effect<Rack<T>> {
+            Effect::persist_all([RackEvent::Placed { thing }, RackEvent::Sold {}])
+        }
+
+        #[event]
+        fn placed(&mut self, thing: T) {
+            self.things.push(thing);
+        }
+
+        #[event]
+        fn sold(self) -> Sold {
+            Sold
+        }
+    }
+
+    #[behavior(otherwise = reject)]
+    impl Sold {}
 }
 
 mod hidden {

@@ -64,8 +64,44 @@ pub mod lamp {
     }
 }
 
+#[actors::message(crate = crate::framework::actors)]
+#[derive(Default)]
+pub struct Account {
+    balance: u64,
+    #[transient]
+    cache: Option<u8>,
+}
+
+#[actors::entity(event_sourced, crate = crate::framework::actors)]
+impl Account {
+    #[message]
+    fn deposit(&self, item: Item) -> actors::Effect<Self, u64> {
+        actors::Effect::persist(AccountEvent::Deposited { item }).reply(|it| it.balance)
+    }
+
+    #[event]
+    fn deposited(&mut self, #[serde(rename = "what")] item: Item) {
+        self.balance += u64::from(item.0);
+        self.cache = None;
+    }
+}
+
+#[actors::entity(durable, crate = crate::framework::actors)]
+impl Item {
+    #[message]
+    fn set(&mut self, to: u8) {
+        self.0 = to;
+    }
+
+    #[init]
+    fn made() -> Self {
+        Self(1)
+    }
+}
+
 #[test]
 fn works() {
+    let _ = AccountRef::deposit;
     let _ = LampRef::switch;
     let _ = CounterRef::add;
     let _ = GreeterRef::greet;

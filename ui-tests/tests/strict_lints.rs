@@ -63,6 +63,113 @@ impl Counter {
     }
 }
 
+/// An account.
+#[message]
+#[derive(Debug, Default)]
+pub struct Account {
+    balance: u64,
+    #[transient]
+    cache: Option<u64>,
+}
+
+#[entity(event_sourced)]
+impl Account {
+    #[message]
+    fn deposit(&self, amount: u64) -> Result<Effect<Self, u64>, String> {
+        Ok(Effect::persist(AccountEvent::Deposited { amount }).reply(|account| account.balance))
+    }
+
+    #[message]
+    async fn note(&self, text: String) -> Effect<Self> {
+        Effect::persist(AccountEvent::Noted { text })
+    }
+
+    /// Money came in.
+    #[event(version = 2)]
+    fn deposited(&mut self, amount: u64) {
+        self.balance += amount;
+        self.cache = None;
+    }
+
+    #[event]
+    fn noted(&mut self, _text: String) {}
+
+    #[upcast(from = 1)]
+    fn deposited_v1(amount: u64) -> Option<AccountEvent> {
+        Some(AccountEvent::Deposited { amount })
+    }
+}
+
+/// A gate.
+#[entity(event_sourced)]
+pub mod gate {
+    use super::*;
+
+    /// What all states have.
+    #[state(common)]
+    #[message]
+    #[derive(Debug, Default)]
+    pub struct Log {
+        uses: u32,
+    }
+
+    /// It is shut.
+    #[state(initial)]
+    #[message]
+    #[derive(Debug, Default)]
+    pub struct Shut;
+
+    /// It is open.
+    #[state]
+    #[message]
+    #[derive(Debug)]
+    pub struct Open;
+
+    #[behavior(of(all))]
+    impl _ {
+        #[message]
+        fn push(&self) -> Effect<Gate> {
+            Effect::persist(GateEvent::Pushed {})
+        }
+    }
+
+    #[behavior]
+    impl Shut {
+        #[event]
+        fn pushed(self, log: &mut Log) -> Open {
+            log.uses += 1;
+            Open
+        }
+    }
+
+    #[behavior]
+    impl Open {
+        #[on_enter]
+        fn entered(&self, _: &Log) {}
+
+        #[event]
+        fn pushed(self) -> Shut {
+            Shut
+        }
+    }
+}
+
+/// A lamp.
+#[message]
+#[derive(Debug, Default)]
+pub struct Lamp {
+    is_on: bool,
+}
+
+#[entity(durable)]
+impl Lamp {
+    #[message]
+    fn flip(&mut self) -> bool {
+        self.is_on = !self.is_on;
+        self.is_on
+    }
+}
+
 /// Greets.
 #[derive(Debug)]
 pub struct Greeter;

@@ -91,7 +91,11 @@ impl Expansion<'_> {
         );
         let of = self.implement(
             quote!(#private::EventOf<#actor> for #event #params),
-            quote!(),
+            quote! {
+                fn own(self) -> Self {
+                    self
+                }
+            },
         );
         let applied = if self.behavior.is_machine() {
             self.applied_in_states()
@@ -332,6 +336,9 @@ impl Expansion<'_> {
 
     fn applied_in(&self, state: &State, handler: &EventHandler) -> TokenStream {
         let private = &self.private;
+        if !handler.is_sound {
+            return quote!(#private::not_compiled());
+        }
         let state_enum = self.state_enum();
         let ident = &state.ident;
         let call = self.apply_call(&quote!(#ident), &quote!(__state), handler);

@@ -43,7 +43,8 @@ const NO_TIMEOUT: &str = "a timeout of zero would fail every ask: \
 
 /// Why a function is no handler. The reason is reported.
 pub(super) enum Wrong {
-    /// It leaves the state, and its return type does not say for which.
+    /// It leaves the state, and its return type does not say for which; or it returns an effect
+    /// that is wrong. The compiler would report the return type as well.
     IsLost,
     Otherwise,
 }
@@ -70,13 +71,7 @@ pub(super) fn parse(
     receiver(scope, sig, errors);
     let (parameters, arguments) = parameters(scope, sig, internal, errors);
     let timer = timer::parse(scope, &options, &arguments, errors);
-    let Some((reply, outcome)) = returned(scope, sig, internal, errors) else {
-        return Err(if leaves(scope, sig) {
-            Wrong::IsLost
-        } else {
-            Wrong::Otherwise
-        });
-    };
+    let (reply, outcome) = returned(scope, sig, internal, errors)?;
     let (reply, guard) = guard::parse(
         &guard::Guarded {
             scope,
@@ -115,19 +110,13 @@ pub(super) fn parse(
     })
 }
 
-/// Whether the handler takes its state.
-fn leaves(scope: Scope<'_>, sig: &Signature) -> bool {
-    let receiver = sig.receiver().map(|receiver| &receiver.kind);
-    scope.machine.is_some() && matches!(receiver, Some(ReceiverKind::Value))
-}
-
 /// Reads the return type: the reply, and the next state.
 fn returned(
     scope: Scope<'_>,
     sig: &Signature,
     internal: bool,
     errors: &mut Errors,
-) -> Option<(Reply, Outcome)> {
+) -> Result<(Reply, Outcome), Wrong> {
     let receiver = sig.receiver();
     let by_value = receiver.filter(|it| matches!(it.kind, ReceiverKind::Value));
     let borrows = receiver.is_some_and(|it| matches!(it.kind, ReceiverKind::Reference(..)));
@@ -139,8 +128,8 @@ fn returned(
             internal,
         };
         let output = machine.aliases.resolve_output(&sig.output);
-        let (reply, transition) = from.parse(&output, errors)?;
-        return Some((reply, Outcome::Leaves(transition)));
+        let (reply, transition) = from.parse(&output, errors).ok_or(Wrong::IsLost)?;
+        return Ok((reply, Outcome::Leaves(transition)));
     }
     match effect::parse(scope, &sig.output, errors) {
         Decided::Effect(reply, _) if internal && !matches!(reply, Reply::Unit) => {
@@ -151,10 +140,10 @@ fn returned(
                     scope.effect().replace(", R", "")
                 ),
             );
-            return None;
+            return Err(Wrong::Otherwise);
         }
-        Decided::Effect(reply, outcome) => return Some((reply, outcome)),
-        Decided::Wrong => return None,
+        Decided::Effect(reply, outcome) => return Ok((reply, outcome)),
+        Decided::Wrong => return Err(Wrong::IsLost),
         Decided::Otherwise => {}
     }
     if let Some(ty) = types::returned(&sig.output) {
@@ -162,17 +151,17 @@ fn returned(
             && borrows
             && transition::is_misplaced(scope, machine, &machine.aliases.resolve(ty), errors)
         {
-            return None;
+            return Err(Wrong::Otherwise);
         }
         if internal {
             errors.at(
                 ty,
                 "an internal message has no asker: leave the return type out, or drop `internal`",
             );
-            return None;
+            return Err(Wrong::Otherwise);
         }
     }
-    Some(reply::parse(scope, &sig.output, errors))
+    Ok(reply::parse(scope, &sig.output, errors))
 }
 
 fn attributes(attrs: &[Attribute], errors: &mut Errors) {

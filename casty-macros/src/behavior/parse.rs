@@ -97,6 +97,7 @@ fn behavior(
     };
     let mut state = State::new(ident.clone(), actor.clone());
     block::functions(scope, functions, &mut state, errors);
+    block::without_results(&mut block.items, &state.lost);
     head.map(|_| Behavior {
         kind,
         settings,

@@ -4,10 +4,10 @@
 use proc_macro2::{Ident, TokenStream};
 use quote::{ToTokens, quote};
 use syn::{
-    Attribute, Field, Generics, ImplItemFn, Item, Path, Token, Type,
-    punctuated::Punctuated,
+    Attribute, Field, Generics, ImplItemFn, Item, Path, Type,
     spanned::Spanned,
     visit::{self, Visit},
+    visit_mut::{self, VisitMut},
 };
 
 use crate::{
@@ -16,6 +16,7 @@ use crate::{
     options::{Grammar, Known, Options},
     self_type::ReplaceSelf,
     text,
+    transient::{self, DropForms, Translate},
     types::{self, Travels},
 };
 
@@ -106,11 +107,17 @@ struct Found<'a> {
 fn wire_type(
     options: TokenStream,
     found: &Found<'_>,
-    item: &(impl ToTokens + VisitFields),
+    item: &(impl ToTokens + VisitFields + Clone),
     errors: &mut Errors,
 ) -> TokenStream {
     let before = errors.count();
     let casty = Options::parse(&WIRE_TYPE, options, errors).casty(errors);
+    let mut item = item.clone();
+    item.visit_fields_mut(&mut Translate {
+        casty: &casty,
+        errors,
+    });
+    let item = &item;
     if let Some(lifetime) = found.generics.lifetimes().next() {
         errors.at(
             lifetime,
@@ -127,6 +134,8 @@ fn wire_type(
     serde_derives(found.attrs, errors);
     if errors.count() > before {
         // Serde's errors about the same mistake would only follow.
+        let mut item = item.clone();
+        item.visit_fields_mut(&mut DropForms);
         return item.to_token_stream();
     }
     derived(&casty, found, item)
@@ -192,26 +201,14 @@ impl<'ast> Visit<'ast> for FieldTypes<'ast> {
 
 /// Reports serde's derives: `#[message]` adds them already.
 fn serde_derives(attrs: &[Attribute], errors: &mut Errors) {
-    for attribute in attrs
-        .iter()
-        .filter(|attribute| attribute.path().is_ident("derive"))
-    {
-        let derives = attribute.parse_args_with(Punctuated::<Path, Token![,]>::parse_terminated);
-        for derive in derives.iter().flatten() {
-            let is_serde = derive
-                .segments
-                .last()
-                .is_some_and(|last| last.ident == "Serialize" || last.ident == "Deserialize");
-            if is_serde {
-                errors.at(
-                    derive,
-                    format!(
-                        "`#[message]` derives `Serialize` and `Deserialize` already: drop `{}` here",
-                        text::of(derive)
-                    ),
-                );
-            }
-        }
+    for derive in attrs.iter().flat_map(transient::serde_derives) {
+        errors.at(
+            &derive,
+            format!(
+                "`#[message]` derives `Serialize` and `Deserialize` already: drop `{}` here",
+                text::of(&derive)
+            ),
+        );
     }
 }
 
@@ -232,16 +229,25 @@ impl<'ast> Visit<'ast> for Fields<'_> {
 
 trait VisitFields {
     fn visit_fields<'ast>(&'ast self, visitor: &mut impl Visit<'ast>);
+    fn visit_fields_mut(&mut self, visitor: &mut impl VisitMut);
 }
 
 impl VisitFields for syn::ItemStruct {
     fn visit_fields<'ast>(&'ast self, visitor: &mut impl Visit<'ast>) {
         visit::visit_item_struct(visitor, self);
     }
+
+    fn visit_fields_mut(&mut self, visitor: &mut impl VisitMut) {
+        visit_mut::visit_item_struct_mut(visitor, self);
+    }
 }
 
 impl VisitFields for syn::ItemEnum {
     fn visit_fields<'ast>(&'ast self, visitor: &mut impl Visit<'ast>) {
         visit::visit_item_enum(visitor, self);
+    }
+
+    fn visit_fields_mut(&mut self, visitor: &mut impl VisitMut) {
+        visit_mut::visit_item_enum_mut(visitor, self);
     }
 }

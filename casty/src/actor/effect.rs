@@ -26,15 +26,23 @@ pub trait Events: Sized + Send + 'static {
 /// An event of `E`. The compiler knows by it which entity an effect is of.
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no event of `{E}`",
+    message = "`{Self}` is no event of this entity",
     label = "not made by an `#[event]` function",
     note = "an effect persists events of its entity, such as `AccountEvent::Withdrawn {{ amount }}` of `Account`: \
             write an `#[event]` function for each, in the block with `#[entity(event_sourced)]`"
 )]
-pub trait EventOf<E>: Events {}
+pub trait EventOf<E: EventSourced>: Events {
+    /// The event, as one of `E`.
+    fn own(self) -> E::Event;
+}
 
 /// An entity whose state is made of events. `#[entity(event_sourced)]` implements it; do not
 /// implement it by hand.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not event-sourced",
+    label = "has no events to persist",
+    note = "write `#[entity(event_sourced)]` above its block or its module, and `#[event]` above the functions that change the state"
+)]
 pub trait EventSourced: Entity {
     /// Its events, such as `AccountEvent`.
     type Event: EventOf<Self>;
@@ -59,19 +67,13 @@ pub struct Effect<E: EventSourced, R = ()> {
 
 impl<E: EventSourced> Effect<E> {
     /// Persists an event.
-    pub fn persist<V: EventOf<E>>(event: V) -> Self
-    where
-        E: EventSourced<Event = V>,
-    {
-        Self::of(vec![event])
+    pub fn persist<V: EventOf<E>>(event: V) -> Self {
+        Self::of(vec![event.own()])
     }
 
     /// Persists several events as one: all of them are durable, or none.
-    pub fn persist_all<V: EventOf<E>>(events: impl IntoIterator<Item = V>) -> Self
-    where
-        E: EventSourced<Event = V>,
-    {
-        Self::of(events.into_iter().collect())
+    pub fn persist_all<V: EventOf<E>>(events: impl IntoIterator<Item = V>) -> Self {
+        Self::of(events.into_iter().map(EventOf::own).collect())
     }
 
     /// Persists nothing.

@@ -187,8 +187,8 @@ pub fn unpack<F: MessageForm>(bytes: &[u8]) -> Result<F, DecodeError> {
     }
 }
 
-/// Reads the fields alone of the message at `index` of [`Form::messages`]: a map in MessagePack that
-/// takes up all of `bytes`.
+/// Reads the fields alone of the message at `index` of [`Form::messages`]: a map in MessagePack
+/// that takes up all of `bytes`.
 pub fn unpack_fields<F: MessageForm>(index: usize, bytes: &[u8]) -> Result<F, DecodeError> {
     let mut fields = Packed::fields(bytes)?;
     let message = read_fields(index, &mut fields)?;

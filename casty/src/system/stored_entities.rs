@@ -105,7 +105,11 @@ impl Events for AccountEvent {
     }
 }
 
-impl private::EventOf<Account> for AccountEvent {}
+impl private::EventOf<Account> for AccountEvent {
+    fn own(self) -> Self {
+        self
+    }
+}
 
 impl Account {
     fn deposit(amount: i64) -> Effect<Self, i64> {

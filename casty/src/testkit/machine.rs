@@ -72,6 +72,9 @@ const ROUNDS_MAX: u32 = 10_000;
 /// assert_eq!(door.timers(), []);
 /// ```
 ///
+/// A stored type runs in it too: what its handlers change, or the events that its commands persist,
+/// is applied at once, and stored nowhere.
+///
 /// It runs on the thread of the test, in a system of its own with a paused clock. Time passes in
 /// [`advance`](Self::advance), and while a handler awaits it. What the actor sends to others goes
 /// to the entities and actors of that [`system`](Self::system).

@@ -19,7 +19,7 @@ use crate::{
     errors::Errors,
     fallback, names,
     options::{Grammar, Known, Options},
-    types,
+    transient, types,
 };
 
 static BEHAVIOR: Grammar = Grammar {
@@ -65,7 +65,8 @@ pub(in crate::behavior) fn parse(
         .generic
         .as_ref()
         .map(|(generics, _)| generics.clone());
-    let mut found = states::parse(&name, generic.as_ref(), items, errors);
+    transient::in_states(&settings.casty, items, errors);
+    let mut found = states::parse(&name, &settings, items, errors);
     found.is_sound &= every_parameter_is_used(&settings, &found, errors);
     let generics = generic.unwrap_or_default();
     let (_, params, _) = generics.split_for_impl();

@@ -4,7 +4,10 @@ use proc_macro2::{Ident, Span};
 use syn::{Attribute, GenericParam, Generics, Item, Type};
 
 use crate::{
-    behavior::model::{Common, State},
+    behavior::{
+        model::{Common, State},
+        settings::Settings,
+    },
     errors::Errors,
     fallback,
     options::{Grammar, Known, Options},
@@ -30,10 +33,11 @@ pub(super) struct Found {
 
 pub(super) fn parse(
     module: &Ident,
-    generic: Option<&Generics>,
+    settings: &Settings,
     items: &mut [Item],
     errors: &mut Errors,
 ) -> Found {
+    let generic = settings.generic.as_ref().map(|(generics, _)| generics);
     let mut found = Found {
         states: Vec::new(),
         common: None,
@@ -62,6 +66,12 @@ pub(super) fn parse(
                 options.span("survives").unwrap_or_else(Span::call_site),
                 "a state ends with the activation that fails, since a handler may have taken it: \
                  only data that is `common` to all states can survive",
+            );
+        }
+        if let (Some(span), true) = (options.span("survives"), settings.stored.is_some()) {
+            errors.at_span(
+                span,
+                "what is stored is read from the store after a failure, the common data with it: leave `survives` out",
             );
         }
         if let Some(second) = written.get(1) {

@@ -203,7 +203,8 @@ impl<A: Actor> Run<A> {
 
     /// The state, if it is stored as it is and has changed.
     fn changed_state(&mut self) -> Result<Option<WrittenState>, String> {
-        if A::STORAGE != Storage::State {
+        // A `testkit::Machine` has no store.
+        if A::STORAGE != Storage::State || self.settle.writer().is_none() {
             return Ok(None);
         }
         let Some(state) = self.freeze()? else {

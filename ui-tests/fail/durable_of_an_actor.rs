@@ -1,0 +1,17 @@
+use casty::prelude::*;
+
+#[message]
+#[derive(Default)]
+pub struct Counter {
+    value: u64,
+}
+
+#[actor(durable)]
+impl Counter {
+    #[message]
+    fn increment(&mut self) {
+        self.value += 1;
+    }
+}
+
+fn main() {}

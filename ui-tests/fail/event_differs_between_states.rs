@@ -1,0 +1,36 @@
+use casty::prelude::*;
+
+#[entity(event_sourced)]
+pub mod door {
+    use super::*;
+
+    #[state(initial)]
+    #[message]
+    #[derive(Default)]
+    pub struct Closed;
+
+    #[state]
+    #[message]
+    pub struct Open;
+
+    #[behavior]
+    impl Closed {
+        #[message]
+        fn push(&self) -> Effect<Door> {
+            Effect::persist(DoorEvent::Opened { by: 1 })
+        }
+
+        #[event]
+        fn opened(self, by: u8) -> Open {
+            Open
+        }
+    }
+
+    #[behavior(otherwise = reject)]
+    impl Open {
+        #[event]
+        fn opened(&mut self, by: u16) {}
+    }
+}
+
+fn main() {}

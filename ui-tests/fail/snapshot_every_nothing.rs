@@ -1,0 +1,17 @@
+use casty::prelude::*;
+
+#[message]
+#[derive(Default)]
+pub struct Counter {
+    value: u64,
+}
+
+#[entity(durable, snapshot_every = 0)]
+impl Counter {
+    #[message]
+    fn increment(&mut self) {
+        self.value += 1;
+    }
+}
+
+fn main() {}

@@ -1,0 +1,25 @@
+use casty::prelude::*;
+
+#[message]
+#[derive(Default)]
+pub struct Account {
+    balance: u64,
+}
+
+#[entity(event_sourced)]
+impl Account {
+    #[message]
+    fn deposit(&self, amount: u64) -> Effect<Self> {
+        Effect::persist(AccountEvent::Deposited { amount })
+    }
+
+    #[event]
+    fn deposited(&mut self, amount: u64) {
+        self.balance += amount;
+    }
+
+    #[event]
+    fn _deposited(&mut self) {}
+}
+
+fn main() {}

@@ -1,0 +1,27 @@
+use casty::prelude::*;
+
+#[message]
+#[derive(Default)]
+pub struct Account {
+    balance: u64,
+}
+
+#[entity(event_sourced)]
+impl Account {
+    #[message]
+    fn deposit(&self, amount: u64) -> Effect<Self> {
+        Effect::persist(AccountEvent::Deposited { amount })
+    }
+
+    #[event(version = 2)]
+    fn deposited(&mut self, amount: u64) {
+        self.balance += amount;
+    }
+
+    #[upcast(from = 1)]
+    async fn deposited_v1(amount: u64) -> AccountEvent {
+        AccountEvent::Deposited { amount }
+    }
+}
+
+fn main() {}
