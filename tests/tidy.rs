@@ -35,7 +35,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
 const TOP: &[&str] = &["system", "admin"];
 
 /// Modules of the public surface that only re-export. Nothing uses them but links in documentation.
-const FACADES: &[&str] = &["call", "member", "reply", "schedule", "shards", "spy"];
+const FACADES: &[&str] = &[
+    "call", "history", "listing", "member", "reply", "schedule", "shards", "spy",
+];
 
 /// What everybody may use.
 const BASE: &[&str] = &["id", "config", "error", "event", "infra", "tie"];

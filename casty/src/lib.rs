@@ -105,6 +105,19 @@ pub mod call {
     };
 }
 
+/// What is stored of one entity, record by record:
+/// [`ActorSystem::history`](crate::ActorSystem::history).
+pub mod history {
+    pub use crate::system::{
+        History, HistoryEntry, Recorded, RecordedEvent, RecordedState, Unreadable,
+    };
+}
+
+/// The entities of a type: [`ActorSystem::entities`](crate::ActorSystem::entities).
+pub mod listing {
+    pub use crate::system::{Entities, LastRecord, ListedEntity};
+}
+
 /// The members of a cluster, and what a node does when the cluster is divided.
 pub mod member {
     pub use crate::{

@@ -4,12 +4,17 @@
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
-    reason = "tests: tasks of their own"
+    unused_must_use,
+    reason = "tests: tasks of their own, and an answer that is not the point"
 )]
 
+mod accounts;
 mod cluster;
+mod erasure;
 mod founded_anew;
+mod history;
 mod keys;
+mod listing;
 mod local;
 mod machines;
 mod outputs;

@@ -3,6 +3,7 @@
 use std::{any::Any, fmt, sync::Arc};
 
 use futures_util::future::BoxFuture;
+use tokio::sync::oneshot;
 
 use crate::{
     actor::{
@@ -10,6 +11,7 @@ use crate::{
         cell::gate::Gate,
         context::watch::{WatchId, Watcher},
     },
+    error::StoredError,
     event::Terminated,
     id::EntityId,
     infra::printable::Printable,
@@ -111,7 +113,12 @@ pub(crate) enum Signal {
     Passivate(u32),
     /// It should have closed by now: messages that wait are not handled here any more.
     Overdue,
+    /// End, and erase what is stored of the entity. Answered by whether there was anything.
+    Erase(ErasureReply),
 }
+
+/// The way back for the outcome of an erasure.
+pub(crate) type ErasureReply = oneshot::Sender<Result<bool, StoredError>>;
 
 /// A child's report to its parent.
 #[derive(Clone, Debug, PartialEq, Eq)]

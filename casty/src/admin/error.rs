@@ -1,7 +1,7 @@
 use std::{fmt, net::SocketAddr, time::Duration};
 
 use super::{DrainProgress, StayingShard};
-use crate::id::MemberId;
+use crate::{error::StoredError, id::MemberId};
 
 /// Why an operation was not done, or not finished.
 ///
@@ -122,6 +122,18 @@ pub enum AdminError {
         stays: Vec<StayingShard>,
         /// How long the operation waited.
         after: Duration,
+    },
+    /// The entities could not be listed, read or erased. A store that is down may come back, and
+    /// nodes that do not answer may do so later: the operation may be repeated.
+    #[error(transparent)]
+    Stored(#[from] StoredError),
+    /// Nothing is stored of the entity.
+    #[error("nothing is stored of `{kind}/{id}`")]
+    NothingStored {
+        /// The wire name of its type.
+        kind: String,
+        /// Its id.
+        id: String,
     },
     /// The node was asked to go on alone, and did not serve in time. It may still do so: look at
     /// the members.

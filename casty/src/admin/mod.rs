@@ -24,6 +24,7 @@
 //! ```
 
 mod error;
+mod records;
 mod report;
 mod view;
 
@@ -43,6 +44,7 @@ use uuid::Uuid;
 use self::view::{Answered, View};
 pub use self::{
     error::{AdminError, Unreached},
+    records::{EventReport, RecordPages, RecordReport, StateReport},
     report::{
         DrainProgress, Drained, HomeReport, KindReport, MapVersion, MemberReport, Members,
         Outsider, Recovered, ShardHomes, ShardTotals, StayingShard,

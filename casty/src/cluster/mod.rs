@@ -23,6 +23,7 @@ pub(crate) mod node;
 pub(crate) mod parts;
 pub(crate) mod peers;
 pub(crate) mod process;
+pub(crate) mod reading;
 pub(crate) mod region;
 pub(crate) mod registry;
 mod requests;

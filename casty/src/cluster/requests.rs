@@ -10,6 +10,7 @@ use crate::{
         node::Node,
         peers::wire::{Answer, Call, Inspection, ProposalError, Request, Response, respond},
         process::Job,
+        reading::answer::answer_of,
     },
     infra::cancel::unless,
     transport::connection::Inlet,
@@ -83,6 +84,7 @@ async fn answer(node: &Node, call: Call) -> Answer {
             first,
             part,
         } => Answer::Received(receive_part(node, &kind, shard, epoch, first, part)),
+        Call::Read(read) => Answer::Read(answer_of(node, *read).await),
         call => node.current_membership().voter.answer(call).await,
     }
 }

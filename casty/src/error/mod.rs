@@ -6,6 +6,7 @@
 pub(crate) mod failure;
 mod key;
 pub(crate) mod send;
+mod stored;
 mod system;
 
 pub(crate) use self::{
@@ -14,5 +15,6 @@ pub(crate) use self::{
 };
 pub use self::{
     key::InvalidKey,
+    stored::StoredError,
     system::{ConnectError, JoinError, ShutdownError, StartError, StateDirError},
 };

@@ -9,6 +9,7 @@ mod error;
 pub(crate) mod event_form;
 pub(crate) mod form;
 mod packed;
+pub(crate) mod readable;
 #[cfg(test)]
 mod tests;
 pub(crate) mod wire;

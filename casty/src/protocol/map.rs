@@ -286,6 +286,13 @@ impl ClusterMap {
             .is_some_and(|m| m.status == Status::Up && m.kinds.iter().any(|name| name == kind))
     }
 
+    /// The owner of a shard, unless it is Down.
+    pub(crate) fn owner(&self, kind: &str, shard: ShardId) -> Option<&MemberId> {
+        let home = self.kinds.get(kind)?.get(shard.index())?;
+        let (id, member) = self.by_slot(home.owner?)?;
+        (!member.is_gone()).then_some(id)
+    }
+
     /// How many shards a member owns.
     pub(crate) fn owned(&self, slot: Slot) -> usize {
         let of =

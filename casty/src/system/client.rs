@@ -7,6 +7,8 @@ use tokio_util::sync::DropGuard;
 use super::{
     MemberInfo, MemberStatus,
     builder::{Built, SystemBuilder, carrier, fresh_seed, make_runtime},
+    entities::Entities,
+    history::History,
     shards::Shards,
     wait,
 };
@@ -15,8 +17,9 @@ use crate::{
     cluster::{
         client::Client,
         peers::{LocalMember, remote_actors::RemoteActors},
+        reading::reader::{self, EntityReader, HistoryReader},
     },
-    error::{ConnectError, JoinError, ShutdownError, StartError},
+    error::{ConnectError, JoinError, ShutdownError, StartError, StoredError},
     event::Events,
     id::{Incarnation, IntoId, MemberId, NodeId},
     infra::boxed::{Boxed, boxed},
@@ -119,6 +122,39 @@ impl ClusterClient {
         Shards {
             route: self.0.client.process.runtime.route::<E>(),
         }
+    }
+
+    /// The entities of a type. See [`ActorSystem::entities`](crate::ActorSystem::entities).
+    pub fn entities<E: Hosted>(&self) -> Entities<'static> {
+        let runtime = &self.0.client.process.runtime;
+        let route = runtime.route::<E>();
+        let shards = Some(route.shards().get());
+        let reader = EntityReader::new(route.name().to_owned(), shards);
+        let nodes = Box::new(self.0.client.clone());
+        Entities::new(nodes, runtime.node.clone(), reader)
+    }
+
+    /// What is stored of an entity. See [`ActorSystem::history`](crate::ActorSystem::history).
+    pub fn history<E: Hosted>(&self, id: impl IntoId<E::Key>) -> History<E> {
+        let runtime = &self.0.client.process.runtime;
+        let kind = runtime.route::<E>().name().to_owned();
+        let reader = HistoryReader::new(kind, id.into_entity_id());
+        let nodes = Box::new(self.0.client.clone());
+        History::new(nodes, runtime.clone(), reader)
+    }
+
+    /// Erases what is stored of an entity. See [`ActorSystem::erase`](crate::ActorSystem::erase).
+    ///
+    /// # Errors
+    /// [`StoredError`]. To erase twice is to erase once.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the entity may be erased all the same.
+    pub async fn erase<E: Hosted>(&self, id: impl IntoId<E::Key>) -> Result<bool, StoredError> {
+        let client = self.0.client.clone();
+        let kind = client.process.runtime.route::<E>().name().to_owned();
+        let id = id.into_entity_id();
+        boxed(async move { reader::erase(&client, &kind, &id).await }).await
     }
 
     /// The events of this client, from now on.

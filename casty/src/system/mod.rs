@@ -2,6 +2,8 @@
 
 mod builder;
 mod client;
+mod entities;
+mod history;
 mod journal;
 mod shards;
 #[cfg(test)]
@@ -21,11 +23,16 @@ use std::{
 use serde::Serialize;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-pub(crate) use self::builder::fresh_seed;
 pub use self::{
     builder::SystemBuilder,
     client::ClusterClient,
+    entities::{Entities, LastRecord, ListedEntity},
+    history::{History, HistoryEntry, Recorded, RecordedEvent, RecordedState, Unreadable},
     shards::{ShardEnvelope, Shards},
+};
+pub(crate) use self::{
+    builder::fresh_seed,
+    history::{OpenedRecord, Said},
 };
 use crate::{
     actor::{
@@ -36,11 +43,20 @@ use crate::{
         spy::{Scope, Spy},
     },
     cluster::{
-        failure::Failed, map_watch::MapWatch, membership::leave::leave, node::Node,
-        peers::remote_actors::RemoteActors, region::AnyRegion, registry::Registry,
+        failure::Failed,
+        map_watch::MapWatch,
+        membership::leave::leave,
+        node::Node,
+        peers::remote_actors::RemoteActors,
+        reading::{
+            nodes::{Alone, Nodes},
+            reader::{self, EntityReader, HistoryReader},
+        },
+        region::AnyRegion,
+        registry::Registry,
     },
     config::Settings,
-    error::{Failure, JoinError, ShutdownError, StartError},
+    error::{Failure, JoinError, ShutdownError, StartError, StoredError},
     event::{ActorPath, Events},
     id::{Incarnation, IntoId, MemberId, NodeId},
     infra::boxed::{Boxed, boxed},
@@ -180,6 +196,47 @@ impl ActorSystem {
     pub fn shards<E: Hosted>(&self) -> Shards<E> {
         Shards {
             route: self.0.runtime.route::<E>(),
+        }
+    }
+
+    /// The entities of a type: those that are active on some node, and those that are stored. They
+    /// are listed in pages: see [`Entities`].
+    pub fn entities<E: Hosted>(&self) -> Entities<'static> {
+        let route = self.0.runtime.route::<E>();
+        let shards = Some(route.shards().get());
+        let reader = EntityReader::new(route.name().to_owned(), shards);
+        Entities::new(self.nodes(), self.node_id().clone(), reader)
+    }
+
+    /// What is stored of an entity, record by record, in pages: see [`History`].
+    pub fn history<E: Hosted>(&self, id: impl IntoId<E::Key>) -> History<E> {
+        let kind = self.0.runtime.route::<E>().name().to_owned();
+        let reader = HistoryReader::new(kind, id.into_entity_id());
+        History::new(self.nodes(), self.0.runtime.clone(), reader)
+    }
+
+    /// Erases what is stored of an entity, as [`Effect::erase`](crate::Effect::erase) does: its
+    /// activation ends, its records are forgotten, and it begins anew with its next message. This
+    /// also erases an entity that cannot be read any more. Returns whether there was anything.
+    ///
+    /// # Errors
+    /// [`StoredError`]. To erase twice is to erase once.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the entity may be erased all the same.
+    pub async fn erase<E: Hosted>(&self, id: impl IntoId<E::Key>) -> Result<bool, StoredError> {
+        let kind = self.0.runtime.route::<E>().name().to_owned();
+        let (nodes, id) = (self.nodes(), id.into_entity_id());
+        boxed(async move { reader::erase(&*nodes, &kind, &id).await }).await
+    }
+
+    fn nodes(&self) -> Box<dyn Nodes> {
+        match &self.0.node {
+            Some(node) => Box::new(node.clone()),
+            None => Box::new(Alone {
+                runtime: self.0.runtime.clone(),
+                regions: self.0.regions.clone(),
+            }),
         }
     }
 

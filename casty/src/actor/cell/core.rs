@@ -338,15 +338,22 @@ impl Status {
             .unwrap_or_default()
     }
 
+    /// Whether the entity is to be erased.
+    pub(super) fn is_to_be_erased(&self) -> bool {
+        let rare = self.rare.as_ref();
+        rare.is_some_and(|rare| rare.signals.iter().any(|it| matches!(it, Signal::Erase(_))))
+    }
+
     pub(super) fn signal(&mut self, signal: Signal, core: &Core) -> Then {
         if self.phase == Phase::Closed {
             return Then::Nothing;
         }
+        let erases = matches!(signal, Signal::Erase(_));
         self.rare().signals.push_back(signal);
         core.signalled.store(true, Ordering::Relaxed);
         // A cell that rests has no activation to tell.
         match self.phase {
-            Phase::Resting => Then::Nothing,
+            Phase::Resting if !erases => Then::Nothing,
             _ => Then::Schedule,
         }
     }

@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
+
 use crate::{
     actor::{cell::gate::Gate, handle::AnyCell, runtime::Runtime, tasks::throttle::Throttle},
-    id::Epoch,
+    error::StoredError,
+    id::{EntityId, Epoch},
+    persistence::writer::Writer,
 };
 
 /// Where a cell lives, as far as that does not depend on the actor's type.
@@ -29,6 +33,16 @@ pub(crate) trait Host: Send + Sync + 'static {
     /// move, or is not worth a turn.
     fn packing(&self) -> Option<&Throttle> {
         None
+    }
+
+    /// What writes the record that erases an entity. `None`: nothing is stored of it.
+    fn eraser<'a>(
+        &'a self,
+        id: &'a EntityId,
+    ) -> BoxFuture<'a, Result<Option<Writer>, StoredError>> {
+        let _ = id;
+        let name = self.kind().to_owned();
+        Box::pin(async { Err(StoredError::NotStored { name }) })
     }
 
     /// The epoch under which the actor is here.

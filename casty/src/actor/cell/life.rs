@@ -300,7 +300,7 @@ impl dyn AnyActivation + '_ {
         })
     }
 
-    async fn end(&mut self, ending: Ending) {
+    pub(super) async fn end(&mut self, ending: Ending) {
         if self.settle().failed().is_some() {
             // It ends without its hooks.
             return self.not_stored().await;
@@ -421,7 +421,8 @@ impl dyn AnyActivation + '_ {
         let cell = self.cell();
         let mut interrupt = None;
         cell.with_status(&mut |status: &mut Status, is_empty| {
-            if !status.closing && (phase != Phase::Resting || is_empty) {
+            let rests = is_empty && !status.is_to_be_erased();
+            if !status.closing && (phase != Phase::Resting || rests) {
                 interrupt = Some(status.pause(phase));
             }
         });

@@ -14,6 +14,7 @@
 //! | [`life`], [`hooks`] | how an activation begins and ends, and what becomes of one that fails |
 //! | [`keyed`] | asks that are handled once, and their answers |
 //! | [`stored`] | what the handlers of a stored type have changed, and how it gets into the store |
+//! | [`erasure`] | how an entity is erased that an operator wants to be gone |
 //! | [`signals`] | what an actor is told besides messages |
 //! | [`core`], [`activation`], [`host`] | what does not depend on the type of the actor |
 //! | [`erased`] | how they reach what does |
@@ -22,6 +23,7 @@ mod activation;
 mod admission;
 mod core;
 mod erased;
+mod erasure;
 pub(crate) mod gate;
 pub(crate) mod hooks;
 mod host;

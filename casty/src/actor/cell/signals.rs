@@ -64,6 +64,7 @@ impl dyn AnyActivation + '_ {
                 let failure = not_handled_in_time(self.cell().host().runtime());
                 self.turn_away(&failure, None);
             }
+            Signal::Erase(erased) => self.erase(erased).await?,
         }
         ControlFlow::Continue(())
     }

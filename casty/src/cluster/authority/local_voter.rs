@@ -187,7 +187,7 @@ impl LocalVoter {
                 let answered = Box::pin(engine.answer(*call));
                 Answer::Raft(answered.await.map(Box::new))
             }
-            Call::Inspect | Call::Recover { .. } | Call::Receive { .. } => {
+            Call::Inspect | Call::Recover { .. } | Call::Receive { .. } | Call::Read(_) => {
                 Answer::Decided(Err(ProposalError::NotTheLeader { leader: None }))
             }
         }

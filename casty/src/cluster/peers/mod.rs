@@ -5,6 +5,7 @@
 //! [`PeerEvents`].
 
 pub(crate) mod calls;
+pub(crate) mod reads;
 pub(crate) mod remote_actors;
 pub(crate) mod wire;
 

@@ -8,8 +8,10 @@ use serde_bytes::ByteBuf;
 use crate::{
     cluster::{
         authority::raft::types::{RaftAnswer, RaftCall},
+        peers::reads::{Read, ReadAnswer},
         region::Piece,
     },
+    error::StoredError,
     id::{Epoch, MemberId, ShardId, Voter},
     message::codec,
     protocol::{
@@ -95,6 +97,8 @@ pub(crate) enum Call {
         /// Recover even if other members seem alive.
         force: bool,
     },
+    /// Asks about entities, or erases one.
+    Read(Box<Read>),
 }
 
 /// A node's knowledge of the cluster, and of itself.
@@ -135,6 +139,7 @@ pub(crate) enum Answer {
     /// back.
     Stamped(Stamp, Result<u64, ProposalError>),
     Raft(Result<Box<RaftAnswer>, String>),
+    Read(Result<ReadAnswer, StoredError>),
 }
 
 /// A proposal to the leader.

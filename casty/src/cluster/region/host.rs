@@ -3,9 +3,10 @@
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 
 use super::{
-    ShardRegion,
+    ShardRegion, erasure,
     local::{StayedState, address},
     recovery,
 };
@@ -19,8 +20,10 @@ use crate::{
         runtime::Runtime,
         tasks::throttle::Throttle,
     },
-    id::{Epoch, Id, ShardId},
+    error::StoredError,
+    id::{EntityId, Epoch, Id, ShardId},
     message::codec::EncodeError,
+    persistence::writer::Writer,
 };
 
 /// The host of one shard's entities, dropped with the last of them. A single reference count for
@@ -52,6 +55,18 @@ impl ShardHost {
 impl Host for ShardHost {
     fn runtime(&self) -> &Arc<Runtime> {
         &self.region.runtime
+    }
+
+    fn eraser<'a>(
+        &'a self,
+        id: &'a EntityId,
+    ) -> BoxFuture<'a, Result<Option<Writer>, StoredError>> {
+        let patience = self.region.runtime.patience();
+        Box::pin(erasure::writer(
+            self.region.local.log(self.shard),
+            id,
+            patience,
+        ))
     }
 
     fn kind(&self) -> &str {

@@ -2,7 +2,7 @@
 
 use std::{
     any::Any,
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BinaryHeap, HashMap},
     sync::{
         Arc, Mutex, MutexGuard, Weak,
         atomic::{AtomicU64, Ordering},
@@ -33,8 +33,7 @@ pub(super) trait EntityCell: Send + Sync {
 
     fn wake(self: Arc<Self>);
 
-    /// Ends the activation, unless it has been used since `used`.
-    fn passivate(self: Arc<Self>, used: u32);
+    fn signal(self: Arc<Self>, signal: Signal);
 
     fn seal(&self);
 
@@ -64,8 +63,8 @@ impl<E: Entity> EntityCell for Cell<E> {
         Self::wake(&self);
     }
 
-    fn passivate(self: Arc<Self>, used: u32) {
-        self.signal(Signal::Passivate(used));
+    fn signal(self: Arc<Self>, signal: Signal) {
+        Self::signal(&self, signal);
     }
 
     fn seal(&self) {
@@ -222,7 +221,7 @@ impl LocalShards {
             policy.max_active,
         );
         for (used, cell) in chosen {
-            cell.passivate(used);
+            cell.signal(Signal::Passivate(used));
         }
     }
 
@@ -230,6 +229,32 @@ impl LocalShards {
     pub(super) fn active(&self) -> u64 {
         let shards = self.shards.iter();
         shards.map(|shard| lock(shard).cells.len() as u64).sum()
+    }
+
+    /// The first active entities of a shard after `after` whose ids begin with `prefix`, in order.
+    pub(super) fn active_in(
+        &self,
+        shard: ShardId,
+        after: Option<&EntityId>,
+        prefix: &str,
+        limit: usize,
+    ) -> Vec<EntityId> {
+        let Some(local) = self.get(shard) else {
+            return Vec::new();
+        };
+        let ids = local.cells.keys();
+        let ids = ids.filter(|id| after.is_none_or(|after| *id > after));
+        let mut first = BinaryHeap::new();
+        for id in ids.filter(|id| id.as_str().starts_with(prefix)) {
+            if first.len() < limit {
+                first.push(id.clone());
+            } else if let Some(mut last) = first.peek_mut()
+                && id < &*last
+            {
+                *last = id.clone();
+            }
+        }
+        first.into_sorted_vec()
     }
 
     /// One more entity is active.

@@ -8,6 +8,7 @@
 //! knows its type by an [`EntityType`]. Only the hot paths are generic: the routes of
 //! [outward], and [`Incoming`].
 
+mod erasure;
 mod homes;
 mod host;
 mod idle;
@@ -56,7 +57,7 @@ use crate::{
         runtime::Runtime,
     },
     config::Settings,
-    error::Failure,
+    error::{Failure, StoredError},
     event::ActorPath,
     id::{CatalogEntry, EntityId, Epoch, ShardId},
     infra::{published::Published, sync::lock, wall_clock},
@@ -118,6 +119,33 @@ pub(crate) trait AnyRegion: Send + Sync {
 
     /// Fails the messages to these shards: none of them will get a home.
     fn handle_no_home(&self, shards: &[ShardId], failure: &Failure);
+
+    /// Whether its entities are stored.
+    fn is_stored(&self) -> bool;
+
+    /// The shard of an entity.
+    fn shard(&self, id: &EntityId) -> ShardId;
+
+    /// Whether this node owns a shard.
+    fn owns(&self, shard: ShardId) -> bool;
+
+    /// The first active entities of a shard after `after` whose ids begin with `prefix`, in the
+    /// order of their ids.
+    fn active_in(
+        &self,
+        shard: ShardId,
+        after: Option<&EntityId>,
+        prefix: &str,
+        limit: usize,
+    ) -> Vec<EntityId>;
+
+    /// Ends an entity, and erases what is stored of it. Resolves to whether there was anything, or
+    /// to `None` if the shard takes no messages here.
+    fn erase<'a>(
+        &'a self,
+        shard: ShardId,
+        id: &'a EntityId,
+    ) -> BoxFuture<'a, Option<Result<bool, StoredError>>>;
 
     /// The shards for whose homes messages wait.
     fn waiting(&self) -> Vec<ShardId>;
@@ -532,6 +560,36 @@ impl AnyRegion for ShardRegion {
                 }
             }
         }
+    }
+
+    fn is_stored(&self) -> bool {
+        self.entity_type.is_stored
+    }
+
+    fn shard(&self, id: &EntityId) -> ShardId {
+        id.shard(self.shards)
+    }
+
+    fn owns(&self, shard: ShardId) -> bool {
+        self.local.epoch_of_owner(shard).is_some()
+    }
+
+    fn active_in(
+        &self,
+        shard: ShardId,
+        after: Option<&EntityId>,
+        prefix: &str,
+        limit: usize,
+    ) -> Vec<EntityId> {
+        self.local.active_in(shard, after, prefix, limit)
+    }
+
+    fn erase<'a>(
+        &'a self,
+        shard: ShardId,
+        id: &'a EntityId,
+    ) -> BoxFuture<'a, Option<Result<bool, StoredError>>> {
+        Box::pin(self.erase_entity(shard, id))
     }
 
     fn waiting(&self) -> Vec<ShardId> {

@@ -1,0 +1,113 @@
+//! What a reader asks a node about the entities of a type, and the answers.
+
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+
+use crate::id::{EntityId, ShardId};
+
+/// A question about entities, or an erasure.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Read {
+    /// A page of the entities of a type.
+    Entities {
+        kind: String,
+        filter: Filter,
+        /// The shards to look at, each with the last entity that the reader knows already.
+        shards: Vec<(ShardId, Option<EntityId>)>,
+        /// How many entities.
+        limit: u32,
+    },
+    /// A page of the records of an entity.
+    History {
+        kind: String,
+        id: EntityId,
+        /// The number of the last record that the reader knows already.
+        after: u64,
+        /// How many records.
+        limit: u32,
+    },
+    /// Erases what is stored of an entity.
+    Erase { kind: String, id: EntityId },
+}
+
+/// Which entities are listed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Filter {
+    pub(crate) which: Which,
+    /// What their ids begin with.
+    pub(crate) prefix: String,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Which {
+    #[default]
+    All,
+    /// Those that are active. The store is not read.
+    Active,
+    /// Those that are stored.
+    Stored,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum ReadAnswer {
+    /// Of each shard that the node got to.
+    Entities(Vec<ShardEntities>),
+    /// No records: there are no more.
+    History(Vec<PastRecord>),
+    /// Whether there was anything to erase.
+    Erased(bool),
+    /// The shard is not this node's.
+    Elsewhere,
+}
+
+/// Entities of one shard, in the order of their ids as bytes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ShardEntities {
+    pub(crate) shard: ShardId,
+    pub(crate) entities: Vec<SeenEntity>,
+    pub(crate) rest: Rest,
+}
+
+/// What there is of a shard besides the entities of an answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Rest {
+    Nothing,
+    /// What comes after this entity, which need not exist.
+    After(EntityId),
+    /// The shard is not this node's.
+    Elsewhere,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SeenEntity {
+    pub(crate) id: EntityId,
+    /// Whether it is active on the node that answers.
+    pub(crate) active: bool,
+    pub(crate) stored: Option<Newest>,
+}
+
+/// The last record of an entity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Newest {
+    pub(crate) seq: u64,
+    /// Milliseconds since the Unix epoch.
+    pub(crate) at: u64,
+}
+
+/// A record as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PastRecord {
+    pub(crate) seq: u64,
+    pub(crate) position: u64,
+    /// Milliseconds since the Unix epoch.
+    pub(crate) at: u64,
+    pub(crate) body: PastBody,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum PastBody {
+    /// Empty once it was forgotten.
+    Whole(ByteBuf),
+    /// It has so many bytes, which is more than a node sends.
+    TooLarge(u64),
+}

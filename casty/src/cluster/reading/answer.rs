@@ -1,0 +1,287 @@
+//! What a node answers to a reader.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::BoxFuture;
+use tokio::time::{Instant, timeout};
+
+use super::shard::{self, Shard};
+use crate::{
+    actor::runtime::Runtime,
+    cluster::{
+        node::Node,
+        peers::reads::{
+            Filter, PastBody, PastRecord, Read, ReadAnswer, Rest, ShardEntities, Which,
+        },
+        region::{AnyRegion, Mesh as _},
+    },
+    error::StoredError,
+    id::{EntityId, ShardId},
+    persistence::{Journal, JournalError, Log, Page, Record, StoredEntity, store::Store},
+    protocol::map::ClusterMap,
+};
+
+/// The most entities, and records, of one answer.
+pub(crate) const LIMIT_MAX: usize = 512;
+
+/// How many bytes of ids, or of records, an answer has, about. It has at least one of them.
+const BYTES_MAX: usize = 256 * 1024;
+
+/// How long one read of the store may take, and after how long an answer says what it has.
+const STORE_WITHIN: Duration = Duration::from_secs(5);
+const ANSWER_AFTER: Duration = Duration::from_secs(1);
+
+/// The longest record that is sent: what a frame can carry, with room to spare.
+const RECORD_BYTES_MAX: usize = 6 * 1024 * 1024;
+
+/// A node, for readers.
+pub(crate) struct Answerer<'a> {
+    pub(crate) runtime: &'a Runtime,
+    pub(crate) regions: &'a [Arc<dyn AnyRegion>],
+    /// The types that this node hosts.
+    pub(crate) hosts: &'a (dyn Fn(&str) -> bool + Sync),
+    /// `None` in a system without a network: it has all shards.
+    pub(crate) map: Option<Arc<ClusterMap>>,
+    /// Has a home found for a shard.
+    pub(crate) find_home: &'a (dyn Fn(u16, ShardId) + Sync),
+}
+
+impl Answerer<'_> {
+    pub(crate) async fn answer(&self, read: Read) -> Result<ReadAnswer, StoredError> {
+        match read {
+            Read::Entities {
+                kind,
+                filter,
+                shards,
+                limit,
+            } => self.entities(&kind, &filter, shards, limit).await,
+            Read::History {
+                kind,
+                id,
+                after,
+                limit,
+            } => self.history(&kind, &id, after, limit).await,
+            Read::Erase { kind, id } => self.erase(&kind, &id).await,
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        self.runtime.patience().min(STORE_WITHIN)
+    }
+
+    fn region(&self, kind: &str) -> Result<(u16, &dyn AnyRegion), StoredError> {
+        let unknown = || StoredError::UnknownEntity {
+            name: kind.to_owned(),
+            known: Vec::new(),
+        };
+        let mut numbered = (0_u16..).zip(self.regions);
+        let found = numbered.find(|(_, region)| region.name() == kind && (self.hosts)(kind));
+        let (number, region) = found.ok_or_else(unknown)?;
+        Ok((number, &**region))
+    }
+
+    /// The store of a type. `None` if the type is not stored.
+    fn store(&self, region: &dyn AnyRegion) -> Option<&Store> {
+        let store = self.runtime.store()?;
+        region.is_stored().then_some(&**store)
+    }
+
+    /// The same, of a type that has to be stored.
+    fn store_of(&self, kind: &str) -> Result<(&dyn AnyRegion, &Store), StoredError> {
+        let (_, region) = self.region(kind)?;
+        let store = self.store(region).ok_or_else(|| StoredError::NotStored {
+            name: kind.to_owned(),
+        })?;
+        Ok((region, store))
+    }
+
+    async fn entities(
+        &self,
+        kind: &str,
+        filter: &Filter,
+        shards: Vec<(ShardId, Option<EntityId>)>,
+        limit: u32,
+    ) -> Result<ReadAnswer, StoredError> {
+        let (_, region) = self.region(kind)?;
+        let store = self.store(region);
+        if store.is_none() && filter.which == Which::Stored {
+            let name = kind.to_owned();
+            return Err(StoredError::NotStored { name });
+        }
+        let mut room = usize::try_from(limit).map_or(LIMIT_MAX, |limit| limit.clamp(1, LIMIT_MAX));
+        let (mut answer, mut bytes) = (Vec::new(), 0);
+        let begun = Instant::now();
+        for (shard, after) in shards {
+            let is_late = !answer.is_empty() && begun.elapsed() >= ANSWER_AFTER;
+            if room == 0 || bytes >= BYTES_MAX || is_late {
+                break;
+            }
+            let looked_at = LookedAt {
+                region,
+                journal: store.map(Store::journal),
+                log: log(kind, shard),
+                shard,
+                patience: self.patience(),
+            };
+            let is_here = || self.has(region, kind, shard);
+            // Ids are long enough for some to be over the bound.
+            let limit = room.min((BYTES_MAX - bytes) / 128 + 1);
+            let (mut entities, mut rest) = (Vec::new(), Rest::Elsewhere);
+            if is_here() {
+                (entities, rest) = shard::page(&looked_at, filter, after, limit).await?;
+                // It may have left while the store was read.
+                if !is_here() {
+                    (entities, rest) = (Vec::new(), Rest::Elsewhere);
+                }
+            }
+            room -= entities.len();
+            bytes += entities
+                .iter()
+                .map(|it| it.id.as_str().len() + 32)
+                .sum::<usize>();
+            answer.push(ShardEntities {
+                shard,
+                entities,
+                rest,
+            });
+        }
+        Ok(ReadAnswer::Entities(answer))
+    }
+
+    /// Whether this node answers for a shard: it is the owner, or there is none.
+    fn has(&self, region: &dyn AnyRegion, kind: &str, shard: ShardId) -> bool {
+        region.owns(shard)
+            || self
+                .map
+                .as_ref()
+                .is_some_and(|map| map.owner(kind, shard).is_none())
+    }
+
+    async fn history(
+        &self,
+        kind: &str,
+        id: &EntityId,
+        after: u64,
+        limit: u32,
+    ) -> Result<ReadAnswer, StoredError> {
+        let (region, store) = self.store_of(kind)?;
+        id.check()?;
+        let log = log(kind, region.shard(id));
+        let page = Page {
+            records: usize::try_from(limit).map_or(LIMIT_MAX, |limit| limit.clamp(1, LIMIT_MAX)),
+            bytes: BYTES_MAX,
+        };
+        let reading = store.journal().read_entity(&log, id, after, page);
+        let records = in_time(self.patience(), reading).await?;
+        let mut bytes = 0;
+        let fits = |record: &PastRecord| {
+            let before = bytes;
+            if let PastBody::Whole(body) = &record.body {
+                bytes += body.len();
+            }
+            before == 0 || bytes <= RECORD_BYTES_MAX
+        };
+        let records = records.into_iter().map(past).take_while(fits);
+        Ok(ReadAnswer::History(records.collect()))
+    }
+
+    async fn erase(&self, kind: &str, id: &EntityId) -> Result<ReadAnswer, StoredError> {
+        let (region, _) = self.store_of(kind)?;
+        id.check()?;
+        let shard = region.shard(id);
+        if let Some(erased) = region.erase(shard, id).await {
+            return erased.map(ReadAnswer::Erased);
+        }
+        let owner = self.map.as_ref().and_then(|map| map.owner(kind, shard));
+        if owner.is_none() {
+            let (number, _) = self.region(kind)?;
+            (self.find_home)(number, shard);
+        }
+        Ok(ReadAnswer::Elsewhere)
+    }
+}
+
+/// What a node answers.
+pub(crate) async fn answer_of(node: &Node, read: Read) -> Result<ReadAnswer, StoredError> {
+    let answerer = Answerer {
+        runtime: &node.process.runtime,
+        regions: &node.regions,
+        hosts: &|kind| node.hosted.iter().any(|entry| entry.name == kind),
+        map: node.map.get(),
+        find_home: &|kind, shard| node.homes.resolve(kind, shard),
+    };
+    answerer.answer(read).await
+}
+
+fn log(kind: &str, shard: ShardId) -> Log {
+    Log {
+        kind: kind.into(),
+        shard: shard.0,
+    }
+}
+
+fn past(record: Record) -> PastRecord {
+    let Record {
+        position,
+        seq,
+        at,
+        body,
+        ..
+    } = record;
+    let body = if body.len() > RECORD_BYTES_MAX {
+        PastBody::TooLarge(body.len() as u64)
+    } else {
+        PastBody::Whole(body.to_vec().into())
+    };
+    PastRecord {
+        seq,
+        position,
+        at,
+        body,
+    }
+}
+
+/// An answer of the store.
+async fn in_time<T>(
+    patience: Duration,
+    answer: impl Future<Output = Result<T, JournalError>>,
+) -> Result<T, StoredError> {
+    match timeout(patience, answer).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(JournalError::Unavailable { reason })) => Err(StoredError::Unavailable { reason }),
+        Ok(Err(JournalError::Unusable { reason })) => Err(StoredError::Unusable { reason }),
+        Err(_) => Err(StoredError::Unavailable {
+            reason: format!("it has not answered within {patience:?}"),
+        }),
+    }
+}
+
+/// One shard of a type, as this node has it.
+struct LookedAt<'a> {
+    region: &'a dyn AnyRegion,
+    /// `None` if the type is not stored.
+    journal: Option<&'a dyn Journal>,
+    log: Log,
+    shard: ShardId,
+    patience: Duration,
+}
+
+impl Shard for LookedAt<'_> {
+    fn active(&self, after: Option<&EntityId>, prefix: &str, limit: usize) -> Vec<EntityId> {
+        self.region.active_in(self.shard, after, prefix, limit)
+    }
+
+    fn stored<'a>(
+        &'a self,
+        after: Option<&'a EntityId>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<StoredEntity>, StoredError>> {
+        Box::pin(async move {
+            let Some(journal) = self.journal else {
+                return Ok(Vec::new());
+            };
+            let reading = journal.entities(&self.log, after, limit);
+            in_time(self.patience, reading).await
+        })
+    }
+}

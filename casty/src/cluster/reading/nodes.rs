@@ -1,0 +1,173 @@
+//! The ways of a reader to the nodes: of a system, and of a client.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::BoxFuture;
+use tokio::time::timeout;
+
+use super::answer::{Answerer, answer_of};
+use crate::{
+    actor::runtime::Runtime,
+    cluster::{
+        client::Client,
+        map_watch::MapWatch,
+        node::Node,
+        peers::{
+            Peers,
+            reads::{Read, ReadAnswer},
+            wire::{Answer, Call},
+        },
+        region::AnyRegion,
+    },
+    error::StoredError,
+    id::MemberId,
+    protocol::map::ClusterMap,
+    transport::{handshake::Lane, link::Peer},
+};
+
+/// How long a node may take to answer. It answers for its store within
+/// [`Settings::resolve_timeout`](crate::Settings::resolve_timeout).
+const ANSWER_WITHIN: Duration = Duration::from_secs(15);
+
+/// The pause before the nodes are asked again, unless the map changes.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Why a node was asked in vain.
+#[derive(Debug)]
+pub(crate) enum InVain {
+    /// It answered that it cannot.
+    Refused(StoredError),
+    /// It did not answer. Another try, or another node, may do better.
+    Silent(String),
+}
+
+/// The nodes, for a reader.
+pub(crate) trait Nodes: Send + Sync {
+    /// The present map. `None` in a system without a network.
+    fn map(&self) -> Result<Option<Arc<ClusterMap>>, StoredError>;
+
+    /// This process, if it is a member.
+    fn me(&self) -> Option<MemberId>;
+
+    /// Asks a member; `None` is this process.
+    fn ask<'a>(
+        &'a self,
+        asked: Option<Peer>,
+        read: Read,
+    ) -> BoxFuture<'a, Result<ReadAnswer, InVain>>;
+
+    /// Waits until the map has changed, for a moment at most.
+    fn later(&self) -> BoxFuture<'_, ()>;
+}
+
+/// Asks another process.
+pub(crate) async fn ask_peer(peers: &Peers, peer: &Peer, read: Read) -> Result<ReadAnswer, InVain> {
+    let call = Call::Read(Box::new(read));
+    // Answers may be large.
+    let answer = peers.call_on(Lane::Bulk, peer, call, ANSWER_WITHIN).await;
+    match answer {
+        Ok(Answer::Read(answer)) => answer.map_err(InVain::Refused),
+        Ok(_) => Err(InVain::Silent("it has too much to do".to_owned())),
+        Err(error) => Err(InVain::Silent(error.to_string())),
+    }
+}
+
+async fn change(map: &MapWatch) {
+    let seen = map.get();
+    // Either way they are asked again.
+    let _ = timeout(PAUSE, map.newer_than(seen.as_deref())).await;
+}
+
+fn known(map: &MapWatch) -> Result<Option<Arc<ClusterMap>>, StoredError> {
+    let none = || StoredError::Unreachable {
+        reason: "this process is in no cluster at present".to_owned(),
+    };
+    map.get().map(Some).ok_or_else(none)
+}
+
+/// A system without a network.
+pub(crate) struct Alone {
+    pub(crate) runtime: Arc<Runtime>,
+    pub(crate) regions: Vec<Arc<dyn AnyRegion>>,
+}
+
+impl Nodes for Alone {
+    fn map(&self) -> Result<Option<Arc<ClusterMap>>, StoredError> {
+        Ok(None)
+    }
+
+    fn me(&self) -> Option<MemberId> {
+        None
+    }
+
+    fn ask<'a>(&'a self, _: Option<Peer>, read: Read) -> BoxFuture<'a, Result<ReadAnswer, InVain>> {
+        Box::pin(async move {
+            let answerer = Answerer {
+                runtime: &self.runtime,
+                regions: &self.regions,
+                hosts: &|_| true,
+                map: None,
+                find_home: &|_, _| {},
+            };
+            answerer.answer(read).await.map_err(InVain::Refused)
+        })
+    }
+
+    fn later(&self) -> BoxFuture<'_, ()> {
+        Box::pin(tokio::time::sleep(PAUSE))
+    }
+}
+
+impl Nodes for Arc<Node> {
+    fn map(&self) -> Result<Option<Arc<ClusterMap>>, StoredError> {
+        known(&self.map)
+    }
+
+    fn me(&self) -> Option<MemberId> {
+        Some(self.peers.local().member.clone())
+    }
+
+    fn ask<'a>(
+        &'a self,
+        asked: Option<Peer>,
+        read: Read,
+    ) -> BoxFuture<'a, Result<ReadAnswer, InVain>> {
+        Box::pin(async move {
+            match asked {
+                None => answer_of(self, read).await.map_err(InVain::Refused),
+                Some(peer) => ask_peer(&self.peers, &peer, read).await,
+            }
+        })
+    }
+
+    fn later(&self) -> BoxFuture<'_, ()> {
+        Box::pin(change(&self.map))
+    }
+}
+
+impl Nodes for Arc<Client> {
+    fn map(&self) -> Result<Option<Arc<ClusterMap>>, StoredError> {
+        known(&self.map)
+    }
+
+    fn me(&self) -> Option<MemberId> {
+        None
+    }
+
+    fn ask<'a>(
+        &'a self,
+        asked: Option<Peer>,
+        read: Read,
+    ) -> BoxFuture<'a, Result<ReadAnswer, InVain>> {
+        Box::pin(async move {
+            let Some(peer) = asked else {
+                return Err(InVain::Silent("a client hosts nothing".to_owned()));
+            };
+            ask_peer(&self.peers, &peer, read).await
+        })
+    }
+
+    fn later(&self) -> BoxFuture<'_, ()> {
+        Box::pin(change(&self.map))
+    }
+}

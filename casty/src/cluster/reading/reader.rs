@@ -1,0 +1,383 @@
+//! Reads the entities of a type, and what is stored of one, from the nodes that have them.
+
+use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{
+    answer::LIMIT_MAX,
+    nodes::{InVain, Nodes},
+};
+use crate::{
+    cluster::peers::reads::{
+        Filter, Newest, PastRecord, Read, ReadAnswer, Rest, SeenEntity, ShardEntities,
+    },
+    error::StoredError,
+    id::{EntityId, MemberId, NodeId, ShardId},
+    protocol::map::ClusterMap,
+    transport::link::Peer,
+};
+
+/// How long a reader goes on asking without an answer.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How many shards a reader works on at a time.
+const SHARDS_AT_A_TIME: u32 = 256;
+
+/// An entity that a reader has found.
+pub(crate) struct FoundEntity {
+    pub(crate) id: EntityId,
+    pub(crate) shard: ShardId,
+    /// The node on which it is active. Without a name: this one.
+    pub(crate) active_on: Option<Option<NodeId>>,
+    pub(crate) stored: Option<Newest>,
+}
+
+/// Tries until there is an answer, or until none came for too long.
+struct Tries {
+    until: Instant,
+    count: usize,
+    reason: String,
+}
+
+impl Tries {
+    fn new() -> Self {
+        Self {
+            until: Instant::now() + PATIENCE,
+            count: 0,
+            reason: String::new(),
+        }
+    }
+
+    /// There was no answer. Another try comes after a moment.
+    async fn again(&mut self, nodes: &dyn Nodes, reason: String) -> Result<(), StoredError> {
+        self.reason = reason;
+        self.count += 1;
+        if Instant::now() >= self.until {
+            let reason = std::mem::take(&mut self.reason);
+            return Err(StoredError::Unreachable { reason });
+        }
+        nodes.later().await;
+        Ok(())
+    }
+}
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Asked {
+    /// This process.
+    Here,
+    Member(MemberId),
+}
+
+impl Asked {
+    fn peer(&self, map: Option<&ClusterMap>) -> Option<Peer> {
+        let Self::Member(member) = self else {
+            return None;
+        };
+        Some(Peer {
+            address: map?.member(member)?.address,
+            member: Some(member.clone()),
+        })
+    }
+
+    fn node(&self) -> Option<NodeId> {
+        match self {
+            Self::Here => None,
+            Self::Member(member) => Some(member.node.clone()),
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::Here => "this node".to_owned(),
+            Self::Member(member) => format!("`{member}`"),
+        }
+    }
+}
+
+/// The members that answer for a shard of a type. Only its owner, if it has one.
+struct Answerers<'a> {
+    nodes: &'a dyn Nodes,
+    map: Option<&'a ClusterMap>,
+    kind: &'a str,
+}
+
+impl Answerers<'_> {
+    fn asked(&self, member: &MemberId) -> Asked {
+        if self.nodes.me().as_ref() == Some(member) {
+            Asked::Here
+        } else {
+            Asked::Member(member.clone())
+        }
+    }
+
+    /// The member to ask about a shard, at this try.
+    fn of(&self, shard: ShardId, attempt: usize) -> Option<Asked> {
+        let Some(map) = self.map else {
+            return Some(Asked::Here);
+        };
+        match map.owner(self.kind, shard) {
+            Some(owner) => Some(self.asked(owner)),
+            None => self.any(attempt),
+        }
+    }
+
+    /// Some member that hosts the type: this process, if it does.
+    fn any(&self, attempt: usize) -> Option<Asked> {
+        let Some(map) = self.map else {
+            return Some(Asked::Here);
+        };
+        let hosts = map.up().filter(|id| map.hosts(id, self.kind));
+        let mut hosts: Vec<Asked> = hosts.map(|id| self.asked(id)).collect();
+        hosts.sort();
+        let at = attempt.checked_rem(hosts.len())?;
+        Some(hosts.swap_remove(at))
+    }
+
+    fn unknown(&self) -> StoredError {
+        let known = self.map.iter().flat_map(|map| map.kinds.keys());
+        StoredError::UnknownEntity {
+            name: self.kind.to_owned(),
+            known: known.cloned().collect(),
+        }
+    }
+}
+
+/// The entities of a type, page by page.
+pub(crate) struct EntityReader {
+    kind: String,
+    pub(crate) filter: Filter,
+    pub(crate) limit: usize,
+    /// The number of shards, where there is no map to tell it.
+    shards: Option<u32>,
+    /// The first shard that was not begun.
+    next: u32,
+    /// The shards that are worked on, each with the last entity that was read.
+    begun: BTreeMap<ShardId, Option<EntityId>>,
+}
+
+impl EntityReader {
+    pub(crate) fn new(kind: String, shards: Option<u32>) -> Self {
+        Self {
+            kind,
+            filter: Filter::default(),
+            limit: LIMIT_MAX,
+            shards,
+            next: 0,
+            begun: BTreeMap::new(),
+        }
+    }
+
+    /// The next entities, `None` after the last ones. After an error, the same page can be asked
+    /// for again.
+    ///
+    /// # Cancel safety
+    /// Safe: the next call begins with the same page.
+    pub(crate) async fn next_page(
+        &mut self,
+        nodes: &dyn Nodes,
+    ) -> Result<Option<Vec<FoundEntity>>, StoredError> {
+        let mut tries = Tries::new();
+        loop {
+            let map = nodes.map()?;
+            let answerers = Answerers {
+                nodes,
+                map: map.as_deref(),
+                kind: &self.kind,
+            };
+            let table = answerers.map.and_then(|map| map.kinds.get(&self.kind));
+            let shards = table.map_or(self.shards, |table| u32::try_from(table.len()).ok());
+            let shards = shards
+                .filter(|_| answerers.map.is_none() || table.is_some())
+                .ok_or_else(|| answerers.unknown())?;
+            if self.begun.is_empty() {
+                let end = self.next.saturating_add(SHARDS_AT_A_TIME).min(shards);
+                self.begun
+                    .extend((self.next..end).map(|shard| (ShardId(shard), None)));
+                self.next = end;
+            }
+            let Some(first) = self.begun.keys().next() else {
+                return Ok(None);
+            };
+            let asked = answerers.of(*first, tries.count);
+            let asked = asked.ok_or_else(|| answerers.unknown())?;
+            let of_it = self.begun.iter();
+            let of_it =
+                of_it.filter(|(id, _)| answerers.of(**id, tries.count).as_ref() == Some(&asked));
+            let read = Read::Entities {
+                kind: self.kind.clone(),
+                filter: self.filter.clone(),
+                shards: of_it
+                    .map(|(shard, after)| (*shard, after.clone()))
+                    .collect(),
+                limit: u32::try_from(self.limit).unwrap_or(u32::MAX),
+            };
+            match nodes.ask(asked.peer(map.as_deref()), read).await {
+                Ok(ReadAnswer::Entities(answer)) => {
+                    let (found, is_further) = self.take(answer, &asked);
+                    if !found.is_empty() {
+                        return Ok(Some(found));
+                    }
+                    if is_further {
+                        tries = Tries::new();
+                    } else {
+                        let reason = "the nodes do not agree on the owner of a shard".to_owned();
+                        tries.again(nodes, reason).await?;
+                    }
+                }
+                Ok(_) => {
+                    let reason = format!("{} gave another answer", asked.name());
+                    tries.again(nodes, reason).await?;
+                }
+                Err(InVain::Refused(error)) => return Err(error),
+                Err(InVain::Silent(reason)) => {
+                    let reason = format!("{}: {reason}", asked.name());
+                    tries.again(nodes, reason).await?;
+                }
+            }
+        }
+    }
+
+    /// Takes an answer. Returns the entities, and whether a shard is further than before.
+    fn take(&mut self, answer: Vec<ShardEntities>, asked: &Asked) -> (Vec<FoundEntity>, bool) {
+        let (mut found, mut is_further) = (Vec::new(), false);
+        for ShardEntities {
+            shard,
+            entities,
+            rest,
+        } in answer
+        {
+            let Some(after) = self.begun.get_mut(&shard) else {
+                continue;
+            };
+            match rest {
+                Rest::Elsewhere => continue,
+                Rest::After(last) => *after = Some(last),
+                Rest::Nothing => {
+                    self.begun.remove(&shard);
+                }
+            }
+            is_further = true;
+            for SeenEntity { id, active, stored } in entities {
+                found.push(FoundEntity {
+                    id,
+                    shard,
+                    active_on: active.then(|| asked.node()),
+                    stored,
+                });
+            }
+        }
+        (found, is_further)
+    }
+}
+
+/// The records of an entity, page by page.
+pub(crate) struct HistoryReader {
+    kind: String,
+    id: EntityId,
+    /// The number of the last record that was read.
+    pub(crate) after: u64,
+    pub(crate) limit: usize,
+}
+
+impl HistoryReader {
+    pub(crate) fn new(kind: String, id: EntityId) -> Self {
+        Self {
+            kind,
+            id,
+            after: 0,
+            limit: LIMIT_MAX,
+        }
+    }
+
+    /// The next records, `None` after the last ones. After an error, the same page can be asked for
+    /// again.
+    ///
+    /// # Cancel safety
+    /// Safe: the next call begins with the same page.
+    pub(crate) async fn next_page(
+        &mut self,
+        nodes: &dyn Nodes,
+    ) -> Result<Option<Vec<PastRecord>>, StoredError> {
+        self.id.check()?;
+        let mut tries = Tries::new();
+        loop {
+            let map = nodes.map()?;
+            let answerers = Answerers {
+                nodes,
+                map: map.as_deref(),
+                kind: &self.kind,
+            };
+            let asked = answerers.any(tries.count);
+            let asked = asked.ok_or_else(|| answerers.unknown())?;
+            let read = Read::History {
+                kind: self.kind.clone(),
+                id: self.id.clone(),
+                after: self.after,
+                limit: u32::try_from(self.limit).unwrap_or(u32::MAX),
+            };
+            let reason = match nodes.ask(asked.peer(map.as_deref()), read).await {
+                Ok(ReadAnswer::History(records)) => {
+                    let Some(last) = records.last() else {
+                        return Ok(None);
+                    };
+                    self.after = last.seq;
+                    return Ok(Some(records));
+                }
+                Ok(_) => "another answer".to_owned(),
+                Err(InVain::Refused(error)) => return Err(error),
+                Err(InVain::Silent(reason)) => reason,
+            };
+            let reason = format!("{}: {reason}", asked.name());
+            tries.again(nodes, reason).await?;
+        }
+    }
+}
+
+/// Erases what is stored of an entity. Returns whether there was anything.
+///
+/// # Cancel safety
+/// Dropped, it may be erased all the same.
+pub(crate) async fn erase(
+    nodes: &dyn Nodes,
+    kind: &str,
+    id: &EntityId,
+) -> Result<bool, StoredError> {
+    id.check()?;
+    let mut tries = Tries::new();
+    // An erasure whose answer was lost.
+    let mut was_asked = false;
+    loop {
+        let map = nodes.map()?;
+        let answerers = Answerers {
+            nodes,
+            map: map.as_deref(),
+            kind,
+        };
+        let shards = answerers.map.and_then(|map| map.kinds.get(kind));
+        let shards = shards.and_then(|table| u32::try_from(table.len()).ok());
+        let shard = shards.and_then(NonZeroU32::new).map(|n| id.shard(n));
+        let asked = match shard {
+            Some(shard) => answerers.of(shard, tries.count),
+            None => answerers.any(tries.count),
+        };
+        let asked = asked.ok_or_else(|| answerers.unknown())?;
+        let read = Read::Erase {
+            kind: kind.to_owned(),
+            id: id.clone(),
+        };
+        let reason = match nodes.ask(asked.peer(map.as_deref()), read).await {
+            // Nothing is left, because an earlier try has erased it.
+            Ok(ReadAnswer::Erased(erased)) => return Ok(erased || was_asked),
+            Ok(_) => "the shard of the entity has no owner yet".to_owned(),
+            Err(InVain::Refused(error)) => return Err(error),
+            Err(InVain::Silent(reason)) => {
+                was_asked = true;
+                reason
+            }
+        };
+        let reason = format!("{}: {reason}", asked.name());
+        tries.again(nodes, reason).await?;
+    }
+}

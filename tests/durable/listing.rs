@@ -1,0 +1,256 @@
+//! `entities`: those that are active anywhere, and those that are stored.
+
+use std::collections::BTreeMap;
+
+use casty::{
+    error::StoredError,
+    listing::{Entities, ListedEntity},
+    persistence::Memory,
+    prelude::*,
+    testkit::{self, eventually, soon},
+};
+
+use crate::accounts::{Account, Ghost, Homeless, Note, Switched, alone, bank};
+
+/// All that is listed, each exactly once.
+async fn all(mut entities: Entities<'_>) -> BTreeMap<String, ListedEntity> {
+    let mut found = BTreeMap::new();
+    let list = async {
+        while let Some(page) = entities.next_page().await.unwrap() {
+            assert!(!page.is_empty(), "an empty page");
+            for entity in page {
+                let again = found.insert(entity.id.to_string(), entity);
+                assert!(again.is_none(), "listed twice: {again:?}");
+            }
+        }
+    };
+    soon("the whole list", list).await;
+    found
+}
+
+fn names(found: &BTreeMap<String, ListedEntity>) -> Vec<&str> {
+    found.keys().map(String::as_str).collect()
+}
+
+#[tokio::test]
+async fn entities_of_one_node_are_listed_by_what_they_are() {
+    let store = Memory::new();
+    let system = alone(store.clone());
+    for (id, times) in [("alice", 3), ("bob", 1)] {
+        for _ in 0..times {
+            system.entity::<Account>(id).deposit(5).await.unwrap();
+        }
+    }
+    // Nothing is stored before a first event.
+    assert_eq!(system.entity::<Account>("carol").balance().await, Ok(0));
+    let listed = all(system.entities::<Account>()).await;
+    assert_eq!(names(&listed), ["alice", "bob", "carol"]);
+    let alice = &listed["alice"];
+    assert_eq!(alice.active_on.as_ref(), Some(system.node_id()));
+    assert_eq!(alice.stored.map(|stored| stored.seq), Some(3));
+    assert!(
+        alice
+            .stored
+            .is_some_and(|stored| stored.at > 1_600_000_000_000)
+    );
+    assert_eq!(listed["carol"].stored, None);
+    drop(system);
+
+    let system = alone(store);
+    let listed = all(system.entities::<Account>()).await;
+    assert_eq!(names(&listed), ["alice", "bob"], "nobody is active");
+    assert!(listed.values().all(|entity| entity.active_on.is_none()));
+    system.entity::<Account>("bob").balance().await.unwrap();
+    let active = all(system.entities::<Account>().active()).await;
+    assert_eq!(names(&active), ["bob"]);
+    assert_eq!(active["bob"].stored, None, "the store is not read");
+    let stored = all(system.entities::<Account>().stored().starting_with("al")).await;
+    assert_eq!(names(&stored), ["alice"]);
+    assert_eq!(names(&all(system.entities::<Note>()).await), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn entities_of_three_nodes_are_listed_once_from_everywhere() {
+    let nodes = bank("listed", 3, &Memory::new()).await;
+    let client = ClusterClient::connect("listed", [nodes[1].address()]);
+    let client = soon("a client", client).await.unwrap();
+    let mut homes = BTreeMap::new();
+    for n in 0..120 {
+        let id = format!("a{n:03}");
+        let account = client.entity::<Account>(&id);
+        soon("a deposit", account.deposit(n)).await.unwrap();
+        let home = soon("its node", account.node()).await.unwrap();
+        let ghost = nodes[2].entity::<Ghost>(&id);
+        homes.insert(id, (home, soon("its node", ghost.node()).await.unwrap()));
+    }
+    let distinct = |of: fn(&(String, String)) -> &String| {
+        let homes: std::collections::BTreeSet<_> = homes.values().map(of).collect();
+        homes.len()
+    };
+    assert_eq!((distinct(|h| &h.0), distinct(|h| &h.1)), (3, 3));
+    let lists = nodes.iter().map(ActorSystem::entities::<Account>);
+    for list in lists.chain([client.entities::<Account>()]) {
+        let listed = all(list.page_size(7)).await;
+        assert_eq!(listed.len(), homes.len());
+        for (id, (home, _)) in &homes {
+            let listed = &listed[id];
+            let active_on = listed.active_on.as_ref().map(casty::id::NodeId::as_str);
+            assert_eq!(active_on, Some(&**home), "{id}");
+            assert_eq!(listed.stored.map(|stored| stored.seq), Some(1), "{id}");
+        }
+    }
+    for list in [nodes[0].entities::<Ghost>(), client.entities::<Ghost>()] {
+        let listed = all(list.starting_with("a0")).await;
+        assert_eq!(listed.len(), 100);
+        for (id, entity) in &listed {
+            let active_on = entity.active_on.as_ref().map(casty::id::NodeId::as_str);
+            assert_eq!(active_on, Some(&*homes[id].1), "{id}");
+            assert_eq!(entity.stored, None);
+        }
+    }
+    soon("the client closes", client.shutdown()).await;
+    testkit::shutdown(nodes).await;
+}
+
+/// What is stored is there all the time, also while its shard is nowhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn stored_entities_are_listed_once_while_their_shards_move() {
+    let store = Memory::new();
+    let mut nodes = bank("moving", 1, &store).await;
+    for n in 0..200 {
+        let account = nodes[0].entity::<Account>(format!("a{n:03}"));
+        soon("a deposit", account.deposit(1)).await.unwrap();
+    }
+    let more = ["node-1", "node-2"].map(|name| {
+        let builder = ActorSystem::builder("moving").node_id(name);
+        builder.journal(store.clone()).seeds([nodes[0].address()])
+    });
+    for builder in more {
+        nodes.push(soon("it starts", builder.start()).await.unwrap());
+    }
+    let owners = || async {
+        let admin = casty::admin::Admin::connect("moving", [nodes[0].address()]).await;
+        let shards = admin.unwrap().shards().await.unwrap();
+        let accounts = shards
+            .kinds
+            .into_iter()
+            .find(|kind| kind.name == "stored/account");
+        let homes = accounts.unwrap().homes.into_iter();
+        homes
+            .filter_map(|home| home.owner)
+            .collect::<std::collections::BTreeSet<_>>()
+    };
+    let mut lists = 0;
+    // Until all of them own shards, and once more.
+    for at_rest in [false, true] {
+        loop {
+            let is_spread = owners().await.len() == 3;
+            let listed = all(nodes[0].entities::<Account>().page_size(16)).await;
+            assert_eq!(listed.len(), 200);
+            lists += 1;
+            if is_spread || at_rest {
+                break;
+            }
+        }
+    }
+    assert!(lists > 1);
+    testkit::shutdown(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_stored_is_listed_before_any_shard_has_an_owner() {
+    let store = Memory::new();
+    let first = alone(store.clone());
+    for n in 0..30 {
+        let account = first.entity::<Account>(format!("a{n:02}"));
+        account.deposit(1).await.unwrap();
+    }
+    drop(first);
+    let nodes = bank("fresh", 2, &store).await;
+    let client = ClusterClient::connect("fresh", [nodes[0].address()]);
+    let client = soon("a client", client).await.unwrap();
+    for list in [nodes[1].entities::<Account>(), client.entities::<Account>()] {
+        let listed = all(list).await;
+        assert_eq!(listed.len(), 30);
+        assert!(listed.values().all(|entity| entity.active_on.is_none()));
+    }
+    assert_eq!(all(client.entities::<Ghost>()).await.len(), 0);
+    soon("the client closes", client.shutdown()).await;
+    testkit::shutdown(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_listed_says_why() {
+    let nodes = bank("refused", 2, &Memory::new()).await;
+    let refused = nodes[0].entities::<Ghost>().stored().next_page().await;
+    let name = "Ghost".to_owned();
+    assert_eq!(refused, Err(StoredError::NotStored { name }));
+    let refused = nodes[1]
+        .entities::<Homeless>()
+        .next_page()
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(refused, StoredError::UnknownEntity { .. }),
+        "{refused}"
+    );
+    let text = refused.to_string();
+    assert!(
+        text.contains("no member hosts an entity type `Homeless`"),
+        "{text}"
+    );
+    assert!(text.contains("stored/account"), "{text}");
+    testkit::shutdown(nodes).await;
+}
+
+#[tokio::test]
+async fn a_list_goes_on_once_its_store_is_back() {
+    let store = Switched::default();
+    let system = alone(store.clone());
+    for n in 0..40 {
+        let account = system.entity::<Account>(format!("a{n:02}"));
+        account.deposit(1).await.unwrap();
+    }
+    let mut list = system.entities::<Account>().page_size(5);
+    let mut found: Vec<_> = list.next_page().await.unwrap().unwrap();
+    store.set_down(true);
+    let down = list.next_page().await.unwrap_err();
+    let reason = "it is switched off".to_owned();
+    assert_eq!(down, StoredError::Unavailable { reason });
+    // What is active is not in the store.
+    let active = all(system.entities::<Account>().active()).await;
+    assert_eq!(active.len(), 40);
+    store.set_down(false);
+    while let Some(page) = list.next_page().await.unwrap() {
+        found.extend(page);
+    }
+    found.sort_by(|a, b| a.id.cmp(&b.id));
+    found.dedup_by(|a, b| a.id == b.id);
+    assert_eq!(found.len(), 40);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_outlasts_the_node_that_owned_the_shards() {
+    let store = Memory::new();
+    let mut nodes = bank("outlasting", 3, &store).await;
+    for n in 0..60 {
+        let account = nodes[0].entity::<Account>(format!("a{n:02}"));
+        soon("a deposit", account.deposit(1)).await.unwrap();
+    }
+    drop(nodes.pop());
+    // Shards of a dead member are read by others.
+    eventually(
+        "all are listed again",
+        || async {
+            let mut list = nodes[0].entities::<Account>().page_size(16);
+            let mut found = 0;
+            while let Ok(Some(page)) = list.next_page().await {
+                found += page.len();
+            }
+            found
+        },
+        |found| *found == 60,
+    )
+    .await;
+    testkit::shutdown(nodes).await;
+}
