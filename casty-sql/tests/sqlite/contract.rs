@@ -54,6 +54,18 @@ async fn processes_share_a_file_and_fence_each_other() {
     assert_eq!(stored.expect("readable").len(), 1);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn processes_that_start_at_once_make_the_file_once() {
+    for _ in 0..10 {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("casty.db");
+        let opened = futures_util::future::join_all((0..8).map(|_| Sqlite::open(&path))).await;
+        for store in opened {
+            store.expect("opened").open(&kinds()).await.expect("opened");
+        }
+    }
+}
+
 #[tokio::test]
 async fn another_number_of_shards_is_refused_by_name() {
     let folder = tempfile::tempdir().expect("a folder");
