@@ -4,7 +4,7 @@
 //! store is recorded: which logs and how many records each commit had. The bare loop then writes the
 //! same batches to an empty store, as short as the database allows: on SQLite with rusqlite and the
 //! same pragmas, on PostgreSQL as `INSERT .. SELECT FROM unnest`, without claims and heads. The two
-//! take turns, and the medians are printed. `-- sqlite` or `-- postgres` measures one store.
+//! take turns, and the medians are printed, also of the ratio of each turn. `-- sqlite` or `-- postgres` measures one store.
 //!
 //! No figure is printed if other processes used more than a tenth of the machine, unless `--force`
 //! is given.
@@ -144,15 +144,19 @@ async fn measure(mut stores: Stores, is_forced: bool) -> Result<(), AnyError> {
         (1_024, 1),
     ] {
         let (mut bare, mut casty, mut size) = (Vec::new(), Vec::new(), Vec::new());
+        let mut ratio = Vec::new();
         let others = Others::now()?;
         for _ in 0..ROUNDS {
             let (journal, recording) = recorded(stores.journal().await?);
             let (count, took) = commands(journal, &recording, in_flight, entities).await?;
-            casty.push(float(count) / took.as_secs_f64());
+            let durable = float(count) / took.as_secs_f64();
+            casty.push(durable);
             let batches = recording.take();
             size.push(float(batches.records()) / float(batches.commits()));
             let took = stores.bare(&batches).await?;
-            bare.push(float(batches.records()) / took.as_secs_f64());
+            let written = float(batches.records()) / took.as_secs_f64();
+            bare.push(written);
+            ratio.push(durable / written);
             stores.clear().await?;
         }
         let used = others.used()?;
@@ -170,10 +174,10 @@ async fn measure(mut stores: Stores, is_forced: bool) -> Result<(), AnyError> {
             }
         };
         let (bare, casty, size) = (median(bare), median(casty), median(size));
+        let ratio = median(ratio);
         println!(
-            "| {} | {in_flight} | {entities} | {bare:.0} | {casty:.0} ({size:.1}) | {:.2} |{remark}",
-            stores.name(),
-            casty / bare
+            "| {} | {in_flight} | {entities} | {bare:.0} | {casty:.0} ({size:.1}) | {ratio:.2} |{remark}",
+            stores.name()
         );
     }
     Ok(())

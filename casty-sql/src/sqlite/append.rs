@@ -181,7 +181,7 @@ fn bind(
         .bind(shard)
         .bind(number_to_sql(record.position))
         .bind(epoch_to_sql(record.epoch))
-        .bind(record.entity.as_str().to_owned())
+        .bind(Arc::<str>::from(record.entity.as_str()))
         .bind(number_to_sql(record.seq))
         .bind(number_to_sql(record.at))
         .bind(Vec::from(record.body))

@@ -47,11 +47,8 @@ fn run_on_a_small_disk(name: &str) {
             return;
         }
     }
-    use std::io::Write as _;
-    let _ = writeln!(
-        std::io::stderr(),
-        "LEFT OUT: {name}, since this user may not mount a disk"
-    );
+    let left_out = format!("LEFT OUT: {name}, since this user may not mount a disk\n");
+    let _ = std::io::stderr().write_all(left_out.as_bytes());
 }
 
 /// Appends of 10 kB until one fails. The head before it, and the error.
