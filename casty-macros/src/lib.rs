@@ -367,6 +367,9 @@ use proc_macro::TokenStream;
 /// u64 } }`. An event is stored with its name, its version, and its arguments by name, in
 /// MessagePack. Docs and `#[serde(..)]` attributes of an argument are moved to the event's field.
 ///
+/// The state before the first event is made by `Default` or `#[init]`, again at each recovery that
+/// finds no snapshot: it has to be the same each time.
+///
 /// Hooks may take `&mut self` in a durable type. In an event-sourced one only `#[on_start]` and
 /// `#[on_restart]` may, to prepare transient fields: what they change besides is in no event.
 ///

@@ -103,7 +103,9 @@ async fn a_system_with_stored_types_needs_a_journal() {
     let refused = ActorSystem::builder("stored").start_local().unwrap_err();
     let text = refused.to_string();
     for part in [
-        "Order, Page, Vault",
+        "Order, ",
+        "Page, ",
+        "Vault",
         ".journal(",
         "casty-sql",
         "Memory::new()",

@@ -53,9 +53,58 @@ pub trait EventSourced: Entity {
     fn apply(&mut self, event: Self::Event) -> Result<bool, DecodeError>;
 }
 
-/// What a command decides: the events that it persists, its reply, and what follows.
+/// What a command of an event-sourced entity decides: the events that it persists, its reply, and
+/// what follows.
 ///
-/// `R` is the reply.
+/// `R` is the type of the reply. A command returns `Effect<Self, R>`, or a `Result` of it. The
+/// events are applied to the state at once; they are stored before the reply, and what else the
+/// command lets out, leaves.
+///
+/// ```standalone_crate
+/// use casty::{persistence::Memory, prelude::*};
+///
+/// #[message]
+/// #[derive(Default)]
+/// struct Purse {
+///     cents: u64,
+/// }
+///
+/// #[entity(event_sourced)]
+/// impl Purse {
+///     #[message]
+///     fn put(&self, cents: u64) -> Effect<Self, u64> {
+///         Effect::persist(PurseEvent::Filled { cents }).reply(|purse| purse.cents)
+///     }
+///
+///     #[message]
+///     fn pay(&self, cents: u64) -> Result<Effect<Self>, String> {
+///         if self.cents < cents {
+///             return Err(format!("there are {}", self.cents));
+///         }
+///         Ok(Effect::persist(PurseEvent::Paid { cents }))
+///     }
+///
+///     #[event]
+///     fn filled(&mut self, cents: u64) {
+///         self.cents += cents;
+///     }
+///
+///     #[event]
+///     fn paid(&mut self, cents: u64) {
+///         self.cents -= cents;
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let system = ActorSystem::builder("shop").journal(Memory::new()).start_local()?;
+/// let purse = system.entity::<Purse>("alice");
+/// assert_eq!(purse.put(5).await?, 5);
+/// let refused = purse.pay(7).await;
+/// assert_eq!(refused, Err(AskError::Entity("there are 5".to_owned())));
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "an effect does nothing until the command returns it"]
 pub struct Effect<E: EventSourced, R = ()> {
     events: Vec<E::Event>,
@@ -76,7 +125,8 @@ impl<E: EventSourced> Effect<E> {
         Self::of(events.into_iter().map(EventOf::own).collect())
     }
 
-    /// Persists nothing.
+    /// Persists nothing. A closure for [`reply`](Self::reply) then has to name the type of the
+    /// state: `Effect::none().reply(|purse: &Purse| purse.cents)`.
     pub fn none() -> Self {
         Self::of(Vec::new())
     }
