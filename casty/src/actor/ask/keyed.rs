@@ -11,8 +11,9 @@ use crate::{
         Actor, Message as _,
         ask::{
             call::{Call, CallSpec, UnderWay},
+            reply::Answer,
             retry::{AfterTry, Pauses, Retry},
-            terms::{self, Terms},
+            terms::Terms,
         },
         reference::{EntityRef, Stored},
     },
@@ -28,14 +29,14 @@ impl<A: Stored, T, E> Call<A, T, E> {
     /// open whether the message was handled.
     ///
     /// Key and answer are stored with what the message has changed, and found again after a restart
-    /// and on another node. A message that has changed nothing, such as one that was refused, is not
-    /// remembered: it is handled again. An entity remembers the answers to its last 64 keys, as long
-    /// as they have 64 KiB together; the last one whatever its size. An answer that comes from a
-    /// [`Promise`](crate::reply::Promise) is not remembered: asked again, the message is not handled,
-    /// and the error is [`AskError::Reply`].
+    /// and on another node. A message that has changed nothing, such as one that was refused, is
+    /// not remembered: it is handled again. An entity remembers the answers to its last 64 keys, as
+    /// long as they have 64 KiB together; the last one whatever its size. An answer that comes from
+    /// a [`Promise`](crate::reply::Promise) is not remembered: asked again, the message is not
+    /// handled, and the error is [`AskError::Reply`].
     ///
-    /// The error is [`AskError::InvalidKey`] if the key is empty or too long, or was given before to
-    /// a message of another name.
+    /// The error is [`AskError::InvalidKey`] if the key is empty or too long, or was given before
+    /// to a message of another name.
     ///
     /// With [`retry_for`](Keyed::retry_for) the ask is repeated by itself, also where its message
     /// may have been handled.
@@ -47,8 +48,8 @@ impl<A: Stored, T, E> Call<A, T, E> {
         }
     }
 
-    /// Asks for the position as well: that of the last record that the answer has seen, which is the
-    /// record of the message itself if it has changed something. It is stored, like all that an
+    /// Asks for the position as well: that of the last record that the answer has seen, which is
+    /// the record of the message itself if it has changed something. It is stored, like all that an
     /// answer shows. What has read the log up to there, such as a view, has seen what the answer
     /// shows.
     pub fn with_position(self) -> Positioned<A, T, E> {
@@ -208,12 +209,24 @@ async fn ask_once<A: Stored, T, E>(
     let answer = poll_fn(|cx| asking.poll(cx)).await;
     let answer = answer.map_err(|failed| asking.error(failed))?;
     let (position, answer) = if terms.wants_position {
-        terms::positioned(answer).map_err(|DecodeError(reason)| AskError::Reply { reason })?
+        positioned(answer).map_err(|DecodeError(reason)| AskError::Reply { reason })?
     } else {
         (0, answer)
     };
     let answer = spec.read(asking.runtime(), answer)?;
     Ok((answer, position))
+}
+
+/// The position that stands before an answer, and the answer.
+fn positioned<R>(answer: Answer<R>) -> Result<(u64, Answer<R>), DecodeError> {
+    let Answer::Encoded(bytes) = answer else {
+        return Ok((0, answer));
+    };
+    let (position, reply) = bytes
+        .split_first_chunk()
+        .ok_or_else(|| DecodeError("the answer comes without its position".to_owned()))?;
+    let position = u64::from_le_bytes(*position);
+    Ok((position, Answer::Encoded(bytes.slice_ref(reply))))
 }
 
 impl<A: Actor, T, E> fmt::Debug for Keyed<A, T, E> {

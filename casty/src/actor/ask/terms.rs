@@ -19,12 +19,8 @@ use bytes::{BufMut, BytesMut};
 use serde_bytes::ByteBuf;
 
 use crate::{
-    actor::ask::reply::Answer,
     error::InvalidKey,
-    message::{
-        answer::RawAnswer,
-        codec::{self, DecodeError},
-    },
+    message::{answer::RawAnswer, codec},
     persistence::shard_log::Progress,
 };
 
@@ -95,7 +91,7 @@ impl Terms {
 
     /// The chain with the terms before it.
     pub(crate) fn encoded(&self, chain: Vec<u8>) -> Vec<u8> {
-        let fits = chain.len() + KEY_BYTES_MAX + 16 <= usize::from(u16::MAX);
+        let fits = u16::try_from(chain.len() + KEY_BYTES_MAX + 16).is_ok();
         // Without a chain a circle ends by its timeouts.
         let chain = ByteBuf::from(if fits { chain } else { Vec::new() });
         let mut out = vec![MARK];
@@ -107,8 +103,8 @@ impl Terms {
     }
 }
 
-/// The terms and the chain of an ask that came over a connection. Bytes that cannot be decoded count
-/// as a chain, and so as none.
+/// The terms and the chain of an ask that came over a connection. Bytes that cannot be decoded
+/// count as a chain, and so as none.
 pub(crate) fn split(bytes: &[u8]) -> (Option<Terms>, Cow<'_, [u8]>) {
     match bytes.split_first() {
         Some((&MARK, rest)) => match codec::decode::<WireTerms>(rest) {
@@ -120,18 +116,6 @@ pub(crate) fn split(bytes: &[u8]) -> (Option<Terms>, Cow<'_, [u8]>) {
         },
         _ => (None, Cow::Borrowed(bytes)),
     }
-}
-
-/// The position that stands before an answer, and the answer.
-pub(super) fn positioned<R>(answer: Answer<R>) -> Result<(u64, Answer<R>), DecodeError> {
-    let Answer::Encoded(bytes) = answer else {
-        return Ok((0, answer));
-    };
-    let (position, reply) = bytes
-        .split_first_chunk()
-        .ok_or_else(|| DecodeError("the answer comes without its position".to_owned()))?;
-    let position = u64::from_le_bytes(*position);
-    Ok((position, Answer::Encoded(bytes.slice_ref(reply))))
 }
 
 #[cfg(test)]
@@ -164,7 +148,7 @@ mod tests {
     fn a_chain_that_leaves_no_room_for_the_key_stays_behind() {
         let terms = Terms::new(Some("k".repeat(KEY_BYTES_MAX)), false);
         let bytes = terms.encoded(vec![0; usize::from(u16::MAX)]);
-        assert!(bytes.len() <= usize::from(u16::MAX));
+        assert!(u16::try_from(bytes.len()).is_ok());
         let (read, chain) = split(&bytes);
         assert_eq!(read.unwrap().key, terms.key);
         assert!(chain.is_empty());

@@ -41,7 +41,6 @@ use crate::{
             core::{Phase, Wait},
             counts_use,
             hooks::{guarded, guarded_now},
-            keyed::remembered,
             leased::ActingLease,
             life::publish_started,
             settle::Settle,
@@ -449,7 +448,7 @@ impl<A: Actor> Run<A> {
                 let (mut handled, outputs) =
                     attend(&mut self.settle, &self.cell.core, handling).await;
                 self.end_turn(&begun, &mut handled);
-                let key = remembered(begun.name, &mut reply, &mut handled);
+                let key = Self::remembered(begun.name, &mut reply, &mut handled);
                 self.record_turn(&mut handled, outputs, key);
                 self.place(&mut reply);
                 handled

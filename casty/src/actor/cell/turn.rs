@@ -13,12 +13,13 @@ use crate::{
     actor::{
         Actor, Envelope, Handled, Message as _, Reply,
         ask::{chain, promise::Deferred, reply::ReplyTo},
-        cell::{Cell, leased::CutShort, run::Run, stored::stores},
+        cell::{Cell, keyed, leased::CutShort, run::Run, stored::stores},
         hold::Leave,
         runtime::Runtime,
     },
     error::Failure,
     infra::panic::{self, panic_text},
+    persistence::keys::KeyedReply,
 };
 
 /// The result of handling one message.
@@ -50,12 +51,6 @@ enum What<R> {
 }
 
 impl<R: Reply> Output<R> {
-    /// An answer that was given before.
-    pub(super) fn deferred(name: &'static str, reply: ReplyTo<R>, answer: Deferred<R>) -> Self {
-        let what = What::Deferred(answer);
-        Self { name, reply, what }
-    }
-
     /// Whether it says that the message was not handled, and nothing of the actor's state.
     fn fails(&self) -> bool {
         matches!(self.what, What::Failure(_))
@@ -286,6 +281,85 @@ impl<A: Actor> Run<A> {
         });
         self.settle.hold(output, fails, &self.cell.core);
         self.settle.release(&self.cell.core);
+    }
+}
+
+/// Asks with terms.
+impl<A: Actor> Run<A> {
+    /// Answers an ask whose key is remembered. Any other envelope comes back.
+    #[inline]
+    pub(super) fn recall(&mut self, envelope: Envelope<A>) -> Option<Envelope<A>> {
+        if matches!(envelope.reply, ReplyTo::OnTerms(_)) {
+            self.recall_by_key(envelope)
+        } else {
+            Some(envelope)
+        }
+    }
+
+    #[cold]
+    fn recall_by_key(&mut self, mut envelope: Envelope<A>) -> Option<Envelope<A>> {
+        let name = envelope.message.name();
+        let terms = envelope.reply.terms();
+        let Some((terms, writer)) = terms.zip(self.settle.writer()) else {
+            return Some(envelope);
+        };
+        let Some(answer) = keyed::recalled(terms, writer, name) else {
+            return Some(envelope);
+        };
+        terms.heed(writer.progress(), writer.applied());
+        let answer = Deferred(Box::new(|reply: ReplyTo<_>| reply.answer_encoded(answer)));
+        // It waits for all that is written, and so for the record that holds it.
+        self.settle(Output {
+            name,
+            reply: envelope.reply,
+            what: What::Deferred(answer),
+        });
+        None
+    }
+
+    /// What is to be remembered of an ask with a key. Its answer, if it has one, is encoded.
+    #[inline]
+    pub(super) fn remembered(
+        name: &'static str,
+        reply: &mut ReplyTo<A::Reply>,
+        handled: &mut std::thread::Result<Handled<A>>,
+    ) -> Option<KeyedReply> {
+        let key = reply.terms()?.key.clone()?;
+        Self::encode_answer(name, key, handled)
+    }
+
+    #[cold]
+    fn encode_answer(
+        name: &'static str,
+        key: String,
+        handled: &mut std::thread::Result<Handled<A>>,
+    ) -> Option<KeyedReply> {
+        let slot = match handled {
+            Ok(slot @ Handled::Reply(_)) => slot,
+            Ok(Handled::Later(_)) => return Some(keyed::remembered(key, name, None)),
+            // It was not handled.
+            _ => return None,
+        };
+        let nothing = Handled::Unhandled {
+            state: A::NAME,
+            silent: true,
+        };
+        let Handled::Reply(answer) = std::mem::replace(slot, nothing) else {
+            return None;
+        };
+        let answer = keyed::encoded(answer);
+        let remembered = keyed::remembered(key, name, Some(&answer));
+        let answer = |reply: ReplyTo<_>| reply.answer_encoded(answer);
+        *slot = Handled::Later(Deferred(Box::new(answer)));
+        Some(remembered)
+    }
+
+    /// What the handler has changed is written: its answer has seen that.
+    #[inline]
+    pub(super) fn place(&mut self, reply: &mut ReplyTo<A::Reply>) {
+        if let Some((terms, writer)) = reply.terms().zip(self.settle.writer()) {
+            terms.heed(writer.progress(), writer.applied());
+        }
     }
 }
 

@@ -1,17 +1,14 @@
 //! Handlers are stood in for by futures under a [`Holding`]; the store, by a [`Progress`] that a
 //! test confirms or fails by hand.
 
-use std::time::Duration;
-
-use futures_util::poll;
-
-use crate::{
-    actor::{Address as _, cell::Cell, context::Context, hold::*, reference::ActorRef},
-    error::{AskError, TellError},
-    event::Event,
+use casty::{
+    Context,
     prelude::*,
     reply::{Later, Promise},
 };
+use futures_util::poll;
+
+use crate::actor::{Address as _, cell::Cell, hold::*};
 
 /// Remembers what it is told.
 #[derive(Default)]
@@ -120,7 +117,9 @@ fn leave(outputs: Vec<Box<dyn Leave>>) {
 
 fn lose(outputs: Vec<Box<dyn Leave>>) {
     let why = Failure::Full;
-    outputs.into_iter().for_each(|output| output.lose(&why));
+    for output in outputs {
+        output.lose(&why);
+    }
 }
 
 #[tokio::test]
@@ -346,7 +345,7 @@ async fn children_work_and_events_begin_with_the_record_of_their_turn() {
     let outputs = store.turn(0, async {
         ctx.emit("emitted");
         ctx.spawn(Child).greet().try_tell().unwrap();
-        ctx.pipe(async { drop(begun.send(())) }, |()| SinkMsg::All {});
+        ctx.pipe(async { begun.send(()).unwrap() }, |()| SinkMsg::All {});
     });
     let outputs = outputs.await;
     for _ in 0..10 {
@@ -378,7 +377,7 @@ async fn a_turn_that_is_not_stored_lets_nothing_out() {
     let outputs = store.turn(0, async {
         ctx.emit("emitted");
         child = Some(ctx.spawn(Child));
-        ctx.pipe(async { drop(begun.send(())) }, |()| SinkMsg::All {});
+        ctx.pipe(async { begun.send(()).unwrap() }, |()| SinkMsg::All {});
         store.sink.put(1).try_tell().unwrap();
         promise.reply(7);
     });
@@ -412,7 +411,7 @@ async fn a_turn_whose_run_is_dropped_takes_what_it_has_queued_along() {
 async fn a_shard_envelope_of_a_handler_keeps_its_place() {
     let store = store();
     let shards = store.system.shards::<Target>();
-    let put = |number| crate::shards::ShardEnvelope::new("a", TargetMsg::Put { number });
+    let put = |number| ShardEnvelope::new("a", TargetMsg::Put { number });
     let target = store.system.entity::<Target>("a");
     let mut handler = pin!(store.turn(1, async {
         shards.try_tell(put(1)).unwrap();
