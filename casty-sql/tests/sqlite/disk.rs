@@ -129,7 +129,7 @@ async fn child_on_a_read_only_disk() {
     let folder = Path::new(&work[0]);
     drop(start(folder).await);
     let remount = Command::new("mount")
-        .args(["-o", "remount,ro", &work[0]])
+        .args(["-o", "remount,bind,ro", &work[0]])
         .status();
     assert!(remount.expect("the program mount").success());
     let error = Sqlite::open(folder.join("casty.db"))
