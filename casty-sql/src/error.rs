@@ -19,8 +19,8 @@ pub enum OpenError {
         /// The path of the file.
         path: PathBuf,
     },
-    /// The path is none that SQLite opens as a file: `:memory:`, a URI, an empty one, or one that is
-    /// not UTF-8.
+    /// The path is none that SQLite opens as a file: `:memory:`, a URI, an empty one, or one that
+    /// is not UTF-8.
     #[error("`{}` is not the path of a file; for a store in memory use `casty::persistence::Memory`", path.display())]
     NotAPath {
         /// The path.

@@ -87,15 +87,15 @@
 //!
 //! # Settings that matter
 //!
-//! - PostgreSQL: `synchronous_commit=off` of a role or database is overridden, since an answer would
-//!   come before the records are on a disk; `fsync=off` is not, and is logged as a warning. Long
-//!   transactions of others (reports, backups with `pg_dump`) make updates of `casty_shard` slower
-//!   while they last.
+//! - PostgreSQL: `synchronous_commit=off` of a role or database is overridden, since an answer
+//!   would come before the records are on a disk; `fsync=off` is not, and is logged as a warning.
+//!   Long transactions of others (reports, backups with `pg_dump`) make updates of `casty_shard`
+//!   slower while they last.
 //! - PostgreSQL: [`prefix`](PostgresOptions::prefix) for several applications in one database;
 //!   timeouts and the number of connections in [`PostgresOptions`]. TLS: `?sslmode=verify-full` and
 //!   `&sslrootcert=ca.pem` in the URL, with the feature `tls`, which is on unless switched off.
-//! - SQLite: none. A long reader, such as a shell with an open transaction, keeps the log beside the
-//!   file from being shortened.
+//! - SQLite: none. A long reader, such as a shell with an open transaction, keeps the log beside
+//!   the file from being shortened.
 //!
 //! # Backups
 //!

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-/// Divides a batch so that no log occurs twice in a part of it; each item with its index. A batch of
-/// casty's committer has one part.
+/// Divides a batch so that no log occurs twice in a part of it; each item with its index. A batch
+/// of casty's committer has one part.
 pub(crate) fn waves<T, K: Eq + std::hash::Hash>(
     batch: Vec<T>,
     log: impl Fn(&T) -> K,

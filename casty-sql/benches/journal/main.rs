@@ -1,10 +1,11 @@
 //! Durable commands of entities beside a bare loop: `cargo bench -p casty-sql --bench journal`.
 //!
-//! Asks keep 1, 64 and 1,024 commands in flight, over 10,000 entities and over one. What reached the
-//! store is recorded: which logs and how many records each commit had. The bare loop then writes the
-//! same batches to an empty store, as short as the database allows: on SQLite with rusqlite and the
-//! same pragmas, on PostgreSQL as `INSERT .. SELECT FROM unnest`, without claims and heads. The two
-//! take turns, and the medians are printed, also of the ratio of each turn. `-- sqlite` or `-- postgres` measures one store.
+//! Asks keep 1, 64 and 1,024 commands in flight, over 10,000 entities and over one. What reached
+//! the store is recorded: which logs and how many records each commit had. The bare loop then
+//! writes the same batches to an empty store, as short as the database allows: on SQLite with
+//! rusqlite and the same pragmas, on PostgreSQL as `INSERT .. SELECT FROM unnest`, without claims
+//! and heads. The two take turns, and the medians are printed, also of the ratio of each turn.
+//! `-- sqlite` or `-- postgres` measures one store.
 //!
 //! No figure is printed if other processes used more than a tenth of the machine, unless `--force`
 //! is given.

@@ -47,13 +47,14 @@ const LANES: usize = 2;
 ///
 /// All nodes of a cluster use the same database. A clone is another handle of the same store.
 ///
-/// Each commit is on the disk of the server before it counts. A server that is replaced by a standby
-/// which is *behind*, as may happen without synchronous replication, has lost acknowledged records.
-/// casty notices when it claims a log again, since the log ends before what this node has written;
-/// it cannot bring the records back. So use synchronous replication where a standby takes over.
+/// Each commit is on the disk of the server before it counts. A server that is replaced by a
+/// standby which is *behind*, as may happen without synchronous replication, has lost acknowledged
+/// records. casty notices when it claims a log again, since the log ends before what this node has
+/// written; it cannot bring the records back. So use synchronous replication where a standby takes
+/// over.
 ///
-/// Connect to the server itself, or through a proxy that keeps a session for each connection: claims
-/// and statements rely on settings of their session.
+/// Connect to the server itself, or through a proxy that keeps a session for each connection:
+/// claims and statements rely on settings of their session.
 #[derive(Clone)]
 pub struct Postgres(Arc<Shared>);
 

@@ -45,8 +45,8 @@ impl PostgresOptions {
     }
 
     /// What the names of the tables begin with: `casty_` unless set. Applications that share a
-    /// database need prefixes of their own. Lowercase letters, digits and underscores, with a letter
-    /// first, and 40 bytes at most.
+    /// database need prefixes of their own. Lowercase letters, digits and underscores, with a
+    /// letter first, and 40 bytes at most.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
@@ -67,15 +67,15 @@ impl PostgresOptions {
     }
 
     /// How long the server works on a statement at most, waits for locks included: 8 seconds unless
-    /// set, at least one. When it has not answered a second later, the connection is given up. casty
-    /// gives up an append after 10 seconds.
+    /// set, at least one. When it has not answered a second later, the connection is given up.
+    /// casty gives up an append after 10 seconds.
     pub fn statement_timeout(mut self, timeout: Duration) -> Self {
         self.statement_timeout = timeout.max(Duration::from_secs(1));
         self
     }
 
-    /// Connects, and brings the tables to the version of this build. Of several processes that start
-    /// at once one does so, and the others wait.
+    /// Connects, and brings the tables to the version of this build. Of several processes that
+    /// start at once one does so, and the others wait.
     ///
     /// # Errors
     /// [`OpenError`], which says what to do.

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-/// Locks the rows of the shards whose claim and head are as the batch expects, advances their heads,
-/// and inserts their records. One statement, so one round trip and no open transaction.
+/// Locks the rows of the shards whose claim and head are as the batch expects, advances their
+/// heads, and inserts their records. One statement, so one round trip and no open transaction.
 ///
 /// The rows are locked in the order of their keys, so two batches never wait for each other. When
 /// the lock was waited for, READ COMMITTED looks at the row anew, so a claim in between is seen.
@@ -79,7 +79,8 @@ const NEW_KIND: &str =
 
 const KIND: &str = "SELECT kind, shards FROM casty_kind WHERE name = $1";
 
-/// The server adds up the bytes, so that a page of large records is not sent only to be thrown away.
+/// The server adds up the bytes, so that a page of large records is not sent only to be thrown
+/// away.
 const ENTITY: &str = "\
 SELECT position, epoch, seq, at, body FROM (
     SELECT page.*, sum(length(body)) OVER read AS bytes, row_number() OVER read AS number

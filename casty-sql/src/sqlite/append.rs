@@ -35,8 +35,8 @@ impl Failed {
     }
 }
 
-/// The driver for SQLite, and only this one, runs several statements at once, and answers each. That
-/// saves most of the time of a small batch, since each call is a change of threads and back.
+/// The driver for SQLite, and only this one, runs several statements at once, and answers each.
+/// That saves most of the time of a small batch, since each call is a change of threads and back.
 ///
 /// Advances the heads of all logs whose claim and head are as the batch expects. The rest of the
 /// transaction inserts the records of those that it returns.
