@@ -75,6 +75,55 @@ pub(crate) enum Operation {
         #[arg(long, default_value = "60s", value_parser = duration)]
         wait: Duration,
     },
+
+    /// List the entities of a type: those that are active on some node, and those that are stored.
+    Entities {
+        /// The wire name of the type.
+        #[arg(value_name = "TYPE")]
+        kind: String,
+
+        /// Only those that are active. The store is not read.
+        #[arg(long, conflicts_with = "stored")]
+        active: bool,
+
+        /// Only those that are stored.
+        #[arg(long)]
+        stored: bool,
+
+        /// Only those whose ids begin with this text.
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        prefix: String,
+
+        /// How many entities to show.
+        #[arg(long, default_value = "100", value_parser = at_least_one)]
+        limit: usize,
+    },
+
+    /// Show what is stored of an entity, record by record.
+    History {
+        /// The entity: TYPE/ID.
+        #[arg(value_name = "TYPE/ID")]
+        entity: String,
+
+        /// The number of the first record to show.
+        #[arg(long, value_name = "NUMBER", default_value = "1")]
+        from: u64,
+
+        /// How many records to show.
+        #[arg(long, default_value = "1000", value_parser = at_least_one)]
+        limit: usize,
+    },
+
+    /// Erase what is stored of an entity. It begins anew with its next message.
+    Erase {
+        /// The entity: TYPE/ID.
+        #[arg(value_name = "TYPE/ID")]
+        entity: String,
+
+        /// Do not ask whether that is meant.
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 /// The arguments, complete.
@@ -130,6 +179,13 @@ fn is_place(node: &str) -> bool {
         return false;
     };
     !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0)
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err("must be a number, and at least 1".to_owned()),
+    }
 }
 
 /// The longest duration that may be given.

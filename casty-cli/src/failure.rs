@@ -2,7 +2,7 @@
 
 use std::{fmt, io};
 
-use casty::admin::AdminError;
+use casty::{admin::AdminError, error::StoredError};
 
 use crate::arguments::Operation;
 
@@ -11,7 +11,7 @@ use crate::arguments::Operation;
 pub(crate) struct Failure {
     what: String,
     why: String,
-    remedy: &'static str,
+    remedy: String,
     code: u8,
 }
 
@@ -23,6 +23,7 @@ impl Failure {
             remedy: remedy(&error),
             code: match error {
                 AdminError::NoNodes | AdminError::OtherCluster { .. } => 2,
+                AdminError::Stored(StoredError::InvalidId(_)) => 2,
                 AdminError::Unreachable { .. } => 3,
                 _ => 1,
             },
@@ -33,8 +34,28 @@ impl Failure {
         Self {
             what: "the result cannot be written".to_owned(),
             why: error.to_string(),
-            remedy: "the operation itself is done; check where the output goes",
+            remedy: "the operation itself is done; check where the output goes".to_owned(),
             code: 1,
+        }
+    }
+
+    /// An erasure that was not confirmed.
+    pub(crate) fn unconfirmed(operation: &Operation) -> Self {
+        Self {
+            what: what(operation),
+            why: "this is not confirmed".to_owned(),
+            remedy: "answer with `yes`, or give --yes".to_owned(),
+            code: 2,
+        }
+    }
+
+    /// A text that names no entity.
+    pub(crate) fn no_entity(operation: &Operation, text: &str) -> Self {
+        Self {
+            what: what(operation),
+            why: format!("`{text}` names no entity"),
+            remedy: "give its type and its id, as in Account/alice".to_owned(),
+            code: 2,
         }
     }
 
@@ -56,11 +77,15 @@ fn what(operation: &Operation) -> String {
         Operation::Promote { node } => format!("cannot promote `{node}`"),
         Operation::Recover { keep, .. } => format!("cannot recover with `{keep}`"),
         Operation::Drain { node, .. } => format!("cannot drain `{node}`"),
+        Operation::Entities { kind, .. } => format!("cannot list the entities of `{kind}`"),
+        Operation::History { entity, .. } => format!("cannot read `{entity}`"),
+        Operation::Erase { entity, .. } => format!("cannot erase `{entity}`"),
     }
 }
 
-fn remedy(error: &AdminError) -> &'static str {
-    match error {
+fn remedy(error: &AdminError) -> String {
+    let remedy = match error {
+        AdminError::Stored(error) => return stored_remedy(error),
         AdminError::NoNodes => "give --node HOST:PORT",
         AdminError::Unreachable { .. } => {
             "check that the nodes run and can be reached from here, or give others with --node"
@@ -93,6 +118,35 @@ fn remedy(error: &AdminError) -> &'static str {
         AdminError::WentDown { .. } => "stop its process, or let it join again",
         AdminError::DrainUnfinished { .. } => "drain it again to wait on",
         AdminError::RecoverUnfinished { .. } => "`casty members` shows whether it serves now",
+        AdminError::NothingStored { .. } => {
+            "`casty entities TYPE --stored` lists those of which there is something"
+        }
         _ => "`casty members` shows the state of the cluster",
-    }
+    };
+    remedy.to_owned()
+}
+
+fn stored_remedy(error: &StoredError) -> String {
+    let remedy = match error {
+        StoredError::InvalidId(_) => "give the id of an entity",
+        StoredError::UnknownEntity { name, known } => match alike(name, known) {
+            Some(known) => return format!("did you mean `{known}`?"),
+            None => "`casty shards` shows the types of the cluster",
+        },
+        StoredError::NotStored { .. } => "`casty entities TYPE --active` lists those in memory",
+        StoredError::Unavailable { .. } => {
+            "check that the store runs and that the nodes reach it; then repeat the command"
+        }
+        StoredError::Unusable { .. } => "the nodes' logs and the store's own tools tell more",
+        _ => "`casty members` shows the state of the cluster; the command may be repeated",
+    };
+    remedy.to_owned()
+}
+
+/// The name that a user may have meant.
+fn alike<'a>(name: &str, known: &'a [String]) -> Option<&'a String> {
+    let name = name.to_lowercase();
+    let distance = |known: &&String| strsim::osa_distance(&name, &known.to_lowercase());
+    let nearest = known.iter().min_by_key(distance)?;
+    (distance(&nearest) <= name.chars().count() / 3 + 1).then_some(nearest)
 }

@@ -5,6 +5,7 @@
 
 mod arguments;
 mod failure;
+mod stored;
 mod text;
 
 use std::{
@@ -71,6 +72,9 @@ async fn run(arguments: &Arguments) -> Result<String, Failure> {
             };
             let drained = admin.drain(node, *wait, progress).await.map_err(failed)?;
             text::either(*json, &drained, text::drained)
+        }
+        Operation::Entities { .. } | Operation::History { .. } | Operation::Erase { .. } => {
+            stored::run(&admin, operation, *json).await
         }
     }
 }

@@ -195,23 +195,23 @@ fn yes(yes: bool) -> &'static str {
     if yes { "yes" } else { "no" }
 }
 
-fn or_dash(value: Option<impl ToString>) -> String {
+pub(crate) fn or_dash(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
 
 /// A table whose columns are as wide as their widest cell.
-struct Table(Vec<Vec<String>>);
+pub(crate) struct Table(Vec<Vec<String>>);
 
 impl Table {
-    fn new<'a>(heads: impl IntoIterator<Item = &'a str>) -> Self {
+    pub(crate) fn new<'a>(heads: impl IntoIterator<Item = &'a str>) -> Self {
         Self(vec![heads.into_iter().map(ToOwned::to_owned).collect()])
     }
 
-    fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         self.0.push(cells.into_iter().collect());
     }
 
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let mut widths: Vec<usize> = Vec::new();
         for row in &self.0 {
             for (at, cell) in row.iter().enumerate() {

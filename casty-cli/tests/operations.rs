@@ -6,7 +6,9 @@
     reason = "tests: an answer that is not the point"
 )]
 
-use std::{process::Stdio, time::SystemTime};
+mod common;
+
+use std::time::SystemTime;
 
 use casty::{
     admin::Admin,
@@ -14,7 +16,8 @@ use casty::{
     testkit::{self, soon},
 };
 use serde_json::Value;
-use tokio::process::Command;
+
+use crate::common::{ask, casty};
 
 /// A counter.
 #[derive(Default)]
@@ -64,58 +67,6 @@ async fn shutdown(nodes: impl IntoIterator<Item = ActorSystem>) {
     for node in nodes {
         soon("shutdown", node.shutdown()).await;
     }
-}
-
-#[derive(Debug)]
-struct Ran {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
-impl Ran {
-    fn succeeded(self) -> String {
-        assert_eq!(self.code, Some(0), "{self:?}");
-        self.stdout
-    }
-
-    fn json(self) -> Value {
-        serde_json::from_str(&self.succeeded()).unwrap()
-    }
-
-    /// The error line of a failed run. It has three parts: what failed, why, and what to do.
-    fn failed(self, code: i32) -> String {
-        assert_eq!(self.code, Some(code), "{self:?}");
-        assert_eq!(self.stdout, "", "{self:?}");
-        let error = self.stderr.lines().last().unwrap_or_default().to_owned();
-        assert!(error.starts_with("error: "), "{self:?}");
-        assert!(error.split("; ").count() >= 3, "{self:?}");
-        error
-    }
-}
-
-async fn casty(arguments: &[&str]) -> Ran {
-    let running = Command::new(env!("CARGO_BIN_EXE_casty"))
-        .args(arguments)
-        .env_remove("CASTY_CLUSTER")
-        .env_remove("CASTY_NODES")
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    let output = soon("it ends", running).await.unwrap();
-    Ran {
-        code: output.status.code(),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
-}
-
-/// Runs an operation, given as one line, through `node`.
-async fn ask(cluster: &str, node: &ActorSystem, operation: &str) -> Ran {
-    let address = node.address().to_string();
-    let mut arguments = vec!["--cluster", cluster, "--node", &address];
-    arguments.extend(operation.split_whitespace());
-    casty(&arguments).await
 }
 
 async fn admin(cluster: &str, node: &ActorSystem) -> Admin {
