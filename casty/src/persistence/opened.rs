@@ -1,6 +1,6 @@
 //! A journal that is prepared for the types of its node before it is used.
 
-use std::{num::NonZeroU32, sync::Arc};
+use std::{net::SocketAddr, num::NonZeroU32, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use tokio::sync::OnceCell;
@@ -15,6 +15,11 @@ use crate::{
 
 /// Entity types, each with its number of shards.
 pub(crate) type StoredKinds = Vec<(Arc<str>, NonZeroU32)>;
+
+/// Whether two nodes at these addresses are on one host, as far as the addresses tell.
+pub(crate) fn is_same_host(a: SocketAddr, b: SocketAddr) -> bool {
+    a.ip() == b.ip() || a.ip().is_loopback() && b.ip().is_loopback()
+}
 
 /// Opens a journal before its first use, once. A store that is down when its node starts is opened
 /// when it answers.

@@ -74,6 +74,7 @@ pub(crate) struct Progress {
 
 impl Progress {
     /// The records up to the number `durable` were read from the store.
+    #[cfg(test)]
     pub(crate) fn new(durable: u64) -> Arc<Self> {
         Self::of(durable, 0)
     }
@@ -127,6 +128,7 @@ impl Progress {
     ///
     /// # Cancel safety
     /// Dropping it loses nothing.
+    #[cfg(test)]
     pub(crate) async fn settled(&self) {
         loop {
             let changed = self.changed.notified();

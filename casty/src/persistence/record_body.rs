@@ -39,8 +39,7 @@ fn is_zero(number: &u64) -> bool {
 
 /// An event, encoded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[doc(hidden)]
-pub struct WrittenEvent {
+pub(crate) struct WrittenEvent {
     pub(crate) name: String,
     pub(crate) version: u32,
     pub(crate) bytes: ByteBuf,

@@ -8,7 +8,7 @@ use crate::{
     error::StartError,
     persistence::{
         Journal,
-        opened::{Opened, StoredKinds},
+        opened::{Opened, StoredKinds, is_same_host},
         store::Store,
     },
     transport::net::Net,
@@ -68,11 +68,6 @@ impl Chosen {
         }
         Ok(())
     }
-}
-
-/// Whether two nodes at these addresses are on one host, as far as the addresses tell.
-fn is_same_host(a: SocketAddr, b: SocketAddr) -> bool {
-    a.ip() == b.ip() || a.ip().is_loopback() && b.ip().is_loopback()
 }
 
 /// The store of a node that hosts these stored types.

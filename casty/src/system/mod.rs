@@ -497,7 +497,13 @@ impl Inner {
     }
 
     fn shut_down(&self) -> Boxed<'_, Result<(), ShutdownError>> {
-        boxed(self.stop())
+        boxed(async {
+            let stopped = self.stop().await;
+            if let Some(store) = self.runtime.store() {
+                store.close().await;
+            }
+            stopped
+        })
     }
 
     async fn stop(&self) -> Result<(), ShutdownError> {

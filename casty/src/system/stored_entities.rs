@@ -19,7 +19,7 @@ use crate::{
         self as private, Actor, DecodeError, EncodeError, Entity, EntityRef, EventSourced, Events,
         FirstState, Handled, Init, Message, Policy, Reply, ReplyVisitor, Storage,
     },
-    ActorSystem, AskError, Context, Effect,
+    ActorSystem, AskError, Context, Effect, Event,
     call::Call,
     error::StartError,
     id::{EntityId, Epoch},
@@ -284,6 +284,10 @@ impl Journal for Faulty {
         "a faulty store".to_owned()
     }
 
+    fn only_one_host(&self) -> Option<&'static str> {
+        Some("use another one")
+    }
+
     fn open<'a>(
         &'a self,
         kinds: &'a [(Arc<str>, NonZeroU32)],
@@ -396,6 +400,7 @@ fn alice(system: &ActorSystem) -> AccountRef {
 }
 
 /// Asks, and waits until the handler of the message has begun.
+#[expect(clippy::disallowed_methods, reason = "tests: tasks of their own")]
 async fn handled(
     system: &ActorSystem,
     call: Call<Account, i64>,
@@ -529,16 +534,19 @@ async fn a_tell_that_is_not_stored_is_a_dead_letter() {
     let store = Faulty::new(0);
     let system = start(store.clone());
     let mut events = system.events();
+    let dead_letter = async {
+        loop {
+            if let Some(Event::DeadLetter(letter)) = events.next().await {
+                return letter.reason.to_string();
+            }
+        }
+    };
     alice(&system).deposit(5).tell().await.unwrap();
     take(&store.0.begun, 1).await;
     store.commit(Some(Fault::NotWritten));
-    loop {
-        if let crate::Event::DeadLetter(letter) = events.next().await.unwrap() {
-            let reason = letter.reason.to_string();
-            assert!(reason.contains("is not stored"), "{reason}");
-            return;
-        }
-    }
+    let reason = tokio::time::timeout(Duration::from_mins(1), dead_letter);
+    let reason = reason.await.expect("in time");
+    assert!(reason.contains("is not stored"), "{reason}");
 }
 
 #[tokio::test]
@@ -690,6 +698,27 @@ async fn a_later_system_on_the_same_store_fences_the_earlier_one() {
     let got = alice(&first).deposit(100).await;
     assert!(not_stored(false)(&got), "{got:?}");
     assert_eq!(alice(&second).deposit(1).await, Ok(7));
+}
+
+/// A store that a second host cannot reach.
+#[tokio::test]
+async fn nodes_on_several_hosts_need_a_store_that_they_share() {
+    let store = Faulty::new(0);
+    let start = |seeds: &[&str]| {
+        let builder = ActorSystem::builder("stored").entity::<Account>();
+        builder.journal(store.clone()).seeds(seeds).start()
+    };
+    let refused = start(&["127.0.0.1:1", "10.1.2.3:4"]).await.unwrap_err();
+    let text = refused.to_string();
+    for part in ["a faulty store", "10.1.2.3:4", "use another one"] {
+        assert!(text.contains(part), "{text}");
+    }
+    let alone = start(&["127.0.0.2:1"]).await.unwrap();
+    alone.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_system_without_a_journal_hosts_no_stored_type() {
     let third = start_without_a_journal();
     assert!(matches!(third, Err(StartError::NoJournal { kinds }) if kinds == [Account::NAME]));
 }

@@ -111,17 +111,14 @@ impl dyn AnyActivation + '_ {
     /// while. That is no failure of the entity.
     async fn refuse_unread(&mut self, failure: Failure) -> ControlFlow<()> {
         let cell = self.cell();
-        let pause = match failure {
-            Failure::StoreUnavailable { .. } => {
-                let jitter = cell.host().runtime().jitter();
-                let supervisor = self.life().supervisor.get_or_insert_default();
-                supervisor.handle_unread(jitter)
-            }
+        let pause = if matches!(failure, Failure::StoreUnavailable { .. }) {
+            let jitter = cell.host().runtime().jitter();
+            let supervisor = self.life().supervisor.get_or_insert_default();
+            supervisor.handle_unread(jitter)
+        } else {
             // Until other code runs, or the store is mended, each try ends the same way.
-            _ => {
-                self.report(&failure.to_string());
-                self.policy().backoff_max
-            }
+            self.report(&failure.to_string());
+            self.policy().backoff_max
         };
         self.refuse(pause, &failure).await
     }

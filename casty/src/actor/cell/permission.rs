@@ -3,7 +3,7 @@
 
 use std::{future::poll_fn, pin::pin, sync::atomic::Ordering, task::Poll};
 
-use futures_util::future::OptionFuture;
+use futures_util::future::{OptionFuture, select};
 
 use crate::{
     actor::cell::{
@@ -16,6 +16,20 @@ use crate::{
         mutants,
     },
 };
+
+/// Resolves once the actor has to end at once.
+async fn ends_calls(cell: &dyn Untyped) {
+    poll_fn(|cx| {
+        cell.with_status(&mut |status, _| status.wake_by(cx.waker()));
+        // It may have been told so before it could be woken.
+        if cell.core().ends_calls() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
+}
 
 impl dyn AnyActivation + '_ {
     /// Waits until a message may be handled. Messages and outputs that wait for too long fail. An
@@ -46,6 +60,9 @@ impl dyn AnyActivation + '_ {
         boxed(async move {
             let cell = self.cell();
             self.release();
+            if self.is_late() {
+                return self.not_stored().await;
+            }
             if self.settle().holds() || self.settle().is_writing() {
                 self.await_conditions(&*cell, Phase::Settling).await;
                 self.release();
@@ -96,18 +113,11 @@ impl dyn AnyActivation + '_ {
             return;
         };
         // From here on a change is not missed.
-        let mut changed = pin!(progress.changed().notified());
+        let changed = pin!(progress.changed().notified());
         if !self.settle().is_undecided() {
             return;
         }
-        poll_fn(|cx| {
-            cell.with_status(&mut |status, _| status.wake_by(cx.waker()));
-            if cell.core().ends_calls() {
-                return Poll::Ready(());
-            }
-            changed.as_mut().poll(cx)
-        })
-        .await;
+        select(changed, pin!(ends_calls(cell))).await;
     }
 
     /// The store may take longer than the actor has time.
@@ -177,13 +187,17 @@ impl dyn AnyActivation + '_ {
             .as_ref()
             .map(|progress| progress.changed().notified());
         let changed = OptionFuture::from(changed);
+        // A lease is awaited for a time, and the store until the actor has to end.
+        let is_writing = self.settle().is_writing();
+        let ends = OptionFuture::from(is_writing.then(|| ends_calls(cell)));
         // The cell may have been severed before its pause could be interrupted.
         if !cell.core().is_severed() && !self.has_changed(cell.core(), phase) {
             let is_leased = self.settle().is_leased(cell.core());
             let patience = async {
-                match is_leased {
-                    true => std::future::pending().await,
-                    false => tokio::time::sleep(cell.host().runtime().patience()).await,
+                if is_leased {
+                    std::future::pending().await
+                } else {
+                    tokio::time::sleep(cell.host().runtime().patience()).await
                 }
             };
             let gate = self.settle().gate().filter(|_| !is_leased).cloned();
@@ -201,6 +215,7 @@ impl dyn AnyActivation + '_ {
                 () = interrupt.notified() => {}
                 Some(()) = changed => {}
                 Some(()) = room => {}
+                Some(()) = ends => {}
                 () = patience => self.give_up_waiting(cell),
             }
         }

@@ -310,7 +310,7 @@ mod tests {
         lease: bool,
         /// The last record that was written.
         written: u64,
-        confirmed: u64,
+        durable: u64,
     }
 
     impl Conditions for Confirmed {
@@ -321,7 +321,7 @@ mod tests {
         }
 
         fn are_met(&self, needs: &u64) -> bool {
-            self.lease && self.confirmed >= *needs
+            self.lease && self.durable >= *needs
         }
     }
 
@@ -335,15 +335,15 @@ mod tests {
         let mut now = Confirmed {
             lease: true,
             written: 3,
-            confirmed: 0,
+            durable: 0,
         };
         held.push(Some(now.needs()), "the answer after record 3");
         // An older record: another activation of the same run may count anew.
         held.push(Some(1), "an answer that needs record 1");
         held.push(None, "a failure");
-        now.confirmed = 1;
+        now.durable = 1;
         assert_eq!(leave(&mut held, &now), [""; 0], "the first one waits");
-        (now.confirmed, now.lease) = (3, false);
+        (now.durable, now.lease) = (3, false);
         assert_eq!(leave(&mut held, &now), [""; 0], "without a lease");
         now.lease = true;
         assert_eq!(
@@ -362,7 +362,7 @@ mod tests {
         let now = Confirmed {
             lease: false,
             written: 1,
-            confirmed: 0,
+            durable: 0,
         };
         held.push(None, "first");
         held.push(Some(now.needs()), "second");
@@ -378,7 +378,7 @@ mod tests {
             steps in proptest::collection::vec((0u8..4, 0u64..5), 0..100),
         ) {
             let mut held = Held::new();
-            let mut now = Confirmed { lease: true, written: 0, confirmed: 0 };
+            let mut now = Confirmed { lease: true, written: 0, durable: 0 };
             let (mut next, mut left) = (0, 0);
             let mut needs = Vec::new();
             for (step, n) in steps {
@@ -390,7 +390,7 @@ mod tests {
                         needs.push(needed);
                         next += 1;
                     }
-                    1 => now.confirmed = now.written.min(now.confirmed + n),
+                    1 => now.durable = now.written.min(now.durable + n),
                     2 => now.lease = n > 1,
                     _ => for output in leave(&mut held, &now) {
                         prop_assert_eq!(output, left);
@@ -399,7 +399,7 @@ mod tests {
                     },
                 }
             }
-            (now.lease, now.confirmed) = (true, now.written);
+            (now.lease, now.durable) = (true, now.written);
             prop_assert_eq!(leave(&mut held, &now).len(), next - left);
         }
     }

@@ -170,8 +170,8 @@ impl<A: Actor> Run<A> {
             let body = RecordBody {
                 events,
                 state,
-                erases,
                 key,
+                erases,
                 ..RecordBody::default()
             };
             self.settle.write(body)?;

@@ -3,6 +3,7 @@
 use std::{
     any::Any,
     collections::{BTreeMap, BinaryHeap, HashMap},
+    net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, Weak,
         atomic::{AtomicU64, Ordering},
@@ -97,14 +98,46 @@ pub(super) fn address<T: ?Sized>(cell: &T) -> *const () {
     std::ptr::from_ref(cell).cast()
 }
 
+/// Why a local system starts no entity of a stored type.
+const NO_JOURNAL: &str =
+    "the system was started without a journal: use `ActorSystem::builder(..).journal(..)`";
+
 /// Where the logs of the shards of a stored type are.
 pub(super) struct Logs {
-    pub(super) store: Arc<Store>,
+    store: Arc<Store>,
     /// The type's wire name.
-    pub(super) kind: Arc<str>,
+    kind: Arc<str>,
+    /// Why this node must not use its store, if it must not.
+    forbidden: Mutex<Option<String>>,
 }
 
 impl Logs {
+    pub(super) fn new(store: &Arc<Store>, kind: &str) -> Self {
+        Self {
+            store: store.clone(),
+            kind: kind.into(),
+            forbidden: Mutex::default(),
+        }
+    }
+
+    /// `there`: a node on another host that hosts the type as well.
+    fn set_other_host(&self, there: Option<SocketAddr>) {
+        let Some(reason) = self.store.journal().only_one_host() else {
+            return;
+        };
+        let why = there.map(|there| {
+            let store = self.store.journal().describe();
+            format!("{store} cannot be used together with `{there}`: {reason}")
+        });
+        let mut forbidden = lock(&self.forbidden);
+        if *forbidden != why {
+            if let Some(reason) = &why {
+                tracing::error!(kind = %self.kind, reason, "no stored entity is started here");
+            }
+            *forbidden = why;
+        }
+    }
+
     fn open(&self, shard: ShardId, epoch: Epoch) -> Arc<ShardLog> {
         let log = Log {
             kind: self.kind.clone(),
@@ -371,18 +404,28 @@ impl LocalShards {
         drop(self.log(shard));
     }
 
-    /// The log of a shard of a stored type, under the epoch at which this node owns the shard.
-    /// `None` if it does not, or not any more.
-    pub(super) fn log(&self, shard: ShardId) -> Option<Arc<ShardLog>> {
-        let logs = self.logs.as_ref()?;
-        let mut local = self.get(shard)?;
+    /// The node is on this host, and another one that hosts the type on that.
+    pub(super) fn set_other_host(&self, there: Option<SocketAddr>) {
+        if let Some(logs) = &self.logs {
+            logs.set_other_host(there);
+        }
+    }
+
+    /// The log of a shard of a stored type, under the epoch at which this node owns the shard. An
+    /// error says why there is none.
+    pub(super) fn log(&self, shard: ShardId) -> Result<Arc<ShardLog>, String> {
+        let logs = self.logs.as_ref().ok_or(NO_JOURNAL)?;
+        let forbidden = lock(&logs.forbidden).clone();
+        forbidden.map_or(Ok(()), Err)?;
+        let elsewhere = "the shard of the entity is on another node now";
+        let mut local = self.get(shard).ok_or(elsewhere)?;
         let (Hold::Opening(epoch) | Hold::Open(epoch) | Hold::Draining(epoch)) = local.hold else {
-            return None;
+            return Err(elsewhere.to_owned());
         };
         let present = local.log.take_if(|log| log.epoch() == epoch);
         let log = present.unwrap_or_else(|| logs.open(shard, epoch));
         local.log = Some(log.clone());
-        Some(log)
+        Ok(log)
     }
 
     /// The shard is here from now on.

@@ -22,6 +22,7 @@ mod recovery;
 mod stopping;
 
 use std::{
+    net::SocketAddr,
     num::NonZeroU32,
     sync::{Arc, Mutex, Weak},
     time::Duration,
@@ -62,6 +63,7 @@ use crate::{
     id::{CatalogEntry, EntityId, Epoch, ShardId},
     infra::{published::Published, sync::lock, wall_clock},
     message::{answer::Pending, codec},
+    persistence::opened::is_same_host,
     protocol::{
         map::{ClusterMap, Slot, Status},
         region::{Effect, Home, Region},
@@ -270,10 +272,7 @@ impl ShardRegion {
         // Without a network every shard is here, from the start and for good.
         let alone = mesh.is_none().then(|| epoch_alone(entity_type.is_stored));
         let store = runtime.store().filter(|_| entity_type.is_stored);
-        let logs = store.map(|store| Logs {
-            store: store.clone(),
-            kind: name.as_str().into(),
-        });
+        let logs = store.map(|store| Logs::new(store, &name));
         let mut machine = Region::new(
             shards.get(),
             settings.resolve_messages_max,
@@ -447,6 +446,20 @@ impl ShardRegion {
     }
 }
 
+/// The address of a member that hosts the type on another host than this node.
+fn other_host(map: &ClusterMap, kind: &str, me: Option<Slot>) -> Option<SocketAddr> {
+    let hosts = map.members.values().filter(|member| {
+        let hosts = member.kinds.iter().any(|hosted| hosted == kind);
+        hosts && !member.is_gone()
+    });
+    let here = hosts
+        .clone()
+        .find(|member| Some(member.slot) == me)?
+        .address;
+    let mut addresses = hosts.map(|member| member.address);
+    addresses.find(|there| !is_same_host(here, *there))
+}
+
 /// The epoch of all shards of a system without a network. In a store it has to be later than that
 /// of each earlier system on the same store.
 fn epoch_alone(is_stored: bool) -> Epoch {
@@ -488,6 +501,7 @@ impl AnyRegion for ShardRegion {
             return;
         };
         self.sort_parcels(table, me);
+        self.local.set_other_host(other_host(map, &self.name, me));
         let down = map.members.values().filter(|m| m.status == Status::Down);
         let down: Vec<Slot> = down.map(|member| member.slot).collect();
         let mut machine = lock(&self.machine);

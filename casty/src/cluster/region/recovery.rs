@@ -36,22 +36,15 @@ const MOMENT: Duration = Duration::from_millis(100);
 
 /// Reads an entity. The state of an entity that is not stored yet is made.
 pub(super) fn recover<'a, E: Entity>(
-    log: Option<Arc<ShardLog>>,
+    log: Result<Arc<ShardLog>, String>,
     runtime: &Arc<Runtime>,
     ctx: &'a mut Context<E>,
 ) -> BoxFuture<'a, Result<E, HookError>> {
     let runtime = runtime.clone();
     Box::pin(async move {
-        let Some(log) = log else {
-            let reason = match runtime.store() {
-                Some(_) => "the shard of the entity is on another node now",
-                None => {
-                    "the system was started without a journal: use \
-                     `ActorSystem::builder(..).journal(..)`"
-                }
-            };
-            let reason = reason.to_owned();
-            return Err(refused(ctx, Failure::StoreUnavailable { reason }));
+        let log = match log {
+            Ok(log) => log,
+            Err(reason) => return Err(refused(ctx, Failure::StoreUnavailable { reason })),
         };
         let name = ctx.entity_name().clone();
         let mut reader = Reader::new(log, name, runtime.patience());
