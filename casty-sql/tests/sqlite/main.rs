@@ -5,6 +5,7 @@ mod support;
 
 mod contract;
 mod crash;
+#[cfg(target_os = "linux")]
 mod disk;
 mod nodes;
 mod refused;
