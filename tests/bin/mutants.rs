@@ -10,7 +10,7 @@ mod invariants;
 
 use std::process::{Command, ExitCode};
 
-use invariants::{Plan, handlers, names, operators, run, two};
+use invariants::{Plan, durable, handlers, names, operators, run, two};
 
 /// The rules, and the invariant that each rule is there for.
 const MUTANTS: &[(&str, &str)] = &[
@@ -43,6 +43,13 @@ const MUTANTS: &[(&str, &str)] = &[
     ("a_sole_voter_asks_nobody", OPERATORS),
     ("a_live_name_is_taken", OPERATORS),
     ("claims_are_believed", OPERATORS),
+    ("any_epoch_may_write", DURABLE),
+    ("unknown_is_written", DURABLE),
+    ("unknown_is_not_written", DURABLE),
+    ("records_follow_a_failed_one", DURABLE),
+    ("entities_are_read_before_the_claim", DURABLE),
+    ("an_output_leaves_before_its_record_is_durable", DURABLE),
+    ("a_handler_sends_before_what_it_saw_is_durable", DURABLE),
 ];
 
 /// The invariant of two nodes with a tie-breaker, which has a storm of its own.
@@ -66,6 +73,9 @@ const HANDLERS: &str = "17";
 
 /// The invariants of operators' actions, which have a storm of their own.
 const OPERATORS: &str = "18 to 20";
+
+/// The invariant of what is stored, which has a storm of its own.
+const DURABLE: &str = "13";
 
 /// The environment variable that selects the broken rule.
 const CHOSEN: &str = "CASTY_MUTANT";
@@ -128,6 +138,7 @@ fn find(seeds: u64) -> ExitCode {
             NAMES => names::run(seed),
             HANDLERS => handlers::run(seed),
             OPERATORS => operators::run(seed),
+            DURABLE => durable::run(seed),
             SUCCESSION => run(seed, Plan::succession()),
             KEPT => run(seed, Plan::kept(seed)),
             ROLLING => run(seed, Plan::rolling()),

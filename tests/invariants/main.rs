@@ -8,7 +8,7 @@ mod invariants;
 
 use std::ops::Range;
 
-use invariants::{Plan, handlers, names, operators, run, two};
+use invariants::{Plan, durable, handlers, names, operators, run, two};
 
 /// The seeds to run.
 fn seeds(default: Range<u64>) -> Range<u64> {
@@ -118,6 +118,15 @@ fn a_handler_ends_with_its_lease() {
 fn nobody_is_left_without_a_way_on() {
     for seed in seeds(0..4).filter(|seed| seed % 2 == 0) {
         if let Err(broken) = operators::run(seed) {
+            panic!("{broken}");
+        }
+    }
+}
+
+#[test]
+fn what_is_acknowledged_is_durable() {
+    for seed in seeds(0..8).filter(|seed| seed % 2 == 0) {
+        if let Err(broken) = durable::run(seed) {
             panic!("{broken}");
         }
     }

@@ -6,6 +6,7 @@ use tokio::sync::watch;
 
 use crate::{
     id::Epoch,
+    infra::mutants,
     persistence::{
         Log,
         inbox::{Input, Waiting},
@@ -77,8 +78,9 @@ impl ShardLog {
     /// Why it cannot be claimed.
     pub(crate) async fn claimed(&self) -> Result<(), String> {
         let mut claim = self.claim.clone();
+        let waits = !mutants::on("entities_are_read_before_the_claim");
         let settled = claim
-            .wait_for(|claim| !matches!(claim, Claim::Pending(_)))
+            .wait_for(|claim| !waits || !matches!(claim, Claim::Pending(_)))
             .await;
         match settled.as_deref() {
             Ok(Claim::Refused(reason)) => Err(reason.clone()),
