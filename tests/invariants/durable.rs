@@ -164,6 +164,15 @@ impl Ledger {
     fn list(&self) -> Vec<u64> {
         self.numbers.clone()
     }
+
+    /// Tells what is there, and waits for that.
+    #[message]
+    async fn report(&self, ctx: &mut Context<Self>) -> Vec<u64> {
+        let ledger = ctx.entity_id();
+        let witness = ctx.entity::<Witness>(ledger);
+        let _ = witness.hear(ledger, self.numbers.clone()).tell().await;
+        self.numbers.clone()
+    }
 }
 
 /// Is told what ledgers enter.
@@ -283,13 +292,20 @@ async fn enter(system: ActorSystem, judge: Judge, asker: u64, until: Duration) {
         let ledger = system.entity::<Ledger>(entity);
         let before = judge.seen().acknowledged.get(&entity).copied();
         let timeout = Duration::from_millis(rng.random_range(100..4000));
-        if rng.random_range(0..4) > 0 {
-            number += 1;
-            let answer = ledger.enter(number).timeout(timeout).await;
-            heed(&judge, entity, before, Some(number), answer);
-        } else {
-            let answer = ledger.list().timeout(timeout).await;
-            heed(&judge, entity, before, None, answer);
+        match rng.random_range(0..8) {
+            0 => {
+                let answer = ledger.list().timeout(timeout).await;
+                heed(&judge, entity, before, None, answer);
+            }
+            1 | 2 => {
+                let answer = ledger.report().timeout(timeout).await;
+                heed(&judge, entity, before, None, answer);
+            }
+            _ => {
+                number += 1;
+                let answer = ledger.enter(number).timeout(timeout).await;
+                heed(&judge, entity, before, Some(number), answer);
+            }
         }
         tokio::time::sleep(Duration::from_millis(rng.random_range(0..30))).await;
     }
@@ -455,6 +471,7 @@ impl Storm {
         let rng = &mut self.rng;
         let mut faults = Faults {
             delay_max: Duration::from_millis(rng.random_range(0..40)),
+            claim_delay: Duration::from_millis(rng.random_range(0..200)),
             ..Faults::default()
         };
         match rng.random_range(0..7) {

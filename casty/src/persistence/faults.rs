@@ -242,7 +242,7 @@ impl Faulty {
         let batch = std::mem::take(&mut on_its_way.batch);
         // An unfinished append holds the locks of its logs.
         self.store
-            .decide(|log| batch.iter().any(|append| append.log == *log))
+            .decide(|other| batch.iter().any(|append| append.log == other.log))
             .await;
         let appended = match fate {
             Fate::Written => self.store.journal.append(batch).await,
@@ -301,8 +301,14 @@ impl Journal for Faulty {
             if longer > Duration::ZERO {
                 tokio::time::sleep(longer).await;
             }
-            self.store.decide(|other| other == log).await;
+            // What is written under an earlier epoch has ended before the claim returns. It may
+            // come just after the claim, and is refused then.
+            let is_before = self.random(|rng| rng.random::<bool>());
+            self.store
+                .decide(|other| other.log == *log && (is_before || other.epoch >= epoch))
+                .await;
             let claimed = self.store.journal.claim(log, epoch, owner).await;
+            self.store.decide(|other| other.log == *log).await;
             self.delay().await;
             claimed
         })
