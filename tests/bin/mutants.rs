@@ -43,11 +43,9 @@ const MUTANTS: &[(&str, &str)] = &[
     ("a_sole_voter_asks_nobody", OPERATORS),
     ("a_live_name_is_taken", OPERATORS),
     ("claims_are_believed", OPERATORS),
-    ("any_epoch_may_write", DURABLE),
     ("unknown_is_written", DURABLE),
     ("unknown_is_not_written", DURABLE),
     ("records_follow_a_failed_one", DURABLE),
-    ("entities_are_read_before_the_claim", DURABLE),
     ("an_output_leaves_before_its_record_is_durable", DURABLE),
     ("a_handler_sends_before_what_it_saw_is_durable", DURABLE),
 ];

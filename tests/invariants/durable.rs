@@ -271,6 +271,10 @@ impl Journal for Noting {
         self.0.memory.forget(log, epoch, entity, through, snapshot)
     }
 
+    fn latest_epoch(&self) -> BoxFuture<'_, Result<Epoch, JournalError>> {
+        self.0.memory.latest_epoch()
+    }
+
     fn entities<'a>(
         &'a self,
         log: &'a Log,

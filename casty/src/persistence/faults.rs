@@ -150,11 +150,10 @@ impl Drop for OnItsWay<'_> {
 }
 
 impl Shared {
-    /// Decides what is unfinished and concerns one of these logs.
-    async fn decide(&self, concerns: impl Fn(&Log) -> bool + Send) {
+    /// Decides what is unfinished and has such a part.
+    async fn decide(&self, concerns: impl Fn(&Append) -> bool + Send) {
         let _deciding = self.deciding.lock().await;
-        let of_these =
-            |(batch, _): &mut (Vec<Append>, bool)| batch.iter().any(|append| concerns(&append.log));
+        let of_these = |(batch, _): &mut (Vec<Append>, bool)| batch.iter().any(&concerns);
         let decided: Vec<_> = lock(&self.unfinished).extract_if(.., of_these).collect();
         for (batch, is_written) in decided {
             if is_written {
