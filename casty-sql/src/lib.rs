@@ -1,4 +1,4 @@
-//! Stores the durable entities of [casty](casty) in SQLite or PostgreSQL.
+//! Stores the durable entities of [casty] in SQLite or PostgreSQL.
 //!
 //! ```
 //! use casty::prelude::*;
