@@ -40,6 +40,39 @@ impl<A: Stored, T, E> Call<A, T, E> {
     ///
     /// With [`retry_for`](Keyed::retry_for) the ask is repeated by itself, also where its message
     /// may have been handled.
+    ///
+    /// ```standalone_crate
+    /// use casty::{persistence::Memory, prelude::*};
+    ///
+    /// #[message]
+    /// #[derive(Default)]
+    /// struct Wallet {
+    ///     cents: i64,
+    /// }
+    ///
+    /// #[entity(event_sourced)]
+    /// impl Wallet {
+    ///     #[message]
+    ///     fn pay(&self, cents: i64) -> Effect<Self, i64> {
+    ///         Effect::persist(WalletEvent::Paid { cents }).reply(|wallet: &Self| wallet.cents)
+    ///     }
+    ///
+    ///     #[event]
+    ///     fn paid(&mut self, cents: i64) {
+    ///         self.cents -= cents;
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let system = ActorSystem::builder("shop").journal(Memory::new()).start_local()?;
+    /// let wallet = system.entity::<Wallet>("alice");
+    /// assert_eq!(wallet.pay(5).key("order-17").await, Ok(-5));
+    /// assert_eq!(wallet.pay(5).key("order-17").await, Ok(-5));
+    /// assert_eq!(wallet.pay(5).key("order-18").await, Ok(-10));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn key(self, key: impl Into<String>) -> Keyed<A, T, E> {
         Keyed {
             call: self,
