@@ -60,6 +60,8 @@ enum AccountMsg {
     },
     /// Persists an event that no code can read.
     Odd,
+    /// The last byte of the name of the node.
+    Node,
 }
 
 impl Message for AccountMsg {
@@ -156,6 +158,11 @@ impl Actor for Account {
             }),
             AccountMsg::Erase => Self::deposit(1).erase(),
             AccountMsg::Stop { amount } => Self::deposit(amount).stop(),
+            AccountMsg::Node => {
+                let name = ctx.node_id().to_string();
+                let last = name.bytes().last().map_or(0, i64::from);
+                Effect::none().reply(move |_: &Self| last)
+            }
             AccountMsg::Odd => Effect::persist(AccountEvent::Odd).reply(|_: &Self| 0),
         };
         Handled::Reply(Answer(private::carry_out(self, ctx, effect)))
@@ -686,6 +693,39 @@ async fn while_the_store_is_down_messages_fail_and_afterwards_they_are_handled()
         .retry_for(Duration::from_mins(1))
         .await;
     assert_eq!(balance, Ok(5));
+}
+
+#[cfg(feature = "testkit")]
+#[tokio::test]
+async fn a_store_that_does_not_answer_holds_up_no_move() {
+    let store = Faulty::new(0);
+    let mut nodes = crate::testkit::cluster_of(2, |i| {
+        let builder = ActorSystem::builder("stored").node_id(format!("node-{i}"));
+        let builder = builder.entity::<Account>().journal(store.clone());
+        builder.resource(Seen(Semaphore::new(0)))
+    })
+    .await;
+    let mut ids = (0..).map(|n| format!("account-{n}"));
+    let account = loop {
+        let account = nodes[0].entity::<Account>(ids.next().unwrap());
+        let node = account.send(AccountMsg::Node);
+        if node.retry_for(Duration::from_mins(1)).await == Ok(i64::from(b'1')) {
+            break account;
+        }
+    };
+    let deposit = account.deposit(5).timeout(Duration::from_mins(1));
+    let deposit = deposit.into_future();
+    let leaver = nodes.remove(1);
+    let leave = async {
+        take(&store.0.begun, 1).await;
+        leaver.shutdown().await
+    };
+    let (got, left) = tokio::join!(deposit, leave);
+    left.unwrap();
+    assert!(not_stored(true)(&got), "{got:?}");
+    // Nothing was written.
+    let balance = account.balance().retry_for(Duration::from_mins(1));
+    assert_eq!(balance.await, Ok(0));
 }
 
 #[tokio::test]
