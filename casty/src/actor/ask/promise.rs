@@ -98,19 +98,30 @@ impl<R> fmt::Debug for Later<R> {
 /// own.
 ///
 /// Dropped without a reply, it fails the ask with [`AskError::Stopped`](crate::AskError::Stopped).
-pub struct Promise<R: Send + 'static>(Option<Arc<Mutex<Slot<R>>>>);
+pub struct Promise<R> {
+    slot: Option<Arc<Mutex<Slot<R>>>>,
+    /// [`keep`], named where `R` is known to be `Send`: a type that holds a promise need not say
+    /// it.
+    keep: fn(Arc<Mutex<Slot<R>>>, Promised<R>),
+}
 
 impl<R: Send + 'static> Promise<R> {
     /// A promise, and what the handler returns in place of the reply.
     pub fn new() -> (Self, Later<R>) {
         let slot = Arc::new(Mutex::new(Slot::Open));
-        (Self(Some(slot.clone())), Later(slot))
+        let promise = Self {
+            slot: Some(slot.clone()),
+            keep,
+        };
+        (promise, Later(slot))
     }
+}
 
+impl<R> Promise<R> {
     /// Replies.
     pub fn reply(mut self, reply: R) {
-        if let Some(slot) = self.0.take() {
-            keep(slot, Ok(reply));
+        if let Some(slot) = self.slot.take() {
+            (self.keep)(slot, Ok(reply));
         }
     }
 }
@@ -153,15 +164,15 @@ fn settle<R>(slot: &Mutex<Slot<R>>, kept: Promised<R>) {
     }
 }
 
-impl<R: Send + 'static> Drop for Promise<R> {
+impl<R> Drop for Promise<R> {
     fn drop(&mut self) {
-        if let Some(slot) = self.0.take() {
-            keep(slot, Err(Failure::Stopped));
+        if let Some(slot) = self.slot.take() {
+            (self.keep)(slot, Err(Failure::Stopped));
         }
     }
 }
 
-impl<R: Send + 'static> fmt::Debug for Promise<R> {
+impl<R> fmt::Debug for Promise<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Promise")
     }
