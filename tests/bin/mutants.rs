@@ -43,6 +43,7 @@ const MUTANTS: &[(&str, &str)] = &[
     ("a_sole_voter_asks_nobody", OPERATORS),
     ("a_live_name_is_taken", OPERATORS),
     ("claims_are_believed", OPERATORS),
+    ("entities_are_read_before_the_claim", DURABLE),
     ("unknown_is_written", DURABLE),
     ("unknown_is_not_written", DURABLE),
     ("records_follow_a_failed_one", DURABLE),

@@ -225,7 +225,7 @@ impl Faulty {
         let mut on_its_way = OnItsWay {
             store: &self.store,
             batch,
-            will_be_written: self.random(|rng| rng.random()),
+            will_be_written: self.random(RngExt::random),
         };
         if let Err(reason) = self.reach().await {
             on_its_way.batch.clear();
@@ -302,7 +302,7 @@ impl Journal for Faulty {
             }
             // What is written under an earlier epoch has ended before the claim returns. It may
             // come just after the claim, and is refused then.
-            let is_before = self.random(|rng| rng.random::<bool>());
+            let is_before = self.random(RngExt::random::<bool>);
             self.store
                 .decide(|other| other.log == *log && (is_before || other.epoch >= epoch))
                 .await;
