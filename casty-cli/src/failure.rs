@@ -22,8 +22,9 @@ impl Failure {
             why: error.to_string(),
             remedy: remedy(&error),
             code: match error {
-                AdminError::NoNodes | AdminError::OtherCluster { .. } => 2,
-                AdminError::Stored(StoredError::InvalidId(_)) => 2,
+                AdminError::NoNodes
+                | AdminError::OtherCluster { .. }
+                | AdminError::Stored(StoredError::InvalidId(_)) => 2,
                 AdminError::Unreachable { .. } => 3,
                 _ => 1,
             },

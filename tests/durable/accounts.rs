@@ -24,7 +24,7 @@ pub(crate) const SHARDS: u32 = 16;
 /// An account, made of events.
 #[message]
 #[derive(Default)]
-pub struct Account {
+pub(crate) struct Account {
     cents: u64,
 }
 
@@ -37,7 +37,7 @@ pub struct Account {
 impl Account {
     /// Adds, and returns the balance.
     #[message]
-    pub fn deposit(&self, cents: u64) -> Effect<Self, u64> {
+    pub(crate) fn deposit(&self, cents: u64) -> Effect<Self, u64> {
         Effect::persist_all([
             AccountEvent::Deposited { cents },
             AccountEvent::Noted {
@@ -49,13 +49,13 @@ impl Account {
 
     /// The balance.
     #[message]
-    pub fn balance(&self) -> u64 {
+    pub(crate) fn balance(&self) -> u64 {
         self.cents
     }
 
     /// The name of its node.
     #[message]
-    pub fn node(&self, ctx: &mut Context<Self>) -> String {
+    pub(crate) fn node(&self, ctx: &mut Context<Self>) -> String {
         ctx.node_id().to_string()
     }
 
@@ -76,7 +76,7 @@ impl Account {
 /// A note, stored as it is.
 #[message]
 #[derive(Default)]
-pub struct Note {
+pub(crate) struct Note {
     lines: Vec<String>,
 }
 
@@ -84,21 +84,21 @@ pub struct Note {
 impl Note {
     /// Adds a line, and returns how many there are.
     #[message]
-    pub fn add(&mut self, line: String) -> usize {
+    pub(crate) fn add(&mut self, line: String) -> usize {
         self.lines.push(line);
         self.lines.len()
     }
 
     /// How many lines there are.
     #[message]
-    pub fn lines(&self) -> usize {
+    pub(crate) fn lines(&self) -> usize {
         self.lines.len()
     }
 }
 
 /// It lives in memory alone.
 #[derive(Default)]
-pub struct Ghost {
+pub(crate) struct Ghost {
     seen: u64,
 }
 
@@ -106,21 +106,21 @@ pub struct Ghost {
 impl Ghost {
     /// How often.
     #[message]
-    pub fn see(&mut self) -> u64 {
+    pub(crate) fn see(&mut self) -> u64 {
         self.seen += 1;
         self.seen
     }
 
     /// The name of its node.
     #[message]
-    pub fn node(&self, ctx: &mut Context<Self>) -> String {
+    pub(crate) fn node(&self, ctx: &mut Context<Self>) -> String {
         ctx.node_id().to_string()
     }
 }
 
 /// No node has its role.
 #[derive(Default)]
-pub struct Homeless {
+pub(crate) struct Homeless {
     times: u64,
 }
 
@@ -128,7 +128,7 @@ pub struct Homeless {
 impl Homeless {
     /// Counts.
     #[message]
-    pub fn count(&mut self) -> u64 {
+    pub(crate) fn count(&mut self) -> u64 {
         self.times += 1;
         self.times
     }

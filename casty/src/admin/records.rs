@@ -241,11 +241,7 @@ impl Nodes for Outside<'_> {
         None
     }
 
-    fn ask<'b>(
-        &'b self,
-        asked: Option<Peer>,
-        read: Read,
-    ) -> BoxFuture<'b, Result<ReadAnswer, InVain>> {
+    fn ask(&self, asked: Option<Peer>, read: Read) -> BoxFuture<'_, Result<ReadAnswer, InVain>> {
         Box::pin(async move {
             let Some(peer) = asked else {
                 return Err(InVain::Silent("it is no member any more".to_owned()));

@@ -201,7 +201,7 @@ mod tests {
         lines: Vec<(String, u32)>,
         by_number: BTreeMap<i64, bool>,
         status: Status,
-        empty: Option<Option<()>>,
+        empty: Option<()>,
         #[serde(with = "serde_bytes")]
         proof: Vec<u8>,
         weight: f64,
@@ -219,7 +219,7 @@ mod tests {
             lines: vec![("a".to_owned(), 1), ("b".to_owned(), 2)],
             by_number: BTreeMap::from([(-1, true), (7, false)]),
             status: Status::Shipped { days: 3 },
-            empty: Some(None),
+            empty: Some(()),
             proof: vec![0, 255],
             weight: 1.5,
         };

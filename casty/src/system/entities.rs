@@ -117,11 +117,11 @@ impl<'a> Entities<'a> {
     pub async fn next_page(&mut self) -> Result<Option<Vec<ListedEntity>>, StoredError> {
         let page = self.reader.next_page(&*self.nodes).await?;
         let listed = |found: FoundEntity| {
-            let node = |node: Option<NodeId>| node.unwrap_or_else(|| self.here.clone());
+            let node = found.node.unwrap_or_else(|| self.here.clone());
             ListedEntity {
                 id: found.id,
                 shard: found.shard,
-                active_on: found.active_on.map(node),
+                active_on: found.active.then_some(node),
                 stored: found.stored.map(LastRecord::from),
             }
         };

@@ -50,11 +50,7 @@ pub(crate) trait Nodes: Send + Sync {
     fn me(&self) -> Option<MemberId>;
 
     /// Asks a member; `None` is this process.
-    fn ask<'a>(
-        &'a self,
-        asked: Option<Peer>,
-        read: Read,
-    ) -> BoxFuture<'a, Result<ReadAnswer, InVain>>;
+    fn ask(&self, asked: Option<Peer>, read: Read) -> BoxFuture<'_, Result<ReadAnswer, InVain>>;
 
     /// Waits until the map has changed, for a moment at most.
     fn later(&self) -> BoxFuture<'_, ()>;
@@ -127,11 +123,7 @@ impl Nodes for Arc<Node> {
         Some(self.peers.local().member.clone())
     }
 
-    fn ask<'a>(
-        &'a self,
-        asked: Option<Peer>,
-        read: Read,
-    ) -> BoxFuture<'a, Result<ReadAnswer, InVain>> {
+    fn ask(&self, asked: Option<Peer>, read: Read) -> BoxFuture<'_, Result<ReadAnswer, InVain>> {
         Box::pin(async move {
             match asked {
                 None => answer_of(self, read).await.map_err(InVain::Refused),
@@ -154,11 +146,7 @@ impl Nodes for Arc<Client> {
         None
     }
 
-    fn ask<'a>(
-        &'a self,
-        asked: Option<Peer>,
-        read: Read,
-    ) -> BoxFuture<'a, Result<ReadAnswer, InVain>> {
+    fn ask(&self, asked: Option<Peer>, read: Read) -> BoxFuture<'_, Result<ReadAnswer, InVain>> {
         Box::pin(async move {
             let Some(peer) = asked else {
                 return Err(InVain::Silent("a client hosts nothing".to_owned()));

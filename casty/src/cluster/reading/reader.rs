@@ -28,8 +28,9 @@ const SHARDS_AT_A_TIME: u32 = 256;
 pub(crate) struct FoundEntity {
     pub(crate) id: EntityId,
     pub(crate) shard: ShardId,
-    /// The node on which it is active. Without a name: this one.
-    pub(crate) active_on: Option<Option<NodeId>>,
+    pub(crate) active: bool,
+    /// The node that has the shard. `None`: this one.
+    pub(crate) node: Option<NodeId>,
     pub(crate) stored: Option<Newest>,
 }
 
@@ -263,7 +264,8 @@ impl EntityReader {
                 found.push(FoundEntity {
                     id,
                     shard,
-                    active_on: active.then(|| asked.node()),
+                    active,
+                    node: asked.node(),
                     stored,
                 });
             }
