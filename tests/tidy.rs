@@ -225,8 +225,14 @@ const ONE_THING: &[(&[&str], &str)] = &[
             "actor/cell/admission.rs",
             "actor/cell/run.rs",
             "actor/cell/turn.rs",
+            "actor/cell/stored.rs",
+            "actor/context/written.rs",
         ],
         "the contract of an actor: `Actor` names `Context`, which names `Cell`, which names `Actor`",
+    ),
+    (
+        &["actor/cell/life.rs", "actor/cell/permission.rs"],
+        "one activation, whatever its type: its end waits, and what it waits for may end it",
     ),
     (
         &["cluster/region/"],

@@ -1,4 +1,5 @@
-//! Runs `casty entities`, `casty history` and `casty erase` against nodes in the test's own process.
+//! Runs `casty entities`, `casty history` and `casty erase` against nodes in the test's own
+//! process.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 

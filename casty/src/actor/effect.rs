@@ -5,7 +5,7 @@ use std::fmt;
 use crate::{
     actor::{
         Entity,
-        context::{Context, written::Then},
+        context::{Context, written::FollowUp},
     },
     message::codec::{DecodeError, EncodeError},
     persistence::record_body::WrittenEvent,
@@ -109,7 +109,7 @@ pub trait EventSourced: Entity {
 pub struct Effect<E: EventSourced, R = ()> {
     events: Vec<E::Event>,
     reply: Box<dyn FnOnce(&E) -> R + Send>,
-    then: Vec<Then<E>>,
+    then: Vec<FollowUp<E>>,
     stop: bool,
     erase: bool,
 }

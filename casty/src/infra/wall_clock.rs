@@ -17,6 +17,11 @@ pub(crate) fn since_epoch() -> Duration {
         .unwrap_or(Duration::ZERO)
 }
 
+/// The same in milliseconds, as records have it.
+pub(crate) fn millis() -> u64 {
+    u64::try_from(since_epoch().as_millis()).unwrap_or(u64::MAX)
+}
+
 #[cfg(feature = "sim")]
 pub(crate) mod simulated {
     use std::{cell::Cell, time::Duration};

@@ -97,7 +97,8 @@ impl Progress {
         self.position.load(Ordering::Acquire)
     }
 
-    /// The position of the record `seq`, the last one that was appended: from when it is durable on.
+    /// The position of the record `seq`, the last one that was appended: from when it is durable
+    /// on.
     pub(crate) fn mark(&self, seq: u64) -> Arc<AtomicU64> {
         let mut marks = lock(&self.marks);
         let is_durable = self.durable() >= seq;

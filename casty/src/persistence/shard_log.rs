@@ -97,8 +97,8 @@ impl ShardLog {
         }
     }
 
-    /// Appends a record. `progress` tells when it is durable; once it has failed, no later record of
-    /// its activation is written.
+    /// Appends a record. `progress` tells when it is durable; once it has failed, no later record
+    /// of its activation is written.
     ///
     /// The caller has seen that there is [room](Self::has_room).
     pub(crate) fn append(self: &Arc<Self>, entry: Entry, progress: &Arc<Progress>) {

@@ -14,7 +14,8 @@ use tokio::sync::Mutex;
 
 use crate::{
     id::EntityId,
-    persistence::{JournalError, Page, Snapshot, shard_log::ShardLog, writer::now_millis},
+    infra::wall_clock,
+    persistence::{JournalError, Page, Snapshot, shard_log::ShardLog},
 };
 
 /// What is kept of the records that a snapshot contains.
@@ -66,7 +67,7 @@ impl Upkeep {
         let mut forgotten = self.forgotten.lock().await;
         let snapshot = Snapshot {
             seq,
-            at: now_millis(),
+            at: wall_clock::millis(),
             body,
         };
         let (log, epoch) = (self.log.log(), self.log.epoch());
@@ -101,7 +102,7 @@ impl Upkeep {
             Keep::Recent(age) => u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
         };
         let (journal, log) = (self.log.store().journal(), self.log.log());
-        let oldest = now_millis().saturating_sub(age);
+        let oldest = wall_clock::millis().saturating_sub(age);
         let mut through = after;
         loop {
             let page = Page::default();

@@ -118,7 +118,7 @@ impl Writer {
         let entry = Entry {
             entity: self.entity.clone(),
             seq: self.applied,
-            at: now_millis(),
+            at: wall_clock::millis(),
             body,
         };
         self.log.append(entry, &self.progress);
@@ -145,11 +145,6 @@ impl Writer {
         self.keys.clear();
         self.applied
     }
-}
-
-/// The time, as records have it: milliseconds since the Unix epoch.
-pub(crate) fn now_millis() -> u64 {
-    u64::try_from(wall_clock::since_epoch().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A state as records and snapshots have it.

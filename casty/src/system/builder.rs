@@ -500,8 +500,8 @@ impl SystemBuilder {
     /// Starts a system without a network, with these settings and entity types.
     ///
     /// # Errors
-    /// [`StartError`] for settings out of range, two entity types with one name, stored entity types
-    /// without a [journal](Self::journal), or a journal that cannot be used.
+    /// [`StartError`] for settings out of range, two entity types with one name, stored entity
+    /// types without a [journal](Self::journal), or a journal that cannot be used.
     ///
     /// # Panics
     /// Panics outside a tokio runtime.

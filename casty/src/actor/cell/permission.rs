@@ -195,9 +195,9 @@ impl dyn AnyActivation + '_ {
             let is_leased = self.settle().is_leased(cell.core());
             let patience = async {
                 if is_leased {
-                    std::future::pending().await
+                    std::future::pending::<()>().await;
                 } else {
-                    tokio::time::sleep(cell.host().runtime().patience()).await
+                    tokio::time::sleep(cell.host().runtime().patience()).await;
                 }
             };
             let gate = self.settle().gate().filter(|_| !is_leased).cloned();

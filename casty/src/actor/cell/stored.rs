@@ -29,7 +29,7 @@ use crate::{
             run::Run,
             settle::Settle,
         },
-        context::written::{Due, Then, Written},
+        context::written::{DueFollowUps, FollowUp, Written},
         handle::Signal,
         hold::Leave,
         runtime::Runtime,
@@ -367,8 +367,8 @@ impl Settle {
 
 /// What is done once its record is durable.
 struct HeldThen<A: Actor> {
-    then: Then<A>,
-    due: Arc<Due<A>>,
+    then: FollowUp<A>,
+    due: Arc<DueFollowUps<A>>,
 }
 
 impl<A: Actor> Leave for HeldThen<A> {

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// What is done once the record of a handled message is durable.
-pub(crate) type Then<A> = Box<dyn FnOnce(&A, &mut Context<A>) + Send>;
+pub(crate) type FollowUp<A> = Box<dyn FnOnce(&A, &mut Context<A>) + Send>;
 
 /// What the handler of one message has changed, and what earlier ones have left to be done.
 pub(crate) struct Written<A: Actor> {
@@ -18,16 +18,16 @@ pub(crate) struct Written<A: Actor> {
     pub(crate) changes: bool,
     /// What is stored of the entity is to be erased.
     pub(crate) erases: bool,
-    pub(crate) then: Vec<Then<A>>,
+    pub(crate) then: Vec<FollowUp<A>>,
     /// Made by the first handler that leaves something to be done.
-    due: Option<Arc<Due<A>>>,
+    due: Option<Arc<DueFollowUps<A>>>,
 }
 
 /// What is to be done now: its record is durable.
-pub(crate) struct Due<A: Actor>(Mutex<Vec<Then<A>>>);
+pub(crate) struct DueFollowUps<A: Actor>(Mutex<Vec<FollowUp<A>>>);
 
-impl<A: Actor> Due<A> {
-    pub(crate) fn add(&self, then: Then<A>) {
+impl<A: Actor> DueFollowUps<A> {
+    pub(crate) fn add(&self, then: FollowUp<A>) {
         lock(&self.0).push(then);
     }
 }
@@ -54,7 +54,7 @@ impl<A: Actor> Context<A> {
         self.written().erases = true;
     }
 
-    pub(crate) fn when_durable(&mut self, then: Then<A>) {
+    pub(crate) fn when_durable(&mut self, then: FollowUp<A>) {
         self.written().then.push(then);
     }
 
@@ -84,14 +84,14 @@ impl<A: Actor> Context<A> {
     }
 
     /// Where to put what is to be done once its record is durable.
-    pub(crate) fn due(&mut self) -> Arc<Due<A>> {
+    pub(crate) fn due(&mut self) -> Arc<DueFollowUps<A>> {
         let due = &mut self.written().due;
-        due.get_or_insert_with(|| Arc::new(Due(Mutex::default())))
+        due.get_or_insert_with(|| Arc::new(DueFollowUps(Mutex::default())))
             .clone()
     }
 
     /// What is to be done now.
-    pub(crate) fn take_due(&mut self) -> Vec<Then<A>> {
+    pub(crate) fn take_due(&mut self) -> Vec<FollowUp<A>> {
         let written = self.written.as_ref();
         let due = written.and_then(|written| written.due.as_ref());
         due.map_or_else(Vec::new, |due| std::mem::take(&mut *lock(&due.0)))

@@ -1,17 +1,17 @@
 //! Decides what is committed to a store when, and what is known of it afterwards. Writes nothing
 //! itself.
 //!
-//! While one commit runs, what comes is gathered for the next one, up to a bound. There is no timer,
-//! so a lone record never waits. Positions are assigned when a commit begins. A log takes part in
-//! one commit at a time, so its head is known whenever the next one begins, and what was refused or
-//! has failed leaves no gap.
+//! While one commit runs, what comes is gathered for the next one, up to a bound. There is no
+//! timer, so a lone record never waits. Positions are assigned when a commit begins. A log takes
+//! part in one commit at a time, so its head is known whenever the next one begins, and what was
+//! refused or has failed leaves no gap.
 //!
 //! **Unknown outcomes.** If a connection is lost within a commit, the store may have written the
 //! records, or may yet write them. Then nothing more is written to these logs until a claim under
-//! the same epoch has returned. It waits for the end of the commit, and since this node alone writes
-//! under the epoch, the head that it returns tells: either it is where it was, or all records of
-//! the commit are there. Any other head means that the store has lost something, and the log is not
-//! served.
+//! the same epoch has returned. It waits for the end of the commit, and since this node alone
+//! writes under the epoch, the head that it returns tells: either it is where it was, or all
+//! records of the commit are there. Any other head means that the store has lost something, and the
+//! log is not served.
 //!
 //! **What follows a record that failed** was computed from a state that is not stored. So once a
 //! record has failed, each later one of the same activation fails as well.
@@ -170,7 +170,7 @@ struct Queued<T> {
 
 #[derive(Debug)]
 struct LogState<T> {
-    stage: Stage,
+    stage: LogStage,
     /// The position of the last record that is known to be written.
     head: u64,
     queue: VecDeque<Queued<T>>,
@@ -182,7 +182,7 @@ struct LogState<T> {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Stage {
+enum LogStage {
     /// It is being claimed for the first time.
     New,
     Held,
@@ -195,7 +195,7 @@ enum Stage {
 
 impl<T> LogState<T> {
     fn is_claiming(&self) -> bool {
-        matches!(self.stage, Stage::New | Stage::InDoubt(_))
+        matches!(self.stage, LogStage::New | LogStage::InDoubt(_))
     }
 
     /// When the first record will have waited for too long, apart from those that are being
@@ -236,7 +236,7 @@ impl<T: Ticket> Commits<T> {
             self.handle_gone(earlier);
         }
         let state = LogState {
-            stage: Stage::New,
+            stage: LogStage::New,
             head: 0,
             queue: VecDeque::new(),
             batch: Vec::new(),
@@ -253,7 +253,7 @@ impl<T: Ticket> Commits<T> {
             return;
         };
         state.is_gone = true;
-        let is_done = state.queue.is_empty() && state.stage != Stage::Committing;
+        let is_done = state.queue.is_empty() && state.stage != LogStage::Committing;
         if is_done || state.is_claiming() {
             self.forget(log);
         }
@@ -264,7 +264,7 @@ impl<T: Ticket> Commits<T> {
             None => "the shard is not on this node any more".into(),
             Some(_) if self.is_closing => "the node shuts down".into(),
             Some(LogState {
-                stage: Stage::Refused(reason),
+                stage: LogStage::Refused(reason),
                 ..
             }) => reason.clone(),
             Some(_) if ticket.has_failed() && !mutants::on("records_follow_a_failed_one") => {
@@ -273,7 +273,7 @@ impl<T: Ticket> Commits<T> {
             Some(state) => {
                 let was_empty = state.queue.is_empty();
                 state.queue.push_back(Queued { ticket, since: now });
-                if was_empty && state.stage == Stage::Held {
+                if was_empty && state.stage == LogStage::Held {
                     self.ready.push_back(log);
                 }
                 self.sweep_by(now + self.bounds.patience);
@@ -335,11 +335,11 @@ impl<T: Ticket> Commits<T> {
         };
         state.backoff.reset();
         match state.stage {
-            Stage::New => state.head = head,
-            Stage::InDoubt(_) if head == state.head => {
+            LogStage::New => state.head = head,
+            LogStage::InDoubt(_) if head == state.head => {
                 self.fail_batch(log, "the store has not written it", false);
             }
-            Stage::InDoubt(doubtful) if head == state.head + doubtful => self.confirm_batch(log),
+            LogStage::InDoubt(doubtful) if head == state.head + doubtful => self.confirm_batch(log),
             _ => {
                 let expected = state.head;
                 self.effects.push(CommitEffect::Astray {
@@ -461,7 +461,7 @@ impl<T: Ticket> Commits<T> {
                 self.ready.push_front(log);
                 break;
             }
-            state.stage = Stage::Committing;
+            state.stage = LogStage::Committing;
             parts.push(Part { log, records: part });
         }
         if parts.is_empty() {
@@ -488,7 +488,7 @@ impl<T: Ticket> Commits<T> {
             false,
         );
         if let Some(state) = self.logs.get_mut(&log) {
-            state.stage = Stage::InDoubt(0);
+            state.stage = LogStage::InDoubt(0);
             self.claim_again(log);
         }
     }
@@ -507,7 +507,7 @@ impl<T: Ticket> Commits<T> {
         // Before any record of the log fails: nothing is to be read before the claim.
         let pending = Claim::Pending(Some(reason.to_owned()));
         self.effects.push(CommitEffect::Stands(log, pending));
-        state.stage = Stage::InDoubt(state.batch.len() as u64);
+        state.stage = LogStage::InDoubt(state.batch.len() as u64);
         let oldest = state.oldest();
         self.claim_again(log);
         if let Some(since) = oldest {
@@ -527,7 +527,7 @@ impl<T: Ticket> Commits<T> {
         let Some(state) = self.logs.get_mut(&log) else {
             return;
         };
-        state.stage = Stage::Held;
+        state.stage = LogStage::Held;
         if !state.queue.is_empty() {
             self.ready.push_back(log);
         } else if state.is_gone {
@@ -540,7 +540,7 @@ impl<T: Ticket> Commits<T> {
         let refused = Claim::Refused(reason.to_string());
         self.effects.push(CommitEffect::Stands(log, refused));
         if let Some(state) = self.logs.get_mut(&log) {
-            state.stage = Stage::Refused(reason.clone());
+            state.stage = LogStage::Refused(reason.clone());
             // A claim that was refused has not waited for the end of a commit.
             let batch = std::mem::take(&mut state.batch);
             self.effects.extend(failures(batch, reason, true));
@@ -553,7 +553,7 @@ impl<T: Ticket> Commits<T> {
         let Some(state) = self.logs.get_mut(&log) else {
             return;
         };
-        if let Stage::InDoubt(doubtful) = state.stage
+        if let LogStage::InDoubt(doubtful) = state.stage
             && state.batch.is_empty()
         {
             // Its records were given up before.
@@ -644,7 +644,7 @@ impl<T: Ticket> Commits<T> {
             self.fail_followers(log, &writers, &reason);
             let state = self.logs.get(&log);
             let is_done = |state: &LogState<T>| state.is_gone && state.queue.is_empty();
-            if state.is_some_and(|state| is_done(state) && state.stage == Stage::Held) {
+            if state.is_some_and(|state| is_done(state) && state.stage == LogStage::Held) {
                 self.forget(log);
             }
         }
