@@ -153,6 +153,7 @@ pub(crate) mod lamp {
     #[behavior]
     impl On {
         #[on_enter]
+        #[expect(clippy::unused_async, reason = "a hook that could await something")]
         async fn entered(&self, log: &Log, ctx: &mut Context<Lamp>) {
             let what = format!("on with {}, the {}.", self.watts, log.flips);
             ctx.resource::<Arc<Seen>>().note(what);

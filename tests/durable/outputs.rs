@@ -180,7 +180,7 @@ async fn nothing_leaves_before_its_record_is_durable() {
     assert_eq!(soon("the answer", asking).await.unwrap(), Ok(2));
     let told = || bench.told();
     let told = eventually("all has left", told, |told| told.len() == 4).await;
-    let sorted = std::collections::BTreeSet::from_iter(told.iter().map(String::as_str));
+    let sorted: std::collections::BTreeSet<_> = told.iter().map(String::as_str).collect();
     assert_eq!(
         sorted,
         ["child", "then", "told", "work"].into_iter().collect()

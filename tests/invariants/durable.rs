@@ -380,7 +380,7 @@ pub(crate) fn run(seed: u64) -> Result<(), Broken> {
     let store = FaultyStore::new(Arc::new(Noting(judge.clone())));
     let connections = THREE.into_iter().zip(1..);
     let connections = connections.map(|(name, n)| (name, store.connection(seed * 10 + n)));
-    let mut storm = Storm {
+    let mut run = Storm {
         sim: Sim::new(seed),
         seed,
         rng: StdRng::seed_from_u64(seed),
@@ -392,7 +392,7 @@ pub(crate) fn run(seed: u64) -> Result<(), Broken> {
         is_paused: false,
         is_down: false,
     };
-    storm.all()
+    run.all()
 }
 
 impl Storm {

@@ -64,9 +64,9 @@ pub struct Faults {
     /// The part of the appends, from 0 to 1, that fail as
     /// [`NotWritten`](AppendError::NotWritten).
     pub not_written: f64,
-    /// The part of the appends, from 0 to 1, that fail as [`Unknown`](AppendError::Unknown). A third
-    /// of them is written, and another third is not. The rest is unfinished: it is written or not
-    /// when one of its logs is claimed next, and a claim waits for that.
+    /// The part of the appends, from 0 to 1, that fail as [`Unknown`](AppendError::Unknown). A
+    /// third of them is written, and another third is not. The rest is unfinished: it is written or
+    /// not when one of its logs is claimed next, and a claim waits for that.
     pub unknown: f64,
 }
 

@@ -50,7 +50,10 @@ async fn stored(journal: &impl Journal, shard: u32) -> Vec<Record> {
         records: usize::MAX,
         bytes: usize::MAX,
     };
-    journal.read_log(&log(shard), 0, page).await.unwrap()
+    journal
+        .read_log(&log(shard), 0, page)
+        .await
+        .expect("memory answers")
 }
 
 #[tokio::test(start_paused = true)]

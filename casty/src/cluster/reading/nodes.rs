@@ -96,7 +96,7 @@ impl Nodes for Alone {
         None
     }
 
-    fn ask<'a>(&'a self, _: Option<Peer>, read: Read) -> BoxFuture<'a, Result<ReadAnswer, InVain>> {
+    fn ask(&self, _: Option<Peer>, read: Read) -> BoxFuture<'_, Result<ReadAnswer, InVain>> {
         Box::pin(async move {
             let answerer = Answerer {
                 runtime: &self.runtime,

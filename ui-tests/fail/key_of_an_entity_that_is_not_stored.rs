@@ -1,0 +1,22 @@
+use casty::prelude::*;
+
+#[derive(Default)]
+pub struct Counter {
+    value: u64,
+}
+
+#[entity]
+impl Counter {
+    #[message]
+    fn add(&mut self, amount: u64) -> u64 {
+        self.value += amount;
+        self.value
+    }
+}
+
+async fn add(counter: CounterRef) {
+    let _ = counter.add(1).key("order-17").await;
+    let _ = counter.add(1).with_position().await;
+}
+
+fn main() {}
