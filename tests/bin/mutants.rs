@@ -49,6 +49,7 @@ const MUTANTS: &[(&str, &str)] = &[
     ("records_follow_a_failed_one", DURABLE),
     ("an_output_leaves_before_its_record_is_durable", DURABLE),
     ("a_handler_sends_before_what_it_saw_is_durable", DURABLE),
+    ("any_epoch_may_write", DURABLE),
 ];
 
 /// The invariant of two nodes with a tie-breaker, which has a storm of its own.

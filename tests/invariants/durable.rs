@@ -32,6 +32,9 @@ const ENTITIES: u64 = 5;
 const SHARDS: u32 = 3;
 const FAULTS: Duration = Duration::from_secs(14);
 
+/// How often a node dies while it appends.
+const ROUNDS: usize = 3;
+
 /// The role of the nodes of this storm: those of other storms have no journal.
 const ROLE: &str = "ledgers";
 
@@ -420,7 +423,36 @@ impl Storm {
             self.check()?;
         }
         self.heal();
+        for _ in 0..ROUNDS {
+            self.die_while_it_appends()?;
+        }
         self.at_rest()
+    }
+
+    /// A node dies while the store has not answered its appends, and others take its shards over.
+    /// What is on its way comes to the store before their claims, just after them, or never.
+    fn die_while_it_appends(&mut self) -> Result<(), Broken> {
+        let name = THREE[self.rng.random_range(0..THREE.len())];
+        for connection in self.connections.values() {
+            connection.set(Faults::default());
+        }
+        self.connections[name].set(Faults {
+            is_silent: true,
+            ..Faults::default()
+        });
+        self.until = self.sim.elapsed() + Duration::from_millis(500);
+        for other in THREE.into_iter().filter(|other| *other != name) {
+            self.ask(other);
+            self.ask(other);
+        }
+        self.sim.run_for(Duration::from_millis(400));
+        (self.victim, self.is_down) = (Some(name), true);
+        self.sim.crash(name);
+        // The shards have other owners, which have claimed their logs.
+        self.sim.run_for(Duration::from_secs(4));
+        self.heal();
+        self.check()?;
+        (0..SHARDS).try_for_each(|shard| self.check_log(&log_of(shard)))
     }
 
     fn ask(&mut self, name: &str) {

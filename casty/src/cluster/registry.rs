@@ -59,7 +59,7 @@ impl EntityRegistration {
         Self {
             name,
             role: E::ROLE,
-            stored: if E::STORAGE.is_stored() {
+            stored: if const { E::STORAGE.is_stored() } {
                 Some(E::SHARDS)
             } else {
                 None

@@ -200,7 +200,7 @@ impl<A: Actor> AnyActivation for Run<A> {
     }
 
     fn hook(&mut self, hook: Hook) -> BoxFuture<'_, Result<(), String>> {
-        if stores::<A>() {
+        if const { stores::<A>() } {
             return Box::pin(self.stored_hook(Some(hook)));
         }
         let ctx = &mut self.ctx;
@@ -228,7 +228,7 @@ impl<A: Actor> AnyActivation for Run<A> {
 
     fn keep_what_survives(&mut self) {
         // A stored type goes on from what is stored.
-        if A::SURVIVES && !stores::<A>() {
+        if A::SURVIVES && !const { stores::<A>() } {
             let activation = &mut self.activation;
             activation.failed = activation.state.take().map(Box::new);
         }
@@ -240,7 +240,7 @@ impl<A: Actor> AnyActivation for Run<A> {
     }
 
     fn run_due(&mut self) {
-        if stores::<A>() {
+        if const { stores::<A>() } {
             Self::run_due(self);
         }
     }

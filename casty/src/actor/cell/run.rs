@@ -164,7 +164,7 @@ async fn drive<A: Actor>(cell: Arc<Cell<A>>, when_empty: WhenEmpty, rescued: Opt
     }
     while let Some(run) = &mut driven.0 {
         let mut step = poll_fn(|cx| run.poll_next(cx)).await;
-        if stores::<A>()
+        if const { stores::<A>() }
             && run.ctx.core().has_requests()
             && !matches!(step, Step::Sever | Step::End)
         {
@@ -173,7 +173,9 @@ async fn drive<A: Actor>(cell: Arc<Cell<A>>, when_empty: WhenEmpty, rescued: Opt
                 return;
             }
         }
-        let may_handle = run.settle.may_handle(&run.cell.core, stores::<A>());
+        let may_handle = run
+            .settle
+            .may_handle(&run.cell.core, const { stores::<A>() });
         if !may_handle && !matches!(step, Step::Sever | Step::End) {
             run.any().await_permission().await;
             // Senders see that the run is at work again.
@@ -241,7 +243,7 @@ impl<A: Actor> Run<A> {
         ctx.core().attach(life.number, life.attached.take());
         let gate = cell.host.gate().cloned();
         let mut settle = Settle::new(gate);
-        if stores::<A>() {
+        if const { stores::<A>() } {
             settle.set_storing(ctx.core().take_storing());
         }
         Self {
@@ -302,7 +304,7 @@ impl<A: Actor> Run<A> {
                 && activation.life.due == Due::Nothing
                 && activation.state.is_some()
                 && !settle.holds()
-                && !(stores::<A>() && settle.is_writing())
+                && !(const { stores::<A>() } && settle.is_writing())
                 && !activation.may_sleep(ctx.core());
             if is_idle {
                 return Poll::Pending;
@@ -330,7 +332,7 @@ impl<A: Actor> Run<A> {
                 mailbox.take(budget, batch, &mut admitted);
                 if !batch.is_empty() || activation.life.due != Due::Nothing {
                     Step::Handle
-                } else if settle.holds() || stores::<A>() && settle.is_writing() {
+                } else if settle.holds() || const { stores::<A>() } && settle.is_writing() {
                     Step::Settle
                 } else if status.closing {
                     Step::Close
@@ -393,7 +395,7 @@ impl<A: Actor> Run<A> {
         inner.mailbox.shrink();
         // The task goes on without this cell.
         inner.status.waker = None;
-        if stores::<A>() {
+        if const { stores::<A>() } {
             ctx.core().set_storing(settle.take_storing());
         }
         activation.life.attached = ctx.core().detach();
@@ -410,7 +412,9 @@ impl<A: Actor> Run<A> {
         }
         let mut used = false;
         // Checked once between two messages.
-        let mut may_handle = self.settle.may_handle(&self.cell.core, stores::<A>());
+        let mut may_handle = self
+            .settle
+            .may_handle(&self.cell.core, const { stores::<A>() });
         while may_handle
             && self.activation.state.is_some()
             && let Some(envelope) = self.batch.pop_front()
@@ -426,7 +430,7 @@ impl<A: Actor> Run<A> {
                 _ => used = true,
             }
             self.when_empty = self.when_empty.after(envelope.reply.is_nobody());
-            let envelope = if stores::<A>() {
+            let envelope = if const { stores::<A>() } {
                 let Some(envelope) = self.recall(envelope) else {
                     may_handle = self.settle.may_handle(&self.cell.core, true);
                     continue;
@@ -440,7 +444,7 @@ impl<A: Actor> Run<A> {
             let Some(state) = self.activation.state.as_mut() else {
                 break;
             };
-            let handled = if stores::<A>() {
+            let handled = if const { stores::<A>() } {
                 let lease = ActingLease::since(&*self.cell, self.settle.since());
                 let handling =
                     AssertUnwindSafe(state.handle(message, &mut self.ctx)).catch_unwind();
@@ -464,7 +468,9 @@ impl<A: Actor> Run<A> {
                 Ok(Handled::Reply(answer)) => self.settle_answer(begun.name, answer, reply),
                 other => match self.conclude(begun.name, other, reply) {
                     Turn::Done(output) => self.settle(output),
-                    Turn::Silent => self.settle.may_handle(&self.cell.core, stores::<A>()),
+                    Turn::Silent => self
+                        .settle
+                        .may_handle(&self.cell.core, const { stores::<A>() }),
                     Turn::Panicked(output, reason) => {
                         self.settle(output);
                         self.any().failed(reason).await?;
@@ -479,7 +485,9 @@ impl<A: Actor> Run<A> {
             };
             if self.ctx.core().has_requests() {
                 self.any().heed_requests().await?;
-                may_handle = self.settle.may_handle(&self.cell.core, stores::<A>());
+                may_handle = self
+                    .settle
+                    .may_handle(&self.cell.core, const { stores::<A>() });
             }
             if self.cell.core.signalled.load(Ordering::Relaxed) {
                 break;
@@ -534,14 +542,14 @@ impl<A: Actor> Run<A> {
             });
             activation.life.started = false;
             if A::SURVIVES
-                && !stores::<A>()
+                && !const { stores::<A>() }
                 && let Some(state) = &mut activation.state
                 && let Some(failed) = activation.failed.take()
             {
                 state.inherit(*failed);
             }
         }
-        if stores::<A>()
+        if const { stores::<A>() }
             && let Some(storing) = ctx.core().take_storing()
         {
             settle.set_storing(Some(storing));
@@ -550,7 +558,7 @@ impl<A: Actor> Run<A> {
             return Ok(());
         };
         if !activation.life.started {
-            if stores::<A>() {
+            if const { stores::<A>() } {
                 self.stored_hook(None).await?;
             } else {
                 guarded("on_start", lease, state.on_start(ctx)).await?;

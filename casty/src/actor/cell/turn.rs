@@ -237,7 +237,11 @@ impl<A: Actor> Run<A> {
         answer: A::Reply,
         reply: ReplyTo<A::Reply>,
     ) -> bool {
-        if self.settle.are_met(&self.cell.core, stores::<A>()) && !self.settle.holds() {
+        if self
+            .settle
+            .are_met(&self.cell.core, const { stores::<A>() })
+            && !self.settle.holds()
+        {
             reply.answer(answer);
             return true;
         }
@@ -252,13 +256,15 @@ impl<A: Actor> Run<A> {
     /// handled.
     #[cold]
     pub(super) fn settle(&mut self, output: Output<A::Reply>) -> bool {
-        let may_leave = self.settle.are_met(&self.cell.core, stores::<A>());
+        let may_leave = self
+            .settle
+            .are_met(&self.cell.core, const { stores::<A>() });
         if may_leave && !self.settle.holds() {
             output.leave(&self.cell, self.settle.guards());
             return true;
         }
         self.hold(output);
-        if stores::<A>() {
+        if const { stores::<A>() } {
             return self.settle.may_handle(&self.cell.core, true);
         }
         may_leave && self.settle.has_room()
@@ -268,9 +274,9 @@ impl<A: Actor> Run<A> {
     fn hold(&mut self, output: Output<A::Reply>) {
         let is_guarded = self.settle.guards();
         // A failure that shows what is not stored yet waits as well.
-        let fails = output.fails() && !(stores::<A>() && output.shows_the_state());
+        let fails = output.fails() && !(const { stores::<A>() } && output.shows_the_state());
         // That a message was not stored is news, also where no sender waits.
-        let is_news = stores::<A>() && !matches!(output.reply, ReplyTo::Own(_));
+        let is_news = const { stores::<A>() } && !matches!(output.reply, ReplyTo::Own(_));
         if output.reply.is_nobody() && !output.fails() && !is_news {
             return output.leave(&self.cell, is_guarded);
         }

@@ -121,7 +121,7 @@ impl<E: Entity> CellHost<E> for ShardHost {
     }
 
     fn init<'a>(&'a self, ctx: &'a mut Context<E>) -> Option<FirstState<'a, E>> {
-        if E::STORAGE.is_stored() {
+        if const { E::STORAGE.is_stored() } {
             let log = self.region.local.log(self.shard);
             return Some(FirstState::Later(recovery::recover(
                 log,
