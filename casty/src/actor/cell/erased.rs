@@ -201,7 +201,7 @@ impl<A: Actor> AnyActivation for Run<A> {
 
     fn hook(&mut self, hook: Hook) -> BoxFuture<'_, Result<(), String>> {
         if const { stores::<A>() } {
-            return Box::pin(self.stored_hook(Some(hook)));
+            return self.stored_hook(Some(hook));
         }
         let ctx = &mut self.ctx;
         let state = self.activation.state.as_mut();

@@ -44,7 +44,7 @@ use crate::{
             leased::ActingLease,
             life::publish_started,
             settle::Settle,
-            stored::{attend, stores},
+            stored::stores,
             turn::Turn,
         },
         context::Context,
@@ -430,14 +430,9 @@ impl<A: Actor> Run<A> {
                 _ => used = true,
             }
             self.when_empty = self.when_empty.after(envelope.reply.is_nobody());
-            let envelope = if const { stores::<A>() } {
-                let Some(envelope) = self.recall(envelope) else {
-                    may_handle = self.settle.may_handle(&self.cell.core, true);
-                    continue;
-                };
-                envelope
-            } else {
-                envelope
+            let Some(envelope) = self.recall(envelope) else {
+                may_handle = self.settle.may_handle(&self.cell.core, true);
+                continue;
             };
             let Envelope { message, mut reply } = envelope;
             let begun = self.begin_turn(&message, &reply);
@@ -445,17 +440,7 @@ impl<A: Actor> Run<A> {
                 break;
             };
             let handled = if const { stores::<A>() } {
-                let lease = ActingLease::since(&*self.cell, self.settle.since());
-                let handling =
-                    AssertUnwindSafe(state.handle(message, &mut self.ctx)).catch_unwind();
-                let handling = Box::pin(lease.lets(handling));
-                let (mut handled, outputs) =
-                    attend(&mut self.settle, &self.cell.core, handling).await;
-                self.end_turn(&begun, &mut handled);
-                let key = Self::remembered(begun.name, &mut reply, &mut handled);
-                self.record_turn(&mut handled, outputs, key);
-                self.place(&mut reply);
-                handled
+                self.stored_turn(&begun, message, &mut reply).await
             } else {
                 let lease = ActingLease::new(&*self.cell, &self.settle);
                 let handling =

@@ -8,6 +8,7 @@
 
 use std::{
     any::Any,
+    future::pending,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     sync::{
@@ -22,12 +23,14 @@ use futures_util::{FutureExt, future::BoxFuture, poll};
 use crate::{
     actor::{
         Actor, Handled,
+        ask::reply::ReplyTo,
         cell::{
             core::Core,
             hooks::{Hook, guarded},
             leased::ActingLease,
             run::Run,
             settle::Settle,
+            turn::Begun,
         },
         context::written::{DueFollowUps, FollowUp, Written},
         handle::Signal,
@@ -57,11 +60,7 @@ type Outputs = Vec<Box<dyn Leave>>;
 
 /// Awaits a handler, or a hook. What earlier ones have let out leaves meanwhile, if it may; what
 /// this one lets out is returned.
-pub(super) async fn attend<T>(
-    settle: &mut Settle,
-    core: &Core,
-    call: BoxFuture<'_, T>,
-) -> (T, Outputs) {
+async fn attend<T>(settle: &mut Settle, core: &Core, call: BoxFuture<'_, T>) -> (T, Outputs) {
     let Some(holding) = settle.holding() else {
         return (call.await, Outputs::new());
     };
@@ -118,9 +117,38 @@ fn frozen(
 }
 
 impl<A: Actor> Run<A> {
+    /// Handles a message, and records what that changes.
+    ///
+    /// Boxed by a function that is not `async`: the compiler leaves out what a constant rules out
+    /// there, and so generates nothing for types that are not stored.
+    pub(super) fn stored_turn<'a>(
+        &'a mut self,
+        begun: &'a Begun,
+        message: A::Message,
+        reply: &'a mut ReplyTo<A::Reply>,
+    ) -> BoxFuture<'a, std::thread::Result<Handled<A>>> {
+        if const { !stores::<A>() } {
+            return Box::pin(pending());
+        }
+        Box::pin(async move {
+            let Some(state) = self.activation.state.as_mut() else {
+                return pending().await;
+            };
+            let lease = ActingLease::since(&*self.cell, self.settle.since());
+            let handling = AssertUnwindSafe(state.handle(message, &mut self.ctx)).catch_unwind();
+            let handling = Box::pin(lease.lets(handling));
+            let (mut handled, outputs) = attend(&mut self.settle, &self.cell.core, handling).await;
+            self.end_turn(begun, &mut handled);
+            let key = Self::remembered(begun.name, reply, &mut handled);
+            self.record_turn(&mut handled, outputs, key);
+            self.place(reply);
+            handled
+        })
+    }
+
     /// Writes what the handler has changed, and holds what it let out. A handler whose changes
     /// cannot be written has failed.
-    pub(super) fn record_turn(
+    fn record_turn(
         &mut self,
         handled: &mut std::thread::Result<Handled<A>>,
         outputs: Outputs,
@@ -216,28 +244,33 @@ impl<A: Actor> Run<A> {
     }
 
     /// A hook of a stored type, or `#[on_start]`, and what it has changed.
-    pub(super) async fn stored_hook(&mut self, hook: Option<Hook>) -> Result<(), String> {
-        let Some(state) = self.activation.state.as_mut() else {
-            return Ok(());
-        };
-        let (name, ctx) = (hook.as_ref().map_or("on_start", Hook::name), &mut self.ctx);
-        let lease = ActingLease::since(&*self.cell, self.settle.since());
-        let call = async {
-            match hook {
-                None => state.on_start(ctx).await,
-                Some(Hook::Restart) => state.on_restart(ctx).await,
-                Some(Hook::Stop) => state.on_stop(ctx).await,
-                Some(Hook::Terminated(who)) => state.on_terminated(who, ctx).await,
-            }
-        };
-        let call = Box::pin(guarded(name, lease, call));
-        let (called, outputs) = attend(&mut self.settle, &self.cell.core, call).await;
-        if called.is_err() {
-            self.ctx.forget_written();
-            lose(outputs);
-            return called;
+    pub(super) fn stored_hook(&mut self, hook: Option<Hook>) -> BoxFuture<'_, Result<(), String>> {
+        if const { !stores::<A>() } {
+            return Box::pin(pending());
         }
-        self.record(outputs, None)
+        Box::pin(async move {
+            let Some(state) = self.activation.state.as_mut() else {
+                return Ok(());
+            };
+            let (name, ctx) = (hook.as_ref().map_or("on_start", Hook::name), &mut self.ctx);
+            let lease = ActingLease::since(&*self.cell, self.settle.since());
+            let call = async {
+                match hook {
+                    None => state.on_start(ctx).await,
+                    Some(Hook::Restart) => state.on_restart(ctx).await,
+                    Some(Hook::Stop) => state.on_stop(ctx).await,
+                    Some(Hook::Terminated(who)) => state.on_terminated(who, ctx).await,
+                }
+            };
+            let call = Box::pin(guarded(name, lease, call));
+            let (called, outputs) = attend(&mut self.settle, &self.cell.core, call).await;
+            if called.is_err() {
+                self.ctx.forget_written();
+                lose(outputs);
+                return called;
+            }
+            self.record(outputs, None)
+        })
     }
 
     /// Has a snapshot saved, if there should be one, once all that it contains is durable.

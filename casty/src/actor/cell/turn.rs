@@ -295,7 +295,7 @@ impl<A: Actor> Run<A> {
     /// Answers an ask whose key is remembered. Any other envelope comes back.
     #[inline]
     pub(super) fn recall(&mut self, envelope: Envelope<A>) -> Option<Envelope<A>> {
-        if matches!(envelope.reply, ReplyTo::OnTerms(_)) {
+        if const { stores::<A>() } && matches!(envelope.reply, ReplyTo::OnTerms(_)) {
             self.recall_by_key(envelope)
         } else {
             Some(envelope)
