@@ -50,6 +50,7 @@ const MUTANTS: &[(&str, &str)] = &[
     ("an_output_leaves_before_its_record_is_durable", DURABLE),
     ("a_handler_sends_before_what_it_saw_is_durable", DURABLE),
     ("any_epoch_may_write", DURABLE),
+    ("what_is_on_its_way_is_not_stored", DURABLE),
 ];
 
 /// The invariant of two nodes with a tie-breaker, which has a storm of its own.

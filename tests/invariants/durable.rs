@@ -6,7 +6,7 @@
 //! Judged from outside: by answers, by messages to other entities, and by what is in the store.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     num::NonZeroU32,
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -51,8 +51,8 @@ struct Seen {
     claims: Vec<(Log, Epoch, String, u64)>,
     /// How many numbers each entity has acknowledged.
     acknowledged: BTreeMap<u64, usize>,
-    /// Numbers that are said to be not stored.
-    refused: BTreeSet<u64>,
+    /// Numbers that are said to be not stored, and by which error.
+    refused: BTreeMap<u64, String>,
     wrong: Vec<String>,
     /// How many answers there were, and how many of each failure.
     answers: BTreeMap<String, usize>,
@@ -354,7 +354,11 @@ fn heed(
             let acknowledged = seen.acknowledged.entry(entity).or_default();
             *acknowledged = numbers.len().max(*acknowledged);
         }
-        Err(error) if !error.maybe_handled() => judge.seen().refused.extend(number),
+        Err(error) if !error.maybe_handled() => {
+            let now = true_time().unwrap_or_default();
+            let refused = number.map(|number| (number, format!("{error} at {now:?}")));
+            judge.seen().refused.extend(refused);
+        }
         Err(_) => {}
     }
 }
@@ -640,10 +644,10 @@ impl Storm {
             }
         }
         let refused = &seen.refused;
-        let stored = |number: &&u64| records.iter().any(|record| says(record, **number));
-        if let Some(number) = refused.iter().find(stored) {
+        let stored = |(number, _): &(&u64, _)| records.iter().any(|record| says(record, **number));
+        if let Some((number, error)) = refused.iter().find(stored) {
             return Err(self.broken(format!(
-                "{number} was said to be not stored, and is in {log}"
+                "{number} was said to be not stored ({error}), and is in {log}"
             )));
         }
         Ok(())

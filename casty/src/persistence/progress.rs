@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc, Mutex, OnceLock,
-    atomic::{AtomicU64, AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
 use tokio::sync::Notify;
@@ -68,6 +68,8 @@ pub(crate) struct Progress {
     /// What waits for the position of a record: its number, and where it goes.
     marks: Mutex<Vec<(u64, Arc<AtomicU64>)>>,
     failed: OnceLock<NotStored>,
+    /// Of some record that has failed it is not known whether it is stored.
+    is_in_doubt: AtomicBool,
     changed: Notify,
     pub(super) in_flight: InFlight,
 }
@@ -112,6 +114,12 @@ impl Progress {
     /// Why a record was not stored. None after it will be.
     pub(crate) fn failed(&self) -> Option<&NotStored> {
         self.failed.get()
+    }
+
+    /// Whether a record that is not durable may be stored: an earlier one may be on its way while a
+    /// later one has failed.
+    pub(crate) fn may_be_stored(&self) -> bool {
+        !self.is_settled() || self.is_in_doubt.load(Ordering::Acquire)
     }
 
     /// Notified when a record is durable, or has failed.
@@ -159,6 +167,7 @@ impl Progress {
     }
 
     pub(crate) fn fail(&self, why: NotStored) {
+        self.is_in_doubt.fetch_or(why.possibly, Ordering::Release);
         let _ = self.failed.set(why);
         self.changed.notify_waiters();
     }

@@ -232,10 +232,16 @@ impl Settle {
 
     /// Why a record was not stored, if one was not: the state is worth nothing.
     pub(super) fn failed(&self) -> Option<Failure> {
-        let failed = self.storing.as_ref()?.writer.failed()?;
+        let writer = &self.storing.as_ref()?.writer;
+        let failed = writer.failed()?;
+        let possibly = if mutants::on("what_is_on_its_way_is_not_stored") {
+            failed.possibly
+        } else {
+            writer.progress().may_be_stored()
+        };
         Some(Failure::NotStored {
             reason: failed.reason.clone(),
-            possibly: failed.possibly,
+            possibly,
         })
     }
 

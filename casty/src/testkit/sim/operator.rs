@@ -89,8 +89,8 @@ impl Sim {
             let (inbox, trace) = (inbox.clone(), self.trace.clone());
             move |_| {
                 let local = || {
-                    let local = ActorSystem::builder(CLUSTER).start_local();
-                    Box::pin(std::future::ready(local)) as _
+                    let local = ActorSystem::local(CLUSTER);
+                    Box::pin(std::future::ready(Ok(local))) as _
                 };
                 Process::start(name, local, inbox.clone(), trace.clone())
             }
