@@ -5,24 +5,16 @@
 
 mod common;
 
-use std::{
-    num::NonZeroU32,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::sync::Arc;
 
 use casty::{
-    id::{EntityId, Epoch},
     persistence::{
-        Append, AppendError, Appended, ClaimError, Journal, JournalError, Log, Memory, Page,
-        Record, Snapshot, StoredEntity,
+        Journal, Memory,
+        faults::{Faults, FaultyStore},
     },
     prelude::*,
     testkit::{self, soon},
 };
-use futures_util::future::BoxFuture;
 use serde_json::json;
 
 use crate::common::ask;
@@ -91,8 +83,7 @@ impl Ghost {
     }
 }
 
-async fn bank(cluster: &str, n: usize, store: &Switched) -> Vec<ActorSystem> {
-    let store = store.clone();
+async fn bank(cluster: &str, n: usize, store: impl Journal + Clone) -> Vec<ActorSystem> {
     testkit::cluster_of(n, |i| {
         let builder = ActorSystem::builder(cluster).node_id(format!("node-{i}"));
         builder.journal(store.clone())
@@ -102,7 +93,7 @@ async fn bank(cluster: &str, n: usize, store: &Switched) -> Vec<ActorSystem> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn entities_are_listed_with_their_node_and_their_last_record() {
-    let nodes = bank("listed", 2, &Switched::default()).await;
+    let nodes = bank("listed", 2, Memory::new()).await;
     for n in 0..12 {
         let account = nodes[0].entity::<Account>(format!("a{n:02}"));
         soon("a deposit", account.deposit(1, None)).await.unwrap();
@@ -166,7 +157,7 @@ async fn entities_are_listed_with_their_node_and_their_last_record() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_history_shows_events_and_states_without_knowing_their_types() {
-    let nodes = bank("told", 2, &Switched::default()).await;
+    let nodes = bank("told", 2, Memory::new()).await;
     let alice = nodes[0].entity::<Account>("alice");
     for cents in 1..=3 {
         let note = (cents == 2).then(|| "two \"2\"".to_owned());
@@ -211,7 +202,7 @@ async fn a_history_shows_events_and_states_without_knowing_their_types() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_erased_entity_begins_anew() {
-    let nodes = bank("erased", 2, &Switched::default()).await;
+    let nodes = bank("erased", 2, Memory::new()).await;
     let alice = nodes[0].entity::<Account>("alice");
     soon("a deposit", alice.deposit(5, None)).await.unwrap();
 
@@ -244,8 +235,8 @@ async fn an_erased_entity_begins_anew() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failure_says_what_is_wrong_and_what_to_do() {
-    let store = Switched::default();
-    let nodes = bank("wrong", 1, &store).await;
+    let store = FaultyStore::new(Arc::new(Memory::new())).connection(0);
+    let nodes = bank("wrong", 1, store.clone()).await;
     let alice = nodes[0].entity::<Account>("alice");
     soon("a deposit", alice.deposit(5, None)).await.unwrap();
 
@@ -287,11 +278,14 @@ async fn a_failure_says_what_is_wrong_and_what_to_do() {
     let error = ask("wrong", &nodes[0], "history Account/").await.failed(2);
     assert!(error.contains("must not be empty"), "{error}");
 
-    store.set_down(true);
+    store.set(Faults {
+        is_away: true,
+        ..Faults::default()
+    });
     for command in ["entities Account", "history Account/alice"] {
         let error = ask("wrong", &nodes[0], command).await.failed(1);
         assert!(
-            error.contains("the store is unavailable: it is switched off"),
+            error.contains("the store is unavailable: the store is away"),
             "{error}"
         );
         assert!(error.contains("check that the store runs"), "{error}");
@@ -300,137 +294,6 @@ async fn a_failure_says_what_is_wrong_and_what_to_do() {
         .await
         .succeeded();
     assert!(active.contains("alice"), "{active}");
-    store.set_down(false);
+    store.set(Faults::default());
     testkit::shutdown(nodes).await;
-}
-
-/// A store that can be switched off.
-#[derive(Clone, Default)]
-struct Switched {
-    store: Memory,
-    is_down: Arc<AtomicBool>,
-}
-
-impl Switched {
-    fn set_down(&self, is_down: bool) {
-        self.is_down.store(is_down, Ordering::SeqCst);
-    }
-
-    fn check(&self) -> Result<(), JournalError> {
-        if self.is_down.load(Ordering::SeqCst) {
-            let reason = "it is switched off".to_owned();
-            return Err(JournalError::Unavailable { reason });
-        }
-        Ok(())
-    }
-}
-
-impl Journal for Switched {
-    fn describe(&self) -> String {
-        "a store with a switch".to_owned()
-    }
-
-    fn open<'a>(
-        &'a self,
-        kinds: &'a [(Arc<str>, NonZeroU32)],
-    ) -> BoxFuture<'a, Result<(), JournalError>> {
-        self.store.open(kinds)
-    }
-
-    fn latest_epoch(&self) -> BoxFuture<'_, Result<Epoch, JournalError>> {
-        self.store.latest_epoch()
-    }
-
-    fn claim<'a>(
-        &'a self,
-        log: &'a Log,
-        epoch: Epoch,
-        owner: &'a str,
-    ) -> BoxFuture<'a, Result<u64, ClaimError>> {
-        Box::pin(async move {
-            self.check()?;
-            self.store.claim(log, epoch, owner).await
-        })
-    }
-
-    fn append(&self, batch: Vec<Append>) -> BoxFuture<'_, Result<Vec<Appended>, AppendError>> {
-        Box::pin(async move {
-            if let Err(error) = self.check() {
-                let reason = error.to_string();
-                return Err(AppendError::NotWritten { reason });
-            }
-            self.store.append(batch).await
-        })
-    }
-
-    fn read_entity<'a>(
-        &'a self,
-        log: &'a Log,
-        entity: &'a EntityId,
-        after: u64,
-        page: Page,
-    ) -> BoxFuture<'a, Result<Vec<Record>, JournalError>> {
-        Box::pin(async move {
-            self.check()?;
-            self.store.read_entity(log, entity, after, page).await
-        })
-    }
-
-    fn read_log<'a>(
-        &'a self,
-        log: &'a Log,
-        after: u64,
-        page: Page,
-    ) -> BoxFuture<'a, Result<Vec<Record>, JournalError>> {
-        self.store.read_log(log, after, page)
-    }
-
-    fn load<'a>(
-        &'a self,
-        log: &'a Log,
-        entity: &'a EntityId,
-    ) -> BoxFuture<'a, Result<Option<Snapshot>, JournalError>> {
-        Box::pin(async move {
-            self.check()?;
-            self.store.load(log, entity).await
-        })
-    }
-
-    fn save<'a>(
-        &'a self,
-        log: &'a Log,
-        epoch: Epoch,
-        entity: &'a EntityId,
-        snapshot: Snapshot,
-    ) -> BoxFuture<'a, Result<(), JournalError>> {
-        self.store.save(log, epoch, entity, snapshot)
-    }
-
-    fn forget<'a>(
-        &'a self,
-        log: &'a Log,
-        epoch: Epoch,
-        entity: &'a EntityId,
-        through: u64,
-        snapshot: bool,
-    ) -> BoxFuture<'a, Result<(), JournalError>> {
-        Box::pin(async move {
-            self.check()?;
-            self.store
-                .forget(log, epoch, entity, through, snapshot)
-                .await
-        })
-    }
-
-    fn entities<'a>(
-        &'a self,
-        log: &'a Log,
-        after: Option<&'a EntityId>,
-        limit: usize,
-    ) -> BoxFuture<'a, Result<Vec<StoredEntity>, JournalError>> {
-        Box::pin(async move {
-            self.check()?;
-            self.store.entities(log, after, limit).await
-        })
-    }
 }

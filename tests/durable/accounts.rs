@@ -1,23 +1,16 @@
 //! The entities of the tests, and stores that fail.
 
-use std::{
-    num::NonZeroU32,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{num::NonZeroU32, sync::Arc};
 
 use casty::{
     id::{EntityId, Epoch},
     persistence::{
-        Append, AppendError, Appended, ClaimError, Journal, JournalError, Log, Memory, Page,
-        Record, Snapshot, StoredEntity,
+        Append, Appended, Journal, Log, Memory, Record,
+        faults::{Faults, Faulty, FaultyStore},
     },
     prelude::*,
     testkit,
 };
-use futures_util::future::BoxFuture;
 
 pub(crate) const SHARDS: u32 = 16;
 
@@ -235,133 +228,17 @@ impl Arguments for Vec<u8> {
     }
 }
 
-/// A store that can be switched off.
-#[derive(Clone, Default)]
-pub(crate) struct Switched {
-    pub(crate) store: Memory,
-    is_down: Arc<AtomicBool>,
+/// A store in memory, and a connection to it that a test can cut.
+pub(crate) fn connected() -> (Memory, Faulty) {
+    let memory = Memory::new();
+    let store = FaultyStore::new(Arc::new(memory.clone()));
+    (memory, store.connection(0))
 }
 
-impl Switched {
-    pub(crate) fn set_down(&self, is_down: bool) {
-        self.is_down.store(is_down, Ordering::SeqCst);
-    }
-
-    fn check(&self) -> Result<(), JournalError> {
-        if self.is_down.load(Ordering::SeqCst) {
-            let reason = "it is switched off".to_owned();
-            return Err(JournalError::Unavailable { reason });
-        }
-        Ok(())
-    }
-}
-
-impl Journal for Switched {
-    fn describe(&self) -> String {
-        "a store with a switch".to_owned()
-    }
-
-    fn open<'a>(
-        &'a self,
-        kinds: &'a [(Arc<str>, NonZeroU32)],
-    ) -> BoxFuture<'a, Result<(), JournalError>> {
-        self.store.open(kinds)
-    }
-
-    fn latest_epoch(&self) -> BoxFuture<'_, Result<Epoch, JournalError>> {
-        self.store.latest_epoch()
-    }
-
-    fn claim<'a>(
-        &'a self,
-        log: &'a Log,
-        epoch: Epoch,
-        owner: &'a str,
-    ) -> BoxFuture<'a, Result<u64, ClaimError>> {
-        Box::pin(async move {
-            self.check()?;
-            self.store.claim(log, epoch, owner).await
-        })
-    }
-
-    fn append(&self, batch: Vec<Append>) -> BoxFuture<'_, Result<Vec<Appended>, AppendError>> {
-        Box::pin(async move {
-            if let Err(error) = self.check() {
-                let reason = error.to_string();
-                return Err(AppendError::NotWritten { reason });
-            }
-            self.store.append(batch).await
-        })
-    }
-
-    fn read_entity<'a>(
-        &'a self,
-        log: &'a Log,
-        entity: &'a EntityId,
-        after: u64,
-        page: Page,
-    ) -> BoxFuture<'a, Result<Vec<Record>, JournalError>> {
-        Box::pin(async move {
-            self.check()?;
-            self.store.read_entity(log, entity, after, page).await
-        })
-    }
-
-    fn read_log<'a>(
-        &'a self,
-        log: &'a Log,
-        after: u64,
-        page: Page,
-    ) -> BoxFuture<'a, Result<Vec<Record>, JournalError>> {
-        self.store.read_log(log, after, page)
-    }
-
-    fn load<'a>(
-        &'a self,
-        log: &'a Log,
-        entity: &'a EntityId,
-    ) -> BoxFuture<'a, Result<Option<Snapshot>, JournalError>> {
-        Box::pin(async move {
-            self.check()?;
-            self.store.load(log, entity).await
-        })
-    }
-
-    fn save<'a>(
-        &'a self,
-        log: &'a Log,
-        epoch: Epoch,
-        entity: &'a EntityId,
-        snapshot: Snapshot,
-    ) -> BoxFuture<'a, Result<(), JournalError>> {
-        self.store.save(log, epoch, entity, snapshot)
-    }
-
-    fn forget<'a>(
-        &'a self,
-        log: &'a Log,
-        epoch: Epoch,
-        entity: &'a EntityId,
-        through: u64,
-        snapshot: bool,
-    ) -> BoxFuture<'a, Result<(), JournalError>> {
-        Box::pin(async move {
-            self.check()?;
-            self.store
-                .forget(log, epoch, entity, through, snapshot)
-                .await
-        })
-    }
-
-    fn entities<'a>(
-        &'a self,
-        log: &'a Log,
-        after: Option<&'a EntityId>,
-        limit: usize,
-    ) -> BoxFuture<'a, Result<Vec<StoredEntity>, JournalError>> {
-        Box::pin(async move {
-            self.check()?;
-            self.store.entities(log, after, limit).await
-        })
+/// A store that cannot be reached.
+pub(crate) fn away() -> Faults {
+    Faults {
+        is_away: true,
+        ..Faults::default()
     }
 }

@@ -3,12 +3,14 @@
 use casty::{
     error::StoredError,
     history::Recorded,
-    persistence::Memory,
+    persistence::{Memory, faults::Faults},
     prelude::*,
     testkit::{self, eventually, soon},
 };
 
-use crate::accounts::{Account, Euros, Ghost, Note, Switched, alone, append, bank, event_body};
+use crate::accounts::{
+    Account, Euros, Ghost, Note, alone, append, away, bank, connected, event_body,
+};
 
 /// What a history tells of each record.
 async fn told(system: &ActorSystem, id: &str) -> Vec<(u64, u64, &'static str)> {
@@ -136,15 +138,15 @@ async fn an_entity_whose_shard_has_no_owner_is_erased() {
 
 #[tokio::test]
 async fn nothing_is_erased_while_the_store_is_down() {
-    let store = Switched::default();
+    let (_, store) = connected();
     let system = alone(store.clone());
     let alice = system.entity::<Account>("alice");
     alice.deposit(4).await.unwrap();
-    store.set_down(true);
+    store.set(away());
     let down = soon("an answer", system.erase::<Account>("alice")).await;
     let down = down.unwrap_err();
     assert!(matches!(down, StoredError::Unavailable { .. }), "{down}");
-    store.set_down(false);
+    store.set(Faults::default());
     let balance = || async { alice.balance().await };
     let balance = eventually("it is read", balance, Result::is_ok).await;
     assert_eq!(balance, Ok(4));

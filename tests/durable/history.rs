@@ -3,13 +3,13 @@
 use casty::{
     error::StoredError,
     history::{History, HistoryEntry, Recorded},
-    persistence::Memory,
+    persistence::{Memory, faults::Faults},
     prelude::*,
     testkit::{self, soon},
 };
 
 use crate::accounts::{
-    Account, AccountEvent, Euros, Ghost, Note, Switched, alone, append, bank, event_body,
+    Account, AccountEvent, Euros, Ghost, Note, alone, append, away, bank, connected, event_body,
 };
 
 async fn all<E>(mut history: History<E>) -> Vec<HistoryEntry<E>> {
@@ -192,18 +192,18 @@ async fn a_record_that_is_too_large_to_be_sent_is_left_out() {
 
 #[tokio::test]
 async fn a_history_goes_on_once_its_store_is_back() {
-    let store = Switched::default();
+    let (memory, store) = connected();
     for seq in 1..=4 {
         let body = event_body("deposited", 1, Euros { euros: seq });
-        append(&store.store, "alice", 1, seq, body).await;
+        append(&memory, "alice", 1, seq, body).await;
     }
     let system = alone(store.clone());
     let mut history = system.history::<Account>("alice").page_size(2);
     assert_eq!(history.next_page().await.unwrap().unwrap().len(), 2);
-    store.set_down(true);
+    store.set(away());
     let down = history.next_page().await.unwrap_err();
     assert!(matches!(down, StoredError::Unavailable { .. }), "{down}");
-    store.set_down(false);
+    store.set(Faults::default());
     let rest = history.next_page().await.unwrap().unwrap();
     assert_eq!(rest[0].seq, 3);
     let empty = system.history::<Account>("").next_page().await.unwrap_err();

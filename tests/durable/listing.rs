@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use casty::{
     error::StoredError,
     listing::{Entities, ListedEntity},
-    persistence::Memory,
+    persistence::{Memory, faults::Faults},
     prelude::*,
     testkit::{self, eventually, soon},
 };
 
-use crate::accounts::{Account, Ghost, Homeless, Note, Switched, alone, bank};
+use crate::accounts::{Account, Ghost, Homeless, Note, alone, away, bank, connected};
 
 /// All that is listed, each exactly once.
 async fn all(mut entities: Entities<'_>) -> BTreeMap<String, ListedEntity> {
@@ -205,7 +205,7 @@ async fn what_cannot_be_listed_says_why() {
 
 #[tokio::test]
 async fn a_list_goes_on_once_its_store_is_back() {
-    let store = Switched::default();
+    let (_, store) = connected();
     let system = alone(store.clone());
     for n in 0..40 {
         let account = system.entity::<Account>(format!("a{n:02}"));
@@ -213,14 +213,14 @@ async fn a_list_goes_on_once_its_store_is_back() {
     }
     let mut list = system.entities::<Account>().page_size(5);
     let mut found: Vec<_> = list.next_page().await.unwrap().unwrap();
-    store.set_down(true);
+    store.set(away());
     let down = list.next_page().await.unwrap_err();
-    let reason = "it is switched off".to_owned();
+    let reason = "the store is away".to_owned();
     assert_eq!(down, StoredError::Unavailable { reason });
     // What is active is not in the store.
     let active = all(system.entities::<Account>().active()).await;
     assert_eq!(active.len(), 40);
-    store.set_down(false);
+    store.set(Faults::default());
     while let Some(page) = list.next_page().await.unwrap() {
         found.extend(page);
     }

@@ -33,13 +33,8 @@ impl TimerThread {
         let end = CancellationToken::new();
         match own_thread(end.clone()) {
             Ok(handle) => {
-                let tether = end.clone();
                 #[expect(clippy::disallowed_methods, reason = "it ends with the timer thread")]
-                main.spawn(async move {
-                    let main_is_gone = tether.clone().drop_guard();
-                    tether.cancelled().await;
-                    drop(main_is_gone);
-                });
+                main.spawn(tether(end.clone()));
                 Self {
                     handle,
                     end: Some(end),
@@ -75,6 +70,16 @@ impl Drop for TimerThread {
         if let Some(end) = &self.end {
             end.cancel();
         }
+    }
+}
+
+/// Cancels `end` when it is dropped, and so when the runtime is that it was given to. That may be
+/// before the task is polled at all, so the guard is made here and not by the task.
+fn tether(end: CancellationToken) -> impl Future<Output = ()> + Send {
+    let runtime_is_gone = end.clone().drop_guard();
+    async move {
+        end.cancelled().await;
+        drop(runtime_is_gone);
     }
 }
 
@@ -115,6 +120,13 @@ mod tests {
         let never = upkeep.spawn(std::future::pending::<()>());
         drop(upkeep);
         assert!(never.await.unwrap_err().is_cancelled());
+    }
+
+    #[test]
+    fn a_runtime_that_ends_at_once_ends_the_thread() {
+        let end = CancellationToken::new();
+        drop(tether(end.clone()));
+        assert!(end.is_cancelled());
     }
 
     #[test]
