@@ -102,6 +102,7 @@ async fn entities_of_a_node_that_dies_go_on_elsewhere_with_all_that_was_acknowle
     eventually("the others take over", without, is_over).await;
     stop.send(true).unwrap();
     let sums = soon("the sender", sending).await.unwrap();
+    assert!(sums.iter().any(|(acknowledged, _)| *acknowledged > 0));
     for (n, (acknowledged, possible)) in (0..).zip(sums) {
         let vault = nodes[1].entity::<Vault>(n.to_string());
         let balance = vault

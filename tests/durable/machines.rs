@@ -8,7 +8,11 @@
 
 use std::sync::{Arc, Mutex};
 
-use casty::{persistence::Memory, prelude::*, testkit::Machine};
+use casty::{
+    persistence::Memory,
+    prelude::*,
+    testkit::{Machine, eventually},
+};
 
 /// What hooks and effects have done, in order.
 #[derive(Default)]
@@ -20,6 +24,13 @@ impl Seen {
             .lock()
             .expect("no test panics while it notes")
             .push(what.into());
+    }
+
+    fn all(&self) -> Vec<String> {
+        self.0
+            .lock()
+            .expect("no test panics while it notes")
+            .clone()
     }
 
     fn take(&self) -> Vec<String> {
@@ -315,13 +326,10 @@ async fn a_recovered_state_is_not_entered_again_but_its_timers_begin() {
     assert_eq!(seen.take(), ["off", "on with 40, the 1."]);
     lamp.rest().await.expect("the end of the activation");
     assert_eq!(lamp.flips().await, Ok(1));
-    let mut what = seen.take();
     // The lamp may have gone off before it rested, on a slow machine, but not twice.
-    while !what.contains(&"off".to_owned()) {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-        what.extend(seen.take());
-    }
-    assert_eq!(what, ["leaves on", "off"]);
+    let is_off = |what: &Vec<String>| what.contains(&"off".to_owned());
+    eventually("it goes off", || async { seen.all() }, is_off).await;
+    assert_eq!(seen.take(), ["leaves on", "off"]);
     lamp.rest().await.expect("the end of the activation");
     assert_eq!(lamp.state_name().await.as_deref(), Ok("Off"));
     assert!(seen.take().is_empty());

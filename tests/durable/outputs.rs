@@ -145,7 +145,8 @@ impl Clerk {
 
     /// Asks the sink, which may be waiting for an earlier answer of this entity.
     #[message]
-    async fn look(&self, sink: SinkRef) -> usize {
+    async fn look(&self, sink: SinkRef, ctx: &mut Context<Self>) -> usize {
+        ctx.resource::<Begun>().0.send_modify(|begun| *begun += 1);
         sink.all().await.map_or(0, |all| all.len())
     }
 
@@ -246,7 +247,7 @@ async fn an_answer_leaves_while_a_later_handler_waits_for_its_asker() {
     let mut act = tokio::spawn(bench.clerk.act(bench.sink.clone()).into_future());
     bench.begun(1).await;
     let look = tokio::spawn(bench.clerk.look(bench.sink.clone()).into_future());
-    tokio::task::yield_now().await;
+    bench.begun(2).await;
     bench.store.set(Faults::default());
     assert!(soon("the first", asking).await.unwrap().is_ok());
     assert!(soon("the second", &mut act).await.unwrap().is_ok());
