@@ -55,31 +55,42 @@ impl Waiting {
     }
 
     pub(super) fn confirm(mut self, position: u64) {
-        self.decide();
-        self.progress.confirm(self.entry.seq, position);
+        self.decide(Ok(position));
     }
 
     pub(super) fn fail(mut self, why: NotStored) {
-        self.decide();
-        self.progress.fail(why);
+        self.decide(Err(why));
     }
 
-    fn decide(&mut self) {
+    /// What the record has come to is known before it is in flight no more, and all of it when the
+    /// activation is notified. A reason alone comes after: as long as there is none, the records
+    /// that are not durable are undecided.
+    fn decide(&mut self, outcome: Result<u64, NotStored>) {
         self.is_decided = true;
-        let bytes = self.entry.body.len();
-        self.progress.in_flight.remove(bytes);
+        let (bytes, progress) = (self.entry.body.len(), &self.progress);
+        match outcome {
+            Ok(position) => {
+                progress.confirm(self.entry.seq, position);
+                progress.in_flight.remove(bytes);
+            }
+            Err(why) => {
+                progress.doubt(why.possibly);
+                progress.in_flight.remove(bytes);
+                progress.fail(why);
+            }
+        }
         self.inbox.in_flight.remove(bytes);
+        progress.changed().notify_waiters();
     }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
         if !self.is_decided {
-            self.decide();
-            self.progress.fail(NotStored {
+            self.decide(Err(NotStored {
                 reason: "the node has ended".to_owned(),
                 possibly: true,
-            });
+            }));
             self.inbox.freed.notify_waiters();
         }
     }
@@ -150,7 +161,8 @@ impl Inbox {
         let mut state = lock(&self.state);
         if state.has_ended {
             drop(state);
-            return refuse(input);
+            refuse(input);
+            return self.freed.notify_waiters();
         }
         state.inputs.push(input);
         drop(state);
@@ -189,6 +201,7 @@ impl Inbox {
             std::mem::take(&mut state.inputs)
         };
         left.into_iter().for_each(refuse);
+        self.freed.notify_waiters();
         self.ended.cancel();
     }
 }

@@ -127,7 +127,7 @@ impl Progress {
         &self.changed
     }
 
-    /// Whether each record that was appended is durable or has failed, or is about to be said so.
+    /// Whether each record that was appended is durable, or has failed or is about to.
     pub(crate) fn is_settled(&self) -> bool {
         self.in_flight.is_empty()
     }
@@ -154,21 +154,23 @@ impl Progress {
         self.in_flight.is_below(&ACTIVATION_MAX)
     }
 
+    /// The caller [notifies](Self::changed) afterwards.
     pub(crate) fn confirm(&self, seq: u64, position: u64) {
-        {
-            let mut marks = lock(&self.marks);
-            self.position.store(position, Ordering::Release);
-            for (_, mark) in marks.extract_if(.., |(marked, _)| *marked == seq) {
-                mark.store(position, Ordering::Release);
-            }
-            self.durable.store(seq, Ordering::Release);
+        let mut marks = lock(&self.marks);
+        self.position.store(position, Ordering::Release);
+        for (_, mark) in marks.extract_if(.., |(marked, _)| *marked == seq) {
+            mark.store(position, Ordering::Release);
         }
-        self.changed.notify_waiters();
+        self.durable.store(seq, Ordering::Release);
     }
 
+    /// A record is about to fail of which it is not known whether it is stored, if `possibly`.
+    pub(super) fn doubt(&self, possibly: bool) {
+        self.is_in_doubt.fetch_or(possibly, Ordering::Release);
+    }
+
+    /// The caller [notifies](Self::changed) afterwards.
     pub(crate) fn fail(&self, why: NotStored) {
-        self.is_in_doubt.fetch_or(why.possibly, Ordering::Release);
         let _ = self.failed.set(why);
-        self.changed.notify_waiters();
     }
 }

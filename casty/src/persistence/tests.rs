@@ -12,10 +12,12 @@ use crate::{
         Append, AppendError, Appended, ClaimError, Journal, JournalError, Log, Memory, Page,
         Record, Snapshot, StoredEntity,
         faults::{Faults, Faulty, FaultyStore},
-        shard_log::{Entry, Progress, ShardLog},
+        inbox::{Inbox, Input, Waiting},
+        shard_log::{Entry, NotStored, Progress, ShardLog},
         store::Store,
         suite::Suite,
     },
+    protocol::commit::LogId,
 };
 
 fn log(shard: u32) -> Log {
@@ -147,6 +149,61 @@ async fn a_run_waits_where_too_much_is_in_flight() {
     assert!(one.durable() > 0);
     one.settled().await;
     assert_eq!(one.durable(), seq);
+}
+
+/// A record has failed while an earlier one of its activation is on its way, which another thread
+/// decides.
+#[test]
+fn what_is_on_its_way_is_not_taken_for_what_is_not_stored() {
+    let inbox = Arc::new(Inbox::default());
+    for round in 0..6_000 {
+        let progress = Progress::new(0);
+        let waiting =
+            |seq| Waiting::new(entry("x", seq), Epoch(1), progress.clone(), inbox.clone());
+        let (first, second) = (waiting(1), waiting(2));
+        let not_stored = |possibly| NotStored {
+            reason: "of the test".to_owned(),
+            possibly,
+        };
+        second.fail(not_stored(false));
+        std::thread::scope(|scope| {
+            let decides = scope.spawn(|| match round % 3 {
+                0 => first.confirm(1),
+                1 => first.fail(not_stored(true)),
+                _ => drop(first),
+            });
+            while !decides.is_finished() {
+                assert!(
+                    progress.may_be_stored() || progress.durable() == 1,
+                    "round {round}: the first record may be stored"
+                );
+            }
+        });
+        assert!(progress.is_settled());
+        assert_eq!(progress.may_be_stored(), round % 3 > 0);
+    }
+}
+
+/// A run that waits for room has to look again then.
+#[tokio::test]
+async fn what_is_refused_at_the_end_of_the_committer_frees_its_room() {
+    let inbox = Arc::new(Inbox::default());
+    let record = || {
+        let (inbox, progress) = (inbox.clone(), Progress::new(0));
+        Input::Record(
+            LogId(1),
+            Waiting::new(entry("x", 1), Epoch(1), progress, inbox),
+        )
+    };
+    inbox.put(record());
+    let mut freed = std::pin::pin!(inbox.freed.notified());
+    freed.as_mut().enable();
+    inbox.end();
+    assert!(futures_util::poll!(freed).is_ready(), "what was queued");
+    let mut freed = std::pin::pin!(inbox.freed.notified());
+    freed.as_mut().enable();
+    inbox.put(record());
+    assert!(futures_util::poll!(freed).is_ready(), "what comes later");
 }
 
 /// A node whose store is a memory, over a connection with faults.

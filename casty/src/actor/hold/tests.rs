@@ -78,6 +78,7 @@ impl Store {
 
     fn confirm(&self, seq: u64) {
         self.progress.confirm(seq, seq);
+        self.progress.changed().notify_waiters();
     }
 
     fn fail(&self) {
@@ -85,6 +86,7 @@ impl Store {
             reason: "the disk is full".to_owned(),
             possibly: false,
         });
+        self.progress.changed().notify_waiters();
     }
 
     /// The promises of the sink, once there are so many.
