@@ -45,11 +45,17 @@ RETURNING head, claim";
 
 const STANDING_CLAIM: &str = "SELECT epoch, owner FROM casty_shard WHERE kind = $1 AND shard = $2";
 
+/// Holds the last record that the snapshot contains until it is stored: what forgets the record
+/// waits for that, and then finds the snapshot.
 const SAVE: &str = "\
 WITH claimed AS MATERIALIZED (
-    SELECT 1 FROM casty_shard WHERE kind = $1 AND shard = $2 AND epoch = $3 FOR SHARE)
+    SELECT 1 FROM casty_shard WHERE kind = $1 AND shard = $2 AND epoch = $3 FOR SHARE),
+contained AS MATERIALIZED (
+    SELECT 1 FROM casty_record
+    WHERE kind = $1 AND shard = $2 AND entity = $4 AND seq = $5 AND length(body) > 0
+      AND EXISTS (SELECT 1 FROM claimed) FOR SHARE)
 INSERT INTO casty_state (kind, shard, entity, seq, at, body)
-SELECT $1::int4, $2::int4, $4::text, $5::int8, $6::int8, $7::bytea FROM claimed
+SELECT $1::int4, $2::int4, $4::text, $5::int8, $6::int8, $7::bytea FROM contained
 ON CONFLICT (kind, shard, entity)
 DO UPDATE SET seq = excluded.seq, at = excluded.at, body = excluded.body
 WHERE casty_state.seq < excluded.seq";
@@ -58,19 +64,21 @@ WHERE casty_state.seq < excluded.seq";
 /// yet ends at the first one that is.
 const FORGET: &str = "\
 WITH claimed AS MATERIALIZED (
-    SELECT 1 FROM casty_shard WHERE kind = $1 AND shard = $2 AND epoch = $3 FOR SHARE),
-emptied AS (
-    UPDATE casty_record SET body = ''
-    WHERE kind = $1 AND shard = $2 AND entity = $4 AND seq <= $5
-      AND seq > coalesce((SELECT seq FROM casty_record
-                          WHERE kind = $1 AND shard = $2 AND entity = $4 AND seq <= $5
-                            AND length(body) = 0 ORDER BY seq DESC LIMIT 1), 0)
-      AND EXISTS (SELECT 1 FROM claimed)),
-deleted AS (
-    DELETE FROM casty_state
-    WHERE kind = $1 AND shard = $2 AND entity = $4 AND seq <= $5 AND $6
-      AND EXISTS (SELECT 1 FROM claimed))
-SELECT 1 FROM claimed";
+    SELECT 1 FROM casty_shard WHERE kind = $1 AND shard = $2 AND epoch = $3 FOR SHARE)
+UPDATE casty_record SET body = ''
+WHERE kind = $1 AND shard = $2 AND entity = $4 AND seq <= $5
+  AND seq > coalesce((SELECT seq FROM casty_record
+                      WHERE kind = $1 AND shard = $2 AND entity = $4 AND seq <= $5
+                        AND length(body) = 0 ORDER BY seq DESC LIMIT 1), 0)
+  AND EXISTS (SELECT 1 FROM claimed)";
+
+/// A statement of its own: it sees a snapshot that was saved while [`FORGET`] waited.
+const FORGET_SNAPSHOT: &str = "\
+WITH claimed AS MATERIALIZED (
+    SELECT 1 FROM casty_shard WHERE kind = $1 AND shard = $2 AND epoch = $3 FOR SHARE)
+DELETE FROM casty_state
+WHERE kind = $1 AND shard = $2 AND entity = $4 AND seq <= $5
+  AND EXISTS (SELECT 1 FROM claimed)";
 
 const LATEST_EPOCH: &str = "SELECT max(epoch) FROM casty_shard";
 
@@ -130,6 +138,7 @@ pub(super) struct Statements {
     pub(super) standing_claim: Arc<str>,
     pub(super) save: Arc<str>,
     pub(super) forget: Arc<str>,
+    pub(super) forget_snapshot: Arc<str>,
     pub(super) new_kind: Arc<str>,
     pub(super) kind: Arc<str>,
     pub(super) entity: Arc<str>,
@@ -148,6 +157,7 @@ impl Statements {
             standing_claim: with_prefix(STANDING_CLAIM),
             save: with_prefix(SAVE),
             forget: with_prefix(FORGET),
+            forget_snapshot: with_prefix(FORGET_SNAPSHOT),
             new_kind: with_prefix(NEW_KIND),
             kind: with_prefix(KIND),
             entity: with_prefix(ENTITY),

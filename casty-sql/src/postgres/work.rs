@@ -7,7 +7,7 @@ use casty::{
     persistence::{Append, Page, Record, Snapshot, StoredEntity},
 };
 use sqlx::{
-    AssertSqlSafe, Error, PgConnection, Row,
+    AssertSqlSafe, Connection, Error, PgConnection, Row,
     postgres::{PgArguments, PgRow},
     query::Query,
 };
@@ -167,16 +167,25 @@ pub(super) async fn forget(
     entity: &EntityId,
     (through, snapshot): (u64, bool),
 ) -> Result<(), Error> {
-    query(&statements.forget)
-        .bind(log.kind)
-        .bind(log.shard)
-        .bind(epoch_to_sql(epoch))
-        .bind(text_to_sql(entity.as_str()).into_owned())
-        .bind(number_to_sql(through))
-        .bind(snapshot)
-        .execute(connection)
-        .await
-        .map(drop)
+    let forget = |text| {
+        query(text)
+            .bind(log.kind)
+            .bind(log.shard)
+            .bind(epoch_to_sql(epoch))
+            .bind(text_to_sql(entity.as_str()).into_owned())
+            .bind(number_to_sql(through))
+    };
+    if !snapshot {
+        return forget(&statements.forget)
+            .execute(connection)
+            .await
+            .map(drop);
+    }
+    let mut transaction = connection.begin().await?;
+    for text in [&statements.forget, &statements.forget_snapshot] {
+        forget(text).execute(&mut *transaction).await?;
+    }
+    transaction.commit().await
 }
 
 /// The number of a kind, and of its shards.

@@ -74,6 +74,9 @@ pub(super) async fn save(
         "INSERT INTO casty_state (kind, shard, entity, seq, at, body)
          SELECT ?1, ?2, ?4, ?5, ?6, ?7 FROM casty_shard
          WHERE kind = ?1 AND shard = ?2 AND epoch = ?3
+           AND EXISTS (SELECT 1 FROM casty_record
+                       WHERE kind = ?1 AND shard = ?2 AND entity = ?4 AND seq = ?5
+                         AND length(body) > 0)
          ON CONFLICT (kind, shard, entity)
          DO UPDATE SET seq = excluded.seq, at = excluded.at, body = excluded.body
          WHERE casty_state.seq < excluded.seq",

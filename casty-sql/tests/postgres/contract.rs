@@ -3,12 +3,21 @@
 use std::sync::Arc;
 
 use casty::{
-    id::Epoch,
-    persistence::{Appended, Journal, Page, suite::Suite},
+    id::{EntityId, Epoch},
+    persistence::{Appended, Journal, Page, Snapshot, suite::Suite},
+    testkit::eventually,
 };
 use casty_sql::{OpenError, Postgres};
+use futures_util::future::{Either, join, select};
+use sqlx::{Connection as _, PgConnection};
 
-use crate::support::{append, kinds, like_memory, log, postgres::shared};
+use crate::{
+    faults::tell,
+    support::{
+        append, kinds, like_memory, log,
+        postgres::{Server, shared},
+    },
+};
 
 #[tokio::test]
 async fn it_passes_the_suite() {
@@ -92,4 +101,74 @@ async fn what_cannot_work_is_refused_with_what_to_do() {
     assert!(error(nobody).contains("check user and password"));
     let nowhere = Postgres::connect("postgres://casty@localhost/postgres?host=/nowhere").await;
     assert!(matches!(nowhere, Err(OpenError::Unavailable { .. })));
+}
+
+const WAITING: &str = "SELECT pid::int8 FROM pg_stat_activity \
+     WHERE wait_event_type = 'Lock' AND query LIKE '%late\\_%'";
+
+/// Resolves once so many statements of the store wait for a lock.
+async fn waiting(server: &Server, count: usize) {
+    let ask = || tell(server, WAITING);
+    eventually("a lock is waited for", ask, |pids| pids.len() >= count).await;
+}
+
+/// A transaction of the test's own.
+async fn begin(server: &Server, sql: &'static str) -> PgConnection {
+    let mut holder = PgConnection::connect(&server.url())
+        .await
+        .expect("connected");
+    end(&mut holder, "BEGIN").await;
+    end(&mut holder, sql).await;
+    holder
+}
+
+async fn end(holder: &mut PgConnection, sql: &'static str) {
+    sqlx::raw_sql(sql).execute(holder).await.expect("done");
+}
+
+#[tokio::test]
+async fn a_snapshot_that_is_on_its_way_does_not_outlive_what_it_contains() {
+    let Some(server) = shared().await else { return };
+    let options = Postgres::options(server.url()).prefix("late_");
+    let store = options.connect().await.expect("connected");
+    store.open(&kinds()).await.expect("opened");
+    let (log, one, id) = (log(0), Epoch(1), EntityId::new("a"));
+    assert_eq!(store.claim(&log, one, "node").await, Ok(0));
+    for seq in 1..=4 {
+        let written = store.append(vec![append(0, seq, one, "a", seq)]).await;
+        assert_eq!(written, Ok(vec![Appended::Written]));
+    }
+    let save = |seq| {
+        let body = b"state".as_slice().into();
+        store.save(&log, one, &id, Snapshot { seq, at: 1, body })
+    };
+
+    // Another snapshot is being saved, so this one waits in the middle.
+    let sql = "INSERT INTO late_state SELECT kind, shard, 'a', 0, 0, '' FROM late_shard";
+    let mut holder = begin(&server, sql).await;
+    let erased = async {
+        waiting(&server, 1).await;
+        let forget = store.forget(&log, one, &id, 2, true);
+        match select(forget, Box::pin(waiting(&server, 2))).await {
+            Either::Left((forgotten, _)) => {
+                end(&mut holder, "ROLLBACK").await;
+                forgotten
+            }
+            Either::Right(((), forget)) => {
+                end(&mut holder, "ROLLBACK").await;
+                forget.await
+            }
+        }
+    };
+    assert_eq!(join(save(2), erased).await, (Ok(()), Ok(())));
+    assert_eq!(store.load(&log, &id).await, Ok(None), "saved before");
+
+    // The records are being forgotten.
+    let mut holder = begin(&server, "UPDATE late_record SET body = '' WHERE seq <= 4").await;
+    let forgotten = async {
+        waiting(&server, 1).await;
+        end(&mut holder, "COMMIT").await;
+    };
+    assert_eq!(join(save(4), forgotten).await.0, Ok(()));
+    assert_eq!(store.load(&log, &id).await, Ok(None), "saved after");
 }

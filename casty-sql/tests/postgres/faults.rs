@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Says something to the server.
-async fn tell(server: &Server, sql: &'static str) -> Vec<i64> {
+pub(crate) async fn tell(server: &Server, sql: &'static str) -> Vec<i64> {
     let mut connection = PgConnection::connect(&server.url())
         .await
         .expect("connected");

@@ -237,8 +237,10 @@ pub trait Journal: Send + Sync + 'static {
         entity: &'a EntityId,
     ) -> BoxFuture<'a, Result<Option<Snapshot>, JournalError>>;
 
-    /// Stores a snapshot in place of the last one. A snapshot that is not later than the one that
-    /// is stored, or that comes under an epoch other than that of the claim, changes nothing.
+    /// Stores a snapshot in place of the last one. A snapshot changes nothing if it is not later
+    /// than the one that is stored, if it comes under an epoch other than that of the claim, or if
+    /// the last record that it contains is forgotten. So a snapshot that comes late does not bring
+    /// back an entity that was erased.
     fn save<'a>(
         &'a self,
         log: &'a Log,

@@ -100,6 +100,20 @@ impl StoredLog {
         indices.filter_map(|&index| self.records.get(index))
     }
 
+    fn save(&mut self, entity: &EntityId, snapshot: Snapshot) {
+        let Some(stock) = self.entities.get_mut(entity) else {
+            return;
+        };
+        // It is one of the last.
+        let latest = stock.records.iter().rev();
+        let mut latest = latest.filter_map(|&index| self.records.get(index));
+        let is_present = latest.any(|record| record.seq == snapshot.seq && !record.body.is_empty());
+        let last = stock.snapshot.as_ref();
+        if is_present && last.is_none_or(|last| last.seq < snapshot.seq) {
+            stock.snapshot = Some(snapshot);
+        }
+    }
+
     fn forget(&mut self, entity: &EntityId, through: u64, snapshot: bool) {
         let Some(stock) = self.entities.get_mut(entity) else {
             return;
@@ -252,15 +266,8 @@ impl Journal for Memory {
         snapshot: Snapshot,
     ) -> BoxFuture<'a, Result<(), JournalError>> {
         self.with(log, |stored| {
-            let is_owner = stored.epoch == epoch;
-            if let Some(stock) = stored.entities.get_mut(entity)
-                && is_owner
-                && stock
-                    .snapshot
-                    .as_ref()
-                    .is_none_or(|last| last.seq < snapshot.seq)
-            {
-                stock.snapshot = Some(snapshot);
+            if stored.epoch == epoch {
+                stored.save(entity, snapshot);
             }
         });
         done(Ok(()))

@@ -16,6 +16,7 @@ use crate::{
         shard_log::{Entry, NotStored, Progress, ShardLog},
         store::Store,
         suite::Suite,
+        upkeep::{Keep, Upkeep},
     },
     protocol::commit::LogId,
 };
@@ -204,6 +205,27 @@ async fn what_is_refused_at_the_end_of_the_committer_frees_its_room() {
     freed.as_mut().enable();
     inbox.put(record());
     assert!(futures_util::poll!(freed).is_ready(), "what comes later");
+}
+
+/// The store is not even asked.
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_of_what_was_erased_meanwhile_is_not_saved() {
+    let (memory, faulty, store) = faulty();
+    let one = store.open_log(log(0), Epoch(1));
+    let upkeep = Upkeep::new(one, EntityId::new("x"));
+    upkeep.clone().erase(2).await;
+    faulty.set(Faults {
+        is_silent: true,
+        ..Faults::default()
+    });
+    for (seq, is_saved) in [(1, false), (2, false), (3, true)] {
+        upkeep.begin();
+        let save = upkeep.clone().save(seq, Bytes::new(), Keep::All);
+        let ended = tokio::time::timeout(Duration::from_mins(1), save).await;
+        assert_eq!(ended.is_err(), is_saved, "a snapshot as of record {seq}");
+        assert_eq!(upkeep.is_idle(), !is_saved);
+    }
+    drop(memory);
 }
 
 /// A node whose store is a memory, over a connection with faults.

@@ -65,6 +65,10 @@ impl Upkeep {
     /// those that are not kept.
     pub(crate) async fn save(self: Arc<Self>, seq: u64, body: Bytes, keep: Keep) {
         let mut forgotten = self.forgotten.lock().await;
+        if seq <= *forgotten {
+            // The entity was erased meanwhile.
+            return self.done();
+        }
         let snapshot = Snapshot {
             seq,
             at: wall_clock::millis(),

@@ -45,6 +45,7 @@ pub(super) enum Fault {
     SkipsLargeRecords,
     SnapshotsGoBack,
     SavesUnderAnyEpoch,
+    SavesWhatIsForgotten,
     ForgetsUnderAnyEpoch,
     ForgetsRecords,
     ForgetsLaterSnapshots,
@@ -356,11 +357,13 @@ impl Journal for Broken {
     ) -> BoxFuture<'a, Result<Option<Snapshot>, JournalError>> {
         Box::pin(async move {
             let (log, entity) = (self.log(log), self.entity(entity));
-            if self.is(Fault::SnapshotsGoBack) {
-                let state = lock(&self.state);
-                return Ok(state.snapshots.get(&(log, entity)).cloned());
+            let key = (log, entity);
+            let own = lock(&self.state).snapshots.get(&key).cloned();
+            match (self.fault, own) {
+                (Fault::SnapshotsGoBack, own) => Ok(own),
+                (Fault::SavesWhatIsForgotten, Some(own)) => Ok(Some(own)),
+                _ => self.memory.load(&key.0, &key.1).await,
             }
-            self.memory.load(&log, &entity).await
         })
     }
 
@@ -383,7 +386,14 @@ impl Journal for Broken {
                 state.snapshots.insert((log, entity), snapshot);
                 return Ok(());
             }
-            self.memory.save(&log, epoch, &entity, snapshot).await
+            self.memory
+                .save(&log, epoch, &entity, snapshot.clone())
+                .await?;
+            let saved = self.memory.load(&log, &entity).await?;
+            if self.is(Fault::SavesWhatIsForgotten) && saved.is_none() && epoch == stands {
+                lock(&self.state).snapshots.insert((log, entity), snapshot);
+            }
+            Ok(())
         })
     }
 

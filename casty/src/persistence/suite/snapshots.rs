@@ -113,6 +113,15 @@ pub(super) async fn forget(fixture: &Fixture) -> Outcome {
     );
     other.forget(&log, 2, "x", 4, true).await?;
     ensure_eq!(one.load(&log, "x").await?, None, "the snapshot, forgotten");
+    for seq in [3, 4] {
+        one.save(&log, 2, "x", &snapshot(seq, "late")).await?;
+        let loaded = other.load(&log, "x").await?;
+        ensure_eq!(
+            loaded,
+            None,
+            "a snapshot as of record {seq}, which is forgotten"
+        );
+    }
     other.forget(&log, 2, "nobody", 4, true).await?;
 
     // The entity goes on: its numbers do.

@@ -51,6 +51,7 @@ const FAULTS: &[(Fault, &str)] = &[
     (Fault::SkipsLargeRecords, "pages"),
     (Fault::SnapshotsGoBack, "snapshots"),
     (Fault::SavesUnderAnyEpoch, "snapshots"),
+    (Fault::SavesWhatIsForgotten, "forget"),
     (Fault::ForgetsUnderAnyEpoch, "forget"),
     (Fault::ForgetsRecords, "forget"),
     (Fault::ForgetsLaterSnapshots, "forget"),
