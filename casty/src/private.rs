@@ -178,7 +178,7 @@ pub fn changes<A: Actor>(ctx: &mut Context<A>) {
 #[must_use = "`schedule_every` goes on in each later state. To end it with this one, write `#[message(internal, every = \"1s\")]`; \
               to cancel it later, keep it; if it is to go on, write `let _ =`"]
 #[inline]
-pub fn repeats_in_each_state(begun: Cancellable) -> Cancellable {
+pub fn schedule_every(begun: Cancellable) -> Cancellable {
     begun
 }
 

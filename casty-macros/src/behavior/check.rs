@@ -5,7 +5,6 @@ use proc_macro2::Ident;
 use super::{
     machine,
     model::{Behavior, Handler, Message, Turn},
-    stored::How,
     versions,
 };
 use crate::errors::Errors;
@@ -31,7 +30,7 @@ pub(super) fn check(behavior: &mut Behavior, errors: &mut Errors) {
         protocol(behavior);
     }
     wire_names(&behavior.messages, errors);
-    if behavior.settings.how() == Some(How::Events) {
+    if behavior.settings.is_event_sourced() {
         versions::check(behavior, errors);
     }
 }

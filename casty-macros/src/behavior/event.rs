@@ -12,7 +12,8 @@ use super::{
         Argument, Event, EventHandler, Message, Next, Parameter, Reply, Target, Upcast, Upcasts,
     },
     scope::Scope,
-    signature, transition,
+    signature,
+    transition::{self, By},
 };
 use crate::{
     context,
@@ -145,7 +146,9 @@ fn parameters(
                 "an event only changes the state, and is applied again whenever the entity is recovered: \
                  drop the context. What is done once belongs in the command, or in `.then(..)` of its effect",
             );
-        } else if let Some(is_mutable) = signature::common(scope, input, &mut has_common, errors) {
+        } else if let Some(is_mutable) =
+            signature::common(scope, input, &mut has_common, None, errors)
+        {
             parameters.push(Parameter::Common { is_mutable });
         } else {
             let before = errors.count();
@@ -188,7 +191,7 @@ fn next(scope: Scope<'_>, sig: &Signature, errors: &mut Errors) -> Option<Next> 
             scope,
             machine,
             receiver,
-            internal: true,
+            by: By::Event,
         };
         return leaving.of_event(&machine.aliases.resolve_output(&sig.output), errors);
     }
@@ -198,7 +201,7 @@ fn next(scope: Scope<'_>, sig: &Signature, errors: &mut Errors) -> Option<Next> 
     signature::borrowed_self(
         receiver,
         "an event changes the state in place",
-        others,
+        ("`&mut self`", others),
         errors,
     );
     if let Some(ty) = types::returned(&sig.output) {

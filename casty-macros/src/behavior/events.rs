@@ -13,14 +13,13 @@ use super::{
         Argument, Event, EventHandler, Handler, Message, Next, Parameter, Reply, State, Target,
         Upcast, Upcasts,
     },
-    stored::How,
     wire_form::Enumerated,
 };
 use crate::{names, types::Travels};
 
 impl Expansion<'_> {
     pub(super) fn is_event_sourced(&self) -> bool {
-        self.behavior.settings.how() == Some(How::Events)
+        self.behavior.settings.is_event_sourced()
     }
 
     /// `enum AccountEvent`.

@@ -135,14 +135,8 @@ impl Guarded<'_> {
         let (mut parameters, mut has_common) = (Vec::new(), false);
         for input in &sig.inputs {
             let FnArg::Typed(input) = input else { continue };
-            if let Some(is_mutable) = signature::common(self.scope, input, &mut has_common, errors)
-            {
-                if is_mutable {
-                    errors.at(
-                        &input.ty,
-                        "a guard changes nothing: take this by `&`, without `mut`",
-                    );
-                }
+            let only_looks = Some("a guard changes nothing");
+            if signature::common(self.scope, input, &mut has_common, only_looks, errors).is_some() {
                 parameters.push(GuardParameter::Common);
                 continue;
             }

@@ -12,7 +12,8 @@ use super::{
     model::{Argument, Handler, Message, Outcome, Parameter, Reply},
     reply,
     scope::Scope,
-    signature, timer, transition,
+    signature, timer,
+    transition::{self, By},
 };
 use crate::{
     errors::Errors,
@@ -43,8 +44,8 @@ const NO_TIMEOUT: &str = "a timeout of zero would fail every ask: \
 
 /// Why a function is no handler. The reason is reported.
 pub(super) enum Wrong {
-    /// It leaves the state, and its return type does not say for which; or it returns an effect
-    /// that is wrong. The compiler would report the return type as well.
+    /// It leaves the state, and its return type does not say for which; or it is a command that
+    /// leaves it, or whose effect is wrong. The compiler would report the return type as well.
     IsLost,
     Otherwise,
 }
@@ -120,12 +121,17 @@ fn returned(
     let receiver = sig.receiver();
     let by_value = receiver.filter(|it| matches!(it.kind, ReceiverKind::Value));
     let borrows = receiver.is_some_and(|it| matches!(it.kind, ReceiverKind::Reference(..)));
+    // That the receiver changes the state has been reported, and what to write.
+    let is_wrong = scope.is_event_sourced() && signature::changes(sig);
     if let (Some(machine), Some(receiver)) = (scope.machine, by_value) {
+        if is_wrong {
+            return Err(Wrong::IsLost);
+        }
         let from = transition::Leaving {
             scope,
             machine,
             receiver,
-            internal,
+            by: if internal { By::Internal } else { By::Message },
         };
         let output = machine.aliases.resolve_output(&sig.output);
         let (reply, transition) = from.parse(&output, errors).ok_or(Wrong::IsLost)?;
@@ -149,6 +155,7 @@ fn returned(
     if let Some(ty) = types::returned(&sig.output) {
         if let Some(machine) = scope.machine
             && borrows
+            && !is_wrong
             && transition::is_misplaced(scope, machine, &machine.aliases.resolve(ty), errors)
         {
             return Err(Wrong::Otherwise);
@@ -192,17 +199,19 @@ fn internal_options(options: &Options, errors: &mut Errors) {
 
 fn receiver(scope: Scope<'_>, sig: &Signature, errors: &mut Errors) {
     let Some(receiver) = sig.receiver() else {
-        let (by_value, what) = match scope.machine {
-            None => ("", "an `#[init]` function"),
-            Some(_) => (
-                ", or with `self` to leave the state",
-                "the `#[init]` function of the initial state",
-            ),
+        let (receivers, by_value) = match scope.machine {
+            _ if scope.is_event_sourced() => ("`&self`", ""),
+            None => (signature::LENT, ""),
+            Some(_) => (signature::LENT, ", or with `self` to leave the state"),
+        };
+        let what = match scope.machine {
+            None => "an `#[init]` function",
+            Some(_) => "the `#[init]` function of the initial state",
         };
         errors.at(
             &sig.ident,
             format!(
-                "`{}` does not say how it takes the state: a message function starts with `&self` or `&mut self`\
+                "`{}` does not say how it takes the state: a message function starts with {receivers}\
                  {by_value} (what makes the first state is {what})",
                 sig.ident
             ),
@@ -224,8 +233,18 @@ fn receiver(scope: Scope<'_>, sig: &Signature, errors: &mut Errors) {
                 scope.kind.attribute()
             ),
         ),
-        (_, Some(_)) => signature::borrowed_self(receiver, "take the state as it is", ", or `self` to leave it", errors),
-        (_, None) => signature::borrowed_self(receiver, &format!("a message leaves the {} where it is", scope.kind.noun()), "", errors),
+        (_, Some(_)) => signature::borrowed_self(
+            receiver,
+            "take the state as it is",
+            (signature::LENT, ", or `self` to leave it"),
+            errors,
+        ),
+        (_, None) => signature::borrowed_self(
+            receiver,
+            &format!("a message leaves the {} where it is", scope.kind.noun()),
+            (signature::LENT, ""),
+            errors,
+        ),
     }
 }
 
@@ -241,7 +260,12 @@ fn decides(scope: Scope<'_>, receiver: &Receiver, errors: &mut Errors) {
             ),
         );
     } else {
-        signature::borrowed_self(receiver, "a command only looks at the state", "", errors);
+        signature::borrowed_self(
+            receiver,
+            "a command only looks at the state",
+            ("`&self`", ""),
+            errors,
+        );
     }
 }
 
@@ -257,20 +281,18 @@ fn parameters(
     } else {
         Travels::Wire
     };
+    let only_looks = scope
+        .is_event_sourced()
+        .then_some("a command decides, and an `#[event]` function changes");
     let (mut parameters, mut arguments) = (Vec::new(), Vec::new());
     let (mut has_context, mut has_common) = (false, false);
     for input in &sig.inputs {
         let FnArg::Typed(input) = input else { continue };
         if signature::is_context(scope, input, &mut has_context, errors) {
             parameters.push(Parameter::Context);
-        } else if let Some(is_mutable) = signature::common(scope, input, &mut has_common, errors) {
-            if is_mutable && scope.is_event_sourced() {
-                errors.at(
-                    &input.ty,
-                    "a command decides, and events change: take this by `&`, without `mut`, \
-                     and change it in an `#[event]` function",
-                );
-            }
+        } else if let Some(is_mutable) =
+            signature::common(scope, input, &mut has_common, only_looks, errors)
+        {
             parameters.push(Parameter::Common { is_mutable });
         } else if let Some(argument) = argument(scope, input, &sig.inputs, travels, errors) {
             parameters.push(Parameter::Argument);

@@ -1,6 +1,6 @@
 //! Reads the functions that an actor's life calls: `#[init]`, `#[on_start]` and the other hooks.
 
-use syn::{Attribute, FnArg, ImplItemFn, Meta, ReceiverKind, ReturnType, Type};
+use syn::{Attribute, FnArg, ImplItemFn, Meta, ReturnType, Type};
 
 use super::{
     kind::Kind,
@@ -126,6 +126,13 @@ pub(super) fn hook(
     let before = errors.count();
     no_options(attribute, name, errors);
     signature::plain_function(sig, &format!("an `#[{name}]` function"), errors);
+    // What runs before the first message may prepare what is not stored.
+    let only_looks = (scope.is_event_sourced() && !matches!(turn, Turn::Start | Turn::Restart))
+        .then(|| format!("what `#[{name}]` changes is in no event, so it would be lost"));
+    let lent = match only_looks {
+        None => signature::LENT,
+        Some(_) => "`&self`",
+    };
     match sig.receiver() {
         None if turn == Turn::Exit => {}
         Some(receiver) if turn == Turn::Exit => errors.at(
@@ -135,14 +142,22 @@ pub(super) fn hook(
         ),
         None => errors.at(
             &sig.ident,
-            format!("`#[{name}]` runs on a state: start with `&self` or `&mut self`"),
+            format!("`#[{name}]` runs on a state: start with {lent}"),
         ),
-        Some(receiver) => {
-            signature::borrowed_self(receiver, "the state is lent to this function", "", errors);
-        }
+        Some(receiver) => match &only_looks {
+            Some(reason) if signature::is_changed(receiver) => errors.at(
+                receiver,
+                format!(
+                    "{reason}: take `&self`. To change the state, let the hook send a message to `ctx.myself()`"
+                ),
+            ),
+            _ => {
+                let reason = "the state is lent to this function";
+                signature::borrowed_self(receiver, reason, (lent, ""), errors);
+            }
+        },
     }
-    let parameters = hook_parameters(turn, function, scope, errors);
-    looks_only(turn, function, scope, errors);
+    let parameters = hook_parameters(turn, function, scope, only_looks.as_deref(), errors);
     of_a_machine(turn, scope, attribute, errors);
     let is_fallible = types::returned(&sig.output).is_some_and(|ty| {
         if matches!(turn, Turn::Enter | Turn::Exit) {
@@ -173,47 +188,6 @@ pub(super) fn hook(
         parameters,
         is_fallible,
     })
-}
-
-/// Reports a hook of an event-sourced type that changes what only events change. What runs before
-/// the first message may prepare what is not stored.
-fn looks_only(turn: Turn, function: &ImplItemFn, scope: Scope<'_>, errors: &mut Errors) {
-    if !scope.is_event_sourced() || matches!(turn, Turn::Start | Turn::Restart) {
-        return;
-    }
-    let receiver = function.sig.receiver();
-    let changed = receiver.filter(
-        |it| matches!(&it.kind, ReceiverKind::Reference(_, _, mutability) if mutability.is_some()),
-    );
-    if let Some(receiver) = changed {
-        errors.at(
-            receiver,
-            format!(
-                "what `#[{}]` changes is in no event, so it would be lost: take `&self`. \
-                 To change the state, let the hook send a message to `ctx.myself()`",
-                turn.name()
-            ),
-        );
-    }
-    let has_common = &mut false;
-    for input in &function.sig.inputs {
-        // A second one has been reported.
-        if let FnArg::Typed(input) = input
-            && let Type::Reference(lent) = types::bare(&input.ty)
-            && lent.mutability.is_some()
-            && let Some(common) = scope.common()
-            && types::last_segment(&lent.elem).is_some_and(|last| last.ident == common.ident)
-            && !std::mem::replace(has_common, true)
-        {
-            errors.at(
-                &input.ty,
-                format!(
-                    "what `#[{}]` changes is in no event, so it would be lost: take this by `&`, without `mut`",
-                    turn.name()
-                ),
-            );
-        }
-    }
 }
 
 /// Reports hooks that only states have.
@@ -248,6 +222,7 @@ fn hook_parameters(
     turn: Turn,
     function: &ImplItemFn,
     scope: Scope<'_>,
+    only_looks: Option<&str>,
     errors: &mut Errors,
 ) -> Vec<HookParameter> {
     let (mut has_context, mut has_common) = (false, false);
@@ -258,7 +233,9 @@ fn hook_parameters(
             parameters.push(HookParameter::Context);
             continue;
         }
-        if let Some(is_mutable) = signature::common(scope, input, &mut has_common, errors) {
+        if let Some(is_mutable) =
+            signature::common(scope, input, &mut has_common, only_looks, errors)
+        {
             parameters.push(HookParameter::Common { is_mutable });
             continue;
         }

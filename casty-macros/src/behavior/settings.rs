@@ -203,6 +203,11 @@ impl Settings {
         self.stored.as_ref().map(|stored| stored.how)
     }
 
+    /// Whether the state changes by events alone.
+    pub(super) fn is_event_sourced(&self) -> bool {
+        self.how() == Some(How::Events)
+    }
+
     /// Reports options that have no meaning for an actor with one state.
     pub(super) fn one_state(&self, errors: &mut Errors) {
         if let Some((_, span)) = &self.generic {

@@ -57,18 +57,24 @@ pub(crate) fn plain_function(sig: &Signature, what: &str, errors: &mut Errors) {
     }
 }
 
-/// Requires `&self` or `&mut self`. `others` names further receivers that are allowed here.
-pub(super) fn borrowed_self(receiver: &Receiver, reason: &str, others: &str, errors: &mut Errors) {
+/// The receivers that lend the state.
+pub(super) const LENT: &str = "`&self` or `&mut self`";
+
+/// Requires a receiver that lends the state. `right` is how it is written here, and `others` names
+/// further receivers that are allowed.
+pub(super) fn borrowed_self(
+    receiver: &Receiver,
+    reason: &str,
+    (right, others): (&str, &str),
+    errors: &mut Errors,
+) {
     match &receiver.kind {
         ReceiverKind::Reference(_, None, _) => {}
         ReceiverKind::Reference(_, Some(lifetime), _) => errors.at(
             lifetime,
-            "the state is lent for the call only: write `&self` or `&mut self`, without a lifetime",
+            format!("the state is lent for the call only: write {right}, without a lifetime"),
         ),
-        _ => errors.at(
-            receiver,
-            format!("{reason}: write `&self` or `&mut self`{others}"),
-        ),
+        _ => errors.at(receiver, format!("{reason}: write {right}{others}")),
     }
 }
 
@@ -113,39 +119,43 @@ pub(super) fn is_context(
 }
 
 /// Whether a parameter is the data that all states have in common, and whether it is lent to be
-/// changed. Reports a second one, and one that is taken by value.
+/// changed. Reports a second one, one that is taken by value, and one that is lent to be changed
+/// where the function `only_looks`, with the reason.
 pub(super) fn common(
     scope: Scope<'_>,
     input: &PatType,
     has_common: &mut bool,
+    only_looks: Option<&str>,
     errors: &mut Errors,
 ) -> Option<bool> {
-    let common = scope.common()?;
-    let names = |ty: &Type| types::last_segment(ty).is_some_and(|last| last.ident == common.ident);
+    let common = &scope.common()?.ident;
+    let names = |ty: &Type| types::last_segment(ty).is_some_and(|last| last.ident == *common);
     let is_mutable = match types::bare(&input.ty) {
-        Type::Reference(lent) if names(&lent.elem) => lent.mutability.is_some(),
-        ty if names(ty) => {
-            errors.at(
-                ty,
-                format!(
-                    "`{0}` belongs to the whole machine and is lent: write `&mut {0}`, or `&{0}`",
-                    common.ident
-                ),
-            );
-            true
-        }
+        Type::Reference(lent) if names(&lent.elem) => Some(lent.mutability.is_some()),
+        ty if names(ty) => None,
         _ => return None,
     };
     if std::mem::replace(has_common, true) {
         errors.at(
             input,
-            format!(
-                "there is one `{}`: drop this second parameter",
-                common.ident
-            ),
+            format!("there is one `{common}`: drop this second parameter"),
+        );
+    } else if is_mutable.is_none() {
+        let right = match only_looks {
+            None => format!("`&mut {common}`, or `&{common}`"),
+            Some(_) => format!("`&{common}`"),
+        };
+        errors.at(
+            &input.ty,
+            format!("`{common}` belongs to the whole machine and is lent: write {right}"),
+        );
+    } else if let (Some(true), Some(reason)) = (is_mutable, only_looks) {
+        errors.at(
+            &input.ty,
+            format!("{reason}: take this by `&`, without `mut`"),
         );
     }
-    Some(is_mutable)
+    Some(is_mutable.unwrap_or(false))
 }
 
 /// Reports `Context<Self>` in a state: the context belongs to the machine.

@@ -129,7 +129,8 @@ fn of_function(scope: Scope<'_>, ident: &Ident, errors: &mut Errors) -> Option<P
     let mut has_common = false;
     for input in &sig.inputs {
         let FnArg::Typed(input) = input else { continue };
-        let Some(is_mutable) = signature::common(scope, input, &mut has_common, errors) else {
+        let Some(is_mutable) = signature::common(scope, input, &mut has_common, None, errors)
+        else {
             let common = scope
                 .common()
                 .map(|common| format!(" and `&{}`", common.ident))

@@ -19,7 +19,16 @@ pub(super) struct Leaving<'a> {
     pub(super) scope: Scope<'a>,
     pub(super) machine: &'a Machine,
     pub(super) receiver: &'a Receiver,
-    pub(super) internal: bool,
+    pub(super) by: By,
+}
+
+/// What the function handles.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum By {
+    Message,
+    /// A message without an asker.
+    Internal,
+    Event,
 }
 
 /// The return type of a handler that leaves the state.
@@ -188,7 +197,7 @@ impl Leaving<'_> {
         };
         match types::type_arguments(last)[..] {
             [state, error] if types::is_self(state) || text::of(state) == this => {
-                if self.internal {
+                if self.by == By::Internal {
                     errors.at(
                         error,
                         "an internal message has no asker: \
@@ -264,6 +273,9 @@ impl Leaving<'_> {
                 None if types::last_segment(ty).is_some_and(|last| last.ident == "OneOf") => {
                     "name all states in one `OneOf`".to_owned()
                 }
+                None if self.by == By::Event => {
+                    "return one of them. To stay, take `&mut self`".to_owned()
+                }
                 None => format!(
                     "return one of them, or `Stop`; with a reply, a pair such as `({}, {shown})`. \
                      To stay, take `&self` or `&mut self`",
@@ -284,7 +296,7 @@ impl Leaving<'_> {
     }
 
     fn reply(&self, left: &Left<'_>, errors: &mut Errors) -> (Reply, Answer) {
-        if let (true, Some(reply)) = (self.internal, left.reply) {
+        if let (By::Internal, Some(reply)) = (self.by, left.reply) {
             errors.at(
                 reply,
                 "an internal message has no asker: return the next state only",
@@ -350,13 +362,19 @@ pub(super) fn is_misplaced(
     } else {
         return false;
     };
-    errors.at(
-        place,
+    let this = text::of(scope.this);
+    let message = if scope.is_event_sourced() {
+        format!(
+            "a command stays in its state, `{this}`: return `{}`, and the state from an `#[event]` function \
+             that takes `self`",
+            scope.effect()
+        )
+    } else {
         format!(
             "a handler that borrows `{this}` stays in it, and a state is no reply: \
-             take `self` by value to lead from `{this}` to another state",
-            this = text::of(scope.this)
-        ),
-    );
+             take `self` by value to lead from `{this}` to another state"
+        )
+    };
+    errors.at(place, message);
     true
 }

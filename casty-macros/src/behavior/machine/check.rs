@@ -11,7 +11,6 @@ use crate::{
         model::{
             Behavior, Hook, Message, Next, Otherwise, Outcome, Policy, Reply, State, Target, Turn,
         },
-        stored::How,
     },
     errors::Errors,
     names, text,
@@ -51,9 +50,10 @@ pub(in crate::behavior) fn every_state_is_reached(behavior: &Behavior, errors: &
                      The machine starts in `{1}`",
                     state.ident,
                     initial.ident,
-                    match behavior.settings.how() {
-                        Some(How::Events) => "an event",
-                        _ => "a handler",
+                    if behavior.settings.is_event_sourced() {
+                        "an event"
+                    } else {
+                        "a handler"
                     }
                 ),
             );
@@ -365,7 +365,10 @@ fn total(state: &State, behavior: &Behavior, errors: &mut Errors) {
                 .iter()
                 .map(|message| format!("`{}`", message.ident))
                 .collect();
-            let functions: Vec<_> = missing.iter().map(|message| signature(message)).collect();
+            let functions: Vec<_> = missing
+                .iter()
+                .map(|message| signature(message, behavior.settings.is_event_sourced()))
+                .collect();
             errors.at(
                 block,
                 format!(
@@ -383,7 +386,7 @@ fn total(state: &State, behavior: &Behavior, errors: &mut Errors) {
 }
 
 /// A handler for the message, as one would begin to write it.
-fn signature(message: &Message) -> String {
+fn signature(message: &Message, is_event_sourced: bool) -> String {
     let mut arguments = String::new();
     for argument in &message.arguments {
         // Writing to a string cannot fail.
@@ -403,8 +406,14 @@ fn signature(message: &Message) -> String {
     } else {
         "#[message]"
     };
+    // A command only looks at the state.
+    let receiver = if is_event_sourced {
+        "&self"
+    } else {
+        "&mut self"
+    };
     format!(
-        "    {attribute}\n    fn {}(&mut self{arguments}){reply} {{ .. }}\n",
+        "    {attribute}\n    fn {}({receiver}{arguments}){reply} {{ .. }}\n",
         message.ident
     )
 }

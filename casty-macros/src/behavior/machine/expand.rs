@@ -11,7 +11,6 @@ use crate::{
         docs,
         expand::{self, Expansion},
         model::{Behavior, Next, Otherwise, Outcome, Policy, State, Target},
-        stored::How,
         transition::ONE_OF_MAX,
     },
     names,
@@ -30,7 +29,7 @@ pub(in crate::behavior) fn reexport(module: &ItemMod, behavior: &Behavior) -> To
         .filter(|attribute| attribute.path().is_ident("cfg"));
     let actor = &behavior.ident;
     let (message, proxy) = (names::message_enum(actor), names::proxy(actor));
-    let event = (behavior.settings.how() == Some(How::Events)).then(|| {
+    let event = behavior.settings.is_event_sourced().then(|| {
         let event = names::event_enum(actor);
         quote!(, #event)
     });

@@ -88,7 +88,7 @@ pub(in crate::behavior) fn parse(
         states,
         is_sound: found.is_sound,
     };
-    dropped::mark(items, &settings.casty);
+    dropped::mark(items, &machine.actor, &settings.casty);
     let upcasts = upcasts(kind, &machine, items, errors);
     let shared_policies = blocks(kind, &machine, items, &mut found.states, errors);
     let mut one_ofs = OneOfs::new(&machine);
@@ -108,7 +108,7 @@ pub(in crate::behavior) fn parse(
         }
     }
     let ident = ident?;
-    let is_free = clash::is_free(&ident, settings.how() == Some(How::Events), items, errors);
+    let is_free = clash::is_free(&ident, settings.is_event_sourced(), items, errors);
     is_free.then(|| Behavior {
         kind,
         settings,
@@ -449,11 +449,15 @@ fn not_a_state(machine: &Machine, block: &ItemImpl, errors: &mut Errors) {
         .as_ref()
         .is_some_and(|common| *common.ident.to_string() == shown)
     {
+        let functions = match machine.stored {
+            Some(How::Events) => "`#[event]` functions",
+            _ => "functions",
+        };
         errors.at(
             &block.self_ty,
             format!(
                 "`{shown}` is there in every state, and handles nothing itself: write a block for all states, \
-                 `#[behavior(of(all))] impl _`, whose functions take `&mut {shown}`"
+                 `#[behavior(of(all))] impl _`, whose {functions} take `&mut {shown}`"
             ),
         );
         return;
