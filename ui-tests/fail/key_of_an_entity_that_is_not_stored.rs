@@ -17,6 +17,8 @@ impl Counter {
 async fn add(counter: CounterRef) {
     let _ = counter.add(1).key("order-17").await;
     let _ = counter.add(1).with_position().await;
+    let retried = counter.add(1).retry_for(std::time::Duration::from_secs(1));
+    let _ = retried.key("order-18").await;
 }
 
 fn main() {}

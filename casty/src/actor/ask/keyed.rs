@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::{
     actor::{
-        Actor, Message as _,
+        Actor, Entity, Message as _,
         ask::{
             call::{Call, CallSpec, UnderWay},
             reply::Answer,
@@ -22,7 +22,7 @@ use crate::{
     persistence::Position,
 };
 
-impl<A: Stored, T, E> Call<A, T, E> {
+impl<A: Actor, T, E> Call<A, T, E> {
     /// Makes the ask safe to be asked again: the entity handles the asks with one key once, and
     /// gives each of them the same answer. The caller chooses the key, 1 to 255 bytes that name
     /// what is asked for, such as `order-17`, and asks with the same key after an error that leaves
@@ -73,7 +73,10 @@ impl<A: Stored, T, E> Call<A, T, E> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn key(self, key: impl Into<String>) -> Keyed<A, T, E> {
+    pub fn key(self, key: impl Into<String>) -> Keyed<A, T, E>
+    where
+        A: Stored,
+    {
         Keyed {
             call: self,
             key: key.into(),
@@ -85,7 +88,10 @@ impl<A: Stored, T, E> Call<A, T, E> {
     /// the record of the message itself if it has changed something. It is stored, like all that an
     /// answer shows. What has read the log up to there, such as a view, has seen what the answer
     /// shows.
-    pub fn with_position(self) -> Positioned<A, T, E> {
+    pub fn with_position(self) -> Positioned<A, T, E>
+    where
+        A: Stored,
+    {
         Positioned {
             call: self,
             key: None,
@@ -94,9 +100,12 @@ impl<A: Stored, T, E> Call<A, T, E> {
     }
 }
 
-impl<A: Stored, T, E> Retry<A, T, E> {
+impl<A: Actor, T, E> Retry<A, T, E> {
     /// As [`Call::key`]. The ask is repeated also where its message may have been handled.
-    pub fn key(self, key: impl Into<String>) -> Keyed<A, T, E> {
+    pub fn key(self, key: impl Into<String>) -> Keyed<A, T, E>
+    where
+        A: Stored,
+    {
         Keyed {
             call: self.call,
             key: key.into(),
@@ -113,7 +122,7 @@ pub struct Keyed<A: Actor, T, E = Infallible> {
     limit: Option<Duration>,
 }
 
-impl<A: Stored, T, E> Keyed<A, T, E> {
+impl<A: Actor, T, E> Keyed<A, T, E> {
     /// As [`Call::timeout`].
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.call = self.call.timeout(timeout);
@@ -137,7 +146,7 @@ impl<A: Stored, T, E> Keyed<A, T, E> {
     }
 }
 
-impl<A: Stored, T: Send + 'static, E: Send + 'static> IntoFuture for Keyed<A, T, E> {
+impl<A: Entity, T: Send + 'static, E: Send + 'static> IntoFuture for Keyed<A, T, E> {
     type Output = Result<T, AskError<E>>;
     type IntoFuture = BoxFuture<'static, Self::Output>;
 
@@ -159,7 +168,7 @@ pub struct Positioned<A: Actor, T, E = Infallible> {
     limit: Option<Duration>,
 }
 
-impl<A: Stored, T, E> Positioned<A, T, E> {
+impl<A: Actor, T, E> Positioned<A, T, E> {
     /// As [`Call::timeout`].
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.call = self.call.timeout(timeout);
@@ -179,7 +188,7 @@ impl<A: Stored, T, E> Positioned<A, T, E> {
     }
 }
 
-impl<A: Stored, T: Send + 'static, E: Send + 'static> IntoFuture for Positioned<A, T, E> {
+impl<A: Entity, T: Send + 'static, E: Send + 'static> IntoFuture for Positioned<A, T, E> {
     type Output = Result<(T, Position), AskError<E>>;
     type IntoFuture = BoxFuture<'static, Self::Output>;
 
@@ -193,7 +202,7 @@ impl<A: Stored, T: Send + 'static, E: Send + 'static> IntoFuture for Positioned<
     }
 }
 
-fn place<A: Stored>(entity: &EntityRef<A>, position: u64) -> Position {
+fn place<A: Entity>(entity: &EntityRef<A>, position: u64) -> Position {
     Position {
         kind: entity.path().kind,
         shard: entity.shard().0,
@@ -202,7 +211,7 @@ fn place<A: Stored>(entity: &EntityRef<A>, position: u64) -> Position {
 }
 
 /// Asks, again and again up to `limit`, if there is one.
-async fn ask<A: Stored, T, E>(
+async fn ask<A: Entity, T, E>(
     call: Call<A, T, E>,
     terms: Terms,
     limit: Option<Duration>,
@@ -231,7 +240,7 @@ async fn ask<A: Stored, T, E>(
     }
 }
 
-async fn ask_once<A: Stored, T, E>(
+async fn ask_once<A: Entity, T, E>(
     to: &EntityRef<A>,
     message: A::Message,
     timeout: Option<Duration>,
