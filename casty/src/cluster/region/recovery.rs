@@ -175,6 +175,8 @@ struct Reader {
     seq: u64,
     /// The number of the last record that the snapshot contains.
     snapshot: u64,
+    /// There was a snapshot at the last look.
+    has_snapshot: bool,
     /// The last state that was read, of a type that is stored as it is.
     latest: Option<(Place, WrittenState)>,
     /// Nothing is stored of it.
@@ -222,6 +224,7 @@ impl Reader {
             patience,
             seq: 0,
             snapshot: 0,
+            has_snapshot: false,
             latest: None,
             is_new: true,
             erases: None,
@@ -251,7 +254,12 @@ impl Reader {
             if page.is_empty() {
                 break;
             }
-            for record in page {
+            if page.iter().any(|record| record.body.is_empty()) {
+                // Erased, or else contained in a snapshot that was saved after the last look.
+                self.read_snapshot(entity).await?;
+            }
+            let contained = self.seq;
+            for record in page.into_iter().filter(|record| record.seq > contained) {
                 let body = self.open(&record)?;
                 if !body.events.is_empty() && !entity.is_made() {
                     // The first state may need other entities, which have to be read as well.
@@ -316,10 +324,13 @@ impl Reader {
         }
     }
 
+    /// Reads the snapshot, if it contains more than what was read.
     async fn read_snapshot(&mut self, entity: &mut dyn Restore) -> Result<(), Unread> {
         let log = self.log.clone();
         let load = log.store().journal().load(log.log(), &self.name);
-        let Some(snapshot) = self.answer(load).await? else {
+        let snapshot = self.answer(load).await?;
+        self.has_snapshot = snapshot.is_some();
+        let Some(snapshot) = snapshot.filter(|snapshot| snapshot.seq > self.seq) else {
             return Ok(());
         };
         let place = Place::Snapshot { seq: snapshot.seq };
@@ -331,9 +342,11 @@ impl Reader {
         };
         let thawed = entity.thaw(&state);
         thawed.map_err(|error| self.unreadable(place, &state.name, &error))?;
+        self.keys.clear();
         self.keys.extend(body.keys);
         self.position = body.position;
         (self.seq, self.snapshot) = (snapshot.seq, snapshot.seq);
+        self.latest = None;
         self.is_new = false;
         Ok(())
     }
@@ -379,7 +392,8 @@ impl Reader {
             self.keys.clear();
             self.is_new = true;
             self.snapshot = record.seq;
-            self.erases = (!is_erased).then_some(record.seq);
+            // Also of a snapshot that was saved too late nothing must be left.
+            self.erases = (!is_erased || self.has_snapshot).then_some(record.seq);
         }
         Ok(())
     }
