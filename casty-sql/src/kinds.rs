@@ -3,10 +3,12 @@
 use std::{
     collections::HashMap,
     num::NonZeroU32,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use casty::persistence::JournalError;
+
+use crate::sync::lock;
 
 /// The numbers that this process has read. They never change.
 #[derive(Default)]
@@ -14,13 +16,11 @@ pub(crate) struct Kinds<N>(Mutex<HashMap<Arc<str>, N>>);
 
 impl<N: Copy> Kinds<N> {
     pub(crate) fn get(&self, name: &str) -> Option<N> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(name).copied()
+        lock(&self.0).get(name).copied()
     }
 
     pub(crate) fn insert(&self, name: Arc<str>, number: N) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.insert(name, number);
+        lock(&self.0).insert(name, number);
     }
 }
 

@@ -56,7 +56,7 @@
 //! | what | when | where |
 //! |---|---|---|
 //! | the number of shards of an entity type | when a node that hosts the type starts | `casty_kind` |
-//! | who may write to a shard: its epoch and its owner | when a node gets the shard | `casty_shard` |
+//! | the claim of a shard: its epoch and its owner | when a node gets the shard | `casty_shard` |
 //! | a record for each handled message that changed something: its events, or the new state | before anything that the handler lets out leaves the node | `casty_record` |
 //! | a snapshot of an entity, as of one of its records | in the background, every so many records (`snapshot_every`) | `casty_state` |
 //!
@@ -112,8 +112,8 @@ mod pool;
 mod postgres;
 mod schema;
 mod sqlite;
+mod sync;
 mod values;
-mod waves;
 
 pub use self::{
     error::OpenError,

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use casty::id::Epoch;
+use casty::{id::Epoch, persistence::Record};
 
 /// The bit that makes the order of signed numbers that of unsigned ones.
 const SIGN: u64 = 1 << 63;
@@ -29,6 +29,13 @@ pub(crate) fn number_from_sql(number: i64) -> u64 {
 
 pub(crate) fn limit_to_sql(limit: usize) -> i64 {
     i64::try_from(limit.max(1)).unwrap_or(i64::MAX)
+}
+
+/// The positions before and of the last of records that follow each other.
+pub(crate) fn ends(records: &[Record]) -> Option<(u64, u64)> {
+    let (first, last) = (records.first()?.position, records.last()?.position);
+    let before = first.checked_sub(1)?;
+    (last.checked_sub(before)? == records.len() as u64).then_some((before, last))
 }
 
 /// PostgreSQL stores no text with a zero byte, and an entity's id may contain one. 0 becomes 1 1,

@@ -10,7 +10,7 @@ use std::{
     fmt,
     num::NonZeroU32,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering},
     },
     time::Duration,
@@ -35,8 +35,8 @@ use self::{
 use crate::{
     OpenError,
     kinds::{Kinds, not_opened, other_shards},
-    pool::{NoResult, Pool},
-    waves::waves,
+    pool::Pool,
+    sync::lock,
 };
 
 /// How many appends run at once. A second one helps above some hundred records in flight, and a
@@ -88,8 +88,7 @@ struct Running {
 }
 
 impl Running {
-    fn new(logs: impl Iterator<Item = Arc<OwnClaim>>) -> Self {
-        let logs: Vec<_> = logs.collect();
+    fn new(logs: Vec<Arc<OwnClaim>>) -> Self {
         for log in &logs {
             log.running.fetch_add(1, Ordering::AcqRel);
         }
@@ -116,11 +115,8 @@ impl Drop for Running {
     }
 }
 
-fn unavailable(why: NoResult) -> JournalError {
-    JournalError::Unavailable {
-        reason: why.reason(),
-    }
-}
+/// What a job does with its connection.
+type Work<'c, T> = BoxFuture<'c, Result<T, Error>>;
 
 impl Postgres {
     /// Connects to a database, and makes its tables, or brings them to the version of this build.
@@ -181,20 +177,25 @@ impl Postgres {
 
     /// Runs a job that may be repeated, with a connection that is not for appends. When the
     /// connection is lost, as it is when the server was restarted, the job is repeated once.
-    async fn run<T, J, F>(&self, job: J) -> Result<T, JournalError>
+    async fn run<T, J>(&self, job: J) -> Result<T, JournalError>
     where
         T: Send + 'static,
-        J: FnOnce(PgConnection, Arc<Shared>) -> F + Clone + Send + 'static,
-        F: Future<Output = (PgConnection, Result<T, Error>)> + Send + 'static,
+        J: for<'c> FnOnce(&'c mut PgConnection, &'c Statements) -> Work<'c, T>
+            + Clone
+            + Send
+            + 'static,
     {
         let mut is_repeated = false;
         loop {
             let (job, shared) = (job.clone(), self.0.clone());
-            let job = |connection| async {
-                let (connection, result) = job(connection, shared).await;
-                (connection, verdict(&result), result)
-            };
-            match self.0.others.run(job).await.map_err(unavailable)? {
+            let result = self.0.others.run(move |connection| {
+                Box::pin(async move {
+                    let work = job(connection, &shared.statements);
+                    let result = within(shared.answer_timeout, work).await;
+                    (verdict(&result), result)
+                })
+            });
+            match result.await? {
                 Ok(value) => return Ok(value),
                 Err(error) if is_repeated || server::is_taken_back(&error) => {
                     return Err(journal_error(&error));
@@ -204,28 +205,20 @@ impl Postgres {
         }
     }
 
-    /// The number of a kind, if anything is stored of it.
-    async fn kind(&self, name: &Arc<str>) -> Result<Option<i32>, JournalError> {
-        if let Some(known) = self.0.kinds.get(name) {
-            return Ok(Some(known));
-        }
-        let wanted = name.clone();
-        let find = |mut connection: PgConnection, shared: Arc<Shared>| async move {
-            let work = work::kind(&mut connection, &shared.statements, &wanted);
-            let result = within(shared.answer_timeout, work).await;
-            (connection, result)
-        };
-        let found = self.run(find).await?.map(|(number, _)| number);
-        if let Some(found) = found {
-            self.0.kinds.insert(name.clone(), found);
-        }
-        Ok(found)
-    }
-
+    /// A log in numbers, if anything is stored of its type.
     async fn key(&self, log: &Log) -> Result<Option<LogKey>, JournalError> {
         let shard = log.shard.cast_signed();
-        let kind = self.kind(&log.kind).await?;
-        Ok(kind.map(|kind| LogKey { kind, shard }))
+        if let Some(kind) = self.0.kinds.get(&log.kind) {
+            return Ok(Some(LogKey { kind, shard }));
+        }
+        let wanted = log.kind.clone();
+        let found = self.run(move |connection, sql| {
+            Box::pin(async move { work::kind(connection, sql, &wanted).await })
+        });
+        Ok(found.await?.map(|(kind, _)| {
+            self.0.kinds.insert(log.kind.clone(), kind);
+            LogKey { kind, shard }
+        }))
     }
 
     async fn key_to_write(&self, log: &Log) -> Result<LogKey, JournalError> {
@@ -235,12 +228,10 @@ impl Postgres {
 
     async fn open_kind(&self, name: Arc<str>, shards: NonZeroU32) -> Result<(), JournalError> {
         let wanted = name.clone();
-        let open = move |mut connection: PgConnection, shared: Arc<Shared>| async move {
-            let work = work::open_kind(&mut connection, &shared.statements, &wanted, shards);
-            let result = within(shared.answer_timeout, work).await;
-            (connection, result)
-        };
-        let (number, stored) = self.run(open).await?;
+        let open = self.run(move |connection, sql| {
+            Box::pin(async move { work::open_kind(connection, sql, &wanted, shards).await })
+        });
+        let (number, stored) = open.await?;
         if stored != i64::from(shards.get()) {
             return Err(other_shards(&name, stored, shards));
         }
@@ -248,102 +239,76 @@ impl Postgres {
         Ok(())
     }
 
-    async fn append_wave(
-        &self,
-        parts: Vec<(Part, Arc<OwnClaim>)>,
-    ) -> Result<Vec<Appended>, AppendError> {
-        let count = parts.len();
-        let shared = self.0.clone();
-        // From now on, since a caller that is dropped does not stop the job.
-        let mut running = Running::new(parts.iter().map(|(_, own)| own.clone()));
-        let job = move |mut connection: PgConnection| async move {
-            running.has_begun = true;
-            let parts = parts.into_iter().map(|(part, _)| part).collect();
-            let work = work::append(&mut connection, &shared.statements, parts);
-            let result = within(shared.answer_timeout, work).await;
-            running.ended(&result);
-            (connection, verdict(&result), result)
-        };
-        match self.0.appends.run(job).await {
-            Ok(Ok(written)) => {
-                let answer = |number| {
-                    if written.contains(&number) {
-                        Appended::Written
-                    } else {
-                        Appended::Refused
-                    }
-                };
-                Ok((0..count).map(answer).collect())
-            }
-            Ok(Err(error)) if server::is_taken_back(&error) => Err(AppendError::NotWritten {
-                reason: reason(&error),
-            }),
-            Ok(Err(error)) => Err(AppendError::Unknown {
-                reason: reason(&error),
-            }),
-            Err(NoResult::NotConnected(reason)) => Err(AppendError::NotWritten { reason }),
-            Err(why @ NoResult::Lost) => Err(AppendError::Unknown {
-                reason: why.reason(),
-            }),
-        }
-    }
-
     async fn append_all(&self, batch: Vec<Append>) -> Result<Vec<Appended>, AppendError> {
-        let mut appended = vec![Appended::Refused; batch.len()];
-        let mut parts = Vec::with_capacity(batch.len());
+        let (mut parts, mut own) = (Vec::with_capacity(batch.len()), Vec::new());
         for append in batch {
             let key = self.key_to_write(&append.log).await;
             let log = key.map_err(|error| AppendError::NotWritten {
                 reason: error.to_string(),
             })?;
-            let own = self.own(&append.log);
-            let number = own.number.load(Ordering::Acquire);
+            let of_log = self.own(&append.log);
+            let number = of_log.number.load(Ordering::Acquire);
+            own.push(of_log);
             let claim = Some(number).filter(|number| *number > 0);
-            let part = Part { log, claim, append };
-            parts.push((part, own));
+            parts.push(Part { log, claim, append });
         }
-        let key = |(part, _): &(Part, _)| (part.log.kind, part.log.shard);
-        for (wave, parts) in waves(parts, key).into_iter().enumerate() {
-            let (indices, parts): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
-            let results = self.append_wave(parts).await.map_err(|error| match error {
-                // An earlier wave has been written.
-                AppendError::NotWritten { reason } if wave > 0 => AppendError::Unknown { reason },
-                error => error,
-            })?;
-            for (index, result) in indices.into_iter().zip(results) {
-                appended[index] = result;
+        let (count, shared) = (parts.len(), self.0.clone());
+        // From now on, since a caller that is dropped does not stop the job.
+        let mut running = Running::new(own);
+        let result = self.0.appends.run(move |connection| {
+            Box::pin(async move {
+                running.has_begun = true;
+                let work = work::append(connection, &shared.statements, parts);
+                let result = within(shared.answer_timeout, work).await;
+                running.ended(&result);
+                (verdict(&result), result)
+            })
+        });
+        let written = result.await?.map_err(|error| {
+            let reason = reason(&error);
+            if server::is_taken_back(&error) {
+                AppendError::NotWritten { reason }
+            } else {
+                AppendError::Unknown { reason }
             }
-        }
-        Ok(appended)
+        })?;
+        let answer = |number| {
+            if written.contains(&number) {
+                Appended::Written
+            } else {
+                Appended::Refused
+            }
+        };
+        Ok((0..count).map(answer).collect())
     }
 
     async fn claim_log(&self, log: &Log, epoch: Epoch, owner: &str) -> Result<u64, ClaimError> {
         let (key, owner) = (self.key_to_write(log).await?, Arc::<str>::from(owner));
         let own = self.own(log);
         let turn = Arc::new(own.turn.clone().lock_owned().await);
-        let claim = move |mut connection: PgConnection, shared: Arc<Shared>| async move {
-            // Also when the caller is gone.
-            let _turn = turn;
-            // In this order: an append that ends meanwhile is seen as one or the other.
-            let is_running = own.running.load(Ordering::Acquire) > 0;
-            let anew = is_running || own.is_in_doubt.load(Ordering::Acquire);
-            let claim = (key, epoch, &*owner, anew);
-            let work = work::claim(&mut connection, &shared.statements, claim);
-            let result = within(shared.answer_timeout, work).await;
-            if let Ok(Claimed::Held { number, .. }) = &result {
-                own.number.store(*number, Ordering::Release);
-                own.is_in_doubt.store(false, Ordering::Release);
-            }
-            (connection, result)
-        };
-        match self.run(claim).await? {
+        let claimed = self.run(move |connection, sql| {
+            Box::pin(async move {
+                // Also when the caller is gone.
+                let _turn = turn;
+                // In this order: an append that ends meanwhile is seen as one or the other.
+                let is_running = own.running.load(Ordering::Acquire) > 0;
+                let anew = is_running || own.is_in_doubt.load(Ordering::Acquire);
+                let claimed = work::claim(connection, sql, (key, epoch, &*owner, anew)).await;
+                if let Ok(Claimed::Held { number, .. }) = &claimed {
+                    own.number.store(*number, Ordering::Release);
+                    own.is_in_doubt.store(false, Ordering::Release);
+                }
+                claimed
+            })
+        });
+        match claimed.await? {
             Claimed::Held { head, .. } => Ok(head),
             Claimed::Fenced { epoch, owner } => Err(ClaimError::Fenced { epoch, owner }),
         }
     }
 
     fn own(&self, log: &Log) -> Arc<OwnClaim> {
-        let mut own = self.0.own.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut own = lock(&self.0.own);
         match own.get(log) {
             Some(own) => own.clone(),
             None => own.entry(log.clone()).or_default().clone(),
@@ -379,12 +344,7 @@ impl Journal for Postgres {
     }
 
     fn latest_epoch(&self) -> BoxFuture<'_, Result<Epoch, JournalError>> {
-        let read = |mut connection: PgConnection, shared: Arc<Shared>| async move {
-            let work = work::latest_epoch(&mut connection, &shared.statements);
-            let result = within(shared.answer_timeout, work).await;
-            (connection, result)
-        };
-        Box::pin(self.run(read))
+        Box::pin(self.run(|connection, sql| Box::pin(work::latest_epoch(connection, sql))))
     }
 
     fn claim<'a>(
@@ -412,13 +372,12 @@ impl Journal for Postgres {
                 return Ok(Vec::new());
             };
             let entity = entity.clone();
-            let read = move |mut connection: PgConnection, shared: Arc<Shared>| async move {
-                let sql = &shared.statements;
-                let work = work::entity(&mut connection, sql, key, &entity, after, page);
-                let result = within(shared.answer_timeout, work).await;
-                (connection, result)
-            };
-            self.run(read).await
+            self.run(move |connection, sql| {
+                Box::pin(
+                    async move { work::entity(connection, sql, key, &entity, after, page).await },
+                )
+            })
+            .await
         })
     }
 
@@ -432,12 +391,10 @@ impl Journal for Postgres {
             let Some(key) = self.key(log).await? else {
                 return Ok(Vec::new());
             };
-            let read = move |mut connection: PgConnection, shared: Arc<Shared>| async move {
-                let work = work::log(&mut connection, &shared.statements, key, after, page);
-                let result = within(shared.answer_timeout, work).await;
-                (connection, result)
-            };
-            self.run(read).await
+            self.run(move |connection, sql| {
+                Box::pin(async move { work::log(connection, sql, key, after, page).await })
+            })
+            .await
         })
     }
 
@@ -451,12 +408,10 @@ impl Journal for Postgres {
                 return Ok(None);
             };
             let entity = entity.clone();
-            let load = move |mut connection: PgConnection, shared: Arc<Shared>| async move {
-                let work = work::snapshot(&mut connection, &shared.statements, key, &entity);
-                let result = within(shared.answer_timeout, work).await;
-                (connection, result)
-            };
-            self.run(load).await
+            self.run(move |connection, sql| {
+                Box::pin(async move { work::snapshot(connection, sql, key, &entity).await })
+            })
+            .await
         })
     }
 
@@ -469,13 +424,12 @@ impl Journal for Postgres {
     ) -> BoxFuture<'a, Result<(), JournalError>> {
         Box::pin(async move {
             let (key, entity) = (self.key_to_write(log).await?, entity.clone());
-            let save = move |mut connection: PgConnection, shared: Arc<Shared>| async move {
-                let sql = &shared.statements;
-                let work = work::save(&mut connection, sql, key, epoch, &entity, snapshot);
-                let result = within(shared.answer_timeout, work).await;
-                (connection, result)
-            };
-            self.run(save).await
+            self.run(move |connection, sql| {
+                Box::pin(
+                    async move { work::save(connection, sql, key, epoch, &entity, snapshot).await },
+                )
+            })
+            .await
         })
     }
 
@@ -490,13 +444,12 @@ impl Journal for Postgres {
         Box::pin(async move {
             let (key, entity) = (self.key_to_write(log).await?, entity.clone());
             let what = (through, snapshot);
-            let forget = move |mut connection: PgConnection, shared: Arc<Shared>| async move {
-                let sql = &shared.statements;
-                let work = work::forget(&mut connection, sql, key, epoch, &entity, what);
-                let result = within(shared.answer_timeout, work).await;
-                (connection, result)
-            };
-            self.run(forget).await
+            self.run(move |connection, sql| {
+                Box::pin(
+                    async move { work::forget(connection, sql, key, epoch, &entity, what).await },
+                )
+            })
+            .await
         })
     }
 
@@ -511,13 +464,12 @@ impl Journal for Postgres {
                 return Ok(Vec::new());
             };
             let after = after.cloned();
-            let read = move |mut connection: PgConnection, shared: Arc<Shared>| async move {
-                let sql = &shared.statements;
-                let work = work::entities(&mut connection, sql, key, after.as_ref(), limit);
-                let result = within(shared.answer_timeout, work).await;
-                (connection, result)
-            };
-            self.run(read).await
+            self.run(move |connection, sql| {
+                Box::pin(async move {
+                    work::entities(connection, sql, key, after.as_ref(), limit).await
+                })
+            })
+            .await
         })
     }
 }

@@ -10,6 +10,12 @@ use crate::OpenError;
 /// Names of tables have 63 bytes at most, and the longest one after the prefix is `record_entity`.
 const PREFIX_BYTES_MAX: usize = 40;
 
+/// The most that `max_connections` of a server may be.
+const CONNECTIONS_MAX: usize = 262_143;
+
+/// A server takes milliseconds in 31 bits.
+const STATEMENT_TIMEOUT_MAX: Duration = Duration::from_hours(24 * 24);
+
 /// How a [`Postgres`] uses its database. Made by [`Postgres::options`].
 #[derive(Clone)]
 #[must_use = "call `connect`"]
@@ -52,11 +58,11 @@ impl PostgresOptions {
         self
     }
 
-    /// How many connections read, claim, and save snapshots: 8 unless set, at least 1. Two more
-    /// append. A node uses at most this many plus two, so `max_connections` of the server has to be
+    /// How many connections read, claim, and save snapshots: 8 unless set, at least 1 and at most
+    /// 262,143, as many as a server has. Two more append. A node uses at most this many plus two, so `max_connections` of the server has to be
     /// greater than that times the number of nodes.
     pub fn connections(mut self, connections: usize) -> Self {
-        self.connections = connections.max(1);
+        self.connections = connections.clamp(1, CONNECTIONS_MAX);
         self
     }
 
@@ -67,10 +73,10 @@ impl PostgresOptions {
     }
 
     /// How long the server works on a statement at most, waits for locks included: 8 seconds unless
-    /// set, at least one. When it has not answered a second later, the connection is given up.
+    /// set, at least one, and at most 24 days, the most that a server takes. When it has not answered a second later, the connection is given up.
     /// casty gives up an append after 10 seconds.
     pub fn statement_timeout(mut self, timeout: Duration) -> Self {
-        self.statement_timeout = timeout.max(Duration::from_secs(1));
+        self.statement_timeout = timeout.clamp(Duration::from_secs(1), STATEMENT_TIMEOUT_MAX);
         self
     }
 

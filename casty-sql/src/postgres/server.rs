@@ -234,6 +234,10 @@ fn database_error(error: &Error) -> Option<&PgDatabaseError> {
     error.as_database_error()?.try_downcast_ref()
 }
 
+fn code(error: &Error) -> Option<&str> {
+    database_error(error).map(PgDatabaseError::code)
+}
+
 /// The server has taken the statement back, and says so. After all other errors it is not known
 /// whether the statement took effect: when the server ends a connection (FATAL), it may have
 /// committed just before.
@@ -250,6 +254,9 @@ pub(super) fn is_taken_back(error: &Error) -> bool {
 pub(super) fn verdict<T>(result: &Result<T, Error>) -> Verdict {
     match result {
         Ok(_) => Verdict::Keep,
+        // The server has become a standby, or its transactions are read-only unless told otherwise:
+        // another connection may lead to one that writes.
+        Err(error) if code(error) == Some("25006") => Verdict::Suspect,
         Err(error) if is_taken_back(error) => Verdict::Keep,
         Err(_) => Verdict::Suspect,
     }
@@ -275,9 +282,8 @@ pub(super) fn reason(error: &Error) -> String {
 }
 
 pub(super) fn journal_error(error: &Error) -> JournalError {
-    let code = database_error(error).map(PgDatabaseError::code);
     let reason = reason(error);
-    match code {
+    match code(error) {
         // No such table, or column; damaged data or index.
         Some("42P01" | "42703" | "XX001" | "XX002") => JournalError::Unusable { reason },
         _ => JournalError::Unavailable { reason },

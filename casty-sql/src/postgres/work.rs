@@ -14,8 +14,8 @@ use sqlx::{
 
 use super::statements::Statements;
 use crate::values::{
-    epoch_from_sql, epoch_to_sql, limit_to_sql, number_from_sql, number_to_sql, text_from_sql,
-    text_to_sql,
+    ends, epoch_from_sql, epoch_to_sql, limit_to_sql, number_from_sql, number_to_sql,
+    text_from_sql, text_to_sql,
 };
 
 /// A log in numbers.
@@ -96,13 +96,6 @@ pub(super) async fn append(
     rows.iter().map(number).collect()
 }
 
-/// The positions before and of the last of records that follow each other.
-fn ends(records: &[Record]) -> Option<(u64, u64)> {
-    let (first, last) = (records.first()?.position, records.last()?.position);
-    let before = first.checked_sub(1)?;
-    (last.checked_sub(before)? == records.len() as u64).then_some((before, last))
-}
-
 pub(super) async fn claim(
     connection: &mut PgConnection,
     statements: &Statements,
@@ -134,7 +127,7 @@ pub(super) async fn claim(
                 owner: text_from_sql(row.try_get(1)?).into_owned(),
             });
         }
-        // Somebody has deleted the row in between.
+        // The row was deleted in between.
     }
 }
 

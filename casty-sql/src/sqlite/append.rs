@@ -3,20 +3,28 @@
 use std::{
     collections::BTreeSet,
     fmt::Write,
-    ops::Range,
     sync::{Arc, LazyLock},
 };
 
-use casty::persistence::{Append, Appended, Record};
-use futures_util::TryStreamExt;
-use sqlx::{AssertSqlSafe, Either, Error, Executor, Row, Sqlite, SqliteConnection, query::Query};
+use casty::{
+    id::Epoch,
+    persistence::{Appended, Record},
+};
+use sqlx::{
+    AssertSqlSafe, Error, Row, Sqlite, SqliteConnection, query::Query, sqlite::SqliteArguments,
+};
 
-use crate::values::{epoch_to_sql, number_to_sql};
+use super::{
+    LogKey,
+    run::{Unfinished, run},
+};
+use crate::values::{ends, epoch_to_sql, number_to_sql};
 
-/// A part of a batch, and the number of its kind.
+/// A part of a batch.
 pub(super) struct Part {
-    pub(super) kind: i64,
-    pub(super) append: Append,
+    pub(super) log: LogKey,
+    pub(super) epoch: Epoch,
+    pub(super) records: Vec<Record>,
 }
 
 /// Where a transaction has ended.
@@ -35,6 +43,10 @@ impl Failed {
     }
 }
 
+fn before(failed: impl Into<Error>) -> Failed {
+    Failed::Before(failed.into())
+}
+
 /// The driver for SQLite, and only this one, runs several statements at once, and answers each.
 /// That saves most of the time of a small batch, since each call is a change of threads and back.
 ///
@@ -47,7 +59,7 @@ FROM (SELECT value ->> 0 AS kind, value ->> 1 AS shard, value ->> 2 AS epoch,
              value ->> 3 AS before, value ->> 4 AS last FROM json_each(?1)) AS part
 WHERE casty_shard.kind = part.kind AND casty_shard.shard = part.shard
   AND casty_shard.epoch = part.epoch AND casty_shard.head = part.before
-RETURNING kind, shard";
+RETURNING kind, shard, head";
 
 /// How many records one statement inserts. Few sizes, so that all statements stay prepared.
 const SIZES: [usize; 8] = [128, 64, 32, 16, 8, 4, 2, 1];
@@ -77,108 +89,84 @@ pub(super) async fn append(
     connection: &mut SqliteConnection,
     parts: Vec<Part>,
 ) -> Result<Vec<Appended>, Failed> {
-    let written = advance_heads(connection, &parts).await?;
-    let is_written = |part: &Part| written.contains(&(part.kind, i64::from(part.append.log.shard)));
-    let appended = parts.iter().map(|part| {
-        if is_written(part) {
-            Appended::Written
-        } else {
-            Appended::Refused
+    let heads = advance_heads(connection, &parts).await?;
+    let mut rows = Vec::new();
+    let appended = parts.into_iter().map(|part| {
+        let LogKey { kind, shard } = part.log;
+        let last = part.records.last().map(|last| number_to_sql(last.position));
+        if !last.is_some_and(|last| heads.contains(&(kind, shard, last))) {
+            return Appended::Refused;
         }
+        rows.extend(part.records.into_iter().map(|record| (part.log, record)));
+        Appended::Written
     });
     let appended = appended.collect();
-    let mut rows = Vec::new();
-    for part in parts {
-        if is_written(&part) {
-            let (kind, shard) = (part.kind, i64::from(part.append.log.shard));
-            rows.extend(
-                part.append
-                    .records
-                    .into_iter()
-                    .map(|record| (kind, shard, record)),
-            );
-        }
-    }
     if rows.is_empty() {
-        let end = sqlx::query("ROLLBACK").execute(connection).await;
-        end.map_err(Failed::Before)?;
-        return Ok(appended);
+        run(connection, sqlx::query("ROLLBACK"), 1)
+            .await
+            .map_err(before)?;
+    } else {
+        insert(connection, rows).await?;
     }
-    insert(connection, rows).await?;
     Ok(appended)
 }
 
+/// The heads that were advanced: the log, and the new head.
 async fn advance_heads(
     connection: &mut SqliteConnection,
     parts: &[Part],
-) -> Result<BTreeSet<(i64, i64)>, Failed> {
+) -> Result<BTreeSet<(i64, i64, i64)>, Failed> {
     let mut heads = "[".to_owned();
-    for Part { kind, append } in parts {
-        let Some(Range { start, end }) = positions(&append.records) else {
+    for part in parts {
+        let Some((before, last)) = ends(&part.records) else {
             continue;
         };
-        let (shard, epoch) = (append.log.shard, epoch_to_sql(append.epoch));
-        let (before, last) = (number_to_sql(start - 1), number_to_sql(end - 1));
+        let (LogKey { kind, shard }, epoch) = (part.log, epoch_to_sql(part.epoch));
+        let (before, last) = (number_to_sql(before), number_to_sql(last));
         let comma = if heads.len() == 1 { "" } else { "," };
         let _ = write!(heads, "{comma}[{kind},{shard},{epoch},{before},{last}]");
     }
     heads.push(']');
-    let mut results = connection.fetch_many(sqlx::query(HEADS).bind(heads));
-    let mut written = BTreeSet::new();
-    // To the end: only then is the statement over.
-    while let Some(result) = results.try_next().await.map_err(Failed::Before)? {
-        let Either::Right(row) = result else { continue };
-        let read = || Ok((row.try_get(0)?, row.try_get(1)?));
-        written.insert(read().map_err(Failed::Before)?);
-    }
-    Ok(written)
-}
-
-/// The positions of records that follow each other.
-fn positions(records: &[Record]) -> Option<Range<u64>> {
-    let (first, last) = (records.first()?.position, records.last()?.position);
-    let is_dense = first > 0 && last.checked_sub(first)?.checked_add(1)? == records.len() as u64;
-    is_dense.then(|| first..last + 1)
+    let advanced = run(connection, sqlx::query(HEADS).bind(heads), 2).await;
+    let read =
+        |row: &sqlx::sqlite::SqliteRow| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
+    let advanced = advanced.map_err(before)?;
+    let advanced: Result<_, Error> = advanced.iter().map(read).collect();
+    advanced.map_err(before)
 }
 
 async fn insert(
     connection: &mut SqliteConnection,
-    rows: Vec<(i64, i64, Record)>,
+    rows: Vec<(LogKey, Record)>,
 ) -> Result<(), Failed> {
     let mut left = rows.len();
     let mut rows = rows.into_iter();
     for (&size, [plain, last]) in SIZES.iter().zip(INSERTS.iter()) {
         while left >= size {
             left -= size;
-            let text = if left == 0 { last } else { plain };
+            let (text, statements) = if left == 0 { (last, 2) } else { (plain, 1) };
             let mut query = sqlx::query(AssertSqlSafe(text.clone()));
-            for (kind, shard, record) in rows.by_ref().take(size) {
-                query = bind(query, kind, shard, record);
+            for (log, record) in rows.by_ref().take(size) {
+                query = bind(query, log, record);
             }
-            let mut results = connection.fetch_many(query);
-            let mut inserted = false;
-            loop {
-                match results.try_next().await {
-                    Ok(Some(_)) => inserted = true,
-                    Ok(None) => break,
-                    Err(error) if inserted => return Err(Failed::AtCommit(error)),
-                    Err(error) => return Err(Failed::Before(error)),
-                }
-            }
+            let inserted = run(connection, query, statements).await;
+            inserted.map_err(|Unfinished { ended, error }| match ended {
+                0 => Failed::Before(error),
+                _ => Failed::AtCommit(error),
+            })?;
         }
     }
     Ok(())
 }
 
 fn bind(
-    query: Query<'_, Sqlite, sqlx::sqlite::SqliteArguments>,
-    kind: i64,
-    shard: i64,
+    query: Query<'_, Sqlite, SqliteArguments>,
+    log: LogKey,
     record: Record,
-) -> Query<'_, Sqlite, sqlx::sqlite::SqliteArguments> {
+) -> Query<'_, Sqlite, SqliteArguments> {
     query
-        .bind(kind)
-        .bind(shard)
+        .bind(log.kind)
+        .bind(log.shard)
         .bind(number_to_sql(record.position))
         .bind(epoch_to_sql(record.epoch))
         .bind(Arc::<str>::from(record.entity.as_str()))

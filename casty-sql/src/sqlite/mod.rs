@@ -4,6 +4,7 @@ mod append;
 mod connection;
 mod file;
 mod read;
+mod run;
 mod write;
 
 use std::{
@@ -27,8 +28,7 @@ use self::append::{Failed, Part};
 use crate::{
     OpenError,
     kinds::{Kinds, not_opened},
-    pool::{Dial, NoResult, Pool, Verdict},
-    waves::waves,
+    pool::{Dial, Pool},
 };
 
 /// How many connections read beside the one that writes.
@@ -49,21 +49,34 @@ pub struct Sqlite(Arc<Shared>);
 struct Shared {
     path: PathBuf,
     kinds: Kinds<i64>,
-    writer: Arc<Pool<Writer>>,
-    readers: Arc<Pool<Reader>>,
+    writer: Arc<Pool<File>>,
+    readers: Arc<Pool<File>>,
 }
 
-/// Makes the connection that writes.
-struct Writer(PathBuf);
+/// A log in numbers.
+#[derive(Clone, Copy)]
+struct LogKey {
+    kind: i64,
+    shard: i64,
+}
 
-/// Makes connections that read.
-struct Reader(PathBuf);
+/// Makes connections to a file.
+struct File {
+    path: PathBuf,
+    writes: bool,
+}
 
-impl Dial for Writer {
+impl Dial for File {
     type Connection = SqliteConnection;
 
     fn dial(&self, suspect: bool) -> BoxFuture<'_, Result<SqliteConnection, Error>> {
-        Box::pin(connection::reconnect(&self.0, suspect))
+        Box::pin(async move {
+            if self.writes {
+                connection::reconnect(&self.path, suspect).await
+            } else {
+                connection::reader(&self.path).connect().await
+            }
+        })
     }
 
     fn close(connection: SqliteConnection) -> BoxFuture<'static, ()> {
@@ -76,27 +89,8 @@ impl Dial for Writer {
     }
 }
 
-impl Dial for Reader {
-    type Connection = SqliteConnection;
-
-    fn dial(&self, _: bool) -> BoxFuture<'_, Result<SqliteConnection, Error>> {
-        Box::pin(async { connection::reader(&self.0).connect().await })
-    }
-
-    fn close(connection: SqliteConnection) -> BoxFuture<'static, ()> {
-        Box::pin(async move { drop(connection.close().await) })
-    }
-
-    fn reason(error: &Error) -> String {
-        connection::reason(error)
-    }
-}
-
-fn unavailable(why: NoResult) -> JournalError {
-    JournalError::Unavailable {
-        reason: why.reason(),
-    }
-}
+/// What a job does with its connection.
+type Work<'c, T> = BoxFuture<'c, Result<T, Error>>;
 
 impl Sqlite {
     /// Opens a file, or creates it, and brings its tables to the version of this build. The
@@ -125,125 +119,105 @@ impl Sqlite {
     pub async fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         let path = file::check(path.as_ref())?;
         let connection = connection::open(&path).await?;
+        let file = |writes| File {
+            path: path.clone(),
+            writes,
+        };
         Ok(Self(Arc::new(Shared {
             kinds: Kinds::default(),
-            writer: Pool::new(Writer(path.clone()), 1, vec![connection]),
-            readers: Pool::new(Reader(path.clone()), READERS, Vec::new()),
+            writer: Pool::new(file(true), 1, vec![connection]),
+            readers: Pool::new(file(false), READERS, Vec::new()),
             path,
         })))
     }
 
-    /// Runs a job that writes. It gives the connection back.
-    async fn write<T, J, F>(&self, job: J) -> Result<T, JournalError>
+    async fn write<T, J>(&self, job: J) -> Result<T, JournalError>
     where
         T: Send + 'static,
-        J: FnOnce(SqliteConnection) -> F + Send + 'static,
-        F: Future<Output = (SqliteConnection, Result<T, Error>)> + Send + 'static,
+        J: for<'c> FnOnce(&'c mut SqliteConnection) -> Work<'c, T> + Send + 'static,
     {
-        let job = |connection| async {
-            let (mut connection, result) = job(connection).await;
-            let verdict = connection::verdict(&mut connection, result.as_ref().err()).await;
-            (connection, verdict, result)
-        };
-        let result = self.0.writer.run(job).await.map_err(unavailable)?;
-        result.map_err(|error| connection::journal_error(&error))
+        run_by(&self.0.writer, job).await
     }
 
-    /// Runs a job that reads. It gives the connection back.
-    async fn read<T, J, F>(&self, job: J) -> Result<T, JournalError>
+    async fn read<T, J>(&self, job: J) -> Result<T, JournalError>
     where
         T: Send + 'static,
-        J: FnOnce(SqliteConnection) -> F + Send + 'static,
-        F: Future<Output = (SqliteConnection, Result<T, Error>)> + Send + 'static,
+        J: for<'c> FnOnce(&'c mut SqliteConnection) -> Work<'c, T> + Send + 'static,
     {
-        let job = |connection| async {
-            let (connection, result) = job(connection).await;
-            let verdict = if result.is_ok() {
-                Verdict::Keep
-            } else {
-                Verdict::Close
-            };
-            (connection, verdict, result)
-        };
-        let result = self.0.readers.run(job).await.map_err(unavailable)?;
-        result.map_err(|error| connection::journal_error(&error))
+        run_by(&self.0.readers, job).await
     }
 
-    /// The number of a kind, if anything is stored of it.
-    async fn kind(&self, name: &Arc<str>) -> Result<Option<i64>, JournalError> {
-        if let Some(known) = self.0.kinds.get(name) {
-            return Ok(Some(known));
+    /// A log in numbers, if anything is stored of its type.
+    async fn key(&self, log: &Log) -> Result<Option<LogKey>, JournalError> {
+        let shard = i64::from(log.shard);
+        if let Some(kind) = self.0.kinds.get(&log.kind) {
+            return Ok(Some(LogKey { kind, shard }));
         }
-        let wanted = name.clone();
-        let find = move |mut connection: SqliteConnection| async move {
-            let result = read::kind(&mut connection, &wanted).await;
-            (connection, result)
-        };
-        let found = self.read(find).await?;
-        if let Some(found) = found {
-            self.0.kinds.insert(name.clone(), found);
-        }
-        Ok(found)
+        let wanted = log.kind.clone();
+        let found = self
+            .read(|connection| Box::pin(async move { read::kind(connection, &wanted).await }))
+            .await?;
+        Ok(found.map(|kind| {
+            self.0.kinds.insert(log.kind.clone(), kind);
+            LogKey { kind, shard }
+        }))
     }
 
-    async fn kind_to_write(&self, name: &Arc<str>) -> Result<i64, JournalError> {
-        self.kind(name).await?.ok_or_else(|| not_opened(name))
-    }
-
-    async fn append_wave(&self, parts: Vec<Part>) -> Result<Vec<Appended>, AppendError> {
-        let job = move |mut connection: SqliteConnection| async move {
-            let result = append::append(&mut connection, parts).await;
-            let error = result.as_ref().err().map(Failed::error);
-            let verdict = connection::verdict(&mut connection, error).await;
-            (connection, verdict, result)
-        };
-        let why = match self.0.writer.run(job).await {
-            Ok(Ok(appended)) => return Ok(appended),
-            Ok(Err(why)) => why,
-            Err(NoResult::NotConnected(reason)) => {
-                return Err(AppendError::NotWritten { reason });
-            }
-            Err(why @ NoResult::Lost) => {
-                let reason = why.reason();
-                return Err(AppendError::Unknown { reason });
-            }
-        };
-        Err(match why {
-            Failed::Before(error) => AppendError::NotWritten {
-                reason: connection::reason(&error),
-            },
-            Failed::AtCommit(error) => AppendError::Unknown {
-                reason: connection::reason(&error),
-            },
-        })
+    async fn key_to_write(&self, log: &Log) -> Result<LogKey, JournalError> {
+        let key = self.key(log).await?;
+        key.ok_or_else(|| not_opened(&log.kind))
     }
 
     async fn append_all(&self, batch: Vec<Append>) -> Result<Vec<Appended>, AppendError> {
-        let mut appended = vec![Appended::Refused; batch.len()];
         let mut parts = Vec::with_capacity(batch.len());
-        for append in batch {
-            let kind = self.kind_to_write(&append.log.kind).await;
-            let kind = kind.map_err(|error| AppendError::NotWritten {
+        for Append {
+            log,
+            epoch,
+            records,
+        } in batch
+        {
+            let key = self.key_to_write(&log).await;
+            let log = key.map_err(|error| AppendError::NotWritten {
                 reason: error.to_string(),
             })?;
-            parts.push(Part { kind, append });
+            parts.push(Part {
+                log,
+                epoch,
+                records,
+            });
         }
-        for (wave, parts) in waves(parts, |part| (part.kind, part.append.log.shard))
-            .into_iter()
-            .enumerate()
-        {
-            let (indices, parts): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
-            let results = self.append_wave(parts).await.map_err(|error| match error {
-                // An earlier wave has been written.
-                AppendError::NotWritten { reason } if wave > 0 => AppendError::Unknown { reason },
-                error => error,
-            })?;
-            for (index, result) in indices.into_iter().zip(results) {
-                appended[index] = result;
+        let appended = self.0.writer.run(|connection| {
+            Box::pin(async move {
+                let result = append::append(connection, parts).await;
+                let error = result.as_ref().err().map(Failed::error);
+                (connection::verdict(connection, error).await, result)
+            })
+        });
+        appended.await?.map_err(|why| {
+            let reason = connection::reason(why.error());
+            match why {
+                Failed::Before(_) => AppendError::NotWritten { reason },
+                Failed::AtCommit(_) => AppendError::Unknown { reason },
             }
-        }
-        Ok(appended)
+        })
     }
+}
+
+async fn run_by<T, J>(pool: &Arc<Pool<File>>, job: J) -> Result<T, JournalError>
+where
+    T: Send + 'static,
+    J: for<'c> FnOnce(&'c mut SqliteConnection) -> Work<'c, T> + Send + 'static,
+{
+    let result = pool.run(|connection| {
+        Box::pin(async move {
+            let result = job(connection).await;
+            let error = result.as_ref().err();
+            (connection::verdict(connection, error).await, result)
+        })
+    });
+    result
+        .await?
+        .map_err(|error| connection::journal_error(&error))
 }
 
 impl fmt::Debug for Sqlite {
@@ -270,11 +244,11 @@ impl Journal for Sqlite {
     ) -> BoxFuture<'a, Result<(), JournalError>> {
         Box::pin(async move {
             let wanted = kinds.to_vec();
-            let open = move |mut connection: SqliteConnection| async move {
-                let result = write::open_kinds(&mut connection, &wanted).await;
-                (connection, result)
-            };
-            let numbers = self.write(open).await??;
+            let numbers = self
+                .write(move |connection| {
+                    Box::pin(async move { write::open_kinds(connection, &wanted).await })
+                })
+                .await??;
             for ((name, _), number) in kinds.iter().zip(numbers) {
                 self.0.kinds.insert(name.clone(), number);
             }
@@ -283,12 +257,7 @@ impl Journal for Sqlite {
     }
 
     fn latest_epoch(&self) -> BoxFuture<'_, Result<Epoch, JournalError>> {
-        Box::pin(
-            self.read(move |mut connection: SqliteConnection| async move {
-                let result = read::latest_epoch(&mut connection).await;
-                (connection, result)
-            }),
-        )
+        Box::pin(self.read(|connection| Box::pin(read::latest_epoch(connection))))
     }
 
     fn claim<'a>(
@@ -298,13 +267,12 @@ impl Journal for Sqlite {
         owner: &'a str,
     ) -> BoxFuture<'a, Result<u64, ClaimError>> {
         Box::pin(async move {
-            let (kind, shard) = (self.kind_to_write(&log.kind).await?, log.shard);
-            let owner = owner.to_owned();
-            let claim = move |mut connection: SqliteConnection| async move {
-                let result = write::claim(&mut connection, kind, shard, epoch, &owner).await;
-                (connection, result)
-            };
-            let claimed = self.write(claim).await?;
+            let (key, owner) = (self.key_to_write(log).await?, owner.to_owned());
+            let claimed = self
+                .write(move |connection| {
+                    Box::pin(async move { write::claim(connection, key, epoch, &owner).await })
+                })
+                .await?;
             claimed.map_err(|stands| ClaimError::Fenced {
                 epoch: stands.epoch,
                 owner: stands.owner,
@@ -324,15 +292,14 @@ impl Journal for Sqlite {
         page: Page,
     ) -> BoxFuture<'a, Result<Vec<Record>, JournalError>> {
         Box::pin(async move {
-            let Some(kind) = self.kind(&log.kind).await? else {
+            let Some(key) = self.key(log).await? else {
                 return Ok(Vec::new());
             };
-            let (log, entity) = ((kind, log.shard), entity.clone());
-            let job = move |mut connection: SqliteConnection| async move {
-                let result = read::entity(&mut connection, log, entity, after, page).await;
-                (connection, result)
-            };
-            self.read(job).await
+            let entity = entity.clone();
+            self.read(move |connection| {
+                Box::pin(async move { read::entity(connection, key, &entity, after, page).await })
+            })
+            .await
         })
     }
 
@@ -343,15 +310,11 @@ impl Journal for Sqlite {
         page: Page,
     ) -> BoxFuture<'a, Result<Vec<Record>, JournalError>> {
         Box::pin(async move {
-            let Some(kind) = self.kind(&log.kind).await? else {
+            let Some(key) = self.key(log).await? else {
                 return Ok(Vec::new());
             };
-            let log = (kind, log.shard);
-            let job = move |mut connection: SqliteConnection| async move {
-                let result = read::log(&mut connection, log, after, page).await;
-                (connection, result)
-            };
-            self.read(job).await
+            self.read(move |connection| Box::pin(read::log(connection, key, after, page)))
+                .await
         })
     }
 
@@ -361,15 +324,14 @@ impl Journal for Sqlite {
         entity: &'a EntityId,
     ) -> BoxFuture<'a, Result<Option<Snapshot>, JournalError>> {
         Box::pin(async move {
-            let Some(kind) = self.kind(&log.kind).await? else {
+            let Some(key) = self.key(log).await? else {
                 return Ok(None);
             };
-            let (log, entity) = ((kind, log.shard), entity.clone());
-            let load = move |mut connection: SqliteConnection| async move {
-                let result = read::snapshot(&mut connection, log, &entity).await;
-                (connection, result)
-            };
-            self.read(load).await
+            let entity = entity.clone();
+            self.read(move |connection| {
+                Box::pin(async move { read::snapshot(connection, key, &entity).await })
+            })
+            .await
         })
     }
 
@@ -381,14 +343,13 @@ impl Journal for Sqlite {
         snapshot: Snapshot,
     ) -> BoxFuture<'a, Result<(), JournalError>> {
         Box::pin(async move {
-            let (kind, shard) = (self.kind_to_write(&log.kind).await?, log.shard);
-            let entity = entity.as_str().to_owned();
-            let job = move |mut connection: SqliteConnection| async move {
-                let result =
-                    write::save(&mut connection, kind, shard, epoch, entity, snapshot).await;
-                (connection, result)
-            };
-            self.write(job).await
+            let (key, entity) = (self.key_to_write(log).await?, entity.clone());
+            self.write(move |connection| {
+                Box::pin(
+                    async move { write::save(connection, key, epoch, &entity, snapshot).await },
+                )
+            })
+            .await
         })
     }
 
@@ -401,22 +362,13 @@ impl Journal for Sqlite {
         snapshot: bool,
     ) -> BoxFuture<'a, Result<(), JournalError>> {
         Box::pin(async move {
-            let (kind, shard) = (self.kind_to_write(&log.kind).await?, log.shard);
-            let entity = entity.as_str().to_owned();
-            let job = move |mut connection: SqliteConnection| async move {
-                let result = write::forget(
-                    &mut connection,
-                    kind,
-                    shard,
-                    epoch,
-                    entity,
-                    through,
-                    snapshot,
-                )
-                .await;
-                (connection, result)
-            };
-            self.write(job).await
+            let (key, entity) = (self.key_to_write(log).await?, entity.clone());
+            self.write(move |connection| {
+                Box::pin(async move {
+                    write::forget(connection, key, epoch, &entity, through, snapshot).await
+                })
+            })
+            .await
         })
     }
 
@@ -427,15 +379,16 @@ impl Journal for Sqlite {
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<StoredEntity>, JournalError>> {
         Box::pin(async move {
-            let Some(kind) = self.kind(&log.kind).await? else {
+            let Some(key) = self.key(log).await? else {
                 return Ok(Vec::new());
             };
-            let (log, after) = ((kind, log.shard), after.cloned());
-            let job = move |mut connection: SqliteConnection| async move {
-                let result = read::entities(&mut connection, log, after, limit).await;
-                (connection, result)
-            };
-            self.read(job).await
+            let after = after.cloned();
+            self.read(move |connection| {
+                Box::pin(
+                    async move { read::entities(connection, key, after.as_ref(), limit).await },
+                )
+            })
+            .await
         })
     }
 }

@@ -4,9 +4,16 @@ use casty::{
     id::{EntityId, Epoch},
     persistence::{Page, Record, Snapshot, StoredEntity},
 };
-use futures_util::TryStreamExt;
-use sqlx::{Error, Row, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{
+    Error, Executor, Row, Sqlite, SqliteConnection,
+    query::Query,
+    sqlite::{SqliteArguments, SqliteRow},
+};
 
+use super::{
+    LogKey,
+    run::{finish, run},
+};
 use crate::values::{epoch_from_sql, limit_to_sql, number_from_sql, number_to_sql};
 
 /// The number of a kind.
@@ -14,21 +21,19 @@ pub(super) async fn kind(
     connection: &mut SqliteConnection,
     name: &str,
 ) -> Result<Option<i64>, Error> {
-    let row = sqlx::query("SELECT kind FROM casty_kind WHERE name = ?1")
-        .bind(name.to_owned())
-        .fetch_optional(connection)
-        .await?;
-    row.map(|row| row.try_get(0)).transpose()
+    let query = sqlx::query("SELECT kind FROM casty_kind WHERE name = ?1").bind(name.to_owned());
+    let rows = run(connection, query, 1).await?;
+    rows.first().map(|row| row.try_get(0)).transpose()
 }
 
 pub(super) async fn entity(
     connection: &mut SqliteConnection,
-    (kind, shard): (i64, u32),
-    entity: EntityId,
+    LogKey { kind, shard }: LogKey,
+    entity: &EntityId,
     after: u64,
     page: Page,
 ) -> Result<Vec<Record>, Error> {
-    let rows = sqlx::query(
+    let query = sqlx::query(
         "SELECT position, epoch, seq, at, body FROM casty_record
          WHERE kind = ?1 AND shard = ?2 AND entity = ?3 AND seq > ?4 ORDER BY seq LIMIT ?5",
     )
@@ -36,27 +41,25 @@ pub(super) async fn entity(
     .bind(shard)
     .bind(entity.as_str().to_owned())
     .bind(number_to_sql(after))
-    .bind(limit_to_sql(page.records))
-    .fetch(connection);
-    take(rows, page, |row| record(row, entity.clone())).await
+    .bind(limit_to_sql(page.records));
+    take(connection, query, page, |row| record(row, entity.clone())).await
 }
 
 pub(super) async fn log(
     connection: &mut SqliteConnection,
-    (kind, shard): (i64, u32),
+    LogKey { kind, shard }: LogKey,
     after: u64,
     page: Page,
 ) -> Result<Vec<Record>, Error> {
-    let rows = sqlx::query(
+    let query = sqlx::query(
         "SELECT position, epoch, seq, at, body, entity FROM casty_record
          WHERE kind = ?1 AND shard = ?2 AND position > ?3 ORDER BY position LIMIT ?4",
     )
     .bind(kind)
     .bind(shard)
     .bind(number_to_sql(after))
-    .bind(limit_to_sql(page.records))
-    .fetch(connection);
-    take(rows, page, |row| {
+    .bind(limit_to_sql(page.records));
+    take(connection, query, page, |row| {
         let entity = EntityId::new(row.try_get::<&str, _>(5)?);
         record(row, entity)
     })
@@ -76,49 +79,52 @@ fn record(row: &SqliteRow, entity: EntityId) -> Result<Record, Error> {
 
 /// Takes as many records as the page allows. The connection reads only some rows ahead.
 async fn take(
-    mut rows: impl futures_util::Stream<Item = Result<SqliteRow, Error>> + Unpin,
+    connection: &mut SqliteConnection,
+    query: Query<'_, Sqlite, SqliteArguments>,
     page: Page,
     read: impl Fn(&SqliteRow) -> Result<Record, Error>,
 ) -> Result<Vec<Record>, Error> {
     let (mut bytes, mut records) = (0, Vec::new());
-    while let Some(row) = rows.try_next().await? {
+    let each = |row| {
         let record = read(&row)?;
         bytes += record.body.len();
-        if bytes > page.bytes && !records.is_empty() {
-            break;
+        let fits = bytes <= page.bytes || records.is_empty();
+        if fits {
+            records.push(record);
         }
-        records.push(record);
-    }
+        Ok(fits)
+    };
+    finish(connection.fetch_many(query), 1, each).await?;
     Ok(records)
 }
 
 pub(super) async fn snapshot(
     connection: &mut SqliteConnection,
-    (kind, shard): (i64, u32),
+    LogKey { kind, shard }: LogKey,
     entity: &EntityId,
 ) -> Result<Option<Snapshot>, Error> {
-    let row = sqlx::query(
+    let query = sqlx::query(
         "SELECT seq, at, body FROM casty_state WHERE kind = ?1 AND shard = ?2 AND entity = ?3",
     )
     .bind(kind)
     .bind(shard)
-    .bind(entity.as_str().to_owned())
-    .fetch_optional(connection)
-    .await?;
-    let read = |row: SqliteRow| {
+    .bind(entity.as_str().to_owned());
+    let rows = run(connection, query, 1).await?;
+    let read = |row: &SqliteRow| {
         Ok(Snapshot {
             seq: number_from_sql(row.try_get(0)?),
             at: number_from_sql(row.try_get(1)?),
             body: row.try_get::<Vec<u8>, _>(2)?.into(),
         })
     };
-    row.map(read).transpose()
+    rows.first().map(read).transpose()
 }
 
 pub(super) async fn latest_epoch(connection: &mut SqliteConnection) -> Result<Epoch, Error> {
-    let latest: Option<i64> = sqlx::query_scalar("SELECT max(epoch) FROM casty_shard")
-        .fetch_one(connection)
-        .await?;
+    let query = sqlx::query("SELECT max(epoch) FROM casty_shard");
+    let rows = run(connection, query, 1).await?;
+    let row = rows.first().ok_or(Error::RowNotFound)?;
+    let latest: Option<i64> = row.try_get(0)?;
     Ok(latest.map_or(Epoch::ZERO, epoch_from_sql))
 }
 
@@ -128,11 +134,11 @@ pub(super) async fn latest_epoch(connection: &mut SqliteConnection) -> Result<Ep
 /// A recursion gives its rows in the order in which they were found, and CROSS JOIN keeps it.
 pub(super) async fn entities(
     connection: &mut SqliteConnection,
-    (kind, shard): (i64, u32),
-    after: Option<EntityId>,
+    LogKey { kind, shard }: LogKey,
+    after: Option<&EntityId>,
     limit: usize,
 ) -> Result<Vec<StoredEntity>, Error> {
-    let rows = sqlx::query(
+    let query = sqlx::query(
         "WITH RECURSIVE found (entity) AS (
              SELECT min(entity) FROM casty_record WHERE kind = ?1 AND shard = ?2 AND entity > ?3
              UNION ALL
@@ -151,16 +157,15 @@ pub(super) async fn entities(
     )
     .bind(kind)
     .bind(shard)
-    .bind(after.map_or_else(String::new, |after| after.as_str().to_owned()))
-    .bind(limit_to_sql(limit))
-    .fetch_all(connection)
-    .await?;
-    let read = |row: SqliteRow| {
+    .bind(after.map_or("", EntityId::as_str).to_owned())
+    .bind(limit_to_sql(limit));
+    let rows = run(connection, query, 1).await?;
+    let read = |row: &SqliteRow| {
         Ok(StoredEntity {
             entity: EntityId::new(row.try_get::<&str, _>(0)?),
             seq: number_from_sql(row.try_get(1)?),
             at: number_from_sql(row.try_get(2)?),
         })
     };
-    rows.into_iter().map(read).collect()
+    rows.iter().map(read).collect()
 }

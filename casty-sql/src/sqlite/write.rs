@@ -3,11 +3,12 @@
 use std::{num::NonZeroU32, sync::Arc};
 
 use casty::{
-    id::Epoch,
+    id::{EntityId, Epoch},
     persistence::{JournalError, Snapshot},
 };
 use sqlx::{Error, Row, SqliteConnection};
 
+use super::{LogKey, run::run};
 use crate::{
     kinds::other_shards,
     values::{epoch_from_sql, epoch_to_sql, number_from_sql, number_to_sql},
@@ -22,19 +23,17 @@ pub(super) struct Stands {
 /// Claims a log. A claim that is repeated writes nothing, so it works on a full disk.
 pub(super) async fn claim(
     connection: &mut SqliteConnection,
-    kind: i64,
-    shard: u32,
+    LogKey { kind, shard }: LogKey,
     epoch: Epoch,
     owner: &str,
 ) -> Result<Result<u64, Stands>, Error> {
-    let rows = sqlx::query(
+    let standing = sqlx::query(
         "BEGIN IMMEDIATE;
          SELECT epoch, owner, head FROM casty_shard WHERE kind = ?1 AND shard = ?2",
     )
     .bind(kind)
-    .bind(shard)
-    .fetch_all(&mut *connection)
-    .await?;
+    .bind(shard);
+    let rows = run(connection, standing, 2).await?;
     let mut head = 0;
     if let Some(row) = rows.first() {
         let stands = Stands {
@@ -44,11 +43,11 @@ pub(super) async fn claim(
         head = number_from_sql(row.try_get(2)?);
         let is_repeated = stands.epoch == epoch && stands.owner == owner;
         if is_repeated || stands.epoch >= epoch {
-            sqlx::query("ROLLBACK").execute(connection).await?;
+            run(connection, sqlx::query("ROLLBACK"), 1).await?;
             return Ok(if is_repeated { Ok(head) } else { Err(stands) });
         }
     }
-    sqlx::query(
+    let claim = sqlx::query(
         "INSERT INTO casty_shard (kind, shard, epoch, owner, head) VALUES (?1, ?2, ?3, ?4, 0)
          ON CONFLICT (kind, shard) DO UPDATE SET epoch = excluded.epoch, owner = excluded.owner;
          COMMIT",
@@ -56,21 +55,19 @@ pub(super) async fn claim(
     .bind(kind)
     .bind(shard)
     .bind(epoch_to_sql(epoch))
-    .bind(owner.to_owned())
-    .execute(connection)
-    .await?;
+    .bind(owner.to_owned());
+    run(connection, claim, 2).await?;
     Ok(Ok(head))
 }
 
 pub(super) async fn save(
     connection: &mut SqliteConnection,
-    kind: i64,
-    shard: u32,
+    LogKey { kind, shard }: LogKey,
     epoch: Epoch,
-    entity: String,
+    entity: &EntityId,
     snapshot: Snapshot,
 ) -> Result<(), Error> {
-    sqlx::query(
+    let save = sqlx::query(
         "INSERT INTO casty_state (kind, shard, entity, seq, at, body)
          SELECT ?1, ?2, ?4, ?5, ?6, ?7 FROM casty_shard
          WHERE kind = ?1 AND shard = ?2 AND epoch = ?3
@@ -84,27 +81,25 @@ pub(super) async fn save(
     .bind(kind)
     .bind(shard)
     .bind(epoch_to_sql(epoch))
-    .bind(entity)
+    .bind(entity.as_str().to_owned())
     .bind(number_to_sql(snapshot.seq))
     .bind(number_to_sql(snapshot.at))
-    .bind(Vec::from(snapshot.body))
-    .execute(connection)
-    .await
-    .map(drop)
+    .bind(Vec::from(snapshot.body));
+    run(connection, save, 1).await?;
+    Ok(())
 }
 
 /// What is forgotten is always all up to a number. So the search for records that are not forgotten
 /// yet ends at the first one that is.
 pub(super) async fn forget(
     connection: &mut SqliteConnection,
-    kind: i64,
-    shard: u32,
+    LogKey { kind, shard }: LogKey,
     epoch: Epoch,
-    entity: String,
+    entity: &EntityId,
     through: u64,
     snapshot: bool,
 ) -> Result<(), Error> {
-    sqlx::query(
+    let forget = sqlx::query(
         "BEGIN IMMEDIATE;
          UPDATE casty_record SET body = x''
          WHERE kind = ?1 AND shard = ?2 AND entity = ?4 AND seq <= ?5
@@ -120,12 +115,11 @@ pub(super) async fn forget(
     .bind(kind)
     .bind(shard)
     .bind(epoch_to_sql(epoch))
-    .bind(entity)
+    .bind(entity.as_str().to_owned())
     .bind(number_to_sql(through))
-    .bind(snapshot)
-    .execute(connection)
-    .await
-    .map(drop)
+    .bind(snapshot);
+    run(connection, forget, 4).await?;
+    Ok(())
 }
 
 /// The numbers of kinds. Those that are new are stored.
@@ -133,27 +127,24 @@ pub(super) async fn open_kinds(
     connection: &mut SqliteConnection,
     kinds: &[(Arc<str>, NonZeroU32)],
 ) -> Result<Result<Vec<i64>, JournalError>, Error> {
-    sqlx::query("BEGIN IMMEDIATE")
-        .execute(&mut *connection)
-        .await?;
+    run(connection, sqlx::query("BEGIN IMMEDIATE"), 1).await?;
     let mut numbers = Vec::new();
     for (name, shards) in kinds {
-        sqlx::query("INSERT INTO casty_kind (name, shards) VALUES (?1, ?2) ON CONFLICT DO NOTHING")
-            .bind(name.to_string())
-            .bind(shards.get())
-            .execute(&mut *connection)
-            .await?;
-        let row = sqlx::query("SELECT kind, shards FROM casty_kind WHERE name = ?1")
-            .bind(name.to_string())
-            .fetch_one(&mut *connection)
-            .await?;
+        let open = sqlx::query(
+            "INSERT INTO casty_kind (name, shards) VALUES (?1, ?2) ON CONFLICT DO NOTHING;
+             SELECT kind, shards FROM casty_kind WHERE name = ?1",
+        )
+        .bind(name.to_string())
+        .bind(shards.get());
+        let rows = run(connection, open, 2).await?;
+        let row = rows.first().ok_or(Error::RowNotFound)?;
         let stored: i64 = row.try_get(1)?;
         if stored != i64::from(shards.get()) {
-            sqlx::query("ROLLBACK").execute(connection).await?;
+            run(connection, sqlx::query("ROLLBACK"), 1).await?;
             return Ok(Err(other_shards(name, stored, *shards)));
         }
         numbers.push(row.try_get(0)?);
     }
-    sqlx::query("COMMIT").execute(connection).await?;
+    run(connection, sqlx::query("COMMIT"), 1).await?;
     Ok(Ok(numbers))
 }

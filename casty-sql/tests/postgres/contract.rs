@@ -1,10 +1,10 @@
 //! What every store promises, and what this one adds.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use casty::{
     id::{EntityId, Epoch},
-    persistence::{Appended, Journal, Page, Snapshot, suite::Suite},
+    persistence::{AppendError, Appended, Journal, Page, Snapshot, suite::Suite},
     testkit::eventually,
 };
 use casty_sql::{OpenError, Postgres};
@@ -16,6 +16,7 @@ use crate::{
     support::{
         append, kinds, like_memory, log,
         postgres::{Server, shared},
+        repeat_a_log,
     },
 };
 
@@ -171,4 +172,46 @@ async fn a_snapshot_that_is_on_its_way_does_not_outlive_what_it_contains() {
     };
     assert_eq!(join(save(4), forgotten).await.0, Ok(()));
     assert_eq!(store.load(&log, &id).await, Ok(None), "saved after");
+}
+
+#[tokio::test]
+async fn a_log_that_occurs_twice_in_a_batch_stays_whole() {
+    let Some(server) = shared().await else { return };
+    let store = Postgres::options(server.url()).prefix("twice_").connect();
+    repeat_a_log(&store.await.expect("connected")).await;
+}
+
+#[tokio::test]
+async fn settings_beyond_what_a_server_takes_are_cut_to_that() {
+    let Some(server) = shared().await else { return };
+    let options = Postgres::options(server.url()).prefix("most_");
+    let options = options
+        .connections(usize::MAX)
+        .connect_timeout(Duration::MAX)
+        .statement_timeout(Duration::MAX);
+    let store = options.connect().await.expect("connected");
+    store.open(&kinds()).await.expect("opened");
+}
+
+/// As after the server has become a standby, and another one has taken its address.
+#[tokio::test]
+async fn a_connection_that_may_only_read_is_not_kept() {
+    let Some(server) = shared().await else { return };
+    tell(&server, "CREATE DATABASE turns").await;
+    let url = server.url().replace("/postgres?", "/turns?");
+    let store = Postgres::connect(url).await.expect("connected");
+    store.open(&kinds()).await.expect("opened");
+    assert_eq!(store.claim(&log(0), Epoch(1), "node").await, Ok(0));
+    let batch = || vec![append(0, 1, Epoch(1), "a", 1)];
+    // Appends have a connection of their own, which is made with the first one.
+    let on = "ALTER DATABASE turns SET default_transaction_read_only = on";
+    tell(&server, on).await;
+    let refused = store.append(batch()).await;
+    let Err(AppendError::NotWritten { reason }) = refused else {
+        panic!("{refused:?}");
+    };
+    assert!(reason.contains("[25006]"), "{reason}");
+    let off = "ALTER DATABASE turns RESET default_transaction_read_only";
+    tell(&server, off).await;
+    assert_eq!(store.append(batch()).await, Ok(vec![Appended::Written]));
 }

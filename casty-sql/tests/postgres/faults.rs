@@ -1,5 +1,6 @@
 //! A server, a connection or a statement is killed while entities are stored.
 
+use casty::testkit::{eventually, soon};
 use casty_sql::Postgres;
 use sqlx::{Connection as _, PgConnection, Row as _};
 
@@ -54,13 +55,9 @@ async fn kill_in_commit(server: &Server, kill: &str) {
     for sql in settings {
         tell(server, sql).await;
     }
-    let waiting = loop {
-        let pids = tell(server, COMMITTING).await;
-        if !pids.is_empty() {
-            break pids;
-        }
-    };
-    for pid in waiting {
+    let committing = || tell(server, COMMITTING);
+    let waiting = eventually("a commit waits", committing, |pids| !pids.is_empty());
+    for pid in waiting.await {
         signal_if_there(kill, pid);
     }
     let file = "synchronous_standby_names = ''\n";
@@ -82,9 +79,8 @@ async fn what_was_confirmed_is_stored_once_whatever_is_killed() {
             0 | 3 => proxy.cut(),
             1 => terminate_backends(&server).await,
             2 => {
-                // Statements are written that nobody is told of.
-                proxy.deafen();
-                tokio::time::sleep(std::time::Duration::from_millis(random.below(4))).await;
+                // Statements are written whose answers do not arrive.
+                soon("an answer is not heard", proxy.deafen()).await;
                 proxy.cut();
             }
             4 => kill_in_commit(&server, "TERM").await,

@@ -8,7 +8,7 @@ use std::{
 use tokio::{
     io::{AsyncWriteExt as _, copy},
     net::{UnixListener, UnixStream},
-    sync::watch,
+    sync::{Notify, watch},
 };
 
 use crate::support::postgres::url_by;
@@ -25,6 +25,8 @@ enum Line {
 pub(crate) struct Proxy {
     folder: tempfile::TempDir,
     line: watch::Sender<Line>,
+    /// Notified when the server says something that does not arrive.
+    unheard: Arc<Notify>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -33,18 +35,25 @@ impl Proxy {
         let folder = tempfile::tempdir().expect("a folder");
         let listener = UnixListener::bind(folder.path().join(".s.PGSQL.5432")).expect("bound");
         let line = watch::Sender::new(Line::Good);
-        let lines = line.clone();
+        let (lines, unheard) = (line.clone(), Arc::new(Notify::new()));
+        let notifies = unheard.clone();
         let server: Arc<Path> = server.into();
         let accept = async move {
             let mut connections = tokio::task::JoinSet::new();
             loop {
                 let (client, _) = listener.accept().await.expect("a client");
-                connections.spawn(serve(client, server.clone(), lines.subscribe()));
+                let unheard = notifies.clone();
+                connections.spawn(serve(client, server.clone(), lines.subscribe(), unheard));
             }
         };
         #[expect(clippy::disallowed_methods, reason = "a proxy is no part of a node")]
         let task = tokio::spawn(accept);
-        Self { folder, line, task }
+        Self {
+            folder,
+            line,
+            unheard,
+            task,
+        }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -57,9 +66,14 @@ impl Proxy {
         self.line.send_replace(Line::Good);
     }
 
-    /// From now on no answer of the server arrives on the present connections.
-    pub(crate) fn deafen(&self) {
+    /// From now on no answer of the server arrives on the present connections. Resolves once there
+    /// is one that does not.
+    pub(crate) async fn deafen(&self) {
+        let unheard = self.unheard.notified();
+        tokio::pin!(unheard);
+        unheard.as_mut().enable();
         self.line.send_replace(Line::Deaf);
+        unheard.await;
     }
 }
 
@@ -69,7 +83,12 @@ impl Drop for Proxy {
     }
 }
 
-async fn serve(client: UnixStream, server: Arc<Path>, mut line: watch::Receiver<Line>) {
+async fn serve(
+    client: UnixStream,
+    server: Arc<Path>,
+    mut line: watch::Receiver<Line>,
+    unheard: Arc<Notify>,
+) {
     let Ok(server) = UnixStream::connect(&*server).await else {
         return;
     };
@@ -87,6 +106,9 @@ async fn serve(client: UnixStream, server: Arc<Path>, mut line: watch::Receiver<
             biased;
             _ = first.changed() => {}
             _ = copy(&mut from_server, &mut to_client) => return,
+        }
+        if *first.borrow() == Line::Deaf && from_server.readable().await.is_ok() {
+            unheard.notify_waiters();
         }
         while *first.borrow_and_update() == Line::Deaf && first.changed().await.is_ok() {}
     };

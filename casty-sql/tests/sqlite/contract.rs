@@ -8,7 +8,7 @@ use casty::{
 };
 use casty_sql::Sqlite;
 
-use crate::support::{append, kinds, like_memory, log};
+use crate::support::{all, append, kinds, like_memory, log, repeat_a_log};
 
 #[tokio::test]
 async fn it_passes_the_suite() {
@@ -111,14 +111,12 @@ async fn an_append_whose_future_is_dropped_is_written_whole_or_not_at_all() {
         assert_eq!(written, Ok(vec![Appended::Written]), "after {polls} polls");
         head += 1;
     }
-    let records = store
-        .read_log(&log(0), 0, Page::default())
-        .await
-        .expect("readable");
-    assert_eq!(records.len() as u64, head);
-    assert!(
-        (1..)
-            .zip(&records)
-            .all(|(at, record)| record.position == at)
-    );
+    assert_eq!(all(&store, &log(0)).await.len() as u64, head);
+}
+
+#[tokio::test]
+async fn a_log_that_occurs_twice_in_a_batch_stays_whole() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Sqlite::open(folder.path().join("casty.db")).await;
+    repeat_a_log(&store.expect("opened")).await;
 }

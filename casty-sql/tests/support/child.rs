@@ -10,7 +10,12 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 /// How long a child may be silent, on a busy machine.
 const SILENCE_MAX: Duration = Duration::from_mins(2);
 
-/// Names the work of a child to it, and that it is one.
+/// What a child says before it begins something, with what that is.
+pub(crate) const ATTEMPTED: u64 = 0;
+/// What it says once that is confirmed.
+pub(crate) const STORED: u64 = 1;
+
+/// The environment variable with the arguments of a child. A process without it runs the tests.
 const WORK: &str = "CASTY_SQL_CHILD";
 
 /// The arguments of a child. `None` in the process that runs the tests.

@@ -4,22 +4,24 @@ use std::{
     collections::BTreeSet,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
 };
 
 use casty::{
-    persistence::{Journal, Log, Page},
+    persistence::{Journal, Log},
     prelude::*,
+    testkit::soon,
 };
+use tokio::sync::watch;
 
 use super::{
-    Random,
-    child::{Child, say},
+    Random, all,
+    child::{ATTEMPTED, Child, STORED, say},
     kills,
 };
 
-/// It notes numbers, each of which a client gives it once.
+/// A list of numbers. A client gives each number once.
 #[message]
 #[derive(Default)]
 pub(crate) struct Ledger {
@@ -44,10 +46,6 @@ impl Ledger {
     }
 }
 
-/// What a child says before it gives a number to a ledger.
-pub(crate) const ATTEMPTED: u64 = 0;
-/// What it says once the ledger has confirmed the number.
-pub(crate) const STORED: u64 = 1;
 /// More numbers than a child gives.
 const OF_A_ROUND: u64 = 1_000_000;
 
@@ -90,19 +88,7 @@ impl Given {
 
     /// Acknowledged ≤ stored ≤ attempted, each once.
     pub(crate) async fn check(&self, journal: impl Journal, context: &str) {
-        let system = ActorSystem::builder("ledgers")
-            .journal(journal)
-            .start_local();
-        let system = system.expect("started");
-        let mut found = BTreeSet::new();
-        for number in 0..ENTITIES {
-            let asked = ledger(&system, number)
-                .all()
-                .retry_for(Duration::from_mins(1));
-            for noted in asked.await.expect("an answer") {
-                assert!(found.insert(noted), "{context}: {noted} is stored twice");
-            }
-        }
+        let found = noted(journal, context).await;
         let lost: Vec<_> = self.stored.difference(&found).collect();
         assert!(
             lost.is_empty(),
@@ -114,8 +100,25 @@ impl Given {
             "{context}: stored, and never given: {invented:?}"
         );
         assert!(!self.stored.is_empty(), "{context}: nothing was confirmed");
-        system.shutdown().await.expect("ended");
     }
+}
+
+/// What the ledgers have, as another node reads it from the store. Each number is there once.
+async fn noted(journal: impl Journal, context: &str) -> BTreeSet<u64> {
+    let system = ActorSystem::builder("ledgers")
+        .journal(journal)
+        .start_local();
+    let system = system.expect("started");
+    let mut found = BTreeSet::new();
+    for number in 0..ENTITIES {
+        let ledger = ledger(&system, number);
+        let asked = ledger.all().retry_for(Duration::from_mins(1)).await;
+        for noted in asked.expect("an answer") {
+            assert!(found.insert(noted), "{context}: {noted} is stored twice");
+        }
+    }
+    system.shutdown().await.expect("ended");
+    found
 }
 
 /// Kills nodes under load, and reads what is stored by another node. `child` is the test that
@@ -172,7 +175,7 @@ pub(crate) struct Load {
     system: ActorSystem,
     heard: Arc<Mutex<Heard>>,
     is_over: Arc<AtomicBool>,
-    confirmed: Arc<AtomicU64>,
+    confirmed: watch::Sender<u64>,
     clients: Vec<tokio::task::JoinHandle<()>>,
 }
 
@@ -190,7 +193,7 @@ impl Load {
             system: system.expect("started"),
             heard: Arc::default(),
             is_over: Arc::default(),
-            confirmed: Arc::default(),
+            confirmed: watch::Sender::new(0),
             clients: Vec::new(),
         };
         for client in 0..CLIENTS {
@@ -205,15 +208,13 @@ impl Load {
                         .note(number)
                         .await;
                     let is_confirmed = asked.is_ok();
-                    match &asked {
-                        Ok(()) => confirmed.fetch_add(1, Ordering::Relaxed),
-                        Err(_) => 0,
-                    };
                     heard
                         .lock()
                         .unwrap_or_else(PoisonError::into_inner)
                         .note(number, asked);
-                    if !is_confirmed {
+                    if is_confirmed {
+                        confirmed.send_modify(|confirmed| *confirmed += 1);
+                    } else {
                         // While the store is away, errors come at once.
                         tokio::time::sleep(Duration::from_millis(2)).await;
                     }
@@ -227,10 +228,11 @@ impl Load {
 
     /// Waits until so many more numbers are confirmed, and reads what a ledger has.
     pub(crate) async fn goes_on(&self, more: u64) {
-        let enough = self.confirmed.load(Ordering::Relaxed) + more;
-        while self.confirmed.load(Ordering::Relaxed) < enough {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        let mut confirmed = self.confirmed.subscribe();
+        let enough = *confirmed.borrow() + more;
+        let so_many = confirmed.wait_for(|confirmed| *confirmed >= enough);
+        let so_many = soon("numbers are confirmed", so_many).await;
+        drop(so_many.expect("the sender is here"));
         if let Ok(all) = ledger(&self.system, enough).all().await {
             let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
             heard.seen.extend(all);
@@ -245,18 +247,7 @@ impl Load {
             client.await.expect("a client");
         }
         self.system.shutdown().await.expect("ended");
-        let system = ActorSystem::builder("ledgers")
-            .journal(journal.clone())
-            .start_local();
-        let system = system.expect("started");
-        let mut stored = BTreeSet::new();
-        for number in 0..ENTITIES {
-            let ledger = ledger(&system, number);
-            let all = ledger.all().retry_for(Duration::from_mins(1)).await;
-            for noted in all.expect("an answer") {
-                assert!(stored.insert(noted), "{noted} is stored twice");
-            }
-        }
+        let stored = noted(journal.clone(), "after the load").await;
         let heard = {
             let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::take(&mut *heard)
@@ -285,20 +276,8 @@ impl Load {
         let mut count = 0;
         for shard in 0..8 {
             let kind = Arc::from("Ledger");
-            let log = Log { kind, shard };
-            let page = Page {
-                records: usize::MAX,
-                bytes: usize::MAX,
-            };
-            let records = journal.read_log(&log, 0, page).await.expect("readable");
-            assert!(
-                (1..)
-                    .zip(&records)
-                    .all(|(at, record)| record.position == at)
-            );
-            count += records.len();
+            count += all(&journal, &Log { kind, shard }).await.len();
         }
         assert_eq!(count, stored.len(), "records, and numbers");
-        system.shutdown().await.expect("ended");
     }
 }

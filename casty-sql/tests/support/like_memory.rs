@@ -7,7 +7,7 @@ use casty::{
     persistence::{Append, Appended, ClaimError, Journal, Memory, Page, Snapshot},
 };
 
-use super::{Random, kinds, log, record};
+use super::{Random, all, kinds, log, record};
 
 const SHARDS_USED: u64 = 3;
 /// Ids that need care in SQL: they are not in the order of a language, and have odd bytes.
@@ -40,18 +40,8 @@ pub(crate) async fn compare(store: &dyn Journal, seed: u64, steps: u32) {
     }
     for shard in 0..SHARDS_USED {
         let log = log(u32::try_from(shard).expect("small"));
-        let page = Page {
-            records: usize::MAX,
-            bytes: usize::MAX,
-        };
-        let stored = store.read_log(&log, 0, page).await;
-        assert_eq!(stored, memory.read_log(&log, 0, page).await, "seed {seed}");
-        let records = stored.expect("readable");
-        assert!(
-            (1..)
-                .zip(&records)
-                .all(|(at, record)| record.position == at)
-        );
+        let (stored, expected) = (all(store, &log).await, all(&memory, &log).await);
+        assert_eq!(stored, expected, "seed {seed}");
     }
 }
 

@@ -7,15 +7,14 @@ use casty::{
     persistence::{Append, Appended, Journal, Page},
 };
 
-use super::{Random, child::say, log, record};
+use super::{
+    Random,
+    child::{ATTEMPTED, STORED, say},
+    log, record,
+};
 
 pub(crate) const SHARDS: u32 = 4;
 const ENTITIES: u64 = 10;
-
-/// What is said before an append to a log, with the position of its last record.
-pub(crate) const ATTEMPTED: u64 = 0;
-/// What is said once it is durable.
-pub(crate) const STORED: u64 = 1;
 
 /// The records of one entity of a log in its order, so that each one tells the number before it.
 fn entity(shard: u32, position: u64) -> (String, u64) {
@@ -26,7 +25,8 @@ fn entity(shard: u32, position: u64) -> (String, u64) {
     )
 }
 
-/// Appends to several logs until the process is killed.
+/// Appends to several logs until the process is killed. It says the log, and the position of its
+/// last record.
 pub(crate) async fn append_until_killed(store: &dyn Journal, epoch: Epoch, seed: u64) {
     let mut random = Random::new(seed);
     let mut heads = Vec::new();

@@ -12,7 +12,7 @@ use std::{num::NonZeroU32, sync::Arc};
 
 use casty::{
     id::{EntityId, Epoch},
-    persistence::{Append, Log, Record},
+    persistence::{Append, AppendError, Appended, Journal, Log, Page, Record},
 };
 
 pub(crate) const KIND: &str = "Account";
@@ -44,6 +44,48 @@ pub(crate) fn append(shard: u32, position: u64, epoch: Epoch, entity: &str, seq:
         log: log(shard),
         epoch,
         records: vec![record(position, epoch, entity, seq)],
+    }
+}
+
+/// All records of a log. Their positions are dense.
+pub(crate) async fn all(store: &(impl Journal + ?Sized), log: &Log) -> Vec<Record> {
+    let page = Page {
+        records: usize::MAX,
+        bytes: usize::MAX,
+    };
+    let records = store.read_log(log, 0, page).await.expect("readable");
+    let mut positions = (1..).zip(&records);
+    assert!(positions.all(|(at, record)| record.position == at));
+    records
+}
+
+/// A batch must not have a log in two parts. One that does is not written, or one of the parts is.
+pub(crate) async fn repeat_a_log(store: &dyn Journal) {
+    store.open(&kinds()).await.expect("opened");
+    let one = Epoch(1);
+    let both = |shard, second| {
+        let second = append(shard, second, one, "a", second);
+        vec![append(shard, 1, one, "a", 1), second]
+    };
+    let mut longer = both(2, 1);
+    longer[1].records.push(record(2, one, "a", 2));
+    for (shard, batch) in (0..).zip([both(0, 1), both(1, 2), longer]) {
+        let log = log(shard);
+        store.claim(&log, one, "node").await.expect("claimed");
+        let written = match store.append(batch.clone()).await {
+            Ok(appended) => {
+                let parts = appended.iter().zip(&batch);
+                let mut written = parts.filter(|(answer, _)| **answer == Appended::Written);
+                let written_part = written.next();
+                assert!(written.next().is_none(), "{appended:?} of {log}");
+                written_part.map_or(0, |(_, part)| part.records.len())
+            }
+            Err(AppendError::NotWritten { .. }) => 0,
+            Err(error) => panic!("{error}"),
+        };
+        assert_eq!(all(store, &log).await.len(), written, "{log}");
+        let head = store.claim(&log, one, "node").await;
+        assert_eq!(head, Ok(written as u64), "{log}");
     }
 }
 

@@ -1,6 +1,6 @@
 //! A server of PostgreSQL for a test: in a temporary folder, on a socket there, and without TCP.
 //!
-//! Other crates include this file with `#[path]`.
+//! The benchmark includes this file with `#[path]`.
 
 use std::{
     fs,
@@ -263,7 +263,7 @@ pub(crate) fn url_by(folder: &Path) -> String {
     )
 }
 
-/// The shell has no child any more.
+/// Whether the server has ended: the keeper's shell has no child any more.
 fn has_failed(keeper: &Child) -> bool {
     let children = format!("/proc/{0}/task/{0}/children", keeper.id());
     let Ok(children) = fs::read_to_string(children) else {
