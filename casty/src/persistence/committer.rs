@@ -1,5 +1,5 @@
 //! The committer of a node: the task that carries out what [`protocol::commit`](Commits) decides.
-//! Nobody cancels it. It ends with the store's last handle, or with the node.
+//! The task is never cancelled. It ends with the store's last handle, or with the node.
 
 use std::{
     collections::BTreeMap, future::pending, panic::AssertUnwindSafe, pin::Pin, sync::Arc,
@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::{
     FutureExt, StreamExt,
-    future::{AbortHandle, BoxFuture, abortable},
+    future::{AbortHandle, BoxFuture, abortable, ready},
     stream::FuturesUnordered,
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -68,9 +68,28 @@ pub(super) struct Committer {
     running: FuturesUnordered<BoxFuture<'static, Option<Done>>>,
     claims: BTreeMap<LogId, AbortHandle>,
     commits: BTreeMap<CommitId, AbortHandle>,
-    /// The store does not answer: it has been said in the log.
-    is_away: bool,
+    /// When a disk is full, claims succeed, and commits fail.
+    claims_fail: Failing,
+    commits_fail: Failing,
     rng: StdRng,
+}
+
+/// Whether the store fails what is asked of it, as the log has it.
+struct Failing(bool);
+
+impl Failing {
+    /// Says once that it fails, and once that it works again.
+    fn say(&mut self, journal: &dyn Journal, asked: &str, failure: Option<&String>) {
+        if std::mem::replace(&mut self.0, failure.is_some()) == failure.is_some() {
+            return;
+        }
+        let store = journal.describe();
+        if let Some(reason) = failure {
+            tracing::warn!(store, asked, reason, "the store of entities fails");
+        } else {
+            tracing::info!(store, asked, "the store of entities answers again");
+        }
+    }
 }
 
 /// Marks the end, also if the runtime drops the task.
@@ -99,7 +118,8 @@ impl Committer {
             running: FuturesUnordered::new(),
             claims: BTreeMap::new(),
             commits: BTreeMap::new(),
-            is_away: false,
+            claims_fail: Failing(false),
+            commits_fail: Failing(false),
         }
     }
 
@@ -160,37 +180,24 @@ impl Committer {
         match done {
             Done::Claimed(log, claimed) => {
                 self.claims.remove(&log);
-                self.answers(match &claimed {
+                let failure = match &claimed {
                     Err(ClaimFailure::Unavailable(reason)) => Some(reason),
                     _ => None,
-                });
+                };
+                self.claims_fail.say(&*self.journal, "claims", failure);
                 let jitter = self.rng.random();
                 let now = Instant::now();
                 self.machine.handle_claimed(log, claimed, jitter, now);
             }
             Done::Ended(commit, ended) => {
                 self.commits.remove(&commit);
-                self.answers(match &ended {
+                let failure = match &ended {
                     Ended::Answered(_) => None,
                     Ended::NotWritten(reason) | Ended::Unknown(reason) => Some(reason),
-                });
+                };
+                self.commits_fail.say(&*self.journal, "commits", failure);
                 self.machine.handle_ended(commit, &ended);
             }
-        }
-    }
-
-    /// Says once that the store does not answer, and once that it does again.
-    fn answers(&mut self, failure: Option<&String>) {
-        let is_away = failure.is_some();
-        if is_away == self.is_away {
-            return;
-        }
-        self.is_away = is_away;
-        let store = self.journal.describe();
-        if let Some(reason) = failure {
-            tracing::warn!(store, reason, "the store of entities fails");
-        } else {
-            tracing::info!(store, "the store of entities answers again");
         }
     }
 
@@ -256,16 +263,20 @@ impl Committer {
     }
 
     fn commit(&mut self, id: CommitId, parts: Vec<Part<Record>>) {
-        let mut batch = Vec::with_capacity(parts.len());
-        for Part { log, records } in parts {
-            if let Some(OpenLog { log, epoch, .. }) = self.logs.get(&log) {
-                batch.push(Append {
-                    log: log.clone(),
-                    epoch: *epoch,
-                    records,
-                });
-            }
-        }
+        let parts = parts.into_iter().map(|Part { log, records }| {
+            let OpenLog { log, epoch, .. } = self.logs.get(&log)?;
+            Some(Append {
+                log: log.clone(),
+                epoch: *epoch,
+                records,
+            })
+        });
+        // The answers are in the order of the parts, so none may be left out.
+        let Some(batch) = parts.collect::<Option<Vec<_>>>() else {
+            let reason = "the log of a shard is not open any more".to_owned();
+            let done = Done::Ended(id, Ended::NotWritten(reason));
+            return self.running.push(Box::pin(ready(Some(done))));
+        };
         let journal = self.journal.clone();
         let append = async move { journal.append(batch).await };
         let (append, handle) = abortable(AssertUnwindSafe(append).catch_unwind());

@@ -2,7 +2,7 @@
 //!
 //! [`FaultyStore`] is one store, and [`Faulty`] is the connection of one node to it. What a node
 //! meets is set while a test runs: delays, a store that is away or silent, appends that fail
-//! without or after having been written, or of which nobody knows until the next claim.
+//! without or after having been written, or whose outcome is unknown until the next claim.
 //!
 //! All waits are on tokio's clock, and all randomness comes from seeds. So in a `Sim` the same seed
 //! gives the same run, and a test with a paused clock does not really wait.

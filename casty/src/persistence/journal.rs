@@ -40,7 +40,8 @@ pub struct Record {
     pub body: Bytes,
 }
 
-/// Records that are to be appended to one log.
+/// Records that are to be appended to one log. If they do not have the form that is asked for here,
+/// nothing of the part is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Append {
     /// The log.
@@ -207,9 +208,9 @@ pub trait Journal: Send + Sync + 'static {
         owner: &'a str,
     ) -> BoxFuture<'a, Result<u64, ClaimError>>;
 
-    /// Appends to several logs in one commit. It returns once what was written is durable, with one
-    /// answer for each part, in order. A part that is refused does not keep the others from being
-    /// written.
+    /// Appends to several logs in one commit; no log occurs in two of the parts. It returns once
+    /// what was written is durable, with one answer for each part, in order. A part that is refused
+    /// does not keep the others from being written.
     fn append(&self, batch: Vec<Append>) -> BoxFuture<'_, Result<Vec<Appended>, AppendError>>;
 
     /// The records of an entity after `after`, in order: a page of them. Fewer than the page allows

@@ -81,7 +81,9 @@ impl StoredLog {
     }
 
     fn append(&mut self, append: Append) -> Appended {
-        let follows = append.records.first().map(|record| record.position) == Some(self.head() + 1);
+        let positions = append.records.iter().map(|record| record.position);
+        let follows = !append.records.is_empty()
+            && positions.eq((self.head() + 1..).take(append.records.len()));
         let is_owner = self.epoch == append.epoch || mutants::on("any_epoch_may_write");
         if !is_owner || !follows {
             return Appended::Refused;
@@ -132,8 +134,8 @@ impl StoredLog {
 
     fn stored(&self, entity: &EntityId, stock: &Stock) -> Option<StoredEntity> {
         let last = self.records.get(*stock.records.last()?)?;
-        let has_more = stock.snapshot.is_some()
-            || self.of_entity(entity).any(|record| !record.body.is_empty());
+        // What is forgotten is always all up to a number, so the last record tells.
+        let has_more = stock.snapshot.is_some() || !last.body.is_empty();
         has_more.then(|| StoredEntity {
             entity: entity.clone(),
             seq: last.seq,
@@ -242,8 +244,8 @@ impl Journal for Memory {
         page: Page,
     ) -> BoxFuture<'a, Result<Vec<Record>, JournalError>> {
         done(Ok(self.with(log, |stored| {
-            let records = stored.records.iter();
-            page_of(records.filter(|record| record.position > after), page)
+            let after = usize::try_from(after).unwrap_or(usize::MAX);
+            page_of(stored.records.iter().skip(after), page)
         })))
     }
 

@@ -27,6 +27,9 @@ pub(crate) struct RecordBody {
     /// Of a snapshot: the position of the last record that it contains.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) position: u64,
+    /// Of a snapshot: the number of the last record that was forgotten before.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) forgotten: u64,
     /// The entity begins anew after this record.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) erases: bool,

@@ -85,7 +85,10 @@ impl ShardLog {
         match settled.as_deref() {
             Ok(Claim::Refused(reason)) => Err(reason.clone()),
             Ok(_) => Ok(()),
-            Err(_) => Err("the node shuts down".to_owned()),
+            Err(_) => {
+                let reason = "the shard is not on this node any more, or the node shuts down";
+                Err(reason.to_owned())
+            }
         }
     }
 

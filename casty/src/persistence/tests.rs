@@ -1,10 +1,22 @@
 //! Tests of the committer over a store in memory.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
+use tracing::{
+    Event, Metadata, Subscriber,
+    field::{Field, Visit},
+    span::{self, Attributes, Id},
+};
 
 use crate::{
     id::{EntityId, Epoch},
@@ -13,6 +25,7 @@ use crate::{
         Record, Snapshot, StoredEntity,
         faults::{Faults, Faulty, FaultyStore},
         inbox::{Inbox, Input, Waiting},
+        record_body::RecordBody,
         shard_log::{Entry, NotStored, Progress, ShardLog},
         store::Store,
         suite::Suite,
@@ -212,7 +225,7 @@ async fn what_is_refused_at_the_end_of_the_committer_frees_its_room() {
 async fn a_snapshot_of_what_was_erased_meanwhile_is_not_saved() {
     let (memory, faulty, store) = faulty();
     let one = store.open_log(log(0), Epoch(1));
-    let upkeep = Upkeep::new(one, EntityId::new("x"));
+    let upkeep = Upkeep::new(one, EntityId::new("x"), 0);
     upkeep.clone().erase(2).await;
     faulty.set(Faults {
         is_silent: true,
@@ -220,10 +233,10 @@ async fn a_snapshot_of_what_was_erased_meanwhile_is_not_saved() {
     });
     for (seq, is_saved) in [(1, false), (2, false), (3, true)] {
         upkeep.begin();
-        let save = upkeep.clone().save(seq, Bytes::new(), Keep::All);
+        let save = upkeep.clone().save(seq, RecordBody::default(), Keep::All);
         let ended = tokio::time::timeout(Duration::from_mins(1), save).await;
         assert_eq!(ended.is_err(), is_saved, "a snapshot as of record {seq}");
-        assert_eq!(upkeep.is_saving(), is_saved);
+        assert_eq!(upkeep.is_idle(), !is_saved);
     }
     drop(memory);
 }
@@ -317,6 +330,59 @@ async fn a_store_that_is_away_fails_what_is_appended_at_once_and_comes_back() {
     log.append(entry("x", 1), &progress);
     progress.settled().await;
     assert_eq!(progress.durable(), 1);
+}
+
+/// Counts what is logged with a message.
+struct Logs(&'static str, AtomicUsize);
+
+impl Visit for &Logs {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" && format!("{value:?}") == self.0 {
+            self.1.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Subscriber for Logs {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        event.record(&mut &*self);
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+/// As on a full disk: claims succeed, since they write little or nothing.
+#[tokio::test(start_paused = true)]
+async fn a_store_whose_commits_alone_fail_is_logged_once() {
+    let (_, connection, store) = faulty();
+    connection.set(Faults {
+        not_written: 1.0,
+        ..Faults::default()
+    });
+    let logs = Arc::new(Logs("the store of entities fails", AtomicUsize::new(0)));
+    let _logging = tracing::subscriber::set_default(logs.clone());
+    for shard in 1..=5 {
+        let log = held(&store, shard, 1).await;
+        let progress = Progress::new(0);
+        log.append(entry("x", 1), &progress);
+        progress.settled().await;
+        assert!(!progress.failed().unwrap().possibly);
+    }
+    assert_eq!(logs.1.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -488,7 +554,7 @@ async fn slow_connections_pass_the_suite() {
     let store = FaultyStore::new(Arc::new(Memory::new()));
     let seeds = std::sync::atomic::AtomicU64::new(0);
     let suite = Suite::new(move || {
-        let seed = seeds.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let seed = seeds.fetch_add(1, Ordering::Relaxed);
         let connection = store.connection(seed);
         connection.set(slow());
         let connection: Arc<dyn Journal> = Arc::new(connection);

@@ -33,16 +33,16 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// The entity was read up to its record `seq`, which has this position; the snapshot contains
-    /// those up to `snapshot`.
+    /// those up to `snapshot`, and those up to `forgotten` are forgotten.
     pub(crate) fn new(
         log: Arc<ShardLog>,
         entity: EntityId,
         (seq, position): (u64, u64),
-        snapshot: u64,
+        (snapshot, forgotten): (u64, u64),
         keys: Keys,
     ) -> Self {
         Self {
-            upkeep: Upkeep::new(log.clone(), entity.clone()),
+            upkeep: Upkeep::new(log.clone(), entity.clone(), forgotten),
             log,
             entity,
             progress: Progress::of(seq, position),
@@ -128,7 +128,7 @@ impl Writer {
     /// Whether so many records came since the last snapshot that there should be another, and none
     /// is being saved.
     pub(crate) fn needs_snapshot(&self, every: u64) -> bool {
-        self.applied - self.snapshot >= every && !self.upkeep.is_saving()
+        self.applied - self.snapshot >= every && self.upkeep.is_idle()
     }
 
     /// A snapshot as of the last record is to be saved.

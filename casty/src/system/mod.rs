@@ -6,7 +6,7 @@ mod entities;
 mod history;
 mod journal;
 mod shards;
-#[cfg(all(test, feature = "testkit"))]
+#[cfg(test)]
 mod stored_entities;
 mod termination;
 mod tether;

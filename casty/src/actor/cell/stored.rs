@@ -27,7 +27,7 @@ use crate::{
         cell::{
             core::Core,
             hooks::{Hook, guarded},
-            leased::{ActingLease, CutShort},
+            leased::ActingLease,
             run::Run,
             settle::Settle,
             turn::Begun,
@@ -132,7 +132,7 @@ impl<A: Actor> Run<A> {
         }
         Box::pin(async move {
             let Some(state) = self.activation.state.as_mut() else {
-                return Err(Box::new(CutShort) as Box<dyn Any + Send>);
+                return pending().await;
             };
             let lease = ActingLease::since(&*self.cell, self.settle.since());
             let handling = AssertUnwindSafe(state.handle(message, &mut self.ctx)).catch_unwind();
@@ -428,16 +428,8 @@ struct HeldSnapshot {
 impl Leave for HeldSnapshot {
     fn leave(mut self: Box<Self>) {
         self.body.position = self.position.load(Ordering::Acquire);
-        match self.body.encode() {
-            Ok(body) => {
-                let save = self.upkeep.save(self.seq, body, self.keep);
-                self.runtime.spawn(Box::pin(save));
-            }
-            Err(EncodeError(reason)) => {
-                tracing::warn!(reason, "no snapshot is saved");
-                self.upkeep.done();
-            }
-        }
+        let save = self.upkeep.save(self.seq, self.body, self.keep);
+        self.runtime.spawn(Box::pin(save));
     }
 
     fn lose(self: Box<Self>, _: &Failure) {

@@ -7,7 +7,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{ShardRegion, local::address};
+use super::ShardRegion;
 use crate::{
     actor::handle::Signal,
     error::StoredError,
@@ -15,41 +15,45 @@ use crate::{
     persistence::{JournalError, Page, keys::Keys, shard_log::ShardLog, writer::Writer},
 };
 
+/// How often a cell may close before it is told.
+const CELLS_MAX: usize = 100;
+
 impl ShardRegion {
     /// Has an entity end and what is stored of it erased, by its own run. `None`: the shard takes
     /// no messages here.
-    ///
-    /// It takes as long as the entity takes to end.
     pub(super) async fn erase_entity(
         &self,
         shard: ShardId,
         id: &EntityId,
     ) -> Option<Result<bool, StoredError>> {
-        let mut closed = None;
-        loop {
-            let owned = || id.clone();
+        for _ in 0..CELLS_MAX {
             let cell = self
                 .local
-                .cell(self, shard, None, (id.as_str(), &owned), closed)?;
+                .cell(self, shard, None, (id.as_str(), &|| id.clone()), None)?;
             let (done, erased) = oneshot::channel();
-            cell.clone().signal(Signal::Erase(done));
+            cell.signal(Signal::Erase(done));
             if let Ok(erased) = erased.await {
                 return Some(erased);
             }
-            // A fresh cell takes the place of one that has closed.
-            closed = cell.is_closed().then(|| address(&*cell));
+            // It closes, and another one takes its place.
+            tokio::task::yield_now().await;
         }
+        let reason = "the entity ends again and again".to_owned();
+        Some(Err(StoredError::Unreachable { reason }))
     }
 }
 
 /// What writes the record that erases an entity. `None`: nothing is stored of it. Its state is not
 /// read, so that an entity that cannot be read can be erased.
 pub(super) async fn writer(
-    log: Result<Arc<ShardLog>, String>,
+    log: Option<Arc<ShardLog>>,
     id: &EntityId,
     patience: Duration,
 ) -> Result<Option<Writer>, StoredError> {
-    let log = log.map_err(|reason| StoredError::Unavailable { reason })?;
+    let Some(log) = log else {
+        let reason = "the shard of the entity is on another node now".to_owned();
+        return Err(StoredError::Unreachable { reason });
+    };
     let finding = find(&log, id);
     let found = timeout_at(Instant::now() + patience, finding).await;
     let found = found.unwrap_or_else(|_| {
@@ -59,7 +63,7 @@ pub(super) async fn writer(
     })?;
     // The entity that begins anew remembers no answers.
     let keys = Keys::default();
-    Ok(found.map(|last| Writer::new(log, id.clone(), last, last.0, keys)))
+    Ok(found.map(|last| Writer::new(log, id.clone(), last, (last.0, 0), keys)))
 }
 
 /// The number and the position of the last record of an entity, unless all that was stored is
@@ -77,16 +81,12 @@ async fn find(log: &ShardLog, id: &EntityId) -> Result<Option<(u64, u64)>, Store
     loop {
         let page = journal.read_entity(log.log(), id, seq, Page::default());
         let page = page.await.map_err(failed)?;
-        let Some(last) = page.last() else { break };
+        let Some(last) = page.last() else {
+            return Ok(is_stored.then_some((seq, position)));
+        };
         (seq, position) = (last.seq, last.position);
         is_stored |= page.iter().any(|record| !record.body.is_empty());
     }
-    if !is_stored && seq > 0 {
-        // A snapshot may have been saved since, and what it contains forgotten.
-        let snapshot = journal.load(log.log(), id).await.map_err(failed)?;
-        is_stored = snapshot.is_some();
-    }
-    Ok(is_stored.then_some((seq, position)))
 }
 
 fn failed(error: JournalError) -> StoredError {

@@ -175,8 +175,8 @@ struct Reader {
     seq: u64,
     /// The number of the last record that the snapshot contains.
     snapshot: u64,
-    /// There was a snapshot at the last look.
-    has_snapshot: bool,
+    /// The number of the last record that is known to be forgotten.
+    forgotten: u64,
     /// The last state that was read, of a type that is stored as it is.
     latest: Option<(Place, WrittenState)>,
     /// Nothing is stored of it.
@@ -224,7 +224,7 @@ impl Reader {
             patience,
             seq: 0,
             snapshot: 0,
-            has_snapshot: false,
+            forgotten: 0,
             latest: None,
             is_new: true,
             erases: None,
@@ -235,7 +235,8 @@ impl Reader {
 
     fn into_writer(self, runtime: &Runtime) -> Writer {
         let last = (self.seq, self.position);
-        let writer = Writer::new(self.log, self.name, last, self.snapshot, self.keys);
+        let kept = (self.snapshot, self.forgotten);
+        let writer = Writer::new(self.log, self.name, last, kept, self.keys);
         if let Some(seq) = self.erases {
             // Its node ended before it was done.
             runtime.spawn(Box::pin(writer.upkeep().clone().erase(seq)));
@@ -254,12 +255,7 @@ impl Reader {
             if page.is_empty() {
                 break;
             }
-            if page.iter().any(|record| record.body.is_empty()) {
-                // Erased, or else contained in a snapshot that was saved after the last look.
-                self.read_snapshot(entity).await?;
-            }
-            let contained = self.seq;
-            for record in page.into_iter().filter(|record| record.seq > contained) {
+            for record in page {
                 let body = self.open(&record)?;
                 if !body.events.is_empty() && !entity.is_made() {
                     // The first state may need other entities, which have to be read as well.
@@ -324,13 +320,10 @@ impl Reader {
         }
     }
 
-    /// Reads the snapshot, if it contains more than what was read.
     async fn read_snapshot(&mut self, entity: &mut dyn Restore) -> Result<(), Unread> {
         let log = self.log.clone();
         let load = log.store().journal().load(log.log(), &self.name);
-        let snapshot = self.answer(load).await?;
-        self.has_snapshot = snapshot.is_some();
-        let Some(snapshot) = snapshot.filter(|snapshot| snapshot.seq > self.seq) else {
+        let Some(snapshot) = self.answer(load).await? else {
             return Ok(());
         };
         let place = Place::Snapshot { seq: snapshot.seq };
@@ -342,11 +335,10 @@ impl Reader {
         };
         let thawed = entity.thaw(&state);
         thawed.map_err(|error| self.unreadable(place, &state.name, &error))?;
-        self.keys.clear();
         self.keys.extend(body.keys);
         self.position = body.position;
+        self.forgotten = body.forgotten;
         (self.seq, self.snapshot) = (snapshot.seq, snapshot.seq);
-        self.latest = None;
         self.is_new = false;
         Ok(())
     }
@@ -392,8 +384,12 @@ impl Reader {
             self.keys.clear();
             self.is_new = true;
             self.snapshot = record.seq;
-            // Also of a snapshot that was saved too late nothing must be left.
-            self.erases = (!is_erased || self.has_snapshot).then_some(record.seq);
+            self.forgotten = if is_erased {
+                record.seq
+            } else {
+                self.forgotten
+            };
+            self.erases = (!is_erased).then_some(record.seq);
         }
         Ok(())
     }

@@ -32,6 +32,7 @@ pub(super) enum Fault {
     AppendsUnderAnyEpoch,
     AppendsAtAnyPosition,
     AppendsWithoutClaim,
+    ChecksTheFirstPositionAlone,
     StopsAtARefusedPart,
     AnswersInOtherOrder,
     ChecksBeforeItWrites,
@@ -142,9 +143,13 @@ impl Broken {
             if self.is(Fault::AppendsUnderAnyEpoch) {
                 part.epoch = self.epoch_of(&part.log);
             }
-            if self.is(Fault::AppendsAtAnyPosition) {
-                let head = self.head(&part.log).await;
-                for (record, position) in part.records.iter_mut().zip(head + 1..) {
+            let renumbers_from = match (self.fault, part.records.first()) {
+                (Fault::AppendsAtAnyPosition, _) => Some(self.head(&part.log).await + 1),
+                (Fault::ChecksTheFirstPositionAlone, Some(first)) => Some(first.position),
+                _ => None,
+            };
+            if let Some(first) = renumbers_from {
+                for (record, position) in part.records.iter_mut().zip(first..) {
                     record.position = position;
                 }
             }

@@ -33,6 +33,12 @@ pub(super) async fn dense_positions(fixture: &Fixture) -> Outcome {
             "an append at position {position} to a log with head 3"
         );
     }
+    let mut gap = records(4, 5, 1, "x", "astray");
+    gap[1].position = 6;
+    for (astray, what) in [(gap, "with a gap"), (Vec::new(), "of no records")] {
+        let appended = one.append(&log, 1, astray).await?;
+        ensure_eq!(appended, Appended::Refused, "an append {what}");
+    }
     one.write(&log, 1, records(4, 4, 1, "x", "body")).await?;
     let read = one.all_of_log(&log).await?;
     ensure_eq!(read, records(1, 4, 1, "x", "body"), "the log");

@@ -38,6 +38,7 @@ const FAULTS: &[(Fault, &str)] = &[
     (Fault::AppendsUnderAnyEpoch, "takeovers"),
     (Fault::AppendsAtAnyPosition, "dense positions"),
     (Fault::AppendsWithoutClaim, "fencing"),
+    (Fault::ChecksTheFirstPositionAlone, "dense positions"),
     (Fault::StopsAtARefusedPart, "batches"),
     (Fault::AnswersInOtherOrder, "batches"),
     (Fault::ChecksBeforeItWrites, "takeovers"),

@@ -38,7 +38,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause between claims.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// A record that waits to be written, and whoever wants to know of it.
+/// A record that waits to be written, and the activation that is told of it.
 pub(crate) trait Ticket {
     /// The record, once it has a position.
     type Record;
@@ -177,7 +177,7 @@ struct LogState<T> {
     /// Records that are being written, or of which it is not known whether they are.
     batch: Vec<Queued<T>>,
     backoff: Backoff,
-    /// Nobody will add records.
+    /// No record is added any more.
     is_gone: bool,
 }
 
