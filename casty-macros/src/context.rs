@@ -2,10 +2,7 @@
 
 use syn::{GenericArgument, PathArguments, Type};
 
-use crate::{
-    text,
-    types::{bare, is_self, last_segment, type_arguments},
-};
+use crate::types::{bare, is, last_segment, type_arguments};
 
 /// How a parameter takes the context, if it does.
 pub(crate) enum ContextParameter {
@@ -30,7 +27,7 @@ pub(crate) fn parameter(ty: &Type, actor: &Type) -> Option<ContextParameter> {
             let arguments = last_segment(owned).map(type_arguments).unwrap_or_default();
             let of_self = arguments
                 .first()
-                .is_some_and(|argument| is_self(argument) || text::of(argument) == text::of(actor));
+                .is_some_and(|argument| is(argument, actor));
             of_self.then_some(ContextParameter::Wrong)
         }
         _ => None,

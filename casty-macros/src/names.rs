@@ -81,6 +81,16 @@ pub(crate) fn all_at(span: Span, tokens: TokenStream) -> TokenStream {
         .collect()
 }
 
+/// Whether the tokens name it.
+pub(crate) fn occurs(name: impl AsRef<str>, tokens: TokenStream) -> bool {
+    let name = name.as_ref();
+    tokens.into_iter().any(|token| match token {
+        TokenTree::Ident(ident) => ident == name,
+        TokenTree::Group(group) => occurs(name, group.stream()),
+        _ => false,
+    })
+}
+
 /// The generated name of a handler's argument.
 pub(crate) fn argument(index: usize) -> Ident {
     format_ident!("__arg{index}")

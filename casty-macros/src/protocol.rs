@@ -111,7 +111,12 @@ fn message(function: &TraitItemFn, errors: &mut Errors) -> Option<Message> {
             "the entities handle the messages of a protocol, each in its own way: write `;` in place of this body",
         );
     }
-    behavior::plain_function(sig, "a message of a protocol", errors);
+    behavior::plain_function(
+        sig,
+        "a message of a protocol",
+        behavior::OneForm::Message,
+        errors,
+    );
     let borrows = sig
         .receiver()
         .is_some_and(|receiver| matches!(receiver.kind, ReceiverKind::Reference(..)));

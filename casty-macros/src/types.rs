@@ -62,6 +62,13 @@ pub(crate) fn is_self(ty: &Type) -> bool {
     matches!(bare(ty), Type::Path(TypePath { qself: None, path, .. }) if path.is_ident("Self"))
 }
 
+/// Whether `ty` is `Self`, or names the type `this` by the last part of its path: both `Cart` and
+/// `super::Cart` name `Cart`.
+pub(crate) fn is(ty: &Type, this: &Type) -> bool {
+    let same = || Some(last_segment(ty)?.ident == last_segment(this)?.ident);
+    is_self(ty) || same() == Some(true)
+}
+
 /// Whether a value of the type has to have a wire form.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Travels {
@@ -81,6 +88,37 @@ impl Travels {
         }
     }
 
+    pub(crate) fn noun(self) -> &'static str {
+        match self {
+            Self::Wire | Self::Memory => "message",
+            Self::Store => "event",
+        }
+    }
+
+    /// What happens to the value.
+    fn verb(self) -> &'static str {
+        match self {
+            Self::Wire | Self::Memory => "travel",
+            Self::Store => "be stored",
+        }
+    }
+
+    /// What is done with the value.
+    fn done(self) -> &'static str {
+        match self {
+            Self::Wire | Self::Memory => "send",
+            Self::Store => "store",
+        }
+    }
+
+    /// What needs to know the type.
+    fn reader(self) -> &'static str {
+        match self {
+            Self::Wire | Self::Memory => "the other side",
+            Self::Store => "what reads it",
+        }
+    }
+
     /// Why it cannot borrow.
     fn outlives(self) -> &'static str {
         match self {
@@ -90,7 +128,7 @@ impl Travels {
     }
 }
 
-/// Why a type cannot be part of a message, as far as its tokens show: the place and the reason.
+/// Why a type cannot be part of a message or an event, as far as its tokens show: the place and the reason.
 pub(crate) fn objection(ty: &Type, travels: Travels) -> Option<(TokenStream, String)> {
     let mut judge = Judge {
         travels,
@@ -116,11 +154,17 @@ impl Judge {
 impl<'ast> Visit<'ast> for Judge {
     fn visit_type(&mut self, ty: &'ast Type) {
         let on_wire = self.travels != Travels::Memory;
-        let part = self.travels.part_of();
+        let (part, verb, done) = (
+            self.travels.part_of(),
+            self.travels.verb(),
+            self.travels.done(),
+        );
         match ty {
             Type::ImplTrait(_) => self.object(
                 ty,
-                "`impl Trait` has no name that a message could be declared with: write the concrete type",
+                format!(
+                    "`impl Trait` has no name that {part} could be declared with: write the concrete type"
+                ),
             ),
             Type::Infer(_) => {
                 self.object(
@@ -130,20 +174,25 @@ impl<'ast> Visit<'ast> for Judge {
             }
             Type::Never(_) => self.object(
                 ty,
-                "`!` has no value that could travel: leave the type out if there is nothing to send",
+                format!(
+                    "`!` has no value that could {verb}: leave the type out if there is nothing to {done}"
+                ),
             ),
             Type::TraitObject(_) if on_wire => self.object(
                 ty,
-                "a trait object cannot travel: the other side would not know which type to build. \
-                 Write an enum of the possible types with `#[message]` above it; for an error, also `String`",
+                format!(
+                    "a trait object cannot {verb}: {} would not know which type to build. \
+                     Write an enum of the possible types with `#[message]` above it; for an error, also `String`",
+                    self.travels.reader()
+                ),
             ),
             Type::FnPtr(_) if on_wire => self.object(
                 ty,
-                "a function cannot travel to another process: send a value that says what to do",
+                format!("a function cannot {verb}: {done} a value that says what to do"),
             ),
             Type::Ptr(_) => self.object(
                 ty,
-                format!("a pointer cannot travel in {part}: send the value itself"),
+                format!("a pointer cannot {verb} in {part}: {done} the value itself"),
             ),
             _ => visit::visit_type(self, ty),
         }
@@ -158,7 +207,7 @@ impl<'ast> Visit<'ast> for Judge {
             return visit::visit_type_reference(self, reference);
         }
         let shown = text::of(reference);
-        let reason = if reference.mutability.is_some() {
+        let reason = if reference.mutability.is_some() && self.travels != Travels::Store {
             format!(
                 "`{shown}` borrows, and what it borrows stays with the sender: \
                  take the value by itself and return the changed one"
@@ -176,12 +225,18 @@ impl<'ast> Visit<'ast> for Judge {
     fn visit_type_path(&mut self, path: &'ast TypePath) {
         let named = path.path.segments.last().map(|last| &last.ident);
         if self.travels != Travels::Memory && named.is_some_and(|name| name == "Cancellable") {
-            self.object(
-                path,
-                "a `Cancellable` belongs to one activation on one node, so it cannot travel: in a state that \
-                 migrates, write `#[serde(skip)]` above a field of the type `Option<Cancellable>`, and begin the \
-                 timer in `#[on_start]`, which runs after a move as well",
-            );
+            let reason = "a `Cancellable` belongs to one activation on one node, so it cannot";
+            let instead = match self.travels {
+                Travels::Store => {
+                    "leave it out of the event, and begin the timer in `#[on_start]`, \
+                     which runs after a recovery as well"
+                }
+                Travels::Wire | Travels::Memory => {
+                    "in a state that migrates, write `#[serde(skip)]` above a field of the type \
+                     `Option<Cancellable>`, and begin the timer in `#[on_start]`, which runs after a move as well"
+                }
+            };
+            self.object(path, format!("{reason} {}: {instead}", self.travels.verb()));
         }
         visit::visit_type_path(self, path);
     }

@@ -125,6 +125,12 @@ pub mod gate {
     #[derive(Debug)]
     pub struct Open;
 
+    #[upcast(removed = "kicked", from = 1)]
+    fn kicked(by: String) -> GateEvent {
+        assert!(!by.is_empty(), "somebody has kicked it");
+        GateEvent::Pushed {}
+    }
+
     #[behavior(of(all))]
     impl _ {
         #[message]

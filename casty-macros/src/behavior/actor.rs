@@ -1,6 +1,6 @@
 //! The actor itself: dispatch, life, registration.
 
-use proc_macro2::{Ident, Span, TokenStream, TokenTree};
+use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::ext::IdentExt;
 
@@ -32,7 +32,7 @@ impl Expansion<'_> {
         let name = behavior.name();
         let schema = docs::schema(behavior);
         let body = self.handle_body();
-        let handle = if awaits(&body) {
+        let handle = if names::occurs("await", body.clone()) {
             quote!(async fn handle)
         } else {
             quote!(fn handle_now)
@@ -151,12 +151,8 @@ impl Expansion<'_> {
         let call = self.handler_call(of, state, handler);
         let then = if let Outcome::Later = handler.outcome {
             quote!(#private::Handled::later(#call, __Reply::#variant))
-        } else if let Outcome::Effect {
-            is_fallible,
-            is_later,
-        } = handler.outcome
-        {
-            self.carried_out(of, handler, &call, (is_fallible, is_later))
+        } else if let Outcome::Effect(effect) = handler.outcome {
+            self.carried_out(of, handler, &call, effect)
         } else if handler.wraps() {
             quote!(#private::Handled::Reply(__Reply::#variant(::core::result::Result::Ok(#call))))
         } else {
@@ -562,13 +558,4 @@ pub(super) fn common(is_mutable: bool) -> TokenStream {
     } else {
         quote!(&self.1)
     }
-}
-
-/// Whether the tokens await something.
-fn awaits(tokens: &TokenStream) -> bool {
-    tokens.clone().into_iter().any(|token| match token {
-        TokenTree::Ident(ident) => ident == "await",
-        TokenTree::Group(group) => awaits(&group.stream()),
-        _ => false,
-    })
 }

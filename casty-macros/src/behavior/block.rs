@@ -1,6 +1,7 @@
 //! Reads the functions of an impl block.
 
 use proc_macro2::Ident;
+use quote::ToTokens;
 use syn::{Attribute, ImplItem, ImplItemFn, ItemImpl, ReceiverKind, Signature, parse_quote};
 
 use super::{
@@ -10,7 +11,7 @@ use super::{
     model::{State, Turn},
     scope::Scope,
 };
-use crate::{errors::Errors, fallback};
+use crate::{errors::Errors, fallback, names};
 
 /// A function that had one of casty's attributes.
 pub(super) struct Annotated {
@@ -52,7 +53,7 @@ pub(super) fn take_functions(items: &mut [ImplItem]) -> Vec<Annotated> {
         match (helper, Turn::of(helper)) {
             ("event" | "upcast", _) => {
                 fallback::strip_arguments(function);
-                lints::of_an_event(function);
+                lints::of_an_event(&function.sig, &mut function.attrs);
             }
             ("message", _) => {
                 fallback::strip_arguments(function);
@@ -86,6 +87,20 @@ pub(super) fn without_results(items: &mut [ImplItem], functions: &[Ident]) {
             && functions.contains(&function.sig.ident)
         {
             function.sig.output = parse_quote!(-> !);
+            function.block = parse_quote!({ loop {} });
+            function.attrs.push(parse_quote!(#[allow(unused)]));
+        }
+    }
+}
+
+/// The same of functions that make one of these events, which are not in the enum.
+pub(super) fn without_bodies(items: &mut [ImplItem], missing_events: &[Ident]) {
+    for item in items {
+        if let ImplItem::Fn(function) = item
+            && missing_events
+                .iter()
+                .any(|event| names::occurs(event.to_string(), function.block.to_token_stream()))
+        {
             function.block = parse_quote!({ loop {} });
             function.attrs.push(parse_quote!(#[allow(unused)]));
         }
@@ -149,7 +164,7 @@ pub(super) fn functions(
             },
             "event" => {
                 let event = event::parse(scope, &function, &attribute, errors);
-                if event.is_none() {
+                if event.as_ref().is_none_or(|event| !event.is_sound) {
                     state.lost.extend(lost(scope, &function));
                 }
                 state.events.extend(event);

@@ -3,7 +3,7 @@
 use syn::{ReturnType, Type};
 
 use super::{
-    model::{Outcome, Reply},
+    model::{Effect, Reply},
     reply,
     scope::Scope,
 };
@@ -23,7 +23,7 @@ struct Returned<'a> {
 /// What a return type says.
 pub(super) enum Decided {
     /// It is an effect, with this reply.
-    Effect(Reply, Outcome),
+    Effect(Reply, Effect),
     /// It is one that is wrong.
     Wrong,
     /// It is something else.
@@ -36,7 +36,7 @@ pub(super) fn parse(scope: Scope<'_>, output: &ReturnType, errors: &mut Errors) 
         return Decided::Otherwise;
     };
     let owner = returned.arguments.first().copied();
-    let is_own = |ty: &Type| types::is_self(ty) || text::of(ty) == text::of(scope.actor());
+    let is_own = |ty: &Type| types::is(ty, scope.actor());
     if !scope.is_event_sourced() {
         // A type of the user's may have this name.
         if !owner.is_some_and(is_own) {
@@ -56,12 +56,12 @@ pub(super) fn parse(scope: Scope<'_>, output: &ReturnType, errors: &mut Errors) 
         return Decided::Wrong;
     }
     match of(scope, &returned, errors) {
-        Some((reply, outcome)) => Decided::Effect(reply, outcome),
+        Some((reply, effect)) => Decided::Effect(reply, effect),
         None => Decided::Wrong,
     }
 }
 
-fn of(scope: Scope<'_>, returned: &Returned<'_>, errors: &mut Errors) -> Option<(Reply, Outcome)> {
+fn of(scope: Scope<'_>, returned: &Returned<'_>, errors: &mut Errors) -> Option<(Reply, Effect)> {
     let right = scope.effect();
     let (owner, written) = match returned.arguments[..] {
         [owner] => (owner, None),
@@ -75,8 +75,7 @@ fn of(scope: Scope<'_>, returned: &Returned<'_>, errors: &mut Errors) -> Option<
         }
     };
     let names_state = scope.machine.is_some() && types::is_self(owner);
-    let names_actor = text::of(owner) == text::of(scope.actor());
-    if names_state || !(names_actor || types::is_self(owner)) {
+    if names_state || !types::is(owner, scope.actor()) {
         let why = if names_state {
             format!(
                 "`{}` is a state here, and an effect is the machine's",
@@ -92,11 +91,12 @@ fn of(scope: Scope<'_>, returned: &Returned<'_>, errors: &mut Errors) -> Option<
     let is_later = later.is_some();
     if !returned.is_fallible {
         let reply = later.or_else(|| written.map(|ty| reply::of(scope, ty, errors)));
-        let outcome = Outcome::Effect {
-            is_fallible: false,
-            is_later,
+        let effect = if is_later {
+            Effect::Later
+        } else {
+            Effect::Plain
         };
-        return Some((reply.unwrap_or(Reply::Unit), outcome));
+        return Some((reply.unwrap_or(Reply::Unit), effect));
     }
     let Some(error) = returned.error else {
         errors.at(
@@ -112,11 +112,8 @@ fn of(scope: Scope<'_>, returned: &Returned<'_>, errors: &mut Errors) -> Option<
         );
     }
     let ok = written.map_or_else(|| syn::parse_quote!(()), Type::clone);
-    let outcome = Outcome::Effect {
-        is_fallible: true,
-        is_later: false,
-    };
-    Some((reply::fallible(scope, &ok, error, errors), outcome))
+    let reply = reply::fallible(scope, &ok, error, errors);
+    Some((reply, Effect::Fallible))
 }
 
 /// Takes `Result<Effect<..>, E>` or `Effect<..>` apart.

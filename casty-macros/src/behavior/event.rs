@@ -2,17 +2,15 @@
 
 use proc_macro2::{Ident, Span};
 use syn::{
-    Attribute, Expr, ExprPath, FnArg, ImplItemFn, ReceiverKind, Signature, Visibility,
-    ext::IdentExt, spanned::Spanned,
+    Attribute, Expr, ExprPath, FnArg, ImplItemFn, ReceiverKind, Signature, ext::IdentExt,
+    spanned::Spanned,
 };
 
 use super::{
     handler,
-    model::{
-        Argument, Event, EventHandler, Message, Next, Parameter, Reply, Target, Upcast, Upcasts,
-    },
+    model::{Argument, Event, EventHandler, Message, Next, Parameter, Target, Upcast, Upcasts},
     scope::Scope,
-    signature,
+    signature::{self, OneForm},
     transition::{self, By},
 };
 use crate::{
@@ -49,6 +47,9 @@ static UPCAST: Grammar = Grammar {
     )],
 };
 
+const EVERY_BUILD: &str = "what one build has stored another has to read: keep the event in every build, \
+    or put `#[cfg]` on the whole type";
+
 /// The version of an event that does not say one.
 const VERSION_DEFAULT: u32 = 1;
 
@@ -73,10 +74,10 @@ pub(super) fn parse(
         );
         return None;
     }
-    let name = options.wire_name("name", errors);
+    let name = options.stored_name("name", errors);
     let version = options.number("version", 1..=u32::MAX, errors);
-    conditions(&function.attrs, errors);
-    signature::plain_function(sig, "an event function", errors);
+    signature::no_conditions(&function.attrs, EVERY_BUILD, errors);
+    signature::plain_function(sig, "an event function", OneForm::Event, errors);
     if let Some(asyncness) = &sig.asyncness {
         errors.at(
             asyncness,
@@ -103,30 +104,11 @@ pub(super) fn parse(
 /// The names and the arguments, as those of a message.
 fn form(function: &ImplItemFn, name: Option<String>, arguments: Vec<Argument>) -> Message {
     let ident = &function.sig.ident;
+    let name = name.unwrap_or_else(|| ident.unraw().to_string());
     Message {
-        ident: ident.clone(),
-        variant: names::variant(ident),
-        wire_name: name.unwrap_or_else(|| ident.unraw().to_string()),
         docs: fallback::copies_of("doc", &function.attrs),
-        deprecated: None,
-        vis: Visibility::Inherited,
         arguments,
-        reply: Reply::Unit,
-        timeout: None,
-        internal: false,
-        is_built_in: false,
-    }
-}
-
-fn conditions(attrs: &[Attribute], errors: &mut Errors) {
-    for attribute in attrs {
-        if attribute.path().is_ident("cfg") {
-            errors.at(
-                attribute,
-                "what one build has stored another has to read: keep the event in every build, \
-                 or put `#[cfg]` on the whole type",
-            );
-        }
+        ..Message::bare(ident.clone(), names::variant(ident), name)
     }
 }
 
@@ -152,8 +134,8 @@ fn parameters(
             parameters.push(Parameter::Common { is_mutable });
         } else {
             let before = errors.count();
-            let argument = handler::argument(scope, input, &sig.inputs, Travels::Store, errors);
-            is_typed &= errors.count() == before;
+            let argument = handler::argument(scope, input, sig, Travels::Store, errors);
+            is_typed &= errors.count() == before && argument.is_some();
             parameters.push(Parameter::Argument);
             arguments.extend(argument);
         }
@@ -246,8 +228,8 @@ pub(super) fn upcast(
         );
     }
     let of = of_event(&options, &sig.ident, from, errors);
-    signature::plain_function(sig, "an upcaster", errors);
-    conditions(attrs, errors);
+    signature::plain_function(sig, "an upcaster", OneForm::Event, errors);
+    signature::no_conditions(attrs, EVERY_BUILD, errors);
     if let Some(asyncness) = &sig.asyncness {
         errors.at(
             asyncness,
@@ -269,13 +251,9 @@ pub(super) fn upcast(
                      Its arguments are those that the event had",
                 );
             }
-            FnArg::Typed(input) => arguments.extend(handler::argument(
-                scope,
-                input,
-                &sig.inputs,
-                Travels::Store,
-                errors,
-            )),
+            FnArg::Typed(input) => {
+                arguments.extend(handler::argument(scope, input, sig, Travels::Store, errors));
+            }
         }
     }
     let (of, from) = (of?, from?);
@@ -306,7 +284,7 @@ fn of_event(
         return None;
     }
     if options.span("removed").is_some() {
-        let name = options.wire_name("removed", errors)?;
+        let name = options.stored_name("removed", errors)?;
         return Some(Upcasts::Removed(name, options.value_span("removed")?));
     }
     if options.span("event").is_some() {

@@ -2,7 +2,7 @@
 
 use proc_macro2::{Ident, Literal, Span, TokenStream};
 use quote::{format_ident, quote};
-use syn::{Visibility, ext::IdentExt};
+use syn::ext::IdentExt;
 
 use super::{
     actor::common,
@@ -10,7 +10,7 @@ use super::{
     expand::Expansion,
     machine::VARIANTS,
     model::{
-        Argument, Event, EventHandler, Handler, Message, Next, Parameter, Reply, State, Target,
+        Argument, Effect, Event, EventHandler, Handler, Message, Next, Parameter, State, Target,
         Upcast, Upcasts,
     },
     wire_form::Enumerated,
@@ -216,18 +216,10 @@ impl Expansion<'_> {
         let variants: Vec<_> = upcasts
             .map(|(index, upcast)| {
                 let variant = format_ident!("V{index}", span = Span::call_site());
+                let name = variant.to_string();
                 Message {
-                    wire_name: variant.to_string(),
-                    ident: upcast.ident.clone(),
-                    variant,
-                    docs: Vec::new(),
-                    deprecated: None,
-                    vis: Visibility::Inherited,
                     arguments: upcast.arguments.clone(),
-                    reply: Reply::Unit,
-                    timeout: None,
-                    internal: false,
-                    is_built_in: false,
+                    ..Message::bare(upcast.ident.clone(), variant, name)
                 }
             })
             .collect();
@@ -406,7 +398,7 @@ impl Expansion<'_> {
         of: &TokenStream,
         handler: &Handler,
         call: &TokenStream,
-        (is_fallible, is_later): (bool, bool),
+        effect: Effect,
     ) -> TokenStream {
         let private = &self.private;
         let variant = &handler.message.variant;
@@ -417,15 +409,15 @@ impl Expansion<'_> {
                 if __left { #then }
             },
         };
-        let answered = if is_later {
+        let answered = if effect == Effect::Later {
             quote!(#private::Handled::later(__reply, __Reply::#variant))
-        } else if is_fallible || handler.wraps() {
+        } else if effect == Effect::Fallible || handler.wraps() {
             let reply = quote!(::core::result::Result::Ok(__reply));
             quote!(#private::Handled::Reply(__Reply::#variant(#reply)))
         } else {
             quote!(#private::Handled::Reply(__Reply::#variant(__reply)))
         };
-        if !is_fallible {
+        if effect != Effect::Fallible {
             return quote!({ let __effect = #call; #carried #answered });
         }
         quote! {

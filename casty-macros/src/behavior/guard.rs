@@ -6,7 +6,7 @@ use syn::{Expr, ExprPath, FnArg, Pat, ReceiverKind, Signature, Type, spanned::Sp
 
 use super::{
     handler::field_name,
-    model::{Answer, Argument, Guard, GuardParameter, Outcome, Reply},
+    model::{Answer, Argument, Effect, Guard, GuardParameter, Outcome, Reply},
     reply,
     scope::Scope,
     signature,
@@ -101,7 +101,7 @@ fn function<'a>(
         );
         return None;
     };
-    signature::plain_function(sig, "a guard", errors);
+    signature::plain_function(sig, "a guard", signature::OneForm::Call, errors);
     if let Some(asyncness) = &sig.asyncness {
         errors.at(
             asyncness,
@@ -192,7 +192,7 @@ impl Guarded<'_> {
         let is_later = match self.outcome {
             Outcome::Later => true,
             Outcome::Leaves(transition) => transition.answer == Answer::Later,
-            Outcome::Effect { is_later, .. } => *is_later,
+            Outcome::Effect(effect) => *effect == Effect::Later,
             Outcome::Reply => false,
         };
         if is_later {

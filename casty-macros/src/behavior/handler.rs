@@ -12,7 +12,8 @@ use super::{
     model::{Argument, Handler, Message, Outcome, Parameter, Reply},
     reply,
     scope::Scope,
-    signature, timer,
+    signature::{self, OneForm},
+    timer,
     transition::{self, By},
 };
 use crate::{
@@ -42,6 +43,9 @@ static MESSAGE: Grammar = Grammar {
 const NO_TIMEOUT: &str = "a timeout of zero would fail every ask: \
     write how long an asker should wait, or leave `timeout` out for the system's default";
 
+const EVERY_BUILD: &str = "a protocol cannot lack single messages in some builds, since nodes of different builds \
+    talk to each other: keep the message and put `#[cfg]` inside the function, or on the whole impl block";
+
 /// Why a function is no handler. The reason is reported.
 pub(super) enum Wrong {
     /// It leaves the state, and its return type does not say for which; or it is a command that
@@ -67,8 +71,8 @@ pub(super) fn parse(
     if internal {
         internal_options(&options, errors);
     }
-    attributes(&function.attrs, errors);
-    signature::plain_function(sig, "a message function", errors);
+    signature::no_conditions(&function.attrs, EVERY_BUILD, errors);
+    signature::plain_function(sig, "a message function", OneForm::Message, errors);
     receiver(scope, sig, errors);
     let (parameters, arguments) = parameters(scope, sig, internal, errors);
     let timer = timer::parse(scope, &options, &arguments, errors);
@@ -143,12 +147,12 @@ fn returned(
                 types::returned(&sig.output),
                 format!(
                     "an internal message has no asker: return an effect without a reply, `{}`",
-                    scope.effect().replace(", R", "")
+                    scope.effect_of(None)
                 ),
             );
             return Err(Wrong::Otherwise);
         }
-        Decided::Effect(reply, outcome) => return Ok((reply, outcome)),
+        Decided::Effect(reply, effect) => return Ok((reply, Outcome::Effect(effect))),
         Decided::Wrong => return Err(Wrong::IsLost),
         Decided::Otherwise => {}
     }
@@ -169,18 +173,6 @@ fn returned(
         }
     }
     Ok(reply::parse(scope, &sig.output, errors))
-}
-
-fn attributes(attrs: &[Attribute], errors: &mut Errors) {
-    for attribute in attrs {
-        if attribute.path().is_ident("cfg") {
-            errors.at(
-                attribute,
-                "a protocol cannot lack single messages in some builds, since nodes of different builds talk to \
-                 each other: keep the message and put `#[cfg]` inside the function, or on the whole impl block",
-            );
-        }
-    }
 }
 
 fn internal_options(options: &Options, errors: &mut Errors) {
@@ -294,7 +286,7 @@ fn parameters(
             signature::common(scope, input, &mut has_common, only_looks, errors)
         {
             parameters.push(Parameter::Common { is_mutable });
-        } else if let Some(argument) = argument(scope, input, &sig.inputs, travels, errors) {
+        } else if let Some(argument) = argument(scope, input, sig, travels, errors) {
             parameters.push(Parameter::Argument);
             arguments.push(argument);
         }
@@ -328,28 +320,26 @@ pub(super) fn field_name(argument: &Ident, inputs: &Punctuated<FnArg, Token![,]>
 pub(super) fn argument(
     scope: Scope<'_>,
     input: &PatType,
-    inputs: &Punctuated<FnArg, Token![,]>,
+    sig: &Signature,
     travels: Travels,
     errors: &mut Errors,
 ) -> Option<Argument> {
-    let whole = travels.part_of();
-    let noun = whole.trim_start_matches("a ").trim_start_matches("an ");
-    for attribute in &input.attrs {
-        if attribute.path().is_ident("cfg") {
-            errors.at(
-                attribute,
-                format!(
-                    "{whole} has the same fields in every build: drop `#[cfg]` from the argument"
-                ),
-            );
-        }
+    let noun = travels.noun();
+    let every_build = format!(
+        "{} has the same fields in every build: drop `#[cfg]` from the argument",
+        travels.part_of()
+    );
+    signature::no_conditions(&input.attrs, &every_build, errors);
+    if signature::names_own_generics(sig, &input.ty) {
+        // That the function has generics has been reported.
+        return None;
     }
     if let Some((place, reason)) = types::objection(&input.ty, travels) {
         errors.at(place, reason);
     }
     let ident = match &*input.pat {
         Pat::Ident(pat) if pat.by_ref.is_none() && pat.subpat.is_none() => {
-            field_name(&pat.ident, inputs)
+            field_name(&pat.ident, &sig.inputs)
         }
         Pat::Wild(wild) => {
             errors.at(

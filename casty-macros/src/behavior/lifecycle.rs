@@ -6,13 +6,9 @@ use super::{
     kind::Kind,
     model::{Hook, HookParameter, Init, Turn},
     scope::Scope,
-    signature,
+    signature::{self, OneForm},
 };
-use crate::{
-    errors::Errors,
-    text,
-    types::{self, is_self},
-};
+use crate::{errors::Errors, text, types};
 
 fn no_options(attribute: &Attribute, name: &str, errors: &mut Errors) {
     if !matches!(attribute.meta, Meta::Path(_)) {
@@ -35,7 +31,7 @@ pub(super) fn init(
     let sig = &function.sig;
     let before = errors.count();
     no_options(attribute, "init", errors);
-    signature::plain_function(sig, "an `#[init]` function", errors);
+    signature::plain_function(sig, "an `#[init]` function", OneForm::Call, errors);
     if let Some(receiver) = sig.receiver() {
         errors.at(
             receiver,
@@ -87,7 +83,7 @@ fn made(output: &ReturnType, scope: Scope<'_>) -> Option<Made> {
     let ReturnType::Type(_, ty) = output else {
         return None;
     };
-    let is_state = |ty: &Type| is_self(ty) || text::of(ty) == text::of(scope.this);
+    let is_state = |ty: &Type| types::is(ty, scope.this);
     let with_common = |ty: &Type| {
         let Type::Tuple(pair) = types::bare(ty) else {
             return is_state(ty).then_some(false);
@@ -125,7 +121,8 @@ pub(super) fn hook(
     let sig = &function.sig;
     let before = errors.count();
     no_options(attribute, name, errors);
-    signature::plain_function(sig, &format!("an `#[{name}]` function"), errors);
+    let what = format!("an `#[{name}]` function");
+    signature::plain_function(sig, &what, OneForm::Call, errors);
     // What runs before the first message may prepare what is not stored.
     let only_looks = (scope.is_event_sourced() && !matches!(turn, Turn::Start | Turn::Restart))
         .then(|| format!("what `#[{name}]` changes is in no event, so it would be lost"));

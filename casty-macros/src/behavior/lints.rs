@@ -5,25 +5,28 @@
 
 use proc_macro2::{Ident, TokenStream, TokenTree};
 use quote::quote;
-use syn::{FnArg, ImplItem, ImplItemFn, Meta, Receiver, ReceiverKind, Type, parse_quote};
+use syn::{
+    Attribute, FnArg, ImplItem, ImplItemFn, Meta, Receiver, ReceiverKind, Signature, Type,
+    parse_quote,
+};
 
 use crate::{fallback, types};
 
 /// Allows lints on a message function, whose signature is part of the protocol.
 pub(super) fn of_a_message(function: &mut ImplItemFn) {
     of_a_form(
-        function,
+        &function.sig,
+        &mut function.attrs,
         "the protocol says what a message function looks like",
     );
 }
 
 /// Allows lints on an event function or an upcaster, whose signature says what is stored.
-pub(super) fn of_an_event(function: &mut ImplItemFn) {
-    of_a_form(function, "it takes what is stored");
+pub(super) fn of_an_event(sig: &Signature, attrs: &mut Vec<Attribute>) {
+    of_a_form(sig, attrs, "it takes what is stored");
 }
 
-fn of_a_form(function: &mut ImplItemFn, reason: &str) {
-    let sig = &function.sig;
+fn of_a_form(sig: &Signature, attrs: &mut Vec<Attribute>, reason: &str) {
     let mut lints = of_the_receiver(sig.receiver());
     let is_moved = |input: &FnArg| matches!(input, FnArg::Typed(typed) if !matches!(*typed.ty, Type::Reference(_)));
     if sig.inputs.iter().any(is_moved) {
@@ -36,7 +39,7 @@ fn of_a_form(function: &mut ImplItemFn, reason: &str) {
     if wraps.is_some_and(|last| last.ident == "Result" || last.ident == "Option") {
         lints.push(quote!(clippy::unnecessary_wraps));
     }
-    allow(function, &lints, reason);
+    allow(attrs, &lints, reason);
 }
 
 /// Allows lints on a hook, whose parameters casty determines.
@@ -50,7 +53,11 @@ pub(super) fn of_a_hook(function: &mut ImplItemFn) {
     {
         lints.push(quote!(clippy::needless_pass_by_value));
     }
-    allow(function, &lints, "a hook takes what casty gives it");
+    allow(
+        &mut function.attrs,
+        &lints,
+        "a hook takes what casty gives it",
+    );
 }
 
 /// Allows lints on a guard, or on a function that says how long a timer runs: casty determines how
@@ -64,7 +71,7 @@ pub(super) fn of_a_helper(function: &mut ImplItemFn) {
         lints.push(quote!(clippy::unnecessary_wraps));
     }
     allow(
-        function,
+        &mut function.attrs,
         &lints,
         "a message function names this one in an option",
     );
@@ -113,10 +120,8 @@ fn of_the_receiver(receiver: Option<&Receiver>) -> Vec<TokenStream> {
     }
 }
 
-fn allow(function: &mut ImplItemFn, lints: &[TokenStream], reason: &str) {
+fn allow(attrs: &mut Vec<Attribute>, lints: &[TokenStream], reason: &str) {
     if !lints.is_empty() {
-        function
-            .attrs
-            .push(parse_quote!(#[allow(#(#lints,)* reason = #reason)]));
+        attrs.push(parse_quote!(#[allow(#(#lints,)* reason = #reason)]));
     }
 }

@@ -42,7 +42,10 @@ use syn::{Item, parse_quote};
 use self::parse::Parsed;
 use crate::{errors, fallback};
 
-pub(crate) use self::{kind::Kind, signature::plain_function};
+pub(crate) use self::{
+    kind::Kind,
+    signature::{OneForm, plain_function},
+};
 
 /// Expands `#[entity(options)] item` or `#[actor(options)] item`.
 pub(crate) fn derive(kind: Kind, options: TokenStream, item: TokenStream) -> TokenStream {

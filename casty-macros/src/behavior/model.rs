@@ -6,6 +6,7 @@ use proc_macro2::{Ident, Span};
 use syn::{Attribute, Generics, Type, Visibility, ext::IdentExt};
 
 use super::{kind::Kind, settings::Settings};
+use crate::names;
 
 /// An actor: its states, and the messages that can be sent to it.
 pub(super) struct Behavior {
@@ -266,14 +267,19 @@ pub(super) enum Outcome {
     /// The reply comes from a promise, later.
     Later,
     /// The handler returns what is to be persisted, and the reply with it.
-    Effect {
-        /// Whether the effect comes in a `Result`.
-        is_fallible: bool,
-        /// Whether the reply comes from a promise.
-        is_later: bool,
-    },
+    Effect(Effect),
     /// The handler takes the state and returns the next one.
     Leaves(Transition),
+}
+
+/// How a command returns its effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    Plain,
+    /// In a `Result`.
+    Fallible,
+    /// Its reply comes from a promise.
+    Later,
 }
 
 /// The result of a handler that leaves its state.
@@ -467,6 +473,17 @@ impl State {
         }
     }
 
+    /// The variants of events that have a function, and are not read in any state.
+    pub(super) fn missing_events(states: &[Self]) -> Vec<Ident> {
+        let written = states.iter().flat_map(|state| &state.written_events);
+        let variants = written.map(names::variant);
+        let is_missing = |variant: &Ident| {
+            let mut events = states.iter().flat_map(|state| &state.events);
+            !events.any(|handler| handler.event.form.variant == *variant)
+        };
+        variants.filter(is_missing).collect()
+    }
+
     /// The handlers that a timer calls.
     pub(super) fn timers(&self) -> impl Iterator<Item = (&Handler, &Timer)> {
         self.handlers
@@ -488,6 +505,25 @@ impl State {
         exception
             .map(|(_, otherwise)| *otherwise)
             .or_else(|| internal.or(self.otherwise).map(|policy| policy.otherwise))
+    }
+}
+
+impl Message {
+    /// One without arguments and without an answer, which is not sent.
+    pub(super) fn bare(ident: Ident, variant: Ident, wire_name: String) -> Self {
+        Self {
+            ident,
+            variant,
+            wire_name,
+            docs: Vec::new(),
+            deprecated: None,
+            vis: Visibility::Inherited,
+            arguments: Vec::new(),
+            reply: Reply::Unit,
+            timeout: None,
+            internal: false,
+            is_built_in: false,
+        }
     }
 }
 

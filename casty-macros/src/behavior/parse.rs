@@ -98,6 +98,8 @@ fn behavior(
     let mut state = State::new(ident.clone(), actor.clone());
     block::functions(scope, functions, &mut state, errors);
     block::without_results(&mut block.items, &state.lost);
+    let missing = State::missing_events(std::slice::from_ref(&state));
+    block::without_bodies(&mut block.items, &missing);
     head.map(|_| Behavior {
         kind,
         settings,

@@ -57,10 +57,17 @@ impl Scope<'_> {
 
     /// The type of effects, as it is written here.
     pub(super) fn effect(&self) -> String {
-        match self.machine {
-            None => "Effect<Self, R>".to_owned(),
-            Some(machine) => format!("Effect<{}, R>", crate::text::of(&machine.actor)),
-        }
+        self.effect_of(Some("R"))
+    }
+
+    /// The same, with this reply or without one.
+    pub(super) fn effect_of(&self, reply: Option<&str>) -> String {
+        let owner = match self.machine {
+            None => "Self".to_owned(),
+            Some(machine) => crate::text::of(&machine.actor),
+        };
+        let reply = reply.map(|reply| format!(", {reply}"));
+        format!("Effect<{owner}{}>", reply.unwrap_or_default())
     }
 
     /// The data that all states have in common.

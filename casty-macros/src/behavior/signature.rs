@@ -1,16 +1,36 @@
 //! Rules for all functions that casty calls.
 
-use syn::{GenericParam, PatType, Receiver, ReceiverKind, Signature, Type};
+use quote::ToTokens;
+use syn::{Attribute, GenericParam, PatType, Receiver, ReceiverKind, Signature, Type};
 
 use super::scope::Scope;
 use crate::{
     context::{self, ContextParameter},
     errors::Errors,
-    text, types,
+    names, text, types,
 };
 
+/// Why a function is not generic.
+#[derive(Clone, Copy)]
+pub(crate) enum OneForm {
+    Message,
+    Event,
+    /// Nothing is made of its arguments.
+    Call,
+}
+
+impl OneForm {
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Message => "a message has one form on the wire",
+            Self::Event => "an event has one stored form",
+            Self::Call => "casty calls it with the types that it has",
+        }
+    }
+}
+
 /// Reports what no function that casty calls may be: `const`, `unsafe`, `extern`, generic.
-pub(crate) fn plain_function(sig: &Signature, what: &str, errors: &mut Errors) {
+pub(crate) fn plain_function(sig: &Signature, what: &str, form: OneForm, errors: &mut Errors) {
     if let Some(constness) = &sig.constness {
         errors.at(
             constness,
@@ -44,7 +64,10 @@ pub(crate) fn plain_function(sig: &Signature, what: &str, errors: &mut Errors) {
         };
         errors.at(
             parameter,
-            format!("{what} cannot be generic, since a message has one form on the wire: {advice}"),
+            format!(
+                "{what} cannot be generic, since {}: {advice}",
+                form.reason()
+            ),
         );
     }
     if let Some(clause) = &sig.generics.where_clause {
@@ -55,6 +78,28 @@ pub(crate) fn plain_function(sig: &Signature, what: &str, errors: &mut Errors) {
             ),
         );
     }
+}
+
+/// Reports that something is there in some builds only, with the reason why it cannot be.
+pub(super) fn no_conditions(attrs: &[Attribute], reason: &str, errors: &mut Errors) {
+    for attribute in attrs {
+        if attribute.path().is_ident("cfg") {
+            errors.at(attribute, reason);
+        }
+    }
+}
+
+/// Whether a type names a type or a lifetime that is a parameter of the function itself.
+pub(super) fn names_own_generics(sig: &Signature, ty: &Type) -> bool {
+    let mut parameters = sig.generics.params.iter();
+    parameters.any(|parameter| {
+        let name = match parameter {
+            GenericParam::Lifetime(it) => &it.lifetime.ident,
+            GenericParam::Type(it) => &it.ident,
+            GenericParam::Const(it) => &it.ident,
+        };
+        names::occurs(name.to_string(), ty.to_token_stream())
+    })
 }
 
 /// The receivers that lend the state.
@@ -163,7 +208,7 @@ fn of_the_state(scope: Scope<'_>, ty: &Type, errors: &mut Errors) {
     let Some(of) = context::of(ty).filter(|_| scope.machine.is_some()) else {
         return;
     };
-    if types::is_self(of) || text::of(of) == text::of(scope.this) {
+    if types::is(of, scope.this) {
         errors.at(
             of,
             format!(

@@ -196,7 +196,7 @@ impl Leaving<'_> {
             return None;
         };
         match types::type_arguments(last)[..] {
-            [state, error] if types::is_self(state) || text::of(state) == this => {
+            [state, error] if types::is(state, self.scope.this) => {
                 if self.by == By::Internal {
                     errors.at(
                         error,

@@ -74,21 +74,42 @@ impl Options {
 
     /// A name that goes over the wire.
     pub(crate) fn wire_name(&self, name: &str, errors: &mut Errors) -> Option<String> {
+        let reasons = [
+            "a wire name cannot be empty: nodes find each other's types and messages by it",
+            "it is sent with every message",
+        ];
+        self.short_name(name, "wire", reasons, errors)
+    }
+
+    /// A name by which events are stored.
+    pub(crate) fn stored_name(&self, name: &str, errors: &mut Errors) -> Option<String> {
+        let reasons = [
+            "a stored name cannot be empty: what is stored is read by it",
+            "it is stored with every event",
+        ];
+        self.short_name(name, "stored", reasons, errors)
+    }
+
+    /// A name that is not empty, and at most so long. The reasons are those for each.
+    fn short_name(
+        &self,
+        name: &str,
+        kind: &str,
+        [is_something, is_short]: [&str; 2],
+        errors: &mut Errors,
+    ) -> Option<String> {
         let literal = self.string(self.get(name)?, "a string", errors)?;
         let value = literal.value();
         if value.is_empty() {
-            errors.at(
-                literal,
-                "a wire name cannot be empty: nodes find each other's types and messages by it",
-            );
+            errors.at(literal, is_something);
             None
         } else if value.len() > WIRE_NAME_BYTES_MAX {
             let bytes = value.len();
             errors.at(
                 literal,
                 format!(
-                    "a wire name has at most {WIRE_NAME_BYTES_MAX} bytes, this one has {bytes}: \
-                     it is sent with every message, keep it short"
+                    "a {kind} name has at most {WIRE_NAME_BYTES_MAX} bytes, this one has {bytes}: \
+                     {is_short}, keep it short"
                 ),
             );
             None

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use proc_macro2::{Ident, Span};
-use syn::{Visibility, parse_quote};
+use syn::parse_quote;
 
 use crate::{
     behavior::{
@@ -72,7 +72,7 @@ fn targets(state: &State) -> impl Iterator<Item = &Target> {
         .iter()
         .flat_map(|handler| match &handler.outcome {
             Outcome::Leaves(transition) => transition.next.targets(),
-            Outcome::Reply | Outcome::Later | Outcome::Effect { .. } => &[],
+            Outcome::Reply | Outcome::Later | Outcome::Effect(_) => &[],
         });
     by_handlers.chain(by_events)
 }
@@ -108,17 +108,10 @@ fn add_state_name(behavior: &mut Behavior) {
         return;
     }
     behavior.messages.push(Message {
-        variant,
-        wire_name: NAME.to_owned(),
-        ident,
         docs: vec![parse_quote!(#[doc = " The name of the state that it is in."])],
-        deprecated: None,
-        vis: Visibility::Inherited,
-        arguments: Vec::new(),
         reply: Reply::Value(Box::new(parse_quote!(::std::string::String))),
-        timeout: None,
-        internal: false,
         is_built_in: true,
+        ..Message::bare(ident, variant, NAME.to_owned())
     });
 }
 

@@ -72,7 +72,7 @@ impl Expansion<'_> {
             let ident = &state.ident;
             let then = match &handler.outcome {
                 Outcome::Leaves(transition) => self.leaves(ident, handler, transition),
-                Outcome::Reply | Outcome::Later | Outcome::Effect { .. } => {
+                Outcome::Reply | Outcome::Later | Outcome::Effect(_) => {
                     self.stays(&quote!(#ident), &quote!(__state), handler)
                 }
             };

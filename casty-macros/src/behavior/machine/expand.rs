@@ -1,6 +1,6 @@
 //! Writes the items that only a machine has: its type, its conversions from states, its table.
 
-use proc_macro2::{Ident, Span, TokenStream, TokenTree};
+use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote};
 use syn::{Generics, ItemMod, ext::IdentExt};
 
@@ -282,7 +282,7 @@ impl Expansion<'_> {
                 let message = &handler.message.wire_name;
                 let targets = match &handler.outcome {
                     Outcome::Leaves(transition) => transition.next.targets(),
-                    Outcome::Reply | Outcome::Later | Outcome::Effect { .. } => &[],
+                    Outcome::Reply | Outcome::Later | Outcome::Effect(_) => &[],
                 };
                 let targets = targets.iter().map(Target::name);
                 let reply = docs::reply(&handler.message.reply);
@@ -360,18 +360,11 @@ impl Expansion<'_> {
 
 /// Those parameters that the tokens name.
 pub(super) fn mentioned(generics: &Generics, tokens: &TokenStream) -> Generics {
-    fn names(tokens: TokenStream, name: &str) -> bool {
-        tokens.into_iter().any(|token| match token {
-            TokenTree::Ident(ident) => ident == name,
-            TokenTree::Group(group) => names(group.stream(), name),
-            _ => false,
-        })
-    }
     let mut generics = generics.clone();
     generics.params = generics
         .params
         .into_iter()
-        .filter(|parameter| names(tokens.clone(), &states::name_of(parameter)))
+        .filter(|parameter| names::occurs(states::name_of(parameter), tokens.clone()))
         .collect();
     generics
 }

@@ -1,7 +1,8 @@
 //! Reads the annotated module: its states, and the block of each.
 
 use proc_macro2::Ident;
-use syn::{FnArg, ImplItem, Item, ItemImpl, ItemMod, spanned::Spanned};
+use quote::ToTokens;
+use syn::{FnArg, ImplItem, Item, ItemImpl, ItemMod, Type, spanned::Spanned};
 
 use super::{
     aliases::Aliases, clash, dropped, functions::Functions, groups, one_of::OneOfs, shared, states,
@@ -10,6 +11,7 @@ use crate::{
     behavior::{
         block, event, hints,
         kind::Kind,
+        lints,
         model::{Behavior, Form, Otherwise, Policy, State, Upcast},
         scope::{Machine, Scope},
         settings::Settings,
@@ -91,6 +93,7 @@ pub(in crate::behavior) fn parse(
     dropped::mark(items, &machine.actor, &settings.casty);
     let upcasts = upcasts(kind, &machine, items, errors);
     let shared_policies = blocks(kind, &machine, items, &mut found.states, errors);
+    without_missing_events(&found.states, items);
     let mut one_ofs = OneOfs::new(&machine);
     for item in items.iter() {
         one_ofs.collect(item);
@@ -145,12 +148,21 @@ fn upcasts(kind: Kind, machine: &Machine, items: &mut [Item], errors: &mut Error
         let Some(attribute) = written.first() else {
             continue;
         };
-        let read = event::upcast(scope, (&function.sig, &function.attrs), attribute, errors);
-        upcasts.extend(read.map(|upcast| Upcast {
-            of_type: None,
-            ..upcast
-        }));
+        if let Some(second) = written.get(1) {
+            errors.at(
+                second,
+                "`#[upcast]` is written twice above one function: keep one of them, \
+                 and write a second function for the other event or version",
+            );
+        } else {
+            let read = event::upcast(scope, (&function.sig, &function.attrs), attribute, errors);
+            upcasts.extend(read.map(|upcast| Upcast {
+                of_type: None,
+                ..upcast
+            }));
+        }
         fallback::strip_fields(&mut function.sig);
+        lints::of_an_event(&function.sig, &mut function.attrs);
     }
     upcasts
 }
@@ -201,6 +213,17 @@ fn blocks(
     policies
 }
 
+/// Takes the bodies from functions that make events which no state has, since casty has reported
+/// the functions of these.
+fn without_missing_events(states: &[State], items: &mut [Item]) {
+    let missing = State::missing_events(states);
+    for item in items {
+        if let Item::Impl(block) = item {
+            block::without_bodies(&mut block.items, &missing);
+        }
+    }
+}
+
 /// Requires that a state names each parameter of the machine. A parameter that the common data
 /// alone names could be written in no handler, since a handler has the parameters of its state.
 fn every_parameter_is_used(
@@ -212,21 +235,14 @@ fn every_parameter_is_used(
         return true;
     };
     let before = errors.count();
-    let of_states = found.states.iter().map(|state| crate::text::of(&state.ty));
-    let of_states: Vec<_> = of_states.collect();
-    let common = found.common.as_ref();
-    let of_common = common.map(|common| crate::text::of(&common.ty));
     for parameter in &generics.params {
         let name = states::name_of(parameter);
-        let names = |ty: &String| {
-            ty.split(|c: char| !c.is_alphanumeric() && c != '_')
-                .any(|word| word == name)
-        };
-        if of_states.iter().any(names) {
+        let names = |ty: &Type| names::occurs(&name, ty.to_token_stream());
+        if found.states.iter().any(|state| names(&state.ty)) {
             continue;
         }
-        if let Some(common) = common
-            && of_common.as_ref().is_some_and(names)
+        if let Some(common) = &found.common
+            && names(&common.ty)
         {
             errors.at(
                 parameter,
@@ -435,7 +451,7 @@ pub(super) fn contexts_of_the_machine(machine: &Machine, block: &mut ItemImpl) {
     for input in functions.flat_map(|function| &mut function.sig.inputs) {
         if let FnArg::Typed(input) = input
             && let Some(of) = context::of_mut(&mut input.ty)
-            && (types::is_self(of) || crate::text::of(&*of) == crate::text::of(&this))
+            && types::is(of, &this)
         {
             of.clone_from(&machine.actor);
         }
