@@ -161,6 +161,7 @@ fn comments_are_wrapped_at_one_width() {
         "casty",
         "casty-macros",
         "casty-cli",
+        "casty-log",
         "casty-sql",
         "tests",
         "examples",

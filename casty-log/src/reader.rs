@@ -1,0 +1,318 @@
+//! Reads what is durable, while commits go on.
+
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+use bytes::Bytes;
+
+use crate::{
+    Damage, Head, LogId, Page, ReadError, Record, Snapshot, StoredEntity,
+    disk::DiskFile,
+    error::explain,
+    files::Files,
+    format::{
+        op::{RAW_HEADER, checked_header, raw_bytes},
+        segment,
+    },
+    index::{EntityIndex, Entry, Index, ShardIndex},
+};
+
+/// What a store and its readers share.
+pub(crate) struct Shared {
+    pub(crate) index: RwLock<Index>,
+    pub(crate) files: Files,
+}
+
+impl Shared {
+    pub(crate) fn index(&self) -> RwLockReadGuard<'_, Index> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads a store. Its clones read the same one. It sees what is durable, and goes on when commits
+/// fail.
+///
+/// The functions read files, so they may block for as long as the disk needs.
+#[derive(Clone)]
+pub struct Reader(pub(crate) Arc<Shared>);
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reader").finish_non_exhaustive()
+    }
+}
+
+/// Something in a segment that is to be read.
+struct Place {
+    file: Arc<dyn DiskFile>,
+    segment: u32,
+    offset: u32,
+    log: LogId,
+    /// 0 for a snapshot.
+    position: u64,
+    entity: Arc<str>,
+    /// How many bytes of its body are wanted: all, or none.
+    body: u32,
+}
+
+impl Reader {
+    /// The number of an entity type, and how many shards it has.
+    pub fn kind(&self, name: &str) -> Option<(u32, u32)> {
+        let index = self.0.index();
+        let kinds = (0..).zip(&index.kinds);
+        let mut found = kinds.filter(|(_, kind)| *kind.name == *name);
+        found
+            .next()
+            .map(|(number, kind)| (number, kind.shards.get()))
+    }
+
+    /// What is known of a log.
+    pub fn head(&self, log: LogId) -> Head {
+        self.0.index().head(log)
+    }
+
+    /// The logs of which something is known.
+    pub fn logs(&self) -> Vec<LogId> {
+        self.0.index().logs.keys().copied().collect()
+    }
+
+    /// The latest epoch under which any log is claimed, 0 if none is.
+    pub fn latest_epoch(&self) -> u64 {
+        let index = self.0.index();
+        let epochs = index.logs.values().map(|log| log.head.epoch);
+        epochs.max().unwrap_or_default()
+    }
+
+    /// The epoch of the record at a position; `None` if there is none. That of the last record that
+    /// was trimmed is known too.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the disk fails, or the record is damaged.
+    pub fn epoch_at(&self, log: LogId, position: u64) -> Result<Option<u64>, ReadError> {
+        let place = {
+            let index = self.0.index();
+            let Some(shard) = index.logs.get(&log) else {
+                return Ok(None);
+            };
+            if position == shard.head.trimmed && position > 0 {
+                return Ok(Some(shard.head.trimmed_epoch));
+            }
+            let Some(entry) = shard.entry(position) else {
+                return Ok(None);
+            };
+            self.place(log, shard, position, entry, false)?
+        };
+        place.read().map(|record| Some(record.epoch))
+    }
+
+    /// The records of a log after a position, in order: a page of them.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the disk fails, or a record is damaged.
+    pub fn read_log(&self, log: LogId, after: u64, page: Page) -> Result<Vec<Record>, ReadError> {
+        let places = {
+            let index = self.0.index();
+            let Some(shard) = index.logs.get(&log) else {
+                return Ok(Vec::new());
+            };
+            self.page(log, shard, shard.after_position(after), page)?
+        };
+        places.iter().map(Place::read).collect()
+    }
+
+    /// The records of an entity after one of them, in order: a page of them.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the disk fails, or a record is damaged.
+    pub fn read_entity(
+        &self,
+        log: LogId,
+        entity: &str,
+        after: u64,
+        page: Page,
+    ) -> Result<Vec<Record>, ReadError> {
+        let places = {
+            let index = self.0.index();
+            let Some(shard) = index.logs.get(&log) else {
+                return Ok(Vec::new());
+            };
+            let Some(entity) = shard.entity(entity) else {
+                return Ok(Vec::new());
+            };
+            self.page(log, shard, shard.of_entity(entity, after), page)?
+        };
+        places.iter().map(Place::read).collect()
+    }
+
+    /// The latest snapshot of an entity.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the disk fails, or the snapshot is damaged.
+    pub fn snapshot(&self, log: LogId, entity: &str) -> Result<Option<Snapshot>, ReadError> {
+        let place = {
+            let index = self.0.index();
+            let Some(entity) = index.entity(log, entity) else {
+                return Ok(None);
+            };
+            match self.place_of_snapshot(log, entity, true)? {
+                Some(place) => place,
+                None => return Ok(None),
+            }
+        };
+        let read = place.read()?;
+        Ok(Some(Snapshot {
+            seq: read.seq,
+            at: read.at,
+            body: read.body,
+        }))
+    }
+
+    /// The entities of a log after one of them, in the order of their ids as bytes. An entity all
+    /// of whose records are empty, and that has no snapshot, is not among them.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the disk fails, or a record is damaged.
+    pub fn entities(
+        &self,
+        log: LogId,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<StoredEntity>, ReadError> {
+        let mut places = Vec::new();
+        {
+            let index = self.0.index();
+            let Some(shard) = index.logs.get(&log) else {
+                return Ok(Vec::new());
+            };
+            let stored = shard
+                .entities_after(after)
+                .filter(|entity| entity.is_stored());
+            for entity in stored.take(limit) {
+                let last = entity.records.back();
+                let last = last.and_then(|at| Some((*at, shard.entry(*at)?)));
+                match last {
+                    Some((position, entry)) => {
+                        places.push(self.place(log, shard, position, entry, false)?);
+                    }
+                    None => places.extend(self.place_of_snapshot(log, entity, false)?),
+                }
+            }
+        }
+        let entities = places.iter().map(|place| {
+            let Record {
+                entity, seq, at, ..
+            } = place.read()?;
+            Ok(StoredEntity { entity, seq, at })
+        });
+        entities.collect()
+    }
+
+    /// As many records as the page allows.
+    fn page(
+        &self,
+        log: LogId,
+        shard: &ShardIndex,
+        records: impl Iterator<Item = (u64, Entry)>,
+        page: Page,
+    ) -> Result<Vec<Place>, ReadError> {
+        let (mut bytes, mut places) = (0, Vec::new());
+        for (position, entry) in records.take(page.records.max(1)) {
+            bytes += entry.body as usize;
+            if bytes > page.bytes && !places.is_empty() {
+                break;
+            }
+            places.push(self.place(log, shard, position, entry, true)?);
+        }
+        Ok(places)
+    }
+
+    fn place(
+        &self,
+        log: LogId,
+        shard: &ShardIndex,
+        position: u64,
+        entry: Entry,
+        with_body: bool,
+    ) -> Result<Place, ReadError> {
+        let entity = shard.entity_of(entry);
+        Ok(Place {
+            file: self.file(entry.segment)?,
+            segment: entry.segment,
+            offset: entry.offset,
+            log,
+            position,
+            entity: entity.map(|entity| entity.name.clone()).unwrap_or_default(),
+            body: if with_body { entry.body } else { 0 },
+        })
+    }
+
+    fn place_of_snapshot(
+        &self,
+        log: LogId,
+        entity: &EntityIndex,
+        with_body: bool,
+    ) -> Result<Option<Place>, ReadError> {
+        let Some(place) = entity.snapshot else {
+            return Ok(None);
+        };
+        Ok(Some(Place {
+            file: self.file(place.segment)?,
+            segment: place.segment,
+            offset: place.offset,
+            log,
+            position: 0,
+            entity: entity.name.clone(),
+            body: if with_body { place.body } else { 0 },
+        }))
+    }
+
+    /// While the index is locked, no segment that it names goes away.
+    fn file(&self, segment: u32) -> Result<Arc<dyn DiskFile>, ReadError> {
+        let file = self.0.files.get(segment);
+        file.map_err(|error| {
+            let name = segment::name(segment);
+            ReadError::Io(format!("opening {name}: {}", explain(&error)))
+        })
+    }
+}
+
+impl Place {
+    fn read(&self) -> Result<Record, ReadError> {
+        let mut bytes = vec![0; raw_bytes(self.entity.len(), self.body as usize)];
+        let read = self.file.read_at(&mut bytes, self.offset.into());
+        let read = read.map_err(|error| {
+            let name = segment::name(self.segment);
+            ReadError::Io(format!("reading {name}: {}", explain(&error)))
+        })?;
+        let damaged = |what: &str| {
+            ReadError::Damaged(Damage {
+                file: segment::name(self.segment),
+                offset: self.offset.into(),
+                what: what.to_owned(),
+            })
+        };
+        bytes.truncate(read);
+        let header = checked_header(&bytes).ok_or_else(|| damaged("this is no record"))?;
+        let raw = header.raw;
+        if raw.log != self.log || raw.position != self.position || *raw.entity != *self.entity {
+            return Err(damaged("this is another record"));
+        }
+        let record = Record {
+            position: raw.position,
+            epoch: raw.epoch,
+            entity: self.entity.clone(),
+            seq: raw.seq,
+            at: raw.at,
+            body: Bytes::new(),
+        };
+        if self.body == 0 {
+            return Ok(record);
+        }
+        let body_sum = header.body_sum;
+        let has_body = header.body_bytes == self.body;
+        let body = Bytes::from(bytes).split_off((RAW_HEADER + self.entity.len()).min(read));
+        if !has_body || body.len() != self.body as usize || crc32c::crc32c(&body) != body_sum {
+            return Err(damaged("the body of this record has changed"));
+        }
+        Ok(Record { body, ..record })
+    }
+}

@@ -1,0 +1,307 @@
+//! What changes become of a commit: the operations, and an answer for each change.
+
+use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc};
+
+use crate::{
+    Change, CommitError, Done, Head, LogId, Reader, Record, Snapshot,
+    format::op::{Op, Raw},
+    index::{Index, Kind},
+};
+
+/// The most bytes of one change.
+const BYTES_MAX: usize = 1 << 30;
+
+/// A commit that is being made. Nothing of it can be read before it is durable.
+pub(crate) struct Stage<'a> {
+    index: &'a Index,
+    reader: &'a Reader,
+    logs: BTreeMap<LogId, Staged>,
+    kinds: Vec<Kind>,
+    /// The records of this commit.
+    appended: Vec<(LogId, &'a [Record])>,
+    pub(crate) ops: Vec<u8>,
+}
+
+/// What is known of a log once the changes so far are made.
+struct Staged {
+    head: Head,
+    /// Records or snapshots of it were removed.
+    is_cut: bool,
+    /// The numbers of snapshots that changed.
+    snapshots: BTreeMap<Arc<str>, Option<u64>>,
+}
+
+/// Refuses what no commit can hold.
+pub(crate) fn check(change: &Change) -> Result<(), CommitError> {
+    let text = |text: &str| u16::try_from(text.len()).is_ok();
+    let (texts, bytes) = match change {
+        Change::Kind { name, .. } => (text(name), 0),
+        Change::Claim { owner, .. } => (text(owner), 0),
+        Change::Append { records, .. } => {
+            let mut bytes = records.iter().map(|record| record.body.len());
+            let texts = records.iter().all(|record| text(&record.entity));
+            (
+                texts,
+                bytes.try_fold(0, usize::checked_add).unwrap_or(usize::MAX),
+            )
+        }
+        Change::Save {
+            entity, snapshot, ..
+        } => (text(entity), snapshot.body.len()),
+        Change::Forget { entity, .. } => (text(entity), 0),
+        Change::Cut { .. } | Change::Trim { .. } => (true, 0),
+    };
+    let reason = match (texts, bytes) {
+        (false, _) => "a name is longer than 65,535 bytes".to_owned(),
+        (true, bytes) if bytes > BYTES_MAX => {
+            format!("{bytes} bytes at once are more than {BYTES_MAX}")
+        }
+        _ => return Ok(()),
+    };
+    Err(CommitError::NotWritten { reason })
+}
+
+impl<'a> Stage<'a> {
+    pub(crate) fn new(index: &'a Index, reader: &'a Reader, ops: Vec<u8>) -> Self {
+        Self {
+            index,
+            reader,
+            logs: BTreeMap::new(),
+            kinds: Vec::new(),
+            appended: Vec::new(),
+            ops,
+        }
+    }
+
+    fn log(&mut self, log: LogId) -> &mut Staged {
+        self.logs.entry(log).or_insert_with(|| Staged {
+            head: self.index.head(log),
+            is_cut: false,
+            snapshots: BTreeMap::new(),
+        })
+    }
+
+    /// The log, if it is claimed under this epoch. Epoch 0 is no claim.
+    fn claimed(&mut self, log: LogId, epoch: u64) -> Option<&mut Staged> {
+        let staged = self.log(log);
+        (epoch > 0 && staged.head.epoch == epoch).then_some(staged)
+    }
+
+    pub(crate) fn change(&mut self, change: &'a Change) -> Result<Done, CommitError> {
+        check(change)?;
+        Ok(match change {
+            Change::Kind { name, shards } => self.kind(name, *shards),
+            Change::Claim { log, epoch, owner } => self.claim(*log, *epoch, owner),
+            Change::Append {
+                log,
+                epoch,
+                records,
+            } => self.append(*log, *epoch, records),
+            Change::Cut { log, epoch, after } => self.cut(*log, *epoch, *after),
+            Change::Trim {
+                log,
+                epoch,
+                through,
+            } => self.trim(*log, *epoch, *through)?,
+            Change::Save {
+                log,
+                epoch,
+                entity,
+                snapshot,
+            } => self.save(*log, *epoch, entity, snapshot),
+            Change::Forget {
+                log,
+                epoch,
+                entity,
+                through,
+                snapshot,
+            } => self.forget(*log, *epoch, entity, *through, *snapshot),
+        })
+    }
+
+    fn kind(&mut self, name: &Arc<str>, shards: NonZeroU32) -> Done {
+        let known = self.index.kinds.iter().chain(&self.kinds);
+        if let Some((number, kind)) = (0..).zip(known).find(|(_, kind)| kind.name == *name) {
+            return if kind.shards == shards {
+                Done::Kind(number)
+            } else {
+                Done::OtherShards(kind.shards)
+            };
+        }
+        let count = self.index.kinds.len() + self.kinds.len();
+        let number = u32::try_from(count).unwrap_or(u32::MAX);
+        self.kinds.push(Kind {
+            name: name.clone(),
+            shards,
+        });
+        let shards = shards.get();
+        let op = Op::Kind {
+            number,
+            shards,
+            name,
+        };
+        op.put(&mut self.ops);
+        Done::Kind(number)
+    }
+
+    fn claim(&mut self, log: LogId, epoch: u64, owner: &Arc<str>) -> Done {
+        let head = &mut self.log(log).head;
+        if head.epoch == epoch && head.owner == *owner {
+            return Done::Claimed {
+                head: head.position,
+            };
+        }
+        if head.epoch >= epoch {
+            return Done::Fenced {
+                epoch: head.epoch,
+                owner: head.owner.clone(),
+            };
+        }
+        head.epoch = epoch;
+        head.owner = owner.clone();
+        let done = Done::Claimed {
+            head: head.position,
+        };
+        Op::Claim { log, epoch, owner }.put(&mut self.ops);
+        done
+    }
+
+    fn append(&mut self, log: LogId, epoch: u64, records: &'a [Record]) -> Done {
+        let Some(staged) = self.claimed(log, epoch) else {
+            return Done::Refused;
+        };
+        let first = staged.head.position + 1;
+        let follow = (first..).zip(records);
+        if records.is_empty() || follow.clone().any(|(at, record)| record.position != at) {
+            return Done::Refused;
+        }
+        staged.head.position += records.len() as u64;
+        self.appended.push((log, records));
+        for record in records {
+            let raw = Raw {
+                log,
+                position: record.position,
+                epoch: record.epoch,
+                seq: record.seq,
+                at: record.at,
+                entity: &record.entity,
+                body: &record.body,
+            };
+            Op::Record(raw).put(&mut self.ops);
+        }
+        Done::Written
+    }
+
+    /// Whether this commit appends a record of an entity.
+    fn appends(&self, log: LogId, entity: &str) -> bool {
+        let of_log = self
+            .appended
+            .iter()
+            .filter(|(appended, _)| *appended == log);
+        let mut records = of_log.flat_map(|(_, records)| *records);
+        records.any(|record| *record.entity == *entity)
+    }
+
+    fn cut(&mut self, log: LogId, epoch: u64, after: u64) -> Done {
+        let Some(staged) = self.claimed(log, epoch) else {
+            return Done::Refused;
+        };
+        if after < staged.head.trimmed {
+            return Done::Refused;
+        }
+        if after < staged.head.position {
+            staged.head.position = after;
+            staged.is_cut = true;
+            Op::Cut { log, after }.put(&mut self.ops);
+        }
+        Done::Written
+    }
+
+    fn trim(&mut self, log: LogId, epoch: u64, through: u64) -> Result<Done, CommitError> {
+        let durable = self.index.head(log).position;
+        let reader = self.reader;
+        let Some(staged) = self.claimed(log, epoch) else {
+            return Ok(Done::Refused);
+        };
+        if staged.is_cut || through > durable {
+            return Ok(Done::Refused);
+        }
+        if through <= staged.head.trimmed {
+            return Ok(Done::Written);
+        }
+        let record = reader.epoch_at(log, through);
+        let record = record.map_err(|error| CommitError::NotWritten {
+            reason: error.to_string(),
+        })?;
+        let Some(of_record) = record else {
+            return Ok(Done::Refused);
+        };
+        staged.head.trimmed = through;
+        staged.head.trimmed_epoch = of_record;
+        staged.is_cut = true;
+        let op = Op::Trim {
+            log,
+            through,
+            epoch: of_record,
+        };
+        op.put(&mut self.ops);
+        Ok(Done::Written)
+    }
+
+    fn save(&mut self, log: LogId, epoch: u64, entity: &Arc<str>, snapshot: &Snapshot) -> Done {
+        let known = self.index.entity(log, entity);
+        let has_records = known.is_some_and(|known| !known.records.is_empty());
+        let has_records = has_records || self.appends(log, entity);
+        let stored = known.and_then(|known| Some(known.snapshot?.seq));
+        let Some(staged) = self.claimed(log, epoch) else {
+            return Done::Refused;
+        };
+        let stored = staged.snapshots.get(entity).copied().unwrap_or(stored);
+        if staged.is_cut || !has_records || stored.is_some_and(|stored| stored >= snapshot.seq) {
+            return Done::Refused;
+        }
+        staged.snapshots.insert(entity.clone(), Some(snapshot.seq));
+        let raw = Raw {
+            log,
+            position: 0,
+            epoch: 0,
+            seq: snapshot.seq,
+            at: snapshot.at,
+            entity,
+            body: &snapshot.body,
+        };
+        Op::Snapshot(raw).put(&mut self.ops);
+        Done::Written
+    }
+
+    fn forget(
+        &mut self,
+        log: LogId,
+        epoch: u64,
+        entity: &Arc<str>,
+        through: u64,
+        snapshot: bool,
+    ) -> Done {
+        let known = self.index.entity(log, entity);
+        let stored = known.and_then(|known| Some(known.snapshot?.seq));
+        let is_known = known.is_some() || self.appends(log, entity);
+        let Some(staged) = self.claimed(log, epoch) else {
+            return Done::Refused;
+        };
+        if !is_known {
+            return Done::Refused;
+        }
+        let stored = staged.snapshots.get(entity).copied().unwrap_or(stored);
+        if snapshot && stored.is_some_and(|stored| stored <= through) {
+            staged.snapshots.insert(entity.clone(), None);
+        }
+        let op = Op::Forget {
+            log,
+            entity,
+            through,
+            snapshot,
+        };
+        op.put(&mut self.ops);
+        Done::Written
+    }
+}

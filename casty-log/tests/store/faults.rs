@@ -1,0 +1,236 @@
+//! Disks that fail, are full, or may not be written.
+
+use std::sync::Arc;
+
+use casty_log::{
+    Change, CommitError, Log, OpenError, Options, Page, Record, Snapshot, Store,
+    disk::{Disk, Fault, Folder, SimDisk},
+};
+
+use crate::workload::{claim, kind, log, small};
+
+pub(crate) fn record(position: u64, bytes: usize) -> Record {
+    Record {
+        position,
+        epoch: 1,
+        entity: "ada".into(),
+        seq: position,
+        at: position,
+        body: vec![7; bytes].into(),
+    }
+}
+
+pub(crate) fn append(position: u64, bytes: usize) -> Change {
+    Change::Append {
+        log: log(0),
+        epoch: 1,
+        records: vec![record(position, bytes)],
+    }
+}
+
+fn started(disk: &SimDisk) -> Store {
+    let (mut store, _) = Store::open(Arc::new(disk.clone()), small()).expect("opened");
+    store.commit(&[kind(), claim(log(0), 1)]).expect("a claim");
+    store
+}
+
+#[test]
+fn a_store_is_dead_after_an_error_and_reads_go_on() {
+    for is_sync in [false, true] {
+        let disk = SimDisk::new(3);
+        let mut store = started(&disk);
+        store.commit(&[append(1, 100)]).expect("written");
+        let fail = |fault| match is_sync {
+            true => disk.fail_syncs(fault),
+            false => disk.fail_writes(fault),
+        };
+        fail(Some(Fault::Io));
+        let failed = store.commit(&[append(2, 100)]);
+        assert!(
+            matches!(failed, Err(CommitError::Unknown { .. })),
+            "{failed:?}"
+        );
+        fail(None);
+        let again = store.commit(&[append(2, 100)]).expect_err("it is dead");
+        let CommitError::NotWritten { reason } = &again else {
+            panic!("{again:?}");
+        };
+        assert!(reason.contains("opened again: the disk failed"), "{reason}");
+        let read = store.reader().read_log(log(0), 0, Page::default());
+        assert_eq!(read, Ok(vec![record(1, 100)]));
+        store.reopen().expect("opened again");
+        let head = store.reader().head(log(0)).position;
+        assert!((1..=2).contains(&head));
+        store.commit(&[append(head + 1, 100)]).expect("it works");
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_what_adds_and_takes_what_makes_room() {
+    let disk = SimDisk::new(5);
+    let mut store = started(&disk);
+    while store.make_spare().expect("room") {}
+    disk.set_room(0);
+    let mut head = 0;
+    let refused = loop {
+        // The thread that makes spares would meet the full disk as well.
+        let _ = store.make_spare();
+        match store.commit(&[append(head + 1, 1000)]) {
+            Ok(_) => head += 1,
+            Err(error) => break error,
+        }
+    };
+    let CommitError::NotWritten { reason } = &refused else {
+        panic!("{refused:?}");
+    };
+    assert!(
+        reason.contains("the disk is full: make room, and it is used again"),
+        "{reason}"
+    );
+    assert_eq!(store.is_dead(), None);
+    assert!(head >= 14, "{head} records in two segments");
+    // What is trimmed makes room without another byte of the disk.
+    let trim = Change::Trim {
+        log: log(0),
+        epoch: 1,
+        through: head - 2,
+    };
+    store.commit(&[trim]).expect("there is a reserve");
+    while store.maintain().expect("maintained") {}
+    for position in head + 1..head + 8 {
+        store
+            .commit(&[append(position, 1000)])
+            .expect("an old segment");
+    }
+    let read = store.reader().read_log(log(0), 0, Page::default());
+    let positions: Vec<_> = read
+        .expect("readable")
+        .iter()
+        .map(|it| it.position)
+        .collect();
+    assert_eq!(positions, (head - 1..head + 8).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_read_only_disk_is_named() {
+    let disk = SimDisk::new(5);
+    drop(started(&disk));
+    disk.fail_writes(Some(Fault::ReadOnly));
+    let refused = Store::open(Arc::new(disk), small()).expect_err("refused");
+    assert!(refused.to_string().contains("read-only"), "{refused}");
+}
+
+#[test]
+fn two_stores_on_one_directory_are_refused() {
+    let disk = SimDisk::new(5);
+    let store = started(&disk);
+    let refused = Store::open(Arc::new(disk.clone()), small()).expect_err("refused");
+    assert!(matches!(refused, OpenError::Locked { .. }), "{refused:?}");
+    drop(store);
+    assert!(Store::open(Arc::new(disk), small()).is_ok());
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("data/of/node");
+    let (store, _) = Store::open(Arc::new(Folder::new(&path)), small()).expect("opened");
+    let refused = Store::open(Arc::new(Folder::new(&path)), small()).expect_err("refused");
+    assert!(
+        refused.to_string().contains("in use by another process"),
+        "{refused}"
+    );
+    store.close().expect("closed");
+    assert!(Store::open(Arc::new(Folder::new(&path)), small()).is_ok());
+}
+
+#[test]
+fn what_is_too_long_is_refused_and_harms_nothing() {
+    let mut store = started(&SimDisk::new(5));
+    let save = Change::Save {
+        log: log(0),
+        epoch: 1,
+        entity: "x".repeat(70_000).into(),
+        snapshot: Snapshot {
+            seq: 1,
+            at: 0,
+            body: bytes::Bytes::new(),
+        },
+    };
+    let refused = store.commit(&[append(1, 10), save]).expect_err("refused");
+    assert!(matches!(refused, CommitError::NotWritten { .. }));
+    assert_eq!(store.reader().head(log(0)).position, 0);
+    store.commit(&[append(1, 10)]).expect("written");
+}
+
+#[tokio::test]
+async fn a_log_whose_disk_failed_goes_on_by_itself() {
+    let disk = SimDisk::new(9);
+    let (opened, _) = Log::open(Arc::new(disk.clone()), Options::default()).expect("opened");
+    let log_id = log(0);
+    opened
+        .commit(vec![kind(), claim(log_id, 1)])
+        .await
+        .expect("claimed");
+    disk.fail_syncs(Some(Fault::Io));
+    let failed = opened.commit(vec![append(1, 10)]).await;
+    assert!(
+        matches!(failed, Err(CommitError::Unknown { .. })),
+        "{failed:?}"
+    );
+    let reason = opened.is_dead().expect("a reason");
+    assert!(reason.contains("the disk failed"), "{reason}");
+    disk.fail_syncs(None);
+    while opened.commit(vec![claim(log_id, 1)]).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(opened.is_dead(), None);
+    let head = opened.reader().head(log_id).position;
+    opened
+        .commit(vec![append(head + 1, 10)])
+        .await
+        .expect("it works");
+    let read = opened.reader().read_log(log_id, head, Page::default());
+    assert_eq!(read, Ok(vec![record(head + 1, 10)]));
+    opened.close().expect("closed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commits_of_many_callers_are_written_together_and_each_gets_its_own_answer() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let disk: Arc<dyn Disk> = Arc::new(Folder::new(folder.path()));
+    let (opened, found) = Log::open(disk.clone(), Options::default()).expect("opened");
+    assert!(found.is_new && !found.unclean);
+    let opened = Arc::new(opened);
+    opened.commit(vec![kind()]).await.expect("made");
+    let callers = (0..3).map(|shard| {
+        let opened = opened.clone();
+        tokio::spawn(async move {
+            let log = log(shard);
+            opened.commit(vec![claim(log, 1)]).await.expect("claimed");
+            for position in 1..=200 {
+                let mut record = record(position, 20);
+                record.entity = format!("entity-{shard}").into();
+                let append = Change::Append {
+                    log,
+                    epoch: 1,
+                    records: vec![record],
+                };
+                let late = Change::Cut {
+                    log,
+                    epoch: 9,
+                    after: 0,
+                };
+                let done = opened.commit(vec![append, late]).await.expect("written");
+                assert_eq!(done, [casty_log::Done::Written, casty_log::Done::Refused]);
+            }
+        })
+    });
+    for caller in callers.collect::<Vec<_>>() {
+        caller.await.expect("a caller");
+    }
+    let closed = Arc::into_inner(opened).expect("alone").close();
+    closed.expect("closed");
+    let (opened, found) = Log::open(disk, Options::default()).expect("opened again");
+    assert!(!found.unclean && !found.is_new);
+    for shard in 0..3 {
+        assert_eq!(opened.reader().head(log(shard)).position, 200);
+    }
+}
