@@ -1,46 +1,38 @@
-//! The same batches by hand, as short as the database allows.
+//! The same batches by hand, as short as the database allows: the same logs, entities and bytes, in
+//! tables of the same form, which hold what the store held before.
 
 use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    collections::VecDeque,
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
-use rusqlite::params;
+use casty::persistence::{Append, Journal as _, Memory};
+use rusqlite::{TransactionBehavior, params};
 use sqlx::{Connection as _, PgConnection};
 use tokio::time::Instant;
 
 use super::{AnyError, recorded::Batches};
 
-/// Records of one log.
-struct Part {
-    shard: u32,
-    /// The position of the first one.
-    first: u64,
-    count: u64,
-}
+/// The statements of SQLite.
+const HEAD: &str = "UPDATE shard SET head = ?2 WHERE shard = ?1";
+const INSERT: &str = "INSERT INTO record VALUES (1, ?1, ?2, 1, ?3, ?4, ?5, ?6)";
 
-/// The batches with positions.
-fn parts(batches: &Batches) -> Vec<Vec<Part>> {
-    let mut heads = BTreeMap::<u32, u64>::new();
-    let mut part = |&(shard, count): &(u32, u64)| {
-        let head = heads.entry(shard).or_default();
-        let first = *head + 1;
-        *head += count;
-        Part {
-            shard,
-            first,
-            count,
+/// As a store in memory has it.
+pub(crate) async fn memory(batches: &Batches) -> Result<Duration, AnyError> {
+    let memory = Memory::new();
+    for batch in batches.warm() {
+        for Append { log, epoch, .. } in batch {
+            memory.claim(log, *epoch, "bare").await?;
         }
-    };
-    let shapes = batches.shapes.iter();
-    shapes
-        .map(|shape| shape.iter().map(&mut part).collect())
-        .collect()
-}
-
-fn entity(position: u64) -> String {
-    format!("meter {}", position % 1_000)
+        memory.append(batch.clone()).await?;
+    }
+    let measured = batches.measured().to_vec();
+    let start = Instant::now();
+    for batch in measured {
+        memory.append(batch).await?;
+    }
+    Ok(start.elapsed())
 }
 
 /// With rusqlite, which links the same SQLite: a prepared statement for each record and each head.
@@ -61,28 +53,38 @@ pub(crate) fn sqlite(batches: &Batches) -> Result<Duration, AnyError> {
     for shard in 0..64 {
         connection.execute("INSERT INTO shard VALUES (?1, 0)", params![shard])?;
     }
-    let (parts, body) = (parts(batches), vec![7_u8; batches.body()]);
+    for batch in batches.warm() {
+        write(&mut connection, batch)?;
+    }
     let start = Instant::now();
-    for batch in &parts {
-        let immediate = rusqlite::TransactionBehavior::Immediate;
-        let transaction = connection.transaction_with_behavior(immediate)?;
-        {
-            let mut head =
-                transaction.prepare_cached("UPDATE shard SET head = ?2 WHERE shard = ?1")?;
-            let insert = "INSERT INTO record VALUES (1, ?1, ?2, 1, ?3, ?2, 1700000000000, ?4)";
-            let mut insert = transaction.prepare_cached(insert)?;
-            for part in batch {
-                let last = part.first + part.count - 1;
-                head.execute(params![part.shard, last.cast_signed()])?;
-                for position in part.first..=last {
-                    let entity = entity(position);
-                    insert.execute(params![part.shard, position.cast_signed(), entity, body])?;
-                }
-            }
-        }
-        transaction.commit()?;
+    for batch in batches.measured() {
+        write(&mut connection, batch)?;
     }
     Ok(start.elapsed())
+}
+
+fn write(connection: &mut rusqlite::Connection, batch: &[Append]) -> Result<(), AnyError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    {
+        let mut head = transaction.prepare_cached(HEAD)?;
+        let mut insert = transaction.prepare_cached(INSERT)?;
+        for Append { log, records, .. } in batch {
+            let last = records.last().map_or(0, |record| record.position);
+            head.execute(params![log.shard, last.cast_signed()])?;
+            for record in records {
+                insert.execute(params![
+                    log.shard,
+                    record.position.cast_signed(),
+                    record.entity.as_str(),
+                    record.seq.cast_signed(),
+                    record.at.cast_signed(),
+                    &*record.body
+                ])?;
+            }
+        }
+    }
+    transaction.commit()?;
+    Ok(())
 }
 
 /// Each batch is one statement, by as many connections as casty had commits at once.
@@ -94,24 +96,30 @@ pub(crate) async fn postgres(url: &str, batches: &Batches) -> Result<Duration, A
         body bytea NOT NULL, PRIMARY KEY (kind, shard, position));
         CREATE UNIQUE INDEX bare_entity ON bare (kind, shard, entity, seq)";
     sqlx::raw_sql(tables).execute(&mut connection).await?;
-    let mut parts = parts(batches);
-    parts.reverse();
-    let parts = Arc::new(Mutex::new(parts));
-    let body = vec![7_u8; batches.body()];
+    for batch in batches.warm() {
+        insert(&mut connection, batch).await?;
+    }
     let mut connections = vec![connection];
     while connections.len() < batches.lanes {
-        connections.push(PgConnection::connect(url).await?);
+        let mut connection = PgConnection::connect(url).await?;
+        // Prepares the statement.
+        insert(&mut connection, &[]).await?;
+        connections.push(connection);
     }
+    let left = Mutex::new(batches.measured().iter().collect::<VecDeque<_>>());
     let start = Instant::now();
     let loops = connections.into_iter().map(|mut connection| {
-        let (parts, body) = (parts.clone(), body.clone());
+        let left = &left;
         async move {
             loop {
-                let next = parts.lock().unwrap_or_else(PoisonError::into_inner).pop();
+                let next = left
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .pop_front();
                 let Some(batch) = next else {
                     return Ok::<(), AnyError>(());
                 };
-                insert(&mut connection, &batch, &body).await?;
+                insert(&mut connection, batch).await?;
             }
         }
     });
@@ -119,30 +127,30 @@ pub(crate) async fn postgres(url: &str, batches: &Batches) -> Result<Duration, A
     Ok(start.elapsed())
 }
 
-async fn insert(
-    connection: &mut PgConnection,
-    batch: &[Part],
-    body: &[u8],
-) -> Result<(), AnyError> {
+async fn insert(connection: &mut PgConnection, batch: &[Append]) -> Result<(), AnyError> {
     let (mut shards, mut positions, mut entities) = (Vec::new(), Vec::new(), Vec::new());
-    let mut bodies = Vec::new();
-    for part in batch {
-        for position in part.first..part.first + part.count {
-            shards.push(part.shard.cast_signed());
-            positions.push(position.cast_signed());
-            entities.push(entity(position));
-            bodies.push(body.to_vec());
+    let (mut seqs, mut times, mut bodies) = (Vec::new(), Vec::new(), Vec::new());
+    for Append { log, records, .. } in batch {
+        for record in records {
+            shards.push(log.shard.cast_signed());
+            positions.push(record.position.cast_signed());
+            entities.push(record.entity.as_str());
+            seqs.push(record.seq.cast_signed());
+            times.push(record.at.cast_signed());
+            bodies.push(&*record.body);
         }
     }
     sqlx::query(
         "INSERT INTO bare (kind, shard, position, epoch, seq, at, entity, body)
-         SELECT 1, shard, position, 1, position, 1700000000000, entity, body
-         FROM unnest($1::int4[], $2::int8[], $3::text[], $4::bytea[])
-              AS record (shard, position, entity, body)",
+         SELECT 1, shard, position, 1, seq, at, entity, body
+         FROM unnest($1::int4[], $2::int8[], $3::text[], $4::int8[], $5::int8[], $6::bytea[])
+              AS record (shard, position, entity, seq, at, body)",
     )
     .bind(shards)
     .bind(positions)
     .bind(entities)
+    .bind(seqs)
+    .bind(times)
     .bind(bodies)
     .execute(connection)
     .await?;

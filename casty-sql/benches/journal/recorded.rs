@@ -1,4 +1,4 @@
-//! What reaches the store, as the shapes of its commits.
+//! What reaches the store, commit by commit.
 
 use std::{
     num::NonZeroU32,
@@ -14,33 +14,31 @@ use casty::{
 };
 use futures_util::future::BoxFuture;
 
-/// For each commit its logs, each with its number of records.
-#[derive(Clone, Debug, Default)]
+/// The commits of one store, in order.
+#[derive(Default)]
 pub(crate) struct Batches {
-    pub(crate) shapes: Vec<Vec<(u32, u64)>>,
-    bytes: u64,
+    all: Vec<Vec<Append>>,
+    /// How many of them are not measured.
+    warm: usize,
     running: usize,
     /// How many commits ran at once, at most.
     pub(crate) lanes: usize,
-    is_on: bool,
 }
 
 impl Batches {
-    pub(crate) fn commits(&self) -> u64 {
-        self.shapes.len() as u64
+    /// What the store held before.
+    pub(crate) fn warm(&self) -> &[Vec<Append>] {
+        self.all.get(..self.warm).unwrap_or_default()
     }
 
+    pub(crate) fn measured(&self) -> &[Vec<Append>] {
+        self.all.get(self.warm..).unwrap_or_default()
+    }
+
+    /// How many records were measured.
     pub(crate) fn records(&self) -> u64 {
-        self.shapes
-            .iter()
-            .flatten()
-            .map(|(_, records)| records)
-            .sum()
-    }
-
-    /// The bytes of a body.
-    pub(crate) fn body(&self) -> usize {
-        usize::try_from(self.bytes / self.records().max(1)).unwrap_or_default()
+        let parts = self.measured().iter().flatten();
+        parts.map(|part| part.records.len() as u64).sum()
     }
 }
 
@@ -52,12 +50,9 @@ impl Recording {
         look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// What follows is measured.
     pub(crate) fn begin(&self) {
-        self.with(|batches| batches.is_on = true);
-    }
-
-    pub(crate) fn end(&self) {
-        self.with(|batches| batches.is_on = false);
+        self.with(|batches| (batches.warm, batches.lanes) = (batches.all.len(), 0));
     }
 
     pub(crate) fn take(&self) -> Batches {
@@ -65,16 +60,10 @@ impl Recording {
     }
 
     fn begins(&self, batch: &[Append]) {
+        // The bodies are not copied.
+        let batch = batch.to_vec();
         self.with(|batches| {
-            if !batches.is_on {
-                return;
-            }
-            let shape = batch
-                .iter()
-                .map(|part| (part.log.shard, part.records.len() as u64));
-            batches.shapes.push(shape.collect());
-            let records = batch.iter().flat_map(|part| &part.records);
-            batches.bytes += records.map(|record| record.body.len() as u64).sum::<u64>();
+            batches.all.push(batch);
             batches.running += 1;
             batches.lanes = batches.lanes.max(batches.running);
         });
@@ -85,17 +74,25 @@ impl Recording {
     }
 }
 
-/// A store whose commits are recorded.
+/// A store whose commits may be recorded.
 pub(crate) struct Recorded {
     journal: Box<dyn Journal>,
-    recording: Recording,
+    recording: Option<Recording>,
+}
+
+/// A store whose commits are not recorded.
+pub(crate) fn unrecorded(journal: Box<dyn Journal>) -> Recorded {
+    Recorded {
+        journal,
+        recording: None,
+    }
 }
 
 pub(crate) fn recorded(journal: Box<dyn Journal>) -> (Recorded, Recording) {
     let recording = Recording::default();
     let recorded = Recorded {
         journal,
-        recording: recording.clone(),
+        recording: Some(recording.clone()),
     };
     (recorded, recording)
 }
@@ -130,11 +127,14 @@ impl Journal for Recorded {
     }
 
     fn append(&self, batch: Vec<Append>) -> BoxFuture<'_, Result<Vec<Appended>, AppendError>> {
-        self.recording.begins(&batch);
+        let Some(recording) = &self.recording else {
+            return self.journal.append(batch);
+        };
+        recording.begins(&batch);
         let append = self.journal.append(batch);
         Box::pin(async {
             let appended = append.await;
-            self.recording.ends();
+            recording.ends();
             appended
         })
     }
