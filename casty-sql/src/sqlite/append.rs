@@ -11,14 +11,17 @@ use casty::{
     persistence::{Appended, Record},
 };
 use sqlx::{
-    AssertSqlSafe, Error, Row, Sqlite, SqliteConnection, query::Query, sqlite::SqliteArguments,
+    AssertSqlSafe, Error, Row, Sqlite, SqliteConnection,
+    error::{DatabaseError, ErrorKind},
+    query::Query,
+    sqlite::SqliteArguments,
 };
 
 use super::{
     LogKey,
     run::{Unfinished, run},
 };
-use crate::values::{ends, epoch_to_sql, number_to_sql};
+use crate::values::{ends, epoch_to_sql, limit_to_sql, number_to_sql};
 
 /// A part of a batch.
 pub(super) struct Part {
@@ -47,87 +50,120 @@ fn before(failed: impl Into<Error>) -> Failed {
     Failed::Before(failed.into())
 }
 
-/// The driver for SQLite, and only this one, runs several statements at once, and answers each.
-/// That saves most of the time of a small batch, since each call is a change of threads and back.
-///
-/// Advances the heads of all logs whose claim and head are as the batch expects. The rest of the
-/// transaction inserts the records of those that it returns.
+/// Advances the heads of all logs whose claim and head are as the batch expects.
 const HEADS: &str = "\
-BEGIN IMMEDIATE;
-UPDATE casty_shard SET head = part.last
+UPDATE OR ROLLBACK casty_shard SET head = part.last
 FROM (SELECT value ->> 0 AS kind, value ->> 1 AS shard, value ->> 2 AS epoch,
-             value ->> 3 AS before, value ->> 4 AS last FROM json_each(?1)) AS part
+             value ->> 3 AS before, value ->> 4 AS last FROM json_each(?)) AS part
 WHERE casty_shard.kind = part.kind AND casty_shard.shard = part.shard
-  AND casty_shard.epoch = part.epoch AND casty_shard.head = part.before
-RETURNING kind, shard, head";
+  AND casty_shard.epoch = part.epoch AND casty_shard.head = part.before";
+
+/// Fails, since each record has a kind, unless so many heads were advanced.
+const CHECK: &str = "INSERT INTO casty_record (kind) SELECT NULL WHERE changes() <> ?";
+
+/// How many statements begin a transaction and check its heads.
+const BEFORE: usize = 3;
 
 /// How many records one statement inserts. Few sizes, so that all statements stay prepared.
 const SIZES: [usize; 8] = [128, 64, 32, 16, 8, 4, 2, 1];
 
-/// For each size the statement, and the statement with the end of the transaction.
-static INSERTS: LazyLock<Vec<[Arc<str>; 2]>> = LazyLock::new(|| {
-    let insert = |size: usize| {
-        let mut text = "INSERT INTO casty_record \
-                        (kind, shard, position, epoch, entity, seq, at, body) VALUES "
+/// The statements that insert so many records.
+///
+/// The driver for SQLite, and only this one, runs several statements at once, and answers each.
+/// That saves most of the time of a small batch, since each call is a change of threads and back.
+///
+/// An error of a statement with several rows takes back the statement, unless it says ROLLBACK. For
+/// that SQLite would copy each page before it changes it, and no error leaves anything to keep.
+struct Inserts {
+    size: usize,
+    /// The whole transaction.
+    whole: Arc<str>,
+    /// With its beginning.
+    first: Arc<str>,
+    middle: Arc<str>,
+    /// With its end.
+    last: Arc<str>,
+}
+
+static INSERTS: LazyLock<[Inserts; SIZES.len()]> = LazyLock::new(|| SIZES.map(Inserts::new));
+
+impl Inserts {
+    fn new(size: usize) -> Self {
+        let mut insert = "INSERT OR ROLLBACK INTO casty_record \
+                          (kind, shard, position, epoch, entity, seq, at, body) VALUES "
             .to_owned();
         for row in 0..size {
-            text.push_str(if row == 0 { "" } else { "," });
-            text.push_str("(?,?,?,?,?,?,?,?)");
+            insert.push_str(if row == 0 { "" } else { "," });
+            insert.push_str("(?,?,?,?,?,?,?,?)");
         }
-        text
-    };
-    let both = |&size| {
-        let plain = insert(size);
-        let last = format!("{plain};\nCOMMIT");
-        [plain.into(), last.into()]
-    };
-    SIZES.iter().map(both).collect()
-});
+        let before = format!("BEGIN IMMEDIATE;\n{HEADS};\n{CHECK};\n");
+        Self {
+            size,
+            whole: format!("{before}{insert};\nCOMMIT").into(),
+            first: format!("{before}{insert}").into(),
+            last: format!("{insert};\nCOMMIT").into(),
+            middle: insert.into(),
+        }
+    }
+}
 
-/// Appends the parts in one transaction. No log occurs in two of them.
+/// Appends the parts in one transaction, in one call of the driver where that is possible.
 pub(super) async fn append(
     connection: &mut SqliteConnection,
     parts: Vec<Part>,
 ) -> Result<Vec<Appended>, Failed> {
-    let heads = advance_heads(connection, &parts).await?;
-    let mut rows = Vec::new();
-    let appended = parts.into_iter().map(|part| {
+    let heads = Heads::of(&parts);
+    if heads.count == parts.len() && heads.count > 0 {
+        match insert(connection, &rows(&parts), Some(heads)).await {
+            Ok(()) => return Ok(vec![Appended::Written; parts.len()]),
+            Err(NotInserted::Refused) => roll_back(connection).await?,
+            Err(NotInserted::Failed(why)) => return Err(why),
+        }
+    }
+    append_some(connection, parts).await
+}
+
+async fn roll_back(connection: &mut SqliteConnection) -> Result<(), Failed> {
+    let ended = run(connection, sqlx::query("ROLLBACK"), 1).await;
+    ended.map_err(before).map(drop)
+}
+
+/// The same where parts are refused: the others are written.
+async fn append_some(
+    connection: &mut SqliteConnection,
+    parts: Vec<Part>,
+) -> Result<Vec<Appended>, Failed> {
+    let heads = advance_heads(connection, Heads::of(&parts)).await?;
+    let (mut appended, mut written) = (Vec::new(), Vec::new());
+    for part in parts {
         let LogKey { kind, shard } = part.log;
         let last = part.records.last().map(|last| number_to_sql(last.position));
-        if !last.is_some_and(|last| heads.contains(&(kind, shard, last))) {
-            return Appended::Refused;
+        if last.is_some_and(|last| heads.contains(&(kind, shard, last))) {
+            appended.push(Appended::Written);
+            written.push(part);
+        } else {
+            appended.push(Appended::Refused);
         }
-        rows.extend(part.records.into_iter().map(|record| (part.log, record)));
-        Appended::Written
-    });
-    let appended = appended.collect();
-    if rows.is_empty() {
-        run(connection, sqlx::query("ROLLBACK"), 1)
-            .await
-            .map_err(before)?;
-    } else {
-        insert(connection, rows).await?;
     }
-    Ok(appended)
+    if written.is_empty() {
+        roll_back(connection).await?;
+        return Ok(appended);
+    }
+    match insert(connection, &rows(&written), None).await {
+        Ok(()) => Ok(appended),
+        Err(NotInserted::Failed(why)) => Err(why),
+        Err(NotInserted::Refused) => Err(Failed::Before(Error::RowNotFound)),
+    }
 }
 
 /// The heads that were advanced: the log, and the new head.
 async fn advance_heads(
     connection: &mut SqliteConnection,
-    parts: &[Part],
+    heads: Heads,
 ) -> Result<BTreeSet<(i64, i64, i64)>, Failed> {
-    let mut heads = "[".to_owned();
-    for part in parts {
-        let Some((before, last)) = ends(&part.records) else {
-            continue;
-        };
-        let (LogKey { kind, shard }, epoch) = (part.log, epoch_to_sql(part.epoch));
-        let (before, last) = (number_to_sql(before), number_to_sql(last));
-        let comma = if heads.len() == 1 { "" } else { "," };
-        let _ = write!(heads, "{comma}[{kind},{shard},{epoch},{before},{last}]");
-    }
-    heads.push(']');
-    let advanced = run(connection, sqlx::query(HEADS).bind(heads), 2).await;
+    let text = format!("BEGIN IMMEDIATE;\n{HEADS} RETURNING kind, shard, head");
+    let query = sqlx::query(AssertSqlSafe(text)).bind(heads.json);
+    let advanced = run(connection, query, 2).await;
     let read =
         |row: &sqlx::sqlite::SqliteRow| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
     let advanced = advanced.map_err(before)?;
@@ -135,35 +171,95 @@ async fn advance_heads(
     advanced.map_err(before)
 }
 
+/// The heads that are to be advanced, and how many.
+struct Heads {
+    json: String,
+    count: usize,
+}
+
+impl Heads {
+    fn of(parts: &[Part]) -> Self {
+        let (mut json, mut count) = ("[".to_owned(), 0);
+        for part in parts {
+            let Some((before, last)) = ends(&part.records) else {
+                continue;
+            };
+            let (LogKey { kind, shard }, epoch) = (part.log, epoch_to_sql(part.epoch));
+            let (before, last) = (number_to_sql(before), number_to_sql(last));
+            let comma = if count == 0 { "" } else { "," };
+            let _ = write!(json, "{comma}[{kind},{shard},{epoch},{before},{last}]");
+            count += 1;
+        }
+        json.push(']');
+        Self { json, count }
+    }
+}
+
+type RecordRow<'a> = (LogKey, &'a Record);
+
+fn rows(parts: &[Part]) -> Vec<RecordRow<'_>> {
+    let mut rows = Vec::new();
+    for part in parts {
+        rows.extend(part.records.iter().map(|record| (part.log, record)));
+    }
+    rows
+}
+
+enum NotInserted {
+    /// Not all heads could be advanced. The transaction is open.
+    Refused,
+    Failed(Failed),
+}
+
+/// Inserts records, and ends the transaction. With `heads`, it also begins the transaction, and
+/// advances all of them.
 async fn insert(
     connection: &mut SqliteConnection,
-    rows: Vec<(LogKey, Record)>,
-) -> Result<(), Failed> {
-    let mut left = rows.len();
-    let mut rows = rows.into_iter();
-    for (&size, [plain, last]) in SIZES.iter().zip(INSERTS.iter()) {
-        while left >= size {
-            left -= size;
-            let (text, statements) = if left == 0 { (last, 2) } else { (plain, 1) };
+    mut rows: &[RecordRow<'_>],
+    mut heads: Option<Heads>,
+) -> Result<(), NotInserted> {
+    for inserts in INSERTS.iter() {
+        while let Some((some, left)) = rows.split_at_checked(inserts.size) {
+            rows = left;
+            let (text, statements) = match (heads.is_some(), rows.is_empty()) {
+                (true, true) => (&inserts.whole, BEFORE + 2),
+                (true, false) => (&inserts.first, BEFORE + 1),
+                (false, true) => (&inserts.last, 2),
+                (false, false) => (&inserts.middle, 1),
+            };
             let mut query = sqlx::query(AssertSqlSafe(text.clone()));
-            for (log, record) in rows.by_ref().take(size) {
-                query = bind(query, log, record);
+            let mut before = 0;
+            if let Some(Heads { json, count }) = heads.take() {
+                query = query.bind(json).bind(limit_to_sql(count));
+                before = BEFORE;
+            }
+            for row in some {
+                query = bind(query, *row);
             }
             let inserted = run(connection, query, statements).await;
-            inserted.map_err(|Unfinished { ended, error }| match ended {
-                0 => Failed::Before(error),
-                _ => Failed::AtCommit(error),
-            })?;
+            inserted.map_err(|unfinished| not_inserted(unfinished, before))?;
         }
     }
     Ok(())
 }
 
-fn bind(
-    query: Query<'_, Sqlite, SqliteArguments>,
-    log: LogKey,
-    record: Record,
-) -> Query<'_, Sqlite, SqliteArguments> {
+/// `before`: how many statements come before the one that inserts.
+fn not_inserted(Unfinished { ended, error }: Unfinished, before: usize) -> NotInserted {
+    let kind = error.as_database_error().map(DatabaseError::kind);
+    if ended + 1 == before && matches!(kind, Some(ErrorKind::NotNullViolation)) {
+        return NotInserted::Refused;
+    }
+    NotInserted::Failed(if ended > before {
+        Failed::AtCommit(error)
+    } else {
+        Failed::Before(error)
+    })
+}
+
+fn bind<'q>(
+    query: Query<'q, Sqlite, SqliteArguments>,
+    (log, record): RecordRow<'_>,
+) -> Query<'q, Sqlite, SqliteArguments> {
     query
         .bind(log.kind)
         .bind(log.shard)
@@ -172,5 +268,5 @@ fn bind(
         .bind(Arc::<str>::from(record.entity.as_str()))
         .bind(number_to_sql(record.seq))
         .bind(number_to_sql(record.at))
-        .bind(Vec::from(record.body))
+        .bind(record.body.to_vec())
 }
