@@ -56,7 +56,7 @@ pub(super) async fn append(
     let (mut numbers, mut of_part) = (Vec::new(), Vec::new());
     let (mut positions, mut entities, mut seqs) = (Vec::new(), Vec::new(), Vec::new());
     let (mut times, mut bodies) = (Vec::new(), Vec::new());
-    for (number, part) in (0_i32..).zip(parts) {
+    for (number, part) in (0_i32..).zip(&parts) {
         let Some((before, last)) = ends(&part.append.records) else {
             continue;
         };
@@ -67,13 +67,13 @@ pub(super) async fn append(
         claims.push(part.claim);
         heads.push(number_to_sql(before));
         lasts.push(number_to_sql(last));
-        for record in part.append.records {
+        for record in &part.append.records {
             of_part.push(number);
             positions.push(number_to_sql(record.position));
-            entities.push(text_to_sql(record.entity.as_str()).into_owned());
+            entities.push(text_to_sql(record.entity.as_str()));
             seqs.push(number_to_sql(record.seq));
             times.push(number_to_sql(record.at));
-            bodies.push(Vec::from(record.body));
+            bodies.push(&*record.body);
         }
     }
     let rows = query(&statements.append)
