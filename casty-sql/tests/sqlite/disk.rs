@@ -126,10 +126,14 @@ async fn child_on_a_read_only_disk() {
     let Some(work) = child::work() else { return };
     let folder = Path::new(&work[0]);
     drop(start(folder).await);
-    let remount = Command::new("mount")
-        .args(["-o", "remount,bind,ro", &work[0]])
-        .status();
-    assert!(remount.expect("the program mount").success());
+    let remount = || async {
+        let remount = Command::new("mount")
+            .args(["-o", "remount,bind,ro", &work[0]])
+            .status();
+        remount.expect("the program mount").success()
+    };
+    // Connections are closed by their own threads: until then the disk is busy.
+    eventually("the disk is read-only", remount, |done| *done).await;
     let error = Sqlite::open(folder.join("casty.db"))
         .await
         .expect_err("refused");
