@@ -23,7 +23,7 @@ use crate::{
     infra::panic::panic_text,
     persistence::{
         Append, AppendError, Appended, ClaimError, Journal, JournalError, Log, Record,
-        inbox::{Inbox, Input, Waiting},
+        inbox::{Inbox, Input, News, Waiting},
         progress::NotStored,
     },
     protocol::commit::{
@@ -42,6 +42,10 @@ const BOUNDS: Bounds = Bounds {
     patience: Duration::from_secs(3),
     operation: Duration::from_secs(10),
 };
+
+/// While a commit runs, records that come do not wake the committer. After this time it looks at
+/// them, so that they fail in time if the store hangs.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// What an operation of the store came to.
 enum Done {
@@ -141,7 +145,12 @@ impl Committer {
             if self.machine.is_closed() {
                 return;
             }
+            let needed = self.machine.needed();
+            self.inbox.wake_at(needed);
             let deadline = self.machine.deadline();
+            // What waits in the inbox has its own deadline, from when it is taken.
+            let look = (needed > 1).then(|| now + LOOK);
+            let deadline = deadline.into_iter().chain(look).min();
             let inbox = self.inbox.clone();
             tokio::select! {
                 biased;
@@ -202,7 +211,7 @@ impl Committer {
     }
 
     fn carry_out(&mut self) {
-        let mut frees = false;
+        let (mut frees, mut news) = (false, News::default());
         for effect in self.machine.take_effects() {
             match effect {
                 CommitEffect::Claim(log) => self.claim(log),
@@ -218,7 +227,7 @@ impl Committer {
                     }
                 }
                 CommitEffect::Confirm(record, position) => {
-                    record.confirm(position);
+                    record.confirm(position, &mut news);
                     frees = true;
                 }
                 CommitEffect::Fail {

@@ -54,12 +54,15 @@ impl Waiting {
         }
     }
 
-    pub(super) fn confirm(mut self, position: u64) {
+    /// The activation is notified by `news`.
+    pub(super) fn confirm(mut self, position: u64, news: &mut News) {
         self.decide(Ok(position));
+        news.concern(&self.progress);
     }
 
     pub(super) fn fail(mut self, why: NotStored) {
         self.decide(Err(why));
+        self.progress.changed().notify_waiters();
     }
 
     /// What the record has come to is known before it is in flight no more, and all of it when the
@@ -80,7 +83,6 @@ impl Waiting {
             }
         }
         self.inbox.in_flight.remove(bytes);
-        progress.changed().notify_waiters();
     }
 }
 
@@ -91,7 +93,33 @@ impl Drop for Waiting {
                 reason: "the node has ended".to_owned(),
                 possibly: true,
             }));
+            self.progress.changed().notify_waiters();
             self.inbox.freed.notify_waiters();
+        }
+    }
+}
+
+/// The activations that are still to be notified of what is durable: once for all records of one
+/// that follow each other, since each notification wakes a task.
+#[derive(Default)]
+pub(super) struct News(Option<Arc<Progress>>);
+
+impl News {
+    fn concern(&mut self, progress: &Arc<Progress>) {
+        if let Some(last) = &self.0 {
+            if Arc::ptr_eq(last, progress) {
+                return;
+            }
+            last.changed().notify_waiters();
+        }
+        self.0 = Some(progress.clone());
+    }
+}
+
+impl Drop for News {
+    fn drop(&mut self) {
+        if let Some(last) = &self.0 {
+            last.changed().notify_waiters();
         }
     }
 }
@@ -151,6 +179,10 @@ pub(super) struct Inbox {
 #[derive(Default)]
 struct InboxState {
     inputs: Vec<Input>,
+    /// How many of the inputs are records.
+    records: usize,
+    /// So many records wake the committer.
+    wakes_at: usize,
     logs: u64,
     is_closing: bool,
     has_ended: bool,
@@ -164,9 +196,24 @@ impl Inbox {
             refuse(input);
             return self.freed.notify_waiters();
         }
+        let is_record = matches!(input, Input::Record(..));
         state.inputs.push(input);
+        state.records += usize::from(is_record);
+        // At fewer the committer has no use for it, and with more it has been woken.
+        let wakes = !is_record || state.records == state.wakes_at.max(1);
         drop(state);
-        self.queued.notify_one();
+        if wakes {
+            self.queued.notify_one();
+        }
+    }
+
+    /// So many records wake the committer from now on: it can begin nothing with fewer.
+    pub(super) fn wake_at(&self, records: usize) {
+        let mut state = lock(&self.state);
+        state.wakes_at = records.max(1);
+        if state.records >= state.wakes_at {
+            self.queued.notify_one();
+        }
     }
 
     /// The number of a further log.
@@ -180,6 +227,7 @@ impl Inbox {
     pub(super) fn take(&self, into: &mut Vec<Input>) -> bool {
         let mut state = lock(&self.state);
         std::mem::swap(&mut state.inputs, into);
+        state.records = 0;
         state.is_closing
     }
 

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -10,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, future::BoxFuture};
 use tokio::time::Instant;
 use tracing::{
     Event, Metadata, Subscriber,
@@ -24,7 +25,7 @@ use crate::{
         Append, AppendError, Appended, ClaimError, Journal, JournalError, Log, Memory, Page,
         Record, Snapshot, StoredEntity,
         faults::{Faults, Faulty, FaultyStore},
-        inbox::{Inbox, Input, Waiting},
+        inbox::{Inbox, Input, News, Waiting},
         record_body::RecordBody,
         shard_log::{Entry, NotStored, Progress, ShardLog},
         store::Store,
@@ -182,7 +183,7 @@ fn what_is_on_its_way_is_not_taken_for_what_is_not_stored() {
         second.fail(not_stored(false));
         std::thread::scope(|scope| {
             let decides = scope.spawn(|| match round % 3 {
-                0 => first.confirm(1),
+                0 => first.confirm(1, &mut News::default()),
                 1 => first.fail(not_stored(true)),
                 _ => drop(first),
             });
@@ -239,6 +240,61 @@ async fn a_snapshot_of_what_was_erased_meanwhile_is_not_saved() {
         assert_eq!(upkeep.is_idle(), !is_saved);
     }
     drop(memory);
+}
+
+#[test]
+fn only_as_many_records_as_are_needed_wake_the_committer() {
+    let inbox = Arc::new(Inbox::default());
+    let record = || {
+        let waiting = Waiting::new(entry("x", 1), Epoch(1), Progress::new(0), inbox.clone());
+        inbox.put(Input::Record(LogId(1), waiting));
+    };
+    let is_woken = || inbox.queued.notified().now_or_never().is_some();
+    record();
+    assert!(is_woken(), "at first by any");
+    inbox.take(&mut Vec::new());
+    inbox.wake_at(2);
+    record();
+    assert!(!is_woken());
+    record();
+    assert!(is_woken());
+    record();
+    assert!(!is_woken(), "it has been");
+    inbox.wake_at(usize::MAX);
+    record();
+    assert!(!is_woken());
+    inbox.put(Input::Gone(LogId(1)));
+    assert!(is_woken(), "by anything but records");
+    inbox.wake_at(4);
+    assert!(is_woken(), "by what is there already");
+    inbox.take(&mut Vec::new());
+    inbox.wake_at(4);
+    assert!(!is_woken());
+}
+
+/// Each notification wakes a task.
+#[test]
+fn an_activation_hears_once_of_records_that_become_durable_together() {
+    let inbox = Arc::new(Inbox::default());
+    let [one, other] = [Progress::new(0), Progress::new(0)];
+    let records = [(&one, 1), (&one, 2), (&other, 1)];
+    let [first, second, third] =
+        records.map(|(of, seq)| Waiting::new(entry("x", seq), Epoch(1), of.clone(), inbox.clone()));
+    let (mut one_hears, mut other_hears) = (
+        pin!(one.changed().notified()),
+        pin!(other.changed().notified()),
+    );
+    one_hears.as_mut().enable();
+    other_hears.as_mut().enable();
+    let mut news = News::default();
+    first.confirm(1, &mut news);
+    second.confirm(2, &mut news);
+    assert_eq!(one_hears.as_mut().now_or_never(), None);
+    third.confirm(3, &mut news);
+    assert_eq!(one_hears.now_or_never(), Some(()));
+    assert_eq!(other_hears.as_mut().now_or_never(), None);
+    drop(news);
+    assert_eq!(other_hears.now_or_never(), Some(()));
 }
 
 /// A node whose store is a memory, over a connection with faults.

@@ -423,14 +423,20 @@ impl<T: Ticket> Commits<T> {
     }
 
     fn may_commit(&self) -> bool {
-        if self.ready.is_empty() || self.running.len() >= self.bounds.lanes {
-            return false;
+        !self.ready.is_empty() && self.needed() == 0
+    }
+
+    /// Without so many further records no commit begins now.
+    pub(crate) fn needed(&self) -> usize {
+        if self.running.is_empty() {
+            return usize::from(self.ready.is_empty());
         }
-        let waiting = || {
-            let ready = self.ready.iter().filter_map(|log| self.logs.get(log));
-            ready.map(|state| state.queue.len()).sum::<usize>()
-        };
-        self.running.is_empty() || waiting() >= self.bounds.lane_records
+        if self.running.len() >= self.bounds.lanes {
+            return usize::MAX;
+        }
+        let ready = self.ready.iter().filter_map(|log| self.logs.get(log));
+        let waiting = ready.map(|state| state.queue.len()).sum();
+        self.bounds.lane_records.saturating_sub(waiting)
     }
 
     fn commit(&mut self, now: Instant) {

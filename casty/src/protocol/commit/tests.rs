@@ -119,11 +119,13 @@ fn written(parts: usize) -> Ended {
 fn a_lone_record_is_committed_at_once_and_what_comes_meanwhile_together() {
     let now = Instant::now();
     let mut machine = claimed(&[(A, 7), (B, 0)], now);
+    assert_eq!(machine.needed(), 1);
     machine.handle_record(A, told(1, 1), now);
     assert_eq!(
         effects(&mut machine, now),
         [commit(0, &[(A, &[(8, 1, 1)])])]
     );
+    assert_eq!(machine.needed(), usize::MAX, "one commit at a time");
     for (log, record) in [(A, told(1, 2)), (B, told(2, 1)), (A, told(3, 1))] {
         machine.handle_record(log, record, now);
         assert_eq!(effects(&mut machine, now), [], "one commit at a time");
@@ -196,6 +198,7 @@ fn a_further_lane_is_used_while_much_waits_and_never_twice_for_one_log() {
         machine.handle_record(A, told(3, seq), now);
     }
     assert_eq!(effects(&mut machine, now), [], "A is being written to");
+    assert_eq!(machine.needed(), bounds().lane_records);
     for seq in 1..=2 {
         machine.handle_record(B, told(2, seq), now);
     }
