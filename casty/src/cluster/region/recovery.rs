@@ -2,12 +2,14 @@
 
 use std::{
     fmt,
+    future::ready,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
+    task::Poll,
     time::Duration,
 };
 
-use futures_util::future::BoxFuture;
+use futures_util::{future::BoxFuture, poll};
 use tokio::{sync::SemaphorePermit, task::coop, time::timeout};
 
 use super::host::first_state;
@@ -165,6 +167,14 @@ impl Unread {
     }
 }
 
+/// Begins what a future does.
+async fn begun<'a, T: Send + 'a>(mut future: BoxFuture<'a, T>) -> BoxFuture<'a, T> {
+    match poll!(&mut future) {
+        Poll::Ready(value) => Box::pin(ready(value)),
+        Poll::Pending => future,
+    }
+}
+
 /// Reads one entity.
 struct Reader {
     log: Arc<ShardLog>,
@@ -245,25 +255,33 @@ impl Reader {
     }
 
     async fn read(&mut self, entity: &mut dyn Restore) -> Result<(), Unread> {
-        let log = self.log.clone();
+        let (log, name) = (self.log.clone(), self.name.clone());
+        let journal = log.store().journal();
+        let read = |after| journal.read_entity(log.log(), &name, after, Page::default());
         let mut turn = self.turn(&log).await?;
         self.read_snapshot(entity).await?;
+        let mut next = None;
         loop {
-            let journal = log.store().journal();
-            let page = journal.read_entity(log.log(), &self.name, self.seq, Page::default());
+            let page = next.take().unwrap_or_else(|| read(self.seq));
             let page = self.answer(page).await?;
-            if page.is_empty() {
+            let Some(last) = page.last().map(|record| record.seq) else {
                 break;
-            }
+            };
             for record in page {
                 let body = self.open(&record)?;
                 if !body.events.is_empty() && !entity.is_made() {
-                    // The first state may need other entities, which have to be read as well.
+                    // The first state may need other entities, which have to be read as well. They
+                    // may need the connection that the next page has.
+                    next = None;
                     drop(turn);
                     entity.make().await.map_err(Unread::Init)?;
                     turn = self.turn(&log).await?;
                 }
                 self.restore(&record, body, entity)?;
+                if next.is_none() {
+                    // The store reads the next page while this one is applied.
+                    next = Some(begun(read(last)).await);
+                }
                 coop::consume_budget().await;
             }
         }
