@@ -15,18 +15,21 @@ const MAP_OF_ONE: u8 = 0x81;
 
 /// Appends the arguments of an event: what stands after its name.
 pub fn pack_event<V: Serialize>(event: &V, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    let whole = codec::to_vec(event)?;
-    let fields = packed::map(&whole).and_then(|(_, entry)| packed::text(entry));
-    let Some((_, fields)) = fields else {
-        return Err(EncodeError("an event has no named fields".to_owned()));
+    let take_fields = |whole: &[u8]| {
+        let fields = packed::map(whole).and_then(|(_, entry)| packed::text(entry));
+        let Some((_, fields)) = fields else {
+            return Err(EncodeError("an event has no named fields".to_owned()));
+        };
+        out.extend_from_slice(fields);
+        Ok(())
     };
-    out.extend_from_slice(fields);
-    Ok(())
+    codec::with_scratch(|whole| codec::encode(event, whole), take_fields)?
 }
 
 /// Reads the arguments of an event that serde's derives call `name`.
 pub fn unpack_event<V: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<V, DecodeError> {
-    let mut whole = vec![MAP_OF_ONE];
+    let mut whole = Vec::with_capacity(name.len() + bytes.len() + 8);
+    whole.push(MAP_OF_ONE);
     codec::encode(name, &mut whole).map_err(|EncodeError(reason)| DecodeError(reason))?;
     whole.extend_from_slice(bytes);
     codec::decode(&whole)

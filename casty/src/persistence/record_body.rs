@@ -58,9 +58,8 @@ pub(crate) struct WrittenState {
 
 impl RecordBody {
     pub(crate) fn encode(&self) -> Result<Bytes, EncodeError> {
-        let mut out = Vec::new();
-        codec::encode(self, &mut out)?;
-        Ok(Bytes::from(out))
+        // One allocation, of the right size.
+        codec::with_scratch(|out| codec::encode(self, out), Bytes::copy_from_slice)
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
