@@ -212,6 +212,9 @@ fn said(record: &RecordReport) -> Vec<String> {
         };
         lines.push(format!("state {name}{}", state.fields));
     }
+    if let Some(changed) = &record.changed {
+        lines.push(format!("changed {changed}"));
+    }
     if record.forgotten {
         lines.push("forgotten".to_owned());
     }
@@ -246,6 +249,7 @@ fn record_json(record: &RecordReport) -> Value {
         "key": record.key,
         "events": events.collect::<Vec<_>>(),
         "state": state,
+        "changed": record.changed.as_deref().map(value),
         "forgotten": record.forgotten,
         "erases": record.erases,
         "unreadable": record.unreadable,

@@ -317,7 +317,8 @@ use proc_macro::TokenStream;
 /// With `#[entity(durable)]` the state is stored after each handler or hook that has changed it,
 /// and before anything that the handler lets out, its reply included. Nothing else changes in the
 /// type's code. The next activation, on any node, begins with the stored state; `#[init]` does not
-/// run then.
+/// run then. Only changed fields are written, and of a field that is a map or a struct only its
+/// changed entries; a state that is new, or that has other fields than before, is written whole.
 ///
 /// With `#[entity(event_sourced)]` the events are stored that made the state. Messages are
 /// commands, which decide; events change.

@@ -109,7 +109,7 @@ pub mod call {
 /// [`ActorSystem::history`](crate::ActorSystem::history).
 pub mod history {
     pub use crate::system::{
-        History, HistoryEntry, Recorded, RecordedEvent, RecordedState, Unreadable,
+        History, HistoryEntry, Recorded, RecordedChanges, RecordedEvent, RecordedState, Unreadable,
     };
 }
 

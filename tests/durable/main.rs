@@ -9,6 +9,7 @@
 )]
 
 mod accounts;
+mod changed_fields;
 mod cluster;
 mod erasure;
 mod founded_anew;

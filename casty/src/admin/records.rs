@@ -146,8 +146,11 @@ pub struct RecordReport {
     pub key: Option<String>,
     /// The events of one command, in order, of an event-sourced type.
     pub events: Vec<EventReport>,
-    /// The state after a message, of a durable type.
+    /// The whole state after a message, of a durable type.
     pub state: Option<StateReport>,
+    /// What a message has changed in the state, of a durable type: the changed fields by name, as
+    /// JSON on one line. Empty if they cannot be read. What is gone is `null`.
+    pub changed: Option<String>,
     /// Whether it was forgotten: the entity was erased, or its type does not retain its records.
     pub forgotten: bool,
     /// Whether the entity was erased by it, and began anew after it.
@@ -188,6 +191,7 @@ impl RecordReport {
             key,
             events: Vec::new(),
             state: None,
+            changed: None,
             forgotten: false,
             erases,
             unreadable: None,
@@ -209,6 +213,9 @@ impl RecordReport {
                     name: state.name,
                     fields,
                 });
+            }
+            Said::Fields(fields) => {
+                report.changed = Some(report.readable(readable::json(&fields.to_map())));
             }
             Said::Forgotten => report.forgotten = true,
             Said::Unreadable(Unreadable { reason }) => report.unreadable = Some(reason),

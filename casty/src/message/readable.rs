@@ -8,7 +8,7 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use super::{decoder::Decoder, error::DecodeError};
 
 /// The bytes that stand before the state of a machine with common data: the length of that data.
-const LENGTH_BYTES: usize = 4;
+pub(super) const LENGTH_BYTES: usize = 4;
 
 /// A value as JSON, on one line. Bytes are text, `0x0aff`, and so are numbers that JSON does not
 /// have, and `Some(None)` is `null`.
@@ -34,7 +34,7 @@ pub(crate) fn state_json(bytes: &[u8]) -> Result<String, DecodeError> {
 }
 
 /// Common data, and the state after it.
-fn with_common(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(super) fn with_common(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<LENGTH_BYTES>()?;
     let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
     rest.split_at_checked(length)

@@ -5,7 +5,10 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use crate::{
-    message::codec::{self, DecodeError, EncodeError},
+    message::{
+        changed::ChangedFields,
+        codec::{self, DecodeError, EncodeError},
+    },
     persistence::keys::KeyedReply,
 };
 
@@ -15,9 +18,12 @@ pub(crate) struct RecordBody {
     /// Of an event-sourced type.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) events: Vec<WrittenEvent>,
-    /// Of a durable type.
+    /// Of a durable type, and of a snapshot: the whole state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) state: Option<WrittenState>,
+    /// Of a durable type: what has changed in the state since the record before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) fields: Option<ChangedFields>,
     /// The key that the asker gave, and the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) key: Option<KeyedReply>,

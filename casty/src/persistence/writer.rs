@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     id::EntityId,
     infra::wall_clock,
-    message::codec::EncodeError,
+    message::{changed::ChangedFields, codec::EncodeError},
     persistence::{
         keys::{KeyedReply, Keys},
         record_body::{RecordBody, WrittenState},
@@ -26,6 +26,9 @@ pub(crate) struct Writer {
     snapshot: u64,
     /// The state as the last record has it, if the type is stored as it is.
     last: Option<WrittenState>,
+    /// Whether what is stored gives exactly these bytes, so that the next record need only say what
+    /// has changed in them.
+    last_is_stored: bool,
     /// The answers that the entity remembers.
     keys: Keys,
     upkeep: Arc<Upkeep>,
@@ -49,6 +52,7 @@ impl Writer {
             applied: seq,
             snapshot,
             last: None,
+            last_is_stored: false,
             keys,
         }
     }
@@ -97,8 +101,19 @@ impl Writer {
         self.last.as_ref()
     }
 
-    pub(crate) fn set_last(&mut self, state: WrittenState) {
+    /// What the recovered state is written as. Code that has changed since may write it otherwise
+    /// than it `is_stored`.
+    pub(crate) fn set_last(&mut self, state: WrittenState, is_stored: bool) {
         self.last = Some(state);
+        self.last_is_stored = is_stored;
+    }
+
+    /// What this state has changed of the last one, if that is known, and takes fewer bytes.
+    pub(crate) fn changed(&self, state: &WrittenState) -> Option<ChangedFields> {
+        let last = self.last.as_ref().filter(|last| last.name == state.name)?;
+        let is_stored = self.last_is_stored;
+        let changed = is_stored.then(|| ChangedFields::since(&last.bytes, &state.bytes));
+        changed.flatten()
     }
 
     /// The answers that the entity remembers, that of the last record included.
@@ -141,7 +156,7 @@ impl Writer {
     /// The entity begins anew after the last record: no snapshot contains anything of it.
     pub(crate) fn erased(&mut self) -> u64 {
         self.snapshot = self.applied;
-        self.last = None;
+        (self.last, self.last_is_stored) = (None, false);
         self.keys.clear();
         self.applied
     }

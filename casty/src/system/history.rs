@@ -18,7 +18,7 @@ use crate::{
     },
     error::StoredError,
     infra::panic::{self, panic_text},
-    message::{codec::DecodeError, readable},
+    message::{changed::ChangedFields, codec::DecodeError, readable},
     persistence::record_body::{RecordBody, WrittenEvent, WrittenState},
 };
 
@@ -127,6 +127,7 @@ impl<E> History<E> {
                     Recorded::Events(events.into_iter().map(|it| self.event(it)).collect())
                 }
                 Said::State(written) => Recorded::State(RecordedState { written }),
+                Said::Fields(written) => Recorded::Changed(RecordedChanges { written }),
                 Said::Forgotten => Recorded::Forgotten,
                 Said::Unreadable(why) => Recorded::Unreadable(why),
             };
@@ -162,6 +163,7 @@ pub(crate) struct OpenedRecord {
 pub(crate) enum Said {
     Events(Vec<WrittenEvent>),
     State(WrittenState),
+    Fields(ChangedFields),
     Forgotten,
     Unreadable(Unreadable),
 }
@@ -191,9 +193,10 @@ impl OpenedRecord {
             Err(error) => return Said::Unreadable(error.into()).into(),
         };
         Self {
-            said: match body.state {
-                Some(state) => Said::State(state),
-                None => Said::Events(body.events),
+            said: match (body.state, body.fields) {
+                (Some(state), _) => Said::State(state),
+                (None, Some(fields)) => Said::Fields(fields),
+                (None, None) => Said::Events(body.events),
             },
             key: body.key.map(|keyed| keyed.key),
             erases: body.erases,
@@ -237,8 +240,10 @@ pub enum Recorded<E> {
     /// The events of one command, in order. There are none if only its answer is stored, under a
     /// key.
     Events(Vec<RecordedEvent<E>>),
-    /// The state after a message, of a type that is `#[entity(durable)]`.
+    /// The whole state after a message, of a type that is `#[entity(durable)]`.
     State(RecordedState),
+    /// What a message has changed in the state, of such a type.
+    Changed(RecordedChanges),
     /// It was forgotten: the entity was erased, or its type does not retain its records.
     Forgotten,
     /// It cannot be read.
@@ -250,6 +255,7 @@ impl<E> fmt::Debug for Recorded<E> {
         match self {
             Self::Events(events) => f.debug_tuple("Events").field(events).finish(),
             Self::State(state) => f.debug_tuple("State").field(state).finish(),
+            Self::Changed(changes) => f.debug_tuple("Changed").field(changes).finish(),
             Self::Forgotten => f.write_str("Forgotten"),
             Self::Unreadable(why) => f.debug_tuple("Unreadable").field(why).finish(),
         }
@@ -343,6 +349,30 @@ impl RecordedState {
     /// [`Unreadable`] if these are no fields.
     pub fn fields(&self) -> Result<String, Unreadable> {
         Ok(readable::state_json(&self.written.bytes)?)
+    }
+}
+
+/// What has changed in a state, as it is stored.
+pub struct RecordedChanges {
+    written: ChangedFields,
+}
+
+impl fmt::Debug for RecordedChanges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fields = self.fields();
+        write!(f, "RecordedChanges({})", fields.as_deref().unwrap_or("?"))
+    }
+}
+
+impl RecordedChanges {
+    /// The changed fields, by name, with their new values, as JSON on one line. Of a field that is
+    /// a map or a struct these are its changed entries; what is gone is `null`. Bytes are text,
+    /// `0x0aff`. Of a machine with common data the fields are those of `common` and of `state`.
+    ///
+    /// # Errors
+    /// [`Unreadable`] if these are no fields.
+    pub fn fields(&self) -> Result<String, Unreadable> {
+        Ok(readable::json(&self.written.to_map())?)
     }
 }
 

@@ -27,7 +27,9 @@ pub use self::{
     builder::SystemBuilder,
     client::ClusterClient,
     entities::{Entities, LastRecord, ListedEntity},
-    history::{History, HistoryEntry, Recorded, RecordedEvent, RecordedState, Unreadable},
+    history::{
+        History, HistoryEntry, Recorded, RecordedChanges, RecordedEvent, RecordedState, Unreadable,
+    },
     shards::{ShardEnvelope, Shards},
 };
 pub(crate) use self::{

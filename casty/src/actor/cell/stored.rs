@@ -197,12 +197,11 @@ impl<A: Actor> Run<A> {
         if self.settle.writer().is_some() {
             let body = RecordBody {
                 events,
-                state,
                 key,
                 erases,
                 ..RecordBody::default()
             };
-            self.settle.write(body)?;
+            self.settle.write(body, state)?;
         }
         for then in then {
             let due = self.ctx.due();
@@ -343,18 +342,24 @@ impl<A: Actor> Run<A> {
 }
 
 impl Settle {
-    /// Writes a record, if it says something.
-    fn write(&mut self, body: RecordBody) -> Result<(), String> {
+    /// Writes a record, if it says something. Of a `state` it says what has changed, if that is
+    /// less.
+    fn write(&mut self, mut body: RecordBody, state: Option<WrittenState>) -> Result<(), String> {
         let Some(writer) = self.writer() else {
             return Ok(());
         };
-        if body.events.is_empty() && body.state.is_none() && !body.erases {
+        if body.events.is_empty() && state.is_none() && !body.erases {
             return Ok(());
+        }
+        body.fields = state.as_ref().and_then(|state| writer.changed(state));
+        let mut state = state;
+        if body.fields.is_none() {
+            body.state = state.take();
         }
         let written = writer.append(&body);
         written.map_err(|EncodeError(reason)| format!("its record cannot be encoded: {reason}"))?;
-        if let Some(state) = body.state {
-            writer.set_last(state);
+        if let Some(state) = state.or(body.state) {
+            writer.set_last(state, true);
         }
         if let Some(key) = body.key {
             writer.remember(key);

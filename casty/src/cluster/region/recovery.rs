@@ -23,7 +23,7 @@ use crate::{
     error::Failure,
     id::EntityId,
     infra::panic::{self, panic_text},
-    message::codec::DecodeError,
+    message::{changed::ChangedFields, codec::DecodeError},
     persistence::{
         JournalError, Page, Record,
         keys::Keys,
@@ -68,12 +68,15 @@ pub(super) fn recover<'a, E: Entity>(
         if !reader.is_new {
             ctx.core().set_restored();
         }
+        let stored = reader.latest.take().map(|(_, state)| state);
         let mut writer = reader.into_writer(&runtime);
         if E::STORAGE == Storage::State {
             let mut bytes = Vec::new();
             // A state that cannot be written is an error once it has changed.
             if let Ok(name) = state.freeze(&mut bytes) {
-                writer.set_last(written_state(name, bytes));
+                let state = written_state(name, bytes);
+                let is_stored = stored.as_ref() == Some(&state);
+                writer.set_last(state, is_stored);
             }
         }
         let storing = Storing::new(writer, runtime.handle().clone());
@@ -187,8 +190,10 @@ struct Reader {
     snapshot: u64,
     /// The number of the last record that is known to be forgotten.
     forgotten: u64,
-    /// The last state that was read, of a type that is stored as it is.
+    /// The last whole state that was read, and what later records have changed in it.
     latest: Option<(Place, WrittenState)>,
+    /// Whether `latest` is of a record, which the entity has not been made of yet.
+    is_behind: bool,
     /// Nothing is stored of it.
     is_new: bool,
     /// The last record that erases, and whose own content is not erased yet.
@@ -236,6 +241,7 @@ impl Reader {
             snapshot: 0,
             forgotten: 0,
             latest: None,
+            is_behind: false,
             is_new: true,
             erases: None,
             position: 0,
@@ -286,9 +292,11 @@ impl Reader {
             }
         }
         drop(turn);
-        if let Some((place, state)) = self.latest.take() {
-            let thawed = entity.thaw(&state);
-            thawed.map_err(|error| self.unreadable(place, &state.name, &error))?;
+        if let Some((place, state)) = &self.latest
+            && self.is_behind
+        {
+            let thawed = entity.thaw(state);
+            thawed.map_err(|error| self.unreadable(*place, &state.name, &error))?;
         }
         if !entity.is_made() {
             entity.make().await.map_err(Unread::Init)?;
@@ -353,6 +361,7 @@ impl Reader {
         };
         let thawed = entity.thaw(&state);
         thawed.map_err(|error| self.unreadable(place, &state.name, &error))?;
+        (self.latest, self.is_behind) = (Some((place, state)), false);
         self.keys.extend(body.keys);
         self.position = body.position;
         self.forgotten = body.forgotten;
@@ -392,13 +401,17 @@ impl Reader {
         }
         self.keys.extend(body.key);
         if let Some(state) = body.state {
-            self.latest = Some((place, state));
+            (self.latest, self.is_behind) = (Some((place, state)), true);
+        } else if let Some(fields) = body.fields {
+            let changed = self.changed(&fields);
+            let state = changed.map_err(|error| self.unreadable(place, "", &error))?;
+            (self.latest, self.is_behind) = (Some((place, state)), true);
         }
         // Of what a snapshot does not contain, only what was erased is forgotten.
         let is_erased = record.body.is_empty();
         if body.erases || is_erased {
             entity.erase();
-            self.latest = None;
+            (self.latest, self.is_behind) = (None, false);
             self.keys.clear();
             self.is_new = true;
             self.snapshot = record.seq;
@@ -410,6 +423,15 @@ impl Reader {
             self.erases = (!is_erased).then_some(record.seq);
         }
         Ok(())
+    }
+
+    fn changed(&self, fields: &ChangedFields) -> Result<WrittenState, DecodeError> {
+        let Some((_, state)) = &self.latest else {
+            let error = "it changes fields of a state that is not stored".to_owned();
+            return Err(DecodeError(error));
+        };
+        let bytes = fields.apply(&state.bytes)?;
+        Ok(written_state(&state.name, bytes))
     }
 
     fn path(&self) -> String {
