@@ -156,7 +156,7 @@ impl<E: EventSourced, R> Effect<E, R> {
     }
 
     /// Calls `then` once the events are durable. It is called at most once: not if the node fails
-    /// in between.
+    /// in between, nor if a later handler of the activation fails before it could be called.
     pub fn then(mut self, then: impl FnOnce(&E, &mut Context<E>) + Send + 'static) -> Self {
         self.then.push(Box::new(then));
         self

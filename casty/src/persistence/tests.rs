@@ -237,7 +237,7 @@ async fn a_snapshot_of_what_was_erased_meanwhile_is_not_saved() {
         let save = upkeep.clone().save(seq, RecordBody::default(), Keep::All);
         let ended = tokio::time::timeout(Duration::from_mins(1), save).await;
         assert_eq!(ended.is_err(), is_saved, "a snapshot as of record {seq}");
-        assert_eq!(upkeep.is_idle(), !is_saved);
+        assert_eq!(upkeep.is_saving(), is_saved);
     }
     drop(memory);
 }

@@ -2,14 +2,15 @@
 //! not kept is forgotten.
 
 use std::{
+    pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 
 use crate::{
     id::EntityId,
@@ -36,6 +37,28 @@ pub(crate) struct Upkeep {
     is_saving: AtomicBool,
     /// Held by what is done. The number of the last record that was forgotten.
     forgotten: Mutex<u64>,
+    /// How many things are being done, or wait for their turn.
+    under_way: AtomicUsize,
+    /// Notified when there is nothing of that any more.
+    idle: Notify,
+}
+
+/// Something that is being done. Over once it is dropped, also with a task that has ended early.
+struct UnderWay(Arc<Upkeep>);
+
+impl UnderWay {
+    fn new(upkeep: Arc<Upkeep>) -> Self {
+        upkeep.under_way.fetch_add(1, Ordering::Relaxed);
+        Self(upkeep)
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        if self.0.under_way.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.idle.notify_waiters();
+        }
+    }
 }
 
 impl Upkeep {
@@ -46,11 +69,28 @@ impl Upkeep {
             entity,
             is_saving: AtomicBool::new(false),
             forgotten: Mutex::new(forgotten),
+            under_way: AtomicUsize::new(0),
+            idle: Notify::new(),
         })
     }
 
-    pub(super) fn is_idle(&self) -> bool {
-        !self.is_saving.load(Ordering::Acquire)
+    pub(super) fn is_saving(&self) -> bool {
+        self.is_saving.load(Ordering::Acquire)
+    }
+
+    /// Resolves once nothing is being done. What is held for later does not count.
+    ///
+    /// # Cancel safety
+    /// Dropping it loses nothing.
+    pub(crate) async fn idle(&self) {
+        loop {
+            let mut idle = pin!(self.idle.notified());
+            idle.as_mut().enable();
+            if self.under_way.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            idle.await;
+        }
     }
 
     pub(super) fn begin(&self) {
@@ -63,8 +103,18 @@ impl Upkeep {
     }
 
     /// Saves a snapshot that contains the records up to `seq`, all of which are durable. Forgets
-    /// those that are not kept.
-    pub(crate) async fn save(self: Arc<Self>, seq: u64, mut body: RecordBody, keep: Keep) {
+    /// those that are not kept. Begun with the call, it is done by the future.
+    pub(crate) fn save(
+        self: Arc<Self>,
+        seq: u64,
+        body: RecordBody,
+        keep: Keep,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let under_way = UnderWay::new(self);
+        async move { under_way.0.save_now(seq, body, keep).await }
+    }
+
+    async fn save_now(&self, seq: u64, mut body: RecordBody, keep: Keep) {
         let mut forgotten = self.forgotten.lock().await;
         if seq <= *forgotten {
             // The entity was erased meanwhile.
@@ -136,8 +186,14 @@ impl Upkeep {
         }
     }
 
-    /// Erases what is stored of the entity up to its record `seq`.
-    pub(crate) async fn erase(self: Arc<Self>, seq: u64) {
+    /// Erases what is stored of the entity up to its record `seq`. Begun with the call, it is done
+    /// by the future.
+    pub(crate) fn erase(self: Arc<Self>, seq: u64) -> impl Future<Output = ()> + Send + 'static {
+        let under_way = UnderWay::new(self);
+        async move { under_way.0.erase_now(seq).await }
+    }
+
+    async fn erase_now(&self, seq: u64) {
         let mut forgotten = self.forgotten.lock().await;
         let (log, epoch) = (self.log.log(), self.log.epoch());
         let journal = self.log.store().journal();

@@ -143,7 +143,7 @@ impl Writer {
     /// Whether so many records came since the last snapshot that there should be another, and none
     /// is being saved.
     pub(crate) fn needs_snapshot(&self, every: u64) -> bool {
-        self.applied - self.snapshot >= every && self.upkeep.is_idle()
+        self.applied - self.snapshot >= every && !self.upkeep.is_saving()
     }
 
     /// A snapshot as of the last record is to be saved.

@@ -6,7 +6,7 @@ mod entities;
 mod history;
 mod journal;
 mod shards;
-#[cfg(test)]
+#[cfg(all(test, feature = "testkit"))]
 mod stored_entities;
 mod termination;
 mod tether;

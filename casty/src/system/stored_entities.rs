@@ -2,6 +2,7 @@
 
 mod account;
 mod gated;
+mod races;
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -15,6 +16,7 @@ use crate::{
     infra::sync::lock,
     persistence::{Journal, Memory, Snapshot, record_body::RecordBody},
     system::stored_entities::{account::*, gated::*},
+    testkit::eventually,
 };
 
 #[tokio::test]
@@ -76,7 +78,7 @@ async fn a_record_that_is_not_stored_fails_what_was_held_and_the_entity_goes_on_
     for message in [
         AccountMsg::Deposit { amount: 7 },
         AccountMsg::Balance,
-        AccountMsg::Note { amount: 9 },
+        note(9),
     ] {
         held.push(handled(&system, alice(&system).send(message)).await);
     }
@@ -159,12 +161,11 @@ async fn what_is_to_be_done_after_is_done_once_the_events_are_durable() {
     let store = Gated::new(0);
     let system = start(store.clone());
     let notes = || lock(&resource::<Notes>(&system).0).clone();
-    let note = |amount| alice(&system).send(AccountMsg::Note { amount });
-    let first = handled(&system, note(5)).await;
+    let first = handled(&system, alice(&system).send(note(5))).await;
     assert_eq!(notes(), [0; 0]);
     store.commit(None);
     assert_eq!(first.await.unwrap(), Ok(5));
-    until("it is noted", async || notes() == [5]).await;
+    eventually("it is noted", async || notes(), |notes| *notes == [5]).await;
 }
 
 #[tokio::test]
@@ -176,11 +177,11 @@ async fn an_entity_that_stops_is_read_back_and_one_that_is_erased_begins_anew() 
     assert_eq!(alice(&system).deposit(1).await, Ok(6));
     assert_eq!(send(AccountMsg::Erase).await, Ok(7));
     assert_eq!(alice(&system).balance().await, Ok(0));
-    let is_forgotten = async || {
-        let records = records_of(&store, "alice").await;
+    let records = async || records_of(&store, "alice").await;
+    eventually("its records are forgotten", records, |records| {
         records.iter().all(|record| record.body.is_empty())
-    };
-    until("its records are forgotten", is_forgotten).await;
+    })
+    .await;
     assert_eq!(alice(&system).deposit(2).await, Ok(2));
     assert_eq!(send(AccountMsg::Stop { amount: 1 }).await, Ok(3));
     assert_eq!(alice(&system).balance().await, Ok(3));
@@ -199,12 +200,8 @@ async fn a_snapshot_is_saved_of_what_is_durable_and_read_before_the_records_afte
     for balance in 1..=7 {
         assert_eq!(alice(&system).deposit(1).await, Ok(balance));
     }
-    let seq = async || {
-        snapshot_of(&store, "alice")
-            .await
-            .map(|snapshot| snapshot.seq)
-    };
-    until("there is a snapshot", async || seq().await == Some(5)).await;
+    let seq = async || snapshot_of(&store, "alice").await.map(|it| it.seq);
+    eventually("there is a snapshot", seq, |seq| *seq == Some(5)).await;
     // What the snapshot contains is not read: it could not be.
     let (log, id) = (log_of("alice"), EntityId::from("alice"));
     let epoch = records_of(&store, "alice").await[0].epoch;
@@ -215,7 +212,7 @@ async fn a_snapshot_is_saved_of_what_is_durable_and_read_before_the_records_afte
     for balance in 8..=10 {
         assert_eq!(alice(&system).deposit(1).await, Ok(balance));
     }
-    until("there is another", async || seq().await == Some(10)).await;
+    eventually("there is another", seq, |seq| *seq == Some(10)).await;
 }
 
 /// So that the upkeep of each activation does not read all records of the entity again.
@@ -226,8 +223,8 @@ async fn a_snapshot_says_what_was_forgotten_before() {
     for amount in [1, 1, 1, 1, 1, 0] {
         alice(&system).deposit(amount).await.unwrap();
     }
-    let is_saved = async || snapshot_of(&store, "alice").await.is_some();
-    until("there is a snapshot", is_saved).await;
+    let snapshot = async || snapshot_of(&store, "alice").await;
+    eventually("there is a snapshot", snapshot, Option::is_some).await;
     system.shutdown().await.unwrap();
     let body = async || {
         let snapshot = snapshot_of(&store, "alice").await.unwrap();
@@ -249,7 +246,7 @@ async fn a_snapshot_says_what_was_forgotten_before() {
         assert_eq!(alice(&system).deposit(1).await, Ok(balance));
     }
     let seq = async || snapshot_of(&store, "alice").await.unwrap().seq;
-    until("there is another", async || seq().await == 11).await;
+    eventually("there is another", seq, |seq| *seq == 11).await;
     assert_eq!(body().await.forgotten, 4);
 }
 
@@ -297,13 +294,12 @@ async fn while_the_store_is_down_messages_fail_and_afterwards_they_are_handled()
     assert_eq!(balance, Ok(5));
 }
 
-#[cfg(feature = "testkit")]
 #[tokio::test]
 async fn a_store_that_does_not_answer_holds_up_no_move() {
     let store = Gated::new(0);
     let mut nodes = crate::testkit::cluster_of(2, |i| {
         let builder = ActorSystem::builder("stored").node_id(format!("node-{i}"));
-        let builder = builder.entity::<Account>().journal(store.clone());
+        let builder = builder.entity::<Account>().journal(store.of(i));
         builder.resource(Seen(Semaphore::new(0)))
     })
     .await;

@@ -9,6 +9,7 @@
 
 use std::{
     borrow::Cow,
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -16,11 +17,18 @@ use std::{
 };
 
 use bytes::{BufMut, BytesMut};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{Error as _, IgnoredAny, SeqAccess, Visitor},
+};
 use serde_bytes::ByteBuf;
 
 use crate::{
-    error::InvalidKey,
-    message::{answer::RawAnswer, codec},
+    error::{Failure, InvalidKey},
+    message::{
+        answer::RawAnswer,
+        codec::{self, DecodeError},
+    },
     persistence::shard_log::Progress,
 };
 
@@ -37,9 +45,47 @@ pub(crate) struct Terms {
     pub(crate) wants_position: bool,
     /// The position of what the answer has seen, once that is durable.
     seen: Option<Arc<AtomicU64>>,
+    /// Why they could not be read, if they could not. The ask fails for it.
+    unreadable: Option<String>,
 }
 
-type WireTerms = (Option<String>, bool, ByteBuf);
+/// The key, whether the position is wanted, and the chain. Later versions may add to it.
+struct WireTerms(Option<String>, bool, ByteBuf);
+
+impl Serialize for WireTerms {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        (&self.0, self.1, &self.2).serialize(to)
+    }
+}
+
+impl<'de> Deserialize<'de> for WireTerms {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_seq(Elements)
+    }
+}
+
+struct Elements;
+
+impl<'de> Visitor<'de> for Elements {
+    type Value = WireTerms;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key, whether the position is wanted, and a chain")
+    }
+
+    fn visit_seq<S: SeqAccess<'de>>(self, mut seq: S) -> Result<WireTerms, S::Error> {
+        let terms = (
+            seq.next_element()?,
+            seq.next_element()?,
+            seq.next_element()?,
+        );
+        let (Some(key), Some(wants_position), Some(chain)) = terms else {
+            return Err(S::Error::custom("the terms of the ask end too early"));
+        };
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(WireTerms(key, wants_position, chain))
+    }
+}
 
 impl Terms {
     pub(crate) fn new(key: Option<String>, wants_position: bool) -> Self {
@@ -47,7 +93,19 @@ impl Terms {
             key,
             wants_position,
             seen: None,
+            unreadable: None,
         }
+    }
+
+    /// Why the ask is not handled, whatever its message. `message`: its name.
+    pub(crate) fn refusal(&self, message: &str) -> Option<Failure> {
+        if let Some(reason) = &self.unreadable {
+            return Some(Failure::Undecodable {
+                message: message.to_owned(),
+                reason: format!("the key of the ask cannot be read: {reason}"),
+            });
+        }
+        self.check().err().map(Failure::InvalidKey)
     }
 
     /// Whether the key is one.
@@ -69,7 +127,7 @@ impl Terms {
 
     /// Whether the key does not count: the entity is not stored where it lives.
     pub(crate) fn is_ignored(&self) -> bool {
-        self.key.is_some() && self.seen.is_none()
+        (self.key.is_some() || self.unreadable.is_some()) && self.seen.is_none()
     }
 
     /// The answer as its asker reads it.
@@ -95,7 +153,7 @@ impl Terms {
         // Without a chain a circle ends by its timeouts.
         let chain = ByteBuf::from(if fits { chain } else { Vec::new() });
         let mut out = vec![MARK];
-        let terms: WireTerms = (self.key.clone(), self.wants_position, chain);
+        let terms = WireTerms(self.key.clone(), self.wants_position, chain);
         if codec::encode(&terms, &mut out).is_err() {
             out.clear();
         }
@@ -103,16 +161,21 @@ impl Terms {
     }
 }
 
-/// The terms and the chain of an ask that came over a connection. Bytes that cannot be decoded
-/// count as a chain, and so as none.
+/// The terms and the chain of an ask that came over a connection.
 pub(crate) fn split(bytes: &[u8]) -> (Option<Terms>, Cow<'_, [u8]>) {
     match bytes.split_first() {
         Some((&MARK, rest)) => match codec::decode::<WireTerms>(rest) {
-            Ok((key, wants_position, chain)) => {
+            Ok(WireTerms(key, wants_position, chain)) => {
                 let terms = Terms::new(key, wants_position);
                 (Some(terms), Cow::Owned(chain.into_vec()))
             }
-            Err(_) => (None, Cow::Borrowed(&[])),
+            Err(DecodeError(reason)) => {
+                let terms = Terms {
+                    unreadable: Some(reason),
+                    ..Terms::default()
+                };
+                (Some(terms), Cow::Borrowed(&[]))
+            }
         },
         _ => (None, Cow::Borrowed(bytes)),
     }
@@ -152,6 +215,34 @@ mod tests {
         let (read, chain) = split(&bytes);
         assert_eq!(read.unwrap().key, terms.key);
         assert!(chain.is_empty());
+    }
+
+    #[test]
+    fn what_a_later_version_adds_is_skipped() {
+        let mut bytes = vec![MARK];
+        let later = (Some("k"), true, ByteBuf::from(*b"chain"), "more", [7, 8]);
+        codec::encode(&later, &mut bytes).unwrap();
+        let (read, chain) = split(&bytes);
+        let read = read.unwrap();
+        assert_eq!(read.refusal("pay"), None);
+        assert_eq!(
+            (read.key.as_deref(), read.wants_position),
+            (Some("k"), true)
+        );
+        assert_eq!(*chain, *b"chain");
+    }
+
+    #[test]
+    fn terms_that_cannot_be_read_fail_their_ask() {
+        let mut bytes = Terms::new(Some("k".to_owned()), false).encoded(Vec::new());
+        bytes.pop();
+        let (read, chain) = split(&bytes);
+        let read = read.unwrap();
+        assert!(matches!(
+            read.refusal("pay"),
+            Some(Failure::Undecodable { message, .. }) if message == "pay"
+        ));
+        assert!(read.is_ignored() && chain.is_empty());
     }
 
     #[test]

@@ -49,6 +49,11 @@ impl dyn AnyActivation + '_ {
 
     /// Writes the record that erases, and waits until it is durable.
     async fn write_erasure(&mut self, cell: &dyn Untyped) -> Result<bool, StoredError> {
+        if cell.core().ends_calls() {
+            // A record that was given up may still be in flight.
+            let reason = "the entity had to stop".to_owned();
+            return Err(StoredError::Unreachable { reason });
+        }
         let id = cell.core().name.entity_id();
         let Some(mut writer) = cell.host().eraser(&id).await? else {
             return Ok(false);

@@ -20,8 +20,8 @@ use crate::{
 
 /// The answer to an ask with a key that was asked before. `message`: its name.
 pub(super) fn recalled(terms: &Terms, writer: &Writer, message: &str) -> Option<RawAnswer> {
-    if let Err(invalid) = terms.check() {
-        return Some(RawAnswer::Failed(Failure::InvalidKey(invalid)));
+    if let Some(failure) = terms.refusal(message) {
+        return Some(RawAnswer::Failed(failure));
     }
     let known = writer.keys().get(terms.key.as_ref()?)?;
     if mutants::on("a_key_is_forgotten") {

@@ -352,6 +352,7 @@ impl dyn AnyActivation + '_ {
             // The next activation reads what is stored, so nothing may be under way.
             self.written().await;
             self.run_due();
+            self.upkept().await;
             self.settle().take_storing();
         }
         let life = self.life();

@@ -227,6 +227,11 @@ impl<A: Actor> Cell<A> {
         lock(&self.inner).status.closing = true;
     }
 
+    /// Whether it has closed: a fresh cell may take its place.
+    pub(crate) fn is_closed(&self) -> bool {
+        lock(&self.inner).status.phase == Phase::Closed
+    }
+
     /// Takes no more messages, handles the ones it has, runs the stop hook. Resolves when that is
     /// done.
     pub(crate) fn close(self: &Arc<Self>) -> oneshot::Receiver<()> {

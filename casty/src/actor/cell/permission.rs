@@ -76,7 +76,7 @@ impl dyn AnyActivation + '_ {
         self.written().await;
         self.release();
         while self.settle().holds() {
-            if cell.core().is_severed() || cell.host().runtime().is_stopped() {
+            if cell.core().ends_calls() || cell.host().runtime().is_stopped() {
                 return self.settle().end(cell.core(), &|| cell.lost_lease());
             }
             self.await_conditions(&*cell, Phase::Paused).await;
@@ -118,6 +118,21 @@ impl dyn AnyActivation + '_ {
             return;
         }
         select(changed, pin!(ends_calls(cell))).await;
+    }
+
+    /// Waits until the snapshot that is being saved is there, and what is forgotten is gone. Not
+    /// for longer than an answer of the store may take: a recovery sees what was done meanwhile.
+    pub(super) async fn upkept(&mut self) {
+        let cell = self.cell();
+        let Some(upkeep) = self.settle().writer().map(|writer| writer.upkeep().clone()) else {
+            return;
+        };
+        if cell.host().runtime().is_stopped() {
+            return;
+        }
+        let patience = cell.host().runtime().patience();
+        let idle = tokio::time::timeout(patience, upkeep.idle());
+        select(pin!(idle), pin!(ends_calls(&*cell))).await;
     }
 
     /// The store may take longer than the actor has time.

@@ -163,31 +163,30 @@ async fn drive<A: Actor>(cell: Arc<Cell<A>>, when_empty: WhenEmpty, rescued: Opt
         }
     }
     while let Some(run) = &mut driven.0 {
-        let mut step = poll_fn(|cx| run.poll_next(cx)).await;
-        if const { stores::<A>() }
-            && run.ctx.core().has_requests()
-            && !matches!(step, Step::Sever | Step::End)
-        {
-            // Of what was done once its record was durable.
+        if const { stores::<A>() } && run.is_asked() {
             if run.any().heed_requests().await.is_break() {
                 return;
             }
+            run.looks_again();
         }
+        let mut step = poll_fn(|cx| run.poll_next(cx)).await;
         let may_handle = run
             .settle
             .may_handle(&run.cell.core, const { stores::<A>() });
         if !may_handle && !matches!(step, Step::Sever | Step::End) {
             run.any().await_permission().await;
-            // Senders see that the run is at work again.
-            run.when_empty = match run.when_empty {
-                WhenEmpty::WaitsAlready => WhenEmpty::Wait,
-                same => same,
-            };
+            run.looks_again();
             if run.cell.core.is_severed() {
                 step = Step::Sever;
             } else if run.cell.runtime().is_stopped() {
                 step = Step::End;
+            } else if const { stores::<A>() } && run.is_asked() && matches!(step, Step::Handle) {
+                continue;
             }
+        }
+        if const { stores::<A>() } && matches!(step, Step::Handle) && run.is_too_late() {
+            run.any().turn_away_late();
+            step = Step::Close;
         }
         run.any().renew();
         let flow = match step {
@@ -279,6 +278,27 @@ impl<A: Actor> Run<A> {
         let rescued = drive(cell.clone(), WhenEmpty::End, Some(Box::new(self)));
         let task = AsAsker::new(cell.clone(), rescued);
         cell.runtime().spawn(Box::pin(task));
+    }
+
+    /// Whether what was done once its record was durable asks for something, to be heeded before
+    /// the next message.
+    fn is_asked(&mut self) -> bool {
+        self.ctx.core().has_requests()
+            && !self.cell.core.is_severed()
+            && !self.cell.runtime().is_stopped()
+    }
+
+    /// Senders see that the run is at work again.
+    fn looks_again(&mut self) {
+        if self.when_empty == WhenEmpty::WaitsAlready {
+            self.when_empty = WhenEmpty::Wait;
+        }
+    }
+
+    /// Whether there is no time for another activation. Records of the last one, which were given
+    /// up, may still be in flight: nothing must be read before they are decided.
+    fn is_too_late(&self) -> bool {
+        self.activation.state.is_none() && self.cell.core.ends_calls()
     }
 
     /// The next step of a run.
@@ -431,6 +451,9 @@ impl<A: Actor> Run<A> {
             }
             self.when_empty = self.when_empty.after(envelope.reply.is_nobody());
             let Some(envelope) = self.recall(envelope) else {
+                if self.ctx.core().has_requests() {
+                    break;
+                }
                 may_handle = self.settle.may_handle(&self.cell.core, true);
                 continue;
             };

@@ -60,13 +60,16 @@ impl dyn AnyActivation + '_ {
                 let last = self.cell().core().used.load(Ordering::Relaxed);
                 self.life().sleep_requested = last == used;
             }
-            Signal::Overdue => {
-                let failure = not_handled_in_time(self.cell().host().runtime());
-                self.turn_away(&failure, None);
-            }
+            Signal::Overdue => self.turn_away_late(),
             Signal::Erase(erased) => self.erase(erased).await?,
         }
         ControlFlow::Continue(())
+    }
+
+    /// The entity has to stop, and handles nothing more.
+    pub(super) fn turn_away_late(&mut self) {
+        let failure = not_handled_in_time(self.cell().host().runtime());
+        self.turn_away(&failure, None);
     }
 }
 

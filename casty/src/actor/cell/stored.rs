@@ -27,7 +27,7 @@ use crate::{
         cell::{
             core::Core,
             hooks::{Hook, guarded},
-            leased::ActingLease,
+            leased::{ActingLease, CutShort},
             run::Run,
             settle::Settle,
             turn::Begun,
@@ -132,7 +132,7 @@ impl<A: Actor> Run<A> {
         }
         Box::pin(async move {
             let Some(state) = self.activation.state.as_mut() else {
-                return pending().await;
+                return Err(Box::new(CutShort) as Box<dyn Any + Send>);
             };
             let lease = ActingLease::since(&*self.cell, self.settle.since());
             let handling = AssertUnwindSafe(state.handle(message, &mut self.ctx)).catch_unwind();

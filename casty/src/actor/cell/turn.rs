@@ -286,7 +286,7 @@ impl<A: Actor> Run<A> {
             is_guarded,
         });
         self.settle.hold(output, fails, &self.cell.core);
-        self.settle.release(&self.cell.core);
+        self.any().release();
     }
 }
 

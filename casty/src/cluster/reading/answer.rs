@@ -27,6 +27,10 @@ pub(crate) const LIMIT_MAX: usize = 512;
 /// How many bytes of ids, or of records, an answer has, about. It has at least one of them.
 const BYTES_MAX: usize = 256 * 1024;
 
+/// How long a node may take to answer. It answers for its store within
+/// [`Settings::resolve_timeout`](crate::Settings::resolve_timeout).
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(15);
+
 /// How long one read of the store may take, and after how long an answer says what it has.
 const STORE_WITHIN: Duration = Duration::from_secs(5);
 const ANSWER_AFTER: Duration = Duration::from_secs(1);
@@ -189,7 +193,11 @@ impl Answerer<'_> {
         let (region, _) = self.store_of(kind)?;
         id.check()?;
         let shard = region.shard(id);
-        if let Some(erased) = region.erase(shard, id).await {
+        let erased = timeout(ANSWER_WITHIN, region.erase(shard, id)).await;
+        let erased = erased.map_err(|_| StoredError::Unreachable {
+            reason: format!("the entity did not end within {ANSWER_WITHIN:?}"),
+        })?;
+        if let Some(erased) = erased {
             return erased.map(ReadAnswer::Erased);
         }
         let owner = self.map.as_ref().and_then(|map| map.owner(kind, shard));

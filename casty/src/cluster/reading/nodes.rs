@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::future::BoxFuture;
 use tokio::time::timeout;
 
-use super::answer::{Answerer, answer_of};
+use super::answer::{ANSWER_WITHIN, Answerer, answer_of};
 use crate::{
     actor::runtime::Runtime,
     cluster::{
@@ -24,10 +24,6 @@ use crate::{
     protocol::map::ClusterMap,
     transport::{handshake::Lane, link::Peer},
 };
-
-/// How long a node may take to answer. It answers for its store within
-/// [`Settings::resolve_timeout`](crate::Settings::resolve_timeout).
-const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 
 /// The pause before the nodes are asked again, unless the map changes.
 const PAUSE: Duration = Duration::from_millis(50);

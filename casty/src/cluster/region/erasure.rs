@@ -7,7 +7,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::ShardRegion;
+use super::{ShardRegion, local::address};
 use crate::{
     actor::handle::Signal,
     error::StoredError,
@@ -15,45 +15,41 @@ use crate::{
     persistence::{JournalError, Page, keys::Keys, shard_log::ShardLog, writer::Writer},
 };
 
-/// How often a cell may close before it is told.
-const CELLS_MAX: usize = 100;
-
 impl ShardRegion {
     /// Has an entity end and what is stored of it erased, by its own run. `None`: the shard takes
     /// no messages here.
+    ///
+    /// It takes as long as the entity takes to end.
     pub(super) async fn erase_entity(
         &self,
         shard: ShardId,
         id: &EntityId,
     ) -> Option<Result<bool, StoredError>> {
-        for _ in 0..CELLS_MAX {
+        let mut closed = None;
+        loop {
+            let owned = || id.clone();
             let cell = self
                 .local
-                .cell(self, shard, None, (id.as_str(), &|| id.clone()), None)?;
+                .cell(self, shard, None, (id.as_str(), &owned), closed)?;
             let (done, erased) = oneshot::channel();
-            cell.signal(Signal::Erase(done));
+            cell.clone().signal(Signal::Erase(done));
             if let Ok(erased) = erased.await {
                 return Some(erased);
             }
-            // It closes, and another one takes its place.
-            tokio::task::yield_now().await;
+            // A fresh cell takes the place of one that has closed.
+            closed = cell.is_closed().then(|| address(&*cell));
         }
-        let reason = "the entity ends again and again".to_owned();
-        Some(Err(StoredError::Unreachable { reason }))
     }
 }
 
 /// What writes the record that erases an entity. `None`: nothing is stored of it. Its state is not
 /// read, so that an entity that cannot be read can be erased.
 pub(super) async fn writer(
-    log: Option<Arc<ShardLog>>,
+    log: Result<Arc<ShardLog>, String>,
     id: &EntityId,
     patience: Duration,
 ) -> Result<Option<Writer>, StoredError> {
-    let Some(log) = log else {
-        let reason = "the shard of the entity is on another node now".to_owned();
-        return Err(StoredError::Unreachable { reason });
-    };
+    let log = log.map_err(|reason| StoredError::Unavailable { reason })?;
     let finding = find(&log, id);
     let found = timeout_at(Instant::now() + patience, finding).await;
     let found = found.unwrap_or_else(|_| {
@@ -81,12 +77,16 @@ async fn find(log: &ShardLog, id: &EntityId) -> Result<Option<(u64, u64)>, Store
     loop {
         let page = journal.read_entity(log.log(), id, seq, Page::default());
         let page = page.await.map_err(failed)?;
-        let Some(last) = page.last() else {
-            return Ok(is_stored.then_some((seq, position)));
-        };
+        let Some(last) = page.last() else { break };
         (seq, position) = (last.seq, last.position);
         is_stored |= page.iter().any(|record| !record.body.is_empty());
     }
+    if !is_stored && seq > 0 {
+        // A snapshot may have been saved since, and what it contains forgotten.
+        let snapshot = journal.load(log.log(), id).await.map_err(failed)?;
+        is_stored = snapshot.is_some();
+    }
+    Ok(is_stored.then_some((seq, position)))
 }
 
 fn failed(error: JournalError) -> StoredError {

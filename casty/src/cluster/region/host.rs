@@ -63,7 +63,7 @@ impl Host for ShardHost {
     ) -> BoxFuture<'a, Result<Option<Writer>, StoredError>> {
         let patience = self.region.runtime.patience();
         Box::pin(erasure::writer(
-            self.region.local.log(self.shard).ok(),
+            self.region.local.log(self.shard),
             id,
             patience,
         ))

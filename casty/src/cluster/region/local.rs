@@ -48,6 +48,8 @@ pub(super) trait EntityCell: Send + Sync {
 
     fn close(self: Arc<Self>) -> oneshot::Receiver<()>;
 
+    fn is_closed(&self) -> bool;
+
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 }
 
@@ -86,6 +88,10 @@ impl<E: Entity> EntityCell for Cell<E> {
 
     fn close(self: Arc<Self>) -> oneshot::Receiver<()> {
         Self::close(&self)
+    }
+
+    fn is_closed(&self) -> bool {
+        self.is_closed()
     }
 
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {

@@ -190,6 +190,8 @@ struct Reader {
     snapshot: u64,
     /// The number of the last record that is known to be forgotten.
     forgotten: u64,
+    /// There was a snapshot at the last look.
+    has_snapshot: bool,
     /// The last whole state that was read, and what later records have changed in it.
     latest: Option<(Place, WrittenState)>,
     /// Whether `latest` is of a record, which the entity has not been made of yet.
@@ -240,6 +242,7 @@ impl Reader {
             seq: 0,
             snapshot: 0,
             forgotten: 0,
+            has_snapshot: false,
             latest: None,
             is_behind: false,
             is_new: true,
@@ -273,7 +276,12 @@ impl Reader {
             let Some(last) = page.last().map(|record| record.seq) else {
                 break;
             };
-            for record in page {
+            if page.iter().any(|record| record.body.is_empty()) {
+                // Erased, or else contained in a snapshot that was saved after the last look.
+                self.read_snapshot(entity).await?;
+            }
+            let contained = self.seq;
+            for record in page.into_iter().filter(|record| record.seq > contained) {
                 let body = self.open(&record)?;
                 if !body.events.is_empty() && !entity.is_made() {
                     // The first state may need other entities, which have to be read as well. They
@@ -346,10 +354,13 @@ impl Reader {
         }
     }
 
+    /// Reads the snapshot, if it contains more than what was read.
     async fn read_snapshot(&mut self, entity: &mut dyn Restore) -> Result<(), Unread> {
         let log = self.log.clone();
         let load = log.store().journal().load(log.log(), &self.name);
-        let Some(snapshot) = self.answer(load).await? else {
+        let snapshot = self.answer(load).await?;
+        self.has_snapshot = snapshot.is_some();
+        let Some(snapshot) = snapshot.filter(|snapshot| snapshot.seq > self.seq) else {
             return Ok(());
         };
         let place = Place::Snapshot { seq: snapshot.seq };
@@ -362,6 +373,7 @@ impl Reader {
         let thawed = entity.thaw(&state);
         thawed.map_err(|error| self.unreadable(place, &state.name, &error))?;
         (self.latest, self.is_behind) = (Some((place, state)), false);
+        self.keys.clear();
         self.keys.extend(body.keys);
         self.position = body.position;
         self.forgotten = body.forgotten;
@@ -420,7 +432,8 @@ impl Reader {
             } else {
                 self.forgotten
             };
-            self.erases = (!is_erased).then_some(record.seq);
+            // Also of a snapshot that was saved too late nothing must be left.
+            self.erases = (!is_erased || self.has_snapshot).then_some(record.seq);
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ use crate::{
         FirstState, Handled, Init, Message, Policy, Reply, ReplyVisitor, Storage,
     },
     ActorSystem, AskError, Context, Effect,
+    actor::hold,
     call::Call,
     id::EntityId,
     infra::sync::lock,
@@ -19,6 +20,7 @@ use crate::{
     persistence::{Journal, Log, Page, Record, Snapshot},
     shards::Hosted,
     system::stored_entities::gated::take,
+    testkit::STEP_LIMIT,
 };
 
 #[derive(Default)]
@@ -39,18 +41,59 @@ pub(super) enum AccountMsg {
     },
     /// Deposits, and panics.
     Fail,
-    /// Deposits, and notes the balance in the resource `Notes` once it is durable.
-    Note {
+    /// Deposits, as `Slow`, and does this once it is durable.
+    After {
         amount: i64,
+        permits: u32,
+        then: Then,
     },
     Erase,
     Stop {
         amount: i64,
     },
+    /// Persists an event of so many bytes.
+    Large {
+        bytes: usize,
+    },
     /// Persists an event that no code can read.
     Odd,
     /// The last byte of the name of the node.
     Node,
+}
+
+/// What is done once a deposit is durable.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) enum Then {
+    /// Notes the balance in the resource `Notes`.
+    Note,
+    /// Notes it once all that the account contains is durable.
+    NoteWhenAllIs,
+    /// Deposits again.
+    Raise {
+        amount: i64,
+    },
+    Stop,
+    Panic,
+}
+
+impl Then {
+    fn call(self, account: &Account, ctx: &mut Context<Account>) {
+        match self {
+            Self::NoteWhenAllIs => {
+                let since = std::time::Instant::now();
+                tokio::task::block_in_place(|| {
+                    while !hold::may_send() && since.elapsed() < STEP_LIMIT {
+                        std::thread::yield_now();
+                    }
+                });
+                Self::Note.call(account, ctx);
+            }
+            Self::Note => lock(&ctx.resource::<Notes>().0).push(account.balance),
+            Self::Raise { amount } => ctx.raise(AccountMsg::Deposit { amount }),
+            Self::Stop => ctx.stop(),
+            Self::Panic => panic!("on purpose"),
+        }
+    }
 }
 
 impl Message for AccountMsg {
@@ -76,6 +119,7 @@ impl Reply for Answer {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum AccountEvent {
     Deposited { amount: i64 },
+    Large(String),
     Odd,
 }
 
@@ -84,13 +128,14 @@ impl Events for AccountEvent {
         codec::encode(self, out)?;
         Ok(match self {
             Self::Deposited { .. } => ("deposited", 1),
+            Self::Large(_) => ("large", 1),
             Self::Odd => ("odd", 7),
         })
     }
 
     fn read(name: &str, version: u32, bytes: &[u8]) -> Result<Vec<Self>, DecodeError> {
         match (name, version) {
-            ("deposited", 1) => Ok(vec![codec::decode(bytes)?]),
+            ("deposited" | "large", 1) => Ok(vec![codec::decode(bytes)?]),
             _ => Err(DecodeError("this code does not know it".to_owned())),
         }
     }
@@ -105,6 +150,12 @@ impl private::EventOf<Account> for AccountEvent {
 impl Account {
     pub(super) fn deposit(amount: i64) -> Effect<Self, i64> {
         Effect::persist(AccountEvent::Deposited { amount }).reply(|account: &Self| account.balance)
+    }
+
+    async fn slow(amount: i64, permits: u32, ctx: &mut Context<Self>) -> Effect<Self, i64> {
+        let permits = ctx.resource::<Semaphore>().acquire_many(permits).await;
+        drop(permits);
+        Self::deposit(amount)
     }
 }
 
@@ -133,24 +184,27 @@ impl Actor for Account {
         let effect = match message {
             AccountMsg::Deposit { amount } => Self::deposit(amount),
             AccountMsg::Balance => Effect::none().reply(|account: &Self| account.balance),
-            AccountMsg::Slow { amount, permits } => {
-                let permits = ctx.resource::<Semaphore>().acquire_many(permits).await;
-                drop(permits);
-                Self::deposit(amount)
-            }
+            AccountMsg::Slow { amount, permits } => Self::slow(amount, permits, ctx).await,
+            AccountMsg::After {
+                amount,
+                permits,
+                then,
+            } => Self::slow(amount, permits, ctx)
+                .await
+                .then(move |account, ctx| then.call(account, ctx)),
             AccountMsg::Fail => {
                 private::carry_out(self, ctx, Self::deposit(1000));
                 panic!("on purpose");
             }
-            AccountMsg::Note { amount } => Self::deposit(amount).then(|account, ctx| {
-                lock(&ctx.resource::<Notes>().0).push(account.balance);
-            }),
             AccountMsg::Erase => Self::deposit(1).erase(),
             AccountMsg::Stop { amount } => Self::deposit(amount).stop(),
             AccountMsg::Node => {
                 let name = ctx.node_id().to_string();
                 let last = name.bytes().last().map_or(0, i64::from);
                 Effect::none().reply(move |_: &Self| last)
+            }
+            AccountMsg::Large { bytes } => {
+                Effect::persist(AccountEvent::Large("x".repeat(bytes))).reply(|_: &Self| 0)
             }
             AccountMsg::Odd => Effect::persist(AccountEvent::Odd).reply(|_: &Self| 0),
         };
@@ -230,6 +284,15 @@ pub(super) fn resource<T: Send + Sync + 'static>(system: &ActorSystem) -> &T {
     system.0.runtime.resources().get().unwrap()
 }
 
+/// Deposits, and notes the balance once it is durable.
+pub(super) fn note(amount: i64) -> AccountMsg {
+    AccountMsg::After {
+        amount,
+        permits: 0,
+        then: Then::Note,
+    }
+}
+
 pub(super) fn alice(system: &ActorSystem) -> AccountRef {
     system.entity::<Account>("alice")
 }
@@ -246,17 +309,6 @@ pub(super) async fn handled(
     asked
 }
 
-/// Waits until this holds.
-pub(super) async fn until(what: &str, holds: impl AsyncFn() -> bool) {
-    let holds = async {
-        while !holds().await {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    let held = tokio::time::timeout(Duration::from_mins(1), holds).await;
-    held.unwrap_or_else(|_| panic!("never: {what}"));
-}
-
 pub(super) fn not_stored(possibly: bool) -> impl Fn(&Result<i64, AskError>) -> bool {
     move |got| matches!(got, Err(AskError::NotStored { possibly: is, .. }) if *is == possibly)
 }
@@ -270,7 +322,10 @@ pub(super) fn log_of(id: &str) -> Log {
 
 pub(super) async fn records_of(store: &impl Journal, id: &str) -> Vec<Record> {
     let (log, id) = (log_of(id), EntityId::from(id));
-    let page = Page::default();
+    let page = Page {
+        records: usize::MAX,
+        bytes: usize::MAX,
+    };
     store.read_entity(&log, &id, 0, page).await.unwrap()
 }
 

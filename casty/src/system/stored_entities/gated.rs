@@ -21,9 +21,41 @@ use crate::{
     },
 };
 
-/// A store whose commits, and failures, a test decides about.
+/// A store whose commits, and failures, a test decides about, and the node that uses it.
 #[derive(Clone)]
-pub(super) struct Gated(pub(super) Arc<Gates>);
+pub(super) struct Gated(pub(super) Arc<Gates>, usize);
+
+/// A step that a test may hold up.
+pub(super) struct Gate {
+    /// Each step takes one.
+    open: Semaphore,
+    /// A permit for each step that has begun since the gate was closed.
+    pub(super) begun: Semaphore,
+}
+
+impl Gate {
+    fn new() -> Self {
+        Self {
+            open: Semaphore::new(Semaphore::MAX_PERMITS),
+            begun: Semaphore::new(0),
+        }
+    }
+
+    pub(super) fn close(&self) {
+        self.open.forget_permits(Semaphore::MAX_PERMITS);
+        self.begun.forget_permits(Semaphore::MAX_PERMITS);
+    }
+
+    pub(super) fn open(&self) {
+        let permits = self.open.available_permits();
+        self.open.add_permits(Semaphore::MAX_PERMITS - permits);
+    }
+
+    async fn pass(&self) {
+        self.begun.add_permits(1);
+        drop(self.open.acquire().await);
+    }
+}
 
 pub(super) struct Gates {
     pub(super) memory: Memory,
@@ -36,6 +68,12 @@ pub(super) struct Gates {
     /// How the next commit fails.
     pub(super) fault: Mutex<Option<Fault>>,
     pub(super) is_down: AtomicBool,
+    /// Which nodes have read snapshots, and of which entities.
+    pub(super) loads: Mutex<Vec<(usize, EntityId)>>,
+    /// Passed by each read of an entity's records.
+    pub(super) pages: Gate,
+    /// Passed by each snapshot that is saved.
+    pub(super) saves: Gate,
 }
 
 #[derive(Clone, Copy)]
@@ -47,14 +85,23 @@ pub(super) enum Fault {
 
 impl Gated {
     pub(super) fn new(commits: usize) -> Self {
-        Self(Arc::new(Gates {
+        let gates = Gates {
             memory: Memory::new(),
             commits: Semaphore::new(commits),
             begun: Semaphore::new(0),
             sizes: Mutex::default(),
             fault: Mutex::default(),
             is_down: AtomicBool::new(false),
-        }))
+            loads: Mutex::default(),
+            pages: Gate::new(),
+            saves: Gate::new(),
+        };
+        Self(Arc::new(gates), 0)
+    }
+
+    /// The same store, used by this node.
+    pub(super) fn of(&self, node: usize) -> Self {
+        Self(self.0.clone(), node)
     }
 
     /// Lets a commit that waits end, with this fault.
@@ -126,7 +173,10 @@ impl Journal for Gated {
         after: u64,
         page: Page,
     ) -> BoxFuture<'a, Result<Vec<Record>, JournalError>> {
-        Box::pin(async move { self.up()?.read_entity(log, entity, after, page).await })
+        Box::pin(async move {
+            self.0.pages.pass().await;
+            self.up()?.read_entity(log, entity, after, page).await
+        })
     }
 
     fn read_log<'a>(
@@ -143,6 +193,7 @@ impl Journal for Gated {
         log: &'a Log,
         entity: &'a EntityId,
     ) -> BoxFuture<'a, Result<Option<Snapshot>, JournalError>> {
+        lock(&self.0.loads).push((self.1, entity.clone()));
         Box::pin(async move { self.up()?.load(log, entity).await })
     }
 
@@ -153,7 +204,10 @@ impl Journal for Gated {
         entity: &'a EntityId,
         snapshot: Snapshot,
     ) -> BoxFuture<'a, Result<(), JournalError>> {
-        self.0.memory.save(log, epoch, entity, snapshot)
+        Box::pin(async move {
+            self.0.saves.pass().await;
+            self.0.memory.save(log, epoch, entity, snapshot).await
+        })
     }
 
     fn forget<'a>(
