@@ -1,6 +1,9 @@
 //! Asks with a key are handled once; answers come with positions where they are asked for.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use casty::{
     Entity,
@@ -55,6 +58,13 @@ async fn snapshot_of<E: Entity>(store: &Memory, id: &str) -> Option<u64> {
 
 struct Permits(Arc<Semaphore>);
 
+#[derive(Clone, Default)]
+struct Waiting(Arc<Mutex<Vec<Promise<i64>>>>);
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A till that takes its time.
 #[message]
 #[derive(Debug, Default)]
@@ -79,6 +89,25 @@ impl Till {
             let (promise, later) = Promise::new();
             promise.reply(till.cents);
             later
+        })
+    }
+
+    /// Is answered by `answer`.
+    #[message]
+    fn wait(&self, ctx: &mut Context<Self>) -> Later<i64> {
+        let (promise, later) = Promise::new();
+        lock(&ctx.resource::<Waiting>().0).push(promise);
+        later
+    }
+
+    /// Changes something, and answers what waits.
+    #[message]
+    fn answer(&self, ctx: &mut Context<Self>) -> Effect<Self> {
+        let waiting = std::mem::take(&mut *lock(&ctx.resource::<Waiting>().0));
+        Effect::persist(TillEvent::Taken { cents: 1 }).reply(|till| {
+            for promise in waiting {
+                promise.reply(till.cents);
+            }
         })
     }
 
@@ -298,6 +327,23 @@ async fn an_answer_comes_with_the_position_of_what_it_has_seen() {
     }
     let refused = alice.withdraw(100).with_position().await;
     assert_eq!(refused, Err(AskError::Entity(Short { by: 84 })));
+}
+
+#[tokio::test]
+async fn an_answer_that_a_later_message_gives_has_the_position_of_that() {
+    let store = Memory::new();
+    let waiting = Waiting::default();
+    let builder = node(&store, 0).resource(waiting.clone());
+    let system = builder.start_local().unwrap();
+    let till = system.entity::<Till>("a");
+    assert_eq!(till.promise().await, Ok(1));
+    let waits = till.wait().with_position().timeout(STEP_LIMIT);
+    let waits = tokio::spawn(waits.into_future());
+    let has_come = || async { lock(&waiting.0).len() };
+    eventually("it waits", has_come, |waiting| *waiting == 1).await;
+    till.answer().await.unwrap();
+    let (cents, position) = waits.await.unwrap().unwrap();
+    assert_eq!((cents, position.position), (2, 2));
 }
 
 #[tokio::test]

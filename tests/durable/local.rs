@@ -1,16 +1,16 @@
 //! Stored entities of a local system.
 
-use std::num::NonZeroU32;
+use std::{num::NonZeroU32, time::SystemTime};
 
 use casty::{
     Entity,
-    id::EntityId,
-    persistence::{Journal, Log, Memory, Page as Records, Record},
+    id::{EntityId, Epoch},
+    persistence::{Append, Appended, Journal, Log, Memory, Page as Records, Record},
     prelude::*,
     testkit::eventually,
 };
 
-use crate::types::{Order, Page, Short, Vault};
+use crate::types::{Chest, Order, Page, Short, Vault};
 
 fn start(store: &Memory) -> ActorSystem {
     casty_tests::log();
@@ -52,6 +52,63 @@ async fn a_vault_is_what_its_events_have_made_of_it() {
     let records = records(&store, "Vault", Vault::SHARDS, "alice").await;
     let numbers: Vec<_> = records.iter().map(|record| record.seq).collect();
     assert_eq!(numbers, (1..=34).collect::<Vec<_>>());
+}
+
+/// A store with these records, the first two of which are 91 days old.
+async fn aged(log: &Log, records: Vec<Record>) -> Memory {
+    let store = Memory::new();
+    let epoch = Epoch(1);
+    store.claim(log, epoch, "a test").await.unwrap();
+    let day = Duration::from_hours(24);
+    let old = SystemTime::now().checked_sub(91 * day).unwrap();
+    let old = old.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let old = u64::try_from(old.as_millis()).unwrap();
+    let aged = records.into_iter().map(|record| Record {
+        at: if record.seq > 2 { record.at } else { old },
+        epoch,
+        ..record
+    });
+    let part = Append {
+        log: log.clone(),
+        epoch,
+        records: aged.collect(),
+    };
+    assert_eq!(store.append(vec![part]).await, Ok(vec![Appended::Written]));
+    store
+}
+
+#[tokio::test]
+async fn old_records_that_a_snapshot_contains_are_forgotten() {
+    let first = Memory::new();
+    let system = start(&first);
+    let fill = |system: &ActorSystem| system.entity::<Chest>("a").fill().into_future();
+    for coins in 1..=4 {
+        assert_eq!(fill(&system).await, Ok(coins));
+    }
+    let of = |store: Memory| async move { records(&store, "Chest", Chest::SHARDS, "a").await };
+    let log = Log {
+        kind: "Chest".into(),
+        shard: EntityId::from("a").shard(Chest::SHARDS).0,
+    };
+    let store = aged(&log, of(first).await).await;
+    let system = start(&store);
+    assert_eq!(fill(&system).await, Ok(5));
+    let forgotten = |records: &Vec<Record>| {
+        let empty = records.iter().filter(|record| record.body.is_empty());
+        empty.map(|record| record.seq).collect::<Vec<_>>()
+    };
+    let left = eventually(
+        "some are forgotten",
+        || of(store.clone()),
+        |records| !forgotten(records).is_empty(),
+    );
+    assert_eq!(forgotten(&left.await), [1, 2]);
+    for coins in 6..=12 {
+        assert_eq!(fill(&system).await, Ok(coins));
+    }
+    let system = restarted(system, &store).await;
+    assert_eq!(fill(&system).await, Ok(13));
+    assert_eq!(forgotten(&of(store).await), [1, 2]);
 }
 
 #[tokio::test]

@@ -85,6 +85,26 @@ impl Page {
     }
 }
 
+/// A chest. Its records are kept for 90 days.
+#[message]
+#[derive(Debug, Default)]
+pub(crate) struct Chest {
+    coins: u64,
+}
+
+#[entity(event_sourced, snapshot_every = 3, retain = "90d", shards = 20)]
+impl Chest {
+    #[message]
+    fn fill(&self) -> Effect<Self, u64> {
+        Effect::persist(ChestEvent::Filled {}).reply(|chest: &Self| chest.coins)
+    }
+
+    #[event]
+    fn filled(&mut self) {
+        self.coins += 1;
+    }
+}
+
 /// An order that is paid for once.
 #[entity(event_sourced, shards = 20)]
 pub(crate) mod order {

@@ -43,10 +43,23 @@ pub(crate) struct Terms {
     pub(crate) key: Option<String>,
     /// The position of the last record that the answer has seen stands before it.
     pub(crate) wants_position: bool,
-    /// The position of what the answer has seen, once that is durable.
-    seen: Option<Arc<AtomicU64>>,
+    seen: Seen,
     /// Why they could not be read, if they could not. The ask fails for it.
     unreadable: Option<String>,
+}
+
+/// What the answer has seen.
+#[derive(Clone, Debug, Default)]
+enum Seen {
+    /// Nothing: the entity that answers is not stored.
+    #[default]
+    Nothing,
+    /// No matter what: the position is not wanted.
+    Any,
+    /// The position of a record, once that is durable.
+    Record(Arc<AtomicU64>),
+    /// All that is durable when it leaves.
+    Latest(Arc<Progress>),
 }
 
 /// The key, whether the position is wanted, and the chain. Later versions may add to it.
@@ -92,7 +105,7 @@ impl Terms {
         Self {
             key,
             wants_position,
-            seen: None,
+            seen: Seen::Nothing,
             unreadable: None,
         }
     }
@@ -121,23 +134,29 @@ impl Terms {
     }
 
     /// The entity that answers is stored, and its answer has seen this record, the last one.
-    pub(crate) fn heed(&mut self, progress: &Progress, seq: u64) {
-        self.seen = Some(progress.mark(seq));
+    /// `later`: a promise gives the answer, and may have seen more by then.
+    pub(crate) fn heed(&mut self, progress: &Arc<Progress>, seq: u64, later: bool) {
+        self.seen = match self.wants_position {
+            false => Seen::Any,
+            true if later => Seen::Latest(progress.clone()),
+            true => Seen::Record(progress.mark(seq)),
+        };
     }
 
     /// Whether the key does not count: the entity is not stored where it lives.
     pub(crate) fn is_ignored(&self) -> bool {
-        (self.key.is_some() || self.unreadable.is_some()) && self.seen.is_none()
+        (self.key.is_some() || self.unreadable.is_some()) && matches!(self.seen, Seen::Nothing)
     }
 
     /// The answer as its asker reads it.
     pub(crate) fn answer(&self, answer: RawAnswer) -> RawAnswer {
         match answer {
             RawAnswer::Encoded(reply) if self.wants_position => {
-                let position = self
-                    .seen
-                    .as_ref()
-                    .map_or(0, |seen| seen.load(Ordering::Acquire));
+                let position = match &self.seen {
+                    Seen::Nothing | Seen::Any => 0,
+                    Seen::Record(position) => position.load(Ordering::Acquire),
+                    Seen::Latest(progress) => progress.position(),
+                };
                 let mut bytes = BytesMut::with_capacity(8 + reply.len());
                 bytes.put_u64_le(position);
                 bytes.put_slice(&reply);

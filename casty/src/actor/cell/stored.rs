@@ -139,9 +139,10 @@ impl<A: Actor> Run<A> {
             let handling = Box::pin(lease.lets(handling));
             let (mut handled, outputs) = attend(&mut self.settle, &self.cell.core, handling).await;
             self.end_turn(begun, &mut handled);
+            let later = matches!(handled, Ok(Handled::Later(_)));
             let key = Self::remembered(begun.name, reply, &mut handled);
             self.record_turn(&mut handled, outputs, key);
-            self.place(reply);
+            self.place(reply, later);
             handled
         })
     }

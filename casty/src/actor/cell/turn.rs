@@ -312,7 +312,7 @@ impl<A: Actor> Run<A> {
         let Some(answer) = keyed::recalled(terms, writer, name) else {
             return Some(envelope);
         };
-        terms.heed(writer.progress(), writer.applied());
+        terms.heed(writer.progress(), writer.applied(), false);
         let answer = Deferred(Box::new(|reply: ReplyTo<_>| reply.answer_encoded(answer)));
         // It waits for all that is written, and so for the record that holds it.
         self.settle(Output {
@@ -360,11 +360,12 @@ impl<A: Actor> Run<A> {
         Some(remembered)
     }
 
-    /// What the handler has changed is written: its answer has seen that.
+    /// What the handler has changed is written: its answer has seen that. `later`: it comes from a
+    /// promise.
     #[inline]
-    pub(super) fn place(&mut self, reply: &mut ReplyTo<A::Reply>) {
+    pub(super) fn place(&mut self, reply: &mut ReplyTo<A::Reply>, later: bool) {
         if let Some((terms, writer)) = reply.terms().zip(self.settle.writer()) {
-            terms.heed(writer.progress(), writer.applied());
+            terms.heed(writer.progress(), writer.applied(), later);
         }
     }
 }
