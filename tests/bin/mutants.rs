@@ -8,7 +8,10 @@
 #[path = "../invariants/mod.rs"]
 mod invariants;
 
-use std::process::{Command, ExitCode};
+use std::{
+    process::{Child, Command, ExitCode},
+    time::{Duration, Instant},
+};
 
 use invariants::{Plan, durable, handlers, names, operators, run, two};
 
@@ -81,6 +84,9 @@ const DURABLE: &str = "13";
 /// The environment variable that selects the broken rule.
 const CHOSEN: &str = "CASTY_MUTANT";
 
+/// How long two processes may take. A broken rule can also make a run go round in a circle.
+const PATIENCE: Duration = Duration::from_mins(5);
+
 fn main() -> ExitCode {
     let seeds: u64 = match std::env::args().nth(1).map(|seeds| seeds.parse()) {
         None => 200,
@@ -109,15 +115,21 @@ fn main() -> ExitCode {
                 (name, of, command.spawn().expect("it can start itself"))
             })
             .collect();
+        let deadline = Instant::now() + PATIENCE;
         for (name, of, child) in running {
-            let output = child.wait_with_output().expect("it ends");
-            let found = String::from_utf8_lossy(&output.stdout);
-            let found = found.lines().last().and_then(|line| line.split_once(' '));
-            if let Some((seed, by)) = found {
+            let found = output(child, deadline);
+            let found = found.as_ref().map(|output| {
+                let last = output.lines().last();
+                last.and_then(|line| line.split_once(' '))
+            });
+            if let Some(Some((seed, by))) = found {
                 println!("| `{name}` | {of} | {seed} | {by} |");
-            } else {
-                survivors += 1;
-                println!("| `{name}` | {of} | none of {seeds} | nobody |");
+                continue;
+            }
+            survivors += 1;
+            match found {
+                Some(_) => println!("| `{name}` | {of} | none of {seeds} | nobody |"),
+                None => println!("| `{name}` | {of} | a run does not end | nobody |"),
             }
         }
     }
@@ -126,6 +138,20 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
+}
+
+/// What a process prints until it ends; `None` if it does not.
+fn output(mut child: Child, deadline: Instant) -> Option<String> {
+    while child.try_wait().expect("it was started here").is_none() {
+        if Instant::now() > deadline {
+            child.kill().expect("it was started here");
+            child.wait().expect("it was started here");
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let output = child.wait_with_output().expect("it has ended");
+    Some(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Looks for a seed under which an invariant detects the broken rule.
