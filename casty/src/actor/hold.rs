@@ -12,7 +12,7 @@
 //! - *`ctx.spawn`*, `spawn_with`, `ActorSystem::spawn`: the start is queued among the messages, and
 //!   the actor runs nothing before;
 //! - *`Promise::reply`*, and a promise that is dropped: held until the record of the turn is
-//!   durable. Even one that no asker waits for yet: the answer of an earlier turn may take it
+//!   durable. Even a reply that no asker waits for yet: the answer of an earlier turn may take it
 //!   along;
 //! - *`ctx.emit`*: held until then;
 //! - *`ctx.pipe`*: the work begins then, and is free from there on;
@@ -73,7 +73,7 @@ const HELD_MAX: usize = 1024;
 pub(crate) trait Leave: Send {
     fn leave(self: Box<Self>);
 
-    /// Its conditions will not be met. `why`: for those who wait for it.
+    /// Its conditions will not be met. `why`: for the askers.
     fn lose(self: Box<Self>, why: &Failure);
 }
 

@@ -14,6 +14,15 @@ pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
         .unwrap_or_else(|| "a value that is not text".to_owned())
 }
 
+/// Calls a user's code. An error is the text of its panic.
+pub(crate) fn caught<T>(call: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(call)).map_err(|payload| {
+        let text = panic_text(&*payload);
+        forget(payload);
+        text
+    })
+}
+
 /// Calls what drops a user's value, which may panic for that.
 pub(crate) fn contained(what: &'static str, call: impl FnOnce()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(call)) {

@@ -5,7 +5,10 @@ use std::{fmt, num::NonZeroU32, sync::Arc};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
-use crate::id::{EntityId, Epoch};
+use crate::{
+    error::StoredError,
+    id::{EntityId, Epoch},
+};
 
 /// The log of one shard.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -120,6 +123,15 @@ pub enum JournalError {
         /// What does not fit, and what to do.
         reason: String,
     },
+}
+
+impl From<JournalError> for StoredError {
+    fn from(error: JournalError) -> Self {
+        match error {
+            JournalError::Unavailable { reason } => Self::Unavailable { reason },
+            JournalError::Unusable { reason } => Self::Unusable { reason },
+        }
+    }
 }
 
 /// Why an append failed as a whole.

@@ -20,8 +20,8 @@ use crate::{
 /// The entities of a type, in pages: those that are active on some node of the cluster, and, of a
 /// stored type, those that are stored. Memory is bounded by the size of a page.
 ///
-/// An entity that is there as long as the listing takes is listed exactly once: that is, one that
-/// is stored, or that stays active on one node. Pages come in no particular order; within one, the
+/// An entity that is there as long as the listing takes is listed exactly once: if it is
+/// stored, or stays active on one node. Pages come in no particular order; within one, the
 /// entities of a shard stand together, in the order of their ids.
 ///
 /// ```

@@ -1,11 +1,6 @@
 //! The records of an entity.
 
-use std::{
-    fmt,
-    marker::PhantomData,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-};
+use std::{fmt, marker::PhantomData, sync::Arc};
 
 use crate::{
     actor::{
@@ -17,7 +12,7 @@ use crate::{
         reading::{answer::LIMIT_MAX, nodes::Nodes, reader::HistoryReader},
     },
     error::StoredError,
-    infra::panic::{self, panic_text},
+    infra::panic,
     message::{changed::ChangedFields, codec::DecodeError, readable},
     persistence::record_body::{RecordBody, WrittenEvent, WrittenState},
 };
@@ -237,8 +232,8 @@ impl<E> fmt::Debug for HistoryEntry<E> {
 /// What a record says.
 #[non_exhaustive]
 pub enum Recorded<E> {
-    /// The events of one command, in order. There are none if only its answer is stored, under a
-    /// key.
+    /// The events of one command, in order. A record that only erases has
+    /// none.
     Events(Vec<RecordedEvent<E>>),
     /// The whole state after a message, of a type that is `#[entity(durable)]`.
     State(RecordedState),
@@ -313,12 +308,8 @@ impl<E: EventSourced> RecordedEvent<E> {
         // References in it are bound to this system.
         let read = self
             .runtime
-            .enter(|| catch_unwind(AssertUnwindSafe(read)))
-            .unwrap_or_else(|panic| {
-                let text = panic_text(&*panic);
-                panic::forget(panic);
-                Err(DecodeError(format!("reading it panicked: {text}")))
-            });
+            .enter(|| panic::caught(read))
+            .unwrap_or_else(|text| Err(DecodeError(format!("reading it panicked: {text}"))));
         read.map_err(|DecodeError(error)| Unreadable {
             reason: format!("event `{name}` of version {version}: {error}"),
         })

@@ -29,7 +29,7 @@ impl<A: Actor, T, E> Call<A, T, E> {
     /// open whether the message was handled.
     ///
     /// Key and answer are stored with what the message has changed, and found again after a restart
-    /// and on another node. A message that has changed nothing, such as one that was refused, is
+    /// and on another node. A message that has changed nothing, such as a refused one, is
     /// not remembered: it is handled again. An entity remembers the answers to its last 64 keys, as
     /// long as they have 64 KiB together; the last one whatever its size. An answer that comes from
     /// a [`Promise`](crate::reply::Promise) is not remembered: asked again, the message is not

@@ -1,8 +1,8 @@
 //! What an asker wants besides an answer: to be answered once however often it asks, by a key, or
 //! to learn which record the answer has seen.
 //!
-//! Most asks want neither, and pay nothing for it. The answer of one that does is encoded, on its
-//! own node too: an answer that is remembered has no other form.
+//! Most asks want neither, and pay nothing for it. The answer to an ask with terms is encoded, on
+//! its own node too: an answer that is remembered has no other form.
 //!
 //! Between nodes the terms stand before the chain of waiting actors: a byte that begins no value of
 //! MessagePack, and so no chain; then the key, whether the position is wanted, and the chain.

@@ -2,18 +2,13 @@
 //! it is asked.
 //!
 //! The key and the answer are part of the record of what the message has changed, so they are there
-//! again after a failover. A message that has changed nothing, such as one that was refused, leaves
+//! again after a failover. A message that has changed nothing, such as a refused one, leaves
 //! no record, and is handled again when it is asked again.
-
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::{
     actor::{ask::terms::Terms, message::Reply},
     error::{Failure, InvalidKey},
-    infra::{
-        mutants,
-        panic::{self, panic_text},
-    },
+    infra::{mutants, panic},
     message::{answer::RawAnswer, codec::EncodeError},
     persistence::{keys::KeyedReply, writer::Writer},
 };
@@ -57,12 +52,8 @@ pub(super) fn remembered(key: String, message: &str, answer: Option<&RawAnswer>)
 /// A user's code encodes, which may panic.
 pub(super) fn encoded<R: Reply>(answer: R) -> RawAnswer {
     let mut bytes = Vec::new();
-    let encoded = catch_unwind(AssertUnwindSafe(|| answer.encode(&mut bytes)));
-    let encoded = encoded.unwrap_or_else(|panic| {
-        let text = panic_text(&*panic);
-        panic::forget(panic);
-        Err(EncodeError(format!("encoding it panicked: {text}")))
-    });
+    let encoded = panic::caught(|| answer.encode(&mut bytes))
+        .unwrap_or_else(|text| Err(EncodeError(format!("encoding it panicked: {text}"))));
     match encoded {
         Ok(()) => RawAnswer::Encoded(bytes.into()),
         Err(EncodeError(reason)) => RawAnswer::Failed(Failure::Reply { reason }),

@@ -84,8 +84,8 @@ impl dyn AnyActivation + '_ {
         }
     }
 
-    /// Waits until the store has decided about all records. What depends on one that is not stored
-    /// fails.
+    /// Waits until the store has decided about all records. What depends on a record that is not
+    /// stored fails.
     pub(super) fn written(&mut self) -> Boxed<'_, ()> {
         boxed(async move {
             let cell = self.cell();

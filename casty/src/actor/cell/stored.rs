@@ -104,12 +104,8 @@ fn frozen(
 ) -> Result<WrittenState, String> {
     let mut bytes = Vec::new();
     // A user's code, which may panic.
-    let frozen = catch_unwind(AssertUnwindSafe(|| freeze(&mut bytes)));
-    let name = frozen.unwrap_or_else(|panic| {
-        let text = panic_text(&*panic);
-        panic::forget(panic);
-        Err(EncodeError(format!("encoding it panicked: {text}")))
-    });
+    let name = panic::caught(|| freeze(&mut bytes))
+        .unwrap_or_else(|text| Err(EncodeError(format!("encoding it panicked: {text}"))));
     match name {
         Ok(name) => Ok(written_state(name, bytes)),
         Err(EncodeError(reason)) => Err(format!("its state cannot be stored: {reason}")),

@@ -255,9 +255,7 @@ async fn in_time<T>(
     answer: impl Future<Output = Result<T, JournalError>>,
 ) -> Result<T, StoredError> {
     match timeout(patience, answer).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(JournalError::Unavailable { reason })) => Err(StoredError::Unavailable { reason }),
-        Ok(Err(JournalError::Unusable { reason })) => Err(StoredError::Unusable { reason }),
+        Ok(answer) => Ok(answer?),
         Err(_) => Err(StoredError::Unavailable {
             reason: format!("it has not answered within {patience:?}"),
         }),

@@ -38,7 +38,6 @@ pub(crate) struct FoundEntity {
 struct Tries {
     until: Instant,
     count: usize,
-    reason: String,
 }
 
 impl Tries {
@@ -46,16 +45,13 @@ impl Tries {
         Self {
             until: Instant::now() + PATIENCE,
             count: 0,
-            reason: String::new(),
         }
     }
 
     /// There was no answer. Another try comes after a moment.
     async fn again(&mut self, nodes: &dyn Nodes, reason: String) -> Result<(), StoredError> {
-        self.reason = reason;
         self.count += 1;
         if Instant::now() >= self.until {
-            let reason = std::mem::take(&mut self.reason);
             return Err(StoredError::Unreachable { reason });
         }
         nodes.later().await;

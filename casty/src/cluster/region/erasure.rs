@@ -12,7 +12,7 @@ use crate::{
     actor::handle::Signal,
     error::StoredError,
     id::{EntityId, ShardId},
-    persistence::{JournalError, Page, keys::Keys, shard_log::ShardLog, writer::Writer},
+    persistence::{Page, keys::Keys, shard_log::ShardLog, writer::Writer},
 };
 
 impl ShardRegion {
@@ -70,28 +70,21 @@ async fn find(log: &ShardLog, id: &EntityId) -> Result<Option<(u64, u64)>, Store
     let store = log.store();
     let _turn = store.recovery().await;
     let journal = store.journal();
-    let snapshot = journal.load(log.log(), id).await.map_err(failed)?;
+    let snapshot = journal.load(log.log(), id).await?;
     // The position is of no use if nothing comes after the snapshot.
     let (mut seq, mut position) = (snapshot.as_ref().map_or(0, |snapshot| snapshot.seq), 0);
     let mut is_stored = snapshot.is_some();
     loop {
         let page = journal.read_entity(log.log(), id, seq, Page::default());
-        let page = page.await.map_err(failed)?;
+        let page = page.await?;
         let Some(last) = page.last() else { break };
         (seq, position) = (last.seq, last.position);
         is_stored |= page.iter().any(|record| !record.body.is_empty());
     }
     if !is_stored && seq > 0 {
         // A snapshot may have been saved since, and what it contains forgotten.
-        let snapshot = journal.load(log.log(), id).await.map_err(failed)?;
+        let snapshot = journal.load(log.log(), id).await?;
         is_stored = snapshot.is_some();
     }
     Ok(is_stored.then_some((seq, position)))
-}
-
-fn failed(error: JournalError) -> StoredError {
-    match error {
-        JournalError::Unavailable { reason } => StoredError::Unavailable { reason },
-        JournalError::Unusable { reason } => StoredError::Unusable { reason },
-    }
 }

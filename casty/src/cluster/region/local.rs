@@ -127,11 +127,11 @@ impl Logs {
     }
 
     /// `there`: a node on another host that hosts the type as well.
-    fn set_other_host(&self, there: Option<SocketAddr>) {
+    fn set_other_host(&self, there: impl FnOnce() -> Option<SocketAddr>) {
         let Some(reason) = self.store.journal().only_one_host() else {
             return;
         };
-        let why = there.map(|there| {
+        let why = there().map(|there| {
             let store = self.store.journal().describe();
             format!("{store} cannot be used together with `{there}`: {reason}")
         });
@@ -410,8 +410,8 @@ impl LocalShards {
         drop(self.log(shard));
     }
 
-    /// The node is on this host, and another one that hosts the type on that.
-    pub(super) fn set_other_host(&self, there: Option<SocketAddr>) {
+    /// `there`: where another node that hosts the type is on another host than this one.
+    pub(super) fn set_other_host(&self, there: impl FnOnce() -> Option<SocketAddr>) {
         if let Some(logs) = &self.logs {
             logs.set_other_host(there);
         }

@@ -501,7 +501,8 @@ impl AnyRegion for ShardRegion {
             return;
         };
         self.sort_parcels(table, me);
-        self.local.set_other_host(other_host(map, &self.name, me));
+        self.local
+            .set_other_host(|| other_host(map, &self.name, me));
         let down = map.members.values().filter(|m| m.status == Status::Down);
         let down: Vec<Slot> = down.map(|member| member.slot).collect();
         let mut machine = lock(&self.machine);

@@ -1,9 +1,6 @@
 //! Migration: the states that move with their shard from one node to another.
 
-use std::{
-    collections::BTreeMap,
-    panic::{AssertUnwindSafe, catch_unwind},
-};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
@@ -16,10 +13,7 @@ use crate::{
     },
     event::Event,
     id::{EntityId, Epoch, ShardId},
-    infra::{
-        panic::{self, panic_text},
-        sync::lock,
-    },
+    infra::{panic, sync::lock},
     message::codec::EncodeError,
     protocol::map::{self, Slot},
 };
@@ -42,13 +36,8 @@ impl ShardRegion {
         }
         let mut out = Vec::new();
         // The state is encoded without a lock, since this runs a user's code, which may panic.
-        let encoded = catch_unwind(AssertUnwindSafe(|| encode(&mut out)));
-        let name = encoded
-            .map_err(|panic| {
-                let text = panic_text(&*panic);
-                panic::forget(panic);
-                format!("encoding it panicked: {text}")
-            })?
+        let name = panic::caught(|| encode(&mut out))
+            .map_err(|text| format!("encoding it panicked: {text}"))?
             .map_err(|EncodeError(reason)| reason)?;
         let frozen = Frozen {
             name: name.to_owned(),

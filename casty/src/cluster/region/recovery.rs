@@ -1,13 +1,6 @@
 //! How a stored entity is read: its latest snapshot, then the records after it.
 
-use std::{
-    fmt,
-    future::ready,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-    task::Poll,
-    time::Duration,
-};
+use std::{fmt, future::ready, sync::Arc, task::Poll, time::Duration};
 
 use futures_util::{future::BoxFuture, poll};
 use tokio::{sync::SemaphorePermit, task::coop, time::timeout};
@@ -22,7 +15,7 @@ use crate::{
     },
     error::Failure,
     id::EntityId,
-    infra::panic::{self, panic_text},
+    infra::panic,
     message::{changed::ChangedFields, codec::DecodeError},
     persistence::{
         JournalError, Page, Record,
@@ -148,11 +141,8 @@ impl<E: Entity> Restore for Restored<'_, E> {
 
 /// A user's code that reads: a panic is an error.
 fn calm<T>(read: impl FnOnce() -> Result<T, DecodeError>) -> Result<T, DecodeError> {
-    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
-        let text = panic_text(&*panic);
-        panic::forget(panic);
-        Err(DecodeError(format!("reading it panicked: {text}")))
-    })
+    panic::caught(read)
+        .unwrap_or_else(|text| Err(DecodeError(format!("reading it panicked: {text}"))))
 }
 
 /// Why an entity was not read.
