@@ -31,13 +31,10 @@ const HELD_MAX: usize = 1024;
 
 /// The conditions under which outputs may leave.
 pub(super) trait Conditions {
-    /// The conditions that one output waits for.
-    type Needs;
+    /// The number of the record that an output waits for that is made now.
+    fn needs(&self) -> u64;
 
-    /// The conditions of an output that is made now.
-    fn needs(&self) -> Self::Needs;
-
-    fn are_met(&self, needs: &Self::Needs) -> bool;
+    fn are_met(&self, needs: u64) -> bool;
 }
 
 /// The node holds a lease, the actor is still on this node, and what it has changed is durable.
@@ -47,16 +44,22 @@ struct LeaseAndStore<'a> {
     writer: Option<&'a Writer>,
 }
 
-impl Conditions for LeaseAndStore<'_> {
-    /// The number of a record.
-    type Needs = u64;
+impl<'a> LeaseAndStore<'a> {
+    fn new(gate: Option<&'a Gate>, storing: Option<&'a Storing>, core: &'a Core) -> Self {
+        Self {
+            lease: Lease { gate, core },
+            writer: storing.map(|storing| &storing.writer),
+        }
+    }
+}
 
+impl Conditions for LeaseAndStore<'_> {
     fn needs(&self) -> u64 {
         self.writer.map_or(0, Writer::applied)
     }
 
-    fn are_met(&self, needs: &u64) -> bool {
-        let is_durable = |writer: &Writer| writer.progress().durable() >= *needs;
+    fn are_met(&self, needs: u64) -> bool {
+        let is_durable = |writer: &Writer| writer.progress().durable() >= needs;
         self.lease.holds()
             && (self.writer.is_none_or(is_durable)
                 || mutants::on("an_output_leaves_before_its_record_is_durable"))
@@ -78,23 +81,23 @@ impl Lease<'_> {
     }
 }
 
-/// Outputs in the order of their turns, each with what it needs. Pure: no task, no clock.
-pub(super) struct Held<N, T>(VecDeque<(Option<N>, T)>);
+/// Outputs in the order of their turns, each with the record that it needs. Pure: no task, no clock.
+pub(super) struct Held<T>(VecDeque<(Option<u64>, T)>);
 
-impl<N, T> Held<N, T> {
+impl<T> Held<T> {
     const fn new() -> Self {
         Self(VecDeque::new())
     }
 
     /// `needs` is `None` for an output that waits for nothing but the earlier ones.
-    fn push(&mut self, needs: Option<N>, output: T) {
+    fn push(&mut self, needs: Option<u64>, output: T) {
         self.0.push_back((needs, output));
     }
 
     /// Takes the first output, if it may leave.
-    fn next(&mut self, conditions: &impl Conditions<Needs = N>) -> Option<T> {
+    fn next(&mut self, conditions: &impl Conditions) -> Option<T> {
         let (needs, _) = self.0.front()?;
-        let may_leave = needs.as_ref().is_none_or(|needs| conditions.are_met(needs));
+        let may_leave = needs.is_none_or(|needs| conditions.are_met(needs));
         may_leave
             .then(|| self.0.pop_front())
             .flatten()
@@ -107,7 +110,7 @@ pub(super) struct Settle {
     gate: Option<Arc<Gate>>,
     /// Those of the gate when the run began what it does now.
     since: Lapses,
-    held: Held<u64, Box<dyn Leave>>,
+    held: Held<Box<dyn Leave>>,
     /// What the activation writes, if its type is stored.
     storing: Option<Box<Storing>>,
 }
@@ -131,10 +134,7 @@ impl Settle {
     }
 
     fn conditions<'a>(&'a self, core: &'a Core) -> LeaseAndStore<'a> {
-        LeaseAndStore {
-            lease: self.lease(core),
-            writer: self.storing.as_ref().map(|storing| &storing.writer),
-        }
+        LeaseAndStore::new(self.gate.as_deref(), self.storing.as_deref(), core)
     }
 
     #[inline]
@@ -149,7 +149,7 @@ impl Settle {
             return self.is_leased(core);
         }
         let conditions = self.conditions(core);
-        conditions.are_met(&conditions.needs())
+        conditions.are_met(conditions.needs())
     }
 
     /// Whether a promise may be kept only while the actor may act.
@@ -255,13 +255,7 @@ impl Settle {
     /// Lets go what may leave.
     #[cold]
     pub(super) fn release(&mut self, core: &Core) {
-        let conditions = LeaseAndStore {
-            lease: Lease {
-                gate: self.gate.as_deref(),
-                core,
-            },
-            writer: self.storing.as_ref().map(|storing| &storing.writer),
-        };
+        let conditions = LeaseAndStore::new(self.gate.as_deref(), self.storing.as_deref(), core);
         while let Some(output) = self.held.next(&conditions) {
             output.leave();
         }
@@ -271,7 +265,7 @@ impl Settle {
     pub(super) fn may_release(&self, core: &Core) -> bool {
         let conditions = self.conditions(core);
         let first = self.held.0.front();
-        first.is_some_and(|(needs, _)| needs.is_none_or(|needs| conditions.are_met(&needs)))
+        first.is_some_and(|(needs, _)| needs.is_none_or(|needs| conditions.are_met(needs)))
     }
 
     /// Lets go what may leave, and gives up the rest, since what it depends on is not stored.
@@ -320,18 +314,16 @@ mod tests {
     }
 
     impl Conditions for Confirmed {
-        type Needs = u64;
-
         fn needs(&self) -> u64 {
             self.written
         }
 
-        fn are_met(&self, needs: &u64) -> bool {
-            self.lease && self.durable >= *needs
+        fn are_met(&self, needs: u64) -> bool {
+            self.lease && self.durable >= needs
         }
     }
 
-    fn leave<T>(held: &mut Held<u64, T>, conditions: &Confirmed) -> Vec<T> {
+    fn leave<T>(held: &mut Held<T>, conditions: &Confirmed) -> Vec<T> {
         std::iter::from_fn(|| held.next(conditions)).collect()
     }
 
@@ -400,7 +392,7 @@ mod tests {
                     2 => now.lease = n > 1,
                     _ => for output in leave(&mut held, &now) {
                         prop_assert_eq!(output, left);
-                        prop_assert!(needs[output].is_none_or(|needs| now.are_met(&needs)));
+                        prop_assert!(needs[output].is_none_or(|needs| now.are_met(needs)));
                         left += 1;
                     },
                 }

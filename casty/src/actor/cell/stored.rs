@@ -10,7 +10,7 @@ use std::{
     any::Any,
     future::pending,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -60,7 +60,11 @@ type Outputs = Vec<Box<dyn Leave>>;
 
 /// Awaits a handler, or a hook. What earlier ones have let out leaves meanwhile, if it may; what
 /// this one lets out is returned.
-async fn attend<T>(settle: &mut Settle, core: &Core, call: BoxFuture<'_, T>) -> (T, Outputs) {
+async fn attend<T>(
+    settle: &mut Settle,
+    core: &Core,
+    call: Pin<&mut (dyn Future<Output = T> + Send + '_)>,
+) -> (T, Outputs) {
     let Some(holding) = settle.holding() else {
         return (call.await, Outputs::new());
     };
@@ -131,9 +135,11 @@ impl<A: Actor> Run<A> {
                 return Err(Box::new(CutShort) as Box<dyn Any + Send>);
             };
             let lease = ActingLease::since(&*self.cell, self.settle.since());
-            let handling = AssertUnwindSafe(state.handle(message, &mut self.ctx)).catch_unwind();
-            let handling = Box::pin(lease.lets(handling));
-            let (mut handled, outputs) = attend(&mut self.settle, &self.cell.core, handling).await;
+            let (mut handled, outputs) = {
+                let handling = AssertUnwindSafe(state.handle(message, &mut self.ctx));
+                let handling = pin!(lease.lets(handling.catch_unwind()));
+                attend(&mut self.settle, &self.cell.core, handling).await
+            };
             self.end_turn(begun, &mut handled);
             let later = matches!(handled, Ok(Handled::Later(_)));
             let key = Self::remembered(begun.name, reply, &mut handled);
@@ -258,8 +264,10 @@ impl<A: Actor> Run<A> {
                     Some(Hook::Terminated(who)) => state.on_terminated(who, ctx).await,
                 }
             };
-            let call = Box::pin(guarded(name, lease, call));
-            let (called, outputs) = attend(&mut self.settle, &self.cell.core, call).await;
+            let (called, outputs) = {
+                let call = pin!(guarded(name, lease, call));
+                attend(&mut self.settle, &self.cell.core, call).await
+            };
             if called.is_err() {
                 self.ctx.forget_written();
                 lose(outputs);
