@@ -77,11 +77,7 @@ impl<A: Actor, T, E> Call<A, T, E> {
     where
         A: Stored,
     {
-        Keyed {
-            call: self,
-            key: key.into(),
-            limit: None,
-        }
+        Keyed(Asking::of(self, Some(key.into())))
     }
 
     /// Asks for the position as well: that of the last record that the answer has seen, which is
@@ -92,11 +88,7 @@ impl<A: Actor, T, E> Call<A, T, E> {
     where
         A: Stored,
     {
-        Positioned {
-            call: self,
-            key: None,
-            limit: None,
-        }
+        Positioned(Asking::of(self, None))
     }
 }
 
@@ -106,43 +98,65 @@ impl<A: Actor, T, E> Retry<A, T, E> {
     where
         A: Stored,
     {
-        Keyed {
-            call: self.call,
-            key: key.into(),
-            limit: Some(self.limit),
+        let limit = self.limit;
+        self.call.key(key).retry_for(limit)
+    }
+}
+
+/// An ask with terms.
+struct Asking<A: Actor, T, E> {
+    call: Call<A, T, E>,
+    key: Option<String>,
+    /// How long it is repeated.
+    limit: Option<Duration>,
+}
+
+impl<A: Actor, T, E> Asking<A, T, E> {
+    fn of(call: Call<A, T, E>, key: Option<String>) -> Self {
+        Self {
+            call,
+            key,
+            limit: None,
         }
+    }
+
+    fn timeout(mut self, timeout: Duration) -> Self {
+        self.call = self.call.timeout(timeout);
+        self
+    }
+
+    fn retry_for(mut self, limit: Duration) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+
+    fn debug(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct(name)
+            .field("call", &self.call)
+            .field("key", &self.key)
+            .finish_non_exhaustive()
     }
 }
 
 /// An ask that is handled once, however often it is asked. Made by [`Call::key`].
 #[must_use = "a call does nothing until it is asked (`.await`)"]
-pub struct Keyed<A: Actor, T, E = Infallible> {
-    call: Call<A, T, E>,
-    key: String,
-    limit: Option<Duration>,
-}
+pub struct Keyed<A: Actor, T, E = Infallible>(Asking<A, T, E>);
 
 impl<A: Actor, T, E> Keyed<A, T, E> {
     /// As [`Call::timeout`].
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.call = self.call.timeout(timeout);
-        self
+    pub fn timeout(self, timeout: Duration) -> Self {
+        Self(self.0.timeout(timeout))
     }
 
     /// Repeats the ask, as [`Call::retry_for`] does, and also where its message may have been
     /// handled: after a timeout, a lost connection, or an unknown outcome of the store.
-    pub fn retry_for(mut self, limit: Duration) -> Self {
-        self.limit = Some(limit);
-        self
+    pub fn retry_for(self, limit: Duration) -> Self {
+        Self(self.0.retry_for(limit))
     }
 
     /// As [`Call::with_position`].
     pub fn with_position(self) -> Positioned<A, T, E> {
-        Positioned {
-            call: self.call,
-            key: Some(self.key),
-            limit: self.limit,
-        }
+        Positioned(self.0)
     }
 }
 
@@ -151,9 +165,8 @@ impl<A: Entity, T: Send + 'static, E: Send + 'static> IntoFuture for Keyed<A, T,
     type IntoFuture = BoxFuture<'static, Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
-        let terms = Terms::new(Some(self.key), false);
         Box::pin(async move {
-            let answered = ask(self.call, terms, self.limit).await;
+            let answered = ask(self.0, false).await;
             answered.map(|(answer, _)| answer)
         })
     }
@@ -162,29 +175,23 @@ impl<A: Entity, T: Send + 'static, E: Send + 'static> IntoFuture for Keyed<A, T,
 /// An ask whose answer comes with the position of what it has seen. Made by
 /// [`Call::with_position`].
 #[must_use = "a call does nothing until it is asked (`.await`)"]
-pub struct Positioned<A: Actor, T, E = Infallible> {
-    call: Call<A, T, E>,
-    key: Option<String>,
-    limit: Option<Duration>,
-}
+pub struct Positioned<A: Actor, T, E = Infallible>(Asking<A, T, E>);
 
 impl<A: Actor, T, E> Positioned<A, T, E> {
     /// As [`Call::timeout`].
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.call = self.call.timeout(timeout);
-        self
+    pub fn timeout(self, timeout: Duration) -> Self {
+        Self(self.0.timeout(timeout))
     }
 
     /// As [`Call::key`].
     pub fn key(mut self, key: impl Into<String>) -> Self {
-        self.key = Some(key.into());
+        self.0.key = Some(key.into());
         self
     }
 
     /// As [`Call::retry_for`], or [`Keyed::retry_for`] if there is a key.
-    pub fn retry_for(mut self, limit: Duration) -> Self {
-        self.limit = Some(limit);
-        self
+    pub fn retry_for(self, limit: Duration) -> Self {
+        Self(self.0.retry_for(limit))
     }
 }
 
@@ -193,10 +200,9 @@ impl<A: Entity, T: Send + 'static, E: Send + 'static> IntoFuture for Positioned<
     type IntoFuture = BoxFuture<'static, Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
-        let Self { call, key, limit } = self;
-        let to = call.to.clone();
+        let to = self.0.call.to.clone();
         Box::pin(async move {
-            let (answer, position) = ask(call, Terms::new(key, true), limit).await?;
+            let (answer, position) = ask(self.0, true).await?;
             Ok((answer, place(&to, position)))
         })
     }
@@ -210,12 +216,13 @@ fn place<A: Entity>(entity: &EntityRef<A>, position: u64) -> Position {
     }
 }
 
-/// Asks, again and again up to `limit`, if there is one.
+/// Asks, again and again up to the limit, if there is one.
 async fn ask<A: Entity, T, E>(
-    call: Call<A, T, E>,
-    terms: Terms,
-    limit: Option<Duration>,
+    asking: Asking<A, T, E>,
+    wants_position: bool,
 ) -> Result<(T, u64), AskError<E>> {
+    let Asking { call, key, limit } = asking;
+    let terms = Terms::new(key, wants_position);
     terms.check().map_err(AskError::InvalidKey)?;
     let Call {
         to,
@@ -273,18 +280,12 @@ fn positioned<R>(answer: Answer<R>) -> Result<(u64, Answer<R>), DecodeError> {
 
 impl<A: Actor, T, E> fmt::Debug for Keyed<A, T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keyed")
-            .field("call", &self.call)
-            .field("key", &self.key)
-            .finish_non_exhaustive()
+        self.0.debug("Keyed", f)
     }
 }
 
 impl<A: Actor, T, E> fmt::Debug for Positioned<A, T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Positioned")
-            .field("call", &self.call)
-            .field("key", &self.key)
-            .finish_non_exhaustive()
+        self.0.debug("Positioned", f)
     }
 }
