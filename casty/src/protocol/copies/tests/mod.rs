@@ -1,0 +1,87 @@
+//! The machine, alone and in a small world.
+//!
+//! `traces` are the ways to lose something that a model of the protocol found, one by one.
+//! `explorer` takes random steps. `CASTY_SEEDS=0..1000000` makes it walk longer, best with
+//! `--release`, and the steps of the first walk that fails are
+//! told.
+
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "the positions of a small world"
+)]
+
+mod disk;
+mod explorer;
+mod machine;
+mod traces;
+mod world;
+
+use std::ops::Range;
+
+use explorer::{Explorer, explore};
+
+/// The seeds of the walks.
+fn seeds(default: Range<u64>) -> Range<u64> {
+    let Ok(wanted) = std::env::var("CASTY_SEEDS") else {
+        return default;
+    };
+    let number = |text: &str| text.parse().expect("CASTY_SEEDS is a number, or FROM..TO");
+    match wanted.split_once("..") {
+        Some((from, to)) => number(from)..number(to),
+        None => number(&wanted)..number(&wanted) + 1,
+    }
+}
+
+#[test]
+fn nothing_is_lost_in_any_walk_and_each_goes_on() {
+    if let Some((seed, how)) = explore(seeds(0..6000), false) {
+        let mut explorer = Explorer::new(seed, false, true);
+        explorer.walk();
+        panic!(
+            "{how}\n{}\nCASTY_SEEDS={seed} cargo test -p casty --lib nothing_is_lost_in_any_walk",
+            explorer.steps.join("\n")
+        );
+    }
+}
+
+/// The rules that the walks must find broken. `traces` finds the others as well, whose walks would
+/// be long: most need three epochs, and a late message at the right place.
+#[cfg(feature = "mutants")]
+const RULES: &[&str] = &[
+    "the_own_sync_is_not_counted",
+    "copies_change_in_any_epoch",
+    "copies_change_in_any_version",
+    "a_proposed_copy_is_not_required",
+    "a_proposed_copy_is_forgotten",
+    "copies_are_added_on_what_is_durable_alone",
+    "copies_are_added_within_one_batch",
+    "a_late_append_cuts",
+    "positions_alone_prove_a_record",
+    "the_length_is_confirmed",
+    "a_cut_is_not_synced",
+    "a_position_is_used_twice",
+    "outputs_leave_before_the_takeover_is_complete",
+    "a_release_goes_outside",
+    "owners_come_from_outside",
+    "confirmed_before_sync",
+    "one_confirmation_is_enough",
+    "copies_are_dropped_without_a_decision",
+    "drops_go_on_down_to_one",
+    "nothing_is_cut_above_the_start",
+    "prev_is_not_compared",
+    "a_stale_owner_writes",
+];
+
+#[cfg(feature = "mutants")]
+#[test]
+fn walks_find_each_rule_that_is_broken() {
+    const WALKS: u64 = 60_000;
+    let mut survivors = Vec::new();
+    for rule in RULES {
+        match crate::infra::mutants::breaking(rule, || explore(0..WALKS, false)) {
+            Some((seed, how)) => println!("{rule}: walk {seed}, {how}"),
+            None => survivors.push(rule),
+        }
+    }
+    assert!(survivors.is_empty(), "{WALKS} walks miss {survivors:?}");
+}
