@@ -23,6 +23,10 @@ pub(super) struct Explorer {
     pub(super) world: World,
     random: SmallRng,
     left: Faults,
+    /// Whether nodes get isolated in this walk.
+    isolates: bool,
+    /// A node that hears of nothing, and of which nobody hears. What is on its way stays there.
+    alone: Option<usize>,
     pub(super) steps: Vec<String>,
     tells: bool,
 }
@@ -52,9 +56,10 @@ impl Explorer {
             in_flight_bytes: if random.random() { 50 } else { 1000 },
             is_external,
         };
+        let isolates = !seed.is_multiple_of(2);
         let left = Faults {
             crashes: random.random_range(0..=3),
-            downs: random.random_range(0..=3),
+            downs: random.random_range(u32::from(isolates)..=3),
             owners: random.random_range(1..=4),
             moves: random.random_range(0..=2),
             keeps: random.random_range(0..=1),
@@ -65,6 +70,8 @@ impl Explorer {
             world: World::new(plan),
             random,
             left,
+            isolates,
+            alone: None,
             steps: Vec::new(),
             tells,
         }
@@ -115,7 +122,9 @@ impl Explorer {
             }
             600..680 => {
                 let node = self.node();
-                if self.random.random_ratio(1, 3) {
+                if self.alone == Some(node) {
+                    // It sees nothing.
+                } else if self.random.random_ratio(1, 3) {
                     self.tell(|_| format!("{node} sees the last map"));
                     self.world.see_last(node);
                 } else {
@@ -148,6 +157,13 @@ impl Explorer {
         } else {
             self.random.random_range(0..count)
         };
+        let ends = [self.world.soup[at].from, self.world.soup[at].to];
+        if self.alone.is_some_and(|alone| ends.contains(&alone)) {
+            if count > 60 {
+                self.world.soup.remove(at);
+            }
+            return;
+        }
         let stays = count < 30 && self.random.random_ratio(1, 4);
         let envelope = if stays {
             self.world.soup[at].clone()
@@ -233,7 +249,8 @@ impl Explorer {
                 self.world.end(node);
                 self.tell(|_| format!("{node} hears that it is Down"));
             }
-        } else if running.seen == last && self.random.random_ratio(1, 2) {
+        } else if running.seen == last && self.alone != Some(node) && self.random.random_ratio(1, 2)
+        {
             running.lease = true;
             self.tell(|_| format!("a lease for {node}"));
             self.world.check();
@@ -289,7 +306,21 @@ impl Explorer {
     }
 
     fn fault(&mut self) {
-        let node = self.owner();
+        let mut node = self.owner();
+        if self.isolates {
+            match self.alone {
+                None if self.random.random_ratio(1, 2) => {
+                    self.alone = Some(node);
+                    return self.tell(|_| format!("{node} is alone"));
+                }
+                Some(alone) if self.random.random_ratio(1, 8) => {
+                    self.alone = None;
+                    return self.tell(|_| format!("{alone} is back"));
+                }
+                Some(alone) if self.random.random() => node = alone,
+                _ => {}
+            }
+        }
         match self.random.random_range(0..4) {
             0 if self.left.crashes > 0 && self.world.nodes[node].running.is_some() => {
                 self.left.crashes -= 1;

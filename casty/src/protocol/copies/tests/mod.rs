@@ -70,6 +70,15 @@ const RULES: &[&str] = &[
     "nothing_is_cut_above_the_start",
     "prev_is_not_compared",
     "a_stale_owner_writes",
+    "the_own_store_is_not_fenced",
+    "appends_leave_before_the_fence_is_synced",
+    "a_promise_is_not_kept",
+    "copies_take_old_epochs",
+    "assignments_are_checked_when_proposed",
+    "confirmations_of_any_epoch_count",
+    "reads_without_a_lease",
+    "assigns_before_the_lease_is_over",
+    "it_serves_after_the_release",
 ];
 
 #[cfg(feature = "mutants")]
