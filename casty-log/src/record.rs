@@ -139,8 +139,9 @@ pub enum Change {
         /// The position of the last record that is removed.
         through: u64,
     },
-    /// Stores a snapshot in place of the last one of its entity. It is refused if the entity has no
-    /// records, or a snapshot that is as late, or if the log was cut or trimmed in the same commit.
+    /// Stores a snapshot in place of the last one of its entity. It is refused if the entity has a
+    /// snapshot that is as late, if the last record that it contains is forgotten or not there, or
+    /// if the log was cut or trimmed in the same commit.
     Save {
         /// The log.
         log: LogId,

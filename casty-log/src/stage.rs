@@ -19,6 +19,8 @@ pub(crate) struct Stage<'a> {
     kinds: Vec<Kind>,
     /// The records of this commit.
     appended: Vec<(LogId, &'a [Record])>,
+    /// What this commit forgets.
+    forgotten: Vec<Forgotten<'a>>,
     pub(crate) ops: Vec<u8>,
 }
 
@@ -29,6 +31,15 @@ struct Staged {
     is_cut: bool,
     /// The numbers of snapshots that changed.
     snapshots: BTreeMap<Arc<str>, Option<u64>>,
+}
+
+/// The records of an entity up to a number, except for those that come later in the commit.
+struct Forgotten<'a> {
+    log: LogId,
+    entity: &'a str,
+    through: u64,
+    /// How many appends of the commit come before.
+    appended: usize,
 }
 
 /// Refuses what no commit can hold.
@@ -69,6 +80,7 @@ impl<'a> Stage<'a> {
             logs: BTreeMap::new(),
             kinds: Vec::new(),
             appended: Vec::new(),
+            forgotten: Vec::new(),
             ops,
         }
     }
@@ -202,6 +214,27 @@ impl<'a> Stage<'a> {
         records.any(|record| *record.entity == *entity)
     }
 
+    /// Whether a record of an entity is there and not forgotten.
+    fn has_body(&self, log: LogId, entity: &str, seq: u64) -> bool {
+        let is_forgotten = |appended: usize| {
+            let mut forgotten = self.forgotten.iter();
+            forgotten.any(|gone| {
+                (gone.log, gone.entity) == (log, entity)
+                    && gone.through >= seq
+                    && gone.appended >= appended
+            })
+        };
+        if self.index.has_body(log, entity, seq) && !is_forgotten(0) {
+            return true;
+        }
+        let mut appended = (1..).zip(&self.appended);
+        appended.any(|(number, (appended, records))| {
+            let is_it = |record: &Record| record.seq == seq && *record.entity == *entity;
+            let mut records = records.iter().filter(|record| !record.body.is_empty());
+            *appended == log && records.any(is_it) && !is_forgotten(number)
+        })
+    }
+
     fn cut(&mut self, log: LogId, epoch: u64, after: u64) -> Done {
         let Some(staged) = self.claimed(log, epoch) else {
             return Done::Refused;
@@ -250,14 +283,13 @@ impl<'a> Stage<'a> {
 
     fn save(&mut self, log: LogId, epoch: u64, entity: &Arc<str>, snapshot: &Snapshot) -> Done {
         let known = self.index.entity(log, entity);
-        let has_records = known.is_some_and(|known| !known.records.is_empty());
-        let has_records = has_records || self.appends(log, entity);
         let stored = known.and_then(|known| Some(known.snapshot?.seq));
+        let is_kept = self.has_body(log, entity, snapshot.seq);
         let Some(staged) = self.claimed(log, epoch) else {
             return Done::Refused;
         };
         let stored = staged.snapshots.get(entity).copied().unwrap_or(stored);
-        if staged.is_cut || !has_records || stored.is_some_and(|stored| stored >= snapshot.seq) {
+        if staged.is_cut || !is_kept || stored.is_some_and(|stored| stored >= snapshot.seq) {
             return Done::Refused;
         }
         staged.snapshots.insert(entity.clone(), Some(snapshot.seq));
@@ -278,7 +310,7 @@ impl<'a> Stage<'a> {
         &mut self,
         log: LogId,
         epoch: u64,
-        entity: &Arc<str>,
+        entity: &'a Arc<str>,
         through: u64,
         snapshot: bool,
     ) -> Done {
@@ -295,6 +327,12 @@ impl<'a> Stage<'a> {
         if snapshot && stored.is_some_and(|stored| stored <= through) {
             staged.snapshots.insert(entity.clone(), None);
         }
+        self.forgotten.push(Forgotten {
+            log,
+            entity,
+            through,
+            appended: self.appended.len(),
+        });
         let op = Op::Forget {
             log,
             entity,

@@ -70,6 +70,19 @@ impl Index {
         self.logs.get(&log)?.entity(entity)
     }
 
+    /// Whether a record of an entity is there and not forgotten.
+    pub(crate) fn has_body(&self, log: LogId, entity: &str, seq: u64) -> bool {
+        let Some(log) = self.logs.get(&log) else {
+            return false;
+        };
+        let Some(entity) = log.entity(entity) else {
+            return false;
+        };
+        let mut later = log.of_entity(entity, seq.saturating_sub(1));
+        let next = later.next();
+        next.is_some_and(|(_, entry)| entry.seq == seq && entry.body > 0)
+    }
+
     /// Takes one operation in, which stands at this offset of this segment.
     ///
     /// # Errors

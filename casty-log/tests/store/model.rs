@@ -99,9 +99,11 @@ impl Model {
                 entity,
                 snapshot,
             } => self.on(*log, *epoch, |found| {
-                let has_records = found.records.values().any(|it| it.entity == *entity);
+                let has_body = found.records.values().any(|it| {
+                    it.entity == *entity && it.seq == snapshot.seq && !it.body.is_empty()
+                });
                 let stored = found.snapshots.get(entity).map_or(0, |stored| stored.seq);
-                let saves = !cut.contains(log) && has_records && stored < snapshot.seq;
+                let saves = !cut.contains(log) && has_body && stored < snapshot.seq;
                 if saves {
                     found.snapshots.insert(entity.clone(), snapshot.clone());
                 }
