@@ -85,23 +85,10 @@ impl Expansion<'_> {
         let handlers = self.behavior.initial().map(|state| &state.handlers);
         let arms = handlers.into_iter().flatten().map(|handler| {
             let stays = self.stays(&quote!(Self), &quote!(self), handler);
-            self.arm(handler, &stays)
+            arm(message, &handler.message, &stays)
         });
         let phantom = self.phantom_arm(quote!(#message));
         quote!(match __message { #(#arms)* #phantom })
-    }
-
-    /// The arm of a message.
-    pub(super) fn arm(&self, handler: &Handler, then: &TokenStream) -> TokenStream {
-        let message = &self.message;
-        let Message {
-            variant, arguments, ..
-        } = &handler.message;
-        let fields = arguments.iter().enumerate().map(|(index, argument)| {
-            let (field, local) = (&argument.ident, names::argument(index));
-            quote!(#field: #local,)
-        });
-        quote!(#message::#variant { #(#fields)* } => #then,)
     }
 
     /// Calls the handler, if its guard lets it.
@@ -177,18 +164,7 @@ impl Expansion<'_> {
         state: &TokenStream,
         handler: &Handler,
     ) -> TokenStream {
-        let mut arguments = vec![state.clone()];
-        let mut fields = 0..;
-        for parameter in &handler.parameters {
-            arguments.push(match parameter {
-                Parameter::Context => quote!(__ctx),
-                Parameter::Common { is_mutable } => common(*is_mutable),
-                Parameter::Argument => {
-                    let local = names::argument(fields.next().unwrap_or_default());
-                    quote!(#local)
-                }
-            });
-        }
+        let arguments = arguments(state, &handler.parameters);
         self.call(of, &handler.message.ident, handler.is_async, &arguments)
     }
 
@@ -549,6 +525,32 @@ impl Expansion<'_> {
             #private::inventory::submit! { #private::EntityRegistration::of::<#actor>() }
         }
     }
+}
+
+/// The arm of a message or an event, in a match on its enum.
+pub(super) fn arm(of: &Ident, form: &Message, then: &TokenStream) -> TokenStream {
+    let Message {
+        variant, arguments, ..
+    } = form;
+    let fields = arguments.iter().enumerate().map(|(index, argument)| {
+        let (field, local) = (&argument.ident, names::argument(index));
+        quote!(#field: #local,)
+    });
+    quote!(#of::#variant { #(#fields)* } => #then,)
+}
+
+/// What a function takes that handles a message or applies an event: the state, then these.
+pub(super) fn arguments(state: &TokenStream, parameters: &[Parameter]) -> Vec<TokenStream> {
+    let mut fields = 0..;
+    let parameters = parameters.iter().map(|parameter| match parameter {
+        Parameter::Context => quote!(__ctx),
+        Parameter::Common { is_mutable } => common(*is_mutable),
+        Parameter::Argument => {
+            let local = names::argument(fields.next().unwrap_or_default());
+            quote!(#local)
+        }
+    });
+    [state.clone()].into_iter().chain(parameters).collect()
 }
 
 /// The data that all states of a machine have in common.

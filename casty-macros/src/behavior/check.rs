@@ -4,8 +4,8 @@ use proc_macro2::Ident;
 
 use super::{
     machine,
-    model::{Behavior, Handler, Message, Turn},
-    versions,
+    model::{Behavior, Turn},
+    union, versions,
 };
 use crate::errors::Errors;
 
@@ -17,7 +17,8 @@ pub(super) fn check(behavior: &mut Behavior, errors: &mut Errors) {
         machine::every_state_is_reached(behavior, errors);
     }
     for state in &mut behavior.states {
-        variants(&mut state.handlers, errors);
+        union::distinct(&mut state.handlers, |handler| &handler.message, errors);
+        union::distinct(&mut state.events, |handler| &handler.event, errors);
         only_one("init", state.init.iter().map(|init| &init.ident), errors);
         for turn in Turn::ALL {
             let hooks = state.hooks.iter().filter(|hook| hook.turn == turn);
@@ -29,7 +30,7 @@ pub(super) fn check(behavior: &mut Behavior, errors: &mut Errors) {
     } else {
         protocol(behavior);
     }
-    wire_names(&behavior.messages, errors);
+    union::names(&behavior.messages, errors);
     if behavior.settings.is_event_sourced() {
         versions::check(behavior, errors);
     }
@@ -53,58 +54,6 @@ fn has_messages(behavior: &Behavior, errors: &mut Errors) {
 fn protocol(behavior: &mut Behavior) {
     let handlers = behavior.states.iter().flat_map(|state| &state.handlers);
     behavior.messages = handlers.map(|handler| handler.message.clone()).collect();
-}
-
-fn wire_names(messages: &[Message], errors: &mut Errors) {
-    for (index, message) in messages.iter().enumerate() {
-        let Some(first) = messages[..index].iter().find(|first| {
-            !first.internal && !message.internal && first.wire_name == message.wire_name
-        }) else {
-            continue;
-        };
-        let name = &message.wire_name;
-        errors.at(
-            &first.ident,
-            format!(
-                "two messages have the wire name `{name}`, this one and `{}`",
-                message.ident
-            ),
-        );
-        errors.at(
-            &message.ident,
-            format!(
-                "two messages have the wire name `{name}`, this one and `{}`: the receiver could not tell them apart. \
-                 Give one of them another name with `#[message(name = \"..\")]`",
-                first.ident
-            ),
-        );
-    }
-}
-
-fn variants(handlers: &mut Vec<Handler>, errors: &mut Errors) {
-    let mut kept: Vec<Handler> = Vec::with_capacity(handlers.len());
-    for handler in handlers.drain(..) {
-        let Some(first) = kept
-            .iter()
-            .map(|kept| &kept.message)
-            .find(|first| first.variant == handler.message.variant)
-        else {
-            kept.push(handler);
-            continue;
-        };
-        let second = &handler.message;
-        // The compiler reports two functions of one name.
-        if first.ident != second.ident {
-            errors.at(
-                &second.ident,
-                format!(
-                    "`{}` and `{}` both make the variant `{}` of the message enum: rename one of them",
-                    first.ident, second.ident, second.variant
-                ),
-            );
-        }
-    }
-    *handlers = kept;
 }
 
 fn only_one<'a>(name: &str, functions: impl Iterator<Item = &'a Ident>, errors: &mut Errors) {

@@ -5,13 +5,11 @@ use quote::{format_ident, quote};
 use syn::ext::IdentExt;
 
 use super::{
-    actor::common,
+    actor::{arguments, arm},
     docs,
     expand::Expansion,
-    machine::VARIANTS,
     model::{
-        Argument, Effect, Event, EventHandler, Handler, Message, Next, Parameter, State, Target,
-        Upcast, Upcasts,
+        Argument, Effect, Event, EventHandler, Handler, Message, State, Target, Upcast, Upcasts,
     },
     wire_form::Enumerated,
 };
@@ -282,7 +280,7 @@ impl Expansion<'_> {
         let handlers = self.behavior.initial().map(|state| &state.events);
         let arms = handlers.into_iter().flatten().map(|handler| {
             let call = self.apply_call(&quote!(Self), &quote!(self), handler);
-            self.event_arm(handler, &call)
+            arm(&self.event, &handler.event.form, &call)
         });
         let event = &self.event;
         let phantom = self.phantom_arm(quote!(#event));
@@ -305,7 +303,7 @@ impl Expansion<'_> {
             let handlers = state.events.iter();
             let arms = handlers.map(|handler| {
                 let then = self.applied_in(state, handler);
-                self.event_arm(handler, &then)
+                arm(event, &handler.event.form, &then)
             });
             let phantom = self.phantom_arm(quote!(#event));
             let rest = self.events_that_are_not_of(state);
@@ -340,17 +338,7 @@ impl Expansion<'_> {
             Target::State(ident) => quote!(self.0 = #state_enum::#ident(__next);),
             Target::Stop => quote!(#private::not_compiled::<()>();),
         };
-        let put = match next {
-            Next::One(target) => put(target),
-            Next::OneOf(targets) => {
-                let arms = targets.iter().zip(VARIANTS).map(|(target, variant)| {
-                    let variant = Ident::new(variant, Span::call_site());
-                    let put = put(target);
-                    quote!(#private::OneOf::#variant(__next) => { #put })
-                });
-                quote!(match __next { #(#arms)* })
-            }
-        };
+        let put = self.with_next(next, put);
         let (state, event) = (ident.unraw().to_string(), &handler.event.form.wire_name);
         quote! {
             {
@@ -446,18 +434,6 @@ impl Expansion<'_> {
         Some(quote!(#left #private::transition(__ctx, #from, #message); #begins))
     }
 
-    fn event_arm(&self, handler: &EventHandler, then: &TokenStream) -> TokenStream {
-        let event = &self.event;
-        let Message {
-            variant, arguments, ..
-        } = &handler.event.form;
-        let fields = arguments.iter().enumerate().map(|(index, argument)| {
-            let (field, local) = (&argument.ident, names::argument(index));
-            quote!(#field: #local,)
-        });
-        quote!(#event::#variant { #(#fields)* } => #then,)
-    }
-
     /// The call of an event function.
     fn apply_call(
         &self,
@@ -469,18 +445,8 @@ impl Expansion<'_> {
             let private = &self.private;
             return quote!(#private::not_compiled());
         }
-        let mut arguments = vec![state.clone()];
-        let mut fields = 0..;
-        for parameter in &handler.parameters {
-            arguments.push(match parameter {
-                Parameter::Common { is_mutable } => common(*is_mutable),
-                Parameter::Context | Parameter::Argument => {
-                    let local = names::argument(fields.next().unwrap_or_default());
-                    quote!(#local)
-                }
-            });
-        }
+        let arguments = arguments(state, &handler.parameters);
         let function = &handler.event.form.ident;
-        quote!(#of::#function(#(#arguments),*))
+        self.call(of, function, false, &arguments)
     }
 }

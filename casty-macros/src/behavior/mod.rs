@@ -32,6 +32,7 @@ mod speaks;
 mod stored;
 mod timer;
 mod transition;
+mod union;
 mod versions;
 mod wire_form;
 

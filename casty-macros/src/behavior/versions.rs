@@ -4,18 +4,20 @@ use proc_macro2::Ident;
 use syn::ext::IdentExt;
 
 use super::{
-    docs,
-    model::{Behavior, Event, State, Upcast, Upcasts},
+    model::{Behavior, State, Upcast, Upcasts},
+    union::{self, Union},
 };
 use crate::{errors::Errors, names};
 
 /// Collects the events and the upcasters, and reports those that contradict each other.
 pub(super) fn check(behavior: &mut Behavior, errors: &mut Errors) {
-    for state in &mut behavior.states {
-        union(state, &mut behavior.events, errors);
+    let mut all = Union::new();
+    for State { ident, events, .. } in &mut behavior.states {
+        events.retain(|handler| all.admits(&handler.event, ident, errors));
     }
+    behavior.events = all.into_found();
     has_events(behavior, errors);
-    stored_names(&behavior.events, errors);
+    union::names(&behavior.events, errors);
     let mut written = std::mem::take(&mut behavior.upcasts);
     for state in &mut behavior.states {
         written.append(&mut state.upcasts);
@@ -33,67 +35,6 @@ pub(super) fn check(behavior: &mut Behavior, errors: &mut Errors) {
     }
 }
 
-/// Adds the events of a state. Leaves out functions that do not fit.
-fn union(state: &mut State, events: &mut Vec<Event>, errors: &mut Errors) {
-    let here: Vec<Ident> = state
-        .events
-        .iter()
-        .map(|handler| handler.event.form.ident.clone())
-        .collect();
-    let mut seen = 0;
-    state.events.retain(|handler| {
-        let second = &handler.event;
-        let is_first_here = !here[..seen].contains(&second.form.ident);
-        seen += 1;
-        let known = events
-            .iter_mut()
-            .find(|first| first.form.variant == second.form.variant);
-        let Some(first) = known else {
-            events.push(second.clone());
-            return true;
-        };
-        if first.form.ident != second.form.ident {
-            errors.at(
-                &second.form.ident,
-                format!(
-                    "`{}` and `{}` both make the variant `{}` of the event enum: rename one of them",
-                    first.form.ident, second.form.ident, second.form.variant
-                ),
-            );
-            return false;
-        }
-        if let Some((what, one, other)) = difference(first, second) {
-            errors.at(
-                &second.form.ident,
-                format!(
-                    "`{}` has {what} {other} in `{}`, and {one} in another state: an event is the same \
-                     in every state. Make them alike, or rename one",
-                    second.form.ident, state.ident
-                ),
-            );
-            return false;
-        }
-        if first.form.docs.is_empty() {
-            first.form.docs.clone_from(&second.form.docs);
-        }
-        // The compiler reports two functions of one name in one block.
-        is_first_here
-    });
-}
-
-/// In what two functions of one event differ, and how.
-fn difference(first: &Event, second: &Event) -> Option<(&'static str, String, String)> {
-    let of = |what, one: String, other: String| (one != other).then_some((what, one, other));
-    let arguments = |event: &Event| format!("`({})`", docs::arguments(&event.form));
-    let name = |event: &Event| format!("`{}`", event.form.wire_name);
-    of("the arguments", arguments(first), arguments(second))
-        .or_else(|| of("the stored name", name(first), name(second)))
-        .or_else(|| {
-            let (one, other) = (first.version, second.version);
-            of("the version", one.to_string(), other.to_string())
-        })
-}
-
 fn has_events(behavior: &Behavior, errors: &mut Errors) {
     let mut states = behavior.states.iter();
     if states.all(|state| state.written_events.is_empty()) && !behavior.states.is_empty() {
@@ -102,22 +43,6 @@ fn has_events(behavior: &Behavior, errors: &mut Errors) {
             "an event-sourced entity changes by its events alone, and this one has none: write `#[event]` above \
              the functions that change the state, such as `fn withdrawn(&mut self, amount: u64)`",
         );
-    }
-}
-
-fn stored_names(events: &[Event], errors: &mut Errors) {
-    for (index, Event { form: event, .. }) in events.iter().enumerate() {
-        let mut before = events[..index].iter().map(|event| &event.form);
-        if let Some(first) = before.find(|first| first.wire_name == event.wire_name) {
-            errors.at(
-                &event.ident,
-                format!(
-                    "`{}` and `{}` are both stored as `{}`, so what is stored could be either: give one of them \
-                     another name with `#[event(name = \"..\")]`",
-                    first.ident, event.ident, event.wire_name
-                ),
-            );
-        }
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{
         model::{
             Behavior, Hook, Message, Next, Otherwise, Outcome, Policy, Reply, State, Target, Turn,
         },
+        union::Union,
     },
     errors::Errors,
     names, text,
@@ -224,99 +225,14 @@ fn only_the_first_is_made(behavior: &Behavior, errors: &mut Errors) {
 
 /// Leaves out the handlers that do not fit.
 fn union(states: &mut [State], errors: &mut Errors) -> Vec<Message> {
-    // The messages, each with the state in which it was first seen.
-    let mut messages: Vec<(Message, String)> = Vec::new();
-    for state in states {
-        let here = state.ident.to_string();
-        state.handlers.retain(|handler| {
-            let second = &handler.message;
-            let known = messages
-                .iter_mut()
-                .find(|(first, _)| first.variant == second.variant);
-            let Some((first, there)) = known else {
-                messages.push((second.clone(), here.clone()));
-                return true;
-            };
-            if first.ident != second.ident {
-                errors.at(
-                    &second.ident,
-                    format!(
-                        "`{}` and `{}` both make the variant `{}` of the message enum: rename one of them",
-                        first.ident, second.ident, second.variant
-                    ),
-                );
-                return false;
-            }
-            if let Some((what, one, other)) = difference(first, second) {
-                errors.at(
-                    &first.ident,
-                    format!(
-                        "`{}` has {what} {one} here, in `{there}`, and {other} in `{here}`",
-                        first.ident
-                    ),
-                );
-                errors.at(
-                    &second.ident,
-                    format!(
-                        "`{}` has {what} {other} here, in `{here}`, and {one} in `{there}`: \
-                         a message is the same in every state. Make them alike, or rename one",
-                        second.ident
-                    ),
-                );
-                return false;
-            }
-            if first.docs.is_empty() {
-                first.docs.clone_from(&second.docs);
-            }
-            if first.deprecated.is_none() {
-                first.deprecated.clone_from(&second.deprecated);
-            }
-            true
-        });
+    let mut messages = Union::new();
+    for State {
+        ident, handlers, ..
+    } in states
+    {
+        handlers.retain(|handler| messages.admits(&handler.message, ident, errors));
     }
-    messages.into_iter().map(|(message, _)| message).collect()
-}
-
-/// In what two handlers of one message differ, and how.
-fn difference(first: &Message, second: &Message) -> Option<(&'static str, String, String)> {
-    let of = |what: &'static str, show: &dyn Fn(&Message) -> String| {
-        let (one, other) = (show(first), show(second));
-        (one != other).then_some((what, one, other))
-    };
-    of("the arguments", &|message| {
-        let shown = docs::arguments(message);
-        if shown.is_empty() {
-            "()".to_owned()
-        } else {
-            format!("`{shown}`")
-        }
-    })
-    .or_else(|| {
-        of("the reply", &|message| {
-            format!("`{}`", docs::reply(&message.reply))
-        })
-    })
-    .or_else(|| {
-        of("the wire name", &|message| {
-            format!("`{}`", message.wire_name)
-        })
-    })
-    .or_else(|| {
-        of("the timeout", &|message| match message.timeout {
-            None => "of the system".to_owned(),
-            Some(timeout) => format!("of {timeout:?}"),
-        })
-    })
-    .or_else(|| {
-        of("the visibility of", &|message| {
-            if message.internal {
-                "an internal message"
-            } else {
-                "a public one"
-            }
-            .to_owned()
-        })
-    })
+    messages.into_found()
 }
 
 /// Whether every message is handled, or something said of it.

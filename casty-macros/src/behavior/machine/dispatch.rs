@@ -6,6 +6,7 @@ use syn::ext::IdentExt;
 
 use super::expand::VARIANTS;
 use crate::behavior::{
+    actor::arm,
     expand::Expansion,
     model::{Answer, Handler, Next, Otherwise, Outcome, State, Target, Transition, Turn},
 };
@@ -76,7 +77,7 @@ impl Expansion<'_> {
                     self.stays(&quote!(#ident), &quote!(__state), handler)
                 }
             };
-            self.arm(handler, &then)
+            arm(&self.message, &handler.message, &then)
         });
         let rest = self.unhandled(state);
         let built_in = self
@@ -219,18 +220,28 @@ impl Expansion<'_> {
                 #private::stop(__ctx);
             },
         };
-        let put = match next {
-            Next::One(target) => enter(target),
+        let put = self.with_next(next, enter);
+        quote!(#left #put)
+    }
+
+    /// Does something with the next state, `__next`, whichever of these it is.
+    pub(in crate::behavior) fn with_next(
+        &self,
+        next: &Next,
+        then: impl Fn(&Target) -> TokenStream,
+    ) -> TokenStream {
+        let private = &self.private;
+        match next {
+            Next::One(target) => then(target),
             Next::OneOf(targets) => {
                 let arms = targets.iter().zip(VARIANTS).map(|(target, variant)| {
                     let variant = Ident::new(variant, Span::call_site());
-                    let enter = enter(target);
-                    quote!(#private::OneOf::#variant(__next) => { #enter })
+                    let then = then(target);
+                    quote!(#private::OneOf::#variant(__next) => { #then })
                 });
                 quote!(match __next { #(#arms)* })
             }
-        };
-        quote!(#left #put)
+        }
     }
 
     /// Runs the hook of the present state, if that state has one. `None` if no state has one.

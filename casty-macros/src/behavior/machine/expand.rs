@@ -16,7 +16,7 @@ use crate::{
     names,
 };
 
-pub(in crate::behavior) const VARIANTS: [&str; ONE_OF_MAX] = [
+pub(super) const VARIANTS: [&str; ONE_OF_MAX] = [
     "First", "Second", "Third", "Fourth", "Fifth", "Sixth", "Seventh", "Eighth",
 ];
 

@@ -19,6 +19,6 @@ pub(super) use self::{
     aliases::Aliases,
     check::{check, every_state_is_reached},
     docs::table,
-    expand::{VARIANTS, reexport},
+    expand::reexport,
     parse::parse,
 };

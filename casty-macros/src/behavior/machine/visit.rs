@@ -5,9 +5,9 @@ use quote::{format_ident, quote};
 
 use crate::{
     behavior::{
-        actor::common,
+        actor::arguments,
         expand::Expansion,
-        model::{Parameter, Period, State, Timer, Turn},
+        model::{Period, State, Timer, Turn},
     },
     names,
 };
@@ -142,12 +142,7 @@ impl Expansion<'_> {
                 quote!(::core::time::Duration::from_millis(#millis))
             }
             Period::Function { ident, parameters } => {
-                let common = parameters.iter().map(|parameter| {
-                    let is_mutable = *parameter == Parameter::Common { is_mutable: true };
-                    common(is_mutable)
-                });
-                let place = std::iter::once(place.clone());
-                let arguments = place.chain(common);
+                let arguments = arguments(place, parameters);
                 names::all_at(
                     names::at(ident.span()),
                     quote!(#private::duration(<#ty>::#ident(#(#arguments),*))),
