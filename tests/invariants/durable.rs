@@ -16,8 +16,7 @@ use std::{
 use casty::{
     id::{EntityId, Epoch},
     persistence::{
-        Append, AppendError, Appended, ClaimError, Journal, JournalError, Log, Memory, Page,
-        Record, Snapshot, StoredEntity,
+        Journal, Log, Memory, Page, Record,
         faults::{Faults, Faulty, FaultyStore},
     },
     prelude::*,
@@ -47,8 +46,6 @@ struct Judge {
 
 #[derive(Default)]
 struct Seen {
-    /// The claims of each log: epoch, owner, head.
-    claims: Vec<(Log, Epoch, String, u64)>,
     /// How many numbers each entity has acknowledged.
     acknowledged: BTreeMap<u64, usize>,
     /// Numbers that are said to be not stored, and by which error.
@@ -190,106 +187,6 @@ impl Witness {
     }
 }
 
-/// The store itself, which notes its claims.
-#[derive(Clone)]
-struct Noting(Judge);
-
-impl Journal for Noting {
-    fn describe(&self) -> String {
-        self.0.memory.describe()
-    }
-
-    fn open<'a>(
-        &'a self,
-        kinds: &'a [(Arc<str>, NonZeroU32)],
-    ) -> BoxFuture<'a, Result<(), JournalError>> {
-        self.0.memory.open(kinds)
-    }
-
-    fn claim<'a>(
-        &'a self,
-        log: &'a Log,
-        epoch: Epoch,
-        owner: &'a str,
-    ) -> BoxFuture<'a, Result<u64, ClaimError>> {
-        Box::pin(async move {
-            let claimed = self.0.memory.claim(log, epoch, owner).await;
-            if let Ok(head) = claimed {
-                let claim = (log.clone(), epoch, owner.to_owned(), head);
-                self.0.seen().claims.push(claim);
-            }
-            claimed
-        })
-    }
-
-    fn append(&self, batch: Vec<Append>) -> BoxFuture<'_, Result<Vec<Appended>, AppendError>> {
-        self.0.memory.append(batch)
-    }
-
-    fn read_entity<'a>(
-        &'a self,
-        log: &'a Log,
-        entity: &'a EntityId,
-        after: u64,
-        page: Page,
-    ) -> BoxFuture<'a, Result<Vec<Record>, JournalError>> {
-        self.0.memory.read_entity(log, entity, after, page)
-    }
-
-    fn read_log<'a>(
-        &'a self,
-        log: &'a Log,
-        after: u64,
-        page: Page,
-    ) -> BoxFuture<'a, Result<Vec<Record>, JournalError>> {
-        self.0.memory.read_log(log, after, page)
-    }
-
-    fn load<'a>(
-        &'a self,
-        log: &'a Log,
-        entity: &'a EntityId,
-    ) -> BoxFuture<'a, Result<Option<Snapshot>, JournalError>> {
-        self.0.memory.load(log, entity)
-    }
-
-    fn save<'a>(
-        &'a self,
-        log: &'a Log,
-        epoch: Epoch,
-        entity: &'a EntityId,
-        snapshot: Snapshot,
-    ) -> BoxFuture<'a, Result<(), JournalError>> {
-        self.0.memory.save(log, epoch, entity, snapshot)
-    }
-
-    fn forget<'a>(
-        &'a self,
-        log: &'a Log,
-        epoch: Epoch,
-        entity: &'a EntityId,
-        through: u64,
-        snapshot: bool,
-    ) -> BoxFuture<'a, Result<(), JournalError>> {
-        self.0.memory.forget(log, epoch, entity, through, snapshot)
-    }
-
-    fn latest_epoch(&self) -> BoxFuture<'_, Result<Epoch, JournalError>> {
-        self.0.memory.latest_epoch()
-    }
-
-    fn entities<'a>(
-        &'a self,
-        log: &'a Log,
-        after: Option<&'a EntityId>,
-        limit: usize,
-    ) -> BoxFuture<'a, Result<Vec<StoredEntity>, JournalError>> {
-        self.0.memory.entities(log, after, limit)
-    }
-}
-
-type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
 /// Enters one number after the other, and looks at what is there.
 async fn enter(system: ActorSystem, judge: Judge, asker: u64, until: Duration) {
     let mut rng = StdRng::seed_from_u64(asker);
@@ -368,6 +265,7 @@ struct Storm {
     seed: u64,
     rng: StdRng,
     judge: Judge,
+    store: FaultyStore,
     connections: BTreeMap<&'static str, Faulty>,
     askers: u64,
     until: Duration,
@@ -384,7 +282,7 @@ pub(crate) fn run(seed: u64) -> Result<(), Broken> {
         memory: Memory::new(),
         seen: Arc::default(),
     };
-    let store = FaultyStore::new(Arc::new(Noting(judge.clone())));
+    let store = FaultyStore::new(Arc::new(judge.memory.clone()));
     let connections = THREE.into_iter().zip(1..);
     let connections = connections.map(|(name, n)| (name, store.connection(seed * 10 + n)));
     let mut run = Storm {
@@ -393,6 +291,7 @@ pub(crate) fn run(seed: u64) -> Result<(), Broken> {
         rng: StdRng::seed_from_u64(seed),
         judge,
         connections: connections.collect(),
+        store,
         askers: 0,
         until: Duration::ZERO,
         victim: None,
@@ -622,19 +521,17 @@ impl Storm {
                 )));
             }
         }
-        let seen = self.judge.seen();
-        let claims = seen.claims.iter().filter(|(claimed, ..)| claimed == log);
+        let claims = self.store.claims();
         let mut owners: BTreeMap<Epoch, &String> = BTreeMap::new();
-        for (_, epoch, owner, head) in claims {
-            if owners
-                .insert(*epoch, owner)
-                .is_some_and(|before| before != owner)
-            {
+        for claim in claims.iter().filter(|claim| claim.log == *log) {
+            let (epoch, head) = (claim.epoch, claim.head);
+            let before = owners.insert(epoch, &claim.owner);
+            if before.is_some_and(|before| *before != claim.owner) {
                 return Err(self.broken(format!("{log}: epoch {epoch} has two owners")));
             }
             let late = records
                 .iter()
-                .find(|record| record.position > *head && record.epoch < *epoch);
+                .find(|record| record.position > head && record.epoch < epoch);
             if let Some(late) = late {
                 return Err(self.broken(format!(
                     "{log}: position {} is of epoch {}, after epoch {epoch} was claimed with head \
@@ -643,6 +540,7 @@ impl Storm {
                 )));
             }
         }
+        let seen = self.judge.seen();
         let refused = &seen.refused;
         let stored = |(number, _): &(&u64, _)| records.iter().any(|record| says(record, **number));
         if let Some((number, error)) = refused.iter().find(stored) {

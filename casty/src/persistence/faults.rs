@@ -70,6 +70,19 @@ pub struct Faults {
     pub unknown: f64,
 }
 
+/// A claim that the store has granted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claimed {
+    /// The log.
+    pub log: Log,
+    /// The epoch of the claim.
+    pub epoch: Epoch,
+    /// The owner that it names.
+    pub owner: String,
+    /// The head of the log at that time.
+    pub head: u64,
+}
+
 /// One store, to which each node has a connection.
 #[derive(Clone)]
 pub struct FaultyStore(Arc<Shared>);
@@ -80,6 +93,7 @@ struct Shared {
     unfinished: Mutex<Vec<(Vec<Append>, bool)>>,
     /// Held while what is unfinished is decided.
     deciding: tokio::sync::Mutex<()>,
+    claims: Mutex<Vec<Claimed>>,
 }
 
 /// A connection to a [`FaultyStore`]. Its clones are the same connection.
@@ -111,7 +125,14 @@ impl FaultyStore {
             journal,
             unfinished: Mutex::default(),
             deciding: tokio::sync::Mutex::default(),
+            claims: Mutex::default(),
         }))
+    }
+
+    /// The claims that were granted, in their order, repeated ones too.
+    #[must_use]
+    pub fn claims(&self) -> Vec<Claimed> {
+        lock(&self.0.claims).clone()
     }
 
     /// The connection of one node, which keeps it over restarts. All that is random about it comes
@@ -307,6 +328,14 @@ impl Journal for Faulty {
                 .decide(|other| other.log == *log && (is_before || other.epoch >= epoch))
                 .await;
             let claimed = self.store.journal.claim(log, epoch, owner).await;
+            if let Ok(head) = claimed {
+                lock(&self.store.claims).push(Claimed {
+                    log: log.clone(),
+                    epoch,
+                    owner: owner.to_owned(),
+                    head,
+                });
+            }
             self.store.decide(|other| other.log == *log).await;
             self.delay().await;
             claimed
