@@ -128,7 +128,8 @@ impl Travels {
     }
 }
 
-/// Why a type cannot be part of a message or an event, as far as its tokens show: the place and the reason.
+/// Why a type cannot be part of a message or an event, as far as its tokens show: the place and the
+/// reason.
 pub(crate) fn objection(ty: &Type, travels: Travels) -> Option<(TokenStream, String)> {
     let mut judge = Judge {
         travels,

@@ -26,7 +26,7 @@ pub(crate) struct Shelf {
 impl Shelf {
     #[message]
     fn fill(&mut self, books: u32) {
-        self.room = "the one with the large window".to_owned();
+        self.room = format!("the one with {books} books");
         self.books = (0..books)
             .map(|book| (format!("book {book:03}"), book))
             .collect();

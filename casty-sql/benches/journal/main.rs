@@ -1,18 +1,19 @@
 //! Durable entities beside bare loops: `cargo bench -p casty-sql --bench journal`.
 //!
 //! **Commands.** Asks keep 1, 64 and 1,024 commands in flight, over 10,000 entities and over one.
-//! What reaches the store is recorded, commit by commit. The bare loop then writes the same batches,
-//! with the same entities and bytes, as short as the database allows: on SQLite with rusqlite and
-//! the same pragmas, on PostgreSQL as `INSERT .. SELECT FROM unnest`, without claims and heads. The
-//! two take turns, and the medians are printed, also of the ratio of each turn.
+//! What reaches the store is recorded, commit by commit. The bare loop then writes the same
+//! batches, with the same entities and bytes, as short as the database allows: on SQLite with
+//! rusqlite and the same pragmas, on PostgreSQL as `INSERT .. SELECT FROM unnest`, without claims
+//! and heads. The two take turns, and the medians are printed, also of the ratio of each turn.
 //!
 //! **Recovery.** 1,000 entities with 1,000,000 events are read after a restart. The bare scan reads
 //! the table of records by one connection, and decodes each: in the order of the logs, and in that
 //! of the entities.
 //!
 //! Arguments after `--` choose what is measured: `sqlite`, `postgres`, `commands`, `recovery`. With
-//! `memory` a store in memory shows what a command costs without a disk. Sizes are `--rounds`, `--milliseconds` of commands a round, `--events` and `--entities` that are
-//! recovered, each with a number after it.
+//! `memory` a store in memory shows what a command costs without a disk. Sizes are `--rounds`,
+//! `--milliseconds` of commands a round, `--events` and `--entities` that are recovered, each with
+//! a number after it.
 //!
 //! No figure is printed if other processes used more than a tenth of the machine, unless `--force`
 //! is given.

@@ -59,8 +59,8 @@ impl PostgresOptions {
     }
 
     /// How many connections read, claim, and save snapshots: 8 unless set, at least 1 and at most
-    /// 262,143, as many as a server has. Two more append. A node uses at most this many plus two, so `max_connections` of the server has to be
-    /// greater than that times the number of nodes.
+    /// 262,143, as many as a server has. Two more append. A node uses at most this many plus two,
+    /// so `max_connections` of the server has to be greater than that times the number of nodes.
     pub fn connections(mut self, connections: usize) -> Self {
         self.connections = connections.clamp(1, CONNECTIONS_MAX);
         self
@@ -73,8 +73,9 @@ impl PostgresOptions {
     }
 
     /// How long the server works on a statement at most, waits for locks included: 8 seconds unless
-    /// set, at least one, and at most 24 days, the most that a server takes. When it has not answered a second later, the connection is given up.
-    /// casty gives up an append after 10 seconds.
+    /// set, at least one, and at most 24 days, the most that a server takes. When it has not
+    /// answered a second later, the connection is given up. casty gives up an append after 10
+    /// seconds.
     pub fn statement_timeout(mut self, timeout: Duration) -> Self {
         self.statement_timeout = timeout.clamp(Duration::from_secs(1), STATEMENT_TIMEOUT_MAX);
         self

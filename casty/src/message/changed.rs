@@ -43,12 +43,12 @@ pub(crate) struct ChangedFields {
     added: Vec<(u32, ByteBuf, ByteBuf)>,
 }
 
-type Entries<'a> = Vec<(&'a [u8], &'a [u8])>;
+type Fields<'a> = Vec<(&'a [u8], &'a [u8])>;
 
-type NewEntries<'a> = Vec<(&'a [u8], Cow<'a, [u8]>)>;
+type NewFields<'a> = Vec<(&'a [u8], Cow<'a, [u8]>)>;
 
 /// The fields of a map that takes up all of `bytes`.
-fn entries(bytes: &[u8]) -> Option<Entries<'_>> {
+fn entries(bytes: &[u8]) -> Option<Fields<'_>> {
     let (count, mut rest) = packed::map(bytes)?;
     // Each entry takes two bytes at least.
     let mut entries = Vec::with_capacity(count.min(bytes.len() / 2));
@@ -195,7 +195,7 @@ impl ChangedFields {
         let within: HashMap<&[u8], _> = self.within.iter().map(|(k, v)| (&k[..], v)).collect();
         let gone: HashSet<&[u8]> = self.gone.iter().map(|key| &key[..]).collect();
         let mut left = set.len() + within.len() + gone.len();
-        let mut new: NewEntries<'_> = Vec::with_capacity(old.len());
+        let mut new: NewFields<'_> = Vec::with_capacity(old.len());
         for (key, value) in old.iter().copied() {
             let value = if let Some(set) = set.get(key) {
                 Cow::from(*set)
@@ -218,7 +218,7 @@ impl ChangedFields {
     }
 
     /// Puts the new fields in their places.
-    fn with_added<'a>(&'a self, stayed: NewEntries<'a>) -> Result<NewEntries<'a>, DecodeError> {
+    fn with_added<'a>(&'a self, stayed: NewFields<'a>) -> Result<NewFields<'a>, DecodeError> {
         if self.added.is_empty() {
             return Ok(stayed);
         }
@@ -255,7 +255,7 @@ impl ChangedFields {
             &set.chain(within)
                 .chain(added)
                 .chain(gone)
-                .collect::<Entries<'_>>(),
+                .collect::<Fields<'_>>(),
         )
     }
 }

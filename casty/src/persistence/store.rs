@@ -52,9 +52,9 @@ impl Store {
     }
 
     /// A turn to read an entity. At most 64 have one: an entity that has to wait for another one's
-    /// recovery gives it back meanwhile. Beyond that nothing slows recovery down, so its rate is that
-    /// of the store. The target is half of what one connection reads and decodes in a bare scan;
-    /// `cargo bench -p casty-sql --bench journal -- recovery` prints both.
+    /// recovery gives it back meanwhile. Beyond that nothing slows recovery down, so its rate is
+    /// that of the store. The target is half of what one connection reads and decodes in a bare
+    /// scan; `cargo bench -p casty-sql --bench journal -- recovery` prints both.
     pub(crate) async fn recovery(&self) -> Option<SemaphorePermit<'_>> {
         self.recoveries.acquire().await.ok()
     }
