@@ -283,7 +283,7 @@ fn an_owner_stops_at_the_first_sign_of_a_later_epoch() {
     told.handle_message(store(2), CopyMessage::Refused { promised: E2 }, now);
     assert_eq!(told.take_effects(), [], "its own epoch");
     told.handle_message(store(2), CopyMessage::Refused { promised: E3 }, now);
-    assert_eq!(told.take_effects(), [superseded.clone()]);
+    assert_eq!(told.take_effects(), std::slice::from_ref(&superseded));
     let mut fenced = owner(now);
     fenced.handle_message(store(2), append(E3, 0, LogPoint::default(), &[]), now);
     let cut = CopyEffect::Write(write(2, Some(E3), Some(0), 0));

@@ -414,7 +414,7 @@ impl World {
             Parcel::Message(message) => {
                 let message = message.clone();
                 self.with(to, |machine, now| {
-                    machine.handle_message(from, message, now)
+                    machine.handle_message(from, message, now);
                 });
             }
             Parcel::Snapshot {
