@@ -228,7 +228,7 @@ async fn an_erasure_does_not_wait_for_ever() {
 
 /// The entity is on a node that leaves before the store has answered. It has handled all
 /// messages by then, or as many as it can.
-async fn leaves_in_time(messages: usize, erases: bool) {
+async fn leaves_in_time(messages: usize, is_to_be_gone: bool) {
     let store = Gated::new(0);
     let mut nodes = cluster_of(2, |i| {
         let builder = ActorSystem::builder("stored").node_id(format!("node-{i}"));
@@ -258,13 +258,13 @@ async fn leaves_in_time(messages: usize, erases: bool) {
         account.send(large()).tell().await.unwrap();
     }
     take(seen, u32::try_from(messages.min(FILL)).unwrap()).await;
-    let erase = async {
-        let erased = erases.then(|| leaver.erase::<Account>(id.clone()));
-        OptionFuture::from(erased).await
+    let end = async {
+        let call = is_to_be_gone.then(|| leaver.erase::<Account>(id.clone()));
+        OptionFuture::from(call).await
     };
-    let (erased, left) = tokio::join!(erase, leaver.shutdown());
+    let (outcome, left) = tokio::join!(end, leaver.shutdown());
     left.unwrap();
-    assert!(erased.as_ref().is_none_or(Result::is_err), "{erased:?}");
+    assert!(outcome.as_ref().is_none_or(Result::is_err), "{outcome:?}");
     assert_eq!(loads(), before, "it is not read again");
 }
 
