@@ -2,11 +2,12 @@
 //!
 //! `cargo run --example bank` keeps them in a SQLite file in the folder for temporary files; run it
 //! again, and they are still there. `--database FILE` names another file, `--database-url URL` a
-//! PostgreSQL database: `postgres://user:password@host/database`.
+//! PostgreSQL database: `postgres://user:password@host/database`. `--data-dir FOLDER` needs no
+//! database: the node keeps them in a log of its own.
 
 use std::{fmt, path::PathBuf};
 
-use casty::{persistence::Journal, prelude::*};
+use casty::{SystemBuilder, prelude::*};
 use casty_sql::{Postgres, Sqlite};
 use serde::{Deserialize, Serialize};
 
@@ -79,21 +80,22 @@ async fn main() -> Result<(), AnyError> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => on_sqlite(std::env::temp_dir().join("casty-bank.db")).await,
         ["--database", file] => on_sqlite(file.into()).await,
-        ["--database-url", url] => run(|| Postgres::connect(url)).await,
-        _ => Err("usage: bank [--database FILE | --database-url URL]".into()),
+        ["--database-url", url] => {
+            run(async || Ok(bank().journal(Postgres::connect(url).await?))).await
+        }
+        ["--data-dir", folder] => run(async || Ok(bank().node_id("bank").data_dir(folder))).await,
+        _ => Err("usage: bank [--database FILE | --database-url URL | --data-dir FOLDER]".into()),
     }
 }
 
 async fn on_sqlite(file: PathBuf) -> Result<(), AnyError> {
     println!("The accounts are in {}", file.display());
-    run(|| Sqlite::open(&file)).await
+    run(async || Ok(bank().journal(Sqlite::open(&file).await?))).await
 }
 
 /// Uses the accounts, stops, starts again, and shows them.
-async fn run<J: Journal, E: std::error::Error + 'static>(
-    open: impl AsyncFn() -> Result<J, E>,
-) -> Result<(), AnyError> {
-    let system = start(open().await?).await?;
+async fn run(configure: impl AsyncFn() -> Result<SystemBuilder, AnyError>) -> Result<(), AnyError> {
+    let system = configure().await?.start().await?;
     println!("\n── Before ──");
     show(&system).await?;
 
@@ -116,17 +118,14 @@ async fn run<J: Journal, E: std::error::Error + 'static>(
     system.shutdown().await?;
 
     println!("\n── After a restart ──");
-    let system = start(open().await?).await?;
+    let system = configure().await?.start().await?;
     show(&system).await?;
     system.shutdown().await?;
     Ok(())
 }
 
-async fn start(journal: impl Journal) -> Result<ActorSystem, AnyError> {
-    Ok(ActorSystem::builder("bank")
-        .journal(journal)
-        .start()
-        .await?)
+fn bank() -> SystemBuilder {
+    ActorSystem::builder("bank")
 }
 
 async fn show(system: &ActorSystem) -> Result<(), AnyError> {

@@ -112,6 +112,16 @@ impl EntityId {
         &self.0
     }
 
+    /// The id of a text that is shared.
+    pub(crate) fn from_text(text: Arc<str>) -> Self {
+        Self(text)
+    }
+
+    /// Its text, which is shared.
+    pub(crate) fn into_text(self) -> Arc<str> {
+        self.0
+    }
+
     /// Checks whether the id is valid.
     ///
     /// # Errors

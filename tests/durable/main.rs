@@ -11,10 +11,12 @@
 mod accounts;
 mod changed_fields;
 mod cluster;
+mod directory;
 mod erasure;
 mod founded_anew;
 mod history;
 mod keys;
+mod kills;
 mod listing;
 mod local;
 mod machines;

@@ -40,9 +40,12 @@ fn a_store_is_dead_after_an_error_and_reads_go_on() {
         let disk = SimDisk::new(3);
         let mut store = started(&disk);
         store.commit(&[append(1, 100)]).expect("written");
-        let fail = |fault| match is_sync {
-            true => disk.fail_syncs(fault),
-            false => disk.fail_writes(fault),
+        let fail = |fault| {
+            if is_sync {
+                disk.fail_syncs(fault);
+            } else {
+                disk.fail_writes(fault);
+            }
         };
         fail(Some(Fault::Io));
         let failed = store.commit(&[append(2, 100)]);

@@ -1,5 +1,7 @@
 //! A store on disks that crash, fail and rot, compared with a model.
 
+#![expect(clippy::disallowed_methods, reason = "tests: tasks of their own")]
+
 mod crashes;
 mod damage;
 mod faults;

@@ -43,10 +43,12 @@ pub enum StartError {
     #[error(transparent)]
     StateDir(#[from] StateDirError),
     /// This node hosts entity types that are stored, and has no journal to store them in. Give it
-    /// one by [`SystemBuilder::journal`](crate::SystemBuilder::journal).
+    /// one by [`SystemBuilder::data_dir`](crate::SystemBuilder::data_dir) or
+    /// [`SystemBuilder::journal`](crate::SystemBuilder::journal).
     #[error(
         "these entity types are stored, and the system has no journal: {}; write \
-         `.journal(Sqlite::open(path))` with the crate `casty-sql`, or \
+         `.data_dir(path)` for a node alone, `.journal(Sqlite::open(path))` with the crate \
+         `casty-sql`, or \
          `.journal(casty::persistence::Memory::new())` in a test",
         kinds.join(", ")
     )]
@@ -61,6 +63,21 @@ pub enum StartError {
         journal: String,
         /// Its error.
         source: JournalError,
+    },
+    /// This node keeps its stored entities in a directory of its own, and is to form a cluster with
+    /// others. Directories are not replicated yet, so the entities of a shard would be lost when it
+    /// moves.
+    #[error(
+        "the stored entities in `{}` are those of one node, and this node is to form a cluster \
+         with {others}; give all nodes one journal by `.journal(..)`, `Postgres` or, on one host, \
+         `Sqlite` of the crate `casty-sql`, or start this node alone",
+        directory.display()
+    )]
+    NotReplicated {
+        /// The directory.
+        directory: PathBuf,
+        /// The seed, or how many nodes are expected.
+        others: String,
     },
     /// The nodes of this cluster are on several hosts, and the journal cannot be shared by them.
     #[error("{journal} cannot be used on `{here}` together with `{there}`: {reason}")]

@@ -282,4 +282,11 @@ pub trait Journal: Send + Sync + 'static {
         after: Option<&'a EntityId>,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<StoredEntity>, JournalError>>;
+
+    /// The node that was given the store has ended and does not use it any more. A store that is
+    /// for this node alone gives its resources back before it returns; one that others use as well
+    /// does nothing, which is the default.
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }

@@ -6,6 +6,7 @@
 //! first [`Record`] has position 1, and each other one follows the record before it.
 //!
 //! [`Journal`] is the trait of a store. [`Memory`] keeps all it is given in memory, for tests.
+//! [`SystemBuilder::data_dir`](crate::SystemBuilder::data_dir) is the store of one node alone.
 
 mod committer;
 #[cfg(feature = "testkit")]
@@ -13,6 +14,7 @@ pub mod faults;
 mod inbox;
 mod journal;
 pub(crate) mod keys;
+pub(crate) mod local;
 mod memory;
 pub(crate) mod opened;
 mod position;

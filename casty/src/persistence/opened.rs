@@ -159,4 +159,8 @@ impl Journal for Opened {
             self.journal.entities(log, after, limit).await
         })
     }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.journal.close()
+    }
 }

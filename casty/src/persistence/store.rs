@@ -60,10 +60,11 @@ impl Store {
     }
 
     /// Writes what is queued. What is appended later fails. Resolves once all of it is decided,
-    /// within some seconds.
+    /// within some seconds, and the journal is closed.
     pub(crate) async fn close(&self) {
         self.inbox.close();
         self.inbox.ended.cancelled().await;
+        self.journal.close().await;
     }
 }
 

@@ -1,34 +1,19 @@
 //! The configuration and the start of a member.
 
-use std::{
-    collections::BTreeSet,
-    net::SocketAddr,
-    path::PathBuf,
-    sync::{Arc, Weak},
-};
-
-use tokio_util::sync::CancellationToken;
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use super::{
     ActorSystem, Inner,
+    built::{Built, carrier, make_runtime, resolve_one},
     journal::{self, Chosen},
     tether,
 };
 use crate::{
-    actor::{
-        Entity,
-        resources::Resources,
-        runtime::{Carrier, Myself, Runtime},
-    },
+    actor::{Entity, resources::Resources, runtime::Myself},
     cluster::{
         authority::raft::{Disk, StoredState},
-        homes::Homes,
-        map_watch::MapWatch,
         node::{Node, NodeSetup},
-        parts::Parts,
-        peers::{LocalMember, Peers, PeersSetup, remote_actors::RemoteActors},
-        process::Process,
-        region::Mesh,
+        peers::LocalMember,
         registry::Registry,
         start::start,
     },
@@ -39,15 +24,16 @@ use crate::{
     persistence::{Journal, store::Store},
     tie::{Breaker, TieBreaker},
     transport::{
-        connection::Keepalive,
         frame::FRAME_BYTES_MAX,
-        link::LinkTimes,
         net::{Listener, Net, Tcp},
     },
 };
 
 /// The most roles of one node. They are part of its facts, which gossip carries.
 const ROLES_MAX: usize = 16;
+
+/// Where in its directory a node keeps what it knows of the map.
+const MAP_FOLDER: &str = "map";
 
 /// Configures a member of a cluster. See [`ActorSystem::builder`].
 #[derive(Debug)]
@@ -65,6 +51,7 @@ pub struct SystemBuilder {
     availability: Availability,
     tie_breaker: Option<Breaker>,
     state_dir: Option<PathBuf>,
+    data_dir: Option<PathBuf>,
     journal: Option<Chosen>,
     /// Of a system of `testkit` that is given none, and has types that are stored.
     journal_for_tests: Option<Chosen>,
@@ -93,6 +80,7 @@ impl SystemBuilder {
             availability: Availability::default(),
             tie_breaker: None,
             state_dir: None,
+            data_dir: None,
             journal: None,
             journal_for_tests: None,
             resources: Resources::default(),
@@ -326,10 +314,67 @@ impl SystemBuilder {
         self
     }
 
+    /// A directory in which this node keeps what has to survive it. Default: none. It is made if it
+    /// does not exist, and belongs to one node: a second process is refused as long as the first
+    /// runs.
+    ///
+    /// - The entities of stored types, unless there is a [`journal`](Self::journal): in a log of
+    ///   the node's own, with an `fsync` before each answer. No database is needed. This is for a
+    ///   node alone, started by [`start_local`](Self::start_local), or by [`start`](Self::start)
+    ///   without other nodes as [`seeds`](Self::seeds). Nodes that form a cluster need a journal
+    ///   that they share; for now, one with a directory only is refused there as
+    ///   [`StartError::NotReplicated`].
+    /// - What [`state_dir`](Self::state_dir) keeps, for a node that is started by
+    ///   [`start`](Self::start): give it a [`node_id`](Self::node_id), which it keeps over restarts.
+    ///   Do not set both.
+    ///
+    /// The log takes at most about two and a half times the room of the records and snapshots that
+    /// are needed, and 96 MiB besides. If something in it is damaged, the start fails with the name
+    /// of the file; a record that is damaged later fails the entity that reads it. To back it up,
+    /// copy the directory while the node is stopped.
+    ///
+    /// [`start_local`](Self::start_local) reads the log at once, so it may block for some time.
+    ///
+    /// ```
+    /// # use casty::prelude::*;
+    /// #[message]
+    /// #[derive(Default)]
+    /// struct Jar {
+    ///     coins: u64,
+    /// }
+    ///
+    /// #[entity(durable)]
+    /// impl Jar {
+    ///     #[message]
+    ///     fn put(&mut self, coins: u64) -> u64 {
+    ///         self.coins += coins;
+    ///         self.coins
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("shop");
+    /// let node = ActorSystem::builder("shop").data_dir(&path).start_local()?;
+    /// assert_eq!(node.entity::<Jar>("kitchen").put(5).await?, 5);
+    /// node.shutdown().await?;
+    ///
+    /// let node = ActorSystem::builder("shop").data_dir(&path).start_local()?;
+    /// assert_eq!(node.entity::<Jar>("kitchen").put(2).await?, 7);
+    /// # node.shutdown().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn data_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.data_dir = Some(path.into());
+        self
+    }
+
     /// Where the entities of stored types are stored: those of `#[entity(event_sourced)]` and
-    /// `#[entity(durable)]`. Default: none. A node that hosts such a type needs one. All nodes of a
-    /// cluster have to use the same store; the crate `casty-sql` has `Sqlite` for one host and
-    /// `Postgres` for several.
+    /// `#[entity(durable)]`. Default: the [directory](Self::data_dir) of the node, if it has one. A
+    /// node that hosts such a type needs one. All nodes of a cluster have to use the same store;
+    /// the crate `casty-sql` has `Sqlite` for one host and `Postgres` for several.
     ///
     /// [`start`](Self::start) opens the journal, and waits for that. A local system, whose start
     /// does not wait, opens a store that does not answer at once when its first entity is read.
@@ -501,7 +546,8 @@ impl SystemBuilder {
     ///
     /// # Errors
     /// [`StartError`] for settings out of range, two entity types with one name, stored entity
-    /// types without a [journal](Self::journal), or a journal that cannot be used.
+    /// types without a [journal](Self::journal) or a [directory](Self::data_dir), or one that
+    /// cannot be used.
     ///
     /// # Panics
     /// Panics outside a tokio runtime.
@@ -511,10 +557,12 @@ impl SystemBuilder {
         self.settings.check()?;
         let strict_wire = self.strict_bytes_max();
         let (registry, resources) = (self.registry, self.resources);
-        let journal = self.journal.or(match self.journal_for_tests {
-            Some(journal) if !registry.stored(None)?.is_empty() => Some(journal),
-            _ => None,
-        });
+        let stores = !registry.stored(None)?.is_empty();
+        let journal = match (self.journal, &self.data_dir) {
+            (None, Some(path)) if stores => Some(journal::open_directory(path)?),
+            (None, _) if stores => self.journal_for_tests,
+            (journal, _) => journal,
+        };
         let journal = journal::Choice::Of(journal.as_ref());
         ActorSystem::start_local(
             self.cluster,
@@ -532,8 +580,8 @@ impl SystemBuilder {
     /// # Errors
     /// [`StartError`] for an address that cannot be bound or resolved, a malformed seed, settings
     /// out of range, two entity types with one name, a [directory](Self::state_dir) that cannot be
-    /// used, stored entity types without a [journal](Self::journal), or a journal that cannot be
-    /// used.
+    /// used, stored entity types without a [journal](Self::journal) or a
+    /// [directory](Self::data_dir), or one that cannot be used.
     ///
     /// # Panics
     /// Panics outside a tokio runtime.
@@ -558,15 +606,7 @@ impl SystemBuilder {
                 reason: reason.to_owned(),
             });
         }
-        if self.state_dir.is_some() && self.tie_breaker.is_some() {
-            // The decision of a tie-breaker holds for ever, and the stored state would not know of
-            // it.
-            let reason = "cannot be combined with a tie-breaker; choose one of them";
-            return Err(StartError::Setting {
-                setting: "state_dir",
-                reason: reason.to_owned(),
-            });
-        }
+        let map_dir = self.map_dir()?;
         let listener = {
             let refused = |source| StartError::Listen {
                 address: self.listen.clone(),
@@ -608,12 +648,52 @@ impl SystemBuilder {
             node: NodeId::new(name),
             incarnation,
         };
-        let opened = match &self.state_dir {
+        let own_log = self.own_log(address).await?;
+        let opened = match &map_dir {
             Some(path) => Some(Disk::open(path, &self.cluster, &member.node).await?),
             None => None,
         };
-        let store = self.open_store(&member, address).await?;
+        let store = self.open_store(&member, address, own_log).await?;
         self.assemble(member, address, opened, store, listener)
+    }
+
+    /// The directory in which this node keeps what it knows of the map.
+    fn map_dir(&self) -> Result<Option<PathBuf>, StartError> {
+        if self.state_dir.is_some() && self.data_dir.is_some() {
+            let reason = "is a part of `data_dir`; set only that one";
+            return Err(StartError::Setting {
+                setting: "state_dir",
+                reason: reason.to_owned(),
+            });
+        }
+        let map_dir = self.data_dir.as_deref().map(|path| path.join(MAP_FOLDER));
+        let map_dir = map_dir.or_else(|| self.state_dir.clone());
+        if map_dir.is_some() && self.tie_breaker.is_some() {
+            // The decision of a tie-breaker holds for ever, and the stored state would not know of
+            // it.
+            let reason = "cannot be combined with a tie-breaker; choose one of them";
+            return Err(StartError::Setting {
+                setting: match self.data_dir {
+                    Some(_) => "data_dir",
+                    None => "state_dir",
+                },
+                reason: reason.to_owned(),
+            });
+        }
+        Ok(map_dir)
+    }
+
+    /// The log in the directory of this node, if its entities are stored there.
+    async fn own_log(&self, address: SocketAddr) -> Result<Option<Chosen>, StartError> {
+        let Some(path) = self.data_dir.as_ref().filter(|_| self.journal.is_none()) else {
+            return Ok(None);
+        };
+        if self.registry.stored(Some(&self.roles))?.is_empty() {
+            return Ok(None);
+        }
+        let others = (self.seeds.as_slice(), self.bootstrap_expect);
+        let log = journal::directory_of_one(path, &*self.net, address, others).await?;
+        Ok(Some(log))
     }
 
     /// The store of this node's entities.
@@ -621,11 +701,12 @@ impl SystemBuilder {
         &self,
         member: &MemberId,
         address: SocketAddr,
+        own_log: Option<Chosen>,
     ) -> Result<Option<Arc<Store>>, StartError> {
         let kinds = self.registry.stored(Some(&self.roles))?;
         let for_tests = self.journal_for_tests.as_ref();
         let for_tests = for_tests.filter(|_| !kinds.is_empty());
-        let journal = self.journal.as_ref().or(for_tests);
+        let journal = self.journal.as_ref().or(own_log.as_ref()).or(for_tests);
         if let Some(journal) = journal {
             journal
                 .check_hosts(&*self.net, address, &self.seeds)
@@ -710,90 +791,8 @@ impl SystemBuilder {
     }
 }
 
-/// The parts with which a process in a cluster starts, a node or a client.
-pub(super) struct Built {
-    pub(super) parts: Parts,
-    pub(super) remote_actors: Arc<RemoteActors>,
-}
-
-impl Built {
-    pub(super) fn new(
-        cluster: String,
-        registry: &Registry,
-        settings: &Settings,
-        net: Arc<dyn Net>,
-        local: Arc<LocalMember>,
-        runtime: Arc<Runtime>,
-        seed: u64,
-    ) -> Result<Self, StartError> {
-        let process = Process::new(runtime.clone(), CancellationToken::new(), seed);
-        let times = LinkTimes {
-            connect: settings.connect_timeout,
-            keepalive: Keepalive {
-                interval: settings.keepalive_interval,
-                timeout: settings.keepalive_timeout,
-            },
-            backoff: settings.backoff,
-            backoff_max: settings.backoff_max,
-        };
-        let setup = PeersSetup {
-            cluster,
-            net,
-            times,
-        };
-        let peers = Peers::new(setup, process.clone(), local);
-        let (map, homes) = (Arc::<MapWatch>::default(), Homes::new(peers.clone()));
-        let mesh: Arc<dyn Mesh> = homes.clone();
-        let (regions, routes) = registry.build(&runtime, settings, Some(&Arc::downgrade(&mesh)))?;
-        runtime.set_routes(routes);
-        let remote_actors = RemoteActors::new(
-            process.clone(),
-            peers.clone(),
-            map.clone(),
-            settings.backoff,
-        );
-        let parts = Parts {
-            process,
-            peers,
-            map,
-            homes,
-            regions: regions.into(),
-        };
-        Ok(Self {
-            parts,
-            remote_actors,
-        })
-    }
-}
-
-/// What all actors of a process share.
-pub(super) fn make_runtime(
-    member: &MemberId,
-    settings: &Settings,
-    resources: Resources,
-    strict_wire: Option<usize>,
-    seed: u64,
-) -> Arc<Runtime> {
-    let runtime = Runtime::new(member.node.clone(), settings, seed);
-    runtime.set_resources(resources);
-    if let Some(bytes_max) = strict_wire {
-        runtime.set_strict_wire(bytes_max);
-    }
-    runtime
-}
-
-pub(super) fn carrier(remote_actors: &Arc<RemoteActors>) -> Weak<dyn Carrier> {
-    let carrier: Arc<dyn Carrier> = remote_actors.clone();
-    Arc::downgrade(&carrier)
-}
-
 /// The seed of a node's random numbers, unless the builder has one.
 #[expect(clippy::disallowed_methods, reason = "the seed of everything else")]
 pub(crate) fn fresh_seed() -> u64 {
     rand::random()
-}
-
-async fn resolve_one(net: &dyn Net, name: &str) -> std::io::Result<SocketAddr> {
-    let none = || std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address");
-    net.resolve(name).await?.into_iter().next().ok_or_else(none)
 }

@@ -6,7 +6,8 @@ use tokio_util::sync::DropGuard;
 
 use super::{
     MemberInfo, MemberStatus,
-    builder::{Built, SystemBuilder, carrier, fresh_seed, make_runtime},
+    builder::{SystemBuilder, fresh_seed},
+    built::{Built, carrier, make_runtime},
     entities::Entities,
     history::History,
     shards::Shards,

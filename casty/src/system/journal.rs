@@ -1,6 +1,6 @@
 //! The journal of a system: whether the system may use it, and its start.
 
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{fmt, net::SocketAddr, path::Path, sync::Arc};
 
 use futures_util::FutureExt;
 
@@ -8,6 +8,7 @@ use crate::{
     error::StartError,
     persistence::{
         Journal,
+        local::Local,
         opened::{Opened, StoredKinds, is_same_host},
         store::Store,
     },
@@ -68,6 +69,42 @@ impl Chosen {
         }
         Ok(())
     }
+}
+
+/// Where in the directory of a node its log is.
+const LOG_FOLDER: &str = "log";
+
+/// Opens the log in the directory of a node, on this thread.
+pub(super) fn open_directory(path: &Path) -> Result<Chosen, StartError> {
+    let local = Local::new(path.join(LOG_FOLDER));
+    match local.open_here() {
+        Ok(()) => Ok(Chosen::new(local)),
+        Err(source) => Err(Chosen::new(local).failed(source)),
+    }
+}
+
+/// The log in the directory of a node that is the only one of its cluster: it has no other seeds
+/// than itself, and waits for no others.
+pub(super) async fn directory_of_one(
+    path: &Path,
+    net: &dyn Net,
+    here: SocketAddr,
+    (seeds, expected): (&[String], Option<u32>),
+) -> Result<Chosen, StartError> {
+    let refused = |others| StartError::NotReplicated {
+        directory: path.to_owned(),
+        others,
+    };
+    if let Some(expected) = expected.filter(|expected| *expected > 1) {
+        return Err(refused(format!("{expected} nodes (`bootstrap_expect`)")));
+    }
+    for seed in seeds {
+        let addresses = net.resolve(seed).await.unwrap_or_default();
+        if !addresses.contains(&here) {
+            return Err(refused(format!("`{seed}`")));
+        }
+    }
+    Ok(Chosen::new(Local::new(path.join(LOG_FOLDER))))
 }
 
 /// The store of a node that hosts these stored types.

@@ -1,6 +1,7 @@
 //! Systems and clients: their start, their use, and their shutdown.
 
 mod builder;
+mod built;
 mod client;
 mod entities;
 mod history;

@@ -1,0 +1,533 @@
+//! The store of one node, in a directory of its own: the segment log of the crate `casty-log`.
+
+use std::{
+    collections::HashMap,
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use casty_log::{Change, CommitError, Done, LogId, OpenError, Options, ReadError, disk::Folder};
+use futures_util::future::BoxFuture;
+use tokio::runtime::{Handle, RuntimeFlavor};
+
+use crate::{
+    id::{EntityId, Epoch},
+    infra::sync::lock,
+    persistence::{
+        Append, AppendError, Appended, ClaimError, Journal, JournalError, Log, Page, Record,
+        Snapshot, StoredEntity,
+    },
+};
+
+/// How long a directory may be in use by a process that ends.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+
+/// A store in a directory.
+pub(crate) struct Local {
+    path: PathBuf,
+    state: Mutex<LocalState>,
+    /// Held while the directory is opened or closed.
+    moving: tokio::sync::Mutex<()>,
+}
+
+enum LocalState {
+    New,
+    Open(Arc<OpenLog>),
+    Closed,
+}
+
+struct OpenLog {
+    log: casty_log::Log,
+    /// The numbers of the entity types.
+    kinds: Mutex<HashMap<Arc<str>, u32>>,
+}
+
+impl Local {
+    /// The store in this directory. It is opened when it is first used.
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            state: Mutex::new(LocalState::New),
+            moving: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// Opens it on this thread, which is blocked meanwhile.
+    pub(crate) fn open_here(&self) -> Result<(), JournalError> {
+        let opened = OpenLog::new(&self.path)?;
+        *lock(&self.state) = LocalState::Open(Arc::new(opened));
+        Ok(())
+    }
+
+    fn present(&self) -> Result<Option<Arc<OpenLog>>, JournalError> {
+        match &*lock(&self.state) {
+            LocalState::New => Ok(None),
+            LocalState::Open(open) => Ok(Some(open.clone())),
+            LocalState::Closed => Err(unavailable("it was closed when its node ended")),
+        }
+    }
+
+    async fn opened(&self) -> Result<Arc<OpenLog>, JournalError> {
+        if let Some(open) = self.present()? {
+            return Ok(open);
+        }
+        let _moving = self.moving.lock().await;
+        if let Some(open) = self.present()? {
+            return Ok(open);
+        }
+        let path = self.path.clone();
+        let open = Arc::new(blocking(move || OpenLog::new(&path)).await??);
+        *lock(&self.state) = LocalState::Open(open.clone());
+        Ok(open)
+    }
+
+    /// Reads something of a log, where that may block. `None` if the type is not known.
+    async fn read<T: Send + 'static>(
+        &self,
+        log: &Log,
+        read: impl FnOnce(&casty_log::Reader, LogId) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<Option<T>, JournalError> {
+        let open = self.opened().await?;
+        let Some(id) = open.id(log) else {
+            return Ok(None);
+        };
+        let read = blocking(move || read(open.log.reader(), id)).await?;
+        read.map(Some).map_err(|error| match error {
+            ReadError::Damaged(_) => JournalError::Unusable {
+                reason: format!("{}: {error}", self.path.display()),
+            },
+            other => unavailable(other),
+        })
+    }
+
+    async fn change(
+        &self,
+        log: &Log,
+        change: impl FnOnce(LogId) -> Change,
+    ) -> Result<Option<Done>, JournalError> {
+        let open = self.opened().await?;
+        let Some(id) = open.id(log) else {
+            return Ok(None);
+        };
+        let mut done = open
+            .log
+            .commit(vec![change(id)])
+            .await
+            .map_err(unavailable)?;
+        Ok(done.pop())
+    }
+}
+
+impl OpenLog {
+    fn new(path: &Path) -> Result<Self, JournalError> {
+        let disk = Arc::new(Folder::new(path));
+        let mut options = Options::default();
+        options.lock_wait = LOCK_WAIT;
+        let (log, opened) = casty_log::Log::open(disk, options).map_err(|error| {
+            let reason = error.to_string();
+            match error {
+                OpenError::Io { .. } => unavailable(reason),
+                _ => JournalError::Unusable { reason },
+            }
+        })?;
+        let directory = path.display();
+        if let Some((file, offset)) = opened.cut {
+            tracing::info!(
+                %directory,
+                file,
+                offset,
+                "a commit that was not finished, and was not acknowledged, was removed"
+            );
+        }
+        Ok(Self {
+            log,
+            kinds: Mutex::default(),
+        })
+    }
+
+    fn id(&self, log: &Log) -> Option<LogId> {
+        let mut kinds = lock(&self.kinds);
+        let kind = match kinds.get(&log.kind) {
+            Some(kind) => *kind,
+            None => {
+                let (kind, _) = self.log.reader().kind(&log.kind)?;
+                kinds.insert(log.kind.clone(), kind);
+                kind
+            }
+        };
+        let shard = log.shard;
+        Some(LogId { kind, shard })
+    }
+
+    /// Makes types known. Those that are known already need no commit.
+    async fn prepare(&self, kinds: &[(Arc<str>, NonZeroU32)]) -> Result<(), JournalError> {
+        let mut new = Vec::new();
+        for (name, shards) in kinds {
+            match self.log.reader().kind(name) {
+                Some((_, stored)) => check_shards(name, stored, *shards)?,
+                None => new.push(Change::Kind {
+                    name: name.clone(),
+                    shards: *shards,
+                }),
+            }
+        }
+        if new.is_empty() {
+            return Ok(());
+        }
+        let done = self.log.commit(new).await.map_err(unavailable)?;
+        for (done, (name, shards)) in done.into_iter().zip(kinds) {
+            if let Done::OtherShards(stored) = done {
+                check_shards(name, stored.get(), *shards)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_shards(kind: &str, stored: u32, shards: NonZeroU32) -> Result<(), JournalError> {
+    if stored == shards.get() {
+        return Ok(());
+    }
+    let reason = format!(
+        "`{kind}` is stored in {stored} shards and has {shards} now; give it its former number of \
+         shards back, since ids are spread over them"
+    );
+    Err(JournalError::Unusable { reason })
+}
+
+/// Runs what may block. A runtime with one thread has no others that it would hold up for long.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, JournalError> {
+    if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
+        return Ok(work());
+    }
+    tokio::task::spawn_blocking(work).await.map_err(unavailable)
+}
+
+fn unavailable(reason: impl ToString) -> JournalError {
+    JournalError::Unavailable {
+        reason: reason.to_string(),
+    }
+}
+
+fn page(page: Page) -> casty_log::Page {
+    casty_log::Page {
+        records: page.records,
+        bytes: page.bytes,
+    }
+}
+
+fn stored(record: Record) -> casty_log::Record {
+    casty_log::Record {
+        position: record.position,
+        epoch: record.epoch.0,
+        entity: record.entity.into_text(),
+        seq: record.seq,
+        at: record.at,
+        body: record.body,
+    }
+}
+
+fn records(read: Vec<casty_log::Record>) -> Vec<Record> {
+    let records = read.into_iter().map(|record| Record {
+        position: record.position,
+        epoch: Epoch(record.epoch),
+        entity: EntityId::from_text(record.entity),
+        seq: record.seq,
+        at: record.at,
+        body: record.body,
+    });
+    records.collect()
+}
+
+impl Journal for Local {
+    fn describe(&self) -> String {
+        format!("the store in {}", self.path.display())
+    }
+
+    fn only_one_host(&self) -> Option<&'static str> {
+        Some(
+            "the directory of a node is not shared with others; use the crate `casty-sql` with \
+             `Postgres` for several hosts",
+        )
+    }
+
+    fn open<'a>(
+        &'a self,
+        kinds: &'a [(Arc<str>, NonZeroU32)],
+    ) -> BoxFuture<'a, Result<(), JournalError>> {
+        Box::pin(async move { self.opened().await?.prepare(kinds).await })
+    }
+
+    fn latest_epoch(&self) -> BoxFuture<'_, Result<Epoch, JournalError>> {
+        Box::pin(async { Ok(Epoch(self.opened().await?.log.reader().latest_epoch())) })
+    }
+
+    fn claim<'a>(
+        &'a self,
+        log: &'a Log,
+        epoch: Epoch,
+        owner: &'a str,
+    ) -> BoxFuture<'a, Result<u64, ClaimError>> {
+        Box::pin(async move {
+            let claim = |log| Change::Claim {
+                log,
+                epoch: epoch.0,
+                owner: Arc::from(owner),
+            };
+            match self.change(log, claim).await? {
+                Some(Done::Claimed { head }) => Ok(head),
+                Some(Done::Fenced { epoch, owner }) => Err(ClaimError::Fenced {
+                    epoch: Epoch(epoch),
+                    owner: owner.as_ref().to_owned(),
+                }),
+                _ => Err(unavailable(format!("{log} was not prepared by `open`")).into()),
+            }
+        })
+    }
+
+    fn append(&self, batch: Vec<Append>) -> BoxFuture<'_, Result<Vec<Appended>, AppendError>> {
+        Box::pin(async move {
+            let open = self.opened().await;
+            let open = open.map_err(|error| AppendError::NotWritten {
+                reason: error.to_string(),
+            })?;
+            // What is not known, or has records of other epochs, is refused by its number.
+            const UNKNOWN: LogId = LogId {
+                kind: u32::MAX,
+                shard: 0,
+            };
+            let is_sound = |part: &Append| part.records.iter().all(|it| it.epoch == part.epoch);
+            let changes = batch.into_iter().map(|part| Change::Append {
+                log: open
+                    .id(&part.log)
+                    .filter(|_| is_sound(&part))
+                    .unwrap_or(UNKNOWN),
+                epoch: part.epoch.0,
+                records: part.records.into_iter().map(stored).collect(),
+            });
+            let done = open.log.commit(changes.collect()).await;
+            let done = done.map_err(|error| match error {
+                CommitError::NotWritten { reason } => AppendError::NotWritten { reason },
+                other => AppendError::Unknown {
+                    reason: other.to_string(),
+                },
+            })?;
+            let appended = done.into_iter().map(|done| match done {
+                Done::Written => Appended::Written,
+                _ => Appended::Refused,
+            });
+            Ok(appended.collect())
+        })
+    }
+
+    fn read_entity<'a>(
+        &'a self,
+        log: &'a Log,
+        entity: &'a EntityId,
+        after: u64,
+        size: Page,
+    ) -> BoxFuture<'a, Result<Vec<Record>, JournalError>> {
+        Box::pin(async move {
+            let entity = entity.clone();
+            let read = self.read(log, move |reader, log| {
+                reader.read_entity(log, entity.as_str(), after, page(size))
+            });
+            Ok(records(read.await?.unwrap_or_default()))
+        })
+    }
+
+    fn read_log<'a>(
+        &'a self,
+        log: &'a Log,
+        after: u64,
+        size: Page,
+    ) -> BoxFuture<'a, Result<Vec<Record>, JournalError>> {
+        Box::pin(async move {
+            let read = self.read(log, move |reader, log| {
+                reader.read_log(log, after, page(size))
+            });
+            Ok(records(read.await?.unwrap_or_default()))
+        })
+    }
+
+    fn load<'a>(
+        &'a self,
+        log: &'a Log,
+        entity: &'a EntityId,
+    ) -> BoxFuture<'a, Result<Option<Snapshot>, JournalError>> {
+        Box::pin(async move {
+            let entity = entity.clone();
+            let read = self.read(log, move |reader, log| {
+                reader.snapshot(log, entity.as_str())
+            });
+            Ok(read.await?.flatten().map(|snapshot| Snapshot {
+                seq: snapshot.seq,
+                at: snapshot.at,
+                body: snapshot.body,
+            }))
+        })
+    }
+
+    fn save<'a>(
+        &'a self,
+        log: &'a Log,
+        epoch: Epoch,
+        entity: &'a EntityId,
+        snapshot: Snapshot,
+    ) -> BoxFuture<'a, Result<(), JournalError>> {
+        Box::pin(async move {
+            let save = |log| Change::Save {
+                log,
+                epoch: epoch.0,
+                entity: entity.clone().into_text(),
+                snapshot: casty_log::Snapshot {
+                    seq: snapshot.seq,
+                    at: snapshot.at,
+                    body: snapshot.body,
+                },
+            };
+            self.change(log, save).await.map(drop)
+        })
+    }
+
+    fn forget<'a>(
+        &'a self,
+        log: &'a Log,
+        epoch: Epoch,
+        entity: &'a EntityId,
+        through: u64,
+        snapshot: bool,
+    ) -> BoxFuture<'a, Result<(), JournalError>> {
+        Box::pin(async move {
+            let forget = |log| Change::Forget {
+                log,
+                epoch: epoch.0,
+                entity: entity.clone().into_text(),
+                through,
+                snapshot,
+            };
+            self.change(log, forget).await.map(drop)
+        })
+    }
+
+    fn entities<'a>(
+        &'a self,
+        log: &'a Log,
+        after: Option<&'a EntityId>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<StoredEntity>, JournalError>> {
+        Box::pin(async move {
+            let after = after.cloned();
+            let read = self.read(log, move |reader, log| {
+                reader.entities(log, after.as_ref().map(EntityId::as_str), limit)
+            });
+            let read = read.await?.unwrap_or_default();
+            let entities = read.into_iter().map(|found| StoredEntity {
+                entity: EntityId::from_text(found.entity),
+                seq: found.seq,
+                at: found.at,
+            });
+            Ok(entities.collect())
+        })
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            let _moving = self.moving.lock().await;
+            let was = std::mem::replace(&mut *lock(&self.state), LocalState::Closed);
+            let LocalState::Open(open) = was else {
+                return;
+            };
+            // A read that has not ended closes it in the background.
+            let Some(open) = Arc::into_inner(open) else {
+                return;
+            };
+            let path = self.path.display().to_string();
+            let closed = blocking(move || open.log.close()).await;
+            if let Ok(Err(error)) = closed {
+                tracing::warn!(directory = path, %error, "the store was not closed properly");
+            }
+        })
+    }
+}
+
+#[cfg(all(test, feature = "testkit"))]
+mod tests {
+    use super::*;
+    use crate::persistence::suite::Suite;
+
+    fn kinds(shards: u32) -> [(Arc<str>, NonZeroU32); 1] {
+        [("Jar".into(), NonZeroU32::new(shards).expect("not zero"))]
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn it_passes_the_suite() {
+        let folder = tempfile::tempdir().expect("a folder");
+        // A directory belongs to one process: connections are clones.
+        let store: Arc<dyn Journal> = Arc::new(Local::new(folder.path().join("data")));
+        let suite = Suite::new(move || {
+            let connection = store.clone();
+            async { connection }
+        });
+        suite.check().await;
+    }
+
+    #[tokio::test]
+    async fn it_passes_the_suite_on_one_thread() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store: Arc<dyn Journal> = Arc::new(Local::new(folder.path().join("data")));
+        let suite = Suite::new(move || {
+            let connection = store.clone();
+            async { connection }
+        });
+        suite.check().await;
+    }
+
+    #[tokio::test]
+    async fn a_store_that_was_closed_is_opened_by_the_next_one_and_not_by_itself() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("data");
+        let first = Local::new(path.clone());
+        first.open_here().expect("opened");
+        first.open(&kinds(8)).await.expect("prepared");
+        let log = Log {
+            kind: "Jar".into(),
+            shard: 3,
+        };
+        assert_eq!(first.claim(&log, Epoch(7), "node").await, Ok(0));
+        first.close().await;
+        let again = first.claim(&log, Epoch(7), "node").await;
+        assert!(
+            matches!(
+                again,
+                Err(ClaimError::Journal(JournalError::Unavailable { .. }))
+            ),
+            "{again:?}"
+        );
+        let next = Local::new(path);
+        let refused = next.open(&kinds(9)).await;
+        let Err(JournalError::Unusable { reason }) = refused else {
+            panic!("{refused:?}");
+        };
+        assert!(reason.contains("`Jar` is stored in 8 shards and has 9 now"));
+        next.open(&kinds(8)).await.expect("prepared");
+        assert_eq!(next.latest_epoch().await, Ok(Epoch(7)));
+    }
+
+    #[tokio::test]
+    async fn a_directory_in_use_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let first = Local::new(folder.path().to_owned());
+        first.open_here().expect("opened");
+        let second = Local::new(folder.path().to_owned());
+        let refused = second.open(&kinds(8)).await;
+        let Err(JournalError::Unusable { reason }) = refused else {
+            panic!("{refused:?}");
+        };
+        assert!(reason.contains("is in use by another process"), "{reason}");
+    }
+}

@@ -1,0 +1,120 @@
+//! Stored entities in the directory of a node.
+
+use casty::{error::StartError, prelude::*, testkit::eventually};
+
+use crate::types::Vault;
+
+fn builder(path: &std::path::Path) -> casty::SystemBuilder {
+    casty_tests::log();
+    ActorSystem::builder("stored").data_dir(path)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_local_system_finds_its_entities_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("node");
+    for round in 1..=3 {
+        let system = builder(&path).start_local().unwrap();
+        let vault = system.entity::<Vault>("alice");
+        assert_eq!(vault.deposit(10).await, Ok(10 * round));
+        if round == 1 {
+            // The directory belongs to the system that runs.
+            let second = builder(&path).start_local().unwrap_err();
+            assert!(matches!(second, StartError::Journal { .. }), "{second:?}");
+            let text = second.to_string();
+            assert!(text.contains("is in use by another process"), "{text}");
+        }
+        system.shutdown().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_of_one_keeps_its_entities_and_its_map() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("node");
+    for round in 1..=3 {
+        let node = builder(&path).node_id("one").start().await.unwrap();
+        node.wait_for(1).await.unwrap();
+        assert_eq!(node.entity::<Vault>("bob").deposit(5).await, Ok(5 * round));
+        node.shutdown().await.unwrap();
+    }
+    let parts: Vec<_> = std::fs::read_dir(&path).unwrap().collect();
+    assert_eq!(parts.len(), 2, "{parts:?}");
+}
+
+#[tokio::test]
+async fn a_system_that_is_dropped_gives_the_directory_back() {
+    let folder = tempfile::tempdir().unwrap();
+    for round in 1..=3 {
+        let system = builder(folder.path()).start_local().unwrap();
+        let vault = system.entity::<Vault>("carol");
+        assert_eq!(vault.deposit(1).await, Ok(round));
+        drop((system, vault));
+        // A thread closes the log some time later.
+        let is_free = || async {
+            let lock = std::fs::File::open(folder.path().join("log/lock")).unwrap();
+            lock.try_lock().is_ok()
+        };
+        eventually("the log is closed by its thread", is_free, |free| *free).await;
+    }
+}
+
+#[tokio::test]
+async fn nodes_that_form_a_cluster_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = builder(folder.path()).seeds(["10.0.0.1:7000"]).start();
+    let refused = refused.await.unwrap_err();
+    let StartError::NotReplicated { others, .. } = &refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!(others, "`10.0.0.1:7000`");
+    let text = refused.to_string();
+    assert!(text.contains("give all nodes one journal"), "{text}");
+    let refused = builder(folder.path()).bootstrap_expect(3).start();
+    let refused = refused.await.unwrap_err();
+    assert!(
+        matches!(refused, StartError::NotReplicated { .. }),
+        "{refused:?}"
+    );
+    // The map is kept in the same directory.
+    let both = builder(folder.path()).state_dir(folder.path()).start();
+    let both = both.await.unwrap_err();
+    assert!(
+        both.to_string().contains("is a part of `data_dir`"),
+        "{both}"
+    );
+}
+
+#[tokio::test]
+async fn nodes_with_a_journal_use_the_directory_for_the_map_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = casty::persistence::Memory::new();
+    let node = builder(folder.path())
+        .seeds(["127.0.0.1:1"])
+        .journal(store)
+        .start();
+    let node = node.await.unwrap();
+    assert!(folder.path().join("map").exists());
+    assert!(!folder.path().join("log").exists());
+    drop(node);
+}
+
+#[tokio::test]
+async fn a_directory_that_is_damaged_is_refused_with_the_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let system = builder(folder.path()).start_local().unwrap();
+    for id in ["a", "b", "c"] {
+        system.entity::<Vault>(id).deposit(1).await.unwrap();
+    }
+    system.shutdown().await.unwrap();
+    let file = folder.path().join("log/0000000001.segment");
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[4096 + 30] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let refused = builder(folder.path()).start_local().unwrap_err();
+    let text = refused.to_string();
+    assert!(
+        text.contains("is damaged, in 0000000001.segment at byte 4096"),
+        "{text}"
+    );
+}
