@@ -24,6 +24,13 @@ use crate::{
 /// How long a directory may be in use by a process that ends.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 
+/// A log that is never claimed: what is not known, or has records of other epochs, is refused by its
+/// number.
+const UNKNOWN: LogId = LogId {
+    kind: u32::MAX,
+    shard: 0,
+};
+
 /// A store in a directory.
 pub(crate) struct Local {
     path: PathBuf,
@@ -149,13 +156,12 @@ impl OpenLog {
 
     fn id(&self, log: &Log) -> Option<LogId> {
         let mut kinds = lock(&self.kinds);
-        let kind = match kinds.get(&log.kind) {
-            Some(kind) => *kind,
-            None => {
-                let (kind, _) = self.log.reader().kind(&log.kind)?;
-                kinds.insert(log.kind.clone(), kind);
-                kind
-            }
+        let kind = if let Some(kind) = kinds.get(&log.kind) {
+            *kind
+        } else {
+            let (kind, _) = self.log.reader().kind(&log.kind)?;
+            kinds.insert(log.kind.clone(), kind);
+            kind
         };
         let shard = log.shard;
         Some(LogId { kind, shard })
@@ -163,23 +169,24 @@ impl OpenLog {
 
     /// Makes types known. Those that are known already need no commit.
     async fn prepare(&self, kinds: &[(Arc<str>, NonZeroU32)]) -> Result<(), JournalError> {
-        let mut new = Vec::new();
+        let (mut new, mut names) = (Vec::new(), Vec::new());
         for (name, shards) in kinds {
             match self.log.reader().kind(name) {
                 Some((_, stored)) => check_shards(name, stored, *shards)?,
-                None => new.push(Change::Kind {
-                    name: name.clone(),
-                    shards: *shards,
-                }),
+                None => {
+                    let (name, shards) = (name.clone(), *shards);
+                    names.push((name.clone(), shards));
+                    new.push(Change::Kind { name, shards });
+                }
             }
         }
         if new.is_empty() {
             return Ok(());
         }
         let done = self.log.commit(new).await.map_err(unavailable)?;
-        for (done, (name, shards)) in done.into_iter().zip(kinds) {
+        for (done, (name, shards)) in done.into_iter().zip(names) {
             if let Done::OtherShards(stored) = done {
-                check_shards(name, stored.get(), *shards)?;
+                check_shards(&name, stored.get(), shards)?;
             }
         }
         Ok(())
@@ -295,11 +302,6 @@ impl Journal for Local {
             let open = open.map_err(|error| AppendError::NotWritten {
                 reason: error.to_string(),
             })?;
-            // What is not known, or has records of other epochs, is refused by its number.
-            const UNKNOWN: LogId = LogId {
-                kind: u32::MAX,
-                shard: 0,
-            };
             let is_sound = |part: &Append| part.records.iter().all(|it| it.epoch == part.epoch);
             let changes = batch.into_iter().map(|part| Change::Append {
                 log: open
