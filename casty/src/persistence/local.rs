@@ -171,14 +171,13 @@ impl OpenLog {
     async fn prepare(&self, kinds: &[(Arc<str>, NonZeroU32)]) -> Result<(), JournalError> {
         let (mut new, mut names) = (Vec::new(), Vec::new());
         for (name, shards) in kinds {
-            match self.log.reader().kind(name) {
-                Some((_, stored)) => check_shards(name, stored, *shards)?,
-                None => {
-                    let (name, shards) = (name.clone(), *shards);
-                    names.push((name.clone(), shards));
-                    new.push(Change::Kind { name, shards });
-                }
+            if let Some((_, stored)) = self.log.reader().kind(name) {
+                check_shards(name, stored, *shards)?;
+                continue;
             }
+            let (name, shards) = (name.clone(), *shards);
+            names.push((name.clone(), shards));
+            new.push(Change::Kind { name, shards });
         }
         if new.is_empty() {
             return Ok(());
