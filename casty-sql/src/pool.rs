@@ -248,7 +248,7 @@ mod tests {
             join_all((0..8).map(|_| job(&pool))).await;
             let attempts = || pool.dial.attempts.load(Ordering::Relaxed);
             assert_eq!(attempts(), 8 * round);
-            tokio::time::sleep(pause - Duration::from_millis(1)).await;
+            tokio::time::sleep(pause.saturating_sub(Duration::from_millis(1))).await;
             job(&pool).await;
             assert_eq!(attempts(), 8 * round, "no attempt within {pause:?}");
             tokio::time::sleep(Duration::from_millis(1)).await;

@@ -122,7 +122,7 @@ pub(crate) async fn measure(
         entities,
         rounds,
     } = sizes;
-    let stored = fill(stores.journal().await?, sizes).await?;
+    let filled = fill(stores.journal().await?, sizes).await?;
     let (mut scans, mut orders, mut casty) = (Vec::new(), Vec::new(), Vec::new());
     let (mut ratio, mut ratio_of_order) = (Vec::new(), Vec::new());
     let others = Others::now()?;
@@ -130,8 +130,8 @@ pub(crate) async fn measure(
         let (read, took) = recover(stores.reopened().await?, sizes).await?;
         let (scanned, scan) = stores.scan("kind, shard, position").await?;
         let (ordered, order) = stores.scan("kind, shard, entity, seq").await?;
-        if [read, scanned, ordered] != [stored; 3] {
-            return Err(format!("{stored:?}: {read:?}, {scanned:?}, {ordered:?}").into());
+        if [read, scanned, ordered] != [filled; 3] {
+            return Err(format!("{filled:?}: {read:?}, {scanned:?}, {ordered:?}").into());
         }
         let rate = |took: Duration| float(events) / took.as_secs_f64();
         scans.push(rate(scan));

@@ -24,8 +24,8 @@ use crate::{
 /// How long a directory may be in use by a process that ends.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 
-/// A log that is never claimed: what is not known, or has records of other epochs, is refused by its
-/// number.
+/// A log that is never claimed: what is not known, or has records of other epochs, is refused by
+/// its number.
 const UNKNOWN: LogId = LogId {
     kind: u32::MAX,
     shard: 0,
@@ -41,11 +41,11 @@ pub(crate) struct Local {
 
 enum LocalState {
     New,
-    Open(Arc<OpenLog>),
+    Open(Arc<OpenDirectory>),
     Closed,
 }
 
-struct OpenLog {
+struct OpenDirectory {
     log: casty_log::Log,
     /// The numbers of the entity types.
     kinds: Mutex<HashMap<Arc<str>, u32>>,
@@ -63,12 +63,12 @@ impl Local {
 
     /// Opens it on this thread, which is blocked meanwhile.
     pub(crate) fn open_here(&self) -> Result<(), JournalError> {
-        let opened = OpenLog::new(&self.path)?;
+        let opened = OpenDirectory::new(&self.path)?;
         *lock(&self.state) = LocalState::Open(Arc::new(opened));
         Ok(())
     }
 
-    fn present(&self) -> Result<Option<Arc<OpenLog>>, JournalError> {
+    fn present(&self) -> Result<Option<Arc<OpenDirectory>>, JournalError> {
         match &*lock(&self.state) {
             LocalState::New => Ok(None),
             LocalState::Open(open) => Ok(Some(open.clone())),
@@ -76,7 +76,7 @@ impl Local {
         }
     }
 
-    async fn opened(&self) -> Result<Arc<OpenLog>, JournalError> {
+    async fn opened(&self) -> Result<Arc<OpenDirectory>, JournalError> {
         if let Some(open) = self.present()? {
             return Ok(open);
         }
@@ -85,7 +85,7 @@ impl Local {
             return Ok(open);
         }
         let path = self.path.clone();
-        let open = Arc::new(blocking(move || OpenLog::new(&path)).await??);
+        let open = Arc::new(blocking(move || OpenDirectory::new(&path)).await??);
         *lock(&self.state) = LocalState::Open(open.clone());
         Ok(open)
     }
@@ -127,7 +127,7 @@ impl Local {
     }
 }
 
-impl OpenLog {
+impl OpenDirectory {
     fn new(path: &Path) -> Result<Self, JournalError> {
         let disk = Arc::new(Folder::new(path));
         let mut options = Options::default();

@@ -325,8 +325,8 @@ impl SystemBuilder {
     ///   that they share; for now, one with a directory only is refused there as
     ///   [`StartError::NotReplicated`].
     /// - What [`state_dir`](Self::state_dir) keeps, for a node that is started by
-    ///   [`start`](Self::start): give it a [`node_id`](Self::node_id), which it keeps over restarts.
-    ///   Do not set both.
+    ///   [`start`](Self::start): give it a [`node_id`](Self::node_id), which it keeps over
+    ///   restarts. Do not set both.
     ///
     /// The log takes at most about two and a half times the room of the records and snapshots that
     /// are needed, and 96 MiB besides. If something in it is damaged, the start fails with the name

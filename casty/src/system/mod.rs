@@ -7,7 +7,8 @@ mod entities;
 mod history;
 mod journal;
 mod shards;
-#[cfg(all(test, feature = "testkit"))]
+#[cfg(test)]
+#[cfg(feature = "testkit")]
 mod stored_entities;
 mod termination;
 mod tether;

@@ -81,7 +81,8 @@ impl Lease<'_> {
     }
 }
 
-/// Outputs in the order of their turns, each with the record that it needs. Pure: no task, no clock.
+/// Outputs in the order of their turns, each with the record that it needs. Pure: no task, no
+/// clock.
 pub(super) struct Held<T>(VecDeque<(Option<u64>, T)>);
 
 impl<T> Held<T> {

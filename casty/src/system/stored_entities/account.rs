@@ -80,7 +80,7 @@ impl Then {
     fn call(self, account: &Account, ctx: &mut Context<Account>) {
         match self {
             Self::NoteWhenAllIs => {
-                let since = std::time::Instant::now();
+                let since = tokio::time::Instant::now();
                 tokio::task::block_in_place(|| {
                     while !hold::may_send() && since.elapsed() < STEP_LIMIT {
                         std::thread::yield_now();
