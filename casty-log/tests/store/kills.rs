@@ -115,7 +115,8 @@ impl Said {
 
 #[test]
 fn what_a_killed_process_was_told_is_stored_is_there_once() {
-    let kills = std::env::var("CASTY_KILLS").map_or(12, |kills| kills.parse().expect("a number"));
+    let kills =
+        std::env::var("CASTY_LOG_KILLS").map_or(12, |kills| kills.parse().expect("a number"));
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().to_str().expect("text").to_owned();
     let mut random = Random::new(11);

@@ -335,7 +335,7 @@ impl SystemBuilder {
     ///
     /// [`start_local`](Self::start_local) reads the log at once, so it may block for some time.
     ///
-    /// ```
+    /// ```standalone_crate
     /// # use casty::prelude::*;
     /// #[message]
     /// #[derive(Default)]
