@@ -95,7 +95,17 @@ async fn on_sqlite(file: PathBuf) -> Result<(), AnyError> {
 
 /// Uses the accounts, stops, starts again, and shows them.
 async fn run(configure: impl AsyncFn() -> Result<SystemBuilder, AnyError>) -> Result<(), AnyError> {
+    pay(configure().await?.start().await?).await?;
+
+    println!("\n── After a restart ──");
     let system = configure().await?.start().await?;
+    show(&system).await?;
+    system.shutdown().await?;
+    Ok(())
+}
+
+/// Uses the accounts of this system, and ends it.
+async fn pay(system: ActorSystem) -> Result<(), AnyError> {
     println!("\n── Before ──");
     show(&system).await?;
 
@@ -115,11 +125,6 @@ async fn run(configure: impl AsyncFn() -> Result<SystemBuilder, AnyError>) -> Re
     let first = bob.deposit(50).key("bonus-2026").await?;
     let again = bob.deposit(50).key("bonus-2026").await?;
     println!("  bob gets his bonus once: {first}, and {again} when asked again");
-    system.shutdown().await?;
-
-    println!("\n── After a restart ──");
-    let system = configure().await?.start().await?;
-    show(&system).await?;
     system.shutdown().await?;
     Ok(())
 }

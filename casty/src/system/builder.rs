@@ -326,7 +326,8 @@ impl SystemBuilder {
     ///   [`StartError::NotReplicated`].
     /// - What [`state_dir`](Self::state_dir) keeps, for a node that is started by
     ///   [`start`](Self::start): give it a [`node_id`](Self::node_id), which it keeps over
-    ///   restarts. Do not set both.
+    ///   restarts. Do not set both. This part is given back once the last handle to the system, and
+    ///   the last reference to its entities, is dropped.
     ///
     /// The log takes at most about two and a half times the room of the records and snapshots that
     /// are needed, and 96 MiB besides. If something in it is damaged, the start fails with the name
