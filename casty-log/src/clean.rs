@@ -15,6 +15,8 @@ use crate::{
 
 /// How much is copied with one commit, at least.
 const STEP_BYTES: usize = 256 * 1024;
+/// And at most, beside a commit that is large itself.
+const STEP_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// The segment that is copied.
 pub(crate) struct Cleaning {
@@ -52,7 +54,7 @@ impl Cleaning {
     /// # Errors
     /// The damage, if something that is needed cannot be read.
     pub(crate) fn step(&self, index: &Index, commit: usize) -> Result<Step, Damage> {
-        let limit = STEP_BYTES.max(commit.saturating_mul(4));
+        let limit = STEP_BYTES.max(commit.saturating_mul(4).min(STEP_BYTES_MAX));
         let (mut ops, mut moved, mut offset) = (Vec::new(), 0_u64, self.offset);
         let needed = index.live.of(self.segment);
         while moved < needed {

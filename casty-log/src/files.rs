@@ -111,7 +111,17 @@ impl Files {
     /// Knows the segments of another one instead.
     pub(crate) fn replace(&self, other: Self) {
         let other = other.known.into_inner();
-        *self.known() = other.unwrap_or_else(PoisonError::into_inner);
+        let mut other = other.unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known();
+        for (segment, former) in &*known {
+            // A reader may hold the former handle.
+            let is_held = |file: &Arc<_>| Arc::strong_count(file) > 1;
+            let is_held = former.file.as_ref().is_some_and(is_held);
+            if let Some(new) = other.get_mut(segment) {
+                new.was_closed |= former.was_closed || is_held;
+            }
+        }
+        *known = other;
     }
 }
 

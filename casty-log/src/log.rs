@@ -24,7 +24,8 @@ const QUEUE: usize = 1024;
 const CHANGES_MAX: usize = 4096;
 const BYTES_MAX: usize = 1024 * 1024;
 
-/// The pause before a store that failed is opened again. It doubles with each further failure.
+/// The pause before a store that failed is opened again. It doubles with each attempt
+/// that fails.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
@@ -249,7 +250,8 @@ impl Writer {
         let is_one = requests.len() == 1;
         let is_alive = self.store.is_dead().is_none();
         if matches!(&together, Err(CommitError::NotWritten { .. })) && !is_one && is_alive {
-            // One that cannot be written, on a full disk for example, must not hold up the others.
+            // A request that cannot be written, on a full disk for example, must not hold up the
+            // others.
             let mut rest = changes;
             for (answer, count) in requests.drain(..) {
                 let (mine, others) = rest.split_at(count);

@@ -9,7 +9,7 @@ use uuid::Uuid;
 #[non_exhaustive]
 pub struct Options {
     /// The length of a segment, in bytes. A commit that is longer gets a longer segment of its own.
-    /// Default: 16 MiB. At least 8 KiB.
+    /// Default: 16 MiB. At least 8 KiB, and at most 1 GiB.
     pub segment_bytes: u64,
     /// How many segments are made before they are needed. Default: 2.
     pub spares: usize,

@@ -166,8 +166,8 @@ impl Reader {
         }))
     }
 
-    /// The entities of a log after one of them, in the order of their ids as bytes. An entity all
-    /// of whose records are empty, and that has no snapshot, is not among them.
+    /// The entities of a log after one of them, in the order of their ids as bytes. An entity
+    /// without a snapshot, and with empty records only, is left out.
     ///
     /// # Errors
     /// [`ReadError`] if the disk fails, or a record is damaged.

@@ -106,7 +106,7 @@ pub enum Change {
         /// The epoch, at least 1. A store that copies the log of another one promises the epoch of
         /// the owner.
         epoch: u64,
-        /// Who claims it: at most 65,535 bytes.
+        /// The name of the owner: at most 65,535 bytes.
         owner: Arc<str>,
     },
     /// Appends records. It is refused unless the first one follows the head of the log, and the

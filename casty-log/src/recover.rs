@@ -43,7 +43,7 @@ pub(crate) struct Recovered {
     pub(crate) next: u32,
     pub(crate) is_new: bool,
     pub(crate) is_unclean: bool,
-    /// The bytes that were cut off the end, with the file and the offset.
+    /// Where a commit was cut off: the file and the offset.
     pub(crate) cut: Option<(String, u64)>,
 }
 
@@ -266,7 +266,7 @@ impl Reading<'_> {
         Ok(())
     }
 
-    /// The error for a frame whose commit does not follow the last one.
+    /// The error for a frame that is not of the next commit.
     fn gap(&self, segment: u32, offset: u64, commit: u64) -> OpenError {
         let what = format!("commit {commit} follows commit {}", self.commit);
         if let Some(empty) = self.empty.front() {

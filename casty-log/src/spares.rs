@@ -127,7 +127,7 @@ impl Spares {
             }
             let (guard, made) = self.fill(state);
             state = guard;
-            if let Err(error) = made.map(drop) {
+            if let Err(error) = made {
                 tracing::warn!(
                     directory = self.disk.describe(),
                     %error,
@@ -241,8 +241,8 @@ impl Spares {
         ready + state.old.len() as u64 * self.bytes
     }
 
-    /// Makes no more, and waits for one that is being made: afterwards the directory may belong to
-    /// somebody else.
+    /// Makes no more segments, and waits for the segment that is being made: afterwards the
+    /// directory may belong to another process.
     pub(crate) fn close(&self) {
         let mut state = self.state();
         state.is_closed = true;

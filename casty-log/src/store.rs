@@ -26,6 +26,9 @@ use crate::{
     stage::Stage,
 };
 
+/// The longest content of a frame, in bytes, without a checkpoint: a place in a segment has 32 bits.
+const FRAME_MAX: usize = 3 << 30;
+
 /// The pause before a directory that is in use is tried again.
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
@@ -296,8 +299,8 @@ impl Store {
     }
 
     /// Copies what keeps old segments from being given up, a part of it. Whether there is more to
-    /// do. Commits do the same, so it need be called only
-    /// while there are none.
+    /// do. Commits do the same, so it need be called
+    /// only while there are none.
     ///
     /// # Errors
     /// As [`commit`](Self::commit).
@@ -338,7 +341,12 @@ impl Store {
         first: &[u8],
         adds: bool,
     ) -> Result<(), CommitError> {
-        let bytes = frame::whole(first.len() + self.ops.len()) as u64;
+        let content = first.len() + self.ops.len();
+        if content > FRAME_MAX {
+            let reason = format!("{content} bytes in one commit are more than {FRAME_MAX}");
+            return Err(CommitError::NotWritten { reason });
+        }
+        let bytes = frame::whole(content) as u64;
         let fits = |active: &Active| active.offset + bytes <= self.options.segment_bytes;
         if !self.active.as_ref().is_some_and(fits) {
             self.next_segment(adds)?;
@@ -416,7 +424,8 @@ impl Store {
         if self.cleaning.is_some() || index.live.of(oldest) == 0 {
             return true;
         }
-        let wanted = index.live.total * self.options.factor + 2 * self.options.segment_bytes;
+        let needed = index.live.total.saturating_mul(self.options.factor);
+        let wanted = needed.saturating_add(2 * self.options.segment_bytes);
         // A pass that has copied everything, and has not freed enough, is not followed by another
         // one at once.
         let may_begin =

@@ -69,7 +69,7 @@ async fn child() {
     let clients = (0..CLIENTS).map(|client| {
         let system = system.clone();
         async move {
-            for number in (client..OF_A_ROUND).step_by(12) {
+            for number in (client..OF_A_ROUND).step_by(usize::try_from(CLIENTS).unwrap()) {
                 let number = round * OF_A_ROUND + number;
                 say('?', number);
                 notebook(&system, number).note(number).await.unwrap();

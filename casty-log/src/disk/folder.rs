@@ -35,12 +35,12 @@ impl Disk for Folder {
     }
 
     fn lock(&self) -> io::Result<Lock> {
-        if !self.0.is_dir() {
-            fs::create_dir_all(&self.0)?;
-            // The directory itself is a name in its parent.
-            if let Some(parent) = self.0.parent().filter(|parent| parent.is_dir()) {
-                sync_names(parent)?;
-            }
+        let path = std::path::absolute(&self.0)?;
+        let made: Vec<_> = path.ancestors().take_while(|it| !it.is_dir()).collect();
+        fs::create_dir_all(&path)?;
+        // Each new directory is a name in its parent.
+        for parent in made.iter().filter_map(|it| it.parent()) {
+            sync_names(parent)?;
         }
         let file = OpenOptions::new()
             .create(true)

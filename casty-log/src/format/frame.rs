@@ -43,7 +43,7 @@ pub(crate) struct Frame<'a> {
     pub(crate) end: usize,
 }
 
-/// Completes a frame whose content stands after room for the header.
+/// Writes the header of a frame, into the room before its content.
 pub(crate) fn finish(frame: &mut Vec<u8>, seed: Seed, offset: u64, commit: u64) {
     let content = frame.len().saturating_sub(HEADER);
     let sum = crc32c::crc32c_append(seed.0, &frame[HEADER..]);
@@ -100,7 +100,7 @@ pub(crate) fn begins(header: &[u8], seed: Seed, offset: usize) -> bool {
     read_header(header, seed, offset).is_some()
 }
 
-/// The first header at or after an offset whose commit is later than this one.
+/// The first header, at or after an offset, of a commit that is later than `commit`.
 ///
 /// A commit is written only once the one before it is durable. So such a header proves that
 /// something before it was acknowledged.

@@ -1,4 +1,4 @@
-//! The small files of a store: who it is, and how it was left.
+//! The small files of a store: its identity, and whether it was closed.
 
 use uuid::Uuid;
 

@@ -1,6 +1,7 @@
 //! Operations: what the content of a frame says, one after the other.
 //!
-//! A live store and one that is opened go through the same operations, so that both know the same.
+//! The index of a live store is made of the operations that it commits, and that of a reopened store
+//! of the operations in its files, by one function: so both indexes are the same.
 
 use super::take::{Take, put_text};
 use crate::LogId;
@@ -161,7 +162,7 @@ pub(crate) fn checked_header(bytes: &[u8]) -> Option<RawHeader<'_>> {
 }
 
 impl<'a> Op<'a> {
-    /// Writes it. Where in `out` a record or snapshot begins.
+    /// Writes the operation.
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
         let (tag, log) = match self {
             Self::Kind { .. } => (KIND, None),

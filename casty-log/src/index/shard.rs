@@ -53,7 +53,7 @@ pub(crate) struct ShardIndex {
 }
 
 impl ShardIndex {
-    /// Of a log whose records have not been met.
+    /// The index of a log of which only the head is known so far.
     pub(super) fn after(head: Head) -> Self {
         let count = head.position.saturating_sub(head.trimmed);
         Self {
@@ -74,7 +74,7 @@ impl ShardIndex {
 
     /// The records after a position, with their positions.
     pub(crate) fn after_position(&self, after: u64) -> impl Iterator<Item = (u64, Entry)> + '_ {
-        let from = after.max(self.head.trimmed) + 1;
+        let from = after.max(self.head.trimmed).min(self.head.position) + 1;
         let skipped = self.at(from).unwrap_or_default();
         (from..).zip(self.entries.iter().skip(skipped).copied())
     }

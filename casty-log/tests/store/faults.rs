@@ -237,3 +237,20 @@ async fn commits_of_many_callers_are_written_together_and_each_gets_its_own_answ
         assert_eq!(opened.reader().head(log(shard)).position, 200);
     }
 }
+
+#[test]
+fn values_beyond_what_there_is_do_no_harm() {
+    let mut options = small();
+    options.factor = u64::MAX;
+    let (mut store, _) = Store::open(Arc::new(SimDisk::new(3)), options).expect("opened");
+    store.commit(&[kind(), claim(log(0), 1)]).expect("made");
+    for position in 1..=20 {
+        store.commit(&[append(position, 1000)]).expect("appended");
+    }
+    while store.maintain().expect("maintained") {}
+    let read = |after| store.reader().read_log(log(0), after, Page::default());
+    assert_eq!(read(19).expect("readable").len(), 1);
+    for after in [20, 21, u64::MAX - 1, u64::MAX] {
+        assert_eq!(read(after).expect("readable"), [], "after {after}");
+    }
+}

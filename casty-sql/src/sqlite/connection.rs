@@ -8,7 +8,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 
-use super::file::read_only;
+use super::{file::read_only, run::run};
 use crate::{OpenError, pool::Verdict, schema};
 
 /// How long a statement waits for a lock that another process holds. casty gives up an append after
@@ -35,7 +35,7 @@ fn code(error: &Error) -> Option<i32> {
     Some(code.parse::<i32>().ok()? & 0xff)
 }
 
-/// What becomes of the connection that writes after a job with this result. Its transaction is over
+/// What becomes of a connection after a job with this result. Its transaction is over
 /// in any case.
 ///
 /// An error of the disk is final for the connection. When the disk is full the connection stays,
@@ -44,8 +44,8 @@ pub(super) async fn verdict(connection: &mut SqliteConnection, error: Option<&Er
     match error.map(code) {
         None => Verdict::Keep,
         Some(Some(IOERR)) => Verdict::Suspect,
-        Some(Some(FULL | BUSY)) => match sqlx::query("ROLLBACK").execute(connection).await {
-            Err(error) if code(&error) != Some(NO_TRANSACTION) => Verdict::Close,
+        Some(Some(FULL | BUSY)) => match run(connection, sqlx::query("ROLLBACK"), 1).await {
+            Err(failed) if code(&failed.error) != Some(NO_TRANSACTION) => Verdict::Close,
             _ => Verdict::Keep,
         },
         Some(_) => Verdict::Close,

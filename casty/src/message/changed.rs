@@ -176,6 +176,12 @@ impl ChangedFields {
             return self.apply_to(&old);
         }
         let (common, state) = readable::with_common(old).ok_or_else(inconsistent)?;
+        let names = [text("common"), text("state")];
+        let is_part = |key: &ByteBuf| names.iter().any(|name| **key == name[..]);
+        let has_own = !(self.set.is_empty() && self.gone.is_empty() && self.added.is_empty());
+        if has_own || !self.within.iter().all(|(key, _)| is_part(key)) {
+            return Err(inconsistent());
+        }
         let part = |name: &str, old: &[u8]| {
             let name = text(name);
             let changed = self.within.iter().find(|(key, _)| **key == name[..]);
@@ -347,6 +353,10 @@ mod tests {
         assert!(changed.apply(&to_vec(&7).unwrap()).is_err());
         let other = to_vec(&BTreeMap::from([("owner", 1)])).unwrap();
         assert!(changed.apply(&other).is_err());
+        let common = to_vec(&cart()).unwrap();
+        let length = u32::try_from(common.len()).unwrap().to_be_bytes();
+        let with_common = [&length[..], &common, &common].concat();
+        assert!(changed.apply(&with_common).is_err());
     }
 
     #[test]

@@ -203,7 +203,7 @@ fn check_shards(kind: &str, stored: u32, shards: NonZeroU32) -> Result<(), Journ
     Err(JournalError::Unusable { reason })
 }
 
-/// Runs what may block. A runtime with one thread has no others that it would hold up for long.
+/// Runs what may block. On a runtime with one thread it runs here, and the other tasks wait.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, JournalError> {

@@ -227,7 +227,7 @@ async fn a_snapshot_of_what_was_erased_meanwhile_is_not_saved() {
     let (memory, faulty, store) = faulty();
     let one = store.open_log(log(0), Epoch(1));
     let upkeep = Upkeep::new(one, EntityId::new("x"), 0);
-    upkeep.clone().erase(2).await;
+    upkeep.clone().erase(2).await.unwrap();
     faulty.set(Faults {
         is_silent: true,
         ..Faults::default()
@@ -240,6 +240,35 @@ async fn a_snapshot_of_what_was_erased_meanwhile_is_not_saved() {
         assert_eq!(upkeep.is_saving(), is_saved);
     }
     drop(memory);
+}
+
+/// Recovery would not look at a record before the snapshot.
+#[tokio::test(start_paused = true)]
+async fn what_could_not_be_erased_is_erased_before_the_next_snapshot() {
+    let (memory, faulty, store) = faulty();
+    let (one, progress) = (held(&store, 0, 1).await, Progress::new(0));
+    for seq in 1..=3 {
+        one.append(entry("x", seq), &progress);
+    }
+    progress.settled().await;
+    let upkeep = Upkeep::new(one, EntityId::new("x"), 0);
+    faulty.set(Faults {
+        is_away: true,
+        ..Faults::default()
+    });
+    upkeep.clone().erase(2).await.unwrap_err();
+    faulty.set(Faults::default());
+    upkeep.begin();
+    let save = upkeep.clone().save(3, RecordBody::default(), Keep::All);
+    save.await;
+    let sizes: Vec<_> = stored(&memory, 0)
+        .await
+        .iter()
+        .map(|it| it.body.len())
+        .collect();
+    assert_eq!(sizes, [0, 0, b"body".len()]);
+    let snapshot = memory.load(&log(0), &EntityId::new("x")).await.unwrap();
+    assert_eq!(snapshot.map(|snapshot| snapshot.seq), Some(3));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -41,6 +41,9 @@ pub(crate) struct Upkeep {
     under_way: AtomicUsize,
     /// Notified when there is nothing of that any more.
     idle: Notify,
+    /// The last record that erases, until what it erases is gone; else 0. Recovery finds that record
+    /// only as long as there is no later snapshot.
+    erases: AtomicU64,
 }
 
 /// Something that is being done. Over once it is dropped, also with a task that has ended early.
@@ -71,6 +74,7 @@ impl Upkeep {
             forgotten: Mutex::new(forgotten),
             under_way: AtomicUsize::new(0),
             idle: Notify::new(),
+            erases: AtomicU64::new(0),
         })
     }
 
@@ -111,21 +115,28 @@ impl Upkeep {
         keep: Keep,
     ) -> impl Future<Output = ()> + Send + 'static {
         let under_way = UnderWay::new(self);
-        async move { under_way.0.save_now(seq, body, keep).await }
+        async move {
+            under_way.0.save_now(seq, body, keep).await;
+            under_way.0.done();
+        }
     }
 
     async fn save_now(&self, seq: u64, mut body: RecordBody, keep: Keep) {
         let mut forgotten = self.forgotten.lock().await;
+        // Without it no snapshot is saved. That it has failed is logged.
+        if self.erase_due(&mut forgotten).await.is_err() {
+            return;
+        }
         if seq <= *forgotten {
             // The entity was erased meanwhile.
-            return self.done();
+            return;
         }
         body.forgotten = *forgotten;
         let body = match body.encode() {
             Ok(body) => body,
             Err(EncodeError(reason)) => {
                 tracing::warn!(reason, "no snapshot is saved");
-                return self.done();
+                return;
             }
         };
         let snapshot = Snapshot {
@@ -154,7 +165,6 @@ impl Upkeep {
                 "a snapshot could not be saved; the next one will be tried",
             );
         }
-        self.done();
     }
 
     /// The number of the last record up to `seq` that is not kept.
@@ -188,25 +198,42 @@ impl Upkeep {
 
     /// Erases what is stored of the entity up to its record `seq`. Begun with the call, it is done
     /// by the future.
-    pub(crate) fn erase(self: Arc<Self>, seq: u64) -> impl Future<Output = ()> + Send + 'static {
+    pub(crate) fn erase(
+        self: Arc<Self>,
+        seq: u64,
+    ) -> impl Future<Output = Result<(), JournalError>> + Send + 'static {
+        self.erases.fetch_max(seq, Ordering::AcqRel);
         let under_way = UnderWay::new(self);
-        async move { under_way.0.erase_now(seq).await }
+        async move {
+            let upkeep = &under_way.0;
+            let mut forgotten = upkeep.forgotten.lock().await;
+            upkeep.erase_due(&mut forgotten).await
+        }
     }
 
-    async fn erase_now(&self, seq: u64) {
-        let mut forgotten = self.forgotten.lock().await;
+    /// Erases what is to be erased, if there is something.
+    async fn erase_due(&self, forgotten: &mut u64) -> Result<(), JournalError> {
+        let seq = self.erases.load(Ordering::Acquire);
+        if seq == 0 {
+            return Ok(());
+        }
         let (log, epoch) = (self.log.log(), self.log.epoch());
         let journal = self.log.store().journal();
-        match journal.forget(log, epoch, &self.entity, seq, true).await {
-            Ok(()) => *forgotten = seq,
-            // Recovery finds the record that erases, and erases again.
-            Err(error) => tracing::warn!(
+        if let Err(error) = journal.forget(log, epoch, &self.entity, seq, true).await {
+            tracing::warn!(
                 %log,
                 entity = %self.entity,
                 %error,
-                "what is stored of an erased entity is still there; it will be erased when the \
-                 entity is read next",
-            ),
+                "what is stored of an erased entity is still there; it will be erased before its \
+                 next snapshot, or when the entity is read next",
+            );
+            return Err(error);
         }
+        *forgotten = seq.max(*forgotten);
+        // Another record may have erased meanwhile.
+        let _ = self
+            .erases
+            .compare_exchange(seq, 0, Ordering::AcqRel, Ordering::Relaxed);
+        Ok(())
     }
 }

@@ -35,8 +35,8 @@ impl dyn AnyActivation + '_ {
                     let upkeep = storing.writer.upkeep().clone();
                     // The next activation need not wait for it: it finds the record.
                     cell.host().runtime().spawn(Box::pin(async move {
-                        upkeep.erase(seq).await;
-                        let _ = erased.send(Ok(true));
+                        let done = upkeep.erase(seq).await;
+                        let _ = erased.send(done.map(|()| true).map_err(StoredError::from));
                     }));
                 }
                 (outcome, _) => {

@@ -8,7 +8,7 @@
 use crate::{
     actor::{ask::terms::Terms, message::Reply},
     error::{Failure, InvalidKey},
-    infra::{mutants, panic},
+    infra::panic,
     message::{answer::RawAnswer, codec::EncodeError},
     persistence::{keys::KeyedReply, writer::Writer},
 };
@@ -19,9 +19,6 @@ pub(super) fn recalled(terms: &Terms, writer: &Writer, message: &str) -> Option<
         return Some(RawAnswer::Failed(failure));
     }
     let known = writer.keys().get(terms.key.as_ref()?)?;
-    if mutants::on("a_key_is_forgotten") {
-        return None;
-    }
     let failure = match &known.reply {
         _ if known.message != message => Failure::InvalidKey(InvalidKey::Taken {
             message: known.message.clone(),

@@ -349,7 +349,11 @@ impl<A: Actor> Run<A> {
 impl Settle {
     /// Writes a record, if it says something. Of a `state` it says what has changed, if that is
     /// less.
-    fn write(&mut self, mut body: RecordBody, state: Option<WrittenState>) -> Result<(), String> {
+    fn write(
+        &mut self,
+        mut body: RecordBody,
+        mut state: Option<WrittenState>,
+    ) -> Result<(), String> {
         let Some(writer) = self.writer() else {
             return Ok(());
         };
@@ -357,7 +361,6 @@ impl Settle {
             return Ok(());
         }
         body.fields = state.as_ref().and_then(|state| writer.changed(state));
-        let mut state = state;
         if body.fields.is_none() {
             body.state = state.take();
         }
@@ -456,7 +459,9 @@ struct HeldErasure {
 
 impl Leave for HeldErasure {
     fn leave(self: Box<Self>) {
-        self.runtime.spawn(Box::pin(self.upkeep.erase(self.seq)));
+        let erase = self.upkeep.erase(self.seq);
+        // That it has failed is logged.
+        self.runtime.spawn(Box::pin(async { drop(erase.await) }));
     }
 
     fn lose(self: Box<Self>, _: &Failure) {}

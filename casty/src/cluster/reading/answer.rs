@@ -31,6 +31,10 @@ const BYTES_MAX: usize = 256 * 1024;
 /// [`Settings::resolve_timeout`](crate::Settings::resolve_timeout).
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 
+/// How long an entity may take to end and be erased: less, so that a node that asks learns the
+/// reason.
+const ERASED_WITHIN: Duration = Duration::from_secs(10);
+
 /// How long one read of the store may take, and after how long an answer says what it has.
 const STORE_WITHIN: Duration = Duration::from_secs(5);
 const ANSWER_AFTER: Duration = Duration::from_secs(1);
@@ -193,9 +197,9 @@ impl Answerer<'_> {
         let (region, _) = self.store_of(kind)?;
         id.check()?;
         let shard = region.shard(id);
-        let erased = timeout(ANSWER_WITHIN, region.erase(shard, id)).await;
+        let erased = timeout(ERASED_WITHIN, region.erase(shard, id)).await;
         let erased = erased.map_err(|_| StoredError::Unreachable {
-            reason: format!("the entity did not end within {ANSWER_WITHIN:?}"),
+            reason: format!("the entity did not end within {ERASED_WITHIN:?}"),
         })?;
         if let Some(erased) = erased {
             return erased.map(ReadAnswer::Erased);

@@ -190,7 +190,7 @@ struct Reader {
     is_new: bool,
     /// The last record that erases, and whose own content is not erased yet.
     erases: Option<u64>,
-    /// The position of that record.
+    /// The position of the last record that was read.
     position: u64,
     /// The answers that the entity remembers.
     keys: Keys,
@@ -248,7 +248,8 @@ impl Reader {
         let writer = Writer::new(self.log, self.name, last, kept, self.keys);
         if let Some(seq) = self.erases {
             // Its node ended before it was done.
-            runtime.spawn(Box::pin(writer.upkeep().clone().erase(seq)));
+            let erase = writer.upkeep().clone().erase(seq);
+            runtime.spawn(Box::pin(async { drop(erase.await) }));
         }
         writer
     }
@@ -417,11 +418,9 @@ impl Reader {
             self.keys.clear();
             self.is_new = true;
             self.snapshot = record.seq;
-            self.forgotten = if is_erased {
-                record.seq
-            } else {
-                self.forgotten
-            };
+            if is_erased {
+                self.forgotten = record.seq;
+            }
             // Also of a snapshot that was saved too late nothing must be left.
             self.erases = (!is_erased || self.has_snapshot).then_some(record.seq);
         }

@@ -47,17 +47,17 @@ impl Following {
         let fits = log.runs().has(append.prev)
             || mutants::on("prev_is_not_compared") && log.head() >= append.prev.position;
         if !fits {
-            // C2: the log stays as it is, and the promise holds all the same.
-            effects.extend(
-                log.write(self.epoch, None, Vec::new())
-                    .map(CopyEffect::Write),
-            );
+            // C2: the log stays as it is.
+            self.promise(log, effects);
             return self.differs(log, append.prev.position, effects);
         }
         let end = append.end();
         let (cut, records) = match changes(log, append) {
             Ok(changes) => changes,
-            Err(error) => return effects.push(CopyEffect::Malformed(self.owner, error)),
+            Err(error) => {
+                self.promise(log, effects);
+                return effects.push(CopyEffect::Malformed(self.owner, error));
+            }
         };
         let has_records = !records.is_empty();
         let write = log.write(self.epoch, cut, records);
@@ -74,17 +74,25 @@ impl Following {
         self.handle_synced(log, effects);
     }
 
+    /// C1: the epoch is promised, whatever becomes of the message.
+    fn promise(&self, log: &mut HeldLog, effects: &mut Vec<CopyEffect>) {
+        let promise = log.write(self.epoch, None, Vec::new());
+        effects.extend(promise.map(CopyEffect::Write));
+    }
+
     /// A snapshot of the owner's log has arrived whole. It may be installed only where no record
     /// of a copy in sync gets lost: the owner offers no snapshot but of what is durable, and if
-    /// this store were required, it would have confirmed that record, so its log would have it.
+    /// this store were required, it would have confirmed that record, so its log has it, or has
+    /// been trimmed above it.
     pub(crate) fn handle_snapshot(
         &mut self,
         log: &mut HeldLog,
         last: LogPoint,
         effects: &mut Vec<CopyEffect>,
     ) {
-        if last.position <= self.matched || log.runs().has(last) || last.epoch > self.epoch {
-            return;
+        let known = self.matched.max(log.runs().base().position);
+        if last.position <= known || log.runs().has(last) || last.epoch > self.epoch {
+            return self.promise(log, effects);
         }
         effects.push(CopyEffect::Write(log.install(self.epoch, last)));
         self.matched = last.position;

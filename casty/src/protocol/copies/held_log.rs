@@ -13,7 +13,8 @@ pub(crate) struct HeldLog {
 }
 
 impl HeldLog {
-    /// What the store has after a start of the process.
+    /// What the store has after a start of the process. It must be synced first: what an earlier
+    /// process wrote can be read although no sync covers it, and is confirmed as it is (C6).
     pub(crate) fn recovered(promised: Epoch, runs: EpochRuns) -> Self {
         Self {
             promised,

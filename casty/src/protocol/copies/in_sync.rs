@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The stores that have all that was ever let out of a shard, and a version of that set. Never
-/// empty: an owner is always one of them.
+/// empty: see the floor of [`drop_copy`](StoredHome::drop_copy).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct InSync {
     stores: BTreeSet<StoreId>,

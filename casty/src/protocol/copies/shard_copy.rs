@@ -31,7 +31,8 @@ pub(crate) struct ShardCopy {
 // ---- Inputs. The effects of each are carried out before the next one.
 
 impl ShardCopy {
-    /// What the store has of the shard when its process starts: its promise, and its records.
+    /// What the store has of the shard when its process starts: its promise, and its records, all
+    /// of which must be synced.
     pub(crate) fn recovered(
         me: StoreId,
         promised: Epoch,
@@ -266,7 +267,7 @@ impl ShardCopy {
             return false;
         }
         if let Some(owning) = &self.owning {
-            // Its own epoch: nobody else sends under it.
+            // Its own epoch: no other process sends under it.
             if owning.epoch() >= epoch {
                 return false;
             }

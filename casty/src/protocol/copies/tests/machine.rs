@@ -358,3 +358,14 @@ fn an_append_that_no_owner_sends_is_not_taken() {
         assert_eq!(copy.head(), 2);
     }
 }
+
+/// It was sent twice, and the process of the copy has started again meanwhile.
+#[test]
+fn a_late_snapshot_takes_nothing_from_a_log_that_is_trimmed_above_it() {
+    let mut runs = EpochRuns::after(point(5, E1));
+    runs.push(E2);
+    let mut copy = ShardCopy::recovered(store(3), E2, runs, limits());
+    copy.handle_snapshot(store(1), E2, point(3, E1), Instant::now());
+    assert_eq!(copy.take_effects(), []);
+    assert_eq!(copy.head(), 6);
+}

@@ -581,7 +581,7 @@ fn x17_drops_go_on_down_to_one() {
     });
 }
 
-/// The map outlives all its voters, and nobody goes on from an older one.
+/// The map outlives all its voters, and no process goes on from an older one.
 #[test]
 fn x18_the_map_is_lost_in_a_restart() {
     let script: fn(&mut World) = |world| {
