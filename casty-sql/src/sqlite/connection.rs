@@ -8,7 +8,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 
-use super::{file::read_only, run::run};
+use super::{file::read_only, run};
 use crate::{OpenError, pool::Verdict, schema};
 
 /// How long a statement waits for a lock that another process holds. casty gives up an append after
@@ -44,7 +44,7 @@ pub(super) async fn verdict(connection: &mut SqliteConnection, error: Option<&Er
     match error.map(code) {
         None => Verdict::Keep,
         Some(Some(IOERR)) => Verdict::Suspect,
-        Some(Some(FULL | BUSY)) => match run(connection, sqlx::query("ROLLBACK"), 1).await {
+        Some(Some(FULL | BUSY)) => match run::run(connection, sqlx::query("ROLLBACK"), 1).await {
             Err(failed) if code(&failed.error) != Some(NO_TRANSACTION) => Verdict::Close,
             _ => Verdict::Keep,
         },
