@@ -26,7 +26,8 @@ use crate::{
     stage::Stage,
 };
 
-/// The longest content of a frame, in bytes, without a checkpoint: a place in a segment has 32 bits.
+/// The longest content of a frame, in bytes, without a checkpoint: a place in a segment has 32
+/// bits.
 const FRAME_MAX: usize = 3 << 30;
 
 /// The pause before a directory that is in use is tried again.

@@ -1,7 +1,7 @@
 //! Operations: what the content of a frame says, one after the other.
 //!
-//! The index of a live store is made of the operations that it commits, and that of a reopened store
-//! of the operations in its files, by one function: so both indexes are the same.
+//! The index of a live store is made of the operations that it commits, and that of a reopened
+//! store of the operations in its files, by one function: so both indexes are the same.
 
 use super::take::{Take, put_text};
 use crate::LogId;

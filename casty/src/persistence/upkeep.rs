@@ -41,8 +41,8 @@ pub(crate) struct Upkeep {
     under_way: AtomicUsize,
     /// Notified when there is nothing of that any more.
     idle: Notify,
-    /// The last record that erases, until what it erases is gone; else 0. Recovery finds that record
-    /// only as long as there is no later snapshot.
+    /// The last record that erases, until what it erases is gone; else 0. Recovery finds that
+    /// record only as long as there is no later snapshot.
     erases: AtomicU64,
 }
 

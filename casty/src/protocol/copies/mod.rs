@@ -6,8 +6,8 @@
 //! comments are the rules, as they held in a model that was explored state by state.
 //!
 //! - **Map** ([`in_sync`]). Per shard: the epoch, the owner, and the stores that are *in sync*,
-//!   with a version of that set. A store becomes the owner's only while it is one of these (M1). The set changes by
-//!   compare-and-set on epoch and version (M2).
+//!   with a version of that set. A store becomes the owner's only while it is one of these (M1).
+//!   The set changes by compare-and-set on epoch and version (M2).
 //! - **Copy** ([`copy`]). It takes an [`Append`] unless it has promised a later epoch (C1), looks
 //!   whether its log fits (C2), overwrites what differs (C3), cuts what is older than the epoch and
 //!   lies above the owner's start (C4), and confirms how far its log matches the owner's (C5), once
