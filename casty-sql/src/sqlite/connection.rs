@@ -7,6 +7,7 @@ use sqlx::{
     ConnectOptions, Connection, Error, Row, SqliteConnection,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
+use tokio::time::Instant;
 
 use super::{file::read_only, run};
 use crate::{OpenError, pool::Verdict, schema};
@@ -14,6 +15,9 @@ use crate::{OpenError, pool::Verdict, schema};
 /// How long a statement waits for a lock that another process holds. casty gives up an append after
 /// ten seconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// The pause before another attempt to connect to a locked file.
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
 /// Before this version two connections could damage a file when they reset its log.
 const VERSION_MIN: &str = "3.51.3";
@@ -125,9 +129,22 @@ pub(super) fn reader(path: &Path) -> SqliteConnectOptions {
 }
 
 /// Connects for writing, and brings the tables to the latest version.
+///
+/// Of connections that turn a new file to a write-ahead log together, SQLite refuses all but one at
+/// once, [without waiting](https://www.sqlite.org/c3ref/busy_handler.html): each holds a lock that
+/// another waits for. So a refusal counts only after the time for which a statement waits.
 pub(super) async fn open(path: &Path) -> Result<SqliteConnection, OpenError> {
+    let until = Instant::now() + BUSY_TIMEOUT;
+    let mut connection = loop {
+        match writer(path).connect().await {
+            Ok(connection) => break connection,
+            Err(error) if code(&error) == Some(BUSY) && Instant::now() < until => {
+                tokio::time::sleep(BUSY_PAUSE).await;
+            }
+            Err(error) => return Err(open_error(path, &error)),
+        }
+    };
     let fault = |error: Error| open_error(path, &error);
-    let mut connection = writer(path).connect().await.map_err(fault)?;
     let found: String = text(&mut connection, "SELECT sqlite_version()")
         .await
         .map_err(fault)?;
