@@ -58,6 +58,7 @@ mod format;
 mod index;
 mod log;
 mod options;
+mod place;
 mod reader;
 mod record;
 mod recover;
@@ -70,6 +71,6 @@ pub use self::{
     log::Log,
     options::Options,
     reader::Reader,
-    record::{Change, Done, Head, LogId, Page, Record, Snapshot, StoredEntity},
+    record::{Change, Done, Head, LogId, Page, Record, Run, Snapshot, StoredEntity},
     store::{Opened, Store, Usage},
 };

@@ -353,7 +353,7 @@ fn weight(change: &Change) -> usize {
             .iter()
             .map(|record| record.body.len() + record.entity.len() + 64)
             .sum(),
-        Change::Save { snapshot, .. } => snapshot.body.len(),
+        Change::Save { snapshot, .. } | Change::Copy { snapshot, .. } => snapshot.body.len(),
         _ => 64,
     }
 }

@@ -2,18 +2,14 @@
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use bytes::Bytes;
-
 use crate::{
-    Damage, Head, LogId, Page, ReadError, Record, Snapshot, StoredEntity,
+    Head, LogId, Page, ReadError, Record, Run, Snapshot, StoredEntity,
     disk::DiskFile,
     error::explain,
     files::Files,
-    format::{
-        op::{RAW_HEADER, checked_header, raw_bytes},
-        segment,
-    },
+    format::segment,
     index::{EntityIndex, Entry, Index, ShardIndex},
+    place::{Place, read_in_order},
 };
 
 /// What a store and its readers share.
@@ -31,7 +27,7 @@ impl Shared {
 /// Reads a store. Its clones read the same one. It sees what is durable, and goes on when commits
 /// fail.
 ///
-/// The functions read files, so they may block for as long as the disk needs.
+/// Functions that return a [`ReadError`] read files: they may block for as long as the disk needs.
 #[derive(Clone)]
 pub struct Reader(pub(crate) Arc<Shared>);
 
@@ -39,19 +35,6 @@ impl std::fmt::Debug for Reader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Reader").finish_non_exhaustive()
     }
-}
-
-/// Something in a segment that is to be read.
-struct Place {
-    file: Arc<dyn DiskFile>,
-    segment: u32,
-    offset: u32,
-    log: LogId,
-    /// 0 for a snapshot.
-    position: u64,
-    entity: Arc<str>,
-    /// How many bytes of its body are wanted: all, or none.
-    body: u32,
 }
 
 impl Reader {
@@ -83,25 +66,22 @@ impl Reader {
     }
 
     /// The epoch of the record at a position; `None` if there is none. That of the last record that
-    /// was trimmed is known too.
-    ///
-    /// # Errors
-    /// [`ReadError`] if the disk fails, or the record is damaged.
-    pub fn epoch_at(&self, log: LogId, position: u64) -> Result<Option<u64>, ReadError> {
-        let place = {
-            let index = self.0.index();
-            let Some(shard) = index.logs.get(&log) else {
-                return Ok(None);
-            };
-            if position == shard.head.trimmed && position > 0 {
-                return Ok(Some(shard.head.trimmed_epoch));
-            }
-            let Some(entry) = shard.entry(position) else {
-                return Ok(None);
-            };
-            self.place(log, shard, position, entry, false)?
+    /// was trimmed is known too. It reads no file.
+    pub fn epoch_at(&self, log: LogId, position: u64) -> Option<u64> {
+        self.0.index().logs.get(&log)?.epoch_at(position)
+    }
+
+    /// Which epochs the records of a log have, in order. If records were trimmed, the first is the
+    /// last one of them. It reads no file.
+    pub fn runs(&self, log: LogId) -> Vec<Run> {
+        let index = self.0.index();
+        let Some(shard) = index.logs.get(&log) else {
+            return Vec::new();
         };
-        place.read().map(|record| Some(record.epoch))
+        let trimmed = (shard.head.trimmed, shard.head.trimmed_epoch);
+        let trimmed = (trimmed.0 > 0).then_some(trimmed);
+        let ends = trimmed.into_iter().chain(shard.runs.ends());
+        ends.map(|(last, epoch)| Run { last, epoch }).collect()
     }
 
     /// The records of a log after a position, in order: a page of them.
@@ -116,7 +96,7 @@ impl Reader {
             };
             self.page(log, shard, shard.after_position(after), page)?
         };
-        places.iter().map(Place::read).collect()
+        read_in_order(&places)
     }
 
     /// The records of an entity after one of them, in order: a page of them.
@@ -140,7 +120,7 @@ impl Reader {
             };
             self.page(log, shard, shard.of_entity(entity, after), page)?
         };
-        places.iter().map(Place::read).collect()
+        read_in_order(&places)
     }
 
     /// The latest snapshot of an entity.
@@ -189,7 +169,9 @@ impl Reader {
             for entity in stored.take(limit) {
                 let last = entity.records.back();
                 let last = last.and_then(|at| Some((*at, shard.entry(*at)?)));
-                match last {
+                // A copy may have the snapshot first.
+                let snapshot = entity.snapshot.map_or(0, |snapshot| snapshot.seq);
+                match last.filter(|(_, entry)| entry.seq >= snapshot) {
                     Some((position, entry)) => {
                         places.push(self.place(log, shard, position, entry, false)?);
                     }
@@ -197,13 +179,13 @@ impl Reader {
                 }
             }
         }
-        let entities = places.iter().map(|place| {
+        let entities = read_in_order(&places)?.into_iter().map(|record| {
             let Record {
                 entity, seq, at, ..
-            } = place.read()?;
-            Ok(StoredEntity { entity, seq, at })
+            } = record;
+            StoredEntity { entity, seq, at }
         });
-        entities.collect()
+        Ok(entities.collect())
     }
 
     /// As many records as the page allows.
@@ -272,47 +254,5 @@ impl Reader {
             let name = segment::name(segment);
             ReadError::Io(format!("opening {name}: {}", explain(&error)))
         })
-    }
-}
-
-impl Place {
-    fn read(&self) -> Result<Record, ReadError> {
-        let mut bytes = vec![0; raw_bytes(self.entity.len(), self.body as usize)];
-        let read = self.file.read_at(&mut bytes, self.offset.into());
-        let read = read.map_err(|error| {
-            let name = segment::name(self.segment);
-            ReadError::Io(format!("reading {name}: {}", explain(&error)))
-        })?;
-        let damaged = |what: &str| {
-            ReadError::Damaged(Damage {
-                file: segment::name(self.segment),
-                offset: self.offset.into(),
-                what: what.to_owned(),
-            })
-        };
-        bytes.truncate(read);
-        let header = checked_header(&bytes).ok_or_else(|| damaged("this is no record"))?;
-        let raw = header.raw;
-        if raw.log != self.log || raw.position != self.position || *raw.entity != *self.entity {
-            return Err(damaged("this is another record"));
-        }
-        let record = Record {
-            position: raw.position,
-            epoch: raw.epoch,
-            entity: self.entity.clone(),
-            seq: raw.seq,
-            at: raw.at,
-            body: Bytes::new(),
-        };
-        if self.body == 0 {
-            return Ok(record);
-        }
-        let body_sum = header.body_sum;
-        let has_body = header.body_bytes == self.body;
-        let body = Bytes::from(bytes).split_off((RAW_HEADER + self.entity.len()).min(read));
-        if !has_body || body.len() != self.body as usize || crc32c::crc32c(&body) != body_sum {
-            return Err(damaged("the body of this record has changed"));
-        }
-        Ok(Record { body, ..record })
     }
 }

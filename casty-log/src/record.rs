@@ -67,6 +67,16 @@ pub struct Head {
     pub trimmed_epoch: u64,
 }
 
+/// Records that follow each other in a log and have one epoch. Where the epochs of a log never
+/// decrease, there is one run for each epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The position of the last record.
+    pub last: u64,
+    /// Their epoch.
+    pub epoch: u64,
+}
+
 /// How much a read returns at most. It returns at least one record, if there is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Page {
@@ -143,6 +153,18 @@ pub enum Change {
     /// snapshot that is as late, if the last record that it contains is forgotten or not there, or
     /// if the log was cut or trimmed in the same commit.
     Save {
+        /// The log.
+        log: LogId,
+        /// The epoch of the claim.
+        epoch: u64,
+        /// The entity.
+        entity: Arc<str>,
+        /// The snapshot.
+        snapshot: Snapshot,
+    },
+    /// Stores a snapshot that the owner of the log has stored. It is refused if the entity has a
+    /// snapshot that is as late. The records that it contains may be missing, or come later.
+    Copy {
         /// The log.
         log: LogId,
         /// The epoch of the claim.

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc};
 
 use crate::{
-    Change, CommitError, Done, Head, LogId, Reader, Record, Snapshot,
+    Change, CommitError, Done, Head, LogId, Record, Snapshot,
     format::op::{Op, Raw},
     index::{Index, Kind},
 };
@@ -14,7 +14,6 @@ const BYTES_MAX: usize = 1 << 30;
 /// A commit that is being made. Nothing of it can be read before it is durable.
 pub(crate) struct Stage<'a> {
     index: &'a Index,
-    reader: &'a Reader,
     logs: BTreeMap<LogId, Staged>,
     kinds: Vec<Kind>,
     /// The records of this commit.
@@ -58,6 +57,9 @@ pub(crate) fn check(change: &Change) -> Result<(), CommitError> {
         }
         Change::Save {
             entity, snapshot, ..
+        }
+        | Change::Copy {
+            entity, snapshot, ..
         } => (text(entity), snapshot.body.len()),
         Change::Forget { entity, .. } => (text(entity), 0),
         Change::Cut { .. } | Change::Trim { .. } => (true, 0),
@@ -73,10 +75,9 @@ pub(crate) fn check(change: &Change) -> Result<(), CommitError> {
 }
 
 impl<'a> Stage<'a> {
-    pub(crate) fn new(index: &'a Index, reader: &'a Reader, ops: Vec<u8>) -> Self {
+    pub(crate) fn new(index: &'a Index, ops: Vec<u8>) -> Self {
         Self {
             index,
-            reader,
             logs: BTreeMap::new(),
             kinds: Vec::new(),
             appended: Vec::new(),
@@ -114,13 +115,19 @@ impl<'a> Stage<'a> {
                 log,
                 epoch,
                 through,
-            } => self.trim(*log, *epoch, *through)?,
+            } => self.trim(*log, *epoch, *through),
             Change::Save {
                 log,
                 epoch,
                 entity,
                 snapshot,
             } => self.save(*log, *epoch, entity, snapshot),
+            Change::Copy {
+                log,
+                epoch,
+                entity,
+                snapshot,
+            } => self.copy(*log, *epoch, entity, snapshot),
             Change::Forget {
                 log,
                 epoch,
@@ -250,24 +257,20 @@ impl<'a> Stage<'a> {
         Done::Written
     }
 
-    fn trim(&mut self, log: LogId, epoch: u64, through: u64) -> Result<Done, CommitError> {
-        let durable = self.index.head(log).position;
-        let reader = self.reader;
+    fn trim(&mut self, log: LogId, epoch: u64, through: u64) -> Done {
+        let durable = self.index.logs.get(&log);
+        let of_record = durable.and_then(|log| log.epoch_at(through));
         let Some(staged) = self.claimed(log, epoch) else {
-            return Ok(Done::Refused);
+            return Done::Refused;
         };
-        if staged.is_cut || through > durable {
-            return Ok(Done::Refused);
+        if staged.is_cut {
+            return Done::Refused;
         }
         if through <= staged.head.trimmed {
-            return Ok(Done::Written);
+            return Done::Written;
         }
-        let record = reader.epoch_at(log, through);
-        let record = record.map_err(|error| CommitError::NotWritten {
-            reason: error.to_string(),
-        })?;
-        let Some(of_record) = record else {
-            return Ok(Done::Refused);
+        let Some(of_record) = of_record else {
+            return Done::Refused;
         };
         staged.head.trimmed = through;
         staged.head.trimmed_epoch = of_record;
@@ -278,18 +281,25 @@ impl<'a> Stage<'a> {
             epoch: of_record,
         };
         op.put(&mut self.ops);
-        Ok(Done::Written)
+        Done::Written
     }
 
     fn save(&mut self, log: LogId, epoch: u64, entity: &Arc<str>, snapshot: &Snapshot) -> Done {
+        let is_cut = self.log(log).is_cut;
+        if is_cut || !self.has_body(log, entity, snapshot.seq) {
+            return Done::Refused;
+        }
+        self.copy(log, epoch, entity, snapshot)
+    }
+
+    fn copy(&mut self, log: LogId, epoch: u64, entity: &Arc<str>, snapshot: &Snapshot) -> Done {
         let known = self.index.entity(log, entity);
         let stored = known.and_then(|known| Some(known.snapshot?.seq));
-        let is_kept = self.has_body(log, entity, snapshot.seq);
         let Some(staged) = self.claimed(log, epoch) else {
             return Done::Refused;
         };
         let stored = staged.snapshots.get(entity).copied().unwrap_or(stored);
-        if staged.is_cut || !is_kept || stored.is_some_and(|stored| stored >= snapshot.seq) {
+        if stored.is_some_and(|stored| stored >= snapshot.seq) {
             return Done::Refused;
         }
         staged.snapshots.insert(entity.clone(), Some(snapshot.seq));
@@ -320,7 +330,7 @@ impl<'a> Stage<'a> {
         let Some(staged) = self.claimed(log, epoch) else {
             return Done::Refused;
         };
-        if !is_known {
+        if !is_known && !staged.snapshots.contains_key(entity) {
             return Done::Refused;
         }
         let stored = staged.snapshots.get(entity).copied().unwrap_or(stored);

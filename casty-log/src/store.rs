@@ -265,10 +265,9 @@ impl Store {
         }
         let shared = self.shared.clone();
         let index = shared.index();
-        let reader = Reader(self.shared.clone());
         let mut ops = std::mem::take(&mut self.ops);
         ops.clear();
-        let mut stage = Stage::new(&index, &reader, ops);
+        let mut stage = Stage::new(&index, ops);
         let mut done = Vec::with_capacity(changes.len());
         for change in changes {
             done.push(stage.change(change)?);
@@ -285,7 +284,12 @@ impl Store {
         if let Some(segment) = oldest {
             Op::Oldest { segment }.put(&mut first);
         }
-        let adds = |change: &Change| matches!(change, Change::Append { .. } | Change::Save { .. });
+        let adds = |change: &Change| {
+            matches!(
+                change,
+                Change::Append { .. } | Change::Save { .. } | Change::Copy { .. }
+            )
+        };
         self.write(&first, changes.iter().any(adds))?;
         if let Some(Step { next, .. }) = step {
             match (next, &mut self.cleaning) {

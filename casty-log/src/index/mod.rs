@@ -1,6 +1,7 @@
 //! Where everything that is stored stands: in memory, built from the operations of the segments.
 
 mod entity;
+mod runs;
 mod shard;
 
 use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc};

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{EntityIndex, Live, entity::SnapshotPlace};
+use super::{EntityIndex, Live, entity::SnapshotPlace, runs::Runs};
 use crate::{
     Head,
     format::op::{Raw, raw_bytes},
@@ -44,6 +44,7 @@ impl Entry {
 #[derive(Debug, Default)]
 pub(crate) struct ShardIndex {
     pub(crate) head: Head,
+    pub(crate) runs: Runs,
     /// From the first position that is not trimmed on.
     entries: VecDeque<Entry>,
     entities: Vec<EntityIndex>,
@@ -70,6 +71,14 @@ impl ShardIndex {
 
     pub(crate) fn entry(&self, position: u64) -> Option<Entry> {
         self.entries.get(self.at(position)?).copied()
+    }
+
+    /// The epoch of a record, or of the last one that was trimmed.
+    pub(crate) fn epoch_at(&self, position: u64) -> Option<u64> {
+        if position == self.head.trimmed && position > 0 {
+            return Some(self.head.trimmed_epoch);
+        }
+        self.runs.epoch_at(position)
     }
 
     /// The records after a position, with their positions.
@@ -150,8 +159,7 @@ impl ShardIndex {
         }
         self.head.position = raw.position;
         self.entries.push_back(Entry::MISSING);
-        self.place(raw, segment, offset, live);
-        Ok(())
+        self.place(raw, segment, offset, live)
     }
 
     pub(super) fn moved(
@@ -164,15 +172,21 @@ impl ShardIndex {
         if self.entry(raw.position).is_none() {
             return Err(format!("position {} is not in the log", raw.position));
         }
-        self.place(raw, segment, offset, live);
-        Ok(())
+        self.place(raw, segment, offset, live)
     }
 
     /// Notes where a record stands from now on.
-    fn place(&mut self, raw: &Raw<'_>, segment: u32, offset: u32, live: &mut Live) {
+    fn place(
+        &mut self,
+        raw: &Raw<'_>,
+        segment: u32,
+        offset: u32,
+        live: &mut Live,
+    ) -> Result<(), String> {
         let Some(at) = self.at(raw.position) else {
-            return;
+            return Ok(());
         };
+        self.runs.set(raw.position, raw.epoch)?;
         let number = self.number_of(raw.entity);
         let body = u32::try_from(raw.body.len()).unwrap_or(u32::MAX);
         let new = Entry {
@@ -183,11 +197,11 @@ impl ShardIndex {
             entity: number,
         };
         let Some(entry) = self.entries.get_mut(at) else {
-            return;
+            return Ok(());
         };
         let old = std::mem::replace(entry, new);
         let Some(entity) = self.entities.get_mut(number as usize) else {
-            return;
+            return Ok(());
         };
         if old.is_missing() {
             entity.add(raw.position);
@@ -197,9 +211,11 @@ impl ShardIndex {
         }
         entity.bodies += u32::from(body > 0);
         live.add(segment, raw_bytes(raw.entity.len(), raw.body.len()));
+        Ok(())
     }
 
     pub(super) fn cut(&mut self, after: u64, live: &mut Live) {
+        self.runs.cut(after);
         while self.head.position > after.max(self.head.trimmed) {
             let Some(entry) = self.entries.pop_back() else {
                 return;
@@ -210,6 +226,7 @@ impl ShardIndex {
     }
 
     pub(super) fn trim(&mut self, through: u64, epoch: u64, live: &mut Live) {
+        self.runs.trim(through);
         while self.head.trimmed < through {
             let Some(entry) = self.entries.pop_front() else {
                 return;

@@ -2,10 +2,13 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests: tasks of their own")]
 
+mod copies;
 mod crashes;
 mod damage;
 mod faults;
 mod kills;
 mod model;
+mod reads;
 mod room;
+mod watched;
 mod workload;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use casty_log::{Change, Done, Head, LogId, Page, Reader, Record, Snapshot, StoredEntity};
+use casty_log::{Change, Done, Head, LogId, Page, Reader, Record, Run, Snapshot, StoredEntity};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Model {
@@ -109,6 +109,19 @@ impl Model {
                 }
                 saves
             }),
+            Change::Copy {
+                log,
+                epoch,
+                entity,
+                snapshot,
+            } => self.on(*log, *epoch, |found| {
+                let stored = found.snapshots.get(entity).map_or(0, |stored| stored.seq);
+                let is_later = stored < snapshot.seq;
+                if is_later {
+                    found.snapshots.insert(entity.clone(), snapshot.clone());
+                }
+                is_later
+            }),
             Change::Forget {
                 log,
                 epoch,
@@ -177,6 +190,20 @@ impl Model {
 }
 
 impl Log {
+    fn runs(&self) -> Vec<Run> {
+        let (last, epoch) = (self.head.trimmed, self.head.trimmed_epoch);
+        let mut runs = Vec::from_iter((last > 0).then_some(Run { last, epoch }));
+        for record in self.records.values() {
+            let (last, epoch) = (record.position, record.epoch);
+            let follows = |run: &&mut Run| run.epoch == epoch && run.last > self.head.trimmed;
+            match runs.last_mut().filter(follows) {
+                Some(run) => run.last = last,
+                None => runs.push(Run { last, epoch }),
+            }
+        }
+        runs
+    }
+
     fn compare(&self, id: LogId, reader: &Reader) -> Result<(), String> {
         let text = |error: casty_log::ReadError| error.to_string();
         equal(reader.head(id), self.head.clone(), "a head")?;
@@ -195,8 +222,13 @@ impl Log {
         let expected: Vec<_> = self.records.values().cloned().collect();
         equal(records, expected, "a log")?;
         let trimmed = (self.head.trimmed > 0).then_some(self.head.trimmed_epoch);
-        let epoch = reader.epoch_at(id, self.head.trimmed).map_err(text)?;
+        let epoch = reader.epoch_at(id, self.head.trimmed);
         equal(epoch, trimmed, "the epoch of the last trimmed record")?;
+        equal(reader.runs(id), self.runs(), "the epochs of a log")?;
+        for record in self.records.values() {
+            let epoch = reader.epoch_at(id, record.position);
+            equal(epoch, Some(record.epoch), "the epoch of a record")?;
+        }
 
         let mut entities: BTreeMap<Arc<str>, Vec<Record>> = BTreeMap::new();
         for record in self.records.values() {
@@ -226,7 +258,8 @@ impl Log {
         for (entity, records) in entities {
             let has_body = records.iter().any(|record| !record.body.is_empty());
             let last = records.last().expect("one record");
-            if has_body || stored.contains_key(&entity) {
+            let snapshot = stored.get(&entity).map(|snapshot| snapshot.seq);
+            if snapshot.map_or(has_body, |snapshot| snapshot <= last.seq) {
                 let (seq, at) = (last.seq, last.at);
                 stored.insert(entity.clone(), StoredEntity { entity, seq, at });
             }

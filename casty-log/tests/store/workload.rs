@@ -68,7 +68,7 @@ fn change(random: &mut Random, model: &Model) -> Change {
     let seq = model.last_seq(log, &entity);
     // Now and then under an epoch that is not claimed.
     let epoch = head.epoch + u64::from(random.below(20) == 0);
-    match random.below(24) {
+    match random.below(26) {
         0 => kind(),
         1 | 2 => claim(log, head.epoch + random.below(3)),
         3 => Change::Cut {
@@ -97,6 +97,17 @@ fn change(random: &mut Random, model: &Model) -> Change {
             entity: entity.into(),
             through: random.below(seq + 2),
             snapshot: random.below(2) == 0,
+        },
+        // Of what this store has, has had, or does not have yet.
+        10 | 11 => Change::Copy {
+            log,
+            epoch,
+            entity: entity.into(),
+            snapshot: Snapshot {
+                seq: 1 + random.below(head.position + 3),
+                at: random.below(1000),
+                body: body(random),
+            },
         },
         _ => append(random, model, log, epoch),
     }

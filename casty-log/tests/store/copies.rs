@@ -1,0 +1,130 @@
+//! What a store that copies the log of another one needs.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use casty_log::{Change, Done, Run, Snapshot, Store, StoredEntity, disk::SimDisk};
+
+use crate::{
+    faults::{append, record},
+    workload::{claim, kind, log, small},
+};
+
+fn snapshot(seq: u64) -> Snapshot {
+    let (at, body) = (seq, Bytes::from_static(b"state"));
+    Snapshot { seq, at, body }
+}
+
+fn copy(epoch: u64, entity: &str, seq: u64) -> Change {
+    Change::Copy {
+        log: log(0),
+        epoch,
+        entity: entity.into(),
+        snapshot: snapshot(seq),
+    }
+}
+
+fn save(seq: u64) -> Change {
+    Change::Save {
+        log: log(0),
+        epoch: 1,
+        entity: "ada".into(),
+        snapshot: snapshot(seq),
+    }
+}
+
+fn started() -> (Store, SimDisk) {
+    let disk = SimDisk::new(5);
+    let (mut store, _) = Store::open(Arc::new(disk.clone()), small()).expect("opened");
+    store.commit(&[kind(), claim(log(0), 1)]).expect("claimed");
+    (store, disk)
+}
+
+#[test]
+fn a_snapshot_is_copied_before_the_records_that_it_contains() {
+    let (mut store, disk) = started();
+    let stored = |store: &Store| store.reader().snapshot(log(0), "ada").expect("readable");
+    let done = store.commit(&[save(3)]).expect("answered");
+    assert_eq!(done, [Done::Refused], "the records are not there");
+    let cut = Change::Cut {
+        log: log(0),
+        epoch: 1,
+        after: 0,
+    };
+    let changes = [append(1, 10), cut, copy(1, "ada", 3), append(1, 10)];
+    let done = store.commit(&changes).expect("written");
+    assert_eq!(done, vec![Done::Written; 4]);
+    assert_eq!(stored(&store), Some(snapshot(3)));
+    let (entity, seq, at) = ("ada".into(), 3, 3);
+    let entities = store.reader().entities(log(0), None, 9);
+    assert_eq!(entities, Ok(vec![StoredEntity { entity, seq, at }]));
+    for (change, expected) in [
+        (copy(2, "ada", 4), Done::Refused),
+        (copy(1, "ada", 3), Done::Refused),
+        (copy(1, "ada", 2), Done::Refused),
+        (copy(1, "ada", 4), Done::Written),
+    ] {
+        let done = store.commit(std::slice::from_ref(&change));
+        assert_eq!(done, Ok(vec![expected]), "{change:?}");
+    }
+    drop(store);
+    disk.crash();
+    let (store, _) = Store::open(Arc::new(disk), small()).expect("opened again");
+    assert_eq!(stored(&store), Some(snapshot(4)));
+}
+
+#[test]
+fn a_snapshot_is_copied_and_forgotten_in_one_commit() {
+    let (mut store, _) = started();
+    let forget = Change::Forget {
+        log: log(0),
+        epoch: 1,
+        entity: "bob".into(),
+        through: 3,
+        snapshot: true,
+    };
+    let done = store.commit(&[copy(1, "bob", 3), forget]).expect("written");
+    assert_eq!(done, [Done::Written, Done::Written]);
+    assert_eq!(store.reader().snapshot(log(0), "bob"), Ok(None));
+}
+
+#[test]
+fn the_epochs_of_a_log_are_known_without_its_records() {
+    let (mut store, disk) = started();
+    let mut records: Vec<_> = (1..=6).map(|at| record(at, 10)).collect();
+    for (record, epoch) in records.iter_mut().zip([1, 1, 1, 4, 4, 9]) {
+        record.epoch = epoch;
+    }
+    let append = Change::Append {
+        log: log(0),
+        epoch: 1,
+        records,
+    };
+    store.commit(&[append]).expect("written");
+    let run = |last, epoch| Run { last, epoch };
+    assert_eq!(
+        store.reader().runs(log(0)),
+        [run(3, 1), run(5, 4), run(6, 9)]
+    );
+    let (epoch, log) = (1, log(0));
+    let (through, after) = (2, 4);
+    store
+        .commit(&[Change::Trim {
+            log,
+            epoch,
+            through,
+        }])
+        .expect("trimmed");
+    store
+        .commit(&[Change::Cut { log, epoch, after }])
+        .expect("cut");
+    let left = [run(2, 1), run(3, 1), run(4, 4)];
+    assert_eq!(store.reader().runs(log), left);
+    let epochs = (1..=5).map(|position| store.reader().epoch_at(log, position));
+    let expected = [None, Some(1), Some(1), Some(4), None];
+    assert_eq!(epochs.collect::<Vec<_>>(), expected);
+    drop(store);
+    disk.crash();
+    let (store, _) = Store::open(Arc::new(disk), small()).expect("opened again");
+    assert_eq!(store.reader().runs(log), left);
+}
