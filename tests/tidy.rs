@@ -256,6 +256,10 @@ const ONE_THING: &[(&[&str], &str)] = &[
         "one simulated network, whose methods stand in several files",
     ),
     (
+        &["protocol/map.rs", "protocol/map/"],
+        "one map, whose commands stand in several files",
+    ),
+    (
         &["protocol/membership/"],
         "one machine, whose stages are a file each",
     ),

@@ -468,6 +468,40 @@ pub(crate) struct CatalogEntry {
     /// Hash of the messages, arguments and replies. It detects nodes with different versions of the
     /// type.
     pub(crate) fingerprint: u64,
+    /// How it is kept in copies, if it is.
+    #[serde(default)]
+    pub(crate) copies: Option<CopySettings>,
+}
+
+/// How many copies the shards of an entity type have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CopySettings {
+    /// So many, or as many as there are stores. At least 1, and at most [`COPIES_MAX`].
+    pub(crate) copies: u8,
+    /// So many of them must have what is let out, in a cluster of more than two nodes.
+    pub(crate) copies_min: u8,
+}
+
+/// The most copies of a shard.
+pub(crate) const COPIES_MAX: u8 = 7;
+
+impl CopySettings {
+    /// The number of copies, within the bounds.
+    pub(crate) fn most(self) -> usize {
+        usize::from(self.copies.clamp(1, COPIES_MAX))
+    }
+
+    /// How many of them must have what is let out: no more than there are to be.
+    pub(crate) fn min(self) -> u8 {
+        self.copies_min.clamp(1, self.copies.clamp(1, COPIES_MAX))
+    }
+}
+
+impl fmt::Display for CopySettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { copies, copies_min } = self;
+        write!(f, "{copies} copies, at least {copies_min}")
+    }
 }
 
 #[cfg(test)]

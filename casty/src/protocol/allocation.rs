@@ -188,6 +188,7 @@ impl<'a> Load<'a> {
             shard,
             expected: home.epoch,
             to: id.clone(),
+            copies: Vec::new(),
         })
     }
 

@@ -4,23 +4,28 @@
 //! change is wise is decided elsewhere, before it is proposed. Whether it is possible is decided
 //! here, when it is applied.
 
+mod copying;
+mod ownership;
+mod places;
+mod stores;
+
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::lease::LeaseTimes;
+pub(crate) use self::places::{KindCopies, StorePlace};
+pub(crate) use super::home::{ShardHome, Slot};
+use super::{
+    copies::{CopyPlaces, CopyProposal, SetRefused, StoreId, StoreNo},
+    lease::LeaseTimes,
+};
 use crate::{
     id::{
-        CatalogEntry, ClusterIdentity, Epoch, Generation, Incarnation, MemberId, NodeId, ShardId,
-        Voter,
+        CatalogEntry, ClusterIdentity, CopySettings, Epoch, Generation, Incarnation, MemberId,
+        NodeId, ShardId, Voter,
     },
     infra::mutants,
 };
-
-/// A member's number in the shard tables. Never used twice in a generation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub(crate) struct Slot(pub(crate) u32);
 
 /// A member's number in the Raft engine: its own slot, or the seat of an earlier process of the
 /// same node whose log and vote it has kept. Only a process that has lost none of that state may
@@ -74,16 +79,6 @@ impl From<(&MemberId, &VoterPlace)> for Voter {
     }
 }
 
-/// The owner of a shard, and the epoch of the ownership.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct ShardHome {
-    pub(crate) owner: Option<Slot>,
-    /// The epoch of the present owner, or of the last owner.
-    pub(crate) epoch: Epoch,
-    /// The member that the shard is to move to: the owner hands it over.
-    pub(crate) moving: Option<Slot>,
-}
-
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ClusterMap {
     pub(crate) identity: ClusterIdentity,
@@ -95,6 +90,12 @@ pub(crate) struct ClusterMap {
     /// Shard tables by entity type. Versions share them: a command copies only the table it
     /// changes.
     pub(crate) kinds: BTreeMap<String, Arc<Vec<ShardHome>>>,
+    /// The copies of the entity types that are kept in copies.
+    #[serde(default)]
+    pub(crate) copies: BTreeMap<String, KindCopies>,
+    /// The stores by their numbers in `copies`.
+    #[serde(default)]
+    pub(crate) stores: Arc<BTreeMap<StoreNo, StorePlace>>,
     /// How long leases last. It must be the same for all members: with a longer lease, one member
     /// could still serve a shard that another has been given.
     lease: LeaseTimes,
@@ -103,6 +104,9 @@ pub(crate) struct ClusterMap {
     tie_breaker: bool,
     sequence: u32,
     next_slot: u32,
+    /// The last number that was given to a store; 0 before the first.
+    #[serde(default)]
+    last_store: u16,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,6 +121,9 @@ pub(crate) enum Command {
         since: Incarnation,
         /// The seat that the member's process has kept. It must be a voting seat of the same node.
         seat: Option<Seat>,
+        /// The store of the member's process, if it has one.
+        #[serde(default)]
+        store: Option<StoreId>,
     },
     Up {
         member: MemberId,
@@ -132,7 +139,8 @@ pub(crate) enum Command {
         member: MemberId,
     },
     /// New owners for shards that have none, or whose owner is Down and can no longer serve. The
-    /// proposer has to make sure that the old owner cannot: see [`lease`](super::lease).
+    /// proposer has to make sure that the old owner cannot: see [`lease`](super::lease). The
+    /// owner's store has to be in sync, if the type is kept in copies.
     Assign {
         assignments: Vec<Assignment>,
     },
@@ -141,7 +149,7 @@ pub(crate) enum Command {
         moves: Vec<Assignment>,
     },
     /// The owner gives shards up, after it has stopped everything in them. A shard that was to move
-    /// has its new home at once.
+    /// has its new home at once, unless the store there is not in sync.
     Release {
         member: MemberId,
         kind: String,
@@ -153,6 +161,26 @@ pub(crate) enum Command {
         kind: String,
         shards: Vec<(ShardId, Epoch)>,
     },
+    /// Copies come and go.
+    Copies {
+        /// The owner of the shards. `None`: the leader, which may only drop copies.
+        by: Option<MemberId>,
+        kind: String,
+        changes: Vec<(ShardId, CopyProposal)>,
+    },
+    /// A store whose process is gone is in sync no more, wherever enough others are.
+    DropStore {
+        store: StoreId,
+    },
+    /// Stores are to become copies.
+    Want {
+        wants: Vec<Wanted>,
+    },
+    /// So many copies must have what leaves, from now on.
+    CopiesMin {
+        kind: String,
+        min: u8,
+    },
     /// The members that decide from now on. It follows from the engine's own membership and is
     /// never proposed.
     Voters {
@@ -160,13 +188,27 @@ pub(crate) enum Command {
     },
 }
 
-/// One shard's new owner. Refused if the shard's epoch has changed meanwhile.
+/// One shard's new owner. Left out if the shard's epoch has changed meanwhile.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Assignment {
     pub(crate) kind: String,
     pub(crate) shard: ShardId,
     pub(crate) expected: Epoch,
     pub(crate) to: MemberId,
+    /// The stores that are in sync if none ever was, the owner's among them. A number that is
+    /// another store's by now does no harm: there is nothing yet that a store could lack.
+    #[serde(default)]
+    pub(crate) copies: Vec<StoreNo>,
+}
+
+/// A store that is to become a copy of a shard; `None`: none is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Wanted {
+    pub(crate) kind: String,
+    pub(crate) shard: ShardId,
+    /// A number that is another store's by now does no harm: a copy counts once it has all there
+    /// is.
+    pub(crate) store: Option<StoreNo>,
 }
 
 /// Why a command changes nothing.
@@ -221,6 +263,56 @@ pub(crate) enum MapError {
     UnknownKind(String),
     #[error("the shard's owner has changed meanwhile")]
     Stale,
+    #[error(
+        "`{member}` cannot join: store {store} is in use by `{by}`; a directory of records belongs to one node, and a copy of it needs an empty directory in its place"
+    )]
+    StoreTaken {
+        member: MemberId,
+        store: StoreId,
+        by: MemberId,
+    },
+    #[error(
+        "`{member}` cannot own shards of entity type `{kind}`, which is kept in copies: give the node a directory for records"
+    )]
+    NoStore { member: MemberId, kind: String },
+    #[error(
+        "entity type `{kind}` is kept in {} in this cluster, and in {} there; the settings must be the same on all nodes",
+        as_text(*.ours),
+        as_text(*.theirs)
+    )]
+    Copies {
+        kind: String,
+        ours: Option<CopySettings>,
+        theirs: Option<CopySettings>,
+    },
+    #[error("the cluster knows as many stores as it has numbers for")]
+    TooManyStores,
+    #[error("the cluster does not know store {0}")]
+    UnknownStore(StoreId),
+    #[error("store {0} is in use")]
+    StoreInUse(StoreId),
+    #[error("{0} changes are too many for one command")]
+    TooManyChanges(usize),
+    #[error("{min} copies of entity type `{kind}` cannot be asked for now")]
+    CopiesMin { kind: String, min: u8 },
+    #[error(transparent)]
+    Set(SetRefused),
+}
+
+impl From<SetRefused> for MapError {
+    fn from(refused: SetRefused) -> Self {
+        match refused {
+            SetRefused::Stale => Self::Stale,
+            refused => Self::Set(refused),
+        }
+    }
+}
+
+fn as_text(settings: Option<CopySettings>) -> String {
+    match settings {
+        Some(settings) => settings.to_string(),
+        None => "no copies".to_owned(),
+    }
 }
 
 impl ClusterMap {
@@ -228,7 +320,7 @@ impl ClusterMap {
     pub(crate) fn found(
         identity: ClusterIdentity,
         founder: MemberId,
-        address: SocketAddr,
+        (address, store): (SocketAddr, Option<StoreId>),
         catalog: &[CatalogEntry],
         lease: LeaseTimes,
         tie_breaker: bool,
@@ -239,12 +331,18 @@ impl ClusterMap {
             voters: BTreeMap::new(),
             members: BTreeMap::new(),
             kinds: BTreeMap::new(),
+            copies: BTreeMap::new(),
+            stores: Arc::default(),
             lease,
             tie_breaker,
             sequence: 0,
             next_slot: 1,
+            last_store: 0,
         };
         let seat = map.insert(founder.clone(), address, catalog, Status::Up, None);
+        if let Some(store) = store {
+            map.place_store(&founder, store, catalog);
+        }
         map.voters.insert(founder, VoterPlace { seat, address });
         map
     }
@@ -321,9 +419,10 @@ impl ClusterMap {
                 tie_breaker,
                 since: _,
                 seat,
+                store,
             } => {
                 self.check_agreement(*lease, *tie_breaker)?;
-                self.join(member, *address, catalog, *seat)?;
+                self.join(member, (*address, *store), catalog, *seat)?;
             }
             Command::Up { member } => self.advance(member, &[Status::Joining], Status::Up)?,
             Command::Leave { member } => {
@@ -346,6 +445,12 @@ impl ClusterMap {
                 kind,
                 shards,
             } => self.keep(member, kind, shards)?,
+            Command::Copies { by, kind, changes } => {
+                self.change_copies(by.as_ref(), kind, changes)?;
+            }
+            Command::DropStore { store } => self.drop_store(*store)?,
+            Command::Want { wants } => self.want(wants)?,
+            Command::CopiesMin { kind, min } => self.set_copies_min(kind, *min)?,
             Command::Voters { voters } => self.voters.clone_from(voters),
         }
         self.version += 1;
@@ -372,6 +477,9 @@ impl ClusterMap {
             self.kinds
                 .entry(entry.name.clone())
                 .or_insert_with(|| Arc::new(vec![ShardHome::default(); entry.shards as usize]));
+            if let Some(settings) = entry.copies {
+                self.insert_copies(entry, settings);
+            }
         }
         let kinds = catalog.iter().map(|entry| entry.name.clone()).collect();
         self.members.insert(
@@ -403,7 +511,7 @@ impl ClusterMap {
     fn join(
         &mut self,
         id: &MemberId,
-        address: SocketAddr,
+        (address, store): (SocketAddr, Option<StoreId>),
         catalog: &[CatalogEntry],
         seat: Option<Seat>,
     ) -> Result<(), MapError> {
@@ -433,6 +541,7 @@ impl ClusterMap {
             return Err(MapError::Older { member, than });
         }
         let before = seat.map(|seat| self.sat_before(id, seat)).transpose()?;
+        self.check_store(id, catalog, store)?;
         // A restarted node replaces its earlier incarnations. Their shards are free only once those
         // incarnations can no longer serve.
         for old in older {
@@ -441,6 +550,9 @@ impl ClusterMap {
             }
         }
         let seat = self.insert(id.clone(), address, catalog, Status::Joining, seat);
+        if let Some(store) = store {
+            self.place_store(id, store, catalog);
+        }
         if let Some(before) = before {
             self.voters.remove(&before);
             self.voters.insert(id.clone(), VoterPlace { seat, address });
@@ -482,148 +594,11 @@ impl ClusterMap {
         if !leaves || self.owned(member.slot) > 0 {
             return Err(MapError::WrongStatus(id.clone()));
         }
+        if member.status == Status::Leaving {
+            self.leave_store(id);
+        }
         self.members.remove(id);
-        Ok(())
-    }
-
-    fn table(&mut self, kind: &str) -> Result<&mut Vec<ShardHome>, MapError> {
-        match self.kinds.get_mut(kind) {
-            Some(table) => Ok(Arc::make_mut(table)),
-            None => Err(MapError::UnknownKind(kind.to_owned())),
-        }
-    }
-
-    /// The slots of the assignments' new owners, or why one of the assignments is not possible. All
-    /// of them apply, or none.
-    fn targets(
-        &self,
-        assignments: &[Assignment],
-        free: impl Fn(&ShardHome) -> bool,
-    ) -> Result<Vec<Slot>, MapError> {
-        let mut targets = Vec::with_capacity(assignments.len());
-        for Assignment {
-            kind,
-            shard,
-            expected,
-            to,
-        } in assignments
-        {
-            let unknown = || MapError::UnknownKind(kind.clone());
-            let table = self.kinds.get(kind).ok_or_else(unknown)?;
-            let home = table.get(shard.index()).ok_or(MapError::Stale)?;
-            if home.epoch != *expected || !free(home) {
-                return Err(MapError::Stale);
-            }
-            let owner = self.members.get(to).filter(|_| self.hosts(to, kind));
-            let owner = owner.ok_or_else(|| MapError::WrongStatus(to.clone()))?;
-            targets.push(owner.slot);
-        }
-        Ok(targets)
-    }
-
-    fn next_epoch(&mut self) -> Epoch {
-        if !(mutants::on("epochs_are_given_twice") && self.sequence.is_multiple_of(3))
-            || self.sequence == 0
-        {
-            self.sequence += 1;
-        }
-        Epoch::in_generation(self.identity.generation, self.sequence)
-    }
-
-    fn assign(&mut self, assignments: &[Assignment]) -> Result<(), MapError> {
-        let is_down = |owner| {
-            let owner = self.by_slot(owner);
-            owner.is_none_or(|(_, member)| member.status == Status::Down)
-        };
-        let targets = self.targets(assignments, |home| home.owner.is_none_or(is_down))?;
-        for (assignment, owner) in assignments.iter().zip(targets) {
-            let epoch = self.next_epoch();
-            if let Some(home) = self
-                .table(&assignment.kind)?
-                .get_mut(assignment.shard.index())
-            {
-                *home = ShardHome {
-                    owner: Some(owner),
-                    epoch,
-                    moving: None,
-                };
-            }
-        }
-        Ok(())
-    }
-
-    fn revoke(&mut self, moves: &[Assignment]) -> Result<(), MapError> {
-        let targets = self.targets(moves, |home| home.owner.is_some() && home.moving.is_none())?;
-        for (to, target) in moves.iter().zip(targets) {
-            if let Some(home) = self.table(&to.kind)?.get_mut(to.shard.index())
-                && home.owner != Some(target)
-            {
-                home.moving = Some(target);
-            }
-        }
-        Ok(())
-    }
-
-    /// The shards of the list that the member owns at these epochs. An error if there are none.
-    fn owned_of(
-        &self,
-        id: &MemberId,
-        kind: &str,
-        shards: &[(ShardId, Epoch)],
-    ) -> Result<Vec<ShardId>, MapError> {
-        let unknown = || MapError::UnknownMember(id.clone());
-        let slot = self.member(id).ok_or_else(unknown)?.slot;
-        let unknown = || MapError::UnknownKind(kind.to_owned());
-        let table = self.kinds.get(kind).ok_or_else(unknown)?;
-        let owned = |(shard, epoch): &&(ShardId, Epoch)| {
-            table
-                .get(shard.index())
-                .is_some_and(|home| home.owner == Some(slot) && home.epoch == *epoch)
-        };
-        let owned: Vec<ShardId> = shards.iter().filter(owned).map(|(s, _)| *s).collect();
-        if owned.is_empty() {
-            return Err(MapError::Stale);
-        }
-        Ok(owned)
-    }
-
-    fn release(
-        &mut self,
-        id: &MemberId,
-        kind: &str,
-        shards: &[(ShardId, Epoch)],
-    ) -> Result<(), MapError> {
-        for shard in self.owned_of(id, kind, shards)? {
-            let moving = self.kinds[kind].get(shard.index()).and_then(|h| h.moving);
-            let target = moving.filter(|slot| {
-                let member = self.by_slot(*slot);
-                member.is_some_and(|(id, _)| self.hosts(id, kind))
-            });
-            let epoch = target.map(|_| self.next_epoch());
-            if let Some(home) = self.table(kind)?.get_mut(shard.index()) {
-                *home = ShardHome {
-                    owner: target,
-                    epoch: epoch.unwrap_or(home.epoch),
-                    moving: None,
-                };
-            }
-        }
-        Ok(())
-    }
-
-    fn keep(
-        &mut self,
-        id: &MemberId,
-        kind: &str,
-        shards: &[(ShardId, Epoch)],
-    ) -> Result<(), MapError> {
-        for shard in self.owned_of(id, kind, shards)? {
-            // A node that has heard of the shard's leaving believes only a later epoch.
-            let epoch = self.next_epoch();
-            if let Some(home) = self.table(kind)?.get_mut(shard.index()) {
-                (home.epoch, home.moving) = (epoch, None);
-            }
-        }
+        self.forget_stores();
         Ok(())
     }
 
@@ -646,18 +621,19 @@ impl ClusterMap {
     }
 
     /// The map that a new generation of the cluster begins with: the shards keep their epochs and
-    /// lose their owners, and there is one member.
+    /// lose their owners, and there is one member. The stores keep their numbers, and what is in
+    /// sync stays so: no shard is begun anew.
     pub(crate) fn reborn(
         &self,
         identity: ClusterIdentity,
         founder: MemberId,
-        address: SocketAddr,
+        (address, store): (SocketAddr, Option<StoreId>),
         catalog: &[CatalogEntry],
     ) -> Self {
         let mut map = Self::found(
             identity,
-            founder,
-            address,
+            founder.clone(),
+            (address, None),
             catalog,
             self.lease,
             self.tie_breaker,
@@ -671,6 +647,23 @@ impl ClusterMap {
             };
             map.kinds
                 .insert(kind.clone(), Arc::new(table.iter().map(unowned).collect()));
+        }
+        for (kind, copies) in &self.copies {
+            let places = copies.shards.iter();
+            let places = places.map(|places| CopyPlaces {
+                wanted: None,
+                ..*places
+            });
+            let shards = Arc::new(places.collect());
+            let copies = KindCopies {
+                shards,
+                ..copies.clone()
+            };
+            map.copies.insert(kind.clone(), copies);
+        }
+        (map.stores, map.last_store) = (self.stores.clone(), self.last_store);
+        if let Some(store) = store {
+            map.place_store(&founder, store, catalog);
         }
         map
     }

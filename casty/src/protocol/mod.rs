@@ -8,12 +8,13 @@ pub(crate) mod admission;
 pub(crate) mod allocation;
 pub(crate) mod bootstrap;
 pub(crate) mod commit;
-// Nothing drives it yet: the shells and the commands of the map that do are the next step.
-#[cfg(test)]
+// Nothing drives the machine of a shard yet: the shells that do are the next step.
+#[cfg_attr(not(test), expect(dead_code, unused_imports))]
 pub(crate) mod copies;
 pub(crate) mod facts;
 pub(crate) mod failed_moves;
 pub(crate) mod founder_vote;
+pub(crate) mod home;
 pub(crate) mod leader;
 pub(crate) mod leader_client;
 pub(crate) mod lease;

@@ -473,6 +473,7 @@ mod tests {
             tie_breaker: false,
             since: Incarnation(1),
             seat: None,
+            store: None,
         })
         .unwrap();
         assert_eq!(ties.missing(&map, &a, now), None);

@@ -448,6 +448,7 @@ mod tests {
                 name: "Counter".into(),
                 shards: 10,
                 fingerprint: 1,
+                copies: None,
             }],
             to: None,
         }
@@ -470,6 +471,7 @@ mod tests {
             name: "Counter".into(),
             shards: 10,
             fingerprint: 2,
+            copies: None,
         }];
         let is_down = |_: &MemberId| down;
         Doorkeeper {

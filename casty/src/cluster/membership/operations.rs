@@ -103,6 +103,7 @@ fn join_command(node: &Node, membership: &Membership) -> Command {
         tie_breaker: setup.tie_breaker.is_some(),
         since: setup.member.incarnation,
         seat: membership.voter.kept_seat(),
+        store: None,
     }
 }
 
@@ -331,7 +332,7 @@ async fn found(node: &Node, membership: &Membership) -> Result<(), String> {
     let map = ClusterMap::found(
         identity,
         founder.member.clone(),
-        founder.address,
+        (founder.address, None),
         &node.hosted,
         lease_times(&setup.settings),
         setup.tie_breaker.is_some(),
@@ -348,7 +349,7 @@ async fn found_generation(
 ) -> Result<(), String> {
     let founder = founder(node, membership);
     let (member, address) = (founder.member.clone(), founder.address);
-    let map = before.reborn(identity, member, address, &node.hosted);
+    let map = before.reborn(identity, member, (address, None), &node.hosted);
     found_with(membership, founder, map).await
 }
 

@@ -180,7 +180,10 @@ mod tests {
         message::codec,
         protocol::map::{
             ClusterMap,
-            tests::{founded, join, member},
+            tests::{
+                copies::{founded_with, kept, up},
+                founded, join, member,
+            },
         },
     };
 
@@ -188,7 +191,12 @@ mod tests {
     fn a_map_survives_the_wire() {
         let (mut map, b) = (founded(4), member("b", 1));
         join(&mut map, &b);
-        let bytes = codec::to_vec(&map).unwrap();
-        assert_eq!(codec::decode::<ClusterMap>(&bytes).unwrap(), map);
+        let mut with_copies = founded_with(&kept(4, 3, 2));
+        up(&mut with_copies, &b, 2, kept(4, 3, 2));
+        assert!(with_copies.store_of(&b).is_some());
+        for map in [map, with_copies] {
+            let bytes = codec::to_vec(&map).unwrap();
+            assert_eq!(codec::decode::<ClusterMap>(&bytes).unwrap(), map);
+        }
     }
 }

@@ -485,6 +485,7 @@ impl AnyRegion for ShardRegion {
             name: self.name.clone(),
             shards: self.shards.get(),
             fingerprint: xxhash_rust::xxh3::xxh3_64(self.entity_type.schema.as_bytes()),
+            copies: None,
         }
     }
 

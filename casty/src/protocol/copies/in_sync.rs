@@ -3,42 +3,79 @@
 //! Each rule is tested when a command is *applied*: what held when it was proposed may hold no
 //! more.
 
-use std::collections::BTreeSet;
-
 use serde::{Deserialize, Serialize};
 
-use super::StoreId;
+use super::store::{StoreId, StoreNo};
 use crate::{
     id::Epoch,
     infra::mutants,
-    protocol::map::{ShardHome, Slot},
+    protocol::home::{ShardHome, Slot},
 };
 
-/// The stores that have all that was ever let out of a shard, and a version of that set. Never
-/// empty: see the floor of [`drop_copy`](StoredHome::drop_copy).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// The most stores that a shard has: one more than the most copies, because a new copy comes before
+/// an old one goes.
+pub(crate) const IN_SYNC_MAX: usize = 8;
+
+/// The stores that have all that was ever let out of a shard, and a version of that set. Empty
+/// before the first assignment, when there is nothing, and never again: see the floor of
+/// [`drop_copy`](StoredHome::drop_copy).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "(u64, Vec<StoreNo>)", try_from = "(u64, Vec<StoreNo>)")]
 pub(crate) struct InSync {
-    stores: BTreeSet<StoreId>,
     version: u64,
+    /// In ascending order, without gaps.
+    stores: [Option<StoreNo>; IN_SYNC_MAX],
+}
+
+/// Where the copies of a shard are, and where one is to be made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "(InSync, Option<StoreNo>)", from = "(InSync, Option<StoreNo>)")]
+pub(crate) struct CopyPlaces {
+    pub(crate) in_sync: InSync,
+    /// The store that is to become a copy.
+    pub(crate) wanted: Option<StoreNo>,
+}
+
+impl From<CopyPlaces> for (InSync, Option<StoreNo>) {
+    fn from(places: CopyPlaces) -> Self {
+        (places.in_sync, places.wanted)
+    }
+}
+
+impl From<(InSync, Option<StoreNo>)> for CopyPlaces {
+    fn from((in_sync, wanted): (InSync, Option<StoreNo>)) -> Self {
+        Self { in_sync, wanted }
+    }
 }
 
 /// One store comes or goes: compare-and-set on the epoch *and* the version of the set (M2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct SetChange {
+pub(crate) struct SetChange<S = StoreId> {
     pub(crate) epoch: Epoch,
     pub(crate) set_version: u64,
-    pub(crate) store: StoreId,
+    pub(crate) store: S,
+}
+
+impl<S> SetChange<S> {
+    /// The same change, of a store under another name.
+    pub(crate) fn of<T>(self, store: T) -> SetChange<T> {
+        SetChange {
+            epoch: self.epoch,
+            set_version: self.set_version,
+            store,
+        }
+    }
 }
 
 /// Why a shard's home or its copies stay as they are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub(crate) enum SetRefused {
     #[error("the shard's owner or its copies have changed meanwhile")]
     Stale,
     #[error("store {0} is not in sync")]
-    NotInSync(StoreId),
+    NotInSync(StoreNo),
     #[error("store {0} is the owner's own")]
-    OwnersStore(StoreId),
+    OwnersStore(StoreNo),
     #[error("fewer than {copies_min} stores would be in sync")]
     TooFew { copies_min: usize },
 }
@@ -49,33 +86,38 @@ pub(crate) fn effective_min(copies_min: usize, copies: usize) -> usize {
     copies_min.min(copies).max(1)
 }
 
-/// A shard of a stored type in the map.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A shard of a type that is kept in copies, as the map knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StoredHome {
     pub(crate) home: ShardHome,
-    pub(crate) in_sync: InSync,
+    pub(crate) copies: CopyPlaces,
 }
 
 impl StoredHome {
     /// M1: a new owner, in place of none or of one that is Down. `store`: the store that the
-    /// process has. `next`: the next epoch.
+    /// process has. `first`: the stores that are in sync if none ever was. `next`: the next epoch.
     pub(crate) fn assign(
         &mut self,
         expected: Epoch,
         is_down: impl Fn(Slot) -> bool,
-        to: Slot,
-        store: StoreId,
+        (to, store): (Slot, StoreNo),
+        first: &[StoreNo],
         next: Epoch,
     ) -> Result<(), SetRefused> {
         if self.home.epoch != expected || !self.home.owner.is_none_or(is_down) {
             return Err(SetRefused::Stale);
         }
-        if !self.in_sync.has(store)
+        let mut in_sync = self.copies.in_sync;
+        if in_sync.is_empty() {
+            in_sync = InSync::first(first.iter().copied());
+        }
+        if !in_sync.has(store)
             && !mutants::on("assignments_are_checked_when_proposed")
             && !mutants::on("owners_come_from_outside")
         {
             return Err(SetRefused::NotInSync(store));
         }
+        self.copies.in_sync = in_sync;
         self.home = ShardHome {
             owner: Some(to),
             epoch: next,
@@ -90,14 +132,14 @@ impl StoredHome {
         &mut self,
         by: Slot,
         expected: Epoch,
-        store_of: impl Fn(Slot) -> Option<StoreId>,
+        store_of: impl Fn(Slot) -> Option<StoreNo>,
         next: Epoch,
     ) -> Result<(), SetRefused> {
         self.check_owner(by, expected)?;
         let in_sync = |slot: &Slot| {
             let store = store_of(*slot);
             store.is_some_and(|store| {
-                self.in_sync.has(store) || mutants::on("a_release_goes_outside")
+                self.copies.in_sync.has(store) || mutants::on("a_release_goes_outside")
             })
         };
         let target = self.home.moving.filter(in_sync);
@@ -126,16 +168,16 @@ impl StoredHome {
     /// [`effective_min`].
     pub(crate) fn drop_copy(
         &mut self,
-        change: SetChange,
-        owners_store: Option<StoreId>,
+        change: SetChange<StoreNo>,
+        owners_store: Option<StoreNo>,
         copies_min: usize,
     ) -> Result<(), SetRefused> {
-        self.check_change(change)?;
+        self.check_change(&change)?;
         let store = change.store;
         if owners_store == Some(store) {
             return Err(SetRefused::OwnersStore(store));
         }
-        if !self.in_sync.has(store) {
+        if !self.copies.in_sync.has(store) {
             return Err(SetRefused::NotInSync(store));
         }
         let floor = if mutants::on("drops_go_on_down_to_one") {
@@ -143,20 +185,36 @@ impl StoredHome {
         } else {
             copies_min.max(1)
         };
-        if self.in_sync.stores.len() <= floor {
+        if self.copies.in_sync.count() <= floor {
             return Err(SetRefused::TooFew { copies_min });
         }
-        self.in_sync.stores.remove(&store);
-        self.in_sync.version += 1;
+        self.copies.in_sync.remove(store);
         Ok(())
     }
 
     /// M2 and M3: the owner adds a copy. Whatever else may be wrong with the store, the version
-    /// rises if the command fits: the owner requires the store until then.
-    pub(crate) fn add_copy(&mut self, change: SetChange) -> Result<(), SetRefused> {
-        self.check_change(change)?;
-        self.in_sync.stores.insert(change.store);
-        self.in_sync.version += 1;
+    /// rises if the command fits: the owner requires the store until then. `None`: a store that the
+    /// map does not know any more.
+    pub(crate) fn add_copy(
+        &mut self,
+        change: SetChange<Option<StoreNo>>,
+    ) -> Result<(), SetRefused> {
+        self.check_change(&change)?;
+        self.copies.in_sync.insert(change.store);
+        if self.copies.wanted == change.store {
+            self.copies.wanted = None;
+        }
+        Ok(())
+    }
+
+    /// The store that is to become a copy from now on. The owner sends it the log, and lets nothing
+    /// rest on it.
+    pub(crate) fn want(&mut self, store: Option<StoreNo>) -> Result<(), SetRefused> {
+        let is_copy = store.is_some_and(|store| self.copies.in_sync.has(store));
+        if self.copies.in_sync.is_empty() || is_copy || self.copies.wanted == store {
+            return Err(SetRefused::Stale);
+        }
+        self.copies.wanted = store;
         Ok(())
     }
 
@@ -168,9 +226,9 @@ impl StoredHome {
         }
     }
 
-    fn check_change(&self, change: SetChange) -> Result<(), SetRefused> {
+    fn check_change<S>(&self, change: &SetChange<S>) -> Result<(), SetRefused> {
         let epoch_fits = change.epoch == self.home.epoch;
-        let version_fits = change.set_version == self.in_sync.version;
+        let version_fits = change.set_version == self.copies.in_sync.version;
         if (epoch_fits || mutants::on("copies_change_in_any_epoch"))
             && (version_fits || mutants::on("copies_change_in_any_version"))
         {
@@ -182,33 +240,95 @@ impl StoredHome {
 }
 
 impl InSync {
-    /// The first copies of a shard whose log is empty. `None` without any.
-    pub(crate) fn first(stores: BTreeSet<StoreId>) -> Option<Self> {
-        let version = 0;
-        (!stores.is_empty()).then_some(Self { stores, version })
+    /// The first copies of a shard whose log is empty.
+    pub(crate) fn first(stores: impl IntoIterator<Item = StoreNo>) -> Self {
+        let mut first = Self::default();
+        for store in stores {
+            first.insert(Some(store));
+        }
+        first.version = 0;
+        first
     }
 
-    pub(crate) fn has(&self, store: StoreId) -> bool {
-        self.stores.contains(&store)
+    pub(crate) fn is_empty(&self) -> bool {
+        self.stores[0].is_none()
     }
 
-    pub(crate) fn stores(&self) -> &BTreeSet<StoreId> {
-        &self.stores
+    /// How many stores there are.
+    pub(crate) fn count(&self) -> usize {
+        self.stores().count()
+    }
+
+    pub(crate) fn has(&self, store: StoreNo) -> bool {
+        self.stores.contains(&Some(store))
+    }
+
+    pub(crate) fn stores(&self) -> impl Iterator<Item = StoreNo> {
+        self.stores.into_iter().flatten()
     }
 
     pub(crate) fn version(&self) -> u64 {
         self.version
     }
+
+    /// A new version, with this store if there is room for one more.
+    fn insert(&mut self, store: Option<StoreNo>) {
+        self.version += 1;
+        let Some(store) = store.filter(|store| !self.has(*store)) else {
+            return;
+        };
+        let count = self.count();
+        if let Some(free) = self.stores.get_mut(count) {
+            *free = Some(store);
+            self.stores[..=count].sort_unstable();
+        }
+    }
+
+    fn remove(&mut self, store: StoreNo) {
+        self.version += 1;
+        let before = *self;
+        let mut left = before.stores().filter(|other| *other != store);
+        self.stores = std::array::from_fn(|_| left.next());
+    }
+}
+
+impl From<InSync> for (u64, Vec<StoreNo>) {
+    fn from(in_sync: InSync) -> Self {
+        (in_sync.version, in_sync.stores().collect())
+    }
+}
+
+/// A set of stores that cannot be one of copies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a shard has {0} copies, or the same one twice; the most is {IN_SYNC_MAX}")]
+pub(crate) struct NotASet(usize);
+
+impl TryFrom<(u64, Vec<StoreNo>)> for InSync {
+    type Error = NotASet;
+
+    fn try_from((version, stores): (u64, Vec<StoreNo>)) -> Result<Self, NotASet> {
+        let count = stores.len();
+        let in_sync = Self {
+            version,
+            ..Self::first(stores)
+        };
+        if in_sync.count() == count {
+            Ok(in_sync)
+        } else {
+            Err(NotASet(count))
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use uuid::Uuid;
+    use std::num::NonZeroU16;
 
     use super::*;
+    use crate::message::codec;
 
-    fn store(number: u128) -> StoreId {
-        StoreId(Uuid::from_u128(number))
+    fn store(number: u16) -> StoreNo {
+        StoreNo(NonZeroU16::new(number).expect("a number"))
     }
 
     /// Owned by slot 1 at epoch 5, with stores 1, 2 and 3 in sync.
@@ -219,11 +339,14 @@ mod tests {
                 epoch: Epoch(5),
                 moving: None,
             },
-            in_sync: InSync::first([1, 2, 3].map(store).into()).expect("copies"),
+            copies: CopyPlaces {
+                in_sync: InSync::first([1, 2, 3].map(store)),
+                wanted: None,
+            },
         }
     }
 
-    fn change(epoch: u64, set_version: u64, number: u128) -> SetChange {
+    fn change(epoch: u64, set_version: u64, number: u16) -> SetChange<StoreNo> {
         SetChange {
             epoch: Epoch(epoch),
             set_version,
@@ -235,7 +358,13 @@ mod tests {
     fn an_assignment_needs_the_epoch_a_free_shard_and_a_store_in_sync() {
         let assign = |home: &mut StoredHome, expected, is_down, number| {
             let down = |_| is_down;
-            home.assign(Epoch(expected), down, Slot(7), store(number), Epoch(6))
+            home.assign(
+                Epoch(expected),
+                down,
+                (Slot(7), store(number)),
+                &[],
+                Epoch(6),
+            )
         };
         assert_eq!(assign(&mut home(), 5, false, 2), Err(SetRefused::Stale));
         assert_eq!(assign(&mut home(), 4, true, 2), Err(SetRefused::Stale));
@@ -245,12 +374,12 @@ mod tests {
         assert_eq!(assign(&mut assigned, 5, true, 2), Ok(()));
         assert_eq!(assigned.home.owner, Some(Slot(7)));
         assert_eq!(assigned.home.epoch, Epoch(6));
-        assert_eq!(assigned.in_sync, home().in_sync, "as it was");
+        assert_eq!(assigned.copies, home().copies, "as it was");
     }
 
     #[test]
     fn a_released_shard_moves_only_into_a_store_in_sync() {
-        let store_of = |slot: Slot| Some(store(u128::from(slot.0)));
+        let store_of = |slot: Slot| Some(store(u16::try_from(slot.0).expect("small")));
         for (target, owner, epoch) in [(2, Some(Slot(2)), 6), (4, None, 5)] {
             let mut moving = home();
             moving.home.moving = Some(Slot(target));
@@ -276,14 +405,18 @@ mod tests {
     #[test]
     fn a_change_of_the_set_needs_epoch_and_version() {
         let mut home = home();
-        assert_eq!(home.add_copy(change(4, 0, 4)), Err(SetRefused::Stale));
-        assert_eq!(home.add_copy(change(5, 1, 4)), Err(SetRefused::Stale));
-        assert_eq!(home.add_copy(change(5, 0, 4)), Ok(()));
-        assert!(home.in_sync.has(store(4)));
-        let again = home.add_copy(change(5, 0, 4));
+        let add = |epoch, version, number| {
+            let change = change(epoch, version, number);
+            change.of(Some(change.store))
+        };
+        assert_eq!(home.add_copy(add(4, 0, 4)), Err(SetRefused::Stale));
+        assert_eq!(home.add_copy(add(5, 1, 4)), Err(SetRefused::Stale));
+        assert_eq!(home.add_copy(add(5, 0, 4)), Ok(()));
+        assert!(home.copies.in_sync.has(store(4)));
+        let again = home.add_copy(add(5, 0, 4));
         assert_eq!(again, Err(SetRefused::Stale), "a doubled command");
         assert_eq!(home.drop_copy(change(5, 1, 4), None, 2), Ok(()));
-        assert_eq!(home.in_sync.version(), 2);
+        assert_eq!(home.copies.in_sync.version(), 2);
     }
 
     #[test]
@@ -298,7 +431,6 @@ mod tests {
         assert_eq!(home.drop_copy(change(5, 1, 2), None, 0), Ok(()));
         let last = home.drop_copy(change(5, 2, 3), None, 0);
         assert_eq!(last, Err(SetRefused::TooFew { copies_min: 0 }));
-        assert!(InSync::first(BTreeSet::new()).is_none());
     }
 
     #[test]
@@ -306,5 +438,70 @@ mod tests {
         assert_eq!(effective_min(2, 3), 2);
         assert_eq!(effective_min(2, 1), 1);
         assert_eq!(effective_min(0, 3), 1);
+    }
+
+    #[test]
+    fn the_first_assignment_brings_the_copies_the_owners_among_them_and_no_later_one_does() {
+        let mut new = StoredHome {
+            home: ShardHome::default(),
+            copies: CopyPlaces::default(),
+        };
+        let to = (Slot(7), store(2));
+        let first = |home: &mut StoredHome, stores: &[StoreNo]| {
+            let (expected, next) = (home.home.epoch, Epoch(home.home.epoch.0 + 1));
+            home.assign(expected, |_| true, to, stores, next)
+        };
+        let without = first(&mut new, &[1, 3].map(store));
+        assert_eq!(without, Err(SetRefused::NotInSync(store(2))));
+        assert!(new.copies.in_sync.is_empty());
+        assert_eq!(first(&mut new, &[3, 1, 2].map(store)), Ok(()));
+        let stores: Vec<_> = new.copies.in_sync.stores().collect();
+        assert_eq!(stores, [1, 2, 3].map(store));
+        assert_eq!(first(&mut new, &[2, 4].map(store)), Ok(()));
+        assert!(!new.copies.in_sync.has(store(4)), "its log is not empty");
+    }
+
+    #[test]
+    fn a_set_that_is_full_or_a_store_that_is_unknown_leaves_the_set_and_raises_its_version() {
+        let mut home = home();
+        for (version, number) in (0..).zip(4..=9) {
+            let change = change(5, version, number);
+            assert_eq!(home.add_copy(change.of(Some(change.store))), Ok(()));
+        }
+        assert_eq!(home.copies.in_sync.count(), IN_SYNC_MAX);
+        assert!(!home.copies.in_sync.has(store(9)));
+        assert_eq!(home.add_copy(change(5, 6, 1).of(None)), Ok(()));
+        assert_eq!(home.copies.in_sync.version(), 7);
+    }
+
+    #[test]
+    fn one_store_is_wanted_until_it_is_a_copy() {
+        let mut home = home();
+        assert_eq!(home.want(Some(store(3))), Err(SetRefused::Stale));
+        assert_eq!(home.want(Some(store(4))), Ok(()));
+        assert_eq!(home.want(Some(store(4))), Err(SetRefused::Stale));
+        let change = change(5, 0, 4);
+        assert_eq!(home.add_copy(change.of(Some(change.store))), Ok(()));
+        assert_eq!(home.copies.wanted, None);
+    }
+
+    #[test]
+    fn a_set_survives_the_wire_in_few_bytes_and_is_read_with_care() {
+        let places = CopyPlaces {
+            in_sync: InSync {
+                version: 300,
+                ..home().copies.in_sync
+            },
+            wanted: Some(store(200)),
+        };
+        let bytes = codec::to_vec(&places).expect("it encodes");
+        assert!(bytes.len() <= 12, "{} bytes", bytes.len());
+        assert_eq!(codec::decode::<CopyPlaces>(&bytes).expect("places"), places);
+        for wrong in [vec![store(1), store(1)], (1..10).map(store).collect()] {
+            let bytes = codec::to_vec(&((1_u64, wrong), None::<StoreNo>)).expect("it encodes");
+            assert!(codec::decode::<CopyPlaces>(&bytes).is_err());
+        }
+        // 10,240 shards: 320 KiB, next to the 240 KiB of their homes.
+        assert_eq!(size_of::<CopyPlaces>(), 32);
     }
 }

@@ -23,43 +23,26 @@ mod copy;
 mod epoch_runs;
 mod held_log;
 mod in_sync;
+mod limits;
 mod link;
 mod owner;
 mod shard_copy;
+mod store;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
-
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 pub(crate) use self::{
     epoch_runs::EpochRuns,
-    in_sync::{InSync, SetChange, SetRefused, StoredHome, effective_min},
-    owner::{AppendRefused, CopiesView, CopyLimits},
+    in_sync::{CopyPlaces, IN_SYNC_MAX, InSync, SetChange, SetRefused, StoredHome, effective_min},
+    limits::CopyLimits,
+    owner::{AppendRefused, CopiesView},
     shard_copy::ShardCopy,
+    store::{StoreId, StoreNo},
 };
 use crate::id::Epoch;
-
-/// A directory of records that outlives its processes. A directory restored from a backup is
-/// another store, with another id.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub(crate) struct StoreId(pub(crate) Uuid);
-
-impl fmt::Display for StoreId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
-    }
-}
-
-impl fmt::Debug for StoreId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
-    }
-}
 
 /// A position of a log, and the epoch of the record there: together they name one record for ever.
 /// Position 0 is before the first record.
@@ -179,7 +162,7 @@ pub(crate) struct CopyWrite {
 }
 
 /// What is proposed to the map.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum CopyProposal {
     Drop(SetChange),
     Add(SetChange),

@@ -1,36 +1,15 @@
 //! The owner of a shard under one epoch: takes over, sends, and decides what is durable.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    time::Duration,
-};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use tokio::time::Instant;
 
 use super::{
-    CopiedRecord, CopyEffect, CopyProposal, SetChange, StopOwning, StoreId, WriteMark,
+    CopiedRecord, CopyEffect, CopyLimits, CopyProposal, SetChange, StopOwning, StoreId, WriteMark,
     held_log::HeldLog,
     link::{CopyLink, Source},
 };
 use crate::{id::Epoch, infra::mutants};
-
-/// The bounds.
-#[derive(Clone, Debug)]
-pub(crate) struct CopyLimits {
-    /// Bytes on the way to one copy, but for one append.
-    pub(crate) in_flight_bytes: usize,
-    /// Bytes of one append to a copy that catches up.
-    pub(crate) page_bytes: usize,
-    /// Bytes of the records that are not durable. At the bound nothing is written until copies
-    /// have confirmed.
-    pub(crate) undurable_bytes: usize,
-    /// After this time without a confirmation it is sent again.
-    pub(crate) resend_after: Duration,
-    /// After this time without a confirmation a copy is proposed to be dropped.
-    pub(crate) drop_after: Duration,
-    /// What is proposed is proposed again after this time, until the map has decided.
-    pub(crate) propose_again: Duration,
-}
 
 /// What one version of the map says of a shard, to the process of one store.
 #[derive(Clone, Debug, PartialEq, Eq)]

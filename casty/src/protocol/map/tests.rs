@@ -1,5 +1,7 @@
 //! What each command does to a map, and what no order of commands may lead to.
 
+pub(crate) mod copies;
+
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -18,6 +20,7 @@ pub(crate) fn catalog(shards: u32) -> Vec<CatalogEntry> {
         name: "Counter".into(),
         shards,
         fingerprint: 0,
+        copies: None,
     }]
 }
 
@@ -37,7 +40,7 @@ pub(crate) fn founded(shards: u32) -> ClusterMap {
     ClusterMap::found(
         identity,
         member("a", 1),
-        address(1),
+        (address(1), None),
         &catalog(shards),
         lease(),
         false,
@@ -59,6 +62,7 @@ fn join_of(
         tie_breaker: false,
         since: Incarnation(0),
         seat,
+        store: None,
     }
 }
 
@@ -81,6 +85,7 @@ pub(crate) fn assignment(shard: u32, expected: Epoch, to: &MemberId) -> Assignme
         shard: ShardId(shard),
         expected,
         to: to.clone(),
+        copies: Vec::new(),
     }
 }
 
@@ -304,7 +309,7 @@ fn a_reborn_map_keeps_epochs_and_forgets_owners() {
         generation: Generation::new(8, 0),
         ..map.identity
     };
-    let mut reborn = map.reborn(identity, b.clone(), address(2), &catalog(4));
+    let mut reborn = map.reborn(identity, b.clone(), (address(2), None), &catalog(4));
     assert!(reborn.version > map.version);
     assert_eq!((home(&reborn, 0).owner, reborn.members.len()), (None, 1));
     reborn.apply(&assign(0, Epoch::new(7, 1), &b)).unwrap();
@@ -333,6 +338,7 @@ fn shard_counts_must_agree() {
         tie_breaker: false,
         since: Incarnation(0),
         seat: None,
+        store: None,
     };
     let refused = MapError::Shards {
         kind: "Counter".into(),
@@ -353,6 +359,7 @@ fn leases_must_be_equally_long() {
         tie_breaker: false,
         since: Incarnation(0),
         seat: None,
+        store: None,
     };
     let refused = map.apply(&join).unwrap_err();
     assert!(matches!(refused, MapError::Lease { .. }), "{refused}");
@@ -369,6 +376,7 @@ fn all_have_a_tie_breaker_or_none_has() {
         tie_breaker: true,
         since: Incarnation(1),
         seat: None,
+        store: None,
     };
     let refused = map.apply(&join).unwrap_err();
     assert_eq!(refused, MapError::TieBreaker { ours: false });

@@ -35,11 +35,13 @@ fn join(sim: &mut Sim, on: &str, kind: &'static str) -> Result<u64, ProposalErro
                 name: kind.to_owned(),
                 shards: 4,
                 fingerprint: 0,
+                copies: None,
             }],
             lease: LeaseTimes::new(settings.lease, settings.clock_drift),
             tie_breaker: false,
             since: Incarnation(1),
             seat: None,
+            store: None,
         };
         let engine = node(&system).current_membership().voter.engine();
         let engine = engine.expect("it leads");

@@ -743,12 +743,19 @@ impl Authority for RaftEngine {
                     command @ (Command::Up { .. }
                     | Command::Leave { .. }
                     | Command::Release { .. }
-                    | Command::Keep { .. }),
+                    | Command::Keep { .. }
+                    | Command::Copies { by: Some(_), .. }),
                 ) => self.decide_and_keep(Decision::Change(command)).await,
                 Proposal::Apply(
-                    Command::Assign { .. } | Command::Revoke { .. } | Command::Voters { .. },
+                    Command::Assign { .. }
+                    | Command::Revoke { .. }
+                    | Command::Copies { by: None, .. }
+                    | Command::DropStore { .. }
+                    | Command::Want { .. }
+                    | Command::CopiesMin { .. }
+                    | Command::Voters { .. },
                 ) => Err(ProposalError::Undecided(
-                    "only the leader gives shards and votes".to_owned(),
+                    "only the leader gives shards, copies and votes".to_owned(),
                 )),
                 Proposal::Allocate { kind, shards } => self.allocate(kind, shards).await,
             }

@@ -351,13 +351,13 @@ impl Explorer {
                 if let Some(seen) = seen
                     && by != node
                 {
-                    let stored = &self.world.maps[seen].stored;
+                    let map = &self.world.maps[seen];
                     let change = SetChange {
-                        epoch: stored.home.epoch,
-                        set_version: stored.in_sync.version(),
+                        epoch: map.stored.home.epoch,
+                        set_version: map.set_version(),
                         store: self.world.nodes[node].id,
                     };
-                    let (home, by) = (stored.home, &self.world.nodes[by]);
+                    let (home, by) = (map.stored.home, &self.world.nodes[by]);
                     if home.owner == Some(by.member) {
                         let proposal = Proposal::Set(CopyProposal::Drop(change), by.id);
                         self.tell(|_| format!("proposed: {proposal:?}"));

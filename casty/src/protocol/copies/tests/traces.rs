@@ -187,7 +187,7 @@ fn x02_a_copy_counts_only_when_the_owner_sees_it() {
         world.see_all(A);
         world.settle(&[A, C]);
         world.decide();
-        assert!(world.map().stored.in_sync.has(world.nodes[C].id));
+        assert!(world.map().has(world.nodes[C].id));
         world.append(A);
         world.settle(&[A, B]);
         world.wait(A, DROP_AFTER);
@@ -260,7 +260,8 @@ fn x04_a_proposal_of_another_time_fits() {
         let change = world.set_change(B);
         world.change(|map, _| {
             map.wanted.clear();
-            map.stored.drop_copy(change, None, 1)
+            map.stored
+                .drop_copy(change.of(number(change.store)), None, 1)
         });
         world.see_all(A);
         world.append(A);
@@ -585,7 +586,7 @@ fn x17_drops_go_on_down_to_one() {
 #[test]
 fn x18_the_map_is_lost_in_a_restart() {
     let script: fn(&mut World) = |world| {
-        let before = world.map().stored.in_sync.stores().clone();
+        let before = world.map().in_sync();
         world.down(C);
         world.leader_drops(C);
         world.see_all(A);

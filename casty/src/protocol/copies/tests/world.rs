@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    num::NonZeroU16,
     time::Duration,
 };
 
@@ -18,7 +19,7 @@ use crate::{
     infra::mutants,
     protocol::{
         copies::*,
-        map::{ShardHome, Slot},
+        home::{ShardHome, Slot},
     },
 };
 
@@ -103,6 +104,21 @@ pub(super) struct MapState {
     pub(super) wanted: BTreeSet<StoreId>,
 }
 
+impl MapState {
+    pub(super) fn in_sync(&self) -> BTreeSet<StoreId> {
+        let id = |store: StoreNo| store_id(store.0.get().into());
+        self.stored.copies.in_sync.stores().map(id).collect()
+    }
+
+    pub(super) fn has(&self, store: StoreId) -> bool {
+        self.stored.copies.in_sync.has(number(store))
+    }
+
+    pub(super) fn set_version(&self) -> u64 {
+        self.stored.copies.in_sync.version()
+    }
+}
+
 pub(super) struct Running {
     pub(super) slot: Slot,
     pub(super) machine: ShardCopy,
@@ -157,17 +173,30 @@ fn store_id(number: u128) -> StoreId {
     StoreId(Uuid::from_u128(number))
 }
 
+/// The number of a store in the map.
+pub(super) fn number(store: StoreId) -> StoreNo {
+    let number = NonZeroU16::new(store.0.as_u128() as u16);
+    StoreNo(number.expect("stores are numbered from 1"))
+}
+
+/// The first version of a map with these copies.
+fn copies(stores: impl IntoIterator<Item = StoreId>) -> CopyPlaces {
+    CopyPlaces {
+        in_sync: InSync::first(stores.into_iter().map(number)),
+        wanted: None,
+    }
+}
+
 impl World {
     /// Node 0 has the shard, and its takeover is complete.
     pub(super) fn new(plan: Plan) -> Self {
-        let in_sync = InSync::first((1..=plan.in_sync as u128).map(store_id).collect());
         let stored = StoredHome {
             home: ShardHome {
                 owner: Some(Slot(1)),
                 epoch: Epoch(1),
                 moving: None,
             },
-            in_sync: in_sync.expect("a store"),
+            copies: copies((1..=plan.in_sync as u128).map(store_id)),
         };
         let wanted = BTreeSet::new();
         let mut world = Self {
@@ -471,8 +500,8 @@ impl World {
         let view = CopiesView {
             epoch: map.stored.home.epoch,
             is_owner: map.stored.home.owner == Some(running.slot),
-            in_sync: map.stored.in_sync.stores().clone(),
-            set_version: map.stored.in_sync.version(),
+            in_sync: map.in_sync(),
+            set_version: map.set_version(),
             wanted: map.wanted.clone(),
             copies_min,
         };
@@ -593,8 +622,8 @@ impl World {
         if map.stored.home.epoch == next {
             self.last_epoch += 1;
         }
-        let stored = &map.stored;
-        map.wanted.retain(|store| !stored.in_sync.has(*store));
+        let in_sync = map.in_sync();
+        map.wanted.retain(|store| !in_sync.contains(store));
         self.maps.push(map);
         self.check();
         true
@@ -603,8 +632,8 @@ impl World {
     pub(super) fn apply(&mut self, proposal: Proposal) -> bool {
         let copies_min = effective_min(self.plan.copies_min, self.plan.nodes);
         let members = self.nodes.iter();
-        let members = members.map(|node| (node.member, (node.id, node.is_down)));
-        let members: BTreeMap<Slot, (StoreId, bool)> = members.collect();
+        let members = members.map(|node| (node.member, (number(node.id), node.is_down)));
+        let members: BTreeMap<Slot, (StoreNo, bool)> = members.collect();
         let store_of = |slot: Slot| {
             let member = members.get(&slot).filter(|(_, is_down)| !is_down);
             member.map(|(store, _)| *store)
@@ -612,13 +641,20 @@ impl World {
         let is_down = |slot| store_of(slot).is_none();
         self.change(|map, next| match proposal {
             Proposal::Set(CopyProposal::Drop(change), by) => {
-                map.stored.drop_copy(change, Some(by), copies_min)
+                let change = change.of(number(change.store));
+                map.stored.drop_copy(change, Some(number(by)), copies_min)
             }
-            Proposal::Set(CopyProposal::Add(change), _) => map.stored.add_copy(change),
-            Proposal::LeaderDrops(change) => map.stored.drop_copy(change, None, copies_min),
+            Proposal::Set(CopyProposal::Add(change), _) => {
+                map.stored.add_copy(change.of(Some(number(change.store))))
+            }
+            Proposal::LeaderDrops(change) => {
+                let change = change.of(number(change.store));
+                map.stored.drop_copy(change, None, copies_min)
+            }
             Proposal::Assign { expected, to } => {
                 let store = store_of(to).ok_or(SetRefused::Stale)?;
-                map.stored.assign(expected, is_down, to, store, next)
+                let to = (to, store);
+                map.stored.assign(expected, is_down, to, &[], next)
             }
             Proposal::Release { by, expected } => map.stored.release(by, expected, store_of, next),
             Proposal::Keep { by, expected } => map.stored.keep(by, expected, next),
@@ -646,7 +682,7 @@ impl World {
         };
         let to = &self.nodes[node];
         let is_free = owner.is_none_or(has_ended);
-        let is_in_sync = self.map().stored.in_sync.has(to.id);
+        let is_in_sync = self.map().has(to.id);
         if !is_free || to.is_down || !is_in_sync && !mutants::on("owners_come_from_outside") {
             return false;
         }
@@ -659,7 +695,7 @@ impl World {
     pub(super) fn set_change(&self, node: usize) -> SetChange {
         SetChange {
             epoch: self.epoch(),
-            set_version: self.map().stored.in_sync.version(),
+            set_version: self.map().set_version(),
             store: self.nodes[node].id,
         }
     }
@@ -668,7 +704,7 @@ impl World {
     pub(super) fn want(&mut self, node: usize) -> bool {
         let store = self.nodes[node].id;
         let map = self.map();
-        if map.stored.in_sync.has(store) || map.wanted.contains(&store) {
+        if map.has(store) || map.wanted.contains(&store) {
             return false;
         }
         self.change(|map, _| {
@@ -680,7 +716,7 @@ impl World {
     /// The leader plans a move.
     pub(super) fn move_to(&mut self, node: usize) -> bool {
         let (slot, store) = (self.nodes[node].member, self.nodes[node].id);
-        let may = self.map().stored.in_sync.has(store) || mutants::on("a_release_goes_outside");
+        let may = self.map().has(store) || mutants::on("a_release_goes_outside");
         let home = &self.map().stored.home;
         if !may || home.owner.is_none() || home.owner == Some(slot) || home.moving.is_some() {
             return false;
@@ -701,7 +737,7 @@ impl World {
                 epoch,
                 moving: None,
             },
-            in_sync: InSync::first(in_sync).expect("a store"),
+            copies: copies(in_sync),
         };
         let wanted = BTreeSet::new();
         self.maps.push(MapState { stored, wanted });
@@ -749,9 +785,8 @@ impl World {
             }
         }
         if !self.plan.is_external {
-            let in_sync = &self.map().stored.in_sync;
-            let lacks =
-                |node: &Node| in_sync.has(node.id) && !node.disk.log.starts_with(&self.let_out);
+            let map = self.map();
+            let lacks = |node: &Node| map.has(node.id) && !node.disk.log.starts_with(&self.let_out);
             if self.nodes.iter().any(lacks) {
                 return Some("a store in sync lacks what was let out");
             }
