@@ -187,6 +187,18 @@ pub enum Change {
         /// The snapshot is deleted too, unless it contains later records.
         snapshot: bool,
     },
+    /// Empties the bodies of the records of an entity that its snapshot contains. It is refused if
+    /// there is no snapshot.
+    ForgetContained {
+        /// The log.
+        log: LogId,
+        /// The epoch of the claim.
+        epoch: u64,
+        /// The entity.
+        entity: Arc<str>,
+        /// The number of the last record that is forgotten, if the snapshot contains it.
+        through: u64,
+    },
 }
 
 /// What became of a [`Change`].

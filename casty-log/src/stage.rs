@@ -61,7 +61,7 @@ pub(crate) fn check(change: &Change) -> Result<(), CommitError> {
         | Change::Copy {
             entity, snapshot, ..
         } => (text(entity), snapshot.body.len()),
-        Change::Forget { entity, .. } => (text(entity), 0),
+        Change::Forget { entity, .. } | Change::ForgetContained { entity, .. } => (text(entity), 0),
         Change::Cut { .. } | Change::Trim { .. } => (true, 0),
     };
     let reason = match (texts, bytes) {
@@ -135,6 +135,15 @@ impl<'a> Stage<'a> {
                 through,
                 snapshot,
             } => self.forget(*log, *epoch, entity, *through, *snapshot),
+            Change::ForgetContained {
+                log,
+                epoch,
+                entity,
+                through,
+            } => match self.snapshot_of(*log, entity) {
+                Some(last) => self.forget(*log, *epoch, entity, last.min(*through), false),
+                None => Done::Refused,
+            },
         })
     }
 
@@ -314,6 +323,14 @@ impl<'a> Stage<'a> {
         };
         Op::Snapshot(raw).put(&mut self.ops);
         Done::Written
+    }
+
+    /// The number of the last record that an entity's snapshot contains.
+    fn snapshot_of(&mut self, log: LogId, entity: &str) -> Option<u64> {
+        let known = self.index.entity(log, entity);
+        let stored = known.and_then(|known| Some(known.snapshot?.seq));
+        let staged = self.log(log).snapshots.get(entity).copied();
+        staged.unwrap_or(stored)
     }
 
     fn forget(

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use casty_log::{Change, Done, Run, Snapshot, Store, StoredEntity, disk::SimDisk};
+use casty_log::{Change, Done, Page, Run, Snapshot, Store, StoredEntity, disk::SimDisk};
 
 use crate::{
     faults::{append, record},
@@ -86,6 +86,34 @@ fn a_snapshot_is_copied_and_forgotten_in_one_commit() {
     let done = store.commit(&[copy(1, "bob", 3), forget]).expect("written");
     assert_eq!(done, [Done::Written, Done::Written]);
     assert_eq!(store.reader().snapshot(log(0), "bob"), Ok(None));
+}
+
+#[test]
+fn what_no_snapshot_contains_is_not_forgotten_for_it() {
+    let (mut store, _) = started();
+    let records = (1..=4).map(|at| record(at, 10)).collect::<Vec<_>>();
+    let entity = records[0].entity.clone();
+    let forget = Change::ForgetContained {
+        log: log(0),
+        epoch: 1,
+        entity: entity.clone(),
+        through: 4,
+    };
+    let append = Change::Append {
+        log: log(0),
+        epoch: 1,
+        records,
+    };
+    let done = store.commit(&[append, forget.clone()]).expect("written");
+    assert_eq!(done, [Done::Written, Done::Refused]);
+    let done = store.commit(&[copy(1, &entity, 2), forget]);
+    assert_eq!(done, Ok(vec![Done::Written, Done::Written]));
+    let read = store.reader().read_log(log(0), 0, Page::default());
+    let of_entity = read.expect("readable").into_iter();
+    let of_entity = of_entity.filter(|record| record.entity == entity);
+    for record in of_entity {
+        assert_eq!(record.body.is_empty(), record.seq <= 2, "{record:?}");
+    }
 }
 
 #[test]

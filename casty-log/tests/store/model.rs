@@ -140,6 +140,23 @@ impl Model {
                 }
                 true
             }),
+            Change::ForgetContained {
+                log,
+                epoch,
+                entity,
+                through,
+            } => self.on(*log, *epoch, |log| {
+                let Some(stored) = log.snapshots.get(entity) else {
+                    return false;
+                };
+                let through = stored.seq.min(*through);
+                for record in log.records.values_mut() {
+                    if record.entity == *entity && record.seq <= through {
+                        record.body.clear();
+                    }
+                }
+                true
+            }),
         }
     }
 

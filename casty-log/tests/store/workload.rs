@@ -91,7 +91,13 @@ fn change(random: &mut Random, model: &Model) -> Change {
                 body: body(random),
             },
         },
-        8 | 9 => Change::Forget {
+        8 => Change::ForgetContained {
+            log,
+            epoch,
+            entity: entity.into(),
+            through: random.below(seq + 2),
+        },
+        9 => Change::Forget {
             log,
             epoch,
             entity: entity.into(),

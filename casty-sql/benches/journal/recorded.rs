@@ -106,6 +106,10 @@ impl Journal for Recorded {
         self.journal.lanes()
     }
 
+    fn lane_records(&self) -> usize {
+        self.journal.lane_records()
+    }
+
     fn open<'a>(
         &'a self,
         kinds: &'a [(Arc<str>, NonZeroU32)],

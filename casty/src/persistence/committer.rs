@@ -109,6 +109,7 @@ impl Committer {
     pub(super) fn new(journal: Arc<dyn Journal>, owner: Arc<str>, inbox: Arc<Inbox>) -> Self {
         let bounds = Bounds {
             lanes: journal.lanes().max(1),
+            lane_records: journal.lane_records().max(1),
             ..BOUNDS
         };
         Self {

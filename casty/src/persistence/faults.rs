@@ -295,6 +295,10 @@ impl Journal for Faulty {
         self.store.journal.lanes()
     }
 
+    fn lane_records(&self) -> usize {
+        self.store.journal.lane_records()
+    }
+
     fn open<'a>(
         &'a self,
         kinds: &'a [(Arc<str>, NonZeroU32)],

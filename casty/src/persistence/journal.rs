@@ -185,9 +185,15 @@ pub trait Journal: Send + Sync + 'static {
     }
 
     /// How many [appends](Self::append) may run at once, at most. A log is part of one of them at a
-    /// time. A further one begins only while some hundred records wait.
+    /// time.
     fn lanes(&self) -> usize {
         1
+    }
+
+    /// How many records have to wait before an append begins beside another one. With few of them
+    /// it is faster to write them together, once the other one has ended.
+    fn lane_records(&self) -> usize {
+        256
     }
 
     /// Prepares for entity types, each with its number of shards.

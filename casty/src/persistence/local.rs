@@ -8,9 +8,12 @@ use std::{
     time::Duration,
 };
 
+#[cfg(feature = "sim")]
+use casty_log::disk::Disk;
 use casty_log::{Change, CommitError, Done, LogId, OpenError, Options, ReadError, disk::Folder};
 use futures_util::future::BoxFuture;
 use tokio::runtime::{Handle, RuntimeFlavor};
+use uuid::Uuid;
 
 use crate::{
     id::{EntityId, Epoch},
@@ -23,6 +26,10 @@ use crate::{
 
 /// How long a directory may be in use by a process that ends.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
+
+/// The length of a segment on a disk of a simulation, which is written in full.
+#[cfg(feature = "sim")]
+const SIMULATED_SEGMENT: u64 = 64 * 1024;
 
 /// A log that is never claimed: what is not known, or has records of other epochs, is refused by
 /// its number.
@@ -45,10 +52,77 @@ enum LocalState {
     Closed,
 }
 
-struct OpenDirectory {
-    log: casty_log::Log,
+/// A directory that is open.
+pub(super) struct OpenDirectory {
+    pub(super) engine: Engine,
+    /// The identity of the store.
+    pub(super) store: Uuid,
     /// The numbers of the entity types.
     kinds: Mutex<HashMap<Arc<str>, u32>>,
+}
+
+/// What writes.
+pub(super) enum Engine {
+    /// Threads of the log's own.
+    Threads(casty_log::Log),
+    /// The task that commits: a simulation has no other threads.
+    #[cfg(feature = "sim")]
+    Here {
+        store: tokio::sync::Mutex<casty_log::Store>,
+        reader: casty_log::Reader,
+        /// How long a commit takes.
+        pace: Pace,
+    },
+}
+
+#[cfg(feature = "sim")]
+pub(crate) type Pace = Box<dyn Fn() -> Duration + Send + Sync>;
+
+impl Engine {
+    pub(super) fn reader(&self) -> &casty_log::Reader {
+        match self {
+            Self::Threads(log) => log.reader(),
+            #[cfg(feature = "sim")]
+            Self::Here { reader, .. } => reader,
+        }
+    }
+
+    /// Makes changes, all or none. Commits are made in the order in which they are polled first.
+    pub(super) async fn commit(&self, changes: Vec<Change>) -> Result<Vec<Done>, CommitError> {
+        match self {
+            Self::Threads(log) => log.commit(changes).await,
+            #[cfg(feature = "sim")]
+            Self::Here { store, pace, .. } => {
+                let mut store = store.lock().await;
+                tokio::time::sleep(pace()).await;
+                if store.is_dead().is_some() {
+                    store.reopen().map_err(|error| CommitError::NotWritten {
+                        reason: error.to_string(),
+                    })?;
+                }
+                store.commit(&changes)
+            }
+        }
+    }
+
+    /// Whether it writes nothing until it is opened again, which a commit tries.
+    pub(super) fn is_dead(&self) -> bool {
+        match self {
+            Self::Threads(log) => log.is_dead().is_some(),
+            #[cfg(feature = "sim")]
+            Self::Here { store, .. } => store
+                .try_lock()
+                .is_ok_and(|store| store.is_dead().is_some()),
+        }
+    }
+
+    fn close(self) -> std::io::Result<()> {
+        match self {
+            Self::Threads(log) => log.close(),
+            #[cfg(feature = "sim")]
+            Self::Here { store, .. } => store.into_inner().close(),
+        }
+    }
 }
 
 impl Local {
@@ -59,6 +133,17 @@ impl Local {
             state: Mutex::new(LocalState::New),
             moving: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// A store on a disk of a simulation.
+    #[cfg(feature = "sim")]
+    pub(crate) fn simulated(disk: Arc<dyn Disk>, pace: Pace) -> Result<Self, JournalError> {
+        let opened = OpenDirectory::here(disk.clone(), pace)?;
+        Ok(Self {
+            path: disk.describe().into(),
+            state: Mutex::new(LocalState::Open(Arc::new(opened))),
+            moving: tokio::sync::Mutex::default(),
+        })
     }
 
     /// Opens it on this thread, which is blocked meanwhile.
@@ -76,7 +161,7 @@ impl Local {
         }
     }
 
-    async fn opened(&self) -> Result<Arc<OpenDirectory>, JournalError> {
+    pub(super) async fn opened(&self) -> Result<Arc<OpenDirectory>, JournalError> {
         if let Some(open) = self.present()? {
             return Ok(open);
         }
@@ -100,7 +185,7 @@ impl Local {
         let Some(id) = open.id(log) else {
             return Ok(None);
         };
-        let read = blocking(move || read(open.log.reader(), id)).await?;
+        let read = blocking(move || read(open.engine.reader(), id)).await?;
         read.map(Some).map_err(|error| match error {
             ReadError::Damaged(_) => JournalError::Unusable {
                 reason: format!("{}: {error}", self.path.display()),
@@ -119,7 +204,7 @@ impl Local {
             return Ok(None);
         };
         let mut done = open
-            .log
+            .engine
             .commit(vec![change(id)])
             .await
             .map_err(unavailable)?;
@@ -132,15 +217,9 @@ impl OpenDirectory {
         let disk = Arc::new(Folder::new(path));
         let mut options = Options::default();
         options.lock_wait = LOCK_WAIT;
-        let (log, opened) = casty_log::Log::open(disk, options).map_err(|error| {
-            let reason = error.to_string();
-            match error {
-                OpenError::Io { .. } => unavailable(reason),
-                _ => JournalError::Unusable { reason },
-            }
-        })?;
+        let (log, opened) = casty_log::Log::open(disk, options).map_err(not_opened)?;
         let directory = path.display();
-        if let Some((file, offset)) = opened.cut {
+        if let Some((file, offset)) = &opened.cut {
             tracing::info!(
                 %directory,
                 file,
@@ -149,17 +228,35 @@ impl OpenDirectory {
             );
         }
         Ok(Self {
-            log,
+            engine: Engine::Threads(log),
+            store: opened.store,
             kinds: Mutex::default(),
         })
     }
 
-    fn id(&self, log: &Log) -> Option<LogId> {
+    #[cfg(feature = "sim")]
+    fn here(disk: Arc<dyn Disk>, pace: Pace) -> Result<Self, JournalError> {
+        let mut options = Options::default();
+        options.segment_bytes = SIMULATED_SEGMENT;
+        let (store, opened) = casty_log::Store::open(disk, options).map_err(not_opened)?;
+        let reader = store.reader();
+        Ok(Self {
+            engine: Engine::Here {
+                store: tokio::sync::Mutex::new(store),
+                reader,
+                pace,
+            },
+            store: opened.store,
+            kinds: Mutex::default(),
+        })
+    }
+
+    pub(super) fn id(&self, log: &Log) -> Option<LogId> {
         let mut kinds = lock(&self.kinds);
         let kind = if let Some(kind) = kinds.get(&log.kind) {
             *kind
         } else {
-            let (kind, _) = self.log.reader().kind(&log.kind)?;
+            let (kind, _) = self.engine.reader().kind(&log.kind)?;
             kinds.insert(log.kind.clone(), kind);
             kind
         };
@@ -171,7 +268,7 @@ impl OpenDirectory {
     async fn prepare(&self, kinds: &[(Arc<str>, NonZeroU32)]) -> Result<(), JournalError> {
         let (mut new, mut names) = (Vec::new(), Vec::new());
         for (name, shards) in kinds {
-            if let Some((_, stored)) = self.log.reader().kind(name) {
+            if let Some((_, stored)) = self.engine.reader().kind(name) {
                 check_shards(name, stored, *shards)?;
                 continue;
             }
@@ -182,13 +279,21 @@ impl OpenDirectory {
         if new.is_empty() {
             return Ok(());
         }
-        let done = self.log.commit(new).await.map_err(unavailable)?;
+        let done = self.engine.commit(new).await.map_err(unavailable)?;
         for (done, (name, shards)) in done.into_iter().zip(names) {
             if let Done::OtherShards(stored) = done {
                 check_shards(&name, stored.get(), shards)?;
             }
         }
         Ok(())
+    }
+}
+
+fn not_opened(error: OpenError) -> JournalError {
+    let reason = error.to_string();
+    match error {
+        OpenError::Io { .. } => unavailable(reason),
+        _ => JournalError::Unusable { reason },
     }
 }
 
@@ -204,7 +309,7 @@ fn check_shards(kind: &str, stored: u32, shards: NonZeroU32) -> Result<(), Journ
 }
 
 /// Runs what may block. On a runtime with one thread it runs here, and the other tasks wait.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, JournalError> {
     if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
@@ -213,7 +318,7 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(unavailable)
 }
 
-fn unavailable(reason: impl ToString) -> JournalError {
+pub(super) fn unavailable(reason: impl ToString) -> JournalError {
     JournalError::Unavailable {
         reason: reason.to_string(),
     }
@@ -226,7 +331,7 @@ fn page(page: Page) -> casty_log::Page {
     }
 }
 
-fn stored(record: Record) -> casty_log::Record {
+pub(super) fn stored(record: Record) -> casty_log::Record {
     casty_log::Record {
         position: record.position,
         epoch: record.epoch.0,
@@ -269,7 +374,7 @@ impl Journal for Local {
     }
 
     fn latest_epoch(&self) -> BoxFuture<'_, Result<Epoch, JournalError>> {
-        Box::pin(async { Ok(Epoch(self.opened().await?.log.reader().latest_epoch())) })
+        Box::pin(async { Ok(Epoch(self.opened().await?.engine.reader().latest_epoch())) })
     }
 
     fn claim<'a>(
@@ -310,7 +415,7 @@ impl Journal for Local {
                 epoch: part.epoch.0,
                 records: part.records.into_iter().map(stored).collect(),
             });
-            let done = open.log.commit(changes.collect()).await;
+            let done = open.engine.commit(changes.collect()).await;
             let done = done.map_err(|error| match error {
                 CommitError::NotWritten { reason } => AppendError::NotWritten { reason },
                 other => AppendError::Unknown {
@@ -448,7 +553,7 @@ impl Journal for Local {
                 return;
             };
             let path = self.path.display().to_string();
-            let closed = blocking(move || open.log.close()).await;
+            let closed = blocking(move || open.engine.close()).await;
             if let Ok(Err(error)) = closed {
                 tracing::warn!(directory = path, %error, "the store was not closed properly");
             }

@@ -20,6 +20,14 @@ impl EpochRuns {
         Self { base, runs }
     }
 
+    /// A log whose epochs end at these points, in order. Nothing of it is trimmed.
+    pub(crate) fn of(runs: impl IntoIterator<Item = LogPoint>) -> Self {
+        Self {
+            base: LogPoint::default(),
+            runs: runs.into_iter().collect(),
+        }
+    }
+
     pub(crate) fn base(&self) -> LogPoint {
         self.base
     }

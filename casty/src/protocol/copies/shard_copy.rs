@@ -241,6 +241,12 @@ impl ShardCopy {
         owning.map_or_else(Vec::new, |owning| owning.waits_for(&self.log))
     }
 
+    /// How far the log is that of the owner of an epoch, which this store follows.
+    pub(crate) fn matched(&self, epoch: Epoch) -> Option<u64> {
+        let following = self.following.as_ref()?;
+        (following.epoch() == epoch).then(|| following.matched())
+    }
+
     /// The position of the last record that is written, durable or not.
     pub(crate) fn head(&self) -> u64 {
         self.log.head()

@@ -1,0 +1,180 @@
+//! A record of a shard's log in the form in which it is copied.
+
+use std::{str, sync::Arc};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut, TryGetError};
+use casty_log::Snapshot;
+
+use crate::persistence::Record;
+
+/// A record without its position and epoch, which its place in the log says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct CopiedBody {
+    pub(super) seq: u64,
+    pub(super) at: u64,
+    pub(super) entity: Arc<str>,
+    /// Empty once it is forgotten.
+    pub(super) body: Bytes,
+    pub(super) forgotten: Option<Forgotten>,
+}
+
+/// What stands for a record that is forgotten, and for all earlier ones of its entity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Forgotten {
+    /// A later record of the same page says it.
+    Later,
+    /// A snapshot that contains the record.
+    Snapshot(Snapshot),
+    /// Nothing: the entity was erased.
+    Erased,
+}
+
+/// Why bytes are no copied record.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum NoRecord {
+    #[error("it is shorter than it says")]
+    Short,
+    #[error("the id of its entity is not UTF-8")]
+    Entity,
+    #[error("form {0} is not known")]
+    Form(u8),
+}
+
+impl From<TryGetError> for NoRecord {
+    fn from(_: TryGetError) -> Self {
+        Self::Short
+    }
+}
+
+// The form of a record.
+const WHOLE: u8 = 0;
+const LATER: u8 = 1;
+const SNAPSHOT: u8 = 2;
+const ERASED: u8 = 3;
+
+/// A record as it is copied.
+pub(super) fn of_record(record: &Record) -> Bytes {
+    let body = CopiedBody {
+        seq: record.seq,
+        at: record.at,
+        entity: record.entity.clone().into_text(),
+        body: record.body.clone(),
+        forgotten: None,
+    };
+    body.encode()
+}
+
+impl CopiedBody {
+    /// One byte for the form, the numbers, and what has a length behind it.
+    pub(super) fn encode(&self) -> Bytes {
+        const NUMBERS: usize = 1 + 8 + 8 + 2 + 4;
+        let snapshot = match &self.forgotten {
+            Some(Forgotten::Snapshot(snapshot)) => 16 + snapshot.body.len(),
+            _ => 0,
+        };
+        let length = NUMBERS + self.entity.len() + self.body.len() + snapshot;
+        let mut bytes = BytesMut::with_capacity(length);
+        bytes.put_u8(match &self.forgotten {
+            None => WHOLE,
+            Some(Forgotten::Later) => LATER,
+            Some(Forgotten::Snapshot(_)) => SNAPSHOT,
+            Some(Forgotten::Erased) => ERASED,
+        });
+        bytes.put_u64(self.seq);
+        bytes.put_u64(self.at);
+        // An id has 65,535 bytes at most: the store has refused longer ones.
+        bytes.put_u16(u16::try_from(self.entity.len()).unwrap_or(u16::MAX));
+        bytes.put_slice(self.entity.as_bytes());
+        if let Some(Forgotten::Snapshot(snapshot)) = &self.forgotten {
+            bytes.put_u64(snapshot.seq);
+            bytes.put_u64(snapshot.at);
+            bytes.put_slice(&snapshot.body);
+        }
+        bytes.put_slice(&self.body);
+        bytes.freeze()
+    }
+
+    /// Reads what [`encode`](Self::encode) has written. The bodies share its memory.
+    pub(super) fn decode(mut bytes: Bytes) -> Result<Self, NoRecord> {
+        let form = bytes.try_get_u8()?;
+        let seq = bytes.try_get_u64()?;
+        let at = bytes.try_get_u64()?;
+        let entity = usize::from(bytes.try_get_u16()?);
+        if bytes.len() < entity {
+            return Err(NoRecord::Short);
+        }
+        let entity = bytes.split_to(entity);
+        let entity = str::from_utf8(&entity).map_err(|_| NoRecord::Entity)?;
+        let entity = Arc::from(entity);
+        let mut body = Bytes::new();
+        let forgotten = match form {
+            WHOLE => {
+                body = bytes;
+                None
+            }
+            LATER => Some(Forgotten::Later),
+            SNAPSHOT => Some(Forgotten::Snapshot(Snapshot {
+                seq: bytes.try_get_u64()?,
+                at: bytes.try_get_u64()?,
+                body: bytes,
+            })),
+            ERASED => Some(Forgotten::Erased),
+            other => return Err(NoRecord::Form(other)),
+        };
+        Ok(Self {
+            seq,
+            at,
+            entity,
+            body,
+            forgotten,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(body: &'static str, forgotten: Option<Forgotten>) -> CopiedBody {
+        CopiedBody {
+            seq: 3,
+            at: 1_700_000_000_000,
+            entity: "ada".into(),
+            body: Bytes::from_static(body.as_bytes()),
+            forgotten,
+        }
+    }
+
+    #[test]
+    fn a_record_is_read_as_it_was_written() {
+        let snapshot = Snapshot {
+            seq: 9,
+            at: 1,
+            body: "a state".into(),
+        };
+        for written in [
+            record("ten pence", None),
+            record("", None),
+            record("", Some(Forgotten::Later)),
+            record("", Some(Forgotten::Snapshot(snapshot))),
+            record("", Some(Forgotten::Erased)),
+        ] {
+            assert_eq!(CopiedBody::decode(written.encode()), Ok(written));
+        }
+    }
+
+    #[test]
+    fn what_a_peer_sends_instead_is_an_error() {
+        let whole = record("ten pence", None).encode();
+        for length in 0..(1 + 8 + 8 + 2 + 3) {
+            let read = CopiedBody::decode(whole.slice(..length));
+            assert_eq!(read, Err(NoRecord::Short), "{length} bytes");
+        }
+        let mut other = whole.to_vec();
+        other[0] = 9;
+        assert_eq!(CopiedBody::decode(other.into()), Err(NoRecord::Form(9)));
+        let mut other = whole.to_vec();
+        other[19] = 0xff;
+        assert_eq!(CopiedBody::decode(other.into()), Err(NoRecord::Entity));
+    }
+}

@@ -1,0 +1,628 @@
+//! The task of a store: it carries out what the machines of its shards decide.
+//!
+//! One input at a time is given to one machine, and what follows is done before the next one. What
+//! is written is gathered, so that one commit and one sync serve all shards that wait.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    future::pending,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::Poll,
+    time::Duration,
+};
+
+use casty_log::{CommitError, Done, LogId, ReadError};
+use futures_util::{
+    FutureExt, StreamExt,
+    future::{BoxFuture, poll_fn},
+    stream::FuturesUnordered,
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, Sleep, sleep_until},
+};
+
+use super::{
+    CopyOutlet,
+    body::CopiedBody,
+    changes::Written,
+    message::{CopyEnvelope, StoreMessage, Tidy},
+    pages,
+    shard::{Part, ReadAgain, Shard, WaitingClaim},
+};
+use crate::{
+    id::Epoch,
+    persistence::{Appended, JournalError, Log, local::OpenDirectory},
+    protocol::copies::{
+        CopiedRecord, CopiesView, CopyEffect, CopyLimits, CopyMessage, CopyProposal, EpochRuns,
+        LogPoint, ShardCopy, StoreId,
+    },
+};
+
+/// How many inputs are handled before what they write is committed.
+const INPUTS: usize = 512;
+
+/// How many commits are on their way. The log encodes one while it syncs the one before.
+const COMMITS: usize = 2;
+
+/// The pause before the shards of a store that failed are read from it again.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// What the task is told.
+pub(super) enum CopyInput {
+    /// What the map says of some shards; those that are left out are as before.
+    Views(Vec<(Log, CopiesView)>),
+    /// A message of another store.
+    Message(CopyEnvelope),
+    Claim {
+        log: Log,
+        claim: WaitingClaim,
+    },
+    Append {
+        log: Log,
+        part: Part,
+    },
+    Tidy {
+        log: Log,
+        epoch: Epoch,
+        tidy: Tidy,
+        answer: TidyAnswer,
+    },
+    /// The directory is closed. Nothing follows.
+    Close(oneshot::Sender<()>),
+}
+
+type TidyAnswer = oneshot::Sender<Result<(), JournalError>>;
+
+/// A commit on its way.
+struct Commit {
+    written: Written,
+    answers: Vec<TidyAnswer>,
+    running: BoxFuture<'static, Result<Vec<Done>, CommitError>>,
+}
+
+/// A page that was read for a copy.
+struct PageRead {
+    id: LogId,
+    asked: ReadAgain,
+    read: Result<Vec<CopiedRecord>, ReadError>,
+}
+
+pub(super) struct Driver {
+    me: StoreId,
+    limits: CopyLimits,
+    directory: Arc<OpenDirectory>,
+    outlet: Arc<dyn CopyOutlet>,
+    inputs: mpsc::UnboundedReceiver<CopyInput>,
+    /// The bytes of the messages that wait.
+    queued: Arc<AtomicUsize>,
+    shards: BTreeMap<LogId, Shard>,
+    deadlines: BTreeSet<(Instant, LogId)>,
+    /// What is to be committed next.
+    written: Written,
+    answers: Vec<TidyAnswer>,
+    proposals: Vec<(Log, CopyProposal)>,
+    commits: VecDeque<Commit>,
+    reads: FuturesUnordered<BoxFuture<'static, PageRead>>,
+    /// When the shards that have failed are read from the store again.
+    again: Option<Instant>,
+    failed: BTreeSet<LogId>,
+}
+
+impl Driver {
+    pub(super) fn new(
+        directory: Arc<OpenDirectory>,
+        limits: CopyLimits,
+        outlet: Arc<dyn CopyOutlet>,
+        (inputs, queued): (mpsc::UnboundedReceiver<CopyInput>, Arc<AtomicUsize>),
+    ) -> Self {
+        Self {
+            me: StoreId(directory.store),
+            limits,
+            directory,
+            outlet,
+            inputs,
+            queued,
+            shards: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            written: Written::default(),
+            answers: Vec::new(),
+            proposals: Vec::new(),
+            commits: VecDeque::new(),
+            reads: FuturesUnordered::new(),
+            again: None,
+            failed: BTreeSet::new(),
+        }
+    }
+
+    /// Runs until the store is closed, or its last handle is dropped.
+    pub(super) async fn run(mut self) {
+        let mut sleep = std::pin::pin!(sleep_until(Instant::now()));
+        loop {
+            self.flush().await;
+            let deadline = self.deadlines.first().map(|(at, _)| *at);
+            let deadline = deadline.into_iter().chain(self.again).min();
+            let Self {
+                commits,
+                reads,
+                inputs,
+                ..
+            } = &mut self;
+            tokio::select! {
+                biased;
+                done = first_done(commits) => self.handle_committed(done),
+                Some(page) = reads.next() => self.handle_read(page),
+                input = inputs.recv() => {
+                    let Some(input) = input else { return };
+                    if let Some(closed) = self.handle_inputs(input) {
+                        // The caller may be gone.
+                        let _ = closed.send(());
+                        return;
+                    }
+                }
+                () = passed(deadline, sleep.as_mut()) => self.handle_time(),
+            }
+        }
+    }
+
+    /// Handles an input and what waits behind it. Returns the answer to a request to close.
+    fn handle_inputs(&mut self, first: CopyInput) -> Option<oneshot::Sender<()>> {
+        let (mut next, mut handled) = (Some(first), 0);
+        while let Some(input) = next {
+            if let CopyInput::Close(closed) = input {
+                return Some(closed);
+            }
+            self.handle_input(input);
+            handled += 1;
+            next = if handled < INPUTS {
+                self.inputs.try_recv().ok()
+            } else {
+                None
+            };
+        }
+        None
+    }
+
+    fn handle_input(&mut self, input: CopyInput) {
+        let now = Instant::now();
+        match input {
+            CopyInput::Views(views) => {
+                for (log, view) in views {
+                    self.handle_view(&log, view, now);
+                }
+            }
+            CopyInput::Message(envelope) => {
+                self.queued.fetch_sub(envelope.weight(), Ordering::Relaxed);
+                self.handle_message(envelope, now);
+            }
+            CopyInput::Claim { log, claim } => match self.shard(&log) {
+                Some(shard) => {
+                    shard.claims.push(claim);
+                    shard.settle_claims();
+                }
+                None => {
+                    let reason = format!("{log} was not prepared by `open`");
+                    let unavailable = JournalError::Unavailable { reason };
+                    let _ = claim.answer.send(Err(unavailable.into()));
+                }
+            },
+            CopyInput::Append { log, part } => {
+                if let Some(id) = self.shard(&log).map(|shard| shard.id) {
+                    self.with(id, now, |shard| shard.append(part, now));
+                } else {
+                    let _ = part.answer.send(Ok(Appended::Refused));
+                }
+            }
+            CopyInput::Tidy {
+                log,
+                epoch,
+                tidy,
+                answer,
+            } => self.handle_tidy(&log, epoch, tidy, answer),
+            // It is looked for before.
+            CopyInput::Close(_) => {}
+        }
+    }
+}
+
+// ---- Inputs.
+
+impl Driver {
+    fn handle_view(&mut self, log: &Log, view: CopiesView, now: Instant) {
+        let concerns = view.is_owner || view.in_sync.contains(&self.me);
+        let Some(id) = self.directory.id(log) else {
+            return;
+        };
+        // A store that has nothing to do with a shard need not know of it.
+        if !concerns && !self.shards.contains_key(&id) {
+            return;
+        }
+        if let Some(shard) = self.shard(log) {
+            shard.view = Some(view.clone());
+        }
+        self.with(id, now, |shard| shard.copy.handle_view(view, now));
+        if let Some(shard) = self.shards.get_mut(&id) {
+            shard.settle_claims();
+        }
+    }
+
+    fn handle_message(&mut self, envelope: CopyEnvelope, now: Instant) {
+        let log = envelope.log();
+        if envelope.to != self.me {
+            return;
+        }
+        let Some(shard) = self.shard(&log) else {
+            tracing::debug!(%log, from = %envelope.from, "a message about a shard that is not kept");
+            return;
+        };
+        let id = shard.id;
+        let from = envelope.from;
+        match envelope.message {
+            StoreMessage::Copy(CopyMessage::Append(append)) => {
+                let bodies = append.records.iter();
+                let read = bodies
+                    .map(|record| CopiedBody::decode(record.body.clone()).map(drop))
+                    .find_map(Result::err);
+                if let Some(error) = read {
+                    tracing::warn!(%log, %from, %error, "a store sent a record that is none");
+                    return;
+                }
+                let message = CopyMessage::Append(append);
+                self.with(id, now, |shard| {
+                    shard.copy.handle_message(from, message, now)
+                });
+            }
+            StoreMessage::Copy(message) => {
+                self.with(id, now, |shard| {
+                    shard.copy.handle_message(from, message, now)
+                });
+            }
+            StoreMessage::Tidy {
+                epoch,
+                matched,
+                tidy,
+            } => {
+                // What is there of the log is the owner's up to there, and is never cut.
+                let upto = shard.copy.matched(epoch);
+                if upto.is_some_and(|upto| upto >= matched) {
+                    self.written.tidy_copy(id, epoch, tidy);
+                }
+            }
+        }
+    }
+
+    /// What this node does with what is stored of its own entity.
+    fn handle_tidy(&mut self, log: &Log, epoch: Epoch, tidy: Tidy, answer: TidyAnswer) {
+        let me = self.me;
+        let outlet = self.outlet.clone();
+        let owned = self
+            .shard(log)
+            .filter(|shard| shard.copy.owns() == Some(epoch) && shard.copy.is_complete());
+        let Some(shard) = owned else {
+            // Under an epoch other than that of the claim nothing changes.
+            let _ = answer.send(Ok(()));
+            return;
+        };
+        let matched = shard.copy.may_leave().unwrap_or(0);
+        let view = shard.view.iter();
+        let copies = view.flat_map(|view| view.in_sync.union(&view.wanted));
+        for to in copies.filter(|store| **store != me) {
+            let (kind, shard) = (shard.log.kind.clone(), shard.log.shard);
+            outlet.send(CopyEnvelope {
+                kind,
+                shard,
+                from: me,
+                to: *to,
+                message: StoreMessage::Tidy {
+                    epoch,
+                    matched,
+                    tidy: tidy.clone(),
+                },
+            });
+        }
+        let id = shard.id;
+        self.written.tidy(id, epoch, tidy);
+        self.answers.push(answer);
+    }
+
+    fn handle_read(&mut self, page: PageRead) {
+        let now = Instant::now();
+        let PageRead { id, asked, read } = page;
+        let ReadAgain {
+            to, epoch, after, ..
+        } = asked;
+        match read {
+            // What is to be read is not synced yet.
+            Ok(records) if records.is_empty() => {
+                if let Some(shard) = self.shards.get_mut(&id) {
+                    shard.reads.push(asked);
+                }
+            }
+            Ok(records) => self.with(id, now, |shard| {
+                shard.copy.handle_read(to, epoch, after, records, now);
+            }),
+            Err(error) => {
+                let log = self.shards.get(&id).map(|shard| shard.log.to_string());
+                tracing::error!(log, %error, "records cannot be read for a copy");
+                self.fail([id].into());
+            }
+        }
+    }
+
+    fn handle_time(&mut self) {
+        let now = Instant::now();
+        while let Some((at, id)) = self.deadlines.first().copied()
+            && at <= now
+        {
+            self.deadlines.pop_first();
+            if let Some(shard) = self.shards.get_mut(&id) {
+                shard.deadline = None;
+            }
+            self.with(id, now, |shard| shard.copy.handle_time(now));
+        }
+        if self.again.is_some_and(|again| again <= now) {
+            self.again = None;
+            self.read_again(now);
+        }
+    }
+}
+
+// ---- What follows.
+
+impl Driver {
+    /// The shard of this log, if its type is known here.
+    fn shard(&mut self, log: &Log) -> Option<&mut Shard> {
+        let id = self.directory.id(log)?;
+        let (_, shards) = self.directory.engine.reader().kind(&log.kind)?;
+        if log.shard >= shards {
+            return None;
+        }
+        let (me, limits, directory) = (self.me, &self.limits, &self.directory);
+        Some(self.shards.entry(id).or_insert_with(|| {
+            let (copy, promised) = recovered(directory, id, me, limits.clone());
+            Shard::new(log.clone(), id, copy, promised)
+        }))
+    }
+
+    /// Gives an input to the machine of a shard, and does what follows.
+    fn with(&mut self, id: LogId, now: Instant, input: impl FnOnce(&mut Shard)) {
+        let Some(shard) = self.shards.get_mut(&id) else {
+            return;
+        };
+        input(shard);
+        loop {
+            let Some(shard) = self.shards.get_mut(&id) else {
+                return;
+            };
+            let effects = shard.copy.take_effects();
+            if effects.is_empty() {
+                break;
+            }
+            for effect in effects {
+                self.carry_out(id, effect, now);
+            }
+        }
+        self.note_deadline(id);
+    }
+
+    fn note_deadline(&mut self, id: LogId) {
+        let Some(shard) = self.shards.get_mut(&id) else {
+            return;
+        };
+        let deadline = shard.copy.deadline();
+        if deadline == shard.deadline {
+            return;
+        }
+        if let Some(at) = std::mem::replace(&mut shard.deadline, deadline) {
+            self.deadlines.remove(&(at, id));
+        }
+        self.deadlines.extend(deadline.map(|at| (at, id)));
+    }
+
+    fn carry_out(&mut self, id: LogId, effect: CopyEffect, now: Instant) {
+        let Some(shard) = self.shards.get_mut(&id) else {
+            return;
+        };
+        match effect {
+            CopyEffect::Write(write) => {
+                shard.promised = shard.promised.max(write.promise.unwrap_or_default());
+                self.written.write(id, shard.promised, write);
+            }
+            CopyEffect::Send { to, message } => self.outlet.send(CopyEnvelope {
+                kind: shard.log.kind.clone(),
+                shard: shard.log.shard,
+                from: self.me,
+                to,
+                message: StoreMessage::Copy(message),
+            }),
+            CopyEffect::Read {
+                to,
+                epoch,
+                after,
+                bytes,
+            } => self.read(
+                id,
+                ReadAgain {
+                    to,
+                    epoch,
+                    after,
+                    bytes,
+                },
+            ),
+            CopyEffect::Ship { to, epoch, .. } => {
+                // Nothing is trimmed, so each copy can be sent all records.
+                let log = &shard.log;
+                tracing::warn!(%log, %to, "a store claims to need a snapshot of a whole shard");
+                shard.copy.handle_shipped(to, epoch, now);
+            }
+            CopyEffect::Propose(proposal) => self.proposals.push((shard.log.clone(), proposal)),
+            CopyEffect::MayLeave(upto) => {
+                shard.confirm(upto);
+                shard.unblock(now);
+                shard.settle_claims();
+            }
+            CopyEffect::Stop(epoch, why) => {
+                tracing::debug!(log = %shard.log, %epoch, %why, "a shard is not owned any more");
+                shard.stop(epoch, why);
+                shard.settle_claims();
+                self.outlet.stopped(&shard.log, epoch, why);
+            }
+            CopyEffect::Malformed(store, error) => {
+                tracing::warn!(log = %shard.log, %store, %error, "a store breaks the protocol");
+            }
+        }
+    }
+
+    fn read(&self, id: LogId, asked: ReadAgain) {
+        let directory = self.directory.clone();
+        self.reads.push(Box::pin(async move {
+            let read = pages::read(directory, id, asked.after, asked.bytes).await;
+            PageRead { id, asked, read }
+        }));
+    }
+
+    /// Commits what is to be written, and proposes what is to be proposed.
+    async fn flush(&mut self) {
+        if !self.proposals.is_empty() {
+            self.outlet.propose(std::mem::take(&mut self.proposals));
+        }
+        while self.commits.len() < COMMITS && !self.written.is_empty() {
+            let mut written = std::mem::take(&mut self.written);
+            let directory = self.directory.clone();
+            let changes = written.take_changes();
+            let running = async move { directory.engine.commit(changes).await };
+            let mut commit = Commit {
+                written,
+                answers: std::mem::take(&mut self.answers),
+                running: Box::pin(running),
+            };
+            // Polled now, it is in the queue of the log before the next one.
+            let polled = poll_fn(|context| Poll::Ready(commit.running.poll_unpin(context)));
+            if let Poll::Ready(done) = polled.await {
+                commit.running = Box::pin(std::future::ready(done));
+            }
+            self.commits.push_back(commit);
+        }
+    }
+
+    fn handle_committed(&mut self, (commit, done): (Commit, Result<Vec<Done>, CommitError>)) {
+        let Commit {
+            written, answers, ..
+        } = commit;
+        let now = Instant::now();
+        let outcome = match &done {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                tracing::error!(store = %self.me, %error, "the store of this node fails");
+                let reason = error.to_string();
+                Err(JournalError::Unavailable { reason })
+            }
+        };
+        for answer in answers {
+            let _ = answer.send(outcome.clone());
+        }
+        let Ok(done) = done else {
+            return self.fail(written.shards());
+        };
+        let refused = written.refused(&done);
+        for (id, mark) in written.marks() {
+            if refused.contains(&id) {
+                continue;
+            }
+            self.with(id, now, |shard| shard.copy.handle_synced(mark, now));
+            let reads = self
+                .shards
+                .get_mut(&id)
+                .map(|it| std::mem::take(&mut it.reads));
+            for asked in reads.unwrap_or_default() {
+                self.read(id, asked);
+            }
+        }
+        if !refused.is_empty() {
+            tracing::error!(store = %self.me, ?refused, "the store has another log than it should");
+            self.fail(refused);
+        }
+    }
+
+    /// The store has failed to write something of these shards.
+    fn fail(&mut self, shards: BTreeSet<LogId>) {
+        let now = Instant::now();
+        for id in shards {
+            if self.failed.insert(id) {
+                self.with(id, now, |shard| shard.copy.handle_failed());
+            }
+        }
+        self.again.get_or_insert(now + PAUSE);
+    }
+
+    /// Reads the shards that have failed from the store, once it works again.
+    fn read_again(&mut self, now: Instant) {
+        // What was on its way when the store failed is to be decided first.
+        if !self.commits.is_empty() {
+            self.again = Some(now + PAUSE);
+            return;
+        }
+        if self.directory.engine.is_dead() {
+            // A commit opens the store again.
+            self.written.touch();
+            self.again = Some(now + PAUSE);
+            return;
+        }
+        for id in std::mem::take(&mut self.failed) {
+            let (copy, promised) = recovered(&self.directory, id, self.me, self.limits.clone());
+            let Some(shard) = self.shards.get_mut(&id) else {
+                continue;
+            };
+            (shard.copy, shard.promised) = (copy, promised);
+            shard.reads.clear();
+            let Some(view) = shard.view.clone() else {
+                continue;
+            };
+            self.with(id, now, |shard| shard.copy.handle_view(view, now));
+        }
+    }
+}
+
+/// What the store has of a shard.
+fn recovered(
+    directory: &OpenDirectory,
+    id: LogId,
+    me: StoreId,
+    limits: CopyLimits,
+) -> (ShardCopy, Epoch) {
+    let reader = directory.engine.reader();
+    let promised = Epoch(reader.head(id).epoch);
+    let runs = reader.runs(id).into_iter().map(|run| LogPoint {
+        position: run.last,
+        epoch: Epoch(run.epoch),
+    });
+    let runs = EpochRuns::of(runs);
+    (ShardCopy::recovered(me, promised, runs, limits), promised)
+}
+
+/// The commit that was begun first, once it is done.
+async fn first_done(commits: &mut VecDeque<Commit>) -> (Commit, Result<Vec<Done>, CommitError>) {
+    let done = match commits.front_mut() {
+        Some(commit) => (&mut commit.running).await,
+        None => pending().await,
+    };
+    match commits.pop_front() {
+        Some(commit) => (commit, done),
+        None => pending().await,
+    }
+}
+
+/// Resolves at a time, if there is one.
+async fn passed(deadline: Option<Instant>, mut sleep: Pin<&mut Sleep>) {
+    let Some(deadline) = deadline else {
+        return pending().await;
+    };
+    if sleep.deadline() != deadline {
+        sleep.as_mut().reset(deadline);
+    }
+    sleep.await;
+}

@@ -1,0 +1,208 @@
+//! One shard in the task: the machine, and what waits for it.
+
+use std::collections::VecDeque;
+
+use casty_log::LogId;
+use tokio::{sync::oneshot, time::Instant};
+
+use crate::{
+    id::Epoch,
+    infra::mutants,
+    persistence::{Appended, ClaimError, JournalError, Log, Record},
+    protocol::copies::{AppendRefused, CopiesView, ShardCopy, StopOwning, StoreId},
+};
+
+/// The end of one part of an append: an error says why it is not known what became of it.
+pub(super) type PartAnswer = oneshot::Sender<Result<Appended, Unwritten>>;
+
+/// Why a part of an append was not confirmed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Unwritten {
+    pub(super) reason: String,
+    /// It may be stored, or be stored later.
+    pub(super) possibly: bool,
+}
+
+/// A claim that is not answered.
+#[derive(Debug)]
+pub(super) struct WaitingClaim {
+    pub(super) epoch: Epoch,
+    pub(super) answer: oneshot::Sender<Result<u64, ClaimError>>,
+    /// The length of the log when the claim came, once this store owns the shard.
+    pub(super) head: Option<u64>,
+}
+
+/// Records that are to be appended.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) epoch: Epoch,
+    pub(super) records: Vec<Record>,
+    pub(super) answer: PartAnswer,
+}
+
+/// Records of a copy that are read when more is synced.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ReadAgain {
+    pub(super) to: StoreId,
+    pub(super) epoch: Epoch,
+    pub(super) after: u64,
+    pub(super) bytes: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct Shard {
+    pub(super) log: Log,
+    pub(super) id: LogId,
+    pub(super) copy: ShardCopy,
+    /// The epoch that the store has promised, once all writes are done.
+    pub(super) promised: Epoch,
+    /// What the map says, once it says something.
+    pub(super) view: Option<CopiesView>,
+    pub(super) claims: Vec<WaitingClaim>,
+    /// What is written: the position of the last record of each part.
+    pub(super) written: VecDeque<(u64, PartAnswer)>,
+    /// What waits for room.
+    pub(super) blocked: VecDeque<Part>,
+    pub(super) reads: Vec<ReadAgain>,
+    /// The last epoch that this store had to give up, or could not own under, and why.
+    pub(super) stopped: Option<(Epoch, StopOwning)>,
+    pub(super) deadline: Option<Instant>,
+}
+
+impl Shard {
+    pub(super) fn new(log: Log, id: LogId, copy: ShardCopy, promised: Epoch) -> Self {
+        Self {
+            log,
+            id,
+            copy,
+            promised,
+            view: None,
+            claims: Vec::new(),
+            written: VecDeque::new(),
+            blocked: VecDeque::new(),
+            reads: Vec::new(),
+            stopped: None,
+            deadline: None,
+        }
+    }
+
+    /// Appends one part, or answers why it was not.
+    pub(super) fn append(&mut self, part: Part, now: Instant) {
+        if self.blocked.is_empty() {
+            self.append_now(part, now);
+        } else {
+            self.blocked.push_back(part);
+        }
+    }
+
+    /// Appends what waits for room.
+    pub(super) fn unblock(&mut self, now: Instant) {
+        for part in std::mem::take(&mut self.blocked) {
+            // Nobody waits any more: nothing was written.
+            if !part.answer.is_closed() {
+                self.append(part, now);
+            }
+        }
+    }
+
+    fn append_now(&mut self, part: Part, now: Instant) {
+        let follows = (self.copy.head() + 1..)
+            .zip(&part.records)
+            .all(|(at, record)| record.position == at && record.epoch == part.epoch);
+        if self.copy.owns() != Some(part.epoch) || part.records.is_empty() || !follows {
+            // The caller may be gone.
+            let _ = part.answer.send(Ok(Appended::Refused));
+            return;
+        }
+        let bodies = part.records.iter().map(super::body::of_record).collect();
+        match self.copy.append(bodies, now) {
+            Ok(_) if mutants::on("written_records_are_confirmed_at_once") => {
+                let _ = part.answer.send(Ok(Appended::Written));
+            }
+            Ok(last) => self.written.push_back((last, part.answer)),
+            Err(AppendRefused::Full) => self.blocked.push_back(part),
+            Err(refused @ (AppendRefused::NotOwner | AppendRefused::HandedOver)) => {
+                let reason = refused.to_string();
+                let _ = part.answer.send(Err(Unwritten {
+                    reason,
+                    possibly: false,
+                }));
+            }
+        }
+    }
+
+    /// Answers the parts whose records may leave.
+    pub(super) fn confirm(&mut self, upto: u64) {
+        while let Some((last, _)) = self.written.front()
+            && *last <= upto
+        {
+            if let Some((_, answer)) = self.written.pop_front() {
+                let _ = answer.send(Ok(Appended::Written));
+            }
+        }
+    }
+
+    /// The shard is not owned any more under an epoch.
+    pub(super) fn stop(&mut self, epoch: Epoch, why: StopOwning) {
+        self.stopped = Some((epoch, why));
+        for (_, answer) in self.written.drain(..) {
+            let _ = answer.send(Err(Unwritten {
+                reason: why.to_string(),
+                possibly: true,
+            }));
+        }
+        for part in self.blocked.drain(..) {
+            let _ = part.answer.send(Err(Unwritten {
+                reason: why.to_string(),
+                possibly: false,
+            }));
+        }
+    }
+
+    /// Answers the claims that can be.
+    pub(super) fn settle_claims(&mut self) {
+        let mut claims = std::mem::take(&mut self.claims);
+        claims.retain(|claim| !claim.answer.is_closed());
+        for mut claim in claims {
+            match self.claimed(&mut claim) {
+                Some(claimed) => {
+                    let _ = claim.answer.send(claimed);
+                }
+                None => self.claims.push(claim),
+            }
+        }
+    }
+
+    fn claimed(&self, claim: &mut WaitingClaim) -> Option<Result<u64, ClaimError>> {
+        let owned = self.copy.owns();
+        if owned == Some(claim.epoch) {
+            // All that was written under the epoch is to be decided first.
+            let head = *claim.head.get_or_insert(self.copy.head());
+            let is_out = self.copy.may_leave().is_some_and(|upto| upto >= head);
+            return is_out.then_some(Ok(head));
+        }
+        let fenced = |epoch| {
+            let owner = "another node".to_owned();
+            Some(Err(ClaimError::Fenced { epoch, owner }))
+        };
+        if let Some(view) = &self.view
+            && view.epoch == claim.epoch
+            && !view.is_owner
+        {
+            return fenced(view.epoch);
+        }
+        let seen = self.view.as_ref().map(|view| view.epoch);
+        let latest = [seen, owned, Some(self.promised)].into_iter().flatten();
+        if let Some(epoch) = latest.max().filter(|latest| *latest > claim.epoch) {
+            return fenced(epoch);
+        }
+        match self.stopped {
+            Some((epoch, why)) if epoch >= claim.epoch => {
+                let reason = format!("{why}; the shard needs a new epoch");
+                Some(Err(JournalError::Unavailable { reason }.into()))
+            }
+            // The map that names this node has not been seen yet.
+            _ => None,
+        }
+    }
+}
