@@ -6,8 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::map::{Assignment, ClusterMap, ShardHome, Slot, Status};
-use crate::id::ShardId;
+use super::{
+    map::{Assignment, ClusterMap, ShardHome, Slot, Status},
+    placement::{CopyLoads, slack},
+};
+use crate::id::{Epoch, ShardId};
 
 /// Homes for the shards of `wanted` that have none. Empty if no member can take them.
 pub(crate) fn allocate(map: &ClusterMap, kind: &str, wanted: &[ShardId]) -> Vec<Assignment> {
@@ -17,11 +20,17 @@ pub(crate) fn allocate(map: &ClusterMap, kind: &str, wanted: &[ShardId]) -> Vec<
 }
 
 /// New homes for the shards of members that are Down and, according to `over`, can no longer serve.
+/// A shard with copies has a new home also if it has none, so that its copies are repaired; it
+/// waits while no store in sync is there.
 pub(crate) fn take_over(map: &ClusterMap, over: impl Fn(Slot) -> bool) -> Vec<Assignment> {
     let mut load = Load::of(map);
-    let free = |home: &ShardHome| home.owner.is_some_and(&over);
     let mut assignments = Vec::new();
     for (kind, table) in &map.kinds {
+        let has_copies = map.copies.contains_key(kind);
+        let free = |home: &ShardHome| match home.owner {
+            Some(owner) => over(owner),
+            None => has_copies && home.epoch != Epoch::ZERO,
+        };
         let orphans = (0..).map(ShardId).zip(table.iter());
         let orphans: Vec<ShardId> = orphans.filter(|(_, h)| free(h)).map(|(s, _)| s).collect();
         if !orphans.is_empty() {
@@ -73,34 +82,24 @@ pub(crate) fn rebalance(
                 movable.entry(owner).or_default().push((shard, home));
             }
         }
-        loop {
-            if moves.len() == count {
-                return moves;
-            }
+        while moves.len() < count {
             hosts.sort_by_key(|host| load.key(kind, *host));
-            let (Some(&least), Some(&most)) = (hosts.first(), hosts.last()) else {
+            let next = if map.copies.contains_key(kind) {
+                load.next_in_sync(map, kind, &hosts, &mut movable)
+            } else {
+                load.next(kind, &hosts, &mut movable)
+            };
+            let moved = next.and_then(|next| {
+                let ((shard, home), to) = next;
+                load.give(map, kind, shard, home, Some(to))
+            });
+            let Some(moved) = moved else {
                 break;
             };
-            let (low, high) = (load.of_kind(kind, least), load.of_kind(kind, most));
-            if high - low <= slack(high + low) {
-                break;
-            }
-            let Some((shard, home)) = movable.get_mut(&most).and_then(Vec::pop) else {
-                break;
-            };
-            let Some(to) = load.give(map, kind, shard, home, Some(least)) else {
-                break;
-            };
-            moves.push(to);
+            moves.push(moved);
         }
     }
     moves
-}
-
-/// How many shards of a type two members may differ by before shards move: 1, or a tenth of their
-/// average. Without this slack shards would wander back and forth.
-pub(crate) fn slack(both: usize) -> usize {
-    (both / 20).max(1)
 }
 
 /// The largest excess over [`slack`] between two members, over all entity types.
@@ -125,10 +124,30 @@ fn hosts(map: &ClusterMap, kind: &str) -> Vec<Slot> {
     hosts.map(|(_, member)| member.slot).collect()
 }
 
+/// The members that may own a shard: if it has copies, those whose store is in sync, and if it is
+/// to have some, those with a store.
+fn may_own(map: &ClusterMap, kind: &str, shard: ShardId) -> Vec<Slot> {
+    let mut hosts = hosts(map, kind);
+    if let Some(copies) = map.copies.get(kind) {
+        let places = copies.shards.get(shard.index());
+        let in_sync = places.map(|places| places.in_sync).unwrap_or_default();
+        hosts.retain(|slot| {
+            let member = map.by_slot(*slot);
+            let store = member.and_then(|(id, _)| map.store_no(id));
+            store.is_some_and(|store| in_sync.is_empty() || in_sync.has(store))
+        });
+    }
+    hosts
+}
+
+/// Shards by their owner.
+type Movable<'a> = BTreeMap<Slot, Vec<(ShardId, &'a ShardHome)>>;
+
 /// How many shards each member has, or will have once its moves are done.
 struct Load<'a> {
     of_all: BTreeMap<Slot, usize>,
     of_kind: BTreeMap<(&'a str, Slot), usize>,
+    copies: CopyLoads<'a>,
 }
 
 impl<'a> Load<'a> {
@@ -136,6 +155,7 @@ impl<'a> Load<'a> {
         let mut load = Self {
             of_all: BTreeMap::new(),
             of_kind: BTreeMap::new(),
+            copies: CopyLoads::of(map),
         };
         for (kind, table) in &map.kinds {
             for owner in table.iter().filter_map(|home| home.moving.or(home.owner)) {
@@ -160,7 +180,59 @@ impl<'a> Load<'a> {
         (self.of_kind(kind, slot), of_all, slot)
     }
 
-    /// Moves a shard to `to`, or to the least loaded member.
+    fn differ(&self, kind: &'a str, low: Slot, high: Slot) -> bool {
+        let (low, high) = (self.of_kind(kind, low), self.of_kind(kind, high));
+        high.saturating_sub(low) > slack(high + low)
+    }
+
+    /// A shard of the most loaded member, and the least loaded one, if the two differ too much.
+    /// `hosts`: the least loaded first.
+    fn next<'h>(
+        &self,
+        kind: &'a str,
+        hosts: &[Slot],
+        movable: &mut Movable<'h>,
+    ) -> Option<((ShardId, &'h ShardHome), Slot)> {
+        let (&least, &most) = (hosts.first()?, hosts.last()?);
+        if !self.differ(kind, least, most) {
+            return None;
+        }
+        let shard = movable.get_mut(&most)?.pop()?;
+        Some((shard, least))
+    }
+
+    /// The same for shards with copies. A shard can go only where it is in sync, so that it may
+    /// have to be another pair of members that differ too much.
+    fn next_in_sync<'h>(
+        &self,
+        map: &ClusterMap,
+        kind: &'a str,
+        hosts: &[Slot],
+        movable: &mut Movable<'h>,
+    ) -> Option<((ShardId, &'h ShardHome), Slot)> {
+        let places = &map.copies.get(kind)?.shards;
+        for most in hosts.iter().rev() {
+            for least in hosts {
+                if !self.differ(kind, *least, *most) {
+                    break;
+                }
+                let (id, _) = map.by_slot(*least)?;
+                let (Some(store), Some(shards)) = (map.store_no(id), movable.get_mut(most)) else {
+                    continue;
+                };
+                let is_in_sync = |(shard, _): &(ShardId, &ShardHome)| {
+                    let places = places.get(shard.index());
+                    places.is_some_and(|places| places.in_sync.has(store))
+                };
+                if let Some(at) = shards.iter().rposition(is_in_sync) {
+                    return Some((shards.swap_remove(at), *least));
+                }
+            }
+        }
+        None
+    }
+
+    /// Moves a shard to `to`, or to the least loaded member that may own it.
     fn give(
         &mut self,
         map: &'a ClusterMap,
@@ -170,7 +242,7 @@ impl<'a> Load<'a> {
         to: Option<Slot>,
     ) -> Option<Assignment> {
         let least = || {
-            let hosts = hosts(map, kind).into_iter();
+            let hosts = may_own(map, kind, shard).into_iter();
             hosts.min_by_key(|host| self.key(kind, *host))
         };
         let to = to.or_else(least)?;
@@ -183,12 +255,18 @@ impl<'a> Load<'a> {
             }
         }
         self.add(kind, to);
+        let is_first = map.copies.get(kind).is_some_and(|copies| {
+            let places = copies.shards.get(shard.index());
+            places.is_some_and(|places| places.in_sync.is_empty())
+        });
+        let store = map.store_no(id).filter(|_| is_first);
+        let copies = store.map(|store| self.copies.first_copies(map, kind, store));
         Some(Assignment {
             kind: kind.to_owned(),
             shard,
             expected: home.epoch,
             to: id.clone(),
-            copies: Vec::new(),
+            copies: copies.unwrap_or_default(),
         })
     }
 
@@ -219,7 +297,7 @@ impl<'a> Load<'a> {
 mod tests {
     use super::*;
     use crate::{
-        id::{Epoch, MemberId},
+        id::MemberId,
         protocol::map::{
             Command,
             tests::{assignment, founded, join, member},

@@ -16,16 +16,23 @@ use super::{
     allocation,
     failed_moves::FailedMoves,
     lease::Grants,
-    map::{ClusterMap, Command, Seat, Status},
+    map::{Assignment, ClusterMap, Command, Seat, Status},
+    placement::{self, CopyPlan},
     tie::Ties,
 };
-use crate::{id::MemberId, infra::mutants};
+use crate::{
+    id::{Generation, MemberId},
+    infra::mutants,
+};
 
 /// The most members that vote.
 const VOTERS_MAX: usize = 5;
 
 /// How many Down members are remembered. A remembered incarnation cannot come back as a new member.
 const DOWN_MAX: usize = 256;
+
+/// The most assignments in one command: a command has to fit in a frame. The rest follows at once.
+const ASSIGNMENTS_MAX: usize = 16 * 1024;
 
 /// The leader's settings.
 #[derive(Clone, Copy, Debug)]
@@ -89,6 +96,8 @@ pub(crate) struct Leader {
     /// When this leader first saw each member.
     known_since: BTreeMap<MemberId, Instant>,
     failed_moves: FailedMoves,
+    /// The last version of the map in which nothing was to be done about copies.
+    settled: Option<(Generation, u64)>,
 }
 
 impl Leader {
@@ -100,6 +109,7 @@ impl Leader {
             dead_since: BTreeMap::new(),
             known_since: BTreeMap::new(),
             failed_moves: FailedMoves::default(),
+            settled: None,
         }
     }
 
@@ -166,7 +176,8 @@ impl Leader {
                 member.status == Status::Down && over
             })
         };
-        let assignments = allocation::take_over(map, is_over);
+        let mut assignments = allocation::take_over(map, is_over);
+        assignments.truncate(ASSIGNMENTS_MAX);
         if !assignments.is_empty() {
             effects.push(propose(Command::Assign { assignments }));
         }
@@ -174,22 +185,49 @@ impl Leader {
         effects.extend(members.map(|member| propose(Command::Remove { member })));
         // Shards that wait for a dead owner's lease come first: until they have homes, no shard
         // moves for a better balance.
+        let plan = self.plan_copies(map);
         if effects.is_empty() {
-            let homes = map.kinds.values().flat_map(|table| table.iter());
-            let moving = homes.filter(|home| home.moving.is_some()).count();
-            let room = self.times.moves_max.saturating_sub(moving);
-            let may_move = |kind: &str, shard, is_leaving| {
-                self.failed_moves.may_move(kind, shard, is_leaving, now)
-            };
-            let moves = allocation::rebalance(map, room, may_move);
+            let moves = self.moves(map, plan.moves, now);
             if !moves.is_empty() {
                 self.failed_moves.handle_revoked(map, &moves);
                 effects.push(propose(Command::Revoke { moves }));
             }
         }
+        effects.extend(plan.commands.into_iter().map(propose));
         let alive = |id: &MemberId| !silent.contains(&id);
         effects.extend(self.electorate(map, alive, electorate));
         effects
+    }
+
+    /// What is to be done about copies. It follows from the map alone.
+    fn plan_copies(&mut self, map: &ClusterMap) -> CopyPlan {
+        if self.settled == Some(map.age()) {
+            return CopyPlan::default();
+        }
+        let plan = placement::plan(map);
+        self.settled = (plan == CopyPlan::default()).then(|| map.age());
+        plan
+    }
+
+    /// The shards that are to move now. `planned`: those that have to move because of their copies.
+    fn moves(&self, map: &ClusterMap, planned: Vec<Assignment>, now: Instant) -> Vec<Assignment> {
+        let homes = map.kinds.values().flat_map(|table| table.iter());
+        let moving = homes.filter(|home| home.moving.is_some()).count();
+        let room = self.times.moves_max.saturating_sub(moving);
+        let may_move = |kind: &str, shard, is_leaving| {
+            self.failed_moves.may_move(kind, shard, is_leaving, now)
+        };
+        let mut moves = allocation::rebalance(map, room, may_move);
+        for to in planned {
+            let is_same = |other: &Assignment| (&other.kind, other.shard) == (&to.kind, to.shard);
+            if moves.len() < room
+                && may_move(&to.kind, to.shard, false)
+                && !moves.iter().any(is_same)
+            {
+                moves.push(to);
+            }
+        }
+        moves
     }
 
     /// The silent members that may be declared Down. A Down member that is alive joins again as a

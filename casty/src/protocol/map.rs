@@ -13,7 +13,10 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::places::{KindCopies, StorePlace};
+pub(crate) use self::{
+    copying::{COPY_CHANGES_MAX, can_be_spared},
+    places::{KindCopies, StorePlace},
+};
 pub(crate) use super::home::{ShardHome, Slot};
 use super::{
     copies::{CopyPlaces, CopyProposal, SetRefused, StoreId, StoreNo},

@@ -3,7 +3,10 @@
 //! Whether a change is possible is decided when it is applied, by the rules of
 //! [`StoredHome`](crate::protocol::copies::StoredHome).
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{ClusterMap, Command, KindCopies, MapError, Wanted};
 use crate::{
@@ -12,6 +15,18 @@ use crate::{
         CopyPlaces, CopyProposal, SetChange, StoreId, StoreNo, StoredHome, effective_min,
     },
 };
+
+/// Whether enough copies are left of which a process is there. If not, the leader drops none, not
+/// even one of a dead process: whichever process is back first is to find its store in sync.
+pub(crate) fn can_be_spared(
+    places: &CopyPlaces,
+    store: StoreNo,
+    min: usize,
+    is_there: impl Fn(&StoreNo) -> bool,
+) -> bool {
+    let others = places.in_sync.stores().filter(|other| *other != store);
+    others.filter(is_there).count() >= min.max(1)
+}
 
 /// The most changes of copies in one command.
 pub(crate) const COPY_CHANGES_MAX: usize = 1024;
@@ -106,11 +121,9 @@ impl ClusterMap {
         let owner = stored.home.owner.and_then(|owner| self.by_slot(owner));
         let owner = owner.filter(|(_, member)| by.is_some() || !member.is_gone());
         let owners = owner.and_then(|(id, _)| self.store_no(id));
-        if by.is_none() && self.process_in(store).is_some() {
-            // A copy that is there goes only while enough others are there.
-            let in_sync = stored.copies.in_sync.stores();
-            let left = in_sync.filter(|other| *other != store && self.process_in(*other).is_some());
-            if left.count() < min.max(1) {
+        if by.is_none() {
+            let is_there = |store: &StoreNo| self.process_in(*store).is_some();
+            if !can_be_spared(&stored.copies, store, min, is_there) {
                 return Err(MapError::Stale);
             }
         }
@@ -118,13 +131,20 @@ impl ClusterMap {
         Ok(())
     }
 
-    /// The store of a process that is gone leaves all sets, as far as the floor allows, and is
-    /// wanted nowhere.
+    /// The store of a process that is gone leaves all sets that have enough others which are there,
+    /// and is wanted nowhere.
     pub(super) fn drop_store(&mut self, store: StoreId) -> Result<(), MapError> {
         let number = self.known(store)?;
         if self.process_in(number).is_some() {
             return Err(MapError::StoreInUse(store));
         }
+        let present: BTreeSet<StoreNo> = self
+            .stores
+            .keys()
+            .filter(|store| self.process_in(**store).is_some())
+            .copied()
+            .collect();
+        let is_there = |store: &StoreNo| present.contains(store);
         let mut is_changed = false;
         for (kind, copies) in &mut self.copies {
             let min = usize::from(copies.min);
@@ -141,8 +161,10 @@ impl ClusterMap {
                         set_version: copies.in_sync.version(),
                         store: number,
                     };
-                    // It is not there, or too few would be left: the set stays as it is.
-                    let _ = stored.drop_copy(change, None, min);
+                    if can_be_spared(&copies, number, min, is_there) {
+                        // It is not there: the set stays as it is.
+                        let _ = stored.drop_copy(change, None, min);
+                    }
                     stored.copies.wanted.take_if(|wanted| *wanted == number);
                     stored.copies
                 })
@@ -204,11 +226,13 @@ impl ClusterMap {
             process.is_some_and(|process| self.hosts(process, kind))
         });
         let most = Self::min_for(copies, there.count());
-        let least = Self::min_for(copies, self.stores_expected(kind));
+        let expected = self.stores_expected(kind);
+        let least = Self::min_for(copies, expected);
         if most > copies.min && Self::all_have(copies, most) {
             Some(most)
         } else {
-            (least < copies.min).then_some(least)
+            // If nobody stays, all are about to stop, and will come back.
+            (least < copies.min && expected > 0).then_some(least)
         }
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::{
     id::{Epoch, MemberId, ShardId},
-    protocol::map::{ClusterMap, Command, ShardHome},
+    protocol::map::{ClusterMap, Command, KindCopies, ShardHome},
 };
 
 /// The next effect for the shell.
@@ -208,7 +208,8 @@ impl Leaving {
     }
 }
 
-/// Whether a member has no shard that another could have, and no vote that another could take.
+/// Whether a member has no shard and no copy that another could have, and no vote that another
+/// could take.
 pub(crate) fn has_handed_over(map: &ClusterMap, me: &MemberId) -> bool {
     let others = || map.up().filter(|id| *id != me);
     let Some(slot) = map.member(me).map(|member| member.slot) else {
@@ -217,7 +218,15 @@ pub(crate) fn has_handed_over(map: &ClusterMap, me: &MemberId) -> bool {
     let keeps = |(kind, table): (&String, &Arc<Vec<ShardHome>>)| {
         table.iter().any(|home| home.owner == Some(slot)) && others().any(|id| map.hosts(id, kind))
     };
-    !map.kinds.iter().any(keeps) && (!map.voters.contains_key(me) || others().next().is_none())
+    let store = map.store_no(me);
+    let has_copies = |(kind, copies): (&String, &KindCopies)| {
+        let mut places = copies.shards.iter();
+        store.is_some_and(|store| places.any(|places| places.in_sync.has(store)))
+            && others().any(|id| map.hosts(id, kind))
+    };
+    !map.kinds.iter().any(keeps)
+        && !map.copies.iter().any(has_copies)
+        && (!map.voters.contains_key(me) || others().next().is_none())
 }
 
 /// Whether the voters can take a decision. `votes`: whether each of them may take part.

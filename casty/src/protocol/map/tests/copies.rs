@@ -394,7 +394,7 @@ fn no_command_leaves_too_few_copies_or_drops_the_owners_own() {
     let too_few = Err(MapError::Set(SetRefused::TooFew { copies_min: 2 }));
     assert_eq!(drop_copy(&mut map, Some("a"), 2), too_few);
     down(&mut map, "b");
-    assert_eq!(drop_copy(&mut map, None, 2), too_few);
+    assert_eq!(drop_copy(&mut map, None, 2), Err(MapError::Stale));
     assert_eq!(drop_store(&mut map, 2), Err(MapError::Stale));
     assert_eq!(in_sync(&map, 0), [1, 2]);
     // The owner is Down, and a copy is there: it stays until there is another.
@@ -408,6 +408,15 @@ fn no_command_leaves_too_few_copies_or_drops_the_owners_own() {
         Ok(()),
         "Down, before its lease is over"
     );
+    // All but one are Down, and the floor is two: none goes, so that either of them may come back.
+    let mut map = owned(3, &[1, 2, 3]);
+    copies_min(&mut map, 2).unwrap();
+    down(&mut map, "b");
+    down(&mut map, "c");
+    for number in [2, 3] {
+        assert_eq!(drop_copy(&mut map, None, number), Err(MapError::Stale));
+        assert_eq!(drop_store(&mut map, number), Err(MapError::Stale));
+    }
 }
 
 #[test]

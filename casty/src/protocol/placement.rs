@@ -1,0 +1,522 @@
+//! Decides where the copies of shards should be. Sends nothing itself.
+//!
+//! Each shard is to have as many copies as its type asks for, or as there are stores. A copy comes
+//! before another goes: a store is wanted first, and once it is in sync, the copy that is too many
+//! is dropped. The least loaded store comes first, by the copies of the type, then by all copies;
+//! but a store on another host than the other copies comes before all that share one. (Zones are
+//! not in the map, and play no part.) Equal maps give equal decisions.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use super::{
+    copies::{CopyPlaces, CopyProposal, SetChange, StoreNo},
+    home::{ShardHome, Slot},
+    map::{
+        Assignment, COPY_CHANGES_MAX, ClusterMap, Command, KindCopies, Status, Wanted,
+        can_be_spared,
+    },
+};
+use crate::id::{MemberId, ShardId};
+
+/// How many shards a store takes part in copying at a time, as their owner's or as the new copy:
+/// the copying of the others must not suffer from it.
+const COPYING_MAX: usize = 64;
+
+/// How many shards of a type two members may differ by before shards move: 1, or a tenth of their
+/// average. Without this slack shards would wander back and forth.
+pub(crate) fn slack(both: usize) -> usize {
+    (both / 20).max(1)
+}
+
+/// What is to be proposed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct CopyPlan {
+    pub(crate) commands: Vec<Command>,
+    /// Shards whose owner's store has too many copies: another store in sync is to have the owner.
+    pub(crate) moves: Vec<Assignment>,
+}
+
+/// What follows from the map alone.
+pub(crate) fn plan(map: &ClusterMap) -> CopyPlan {
+    let mut commands = Vec::new();
+    if map.copies.is_empty() {
+        return CopyPlan::default();
+    }
+    for kind in map.copies.keys() {
+        if let Some(min) = map.copies_min_goal(kind) {
+            let kind = kind.clone();
+            commands.push(Command::CopiesMin { kind, min });
+        }
+    }
+    let stores = Stores::of(map);
+    commands.extend(stores.drop_dead(map));
+    let mut loads = CopyLoads::of(map);
+    let mut copying = stores.copying(map);
+    let (mut wants, mut moves) = (Vec::new(), Vec::new());
+    for (kind, copies) in &map.copies {
+        let mut plan = KindPlan {
+            map,
+            kind,
+            copies,
+            stores: stores.of_kind(map, kind),
+            all: &stores,
+            loads: &mut loads,
+            copying: &mut copying,
+            wants: Vec::new(),
+            drops: Vec::new(),
+            moves: Vec::new(),
+        };
+        plan.make();
+        wants.append(&mut plan.wants);
+        moves.append(&mut plan.moves);
+        let drops = plan.drops;
+        commands.extend(
+            drops
+                .chunks(COPY_CHANGES_MAX)
+                .map(|changes| Command::Copies {
+                    by: None,
+                    kind: kind.clone(),
+                    changes: changes.to_vec(),
+                }),
+        );
+    }
+    let wants = wants.chunks(COPY_CHANGES_MAX).map(<[Wanted]>::to_vec);
+    commands.extend(wants.map(|wants| Command::Want { wants }));
+    CopyPlan { commands, moves }
+}
+
+/// The copies of each store, those included that are to come.
+#[derive(Debug, Default)]
+pub(crate) struct CopyLoads<'a> {
+    of_kind: BTreeMap<(&'a str, StoreNo), usize>,
+    of_all: BTreeMap<StoreNo, usize>,
+}
+
+impl<'a> CopyLoads<'a> {
+    pub(crate) fn of(map: &'a ClusterMap) -> Self {
+        let mut loads = Self::default();
+        for (kind, copies) in &map.copies {
+            for places in copies.shards.iter() {
+                for store in places.in_sync.stores().chain(places.wanted) {
+                    loads.add(kind, store);
+                }
+            }
+        }
+        loads
+    }
+
+    fn add(&mut self, kind: &'a str, store: StoreNo) {
+        *self.of_kind.entry((kind, store)).or_default() += 1;
+        *self.of_all.entry(store).or_default() += 1;
+    }
+
+    fn take(&mut self, kind: &'a str, store: StoreNo) {
+        let of_all = self.of_all.get_mut(&store);
+        let of_kind = self.of_kind.get_mut(&(kind, store));
+        for count in of_all.into_iter().chain(of_kind) {
+            *count = count.saturating_sub(1);
+        }
+    }
+
+    fn of_kind(&self, kind: &'a str, store: StoreNo) -> usize {
+        self.of_kind.get(&(kind, store)).copied().unwrap_or(0)
+    }
+
+    /// Sort key: the least loaded store first.
+    fn key(&self, kind: &'a str, store: StoreNo) -> (usize, usize, StoreNo) {
+        let of_all = self.of_all.get(&store).copied().unwrap_or(0);
+        (self.of_kind(kind, store), of_all, store)
+    }
+
+    /// The first copies of a shard whose owner has this store: the owner's comes first.
+    pub(crate) fn first_copies(
+        &mut self,
+        map: &ClusterMap,
+        kind: &'a str,
+        owners: StoreNo,
+    ) -> Vec<StoreNo> {
+        let Some(copies) = map.copies.get(kind) else {
+            return Vec::new();
+        };
+        let stores = Stores::of(map).of_kind(map, kind);
+        let mut first = vec![owners];
+        while first.len() < copies.settings.most()
+            && let Some(next) = stores.least(self, kind, &first, |_| true)
+        {
+            first.push(next);
+        }
+        for store in &first {
+            self.add(kind, *store);
+        }
+        first
+    }
+}
+
+/// The stores of processes that are there.
+struct Stores {
+    present: BTreeSet<StoreNo>,
+    by_slot: BTreeMap<Slot, StoreNo>,
+}
+
+/// The stores of processes that host a type.
+struct KindStores {
+    /// They may get copies, with their hosts.
+    takes: BTreeMap<StoreNo, IpAddr>,
+    /// Those, and the stores of processes that will soon be Up. They keep their copies.
+    stays: BTreeSet<StoreNo>,
+}
+
+impl Stores {
+    fn of(map: &ClusterMap) -> Self {
+        let present = map.stores.iter().filter_map(|(store, place)| {
+            let member = map.member(&place.holder)?;
+            (!member.is_gone()).then_some((member.slot, *store))
+        });
+        let by_slot: BTreeMap<Slot, StoreNo> = present.collect();
+        Self {
+            present: by_slot.values().copied().collect(),
+            by_slot,
+        }
+    }
+
+    fn of_kind(&self, map: &ClusterMap, kind: &str) -> KindStores {
+        let (mut takes, mut stays) = (BTreeMap::new(), BTreeSet::new());
+        for member in map.members.values() {
+            let Some(store) = self.by_slot.get(&member.slot) else {
+                continue;
+            };
+            let is_host = member.kinds.iter().any(|name| name == kind);
+            if is_host && matches!(member.status, Status::Joining | Status::Up) {
+                stays.insert(*store);
+            }
+            if is_host && member.status == Status::Up {
+                takes.insert(*store, member.address.ip());
+            }
+        }
+        KindStores { takes, stays }
+    }
+
+    /// The stores of dead processes that can be dropped somewhere.
+    fn drop_dead(&self, map: &ClusterMap) -> Vec<Command> {
+        let mut dead = BTreeSet::new();
+        let is_there = |store: &StoreNo| self.present.contains(store);
+        for copies in map.copies.values() {
+            let min = usize::from(copies.min);
+            for places in copies.shards.iter() {
+                let gone = places.in_sync.stores().filter(|store| !is_there(store));
+                dead.extend(gone.filter(|store| can_be_spared(places, *store, min, is_there)));
+                dead.extend(places.wanted.filter(|store| !is_there(store)));
+            }
+        }
+        let place = |store: &StoreNo| map.stores.get(store);
+        let stores = dead.iter().filter_map(place).map(|place| place.id);
+        stores.map(|store| Command::DropStore { store }).collect()
+    }
+
+    /// In how many shards each store takes part that are being copied.
+    fn copying(&self, map: &ClusterMap) -> BTreeMap<StoreNo, usize> {
+        let mut copying = BTreeMap::new();
+        for (kind, copies) in &map.copies {
+            let homes = map
+                .kinds
+                .get(kind)
+                .into_iter()
+                .flat_map(|table| table.iter());
+            for (home, places) in homes.zip(copies.shards.iter()) {
+                if let Some(wanted) = places.wanted {
+                    let owners = home.owner.and_then(|owner| self.by_slot.get(&owner));
+                    for store in owners.copied().into_iter().chain([wanted]) {
+                        *copying.entry(store).or_default() += 1;
+                    }
+                }
+            }
+        }
+        copying
+    }
+}
+
+impl KindStores {
+    /// The least loaded store beside those of a shard.
+    fn least<'a>(
+        &self,
+        loads: &CopyLoads<'a>,
+        kind: &'a str,
+        beside: &[StoreNo],
+        may: impl Fn(StoreNo) -> bool,
+    ) -> Option<StoreNo> {
+        let others = self.takes.keys().copied();
+        others
+            .filter(|store| !beside.contains(store) && may(*store))
+            .min_by_key(|store| (self.shares_a_host(*store, beside), loads.key(kind, *store)))
+    }
+
+    fn shares_a_host(&self, store: StoreNo, beside: &[StoreNo]) -> bool {
+        let host = self.takes.get(&store);
+        let mut others = beside.iter().filter(|other| **other != store);
+        host.is_some() && others.any(|other| self.takes.get(other) == host)
+    }
+}
+
+/// A shard that has had an owner.
+#[derive(Clone, Copy)]
+struct PlacedShard {
+    id: ShardId,
+    home: ShardHome,
+    places: CopyPlaces,
+    /// The store of its owner, if that is there.
+    owners: Option<StoreNo>,
+}
+
+impl PlacedShard {
+    fn stores(&self) -> Vec<StoreNo> {
+        self.places.in_sync.stores().collect()
+    }
+}
+
+/// The plan for one type.
+struct KindPlan<'p, 'a> {
+    map: &'a ClusterMap,
+    kind: &'a str,
+    copies: &'a KindCopies,
+    stores: KindStores,
+    all: &'p Stores,
+    loads: &'p mut CopyLoads<'a>,
+    copying: &'p mut BTreeMap<StoreNo, usize>,
+    wants: Vec<Wanted>,
+    drops: Vec<(ShardId, CopyProposal)>,
+    moves: Vec<Assignment>,
+}
+
+impl KindPlan<'_, '_> {
+    fn make(&mut self) {
+        let homes = self.map.kinds.get(self.kind);
+        let homes = homes.into_iter().flat_map(|table| table.iter());
+        let shards = (0..).map(ShardId).zip(homes.zip(self.copies.shards.iter()));
+        let shards: Vec<PlacedShard> = shards
+            .filter(|(_, (_, places))| !places.in_sync.is_empty())
+            .map(|(id, (home, places))| PlacedShard {
+                id,
+                home: *home,
+                places: *places,
+                owners: home
+                    .owner
+                    .and_then(|owner| self.all.by_slot.get(&owner).copied()),
+            })
+            .collect();
+        let mut even = Vec::new();
+        for shard in &shards {
+            self.drop_surplus(shard);
+        }
+        for shard in shards {
+            if self.repair(&shard) {
+                even.push(shard);
+            }
+        }
+        self.even_out(even);
+    }
+
+    /// How many copies a shard is to have.
+    fn goal(&self) -> usize {
+        let most = self.copies.settings.most();
+        most.min(self.stores.stays.len())
+    }
+
+    /// How many copies a shard has that stay.
+    fn count(&self, shard: &PlacedShard) -> usize {
+        let stores = shard.places.in_sync.stores();
+        stores
+            .filter(|store| self.stores.stays.contains(store))
+            .count()
+    }
+
+    /// The store that is to become a copy, if it still can.
+    fn wanted(&self, shard: &PlacedShard) -> Option<StoreNo> {
+        let wanted = shard.places.wanted;
+        wanted.filter(|store| self.stores.takes.contains_key(store))
+    }
+
+    // ---- One copy too many.
+
+    fn drop_surplus(&mut self, shard: &PlacedShard) {
+        let Some(owners) = shard.owners else {
+            return;
+        };
+        let leaves = |store: &StoreNo| {
+            self.all.present.contains(store)
+                && !self.stores.stays.contains(store)
+                && *store != owners
+        };
+        let count = self.count(shard);
+        // If nobody stays, all are about to stop, and will come back to what they have.
+        if count >= self.goal().max(1)
+            && let Some(store) = shard.places.in_sync.stores().find(leaves)
+        {
+            self.drop_copy(shard, store);
+        } else if count + usize::from(self.wanted(shard).is_some()) > self.copies.settings.most() {
+            // Where a store is still to come, the one that goes for it counts no more.
+            let store = self.most(shard, owners);
+            self.loads.take(self.kind, store);
+            if count <= self.copies.settings.most() || shard.home.moving.is_some() {
+                return;
+            }
+            if store == owners {
+                self.move_owner(shard, owners);
+            } else {
+                self.drop_copy(shard, store);
+            }
+        }
+    }
+
+    /// The copy that is too many: the one in the most loaded store. It is the owner's only if that
+    /// store has many more than the others. The shard has another owner first then.
+    fn most(&self, shard: &PlacedShard, owners: StoreNo) -> StoreNo {
+        let load = |store| self.loads.of_kind(self.kind, store);
+        let stores = shard.stores();
+        let stays = |store: &StoreNo| *store != owners && self.stores.stays.contains(store);
+        let others = stores.iter().copied().filter(stays);
+        let most = others.max_by_key(|store| {
+            let shares = self.stores.shares_a_host(*store, &stores);
+            (shares, self.loads.key(self.kind, *store))
+        });
+        match most {
+            Some(most)
+                if load(owners) <= load(most) + (slack(load(owners) + load(most)) - 1) / 2 =>
+            {
+                most
+            }
+            _ => owners,
+        }
+    }
+
+    fn drop_copy(&mut self, shard: &PlacedShard, store: StoreNo) {
+        let min = usize::from(self.copies.min);
+        let is_there = |store: &StoreNo| self.all.present.contains(store);
+        let place = self.map.stores.get(&store);
+        if let Some(place) = place.filter(|_| can_be_spared(&shard.places, store, min, is_there)) {
+            let change = SetChange {
+                epoch: shard.home.epoch,
+                set_version: shard.places.in_sync.version(),
+                store: place.id,
+            };
+            self.drops.push((shard.id, CopyProposal::Drop(change)));
+        }
+    }
+
+    fn move_owner(&mut self, shard: &PlacedShard, owners: StoreNo) {
+        let others = shard.places.in_sync.stores();
+        let takes = |store: &StoreNo| *store != owners && self.stores.takes.contains_key(store);
+        let to = others
+            .filter(takes)
+            .min_by_key(|store| self.loads.key(self.kind, *store));
+        if let Some(to) = to.and_then(|to| self.map.process_in(to)) {
+            let to: MemberId = to.clone();
+            self.moves.push(Assignment {
+                kind: self.kind.to_owned(),
+                shard: shard.id,
+                expected: shard.home.epoch,
+                to,
+                copies: Vec::new(),
+            });
+        }
+    }
+
+    // ---- Too few copies.
+
+    /// Whether the shard has what it needs, and nothing is under way.
+    fn repair(&mut self, shard: &PlacedShard) -> bool {
+        let Some(owners) = shard.owners else {
+            return false;
+        };
+        let wanted = self.wanted(shard);
+        let count = self.count(shard);
+        if wanted.is_none() && count < self.goal() {
+            let beside = shard.stores();
+            let may = |store| self.has_room(store) && self.has_room(owners);
+            let least = self.stores.least(self.loads, self.kind, &beside, may);
+            if least.is_some() || shard.places.wanted.is_some() {
+                self.want(shard, owners, least);
+            }
+        } else if wanted != shard.places.wanted {
+            self.want(shard, owners, None);
+        }
+        wanted.is_none() && shard.home.moving.is_none() && count == self.copies.settings.most()
+    }
+
+    fn has_room(&self, store: StoreNo) -> bool {
+        self.copying
+            .get(&store)
+            .is_none_or(|count| *count < COPYING_MAX)
+    }
+
+    fn want(&mut self, shard: &PlacedShard, owners: StoreNo, store: Option<StoreNo>) {
+        if let Some(store) = store {
+            self.loads.add(self.kind, store);
+            for store in [store, owners] {
+                *self.copying.entry(store).or_default() += 1;
+            }
+        }
+        self.wants.push(Wanted {
+            kind: self.kind.to_owned(),
+            shard: shard.id,
+            store,
+        });
+    }
+
+    // ---- Enough copies in the wrong places.
+
+    /// Wants copies in the least loaded stores, for shards that have one in the most loaded. Where
+    /// possible it is not the owner's.
+    fn even_out(&mut self, mut shards: Vec<PlacedShard>) {
+        if !self.wants.is_empty() {
+            return;
+        }
+        while self.wants.len() < COPYING_MAX {
+            let load = |store: &StoreNo| self.loads.of_kind(self.kind, *store);
+            let mut stores: Vec<StoreNo> = self.stores.takes.keys().copied().collect();
+            stores.sort_by_key(|store| self.loads.key(self.kind, *store));
+            let mut pairs = Vec::new();
+            for from in stores.iter().rev() {
+                let less = stores.iter().filter(|to| {
+                    let (low, high) = (load(to), load(from));
+                    high > low + slack(high + low) && self.has_room(**to)
+                });
+                pairs.extend(less.map(|to| (*from, *to)));
+            }
+            let found = pairs.into_iter().find_map(|(from, to)| {
+                let at = self.movable(&shards, from, to)?;
+                Some((from, to, at))
+            });
+            let Some((from, to, at)) = found else {
+                return;
+            };
+            let shard = shards.swap_remove(at);
+            if let Some(owners) = shard.owners {
+                self.loads.take(self.kind, from);
+                self.want(&shard, owners, Some(to));
+            }
+        }
+    }
+
+    /// A shard whose copy can go from one store to another.
+    fn movable(&self, shards: &[PlacedShard], from: StoreNo, to: StoreNo) -> Option<usize> {
+        let can = |shard: &PlacedShard| {
+            let stores = shard.stores();
+            let in_sync = shard.places.in_sync;
+            let others: Vec<StoreNo> = stores.into_iter().filter(|store| *store != from).collect();
+            in_sync.has(from)
+                && !in_sync.has(to)
+                && shard.owners.is_some_and(|owners| self.has_room(owners))
+                && self.stores.shares_a_host(to, &others)
+                    <= self.stores.shares_a_host(from, &others)
+        };
+        let not_the_owners = |shard: &PlacedShard| can(shard) && shard.owners != Some(from);
+        let first = shards.iter().position(not_the_owners);
+        first.or_else(|| shards.iter().position(can))
+    }
+}
+
+#[cfg(test)]
+mod tests;
