@@ -4,22 +4,24 @@
 use std::{
     collections::VecDeque,
     sync::{Mutex, PoisonError},
-    time::Duration,
 };
 
 use casty::persistence::{Append, Journal as _, Memory};
 use rusqlite::{TransactionBehavior, params};
 use sqlx::{Connection as _, PgConnection};
-use tokio::time::Instant;
 
-use super::{AnyError, recorded::Batches};
+use super::{
+    AnyError,
+    others::{Clock, Took},
+    recorded::Batches,
+};
 
 /// The statements of SQLite.
 const HEAD: &str = "UPDATE shard SET head = ?2 WHERE shard = ?1";
 const INSERT: &str = "INSERT INTO record VALUES (1, ?1, ?2, 1, ?3, ?4, ?5, ?6)";
 
 /// As a store in memory has it.
-pub(crate) async fn memory(batches: &Batches) -> Result<Duration, AnyError> {
+pub(crate) async fn memory(batches: &Batches) -> Result<Took, AnyError> {
     let memory = Memory::new();
     for batch in batches.warm() {
         for Append { log, epoch, .. } in batch {
@@ -28,15 +30,15 @@ pub(crate) async fn memory(batches: &Batches) -> Result<Duration, AnyError> {
         memory.append(batch.clone()).await?;
     }
     let measured = batches.measured().to_vec();
-    let start = Instant::now();
+    let clock = Clock::start()?;
     for batch in measured {
         memory.append(batch).await?;
     }
-    Ok(start.elapsed())
+    clock.stop()
 }
 
 /// With rusqlite, which links the same SQLite: a prepared statement for each record and each head.
-pub(crate) fn sqlite(batches: &Batches) -> Result<Duration, AnyError> {
+pub(crate) fn sqlite(batches: &Batches) -> Result<Took, AnyError> {
     let folder = tempfile::tempdir()?;
     let mut connection = rusqlite::Connection::open(folder.path().join("bare.db"))?;
     connection.execute_batch(
@@ -56,11 +58,11 @@ pub(crate) fn sqlite(batches: &Batches) -> Result<Duration, AnyError> {
     for batch in batches.warm() {
         write(&mut connection, batch)?;
     }
-    let start = Instant::now();
+    let clock = Clock::start()?;
     for batch in batches.measured() {
         write(&mut connection, batch)?;
     }
-    Ok(start.elapsed())
+    clock.stop()
 }
 
 fn write(connection: &mut rusqlite::Connection, batch: &[Append]) -> Result<(), AnyError> {
@@ -88,7 +90,7 @@ fn write(connection: &mut rusqlite::Connection, batch: &[Append]) -> Result<(), 
 }
 
 /// Each batch is one statement, by as many connections as casty had commits at once.
-pub(crate) async fn postgres(url: &str, batches: &Batches) -> Result<Duration, AnyError> {
+pub(crate) async fn postgres(url: &str, batches: &Batches) -> Result<Took, AnyError> {
     let mut connection = PgConnection::connect(url).await?;
     let tables = "DROP TABLE IF EXISTS bare; CREATE TABLE bare (kind integer NOT NULL,
         shard integer NOT NULL, position bigint NOT NULL, epoch bigint NOT NULL,
@@ -107,7 +109,7 @@ pub(crate) async fn postgres(url: &str, batches: &Batches) -> Result<Duration, A
         connections.push(connection);
     }
     let left = Mutex::new(batches.measured().iter().collect::<VecDeque<_>>());
-    let start = Instant::now();
+    let clock = Clock::start()?;
     let loops = connections.into_iter().map(|mut connection| {
         let left = &left;
         async move {
@@ -124,7 +126,7 @@ pub(crate) async fn postgres(url: &str, batches: &Batches) -> Result<Duration, A
         }
     });
     futures_util::future::try_join_all(loops).await?;
-    Ok(start.elapsed())
+    clock.stop()
 }
 
 async fn insert(connection: &mut PgConnection, batch: &[Append]) -> Result<(), AnyError> {

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     AnyError, BYTES, Stores, float, median,
-    others::Others,
+    others::{Clock, Others, Took},
     recorded::{Recorded, Recording, recorded},
     table,
 };
@@ -37,33 +37,55 @@ impl Meter {
     }
 }
 
-/// `round`: how long commands are given in one round.
+/// What is measured of a store.
+pub(crate) struct Loads {
+    pub(crate) rounds: usize,
+    /// How long commands are given in one round.
+    pub(crate) round: Duration,
+    /// Over many entities, and over one.
+    pub(crate) many: bool,
+    pub(crate) hot: bool,
+    /// So many commands in flight, if not each number of them.
+    pub(crate) in_flight: Option<u64>,
+}
+
+impl Loads {
+    /// How many commands are in flight, over how many entities.
+    fn each(&self) -> impl Iterator<Item = (u64, u64)> {
+        let entities = [(self.many, ENTITIES), (self.hot, 1)].into_iter();
+        entities
+            .filter(|(chosen, _)| *chosen)
+            .flat_map(|(_, entities)| {
+                let in_flight = [1, 64, 1_024].into_iter();
+                let in_flight =
+                    in_flight.filter(|number| self.in_flight.is_none_or(|only| only == *number));
+                in_flight.map(move |in_flight| (in_flight, entities))
+            })
+    }
+}
+
 pub(crate) async fn measure(
     mut stores: Stores,
-    (rounds, round): (usize, Duration),
+    loads: &Loads,
     is_forced: bool,
 ) -> Result<(), AnyError> {
-    for (in_flight, entities) in [
-        (1, ENTITIES),
-        (64, ENTITIES),
-        (1_024, ENTITIES),
-        (1, 1),
-        (64, 1),
-        (1_024, 1),
-    ] {
+    let Loads { rounds, round, .. } = *loads;
+    for (in_flight, entities) in loads.each() {
         let (mut bare, mut casty, mut size) = (Vec::new(), Vec::new(), Vec::new());
-        let mut ratio = Vec::new();
+        let (mut ratio, mut processors) = (Vec::new(), (Vec::new(), Vec::new()));
         let others = Others::now()?;
         for _ in 0..rounds {
             let (journal, recording) = recorded(stores.journal().await?);
             let load = (in_flight, entities, round);
             let (count, took) = commands(journal, &recording, load).await?;
-            let durable = float(count) / took.as_secs_f64();
+            let durable = took.rate(count);
             casty.push(durable);
+            processors.1.push(took.of_processors(count));
             let batches = recording.take();
             size.push(float(batches.records()) / float(batches.measured().len() as u64));
             let took = stores.bare(&batches).await?;
-            let written = float(batches.records()) / took.as_secs_f64();
+            let written = took.rate(batches.records());
+            processors.0.push(took.of_processors(batches.records()));
             bare.push(written);
             ratio.push(durable / written);
             stores.clear().await?;
@@ -77,6 +99,7 @@ pub(crate) async fn measure(
             format!("{:.0}", median(bare)),
             format!("{:.0} ({:.1})", median(casty), median(size)),
             format!("{:.2}", median(ratio)),
+            format!("{:.1}, {:.1}", median(processors.0), median(processors.1)),
         ];
         table::row(&key, &figures, others.used()?, is_forced);
     }
@@ -88,7 +111,7 @@ async fn commands(
     journal: Recorded,
     recording: &Recording,
     (in_flight, entities, round): (u64, u64, Duration),
-) -> Result<(u64, Duration), AnyError> {
+) -> Result<(u64, Took), AnyError> {
     let system = ActorSystem::builder("meters")
         .journal(journal)
         .start_local()?;
@@ -101,13 +124,13 @@ async fn commands(
     })
     .await?;
     recording.begin();
-    let start = Instant::now();
+    let (start, clock) = (Instant::now(), Clock::start()?);
     let count = give(&meters, in_flight, move |client, count| {
         // Spread over all of them, each client its own way.
         (start.elapsed() < round).then_some((client + count * (2 * client + 1)) % entities)
     })
     .await?;
-    let took = start.elapsed();
+    let took = clock.stop()?;
     system.shutdown().await?;
     Ok((count, took))
 }

@@ -11,7 +11,8 @@
 //! of the entities.
 //!
 //! Arguments after `--` choose what is measured: `sqlite`, `postgres`, `commands`, `recovery`. With
-//! `memory` a store in memory shows what a command costs without a disk. Sizes are `--rounds`,
+//! `memory` a store in memory shows what a command costs without a disk. `many` and `hot` choose the
+//! entities of the commands, and `--in-flight` how many commands. Sizes are `--rounds`,
 //! `--milliseconds` of commands a round, `--events` and `--entities` that are recovered, each with
 //! a number after it.
 //!
@@ -34,7 +35,7 @@ use std::time::Duration;
 use casty::persistence::{Journal, Memory};
 use casty_sql::{Postgres, Sqlite};
 
-use self::{recorded::Batches, recovery::Sizes};
+use self::{commands::Loads, others::Took, recorded::Batches, recovery::Sizes};
 
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -94,7 +95,7 @@ impl Stores {
     }
 
     /// Writes the same batches in a bare loop. How long it took.
-    async fn bare(&self, batches: &Batches) -> Result<Duration, AnyError> {
+    async fn bare(&self, batches: &Batches) -> Result<Took, AnyError> {
         match self {
             Self::Memory(_) => bare::memory(batches).await,
             Self::Sqlite(_) => bare::sqlite(batches),
@@ -142,6 +143,14 @@ fn main() -> Result<(), AnyError> {
         entities: number("--entities", 1_000)?,
         rounds: usize::try_from(rounds)?,
     };
+    let in_flight = number("--in-flight", 0)?;
+    let loads = Loads {
+        rounds: sizes.rounds,
+        round,
+        many: chosen("many", "hot"),
+        hot: chosen("hot", "many"),
+        in_flight: (in_flight > 0).then_some(in_flight),
+    };
     let chosen_stores = ["memory", "sqlite", "postgres"]
         .into_iter()
         .filter(|store| has(store));
@@ -157,12 +166,14 @@ fn main() -> Result<(), AnyError> {
         let is_forced = has("--force");
         if chosen("commands", "recovery") {
             println!(
-                "Durable commands a second; in brackets the records of a commit.\n\n\
-                 | store | in flight | entities | bare loop | casty | ratio |\n|---|---|---|---|---|---|"
+                "Durable commands a second; in brackets the records of a commit. The last column has \
+                 the time of processors for each, in microseconds: of the bare loop, and of casty.\n\n\
+                 | store | in flight | entities | bare loop | casty | ratio | processors |\n\
+                 |---|---|---|---|---|---|---|"
             );
             for name in &stores {
                 let stores = Stores::of(name).await?;
-                commands::measure(stores, (sizes.rounds, round), is_forced).await?;
+                commands::measure(stores, &loads, is_forced).await?;
             }
         }
         if chosen("recovery", "commands") {

@@ -1,8 +1,61 @@
-//! What other processes use of the machine.
+//! What this program and other processes use of the machine.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, time::Duration};
 
-use super::AnyError;
+use tokio::time::Instant;
+
+use super::{AnyError, float};
+
+/// Measures how long something takes, and how much of the processors.
+pub(crate) struct Clock {
+    since: Instant,
+    /// The ticks of this program and its descendants.
+    own: BTreeMap<u32, f64>,
+}
+
+/// How long something took.
+#[derive(Clone, Copy)]
+pub(crate) struct Took {
+    time: Duration,
+    /// Of the processors, by this program and its descendants, in ticks.
+    ticks: f64,
+}
+
+impl Clock {
+    pub(crate) fn start() -> Result<Self, AnyError> {
+        let own = own()?;
+        let since = Instant::now();
+        Ok(Self { since, own })
+    }
+
+    pub(crate) fn stop(&self) -> Result<Took, AnyError> {
+        let time = self.since.elapsed();
+        let ticks = ticks(&self.own, &own()?);
+        Ok(Took { time, ticks })
+    }
+}
+
+impl Took {
+    /// So many things in this time: a second.
+    pub(crate) fn rate(self, count: u64) -> f64 {
+        float(count) / self.time.as_secs_f64()
+    }
+
+    /// So many things in this time: microseconds of a processor for each.
+    pub(crate) fn of_processors(self, count: u64) -> f64 {
+        self.ticks * MICROSECONDS / float(count)
+    }
+}
+
+/// Those of a tick.
+const MICROSECONDS: f64 = 10_000.0;
+
+/// How many ticks the processes have used in between.
+fn ticks(before: &BTreeMap<u32, f64>, now: &BTreeMap<u32, f64>) -> f64 {
+    let of =
+        |(process, ticks): (&u32, &f64)| ticks - before.get(process).copied().unwrap_or_default();
+    now.iter().map(of).sum()
+}
 
 /// Ticks of all processors since the start of the machine, and those of this program and its
 /// descendants.
@@ -35,10 +88,7 @@ impl Others {
     /// How much of the machine the others have used since then, in percent.
     pub(crate) fn used(&self) -> Result<f64, AnyError> {
         let now = Self::now()?;
-        let of = |(process, ticks): (&u32, &f64)| {
-            ticks - self.own.get(process).copied().unwrap_or_default()
-        };
-        let own: f64 = now.own.iter().map(of).sum();
+        let own = ticks(&self.own, &now.own);
         let others = (now.busy - self.busy - own).max(0.0);
         Ok(100.0 * others / (now.all - self.all).max(1.0))
     }

@@ -19,6 +19,8 @@ use sqlx::{
 
 use super::{
     LogKey,
+    aside::{self, Aside, Asides},
+    connection,
     run::{Unfinished, run},
 };
 use crate::values::{ends, epoch_to_sql, limit_to_sql, number_to_sql};
@@ -107,28 +109,125 @@ impl Inserts {
     }
 }
 
-/// Appends the parts in one transaction, in one call of the driver where that is possible.
+/// A view in which rows are appended, with the checks, by one statement that is a transaction of
+/// its own. A small commit takes less time so: each statement answers, and each answer wakes a
+/// thread. Of many rows it takes longer, since a trigger is slower than an insertion.
+///
+/// `last` is the new head, in the first row of each part.
+pub(super) const SMALL: [&str; 3] = [
+    "CREATE TEMP VIEW casty_append AS SELECT 0 AS kind, 0 AS shard, 0 AS position, 0 AS epoch,
+     '' AS entity, 0 AS seq, 0 AS at, x'' AS body, 0 AS last",
+    "CREATE TEMP TRIGGER casty_append_head INSTEAD OF INSERT ON casty_append
+     WHEN NEW.last IS NOT NULL BEGIN
+         UPDATE casty_shard SET head = NEW.last
+         WHERE kind = NEW.kind AND shard = NEW.shard AND epoch = NEW.epoch
+           AND head = NEW.position - 1;
+         SELECT RAISE(ABORT, 'refused') WHERE changes() = 0;
+     END",
+    "CREATE TEMP TRIGGER casty_append_record INSTEAD OF INSERT ON casty_append BEGIN
+         INSERT INTO casty_record (kind, shard, position, epoch, entity, seq, at, body)
+         VALUES (NEW.kind, NEW.shard, NEW.position, NEW.epoch, NEW.entity, NEW.seq, NEW.at,
+                 NEW.body);
+     END",
+];
+
+/// How many rows a small commit has at most.
+const SMALL_MAX: usize = 8;
+
+/// The statement for each number of rows.
+static SMALL_INSERTS: LazyLock<[Arc<str>; SMALL_MAX]> = LazyLock::new(|| {
+    std::array::from_fn(|more| {
+        let rows = ["(?,?,?,?,?,?,?,?,?)"; SMALL_MAX];
+        let rows = rows[..=more].join(",");
+        let insert = "INSERT INTO temp.casty_append \
+                      (kind, shard, position, epoch, entity, seq, at, body, last) VALUES";
+        format!("{insert} {rows}").into()
+    })
+});
+
+/// Appends the parts in one transaction, in one call of the driver where that is possible, and what
+/// waits to be written beside them.
 pub(super) async fn append(
     connection: &mut SqliteConnection,
     parts: Vec<Part>,
+    asides: &Asides,
 ) -> Result<Vec<Appended>, Failed> {
     let heads = Heads::of(&parts);
-    if heads.count == parts.len() && heads.count > 0 {
-        match insert(connection, &rows(&parts), Some(heads)).await {
-            Ok(()) => return Ok(vec![Appended::Written; parts.len()]),
-            Err(NotInserted::Refused) => roll_back(connection).await?,
-            Err(NotInserted::Failed(why)) => return Err(why),
+    if heads.count < parts.len() || parts.is_empty() {
+        return append_some(connection, parts).await;
+    }
+    let rows = rows(&parts);
+    let taken = asides.take();
+    let inserted = match small(&parts, &rows) {
+        Some(insert) if taken.is_empty() => insert_small(connection, &parts, insert).await,
+        _ => insert(connection, &rows, Some(heads), &taken).await,
+    };
+    match inserted {
+        Ok(()) => {
+            aside::answer(taken, &Ok(()));
+            Ok(vec![Appended::Written; parts.len()])
+        }
+        Err(NotInserted::Refused) => {
+            asides.put_back(taken);
+            append_some(connection, parts).await
+        }
+        Err(NotInserted::Aside(index, error)) => {
+            asides.fail(taken, index, &connection::journal_error(&error));
+            if !connection::take_back(connection, &error).await {
+                return Err(Failed::Before(error));
+            }
+            append_some(connection, parts).await
+        }
+        Err(NotInserted::Failed(why)) => {
+            match &why {
+                Failed::Before(_) => asides.put_back(taken),
+                Failed::AtCommit(error) => {
+                    aside::answer(taken, &Err(connection::journal_error(error)));
+                }
+            }
+            Err(why)
         }
     }
-    append_some(connection, parts).await
 }
 
-async fn roll_back(connection: &mut SqliteConnection) -> Result<(), Failed> {
-    let ended = run(connection, sqlx::query("ROLLBACK"), 1).await;
-    ended.map_err(before).map(drop)
+/// The statement that writes the rows alone, if they are few.
+fn small(parts: &[Part], rows: &[RecordRow<'_>]) -> Option<&'static Arc<str>> {
+    let insert = SMALL_INSERTS.get(rows.len().checked_sub(1)?)?;
+    let mut logs = BTreeSet::new();
+    let is_plain = parts.iter().all(|part| {
+        let mut records = part.records.iter();
+        logs.insert((part.log.kind, part.log.shard))
+            && records.all(|record| record.epoch == part.epoch)
+    });
+    is_plain.then_some(insert)
 }
 
-/// The same where parts are refused: the others are written.
+async fn insert_small(
+    connection: &mut SqliteConnection,
+    parts: &[Part],
+    insert: &Arc<str>,
+) -> Result<(), NotInserted> {
+    let mut query = sqlx::query(AssertSqlSafe(insert.clone()));
+    for Part { log, records, .. } in parts {
+        let mut last = records.last().map(|last| number_to_sql(last.position));
+        for record in records {
+            query = bind(query, (*log, record)).bind(last.take());
+        }
+    }
+    let inserted = run(connection, query, 1).await;
+    inserted.map(drop).map_err(|Unfinished { error, .. }| {
+        // Of two triggers either may be the first. What is refused may also exist.
+        if connection::is_constraint(&error) {
+            NotInserted::Refused
+        } else if connection::is_busy(&error) {
+            NotInserted::Failed(Failed::Before(error))
+        } else {
+            NotInserted::Failed(Failed::AtCommit(error))
+        }
+    })
+}
+
+/// The same where parts are refused: the others are written. Nothing is written beside them.
 async fn append_some(
     connection: &mut SqliteConnection,
     parts: Vec<Part>,
@@ -146,13 +245,14 @@ async fn append_some(
         }
     }
     if written.is_empty() {
-        roll_back(connection).await?;
+        connection::roll_back(connection).await.map_err(before)?;
         return Ok(appended);
     }
-    match insert(connection, &rows(&written), None).await {
+    match insert(connection, &rows(&written), None, &[]).await {
         Ok(()) => Ok(appended),
         Err(NotInserted::Failed(why)) => Err(why),
         Err(NotInserted::Refused) => Err(Failed::Before(Error::RowNotFound)),
+        Err(NotInserted::Aside(_, error)) => Err(Failed::Before(error)),
     }
 }
 
@@ -206,22 +306,27 @@ fn rows(parts: &[Part]) -> Vec<RecordRow<'_>> {
 }
 
 enum NotInserted {
-    /// Not all heads could be advanced. The transaction is open.
+    /// Not all heads could be advanced. The transaction is over.
     Refused,
+    /// What was to be written beside the records could not be: the one with this index. The
+    /// transaction may be open.
+    Aside(usize, Error),
     Failed(Failed),
 }
 
-/// Inserts records, and ends the transaction. With `heads`, it also begins the transaction, and
-/// advances all of them.
+/// Inserts records, writes what is beside them, and ends the transaction. With `heads`, it also
+/// begins the transaction, and advances all of them.
 async fn insert(
     connection: &mut SqliteConnection,
     mut rows: &[RecordRow<'_>],
     mut heads: Option<Heads>,
+    asides: &[Aside],
 ) -> Result<(), NotInserted> {
     for inserts in INSERTS.iter() {
         while let Some((some, left)) = rows.split_at_checked(inserts.size) {
             rows = left;
-            let (text, statements) = match (heads.is_some(), rows.is_empty()) {
+            let ends = rows.is_empty() && asides.is_empty();
+            let (text, statements) = match (heads.is_some(), ends) {
                 (true, true) => (&inserts.whole, BEFORE + 2),
                 (true, false) => (&inserts.first, BEFORE + 1),
                 (false, true) => (&inserts.last, 2),
@@ -236,18 +341,35 @@ async fn insert(
             for row in some {
                 query = bind(query, *row);
             }
-            let inserted = run(connection, query, statements).await;
-            inserted.map_err(|unfinished| not_inserted(unfinished, before))?;
+            if let Err(unfinished) = run(connection, query, statements).await {
+                return Err(not_inserted(connection, unfinished, before).await);
+            }
         }
     }
-    Ok(())
+    if asides.is_empty() {
+        return Ok(());
+    }
+    let written = aside::write_all(connection, asides).await;
+    written.map_err(|(index, error)| NotInserted::Aside(index, error))?;
+    let committed = run(connection, sqlx::query("COMMIT"), 1).await;
+    let failed = |unfinished: Unfinished| Failed::AtCommit(unfinished.error);
+    committed
+        .map(drop)
+        .map_err(|unfinished| NotInserted::Failed(failed(unfinished)))
 }
 
 /// `before`: how many statements come before the one that inserts.
-fn not_inserted(Unfinished { ended, error }: Unfinished, before: usize) -> NotInserted {
+async fn not_inserted(
+    connection: &mut SqliteConnection,
+    Unfinished { ended, error }: Unfinished,
+    before: usize,
+) -> NotInserted {
     let kind = error.as_database_error().map(DatabaseError::kind);
     if ended + 1 == before && matches!(kind, Some(ErrorKind::NotNullViolation)) {
-        return NotInserted::Refused;
+        return match connection::roll_back(connection).await {
+            Ok(()) => NotInserted::Refused,
+            Err(error) => NotInserted::Failed(Failed::Before(error)),
+        };
     }
     NotInserted::Failed(if ended > before {
         Failed::AtCommit(error)

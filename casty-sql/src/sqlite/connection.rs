@@ -9,7 +9,7 @@ use sqlx::{
 };
 use tokio::time::Instant;
 
-use super::{file::read_only, run};
+use super::{append::SMALL, file::read_only, run};
 use crate::{OpenError, pool::Verdict, schema};
 
 /// How long a statement waits for a lock that another process holds. casty gives up an append after
@@ -31,6 +31,7 @@ const IOERR: i32 = 10;
 const CORRUPT: i32 = 11;
 const FULL: i32 = 13;
 const CANTOPEN: i32 = 14;
+const CONSTRAINT: i32 = 19;
 const NOTADB: i32 = 26;
 
 /// The primary result code of SQLite, if the error is one of SQLite.
@@ -48,12 +49,33 @@ pub(super) async fn verdict(connection: &mut SqliteConnection, error: Option<&Er
     match error.map(code) {
         None => Verdict::Keep,
         Some(Some(IOERR)) => Verdict::Suspect,
-        Some(Some(FULL | BUSY)) => match run::run(connection, sqlx::query("ROLLBACK"), 1).await {
-            Err(failed) if code(&failed.error) != Some(NO_TRANSACTION) => Verdict::Close,
-            _ => Verdict::Keep,
-        },
+        Some(Some(FULL | BUSY)) if roll_back(connection).await.is_ok() => Verdict::Keep,
         Some(_) => Verdict::Close,
     }
+}
+
+/// Takes back what a transaction has done before this error of one of its statements. Whether the
+/// connection can be used for another one.
+pub(super) async fn take_back(connection: &mut SqliteConnection, error: &Error) -> bool {
+    code(error) != Some(IOERR) && roll_back(connection).await.is_ok()
+}
+
+/// An error may have ended the transaction before.
+pub(super) async fn roll_back(connection: &mut SqliteConnection) -> Result<(), Error> {
+    match run::run(connection, sqlx::query("ROLLBACK"), 1).await {
+        Err(failed) if code(&failed.error) != Some(NO_TRANSACTION) => Err(failed.error),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a statement has waited for a lock in vain.
+pub(super) fn is_busy(error: &Error) -> bool {
+    code(error) == Some(BUSY)
+}
+
+/// Whether a statement has violated a constraint, or a trigger has raised the error.
+pub(super) fn is_constraint(error: &Error) -> bool {
+    code(error) == Some(CONSTRAINT)
 }
 
 /// The error with what to do about it.
@@ -162,6 +184,7 @@ pub(super) async fn open(path: &Path) -> Result<SqliteConnection, OpenError> {
         return Err(OpenError::NoWriteAheadLog { path, mode });
     }
     migrate(&mut connection, path).await?;
+    prepare(&mut connection).await.map_err(fault)?;
     Ok(connection)
 }
 
@@ -210,6 +233,14 @@ async fn migrate(connection: &mut SqliteConnection, path: &Path) -> Result<(), O
     transaction.commit().await.map_err(fault)
 }
 
+/// Makes what this connection alone sees.
+async fn prepare(connection: &mut SqliteConnection) -> Result<(), Error> {
+    for statement in SMALL {
+        run(connection, statement.to_owned()).await?;
+    }
+    Ok(())
+}
+
 /// One file serves one application.
 const PREFIX: &str = "casty_";
 
@@ -236,6 +267,7 @@ pub(super) async fn reconnect(path: &Path, rewrite: bool) -> Result<SqliteConnec
             return Err(Error::Io(std::io::Error::other(reason)));
         }
     }
+    prepare(&mut connection).await?;
     Ok(connection)
 }
 

@@ -1,6 +1,7 @@
 //! A journal in a file of SQLite.
 
 mod append;
+mod aside;
 mod connection;
 mod file;
 mod read;
@@ -24,7 +25,10 @@ use casty::{
 use futures_util::future::BoxFuture;
 use sqlx::{ConnectOptions, Connection, Error, SqliteConnection};
 
-use self::append::{Failed, Part};
+use self::{
+    append::{Failed, Part},
+    aside::{Appending, AsideKind, AsideWork, Asides},
+};
 use crate::{
     OpenError,
     kinds::{Kinds, not_opened},
@@ -51,6 +55,7 @@ struct Shared {
     kinds: Kinds<i64>,
     writer: Arc<Pool<File>>,
     readers: Arc<Pool<File>>,
+    asides: Asides,
 }
 
 /// A log in numbers.
@@ -127,6 +132,7 @@ impl Sqlite {
             kinds: Kinds::default(),
             writer: Pool::new(file(true), 1, vec![connection]),
             readers: Pool::new(file(false), READERS, Vec::new()),
+            asides: Asides::default(),
             path,
         })))
     }
@@ -186,9 +192,11 @@ impl Sqlite {
                 records,
             });
         }
-        let appended = self.0.writer.run(|connection| {
+        let appending = Appending::new(&self.0);
+        let appended = self.0.writer.run(move |connection| {
             Box::pin(async move {
-                let result = append::append(connection, parts).await;
+                let asides = appending.asides();
+                let result = append::append(connection, parts, asides).await;
                 let error = result.as_ref().err().map(Failed::error);
                 (connection::verdict(connection, error).await, result)
             })
@@ -343,13 +351,13 @@ impl Journal for Sqlite {
         snapshot: Snapshot,
     ) -> BoxFuture<'a, Result<(), JournalError>> {
         Box::pin(async move {
-            let (key, entity) = (self.key_to_write(log).await?, entity.clone());
-            self.write(move |connection| {
-                Box::pin(
-                    async move { write::save(connection, key, epoch, &entity, snapshot).await },
-                )
-            })
-            .await
+            let work = AsideWork {
+                log: self.key_to_write(log).await?,
+                epoch,
+                entity: entity.clone(),
+                what: AsideKind::Save(snapshot),
+            };
+            aside::write(&self.0, work).await
         })
     }
 
@@ -362,13 +370,13 @@ impl Journal for Sqlite {
         snapshot: bool,
     ) -> BoxFuture<'a, Result<(), JournalError>> {
         Box::pin(async move {
-            let (key, entity) = (self.key_to_write(log).await?, entity.clone());
-            self.write(move |connection| {
-                Box::pin(async move {
-                    write::forget(connection, key, epoch, &entity, through, snapshot).await
-                })
-            })
-            .await
+            let work = AsideWork {
+                log: self.key_to_write(log).await?,
+                epoch,
+                entity: entity.clone(),
+                what: AsideKind::Forget { through, snapshot },
+            };
+            aside::write(&self.0, work).await
         })
     }
 

@@ -1,5 +1,6 @@
 //! Reads, in pages.
 
+use bytes::Bytes;
 use casty::{
     id::{EntityId, Epoch},
     persistence::{Page, Record, Snapshot, StoredEntity},
@@ -26,23 +27,104 @@ pub(super) async fn kind(
     rows.first().map(|row| row.try_get(0)).transpose()
 }
 
+/// The bodies of a page of records in one row, and the numbers beside them, each column a list. The
+/// driver hands over each row from thread to thread, which takes longer than to read it.
+///
+/// A body of more than `?6` bytes is left out: its length tells. So a row has as many bytes as a
+/// page at most. A text has the bytes of the bodies as long as texts are stored in UTF-8, which the
+/// creator of a file may have changed.
+const PAGE: &str = "\
+SELECT group_concat(position), group_concat(epoch), group_concat(seq), group_concat(at),
+       group_concat(bytes), CAST(group_concat(body, '') AS BLOB),
+       (SELECT encoding = 'UTF-8' FROM pragma_encoding)
+FROM (SELECT position, epoch, seq, at, length(body) AS bytes,
+             CASE WHEN length(body) <= ?6 THEN body ELSE x'' END AS body FROM casty_record
+      WHERE kind = ?1 AND shard = ?2 AND entity = ?3 AND seq > ?4 ORDER BY seq LIMIT ?5)";
+
+/// So many records are read as one row at most.
+const PAGE_MAX: usize = 4_096;
+
 pub(super) async fn entity(
     connection: &mut SqliteConnection,
-    LogKey { kind, shard }: LogKey,
+    log: LogKey,
     entity: &EntityId,
     after: u64,
     page: Page,
 ) -> Result<Vec<Record>, Error> {
-    let query = sqlx::query(
-        "SELECT position, epoch, seq, at, body FROM casty_record
-         WHERE kind = ?1 AND shard = ?2 AND entity = ?3 AND seq > ?4 ORDER BY seq LIMIT ?5",
-    )
-    .bind(kind)
-    .bind(shard)
-    .bind(entity.as_str().to_owned())
-    .bind(number_to_sql(after))
-    .bind(limit_to_sql(page.records));
-    take(connection, query, page, |row| record(row, entity.clone())).await
+    if (1..=PAGE_MAX).contains(&page.records) {
+        let body_max = page.bytes / page.records;
+        let rows = entity_query(PAGE, log, entity, after, page).bind(limit_to_sql(body_max));
+        let rows = run(connection, rows, 1).await?;
+        let row = rows.first().ok_or(Error::RowNotFound)?;
+        if let Some(records) = page_of(row, entity)? {
+            return Ok(records);
+        }
+    }
+    let text = "SELECT position, epoch, seq, at, body FROM casty_record
+         WHERE kind = ?1 AND shard = ?2 AND entity = ?3 AND seq > ?4 ORDER BY seq LIMIT ?5";
+    let rows = entity_query(text, log, entity, after, page);
+    take(connection, rows, page, |row| record(row, entity.clone())).await
+}
+
+fn entity_query(
+    text: &'static str,
+    LogKey { kind, shard }: LogKey,
+    entity: &EntityId,
+    after: u64,
+    page: Page,
+) -> Query<'static, Sqlite, SqliteArguments> {
+    sqlx::query(text)
+        .bind(kind)
+        .bind(shard)
+        .bind(entity.as_str().to_owned())
+        .bind(number_to_sql(after))
+        .bind(limit_to_sql(page.records))
+}
+
+/// The records of a [`PAGE`]. `None` if it does not have all bodies as they are stored.
+fn page_of(row: &SqliteRow, entity: &EntityId) -> Result<Option<Vec<Record>>, Error> {
+    let list = |column| row.try_get::<Option<&str>, _>(column).map(numbers);
+    let (mut positions, mut epochs, mut seqs) = (list(0)?, list(1)?, list(2)?);
+    let (mut times, mut lengths) = (list(3)?, list(4)?);
+    let bodies: Option<&[u8]> = row.try_get(5)?;
+    let mut bodies = Bytes::copy_from_slice(bodies.unwrap_or_default());
+    let (is_plain, mut last, mut records) = (row.try_get::<bool, _>(6)?, None, Vec::new());
+    while let Some(length) = lengths.next() {
+        let numbers = (positions.next(), epochs.next(), seqs.next(), times.next());
+        let (Ok(length), (Some(position), Some(epoch), Some(seq), Some(at))) =
+            (usize::try_from(length?), numbers)
+        else {
+            return Ok(None);
+        };
+        let seq = number_from_sql(seq?);
+        // An aggregate takes the rows in the order of the query, though SQLite does not promise it.
+        if last.replace(seq).is_some_and(|last| last >= seq) || !is_plain {
+            return Ok(None);
+        }
+        // A body is left out: this one, or one before it.
+        if length > bodies.len() {
+            return Ok(None);
+        }
+        records.push(Record {
+            position: number_from_sql(position?),
+            epoch: epoch_from_sql(epoch?),
+            entity: entity.clone(),
+            seq,
+            at: number_from_sql(at?),
+            body: bodies.split_to(length),
+        });
+    }
+    Ok(bodies.is_empty().then_some(records))
+}
+
+/// The numbers of a list.
+fn numbers(list: Option<&str>) -> impl Iterator<Item = Result<i64, Error>> {
+    let numbers = list.into_iter().flat_map(|list| list.split(','));
+    numbers.map(|number| {
+        number
+            .parse()
+            .map_err(|error| Error::Decode(Box::new(error)))
+    })
 }
 
 pub(super) async fn log(

@@ -1,4 +1,4 @@
-//! Claims, snapshots, and what is forgotten: one transaction each.
+//! Claims, snapshots, and what is forgotten.
 
 use std::{num::NonZeroU32, sync::Arc};
 
@@ -8,7 +8,10 @@ use casty::{
 };
 use sqlx::{Error, Row, SqliteConnection};
 
-use super::{LogKey, run::run};
+use super::{
+    LogKey,
+    run::{Unfinished, run},
+};
 use crate::{
     kinds::other_shards,
     values::{epoch_from_sql, epoch_to_sql, number_from_sql, number_to_sql},
@@ -60,13 +63,12 @@ pub(super) async fn claim(
     Ok(Ok(head))
 }
 
+/// Within a transaction that is open.
 pub(super) async fn save(
     connection: &mut SqliteConnection,
-    LogKey { kind, shard }: LogKey,
-    epoch: Epoch,
-    entity: &EntityId,
-    snapshot: Snapshot,
-) -> Result<(), Error> {
+    (LogKey { kind, shard }, epoch, entity): (LogKey, Epoch, &EntityId),
+    snapshot: &Snapshot,
+) -> Result<(), Unfinished> {
     let save = sqlx::query(
         "INSERT INTO casty_state (kind, shard, entity, seq, at, body)
          SELECT ?1, ?2, ?4, ?5, ?6, ?7 FROM casty_shard
@@ -84,24 +86,22 @@ pub(super) async fn save(
     .bind(entity.as_str().to_owned())
     .bind(number_to_sql(snapshot.seq))
     .bind(number_to_sql(snapshot.at))
-    .bind(Vec::from(snapshot.body));
-    run(connection, save, 1).await?;
-    Ok(())
+    .bind(snapshot.body.to_vec());
+    run(connection, save, 1).await.map(drop)
 }
 
+/// Within a transaction that is open.
+///
 /// What is forgotten is always all up to a number. So the search for records that are not forgotten
 /// yet ends at the first one that is.
 pub(super) async fn forget(
     connection: &mut SqliteConnection,
-    LogKey { kind, shard }: LogKey,
-    epoch: Epoch,
-    entity: &EntityId,
+    (LogKey { kind, shard }, epoch, entity): (LogKey, Epoch, &EntityId),
     through: u64,
     snapshot: bool,
-) -> Result<(), Error> {
+) -> Result<(), Unfinished> {
     let forget = sqlx::query(
-        "BEGIN IMMEDIATE;
-         UPDATE casty_record SET body = x''
+        "UPDATE casty_record SET body = x''
          WHERE kind = ?1 AND shard = ?2 AND entity = ?4 AND seq <= ?5
            AND seq > coalesce((SELECT seq FROM casty_record
                                WHERE kind = ?1 AND shard = ?2 AND entity = ?4 AND seq <= ?5
@@ -109,8 +109,7 @@ pub(super) async fn forget(
            AND EXISTS (SELECT 1 FROM casty_shard WHERE kind = ?1 AND shard = ?2 AND epoch = ?3);
          DELETE FROM casty_state
          WHERE kind = ?1 AND shard = ?2 AND entity = ?4 AND seq <= ?5 AND ?6
-           AND EXISTS (SELECT 1 FROM casty_shard WHERE kind = ?1 AND shard = ?2 AND epoch = ?3);
-         COMMIT",
+           AND EXISTS (SELECT 1 FROM casty_shard WHERE kind = ?1 AND shard = ?2 AND epoch = ?3)",
     )
     .bind(kind)
     .bind(shard)
@@ -118,8 +117,7 @@ pub(super) async fn forget(
     .bind(entity.as_str().to_owned())
     .bind(number_to_sql(through))
     .bind(snapshot);
-    run(connection, forget, 4).await?;
-    Ok(())
+    run(connection, forget, 2).await.map(drop)
 }
 
 /// The numbers of kinds. Those that are new are stored.

@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod aside;
 mod contract;
 mod crash;
 #[cfg(target_os = "linux")]

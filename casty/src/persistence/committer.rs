@@ -72,6 +72,9 @@ pub(super) struct Committer {
     running: FuturesUnordered<BoxFuture<'static, Option<Done>>>,
     claims: BTreeMap<LogId, AbortHandle>,
     commits: BTreeMap<CommitId, AbortHandle>,
+    /// Records that are durable, and of which their activations do not know yet, each with its
+    /// position.
+    durable: Vec<(Waiting, u64)>,
     /// When a disk is full, claims succeed, and commits fail.
     claims_fail: Failing,
     commits_fail: Failing,
@@ -123,6 +126,7 @@ impl Committer {
             running: FuturesUnordered::new(),
             claims: BTreeMap::new(),
             commits: BTreeMap::new(),
+            durable: Vec::new(),
             claims_fail: Failing(false),
             commits_fail: Failing(false),
         }
@@ -143,6 +147,8 @@ impl Committer {
             }
             self.machine.begin(now);
             self.carry_out();
+            // The next commit runs meanwhile.
+            self.confirm();
             if self.machine.is_closed() {
                 return;
             }
@@ -211,9 +217,14 @@ impl Committer {
         }
     }
 
+    /// Tells of what is durable only when something else is told, or by [`confirm`](Self::confirm):
+    /// that takes its time, in which a further commit may run.
     fn carry_out(&mut self) {
-        let (mut frees, mut news) = (false, News::default());
+        let mut frees = false;
         for effect in self.machine.take_effects() {
+            if !matches!(effect, CommitEffect::Confirm(..) | CommitEffect::Commit(..)) {
+                self.confirm();
+            }
             match effect {
                 CommitEffect::Claim(log) => self.claim(log),
                 CommitEffect::GiveUpClaim(log) => {
@@ -227,10 +238,7 @@ impl Committer {
                         commit.abort();
                     }
                 }
-                CommitEffect::Confirm(record, position) => {
-                    record.confirm(position, &mut news);
-                    frees = true;
-                }
+                CommitEffect::Confirm(record, position) => self.durable.push((record, position)),
                 CommitEffect::Fail {
                     ticket,
                     reason,
@@ -252,6 +260,18 @@ impl Committer {
         if frees {
             self.inbox.freed.notify_waiters();
         }
+    }
+
+    fn confirm(&mut self) {
+        if self.durable.is_empty() {
+            return;
+        }
+        let mut news = News::default();
+        for (record, position) in self.durable.drain(..) {
+            record.confirm(position, &mut news);
+        }
+        drop(news);
+        self.inbox.freed.notify_waiters();
     }
 
     fn claim(&mut self, id: LogId) {
