@@ -66,8 +66,25 @@ const CHECK: &str = "INSERT INTO casty_record (kind) SELECT NULL WHERE changes()
 /// How many statements begin a transaction and check its heads.
 const BEFORE: usize = 3;
 
-/// How many records one statement inserts. Few sizes, so that all statements stay prepared.
-const SIZES: [usize; 8] = [128, 64, 32, 16, 8, 4, 2, 1];
+/// How many records one statement inserts: one of these numbers, or any below. Few sizes, so that
+/// all statements stay prepared.
+const SIZES: [usize; 4] = [512, 256, 128, 64];
+
+/// The statements for all sizes: for a number below the smallest of [`SIZES`] at its index, then
+/// for those.
+static INSERTS: LazyLock<Vec<Inserts>> = LazyLock::new(|| {
+    let sizes = (0..SIZES[SIZES.len() - 1]).chain(SIZES.into_iter().rev());
+    sizes.map(Inserts::new).collect()
+});
+
+/// Splits rows: those of the next statement, which comes first, and the rest.
+fn next_rows<'a, T>(rows: &'a [T]) -> Option<(&'static Inserts, &'a [T], &'a [T])> {
+    let size = SIZES.into_iter().find(|size| *size <= rows.len());
+    let size = size.unwrap_or(rows.len());
+    let inserts = INSERTS.iter().find(|inserts| inserts.size == size);
+    let (some, left) = rows.split_at_checked(size).filter(|_| size > 0)?;
+    Some((inserts?, some, left))
+}
 
 /// The statements that insert so many records.
 ///
@@ -86,8 +103,6 @@ struct Inserts {
     /// With its end.
     last: Arc<str>,
 }
-
-static INSERTS: LazyLock<[Inserts; SIZES.len()]> = LazyLock::new(|| SIZES.map(Inserts::new));
 
 impl Inserts {
     fn new(size: usize) -> Self {
@@ -322,28 +337,26 @@ async fn insert(
     mut heads: Option<Heads>,
     asides: &[Aside],
 ) -> Result<(), NotInserted> {
-    for inserts in INSERTS.iter() {
-        while let Some((some, left)) = rows.split_at_checked(inserts.size) {
-            rows = left;
-            let ends = rows.is_empty() && asides.is_empty();
-            let (text, statements) = match (heads.is_some(), ends) {
-                (true, true) => (&inserts.whole, BEFORE + 2),
-                (true, false) => (&inserts.first, BEFORE + 1),
-                (false, true) => (&inserts.last, 2),
-                (false, false) => (&inserts.middle, 1),
-            };
-            let mut query = sqlx::query(AssertSqlSafe(text.clone()));
-            let mut before = 0;
-            if let Some(Heads { json, count }) = heads.take() {
-                query = query.bind(json).bind(limit_to_sql(count));
-                before = BEFORE;
-            }
-            for row in some {
-                query = bind(query, *row);
-            }
-            if let Err(unfinished) = run(connection, query, statements).await {
-                return Err(not_inserted(connection, unfinished, before).await);
-            }
+    while let Some((inserts, some, left)) = next_rows(rows) {
+        rows = left;
+        let ends = rows.is_empty() && asides.is_empty();
+        let (text, statements) = match (heads.is_some(), ends) {
+            (true, true) => (&inserts.whole, BEFORE + 2),
+            (true, false) => (&inserts.first, BEFORE + 1),
+            (false, true) => (&inserts.last, 2),
+            (false, false) => (&inserts.middle, 1),
+        };
+        let mut query = sqlx::query(AssertSqlSafe(text.clone()));
+        let mut before = 0;
+        if let Some(Heads { json, count }) = heads.take() {
+            query = query.bind(json).bind(limit_to_sql(count));
+            before = BEFORE;
+        }
+        for row in some {
+            query = bind(query, *row);
+        }
+        if let Err(unfinished) = run(connection, query, statements).await {
+            return Err(not_inserted(connection, unfinished, before).await);
         }
     }
     if asides.is_empty() {

@@ -19,6 +19,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(8);
 /// The pause before another attempt to connect to a locked file.
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
+/// How many statements stay prepared: one for each size of a commit, and some.
+const STATEMENTS_MAX: usize = 256;
+
 /// Before this version two connections could damage a file when they reset its log.
 const VERSION_MIN: &str = "3.51.3";
 
@@ -131,6 +134,7 @@ fn options(path: &Path) -> SqliteConnectOptions {
 pub(super) fn writer(path: &Path) -> SqliteConnectOptions {
     options(path)
         .journal_mode(SqliteJournalMode::Wal)
+        .statement_cache_capacity(STATEMENTS_MAX)
         // Negative: in KiB.
         .pragma("cache_size", "-65536")
         .pragma("wal_autocheckpoint", "1000")
@@ -150,12 +154,13 @@ pub(super) fn reader(path: &Path) -> SqliteConnectOptions {
         .thread_name(|number| format!("casty-sqlite-reader-{number}"))
 }
 
-/// Connects for writing, and brings the tables to the latest version.
+/// Connects for writing, and brings the tables to the latest version. Whether the file stores texts
+/// in UTF-8.
 ///
 /// Of connections that turn a new file to a write-ahead log together, SQLite refuses all but one at
 /// once, [without waiting](https://www.sqlite.org/c3ref/busy_handler.html): each holds a lock that
 /// another waits for. So a refusal counts only after the time for which a statement waits.
-pub(super) async fn open(path: &Path) -> Result<SqliteConnection, OpenError> {
+pub(super) async fn open(path: &Path) -> Result<(SqliteConnection, bool), OpenError> {
     let until = Instant::now() + BUSY_TIMEOUT;
     let mut connection = loop {
         match writer(path).connect().await {
@@ -185,7 +190,8 @@ pub(super) async fn open(path: &Path) -> Result<SqliteConnection, OpenError> {
     }
     migrate(&mut connection, path).await?;
     prepare(&mut connection).await.map_err(fault)?;
-    Ok(connection)
+    let encoding = text(&mut connection, "PRAGMA encoding").await;
+    Ok((connection, encoding.map_err(fault)? == "UTF-8"))
 }
 
 fn version(text: &str) -> Vec<u32> {

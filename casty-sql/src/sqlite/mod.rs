@@ -52,6 +52,8 @@ pub struct Sqlite(Arc<Shared>);
 
 struct Shared {
     path: PathBuf,
+    /// How the file stores texts: its creator may have chosen otherwise.
+    is_utf8: bool,
     kinds: Kinds<i64>,
     writer: Arc<Pool<File>>,
     readers: Arc<Pool<File>>,
@@ -123,7 +125,7 @@ impl Sqlite {
     /// ```
     pub async fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         let path = file::check(path.as_ref())?;
-        let connection = connection::open(&path).await?;
+        let (connection, is_utf8) = connection::open(&path).await?;
         let file = |writes| File {
             path: path.clone(),
             writes,
@@ -133,6 +135,7 @@ impl Sqlite {
             writer: Pool::new(file(true), 1, vec![connection]),
             readers: Pool::new(file(false), READERS, Vec::new()),
             asides: Asides::default(),
+            is_utf8,
             path,
         })))
     }
@@ -303,7 +306,7 @@ impl Journal for Sqlite {
             let Some(key) = self.key(log).await? else {
                 return Ok(Vec::new());
             };
-            let entity = entity.clone();
+            let (entity, page) = (entity.clone(), (page, self.0.is_utf8));
             self.read(move |connection| {
                 Box::pin(async move { read::entity(connection, key, &entity, after, page).await })
             })

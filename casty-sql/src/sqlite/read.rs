@@ -31,14 +31,12 @@ pub(super) async fn kind(
 /// driver hands over each row from thread to thread, which takes longer than to read it.
 ///
 /// A body of more than `?6` bytes is left out: its length tells. So a row has as many bytes as a
-/// page at most. A text has the bytes of the bodies as long as texts are stored in UTF-8, which the
-/// creator of a file may have changed.
+/// page at most. It has the bytes of the bodies only if the file stores texts in UTF-8.
 const PAGE: &str = "\
-SELECT group_concat(position), group_concat(epoch), group_concat(seq), group_concat(at),
-       group_concat(bytes), CAST(group_concat(body, '') AS BLOB),
-       (SELECT encoding = 'UTF-8' FROM pragma_encoding)
-FROM (SELECT position, epoch, seq, at, length(body) AS bytes,
-             CASE WHEN length(body) <= ?6 THEN body ELSE x'' END AS body FROM casty_record
+SELECT group_concat(position), min(epoch), max(epoch), group_concat(seq), group_concat(at),
+       group_concat(length(body)),
+       CAST(group_concat(body, '') FILTER (WHERE length(body) <= ?6) AS BLOB)
+FROM (SELECT position, epoch, seq, at, body FROM casty_record
       WHERE kind = ?1 AND shard = ?2 AND entity = ?3 AND seq > ?4 ORDER BY seq LIMIT ?5)";
 
 /// So many records are read as one row at most.
@@ -49,9 +47,9 @@ pub(super) async fn entity(
     log: LogKey,
     entity: &EntityId,
     after: u64,
-    page: Page,
+    (page, is_utf8): (Page, bool),
 ) -> Result<Vec<Record>, Error> {
-    if (1..=PAGE_MAX).contains(&page.records) {
+    if is_utf8 && (1..=PAGE_MAX).contains(&page.records) {
         let body_max = page.bytes / page.records;
         let rows = entity_query(PAGE, log, entity, after, page).bind(limit_to_sql(body_max));
         let rows = run(connection, rows, 1).await?;
@@ -84,21 +82,28 @@ fn entity_query(
 /// The records of a [`PAGE`]. `None` if it does not have all bodies as they are stored.
 fn page_of(row: &SqliteRow, entity: &EntityId) -> Result<Option<Vec<Record>>, Error> {
     let list = |column| row.try_get::<Option<&str>, _>(column).map(numbers);
-    let (mut positions, mut epochs, mut seqs) = (list(0)?, list(1)?, list(2)?);
-    let (mut times, mut lengths) = (list(3)?, list(4)?);
-    let bodies: Option<&[u8]> = row.try_get(5)?;
+    let (first, last): (Option<i64>, Option<i64>) = (row.try_get(1)?, row.try_get(2)?);
+    let Some(epoch) = first.map(epoch_from_sql) else {
+        return Ok(Some(Vec::new()));
+    };
+    if first != last {
+        return Ok(None);
+    }
+    let (mut positions, mut seqs) = (list(0)?, list(3)?);
+    let (mut times, mut lengths) = (list(4)?, list(5)?);
+    let bodies: Option<&[u8]> = row.try_get(6)?;
     let mut bodies = Bytes::copy_from_slice(bodies.unwrap_or_default());
-    let (is_plain, mut last, mut records) = (row.try_get::<bool, _>(6)?, None, Vec::new());
+    let (mut last, mut records) = (None, Vec::new());
     while let Some(length) = lengths.next() {
-        let numbers = (positions.next(), epochs.next(), seqs.next(), times.next());
-        let (Ok(length), (Some(position), Some(epoch), Some(seq), Some(at))) =
+        let numbers = (positions.next(), seqs.next(), times.next());
+        let (Ok(length), (Some(position), Some(seq), Some(at))) =
             (usize::try_from(length?), numbers)
         else {
             return Ok(None);
         };
         let seq = number_from_sql(seq?);
         // An aggregate takes the rows in the order of the query, though SQLite does not promise it.
-        if last.replace(seq).is_some_and(|last| last >= seq) || !is_plain {
+        if last.replace(seq).is_some_and(|last| last >= seq) {
             return Ok(None);
         }
         // A body is left out: this one, or one before it.
@@ -107,7 +112,7 @@ fn page_of(row: &SqliteRow, entity: &EntityId) -> Result<Option<Vec<Record>>, Er
         }
         records.push(Record {
             position: number_from_sql(position?),
-            epoch: epoch_from_sql(epoch?),
+            epoch,
             entity: entity.clone(),
             seq,
             at: number_from_sql(at?),
