@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::error::StartError;
+use crate::id::COPIES_MAX;
 
 /// The longest time of a setting.
 const TIME_MAX: Duration = Duration::from_hours(1);
@@ -82,6 +83,14 @@ pub struct Settings {
     pub decide_timeout: Duration,
     /// How many shards move between nodes at a time, in the whole cluster. Default 32, at least 1.
     pub moves_max: usize,
+    /// How many nodes keep each shard of a stored entity type, where the nodes have a
+    /// [directory](crate::SystemBuilder::data_dir) and no journal; fewer, if there are fewer nodes.
+    /// Default 3, from 1 to 7. It has to be the same on all nodes that host a type.
+    pub copies: u8,
+    /// How many of these have to have stored what an entity does before anything of it gets out. In
+    /// a cluster of one or two nodes it is 1. Default 2, at most `copies`. It has to be the same on
+    /// all nodes that host a type.
+    pub copies_min: u8,
 }
 
 /// What the second node of two does when it cannot reach the first, which is the sole voter of the
@@ -141,6 +150,8 @@ impl Default for Settings {
             election_timeout: Duration::from_millis(200),
             decide_timeout: Duration::from_secs(2),
             moves_max: 32,
+            copies: 3,
+            copies_min: 2,
         }
     }
 }
@@ -256,6 +267,12 @@ impl Settings {
         }
         if self.moves_max == 0 {
             return refuse("moves_max", "must be at least 1");
+        }
+        if !(1..=COPIES_MAX).contains(&self.copies) {
+            return refuse("copies", "must be from 1 to 7");
+        }
+        if !(1..=self.copies).contains(&self.copies_min) {
+            return refuse("copies_min", "must be from 1 to `copies`");
         }
         if self.suspect_after <= self.gossip_interval {
             return refuse("suspect_after", "must be longer than `gossip_interval`");

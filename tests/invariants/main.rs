@@ -8,7 +8,7 @@ mod invariants;
 
 use std::ops::Range;
 
-use invariants::{Plan, durable, handlers, names, operators, run, two};
+use invariants::{Plan, copies, durable, handlers, names, operators, run, two};
 
 /// The seeds to run.
 fn seeds(default: Range<u64>) -> Range<u64> {
@@ -127,6 +127,15 @@ fn nobody_is_left_without_a_way_on() {
 fn what_is_acknowledged_is_durable() {
     for seed in seeds(0..8).filter(|seed| seed % 2 == 0) {
         if let Err(broken) = durable::run(seed) {
+            panic!("{broken}");
+        }
+    }
+}
+
+#[test]
+fn what_is_acknowledged_is_in_the_copies() {
+    for seed in seeds(0..8).filter(|seed| seed % 2 == 1) {
+        if let Err(broken) = copies::run(seed) {
             panic!("{broken}");
         }
     }

@@ -6,6 +6,7 @@
 //! sightings of their internal events.
 
 mod buffers_are_bounded;
+pub(crate) mod copies;
 pub(crate) mod durable;
 mod epochs_only_grow;
 mod first_in_first_out;

@@ -1,6 +1,6 @@
 //! Handoff: this node gives up shards that the map moves elsewhere.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use tokio::time::Instant;
@@ -60,6 +60,34 @@ pub(crate) fn hand_over(node: &Arc<Node>, map: &ClusterMap, me: Slot) {
             node.process.spawn(Job::Moves, releasing);
         }
     }
+}
+
+/// How long a shard stays without an owner after its node could not store what it does. The node
+/// may be the only one that can have it.
+const GIVE_UP_PAUSE: Duration = Duration::from_secs(1);
+
+/// Gives up a shard that this node cannot serve under its epoch, so that another node, or this one
+/// under a later epoch, gets it.
+pub(crate) fn give_up_one(node: &Arc<Node>, kind: &str, shard: ShardId, epoch: Epoch) {
+    let Some(region) = node.regions.iter().find(|region| region.name() == kind) else {
+        return;
+    };
+    let (node, region) = (node.clone(), region.clone());
+    let me = node.clone();
+    node.process.spawn(Job::Moves, async move {
+        let membership = me.current_membership();
+        let session = &membership.contact.tenure.session;
+        if unless(session, tokio::time::sleep(GIVE_UP_PAUSE))
+            .await
+            .is_none()
+        {
+            return;
+        }
+        let Drain { draining, .. } = region.drain(&[(shard, epoch)]);
+        if !draining.is_empty() {
+            release(me, membership, region, draining).await;
+        }
+    });
 }
 
 /// What is to be done with a shard that has stopped.

@@ -22,6 +22,7 @@ use crate::{
     id::{Epoch, MemberId},
     infra::{cancel::unless, mutants},
     message::{answer::ReplyPath, codec},
+    persistence::replicated::CopyEnvelope,
     protocol::{map::Member, membership::MembershipInput},
     transport::{
         accept::{self, Accepted, HANDSHAKES_MAX, HandshakePlace, Handshakes},
@@ -294,6 +295,7 @@ fn handle(
                 }
             }
         }
+        (Lane::Copies, Frame::Control(payload)) => handle_copies(node, inlet, payload),
         (Lane::Messages | Lane::Bulk, Frame::Entity(frame)) => {
             let grant = Grant::new(inlet, bytes);
             if frame.payload == FENCE && frame.correlation != 0 {
@@ -336,6 +338,22 @@ fn handle(
         _ => return Err(ConnectionEnd::Unexpected),
     }
     Ok(())
+}
+
+/// A message of another store. A stranger has none.
+fn handle_copies(node: &Node, inlet: &Inlet, payload: &[u8]) {
+    let Some(copies) = node.setup.copies.as_ref() else {
+        return;
+    };
+    if !node.has_member(&inlet.peer) {
+        return;
+    }
+    match codec::decode::<CopyEnvelope>(payload) {
+        Ok(envelope) => copies.deliver(envelope),
+        Err(error) => {
+            tracing::warn!(peer = %inlet.peer, %error, "a message of a store cannot be read");
+        }
+    }
 }
 
 fn unknown_entity(node: &Node, inlet: &Arc<Inlet>, name: &str, frame: EntityFrame<'_>) {

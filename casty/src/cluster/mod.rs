@@ -9,6 +9,7 @@
 pub(crate) mod authority;
 pub(crate) mod client;
 mod contact;
+pub(crate) mod copies;
 pub(crate) mod failure;
 pub(crate) mod gossip;
 mod handoff;

@@ -16,6 +16,7 @@ use arc_swap::ArcSwap;
 use crate::{
     cluster::{
         authority::raft::{Disk, EngineParts, StoredState},
+        copies::NodeCopies,
         failure::Failed,
         gossip::{GossipInbox, Inputs},
         homes::Homes,
@@ -53,6 +54,8 @@ pub(crate) struct NodeSetup {
     pub(crate) tie_breaker: Option<Breaker>,
     /// The file in which this node stores decisions.
     pub(crate) disk: Option<Arc<Disk>>,
+    /// The store of its entities, if other nodes have copies of it.
+    pub(crate) copies: Option<Arc<NodeCopies>>,
 }
 
 /// One node of a cluster.
@@ -125,8 +128,14 @@ impl Node {
             Arc::default(),
             stored,
         );
+        let copies = setup.copies.as_ref().map(|copies| copies.settings);
         let node = Arc::new(Self {
-            hosted: hosts().map(|region| region.catalog_entry()).collect(),
+            hosted: hosts()
+                .map(|region| CatalogEntry {
+                    copies: copies.filter(|_| region.is_stored()),
+                    ..region.catalog_entry()
+                })
+                .collect(),
             failed: Failed::new(map.clone(), process.ending.clone()),
             setup,
             process,
@@ -207,7 +216,7 @@ impl Node {
 
         let members = self.map.get().map_or(0, |map| map.members.len());
         // Members that have just gone are forgotten with the next map.
-        let peers = (members + self.setup.seeds.len() + 8) * 3;
+        let peers = (members + self.setup.seeds.len() + 8) * 4;
         let [links, connections, calls, answering] = self.peers.held();
         let mut held = vec![
             ("links", links, peers),

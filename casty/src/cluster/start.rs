@@ -10,6 +10,7 @@ use crate::{
     actor::runtime::Myself,
     cluster::{
         contact::Contact,
+        copies::WayOut,
         failure::Failed,
         gossip::{Gossip, GossipParts, Input, Inputs},
         handoff, homes, inbound,
@@ -40,6 +41,9 @@ const TICK: Duration = Duration::from_millis(50);
 /// Starts a node: it takes connections, and joins or founds its cluster.
 pub(crate) fn start(node: &Arc<Node>, inputs: Inputs, listener: Arc<dyn Listener>) {
     let process = &node.process;
+    if let Some(copies) = &node.setup.copies {
+        copies.belongs_to(way_out(node));
+    }
     process.spawn_connection(inbound::accept(node.clone(), listener));
     process.spawn(Job::Upkeep, follow_map(node.clone()));
     let me = node.clone();
@@ -69,6 +73,21 @@ pub(crate) fn start(node: &Arc<Node>, inputs: Inputs, listener: Arc<dyn Listener
     let gossip = Gossip::new(parts, member.clone(), rumors.clone(), process.random());
     process.spawn(Job::Gossip, gossip.run(inputs));
     process.spawn(Job::Upkeep, abandon(process.clone(), node.regions.clone()));
+}
+
+fn way_out(node: &Arc<Node>) -> WayOut {
+    let (me, it) = (Arc::downgrade(node), Arc::downgrade(node));
+    WayOut {
+        process: node.process.clone(),
+        peers: node.peers.clone(),
+        map: node.map.clone(),
+        contact: Box::new(move || Some(me.upgrade()?.current_membership().contact.clone())),
+        give_up: Box::new(move |kind, shard, epoch| {
+            if let Some(node) = it.upgrade() {
+                handoff::give_up_one(&node, kind, shard, epoch);
+            }
+        }),
+    }
 }
 
 fn config(node: &Node) -> MembershipConfig {
@@ -216,6 +235,9 @@ fn handle_map(node: &Arc<Node>, contact: &Contact, before: Option<&ClusterMap>, 
         }
     }
     let slot = mine.map(|member| member.slot);
+    if let Some(copies) = &node.setup.copies {
+        copies.handle_map(map, me);
+    }
     homes::handle_map(&node.homes, &node.regions, contact, before, map, slot);
     if is_over {
         contact

@@ -64,21 +64,6 @@ pub enum StartError {
         /// Its error.
         source: JournalError,
     },
-    /// This node keeps its stored entities in a directory of its own, and is to form a cluster with
-    /// others. Directories are not replicated yet, so the entities of a shard would be lost when it
-    /// moves.
-    #[error(
-        "the stored entities in `{}` are those of one node, and this node is to form a cluster \
-         with {others}; give all nodes one journal by `.journal(..)`, `Postgres` or, on one host, \
-         `Sqlite` of the crate `casty-sql`, or start this node alone",
-        directory.display()
-    )]
-    NotReplicated {
-        /// The directory.
-        directory: PathBuf,
-        /// The seed, or how many nodes are expected.
-        others: String,
-    },
     /// The nodes of this cluster are on several hosts, and the journal cannot be shared by them.
     #[error("{journal} cannot be used on `{here}` together with `{there}`: {reason}")]
     JournalOfOneHost {

@@ -135,10 +135,14 @@ impl Local {
         }
     }
 
-    /// A store on a disk of a simulation.
+    /// A store on a disk of a simulation. If it is new, this is its identity.
     #[cfg(feature = "sim")]
-    pub(crate) fn simulated(disk: Arc<dyn Disk>, pace: Pace) -> Result<Self, JournalError> {
-        let opened = OpenDirectory::here(disk.clone(), pace)?;
+    pub(crate) fn simulated(
+        disk: Arc<dyn Disk>,
+        identity: Uuid,
+        pace: Pace,
+    ) -> Result<Self, JournalError> {
+        let opened = OpenDirectory::here(disk.clone(), identity, pace)?;
         Ok(Self {
             path: disk.describe().into(),
             state: Mutex::new(LocalState::Open(Arc::new(opened))),
@@ -235,9 +239,9 @@ impl OpenDirectory {
     }
 
     #[cfg(feature = "sim")]
-    fn here(disk: Arc<dyn Disk>, pace: Pace) -> Result<Self, JournalError> {
+    fn here(disk: Arc<dyn Disk>, identity: Uuid, pace: Pace) -> Result<Self, JournalError> {
         let mut options = Options::default();
-        options.segment_bytes = SIMULATED_SEGMENT;
+        (options.segment_bytes, options.identity) = (SIMULATED_SEGMENT, Some(identity));
         let (store, opened) = casty_log::Store::open(disk, options).map_err(not_opened)?;
         let reader = store.reader();
         Ok(Self {

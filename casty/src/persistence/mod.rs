@@ -20,10 +20,6 @@ pub(crate) mod opened;
 mod position;
 mod progress;
 pub(crate) mod record_body;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the cluster does not use it yet")
-)]
 pub(crate) mod replicated;
 pub(crate) mod shard_log;
 pub(crate) mod store;

@@ -8,8 +8,6 @@ pub(crate) mod admission;
 pub(crate) mod allocation;
 pub(crate) mod bootstrap;
 pub(crate) mod commit;
-// Nothing drives the machine of a shard yet: the shells that do are the next step.
-#[cfg_attr(not(test), expect(dead_code, unused_imports))]
 pub(crate) mod copies;
 pub(crate) mod facts;
 pub(crate) mod failed_moves;

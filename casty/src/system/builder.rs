@@ -2,6 +2,9 @@
 
 use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, sync::Arc};
 
+#[cfg(feature = "sim")]
+use casty_log::disk::SimDisk;
+
 use super::{
     ActorSystem, Inner,
     built::{Built, carrier, make_runtime, resolve_one},
@@ -12,6 +15,7 @@ use crate::{
     actor::{Entity, resources::Resources, runtime::Myself},
     cluster::{
         authority::raft::{Disk, StoredState},
+        copies::NodeCopies,
         node::{Node, NodeSetup},
         peers::LocalMember,
         registry::Registry,
@@ -19,7 +23,7 @@ use crate::{
     },
     config::{Availability, OnDown, Settings},
     error::StartError,
-    id::{Incarnation, MemberId, NODE_ID_BYTES_MAX, NodeId, SeekerState},
+    id::{CopySettings, Incarnation, MemberId, NODE_ID_BYTES_MAX, NodeId, SeekerState},
     infra::boxed::{Boxed, boxed},
     persistence::{Journal, store::Store},
     tie::{Breaker, TieBreaker},
@@ -55,6 +59,9 @@ pub struct SystemBuilder {
     journal: Option<Chosen>,
     /// Of a system of `testkit` that is given none, and has types that are stored.
     journal_for_tests: Option<Chosen>,
+    /// In place of `data_dir`, as far as entities are concerned.
+    #[cfg(feature = "sim")]
+    simulated_disk: Option<SimDisk>,
     pub(super) resources: Resources,
     pub(super) registry: Registry,
     pub(super) net: Arc<dyn Net>,
@@ -83,6 +90,8 @@ impl SystemBuilder {
             data_dir: None,
             journal: None,
             journal_for_tests: None,
+            #[cfg(feature = "sim")]
+            simulated_disk: None,
             resources: Resources::default(),
             registry: Registry::default(),
             net: Arc::new(Tcp),
@@ -319,11 +328,11 @@ impl SystemBuilder {
     /// runs.
     ///
     /// - The entities of stored types, unless there is a [`journal`](Self::journal): in a log of
-    ///   the node's own, with an `fsync` before each answer. No database is needed. This is for a
-    ///   node alone, started by [`start_local`](Self::start_local), or by [`start`](Self::start)
-    ///   without other nodes as [`seeds`](Self::seeds). Nodes that form a cluster need a journal
-    ///   that they share; for now, one with a directory only is refused there as
-    ///   [`StartError::NotReplicated`].
+    ///   the node's own, with an `fsync` before each answer. No database is needed. The nodes of a
+    ///   cluster keep copies of each other's shards: what an entity does gets out once
+    ///   [`Settings::copies_min`] nodes at least have stored it. All nodes that host a stored type
+    ///   need a directory then, or all of them one journal that they share. A directory with the
+    ///   entities of a node alone can be taken into a cluster.
     /// - What [`state_dir`](Self::state_dir) keeps, for a node that is started by
     ///   [`start`](Self::start): give it a [`node_id`](Self::node_id), which it keeps over
     ///   restarts. Do not set both. This part is given back once the last handle to the system, and
@@ -471,6 +480,13 @@ impl SystemBuilder {
     pub(crate) fn for_tests(mut self, journal: impl Journal) -> Self {
         self.strict_wire.get_or_insert(true);
         self.journal_for_tests = Some(Chosen::new(journal));
+        self
+    }
+
+    /// The disk of a node in a simulation.
+    #[cfg(feature = "sim")]
+    pub(crate) fn simulated_disk(mut self, disk: SimDisk) -> Self {
+        self.simulated_disk = Some(disk);
         self
     }
 
@@ -649,13 +665,13 @@ impl SystemBuilder {
             node: NodeId::new(name),
             incarnation,
         };
-        let own_log = self.own_log(address).await?;
+        let (own_log, copies) = self.own_log().await?.unzip();
         let opened = match &map_dir {
             Some(path) => Some(Disk::open(path, &self.cluster, &member.node).await?),
             None => None,
         };
         let store = self.open_store(&member, address, own_log).await?;
-        self.assemble(member, address, opened, store, listener)
+        self.assemble(member, address, opened, (store, copies), listener)
     }
 
     /// The directory in which this node keeps what it knows of the map.
@@ -685,16 +701,24 @@ impl SystemBuilder {
     }
 
     /// The log in the directory of this node, if its entities are stored there.
-    async fn own_log(&self, address: SocketAddr) -> Result<Option<Chosen>, StartError> {
-        let Some(path) = self.data_dir.as_ref().filter(|_| self.journal.is_none()) else {
-            return Ok(None);
-        };
-        if self.registry.stored(Some(&self.roles))?.is_empty() {
+    async fn own_log(&self) -> Result<Option<(Chosen, Arc<NodeCopies>)>, StartError> {
+        if self.journal.is_some() || self.registry.stored(Some(&self.roles))?.is_empty() {
             return Ok(None);
         }
-        let others = (self.seeds.as_slice(), self.bootstrap_expect);
-        let log = journal::directory_of_one(path, &*self.net, address, others).await?;
-        Ok(Some(log))
+        let settings = CopySettings {
+            copies: self.settings.copies,
+            copies_min: self.settings.copies_min,
+        };
+        #[cfg(feature = "sim")]
+        if let Some(disk) = &self.simulated_disk {
+            let seed = self.seed.unwrap_or_default();
+            let opened = journal::open_simulated(disk.clone(), seed, settings);
+            return opened.await.map(Some);
+        }
+        let Some(path) = &self.data_dir else {
+            return Ok(None);
+        };
+        journal::open_copies(path, settings).await.map(Some)
     }
 
     /// The store of this node's entities.
@@ -722,7 +746,7 @@ impl SystemBuilder {
         member: MemberId,
         address: SocketAddr,
         opened: Option<(Arc<Disk>, Option<StoredState>)>,
-        store: Option<Arc<Store>>,
+        (store, copies): (Option<Arc<Store>>, Option<Arc<NodeCopies>>),
         listener: Arc<dyn Listener>,
     ) -> Result<ActorSystem, StartError> {
         let (disk, kept) = opened.unzip();
@@ -773,6 +797,7 @@ impl SystemBuilder {
             availability: self.availability,
             tie_breaker: self.tie_breaker,
             disk,
+            copies,
         };
         let (regions, process) = (parts.regions.to_vec(), parts.process.clone());
         let (node, inputs) = Node::new(setup, parts, local, kept);

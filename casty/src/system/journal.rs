@@ -4,8 +4,19 @@ use std::{fmt, net::SocketAddr, path::Path, sync::Arc};
 
 use futures_util::FutureExt;
 
+#[cfg(feature = "sim")]
+use {
+    crate::infra::sync::lock,
+    casty_log::disk::SimDisk,
+    rand::{RngExt, SeedableRng, rngs::StdRng},
+    std::{sync::Mutex, time::Duration},
+    uuid::Uuid,
+};
+
 use crate::{
+    cluster::copies::NodeCopies,
     error::StartError,
+    id::CopySettings,
     persistence::{
         Journal,
         local::Local,
@@ -83,28 +94,44 @@ pub(super) fn open_directory(path: &Path) -> Result<Chosen, StartError> {
     }
 }
 
-/// The log in the directory of a node that is the only one of its cluster: it has no other seeds
-/// than itself, and waits for no others.
-pub(super) async fn directory_of_one(
+/// The log in the directory of a node, whose shards other nodes have copies of.
+pub(super) async fn open_copies(
     path: &Path,
-    net: &dyn Net,
-    here: SocketAddr,
-    (seeds, expected): (&[String], Option<u32>),
-) -> Result<Chosen, StartError> {
-    let refused = |others| StartError::NotReplicated {
-        directory: path.to_owned(),
-        others,
-    };
-    if let Some(expected) = expected.filter(|expected| *expected > 1) {
-        return Err(refused(format!("{expected} nodes (`bootstrap_expect`)")));
-    }
-    for seed in seeds {
-        let addresses = net.resolve(seed).await.unwrap_or_default();
-        if !addresses.contains(&here) {
-            return Err(refused(format!("`{seed}`")));
-        }
-    }
-    Ok(Chosen::new(Local::new(path.join(LOG_FOLDER))))
+    settings: CopySettings,
+) -> Result<(Chosen, Arc<NodeCopies>), StartError> {
+    open_store(Local::new(path.join(LOG_FOLDER)), settings).await
+}
+
+/// The same on a disk of a simulation.
+#[cfg(feature = "sim")]
+pub(super) async fn open_simulated(
+    disk: SimDisk,
+    seed: u64,
+    settings: CopySettings,
+) -> Result<(Chosen, Arc<NodeCopies>), StartError> {
+    /// How long a commit takes at most.
+    const COMMIT_MAX: Duration = Duration::from_millis(8);
+
+    let mut random = StdRng::seed_from_u64(seed);
+    let identity = Uuid::from_u128(random.random());
+    let random = Mutex::new(random);
+    let pace = Box::new(move || lock(&random).random_range(Duration::ZERO..=COMMIT_MAX));
+    let local = Local::simulated(Arc::new(disk), identity, pace);
+    let local = local.map_err(|source| StartError::Journal {
+        journal: "a simulated disk".to_owned(),
+        source,
+    })?;
+    open_store(local, settings).await
+}
+
+async fn open_store(
+    local: Local,
+    settings: CopySettings,
+) -> Result<(Chosen, Arc<NodeCopies>), StartError> {
+    let journal = local.describe();
+    let opened = NodeCopies::open(local, settings).await;
+    let copies = opened.map_err(|source| StartError::Journal { journal, source })?;
+    Ok((Chosen(copies.journal()), copies))
 }
 
 /// The store of a node that hosts these stored types.

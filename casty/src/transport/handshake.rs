@@ -35,6 +35,8 @@ pub(crate) enum Lane {
     Messages,
     /// Large messages.
     Bulk,
+    /// What stores say to each other.
+    Copies,
 }
 
 /// The dialer's introduction.

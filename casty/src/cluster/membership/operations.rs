@@ -17,6 +17,7 @@ use crate::{
     infra::observe::sighted,
     protocol::{
         bootstrap::SeedAnswer,
+        copies::StoreId,
         leader_client::LeaderError,
         lease::LeaseTimes,
         map::{ClusterMap, Command},
@@ -91,6 +92,12 @@ pub(crate) async fn forget_seat(node: &Node) {
     }
 }
 
+/// The store that this node brings along.
+fn store_of(node: &Node) -> Option<StoreId> {
+    let copies = node.setup.copies.as_ref()?;
+    Some(copies.store())
+}
+
 // ---- Joining.
 
 fn join_command(node: &Node, membership: &Membership) -> Command {
@@ -103,7 +110,7 @@ fn join_command(node: &Node, membership: &Membership) -> Command {
         tie_breaker: setup.tie_breaker.is_some(),
         since: setup.member.incarnation,
         seat: membership.voter.kept_seat(),
-        store: None,
+        store: store_of(node),
     }
 }
 
@@ -332,7 +339,7 @@ async fn found(node: &Node, membership: &Membership) -> Result<(), String> {
     let map = ClusterMap::found(
         identity,
         founder.member.clone(),
-        (founder.address, None),
+        (founder.address, store_of(node)),
         &node.hosted,
         lease_times(&setup.settings),
         setup.tie_breaker.is_some(),
@@ -349,7 +356,7 @@ async fn found_generation(
 ) -> Result<(), String> {
     let founder = founder(node, membership);
     let (member, address) = (founder.member.clone(), founder.address);
-    let map = before.reborn(identity, member, (address, None), &node.hosted);
+    let map = before.reborn(identity, member, (address, store_of(node)), &node.hosted);
     found_with(membership, founder, map).await
 }
 

@@ -72,6 +72,11 @@ pub(super) enum CopyInput {
         tidy: Tidy,
         answer: TidyAnswer,
     },
+    /// What a shard waits for, in words.
+    Why {
+        log: Log,
+        answer: oneshot::Sender<String>,
+    },
     /// The directory is closed. Nothing follows.
     Close(oneshot::Sender<()>),
 }
@@ -223,6 +228,9 @@ impl Driver {
                 tidy,
                 answer,
             } => self.handle_tidy(&log, epoch, tidy, answer),
+            CopyInput::Why { log, answer } => {
+                let _ = answer.send(self.why(&log));
+            }
             // It is looked for before.
             CopyInput::Close(_) => {}
         }
@@ -327,6 +335,23 @@ impl Driver {
         let id = shard.id;
         self.written.tidy(id, epoch, tidy);
         self.answers.push(answer);
+    }
+
+    fn why(&mut self, log: &Log) -> String {
+        let outlet = self.outlet.clone();
+        let Some(shard) = self.shard(log) else {
+            return format!("{log} is not known here");
+        };
+        if shard.copy.owns().is_none() {
+            return "the map has not named this node as the owner yet".to_owned();
+        }
+        let stores = shard.copy.waits_for();
+        let nodes: Vec<_> = stores.into_iter().map(|it| outlet.node_of(it)).collect();
+        if nodes.is_empty() {
+            return "too few copies are in sync, or the disk of this node is slow".to_owned();
+        }
+        let nodes = nodes.join(", ");
+        format!("it waits for what is stored at {nodes}")
     }
 
     fn handle_read(&mut self, page: PageRead) {

@@ -36,7 +36,10 @@ use std::{
 };
 
 use futures_util::future::{BoxFuture, join_all};
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
 
 pub(crate) use self::message::{CopyEnvelope, Tidy};
 use self::{
@@ -52,6 +55,9 @@ use crate::{
     },
     protocol::copies::{CopiesView, CopyLimits, CopyProposal, StopOwning, StoreId},
 };
+
+/// How long a claim waits before it says what it waits for. It is tried again.
+const CLAIM_MAX: Duration = Duration::from_secs(2);
 
 /// How many bytes of messages of other stores wait to be handled. What comes beyond that is
 /// dropped: it is sent again.
@@ -79,6 +85,9 @@ pub(crate) trait CopyOutlet: Send + Sync + 'static {
 
     /// This node cannot let anything of a shard out any more under this epoch.
     fn stopped(&self, log: &Log, epoch: Epoch, why: StopOwning);
+
+    /// The node that has a store, or had it last.
+    fn node_of(&self, store: StoreId) -> String;
 }
 
 /// The store of one node, as a part of the store of its cluster.
@@ -157,6 +166,19 @@ impl Replicated {
     }
 }
 
+impl Replicated {
+    /// Why a takeover is not complete.
+    async fn why(&self, log: &Log) -> JournalError {
+        let (answer, answered) = oneshot::channel();
+        let log = log.clone();
+        self.put(CopyInput::Why { log, answer });
+        match answered.await {
+            Ok(reason) => JournalError::Unavailable { reason },
+            Err(_) => closed(),
+        }
+    }
+}
+
 fn closed() -> JournalError {
     let reason = "it was closed when its node ended".to_owned();
     JournalError::Unavailable { reason }
@@ -200,9 +222,15 @@ impl Journal for Replicated {
                 answer,
                 head: None,
             };
-            let log = log.clone();
-            self.put(CopyInput::Claim { log, claim });
-            answered.await.unwrap_or_else(|_| Err(closed().into()))
+            let input = CopyInput::Claim {
+                log: log.clone(),
+                claim,
+            };
+            self.put(input);
+            match timeout(CLAIM_MAX, answered).await {
+                Ok(answered) => answered.unwrap_or_else(|_| Err(closed().into())),
+                Err(_) => Err(self.why(log).await.into()),
+            }
         })
     }
 

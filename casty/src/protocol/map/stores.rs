@@ -39,6 +39,13 @@ impl ClusterMap {
         Some(*number)
     }
 
+    /// The process that has a store now, or had it last.
+    pub(crate) fn holder_of(&self, store: StoreId) -> Option<&MemberId> {
+        let mut stores = self.stores.values();
+        let place = stores.find(|place| place.id == store)?;
+        Some(&place.holder)
+    }
+
     /// The process that has a store now. `None` if it is Down, or no member any more.
     pub(crate) fn process_of(&self, store: StoreId) -> Option<&MemberId> {
         self.process_in(self.number_of(store)?)

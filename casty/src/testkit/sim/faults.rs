@@ -47,6 +47,8 @@ impl Sim {
             // First, so that nothing that its tasks send while they are dropped leaves the host.
             self.network.with(|network| network.end_process(host));
             drop(process);
+            // What was not synced is lost.
+            node.disk.crash();
         }
     }
 

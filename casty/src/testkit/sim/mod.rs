@@ -22,6 +22,7 @@ use std::{
     time::Duration,
 };
 
+use casty_log::disk::SimDisk;
 use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -113,6 +114,8 @@ pub struct Sim {
     names: Arc<Mutex<Vec<String>>>,
     /// The store of nodes that are given none.
     journal: Memory,
+    /// Nodes store on disks of their own instead.
+    has_disks: bool,
     /// Nodes take their incarnations from wall clocks.
     has_wall_clocks: bool,
     /// How often processes that are no nodes have begun something.
@@ -139,6 +142,7 @@ impl Sim {
             elapsed: Duration::ZERO,
             nodes: Vec::new(),
             journal: Memory::new(),
+            has_disks: false,
             names: Arc::default(),
             has_wall_clocks: false,
             operations: 0,
@@ -148,6 +152,16 @@ impl Sim {
             network: Shared::new(network, trace.clone()),
             trace,
         }
+    }
+
+    /// Nodes that are started from now on have a disk each, for what their entities store, and keep
+    /// copies of each other's, as nodes with a [directory](SystemBuilder::data_dir) do. A crash
+    /// loses what was not synced. Without this, nodes that are given no journal share one in memory.
+    ///
+    /// The decisions about the cluster need a [directory](SystemBuilder::state_dir) besides, where
+    /// all nodes are to be down at a time.
+    pub fn give_disks(&mut self) {
+        self.has_disks = true;
     }
 
     /// Starts a node. The first node founds the cluster, and the seeds of each further one are all
@@ -190,11 +204,15 @@ impl Sim {
             host,
             shared: self.network.clone(),
         });
+        let mut seed_of_disk = self.seed.to_le_bytes().to_vec();
+        seed_of_disk.extend(name.as_bytes());
+        let disk = SimDisk::new(xxh3_64(&seed_of_disk));
         let start = {
             let (name, inbox) = (name.to_owned(), inbox.clone());
             let (seed, trace) = (self.seed, self.trace.clone());
             let by_clock = self.has_wall_clocks;
-            let journal = self.journal.clone();
+            let (journal, has_disks) = (self.journal.clone(), self.has_disks);
+            let disk = disk.clone();
             move |start: u64| {
                 // After a restart, nodes that were started later are seeds, too.
                 let others = match start {
@@ -223,7 +241,10 @@ impl Sim {
                     } else {
                         builder.incarnation(start * 1000)
                     };
-                    let builder = configure(builder).for_tests(journal.clone());
+                    let mut builder = configure(builder).for_tests(journal.clone());
+                    if has_disks {
+                        builder = builder.simulated_disk(disk.clone());
+                    }
                     Box::pin(builder.start()) as _
                 };
                 Process::start(&name, starting, inbox.clone(), trace.clone())
@@ -237,6 +258,7 @@ impl Sim {
             process: Some(start(1)),
             start: Box::new(start),
             is_paused: false,
+            disk,
             clock: Clock::default(),
             wall_clock: WallClock::default(),
             is_outside: false,

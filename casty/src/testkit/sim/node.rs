@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use casty_log::disk::SimDisk;
+
 use super::{
     TICK,
     clock::{Clock, WallClock, true_time},
@@ -18,6 +20,8 @@ pub(super) struct SimNode {
     pub(super) start: Box<dyn Fn(u64) -> Process>,
     pub(super) process: Option<Process>,
     pub(super) is_paused: bool,
+    /// It has what its processes have stored.
+    pub(super) disk: SimDisk,
     pub(super) clock: Clock,
     pub(super) wall_clock: WallClock,
     /// Its process is no node: an operator's, or a stranger's.

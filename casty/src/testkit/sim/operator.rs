@@ -9,6 +9,8 @@ use super::{
     node::SimNode,
     process::{Inbox, Process},
 };
+use casty_log::disk::SimDisk;
+
 use crate::{
     ActorSystem,
     admin::{Admin, AdminError},
@@ -103,6 +105,7 @@ impl Sim {
             process: Some(start(1)),
             start: Box::new(start),
             is_paused: false,
+            disk: SimDisk::new(0),
             clock: Clock::default(),
             wall_clock: WallClock::default(),
             is_outside: true,

@@ -10,6 +10,7 @@ use std::{
 use casty_log::disk::SimDisk;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::time::sleep;
+use uuid::Uuid;
 
 use crate::{
     id::Epoch,
@@ -149,6 +150,10 @@ impl CopyOutlet for Outlet {
             lock(&world.state).stops.push((log.clone(), epoch, why));
         }
     }
+
+    fn node_of(&self, store: StoreId) -> String {
+        store.to_string()
+    }
 }
 
 impl World {
@@ -202,7 +207,9 @@ impl World {
                 .rng
                 .random_range(Duration::ZERO..=commit_max)
         };
-        let local = Local::simulated(Arc::new(disk), Box::new(pace)).expect("a sound disk");
+        let identity = Uuid::from_u128(node as u128 + 1);
+        let local = Local::simulated(Arc::new(disk), identity, Box::new(pace));
+        let local = local.expect("a sound disk");
         let world = Arc::downgrade(self);
         let outlet = Arc::new(Outlet {
             world,
