@@ -146,6 +146,17 @@ impl Reader {
         }))
     }
 
+    /// The entities of a log that have a snapshot.
+    pub fn with_snapshot(&self, log: LogId) -> Vec<Arc<str>> {
+        let index = self.0.index();
+        let Some(shard) = index.logs.get(&log) else {
+            return Vec::new();
+        };
+        let entities = shard.entities_after(None);
+        let with = entities.filter(|entity| entity.snapshot.is_some());
+        with.map(|entity| entity.name.clone()).collect()
+    }
+
     /// The entities of a log after one of them, in the order of their ids as bytes. An entity
     /// without a snapshot, and with empty records only, is left out.
     ///

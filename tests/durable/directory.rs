@@ -60,23 +60,8 @@ async fn a_system_that_is_dropped_gives_the_directory_back() {
 }
 
 #[tokio::test]
-async fn nodes_that_form_a_cluster_are_refused() {
+async fn the_directory_of_the_map_is_a_part_of_it() {
     let folder = tempfile::tempdir().unwrap();
-    let refused = builder(folder.path()).seeds(["10.0.0.1:7000"]).start();
-    let refused = refused.await.unwrap_err();
-    let StartError::NotReplicated { others, .. } = &refused else {
-        panic!("{refused:?}");
-    };
-    assert_eq!(others, "`10.0.0.1:7000`");
-    let text = refused.to_string();
-    assert!(text.contains("give all nodes one journal"), "{text}");
-    let refused = builder(folder.path()).bootstrap_expect(3).start();
-    let refused = refused.await.unwrap_err();
-    assert!(
-        matches!(refused, StartError::NotReplicated { .. }),
-        "{refused:?}"
-    );
-    // The map is kept in the same directory.
     let both = builder(folder.path()).state_dir(folder.path()).start();
     let both = both.await.unwrap_err();
     assert!(

@@ -11,6 +11,7 @@
 mod accounts;
 mod changed_fields;
 mod cluster;
+mod copies;
 mod directory;
 mod erasure;
 mod founded_anew;

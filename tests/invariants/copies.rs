@@ -320,7 +320,7 @@ impl Storm {
             let seen = seen(&self.judge);
             (seen.answers, seen.errors.clone())
         };
-        tracing::info!(answers, ?errors, "a storm of copies");
+        println!("seed {}: {answers} answers, {errors:?}", self.seed);
         if answers < 50 {
             return Err(self.broken(&format!("only {answers} answers, and {errors:?}")));
         }

@@ -112,6 +112,15 @@ impl Written {
         self.changes.append(&mut forgotten);
     }
 
+    /// The whole log goes, with the snapshots of these entities.
+    pub(super) fn clear_log(&mut self, log: LogId, promised: Epoch, entities: Vec<Arc<str>>) {
+        let (epoch, after) = (promised.0, 0);
+        let snapshots = entities.into_iter();
+        let snapshots = snapshots.map(|entity| erased(log, epoch, entity, u64::MAX));
+        self.changes.extend(snapshots);
+        self.changes.push(Change::Cut { log, epoch, after });
+    }
+
     /// What the owner does with what is durable.
     pub(super) fn tidy(&mut self, log: LogId, epoch: Epoch, tidy: Tidy) {
         let epoch = epoch.0;

@@ -39,7 +39,7 @@ use crate::{
     persistence::{Appended, JournalError, Log, local::OpenDirectory},
     protocol::copies::{
         CopiedRecord, CopiesView, CopyEffect, CopyLimits, CopyMessage, CopyProposal, EpochRuns,
-        LogPoint, ShardCopy, StoreId,
+        LogPoint, ShardCopy, StopOwning, StoreId,
     },
 };
 
@@ -72,6 +72,8 @@ pub(super) enum CopyInput {
         tidy: Tidy,
         answer: TidyAnswer,
     },
+    /// Something that was stored of a shard cannot be read.
+    Damaged(Log),
     /// What a shard waits for, in words.
     Why {
         log: Log,
@@ -116,6 +118,9 @@ pub(super) struct Driver {
     /// When the shards that have failed are read from the store again.
     again: Option<Instant>,
     failed: BTreeSet<LogId>,
+    /// Shards of which something that was stored cannot be read. They are copied anew once the map
+    /// counts on them no more.
+    damaged: BTreeSet<LogId>,
 }
 
 impl Driver {
@@ -141,6 +146,7 @@ impl Driver {
             reads: FuturesUnordered::new(),
             again: None,
             failed: BTreeSet::new(),
+            damaged: BTreeSet::new(),
         }
     }
 
@@ -228,6 +234,11 @@ impl Driver {
                 tidy,
                 answer,
             } => self.handle_tidy(&log, epoch, tidy, answer),
+            CopyInput::Damaged(log) => {
+                if let Some(id) = self.shard(&log).map(|shard| shard.id) {
+                    self.handle_damage(id, now);
+                }
+            }
             CopyInput::Why { log, answer } => {
                 let _ = answer.send(self.why(&log));
             }
@@ -251,6 +262,9 @@ impl Driver {
         }
         if let Some(shard) = self.shard(log) {
             shard.view = Some(view.clone());
+        }
+        if self.damaged.contains(&id) {
+            return self.handle_view_of_damaged(id, &view, now);
         }
         self.with(id, now, |shard| shard.copy.handle_view(view, now));
         if let Some(shard) = self.shards.get_mut(&id) {
@@ -337,6 +351,39 @@ impl Driver {
         self.answers.push(answer);
     }
 
+    /// A shard of which something cannot be read is neither owned nor confirmed any more.
+    fn handle_damage(&mut self, id: LogId, now: Instant) {
+        if !self.damaged.insert(id) {
+            return;
+        }
+        self.with(id, now, |shard| shard.copy.handle_failed());
+        if let Some(view) = self.shards.get(&id).and_then(|shard| shard.view.clone()) {
+            self.handle_view_of_damaged(id, &view, now);
+        }
+    }
+
+    /// The owner gives the shard up, and a copy waits until it is dropped. Then it begins anew: what
+    /// is needed is in the stores in sync.
+    fn handle_view_of_damaged(&mut self, id: LogId, view: &CopiesView, now: Instant) {
+        let Some(shard) = self.shards.get_mut(&id) else {
+            return;
+        };
+        if view.is_owner {
+            self.outlet
+                .stopped(&shard.log, view.epoch, StopOwning::StoreFailed);
+            return;
+        }
+        if view.in_sync.contains(&self.me) {
+            return;
+        }
+        tracing::warn!(log = %shard.log, "a damaged copy begins anew");
+        let entities = self.directory.engine.reader().with_snapshot(id);
+        self.written.clear_log(id, shard.promised, entities);
+        self.damaged.remove(&id);
+        self.failed.insert(id);
+        self.again = Some(now);
+    }
+
     fn why(&mut self, log: &Log) -> String {
         let outlet = self.outlet.clone();
         let Some(shard) = self.shard(log) else {
@@ -373,7 +420,11 @@ impl Driver {
             Err(error) => {
                 let log = self.shards.get(&id).map(|shard| shard.log.to_string());
                 tracing::error!(log, %error, "records cannot be read for a copy");
-                self.fail([id].into());
+                if let ReadError::Damaged(_) = error {
+                    self.handle_damage(id, now);
+                } else {
+                    self.fail([id].into());
+                }
             }
         }
     }
@@ -587,7 +638,7 @@ impl Driver {
     /// Reads the shards that have failed from the store, once it works again.
     fn read_again(&mut self, now: Instant) {
         // What was on its way when the store failed is to be decided first.
-        if !self.commits.is_empty() {
+        if !self.commits.is_empty() || !self.written.is_empty() {
             self.again = Some(now + PAUSE);
             return;
         }
@@ -598,6 +649,9 @@ impl Driver {
             return;
         }
         for id in std::mem::take(&mut self.failed) {
+            if self.damaged.contains(&id) {
+                continue;
+            }
             let (copy, promised) = recovered(&self.directory, id, self.me, self.limits.clone());
             let Some(shard) = self.shards.get_mut(&id) else {
                 continue;

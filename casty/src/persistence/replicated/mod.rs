@@ -167,6 +167,23 @@ impl Replicated {
 }
 
 impl Replicated {
+    /// A read of this store. If it finds damage, the shard is served by another node.
+    async fn read<T>(
+        &self,
+        log: &Log,
+        read: impl Future<Output = Result<T, JournalError>>,
+    ) -> Result<T, JournalError> {
+        match read.await {
+            Err(JournalError::Unusable { reason }) => {
+                tracing::error!(%log, reason, "a shard is damaged in the store of this node");
+                self.put(CopyInput::Damaged(log.clone()));
+                let reason = format!("{reason}; other nodes have copies, and go on");
+                Err(JournalError::Unavailable { reason })
+            }
+            other => other,
+        }
+    }
+
     /// Why a takeover is not complete.
     async fn why(&self, log: &Log) -> JournalError {
         let (answer, answered) = oneshot::channel();
@@ -285,7 +302,7 @@ impl Journal for Replicated {
         after: u64,
         page: Page,
     ) -> BoxFuture<'a, Result<Vec<Record>, JournalError>> {
-        self.local.read_entity(log, entity, after, page)
+        Box::pin(self.read(log, self.local.read_entity(log, entity, after, page)))
     }
 
     fn read_log<'a>(
@@ -294,7 +311,7 @@ impl Journal for Replicated {
         after: u64,
         page: Page,
     ) -> BoxFuture<'a, Result<Vec<Record>, JournalError>> {
-        self.local.read_log(log, after, page)
+        Box::pin(self.read(log, self.local.read_log(log, after, page)))
     }
 
     fn load<'a>(
@@ -302,7 +319,7 @@ impl Journal for Replicated {
         log: &'a Log,
         entity: &'a EntityId,
     ) -> BoxFuture<'a, Result<Option<Snapshot>, JournalError>> {
-        self.local.load(log, entity)
+        Box::pin(self.read(log, self.local.load(log, entity)))
     }
 
     fn save<'a>(
@@ -344,7 +361,7 @@ impl Journal for Replicated {
         after: Option<&'a EntityId>,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<StoredEntity>, JournalError>> {
-        self.local.entities(log, after, limit)
+        Box::pin(self.read(log, self.local.entities(log, after, limit)))
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

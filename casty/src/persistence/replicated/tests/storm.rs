@@ -13,7 +13,7 @@ use rand::{RngExt, seq::IndexedRandom};
 use tokio::time::{sleep, timeout};
 
 use super::{
-    kinds, log, record,
+    claim, kinds, log, record,
     world::{ROUGH, World},
 };
 use crate::{
@@ -119,7 +119,7 @@ async fn serve(
     epoch: Epoch,
     known: &Mutex<Known>,
 ) -> Result<(), String> {
-    let claimed = timeout(Duration::from_secs(20), store.claim(log, epoch, "")).await;
+    let claimed = timeout(Duration::from_secs(20), claim(store, log, epoch)).await;
     let Ok(Ok(mut head)) = claimed else {
         return Ok(());
     };
@@ -317,7 +317,7 @@ async fn run(seed: u64) -> Result<usize, String> {
             let epoch = Epoch(lock(&world.state).homes[log].epoch.0 + 1);
             world.assign(log, epoch, node);
             let store = world.process(node).ok_or("it runs")?;
-            let claimed = timeout(Duration::from_mins(2), store.claim(log, epoch, "")).await;
+            let claimed = timeout(Duration::from_mins(2), claim(&store, log, epoch)).await;
             let head = match claimed {
                 Ok(Ok(head)) => head,
                 other => return Err(format!("node {node} does not take {log} over: {other:?}")),

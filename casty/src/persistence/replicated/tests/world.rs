@@ -244,6 +244,10 @@ impl World {
         node.disk.crash();
     }
 
+    pub(super) fn disk(&self, node: usize) -> SimDisk {
+        lock(&self.state).nodes[node].disk.clone()
+    }
+
     pub(super) fn process(&self, node: usize) -> Option<Arc<Replicated>> {
         lock(&self.state).nodes[node].process.clone()
     }

@@ -1,0 +1,120 @@
+//! Stored entities of nodes that have a directory each, and no database.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::Path};
+
+use casty::{
+    prelude::*,
+    testkit::{self, eventually, shutdown, soon},
+};
+
+use crate::types::Vault;
+
+const VAULTS: i64 = 40;
+
+/// A node whose directory is in this folder.
+fn node(folder: &Path, number: usize) -> casty::SystemBuilder {
+    casty_tests::log();
+    let name = format!("node-{number}");
+    ActorSystem::builder("copies")
+        .data_dir(folder.join(&name))
+        .node_id(name)
+}
+
+async fn deposit_all(node: &ActorSystem, amount: i64) {
+    for n in 0..VAULTS {
+        let vault = node.entity::<Vault>(n.to_string());
+        let deposited = soon("a deposit", vault.deposit(amount)).await;
+        assert!(deposited.is_ok(), "vault {n}: {deposited:?}");
+    }
+}
+
+async fn all_have(node: &ActorSystem, sum: i64) {
+    for n in 0..VAULTS {
+        let vault = node.entity::<Vault>(n.to_string());
+        let balance = vault.balance().retry_for(testkit::STEP_LIMIT).await;
+        assert_eq!(balance, Ok(sum), "vault {n}");
+    }
+}
+
+/// How many vaults each node has, once all can be asked.
+async fn homes(node: &ActorSystem) -> BTreeMap<String, usize> {
+    let mut homes = BTreeMap::new();
+    for n in 0..VAULTS {
+        let vault = node.entity::<Vault>(n.to_string());
+        if let Ok(home) = vault.node().await {
+            *homes.entry(home).or_default() += 1;
+        }
+    }
+    homes
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn entities_of_a_node_that_dies_go_on_where_copies_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut nodes = testkit::cluster_of(3, |i| node(folder.path(), i)).await;
+    deposit_all(&nodes[0], 1).await;
+    let spread = || homes(&nodes[0]);
+    eventually("they are spread", spread, |homes| homes.len() == 3).await;
+    deposit_all(&nodes[0], 2).await;
+    drop(nodes.remove(2));
+    all_have(&nodes[0], 3).await;
+    deposit_all(&nodes[1], 4).await;
+
+    // It comes back, with what it has, and gets the rest.
+    let seeds = [nodes[0].address()];
+    let again = node(folder.path(), 2).seeds(seeds).start().await.unwrap();
+    soon("it joins", again.wait_for(3)).await.unwrap();
+    nodes.push(again);
+    let spread = || homes(&nodes[0]);
+    eventually("it has some again", spread, |homes| homes.len() == 3).await;
+    all_have(&nodes[2], 7).await;
+    shutdown(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_with_entities_is_joined_by_others_and_leaves_them_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut nodes = testkit::cluster_of(1, |i| node(folder.path(), i)).await;
+    deposit_all(&nodes[0], 5).await;
+    let seeds = [nodes[0].address()];
+    let second = node(folder.path(), 1).seeds(seeds).start().await.unwrap();
+    soon("it joins", second.wait_for(2)).await.unwrap();
+    nodes.push(second);
+    let spread = || homes(&nodes[0]);
+    eventually("some have moved", spread, |homes| homes.len() == 2).await;
+    all_have(&nodes[1], 5).await;
+    let first = nodes.remove(0);
+    soon("it leaves", first.shutdown()).await.unwrap();
+    all_have(&nodes[0], 5).await;
+    deposit_all(&nodes[0], 1).await;
+    all_have(&nodes[0], 6).await;
+    shutdown(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_nodes_are_gone_at_once_and_start_again_from_their_directories() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut addresses: Vec<SocketAddr> = Vec::new();
+    for round in 1..=3 {
+        let mut nodes = Vec::new();
+        for number in 0..3 {
+            let mut builder = node(folder.path(), number).seeds(addresses.clone());
+            if let Some(address) = addresses.get(number).filter(|_| round > 1) {
+                builder = builder.listen(address);
+            }
+            let node = builder.start().await.unwrap();
+            if round == 1 {
+                addresses.push(node.address());
+            }
+            nodes.push(node);
+        }
+        for node in &nodes {
+            soon("the cluster forms", node.wait_for(3)).await.unwrap();
+        }
+        all_have(&nodes[0], round - 1).await;
+        deposit_all(&nodes[1], 1).await;
+        all_have(&nodes[2], round).await;
+        // None of them says goodbye.
+        drop(nodes);
+    }
+}
