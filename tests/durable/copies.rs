@@ -98,11 +98,22 @@ async fn all_nodes_are_gone_at_once_and_start_again_from_their_directories() {
     for round in 1..=3 {
         let mut nodes = Vec::new();
         for number in 0..3 {
-            let mut builder = node(folder.path(), number).seeds(addresses.clone());
-            if let Some(address) = addresses.get(number).filter(|_| round > 1) {
-                builder = builder.listen(address);
-            }
-            let node = builder.start().await.unwrap();
+            let seeds = addresses.clone();
+            let node = if let Some(address) = addresses.get(number).filter(|_| round > 1) {
+                let start = || {
+                    let builder = node(folder.path(), number).seeds(seeds.clone());
+                    builder.listen(address).start()
+                };
+                // What was dropped gives its address back a little later.
+                let started = eventually("it starts", start, Result::is_ok).await;
+                started.unwrap()
+            } else {
+                node(folder.path(), number)
+                    .seeds(seeds)
+                    .start()
+                    .await
+                    .unwrap()
+            };
             if round == 1 {
                 addresses.push(node.address());
             }

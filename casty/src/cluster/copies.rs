@@ -2,7 +2,7 @@
 //! and the way out.
 
 use std::sync::{
-    Arc, OnceLock,
+    Arc, OnceLock, Weak,
     atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
@@ -138,10 +138,11 @@ fn news(before: Option<&ClusterMap>, map: &ClusterMap, me: &MemberId) -> Vec<(Lo
     views
 }
 
-/// What a store needs of its node.
+/// What a store needs of its node. The store must not keep the node: it is closed once nobody has
+/// the node any more.
 pub(crate) struct WayOut {
-    pub(crate) process: Arc<Process>,
-    pub(crate) peers: Arc<Peers>,
+    pub(crate) process: Weak<Process>,
+    pub(crate) peers: Weak<Peers>,
     pub(crate) map: Arc<MapWatch>,
     /// The present incarnation.
     pub(crate) contact: Box<dyn Fn() -> Option<Arc<Contact>> + Send + Sync>,
@@ -172,7 +173,10 @@ impl CopyOutlet for NodeOutlet {
             address: place.address,
             member: Some(member.clone()),
         };
-        let link = way.peers.link(peer, Lane::Copies);
+        let Some(peers) = way.peers.upgrade() else {
+            return;
+        };
+        let link = peers.link(peer, Lane::Copies);
         if link.control_bytes() > WAITING_MAX {
             return;
         }
@@ -193,7 +197,8 @@ impl CopyOutlet for NodeOutlet {
 
     fn propose(&self, proposals: Vec<(Log, CopyProposal)>) {
         let way = self.way.get();
-        let Some((way, contact)) = way.and_then(|way| Some((way, (way.contact)()?))) else {
+        let found = way.and_then(|way| Some((way.process.upgrade()?, (way.contact)()?)));
+        let Some((process, contact)) = found else {
             return;
         };
         if self.proposing.fetch_add(1, Ordering::AcqRel) >= PROPOSALS_MAX {
@@ -206,7 +211,7 @@ impl CopyOutlet for NodeOutlet {
             .map(|(log, proposal)| (log.kind.as_ref().to_owned(), ShardId(log.shard), proposal));
         let commands = Command::of_proposals(&me, proposals);
         let proposing = self.proposing.clone();
-        way.process.spawn(Job::Moves, async move {
+        process.spawn(Job::Moves, async move {
             for command in commands {
                 let proposal = contact.leader.propose(Proposal::Apply(command));
                 match unless(&contact.tenure.session, proposal).await {

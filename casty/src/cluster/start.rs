@@ -78,8 +78,8 @@ pub(crate) fn start(node: &Arc<Node>, inputs: Inputs, listener: Arc<dyn Listener
 fn way_out(node: &Arc<Node>) -> WayOut {
     let (me, it) = (Arc::downgrade(node), Arc::downgrade(node));
     WayOut {
-        process: node.process.clone(),
-        peers: node.peers.clone(),
+        process: Arc::downgrade(&node.process),
+        peers: Arc::downgrade(&node.peers),
         map: node.map.clone(),
         contact: Box::new(move || Some(me.upgrade()?.current_membership().contact.clone())),
         give_up: Box::new(move |kind, shard, epoch| {
