@@ -48,7 +48,7 @@
 //! | for | one host; its processes may share the file | a cluster |
 //! | a commit is durable when | the file's log is synced (`synchronous=FULL`) | the server has synced its log, and its synchronous standbys have, if there are any |
 //! | commits at once | one | two |
-//! | connections of a node | one that writes, up to four that read | two that append, up to eight for the rest |
+//! | connections of a node | one that writes, up to two that read | two that append, up to eight for the rest |
 //! | when it is down | what is written fails at once, and works again when the disk does | the same; it connects again by itself, after pauses of up to five seconds |
 //!
 //! # What is stored when
@@ -58,7 +58,7 @@
 //! | the number of shards of an entity type | when a node that hosts the type starts | `casty_kind` |
 //! | the claim of a shard: its epoch and its owner | when a node gets the shard | `casty_shard` |
 //! | a record for each handled message that changed something: its events, or the new state | before anything that the handler lets out leaves the node | `casty_record` |
-//! | a snapshot of an entity, as of one of its records | in the background, every so many records (`snapshot_every`) | `casty_state` |
+//! | a snapshot of an entity, as of one of its records | in the background, every so many records (`snapshot_every`); in SQLite with the next records, if some are written within milliseconds | `casty_state` |
 //!
 //! # The tables
 //!

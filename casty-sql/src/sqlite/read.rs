@@ -27,14 +27,14 @@ pub(super) async fn kind(
     rows.first().map(|row| row.try_get(0)).transpose()
 }
 
-/// The bodies of a page of records in one row, and the numbers beside them, each column a list. The
-/// driver hands over each row from thread to thread, which takes longer than to read it.
+/// The bodies of a page of records in one row, and lists of the numbers beside them. The driver
+/// hands over each row from thread to thread, which takes longer than to read it.
 ///
 /// A body of more than `?6` bytes is left out: its length tells. So a row has as many bytes as a
 /// page at most. It has the bytes of the bodies only if the file stores texts in UTF-8.
 const PAGE: &str = "\
-SELECT group_concat(position), min(epoch), max(epoch), group_concat(seq), group_concat(at),
-       group_concat(length(body)),
+SELECT min(epoch), max(epoch), min(seq), max(seq),
+       group_concat(position), group_concat(at), group_concat(length(body)),
        CAST(group_concat(body, '') FILTER (WHERE length(body) <= ?6) AS BLOB)
 FROM (SELECT position, epoch, seq, at, body FROM casty_record
       WHERE kind = ?1 AND shard = ?2 AND entity = ?3 AND seq > ?4 ORDER BY seq LIMIT ?5)";
@@ -81,45 +81,44 @@ fn entity_query(
 
 /// The records of a [`PAGE`]. `None` if it does not have all bodies as they are stored.
 fn page_of(row: &SqliteRow, entity: &EntityId) -> Result<Option<Vec<Record>>, Error> {
+    let bound = |column| row.try_get::<Option<i64>, _>(column);
     let list = |column| row.try_get::<Option<&str>, _>(column).map(numbers);
-    let (first, last): (Option<i64>, Option<i64>) = (row.try_get(1)?, row.try_get(2)?);
-    let Some(epoch) = first.map(epoch_from_sql) else {
+    let (Some(epoch), Some(first), Some(last)) = (bound(0)?, bound(2)?, bound(3)?) else {
         return Ok(Some(Vec::new()));
     };
-    if first != last {
+    if bound(1)? != Some(epoch) {
         return Ok(None);
     }
-    let (mut positions, mut seqs) = (list(0)?, list(3)?);
-    let (mut times, mut lengths) = (list(4)?, list(5)?);
-    let bodies: Option<&[u8]> = row.try_get(6)?;
+    let (epoch, mut seqs) = (epoch_from_sql(epoch), first..=last);
+    let (mut positions, mut times, lengths) = (list(4)?, list(5)?, list(6)?);
+    let bodies: Option<&[u8]> = row.try_get(7)?;
     let mut bodies = Bytes::copy_from_slice(bodies.unwrap_or_default());
-    let (mut last, mut records) = (None, Vec::new());
-    while let Some(length) = lengths.next() {
+    let (mut before, mut records) = (0, Vec::new());
+    for length in lengths {
         let numbers = (positions.next(), seqs.next(), times.next());
         let (Ok(length), (Some(position), Some(seq), Some(at))) =
             (usize::try_from(length?), numbers)
         else {
             return Ok(None);
         };
-        let seq = number_from_sql(seq?);
+        let position = number_from_sql(position?);
         // An aggregate takes the rows in the order of the query, though SQLite does not promise it.
-        if last.replace(seq).is_some_and(|last| last >= seq) {
-            return Ok(None);
-        }
-        // A body is left out: this one, or one before it.
-        if length > bodies.len() {
+        let is_next = std::mem::replace(&mut before, position) < position;
+        // A body may be left out: this one, or one before it.
+        if !is_next || length > bodies.len() {
             return Ok(None);
         }
         records.push(Record {
-            position: number_from_sql(position?),
+            position,
             epoch,
             entity: entity.clone(),
-            seq,
+            seq: number_from_sql(seq),
             at: number_from_sql(at?),
             body: bodies.split_to(length),
         });
     }
-    Ok(bodies.is_empty().then_some(records))
+    let is_whole = bodies.is_empty() && seqs.next().is_none();
+    Ok(is_whole.then_some(records))
 }
 
 /// The numbers of a list.
