@@ -137,6 +137,10 @@ async fn a_page_has_the_bodies_as_they_were_written() {
             let bytes = (0..length).map(|byte| (byte * 7 + number) as u8);
             record.body = bytes.collect::<Vec<_>>().into();
         }
+        // As a text in UTF-16, half a letter and a letter: it becomes as many bytes, but others.
+        for record in &mut batch[0].records[7..14] {
+            record.body = [0, 0xd8, 0x41, 0].repeat(5).into();
+        }
         let expected = batch[0].records.clone();
         let written = store.append(batch).await;
         assert_eq!(written, Ok(vec![Appended::Written]));
