@@ -1,7 +1,10 @@
 //! Reports as text: for people by default, as JSON for programs.
 
 use casty::{
-    admin::{DrainProgress, Drained, MapVersion, MemberReport, Members, Recovered, ShardHomes},
+    admin::{
+        DrainProgress, Drained, KindReport, MapVersion, MemberReport, Members, Recovered,
+        ShardHomes,
+    },
     id::{MemberId, NodeId},
     member::MemberStatus,
 };
@@ -92,29 +95,60 @@ pub(crate) fn shards(cluster: &str, report: &ShardHomes) -> String {
         let moving = kind.homes.iter().filter(|home| home.moving_to.is_some());
         let (name, shards) = (&kind.name, kind.shards);
         let (owned, moving) = (owned.count(), moving.count());
-        let head = format!("\n{name}: {shards} shards, {owned} with an owner, {moving} moving\n");
+        let head = format!("\n{name}: {shards} shards, {owned} with an owner, {moving} moving");
         text += &head;
+        if let Some(copies) = &kind.copies {
+            let (all, min) = (copies.copies, copies.copies_min);
+            text += &format!(", in {all} copies, acknowledged with {min}");
+        }
+        text.push('\n');
         if kind.homes.is_empty() {
             continue;
         }
         text.push('\n');
-        let mut table = Table::new(["SHARD", "OWNER", "EPOCH", "MOVING TO"]);
-        for home in &kind.homes {
-            table.row([
-                home.shard.to_string(),
-                node(home.owner.as_ref()),
-                home.epoch.to_string(),
-                node(home.moving_to.as_ref()),
-            ]);
-        }
-        text += &table.text();
+        text += &homes(kind).text();
     }
     text
 }
 
+/// A shard in each row.
+fn homes(kind: &KindReport) -> Table {
+    let columns = ["SHARD", "OWNER", "EPOCH", "MOVING TO"];
+    let more = ["IN SYNC", "WANTED", "WAITS FOR"];
+    let more = more.iter().filter(|_| kind.copies.is_some());
+    let mut table = Table::new(columns.iter().chain(more).copied());
+    for home in &kind.homes {
+        let mut row = vec![
+            home.shard.to_string(),
+            node(home.owner.as_ref()),
+            home.epoch.to_string(),
+            node(home.moving_to.as_ref()),
+        ];
+        if let Some(copies) = &home.copies {
+            let wanted: Vec<NodeId> = copies.wanted.iter().cloned().collect();
+            row.extend([&copies.in_sync, &wanted, &copies.waits_for].map(|of| nodes(of)));
+        }
+        table.row(row);
+    }
+    table
+}
+
+fn nodes(nodes: &[NodeId]) -> String {
+    if nodes.is_empty() {
+        return "-".to_owned();
+    }
+    let names: Vec<String> = nodes.iter().map(NodeId::to_string).collect();
+    names.join(" ")
+}
+
 pub(crate) fn progress(progress: DrainProgress) -> String {
     let vote = if progress.votes { "a" } else { "no" };
-    format!("{} shards to hand over, {vote} vote", progress.shards_left)
+    let copies = match progress.copies_left {
+        0 => String::new(),
+        left => format!("{left} copies to be made elsewhere, "),
+    };
+    let shards = progress.shards_left;
+    format!("{shards} shards to hand over, {copies}{vote} vote")
 }
 
 pub(crate) fn drained(drained: &Drained) -> String {

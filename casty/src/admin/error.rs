@@ -183,7 +183,13 @@ impl fmt::Display for Left {
         };
         let vote = if progress.votes { "a" } else { "no" };
         let shards = progress.shards_left;
-        write!(f, "{shards} shards are left, and it has {vote} vote")
+        match progress.copies_left {
+            0 => write!(f, "{shards} shards are left, and it has {vote} vote"),
+            copies => write!(
+                f,
+                "{shards} shards are left, {copies} copies have yet to be made elsewhere, and it has {vote} vote"
+            ),
+        }
     }
 }
 

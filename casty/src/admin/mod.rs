@@ -46,8 +46,8 @@ pub use self::{
     error::{AdminError, Unreached},
     records::{EventReport, RecordPages, RecordReport, StateReport},
     report::{
-        DrainProgress, Drained, HomeReport, KindReport, MapVersion, MemberReport, Members,
-        Outsider, Recovered, ShardHomes, ShardTotals, StayingShard,
+        CopiesReport, DrainProgress, Drained, HomeReport, KindReport, MapVersion, MemberReport,
+        Members, Outsider, Recovered, ShardCopiesReport, ShardHomes, ShardTotals, StayingShard,
     },
 };
 use crate::{
@@ -481,8 +481,9 @@ impl Admin {
                         Some(Status::Down) => return Err(AdminError::WentDown { node: member }),
                         Some(Status::Leaving) => {
                             let alone = view.map().up().next().is_none();
-                            let done =
-                                now.is_some_and(|p| p.shards_left == 0 && (!p.votes || alone));
+                            let done = now.is_some_and(|p| {
+                                p.shards_left + p.copies_left == 0 && (!p.votes || alone)
+                            });
                             done.then_some(false)
                         }
                         // The leave is decided, but no node that answered has heard of it yet.

@@ -103,8 +103,35 @@ pub struct KindReport {
     pub name: String,
     /// How many shards it has.
     pub shards: usize,
+    /// How its shards are kept in copies, if they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copies: Option<CopiesReport>,
     /// The shards that have, or had, an owner. The others have never been used.
     pub homes: Vec<HomeReport>,
+}
+
+/// How the shards of an entity type are kept in copies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct CopiesReport {
+    /// How many copies each shard is to have, if there are as many nodes.
+    pub copies: usize,
+    /// How many of them must have what is acknowledged, as of now.
+    pub copies_min: usize,
+}
+
+/// Where the copies of one shard are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct ShardCopiesReport {
+    /// The nodes that have all that was acknowledged.
+    pub in_sync: Vec<NodeId>,
+    /// The node that is to become one of them.
+    pub wanted: Option<NodeId>,
+    /// The nodes without which nothing is acknowledged now: their processes are gone. If the shard
+    /// has an owner, each of them has to come back, unless it is replaced. Without an owner the
+    /// first that is back is enough.
+    pub waits_for: Vec<NodeId>,
 }
 
 /// Where one shard lives.
@@ -120,6 +147,9 @@ pub struct HomeReport {
     pub epoch: Epoch,
     /// The member that its owner hands it over to.
     pub moving_to: Option<MemberId>,
+    /// Where its copies are, if it has some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copies: Option<ShardCopiesReport>,
 }
 
 /// How many shards one member owns.
@@ -141,6 +171,8 @@ pub struct ShardTotals {
 pub struct DrainProgress {
     /// Shards that have yet to go to another member.
     pub shards_left: usize,
+    /// Copies of shards that have yet to be made on another member.
+    pub copies_left: usize,
     /// Shards of types that no other member hosts: they stay until the process stops.
     pub shards_kept: usize,
     /// Whether it still has a vote.

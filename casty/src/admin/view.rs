@@ -9,13 +9,16 @@ use std::{
 use uuid::Uuid;
 
 use super::{
-    AdminError, DrainProgress, HomeReport, KindReport, MapVersion, MemberReport, Members, Outsider,
-    ShardHomes, ShardTotals, StayingShard,
+    AdminError, CopiesReport, DrainProgress, HomeReport, KindReport, MapVersion, MemberReport,
+    Members, Outsider, ShardCopiesReport, ShardHomes, ShardTotals, StayingShard,
 };
 use crate::{
     cluster::peers::wire::Inspection,
     id::{Epoch, MemberId, ShardId},
-    protocol::map::{ClusterMap, Slot, Status},
+    protocol::{
+        copies::StoreNo,
+        map::{ClusterMap, Slot, Status},
+    },
     system::MemberStatus,
 };
 
@@ -223,6 +226,7 @@ impl View {
         let others = || self.map.up().filter(|id| *id != member);
         let mut progress = DrainProgress {
             shards_left: 0,
+            copies_left: 0,
             shards_kept: 0,
             votes: self.map.voters.contains_key(member),
         };
@@ -233,6 +237,13 @@ impl View {
             } else {
                 progress.shards_kept += owned;
             }
+        }
+        if let Some(store) = self.map.store_no(member) {
+            let elsewhere = |(kind, _): &(&String, _)| others().any(|id| self.map.hosts(id, kind));
+            let copies = self.map.copies.iter().filter(elsewhere);
+            let places = copies.flat_map(|(_, copies)| copies.shards.iter());
+            let here = places.filter(|places| places.in_sync.has(store));
+            progress.copies_left = here.count();
         }
         Some(progress)
     }
@@ -303,11 +314,29 @@ impl View {
         }
     }
 
+    fn copies(&self, kind: &str, shard: ShardId) -> Option<ShardCopiesReport> {
+        let places = self.map.copies.get(kind)?.shards.get(shard.index())?;
+        let node = |store: StoreNo| {
+            let place = self.map.stores.get(&store)?;
+            Some(place.holder.node.clone())
+        };
+        let waits_for = self.map.waits_for(kind, shard).into_iter();
+        Some(ShardCopiesReport {
+            in_sync: places.in_sync.stores().filter_map(node).collect(),
+            wanted: places.wanted.and_then(node),
+            waits_for: waits_for.filter_map(node).collect(),
+        })
+    }
+
     pub(super) fn shards(&self) -> ShardHomes {
         let named = |slot: Option<Slot>| Some(self.map.by_slot(slot?)?.0.clone());
         let kinds = self.map.kinds.iter().map(|(name, table)| KindReport {
             name: name.clone(),
             shards: table.len(),
+            copies: self.map.copies.get(name).map(|copies| CopiesReport {
+                copies: copies.settings.most(),
+                copies_min: usize::from(copies.min),
+            }),
             homes: (0..)
                 .map(ShardId)
                 .zip(table.iter())
@@ -317,6 +346,7 @@ impl View {
                     owner: named(home.owner),
                     epoch: home.epoch,
                     moving_to: named(home.moving),
+                    copies: self.copies(name, shard),
                 })
                 .collect(),
         });
@@ -348,10 +378,17 @@ impl View {
 mod tests {
     use super::*;
     use crate::{
-        id::{ClusterIdentity, Generation},
-        protocol::map::{
-            Command,
-            tests::{address, assignment, founded, join, member},
+        id::{ClusterIdentity, Generation, NodeId},
+        protocol::{
+            allocation,
+            map::{
+                Command,
+                tests::{
+                    address, assignment,
+                    copies::{founded_with, kept, up},
+                    founded, join, member,
+                },
+            },
         },
     };
 
@@ -512,5 +549,45 @@ mod tests {
         })
         .unwrap();
         assert_eq!(shards(&map), (0, 1, true));
+    }
+
+    #[test]
+    fn the_copies_of_a_shard_are_shown_and_what_it_waits_for() {
+        let mut map = founded_with(&kept(1, 2, 2));
+        for (name, store) in [("b", 2), ("c", 3)] {
+            up(&mut map, &member(name, 1), store, kept(1, 2, 2));
+        }
+        let assignments = allocation::allocate(&map, "Account", &[ShardId(0)]);
+        map.apply(&Command::Assign { assignments }).unwrap();
+        let copies = |map: &ClusterMap| {
+            let kinds = view(&[says("a", 1, Some(map))]).unwrap().shards().kinds;
+            let (stored, plain) = (&kinds[0], &kinds[1]);
+            assert_eq!((plain.copies, plain.homes.len()), (None, 0));
+            let settings = stored.copies.unwrap();
+            assert_eq!((settings.copies, settings.copies_min), (2, 1));
+            stored.homes[0].copies.clone().unwrap()
+        };
+        let nodes = |names: &[&str]| names.iter().map(|name| NodeId::new(*name)).collect();
+        let with = |waits_for| ShardCopiesReport {
+            in_sync: nodes(&["a", "b"]),
+            wanted: None,
+            waits_for,
+        };
+        assert_eq!(copies(&map), with(nodes(&[])));
+        let progress = view(&[says("a", 1, Some(&map))]).unwrap();
+        let left = |name| {
+            progress
+                .drain_progress(&member(name, 1))
+                .unwrap()
+                .copies_left
+        };
+        assert_eq!(["a", "b", "c"].map(left), [1, 1, 0]);
+        for (down, waits_for) in [("b", nodes(&["b"])), ("a", nodes(&["a", "b"]))] {
+            map.apply(&Command::Down {
+                member: member(down, 1),
+            })
+            .unwrap();
+            assert_eq!(copies(&map), with(waits_for));
+        }
     }
 }

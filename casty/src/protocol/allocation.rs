@@ -7,10 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
+    copies::StoreNo,
     map::{Assignment, ClusterMap, ShardHome, Slot, Status},
     placement::{CopyLoads, slack},
 };
-use crate::id::{Epoch, ShardId};
+use crate::id::{Epoch, MemberId, ShardId};
 
 /// Homes for the shards of `wanted` that have none. Empty if no member can take them.
 pub(crate) fn allocate(map: &ClusterMap, kind: &str, wanted: &[ShardId]) -> Vec<Assignment> {
@@ -89,14 +90,14 @@ pub(crate) fn rebalance(
             } else {
                 load.next(kind, &hosts, &mut movable)
             };
-            let moved = next.and_then(|next| {
+            let given = next.and_then(|next| {
                 let ((shard, home), to) = next;
                 load.give(map, kind, shard, home, Some(to))
             });
-            let Some(moved) = moved else {
+            let Some(given) = given else {
                 break;
             };
-            moves.push(moved);
+            moves.push(given);
         }
     }
     moves
@@ -124,22 +125,6 @@ fn hosts(map: &ClusterMap, kind: &str) -> Vec<Slot> {
     hosts.map(|(_, member)| member.slot).collect()
 }
 
-/// The members that may own a shard: if it has copies, those whose store is in sync, and if it is
-/// to have some, those with a store.
-fn may_own(map: &ClusterMap, kind: &str, shard: ShardId) -> Vec<Slot> {
-    let mut hosts = hosts(map, kind);
-    if let Some(copies) = map.copies.get(kind) {
-        let places = copies.shards.get(shard.index());
-        let in_sync = places.map(|places| places.in_sync).unwrap_or_default();
-        hosts.retain(|slot| {
-            let member = map.by_slot(*slot);
-            let store = member.and_then(|(id, _)| map.store_no(id));
-            store.is_some_and(|store| in_sync.is_empty() || in_sync.has(store))
-        });
-    }
-    hosts
-}
-
 /// Shards by their owner.
 type Movable<'a> = BTreeMap<Slot, Vec<(ShardId, &'a ShardHome)>>;
 
@@ -148,6 +133,8 @@ struct Load<'a> {
     of_all: BTreeMap<Slot, usize>,
     of_kind: BTreeMap<(&'a str, Slot), usize>,
     copies: CopyLoads<'a>,
+    /// The members that host each type, with their stores.
+    hosts: BTreeMap<&'a str, Vec<(Slot, Option<StoreNo>)>>,
 }
 
 impl<'a> Load<'a> {
@@ -156,7 +143,20 @@ impl<'a> Load<'a> {
             of_all: BTreeMap::new(),
             of_kind: BTreeMap::new(),
             copies: CopyLoads::of(map),
+            hosts: BTreeMap::new(),
         };
+        let stores: BTreeMap<&MemberId, StoreNo> = map
+            .stores
+            .iter()
+            .map(|(store, place)| (&place.holder, *store))
+            .collect();
+        for (id, member) in &map.members {
+            let kinds = member.kinds.iter();
+            for kind in kinds.filter(|kind| map.hosts(id, kind)) {
+                let host = (member.slot, stores.get(id).copied());
+                load.hosts.entry(kind).or_default().push(host);
+            }
+        }
         for (kind, table) in &map.kinds {
             for owner in table.iter().filter_map(|home| home.moving.or(home.owner)) {
                 load.add(kind, owner);
@@ -178,6 +178,31 @@ impl<'a> Load<'a> {
     fn key(&self, kind: &'a str, slot: Slot) -> (usize, usize, Slot) {
         let of_all = self.of_all.get(&slot).copied().unwrap_or(0);
         (self.of_kind(kind, slot), of_all, slot)
+    }
+
+    /// The members that may own a shard: if it has copies, those whose store is in sync, and if it
+    /// is to have some, those with a store.
+    fn may_own(
+        &self,
+        map: &ClusterMap,
+        kind: &str,
+        shard: ShardId,
+    ) -> impl Iterator<Item = (Slot, Option<StoreNo>)> {
+        let places = map.copies.get(kind).map(|copies| {
+            let places = copies.shards.get(shard.index());
+            places.map(|places| places.in_sync).unwrap_or_default()
+        });
+        let hosts = self.hosts.get(kind).into_iter().flatten().copied();
+        hosts.filter(move |(_, store)| {
+            places.is_none_or(|in_sync| {
+                store.is_some_and(|store| in_sync.is_empty() || in_sync.has(store))
+            })
+        })
+    }
+
+    fn store(&self, kind: &str, slot: Slot) -> Option<StoreNo> {
+        let mut hosts = self.hosts.get(kind)?.iter();
+        hosts.find(|(host, _)| *host == slot)?.1
     }
 
     fn differ(&self, kind: &'a str, low: Slot, high: Slot) -> bool {
@@ -216,8 +241,8 @@ impl<'a> Load<'a> {
                 if !self.differ(kind, *least, *most) {
                     break;
                 }
-                let (id, _) = map.by_slot(*least)?;
-                let (Some(store), Some(shards)) = (map.store_no(id), movable.get_mut(most)) else {
+                let (Some(store), Some(shards)) = (self.store(kind, *least), movable.get_mut(most))
+                else {
                     continue;
                 };
                 let is_in_sync = |(shard, _): &(ShardId, &ShardHome)| {
@@ -242,7 +267,7 @@ impl<'a> Load<'a> {
         to: Option<Slot>,
     ) -> Option<Assignment> {
         let least = || {
-            let hosts = may_own(map, kind, shard).into_iter();
+            let hosts = self.may_own(map, kind, shard).map(|(slot, _)| slot);
             hosts.min_by_key(|host| self.key(kind, *host))
         };
         let to = to.or_else(least)?;
@@ -259,7 +284,7 @@ impl<'a> Load<'a> {
             let places = copies.shards.get(shard.index());
             places.is_some_and(|places| places.in_sync.is_empty())
         });
-        let store = map.store_no(id).filter(|_| is_first);
+        let store = self.store(kind, to).filter(|_| is_first);
         let copies = store.map(|store| self.copies.first_copies(map, kind, store));
         Some(Assignment {
             kind: kind.to_owned(),
@@ -296,12 +321,9 @@ impl<'a> Load<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        id::MemberId,
-        protocol::map::{
-            Command,
-            tests::{assignment, founded, join, member},
-        },
+    use crate::protocol::map::{
+        Command,
+        tests::{assignment, founded, join, member},
     };
 
     fn shards(numbers: impl IntoIterator<Item = u32>) -> Vec<ShardId> {

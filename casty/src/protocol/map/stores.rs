@@ -83,6 +83,22 @@ impl ClusterMap {
         })
     }
 
+    /// The stores that a shard cannot do without now. With an owner: those in sync that have no
+    /// process; nothing is let out until each is back, or dropped because there are others. Without
+    /// one: the stores in sync, if none of them has a process; the first that is back is enough.
+    pub(crate) fn waits_for(&self, kind: &str, shard: ShardId) -> Vec<StoreNo> {
+        let Some(places) = self.places(kind, shard) else {
+            return Vec::new();
+        };
+        let is_gone = |store: &StoreNo| self.process_in(*store).is_none();
+        let gone: Vec<StoreNo> = places.in_sync.stores().filter(is_gone).collect();
+        if self.owner(kind, shard).is_some() || gone.len() == places.in_sync.count() {
+            gone
+        } else {
+            Vec::new()
+        }
+    }
+
     /// How many stores the cluster has for a type: those of present processes that host it and do
     /// not leave, and those that are expected back.
     pub(super) fn stores_expected(&self, kind: &str) -> usize {

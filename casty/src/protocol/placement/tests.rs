@@ -222,7 +222,7 @@ impl Cluster {
         let takes = stores.of_kind(&self.map, KIND).takes;
         let goal = copies.settings.most().min(takes.len());
         let mut loads: BTreeMap<StoreNo, usize> = takes.keys().map(|store| (*store, 0)).collect();
-        let mut owned = loads.clone();
+        let mut owners = loads.clone();
         for (home, places) in self.map.kinds[KIND].iter().zip(copies.shards.iter()) {
             if places.in_sync.is_empty() {
                 continue;
@@ -239,16 +239,16 @@ impl Cluster {
             let Some(owner) = owner else {
                 panic!("no owner: {home:?}, {:?}", waits_for().collect::<Vec<_>>());
             };
-            let owners = stores.by_slot[&owner];
-            assert!(places.in_sync.has(owners), "the owner's store is in sync");
+            let own = stores.by_slot[&owner];
+            assert!(places.in_sync.has(own), "the owner's store is in sync");
             assert_eq!((home.moving, places.wanted), (None, None));
             assert_eq!(places.in_sync.count(), goal, "of {} nodes", takes.len());
-            *owned.get_mut(&owners).expect("it is Up") += 1;
+            *owners.get_mut(&own).expect("it is Up") += 1;
             for store in places.in_sync.stores() {
                 *loads.get_mut(&store).expect("it is Up") += 1;
             }
         }
-        for (of, loads, factor) in [("copies", loads, 1), ("owners", owned, 2)] {
+        for (of, loads, factor) in [("copies", loads, 1), ("owners", owners, 2)] {
             let (low, high) = (loads.values().min(), loads.values().max());
             let (low, high) = (low.expect("a store"), high.expect("a store"));
             assert!(high - low <= factor * slack(high + low), "{of}: {loads:?}");
