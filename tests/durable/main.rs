@@ -18,6 +18,7 @@ mod founded_anew;
 mod history;
 mod keys;
 mod kills;
+mod kills_of_a_cluster;
 mod listing;
 mod local;
 mod machines;

@@ -34,9 +34,11 @@ mod tests;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+#[cfg(test)]
+pub(crate) use self::in_sync::{IN_SYNC_MAX, InSync};
 pub(crate) use self::{
     epoch_runs::EpochRuns,
-    in_sync::{CopyPlaces, IN_SYNC_MAX, InSync, SetChange, SetRefused, StoredHome, effective_min},
+    in_sync::{CopyPlaces, SetChange, SetRefused, StoredHome, effective_min},
     limits::CopyLimits,
     owner::{AppendRefused, CopiesView},
     shard_copy::ShardCopy,

@@ -20,6 +20,7 @@ const IDLE_STORES_MAX: usize = 256;
 
 impl ClusterMap {
     /// The store of a process.
+    #[cfg(test)]
     pub(crate) fn store_of(&self, member: &MemberId) -> Option<StoreId> {
         let mut stores = self.stores.values();
         let place = stores.find(|place| place.holder == *member)?;

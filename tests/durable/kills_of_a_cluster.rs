@@ -1,0 +1,256 @@
+//! Three nodes that keep copies of each other's entities, killed under load: one after the other,
+//! and all at once.
+
+use std::{
+    collections::BTreeSet,
+    io::{BufRead as _, BufReader, Write as _},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use casty::{
+    prelude::*,
+    testkit::{STEP_LIMIT, eventually, soon},
+};
+
+/// It notes numbers, each of which a client gives it once.
+#[message]
+#[derive(Default)]
+struct Diary {
+    noted: Vec<u64>,
+}
+
+#[entity(event_sourced, snapshot_every = 40, shards = 8)]
+impl Diary {
+    #[event]
+    fn noted(&mut self, number: u64) {
+        self.noted.push(number);
+    }
+
+    #[message]
+    fn note(&self, number: u64) -> Effect<Self> {
+        Effect::persist(DiaryEvent::Noted { number })
+    }
+
+    #[message]
+    fn all(&self) -> Vec<u64> {
+        self.noted.clone()
+    }
+}
+
+/// Tells a child that it is one: the folder, its number, the addresses, and its first number.
+const CHILD: &str = "CASTY_CLUSTER_CHILD";
+const NODES: usize = 3;
+const ENTITIES: u64 = 12;
+const CLIENTS: u64 = 4;
+/// More numbers than a child gives.
+const OF_A_CHILD: u64 = 1_000_000;
+
+fn builder(folder: &Path, number: usize, addresses: &[SocketAddr]) -> casty::SystemBuilder {
+    let name = format!("node-{number}");
+    ActorSystem::builder("diaries")
+        .data_dir(folder.join(&name))
+        .node_id(name)
+        .listen(addresses[number])
+        .seeds(addresses.to_vec())
+}
+
+fn diary(system: &ActorSystem, number: u64) -> DiaryRef {
+    system.entity::<Diary>(format!("diary {}", number % ENTITIES).as_str())
+}
+
+fn say(what: char, number: u64) {
+    let mut out = std::io::stdout().lock();
+    let written = writeln!(out, "@{what}{number}").and_then(|()| out.flush());
+    if written.is_err() {
+        std::process::exit(1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn child() {
+    let Ok(work) = std::env::var(CHILD) else {
+        return;
+    };
+    let work: Vec<&str> = work.lines().collect();
+    let addresses: Vec<SocketAddr> = work[2].split(',').map(|it| it.parse().unwrap()).collect();
+    let first: u64 = work[3].parse().unwrap();
+    let node = builder(Path::new(work[0]), work[1].parse().unwrap(), &addresses);
+    let system = node.start().await.unwrap();
+    let clients = (0..CLIENTS).map(|client| {
+        let system = system.clone();
+        async move {
+            for number in (client..OF_A_CHILD).step_by(usize::try_from(CLIENTS).unwrap()) {
+                let number = first + number;
+                say('?', number);
+                if diary(&system, number).note(number).await.is_ok() {
+                    say('!', number);
+                }
+            }
+        }
+    });
+    futures_util::future::join_all(clients).await;
+}
+
+/// What the children have said.
+#[derive(Default)]
+struct Said {
+    attempted: BTreeSet<u64>,
+    stored: BTreeSet<u64>,
+}
+
+struct Cluster {
+    folder: tempfile::TempDir,
+    addresses: Vec<SocketAddr>,
+    children: Vec<Option<Child>>,
+    started: u64,
+    said: Arc<Mutex<Said>>,
+    readers: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for node in 0..NODES {
+            self.kill(node);
+        }
+    }
+}
+
+impl Cluster {
+    fn new() -> Self {
+        // Held together, so that they differ.
+        let ports: Vec<_> = (0..NODES)
+            .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap())
+            .collect();
+        let addresses = ports
+            .iter()
+            .map(|port| port.local_addr().unwrap())
+            .collect();
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            addresses,
+            children: (0..NODES).map(|_| None).collect(),
+            started: 0,
+            said: Arc::default(),
+            readers: Vec::new(),
+        }
+    }
+
+    fn start(&mut self, node: usize) {
+        let addresses: Vec<_> = self.addresses.iter().map(ToString::to_string).collect();
+        let first = self.started * OF_A_CHILD;
+        self.started += 1;
+        let work = format!(
+            "{}\n{node}\n{}\n{first}",
+            self.folder.path().display(),
+            addresses.join(",")
+        );
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "kills_of_a_cluster::child", "--nocapture"])
+            .env(CHILD, work)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let said = self.said.clone();
+        self.readers.push(std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let Some((_, told)) = line.split_once('@') else {
+                    continue;
+                };
+                let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(Ok(number)) = told.strip_prefix('?').map(str::parse) {
+                    said.attempted.insert(number);
+                } else if let Some(Ok(number)) = told.strip_prefix('!').map(str::parse) {
+                    said.stored.insert(number);
+                }
+            }
+        }));
+        self.children[node] = Some(child);
+    }
+
+    fn kill(&mut self, node: usize) {
+        if let Some(mut child) = self.children[node].take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    fn stored(&self) -> usize {
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.stored.len()
+    }
+
+    /// Waits until this many further numbers are stored.
+    async fn goes_on(&self, by: usize, when: &str) {
+        let (enough, begun) = (self.stored() + by, Instant::now());
+        while self.stored() < enough {
+            assert!(begun.elapsed() < STEP_LIMIT, "nothing is stored {when}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Acknowledged ≤ stored ≤ attempted, each once.
+    async fn check(&mut self) {
+        for node in 0..NODES {
+            self.kill(node);
+        }
+        for reader in self.readers.drain(..) {
+            reader.join().unwrap();
+        }
+        let mut nodes = Vec::new();
+        for number in 0..NODES {
+            let start = || builder(self.folder.path(), number, &self.addresses).start();
+            let started = eventually("it starts", start, Result::is_ok).await;
+            nodes.push(started.unwrap());
+        }
+        for node in &nodes {
+            soon("the cluster forms", node.wait_for(NODES))
+                .await
+                .unwrap();
+        }
+        let mut found = BTreeSet::new();
+        for number in 0..ENTITIES {
+            let all = diary(&nodes[0], number).all().retry_for(STEP_LIMIT).await;
+            for noted in all.unwrap() {
+                assert!(found.insert(noted), "{noted} is there twice");
+            }
+        }
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let lost: Vec<_> = said.stored.difference(&found).collect();
+        assert!(lost.is_empty(), "{lost:?} are lost");
+        let invented: Vec<_> = found.difference(&said.attempted).collect();
+        assert!(invented.is_empty(), "{invented:?} were never given");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_killed_nodes_have_confirmed_is_in_their_directories_once() {
+    let kills = std::env::var("CASTY_CLUSTER_KILLS").map_or(3, |kills| kills.parse().unwrap());
+    let mut cluster = Cluster::new();
+    for node in 0..NODES {
+        cluster.start(node);
+    }
+    cluster.goes_on(100, "at first").await;
+    for round in 0..kills {
+        if round % 3 == 2 {
+            for node in 0..NODES {
+                cluster.kill(node);
+            }
+            for node in 0..NODES {
+                cluster.start(node);
+            }
+            cluster.goes_on(50, "after all were killed").await;
+            continue;
+        }
+        let node = round % NODES;
+        cluster.kill(node);
+        cluster.goes_on(50, "without one of three").await;
+        cluster.start(node);
+        cluster.goes_on(50, "when it is back").await;
+    }
+    cluster.check().await;
+}
