@@ -389,10 +389,17 @@ fn odd(count: usize) -> usize {
 mod tests {
     use super::*;
     use crate::{
-        id::Epoch,
+        id::{Epoch, ShardId},
         protocol::{
             lease::LeaseTimes,
-            map::tests::{assignment, founded, join, member},
+            map::{
+                Wanted,
+                tests::{
+                    assignment,
+                    copies::{founded_with, kept, up},
+                    founded, join, member,
+                },
+            },
         },
     };
 
@@ -469,6 +476,61 @@ mod tests {
         let assignments = vec![assignment(0, Epoch::new(7, 1), &member("a", 1))];
         let assign = LeaderEffect::Propose(Command::Assign { assignments });
         assert_eq!(tick(&map, now + lease().guard), [assign]);
+    }
+
+    /// The store of a dead member is replaced at once, and its shards go only to stores in sync,
+    /// once its lease is over.
+    #[test]
+    fn shards_with_copies_go_where_these_are_and_their_copies_are_repaired() {
+        let catalog = kept(2, 2, 1);
+        let (mut map, now) = (founded_with(&catalog), Instant::now());
+        for (name, store) in [("b", 2), ("c", 3)] {
+            up(&mut map, &member(name, 1), store, catalog.clone());
+        }
+        let [a, b, c] = ["a", "b", "c"].map(|name| member(name, 1));
+        let number = |map: &ClusterMap, id: &MemberId| map.store_no(id).unwrap();
+        let (of_b, of_c) = (number(&map, &b), number(&map, &c));
+        let to = |shard, expected, to: &MemberId, copies| Assignment {
+            kind: "Account".into(),
+            copies,
+            ..assignment(shard, expected, to)
+        };
+        let assignments = vec![
+            to(0, Epoch::ZERO, &b, vec![of_b, of_c]),
+            to(1, Epoch::ZERO, &a, vec![number(&map, &a), of_c]),
+        ];
+        map.apply(&Command::Assign { assignments }).unwrap();
+        let (mut leader, grants) = (leader(), leading_with(&["b", "c"], now));
+        let mut tick = |map: &ClusterMap, at| {
+            let none = BTreeSet::new();
+            let effects = leader.handle_tick(map, &none, &settled(1..=1), &grants, None, at);
+            effects
+                .into_iter()
+                .filter_map(|effect| match effect {
+                    LeaderEffect::Propose(command) => Some(command),
+                    _ => None,
+                })
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(tick(&map, now), []);
+        map.apply(&Command::Down { member: b.clone() }).unwrap();
+        let store = map.stores[&of_b].id;
+        let drop_store = Command::DropStore { store };
+        let dropped = tick(&map, now + SECOND);
+        assert_eq!(dropped, [drop_store], "before its lease is over");
+        map.apply(&dropped[0]).unwrap();
+        assert_eq!(tick(&map, now + SECOND), []);
+        let assignments = vec![to(0, Epoch::new(7, 1), &c, Vec::new())];
+        let assign = Command::Assign { assignments };
+        assert_eq!(tick(&map, now + lease().guard), [assign.clone()]);
+        map.apply(&assign).unwrap();
+        let wants = vec![Wanted {
+            kind: "Account".into(),
+            shard: ShardId(0),
+            store: Some(number(&map, &a)),
+        }];
+        let after = tick(&map, now + lease().guard);
+        assert!(after.contains(&Command::Want { wants }), "{after:?}");
     }
 
     /// A forged datagram, or a peer that reaches no other, has gossip take a healthy member for

@@ -11,6 +11,7 @@ use std::{
 use super::{ClusterMap, Command, KindCopies, MapError, Wanted};
 use crate::{
     id::{MemberId, ShardId},
+    infra::mutants,
     protocol::copies::{
         CopyPlaces, CopyProposal, SetChange, StoreId, StoreNo, StoredHome, effective_min,
     },
@@ -25,7 +26,7 @@ pub(crate) fn can_be_spared(
     is_there: impl Fn(&StoreNo) -> bool,
 ) -> bool {
     let others = places.in_sync.stores().filter(|other| *other != store);
-    others.filter(is_there).count() >= min.max(1)
+    others.filter(is_there).count() >= min.max(1) || mutants::on("the_last_copies_are_dropped")
 }
 
 /// The most changes of copies in one command.

@@ -122,7 +122,8 @@ impl ClusterMap {
                 member: to.clone(),
                 kind: kind.clone(),
             })?;
-            let known = copies.iter().filter(|no| self.stores.contains_key(no));
+            // What is gone since this was proposed would only be waited for.
+            let known = copies.iter().filter(|no| self.process_in(**no).is_some());
             let first: Vec<StoreNo> = known.copied().collect();
             stored.assign(*expected, is_down, (slot, store), &first, next)?;
         } else {

@@ -10,6 +10,7 @@ use std::{
 use super::{ClusterMap, KindCopies, MapError, Status, StorePlace};
 use crate::{
     id::{CatalogEntry, CopySettings, MemberId, ShardId},
+    infra::mutants,
     protocol::copies::{CopiesView, CopyPlaces, StoreId, StoreNo},
 };
 
@@ -134,6 +135,7 @@ impl ClusterMap {
         };
         if let Some(by) = self.process_of(store)
             && by.node != id.node
+            && !mutants::on("a_store_is_in_two_places")
         {
             let (member, by) = (id.clone(), by.clone());
             return Err(MapError::StoreTaken { member, store, by });

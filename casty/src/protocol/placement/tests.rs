@@ -467,6 +467,16 @@ fn check_step(before: &ClusterMap, after: &ClusterMap, command: &Command) {
                 .filter(|store| !old_set.has(*store))
                 .count();
             assert_eq!(gone + come, 1, "one at a time: {command:?}");
+            let by_leader = matches!(
+                command,
+                Command::DropStore { .. } | Command::Copies { by: None, .. }
+            );
+            let is_there = |store: &StoreNo| after.process_in(*store).is_some();
+            let there = new_set.stores().filter(is_there).count();
+            assert!(
+                !by_leader || there >= usize::from(old.min.max(1)),
+                "of no use to anybody: {command:?}"
+            );
             assert!(
                 gone == 0 || new_set.count() >= usize::from(old.min),
                 "below the floor"
@@ -571,6 +581,12 @@ impl Walk {
                 self.steps
                     .push(format!("{} has an empty directory", id.node));
                 assert!(self.cluster.start(id.node.as_str(), None));
+            }
+            // Its directory is copied.
+            (4, Some(id)) if present.len() > 1 => {
+                let store = self.cluster.map.store_of(&id).expect("a store");
+                let started = self.cluster.start("copy", Some(store.0.as_u128()));
+                assert!(!started, "a store is in two places");
             }
             // It restarts.
             (5, Some(id)) => {
@@ -719,6 +735,8 @@ fn walks_find_each_rule_of_the_map_that_is_broken() {
         "a_release_goes_outside",
         "drops_go_on_down_to_one",
         "epochs_are_given_twice",
+        "a_store_is_in_two_places",
+        "the_last_copies_are_dropped",
     ];
     for rule in RULES {
         let is_found = (0..400).any(|seed| {
