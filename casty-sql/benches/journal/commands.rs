@@ -6,8 +6,8 @@ use casty::prelude::*;
 use tokio::time::Instant;
 
 use super::{
-    AnyError, BYTES, Stores, float, median,
-    others::{Clock, Others, Took},
+    AnyError, BYTES, Stores, median,
+    others::{Clock, Others, Took, float},
     recorded::{Recorded, Recording, recorded},
     table,
 };

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{AnyError, float};
+use super::AnyError;
 
 /// Measures how long something takes, and how much of the processors.
 pub(crate) struct Clock {
@@ -138,4 +138,8 @@ fn own() -> Result<BTreeMap<u32, f64>, AnyError> {
     Ok(own
         .map(|(process, (_, ticks))| (*process, *ticks))
         .collect())
+}
+
+pub(crate) fn float(count: u64) -> f64 {
+    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }

@@ -12,7 +12,12 @@ use serde_bytes::ByteBuf;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 use tokio::time::Instant;
 
-use super::{AnyError, BYTES, Stores, float, median, others::Others, recorded::unrecorded, table};
+use super::{
+    AnyError, BYTES, Stores, median,
+    others::{Others, float},
+    recorded::unrecorded,
+    table,
+};
 
 /// Asks of entities that are not read yet, at a time.
 const ASKS: usize = 128;

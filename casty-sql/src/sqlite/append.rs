@@ -78,7 +78,7 @@ static INSERTS: LazyLock<Vec<Inserts>> = LazyLock::new(|| {
 });
 
 /// Splits rows: those of the next statement, which comes first, and the rest.
-fn next_rows<'a, T>(rows: &'a [T]) -> Option<(&'static Inserts, &'a [T], &'a [T])> {
+fn next_rows<T>(rows: &[T]) -> Option<(&'static Inserts, &[T], &[T])> {
     let size = SIZES.into_iter().find(|size| *size <= rows.len());
     let size = size.unwrap_or(rows.len());
     let inserts = INSERTS.iter().find(|inserts| inserts.size == size);

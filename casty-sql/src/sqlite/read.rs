@@ -82,7 +82,7 @@ fn entity_query(
 /// The records of a [`PAGE`]. `None` if it does not have all bodies as they are stored.
 fn page_of(row: &SqliteRow, entity: &EntityId) -> Result<Option<Vec<Record>>, Error> {
     let bound = |column| row.try_get::<Option<i64>, _>(column);
-    let list = |column| row.try_get::<Option<&str>, _>(column).map(numbers);
+    let listed = |column| row.try_get::<Option<&str>, _>(column).map(numbers);
     let (Some(epoch), Some(first), Some(last)) = (bound(0)?, bound(2)?, bound(3)?) else {
         return Ok(Some(Vec::new()));
     };
@@ -90,7 +90,7 @@ fn page_of(row: &SqliteRow, entity: &EntityId) -> Result<Option<Vec<Record>>, Er
         return Ok(None);
     }
     let (epoch, mut seqs) = (epoch_from_sql(epoch), first..=last);
-    let (mut positions, mut times, lengths) = (list(4)?, list(5)?, list(6)?);
+    let (mut positions, mut times, lengths) = (listed(4)?, listed(5)?, listed(6)?);
     let bodies: Option<&[u8]> = row.try_get(7)?;
     let mut bodies = Bytes::copy_from_slice(bodies.unwrap_or_default());
     let (mut before, mut records) = (0, Vec::new());

@@ -146,9 +146,11 @@ pub(crate) struct WayOut {
     pub(crate) map: Arc<MapWatch>,
     /// The present incarnation.
     pub(crate) contact: Box<dyn Fn() -> Option<Arc<Contact>> + Send + Sync>,
-    /// Gives up a shard that this node cannot serve under this epoch.
-    pub(crate) give_up: Box<dyn Fn(&str, ShardId, Epoch) + Send + Sync>,
+    pub(crate) give_up: GiveUp,
 }
+
+/// Gives up a shard that this node cannot serve under this epoch.
+pub(crate) type GiveUp = Box<dyn Fn(&str, ShardId, Epoch) + Send + Sync>;
 
 #[derive(Default)]
 struct NodeOutlet {

@@ -68,7 +68,7 @@ pub(super) enum Engine {
     /// The task that commits: a simulation has no other threads.
     #[cfg(feature = "sim")]
     Here {
-        store: tokio::sync::Mutex<casty_log::Store>,
+        store: Box<tokio::sync::Mutex<casty_log::Store>>,
         reader: casty_log::Reader,
         /// How long a commit takes.
         pace: Pace,
@@ -246,7 +246,7 @@ impl OpenDirectory {
         let reader = store.reader();
         Ok(Self {
             engine: Engine::Here {
-                store: tokio::sync::Mutex::new(store),
+                store: Box::new(tokio::sync::Mutex::new(store)),
                 reader,
                 pace,
             },

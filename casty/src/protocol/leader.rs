@@ -522,7 +522,10 @@ mod tests {
         assert_eq!(tick(&map, now + SECOND), []);
         let assignments = vec![to(0, Epoch::new(7, 1), &c, Vec::new())];
         let assign = Command::Assign { assignments };
-        assert_eq!(tick(&map, now + lease().guard), [assign.clone()]);
+        assert_eq!(
+            tick(&map, now + lease().guard),
+            std::slice::from_ref(&assign)
+        );
         map.apply(&assign).unwrap();
         let wants = vec![Wanted {
             kind: "Account".into(),

@@ -210,17 +210,16 @@ impl Driver {
                 self.queued.fetch_sub(envelope.weight(), Ordering::Relaxed);
                 self.handle_message(envelope, now);
             }
-            CopyInput::Claim { log, claim } => match self.shard(&log) {
-                Some(shard) => {
+            CopyInput::Claim { log, claim } => {
+                if let Some(shard) = self.shard(&log) {
                     shard.claims.push(claim);
                     shard.settle_claims();
-                }
-                None => {
+                } else {
                     let reason = format!("{log} was not prepared by `open`");
                     let unavailable = JournalError::Unavailable { reason };
                     let _ = claim.answer.send(Err(unavailable.into()));
                 }
-            },
+            }
             CopyInput::Append { log, part } => {
                 if let Some(id) = self.shard(&log).map(|shard| shard.id) {
                     self.with(id, now, |shard| shard.append(part, now));
@@ -295,12 +294,12 @@ impl Driver {
                 }
                 let message = CopyMessage::Append(append);
                 self.with(id, now, |shard| {
-                    shard.copy.handle_message(from, message, now)
+                    shard.copy.handle_message(from, message, now);
                 });
             }
             StoreMessage::Copy(message) => {
                 self.with(id, now, |shard| {
-                    shard.copy.handle_message(from, message, now)
+                    shard.copy.handle_message(from, message, now);
                 });
             }
             StoreMessage::Tidy {

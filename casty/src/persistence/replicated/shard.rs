@@ -174,8 +174,8 @@ impl Shard {
     }
 
     fn claimed(&self, claim: &mut WaitingClaim) -> Option<Result<u64, ClaimError>> {
-        let owned = self.copy.owns();
-        if owned == Some(claim.epoch) {
+        let present = self.copy.owns();
+        if present == Some(claim.epoch) {
             // All that was written under the epoch is to be decided first.
             let head = *claim.head.get_or_insert(self.copy.head());
             let is_out = self.copy.may_leave().is_some_and(|upto| upto >= head);
@@ -192,7 +192,7 @@ impl Shard {
             return fenced(view.epoch);
         }
         let seen = self.view.as_ref().map(|view| view.epoch);
-        let latest = [seen, owned, Some(self.promised)].into_iter().flatten();
+        let latest = [seen, present, Some(self.promised)].into_iter().flatten();
         if let Some(epoch) = latest.max().filter(|latest| *latest > claim.epoch) {
             return fenced(epoch);
         }

@@ -94,7 +94,7 @@ impl Journal for Elected {
             let claimed = store.claim(log, epoch, owner).await;
             claimed.map_err(|error| match error {
                 ClaimError::Fenced { epoch, .. } => ClaimError::Fenced { epoch, owner: name },
-                other => other,
+                other @ ClaimError::Journal(_) => other,
             })
         })
     }

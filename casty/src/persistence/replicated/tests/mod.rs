@@ -1,5 +1,10 @@
 //! The store of some nodes in one process, on simulated disks.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "messages and clients are tasks of their own"
+)]
+
 mod elected;
 mod storm;
 mod world;

@@ -238,7 +238,7 @@ async fn step(world: &Arc<World>, log: &Log) {
         8 => world.want_all(log),
         9 => (0..NODES).for_each(|node| {
             if world.process(node).is_some() {
-                world.crash(node)
+                world.crash(node);
             }
         }),
         _ => {}
@@ -286,8 +286,7 @@ async fn run(seed: u64) -> Result<usize, String> {
             elect(&world, log, false);
             world.want_all(log);
         }
-        let state = lock(&world.state);
-        let is_whole = |log: &Log| state.homes[log].in_sync.len() == NODES;
+        let is_whole = |log: &Log| lock(&world.state).homes[log].in_sync.len() == NODES;
         let goes_on = known
             .iter()
             .zip(&before)
@@ -295,7 +294,6 @@ async fn run(seed: u64) -> Result<usize, String> {
         if goes_on && logs.iter().all(is_whole) {
             break;
         }
-        drop(state);
         sleep(Duration::from_millis(100)).await;
     }
     for client in &clients {
@@ -305,7 +303,7 @@ async fn run(seed: u64) -> Result<usize, String> {
         match client.await {
             Ok(Err(why)) => return Err(why),
             Err(error) if error.is_panic() => {
-                return Err(panic_text(&*error.into_panic()).to_string());
+                return Err(panic_text(&*error.into_panic()).clone());
             }
             _ => {}
         }
@@ -349,7 +347,7 @@ fn explore(seeds: Range<u64>) -> Option<(u64, String)> {
         match ran {
             Ok(Ok(acknowledged)) => assert!(acknowledged > 0, "seed {seed}: nothing was written"),
             Ok(Err(why)) => return Some((seed, why)),
-            Err(panic) => return Some((seed, panic_text(&*panic).to_string())),
+            Err(panic) => return Some((seed, panic_text(&*panic).clone())),
         }
     }
     None

@@ -220,16 +220,16 @@ impl World {
             drop_after: self.weather.drop_after,
             ..LIMITS
         };
-        let process = Replicated::open(Arc::new(local), limits, outlet).await;
-        let process = process.expect("opened");
+        let opened = Replicated::open(Arc::new(local), limits, outlet).await;
+        let opened = opened.expect("opened");
         if !kinds.is_empty() {
-            process.open(&kinds).await.expect("prepared");
+            opened.open(&kinds).await.expect("prepared");
         }
         {
             let place = &mut lock(&self.state).nodes[node];
-            assert!(place.store.is_none_or(|store| store == process.store()));
-            place.store = Some(process.store());
-            place.process = Some(process);
+            assert!(place.store.is_none_or(|store| store == opened.store()));
+            place.store = Some(opened.store());
+            place.process = Some(opened);
         }
         let logs: Vec<_> = lock(&self.state).homes.keys().cloned().collect();
         for log in logs {
