@@ -132,11 +132,12 @@ fn bare_file(folder: &tempfile::TempDir) -> Result<Sink, AnyError> {
 
 /// Records a second.
 async fn measure(sink: Sink, in_flight: u64) -> Result<f64, AnyError> {
+    let heads = prepare(&sink).await?;
     let (sender, queue) = mpsc::channel(2_048);
     let is_over = Arc::new(AtomicBool::new(false));
     let count = Arc::new(AtomicU64::new(0));
     #[expect(clippy::disallowed_methods, reason = "there is no node")]
-    let committer = tokio::spawn(commit(sink, queue));
+    let committer = tokio::spawn(commit(sink, heads, queue));
     for client in 0..in_flight {
         let (sender, is_over, count) = (sender.clone(), is_over.clone(), count.clone());
         let client = async move {
@@ -156,7 +157,7 @@ async fn measure(sink: Sink, in_flight: u64) -> Result<f64, AnyError> {
         tokio::spawn(client);
     }
     drop(sender);
-    // The first segments are made meanwhile.
+    // The next segments are made meanwhile.
     tokio::time::sleep(ROUND / 4).await;
     let (start, before) = (Instant::now(), count.load(Ordering::Relaxed));
     tokio::time::sleep(ROUND).await;
@@ -167,29 +168,48 @@ async fn measure(sink: Sink, in_flight: u64) -> Result<f64, AnyError> {
     Ok(f64::from(u32::try_from(made)?) / took.as_secs_f64())
 }
 
-/// Writes what waits, until the clients are gone.
-async fn commit(sink: Sink, mut queue: mpsc::Receiver<Given>) -> Result<(), AnyError> {
+/// Claims the shards, and writes as many records as are kept: from then on segments are used again,
+/// as the bare file is from the start. The heads of the shards.
+async fn prepare(sink: &Sink) -> Result<Vec<u64>, AnyError> {
     let mut heads = vec![0_u64; SHARDS as usize];
-    if let Sink::Log(log) = &sink {
-        let shards = NonZeroU32::new(SHARDS).ok_or("no shards")?;
-        let name = "Meter".into();
-        let mut changes = vec![Change::Kind { name, shards }];
-        changes.extend((0..SHARDS).map(|shard| Change::Claim {
-            log: LogId { kind: 0, shard },
-            epoch: 1,
-            owner: "bench".into(),
-        }));
-        log.commit(changes).await?;
+    let Sink::Log(log) = sink else {
+        return Ok(heads);
+    };
+    let shards = NonZeroU32::new(SHARDS).ok_or("no shards")?;
+    let name = "Meter".into();
+    let mut first = vec![Change::Kind { name, shards }];
+    first.extend((0..SHARDS).map(|shard| Change::Claim {
+        log: LogId { kind: 0, shard },
+        epoch: 1,
+        owner: "bench".into(),
+    }));
+    log.commit(first).await?;
+    let names = names();
+    for from in (0..u64::from(SHARDS) * KEPT * 2).step_by(BATCH) {
+        let entities = from..from + BATCH as u64;
+        log.commit(changes(entities, &mut heads, &names)).await?;
     }
-    let names: Vec<Arc<str>> = (0..ENTITIES)
-        .map(|it| format!("meter {it}").into())
-        .collect();
-    let body = bytes::Bytes::from(vec![7; BYTES]);
+    Ok(heads)
+}
+
+fn names() -> Vec<Arc<str>> {
+    let names = (0..ENTITIES).map(|it| format!("meter {it}").into());
+    names.collect()
+}
+
+/// Writes what waits, until the clients are gone.
+async fn commit(
+    sink: Sink,
+    mut heads: Vec<u64>,
+    mut queue: mpsc::Receiver<Given>,
+) -> Result<(), AnyError> {
+    let names = names();
     let mut waiting = Vec::new();
     while queue.recv_many(&mut waiting, BATCH).await > 0 {
         match &sink {
             Sink::Log(log) => {
-                let changes = changes(&waiting, &mut heads, &names, &body);
+                let entities = waiting.iter().map(|given| given.entity);
+                let changes = changes(entities, &mut heads, &names);
                 log.commit(changes).await?;
             }
             Sink::Bare(file) => {
@@ -209,14 +229,14 @@ async fn commit(sink: Sink, mut queue: mpsc::Receiver<Given>) -> Result<(), AnyE
 
 /// One change for each shard, as an owner of all of them writes.
 fn changes(
-    given: &[Given],
+    entities: impl Iterator<Item = u64>,
     heads: &mut [u64],
     names: &[Arc<str>],
-    body: &bytes::Bytes,
 ) -> Vec<Change> {
+    static BODY: [u8; BYTES] = [7; BYTES];
     let mut shards = BTreeMap::<u32, Vec<Record>>::new();
     let mut changes = Vec::new();
-    for Given { entity, .. } in given {
+    for entity in entities {
         let shard = u32::try_from(entity % u64::from(SHARDS)).unwrap_or_default();
         let head = &mut heads[shard as usize];
         if head.is_multiple_of(KEPT) && *head > KEPT && !shards.contains_key(&shard) {
@@ -230,10 +250,10 @@ fn changes(
         shards.entry(shard).or_default().push(Record {
             position: *head,
             epoch: 1,
-            entity: names[usize::try_from(*entity).unwrap_or_default()].clone(),
+            entity: names[usize::try_from(entity % ENTITIES).unwrap_or_default()].clone(),
             seq: *head,
             at: 1_700_000_000_000,
-            body: body.clone(),
+            body: bytes::Bytes::from_static(&BODY),
         });
     }
     changes.extend(shards.into_iter().map(|(shard, records)| Change::Append {

@@ -32,7 +32,14 @@ pub(crate) struct Retired {
 /// The segments that are in use.
 pub(crate) struct Files {
     disk: Arc<dyn Disk>,
-    known: Mutex<BTreeMap<u32, Known>>,
+    known: Mutex<KnownFiles>,
+}
+
+#[derive(Default)]
+struct KnownFiles {
+    segments: BTreeMap<u32, Known>,
+    /// The bytes of all of them.
+    bytes: u64,
 }
 
 impl Files {
@@ -43,7 +50,7 @@ impl Files {
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, BTreeMap<u32, Known>> {
+    fn known(&self) -> MutexGuard<'_, KnownFiles> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -51,27 +58,29 @@ impl Files {
     pub(crate) fn add(&self, segment: u32, file: Arc<dyn DiskFile>, bytes: u64) {
         let mut known = self.known();
         let file = Some(file);
-        known.insert(
-            segment,
-            Known {
-                file,
-                bytes,
-                was_closed: false,
-            },
-        );
-        close_some(&mut known, segment);
+        let new = Known {
+            file,
+            bytes,
+            was_closed: false,
+        };
+        known.bytes += bytes;
+        known.segments.insert(segment, new);
+        close_some(&mut known.segments, segment);
     }
 
     /// The file has grown to this length.
     pub(crate) fn grown(&self, segment: u32, bytes: u64) {
-        if let Some(known) = self.known().get_mut(&segment) {
-            known.bytes = known.bytes.max(bytes);
+        let mut known = self.known();
+        if let Some(found) = known.segments.get_mut(&segment) {
+            let more = bytes.saturating_sub(found.bytes);
+            found.bytes += more;
+            known.bytes += more;
         }
     }
 
     pub(crate) fn get(&self, segment: u32) -> io::Result<Arc<dyn DiskFile>> {
         let mut known = self.known();
-        let Some(found) = known.get_mut(&segment) else {
+        let Some(found) = known.segments.get_mut(&segment) else {
             return Err(io::ErrorKind::NotFound.into());
         };
         if let Some(file) = &found.file {
@@ -79,24 +88,26 @@ impl Files {
         }
         let file = self.disk.open(&segment::name(segment))?;
         found.file = Some(file.clone());
-        close_some(&mut known, segment);
+        close_some(&mut known.segments, segment);
         Ok(file)
     }
 
     /// The oldest segment.
     pub(crate) fn oldest(&self) -> Option<u32> {
-        self.known().keys().next().copied()
+        self.known().segments.keys().next().copied()
     }
 
     /// The bytes of all files.
     pub(crate) fn bytes(&self) -> u64 {
-        self.known().values().map(|known| known.bytes).sum()
+        self.known().bytes
     }
 
     pub(crate) fn retire_before(&self, segment: u32) -> Vec<Retired> {
         let mut known = self.known();
-        let kept = known.split_off(&segment);
-        let retired = std::mem::replace(&mut *known, kept);
+        let kept = known.segments.split_off(&segment);
+        let retired = std::mem::replace(&mut known.segments, kept);
+        let freed: u64 = retired.values().map(|retired| retired.bytes).sum();
+        known.bytes = known.bytes.saturating_sub(freed);
         let retired = retired.into_iter().map(|(segment, known)| {
             let is_alone = |file: &Arc<_>| Arc::strong_count(file) == 1 && !known.was_closed;
             Retired {
@@ -113,11 +124,11 @@ impl Files {
         let other = other.known.into_inner();
         let mut other = other.unwrap_or_else(PoisonError::into_inner);
         let mut known = self.known();
-        for (segment, former) in &*known {
+        for (segment, former) in &known.segments {
             // A reader may hold the former handle.
             let is_held = |file: &Arc<_>| Arc::strong_count(file) > 1;
             let is_held = former.file.as_ref().is_some_and(is_held);
-            if let Some(new) = other.get_mut(segment) {
+            if let Some(new) = other.segments.get_mut(segment) {
                 new.was_closed |= former.was_closed || is_held;
             }
         }

@@ -42,7 +42,7 @@
 //!   operating system may not be on the disk.
 //! - On a full disk what adds something is refused, and what makes room works.
 //! - The files take at most [`Options::factor`] times what is needed of records and snapshots, and
-//!   four segments; and about half as much again while old segments are copied.
+//!   five segments; and about half as much again while old segments are copied.
 //! - What was forgotten or trimmed stays on the disk until its segment was copied and written
 //!   again.
 //!

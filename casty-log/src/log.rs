@@ -13,8 +13,10 @@ use tokio::sync::{
 };
 
 use crate::{
-    Change, CommitError, Done, OpenError, Opened, Options, Reader, Store, Usage, disk::Disk,
-    spares::Spares, stage::check,
+    Change, CommitError, Done, OpenError, Opened, Options, Reader, Store, Usage,
+    disk::Disk,
+    spares::Spares,
+    stage::{check, encode},
 };
 
 /// How many commits wait, at most. Further ones wait before they are queued.
@@ -79,6 +81,8 @@ pub struct Log {
 
 struct Request {
     changes: Vec<Change>,
+    /// Of each change.
+    encoded: Vec<Vec<u8>>,
     answer: Answer,
 }
 
@@ -107,7 +111,7 @@ impl Log {
         let directory = disk.describe();
         let (store, opened) = Store::open(disk, options)?;
         let failed = |source| OpenError::Io {
-            directory,
+            directory: directory.clone(),
             what: "starting a thread",
             source,
         };
@@ -145,8 +149,13 @@ impl Log {
     /// made, or makes none.
     pub async fn commit(&self, changes: Vec<Change>) -> Result<Vec<Done>, CommitError> {
         changes.iter().try_for_each(check)?;
+        let encoded = changes.iter().map(encoded).collect();
         let (answer, answered) = oneshot::channel();
-        let request = Request { changes, answer };
+        let request = Request {
+            changes,
+            encoded,
+            answer,
+        };
         let ended = || "the thread of the store has ended".to_owned();
         if self.requests.send(request).await.is_err() {
             return Err(CommitError::NotWritten { reason: ended() });
@@ -162,11 +171,8 @@ impl Log {
 
     /// How much room it needs.
     pub fn usage(&self) -> Usage {
-        let shared = &self.reader.0;
-        Usage {
-            disk_bytes: shared.files.bytes() + self.status().spares.kept(),
-            live_bytes: shared.index().live.total,
-        }
+        let spares = self.status().spares.clone();
+        Usage::of(&self.reader.0, &spares)
     }
 
     /// Why commits fail, if the disk has failed and the store has not been opened again.
@@ -190,6 +196,22 @@ impl Log {
     }
 }
 
+/// What is written together.
+#[derive(Default)]
+struct Batch {
+    requests: Vec<Waiting>,
+    changes: Vec<Change>,
+    encoded: Vec<Vec<u8>>,
+}
+
+impl Batch {
+    fn clear(&mut self) {
+        self.requests.clear();
+        self.changes.clear();
+        self.encoded.clear();
+    }
+}
+
 /// What the thread has.
 struct Writer {
     store: Store,
@@ -202,7 +224,7 @@ struct Writer {
 impl Writer {
     fn run(mut self) -> io::Result<()> {
         self.make_spares();
-        let (mut requests, mut changes) = (Vec::new(), Vec::new());
+        let mut batch = Batch::default();
         let mut is_due = false;
         loop {
             let next = if is_due {
@@ -220,22 +242,23 @@ impl Writer {
             let Some(next) = next else {
                 return self.store.close();
             };
-            self.gather(next, &mut requests, &mut changes);
-            self.answer(&mut requests, &changes);
-            changes.clear();
+            self.gather(next, &mut batch);
+            self.answer(&mut batch);
+            batch.clear();
             is_due = self.store.has_work();
         }
     }
 
     /// Takes what waits, up to a bound.
-    fn gather(&mut self, first: Request, requests: &mut Vec<Waiting>, changes: &mut Vec<Change>) {
+    fn gather(&mut self, first: Request, batch: &mut Batch) {
         let mut next = Some(first);
         let mut bytes = 0;
         while let Some(request) = next {
             bytes += request.changes.iter().map(weight).sum::<usize>();
-            requests.push((request.answer, request.changes.len()));
-            changes.extend(request.changes);
-            let is_full = bytes >= BYTES_MAX || changes.len() >= CHANGES_MAX;
+            batch.requests.push((request.answer, request.changes.len()));
+            batch.changes.extend(request.changes);
+            batch.encoded.extend(request.encoded);
+            let is_full = bytes >= BYTES_MAX || batch.changes.len() >= CHANGES_MAX;
             next = if is_full {
                 None
             } else {
@@ -245,37 +268,47 @@ impl Writer {
     }
 
     /// Makes the changes of all requests, and answers them.
-    fn answer(&mut self, requests: &mut Vec<Waiting>, changes: &[Change]) {
-        let together = self.commit(changes);
-        let is_one = requests.len() == 1;
+    fn answer(&mut self, batch: &mut Batch) {
+        let Err(error) = self.commit(&batch.changes, &batch.encoded, &mut batch.requests) else {
+            return;
+        };
+        let is_one = batch.requests.len() == 1;
         let is_alive = self.store.is_dead().is_none();
-        if matches!(&together, Err(CommitError::NotWritten { .. })) && !is_one && is_alive {
+        if matches!(error, CommitError::NotWritten { .. }) && !is_one && is_alive {
             // A request that cannot be written, on a full disk for example, must not hold up the
             // others.
-            let mut rest = changes;
-            for (answer, count) in requests.drain(..) {
-                let (mine, others) = rest.split_at(count);
-                rest = others;
-                // The caller may be gone.
-                let _ = answer.send(self.commit(mine));
+            let mut rest = (&batch.changes[..], &batch.encoded[..]);
+            for waiting in batch.requests.drain(..) {
+                let (changes, others) = rest.0.split_at(waiting.1);
+                let (encoded, of_others) = rest.1.split_at(waiting.1);
+                rest = (others, of_others);
+                let mut alone = vec![waiting];
+                if let Err(error) = self.commit(changes, encoded, &mut alone) {
+                    refuse(alone, &error);
+                }
             }
             return;
         }
-        let mut done = together.map(Vec::into_iter);
-        for (answer, count) in requests.drain(..) {
-            let mine = match &mut done {
-                Ok(done) => Ok(done.by_ref().take(count).collect()),
-                Err(error) => Err(error.clone()),
-            };
-            let _ = answer.send(mine);
-        }
+        refuse(batch.requests.drain(..), &error);
     }
 
-    fn commit(&mut self, changes: &[Change]) -> Result<Vec<Done>, CommitError> {
+    /// Answers the requests if the changes are made.
+    fn commit(
+        &mut self,
+        changes: &[Change],
+        encoded: &[Vec<u8>],
+        requests: &mut Vec<Waiting>,
+    ) -> Result<(), CommitError> {
         self.open_again();
-        let done = self.store.commit(changes);
+        let made = self.store.commit_checked(changes, encoded, |done| {
+            let mut done = done.into_iter();
+            for (answer, count) in requests.drain(..) {
+                // The caller may be gone.
+                let _ = answer.send(Ok(done.by_ref().take(count).collect()));
+            }
+        });
         self.note();
-        done
+        made
     }
 
     /// Copies and gives up old segments. Whether there is more to do.
@@ -338,12 +371,30 @@ impl Writer {
     }
 }
 
+fn refuse(requests: impl IntoIterator<Item = Waiting>, error: &CommitError) {
+    for (answer, _) in requests {
+        let _ = answer.send(Err(error.clone()));
+    }
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "a thread of its own, which waits for a real disk"
 )]
 fn now() -> Instant {
     Instant::now()
+}
+
+/// Done by the callers, so that it goes on while the last commit is written.
+fn encoded(change: &Change) -> Vec<u8> {
+    let mut encoded = match change {
+        Change::Append { .. } | Change::Save { .. } | Change::Copy { .. } => {
+            Vec::with_capacity(weight(change))
+        }
+        _ => Vec::new(),
+    };
+    encode(change, &mut encoded);
+    encoded
 }
 
 /// The bytes of a change, about.
@@ -353,7 +404,12 @@ fn weight(change: &Change) -> usize {
             .iter()
             .map(|record| record.body.len() + record.entity.len() + 64)
             .sum(),
-        Change::Save { snapshot, .. } | Change::Copy { snapshot, .. } => snapshot.body.len(),
+        Change::Save {
+            entity, snapshot, ..
+        }
+        | Change::Copy {
+            entity, snapshot, ..
+        } => snapshot.body.len() + entity.len() + 64,
         _ => 64,
     }
 }

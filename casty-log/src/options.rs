@@ -11,10 +11,11 @@ pub struct Options {
     /// The length of a segment, in bytes. A commit that is longer gets a longer segment of its own.
     /// Default: 16 MiB. At least 8 KiB, and at most 1 GiB.
     pub segment_bytes: u64,
-    /// How many segments are made before they are needed. Default: 2.
+    /// How many segments are made before they are needed. Default: 2. One more that is not needed
+    /// any longer is kept to become one of them.
     pub spares: usize,
     /// How many bytes the segments may take for each byte of records and snapshots that are needed,
-    /// besides four segments. Beyond that, what is needed in the oldest segment is copied, and the
+    /// besides five segments. Beyond that, what is needed in the oldest segment is copied, and the
     /// segment is used again. Default: 2. At least 2.
     pub factor: u64,
     /// How long to wait for a directory that is in use: its process may be about to end. The thread

@@ -233,8 +233,7 @@ impl Reading<'_> {
         let length = bytes.len() as u64;
         // What follows is zeros, or what a former segment left. A frame that was begun has a header
         // of its own.
-        let rest = bytes.get(offset..offset + HEADER);
-        let is_cut = rest.is_some_and(|rest| frame::begins(rest, seed, offset));
+        let is_cut = frame::header_at(&bytes, seed, offset).is_some();
         let cut = is_cut.then_some((name, offset as u64));
         let Some(last) = last else {
             self.cut = self.cut.take().or(cut);

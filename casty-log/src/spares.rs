@@ -7,6 +7,7 @@ use std::{
     collections::VecDeque,
     io,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use uuid::Uuid;
@@ -20,11 +21,58 @@ use crate::{
 /// How much is written at a time.
 const CHUNK: usize = 256 * 1024;
 
+/// After an attempt that has failed, how long nothing that adds something tries it again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// An error that is given several times.
+struct Failure(io::ErrorKind, String);
+
+impl Failure {
+    fn of(error: &io::Error) -> Self {
+        Self(error.kind(), error.to_string())
+    }
+
+    fn error(&self) -> io::Error {
+        io::Error::new(self.0, self.1.clone())
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it waits for room on a real disk, which other programs make"
+)]
+fn now() -> Instant {
+    Instant::now()
+}
+
 /// A segment that is ready.
 pub(crate) struct Spare {
     pub(crate) segment: u32,
     pub(crate) file: Arc<dyn DiskFile>,
     pub(crate) bytes: u64,
+}
+
+/// Fills a part of a file with zeros.
+fn fill(file: &dyn DiskFile, from: u64, to: u64) -> io::Result<()> {
+    let zeros = vec![0; CHUNK];
+    let mut filled = from;
+    while filled < to {
+        let left = usize::try_from(to - filled).unwrap_or(CHUNK);
+        let chunk = &zeros[..left.min(CHUNK)];
+        file.write_at(chunk, filled)?;
+        filled += chunk.len() as u64;
+    }
+    Ok(())
+}
+
+/// Makes room at the end of a file. If that fails, the file is as long as before.
+pub(crate) fn lengthen(file: &dyn DiskFile, from: u64, to: u64) -> io::Result<()> {
+    let filled = fill(file, from, to).and_then(|()| file.sync());
+    if filled.is_err() {
+        // Otherwise it stays longer until the segment is given up.
+        let _ = file.set_bytes(from);
+    }
+    filled
 }
 
 #[derive(Default)]
@@ -34,8 +82,8 @@ struct State {
     /// The number of the segment that is made next.
     next: u32,
     is_filling: bool,
-    /// The last attempt failed. The thread tries again when something has changed.
-    has_failed: bool,
+    /// Why the last attempt failed, and when. The thread tries again when something has changed.
+    failed: Option<(Failure, Instant)>,
     is_closed: bool,
 }
 
@@ -86,14 +134,21 @@ impl Spares {
 
     /// The next segment. If none is ready, it is made now. On a disk on which none can be made, the
     /// last one is for what makes room, and not for what adds something.
+    /// Where an attempt has just failed, what adds something is refused without another one.
     pub(crate) fn take(&self, adds: bool) -> io::Result<Spare> {
         let mut state = self.state();
         loop {
-            let is_reserved = adds && state.has_failed && state.ready.len() == 1;
+            let is_reserved = adds && state.failed.is_some() && state.ready.len() == 1;
             if !is_reserved && let Some(spare) = state.ready.pop_front() {
-                state.has_failed = false;
+                state.failed = None;
                 self.changed.notify_all();
                 return Ok(spare);
+            }
+            if let Some((failure, since)) = &state.failed
+                && adds
+                && since.elapsed() < PAUSE
+            {
+                return Err(failure.error());
             }
             if state.is_filling {
                 state = self.wait(state);
@@ -121,7 +176,7 @@ impl Spares {
     pub(crate) fn run(&self) {
         let mut state = self.state();
         while !state.is_closed {
-            if state.is_filling || state.has_failed || state.ready.len() >= self.count {
+            if state.is_filling || state.failed.is_some() || state.ready.len() >= self.count {
                 state = self.wait(state);
                 continue;
             }
@@ -157,7 +212,8 @@ impl Spares {
                 bytes,
             });
         });
-        state.has_failed = made.is_err();
+        let failed = made.as_ref().err().map(Failure::of);
+        state.failed = failed.map(|failure| (failure, now()));
         self.changed.notify_all();
         (state, made)
     }
@@ -200,24 +256,27 @@ impl Spares {
 
     fn make_zeros(&self, new: &str) -> io::Result<Arc<dyn DiskFile>> {
         let file = self.disk.create(new)?;
-        let zeros = vec![0; CHUNK];
-        let mut filled = 0;
-        while filled < self.bytes {
-            let left = usize::try_from(self.bytes - filled).unwrap_or(CHUNK);
-            let chunk = &zeros[..left.min(CHUNK)];
-            file.write_at(chunk, filled)?;
-            filled += chunk.len() as u64;
-        }
+        fill(&*file, 0, self.bytes)?;
         Ok(file)
+    }
+
+    /// A spare that was taken is not used after all.
+    pub(crate) fn give_back(&self, spare: Spare) {
+        self.state().ready.push_front(spare);
+        self.changed.notify_all();
     }
 
     /// A segment that is not needed any more becomes a spare, or is removed.
     pub(crate) fn retire(&self, retired: Retired) {
         {
             let mut state = self.state();
-            state.has_failed = false;
-            let is_wanted = state.ready.len() + state.old.len() < self.count;
-            if is_wanted && retired.file.is_some() && retired.bytes == self.bytes {
+            state.failed = None;
+            // One more than there are spares: at a steady pace a segment is given up shortly after
+            // a spare was taken, and to fill another one with zeros meanwhile takes as much of the
+            // disk as all commits.
+            let is_wanted = state.ready.len() + state.old.len() <= self.count;
+            if is_wanted && self.count > 0 && retired.file.is_some() && retired.bytes == self.bytes
+            {
                 state.old.push(retired);
                 self.changed.notify_all();
                 return;

@@ -74,6 +74,51 @@ pub(crate) fn check(change: &Change) -> Result<(), CommitError> {
     Err(CommitError::NotWritten { reason })
 }
 
+/// Writes the operations of a change that stores something. It is most of the work of a commit, and
+/// needs nothing but the change, so it can be done before.
+pub(crate) fn encode(change: &Change, out: &mut Vec<u8>) {
+    match change {
+        Change::Append { log, records, .. } => {
+            for record in records {
+                let raw = Raw {
+                    log: *log,
+                    position: record.position,
+                    epoch: record.epoch,
+                    seq: record.seq,
+                    at: record.at,
+                    entity: &record.entity,
+                    body: &record.body,
+                };
+                Op::Record(raw).put(out);
+            }
+        }
+        Change::Save {
+            log,
+            entity,
+            snapshot,
+            ..
+        }
+        | Change::Copy {
+            log,
+            entity,
+            snapshot,
+            ..
+        } => {
+            let raw = Raw {
+                log: *log,
+                position: 0,
+                epoch: 0,
+                seq: snapshot.seq,
+                at: snapshot.at,
+                entity,
+                body: &snapshot.body,
+            };
+            Op::Snapshot(raw).put(out);
+        }
+        _ => {}
+    }
+}
+
 impl<'a> Stage<'a> {
     pub(crate) fn new(index: &'a Index, ops: Vec<u8>) -> Self {
         Self {
@@ -100,9 +145,20 @@ impl<'a> Stage<'a> {
         (epoch > 0 && staged.head.epoch == epoch).then_some(staged)
     }
 
-    pub(crate) fn change(&mut self, change: &'a Change) -> Result<Done, CommitError> {
-        check(change)?;
-        Ok(match change {
+    /// Makes a change that was [checked](check), and that may have been [encoded](encode).
+    pub(crate) fn change(&mut self, change: &'a Change, encoded: Option<&[u8]>) -> Done {
+        let done = self.decide(change);
+        if done == Done::Written {
+            match encoded {
+                Some(encoded) => self.ops.extend_from_slice(encoded),
+                None => encode(change, &mut self.ops),
+            }
+        }
+        done
+    }
+
+    fn decide(&mut self, change: &'a Change) -> Done {
+        match change {
             Change::Kind { name, shards } => self.kind(name, *shards),
             Change::Claim { log, epoch, owner } => self.claim(*log, *epoch, owner),
             Change::Append {
@@ -144,7 +200,7 @@ impl<'a> Stage<'a> {
                 Some(last) => self.forget(*log, *epoch, entity, last.min(*through), false),
                 None => Done::Refused,
             },
-        })
+        }
     }
 
     fn kind(&mut self, name: &Arc<str>, shards: NonZeroU32) -> Done {
@@ -205,18 +261,6 @@ impl<'a> Stage<'a> {
         }
         staged.head.position += records.len() as u64;
         self.appended.push((log, records));
-        for record in records {
-            let raw = Raw {
-                log,
-                position: record.position,
-                epoch: record.epoch,
-                seq: record.seq,
-                at: record.at,
-                entity: &record.entity,
-                body: &record.body,
-            };
-            Op::Record(raw).put(&mut self.ops);
-        }
         Done::Written
     }
 
@@ -312,16 +356,6 @@ impl<'a> Stage<'a> {
             return Done::Refused;
         }
         staged.snapshots.insert(entity.clone(), Some(snapshot.seq));
-        let raw = Raw {
-            log,
-            position: 0,
-            epoch: 0,
-            seq: snapshot.seq,
-            at: snapshot.at,
-            entity,
-            body: &snapshot.body,
-        };
-        Op::Snapshot(raw).put(&mut self.ops);
         Done::Written
     }
 

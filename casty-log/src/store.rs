@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    ops::Range,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
@@ -22,8 +23,8 @@ use crate::{
     },
     reader::Shared,
     recover::{Active, Recovered, recover},
-    spares::Spares,
-    stage::Stage,
+    spares::{Spares, lengthen},
+    stage::{Stage, check},
 };
 
 /// The longest content of a frame, in bytes, without a checkpoint: a place in a segment has 32
@@ -61,6 +62,15 @@ pub struct Usage {
     pub live_bytes: u64,
 }
 
+impl Usage {
+    pub(crate) fn of(shared: &Shared, spares: &Spares) -> Self {
+        Self {
+            disk_bytes: shared.files.bytes() + spares.kept(),
+            live_bytes: shared.index().live.total,
+        }
+    }
+}
+
 /// A store that is open. It does its work in the calls: [`Log`](crate::Log) has threads for that.
 ///
 /// After an error of the disk in a commit it is dead: each further commit fails with
@@ -82,8 +92,12 @@ pub struct Store {
     since_pass: u64,
     /// Why the oldest segment cannot be given up.
     blocked: Option<Damage>,
-    ops: Vec<u8>,
+    /// The frame of the commit that is being made.
     frame: Vec<u8>,
+    /// Where its operations are.
+    content: Range<usize>,
+    /// [`FRAME_MAX`].
+    frame_max: usize,
 }
 
 impl std::fmt::Debug for Store {
@@ -94,6 +108,14 @@ impl std::fmt::Debug for Store {
             .field("dead", &self.dead)
             .finish_non_exhaustive()
     }
+}
+
+/// Puts bytes into the middle of others.
+fn insert(all: &mut Vec<u8>, at: usize, bytes: &[u8]) {
+    let end = all.len();
+    all.resize(end + bytes.len(), 0);
+    all.copy_within(at..end, at + bytes.len());
+    all[at..at + bytes.len()].copy_from_slice(bytes);
 }
 
 /// Locks a directory. If it is in use, tries again for so long.
@@ -153,8 +175,9 @@ impl Store {
             pass_end: 0,
             since_pass: 0,
             blocked: None,
-            ops: Vec::new(),
             frame: Vec::new(),
+            content: 0..0,
+            frame_max: FRAME_MAX,
         };
         let opened = store.load()?;
         Ok((store, opened))
@@ -242,10 +265,7 @@ impl Store {
 
     /// How much room it needs.
     pub fn usage(&self) -> Usage {
-        Usage {
-            disk_bytes: self.shared.files.bytes() + self.spares.kept(),
-            live_bytes: self.shared.index().live.total,
-        }
+        Usage::of(&self.shared, &self.spares)
     }
 
     /// Why old segments cannot be given up, if something in the oldest one is damaged. It is tried
@@ -259,28 +279,49 @@ impl Store {
     /// # Errors
     /// [`CommitError`] if the disk fails, or a change is too large.
     pub fn commit(&mut self, changes: &[Change]) -> Result<Vec<Done>, CommitError> {
+        changes.iter().try_for_each(check)?;
+        let mut answer = Vec::new();
+        self.commit_checked(changes, &[], |done| answer = done)?;
+        Ok(answer)
+    }
+
+    /// Makes changes that were [checked](check), and that may all have been
+    /// [encoded](crate::stage::encode). The answer is given once they are durable, and just before
+    /// they can be read: a reader that has the answer waits for them. To put them into the index
+    /// takes about as long as to write them, so the callers go on meanwhile.
+    pub(crate) fn commit_checked(
+        &mut self,
+        changes: &[Change],
+        encoded: &[Vec<u8>],
+        answer: impl FnOnce(Vec<Done>),
+    ) -> Result<(), CommitError> {
         if let Some(reason) = &self.dead {
             let reason = format!("the store has to be opened again: {reason}");
             return Err(CommitError::NotWritten { reason });
         }
         let shared = self.shared.clone();
         let index = shared.index();
-        let mut ops = std::mem::take(&mut self.ops);
-        ops.clear();
-        let mut stage = Stage::new(&index, ops);
-        let mut done = Vec::with_capacity(changes.len());
-        for change in changes {
-            done.push(stage.change(change)?);
-        }
-        self.ops = stage.ops;
-        self.since_pass += self.ops.len() as u64;
-        let (oldest, step) = self.next_step(&index);
+        let mut frame = std::mem::take(&mut self.frame);
+        frame.clear();
+        frame.resize(HEADER, 0);
+        let mut stage = Stage::new(&index, frame);
+        let all = (0..).zip(changes).map(|(at, change)| {
+            let encoded: Option<&Vec<u8>> = encoded.get(at);
+            stage.change(change, encoded.map(Vec::as_slice))
+        });
+        let done: Vec<_> = all.collect();
+        self.frame = stage.ops;
+        let ops = self.frame.len() - HEADER;
+        self.since_pass += ops as u64;
+        let (oldest, mut step) = self.next_step(&index, ops);
         drop(index);
-        if self.ops.is_empty() && oldest.is_none() && step.is_none() {
-            return Ok(done);
+        if ops == 0 && oldest.is_none() && step.is_none() {
+            answer(done);
+            return Ok(());
         }
-        let copied = step.as_ref().map_or(&[][..], |step| &step.ops);
-        let mut first = copied.to_vec();
+        let mut first = step
+            .as_mut()
+            .map_or_else(Vec::new, |step| std::mem::take(&mut step.ops));
         if let Some(segment) = oldest {
             Op::Oldest { segment }.put(&mut first);
         }
@@ -291,6 +332,7 @@ impl Store {
             )
         };
         self.write(&first, changes.iter().any(adds))?;
+        self.show(|| answer(done));
         if let Some(Step { next, .. }) = step {
             match (next, &mut self.cleaning) {
                 (Some(next), Some(cleaning)) => cleaning.go_on_at(next),
@@ -300,7 +342,7 @@ impl Store {
         if let Some(segment) = oldest {
             self.retire_before(segment);
         }
-        Ok(done)
+        Ok(())
     }
 
     /// Copies what keeps old segments from being given up, a part of it. Whether there is more to
@@ -327,60 +369,52 @@ impl Store {
         self.spares.make_one()
     }
 
-    /// `adds`: it may not use the last segment of a full disk, which is for what makes room.
+    /// Writes the frame, with these operations before those that it has. `adds`: it may not use the
+    /// last segment of a full disk, which is for what makes room.
     fn write(&mut self, first: &[u8], adds: bool) -> Result<(), CommitError> {
-        let mut frame = std::mem::take(&mut self.frame);
-        frame.clear();
-        frame.resize(HEADER, 0);
-        let written = self.write_frame(&mut frame, first, adds);
-        self.frame = frame;
-        if let Err(CommitError::Unknown { reason }) = &written {
-            self.dead = Some(reason.clone());
-        }
-        written
-    }
-
-    fn write_frame(
-        &mut self,
-        frame: &mut Vec<u8>,
-        first: &[u8],
-        adds: bool,
-    ) -> Result<(), CommitError> {
-        let content = first.len() + self.ops.len();
-        if content > FRAME_MAX {
-            let reason = format!("{content} bytes in one commit are more than {FRAME_MAX}");
+        let (content, most) = (first.len() + self.frame.len() - HEADER, self.frame_max);
+        if content > most {
+            let reason = format!("{content} bytes in one commit are more than {most}");
             return Err(CommitError::NotWritten { reason });
         }
         let bytes = frame::whole(content) as u64;
         let fits = |active: &Active| active.offset + bytes <= self.options.segment_bytes;
-        if !self.active.as_ref().is_some_and(fits) {
-            self.next_segment(adds)?;
-            self.shared.index().checkpoint(frame);
+        if self.active.as_ref().is_some_and(fits) {
+            insert(&mut self.frame, HEADER, first);
+        } else {
+            let mut begin = self.next_segment(adds, content)?;
+            begin.extend_from_slice(first);
+            insert(&mut self.frame, HEADER, &begin);
         }
         let Some(active) = &mut self.active else {
             let reason = "there is no segment".to_owned();
             return Err(CommitError::NotWritten { reason });
         };
-        frame.extend_from_slice(first);
-        frame.extend_from_slice(&self.ops);
-        let commit = self.commit + 1;
-        let length = frame.len();
-        frame::finish(frame, active.seed, active.offset, commit);
-        let written = active.file.write_at(frame, active.offset);
+        self.content = HEADER..self.frame.len();
+        frame::finish(&mut self.frame, active.seed, active.offset, self.commit + 1);
+        let written = active.file.write_at(&self.frame, active.offset);
         let written = written.and_then(|()| active.file.sync());
-        written.map_err(|error| CommitError::Unknown {
-            reason: explain(&error),
-        })?;
+        written.map_err(|error| {
+            let reason = explain(&error);
+            self.dead = Some(reason.clone());
+            CommitError::Unknown { reason }
+        })
+    }
+
+    /// The frame is durable: it can be read from now on. `answer` is called while nothing can be
+    /// read.
+    fn show(&mut self, answer: impl FnOnce()) {
+        let Some(active) = &mut self.active else {
+            return;
+        };
+        let index = self.shared.index.write();
+        let mut index = index.unwrap_or_else(PoisonError::into_inner);
+        answer();
         let begin = active.offset + HEADER as u64;
-        active.offset += frame.len() as u64;
-        self.commit = commit;
+        active.offset += self.frame.len() as u64;
+        self.commit += 1;
         self.shared.files.grown(active.segment, active.offset);
-        let mut index = self
-            .shared
-            .index
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        let content = frame.get(HEADER..length).unwrap_or_default();
+        let content = self.frame.get(self.content.clone()).unwrap_or_default();
         // The same as when the store is opened.
         for op in Ops::new(content) {
             let applied = match op {
@@ -390,17 +424,31 @@ impl Store {
                 }
                 Err(at) => Err(format!("no operation at {at}")),
             };
-            applied.map_err(|reason| CommitError::Unknown { reason })?;
+            if let Err(reason) = applied {
+                // What was written is durable, and cannot be read before the store is opened again.
+                self.dead = Some(reason);
+                return;
+            }
         }
-        Ok(())
     }
 
-    /// Goes on in the next segment. If there is none, nothing has changed.
-    fn next_segment(&mut self, adds: bool) -> Result<(), CommitError> {
-        let spare = self.spares.take(adds);
-        let spare = spare.map_err(|error| CommitError::NotWritten {
+    /// Goes on in the next segment, with a frame that has so much content. What the frame has to
+    /// begin with. If there is no segment, or it cannot be made long enough, nothing has changed.
+    fn next_segment(&mut self, adds: bool, content: usize) -> Result<Vec<u8>, CommitError> {
+        let refused = |error: io::Error| CommitError::NotWritten {
             reason: format!("no further segment can be made: {}", explain(&error)),
-        })?;
+        };
+        let mut spare = self.spares.take(adds).map_err(refused)?;
+        let mut begin = Vec::new();
+        self.shared.index().checkpoint(&mut begin);
+        let needed = segment::FIRST_FRAME + frame::whole(begin.len() + content) as u64;
+        if needed > spare.bytes {
+            if let Err(error) = lengthen(&*spare.file, spare.bytes, needed) {
+                self.spares.give_back(spare);
+                return Err(refused(error));
+            }
+            spare.bytes = needed;
+        }
         let (segment, file) = (spare.segment, spare.file);
         self.shared.files.add(segment, file.clone(), spare.bytes);
         self.active = Some(Active {
@@ -409,7 +457,7 @@ impl Store {
             seed: Seed::new(self.id, segment),
             offset: segment::FIRST_FRAME,
         });
-        Ok(())
+        Ok(begin)
     }
 
     fn retire_before(&self, segment: u32) {
@@ -440,7 +488,11 @@ impl Store {
 
     /// The oldest segment that is needed after this commit, if that has changed, and what this
     /// commit copies.
-    fn next_step(&mut self, index: &crate::index::Index) -> (Option<u32>, Option<Step>) {
+    fn next_step(
+        &mut self,
+        index: &crate::index::Index,
+        commit: usize,
+    ) -> (Option<u32>, Option<Step>) {
         if !self.is_due(index) {
             return (None, None);
         }
@@ -481,7 +533,7 @@ impl Store {
             }
         }
         let step = self.cleaning.as_ref();
-        match step.map(|cleaning| cleaning.step(index, self.ops.len())) {
+        match step.map(|cleaning| cleaning.step(index, commit)) {
             None => (None, None),
             Some(Ok(step)) => {
                 let freed = step.next.is_none().then_some(oldest + 1);
@@ -502,5 +554,58 @@ impl Store {
         );
         self.cleaning = None;
         self.blocked = Some(damage);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+    use crate::{LogId, Record, disk::SimDisk};
+
+    /// With the real bound it would take 3 GiB of memory.
+    #[test]
+    fn a_commit_that_no_frame_can_hold_is_refused_and_harms_nothing() {
+        assert!(FRAME_MAX as u64 + (1 << 29) < u64::from(u32::MAX));
+        let disk = Arc::new(SimDisk::new(1));
+        let (mut store, _) = Store::open(disk, Options::default()).expect("opened");
+        let log = LogId { kind: 0, shard: 0 };
+        let claim = [
+            Change::Kind {
+                name: "Account".into(),
+                shards: NonZeroU32::MIN,
+            },
+            Change::Claim {
+                log,
+                epoch: 1,
+                owner: "node".into(),
+            },
+        ];
+        store.commit(&claim).expect("claimed");
+        store.frame_max = 10_000;
+        let append = |position, bytes| Change::Append {
+            log,
+            epoch: 1,
+            records: vec![Record {
+                position,
+                epoch: 1,
+                entity: "ada".into(),
+                seq: position,
+                at: 0,
+                body: vec![7; bytes].into(),
+            }],
+        };
+        let parts = [append(1, 6000), append(2, 6000)];
+        let refused = store.commit(&parts).expect_err("refused");
+        let CommitError::NotWritten { reason } = &refused else {
+            panic!("{refused:?}");
+        };
+        assert!(reason.contains("are more than 10000"), "{reason}");
+        for part in &parts {
+            let done = store.commit(std::slice::from_ref(part));
+            assert_eq!(done, Ok(vec![Done::Written]));
+        }
+        assert_eq!(store.reader().head(log).position, 2);
     }
 }

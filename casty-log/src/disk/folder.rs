@@ -132,6 +132,10 @@ impl DiskFile for Open {
         Ok(())
     }
 
+    fn set_bytes(&self, bytes: u64) -> io::Result<()> {
+        self.0.set_len(bytes)
+    }
+
     fn sync(&self) -> io::Result<()> {
         self.0.sync_data()
     }

@@ -58,6 +58,9 @@ pub trait DiskFile: Send + Sync + 'static {
     /// Writes all bytes at an offset.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
 
+    /// Makes it shorter, or longer by zeros.
+    fn set_bytes(&self, bytes: u64) -> io::Result<()>;
+
     /// Waits until what was written is on the disk.
     fn sync(&self) -> io::Result<()>;
 }

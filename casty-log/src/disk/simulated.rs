@@ -427,6 +427,13 @@ impl DiskFile for Open {
         written
     }
 
+    fn set_bytes(&self, bytes: u64) -> io::Result<()> {
+        let (mut state, mut contents) = self.state()?;
+        let set = set_bytes(&mut state, &mut contents, bytes);
+        state.files.insert(self.file, contents);
+        set
+    }
+
     fn sync(&self) -> io::Result<()> {
         let (mut state, mut contents) = self.state()?;
         let synced = sync(&mut state, &mut contents);
@@ -466,6 +473,20 @@ fn write(
     }
 }
 
+/// A crash may take back that it has become shorter.
+fn set_bytes(state: &mut State, contents: &mut Contents, bytes: u64) -> io::Result<()> {
+    let is_down = state.begin()?;
+    if let Some(fault) = state.write_fault {
+        return Err(fault.error());
+    }
+    let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+    contents.bytes.resize(bytes, 0);
+    for (offset, written) in &mut contents.writes {
+        written.truncate(bytes.saturating_sub(*offset));
+    }
+    State::down(is_down)
+}
+
 fn sync(state: &mut State, contents: &mut Contents) -> io::Result<()> {
     State::down(state.begin()?)?;
     if let Some(fault) = state.sync_fault {
@@ -476,5 +497,6 @@ fn sync(state: &mut State, contents: &mut Contents) -> io::Result<()> {
     for (offset, bytes) in std::mem::take(&mut contents.writes) {
         put(&mut contents.synced, offset, &bytes);
     }
+    contents.synced.resize(contents.bytes.len(), 0);
     Ok(())
 }

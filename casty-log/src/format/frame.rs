@@ -63,11 +63,8 @@ pub(crate) fn whole(content: usize) -> usize {
 }
 
 /// The number of the commit and the length of the content, if a header begins here.
-fn header_at(bytes: &[u8], seed: Seed, offset: usize) -> Option<(u64, usize)> {
-    read_header(bytes.get(offset..offset + HEADER)?, seed, offset)
-}
-
-fn read_header(header: &[u8], seed: Seed, offset: usize) -> Option<(u64, usize)> {
+pub(crate) fn header_at(bytes: &[u8], seed: Seed, offset: usize) -> Option<(u64, usize)> {
+    let header = bytes.get(offset..offset + HEADER)?;
     let mut take = Take(header);
     if take.u32()? != MAGIC {
         return None;
@@ -90,14 +87,6 @@ pub(crate) fn frame_at(bytes: &[u8], seed: Seed, offset: usize) -> Option<Frame<
         content,
         end: offset + whole(length),
     })
-}
-
-/// Whether these bytes at this offset are a header.
-pub(crate) fn begins(header: &[u8], seed: Seed, offset: usize) -> bool {
-    let Some(header) = header.get(..HEADER) else {
-        return false;
-    };
-    read_header(header, seed, offset).is_some()
 }
 
 /// The first header, at or after an offset, of a commit that is later than `commit`.

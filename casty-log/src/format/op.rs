@@ -3,7 +3,7 @@
 //! The index of a live store is made of the operations that it commits, and that of a reopened
 //! store of the operations in its files, by one function: so both indexes are the same.
 
-use super::take::{Take, put_text};
+use super::take::{Take, put_text, text_bytes};
 use crate::LogId;
 
 const KIND: u8 = 1;
@@ -97,18 +97,24 @@ pub(crate) fn raw_bytes(entity: usize, body: usize) -> usize {
 
 impl<'a> Raw<'a> {
     fn put(&self, out: &mut Vec<u8>) {
-        let start = out.len();
+        // This is most of the work of a commit: the header is made aside and copied at once.
+        let entity = text_bytes(self.entity);
         let body_bytes = u32::try_from(self.body.len()).unwrap_or(u32::MAX);
-        out.extend_from_slice(&[0; 4]);
-        out.extend_from_slice(&crc32c::crc32c(self.body).to_le_bytes());
-        out.extend_from_slice(&body_bytes.to_le_bytes());
-        out.extend_from_slice(&self.log.kind.to_le_bytes());
-        out.extend_from_slice(&self.log.shard.to_le_bytes());
-        for number in [self.position, self.epoch, self.seq, self.at] {
-            out.extend_from_slice(&number.to_le_bytes());
-        }
-        out.extend_from_slice(&[0; 2]);
-        put_text(out, self.entity);
+        let mut header = [0; RAW_HEADER];
+        header[4..8].copy_from_slice(&crc32c::crc32c(self.body).to_le_bytes());
+        header[8..12].copy_from_slice(&body_bytes.to_le_bytes());
+        header[12..16].copy_from_slice(&self.log.kind.to_le_bytes());
+        header[16..20].copy_from_slice(&self.log.shard.to_le_bytes());
+        header[20..28].copy_from_slice(&self.position.to_le_bytes());
+        header[28..36].copy_from_slice(&self.epoch.to_le_bytes());
+        header[36..44].copy_from_slice(&self.seq.to_le_bytes());
+        header[44..52].copy_from_slice(&self.at.to_le_bytes());
+        let entity_bytes = u16::try_from(entity.len()).unwrap_or(u16::MAX);
+        header[54..56].copy_from_slice(&entity_bytes.to_le_bytes());
+        let start = out.len();
+        out.reserve(raw_bytes(entity.len(), self.body.len()));
+        out.extend_from_slice(&header);
+        out.extend_from_slice(entity);
         let sum = crc32c::crc32c(&out[start + 4..]);
         out[start..start + 4].copy_from_slice(&sum.to_le_bytes());
         out.extend_from_slice(self.body);
@@ -128,21 +134,24 @@ impl<'a> Raw<'a> {
 
 /// The header, and the checksum that it claims to have.
 fn take_header<'a>(take: &mut Take<'a>) -> Option<(RawHeader<'a>, u32)> {
-    let (sum, body_sum, body_bytes) = (take.u32()?, take.u32()?, take.u32()?);
+    let header = take.array::<RAW_HEADER>()?;
+    let mut fields = Take(&header);
+    let (sum, body_sum, body_bytes) = (fields.u32()?, fields.u32()?, fields.u32()?);
     let log = LogId {
-        kind: take.u32()?,
-        shard: take.u32()?,
+        kind: fields.u32()?,
+        shard: fields.u32()?,
     };
-    let (position, epoch, seq, at) = (take.u64()?, take.u64()?, take.u64()?, take.u64()?);
-    take.u16()?;
-    let entity = take.text()?;
+    let (position, epoch) = (fields.u64()?, fields.u64()?);
+    let (seq, at) = (fields.u64()?, fields.u64()?);
+    fields.u16()?;
+    let entity = take.bytes(fields.u16()?.into())?;
     let raw = Raw {
         log,
         position,
         epoch,
         seq,
         at,
-        entity,
+        entity: std::str::from_utf8(entity).ok()?,
         body: &[],
     };
     let header = RawHeader {

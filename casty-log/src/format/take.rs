@@ -11,7 +11,7 @@ impl<'a> Take<'a> {
         Some(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+    pub(crate) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (taken, rest) = self.0.split_first_chunk::<N>()?;
         self.0 = rest;
         Some(*taken)
@@ -40,9 +40,16 @@ impl<'a> Take<'a> {
     }
 }
 
-/// Writes a text of at most 65,535 bytes after its length. Longer ones are refused before.
+/// The bytes of a text of at most 65,535 bytes. Longer ones are refused before.
+pub(crate) fn text_bytes(text: &str) -> &[u8] {
+    let bytes = text.as_bytes();
+    bytes.get(..u16::MAX.into()).unwrap_or(bytes)
+}
+
+/// Writes a text after its length.
 pub(crate) fn put_text(out: &mut Vec<u8>, text: &str) {
+    let text = text_bytes(text);
     let bytes = u16::try_from(text.len()).unwrap_or(u16::MAX);
     out.extend_from_slice(&bytes.to_le_bytes());
-    out.extend_from_slice(&text.as_bytes()[..bytes.into()]);
+    out.extend_from_slice(text);
 }

@@ -1,10 +1,12 @@
 //! Where the records of one log stand.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     ops::Bound,
     sync::Arc,
 };
+
+use foldhash::fast::RandomState;
 
 use super::{EntityIndex, Live, entity::SnapshotPlace, runs::Runs};
 use crate::{
@@ -50,7 +52,9 @@ pub(crate) struct ShardIndex {
     entities: Vec<EntityIndex>,
     /// Places in `entities` that are not used.
     free: Vec<u32>,
-    names: BTreeMap<Arc<str>, u32>,
+    numbers: HashMap<Arc<str>, u32, RandomState>,
+    /// In the order of their ids.
+    sorted: BTreeMap<Arc<str>, u32>,
 }
 
 impl ShardIndex {
@@ -101,7 +105,7 @@ impl ShardIndex {
     }
 
     pub(crate) fn entity(&self, name: &str) -> Option<&EntityIndex> {
-        let number = *self.names.get(name)?;
+        let number = *self.numbers.get(name)?;
         self.entities.get(number as usize)
     }
 
@@ -115,12 +119,12 @@ impl ShardIndex {
         after: Option<&str>,
     ) -> impl Iterator<Item = &EntityIndex> + '_ {
         let after = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let range = self.names.range::<str, _>((after, Bound::Unbounded));
+        let range = self.sorted.range::<str, _>((after, Bound::Unbounded));
         range.filter_map(|(_, number)| self.entities.get(*number as usize))
     }
 
     fn number_of(&mut self, name: &str) -> u32 {
-        if let Some(number) = self.names.get(name) {
+        if let Some(number) = self.numbers.get(name) {
             return *number;
         }
         let name: Arc<str> = Arc::from(name);
@@ -132,7 +136,8 @@ impl ShardIndex {
             self.entities.push(entity);
             u32::try_from(self.entities.len() - 1).unwrap_or(u32::MAX)
         };
-        self.names.insert(name, number);
+        self.sorted.insert(name.clone(), number);
+        self.numbers.insert(name, number);
         number
     }
 
@@ -140,7 +145,8 @@ impl ShardIndex {
         let Some(entity) = self.entities.get_mut(number as usize) else {
             return;
         };
-        if entity.is_gone() && self.names.remove(&entity.name).is_some() {
+        if entity.is_gone() && self.numbers.remove(&entity.name).is_some() {
+            self.sorted.remove(&entity.name);
             *entity = EntityIndex::default();
             self.free.push(number);
         }
@@ -268,7 +274,7 @@ impl ShardIndex {
     }
 
     pub(super) fn forget(&mut self, name: &str, through: u64, snapshot: bool, live: &mut Live) {
-        let Some(&number) = self.names.get(name) else {
+        let Some(&number) = self.numbers.get(name) else {
             return;
         };
         let Some(entity) = self.entities.get_mut(number as usize) else {

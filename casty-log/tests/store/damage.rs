@@ -123,19 +123,23 @@ fn damage_before_the_last_commit_is_named_after_a_crash_too() {
 
 #[test]
 fn a_missing_file_is_named() {
+    let (mut named, mut not_needed, mut last) = (0, 0, 0);
     for seed in 0..7 {
         let (disk, model) = made(seed, false);
         for (name, _) in segments(&disk) {
             let (disk, _) = made(seed, false);
             casty_log::disk::Disk::remove(&disk, &name).expect("removed");
             match Store::open(Arc::new(disk.clone()), small()) {
-                Err(OpenError::Damaged { .. }) => {}
+                Err(OpenError::Damaged { .. }) => named += 1,
                 // Whole commits that are missing at the very end cannot be noticed.
                 Ok((store, opened)) => {
                     let is_last = segments(&disk).iter().all(|(other, _)| *other < name);
                     assert!(opened.unclean);
                     // Another one was not needed any more.
-                    if !is_last {
+                    if is_last {
+                        last += 1;
+                    } else {
+                        not_needed += 1;
                         model.compare(&store.reader()).expect("as the model");
                     }
                 }
@@ -143,6 +147,11 @@ fn a_missing_file_is_named() {
             }
         }
     }
+    assert!(
+        named > 20,
+        "{named} named, {not_needed} not needed, {last} last ones"
+    );
+    assert!(last <= 7, "one in each store");
 }
 
 #[test]

@@ -1,13 +1,20 @@
 //! Disks that fail, are full, or may not be written.
 
-use std::sync::Arc;
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
 
 use casty_log::{
     Change, CommitError, Log, OpenError, Options, Page, Record, Snapshot, Store,
     disk::{Disk, Fault, Folder, SimDisk},
 };
 
-use crate::workload::{claim, kind, log, small};
+use crate::{
+    watched::Watched,
+    workload::{claim, kind, log, small},
+};
 
 pub(crate) fn record(position: u64, bytes: usize) -> Record {
     Record {
@@ -115,6 +122,78 @@ fn a_full_disk_refuses_what_adds_and_takes_what_makes_room() {
 }
 
 #[test]
+fn a_commit_that_is_longer_than_a_segment_is_refused_by_a_full_disk_and_harms_nothing() {
+    let disk = SimDisk::new(5);
+    let mut store = started(&disk);
+    while store.make_spare().expect("room") {}
+    // For a part of it.
+    disk.set_room(300_000);
+    let used = disk.used();
+    let refused = store.commit(&[append(1, 600_000)]).expect_err("refused");
+    let CommitError::NotWritten { reason } = &refused else {
+        panic!("{refused:?}");
+    };
+    assert!(reason.contains("the disk is full"), "{reason}");
+    assert_eq!(store.is_dead(), None);
+    assert_eq!(disk.used(), used, "what it began with is given back");
+    store.commit(&[append(1, 1000)]).expect("it fits");
+    store
+        .commit(&[append(2, 5000)])
+        .expect("in the next segment");
+    disk.set_room(u64::MAX);
+    store.commit(&[append(3, 600_000)]).expect("there is room");
+    store.commit(&[append(4, 10)]).expect("it goes on");
+    let expected: Vec<_> = (1..)
+        .zip([1000, 5000, 600_000, 10])
+        .map(|(position, bytes)| record(position, bytes))
+        .collect();
+    let all = Page {
+        records: 9,
+        bytes: usize::MAX,
+    };
+    let read = store.reader().read_log(log(0), 0, all);
+    assert_eq!(read.as_ref(), Ok(&expected));
+    drop(store);
+    disk.crash();
+    let (store, _) = Store::open(Arc::new(disk), small()).expect("no damage");
+    assert_eq!(store.reader().read_log(log(0), 0, all), Ok(expected));
+}
+
+#[test]
+fn a_nearly_full_disk_is_not_tried_by_each_commit_that_it_refuses() {
+    let disk = SimDisk::new(5);
+    let mut store = started(&disk);
+    while store.make_spare().expect("room") {}
+    disk.set_room(1000);
+    let mut head = 0;
+    while store.commit(&[append(head + 1, 1000)]).is_ok() {
+        head += 1;
+    }
+    let before = disk.operations();
+    for _ in 0..500 {
+        let refused = store
+            .commit(&[append(head + 1, 1000)])
+            .expect_err("refused");
+        assert!(
+            refused.to_string().contains("the disk is full"),
+            "{refused}"
+        );
+    }
+    // Once a second, on a machine however slow.
+    let tried = disk.operations() - before;
+    assert!(tried < 250, "{tried} operations");
+    // Room that others make is found.
+    disk.set_room(u64::MAX);
+    while let Err(refused) = store.commit(&[append(head + 1, 1000)]) {
+        assert!(
+            refused.to_string().contains("the disk is full"),
+            "{refused}"
+        );
+        std::thread::yield_now();
+    }
+}
+
+#[test]
 fn a_read_only_disk_is_named() {
     let disk = SimDisk::new(5);
     drop(started(&disk));
@@ -196,7 +275,7 @@ async fn a_log_whose_disk_failed_goes_on_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn commits_of_many_callers_are_written_together_and_each_gets_its_own_answer() {
+async fn each_of_many_callers_gets_its_own_answer_and_can_read_what_it_wrote() {
     let folder = tempfile::tempdir().expect("a folder");
     let disk: Arc<dyn Disk> = Arc::new(Folder::new(folder.path()));
     let (opened, found) = Log::open(disk.clone(), Options::default()).expect("opened");
@@ -211,18 +290,19 @@ async fn commits_of_many_callers_are_written_together_and_each_gets_its_own_answ
             for position in 1..=200 {
                 let mut record = record(position, 20);
                 record.entity = format!("entity-{shard}").into();
+                let records = vec![record.clone()];
+                let (epoch, after) = (1, 0);
                 let append = Change::Append {
                     log,
-                    epoch: 1,
-                    records: vec![record],
+                    epoch,
+                    records,
                 };
-                let late = Change::Cut {
-                    log,
-                    epoch: 9,
-                    after: 0,
-                };
+                let epoch = 9;
+                let late = Change::Cut { log, epoch, after };
                 let done = opened.commit(vec![append, late]).await.expect("written");
                 assert_eq!(done, [casty_log::Done::Written, casty_log::Done::Refused]);
+                let read = opened.reader().read_log(log, position - 1, Page::default());
+                assert_eq!(read, Ok(vec![record]));
             }
         })
     });
@@ -235,6 +315,54 @@ async fn commits_of_many_callers_are_written_together_and_each_gets_its_own_answ
     assert!(!found.unclean && !found.is_new);
     for shard in 0..3 {
         assert_eq!(opened.reader().head(log(shard)).position, 200);
+    }
+}
+
+#[tokio::test]
+async fn what_waits_while_a_commit_is_synced_is_served_by_one_sync() {
+    let disk = Watched::new(SimDisk::new(3));
+    let mut options = Options::default();
+    // The thread that makes them would sync as well.
+    options.spares = 0;
+    let (opened, _) = Log::open(Arc::new(disk.clone()), options).expect("opened");
+    let claims = vec![kind(), claim(log(0), 1), claim(log(1), 1), claim(log(2), 1)];
+    opened.commit(claims).await.expect("claimed");
+    let before = disk.counts.syncs();
+    let held = disk.counts.hold_syncs();
+    let append = |shard: u64, position| {
+        let (log, epoch, records) = (log(shard), 1, vec![record(position, 10)]);
+        opened.commit(vec![Change::Append {
+            log,
+            epoch,
+            records,
+        }])
+    };
+    let mut first = Box::pin(append(0, 1));
+    while disk.counts.syncs() == before {
+        assert!(now_or_never(first.as_mut()).is_none(), "it is not synced");
+        std::thread::yield_now();
+    }
+    let mut waiting: Vec<_> = (1..=20)
+        .flat_map(|position| [(1, position), (2, position)])
+        .map(|(shard, position)| Box::pin(append(shard, position)))
+        .collect();
+    for caller in &mut waiting {
+        assert!(now_or_never(caller.as_mut()).is_none(), "it waits");
+    }
+    drop(held);
+    first.await.expect("written");
+    for caller in waiting {
+        assert_eq!(caller.await, Ok(vec![casty_log::Done::Written]));
+    }
+    assert_eq!(disk.counts.syncs(), before + 2);
+    opened.close().expect("closed");
+}
+
+/// Polls a future once.
+fn now_or_never<F: Future>(future: Pin<&mut F>) -> Option<F::Output> {
+    match future.poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => None,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     io,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -13,12 +13,25 @@ use casty_log::disk::{Disk, DiskFile, Lock, SimDisk};
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     reads: AtomicU64,
+    syncs: AtomicU64,
+    /// Syncs wait while it is locked.
+    gate: Mutex<()>,
 }
 
 impl Counts {
     /// How often something was read from a file.
     pub(crate) fn reads(&self) -> u64 {
         self.reads.load(Ordering::Relaxed)
+    }
+
+    /// How many syncs of files have begun.
+    pub(crate) fn syncs(&self) -> u64 {
+        self.syncs.load(Ordering::SeqCst)
+    }
+
+    /// Syncs of files that begin from now on wait until this is dropped.
+    pub(crate) fn hold_syncs(&self) -> MutexGuard<'_, ()> {
+        self.gate.lock().expect("not poisoned")
     }
 }
 
@@ -93,7 +106,13 @@ impl DiskFile for Open {
         self.file.write_at(bytes, offset)
     }
 
+    fn set_bytes(&self, bytes: u64) -> io::Result<()> {
+        self.file.set_bytes(bytes)
+    }
+
     fn sync(&self) -> io::Result<()> {
+        self.counts.syncs.fetch_add(1, Ordering::SeqCst);
+        drop(self.counts.hold_syncs());
         self.file.sync()
     }
 }
