@@ -26,12 +26,9 @@ use std::{
 };
 
 use casty_log::{Change, Log, LogId, Options, Record, disk::Folder};
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::Instant,
-};
+use tokio::sync::{mpsc, oneshot};
 
-use self::others::Others;
+use self::others::{Clock, Others};
 
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -69,16 +66,21 @@ fn main() -> Result<(), AnyError> {
         .enable_all()
         .build()?;
     println!(
-        "Durable records a second.\n\n| in flight | bare file | casty-log | ratio |\n|---|---|---|---|"
+        "Durable records a second, and microseconds of a processor for each.\n\n\
+         | in flight | bare file | casty-log | ratio | processor, bare file | casty-log |\n\
+         |---|---|---|---|---|---|"
     );
     for in_flight in [1, 64, 1_024] {
         let (mut bare, mut log, mut ratio) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut bare_processor, mut log_processor) = (Vec::new(), Vec::new());
         let others = Others::now()?;
         for _ in 0..ROUNDS {
             let folder = tempfile::tempdir()?;
-            let of_log = runtime.block_on(measure(open(&folder)?, in_flight))?;
+            let (of_log, processor) = runtime.block_on(measure(open(&folder)?, in_flight))?;
             let folder = tempfile::tempdir()?;
-            let of_bare = runtime.block_on(measure(bare_file(&folder)?, in_flight))?;
+            log_processor.push(processor);
+            let (of_bare, processor) = runtime.block_on(measure(bare_file(&folder)?, in_flight))?;
+            bare_processor.push(processor);
             ratio.push(of_log / of_bare);
             bare.push(of_bare);
             log.push(of_log);
@@ -91,7 +93,10 @@ fn main() -> Result<(), AnyError> {
             continue;
         }
         let (bare, log, ratio) = (median(bare), median(log), median(ratio));
-        println!("| {in_flight} | {bare:.0} | {log:.0} | {ratio:.2} |");
+        let (of_bare, of_log) = (median(bare_processor), median(log_processor));
+        println!(
+            "| {in_flight} | {bare:.0} | {log:.0} | {ratio:.2} | {of_bare:.2} | {of_log:.2} |"
+        );
     }
     Ok(())
 }
@@ -130,8 +135,8 @@ fn bare_file(folder: &tempfile::TempDir) -> Result<Sink, AnyError> {
     Ok(Sink::Bare(sender))
 }
 
-/// Records a second.
-async fn measure(sink: Sink, in_flight: u64) -> Result<f64, AnyError> {
+/// Records a second, and microseconds of a processor for each, clients included.
+async fn measure(sink: Sink, in_flight: u64) -> Result<(f64, f64), AnyError> {
     let heads = prepare(&sink).await?;
     let (sender, queue) = mpsc::channel(2_048);
     let is_over = Arc::new(AtomicBool::new(false));
@@ -159,13 +164,13 @@ async fn measure(sink: Sink, in_flight: u64) -> Result<f64, AnyError> {
     drop(sender);
     // The next segments are made meanwhile.
     tokio::time::sleep(ROUND / 4).await;
-    let (start, before) = (Instant::now(), count.load(Ordering::Relaxed));
+    let (clock, before) = (Clock::start()?, count.load(Ordering::Relaxed));
     tokio::time::sleep(ROUND).await;
     let made = count.load(Ordering::Relaxed) - before;
-    let took = start.elapsed();
+    let took = clock.stop()?;
     is_over.store(true, Ordering::Relaxed);
     committer.await??;
-    Ok(f64::from(u32::try_from(made)?) / took.as_secs_f64())
+    Ok((took.rate(made), took.of_processors(made)))
 }
 
 /// Claims the shards, and writes as many records as are kept: from then on segments are used again,
@@ -267,4 +272,8 @@ fn changes(
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or_default()
+}
+
+fn float(count: u64) -> f64 {
+    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }
