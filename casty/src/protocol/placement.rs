@@ -473,6 +473,7 @@ impl KindPlan<'_, '_> {
         if !self.wants.is_empty() {
             return;
         }
+        shards.retain(|shard| shard.owners.is_some_and(|owners| self.has_room(owners)));
         while self.wants.len() < COPYING_MAX {
             let load = |store: &StoreNo| self.loads.of_kind(self.kind, *store);
             let mut stores: Vec<StoreNo> = self.stores.takes.keys().copied().collect();
@@ -496,6 +497,9 @@ impl KindPlan<'_, '_> {
             if let Some(owners) = shard.owners {
                 self.loads.take(self.kind, from);
                 self.want(&shard, owners, Some(to));
+                if !self.has_room(owners) {
+                    shards.retain(|shard| shard.owners != Some(owners));
+                }
             }
         }
     }
@@ -503,14 +507,14 @@ impl KindPlan<'_, '_> {
     /// A shard whose copy can go from one store to another.
     fn movable(&self, shards: &[PlacedShard], from: StoreNo, to: StoreNo) -> Option<usize> {
         let can = |shard: &PlacedShard| {
-            let stores = shard.stores();
             let in_sync = shard.places.in_sync;
-            let others: Vec<StoreNo> = stores.into_iter().filter(|store| *store != from).collect();
-            in_sync.has(from)
-                && !in_sync.has(to)
-                && shard.owners.is_some_and(|owners| self.has_room(owners))
-                && self.stores.shares_a_host(to, &others)
-                    <= self.stores.shares_a_host(from, &others)
+            if !in_sync.has(from) || in_sync.has(to) {
+                return false;
+            }
+            let others = in_sync.stores().filter(|store| *store != from);
+            let others: Vec<StoreNo> = others.collect();
+            let shares = |store| self.stores.shares_a_host(store, &others);
+            shares(to) <= shares(from)
         };
         let not_the_owners = |shard: &PlacedShard| can(shard) && shard.owners != Some(from);
         let first = shards.iter().position(not_the_owners);
