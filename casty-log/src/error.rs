@@ -29,6 +29,18 @@ pub enum OpenError {
         /// The directory.
         directory: String,
     },
+    /// The directory is a copy of one that is still there. Two stores of one identity would each
+    /// confirm what the other one has.
+    #[error(
+        "{directory} is a copy of the store in {original}, which is still there; use that one, or \
+         remove it"
+    )]
+    Copied {
+        /// The directory.
+        directory: String,
+        /// The directory that it is a copy of.
+        original: String,
+    },
     /// The store was made by a later version.
     #[error(
         "{directory} has format {found}, and this version of casty-log knows {known} at most; use \

@@ -11,6 +11,7 @@
 //! |---|---|
 //! | `0000000007.segment` | a segment: a header, then frames, each of which is a commit |
 //! | `store` | the identity of the store, a UUID |
+//! | `home` | where the directory is, and which one: a copy is another one |
 //! | `clean` | there if the store was closed: the number of its last commit |
 //! | `lock` | locked by the process that has the store open |
 //!
@@ -49,12 +50,16 @@
 //! # Backups
 //!
 //! Copy the directory while the store is closed. The copy has the same identity: never open both.
+//! [`Opened::copied`] says that a directory is a copy, and a copy is not opened while the original
+//! is where it was. What lies on another machine, and a copy of a whole disk, cannot be noticed
+//! here.
 
 mod clean;
 pub mod disk;
 mod error;
 mod files;
 mod format;
+mod home;
 mod index;
 mod log;
 mod options;

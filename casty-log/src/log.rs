@@ -12,9 +12,12 @@ use tokio::sync::{
     oneshot,
 };
 
+use uuid::Uuid;
+
 use crate::{
     Change, CommitError, Done, OpenError, Opened, Options, Reader, Store, Usage,
     disk::Disk,
+    home,
     spares::Spares,
     stage::{check, encode},
 };
@@ -75,6 +78,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 pub struct Log {
     requests: mpsc::Sender<Request>,
     reader: Reader,
+    disk: Arc<dyn Disk>,
+    id: Uuid,
     status: Arc<Mutex<Status>>,
     writer: JoinHandle<io::Result<()>>,
 }
@@ -109,7 +114,7 @@ impl Log {
     /// [`OpenError`] if the directory is in use, damaged or of a later version, or the disk fails.
     pub fn open(disk: Arc<dyn Disk>, options: Options) -> Result<(Self, Opened), OpenError> {
         let directory = disk.describe();
-        let (store, opened) = Store::open(disk, options)?;
+        let (store, opened) = Store::open(disk.clone(), options)?;
         let failed = |source| OpenError::Io {
             directory: directory.clone(),
             what: "starting a thread",
@@ -132,6 +137,8 @@ impl Log {
         let log = Self {
             requests,
             reader,
+            disk,
+            id: opened.store,
             status,
             writer,
         };
@@ -162,6 +169,15 @@ impl Log {
         }
         let answered = answered.await;
         answered.unwrap_or_else(|_| Err(CommitError::Unknown { reason: ended() }))
+    }
+
+    /// From now on this directory is that of the store, and [`Opened::copied`] says so no longer. It
+    /// blocks.
+    ///
+    /// # Errors
+    /// The error of the disk.
+    pub fn adopt(&self) -> io::Result<()> {
+        home::adopt(&*self.disk, self.id)
     }
 
     /// Reads what is durable, while commits go on. Its functions may block.

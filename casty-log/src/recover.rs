@@ -19,6 +19,7 @@ use crate::{
         op::Ops,
         segment,
     },
+    home,
     index::Index,
     spares::Spare,
 };
@@ -43,6 +44,7 @@ pub(crate) struct Recovered {
     pub(crate) next: u32,
     pub(crate) is_new: bool,
     pub(crate) is_unclean: bool,
+    pub(crate) is_copied: bool,
     /// Where a commit was cut off: the file and the offset.
     pub(crate) cut: Option<(String, u64)>,
 }
@@ -86,6 +88,7 @@ pub(crate) fn recover(
         }
         None => return Err(damaged(disk, identity::STORE, 0, "the file is missing")),
     };
+    let is_copied = home::check(disk, &names, store)?;
     let clean = read_clean(disk, &names, store).map_err(failed("reading the end mark"))?;
     let mut reading = Reading {
         disk,
@@ -135,6 +138,7 @@ pub(crate) fn recover(
         next,
         is_new,
         is_unclean: !is_new && clean.is_none(),
+        is_copied,
         cut: reading.cut,
     })
 }
@@ -143,7 +147,8 @@ pub(crate) fn recover(
 fn is_unfinished(name: &str) -> bool {
     let finished = name.strip_suffix(".new");
     finished.is_some_and(|name| {
-        matches!(name, identity::STORE | identity::CLEAN) || segment::number(name).is_some()
+        matches!(name, identity::STORE | identity::CLEAN | identity::HOME)
+            || segment::number(name).is_some()
     })
 }
 

@@ -21,6 +21,7 @@ use crate::{
         op::{Op, Ops},
         segment,
     },
+    home,
     reader::Shared,
     recover::{Active, Recovered, recover},
     spares::{Spares, lengthen},
@@ -47,6 +48,10 @@ pub struct Opened {
     /// it had confirmed them, that cannot be noticed here: a store with copies elsewhere compares
     /// itself with them.
     pub unclean: bool,
+    /// The directory is a copy of the one in which the store was, or was restored from a backup: it
+    /// may lack what it has confirmed. A store with copies elsewhere must not count on it. It says
+    /// so each time, until [`adopt`](Store::adopt) is called.
+    pub copied: bool,
     /// A commit that was not finished, and was not acknowledged, is gone: the file, and where in
     /// it.
     pub cut: Option<(String, u64)>,
@@ -207,6 +212,7 @@ impl Store {
             next,
             is_new,
             is_unclean,
+            is_copied,
             cut,
         } = recover(&*self.disk, &files, &self.options)?;
         let oldest = index.oldest;
@@ -231,6 +237,7 @@ impl Store {
             store,
             is_new,
             unclean: is_unclean,
+            copied: is_copied,
             cut,
         })
     }
@@ -246,6 +253,14 @@ impl Store {
         }
         let file = identity::clean_file(self.id, self.commit);
         replace(&*self.disk, identity::CLEAN, &file)
+    }
+
+    /// From now on this directory is that of the store, and [`Opened::copied`] says so no longer.
+    ///
+    /// # Errors
+    /// The error of the disk.
+    pub fn adopt(&self) -> io::Result<()> {
+        home::adopt(&*self.disk, self.id)
     }
 
     /// Its identity.

@@ -5,9 +5,10 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::UNIX_EPOCH,
 };
 
-use super::{Disk, DiskFile, Lock};
+use super::{Disk, DiskFile, Lock, Place};
 
 /// The file that is locked. It stays when the lock ends.
 const LOCK: &str = "lock";
@@ -32,6 +33,24 @@ impl Folder {
 impl Disk for Folder {
     fn describe(&self) -> String {
         self.0.display().to_string()
+    }
+
+    fn place(&self) -> io::Result<Option<Place>> {
+        let path = fs::canonicalize(&self.0)?;
+        // When a file was made cannot be set by those that copy files.
+        let made = fs::metadata(self.0.join(LOCK))?;
+        let Ok(since) = made.created().map(|made| made.duration_since(UNIX_EPOCH)) else {
+            return Ok(None);
+        };
+        let nanoseconds = since.map_or(0, |since| since.as_nanos());
+        Ok(Some(Place {
+            path: path.display().to_string(),
+            mark: format!("{}/{nanoseconds}", file_number(&made)),
+        }))
+    }
+
+    fn read_elsewhere(&self, path: &str, name: &str) -> Option<Vec<u8>> {
+        fs::read(Path::new(path).join(name)).ok()
     }
 
     fn lock(&self) -> io::Result<Lock> {
@@ -86,6 +105,16 @@ impl Disk for Folder {
     fn sync(&self) -> io::Result<()> {
         sync_names(&self.0)
     }
+}
+
+#[cfg(unix)]
+fn file_number(file: &fs::Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::ino(file)
+}
+
+#[cfg(not(unix))]
+fn file_number(_: &fs::Metadata) -> u64 {
+    0
 }
 
 #[cfg(unix)]

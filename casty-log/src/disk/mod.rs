@@ -13,6 +13,15 @@ pub use self::simulated::{Fault, SimDisk};
 /// It is held by one process, or one store of it, until it is dropped.
 pub type Lock = Box<dyn Any + Send + Sync>;
 
+/// Where a directory is, and which one it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its path, without links.
+    pub path: String,
+    /// A copy of the directory has another mark. It stays when the directory is renamed.
+    pub mark: String,
+}
+
 /// A directory of files. [`Folder`] is one of the operating system.
 ///
 /// What is written is on the disk for good once it is synced: the bytes of a file by
@@ -20,6 +29,19 @@ pub type Lock = Box<dyn Any + Send + Sync>;
 pub trait Disk: Send + Sync + 'static {
     /// The directory, for errors and logs.
     fn describe(&self) -> String;
+
+    /// Where the directory is, and which one it is, once it is locked. `None` if that is not known.
+    ///
+    /// # Errors
+    /// The error of the disk.
+    fn place(&self) -> io::Result<Option<Place>> {
+        Ok(None)
+    }
+
+    /// A small file of another directory, if it can be read.
+    fn read_elsewhere(&self, _path: &str, _name: &str) -> Option<Vec<u8>> {
+        None
+    }
 
     /// Makes the directory, if it does not exist, and locks it.
     ///

@@ -2,15 +2,23 @@
 
 use uuid::Uuid;
 
-use super::{segment::FORMAT, take::Take};
+use super::{
+    segment::FORMAT,
+    take::{Take, put_text},
+};
+use crate::disk::Place;
 
 /// The file that says which store this is.
 pub(crate) const STORE: &str = "store";
 /// The file that is there if the store was closed, and nothing was written since.
 pub(crate) const CLEAN: &str = "clean";
 
+/// The file that says where the store is.
+pub(crate) const HOME: &str = "home";
+
 const STORE_MAGIC: [u8; 8] = *b"castylog";
 const CLEAN_MAGIC: [u8; 8] = *b"castyend";
+const HOME_MAGIC: [u8; 8] = *b"castydir";
 
 /// What the file of a store says.
 #[derive(Debug, PartialEq, Eq)]
@@ -54,6 +62,22 @@ pub(crate) fn read_clean(bytes: &[u8], store: Uuid) -> Option<u64> {
     (id == store).then(|| take.u64()).flatten()
 }
 
+pub(crate) fn home_file(store: Uuid, place: &Place) -> Vec<u8> {
+    let mut out = HOME_MAGIC.to_vec();
+    out.extend_from_slice(store.as_bytes());
+    put_text(&mut out, &place.path);
+    put_text(&mut out, &place.mark);
+    sealed(out)
+}
+
+/// Where the store was. `None` if the file is damaged, or of another store.
+pub(crate) fn read_home(bytes: &[u8], store: Uuid) -> Option<Place> {
+    let mut take = opened(bytes, HOME_MAGIC)?;
+    let id = Uuid::from_slice(take.bytes(16)?).ok()?;
+    let (path, mark) = (take.text()?.to_owned(), take.text()?.to_owned());
+    (id == store).then_some(Place { path, mark })
+}
+
 fn sealed(mut out: Vec<u8>) -> Vec<u8> {
     let sum = crc32c::crc32c(&out);
     out.extend_from_slice(&sum.to_le_bytes());
@@ -78,6 +102,12 @@ mod tests {
         assert_eq!(read_store(&file), Identity::Known(store));
         assert_eq!(read_store(&file[1..]), Identity::Damaged);
         assert_eq!(read_store(&[]), Identity::Damaged);
+        let (path, mark) = ("/data".to_owned(), "12/34".to_owned());
+        let place = Place { path, mark };
+        let file = home_file(store, &place);
+        assert_eq!(read_home(&file, store), Some(place));
+        assert_eq!(read_home(&file, Uuid::from_u128(78)), None);
+        assert_eq!(read_home(&file[..20], store), None);
         let file = clean_file(store, 9);
         assert_eq!(read_clean(&file, store), Some(9));
         assert_eq!(read_clean(&file, Uuid::from_u128(78)), None);

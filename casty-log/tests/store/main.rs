@@ -6,6 +6,7 @@ mod copies;
 mod crashes;
 mod damage;
 mod faults;
+mod homes;
 mod kills;
 mod model;
 mod reads;

@@ -231,6 +231,13 @@ impl OpenDirectory {
                 "a commit that was not finished, and was not acknowledged, was removed"
             );
         }
+        if opened.copied {
+            tracing::warn!(
+                %directory,
+                "this directory is a copy of that of a node, or was restored from a backup: a node \
+                 of a cluster may have confirmed records that it does not have"
+            );
+        }
         Ok(Self {
             engine: Engine::Threads(log),
             store: opened.store,
