@@ -3,17 +3,19 @@
 
 use std::{
     collections::BTreeMap, future::pending, panic::AssertUnwindSafe, pin::Pin, sync::Arc,
-    time::Duration,
+    task::Poll, time::Duration,
 };
 
 use futures_util::{
     FutureExt, StreamExt,
     future::{AbortHandle, BoxFuture, abortable, ready},
+    poll,
     stream::FuturesUnordered,
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::{
     sync::watch,
+    task::yield_now,
     time::{Instant, Sleep, sleep_until},
 };
 use xxhash_rust::xxh3::xxh3_64;
@@ -147,7 +149,17 @@ impl Committer {
             }
             self.machine.begin(now);
             self.carry_out();
-            // The next commit runs meanwhile.
+            if !self.durable.is_empty() && !self.commits.is_empty() {
+                // The next commit begins when it is polled, and its tasks when this one yields.
+                let done = poll!(self.running.next());
+                yield_now().await;
+                self.confirm();
+                if let Poll::Ready(Some(done)) = done {
+                    self.handle_done(done);
+                    self.carry_out();
+                    continue;
+                }
+            }
             self.confirm();
             if self.machine.is_closed() {
                 return;
