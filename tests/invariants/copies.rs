@@ -290,19 +290,19 @@ impl Storm {
     /// All entities answer, with all that they have ever shown, and go on.
     fn at_rest(&mut self) -> Result<(), Broken> {
         let judge = self.judge.clone();
-        let until = self.sim.elapsed() + Duration::from_secs(60);
-        let ends = self.sim.on(NODES[0], move |system| async move {
+        let limit = self.sim.elapsed() + Duration::from_mins(1);
+        let going = self.sim.on(NODES[0], move |system| async move {
             for entity in 0..ENTITIES {
-                let shelf = system.entity::<Shelf>(entity);
+                let one = system.entity::<Shelf>(entity);
                 // Each try has a number of its own: one that failed may be stored.
                 for number in (0..=u64::MAX - (entity << 40)).rev() {
                     let before = seen(&judge).shown.get(&entity).map_or(0, Vec::len);
-                    match shelf.place(number).await {
+                    match one.place(number).await {
                         Ok(numbers) => {
                             seen(&judge).heed(entity, before, numbers);
                             break;
                         }
-                        Err(error) if true_time().is_none_or(|now| now > until) => {
+                        Err(error) if true_time().is_none_or(|now| now > limit) => {
                             return Err(format!("shelf {entity}: {error}"));
                         }
                         Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
@@ -311,7 +311,7 @@ impl Storm {
             }
             Ok(())
         });
-        if let Err(why) = ends {
+        if let Err(why) = going {
             return Err(self.broken(&format!("it does not go on: {why}")));
         }
         seen(&self.judge).check_refused();

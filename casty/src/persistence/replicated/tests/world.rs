@@ -226,10 +226,10 @@ impl World {
             opened.open(&kinds).await.expect("prepared");
         }
         {
-            let place = &mut lock(&self.state).nodes[node];
-            assert!(place.store.is_none_or(|store| store == opened.store()));
-            place.store = Some(opened.store());
-            place.process = Some(opened);
+            let here = &mut lock(&self.state).nodes[node];
+            assert!(here.store.is_none_or(|store| store == opened.store()));
+            here.store = Some(opened.store());
+            here.process = Some(opened);
         }
         let logs: Vec<_> = lock(&self.state).homes.keys().cloned().collect();
         for log in logs {
