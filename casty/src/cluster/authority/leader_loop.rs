@@ -126,6 +126,7 @@ async fn carry_out(
             engine.teach(member.seat, voter).await
         }
         LeaderEffect::Elect(seats) => {
+            engine.check_new_voters(map, &seats).await?;
             engine.elect(&seats).await?;
             tracing::info!(?seats, "voters");
             Ok(())
