@@ -513,8 +513,8 @@ impl KindPlan<'_, '_> {
             }
             let others = in_sync.stores().filter(|store| *store != from);
             let others: Vec<StoreNo> = others.collect();
-            let shares = |store| self.stores.shares_a_host(store, &others);
-            shares(to) <= shares(from)
+            let is_beside = |store| self.stores.shares_a_host(store, &others);
+            is_beside(to) <= is_beside(from)
         };
         let not_the_owners = |shard: &PlacedShard| can(shard) && shard.owners != Some(from);
         let first = shards.iter().position(not_the_owners);
