@@ -171,8 +171,8 @@ impl Log {
         answered.unwrap_or_else(|_| Err(CommitError::Unknown { reason: ended() }))
     }
 
-    /// From now on this directory is that of the store, and [`Opened::copied`] says so no longer. It
-    /// blocks.
+    /// From now on this directory is that of the store, and [`Opened::copied`] says so no longer.
+    /// It blocks.
     ///
     /// # Errors
     /// The error of the disk.
