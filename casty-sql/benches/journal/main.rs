@@ -11,8 +11,8 @@
 //! of the entities.
 //!
 //! Arguments after `--` choose what is measured: `sqlite`, `postgres`, `commands`, `recovery`. With
-//! `memory` a store in memory shows what a command costs without a disk. `many` and `hot` choose the
-//! entities of the commands, and `--in-flight` how many commands. Sizes are `--rounds`,
+//! `memory` a store in memory shows what a command costs without a disk. `many` and `hot` choose
+//! the entities of the commands, and `--in-flight` how many commands. Sizes are `--rounds`,
 //! `--milliseconds` of commands a round, `--events` and `--entities` that are recovered, each with
 //! a number after it.
 //!

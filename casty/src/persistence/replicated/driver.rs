@@ -27,10 +27,10 @@ use tokio::{
 };
 
 use super::{
-    CopyOutlet,
     body::CopiedBody,
     changes::Written,
     message::{CopyEnvelope, StoreMessage, Tidy},
+    outlet::CopyOutlet,
     pages,
     shard::{Part, ReadAgain, Shard, WaitingClaim},
 };
@@ -361,8 +361,8 @@ impl Driver {
         }
     }
 
-    /// The owner gives the shard up, and a copy waits until it is dropped. Then it begins anew: what
-    /// is needed is in the stores in sync.
+    /// The owner gives the shard up, and a copy waits until it is dropped. Then it begins anew:
+    /// what is needed is in the stores in sync.
     fn handle_view_of_damaged(&mut self, id: LogId, view: &CopiesView, now: Instant) {
         let Some(shard) = self.shards.get_mut(&id) else {
             return;

@@ -6,11 +6,11 @@
 //! machines in `protocol::copies`; one task a node carries it out.
 //!
 //! ```text
-//! committer ──claim, append──▶ Replicated ──inputs──▶ Driver ──▶ ShardCopy (one a shard)
-//! map of the cluster ──views──────▲                     │  ▲
-//! other stores ──envelopes────────┘                     │  └─ synced, read
-//!                                                       ├─▶ casty-log: one commit for all shards
-//!                                                       └─▶ CopyOutlet: envelopes, proposals
+//! committer ──claim, append──▶ Replicated ──▶ Driver ──▶ ShardCopy, one a shard
+//! map of the cluster ──views──────▲            │  ▲
+//! other stores ──envelopes────────┘            │  └─ synced, read
+//!                                              ├─▶ casty-log: one commit for all shards
+//!                                              └─▶ CopyOutlet: envelopes, proposals
 //! ```
 //!
 //! Snapshots, and what is forgotten, are no positions of the log. The owner does both only with
@@ -21,6 +21,7 @@ mod body;
 mod changes;
 mod driver;
 mod message;
+mod outlet;
 mod pages;
 mod shard;
 #[cfg(all(test, feature = "sim"))]
@@ -41,10 +42,13 @@ use tokio::{
     time::timeout,
 };
 
-pub(crate) use self::message::{CopyEnvelope, Tidy};
 use self::{
     driver::{CopyInput, Driver},
     shard::{Part, Unwritten, WaitingClaim},
+};
+pub(crate) use self::{
+    message::{CopyEnvelope, Tidy},
+    outlet::CopyOutlet,
 };
 use crate::{
     id::{EntityId, Epoch},
@@ -53,7 +57,7 @@ use crate::{
         Append, AppendError, Appended, ClaimError, Journal, JournalError, Log, Page, Record,
         Snapshot, StoredEntity, local::Local,
     },
-    protocol::copies::{CopiesView, CopyLimits, CopyProposal, StopOwning, StoreId},
+    protocol::copies::{CopiesView, CopyLimits, StoreId},
 };
 
 /// How long a claim waits before it says what it waits for. It is tried again.
@@ -73,22 +77,6 @@ pub(crate) const LIMITS: CopyLimits = CopyLimits {
     drop_after: Duration::from_secs(2),
     propose_again: Duration::from_secs(1),
 };
-
-/// The way out of the store of one node. Nothing of it waits.
-pub(crate) trait CopyOutlet: Send + Sync + 'static {
-    /// Sends a message to the process that has a store. It may be lost.
-    fn send(&self, envelope: CopyEnvelope);
-
-    /// Proposes changes of the map. They may be lost, or be refused: what is still needed is
-    /// proposed again.
-    fn propose(&self, proposals: Vec<(Log, CopyProposal)>);
-
-    /// This node cannot let anything of a shard out any more under this epoch.
-    fn stopped(&self, log: &Log, epoch: Epoch, why: StopOwning);
-
-    /// The node that has a store, or had it last.
-    fn node_of(&self, store: StoreId) -> String;
-}
 
 /// The store of one node, as a part of the store of its cluster.
 pub(crate) struct Replicated {

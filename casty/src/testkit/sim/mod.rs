@@ -156,7 +156,8 @@ impl Sim {
 
     /// Nodes that are started from now on have a disk each, for what their entities store, and keep
     /// copies of each other's, as nodes with a [directory](SystemBuilder::data_dir) do. A crash
-    /// loses what was not synced. Without this, nodes that are given no journal share one in memory.
+    /// loses what was not synced. Without this, nodes that are given no journal share one in
+    /// memory.
     ///
     /// The decisions about the cluster need a [directory](SystemBuilder::state_dir) besides, where
     /// all nodes are to be down at a time.
