@@ -99,7 +99,8 @@ pub(crate) fn shards(cluster: &str, report: &ShardHomes) -> String {
         text += &head;
         if let Some(copies) = &kind.copies {
             let (all, min) = (copies.copies, copies.copies_min);
-            text += &format!(", in {all} copies, acknowledged with {min}");
+            let copies = format!(", in {all} copies, acknowledged with {min}");
+            text += &copies;
         }
         text.push('\n');
         if kind.homes.is_empty() {

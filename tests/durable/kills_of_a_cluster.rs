@@ -12,6 +12,7 @@ use std::{
 };
 
 use casty::{
+    admin::Admin,
     prelude::*,
     testkit::{STEP_LIMIT, eventually, soon},
 };
@@ -193,6 +194,21 @@ impl Cluster {
         }
     }
 
+    /// Waits until each node votes: before that, one that dies may be the only voter.
+    async fn all_vote(&self) {
+        let voters = || async {
+            let Ok(admin) = Admin::connect("diaries", &self.addresses).await else {
+                return 0;
+            };
+            let members = admin.members().await;
+            let members = members.map(|report| report.members).unwrap_or_default();
+            members.iter().filter(|member| member.votes).count()
+        };
+        eventually("all nodes vote", voters, |voters| *voters == NODES).await;
+        // What has begun by then is done.
+        self.goes_on(30, "while all vote").await;
+    }
+
     /// Acknowledged ≤ stored ≤ attempted, each once.
     async fn check(&mut self) {
         for node in 0..NODES {
@@ -236,6 +252,7 @@ async fn what_killed_nodes_have_confirmed_is_in_their_directories_once() {
     }
     cluster.goes_on(100, "at first").await;
     for round in 0..kills {
+        cluster.all_vote().await;
         if round % 3 == 2 {
             for node in 0..NODES {
                 cluster.kill(node);

@@ -134,7 +134,7 @@ async fn a_page_has_the_bodies_as_they_were_written() {
         for (number, record) in batch[0].records.iter_mut().enumerate() {
             // At 40 each page begins with a large one.
             let length = if number < 20 { number * 5 } else { number * 40 };
-            let bytes = (0..length).map(|byte| (byte * 7 + number) as u8);
+            let bytes = (0..length).map(|byte| ((byte * 7 + number) % 256).to_le_bytes()[0]);
             record.body = bytes.collect::<Vec<_>>().into();
         }
         // As a text in UTF-16, half a letter and a letter: it becomes as many bytes, but others.

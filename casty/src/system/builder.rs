@@ -1,7 +1,5 @@
 //! The configuration and the start of a member.
 
-mod stores;
-
 use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, sync::Arc};
 
 #[cfg(feature = "sim")]
@@ -11,6 +9,7 @@ use super::{
     ActorSystem, Inner,
     built::{Built, carrier, make_runtime, resolve_one},
     journal::{self, Chosen},
+    map_dir::map_dir,
     tether,
 };
 use crate::{
@@ -25,7 +24,7 @@ use crate::{
     },
     config::{Availability, OnDown, Settings},
     error::StartError,
-    id::{Incarnation, MemberId, NODE_ID_BYTES_MAX, NodeId, SeekerState},
+    id::{CopySettings, Incarnation, MemberId, NODE_ID_BYTES_MAX, NodeId, SeekerState},
     infra::boxed::{Boxed, boxed},
     persistence::{Journal, store::Store},
     tie::{Breaker, TieBreaker},
@@ -622,7 +621,9 @@ impl SystemBuilder {
                 reason: reason.to_owned(),
             });
         }
-        let map_dir = self.map_dir()?;
+        let dirs = (self.state_dir.as_deref(), self.data_dir.as_deref());
+        let has_tie_breaker = self.tie_breaker.is_some();
+        let map_dir = map_dir(dirs, has_tie_breaker)?;
         let listener = {
             let refused = |source| StartError::Listen {
                 address: self.listen.clone(),
@@ -671,6 +672,46 @@ impl SystemBuilder {
         };
         let store = self.open_store(&member, address, own_log).await?;
         self.assemble(member, address, opened, (store, copies), listener)
+    }
+
+    /// The log in the directory of this node, if its entities are stored there.
+    async fn own_log(&self) -> Result<Option<(Chosen, Arc<NodeCopies>)>, StartError> {
+        if self.journal.is_some() || self.registry.stored(Some(&self.roles))?.is_empty() {
+            return Ok(None);
+        }
+        let settings = CopySettings {
+            copies: self.settings.copies,
+            copies_min: self.settings.copies_min,
+        };
+        #[cfg(feature = "sim")]
+        if let Some(disk) = &self.simulated_disk {
+            let seed = self.seed.unwrap_or_default();
+            let opened = journal::open_simulated(disk.clone(), seed, settings);
+            return opened.await.map(Some);
+        }
+        let Some(path) = &self.data_dir else {
+            return Ok(None);
+        };
+        journal::open_copies(path, settings).await.map(Some)
+    }
+
+    /// The store of this node's entities.
+    async fn open_store(
+        &self,
+        member: &MemberId,
+        address: SocketAddr,
+        own_log: Option<Chosen>,
+    ) -> Result<Option<Arc<Store>>, StartError> {
+        let kinds = self.registry.stored(Some(&self.roles))?;
+        let for_tests = self.journal_for_tests.as_ref();
+        let for_tests = for_tests.filter(|_| !kinds.is_empty());
+        let journal = self.journal.as_ref().or(own_log.as_ref()).or(for_tests);
+        if let Some(journal) = journal {
+            journal
+                .check_hosts(&*self.net, address, &self.seeds)
+                .await?;
+        }
+        journal::open(journal, kinds, member.to_string()).await
     }
 
     /// `opened`: the directory of this node's state, and what is in it.

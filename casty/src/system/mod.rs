@@ -6,6 +6,7 @@ mod client;
 mod entities;
 mod history;
 mod journal;
+mod map_dir;
 mod shards;
 #[cfg(test)]
 #[cfg(feature = "testkit")]

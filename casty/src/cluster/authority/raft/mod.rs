@@ -575,21 +575,9 @@ impl RaftEngine {
         }
     }
 
-    /// Checks that the processes which are to vote, and do not yet, run. A process that has ended
-    /// would be waited for: its successor, whose seat has no vote, begins anew without what was
-    /// kept there, and the change of voters could not be decided any more.
-    pub(crate) async fn check_new_voters(
-        &self,
-        map: &ClusterMap,
-        seats: &BTreeSet<Seat>,
-    ) -> Result<(), String> {
-        for seat in seats.difference(&self.electorate().voters) {
-            let (id, member) = map.by_seat(*seat).ok_or("it is gone")?;
-            if self.lookout().look_at(id, member.address).await != Some(Holder::Answers) {
-                return Err(format!("`{id}` does not answer"));
-            }
-        }
-        Ok(())
+    /// Checks that the process in a seat runs.
+    pub(crate) async fn check_runs(&self, map: &ClusterMap, seat: Seat) -> Result<(), String> {
+        self.lookout().check_runs(map, seat).await
     }
 
     /// How this node looks for processes that want to join. They wait meanwhile.
