@@ -21,6 +21,9 @@ pub struct Options {
     /// How long to wait for a directory that is in use: its process may be about to end. The thread
     /// that opens the store is blocked meanwhile. Default: no time.
     pub lock_wait: Duration,
+    /// After a segment could not be made, how long nothing that adds something tries it again.
+    /// What makes room does. Default: one second.
+    pub full_pause: Duration,
     /// The identity of a store that is made. Default: a new one.
     pub identity: Option<Uuid>,
 }
@@ -32,6 +35,7 @@ impl Default for Options {
             spares: 2,
             factor: 2,
             lock_wait: Duration::ZERO,
+            full_pause: Duration::from_secs(1),
             identity: None,
         }
     }

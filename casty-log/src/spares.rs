@@ -21,9 +21,6 @@ use crate::{
 /// How much is written at a time.
 const CHUNK: usize = 256 * 1024;
 
-/// After an attempt that has failed, how long nothing that adds something tries it again.
-const PAUSE: Duration = Duration::from_secs(1);
-
 /// An error that is given several times.
 struct Failure(io::ErrorKind, String);
 
@@ -94,6 +91,8 @@ pub(crate) struct Spares {
     bytes: u64,
     /// How many are kept ready.
     count: usize,
+    /// After an attempt that has failed, how long nothing that adds something tries it again.
+    pause: Duration,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -109,6 +108,7 @@ impl Spares {
             store,
             bytes,
             count,
+            pause: Duration::ZERO,
             state: Mutex::new(state),
             changed: Condvar::new(),
         }
@@ -121,6 +121,11 @@ impl Spares {
             (state.ready, state.next) = (ready, next);
         }
         self
+    }
+
+    /// How long it waits before a full disk is tried again.
+    pub(crate) fn pausing(self, pause: Duration) -> Self {
+        Self { pause, ..self }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -146,7 +151,7 @@ impl Spares {
             }
             if let Some((failure, since)) = &state.failed
                 && adds
-                && since.elapsed() < PAUSE
+                && since.elapsed() < self.pause
             {
                 return Err(failure.error());
             }

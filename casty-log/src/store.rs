@@ -225,9 +225,11 @@ impl Store {
         let Options {
             segment_bytes,
             spares,
+            full_pause,
             ..
         } = self.options;
         let spares = Spares::new(self.disk.clone(), store, segment_bytes, spares);
+        let spares = spares.pausing(full_pause);
         self.spares = Arc::new(spares.with(ready, next));
         (self.id, self.active, self.commit) = (store, active, commit);
         (self.dead, self.blocked, self.cleaning) = (None, None, None);

@@ -26,7 +26,7 @@ const MUTANTS: &[(&str, &str)] = &[
     ("serves_without_a_lease", "2"),
     ("lease_is_longer_than_granted", "2"),
     ("epochs_are_given_twice", "3"),
-    ("guard_shorter_than_lease", "4"),
+    ("guard_shorter_than_lease", SUCCESSION),
     ("takes_over_without_waiting", "4"),
     ("new_leader_does_not_wait", SUCCESSION),
     ("the_dead_may_renew", "5"),

@@ -1,13 +1,16 @@
 //! Directories that are copied and moved.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use casty_log::{OpenError, Opened, Store, disk::Folder};
 
 use crate::workload::{claim, kind, log, small};
 
 fn open(path: &Path) -> Result<(Store, Opened), OpenError> {
-    Store::open(Arc::new(Folder::new(path)), small())
+    let mut options = small();
+    // A process that another test starts has the locks of this one until it is a program.
+    options.lock_wait = Duration::from_secs(20);
+    Store::open(Arc::new(Folder::new(path)), options)
 }
 
 fn copy(from: &Path, to: &Path) {

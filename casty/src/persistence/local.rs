@@ -249,6 +249,8 @@ impl OpenDirectory {
     fn here(disk: Arc<dyn Disk>, identity: Uuid, pace: Pace) -> Result<Self, JournalError> {
         let mut options = Options::default();
         (options.segment_bytes, options.identity) = (SIMULATED_SEGMENT, Some(identity));
+        // It would be a second of real time.
+        options.full_pause = Duration::ZERO;
         let (store, opened) = casty_log::Store::open(disk, options).map_err(not_opened)?;
         let reader = store.reader();
         Ok(Self {
