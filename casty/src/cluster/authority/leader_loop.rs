@@ -126,11 +126,6 @@ async fn carry_out(
             engine.teach(member.seat, voter).await
         }
         LeaderEffect::Elect(seats) => {
-            // The successor of a process that has ended would begin anew, without what was kept in
-            // the seat, and the change of voters could never be decided.
-            for seat in seats.difference(&engine.electorate().voters) {
-                engine.check_runs(map, *seat).await?;
-            }
             engine.elect(&seats).await?;
             tracing::info!(?seats, "voters");
             Ok(())

@@ -6,10 +6,7 @@ use std::{io::ErrorKind, net::SocketAddr, time::Duration};
 use crate::{
     cluster::peers::Peers,
     id::MemberId,
-    protocol::{
-        admission::Holder,
-        map::{ClusterMap, MapError, Seat},
-    },
+    protocol::{admission::Holder, map::MapError},
     transport::handshake::HandshakeError,
 };
 
@@ -41,15 +38,6 @@ impl Lookout<'_> {
             address,
             reason,
         })
-    }
-
-    /// Checks that the process in a seat runs.
-    pub(super) async fn check_runs(self, map: &ClusterMap, seat: Seat) -> Result<(), String> {
-        let (id, member) = map.by_seat(seat).ok_or("it is gone")?;
-        match self.look_at(id, member.address).await {
-            Some(Holder::Answers) => Ok(()),
-            _ => Err(format!("`{id}` does not answer")),
-        }
     }
 
     /// Looks for a member at its address. `None` if nothing is known of it.

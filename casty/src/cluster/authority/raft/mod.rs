@@ -575,11 +575,6 @@ impl RaftEngine {
         }
     }
 
-    /// Checks that the process in a seat runs.
-    pub(crate) async fn check_runs(&self, map: &ClusterMap, seat: Seat) -> Result<(), String> {
-        self.lookout().check_runs(map, seat).await
-    }
-
     /// How this node looks for processes that want to join. They wait meanwhile.
     fn lookout(&self) -> Lookout<'_> {
         Lookout {
