@@ -11,7 +11,6 @@ use tokio::sync::{
     mpsc::{self, error::TryRecvError},
     oneshot,
 };
-
 use uuid::Uuid;
 
 use crate::{

@@ -48,7 +48,7 @@
 //! | for | one host; its processes may share the file | a cluster |
 //! | a commit is durable when | the file's log is synced (`synchronous=FULL`) | the server has synced its log, and its synchronous standbys have, if there are any |
 //! | commits at once | one | two |
-//! | connections of a node | one that writes, up to two that read | two that append, up to eight for the rest |
+//! | connections of a node | one for writing, up to two for reading | two for appends, up to eight for the rest |
 //! | when it is down | what is written fails at once, and works again when the disk does | the same; it connects again by itself, after pauses of up to five seconds |
 //!
 //! # What is stored when

@@ -2,53 +2,25 @@
 //! and all at once.
 
 use std::{
-    collections::BTreeSet,
-    io::{BufRead as _, BufReader, Write as _},
+    io::{BufRead as _, BufReader},
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::Path,
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use casty::{
     admin::Admin,
     prelude::*,
-    testkit::{STEP_LIMIT, eventually, soon},
+    testkit::{eventually, soon},
 };
 
-/// It notes numbers, each of which a client gives it once.
-#[message]
-#[derive(Default)]
-struct Diary {
-    noted: Vec<u64>,
-}
-
-#[entity(event_sourced, snapshot_every = 40, shards = 8)]
-impl Diary {
-    #[event]
-    fn noted(&mut self, number: u64) {
-        self.noted.push(number);
-    }
-
-    #[message]
-    fn note(&self, number: u64) -> Effect<Self> {
-        Effect::persist(DiaryEvent::Noted { number })
-    }
-
-    #[message]
-    fn all(&self) -> Vec<u64> {
-        self.noted.clone()
-    }
-}
+use crate::noted::{OF_A_PROCESS, Said, all, give};
 
 /// Tells a child that it is one: the folder, its number, the addresses, and its first number.
 const CHILD: &str = "CASTY_CLUSTER_CHILD";
 const NODES: usize = 3;
-const ENTITIES: u64 = 12;
 const CLIENTS: u64 = 4;
-/// More numbers than a child gives.
-const OF_A_CHILD: u64 = 1_000_000;
 
 fn builder(folder: &Path, number: usize, addresses: &[SocketAddr]) -> casty::SystemBuilder {
     let name = format!("node-{number}");
@@ -57,18 +29,6 @@ fn builder(folder: &Path, number: usize, addresses: &[SocketAddr]) -> casty::Sys
         .node_id(name)
         .listen(addresses[number])
         .seeds(addresses.to_vec())
-}
-
-fn diary(system: &ActorSystem, number: u64) -> DiaryRef {
-    system.entity::<Diary>(format!("diary {}", number % ENTITIES).as_str())
-}
-
-fn say(what: char, number: u64) {
-    let mut out = std::io::stdout().lock();
-    let written = writeln!(out, "@{what}{number}").and_then(|()| out.flush());
-    if written.is_err() {
-        std::process::exit(1);
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -81,26 +41,8 @@ async fn child() {
     let first: u64 = work[3].parse().unwrap();
     let node = builder(Path::new(work[0]), work[1].parse().unwrap(), &addresses);
     let system = node.start().await.unwrap();
-    let clients = (0..CLIENTS).map(|client| {
-        let system = system.clone();
-        async move {
-            for number in (client..OF_A_CHILD).step_by(usize::try_from(CLIENTS).unwrap()) {
-                let number = first + number;
-                say('?', number);
-                if diary(&system, number).note(number).await.is_ok() {
-                    say('!', number);
-                }
-            }
-        }
-    });
-    futures_util::future::join_all(clients).await;
-}
-
-/// What the children have said.
-#[derive(Default)]
-struct Said {
-    attempted: BTreeSet<u64>,
-    stored: BTreeSet<u64>,
+    // Its node may be alone for a while.
+    give(&system, first, CLIENTS, |noted| noted.is_ok()).await;
 }
 
 struct Cluster {
@@ -142,7 +84,7 @@ impl Cluster {
 
     fn start(&mut self, node: usize) {
         let addresses: Vec<_> = self.addresses.iter().map(ToString::to_string).collect();
-        let first = self.started * OF_A_CHILD;
+        let first = self.started * OF_A_PROCESS;
         self.started += 1;
         let work = format!(
             "{}\n{node}\n{}\n{first}",
@@ -159,15 +101,8 @@ impl Cluster {
         let said = self.said.clone();
         self.readers.push(std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
-                let Some((_, told)) = line.split_once('@') else {
-                    continue;
-                };
                 let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Some(Ok(number)) = told.strip_prefix('?').map(str::parse) {
-                    said.attempted.insert(number);
-                } else if let Some(Ok(number)) = told.strip_prefix('!').map(str::parse) {
-                    said.stored.insert(number);
-                }
+                said.note(&line);
             }
         }));
         self.children[node] = Some(child);
@@ -180,18 +115,16 @@ impl Cluster {
         }
     }
 
-    fn stored(&self) -> usize {
-        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        said.stored.len()
+    fn said(&self) -> MutexGuard<'_, Said> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until this many further numbers are stored.
     async fn goes_on(&self, by: usize, when: &str) {
-        let (enough, begun) = (self.stored() + by, Instant::now());
-        while self.stored() < enough {
-            assert!(begun.elapsed() < STEP_LIMIT, "nothing is stored {when}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let enough = self.said().stored() + by;
+        let stored = async || self.said().stored();
+        let what = format!("{by} numbers are stored {when}");
+        eventually(&what, stored, |stored| *stored >= enough).await;
     }
 
     /// Waits until each node votes: before that, one that dies may be the only voter.
@@ -228,18 +161,8 @@ impl Cluster {
                 .await
                 .unwrap();
         }
-        let mut found = BTreeSet::new();
-        for number in 0..ENTITIES {
-            let all = diary(&nodes[0], number).all().retry_for(STEP_LIMIT).await;
-            for noted in all.unwrap() {
-                assert!(found.insert(noted), "{noted} is there twice");
-            }
-        }
-        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        let lost: Vec<_> = said.stored.difference(&found).collect();
-        assert!(lost.is_empty(), "{lost:?} are lost");
-        let invented: Vec<_> = found.difference(&said.attempted).collect();
-        assert!(invented.is_empty(), "{invented:?} were never given");
+        let found = all(&nodes[0]).await;
+        self.said().check(&found, "after all kills");
     }
 }
 

@@ -22,5 +22,6 @@ mod kills_of_a_cluster;
 mod listing;
 mod local;
 mod machines;
+mod noted;
 mod outputs;
 mod types;

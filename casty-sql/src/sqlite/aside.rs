@@ -70,7 +70,7 @@ impl AsideWork {
     }
 }
 
-/// A work, and the end of a channel to its caller.
+/// Work, and the end of a channel to its caller.
 pub(super) struct Aside {
     work: AsideWork,
     done: oneshot::Sender<Result<(), JournalError>>,
@@ -105,7 +105,7 @@ impl Drop for Appending {
 }
 
 impl Asides {
-    /// What is part of the next append, in order. A work whose caller is gone is left out.
+    /// What is part of the next append, in order. Work is left out once its caller is gone.
     pub(super) fn take(&self) -> Vec<Aside> {
         let (mut waiting, mut taken, mut bytes) = (lock(&self.waiting), Vec::new(), 0);
         while let Some(first) = waiting.front() {
@@ -132,10 +132,8 @@ impl Asides {
             waiting.push_front(aside);
         }
     }
-}
 
-impl Asides {
-    /// The one with this index could not be written, and the others were not.
+    /// The work at this index could not be written, and the rest was not.
     pub(super) fn fail(&self, mut asides: Vec<Aside>, index: usize, error: &JournalError) {
         if index < asides.len() {
             answer(vec![asides.remove(index)], &Err(error.clone()));

@@ -35,7 +35,7 @@ use crate::{
     pool::{Dial, Pool},
 };
 
-/// How many connections read beside the one that writes. The pages that SQLite keeps in memory are
+/// How many connections read, beside the writing one. The pages that SQLite keeps in memory are
 /// behind one lock for all connections of a process: with four, each record takes more than half as
 /// long again, and all together are no faster.
 const READERS: usize = 2;

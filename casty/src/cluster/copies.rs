@@ -9,13 +9,12 @@ use std::sync::{
 use crate::{
     cluster::{
         contact::Contact,
-        locks::Rank,
         map_watch::MapWatch,
         peers::{Peers, wire::Proposal},
         process::{Job, Process},
     },
     id::{CopySettings, Epoch, MemberId, ShardId},
-    infra::{cancel::unless, sync::Ranked},
+    infra::cancel::unless,
     message::codec,
     persistence::{
         JournalError, Log,
@@ -26,7 +25,7 @@ use crate::{
         copies::{CopiesView, CopyProposal, StopOwning, StoreId},
         map::{ClusterMap, Command},
     },
-    transport::{handshake::Lane, link::Peer},
+    transport::{frame::FRAME_BYTES_MAX, handshake::Lane, link::Peer},
 };
 
 /// How many bytes wait for one connection to another store. What comes beyond that is dropped: it
@@ -36,14 +35,12 @@ const WAITING_MAX: usize = 32 << 20;
 /// How many batches of proposals are under way. What comes beyond that is proposed again later.
 const PROPOSALS_MAX: usize = 8;
 
-/// The store of a node, whose shards other nodes have copies of.
+/// The store of a node. Other nodes have copies of its shards.
 pub(crate) struct NodeCopies {
     store: Arc<Replicated>,
     outlet: Arc<NodeOutlet>,
     /// How many copies its types have.
     pub(crate) settings: CopySettings,
-    /// The map that the store was told of last, and to which member.
-    told: Ranked<Option<(MemberId, ClusterMap)>>,
 }
 
 impl NodeCopies {
@@ -61,7 +58,6 @@ impl NodeCopies {
             store,
             outlet,
             settings,
-            told: Rank::ToldCopies.mutex(None),
         }))
     }
 
@@ -80,14 +76,9 @@ impl NodeCopies {
         assert!(is_first, "a store belongs to one node");
     }
 
-    /// Tells the store what a map says.
-    pub(crate) fn handle_map(&self, map: &ClusterMap, me: &MemberId) {
-        let mut told = self.told.lock();
-        let before = told.as_ref().filter(|(member, _)| member == me);
-        let views = news(before.map(|(_, map)| map), map, me);
-        // Its tables are shared.
-        *told = Some((me.clone(), map.clone()));
-        // Under the lock: no version is told after a later one.
+    /// Tells the store what a map says. `before`: the map that it was told of last.
+    pub(crate) fn handle_map(&self, before: Option<&ClusterMap>, map: &ClusterMap, me: &MemberId) {
+        let views = news(before, map, me);
         if !views.is_empty() {
             self.store.see(views);
         }
@@ -138,8 +129,8 @@ fn news(before: Option<&ClusterMap>, map: &ClusterMap, me: &MemberId) -> Vec<(Lo
     views
 }
 
-/// What a store needs of its node. The store must not keep the node: it is closed once nobody has
-/// the node any more.
+/// What a store needs of its node. It must not keep the node: a store is closed once the last
+/// handle of its node is dropped.
 pub(crate) struct WayOut {
     pub(crate) process: Weak<Process>,
     pub(crate) peers: Weak<Peers>,
@@ -189,7 +180,7 @@ impl CopyOutlet for NodeOutlet {
         }
         let bytes = payload.len();
         if let Err(error) = link.send_control(&payload)
-            && bytes > crate::transport::frame::FRAME_BYTES_MAX / 2
+            && bytes > FRAME_BYTES_MAX / 2
             && !self.has_warned.swap(true, Ordering::Relaxed)
         {
             let log = envelope.log();

@@ -42,7 +42,7 @@ pub(crate) fn hand_over(node: &Arc<Node>, map: &ClusterMap, me: Slot) {
             continue;
         }
         let Drain { draining, entities } = region.drain(&moving);
-        if entities > 0 && !region.migrates() {
+        if entities > 0 && !region.migrates() && !region.is_stored() {
             tracing::info!(
                 kind = region.name(),
                 shards = draining.len(),
@@ -72,15 +72,12 @@ pub(crate) fn give_up_one(node: &Arc<Node>, kind: &str, shard: ShardId, epoch: E
     let Some(region) = node.regions.iter().find(|region| region.name() == kind) else {
         return;
     };
-    let (node, region) = (node.clone(), region.clone());
-    let me = node.clone();
+    let (me, region) = (node.clone(), region.clone());
     node.process.spawn(Job::Moves, async move {
         let membership = me.current_membership();
         let session = &membership.contact.tenure.session;
-        if unless(session, tokio::time::sleep(GIVE_UP_PAUSE))
-            .await
-            .is_none()
-        {
+        let pause = tokio::time::sleep(GIVE_UP_PAUSE);
+        if unless(session, pause).await.is_none() {
             return;
         }
         let Drain { draining, .. } = region.drain(&[(shard, epoch)]);

@@ -41,8 +41,6 @@ pub(crate) enum Rank {
     Committed,
     /// One change of the node's map at a time.
     MapChange,
-    /// What a store was told of the map: until it is told of the next one.
-    ToldCopies,
     /// The source of the map: until it was asked.
     Source,
     /// Members by slot.

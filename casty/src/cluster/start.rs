@@ -236,7 +236,7 @@ fn handle_map(node: &Arc<Node>, contact: &Contact, before: Option<&ClusterMap>, 
     }
     let slot = mine.map(|member| member.slot);
     if let Some(copies) = &node.setup.copies {
-        copies.handle_map(map, me);
+        copies.handle_map(before, map, me);
     }
     homes::handle_map(&node.homes, &node.regions, contact, before, map, slot);
     if is_over {

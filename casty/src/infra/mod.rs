@@ -1,14 +1,17 @@
 //! Tools that every layer may use and that decide nothing: locks, published values, boxed futures,
-//! growing pauses, the timer thread, the wall clock, switches for mutants and for observation by
-//! the simulation's checks.
+//! growing pauses, deadlines, the timer thread, the wall clock, switches for mutants and for
+//! observation by the simulation's checks.
 
 pub(crate) mod backoff;
 pub(crate) mod boxed;
 pub(crate) mod cancel;
+pub(crate) mod deadline;
 pub(crate) mod mutants;
 pub(crate) mod observe;
 pub(crate) mod panic;
 pub(crate) mod printable;
+#[cfg(test)]
+pub(crate) mod seeds;
 pub(crate) mod sync;
 pub(crate) mod timer_thread;
 pub(crate) mod wall_clock;

@@ -1,10 +1,7 @@
 //! The committer of a node: the task that carries out what [`protocol::commit`](Commits) decides.
 //! The task is never cancelled. It ends with the store's last handle, or with the node.
 
-use std::{
-    collections::BTreeMap, future::pending, panic::AssertUnwindSafe, pin::Pin, sync::Arc,
-    task::Poll, time::Duration,
-};
+use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc, task::Poll, time::Duration};
 
 use futures_util::{
     FutureExt, StreamExt,
@@ -16,13 +13,13 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::{
     sync::watch,
     task::yield_now,
-    time::{Instant, Sleep, sleep_until},
+    time::{Instant, sleep_until},
 };
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
     id::Epoch,
-    infra::panic::panic_text,
+    infra::{deadline::passed, panic::panic_text},
     persistence::{
         Append, AppendError, Appended, ClaimError, Journal, JournalError, Log, Record,
         inbox::{Inbox, Input, News, Waiting},
@@ -33,17 +30,19 @@ use crate::{
     },
 };
 
-/// The bounds of a committer whose store has one lane.
-const BOUNDS: Bounds = Bounds {
-    records: 512,
-    bytes: 1024 * 1024,
-    lanes: 1,
-    lane_records: 256,
-    claims: 16,
-    // Shorter than `Settings::ask_timeout`, so that an asker learns the reason.
-    patience: Duration::from_secs(3),
-    operation: Duration::from_secs(10),
-};
+/// The bounds of a committer of this store.
+fn bounds(journal: &dyn Journal) -> Bounds {
+    Bounds {
+        records: 512,
+        bytes: 1024 * 1024,
+        lanes: journal.lanes().max(1),
+        lane_records: journal.lane_records().max(1),
+        claims: 16,
+        // Shorter than `Settings::ask_timeout`, so that an asker learns the reason.
+        patience: Duration::from_secs(3),
+        operation: Duration::from_secs(10),
+    }
+}
 
 /// While a commit runs, records that come do not wake the committer. After this time it looks at
 /// them, so that they fail in time if the store hangs.
@@ -112,17 +111,13 @@ impl Drop for End {
 
 impl Committer {
     pub(super) fn new(journal: Arc<dyn Journal>, owner: Arc<str>, inbox: Arc<Inbox>) -> Self {
-        let bounds = Bounds {
-            lanes: journal.lanes().max(1),
-            lane_records: journal.lane_records().max(1),
-            ..BOUNDS
-        };
+        let machine = Commits::new(bounds(&*journal));
         Self {
             rng: StdRng::seed_from_u64(xxh3_64(owner.as_bytes())),
             journal,
             owner,
             inbox,
-            machine: Commits::new(bounds),
+            machine,
             logs: BTreeMap::new(),
             ids: BTreeMap::new(),
             running: FuturesUnordered::new(),
@@ -367,17 +362,6 @@ impl Committer {
             self.ids.remove(&log);
         }
     }
-}
-
-/// Resolves at a time, if there is one.
-async fn passed(deadline: Option<Instant>, mut sleep: Pin<&mut Sleep>) {
-    let Some(deadline) = deadline else {
-        return pending().await;
-    };
-    if sleep.deadline() != deadline {
-        sleep.as_mut().reset(deadline);
-    }
-    sleep.await;
 }
 
 fn failure(error: ClaimError) -> ClaimFailure {

@@ -94,7 +94,7 @@ pub(super) fn open_directory(path: &Path) -> Result<Chosen, StartError> {
     }
 }
 
-/// The log in the directory of a node, whose shards other nodes have copies of.
+/// The log in the directory of a node. Other nodes have copies of its shards.
 pub(super) async fn open_copies(
     path: &Path,
     settings: CopySettings,

@@ -5,7 +5,7 @@ use std::{str, sync::Arc};
 use bytes::{Buf, BufMut, Bytes, BytesMut, TryGetError};
 use casty_log::Snapshot;
 
-use crate::persistence::Record;
+use crate::{persistence::Record, protocol::copies::CopiedRecord};
 
 /// A record without its position and epoch, which its place in the log says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +62,11 @@ pub(super) fn of_record(record: &Record) -> Bytes {
         forgotten: None,
     };
     body.encode()
+}
+
+/// Looks whether what a peer sends as a record is one.
+pub(super) fn check(record: &CopiedRecord) -> Result<(), NoRecord> {
+    CopiedBody::decode(record.body.clone()).map(drop)
 }
 
 impl CopiedBody {

@@ -4,9 +4,8 @@
 //! is written is gathered, so that one commit and one sync serve all shards that wait.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque, btree_map::Entry},
     future::pending,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -23,11 +22,11 @@ use futures_util::{
 };
 use tokio::{
     sync::{mpsc, oneshot},
-    time::{Instant, Sleep, sleep_until},
+    time::{Instant, sleep_until},
 };
 
 use super::{
-    body::CopiedBody,
+    body,
     changes::Written,
     message::{CopyEnvelope, StoreMessage, Tidy},
     outlet::CopyOutlet,
@@ -36,6 +35,7 @@ use super::{
 };
 use crate::{
     id::Epoch,
+    infra::deadline::passed,
     persistence::{Appended, JournalError, Log, local::OpenDirectory},
     protocol::copies::{
         CopiedRecord, CopiesView, CopyEffect, CopyLimits, CopyMessage, CopyProposal, EpochRuns,
@@ -184,10 +184,10 @@ impl Driver {
     fn handle_inputs(&mut self, first: CopyInput) -> Option<oneshot::Sender<()>> {
         let (mut next, mut handled) = (Some(first), 0);
         while let Some(input) = next {
-            if let CopyInput::Close(closed) = input {
-                return Some(closed);
+            let closed = self.handle_input(input);
+            if closed.is_some() {
+                return closed;
             }
-            self.handle_input(input);
             handled += 1;
             next = if handled < INPUTS {
                 self.inputs.try_recv().ok()
@@ -198,7 +198,7 @@ impl Driver {
         None
     }
 
-    fn handle_input(&mut self, input: CopyInput) {
+    fn handle_input(&mut self, input: CopyInput) -> Option<oneshot::Sender<()>> {
         let now = Instant::now();
         match input {
             CopyInput::Views(views) => {
@@ -241,9 +241,9 @@ impl Driver {
             CopyInput::Why { log, answer } => {
                 let _ = answer.send(self.why(&log));
             }
-            // It is looked for before.
-            CopyInput::Close(_) => {}
+            CopyInput::Close(closed) => return Some(closed),
         }
+        None
     }
 }
 
@@ -283,21 +283,13 @@ impl Driver {
         let id = shard.id;
         let from = envelope.from;
         match envelope.message {
-            StoreMessage::Copy(CopyMessage::Append(append)) => {
-                let bodies = append.records.iter();
-                let read = bodies
-                    .map(|record| CopiedBody::decode(record.body.clone()).map(drop))
-                    .find_map(Result::err);
-                if let Some(error) = read {
+            StoreMessage::Copy(message) => {
+                if let CopyMessage::Append(append) = &message
+                    && let Err(error) = append.records.iter().try_for_each(body::check)
+                {
                     tracing::warn!(%log, %from, %error, "a store sent a record that is none");
                     return;
                 }
-                let message = CopyMessage::Append(append);
-                self.with(id, now, |shard| {
-                    shard.copy.handle_message(from, message, now);
-                });
-            }
-            StoreMessage::Copy(message) => {
                 self.with(id, now, |shard| {
                     shard.copy.handle_message(from, message, now);
                 });
@@ -452,15 +444,18 @@ impl Driver {
     /// The shard of this log, if its type is known here.
     fn shard(&mut self, log: &Log) -> Option<&mut Shard> {
         let id = self.directory.id(log)?;
-        let (_, shards) = self.directory.engine.reader().kind(&log.kind)?;
-        if log.shard >= shards {
-            return None;
+        match self.shards.entry(id) {
+            Entry::Occupied(shard) => Some(shard.into_mut()),
+            Entry::Vacant(place) => {
+                let (_, shards) = self.directory.engine.reader().kind(&log.kind)?;
+                if log.shard >= shards {
+                    return None;
+                }
+                let limits = self.limits.clone();
+                let (copy, promised) = recovered(&self.directory, id, self.me, limits);
+                Some(place.insert(Shard::new(log.clone(), id, copy, promised)))
+            }
         }
-        let (me, limits, directory) = (self.me, &self.limits, &self.directory);
-        Some(self.shards.entry(id).or_insert_with(|| {
-            let (copy, promised) = recovered(directory, id, me, limits.clone());
-            Shard::new(log.clone(), id, copy, promised)
-        }))
     }
 
     /// Gives an input to the machine of a shard, and does what follows.
@@ -692,15 +687,4 @@ async fn first_done(commits: &mut VecDeque<Commit>) -> (Commit, Result<Vec<Done>
         Some(commit) => (commit, done),
         None => pending().await,
     }
-}
-
-/// Resolves at a time, if there is one.
-async fn passed(deadline: Option<Instant>, mut sleep: Pin<&mut Sleep>) {
-    let Some(deadline) = deadline else {
-        return pending().await;
-    };
-    if sleep.deadline() != deadline {
-        sleep.as_mut().reset(deadline);
-    }
-    sleep.await;
 }

@@ -104,7 +104,7 @@ impl StoredHome {
         first: &[StoreNo],
         next: Epoch,
     ) -> Result<(), SetRefused> {
-        if self.home.epoch != expected || !self.home.owner.is_none_or(is_down) {
+        if !self.home.is_free(expected, is_down) {
             return Err(SetRefused::Stale);
         }
         let mut in_sync = self.copies.in_sync;
@@ -118,11 +118,7 @@ impl StoredHome {
             return Err(SetRefused::NotInSync(store));
         }
         self.copies.in_sync = in_sync;
-        self.home = ShardHome {
-            owner: Some(to),
-            epoch: next,
-            moving: None,
-        };
+        self.home = ShardHome::given(to, next);
         Ok(())
     }
 
@@ -143,11 +139,7 @@ impl StoredHome {
             })
         };
         let target = self.home.moving.filter(in_sync);
-        self.home = ShardHome {
-            owner: target,
-            epoch: if target.is_some() { next } else { expected },
-            moving: None,
-        };
+        self.home = self.home.released(target, next);
         Ok(())
     }
 

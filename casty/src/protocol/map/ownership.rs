@@ -127,15 +127,10 @@ impl ClusterMap {
             let first: Vec<StoreNo> = known.copied().collect();
             stored.assign(*expected, is_down, (slot, store), &first, next)?;
         } else {
-            let home = stored.home;
-            if home.epoch != *expected || !home.owner.is_none_or(is_down) {
+            if !stored.home.is_free(*expected, is_down) {
                 return Err(MapError::Stale);
             }
-            stored.home = ShardHome {
-                owner: Some(self.host(to, kind)?),
-                epoch: next,
-                moving: None,
-            };
+            stored.home = ShardHome::given(self.host(to, kind)?, next);
         }
         self.sequence = sequence;
         self.put_home(kind, *shard, stored.home);
@@ -212,11 +207,7 @@ impl ClusterMap {
                     member.is_some_and(|(id, _)| map.hosts(id, kind))
                 };
                 let target = stored.home.moving.filter(is_host);
-                stored.home = ShardHome {
-                    owner: target,
-                    epoch: if target.is_some() { next } else { epoch },
-                    moving: None,
-                };
+                stored.home = stored.home.released(target, next);
             }
             if stored.home.epoch == next {
                 map.sequence = sequence;

@@ -1,15 +1,12 @@
 //! What the leader makes of a map, step by step and in random walks.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    ops::Range,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 
 use super::*;
 use crate::{
-    infra::mutants,
+    infra::{mutants, seeds::seeds},
     protocol::{
         allocation,
         copies::StoreId,
@@ -692,18 +689,6 @@ impl Walk {
         }
         self.cluster.settle();
         self.cluster.check_rest();
-    }
-}
-
-/// The seeds of the walks: `CASTY_SEEDS=0..100000` makes more of them.
-fn seeds(default: Range<u64>) -> Range<u64> {
-    let Ok(wanted) = std::env::var("CASTY_SEEDS") else {
-        return default;
-    };
-    let number = |text: &str| text.parse().expect("CASTY_SEEDS is a number, or FROM..TO");
-    match wanted.split_once("..") {
-        Some((from, to)) => number(from)..number(to),
-        None => number(&wanted)..number(&wanted) + 1,
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use casty_log::disk::SimDisk;
+
 use super::{
     CLUSTER, PORT, Sim, SimTask,
     clock::{Clock, WallClock},
@@ -9,8 +11,6 @@ use super::{
     node::SimNode,
     process::{Inbox, Process},
 };
-use casty_log::disk::SimDisk;
-
 use crate::{
     ActorSystem,
     admin::{Admin, AdminError},

@@ -10,6 +10,7 @@ mod storm;
 mod world;
 
 use std::{
+    collections::BTreeSet,
     num::NonZeroU32,
     sync::{
         Arc,
@@ -31,7 +32,7 @@ use crate::{
         Append, AppendError, Appended, ClaimError, Journal, JournalError, Log, Page, Record,
         Snapshot, replicated::Replicated, suite::Suite,
     },
-    protocol::copies::StopOwning,
+    protocol::copies::{StopOwning, StoreId},
 };
 
 /// The suite, with three stores: each connection is to another node.
@@ -116,141 +117,158 @@ async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     panic!("it never came to this: {what}");
 }
 
+/// A shard in three stores, whose owner is the first.
+struct Owned {
+    world: Arc<World>,
+    log: Log,
+    owner: Arc<Replicated>,
+}
+
+/// The epoch of the first owner.
+const FIRST: Epoch = Epoch(7);
+
+impl Owned {
+    async fn new(seed: u64) -> Self {
+        let (world, log) = (World::new(3, ROUGH, seed, &kinds()).await, log(0));
+        assert!(world.assign(&log, FIRST, 0));
+        let owner = world.process(0).expect("it runs");
+        assert_eq!(claim(&owner, &log, FIRST).await, Ok(0));
+        Self { world, log, owner }
+    }
+
+    /// The first owner appends a record.
+    async fn append(&self, position: u64, entity: &str, seq: u64, body: &str) {
+        let record = record(position, FIRST, entity, seq, body);
+        append(&self.owner, &self.log, record).await;
+    }
+
+    fn in_sync(&self) -> BTreeSet<StoreId> {
+        lock(&self.world.state).homes[&self.log].in_sync.clone()
+    }
+
+    /// Waits until so many stores are in sync.
+    async fn until_in_sync(&self, stores: usize) {
+        let what = format!("{stores} stores are in sync");
+        until(&what, || self.in_sync().len() == stores).await;
+    }
+
+    /// Waits until the first owner gives the shard up.
+    async fn until_given_up(&self) {
+        let stop = (self.log.clone(), FIRST, StopOwning::StoreFailed);
+        let is_told = || lock(&self.world.state).stops.contains(&stop);
+        until("it is given up", is_told).await;
+    }
+
+    /// Another node owns the shard from now on.
+    async fn moves_to(&self, node: usize, epoch: Epoch) -> (Arc<Replicated>, u64) {
+        assert!(self.world.assign(&self.log, epoch, node));
+        let next = self.world.process(node).expect("it runs");
+        let head = claim(&next, &self.log, epoch).await.expect("claimed");
+        (next, head)
+    }
+}
+
+fn bodies(read: Result<Vec<Record>, JournalError>) -> Vec<Bytes> {
+    let read = read.expect("readable").into_iter();
+    read.map(|record| record.body).collect()
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_copy_that_does_not_answer_is_dropped_and_added_again_when_it_has_all() {
-    let world = World::new(3, ROUGH, 3, &kinds()).await;
-    let (log, epoch) = (log(0), Epoch(7));
-    assert!(world.assign(&log, epoch, 0));
-    let owner = world.process(0).expect("it runs");
-    assert_eq!(claim(&owner, &log, epoch).await, Ok(0));
-    let in_sync = || lock(&world.state).homes[&log].in_sync.clone();
-    append(&owner, &log, record(1, epoch, "ada", 1, "one")).await;
+    let shard = Owned::new(3).await;
+    let (world, log) = (&shard.world, &shard.log);
+    shard.append(1, "ada", 1, "one").await;
 
     world.crash(2);
-    append(&owner, &log, record(2, epoch, "ada", 2, "two")).await;
-    assert!(!in_sync().contains(&world.store(2)), "it was dropped");
+    shard.append(2, "ada", 2, "two").await;
+    assert!(!shard.in_sync().contains(&world.store(2)), "it was dropped");
 
     world.start(2).await;
-    world.want_all(&log);
-    until("the copy is in sync again", || in_sync().len() == 3).await;
+    world.want_all(log);
+    shard.until_in_sync(3).await;
     // Its log is the truth now.
     world.crash(0);
     world.crash(1);
     world.start(1).await;
-    assert!(world.assign(&log, Epoch(8), 2));
-    let next = world.process(2).expect("it runs");
-    assert_eq!(claim(&next, &log, Epoch(8)).await, Ok(2));
-    let read = next.read_log(&log, 0, Page::default()).await;
-    let bodies = read.expect("readable").into_iter().map(|it| it.body);
-    assert_eq!(bodies.collect::<Vec<_>>(), ["one", "two"]);
+    let (next, head) = shard.moves_to(2, Epoch(8)).await;
+    assert_eq!(head, 2);
+    let read = next.read_log(log, 0, Page::default()).await;
+    assert_eq!(bodies(read), ["one", "two"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_was_forgotten_is_copied_with_what_stands_for_it() {
-    let world = World::new(3, ROUGH, 4, &kinds()).await;
-    let (log, epoch) = (log(1), Epoch(7));
-    assert!(world.assign(&log, epoch, 0));
-    let owner = world.process(0).expect("it runs");
-    assert_eq!(claim(&owner, &log, epoch).await, Ok(0));
-    append(&owner, &log, record(1, epoch, "ada", 1, "one")).await;
-    append(&owner, &log, record(2, epoch, "bob", 1, "gone")).await;
+    let shard = Owned::new(4).await;
+    let (world, log, owner) = (&shard.world, &shard.log, &shard.owner);
+    shard.append(1, "ada", 1, "one").await;
+    shard.append(2, "bob", 1, "gone").await;
     world.crash(2);
     for seq in 2..=4 {
-        append(&owner, &log, record(seq + 1, epoch, "ada", seq, "more")).await;
+        shard.append(seq + 1, "ada", seq, "more").await;
     }
-    let (ada, bob) = (
-        EntityId::from_text("ada".into()),
-        EntityId::from_text("bob".into()),
-    );
+    let [ada, bob] = ["ada", "bob"].map(|name| EntityId::from_text(name.into()));
     let snapshot = Snapshot {
         seq: 4,
         at: 5,
         body: "a state".into(),
     };
-    owner
-        .save(&log, epoch, &ada, snapshot.clone())
-        .await
-        .expect("saved");
-    owner
-        .forget(&log, epoch, &ada, 3, false)
-        .await
-        .expect("forgotten");
-    owner
-        .forget(&log, epoch, &bob, 1, true)
-        .await
-        .expect("erased");
+    let saved = owner.save(log, FIRST, &ada, snapshot.clone()).await;
+    saved.expect("saved");
+    let forgotten = owner.forget(log, FIRST, &ada, 3, false).await;
+    forgotten.expect("forgotten");
+    let erased = owner.forget(log, FIRST, &bob, 1, true).await;
+    erased.expect("erased");
 
     // It comes back with the first two records, which it has whole, and copies the others.
     world.start(2).await;
-    world.want_all(&log);
-    let in_sync = || lock(&world.state).homes[&log].in_sync.clone();
-    until("the copy is in sync again", || in_sync().len() == 3).await;
-    assert!(world.assign(&log, Epoch(8), 2));
-    let next = world.process(2).expect("it runs");
-    assert_eq!(claim(&next, &log, Epoch(8)).await, Ok(5));
-    assert_eq!(next.load(&log, &ada).await, Ok(Some(snapshot)));
-    let read = next.read_entity(&log, &ada, 0, Page::default()).await;
-    let bodies = read.expect("readable").into_iter().map(|it| it.body);
+    world.want_all(log);
+    shard.until_in_sync(3).await;
+    let (next, head) = shard.moves_to(2, Epoch(8)).await;
+    assert_eq!(head, 5);
+    assert_eq!(next.load(log, &ada).await, Ok(Some(snapshot)));
+    let read = next.read_entity(log, &ada, 0, Page::default()).await;
     // What stands for a record stands for those before it.
-    assert_eq!(bodies.collect::<Vec<_>>(), ["", "", "", "more"]);
+    assert_eq!(bodies(read), ["", "", "", "more"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_shard_whose_owner_has_a_full_disk_goes_on_elsewhere() {
-    let world = World::new(3, ROUGH, 5, &kinds()).await;
-    let (log, epoch) = (log(2), Epoch(7));
-    assert!(world.assign(&log, epoch, 0));
-    let owner = world.process(0).expect("it runs");
-    assert_eq!(claim(&owner, &log, epoch).await, Ok(0));
-    append(&owner, &log, record(1, epoch, "ada", 1, "one")).await;
+    let shard = Owned::new(5).await;
+    let (world, log) = (&shard.world, &shard.log);
+    shard.append(1, "ada", 1, "one").await;
 
     world.disk(0).set_room(0);
+    let large = "two".repeat(100_000);
     let part = Append {
         log: log.clone(),
-        epoch,
-        records: vec![record(2, epoch, "ada", 2, &"two".repeat(100_000))],
+        epoch: FIRST,
+        records: vec![record(2, FIRST, "ada", 2, &large)],
     };
-    let failed = owner.append(vec![part]).await;
+    let failed = shard.owner.append(vec![part]).await;
     assert!(
         matches!(failed, Err(AppendError::Unknown { .. })),
         "{failed:?}"
     );
-    let stopped = || {
-        let state = lock(&world.state);
-        let mut stops = state.stops.iter();
-        stops.any(|stop| *stop == (log.clone(), epoch, StopOwning::StoreFailed))
-    };
-    until("it is given up", stopped).await;
-    assert!(world.assign(&log, Epoch(8), 1));
-    let next = world.process(1).expect("it runs");
-    let head = claim(&next, &log, Epoch(8)).await.expect("claimed");
+    shard.until_given_up().await;
+    let (next, head) = shard.moves_to(1, Epoch(8)).await;
     assert!((1..=2).contains(&head), "{head}");
-    append(
-        &next,
-        &log,
-        record(head + 1, Epoch(8), "ada", head + 1, "three"),
-    )
-    .await;
+    let third = record(head + 1, Epoch(8), "ada", head + 1, "three");
+    append(&next, log, third).await;
 
     // With room again it is a copy as before, without a start.
     world.disk(0).set_room(u64::MAX);
-    world.want_all(&log);
-    let in_sync = || lock(&world.state).homes[&log].in_sync.len() == 3;
-    until("it is a copy again", in_sync).await;
-    assert!(world.assign(&log, Epoch(9), 0));
-    let claimed = claim(&owner, &log, Epoch(9)).await;
-    assert_eq!(claimed, Ok(head + 1));
+    world.want_all(log);
+    shard.until_in_sync(3).await;
+    let (_, again) = shard.moves_to(0, Epoch(9)).await;
+    assert_eq!(again, head + 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_shard_that_is_damaged_is_given_up_and_copied_anew() {
-    let world = World::new(3, ROUGH, 6, &kinds()).await;
-    let (log, epoch) = (log(3), Epoch(7));
-    assert!(world.assign(&log, epoch, 0));
-    let owner = world.process(0).expect("it runs");
-    assert_eq!(claim(&owner, &log, epoch).await, Ok(0));
+    let shard = Owned::new(6).await;
+    let (world, log, owner) = (&shard.world, &shard.log, &shard.owner);
     for seq in 1..=5 {
-        append(&owner, &log, record(seq, epoch, "ada", seq, "sound")).await;
+        shard.append(seq, "ada", seq, "sound").await;
     }
     let ada = EntityId::from_text("ada".into());
     let snapshot = Snapshot {
@@ -258,10 +276,8 @@ async fn a_shard_that_is_damaged_is_given_up_and_copied_anew() {
         at: 5,
         body: "a state".into(),
     };
-    owner
-        .save(&log, epoch, &ada, snapshot.clone())
-        .await
-        .expect("saved");
+    let saved = owner.save(log, FIRST, &ada, snapshot).await;
+    saved.expect("saved");
     let disk = world.disk(0);
     let file = disk.contents("0000000001.segment").expect("a segment");
     for text in [b"sound".as_slice(), b"a state"] {
@@ -269,26 +285,22 @@ async fn a_shard_that_is_damaged_is_given_up_and_copied_anew() {
         assert!(disk.flip("0000000001.segment", at.expect("stored"), 3));
     }
 
-    let read = owner.read_log(&log, 0, Page::default()).await;
+    let read = owner.read_log(log, 0, Page::default()).await;
     assert!(
         matches!(read, Err(JournalError::Unavailable { .. })),
         "{read:?}"
     );
-    let stopped = || !lock(&world.state).stops.is_empty();
-    until("it is given up", stopped).await;
-    assert!(world.assign(&log, Epoch(8), 1));
-    let next = world.process(1).expect("it runs");
-    assert_eq!(claim(&next, &log, Epoch(8)).await.ok(), Some(5));
-    append(&next, &log, record(6, Epoch(8), "ada", 6, "sound")).await;
+    shard.until_given_up().await;
+    let (next, head) = shard.moves_to(1, Epoch(8)).await;
+    assert_eq!(head, 5);
+    append(&next, log, record(6, Epoch(8), "ada", 6, "sound")).await;
 
     // It was dropped, since it confirms nothing any more, and is copied anew.
-    let in_sync = |stores| lock(&world.state).homes[&log].in_sync.len() == stores;
-    until("it is dropped", || in_sync(2)).await;
-    world.want_all(&log);
-    until("it is a copy again", || in_sync(3)).await;
-    assert!(world.assign(&log, Epoch(9), 0));
-    assert_eq!(claim(&owner, &log, Epoch(9)).await, Ok(6));
-    let read = owner.read_log(&log, 0, Page::default()).await;
-    let bodies = read.expect("readable").into_iter().map(|it| it.body);
-    assert_eq!(bodies.collect::<Vec<_>>(), ["sound"; 6]);
+    shard.until_in_sync(2).await;
+    world.want_all(log);
+    shard.until_in_sync(3).await;
+    let (_, head) = shard.moves_to(0, Epoch(9)).await;
+    assert_eq!(head, 6);
+    let read = owner.read_log(log, 0, Page::default()).await;
+    assert_eq!(bodies(read), ["sound"; 6]);
 }

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     id::{EntityId, Epoch},
-    infra::{panic::panic_text, sync::lock},
+    infra::{panic::panic_text, seeds::seeds, sync::lock},
     persistence::{Append, Appended, Journal, Log, Page, Record, Snapshot, replicated::Replicated},
 };
 
@@ -351,17 +351,6 @@ fn explore(seeds: Range<u64>) -> Option<(u64, String)> {
         }
     }
     None
-}
-
-fn seeds(default: Range<u64>) -> Range<u64> {
-    let Ok(wanted) = std::env::var("CASTY_SEEDS") else {
-        return default;
-    };
-    let number = |text: &str| text.parse().expect("CASTY_SEEDS is a number, or FROM..TO");
-    match wanted.split_once("..") {
-        Some((from, to)) => number(from)..number(to),
-        None => number(&wanted)..number(&wanted) + 1,
-    }
 }
 
 #[test]

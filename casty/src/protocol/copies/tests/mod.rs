@@ -16,21 +16,9 @@ mod machine;
 mod traces;
 mod world;
 
-use std::ops::Range;
-
 use explorer::{Explorer, explore};
 
-/// The seeds of the walks.
-fn seeds(default: Range<u64>) -> Range<u64> {
-    let Ok(wanted) = std::env::var("CASTY_SEEDS") else {
-        return default;
-    };
-    let number = |text: &str| text.parse().expect("CASTY_SEEDS is a number, or FROM..TO");
-    match wanted.split_once("..") {
-        Some((from, to)) => number(from)..number(to),
-        None => number(&wanted)..number(&wanted) + 1,
-    }
-}
+use crate::infra::seeds::seeds;
 
 #[test]
 fn nothing_is_lost_in_any_walk_and_each_goes_on() {
