@@ -1,5 +1,5 @@
 //! Invariant 21: nodes that keep copies of each other's entities lose nothing that was
-//! acknowledged, whichever of them dies. What an entity has shown is shown by each
+//! acknowledged, whichever of them die, and if all do. What an entity has shown is shown by each
 //! later activation, in the same order, and what is said to be not stored never is.
 //!
 //! The disks of the nodes lose what was not synced, and tear what was being written.
@@ -228,10 +228,8 @@ impl Storm {
 
     fn act(&mut self) {
         let one = self.nodes[self.rng.random_range(0..self.nodes.len())];
-        // One fault at a time: the others keep the map. That all die at once is for the tests of
-        // stores, and for real processes.
         let is_calm = self.down.is_empty() && self.paused.is_none() && !self.is_cut;
-        match self.rng.random_range(0..9) {
+        match self.rng.random_range(0..11) {
             0..=2 if is_calm => {
                 self.sim.crash(one);
                 self.down.insert(one);
@@ -252,6 +250,17 @@ impl Storm {
                 self.paused = Some(one);
             }
             6 if is_calm && !self.nodes.contains(&LATER) => self.start(LATER),
+            // All at once, as when the power fails.
+            7 | 8 => {
+                self.resume();
+                for name in self.nodes.clone() {
+                    if self.down.insert(name) {
+                        self.sim.crash(name);
+                    }
+                }
+                self.sim.run_for(Duration::from_millis(200));
+                self.mend();
+            }
             _ => self.mend(),
         }
     }

@@ -23,6 +23,8 @@ pub(crate) enum Rank {
     Grants,
     /// The leader's knowledge of a tie: until it has looked at the map.
     Ties,
+    /// The seats that are about to get a vote, and those that processes have asked for.
+    NewVoters,
     /// Rounds of the quorum under way.
     Reads,
     /// The node's engine.

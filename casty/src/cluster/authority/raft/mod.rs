@@ -70,6 +70,7 @@ use crate::{
         lease::{Grants, LeaseTimes},
         map::{ClusterMap, Command, MapError, Seat, Status},
         membership::MembershipInput,
+        new_voters::{NewVoters, seat_asked_for},
         tie::{Report, Ties},
     },
     tie::{Breaker, Claim, Verdict},
@@ -110,6 +111,8 @@ pub(crate) struct RaftEngine {
     /// Serializes changes of the voters with joins and leaves: each check must see the other's
     /// result.
     going: tokio::sync::Mutex<()>,
+    /// Keeps elections of voters and the return of processes to their seats apart.
+    new_voters: Ranked<NewVoters>,
     times: LeaseTimes,
     /// The limit of a decision.
     limit: Duration,
@@ -178,6 +181,7 @@ impl RaftEngine {
             grants: Rank::Grants.mutex(Grants::default()),
             ties: parts.breaker.as_ref().map(|_| ties()),
             going: tokio::sync::Mutex::default(),
+            new_voters: Rank::NewVoters.mutex(NewVoters::default()),
             times: LeaseTimes::new(settings.lease, settings.clock_drift),
             limit: settings.decide_timeout,
             allocating: tokio::sync::Mutex::default(),
@@ -538,6 +542,14 @@ impl RaftEngine {
             let (reached, free) = tokio::join!(reaching, self.check_name(member, *address));
             free.and(reached.map_err(ProposalError::Refused))?;
         }
+        let seat = seat_asked_for(&join);
+        if let Some(seat) = seat
+            && self.electorate().nodes.contains(&seat)
+            && !self.new_voters.lock().handle_asked(seat, Instant::now())
+        {
+            let reason = "its seat is about to get a vote".to_owned();
+            return Err(ProposalError::Undecided(reason));
+        }
         for older in self.unclaimed(&join) {
             let now = Instant::now();
             let claims = self
@@ -558,6 +570,9 @@ impl RaftEngine {
             }
             self.decide(Decision::Change(join)).await?
         };
+        if let Some(seat) = seat {
+            self.new_voters.lock().handle_seated(seat);
+        }
         self.keep(version).await;
         Ok(version)
     }
@@ -694,9 +709,27 @@ impl RaftEngine {
         if !self.may_change_voters() {
             return Err("not every member has reported that it knows all members".to_owned());
         }
+        self.begin_election(voters)?;
         let voters = voters.iter().map(|seat| u64::from(seat.0)).collect();
         let change = ChangeMembers::ReplaceAllVoters(voters);
-        self.change(self.raft.change_membership(change, true)).await
+        let change = self.enter(self.raft.change_membership(change, true));
+        // If it takes longer, it may still be decided.
+        let changed = tokio::time::timeout(self.limit, change).await;
+        let changed = changed.map_err(|_| format!("no quorum within {:?}", self.limit))?;
+        self.new_voters.lock().end_election();
+        changed.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Checks that no process leaves the seats which are to get a vote, and that none does while
+    /// they get it.
+    fn begin_election(&self, voters: &BTreeSet<Seat>) -> Result<(), String> {
+        let electorate = self.electorate();
+        let new: BTreeSet<Seat> = voters.difference(&electorate.voters).copied().collect();
+        let coming = electorate.undecided.iter().filter_map(seat_asked_for);
+        let left = coming.chain(self.machine.left()).collect();
+        let until = Instant::now() + 2 * self.limit;
+        let begun = self.new_voters.lock().begin_election(new, &left, until);
+        begun.map_err(|seat| format!("{seat:?} is left by its process"))
     }
 
     pub(crate) async fn dismiss(&self, seats: &BTreeSet<Seat>) -> Result<(), String> {

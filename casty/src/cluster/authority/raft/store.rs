@@ -3,7 +3,7 @@
 //! a new number, so no member votes twice.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fmt, io,
     ops::RangeBounds,
     sync::Arc,
@@ -32,7 +32,8 @@ use crate::{
     infra::sync::Ranked,
     message::codec,
     protocol::{
-        map::{ClusterMap, Command, MapError, Status, VoterPlace},
+        map::{ClusterMap, Command, MapError, Seat, Status, VoterPlace},
+        new_voters::seat_asked_for,
         second_copy::{Copied, Copies},
     },
     transport::{connection::Inlet, frame::Frame},
@@ -197,6 +198,8 @@ struct State {
     changes: VecDeque<(u64, Command)>,
     watchers: Vec<Arc<Inlet>>,
     copies: Copies,
+    /// Seats without a vote that a process has asked for in vain: it has left them.
+    left: BTreeSet<Seat>,
 }
 
 impl State {
@@ -208,7 +211,20 @@ impl State {
                 self.tell_everybody_all();
                 Ok(version)
             }
-            (Decision::Change(command), Some(_)) => self.change(command.clone()),
+            (Decision::Change(command), Some(_)) => {
+                let changed = self.change(command.clone());
+                if let (Err(MapError::Seat(_)), Some(seat)) = (&changed, seat_asked_for(command)) {
+                    let nodes = |seat: &Seat| {
+                        self.membership
+                            .membership()
+                            .get_node(&u64::from(seat.0))
+                            .is_some()
+                    };
+                    self.left.retain(nodes);
+                    self.left.insert(seat);
+                }
+                changed
+            }
             (Decision::Change(_), None) => Err(MapError::Stale),
         }
     }
@@ -424,6 +440,11 @@ impl MapMachine {
 
     pub(super) fn map(&self) -> Option<ClusterMap> {
         self.state.lock().map.clone()
+    }
+
+    /// The seats that a process has asked for in vain, and has left.
+    pub(super) fn left(&self) -> BTreeSet<Seat> {
+        self.state.lock().left.clone()
     }
 
     /// Sends a watcher what it lacks, and every change from now on.
