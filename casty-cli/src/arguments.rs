@@ -1,6 +1,6 @@
 //! Reads the command line and the environment variables.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 
@@ -124,6 +124,20 @@ pub(crate) enum Operation {
         #[arg(long)]
         yes: bool,
     },
+
+    /// Say that the directory of a node which is stopped was moved, and that nothing in it is
+    /// missing. No node is asked.
+    Adopt {
+        /// The directory.
+        directory: PathBuf,
+    },
+}
+
+impl Operation {
+    /// Whether nodes are asked, so that they and their cluster have to be named.
+    fn asks_nodes(&self) -> bool {
+        !matches!(self, Self::Adopt { .. })
+    }
 }
 
 /// The arguments, complete.
@@ -151,6 +165,15 @@ impl Arguments {
         let nodes = line.nodes.into_iter().map(|node| node.trim().to_owned());
         let nodes: Vec<String> = nodes.filter(|node| !node.is_empty()).collect();
         let cluster = line.cluster.filter(|cluster| !cluster.is_empty());
+        if !line.operation.asks_nodes() {
+            return Ok(Self {
+                cluster: cluster.unwrap_or_default(),
+                nodes,
+                json: line.json,
+                timeout: line.timeout,
+                operation: line.operation,
+            });
+        }
         let cluster = cluster.ok_or_else(|| {
             missing("no cluster is named; a network may have several; give --cluster NAME or set CASTY_CLUSTER")
         })?;

@@ -2,7 +2,7 @@
 
 use std::{fmt, io};
 
-use casty::{admin::AdminError, error::StoredError};
+use casty::{admin::AdminError, error::StoredError, persistence::JournalError};
 
 use crate::arguments::Operation;
 
@@ -50,6 +50,16 @@ impl Failure {
         }
     }
 
+    /// A directory that cannot be used.
+    pub(crate) fn directory(operation: &Operation, error: &JournalError) -> Self {
+        Self {
+            what: what(operation),
+            why: error.to_string(),
+            remedy: "stop its node, and give the directory that the node is given".to_owned(),
+            code: 1,
+        }
+    }
+
     /// A text that names no entity.
     pub(crate) fn no_entity(operation: &Operation, text: &str) -> Self {
         Self {
@@ -81,6 +91,7 @@ fn what(operation: &Operation) -> String {
         Operation::Entities { kind, .. } => format!("cannot list the entities of `{kind}`"),
         Operation::History { entity, .. } => format!("cannot read `{entity}`"),
         Operation::Erase { entity, .. } => format!("cannot erase `{entity}`"),
+        Operation::Adopt { directory } => format!("cannot adopt `{}`", directory.display()),
     }
 }
 

@@ -4,6 +4,7 @@
 //! codes: 0 success, 1 failed or refused, 2 wrong usage, 3 no node can be reached.
 
 mod arguments;
+mod directories;
 mod failure;
 mod stored;
 mod text;
@@ -42,6 +43,9 @@ async fn run(arguments: &Arguments) -> Result<String, Failure> {
         operation,
         json,
     } = arguments;
+    if let Operation::Adopt { directory } = operation {
+        return directories::adopt(operation, directory, *json);
+    }
     let failed = |error| Failure::new(operation, error);
     let admin = Admin::connect_within(*timeout, cluster, nodes)
         .await
@@ -76,6 +80,7 @@ async fn run(arguments: &Arguments) -> Result<String, Failure> {
         Operation::Entities { .. } | Operation::History { .. } | Operation::Erase { .. } => {
             stored::run(&admin, operation, *json).await
         }
+        Operation::Adopt { .. } => Ok(String::new()),
     }
 }
 

@@ -542,3 +542,18 @@ async fn a_failure_names_its_reason_and_a_remedy() {
         .succeeded();
     shutdown(nodes).await;
 }
+
+#[tokio::test]
+async fn a_directory_is_adopted_without_a_cluster() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let refused = casty(&["adopt", path]).await.failed(1);
+    assert!(
+        refused.contains("is not the directory of a node"),
+        "{refused}"
+    );
+    std::fs::create_dir(folder.path().join("log")).unwrap();
+    let adopted = casty(&["--json", "adopt", path]).await.json();
+    assert_eq!(adopted["directory"], path);
+    assert!(adopted["store"].as_str().unwrap().len() > 30, "{adopted}");
+}

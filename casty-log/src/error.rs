@@ -55,7 +55,9 @@ pub enum OpenError {
         known: u32,
     },
     /// Something that was acknowledged is missing or changed. Nothing was changed by the attempt.
-    #[error("{directory} is damaged, in {damage}; restore the directory from a backup")]
+    #[error(
+        "{directory} is damaged, in {damage}; a store with copies elsewhere is begun anew in an empty directory, another is restored from a backup"
+    )]
     Damaged {
         /// The directory.
         directory: String,
@@ -98,7 +100,7 @@ pub enum CommitError {
 #[non_exhaustive]
 pub enum ReadError {
     /// The bytes are not those that were written.
-    #[error("damage in {0}; restore the directory from a backup")]
+    #[error("damage in {0}")]
     Damaged(Damage),
     /// The disk failed.
     #[error("{0}")]

@@ -112,7 +112,8 @@ pub enum Availability {
     /// the first node gives in and joins the second, and what its entities did meanwhile is lost.
     /// Choose this only for state that may be lost, or that is kept elsewhere under fencing tokens
     /// ([`Context::fencing_token`](crate::Context::fencing_token)): the tokens of the second node
-    /// are greater. It cannot be combined with a tie-breaker.
+    /// are greater. It cannot be combined with a tie-breaker, nor with stored entities in the
+    /// directories of nodes ([`data_dir`](crate::SystemBuilder::data_dir)).
     Prefer,
 }
 

@@ -23,6 +23,7 @@
 //! # }
 //! ```
 
+mod directory;
 mod error;
 mod records;
 mod report;
@@ -43,6 +44,7 @@ use uuid::Uuid;
 
 use self::view::{Answered, View};
 pub use self::{
+    directory::adopt_directory,
     error::{AdminError, Unreached},
     records::{EventReport, RecordPages, RecordReport, StateReport},
     report::{

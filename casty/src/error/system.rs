@@ -64,6 +64,22 @@ pub enum StartError {
         /// Its error.
         source: JournalError,
     },
+    /// The directory is not where it was: it is a copy, or was restored from a backup. Other nodes
+    /// count on what it has confirmed, and it may not have all of it any more.
+    ///
+    /// Start the node with an empty directory: the other nodes fill it. If the directory was moved
+    /// while the node was stopped, and nothing is missing, say so by `casty adopt DIRECTORY`
+    /// ([`admin::adopt_directory`](crate::admin::adopt_directory)), and start again.
+    #[error(
+        "`{}` is a copy, or was restored from a backup, so it may lack what the node has confirmed \
+         to others; start with an empty directory, which the other nodes fill; or, if it was moved \
+         and nothing is missing, run `casty adopt {}`",
+        path.display(), path.display()
+    )]
+    DirectoryCopied {
+        /// The directory of the node.
+        path: PathBuf,
+    },
     /// The nodes of this cluster are on several hosts, and the journal cannot be shared by them.
     #[error("{journal} cannot be used on `{here}` together with `{there}`: {reason}")]
     JournalOfOneHost {

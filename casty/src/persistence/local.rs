@@ -24,6 +24,9 @@ use crate::{
     },
 };
 
+/// Where in the directory of a node its log is.
+const LOG_FOLDER: &str = "log";
+
 /// How long a directory may be in use by a process that ends.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 
@@ -57,6 +60,8 @@ pub(super) struct OpenDirectory {
     pub(super) engine: Engine,
     /// The identity of the store.
     pub(super) store: Uuid,
+    /// The directory is a copy, or was restored from a backup: it may lack what it has confirmed.
+    is_copied: bool,
     /// The numbers of the entity types.
     kinds: Mutex<HashMap<Arc<str>, u32>>,
 }
@@ -135,6 +140,11 @@ impl Local {
         }
     }
 
+    /// The store in the directory of a node.
+    pub(crate) fn of_node(directory: &Path) -> Self {
+        Self::new(directory.join(LOG_FOLDER))
+    }
+
     /// A store on a disk of a simulation. If it is new, this is its identity.
     #[cfg(feature = "sim")]
     pub(crate) fn simulated(
@@ -179,6 +189,11 @@ impl Local {
         Ok(open)
     }
 
+    /// Whether the directory is a copy, or was restored from a backup.
+    pub(crate) async fn is_copied(&self) -> Result<bool, JournalError> {
+        Ok(self.opened().await?.is_copied)
+    }
+
     /// Reads something of a log, where that may block. `None` if the type is not known.
     async fn read<T: Send + 'static>(
         &self,
@@ -216,6 +231,23 @@ impl Local {
     }
 }
 
+/// From now on the store of a node lives in this directory: the directory was moved, and nothing is
+/// missing. Blocks. Returns the identity of the store.
+pub(crate) fn adopt(directory: &Path) -> Result<Uuid, JournalError> {
+    let path = directory.join(LOG_FOLDER);
+    if !path.is_dir() {
+        let reason = format!("{} is not the directory of a node", directory.display());
+        return Err(JournalError::Unusable { reason });
+    }
+    let disk = Arc::new(Folder::new(&path));
+    let mut options = Options::default();
+    options.lock_wait = LOCK_WAIT;
+    let (log, opened) = casty_log::Log::open(disk, options).map_err(not_opened)?;
+    log.adopt().map_err(unavailable)?;
+    log.close().map_err(unavailable)?;
+    Ok(opened.store)
+}
+
 impl OpenDirectory {
     fn new(path: &Path) -> Result<Self, JournalError> {
         let disk = Arc::new(Folder::new(path));
@@ -234,13 +266,14 @@ impl OpenDirectory {
         if opened.copied {
             tracing::warn!(
                 %directory,
-                "this directory is a copy of that of a node, or was restored from a backup: a node \
-                 of a cluster may have confirmed records that it does not have"
+                "this directory is a copy of that of a node, or was restored from a backup; if it \
+                 was moved, `casty adopt` says so"
             );
         }
         Ok(Self {
             engine: Engine::Threads(log),
             store: opened.store,
+            is_copied: opened.copied,
             kinds: Mutex::default(),
         })
     }
@@ -260,6 +293,7 @@ impl OpenDirectory {
                 pace,
             },
             store: opened.store,
+            is_copied: opened.copied,
             kinds: Mutex::default(),
         })
     }

@@ -338,8 +338,9 @@ impl SystemBuilder {
     ///
     /// The log takes at most about two and a half times the room of the records and snapshots that
     /// are needed, and 96 MiB besides. If something in it is damaged, the start fails with the name
-    /// of the file; a record that is damaged later fails the entity that reads it. To back it up,
-    /// copy the directory while the node is stopped.
+    /// of the file; a record that is damaged later fails the entity that reads it. A node of a
+    /// cluster refuses a directory that is a copy, or was restored from a backup
+    /// ([`StartError::DirectoryCopied`]).
     ///
     /// [`start_local`](Self::start_local) reads the log at once, so it may block for some time.
     ///
@@ -692,6 +693,7 @@ impl SystemBuilder {
         let Some(path) = &self.data_dir else {
             return Ok(None);
         };
+        journal::check_availability(self.availability)?;
         journal::open_copies(path, settings).await.map(Some)
     }
 

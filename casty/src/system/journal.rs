@@ -15,10 +15,11 @@ use {
 
 use crate::{
     cluster::copies::NodeCopies,
+    config::Availability,
     error::StartError,
     id::CopySettings,
     persistence::{
-        Journal,
+        Journal, JournalError,
         local::Local,
         opened::{Opened, StoredKinds, is_same_host},
         store::Store,
@@ -49,7 +50,7 @@ impl Chosen {
         Self(Arc::new(journal))
     }
 
-    fn failed(&self, source: crate::persistence::JournalError) -> StartError {
+    fn failed(&self, source: JournalError) -> StartError {
         StartError::Journal {
             journal: self.0.describe(),
             source,
@@ -82,16 +83,28 @@ impl Chosen {
     }
 }
 
-/// Where in the directory of a node its log is.
-const LOG_FOLDER: &str = "log";
-
 /// Opens the log in the directory of a node, on this thread.
 pub(super) fn open_directory(path: &Path) -> Result<Chosen, StartError> {
-    let local = Local::new(path.join(LOG_FOLDER));
+    let local = Local::of_node(path);
     match local.open_here() {
         Ok(()) => Ok(Chosen::new(local)),
         Err(source) => Err(Chosen::new(local).failed(source)),
     }
+}
+
+/// Refuses a cluster whose two nodes both go on, each without the other's copies: what entities do
+/// on one side would be lost when they meet again.
+pub(super) fn check_availability(availability: Availability) -> Result<(), StartError> {
+    if availability != Availability::Prefer {
+        return Ok(());
+    }
+    let reason = "with `Availability::Prefer` both of two nodes go on by themselves, and stored \
+                  entities would lose what they did on one of them; leave `availability` out, or \
+                  store them by `journal`";
+    Err(StartError::Setting {
+        setting: "availability",
+        reason: reason.to_owned(),
+    })
 }
 
 /// The log in the directory of a node. Other nodes have copies of its shards.
@@ -99,7 +112,16 @@ pub(super) async fn open_copies(
     path: &Path,
     settings: CopySettings,
 ) -> Result<(Chosen, Arc<NodeCopies>), StartError> {
-    open_store(Local::new(path.join(LOG_FOLDER)), settings).await
+    let local = Local::of_node(path);
+    let failed = |source| StartError::Journal {
+        journal: local.describe(),
+        source,
+    };
+    if local.is_copied().await.map_err(failed)? {
+        let path = path.to_owned();
+        return Err(StartError::DirectoryCopied { path });
+    }
+    open_store(local, settings).await
 }
 
 /// The same on a disk of a simulation.
