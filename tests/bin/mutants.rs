@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use invariants::{Plan, durable, handlers, names, operators, run, two};
+use invariants::{Plan, copies, durable, handlers, names, operators, run, two};
 
 /// The rules, and the invariant that each rule is there for.
 const MUTANTS: &[(&str, &str)] = &[
@@ -59,6 +59,9 @@ const MUTANTS: &[(&str, &str)] = &[
     ("a_handler_sends_before_what_it_saw_is_durable", DURABLE),
     ("any_epoch_may_write", DURABLE),
     ("what_is_on_its_way_is_not_stored", DURABLE),
+    ("one_confirmation_is_enough", COPIES),
+    ("confirmed_before_sync", COPIES),
+    ("a_seat_that_is_left_gets_a_vote", COPIES),
 ];
 
 /// The invariant of two nodes with a tie-breaker, which has a storm of its own.
@@ -85,6 +88,9 @@ const OPERATORS: &str = "18 to 20";
 
 /// The invariant of what is stored, which has a storm of its own.
 const DURABLE: &str = "13";
+
+/// The invariant of what nodes keep of each other's entities, which has a storm of its own.
+const COPIES: &str = "21";
 
 /// The environment variable that selects the broken rule.
 const CHOSEN: &str = "CASTY_MUTANT";
@@ -177,6 +183,7 @@ fn find(seeds: u64) -> ExitCode {
             HANDLERS => handlers::run(seed),
             OPERATORS => operators::run(seed),
             DURABLE => durable::run(seed),
+            COPIES => copies::run(seed),
             SUCCESSION => run(seed, Plan::succession()),
             KEPT => run(seed, Plan::kept(seed)),
             ROLLING => run(seed, Plan::rolling()),

@@ -180,6 +180,12 @@ impl Storm {
         for name in NODES {
             self.start(name);
         }
+        // While the cluster forms, its voters change.
+        for _ in 0..self.rng.random_range(0..4) {
+            let time = self.rng.random_range(100..3000);
+            self.sim.run_for(Duration::from_millis(time));
+            self.kill_all();
+        }
         self.settle();
         self.until = self.sim.elapsed() + FAULTS;
         for name in NODES {
@@ -250,19 +256,21 @@ impl Storm {
                 self.paused = Some(one);
             }
             6 if is_calm && !self.nodes.contains(&LATER) => self.start(LATER),
-            // All at once, as when the power fails.
-            7 | 8 => {
-                self.resume();
-                for name in self.nodes.clone() {
-                    if self.down.insert(name) {
-                        self.sim.crash(name);
-                    }
-                }
-                self.sim.run_for(Duration::from_millis(200));
-                self.mend();
-            }
+            7 | 8 => self.kill_all(),
             _ => self.mend(),
         }
+    }
+
+    /// All at once, as when the power fails.
+    fn kill_all(&mut self) {
+        self.resume();
+        for name in self.nodes.clone() {
+            if self.down.insert(name) {
+                self.sim.crash(name);
+            }
+        }
+        self.sim.run_for(Duration::from_millis(200));
+        self.mend();
     }
 
     fn restart(&mut self, name: &'static str) {

@@ -12,6 +12,10 @@ use tokio::time::Instant;
 /// A source that is not connected, or is behind, for so long is exchanged for another.
 const PATIENCE: Duration = Duration::from_millis(400);
 
+/// How often a process that is told of no version asks its source whether it is still watched. A
+/// voter that has restarted its engine has forgotten its watchers.
+const ASK_EVERY: Duration = Duration::from_secs(2);
+
 /// A node's knowledge when it looks after its source.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SourceView<'a, V> {
@@ -23,6 +27,9 @@ pub(crate) struct SourceView<'a, V> {
     pub(crate) voters: &'a [V],
     /// Whether the present source is connected.
     pub(crate) is_connected: bool,
+    /// Whether this process is told of versions by other messages: a member is, when it renews its
+    /// lease.
+    pub(crate) is_told: bool,
     /// The position at which a node without a source begins its search.
     pub(crate) random: u64,
 }
@@ -53,6 +60,10 @@ struct Chosen<V> {
     voter: V,
     /// Since when it has been of no use.
     useless: Option<Instant>,
+    /// When it was asked, if it has not answered since.
+    asked: Option<Instant>,
+    /// When it is asked again, although nothing is amiss.
+    ask_at: Instant,
 }
 
 impl<V> Default for SourceChoice<V> {
@@ -71,6 +82,14 @@ impl<V: Clone + PartialEq> SourceChoice<V> {
         self.needed = self.needed.max(version);
     }
 
+    /// The source has sent something of the map.
+    pub(crate) fn handle_news(&mut self, now: Instant) {
+        if let Some(source) = &mut self.source {
+            source.asked = None;
+            source.ask_at = now + ASK_EVERY;
+        }
+    }
+
     /// The effects that the source needs now.
     pub(crate) fn handle_tick(
         &mut self,
@@ -83,12 +102,17 @@ impl<V: Clone + PartialEq> SourceChoice<V> {
         }
         if let Some(present) = &mut self.source {
             let votes = view.voters.contains(&present.voter);
-            if votes && view.is_connected && !behind {
+            let is_silent = present.asked.is_some_and(|asked| asked + PATIENCE <= now);
+            if votes && view.is_connected && !behind && !is_silent {
                 present.useless = None;
-                return None;
+                if view.is_told || present.asked.is_some() || now < present.ask_at {
+                    return None;
+                }
+                present.asked = Some(now);
+                return Some(SourceEffect::WatchAgain);
             }
             let since = *present.useless.get_or_insert(now);
-            if votes && now.saturating_duration_since(since) < PATIENCE {
+            if votes && !is_silent && now.saturating_duration_since(since) < PATIENCE {
                 return (!view.is_connected).then_some(SourceEffect::WatchAgain);
             }
         }
@@ -105,6 +129,8 @@ impl<V: Clone + PartialEq> SourceChoice<V> {
         self.source = Some(Chosen {
             voter: voter.clone(),
             useless: None,
+            asked: None,
+            ask_at: now,
         });
         Some(SourceEffect::Watch(voter))
     }
@@ -126,6 +152,7 @@ mod tests {
             votes: false,
             voters,
             is_connected: true,
+            is_told: true,
             random: 0,
         }
     }
@@ -141,6 +168,27 @@ mod tests {
         assert_eq!(choice.handle_tick(&all, now), A);
         assert_eq!(choice.handle_tick(&all, now), None);
         assert_eq!(choice.handle_tick(&all, now + 100 * PATIENCE), None);
+    }
+
+    #[test]
+    fn a_source_that_does_not_answer_is_exchanged_where_nothing_else_tells_of_versions() {
+        let (mut choice, now) = (SourceChoice::default(), Instant::now());
+        let client = SourceView {
+            is_told: false,
+            ..view(&["a", "b"])
+        };
+        let again = Some(SourceEffect::WatchAgain);
+        assert_eq!(choice.handle_tick(&client, now), A);
+        assert_eq!(choice.handle_tick(&client, now), again);
+        choice.handle_news(now);
+        assert_eq!(choice.handle_tick(&client, now + ASK_EVERY - MS), None);
+        // It has forgotten this process, whose connection stands.
+        let asked = now + ASK_EVERY;
+        assert_eq!(choice.handle_tick(&client, asked), again);
+        assert_eq!(choice.handle_tick(&client, asked + PATIENCE - MS), None);
+        assert_eq!(choice.handle_tick(&client, asked + PATIENCE), B);
+        // The next one is asked at once.
+        assert_eq!(choice.handle_tick(&client, asked + PATIENCE), again);
     }
 
     #[test]

@@ -81,6 +81,7 @@ impl MapSource {
             votes: decides && !mine.is_empty(),
             voters: &others,
             is_connected: source.link.as_ref().is_some_and(|link| link.is_connected()),
+            is_told: !self.voters.is_in_no_map(),
             random,
         };
         match source.choice.handle_tick(&view, now) {
@@ -134,6 +135,7 @@ impl MapSource {
 
     /// News of the map.
     pub(crate) fn handle_news(&self, link: &Link, news: MapNews) {
+        self.source.lock().choice.handle_news(Instant::now());
         match news {
             MapNews::Map(map) => drop(self.map.offer(map)),
             MapNews::Changes(changes) => {

@@ -81,6 +81,11 @@ impl Voters {
         &self.successors
     }
 
+    /// Whether this process is a client, which no map names.
+    pub(crate) fn is_in_no_map(&self) -> bool {
+        self.trust == Trust::Always
+    }
+
     pub(crate) fn leader(&self) -> Option<Voter> {
         self.known.lock().leader.clone()
     }

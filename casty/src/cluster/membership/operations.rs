@@ -248,7 +248,10 @@ async fn look_at(contact: &Contact, limit: Duration, place: &str) -> Sight {
     let mut seen = Sight::Nothing;
     for address in addresses {
         match contact.peers.greet(address, limit).await {
-            Ok(welcome) if welcome.identity.is_some() => return Sight::Ours,
+            Ok(welcome) if welcome.identity.is_some() => {
+                heed(contact, welcome, address);
+                return Sight::Ours;
+            }
             Err(HandshakeError::Refused(HandshakeRefusal::Generation { .. })) => {
                 return Sight::Ours;
             }
@@ -259,6 +262,18 @@ async fn look_at(contact: &Contact, limit: Duration, place: &str) -> Sight {
         }
     }
     seen
+}
+
+/// Notes which processes are there now: if all that this client knows have been replaced, no other
+/// message would tell it.
+fn heed(contact: &Contact, welcome: Welcome, address: SocketAddr) {
+    if welcome.identity != contact.local.identity() {
+        return;
+    }
+    contact.voters.handle_successor(&welcome.member, address);
+    for (member, address) in welcome.voters {
+        contact.voters.handle_successor(&member, address);
+    }
 }
 
 /// The cluster that a member introduces; `None` if that member knows no more of it yet.

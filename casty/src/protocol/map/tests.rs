@@ -66,6 +66,10 @@ fn join_of(
     }
 }
 
+pub(crate) fn join_in(member: &MemberId, seat: Seat) -> Command {
+    join_of(member, address(9), catalog(4), Some(seat))
+}
+
 pub(crate) fn join(map: &mut ClusterMap, id: &MemberId) {
     let shards = u32::try_from(map.kinds["Counter"].len()).unwrap();
     map.apply(&join_of(id, address(2), catalog(shards), None))

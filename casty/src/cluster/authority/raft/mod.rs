@@ -542,10 +542,9 @@ impl RaftEngine {
             let (reached, free) = tokio::join!(reaching, self.check_name(member, *address));
             free.and(reached.map_err(ProposalError::Refused))?;
         }
-        let seat = seat_asked_for(&join);
-        if let Some(seat) = seat
-            && self.electorate().nodes.contains(&seat)
-            && !self.new_voters.lock().handle_asked(seat, Instant::now())
+        let map = self.machine.map();
+        if let Some((seat, by)) = map.and_then(|map| seat_asked_for(&join, &map))
+            && !(self.new_voters.lock()).handle_asked(seat, by, Instant::now())
         {
             let reason = "its seat is about to get a vote".to_owned();
             return Err(ProposalError::Undecided(reason));
@@ -570,9 +569,6 @@ impl RaftEngine {
             }
             self.decide(Decision::Change(join)).await?
         };
-        if let Some(seat) = seat {
-            self.new_voters.lock().handle_seated(seat);
-        }
         self.keep(version).await;
         Ok(version)
     }
@@ -725,10 +721,19 @@ impl RaftEngine {
     fn begin_election(&self, voters: &BTreeSet<Seat>) -> Result<(), String> {
         let electorate = self.electorate();
         let new: BTreeSet<Seat> = voters.difference(&electorate.voters).copied().collect();
-        let coming = electorate.undecided.iter().filter_map(seat_asked_for);
+        let Some(map) = self.machine.map() else {
+            return Err("there is no map yet".to_owned());
+        };
+        let coming = electorate.undecided.iter();
+        let coming = coming.filter_map(|command| seat_asked_for(command, &map));
+        let coming = coming.map(|(seat, _)| seat);
         let left = coming.chain(self.machine.left()).collect();
+        let sits = |seat, process: &MemberId| {
+            let member = map.member(process);
+            member.is_some_and(|member| member.seat == seat)
+        };
         let until = Instant::now() + 2 * self.limit;
-        let begun = self.new_voters.lock().begin_election(new, &left, until);
+        let begun = (self.new_voters.lock()).begin_election(new, &left, sits, until);
         begun.map_err(|seat| format!("{seat:?} is left by its process"))
     }
 

@@ -213,14 +213,10 @@ impl State {
             }
             (Decision::Change(command), Some(_)) => {
                 let changed = self.change(command.clone());
-                if let (Err(MapError::Seat(_)), Some(seat)) = (&changed, seat_asked_for(command)) {
-                    let nodes = |seat: &Seat| {
-                        self.membership
-                            .membership()
-                            .get_node(&u64::from(seat.0))
-                            .is_some()
-                    };
-                    self.left.retain(nodes);
+                if let (Err(MapError::Seat(_)), Some(map)) = (&changed, &self.map)
+                    && let Some((seat, _)) = seat_asked_for(command, map)
+                {
+                    self.left.retain(|seat| map.by_seat(*seat).is_some());
                     self.left.insert(seat);
                 }
                 changed

@@ -4,73 +4,23 @@
 //! again, and they are still there. `--database FILE` names another file, `--database-url URL` a
 //! PostgreSQL database: `postgres://user:password@host/database`. `--data-dir FOLDER` needs no
 //! database: the node keeps them in a log of its own.
+//!
+//! `--data-dir FOLDER --kills 100` runs three nodes, each a process that keeps copies of the others'
+//! accounts, and transfers money between the accounts, while it kills one node a hundred times, and
+//! every third time all of them. In the end no money is missing, and each transfer was made once.
 
-use std::{fmt, path::PathBuf};
+#![expect(unreachable_pub, reason = "written as a library would write it")]
+
+mod account;
+mod branches;
+mod teller;
+
+use std::path::PathBuf;
 
 use casty::{SystemBuilder, prelude::*};
 use casty_sql::{Postgres, Sqlite};
-use serde::{Deserialize, Serialize};
 
-/// What an account does not have.
-#[message]
-#[derive(Debug, PartialEq)]
-pub struct InsufficientFunds {
-    /// What it has.
-    pub balance: u64,
-}
-
-impl fmt::Display for InsufficientFunds {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the balance is only {}", self.balance)
-    }
-}
-
-impl std::error::Error for InsufficientFunds {}
-
-/// The state of an account, as its events have made it.
-#[derive(Default, Serialize, Deserialize)]
-pub struct Account {
-    balance: u64,
-    entries: u64,
-}
-
-// Commands decide and change nothing: events do.
-#[entity(shards = 16, event_sourced, snapshot_every = 100)]
-impl Account {
-    /// Pays in `amount`, and replies with the balance.
-    #[message]
-    fn deposit(&self, amount: u64) -> Effect<Self, u64> {
-        Effect::persist(AccountEvent::Deposited { amount }).reply(|account| account.balance)
-    }
-
-    /// Pays out `amount`, if there is as much.
-    #[message]
-    fn withdraw(&self, amount: u64) -> Result<Effect<Self, u64>, InsufficientFunds> {
-        let balance = self.balance;
-        if balance < amount {
-            return Err(InsufficientFunds { balance });
-        }
-        Ok(Effect::persist(AccountEvent::Withdrawn { amount }).reply(|account| account.balance))
-    }
-
-    /// The balance, and the number of entries that made it.
-    #[message]
-    fn statement(&self) -> (u64, u64) {
-        (self.balance, self.entries)
-    }
-
-    #[event]
-    fn deposited(&mut self, amount: u64) {
-        self.balance += amount;
-        self.entries += 1;
-    }
-
-    #[event]
-    fn withdrawn(&mut self, amount: u64) {
-        self.balance -= amount;
-        self.entries += 1;
-    }
-}
+use crate::account::{Account, InsufficientFunds};
 
 type AnyError = Box<dyn std::error::Error>;
 
@@ -84,7 +34,11 @@ async fn main() -> Result<(), AnyError> {
             run(async || Ok(bank().journal(Postgres::connect(url).await?))).await
         }
         ["--data-dir", folder] => run(async || Ok(bank().node_id("bank").data_dir(folder))).await,
-        _ => Err("usage: bank [--database FILE | --database-url URL | --data-dir FOLDER]".into()),
+        ["--data-dir", folder, "--kills", rounds] => branches::run(folder.as_ref(), rounds.parse()?).await,
+        ["--data-dir", folder, "--branch", number, addresses] => {
+            branches::serve(folder.as_ref(), number.parse()?, addresses).await
+        }
+        _ => Err("usage: bank [--database FILE | --database-url URL | --data-dir FOLDER [--kills NUMBER]]".into()),
     }
 }
 
