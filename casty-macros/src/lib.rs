@@ -90,6 +90,8 @@ use proc_macro::TokenStream;
 /// | `event_sourced` | off | the events that made the state are stored: see [stored entities](#stored-entities) |
 /// | `snapshot_every = 50` | 100 | of a stored type: how many records follow a snapshot until the next one is made |
 /// | `retain = "90d"` | `"all"` | of a stored type: what is kept of the records that a snapshot contains: `"all"`, nothing (`"snapshot"`), or those of a time, in `d`, `h`, `m`, `s` |
+/// | `copies = 5` | the node's `Settings::copies` | of a stored type, where nodes keep copies of each other's shards (`SystemBuilder::data_dir`): how many nodes keep each shard, 1 to 7; the same on every node |
+/// | `copies_min = 3` | the node's `Settings::copies_min` | of such a type: how many of these have to have stored what an entity does before anything of it gets out; at most `copies` |
 /// | `role = "storage"` | every node | only nodes started with `.role("storage")` host the type; every node can send to it |
 /// | `crate = path` | `::casty` | the path at which the crate sees casty |
 ///
@@ -470,7 +472,7 @@ pub fn entity(options: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// Message functions, `#[init]`, hooks and options are those of [`macro@entity`], with two
 /// differences. An actor has no options `shards`, `passivate_after`, `max_active`, `migrate`,
-/// `durable`, `event_sourced`, `snapshot_every`, `retain` and `role`. With `on_failure = escalate`,
+/// `durable`, `event_sourced`, `snapshot_every`, `retain`, `copies`, `copies_min` and `role`. With `on_failure = escalate`,
 /// an actor that fails stops, and the failure becomes one of its parent.
 #[proc_macro_attribute]
 pub fn actor(options: TokenStream, item: TokenStream) -> TokenStream {

@@ -544,7 +544,7 @@ fn an_event_sourced_cart() {
 #[test]
 fn a_durable_counter() {
     assert_snapshot!(of_the_stored(
-        quote!(durable),
+        quote!(durable, copies = 5),
         quote! {
             impl Counter {
                 #[on_start]

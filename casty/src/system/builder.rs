@@ -596,7 +596,8 @@ impl SystemBuilder {
     /// [`StartError`] for an address that cannot be bound or resolved, a malformed seed, settings
     /// out of range, two entity types with one name, a [directory](Self::state_dir) that cannot be
     /// used, stored entity types without a [journal](Self::journal) or a
-    /// [directory](Self::data_dir), or one that cannot be used.
+    /// [directory](Self::data_dir), or one that cannot be used, or an entity type whose
+    /// `copies` or `copies_min` contradict the settings.
     ///
     /// # Panics
     /// Panics outside a tokio runtime.
@@ -683,6 +684,13 @@ impl SystemBuilder {
             copies: self.settings.copies,
             copies_min: self.settings.copies_min,
         };
+        let is_kept = self.data_dir.is_some();
+        #[cfg(feature = "sim")]
+        let is_kept = is_kept || self.simulated_disk.is_some();
+        if !is_kept {
+            return Ok(None);
+        }
+        self.registry.check_copies(&self.roles, settings)?;
         #[cfg(feature = "sim")]
         if let Some(disk) = &self.simulated_disk {
             let seed = self.seed.unwrap_or_default();
