@@ -482,6 +482,14 @@ pub(crate) struct CopySettings {
     pub(crate) copies_min: u8,
 }
 
+/// What a role that names the zone of its node begins with.
+const ZONE: &str = "zone:";
+
+/// The zones that these roles name: at most one, in a node that has started.
+pub(crate) fn zones(roles: &BTreeSet<String>) -> impl Iterator<Item = &str> {
+    roles.iter().filter_map(|role| role.strip_prefix(ZONE))
+}
+
 /// What an entity type says itself of its copies. The rest is for each node to say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct CopyOptions {

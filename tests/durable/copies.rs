@@ -203,3 +203,26 @@ async fn a_type_that_contradicts_the_settings_of_its_node_does_not_start() {
          its `#[entity(..)]`, or change `Settings::copies_min`"
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_copies_of_a_shard_are_in_different_zones() {
+    let folder = tempfile::tempdir().unwrap();
+    let in_zone = |number: usize| {
+        let zone = ["west", "west", "east"][number];
+        node(folder.path(), number).role(format!("zone:{zone}"))
+    };
+    let mut nodes = testkit::cluster_of(2, in_zone).await;
+    write_all(&nodes[0]).await;
+    for nodes in chronicles(&nodes[0]).await {
+        assert_eq!(nodes, ["node-0", "node-1"].map(str::to_owned).into());
+    }
+    // Once there is another zone, each shard has a copy there.
+    let third = in_zone(2).seeds([nodes[0].address()]).start().await;
+    nodes.push(third.unwrap());
+    let spread = || chronicles(&nodes[0]);
+    eventually("they move apart", spread, |shards| {
+        shards.iter().all(|nodes| nodes.contains("node-2"))
+    })
+    .await;
+    shutdown(nodes).await;
+}

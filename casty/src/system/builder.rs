@@ -24,7 +24,7 @@ use crate::{
     },
     config::{Availability, OnDown, Settings},
     error::StartError,
-    id::{CopySettings, Incarnation, MemberId, NODE_ID_BYTES_MAX, NodeId, SeekerState},
+    id::{CopySettings, Incarnation, MemberId, NODE_ID_BYTES_MAX, NodeId, SeekerState, zones},
     infra::boxed::{Boxed, boxed},
     persistence::{Journal, store::Store},
     tie::{Breaker, TieBreaker},
@@ -201,6 +201,12 @@ impl SystemBuilder {
     ///
     /// A role is a name of at most 255 bytes; a node has at most 16 roles. A local system hosts all
     /// types, whatever its roles.
+    ///
+    /// A role that begins with `zone:`, such as `zone:eu-1`, also names the zone that the node is
+    /// in: a data center, a rack, whatever may fail as a whole. A node has at most one such role.
+    /// Where nodes keep copies of each other's shards ([`data_dir`](Self::data_dir)), the copies of
+    /// a shard are spread over as many zones as possible, and within a zone over as many hosts.
+    /// Nodes that name no zone count as one zone of their own.
     pub fn role(mut self, name: impl ToString) -> Self {
         self.roles.insert(name.to_string());
         self
@@ -554,7 +560,19 @@ impl SystemBuilder {
                 reason,
             });
         }
-        Ok(())
+        let zones: Vec<&str> = zones(&self.roles).collect();
+        let reason = match zones[..] {
+            [] => return Ok(()),
+            [zone] if !zone.is_empty() => return Ok(()),
+            [first, second, ..] => format!(
+                "`zone:{first}` and `zone:{second}` name two zones, and a node is in one: keep one of them"
+            ),
+            [_] => "`zone:` names no zone: write for example `zone:eu-1`".to_owned(),
+        };
+        Err(StartError::Setting {
+            setting: "role",
+            reason,
+        })
     }
 
     /// Starts a system without a network, with these settings and entity types.
@@ -596,7 +614,7 @@ impl SystemBuilder {
     /// [`StartError`] for an address that cannot be bound or resolved, a malformed seed, settings
     /// out of range, two entity types with one name, a [directory](Self::state_dir) that cannot be
     /// used, stored entity types without a [journal](Self::journal) or a
-    /// [directory](Self::data_dir), or one that cannot be used, or an entity type whose
+    /// [directory](Self::data_dir), or one that cannot be used, two zones, or an entity type whose
     /// `copies` or `copies_min` contradict the settings.
     ///
     /// # Panics
