@@ -245,8 +245,8 @@ impl<'a> Load<'a> {
                 else {
                     continue;
                 };
-                // Of a shard with a copy too many, the owner may just have left the store that is to
-                // lose it.
+                // If a shard has a copy too many, its owner may just have left the store that is
+                // to lose it.
                 let is_in_sync = |(shard, _): &(ShardId, &ShardHome)| {
                     let places = copies.shards.get(shard.index());
                     places.is_some_and(|places| {

@@ -8,6 +8,7 @@ use casty_log::disk::SimDisk;
 use super::{
     ActorSystem, Inner,
     built::{Built, carrier, make_runtime, resolve_one},
+    checks,
     journal::{self, Chosen},
     map_dir::map_dir,
     tether,
@@ -24,7 +25,7 @@ use crate::{
     },
     config::{Availability, OnDown, Settings},
     error::StartError,
-    id::{CopySettings, Incarnation, MemberId, NODE_ID_BYTES_MAX, NodeId, SeekerState, zones},
+    id::{CopySettings, Incarnation, MemberId, NodeId, SeekerState},
     infra::boxed::{Boxed, boxed},
     persistence::{Journal, store::Store},
     tie::{Breaker, TieBreaker},
@@ -33,9 +34,6 @@ use crate::{
         net::{Listener, Net, Tcp},
     },
 };
-
-/// The most roles of one node. They are part of its facts, which gossip carries.
-const ROLES_MAX: usize = 16;
 
 /// Configures a member of a cluster. See [`ActorSystem::builder`].
 #[derive(Debug)]
@@ -514,67 +512,6 @@ impl SystemBuilder {
         self
     }
 
-    pub(super) fn check_name(setting: &'static str, name: &str) -> Result<(), StartError> {
-        let reason = match name.len() {
-            0 => "must not be empty".to_owned(),
-            bytes if bytes > NODE_ID_BYTES_MAX => {
-                format!("has {bytes} bytes, at most {NODE_ID_BYTES_MAX} are possible")
-            }
-            _ => return Ok(()),
-        };
-        Err(StartError::Setting { setting, reason })
-    }
-
-    /// Whether each seed has the form `host:port`.
-    pub(super) fn check_seeds(&self) -> Result<(), StartError> {
-        if self.bootstrap_expect == Some(0) {
-            return Err(StartError::Setting {
-                setting: "bootstrap_expect",
-                reason: "a cluster is founded by at least one node".to_owned(),
-            });
-        }
-        for seed in &self.seeds {
-            let (host, port) = seed.rsplit_once(':').unwrap_or((seed, ""));
-            let is_name = !host.is_empty() && !host.contains([':', '[', ']', '/', ' ']);
-            let is_host = is_name || seed.parse::<SocketAddr>().is_ok();
-            if !is_host || port.parse::<u16>().ok().is_none_or(|port| port == 0) {
-                let reason = format!("`{seed}` is not `host:port`, with a port from 1 to 65535");
-                return Err(StartError::Setting {
-                    setting: "seeds",
-                    reason,
-                });
-            }
-        }
-        Ok(())
-    }
-
-    fn check_roles(&self) -> Result<(), StartError> {
-        for role in &self.roles {
-            Self::check_name("role", role)?;
-        }
-        let roles = self.roles.len();
-        if roles > ROLES_MAX {
-            let reason = format!("there are {roles} of them, at most {ROLES_MAX} are possible");
-            return Err(StartError::Setting {
-                setting: "role",
-                reason,
-            });
-        }
-        let zones: Vec<&str> = zones(&self.roles).collect();
-        let reason = match zones[..] {
-            [] => return Ok(()),
-            [zone] if !zone.is_empty() => return Ok(()),
-            [first, second, ..] => format!(
-                "`zone:{first}` and `zone:{second}` name two zones, and a node is in one: keep one of them"
-            ),
-            [_] => "`zone:` names no zone: write for example `zone:eu-1`".to_owned(),
-        };
-        Err(StartError::Setting {
-            setting: "role",
-            reason,
-        })
-    }
-
     /// Starts a system without a network, with these settings and entity types.
     ///
     /// # Errors
@@ -585,8 +522,8 @@ impl SystemBuilder {
     /// # Panics
     /// Panics outside a tokio runtime.
     pub fn start_local(self) -> Result<ActorSystem, StartError> {
-        Self::check_name("name", &self.cluster)?;
-        self.check_roles()?;
+        checks::name("name", &self.cluster)?;
+        checks::roles(&self.roles)?;
         self.settings.check()?;
         let strict_wire = self.strict_bytes_max();
         let (registry, resources) = (self.registry, self.resources);
@@ -628,9 +565,9 @@ impl SystemBuilder {
     }
 
     async fn listen_and_join(self) -> Result<ActorSystem, StartError> {
-        Self::check_name("cluster", &self.cluster)?;
-        self.check_roles()?;
-        self.check_seeds()?;
+        checks::name("cluster", &self.cluster)?;
+        checks::roles(&self.roles)?;
+        checks::seeds(&self.seeds, self.bootstrap_expect)?;
         self.settings.check()?;
         if self.tie_breaker.is_some() && self.availability == Availability::Prefer {
             let reason =
@@ -678,7 +615,7 @@ impl SystemBuilder {
             });
         }
         let name = self.node_id.clone().unwrap_or_else(|| address.to_string());
-        Self::check_name("node_id", &name)?;
+        checks::name("node_id", &name)?;
         let incarnation = self.incarnation.unwrap_or_else(Incarnation::now);
         let member = MemberId {
             node: NodeId::new(name),
