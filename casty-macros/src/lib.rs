@@ -296,6 +296,7 @@ use proc_macro::TokenStream;
 /// | `#[message(internal, every = "1s")]` | the same, again and again while the state lasts |
 /// | `after = Self::left` | the time is what `fn left(&self) -> Duration` says when the state is entered; it may take `&Lot` as well |
 /// | `#[message(guard = may_bid)]` | `fn may_bid(&self, cents: &u64) -> Result<(), E>` is asked first. It takes arguments of the message by their names, and `&Lot`. With an error the handler is not called, the state stays, and the asker gets the error. The guard of an internal message returns `bool` |
+/// | `Self::NAME` | the name of the state, also in a block for several states |
 /// | `#[on_enter]` | a function that takes `&self` or `&mut self`, and at most the context and the common data. It runs when the state has been entered |
 /// | `#[on_exit]` | a function without `self`, which a handler has taken. It runs when the state has been left |
 ///

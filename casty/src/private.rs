@@ -21,7 +21,9 @@ pub use crate::{
         },
         storage::{Retain, Storage},
     },
-    behavior::{Behavior, Group, HandlerRow, OneOf, OrStay, Otherwise, State, Stay, Stop, Widen},
+    behavior::{
+        Behavior, Group, HandlerRow, OneOf, OrStay, Otherwise, State, StateName, Stay, Stop, Widen,
+    },
     cluster::registry::EntityRegistration,
     event::kinds::{ActorPath, Terminated},
     id::{EntityId, Id},

@@ -108,6 +108,59 @@ impl<A, B, C, D, E, F, G, H> OneOf<A, B, C, D, E, F, G, H> {
     }
 }
 
+/// The name of a state: `Self::NAME` in its block, or in one for several states.
+///
+/// The macros implement it for each state. From outside of a machine, its message `state_name`
+/// answers with the name of the present state.
+///
+/// ```
+/// use casty::prelude::*;
+///
+/// #[actor]
+/// mod door {
+///     use casty::prelude::*;
+///
+///     #[state(initial)]
+///     pub struct Closed;
+///
+///     #[state]
+///     pub struct Open;
+///
+///     #[behavior(of(all))]
+///     impl _ {
+///         #[message]
+///         fn describe(&self) -> String {
+///             format!("it is {}", Self::NAME)
+///         }
+///     }
+///
+///     #[behavior]
+///     impl Closed {
+///         #[message]
+///         fn push(self) -> Open {
+///             Open
+///         }
+///     }
+///
+///     #[behavior]
+///     impl Open {
+///         #[message]
+///         fn push(&self) {}
+///     }
+/// }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let system = ActorSystem::local("app");
+/// let door = system.spawn(Door::from(door::Closed));
+/// assert_eq!(door.push().await, Ok(()));
+/// assert_eq!(door.describe().await.as_deref(), Ok("it is Open"));
+/// # }
+/// ```
+pub trait StateName {
+    /// The name of its type.
+    const NAME: &'static str;
+}
+
 /// What may fail before a transition, in a handler that takes its state: implemented for each state
 /// that a handler may stay in, as its return type says with [`Stay`].
 pub trait OrStay: Sized {
