@@ -29,7 +29,8 @@ impl Device {
     fn switch_on(&mut self, ctx: &mut Context<Self>) {
         // At a fixed rate, the beat does not shift by the time that handling a pulse takes.
         let pulse = ctx.schedule_every(Every::fixed_rate(PERIOD), || DeviceMsg::Pulse {});
-        ctx.schedule_once(PERIOD * 5 + PERIOD / 2, DeviceMsg::SwitchOff { pulse });
+        ctx.schedule_once(PERIOD * 5 + PERIOD / 2, DeviceMsg::SwitchOff { pulse })
+            .detach();
         self.watch_out(ctx);
     }
 

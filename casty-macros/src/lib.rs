@@ -90,6 +90,8 @@ use proc_macro::TokenStream;
 /// | `event_sourced` | off | the events that made the state are stored: see [stored entities](#stored-entities) |
 /// | `snapshot_every = 50` | 100 | of a stored type: how many records follow a snapshot until the next one is made |
 /// | `retain = "90d"` | `"all"` | of a stored type: what is kept of the records that a snapshot contains: `"all"`, nothing (`"snapshot"`), or those of a time, in `d`, `h`, `m`, `s` |
+/// | `copies = 5` | the node's `Settings::copies` | of a stored type, where nodes keep copies of each other's shards (`SystemBuilder::data_dir`): how many nodes keep each shard, 1 to 7; the same on every node |
+/// | `copies_min = 3` | the node's `Settings::copies_min` | of such a type: how many of these have to have stored what an entity does before anything of it gets out; at most `copies` |
 /// | `role = "storage"` | every node | only nodes started with `.role("storage")` host the type; every node can send to it |
 /// | `crate = path` | `::casty` | the path at which the crate sees casty |
 ///
@@ -294,6 +296,7 @@ use proc_macro::TokenStream;
 /// | `#[message(internal, every = "1s")]` | the same, again and again while the state lasts |
 /// | `after = Self::left` | the time is what `fn left(&self) -> Duration` says when the state is entered; it may take `&Lot` as well |
 /// | `#[message(guard = may_bid)]` | `fn may_bid(&self, cents: &u64) -> Result<(), E>` is asked first. It takes arguments of the message by their names, and `&Lot`. With an error the handler is not called, the state stays, and the asker gets the error. The guard of an internal message returns `bool` |
+/// | `Self::NAME` | the name of the state, also in a block for several states |
 /// | `#[on_enter]` | a function that takes `&self` or `&mut self`, and at most the context and the common data. It runs when the state has been entered |
 /// | `#[on_exit]` | a function without `self`, which a handler has taken. It runs when the state has been left |
 ///
@@ -470,8 +473,8 @@ pub fn entity(options: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// Message functions, `#[init]`, hooks and options are those of [`macro@entity`], with two
 /// differences. An actor has no options `shards`, `passivate_after`, `max_active`, `migrate`,
-/// `durable`, `event_sourced`, `snapshot_every`, `retain` and `role`. With `on_failure = escalate`,
-/// an actor that fails stops, and the failure becomes one of its parent.
+/// `durable`, `event_sourced`, `snapshot_every`, `retain`, `copies`, `copies_min` and `role`. With
+/// `on_failure = escalate`, an actor that fails stops, and the failure becomes one of its parent.
 #[proc_macro_attribute]
 pub fn actor(options: TokenStream, item: TokenStream) -> TokenStream {
     behavior::derive(behavior::Kind::Actor, options.into(), item.into()).into()

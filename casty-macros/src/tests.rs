@@ -300,7 +300,9 @@ fn is_of_a_machine(item: &syn::ItemImpl) -> bool {
     let this = crate::text::of(&item.self_ty);
     match of.as_deref() {
         None => this == "Auction",
-        Some("Actor" | "Init" | "Entity" | "OrStay" | "Widen" | "From") => !this.ends_with("Ref"),
+        Some("Actor" | "Init" | "Entity" | "OrStay" | "StateName" | "Widen" | "From") => {
+            !this.ends_with("Ref")
+        }
         Some(_) => false,
     }
 }
@@ -544,7 +546,7 @@ fn an_event_sourced_cart() {
 #[test]
 fn a_durable_counter() {
     assert_snapshot!(of_the_stored(
-        quote!(durable),
+        quote!(durable, copies = 5),
         quote! {
             impl Counter {
                 #[on_start]

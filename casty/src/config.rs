@@ -85,11 +85,12 @@ pub struct Settings {
     pub moves_max: usize,
     /// How many nodes keep each shard of a stored entity type, where the nodes have a
     /// [directory](crate::SystemBuilder::data_dir) and no journal; fewer, if there are fewer nodes.
-    /// Default 3, from 1 to 7. It has to be the same on all nodes that host a type.
+    /// Default 3, from 1 to 7. It has to be the same on all nodes that host a type. A type may say
+    /// it itself: `#[entity(durable, copies = 5)]`.
     pub copies: u8,
     /// How many of these have to have stored what an entity does before anything of it gets out. In
     /// a cluster of one or two nodes it is 1. Default 2, at most `copies`. It has to be the same on
-    /// all nodes that host a type.
+    /// all nodes that host a type. A type may say it itself: `#[entity(durable, copies_min = 3)]`.
     pub copies_min: u8,
 }
 

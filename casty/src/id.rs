@@ -482,10 +482,33 @@ pub(crate) struct CopySettings {
     pub(crate) copies_min: u8,
 }
 
+/// What a role that names the zone of its node begins with.
+const ZONE: &str = "zone:";
+
+/// The zones that these roles name: at most one, in a node that has started.
+pub(crate) fn zones(roles: &BTreeSet<String>) -> impl Iterator<Item = &str> {
+    roles.iter().filter_map(|role| role.strip_prefix(ZONE))
+}
+
+/// What an entity type says itself of its copies. The rest is for each node to say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct CopyOptions {
+    pub(crate) copies: Option<u8>,
+    pub(crate) copies_min: Option<u8>,
+}
+
 /// The most copies of a shard.
 pub(crate) const COPIES_MAX: u8 = 7;
 
 impl CopySettings {
+    /// These, but for what a type says itself.
+    pub(crate) fn with(self, options: CopyOptions) -> Self {
+        Self {
+            copies: options.copies.unwrap_or(self.copies),
+            copies_min: options.copies_min.unwrap_or(self.copies_min),
+        }
+    }
+
     /// The number of copies, within the bounds.
     pub(crate) fn most(self) -> usize {
         usize::from(self.copies.clamp(1, COPIES_MAX))

@@ -160,7 +160,7 @@ pub mod prelude {
     pub use crate::{
         Actor, ActorRef, ActorSystem, AskError, ClusterClient, Context, DeadLetter, Effect, Entity,
         EntityRef, Event, TellError, Terminated, Wire, actor,
-        behavior::{OneOf, OrStay, Stay, Stop, Widen, states},
+        behavior::{OneOf, OrStay, StateName, Stay, Stop, Widen, states},
         entity, message,
         shards::ShardEnvelope,
     };

@@ -13,7 +13,7 @@ pub use crate::{
             promise::{Later, Promise},
         },
         cell::policy::{Children, OnFailure, Overflow, Policy},
-        context::{Context, schedule::Cancellable},
+        context::Context,
         effect::{EventOf, EventSourced, Events, carry_out, carry_out_and_leave, replay},
         reference::{
             ActorRef, EntityRef, Hosted, Hosts, ProtocolRegistration, Stored,
@@ -21,7 +21,9 @@ pub use crate::{
         },
         storage::{Retain, Storage},
     },
-    behavior::{Behavior, Group, HandlerRow, OneOf, OrStay, Otherwise, State, Stay, Stop, Widen},
+    behavior::{
+        Behavior, Group, HandlerRow, OneOf, OrStay, Otherwise, State, StateName, Stay, Stop, Widen,
+    },
     cluster::registry::EntityRegistration,
     event::kinds::{ActorPath, Terminated},
     id::{EntityId, Id},
@@ -172,14 +174,6 @@ pub fn thaw<S>(codec: &StateCodec<S>, state: &[u8]) -> Result<S, DecodeError> {
 /// is.
 pub fn changes<A: Actor>(ctx: &mut Context<A>) {
     ctx.changes();
-}
-
-/// What a handler of a machine begins by `ctx.schedule_every`, and does not keep.
-#[must_use = "`schedule_every` goes on in each later state. To end it with this one, write `#[message(internal, every = \"1s\")]`; \
-              to cancel it later, keep it; if it is to go on, write `let _ =`"]
-#[inline]
-pub fn schedule_every(begun: Cancellable) -> Cancellable {
-    begun
 }
 
 /// The error for a state that this version of the code does not know.

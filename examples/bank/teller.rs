@@ -105,7 +105,8 @@ impl Teller {
 
     /// An account did not answer. It may have done what it was asked for, and is asked again.
     fn ask_later(&self, number: u64, ctx: &mut Context<Self>) -> Effect<Self> {
-        ctx.schedule_once(PAUSE, TellerMsg::AskAgain { number });
+        ctx.schedule_once(PAUSE, TellerMsg::AskAgain { number })
+            .detach();
         Effect::none()
     }
 }

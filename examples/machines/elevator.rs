@@ -59,22 +59,10 @@ use std::collections::BTreeSet;
 
 use casty::prelude::*;
 
-/// The floors that there are.
-const FLOORS: std::ops::RangeInclusive<i32> = 0..=9;
-
 /// Nobody can be taken to this floor.
 #[message]
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct NoSuchFloor(pub i32);
-
-/// What a display shows.
-#[message]
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Status {
-    pub floor: i32,
-    pub motor: i32,
-    pub calls: BTreeSet<i32>,
-}
 
 /// One cab, and the floors that it is called to.
 #[entity(shards = 20)]
@@ -82,14 +70,15 @@ pub struct Status {
 pub mod elevator {
     use super::*;
 
-    /// What the cab knows in every state.
+    /// What the cab knows in every state, and a display shows.
     #[state(common)]
-    #[derive(Default)]
+    #[message]
+    #[derive(Clone, Default)]
     pub struct Cab {
-        floor: i32,
-        motor: i32,
-        is_going_down: bool,
-        calls: BTreeSet<i32>,
+        pub floor: i32,
+        pub motor: i32,
+        pub is_going_down: bool,
+        pub calls: BTreeSet<i32>,
     }
 
     /// The doors are shut, and nobody waits.
@@ -99,9 +88,7 @@ pub mod elevator {
 
     /// On the way to the next floor: one up or one down.
     #[state]
-    pub struct Moving {
-        by: i32,
-    }
+    pub struct Moving;
 
     #[state]
     pub struct Opening;
@@ -127,15 +114,9 @@ pub mod elevator {
             let Some((lowest, highest)) = self.calls.first().zip(self.calls.last()) else {
                 return Idle.into();
             };
-            self.is_going_down = if self.is_going_down {
-                *lowest < self.floor
-            } else {
-                *highest < self.floor
-            };
-            Moving {
-                by: if self.is_going_down { -1 } else { 1 },
-            }
-            .into()
+            let farthest = if self.is_going_down { lowest } else { highest };
+            self.is_going_down = *farthest < self.floor;
+            Moving.into()
         }
     }
 
@@ -143,19 +124,15 @@ pub mod elevator {
     impl _ {
         /// Where the cab is, and where it is called to.
         #[message]
-        fn status(&self, cab: &Cab) -> Status {
-            Status {
-                floor: cab.floor,
-                motor: cab.motor,
-                calls: cab.calls.clone(),
-            }
+        fn status(&self, cab: &Cab) -> Cab {
+            cab.clone()
         }
     }
 
     #[behavior(of(InService))]
     impl _ {
         fn exists(&self, floor: &i32) -> Result<(), NoSuchFloor> {
-            let known = FLOORS.contains(floor).then_some(());
+            let known = (0..=9).contains(floor).then_some(());
             known.ok_or(NoSuchFloor(*floor))
         }
 
@@ -184,8 +161,8 @@ pub mod elevator {
     #[behavior]
     impl Moving {
         #[on_enter]
-        fn start(&mut self, cab: &mut Cab) {
-            cab.motor = self.by;
+        fn start(&self, cab: &mut Cab) {
+            cab.motor = if cab.is_going_down { -1 } else { 1 };
         }
 
         #[on_exit]
@@ -195,7 +172,7 @@ pub mod elevator {
 
         #[message(internal, after = "2s")]
         fn at_floor(self, cab: &mut Cab) -> Next {
-            cab.floor += self.by;
+            cab.floor += cab.motor;
             cab.next()
         }
     }

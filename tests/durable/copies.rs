@@ -1,13 +1,20 @@
 //! Stored entities of nodes that have a directory each, and no database.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    path::Path,
+};
 
 use casty::{
+    Settings,
+    admin::{Admin, KindReport},
+    error::StartError,
     prelude::*,
     testkit::{self, eventually, shutdown, soon},
 };
 
-use crate::types::Vault;
+use crate::types::{Chronicle, Vault};
 
 const VAULTS: i64 = 40;
 
@@ -128,4 +135,94 @@ async fn all_nodes_are_gone_at_once_and_start_again_from_their_directories() {
         // None of them says goodbye.
         drop(nodes);
     }
+}
+
+/// What the cluster says of an entity type.
+async fn report(node: &ActorSystem, kind: &str) -> KindReport {
+    let admin = Admin::connect("copies", [node.address()]).await.unwrap();
+    let shards = admin.shards().await.unwrap();
+    let mut kinds = shards.kinds.into_iter();
+    kinds.find(|report| report.name == kind).unwrap()
+}
+
+async fn write_all(node: &ActorSystem) {
+    for n in 0..60 {
+        let chronicle = node.entity::<Chronicle>(n.to_string());
+        let written = soon("a line", chronicle.write("a line".to_owned())).await;
+        assert_eq!(written, Ok(1), "chronicle {n}");
+    }
+}
+
+/// The nodes that keep each shard of the chronicles, once there are two of each.
+async fn chronicles(node: &ActorSystem) -> Vec<BTreeSet<String>> {
+    let nodes = || async {
+        let homes = report(node, "Chronicle").await.homes.into_iter();
+        let copies = homes.filter_map(|home| home.copies);
+        let nodes = copies.map(|copies| copies.in_sync.iter().map(ToString::to_string).collect());
+        nodes.collect::<Vec<BTreeSet<String>>>()
+    };
+    eventually("each has two", nodes, |nodes| {
+        nodes.len() == 12 && nodes.iter().all(|nodes| nodes.len() == 2)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_type_says_itself_how_many_nodes_keep_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let nodes = testkit::cluster_of(3, |i| node(folder.path(), i)).await;
+    write_all(&nodes[0]).await;
+    deposit_all(&nodes[0], 1).await;
+    let of = |kind| report(&nodes[1], kind);
+    let copies = |report: &KindReport| report.copies.map(|copies| copies.copies);
+    assert_eq!(copies(&of("Chronicle").await), Some(2));
+    assert_eq!(copies(&of("Vault").await), Some(3), "as the settings say");
+    chronicles(&nodes[1]).await;
+    shutdown(nodes).await;
+}
+
+#[tokio::test]
+async fn a_type_that_contradicts_the_settings_of_its_node_does_not_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings {
+        copies_min: 3,
+        ..Settings::default()
+    };
+    let started = node(folder.path(), 0).settings(settings).start().await;
+    let error = started.map(drop).unwrap_err();
+    assert!(
+        matches!(
+            &error,
+            StartError::Copies { kind, copies: 2, copies_min: 3, lacks: "copies_min" } if kind == "Chronicle"
+        ),
+        "{error:?}"
+    );
+    assert_eq!(
+        error.to_string(),
+        "entity type `Chronicle` would have 3 nodes store what gets out, and 2 keep it: write `copies_min = ..` as well in \
+         its `#[entity(..)]`, or change `Settings::copies_min`"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_copies_of_a_shard_are_in_different_zones() {
+    let folder = tempfile::tempdir().unwrap();
+    let in_zone = |number: usize| {
+        let zone = ["west", "west", "east"][number];
+        node(folder.path(), number).role(format!("zone:{zone}"))
+    };
+    let mut nodes = testkit::cluster_of(2, in_zone).await;
+    write_all(&nodes[0]).await;
+    for nodes in chronicles(&nodes[0]).await {
+        assert_eq!(nodes, ["node-0", "node-1"].map(str::to_owned).into());
+    }
+    // Once there is another zone, each shard has a copy there.
+    let third = in_zone(2).seeds([nodes[0].address()]).start().await;
+    nodes.push(third.unwrap());
+    let spread = || chronicles(&nodes[0]);
+    eventually("they move apart", spread, |shards| {
+        shards.iter().all(|nodes| nodes.contains("node-2"))
+    })
+    .await;
+    shutdown(nodes).await;
 }

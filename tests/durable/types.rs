@@ -155,3 +155,20 @@ pub(crate) mod order {
         }
     }
 }
+
+/// A chronicle, which fewer nodes keep than its node says.
+#[message]
+#[derive(Debug, Default)]
+pub(crate) struct Chronicle {
+    lines: Vec<String>,
+}
+
+#[entity(durable, copies = 2, shards = 12)]
+impl Chronicle {
+    /// Returns how many lines there are.
+    #[message]
+    fn write(&mut self, line: String) -> usize {
+        self.lines.push(line);
+        self.lines.len()
+    }
+}

@@ -33,11 +33,14 @@ pub(crate) mod ride {
         #[message]
         fn assign(self, ctx: &mut Context<Ride>) -> Assigned {
             let second = Duration::from_secs(1);
-            ctx.schedule_once(second * 30, RideMsg::Expire {});
-            ctx.schedule_every(Every::fixed_rate(second), || RideMsg::Beat {});
+            ctx.schedule_once(second * 30, RideMsg::Expire {}).detach();
+            ctx.schedule_every(Every::fixed_rate(second), || RideMsg::Beat {})
+                .detach();
             // A message with arguments has a form on the wire, unless it is internal.
-            ctx.schedule_once(second * 20, RideMsg::Note { number: 7 });
-            ctx.schedule_once(second * 20, RideMsg::Hear { number: 9 });
+            ctx.schedule_once(second * 20, RideMsg::Note { number: 7 })
+                .detach();
+            ctx.schedule_once(second * 20, RideMsg::Hear { number: 9 })
+                .detach();
             ctx.schedule_once(second * 20, RideMsg::Expire {}).cancel();
             ctx.pipe(std::future::pending::<()>(), |()| RideMsg::Beat {});
             Assigned {
@@ -140,7 +143,8 @@ impl Ticker {
     #[on_start]
     fn started(&mut self, ctx: &mut Context<Self>) {
         self.starts += 1;
-        ctx.schedule_every(Duration::from_secs(1), || TickerMsg::Tick {});
+        ctx.schedule_every(Duration::from_secs(1), || TickerMsg::Tick {})
+            .detach();
     }
 
     #[message(internal)]

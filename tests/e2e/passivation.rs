@@ -46,7 +46,8 @@ impl Sleeper {
 
     #[message]
     fn tick(&mut self, ctx: &mut Context<Self>) {
-        ctx.schedule_every(Duration::from_secs(1), || SleeperMsg::Ticked {});
+        ctx.schedule_every(Duration::from_secs(1), || SleeperMsg::Ticked {})
+            .detach();
     }
 
     #[message(internal)]

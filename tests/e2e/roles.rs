@@ -132,6 +132,8 @@ async fn roles_are_names_and_not_too_many() {
         node("node-0").role(""),
         node("node-0").role("r".repeat(256)),
         many,
+        node("node-0").role("zone:"),
+        node("node-0").role("zone:eu-1").role("zone:eu-2"),
     ] {
         let error = builder.start().await.unwrap_err();
         assert!(

@@ -116,21 +116,13 @@ pub(crate) mod auction {
 
         #[on_exit]
         fn left(lot: &mut Lot) {
-            lot.log.push(format!("{} left", Self::LABEL));
+            lot.log.push(format!("{} left", Self::NAME));
         }
 
         #[message]
         fn withdraw(self) -> OneOf<Unsold, Draft, Stop> {
             Draft.into()
         }
-    }
-
-    impl Open {
-        const LABEL: &str = "Open";
-    }
-
-    impl Extended {
-        const LABEL: &str = "Extended";
     }
 
     #[behavior]

@@ -273,7 +273,8 @@ async fn a_timer_with_an_internal_message_works_in_a_strict_system() {
         #[on_start]
         fn started(&mut self, ctx: &mut Context<Self>) {
             let handed = std::sync::Arc::new(());
-            ctx.schedule_once(Duration::from_millis(1), ClockMsg::Tick { handed });
+            ctx.schedule_once(Duration::from_millis(1), ClockMsg::Tick { handed })
+                .detach();
         }
 
         #[message(internal)]

@@ -507,7 +507,8 @@ impl Worker {
     /// The closure that makes the timer's message fails.
     #[message]
     fn tick(&mut self, ctx: &mut Context<Self>) {
-        ctx.schedule_every(Duration::from_secs(1), || panic!("the timer"));
+        ctx.schedule_every(Duration::from_secs(1), || panic!("the timer"))
+            .detach();
     }
 
     #[message(internal)]

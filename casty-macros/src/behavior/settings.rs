@@ -39,6 +39,8 @@ static ENTITY: Grammar = Grammar {
         Known::new("durable", "durable"),
         Known::new("snapshot_every", "snapshot_every = 100"),
         Known::new("retain", "retain = \"snapshot\""),
+        Known::new("copies", "copies = 5"),
+        Known::new("copies_min", "copies_min = 3"),
         GENERIC,
         CRATE,
     ],
@@ -77,6 +79,8 @@ static ACTOR: Grammar = Grammar {
         ("durable", NOT_STORED),
         ("snapshot_every", NOT_STORED),
         ("retain", NOT_STORED),
+        ("copies", NOT_STORED),
+        ("copies_min", NOT_STORED),
         (
             "protocols",
             "`protocols` is an option of `#[entity]`: a reference of a protocol names an entity by its type and id. \

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use proc_macro2::{Literal, TokenStream};
+use proc_macro2::{Ident, Literal, Span, TokenStream};
 use quote::quote;
 
 use crate::{errors::Errors, options::Options};
@@ -21,7 +21,18 @@ pub(super) struct Stored {
     pub(super) how: How,
     snapshot_every: Option<u32>,
     retain: Option<Retain>,
+    copies: Copies,
 }
+
+/// How many nodes keep what is stored. What is not written is a setting of each node.
+#[derive(Clone, Copy)]
+struct Copies {
+    all: Option<u32>,
+    min: Option<u32>,
+}
+
+/// The most copies that casty keeps.
+const COPIES_MAX: u32 = 7;
 
 /// What is kept of records that a snapshot contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +48,7 @@ pub(super) fn parse(options: &Options, resumes: bool, errors: &mut Errors) -> Op
     let is_durable = options.flag("durable", errors);
     let snapshot_every = options.number("snapshot_every", 1..=u32::MAX, errors);
     let retain = retain(options, errors);
+    let copies = copies(options, errors);
     let how = match (is_sourced, is_durable) {
         (false, false) => {
             needs_a_store(options, errors);
@@ -70,12 +82,32 @@ pub(super) fn parse(options: &Options, resumes: bool, errors: &mut Errors) -> Op
         how,
         snapshot_every,
         retain,
+        copies,
     })
+}
+
+fn copies(options: &Options, errors: &mut Errors) -> Copies {
+    let copies = Copies {
+        all: options.number("copies", 1..=COPIES_MAX, errors),
+        min: options.number("copies_min", 1..=COPIES_MAX, errors),
+    };
+    if let (Some(all), Some(min)) = (copies.all, copies.min)
+        && min > all
+    {
+        errors.at(
+            options.value("copies_min"),
+            format!(
+                "{min} nodes are to have stored what gets out, and {all} keep it: \
+                 write a `copies_min` of at most {all}, or more `copies`"
+            ),
+        );
+    }
+    copies
 }
 
 /// Reports options that only a stored type has.
 fn needs_a_store(options: &Options, errors: &mut Errors) {
-    for option in ["snapshot_every", "retain"] {
+    for option in ["snapshot_every", "retain", "copies", "copies_min"] {
         if let Some(span) = options.span(option) {
             errors.at_span(
                 span,
@@ -136,10 +168,20 @@ impl Stored {
             };
             quote!(const RETAIN: #private::Retain = #private::Retain::#retain;)
         });
+        let copies = [("COPIES", self.copies.all), ("COPIES_MIN", self.copies.min)];
+        let copies = copies.into_iter().filter_map(|(name, number)| {
+            let (name, number) = (Ident::new(name, Span::call_site()), number?);
+            let number = Literal::u32_unsuffixed(number);
+            Some(quote! {
+                const #name: ::core::option::Option<::core::primitive::u8> =
+                    ::core::option::Option::Some(#number);
+            })
+        });
         quote! {
             const STORAGE: #private::Storage = #private::Storage::#how;
             #snapshot_every
             #retain
+            #(#copies)*
         }
     }
 }

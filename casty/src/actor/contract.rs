@@ -111,6 +111,14 @@ pub trait Actor: Sized + Send + 'static {
     #[doc(hidden)]
     const RETAIN: Retain = Retain::All;
 
+    /// How many nodes keep each shard, where that is not for the node to say.
+    #[doc(hidden)]
+    const COPIES: Option<u8> = None;
+
+    /// How many of them have to have what gets out, where that is not for the node to say.
+    #[doc(hidden)]
+    const COPIES_MIN: Option<u8> = None;
+
     /// Takes over what outlives a failure from the state that failed.
     #[doc(hidden)]
     fn inherit(&mut self, failed: Self) {

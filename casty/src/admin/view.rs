@@ -386,7 +386,7 @@ mod tests {
                 tests::{
                     address, assignment,
                     copies::{founded_with, kept, up},
-                    founded, join, member,
+                    founded, join, member, site,
                 },
             },
         },
@@ -450,7 +450,7 @@ mod tests {
             generation: Generation::new(map.identity.generation.number() + 1, 1),
             ..map.identity
         };
-        let reborn = old.reborn(identity, member("c", 1), (address(3), None), &[]);
+        let reborn = old.reborn(identity, member("c", 1), &site(3, None), &[]);
         let all = [says("b", 1, Some(&map)), says("c", 3, Some(&reborn))];
         let view = self::view(&all).unwrap();
         assert_eq!(view.version().generation, identity.generation.number());

@@ -15,7 +15,7 @@ pub use casty_macros::states;
 /// A value is made with `.into()`: the macros write `From` for each state that a function of the
 /// module names in a `OneOf`. Elsewhere, write the variant: `OneOf::First(active)`. A `OneOf` that
 /// names fewer of the states, or the same in another order, becomes a larger one with
-/// [`widen`](Widen::widen).
+/// [`widen`](Self::widen).
 ///
 /// The present state may be one of them: the transition may then lead back to it. A module may give
 /// a `OneOf` a name, `type Next = OneOf<Active, Empty>;`, and its functions return that.
@@ -86,9 +86,79 @@ pub enum OneOf<
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not widen to what is expected here",
+    label = "may be a state that is not expected here, or is named by no function of the module",
+    note = "a `OneOf` widens to one that names all its states, in any order, and maybe more: name them all where it is to go, \
+            as in `-> OneOf<A, B, C>`"
+)]
 pub trait Widen<T, M> {
     /// The same state, as one of those of `T`.
     fn widen(self) -> T;
+}
+
+impl<A, B, C, D, E, F, G, H> OneOf<A, B, C, D, E, F, G, H> {
+    /// The same state, as one of those of a `OneOf` that names these states, in any order, and
+    /// maybe more. See [`Widen`].
+    pub fn widen<T, M>(self) -> T
+    where
+        Self: Widen<T, M>,
+    {
+        Widen::widen(self)
+    }
+}
+
+/// The name of a state: `Self::NAME` in its block, or in one for several states.
+///
+/// The macros implement it for each state. From outside of a machine, its message `state_name`
+/// answers with the name of the present state.
+///
+/// ```
+/// use casty::prelude::*;
+///
+/// #[actor]
+/// mod door {
+///     use casty::prelude::*;
+///
+///     #[state(initial)]
+///     pub struct Closed;
+///
+///     #[state]
+///     pub struct Open;
+///
+///     #[behavior(of(all))]
+///     impl _ {
+///         #[message]
+///         fn describe(&self) -> String {
+///             format!("it is {}", Self::NAME)
+///         }
+///     }
+///
+///     #[behavior]
+///     impl Closed {
+///         #[message]
+///         fn push(self) -> Open {
+///             Open
+///         }
+///     }
+///
+///     #[behavior]
+///     impl Open {
+///         #[message]
+///         fn push(&self) {}
+///     }
+/// }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let system = ActorSystem::local("app");
+/// let door = system.spawn(Door::from(door::Closed));
+/// assert_eq!(door.push().await, Ok(()));
+/// assert_eq!(door.describe().await.as_deref(), Ok("it is Open"));
+/// # }
+/// ```
+pub trait StateName {
+    /// The name of its type.
+    const NAME: &'static str;
 }
 
 /// What may fail before a transition, in a handler that takes its state: implemented for each state
@@ -188,6 +258,26 @@ pub struct Stay<S, E>(
     /// The error that the asker gets.
     pub E,
 );
+
+/// A state that an error alone gives back: there is none. It has the compiler say what to write for
+/// a `?` in a handler that has taken its state. Of these texts, a `?` shows the label.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "an error alone does not give the state `{Self}` back",
+    label = "this error has no state to stay in: write `let (me, value) = self.or_stay(|me| me.check())?`, \
+             or `return Err(Stay(self, error))`"
+)]
+pub trait GivenBack {
+    /// Never called.
+    fn given_back() -> Self;
+}
+
+#[doc(hidden)]
+impl<S: GivenBack, E> From<E> for Stay<S, E> {
+    fn from(error: E) -> Self {
+        Self(S::given_back(), error)
+    }
+}
 
 /// The transition table of a state machine, as its `behavior()` returns it.
 ///

@@ -132,7 +132,9 @@ impl Node {
         let node = Arc::new(Self {
             hosted: hosts()
                 .map(|region| CatalogEntry {
-                    copies: copies.filter(|_| region.is_stored()),
+                    copies: copies
+                        .filter(|_| region.is_stored())
+                        .map(|copies| copies.with(region.copies())),
                     ..region.catalog_entry()
                 })
                 .collect(),

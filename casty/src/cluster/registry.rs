@@ -17,6 +17,7 @@ use crate::{
     },
     config::Settings,
     error::StartError,
+    id::{CopyOptions, CopySettings},
     persistence::opened::StoredKinds,
 };
 
@@ -28,6 +29,7 @@ pub struct EntityRegistration {
     role: Option<&'static str>,
     /// The number of its shards, if it is stored.
     stored: Option<NonZeroU32>,
+    copies: CopyOptions,
     type_id: fn() -> TypeId,
     type_name: fn() -> &'static str,
     speaks: &'static [ProtocolRegistration],
@@ -64,6 +66,10 @@ impl EntityRegistration {
             } else {
                 None
             },
+            copies: CopyOptions {
+                copies: E::COPIES,
+                copies_min: E::COPIES_MIN,
+            },
             type_id: TypeId::of::<E>,
             type_name: std::any::type_name::<E>,
             speaks: E::SPEAKS,
@@ -78,6 +84,16 @@ impl fmt::Debug for EntityRegistration {
         match self.role {
             Some(role) => write!(f, " of role {role}"),
             None => Ok(()),
+        }
+    }
+}
+
+impl EntityRegistration {
+    /// Whether a node with these roles hosts it. `None`: a local system hosts all types.
+    fn is_hosted(&self, roles: Option<&BTreeSet<String>>) -> bool {
+        match (self.role, roles) {
+            (Some(role), Some(roles)) => roles.contains(role),
+            _ => true,
         }
     }
 }
@@ -147,14 +163,34 @@ impl Registry {
         &self,
         roles: Option<&BTreeSet<String>>,
     ) -> Result<StoredKinds, StartError> {
-        let is_hosted = |role: Option<&str>| match (role, roles) {
-            (Some(role), Some(roles)) => roles.contains(role),
-            _ => true,
-        };
         let by_name = self.by_name()?.into_iter();
-        let hosted = by_name.filter(|(_, registration)| is_hosted(registration.role));
+        let hosted = by_name.filter(|(_, it)| it.is_hosted(roles));
         let stored = hosted.filter_map(|(name, it)| Some((Arc::from(name), it.stored?)));
         Ok(stored.collect())
+    }
+
+    /// Checks what the stored types that a node with these roles hosts say of their copies, beside
+    /// the settings of the node.
+    pub(crate) fn check_copies(
+        &self,
+        roles: &BTreeSet<String>,
+        settings: CopySettings,
+    ) -> Result<(), StartError> {
+        for (kind, it) in self.by_name()? {
+            let CopySettings { copies, copies_min } = settings.with(it.copies);
+            if it.stored.is_some() && it.is_hosted(Some(roles)) && copies_min > copies {
+                return Err(StartError::Copies {
+                    kind,
+                    copies,
+                    copies_min,
+                    lacks: match it.copies.copies {
+                        Some(_) => "copies_min",
+                        None => "copies",
+                    },
+                });
+            }
+        }
+        Ok(())
     }
 
     /// A region for each type, and the routes to them.

@@ -56,6 +56,22 @@ pub enum StartError {
         /// The wire names of the types.
         kinds: Vec<String>,
     },
+    /// An entity type says how many nodes keep its shards, or how many of these have to have what
+    /// gets out, and what it leaves to the settings of this node contradicts it.
+    #[error(
+        "entity type `{kind}` would have {copies_min} nodes store what gets out, and {copies} keep it: write `{lacks} = ..` \
+         as well in its `#[entity(..)]`, or change `Settings::{lacks}`"
+    )]
+    Copies {
+        /// The wire name of the type.
+        kind: String,
+        /// How many nodes would keep each of its shards.
+        copies: u8,
+        /// How many of them would have to have what gets out.
+        copies_min: u8,
+        /// The option that the type leaves to the settings: `copies` or `copies_min`.
+        lacks: &'static str,
+    },
     /// The journal cannot be used.
     #[error("{journal}: {source}")]
     Journal {

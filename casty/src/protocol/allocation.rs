@@ -235,7 +235,7 @@ impl<'a> Load<'a> {
         hosts: &[Slot],
         movable: &mut Movable<'h>,
     ) -> Option<((ShardId, &'h ShardHome), Slot)> {
-        let places = &map.copies.get(kind)?.shards;
+        let copies = map.copies.get(kind)?;
         for most in hosts.iter().rev() {
             for least in hosts {
                 if !self.differ(kind, *least, *most) {
@@ -245,9 +245,14 @@ impl<'a> Load<'a> {
                 else {
                     continue;
                 };
+                // If a shard has a copy too many, its owner may just have left the store that is
+                // to lose it.
                 let is_in_sync = |(shard, _): &(ShardId, &ShardHome)| {
-                    let places = places.get(shard.index());
-                    places.is_some_and(|places| places.in_sync.has(store))
+                    let places = copies.shards.get(shard.index());
+                    places.is_some_and(|places| {
+                        places.in_sync.has(store)
+                            && places.in_sync.count() <= copies.settings.most()
+                    })
                 };
                 if let Some(at) = shards.iter().rposition(is_in_sync) {
                     return Some((shards.swap_remove(at), *least));

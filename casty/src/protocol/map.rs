@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
     copying::{COPY_CHANGES_MAX, can_be_spared},
-    places::{KindCopies, StorePlace},
+    places::{KindCopies, Site, StorePlace},
 };
 pub(crate) use super::home::{ShardHome, Slot};
 use super::{
@@ -57,6 +57,9 @@ pub(crate) struct Member {
     pub(crate) status: Status,
     /// The entity types that it hosts.
     pub(crate) kinds: Vec<String>,
+    /// The zone that one of its roles names.
+    #[serde(default)]
+    pub(crate) zone: Option<String>,
 }
 
 impl Member {
@@ -127,6 +130,9 @@ pub(crate) enum Command {
         /// The store of the member's process, if it has one.
         #[serde(default)]
         store: Option<StoreId>,
+        /// The zone that the member is in, if it says so.
+        #[serde(default)]
+        zone: Option<String>,
     },
     Up {
         member: MemberId,
@@ -323,7 +329,7 @@ impl ClusterMap {
     pub(crate) fn found(
         identity: ClusterIdentity,
         founder: MemberId,
-        (address, store): (SocketAddr, Option<StoreId>),
+        site: &Site,
         catalog: &[CatalogEntry],
         lease: LeaseTimes,
         tie_breaker: bool,
@@ -342,10 +348,11 @@ impl ClusterMap {
             next_slot: 1,
             last_store: 0,
         };
-        let seat = map.insert(founder.clone(), address, catalog, Status::Up, None);
-        if let Some(store) = store {
+        let seat = map.insert(founder.clone(), site, catalog, Status::Up, None);
+        if let Some(store) = site.store {
             map.place_store(&founder, store, catalog);
         }
+        let address = site.address;
         map.voters.insert(founder, VoterPlace { seat, address });
         map
     }
@@ -423,9 +430,15 @@ impl ClusterMap {
                 since: _,
                 seat,
                 store,
+                zone,
             } => {
                 self.check_agreement(*lease, *tie_breaker)?;
-                self.join(member, (*address, *store), catalog, *seat)?;
+                let site = Site {
+                    address: *address,
+                    zone: zone.clone(),
+                    store: *store,
+                };
+                self.join(member, &site, catalog, *seat)?;
             }
             Command::Up { member } => self.advance(member, &[Status::Joining], Status::Up)?,
             Command::Leave { member } => {
@@ -463,7 +476,7 @@ impl ClusterMap {
     fn insert(
         &mut self,
         id: MemberId,
-        address: SocketAddr,
+        site: &Site,
         catalog: &[CatalogEntry],
         status: Status,
         seat: Option<Seat>,
@@ -490,9 +503,10 @@ impl ClusterMap {
             Member {
                 slot,
                 seat,
-                address,
+                address: site.address,
                 status,
                 kinds,
+                zone: site.zone.clone(),
             },
         );
         seat
@@ -514,7 +528,7 @@ impl ClusterMap {
     fn join(
         &mut self,
         id: &MemberId,
-        (address, store): (SocketAddr, Option<StoreId>),
+        site: &Site,
         catalog: &[CatalogEntry],
         seat: Option<Seat>,
     ) -> Result<(), MapError> {
@@ -544,7 +558,7 @@ impl ClusterMap {
             return Err(MapError::Older { member, than });
         }
         let before = seat.map(|seat| self.sat_before(id, seat)).transpose()?;
-        self.check_store(id, catalog, store)?;
+        self.check_store(id, catalog, site.store)?;
         // A restarted node replaces its earlier incarnations. Their shards are free only once those
         // incarnations can no longer serve.
         for old in older {
@@ -552,11 +566,12 @@ impl ClusterMap {
                 member.status = Status::Down;
             }
         }
-        let seat = self.insert(id.clone(), address, catalog, Status::Joining, seat);
-        if let Some(store) = store {
+        let seat = self.insert(id.clone(), site, catalog, Status::Joining, seat);
+        if let Some(store) = site.store {
             self.place_store(id, store, catalog);
         }
         if let Some(before) = before {
+            let address = site.address;
             self.voters.remove(&before);
             self.voters.insert(id.clone(), VoterPlace { seat, address });
         }
@@ -630,13 +645,18 @@ impl ClusterMap {
         &self,
         identity: ClusterIdentity,
         founder: MemberId,
-        (address, store): (SocketAddr, Option<StoreId>),
+        site: &Site,
         catalog: &[CatalogEntry],
     ) -> Self {
+        // The store has its number already.
+        let without = Site {
+            store: None,
+            ..site.clone()
+        };
         let mut map = Self::found(
             identity,
             founder.clone(),
-            (address, None),
+            &without,
             catalog,
             self.lease,
             self.tie_breaker,
@@ -665,7 +685,7 @@ impl ClusterMap {
             map.copies.insert(kind.clone(), copies);
         }
         (map.stores, map.last_store) = (self.stores.clone(), self.last_store);
-        if let Some(store) = store {
+        if let Some(store) = site.store {
             map.place_store(&founder, store, catalog);
         }
         map

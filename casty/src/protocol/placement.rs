@@ -2,11 +2,18 @@
 //!
 //! Each shard is to have as many copies as its type asks for, or as there are stores. A copy comes
 //! before another goes: a store is wanted first, and once it is in sync, the copy that is too many
-//! is dropped. The least loaded store comes first, by the copies of the type, then by all copies;
-//! but a store on another host than the other copies comes before all that share one. (Zones are
-//! not in the map, and play no part.) Equal maps give equal decisions.
+//! is dropped. Equal maps give equal decisions.
+//!
+//! A store in another zone than the other copies comes first, then one on another host, then the
+//! least loaded, by the copies of the type and then by all copies. Nodes that name no zone are one
+//! zone. Copies that share a zone or a host move apart once there is a place for them.
+//!
+//! Moving ends. No step adds to the pairs of copies of a shard in one zone, or else, those being as
+//! many, to the pairs on one host: what is dropped has as many beside it as what has come. Of
+//! steps that leave both as they are, each evens the load by more than [`slack`].
 
 use std::{
+    cmp::{Ordering, Reverse},
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
 };
@@ -19,7 +26,10 @@ use super::{
         can_be_spared,
     },
 };
-use crate::id::{MemberId, ShardId};
+use crate::{
+    id::{MemberId, ShardId},
+    infra::mutants,
+};
 
 /// How many shards a store takes part in copying at a time, as their owner's or as the new copy:
 /// the copying of the others must not suffer from it.
@@ -161,12 +171,23 @@ struct Stores {
     by_slot: BTreeMap<Slot, StoreNo>,
 }
 
+/// Where a store is.
+#[derive(Clone, Copy)]
+struct Place {
+    /// The number of its zone, within one plan.
+    zone: usize,
+    host: IpAddr,
+}
+
+/// How many other copies of a shard are in the zone of one, and how many on its host.
+type Crowd = (usize, usize);
+
 /// The stores of processes that host a type.
 struct KindStores {
-    /// They may get copies, with their hosts.
-    takes: BTreeMap<StoreNo, IpAddr>,
+    /// They may get copies.
+    takes: BTreeSet<StoreNo>,
     /// Those, and the stores of processes that will soon be Up. They keep their copies.
-    stays: BTreeSet<StoreNo>,
+    stays: BTreeMap<StoreNo, Place>,
 }
 
 impl Stores {
@@ -183,17 +204,21 @@ impl Stores {
     }
 
     fn of_kind(&self, map: &ClusterMap, kind: &str) -> KindStores {
-        let (mut takes, mut stays) = (BTreeMap::new(), BTreeSet::new());
+        let (mut takes, mut stays) = (BTreeSet::new(), BTreeMap::new());
+        let mut zones = BTreeMap::new();
         for member in map.members.values() {
             let Some(store) = self.by_slot.get(&member.slot) else {
                 continue;
             };
             let is_host = member.kinds.iter().any(|name| name == kind);
             if is_host && matches!(member.status, Status::Joining | Status::Up) {
-                stays.insert(*store);
+                let next = zones.len();
+                let zone = *zones.entry(member.zone.as_deref()).or_insert(next);
+                let host = member.address.ip();
+                stays.insert(*store, Place { zone, host });
             }
             if is_host && member.status == Status::Up {
-                takes.insert(*store, member.address.ip());
+                takes.insert(*store);
             }
         }
         KindStores { takes, stays }
@@ -239,7 +264,8 @@ impl Stores {
 }
 
 impl KindStores {
-    /// The least loaded store beside those of a shard.
+    /// The store for one more copy beside those of a shard: the least crowded, and of these the
+    /// least loaded.
     fn least<'a>(
         &self,
         loads: &CopyLoads<'a>,
@@ -247,16 +273,24 @@ impl KindStores {
         beside: &[StoreNo],
         may: impl Fn(StoreNo) -> bool,
     ) -> Option<StoreNo> {
-        let others = self.takes.keys().copied();
+        let others = self.takes.iter().copied();
         others
             .filter(|store| !beside.contains(store) && may(*store))
-            .min_by_key(|store| (self.shares_a_host(*store, beside), loads.key(kind, *store)))
+            .min_by_key(|store| (self.crowd(*store, beside), loads.key(kind, *store)))
     }
 
-    fn shares_a_host(&self, store: StoreNo, beside: &[StoreNo]) -> bool {
-        let host = self.takes.get(&store);
-        let mut others = beside.iter().filter(|other| **other != store);
-        host.is_some() && others.any(|other| self.takes.get(other) == host)
+    /// How many of the copies in these stores share the place of one. Those that do not stay do not
+    /// count.
+    fn crowd(&self, store: StoreNo, copies: &[StoreNo]) -> Crowd {
+        let Some(place) = self.stays.get(&store) else {
+            return (0, 0);
+        };
+        let others = copies.iter().filter(|other| **other != store);
+        let others = others.filter_map(|other| self.stays.get(other));
+        others.fold((0, 0), |(zone, host), other| {
+            let (in_zone, on_host) = (other.zone == place.zone, other.host == place.host);
+            (zone + usize::from(in_zone), host + usize::from(on_host))
+        })
     }
 }
 
@@ -273,6 +307,12 @@ struct PlacedShard {
 impl PlacedShard {
     fn stores(&self) -> Vec<StoreNo> {
         self.places.in_sync.stores().collect()
+    }
+
+    /// Its stores but this one.
+    fn stores_but(&self, store: StoreNo) -> Vec<StoreNo> {
+        let stores = self.places.in_sync.stores();
+        stores.filter(|other| *other != store).collect()
     }
 }
 
@@ -315,6 +355,7 @@ impl KindPlan<'_, '_> {
                 even.push(shard);
             }
         }
+        let even = self.move_apart(even);
         self.even_out(even);
     }
 
@@ -328,14 +369,14 @@ impl KindPlan<'_, '_> {
     fn count(&self, shard: &PlacedShard) -> usize {
         let stores = shard.places.in_sync.stores();
         stores
-            .filter(|store| self.stores.stays.contains(store))
+            .filter(|store| self.stores.stays.contains_key(store))
             .count()
     }
 
     /// The store that is to become a copy, if it still can.
     fn wanted(&self, shard: &PlacedShard) -> Option<StoreNo> {
         let wanted = shard.places.wanted;
-        wanted.filter(|store| self.stores.takes.contains_key(store))
+        wanted.filter(|store| self.stores.takes.contains(store))
     }
 
     // ---- One copy too many.
@@ -346,7 +387,7 @@ impl KindPlan<'_, '_> {
         };
         let leaves = |store: &StoreNo| {
             self.all.present.contains(store)
-                && !self.stores.stays.contains(store)
+                && !self.stores.stays.contains_key(store)
                 && *store != owners
         };
         let count = self.count(shard);
@@ -370,25 +411,27 @@ impl KindPlan<'_, '_> {
         }
     }
 
-    /// The copy that is too many: the one in the most loaded store. It is the owner's only if that
-    /// store has many more than the others. The shard has another owner first then.
+    /// The copy that is too many: the most crowded one, and of these the one in the most loaded
+    /// store. It is the owner's only if that is more crowded than the others, or its store has many
+    /// more than theirs. The shard has another owner first then.
     fn most(&self, shard: &PlacedShard, owners: StoreNo) -> StoreNo {
+        let mut stores = shard.stores();
+        stores.extend(self.wanted(shard));
+        let crowd = |store| self.stores.crowd(store, &stores);
+        let stays = |store: &StoreNo| *store != owners && self.stores.stays.contains_key(store);
+        let others = shard.places.in_sync.stores().filter(stays);
+        let most = others.max_by_key(|store| (crowd(*store), self.loads.key(self.kind, *store)));
+        let Some(most) = most else {
+            return owners;
+        };
         let load = |store| self.loads.of_kind(self.kind, store);
-        let stores = shard.stores();
-        let stays = |store: &StoreNo| *store != owners && self.stores.stays.contains(store);
-        let others = stores.iter().copied().filter(stays);
-        let most = others.max_by_key(|store| {
-            let shares = self.stores.shares_a_host(*store, &stores);
-            (shares, self.loads.key(self.kind, *store))
-        });
-        match most {
-            Some(most)
-                if load(owners) <= load(most) + (slack(load(owners) + load(most)) - 1) / 2 =>
-            {
-                most
-            }
-            _ => owners,
-        }
+        let (own, other) = (load(owners), load(most));
+        let is_owners = match crowd(owners).cmp(&crowd(most)) {
+            Ordering::Greater => true,
+            Ordering::Equal => own > other + (slack(own + other) - 1) / 2,
+            Ordering::Less => false,
+        };
+        if is_owners { owners } else { most }
     }
 
     fn drop_copy(&mut self, shard: &PlacedShard, store: StoreNo) {
@@ -407,7 +450,7 @@ impl KindPlan<'_, '_> {
 
     fn move_owner(&mut self, shard: &PlacedShard, owners: StoreNo) {
         let others = shard.places.in_sync.stores();
-        let takes = |store: &StoreNo| *store != owners && self.stores.takes.contains_key(store);
+        let takes = |store: &StoreNo| *store != owners && self.stores.takes.contains(store);
         let to = others
             .filter(takes)
             .min_by_key(|store| self.loads.key(self.kind, *store));
@@ -467,6 +510,51 @@ impl KindPlan<'_, '_> {
 
     // ---- Enough copies in the wrong places.
 
+    /// Wants copies in emptier zones, and on other hosts, for shards whose copies crowd together.
+    /// Returns the other shards.
+    fn move_apart(&mut self, shards: Vec<PlacedShard>) -> Vec<PlacedShard> {
+        if mutants::on("copies_stay_in_one_zone") {
+            return shards;
+        }
+        let mut others = Vec::new();
+        for shard in shards {
+            match (shard.owners, self.emptier(&shard)) {
+                (Some(owners), Some((from, to))) if self.has_room(owners) => {
+                    self.loads.take(self.kind, from);
+                    self.want(&shard, owners, Some(to));
+                }
+                _ => others.push(shard),
+            }
+        }
+        others
+    }
+
+    /// A copy that goes, and the less crowded store that another comes to. Where possible it is not
+    /// the owner's that goes.
+    fn emptier(&self, shard: &PlacedShard) -> Option<(StoreNo, StoreNo)> {
+        let stores = shard.stores();
+        let stays = stores
+            .iter()
+            .filter(|store| self.stores.stays.contains_key(store));
+        let pairs = stays.flat_map(|from| {
+            let others = shard.stores_but(*from);
+            let crowded = self.stores.crowd(*from, &others);
+            let takes = self.stores.takes.iter();
+            let free = takes.filter(|to| !shard.places.in_sync.has(**to) && self.has_room(**to));
+            free.filter_map(move |to| {
+                let crowd = self.stores.crowd(*to, &others);
+                (crowd < crowded).then_some((*from, *to, crowd, crowded))
+            })
+        });
+        let best = pairs.min_by_key(|(from, to, crowd, crowded)| {
+            let is_owners = shard.owners == Some(*from);
+            let (load, of) = (&self.loads, self.kind);
+            let loads = (load.key(of, *to), Reverse(load.key(of, *from)));
+            (*crowd, Reverse(*crowded), is_owners, loads)
+        });
+        best.map(|(from, to, ..)| (from, to))
+    }
+
     /// Wants copies in the least loaded stores, for shards that have one in the most loaded. Where
     /// possible it is not the owner's.
     fn even_out(&mut self, mut shards: Vec<PlacedShard>) {
@@ -476,7 +564,7 @@ impl KindPlan<'_, '_> {
         shards.retain(|shard| shard.owners.is_some_and(|owners| self.has_room(owners)));
         while self.wants.len() < COPYING_MAX {
             let load = |store: &StoreNo| self.loads.of_kind(self.kind, *store);
-            let mut stores: Vec<StoreNo> = self.stores.takes.keys().copied().collect();
+            let mut stores: Vec<StoreNo> = self.stores.takes.iter().copied().collect();
             stores.sort_by_key(|store| self.loads.key(self.kind, *store));
             let mut pairs = Vec::new();
             for from in stores.iter().rev() {
@@ -511,10 +599,8 @@ impl KindPlan<'_, '_> {
             if !in_sync.has(from) || in_sync.has(to) {
                 return false;
             }
-            let others = in_sync.stores().filter(|store| *store != from);
-            let others: Vec<StoreNo> = others.collect();
-            let is_beside = |store| self.stores.shares_a_host(store, &others);
-            is_beside(to) <= is_beside(from)
+            let others = shard.stores_but(from);
+            self.stores.crowd(to, &others) <= self.stores.crowd(from, &others)
         };
         let not_the_owners = |shard: &PlacedShard| can(shard) && shard.owners != Some(from);
         let first = shards.iter().position(not_the_owners);

@@ -474,6 +474,7 @@ mod tests {
             since: Incarnation(1),
             seat: None,
             store: None,
+            zone: None,
         })
         .unwrap();
         assert_eq!(ties.missing(&map, &a, now), None);

@@ -8,6 +8,7 @@ use casty_log::disk::SimDisk;
 use super::{
     ActorSystem, Inner,
     built::{Built, carrier, make_runtime, resolve_one},
+    checks,
     journal::{self, Chosen},
     map_dir::map_dir,
     tether,
@@ -24,7 +25,7 @@ use crate::{
     },
     config::{Availability, OnDown, Settings},
     error::StartError,
-    id::{CopySettings, Incarnation, MemberId, NODE_ID_BYTES_MAX, NodeId, SeekerState},
+    id::{CopySettings, Incarnation, MemberId, NodeId, SeekerState},
     infra::boxed::{Boxed, boxed},
     persistence::{Journal, store::Store},
     tie::{Breaker, TieBreaker},
@@ -33,9 +34,6 @@ use crate::{
         net::{Listener, Net, Tcp},
     },
 };
-
-/// The most roles of one node. They are part of its facts, which gossip carries.
-const ROLES_MAX: usize = 16;
 
 /// Configures a member of a cluster. See [`ActorSystem::builder`].
 #[derive(Debug)]
@@ -201,6 +199,12 @@ impl SystemBuilder {
     ///
     /// A role is a name of at most 255 bytes; a node has at most 16 roles. A local system hosts all
     /// types, whatever its roles.
+    ///
+    /// A role that begins with `zone:`, such as `zone:eu-1`, also names the zone that the node is
+    /// in: a data center, a rack, whatever may fail as a whole. A node has at most one such role.
+    /// Where nodes keep copies of each other's shards ([`data_dir`](Self::data_dir)), the copies of
+    /// a shard are spread over as many zones as possible, and within a zone over as many hosts.
+    /// Nodes that name no zone count as one zone of their own.
     pub fn role(mut self, name: impl ToString) -> Self {
         self.roles.insert(name.to_string());
         self
@@ -509,55 +513,6 @@ impl SystemBuilder {
         self
     }
 
-    pub(super) fn check_name(setting: &'static str, name: &str) -> Result<(), StartError> {
-        let reason = match name.len() {
-            0 => "must not be empty".to_owned(),
-            bytes if bytes > NODE_ID_BYTES_MAX => {
-                format!("has {bytes} bytes, at most {NODE_ID_BYTES_MAX} are possible")
-            }
-            _ => return Ok(()),
-        };
-        Err(StartError::Setting { setting, reason })
-    }
-
-    /// Whether each seed has the form `host:port`.
-    pub(super) fn check_seeds(&self) -> Result<(), StartError> {
-        if self.bootstrap_expect == Some(0) {
-            return Err(StartError::Setting {
-                setting: "bootstrap_expect",
-                reason: "a cluster is founded by at least one node".to_owned(),
-            });
-        }
-        for seed in &self.seeds {
-            let (host, port) = seed.rsplit_once(':').unwrap_or((seed, ""));
-            let is_name = !host.is_empty() && !host.contains([':', '[', ']', '/', ' ']);
-            let is_host = is_name || seed.parse::<SocketAddr>().is_ok();
-            if !is_host || port.parse::<u16>().ok().is_none_or(|port| port == 0) {
-                let reason = format!("`{seed}` is not `host:port`, with a port from 1 to 65535");
-                return Err(StartError::Setting {
-                    setting: "seeds",
-                    reason,
-                });
-            }
-        }
-        Ok(())
-    }
-
-    fn check_roles(&self) -> Result<(), StartError> {
-        for role in &self.roles {
-            Self::check_name("role", role)?;
-        }
-        let roles = self.roles.len();
-        if roles > ROLES_MAX {
-            let reason = format!("there are {roles} of them, at most {ROLES_MAX} are possible");
-            return Err(StartError::Setting {
-                setting: "role",
-                reason,
-            });
-        }
-        Ok(())
-    }
-
     /// Starts a system without a network, with these settings and entity types.
     ///
     /// # Errors
@@ -568,8 +523,8 @@ impl SystemBuilder {
     /// # Panics
     /// Panics outside a tokio runtime.
     pub fn start_local(self) -> Result<ActorSystem, StartError> {
-        Self::check_name("name", &self.cluster)?;
-        self.check_roles()?;
+        checks::name("name", &self.cluster)?;
+        checks::roles(&self.roles)?;
         self.settings.check()?;
         let strict_wire = self.strict_bytes_max();
         let (registry, resources) = (self.registry, self.resources);
@@ -597,7 +552,8 @@ impl SystemBuilder {
     /// [`StartError`] for an address that cannot be bound or resolved, a malformed seed, settings
     /// out of range, two entity types with one name, a [directory](Self::state_dir) that cannot be
     /// used, stored entity types without a [journal](Self::journal) or a
-    /// [directory](Self::data_dir), or one that cannot be used.
+    /// [directory](Self::data_dir), or one that cannot be used, two zones, or an entity type whose
+    /// `copies` or `copies_min` contradict the settings.
     ///
     /// # Panics
     /// Panics outside a tokio runtime.
@@ -610,9 +566,9 @@ impl SystemBuilder {
     }
 
     async fn listen_and_join(self) -> Result<ActorSystem, StartError> {
-        Self::check_name("cluster", &self.cluster)?;
-        self.check_roles()?;
-        self.check_seeds()?;
+        checks::name("cluster", &self.cluster)?;
+        checks::roles(&self.roles)?;
+        checks::seeds(&self.seeds, self.bootstrap_expect)?;
         self.settings.check()?;
         if self.tie_breaker.is_some() && self.availability == Availability::Prefer {
             let reason =
@@ -660,7 +616,7 @@ impl SystemBuilder {
             });
         }
         let name = self.node_id.clone().unwrap_or_else(|| address.to_string());
-        Self::check_name("node_id", &name)?;
+        checks::name("node_id", &name)?;
         let incarnation = self.incarnation.unwrap_or_else(Incarnation::now);
         let member = MemberId {
             node: NodeId::new(name),
@@ -684,6 +640,13 @@ impl SystemBuilder {
             copies: self.settings.copies,
             copies_min: self.settings.copies_min,
         };
+        let is_kept = self.data_dir.is_some();
+        #[cfg(feature = "sim")]
+        let is_kept = is_kept || self.simulated_disk.is_some();
+        if !is_kept {
+            return Ok(None);
+        }
+        self.registry.check_copies(&self.roles, settings)?;
         #[cfg(feature = "sim")]
         if let Some(disk) = &self.simulated_disk {
             let seed = self.seed.unwrap_or_default();

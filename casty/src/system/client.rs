@@ -8,6 +8,7 @@ use super::{
     MemberInfo, MemberStatus,
     builder::{SystemBuilder, fresh_seed},
     built::{Built, carrier, make_runtime},
+    checks,
     entities::Entities,
     history::History,
     shards::Shards,
@@ -66,8 +67,8 @@ impl ClusterClient {
     }
 
     async fn join(builder: SystemBuilder) -> Result<Self, ConnectError> {
-        SystemBuilder::check_name("cluster", &builder.cluster)?;
-        builder.check_seeds()?;
+        checks::name("cluster", &builder.cluster)?;
+        checks::seeds(&builder.seeds, None)?;
         if builder.seeds.is_empty() {
             let reason = "a client needs at least one seed".to_owned();
             return Err(StartError::Setting {

@@ -2,6 +2,7 @@
 
 mod builder;
 mod built;
+mod checks;
 mod client;
 mod entities;
 mod history;

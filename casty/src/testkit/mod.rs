@@ -41,7 +41,7 @@
 //! impl Clerk {
 //!     #[on_start]
 //!     fn started(&mut self, ctx: &mut Context<Self>) {
-//!         ctx.schedule_once(Duration::from_secs(3600), ClerkMsg::Close {});
+//!         ctx.schedule_once(Duration::from_secs(3600), ClerkMsg::Close {}).detach();
 //!     }
 //!
 //!     #[message]

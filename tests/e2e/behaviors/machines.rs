@@ -320,7 +320,8 @@ pub(crate) mod lamp {
     impl Off {
         #[message]
         fn switch_on(self, ctx: &mut Context<Lamp>, times: u32) -> On {
-            ctx.schedule_once(Duration::from_secs(10), LampMsg::Fade {});
+            ctx.schedule_once(Duration::from_secs(10), LampMsg::Fade {})
+                .detach();
             On { times }
         }
 
@@ -337,7 +338,8 @@ pub(crate) mod lamp {
             if self.times == 1 {
                 return Off.into();
             }
-            ctx.schedule_once(Duration::from_secs(10), LampMsg::Fade {});
+            ctx.schedule_once(Duration::from_secs(10), LampMsg::Fade {})
+                .detach();
             let times = self.times - 1;
             On { times }.into()
         }

@@ -164,6 +164,15 @@ impl Expansion<'_> {
             },
         );
         let private = &self.private;
+        let state_names = states.iter().map(|State { ident, ty, .. }| {
+            let name = ident.unraw().to_string();
+            self.implement_for(
+                quote!(#private::StateName for #ty),
+                quote! {
+                    const NAME: &'static ::core::primitive::str = #name;
+                },
+            )
+        });
         let or_stay = states
             .iter()
             .filter(|state| leaves_or_stays(state))
@@ -174,7 +183,7 @@ impl Expansion<'_> {
         let one_ofs = self.one_ofs();
         let widened = self.widened();
         let table = self.table();
-        quote!(#from #methods #debug #(#or_stay)* #(#one_ofs)* #(#widened)* #table)
+        quote!(#from #methods #debug #(#state_names)* #(#or_stay)* #(#one_ofs)* #(#widened)* #table)
     }
 
     /// `Widen<OneOf<B, A, C>>` for `OneOf<A, B>`, for each pair of such types of which one names

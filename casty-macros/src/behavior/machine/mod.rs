@@ -5,7 +5,6 @@ mod check;
 mod clash;
 mod dispatch;
 mod docs;
-mod dropped;
 mod expand;
 mod functions;
 mod groups;

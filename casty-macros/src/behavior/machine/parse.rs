@@ -5,7 +5,7 @@ use quote::ToTokens;
 use syn::{FnArg, ImplItem, Item, ItemImpl, ItemMod, Type, spanned::Spanned};
 
 use super::{
-    aliases::Aliases, clash, dropped, functions::Functions, groups, one_of::OneOfs, shared, states,
+    aliases::Aliases, clash, functions::Functions, groups, one_of::OneOfs, shared, states,
 };
 use crate::{
     behavior::{
@@ -90,7 +90,6 @@ pub(in crate::behavior) fn parse(
         states,
         is_sound: found.is_sound,
     };
-    dropped::mark(items, &machine.actor, &settings.casty);
     let upcasts = upcasts(kind, &machine, items, errors);
     let shared_policies = blocks(kind, &machine, items, &mut found.states, errors);
     without_missing_events(&found.states, items);

@@ -48,6 +48,9 @@ const PERIOD_MIN: Duration = Duration::from_millis(1);
 const FAR: Duration = Duration::from_hours(24 * 365 * 30);
 
 /// Something that was begun for an actor: a timer, or work. Dropped, it goes on.
+///
+/// The compiler warns of a timer whose handle is dropped at once: [`detach`](Self::detach) says
+/// that this is meant.
 #[derive(Clone, Debug)]
 pub struct Cancellable {
     task: AbortHandle,
@@ -59,6 +62,12 @@ impl Cancellable {
     pub fn cancel(&self) {
         self.delivery.cancel();
         self.task.abort();
+    }
+
+    /// Lets it go on until it ends by itself, or the activation ends. This handle cannot cancel it
+    /// any more.
+    pub fn detach(self) {
+        drop(self);
     }
 
     /// Whether it has ended, one way or another.
@@ -113,7 +122,12 @@ impl<A: Actor> Context<A> {
     /// arguments: such a message cannot travel. See
     /// [`ended_by_move`](Context::ended_by_move).
     ///
+    /// It goes on in the next state of a state machine. A timer that ends with its state is an
+    /// option of its message, `#[message(internal, after = "1s")]`.
+    ///
     /// The time is tokio's: it stands still while tokio's clock is paused.
+    #[must_use = "dropped, the timer goes on, in each later state as well: keep the handle to cancel it, or write `.detach()`. \
+                  A timer that ends with its state is `#[message(internal, after = \"1s\")]`"]
     pub fn schedule_once(&mut self, after: Duration, message: A::Message) -> Cancellable {
         self.start_timer(Timer::new(after, Source::Once(Some(message))))
     }
@@ -126,8 +140,7 @@ impl<A: Actor> Context<A> {
     /// and that message is repeated from there on.
     ///
     /// It goes on in the next state of a state machine. A timer that ends with its state is an
-    /// option of its message, `#[message(internal, every = "1s")]`. The compiler warns of a message
-    /// function of a state, or a hook of its entry or exit, that does not keep what this returns.
+    /// option of its message, `#[message(internal, every = "1s")]`.
     ///
     /// ```
     /// # use casty::prelude::*;
@@ -143,7 +156,7 @@ impl<A: Actor> Context<A> {
     ///     #[on_start]
     ///     fn started(&mut self, ctx: &mut Context<Self>) {
     ///         let every = Every::fixed_rate(Duration::from_secs(1));
-    ///         ctx.schedule_every(every, || ClockMsg::Tick {});
+    ///         ctx.schedule_every(every, || ClockMsg::Tick {}).detach();
     ///     }
     ///
     ///     #[message(internal)]
@@ -157,6 +170,8 @@ impl<A: Actor> Context<A> {
     ///     }
     /// }
     /// ```
+    #[must_use = "dropped, the timer goes on, in each later state as well: keep the handle to cancel it, or write `.detach()`. \
+                  A timer that ends with its state is `#[message(internal, every = \"1s\")]`"]
     pub fn schedule_every(
         &mut self,
         every: impl Into<Every>,

@@ -13,14 +13,13 @@ use crate::{
         peers::wire::{Call, Proposal},
     },
     config::Settings,
-    id::{ClusterIdentity, Epoch, Generation, MemberId, Voter},
+    id::{ClusterIdentity, Epoch, Generation, MemberId, Voter, zones},
     infra::observe::sighted,
     protocol::{
         bootstrap::SeedAnswer,
-        copies::StoreId,
         leader_client::LeaderError,
         lease::LeaseTimes,
-        map::{ClusterMap, Command},
+        map::{ClusterMap, Command, Site},
         membership::{Greeted, Introduction, MembershipInput, Operation, Outcome, Sight},
     },
     tie::{Claim, TieError, Verdict},
@@ -92,25 +91,35 @@ pub(crate) async fn forget_seat(node: &Node) {
     }
 }
 
-/// The store that this node brings along.
-fn store_of(node: &Node) -> Option<StoreId> {
-    let copies = node.setup.copies.as_ref()?;
-    Some(copies.store())
+/// Where this node is, and the store that it brings along.
+fn site(node: &Node) -> Site {
+    let setup = &node.setup;
+    Site {
+        address: setup.address,
+        zone: zones(&setup.roles).next().map(str::to_owned),
+        store: setup.copies.as_ref().map(|copies| copies.store()),
+    }
 }
 
 // ---- Joining.
 
 fn join_command(node: &Node, membership: &Membership) -> Command {
     let setup = &node.setup;
+    let Site {
+        address,
+        zone,
+        store,
+    } = site(node);
     Command::Join {
         member: membership.contact.local.member.clone(),
-        address: setup.address,
+        address,
         catalog: node.hosted.clone(),
         lease: lease_times(&setup.settings),
         tie_breaker: setup.tie_breaker.is_some(),
         since: setup.member.incarnation,
         seat: membership.voter.kept_seat(),
-        store: store_of(node),
+        store,
+        zone,
     }
 }
 
@@ -354,7 +363,7 @@ async fn found(node: &Node, membership: &Membership) -> Result<(), String> {
     let map = ClusterMap::found(
         identity,
         founder.member.clone(),
-        (founder.address, store_of(node)),
+        &site(node),
         &node.hosted,
         lease_times(&setup.settings),
         setup.tie_breaker.is_some(),
@@ -370,8 +379,8 @@ async fn found_generation(
     before: &ClusterMap,
 ) -> Result<(), String> {
     let founder = founder(node, membership);
-    let (member, address) = (founder.member.clone(), founder.address);
-    let map = before.reborn(identity, member, (address, store_of(node)), &node.hosted);
+    let member = founder.member.clone();
+    let map = before.reborn(identity, member, &site(node), &node.hosted);
     found_with(membership, founder, map).await
 }
 

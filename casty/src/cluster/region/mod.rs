@@ -60,7 +60,7 @@ use crate::{
     config::Settings,
     error::{Failure, StoredError},
     event::ActorPath,
-    id::{CatalogEntry, EntityId, Epoch, ShardId},
+    id::{CatalogEntry, CopyOptions, EntityId, Epoch, ShardId},
     infra::{published::Published, sync::lock, wall_clock},
     message::{answer::Pending, codec},
     persistence::opened::is_same_host,
@@ -124,6 +124,9 @@ pub(crate) trait AnyRegion: Send + Sync {
 
     /// Whether its entities are stored.
     fn is_stored(&self) -> bool;
+
+    /// What the type says of its copies.
+    fn copies(&self) -> CopyOptions;
 
     /// The shard of an entity.
     fn shard(&self, id: &EntityId) -> ShardId;
@@ -213,6 +216,7 @@ pub(crate) struct EntityType {
     policy: Policy,
     migrates: bool,
     is_stored: bool,
+    copies: CopyOptions,
     schema: &'static str,
     new_cell: fn(CellName, Arc<ShardHost>) -> Arc<dyn EntityCell>,
     decode: fn(&ShardRegion, ParkedFrame) -> Option<Decoded>,
@@ -228,6 +232,10 @@ impl EntityType {
             policy: E::POLICY,
             migrates: E::MIGRATES,
             is_stored: E::STORAGE.is_stored(),
+            copies: CopyOptions {
+                copies: E::COPIES,
+                copies_min: E::COPIES_MIN,
+            },
             schema: E::SCHEMA,
             new_cell: |name, host| Cell::<E>::new(name, host, E::POLICY.mailbox, None),
             decode: ShardRegion::decode::<E>,
@@ -580,6 +588,10 @@ impl AnyRegion for ShardRegion {
 
     fn is_stored(&self) -> bool {
         self.entity_type.is_stored
+    }
+
+    fn copies(&self) -> CopyOptions {
+        self.entity_type.copies
     }
 
     fn shard(&self, id: &EntityId) -> ShardId {

@@ -1,6 +1,6 @@
 //! Where the copies of shards are: the stores that the map knows, and the copies of each type.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -8,6 +8,14 @@ use crate::{
     id::{CopySettings, MemberId},
     protocol::copies::{CopyPlaces, StoreId},
 };
+
+/// Where a process is, and what it brings along.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Site {
+    pub(crate) address: SocketAddr,
+    pub(crate) zone: Option<String>,
+    pub(crate) store: Option<StoreId>,
+}
 
 /// A store that the map knows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -28,6 +28,14 @@ pub(crate) fn address(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
 
+pub(crate) fn site(port: u16, store: Option<StoreId>) -> Site {
+    Site {
+        address: address(port),
+        zone: None,
+        store,
+    }
+}
+
 pub(crate) fn lease() -> LeaseTimes {
     LeaseTimes::new(Duration::from_secs(1), 0.05)
 }
@@ -40,7 +48,7 @@ pub(crate) fn founded(shards: u32) -> ClusterMap {
     ClusterMap::found(
         identity,
         member("a", 1),
-        (address(1), None),
+        &site(1, None),
         &catalog(shards),
         lease(),
         false,
@@ -63,6 +71,7 @@ fn join_of(
         since: Incarnation(0),
         seat,
         store: None,
+        zone: None,
     }
 }
 
@@ -313,7 +322,7 @@ fn a_reborn_map_keeps_epochs_and_forgets_owners() {
         generation: Generation::new(8, 0),
         ..map.identity
     };
-    let mut reborn = map.reborn(identity, b.clone(), (address(2), None), &catalog(4));
+    let mut reborn = map.reborn(identity, b.clone(), &site(2, None), &catalog(4));
     assert!(reborn.version > map.version);
     assert_eq!((home(&reborn, 0).owner, reborn.members.len()), (None, 1));
     reborn.apply(&assign(0, Epoch::new(7, 1), &b)).unwrap();
@@ -343,6 +352,7 @@ fn shard_counts_must_agree() {
         since: Incarnation(0),
         seat: None,
         store: None,
+        zone: None,
     };
     let refused = MapError::Shards {
         kind: "Counter".into(),
@@ -364,6 +374,7 @@ fn leases_must_be_equally_long() {
         since: Incarnation(0),
         seat: None,
         store: None,
+        zone: None,
     };
     let refused = map.apply(&join).unwrap_err();
     assert!(matches!(refused, MapError::Lease { .. }), "{refused}");
@@ -381,6 +392,7 @@ fn all_have_a_tie_breaker_or_none_has() {
         since: Incarnation(1),
         seat: None,
         store: None,
+        zone: None,
     };
     let refused = map.apply(&join).unwrap_err();
     assert_eq!(refused, MapError::TieBreaker { ours: false });

@@ -27,6 +27,16 @@ struct Cluster {
     catalog: Vec<crate::id::CatalogEntry>,
     last_store: u128,
     last_incarnation: u64,
+    /// The zones and hosts of nodes by their names. The others are in no zone, and each has a host
+    /// of its own.
+    sites: BTreeMap<String, (Option<&'static str>, u8)>,
+}
+
+/// The host of a node whose name is a letter, or a letter and a number.
+fn host_of(name: &str) -> IpAddr {
+    let (letter, number) = name.split_at(1);
+    let [high, low] = number.parse::<u16>().unwrap_or_default().to_be_bytes();
+    IpAddr::from([10, letter.as_bytes()[0], high, low])
 }
 
 impl Cluster {
@@ -38,7 +48,18 @@ impl Cluster {
             catalog,
             last_store: 1,
             last_incarnation: 1,
+            sites: BTreeMap::new(),
         }
+    }
+
+    /// The same with nodes of these names, in these zones and on these hosts.
+    fn at(shards: u32, copies: u8, sites: &[(&str, Option<&'static str>, u8)]) -> Self {
+        let mut cluster = Self::new(shards, copies, 1);
+        for (name, zone, host) in sites {
+            cluster.sites.insert((*name).to_owned(), (*zone, *host));
+            assert!(cluster.start(name, None));
+        }
+        cluster
     }
 
     /// `a`, `b` and so on.
@@ -63,10 +84,12 @@ impl Cluster {
         self.last_incarnation += 1;
         let id = member(name, self.last_incarnation);
         let mut join = join_with(&id, store, self.catalog.clone());
-        // Each node has a host of its own.
-        if let Command::Join { address, .. } = &mut join {
-            let number = name.bytes().fold(0, |sum: u8, byte| sum.wrapping_add(byte));
-            address.set_ip([10, 0, 0, number].into());
+        if let Command::Join { address, zone, .. } = &mut join {
+            address.set_ip(host_of(name));
+            if let Some((named, host)) = self.sites.get(name) {
+                *zone = named.map(str::to_owned);
+                address.set_ip([10, 0, 0, *host].into());
+            }
         }
         self.apply(&join) && self.apply(&Command::Up { member: id })
     }
@@ -212,13 +235,62 @@ impl Cluster {
         stores.map(node).collect()
     }
 
+    /// The zone and the host of a store.
+    fn site(&self, store: StoreNo) -> (Option<&str>, IpAddr) {
+        let holder = &self.map.stores[&store].holder;
+        let member = self.map.member(holder).expect("a member");
+        (member.zone.as_deref(), member.address.ip())
+    }
+
+    /// The pairs of stores that share a zone, and those that share a host.
+    fn pairs(&self, stores: &[StoreNo]) -> (usize, usize) {
+        let mut pairs = (0, 0);
+        for (at, one) in stores.iter().enumerate() {
+            for other in &stores[..at] {
+                let ((zone, host), (other_zone, other_host)) = (self.site(*one), self.site(*other));
+                pairs.0 += usize::from(zone == other_zone);
+                pairs.1 += usize::from(host == other_host);
+            }
+        }
+        pairs
+    }
+
+    /// The copies of a shard are in as many zones, and then on as many hosts, as there are. No copy
+    /// can go to a store with many fewer that is not worse in this.
+    fn check_spread(&self, takes: &BTreeSet<StoreNo>, loads: &BTreeMap<StoreNo, usize>) {
+        let shards = self.map.copies[KIND].shards.iter();
+        for places in shards.filter(|places| !places.in_sync.is_empty()) {
+            let stores: Vec<StoreNo> = places.in_sync.stores().collect();
+            let zones: BTreeSet<_> = stores.iter().map(|store| self.site(*store).0).collect();
+            let all: BTreeSet<_> = takes.iter().map(|store| self.site(*store).0).collect();
+            assert!(
+                zones.len() == stores.len() || zones == all,
+                "two copies in one zone, and another has none: {stores:?}"
+            );
+            let pairs = self.pairs(&stores);
+            for (at, from) in stores.iter().enumerate() {
+                for to in takes.iter().filter(|to| !stores.contains(to)) {
+                    let mut others = stores.clone();
+                    others[at] = *to;
+                    let moved = self.pairs(&others);
+                    assert!(moved >= pairs, "{from:?} of {stores:?} should be in {to:?}");
+                    let (low, high) = (loads[to], loads[from]);
+                    assert!(
+                        moved > pairs || high <= low + slack(high + low),
+                        "{from:?} of {stores:?} should be in {to:?}: {loads:?}"
+                    );
+                }
+            }
+        }
+    }
+
     /// Each shard has its copies and an owner among them, and they are spread evenly.
     fn check_rest(&self) {
         let copies = &self.map.copies[KIND];
         let stores = Stores::of(&self.map);
         let takes = stores.of_kind(&self.map, KIND).takes;
         let goal = copies.settings.most().min(takes.len());
-        let mut loads: BTreeMap<StoreNo, usize> = takes.keys().map(|store| (*store, 0)).collect();
+        let mut loads: BTreeMap<StoreNo, usize> = takes.iter().map(|store| (*store, 0)).collect();
         let mut owners = loads.clone();
         for (home, places) in self.map.kinds[KIND].iter().zip(copies.shards.iter()) {
             if places.in_sync.is_empty() {
@@ -244,6 +316,11 @@ impl Cluster {
             for store in places.in_sync.stores() {
                 *loads.get_mut(&store).expect("it is Up") += 1;
             }
+        }
+        self.check_spread(&takes, &loads);
+        if !self.sites.is_empty() {
+            // Stores that are alone in their zone have more copies than others.
+            return;
         }
         for (of, loads, factor) in [("copies", loads, 1), ("owners", owners, 2)] {
             let (low, high) = (loads.values().min(), loads.values().max());
@@ -276,6 +353,66 @@ fn the_first_copies_are_the_owners_and_the_least_loaded_on_other_hosts() {
         let nodes = shared.nodes(shard);
         assert!(nodes.contains(&"c"), "{nodes:?} are on one host");
     }
+}
+
+#[test]
+fn the_first_copies_are_in_as_many_zones_as_there_are() {
+    let (x, y) = (Some("x"), Some("y"));
+    let sites = [("b", x, 1), ("c", x, 2), ("d", x, 3), ("e", y, 4)];
+    let mut cluster = Cluster::at(12, 3, &sites);
+    cluster.use_all();
+    for shard in 0..12 {
+        let nodes = cluster.nodes(shard);
+        // `a` is in no zone, which counts as one.
+        assert!(nodes.contains(&"a") && nodes.contains(&"e"), "{nodes:?}");
+    }
+    cluster.settle();
+    cluster.check_rest();
+}
+
+#[test]
+fn copies_in_one_zone_move_apart_when_another_comes() {
+    let (x, y) = (Some("x"), Some("y"));
+    let mut cluster = Cluster::at(40, 2, &[("b", x, 1), ("c", x, 2)]);
+    cluster.down("a");
+    cluster.use_all();
+    cluster.settle();
+    assert_eq!(cluster.copies(), [("b", 40), ("c", 40)].into());
+    cluster.sites.insert("d".to_owned(), (y, 3));
+    cluster.start("d", None);
+    cluster.settle();
+    cluster.check_rest();
+    assert_eq!(cluster.copies()["d"], 40, "one of each");
+    // It restarts: its copies stay, and the others where they are.
+    let before = cluster.copies().into_values().collect::<Vec<_>>();
+    let store = cluster
+        .map
+        .store_of(&cluster.process("d"))
+        .expect("a store");
+    cluster.start("d", Some(store.0.as_u128()));
+    cluster.settle();
+    assert!(cluster.copies().into_values().eq(before));
+    // It dies, and is alone in its zone: one zone has all there is until it is back.
+    cluster.down("d");
+    cluster.settle();
+    assert_eq!(cluster.copies(), [("b", 40), ("c", 40)].into());
+    cluster.start("d", Some(store.0.as_u128()));
+    cluster.settle();
+    cluster.check_rest();
+}
+
+#[test]
+fn copies_on_one_host_move_apart_when_another_comes() {
+    let mut cluster = Cluster::at(40, 2, &[("b", None, 1), ("c", None, 1)]);
+    cluster.down("a");
+    cluster.use_all();
+    cluster.settle();
+    assert_eq!(cluster.copies(), [("b", 40), ("c", 40)].into());
+    cluster.sites.insert("d".to_owned(), (None, 2));
+    cluster.start("d", None);
+    cluster.settle();
+    cluster.check_rest();
+    assert_eq!(cluster.copies()["d"], 40, "one of each");
 }
 
 #[test]
@@ -432,6 +569,8 @@ struct Walk {
     /// Stores without a process.
     attic: Vec<(String, u128)>,
     last_name: u32,
+    /// Whether nodes are in zones, and share hosts.
+    is_crowded: bool,
     steps: Vec<String>,
 }
 
@@ -512,7 +651,16 @@ impl Walk {
             pending: Vec::new(),
             attic: Vec::new(),
             last_name: 0,
+            is_crowded: false,
             steps: Vec::new(),
+        }
+    }
+
+    /// The same with nodes in zones and on hosts. A host may even have nodes of several zones.
+    fn crowded(seed: u64) -> Self {
+        Self {
+            is_crowded: true,
+            ..Self::new(seed)
         }
     }
 
@@ -537,7 +685,15 @@ impl Walk {
 
     fn new_name(&mut self) -> String {
         self.last_name += 1;
-        format!("n{}", self.last_name)
+        let name = format!("n{}", self.last_name);
+        if self.is_crowded {
+            let zones = [None, Some("x"), Some("y"), Some("z")];
+            let zone = *zones.choose(&mut self.random).expect("a zone");
+            let host = self.random.random_range(1..=5);
+            self.steps.push(format!("{name} is in {zone:?} on {host}"));
+            self.cluster.sites.insert(name.clone(), (zone, host));
+        }
+        name
     }
 
     /// A process ends, and its store has none.
@@ -694,8 +850,17 @@ impl Walk {
 
 #[test]
 fn copies_survive_any_walk_and_are_even_once_it_is_quiet() {
+    walk_all(Walk::new);
+}
+
+#[test]
+fn copies_survive_any_walk_through_zones_and_are_apart_once_it_is_quiet() {
+    walk_all(Walk::crowded);
+}
+
+fn walk_all(begin: fn(u64) -> Walk) {
     for seed in seeds(0..300) {
-        let mut walk = Walk::new(seed);
+        let mut walk = begin(seed);
         let walked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             for _ in 0..600 {
                 walk.step();
@@ -708,6 +873,23 @@ fn copies_survive_any_walk_and_are_even_once_it_is_quiet() {
             std::panic::resume_unwind(panic);
         }
     }
+}
+
+#[test]
+fn walks_through_zones_find_copies_that_do_not_move_apart() {
+    let is_found = (0..100).any(|seed| {
+        let walked = mutants::breaking("copies_stay_in_one_zone", || {
+            std::panic::catch_unwind(|| {
+                let mut walk = Walk::crowded(seed);
+                for _ in 0..600 {
+                    walk.step();
+                }
+                walk.rest();
+            })
+        });
+        walked.is_err()
+    });
+    assert!(is_found, "the rule can be broken unnoticed");
 }
 
 /// The rules that are seen in the map alone. The others are seen in what is lost: see the walks of

@@ -42,6 +42,7 @@ fn join(sim: &mut Sim, on: &str, kind: &'static str) -> Result<u64, ProposalErro
             since: Incarnation(1),
             seat: None,
             store: None,
+            zone: None,
         };
         let engine = node(&system).current_membership().voter.engine();
         let engine = engine.expect("it leads");

@@ -41,14 +41,15 @@ pub(crate) fn join_with(id: &MemberId, store: u128, catalog: Vec<CatalogEntry>) 
         since: Incarnation(0),
         seat: None,
         store: Some(self::store(store)),
+        zone: None,
     }
 }
 
 /// `a` with store 1 has founded the cluster.
 pub(crate) fn founded_with(catalog: &[CatalogEntry]) -> ClusterMap {
     let identity = founded(1).identity;
-    let place = (address(1), Some(store(1)));
-    ClusterMap::found(identity, member("a", 1), place, catalog, lease(), false)
+    let site = site(1, Some(store(1)));
+    ClusterMap::found(identity, member("a", 1), &site, catalog, lease(), false)
 }
 
 pub(crate) fn up(map: &mut ClusterMap, id: &MemberId, store: u128, catalog: Vec<CatalogEntry>) {
@@ -506,8 +507,8 @@ fn a_new_generation_keeps_the_stores_and_what_is_in_sync() {
         generation: Generation::new(8, 0),
         ..map.identity
     };
-    let place = (address(2), Some(store(2)));
-    let mut reborn = map.reborn(identity, member("b", 2), place, &kept(4, 3, 2));
+    let site = site(2, Some(store(2)));
+    let mut reborn = map.reborn(identity, member("b", 2), &site, &kept(4, 3, 2));
     assert_eq!(in_sync(&reborn, 0), [1, 2, 3]);
     assert_eq!(reborn.copies[KIND].min, 2);
     assert_eq!(reborn.store_no(&member("b", 2)), Some(no(2)));
@@ -606,6 +607,51 @@ fn a_map_of_many_shards_is_small_and_shares_what_a_command_does_not_change() {
     ));
     assert!(Arc::ptr_eq(&map.stores, &before.stores));
     assert_eq!(IN_SYNC_MAX, 8);
+}
+
+#[test]
+fn a_member_is_in_the_zone_that_its_last_process_named() {
+    let mut map = founded_with(&kept(4, 3, 2));
+    for (incarnation, named) in [(1, Some("eu-1")), (2, Some("eu-2")), (3, None)] {
+        let id = member("b", incarnation);
+        let mut join = join_with(&id, 2, kept(4, 3, 2));
+        if let Command::Join { zone, .. } = &mut join {
+            *zone = named.map(str::to_owned);
+        }
+        map.apply(&join).unwrap();
+        assert_eq!(map.member(&id).unwrap().zone.as_deref(), named);
+    }
+    let eu = Site {
+        zone: Some("eu-3".into()),
+        ..site(2, Some(store(2)))
+    };
+    let reborn = map.reborn(map.identity, member("b", 4), &eu, &kept(4, 3, 2));
+    let zone = &reborn.member(&member("b", 4)).unwrap().zone;
+    assert_eq!(zone.as_deref(), Some("eu-3"));
+}
+
+/// A member that was written before it had a zone.
+#[test]
+fn an_older_member_is_read_and_is_in_no_zone() {
+    #[derive(Serialize)]
+    struct Older {
+        slot: Slot,
+        seat: Seat,
+        address: SocketAddr,
+        status: Status,
+        kinds: Vec<String>,
+    }
+    let map = founded(4);
+    let member = map.member(&member("a", 1)).unwrap().clone();
+    let older = Older {
+        slot: member.slot,
+        seat: member.seat,
+        address: member.address,
+        status: member.status,
+        kinds: member.kinds.clone(),
+    };
+    let bytes = rmp_serde::to_vec_named(&older).unwrap();
+    assert_eq!(rmp_serde::from_slice::<Member>(&bytes).unwrap(), member);
 }
 
 /// A map that was written before there were copies.

@@ -148,6 +148,7 @@ fn a_node_joins_through_a_seed_and_is_up_when_the_map_says_so() {
         since: Incarnation(1),
         seat: None,
         store: None,
+        zone: None,
     });
     assert_eq!(process.handle(MembershipInput::Map), [start(0, Up)]);
     let decided = process.done(Outcome::Decided(Ok(3)));

@@ -17,16 +17,12 @@ mod lamp {
 
     #[behavior]
     impl Off {
-        #[on_start]
-        fn started(&mut self, ctx: &mut Context<Lamp>) {
-            ctx.schedule_every(Duration::from_secs(1), || LampMsg::Tick {});
-        }
-
         #[message]
         fn switch(self, ctx: &mut Context<Lamp>) -> On {
             ctx.schedule_every(Duration::from_secs(1), || LampMsg::Tick {});
             let kept = ctx.schedule_every(Duration::from_secs(1), || LampMsg::Tick {});
-            let _ = ctx.schedule_every(Duration::from_secs(1), || LampMsg::Tick {});
+            ctx.schedule_once(Duration::from_secs(1), LampMsg::Tick {})
+                .detach();
             On { pulse: Some(kept) }
         }
 
@@ -38,7 +34,7 @@ mod lamp {
     impl On {
         #[on_enter]
         fn entered(&mut self, ctx: &mut Context<Lamp>) {
-            ctx.schedule_every(Duration::from_secs(1), || LampMsg::Tick {});
+            ctx.schedule_once(Duration::from_secs(1), LampMsg::Tick {});
         }
 
         #[message]

@@ -1,0 +1,70 @@
+//! What a start refuses of what a builder was given.
+
+use std::{collections::BTreeSet, net::SocketAddr};
+
+use crate::{
+    error::StartError,
+    id::{NODE_ID_BYTES_MAX, zones},
+};
+
+/// The most roles of one node. They are part of its facts, which gossip carries.
+const ROLES_MAX: usize = 16;
+
+/// Checks a name of at least one byte and not too many.
+pub(super) fn name(setting: &'static str, name: &str) -> Result<(), StartError> {
+    let reason = match name.len() {
+        0 => "must not be empty".to_owned(),
+        bytes if bytes > NODE_ID_BYTES_MAX => {
+            format!("has {bytes} bytes, at most {NODE_ID_BYTES_MAX} are possible")
+        }
+        _ => return Ok(()),
+    };
+    Err(StartError::Setting { setting, reason })
+}
+
+/// Whether each seed has the form `host:port`.
+pub(super) fn seeds(seeds: &[String], bootstrap_expect: Option<u32>) -> Result<(), StartError> {
+    if bootstrap_expect == Some(0) {
+        return Err(StartError::Setting {
+            setting: "bootstrap_expect",
+            reason: "a cluster is founded by at least one node".to_owned(),
+        });
+    }
+    for seed in seeds {
+        let (host, port) = seed.rsplit_once(':').unwrap_or((seed, ""));
+        let is_name = !host.is_empty() && !host.contains([':', '[', ']', '/', ' ']);
+        let is_host = is_name || seed.parse::<SocketAddr>().is_ok();
+        if !is_host || port.parse::<u16>().ok().is_none_or(|port| port == 0) {
+            let reason = format!("`{seed}` is not `host:port`, with a port from 1 to 65535");
+            return Err(StartError::Setting {
+                setting: "seeds",
+                reason,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Whether the roles are names, not too many, and name at most one zone.
+pub(super) fn roles(roles: &BTreeSet<String>) -> Result<(), StartError> {
+    for role in roles {
+        name("role", role)?;
+    }
+    let count = roles.len();
+    let zones: Vec<&str> = zones(roles).collect();
+    let reason = match zones[..] {
+        _ if count > ROLES_MAX => {
+            format!("there are {count} of them, at most {ROLES_MAX} are possible")
+        }
+        [] => return Ok(()),
+        [zone] if !zone.is_empty() => return Ok(()),
+        [_] => "`zone:` names no zone: write for example `zone:eu-1`".to_owned(),
+        [first, second, ..] => format!(
+            "`zone:{first}` and `zone:{second}` name two zones, and a node is in one: keep one of them"
+        ),
+    };
+    Err(StartError::Setting {
+        setting: "role",
+        reason,
+    })
+}
