@@ -6,7 +6,11 @@ use std::{
     time::Duration,
 };
 
-use casty::{SystemBuilder, admin::Admin, prelude::*};
+use casty::{
+    SystemBuilder,
+    admin::{Admin, ShardCopiesReport},
+    prelude::*,
+};
 
 use crate::{
     entities::{Meter, Plain},
@@ -138,17 +142,28 @@ impl Cluster {
 
     /// Waits until each shard that was used has three copies.
     pub(crate) async fn all_in_sync(&self) -> Result<(), AnyError> {
-        let all = async || {
-            let Ok(report) = self.admin.shards().await else {
-                return false;
-            };
-            let mut homes = report.kinds.iter().flat_map(|kind| &kind.homes);
-            homes.all(|home| {
-                let copies = home.copies.as_ref();
-                copies.is_none_or(|it| it.in_sync.len() == 3 && it.waits_for.is_empty())
-            })
-        };
+        let has_three = |it: &ShardCopiesReport| it.in_sync.len() == 3 && it.waits_for.is_empty();
+        let all = async || self.all_copies(has_three).await;
         until("all shards have three copies", all).await
+    }
+
+    /// Waits until no shard counts on a node that was killed.
+    pub(crate) async fn all_without(&self, number: usize) -> Result<(), AnyError> {
+        let name = name(number);
+        let is_without =
+            |it: &ShardCopiesReport| it.in_sync.iter().all(|node| node.as_str() != name);
+        let all = async || self.all_copies(is_without).await;
+        until("no shard has a copy on the node", all).await
+    }
+
+    /// Whether that is so of the copies of each shard that was used.
+    async fn all_copies(&self, is_so: impl Fn(&ShardCopiesReport) -> bool) -> bool {
+        let Ok(report) = self.admin.shards().await else {
+            return false;
+        };
+        let homes = report.kinds.iter().flat_map(|kind| &kind.homes);
+        let mut copies = homes.filter_map(|home| home.copies.as_ref());
+        copies.all(is_so)
     }
 
     /// The node that decides about the map, if it is known.

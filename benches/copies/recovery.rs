@@ -56,6 +56,7 @@ pub(crate) async fn recovery(records: u64, is_forced: bool) -> Result<(), AnyErr
         let since = now();
         all_answer(&there).await?;
         read.push(rate(there.len() as u64 * each, since.elapsed()));
+        cluster.all_without(VICTIM).await?;
         give_each(&all, MISSED).await?;
         each += MISSED;
         let since = now();
@@ -116,6 +117,7 @@ pub(crate) async fn repair(records: u64, is_forced: bool) -> Result<(), AnyError
     let records = records / ENTITIES * ENTITIES;
     for _ in 0..TURNS {
         cluster.kill(VICTIM)?;
+        cluster.all_without(VICTIM).await?;
         fs::remove_dir_all(cluster.directory(VICTIM))?;
         let since = now();
         cluster.restart(VICTIM)?;
