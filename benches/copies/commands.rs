@@ -76,7 +76,8 @@ pub(crate) async fn measure(loads: &Loads, is_forced: bool) -> Result<(), AnyErr
         "Commands a second that three processes have stored, {bytes} bytes each; the times of a \
          command, median and 99 of 100, in microseconds; and the time of processors for each, in \
          microseconds: of the floor, and of casty.\n\n\
-         | in flight | entities | floor | casty | ratio | times, floor | times, casty | processors |\n\
+         | in flight | entities | floor | casty | ratio | times, floor | times, casty \
+         | processors |\n\
          |---|---|---|---|---|---|---|---|"
     );
     let cluster = Cluster::start(true).await?;

@@ -1,19 +1,20 @@
 //! Entities that three nodes keep copies of, without a database:
 //! `cargo bench -p casty-benches --bench copies`.
 //!
-//! **Commands.** Three processes on this machine are nodes of a cluster, each with a directory of its
-//! own. Asks keep 1, 64 and 1,024 commands in flight, over many entities and over one, all of which
-//! live on one node: it writes each command, as do the two others, before the answer. The *floor* is
-//! a bare program of the same three processes: clients as many as the asks give what casty stores of
-//! a command, in bytes, to a thread. It sends all that waits to two followers by TCP, and appends it
-//! to a file that is filled with zeros, with one `fdatasync`. The followers do the same with their
-//! files, and confirm. The two take turns, and the medians are printed, also of the ratio of each
-//! turn.
+//! **Commands.** Three processes on this machine are nodes of a cluster, each with a directory of
+//! its own. Asks keep 1, 64 and 1,024 commands in flight, over many entities and over one, all of
+//! which live on one node: it writes each command, as do the two others, before the answer. The
+//! *floor* is a bare program of the same three processes: clients as many as the asks give what
+//! casty stores of a command, in bytes, to a thread. It sends all that waits to two followers by
+//! TCP, and appends it to a file that is filled with zeros, with one `fdatasync`. The followers do
+//! the same with their files, and confirm. The two take turns, and the medians are printed, also of
+//! the ratio of each turn.
 //!
-//! **Recovery.** A node is killed. How fast the others read its entities, how long it needs to start
-//! again with what it has stored, and until it has all that it missed.
+//! **Recovery.** A node is killed. How fast the others read its entities, how long it needs to
+//! start again with what it has stored, and until it has all that it missed.
 //!
-//! **Repair.** The node starts with an empty directory instead, so that all its copies are made anew.
+//! **Repair.** The node starts with an empty directory instead, so that all its copies are made
+//! anew.
 //!
 //! **Failover.** A node is killed, and again. How long a stored entity of it does not answer to a
 //! command, beside an entity that is not stored.
@@ -21,8 +22,8 @@
 //! Arguments after `--` choose what is measured: `commands`, `recovery`, `repair`, `failover`.
 //! `many` and `hot` choose the entities of the commands, and `--in-flight` how many commands. Sizes
 //! are `--rounds` and `--milliseconds` of commands a round, `--records` that are recovered and
-//! repaired, and `--kills`, each with a number after it. The directories are in `TMPDIR`, which must
-//! be on a disk.
+//! repaired, and `--kills`, each with a number after it. The directories are in `TMPDIR`, which
+//! must be on a disk.
 //!
 //! No figure is printed if other processes used more than a tenth of the machine, unless `--force`
 //! is given.

@@ -107,7 +107,7 @@ async fn all_answer(meters: &Arc<Vec<MeterRef>>) -> Result<(), AnyError> {
 pub(crate) async fn repair(records: u64, is_forced: bool) -> Result<(), AnyError> {
     let bytes = bytes_of_a_command().await?;
     println!(
-        "\nA node has lost its directory. From its start until it has copies of all shards again.\n\n\
+        "\nA node has lost its directory. From its start until it has copies of all shards.\n\n\
          | records | milliseconds | records a second | MB a second |\n\
          |---|---|---|---|"
     );
