@@ -21,7 +21,7 @@ use crate::{
 pub(crate) const NODE: &str = "node";
 pub(crate) const CLUSTER: &str = "copies";
 /// A step that takes longer hangs.
-pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_mins(1);
 const PAUSE: Duration = Duration::from_millis(10);
 
 fn builder(name: &str, folder: &Path) -> SystemBuilder {
