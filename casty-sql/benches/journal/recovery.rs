@@ -19,9 +19,6 @@ use super::{
     table,
 };
 
-/// Asks of entities that are not read yet, at a time.
-const ASKS: usize = 128;
-
 /// Commands in flight while the store is filled.
 const FILLING: u64 = 1_024;
 
@@ -184,7 +181,8 @@ fn name(number: u64) -> String {
     format!("ledger {number}")
 }
 
-/// Reads all entities: from the start of a node that has none of them to the last answer.
+/// Reads all entities, which are asked at once: from the start of a node that has none of them to
+/// the last answer.
 async fn recover(
     journal: Box<dyn Journal>,
     sizes: Sizes,
@@ -197,7 +195,8 @@ async fn recover(
         let ledger = system.entity::<Ledger>(name(number).as_str());
         async move { ledger.read().await }
     });
-    let answers = futures_util::stream::iter(asks).buffer_unordered(ASKS);
+    let answers =
+        futures_util::stream::iter(asks).buffer_unordered(usize::try_from(sizes.entities)?);
     let sum = answers.try_fold((0, 0), |(entries, total), (more, value)| async move {
         Ok((entries + more, total + value))
     });

@@ -15,11 +15,10 @@ use crate::{
     },
     id::{CopySettings, Epoch, MemberId, ShardId},
     infra::cancel::unless,
-    message::codec,
     persistence::{
         JournalError, Log,
         local::Local,
-        replicated::{CopyEnvelope, CopyOutlet, LIMITS, Replicated},
+        replicated::{CopyEnvelope, CopyOutlet, LIMITS, Replicated, wire},
     },
     protocol::{
         copies::{CopiesView, CopyProposal, StopOwning, StoreId},
@@ -31,6 +30,9 @@ use crate::{
 /// How many bytes wait for one connection to another store. What comes beyond that is dropped: it
 /// is sent again.
 const WAITING_MAX: usize = 32 << 20;
+
+/// How many bytes one frame has, about, unless one message has more.
+const FRAME_BYTES: usize = 256 << 10;
 
 /// How many batches of proposals are under way. What comes beyond that is proposed again later.
 const PROPOSALS_MAX: usize = 8;
@@ -84,9 +86,9 @@ impl NodeCopies {
         }
     }
 
-    /// A message of another store.
-    pub(crate) fn deliver(&self, envelope: CopyEnvelope) {
-        self.store.deliver(envelope);
+    /// Messages of another store.
+    pub(crate) fn deliver(&self, envelopes: Vec<CopyEnvelope>) {
+        self.store.deliver(envelopes);
     }
 }
 
@@ -153,10 +155,10 @@ struct NodeOutlet {
 }
 
 impl CopyOutlet for NodeOutlet {
-    fn send(&self, envelope: CopyEnvelope) {
+    fn send(&self, to: StoreId, envelopes: Vec<CopyEnvelope>) {
         let Some(way) = self.way.get() else { return };
         let Some(map) = way.map.get() else { return };
-        let Some(member) = map.process_of(envelope.to) else {
+        let Some(member) = map.process_of(to) else {
             return;
         };
         let Some(place) = map.member(member) else {
@@ -170,21 +172,29 @@ impl CopyOutlet for NodeOutlet {
             return;
         };
         let link = peers.link(peer, Lane::Copies);
-        if link.control_bytes() > WAITING_MAX {
-            return;
-        }
-        let mut payload = Vec::with_capacity(envelope.weight());
-        if let Err(error) = codec::encode(&envelope, &mut payload) {
-            tracing::error!(%error, "a message to another store cannot be encoded");
-            return;
-        }
-        let bytes = payload.len();
-        if let Err(error) = link.send_control(&payload)
-            && bytes > FRAME_BYTES_MAX / 2
-            && !self.has_warned.swap(true, Ordering::Relaxed)
-        {
-            let log = envelope.log();
-            tracing::error!(%log, bytes, %error, "records of a shard cannot be sent to its copies");
+        let mut left = &envelopes[..];
+        while let Some(first) = left.first() {
+            if link.control_bytes() > WAITING_MAX {
+                return;
+            }
+            let weight = left.iter().map(CopyEnvelope::weight).sum::<usize>();
+            let mut payload = Vec::with_capacity(weight.min(FRAME_BYTES));
+            let count = match wire::encode(left, FRAME_BYTES, &mut payload) {
+                Ok(count) => count,
+                Err(error) => {
+                    tracing::error!(%error, "a message to another store cannot be encoded");
+                    1
+                }
+            };
+            let bytes = payload.len();
+            if let Err(error) = link.send_control(&payload)
+                && bytes > FRAME_BYTES_MAX / 2
+                && !self.has_warned.swap(true, Ordering::Relaxed)
+            {
+                let log = first.log();
+                tracing::error!(%log, bytes, %error, "records of a shard cannot be sent to its copies");
+            }
+            left = left.get(count..).unwrap_or_default();
         }
     }
 

@@ -22,7 +22,7 @@ use crate::{
     id::{Epoch, MemberId},
     infra::{cancel::unless, mutants},
     message::{answer::ReplyPath, codec},
-    persistence::replicated::CopyEnvelope,
+    persistence::replicated::wire,
     protocol::{map::Member, membership::MembershipInput},
     transport::{
         accept::{self, Accepted, HANDSHAKES_MAX, HandshakePlace, Handshakes},
@@ -295,7 +295,9 @@ fn handle(
                 }
             }
         }
-        (Lane::Copies, Frame::Control(payload)) => handle_copies(node, inlet, payload),
+        (Lane::Copies, Frame::Control(payload)) => {
+            handle_copies(node, inlet, chunk.slice_ref(payload));
+        }
         (Lane::Messages | Lane::Bulk, Frame::Entity(frame)) => {
             let grant = Grant::new(inlet, bytes);
             if frame.payload == FENCE && frame.correlation != 0 {
@@ -341,17 +343,17 @@ fn handle(
 }
 
 /// A message of another store. A stranger has none.
-fn handle_copies(node: &Node, inlet: &Inlet, payload: &[u8]) {
+fn handle_copies(node: &Node, inlet: &Inlet, payload: Bytes) {
     let Some(copies) = node.setup.copies.as_ref() else {
         return;
     };
     if !node.has_member(&inlet.peer) {
         return;
     }
-    match codec::decode::<CopyEnvelope>(payload) {
-        Ok(envelope) => copies.deliver(envelope),
+    match wire::decode(payload) {
+        Ok(envelopes) => copies.deliver(envelopes),
         Err(error) => {
-            tracing::warn!(peer = %inlet.peer, %error, "a message of a store cannot be read");
+            tracing::warn!(peer = %inlet.peer, %error, "messages of a store cannot be read");
         }
     }
 }

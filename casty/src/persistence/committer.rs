@@ -150,7 +150,7 @@ impl Committer {
                 yield_now().await;
                 self.confirm();
                 if let Poll::Ready(Some(done)) = done {
-                    self.handle_done(done);
+                    self.handle_all_done(done);
                     self.carry_out();
                     continue;
                 }
@@ -168,7 +168,7 @@ impl Committer {
             let inbox = self.inbox.clone();
             tokio::select! {
                 biased;
-                Some(done) = self.running.next() => self.handle_done(done),
+                Some(done) = self.running.next() => self.handle_all_done(done),
                 () = inbox.queued.notified() => {}
                 () = passed(deadline, sleep.as_mut()) => {
                     let jitter = self.rng.random();
@@ -194,6 +194,18 @@ impl Committer {
             }
             Input::Gone(id) => self.machine.handle_gone(id),
             Input::Record(id, record) => self.machine.handle_record(id, record, now),
+        }
+    }
+
+    /// Handles what has ended, and what else has by now: what follows begins together.
+    fn handle_all_done(&mut self, first: Option<Done>) {
+        let mut next = Some(first);
+        while let Some(done) = next {
+            self.handle_done(done);
+            next = self.running.next().now_or_never().flatten();
+            if next.is_some() {
+                self.carry_out();
+            }
         }
     }
 

@@ -27,6 +27,7 @@ pub(crate) mod store;
 pub mod suite;
 #[cfg(all(test, feature = "testkit"))]
 mod tests;
+pub(crate) mod turns;
 pub(crate) mod upkeep;
 pub(crate) mod writer;
 

@@ -2,11 +2,14 @@
 
 use std::{fmt, sync::Arc};
 
-use tokio::sync::{Semaphore, SemaphorePermit};
-
 use crate::{
     infra::concurrent::spawn_on,
-    persistence::{Journal, committer::Committer, inbox::Inbox},
+    persistence::{
+        Journal, Log,
+        committer::Committer,
+        inbox::Inbox,
+        turns::{Turn, Turns},
+    },
 };
 
 /// How many entities are read from the store at a time. A store of SQL has a few connections for
@@ -20,7 +23,7 @@ const RECOVERIES_MAX: usize = 64;
 /// answer. Claims are tried again, after growing pauses.
 pub(crate) struct Store {
     journal: Arc<dyn Journal>,
-    recoveries: Semaphore,
+    recoveries: Turns,
     pub(super) inbox: Arc<Inbox>,
 }
 
@@ -42,7 +45,7 @@ impl Store {
         spawn_on(&tokio::runtime::Handle::current(), committer.run());
         Arc::new(Self {
             journal,
-            recoveries: Semaphore::new(RECOVERIES_MAX),
+            recoveries: Turns::new(RECOVERIES_MAX),
             inbox,
         })
     }
@@ -52,11 +55,11 @@ impl Store {
     }
 
     /// A turn to read an entity. At most 64 have one: an entity that has to wait for another one's
-    /// recovery gives it back meanwhile. Beyond that nothing slows recovery down, so its rate is
+    /// recovery gives it back meanwhile. Those of one shard come together. Beyond that nothing slows recovery down, so its rate is
     /// that of the store. The target is half of what one connection reads and decodes in a bare
     /// scan; `cargo bench -p casty-sql --bench journal -- recovery` prints both.
-    pub(crate) async fn recovery(&self) -> Option<SemaphorePermit<'_>> {
-        self.recoveries.acquire().await.ok()
+    pub(crate) async fn recovery(&self, log: &Log) -> Turn {
+        self.recoveries.turn(log).await
     }
 
     /// Writes what is queued. What is appended later fails. Resolves once all of it is decided,

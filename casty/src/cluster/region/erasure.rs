@@ -68,7 +68,7 @@ async fn find(log: &ShardLog, id: &EntityId) -> Result<Option<(u64, u64)>, Store
     let claimed = log.claimed().await;
     claimed.map_err(|reason| StoredError::Unavailable { reason })?;
     let store = log.store();
-    let _turn = store.recovery().await;
+    let _turn = store.recovery(log.log()).await;
     let journal = store.journal();
     let snapshot = journal.load(log.log(), id).await?;
     // The position is of no use if nothing comes after the snapshot.

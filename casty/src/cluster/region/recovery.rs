@@ -3,7 +3,7 @@
 use std::{fmt, future::ready, sync::Arc, task::Poll, time::Duration};
 
 use futures_util::{future::BoxFuture, poll};
-use tokio::{sync::SemaphorePermit, task::coop, time::timeout};
+use tokio::{task::coop, time::timeout};
 
 use super::host::first_state;
 use crate::{
@@ -22,6 +22,7 @@ use crate::{
         keys::Keys,
         record_body::{RecordBody, WrittenEvent, WrittenState},
         shard_log::ShardLog,
+        turns::Turn,
         writer::{Writer, written_state},
     },
 };
@@ -304,7 +305,7 @@ impl Reader {
     }
 
     /// Waits for the claim, and for a turn.
-    async fn turn<'a>(&self, log: &'a ShardLog) -> Result<SemaphorePermit<'a>, Unread> {
+    async fn turn(&self, log: &ShardLog) -> Result<Turn, Unread> {
         // A store that has failed is tried again in the background. It may also have to tell what
         // became of a commit, which takes a moment.
         if let Some(reason) = log.pending()
@@ -314,8 +315,7 @@ impl Reader {
         }
         let ready = async {
             log.claimed().await.map_err(Unread::unavailable)?;
-            let turn = log.store().recovery().await;
-            turn.ok_or_else(|| Unread::unavailable("the system is shutting down"))
+            Ok(log.store().recovery(log.log()).await)
         };
         let ready = timeout(self.patience, ready).await;
         ready.unwrap_or_else(|_| {

@@ -64,9 +64,20 @@ pub(super) fn of_record(record: &Record) -> Bytes {
     body.encode()
 }
 
-/// Looks whether what a peer sends as a record is one.
+/// Looks whether what a peer sends as a record is one, which can be [decoded](CopiedBody::decode).
 pub(super) fn check(record: &CopiedRecord) -> Result<(), NoRecord> {
-    CopiedBody::decode(record.body.clone()).map(drop)
+    let mut bytes = &record.body[..];
+    let form = bytes.try_get_u8()?;
+    bytes.try_get_u128()?;
+    let entity = usize::from(bytes.try_get_u16()?);
+    let entity = bytes.get(..entity).ok_or(NoRecord::Short)?;
+    str::from_utf8(entity).map_err(|_| NoRecord::Entity)?;
+    let rest = bytes.len() - entity.len();
+    match form {
+        SNAPSHOT if rest < 16 => Err(NoRecord::Short),
+        WHOLE | LATER | SNAPSHOT | ERASED => Ok(()),
+        other => Err(NoRecord::Form(other)),
+    }
 }
 
 impl CopiedBody {
@@ -139,6 +150,7 @@ impl CopiedBody {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::Epoch;
 
     fn record(body: &'static str, forgotten: Option<Forgotten>) -> CopiedBody {
         CopiedBody {
@@ -172,14 +184,31 @@ mod tests {
     fn what_a_peer_sends_instead_is_an_error() {
         let whole = record("ten pence", None).encode();
         for length in 0..(1 + 8 + 8 + 2 + 3) {
-            let read = CopiedBody::decode(whole.slice(..length));
-            assert_eq!(read, Err(NoRecord::Short), "{length} bytes");
+            refused(whole.slice(..length), NoRecord::Short);
         }
         let mut other = whole.to_vec();
         other[0] = 9;
-        assert_eq!(CopiedBody::decode(other.into()), Err(NoRecord::Form(9)));
+        refused(other.into(), NoRecord::Form(9));
         let mut other = whole.to_vec();
         other[19] = 0xff;
-        assert_eq!(CopiedBody::decode(other.into()), Err(NoRecord::Entity));
+        refused(other.into(), NoRecord::Entity);
+        let snapshot = record(
+            "",
+            Some(Forgotten::Snapshot(Snapshot {
+                seq: 9,
+                at: 1,
+                body: Bytes::new(),
+            })),
+        );
+        let snapshot = snapshot.encode();
+        refused(snapshot.slice(..snapshot.len() - 1), NoRecord::Short);
+    }
+
+    /// By both readers.
+    fn refused(body: Bytes, why: NoRecord) {
+        let epoch = Epoch(1);
+        let record = CopiedRecord { epoch, body };
+        assert_eq!(check(&record), Err(why.clone()));
+        assert_eq!(CopiedBody::decode(record.body), Err(why));
     }
 }

@@ -4,7 +4,7 @@
 //! is written is gathered, so that one commit and one sync serve all shards that wait.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque, btree_map::Entry},
+    collections::{BTreeSet, HashMap, VecDeque, hash_map::Entry},
     future::pending,
     sync::{
         Arc,
@@ -15,6 +15,7 @@ use std::{
 };
 
 use casty_log::{CommitError, Done, LogId, ReadError};
+use foldhash::fast::FixedState;
 use futures_util::{
     FutureExt, StreamExt,
     future::{BoxFuture, poll_fn},
@@ -46,8 +47,9 @@ use crate::{
 /// How many inputs are handled before what they write is committed.
 const INPUTS: usize = 512;
 
-/// How many commits are on their way. The log encodes one while it syncs the one before.
-const COMMITS: usize = 2;
+/// How many commits are on their way. What comes meanwhile is gathered for the next one: the fewer
+/// commits there are, the fewer messages, syncs and confirmations.
+const COMMITS: usize = 1;
 
 /// The pause before the shards of a store that failed are read from it again.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -56,16 +58,13 @@ const PAUSE: Duration = Duration::from_millis(200);
 pub(super) enum CopyInput {
     /// What the map says of some shards; those that are left out are as before.
     Views(Vec<(Log, CopiesView)>),
-    /// A message of another store.
-    Message(CopyEnvelope),
+    /// Messages of another store.
+    Messages(Vec<CopyEnvelope>),
     Claim {
         log: Log,
         claim: WaitingClaim,
     },
-    Append {
-        log: Log,
-        part: Part,
-    },
+    Appends(Vec<(Log, Part)>),
     Tidy {
         log: Log,
         epoch: Epoch,
@@ -107,8 +106,12 @@ pub(super) struct Driver {
     inputs: mpsc::UnboundedReceiver<CopyInput>,
     /// The bytes of the messages that wait.
     queued: Arc<AtomicUsize>,
-    shards: BTreeMap<LogId, Shard>,
+    shards: HashMap<LogId, Shard, FixedState>,
     deadlines: BTreeSet<(Instant, LogId)>,
+    /// What is to be sent, in the order in which it was decided.
+    outgoing: Vec<(StoreId, Vec<CopyEnvelope>)>,
+    /// Appends that wait for a commit to end, so that what waits is sent and written together.
+    appends: Vec<(Log, Part)>,
     /// What is to be committed next.
     written: Written,
     answers: Vec<TidyAnswer>,
@@ -137,8 +140,10 @@ impl Driver {
             outlet,
             inputs,
             queued,
-            shards: BTreeMap::new(),
+            shards: HashMap::default(),
             deadlines: BTreeSet::new(),
+            outgoing: Vec::new(),
+            appends: Vec::new(),
             written: Written::default(),
             answers: Vec::new(),
             proposals: Vec::new(),
@@ -170,6 +175,7 @@ impl Driver {
                 input = inputs.recv() => {
                     let Some(input) = input else { return };
                     if let Some(closed) = self.handle_inputs(input) {
+                        self.send_all();
                         // The caller may be gone.
                         let _ = closed.send(());
                         return;
@@ -182,13 +188,17 @@ impl Driver {
 
     /// Handles an input and what waits behind it. Returns the answer to a request to close.
     fn handle_inputs(&mut self, first: CopyInput) -> Option<oneshot::Sender<()>> {
+        let now = Instant::now();
         let (mut next, mut handled) = (Some(first), 0);
         while let Some(input) = next {
-            let closed = self.handle_input(input);
+            handled += match &input {
+                CopyInput::Messages(envelopes) => envelopes.len().max(1),
+                _ => 1,
+            };
+            let closed = self.handle_input(input, now);
             if closed.is_some() {
                 return closed;
             }
-            handled += 1;
             next = if handled < INPUTS {
                 self.inputs.try_recv().ok()
             } else {
@@ -198,17 +208,19 @@ impl Driver {
         None
     }
 
-    fn handle_input(&mut self, input: CopyInput) -> Option<oneshot::Sender<()>> {
-        let now = Instant::now();
+    fn handle_input(&mut self, input: CopyInput, now: Instant) -> Option<oneshot::Sender<()>> {
         match input {
             CopyInput::Views(views) => {
                 for (log, view) in views {
                     self.handle_view(&log, view, now);
                 }
             }
-            CopyInput::Message(envelope) => {
-                self.queued.fetch_sub(envelope.weight(), Ordering::Relaxed);
-                self.handle_message(envelope, now);
+            CopyInput::Messages(envelopes) => {
+                let weight = envelopes.iter().map(CopyEnvelope::weight).sum();
+                self.queued.fetch_sub(weight, Ordering::Relaxed);
+                for envelope in envelopes {
+                    self.handle_message(envelope, now);
+                }
             }
             CopyInput::Claim { log, claim } => {
                 if let Some(shard) = self.shard(&log) {
@@ -220,12 +232,10 @@ impl Driver {
                     let _ = claim.answer.send(Err(unavailable.into()));
                 }
             }
-            CopyInput::Append { log, part } => {
-                if let Some(id) = self.shard(&log).map(|shard| shard.id) {
-                    self.with(id, now, |shard| shard.append(part, now));
-                } else {
-                    let _ = part.answer.send(Ok(Appended::Refused));
-                }
+            CopyInput::Appends(mut parts) => {
+                // While a disk hangs, callers give up, and come again.
+                self.appends.retain(|(_, part)| !part.answer.is_closed());
+                self.appends.append(&mut parts);
             }
             CopyInput::Tidy {
                 log,
@@ -311,7 +321,6 @@ impl Driver {
     /// What this node does with what is stored of its own entity.
     fn handle_tidy(&mut self, log: &Log, epoch: Epoch, tidy: Tidy, answer: TidyAnswer) {
         let me = self.me;
-        let outlet = self.outlet.clone();
         let owned = self
             .shard(log)
             .filter(|shard| shard.copy.owns() == Some(epoch) && shard.copy.is_complete());
@@ -323,21 +332,16 @@ impl Driver {
         let matched = shard.copy.may_leave().unwrap_or(0);
         let view = shard.view.iter();
         let copies = view.flat_map(|view| view.in_sync.union(&view.wanted));
-        for to in copies.filter(|store| **store != me) {
-            let (kind, shard) = (shard.log.kind.clone(), shard.log.shard);
-            outlet.send(CopyEnvelope {
-                kind,
-                shard,
-                from: me,
-                to: *to,
-                message: StoreMessage::Tidy {
-                    epoch,
-                    matched,
-                    tidy: tidy.clone(),
-                },
-            });
-        }
+        let copies: Vec<_> = copies.copied().filter(|store| *store != me).collect();
         let id = shard.id;
+        for to in copies {
+            let message = StoreMessage::Tidy {
+                epoch,
+                matched,
+                tidy: tidy.clone(),
+            };
+            self.send(id, to, message);
+        }
         self.written.tidy(id, epoch, tidy);
         self.answers.push(answer);
     }
@@ -479,12 +483,19 @@ impl Driver {
         self.note_deadline(id);
     }
 
+    /// A deadline that has become later, or is over, stays as it was: with each confirmation there
+    /// is another one. The shard is looked at once in vain.
     fn note_deadline(&mut self, id: LogId) {
         let Some(shard) = self.shards.get_mut(&id) else {
             return;
         };
         let deadline = shard.copy.deadline();
-        if deadline == shard.deadline {
+        let is_sooner = match (deadline, shard.deadline) {
+            (Some(deadline), Some(noted)) => deadline < noted,
+            (deadline, None) => deadline.is_some(),
+            (None, Some(_)) => false,
+        };
+        if !is_sooner {
             return;
         }
         if let Some(at) = std::mem::replace(&mut shard.deadline, deadline) {
@@ -502,13 +513,7 @@ impl Driver {
                 shard.promised = shard.promised.max(write.promise.unwrap_or_default());
                 self.written.write(id, shard.promised, write);
             }
-            CopyEffect::Send { to, message } => self.outlet.send(CopyEnvelope {
-                kind: shard.log.kind.clone(),
-                shard: shard.log.shard,
-                from: self.me,
-                to,
-                message: StoreMessage::Copy(message),
-            }),
+            CopyEffect::Send { to, message } => self.send(id, to, StoreMessage::Copy(message)),
             CopyEffect::Read {
                 to,
                 epoch,
@@ -547,6 +552,46 @@ impl Driver {
         }
     }
 
+    /// Sends a message with the others of this turn.
+    fn send(&mut self, id: LogId, to: StoreId, message: StoreMessage) {
+        let Some(shard) = self.shards.get(&id) else {
+            return;
+        };
+        let envelope = CopyEnvelope {
+            kind: shard.log.kind.clone(),
+            shard: shard.log.shard,
+            from: self.me,
+            to,
+            message,
+        };
+        match self.outgoing.iter_mut().find(|(store, _)| *store == to) {
+            Some((_, envelopes)) => envelopes.push(envelope),
+            None => self.outgoing.push((to, vec![envelope])),
+        }
+    }
+
+    fn send_all(&mut self) {
+        for (to, envelopes) in self.outgoing.drain(..) {
+            self.outlet.send(to, envelopes);
+        }
+    }
+
+    /// Appends what has waited.
+    fn append_all(&mut self) {
+        let now = Instant::now();
+        for (log, part) in std::mem::take(&mut self.appends) {
+            // Nobody waits any more: nothing was written. A claim may have said so meanwhile.
+            if part.answer.is_closed() {
+                continue;
+            }
+            if let Some(id) = self.shard(&log).map(|shard| shard.id) {
+                self.with(id, now, |shard| shard.append(part, now));
+            } else {
+                let _ = part.answer.send(Ok(Appended::Refused));
+            }
+        }
+    }
+
     fn read(&self, id: LogId, asked: ReadAgain) {
         let directory = self.directory.clone();
         self.reads.push(Box::pin(async move {
@@ -555,8 +600,12 @@ impl Driver {
         }));
     }
 
-    /// Commits what is to be written, and proposes what is to be proposed.
+    /// Sends what is to be sent, commits what is to be written, and proposes what is to be proposed.
     async fn flush(&mut self) {
+        if self.commits.len() < COMMITS && !self.appends.is_empty() {
+            self.append_all();
+        }
+        self.send_all();
         if !self.proposals.is_empty() {
             self.outlet.propose(std::mem::take(&mut self.proposals));
         }

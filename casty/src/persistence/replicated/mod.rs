@@ -26,6 +26,7 @@ mod pages;
 mod shard;
 #[cfg(all(test, feature = "sim"))]
 mod tests;
+pub(crate) mod wire;
 
 use std::{
     num::NonZeroU32,
@@ -125,15 +126,15 @@ impl Replicated {
         self.put(CopyInput::Views(views));
     }
 
-    /// A message of another store. While too much waits, it is dropped.
-    pub(crate) fn deliver(&self, envelope: CopyEnvelope) {
-        let weight = envelope.weight();
+    /// Messages of another store. While too much waits, they are dropped.
+    pub(crate) fn deliver(&self, envelopes: Vec<CopyEnvelope>) {
+        let weight = envelopes.iter().map(CopyEnvelope::weight).sum();
         if self.queued.fetch_add(weight, Ordering::Relaxed) + weight > QUEUED_MAX {
             self.queued.fetch_sub(weight, Ordering::Relaxed);
-            tracing::debug!(from = %envelope.from, "too many messages of other stores wait");
+            tracing::debug!("too many messages of other stores wait");
             return;
         }
-        self.put(CopyInput::Message(envelope));
+        self.put(CopyInput::Messages(envelopes));
     }
 
     fn put(&self, input: CopyInput) {
@@ -241,6 +242,7 @@ impl Journal for Replicated {
 
     fn append(&self, batch: Vec<Append>) -> BoxFuture<'_, Result<Vec<Appended>, AppendError>> {
         let mut answers = Vec::with_capacity(batch.len());
+        let mut parts = Vec::with_capacity(batch.len());
         for Append {
             log,
             epoch,
@@ -254,8 +256,9 @@ impl Journal for Replicated {
                 records,
                 answer,
             };
-            self.put(CopyInput::Append { log, part });
+            parts.push((log, part));
         }
+        self.put(CopyInput::Appends(parts));
         Box::pin(async move {
             let ended = |_| {
                 Err(Unwritten {

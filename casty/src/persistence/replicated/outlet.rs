@@ -9,8 +9,9 @@ use crate::{
 
 /// The way out of the store of one node. Nothing of it waits.
 pub(crate) trait CopyOutlet: Send + Sync + 'static {
-    /// Sends a message to the process that has a store. It may be lost.
-    fn send(&self, envelope: CopyEnvelope);
+    /// Sends messages to the process that has a store, which is the receiver of all of them. Each
+    /// may be lost.
+    fn send(&self, to: StoreId, envelopes: Vec<CopyEnvelope>);
 
     /// Proposes changes of the map. They may be lost, or be refused: what is still needed is
     /// proposed again.

@@ -271,7 +271,7 @@ impl Owning {
             let confirmed = self.links.get(&store).and_then(CopyLink::confirmed);
             confirmed.is_some_and(|confirmed| confirmed >= self.start)
         };
-        self.is_fenced(log) && self.required().into_iter().all(has_start)
+        self.is_fenced(log) && self.required().all(has_start)
     }
 
     /// The stores that hold back what is not durable, or the takeover.
@@ -280,13 +280,13 @@ impl Owning {
             let confirmed = self.links.get(store).and_then(CopyLink::confirmed);
             confirmed.is_none_or(|confirmed| confirmed < log.head())
         };
-        self.required().into_iter().filter(is_behind).collect()
+        self.required().filter(is_behind).collect()
     }
 
     /// How far what has seen the log may leave. `None` before the takeover is complete, while the
     /// shard is handed over, and while too few stores have what leaves.
     pub(crate) fn may_leave(&self, log: &HeldLog) -> Option<u64> {
-        let stores = 1 + self.required().len();
+        let stores = 1 + self.required().count();
         let is_enough = stores >= self.view.copies_min || mutants::on("drops_go_on_down_to_one");
         if self.is_handed_over || !is_enough {
             return None;
@@ -307,13 +307,14 @@ impl Owning {
 
     /// O1: the stores in sync, by the map that this owner has seen, and the one that it has
     /// proposed to add.
-    fn required(&self) -> BTreeSet<StoreId> {
-        let mut required = self.view.in_sync.clone();
-        if !mutants::on("a_proposed_copy_is_not_required") {
-            required.extend(self.pending.map(|pending| pending.change.store));
-        }
-        required.remove(&self.me);
-        required
+    fn required(&self) -> impl Iterator<Item = StoreId> + use<'_> {
+        let in_sync = &self.view.in_sync;
+        let pending = self.pending.map(|pending| pending.change.store);
+        let pending = pending.filter(|store| {
+            !in_sync.contains(store) && !mutants::on("a_proposed_copy_is_not_required")
+        });
+        let required = in_sync.iter().copied().chain(pending);
+        required.filter(|store| *store != self.me)
     }
 
     /// O2: what the own store has synced and all required stores have confirmed.
@@ -323,8 +324,7 @@ impl Owning {
         } else {
             self.synced
         };
-        let required = self.required();
-        let confirmed = required.iter().map(|store| self.confirmed(*store));
+        let confirmed = self.required().map(|store| self.confirmed(store));
         if mutants::on("one_confirmation_is_enough") {
             return confirmed.max().map_or(own, |max| max.min(own));
         }
@@ -352,14 +352,18 @@ impl Owning {
 
     /// One link for each copy, and for each store that is to become one.
     fn link_targets(&mut self, log: &HeldLog) {
-        let mut targets = self.required();
-        targets.extend(&self.view.wanted);
-        targets.remove(&self.me);
-        self.links.retain(|store, _| targets.contains(store));
-        for store in targets {
+        let mut links = std::mem::take(&mut self.links);
+        let wanted = self.view.wanted.iter().copied();
+        let targets = || {
+            self.required()
+                .chain(wanted.clone().filter(|it| *it != self.me))
+        };
+        links.retain(|store, _| targets().any(|target| target == *store));
+        for store in targets() {
             let link = || CopyLink::new(log.head());
-            self.links.entry(store).or_insert_with(link);
+            links.entry(store).or_insert_with(link);
         }
+        self.links = links;
     }
 
     fn find_near(&mut self, log: &HeldLog, limits: &CopyLimits, now: Instant) {

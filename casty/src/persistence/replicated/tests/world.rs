@@ -96,8 +96,9 @@ struct Outlet {
     number: u64,
 }
 
-impl CopyOutlet for Outlet {
-    fn send(&self, envelope: CopyEnvelope) {
+impl Outlet {
+    /// Each message has a fate of its own.
+    fn send_one(&self, envelope: CopyEnvelope) {
         let Some(world) = self.world.upgrade() else {
             return;
         };
@@ -125,6 +126,15 @@ impl CopyOutlet for Outlet {
                 sleep(delay).await;
                 world.deliver(from, envelope);
             });
+        }
+    }
+}
+
+impl CopyOutlet for Outlet {
+    fn send(&self, to: StoreId, envelopes: Vec<CopyEnvelope>) {
+        for envelope in envelopes {
+            assert_eq!(envelope.to, to, "a message for another store");
+            self.send_one(envelope);
         }
     }
 
@@ -388,7 +398,7 @@ impl World {
             state.nodes[to].process.clone()
         };
         if let Some(process) = process {
-            process.deliver(envelope);
+            process.deliver(vec![envelope]);
         }
     }
 
