@@ -19,7 +19,7 @@ use crate::{
     persistence::{
         JournalError, Log,
         local::Local,
-        replicated::{CopyEnvelope, CopyOutlet, LIMITS, Replicated},
+        replicated::{CopyEnvelope, CopyOutlet, HeldCopy, LIMITS, Replicated},
     },
     protocol::{
         copies::{CopiesView, CopyProposal, StopOwning, StoreId},
@@ -82,6 +82,15 @@ impl NodeCopies {
         if !views.is_empty() {
             self.store.see(views);
         }
+    }
+
+    /// What the store has of these shards, in sync or not.
+    pub(crate) async fn held(
+        &self,
+        kind: &str,
+        shards: Vec<ShardId>,
+    ) -> Result<Vec<HeldCopy>, JournalError> {
+        self.store.held(kind, shards).await
     }
 
     /// A message of another store.

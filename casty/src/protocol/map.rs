@@ -5,6 +5,7 @@
 //! here, when it is applied.
 
 mod copying;
+mod lives;
 mod ownership;
 mod places;
 mod stores;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
     copying::{COPY_CHANGES_MAX, can_be_spared},
+    lives::{Beginning, NewLife},
     places::{KindCopies, StorePlace},
 };
 pub(crate) use super::home::{ShardHome, Slot};
@@ -174,6 +176,12 @@ pub(crate) enum Command {
     /// A store whose process is gone is in sync no more, wherever enough others are.
     DropStore {
         store: StoreId,
+    },
+    /// The stores in sync of these shards are given up: none of them has a process, and what they
+    /// alone have is lost. They are not expected back.
+    BeginAnew {
+        kind: String,
+        lives: Vec<NewLife>,
     },
     /// Stores are to become copies.
     Want {
@@ -452,6 +460,7 @@ impl ClusterMap {
                 self.change_copies(by.as_ref(), kind, changes)?;
             }
             Command::DropStore { store } => self.drop_store(*store)?,
+            Command::BeginAnew { kind, lives } => self.begin_anew(kind, lives)?,
             Command::Want { wants } => self.want(wants)?,
             Command::CopiesMin { kind, min } => self.set_copies_min(kind, *min)?,
             Command::Voters { voters } => self.voters.clone_from(voters),

@@ -15,8 +15,8 @@ use super::{
     copies::{CopyPlaces, CopyProposal, SetChange, StoreNo},
     home::{ShardHome, Slot},
     map::{
-        Assignment, COPY_CHANGES_MAX, ClusterMap, Command, KindCopies, Status, Wanted,
-        can_be_spared,
+        Assignment, Beginning, COPY_CHANGES_MAX, ClusterMap, Command, KindCopies, NewLife, Status,
+        Wanted, can_be_spared,
     },
 };
 use crate::id::{MemberId, ShardId};
@@ -88,6 +88,27 @@ pub(crate) fn plan(map: &ClusterMap) -> CopyPlan {
     CopyPlan { commands, moves }
 }
 
+/// How the lost ones of these shards begin anew, with nothing: each in as many stores as it is to
+/// have copies. Those for which no store is there are left out.
+pub(crate) fn empty_lives<'a>(
+    map: &'a ClusterMap,
+    kind: &'a str,
+    shards: impl Fn(ShardId, &CopyPlaces) -> bool,
+) -> Vec<NewLife> {
+    let (mut loads, stores) = (CopyLoads::of(map), Stores::of(map).of_kind(map, kind));
+    let lost = map
+        .lost(kind)
+        .filter(|(shard, _, places)| shards(*shard, places));
+    let lives = lost.map(|(shard, home, places)| NewLife {
+        shard,
+        epoch: home.epoch,
+        set_version: places.in_sync.version(),
+        begins: Beginning::Empty(loads.copies_beside(Vec::new(), map, kind, &stores)),
+    });
+    let lives = lives.filter(|life| life.begins != Beginning::Empty(Vec::new()));
+    lives.collect()
+}
+
 /// The copies of each store, those included that are to come.
 #[derive(Debug, Default)]
 pub(crate) struct CopyLoads<'a> {
@@ -138,11 +159,21 @@ impl<'a> CopyLoads<'a> {
         kind: &'a str,
         owners: StoreNo,
     ) -> Vec<StoreNo> {
+        let stores = Stores::of(map).of_kind(map, kind);
+        self.copies_beside(vec![owners], map, kind, &stores)
+    }
+
+    /// The first copies of a shard: these, and the least loaded others.
+    fn copies_beside(
+        &mut self,
+        mut first: Vec<StoreNo>,
+        map: &ClusterMap,
+        kind: &'a str,
+        stores: &KindStores,
+    ) -> Vec<StoreNo> {
         let Some(copies) = map.copies.get(kind) else {
             return Vec::new();
         };
-        let stores = Stores::of(map).of_kind(map, kind);
-        let mut first = vec![owners];
         while first.len() < copies.settings.most()
             && let Some(next) = stores.least(self, kind, &first, |_| true)
         {

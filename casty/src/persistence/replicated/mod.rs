@@ -20,6 +20,7 @@
 mod body;
 mod changes;
 mod driver;
+mod held;
 mod message;
 mod outlet;
 mod pages;
@@ -47,6 +48,7 @@ use self::{
     shard::{Part, Unwritten, WaitingClaim},
 };
 pub(crate) use self::{
+    held::HeldCopy,
     message::{CopyEnvelope, Tidy},
     outlet::CopyOutlet,
 };

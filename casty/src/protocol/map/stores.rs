@@ -82,6 +82,7 @@ impl ClusterMap {
             set_version: places.in_sync.version(),
             wanted: places.wanted.into_iter().filter_map(id).collect(),
             copies_min: usize::from(copies.min),
+            life: places.life,
         })
     }
 
