@@ -296,6 +296,12 @@ pub(crate) enum MapError {
         ours: Option<CopySettings>,
         theirs: Option<CopySettings>,
     },
+    #[error(
+        "`{member}` cannot join: it keeps records {}, and this cluster {}; all its nodes have to do the same",
+        if *.in_memory { "in memory" } else { "in a directory" },
+        if *.in_memory { "in directories" } else { "in memory" }
+    )]
+    MixedStores { member: MemberId, in_memory: bool },
     #[error("the cluster knows as many stores as it has numbers for")]
     TooManyStores,
     #[error("the cluster does not know store {0}")]

@@ -51,6 +51,7 @@ pub(crate) fn plan(map: &ClusterMap) -> CopyPlan {
             commands.push(Command::CopiesMin { kind, min });
         }
     }
+    commands.extend(begin_anew_in_memory(map));
     let stores = Stores::of(map);
     commands.extend(stores.drop_dead(map));
     let mut loads = CopyLoads::of(map);
@@ -86,6 +87,28 @@ pub(crate) fn plan(map: &ClusterMap) -> CopyPlan {
     let wants = wants.chunks(COPY_CHANGES_MAX).map(<[Wanted]>::to_vec);
     commands.extend(wants.map(|wants| Command::Want { wants }));
     CopyPlan { commands, moves }
+}
+
+/// The shards of which every copy in sync was in the memory of a process that is gone: nothing of
+/// them is left, so they begin with nothing. What a store has that was not in sync is given up as
+/// well: it may lack what was acknowledged, and nobody is there to decide that this is better.
+fn begin_anew_in_memory(map: &ClusterMap) -> Vec<Command> {
+    let is_gone = |places: &CopyPlaces| {
+        places.in_sync.stores().all(|store| {
+            let place = map.stores.get(&store);
+            place.is_some_and(|place| place.id.is_in_memory())
+        })
+    };
+    let mut commands = Vec::new();
+    for kind in map.copies.keys() {
+        let lives = empty_lives(map, kind, |_, places| is_gone(places));
+        let lives = lives.chunks(COPY_CHANGES_MAX);
+        commands.extend(lives.map(|lives| Command::BeginAnew {
+            kind: kind.clone(),
+            lives: lives.to_vec(),
+        }));
+    }
+    commands
 }
 
 /// How the lost ones of these shards begin anew, with nothing: each in as many stores as it is to

@@ -3,6 +3,7 @@
 mod builder;
 mod built;
 mod client;
+mod data;
 mod entities;
 mod history;
 mod journal;

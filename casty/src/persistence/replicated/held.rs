@@ -5,10 +5,12 @@ use std::sync::Arc;
 use casty_log::{LogId, Page, Reader};
 use serde::{Deserialize, Serialize};
 
-use super::Replicated;
 use crate::{
     id::{Epoch, ShardId},
-    persistence::{JournalError, Log, local::blocking},
+    persistence::{
+        JournalError, Log,
+        local::{Local, blocking},
+    },
     protocol::copies::LogPoint,
 };
 
@@ -22,27 +24,25 @@ pub(crate) struct HeldCopy {
     pub(crate) at: Option<u64>,
 }
 
-impl Replicated {
-    /// What this store has of these shards. Those of which it has nothing are left out.
-    pub(crate) async fn held(
-        &self,
-        kind: &str,
-        shards: Vec<ShardId>,
-    ) -> Result<Vec<HeldCopy>, JournalError> {
-        let open = self.local.opened().await?;
-        let name: Arc<str> = Arc::from(kind);
-        blocking(move || {
-            let held = |shard: &ShardId| {
-                let log = Log {
-                    kind: name.clone(),
-                    shard: shard.0,
-                };
-                held_of(open.engine.reader(), open.id(&log)?, *shard)
+/// What a store has of these shards. Those of which it has nothing are left out.
+pub(super) async fn held(
+    local: &Local,
+    kind: &str,
+    shards: Vec<ShardId>,
+) -> Result<Vec<HeldCopy>, JournalError> {
+    let open = local.opened().await?;
+    let name: Arc<str> = Arc::from(kind);
+    blocking(move || {
+        let held = |shard: &ShardId| {
+            let log = Log {
+                kind: name.clone(),
+                shard: shard.0,
             };
-            shards.iter().filter_map(held).collect()
-        })
-        .await
-    }
+            held_of(open.engine.reader(), open.id(&log)?, *shard)
+        };
+        shards.iter().filter_map(held).collect()
+    })
+    .await
 }
 
 fn held_of(reader: &Reader, log: LogId, shard: ShardId) -> Option<HeldCopy> {

@@ -53,7 +53,7 @@ pub(crate) use self::{
     outlet::CopyOutlet,
 };
 use crate::{
-    id::{EntityId, Epoch},
+    id::{EntityId, Epoch, ShardId},
     infra::concurrent::spawn_on,
     persistence::{
         Append, AppendError, Appended, ClaimError, Journal, JournalError, Log, Page, Record,
@@ -125,6 +125,16 @@ impl Replicated {
     /// version is older than the one before.
     pub(crate) fn see(&self, views: Vec<(Log, CopiesView)>) {
         self.put(CopyInput::Views(views));
+    }
+
+    /// What this store has of these shards, in sync or not. Those of which it has nothing are left
+    /// out.
+    pub(crate) async fn held(
+        &self,
+        kind: &str,
+        shards: Vec<ShardId>,
+    ) -> Result<Vec<HeldCopy>, JournalError> {
+        held::held(&self.local, kind, shards).await
     }
 
     /// A message of another store. While too much waits, it is dropped.

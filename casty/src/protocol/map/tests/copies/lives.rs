@@ -270,3 +270,118 @@ fn no_order_of_commands_lets_a_store_of_an_earlier_life_count() {
     }
     assert!(lives > 100, "{lives} lives began");
 }
+
+/// The id of a store in memory.
+fn in_memory(number: u8) -> StoreId {
+    StoreId::in_memory([number; 16])
+}
+
+fn join_in(map: &mut ClusterMap, id: &MemberId, store: StoreId) -> Result<(), MapError> {
+    let mut join = join_with(id, 0, kept(4, 3, 2));
+    if let Command::Join { store: place, .. } = &mut join {
+        *place = Some(store);
+    }
+    map.apply(&join)?;
+    map.apply(&Command::Up { member: id.clone() })
+}
+
+/// `a`, `b` and so on, which keep records in memory.
+fn cluster_in_memory(nodes: u8) -> ClusterMap {
+    let identity = founded(1).identity;
+    let place = (address(1), Some(in_memory(1)));
+    let catalog = kept(4, 3, 2);
+    let mut map = ClusterMap::found(identity, member("a", 1), place, &catalog, lease(), false);
+    for (name, number) in ["b", "c", "d"].into_iter().zip(2..=nodes) {
+        join_in(&mut map, &member(name, 1), in_memory(number)).unwrap();
+    }
+    map
+}
+
+fn begun(map: &ClusterMap) -> Vec<Command> {
+    let commands = crate::protocol::placement::plan(map).commands.into_iter();
+    let begun = commands.filter(|it| matches!(it, Command::BeginAnew { .. }));
+    begun.collect()
+}
+
+#[test]
+fn what_was_in_memory_alone_is_given_up_by_the_leader_once_all_of_it_is_gone() {
+    let mut map = cluster_in_memory(4);
+    assign(&mut map, 0, "a", &[1, 2]).unwrap();
+    assign(&mut map, 1, "b", &[2, 3]).unwrap();
+    down(&mut map, "a");
+    assert_eq!(begun(&map), [], "one store is there still");
+    down(&mut map, "b");
+    let commands = begun(&map);
+    let [Command::BeginAnew { lives, .. }] = &commands[..] else {
+        panic!("{commands:?}");
+    };
+    let shards: Vec<_> = lives.iter().map(|life| life.shard).collect();
+    assert_eq!(shards, [ShardId(0)], "the other one has a store");
+    map.apply(&commands[0]).unwrap();
+    assert_eq!(in_sync(&map, 0), [3, 4]);
+    assert!(life(&map, 0).begins_empty);
+    assert_eq!(begun(&map), []);
+    // On disk it would wait.
+    let mut on_disk = lost();
+    assert_eq!(begun(&on_disk), []);
+    down(&mut on_disk, "c");
+    assert_eq!(begun(&on_disk), []);
+    // While nobody is there to take them, they wait as well.
+    let mut nobody = cluster_in_memory(2);
+    assign(&mut nobody, 0, "a", &[1, 2]).unwrap();
+    down(&mut nobody, "a");
+    down(&mut nobody, "b");
+    assert_eq!(begun(&nobody), []);
+    join_in(&mut nobody, &member("c", 1), in_memory(3)).unwrap();
+    assert_eq!(begun(&nobody).len(), 1);
+}
+
+#[test]
+fn a_store_in_memory_is_not_expected_back() {
+    let mut map = cluster_in_memory(3);
+    assign(&mut map, 0, "a", &[1, 2, 3]).unwrap();
+    copies_min(&mut map, 2).unwrap();
+    down(&mut map, "c");
+    assert_eq!(map.copies_min_goal(KIND), Some(1));
+    let mut on_disk = owned(3, &[1, 2, 3]);
+    copies_min(&mut on_disk, 2).unwrap();
+    down(&mut on_disk, "c");
+    assert_eq!(on_disk.copies_min_goal(KIND), None);
+    let store = in_memory(3);
+    map.apply(&Command::DropStore { store }).unwrap();
+    remove(&mut map, "c");
+    assert_eq!(map.number_of(store), None, "it is not remembered");
+}
+
+#[test]
+fn records_are_kept_on_disk_by_all_nodes_or_in_memory_by_all() {
+    let mut map = owned(2, &[1, 2]);
+    let (c, d) = (member("c", 1), member("d", 1));
+    let refused = join_in(&mut map, &c, in_memory(9)).unwrap_err();
+    let text = refused.to_string();
+    assert!(matches!(
+        refused,
+        MapError::MixedStores {
+            in_memory: true,
+            ..
+        }
+    ));
+    assert!(
+        text.contains("in memory, and this cluster in directories"),
+        "{text}"
+    );
+    // Also if it comes with no disk any more: what was on it is waited for.
+    let again = join_in(&mut map, &member("b", 2), in_memory(9));
+    assert!(matches!(again, Err(MapError::MixedStores { .. })));
+    let mut map = cluster_in_memory(2);
+    let refused = join_in(&mut map, &d, store(9)).unwrap_err();
+    let text = refused.to_string();
+    assert!(
+        text.contains("in a directory, and this cluster in memory"),
+        "{text}"
+    );
+    // What is gone for good is no obstacle.
+    down(&mut map, "a");
+    join_in(&mut map, &member("b", 2), store(9)).unwrap();
+    join_in(&mut map, &d, store(10)).unwrap();
+}
