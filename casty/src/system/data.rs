@@ -12,9 +12,9 @@ impl SystemBuilder {
     /// - The entities of stored types, unless there is a [`journal`](Self::journal): in a log of
     ///   the node's own, with an `fsync` before each answer. No database is needed. The nodes of a
     ///   cluster keep copies of each other's shards: what an entity does gets out once
-    ///   [`Settings::copies_min`](crate::Settings::copies_min) nodes at least have stored it. All nodes that host a stored type
-    ///   need a directory then, or all of them one journal that they share. A directory with the
-    ///   entities of a node alone can be taken into a cluster.
+    ///   [`Settings::copies_min`](crate::Settings::copies_min) nodes at least have stored it. All
+    ///   nodes that host a stored type need a directory then, or all of them one journal that they
+    ///   share. A directory with the entities of a node alone can be taken into a cluster.
     /// - What [`state_dir`](Self::state_dir) keeps, for a node that is started by
     ///   [`start`](Self::start): give it a [`node_id`](Self::node_id), which it keeps over
     ///   restarts. Do not set both. This part is given back once the last handle to the system, and
@@ -67,8 +67,8 @@ impl SystemBuilder {
     /// [directory](Self::data_dir). Default: they need a directory or a [journal](Self::journal).
     ///
     /// The nodes of a cluster keep copies of each other's shards, as with directories: what an
-    /// entity does gets out once [`Settings::copies_min`](crate::Settings::copies_min)
-    /// nodes at least have it, without a disk. So a stored entity survives the death of any node,
+    /// entity does gets out once [`Settings::copies_min`](crate::Settings::copies_min) nodes at
+    /// least have it, without a disk. So a stored entity survives the death of any node,
     /// also abrupt; it goes on where a copy is, and a new copy is made elsewhere. It does not
     /// survive its last copy: when all nodes that have one are gone, its shard begins with nothing,
     /// and a warning of the leader says how many shards of which type do. That includes nodes that
@@ -82,9 +82,9 @@ impl SystemBuilder {
     /// entities.
     ///
     /// It takes about twice the bytes of the records and snapshots that are needed, 10 MiB besides,
-    /// and for each record 32 to 64 bytes more. A record takes 57 bytes, the id of its entity, and
-    /// what it says; one that is forgotten still takes its 57 bytes and the id. A type that does not retain its
-    /// events needs few records: those since the last snapshot.
+    /// and for each record 32 to 64 bytes more, so that it is found. A record, and the snapshot of
+    /// an entity, takes 57 bytes, the id of the entity, and what it says. A record that is
+    /// forgotten keeps its 57 bytes and the id.
     ///
     /// A system of one node works as well, for development and tests.
     ///
