@@ -53,17 +53,59 @@ pub(crate) enum Operation {
         node: String,
     },
 
-    /// Begin a new generation of the cluster from one node's copy of the map, after a majority of
-    /// the voters was lost.
+    /// Go on after something was lost for good: a majority of the voters (--keep), or all copies of
+    /// shards (--lost).
+    ///
+    /// With --keep NODE a new generation of the cluster begins from that node's copy of the map.
+    ///
+    /// With --lost, shards are shown whose every copy in sync is on a node that is gone, and what
+    /// older copies there are. Each of them goes on by itself when one of its nodes is back, and
+    /// nothing is lost then. If none of them will ever be back, --from or --empty gives up what
+    /// they alone had, for good.
     Recover {
         /// The node that goes on.
-        #[arg(long, value_name = "NODE")]
-        keep: String,
+        #[arg(
+            long,
+            value_name = "NODE",
+            required_unless_present = "lost",
+            conflicts_with = "lost"
+        )]
+        keep: Option<String>,
 
         /// Go on even if another node knows a later map or seems alive: its later decisions are
         /// lost, and its entities start afresh.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "lost")]
         force: bool,
+
+        /// Show the shards that have lost all their copies; with --from or --empty, give them up.
+        #[arg(long)]
+        lost: bool,
+
+        /// Only the shards of this type.
+        #[arg(value_name = "TYPE", requires = "lost")]
+        kind: Option<String>,
+
+        /// Only these shards of it.
+        #[arg(value_name = "SHARD", requires = "kind")]
+        shards: Vec<u32>,
+
+        /// Go on with the out-of-date copy of this node, or with the best of each shard. Shards
+        /// without one stay as they are.
+        #[arg(
+            long,
+            value_name = "NODE|best",
+            requires = "lost",
+            conflicts_with = "empty"
+        )]
+        from: Option<String>,
+
+        /// Go on with nothing, even where there is an out-of-date copy.
+        #[arg(long, requires = "lost")]
+        empty: bool,
+
+        /// Do not ask whether that is meant.
+        #[arg(long, requires = "lost")]
+        yes: bool,
     },
 
     /// Move a node's shards and its vote to other members, so that its process can be stopped.
@@ -272,6 +314,33 @@ mod tests {
             assert_eq!(arguments.nodes, ["a:1", "b:2"]);
             assert!(arguments.json);
             assert_eq!(arguments.timeout, Duration::from_secs(5));
+        }
+    }
+
+    #[test]
+    fn a_recovery_is_of_voters_or_of_copies() {
+        let read = |more: &[&str]| {
+            let first = ["--cluster", "shop", "--node", "a:1", "recover"];
+            read(&[&first, more].concat())
+        };
+        for right in [
+            &["--keep", "node-1", "--force"][..],
+            &["--lost"],
+            &["--lost", "Account", "3", "7", "--from", "best", "--yes"],
+            &["--lost", "--empty"],
+        ] {
+            assert!(read(right).is_ok(), "{right:?}");
+        }
+        for wrong in [
+            &[][..],
+            &["--keep", "node-1", "--lost"],
+            &["--lost", "--force"],
+            &["--keep", "node-1", "Account"],
+            &["--keep", "node-1", "--empty"],
+            &["--lost", "--from", "best", "--empty"],
+            &["--lost", "Account", "x"],
+        ] {
+            assert!(read(wrong).is_err(), "{wrong:?}");
         }
     }
 

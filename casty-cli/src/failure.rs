@@ -24,6 +24,7 @@ impl Failure {
             code: match error {
                 AdminError::NoNodes
                 | AdminError::OtherCluster { .. }
+                | AdminError::UnknownShard { .. }
                 | AdminError::Stored(StoredError::InvalidId(_)) => 2,
                 AdminError::Unreachable { .. } => 3,
                 _ => 1,
@@ -40,7 +41,7 @@ impl Failure {
         }
     }
 
-    /// An erasure that was not confirmed.
+    /// Something that cannot be undone was not confirmed.
     pub(crate) fn unconfirmed(operation: &Operation) -> Self {
         Self {
             what: what(operation),
@@ -86,7 +87,13 @@ fn what(operation: &Operation) -> String {
         Operation::Members => "cannot show the members".to_owned(),
         Operation::Shards => "cannot show the shards".to_owned(),
         Operation::Promote { node } => format!("cannot promote `{node}`"),
-        Operation::Recover { keep, .. } => format!("cannot recover with `{keep}`"),
+        Operation::Recover {
+            keep: Some(keep), ..
+        } => format!("cannot recover with `{keep}`"),
+        Operation::Recover {
+            kind: Some(kind), ..
+        } => format!("cannot recover the lost shards of `{kind}`"),
+        Operation::Recover { .. } => "cannot recover lost shards".to_owned(),
         Operation::Drain { node, .. } => format!("cannot drain `{node}`"),
         Operation::Entities { kind, .. } => format!("cannot list the entities of `{kind}`"),
         Operation::History { entity, .. } => format!("cannot read `{entity}`"),
@@ -132,6 +139,15 @@ fn remedy(error: &AdminError) -> String {
         AdminError::RecoverUnfinished { .. } => "`casty members` shows whether it serves now",
         AdminError::NothingStored { .. } => {
             "`casty entities TYPE --stored` lists those of which there is something"
+        }
+        AdminError::NotInCopies { kind, kinds } => match alike(kind, kinds) {
+            Some(known) => return format!("did you mean `{known}`?"),
+            None => "`casty recover --lost` shows the lost shards of all types",
+        },
+        AdminError::UnknownShard { .. } => "`casty shards` shows the shards",
+        AdminError::NothingLost => "nothing needs to be done",
+        AdminError::NoOldCopy { .. } => {
+            "`casty recover --lost` shows which copies there are; --empty begins with nothing"
         }
         _ => "`casty members` shows the state of the cluster",
     };

@@ -6,6 +6,7 @@
 mod arguments;
 mod directories;
 mod failure;
+mod lost;
 mod stored;
 mod text;
 
@@ -63,7 +64,10 @@ async fn run(arguments: &Arguments) -> Result<String, Failure> {
             let recovered = admin.promote(node).await.map_err(failed)?;
             text::either(*json, &recovered, text::recovered)
         }
-        Operation::Recover { keep, force } => {
+        Operation::Recover { lost: true, .. } => lost::run(&admin, operation, *json).await,
+        Operation::Recover { keep, force, .. } => {
+            // The parser has seen to it that it is there.
+            let keep = keep.as_deref().unwrap_or_default();
             let recovered = admin.recover(keep, *force).await.map_err(failed)?;
             text::either(*json, &recovered, text::recovered)
         }

@@ -56,7 +56,7 @@ pub(crate) async fn run(
         }
         Operation::Erase { entity, yes } => {
             let (kind, id) = path(admin, operation, entity).await?;
-            if !yes && !is_meant(entity) {
+            if !yes && !is_meant(&format!("erase what is stored of {}", shown(entity))) {
                 return Err(Failure::unconfirmed(operation));
             }
             admin.erase(&kind, &id).await.map_err(failed)?;
@@ -152,12 +152,12 @@ async fn path(
     found.ok_or_else(|| Failure::no_entity(operation, entity))
 }
 
-/// Asks the operator.
-fn is_meant(entity: &str) -> bool {
+/// Asks the operator. Without a terminal the answer is no.
+pub(crate) fn is_meant(question: &str) -> bool {
     if !io::stdin().is_terminal() {
         return false;
     }
-    eprint!("erase what is stored of {}? yes or no: ", shown(entity));
+    eprint!("{question}? yes or no: ");
     let mut answer = String::new();
     let read = io::stdin().lock().read_line(&mut answer);
     read.is_ok() && answer.trim() == "yes"
@@ -265,7 +265,7 @@ fn rest(more: bool) -> &'static str {
 }
 
 /// Milliseconds since the Unix epoch, in UTC.
-fn time(millis: u64) -> String {
+pub(crate) fn time(millis: u64) -> String {
     let time = UNIX_EPOCH.checked_add(Duration::from_millis(millis));
     // What comes after the year 9999 has no such form.
     let is_usual = millis < 253_402_300_800_000;
@@ -276,7 +276,7 @@ fn time(millis: u64) -> String {
 }
 
 /// A text from the cluster, on one line.
-fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     let mut shown = String::new();
     for character in text.chars() {
         if character.is_control() || matches!(character, '\u{2028}'..='\u{202e}') {

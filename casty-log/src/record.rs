@@ -139,6 +139,13 @@ pub enum Change {
         /// The position of the last record that stays.
         after: u64,
     },
+    /// Removes all records of a log, and all its snapshots. It is refused if records were trimmed.
+    Clear {
+        /// The log.
+        log: LogId,
+        /// The epoch of the claim.
+        epoch: u64,
+    },
     /// Removes the records up to a position. It is refused if the log ended before it when the
     /// commit began, or was cut in the same commit.
     Trim {

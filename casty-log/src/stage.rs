@@ -62,7 +62,7 @@ pub(crate) fn check(change: &Change) -> Result<(), CommitError> {
             entity, snapshot, ..
         } => (text(entity), snapshot.body.len()),
         Change::Forget { entity, .. } | Change::ForgetContained { entity, .. } => (text(entity), 0),
-        Change::Cut { .. } | Change::Trim { .. } => (true, 0),
+        Change::Cut { .. } | Change::Clear { .. } | Change::Trim { .. } => (true, 0),
     };
     let reason = match (texts, bytes) {
         (false, _) => "a name is longer than 65,535 bytes".to_owned(),
@@ -167,6 +167,7 @@ impl<'a> Stage<'a> {
                 records,
             } => self.append(*log, *epoch, records),
             Change::Cut { log, epoch, after } => self.cut(*log, *epoch, *after),
+            Change::Clear { log, epoch } => self.clear(*log, *epoch),
             Change::Trim {
                 log,
                 epoch,
@@ -306,6 +307,39 @@ impl<'a> Stage<'a> {
             staged.head.position = after;
             staged.is_cut = true;
             Op::Cut { log, after }.put(&mut self.ops);
+        }
+        Done::Written
+    }
+
+    /// It is a cut, and each snapshot is forgotten: no operation of its own is needed for it.
+    fn clear(&mut self, log: LogId, epoch: u64) -> Done {
+        if self.cut(log, epoch, 0) == Done::Refused {
+            return Done::Refused;
+        }
+        let index = self.index;
+        let known = index.logs.get(&log).into_iter();
+        let known = known.flat_map(|shard| shard.entities_after(None));
+        let stored = known.filter(|entity| entity.snapshot.is_some());
+        let staged = self.log(log);
+        staged.is_cut = true;
+        for entity in stored {
+            let seq = entity.snapshot.map(|snapshot| snapshot.seq);
+            staged.snapshots.entry(entity.name.clone()).or_insert(seq);
+        }
+        let mut cleared = Vec::new();
+        for (entity, snapshot) in &mut staged.snapshots {
+            if snapshot.take().is_some() {
+                cleared.push(entity.clone());
+            }
+        }
+        for entity in &cleared {
+            let op = Op::Forget {
+                log,
+                entity,
+                through: u64::MAX,
+                snapshot: true,
+            };
+            op.put(&mut self.ops);
         }
         Done::Written
     }

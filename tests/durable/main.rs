@@ -16,6 +16,7 @@ mod directory;
 mod erasure;
 mod founded_anew;
 mod history;
+mod in_memory;
 mod keys;
 mod kills;
 mod kills_of_a_cluster;

@@ -1,14 +1,15 @@
 //! What a store needs of a disk: one directory of files.
 
 mod folder;
+mod memory;
 #[cfg(feature = "sim")]
 mod simulated;
 
 use std::{any::Any, io, sync::Arc};
 
-pub use self::folder::Folder;
 #[cfg(feature = "sim")]
 pub use self::simulated::{Fault, SimDisk};
+pub use self::{folder::Folder, memory::Memory};
 
 /// It is held by one process, or one store of it, until it is dropped.
 pub type Lock = Box<dyn Any + Send + Sync>;

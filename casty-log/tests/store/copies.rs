@@ -89,6 +89,49 @@ fn a_snapshot_is_copied_and_forgotten_in_one_commit() {
 }
 
 #[test]
+fn a_log_that_is_cleared_has_no_record_and_no_snapshot_and_begins_anew() {
+    let (mut store, disk) = started();
+    let records = vec![append(1, 10), copy(1, "ada", 3)];
+    let done = store.commit(&records).expect("written");
+    assert_eq!(done, [Done::Written, Done::Written]);
+    let clear = |epoch| Change::Clear { log: log(0), epoch };
+    // What is of the same commit is cleared as well, and what comes after it stays.
+    let changes = [
+        clear(2),
+        copy(1, "bob", 9),
+        clear(1),
+        append(1, 10),
+        copy(1, "ada", 2),
+    ];
+    let done = store.commit(&changes).expect("written");
+    let mut expected = vec![Done::Written; 5];
+    expected[0] = Done::Refused;
+    assert_eq!(done, expected);
+    let look = |store: &Store| {
+        let reader = store.reader();
+        let snapshot = |entity| reader.snapshot(log(0), entity).expect("readable");
+        let position = reader.head(log(0)).position;
+        (position, snapshot("ada"), snapshot("bob"))
+    };
+    let left = (1, Some(snapshot(2)), None);
+    assert_eq!(look(&store), left);
+    drop(store);
+    disk.crash();
+    let (mut store, _) = Store::open(Arc::new(disk), small()).expect("opened again");
+    assert_eq!(look(&store), left);
+    let (epoch, through) = (1, 1);
+    let trim = Change::Trim {
+        log: log(0),
+        epoch,
+        through,
+    };
+    let done = store.commit(&[trim]).expect("trimmed");
+    assert_eq!(done, [Done::Written]);
+    let done = store.commit(&[clear(1)]).expect("answered");
+    assert_eq!(done, [Done::Refused]);
+}
+
+#[test]
 fn what_no_snapshot_contains_is_not_forgotten_for_it() {
     let (mut store, _) = started();
     let records = (1..=4).map(|at| record(at, 10)).collect::<Vec<_>>();

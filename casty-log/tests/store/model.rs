@@ -74,6 +74,16 @@ impl Model {
                 }
                 true
             }),
+            Change::Clear { log, epoch } => self.on(*log, *epoch, |found| {
+                if found.head.trimmed > 0 {
+                    return false;
+                }
+                cut.push(*log);
+                found.head.position = 0;
+                found.records.clear();
+                found.snapshots.clear();
+                true
+            }),
             Change::Trim {
                 log,
                 epoch,

@@ -71,6 +71,7 @@ fn change(random: &mut Random, model: &Model) -> Change {
     match random.below(26) {
         0 => kind(),
         1 | 2 => claim(log, head.epoch + random.below(3)),
+        3 if random.below(4) == 0 => Change::Clear { log, epoch },
         3 => Change::Cut {
             log,
             epoch,

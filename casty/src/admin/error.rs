@@ -1,7 +1,11 @@
 use std::{fmt, net::SocketAddr, time::Duration};
 
 use super::{DrainProgress, StayingShard};
-use crate::{error::StoredError, id::MemberId};
+use crate::{
+    error::StoredError,
+    id::{MemberId, NodeId},
+    protocol::leader_client::LeaderError,
+};
 
 /// Why an operation was not done, or not finished.
 ///
@@ -123,6 +127,39 @@ pub enum AdminError {
         /// How long the operation waited.
         after: Duration,
     },
+    /// No entity type of this name is kept in copies on several nodes.
+    #[error(
+        "no entity type `{kind}` is kept in copies (those that are: {})",
+        Listed(kinds)
+    )]
+    NotInCopies {
+        /// The name.
+        kind: String,
+        /// The types that are kept in copies.
+        kinds: Vec<String>,
+    },
+    /// The type has fewer shards.
+    #[error("entity type `{kind}` has {shards} shards, numbered from 0, and no shard {shard}")]
+    UnknownShard {
+        /// The type.
+        kind: String,
+        /// The number that was given.
+        shard: u32,
+        /// How many shards the type has.
+        shards: usize,
+    },
+    /// No shard waits for stores of which none is there: there is nothing to give up.
+    #[error("none of these shards has lost all its copies")]
+    NothingLost,
+    /// There is no copy to begin with. Nothing but an empty log is left.
+    #[error(
+        "{} no out-of-date copy of any of these shards",
+        from.as_ref().map_or_else(|| "the nodes that answer have".to_owned(), |it| format!("`{it}` has"))
+    )]
+    NoOldCopy {
+        /// The node that was named, if one was.
+        from: Option<NodeId>,
+    },
     /// The entities could not be listed, read or erased. A store that is down may come back, and
     /// nodes that do not answer may do so later: the operation may be repeated.
     #[error(transparent)]
@@ -144,6 +181,17 @@ pub enum AdminError {
         /// How long the operation waited.
         after: Duration,
     },
+}
+
+impl From<LeaderError> for AdminError {
+    fn from(error: LeaderError) -> Self {
+        match error {
+            LeaderError::Refused(refused) => Self::Refused {
+                reason: refused.to_string(),
+            },
+            LeaderError::Unreachable(reason) => Self::NoLeader { reason },
+        }
+    }
 }
 
 /// A node that could not be asked.

@@ -25,6 +25,7 @@
 
 mod directory;
 mod error;
+mod lost;
 mod records;
 mod report;
 mod view;
@@ -46,6 +47,7 @@ use self::view::{Answered, View};
 pub use self::{
     directory::adopt_directory,
     error::{AdminError, Unreached},
+    lost::{BeginFrom, BegunAnew, BegunShard, GoneNode, LostKind, LostShard, LostShards, OldCopy},
     records::{EventReport, RecordPages, RecordReport, StateReport},
     report::{
         CopiesReport, DrainProgress, Drained, HomeReport, KindReport, MapVersion, MemberReport,
@@ -530,6 +532,27 @@ impl Admin {
         member: &MemberId,
         limit: Duration,
     ) -> Result<(), AdminError> {
+        let leave = Command::Leave {
+            member: member.clone(),
+        };
+        match self.propose(view, leave, limit).await {
+            // The leave was decided before, or the first answer was lost. If the member is Down by
+            // now, the caller's wait will notice.
+            Ok(_)
+            | Err(LeaderError::Refused(MapError::WrongStatus(_) | MapError::UnknownMember(_))) => {
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Proposes a change of the map. The version that has it.
+    async fn propose(
+        &self,
+        view: &View,
+        command: Command,
+        limit: Duration,
+    ) -> Result<u64, LeaderError> {
         let voters = || view.map().voters.iter().map(Voter::from);
         let mut askable: Vec<Voter> = voters()
             .filter(|voter| view.answer_of(&voter.member).is_some())
@@ -558,21 +581,7 @@ impl Admin {
             },
             hosting: None,
         };
-        let leave = Command::Leave {
-            member: member.clone(),
-        };
-        match client.propose(Proposal::Apply(leave)).await {
-            // The leave was decided before, or the first answer was lost. If the member is Down by
-            // now, the caller's wait will notice.
-            Ok(_)
-            | Err(LeaderError::Refused(MapError::WrongStatus(_) | MapError::UnknownMember(_))) => {
-                Ok(())
-            }
-            Err(LeaderError::Refused(refused)) => Err(AdminError::Refused {
-                reason: refused.to_string(),
-            }),
-            Err(LeaderError::Unreachable(reason)) => Err(AdminError::NoLeader { reason }),
-        }
+        client.propose(Proposal::Apply(command)).await
     }
 
     /// Lets the survivor of two members go on alone, after the sole voter has died. Resolves once

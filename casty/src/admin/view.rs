@@ -122,6 +122,14 @@ impl View {
         self.silent.iter().map(name).collect()
     }
 
+    /// For how many milliseconds a store's last process has been gone, as far as one of the nodes
+    /// knows.
+    pub(super) fn gone_for(&self, holder: &MemberId) -> Option<u64> {
+        let answers = self.answers.iter();
+        let known = answers.filter_map(|answer| answer.inspection.gone.get(holder).copied());
+        known.max()
+    }
+
     /// The answer of this very process.
     pub(super) fn answer_of(&self, member: &MemberId) -> Option<&Answered> {
         self.answers.iter().find(|a| a.member() == member)
@@ -404,6 +412,7 @@ mod tests {
                 dead: BTreeSet::new(),
                 serves: true,
                 kept: Vec::new(),
+                gone: BTreeMap::new(),
             },
         }
     }

@@ -18,7 +18,7 @@ use crate::{
     persistence::{
         JournalError, Log,
         local::Local,
-        replicated::{CopyEnvelope, CopyOutlet, LIMITS, Replicated, wire},
+        replicated::{CopyEnvelope, CopyOutlet, HeldCopy, LIMITS, Replicated, wire},
     },
     protocol::{
         copies::{CopiesView, CopyProposal, StopOwning, StoreId},
@@ -84,6 +84,15 @@ impl NodeCopies {
         if !views.is_empty() {
             self.store.see(views);
         }
+    }
+
+    /// What the store has of these shards, in sync or not.
+    pub(crate) async fn held(
+        &self,
+        kind: &str,
+        shards: Vec<ShardId>,
+    ) -> Result<Vec<HeldCopy>, JournalError> {
+        self.store.held(kind, shards).await
     }
 
     /// Messages of another store.

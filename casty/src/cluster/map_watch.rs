@@ -3,12 +3,12 @@
 //! Not `tokio::sync::watch`: that picks the waiters it wakes by global randomness, which a
 //! simulation cannot replay.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use arc_swap::ArcSwapOption;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
-use crate::{cluster::locks::Rank, infra::sync::Ranked, protocol::map::ClusterMap};
+use crate::{cluster::locks::Rank, id::MemberId, infra::sync::Ranked, protocol::map::ClusterMap};
 
 #[derive(Debug)]
 pub(crate) struct MapWatch {
@@ -16,8 +16,23 @@ pub(crate) struct MapWatch {
     /// The map that was forgotten last.
     last: ArcSwapOption<ClusterMap>,
     /// Held while the map changes: news come from the engine here and from the watched voter.
-    changing: Ranked<()>,
+    changing: Ranked<Gone>,
     changed: Notify,
+}
+
+/// Since when this process knows that stores have no process: by the last process of each.
+#[derive(Debug, Default)]
+struct Gone(BTreeMap<MemberId, Instant>);
+
+impl Gone {
+    fn note(&mut self, map: &ClusterMap) {
+        let stores = map.stores.values().map(|place| &place.holder);
+        let gone = stores.filter(|holder| !map.is_present(holder));
+        let now = Instant::now();
+        let before = std::mem::take(&mut self.0);
+        let since = |holder: &MemberId| before.get(holder).copied().unwrap_or(now);
+        self.0 = gone.map(|gone| (gone.clone(), since(gone))).collect();
+    }
 }
 
 impl Default for MapWatch {
@@ -25,7 +40,7 @@ impl Default for MapWatch {
         Self {
             current: ArcSwapOption::empty(),
             last: ArcSwapOption::empty(),
-            changing: Rank::MapChange.mutex(()),
+            changing: Rank::MapChange.mutex(Gone::default()),
             changed: Notify::new(),
         }
     }
@@ -39,13 +54,14 @@ impl MapWatch {
 
     /// Takes over a map, unless it is no newer than the present one.
     pub(crate) fn offer(&self, map: ClusterMap) -> bool {
-        let one_at_a_time = self.changing.lock();
+        let mut one_at_a_time = self.changing.lock();
         let newer = self
             .current
             .load()
             .as_ref()
             .is_none_or(|known| known.age() < map.age());
         if newer {
+            one_at_a_time.note(&map);
             self.current.store(Some(Arc::new(map)));
         }
         drop(one_at_a_time);
@@ -58,7 +74,7 @@ impl MapWatch {
     /// Applies changes to a copy of the present map. `false` if there is none, or `change` says
     /// that they do not fit.
     pub(crate) fn update(&self, change: impl FnOnce(&mut ClusterMap) -> bool) -> bool {
-        let one_at_a_time = self.changing.lock();
+        let mut one_at_a_time = self.changing.lock();
         let Some(known) = self.get() else {
             return false;
         };
@@ -68,6 +84,7 @@ impl MapWatch {
         }
         let newer = map.version > known.version;
         if newer {
+            one_at_a_time.note(&map);
             self.current.store(Some(Arc::new(map)));
         }
         drop(one_at_a_time);
@@ -75,6 +92,15 @@ impl MapWatch {
             self.changed.notify_waiters();
         }
         true
+    }
+
+    /// The last processes of stores that have none now, and for how many milliseconds at least.
+    pub(crate) fn gone(&self) -> BTreeMap<MemberId, u64> {
+        let gone = self.changing.lock();
+        let millis = |since: &Instant| u64::try_from(since.elapsed().as_millis());
+        let gone = gone.0.iter();
+        gone.map(|(holder, since)| (holder.clone(), millis(since).unwrap_or(u64::MAX)))
+            .collect()
     }
 
     /// Forgets the map: this process begins anew.

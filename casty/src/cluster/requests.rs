@@ -85,6 +85,13 @@ async fn answer(node: &Node, call: Call) -> Answer {
             part,
         } => Answer::Received(receive_part(node, &kind, shard, epoch, first, part)),
         Call::Read(read) => Answer::Read(answer_of(node, *read).await),
+        Call::Held { kind, shards } => {
+            let held = match node.setup.copies.as_ref() {
+                Some(copies) => copies.held(&kind, shards).await,
+                None => Ok(Vec::new()),
+            };
+            Answer::Held(held.map_err(|error| error.to_string()))
+        }
         call => node.current_membership().voter.answer(call).await,
     }
 }
@@ -124,5 +131,6 @@ fn inspect(node: &Node) -> Inspection {
         dead: membership.rumors.dead(),
         serves: contact.tenure.may_act(),
         kept: kept.unwrap_or_default(),
+        gone: node.map.gone(),
     }
 }

@@ -43,11 +43,12 @@ pub enum StartError {
     #[error(transparent)]
     StateDir(#[from] StateDirError),
     /// This node hosts entity types that are stored, and has no journal to store them in. Give it
-    /// one by [`SystemBuilder::data_dir`](crate::SystemBuilder::data_dir) or
+    /// one by [`SystemBuilder::data_dir`](crate::SystemBuilder::data_dir),
+    /// [`SystemBuilder::data_in_memory`](crate::SystemBuilder::data_in_memory) or
     /// [`SystemBuilder::journal`](crate::SystemBuilder::journal).
     #[error(
         "these entity types are stored, and the system has no journal: {}; write \
-         `.data_dir(path)` for a node alone, `.journal(Sqlite::open(path))` with the crate \
+         `.data_dir(path)`, or `.data_in_memory()` without a disk, `.journal(Sqlite::open(path))` with the crate \
          `casty-sql`, or \
          `.journal(casty::persistence::Memory::new())` in a test",
         kinds.join(", ")

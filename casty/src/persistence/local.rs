@@ -10,7 +10,10 @@ use std::{
 
 #[cfg(feature = "sim")]
 use casty_log::disk::Disk;
-use casty_log::{Change, CommitError, Done, LogId, OpenError, Options, ReadError, disk::Folder};
+use casty_log::{
+    Change, CommitError, Done, LogId, OpenError, Options, ReadError,
+    disk::{Folder, Memory},
+};
 use futures_util::future::BoxFuture;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use uuid::Uuid;
@@ -33,6 +36,9 @@ const LOCK_WAIT: Duration = Duration::from_secs(2);
 /// The length of a segment on a disk of a simulation, which is written in full.
 #[cfg(feature = "sim")]
 const SIMULATED_SEGMENT: u64 = 64 * 1024;
+
+/// The length of a segment in memory. What is kept ready takes room too.
+const SEGMENT_IN_MEMORY: u64 = 2 * 1024 * 1024;
 
 /// A log that is never claimed: what is not known, or has records of other epochs, is refused by
 /// its number.
@@ -70,6 +76,11 @@ pub(super) struct OpenDirectory {
 pub(super) enum Engine {
     /// Threads of the log's own.
     Threads(casty_log::Log),
+    /// The task that commits: in memory there is nothing to wait for.
+    InMemory {
+        store: Box<Mutex<casty_log::Store>>,
+        reader: casty_log::Reader,
+    },
     /// The task that commits: a simulation has no other threads.
     #[cfg(feature = "sim")]
     Here {
@@ -87,6 +98,7 @@ impl Engine {
     pub(super) fn reader(&self) -> &casty_log::Reader {
         match self {
             Self::Threads(log) => log.reader(),
+            Self::InMemory { reader, .. } => reader,
             #[cfg(feature = "sim")]
             Self::Here { reader, .. } => reader,
         }
@@ -96,6 +108,7 @@ impl Engine {
     pub(super) async fn commit(&self, changes: Vec<Change>) -> Result<Vec<Done>, CommitError> {
         match self {
             Self::Threads(log) => log.commit(changes).await,
+            Self::InMemory { store, .. } => lock(store).commit(&changes),
             #[cfg(feature = "sim")]
             Self::Here { store, pace, .. } => {
                 let mut store = store.lock().await;
@@ -114,6 +127,7 @@ impl Engine {
     pub(super) fn is_dead(&self) -> bool {
         match self {
             Self::Threads(log) => log.is_dead().is_some(),
+            Self::InMemory { store, .. } => lock(store).is_dead().is_some(),
             #[cfg(feature = "sim")]
             Self::Here { store, .. } => store
                 .try_lock()
@@ -124,6 +138,8 @@ impl Engine {
     fn close(self) -> std::io::Result<()> {
         match self {
             Self::Threads(log) => log.close(),
+            // Nobody opens it again.
+            Self::InMemory { .. } => Ok(()),
             #[cfg(feature = "sim")]
             Self::Here { store, .. } => store.into_inner().close(),
         }
@@ -143,6 +159,29 @@ impl Local {
     /// The store in the directory of a node.
     pub(crate) fn of_node(directory: &Path) -> Self {
         Self::new(directory.join(LOG_FOLDER))
+    }
+
+    /// A new store in memory. It is gone with the last handle.
+    pub(crate) fn in_memory(identity: Uuid) -> Result<Self, JournalError> {
+        let mut options = Options::default();
+        (options.segment_bytes, options.spares) = (SEGMENT_IN_MEMORY, 1);
+        options.identity = Some(identity);
+        let disk = Arc::new(Memory::default());
+        let (store, opened) = casty_log::Store::open(disk, options).map_err(not_opened)?;
+        let open = OpenDirectory {
+            engine: Engine::InMemory {
+                reader: store.reader(),
+                store: Box::new(Mutex::new(store)),
+            },
+            store: opened.store,
+            is_copied: false,
+            kinds: Mutex::default(),
+        };
+        Ok(Self {
+            path: "memory".into(),
+            state: Mutex::new(LocalState::Open(Arc::new(open))),
+            moving: tokio::sync::Mutex::default(),
+        })
     }
 
     /// A store on a disk of a simulation. If it is new, this is its identity.
@@ -611,7 +650,7 @@ impl Journal for Local {
 #[cfg(all(test, feature = "testkit"))]
 mod tests {
     use super::*;
-    use crate::persistence::suite::Suite;
+    use crate::{persistence::suite::Suite, protocol::copies::StoreId};
 
     fn kinds(shards: u32) -> [(Arc<str>, NonZeroU32); 1] {
         [("Jar".into(), NonZeroU32::new(shards).expect("not zero"))]
@@ -627,6 +666,67 @@ mod tests {
             async { connection }
         });
         suite.check().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn it_passes_the_suite_in_memory() {
+        let store = Local::in_memory(StoreId::in_memory([1; 16]).0).expect("opened");
+        assert_eq!(store.describe(), "the store in memory");
+        let store: Arc<dyn Journal> = Arc::new(store);
+        let suite = Suite::new(move || {
+            let connection = store.clone();
+            async { connection }
+        });
+        suite.check().await;
+    }
+
+    /// What is needed stays small, and so does the memory.
+    #[tokio::test]
+    async fn memory_is_bounded_by_what_is_needed() {
+        let store = Local::in_memory(StoreId::in_memory([2; 16]).0).expect("opened");
+        store.open(&kinds(8)).await.expect("prepared");
+        let log = Log {
+            kind: "Jar".into(),
+            shard: 0,
+        };
+        let (epoch, entity) = (Epoch(1), EntityId::from_text("jar".into()));
+        store.claim(&log, epoch, "").await.expect("claimed");
+        let body = bytes::Bytes::from(vec![7; 64 * 1024]);
+        for seq in 1..=400 {
+            let record = Record {
+                position: seq,
+                epoch,
+                entity: entity.clone(),
+                seq,
+                at: 0,
+                body: body.clone(),
+            };
+            let part = Append {
+                log: log.clone(),
+                epoch,
+                records: vec![record],
+            };
+            let written = store.append(vec![part]).await;
+            assert_eq!(written, Ok(vec![Appended::Written]));
+            let snapshot = Snapshot {
+                seq,
+                at: 0,
+                body: body.clone(),
+            };
+            store
+                .save(&log, epoch, &entity, snapshot)
+                .await
+                .expect("saved");
+            let forgotten = store.forget(&log, epoch, &entity, seq, false).await;
+            forgotten.expect("forgotten");
+        }
+        let open = store.opened().await.expect("open");
+        let Engine::InMemory { store, .. } = &open.engine else {
+            panic!("another engine");
+        };
+        let usage = lock(store).usage();
+        // 50 MiB went through it.
+        assert!(usage.disk_bytes <= 8 * SEGMENT_IN_MEMORY, "{usage:?}");
     }
 
     #[tokio::test]

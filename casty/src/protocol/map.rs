@@ -5,6 +5,7 @@
 //! here, when it is applied.
 
 mod copying;
+mod lives;
 mod ownership;
 mod places;
 mod stores;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
     copying::{COPY_CHANGES_MAX, can_be_spared},
+    lives::{Beginning, NewLife},
     places::{KindCopies, Site, StorePlace},
 };
 pub(crate) use super::home::{ShardHome, Slot};
@@ -181,6 +183,12 @@ pub(crate) enum Command {
     DropStore {
         store: StoreId,
     },
+    /// The stores in sync of these shards are given up: none of them has a process, and what they
+    /// alone have is lost. They are not expected back.
+    BeginAnew {
+        kind: String,
+        lives: Vec<NewLife>,
+    },
     /// Stores are to become copies.
     Want {
         wants: Vec<Wanted>,
@@ -294,6 +302,12 @@ pub(crate) enum MapError {
         ours: Option<CopySettings>,
         theirs: Option<CopySettings>,
     },
+    #[error(
+        "`{member}` cannot join: it keeps records {}, and this cluster {}; all its nodes have to do the same",
+        if *.in_memory { "in memory" } else { "in a directory" },
+        if *.in_memory { "in directories" } else { "in memory" }
+    )]
+    MixedStores { member: MemberId, in_memory: bool },
     #[error("the cluster knows as many stores as it has numbers for")]
     TooManyStores,
     #[error("the cluster does not know store {0}")]
@@ -465,6 +479,7 @@ impl ClusterMap {
                 self.change_copies(by.as_ref(), kind, changes)?;
             }
             Command::DropStore { store } => self.drop_store(*store)?,
+            Command::BeginAnew { kind, lives } => self.begin_anew(kind, lives)?,
             Command::Want { wants } => self.want(wants)?,
             Command::CopiesMin { kind, min } => self.set_copies_min(kind, *min)?,
             Command::Voters { voters } => self.voters.clone_from(voters),

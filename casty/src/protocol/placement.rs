@@ -22,8 +22,8 @@ use super::{
     copies::{CopyPlaces, CopyProposal, SetChange, StoreNo},
     home::{ShardHome, Slot},
     map::{
-        Assignment, COPY_CHANGES_MAX, ClusterMap, Command, KindCopies, Status, Wanted,
-        can_be_spared,
+        Assignment, Beginning, COPY_CHANGES_MAX, ClusterMap, Command, KindCopies, NewLife, Status,
+        Wanted, can_be_spared,
     },
 };
 use crate::{
@@ -61,6 +61,7 @@ pub(crate) fn plan(map: &ClusterMap) -> CopyPlan {
             commands.push(Command::CopiesMin { kind, min });
         }
     }
+    commands.extend(begin_anew_in_memory(map));
     let stores = Stores::of(map);
     commands.extend(stores.drop_dead(map));
     let mut loads = CopyLoads::of(map);
@@ -96,6 +97,49 @@ pub(crate) fn plan(map: &ClusterMap) -> CopyPlan {
     let wants = wants.chunks(COPY_CHANGES_MAX).map(<[Wanted]>::to_vec);
     commands.extend(wants.map(|wants| Command::Want { wants }));
     CopyPlan { commands, moves }
+}
+
+/// The shards of which every copy in sync was in the memory of a process that is gone: nothing of
+/// them is left, so they begin with nothing. What a store has that was not in sync is given up as
+/// well: it may lack what was acknowledged, and nobody is there to decide that this is better.
+fn begin_anew_in_memory(map: &ClusterMap) -> Vec<Command> {
+    let is_gone = |places: &CopyPlaces| {
+        places.in_sync.stores().all(|store| {
+            let place = map.stores.get(&store);
+            place.is_some_and(|place| place.id.is_in_memory())
+        })
+    };
+    let mut commands = Vec::new();
+    for kind in map.copies.keys() {
+        let lives = empty_lives(map, kind, |_, places| is_gone(places));
+        let lives = lives.chunks(COPY_CHANGES_MAX);
+        commands.extend(lives.map(|lives| Command::BeginAnew {
+            kind: kind.clone(),
+            lives: lives.to_vec(),
+        }));
+    }
+    commands
+}
+
+/// How the lost ones of these shards begin anew, with nothing: each in as many stores as it is to
+/// have copies. Those for which no store is there are left out.
+pub(crate) fn empty_lives<'a>(
+    map: &'a ClusterMap,
+    kind: &'a str,
+    shards: impl Fn(ShardId, &CopyPlaces) -> bool,
+) -> Vec<NewLife> {
+    let (mut loads, stores) = (CopyLoads::of(map), Stores::of(map).of_kind(map, kind));
+    let lost = map
+        .lost(kind)
+        .filter(|(shard, _, places)| shards(*shard, places));
+    let lives = lost.map(|(shard, home, places)| NewLife {
+        shard,
+        epoch: home.epoch,
+        set_version: places.in_sync.version(),
+        begins: Beginning::Empty(loads.copies_beside(Vec::new(), map, kind, &stores)),
+    });
+    let lives = lives.filter(|life| life.begins != Beginning::Empty(Vec::new()));
+    lives.collect()
 }
 
 /// The copies of each store, those included that are to come.
@@ -148,11 +192,21 @@ impl<'a> CopyLoads<'a> {
         kind: &'a str,
         owners: StoreNo,
     ) -> Vec<StoreNo> {
+        let stores = Stores::of(map).of_kind(map, kind);
+        self.copies_beside(vec![owners], map, kind, &stores)
+    }
+
+    /// The first copies of a shard: these, and the least loaded others.
+    fn copies_beside(
+        &mut self,
+        mut first: Vec<StoreNo>,
+        map: &ClusterMap,
+        kind: &'a str,
+        stores: &KindStores,
+    ) -> Vec<StoreNo> {
         let Some(copies) = map.copies.get(kind) else {
             return Vec::new();
         };
-        let stores = Stores::of(map).of_kind(map, kind);
-        let mut first = vec![owners];
         while first.len() < copies.settings.most()
             && let Some(next) = stores.least(self, kind, &first, |_| true)
         {

@@ -51,7 +51,8 @@ pub struct SystemBuilder {
     availability: Availability,
     tie_breaker: Option<Breaker>,
     state_dir: Option<PathBuf>,
-    data_dir: Option<PathBuf>,
+    pub(super) data_dir: Option<PathBuf>,
+    pub(super) in_memory: bool,
     journal: Option<Chosen>,
     /// Of a system of `testkit` that is given none, and has types that are stored.
     journal_for_tests: Option<Chosen>,
@@ -84,6 +85,7 @@ impl SystemBuilder {
             tie_breaker: None,
             state_dir: None,
             data_dir: None,
+            in_memory: false,
             journal: None,
             journal_for_tests: None,
             #[cfg(feature = "sim")]
@@ -325,65 +327,6 @@ impl SystemBuilder {
         self
     }
 
-    /// A directory in which this node keeps what has to survive it. Default: none. It is made if it
-    /// does not exist, and belongs to one node: a second process is refused as long as the first
-    /// runs.
-    ///
-    /// - The entities of stored types, unless there is a [`journal`](Self::journal): in a log of
-    ///   the node's own, with an `fsync` before each answer. No database is needed. The nodes of a
-    ///   cluster keep copies of each other's shards: what an entity does gets out once
-    ///   [`Settings::copies_min`] nodes at least have stored it. All nodes that host a stored type
-    ///   need a directory then, or all of them one journal that they share. A directory with the
-    ///   entities of a node alone can be taken into a cluster.
-    /// - What [`state_dir`](Self::state_dir) keeps, for a node that is started by
-    ///   [`start`](Self::start): give it a [`node_id`](Self::node_id), which it keeps over
-    ///   restarts. Do not set both. This part is given back once the last handle to the system, and
-    ///   the last reference to its entities, is dropped.
-    ///
-    /// The log takes at most about two and a half times the room of the records and snapshots that
-    /// are needed, and 96 MiB besides. If something in it is damaged, the start fails with the name
-    /// of the file; a record that is damaged later fails the entity that reads it. A node of a
-    /// cluster refuses a directory that is a copy, or was restored from a backup
-    /// ([`StartError::DirectoryCopied`]).
-    ///
-    /// [`start_local`](Self::start_local) reads the log at once, so it may block for some time.
-    ///
-    /// ```standalone_crate
-    /// # use casty::prelude::*;
-    /// #[message]
-    /// #[derive(Default)]
-    /// struct Jar {
-    ///     coins: u64,
-    /// }
-    ///
-    /// #[entity(durable)]
-    /// impl Jar {
-    ///     #[message]
-    ///     fn put(&mut self, coins: u64) -> u64 {
-    ///         self.coins += coins;
-    ///         self.coins
-    ///     }
-    /// }
-    ///
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let folder = tempfile::tempdir()?;
-    /// # let path = folder.path().join("shop");
-    /// let node = ActorSystem::builder("shop").data_dir(&path).start_local()?;
-    /// assert_eq!(node.entity::<Jar>("kitchen").put(5).await?, 5);
-    /// node.shutdown().await?;
-    ///
-    /// let node = ActorSystem::builder("shop").data_dir(&path).start_local()?;
-    /// assert_eq!(node.entity::<Jar>("kitchen").put(2).await?, 7);
-    /// # node.shutdown().await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn data_dir(mut self, path: impl Into<PathBuf>) -> Self {
-        self.data_dir = Some(path.into());
-        self
-    }
-
     /// Where the entities of stored types are stored: those of `#[entity(event_sourced)]` and
     /// `#[entity(durable)]`. Default: the [directory](Self::data_dir) of the node, if it has one. A
     /// node that hosts such a type needs one. All nodes of a cluster have to use the same store;
@@ -526,11 +469,17 @@ impl SystemBuilder {
         checks::name("name", &self.cluster)?;
         checks::roles(&self.roles)?;
         self.settings.check()?;
-        let strict_wire = self.strict_bytes_max();
+        journal::check_memory(
+            self.in_memory,
+            self.data_dir.as_deref(),
+            self.journal.as_ref(),
+        )?;
+        let (strict_wire, memory_id) = (self.strict_bytes_max(), self.memory_id());
         let (registry, resources) = (self.registry, self.resources);
         let stores = !registry.stored(None)?.is_empty();
         let journal = match (self.journal, &self.data_dir) {
             (None, Some(path)) if stores => Some(journal::open_directory(path)?),
+            (None, None) if stores && self.in_memory => Some(journal::open_memory(memory_id)?),
             (None, _) if stores => self.journal_for_tests,
             (journal, _) => journal,
         };
@@ -578,6 +527,11 @@ impl SystemBuilder {
                 reason: reason.to_owned(),
             });
         }
+        journal::check_memory(
+            self.in_memory,
+            self.data_dir.as_deref(),
+            self.journal.as_ref(),
+        )?;
         let dirs = (self.state_dir.as_deref(), self.data_dir.as_deref());
         let has_tie_breaker = self.tie_breaker.is_some();
         let map_dir = map_dir(dirs, has_tie_breaker)?;
@@ -631,6 +585,13 @@ impl SystemBuilder {
         self.assemble(member, address, opened, (store, copies), listener)
     }
 
+    /// The id of this process's store in memory, if it has one: the next process has another.
+    fn memory_id(&self) -> [u8; 16] {
+        let high = self.seed.unwrap_or_else(fresh_seed);
+        let low = self.incarnation.map_or_else(fresh_seed, |it| it.0);
+        (u128::from(high) << 64 | u128::from(low)).to_be_bytes()
+    }
+
     /// The log in the directory of this node, if its entities are stored there.
     async fn own_log(&self) -> Result<Option<(Chosen, Arc<NodeCopies>)>, StartError> {
         if self.journal.is_some() || self.registry.stored(Some(&self.roles))?.is_empty() {
@@ -640,23 +601,27 @@ impl SystemBuilder {
             copies: self.settings.copies,
             copies_min: self.settings.copies_min,
         };
-        let is_kept = self.data_dir.is_some();
+        let is_kept = self.data_dir.is_some() || self.in_memory;
         #[cfg(feature = "sim")]
         let is_kept = is_kept || self.simulated_disk.is_some();
         if !is_kept {
             return Ok(None);
         }
         self.registry.check_copies(&self.roles, settings)?;
+        journal::check_availability(self.availability)?;
         #[cfg(feature = "sim")]
         if let Some(disk) = &self.simulated_disk {
             let seed = self.seed.unwrap_or_default();
             let opened = journal::open_simulated(disk.clone(), seed, settings);
             return opened.await.map(Some);
         }
+        if self.in_memory {
+            let opened = journal::open_memory_copies(self.memory_id(), settings);
+            return opened.await.map(Some);
+        }
         let Some(path) = &self.data_dir else {
             return Ok(None);
         };
-        journal::check_availability(self.availability)?;
         journal::open_copies(path, settings).await.map(Some)
     }
 

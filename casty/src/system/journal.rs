@@ -10,7 +10,6 @@ use {
     casty_log::disk::SimDisk,
     rand::{RngExt, SeedableRng, rngs::StdRng},
     std::{sync::Mutex, time::Duration},
-    uuid::Uuid,
 };
 
 use crate::{
@@ -24,6 +23,7 @@ use crate::{
         opened::{Opened, StoredKinds, is_same_host},
         store::Store,
     },
+    protocol::copies::StoreId,
     transport::net::Net,
 };
 
@@ -107,6 +107,47 @@ pub(super) fn check_availability(availability: Availability) -> Result<(), Start
     })
 }
 
+/// Refuses two places for what is stored.
+pub(super) fn check_memory(
+    in_memory: bool,
+    data_dir: Option<&Path>,
+    journal: Option<&Chosen>,
+) -> Result<(), StartError> {
+    let other = match (data_dir, journal) {
+        (Some(_), _) => "data_dir",
+        (_, Some(_)) => "journal",
+        (None, None) => return Ok(()),
+    };
+    if !in_memory {
+        return Ok(());
+    }
+    Err(StartError::Setting {
+        setting: "data_in_memory",
+        reason: format!("cannot be combined with `{other}`; choose one of them"),
+    })
+}
+
+/// A log in memory.
+pub(super) fn open_memory(random: [u8; 16]) -> Result<Chosen, StartError> {
+    in_memory(random).map(Chosen::new)
+}
+
+/// The same. Other nodes have copies of its shards.
+pub(super) async fn open_memory_copies(
+    random: [u8; 16],
+    settings: CopySettings,
+) -> Result<(Chosen, Arc<NodeCopies>), StartError> {
+    open_store(in_memory(random)?, settings).await
+}
+
+fn in_memory(random: [u8; 16]) -> Result<Local, StartError> {
+    let local = Local::in_memory(StoreId::in_memory(random).0);
+    local.map_err(|source| StartError::Journal {
+        journal: "the store in memory".to_owned(),
+        source,
+    })
+}
+
 /// The log in the directory of a node. Other nodes have copies of its shards.
 pub(super) async fn open_copies(
     path: &Path,
@@ -135,7 +176,7 @@ pub(super) async fn open_simulated(
     const COMMIT_MAX: Duration = Duration::from_millis(8);
 
     let mut random = StdRng::seed_from_u64(seed);
-    let identity = Uuid::from_u128(random.random());
+    let identity = uuid::Builder::from_random_bytes(random.random()).into_uuid();
     let random = Mutex::new(random);
     let pace = Box::new(move || lock(&random).random_range(Duration::ZERO..=COMMIT_MAX));
     let local = Local::simulated(Arc::new(disk), identity, pace);

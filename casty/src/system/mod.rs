@@ -4,6 +4,7 @@ mod builder;
 mod built;
 mod checks;
 mod client;
+mod data;
 mod entities;
 mod history;
 mod journal;

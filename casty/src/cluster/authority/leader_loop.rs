@@ -15,7 +15,7 @@ use crate::{
     infra::{cancel::unless, observe::sighted},
     protocol::{
         leader::{Leader, LeaderEffect, LeaderTimes},
-        map::ClusterMap,
+        map::{ClusterMap, Command},
         membership::MembershipInput,
     },
 };
@@ -113,7 +113,19 @@ async fn carry_out(
     match effect {
         LeaderEffect::Propose(command) => {
             tracing::debug!(?command, "the leader proposes");
+            let lost = match &command {
+                Command::BeginAnew { kind, lives } => Some((kind.clone(), lives.len())),
+                _ => None,
+            };
             let decided = engine.decide(Decision::Change(command)).await;
+            if let (Some((kind, shards)), Ok(_)) = (lost, &decided) {
+                tracing::warn!(
+                    kind,
+                    shards,
+                    "all copies of these shards were in the memory of processes that are gone: \
+                     they begin with nothing"
+                );
+            }
             decided.map(drop).map_err(|denied| denied.to_string())
         }
         LeaderEffect::Claim(other) => engine.claim_and_go_on(other).await,

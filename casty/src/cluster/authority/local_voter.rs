@@ -187,7 +187,11 @@ impl LocalVoter {
                 let answered = Box::pin(engine.answer(*call));
                 Answer::Raft(answered.await.map(Box::new))
             }
-            Call::Inspect | Call::Recover { .. } | Call::Receive { .. } | Call::Read(_) => {
+            Call::Inspect
+            | Call::Recover { .. }
+            | Call::Receive { .. }
+            | Call::Read(_)
+            | Call::Held { .. } => {
                 Answer::Decided(Err(ProposalError::NotTheLeader { leader: None }))
             }
         }

@@ -14,6 +14,7 @@ use crate::{
     error::StoredError,
     id::{Epoch, MemberId, ShardId, Voter},
     message::codec,
+    persistence::replicated::HeldCopy,
     protocol::{
         facts::{Digest, Facts},
         map::{ClusterMap, Command, MapError},
@@ -99,6 +100,11 @@ pub(crate) enum Call {
     },
     /// Asks about entities, or erases one.
     Read(Box<Read>),
+    /// Asks what the node's store has of shards, whether it is in sync or not.
+    Held {
+        kind: String,
+        shards: Vec<ShardId>,
+    },
 }
 
 /// A node's knowledge of the cluster, and of itself.
@@ -117,6 +123,10 @@ pub(crate) struct Inspection {
     pub(crate) serves: bool,
     /// Shards that stayed on the node when they were to move.
     pub(crate) kept: Vec<KeptShard>,
+    /// The last processes of stores that have none now, and for how many milliseconds this node has
+    /// known that.
+    #[serde(default)]
+    pub(crate) gone: BTreeMap<MemberId, u64>,
 }
 
 /// A shard that stayed when it was to move.
@@ -140,6 +150,8 @@ pub(crate) enum Answer {
     Stamped(Stamp, Result<u64, ProposalError>),
     Raft(Result<Box<RaftAnswer>, String>),
     Read(Result<ReadAnswer, StoredError>),
+    /// Shards of which the store has nothing are left out.
+    Held(Result<Vec<HeldCopy>, String>),
 }
 
 /// A proposal to the leader.

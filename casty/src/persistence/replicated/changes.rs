@@ -66,6 +66,9 @@ impl Written {
             let owner = Arc::from("");
             self.need(log, Change::Claim { log, epoch, owner });
         }
+        if write.clear {
+            self.need(log, Change::Clear { log, epoch });
+        }
         if let Some(after) = write.cut {
             self.need(log, Change::Cut { log, epoch, after });
         }
@@ -112,13 +115,10 @@ impl Written {
         self.changes.append(&mut forgotten);
     }
 
-    /// The whole log goes, with the snapshots of these entities.
-    pub(super) fn clear_log(&mut self, log: LogId, promised: Epoch, entities: Vec<Arc<str>>) {
-        let (epoch, after) = (promised.0, 0);
-        let snapshots = entities.into_iter();
-        let snapshots = snapshots.map(|entity| erased(log, epoch, entity, u64::MAX));
-        self.changes.extend(snapshots);
-        self.changes.push(Change::Cut { log, epoch, after });
+    /// All of the log goes, with its snapshots.
+    pub(super) fn clear_log(&mut self, log: LogId, promised: Epoch) {
+        let epoch = promised.0;
+        self.changes.push(Change::Clear { log, epoch });
     }
 
     /// What the owner does with what is durable.

@@ -372,8 +372,7 @@ impl Driver {
             return;
         }
         tracing::warn!(log = %shard.log, "a damaged copy begins anew");
-        let entities = self.directory.engine.reader().with_snapshot(id);
-        self.written.clear_log(id, shard.promised, entities);
+        self.written.clear_log(id, shard.promised);
         self.damaged.remove(&id);
         self.failed.insert(id);
         self.again = Some(now);

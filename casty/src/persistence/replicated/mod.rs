@@ -20,6 +20,7 @@
 mod body;
 mod changes;
 mod driver;
+mod held;
 mod message;
 mod outlet;
 mod pages;
@@ -48,11 +49,12 @@ use self::{
     shard::{Part, Unwritten, WaitingClaim},
 };
 pub(crate) use self::{
+    held::HeldCopy,
     message::{CopyEnvelope, Tidy},
     outlet::CopyOutlet,
 };
 use crate::{
-    id::{EntityId, Epoch},
+    id::{EntityId, Epoch, ShardId},
     infra::concurrent::spawn_on,
     persistence::{
         Append, AppendError, Appended, ClaimError, Journal, JournalError, Log, Page, Record,
@@ -124,6 +126,16 @@ impl Replicated {
     /// version is older than the one before.
     pub(crate) fn see(&self, views: Vec<(Log, CopiesView)>) {
         self.put(CopyInput::Views(views));
+    }
+
+    /// What this store has of these shards, in sync or not. Those of which it has nothing are left
+    /// out.
+    pub(crate) async fn held(
+        &self,
+        kind: &str,
+        shards: Vec<ShardId>,
+    ) -> Result<Vec<HeldCopy>, JournalError> {
+        held::held(&self.local, kind, shards).await
     }
 
     /// Messages of another store. While too much waits, they are dropped.

@@ -89,6 +89,7 @@ fn put(envelope: &CopyEnvelope, out: &mut Vec<u8>) -> Result<(), EncodeError> {
             out.put_u8(APPEND);
             out.put_u32(envelope.shard);
             out.put_u64(append.epoch.0);
+            out.put_u64(append.life.0);
             out.put_u64(append.start);
             out.put_u64(append.prev.position);
             out.put_u64(append.prev.epoch.0);
@@ -172,6 +173,7 @@ fn append(bytes: &mut Bytes) -> Result<Append, NoMessages> {
     /// The fewest bytes of a record.
     const RECORD_MIN: usize = 1 + 4;
     let epoch = Epoch(bytes.try_get_u64()?);
+    let life = Epoch(bytes.try_get_u64()?);
     let start = bytes.try_get_u64()?;
     let prev = LogPoint {
         position: bytes.try_get_u64()?,
@@ -193,6 +195,7 @@ fn append(bytes: &mut Bytes) -> Result<Append, NoMessages> {
     }
     Ok(Append {
         epoch,
+        life,
         start,
         prev,
         records,
@@ -220,6 +223,7 @@ mod tests {
     fn envelopes() -> Vec<CopyEnvelope> {
         let append = CopyMessage::Append(Append {
             epoch: Epoch(7),
+            life: Epoch(2),
             start: 3,
             prev: LogPoint {
                 position: 9,
@@ -311,7 +315,7 @@ mod tests {
         other[32 + 5] = 0xff;
         assert!(matches!(decode(other.into()), Err(NoMessages::Kind)));
         // A number of records that no frame can have.
-        let count = 32 + 5 + "Account".len() + 1 + 4 + 4 * 8;
+        let count = 32 + 5 + "Account".len() + 1 + 4 + 5 * 8;
         let mut other = whole.to_vec();
         other[count..count + 4].copy_from_slice(&[0xff; 4]);
         assert!(matches!(decode(other.into()), Err(NoMessages::Short)));

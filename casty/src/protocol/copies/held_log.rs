@@ -75,6 +75,7 @@ impl HeldLog {
         }
         Some(CopyWrite {
             mark: self.mark(),
+            clear: false,
             promise,
             install: None,
             cut,
@@ -83,12 +84,28 @@ impl HeldLog {
         })
     }
 
+    /// All that is held is of an earlier life.
+    pub(crate) fn clear(&mut self, promise: Epoch) -> CopyWrite {
+        let promise = self.promise(promise);
+        self.runs = EpochRuns::default();
+        CopyWrite {
+            mark: self.mark(),
+            clear: true,
+            promise,
+            install: None,
+            cut: None,
+            after: 0,
+            records: Vec::new(),
+        }
+    }
+
     /// A snapshot takes the place of the log.
     pub(crate) fn install(&mut self, promise: Epoch, last: LogPoint) -> CopyWrite {
         let promise = self.promise(promise);
         self.runs = EpochRuns::after(last);
         CopyWrite {
             mark: self.mark(),
+            clear: false,
             promise,
             install: Some(last),
             cut: None,

@@ -27,24 +27,54 @@ pub(crate) struct InSync {
     stores: [Option<StoreNo>; IN_SYNC_MAX],
 }
 
+/// The life of a shard's log. It ends when all stores in sync are given up, and another begins.
+///
+/// What was let out in an earlier life is of no concern in a later one, and the log of a store in
+/// which it still is proves nothing: so a store that has last taken part in an earlier life clears
+/// its log when it meets a later one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Life {
+    /// The last epoch of the life before; zero in the first life. All epochs of this life are
+    /// higher.
+    pub(crate) after: Epoch,
+    /// The store that it begins in clears its log too. Else that log is where the life begins.
+    pub(crate) begins_empty: bool,
+}
+
+impl Life {
+    /// Whether what a store has is of an earlier life, by the epoch that it has promised.
+    pub(crate) fn is_after(self, promised: Epoch) -> bool {
+        Epoch::ZERO < promised && promised <= self.after
+    }
+}
+
 /// Where the copies of a shard are, and where one is to be made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(into = "(InSync, Option<StoreNo>)", from = "(InSync, Option<StoreNo>)")]
+#[serde(into = "PlacesForm", from = "PlacesForm")]
 pub(crate) struct CopyPlaces {
     pub(crate) in_sync: InSync,
     /// The store that is to become a copy.
     pub(crate) wanted: Option<StoreNo>,
+    pub(crate) life: Life,
 }
 
-impl From<CopyPlaces> for (InSync, Option<StoreNo>) {
+/// Few shards are ever given up: of the others the map says nothing of it.
+type PlacesForm = (InSync, Option<StoreNo>, Option<Life>);
+
+impl From<CopyPlaces> for PlacesForm {
     fn from(places: CopyPlaces) -> Self {
-        (places.in_sync, places.wanted)
+        let life = Some(places.life).filter(|life| *life != Life::default());
+        (places.in_sync, places.wanted, life)
     }
 }
 
-impl From<(InSync, Option<StoreNo>)> for CopyPlaces {
-    fn from((in_sync, wanted): (InSync, Option<StoreNo>)) -> Self {
-        Self { in_sync, wanted }
+impl From<PlacesForm> for CopyPlaces {
+    fn from((in_sync, wanted, life): PlacesForm) -> Self {
+        Self {
+            in_sync,
+            wanted,
+            life: life.unwrap_or_default(),
+        }
     }
 }
 
@@ -78,6 +108,12 @@ pub(crate) enum SetRefused {
     OwnersStore(StoreNo),
     #[error("fewer than {copies_min} stores would be in sync")]
     TooFew { copies_min: usize },
+    #[error("store {0} is in sync, and is there")]
+    StillThere(StoreNo),
+    #[error("the shard has an owner")]
+    Owned,
+    #[error("no store is there in which the log could begin anew")]
+    NoBeginning,
 }
 
 /// How many stores must have what is let out, where the shard is to have `copies`: fewer copies
@@ -191,11 +227,57 @@ impl StoredHome {
         &mut self,
         change: SetChange<Option<StoreNo>>,
     ) -> Result<(), SetRefused> {
+        self.check_life()?;
         self.check_change(&change)?;
         self.copies.in_sync.insert(change.store);
         if self.copies.wanted == change.store {
             self.copies.wanted = None;
         }
+        Ok(())
+    }
+
+    /// All stores in sync are given up, and a new life of the log begins: in the stores of `first`,
+    /// which clear what they have, or in the one store of it with what that has. `is_there`:
+    /// whether a store has a process.
+    ///
+    /// The epoch stays, and so does an owner that is Down: the shard has a new owner only once the
+    /// lease of that one is over (M4), and under a later epoch. What is proposed for the set as it
+    /// was does not fit the new one.
+    pub(crate) fn begin_anew(
+        &mut self,
+        (epoch, set_version): (Epoch, u64),
+        is_down: impl Fn(Slot) -> bool,
+        is_there: impl Fn(StoreNo) -> bool,
+        first: &[StoreNo],
+        begins_empty: bool,
+    ) -> Result<(), SetRefused> {
+        let in_sync = self.copies.in_sync;
+        if epoch != self.home.epoch || set_version != in_sync.version || in_sync.is_empty() {
+            return Err(SetRefused::Stale);
+        }
+        if self.home.owner.is_some_and(|owner| !is_down(owner)) {
+            return Err(SetRefused::Owned);
+        }
+        let mut stores = in_sync.stores();
+        if let Some(store) = stores.find(|store| is_there(*store)) {
+            return Err(SetRefused::StillThere(store));
+        }
+        let there = first.iter().copied().filter(|store| is_there(*store));
+        let most = if begins_empty { IN_SYNC_MAX } else { 1 };
+        let mut begins = InSync::first(there.take(most));
+        if begins.is_empty() {
+            return Err(SetRefused::NoBeginning);
+        }
+        begins.version = set_version + 1;
+        self.home.moving = None;
+        self.copies = CopyPlaces {
+            in_sync: begins,
+            wanted: None,
+            life: Life {
+                after: epoch,
+                begins_empty,
+            },
+        };
         Ok(())
     }
 
@@ -210,7 +292,19 @@ impl StoredHome {
         Ok(())
     }
 
+    /// What the last owner of a life that was given up has proposed comes too late: with its next
+    /// epoch it would be an owner in the present life.
+    fn check_life(&self) -> Result<(), SetRefused> {
+        let is_over = self.copies.life.is_after(self.home.epoch);
+        if is_over && !mutants::on("an_owner_outlives_its_life") {
+            Err(SetRefused::Stale)
+        } else {
+            Ok(())
+        }
+    }
+
     fn check_owner(&self, by: Slot, expected: Epoch) -> Result<(), SetRefused> {
+        self.check_life()?;
         if self.home.owner == Some(by) && self.home.epoch == expected {
             Ok(())
         } else {
@@ -334,6 +428,7 @@ mod tests {
             copies: CopyPlaces {
                 in_sync: InSync::first([1, 2, 3].map(store)),
                 wanted: None,
+                life: Life::default(),
             },
         }
     }
@@ -485,15 +580,124 @@ mod tests {
                 ..home().copies.in_sync
             },
             wanted: Some(store(200)),
+            life: Life::default(),
         };
         let bytes = codec::to_vec(&places).expect("it encodes");
-        assert!(bytes.len() <= 12, "{} bytes", bytes.len());
+        assert!(bytes.len() <= 13, "{} bytes", bytes.len());
         assert_eq!(codec::decode::<CopyPlaces>(&bytes).expect("places"), places);
+        let later = CopyPlaces {
+            life: Life {
+                after: Epoch(7),
+                begins_empty: true,
+            },
+            ..places
+        };
+        let bytes = codec::to_vec(&later).expect("it encodes");
+        assert_eq!(codec::decode::<CopyPlaces>(&bytes).expect("places"), later);
         for wrong in [vec![store(1), store(1)], (1..10).map(store).collect()] {
-            let bytes = codec::to_vec(&((1_u64, wrong), None::<StoreNo>)).expect("it encodes");
+            let wrong = ((1_u64, wrong), None::<StoreNo>, None::<Life>);
+            let bytes = codec::to_vec(&wrong).expect("it encodes");
             assert!(codec::decode::<CopyPlaces>(&bytes).is_err());
         }
-        // 10,240 shards: 320 KiB, next to the 240 KiB of their homes.
-        assert_eq!(size_of::<CopyPlaces>(), 32);
+        // 10,240 shards: 480 KiB, next to the 240 KiB of their homes.
+        assert_eq!(size_of::<CopyPlaces>(), 48);
+    }
+
+    /// Gives the home up at epoch 5. `down`: slots that are Down. `there`: stores with a process.
+    fn begin_anew(
+        home: &mut StoredHome,
+        (epoch, version): (u64, u64),
+        down: &[u32],
+        there: &[u16],
+        (first, begins_empty): (&[u16], bool),
+    ) -> Result<(), SetRefused> {
+        let first: Vec<StoreNo> = first.iter().copied().map(store).collect();
+        home.begin_anew(
+            (Epoch(epoch), version),
+            |slot| down.contains(&slot.0),
+            |store| there.contains(&store.0.get()),
+            &first,
+            begins_empty,
+        )
+    }
+
+    #[test]
+    fn a_shard_is_given_up_only_if_no_store_in_sync_is_there_and_nobody_owns_it() {
+        let mut home = home();
+        home.copies.wanted = Some(store(4));
+        let kept = (&[4][..], false);
+        for version in [(4, 0), (5, 1)] {
+            let refused = begin_anew(&mut home, version, &[1], &[4], kept);
+            assert_eq!(refused, Err(SetRefused::Stale));
+        }
+        let owned = begin_anew(&mut home, (5, 0), &[], &[4], kept);
+        assert_eq!(owned, Err(SetRefused::Owned));
+        for there in 1..=3 {
+            let refused = begin_anew(&mut home, (5, 0), &[1], &[there, 4], kept);
+            assert_eq!(refused, Err(SetRefused::StillThere(store(there))));
+        }
+        for empty in [true, false] {
+            let nowhere = begin_anew(&mut home, (5, 0), &[1], &[5], (&[4, 6], empty));
+            assert_eq!(nowhere, Err(SetRefused::NoBeginning));
+        }
+        let mut never = StoredHome {
+            home: ShardHome::default(),
+            copies: CopyPlaces::default(),
+        };
+        let unused = begin_anew(&mut never, (0, 0), &[], &[4], kept);
+        assert_eq!(unused, Err(SetRefused::Stale), "there is nothing to lose");
+
+        let before = home;
+        assert_eq!(begin_anew(&mut home, (5, 0), &[1], &[4], kept), Ok(()));
+        assert_eq!(home.home, before.home, "its lease may last still");
+        let stores: Vec<_> = home.copies.in_sync.stores().collect();
+        assert_eq!((stores, home.copies.wanted), (vec![store(4)], None));
+        let life = Life {
+            after: Epoch(5),
+            begins_empty: false,
+        };
+        assert_eq!(home.copies.life, life);
+        // Nothing that was proposed for the set as it was fits this one.
+        let late = change(5, 0, 1);
+        assert_eq!(
+            home.add_copy(late.of(Some(late.store))),
+            Err(SetRefused::Stale)
+        );
+        let again = begin_anew(&mut home, (5, 0), &[1], &[4], kept);
+        assert_eq!(again, Err(SetRefused::Stale));
+        // Nor does the last owner get an epoch of this life, which only a store in sync has.
+        let keep = home.keep(Slot(1), Epoch(5), Epoch(6));
+        assert_eq!(keep, Err(SetRefused::Stale));
+        let store_of = |_| Some(store(4));
+        let release = home.release(Slot(1), Epoch(5), store_of, Epoch(6));
+        assert_eq!(release, Err(SetRefused::Stale));
+        let add = change(5, 1, 1);
+        assert_eq!(
+            home.add_copy(add.of(Some(add.store))),
+            Err(SetRefused::Stale)
+        );
+    }
+
+    #[test]
+    fn an_empty_life_begins_in_several_stores_and_one_that_keeps_something_in_one() {
+        for (empty, expected) in [(true, vec![4, 5]), (false, vec![5])] {
+            let mut home = home();
+            let first = (&[9, 5, 4][..], empty);
+            assert_eq!(begin_anew(&mut home, (5, 0), &[1], &[4, 5], first), Ok(()));
+            let stores = home.copies.in_sync.stores().map(|store| store.0.get());
+            assert_eq!(stores.collect::<Vec<_>>(), expected);
+        }
+    }
+
+    #[test]
+    fn what_was_promised_up_to_the_last_epoch_of_a_life_is_of_that_life() {
+        let life = |after| Life {
+            after: Epoch(after),
+            begins_empty: false,
+        };
+        assert!(!life(0).is_after(Epoch(0)) && !life(0).is_after(Epoch(3)));
+        assert!(life(5).is_after(Epoch(5)) && life(5).is_after(Epoch(1)));
+        assert!(!life(5).is_after(Epoch(6)));
+        assert!(!life(5).is_after(Epoch(0)), "it has nothing");
     }
 }

@@ -14,6 +14,7 @@ use crate::id::Epoch;
 pub(crate) struct Source<'a> {
     pub(crate) epoch: Epoch,
     pub(crate) start: u64,
+    pub(crate) life: Epoch,
     pub(crate) log: &'a EpochRuns,
     /// What is durable, or was before the owner took over.
     pub(crate) durable: u64,
@@ -290,6 +291,7 @@ impl CopyLink {
         let message = CopyMessage::Append(Append {
             epoch: source.epoch,
             start: source.start,
+            life: source.life,
             prev,
             records,
         });

@@ -17,6 +17,14 @@
 //!   start (T4). A record is durable once its own store has synced it and all required stores have
 //!   confirmed it under this epoch (O2).
 //!
+//! - **Life** ([`Life`]). When all stores in sync are lost for good, an operator gives the log up,
+//!   and another life of it begins, in the map. A store that has last taken part in an earlier life
+//!   clears what it has, and promises the epoch in the same commit, before it does anything else
+//!   under that epoch: L1 as the owner, where the life begins empty, L2 as a copy. So nothing comes
+//!   back of what was given up. The one exception is the store in which a life begins with what
+//!   that store has: it is the only one in sync, so it is the first owner, and only owners add
+//!   copies.
+//!
 //! [`ShardCopy`] is one shard in one store, whether it is owner or copy at the moment.
 
 mod copy;
@@ -38,7 +46,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::in_sync::{IN_SYNC_MAX, InSync};
 pub(crate) use self::{
     epoch_runs::EpochRuns,
-    in_sync::{CopyPlaces, SetChange, SetRefused, StoredHome, effective_min},
+    in_sync::{CopyPlaces, Life, SetChange, SetRefused, StoredHome, effective_min},
     limits::CopyLimits,
     owner::{AppendRefused, CopiesView},
     shard_copy::ShardCopy,
@@ -69,6 +77,8 @@ pub(crate) struct Append {
     pub(crate) epoch: Epoch,
     /// The length of the owner's log when it took over. It never changes within an epoch.
     pub(crate) start: u64,
+    /// The last epoch of the life before that of this log: see [`Life`].
+    pub(crate) life: Epoch,
     pub(crate) prev: LogPoint,
     pub(crate) records: Vec<CopiedRecord>,
 }
@@ -82,6 +92,8 @@ pub(crate) enum MalformedAppend {
         record: Epoch,
         position: u64,
     },
+    #[error("an append of epoch {append} is of a life that begins after epoch {life}")]
+    Life { append: Epoch, life: Epoch },
     #[error("an append of epoch {append} has another record at position {position} of that epoch")]
     Named { append: Epoch, position: u64 },
 }
@@ -97,8 +109,13 @@ impl Append {
         (self.prev.position + 1..).zip(&self.records)
     }
 
-    /// Epochs never decrease along a log, and none is above the owner's.
+    /// Epochs never decrease along a log, and none is above the owner's. The owner's is one of its
+    /// life.
     fn check(&self) -> Result<(), MalformedAppend> {
+        if self.life >= self.epoch {
+            let (append, life) = (self.epoch, self.life);
+            return Err(MalformedAppend::Life { append, life });
+        }
         let mut before = self.prev.epoch;
         let points = self.placed().map(|(at, record)| (at, record.epoch));
         for (position, record) in [(self.prev.position, before)].into_iter().chain(points) {
@@ -152,6 +169,8 @@ pub(crate) struct WriteMark(pub(crate) u64);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CopyWrite {
     pub(crate) mark: WriteMark,
+    /// All that the store has of the shard is removed, and the promise is made in the same commit.
+    pub(crate) clear: bool,
     /// Appends of lower epochs are refused from now on.
     pub(crate) promise: Option<Epoch>,
     /// A snapshot takes the place of the whole log, which goes on after it.

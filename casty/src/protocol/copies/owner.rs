@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use tokio::time::Instant;
 
 use super::{
-    CopiedRecord, CopyEffect, CopyLimits, CopyProposal, SetChange, StopOwning, StoreId, WriteMark,
+    CopiedRecord, CopyEffect, CopyLimits, CopyProposal, Life, SetChange, StopOwning, StoreId,
+    WriteMark,
     held_log::HeldLog,
     link::{CopyLink, Source},
 };
@@ -23,6 +24,7 @@ pub(crate) struct CopiesView {
     pub(crate) wanted: BTreeSet<StoreId>,
     /// How many stores must have what leaves: see [`effective_min`](super::effective_min).
     pub(crate) copies_min: usize,
+    pub(crate) life: Life,
 }
 
 /// Why nothing was appended.
@@ -85,7 +87,13 @@ impl Owning {
         if log.promised() >= view.epoch {
             return Err(StopOwning::Promised(log.promised()));
         }
-        if !mutants::on("the_own_store_is_not_fenced") {
+        if view.life.begins_empty
+            && view.life.is_after(log.promised())
+            && !mutants::on("an_owner_keeps_what_was_given_up")
+        {
+            // L1.
+            effects.push(CopyEffect::Write(log.clear(view.epoch)));
+        } else if !mutants::on("the_own_store_is_not_fenced") {
             let write = log.write(view.epoch, None, Vec::new());
             effects.extend(write.map(CopyEffect::Write));
         }
@@ -440,6 +448,7 @@ impl Owning {
         let source = Source {
             epoch: self.epoch,
             start: self.start,
+            life: self.view.life.after,
             log: log.runs(),
             durable,
             limits,

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use super::{
     Append, AppendRefused, CopiedRecord, CopiesView, CopyEffect, CopyLimits, CopyMessage,
-    EpochRuns, LogPoint, StopOwning, StoreId, WriteMark,
+    EpochRuns, Life, LogPoint, StopOwning, StoreId, WriteMark,
     copy::Following,
     held_log::HeldLog,
     link::{CopyLink, Source},
@@ -54,7 +54,8 @@ impl ShardCopy {
     /// A version of the map, no older than the one before.
     pub(crate) fn handle_view(&mut self, view: CopiesView, now: Instant) {
         if let Some(owning) = &mut self.owning {
-            if view.epoch == owning.epoch() && view.is_owner {
+            let is_same_life = view.life.after < owning.epoch();
+            if view.epoch == owning.epoch() && view.is_owner && is_same_life {
                 owning.handle_view(view);
                 return self.advance(now);
             }
@@ -64,7 +65,9 @@ impl ShardCopy {
             // O7.
             self.stop(StopOwning::Map);
         }
-        if !view.is_owner || view.epoch <= self.owned || self.has_failed {
+        // The last owner of a life that was given up stays in the map until there is another.
+        let is_over = view.epoch <= view.life.after;
+        if !view.is_owner || view.epoch <= self.owned || self.has_failed || is_over {
             return;
         }
         let epoch = view.epoch;
@@ -265,6 +268,16 @@ impl ShardCopy {
         if self.follow(from, append.epoch, now)
             && let Some(following) = &mut self.following
         {
+            let life = Life {
+                after: append.life,
+                begins_empty: false,
+            };
+            if life.is_after(self.log.promised()) && !mutants::on("a_copy_keeps_what_was_given_up")
+            {
+                // L2. It is the first append of this epoch that it meets, so nothing is matched.
+                let clear = self.log.clear(append.epoch);
+                self.effects.push(CopyEffect::Write(clear));
+            }
             following.handle_append(&mut self.log, append, &mut self.effects);
         }
     }

@@ -59,12 +59,12 @@ impl Command {
 }
 
 impl ClusterMap {
-    fn kind_copies(&self, kind: &str) -> Result<&KindCopies, MapError> {
+    pub(super) fn kind_copies(&self, kind: &str) -> Result<&KindCopies, MapError> {
         let copies = self.copies.get(kind);
         copies.ok_or_else(|| MapError::UnknownKind(kind.to_owned()))
     }
 
-    fn known(&self, store: StoreId) -> Result<StoreNo, MapError> {
+    pub(super) fn known(&self, store: StoreId) -> Result<StoreNo, MapError> {
         let number = self.number_of(store);
         number.ok_or(MapError::UnknownStore(store))
     }

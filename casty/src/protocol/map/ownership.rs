@@ -49,7 +49,7 @@ impl ClusterMap {
         copies.shards.get(shard.index()).copied()
     }
 
-    fn put_home(&mut self, kind: &str, shard: ShardId, home: ShardHome) {
+    pub(super) fn put_home(&mut self, kind: &str, shard: ShardId, home: ShardHome) {
         if let Some(table) = self.kinds.get_mut(kind)
             && let Some(place) = Arc::make_mut(table).get_mut(shard.index())
         {
@@ -83,7 +83,7 @@ impl ClusterMap {
         (epoch, sequence)
     }
 
-    fn is_down(&self, slot: Slot) -> bool {
+    pub(super) fn is_down(&self, slot: Slot) -> bool {
         let owner = self.by_slot(slot);
         owner.is_none_or(|(_, member)| member.is_gone())
     }

@@ -82,6 +82,7 @@ impl ClusterMap {
             set_version: places.in_sync.version(),
             wanted: places.wanted.into_iter().filter_map(id).collect(),
             copies_min: usize::from(copies.min),
+            life: places.life,
         })
     }
 
@@ -106,10 +107,36 @@ impl ClusterMap {
     pub(super) fn stores_expected(&self, kind: &str) -> usize {
         let counts = |place: &&StorePlace| {
             place.kinds.iter().any(|name| name == kind)
-                && place.is_expected
+                && self.is_expected(place)
                 && self.status(&place.holder) != Some(Status::Leaving)
         };
         self.stores.values().filter(counts).count()
+    }
+}
+
+impl ClusterMap {
+    /// Whether a process of the store is expected back, or there. A store in memory never is.
+    fn is_expected(&self, place: &StorePlace) -> bool {
+        let may_return = !place.id.is_in_memory() || self.is_present(&place.holder);
+        place.is_expected && may_return
+    }
+
+    /// Whether a process with this store would mix stores on disk and in memory. What is
+    /// acknowledged would rest on memory alone then, wherever the copies happen to be there. A
+    /// store in memory that is gone is no obstacle to one on disk.
+    fn check_sort(&self, id: &MemberId, store: StoreId) -> Result<(), MapError> {
+        let in_memory = store.is_in_memory();
+        let mut others = self.stores.values();
+        let is_mixed = others.any(|place| {
+            let is_other = place.id.is_in_memory() != in_memory;
+            let is_there = self.is_present(&place.holder) && place.holder.node != id.node;
+            is_other && (in_memory || is_there)
+        });
+        if is_mixed {
+            let member = id.clone();
+            return Err(MapError::MixedStores { member, in_memory });
+        }
+        Ok(())
     }
 }
 
@@ -133,6 +160,7 @@ impl ClusterMap {
         let Some(store) = store else {
             return Ok(());
         };
+        self.check_sort(id, store)?;
         if let Some(by) = self.process_of(store)
             && by.node != id.node
             && !mutants::on("a_store_is_in_two_places")
@@ -240,7 +268,7 @@ impl ClusterMap {
             .stores
             .iter()
             .filter(|(store, place)| is_idle(store, place))
-            .map(|(store, place)| (place.is_expected, place.holder.incarnation, *store))
+            .map(|(store, place)| (self.is_expected(place), place.holder.incarnation, *store))
             .collect();
         idle.sort_unstable();
         let surplus = idle.len().saturating_sub(IDLE_STORES_MAX);

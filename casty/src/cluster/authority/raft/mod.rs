@@ -782,7 +782,8 @@ impl Authority for RaftEngine {
                     | Command::Leave { .. }
                     | Command::Release { .. }
                     | Command::Keep { .. }
-                    | Command::Copies { by: Some(_), .. }),
+                    | Command::Copies { by: Some(_), .. }
+                    | Command::BeginAnew { .. }),
                 ) => self.decide_and_keep(Decision::Change(command)).await,
                 Proposal::Apply(
                     Command::Assign { .. }

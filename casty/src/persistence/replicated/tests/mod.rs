@@ -26,13 +26,15 @@ use self::{
     world::{FINE, ROUGH, Weather, World},
 };
 use crate::{
-    id::{EntityId, Epoch},
+    id::{EntityId, Epoch, ShardId},
     infra::sync::lock,
     persistence::{
         Append, AppendError, Appended, ClaimError, Journal, JournalError, Log, Page, Record,
-        Snapshot, replicated::Replicated, suite::Suite,
+        Snapshot,
+        replicated::{HeldCopy, Replicated},
+        suite::Suite,
     },
-    protocol::copies::{StopOwning, StoreId},
+    protocol::copies::{LogPoint, StopOwning, StoreId},
 };
 
 /// The suite, with three stores: each connection is to another node.
@@ -303,4 +305,88 @@ async fn a_shard_that_is_damaged_is_given_up_and_copied_anew() {
     assert_eq!(head, 6);
     let read = owner.read_log(log, 0, Page::default()).await;
     assert_eq!(bodies(read), ["sound"; 6]);
+}
+
+/// Two of three nodes have what the third lacks, and are lost. The third goes on with its old copy,
+/// or with nothing. Then they are back.
+async fn lost_and_back(begins_empty: bool) {
+    let shard = Owned::new(7).await;
+    let (world, log, owner) = (&shard.world, &shard.log, &shard.owner);
+    shard.append(1, "ada", 1, "one").await;
+    shard.until_in_sync(3).await;
+    let ada = EntityId::from_text("ada".into());
+    world.crash(2);
+    shard.append(2, "ada", 2, "two").await;
+    shard.append(3, "ada", 3, "three").await;
+    let snapshot = Snapshot {
+        seq: 3,
+        at: 5,
+        body: "what is given up".into(),
+    };
+    owner
+        .save(log, FIRST, &ada, snapshot.clone())
+        .await
+        .expect("saved");
+    owner
+        .forget(log, FIRST, &ada, 2, false)
+        .await
+        .expect("forgotten");
+    assert_eq!(owner.load(log, &ada).await, Ok(Some(snapshot)));
+    world.crash(0);
+    world.crash(1);
+    world.start(2).await;
+    assert!(!world.assign(log, Epoch(8), 2), "it is not in sync");
+    let life = world.begin_anew(log, 2, begins_empty).expect("it is lost");
+    assert_eq!(life.after, FIRST);
+
+    // As many copies as are asked for are needed again before anything leaves.
+    for node in [0, 1] {
+        world.start(node).await;
+    }
+    world.want_all(log);
+    let (next, head) = shard.moves_to(2, Epoch(8)).await;
+    assert_eq!(head, u64::from(!begins_empty));
+    let new = record(head + 1, Epoch(8), "ada", head + 1, "new");
+    append(&next, log, new).await;
+    world.want_all(log);
+    shard.until_in_sync(3).await;
+    for (node, epoch) in [(0, 9), (1, 10)] {
+        let (next, found) = shard.moves_to(node, Epoch(epoch)).await;
+        assert_eq!(found, head + 1);
+        assert_eq!(next.load(log, &ada).await, Ok(None), "of an earlier life");
+        let read = next.read_log(log, 0, Page::default()).await;
+        let expected: &[&str] = if begins_empty {
+            &["new"]
+        } else {
+            &["one", "new"]
+        };
+        assert_eq!(bodies(read), expected, "node {node}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_lost_store_alone_had_never_comes_back() {
+    lost_and_back(false).await;
+    lost_and_back(true).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_says_what_it_has_of_shards_in_sync_or_not() {
+    let shard = Owned::new(8).await;
+    for seq in 1..=3 {
+        shard.append(seq, "ada", seq, "one").await;
+    }
+    let held = shard.owner.held("Jar", (0..4).map(ShardId).collect()).await;
+    let last = LogPoint {
+        position: 3,
+        epoch: FIRST,
+    };
+    let expected = HeldCopy {
+        shard: ShardId(0),
+        last,
+        at: Some(1_700_000_000_000),
+    };
+    assert_eq!(held, Ok(vec![expected]));
+    let none = shard.owner.held("Cup", vec![ShardId(0)]).await;
+    assert_eq!(none, Ok(vec![]));
 }

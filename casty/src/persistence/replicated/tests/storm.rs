@@ -5,7 +5,10 @@ use std::{
     collections::BTreeMap,
     ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -20,6 +23,7 @@ use crate::{
     id::{EntityId, Epoch},
     infra::{panic::panic_text, seeds::seeds, sync::lock},
     persistence::{Append, Appended, Journal, Log, Page, Record, Snapshot, replicated::Replicated},
+    protocol::copies::Life,
 };
 
 const NODES: usize = 3;
@@ -33,9 +37,33 @@ struct Known {
     decided: BTreeMap<u64, Record>,
     acknowledged: usize,
     next: u64,
+    life: Life,
+    /// The snapshots that the life began with, once an owner has looked. Those of earlier lives,
+    /// but these, are never to be seen again.
+    began_with: Option<BTreeMap<EntityId, Snapshot>>,
 }
 
 impl Known {
+    /// All that was known was given up.
+    fn begin_anew(&mut self, life: Life) {
+        self.decided.clear();
+        self.life = life;
+        self.began_with = life.begins_empty.then(BTreeMap::new);
+    }
+
+    /// Looks whether snapshots that an owner has are of this life.
+    fn check_snapshots(&mut self, found: &BTreeMap<EntityId, Snapshot>) -> Result<(), String> {
+        let tag = format!("a state of life {}", self.life.after);
+        let began_with = self.began_with.get_or_insert_with(|| found.clone());
+        let is_of_life = |(entity, found): &(&EntityId, &Snapshot)| {
+            found.body == tag.as_bytes() || began_with.get(*entity) == Some(*found)
+        };
+        match found.iter().find(|found| !is_of_life(found)) {
+            Some(old) => Err(format!("what was given up is back: {old:?}")),
+            None => Ok(()),
+        }
+    }
+
     fn decide(&mut self, record: Record) -> Result<(), String> {
         let position = record.position;
         let before = self.decided.insert(position, record.clone());
@@ -57,11 +85,15 @@ impl Known {
     }
 }
 
+fn entity(number: u64) -> EntityId {
+    EntityId::from_text(Arc::from(format!("entity-{}", number % 3)))
+}
+
 /// All that an owner has, once its takeover is complete.
 async fn check(
     store: &Replicated,
     log: &Log,
-    head: u64,
+    (head, epoch): (u64, Epoch),
     known: &Mutex<Known>,
 ) -> Result<Option<BTreeMap<EntityId, u64>>, String> {
     let mut found = Vec::new();
@@ -85,20 +117,31 @@ async fn check(
     }
     let mut seqs = BTreeMap::new();
     let mut snapshots = BTreeMap::new();
+    for number in 0..3 {
+        let entity = entity(number);
+        let Ok(snapshot) = store.load(log, &entity).await else {
+            return Ok(None);
+        };
+        if let Some(snapshot) = snapshot {
+            // A copy that was not whole may have the state before the records.
+            seqs.insert(entity.clone(), snapshot.seq);
+            snapshots.insert(entity, snapshot);
+        }
+    }
     for record in &found {
         let seq = seqs.entry(record.entity.clone()).or_insert(0);
-        *seq = record.seq;
-        if record.body.is_empty() && !snapshots.contains_key(&record.entity) {
-            let Ok(snapshot) = store.load(log, &record.entity).await else {
-                return Ok(None);
-            };
-            snapshots.insert(record.entity.clone(), snapshot.map_or(0, |it| it.seq));
-        }
-        if record.body.is_empty() && snapshots[&record.entity] < record.seq {
+        *seq = record.seq.max(*seq);
+        let snapshot = snapshots.get(&record.entity).map_or(0, |it| it.seq);
+        if record.body.is_empty() && snapshot < record.seq {
             return Err(format!("nothing stands for {record:?} in {log}"));
         }
     }
     let mut known = lock(known);
+    if epoch <= known.life.after {
+        // It was given up meanwhile.
+        return Ok(None);
+    }
+    known.check_snapshots(&snapshots)?;
     if let Some((last, record)) = known.decided.last_key_value()
         && *last > head
     {
@@ -123,7 +166,7 @@ async fn serve(
     let Ok(Ok(mut head)) = claimed else {
         return Ok(());
     };
-    let Some(mut seqs) = check(store, log, head, known).await? else {
+    let Some(mut seqs) = check(store, log, (head, epoch), known).await? else {
         return Ok(());
     };
     loop {
@@ -132,8 +175,7 @@ async fn serve(
             known.next += 1;
             known.next
         };
-        let entity = format!("entity-{}", number % 3);
-        let entity = EntityId::from_text(Arc::from(entity));
+        let entity = entity(number);
         let seq = seqs.entry(entity.clone()).or_insert(0);
         *seq += 1;
         let body = format!("record {number} of {epoch}");
@@ -151,16 +193,20 @@ async fn serve(
             return Ok(());
         }
         head += 1;
-        {
+        let life = {
             let mut known = lock(known);
+            if epoch <= known.life.after {
+                return Ok(());
+            }
             known.acknowledged += 1;
             known.decide(written)?;
-        }
+            known.life.after
+        };
         if number.is_multiple_of(5) {
             let snapshot = Snapshot {
                 seq: *seq,
                 at: 1,
-                body: "a state".into(),
+                body: format!("a state of life {life}").into(),
             };
             let saved = store.save(log, epoch, &entity, snapshot).await;
             if saved.is_ok() {
@@ -221,7 +267,25 @@ fn elect(world: &World, log: &Log, anyhow: bool) {
     }
 }
 
-async fn step(world: &Arc<World>, log: &Log) {
+/// Lives that have begun in all storms.
+static LIVES: AtomicUsize = AtomicUsize::new(0);
+
+/// An operator: a shard that is lost is given up, if a node is there in which it can begin anew.
+fn give_up(world: &World, log: &Log, known: &Mutex<Known>) {
+    if !world.is_lost(log) {
+        return;
+    }
+    let (node, begins_empty, now) = world.random(|rng| {
+        let node = rng.random_range(0..NODES);
+        (node, rng.random_ratio(1, 3), rng.random_ratio(1, 2))
+    });
+    if now && let Some(life) = world.begin_anew(log, node, begins_empty) {
+        lock(known).begin_anew(life);
+        LIVES.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+async fn step(world: &Arc<World>, log: &Log, known: &Mutex<Known>) {
     let (what, node, pause) = world.random(|rng| {
         let pause = rng.random_range(Duration::ZERO..Duration::from_millis(1500));
         (rng.random_range(0..10), rng.random_range(0..NODES), pause)
@@ -243,6 +307,7 @@ async fn step(world: &Arc<World>, log: &Log) {
         }),
         _ => {}
     }
+    give_up(world, log, known);
     elect(world, log, false);
     sleep(pause).await;
 }
@@ -272,7 +337,8 @@ async fn run(seed: u64) -> Result<usize, String> {
         clients.push(tokio::spawn(client(world.clone(), log.clone(), of_log)));
     }
     for number in 0..STEPS {
-        step(&world, &logs[number % logs.len()]).await;
+        let shard = number % logs.len();
+        step(&world, &logs[shard], &known[shard]).await;
     }
     lock(&world.state).cut_off.clear();
     for node in 0..NODES {
@@ -320,7 +386,7 @@ async fn run(seed: u64) -> Result<usize, String> {
                 Ok(Ok(head)) => head,
                 other => return Err(format!("node {node} does not take {log} over: {other:?}")),
             };
-            let checked = check(&store, log, head, known).await?;
+            let checked = check(&store, log, (head, epoch), known).await?;
             checked.ok_or("the store cannot be read")?;
         }
     }
@@ -359,6 +425,8 @@ fn what_was_acknowledged_is_in_the_log_of_each_later_owner() {
     if let Some((seed, why)) = failed {
         panic!("CASTY_SEEDS={seed}: {why}");
     }
+    let lives = LIVES.load(Ordering::Relaxed);
+    println!("{lives} shards were given up");
 }
 
 /// Rules that concern how the task carries out what the machine decides, and some of the machine's
@@ -370,6 +438,8 @@ const RULES: &[&str] = &[
     "confirmed_before_sync",
     "outputs_leave_before_the_takeover_is_complete",
     "copies_are_dropped_without_a_decision",
+    "an_owner_keeps_what_was_given_up",
+    "a_copy_keeps_what_was_given_up",
 ];
 
 #[test]

@@ -20,7 +20,9 @@ use crate::{
         local::Local,
         replicated::{CopyEnvelope, CopyOutlet, LIMITS, Replicated, message::StoreMessage},
     },
-    protocol::copies::{CopiesView, CopyLimits, CopyProposal, SetChange, StopOwning, StoreId},
+    protocol::copies::{
+        CopiesView, CopyLimits, CopyProposal, Life, SetChange, StopOwning, StoreId,
+    },
 };
 
 /// What the map says of a shard.
@@ -34,6 +36,7 @@ pub(super) struct Home {
     pub(super) in_sync: BTreeSet<StoreId>,
     pub(super) version: u64,
     pub(super) wanted: BTreeSet<StoreId>,
+    pub(super) life: Life,
 }
 
 pub(super) struct Node {
@@ -299,6 +302,7 @@ impl World {
                 in_sync: stores,
                 version: 0,
                 wanted: BTreeSet::new(),
+                life: Life::default(),
             });
             if home.epoch >= epoch || store.is_none_or(|store| !home.in_sync.contains(&store)) {
                 return false;
@@ -317,6 +321,41 @@ impl World {
             home.wanted = stores.difference(&home.in_sync).copied().collect();
         }
         self.publish(log);
+    }
+
+    /// Whether no store in sync has a process.
+    pub(super) fn is_lost(&self, log: &Log) -> bool {
+        let state = lock(&self.state);
+        let Some(home) = state.homes.get(log) else {
+            return false;
+        };
+        let is_in_sync = |store| home.in_sync.contains(&store);
+        let mut nodes = state.nodes.iter();
+        nodes.all(|node| node.process.is_none() || !node.store.is_some_and(is_in_sync))
+    }
+
+    /// A shard that is lost is given up, and begins anew in this node's store. The life that it has
+    /// then.
+    pub(super) fn begin_anew(&self, log: &Log, node: usize, begins_empty: bool) -> Option<Life> {
+        if !self.is_lost(log) {
+            return None;
+        }
+        let life = {
+            let state = &mut *lock(&self.state);
+            let place = &state.nodes[node];
+            let store = place.store.filter(|_| place.process.is_some())?;
+            let home = state.homes.get_mut(log)?;
+            home.in_sync = [store].into();
+            home.version += 1;
+            home.wanted.clear();
+            home.life = Life {
+                after: home.epoch,
+                begins_empty,
+            };
+            home.life
+        };
+        self.publish(log);
+        Some(life)
     }
 
     /// M2 and M3.
@@ -378,6 +417,7 @@ impl World {
                 set_version: home.version,
                 wanted: home.wanted.clone(),
                 copies_min: self.copies_min,
+                life: home.life,
             };
             (process, view)
         };

@@ -49,6 +49,7 @@ impl Disk {
     /// The steps in which a write reaches the disk.
     pub(super) fn steps(write: &CopyWrite) -> usize {
         let marks = [
+            write.clear,
             write.promise.is_some(),
             write.install.is_some(),
             write.cut.is_some(),
@@ -64,6 +65,11 @@ impl Disk {
             left -= usize::from(is_left);
             is_left
         };
+        // In a store it is one commit with the promise.
+        if write.clear && step() {
+            self.log.clear();
+            self.base = 0;
+        }
         if let Some(epoch) = write.promise
             && step()
         {

@@ -7,6 +7,9 @@ use rand::{RngExt as _, SeedableRng, rngs::SmallRng};
 use super::world::*;
 use crate::protocol::copies::*;
 
+/// From this seed on all stores in sync are lost now and then, and given up.
+pub(super) const LIVES: u64 = 1 << 40;
+
 /// How often faults happen in one walk, at most.
 #[derive(Clone, Copy, Debug)]
 struct Faults {
@@ -17,6 +20,8 @@ struct Faults {
     keeps: u32,
     wants: u32,
     records: u32,
+    /// How often all stores in sync are lost, and given up.
+    lives: u32,
 }
 
 pub(super) struct Explorer {
@@ -65,6 +70,7 @@ impl Explorer {
             keeps: random.random_range(0..=1),
             wants: random.random_range(0..=3),
             records: random.random_range(1..=5),
+            lives: if seed >= LIVES { 2 } else { 0 },
         };
         Self {
             world: World::new(plan),
@@ -305,7 +311,43 @@ impl Explorer {
         }
     }
 
+    /// All stores in sync are lost, or given up.
+    fn begin_anew(&mut self) -> bool {
+        if self.left.lives == 0 || !self.random.random_ratio(1, 2) {
+            return false;
+        }
+        if !self.world.is_lost() {
+            for node in 0..self.world.nodes.len() {
+                let at = &self.world.nodes[node];
+                if at.is_down || !self.world.map().has(at.id) {
+                    continue;
+                }
+                if at.running.is_some() && self.random.random() {
+                    let steps = self.world.steps_unsynced(node);
+                    let kept = self.random.random_range(0..=steps);
+                    self.world.crash(node, kept);
+                }
+                self.world.down(node);
+            }
+            self.tell(|_| "all stores in sync are lost".to_owned());
+            return true;
+        }
+        let (first, begins_empty) = (self.node(), self.random.random());
+        let is_begun = self.world.begin_anew(first, begins_empty);
+        if is_begun {
+            self.left.lives -= 1;
+            self.left.owners += 1;
+            self.left.wants += 2;
+            self.left.records += 2;
+            self.tell(|_| format!("begun anew in {first}, empty: {begins_empty}"));
+        }
+        is_begun
+    }
+
     fn fault(&mut self) {
+        if self.begin_anew() {
+            return;
+        }
         let mut node = self.owner();
         if self.isolates {
             match self.alone {
@@ -380,6 +422,12 @@ impl Explorer {
                         self.world.end(node);
                     }
                     self.world.restart(node);
+                }
+            }
+            if self.world.map().in_sync().len() < self.world.plan.copies_min {
+                // A life begins with one copy.
+                for node in 0..self.world.nodes.len() {
+                    self.world.want(node);
                 }
             }
             self.world.calm();

@@ -45,6 +45,7 @@ fn view(epoch: Epoch, in_sync: &[u128]) -> CopiesView {
         set_version: 0,
         wanted: BTreeSet::new(),
         copies_min: effective_min(2, in_sync.len()),
+        life: Life::default(),
     }
 }
 
@@ -61,6 +62,7 @@ fn append(epoch: Epoch, start: u64, prev: LogPoint, records: &[Epoch]) -> CopyMe
     CopyMessage::Append(Append {
         epoch,
         start,
+        life: Epoch::ZERO,
         prev,
         records: records.iter().copied().map(record).collect(),
     })
@@ -74,6 +76,7 @@ fn send(to: u128, message: CopyMessage) -> CopyEffect {
 fn write(mark: u64, promise: Option<Epoch>, cut: Option<u64>, after: u64) -> CopyWrite {
     CopyWrite {
         mark: WriteMark(mark),
+        clear: false,
         promise,
         install: None,
         cut,
@@ -368,4 +371,87 @@ fn a_late_snapshot_takes_nothing_from_a_log_that_is_trimmed_above_it() {
     copy.handle_snapshot(store(1), E2, point(3, E1), Instant::now());
     assert_eq!(copy.take_effects(), []);
     assert_eq!(copy.head(), 6);
+}
+
+/// The life of a shard that was given up after e1.
+fn after_e1(begins_empty: bool) -> Life {
+    Life {
+        after: E1,
+        begins_empty,
+    }
+}
+
+#[test]
+fn a_store_of_an_earlier_life_clears_its_log_before_it_does_anything_in_a_later_one() {
+    let now = Instant::now();
+    let cleared = |mark| CopyWrite {
+        clear: true,
+        ..write(mark, Some(E2), None, 0)
+    };
+    let first = |promised, begins_empty| {
+        let mut owner = machine(promised, &[E1]);
+        let view = CopiesView {
+            life: after_e1(begins_empty),
+            ..view(E2, &[1])
+        };
+        owner.handle_view(view, now);
+        (owner.take_effects(), owner.head())
+    };
+    let kept = write(1, Some(E2), None, 1);
+    assert_eq!(first(E1, true), (vec![CopyEffect::Write(cleared(1))], 0));
+    assert_eq!(first(E1, false), (vec![CopyEffect::Write(kept)], 1));
+    // As a copy it clears whatever the life began with, also where the log does not fit.
+    for (prev, fits) in [(point(0, Epoch::ZERO), true), (point(1, E1), false)] {
+        let mut copy = machine(E1, &[E1, E1]);
+        let CopyMessage::Append(probe) = append(E2, 1, prev, &[]) else {
+            unreachable!("an append");
+        };
+        let probe = CopyMessage::Append(Append { life: E1, ..probe });
+        copy.handle_message(store(2), probe.clone(), now);
+        let effects = copy.take_effects();
+        assert_eq!(effects[0], CopyEffect::Write(cleared(1)), "{prev:?}");
+        assert_eq!((copy.head(), effects.len()), (0, if fits { 1 } else { 2 }));
+        copy.handle_synced(WriteMark(1), now);
+        let told = copy.take_effects();
+        let confirmed = [send(2, confirm(E2, 0))];
+        assert_eq!(told, if fits { &confirmed[..] } else { &[] });
+        copy.handle_message(store(2), probe, now);
+        let again = copy.take_effects();
+        assert!(!again.iter().any(|it| matches!(it, CopyEffect::Write(_))));
+    }
+}
+
+#[test]
+fn the_last_owner_of_a_life_that_was_given_up_owns_nothing_any_more() {
+    let now = Instant::now();
+    let given_up = CopiesView {
+        life: after_e1(true),
+        set_version: 1,
+        ..view(E1, &[2])
+    };
+    let mut owner = machine(Epoch::ZERO, &[]);
+    owner.handle_view(view(E1, &[1]), now);
+    owner.take_effects();
+    owner.handle_view(given_up.clone(), now);
+    assert_eq!(
+        owner.take_effects(),
+        [CopyEffect::Stop(E1, StopOwning::Map)]
+    );
+    let mut late = machine(Epoch::ZERO, &[]);
+    late.handle_view(given_up, now);
+    assert_eq!(late.take_effects(), []);
+    let wrong = Append {
+        epoch: E2,
+        start: 0,
+        life: E2,
+        prev: point(0, Epoch::ZERO),
+        records: Vec::new(),
+    };
+    late.handle_message(store(2), CopyMessage::Append(wrong), now);
+    let (append, life) = (E2, E2);
+    let malformed = MalformedAppend::Life { append, life };
+    assert_eq!(
+        late.take_effects(),
+        [CopyEffect::Malformed(store(2), malformed)]
+    );
 }

@@ -679,3 +679,82 @@ fn a_is_dropped_and_b_goes_on(world: &mut World) {
         assert_eq!(world.let_out.len(), 1);
     }
 }
+
+/// A and B have what C lacks, and are lost. The shard begins anew with what C has.
+fn lost_with_a_and_b(world: &mut World, begins_empty: bool) {
+    world.append(A);
+    world.settle_all(&[A, B]);
+    assert_eq!(world.let_out.len(), 1, "acknowledged");
+    for node in [A, B] {
+        world.dies(node);
+    }
+    assert!(!world.becomes_owner(C), "it is not in sync");
+    assert!(world.begin_anew(C, begins_empty));
+    assert!(world.becomes_owner(C));
+    world.settle(&[C]);
+    assert!(world.machine(C).is_complete());
+}
+
+/// The stores that were lost are back, and become copies again: what they alone had is gone.
+fn what_was_lost_is_back(world: &mut World, begins_empty: bool) {
+    lost_with_a_and_b(world, begins_empty);
+    for node in [A, B] {
+        world.restart(node);
+        assert!(world.want(node));
+        world.see_all(C);
+        world.settle_all(&[A, B, C]);
+        world.decide();
+        world.see_all(C);
+        assert!(world.map().has(world.nodes[node].id), "a copy again");
+        assert_eq!(world.nodes[node].disk.log, world.nodes[C].disk.log);
+    }
+    // Whichever of them owns it next, nothing is back.
+    world.dies(C);
+    assert!(world.becomes_owner(B));
+    world.settle_all(&[A, B]);
+    assert!(world.nodes[B].disk.log.is_empty() || !begins_empty);
+}
+
+#[test]
+fn what_a_lost_store_alone_had_never_comes_back() {
+    for begins_empty in [true, false] {
+        let mut world = World::new(two_of_three());
+        what_was_lost_is_back(&mut world, begins_empty);
+        assert_eq!(world.broken, None);
+    }
+}
+
+#[test]
+fn a_life_that_begins_empty_needs_a_cleared_store() {
+    trace("an_owner_keeps_what_was_given_up", three(), |world| {
+        world.append(A);
+        world.settle_all(&[A, B, C]);
+        for node in [A, B, C] {
+            world.dies(node);
+        }
+        // The store is there again, but its number is not in the set: it was dropped meanwhile.
+        world.leader_drops(C);
+        world.restart(C);
+        if world.begin_anew(C, true) {
+            world.becomes_owner(C);
+            world.settle(&[C]);
+        }
+    });
+}
+
+#[test]
+fn the_last_owner_of_a_life_has_no_epoch_of_the_next_one() {
+    trace("an_owner_outlives_its_life", two_of_three(), |world| {
+        world.append(A);
+        world.settle_all(&[A, B]);
+        // A could not hand the shard over, and is cut off before that is decided.
+        let (by, expected) = (world.nodes[A].member, world.epoch());
+        world.propose(Proposal::Keep { by, expected });
+        world.falsely_down(A);
+        world.dies(B);
+        assert!(world.begin_anew(C, false));
+        world.decide();
+        world.see_all(A);
+        world.settle(&[A, B, C]);
+    });
+}

@@ -95,6 +95,13 @@ pub(super) enum Proposal {
         by: Slot,
         expected: Epoch,
     },
+    /// By an operator.
+    BeginAnew {
+        epoch: Epoch,
+        set_version: u64,
+        first: StoreId,
+        begins_empty: bool,
+    },
 }
 
 /// What the map says of the shard.
@@ -162,6 +169,9 @@ pub(super) struct World {
     last_slot: u32,
     last_epoch: u64,
     last_store: u128,
+    /// What the present life began with, once that is known. What the lives before had beyond it is
+    /// never to be seen again.
+    began_with: Option<Vec<Entry>>,
     /// The highest epoch whose takeover was complete, and the length of the log it began with.
     closed: (Epoch, u64),
     /// The records by epoch and position.
@@ -184,6 +194,7 @@ fn copies(stores: impl IntoIterator<Item = StoreId>) -> CopyPlaces {
     CopyPlaces {
         in_sync: InSync::first(stores.into_iter().map(number)),
         wanted: None,
+        life: Life::default(),
     }
 }
 
@@ -211,6 +222,7 @@ impl World {
             last_slot: 0,
             last_epoch: 1,
             last_store: plan.nodes as u128,
+            began_with: Some(Vec::new()),
             closed: (Epoch::ZERO, 0),
             names: BTreeMap::new(),
             starts: BTreeMap::new(),
@@ -241,6 +253,10 @@ impl World {
 
     pub(super) fn epoch(&self) -> Epoch {
         self.map().stored.home.epoch
+    }
+
+    pub(super) fn life(&self) -> Life {
+        self.map().stored.copies.life
     }
 
     pub(super) fn running(&mut self, node: usize) -> &mut Running {
@@ -306,6 +322,14 @@ impl World {
                 }
             }
         }
+        let life = self.life();
+        let owns_now = self.machine(node).owns();
+        if owns_now.is_some_and(|epoch| epoch > life.after) && self.began_with.is_none() {
+            if !self.map().has(self.nodes[node].id) {
+                self.break_rule("a store that was given up has the first owner of a life");
+            }
+            self.began_with = Some(self.nodes[node].now.log.clone());
+        }
         if let Some(epoch) = owns {
             let length = self.nodes[node].now.log.len() as u64;
             self.starts.entry(epoch).or_insert(length);
@@ -345,6 +369,11 @@ impl World {
     }
 
     fn leaves(&mut self, node: usize, position: u64) {
+        let after = self.life().after;
+        if self.machine(node).owns().is_none_or(|epoch| epoch <= after) {
+            // Its life was given up, whatever it lets out.
+            return;
+        }
         let log = &self.nodes[node].now.log;
         let seen = &log[..log.len().min(position as usize)];
         let both = seen.len().min(self.let_out.len());
@@ -504,6 +533,7 @@ impl World {
             set_version: map.set_version(),
             wanted: map.wanted.clone(),
             copies_min,
+            life: map.stored.copies.life,
         };
         self.with(node, |machine, now| machine.handle_view(view, now));
     }
@@ -624,6 +654,12 @@ impl World {
         }
         let in_sync = map.in_sync();
         map.wanted.retain(|store| !in_sync.contains(store));
+        let life = map.stored.copies.life;
+        if life != self.life() {
+            self.let_out.clear();
+            self.closed = (life.after, u64::MAX);
+            self.began_with = life.begins_empty.then(Vec::new);
+        }
         self.maps.push(map);
         self.check();
         true
@@ -639,6 +675,10 @@ impl World {
             member.map(|(store, _)| *store)
         };
         let is_down = |slot| store_of(slot).is_none();
+        let is_there = |store| {
+            let mut nodes = members.values();
+            nodes.any(|(number, is_down)| *number == store && !is_down)
+        };
         self.change(|map, next| match proposal {
             Proposal::Set(CopyProposal::Drop(change), by) => {
                 let change = change.of(number(change.store));
@@ -658,7 +698,38 @@ impl World {
             }
             Proposal::Release { by, expected } => map.stored.release(by, expected, store_of, next),
             Proposal::Keep { by, expected } => map.stored.keep(by, expected, next),
+            Proposal::BeginAnew {
+                epoch,
+                set_version,
+                first,
+                begins_empty,
+            } => {
+                let (expected, first) = ((epoch, set_version), [number(first)]);
+                let stored = &mut map.stored;
+                stored.begin_anew(expected, is_down, is_there, &first, begins_empty)?;
+                map.wanted.clear();
+                Ok(())
+            }
         })
+    }
+
+    /// All stores in sync are given up.
+    pub(super) fn begin_anew(&mut self, first: usize, begins_empty: bool) -> bool {
+        let map = self.map();
+        let proposal = Proposal::BeginAnew {
+            epoch: self.epoch(),
+            set_version: map.set_version(),
+            first: self.nodes[first].id,
+            begins_empty,
+        };
+        self.apply(proposal)
+    }
+
+    /// Whether no store in sync has a process.
+    pub(super) fn is_lost(&self) -> bool {
+        let map = self.map();
+        let mut nodes = self.nodes.iter();
+        nodes.all(|node| node.is_down || !map.has(node.id))
     }
 
     /// The leader declares a process Down.
@@ -764,6 +835,18 @@ impl World {
                 continue;
             };
             let log = &node.now.log;
+            let after = self.life().after;
+            if owns <= after {
+                continue;
+            }
+            let began_with = self.began_with.iter().flatten();
+            let old = log.iter().take_while(|(epoch, _)| *epoch <= after);
+            let mut both = old.clone().zip(began_with.clone());
+            if after > Epoch::ZERO
+                && (old.count() > began_with.count() || both.any(|(old, begun)| old != begun))
+            {
+                return Some("what was given up is back");
+            }
             let has_all = log.starts_with(&self.let_out);
             if machine.is_complete() {
                 if owns == epoch && !has_all {
@@ -771,7 +854,8 @@ impl World {
                 }
                 let (closed, start) = self.closed;
                 if owns > closed {
-                    let above = log.iter().skip(start as usize);
+                    let start = usize::try_from(start).unwrap_or(usize::MAX);
+                    let above = log.iter().skip(start);
                     if above.clone().any(|(epoch, _)| *epoch < closed) {
                         return Some("decided twice: what an epoch had closed out is back");
                     }
