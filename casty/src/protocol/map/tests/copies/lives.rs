@@ -136,8 +136,8 @@ fn a_new_generation_goes_on_with_the_life_of_the_one_before() {
     let reborn = map.reborn(identity, member("c", 2), &site, &kept(4, 3, 2));
     assert_eq!(life(&reborn, 0), life(&map, 0));
     assert!(life(&reborn, 0).begins_empty);
-    let bytes = crate::message::codec::to_vec(&reborn).unwrap();
-    let read: ClusterMap = crate::message::codec::decode(&bytes).unwrap();
+    let bytes = rmp_serde::to_vec_named(&reborn).unwrap();
+    let read: ClusterMap = rmp_serde::from_slice(&bytes).unwrap();
     assert_eq!(read, reborn);
 }
 
