@@ -54,10 +54,11 @@ impl Store {
         &*self.journal
     }
 
-    /// A turn to read an entity. At most 64 have one: an entity that has to wait for another one's
-    /// recovery gives it back meanwhile. Those of one shard come together. Beyond that nothing slows recovery down, so its rate is
-    /// that of the store. The target is half of what one connection reads and decodes in a bare
-    /// scan; `cargo bench -p casty-sql --bench journal -- recovery` prints both.
+    /// A turn to read an entity. At most 64 have one: an entity that has to wait for another
+    /// one's recovery gives it back meanwhile. Those of one shard come together. Beyond that
+    /// nothing slows recovery down, so its rate is that of the store. The target is half of what
+    /// one connection reads and decodes in a bare scan; the benchmark `journal` of `casty-sql`
+    /// prints both.
     pub(crate) async fn recovery(&self, log: &Log) -> Turn {
         self.recoveries.turn(log).await
     }

@@ -599,7 +599,8 @@ impl Driver {
         }));
     }
 
-    /// Sends what is to be sent, commits what is to be written, and proposes what is to be proposed.
+    /// Sends what is to be sent, commits what is to be written, and proposes what is to be
+    /// proposed.
     async fn flush(&mut self) {
         if self.commits.len() < COMMITS && !self.appends.is_empty() {
             self.append_all();

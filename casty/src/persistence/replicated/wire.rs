@@ -1,8 +1,8 @@
 //! Messages of one store to another, as they travel: all of a turn in one frame.
 //!
 //! Appends and confirmations are most of them, and each command of an entity takes some. They are
-//! written by position; [`PROTOCOL`](crate::transport::handshake::PROTOCOL) says which form it is.
-//! All other messages are written by names, as calls between nodes are.
+//! written by position; the version of the protocol between nodes says which form it is. All other
+//! messages are written by names, as calls between nodes are.
 
 use std::{str, sync::Arc};
 
