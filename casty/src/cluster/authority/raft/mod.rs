@@ -9,6 +9,7 @@
 mod admit;
 mod config;
 mod disk;
+mod elections;
 mod network;
 mod quiet;
 mod runtime;
@@ -37,6 +38,7 @@ use tokio::{sync::oneshot, time::Instant};
 pub(crate) use self::disk::{Disk, EngineStart, StoredState};
 use self::{
     admit::Lookout,
+    elections::Elections,
     network::RaftClients,
     runtime::EngineRuntime,
     store::{Log, MapMachine},
@@ -70,7 +72,6 @@ use crate::{
         lease::{Grants, LeaseTimes},
         map::{ClusterMap, Command, MapError, Seat, Status},
         membership::MembershipInput,
-        new_voters::{NewVoters, seat_asked_for},
         tie::{Report, Ties},
     },
     tie::{Breaker, Claim, Verdict},
@@ -111,8 +112,7 @@ pub(crate) struct RaftEngine {
     /// Serializes changes of the voters with joins and leaves: each check must see the other's
     /// result.
     going: tokio::sync::Mutex<()>,
-    /// Keeps elections of voters and the return of processes to their seats apart.
-    new_voters: Ranked<NewVoters>,
+    elections: Elections,
     times: LeaseTimes,
     /// The limit of a decision.
     limit: Duration,
@@ -181,7 +181,7 @@ impl RaftEngine {
             grants: Rank::Grants.mutex(Grants::default()),
             ties: parts.breaker.as_ref().map(|_| ties()),
             going: tokio::sync::Mutex::default(),
-            new_voters: Rank::NewVoters.mutex(NewVoters::default()),
+            elections: Elections::default(),
             times: LeaseTimes::new(settings.lease, settings.clock_drift),
             limit: settings.decide_timeout,
             allocating: tokio::sync::Mutex::default(),
@@ -542,13 +542,7 @@ impl RaftEngine {
             let (reached, free) = tokio::join!(reaching, self.check_name(member, *address));
             free.and(reached.map_err(ProposalError::Refused))?;
         }
-        let map = self.machine.map();
-        if let Some((seat, by)) = map.and_then(|map| seat_asked_for(&join, &map))
-            && !(self.new_voters.lock()).handle_asked(seat, by, Instant::now())
-        {
-            let reason = "its seat is about to get a vote".to_owned();
-            return Err(ProposalError::Undecided(reason));
-        }
+        (self.elections).handle_join(&join, self.machine.map().as_ref())?;
         for older in self.unclaimed(&join) {
             let now = Instant::now();
             let claims = self
@@ -705,36 +699,16 @@ impl RaftEngine {
         if !self.may_change_voters() {
             return Err("not every member has reported that it knows all members".to_owned());
         }
-        self.begin_election(voters)?;
+        let until = Instant::now() + 2 * self.limit;
+        (self.elections).begin(voters, &self.electorate(), &self.machine, until)?;
         let voters = voters.iter().map(|seat| u64::from(seat.0)).collect();
         let change = ChangeMembers::ReplaceAllVoters(voters);
         let change = self.enter(self.raft.change_membership(change, true));
         // If it takes longer, it may still be decided.
         let changed = tokio::time::timeout(self.limit, change).await;
         let changed = changed.map_err(|_| format!("no quorum within {:?}", self.limit))?;
-        self.new_voters.lock().end_election();
+        self.elections.end();
         changed.map(drop).map_err(|error| error.to_string())
-    }
-
-    /// Checks that no process leaves the seats which are to get a vote, and that none does while
-    /// they get it.
-    fn begin_election(&self, voters: &BTreeSet<Seat>) -> Result<(), String> {
-        let electorate = self.electorate();
-        let new: BTreeSet<Seat> = voters.difference(&electorate.voters).copied().collect();
-        let Some(map) = self.machine.map() else {
-            return Err("there is no map yet".to_owned());
-        };
-        let coming = electorate.undecided.iter();
-        let coming = coming.filter_map(|command| seat_asked_for(command, &map));
-        let coming = coming.map(|(seat, _)| seat);
-        let left = coming.chain(self.machine.left()).collect();
-        let sits = |seat, process: &MemberId| {
-            let member = map.member(process);
-            member.is_some_and(|member| member.seat == seat)
-        };
-        let until = Instant::now() + 2 * self.limit;
-        let begun = (self.new_voters.lock()).begin_election(new, &left, sits, until);
-        begun.map_err(|seat| format!("{seat:?} is left by its process"))
     }
 
     pub(crate) async fn dismiss(&self, seats: &BTreeSet<Seat>) -> Result<(), String> {
