@@ -76,6 +76,6 @@ pub use self::{
     log::Log,
     options::Options,
     reader::Reader,
-    record::{Change, Done, Head, LogId, Page, Record, Run, Snapshot, StoredEntity},
+    record::{Change, Done, Head, LogId, Page, Record, Run, Snapshot, StoredEntity, Tidied},
     store::{Opened, Store, Usage},
 };
