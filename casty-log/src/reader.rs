@@ -58,6 +58,12 @@ impl Reader {
             .map(|(number, kind)| (number, kind.shards.get()))
     }
 
+    /// The names of the entity types, by their numbers.
+    pub fn kinds(&self) -> Vec<Arc<str>> {
+        let index = self.0.index();
+        index.kinds.iter().map(|kind| kind.name.clone()).collect()
+    }
+
     /// What is known of a log.
     pub fn head(&self, log: LogId) -> Head {
         self.0.index().head(log)

@@ -59,8 +59,8 @@ pub(crate) struct ShardIndex {
     pub(crate) tidied: u64,
 }
 
-/// What an empty record, or a snapshot, adds to the sum of a log: the finalizer of SplitMix64, which
-/// spreads all bits. Stores compare the sums, so it never changes.
+/// What an empty record, or a snapshot, adds to the sum of a log: the finalizer of `SplitMix64`,
+/// which spreads all bits. Stores compare the sums, so it never changes.
 fn mixed(number: u64) -> u64 {
     let mut mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

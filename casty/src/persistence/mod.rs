@@ -32,8 +32,8 @@ pub(crate) mod writer;
 
 pub use self::{
     journal::{
-        Append, AppendError, Appended, ClaimError, Journal, JournalError, Log, Page, Record,
-        Snapshot, StoredEntity,
+        Append, AppendError, Appended, BODY_BYTES_MAX, ClaimError, Journal, JournalError, Log,
+        Page, Record, Snapshot, StoredEntity,
     },
     memory::Memory,
     position::Position,

@@ -19,7 +19,7 @@ use crate::{
     id::CopySettings,
     persistence::{
         Journal,
-        local::Local,
+        local::{LOG_FOLDER, Local},
         opened::{Opened, StoredKinds, is_same_host},
         store::Store,
     },
@@ -81,9 +81,6 @@ impl Chosen {
         Ok(())
     }
 }
-
-/// Where in the directory of a node its log is.
-const LOG_FOLDER: &str = "log";
 
 /// Opens the log in the directory of a node, on this thread.
 pub(super) fn open_directory(path: &Path) -> Result<Chosen, StartError> {

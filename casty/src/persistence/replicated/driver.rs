@@ -29,9 +29,11 @@ use super::{
     body,
     changes::Written,
     message::{CopyEnvelope, StoreMessage, Tidy},
+    one_shard::OneShard,
     outlet::CopyOutlet,
     pages,
     shard::{Part, ReadAgain, Shard, WaitingClaim},
+    tidies::{Tidies, TidiesRead, TidyAnswer},
 };
 use crate::{
     id::Epoch,
@@ -39,7 +41,7 @@ use crate::{
     persistence::{Appended, JournalError, Log, local::OpenDirectory},
     protocol::copies::{
         CopiedRecord, CopiesView, CopyEffect, CopyLimits, CopyMessage, CopyProposal, EpochRuns,
-        LogPoint, ShardCopy, StopOwning, StoreId,
+        LogPoint, ShardCopy, StopOwning, StoreId, Unneeded,
     },
 };
 
@@ -79,16 +81,19 @@ pub(super) enum CopyInput {
         log: Log,
         answer: oneshot::Sender<String>,
     },
+    /// Up to where the log of a shard may be shown, or why nothing of it may.
+    Durable {
+        log: Log,
+        answer: oneshot::Sender<Result<u64, String>>,
+    },
     /// The directory is closed. Nothing follows.
     Close(oneshot::Sender<()>),
 }
 
-type TidyAnswer = oneshot::Sender<Result<(), JournalError>>;
-
 /// A commit on its way.
 struct Commit {
-    written: Written,
-    answers: Vec<TidyAnswer>,
+    pub(super) written: Written,
+    pub(super) answers: Vec<TidyAnswer>,
     running: BoxFuture<'static, Result<Vec<Done>, CommitError>>,
 }
 
@@ -115,6 +120,7 @@ pub(super) struct Driver {
     proposals: Vec<(Log, CopyProposal)>,
     commits: VecDeque<Commit>,
     reads: FuturesUnordered<BoxFuture<'static, PageRead>>,
+    tidies_read: FuturesUnordered<BoxFuture<'static, TidiesRead>>,
     /// When the shards that have failed are read from the store again.
     again: Option<Instant>,
     failed: BTreeSet<LogId>,
@@ -144,6 +150,7 @@ impl Driver {
             proposals: Vec::new(),
             commits: VecDeque::new(),
             reads: FuturesUnordered::new(),
+            tidies_read: FuturesUnordered::new(),
             again: None,
             failed: BTreeSet::new(),
             damaged: BTreeSet::new(),
@@ -160,6 +167,7 @@ impl Driver {
             let Self {
                 commits,
                 reads,
+                tidies_read,
                 inputs,
                 ..
             } = &mut self;
@@ -167,6 +175,7 @@ impl Driver {
                 biased;
                 done = first_done(commits) => self.handle_committed(done),
                 Some(page) = reads.next() => self.handle_read(page),
+                Some(read) = tidies_read.next() => self.handle_tidies_read(read),
                 input = inputs.recv() => {
                     let Some(input) = input else { return };
                     if let Some(closed) = self.handle_inputs(input) {
@@ -232,7 +241,15 @@ impl Driver {
                 epoch,
                 tidy,
                 answer,
-            } => self.handle_tidy(&log, epoch, tidy, answer),
+            } => {
+                let Some(id) = self.shard(&log).map(|shard| shard.id) else {
+                    // Nothing is stored of it.
+                    let _ = answer.send(Ok(()));
+                    return None;
+                };
+                let answer = self.with_one(id, |one| one.handle_tidy(epoch, tidy, answer, now));
+                self.answers.extend(answer.flatten());
+            }
             CopyInput::Damaged(log) => {
                 if let Some(id) = self.shard(&log).map(|shard| shard.id) {
                     self.handle_damage(id, now);
@@ -240,6 +257,10 @@ impl Driver {
             }
             CopyInput::Why { log, answer } => {
                 let _ = answer.send(self.why(&log));
+            }
+            CopyInput::Durable { log, answer } => {
+                let durable = self.shard(&log).and_then(|shard| shard.copy.may_leave());
+                let _ = answer.send(durable.ok_or_else(|| self.why(&log)));
             }
             CopyInput::Close(closed) => return Some(closed),
         }
@@ -256,7 +277,8 @@ impl Driver {
             return;
         };
         // A store that has nothing to do with a shard need not know of it.
-        if !concerns && !self.shards.contains_key(&id) {
+        let holds = || self.directory.engine.reader().head(id).position > 0;
+        if !concerns && !self.shards.contains_key(&id) && !holds() {
             return;
         }
         if let Some(shard) = self.shard(log) {
@@ -269,6 +291,11 @@ impl Driver {
         if let Some(shard) = self.shards.get_mut(&id) {
             shard.settle_claims();
         }
+        let pause = self.limits.keep_dropped;
+        self.with_one(id, |one| {
+            one.tell_tidies(now);
+            one.note_unneeded(pause, now);
+        });
     }
 
     fn handle_message(&mut self, envelope: CopyEnvelope, now: Instant) {
@@ -290,56 +317,38 @@ impl Driver {
                     tracing::warn!(%log, %from, %error, "a store sent a record that is none");
                     return;
                 }
+                if let (CopyMessage::Append(_), Some(unneeded)) = (&message, &mut shard.unneeded) {
+                    unneeded.handle_append(now);
+                }
                 self.with(id, now, |shard| {
                     shard.copy.handle_message(from, message, now);
                 });
             }
-            StoreMessage::Tidy {
+            StoreMessage::Unneeded {
                 epoch,
-                matched,
-                tidy,
+                confirmed,
+                asked,
             } => {
-                // What is there of the log is the owner's up to there, and is never cut.
-                let upto = shard.copy.matched(epoch);
-                if upto.is_some_and(|upto| upto >= matched) {
-                    self.written.tidy_copy(id, epoch, tidy);
+                self.with_one(id, |one| {
+                    one.handle_unneeded(from, (epoch, confirmed, asked));
+                });
+            }
+            StoreMessage::Spared {
+                epoch,
+                by_owner,
+                confirmed,
+                asked,
+            } => {
+                let (from, asked) = ((from, by_owner), (epoch, confirmed, asked));
+                if self.with_one(id, |one| one.handle_spared(from, asked)) == Some(true) {
+                    self.delete(id, now);
                 }
             }
+            other => {
+                let read = self.with_one(id, |one| one.handle_tidy_message(from, other, now));
+                self.tidies_read.extend(read.flatten());
+            }
         }
-    }
-
-    /// What this node does with what is stored of its own entity.
-    fn handle_tidy(&mut self, log: &Log, epoch: Epoch, tidy: Tidy, answer: TidyAnswer) {
-        let me = self.me;
-        let outlet = self.outlet.clone();
-        let owned = self
-            .shard(log)
-            .filter(|shard| shard.copy.owns() == Some(epoch) && shard.copy.is_complete());
-        let Some(shard) = owned else {
-            // Under an epoch other than that of the claim nothing changes.
-            let _ = answer.send(Ok(()));
-            return;
-        };
-        let matched = shard.copy.may_leave().unwrap_or(0);
-        let view = shard.view.iter();
-        let copies = view.flat_map(|view| view.in_sync.union(&view.wanted));
-        for to in copies.filter(|store| **store != me) {
-            let (kind, shard) = (shard.log.kind.clone(), shard.log.shard);
-            outlet.send(CopyEnvelope {
-                kind,
-                shard,
-                from: me,
-                to: *to,
-                message: StoreMessage::Tidy {
-                    epoch,
-                    matched,
-                    tidy: tidy.clone(),
-                },
-            });
-        }
-        let id = shard.id;
-        self.written.tidy(id, epoch, tidy);
-        self.answers.push(answer);
     }
 
     /// A shard of which something cannot be read is neither owned nor confirmed any more.
@@ -430,6 +439,11 @@ impl Driver {
                 shard.deadline = None;
             }
             self.with(id, now, |shard| shard.copy.handle_time(now));
+            self.with_one(id, |one| {
+                one.handle_tidies_time(now);
+                one.ask_unneeded(now);
+            });
+            self.fail_late(id, now);
         }
         if self.again.is_some_and(|again| again <= now) {
             self.again = None;
@@ -441,6 +455,70 @@ impl Driver {
 // ---- What follows.
 
 impl Driver {
+    fn with_one<R>(&mut self, id: LogId, with: impl FnOnce(&mut OneShard<'_>) -> R) -> Option<R> {
+        let mut one = OneShard {
+            me: self.me,
+            directory: &self.directory,
+            outlet: &*self.outlet,
+            shard: self.shards.get_mut(&id)?,
+            written: &mut self.written,
+        };
+        let answer = with(&mut one);
+        self.note_deadline(id);
+        Some(answer)
+    }
+
+    /// What is stored of a shard is of no use any more.
+    fn delete(&mut self, id: LogId, now: Instant) {
+        if self.damaged.contains(&id) || self.failed.contains(&id) {
+            return;
+        }
+        let Some(shard) = self.shards.get_mut(&id) else {
+            return;
+        };
+        shard.unneeded = None;
+        tracing::info!(log = %shard.log, "an old copy is deleted: other nodes have the shard");
+        // Whatever comes until it is gone is not heard.
+        shard.copy.handle_failed();
+        let entities = self.directory.engine.reader().with_snapshot(id);
+        self.written.clear_log(id, shard.promised, entities);
+        self.failed.insert(id);
+        self.again = Some(now);
+        self.note_deadline(id);
+    }
+
+    fn handle_tidies_read(&mut self, read: TidiesRead) {
+        let now = Instant::now();
+        let TidiesRead {
+            id,
+            epoch,
+            to,
+            why,
+            read,
+        } = read;
+        let read = read.unwrap_or_else(|error| {
+            let log = self.shards.get(&id).map(|shard| shard.log.to_string());
+            tracing::error!(log, %error, "snapshots cannot be read for a copy");
+            if let ReadError::Damaged(_) = error {
+                self.handle_damage(id, now);
+            }
+            (Vec::new(), None)
+        });
+        self.with_one(id, |one| {
+            one.handle_tidies_read((epoch, to, why), read, now)
+        });
+    }
+
+    /// What waits too long for copies is not known to be stored.
+    fn fail_late(&mut self, id: LogId, now: Instant) {
+        let outlet = self.outlet.clone();
+        if let Some(shard) = self.shards.get_mut(&id) {
+            let missing = shard.copy.waits_for().into_iter();
+            shard.fail_late(now, missing.map(|store| outlet.node_of(store)).collect());
+        }
+        self.note_deadline(id);
+    }
+
     /// The shard of this log, if its type is known here.
     fn shard(&mut self, log: &Log) -> Option<&mut Shard> {
         let id = self.directory.id(log)?;
@@ -483,7 +561,10 @@ impl Driver {
         let Some(shard) = self.shards.get_mut(&id) else {
             return;
         };
-        let deadline = shard.copy.deadline();
+        let tidies = shard.tidies.as_ref().and_then(Tidies::deadline);
+        let unneeded = shard.unneeded.as_ref().map(Unneeded::deadline);
+        let others = tidies.into_iter().chain(shard.late_at).chain(unneeded);
+        let deadline = shard.copy.deadline().into_iter().chain(others).min();
         if deadline == shard.deadline {
             return;
         }
@@ -534,6 +615,9 @@ impl Driver {
                 shard.confirm(upto);
                 shard.unblock(now);
                 shard.settle_claims();
+                if shard.tidies.is_none() {
+                    self.with_one(id, |one| one.tell_tidies(now));
+                }
             }
             CopyEffect::Stop(epoch, why) => {
                 tracing::debug!(log = %shard.log, %epoch, %why, "a shard is not owned any more");
@@ -581,7 +665,9 @@ impl Driver {
 
     fn handle_committed(&mut self, (commit, done): (Commit, Result<Vec<Done>, CommitError>)) {
         let Commit {
-            written, answers, ..
+            mut written,
+            answers,
+            ..
         } = commit;
         let now = Instant::now();
         let outcome = match &done {
@@ -595,9 +681,18 @@ impl Driver {
         for answer in answers {
             let _ = answer.send(outcome.clone());
         }
+        for (id, epoch, number) in std::mem::take(&mut written.erased) {
+            let outcome = outcome.clone();
+            self.with_one(id, |one| {
+                one.with_tidies(epoch, |tidies| tidies.handle_erased(number, outcome));
+            });
+        }
         let Ok(done) = done else {
             return self.fail(written.shards());
         };
+        for envelope in written.said(&done, self.directory.engine.reader()) {
+            self.outlet.send(envelope);
+        }
         let refused = written.refused(&done);
         for (id, mark) in written.marks() {
             if refused.contains(&id) {
