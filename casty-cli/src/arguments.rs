@@ -1,6 +1,6 @@
 //! Reads the command line and the environment variables.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 
@@ -124,6 +124,31 @@ pub(crate) enum Operation {
         #[arg(long)]
         yes: bool,
     },
+
+    /// Write what the nodes have stored of entities into a new directory, while they serve.
+    Backup {
+        /// The directory. It must not be there, or be empty.
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+
+        /// Only entities of these types. Default: all types that the cluster keeps in copies.
+        #[arg(value_name = "TYPE")]
+        kinds: Vec<String>,
+    },
+
+    /// Make the directory of a node from a backup. No node is asked.
+    ///
+    /// Start one node alone with the directory as its `data_dir`. Let other nodes join once its log
+    /// says that all that is stored has owners.
+    Restore {
+        /// The directory of the backup.
+        #[arg(long, value_name = "DIR")]
+        from: PathBuf,
+
+        /// The directory that is made. It must not be there, or be empty.
+        #[arg(long, value_name = "DATA_DIR")]
+        to: PathBuf,
+    },
 }
 
 /// The arguments, complete.
@@ -150,6 +175,15 @@ impl Arguments {
         let missing = |what: &str| Line::command().error(ErrorKind::MissingRequiredArgument, what);
         let nodes = line.nodes.into_iter().map(|node| node.trim().to_owned());
         let nodes: Vec<String> = nodes.filter(|node| !node.is_empty()).collect();
+        if let Operation::Restore { .. } = line.operation {
+            return Ok(Self {
+                cluster: String::new(),
+                nodes,
+                json: line.json,
+                timeout: line.timeout,
+                operation: line.operation,
+            });
+        }
         let cluster = line.cluster.filter(|cluster| !cluster.is_empty());
         let cluster = cluster.ok_or_else(|| {
             missing("no cluster is named; a network may have several; give --cluster NAME or set CASTY_CLUSTER")
@@ -250,6 +284,13 @@ mod tests {
             assert!(arguments.json);
             assert_eq!(arguments.timeout, Duration::from_secs(5));
         }
+    }
+
+    #[test]
+    fn a_restore_needs_no_cluster() {
+        let restore = read(&["restore", "--from", "a", "--to", "b"]).unwrap();
+        assert!(matches!(restore.operation, Operation::Restore { .. }));
+        assert!(read(&["backup", "--to", "b"]).is_err());
     }
 
     #[test]

@@ -2,7 +2,10 @@
 
 use std::{fmt, io};
 
-use casty::{admin::AdminError, error::StoredError};
+use casty::{
+    admin::{AdminError, BackupError},
+    error::StoredError,
+};
 
 use crate::arguments::Operation;
 
@@ -81,12 +84,17 @@ fn what(operation: &Operation) -> String {
         Operation::Entities { kind, .. } => format!("cannot list the entities of `{kind}`"),
         Operation::History { entity, .. } => format!("cannot read `{entity}`"),
         Operation::Erase { entity, .. } => format!("cannot erase `{entity}`"),
+        Operation::Backup { to, .. } => format!("cannot make a backup in `{}`", to.display()),
+        Operation::Restore { from, .. } => {
+            format!("cannot restore the backup in `{}`", from.display())
+        }
     }
 }
 
 fn remedy(error: &AdminError) -> String {
     let remedy = match error {
         AdminError::Stored(error) => return stored_remedy(error),
+        AdminError::Backup(error) => backup_remedy(error),
         AdminError::NoNodes => "give --node HOST:PORT",
         AdminError::Unreachable { .. } => {
             "check that the nodes run and can be reached from here, or give others with --node"
@@ -134,6 +142,9 @@ fn stored_remedy(error: &StoredError) -> String {
             Some(known) => return format!("did you mean `{known}`?"),
             None => "`casty shards` shows the types of the cluster",
         },
+        StoredError::NotInCopies { .. } => {
+            "use the tools of its store, or leave the type out; `casty shards` shows the types"
+        }
         StoredError::NotStored { .. } => "`casty entities TYPE --active` lists those in memory",
         StoredError::Unavailable { .. } => {
             "check that the store runs and that the nodes reach it; then repeat the command"
@@ -142,6 +153,17 @@ fn stored_remedy(error: &StoredError) -> String {
         _ => "`casty members` shows the state of the cluster; the command may be repeated",
     };
     remedy.to_owned()
+}
+
+fn backup_remedy(error: &BackupError) -> &'static str {
+    match error {
+        BackupError::NotEmpty { .. } => "give another directory",
+        BackupError::NoBackup { .. } => "give the directory that `casty backup` has made",
+        BackupError::Newer { .. } => "use that version of casty",
+        BackupError::Unfinished { .. } => "use an earlier backup, or make another one",
+        BackupError::Damaged { .. } => "use another copy of it, or an earlier backup",
+        _ => "check the disk, and that this process may write there",
+    }
 }
 
 /// The name that a user may have meant.

@@ -4,6 +4,7 @@
 //! codes: 0 success, 1 failed or refused, 2 wrong usage, 3 no node can be reached.
 
 mod arguments;
+mod backup;
 mod failure;
 mod stored;
 mod text;
@@ -42,6 +43,9 @@ async fn run(arguments: &Arguments) -> Result<String, Failure> {
         operation,
         json,
     } = arguments;
+    if let Operation::Restore { from, to } = operation {
+        return backup::restore(operation, from, to, *json);
+    }
     let failed = |error| Failure::new(operation, error);
     let admin = Admin::connect_within(*timeout, cluster, nodes)
         .await
@@ -76,6 +80,10 @@ async fn run(arguments: &Arguments) -> Result<String, Failure> {
         Operation::Entities { .. } | Operation::History { .. } | Operation::Erase { .. } => {
             stored::run(&admin, operation, *json).await
         }
+        Operation::Backup { to, kinds } => {
+            backup::back_up(&admin, operation, (to, kinds), *json).await
+        }
+        Operation::Restore { .. } => Ok(String::new()),
     }
 }
 

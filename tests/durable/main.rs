@@ -9,6 +9,7 @@
 )]
 
 mod accounts;
+mod backups;
 mod changed_fields;
 mod cluster;
 mod copies;

@@ -23,6 +23,7 @@
 //! # }
 //! ```
 
+mod backup;
 mod error;
 mod records;
 mod report;
@@ -43,6 +44,7 @@ use uuid::Uuid;
 
 use self::view::{Answered, View};
 pub use self::{
+    backup::{BackupError, BackupProgress, BackupSummary, restore},
     error::{AdminError, Unreached},
     records::{EventReport, RecordPages, RecordReport, StateReport},
     report::{
