@@ -173,12 +173,37 @@ pub(crate) enum Operation {
         /// The directory.
         directory: PathBuf,
     },
+
+    /// Write what the nodes have stored of entities into a new directory, while they serve.
+    Backup {
+        /// The directory. It must not be there, or be empty.
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+
+        /// Only entities of these types. Default: all types that the cluster keeps in copies.
+        #[arg(value_name = "TYPE")]
+        kinds: Vec<String>,
+    },
+
+    /// Make the directory of a node from a backup. No node is asked.
+    ///
+    /// Start one node alone with the directory as its `data_dir`. Let other nodes join once its log
+    /// says that all that is stored has owners.
+    Restore {
+        /// The directory of the backup.
+        #[arg(long, value_name = "DIR")]
+        from: PathBuf,
+
+        /// The directory that is made. It must not be there, or be empty.
+        #[arg(long, value_name = "DATA_DIR")]
+        to: PathBuf,
+    },
 }
 
 impl Operation {
     /// Whether nodes are asked, so that they and their cluster have to be named.
     fn asks_nodes(&self) -> bool {
-        !matches!(self, Self::Adopt { .. })
+        !matches!(self, Self::Adopt { .. } | Self::Restore { .. })
     }
 }
 
@@ -342,6 +367,13 @@ mod tests {
         ] {
             assert!(read(wrong).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn a_restore_needs_no_cluster() {
+        let restore = read(&["restore", "--from", "a", "--to", "b"]).unwrap();
+        assert!(matches!(restore.operation, Operation::Restore { .. }));
+        assert!(read(&["backup", "--to", "b"]).is_err());
     }
 
     #[test]

@@ -2,7 +2,11 @@
 
 use std::{fmt, io};
 
-use casty::{admin::AdminError, error::StoredError, persistence::JournalError};
+use casty::{
+    admin::{AdminError, BackupError},
+    error::StoredError,
+    persistence::JournalError,
+};
 
 use crate::arguments::Operation;
 
@@ -99,12 +103,17 @@ fn what(operation: &Operation) -> String {
         Operation::History { entity, .. } => format!("cannot read `{entity}`"),
         Operation::Erase { entity, .. } => format!("cannot erase `{entity}`"),
         Operation::Adopt { directory } => format!("cannot adopt `{}`", directory.display()),
+        Operation::Backup { to, .. } => format!("cannot make a backup in `{}`", to.display()),
+        Operation::Restore { from, .. } => {
+            format!("cannot restore the backup in `{}`", from.display())
+        }
     }
 }
 
 fn remedy(error: &AdminError) -> String {
     let remedy = match error {
         AdminError::Stored(error) => return stored_remedy(error),
+        AdminError::Backup(error) => backup_remedy(error),
         AdminError::NoNodes => "give --node HOST:PORT",
         AdminError::Unreachable { .. } => {
             "check that the nodes run and can be reached from here, or give others with --node"
@@ -161,6 +170,9 @@ fn stored_remedy(error: &StoredError) -> String {
             Some(known) => return format!("did you mean `{known}`?"),
             None => "`casty shards` shows the types of the cluster",
         },
+        StoredError::NotInCopies { .. } => {
+            "use the tools of its store, or leave the type out; `casty shards` shows the types"
+        }
         StoredError::NotStored { .. } => "`casty entities TYPE --active` lists those in memory",
         StoredError::Unavailable { .. } => {
             "check that the store runs and that the nodes reach it; then repeat the command"
@@ -169,6 +181,17 @@ fn stored_remedy(error: &StoredError) -> String {
         _ => "`casty members` shows the state of the cluster; the command may be repeated",
     };
     remedy.to_owned()
+}
+
+fn backup_remedy(error: &BackupError) -> &'static str {
+    match error {
+        BackupError::NotEmpty { .. } => "give another directory",
+        BackupError::NoBackup { .. } => "give the directory that `casty backup` has made",
+        BackupError::Newer { .. } => "use that version of casty",
+        BackupError::Unfinished { .. } => "use an earlier backup, or make another one",
+        BackupError::Damaged { .. } => "use another copy of it, or an earlier backup",
+        _ => "check the disk, and that this process may write there",
+    }
 }
 
 /// The name that a user may have meant.

@@ -4,6 +4,7 @@
 //! codes: 0 success, 1 failed or refused, 2 wrong usage, 3 no node can be reached.
 
 mod arguments;
+mod backup;
 mod directories;
 mod failure;
 mod lost;
@@ -47,6 +48,9 @@ async fn run(arguments: &Arguments) -> Result<String, Failure> {
     if let Operation::Adopt { directory } = operation {
         return directories::adopt(operation, directory, *json);
     }
+    if let Operation::Restore { from, to } = operation {
+        return backup::restore(operation, from, to, *json);
+    }
     let failed = |error| Failure::new(operation, error);
     let admin = Admin::connect_within(*timeout, cluster, nodes)
         .await
@@ -84,7 +88,10 @@ async fn run(arguments: &Arguments) -> Result<String, Failure> {
         Operation::Entities { .. } | Operation::History { .. } | Operation::Erase { .. } => {
             stored::run(&admin, operation, *json).await
         }
-        Operation::Adopt { .. } => Ok(String::new()),
+        Operation::Backup { to, kinds } => {
+            backup::back_up(&admin, operation, (to, kinds), *json).await
+        }
+        Operation::Restore { .. } | Operation::Adopt { .. } => Ok(String::new()),
     }
 }
 

@@ -42,8 +42,10 @@
 //!   again. That writes its last commit once more: what a failed sync leaves in the memory of the
 //!   operating system may not be on the disk.
 //! - On a full disk what adds something is refused, and what makes room works.
-//! - The files take at most [`Options::factor`] times what is needed of records and snapshots, and
-//!   five segments; and about half as much again while old segments are copied.
+//! - The files take at most [`Options::factor`] times what is needed, and five segments; and about
+//!   half as much again while old segments are copied. Needed are records and snapshots, each with
+//!   56 bytes and the id of its entity before the body. A record that is forgotten needs these
+//!   bytes still, until the log is trimmed there.
 //! - What was forgotten or trimmed stays on the disk until its segment was copied and written
 //!   again.
 //!
@@ -76,6 +78,6 @@ pub use self::{
     log::Log,
     options::Options,
     reader::Reader,
-    record::{Change, Done, Head, LogId, Page, Record, Run, Snapshot, StoredEntity},
+    record::{Change, Done, Head, LogId, Page, Record, Run, Snapshot, StoredEntity, Tidied},
     store::{Opened, Store, Usage},
 };

@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use crate::{
-    Head, LogId, Page, ReadError, Record, Run, Snapshot, StoredEntity,
+    Head, LogId, Page, ReadError, Record, Run, Snapshot, StoredEntity, Tidied,
     disk::DiskFile,
     error::explain,
     files::Files,
@@ -37,6 +37,16 @@ impl std::fmt::Debug for Reader {
     }
 }
 
+fn tidied(shard: &ShardIndex, entity: &EntityIndex) -> Option<Tidied> {
+    let forgotten = shard.forgotten(entity);
+    let snapshot = entity.snapshot.map(|snapshot| snapshot.seq);
+    (forgotten > 0 || snapshot.is_some()).then(|| Tidied {
+        entity: entity.name.clone(),
+        forgotten,
+        snapshot,
+    })
+}
+
 impl Reader {
     /// The number of an entity type, and how many shards it has.
     pub fn kind(&self, name: &str) -> Option<(u32, u32)> {
@@ -46,6 +56,12 @@ impl Reader {
         found
             .next()
             .map(|(number, kind)| (number, kind.shards.get()))
+    }
+
+    /// The names of the entity types, by their numbers.
+    pub fn kinds(&self) -> Vec<Arc<str>> {
+        let index = self.0.index();
+        index.kinds.iter().map(|kind| kind.name.clone()).collect()
     }
 
     /// What is known of a log.
@@ -155,6 +171,33 @@ impl Reader {
         let entities = shard.entities_after(None);
         let with = entities.filter(|entity| entity.snapshot.is_some());
         with.map(|entity| entity.name.clone()).collect()
+    }
+
+    /// A sum over all records of a log that are forgotten, and all its snapshots. Stores that have
+    /// the same records have the same sum if the same records are forgotten and their entities have
+    /// the same snapshots, and else, but for one case in 2^64, another one. It reads no file.
+    pub fn tidied(&self, log: LogId) -> u64 {
+        let index = self.0.index();
+        index.logs.get(&log).map_or(0, |shard| shard.tidied)
+    }
+
+    /// The entities of a log, after one of them, that have a snapshot or of which a record is
+    /// forgotten, at most `limit`, in the order of their ids as bytes. It reads no file.
+    pub fn tidied_after(&self, log: LogId, after: Option<&str>, limit: usize) -> Vec<Tidied> {
+        let index = self.0.index();
+        let Some(shard) = index.logs.get(&log) else {
+            return Vec::new();
+        };
+        let entities = shard.entities_after(after);
+        let tidied = entities.filter_map(|entity| tidied(shard, entity));
+        tidied.take(limit).collect()
+    }
+
+    /// The same, of one entity.
+    pub fn tidied_of(&self, log: LogId, entity: &str) -> Option<Tidied> {
+        let index = self.0.index();
+        let shard = index.logs.get(&log)?;
+        tidied(shard, shard.entity(entity)?)
     }
 
     /// The entities of a log after one of them, in the order of their ids as bytes. An entity

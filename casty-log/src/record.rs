@@ -52,6 +52,17 @@ pub struct StoredEntity {
     pub at: u64,
 }
 
+/// What is not kept of an entity, and what stands for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tidied {
+    /// The entity.
+    pub entity: Arc<str>,
+    /// The number of the last record that is forgotten, as all before it are; 0 if none is.
+    pub forgotten: u64,
+    /// The number of the last record that the snapshot contains, if there is a snapshot.
+    pub snapshot: Option<u64>,
+}
+
 /// What is known of a log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Head {
@@ -170,7 +181,8 @@ pub enum Change {
         snapshot: Snapshot,
     },
     /// Stores a snapshot that the owner of the log has stored. It is refused if the entity has a
-    /// snapshot that is as late. The records that it contains may be missing, or come later.
+    /// snapshot that is as late, or if the last record that it contains is there and forgotten. The
+    /// records that it contains may be missing, or come later.
     Copy {
         /// The log.
         log: LogId,

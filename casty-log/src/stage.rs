@@ -184,7 +184,13 @@ impl<'a> Stage<'a> {
                 epoch,
                 entity,
                 snapshot,
-            } => self.copy(*log, *epoch, entity, snapshot),
+            } => {
+                let seq = snapshot.seq;
+                if self.has(*log, entity, seq) && !self.has_body(*log, entity, seq) {
+                    return Done::Refused;
+                }
+                self.copy(*log, *epoch, entity, snapshot)
+            }
             Change::Forget {
                 log,
                 epoch,
@@ -273,6 +279,17 @@ impl<'a> Stage<'a> {
             .filter(|(appended, _)| *appended == log);
         let mut records = of_log.flat_map(|(_, records)| *records);
         records.any(|record| *record.entity == *entity)
+    }
+
+    /// Whether a record of an entity is there, forgotten or not.
+    fn has(&self, log: LogId, entity: &str, seq: u64) -> bool {
+        let of_log = self
+            .appended
+            .iter()
+            .filter(|(appended, _)| *appended == log);
+        let mut records = of_log.flat_map(|(_, records)| *records);
+        self.index.has(log, entity, seq)
+            || records.any(|record| record.seq == seq && *record.entity == *entity)
     }
 
     /// Whether a record of an entity is there and not forgotten.

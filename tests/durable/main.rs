@@ -9,6 +9,7 @@
 )]
 
 mod accounts;
+mod backups;
 mod changed_fields;
 mod cluster;
 mod copies;
@@ -20,9 +21,11 @@ mod in_memory;
 mod keys;
 mod kills;
 mod kills_of_a_cluster;
+mod lengths;
 mod listing;
 mod local;
 mod machines;
 mod noted;
 mod outputs;
+mod too_few;
 mod types;

@@ -18,7 +18,7 @@ pub(crate) struct EntityIndex {
     pub(crate) records: VecDeque<u64>,
     /// While a store is opened: they are not in order.
     pub(super) is_mixed: bool,
-    /// The records up to this number have no body.
+    /// The records up to this number have no body. There may be more of them.
     pub(super) forgotten: u64,
     /// How many of its records have a body.
     pub(crate) bodies: u32,

@@ -71,17 +71,23 @@ impl Index {
         self.logs.get(&log)?.entity(entity)
     }
 
+    /// A record of an entity.
+    fn record(&self, log: LogId, entity: &str, seq: u64) -> Option<Entry> {
+        let log = self.logs.get(&log)?;
+        let entity = log.entity(entity)?;
+        let (_, entry) = log.of_entity(entity, seq.saturating_sub(1)).next()?;
+        (entry.seq == seq).then_some(entry)
+    }
+
+    /// Whether a record of an entity is there.
+    pub(crate) fn has(&self, log: LogId, entity: &str, seq: u64) -> bool {
+        self.record(log, entity, seq).is_some()
+    }
+
     /// Whether a record of an entity is there and not forgotten.
     pub(crate) fn has_body(&self, log: LogId, entity: &str, seq: u64) -> bool {
-        let Some(log) = self.logs.get(&log) else {
-            return false;
-        };
-        let Some(entity) = log.entity(entity) else {
-            return false;
-        };
-        let mut later = log.of_entity(entity, seq.saturating_sub(1));
-        let next = later.next();
-        next.is_some_and(|(_, entry)| entry.seq == seq && entry.body > 0)
+        let record = self.record(log, entity, seq);
+        record.is_some_and(|entry| entry.body > 0)
     }
 
     /// Takes one operation in, which stands at this offset of this segment.

@@ -55,6 +55,27 @@ pub(crate) struct ShardIndex {
     numbers: HashMap<Arc<str>, u32, RandomState>,
     /// In the order of their ids.
     sorted: BTreeMap<Arc<str>, u32>,
+    /// See [`Reader::tidied`](crate::Reader::tidied).
+    pub(crate) tidied: u64,
+}
+
+/// What an empty record, or a snapshot, adds to the sum of a log: the finalizer of `SplitMix64`,
+/// which spreads all bits. Stores compare the sums, so it never changes.
+fn mixed(number: u64) -> u64 {
+    let mut mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+fn mixed_snapshot(entity: &str, seq: u64) -> u64 {
+    let name = entity.as_bytes().chunks(8).fold(0, |sum, chunk| {
+        let number = chunk
+            .iter()
+            .fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+        mixed(sum ^ number)
+    });
+    mixed(name.wrapping_add(mixed(!seq)))
 }
 
 impl ShardIndex {
@@ -121,6 +142,19 @@ impl ShardIndex {
         let after = after.map_or(Bound::Unbounded, Bound::Excluded);
         let range = self.sorted.range::<str, _>((after, Bound::Unbounded));
         range.filter_map(|(_, number)| self.entities.get(*number as usize))
+    }
+
+    /// The number of the last record of an entity that is empty, with all before it.
+    pub(crate) fn forgotten(&self, entity: &EntityIndex) -> u64 {
+        let entries = entity.records.iter().filter_map(|at| self.entry(*at));
+        // Those that are known to be forgotten are passed over.
+        let known = entity.records.partition_point(|at| {
+            let entry = self.entry(*at);
+            entry.is_some_and(|entry| entry.seq <= entity.forgotten)
+        });
+        let first = known.saturating_sub(1);
+        let empty = entries.skip(first).take_while(|entry| entry.body == 0);
+        empty.last().map_or(0, |entry| entry.seq)
     }
 
     fn number_of(&mut self, name: &str) -> u32 {
@@ -214,6 +248,12 @@ impl ShardIndex {
         } else {
             live.remove(old.segment, raw_bytes(raw.entity.len(), old.body as usize));
             entity.bodies -= u32::from(old.body > 0);
+            if old.body == 0 {
+                self.tidied = self.tidied.wrapping_sub(mixed(raw.position));
+            }
+        }
+        if body == 0 {
+            self.tidied = self.tidied.wrapping_add(mixed(raw.position));
         }
         entity.bodies += u32::from(body > 0);
         live.add(segment, raw_bytes(raw.entity.len(), raw.body.len()));
@@ -249,6 +289,9 @@ impl ShardIndex {
             return;
         };
         entity.remove(position);
+        if entry.body == 0 {
+            self.tidied = self.tidied.wrapping_sub(mixed(position));
+        }
         entity.forgotten = entity.forgotten.min(entry.seq.saturating_sub(1));
         entity.bodies -= u32::from(entry.body > 0);
         let bytes = raw_bytes(entity.name.len(), entry.body as usize);
@@ -267,7 +310,13 @@ impl ShardIndex {
             offset,
             body: u32::try_from(raw.body.len()).unwrap_or(u32::MAX),
         };
+        self.tidied = self
+            .tidied
+            .wrapping_add(mixed_snapshot(raw.entity, raw.seq));
         if let Some(old) = entity.snapshot.replace(new) {
+            self.tidied = self
+                .tidied
+                .wrapping_sub(mixed_snapshot(raw.entity, old.seq));
             live.remove(old.segment, raw_bytes(raw.entity.len(), old.body as usize));
         }
         live.add(segment, raw_bytes(raw.entity.len(), raw.body.len()));
@@ -304,6 +353,7 @@ impl ShardIndex {
             if entry.seq <= through && entry.body > 0 {
                 live.remove(entry.segment, entry.body as usize);
                 entry.body = 0;
+                self.tidied = self.tidied.wrapping_add(mixed(*position));
                 entity.bodies -= 1;
             }
         }
@@ -313,6 +363,7 @@ impl ShardIndex {
         }
         let is_deleted = |place: &mut SnapshotPlace| place.seq <= through;
         if snapshot && let Some(old) = entity.snapshot.take_if(is_deleted) {
+            self.tidied = self.tidied.wrapping_sub(mixed_snapshot(name, old.seq));
             live.remove(old.segment, raw_bytes(name.len(), old.body as usize));
         }
         self.drop_if_gone(number);

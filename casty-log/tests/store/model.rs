@@ -1,8 +1,13 @@
 //! What a store has to know, as simply as it can be said.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use casty_log::{Change, Done, Head, LogId, Page, Reader, Record, Run, Snapshot, StoredEntity};
+use casty_log::{
+    Change, Done, Head, LogId, Page, Reader, Record, Run, Snapshot, StoredEntity, Tidied,
+};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Model {
@@ -126,7 +131,11 @@ impl Model {
                 snapshot,
             } => self.on(*log, *epoch, |found| {
                 let stored = found.snapshots.get(entity).map_or(0, |stored| stored.seq);
-                let is_later = stored < snapshot.seq;
+                let is_forgotten = found
+                    .records
+                    .values()
+                    .any(|it| it.entity == *entity && it.seq == snapshot.seq && it.body.is_empty());
+                let is_later = stored < snapshot.seq && !is_forgotten;
                 if is_later {
                     found.snapshots.insert(entity.clone(), snapshot.clone());
                 }
@@ -231,6 +240,30 @@ impl Log {
         runs
     }
 
+    fn tidied(&self) -> BTreeMap<Arc<str>, Tidied> {
+        let mut tidied: BTreeMap<Arc<str>, Tidied> = BTreeMap::new();
+        let mut kept = BTreeSet::new();
+        let none = |entity: &Arc<str>| Tidied {
+            entity: entity.clone(),
+            forgotten: 0,
+            snapshot: None,
+        };
+        for record in self.records.values() {
+            let entity = &record.entity;
+            if !record.body.is_empty() {
+                kept.insert(entity.clone());
+            } else if !kept.contains(entity) {
+                let of_entity = tidied.entry(entity.clone()).or_insert_with(|| none(entity));
+                of_entity.forgotten = record.seq;
+            }
+        }
+        for (entity, snapshot) in &self.snapshots {
+            let of_entity = tidied.entry(entity.clone()).or_insert_with(|| none(entity));
+            of_entity.snapshot = Some(snapshot.seq);
+        }
+        tidied
+    }
+
     fn compare(&self, id: LogId, reader: &Reader) -> Result<(), String> {
         let text = |error: casty_log::ReadError| error.to_string();
         equal(reader.head(id), self.head.clone(), "a head")?;
@@ -290,6 +323,16 @@ impl Log {
                 let (seq, at) = (last.seq, last.at);
                 stored.insert(entity.clone(), StoredEntity { entity, seq, at });
             }
+        }
+        let tidied: Vec<_> = self.tidied().into_values().collect();
+        equal(
+            reader.tidied_after(id, None, 1000),
+            tidied.clone(),
+            "what is tidied",
+        )?;
+        if let Some(last) = tidied.last() {
+            let found = reader.tidied_of(id, &last.entity);
+            equal(found.as_ref(), Some(last), "what is tidied of an entity")?;
         }
         let stored: Vec<_> = stored.into_values().collect();
         let read = reader.entities(id, None, 1000).map_err(text)?;

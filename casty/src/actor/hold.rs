@@ -178,10 +178,8 @@ pub(crate) fn not_confirmed() -> Option<Failure> {
     let passage = passage()?;
     let waits = passage.outlet.progress.durable() < passage.needs;
     waits.then(|| {
-        not_stored(&NotStored {
-            reason: "the store has not confirmed in time what the handler has seen".to_owned(),
-            possibly: true,
-        })
+        let reason = "the store has not confirmed in time what the handler has seen";
+        not_stored(&NotStored::new(reason, true))
     })
 }
 
@@ -194,16 +192,17 @@ pub(crate) fn unsent(failure: Failure) -> Failure {
             reason,
             possibly: false,
         },
+        Failure::NotEnoughCopies { missing, .. } => Failure::NotEnoughCopies {
+            missing,
+            possibly: false,
+        },
         other => other,
     }
 }
 
 /// The failure of a message that was not sent for this reason.
 fn not_stored(why: &NotStored) -> Failure {
-    Failure::NotStored {
-        reason: why.reason.clone(),
-        possibly: why.possibly,
-    }
+    why.failure(why.possibly)
 }
 
 /// The condition of one message that a handler sends now.

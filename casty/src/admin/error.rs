@@ -1,6 +1,6 @@
 use std::{fmt, net::SocketAddr, time::Duration};
 
-use super::{DrainProgress, StayingShard};
+use super::{BackupError, DrainProgress, StayingShard};
 use crate::{
     error::StoredError,
     id::{MemberId, NodeId},
@@ -164,6 +164,9 @@ pub enum AdminError {
     /// nodes that do not answer may do so later: the operation may be repeated.
     #[error(transparent)]
     Stored(#[from] StoredError),
+    /// The backup could not be written.
+    #[error(transparent)]
+    Backup(BackupError),
     /// Nothing is stored of the entity.
     #[error("nothing is stored of `{kind}/{id}`")]
     NothingStored {

@@ -23,6 +23,7 @@
 //! # }
 //! ```
 
+mod backup;
 mod directory;
 mod error;
 mod lost;
@@ -45,6 +46,7 @@ use uuid::Uuid;
 
 use self::view::{Answered, View};
 pub use self::{
+    backup::{BackupError, BackupProgress, BackupSummary, restore},
     directory::adopt_directory,
     error::{AdminError, Unreached},
     lost::{BeginFrom, BegunAnew, BegunShard, GoneNode, LostKind, LostShard, LostShards, OldCopy},

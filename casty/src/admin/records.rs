@@ -89,7 +89,7 @@ impl Admin {
         Err(AdminError::NothingStored { kind, id })
     }
 
-    async fn nodes(&self) -> Result<Outside<'_>, AdminError> {
+    pub(super) async fn nodes(&self) -> Result<Outside<'_>, AdminError> {
         let map = self.look(self.timeout).await?.map().clone();
         Ok(Outside {
             admin: self,
@@ -233,7 +233,7 @@ impl RecordReport {
 }
 
 /// The nodes, for a process outside of the cluster.
-struct Outside<'a> {
+pub(super) struct Outside<'a> {
     admin: &'a Admin,
     /// As of the last look.
     map: Mutex<Arc<ClusterMap>>,

@@ -10,7 +10,7 @@ use crate::{
     actor::runtime::Myself,
     cluster::{
         contact::Contact,
-        copies::WayOut,
+        copies::{NodeCopies, WayOut},
         failure::Failed,
         gossip::{Gossip, GossipParts, Input, Inputs},
         handoff, homes, inbound,
@@ -22,10 +22,10 @@ use crate::{
         node::Node,
         peers::LocalMember,
         process::{Job, Process},
-        region::AnyRegion,
+        region::{AnyRegion, Mesh as _},
     },
     error::Failure,
-    id::MemberId,
+    id::{MemberId, ShardId},
     infra::cancel::unless,
     protocol::{
         lease::LeaseTimes,
@@ -54,6 +54,9 @@ pub(crate) fn start(node: &Arc<Node>, inputs: Inputs, listener: Arc<dyn Listener
         move || me.current_membership().contact.clone(),
     );
     process.spawn(Job::Homes, resolving);
+    if let Some(copies) = &node.setup.copies {
+        process.spawn(Job::Homes, own_what_is_stored(node.clone(), copies.clone()));
+    }
     process.spawn(Job::Upkeep, tick(node.clone()));
     process.spawn(Job::Upkeep, watch_gate(node.clone()));
     if let Some(driver) = Driver::new(node.clone(), config(node)) {
@@ -73,6 +76,46 @@ pub(crate) fn start(node: &Arc<Node>, inputs: Inputs, listener: Arc<dyn Listener
     let gossip = Gossip::new(parts, member.clone(), rumors.clone(), process.random());
     process.spawn(Job::Gossip, gossip.run(inputs));
     process.spawn(Job::Upkeep, abandon(process.clone(), node.regions.clone()));
+}
+
+/// Asks for owners of the shards of which this node has records, and which the map has given to
+/// none yet: it is new, and the directory was restored from a backup or outlived its map. A shard
+/// that gets its first owner when others have joined might get one without its records.
+async fn own_what_is_stored(node: Arc<Node>, copies: Arc<NodeCopies>) {
+    const PAUSE: Duration = Duration::from_millis(500);
+    let mut has_asked = false;
+    loop {
+        let me = node.current_membership().contact.local.member.clone();
+        // The types of a member are known to the map once it is Up.
+        let is_up = |map: &Arc<ClusterMap>| map.up().any(|up| *up == me);
+        if let Some(map) = node.map.get().filter(is_up) {
+            let stored = copies.journal().with_records();
+            let free: Vec<_> = stored
+                .into_iter()
+                .filter(|log| map.was_never_owned(&log.kind, ShardId(log.shard)))
+                .collect();
+            let numbered: Vec<_> = (0_u16..).zip(node.regions.iter()).collect();
+            let mut asks = false;
+            for log in free {
+                let mut regions = numbered.iter();
+                if let Some((number, _)) = regions.find(|(_, it)| it.name() == &*log.kind) {
+                    node.homes.resolve(*number, ShardId(log.shard));
+                    asks = true;
+                }
+            }
+            if !asks {
+                if has_asked {
+                    tracing::info!("all that is stored here has owners: other nodes may join");
+                }
+                return;
+            }
+            has_asked = true;
+        }
+        let pause = tokio::time::sleep(PAUSE);
+        if unless(&node.process.cancel, pause).await.is_none() {
+            return;
+        }
+    }
 }
 
 fn way_out(node: &Arc<Node>) -> WayOut {

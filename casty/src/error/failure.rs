@@ -74,6 +74,16 @@ pub enum Failure {
         /// It may be stored all the same.
         possibly: bool,
     },
+    /// The same: fewer stores than must have it answer.
+    NotEnoughCopies {
+        missing: Vec<String>,
+        possibly: bool,
+    },
+    /// What the message would have changed has too many bytes to be stored.
+    RecordTooLarge {
+        bytes: usize,
+        bytes_max: usize,
+    },
     /// The entity cannot be read from its store at present. The message was not handled.
     StoreUnavailable {
         reason: String,
@@ -82,6 +92,14 @@ pub enum Failure {
     Unreadable {
         reason: String,
     },
+}
+
+fn stored(possibly: bool) -> &'static str {
+    if possibly {
+        "may not be stored"
+    } else {
+        "is not stored"
+    }
 }
 
 // The only place with these texts: `AskError` and `TellError` print through it.
@@ -156,13 +174,20 @@ impl fmt::Display for Failure {
             Self::InvalidKey(invalid) => invalid.fmt(f),
             Self::Reply { reason } => write!(f, "the reply could not be carried back: {reason}"),
             Self::NotStored { reason, possibly } => {
-                let stored = if *possibly {
-                    "may not be stored"
-                } else {
-                    "is not stored"
-                };
+                let stored = stored(*possibly);
                 write!(f, "what the entity has changed {stored}: {reason}")
             }
+            Self::NotEnoughCopies { missing, possibly } => write!(
+                f,
+                "what the entity has changed {}: too few nodes with copies answer; these do not: {}",
+                stored(*possibly),
+                missing.join(", ")
+            ),
+            Self::RecordTooLarge { bytes, bytes_max } => write!(
+                f,
+                "what the entity has changed is not stored: it has {bytes} bytes, and at most \
+                 {bytes_max} are stored"
+            ),
             Self::StoreUnavailable { reason } => {
                 write!(f, "the entity cannot be read from its store now: {reason}")
             }

@@ -126,6 +126,26 @@ pub enum AskError<E = Infallible> {
         /// retry only if handling the message twice is harmless.
         possibly: bool,
     },
+    /// The message was handled, but what it changed is not stored in as many copies as must have it
+    /// (`copies_min`): too few of the nodes with copies answer. The entity goes on once they do, or
+    /// once other nodes have become copies.
+    NotEnoughCopies {
+        /// The nodes that do not answer.
+        missing: Vec<String>,
+        /// `false`: nothing of the message is stored, and a retry cannot store it twice. `true`: it
+        /// was written, and is stored once enough copies have it. Then retry only if handling the
+        /// message twice is harmless.
+        possibly: bool,
+    },
+    /// The message was handled, but what it changed has more bytes than a record of a stored entity
+    /// may have, so nothing of it is stored. The entity starts again from what is stored, as after
+    /// a panic. A durable entity whose state is too large is to be split into several.
+    RecordTooLarge {
+        /// Size of the record.
+        bytes: usize,
+        /// The limit: [`BODY_BYTES_MAX`](crate::persistence::BODY_BYTES_MAX).
+        bytes_max: usize,
+    },
     /// The entity cannot be read from its store at present. The message was not handled. Retry
     /// later.
     StoreUnavailable {
@@ -149,7 +169,7 @@ impl<E> AskError<E> {
                 true
             }
             Self::Unreachable { maybe_handled, .. } => *maybe_handled,
-            Self::NotStored { possibly, .. } => *possibly,
+            Self::NotStored { possibly, .. } | Self::NotEnoughCopies { possibly, .. } => *possibly,
             _ => false,
         }
     }
@@ -260,6 +280,12 @@ impl<E> AskError<E> {
             Self::InvalidKey(invalid) => AskError::InvalidKey(invalid),
             Self::Reply { reason } => AskError::Reply { reason },
             Self::NotStored { reason, possibly } => AskError::NotStored { reason, possibly },
+            Self::RecordTooLarge { bytes, bytes_max } => {
+                AskError::RecordTooLarge { bytes, bytes_max }
+            }
+            Self::NotEnoughCopies { missing, possibly } => {
+                AskError::NotEnoughCopies { missing, possibly }
+            }
             Self::StoreUnavailable { reason } => AskError::StoreUnavailable { reason },
             Self::Unreadable { reason } => AskError::Unreadable { reason },
         })
@@ -274,6 +300,9 @@ impl<E> AskError<E> {
             | Self::Init { .. }
             | Self::StoreUnavailable { .. }
             | Self::NotStored {
+                possibly: false, ..
+            }
+            | Self::NotEnoughCopies {
                 possibly: false, ..
             }
             | Self::Unreachable {
@@ -291,9 +320,10 @@ impl<E> AskError<E> {
     /// The same for an ask with a key, which is handled once however often it is sent.
     pub(crate) fn repeat_keyed(&self) -> Repeat {
         match self {
-            Self::Timeout { .. } | Self::Unreachable { .. } | Self::NotStored { .. } => {
-                Repeat::Soon
-            }
+            Self::Timeout { .. }
+            | Self::Unreachable { .. }
+            | Self::NotStored { .. }
+            | Self::NotEnoughCopies { .. } => Repeat::Soon,
             _ => self.repeat(),
         }
     }
@@ -346,6 +376,12 @@ impl<E> From<Failure> for AskError<E> {
             Failure::InvalidKey(invalid) => Self::InvalidKey(invalid),
             Failure::Reply { reason } => Self::Reply { reason },
             Failure::NotStored { reason, possibly } => Self::NotStored { reason, possibly },
+            Failure::RecordTooLarge { bytes, bytes_max } => {
+                Self::RecordTooLarge { bytes, bytes_max }
+            }
+            Failure::NotEnoughCopies { missing, possibly } => {
+                Self::NotEnoughCopies { missing, possibly }
+            }
             Failure::StoreUnavailable { reason } => Self::StoreUnavailable { reason },
             Failure::Unreadable { reason } => Self::Unreadable { reason },
         }
@@ -414,6 +450,14 @@ impl<E: fmt::Display> fmt::Display for AskError<E> {
             },
             Self::NotStored { reason, possibly } => Failure::NotStored {
                 reason: reason.clone(),
+                possibly: *possibly,
+            },
+            Self::RecordTooLarge { bytes, bytes_max } => Failure::RecordTooLarge {
+                bytes: *bytes,
+                bytes_max: *bytes_max,
+            },
+            Self::NotEnoughCopies { missing, possibly } => Failure::NotEnoughCopies {
+                missing: missing.clone(),
                 possibly: *possibly,
             },
             Self::StoreUnavailable { reason } => Failure::StoreUnavailable {
@@ -521,6 +565,15 @@ pub enum TellError<M> {
         /// What the sender had changed may be stored all the same.
         possibly: bool,
     },
+    /// The same: too few of the nodes with copies answer.
+    NotEnoughCopies {
+        /// The message.
+        message: M,
+        /// The nodes that do not answer.
+        missing: Vec<String>,
+        /// What the sender had changed may be stored all the same.
+        possibly: bool,
+    },
     /// The entity cannot be read from its store at present. Retry later.
     StoreUnavailable {
         /// The message.
@@ -551,6 +604,7 @@ impl<M> TellError<M> {
             Self::Quarantined { retry_after, .. } => Repeat::After(*retry_after),
             Self::Stopped(_) => Repeat::IfItStartsAgain,
             Self::NotStored { .. }
+            | Self::NotEnoughCopies { .. }
             | Self::Unreadable { .. }
             | Self::NotMember { .. }
             | Self::InvalidId { .. }
@@ -574,6 +628,7 @@ impl<M> TellError<M> {
             | Self::Init { message, .. }
             | Self::Quarantined { message, .. }
             | Self::NotStored { message, .. }
+            | Self::NotEnoughCopies { message, .. }
             | Self::StoreUnavailable { message, .. }
             | Self::Unreadable { message, .. } => message,
         }
@@ -618,6 +673,11 @@ impl<M> TellError<M> {
                 reason,
                 possibly,
             },
+            Failure::NotEnoughCopies { missing, possibly } => Self::NotEnoughCopies {
+                message,
+                missing,
+                possibly,
+            },
             Failure::StoreUnavailable { reason } => Self::StoreUnavailable { message, reason },
             Failure::Unreadable { reason } => Self::Unreadable { message, reason },
             // The other failures happen after a message was accepted, and a tell does not wait for
@@ -628,6 +688,7 @@ impl<M> TellError<M> {
             | Failure::Panicked { .. }
             | Failure::Undecodable { .. }
             | Failure::InvalidKey(_)
+            | Failure::RecordTooLarge { .. }
             | Failure::Reply { .. } => Self::Stopped(message),
         }
     }
@@ -676,6 +737,12 @@ impl<M> fmt::Display for TellError<M> {
                 reason, possibly, ..
             } => Failure::NotStored {
                 reason: reason.clone(),
+                possibly: *possibly,
+            },
+            Self::NotEnoughCopies {
+                missing, possibly, ..
+            } => Failure::NotEnoughCopies {
+                missing: missing.clone(),
                 possibly: *possibly,
             },
             Self::StoreUnavailable { reason, .. } => Failure::StoreUnavailable {

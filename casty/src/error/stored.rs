@@ -29,6 +29,13 @@ pub enum StoredError {
         /// The wire name of the type.
         name: String,
     },
+    /// The nodes of the cluster keep no copies of what is stored of the type: its store is another
+    /// one, or it has none.
+    #[error("the nodes of the cluster keep no copies of the entities of `{name}`")]
+    NotInCopies {
+        /// The wire name of the type.
+        name: String,
+    },
     /// The store did not answer, or refuses to work for now.
     #[error("the store is unavailable: {reason}")]
     Unavailable {

@@ -227,7 +227,9 @@ impl Committer {
             Done::Ended(commit, ended) => {
                 self.commits.remove(&commit);
                 let failure = match &ended {
-                    Ended::Answered(_) => None,
+                    // Stores with copies fail for some shards and not for others: the asker learns
+                    // it.
+                    Ended::Answered(_) | Ended::NotEnoughCopies(_) => None,
                     Ended::NotWritten(reason) | Ended::Unknown(reason) => Some(reason),
                 };
                 self.commits_fail.say(&*self.journal, "commits", failure);
@@ -261,10 +263,14 @@ impl Committer {
                 CommitEffect::Fail {
                     ticket,
                     reason,
+                    missing,
                     possibly,
                 } => {
-                    let reason = reason.to_string();
-                    ticket.fail(NotStored { reason, possibly });
+                    ticket.fail(NotStored {
+                        reason: reason.to_string(),
+                        missing: missing.to_vec(),
+                        possibly,
+                    });
                     frees = true;
                 }
                 CommitEffect::Stands(log, claim) => self.stands(log, claim),
@@ -338,6 +344,9 @@ impl Committer {
                 }
                 Ok(Err(AppendError::NotWritten { reason })) => Ended::NotWritten(reason),
                 Ok(Err(AppendError::Unknown { reason })) => Ended::Unknown(reason),
+                Ok(Err(AppendError::NotEnoughCopies { missing })) => {
+                    Ended::NotEnoughCopies(missing)
+                }
                 Err(panic) => Ended::Unknown(panicked(&*panic)),
             };
             Some(Done::Ended(id, ended))

@@ -89,10 +89,7 @@ impl Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         if !self.is_decided {
-            self.decide(Err(NotStored {
-                reason: "the node has ended".to_owned(),
-                possibly: true,
-            }));
+            self.decide(Err(NotStored::new("the node has ended", true)));
             self.progress.changed().notify_waiters();
             self.inbox.freed.notify_waiters();
         }
@@ -256,9 +253,6 @@ impl Inbox {
 
 fn refuse(input: Input) {
     if let Input::Record(_, record) = input {
-        record.fail(NotStored {
-            reason: "the node shuts down".to_owned(),
-            possibly: false,
-        });
+        record.fail(NotStored::new("the node shuts down", false));
     }
 }

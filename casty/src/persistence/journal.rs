@@ -10,6 +10,15 @@ use crate::{
     id::{EntityId, Epoch},
 };
 
+/// The most bytes that the body of a record, or of a snapshot, has: 7 MiB. A copy of it has to fit
+/// into one frame between two nodes. It is the same for each store, so that an entity that is
+/// stored in one can be stored in another.
+///
+/// A command whose record would be longer fails as
+/// [`AskError::RecordTooLarge`](crate::AskError::RecordTooLarge). A longer snapshot is not saved,
+/// which a warning says: the entity goes on, and its records stay.
+pub const BODY_BYTES_MAX: usize = 7 * 1024 * 1024;
+
 /// The log of one shard.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Log {
@@ -38,8 +47,8 @@ pub struct Record {
     pub seq: u64,
     /// When it was written: milliseconds since the Unix epoch, by the clock of the node.
     pub at: u64,
-    /// What it says. A store does not look into it. Empty once it was
-    /// [forgotten](Journal::forget).
+    /// What it says, at most [`BODY_BYTES_MAX`] bytes. A store does not look into it. Empty once it
+    /// was [forgotten](Journal::forget).
     pub body: Bytes,
 }
 
@@ -73,7 +82,7 @@ pub struct Snapshot {
     pub seq: u64,
     /// When it was written: milliseconds since the Unix epoch.
     pub at: u64,
-    /// The state. A store does not look into it.
+    /// The state, at most [`BODY_BYTES_MAX`] bytes. A store does not look into it.
     pub body: Bytes,
 }
 
@@ -149,6 +158,13 @@ pub enum AppendError {
     Unknown {
         /// The error of the store.
         reason: String,
+    },
+    /// The same, of a store with copies: fewer nodes than must have a copy answer. It is written
+    /// once they do.
+    #[error("too few nodes with copies answer; these do not: {}", missing.join(", "))]
+    NotEnoughCopies {
+        /// The nodes that do not answer.
+        missing: Vec<String>,
     },
 }
 
@@ -249,6 +265,18 @@ pub trait Journal: Send + Sync + 'static {
         page: Page,
     ) -> BoxFuture<'a, Result<Vec<Record>, JournalError>>;
 
+    /// The position of the last record of a log that is durable in all copies which must have it.
+    /// `None`, the default: the store has no copies on other nodes, and all that is read is
+    /// durable.
+    ///
+    /// # Errors
+    /// [`JournalError::Unavailable`] if this node does not own the shard, or is still taking it
+    /// over.
+    fn durable<'a>(&'a self, log: &'a Log) -> BoxFuture<'a, Result<Option<u64>, JournalError>> {
+        let _ = log;
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
     /// The latest snapshot of an entity.
     fn load<'a>(
         &'a self,
@@ -271,6 +299,9 @@ pub trait Journal: Send + Sync + 'static {
     /// Empties the bodies of the records of an entity up to the number `through`. The records stay,
     /// with their positions. With `snapshot`, the snapshot is deleted too, unless it contains later
     /// records. Under an epoch other than that of the claim it changes nothing.
+    ///
+    /// A store with copies on other nodes returns, with `snapshot`, once all copies that count have
+    /// done it: otherwise what was erased would still be somewhere.
     fn forget<'a>(
         &'a self,
         log: &'a Log,

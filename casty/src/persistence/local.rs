@@ -27,9 +27,6 @@ use crate::{
     },
 };
 
-/// Where in the directory of a node its log is.
-const LOG_FOLDER: &str = "log";
-
 /// How long a directory may be in use by a process that ends.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 
@@ -46,6 +43,9 @@ const UNKNOWN: LogId = LogId {
     kind: u32::MAX,
     shard: 0,
 };
+
+/// Where in the directory of a node its log is.
+pub(crate) const LOG_FOLDER: &str = "log";
 
 /// A store in a directory.
 pub(crate) struct Local {
@@ -197,6 +197,33 @@ impl Local {
             state: Mutex::new(LocalState::Open(Arc::new(opened))),
             moving: tokio::sync::Mutex::default(),
         })
+    }
+
+    /// The logs that have records. None before it is opened.
+    pub(crate) fn with_records(&self) -> Vec<Log> {
+        let Ok(Some(open)) = self.present() else {
+            return Vec::new();
+        };
+        let reader = open.engine.reader();
+        let kinds = reader.kinds();
+        let with = reader
+            .logs()
+            .into_iter()
+            .filter(|id| reader.head(*id).position > 0);
+        let named = with.filter_map(|id| {
+            let kind = kinds.get(usize::try_from(id.kind).ok()?)?.clone();
+            let shard = id.shard;
+            Some(Log { kind, shard })
+        });
+        named.collect()
+    }
+
+    /// The sum over what is tidied of a shard.
+    #[cfg(all(test, feature = "sim"))]
+    pub(super) fn sum(&self, log: &Log) -> u64 {
+        let open = self.present().ok().flatten().expect("it is open");
+        let id = open.id(log).expect("it is known");
+        open.engine.reader().tidied(id)
     }
 
     /// Opens it on this thread, which is blocked meanwhile.
@@ -395,7 +422,7 @@ fn check_shards(kind: &str, stored: u32, shards: NonZeroU32) -> Result<(), Journ
 }
 
 /// Runs what may block. On a runtime with one thread it runs here, and the other tasks wait.
-pub(super) async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, JournalError> {
     if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {

@@ -8,6 +8,7 @@
 //! [`Journal`] is the trait of a store. [`Memory`] keeps all it is given in memory, for tests.
 //! [`SystemBuilder::data_dir`](crate::SystemBuilder::data_dir) is the store of one node alone.
 
+pub(crate) mod backup;
 mod committer;
 #[cfg(feature = "testkit")]
 pub mod faults;
@@ -33,8 +34,8 @@ pub(crate) mod writer;
 
 pub use self::{
     journal::{
-        Append, AppendError, Appended, ClaimError, Journal, JournalError, Log, Page, Record,
-        Snapshot, StoredEntity,
+        Append, AppendError, Appended, BODY_BYTES_MAX, ClaimError, Journal, JournalError, Log,
+        Page, Record, Snapshot, StoredEntity,
     },
     memory::Memory,
     position::Position,

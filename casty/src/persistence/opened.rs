@@ -120,6 +120,13 @@ impl Journal for Opened {
         })
     }
 
+    fn durable<'a>(&'a self, log: &'a Log) -> BoxFuture<'a, Result<Option<u64>, JournalError>> {
+        Box::pin(async move {
+            self.once().await?;
+            self.journal.durable(log).await
+        })
+    }
+
     fn load<'a>(
         &'a self,
         log: &'a Log,

@@ -7,7 +7,7 @@ use std::sync::{
 
 use tokio::sync::Notify;
 
-use crate::infra::sync::lock;
+use crate::{error::Failure, infra::sync::lock};
 
 /// How many records of one activation may be in flight, and how many bytes of them. A run at this
 /// bound waits.
@@ -55,8 +55,31 @@ impl InFlight {
 pub(crate) struct NotStored {
     /// The error of the store.
     pub(crate) reason: String,
+    /// The nodes that it waits for, if too few copies answer.
+    pub(crate) missing: Vec<String>,
     /// It may have been stored all the same.
     pub(crate) possibly: bool,
+}
+
+impl NotStored {
+    pub(crate) fn new(reason: impl Into<String>, possibly: bool) -> Self {
+        Self {
+            reason: reason.into(),
+            missing: Vec::new(),
+            possibly,
+        }
+    }
+
+    /// The failure of what waits for the record. `possibly`: some record of its activation may be
+    /// stored.
+    pub(crate) fn failure(&self, possibly: bool) -> Failure {
+        if self.missing.is_empty() {
+            let reason = self.reason.clone();
+            return Failure::NotStored { reason, possibly };
+        }
+        let missing = self.missing.clone();
+        Failure::NotEnoughCopies { missing, possibly }
+    }
 }
 
 /// How far the records of one activation are durable.

@@ -5,12 +5,35 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use crate::{
+    infra::mutants,
     message::{
         changed::ChangedFields,
         codec::{self, DecodeError, EncodeError},
     },
-    persistence::keys::KeyedReply,
+    persistence::{journal::BODY_BYTES_MAX, keys::KeyedReply},
 };
+
+/// Why what an entity has changed cannot be written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unwritable {
+    #[error("{0}")]
+    Encode(String),
+    #[error(transparent)]
+    TooLarge(#[from] RecordTooLarge),
+}
+
+impl From<String> for Unwritable {
+    fn from(reason: String) -> Self {
+        Self::Encode(reason)
+    }
+}
+
+/// A record or a snapshot would have too many bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it has {bytes} bytes, and at most {BODY_BYTES_MAX} are stored")]
+pub(crate) struct RecordTooLarge {
+    pub(crate) bytes: usize,
+}
 
 /// What one handled message has changed, and what is remembered of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,12 +86,52 @@ pub(crate) struct WrittenState {
 }
 
 impl RecordBody {
-    pub(crate) fn encode(&self) -> Result<Bytes, EncodeError> {
+    /// # Errors
+    /// The error of the codec, or that it is longer than [`BODY_BYTES_MAX`].
+    pub(crate) fn encode(&self) -> Result<Bytes, Unwritable> {
         // One allocation, of the right size.
-        codec::with_scratch(|out| codec::encode(self, out), Bytes::copy_from_slice)
+        let encoded = codec::with_scratch(|out| codec::encode(self, out), Bytes::copy_from_slice);
+        let encoded = encoded.map_err(|EncodeError(reason)| Unwritable::Encode(reason))?;
+        let bytes = encoded.len();
+        if bytes > BODY_BYTES_MAX && !mutants::on("bodies_have_any_length") {
+            return Err(Unwritable::TooLarge(RecordTooLarge { bytes }));
+        }
+        Ok(encoded)
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         codec::decode(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_that_could_not_be_copied_is_refused() {
+        let body = |bytes: usize| RecordBody {
+            state: Some(WrittenState {
+                name: String::new(),
+                bytes: vec![7; bytes].into(),
+            }),
+            ..RecordBody::default()
+        };
+        let least = body(0).encode().expect("short").len();
+        let most = BODY_BYTES_MAX - least - 8;
+        assert!(
+            body(most)
+                .encode()
+                .is_ok_and(|it| it.len() <= BODY_BYTES_MAX)
+        );
+        let refused = body(BODY_BYTES_MAX).encode();
+        assert!(
+            matches!(refused, Err(Unwritable::TooLarge(it)) if it.bytes > BODY_BYTES_MAX),
+            "{:?}",
+            refused.map(|it| it.len())
+        );
+        mutants::breaking("bodies_have_any_length", || {
+            assert!(body(BODY_BYTES_MAX).encode().is_ok());
+        });
     }
 }

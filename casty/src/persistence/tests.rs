@@ -178,6 +178,7 @@ fn what_is_on_its_way_is_not_taken_for_what_is_not_stored() {
         let (first, second) = (waiting(1), waiting(2));
         let not_stored = |possibly| NotStored {
             reason: "of the test".to_owned(),
+            missing: Vec::new(),
             possibly,
         };
         second.fail(not_stored(false));

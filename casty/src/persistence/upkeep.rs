@@ -15,7 +15,6 @@ use tokio::sync::{Mutex, Notify};
 use crate::{
     id::EntityId,
     infra::wall_clock,
-    message::codec::EncodeError,
     persistence::{JournalError, Page, Snapshot, record_body::RecordBody, shard_log::ShardLog},
 };
 
@@ -134,8 +133,9 @@ impl Upkeep {
         body.forgotten = *forgotten;
         let body = match body.encode() {
             Ok(body) => body,
-            Err(EncodeError(reason)) => {
-                tracing::warn!(reason, "no snapshot is saved");
+            Err(error) => {
+                let (log, entity) = (self.log.log(), &self.entity);
+                tracing::warn!(%log, %entity, %error, "no snapshot is saved");
                 return;
             }
         };

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use crate::{
     id::EntityId,
     infra::wall_clock,
-    message::{changed::ChangedFields, codec::EncodeError},
+    message::changed::ChangedFields,
     persistence::{
         keys::{KeyedReply, Keys},
-        record_body::{RecordBody, WrittenState},
+        record_body::{RecordBody, Unwritable, WrittenState},
         shard_log::{Entry, NotStored, Progress, ShardLog},
         upkeep::Upkeep,
     },
@@ -127,7 +127,7 @@ impl Writer {
     }
 
     /// Appends a record.
-    pub(crate) fn append(&mut self, body: &RecordBody) -> Result<(), EncodeError> {
+    pub(crate) fn append(&mut self, body: &RecordBody) -> Result<(), Unwritable> {
         let body = body.encode()?;
         self.applied += 1;
         let entry = Entry {

@@ -226,8 +226,15 @@ impl ActorSystem {
     /// activation ends, its records are forgotten, and it begins anew with its next message. This
     /// also erases an entity that cannot be read any more. Returns whether there was anything.
     ///
+    /// Where nodes keep copies ([`data_dir`](SystemBuilder::data_dir)), its records and its
+    /// snapshot are gone from all copies in sync once this returns. A copy that is away does not
+    /// count then: it erases the entity when it has come into sync again. The bytes stay on the
+    /// disks until their part of the log is written again.
+    ///
     /// # Errors
-    /// [`StoredError`]. To erase twice is to erase once.
+    /// [`StoredError`]. To erase twice is to erase once. [`StoredError::Unavailable`] also where a
+    /// copy in sync has not done it within some seconds: the entity begins anew all the same, and
+    /// the copy goes on being told.
     ///
     /// # Cancel safety
     /// If the future is dropped, the entity may be erased all the same.

@@ -14,7 +14,6 @@ use crate::{
     },
     error::{Failure, StoredError},
     infra::boxed::{Boxed, boxed},
-    message::codec::EncodeError,
     persistence::{record_body::RecordBody, writer::Writer},
 };
 
@@ -63,12 +62,18 @@ impl dyn AnyActivation + '_ {
             ..RecordBody::default()
         };
         let written = writer.append(&body);
-        written.map_err(|EncodeError(reason)| StoredError::Unusable { reason })?;
+        written.map_err(|error| StoredError::Unusable {
+            reason: error.to_string(),
+        })?;
         let handle = cell.host().runtime().handle().clone();
         self.settle()
             .set_storing(Some(Storing::new(writer, handle)));
         self.written().await;
-        if let Some(Failure::NotStored { reason, .. }) = self.settle().failed() {
+        if let Some(failed) = self.settle().failed() {
+            let reason = match failed {
+                Failure::NotStored { reason, .. } => reason,
+                other => other.to_string(),
+            };
             return Err(StoredError::Unavailable { reason });
         }
         if self.settle().is_writing() {

@@ -240,10 +240,7 @@ impl Settle {
         } else {
             writer.progress().may_be_stored()
         };
-        Some(Failure::NotStored {
-            reason: failed.reason.clone(),
-            possibly,
-        })
+        Some(failed.failure(possibly))
     }
 
     /// Holds an output. `fails`: it says that a message was not handled, which needs no condition.

@@ -43,7 +43,7 @@ use crate::{
     message::codec::EncodeError,
     persistence::{
         keys::KeyedReply,
-        record_body::{RecordBody, WrittenState},
+        record_body::{RecordBody, Unwritable, WrittenState},
         upkeep::{Keep, Upkeep},
         writer::written_state,
     },
@@ -160,15 +160,17 @@ impl<A: Actor> Run<A> {
         if handled.is_err() {
             self.ctx.forget_written();
             lose(outputs);
-        } else if let Err(reason) = self.record(outputs, key) {
-            let reason: Box<dyn Any + Send> = Box::new(reason);
-            *handled = Err(reason);
+        } else if let Err(why) = self.record(outputs, key) {
+            *handled = Err(match why {
+                Unwritable::Encode(reason) => Box::new(reason),
+                Unwritable::TooLarge(too_large) => Box::new(too_large),
+            });
         }
     }
 
     /// Writes what a handler, or a hook, has changed, and holds what it let out. An error says why
     /// it cannot be written: then the state must not be used any more.
-    fn record(&mut self, outputs: Outputs, key: Option<KeyedReply>) -> Result<(), String> {
+    fn record(&mut self, outputs: Outputs, key: Option<KeyedReply>) -> Result<(), Unwritable> {
         let written = self.write(key);
         if written.is_err() {
             lose(outputs);
@@ -185,7 +187,7 @@ impl<A: Actor> Run<A> {
         }
     }
 
-    fn write(&mut self, key: Option<KeyedReply>) -> Result<(), String> {
+    fn write(&mut self, key: Option<KeyedReply>) -> Result<(), Unwritable> {
         let Some(written) = self.ctx.take_written() else {
             return Ok(());
         };
@@ -273,7 +275,7 @@ impl<A: Actor> Run<A> {
                 lose(outputs);
                 return called;
             }
-            self.record(outputs, None)
+            self.record(outputs, None).map_err(|why| why.to_string())
         })
     }
 
@@ -353,7 +355,7 @@ impl Settle {
         &mut self,
         mut body: RecordBody,
         mut state: Option<WrittenState>,
-    ) -> Result<(), String> {
+    ) -> Result<(), Unwritable> {
         let Some(writer) = self.writer() else {
             return Ok(());
         };
@@ -364,8 +366,12 @@ impl Settle {
         if body.fields.is_none() {
             body.state = state.take();
         }
-        let written = writer.append(&body);
-        written.map_err(|EncodeError(reason)| format!("its record cannot be encoded: {reason}"))?;
+        writer.append(&body).map_err(|why| match why {
+            Unwritable::Encode(reason) => {
+                Unwritable::Encode(format!("its record cannot be encoded: {reason}"))
+            }
+            too_large => too_large,
+        })?;
         if let Some(state) = state.or(body.state) {
             writer.set_last(state, true);
         }

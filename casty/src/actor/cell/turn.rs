@@ -19,7 +19,7 @@ use crate::{
     },
     error::Failure,
     infra::panic::{self, panic_text},
-    persistence::keys::KeyedReply,
+    persistence::{BODY_BYTES_MAX, keys::KeyedReply, record_body::RecordTooLarge},
 };
 
 /// The result of handling one message.
@@ -61,7 +61,9 @@ impl<R: Reply> Output<R> {
         match &self.what {
             What::Failure(failure) => matches!(
                 failure,
-                Failure::Unhandled { .. } | Failure::Panicked { .. }
+                Failure::Unhandled { .. }
+                    | Failure::Panicked { .. }
+                    | Failure::RecordTooLarge { .. }
             ),
             _ => true,
         }
@@ -99,7 +101,10 @@ impl<A: Actor> Leave for HeldOutput<A> {
         let Self {
             mut output, cell, ..
         } = *self;
-        let is_wrong = matches!(why, Failure::NotStored { .. }) && output.shows_the_state();
+        let is_wrong = matches!(
+            why,
+            Failure::NotStored { .. } | Failure::NotEnoughCopies { .. }
+        ) && output.shows_the_state();
         if !output.fails() || is_wrong {
             output.what = What::Failure(why.clone());
         }
@@ -190,7 +195,17 @@ impl<A: Actor> Run<A> {
                 ));
                 Turn::CutShort(Output { name, reply, what })
             }
-            Err(panic) => panicked(name, reply, panic),
+            Err(panic) => match panic.downcast::<RecordTooLarge>() {
+                Ok(too_large) => {
+                    let what = What::Failure(Failure::RecordTooLarge {
+                        bytes: too_large.bytes,
+                        bytes_max: BODY_BYTES_MAX,
+                    });
+                    let reason = format!("what it has changed is not stored: {too_large}");
+                    Turn::Panicked(Output { name, reply, what }, reason)
+                }
+                Err(panic) => panicked(name, reply, panic),
+            },
         }
     }
 

@@ -84,6 +84,7 @@ impl Store {
     fn fail(&self) {
         self.progress.fail(NotStored {
             reason: "the disk is full".to_owned(),
+            missing: Vec::new(),
             possibly: false,
         });
         self.progress.changed().notify_waiters();

@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-use crate::id::{EntityId, ShardId};
+use crate::{
+    id::{EntityId, ShardId},
+    persistence::backup::{LoggedRecord, LoggedSnapshot},
+};
 
 /// A question about entities, or an erasure.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -28,6 +31,20 @@ pub(crate) enum Read {
     },
     /// Erases what is stored of an entity.
     Erase { kind: String, id: EntityId },
+    /// A page of the log of a shard, as its owner has it.
+    Log {
+        kind: String,
+        shard: ShardId,
+        /// The position of the last record that the reader knows already.
+        after: u64,
+    },
+    /// A page of the snapshots of a shard, as its owner has them.
+    Snapshots {
+        kind: String,
+        shard: ShardId,
+        /// The last entity that the reader has got to.
+        after: Option<EntityId>,
+    },
 }
 
 /// Which entities are listed.
@@ -56,8 +73,29 @@ pub(crate) enum ReadAnswer {
     History(Vec<PastRecord>),
     /// Whether there was anything to erase.
     Erased(bool),
+    Log(LogPage),
+    Snapshots(SnapshotPage),
     /// The shard is not this node's.
     Elsewhere,
+}
+
+/// Records of a log, in order.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct LogPage {
+    /// The position of the last durable record, after all of the page was read.
+    pub(crate) durable: u64,
+    pub(crate) records: Vec<LoggedRecord>,
+    /// What stands for those that are forgotten.
+    pub(crate) snapshots: Vec<LoggedSnapshot>,
+}
+
+/// Snapshots of a shard, in the order of the ids of their entities.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct SnapshotPage {
+    /// The position of the last durable record, before any of them was read.
+    pub(crate) durable: u64,
+    pub(crate) snapshots: Vec<LoggedSnapshot>,
+    pub(crate) rest: Rest,
 }
 
 /// Entities of one shard, in the order of their ids as bytes.

@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use futures_util::future::BoxFuture;
 use tokio::time::{Instant, timeout};
 
-use super::shard::{self, Shard};
+use super::{
+    logs::{OwnedLog, in_time},
+    shard::{self, Shard},
+};
 use crate::{
     actor::runtime::Runtime,
     cluster::{
@@ -17,7 +20,7 @@ use crate::{
     },
     error::StoredError,
     id::{EntityId, ShardId},
-    persistence::{Journal, JournalError, Log, Page, Record, StoredEntity, store::Store},
+    persistence::{Journal, Log, Page, Record, StoredEntity, store::Store},
     protocol::map::ClusterMap,
 };
 
@@ -70,6 +73,14 @@ impl Answerer<'_> {
                 limit,
             } => self.history(&kind, &id, after, limit).await,
             Read::Erase { kind, id } => self.erase(&kind, &id).await,
+            Read::Log { kind, shard, after } => match self.owned(&kind, shard)? {
+                Some(owned) => owned.page(after).await.map(ReadAnswer::Log),
+                None => Ok(ReadAnswer::Elsewhere),
+            },
+            Read::Snapshots { kind, shard, after } => match self.owned(&kind, shard)? {
+                Some(owned) => owned.snapshots(after).await.map(ReadAnswer::Snapshots),
+                None => Ok(ReadAnswer::Elsewhere),
+            },
         }
     }
 
@@ -101,6 +112,21 @@ impl Answerer<'_> {
             name: kind.to_owned(),
         })?;
         Ok((region, store))
+    }
+
+    /// A shard that this node owns. One without an owner gets one.
+    fn owned(&self, kind: &str, shard: ShardId) -> Result<Option<OwnedLog<'_>>, StoredError> {
+        let (region, store) = self.store_of(kind)?;
+        if region.owns(shard) {
+            let (journal, log) = (store.journal(), log(kind, shard));
+            return Ok(Some(OwnedLog::new(journal, log, self.patience())));
+        }
+        let owner = self.map.as_ref().and_then(|map| map.owner(kind, shard));
+        if owner.is_none() {
+            let (number, _) = self.region(kind)?;
+            (self.find_home)(number, shard);
+        }
+        Ok(None)
     }
 
     async fn entities(
@@ -250,19 +276,6 @@ fn past(record: Record) -> PastRecord {
         position,
         at,
         body,
-    }
-}
-
-/// An answer of the store.
-async fn in_time<T>(
-    patience: Duration,
-    answer: impl Future<Output = Result<T, JournalError>>,
-) -> Result<T, StoredError> {
-    match timeout(patience, answer).await {
-        Ok(answer) => Ok(answer?),
-        Err(_) => Err(StoredError::Unavailable {
-            reason: format!("it has not answered within {patience:?}"),
-        }),
     }
 }
 

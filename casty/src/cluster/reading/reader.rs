@@ -379,3 +379,33 @@ pub(crate) async fn erase(
         tries.again(nodes, reason).await?;
     }
 }
+
+/// Asks the owner of a shard for a page of what is stored of it. A shard without an owner gets one.
+pub(crate) async fn of_owner(
+    nodes: &dyn Nodes,
+    kind: &str,
+    shard: ShardId,
+    read: impl Fn() -> Read,
+) -> Result<ReadAnswer, StoredError> {
+    let mut tries = Tries::new();
+    loop {
+        let map = nodes.map()?;
+        let answerers = Answerers {
+            nodes,
+            map: map.as_deref(),
+            kind,
+        };
+        let asked = answerers.of(shard, tries.count);
+        let asked = asked.ok_or_else(|| answerers.unknown())?;
+        let reason = match nodes.ask(asked.peer(map.as_deref()), read()).await {
+            Ok(ReadAnswer::Elsewhere) => format!("shard {} of `{kind}` has no owner yet", shard.0),
+            Ok(answer) => return Ok(answer),
+            // It may be about to take the shard over.
+            Err(InVain::Refused(StoredError::Unavailable { reason })) => reason,
+            Err(InVain::Refused(error)) => return Err(error),
+            Err(InVain::Silent(reason)) => reason,
+        };
+        let reason = format!("{}: {reason}", asked.name());
+        tries.again(nodes, reason).await?;
+    }
+}

@@ -113,6 +113,10 @@ fn a_failure_reads_the_same_to_an_asker_and_to_a_teller() {
             reason: "r".into(),
             possibly: true,
         },
+        Failure::NotEnoughCopies {
+            missing: vec!["n".into(), "m".into()],
+            possibly: true,
+        },
         Failure::StoreUnavailable { reason: "r".into() },
         Failure::Unreadable { reason: "r".into() },
     ];

@@ -5,11 +5,11 @@ use std::{
     sync::Arc,
 };
 
-use casty_log::{Change, Done, LogId, Record, Snapshot};
+use casty_log::{Change, Done, LogId, Reader, Record, Snapshot};
 
 use super::{
     body::{CopiedBody, Forgotten},
-    message::Tidy,
+    message::{CopyEnvelope, Tidy},
 };
 use crate::{
     id::Epoch,
@@ -24,6 +24,19 @@ pub(super) struct Written {
     needed: Vec<(usize, LogId)>,
     marks: BTreeMap<LogId, WriteMark>,
     is_touched: bool,
+    /// What a copy says of what it was told to tidy, once it is durable.
+    said: Vec<Said>,
+    /// The erasures of shards that this store owns: the epoch of each, and its number.
+    pub(super) erased: Vec<(LogId, Epoch, u64)>,
+}
+
+/// A change that another store is told of.
+#[derive(Debug)]
+pub(super) struct Said {
+    at: usize,
+    /// Records that are to be forgotten: up to which one.
+    forgets: Option<(LogId, Arc<str>, u64)>,
+    envelope: CopyEnvelope,
 }
 
 impl Written {
@@ -58,6 +71,21 @@ impl Written {
         refused.map(|(_, id)| *id).collect()
     }
 
+    /// What is said to other stores now that all of it is done. Whatever was refused was done
+    /// before, except that records may wait for the snapshot for which they are forgotten.
+    pub(super) fn said(&mut self, done: &[Done], reader: &Reader) -> Vec<CopyEnvelope> {
+        let is_done = |said: &Said| {
+            let is_refused = matches!(done.get(said.at), None | Some(Done::Refused));
+            let Some((log, entity, through)) = said.forgets.as_ref().filter(|_| is_refused) else {
+                return true;
+            };
+            let tidied = reader.tidied_of(*log, entity);
+            tidied.is_some_and(|tidied| tidied.forgotten >= *through)
+        };
+        let said = std::mem::take(&mut self.said).into_iter().filter(is_done);
+        said.map(|said| said.envelope).collect()
+    }
+
     /// What a machine writes. `promised`: the epoch that the store has promised then.
     pub(super) fn write(&mut self, log: LogId, promised: Epoch, write: CopyWrite) {
         let epoch = promised.0;
@@ -83,7 +111,8 @@ impl Written {
                 None | Some(Forgotten::Later) => {}
                 Some(Forgotten::Snapshot(snapshot)) => {
                     let entity = entity.clone();
-                    forgotten.push(Change::Copy {
+                    // Before the records: a snapshot of what is forgotten is not taken.
+                    self.changes.push(Change::Copy {
                         log,
                         epoch,
                         entity: entity.clone(),
@@ -147,11 +176,44 @@ impl Written {
         });
     }
 
-    /// The same in a copy, which may not have the snapshot for which records are forgotten.
+    /// The same in a copy, which says it once it is done.
+    pub(super) fn tidy_for(
+        &mut self,
+        log: LogId,
+        epoch: Epoch,
+        tidy: Tidy,
+        envelope: CopyEnvelope,
+    ) {
+        let forgets = match &tidy {
+            Tidy::Forget { entity, through } => Some((log, entity.clone(), *through)),
+            Tidy::Save { .. } | Tidy::Erase { .. } => None,
+        };
+        self.said.push(Said {
+            at: self.changes.len(),
+            forgets,
+            envelope,
+        });
+        self.tidy_copy(log, epoch, tidy);
+    }
+
+    /// The same where the snapshot for which records are forgotten may be missing.
     pub(super) fn tidy_copy(&mut self, log: LogId, epoch: Epoch, tidy: Tidy) {
+        let epoch_number = epoch.0;
         match tidy {
+            Tidy::Save {
+                entity,
+                seq,
+                at,
+                body,
+            } => self.changes.push(Change::Copy {
+                log,
+                epoch: epoch_number,
+                entity,
+                snapshot: Snapshot { seq, at, body },
+            }),
             Tidy::Forget { entity, through } => {
-                self.changes.push(contained(log, epoch.0, entity, through));
+                self.changes
+                    .push(contained(log, epoch_number, entity, through));
             }
             other => self.tidy(log, epoch, other),
         }

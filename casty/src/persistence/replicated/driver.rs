@@ -5,7 +5,6 @@
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque, hash_map::Entry},
-    future::pending,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -29,18 +28,21 @@ use tokio::{
 use super::{
     body,
     changes::Written,
-    message::{CopyEnvelope, StoreMessage, Tidy},
+    commits::{Commit, first_done},
+    input::CopyInput,
+    message::{CopyEnvelope, StoreMessage},
+    one_shard::OneShard,
     outlet::CopyOutlet,
     pages,
-    shard::{Part, ReadAgain, Shard, WaitingClaim},
+    shard::{Part, ReadAgain, Shard},
+    tidies::{Tidies, TidiesRead, TidyAnswer},
 };
 use crate::{
-    id::Epoch,
     infra::deadline::passed,
     persistence::{Appended, JournalError, Log, local::OpenDirectory},
     protocol::copies::{
-        CopiedRecord, CopiesView, CopyEffect, CopyLimits, CopyMessage, CopyProposal, EpochRuns,
-        LogPoint, ShardCopy, StopOwning, StoreId,
+        CopiedRecord, CopiesView, CopyEffect, CopyLimits, CopyMessage, CopyProposal, StopOwning,
+        StoreId, Unneeded,
     },
 };
 
@@ -53,43 +55,6 @@ const COMMITS: usize = 1;
 
 /// The pause before the shards of a store that failed are read from it again.
 const PAUSE: Duration = Duration::from_millis(200);
-
-/// What the task is told.
-pub(super) enum CopyInput {
-    /// What the map says of some shards; those that are left out are as before.
-    Views(Vec<(Log, CopiesView)>),
-    /// Messages of another store.
-    Messages(Vec<CopyEnvelope>),
-    Claim {
-        log: Log,
-        claim: WaitingClaim,
-    },
-    Appends(Vec<(Log, Part)>),
-    Tidy {
-        log: Log,
-        epoch: Epoch,
-        tidy: Tidy,
-        answer: TidyAnswer,
-    },
-    /// Something that was stored of a shard cannot be read.
-    Damaged(Log),
-    /// What a shard waits for, in words.
-    Why {
-        log: Log,
-        answer: oneshot::Sender<String>,
-    },
-    /// The directory is closed. Nothing follows.
-    Close(oneshot::Sender<()>),
-}
-
-type TidyAnswer = oneshot::Sender<Result<(), JournalError>>;
-
-/// A commit on its way.
-struct Commit {
-    written: Written,
-    answers: Vec<TidyAnswer>,
-    running: BoxFuture<'static, Result<Vec<Done>, CommitError>>,
-}
 
 /// A page that was read for a copy.
 struct PageRead {
@@ -118,6 +83,7 @@ pub(super) struct Driver {
     proposals: Vec<(Log, CopyProposal)>,
     commits: VecDeque<Commit>,
     reads: FuturesUnordered<BoxFuture<'static, PageRead>>,
+    tidies_read: FuturesUnordered<BoxFuture<'static, TidiesRead>>,
     /// When the shards that have failed are read from the store again.
     again: Option<Instant>,
     failed: BTreeSet<LogId>,
@@ -149,6 +115,7 @@ impl Driver {
             proposals: Vec::new(),
             commits: VecDeque::new(),
             reads: FuturesUnordered::new(),
+            tidies_read: FuturesUnordered::new(),
             again: None,
             failed: BTreeSet::new(),
             damaged: BTreeSet::new(),
@@ -165,6 +132,7 @@ impl Driver {
             let Self {
                 commits,
                 reads,
+                tidies_read,
                 inputs,
                 ..
             } = &mut self;
@@ -172,6 +140,7 @@ impl Driver {
                 biased;
                 done = first_done(commits) => self.handle_committed(done),
                 Some(page) = reads.next() => self.handle_read(page),
+                Some(read) = tidies_read.next() => self.handle_tidies_read(read),
                 input = inputs.recv() => {
                     let Some(input) = input else { return };
                     if let Some(closed) = self.handle_inputs(input) {
@@ -242,7 +211,15 @@ impl Driver {
                 epoch,
                 tidy,
                 answer,
-            } => self.handle_tidy(&log, epoch, tidy, answer),
+            } => {
+                let Some(id) = self.shard(&log).map(|shard| shard.id) else {
+                    // Nothing is stored of it.
+                    let _ = answer.send(Ok(()));
+                    return None;
+                };
+                let answer = self.with_one(id, |one| one.handle_tidy(epoch, tidy, answer, now));
+                self.answers.extend(answer.flatten());
+            }
             CopyInput::Damaged(log) => {
                 if let Some(id) = self.shard(&log).map(|shard| shard.id) {
                     self.handle_damage(id, now);
@@ -250,6 +227,10 @@ impl Driver {
             }
             CopyInput::Why { log, answer } => {
                 let _ = answer.send(self.why(&log));
+            }
+            CopyInput::Durable { log, answer } => {
+                let durable = self.shard(&log).and_then(|shard| shard.copy.may_leave());
+                let _ = answer.send(durable.ok_or_else(|| self.why(&log)));
             }
             CopyInput::Close(closed) => return Some(closed),
         }
@@ -266,7 +247,8 @@ impl Driver {
             return;
         };
         // A store that has nothing to do with a shard need not know of it.
-        if !concerns && !self.shards.contains_key(&id) {
+        let holds = || self.directory.engine.reader().head(id).position > 0;
+        if !concerns && !self.shards.contains_key(&id) && !holds() {
             return;
         }
         if let Some(shard) = self.shard(log) {
@@ -279,6 +261,11 @@ impl Driver {
         if let Some(shard) = self.shards.get_mut(&id) {
             shard.settle_claims();
         }
+        let pause = self.limits.keep_dropped;
+        self.with_one(id, |one| {
+            one.tell_tidies(now);
+            one.note_unneeded(pause, now);
+        });
     }
 
     fn handle_message(&mut self, envelope: CopyEnvelope, now: Instant) {
@@ -300,50 +287,38 @@ impl Driver {
                     tracing::warn!(%log, %from, %error, "a store sent a record that is none");
                     return;
                 }
+                if let (CopyMessage::Append(_), Some(unneeded)) = (&message, &mut shard.unneeded) {
+                    unneeded.handle_append(now);
+                }
                 self.with(id, now, |shard| {
                     shard.copy.handle_message(from, message, now);
                 });
             }
-            StoreMessage::Tidy {
+            StoreMessage::Unneeded {
                 epoch,
-                matched,
-                tidy,
+                confirmed,
+                asked,
             } => {
-                // What is there of the log is the owner's up to there, and is never cut.
-                let upto = shard.copy.matched(epoch);
-                if upto.is_some_and(|upto| upto >= matched) {
-                    self.written.tidy_copy(id, epoch, tidy);
+                self.with_one(id, |one| {
+                    one.handle_unneeded(from, (epoch, confirmed, asked));
+                });
+            }
+            StoreMessage::Spared {
+                epoch,
+                by_owner,
+                confirmed,
+                asked,
+            } => {
+                let (from, asked) = ((from, by_owner), (epoch, confirmed, asked));
+                if self.with_one(id, |one| one.handle_spared(from, asked)) == Some(true) {
+                    self.delete(id, now);
                 }
             }
+            other => {
+                let read = self.with_one(id, |one| one.handle_tidy_message(from, other, now));
+                self.tidies_read.extend(read.flatten());
+            }
         }
-    }
-
-    /// What this node does with what is stored of its own entity.
-    fn handle_tidy(&mut self, log: &Log, epoch: Epoch, tidy: Tidy, answer: TidyAnswer) {
-        let me = self.me;
-        let owned = self
-            .shard(log)
-            .filter(|shard| shard.copy.owns() == Some(epoch) && shard.copy.is_complete());
-        let Some(shard) = owned else {
-            // Under an epoch other than that of the claim nothing changes.
-            let _ = answer.send(Ok(()));
-            return;
-        };
-        let matched = shard.copy.may_leave().unwrap_or(0);
-        let view = shard.view.iter();
-        let copies = view.flat_map(|view| view.in_sync.union(&view.wanted));
-        let copies: Vec<_> = copies.copied().filter(|store| *store != me).collect();
-        let id = shard.id;
-        for to in copies {
-            let message = StoreMessage::Tidy {
-                epoch,
-                matched,
-                tidy: tidy.clone(),
-            };
-            self.send(id, to, message);
-        }
-        self.written.tidy(id, epoch, tidy);
-        self.answers.push(answer);
     }
 
     /// A shard of which something cannot be read is neither owned nor confirmed any more.
@@ -433,6 +408,11 @@ impl Driver {
                 shard.deadline = None;
             }
             self.with(id, now, |shard| shard.copy.handle_time(now));
+            self.with_one(id, |one| {
+                one.handle_tidies_time(now);
+                one.ask_unneeded(now);
+            });
+            self.fail_late(id, now);
         }
         if self.again.is_some_and(|again| again <= now) {
             self.again = None;
@@ -444,6 +424,69 @@ impl Driver {
 // ---- What follows.
 
 impl Driver {
+    fn with_one<R>(&mut self, id: LogId, with: impl FnOnce(&mut OneShard<'_>) -> R) -> Option<R> {
+        let mut one = OneShard {
+            me: self.me,
+            directory: &self.directory,
+            outlet: &*self.outlet,
+            shard: self.shards.get_mut(&id)?,
+            written: &mut self.written,
+        };
+        let answer = with(&mut one);
+        self.note_deadline(id);
+        Some(answer)
+    }
+
+    /// What is stored of a shard is of no use any more.
+    fn delete(&mut self, id: LogId, now: Instant) {
+        if self.damaged.contains(&id) || self.failed.contains(&id) {
+            return;
+        }
+        let Some(shard) = self.shards.get_mut(&id) else {
+            return;
+        };
+        shard.unneeded = None;
+        tracing::info!(log = %shard.log, "an old copy is deleted: other nodes have the shard");
+        // Whatever comes until it is gone is not heard.
+        shard.copy.handle_failed();
+        self.written.clear_log(id, shard.promised);
+        self.failed.insert(id);
+        self.again = Some(now);
+        self.note_deadline(id);
+    }
+
+    fn handle_tidies_read(&mut self, read: TidiesRead) {
+        let now = Instant::now();
+        let TidiesRead {
+            id,
+            epoch,
+            to,
+            why,
+            read,
+        } = read;
+        let read = read.unwrap_or_else(|error| {
+            let log = self.shards.get(&id).map(|shard| shard.log.to_string());
+            tracing::error!(log, %error, "snapshots cannot be read for a copy");
+            if let ReadError::Damaged(_) = error {
+                self.handle_damage(id, now);
+            }
+            (Vec::new(), None)
+        });
+        self.with_one(id, |one| {
+            one.handle_tidies_read((epoch, to, why), read, now)
+        });
+    }
+
+    /// What waits too long for copies is not known to be stored.
+    fn fail_late(&mut self, id: LogId, now: Instant) {
+        let outlet = self.outlet.clone();
+        if let Some(shard) = self.shards.get_mut(&id) {
+            let missing = shard.copy.waits_for().into_iter();
+            shard.fail_late(now, missing.map(|store| outlet.node_of(store)).collect());
+        }
+        self.note_deadline(id);
+    }
+
     /// The shard of this log, if its type is known here.
     fn shard(&mut self, log: &Log) -> Option<&mut Shard> {
         let id = self.directory.id(log)?;
@@ -455,7 +498,7 @@ impl Driver {
                     return None;
                 }
                 let limits = self.limits.clone();
-                let (copy, promised) = recovered(&self.directory, id, self.me, limits);
+                let (copy, promised) = Shard::recovered(&self.directory, id, self.me, limits);
                 Some(place.insert(Shard::new(log.clone(), id, copy, promised)))
             }
         }
@@ -488,7 +531,10 @@ impl Driver {
         let Some(shard) = self.shards.get_mut(&id) else {
             return;
         };
-        let deadline = shard.copy.deadline();
+        let tidies = shard.tidies.as_ref().and_then(Tidies::deadline);
+        let unneeded = shard.unneeded.as_ref().map(Unneeded::deadline);
+        let others = tidies.into_iter().chain(shard.late_at).chain(unneeded);
+        let deadline = shard.copy.deadline().into_iter().chain(others).min();
         let is_sooner = match (deadline, shard.deadline) {
             (Some(deadline), Some(noted)) => deadline < noted,
             (deadline, None) => deadline.is_some(),
@@ -538,6 +584,9 @@ impl Driver {
                 shard.confirm(upto);
                 shard.unblock(now);
                 shard.settle_claims();
+                if shard.tidies.is_none() {
+                    self.with_one(id, |one| one.tell_tidies(now));
+                }
             }
             CopyEffect::Stop(epoch, why) => {
                 tracing::debug!(log = %shard.log, %epoch, %why, "a shard is not owned any more");
@@ -630,7 +679,9 @@ impl Driver {
 
     fn handle_committed(&mut self, (commit, done): (Commit, Result<Vec<Done>, CommitError>)) {
         let Commit {
-            written, answers, ..
+            mut written,
+            answers,
+            ..
         } = commit;
         let now = Instant::now();
         let outcome = match &done {
@@ -644,9 +695,18 @@ impl Driver {
         for answer in answers {
             let _ = answer.send(outcome.clone());
         }
+        for (id, epoch, number) in std::mem::take(&mut written.erased) {
+            let outcome = outcome.clone();
+            self.with_one(id, |one| {
+                one.with_tidies(epoch, |tidies| tidies.handle_erased(number, outcome));
+            });
+        }
         let Ok(done) = done else {
             return self.fail(written.shards());
         };
+        for envelope in written.said(&done, self.directory.engine.reader()) {
+            self.outlet.send(envelope.to, vec![envelope]);
+        }
         let refused = written.refused(&done);
         for (id, mark) in written.marks() {
             if refused.contains(&id) {
@@ -695,7 +755,8 @@ impl Driver {
             if self.damaged.contains(&id) {
                 continue;
             }
-            let (copy, promised) = recovered(&self.directory, id, self.me, self.limits.clone());
+            let (copy, promised) =
+                Shard::recovered(&self.directory, id, self.me, self.limits.clone());
             let Some(shard) = self.shards.get_mut(&id) else {
                 continue;
             };
@@ -706,34 +767,5 @@ impl Driver {
             };
             self.with(id, now, |shard| shard.copy.handle_view(view, now));
         }
-    }
-}
-
-/// What the store has of a shard.
-fn recovered(
-    directory: &OpenDirectory,
-    id: LogId,
-    me: StoreId,
-    limits: CopyLimits,
-) -> (ShardCopy, Epoch) {
-    let reader = directory.engine.reader();
-    let promised = Epoch(reader.head(id).epoch);
-    let runs = reader.runs(id).into_iter().map(|run| LogPoint {
-        position: run.last,
-        epoch: Epoch(run.epoch),
-    });
-    let runs = EpochRuns::of(runs);
-    (ShardCopy::recovered(me, promised, runs, limits), promised)
-}
-
-/// The commit that was begun first, once it is done.
-async fn first_done(commits: &mut VecDeque<Commit>) -> (Commit, Result<Vec<Done>, CommitError>) {
-    let done = match commits.front_mut() {
-        Some(commit) => (&mut commit.running).await,
-        None => pending().await,
-    };
-    match commits.pop_front() {
-        Some(commit) => (commit, done),
-        None => pending().await,
     }
 }

@@ -14,22 +14,30 @@
 //! ```
 //!
 //! Snapshots, and what is forgotten, are no positions of the log. The owner does both only with
-//! what is durable, and tells the copies. A copy that misses it keeps more records than it needs.
-//! A record that the owner has forgotten is copied with what stands for it.
+//! what is durable, and tells the copies in sync until they have done the same ([`tidies`]). A copy
+//! that comes into sync, and each one under a new owner, is compared with the owner. A record that
+//! the owner has forgotten is copied with what stands for it.
 
 mod body;
 mod changes;
+mod commits;
 mod driver;
 mod held;
+mod input;
 mod message;
+mod one_shard;
 mod outlet;
 mod pages;
 mod shard;
 #[cfg(all(test, feature = "sim"))]
 mod tests;
+mod tidies;
+mod tidying;
+mod unneeded;
 pub(crate) mod wire;
 
 use std::{
+    future::ready,
     num::NonZeroU32,
     sync::{
         Arc,
@@ -45,7 +53,8 @@ use tokio::{
 };
 
 use self::{
-    driver::{CopyInput, Driver},
+    driver::Driver,
+    input::CopyInput,
     shard::{Part, Unwritten, WaitingClaim},
 };
 pub(crate) use self::{
@@ -57,8 +66,8 @@ use crate::{
     id::{EntityId, Epoch, ShardId},
     infra::concurrent::spawn_on,
     persistence::{
-        Append, AppendError, Appended, ClaimError, Journal, JournalError, Log, Page, Record,
-        Snapshot, StoredEntity, local::Local,
+        Append, AppendError, Appended, BODY_BYTES_MAX, ClaimError, Journal, JournalError, Log,
+        Page, Record, Snapshot, StoredEntity, local::Local,
     },
     protocol::copies::{CopiesView, CopyLimits, StoreId},
 };
@@ -79,6 +88,7 @@ pub(crate) const LIMITS: CopyLimits = CopyLimits {
     resend_after: Duration::from_millis(500),
     drop_after: Duration::from_secs(2),
     propose_again: Duration::from_secs(1),
+    keep_dropped: Duration::from_mins(10),
 };
 
 /// The store of one node, as a part of the store of its cluster.
@@ -154,6 +164,11 @@ impl Replicated {
         let _ = self.inputs.send(input);
     }
 
+    /// The shards of which this store has records.
+    pub(crate) fn with_records(&self) -> Vec<Log> {
+        self.local.with_records()
+    }
+
     async fn tidy(&self, log: &Log, epoch: Epoch, tidy: Tidy) -> Result<(), JournalError> {
         let (answer, answered) = oneshot::channel();
         let log = log.clone();
@@ -195,6 +210,19 @@ impl Replicated {
             Err(_) => closed(),
         }
     }
+}
+
+#[cfg(all(test, feature = "sim"))]
+impl Replicated {
+    /// The sum over what is tidied of a shard in this store.
+    fn local_sum(&self, log: &Log) -> u64 {
+        self.local.sum(log)
+    }
+}
+
+/// What cannot be copied is not written.
+fn too_large(bytes: usize) -> String {
+    format!("a body has {bytes} bytes, and at most {BODY_BYTES_MAX} are stored")
 }
 
 fn closed() -> JournalError {
@@ -253,6 +281,11 @@ impl Journal for Replicated {
     }
 
     fn append(&self, batch: Vec<Append>) -> BoxFuture<'_, Result<Vec<Appended>, AppendError>> {
+        let mut bodies = batch.iter().flat_map(|part| &part.records);
+        if let Some(record) = bodies.find(|record| record.body.len() > BODY_BYTES_MAX) {
+            let reason = too_large(record.body.len());
+            return Box::pin(ready(Err(AppendError::NotWritten { reason })));
+        }
         let mut answers = Vec::with_capacity(batch.len());
         let mut parts = Vec::with_capacity(batch.len());
         for Append {
@@ -272,12 +305,7 @@ impl Journal for Replicated {
         }
         self.put(CopyInput::Appends(parts));
         Box::pin(async move {
-            let ended = |_| {
-                Err(Unwritten {
-                    reason: "the store was closed".to_owned(),
-                    possibly: true,
-                })
-            };
+            let ended = |_| Err(Unwritten::new("the store was closed", true));
             let answers = join_all(answers).await.into_iter();
             let answers: Vec<_> = answers.map(|it| it.unwrap_or_else(ended)).collect();
             let is_written = |it: &Result<Appended, Unwritten>| {
@@ -288,8 +316,13 @@ impl Journal for Replicated {
             };
             let is_any_written = answers.iter().any(is_written);
             let answers: Result<Vec<_>, Unwritten> = answers.into_iter().collect();
-            answers.map_err(|Unwritten { reason, .. }| {
-                if is_any_written {
+            answers.map_err(|unwritten| {
+                let Unwritten {
+                    reason, missing, ..
+                } = unwritten;
+                if !missing.is_empty() {
+                    AppendError::NotEnoughCopies { missing }
+                } else if is_any_written {
                     AppendError::Unknown { reason }
                 } else {
                     AppendError::NotWritten { reason }
@@ -317,6 +350,19 @@ impl Journal for Replicated {
         Box::pin(self.read(log, self.local.read_log(log, after, page)))
     }
 
+    fn durable<'a>(&'a self, log: &'a Log) -> BoxFuture<'a, Result<Option<u64>, JournalError>> {
+        Box::pin(async move {
+            let (answer, answered) = oneshot::channel();
+            let log = log.clone();
+            self.put(CopyInput::Durable { log, answer });
+            match answered.await {
+                Ok(Ok(durable)) => Ok(Some(durable)),
+                Ok(Err(reason)) => Err(JournalError::Unavailable { reason }),
+                Err(_) => Err(closed()),
+            }
+        })
+    }
+
     fn load<'a>(
         &'a self,
         log: &'a Log,
@@ -332,6 +378,11 @@ impl Journal for Replicated {
         entity: &'a EntityId,
         snapshot: Snapshot,
     ) -> BoxFuture<'a, Result<(), JournalError>> {
+        let bytes = snapshot.body.len();
+        if bytes > BODY_BYTES_MAX {
+            let reason = too_large(bytes);
+            return Box::pin(ready(Err(JournalError::Unusable { reason })));
+        }
         let tidy = Tidy::Save {
             entity: entity.clone().into_text(),
             seq: snapshot.seq,

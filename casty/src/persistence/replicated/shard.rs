@@ -1,16 +1,27 @@
 //! One shard in the task: the machine, and what waits for it.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use casty_log::LogId;
 use tokio::{sync::oneshot, time::Instant};
 
+use super::tidies::Tidies;
 use crate::{
     id::Epoch,
     infra::mutants,
-    persistence::{Appended, ClaimError, JournalError, Log, Record},
-    protocol::copies::{AppendRefused, CopiesView, ShardCopy, StopOwning, StoreId},
+    persistence::{Appended, ClaimError, JournalError, Log, Record, local::OpenDirectory},
+    protocol::copies::{
+        AppendRefused, CopiesView, CopyLimits, EpochRuns, LogPoint, ShardCopy, StopOwning, StoreId,
+        Unneeded,
+    },
 };
+
+/// How long a part waits for copies. Longer than it takes to drop one that does not answer, and
+/// shorter than `Settings::ask_timeout`, so that an asker learns the reason.
+pub(super) const APPEND_MAX: Duration = Duration::from_secs(4);
+
+/// The pause before late parts are looked at again.
+const LATE_AGAIN: Duration = Duration::from_millis(500);
 
 /// The end of one part of an append: an error says why it is not known what became of it.
 pub(super) type PartAnswer = oneshot::Sender<Result<Appended, Unwritten>>;
@@ -19,8 +30,29 @@ pub(super) type PartAnswer = oneshot::Sender<Result<Appended, Unwritten>>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Unwritten {
     pub(super) reason: String,
+    /// The nodes that it waits for.
+    pub(super) missing: Vec<String>,
     /// It may be stored, or be stored later.
     pub(super) possibly: bool,
+}
+
+impl Unwritten {
+    pub(super) fn new(reason: impl ToString, possibly: bool) -> Self {
+        Self {
+            reason: reason.to_string(),
+            missing: Vec::new(),
+            possibly,
+        }
+    }
+}
+
+/// A part that is written, and is not confirmed yet.
+#[derive(Debug)]
+pub(super) struct WrittenPart {
+    /// The position of its last record.
+    last: u64,
+    at: Instant,
+    answer: PartAnswer,
 }
 
 /// A claim that is not answered.
@@ -59,17 +91,39 @@ pub(super) struct Shard {
     /// What the map says, once it says something.
     pub(super) view: Option<CopiesView>,
     pub(super) claims: Vec<WaitingClaim>,
-    /// What is written: the position of the last record of each part.
-    pub(super) written: VecDeque<(u64, PartAnswer)>,
+    pub(super) written: VecDeque<WrittenPart>,
+    /// When parts that are not confirmed may be late.
+    pub(super) late_at: Option<Instant>,
     /// What waits for room.
     pub(super) blocked: VecDeque<Part>,
     pub(super) reads: Vec<ReadAgain>,
     /// The last epoch that this store had to give up, or could not own under, and why.
     pub(super) stopped: Option<(Epoch, StopOwning)>,
     pub(super) deadline: Option<Instant>,
+    /// What this store does besides records, while it owns the shard.
+    pub(super) tidies: Option<Tidies>,
+    /// What is stored is of no use, unless it turns out to be.
+    pub(super) unneeded: Option<Unneeded>,
 }
 
 impl Shard {
+    /// What the store has of a shard.
+    pub(super) fn recovered(
+        directory: &OpenDirectory,
+        id: LogId,
+        me: StoreId,
+        limits: CopyLimits,
+    ) -> (ShardCopy, Epoch) {
+        let reader = directory.engine.reader();
+        let promised = Epoch(reader.head(id).epoch);
+        let runs = reader.runs(id).into_iter().map(|run| LogPoint {
+            position: run.last,
+            epoch: Epoch(run.epoch),
+        });
+        let runs = EpochRuns::of(runs);
+        (ShardCopy::recovered(me, promised, runs, limits), promised)
+    }
+
     pub(super) fn new(log: Log, id: LogId, copy: ShardCopy, promised: Epoch) -> Self {
         Self {
             log,
@@ -79,10 +133,13 @@ impl Shard {
             view: None,
             claims: Vec::new(),
             written: VecDeque::new(),
+            late_at: None,
             blocked: VecDeque::new(),
             reads: Vec::new(),
             stopped: None,
             deadline: None,
+            tidies: None,
+            unneeded: None,
         }
     }
 
@@ -119,43 +176,61 @@ impl Shard {
             Ok(_) if mutants::on("written_records_are_confirmed_at_once") => {
                 let _ = part.answer.send(Ok(Appended::Written));
             }
-            Ok(last) => self.written.push_back((last, part.answer)),
+            Ok(last) => {
+                self.late_at.get_or_insert(now + APPEND_MAX);
+                self.written.push_back(WrittenPart {
+                    last,
+                    at: now,
+                    answer: part.answer,
+                });
+            }
             Err(AppendRefused::Full) => self.blocked.push_back(part),
             Err(refused @ (AppendRefused::NotOwner | AppendRefused::HandedOver)) => {
-                let reason = refused.to_string();
-                let _ = part.answer.send(Err(Unwritten {
-                    reason,
-                    possibly: false,
-                }));
+                let _ = part.answer.send(Err(Unwritten::new(refused, false)));
             }
         }
     }
 
     /// Answers the parts whose records may leave.
     pub(super) fn confirm(&mut self, upto: u64) {
-        while let Some((last, _)) = self.written.front()
-            && *last <= upto
-        {
-            if let Some((_, answer)) = self.written.pop_front() {
-                let _ = answer.send(Ok(Appended::Written));
-            }
+        while let Some(part) = self.written.pop_front_if(|part| part.last <= upto) {
+            let _ = part.answer.send(Ok(Appended::Written));
         }
+    }
+
+    /// Parts that have waited too long for copies fail, possibly written. `missing`: the nodes that
+    /// have not confirmed. What is written stays written, and what follows waits for it.
+    pub(super) fn fail_late(&mut self, now: Instant, missing: Vec<String>) {
+        if self.late_at.is_none_or(|at| now < at) {
+            return;
+        }
+        let is_late = |part: &mut WrittenPart| part.at + APPEND_MAX <= now;
+        // Otherwise it is this store that is slow.
+        while !missing.is_empty()
+            && let Some(part) = self.written.pop_front_if(is_late)
+        {
+            let unwritten = Unwritten::new("too few copies answer", true);
+            let missing = missing.clone();
+            let _ = part.answer.send(Err(Unwritten {
+                missing,
+                ..unwritten
+            }));
+        }
+        let next = self.written.front().map(|part| part.at);
+        self.late_at = next.map(|at| (at + APPEND_MAX).max(now + LATE_AGAIN));
     }
 
     /// The shard is not owned any more under an epoch.
     pub(super) fn stop(&mut self, epoch: Epoch, why: StopOwning) {
         self.stopped = Some((epoch, why));
-        for (_, answer) in self.written.drain(..) {
-            let _ = answer.send(Err(Unwritten {
-                reason: why.to_string(),
-                possibly: true,
-            }));
+        if let Some(tidies) = self.tidies.take() {
+            tidies.stop(why);
+        }
+        for part in self.written.drain(..) {
+            let _ = part.answer.send(Err(Unwritten::new(why, true)));
         }
         for part in self.blocked.drain(..) {
-            let _ = part.answer.send(Err(Unwritten {
-                reason: why.to_string(),
-                possibly: false,
-            }));
+            let _ = part.answer.send(Err(Unwritten::new(why, false)));
         }
     }
 

@@ -243,7 +243,11 @@ mod tests {
         let refused = CopyMessage::Refused { promised: Epoch(8) };
         let tidy = StoreMessage::Tidy {
             epoch: Epoch(7),
-            matched: 11,
+            durable: LogPoint {
+                position: 11,
+                epoch: Epoch(7),
+            },
+            number: 2,
             tidy: Tidy::Forget {
                 entity: "ada".into(),
                 through: 4,

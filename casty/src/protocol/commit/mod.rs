@@ -92,6 +92,8 @@ pub(crate) enum Ended {
     Answered(Vec<bool>),
     NotWritten(String),
     Unknown(String),
+    /// Unknown, for these nodes do not answer: see [`CommitEffect::Fail`].
+    NotEnoughCopies(Vec<String>),
 }
 
 /// What is to be done. The effects of one input are carried out before the next input, unless that
@@ -108,6 +110,8 @@ pub(crate) enum CommitEffect<T: Ticket> {
     Fail {
         ticket: T,
         reason: Arc<str>,
+        /// The nodes for which a store with copies waits.
+        missing: Arc<[String]>,
         /// It may have been written, or may yet be.
         possibly: bool,
     },
@@ -179,6 +183,8 @@ struct LogState<T> {
     backoff: Backoff,
     /// No record is added any more.
     is_gone: bool,
+    /// The nodes for which the last commit has waited in vain, until the log is held again.
+    missing: Arc<[String]>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -231,7 +237,8 @@ impl<T: Ticket> Commits<T> {
             let reason: Arc<str> = "the shard was taken from this activation".into();
             if let Some(earlier) = self.logs.get_mut(&earlier) {
                 let queue = std::mem::take(&mut earlier.queue);
-                self.effects.extend(failures(queue, &reason, false));
+                let why = (&reason, &Arc::default());
+                self.effects.extend(failures(queue, why, false));
             }
             self.handle_gone(earlier);
         }
@@ -242,6 +249,7 @@ impl<T: Ticket> Commits<T> {
             batch: Vec::new(),
             backoff: Backoff::new(PAUSE, PAUSE_MAX),
             is_gone: false,
+            missing: Arc::default(),
         };
         self.logs.insert(log, state);
         self.claims.want(log);
@@ -283,6 +291,7 @@ impl<T: Ticket> Commits<T> {
         self.effects.push(CommitEffect::Fail {
             ticket,
             reason,
+            missing: Arc::default(),
             possibly: false,
         });
     }
@@ -305,6 +314,13 @@ impl<T: Ticket> Commits<T> {
                     self.held(log);
                 }
                 Ended::Unknown(reason) => self.in_doubt(log, reason),
+                Ended::NotEnoughCopies(missing) => {
+                    if let Some(state) = self.logs.get_mut(&log) {
+                        state.missing = missing.clone().into();
+                    }
+                    let nodes = missing.join(", ");
+                    self.in_doubt(log, &format!("it waits for what is stored at {nodes}"));
+                }
             }
         }
     }
@@ -334,6 +350,7 @@ impl<T: Ticket> Commits<T> {
             }
         };
         state.backoff.reset();
+        state.missing = Arc::default();
         match state.stage {
             LogStage::New => state.head = head,
             LogStage::InDoubt(_) if head == state.head => {
@@ -548,10 +565,11 @@ impl<T: Ticket> Commits<T> {
         if let Some(state) = self.logs.get_mut(&log) {
             state.stage = LogStage::Refused(reason.clone());
             // A claim that was refused has not waited for the end of a commit.
+            let why = (reason, &Arc::default());
             let batch = std::mem::take(&mut state.batch);
-            self.effects.extend(failures(batch, reason, true));
+            self.effects.extend(failures(batch, why, true));
             let queue = std::mem::take(&mut state.queue);
-            self.effects.extend(failures(queue, reason, false));
+            self.effects.extend(failures(queue, why, false));
         }
     }
 
@@ -580,7 +598,8 @@ impl<T: Ticket> Commits<T> {
         let writers = state.batch.iter().map(|queued| queued.ticket.writer());
         let writers: BTreeSet<_> = writers.collect();
         let batch = std::mem::take(&mut state.batch);
-        self.effects.extend(failures(batch, &reason, possibly));
+        let why = (&reason, &state.missing);
+        self.effects.extend(failures(batch, why, possibly));
         self.fail_followers(log, &writers, &reason);
     }
 
@@ -597,7 +616,8 @@ impl<T: Ticket> Commits<T> {
             .into_iter()
             .partition(|queued| writers.contains(&queued.ticket.writer()));
         state.queue = others;
-        self.effects.extend(failures(followers, reason, false));
+        let why = (reason, &state.missing);
+        self.effects.extend(failures(followers, why, false));
         if state.queue.is_empty() {
             self.ready.retain(|ready| *ready != log);
         }
@@ -610,8 +630,9 @@ impl<T: Ticket> Commits<T> {
         self.ready.retain(|ready| *ready != log);
         if let Some(state) = self.logs.remove(&log) {
             let reason: Arc<str> = "the shard is not on this node any more".into();
-            self.effects.extend(failures(state.batch, &reason, true));
-            self.effects.extend(failures(state.queue, &reason, false));
+            let why = (&reason, &Arc::default());
+            self.effects.extend(failures(state.batch, why, true));
+            self.effects.extend(failures(state.queue, why, false));
         }
         self.effects.push(CommitEffect::Forget(log));
     }
@@ -646,7 +667,8 @@ impl<T: Ticket> Commits<T> {
                 .iter()
                 .map(|queued| queued.ticket.writer())
                 .collect();
-            self.effects.extend(failures(expired, &reason, false));
+            let why = (&reason, &state.missing);
+            self.effects.extend(failures(expired, why, false));
             self.fail_followers(log, &writers, &reason);
             let state = self.logs.get(&log);
             let is_done = |state: &LogState<T>| state.is_gone && state.queue.is_empty();
@@ -661,12 +683,13 @@ impl<T: Ticket> Commits<T> {
 
 fn failures<T: Ticket>(
     queued: impl IntoIterator<Item = Queued<T>>,
-    reason: &Arc<str>,
+    (reason, missing): (&Arc<str>, &Arc<[String]>),
     possibly: bool,
 ) -> Vec<CommitEffect<T>> {
     let failures = queued.into_iter().map(|queued| CommitEffect::Fail {
         ticket: queued.ticket,
         reason: reason.clone(),
+        missing: missing.clone(),
         possibly,
     });
     failures.collect()

@@ -96,6 +96,7 @@ fn fail(ticket: Told, reason: &str, possibly: bool) -> CommitEffect<Told> {
     CommitEffect::Fail {
         ticket,
         reason: reason.into(),
+        missing: Arc::default(),
         possibly,
     }
 }
@@ -315,6 +316,44 @@ fn where_the_store_stays_away_records_are_possibly_stored_and_the_log_waits_on()
             [CommitEffect::Stands(A, Claim::Held), next]
         );
     }
+}
+
+#[test]
+fn the_nodes_that_are_missed_are_named_until_the_log_is_held_again() {
+    let now = Instant::now();
+    let mut machine = claimed(&[(A, 3)], now);
+    machine.handle_record(A, told(1, 1), now);
+    effects(&mut machine, now);
+    let missing: Arc<[String]> = vec!["node-2".to_owned()].into();
+    machine.handle_ended(ONE, &Ended::NotEnoughCopies(missing.to_vec()));
+    effects(&mut machine, now);
+    let named = |effects: Effects| -> Vec<(u64, bool, bool)> {
+        let failed = effects.into_iter().filter_map(|effect| match effect {
+            CommitEffect::Fail {
+                ticket,
+                missing: told,
+                possibly,
+                ..
+            } => Some((ticket.seq, possibly, told == missing)),
+            _ => None,
+        });
+        failed.collect()
+    };
+    // The one that was written may be stored, and one that came behind it is not.
+    machine.handle_record(A, told(2, 1), now);
+    let later = now + bounds().patience;
+    machine.handle_time(later, 0.0);
+    assert_eq!(
+        named(effects(&mut machine, later)),
+        [(1, true, true), (1, false, true)]
+    );
+    machine.handle_claimed(A, Ok(4), 0.0, later);
+    effects(&mut machine, later);
+    machine.handle_record(A, told(3, 1), later);
+    effects(&mut machine, later);
+    machine.handle_ended(CommitId(1), &Ended::Unknown(LOST.to_owned()));
+    machine.handle_time(later + bounds().patience, 0.0);
+    assert_eq!(named(effects(&mut machine, later)), [(1, true, false)]);
 }
 
 #[test]

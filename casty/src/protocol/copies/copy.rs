@@ -37,10 +37,6 @@ impl Following {
         self.epoch
     }
 
-    pub(crate) fn matched(&self) -> u64 {
-        self.matched
-    }
-
     /// C2 to C6, for an append of this epoch. That the epoch is not too old is known (C1).
     pub(crate) fn handle_append(
         &mut self,

@@ -18,4 +18,6 @@ pub(crate) struct CopyLimits {
     pub(crate) drop_after: Duration,
     /// What is proposed is proposed again after this time, until the map has decided.
     pub(crate) propose_again: Duration,
+    /// What a store has of a shard stays so long after it is no copy any more.
+    pub(crate) keep_dropped: Duration,
 }

@@ -38,6 +38,8 @@ mod shard_copy;
 mod store;
 #[cfg(test)]
 mod tests;
+mod tidying;
+mod unneeded;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -51,6 +53,8 @@ pub(crate) use self::{
     owner::{AppendRefused, CopiesView},
     shard_copy::ShardCopy,
     store::{StoreId, StoreNo},
+    tidying::{TidyEffect, TidyLimits, Tidying},
+    unneeded::Unneeded,
 };
 use crate::id::Epoch;
 

@@ -27,6 +27,19 @@ pub(crate) struct CopiesView {
     pub(crate) life: Life,
 }
 
+/// How many other stores must be in sync for a store to be spared, even if fewer are enough for
+/// what leaves.
+const OTHERS_MIN: usize = 2;
+
+impl CopiesView {
+    /// Whether so many stores are in sync that another one is not needed.
+    pub(super) fn spares(&self, store: StoreId) -> bool {
+        !self.in_sync.contains(&store)
+            && !self.wanted.contains(&store)
+            && self.in_sync.len() >= self.copies_min.max(OTHERS_MIN)
+    }
+}
+
 /// Why nothing was appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum AppendRefused {
@@ -305,6 +318,20 @@ impl Owning {
         let near = self.near.iter().map(|store| self.confirmed(*store));
         let position = near.fold(self.durable(log), u64::min);
         self.is_complete(log).then_some(position)
+    }
+
+    /// Whether a store that is no copy may give up what it has, although it may have confirmed up
+    /// to `confirmed`: by then more is durable, so that confirmation adds it no more (O6). `None`:
+    /// it has confirmed nothing under this epoch. All required stores have what is durable.
+    pub(crate) fn spares(&self, store: StoreId, confirmed: Option<u64>, log: &HeldLog) -> bool {
+        let is_pending = self.pending.map(|pending| pending.change.store) == Some(store);
+        let Some(durable) = self.may_leave(log).filter(|_| !is_pending) else {
+            return false;
+        };
+        let counts = confirmed.is_some_and(|confirmed| confirmed >= durable.max(self.start));
+        self.view.spares(store)
+            && self.waits_for(log).is_empty()
+            && (!counts || mutants::on("old_copies_go_that_may_count"))
     }
 
     pub(crate) fn deadline(&self) -> Option<Instant> {

@@ -244,16 +244,36 @@ impl ShardCopy {
         self.owning.as_ref()?.may_leave(&self.log)
     }
 
+    /// What this store may have confirmed under an epoch, if it promised that: no more than it has.
+    pub(crate) fn may_have_confirmed(&self, epoch: Epoch) -> Option<u64> {
+        (self.log.promised() >= epoch).then(|| self.log.head())
+    }
+
+    /// Whether this store, which owns the shard under an epoch or copies it, does without another
+    /// one: see [`Unneeded`](super::Unneeded).
+    pub(crate) fn spares(&self, store: StoreId, epoch: Epoch, confirmed: Option<u64>) -> bool {
+        match &self.owning {
+            Some(owning) => owning.epoch() == epoch && owning.spares(store, confirmed, &self.log),
+            None => !self.has_failed && self.log.promised() == epoch && self.log.head() > 0,
+        }
+    }
+
     /// The stores that hold back the takeover, or what is written.
     pub(crate) fn waits_for(&self) -> Vec<StoreId> {
         let owning = self.owning.as_ref();
         owning.map_or_else(Vec::new, |owning| owning.waits_for(&self.log))
     }
 
-    /// How far the log is that of the owner of an epoch, which this store follows.
-    pub(crate) fn matched(&self, epoch: Epoch) -> Option<u64> {
-        let following = self.following.as_ref()?;
-        (following.epoch() == epoch).then(|| following.matched())
+    /// The last record that may leave. All copies in sync have it.
+    pub(crate) fn durable(&self) -> Option<LogPoint> {
+        self.log.runs().point(self.may_leave()?)
+    }
+
+    /// Whether the log is the owner's up to a record that is durable, by what the owner of an epoch
+    /// says, which this store has promised. It is compared as `prev` of an append is, and what is
+    /// durable is never cut.
+    pub(crate) fn has_durable(&self, epoch: Epoch, point: LogPoint) -> bool {
+        !self.has_failed && self.log.promised() == epoch && self.log.runs().has(point)
     }
 
     /// The position of the last record that is written, durable or not.

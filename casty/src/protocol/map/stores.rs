@@ -86,6 +86,12 @@ impl ClusterMap {
         })
     }
 
+    /// Whether a shard of a type that is kept in copies has had no owner yet.
+    pub(crate) fn was_never_owned(&self, kind: &str, shard: ShardId) -> bool {
+        let places = self.places(kind, shard);
+        places.is_some_and(|places| places.in_sync.is_empty())
+    }
+
     /// The stores that a shard cannot do without now. With an owner: those in sync that have no
     /// process; nothing is let out until each is back, or dropped because there are others. Without
     /// one: the stores in sync, if none of them has a process; the first that is back is enough.

@@ -22,7 +22,9 @@ use super::{
 use crate::{
     id::{EntityId, Epoch},
     infra::{panic::panic_text, seeds::seeds, sync::lock},
-    persistence::{Append, Appended, Journal, Log, Page, Record, Snapshot, replicated::Replicated},
+    persistence::{
+        Append, AppendError, Appended, Journal, Log, Page, Record, Snapshot, replicated::Replicated,
+    },
     protocol::copies::Life,
 };
 
@@ -155,19 +157,20 @@ async fn check(
     Ok(Some(seqs))
 }
 
-/// Claims a shard for its owner, checks it, and writes, for as long as that goes well.
+/// Claims a shard for its owner, checks it, and writes, for as long as that goes well. Whether it
+/// is to be claimed again under the same epoch.
 async fn serve(
     store: &Replicated,
     log: &Log,
     epoch: Epoch,
     known: &Mutex<Known>,
-) -> Result<(), String> {
+) -> Result<bool, String> {
     let claimed = timeout(Duration::from_secs(20), claim(store, log, epoch)).await;
     let Ok(Ok(mut head)) = claimed else {
-        return Ok(());
+        return Ok(false);
     };
     let Some(mut seqs) = check(store, log, (head, epoch), known).await? else {
-        return Ok(());
+        return Ok(false);
     };
     loop {
         let number = {
@@ -186,17 +189,20 @@ async fn serve(
             records: vec![written.clone()],
         };
         let done = timeout(Duration::from_secs(30), store.append(vec![part])).await;
+        if let Ok(Err(AppendError::NotEnoughCopies { .. })) = done {
+            return Ok(true);
+        }
         let Ok(Ok(done)) = done else {
-            return Ok(());
+            return Ok(false);
         };
         if done != [Appended::Written] {
-            return Ok(());
+            return Ok(false);
         }
         head += 1;
         let life = {
             let mut known = lock(known);
             if epoch <= known.life.after {
-                return Ok(());
+                return Ok(false);
             }
             known.acknowledged += 1;
             known.decide(written)?;
@@ -232,8 +238,9 @@ async fn client(world: Arc<World>, log: Log, known: Arc<Mutex<Known>>) -> Result
             && let Some(store) = world.process(node)
             && lock(&world.state).nodes[node].number == number
         {
-            serve(&store, &log, epoch, &known).await?;
-            last = Some((number, epoch));
+            if !serve(&store, &log, epoch, &known).await? {
+                last = Some((number, epoch));
+            }
         }
         sleep(Duration::from_millis(50)).await;
     }

@@ -55,6 +55,8 @@ pub(super) struct State {
     /// Nodes that reach no others.
     pub(super) cut_off: BTreeSet<usize>,
     pub(super) stops: Vec<(Log, Epoch, StopOwning)>,
+    /// How many messages about what is tidied are lost, for the node that they go to.
+    pub(super) tidies_lost: BTreeMap<usize, u32>,
 }
 
 /// How the network and the disks are.
@@ -190,6 +192,7 @@ impl World {
             rng,
             cut_off: BTreeSet::new(),
             stops: Vec::new(),
+            tidies_lost: BTreeMap::new(),
         };
         let world = Arc::new(Self {
             state: Mutex::new(state),
@@ -231,6 +234,7 @@ impl World {
         });
         let limits = CopyLimits {
             drop_after: self.weather.drop_after,
+            keep_dropped: Duration::from_secs(20),
             ..LIMITS
         };
         let opened = Replicated::open(Arc::new(local), limits, outlet).await;
@@ -312,6 +316,16 @@ impl World {
         }
         self.publish(log);
         true
+    }
+
+    /// The leader gives a copy up.
+    pub(super) fn drop_copy(&self, log: &Log, node: usize) {
+        let store = self.store(node);
+        if let Some(home) = lock(&self.state).homes.get_mut(log) {
+            home.in_sync.remove(&store);
+            home.version += 1;
+        }
+        self.publish(log);
     }
 
     /// Stores that are to become copies: those that are not in sync.
@@ -426,12 +440,18 @@ impl World {
 
     fn deliver(&self, from: usize, envelope: CopyEnvelope) {
         let process = {
-            let state = lock(&self.state);
+            let state = &mut *lock(&self.state);
             let to = state
                 .nodes
                 .iter()
                 .position(|node| node.store == Some(envelope.to));
             let Some(to) = to else { return };
+            if matches!(envelope.message, StoreMessage::Tidy { .. })
+                && let Some(lost) = state.tidies_lost.get_mut(&to).filter(|lost| **lost > 0)
+            {
+                *lost -= 1;
+                return;
+            }
             if state.cut_off.contains(&from) || state.cut_off.contains(&to) {
                 return;
             }

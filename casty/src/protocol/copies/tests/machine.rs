@@ -24,6 +24,7 @@ fn limits() -> CopyLimits {
         resend_after: Duration::from_secs(1),
         drop_after: Duration::from_secs(3),
         propose_again: Duration::from_secs(1),
+        keep_dropped: Duration::from_mins(10),
     }
 }
 

@@ -590,6 +590,7 @@ impl World {
             resend_after: RESEND_AFTER,
             drop_after: DROP_AFTER,
             propose_again: RESEND_AFTER,
+            keep_dropped: Duration::from_mins(10),
         };
         let at = &mut self.nodes[node];
         let (promised, runs) = (at.disk.promised, at.disk.runs());
