@@ -5,7 +5,10 @@
 //! alone had is lost then, and never comes back, whatever comes back of them: see
 //! [`Life`](crate::protocol::copies::Life).
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -99,7 +102,7 @@ impl ClusterMap {
         if !self.stores.iter().any(is_new) {
             return;
         }
-        let places: &mut std::collections::BTreeMap<_, _> = Arc::make_mut(&mut self.stores);
+        let places: &mut BTreeMap<_, _> = Arc::make_mut(&mut self.stores);
         for (store, place) in places {
             place.is_expected &= !stores.contains(store);
         }
