@@ -74,7 +74,7 @@ impl ClusterMap {
             let mut stored = map.stored(kind, life.shard)?;
             let before = stored.copies.in_sync;
             let (mut first, begins_empty) = match &life.begins {
-                Beginning::Empty(stores) => (stores.clone(), true),
+                Beginning::Empty(first) => (first.clone(), true),
                 Beginning::Kept(store) => (vec![map.known(*store)?], false),
             };
             // Where nobody may own the shard it would wait again.
