@@ -62,7 +62,8 @@ fn report(lost: &LostShards) -> String {
     }
     for node in &lost.silent {
         let node = shown(node);
-        text += &format!("{node} did not answer: copies that it may have are not listed\n");
+        let line = format!("{node} did not answer: copies that it may have are not listed\n");
+        text += &line;
     }
     text
 }
@@ -77,7 +78,8 @@ fn report_of_kind(kind: &LostKind) -> String {
     let mut text = format!("{name}: {lost} of {all} shards have lost all their copies\n");
     for (nodes, count) in groups {
         let nodes = nodes.join(" or ");
-        text += &format!("  {count} wait for {nodes}\n");
+        let line = format!("  {count} wait for {nodes}\n");
+        text += &line;
     }
     text.push('\n');
     let mut table = Table::new(["SHARD", "WAITS FOR", "EPOCH", "OUT-OF-DATE COPIES"]);
@@ -155,14 +157,16 @@ fn result(begun: &BegunAnew) -> String {
                 || "with nothing".to_owned(),
                 |node| format!("with the copy of {}", shown(node.as_str())),
             );
-            text += &format!("{kind}: {count} shards go on {with}\n");
+            let line = format!("{kind}: {count} shards go on {with}\n");
+            text += &line;
         }
     }
     for (kind, shards) in &begun.left {
         let (kind, count) = (shown(kind), shards.len());
-        text += &format!(
+        let line = format!(
             "{kind}: {count} shards are as they were: there is no copy, or a node is back\n"
         );
+        text += &line;
     }
     text
 }

@@ -41,7 +41,9 @@ struct MemoryFile(RwLock<Vec<u8>>);
 impl std::fmt::Debug for Memory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let files = self.directory().files.len();
-        f.debug_struct("Memory").field("files", &files).finish()
+        f.debug_struct("Memory")
+            .field("files", &files)
+            .finish_non_exhaustive()
     }
 }
 

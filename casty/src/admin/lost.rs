@@ -231,9 +231,10 @@ impl Admin {
                 }
             }
         }
-        match refused {
-            Some(refused) if decided == 0 => return Err(refused),
-            _ => {}
+        if decided == 0
+            && let Some(refused) = refused
+        {
+            return Err(refused);
         }
         let until = Instant::now() + self.timeout;
         let generation = view.version().generation;

@@ -5,7 +5,10 @@
 //! alone had is lost then, and never comes back, whatever comes back of them: see
 //! [`Life`](crate::protocol::copies::Life).
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -71,7 +74,7 @@ impl ClusterMap {
             let mut stored = map.stored(kind, life.shard)?;
             let before = stored.copies.in_sync;
             let (mut first, begins_empty) = match &life.begins {
-                Beginning::Empty(stores) => (stores.clone(), true),
+                Beginning::Empty(first) => (first.clone(), true),
                 Beginning::Kept(store) => (vec![map.known(*store)?], false),
             };
             // Where nobody may own the shard it would wait again.
@@ -99,7 +102,7 @@ impl ClusterMap {
         if !self.stores.iter().any(is_new) {
             return;
         }
-        let places: &mut std::collections::BTreeMap<_, _> = Arc::make_mut(&mut self.stores);
+        let places: &mut BTreeMap<_, _> = Arc::make_mut(&mut self.stores);
         for (store, place) in places {
             place.is_expected &= !stores.contains(store);
         }
