@@ -370,7 +370,7 @@ impl Settle {
             Unwritable::Encode(reason) => {
                 Unwritable::Encode(format!("its record cannot be encoded: {reason}"))
             }
-            too_large => too_large,
+            too_large @ Unwritable::TooLarge(_) => too_large,
         })?;
         if let Some(state) = state.or(body.state) {
             writer.set_last(state, true);

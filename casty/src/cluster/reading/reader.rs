@@ -401,9 +401,10 @@ pub(crate) async fn of_owner(
             Ok(ReadAnswer::Elsewhere) => format!("shard {} of `{kind}` has no owner yet", shard.0),
             Ok(answer) => return Ok(answer),
             // It may be about to take the shard over.
-            Err(InVain::Refused(StoredError::Unavailable { reason })) => reason,
+            Err(InVain::Refused(StoredError::Unavailable { reason }) | InVain::Silent(reason)) => {
+                reason
+            }
             Err(InVain::Refused(error)) => return Err(error),
-            Err(InVain::Silent(reason)) => reason,
         };
         let reason = format!("{}: {reason}", asked.name());
         tries.again(nodes, reason).await?;

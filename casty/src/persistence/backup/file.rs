@@ -80,7 +80,10 @@ impl BackupWriter {
     /// The last part was written. Returns once the backup is on the disk.
     pub(crate) fn finish(self) -> Result<u64, BackupError> {
         let (part, whole) = (self.folder.join(UNFINISHED), self.folder.join(FILE));
-        let file = self.out.into_inner().map_err(|error| error.into_error());
+        let file = self
+            .out
+            .into_inner()
+            .map_err(io::IntoInnerError::into_error);
         let file = file.map_err(BackupError::io("writing", &part))?;
         file.sync_all().map_err(BackupError::io("syncing", &part))?;
         fs::rename(&part, &whole).map_err(BackupError::io("renaming", &part))?;

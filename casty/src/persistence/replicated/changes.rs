@@ -215,7 +215,7 @@ impl Written {
                 self.changes
                     .push(contained(log, epoch_number, entity, through));
             }
-            other => self.tidy(log, epoch, other),
+            other @ Tidy::Erase { .. } => self.tidy(log, epoch, other),
         }
     }
 

@@ -473,7 +473,7 @@ impl Driver {
             (Vec::new(), None)
         });
         self.with_one(id, |one| {
-            one.handle_tidies_read((epoch, to, why), read, now)
+            one.handle_tidies_read((epoch, to, why), read, now);
         });
     }
 

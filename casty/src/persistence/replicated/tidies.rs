@@ -350,11 +350,11 @@ fn read_here(
     let (mut tidies, mut bytes) = (Vec::new(), 0);
     for entity in entities {
         // Both as of one moment: without a snapshot, what is forgotten is erased.
-        let Some(tidied) = reader.tidied_of(id, &entity) else {
+        let Some(found) = reader.tidied_of(id, &entity) else {
             continue;
         };
-        let mut through = tidied.forgotten;
-        if tidied.snapshot.is_some() {
+        let mut through = found.forgotten;
+        if found.snapshot.is_some() {
             // Erased meanwhile: the copy is told of that by itself.
             let Some(snapshot) = reader.snapshot(id, &entity)? else {
                 continue;
@@ -369,7 +369,7 @@ fn read_here(
         }
         if through > 0 {
             let entity = entity.clone();
-            tidies.push(match tidied.snapshot {
+            tidies.push(match found.snapshot {
                 None => Tidy::Erase { entity, through },
                 Some(_) => Tidy::Forget { entity, through },
             });

@@ -78,8 +78,6 @@ impl OneShard<'_> {
         let copy = &self.shard.copy;
         let owns = |epoch| copy.owns() == Some(epoch) && copy.is_complete();
         match message {
-            StoreMessage::Copy(_) | StoreMessage::Unneeded { .. } | StoreMessage::Spared { .. } => {
-            }
             StoreMessage::Tidy {
                 epoch,
                 durable,
@@ -149,7 +147,10 @@ impl OneShard<'_> {
                     self.written.tidy_copy(id, epoch, tidy);
                 }
             }
-            StoreMessage::Fetched { .. } => {}
+            StoreMessage::Copy(_)
+            | StoreMessage::Unneeded { .. }
+            | StoreMessage::Spared { .. }
+            | StoreMessage::Fetched { .. } => {}
         }
         None
     }

@@ -58,7 +58,7 @@ async fn used(lost: bool) -> (Vec<u64>, u64) {
             forgotten.expect("forgotten");
         }
     }
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     let used = (0..3).map(|node| world.disk(node).used()).collect();
     (used, position)
 }

@@ -238,9 +238,8 @@ async fn client(world: Arc<World>, log: Log, known: Arc<Mutex<Known>>) -> Result
             && let Some(store) = world.process(node)
             && lock(&world.state).nodes[node].number == number
         {
-            if !serve(&store, &log, epoch, &known).await? {
-                last = Some((number, epoch));
-            }
+            let again = serve(&store, &log, epoch, &known).await?;
+            last = (!again).then_some((number, epoch)).or(last);
         }
         sleep(Duration::from_millis(50)).await;
     }

@@ -3,6 +3,9 @@
 use super::*;
 use crate::infra::mutants::breaking;
 
+/// More than one page has.
+const ENTITIES: u64 = 300;
+
 fn entity(name: &str) -> EntityId {
     EntityId::from_text(Arc::from(name))
 }
@@ -103,7 +106,6 @@ async fn an_owner_that_has_missed_an_erasure_does_it_too() -> Result<(), String>
 /// Also snapshots, and more of them than one page has.
 async fn a_copy_that_has_missed_much_is_mended(shards: &Owned) -> Result<(), String> {
     let (world, log, owner) = (&shards.world, &shards.log, &shards.owner);
-    const ENTITIES: u64 = 300;
     shards.lose_tidies(1, u32::MAX);
     for number in 1..=ENTITIES {
         let name = format!("entity-{number}");
