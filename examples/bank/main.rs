@@ -5,9 +5,9 @@
 //! PostgreSQL database: `postgres://user:password@host/database`. `--data-dir FOLDER` needs no
 //! database: the node keeps them in a log of its own.
 //!
-//! `--data-dir FOLDER --kills 100` runs three nodes, each a process that keeps copies of the others'
-//! accounts, and transfers money between the accounts, while it kills one node a hundred times, and
-//! every third time all of them. In the end no money is missing, and each transfer was made once.
+//! `--data-dir FOLDER --kills 100` runs three nodes, each a process that keeps copies of what the
+//! others have. It transfers money between accounts, and kills a node meanwhile, a hundred times,
+//! and every third time all of them. No money is missing then, and each transfer was made once.
 
 #![expect(unreachable_pub, reason = "written as a library would write it")]
 

@@ -2,8 +2,8 @@
 //!
 //! A process that has kept what its node's previous process stored asks for the seat of that
 //! process. It gets the seat if the seat has a vote. If not, the process forgets what it kept, and
-//! joins with a seat of its own. The leader must not give a vote to the old seat then: no process is
-//! left in it, and with too few others the change of voters could never be decided.
+//! joins with a seat of its own. The leader must not give a vote to the old seat then: no process
+//! is left in it, and with too few others the change of voters could never be decided.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -64,8 +64,8 @@ impl NewVoters {
     }
 }
 
-/// The seat that this command asks for, and the process that asks, if the seat is that of an earlier
-/// process of its node.
+/// The seat that this command asks for, and the process that asks, if the seat is that of an
+/// earlier process of its node.
 pub(crate) fn seat_asked_for<'a>(
     command: &'a Command,
     map: &ClusterMap,

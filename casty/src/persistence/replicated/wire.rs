@@ -195,10 +195,10 @@ fn append(bytes: &mut Bytes) -> Result<Append, NoMessages> {
     }
     Ok(Append {
         epoch,
-        life,
         start,
         prev,
         records,
+        life,
     })
 }
 

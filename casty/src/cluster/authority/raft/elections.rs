@@ -1,6 +1,6 @@
 //! The elections of voters, beside the processes that ask for the seats of earlier ones.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use tokio::time::Instant;
 
@@ -46,13 +46,13 @@ impl Elections {
     }
 
     /// Checks that no process leaves the seats which are to get a vote, and sees to it that none
-    /// does until then.
+    /// does until then. `within`: how long it may take.
     pub(super) fn begin(
         &self,
         voters: &BTreeSet<Seat>,
         electorate: &Electorate,
         machine: &MapMachine,
-        until: Instant,
+        within: Duration,
     ) -> Result<(), String> {
         let map = machine.map().ok_or("there is no map yet")?;
         let new = voters.difference(&electorate.voters).copied().collect();
@@ -64,6 +64,7 @@ impl Elections {
             let member = map.member(process);
             member.is_some_and(|member| member.seat == seat)
         };
+        let until = Instant::now() + within;
         let begun = self.0.lock().begin_election(new, &left, sits, until);
         begun.map_err(|seat| format!("{seat:?} is left by its process"))
     }

@@ -699,8 +699,7 @@ impl RaftEngine {
         if !self.may_change_voters() {
             return Err("not every member has reported that it knows all members".to_owned());
         }
-        let until = Instant::now() + 2 * self.limit;
-        (self.elections).begin(voters, &self.electorate(), &self.machine, until)?;
+        (self.elections).begin(voters, &self.electorate(), &self.machine, 2 * self.limit)?;
         let voters = voters.iter().map(|seat| u64::from(seat.0)).collect();
         let change = ChangeMembers::ReplaceAllVoters(voters);
         let change = self.enter(self.raft.change_membership(change, true));
