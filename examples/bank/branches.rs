@@ -8,7 +8,6 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Instant,
 };
 
 use casty::{ClusterClient, admin::Admin, prelude::*};
@@ -16,7 +15,7 @@ use tokio::{
     io::{AsyncReadExt as _, stdin},
     process::{Child, Command},
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use crate::{
@@ -68,9 +67,10 @@ pub async fn run(folder: &Path, rounds: usize) -> Result<(), AnyError> {
         branches.all_vote().await?;
         desk.goes_on().await?;
         let is_all = round % 3 == 0;
-        let killed: Vec<usize> = match is_all {
-            true => (0..BRANCHES).collect(),
-            false => vec![round % BRANCHES],
+        let killed: Vec<usize> = if is_all {
+            (0..BRANCHES).collect()
+        } else {
+            vec![round % BRANCHES]
         };
         let since = Instant::now();
         for branch in &killed {

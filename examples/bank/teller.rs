@@ -102,13 +102,13 @@ impl Teller {
             }
         }
     }
+}
 
-    /// An account did not answer. It may have done what it was asked for, and is asked again.
-    fn ask_later(&self, number: u64, ctx: &mut Context<Self>) -> Effect<Self> {
-        ctx.schedule_once(PAUSE, TellerMsg::AskAgain { number })
-            .detach();
-        Effect::none()
-    }
+/// An account did not answer. It may have done what it was asked for, and is asked again.
+fn ask_later(number: u64, ctx: &mut Context<Teller>) -> Effect<Teller> {
+    ctx.schedule_once(PAUSE, TellerMsg::AskAgain { number })
+        .detach();
+    Effect::none()
 }
 
 #[entity(shards = 16, event_sourced, snapshot_every = 100, id = u64)]
@@ -121,7 +121,7 @@ impl Teller {
             return Err(Busy { number });
         }
         Ok(Effect::persist(TellerEvent::Begun { transfer })
-            .then(|teller, ctx| teller.go_on(ctx))
+            .then(Self::go_on)
             .reply(|teller| teller.number))
     }
 
@@ -152,11 +152,9 @@ impl Teller {
             return Effect::none();
         }
         match answer {
-            Ok(true) => {
-                Effect::persist(TellerEvent::PaidOut {}).then(|teller, ctx| teller.go_on(ctx))
-            }
+            Ok(true) => Effect::persist(TellerEvent::PaidOut {}).then(Self::go_on),
             Ok(false) => Effect::persist(TellerEvent::Refused {}),
-            Err(_) => self.ask_later(number, ctx),
+            Err(_) => ask_later(number, ctx),
         }
     }
 
@@ -172,7 +170,7 @@ impl Teller {
         }
         match answer {
             Ok(()) => Effect::persist(TellerEvent::PaidIn {}),
-            Err(_) => self.ask_later(number, ctx),
+            Err(_) => ask_later(number, ctx),
         }
     }
 

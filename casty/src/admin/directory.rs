@@ -12,8 +12,9 @@ use crate::persistence::{JournalError, local};
 /// A node of a cluster refuses to start with a directory that is not where it was
 /// ([`StartError::DirectoryCopied`](crate::error::StartError::DirectoryCopied)): a copy, or one
 /// restored from a backup, may lack what the node has confirmed to others. Only the operator knows
-/// that it was moved while the node was stopped, and that the node has not run elsewhere since. If that is not so, entities may lose what was acknowledged: start with an empty directory
-/// then, which the other nodes fill.
+/// that it was moved while the node was stopped, and that the node has not run elsewhere since. If
+/// that is not so, entities may lose what was acknowledged: start with an empty directory then,
+/// which the other nodes fill.
 ///
 /// This reads the whole directory, and blocks for so long.
 ///

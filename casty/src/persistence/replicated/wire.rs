@@ -196,9 +196,9 @@ fn append(bytes: &mut Bytes) -> Result<Append, NoMessages> {
     Ok(Append {
         epoch,
         start,
+        life,
         prev,
         records,
-        life,
     })
 }
 
