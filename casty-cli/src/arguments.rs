@@ -82,7 +82,7 @@ pub(crate) enum Operation {
         lost: bool,
 
         /// Only the shards of this type.
-        #[arg(value_name = "TYPE", requires = "lost")]
+        #[arg(value_name = "TYPE", requires = "lost", conflicts_with = "keep")]
         kind: Option<String>,
 
         /// Only these shards of it.
@@ -95,16 +95,16 @@ pub(crate) enum Operation {
             long,
             value_name = "NODE|best",
             requires = "lost",
-            conflicts_with = "empty"
+            conflicts_with_all = ["empty", "keep"]
         )]
         from: Option<String>,
 
         /// Go on with nothing, even where there is an out-of-date copy.
-        #[arg(long, requires = "lost")]
+        #[arg(long, requires = "lost", conflicts_with = "keep")]
         empty: bool,
 
         /// Do not ask whether that is meant.
-        #[arg(long, requires = "lost")]
+        #[arg(long, requires = "lost", conflicts_with = "keep")]
         yes: bool,
     },
 
