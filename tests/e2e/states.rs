@@ -316,6 +316,75 @@ fn common_data_survives_a_handler_that_panics_where_the_type_says_so() {
     });
 }
 
+#[entity(
+    name = "states/candle",
+    shards = 4,
+    backoff = "10s",
+    max_restarts = 100
+)]
+mod candle {
+    /// How often it has burnt down.
+    #[state(common, survives)]
+    #[derive(Default)]
+    pub(crate) struct Ashes {
+        times: u32,
+    }
+
+    #[state(initial)]
+    #[derive(Default)]
+    pub(crate) struct Lit;
+
+    #[state]
+    pub(crate) struct Burnt;
+
+    #[behavior(of(all))]
+    impl _ {
+        #[message]
+        fn times(&self, ashes: &Ashes) -> u32 {
+            ashes.times
+        }
+
+        #[message]
+        fn fail(&self) {
+            panic!("as asked");
+        }
+    }
+
+    #[behavior]
+    impl Lit {
+        #[message(internal, after = "30s")]
+        fn burn(self, ashes: &mut Ashes) -> Burnt {
+            ashes.times += 1;
+            Burnt
+        }
+    }
+
+    #[behavior]
+    impl Burnt {}
+}
+
+#[test]
+fn a_timer_of_the_first_state_is_armed_again_when_the_entity_starts_again() {
+    testkit::paused(|system| async move {
+        let second = Duration::from_secs(1);
+        let candle = system.entity::<Candle>("again");
+        assert_eq!(candle.times().await, Ok(0));
+        tokio::time::sleep(second * 20).await;
+        assert!(candle.fail().await.is_err());
+        // It starts again at once, and so does its timer.
+        tokio::time::sleep(second * 29).await;
+        assert_eq!(candle.times().await, Ok(0));
+        tokio::time::sleep(second * 2).await;
+        assert_eq!(candle.times().await, Ok(1));
+        // Burnt, it begins anew with the first state, and so does the timer.
+        assert!(candle.fail().await.is_err());
+        tokio::time::sleep(second * 29).await;
+        assert_eq!(candle.times().await, Ok(1));
+        tokio::time::sleep(second * 10).await;
+        assert_eq!(candle.times().await, Ok(2));
+    });
+}
+
 #[test]
 fn a_message_may_have_a_policy_of_its_own() {
     testkit::paused(|system| async move {
