@@ -30,7 +30,7 @@ use self::{
 };
 use crate::{
     id::{EntityId, Epoch, ShardId},
-    infra::sync::lock,
+    infra::{mutants::breaking, sync::lock},
     persistence::{
         Append, AppendError, Appended, ClaimError, Journal, JournalError, Log, Page, Record,
         Snapshot,
@@ -39,6 +39,23 @@ use crate::{
     },
     protocol::copies::{LogPoint, StopOwning, StoreId},
 };
+
+/// Runs it where time passes without waiting.
+fn paused<R>(scenario: impl Future<Output = R>) -> R {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    runtime.block_on(scenario)
+}
+
+/// Checks that a scenario fails while a rule is broken.
+fn finds(rule: &'static str, scenario: impl Future<Output = Result<(), String>>) {
+    let broken = breaking(rule, || paused(scenario));
+    let why = broken.expect_err(rule);
+    println!("{rule}: {why}");
+}
 
 /// The suite, with three stores: each connection is to another node.
 async fn check_suite(weather: Weather, seed: u64) {

@@ -16,7 +16,7 @@ use rand::{RngExt, seq::IndexedRandom};
 use tokio::time::{sleep, timeout};
 
 use super::{
-    claim, kinds, log, record,
+    claim, kinds, log, paused, record,
     world::{ROUGH, World},
 };
 use crate::{
@@ -408,14 +408,7 @@ async fn run(seed: u64) -> Result<usize, String> {
 /// The first seed that fails, and why.
 fn explore(seeds: Range<u64>) -> Option<(u64, String)> {
     for seed in seeds {
-        let ran = catch_unwind(AssertUnwindSafe(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_time()
-                .start_paused(true)
-                .build()
-                .expect("a runtime");
-            runtime.block_on(run(seed))
-        }));
+        let ran = catch_unwind(AssertUnwindSafe(|| paused(run(seed))));
         match ran {
             Ok(Ok(acknowledged)) => assert!(acknowledged > 0, "seed {seed}: nothing was written"),
             Ok(Err(why)) => return Some((seed, why)),

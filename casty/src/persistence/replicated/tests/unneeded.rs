@@ -1,7 +1,9 @@
 //! What a store has of a shard goes once it is no copy any more, and not before.
 
-use super::{tidied::stored, *};
-use crate::infra::mutants::breaking;
+use super::{
+    tidied::{comes_to, stored},
+    *,
+};
 
 /// Longer than any pause.
 const LONG: Duration = Duration::from_mins(3);
@@ -36,11 +38,7 @@ async fn an_old_copy_goes_and_comes_again() -> Result<(), String> {
     assert_eq!(stored(world, 2).await, ["one"]);
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert_eq!(stored(world, 2).await, ["one"], "after a pause only");
-    tokio::time::sleep(LONG).await;
-    let found = stored(world, 2).await;
-    if !found.is_empty() {
-        return Err(format!("it keeps {found:?}"));
-    }
+    comes_to(world, 2, &[]).await?;
     let process = world.process(2).expect("it runs");
     let ada = EntityId::from_text("ada".into());
     assert_eq!(process.load(log, &ada).await, Ok(None));
@@ -65,9 +63,7 @@ async fn an_old_copy_stays_while_another_store_is_away() -> Result<(), String> {
     }
     world.start(1).await;
     // A restarted copy has promised the epoch.
-    tokio::time::sleep(LONG).await;
-    assert!(stored(world, 2).await.is_empty());
-    Ok(())
+    comes_to(world, 2, &[]).await
 }
 
 /// What it confirmed may still make it a copy.
@@ -82,9 +78,7 @@ async fn an_old_copy_stays_while_it_has_all_that_is_durable() -> Result<(), Stri
         return Err(format!("it has {found:?}"));
     }
     shard.append(2, "ada", 2, "two").await;
-    tokio::time::sleep(LONG).await;
-    assert!(stored(world, 2).await.is_empty());
-    Ok(())
+    comes_to(world, 2, &[]).await
 }
 
 #[tokio::test(start_paused = true)]
@@ -106,22 +100,12 @@ async fn an_old_copy_that_may_count_is_kept() {
 
 #[test]
 fn without_its_rules_an_old_copy_goes_too_early() {
-    let run = |rule, scenario: fn() -> futures_util::future::LocalBoxFuture<'static, _>| {
-        let broken: Result<(), String> = breaking(rule, || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_time()
-                .start_paused(true)
-                .build()
-                .expect("a runtime");
-            runtime.block_on(scenario())
-        });
-        let why = broken.expect_err(rule);
-        println!("{rule}: {why}");
-    };
-    run("old_copies_go_while_others_are_away", || {
-        Box::pin(an_old_copy_stays_while_another_store_is_away())
-    });
-    run("old_copies_go_that_may_count", || {
-        Box::pin(an_old_copy_stays_while_it_has_all_that_is_durable())
-    });
+    finds(
+        "old_copies_go_while_others_are_away",
+        an_old_copy_stays_while_another_store_is_away(),
+    );
+    finds(
+        "old_copies_go_that_may_count",
+        an_old_copy_stays_while_it_has_all_that_is_durable(),
+    );
 }
