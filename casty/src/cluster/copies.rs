@@ -192,7 +192,8 @@ impl CopyOutlet for NodeOutlet {
                 Ok(count) => count,
                 Err(error) => {
                     tracing::error!(%error, "a message to another store cannot be encoded");
-                    1
+                    left = left.get(1..).unwrap_or_default();
+                    continue;
                 }
             };
             let bytes = payload.len();

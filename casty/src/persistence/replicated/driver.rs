@@ -32,6 +32,7 @@ use super::{
     input::CopyInput,
     message::{CopyEnvelope, StoreMessage},
     one_shard::OneShard,
+    outgoing::Outgoing,
     outlet::CopyOutlet,
     pages,
     shard::{Part, ReadAgain, Shard},
@@ -73,8 +74,7 @@ pub(super) struct Driver {
     queued: Arc<AtomicUsize>,
     shards: HashMap<LogId, Shard, FixedState>,
     deadlines: BTreeSet<(Instant, LogId)>,
-    /// What is to be sent, in the order in which it was decided.
-    outgoing: Vec<(StoreId, Vec<CopyEnvelope>)>,
+    outgoing: Outgoing,
     /// Appends that wait for a commit to end, so that what waits is sent and written together.
     appends: Vec<(Log, Part)>,
     /// What is to be committed next.
@@ -108,7 +108,7 @@ impl Driver {
             queued,
             shards: HashMap::default(),
             deadlines: BTreeSet::new(),
-            outgoing: Vec::new(),
+            outgoing: Outgoing::default(),
             appends: Vec::new(),
             written: Written::default(),
             answers: Vec::new(),
@@ -144,7 +144,7 @@ impl Driver {
                 input = inputs.recv() => {
                     let Some(input) = input else { return };
                     if let Some(closed) = self.handle_inputs(input) {
-                        self.send_all();
+                        self.outgoing.send_all(&*self.outlet);
                         // The caller may be gone.
                         let _ = closed.send(());
                         return;
@@ -347,10 +347,8 @@ impl Driver {
             return;
         }
         tracing::warn!(log = %shard.log, "a damaged copy begins anew");
-        self.written.clear_log(id, shard.promised);
         self.damaged.remove(&id);
-        self.failed.insert(id);
-        self.again = Some(now);
+        self.clear(id, now);
     }
 
     fn why(&mut self, log: &Log) -> String {
@@ -361,8 +359,7 @@ impl Driver {
         if shard.copy.owns().is_none() {
             return "the map has not named this node as the owner yet".to_owned();
         }
-        let stores = shard.copy.waits_for();
-        let nodes: Vec<_> = stores.into_iter().map(|it| outlet.node_of(it)).collect();
+        let nodes = shard.missing(&*outlet);
         if nodes.is_empty() {
             return "too few copies are in sync, or the disk of this node is slow".to_owned();
         }
@@ -429,6 +426,7 @@ impl Driver {
             me: self.me,
             directory: &self.directory,
             outlet: &*self.outlet,
+            outgoing: &mut self.outgoing,
             shard: self.shards.get_mut(&id)?,
             written: &mut self.written,
         };
@@ -449,10 +447,16 @@ impl Driver {
         tracing::info!(log = %shard.log, "an old copy is deleted: other nodes have the shard");
         // Whatever comes until it is gone is not heard.
         shard.copy.handle_failed();
-        self.written.clear_log(id, shard.promised);
+        self.clear(id, now);
+        self.note_deadline(id);
+    }
+
+    /// All that is stored of a shard goes. It is read again then, as one of which there is nothing.
+    fn clear(&mut self, id: LogId, now: Instant) {
+        let promised = self.shards.get(&id).map(|shard| shard.promised);
+        self.written.clear_log(id, promised.unwrap_or_default());
         self.failed.insert(id);
         self.again = Some(now);
-        self.note_deadline(id);
     }
 
     fn handle_tidies_read(&mut self, read: TidiesRead) {
@@ -479,10 +483,8 @@ impl Driver {
 
     /// What waits too long for copies is not known to be stored.
     fn fail_late(&mut self, id: LogId, now: Instant) {
-        let outlet = self.outlet.clone();
         if let Some(shard) = self.shards.get_mut(&id) {
-            let missing = shard.copy.waits_for().into_iter();
-            shard.fail_late(now, missing.map(|store| outlet.node_of(store)).collect());
+            shard.fail_late(now, shard.missing(&*self.outlet));
         }
         self.note_deadline(id);
     }
@@ -558,7 +560,10 @@ impl Driver {
                 shard.promised = shard.promised.max(write.promise.unwrap_or_default());
                 self.written.write(id, shard.promised, write);
             }
-            CopyEffect::Send { to, message } => self.send(id, to, StoreMessage::Copy(message)),
+            CopyEffect::Send { to, message } => {
+                let message = StoreMessage::Copy(message);
+                self.outgoing.add(shard.envelope(self.me, to, message));
+            }
             CopyEffect::Read {
                 to,
                 epoch,
@@ -600,35 +605,11 @@ impl Driver {
         }
     }
 
-    /// Sends a message with the others of this turn.
-    fn send(&mut self, id: LogId, to: StoreId, message: StoreMessage) {
-        let Some(shard) = self.shards.get(&id) else {
-            return;
-        };
-        let envelope = CopyEnvelope {
-            kind: shard.log.kind.clone(),
-            shard: shard.log.shard,
-            from: self.me,
-            to,
-            message,
-        };
-        match self.outgoing.iter_mut().find(|(store, _)| *store == to) {
-            Some((_, envelopes)) => envelopes.push(envelope),
-            None => self.outgoing.push((to, vec![envelope])),
-        }
-    }
-
-    fn send_all(&mut self) {
-        for (to, envelopes) in self.outgoing.drain(..) {
-            self.outlet.send(to, envelopes);
-        }
-    }
-
     /// Appends what has waited.
     fn append_all(&mut self) {
         let now = Instant::now();
         for (log, part) in std::mem::take(&mut self.appends) {
-            // Nobody waits any more: nothing was written. A claim may have said so meanwhile.
+            // The caller is gone, and nothing was written. A claim may have said so meanwhile.
             if part.answer.is_closed() {
                 continue;
             }
@@ -654,7 +635,7 @@ impl Driver {
         if self.commits.len() < COMMITS && !self.appends.is_empty() {
             self.append_all();
         }
-        self.send_all();
+        self.outgoing.send_all(&*self.outlet);
         if !self.proposals.is_empty() {
             self.outlet.propose(std::mem::take(&mut self.proposals));
         }
@@ -705,7 +686,7 @@ impl Driver {
             return self.fail(written.shards());
         };
         for envelope in written.said(&done, self.directory.engine.reader()) {
-            self.outlet.send(envelope.to, vec![envelope]);
+            self.outgoing.add(envelope);
         }
         let refused = written.refused(&done);
         for (id, mark) in written.marks() {

@@ -26,6 +26,7 @@ mod held;
 mod input;
 mod message;
 mod one_shard;
+mod outgoing;
 mod outlet;
 mod pages;
 mod shard;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     changes::Written,
     message::{CopyEnvelope, StoreMessage},
+    outgoing::Outgoing,
     outlet::CopyOutlet,
     shard::Shard,
 };
@@ -15,22 +16,17 @@ pub(super) struct OneShard<'a> {
     pub(super) me: StoreId,
     pub(super) directory: &'a Arc<OpenDirectory>,
     pub(super) outlet: &'a dyn CopyOutlet,
+    pub(super) outgoing: &'a mut Outgoing,
     pub(super) shard: &'a mut Shard,
     pub(super) written: &'a mut Written,
 }
 
 impl OneShard<'_> {
-    pub(super) fn say(&self, to: StoreId, message: StoreMessage) {
-        self.outlet.send(to, vec![self.envelope(to, message)]);
+    pub(super) fn say(&mut self, to: StoreId, message: StoreMessage) {
+        self.outgoing.add(self.envelope(to, message));
     }
 
     pub(super) fn envelope(&self, to: StoreId, message: StoreMessage) -> CopyEnvelope {
-        CopyEnvelope {
-            kind: self.shard.log.kind.clone(),
-            shard: self.shard.log.shard,
-            from: self.me,
-            to,
-            message,
-        }
+        self.shard.envelope(self.me, to, message)
     }
 }

@@ -5,7 +5,11 @@ use std::{collections::VecDeque, time::Duration};
 use casty_log::LogId;
 use tokio::{sync::oneshot, time::Instant};
 
-use super::tidies::Tidies;
+use super::{
+    message::{CopyEnvelope, StoreMessage},
+    outlet::CopyOutlet,
+    tidies::Tidies,
+};
 use crate::{
     id::Epoch,
     infra::mutants,
@@ -107,6 +111,28 @@ pub(super) struct Shard {
 }
 
 impl Shard {
+    /// A message about this shard to another store.
+    pub(super) fn envelope(
+        &self,
+        from: StoreId,
+        to: StoreId,
+        message: StoreMessage,
+    ) -> CopyEnvelope {
+        CopyEnvelope {
+            kind: self.log.kind.clone(),
+            shard: self.log.shard,
+            from,
+            to,
+            message,
+        }
+    }
+
+    /// The nodes of the stores that something waits for.
+    pub(super) fn missing(&self, outlet: &dyn CopyOutlet) -> Vec<String> {
+        let stores = self.copy.waits_for().into_iter();
+        stores.map(|store| outlet.node_of(store)).collect()
+    }
+
     /// What the store has of a shard.
     pub(super) fn recovered(
         directory: &OpenDirectory,

@@ -33,14 +33,15 @@ impl OneShard<'_> {
         }
         if let (Some(view), Some(durable)) = (&self.shard.view, copy.durable()) {
             // A copy that is being made may have what is concerned already. It is compared later.
-            for to in view.wanted.difference(&view.in_sync) {
+            let coming: Vec<_> = view.wanted.difference(&view.in_sync).copied().collect();
+            for to in coming {
                 let message = StoreMessage::Tidy {
                     epoch,
                     durable,
                     number: 0,
                     tidy: tidy.clone(),
                 };
-                self.say(*to, message);
+                self.say(to, message);
             }
         }
         let is_erasure = matches!(tidy, Tidy::Erase { .. });

@@ -28,13 +28,13 @@ impl OneShard<'_> {
         };
         let epoch = view.epoch;
         let confirmed = self.shard.copy.may_have_confirmed(epoch);
-        for to in &view.in_sync {
+        for to in view.in_sync.clone() {
             let message = StoreMessage::Unneeded {
                 epoch,
                 confirmed,
                 asked,
             };
-            self.say(*to, message);
+            self.say(to, message);
         }
     }
 
