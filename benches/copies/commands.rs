@@ -7,7 +7,7 @@ use casty_log::{Log, Options, disk::Folder};
 
 use crate::{
     cluster::{Cluster, name},
-    entities::{Given, Meter, at, give, give_each, meters},
+    entities::{Meter, at, give, give_each, meters},
     floor::Floor,
     median_of,
     others::{Clock, Others, Took},
@@ -53,13 +53,13 @@ struct Side {
 }
 
 impl Side {
-    /// Commands a second.
-    fn note(&mut self, given: Given, took: Took) -> f64 {
-        let rate = took.rate(given.count);
-        let mut each = given.took;
+    /// `each`: how long each command took. Returns the commands a second.
+    fn note(&mut self, mut each: Vec<Duration>, took: Took) -> f64 {
+        let count = each.len() as u64;
+        let rate = took.rate(count);
         each.sort_unstable();
         self.rate.push(rate);
-        self.processors.push(took.of_processors(given.count));
+        self.processors.push(took.of_processors(count));
         self.half.push(percentile(&each, 50).as_secs_f64() * 1e6);
         self.most.push(percentile(&each, 99).as_secs_f64() * 1e6);
         rate

@@ -56,24 +56,29 @@ pub(crate) fn meters(system: &ActorSystem, count: u64) -> Vec<MeterRef> {
     (0..count).map(meter).collect()
 }
 
-/// The commands of a while.
-#[derive(Default)]
-pub(crate) struct Given {
-    pub(crate) count: u64,
-    /// How long each took.
-    pub(crate) took: Vec<Duration>,
+/// What clients, each a task of its own, have got.
+pub(crate) async fn all_of<T: Send + 'static>(
+    clients: impl Iterator<Item = impl Future<Output = Result<Vec<T>, AnyError>> + Send + 'static>,
+) -> Result<Vec<T>, AnyError> {
+    #[expect(clippy::disallowed_methods, reason = "a client is no part of a node")]
+    let clients: Vec<_> = clients.map(|client| tokio::spawn(client)).collect();
+    let mut all = Vec::new();
+    for client in clients {
+        all.append(&mut client.await??);
+    }
+    Ok(all)
 }
 
 /// So many clients at once, each of which gives one command after the other: the next one to the
-/// entity that it is told, until it is told none.
+/// entity that it is told, until it is told none. Returns how long each command took.
 pub(crate) async fn give(
     meters: &Arc<Vec<MeterRef>>,
     clients: u64,
     next: impl Fn(u64, u64) -> Option<u64> + Clone + Send + 'static,
-) -> Result<Given, AnyError> {
+) -> Result<Vec<Duration>, AnyError> {
     let clients = (0..clients).map(|client| {
         let (meters, next) = (meters.clone(), next.clone());
-        let client = async move {
+        async move {
             let mut took = Vec::new();
             while let Some(number) = next(client, took.len() as u64) {
                 let Some(meter) = meters.get(usize::try_from(number)?) else {
@@ -83,22 +88,17 @@ pub(crate) async fn give(
                 meter.take(number).await?;
                 took.push(since.elapsed());
             }
-            Ok::<_, AnyError>(took)
-        };
-        #[expect(clippy::disallowed_methods, reason = "a client is no part of a node")]
-        tokio::spawn(client)
+            Ok(took)
+        }
     });
-    let clients: Vec<_> = clients.collect();
-    let mut given = Given::default();
-    for client in clients {
-        given.took.append(&mut client.await??);
-    }
-    given.count = given.took.len() as u64;
-    Ok(given)
+    all_of(clients).await
 }
 
 /// One command for each of them, or so many.
-pub(crate) async fn give_each(meters: &Arc<Vec<MeterRef>>, times: u64) -> Result<Given, AnyError> {
+pub(crate) async fn give_each(
+    meters: &Arc<Vec<MeterRef>>,
+    times: u64,
+) -> Result<Vec<Duration>, AnyError> {
     const CLIENTS: u64 = 256;
     let count = meters.len() as u64;
     give(meters, CLIENTS.min(count), move |client, given| {
@@ -113,22 +113,15 @@ pub(crate) async fn at(meters: &Arc<Vec<MeterRef>>, node: &str) -> Result<Vec<Me
     const CLIENTS: usize = 64;
     let asking = (0..CLIENTS).map(|first| {
         let (meters, node) = (meters.clone(), node.to_owned());
-        let asking = async move {
+        async move {
             let mut there = Vec::new();
             for meter in meters.iter().skip(first).step_by(CLIENTS) {
                 if meter.node().await? == node {
                     there.push(meter.clone());
                 }
             }
-            Ok::<_, AnyError>(there)
-        };
-        #[expect(clippy::disallowed_methods, reason = "a client is no part of a node")]
-        tokio::spawn(asking)
+            Ok(there)
+        }
     });
-    let asking: Vec<_> = asking.collect();
-    let mut there = Vec::new();
-    for asked in asking {
-        there.append(&mut asked.await??);
-    }
-    Ok(there)
+    all_of(asking).await
 }

@@ -13,7 +13,7 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    entities::Given,
+    entities::all_of,
     support::{AnyError, Process, now},
 };
 
@@ -127,12 +127,16 @@ impl Floor {
         })
     }
 
-    /// So many clients give commands for so long.
-    pub(crate) async fn give(&self, clients: u64, round: Duration) -> Result<Given, AnyError> {
+    /// So many clients give commands for so long. Returns how long each command took.
+    pub(crate) async fn give(
+        &self,
+        clients: u64,
+        round: Duration,
+    ) -> Result<Vec<Duration>, AnyError> {
         let begun = now();
         let clients = (0..clients).map(|_| {
             let commands = self.commands.clone();
-            let client = async move {
+            async move {
                 let mut took = Vec::new();
                 while begun.elapsed() < round {
                     let since = now();
@@ -141,18 +145,10 @@ impl Floor {
                     is_done.await?;
                     took.push(since.elapsed());
                 }
-                Ok::<_, AnyError>(took)
-            };
-            #[expect(clippy::disallowed_methods, reason = "a client is no part of a node")]
-            tokio::spawn(client)
+                Ok(took)
+            }
         });
-        let clients: Vec<_> = clients.collect();
-        let mut given = Given::default();
-        for client in clients {
-            given.took.append(&mut client.await??);
-        }
-        given.count = given.took.len() as u64;
-        Ok(given)
+        all_of(clients).await
     }
 }
 
