@@ -81,6 +81,8 @@ pub(crate) fn start(node: &Arc<Node>, inputs: Inputs, listener: Arc<dyn Listener
 /// Asks for owners of the shards of which this node has records, and which the map has given to
 /// none yet: it is new, and the directory was restored from a backup or outlived its map. A shard
 /// that gets its first owner when others have joined might get one without its records.
+///
+/// Polled on a timer, since a request for an owner may be lost, and no news of the map comes then.
 async fn own_what_is_stored(node: Arc<Node>, copies: Arc<NodeCopies>) {
     const PAUSE: Duration = Duration::from_millis(500);
     let mut has_asked = false;

@@ -8,8 +8,6 @@ use std::{
     time::Duration,
 };
 
-#[cfg(feature = "sim")]
-use casty_log::disk::Disk;
 use casty_log::{
     Change, CommitError, Done, LogId, OpenError, Options, ReadError,
     disk::{Folder, Memory},
@@ -17,13 +15,15 @@ use casty_log::{
 use futures_util::future::BoxFuture;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use uuid::Uuid;
+#[cfg(feature = "sim")]
+use {crate::persistence::engine::Pace, casty_log::disk::Disk};
 
 use crate::{
     id::{EntityId, Epoch},
     infra::sync::lock,
     persistence::{
         Append, AppendError, Appended, ClaimError, Journal, JournalError, Log, Page, Record,
-        Snapshot, StoredEntity,
+        Snapshot, StoredEntity, engine::Engine,
     },
 };
 
@@ -70,80 +70,6 @@ pub(super) struct OpenDirectory {
     is_copied: bool,
     /// The numbers of the entity types.
     kinds: Mutex<HashMap<Arc<str>, u32>>,
-}
-
-/// What writes.
-pub(super) enum Engine {
-    /// Threads of the log's own.
-    Threads(casty_log::Log),
-    /// The task that commits: in memory there is nothing to wait for.
-    InMemory {
-        store: Box<Mutex<casty_log::Store>>,
-        reader: casty_log::Reader,
-    },
-    /// The task that commits: a simulation has no other threads.
-    #[cfg(feature = "sim")]
-    Here {
-        store: Box<tokio::sync::Mutex<casty_log::Store>>,
-        reader: casty_log::Reader,
-        /// How long a commit takes.
-        pace: Pace,
-    },
-}
-
-#[cfg(feature = "sim")]
-pub(crate) type Pace = Box<dyn Fn() -> Duration + Send + Sync>;
-
-impl Engine {
-    pub(super) fn reader(&self) -> &casty_log::Reader {
-        match self {
-            Self::Threads(log) => log.reader(),
-            Self::InMemory { reader, .. } => reader,
-            #[cfg(feature = "sim")]
-            Self::Here { reader, .. } => reader,
-        }
-    }
-
-    /// Makes changes, all or none. Commits are made in the order in which they are polled first.
-    pub(super) async fn commit(&self, changes: Vec<Change>) -> Result<Vec<Done>, CommitError> {
-        match self {
-            Self::Threads(log) => log.commit(changes).await,
-            Self::InMemory { store, .. } => lock(store).commit(&changes),
-            #[cfg(feature = "sim")]
-            Self::Here { store, pace, .. } => {
-                let mut store = store.lock().await;
-                tokio::time::sleep(pace()).await;
-                if store.is_dead().is_some() {
-                    store.reopen().map_err(|error| CommitError::NotWritten {
-                        reason: error.to_string(),
-                    })?;
-                }
-                store.commit(&changes)
-            }
-        }
-    }
-
-    /// Whether it writes nothing until it is opened again, which a commit tries.
-    pub(super) fn is_dead(&self) -> bool {
-        match self {
-            Self::Threads(log) => log.is_dead().is_some(),
-            Self::InMemory { store, .. } => lock(store).is_dead().is_some(),
-            #[cfg(feature = "sim")]
-            Self::Here { store, .. } => store
-                .try_lock()
-                .is_ok_and(|store| store.is_dead().is_some()),
-        }
-    }
-
-    fn close(self) -> std::io::Result<()> {
-        match self {
-            Self::Threads(log) => log.close(),
-            // Nobody opens it again.
-            Self::InMemory { .. } => Ok(()),
-            #[cfg(feature = "sim")]
-            Self::Here { store, .. } => store.into_inner().close(),
-        }
-    }
 }
 
 impl Local {
@@ -305,10 +231,7 @@ pub(crate) fn adopt(directory: &Path) -> Result<Uuid, JournalError> {
         let reason = format!("{} is not the directory of a node", directory.display());
         return Err(JournalError::Unusable { reason });
     }
-    let disk = Arc::new(Folder::new(&path));
-    let mut options = Options::default();
-    options.lock_wait = LOCK_WAIT;
-    let (log, opened) = casty_log::Log::open(disk, options).map_err(not_opened)?;
+    let (log, opened) = open_folder(&path)?;
     log.adopt().map_err(unavailable)?;
     log.close().map_err(unavailable)?;
     Ok(opened.store)
@@ -316,10 +239,7 @@ pub(crate) fn adopt(directory: &Path) -> Result<Uuid, JournalError> {
 
 impl OpenDirectory {
     fn new(path: &Path) -> Result<Self, JournalError> {
-        let disk = Arc::new(Folder::new(path));
-        let mut options = Options::default();
-        options.lock_wait = LOCK_WAIT;
-        let (log, opened) = casty_log::Log::open(disk, options).map_err(not_opened)?;
+        let (log, opened) = open_folder(path)?;
         let directory = path.display();
         if let Some((file, offset)) = &opened.cut {
             tracing::info!(
@@ -400,6 +320,13 @@ impl OpenDirectory {
         }
         Ok(())
     }
+}
+
+fn open_folder(path: &Path) -> Result<(casty_log::Log, casty_log::Opened), JournalError> {
+    let disk = Arc::new(Folder::new(path));
+    let mut options = Options::default();
+    options.lock_wait = LOCK_WAIT;
+    casty_log::Log::open(disk, options).map_err(not_opened)
 }
 
 fn not_opened(error: OpenError) -> JournalError {

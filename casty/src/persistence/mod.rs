@@ -10,6 +10,7 @@
 
 pub(crate) mod backup;
 mod committer;
+mod engine;
 #[cfg(feature = "testkit")]
 pub mod faults;
 mod inbox;

@@ -469,11 +469,8 @@ impl SystemBuilder {
         checks::name("name", &self.cluster)?;
         checks::roles(&self.roles)?;
         self.settings.check()?;
-        journal::check_memory(
-            self.in_memory,
-            self.data_dir.as_deref(),
-            self.journal.as_ref(),
-        )?;
+        let (has_data_dir, has_journal) = (self.data_dir.is_some(), self.journal.is_some());
+        checks::memory(self.in_memory, has_data_dir, has_journal)?;
         let (strict_wire, memory_id) = (self.strict_bytes_max(), self.memory_id());
         let (registry, resources) = (self.registry, self.resources);
         let stores = !registry.stored(None)?.is_empty();
@@ -527,11 +524,8 @@ impl SystemBuilder {
                 reason: reason.to_owned(),
             });
         }
-        journal::check_memory(
-            self.in_memory,
-            self.data_dir.as_deref(),
-            self.journal.as_ref(),
-        )?;
+        let (has_data_dir, has_journal) = (self.data_dir.is_some(), self.journal.is_some());
+        checks::memory(self.in_memory, has_data_dir, has_journal)?;
         let dirs = (self.state_dir.as_deref(), self.data_dir.as_deref());
         let has_tie_breaker = self.tie_breaker.is_some();
         let map_dir = map_dir(dirs, has_tie_breaker)?;
@@ -608,7 +602,7 @@ impl SystemBuilder {
             return Ok(None);
         }
         self.registry.check_copies(&self.roles, settings)?;
-        journal::check_availability(self.availability)?;
+        checks::availability(self.availability)?;
         #[cfg(feature = "sim")]
         if let Some(disk) = &self.simulated_disk {
             let seed = self.seed.unwrap_or_default();

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, net::SocketAddr};
 
 use crate::{
+    config::Availability,
     error::StartError,
     id::{NODE_ID_BYTES_MAX, zones},
 };
@@ -66,5 +67,37 @@ pub(super) fn roles(roles: &BTreeSet<String>) -> Result<(), StartError> {
     Err(StartError::Setting {
         setting: "role",
         reason,
+    })
+}
+
+/// Refuses a cluster whose two nodes both go on, each without the other's copies: what entities do
+/// on one side would be lost when they meet again.
+pub(super) fn availability(availability: Availability) -> Result<(), StartError> {
+    if availability != Availability::Prefer {
+        return Ok(());
+    }
+    let reason = "with `Availability::Prefer` both of two nodes go on by themselves, and stored \
+                  entities would lose what they did on one of them; leave `availability` out, or \
+                  store them by `journal`";
+    Err(StartError::Setting {
+        setting: "availability",
+        reason: reason.to_owned(),
+    })
+}
+
+/// Refuses two places for what is stored.
+pub(super) fn memory(
+    in_memory: bool,
+    has_data_dir: bool,
+    has_journal: bool,
+) -> Result<(), StartError> {
+    let other = match (in_memory, has_data_dir, has_journal) {
+        (true, true, _) => "data_dir",
+        (true, _, true) => "journal",
+        _ => return Ok(()),
+    };
+    Err(StartError::Setting {
+        setting: "data_in_memory",
+        reason: format!("cannot be combined with `{other}`; choose one of them"),
     })
 }

@@ -14,7 +14,6 @@ use {
 
 use crate::{
     cluster::copies::NodeCopies,
-    config::Availability,
     error::StartError,
     id::CopySettings,
     persistence::{
@@ -90,41 +89,6 @@ pub(super) fn open_directory(path: &Path) -> Result<Chosen, StartError> {
         Ok(()) => Ok(Chosen::new(local)),
         Err(source) => Err(Chosen::new(local).failed(source)),
     }
-}
-
-/// Refuses a cluster whose two nodes both go on, each without the other's copies: what entities do
-/// on one side would be lost when they meet again.
-pub(super) fn check_availability(availability: Availability) -> Result<(), StartError> {
-    if availability != Availability::Prefer {
-        return Ok(());
-    }
-    let reason = "with `Availability::Prefer` both of two nodes go on by themselves, and stored \
-                  entities would lose what they did on one of them; leave `availability` out, or \
-                  store them by `journal`";
-    Err(StartError::Setting {
-        setting: "availability",
-        reason: reason.to_owned(),
-    })
-}
-
-/// Refuses two places for what is stored.
-pub(super) fn check_memory(
-    in_memory: bool,
-    data_dir: Option<&Path>,
-    journal: Option<&Chosen>,
-) -> Result<(), StartError> {
-    let other = match (data_dir, journal) {
-        (Some(_), _) => "data_dir",
-        (_, Some(_)) => "journal",
-        (None, None) => return Ok(()),
-    };
-    if !in_memory {
-        return Ok(());
-    }
-    Err(StartError::Setting {
-        setting: "data_in_memory",
-        reason: format!("cannot be combined with `{other}`; choose one of them"),
-    })
 }
 
 /// A log in memory.

@@ -58,7 +58,7 @@ async fn used(lost: bool) -> (Vec<u64>, u64) {
             forgotten.expect("forgotten");
         }
     }
-    // Nothing tells that the copies have done all of it, least of all in the test where they do not.
+    // No message tells that the copies have done all of it: in one of the tests they never do.
     tokio::time::sleep(Duration::from_mins(1)).await;
     let used = (0..3).map(|node| world.disk(node).used()).collect();
     (used, position)
