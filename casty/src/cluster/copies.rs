@@ -240,7 +240,11 @@ impl CopyOutlet for NodeOutlet {
     }
 
     fn stopped(&self, log: &Log, epoch: Epoch, why: StopOwning) {
-        if !matches!(why, StopOwning::StoreFailed | StopOwning::Promised(_)) {
+        let gives_up = matches!(
+            why,
+            StopOwning::StoreFailed | StopOwning::Promised(_) | StopOwning::CopyDamaged
+        );
+        if !gives_up {
             // The map has said, or is about to say, where the shard is.
             return;
         }

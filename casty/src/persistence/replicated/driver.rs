@@ -39,7 +39,7 @@ use super::{
     tidies::{Tidies, TidiesRead, TidyAnswer},
 };
 use crate::{
-    infra::deadline::passed,
+    infra::{deadline::passed, mutants},
     persistence::{Appended, JournalError, Log, local::OpenDirectory},
     protocol::copies::{
         CopiedRecord, CopiesView, CopyEffect, CopyLimits, CopyMessage, CopyProposal, StopOwning,
@@ -314,6 +314,9 @@ impl Driver {
                     self.delete(id, now);
                 }
             }
+            StoreMessage::Damaged { epoch } => {
+                self.with(id, now, |shard| shard.copy.handle_damaged_copy(epoch));
+            }
             other => {
                 let read = self.with_one(id, |one| one.handle_tidy_message(from, other, now));
                 self.tidies_read.extend(read.flatten());
@@ -332,18 +335,26 @@ impl Driver {
         }
     }
 
-    /// The owner gives the shard up, and a copy waits until it is dropped. Then it begins anew:
-    /// what is needed is in the stores in sync.
+    /// The owner gives the shard up, and a copy waits until it is dropped. Then it begins anew,
+    /// once nothing counts any more that it may have confirmed: what is needed is in the stores in
+    /// sync.
     fn handle_view_of_damaged(&mut self, id: LogId, view: &CopiesView, now: Instant) {
         let Some(shard) = self.shards.get_mut(&id) else {
             return;
         };
+        shard.damaged_again = None;
         if view.is_owner {
             self.outlet
                 .stopped(&shard.log, view.epoch, StopOwning::StoreFailed);
             return;
         }
         if view.in_sync.contains(&self.me) {
+            return;
+        }
+        let may_count = shard.copy.may_have_confirmed(view.epoch).is_some();
+        if may_count && !mutants::on("a_damaged_copy_begins_anew_at_once") {
+            shard.damaged_again = Some(now);
+            self.note_deadline(id);
             return;
         }
         tracing::warn!(log = %shard.log, "a damaged copy begins anew");
@@ -408,6 +419,7 @@ impl Driver {
             self.with_one(id, |one| {
                 one.handle_tidies_time(now);
                 one.ask_unneeded(now);
+                one.tell_damaged(now);
             });
             self.fail_late(id, now);
         }
@@ -536,6 +548,7 @@ impl Driver {
         let tidies = shard.tidies.as_ref().and_then(Tidies::deadline);
         let unneeded = shard.unneeded.as_ref().map(Unneeded::deadline);
         let others = tidies.into_iter().chain(shard.late_at).chain(unneeded);
+        let others = others.chain(shard.damaged_again);
         let deadline = shard.copy.deadline().into_iter().chain(others).min();
         let is_sooner = match (deadline, shard.deadline) {
             (Some(deadline), Some(noted)) => deadline < noted,

@@ -75,6 +75,9 @@ pub(crate) enum StoreMessage {
         confirmed: Option<u64>,
         asked: u64,
     },
+    /// A store that is no copy any more cannot read what it may have confirmed under this epoch. It
+    /// begins anew under a later one.
+    Damaged { epoch: Epoch },
 }
 
 /// What is not kept of an entity, and what stands for it.

@@ -21,6 +21,7 @@
 mod body;
 mod changes;
 mod commits;
+mod damaged;
 mod driver;
 mod held;
 mod input;

@@ -108,6 +108,8 @@ pub(super) struct Shard {
     pub(super) tidies: Option<Tidies>,
     /// What is stored is of no use, unless it turns out to be.
     pub(super) unneeded: Option<Unneeded>,
+    /// When the owner is told again that what is stored is damaged.
+    pub(super) damaged_again: Option<Instant>,
 }
 
 impl Shard {
@@ -166,6 +168,7 @@ impl Shard {
             deadline: None,
             tidies: None,
             unneeded: None,
+            damaged_again: None,
         }
     }
 

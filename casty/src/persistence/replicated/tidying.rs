@@ -151,6 +151,7 @@ impl OneShard<'_> {
             StoreMessage::Copy(_)
             | StoreMessage::Unneeded { .. }
             | StoreMessage::Spared { .. }
+            | StoreMessage::Damaged { .. }
             | StoreMessage::Fetched { .. } => {}
         }
         None

@@ -209,6 +209,9 @@ pub(crate) enum StopOwning {
     /// The own store failed to write.
     #[error("the store failed")]
     StoreFailed,
+    /// A store may have confirmed records under this epoch that are damaged there.
+    #[error("what another store has confirmed is damaged there")]
+    CopyDamaged,
 }
 
 /// What is to be done, in this order.

@@ -153,6 +153,15 @@ impl ShardCopy {
         self.stop(StopOwning::StoreFailed);
     }
 
+    /// A store that is no copy any more cannot read what it may have confirmed under an epoch.
+    /// Those confirmations may be on their way, or may count already for a copy that is to be added
+    /// (O6). Under a later epoch they are void (T2).
+    pub(crate) fn handle_damaged_copy(&mut self, epoch: Epoch) {
+        if self.owns() == Some(epoch) {
+            self.stop(StopOwning::CopyDamaged);
+        }
+    }
+
     /// The records that were to be read for a copy.
     pub(crate) fn handle_read(
         &mut self,

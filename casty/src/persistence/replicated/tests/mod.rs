@@ -5,6 +5,7 @@
     reason = "messages and clients are tasks of their own"
 )]
 
+mod damaged;
 mod elected;
 mod room;
 mod storm;
