@@ -122,6 +122,16 @@ impl EntityId {
         self.0
     }
 
+    /// What a shard writes for itself, among the records of its entities.
+    pub(crate) fn of_shard() -> Self {
+        Self(Arc::from(""))
+    }
+
+    /// Whether it is no entity's: see [`of_shard`](Self::of_shard).
+    pub(crate) fn is_of_shard(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Checks whether the id is valid.
     ///
     /// # Errors

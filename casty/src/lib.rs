@@ -137,6 +137,13 @@ pub mod schedule {
     pub use crate::actor::context::schedule::{Cancellable, Every};
 }
 
+/// Messages from one stored entity to another, effectively once:
+/// [`Effect::send`](crate::Effect::send), and [`Context::send`](crate::Context::send) of durable
+/// entities.
+pub mod send {
+    pub use crate::actor::ask::sent::{AnswerOf, Outcome, Unanswered};
+}
+
 /// Entities as receivers of messages that are values, one level below their proxies.
 pub mod shards {
     pub use crate::{
@@ -162,6 +169,7 @@ pub mod prelude {
         EntityRef, Event, TellError, Terminated, Wire, actor,
         behavior::{OneOf, OrStay, StateName, Stay, Stop, Widen, states},
         entity, message,
+        send::Outcome,
         shards::ShardEnvelope,
     };
 }

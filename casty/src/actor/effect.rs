@@ -5,10 +5,15 @@ use std::fmt;
 use crate::{
     actor::{
         Entity,
+        ask::{
+            call::Call,
+            sent::{self, AnswerOf, Outcome, Unsendable},
+        },
         context::{Context, written::FollowUp},
+        reference::Stored,
     },
     message::codec::{DecodeError, EncodeError},
-    persistence::record_body::WrittenEvent,
+    persistence::{record_body::WrittenEvent, sends::WrittenSend},
 };
 
 /// The events of an entity: the enum that `#[entity(event_sourced)]` makes of its `#[event]`
@@ -110,6 +115,7 @@ pub struct Effect<E: EventSourced, R = ()> {
     events: Vec<E::Event>,
     reply: Box<dyn FnOnce(&E) -> R + Send>,
     then: Vec<FollowUp<E>>,
+    sends: Vec<Result<WrittenSend, Unsendable>>,
     stop: bool,
     erase: bool,
 }
@@ -136,6 +142,7 @@ impl<E: EventSourced> Effect<E> {
             events,
             reply: Box::new(|_| ()),
             then: Vec::new(),
+            sends: Vec::new(),
             stop: false,
             erase: false,
         }
@@ -150,6 +157,7 @@ impl<E: EventSourced, R> Effect<E, R> {
             events: self.events,
             reply: Box::new(reply),
             then: self.then,
+            sends: self.sends,
             stop: self.stop,
             erase: self.erase,
         }
@@ -159,6 +167,86 @@ impl<E: EventSourced, R> Effect<E, R> {
     /// in between, nor if a later handler of the activation fails before it could be called.
     pub fn then(mut self, then: impl FnOnce(&E, &mut Context<E>) + Send + 'static) -> Self {
         self.then.push(Box::new(then));
+        self
+    }
+
+    /// Sends a message to another stored entity, effectively once: it is part of the record of this
+    /// effect, so it is sent if, and only if, the record is durable, and again, also after a
+    /// failover, until the receiver has what it has changed in a durable record of its own. The
+    /// receiver handles it once. What one entity sends to another arrives in order.
+    ///
+    /// What the receiver returns is thrown away; [`send_for`](Self::send_for) brings it back.
+    ///
+    /// Up to 4,096 sends of a shard wait for their receivers. A command that would send more fails
+    /// as [`AskError::OutboxFull`](crate::AskError::OutboxFull).
+    ///
+    /// # Panics
+    /// In the command that returns the effect, if the message cannot be encoded, or the id of the
+    /// receiver is none. Nothing of the command is stored then.
+    ///
+    /// ```standalone_crate
+    /// use casty::{persistence::Memory, prelude::*};
+    ///
+    /// #[message]
+    /// #[derive(Default)]
+    /// struct Till {
+    ///     cents: u64,
+    /// }
+    ///
+    /// #[entity(event_sourced)]
+    /// impl Till {
+    ///     #[message]
+    ///     fn hand_over(&self, to: TillRef) -> Effect<Self, u64> {
+    ///         let cents = self.cents;
+    ///         Effect::persist(TillEvent::HandedOver { cents })
+    ///             .send(to.put(cents))
+    ///             .reply(move |_: &Self| cents)
+    ///     }
+    ///
+    ///     #[message]
+    ///     fn put(&self, cents: u64) -> Effect<Self> {
+    ///         Effect::persist(TillEvent::PutIn { cents })
+    ///     }
+    ///
+    ///     #[message]
+    ///     fn cents(&self) -> u64 {
+    ///         self.cents
+    ///     }
+    ///
+    ///     #[event]
+    ///     fn handed_over(&mut self, cents: u64) {
+    ///         self.cents -= cents;
+    ///     }
+    ///
+    ///     #[event]
+    ///     fn put_in(&mut self, cents: u64) {
+    ///         self.cents += cents;
+    ///     }
+    /// }
+    /// # fn main() {}
+    /// ```
+    pub fn send<A: Stored, T, F>(mut self, call: Call<A, T, F>) -> Self {
+        self.sends.push(sent::written(call, None));
+        self
+    }
+
+    /// The same, and this entity is told of the outcome by a message of its own, effectively once
+    /// as well. `tell` makes that message: it puts the [`Outcome`] that it is given into one of the
+    /// arguments. Whatever else the message says is fixed now.
+    ///
+    /// # Panics
+    /// As [`send`](Self::send), and if the message does not contain the outcome, or has more than
+    /// 32 KiB besides it.
+    pub fn send_for<A: Stored, T, F, S>(
+        mut self,
+        call: Call<A, T, F>,
+        tell: impl FnOnce(Outcome<S>) -> E::Message,
+    ) -> Self
+    where
+        S: AnswerOf<T, F>,
+    {
+        let send = sent::answer_form::<E, S>(tell).and_then(|form| sent::written(call, Some(form)));
+        self.sends.push(send);
         self
     }
 
@@ -220,6 +308,12 @@ pub fn carry_out_and_leave<E: EventSourced, R>(
     }
     for then in effect.then {
         ctx.when_durable(then);
+    }
+    for send in effect.sends {
+        match send {
+            Ok(send) => ctx.write_send(send),
+            Err(error) => panic!("{error}"),
+        }
     }
     ((effect.reply)(state), left)
 }

@@ -8,17 +8,25 @@ use std::{
     sync::{Arc, Weak},
 };
 
+use futures_util::future::{BoxFuture, ready};
+
 use super::region::{AnyRegion, EntityType, Mesh, ShardRegion};
 use crate::{
     actor::{
         Entity, Route,
+        ask::sent::{Delivery, deliver},
         reference::{ProtocolRegistration, StrictRoute, protocol::Speakers},
         runtime::{Routes, Runtime},
     },
     config::Settings,
     error::StartError,
     id::{CopyOptions, CopySettings},
-    persistence::opened::StoredKinds,
+    persistence::{
+        opened::StoredKinds,
+        outbox::{Courier, Letter},
+        sends::SendTerms,
+    },
+    protocol::outbox::{Carried, Receiver},
 };
 
 /// One entity type that this binary links.
@@ -33,6 +41,7 @@ pub struct EntityRegistration {
     type_id: fn() -> TypeId,
     type_name: fn() -> &'static str,
     speaks: &'static [ProtocolRegistration],
+    deliver: Delivery,
     make: fn(RegionArgs<'_>) -> Registered,
 }
 
@@ -73,6 +82,7 @@ impl EntityRegistration {
             type_id: TypeId::of::<E>,
             type_name: std::any::type_name::<E>,
             speaks: E::SPEAKS,
+            deliver: Delivery(deliver::<E>),
             make: make::<E>,
         }
     }
@@ -206,8 +216,10 @@ impl Registry {
         tracing::info!(entities = ?names, "entity types");
         let (mut regions, mut routes) = (Vec::new(), Routes::default());
         let mut speakers = Speakers::default();
+        let mut deliveries = Deliveries::default();
         for (kind, (name, registration)) in (0_u16..).zip(by_name) {
             let mesh = mesh.cloned();
+            deliveries.0.insert(Arc::from(&*name), registration.deliver);
             let made = (registration.make)(RegionArgs {
                 runtime,
                 name,
@@ -220,6 +232,39 @@ impl Registry {
             speakers.add(registration.speaks);
         }
         routes.insert(TypeId::of::<Speakers>(), Arc::new(speakers));
+        if let Some(store) = runtime.store() {
+            let runtime = Arc::downgrade(runtime);
+            // It is set once, at start.
+            drop(store.courier().set(Arc::new(Post { runtime, deliveries })));
+        }
         Ok((regions, routes))
+    }
+}
+
+/// How the entities of each type are sent to, by wire name.
+#[derive(Default)]
+struct Deliveries(BTreeMap<Arc<str>, Delivery>);
+
+/// Takes the sends of this node's entities to wherever their receivers live.
+struct Post {
+    runtime: Weak<Runtime>,
+    deliveries: Deliveries,
+}
+
+impl Courier for Post {
+    fn carry(
+        &self,
+        to: Receiver,
+        letter: Arc<Letter>,
+        terms: SendTerms,
+    ) -> BoxFuture<'static, Carried> {
+        let failed = |reason: String| Box::pin(ready(Carried::Failed(reason)));
+        let Some(runtime) = self.runtime.upgrade() else {
+            return failed("the node has ended".to_owned());
+        };
+        match self.deliveries.0.get(&to.kind) {
+            Some(Delivery(deliver)) => deliver(&runtime, to, &letter, terms),
+            None => failed(format!("this node has no entity type `{}`", to.kind)),
+        }
     }
 }

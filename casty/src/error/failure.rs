@@ -84,6 +84,10 @@ pub enum Failure {
         bytes: usize,
         bytes_max: usize,
     },
+    /// Too many sends of the entity's shard wait for their receivers.
+    OutboxFull {
+        waiting: usize,
+    },
     /// The entity cannot be read from its store at present. The message was not handled.
     StoreUnavailable {
         reason: String,
@@ -187,6 +191,11 @@ impl fmt::Display for Failure {
                 f,
                 "what the entity has changed is not stored: it has {bytes} bytes, and at most \
                  {bytes_max} are stored"
+            ),
+            Self::OutboxFull { waiting } => write!(
+                f,
+                "what the entity has changed is not stored: {waiting} sends of its shard wait for \
+                 their receivers"
             ),
             Self::StoreUnavailable { reason } => {
                 write!(f, "the entity cannot be read from its store now: {reason}")

@@ -146,6 +146,13 @@ pub enum AskError<E = Infallible> {
         /// The limit: [`BODY_BYTES_MAX`](crate::persistence::BODY_BYTES_MAX).
         bytes_max: usize,
     },
+    /// The message was handled, but it sends something, and too many sends of the entity's shard
+    /// wait for their receivers: `casty outbox` shows for which. Nothing of it is stored. Retry
+    /// later.
+    OutboxFull {
+        /// How many sends wait.
+        waiting: usize,
+    },
     /// The entity cannot be read from its store at present. The message was not handled. Retry
     /// later.
     StoreUnavailable {
@@ -286,6 +293,7 @@ impl<E> AskError<E> {
             Self::NotEnoughCopies { missing, possibly } => {
                 AskError::NotEnoughCopies { missing, possibly }
             }
+            Self::OutboxFull { waiting } => AskError::OutboxFull { waiting },
             Self::StoreUnavailable { reason } => AskError::StoreUnavailable { reason },
             Self::Unreadable { reason } => AskError::Unreadable { reason },
         })
@@ -299,6 +307,7 @@ impl<E> AskError<E> {
             | Self::NoQuorum
             | Self::Init { .. }
             | Self::StoreUnavailable { .. }
+            | Self::OutboxFull { .. }
             | Self::NotStored {
                 possibly: false, ..
             }
@@ -382,6 +391,7 @@ impl<E> From<Failure> for AskError<E> {
             Failure::NotEnoughCopies { missing, possibly } => {
                 Self::NotEnoughCopies { missing, possibly }
             }
+            Failure::OutboxFull { waiting } => Self::OutboxFull { waiting },
             Failure::StoreUnavailable { reason } => Self::StoreUnavailable { reason },
             Failure::Unreadable { reason } => Self::Unreadable { reason },
         }
@@ -460,6 +470,7 @@ impl<E: fmt::Display> fmt::Display for AskError<E> {
                 missing: missing.clone(),
                 possibly: *possibly,
             },
+            Self::OutboxFull { waiting } => Failure::OutboxFull { waiting: *waiting },
             Self::StoreUnavailable { reason } => Failure::StoreUnavailable {
                 reason: reason.clone(),
             },
@@ -689,6 +700,7 @@ impl<M> TellError<M> {
             | Failure::Undecodable { .. }
             | Failure::InvalidKey(_)
             | Failure::RecordTooLarge { .. }
+            | Failure::OutboxFull { .. }
             | Failure::Reply { .. } => Self::Stopped(message),
         }
     }

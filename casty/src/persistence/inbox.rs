@@ -11,7 +11,9 @@ use crate::{
     infra::sync::lock,
     persistence::{
         Log, Record,
+        outbox::ShardOutbox,
         progress::{InFlight, NODE_MAX, NotStored, Progress},
+        sends::WrittenSend,
     },
     protocol::commit::{Claim, LogId, Ticket},
 };
@@ -24,6 +26,8 @@ pub(crate) struct Entry {
     /// Milliseconds since the Unix epoch.
     pub(crate) at: u64,
     pub(crate) body: Bytes,
+    /// Those that the body has.
+    pub(crate) sends: Vec<WrittenSend>,
 }
 
 /// A record in flight. Dropped before it is decided, it fails.
@@ -32,6 +36,8 @@ pub(super) struct Waiting {
     epoch: Epoch,
     progress: Arc<Progress>,
     inbox: Arc<Inbox>,
+    /// Learns what becomes of it, if the log has sends.
+    outbox: Option<Arc<ShardOutbox>>,
     is_decided: bool,
 }
 
@@ -41,6 +47,7 @@ impl Waiting {
         epoch: Epoch,
         progress: Arc<Progress>,
         inbox: Arc<Inbox>,
+        outbox: Option<Arc<ShardOutbox>>,
     ) -> Self {
         let bytes = entry.body.len();
         inbox.in_flight.add(bytes);
@@ -50,6 +57,7 @@ impl Waiting {
             epoch,
             progress,
             inbox,
+            outbox,
             is_decided: false,
         }
     }
@@ -71,12 +79,24 @@ impl Waiting {
     fn decide(&mut self, outcome: Result<u64, NotStored>) {
         self.is_decided = true;
         let (bytes, progress) = (self.entry.body.len(), &self.progress);
+        let is_ledger = self.entry.entity.is_of_shard();
         match outcome {
             Ok(position) => {
-                progress.confirm(self.entry.seq, position);
+                if let Some(outbox) = &self.outbox {
+                    let sends = std::mem::take(&mut self.entry.sends);
+                    let from = &self.entry.entity;
+                    outbox.handle_durable((self.epoch, position), from, self.entry.seq, sends);
+                }
+                // A record of the shard may go before one of the activation.
+                if !is_ledger {
+                    progress.confirm(self.entry.seq, position);
+                }
                 progress.in_flight.remove(bytes);
             }
             Err(why) => {
+                if let Some(outbox) = &self.outbox {
+                    outbox.handle_failed(is_ledger, self.entry.sends.len(), why.possibly);
+                }
                 progress.doubt(why.possibly);
                 progress.in_flight.remove(bytes);
                 progress.fail(why);

@@ -20,9 +20,11 @@ pub(crate) mod local;
 mod memory;
 pub(crate) mod opened;
 mod position;
+pub(crate) mod outbox;
 mod progress;
 pub(crate) mod record_body;
 pub(crate) mod replicated;
+pub(crate) mod sends;
 pub(crate) mod shard_log;
 pub(crate) mod store;
 #[cfg(feature = "testkit")]

@@ -160,7 +160,6 @@ impl Progress {
     ///
     /// # Cancel safety
     /// Dropping it loses nothing.
-    #[cfg(test)]
     pub(crate) async fn settled(&self) {
         loop {
             let changed = self.changed.notified();

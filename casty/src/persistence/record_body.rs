@@ -10,7 +10,11 @@ use crate::{
         changed::ChangedFields,
         codec::{self, DecodeError, EncodeError},
     },
-    persistence::{journal::BODY_BYTES_MAX, keys::KeyedReply},
+    persistence::{
+        journal::BODY_BYTES_MAX,
+        keys::KeyedReply,
+        sends::{Ledger, TakenSend, WrittenSend},
+    },
 };
 
 /// Why what an entity has changed cannot be written.
@@ -20,6 +24,8 @@ pub(crate) enum Unwritable {
     Encode(String),
     #[error(transparent)]
     TooLarge(#[from] RecordTooLarge),
+    #[error(transparent)]
+    OutboxFull(#[from] OutboxFull),
 }
 
 impl From<String> for Unwritable {
@@ -33,6 +39,13 @@ impl From<String> for Unwritable {
 #[error("it has {bytes} bytes, and at most {BODY_BYTES_MAX} are stored")]
 pub(crate) struct RecordTooLarge {
     pub(crate) bytes: usize,
+}
+
+/// Too many sends of a shard wait for their receivers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{waiting} sends of its shard wait for their receivers")]
+pub(crate) struct OutboxFull {
+    pub(crate) waiting: usize,
 }
 
 /// What one handled message has changed, and what is remembered of it.
@@ -62,6 +75,19 @@ pub(crate) struct RecordBody {
     /// The entity begins anew after this record.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) erases: bool,
+    /// What leaves for other entities once the record is durable.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) sends: Vec<WrittenSend>,
+    /// The send by which the record came about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) taken: Option<TakenSend>,
+    /// Of a snapshot, and of the record after one that erases: the last send that was taken from
+    /// each shard.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) last_taken: Vec<TakenSend>,
+    /// Of a record of the shard itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ledger: Option<Ledger>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it")]

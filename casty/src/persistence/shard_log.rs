@@ -2,14 +2,18 @@
 
 use std::sync::Arc;
 
+use rand::{SeedableRng, rngs::StdRng};
 use tokio::sync::watch;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
     id::Epoch,
-    infra::mutants,
+    infra::{concurrent::spawn_on, mutants},
     persistence::{
         Log,
         inbox::{Input, Waiting},
+        outbox::{Appending, OutboxTask, ShardOutbox, ledger_entry},
+        sends::Ledger,
         store::Store,
     },
     protocol::commit::LogId,
@@ -31,6 +35,7 @@ pub(crate) struct ShardLog {
     log: Log,
     epoch: Epoch,
     claim: watch::Receiver<Claim>,
+    outbox: Arc<ShardOutbox>,
 }
 
 impl Store {
@@ -46,13 +51,16 @@ impl Store {
             epoch,
             claim: sender,
         });
-        Arc::new(ShardLog {
+        let log = Arc::new(ShardLog {
             store: self.clone(),
             id,
             log,
             epoch,
             claim,
-        })
+            outbox: ShardOutbox::new(),
+        });
+        log.begin_outbox();
+        log
     }
 }
 
@@ -67,6 +75,27 @@ impl ShardLog {
 
     pub(crate) fn store(&self) -> &Arc<Store> {
         &self.store
+    }
+
+    pub(crate) fn outbox(&self) -> &Arc<ShardOutbox> {
+        &self.outbox
+    }
+
+    /// Begins to carry what the log has of sends.
+    fn begin_outbox(&self) {
+        let task = OutboxTask {
+            outbox: self.outbox.clone(),
+            journal: self.store.shared_journal(),
+            inbox: self.store.inbox.clone(),
+            courier: self.store.courier().clone(),
+            id: self.id,
+            log: self.log.clone(),
+            epoch: self.epoch,
+            claim: self.claim.clone(),
+            rng: StdRng::seed_from_u64(xxh3_64(self.log.to_string().as_bytes()) ^ self.epoch.0),
+        };
+        // It ends with the log.
+        spawn_on(self.store.handle(), task.run());
     }
 
     /// Resolves once the log is claimed, or cannot be. The caller bounds the wait.
@@ -106,14 +135,36 @@ impl ShardLog {
     /// The caller has seen that there is [room](Self::has_room).
     pub(crate) fn append(self: &Arc<Self>, entry: Entry, progress: &Arc<Progress>) {
         let inbox = &self.store.inbox;
-        let record = Waiting::new(entry, self.epoch, progress.clone(), inbox.clone());
-        inbox.put(Input::Record(self.id, record));
+        // Read before it is seen whether there is a ledger: what is durable by now and comes after
+        // a record with sends comes after a ledger.
+        let through = progress.position();
+        let Appending {
+            ledger,
+            begins,
+            outbox,
+        } = self.outbox.handle_appending(entry.sends.len());
+        let waiting = |entry| {
+            let (progress, outbox) = (progress.clone(), outbox.clone());
+            Waiting::new(entry, self.epoch, progress, inbox.clone(), outbox)
+        };
+        if let Some(seq) = ledger {
+            // No record before those of this activation has sends.
+            let left = Vec::new();
+            inbox.put(Input::Record(
+                self.id,
+                waiting(ledger_entry(seq, Ledger { through, left })),
+            ));
+        }
+        if begins {
+            self.begin_outbox();
+        }
+        inbox.put(Input::Record(self.id, waiting(entry)));
     }
 
     /// Whether a further record may be appended: those in flight, of the activation and of the
     /// node, are bounded.
     pub(crate) fn has_room(&self, progress: &Progress) -> bool {
-        progress.has_room() && self.store.inbox.has_room()
+        progress.has_room() && self.store.inbox.has_room() && self.outbox.is_ready()
     }
 
     /// Resolves once there is room, or a record of the activation has failed.
@@ -135,6 +186,7 @@ impl ShardLog {
 
 impl Drop for ShardLog {
     fn drop(&mut self) {
+        self.outbox.close();
         self.store.inbox.put(Input::Gone(self.id));
     }
 }

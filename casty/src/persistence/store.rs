@@ -8,6 +8,7 @@ use crate::{
         Journal, Log,
         committer::Committer,
         inbox::Inbox,
+        outbox::CourierSlot,
         turns::{Turn, Turns},
     },
 };
@@ -25,6 +26,8 @@ pub(crate) struct Store {
     journal: Arc<dyn Journal>,
     recoveries: Turns,
     pub(super) inbox: Arc<Inbox>,
+    courier: CourierSlot,
+    handle: tokio::runtime::Handle,
 }
 
 impl fmt::Debug for Store {
@@ -42,12 +45,28 @@ impl Store {
         let inbox = Arc::new(Inbox::default());
         let committer = Committer::new(journal.clone(), owner.into(), inbox.clone());
         // It ends once the store is dropped or closed, and everything queued is decided.
-        spawn_on(&tokio::runtime::Handle::current(), committer.run());
+        let handle = tokio::runtime::Handle::current();
+        spawn_on(&handle, committer.run());
         Arc::new(Self {
             journal,
             recoveries: Turns::new(RECOVERIES_MAX),
             inbox,
+            courier: CourierSlot::default(),
+            handle,
         })
+    }
+
+    /// The courier of this node, for the sends of its entities.
+    pub(crate) fn courier(&self) -> &CourierSlot {
+        &self.courier
+    }
+
+    pub(super) fn handle(&self) -> &tokio::runtime::Handle {
+        &self.handle
+    }
+
+    pub(super) fn shared_journal(&self) -> Arc<dyn Journal> {
+        self.journal.clone()
     }
 
     pub(crate) fn journal(&self) -> &dyn Journal {

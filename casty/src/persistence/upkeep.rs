@@ -10,13 +10,19 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{Mutex, Notify};
+use tokio::{
+    sync::{Mutex, Notify},
+    time::timeout,
+};
 
 use crate::{
     id::EntityId,
-    infra::wall_clock,
+    infra::{mutants, wall_clock},
     persistence::{JournalError, Page, Snapshot, record_body::RecordBody, shard_log::ShardLog},
 };
+
+/// How long an erasure waits until the receivers of an entity's sends have them.
+const SENDS_MAX: Duration = Duration::from_secs(3);
 
 /// What is kept of the records that a snapshot contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,7 +155,9 @@ impl Upkeep {
         let saved = async {
             journal.save(log, epoch, &self.entity, snapshot).await?;
             let through = self.not_kept(*forgotten, seq, keep).await?;
-            if through > *forgotten {
+            // Sends that are not taken are in the records. They go with a later snapshot.
+            let has_sent = self.log.outbox().has_sent(&self.entity, through);
+            if through > *forgotten && (has_sent || mutants::on("sends_are_forgotten_early")) {
                 journal
                     .forget(log, epoch, &self.entity, through, false)
                     .await?;
@@ -211,12 +219,31 @@ impl Upkeep {
         }
     }
 
+    /// Waits for a while until the receivers have what the records up to `seq` send.
+    async fn wait_for_sends(&self, seq: u64) -> Result<(), JournalError> {
+        let sent = self.log.outbox().sent(&self.entity, seq);
+        if timeout(SENDS_MAX, sent).await == Ok(true) {
+            return Ok(());
+        }
+        let (log, entity) = (self.log.log(), &self.entity);
+        tracing::warn!(
+            %log,
+            %entity,
+            "an erased entity has sent what its receivers have not taken yet; it will be erased \
+             before its next snapshot, or when it is read next",
+        );
+        Err(JournalError::Unavailable {
+            reason: "what the entity has sent is not taken yet".to_owned(),
+        })
+    }
+
     /// Erases what is to be erased, if there is something.
     async fn erase_due(&self, forgotten: &mut u64) -> Result<(), JournalError> {
         let seq = self.erases.load(Ordering::Acquire);
         if seq == 0 {
             return Ok(());
         }
+        self.wait_for_sends(seq).await?;
         let (log, epoch) = (self.log.log(), self.log.epoch());
         let journal = self.log.store().journal();
         if let Err(error) = journal.forget(log, epoch, &self.entity, seq, true).await {

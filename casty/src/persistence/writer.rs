@@ -9,6 +9,7 @@ use crate::{
     persistence::{
         keys::{KeyedReply, Keys},
         record_body::{RecordBody, Unwritable, WrittenState},
+        sends::{LastTaken, TakenSend},
         shard_log::{Entry, NotStored, Progress, ShardLog},
         upkeep::Upkeep,
     },
@@ -31,6 +32,8 @@ pub(crate) struct Writer {
     last_is_stored: bool,
     /// The answers that the entity remembers.
     keys: Keys,
+    /// The sends that it has taken.
+    taken: LastTaken,
     upkeep: Arc<Upkeep>,
 }
 
@@ -42,7 +45,7 @@ impl Writer {
         entity: EntityId,
         (seq, position): (u64, u64),
         (snapshot, forgotten): (u64, u64),
-        keys: Keys,
+        (keys, taken): (Keys, LastTaken),
     ) -> Self {
         Self {
             upkeep: Upkeep::new(log.clone(), entity.clone(), forgotten),
@@ -54,6 +57,7 @@ impl Writer {
             last: None,
             last_is_stored: false,
             keys,
+            taken,
         }
     }
 
@@ -126,18 +130,45 @@ impl Writer {
         self.keys.add(reply);
     }
 
-    /// Appends a record.
-    pub(crate) fn append(&mut self, body: &RecordBody) -> Result<(), Unwritable> {
-        let body = body.encode()?;
+    /// The sends that the entity has taken, that of the last record included.
+    pub(crate) fn taken(&self) -> &LastTaken {
+        &self.taken
+    }
+
+    /// The last record came about by this send.
+    pub(crate) fn take_send(&mut self, taken: TakenSend) {
+        self.taken.add(taken);
+    }
+
+    /// Appends a record. Its sends leave once it is durable.
+    pub(crate) fn append(&mut self, body: &mut RecordBody) -> Result<(), Unwritable> {
+        if !body.sends.is_empty() {
+            self.log.outbox().check_room(body.taken.is_some())?;
+        }
+        let encoded = body.encode()?;
         self.applied += 1;
         let entry = Entry {
             entity: self.entity.clone(),
             seq: self.applied,
             at: wall_clock::millis(),
-            body,
+            body: encoded,
+            sends: std::mem::take(&mut body.sends),
         };
         self.log.append(entry, &self.progress);
         Ok(())
+    }
+
+    /// The record before erases. What was taken of sends is written again, where there is
+    /// something.
+    pub(crate) fn keep_taken(&mut self) -> Result<(), Unwritable> {
+        if self.taken.is_empty() {
+            return Ok(());
+        }
+        let mut body = RecordBody {
+            last_taken: self.taken.all(),
+            ..RecordBody::default()
+        };
+        self.append(&mut body)
     }
 
     /// Whether so many records came since the last snapshot that there should be another, and none

@@ -21,6 +21,7 @@ pub(crate) mod map;
 pub(crate) mod map_source;
 pub(crate) mod membership;
 pub(crate) mod new_voters;
+pub(crate) mod outbox;
 pub(crate) mod placement;
 pub(crate) mod region;
 pub(crate) mod second_copy;

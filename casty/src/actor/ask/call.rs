@@ -152,6 +152,10 @@ impl<A: Actor, T, E> Call<A, T, E> {
         }
     }
 
+    pub(super) fn into_parts(self) -> (A::Address, A::Message) {
+        (self.to, self.message)
+    }
+
     /// Sends the message and does not wait for an answer; waits for room in the mailbox, not for
     /// the handler.
     ///

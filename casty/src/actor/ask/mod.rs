@@ -13,4 +13,5 @@ pub(crate) mod promise;
 pub(crate) mod remote_reply;
 pub(crate) mod reply;
 pub(crate) mod retry;
+pub(crate) mod sent;
 pub(crate) mod terms;

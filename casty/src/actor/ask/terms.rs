@@ -29,7 +29,7 @@ use crate::{
         answer::RawAnswer,
         codec::{self, DecodeError},
     },
-    persistence::shard_log::Progress,
+    persistence::{sends::SendTerms, shard_log::Progress},
 };
 
 /// The first byte of a chain that comes with terms.
@@ -43,6 +43,8 @@ pub(crate) struct Terms {
     pub(crate) key: Option<String>,
     /// The position of the last record that the answer has seen stands before it.
     pub(crate) wants_position: bool,
+    /// The message is part of a record of its sender.
+    pub(crate) sent: Option<Box<SendTerms>>,
     seen: Seen,
     /// Why they could not be read, if they could not. The ask fails for it.
     unreadable: Option<String>,
@@ -62,12 +64,13 @@ enum Seen {
     Latest(Arc<Progress>),
 }
 
-/// The key, whether the position is wanted, and the chain. Later versions may add to it.
-struct WireTerms(Option<String>, bool, ByteBuf);
+/// The key, whether the position is wanted, the chain, and what a send says. Later versions may
+/// add to it.
+struct WireTerms(Option<String>, bool, ByteBuf, Option<Box<SendTerms>>);
 
 impl Serialize for WireTerms {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        (&self.0, self.1, &self.2).serialize(to)
+        (&self.0, self.1, &self.2, &self.3).serialize(to)
     }
 }
 
@@ -95,8 +98,9 @@ impl<'de> Visitor<'de> for Elements {
         let (Some(key), Some(wants_position), Some(chain)) = terms else {
             return Err(S::Error::custom("the terms of the ask end too early"));
         };
+        let sent = seq.next_element()?.unwrap_or_default();
         while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(WireTerms(key, wants_position, chain))
+        Ok(WireTerms(key, wants_position, chain, sent))
     }
 }
 
@@ -105,8 +109,15 @@ impl Terms {
         Self {
             key,
             wants_position,
-            seen: Seen::Nothing,
-            unreadable: None,
+            ..Self::default()
+        }
+    }
+
+    /// Those of a message that is part of a record of its sender.
+    pub(crate) fn of_send(sent: SendTerms) -> Self {
+        Self {
+            sent: Some(Box::new(sent)),
+            ..Self::default()
         }
     }
 
@@ -145,7 +156,8 @@ impl Terms {
 
     /// Whether the key does not count: the entity is not stored where it lives.
     pub(crate) fn is_ignored(&self) -> bool {
-        (self.key.is_some() || self.unreadable.is_some()) && matches!(self.seen, Seen::Nothing)
+        let counts = self.key.is_some() || self.sent.is_some() || self.unreadable.is_some();
+        counts && matches!(self.seen, Seen::Nothing)
     }
 
     /// The answer as its asker reads it.
@@ -172,7 +184,8 @@ impl Terms {
         // Without a chain a circle ends by its timeouts.
         let chain = ByteBuf::from(if fits { chain } else { Vec::new() });
         let mut out = vec![MARK];
-        let terms = WireTerms(self.key.clone(), self.wants_position, chain);
+        let sent = self.sent.clone();
+        let terms = WireTerms(self.key.clone(), self.wants_position, chain, sent);
         if codec::encode(&terms, &mut out).is_err() {
             out.clear();
         }
@@ -184,8 +197,11 @@ impl Terms {
 pub(crate) fn split(bytes: &[u8]) -> (Option<Terms>, Cow<'_, [u8]>) {
     match bytes.split_first() {
         Some((&MARK, rest)) => match codec::decode::<WireTerms>(rest) {
-            Ok(WireTerms(key, wants_position, chain)) => {
-                let terms = Terms::new(key, wants_position);
+            Ok(WireTerms(key, wants_position, chain, sent)) => {
+                let terms = Terms {
+                    sent,
+                    ..Terms::new(key, wants_position)
+                };
                 (Some(terms), Cow::Owned(chain.into_vec()))
             }
             Err(DecodeError(reason)) => {
@@ -239,7 +255,8 @@ mod tests {
     #[test]
     fn what_a_later_version_adds_is_skipped() {
         let mut bytes = vec![MARK];
-        let later = (Some("k"), true, ByteBuf::from(*b"chain"), "more", [7, 8]);
+        let sent = None::<SendTerms>;
+        let later = (Some("k"), true, ByteBuf::from(*b"chain"), sent, "more", [7, 8]);
         codec::encode(&later, &mut bytes).unwrap();
         let (read, chain) = split(&bytes);
         let read = read.unwrap();

@@ -57,11 +57,11 @@ impl dyn AnyActivation + '_ {
         let Some(mut writer) = cell.host().eraser(&id).await? else {
             return Ok(false);
         };
-        let body = RecordBody {
+        let mut body = RecordBody {
             erases: true,
             ..RecordBody::default()
         };
-        let written = writer.append(&body);
+        let written = writer.append(&mut body).and_then(|()| writer.keep_taken());
         written.map_err(|error| StoredError::Unusable {
             reason: error.to_string(),
         })?;

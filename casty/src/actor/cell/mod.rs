@@ -39,6 +39,7 @@ mod run;
 mod settle;
 mod signals;
 mod stored;
+mod taken;
 mod turn;
 
 use std::{

@@ -30,6 +30,7 @@ use crate::{
             leased::{ActingLease, CutShort},
             run::Run,
             settle::Settle,
+            taken::Received,
             turn::Begun,
         },
         context::written::{DueFollowUps, FollowUp, Written},
@@ -53,6 +54,13 @@ use crate::{
 #[inline]
 pub(super) const fn stores<A: Actor>() -> bool {
     A::STORAGE.is_stored()
+}
+
+/// What is recorded of a message besides what it has changed.
+#[derive(Default)]
+struct Besides {
+    key: Option<KeyedReply>,
+    received: Option<Received>,
 }
 
 /// What a handler, or a hook, has let out.
@@ -142,8 +150,11 @@ impl<A: Actor> Run<A> {
             };
             self.end_turn(begun, &mut handled);
             let later = matches!(handled, Ok(Handled::Later(_)));
-            let key = Self::remembered(begun.name, reply, &mut handled);
-            self.record_turn(&mut handled, outputs, key);
+            let besides = Besides {
+                key: Self::remembered(begun.name, reply, &mut handled),
+                received: Self::received(reply, &mut handled),
+            };
+            self.record_turn(&mut handled, outputs, besides);
             self.place(reply, later);
             handled
         })
@@ -155,23 +166,24 @@ impl<A: Actor> Run<A> {
         &mut self,
         handled: &mut std::thread::Result<Handled<A>>,
         outputs: Outputs,
-        key: Option<KeyedReply>,
+        besides: Besides,
     ) {
         if handled.is_err() {
             self.ctx.forget_written();
             lose(outputs);
-        } else if let Err(why) = self.record(outputs, key) {
+        } else if let Err(why) = self.record(outputs, besides) {
             *handled = Err(match why {
                 Unwritable::Encode(reason) => Box::new(reason),
                 Unwritable::TooLarge(too_large) => Box::new(too_large),
+                Unwritable::OutboxFull(full) => Box::new(full),
             });
         }
     }
 
     /// Writes what a handler, or a hook, has changed, and holds what it let out. An error says why
     /// it cannot be written: then the state must not be used any more.
-    fn record(&mut self, outputs: Outputs, key: Option<KeyedReply>) -> Result<(), Unwritable> {
-        let written = self.write(key);
+    fn record(&mut self, outputs: Outputs, besides: Besides) -> Result<(), Unwritable> {
+        let written = self.write(besides);
         if written.is_err() {
             lose(outputs);
             return written;
@@ -187,8 +199,10 @@ impl<A: Actor> Run<A> {
         }
     }
 
-    fn write(&mut self, key: Option<KeyedReply>) -> Result<(), Unwritable> {
-        let Some(written) = self.ctx.take_written() else {
+    fn write(&mut self, besides: Besides) -> Result<(), Unwritable> {
+        let Besides { key, received } = besides;
+        let written = self.ctx.take_written();
+        let Some(written) = written.or_else(|| received.is_some().then(Written::default)) else {
             return Ok(());
         };
         let Written {
@@ -196,14 +210,22 @@ impl<A: Actor> Run<A> {
             changes,
             erases,
             then,
+            mut sends,
             ..
         } = written;
+        let mut taken = None;
+        if let Some(received) = received {
+            sends.extend(received.answer);
+            taken = Some(received.taken);
+        }
         let state = if changes { self.changed_state()? } else { None };
         if self.settle.writer().is_some() {
             let body = RecordBody {
                 events,
                 key,
                 erases,
+                sends,
+                taken,
                 ..RecordBody::default()
             };
             self.settle.write(body, state)?;
@@ -215,6 +237,7 @@ impl<A: Actor> Run<A> {
         }
         if erases {
             self.hold_erasure();
+            self.settle.keep_taken()?;
         } else {
             self.hold_snapshot();
         }
@@ -275,7 +298,7 @@ impl<A: Actor> Run<A> {
                 lose(outputs);
                 return called;
             }
-            self.record(outputs, None).map_err(|why| why.to_string())
+            self.record(outputs, Besides::default()).map_err(|why| why.to_string())
         })
     }
 
@@ -349,6 +372,14 @@ impl<A: Actor> Run<A> {
 }
 
 impl Settle {
+    /// An entity that begins anew goes on taking each send once.
+    fn keep_taken(&mut self) -> Result<(), Unwritable> {
+        match self.writer() {
+            Some(writer) => writer.keep_taken(),
+            None => Ok(()),
+        }
+    }
+
     /// Writes a record, if it says something. Of a `state` it says what has changed, if that is
     /// less.
     fn write(
@@ -359,24 +390,28 @@ impl Settle {
         let Some(writer) = self.writer() else {
             return Ok(());
         };
-        if body.events.is_empty() && state.is_none() && !body.erases {
+        let changes = !body.events.is_empty() || state.is_some() || body.erases;
+        if !changes && body.sends.is_empty() && body.taken.is_none() {
             return Ok(());
         }
         body.fields = state.as_ref().and_then(|state| writer.changed(state));
         if body.fields.is_none() {
             body.state = state.take();
         }
-        writer.append(&body).map_err(|why| match why {
+        writer.append(&mut body).map_err(|why| match why {
             Unwritable::Encode(reason) => {
                 Unwritable::Encode(format!("its record cannot be encoded: {reason}"))
             }
-            too_large @ Unwritable::TooLarge(_) => too_large,
+            other => other,
         })?;
         if let Some(state) = state.or(body.state) {
             writer.set_last(state, true);
         }
         if let Some(key) = body.key {
             writer.remember(key);
+        }
+        if let Some(taken) = body.taken {
+            writer.take_send(taken);
         }
         Ok(())
     }
@@ -392,6 +427,7 @@ impl Settle {
         let body = RecordBody {
             state: Some(state),
             keys: writer.keys().all(),
+            last_taken: writer.taken().all(),
             ..RecordBody::default()
         };
         let seq = writer.begin_snapshot();

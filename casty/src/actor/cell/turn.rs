@@ -19,7 +19,11 @@ use crate::{
     },
     error::Failure,
     infra::panic::{self, panic_text},
-    persistence::{BODY_BYTES_MAX, keys::KeyedReply, record_body::RecordTooLarge},
+    persistence::{
+        BODY_BYTES_MAX,
+        keys::KeyedReply,
+        record_body::{OutboxFull, RecordTooLarge},
+    },
 };
 
 /// The result of handling one message.
@@ -64,6 +68,7 @@ impl<R: Reply> Output<R> {
                 Failure::Unhandled { .. }
                     | Failure::Panicked { .. }
                     | Failure::RecordTooLarge { .. }
+                    | Failure::OutboxFull { .. }
             ),
             _ => true,
         }
@@ -204,7 +209,15 @@ impl<A: Actor> Run<A> {
                     let reason = format!("what it has changed is not stored: {too_large}");
                     Turn::Panicked(Output { name, reply, what }, reason)
                 }
-                Err(panic) => panicked(name, reply, panic),
+                Err(panic) => match panic.downcast::<OutboxFull>() {
+                    Ok(full) => {
+                        let waiting = full.waiting;
+                        let what = What::Failure(Failure::OutboxFull { waiting });
+                        let reason = format!("what it has changed is not stored: {full}");
+                        Turn::Panicked(Output { name, reply, what }, reason)
+                    }
+                    Err(panic) => panicked(name, reply, panic),
+                },
             },
         }
     }

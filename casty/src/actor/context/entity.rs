@@ -1,9 +1,89 @@
 //! What the context of an entity offers besides.
 
 use crate::{
-    actor::{Entity, context::Context, handle::CellName},
+    actor::{
+        Entity,
+        ask::{
+            call::Call,
+            sent::{self, AnswerOf, Outcome},
+        },
+        context::Context,
+        handle::CellName,
+        reference::Stored,
+    },
     id::{EntityId, Epoch, Id},
 };
+
+impl<E: Stored> Context<E> {
+    /// Sends a message to another stored entity, effectively once: it is part of the record of what
+    /// this handler changes, so it is sent if, and only if, that is stored; and again, also after a
+    /// failover, until the receiver has what it has changed in a durable record of its own. The
+    /// receiver handles it once. What one entity sends to another arrives in order.
+    ///
+    /// What the receiver returns is thrown away; [`send_for`](Self::send_for) brings it back. A
+    /// handler of an event-sourced entity sends by [`Effect::send`](crate::Effect::send).
+    ///
+    /// Up to 4,096 sends of a shard wait for their receivers. A message whose handler would send
+    /// more fails as [`AskError::OutboxFull`](crate::AskError::OutboxFull).
+    ///
+    /// # Panics
+    /// If the message cannot be encoded, or the id of the receiver is none.
+    ///
+    /// ```standalone_crate
+    /// use casty::{persistence::Memory, prelude::*};
+    ///
+    /// #[message]
+    /// #[derive(Default)]
+    /// struct Stock {
+    ///     pieces: u64,
+    /// }
+    ///
+    /// #[entity(durable)]
+    /// impl Stock {
+    ///     #[message]
+    ///     fn move_to(&mut self, other: StockRef, pieces: u64, ctx: &mut Context<Self>) {
+    ///         let pieces = pieces.min(self.pieces);
+    ///         self.pieces -= pieces;
+    ///         ctx.send(other.put(pieces));
+    ///     }
+    ///
+    ///     #[message]
+    ///     fn put(&mut self, pieces: u64) {
+    ///         self.pieces += pieces;
+    ///     }
+    /// }
+    /// # fn main() {}
+    /// ```
+    #[track_caller]
+    pub fn send<A: Stored, T, F>(&mut self, call: Call<A, T, F>) {
+        match sent::written(call, None) {
+            Ok(send) => self.write_send(send),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// The same, and this entity is told of the outcome by a message of its own, effectively once
+    /// as well. `tell` makes that message: it puts the [`Outcome`] that it is given into one of the
+    /// arguments. Whatever else the message says is fixed now.
+    ///
+    /// # Panics
+    /// As [`send`](Self::send), and if the message does not contain the outcome, or has more than
+    /// 32 KiB besides it.
+    #[track_caller]
+    pub fn send_for<A: Stored, T, F, S>(
+        &mut self,
+        call: Call<A, T, F>,
+        tell: impl FnOnce(Outcome<S>) -> E::Message,
+    ) where
+        S: AnswerOf<T, F>,
+    {
+        let form = sent::answer_form::<E, S>(tell);
+        match form.and_then(|form| sent::written(call, Some(form))) {
+            Ok(send) => self.write_send(send),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
 
 impl<E: Entity> Context<E> {
     /// The number of the ownership under which this activation acts: a fencing token for effects on

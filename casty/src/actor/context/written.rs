@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use crate::{
     actor::{Actor, context::Context},
     infra::sync::lock,
-    persistence::record_body::WrittenEvent,
+    persistence::{record_body::WrittenEvent, sends::WrittenSend},
 };
 
 /// What is done once the record of a handled message is durable.
@@ -19,6 +19,8 @@ pub(crate) struct Written<A: Actor> {
     /// What is stored of the entity is to be erased.
     pub(crate) erases: bool,
     pub(crate) then: Vec<FollowUp<A>>,
+    /// What is sent to other entities.
+    pub(crate) sends: Vec<WrittenSend>,
     /// Made by the first handler that leaves something to be done.
     due: Option<Arc<DueFollowUps<A>>>,
 }
@@ -39,6 +41,7 @@ impl<A: Actor> Default for Written<A> {
             changes: false,
             erases: false,
             then: Vec::new(),
+            sends: Vec::new(),
             due: None,
         }
     }
@@ -56,6 +59,10 @@ impl<A: Actor> Context<A> {
 
     pub(crate) fn when_durable(&mut self, then: FollowUp<A>) {
         self.written().then.push(then);
+    }
+
+    pub(crate) fn write_send(&mut self, send: WrittenSend) {
+        self.written().sends.push(send);
     }
 
     pub(crate) fn changes(&mut self) {

@@ -12,7 +12,10 @@ use crate::{
     actor::handle::Signal,
     error::StoredError,
     id::{EntityId, ShardId},
-    persistence::{Page, keys::Keys, shard_log::ShardLog, writer::Writer},
+    persistence::{
+        Page, keys::Keys, record_body::RecordBody, sends::LastTaken, shard_log::ShardLog,
+        writer::Writer,
+    },
 };
 
 impl ShardRegion {
@@ -59,12 +62,18 @@ pub(super) async fn writer(
     })?;
     // The entity that begins anew remembers no answers.
     let keys = Keys::default();
-    Ok(found.map(|last| Writer::new(log, id.clone(), last, (last.0, 0), keys)))
+    Ok(found.map(|(last, taken)| {
+        let remembered = (keys, taken);
+        Writer::new(log, id.clone(), last, (last.0, 0), remembered)
+    }))
 }
 
 /// The number and the position of the last record of an entity, unless all that was stored is
 /// forgotten.
-async fn find(log: &ShardLog, id: &EntityId) -> Result<Option<(u64, u64)>, StoredError> {
+async fn find(
+    log: &ShardLog,
+    id: &EntityId,
+) -> Result<Option<((u64, u64), LastTaken)>, StoredError> {
     let claimed = log.claimed().await;
     claimed.map_err(|reason| StoredError::Unavailable { reason })?;
     let store = log.store();
@@ -74,11 +83,23 @@ async fn find(log: &ShardLog, id: &EntityId) -> Result<Option<(u64, u64)>, Store
     // The position is of no use if nothing comes after the snapshot.
     let (mut seq, mut position) = (snapshot.as_ref().map_or(0, |snapshot| snapshot.seq), 0);
     let mut is_stored = snapshot.is_some();
+    let mut taken = LastTaken::default();
+    // What cannot be read says nothing of sends.
+    let mut note = |body: &[u8]| {
+        if let Ok(body) = RecordBody::decode(body) {
+            taken.extend(body.last_taken);
+            taken.extend(body.taken);
+        }
+    };
+    if let Some(snapshot) = &snapshot {
+        note(&snapshot.body);
+    }
     loop {
         let page = journal.read_entity(log.log(), id, seq, Page::default());
         let page = page.await?;
         let Some(last) = page.last() else { break };
         (seq, position) = (last.seq, last.position);
+        page.iter().for_each(|record| note(&record.body));
         is_stored |= page.iter().any(|record| !record.body.is_empty());
     }
     if !is_stored && seq > 0 {
@@ -86,5 +107,5 @@ async fn find(log: &ShardLog, id: &EntityId) -> Result<Option<(u64, u64)>, Store
         let snapshot = journal.load(log.log(), id).await?;
         is_stored = snapshot.is_some();
     }
-    Ok(is_stored.then_some((seq, position)))
+    Ok(is_stored.then_some(((seq, position), taken)))
 }

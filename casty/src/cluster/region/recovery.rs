@@ -21,6 +21,7 @@ use crate::{
         JournalError, Page, Record,
         keys::Keys,
         record_body::{RecordBody, WrittenEvent, WrittenState},
+        sends::LastTaken,
         shard_log::ShardLog,
         turns::Turn,
         writer::{Writer, written_state},
@@ -195,6 +196,8 @@ struct Reader {
     position: u64,
     /// The answers that the entity remembers.
     keys: Keys,
+    /// The sends that it has taken.
+    taken: LastTaken,
 }
 
 /// Where something is stored.
@@ -240,13 +243,14 @@ impl Reader {
             erases: None,
             position: 0,
             keys: Keys::default(),
+            taken: LastTaken::default(),
         }
     }
 
     fn into_writer(self, runtime: &Runtime) -> Writer {
         let last = (self.seq, self.position);
         let kept = (self.snapshot, self.forgotten);
-        let writer = Writer::new(self.log, self.name, last, kept, self.keys);
+        let writer = Writer::new(self.log, self.name, last, kept, (self.keys, self.taken));
         if let Some(seq) = self.erases {
             // Its node ended before it was done.
             let erase = writer.upkeep().clone().erase(seq);
@@ -366,6 +370,7 @@ impl Reader {
         (self.latest, self.is_behind) = (Some((place, state)), false);
         self.keys.clear();
         self.keys.extend(body.keys);
+        self.taken.extend(body.last_taken);
         self.position = body.position;
         self.forgotten = body.forgotten;
         (self.seq, self.snapshot) = (snapshot.seq, snapshot.seq);
@@ -395,6 +400,12 @@ impl Reader {
     ) -> Result<(), Unread> {
         let place = Place::of(record);
         (self.seq, self.position) = (record.seq, record.position);
+        self.taken.extend(body.taken);
+        if !body.last_taken.is_empty() {
+            // It says nothing of the state: the record before it erases.
+            self.taken.extend(body.last_taken);
+            return Ok(());
+        }
         self.is_new = false;
         for event in &body.events {
             entity.replay(event).map_err(|error| {

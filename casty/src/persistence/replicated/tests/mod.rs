@@ -224,6 +224,32 @@ async fn a_copy_that_does_not_answer_is_dropped_and_added_again_when_it_has_all(
 }
 
 #[tokio::test(start_paused = true)]
+async fn records_of_the_shard_itself_are_copied_and_found() {
+    let shard = Owned::new(9).await;
+    shard.append(1, "ada", 1, "one").await;
+    shard.append(2, "", 1, "first").await;
+    shard.append(3, "", 2, "second").await;
+    shard.append(4, "bob", 1, "two").await;
+    let own = EntityId::of_shard();
+    let (owner, log) = (&shard.owner, &shard.log);
+    owner.forget(log, FIRST, &own, 1, true).await.expect("gone");
+    shard.until_in_sync(3).await;
+    let (next, head) = shard.moves_to(1, Epoch(8)).await;
+    assert_eq!(head, 4);
+    let found = next.read_entity(log, &own, 0, Page::default()).await;
+    assert_eq!(bodies(found), ["", "second"]);
+    // It was there all the time, and is copied to a store that begins with nothing.
+    shard.world.drop_copy(log, 2);
+    append(&next, log, record(5, Epoch(8), "", 3, "third")).await;
+    tokio::time::sleep(Duration::from_mins(3)).await;
+    shard.world.want_all(log);
+    shard.until_in_sync(3).await;
+    let (next, _) = shard.moves_to(2, Epoch(9)).await;
+    let found = next.read_entity(log, &own, 0, Page::default()).await;
+    assert_eq!(bodies(found), ["", "second", "third"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_forgotten_is_copied_with_what_stands_for_it() {
     let shard = Owned::new(4).await;
     let (world, log, owner) = (&shard.world, &shard.log, &shard.owner);

@@ -1,0 +1,269 @@
+//! The sends of one shard: what its log says of them, and the task that carries them.
+//!
+//! The machine is [`protocol::outbox`](Outbox). It learns of each durable record of a log that has
+//! sends. A new owner reads the log from where the last [`Ledger`] of the shard says. A log without
+//! a ledger has no sends, and costs its owner one look.
+
+mod task;
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use futures_util::future::BoxFuture;
+use tokio::sync::Notify;
+
+pub(super) use self::task::{OutboxTask, ledger_entry};
+use crate::{
+    id::{EntityId, Epoch},
+    infra::sync::lock,
+    persistence::{
+        record_body::OutboxFull,
+        sends::{SendTerms, WrittenSend},
+    },
+    protocol::outbox::{Carried, Outbox, Receiver, WaitingSends},
+};
+
+/// How many sends of a shard may wait for their receivers. A command that would send more fails.
+const WAITING_MAX: usize = 4096;
+
+/// The same for what came about by a send itself: circles of entities that send to each other must
+/// not wait for room in each other's outboxes.
+const WAITING_OF_SENDS_MAX: usize = 4 * WAITING_MAX;
+
+/// Takes a send to its receiver, wherever that lives. A layer above implements it.
+pub(crate) trait Courier: Send + Sync {
+    /// Resolves once it is known what became of the send, or after a while.
+    fn carry(&self, to: Receiver, letter: Arc<Letter>, terms: SendTerms) -> BoxFuture<'static, Carried>;
+}
+
+/// The courier of a node, once there is one.
+pub(crate) type CourierSlot = Arc<OnceLock<Arc<dyn Courier>>>;
+
+/// A send with its sender.
+#[derive(Debug)]
+pub(crate) struct Letter {
+    pub(crate) from: EntityId,
+    /// The number of the record, among those of the sender.
+    pub(crate) seq: u64,
+    pub(crate) send: WrittenSend,
+}
+
+impl Letter {
+    fn all(from: &EntityId, seq: u64, sends: Vec<WrittenSend>) -> Vec<(Receiver, Arc<Self>)> {
+        let letters = sends.into_iter().map(|send| {
+            let to = Receiver {
+                kind: send.kind.clone(),
+                entity: EntityId::from_text(send.entity.clone()),
+            };
+            let from = from.clone();
+            (to, Arc::new(Self { from, seq, send }))
+        });
+        letters.collect()
+    }
+}
+
+/// A durable record, as the committer tells of it.
+struct DurableRecord {
+    at: (Epoch, u64),
+    from: EntityId,
+    seq: u64,
+    sends: Vec<WrittenSend>,
+}
+
+/// The sends of a shard that this node owns.
+pub(crate) struct ShardOutbox {
+    state: Mutex<OutboxState>,
+    /// There is something for the task.
+    changed: Notify,
+    /// Sends of records that are not decided.
+    undecided: AtomicUsize,
+    /// Sends that are durable, and not known to be taken.
+    waiting: AtomicUsize,
+    /// The log has a ledger, or is about to: its durable records are told of.
+    has_ledger: AtomicBool,
+    is_ready: AtomicBool,
+}
+
+#[derive(Default)]
+struct OutboxState {
+    /// The number of the last record of the shard itself. `None` before that is known.
+    ledger_seq: Option<u64>,
+    /// A ledger is durable.
+    is_noted: bool,
+    /// How many records of the shard are not decided.
+    noting: usize,
+    /// Something may be stored of which nothing is known.
+    is_in_doubt: bool,
+    news: VecDeque<DurableRecord>,
+    machine: Option<Outbox<Arc<Letter>>>,
+    is_closed: bool,
+}
+
+impl fmt::Debug for ShardOutbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ShardOutbox")
+            .field("waiting", &self.waiting)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What goes with a record.
+pub(super) struct Appending {
+    /// The number of a record of the shard that is to go before it: no ledger is known to be
+    /// durable, and the record has sends.
+    pub(super) ledger: Option<u64>,
+    /// The task is to begin.
+    pub(super) begins: bool,
+    /// Learns what becomes of it.
+    pub(super) outbox: Option<Arc<ShardOutbox>>,
+}
+
+impl ShardOutbox {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::default(),
+            changed: Notify::new(),
+            undecided: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+            has_ledger: AtomicBool::new(false),
+            is_ready: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether records may be written: it is known whether the log has sends.
+    pub(super) fn is_ready(&self) -> bool {
+        self.is_ready.load(Ordering::Acquire)
+    }
+
+    /// Whether a record with sends may be written. `by_send`: it came about by one.
+    ///
+    /// # Errors
+    /// Too many wait.
+    pub(super) fn check_room(&self, by_send: bool) -> Result<(), OutboxFull> {
+        let waiting = self.waiting.load(Ordering::Acquire) + self.undecided.load(Ordering::Acquire);
+        let max = if by_send { WAITING_OF_SENDS_MAX } else { WAITING_MAX };
+        if waiting >= max || !self.is_ready() {
+            return Err(OutboxFull { waiting });
+        }
+        Ok(())
+    }
+
+    /// A record is about to be appended that has so many sends.
+    pub(super) fn handle_appending(self: &Arc<Self>, sends: usize) -> Appending {
+        let (mut ledger, mut begins) = (None, false);
+        if sends > 0 {
+            self.undecided.fetch_add(sends, Ordering::AcqRel);
+            let mut state = lock(&self.state);
+            begins = !self.has_ledger.swap(true, Ordering::AcqRel);
+            // Each writer has its own, until one is durable: another one's may fail.
+            ledger = (!state.is_noted).then(|| state.next_seq());
+        }
+        let hears = self.has_ledger.load(Ordering::Acquire);
+        Appending {
+            ledger,
+            begins,
+            outbox: hears.then(|| self.clone()),
+        }
+    }
+
+    /// A record is durable.
+    pub(super) fn handle_durable(
+        &self,
+        at: (Epoch, u64),
+        from: &EntityId,
+        seq: u64,
+        sends: Vec<WrittenSend>,
+    ) {
+        self.undecided.fetch_sub(sends.len(), Ordering::AcqRel);
+        let mut state = lock(&self.state);
+        if from.is_of_shard() {
+            state.noting -= 1;
+            state.is_noted = true;
+        }
+        let from = from.clone();
+        state.news.push_back(DurableRecord {
+            at,
+            from,
+            seq,
+            sends,
+        });
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// A record has failed.
+    pub(super) fn handle_failed(&self, is_ledger: bool, sends: usize, possibly: bool) {
+        self.undecided.fetch_sub(sends, Ordering::AcqRel);
+        let mut state = lock(&self.state);
+        if is_ledger {
+            state.noting -= 1;
+            if !state.is_noted {
+                // It has to be seen first whether there is one.
+                self.is_ready.store(false, Ordering::Release);
+            }
+        }
+        if is_ledger || possibly && sends > 0 {
+            state.is_in_doubt = true;
+            drop(state);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Whether each send of an entity up to its record `seq` is known to be taken. Until then the
+    /// records must not be forgotten: a later owner finds them there.
+    pub(super) fn has_sent(&self, from: &EntityId, seq: u64) -> bool {
+        if !self.has_ledger.load(Ordering::Acquire) {
+            return self.is_ready();
+        }
+        let state = lock(&self.state);
+        let Some(machine) = &state.machine else {
+            return false;
+        };
+        // All of them are durable, so they are known, or are news.
+        let is_of = |it: &DurableRecord| it.from == *from && it.seq <= seq && !it.sends.is_empty();
+        !state.news.iter().any(is_of)
+            && !machine.any_left(|letter| letter.from == *from && letter.seq <= seq)
+    }
+
+    /// Resolves once [`has_sent`](Self::has_sent), or when the shard is not here any more: then it
+    /// returns `false`.
+    pub(super) async fn sent(&self, from: &EntityId, seq: u64) -> bool {
+        const LOOK: std::time::Duration = std::time::Duration::from_millis(50);
+        loop {
+            if lock(&self.state).is_closed {
+                return false;
+            }
+            if self.has_sent(from, seq) {
+                return true;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// What waits for each receiver.
+    pub(crate) fn report(&self) -> Vec<WaitingSends> {
+        let state = lock(&self.state);
+        state.machine.as_ref().map_or_else(Vec::new, Outbox::waiting)
+    }
+
+    pub(super) fn close(&self) {
+        lock(&self.state).is_closed = true;
+        self.changed.notify_one();
+    }
+}
+
+impl OutboxState {
+    /// The number of the record of the shard that is written now.
+    fn next_seq(&mut self) -> u64 {
+        let seq = self.ledger_seq.unwrap_or(0) + 1;
+        self.ledger_seq = Some(seq);
+        self.noting += 1;
+        seq
+    }
+}

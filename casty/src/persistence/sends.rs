@@ -1,0 +1,115 @@
+//! Sends between stored entities, as records have them.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+
+use crate::protocol::outbox::SendMark;
+
+/// A message to another entity, part of the record of what its sender has changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WrittenSend {
+    /// The wire name of the receiver's type.
+    pub(crate) kind: Arc<str>,
+    pub(crate) entity: Arc<str>,
+    /// The name of the message, for operators.
+    pub(crate) message: String,
+    pub(crate) bytes: ByteBuf,
+    /// The message that tells the sender of the outcome, if it wants to know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) answer: Option<AnswerForm>,
+}
+
+/// A message of the sender, encoded but for the outcome.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AnswerForm {
+    pub(crate) message: String,
+    /// What stands before the outcome, and behind it.
+    pub(crate) before: ByteBuf,
+    pub(crate) after: ByteBuf,
+}
+
+/// What a receiver learns of a send besides its message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SendTerms {
+    /// The log of the sender.
+    pub(crate) kind: Arc<str>,
+    pub(crate) shard: u32,
+    pub(crate) mark: SendMark,
+    /// The send to the same receiver before it, if that may not be taken yet.
+    pub(crate) after: Option<SendMark>,
+    /// The sender.
+    pub(crate) from: Arc<str>,
+    pub(crate) answer: Option<AnswerForm>,
+}
+
+/// The mark of a send that was taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TakenSend {
+    pub(crate) kind: Arc<str>,
+    pub(crate) shard: u32,
+    pub(crate) mark: SendMark,
+}
+
+impl SendTerms {
+    pub(crate) fn taken(&self) -> TakenSend {
+        TakenSend {
+            kind: self.kind.clone(),
+            shard: self.shard,
+            mark: self.mark,
+        }
+    }
+}
+
+/// What is noted of the sends of a shard, in records of the shard itself: so an owner that takes it
+/// over reads the records from there on, and not the whole log.
+///
+/// The first record with sends in a log follows such a record. A log without one has no sends.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Ledger {
+    /// All sends of the records up to this position are taken,
+    pub(crate) through: u64,
+    /// but for those of these records.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) left: Vec<u64>,
+}
+
+/// The last send that an entity has taken from each shard. It has one mark for each shard that has
+/// ever sent to it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LastTaken(BTreeMap<Arc<str>, BTreeMap<u32, SendMark>>);
+
+impl LastTaken {
+    pub(crate) fn of(&self, kind: &str, shard: u32) -> Option<SendMark> {
+        self.0.get(kind)?.get(&shard).copied()
+    }
+
+    pub(crate) fn add(&mut self, taken: TakenSend) {
+        let TakenSend { kind, shard, mark } = taken;
+        let last = self.0.entry(kind).or_default().entry(shard).or_insert(mark);
+        *last = mark.max(*last);
+    }
+
+    pub(crate) fn all(&self) -> Vec<TakenSend> {
+        let kinds = self.0.iter();
+        let all = kinds.flat_map(|(kind, shards)| {
+            shards.iter().map(|(shard, mark)| TakenSend {
+                kind: kind.clone(),
+                shard: *shard,
+                mark: *mark,
+            })
+        });
+        all.collect()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Extend<TakenSend> for LastTaken {
+    fn extend<I: IntoIterator<Item = TakenSend>>(&mut self, taken: I) {
+        taken.into_iter().for_each(|it| self.add(it));
+    }
+}
