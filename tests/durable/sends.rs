@@ -1,9 +1,16 @@
 //! Messages between stored entities, effectively once.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use casty::{
     Entity,
+    admin::Admin,
     id::EntityId,
     persistence::{Journal, Log, Memory, Page as Records},
     prelude::*,
@@ -118,6 +125,10 @@ impl Pocket {
     }
 }
 
+/// Whether pipes take what is sent to them.
+#[derive(Clone, Default)]
+struct Open(Arc<AtomicBool>);
+
 /// A durable entity that passes numbers on.
 #[message]
 #[derive(Default)]
@@ -144,10 +155,12 @@ impl Pipe {
         self.seen.len()
     }
 
-    /// It fails every time.
+    /// It fails until the program says otherwise.
     #[message]
-    fn break_down(&mut self) {
-        panic!("on purpose");
+    fn take_if_open(&mut self, number: u64, ctx: &mut Context<Self>) {
+        let open = ctx.resource::<Open>();
+        assert!(open.0.load(Ordering::SeqCst), "on purpose");
+        self.seen.push(number);
     }
 
     #[message]
@@ -157,8 +170,8 @@ impl Pipe {
     }
 
     #[message]
-    fn send_what_breaks(&mut self, to: PipeRef, ctx: &mut Context<Self>) {
-        ctx.send(to.break_down());
+    fn pass_if_open(&mut self, number: u64, to: PipeRef, ctx: &mut Context<Self>) {
+        ctx.send(to.take_if_open(number));
     }
 
     #[message]
@@ -267,6 +280,69 @@ async fn a_durable_entity_sends_from_its_context() {
 }
 
 #[tokio::test]
+async fn what_is_left_goes_on_without_a_message_to_the_sender() {
+    let (store, open) = (Memory::new(), Open::default());
+    let start = || node(&store, 0).resource(open.clone()).start_local().unwrap();
+    let system = start();
+    let (a, b) = (system.entity::<Pipe>("a"), system.entity::<Pipe>("b"));
+    a.pass_if_open(1, b.clone()).await.unwrap();
+    // It comes after one that is not taken, and waits for it.
+    a.pass(2, vec![b]).await.unwrap();
+    system.shutdown().await.unwrap();
+    let seen = |system: &ActorSystem| {
+        let b = system.entity::<Pipe>("b");
+        async move { b.seen().await.unwrap() }
+    };
+    let system = start();
+    assert_eq!(seen(&system).await, [0; 0]);
+    open.0.store(true, Ordering::SeqCst);
+    let look = || seen(&system);
+    eventually("both are taken", look, |seen| *seen == [1, 2]).await;
+    system.shutdown().await.unwrap();
+
+    // The same of a cluster: no shard has an owner at first.
+    open.0.store(false, Ordering::SeqCst);
+    let in_cluster = |number| node(&store, number).resource(open.clone());
+    let nodes = cluster_of(2, in_cluster).await;
+    let (a, c) = (nodes[0].entity::<Pipe>("a"), nodes[0].entity::<Pipe>("c"));
+    a.pass_if_open(3, c).retry_for(STEP_LIMIT).await.unwrap();
+    shutdown(nodes).await;
+    open.0.store(true, Ordering::SeqCst);
+    let nodes = cluster_of(2, in_cluster).await;
+    let c = || {
+        let c = nodes[1].entity::<Pipe>("c");
+        async move { c.seen().retry_for(STEP_LIMIT).await.unwrap() }
+    };
+    eventually("it is taken", c, |seen| *seen == [3]).await;
+    shutdown(nodes).await;
+}
+
+#[tokio::test]
+async fn a_shard_with_too_many_sends_under_way_refuses_more() {
+    let (store, open) = (Memory::new(), Open::default());
+    let system = node(&store, 0).resource(open.clone()).start_local().unwrap();
+    let (a, b) = (system.entity::<Pipe>("a"), system.entity::<Pipe>("b"));
+    let mut sent = 0;
+    let refused = loop {
+        let round = (0..512).map(|n| a.pass_if_open(n, b.clone()).into_future());
+        let answers = futures_util::future::join_all(round).await;
+        let refused: Vec<_> = answers.into_iter().filter_map(Result::err).collect();
+        sent += 512 - refused.len();
+        if let Some(first) = refused.into_iter().next() {
+            break first;
+        }
+    };
+    assert!(matches!(refused, AskError::OutboxFull { waiting } if waiting >= 4096), "{refused:?}");
+    // What is asked of it otherwise is answered.
+    assert_eq!(a.seen().await.unwrap(), [0; 0]);
+    open.0.store(true, Ordering::SeqCst);
+    let look = || async { b.seen().retry_for(STEP_LIMIT).await.unwrap() };
+    eventually("all that was accepted is taken", look, |seen| seen.len() == sent).await;
+    a.pass_if_open(7, b.clone()).await.unwrap();
+    system.shutdown().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_message_without_the_outcome_is_a_failure_that_says_so() {
     let system = node(&Memory::new(), 0).start_local().unwrap();
     let a = system.entity::<Pipe>("a");
@@ -366,11 +442,26 @@ fn in_folder(folder: &Path, number: usize) -> casty::SystemBuilder {
         .node_id(name)
 }
 
+/// Waits until each shard of the pockets that has an owner has three copies.
+async fn all_are_copied(node: &ActorSystem) {
+    let admin = Admin::connect("sends-in-folders", [node.address()]);
+    let admin = admin.await.unwrap();
+    let copies = || async {
+        let kinds = admin.shards().await.unwrap().kinds.into_iter();
+        let homes = kinds.filter(|it| it.name == "Pocket").flat_map(|it| it.homes);
+        let copies = homes.filter_map(|home| home.copies);
+        copies.map(|copies| copies.in_sync.len()).collect::<Vec<_>>()
+    };
+    let are_three = |found: &Vec<usize>| !found.is_empty() && found.iter().all(|it| *it == 3);
+    eventually("each has three copies", copies, are_three).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sends_between_nodes_with_copies_survive_a_node() {
     let folder = tempfile::tempdir().unwrap();
     let mut nodes = cluster_of(3, |number| in_folder(folder.path(), number)).await;
     fill_all(&nodes[0], PURSES, 100).await;
+    all_are_copied(&nodes[0]).await;
     for round in 0..3 {
         transfer_all(&nodes[0], PURSES, round).await;
     }

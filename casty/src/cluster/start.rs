@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::{
-    actor::runtime::Myself,
+    actor::runtime::{Myself, Runtime},
     cluster::{
         contact::Contact,
         copies::{NodeCopies, WayOut},
@@ -27,6 +27,7 @@ use crate::{
     error::Failure,
     id::{MemberId, ShardId},
     infra::cancel::unless,
+    persistence::{JournalError, Log},
     protocol::{
         lease::LeaseTimes,
         map::ClusterMap,
@@ -54,9 +55,8 @@ pub(crate) fn start(node: &Arc<Node>, inputs: Inputs, listener: Arc<dyn Listener
         move || me.current_membership().contact.clone(),
     );
     process.spawn(Job::Homes, resolving);
-    if let Some(copies) = &node.setup.copies {
-        process.spawn(Job::Homes, own_what_is_stored(node.clone(), copies.clone()));
-    }
+    let stored = own_what_is_stored(node.clone(), node.setup.copies.clone());
+    process.spawn(Job::Homes, stored);
     process.spawn(Job::Upkeep, tick(node.clone()));
     process.spawn(Job::Upkeep, watch_gate(node.clone()));
     if let Some(driver) = Driver::new(node.clone(), config(node)) {
@@ -78,20 +78,27 @@ pub(crate) fn start(node: &Arc<Node>, inputs: Inputs, listener: Arc<dyn Listener
     process.spawn(Job::Upkeep, abandon(process.clone(), node.regions.clone()));
 }
 
-/// Asks for owners of the shards of which this node has records, and which the map has given to
-/// none yet: it is new, and the directory was restored from a backup or outlived its map. A shard
-/// that gets its first owner when others have joined might get one without its records.
+/// Asks for owners of shards that the map has given to none yet.
+///
+/// With copies: of those of which this node has records. It is new, and the directory was restored
+/// from a backup or outlived its map. A shard that gets its first owner when others have joined
+/// might get one without its records. With another store: of those that may have sends to carry on.
 ///
 /// Polled on a timer, since a request for an owner may be lost, and no news of the map comes then.
-async fn own_what_is_stored(node: Arc<Node>, copies: Arc<NodeCopies>) {
+async fn own_what_is_stored(node: Arc<Node>, copies: Option<Arc<NodeCopies>>) {
     const PAUSE: Duration = Duration::from_millis(500);
+    let sending = match &copies {
+        Some(_) => Vec::new(),
+        None => logs_with_sends(&node.process.runtime, &node.regions).await,
+    };
     let mut has_asked = false;
     loop {
         let me = node.current_membership().contact.local.member.clone();
         // The types of a member are known to the map once it is Up.
         let is_up = |map: &Arc<ClusterMap>| map.up().any(|up| *up == me);
         if let Some(map) = node.map.get().filter(is_up) {
-            let stored = copies.journal().with_records();
+            let with_records = copies.as_ref().map(|it| it.journal().with_records());
+            let stored = with_records.unwrap_or_else(|| sending.clone());
             let free: Vec<_> = stored
                 .into_iter()
                 .filter(|log| map.was_never_owned(&log.kind, ShardId(log.shard)))
@@ -106,7 +113,7 @@ async fn own_what_is_stored(node: Arc<Node>, copies: Arc<NodeCopies>) {
                 }
             }
             if !asks {
-                if has_asked {
+                if has_asked && copies.is_some() {
                     tracing::info!("all that is stored here has owners: other nodes may join");
                 }
                 return;
@@ -118,6 +125,39 @@ async fn own_what_is_stored(node: Arc<Node>, copies: Arc<NodeCopies>) {
             return;
         }
     }
+}
+
+/// The logs of a node's store that have ever had records with sends.
+pub(crate) async fn logs_with_sends(
+    runtime: &Runtime,
+    regions: &[Arc<dyn AnyRegion>],
+) -> Vec<Log> {
+    const PAUSE: Duration = Duration::from_millis(500);
+    let Some(store) = runtime.store() else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    for region in regions.iter().filter(|region| region.is_stored()) {
+        let entry = region.catalog_entry();
+        let kind: Arc<str> = entry.name.into();
+        for shard in 0..entry.shards {
+            let kind = kind.clone();
+            let log = Log { kind, shard };
+            let has_sends = loop {
+                match store.has_sends(&log).await {
+                    Ok(has_sends) => break has_sends,
+                    // It is looked up again when the shard has an owner.
+                    Err(JournalError::Unusable { .. }) => break false,
+                    Err(JournalError::Unavailable { .. }) if runtime.is_stopped() => break false,
+                    Err(JournalError::Unavailable { .. }) => tokio::time::sleep(PAUSE).await,
+                }
+            };
+            if has_sends {
+                found.push(log);
+            }
+        }
+    }
+    found
 }
 
 fn way_out(node: &Arc<Node>) -> WayOut {

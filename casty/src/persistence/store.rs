@@ -3,9 +3,10 @@
 use std::{fmt, sync::Arc};
 
 use crate::{
+    id::EntityId,
     infra::concurrent::spawn_on,
     persistence::{
-        Journal, Log,
+        Journal, JournalError, Log, Page,
         committer::Committer,
         inbox::Inbox,
         outbox::CourierSlot,
@@ -71,6 +72,21 @@ impl Store {
 
     pub(crate) fn journal(&self) -> &dyn Journal {
         &*self.journal
+    }
+
+    /// Whether a log has ever had records with sends. Asked of each log when a node starts: what
+    /// was to be sent when the last process ended goes on without a message to that shard.
+    ///
+    /// # Errors
+    /// The error of the store.
+    pub(crate) async fn has_sends(&self, log: &Log) -> Result<bool, JournalError> {
+        let one = Page {
+            records: 1,
+            bytes: 1,
+        };
+        let shard = EntityId::of_shard();
+        let found = self.journal.read_entity(log, &shard, 0, one).await?;
+        Ok(!found.is_empty())
     }
 
     /// A turn to read an entity. At most 64 have one: an entity that has to wait for another

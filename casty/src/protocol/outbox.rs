@@ -52,6 +52,8 @@ pub(crate) struct OutboxLimits {
     /// The pause before the second try, and the longest one.
     pub(crate) pause: Duration,
     pub(crate) pause_max: Duration,
+    /// The longest one while the receiver's handler fails. Each try ends its activation.
+    pub(crate) pause_max_broken: Duration,
 }
 
 /// A send that is not known to be taken.
@@ -107,6 +109,8 @@ pub(crate) enum Carried {
     Taken,
     /// It is not known whether it is taken, or it is not. It is tried again.
     Failed(String),
+    /// The handler of the receiver has failed. It is tried again, less often.
+    Broken(String),
 }
 
 /// What waits for one receiver, as operators see it.
@@ -200,7 +204,14 @@ impl<P: Clone> Outbox<P> {
         self.under_way = self.under_way.saturating_sub(1);
         match carried {
             Carried::Taken => self.handle_taken(to, mark),
-            Carried::Failed(reason) => self.handle_failed(to, round, reason, now, jitter),
+            Carried::Failed(reason) => {
+                let max = self.limits.pause_max;
+                self.handle_failed(to, round, (reason, max), now, jitter);
+            }
+            Carried::Broken(reason) => {
+                let max = self.limits.pause_max_broken;
+                self.handle_failed(to, round, (reason, max), now, jitter);
+            }
         }
     }
 
@@ -239,7 +250,7 @@ impl<P: Clone> Outbox<P> {
         &mut self,
         to: &Receiver,
         round: u64,
-        reason: String,
+        (reason, pause_max): (String, Duration),
         now: Instant,
         jitter: f64,
     ) {
@@ -254,7 +265,7 @@ impl<P: Clone> Outbox<P> {
         queue.sent = 0;
         queue.reason = Some(reason);
         let pause = self.limits.pause * 2u32.saturating_pow(queue.failures.min(16));
-        let pause = pause.min(self.limits.pause_max);
+        let pause = pause.min(pause_max);
         queue.failures += 1;
         let at = now + pause.mul_f64(0.75 + jitter / 2.0);
         queue.again_at = Some(at);

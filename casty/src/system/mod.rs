@@ -61,12 +61,16 @@ use crate::{
         },
         region::AnyRegion,
         registry::Registry,
+        start::logs_with_sends,
     },
     config::Settings,
     error::{Failure, JoinError, ShutdownError, StartError, StoredError},
     event::{ActorPath, Events},
-    id::{Incarnation, IntoId, MemberId, NodeId},
-    infra::boxed::{Boxed, boxed},
+    id::{Incarnation, IntoId, MemberId, NodeId, ShardId},
+    infra::{
+        boxed::{Boxed, boxed},
+        concurrent::spawn_on,
+    },
     protocol::map::{ClusterMap, Status},
 };
 
@@ -179,6 +183,15 @@ impl ActorSystem {
         let (stop, ending) = (CancellationToken::new(), CancellationToken::new());
         tether::tie(&runtime, &regions, &ending, &stop);
         let stop = stop.drop_guard();
+        if runtime.store().is_some() {
+            // It ends once all logs are looked at, or with the system.
+            let handle = tokio::runtime::Handle::current();
+            let work = carry_on_sends(runtime.clone(), regions.clone());
+            let ended = ending.clone();
+            spawn_on(&handle, async move {
+                ended.run_until_cancelled(work).await;
+            });
+        }
         Ok(Self(Arc::new(Inner {
             runtime,
             regions,
@@ -664,6 +677,16 @@ impl MemberStatus {
             Status::Up => Self::Up,
             Status::Leaving => Self::Leaving,
             Status::Down => Self::Down,
+        }
+    }
+}
+
+/// What the last process of a local system was to send goes on, also without a message to the
+/// shards of the senders.
+async fn carry_on_sends(runtime: Arc<Runtime>, regions: Vec<Arc<dyn AnyRegion>>) {
+    for log in logs_with_sends(&runtime, &regions).await {
+        if let Some(region) = regions.iter().find(|region| region.name() == &*log.kind) {
+            region.open_log(ShardId(log.shard));
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::{
         reference::{EntityRef, Stored},
         runtime::Runtime,
     },
+    error::Failure,
     id::EntityId,
     message::codec::{self, DecodeError, EncodeError},
     persistence::{
@@ -276,6 +277,9 @@ pub(crate) fn deliver<E: Entity>(
                 "the receiver has handled it as any message, and may do so again: its type is not \
                  stored on its node"
                     .to_owned()
+            }
+            Ok(Answer::Failed(failure @ Failure::Panicked { .. })) => {
+                return Carried::Broken(failure.to_string());
             }
             Ok(Answer::Failed(failure)) => failure.to_string(),
             Err(failed) => asking.error::<std::convert::Infallible>(failed).to_string(),

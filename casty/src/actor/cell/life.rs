@@ -193,6 +193,11 @@ impl dyn AnyActivation + '_ {
         })
     }
 
+    /// The next message is handled by an activation that begins with what is stored.
+    pub(super) fn begin_anew(&mut self) -> Boxed<'_, ()> {
+        boxed(async move { self.discard().await })
+    }
+
     /// Starts afresh because a sibling failed.
     pub(super) async fn restart(&mut self) -> ControlFlow<()> {
         if !self.cell().host().can_init() {

@@ -489,6 +489,11 @@ impl<A: Actor> Run<A> {
                         self.any().cut_short(begun.name).await;
                         return ControlFlow::Continue(());
                     }
+                    Turn::NoRoom(output) => {
+                        self.settle(output);
+                        self.any().begin_anew().await;
+                        return ControlFlow::Continue(());
+                    }
                 },
             };
             if self.ctx.core().has_requests() {

@@ -36,6 +36,8 @@ pub(super) enum Turn<R> {
     Panicked(Output<R>, String),
     /// The handler was dropped where it awaited something.
     CutShort(Output<R>),
+    /// What the handler has changed cannot be stored now. That is no failure of its code.
+    NoRoom(Output<R>),
 }
 
 /// The output of a handled message.
@@ -213,8 +215,7 @@ impl<A: Actor> Run<A> {
                     Ok(full) => {
                         let waiting = full.waiting;
                         let what = What::Failure(Failure::OutboxFull { waiting });
-                        let reason = format!("what it has changed is not stored: {full}");
-                        Turn::Panicked(Output { name, reply, what }, reason)
+                        Turn::NoRoom(Output { name, reply, what })
                     }
                     Err(panic) => panicked(name, reply, panic),
                 },

@@ -131,6 +131,9 @@ pub(crate) trait AnyRegion: Send + Sync {
     /// The shard of an entity.
     fn shard(&self, id: &EntityId) -> ShardId;
 
+    /// Of a shard that is here, the log is claimed, and its sends are carried on.
+    fn open_log(&self, shard: ShardId);
+
     /// Whether this node owns a shard.
     fn owns(&self, shard: ShardId) -> bool;
 
@@ -596,6 +599,11 @@ impl AnyRegion for ShardRegion {
 
     fn shard(&self, id: &EntityId) -> ShardId {
         id.shard(self.shards)
+    }
+
+    fn open_log(&self, shard: ShardId) {
+        // Why there is none is said to the next message.
+        drop(self.local.log(shard));
     }
 
     fn owns(&self, shard: ShardId) -> bool {

@@ -36,6 +36,7 @@ const LIMITS: OutboxLimits = OutboxLimits {
     under_way: 1024,
     pause: Duration::from_millis(100),
     pause_max: Duration::from_secs(5),
+    pause_max_broken: Duration::from_mins(1),
 };
 
 /// After so many records a ledger is written again: so many a new owner reads.
@@ -306,7 +307,7 @@ impl OutboxTask {
         else {
             return;
         };
-        if let Carried::Failed(reason) = &carried {
+        if let Carried::Failed(reason) | Carried::Broken(reason) = &carried {
             let (log, kind, entity) = (&self.log, &to.kind, &to.entity);
             tracing::debug!(%log, %kind, %entity, reason, "a send was not taken; it is tried again");
         }

@@ -11,6 +11,7 @@ const LIMITS: OutboxLimits = OutboxLimits {
     under_way: 6,
     pause: Duration::from_millis(100),
     pause_max: Duration::from_secs(2),
+    pause_max_broken: Duration::from_secs(4),
 };
 
 fn receiver(name: &str) -> Receiver {
