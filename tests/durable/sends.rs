@@ -54,10 +54,12 @@ impl Pocket {
             return Err("too little".to_owned());
         }
         let effect = Effect::persist(PocketEvent::Reserved { cents });
-        Ok(effect.send_for(to.credit(cents), move |outcome| PocketMsg::Settle {
-            cents,
-            outcome,
-        }))
+        Ok(
+            effect.send_for(to.credit(cents), move |outcome| PocketMsg::Settle {
+                cents,
+                outcome,
+            }),
+        )
     }
 
     #[message]
@@ -87,7 +89,12 @@ impl Pocket {
     /// What there is, what is under way, what has come in, what was refused.
     #[message]
     fn report(&self) -> (u64, u64, Vec<u64>, u32) {
-        (self.cents, self.reserved, self.credits.clone(), self.refused)
+        (
+            self.cents,
+            self.reserved,
+            self.credits.clone(),
+            self.refused,
+        )
     }
 
     #[event]
@@ -211,7 +218,10 @@ async fn settled(system: &ActorSystem, id: &str) -> (u64, u64, Vec<u64>, u32) {
 #[tokio::test]
 async fn a_send_and_its_answer_arrive_once() {
     let system = node(&Memory::new(), 0).start_local().unwrap();
-    let (ada, bob) = (system.entity::<Pocket>("ada"), system.entity::<Pocket>("bob"));
+    let (ada, bob) = (
+        system.entity::<Pocket>("ada"),
+        system.entity::<Pocket>("bob"),
+    );
     ada.fill(100).await.unwrap();
     for cents in 1..=9 {
         ada.transfer(bob.clone(), cents).await.unwrap();
@@ -225,7 +235,10 @@ async fn a_send_and_its_answer_arrive_once() {
 #[tokio::test]
 async fn a_domain_error_comes_back_to_the_sender() {
     let system = node(&Memory::new(), 0).start_local().unwrap();
-    let (ada, bob) = (system.entity::<Pocket>("ada"), system.entity::<Pocket>("bob"));
+    let (ada, bob) = (
+        system.entity::<Pocket>("ada"),
+        system.entity::<Pocket>("bob"),
+    );
     ada.fill(10).await.unwrap();
     bob.close().await.unwrap();
     ada.transfer(bob.clone(), 7).await.unwrap();
@@ -245,7 +258,9 @@ async fn what_is_sent_survives_a_restart_and_the_receiver_takes_it_once() {
         ada.fill(100).await.unwrap();
         for _ in 0..10 {
             for name in ["bob", "cyd", "dan"] {
-                ada.transfer(system.entity::<Pocket>(name), 1).await.unwrap();
+                ada.transfer(system.entity::<Pocket>(name), 1)
+                    .await
+                    .unwrap();
             }
         }
         if round == 4 {
@@ -271,7 +286,11 @@ async fn a_durable_entity_sends_from_its_context() {
     let answers = eventually("all have answered", look, |answers| answers.len() == 9).await;
     for number in 1..=3 {
         let answer = format!("{number}: Ok({number})");
-        assert_eq!(answers.iter().filter(|it| **it == answer).count(), 3, "{answers:?}");
+        assert_eq!(
+            answers.iter().filter(|it| **it == answer).count(),
+            3,
+            "{answers:?}"
+        );
     }
     for name in ["a", "b", "c"] {
         assert_eq!(pipe(name).seen().await.unwrap(), [1, 2, 3], "{name}");
@@ -282,7 +301,12 @@ async fn a_durable_entity_sends_from_its_context() {
 #[tokio::test]
 async fn what_is_left_goes_on_without_a_message_to_the_sender() {
     let (store, open) = (Memory::new(), Open::default());
-    let start = || node(&store, 0).resource(open.clone()).start_local().unwrap();
+    let start = || {
+        node(&store, 0)
+            .resource(open.clone())
+            .start_local()
+            .unwrap()
+    };
     let system = start();
     let (a, b) = (system.entity::<Pipe>("a"), system.entity::<Pipe>("b"));
     a.pass_if_open(1, b.clone()).await.unwrap();
@@ -320,7 +344,10 @@ async fn what_is_left_goes_on_without_a_message_to_the_sender() {
 #[tokio::test]
 async fn a_shard_with_too_many_sends_under_way_refuses_more() {
     let (store, open) = (Memory::new(), Open::default());
-    let system = node(&store, 0).resource(open.clone()).start_local().unwrap();
+    let system = node(&store, 0)
+        .resource(open.clone())
+        .start_local()
+        .unwrap();
     let (a, b) = (system.entity::<Pipe>("a"), system.entity::<Pipe>("b"));
     let mut sent = 0;
     let refused = loop {
@@ -332,12 +359,18 @@ async fn a_shard_with_too_many_sends_under_way_refuses_more() {
             break first;
         }
     };
-    assert!(matches!(refused, AskError::OutboxFull { waiting } if waiting >= 4096), "{refused:?}");
+    assert!(
+        matches!(refused, AskError::OutboxFull { waiting } if waiting >= 4096),
+        "{refused:?}"
+    );
     // What is asked of it otherwise is answered.
     assert_eq!(a.seen().await.unwrap(), [0; 0]);
     open.0.store(true, Ordering::SeqCst);
     let look = || async { b.seen().retry_for(STEP_LIMIT).await.unwrap() };
-    eventually("all that was accepted is taken", look, |seen| seen.len() == sent).await;
+    eventually("all that was accepted is taken", look, |seen| {
+        seen.len() == sent
+    })
+    .await;
     a.pass_if_open(7, b.clone()).await.unwrap();
     system.shutdown().await.unwrap();
 }
@@ -350,7 +383,10 @@ async fn a_message_without_the_outcome_is_a_failure_that_says_so() {
     let Err(AskError::Panicked { message }) = failed else {
         panic!("{failed:?}");
     };
-    assert!(message.contains("`seen`") && message.contains("no `Outcome`"), "{message}");
+    assert!(
+        message.contains("`seen`") && message.contains("no `Outcome`"),
+        "{message}"
+    );
     system.shutdown().await.unwrap();
 }
 
@@ -367,14 +403,19 @@ async fn an_entity_that_is_erased_has_sent_what_it_was_to_send() {
     let system = node(&store, 0).start_local().unwrap();
     let ada = system.entity::<Pocket>("ada");
     ada.fill(12).await.unwrap();
-    ada.empty_into(system.entity::<Pocket>("bob")).await.unwrap();
+    ada.empty_into(system.entity::<Pocket>("bob"))
+        .await
+        .unwrap();
     let look = || report(&system, "bob");
     eventually("bob has it", look, |report| report.0 == 12).await;
     let (log, id) = (log_of::<Pocket>("ada"), EntityId::from("ada"));
     let look = || async {
         let page = Records::default();
         let records = store.read_entity(&log, &id, 0, page).await.unwrap();
-        records.iter().filter(|record| !record.body.is_empty()).count()
+        records
+            .iter()
+            .filter(|record| !record.body.is_empty())
+            .count()
     };
     eventually("it is erased", look, |left| *left == 0).await;
     system.shutdown().await.unwrap();
@@ -448,9 +489,13 @@ async fn all_are_copied(node: &ActorSystem) {
     let admin = admin.await.unwrap();
     let copies = || async {
         let kinds = admin.shards().await.unwrap().kinds.into_iter();
-        let homes = kinds.filter(|it| it.name == "Pocket").flat_map(|it| it.homes);
+        let homes = kinds
+            .filter(|it| it.name == "Pocket")
+            .flat_map(|it| it.homes);
         let copies = homes.filter_map(|home| home.copies);
-        copies.map(|copies| copies.in_sync.len()).collect::<Vec<_>>()
+        copies
+            .map(|copies| copies.in_sync.len())
+            .collect::<Vec<_>>()
     };
     let are_three = |found: &Vec<usize>| !found.is_empty() && found.iter().all(|it| *it == 3);
     eventually("each has three copies", copies, are_three).await;

@@ -24,7 +24,10 @@ use casty::{
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-use super::Broken;
+use super::{
+    Broken,
+    sends::{self, Sent},
+};
 
 const THREE: [&str; 3] = ["a", "b", "c"];
 const ENTITIES: u64 = 5;
@@ -42,6 +45,7 @@ const ROLE: &str = "ledgers";
 struct Judge {
     memory: Memory,
     seen: Arc<Mutex<Seen>>,
+    sent: Sent,
 }
 
 #[derive(Default)]
@@ -281,6 +285,7 @@ pub(crate) fn run(seed: u64) -> Result<(), Broken> {
     let judge = Judge {
         memory: Memory::new(),
         seen: Arc::default(),
+        sent: Sent::default(),
     };
     let store = FaultyStore::new(Arc::new(judge.memory.clone()));
     let connections = THREE.into_iter().zip(1..);
@@ -309,6 +314,7 @@ impl Storm {
                 builder
                     .role(ROLE)
                     .resource(judge.clone())
+                    .resource(judge.sent.clone())
                     .journal(connection.clone())
                     .strict_wire(false)
             });
@@ -365,6 +371,11 @@ impl Storm {
         drop(
             self.sim
                 .spawn_on(name, move |system| enter(system, judge, asker, until)),
+        );
+        let sent = self.judge.sent.clone();
+        drop(
+            self.sim
+                .spawn_on(name, move |system| sends::pass(system, sent, asker, until)),
         );
     }
 
@@ -451,9 +462,18 @@ impl Storm {
         }
     }
 
+    fn broken_sends(&self, what: String) -> Broken {
+        Broken {
+            invariant: "22, what is sent is taken once",
+            ..self.broken(what)
+        }
+    }
+
     fn check(&self) -> Result<(), Broken> {
         let wrong = self.judge.seen().wrong.first().cloned();
-        wrong.map_or(Ok(()), |what| Err(self.broken(what)))
+        wrong.map_or(Ok(()), |what| Err(self.broken(what)))?;
+        let sent = self.judge.sent.check();
+        sent.map_err(|what| self.broken_sends(what))
     }
 
     /// All faults are over: each ledger answers with what is stored of it, and no log has anything
@@ -493,6 +513,8 @@ impl Storm {
             }
         }
         self.check()?;
+        sends::at_rest(&mut self.sim, THREE[0], &self.judge.sent)
+            .map_err(|what| self.broken_sends(what))?;
         (0..SHARDS).try_for_each(|shard| self.check_log(&log_of(shard)))?;
         let answered = self.judge.seen().answers.get("answered").copied();
         if answered.unwrap_or_default() < 100 {
@@ -509,6 +531,10 @@ impl Storm {
         for (record, position) in records.iter().zip(1..) {
             if record.position != position {
                 return Err(self.broken(format!("{log} has a gap at position {position}")));
+            }
+            if record.entity.as_str().is_empty() {
+                // Of the shard itself.
+                continue;
             }
             let seq = last.entry(&record.entity).or_default();
             *seq += 1;

@@ -235,7 +235,10 @@ impl Registry {
         if let Some(store) = runtime.store() {
             let runtime = Arc::downgrade(runtime);
             // It is set once, at start.
-            drop(store.courier().set(Arc::new(Post { runtime, deliveries })));
+            drop(store.courier().set(Arc::new(Post {
+                runtime,
+                deliveries,
+            })));
         }
         Ok((regions, routes))
     }

@@ -128,10 +128,7 @@ async fn own_what_is_stored(node: Arc<Node>, copies: Option<Arc<NodeCopies>>) {
 }
 
 /// The logs of a node's store that have ever had records with sends.
-pub(crate) async fn logs_with_sends(
-    runtime: &Runtime,
-    regions: &[Arc<dyn AnyRegion>],
-) -> Vec<Log> {
+pub(crate) async fn logs_with_sends(runtime: &Runtime, regions: &[Arc<dyn AnyRegion>]) -> Vec<Log> {
     const PAUSE: Duration = Duration::from_millis(500);
     let Some(store) = runtime.store() else {
         return Vec::new();

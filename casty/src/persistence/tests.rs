@@ -174,8 +174,15 @@ fn what_is_on_its_way_is_not_taken_for_what_is_not_stored() {
     let inbox = Arc::new(Inbox::default());
     for round in 0..6_000 {
         let progress = Progress::new(0);
-        let waiting =
-            |seq| Waiting::new(entry("x", seq), Epoch(1), progress.clone(), inbox.clone(), None);
+        let waiting = |seq| {
+            Waiting::new(
+                entry("x", seq),
+                Epoch(1),
+                progress.clone(),
+                inbox.clone(),
+                None,
+            )
+        };
         let (first, second) = (waiting(1), waiting(2));
         let not_stored = |possibly| NotStored {
             reason: "of the test".to_owned(),
@@ -277,7 +284,13 @@ async fn what_could_not_be_erased_is_erased_before_the_next_snapshot() {
 fn only_as_many_records_as_are_needed_wake_the_committer() {
     let inbox = Arc::new(Inbox::default());
     let record = || {
-        let waiting = Waiting::new(entry("x", 1), Epoch(1), Progress::new(0), inbox.clone(), None);
+        let waiting = Waiting::new(
+            entry("x", 1),
+            Epoch(1),
+            Progress::new(0),
+            inbox.clone(),
+            None,
+        );
         inbox.put(Input::Record(LogId(1), waiting));
     };
     let is_woken = || inbox.queued.notified().now_or_never().is_some();
@@ -309,8 +322,8 @@ fn an_activation_hears_once_of_records_that_become_durable_together() {
     let inbox = Arc::new(Inbox::default());
     let [one, other] = [Progress::new(0), Progress::new(0)];
     let records = [(&one, 1), (&one, 2), (&other, 1)];
-    let [first, second, third] =
-        records.map(|(of, seq)| Waiting::new(entry("x", seq), Epoch(1), of.clone(), inbox.clone(), None));
+    let [first, second, third] = records
+        .map(|(of, seq)| Waiting::new(entry("x", seq), Epoch(1), of.clone(), inbox.clone(), None));
     let (mut one_hears, mut other_hears) = (
         pin!(one.changed().notified()),
         pin!(other.changed().notified()),

@@ -159,7 +159,9 @@ pub(crate) enum Unsendable {
          one that the closure is given into one of its arguments"
     )]
     NoOutcome(String),
-    #[error("the message `{message}` that tells of an outcome has {bytes} bytes, and may have {ANSWER_BYTES_MAX}")]
+    #[error(
+        "the message `{message}` that tells of an outcome has {bytes} bytes, and may have {ANSWER_BYTES_MAX}"
+    )]
     TooLong { message: String, bytes: usize },
 }
 

@@ -256,7 +256,14 @@ mod tests {
     fn what_a_later_version_adds_is_skipped() {
         let mut bytes = vec![MARK];
         let sent = None::<SendTerms>;
-        let later = (Some("k"), true, ByteBuf::from(*b"chain"), sent, "more", [7, 8]);
+        let later = (
+            Some("k"),
+            true,
+            ByteBuf::from(*b"chain"),
+            sent,
+            "more",
+            [7, 8],
+        );
         codec::encode(&later, &mut bytes).unwrap();
         let (read, chain) = split(&bytes);
         let read = read.unwrap();

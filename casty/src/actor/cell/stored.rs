@@ -298,7 +298,8 @@ impl<A: Actor> Run<A> {
                 lose(outputs);
                 return called;
             }
-            self.record(outputs, Besides::default()).map_err(|why| why.to_string())
+            self.record(outputs, Besides::default())
+                .map_err(|why| why.to_string())
         })
     }
 

@@ -39,7 +39,12 @@ const WAITING_OF_SENDS_MAX: usize = 4 * WAITING_MAX;
 /// Takes a send to its receiver, wherever that lives. A layer above implements it.
 pub(crate) trait Courier: Send + Sync {
     /// Resolves once it is known what became of the send, or after a while.
-    fn carry(&self, to: Receiver, letter: Arc<Letter>, terms: SendTerms) -> BoxFuture<'static, Carried>;
+    fn carry(
+        &self,
+        to: Receiver,
+        letter: Arc<Letter>,
+        terms: SendTerms,
+    ) -> BoxFuture<'static, Carried>;
 }
 
 /// The courier of a node, once there is one.
@@ -147,7 +152,11 @@ impl ShardOutbox {
     /// Too many wait.
     pub(super) fn check_room(&self, by_send: bool) -> Result<(), OutboxFull> {
         let waiting = self.waiting.load(Ordering::Acquire) + self.undecided.load(Ordering::Acquire);
-        let max = if by_send { WAITING_OF_SENDS_MAX } else { WAITING_MAX };
+        let max = if by_send {
+            WAITING_OF_SENDS_MAX
+        } else {
+            WAITING_MAX
+        };
         if waiting >= max || !self.is_ready() {
             return Err(OutboxFull { waiting });
         }
@@ -249,7 +258,10 @@ impl ShardOutbox {
     /// What waits for each receiver.
     pub(crate) fn report(&self) -> Vec<WaitingSends> {
         let state = lock(&self.state);
-        state.machine.as_ref().map_or_else(Vec::new, Outbox::waiting)
+        state
+            .machine
+            .as_ref()
+            .map_or_else(Vec::new, Outbox::waiting)
     }
 
     pub(super) fn close(&self) {
