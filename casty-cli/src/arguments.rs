@@ -156,6 +156,10 @@ pub(crate) enum Operation {
         limit: usize,
     },
 
+    /// Show what stored entities have sent to others, and is not known to be taken: for which
+    /// receivers, and why not.
+    Outbox,
+
     /// Erase what is stored of an entity. It begins anew with its next message.
     Erase {
         /// The entity: TYPE/ID.

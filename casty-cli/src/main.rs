@@ -8,6 +8,7 @@ mod backup;
 mod directories;
 mod failure;
 mod lost;
+mod outbox;
 mod stored;
 mod text;
 
@@ -88,6 +89,7 @@ async fn run(arguments: &Arguments) -> Result<String, Failure> {
         Operation::Entities { .. } | Operation::History { .. } | Operation::Erase { .. } => {
             stored::run(&admin, operation, *json).await
         }
+        Operation::Outbox => outbox::run(&admin, operation, *json).await,
         Operation::Backup { to, kinds } => {
             backup::back_up(&admin, operation, (to, kinds), *json).await
         }

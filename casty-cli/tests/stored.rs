@@ -297,3 +297,52 @@ async fn a_failure_says_what_is_wrong_and_what_to_do() {
     store.set(Faults::default());
     testkit::shutdown(nodes).await;
 }
+
+/// A wall that takes nothing.
+#[message]
+#[derive(Default)]
+pub struct Wall {
+    thrown: u32,
+}
+
+#[entity(shards = 4, durable)]
+impl Wall {
+    /// Throws something at another wall.
+    #[message]
+    pub fn throw(&mut self, at: WallRef, ctx: &mut Context<Self>) {
+        self.thrown += 1;
+        ctx.send(at.hit());
+    }
+
+    /// It fails.
+    #[message]
+    pub fn hit(&mut self) {
+        panic!("it does not move");
+    }
+}
+
+#[tokio::test]
+async fn the_outbox_shows_what_is_not_taken_and_why() {
+    let nodes = bank("outbox", 2, Memory::new()).await;
+    let text = ask("outbox", &nodes[0], "outbox").await.succeeded();
+    assert_eq!(text, "nothing waits: all that was sent is taken\n");
+    let wall = nodes[0].entity::<Wall>("north");
+    for _ in 0..3 {
+        let thrown = wall.throw(nodes[0].entity::<Wall>("south"));
+        soon("it is thrown", thrown).await.unwrap();
+    }
+    let look = || async { ask("outbox", &nodes[1], "outbox").await.succeeded() };
+    let has_failed = |text: &String| text.contains("it does not move");
+    let text = testkit::eventually("a try has failed", look, has_failed).await;
+    assert!(text.starts_with("3 sends wait to be taken\n"), "{text}");
+    assert!(text.contains("Wall/south"), "{text}");
+    let report = ask("outbox", &nodes[0], "outbox --json").await.json();
+    assert_eq!(report["sends"], json!(3), "{report}");
+    let receiver = &report["receivers"][0];
+    assert_eq!(
+        (&receiver["kind"], &receiver["to"], &receiver["sends"]),
+        (&json!("Wall"), &json!("south"), &json!(3)),
+        "{report}"
+    );
+    testkit::shutdown(nodes).await;
+}

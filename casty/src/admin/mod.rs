@@ -27,6 +27,7 @@ mod backup;
 mod directory;
 mod error;
 mod lost;
+mod outbox;
 mod records;
 mod report;
 mod view;
@@ -50,6 +51,7 @@ pub use self::{
     directory::adopt_directory,
     error::{AdminError, Unreached},
     lost::{BeginFrom, BegunAnew, BegunShard, GoneNode, LostKind, LostShard, LostShards, OldCopy},
+    outbox::{OutboxReport, ReceiverReport, SilentNode},
     records::{EventReport, RecordPages, RecordReport, StateReport},
     report::{
         CopiesReport, DrainProgress, Drained, HomeReport, KindReport, MapVersion, MemberReport,

@@ -41,9 +41,11 @@ pub struct Record {
     pub position: u64,
     /// The epoch under which it was written.
     pub epoch: Epoch,
-    /// The entity that wrote it.
+    /// The entity that wrote it. Empty: the shard itself, which notes how far its sends are taken.
+    /// It is not [listed](Journal::entities).
     pub entity: EntityId,
-    /// Its place among the records of the entity. The first is 1, and there are no gaps.
+    /// Its place among the records of the entity. The first is 1, and there are no gaps; of the
+    /// shard itself some may be missing.
     pub seq: u64,
     /// When it was written: milliseconds since the Unix epoch, by the clock of the node.
     pub at: u64,

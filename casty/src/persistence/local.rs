@@ -569,7 +569,9 @@ impl Journal for Local {
         Box::pin(async move {
             let after = after.cloned();
             let read = self.read(log, move |reader, log| {
-                reader.entities(log, after.as_ref().map(EntityId::as_str), limit)
+                // Those after the empty id, which is the shard's own.
+                let after = after.as_ref().map_or("", EntityId::as_str);
+                reader.entities(log, Some(after), limit)
             });
             let read = read.await?.unwrap_or_default();
             let entities = read.into_iter().map(|found| StoredEntity {

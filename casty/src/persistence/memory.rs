@@ -299,6 +299,7 @@ impl Journal for Memory {
     ) -> BoxFuture<'a, Result<Vec<StoredEntity>, JournalError>> {
         done(Ok(self.with(log, |stored| {
             let all = stored.entities.iter();
+            let all = all.filter(|(id, _)| !id.is_of_shard());
             let later = all.filter(|(id, _)| after.is_none_or(|after| *id > after));
             let found = later.filter_map(|(id, stock)| stored.stored(id, stock));
             found.take(limit).collect()

@@ -45,6 +45,8 @@ pub(crate) enum Read {
         /// The last entity that the reader has got to.
         after: Option<EntityId>,
     },
+    /// What this node's entities have sent, and is not known to be taken.
+    Outbox,
 }
 
 /// Which entities are listed.
@@ -75,8 +77,32 @@ pub(crate) enum ReadAnswer {
     Erased(bool),
     Log(LogPage),
     Snapshots(SnapshotPage),
+    Outbox(OutboxPage),
     /// The shard is not this node's.
     Elsewhere,
+}
+
+/// What waits in the outboxes of a node.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct OutboxPage {
+    /// The most sends of all, for how many receivers.
+    pub(crate) receivers: Vec<WaitingReceiver>,
+    /// How many sends wait in all.
+    pub(crate) sends: u64,
+}
+
+/// A receiver that has not taken what a shard has sent to it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct WaitingReceiver {
+    /// The shard of the senders.
+    pub(crate) kind: String,
+    pub(crate) shard: ShardId,
+    /// The type of the receiver, and its id.
+    pub(crate) to: (String, EntityId),
+    pub(crate) sends: u64,
+    /// How many tries have failed since one was taken.
+    pub(crate) failures: u32,
+    pub(crate) reason: Option<String>,
 }
 
 /// Records of a log, in order.

@@ -14,7 +14,8 @@ use crate::{
     cluster::{
         node::Node,
         peers::reads::{
-            Filter, PastBody, PastRecord, Read, ReadAnswer, Rest, ShardEntities, Which,
+            Filter, OutboxPage, PastBody, PastRecord, Read, ReadAnswer, Rest, ShardEntities,
+            WaitingReceiver, Which,
         },
         region::{AnyRegion, Mesh as _},
     },
@@ -73,6 +74,7 @@ impl Answerer<'_> {
                 limit,
             } => self.history(&kind, &id, after, limit).await,
             Read::Erase { kind, id } => self.erase(&kind, &id).await,
+            Read::Outbox => Ok(ReadAnswer::Outbox(self.outbox())),
             Read::Log { kind, shard, after } => match self.owned(&kind, shard)? {
                 Some(owned) => owned.page(after).await.map(ReadAnswer::Log),
                 None => Ok(ReadAnswer::Elsewhere),
@@ -82,6 +84,26 @@ impl Answerer<'_> {
                 None => Ok(ReadAnswer::Elsewhere),
             },
         }
+    }
+
+    fn outbox(&self) -> OutboxPage {
+        let waiting = |region: &Arc<dyn AnyRegion>| {
+            let name = region.name().to_owned();
+            let waiting = region.waiting_sends().into_iter();
+            waiting.map(move |(shard, it)| WaitingReceiver {
+                kind: name.clone(),
+                shard,
+                to: (it.to.kind.to_string(), it.to.entity),
+                sends: it.sends as u64,
+                failures: it.failures,
+                reason: it.reason,
+            })
+        };
+        let mut receivers: Vec<_> = self.regions.iter().flat_map(waiting).collect();
+        let sends = receivers.iter().map(|it| it.sends).sum();
+        receivers.sort_by_key(|it| std::cmp::Reverse((it.failures > 0, it.sends)));
+        receivers.truncate(LIMIT_MAX);
+        OutboxPage { receivers, sends }
     }
 
     fn patience(&self) -> Duration {

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     cluster::peers::reads::{
-        Filter, Newest, PastRecord, Read, ReadAnswer, Rest, SeenEntity, ShardEntities,
+        Filter, Newest, OutboxPage, PastRecord, Read, ReadAnswer, Rest, SeenEntity, ShardEntities,
     },
     error::StoredError,
     id::{EntityId, MemberId, NodeId, ShardId},
@@ -331,6 +331,26 @@ impl HistoryReader {
             tries.again(nodes, reason).await?;
         }
     }
+}
+
+/// What the outbox of each member has, or why it does not say.
+pub(crate) async fn outboxes(
+    nodes: &dyn Nodes,
+) -> Result<Vec<(MemberId, Result<OutboxPage, String>)>, StoredError> {
+    let map = nodes.map()?;
+    let members = map.as_deref().into_iter().flat_map(ClusterMap::up);
+    let mut found = Vec::new();
+    for member in members.cloned().collect::<Vec<_>>() {
+        let peer = Asked::Member(member.clone()).peer(map.as_deref());
+        let page = match nodes.ask(peer, Read::Outbox).await {
+            Ok(ReadAnswer::Outbox(page)) => Ok(page),
+            Ok(_) => Err("it answers something else".to_owned()),
+            Err(InVain::Refused(error)) => Err(error.to_string()),
+            Err(InVain::Silent(reason)) => Err(reason),
+        };
+        found.push((member, page));
+    }
+    Ok(found)
 }
 
 /// Erases what is stored of an entity. Returns whether there was anything.

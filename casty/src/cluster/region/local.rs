@@ -23,6 +23,7 @@ use crate::{
     id::{EntityId, Epoch, ShardId},
     infra::{panic, sync::lock},
     persistence::{Log, shard_log::ShardLog, store::Store},
+    protocol::outbox::WaitingSends,
 };
 
 /// The cell of an entity, of any type.
@@ -432,6 +433,12 @@ impl LocalShards {
         let log = present.unwrap_or_else(|| logs.open(shard, epoch));
         local.log = Some(log.clone());
         Ok(log)
+    }
+
+    /// What the entities of a shard have sent, and is not known to be taken.
+    pub(super) fn waiting_sends(&self, shard: ShardId) -> Vec<WaitingSends> {
+        let log = self.get(shard).and_then(|local| local.log.clone());
+        log.map_or_else(Vec::new, |log| log.outbox().report())
     }
 
     /// The shard is here from now on.

@@ -66,6 +66,7 @@ use crate::{
     persistence::opened::is_same_host,
     protocol::{
         map::{ClusterMap, Slot, Status},
+        outbox::WaitingSends,
         region::{Effect, Home, Region},
     },
     transport::{frame::EntityFrame, link::Link},
@@ -133,6 +134,9 @@ pub(crate) trait AnyRegion: Send + Sync {
 
     /// Of a shard that is here, the log is claimed, and its sends are carried on.
     fn open_log(&self, shard: ShardId);
+
+    /// What the entities of the shards here have sent, and is not known to be taken.
+    fn waiting_sends(&self) -> Vec<(ShardId, WaitingSends)>;
 
     /// Whether this node owns a shard.
     fn owns(&self, shard: ShardId) -> bool;
@@ -599,6 +603,15 @@ impl AnyRegion for ShardRegion {
 
     fn shard(&self, id: &EntityId) -> ShardId {
         id.shard(self.shards)
+    }
+
+    fn waiting_sends(&self) -> Vec<(ShardId, WaitingSends)> {
+        let shards = (0..self.shards.get()).map(ShardId);
+        let of = |shard| {
+            let waiting = self.local.waiting_sends(shard).into_iter();
+            waiting.map(move |it| (shard, it))
+        };
+        shards.flat_map(of).collect()
     }
 
     fn open_log(&self, shard: ShardId) {

@@ -56,6 +56,9 @@ const TESTS: &[(&str, Test)] = &[
     ("pages", |fixture| Box::pin(records::pages(fixture))),
     ("bodies", |fixture| Box::pin(records::bodies(fixture))),
     ("ids", |fixture| Box::pin(records::ids(fixture))),
+    ("of the shard", |fixture| {
+        Box::pin(records::of_the_shard(fixture))
+    }),
     ("snapshots", |fixture| {
         Box::pin(snapshots::snapshots(fixture))
     }),

@@ -353,3 +353,29 @@ pub(super) async fn ids(fixture: &Fixture) -> Outcome {
     );
     Ok(())
 }
+
+/// Records of the shard itself: their id is empty, and some of their numbers may be missing.
+pub(super) async fn of_the_shard(fixture: &Fixture) -> Outcome {
+    let kind = "suite/of-the-shard";
+    let (one, other) = (fixture.open(kind).await?, fixture.open(kind).await?);
+    let log = log(kind, 0);
+    one.claim(&log, 1, "a").await?;
+    let all = vec![
+        record(1, 1, "x", 1, "of x"),
+        record(2, 1, "", 1, "first"),
+        record(3, 1, "", 3, "second"),
+        record(4, 1, "x", 2, "of x"),
+    ];
+    one.write(&log, 1, all.clone()).await?;
+    ensure_eq!(other.all_of_log(&log).await?, all, "the log");
+    let read = other.all_of_entity(&log, "").await?;
+    ensure_eq!(read, all[1..3], "the records of the shard itself");
+    one.forget(&log, 1, "", 2, true).await?;
+    let bodies = other.all_of_entity(&log, "").await?;
+    let bodies: Vec<_> = bodies.into_iter().map(|record| record.body).collect();
+    ensure_eq!(bodies, ["", "second"], "what is left of them");
+    let listed = other.entities(&log, None, 10).await?;
+    let listed: Vec<_> = listed.into_iter().map(|found| found.entity).collect();
+    ensure_eq!(listed, [EntityId::new("x")], "the entities");
+    Ok(())
+}

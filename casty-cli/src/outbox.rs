@@ -1,0 +1,44 @@
+//! What stored entities have sent, and is not known to be taken.
+
+use casty::admin::{Admin, OutboxReport};
+
+use crate::{
+    arguments::Operation,
+    failure::Failure,
+    text::{self, Table},
+};
+
+/// Runs the operation. Returns the text to print.
+pub(crate) async fn run(
+    admin: &Admin,
+    operation: &Operation,
+    json: bool,
+) -> Result<String, Failure> {
+    let report = admin.outbox().await;
+    let report = report.map_err(|error| Failure::new(operation, error))?;
+    text::either(json, &report, table)
+}
+
+fn table(report: &OutboxReport) -> String {
+    let mut text = String::new();
+    for silent in &report.silent {
+        text += &format!("{} does not say: {}\n", silent.member.node, silent.reason);
+    }
+    if report.receivers.is_empty() {
+        return text + "nothing waits: all that was sent is taken\n";
+    }
+    text += &format!("{} sends wait to be taken\n\n", report.sends);
+    let mut table = Table::new(["FROM", "SHARD", "NODE", "TO", "SENDS", "FAILED", "REASON"]);
+    for receiver in &report.receivers {
+        table.row([
+            receiver.kind.clone(),
+            receiver.shard.to_string(),
+            receiver.node.to_string(),
+            format!("{}/{}", receiver.to_kind, receiver.to),
+            receiver.sends.to_string(),
+            receiver.failures.to_string(),
+            receiver.reason.clone().unwrap_or_else(|| "-".to_owned()),
+        ]);
+    }
+    text + &table.text()
+}
