@@ -153,6 +153,8 @@ async fn a_run_waits_where_too_much_is_in_flight() {
     let store = store(Memory::new(), "a");
     let log = store.open_log(log(1), Epoch(1));
     let (one, other) = (Progress::new(0), Progress::new(0));
+    assert!(!log.has_room(&one), "it is not known whether the log has sends");
+    log.room(&one).await;
     let mut seq = 0;
     while log.has_room(&one) {
         seq += 1;
