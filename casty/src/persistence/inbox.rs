@@ -11,6 +11,7 @@ use crate::{
     infra::sync::lock,
     persistence::{
         Log, Record,
+        head::Head,
         progress::{InFlight, NODE_MAX, NotStored, Progress},
     },
     protocol::commit::{Claim, LogId, Ticket},
@@ -32,6 +33,8 @@ pub(super) struct Waiting {
     epoch: Epoch,
     progress: Arc<Progress>,
     inbox: Arc<Inbox>,
+    /// Of the log that it goes to.
+    head: Arc<Head>,
     is_decided: bool,
 }
 
@@ -41,6 +44,7 @@ impl Waiting {
         epoch: Epoch,
         progress: Arc<Progress>,
         inbox: Arc<Inbox>,
+        head: Arc<Head>,
     ) -> Self {
         let bytes = entry.body.len();
         inbox.in_flight.add(bytes);
@@ -50,6 +54,7 @@ impl Waiting {
             epoch,
             progress,
             inbox,
+            head,
             is_decided: false,
         }
     }
@@ -57,6 +62,7 @@ impl Waiting {
     /// The activation is notified by `news`.
     pub(super) fn confirm(mut self, position: u64, news: &mut News) {
         self.decide(Ok(position));
+        self.head.rise(position);
         news.concern(&self.progress);
     }
 
@@ -155,6 +161,7 @@ pub(super) enum Input {
         log: Log,
         epoch: Epoch,
         claim: watch::Sender<Claim>,
+        head: Arc<Head>,
     },
     /// It has given the shard up.
     Gone(LogId),

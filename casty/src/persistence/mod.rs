@@ -13,6 +13,7 @@ mod committer;
 mod engine;
 #[cfg(feature = "testkit")]
 pub mod faults;
+pub(crate) mod head;
 mod inbox;
 mod journal;
 pub(crate) mod keys;
@@ -21,6 +22,7 @@ mod memory;
 pub(crate) mod opened;
 mod position;
 mod progress;
+pub(crate) mod projected;
 pub(crate) mod record_body;
 pub(crate) mod replicated;
 pub(crate) mod shard_log;

@@ -9,6 +9,7 @@ use crate::{
     infra::mutants,
     persistence::{
         Log,
+        head::Head,
         inbox::{Input, Waiting},
         store::Store,
     },
@@ -31,6 +32,7 @@ pub(crate) struct ShardLog {
     log: Log,
     epoch: Epoch,
     claim: watch::Receiver<Claim>,
+    head: Arc<Head>,
 }
 
 impl Store {
@@ -40,11 +42,13 @@ impl Store {
     pub(crate) fn open_log(self: &Arc<Self>, log: Log, epoch: Epoch) -> Arc<ShardLog> {
         let id = self.inbox.next_log();
         let (sender, claim) = watch::channel(Claim::Pending(None));
+        let head = self.head(&log);
         self.inbox.put(Input::Opened {
             id,
             log: log.clone(),
             epoch,
             claim: sender,
+            head: head.clone(),
         });
         Arc::new(ShardLog {
             store: self.clone(),
@@ -52,6 +56,7 @@ impl Store {
             log,
             epoch,
             claim,
+            head,
         })
     }
 }
@@ -67,6 +72,11 @@ impl ShardLog {
 
     pub(crate) fn store(&self) -> &Arc<Store> {
         &self.store
+    }
+
+    /// How far the log is durable, once it is claimed.
+    pub(crate) fn head(&self) -> &Arc<Head> {
+        &self.head
     }
 
     /// Resolves once the log is claimed, or cannot be. The caller bounds the wait.
@@ -106,7 +116,13 @@ impl ShardLog {
     /// The caller has seen that there is [room](Self::has_room).
     pub(crate) fn append(self: &Arc<Self>, entry: Entry, progress: &Arc<Progress>) {
         let inbox = &self.store.inbox;
-        let record = Waiting::new(entry, self.epoch, progress.clone(), inbox.clone());
+        let record = Waiting::new(
+            entry,
+            self.epoch,
+            progress.clone(),
+            inbox.clone(),
+            self.head.clone(),
+        );
         inbox.put(Input::Record(self.id, record));
     }
 

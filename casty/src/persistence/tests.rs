@@ -173,8 +173,15 @@ fn what_is_on_its_way_is_not_taken_for_what_is_not_stored() {
     let inbox = Arc::new(Inbox::default());
     for round in 0..6_000 {
         let progress = Progress::new(0);
-        let waiting =
-            |seq| Waiting::new(entry("x", seq), Epoch(1), progress.clone(), inbox.clone());
+        let waiting = |seq| {
+            Waiting::new(
+                entry("x", seq),
+                Epoch(1),
+                progress.clone(),
+                inbox.clone(),
+                Arc::default(),
+            )
+        };
         let (first, second) = (waiting(1), waiting(2));
         let not_stored = |possibly| NotStored {
             reason: "of the test".to_owned(),
@@ -208,7 +215,7 @@ async fn what_is_refused_at_the_end_of_the_committer_frees_its_room() {
         let (inbox, progress) = (inbox.clone(), Progress::new(0));
         Input::Record(
             LogId(1),
-            Waiting::new(entry("x", 1), Epoch(1), progress, inbox),
+            Waiting::new(entry("x", 1), Epoch(1), progress, inbox, Arc::default()),
         )
     };
     inbox.put(record());
@@ -276,7 +283,13 @@ async fn what_could_not_be_erased_is_erased_before_the_next_snapshot() {
 fn only_as_many_records_as_are_needed_wake_the_committer() {
     let inbox = Arc::new(Inbox::default());
     let record = || {
-        let waiting = Waiting::new(entry("x", 1), Epoch(1), Progress::new(0), inbox.clone());
+        let waiting = Waiting::new(
+            entry("x", 1),
+            Epoch(1),
+            Progress::new(0),
+            inbox.clone(),
+            Arc::default(),
+        );
         inbox.put(Input::Record(LogId(1), waiting));
     };
     let is_woken = || inbox.queued.notified().now_or_never().is_some();
@@ -308,8 +321,15 @@ fn an_activation_hears_once_of_records_that_become_durable_together() {
     let inbox = Arc::new(Inbox::default());
     let [one, other] = [Progress::new(0), Progress::new(0)];
     let records = [(&one, 1), (&one, 2), (&other, 1)];
-    let [first, second, third] =
-        records.map(|(of, seq)| Waiting::new(entry("x", seq), Epoch(1), of.clone(), inbox.clone()));
+    let [first, second, third] = records.map(|(of, seq)| {
+        Waiting::new(
+            entry("x", seq),
+            Epoch(1),
+            of.clone(),
+            inbox.clone(),
+            Arc::default(),
+        )
+    });
     let (mut one_hears, mut other_hears) = (
         pin!(one.changed().notified()),
         pin!(other.changed().notified()),

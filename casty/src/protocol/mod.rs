@@ -22,6 +22,7 @@ pub(crate) mod map_source;
 pub(crate) mod membership;
 pub(crate) mod new_voters;
 pub(crate) mod placement;
+pub(crate) mod projection;
 pub(crate) mod region;
 pub(crate) mod second_copy;
 pub(crate) mod supervision;
