@@ -43,7 +43,7 @@ const STORE_WITHIN: Duration = Duration::from_secs(5);
 const ANSWER_AFTER: Duration = Duration::from_secs(1);
 
 /// The longest record that is sent: what a frame can carry, with room to spare.
-const RECORD_BYTES_MAX: usize = 6 * 1024 * 1024;
+pub(super) const RECORD_BYTES_MAX: usize = 6 * 1024 * 1024;
 
 /// A node, for readers.
 pub(crate) struct Answerer<'a> {
@@ -77,6 +77,13 @@ impl Answerer<'_> {
                 Some(owned) => owned.page(after).await.map(ReadAnswer::Log),
                 None => Ok(ReadAnswer::Elsewhere),
             },
+            Read::Events { kind, shards } => self.events(&kind, shards).await,
+            Read::Heads { kind, shards } => self.heads(&kind, shards).await,
+            Read::Projected {
+                kind,
+                projection,
+                shards,
+            } => self.projected(&kind, &projection, shards).await,
             Read::Snapshots { kind, shard, after } => match self.owned(&kind, shard)? {
                 Some(owned) => owned.snapshots(after).await.map(ReadAnswer::Snapshots),
                 None => Ok(ReadAnswer::Elsewhere),
@@ -84,7 +91,7 @@ impl Answerer<'_> {
         }
     }
 
-    fn patience(&self) -> Duration {
+    pub(super) fn patience(&self) -> Duration {
         self.runtime.patience().min(STORE_WITHIN)
     }
 
@@ -106,7 +113,7 @@ impl Answerer<'_> {
     }
 
     /// The same, of a type that has to be stored.
-    fn store_of(&self, kind: &str) -> Result<(&dyn AnyRegion, &Store), StoredError> {
+    pub(super) fn store_of(&self, kind: &str) -> Result<(&dyn AnyRegion, &Store), StoredError> {
         let (_, region) = self.region(kind)?;
         let store = self.store(region).ok_or_else(|| StoredError::NotStored {
             name: kind.to_owned(),
@@ -121,12 +128,18 @@ impl Answerer<'_> {
             let (journal, log) = (store.journal(), log(kind, shard));
             return Ok(Some(OwnedLog::new(journal, log, self.patience())));
         }
+        self.find_owner(kind, shard)?;
+        Ok(None)
+    }
+
+    /// A shard without an owner gets one.
+    pub(super) fn find_owner(&self, kind: &str, shard: ShardId) -> Result<(), StoredError> {
         let owner = self.map.as_ref().and_then(|map| map.owner(kind, shard));
         if owner.is_none() {
             let (number, _) = self.region(kind)?;
             (self.find_home)(number, shard);
         }
-        Ok(None)
+        Ok(())
     }
 
     async fn entities(
@@ -230,11 +243,7 @@ impl Answerer<'_> {
         if let Some(erased) = erased {
             return erased.map(ReadAnswer::Erased);
         }
-        let owner = self.map.as_ref().and_then(|map| map.owner(kind, shard));
-        if owner.is_none() {
-            let (number, _) = self.region(kind)?;
-            (self.find_home)(number, shard);
-        }
+        self.find_owner(kind, shard)?;
         Ok(ReadAnswer::Elsewhere)
     }
 }

@@ -1,0 +1,221 @@
+//! Records of shards for readers that follow them, and how far projections are, as the owner of the
+//! shards has it.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::{BoxFuture, select_all};
+use serde_bytes::ByteBuf;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::{
+    answer::{Answerer, RECORD_BYTES_MAX},
+    logs::in_time,
+};
+use crate::{
+    cluster::{
+        peers::reads::{Follows, PastBody, Projected, ReadAnswer, SeenRecord, ShardNews},
+        region::AnyRegion,
+    },
+    error::StoredError,
+    id::ShardId,
+    infra::mutants,
+    persistence::{
+        Journal, Log, Page, Record,
+        projected::{Board, ProjectionId},
+        shard_log::ShardLog,
+        store::Store,
+    },
+};
+
+/// How long an answer waits for something to say: less than the node that asks does.
+const NEWS_WITHIN: Duration = Duration::from_secs(4);
+
+/// How long a shard may take to be claimed, and after how long an answer says what it has.
+const CLAIMED_WITHIN: Duration = Duration::from_millis(500);
+const ANSWER_AFTER: Duration = Duration::from_secs(1);
+
+/// How many bytes of records an answer has, about, and how many of one shard.
+const BYTES_MAX: usize = 512 * 1024;
+const SHARD_BYTES_MAX: usize = 128 * 1024;
+
+/// How many records of one shard.
+const SHARD_RECORDS_MAX: usize = 256;
+
+/// The records of a log after a position, as far as they are durable: a page of them.
+pub(crate) async fn durable_records(
+    journal: &dyn Journal,
+    log: &Log,
+    after: u64,
+    page: Page,
+    patience: Duration,
+) -> Result<Vec<Record>, StoredError> {
+    // Before the records are read: what is durable stays so.
+    let upto = in_time(patience, journal.durable(log)).await?;
+    let mut records = in_time(patience, journal.read_log(log, after, page)).await?;
+    if let Some(upto) = upto
+        && !mutants::on("what_is_not_durable_is_projected")
+    {
+        records.retain(|record| record.position <= upto);
+    }
+    Ok(records)
+}
+
+fn seen(record: Record) -> SeenRecord {
+    let body = if record.body.len() > RECORD_BYTES_MAX {
+        PastBody::TooLarge(record.body.len() as u64)
+    } else {
+        PastBody::Whole(ByteBuf::from(record.body.to_vec()))
+    };
+    SeenRecord {
+        position: record.position,
+        entity: record.entity,
+        at: record.at,
+        body,
+    }
+}
+
+impl Answerer<'_> {
+    /// The log of a shard, once it is claimed. `None`: the shard is not this node's.
+    async fn claimed(
+        &self,
+        region: &dyn AnyRegion,
+        shard: ShardId,
+    ) -> Result<Option<Arc<ShardLog>>, StoredError> {
+        if !region.owns(shard) {
+            self.find_owner(region.name(), shard)?;
+            return Ok(None);
+        }
+        let unavailable = |reason| StoredError::Unavailable { reason };
+        let log = region.log(shard).map_err(unavailable)?;
+        match timeout(CLAIMED_WITHIN, log.claimed()).await {
+            Ok(Ok(())) => Ok(Some(log)),
+            Ok(Err(_)) if !region.owns(shard) => Ok(None),
+            Ok(Err(reason)) => Err(unavailable(reason)),
+            Err(_) => Err(unavailable(log.pending().unwrap_or_else(|| {
+                format!("it has not answered within {CLAIMED_WITHIN:?}")
+            }))),
+        }
+    }
+
+    pub(super) async fn events(
+        &self,
+        kind: &str,
+        shards: Vec<Follows>,
+    ) -> Result<ReadAnswer, StoredError> {
+        let (region, store) = self.store_of(kind)?;
+        let begun = Instant::now();
+        let mut is_first = true;
+        loop {
+            // Before the shards are looked at: a change after that notifies.
+            let owned = region.ownership().notified();
+            let (mut answer, mut bytes) = (Vec::new(), 0);
+            let mut news: Vec<BoxFuture<'_, ()>> = vec![Box::pin(owned)];
+            for follows in &shards {
+                let is_late = !answer.is_empty() && begun.elapsed() >= ANSWER_AFTER;
+                if bytes >= BYTES_MAX || is_late {
+                    break;
+                }
+                let shard = follows.shard;
+                match self.claimed(region, shard).await {
+                    Ok(Some(log)) => {
+                        let (head, after) = (log.head().clone(), follows.after);
+                        if head.position() > after || follows.looks && is_first {
+                            let found = self.records(store, log.log(), after, &mut bytes).await;
+                            answer.extend(found.map(|news| (shard, news)));
+                        }
+                        news.push(Box::pin(async move { head.after(after).await }));
+                    }
+                    Ok(None) => answer.push((shard, ShardNews::Elsewhere)),
+                    Err(error) => {
+                        answer.push((shard, ShardNews::Unavailable(error.to_string())));
+                    }
+                }
+            }
+            is_first = false;
+            if !answer.is_empty() || begun.elapsed() >= NEWS_WITHIN {
+                return Ok(ReadAnswer::Events(answer));
+            }
+            let _ = timeout_at(begun + NEWS_WITHIN, select_all(news)).await;
+        }
+    }
+
+    /// What there is of a log after a position. `None`: nothing.
+    async fn records(
+        &self,
+        store: &Store,
+        log: &Log,
+        after: u64,
+        bytes: &mut usize,
+    ) -> Option<ShardNews> {
+        let page = Page {
+            records: SHARD_RECORDS_MAX,
+            bytes: SHARD_BYTES_MAX,
+        };
+        let patience = self.patience();
+        let records = match durable_records(store.journal(), log, after, page, patience).await {
+            Ok(records) => records,
+            Err(error) => return Some(ShardNews::Unavailable(error.to_string())),
+        };
+        *bytes += records
+            .iter()
+            .map(|it| it.body.len().min(RECORD_BYTES_MAX) + 64)
+            .sum::<usize>();
+        let seen: Vec<_> = records.into_iter().map(seen).collect();
+        (!seen.is_empty()).then_some(ShardNews::Records(seen))
+    }
+
+    pub(super) async fn heads(
+        &self,
+        kind: &str,
+        shards: Vec<ShardId>,
+    ) -> Result<ReadAnswer, StoredError> {
+        let (region, _) = self.store_of(kind)?;
+        let mut heads = Vec::with_capacity(shards.len());
+        for shard in shards {
+            let log = self.claimed(region, shard).await?;
+            heads.push((shard, log.map(|log| log.head().position())));
+        }
+        Ok(ReadAnswer::Heads(heads))
+    }
+
+    pub(super) async fn projected(
+        &self,
+        kind: &str,
+        id: &ProjectionId,
+        shards: Vec<(ShardId, u64)>,
+    ) -> Result<ReadAnswer, StoredError> {
+        let (region, store) = self.store_of(kind)?;
+        let looked_at = |board: Option<&Board>| {
+            let of = |&(shard, _): &(ShardId, u64)| {
+                let progress = board.map(|board| board.progress(shard.0));
+                let projected = match progress {
+                    _ if !region.owns(shard) => Projected::Elsewhere,
+                    None => Projected::NotHere,
+                    Some(progress) => Projected::Here(progress.unwrap_or_default()),
+                };
+                (shard, projected)
+            };
+            shards.iter().map(of).collect::<Vec<_>>()
+        };
+        let Some(board) = store.boards.get(id) else {
+            for (shard, _) in shards.iter().filter(|(shard, _)| !region.owns(*shard)) {
+                self.find_owner(kind, *shard)?;
+            }
+            return Ok(ReadAnswer::Projected(looked_at(None)));
+        };
+        let is_there = |board: &Board| {
+            let there = |&(shard, wanted): &(ShardId, u64)| {
+                let progress = board.progress(shard.0);
+                let position = progress.and_then(|progress| progress.position);
+                !region.owns(shard) || wanted == 0 || position.is_some_and(|at| at >= wanted)
+            };
+            shards.iter().all(there).then_some(())
+        };
+        let until = Instant::now() + NEWS_WITHIN;
+        let _ = timeout_at(until, board.wait(is_there)).await;
+        for (shard, _) in shards.iter().filter(|(shard, _)| !region.owns(*shard)) {
+            self.find_owner(kind, *shard)?;
+        }
+        Ok(ReadAnswer::Projected(looked_at(Some(&board))))
+    }
+}
