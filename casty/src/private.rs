@@ -36,6 +36,7 @@ pub use crate::{
         },
         wire::Wire,
     },
+    projection::EventOutcome,
 };
 pub use inventory;
 pub use serde;

@@ -27,5 +27,6 @@ mod local;
 mod machines;
 mod noted;
 mod outputs;
+mod projections;
 mod too_few;
 mod types;

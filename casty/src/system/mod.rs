@@ -9,6 +9,7 @@ mod entities;
 mod history;
 mod journal;
 mod map_dir;
+mod projections;
 mod shards;
 #[cfg(test)]
 #[cfg(feature = "testkit")]
@@ -67,6 +68,7 @@ use crate::{
     event::{ActorPath, Events},
     id::{Incarnation, IntoId, MemberId, NodeId},
     infra::boxed::{Boxed, boxed},
+    projection::Projections,
     protocol::map::{ClusterMap, Status},
 };
 
@@ -86,6 +88,7 @@ struct Inner {
     _remote_actors: Option<Arc<RemoteActors>>,
     /// Cancelled when the end of this system begins.
     ending: CancellationToken,
+    projections: Projections,
     _stop: DropGuard,
 }
 
@@ -100,6 +103,7 @@ impl fmt::Debug for Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.ending.cancel();
+        self.projections.cancel();
         if self.node.is_none() {
             self.regions
                 .iter()
@@ -185,6 +189,7 @@ impl ActorSystem {
             node: None,
             settings,
             ending,
+            projections: Projections::default(),
             _remote_actors: None,
             _stop: stop,
         })))
@@ -522,6 +527,7 @@ impl Inner {
 
     async fn stop(&self) -> Result<(), ShutdownError> {
         self.ending.cancel();
+        self.projections.end().await;
         if let Some(node) = &self.node {
             return leave(node).await;
         }
