@@ -627,7 +627,11 @@ pub fn protocol(options: TokenStream, item: TokenStream) -> TokenStream {
 ///
 ///     /// Nothing of the entity is to stay.
 ///     #[on_erased]
-///     async fn erased(&mut self, of: &EntityId, tx: &mut Transaction<'_>) -> Result<(), sqlx::Error> {
+///     async fn erased(
+///         &mut self,
+///         of: &EntityId,
+///         tx: &mut Transaction<'_>,
+///     ) -> Result<(), sqlx::Error> {
 ///         /* .. */
 ///     }
 /// }

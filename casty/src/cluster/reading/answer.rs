@@ -6,6 +6,7 @@ use futures_util::future::BoxFuture;
 use tokio::time::{Instant, timeout};
 
 use super::{
+    events::{HostedType, RECORD_BYTES_MAX},
     logs::{OwnedLog, in_time},
     shard::{self, Shard},
 };
@@ -42,9 +43,6 @@ const ERASED_WITHIN: Duration = Duration::from_secs(10);
 const STORE_WITHIN: Duration = Duration::from_secs(5);
 const ANSWER_AFTER: Duration = Duration::from_secs(1);
 
-/// The longest record that is sent: what a frame can carry, with room to spare.
-pub(super) const RECORD_BYTES_MAX: usize = 6 * 1024 * 1024;
-
 /// A node, for readers.
 pub(crate) struct Answerer<'a> {
     pub(crate) runtime: &'a Runtime,
@@ -77,21 +75,15 @@ impl Answerer<'_> {
                 Some(owned) => owned.page(after).await.map(ReadAnswer::Log),
                 None => Ok(ReadAnswer::Elsewhere),
             },
-            Read::Events { kind, shards } => self.events(&kind, shards).await,
-            Read::Heads { kind, shards } => self.heads(&kind, shards).await,
-            Read::Projected {
-                kind,
-                projection,
-                shards,
-            } => self.projected(&kind, &projection, shards).await,
             Read::Snapshots { kind, shard, after } => match self.owned(&kind, shard)? {
                 Some(owned) => owned.snapshots(after).await.map(ReadAnswer::Snapshots),
                 None => Ok(ReadAnswer::Elsewhere),
             },
+            read => self.follow(read).await,
         }
     }
 
-    pub(super) fn patience(&self) -> Duration {
+    fn patience(&self) -> Duration {
         self.runtime.patience().min(STORE_WITHIN)
     }
 
@@ -113,7 +105,7 @@ impl Answerer<'_> {
     }
 
     /// The same, of a type that has to be stored.
-    pub(super) fn store_of(&self, kind: &str) -> Result<(&dyn AnyRegion, &Store), StoredError> {
+    fn store_of(&self, kind: &str) -> Result<(&dyn AnyRegion, &Store), StoredError> {
         let (_, region) = self.region(kind)?;
         let store = self.store(region).ok_or_else(|| StoredError::NotStored {
             name: kind.to_owned(),
@@ -132,8 +124,33 @@ impl Answerer<'_> {
         Ok(None)
     }
 
+    /// For readers that follow shards.
+    async fn follow(&self, read: Read) -> Result<ReadAnswer, StoredError> {
+        let (Read::Events { kind, .. } | Read::Heads { kind, .. } | Read::Projected { kind, .. }) =
+            &read
+        else {
+            return Ok(ReadAnswer::Elsewhere);
+        };
+        let (region, store) = self.store_of(kind)?;
+        let hosted = HostedType {
+            region,
+            store,
+            patience: self.patience(),
+            // The type is known, so this does not fail.
+            find_owner: &|shard| drop(self.find_owner(region.name(), shard)),
+        };
+        match read {
+            Read::Events { shards, .. } => Ok(hosted.events(shards).await),
+            Read::Heads { shards, .. } => hosted.heads(shards).await,
+            Read::Projected {
+                projection, shards, ..
+            } => Ok(hosted.projected(&projection, shards).await),
+            _ => Ok(ReadAnswer::Elsewhere),
+        }
+    }
+
     /// A shard without an owner gets one.
-    pub(super) fn find_owner(&self, kind: &str, shard: ShardId) -> Result<(), StoredError> {
+    fn find_owner(&self, kind: &str, shard: ShardId) -> Result<(), StoredError> {
         let owner = self.map.as_ref().and_then(|map| map.owner(kind, shard));
         if owner.is_none() {
             let (number, _) = self.region(kind)?;

@@ -7,10 +7,7 @@ use futures_util::future::{BoxFuture, select_all};
 use serde_bytes::ByteBuf;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{
-    answer::{Answerer, RECORD_BYTES_MAX},
-    logs::in_time,
-};
+use super::logs::in_time;
 use crate::{
     cluster::{
         peers::reads::{Follows, PastBody, Projected, ReadAnswer, SeenRecord, ShardNews},
@@ -40,6 +37,9 @@ const SHARD_BYTES_MAX: usize = 128 * 1024;
 
 /// How many records of one shard.
 const SHARD_RECORDS_MAX: usize = 256;
+
+/// The longest record that is sent: what a frame can carry, with room to spare.
+pub(super) const RECORD_BYTES_MAX: usize = 6 * 1024 * 1024;
 
 /// The records of a log after a position, as far as they are durable: a page of them.
 pub(crate) async fn durable_records(
@@ -74,15 +74,22 @@ fn seen(record: Record) -> SeenRecord {
     }
 }
 
-impl Answerer<'_> {
+/// The shards of a stored type, as this node has them.
+pub(super) struct HostedType<'a> {
+    pub(super) region: &'a dyn AnyRegion,
+    pub(super) store: &'a Store,
+    /// How long the store may take for each answer.
+    pub(super) patience: Duration,
+    /// Has an owner found for a shard that has none.
+    pub(super) find_owner: &'a (dyn Fn(ShardId) + Sync),
+}
+
+impl HostedType<'_> {
     /// The log of a shard, once it is claimed. `None`: the shard is not this node's.
-    async fn claimed(
-        &self,
-        region: &dyn AnyRegion,
-        shard: ShardId,
-    ) -> Result<Option<Arc<ShardLog>>, StoredError> {
+    async fn claimed(&self, shard: ShardId) -> Result<Option<Arc<ShardLog>>, StoredError> {
+        let region = self.region;
         if !region.owns(shard) {
-            self.find_owner(region.name(), shard)?;
+            (self.find_owner)(shard);
             return Ok(None);
         }
         let unavailable = |reason| StoredError::Unavailable { reason };
@@ -97,17 +104,12 @@ impl Answerer<'_> {
         }
     }
 
-    pub(super) async fn events(
-        &self,
-        kind: &str,
-        shards: Vec<Follows>,
-    ) -> Result<ReadAnswer, StoredError> {
-        let (region, store) = self.store_of(kind)?;
+    pub(super) async fn events(&self, shards: Vec<Follows>) -> ReadAnswer {
         let begun = Instant::now();
         let mut is_first = true;
         loop {
             // Before the shards are looked at: a change after that notifies.
-            let owned = region.ownership().notified();
+            let owned = self.region.ownership().notified();
             let (mut answer, mut bytes) = (Vec::new(), 0);
             let mut news: Vec<BoxFuture<'_, ()>> = vec![Box::pin(owned)];
             for follows in &shards {
@@ -116,11 +118,11 @@ impl Answerer<'_> {
                     break;
                 }
                 let shard = follows.shard;
-                match self.claimed(region, shard).await {
+                match self.claimed(shard).await {
                     Ok(Some(log)) => {
                         let (head, after) = (log.head().clone(), follows.after);
                         if head.position() > after || follows.looks && is_first {
-                            let found = self.records(store, log.log(), after, &mut bytes).await;
+                            let found = self.records(log.log(), after, &mut bytes).await;
                             answer.extend(found.map(|news| (shard, news)));
                         }
                         news.push(Box::pin(async move { head.after(after).await }));
@@ -133,26 +135,20 @@ impl Answerer<'_> {
             }
             is_first = false;
             if !answer.is_empty() || begun.elapsed() >= NEWS_WITHIN {
-                return Ok(ReadAnswer::Events(answer));
+                return ReadAnswer::Events(answer);
             }
             let _ = timeout_at(begun + NEWS_WITHIN, select_all(news)).await;
         }
     }
 
     /// What there is of a log after a position. `None`: nothing.
-    async fn records(
-        &self,
-        store: &Store,
-        log: &Log,
-        after: u64,
-        bytes: &mut usize,
-    ) -> Option<ShardNews> {
+    async fn records(&self, log: &Log, after: u64, bytes: &mut usize) -> Option<ShardNews> {
         let page = Page {
             records: SHARD_RECORDS_MAX,
             bytes: SHARD_BYTES_MAX,
         };
-        let patience = self.patience();
-        let records = match durable_records(store.journal(), log, after, page, patience).await {
+        let journal = self.store.journal();
+        let records = match durable_records(journal, log, after, page, self.patience).await {
             Ok(records) => records,
             Err(error) => return Some(ShardNews::Unavailable(error.to_string())),
         };
@@ -164,15 +160,10 @@ impl Answerer<'_> {
         (!seen.is_empty()).then_some(ShardNews::Records(seen))
     }
 
-    pub(super) async fn heads(
-        &self,
-        kind: &str,
-        shards: Vec<ShardId>,
-    ) -> Result<ReadAnswer, StoredError> {
-        let (region, _) = self.store_of(kind)?;
+    pub(super) async fn heads(&self, shards: Vec<ShardId>) -> Result<ReadAnswer, StoredError> {
         let mut heads = Vec::with_capacity(shards.len());
         for shard in shards {
-            let log = self.claimed(region, shard).await?;
+            let log = self.claimed(shard).await?;
             heads.push((shard, log.map(|log| log.head().position())));
         }
         Ok(ReadAnswer::Heads(heads))
@@ -180,42 +171,31 @@ impl Answerer<'_> {
 
     pub(super) async fn projected(
         &self,
-        kind: &str,
         id: &ProjectionId,
         shards: Vec<(ShardId, u64)>,
-    ) -> Result<ReadAnswer, StoredError> {
-        let (region, store) = self.store_of(kind)?;
-        let looked_at = |board: Option<&Board>| {
-            let of = |&(shard, _): &(ShardId, u64)| {
-                let progress = board.map(|board| board.progress(shard.0));
-                let projected = match progress {
-                    _ if !region.owns(shard) => Projected::Elsewhere,
-                    None => Projected::NotHere,
-                    Some(progress) => Projected::Here(progress.unwrap_or_default()),
+    ) -> ReadAnswer {
+        let region = self.region;
+        let board = self.store.boards.get(id);
+        if let Some(board) = &board {
+            let is_there = |board: &Board| {
+                let there = |&(shard, wanted): &(ShardId, u64)| {
+                    let progress = board.progress(shard.0);
+                    let position = progress.and_then(|progress| progress.position);
+                    !region.owns(shard) || wanted == 0 || position.is_some_and(|at| at >= wanted)
                 };
-                (shard, projected)
+                shards.iter().all(there).then_some(())
             };
-            shards.iter().map(of).collect::<Vec<_>>()
-        };
-        let Some(board) = store.boards.get(id) else {
-            for (shard, _) in shards.iter().filter(|(shard, _)| !region.owns(*shard)) {
-                self.find_owner(kind, *shard)?;
-            }
-            return Ok(ReadAnswer::Projected(looked_at(None)));
-        };
-        let is_there = |board: &Board| {
-            let there = |&(shard, wanted): &(ShardId, u64)| {
-                let progress = board.progress(shard.0);
-                let position = progress.and_then(|progress| progress.position);
-                !region.owns(shard) || wanted == 0 || position.is_some_and(|at| at >= wanted)
-            };
-            shards.iter().all(there).then_some(())
-        };
-        let until = Instant::now() + NEWS_WITHIN;
-        let _ = timeout_at(until, board.wait(is_there)).await;
-        for (shard, _) in shards.iter().filter(|(shard, _)| !region.owns(*shard)) {
-            self.find_owner(kind, *shard)?;
+            let _ = timeout(NEWS_WITHIN, board.wait(is_there)).await;
         }
-        Ok(ReadAnswer::Projected(looked_at(Some(&board))))
+        let looked_at = |(shard, _): (ShardId, u64)| {
+            if !region.owns(shard) {
+                (self.find_owner)(shard);
+                return (shard, Projected::Elsewhere);
+            }
+            let progress = board.as_ref().map(|board| board.progress(shard.0));
+            let here = progress.map(|it| Projected::Here(it.unwrap_or_default()));
+            (shard, here.unwrap_or(Projected::NotHere))
+        };
+        ReadAnswer::Projected(shards.into_iter().map(looked_at).collect())
     }
 }
