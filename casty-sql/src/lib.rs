@@ -110,6 +110,7 @@ mod error;
 mod kinds;
 mod pool;
 mod postgres;
+pub mod projection;
 mod schema;
 mod sqlite;
 mod sync;
