@@ -28,5 +28,6 @@ mod machines;
 mod noted;
 mod outputs;
 mod projections;
+mod streams;
 mod too_few;
 mod types;
