@@ -41,9 +41,9 @@ enum Gets {
     /// A field of the event.
     Field(Ident, Span),
     /// The entity's id.
-    Id,
-    Occurrence,
-    Transaction,
+    Id(Span),
+    Occurrence(Span),
+    Transaction(Span),
 }
 
 /// An `#[on]` function, or `#[on_erased]`.
@@ -340,12 +340,12 @@ fn parameter(
                 );
                 return None;
             }
-            return Some(Gets::Transaction);
+            return Some(Gets::Transaction(types::place(ty)));
         }
         let last = types::last_segment(&reference.elem).map(|last| last.ident.to_string());
         return match last.as_deref() {
-            Some("EntityId") => Some(Gets::Id),
-            Some("Occurrence") => Some(Gets::Occurrence),
+            Some("EntityId") => Some(Gets::Id(types::place(ty))),
+            Some("Occurrence") => Some(Gets::Occurrence(types::place(ty))),
             _ => {
                 errors.at(ty, BORROWED);
                 None
@@ -389,18 +389,19 @@ impl Handler {
         let Self { ident, output, .. } = self;
         let arguments = self.gets.iter().enumerate().map(|(at, gets)| match gets {
             Gets::Field(_, place) => {
-                let mut argument = names::argument(at);
-                argument.set_span(names::at(*place));
-                quote!(#argument)
+                let argument = names::argument(at);
+                names::all_at(names::at(*place), quote!(#argument))
             }
-            Gets::Id => quote!(&__occurrence.of),
-            Gets::Occurrence => quote!(__occurrence),
-            Gets::Transaction => quote!(__transaction),
+            Gets::Id(place) => names::all_at(names::at(*place), quote!(&__occurrence.of)),
+            Gets::Occurrence(place) => names::all_at(names::at(*place), quote!(__occurrence)),
+            Gets::Transaction(place) => names::all_at(names::at(*place), quote!(__transaction)),
         });
-        let awaited = self.is_async.then(|| quote!(.await));
-        let call = quote!(Self::#ident(self, #(#arguments),*) #awaited);
         let output = names::at(*output);
-        quote_spanned!(output=> #private::EventOutcome::outcome(#call))
+        let awaited = self.is_async.then(|| quote_spanned!(output=> .await));
+        let outcome = names::all_at(output, quote!(#private::EventOutcome::outcome));
+        let function = Ident::new(&ident.to_string(), output);
+        let call = quote_spanned!(output=> Self::#function(self, #(#arguments),*) #awaited);
+        quote_spanned!(output=> #outcome(#call))
     }
 
     /// The fields of the event, each with the name of a variable.
@@ -443,7 +444,11 @@ fn expand(model: &Model, block: &ItemImpl) -> TokenStream {
     let arms = model.handlers.iter().map(|handler| {
         let variant = names::variant(&handler.ident);
         let (fields, call) = (handler.fields(), handler.call(&private));
-        quote!(#event::#variant { #fields } => #call,)
+        // With the user's own span: the compiler names a missing argument only to its own crate's
+        // code.
+        let event = Ident::new("__Event", handler.ident.span());
+        let pattern = quote_spanned!(handler.ident.span()=> #event::#variant { #fields });
+        quote!(#pattern => #call,)
     });
     let others = model.ignores_others.then(|| {
         quote! {
@@ -467,6 +472,7 @@ fn expand(model: &Model, block: &ItemImpl) -> TokenStream {
         }
     });
     let of = of.to_token_stream();
+    let events = names::all_at(place, quote!(<#of as #private::EventSourced>::Event));
     quote! {
         #[allow(
             clippy::used_underscore_binding,
@@ -475,7 +481,7 @@ fn expand(model: &Model, block: &ItemImpl) -> TokenStream {
             non_camel_case_types
         )]
         const _: () = {
-            type #event = <#of as #private::EventSourced>::Event;
+            type #event = #events;
 
             #[automatically_derived]
             impl #casty::projection::Projection for #me {
