@@ -280,13 +280,13 @@ impl Handle {
         }
         let wanted = BTreeMap::from([(shard, position.position)]);
         let mut reason = String::new();
-        let waiting = self.reached(&wanted, &mut reason);
-        let waited = tokio::select! {
+        let reached = self.reached(&wanted, &mut reason);
+        let in_time = tokio::select! {
             biased;
             () = self.stop.cancelled() => return Err(ProjectionWaitError::Stopped),
-            waited = timeout(within, waiting) => waited,
+            in_time = timeout(within, reached) => in_time,
         };
-        waited.map_err(|_| ProjectionWaitError::Timeout {
+        in_time.map_err(|_| ProjectionWaitError::Timeout {
             after: within,
             reason,
         })

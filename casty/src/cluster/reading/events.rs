@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::future::{BoxFuture, select_all};
 use serde_bytes::ByteBuf;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::logs::in_time;
 use crate::{
@@ -30,6 +30,9 @@ const NEWS_WITHIN: Duration = Duration::from_secs(4);
 /// How long a shard may take to be claimed, and after how long an answer says what it has.
 const CLAIMED_WITHIN: Duration = Duration::from_millis(500);
 const ANSWER_AFTER: Duration = Duration::from_secs(1);
+
+/// The pause if the head of a log is further than what can be read of it yet.
+const NOT_YET: Duration = Duration::from_millis(50);
 
 /// How many bytes of records an answer has, about, and how many of one shard.
 const BYTES_MAX: usize = 512 * 1024;
@@ -121,11 +124,17 @@ impl HostedType<'_> {
                 match self.claimed(shard).await {
                     Ok(Some(log)) => {
                         let (head, after) = (log.head().clone(), follows.after);
-                        if head.position() > after || follows.looks && is_first {
+                        let has_news = head.position() > after;
+                        if has_news || follows.looks && is_first {
                             let found = self.records(log.log(), after, &mut bytes).await;
                             answer.extend(found.map(|news| (shard, news)));
                         }
-                        news.push(Box::pin(async move { head.after(after).await }));
+                        if has_news {
+                            // It is not durable in all copies yet.
+                            news.push(Box::pin(sleep(NOT_YET)));
+                        } else {
+                            news.push(Box::pin(async move { head.after(after).await }));
+                        }
                     }
                     Ok(None) => answer.push((shard, ShardNews::Elsewhere)),
                     Err(error) => {
