@@ -14,6 +14,8 @@
 //! A deposit answers once the view has it, so the page that is read next shows it: the answer of an
 //! account has a position, and the projection is waited for.
 
+use std::fmt;
+
 use axum::{
     Json, Router,
     extract::{Path, State},
@@ -46,6 +48,12 @@ struct Account {
 #[derive(Clone, Debug, PartialEq)]
 struct Short {
     cents: u64,
+}
+
+impl fmt::Display for Short {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the account has {} cents only", self.cents)
+    }
 }
 
 #[entity(event_sourced, shards = 20)]
@@ -235,7 +243,7 @@ impl App {
 
 type Failed = (StatusCode, String);
 
-fn failed(error: impl std::fmt::Display) -> Failed {
+fn failed(error: impl fmt::Display) -> Failed {
     (StatusCode::SERVICE_UNAVAILABLE, error.to_string())
 }
 
@@ -257,10 +265,7 @@ async fn withdraw(
     let account = app.node.entity::<Account>(id);
     let withdrawn = account.withdraw(cents).with_position().await;
     let (balance, position) = withdrawn.map_err(|error| match error {
-        AskError::Entity(Short { cents }) => {
-            let reason = format!("the account has {cents} cents only");
-            (StatusCode::CONFLICT, reason)
-        }
+        AskError::Entity(short) => (StatusCode::CONFLICT, short.to_string()),
         error => failed(error),
     })?;
     app.seen(position).await?;
