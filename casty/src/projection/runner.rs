@@ -96,6 +96,8 @@ impl Runner {
             let trouble = match self.follow(&mut follower).await {
                 Halt::Stopped => break,
                 Halt::Later(reason) => reason,
+                // Its next owner may have been faster than the news of it.
+                Halt::Final(_) if self.stop.is_cancelled() => break,
                 Halt::Final(reason) => {
                     self.say_over(&reason);
                     self.note(Some(reason));

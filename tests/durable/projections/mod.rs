@@ -16,12 +16,15 @@ use casty::{
     prelude::*,
     projection::{
         MemoryTransaction, MemoryView, Occurrence, ProjectError, ProjectionWaitError,
-        RunningProjection, projection,
+        RunningProjection, Since, projection,
     },
     testkit::{eventually, shutdown, soon},
 };
 
-use crate::accounts::{Account, Euros, alone, append, bank, event_body};
+use crate::{
+    accounts::{Account, Euros, alone, append, bank, event_body},
+    types::Chest,
+};
 
 /// What the view has of each account: how often, and how much.
 type Table = BTreeMap<EntityId, (u64, u64)>;
@@ -110,6 +113,25 @@ impl Parking {
     fn noted(&self, _note: String) {}
 }
 
+/// The next version of [`Sums`], which counts twice.
+#[derive(Clone)]
+struct Doubled {
+    view: MemoryView<Table>,
+}
+
+#[projection(of = Account, name = "sums", version = 2, ignore_others)]
+impl Doubled {
+    #[store]
+    fn view(&self) -> &MemoryView<Table> {
+        &self.view
+    }
+
+    #[on]
+    async fn deposited(&self, of: &EntityId, cents: u64, tx: &mut MemoryTransaction<Table>) {
+        add(tx, of, cents * 2);
+    }
+}
+
 async fn deposit(node: &ActorSystem, id: &str, cents: u64) -> Position {
     let account = node.entity::<Account>(id);
     let call = account.deposit(cents).with_position();
@@ -185,6 +207,63 @@ async fn a_program_reads_what_it_has_written() {
     let position = deposit(&system, &id(0), 4).await;
     let stopped = sums.wait_for(position).await;
     assert_eq!(stopped, Err(ProjectionWaitError::Stopped));
+    system.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_version_is_built_beside_the_one_before() {
+    let (system, view) = (alone(Memory::new()), MemoryView::default());
+    let sums = system.project(Sums::new(&view)).await.unwrap();
+    wait_for_all(&sums, deposit_all(&system, 1).await).await;
+    // In the same store, where the offsets of both are.
+    let anew = Doubled { view: view.clone() };
+    let doubled = system.project(anew).await.unwrap();
+    soon("it has caught up", doubled.caught_up()).await.unwrap();
+    let both = |(id, (times, sum)): (EntityId, (u64, u64))| (id, (times * 2, sum * 3));
+    let expected: Table = expected(1).into_iter().map(both).collect();
+    assert_eq!(table(&view).await, expected);
+    let position = deposit(&system, &id(0), 9).await;
+    wait_for_all(&doubled, vec![position.clone()]).await;
+    wait_for_all(&sums, vec![position]).await;
+    assert_eq!(table(&view).await[&EntityId::new(id(0))], (4, 3 + 27));
+    soon("the old one stops", sums.stop()).await;
+    let position = deposit(&system, &id(0), 1).await;
+    wait_for_all(&doubled, vec![position]).await;
+    assert_eq!(table(&view).await[&EntityId::new(id(0))], (5, 32));
+    system.shutdown().await.unwrap();
+}
+
+#[derive(Clone)]
+struct Fills {
+    view: MemoryView<Table>,
+}
+
+#[projection(of = Chest)]
+impl Fills {
+    #[store]
+    fn view(&self) -> &MemoryView<Table> {
+        &self.view
+    }
+
+    #[on]
+    fn filled(&self) {}
+}
+
+#[tokio::test]
+async fn a_type_that_does_not_keep_its_records_is_refused() {
+    let system = alone(Memory::new());
+    let view = MemoryView::default();
+    let refused = system.project(Fills { view }).await;
+    assert!(
+        matches!(refused, Err(ProjectError::NotRetained { .. })),
+        "{refused:?}"
+    );
+    let refused = system.events_of::<Chest>(Since::Start).await;
+    let refused = refused.expect_err("refused").to_string();
+    assert!(
+        refused.contains("does not keep all its records"),
+        "{refused}"
+    );
     system.shutdown().await.unwrap();
 }
 
