@@ -22,12 +22,7 @@ use axum::{
     http::StatusCode,
     routing::{get, post},
 };
-use casty::{
-    id::EntityId,
-    persistence::Position,
-    prelude::*,
-    projection::{RunningProjection, projection},
-};
+use casty::{id::EntityId, persistence::Position, prelude::*, projection::RunningProjection};
 use casty_sql::{
     Postgres, Sqlite,
     projection::{PostgresTransaction, PostgresViews, SqliteTransaction, SqliteViews},

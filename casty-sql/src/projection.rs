@@ -70,7 +70,8 @@
 //! # let path = folder.path().join("views.db");
 //! let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path).create_if_missing(true);
 //! let pool = sqlx::SqlitePool::connect_with(options).await?;
-//! let table = "CREATE TABLE IF NOT EXISTS balance (account TEXT PRIMARY KEY, cents INTEGER NOT NULL)";
+//! let table = "CREATE TABLE IF NOT EXISTS balance \
+//!              (account TEXT PRIMARY KEY, cents INTEGER NOT NULL)";
 //! sqlx::query(table).execute(&pool).await?;
 //!
 //! let bank = ActorSystem::builder("bank").journal(Memory::new()).start_local()?;

@@ -156,8 +156,8 @@ pub mod spy {
 pub mod prelude {
     pub use std::time::Duration;
 
-    // Without the module of that name.
-    pub use casty_macros::{behavior, state};
+    // Without the modules of these names.
+    pub use casty_macros::{behavior, projection, state};
 
     pub use crate::{
         Actor, ActorRef, ActorSystem, AskError, ClusterClient, Context, DeadLetter, Effect, Entity,

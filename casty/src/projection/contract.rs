@@ -22,7 +22,7 @@ pub type EventsOf<P> = <<P as Projection>::Of as EventSourced>::Event;
 pub type HandlerError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A view that is made of the events of an entity type. `#[projection]` implements it:
-/// [`projection`](macro@crate::projection).
+/// [`projection`](macro@crate::projection::projection).
 ///
 /// Each shard has a clone of the value, and its events come to it in order. What a handler changes
 /// in the value is lost if its transaction fails: the shard goes on with another clone.
