@@ -450,6 +450,12 @@ fn expand(model: &Model, block: &ItemImpl) -> TokenStream {
         let pattern = quote_spanned!(handler.ident.span()=> #event::#variant { #fields });
         quote!(#pattern => #call,)
     });
+    let names = model.handlers.iter().map(|handler| {
+        let number = names::number(&names::variant(&handler.ident));
+        let place = names::at(handler.ident.span());
+        let named = quote!(const _: () = #private::event_named::<__Event, #number>(););
+        names::all_at(place, named)
+    });
     let others = model.ignores_others.then(|| {
         quote! {
             #[allow(unreachable_patterns)]
@@ -482,6 +488,8 @@ fn expand(model: &Model, block: &ItemImpl) -> TokenStream {
         )]
         const _: () = {
             type #event = #events;
+
+            #(#names)*
 
             #[automatically_derived]
             impl #casty::projection::Projection for #me {
