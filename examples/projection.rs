@@ -275,11 +275,11 @@ async fn balances(State(app): State<App>) -> Result<Json<Vec<(String, i64)>>, Fa
 async fn lag(State(app): State<App>) -> Result<String, Failed> {
     let lag = app.balances.lag().await.map_err(failed)?;
     let (records, age) = (lag.records(), lag.age());
-    let troubles: String = lag
-        .troubles()
-        .map(|(shard, trouble)| format!("shard {shard}: {trouble}\n"))
-        .collect();
-    Ok(format!("{records} records, {age:?}\n{troubles}"))
+    let mut text = format!("{records} records, {age:?}\n");
+    for (shard, trouble) in lag.troubles() {
+        text += &format!("shard {shard}: {trouble}\n");
+    }
+    Ok(text)
 }
 
 #[tokio::main]

@@ -638,7 +638,8 @@ pub fn protocol(options: TokenStream, item: TokenStream) -> TokenStream {
 /// ```
 ///
 /// Each event of the entity has a function, or the attribute says `ignore_others`. `#[store]` marks
-/// the function that says where the view and the offsets are.
+/// the function that says where the view and the offsets are. Without an `#[on_erased]` function,
+/// what the view has of an entity stays when the entity is erased.
 ///
 /// # Options
 ///

@@ -269,8 +269,12 @@ fn store_function(function: &ImplItemFn, errors: &mut Errors) -> Option<Store> {
     None
 }
 
-fn handler(function: &ImplItemFn, is_erasure: bool, errors: &mut Errors) -> Option<Handler> {
+fn handler(function: &mut ImplItemFn, is_erasure: bool, errors: &mut Errors) -> Option<Handler> {
     let before = errors.count();
+    // The event says what it takes, and the projection how it is called.
+    function.attrs.push(syn::parse_quote! {
+        #[allow(clippy::unused_self, clippy::unused_async, clippy::needless_pass_by_value)]
+    });
     let sig = &function.sig;
     if let Some(parameter) = sig.generics.params.first() {
         errors.at(

@@ -41,6 +41,8 @@
 //! # }
 //! ```
 //!
+//! Views that are made of events, exactly once: [`projection`].
+//!
 //! # Which one
 //!
 //! | | [`Sqlite`] | [`Postgres`] |
