@@ -275,11 +275,10 @@ async fn balances(State(app): State<App>) -> Result<Json<Vec<(String, i64)>>, Fa
 async fn lag(State(app): State<App>) -> Result<String, Failed> {
     let lag = app.balances.lag().await.map_err(failed)?;
     let (records, age) = (lag.records(), lag.age());
-    let mut text = format!("{records} records, {age:?}\n");
-    for (shard, trouble) in lag.troubles() {
-        text += &format!("shard {shard}: {trouble}\n");
-    }
-    Ok(text)
+    let mut lines = vec![format!("{records} records, {age:?}")];
+    let troubles = lag.troubles();
+    lines.extend(troubles.map(|(shard, trouble)| format!("shard {shard}: {trouble}")));
+    Ok(lines.join("\n"))
 }
 
 #[tokio::main]
@@ -324,7 +323,7 @@ mod tests {
             let cents = 500 * i64::try_from(round).expect("small");
             assert_eq!(all, [("ann".to_owned(), cents)]);
             let lag = lag(State(app.clone())).await.expect("the lag");
-            assert_eq!(lag, "0 records, 0ns\n");
+            assert_eq!(lag, "0 records, 0ns");
             app.node.shutdown().await.expect("ended");
         }
     }
