@@ -16,6 +16,7 @@ mod host;
 mod message;
 mod names;
 mod options;
+mod projection;
 mod protocol;
 mod self_type;
 #[cfg(test)]
@@ -596,4 +597,60 @@ pub fn host(tokens: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn protocol(options: TokenStream, item: TokenStream) -> TokenStream {
     protocol::derive(options.into(), item.into()).into()
+}
+
+/// Makes a type a projection: it handles the events of an entity type, and keeps a view.
+///
+/// The attribute stands above an inherent `impl` block of a type that is `Clone`. A function marked
+/// `#[on]` handles the event that it is named after; its arguments are those of the event, by name
+/// and type. It also takes `of: &EntityId` and `at: &Occurrence` if it wants to, and last the
+/// transaction of its store. It returns nothing, or a `Result<(), E>`, and may be `async`.
+///
+/// ```ignore
+/// #[projection(of = Account)]
+/// impl Balances {
+///     #[store]
+///     fn views(&self) -> &SqliteViews {
+///         &self.views
+///     }
+///
+///     /// In the transaction that also stores the offset: exactly once.
+///     #[on]
+///     async fn withdrawn(
+///         &mut self,
+///         of: &EntityId,
+///         amount: u64,
+///         tx: &mut Transaction<'_>,
+///     ) -> Result<(), sqlx::Error> {
+///         /* .. */
+///     }
+///
+///     /// Nothing of the entity is to stay.
+///     #[on_erased]
+///     async fn erased(
+///         &mut self,
+///         of: &EntityId,
+///         tx: &mut Transaction<'_>,
+///     ) -> Result<(), sqlx::Error> {
+///         /* .. */
+///     }
+/// }
+/// ```
+///
+/// Each event of the entity has a function, or the attribute says `ignore_others`. `#[store]` marks
+/// the function that says where the view and the offsets are. Without an `#[on_erased]` function,
+/// what the view has of an entity stays when the entity is erased.
+///
+/// # Options
+///
+/// | option | default | meaning |
+/// |---|---|---|
+/// | `of = Account` | | the entity type; it is `event_sourced` |
+/// | `name = "balances"` | the type's name | the name of its offsets in the store |
+/// | `version = 2` | 1 | a version begins with the first event, beside the earlier ones: write its view to tables of its own |
+/// | `poisoned = "park"` | `"stop"` | what becomes of an event that cannot be handled: its shard tries it again, after growing pauses, or it is put aside after three tries |
+/// | `ignore_others` | | events without a function are passed over |
+#[proc_macro_attribute]
+pub fn projection(options: TokenStream, item: TokenStream) -> TokenStream {
+    projection::derive(options.into(), item.into()).into()
 }

@@ -1,6 +1,6 @@
 //! Names that the macros make, and where errors about them point.
 
-use proc_macro2::{Group, Ident, Span, TokenStream, TokenTree};
+use proc_macro2::{Group, Ident, Literal, Span, TokenStream, TokenTree};
 use quote::format_ident;
 use syn::ext::IdentExt;
 
@@ -56,6 +56,16 @@ pub(crate) fn event_enum(actor: &Ident) -> Ident {
 /// The typed proxy.
 pub(crate) fn proxy(actor: &Ident) -> Ident {
     format_ident!("{}Ref", actor.unraw(), span = actor.span())
+}
+
+/// A name as a number, where the compiler takes no texts: FNV-1a, of 64 bits. Two names of one type
+/// with the same number would be an error of the compiler.
+pub(crate) fn number(name: &Ident) -> Literal {
+    let mut number = 0xcbf2_9ce4_8422_2325_u64;
+    for byte in name.unraw().to_string().bytes() {
+        number = (number ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    Literal::u64_suffixed(number)
 }
 
 /// The same tokens, all at one place.

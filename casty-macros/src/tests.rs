@@ -74,6 +74,42 @@ fn an_account_with_result_replies_and_an_internal_message() {
 }
 
 #[test]
+fn a_projection() {
+    let tokens = crate::projection::derive(
+        quote!(
+            of = bank::Account,
+            name = "balances",
+            version = 2,
+            ignore_others
+        ),
+        quote! {
+            impl Balances {
+                #[store]
+                fn views(&self) -> &SqliteViews {
+                    &self.views
+                }
+
+                #[on]
+                async fn withdrawn(
+                    &mut self,
+                    of: &EntityId,
+                    amount: u64,
+                    _note: String,
+                    tx: &mut SqliteTransaction<'_>,
+                ) -> Result<(), sqlx::Error> {
+                    Ok(())
+                }
+
+                #[on_erased]
+                fn erased(&mut self, at: &Occurrence) {}
+            }
+        },
+    );
+    let file = syn::parse2(tokens).expect("a file");
+    assert_snapshot!(prettyplease::unparse(&file));
+}
+
+#[test]
 fn an_actor() {
     assert_snapshot!(expanded(
         Kind::Actor,

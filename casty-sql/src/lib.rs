@@ -41,6 +41,8 @@
 //! # }
 //! ```
 //!
+//! Views that are made of events, exactly once: [`projection`].
+//!
 //! # Which one
 //!
 //! | | [`Sqlite`] | [`Postgres`] |
@@ -110,6 +112,7 @@ mod error;
 mod kinds;
 mod pool;
 mod postgres;
+pub mod projection;
 mod schema;
 mod sqlite;
 mod sync;

@@ -41,6 +41,7 @@
 //! - Write actors: [`entity`], [`actor`], [`message`], [`Context`]; state machines:
 //!   [`mod@behavior`]; timers: [`schedule`]; deferred replies: [`reply`].
 //! - Talk to them: the generated proxies, [`call`], [`shards`], [`AskError`], [`TellError`].
+//! - Read what they have done: [`mod@projection`], [`history`], [`listing`].
 //! - Run them: [`ActorSystem`], [`SystemBuilder`], [`ClusterClient`], [`Settings`], [`member`],
 //!   [`tie`], [`error`].
 //! - Watch them: [`Event`], [`DeadLetter`], [`event`], [`spy`].
@@ -75,6 +76,7 @@ mod message;
 #[doc(hidden)]
 pub mod models;
 pub mod persistence;
+pub mod projection;
 mod protocol;
 mod system;
 #[cfg(feature = "testkit")]
@@ -161,8 +163,8 @@ pub mod spy {
 pub mod prelude {
     pub use std::time::Duration;
 
-    // Without the module of that name.
-    pub use casty_macros::{behavior, state};
+    // Without the modules of these names.
+    pub use casty_macros::{behavior, projection, state};
 
     pub use crate::{
         Actor, ActorRef, ActorSystem, AskError, ClusterClient, Context, DeadLetter, Effect, Entity,

@@ -14,7 +14,10 @@ pub use crate::{
         },
         cell::policy::{Children, OnFailure, Overflow, Policy},
         context::Context,
-        effect::{EventOf, EventSourced, Events, carry_out, carry_out_and_leave, replay},
+        effect::{
+            EventNamed, EventOf, EventSourced, Events, carry_out, carry_out_and_leave, event_named,
+            replay,
+        },
         reference::{
             ActorRef, EntityRef, Hosted, Hosts, ProtocolRegistration, Stored,
             protocol::{Handles, Letter, Speaker, deserialize_speaker, serialize_speaker},
@@ -36,6 +39,7 @@ pub use crate::{
         },
         wire::Wire,
     },
+    projection::EventOutcome,
 };
 pub use inventory;
 pub use serde;

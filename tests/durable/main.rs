@@ -27,6 +27,8 @@ mod local;
 mod machines;
 mod noted;
 mod outputs;
+mod projections;
 mod sends;
+mod streams;
 mod too_few;
 mod types;

@@ -112,7 +112,12 @@ impl Expansion<'_> {
                 }
             },
         );
-        quote!(#serde #old #debug #events #of #sourced)
+        let named = self.behavior.events.iter().map(|it| {
+            let number = names::number(&it.form.variant);
+            let head = quote!(#private::EventNamed<#number> for #event #params);
+            self.implement(head, quote!())
+        });
+        quote!(#serde #old #debug #events #of #(#named)* #sourced)
     }
 
     /// Writes the arguments, and gives the name and the version.

@@ -28,6 +28,21 @@ pub trait Events: Sized + Send + 'static {
     fn read(name: &str, version: u32, bytes: &[u8]) -> Result<Vec<Self>, DecodeError>;
 }
 
+/// The events have one of this name, as a number. A projection asks for it, so that a name that is
+/// none is an error that says so.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no event of this name",
+    label = "not the name of an `#[event]` function",
+    note = "an `#[on]` function is named after an event of the entity: `fn withdrawn(..)` handles `AccountEvent::Withdrawn`, \
+            which is made of `#[event] fn withdrawn(..)`"
+)]
+pub trait EventNamed<const NAME: u64> {}
+
+/// Requires that there is such an event.
+#[doc(hidden)]
+pub const fn event_named<E: EventNamed<NAME>, const NAME: u64>() {}
+
 /// An event of `E`. The compiler knows by it which entity an effect is of.
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(

@@ -22,6 +22,7 @@ use crate::{
     infra::{deadline::passed, panic::panic_text},
     persistence::{
         Append, AppendError, Appended, ClaimError, Journal, JournalError, Log, Record,
+        head::Head,
         inbox::{Inbox, Input, News, Waiting},
         progress::NotStored,
     },
@@ -59,6 +60,7 @@ struct OpenLog {
     log: Log,
     epoch: Epoch,
     claim: watch::Sender<Claim>,
+    head: Arc<Head>,
 }
 
 /// The task.
@@ -187,10 +189,17 @@ impl Committer {
                 log,
                 epoch,
                 claim,
+                head,
             } => {
                 let earlier = self.ids.insert(log.clone(), id);
                 self.machine.handle_opened(id, earlier);
-                self.logs.insert(id, OpenLog { log, epoch, claim });
+                let open = OpenLog {
+                    log,
+                    epoch,
+                    claim,
+                    head,
+                };
+                self.logs.insert(id, open);
             }
             Input::Gone(id) => self.machine.handle_gone(id),
             Input::Record(id, record) => self.machine.handle_record(id, record, now),
@@ -215,6 +224,9 @@ impl Committer {
         match done {
             Done::Claimed(log, claimed) => {
                 self.claims.remove(&log);
+                if let (Ok(head), Some(open)) = (&claimed, self.logs.get(&log)) {
+                    open.head.rise(*head);
+                }
                 let failure = match &claimed {
                     Err(ClaimFailure::Unavailable(reason)) => Some(reason),
                     _ => None,

@@ -11,6 +11,7 @@ use crate::{
     infra::sync::lock,
     persistence::{
         Log, Record,
+        head::Head,
         outbox::ShardOutbox,
         progress::{InFlight, NODE_MAX, NotStored, Progress},
         sends::WrittenSend,
@@ -38,6 +39,8 @@ pub(super) struct Waiting {
     inbox: Arc<Inbox>,
     /// Learns what becomes of it, if the log has sends.
     outbox: Option<Arc<ShardOutbox>>,
+    /// Of the log that it goes to.
+    head: Arc<Head>,
     is_decided: bool,
 }
 
@@ -48,6 +51,7 @@ impl Waiting {
         progress: Arc<Progress>,
         inbox: Arc<Inbox>,
         outbox: Option<Arc<ShardOutbox>>,
+        head: Arc<Head>,
     ) -> Self {
         let bytes = entry.body.len();
         inbox.in_flight.add(bytes);
@@ -58,6 +62,7 @@ impl Waiting {
             progress,
             inbox,
             outbox,
+            head,
             is_decided: false,
         }
     }
@@ -65,6 +70,7 @@ impl Waiting {
     /// The activation is notified by `news`.
     pub(super) fn confirm(mut self, position: u64, news: &mut News) {
         self.decide(Ok(position));
+        self.head.rise(position);
         news.concern(&self.progress);
     }
 
@@ -175,6 +181,7 @@ pub(super) enum Input {
         log: Log,
         epoch: Epoch,
         claim: watch::Sender<Claim>,
+        head: Arc<Head>,
     },
     /// It has given the shard up.
     Gone(LogId),

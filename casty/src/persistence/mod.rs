@@ -13,6 +13,7 @@ mod committer;
 mod engine;
 #[cfg(feature = "testkit")]
 pub mod faults;
+pub(crate) mod head;
 mod inbox;
 mod journal;
 pub(crate) mod keys;
@@ -22,6 +23,7 @@ pub(crate) mod opened;
 pub(crate) mod outbox;
 mod position;
 mod progress;
+pub(crate) mod projected;
 pub(crate) mod record_body;
 pub(crate) mod replicated;
 pub(crate) mod sends;

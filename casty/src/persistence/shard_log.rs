@@ -11,6 +11,7 @@ use crate::{
     infra::{concurrent::spawn_on, mutants},
     persistence::{
         Log,
+        head::Head,
         inbox::{Input, Waiting},
         outbox::{Appending, OutboxTask, ShardOutbox, ledger_entry},
         sends::Ledger,
@@ -36,6 +37,7 @@ pub(crate) struct ShardLog {
     epoch: Epoch,
     claim: watch::Receiver<Claim>,
     outbox: Arc<ShardOutbox>,
+    head: Arc<Head>,
 }
 
 impl Store {
@@ -45,11 +47,13 @@ impl Store {
     pub(crate) fn open_log(self: &Arc<Self>, log: Log, epoch: Epoch) -> Arc<ShardLog> {
         let id = self.inbox.next_log();
         let (sender, claim) = watch::channel(Claim::Pending(None));
+        let head = self.head(&log);
         self.inbox.put(Input::Opened {
             id,
             log: log.clone(),
             epoch,
             claim: sender,
+            head: head.clone(),
         });
         let log = Arc::new(ShardLog {
             store: self.clone(),
@@ -58,6 +62,7 @@ impl Store {
             epoch,
             claim,
             outbox: ShardOutbox::new(),
+            head,
         });
         log.begin_outbox();
         log
@@ -87,6 +92,7 @@ impl ShardLog {
             outbox: self.outbox.clone(),
             journal: self.store.shared_journal(),
             inbox: self.store.inbox.clone(),
+            head: self.head.clone(),
             courier: self.store.courier().clone(),
             id: self.id,
             log: self.log.clone(),
@@ -96,6 +102,11 @@ impl ShardLog {
         };
         // It ends with the log.
         spawn_on(self.store.handle(), task.run());
+    }
+
+    /// How far the log is durable, once it is claimed.
+    pub(crate) fn head(&self) -> &Arc<Head> {
+        &self.head
     }
 
     /// Resolves once the log is claimed, or cannot be. The caller bounds the wait.
@@ -145,7 +156,8 @@ impl ShardLog {
         } = self.outbox.handle_appending(entry.sends.len());
         let waiting = |entry| {
             let (progress, outbox) = (progress.clone(), outbox.clone());
-            Waiting::new(entry, self.epoch, progress, inbox.clone(), outbox)
+            let head = self.head.clone();
+            Waiting::new(entry, self.epoch, progress, inbox.clone(), outbox, head)
         };
         if let Some(seq) = ledger {
             // No record before those of this activation has sends.

@@ -1,15 +1,21 @@
 //! The store of a node.
 
-use std::{fmt, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex},
+};
 
 use crate::{
     id::EntityId,
-    infra::concurrent::spawn_on,
+    infra::{concurrent::spawn_on, sync::lock},
     persistence::{
         Journal, JournalError, Log, Page,
         committer::Committer,
+        head::Head,
         inbox::Inbox,
         outbox::CourierSlot,
+        projected::Boards,
         turns::{Turn, Turns},
     },
 };
@@ -26,6 +32,10 @@ const RECOVERIES_MAX: usize = 64;
 pub(crate) struct Store {
     journal: Arc<dyn Journal>,
     recoveries: Turns,
+    /// Of the logs that were ever opened here.
+    heads: Mutex<BTreeMap<Log, Arc<Head>>>,
+    /// The projections of this node.
+    pub(crate) boards: Boards,
     pub(super) inbox: Arc<Inbox>,
     courier: CourierSlot,
     handle: tokio::runtime::Handle,
@@ -51,6 +61,8 @@ impl Store {
         Arc::new(Self {
             journal,
             recoveries: Turns::new(RECOVERIES_MAX),
+            heads: Mutex::default(),
+            boards: Boards::default(),
             inbox,
             courier: CourierSlot::default(),
             handle,
@@ -96,6 +108,15 @@ impl Store {
     /// prints both.
     pub(crate) async fn recovery(&self, log: &Log) -> Turn {
         self.recoveries.turn(log).await
+    }
+
+    /// How far a log is durable. Known once it is claimed here.
+    pub(super) fn head(&self, log: &Log) -> Arc<Head> {
+        let mut heads = lock(&self.heads);
+        if let Some(head) = heads.get(log) {
+            return head.clone();
+        }
+        heads.entry(log.clone()).or_default().clone()
     }
 
     /// Writes what is queued. What is appended later fails. Resolves once all of it is decided,

@@ -153,7 +153,10 @@ async fn a_run_waits_where_too_much_is_in_flight() {
     let store = store(Memory::new(), "a");
     let log = store.open_log(log(1), Epoch(1));
     let (one, other) = (Progress::new(0), Progress::new(0));
-    assert!(!log.has_room(&one), "it is not known whether the log has sends");
+    assert!(
+        !log.has_room(&one),
+        "it is not known whether the log has sends"
+    );
     log.room(&one).await;
     let mut seq = 0;
     while log.has_room(&one) {
@@ -183,6 +186,7 @@ fn what_is_on_its_way_is_not_taken_for_what_is_not_stored() {
                 progress.clone(),
                 inbox.clone(),
                 None,
+                Arc::default(),
             )
         };
         let (first, second) = (waiting(1), waiting(2));
@@ -218,7 +222,14 @@ async fn what_is_refused_at_the_end_of_the_committer_frees_its_room() {
         let (inbox, progress) = (inbox.clone(), Progress::new(0));
         Input::Record(
             LogId(1),
-            Waiting::new(entry("x", 1), Epoch(1), progress, inbox, None),
+            Waiting::new(
+                entry("x", 1),
+                Epoch(1),
+                progress,
+                inbox,
+                None,
+                Arc::default(),
+            ),
         )
     };
     inbox.put(record());
@@ -292,6 +303,7 @@ fn only_as_many_records_as_are_needed_wake_the_committer() {
             Progress::new(0),
             inbox.clone(),
             None,
+            Arc::default(),
         );
         inbox.put(Input::Record(LogId(1), waiting));
     };
@@ -324,8 +336,16 @@ fn an_activation_hears_once_of_records_that_become_durable_together() {
     let inbox = Arc::new(Inbox::default());
     let [one, other] = [Progress::new(0), Progress::new(0)];
     let records = [(&one, 1), (&one, 2), (&other, 1)];
-    let [first, second, third] = records
-        .map(|(of, seq)| Waiting::new(entry("x", seq), Epoch(1), of.clone(), inbox.clone(), None));
+    let [first, second, third] = records.map(|(of, seq)| {
+        Waiting::new(
+            entry("x", seq),
+            Epoch(1),
+            of.clone(),
+            inbox.clone(),
+            None,
+            Arc::default(),
+        )
+    });
     let (mut one_hears, mut other_hears) = (
         pin!(one.changed().notified()),
         pin!(other.changed().notified()),

@@ -23,6 +23,7 @@ pub(crate) mod membership;
 pub(crate) mod new_voters;
 pub(crate) mod outbox;
 pub(crate) mod placement;
+pub(crate) mod projection;
 pub(crate) mod region;
 pub(crate) mod second_copy;
 pub(crate) mod supervision;

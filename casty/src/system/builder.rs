@@ -28,6 +28,7 @@ use crate::{
     id::{CopySettings, Incarnation, MemberId, NodeId, SeekerState},
     infra::boxed::{Boxed, boxed},
     persistence::{Journal, store::Store},
+    projection::Projections,
     tie::{Breaker, TieBreaker},
     transport::{
         frame::FRAME_BYTES_MAX,
@@ -709,6 +710,7 @@ impl SystemBuilder {
             node: Some(node),
             settings,
             ending: process.ending.clone(),
+            projections: Projections::default(),
             _remote_actors: Some(remote_actors),
             _stop: process.cancel.clone().drop_guard(),
         })))

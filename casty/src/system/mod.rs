@@ -9,6 +9,7 @@ mod entities;
 mod history;
 mod journal;
 mod map_dir;
+mod projections;
 mod shards;
 #[cfg(test)]
 #[cfg(feature = "testkit")]
@@ -71,6 +72,7 @@ use crate::{
         boxed::{Boxed, boxed},
         concurrent::spawn_on,
     },
+    projection::Projections,
     protocol::map::{ClusterMap, Status},
 };
 
@@ -90,6 +92,7 @@ struct Inner {
     _remote_actors: Option<Arc<RemoteActors>>,
     /// Cancelled when the end of this system begins.
     ending: CancellationToken,
+    projections: Projections,
     _stop: DropGuard,
 }
 
@@ -104,6 +107,7 @@ impl fmt::Debug for Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.ending.cancel();
+        self.projections.cancel();
         if self.node.is_none() {
             self.regions
                 .iter()
@@ -198,6 +202,7 @@ impl ActorSystem {
             node: None,
             settings,
             ending,
+            projections: Projections::default(),
             _remote_actors: None,
             _stop: stop,
         })))
@@ -535,6 +540,7 @@ impl Inner {
 
     async fn stop(&self) -> Result<(), ShutdownError> {
         self.ending.cancel();
+        self.projections.end().await;
         if let Some(node) = &self.node {
             return leave(node).await;
         }

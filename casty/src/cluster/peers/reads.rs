@@ -5,7 +5,10 @@ use serde_bytes::ByteBuf;
 
 use crate::{
     id::{EntityId, ShardId},
-    persistence::backup::{LoggedRecord, LoggedSnapshot},
+    persistence::{
+        backup::{LoggedRecord, LoggedSnapshot},
+        projected::{ProjectionId, ShardProgress},
+    },
 };
 
 /// A question about entities, or an erasure.
@@ -47,6 +50,27 @@ pub(crate) enum Read {
     },
     /// What this node's entities have sent, and is not known to be taken.
     Outbox,
+    /// Records of shards, as their owner has them. Where there are none, the answer waits a moment
+    /// for some.
+    Events { kind: String, shards: Vec<Follows> },
+    /// The positions of the last durable records of shards.
+    Heads { kind: String, shards: Vec<ShardId> },
+    /// How far a projection is. The answer waits a moment for the shards to get to the positions.
+    Projected {
+        kind: String,
+        projection: ProjectionId,
+        shards: Vec<(ShardId, u64)>,
+    },
+}
+
+/// A shard that a reader follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Follows {
+    pub(crate) shard: ShardId,
+    /// The position of the last record that the reader knows already.
+    pub(crate) after: u64,
+    /// Whether the store is read in any case, not only if the owner knows of later records.
+    pub(crate) looks: bool,
 }
 
 /// Which entities are listed.
@@ -80,6 +104,42 @@ pub(crate) enum ReadAnswer {
     Outbox(OutboxPage),
     /// The shard is not this node's.
     Elsewhere,
+    /// Of some of the shards. A shard that is left out has none.
+    Events(Vec<(ShardId, ShardNews)>),
+    /// `None`: the shard is not this node's.
+    Heads(Vec<(ShardId, Option<u64>)>),
+    Projected(Vec<(ShardId, Projected)>),
+}
+
+/// What there is of one shard, for a reader that follows it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum ShardNews {
+    /// At least one, in order.
+    Records(Vec<SeenRecord>),
+    /// The shard is not this node's.
+    Elsewhere,
+    /// The store fails, or is still being asked for the shard.
+    Unavailable(String),
+}
+
+/// A record, for a reader that follows its shard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SeenRecord {
+    pub(crate) position: u64,
+    pub(crate) entity: EntityId,
+    /// Milliseconds since the Unix epoch.
+    pub(crate) at: u64,
+    pub(crate) body: PastBody,
+}
+
+/// What a node knows of a projection and a shard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Projected {
+    /// The shard is not this node's.
+    Elsewhere,
+    /// The node owns the shard, and has not been given the projection.
+    NotHere,
+    Here(ShardProgress),
 }
 
 /// What waits in the outboxes of a node.

@@ -6,6 +6,7 @@ use futures_util::future::BoxFuture;
 use tokio::time::{Instant, timeout};
 
 use super::{
+    events::{HostedType, RECORD_BYTES_MAX},
     logs::{OwnedLog, in_time},
     shard::{self, Shard},
 };
@@ -42,9 +43,6 @@ const ERASED_WITHIN: Duration = Duration::from_secs(10);
 /// How long one read of the store may take, and after how long an answer says what it has.
 const STORE_WITHIN: Duration = Duration::from_secs(5);
 const ANSWER_AFTER: Duration = Duration::from_secs(1);
-
-/// The longest record that is sent: what a frame can carry, with room to spare.
-const RECORD_BYTES_MAX: usize = 6 * 1024 * 1024;
 
 /// A node, for readers.
 pub(crate) struct Answerer<'a> {
@@ -83,6 +81,7 @@ impl Answerer<'_> {
                 Some(owned) => owned.snapshots(after).await.map(ReadAnswer::Snapshots),
                 None => Ok(ReadAnswer::Elsewhere),
             },
+            read => self.follow(read).await,
         }
     }
 
@@ -143,12 +142,43 @@ impl Answerer<'_> {
             let (journal, log) = (store.journal(), log(kind, shard));
             return Ok(Some(OwnedLog::new(journal, log, self.patience())));
         }
+        self.find_owner(kind, shard)?;
+        Ok(None)
+    }
+
+    /// For readers that follow shards.
+    async fn follow(&self, read: Read) -> Result<ReadAnswer, StoredError> {
+        let (Read::Events { kind, .. } | Read::Heads { kind, .. } | Read::Projected { kind, .. }) =
+            &read
+        else {
+            return Ok(ReadAnswer::Elsewhere);
+        };
+        let (region, store) = self.store_of(kind)?;
+        let hosted = HostedType {
+            region,
+            store,
+            patience: self.patience(),
+            // The type is known, so this does not fail.
+            find_owner: &|shard| drop(self.find_owner(region.name(), shard)),
+        };
+        match read {
+            Read::Events { shards, .. } => Ok(hosted.events(shards).await),
+            Read::Heads { shards, .. } => hosted.heads(shards).await,
+            Read::Projected {
+                projection, shards, ..
+            } => Ok(hosted.projected(&projection, shards).await),
+            _ => Ok(ReadAnswer::Elsewhere),
+        }
+    }
+
+    /// A shard without an owner gets one.
+    fn find_owner(&self, kind: &str, shard: ShardId) -> Result<(), StoredError> {
         let owner = self.map.as_ref().and_then(|map| map.owner(kind, shard));
         if owner.is_none() {
             let (number, _) = self.region(kind)?;
             (self.find_home)(number, shard);
         }
-        Ok(None)
+        Ok(())
     }
 
     async fn entities(
@@ -252,11 +282,7 @@ impl Answerer<'_> {
         if let Some(erased) = erased {
             return erased.map(ReadAnswer::Erased);
         }
-        let owner = self.map.as_ref().and_then(|map| map.owner(kind, shard));
-        if owner.is_none() {
-            let (number, _) = self.region(kind)?;
-            (self.find_home)(number, shard);
-        }
+        self.find_owner(kind, shard)?;
         Ok(ReadAnswer::Elsewhere)
     }
 }

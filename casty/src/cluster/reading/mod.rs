@@ -4,6 +4,7 @@
 //! hosts the type: each of those has the journal. [`answer`] is what a node answers.
 
 pub(crate) mod answer;
+pub(crate) mod events;
 mod logs;
 pub(crate) mod nodes;
 pub(crate) mod reader;

@@ -400,6 +400,41 @@ pub(crate) async fn erase(
     }
 }
 
+/// Shards, and the process that answers for all of them.
+pub(crate) struct Group {
+    /// `None`: this process.
+    pub(crate) peer: Option<Peer>,
+    pub(crate) name: String,
+    pub(crate) shards: Vec<ShardId>,
+}
+
+/// Shards by the process that answers for them, at this try.
+pub(crate) fn groups(
+    nodes: &dyn Nodes,
+    kind: &str,
+    shards: impl IntoIterator<Item = ShardId>,
+    attempt: usize,
+) -> Result<Vec<Group>, StoredError> {
+    let map = nodes.map()?;
+    let answerers = Answerers {
+        nodes,
+        map: map.as_deref(),
+        kind,
+    };
+    let mut groups: BTreeMap<Asked, Vec<ShardId>> = BTreeMap::new();
+    for shard in shards {
+        let asked = answerers.of(shard, attempt);
+        let asked = asked.ok_or_else(|| answerers.unknown())?;
+        groups.entry(asked).or_default().push(shard);
+    }
+    let group = |(asked, shards): (Asked, Vec<ShardId>)| Group {
+        peer: asked.peer(map.as_deref()),
+        name: asked.name(),
+        shards,
+    };
+    Ok(groups.into_iter().map(group).collect())
+}
+
 /// Asks the owner of a shard for a page of what is stored of it. A shard without an owner gets one.
 pub(crate) async fn of_owner(
     nodes: &dyn Nodes,

@@ -164,6 +164,8 @@ pub(super) struct LocalShards {
     counted: AtomicU64,
     /// Notified when there are more active entities than the type allows.
     over_limit: Arc<Notify>,
+    /// Notified when this node gets or loses a shard.
+    owned: Notify,
 }
 
 struct LocalShard {
@@ -231,7 +233,13 @@ impl LocalShards {
             policy,
             counted: AtomicU64::new(0),
             over_limit: Arc::default(),
+            owned: Notify::new(),
         }
+    }
+
+    /// Notified when this node gets or loses a shard.
+    pub(super) fn owned(&self) -> &Notify {
+        &self.owned
     }
 
     /// Notified when there are more active entities than the type allows.
@@ -402,6 +410,7 @@ impl LocalShards {
         if let Some(mut local) = self.get(shard) {
             local.hold = hold;
         }
+        self.owned.notify_waiters();
     }
 
     /// The shard is about to be here: see [`Hold::Opening`].
@@ -485,6 +494,7 @@ impl LocalShards {
             stayed = std::mem::take(&mut local.stayed);
             std::mem::take(&mut local.cells)
         };
+        self.owned.notify_waiters();
         panic::contained("a state", || drop(stayed));
         self.left(orphans.len());
         for cell in in_order(orphans.into_values().collect()) {

@@ -63,7 +63,7 @@ use crate::{
     id::{CatalogEntry, CopyOptions, EntityId, Epoch, ShardId},
     infra::{published::Published, sync::lock, wall_clock},
     message::{answer::Pending, codec},
-    persistence::opened::is_same_host,
+    persistence::{opened::is_same_host, shard_log::ShardLog},
     protocol::{
         map::{ClusterMap, Slot, Status},
         outbox::WaitingSends,
@@ -140,6 +140,21 @@ pub(crate) trait AnyRegion: Send + Sync {
 
     /// Whether this node owns a shard.
     fn owns(&self, shard: ShardId) -> bool;
+
+    /// The epoch at which this node owns a shard.
+    fn owned_at(&self, shard: ShardId) -> Option<Epoch>;
+
+    /// How many shards the type has.
+    fn shards(&self) -> NonZeroU32;
+
+    /// Notified when this node gets or loses a shard.
+    fn ownership(&self) -> &Notify;
+
+    /// The log of a shard of a stored type that this node owns. An error says why there is none.
+    fn log(&self, shard: ShardId) -> Result<Arc<ShardLog>, String>;
+
+    /// Has an owner found for a shard that has none.
+    fn find_owner(&self, shard: ShardId);
 
     /// The first active entities of a shard after `after` whose ids begin with `prefix`, in the
     /// order of their ids.
@@ -621,6 +636,26 @@ impl AnyRegion for ShardRegion {
 
     fn owns(&self, shard: ShardId) -> bool {
         self.local.epoch_of_owner(shard).is_some()
+    }
+
+    fn owned_at(&self, shard: ShardId) -> Option<Epoch> {
+        self.local.epoch_of_owner(shard)
+    }
+
+    fn shards(&self) -> NonZeroU32 {
+        self.shards
+    }
+
+    fn ownership(&self) -> &Notify {
+        self.local.owned()
+    }
+
+    fn log(&self, shard: ShardId) -> Result<Arc<ShardLog>, String> {
+        self.local.log(shard)
+    }
+
+    fn find_owner(&self, shard: ShardId) {
+        self.resolve(shard);
     }
 
     fn active_in(

@@ -20,6 +20,7 @@ use crate::{
     infra::{deadline::passed, mutants, sync::lock, wall_clock},
     persistence::{
         Journal, JournalError, Log, Page, Record,
+        head::Head,
         inbox::{Entry, Inbox, Input, Waiting},
         progress::Progress,
         record_body::RecordBody,
@@ -70,6 +71,7 @@ pub(in crate::persistence) struct OutboxTask {
     pub(in crate::persistence) outbox: Arc<ShardOutbox>,
     pub(in crate::persistence) journal: Arc<dyn Journal>,
     pub(in crate::persistence) inbox: Arc<Inbox>,
+    pub(in crate::persistence) head: Arc<Head>,
     pub(in crate::persistence) courier: CourierSlot,
     pub(in crate::persistence) id: LogId,
     pub(in crate::persistence) log: Log,
@@ -433,7 +435,8 @@ impl OutboxTask {
         let progress = Progress::of(seq - 1, 0);
         let outbox = Some(self.outbox.clone());
         let inbox = self.inbox.clone();
-        let waiting = Waiting::new(entry, self.epoch, progress.clone(), inbox, outbox);
+        let head = self.head.clone();
+        let waiting = Waiting::new(entry, self.epoch, progress.clone(), inbox, outbox, head);
         self.inbox.put(Input::Record(self.id, waiting));
         let (journal, log, epoch) = (self.journal.clone(), self.log.clone(), self.epoch);
         Some(Box::pin(async move {

@@ -1,0 +1,51 @@
+#![allow(unused)]
+
+use casty::{
+    id::EntityId,
+    prelude::*,
+    projection::{MemoryTransaction, MemoryView, projection},
+};
+
+#[message]
+#[derive(Default)]
+struct Account {
+    cents: u64,
+}
+
+#[entity(event_sourced)]
+impl Account {
+    #[message]
+    fn deposit(&self, cents: u64) -> Effect<Self> {
+        Effect::persist(AccountEvent::Deposited { cents })
+    }
+
+    #[event]
+    fn deposited(&mut self, cents: u64) {
+        self.cents += cents;
+    }
+
+    #[event]
+    fn closed(&mut self) {}
+}
+
+#[derive(Clone)]
+struct Sums {
+    view: MemoryView<u64>,
+}
+
+use casty::projection::Since;
+
+#[derive(Default)]
+struct Lamp;
+
+#[entity]
+impl Lamp {
+    #[message]
+    fn switch(&mut self) {}
+}
+
+async fn run(node: ActorSystem) {
+    let _ = node.events_of::<Lamp>(Since::Start).await;
+}
+
+fn main() {}
