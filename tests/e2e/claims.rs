@@ -15,6 +15,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
+use crate::raw::{framed, greeting, length_after_preamble};
 use crate::support::{cluster, eventually, shutdown, soon};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -71,10 +72,6 @@ fn bytes<T: Serialize>(value: &T) -> Vec<u8> {
     rmp_serde::to_vec_named(value).unwrap()
 }
 
-fn framed(body: &[u8]) -> Vec<u8> {
-    [&u32::try_from(body.len()).unwrap().to_le_bytes(), body].concat()
-}
-
 /// A stranger's connection on the control lane, and the node's answer.
 async fn dial(
     to: SocketAddr,
@@ -91,12 +88,11 @@ async fn dial(
         to: None,
     };
     let mut stream = TcpStream::connect(to).await.unwrap();
-    stream.write_all(b"CSTY\x02\x00").await.unwrap();
+    stream.write_all(&greeting()).await.unwrap();
     stream.write_all(&framed(&bytes(&hello))).await.unwrap();
-    let mut head = [0; 10];
+    let mut head = [0; 16];
     stream.read_exact(&mut head).await.unwrap();
-    let length = u32::from_le_bytes(head[6..].try_into().unwrap());
-    let mut answer = vec![0; length as usize];
+    let mut answer = vec![0; length_after_preamble(&head)];
     stream.read_exact(&mut answer).await.unwrap();
     (stream, rmp_serde::from_slice(&answer).unwrap())
 }

@@ -29,6 +29,7 @@ mod passivation;
 mod policies;
 mod processes;
 mod protocols;
+mod raw;
 mod resources;
 mod retry;
 mod roles;

@@ -20,7 +20,7 @@ use crate::{
     error::Failure,
     event::ActorPath,
     id::{Epoch, MemberId},
-    infra::{cancel::unless, mutants},
+    infra::{cancel::unless, mutants, wall_clock},
     message::{answer::ReplyPath, codec},
     persistence::replicated::wire,
     protocol::{map::Member, membership::MembershipInput},
@@ -29,6 +29,7 @@ use crate::{
         connection::{self, Connection, ConnectionEnd, Grant, Inlet, Side},
         frame::{EntityFrame, Frame},
         handshake::{Doorkeeper, HandshakeError, HandshakeRefusal, Hello, Lane, Welcome},
+        link::LinkOwner as _,
         net::{Incoming, Listener, PeerIdentity},
     },
 };
@@ -121,11 +122,10 @@ async fn serve(node: Arc<Node>, incoming: Incoming, place: HandshakePlace) {
         )
         .await;
     inlet.cancel.cancel();
-    match end {
-        ConnectionEnd::Frame(_) | ConnectionEnd::Unexpected => {
-            tracing::warn!(peer = %hello.member, lane = ?hello.lane, %end, "connection cut");
-        }
-        _ => tracing::debug!(peer = %hello.member, lane = ?hello.lane, %end, "connection ended"),
+    if end.is_fault() {
+        node.peers.cut_for(&hello.member, hello.lane, &end);
+    } else {
+        tracing::debug!(peer = %hello.member, lane = ?hello.lane, %end, "connection ended");
     }
 }
 
@@ -147,6 +147,7 @@ fn judge(
             let known = map.as_ref().and_then(|map| map.member(member));
             known.is_some_and(Member::is_gone) && !mutants::on("the_dead_may_renew")
         },
+        since_epoch: wall_clock::since_epoch(),
     };
     let judged = doorkeeper.judge(hello, peer);
     if let Err(HandshakeRefusal::Generation { ours, theirs }) = judged

@@ -125,7 +125,7 @@ mod tests {
     }
 
     fn identity(name: Option<&str>) -> Option<PeerIdentity> {
-        name.map(|name| PeerIdentity(NodeId::new(name)))
+        name.map(|name| PeerIdentity::member(NodeId::new(name)))
     }
 
     /// Connects once, to a peer of this identity.
@@ -184,11 +184,13 @@ mod tests {
         let net = OneConnection(Mutex::new(Some(Connected {
             stream: Box::new(here),
             peer: identity(acceptor.certified),
+            until: None,
         })));
         let incoming = Incoming::new(address(), async move {
             Ok(Connected {
                 stream: Box::new(there) as Box<dyn Stream>,
                 peer: identity(dialer.certified),
+                until: None,
             })
         });
         let target = Target {
@@ -214,6 +216,7 @@ mod tests {
                 keeps_seat: false,
                 catalog: &[],
                 is_down: &|_| false,
+                since_epoch: Duration::ZERO,
             };
             doorkeeper.judge(hello, peer)?;
             Ok(Welcome {

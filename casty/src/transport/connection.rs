@@ -22,6 +22,7 @@ use tokio::{
 use tokio_util::{io::poll_read_buf, sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
+    check,
     frame::{self, Frame, FrameError, PREFIX_BYTES},
     net::Stream,
     outbox::{Outbox, PutError},
@@ -77,6 +78,13 @@ pub(crate) enum ConnectionEnd {
     TooSlow,
     #[error("this side closed it")]
     Cancelled,
+}
+
+impl ConnectionEnd {
+    /// Whether the peer, or the network before it, is at fault: worth a warning.
+    pub(crate) fn is_fault(&self) -> bool {
+        matches!(self, Self::Frame(_) | Self::Unexpected)
+    }
 }
 
 /// The side of a connection that a node is on. The side that dialed probes the connection.
@@ -279,22 +287,26 @@ fn handle_complete(
     if count == READ_BATCH {
         return Ok(Progress::Yield);
     }
-    let wanted = buffer.first_chunk::<PREFIX_BYTES>().map_or(0, |prefix| {
-        u32::from_le_bytes(*prefix) as usize + PREFIX_BYTES - buffer.len()
-    });
+    let wanted = match buffer.first_chunk() {
+        Some(prefix) => {
+            PREFIX_BYTES + check::length(prefix).map_err(FrameError::from)? - buffer.len()
+        }
+        None => 0,
+    };
     Ok(Progress::Done { wanted })
 }
 
-/// Reads the frames of a chunk, each with the offset at which it begins.
+/// Reads the frames of a chunk, each with the offset at which it begins. Those before a damaged one
+/// are handled, as if the connection had ended behind them.
 pub(crate) fn for_each_frame(
     chunk: &Bytes,
     mut handle: impl FnMut(usize, Frame<'_>) -> Result<(), ConnectionEnd>,
 ) -> Result<(), ConnectionEnd> {
     let mut at = 0;
     while let Some(length) = frame::complete(&chunk[at..])? {
-        let body = at + PREFIX_BYTES;
-        handle(at, frame::parse(&chunk[body..body + length])?)?;
-        at = body + length;
+        let end = at + PREFIX_BYTES + length;
+        handle(at, frame::parse_checked(&chunk[at..end])?)?;
+        at = end;
     }
     Ok(())
 }

@@ -59,6 +59,9 @@ pub(crate) trait LinkOwner: Send + Sync + 'static {
     /// A connection ended, or could not be made.
     fn disconnected(&self, link: &Arc<Link>, reason: &str);
 
+    /// A connection to or from this peer was cut: what came over it makes no sense.
+    fn cut_for(&self, peer: &dyn fmt::Display, lane: Lane, end: &ConnectionEnd);
+
     /// The peer refuses this node.
     fn refused(&self, link: &Arc<Link>, refusal: &HandshakeRefusal);
 
@@ -313,7 +316,11 @@ impl Link {
             connection::for_each_frame(chunk, |_, frame| self.handle(owner, chunk, frame))
         };
         let end = connection.run(handle, Bytes::new).await;
-        tracing::debug!(peer = %self.peer, lane = ?self.lane, %end, "connection ended");
+        if end.is_fault() {
+            owner.cut_for(&self.peer, self.lane, &end);
+        } else {
+            tracing::debug!(peer = %self.peer, lane = ?self.lane, %end, "connection ended");
+        }
         self.connected.store(false, Ordering::Relaxed);
         self.connection_lost(owner, &end.to_string());
         owner.disconnected(self, &end.to_string());

@@ -11,10 +11,10 @@ pub(crate) mod wire;
 
 use std::{
     collections::BTreeMap,
-    io,
+    fmt, io,
     net::SocketAddr,
     sync::{
-        Arc, OnceLock, Weak,
+        Arc, Mutex, OnceLock, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -22,6 +22,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use self::{
     calls::{Answering, CallError, Calls},
@@ -31,13 +32,17 @@ use crate::{
     cluster::{locks::Rank, process::Process},
     event::{ActorPath, DeadLetterReason},
     id::{CatalogEntry, ClusterIdentity, Epoch, MemberId, Seeker, SeekerState, Voter},
-    infra::{sync::Ranked, timer_thread::TimerThread},
+    infra::{
+        log_limit::LogLimit,
+        sync::{Ranked, lock},
+        timer_thread::TimerThread,
+    },
     message::{
         answer::Pending,
         codec::{self, DecodeError},
     },
     transport::{
-        connection::{Inlet, Keepalive},
+        connection::{ConnectionEnd, Inlet, Keepalive},
         dial::dial,
         frame::EntityFrame,
         handshake::{HandshakeError, HandshakeRefusal, Hello, Lane, Welcome},
@@ -156,7 +161,12 @@ pub(crate) struct Peers {
     links: Ranked<BTreeMap<(Peer, Lane), Arc<Link>>>,
     inlets: Ranked<Vec<Weak<Inlet>>>,
     calls: Calls,
+    /// Lines of the log about connections that were cut.
+    cuts: Mutex<LogLimit>,
 }
+
+/// How often a process logs that it has cut a connection.
+const CUT_LINES_EVERY: Duration = Duration::from_secs(10);
 
 impl Peers {
     pub(crate) fn new(
@@ -173,6 +183,7 @@ impl Peers {
             links: Rank::Links.mutex(BTreeMap::new()),
             inlets: Rank::Inlets.mutex(Vec::new()),
             calls: Calls::default(),
+            cuts: Mutex::new(LogLimit::new(CUT_LINES_EVERY)),
         })
     }
 
@@ -350,6 +361,14 @@ impl LinkOwner for Peers {
 
     fn disconnected(&self, link: &Arc<Link>, reason: &str) {
         self.calls.disconnected(link, reason);
+    }
+
+    fn cut_for(&self, peer: &dyn fmt::Display, lane: Lane, end: &ConnectionEnd) {
+        // Bound first: the lock is not held while a line is written.
+        let admitted = lock(&self.cuts).admit(Instant::now());
+        if let Some(left_out) = admitted {
+            tracing::warn!(%peer, ?lane, %end, left_out, "connection cut; the node at its other end dials again");
+        }
     }
 
     fn refused(&self, link: &Arc<Link>, refusal: &HandshakeRefusal) {
