@@ -19,20 +19,20 @@ use crate::raw::{framed, greeting, length_after_preamble};
 use crate::support::{cluster, eventually, shutdown, soon};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Identity {
+pub(crate) struct Identity {
     uuid: ByteBuf,
     generation: u64,
 }
 
 #[derive(Serialize)]
-struct Hello {
-    cluster: &'static str,
-    identity: Option<Identity>,
-    member: MemberId,
-    address: Option<SocketAddr>,
-    lane: &'static str,
-    catalog: Vec<()>,
-    to: Option<MemberId>,
+pub(crate) struct Hello {
+    pub(crate) cluster: &'static str,
+    pub(crate) identity: Option<Identity>,
+    pub(crate) member: MemberId,
+    pub(crate) address: Option<SocketAddr>,
+    pub(crate) lane: &'static str,
+    pub(crate) catalog: Vec<()>,
+    pub(crate) to: Option<MemberId>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -44,7 +44,7 @@ struct Welcome {
 type Refusal = serde::de::IgnoredAny;
 
 #[derive(Serialize)]
-struct Facts {
+pub(crate) struct Facts {
     version: u64,
     address: SocketAddr,
     catalog: Vec<()>,
@@ -53,7 +53,10 @@ struct Facts {
 }
 
 #[derive(Serialize)]
-enum Request {
+pub(crate) enum Request {
+    Watch {
+        version: u64,
+    },
     Digest {
         from: MemberId,
         digest: BTreeMap<MemberId, u64>,
@@ -61,14 +64,14 @@ enum Request {
     Facts(BTreeMap<MemberId, Facts>),
 }
 
-fn member(name: &str) -> MemberId {
+pub(crate) fn member(name: &str) -> MemberId {
     MemberId {
         node: NodeId::new(name),
         incarnation: Incarnation(1),
     }
 }
 
-fn bytes<T: Serialize>(value: &T) -> Vec<u8> {
+pub(crate) fn bytes<T: Serialize>(value: &T) -> Vec<u8> {
     rmp_serde::to_vec_named(value).unwrap()
 }
 
@@ -102,7 +105,7 @@ async fn identity_of(node: &ActorSystem) -> Identity {
     welcome.unwrap().identity.expect("it is in a cluster")
 }
 
-fn control(request: &Request) -> Vec<u8> {
+pub(crate) fn control(request: &Request) -> Vec<u8> {
     framed(&[&[7], bytes(request).as_slice()].concat())
 }
 

@@ -37,7 +37,12 @@ async fn a_port_in_use_is_named() {
 async fn an_address_that_is_none_is_named() {
     let error = node("n").listen("nonsense").start().await.unwrap_err();
     assert!(error.to_string().contains("nonsense"), "{error}");
-    let error = node("n").listen("0.0.0.0:0").start().await.unwrap_err();
+    let error = node("n")
+        .listen("0.0.0.0:0")
+        .insecure()
+        .start()
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("advertise"), "{error}");
 }
 

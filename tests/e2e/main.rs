@@ -45,6 +45,7 @@ mod support;
 mod termination;
 mod tie;
 mod time;
+mod tls;
 mod values;
 mod watching;
 mod wire;

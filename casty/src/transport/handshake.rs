@@ -469,6 +469,14 @@ fn preamble(version: u16) -> [u8; PREAMBLE_BYTES] {
     [m, a, g, i, low, high, check, more]
 }
 
+const ONLY_IT_SPEAKS_TLS: &str =
+    "it speaks TLS, and this process does not: give this one `.tls(..)`";
+
+/// Whether these are the first bytes of a TLS alert or of a TLS handshake.
+fn speaks_tls(heard: &[u8]) -> bool {
+    matches!(heard, [0x15 | 0x16, 3, ..])
+}
+
 /// The version that a preamble announces.
 fn read_preamble(heard: [u8; PREAMBLE_BYTES]) -> Result<u16, HandshakeError> {
     let [magic @ .., low, high, _, _] = heard;
@@ -487,7 +495,19 @@ fn read_preamble(heard: [u8; PREAMBLE_BYTES]) -> Result<u16, HandshakeError> {
 
 async fn take_preamble<S: AsyncRead + Unpin>(stream: &mut S) -> Result<(), HandshakeError> {
     let mut heard = [0; PREAMBLE_BYTES];
-    stream.read_exact(&mut heard).await?;
+    let mut count = 0;
+    while count < PREAMBLE_BYTES {
+        let read = stream.read(&mut heard[count..]).await?;
+        count += read;
+        if speaks_tls(&heard[..count]) {
+            return Err(HandshakeError::Untrusted(Untrusted::Plain(
+                ONLY_IT_SPEAKS_TLS,
+            )));
+        }
+        if read == 0 {
+            return Err(HandshakeError::Closed);
+        }
+    }
     match read_preamble(heard)? {
         PROTOCOL => Ok(()),
         theirs => Err(HandshakeError::Version { theirs }),
@@ -559,6 +579,49 @@ mod tests {
             }],
             to: None,
         }
+    }
+
+    #[test]
+    fn a_certificate_of_another_cluster_or_part_is_refused() {
+        let me = member("b");
+        let judge = |hello: &Hello, cluster: &str, role| {
+            let peer = PeerIdentity {
+                cluster: Some(cluster.to_owned()),
+                role,
+                ..PeerIdentity::member(NodeId::new("a"))
+            };
+            Doorkeeper {
+                cluster: "c",
+                identity: None,
+                member: &me,
+                keeps_seat: false,
+                catalog: &[],
+                is_down: &|_| false,
+                since_epoch: NOW,
+            }
+            .judge(hello, Some(&peer))
+        };
+        let client = hello();
+        let node = Hello {
+            address: Some(SocketAddr::from(([10, 0, 0, 1], 1))),
+            ..hello()
+        };
+        assert_eq!(judge(&node, "c", PeerRole::Member), Ok(()));
+        assert_eq!(judge(&client, "c", PeerRole::Client), Ok(()));
+        assert_eq!(judge(&client, "c", PeerRole::Operator), Ok(()));
+        assert!(matches!(
+            judge(&node, "d", PeerRole::Member),
+            Err(HandshakeRefusal::CertifiedElsewhere { .. })
+        ));
+        for role in [PeerRole::Client, PeerRole::Operator] {
+            let refusal = judge(&node, "c", role).unwrap_err();
+            assert!(matches!(refusal, HandshakeRefusal::NoMember { .. }) && refusal.is_final());
+        }
+        let seated = Hello {
+            keeps_seat: true,
+            ..hello()
+        };
+        assert!(judge(&seated, "c", PeerRole::Client).is_err());
     }
 
     const NOW: Duration = Duration::from_secs(1_700_000_000);

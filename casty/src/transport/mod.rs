@@ -16,3 +16,6 @@ pub(crate) mod identity;
 pub(crate) mod link;
 pub(crate) mod net;
 pub(crate) mod outbox;
+pub(crate) mod renewal;
+#[cfg(feature = "tls")]
+pub(crate) mod tls;

@@ -149,6 +149,8 @@ pub(crate) struct Outbox(Arc<Shared>);
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
+    /// The peer may have placed all that was written.
+    confirmed: Notify,
     /// There may be room again.
     room: Notify,
 }
@@ -166,6 +168,10 @@ struct State {
     granted: u64,
     /// The peer has sent its goodbye: `received` is final.
     goodbye: bool,
+    /// Messages wait for the next connection.
+    is_held: bool,
+    /// Askers up to this correlation wait for answers on a connection that was replaced.
+    retired: u64,
     /// Chunks that were written and not confirmed, oldest first.
     unconfirmed: VecDeque<Bytes>,
     /// The next buffer for messages, once the writer takes the present one. It held messages that
@@ -185,7 +191,7 @@ impl State {
         } else {
             self.urgent.split().freeze()
         };
-        let open = self.sent.saturating_sub(self.granted) < WINDOW_BYTES;
+        let open = self.sent.saturating_sub(self.granted) < WINDOW_BYTES && !self.is_held;
         if !open || self.messages.is_empty() {
             return (urgent, Bytes::new());
         }
@@ -347,8 +353,77 @@ impl Outbox {
             }
         }
         let writer = state.writer.take();
+        let is_waited_for = state.is_held;
         drop(state);
         wake(writer);
+        if is_waited_for {
+            self.0.confirmed.notify_waiters();
+        }
+    }
+
+    /// Keeps messages back, until the peer has placed all that were written: then they can go on
+    /// over another connection, and none overtakes another.
+    ///
+    /// # Cancel safety
+    /// After a dropped future, messages are kept back until [`release`](Self::release) or the next
+    /// connection.
+    pub(crate) async fn settle(&self) {
+        lock(&self.0.state).is_held = true;
+        // The peer reports what it has placed with its answer. No room means that the writer is
+        // stuck, which the keepalive will notice.
+        let _ = self.put_urgent(Frame::Ping);
+        loop {
+            let confirmed = self.0.confirmed.notified();
+            {
+                let state = lock(&self.0.state);
+                if state.granted == state.sent && state.unconfirmed.is_empty() {
+                    return;
+                }
+            }
+            confirmed.await;
+        }
+    }
+
+    /// Lets messages go on over this connection.
+    pub(crate) fn release(&self) {
+        let mut state = lock(&self.0.state);
+        state.is_held = false;
+        let writer = state.writer.take();
+        drop(state);
+        wake(writer);
+    }
+
+    /// The next connection replaces one that has [settled](Self::settle). Askers of written
+    /// messages go on waiting for answers on the old one.
+    pub(crate) fn replace(&self) {
+        let mut state = lock(&self.0.state);
+        let unsent = super::frame::frames(&state.messages)
+            .filter_map(|frame| lost_message(&frame))
+            .map(|message| message.correlation);
+        let first = unsent.filter(|correlation| *correlation > 0).min();
+        state.retired = first.map_or(state.last_correlation, |first| first - 1);
+        (state.sent, state.received, state.granted) = (0, 0, 0);
+        state.is_held = false;
+    }
+
+    /// Whether an asker waits for an answer on the connection that was replaced.
+    pub(crate) fn waits_for_retired(&self) -> bool {
+        let state = lock(&self.0.state);
+        let retired = state.retired;
+        state.pending.keys().any(|asked| *asked <= retired)
+    }
+
+    /// The connection that was replaced has ended. Returns the askers that waited for its answers.
+    pub(crate) fn end_retired(&self) -> Lost {
+        let mut state = lock(&self.0.state);
+        let retired = std::mem::take(&mut state.retired);
+        let over = state.pending.extract_if(|asked, _| *asked <= retired);
+        let over: Waiting = over.collect();
+        drop(state);
+        Lost {
+            asked: in_order(over),
+            ..Lost::default()
+        }
     }
 
     /// The peer has read this many bytes of messages, and will read no more.
@@ -424,9 +499,13 @@ impl Outbox {
                 state.pending.insert(correlation, pending);
             }
         }
+        let retired = state.retired;
+        let waiting = answered_never.extract_if(|asked, _| *asked <= retired);
+        state.pending.extend(waiting);
         lost.asked = in_order(answered_never);
         state.urgent.clear();
         (state.sent, state.received, state.granted) = (0, 0, 0);
+        state.is_held = false;
         lost
     }
 
