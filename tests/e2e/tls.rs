@@ -545,7 +545,7 @@ fn certificates_are_replaced_without_a_restart_and_without_a_lost_message() {
                 for n in 0..LISTENERS {
                     heard.push(
                         system
-                            .entity::<Sleeper>(listener(name, n))
+                            .entity::<Napper>(listener(name, n))
                             .heard()
                             .await
                             .unwrap(),
@@ -564,14 +564,14 @@ const LISTENERS: u64 = 8;
 
 /// Takes its time, and notes what it is told.
 #[derive(Default)]
-struct Sleeper {
+struct Napper {
     heard: u64,
     /// The first number that did not follow the one before.
     wrong: Option<u64>,
 }
 
 #[entity(shards = 16)]
-impl Sleeper {
+impl Napper {
     #[message]
     async fn nap(&mut self) {
         tokio::time::sleep(NAP).await;
@@ -597,7 +597,7 @@ impl Sleeper {
 async fn nap_until(system: ActorSystem, id: String, until: Duration) -> Result<u32, AskError> {
     let mut naps = 0;
     while true_time().is_some_and(|now| now < until) {
-        let nap = system.entity::<Sleeper>(&id).nap();
+        let nap = system.entity::<Napper>(&id).nap();
         nap.timeout(Duration::from_mins(1)).await?;
         naps += 1;
     }
@@ -615,7 +615,7 @@ async fn tell_until(system: ActorSystem, teller: &str, until: Duration) -> u64 {
             return number;
         }
         for n in 0..LISTENERS {
-            let listener = system.entity::<Sleeper>(listener(teller, n));
+            let listener = system.entity::<Napper>(listener(teller, n));
             listener.tell_number(number).tell().await.unwrap();
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
