@@ -12,7 +12,7 @@ use casty::{
     tls::{PeerRole, Tls},
 };
 
-use crate::common::{Ran, casty};
+use crate::common::{Ran, ask, casty};
 
 /// Runs a command, given as one line, for the files in `folder`.
 async fn cert(folder: &Path, line: &str) -> Ran {
@@ -88,14 +88,7 @@ async fn a_cluster_runs_with_the_certificates_that_are_made() {
     let error = members("web").await.failed(1);
     assert!(error.contains("casty://shop/client/web"), "{error}");
     // Without a certificate, the node and the program both say what is missing.
-    let line = [
-        "--cluster",
-        "shop",
-        "--node",
-        &address.to_string(),
-        "members",
-    ];
-    let error = casty(&line).await.failed(3);
+    let error = ask("shop", &first, "members").await.failed(3);
     assert!(error.contains("it speaks TLS"), "{error}");
     client.shutdown().await.unwrap();
     second.shutdown().await.unwrap();

@@ -55,10 +55,10 @@ pub(super) async fn hang_ups(read_again: impl Fn()) {
         }
         Err(error) => tracing::warn!(%error, "cannot hear SIGHUP"),
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 #[cfg(not(unix))]
 pub(super) async fn hang_ups(_: impl Fn()) {
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }

@@ -35,8 +35,8 @@ pub(crate) fn prefix(length: u32, body: &[u8]) -> [u8; PREFIX_BYTES] {
 
 /// The length that a prefix announces.
 #[inline]
-pub(crate) fn length(prefix: &[u8; PREFIX_BYTES]) -> Result<usize, Damaged> {
-    let [a, b, c, check, ..] = *prefix;
+pub(crate) fn length(prefix: [u8; PREFIX_BYTES]) -> Result<usize, Damaged> {
+    let [a, b, c, check, ..] = prefix;
     if crc8([a, b, c]) != check && !mutants::on("damage_is_not_noticed") {
         return Err(Damaged::Length);
     }
@@ -45,8 +45,8 @@ pub(crate) fn length(prefix: &[u8; PREFIX_BYTES]) -> Result<usize, Damaged> {
 
 /// Whether a body is the one that its prefix was made for.
 #[inline]
-pub(crate) fn body(prefix: &[u8; PREFIX_BYTES], body: &[u8]) -> Result<(), Damaged> {
-    let [a, b, c, d, sum @ ..] = *prefix;
+pub(crate) fn body(prefix: [u8; PREFIX_BYTES], body: &[u8]) -> Result<(), Damaged> {
+    let [a, b, c, d, sum @ ..] = prefix;
     if checksum([a, b, c, d], body) != u32::from_le_bytes(sum)
         && !mutants::on("damage_is_not_noticed")
     {
@@ -102,16 +102,16 @@ mod tests {
     #[test]
     fn a_prefix_fits_its_body_and_no_other() {
         let made = prefix(3, b"abc");
-        assert_eq!(length(&made), Ok(3));
-        assert_eq!(body(&made, b"abc"), Ok(()));
-        assert_eq!(body(&made, b"abd"), Err(Damaged::Content));
-        assert_eq!(body(&prefix(4, b"abc"), b"abc"), Ok(()));
+        assert_eq!(length(made), Ok(3));
+        assert_eq!(body(made, b"abc"), Ok(()));
+        assert_eq!(body(made, b"abd"), Err(Damaged::Content));
+        assert_eq!(body(prefix(4, b"abc"), b"abc"), Ok(()));
         assert_ne!(prefix(4, b"abc"), made);
     }
 
     #[test]
     fn zeros_are_no_prefix() {
-        assert_eq!(length(&[0; PREFIX_BYTES]), Err(Damaged::Length));
+        assert_eq!(length([0; PREFIX_BYTES]), Err(Damaged::Length));
     }
 
     #[test]
@@ -126,7 +126,7 @@ mod tests {
                         let flips = 1_u32 << first | 1 << second | 1 << third;
                         let mut got = made;
                         got[..HEAD_BYTES].copy_from_slice(&(head ^ flips).to_le_bytes());
-                        assert_eq!(length(&got), Err(Damaged::Length), "{sent} {flips:b}");
+                        assert_eq!(length(got), Err(Damaged::Length), "{sent} {flips:b}");
                     }
                 }
             }
@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn without_the_check_damage_goes_through() {
         breaking("damage_is_not_noticed", || {
-            assert_eq!(body(&prefix(3, b"abc"), b"abd"), Ok(()));
+            assert_eq!(body(prefix(3, b"abc"), b"abd"), Ok(()));
         });
     }
 }

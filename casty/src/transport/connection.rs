@@ -407,7 +407,7 @@ fn handle_complete(
     }
     let wanted = match buffer.first_chunk() {
         Some(prefix) => {
-            PREFIX_BYTES + check::length(prefix).map_err(FrameError::from)? - buffer.len()
+            PREFIX_BYTES + check::length(*prefix).map_err(FrameError::from)? - buffer.len()
         }
         None => 0,
     };

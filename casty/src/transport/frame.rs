@@ -325,7 +325,7 @@ pub(crate) fn complete(bytes: &[u8]) -> Result<Option<usize>, FrameError> {
     let Some(prefix) = bytes.first_chunk::<PREFIX_BYTES>() else {
         return Ok(None);
     };
-    let length = check::length(prefix)?;
+    let length = check::length(*prefix)?;
     if length > FRAME_BYTES_MAX {
         return Err(FrameError::TooLarge { bytes: length });
     }
@@ -335,7 +335,7 @@ pub(crate) fn complete(bytes: &[u8]) -> Result<Option<usize>, FrameError> {
 /// Reads a frame of a peer from exactly its bytes, with its prefix.
 pub(crate) fn parse_checked(bytes: &[u8]) -> Result<Frame<'_>, FrameError> {
     let (prefix, body) = bytes.split_first_chunk().ok_or(FrameError::Truncated)?;
-    check::body(prefix, body)?;
+    check::body(*prefix, body)?;
     parse(body)
 }
 

@@ -537,7 +537,7 @@ where
 {
     let mut prefix = [0; PREFIX_BYTES];
     stream.read_exact(&mut prefix).await?;
-    let length = check::length(&prefix)?;
+    let length = check::length(prefix)?;
     if length > HELLO_BYTES_MAX {
         return Err(HandshakeError::Malformed(format!("{length} bytes long")));
     }
@@ -547,7 +547,7 @@ where
     if read < length {
         return Err(HandshakeError::Closed);
     }
-    check::body(&prefix, &bytes)?;
+    check::body(prefix, &bytes)?;
     codec::decode(&bytes).map_err(|error| HandshakeError::Malformed(error.0))
 }
 

@@ -30,7 +30,7 @@ use crate::{
     error::Failure,
     event::DeadLetterReason,
     id::{MemberId, Voter},
-    infra::{backoff::Backoff, sync::lock, timer_thread::TimerThread, wall_clock},
+    infra::{backoff::Backoff, mutants, sync::lock, timer_thread::TimerThread, wall_clock},
     message::{
         answer::{Pending, RawAnswer},
         codec,
@@ -331,17 +331,17 @@ impl Link {
             let handle = |chunk: &Bytes| {
                 connection::for_each_frame(chunk, |_, frame| self.handle(&**owner, chunk, frame))
             };
-            let next = self.next_connection(net, &**owner, times, until, rng);
-            match connection.run_until(next, handle, Bytes::new).await {
+            let renewing = self.next_connection(net, &**owner, times, until, rng);
+            match connection.run_until(renewing, handle, Bytes::new).await {
                 Outcome::Ended(end) => break end,
-                Outcome::Replaced(next, retired) => {
+                Outcome::Replaced(successor, retired) => {
                     tracing::debug!(peer = %self.peer, lane = ?self.lane, "connection renewed");
-                    self.outbox.replace();
-                    owner.spawn(
+                    let asked = self.outbox.replace();
+                    let reading =
                         self.clone()
-                            .read_on(retired, owner.clone(), times.keepalive),
-                    );
-                    dialed = next;
+                            .read_on((retired, asked), owner.clone(), times.keepalive);
+                    owner.spawn(reading);
+                    dialed = successor;
                 }
             }
         };
@@ -365,7 +365,8 @@ impl Link {
         until: Option<Duration>,
         rng: &mut StdRng,
     ) -> Dialed {
-        let Some(until) = until else {
+        let renews = !mutants::on("connections_are_not_renewed");
+        let Some(until) = until.filter(|_| renews) else {
             return std::future::pending().await;
         };
         loop {
@@ -391,10 +392,11 @@ impl Link {
         }
     }
 
-    /// Reads what still comes by a connection that was replaced.
+    /// Reads what still comes by a connection that was replaced. `asked`: the last correlation that
+    /// went out on it.
     fn read_on(
         self: Arc<Self>,
-        retired: Retired,
+        (retired, asked): (Retired, u64),
         owner: Arc<dyn LinkOwner>,
         keepalive: Keepalive,
     ) -> BoxFuture<'static, ()> {
@@ -402,15 +404,18 @@ impl Link {
             let until = Instant::now() + renewal::RETIRED_MIN;
             let handle = |chunk: &Bytes| {
                 connection::for_each_frame(chunk, |_, frame| match frame {
-                    // Of a connection whose messages were all placed before.
-                    Frame::Credit { .. } => Ok(()),
+                    // Of a connection whose frames were all handled before.
+                    Frame::Credit { .. } | Frame::Pong => Ok(()),
                     Frame::Goodbye { .. } => Err(ConnectionEnd::Closed),
                     frame => self.handle(&*owner, chunk, frame),
                 })
             };
-            let is_done = || Instant::now() >= until && !self.outbox.waits_for_retired();
+            let is_done = || {
+                let is_over = Instant::now() >= until && !self.outbox.waits_up_to(asked);
+                is_over || mutants::on("replaced_connections_are_not_read_on")
+            };
             let ended = retired.run(keepalive, &self.cancel, handle, is_done).await;
-            let mut lost = self.outbox.end_retired();
+            let mut lost = self.outbox.end_retired(asked);
             if let Err(end) = ended {
                 if end.is_fault() {
                     owner.cut_for(&self.peer, self.lane, &end);
@@ -510,7 +515,7 @@ impl Link {
                     return Err(ConnectionEnd::Unexpected);
                 }
             }
-            Frame::Pong => {}
+            Frame::Pong => self.outbox.handle_pong(),
             Frame::Goodbye { received } => {
                 self.outbox.goodbye(received);
                 return Err(ConnectionEnd::Closed);

@@ -11,8 +11,7 @@ use crate::{protocol::map::Command, transport::identity::PeerRole};
 /// between members: gossip, the log of the map, leases, moves.
 pub(crate) fn permits(role: PeerRole, request: &Request) -> bool {
     let call = match (role, request) {
-        (PeerRole::Member, _) => return true,
-        (_, Request::Watch { .. }) => return true,
+        (PeerRole::Member, _) | (_, Request::Watch { .. }) => return true,
         // What a client has is no second copy of the map.
         (
             _,

@@ -95,8 +95,9 @@ impl FromStr for Identity {
             let (scheme, rest) = uri.split_once("://")?;
             let parts: Vec<&str> = rest.split('/').collect();
             let (cluster, role, name) = match (scheme, &parts[..]) {
-                ("casty", [cluster, role, name]) => (cluster, role, name),
-                ("spiffe", [.., cluster, role, name]) => (cluster, role, name),
+                ("casty", [cluster, role, name]) | ("spiffe", [.., cluster, role, name]) => {
+                    (cluster, role, name)
+                }
                 _ => return None,
             };
             let decoded = |part: &str| {
