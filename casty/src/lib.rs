@@ -99,11 +99,12 @@ pub use system::{ActorSystem, ClusterClient, SystemBuilder};
 pub mod tls {
     //! Connections that are encrypted, and authenticated on both sides.
     //!
-    //! Each process of a cluster has a certificate that says which one it is: `casty://shop/member/node-1`
-    //! is the node `node-1` of the cluster `shop`. A node talks only to processes whose certificates
-    //! are signed by an authority that it trusts, are valid now, are not revoked, and are of its
-    //! cluster; a node has to have the name in its certificate. Clients may send messages and nothing
-    //! more, operators may ask for the state of the cluster and change it.
+    //! Each process of a cluster has a certificate that says which one it is:
+    //! `casty://shop/member/node-1` is the node `node-1` of the cluster `shop`. A node talks only to
+    //! processes whose certificates are signed by an authority that it trusts, are valid now, are
+    //! not revoked, and are of its cluster; a node has to have the name in its certificate. Clients
+    //! may send messages and nothing more, operators may ask for the state of the cluster and
+    //! change it.
     //!
     //! ```no_run
     //! # use casty::{prelude::*, tls::Tls};

@@ -451,8 +451,8 @@ impl ActorSystem {
     }
 
     /// Waits until the end of this system begins, as [`terminated`](Self::terminated), then
-    /// [shuts down](Self::shutdown). It is the last call in the `main` of a service. Meanwhile a node
-    /// with a certificate reads its files again at each `SIGHUP`.
+    /// [shuts down](Self::shutdown). It is the last call in the `main` of a service. Meanwhile a
+    /// node with a certificate reads its files again at each `SIGHUP`.
     ///
     /// ```no_run
     /// # use casty::prelude::*;

@@ -103,8 +103,8 @@ pub(crate) async fn accept(
         .unwrap_or(Err(HandshakeError::Timeout))
 }
 
-/// The hello of a client or of an operator, under a name that is verified. The one that it has given
-/// itself may be that of a member.
+/// The hello of a client or of an operator, under a name that is verified. The one that it has
+/// given itself may be that of a member.
 fn known_as(mut hello: Hello, peer: Option<&PeerIdentity>) -> Hello {
     if let Some(peer) = peer.filter(|peer| peer.role != PeerRole::Member) {
         let name = format!("{peer} {}", hello.member.node);

@@ -355,8 +355,8 @@ impl Link {
         owner.disconnected(self, &end.to_string());
     }
 
-    /// The connection that replaces one whose certificates last until then. Resolves when nothing is
-    /// under way on the old one but answers.
+    /// The connection that replaces one whose certificates last until then. Resolves when nothing
+    /// is under way on the old one but answers.
     async fn next_connection(
         &self,
         net: &dyn Net,

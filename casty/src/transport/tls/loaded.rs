@@ -19,9 +19,9 @@ use webpki::{OwnedCertRevocationList, anchor_from_trusted_cert};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{
-    Tls,
     certificate::CertificateInfo,
     error::TlsError,
+    files::Files,
     judge::{Judge, Usage},
     uri::Identity,
     words,
@@ -48,7 +48,7 @@ pub(super) struct Contents {
 
 impl Contents {
     /// Reads the files. Blocks.
-    pub(super) fn read(tls: &Tls) -> Result<Self, TlsError> {
+    pub(super) fn read(files: &Files) -> Result<Self, TlsError> {
         let read = |path: &Path| {
             fs::read(path).map_err(|source| TlsError::Read {
                 path: path.to_owned(),
@@ -56,10 +56,10 @@ impl Contents {
             })
         };
         Ok(Self {
-            certificate: read(&tls.certificate)?,
-            key: read(&tls.key)?,
-            authorities: read(&tls.authorities)?,
-            revoked: tls.revoked.as_deref().map(read).transpose()?,
+            certificate: read(&files.certificate)?,
+            key: read(&files.key)?,
+            authorities: read(&files.authorities)?,
+            revoked: files.revoked.as_deref().map(read).transpose()?,
         })
     }
 
@@ -87,27 +87,27 @@ pub(super) struct Loaded {
 
 impl Loaded {
     /// Reads and checks the files. Blocks.
-    pub(super) fn read(tls: &Tls) -> Result<Self, TlsError> {
-        Self::new(tls, &Contents::read(tls)?)
+    pub(super) fn read(files: &Files) -> Result<Self, TlsError> {
+        Self::new(files, &Contents::read(files)?)
     }
 
     /// Checks what a peer would: a certificate that every peer refuses is of no use.
-    pub(super) fn new(tls: &Tls, contents: &Contents) -> Result<Self, TlsError> {
+    pub(super) fn new(files: &Files, contents: &Contents) -> Result<Self, TlsError> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let chain: Vec<CertificateDer<'static>> =
-            sections(&tls.certificate, &contents.certificate, "certificates")?;
+            sections(&files.certificate, &contents.certificate, "certificates")?;
         let key = PrivateKeyDer::from_pem_slice(&contents.key)
-            .map_err(|error| malformed(&tls.key, "a private key", error.to_string()))?;
-        let judge = Arc::new(judge(tls, contents, provider.clone())?);
+            .map_err(|error| malformed(&files.key, "a private key", error.to_string()))?;
+        let judge = Arc::new(judge(files, contents, provider.clone())?);
         let other_key = || TlsError::OtherKey {
-            key: tls.key.clone(),
-            certificate: tls.certificate.clone(),
+            key: files.key.clone(),
+            certificate: files.certificate.clone(),
         };
         let certified = CertifiedKey::from_der(chain.clone(), key.clone_key(), &provider);
         certified
             .and_then(|certified| certified.keys_match())
             .map_err(|_| other_key())?;
-        let (info, identity) = check(&judge, tls, &chain)?;
+        let (info, identity) = check(&judge, files, &chain)?;
         let server = ServerConfig::builder_with_details(provider.clone(), Arc::new(Clock))
             .with_protocol_versions(&[&TLS13])
             .map(|builder| builder.with_client_cert_verifier(judge.clone()))
@@ -147,8 +147,12 @@ impl Loaded {
     }
 }
 
-fn judge(tls: &Tls, contents: &Contents, provider: Arc<CryptoProvider>) -> Result<Judge, TlsError> {
-    let path = &tls.authorities;
+fn judge(
+    files: &Files,
+    contents: &Contents,
+    provider: Arc<CryptoProvider>,
+) -> Result<Judge, TlsError> {
+    let path = &files.authorities;
     let found: Vec<CertificateDer<'static>> =
         sections(path, &contents.authorities, "certificates of authorities")?;
     let anchor = |certificate: &CertificateDer<'static>| {
@@ -156,7 +160,7 @@ fn judge(tls: &Tls, contents: &Contents, provider: Arc<CryptoProvider>) -> Resul
         anchor.map_err(|error| malformed(path, "certificates of authorities", error.to_string()))
     };
     let authorities = found.iter().map(anchor).collect::<Result<_, _>>()?;
-    let revoked = match (&tls.revoked, &contents.revoked) {
+    let revoked = match (&files.revoked, &contents.revoked) {
         (Some(path), Some(bytes)) => {
             const EXPECTED: &str = "certificate revocation lists";
             let lists: Vec<CertificateRevocationListDer<'static>> =
@@ -180,14 +184,14 @@ fn judge(tls: &Tls, contents: &Contents, provider: Arc<CryptoProvider>) -> Resul
 /// Whether a peer would believe the certificate, now and for all that its owner does.
 fn check(
     judge: &Judge,
-    tls: &Tls,
+    files: &Files,
     chain: &[CertificateDer<'static>],
 ) -> Result<(CertificateInfo, Identity), TlsError> {
     let (leaf, intermediates) = chain
         .split_first()
-        .ok_or_else(|| malformed(&tls.certificate, "certificates", "it has none".to_owned()))?;
+        .ok_or_else(|| malformed(&files.certificate, "certificates", "it has none".to_owned()))?;
     let info = CertificateInfo::read(leaf)
-        .map_err(|reason| malformed(&tls.certificate, "certificates", reason))?;
+        .map_err(|reason| malformed(&files.certificate, "certificates", reason))?;
     let identity = match info.named() {
         Ok(identity) => identity.clone(),
         Err(source) => return Err(TlsError::NoIdentity { source }),

@@ -5,6 +5,7 @@
 
 mod certificate;
 mod error;
+mod files;
 mod judge;
 mod loaded;
 mod net;
@@ -15,6 +16,7 @@ mod words;
 
 use std::path::PathBuf;
 
+use self::files::Files;
 pub(crate) use self::net::{Below, TlsNet};
 pub use self::{
     certificate::CertificateInfo,
@@ -32,17 +34,12 @@ pub use self::{
 /// or have them made by an authority of your own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "give it to a builder"]
-pub struct Tls {
-    certificate: PathBuf,
-    key: PathBuf,
-    authorities: PathBuf,
-    revoked: Option<PathBuf>,
-}
+pub struct Tls(Files);
 
 impl Tls {
-    /// The files of a process, all in PEM: its certificate, with intermediate ones after it if there
-    /// are any; its private key; and the certificates of the authorities that sign those of its
-    /// peers.
+    /// The files of a process, all in PEM: its certificate, with intermediate ones after it if
+    /// there are any; its private key; and the certificates of the authorities that sign those of
+    /// its peers.
     ///
     /// While an authority is replaced, the last file has the old one and the new one.
     pub fn from_files(
@@ -50,18 +47,18 @@ impl Tls {
         key: impl Into<PathBuf>,
         authorities: impl Into<PathBuf>,
     ) -> Self {
-        Self {
+        Self(Files {
             certificate: certificate.into(),
             key: key.into(),
             authorities: authorities.into(),
             revoked: None,
-        }
+        })
     }
 
-    /// A file with lists of revoked certificates, in PEM, one or more for each authority. It is read
-    /// again with the others. Default: none.
+    /// A file with lists of revoked certificates, in PEM, one or more for each authority. It is
+    /// read again with the others. Default: none.
     pub fn revoked(mut self, lists: impl Into<PathBuf>) -> Self {
-        self.revoked = Some(lists.into());
+        self.0.revoked = Some(lists.into());
         self
     }
 
@@ -70,7 +67,7 @@ impl Tls {
     /// # Errors
     /// [`TlsError`]: what a start with these files would say.
     pub fn check(&self) -> Result<CertificateInfo, TlsError> {
-        loaded::Loaded::read(self).map(|loaded| loaded.info)
+        loaded::Loaded::read(&self.0).map(|loaded| loaded.info)
     }
 
     /// Reads what the certificate says, whoever has signed it and whatever its time.

@@ -18,6 +18,7 @@ use super::{
     Tls,
     certificate::CertificateInfo,
     error::TlsError,
+    files::Files,
     loaded::{Contents, Loaded},
     stream::{Above, BelowTls},
     times::Warned,
@@ -51,11 +52,11 @@ pub(crate) struct Below {
 
 /// TLS over another network.
 #[derive(Clone)]
-pub(crate) struct TlsNet(Arc<Shared>);
+pub(crate) struct TlsNet(Arc<Secured>);
 
-struct Shared {
+struct Secured {
     below: Below,
-    tls: Tls,
+    files: Files,
     cluster: String,
     current: ArcSwap<Loaded>,
     /// Read the files now.
@@ -73,7 +74,7 @@ struct Watched {
 
 impl fmt::Debug for TlsNet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("TlsNet").field(&self.0.tls).finish()
+        f.debug_tuple("TlsNet").field(&self.0.files).finish()
     }
 }
 
@@ -86,7 +87,8 @@ impl TlsNet {
         cluster: &str,
         role: PeerRole,
     ) -> Result<Self, TlsError> {
-        let loaded = Loaded::read(&tls)?;
+        let files = tls.0;
+        let loaded = Loaded::read(&files)?;
         let fits = loaded.identity.cluster() == cluster && loaded.identity.role() == role;
         if !fits {
             let needed = Identity::new(cluster, role, "NAME").to_string();
@@ -95,9 +97,9 @@ impl TlsNet {
                 needed,
             });
         }
-        Ok(Self(Arc::new(Shared {
+        Ok(Self(Arc::new(Secured {
             below,
-            tls,
+            files,
             cluster: cluster.to_owned(),
             current: ArcSwap::from_pointee(loaded),
             now: Notify::new(),
@@ -200,14 +202,14 @@ impl Net for TlsNet {
     }
 }
 
-impl Shared {
+impl Secured {
     /// Reads the files, and uses them from now on if they are others and fit together. Blocks.
     fn read_again(&self) {
         let current = self.current.load_full();
-        let contents = Contents::read(&self.tls);
+        let contents = Contents::read(&self.files);
         let hash = contents.as_ref().map_or(0, Contents::hash);
         if hash != current.hash && !mutants::on("files_are_read_once") {
-            let loaded = contents.and_then(|contents| Loaded::new(&self.tls, &contents));
+            let loaded = contents.and_then(|contents| Loaded::new(&self.files, &contents));
             match loaded.and_then(|loaded| same_process(&current, loaded)) {
                 Ok(loaded) => {
                     tracing::info!(
@@ -284,7 +286,7 @@ fn identity(
 
 struct TlsListener {
     below: Arc<dyn Listener>,
-    shared: Arc<Shared>,
+    shared: Arc<Secured>,
 }
 
 impl Listener for TlsListener {

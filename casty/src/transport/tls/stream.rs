@@ -11,8 +11,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::words;
 use crate::transport::net::Stream;
 
-/// Bytes that an unknown peer may send before it is known. What TLS keeps of them, twice at most, is
-/// all that such a connection costs: below 64 KiB.
+/// Bytes that an unknown peer may send before it is known. What TLS keeps of them, twice at most,
+/// is all that such a connection costs: below 64 KiB.
 const UNKNOWN_BYTES_MAX: usize = 24 * 1024;
 
 /// The stream below TLS.

@@ -16,8 +16,8 @@ const WARNINGS: [Duration; 3] = [
 pub(super) struct Warned(Option<Duration>);
 
 impl Warned {
-    /// Whether the end of a certificate is worth a line now that so much time is left: once for each
-    /// of the times before it.
+    /// Whether the end of a certificate is worth a line now that so much time is left: once for
+    /// each of the times before it.
     pub(super) fn is_due(&mut self, left: Duration) -> bool {
         let reached = WARNINGS.into_iter().find(|warning| left <= *warning);
         let is_new = reached.is_some_and(|reached| self.0.is_none_or(|last| reached < last));
