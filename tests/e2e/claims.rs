@@ -53,9 +53,18 @@ pub(crate) struct Facts {
 }
 
 #[derive(Serialize)]
+pub(crate) enum Call {
+    Inspect,
+}
+
+#[derive(Serialize)]
 pub(crate) enum Request {
     Watch {
         version: u64,
+    },
+    Call {
+        id: u64,
+        call: Call,
     },
     Digest {
         from: MemberId,

@@ -29,7 +29,7 @@ use tokio::{
 };
 
 use crate::{
-    claims::{Hello, Request, bytes, control},
+    claims::{Call, Hello, Request, bytes, control},
     raw::{framed, greeting, length_after_preamble},
     support::{Logs, soon},
 };
@@ -481,14 +481,20 @@ async fn a_client_is_not_heard_where_members_alone_speak() {
         says(&authority, &nodes[0], "Control", &map).await,
         "it may follow the map"
     );
+    // A node would answer it.
+    let inspect = Request::Call {
+        id: 1,
+        call: Call::Inspect,
+    };
     let digest = Request::Digest {
         from: nodes[0].members()[1].id.clone(),
         digest: BTreeMap::new(),
     };
     for (lane, said) in [
+        ("Control", control(&inspect)),
+        ("Bulk", control(&inspect)),
         ("Control", control(&Request::Facts(BTreeMap::new()))),
         ("Control", control(&digest)),
-        ("Bulk", control(&digest)),
         ("Copies", control(&Request::Watch { version: 0 })),
     ] {
         assert!(!says(&authority, &nodes[0], lane, &said).await, "{lane}");

@@ -544,6 +544,10 @@ impl SystemBuilder {
         boxed(self.listen_and_join())
     }
 
+    #[cfg_attr(
+        not(feature = "tls"),
+        expect(unused_mut, reason = "TLS takes the place of its network")
+    )]
     async fn listen_and_join(mut self) -> Result<ActorSystem, StartError> {
         checks::name("cluster", &self.cluster)?;
         checks::roles(&self.roles)?;

@@ -1,5 +1,10 @@
 //! Who a peer is, as the network has verified it: its cluster, its part in it, its name.
 
+#![cfg_attr(
+    not(feature = "tls"),
+    allow(unreachable_pub, reason = "the feature makes it public")
+)]
+
 use std::{fmt, str::FromStr, time::Duration};
 
 use crate::id::NodeId;

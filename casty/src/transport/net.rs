@@ -36,6 +36,10 @@ pub(crate) struct Connected {
 
 /// Why a network does not connect two processes that reach each other. Travels in an
 /// [`io::Error`].
+#[cfg_attr(
+    not(feature = "tls"),
+    expect(dead_code, reason = "without TLS all are trusted")
+)]
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Untrusted {
     /// This side does not trust the peer.

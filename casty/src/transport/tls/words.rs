@@ -51,6 +51,11 @@ const NO_TLS: &str = "it does not speak TLS, and this process does: give it `.tl
 
 /// The meaning of an error of a TLS stream.
 pub(super) fn explain(error: io::Error) -> io::Error {
+    // Without a farewell of TLS, as when a process dies. Frames have lengths, so nothing that is
+    // cut short is taken for whole.
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        return io::Error::new(error.kind(), "the other side closed it");
+    }
     let inner = error.get_ref();
     let Some(tls) = inner.and_then(|inner| inner.downcast_ref::<Error>()) else {
         return error;
