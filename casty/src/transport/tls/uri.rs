@@ -94,11 +94,10 @@ impl FromStr for Identity {
         let parse = || {
             let (scheme, rest) = uri.split_once("://")?;
             let parts: Vec<&str> = rest.split('/').collect();
-            let (cluster, role, name) = match (scheme, &parts[..]) {
-                ("casty", [cluster, role, name]) | ("spiffe", [.., cluster, role, name]) => {
-                    (cluster, role, name)
-                }
-                _ => return None,
+            let (("casty", [cluster, role, name]) | ("spiffe", [.., cluster, role, name])) =
+                (scheme, &parts[..])
+            else {
+                return None;
             };
             let decoded = |part: &str| {
                 let decoded = percent_decode_str(part).decode_utf8().ok()?.into_owned();
