@@ -4,15 +4,20 @@
 //! Everything runs on the thread of its test, where every allocation is counted, also both ends of
 //! a connection.
 
-use std::{error::Error, time::Duration};
+use std::{error::Error, fs, path::Path, time::Duration};
 
-use casty::{ActorSystem, prelude::*};
+use casty::{
+    ActorSystem,
+    prelude::*,
+    tls::{Identity, PeerRole, Tls},
+};
 use casty_benches::{
     Counter, Local, LocalRef,
     counting::{Counting, counts},
 };
 use futures_util::future::join_all;
-use tokio::time::Instant;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
+use tokio::{io::AsyncWriteExt, net::TcpStream, time::Instant};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -276,5 +281,73 @@ fn an_idle_actor_is_small_and_owns_no_task() -> Outcome {
         let each = each.await?;
         assert!(each <= BYTES_MAX, "{each} bytes");
         Ok(system.shutdown().await?)
+    })
+}
+
+/// Connections of peers that are not known yet, and how much each of them says.
+const UNKNOWN: usize = 32;
+const SAID_BYTES: usize = 24 * 1024 - 64;
+const UNKNOWN_BYTES_MAX: i64 = 64 * 1024;
+
+/// A node with a certificate of its own authority.
+async fn secured(folder: &Path) -> Result<ActorSystem, Box<dyn Error>> {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
+    let mut params = CertificateParams::default();
+    let uri = Identity::new("secured", PeerRole::Member, "a").to_string();
+    params.subject_alt_names = vec![SanType::URI(uri.try_into()?)];
+    let key = KeyPair::generate()?;
+    let [ca, pem, of_key] = ["ca.pem", "a.pem", "a.key"].map(|name| folder.join(name));
+    fs::write(&ca, authority.pem())?;
+    fs::write(&pem, params.signed_by(&key, &authority)?.pem())?;
+    fs::write(&of_key, key.serialize_pem())?;
+    let tls = Tls::from_files(pem, of_key, ca);
+    let node = ActorSystem::builder("secured").tls(tls).start().await?;
+    node.wait_for(1).await?;
+    Ok(node)
+}
+
+/// The beginning of a TLS handshake that announces more than it brings, in records of 4 KiB.
+fn unfinished() -> Vec<u8> {
+    let mut hello = vec![0_u8; SAID_BYTES];
+    // A hello of the greatest length that TLS takes.
+    hello[..4].copy_from_slice(&[1, 0, 0xff, 0xf0]);
+    let record = |part: &[u8]| {
+        let length = u16::try_from(part.len()).unwrap_or(u16::MAX).to_be_bytes();
+        [&[0x16, 3, 1, length[0], length[1]], part].concat()
+    };
+    let mut records: Vec<u8> = hello.chunks(4096).flat_map(record).collect();
+    records.truncate(SAID_BYTES);
+    records
+}
+
+#[test]
+fn a_peer_that_is_not_known_costs_little() -> Outcome {
+    on_this_thread(async {
+        let folder = tempfile::tempdir()?;
+        let node = secured(folder.path()).await?;
+        let (said, before) = (unfinished(), counts().live_bytes);
+        let mut peers = Vec::with_capacity(UNKNOWN);
+        for _ in 0..UNKNOWN {
+            let mut peer = TcpStream::connect(node.address()).await?;
+            peer.write_all(&said).await?;
+            peers.push(peer);
+        }
+        let each = || (counts().live_bytes - before) / i64::try_from(UNKNOWN).unwrap_or(1);
+        // Until the node has read all of it.
+        let said_bytes = i64::try_from(SAID_BYTES)?;
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let mut most = 0;
+        while most < said_bytes && Instant::now() < deadline {
+            most = most.max(each());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        most = most.max(each());
+        println!("{most} bytes each");
+        assert!(most >= said_bytes, "not all was read: {most} bytes each");
+        assert!(most <= UNKNOWN_BYTES_MAX, "{most} bytes each");
+        drop(peers);
+        Ok(node.shutdown().await?)
     })
 }

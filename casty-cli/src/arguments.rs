@@ -2,7 +2,11 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use casty::tls::Tls;
+
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
+
+use crate::cert::NewFiles;
 
 /// Inspects and operates a casty cluster.
 #[derive(Debug, Parser)]
@@ -34,8 +38,115 @@ struct Line {
     #[arg(long, global = true, default_value = "5s", value_parser = duration)]
     timeout: Duration,
 
+    /// The certificate of this operator, `casty://CLUSTER/operator/NAME`, in a cluster with TLS.
+    #[arg(
+        long = "tls-cert",
+        global = true,
+        env = "CASTY_TLS_CERT",
+        value_name = "FILE"
+    )]
+    tls_cert: Option<PathBuf>,
+
+    /// Its key.
+    #[arg(
+        long = "tls-key",
+        global = true,
+        env = "CASTY_TLS_KEY",
+        value_name = "FILE"
+    )]
+    tls_key: Option<PathBuf>,
+
+    /// The certificates of the authorities that sign those of the nodes.
+    #[arg(
+        long = "tls-ca",
+        global = true,
+        env = "CASTY_TLS_CA",
+        value_name = "FILE"
+    )]
+    tls_ca: Option<PathBuf>,
+
     #[command(subcommand)]
     operation: Operation,
+}
+
+/// What can be done about certificates.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Certificates {
+    /// Make an authority that signs the certificates of a cluster: `ca.pem` and `ca.key`.
+    ///
+    /// Each process needs `ca.pem`. Keep `ca.key` where no process of the cluster can read it.
+    CreateCa {
+        #[command(flatten)]
+        files: NewFiles,
+    },
+
+    /// Make the certificate of a node: `NODE.pem` and `NODE.key`.
+    CreateNode {
+        /// The name of the node.
+        #[arg(value_name = "NODE")]
+        name: String,
+
+        /// The directory of `ca.pem` and `ca.key`. Default: that of --to.
+        #[arg(long, value_name = "DIR")]
+        from: Option<PathBuf>,
+
+        #[command(flatten)]
+        files: NewFiles,
+    },
+
+    /// Make the certificate of a client, which may send messages: `NAME.pem` and `NAME.key`.
+    CreateClient {
+        /// The name of the client.
+        name: String,
+
+        /// The directory of `ca.pem` and `ca.key`. Default: that of --to.
+        #[arg(long, value_name = "DIR")]
+        from: Option<PathBuf>,
+
+        #[command(flatten)]
+        files: NewFiles,
+    },
+
+    /// Make the certificate of an operator, for this program: `NAME.pem` and `NAME.key`.
+    CreateOperator {
+        /// The name of the operator.
+        name: String,
+
+        /// The directory of `ca.pem` and `ca.key`. Default: that of --to.
+        #[arg(long, value_name = "DIR")]
+        from: Option<PathBuf>,
+
+        #[command(flatten)]
+        files: NewFiles,
+    },
+
+    /// Show what a certificate says.
+    Info {
+        /// The file of the certificate.
+        certificate: PathBuf,
+    },
+
+    /// Say what a peer would say to the certificate of a process.
+    Check {
+        /// The file of the certificate.
+        certificate: PathBuf,
+
+        /// The file of its key.
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+
+        /// The certificates of the authorities that the peer trusts.
+        #[arg(long, value_name = "FILE")]
+        ca: PathBuf,
+
+        /// Lists of revoked certificates that the peer has.
+        #[arg(long, value_name = "FILE")]
+        revoked: Option<PathBuf>,
+
+        /// The process: its part in the cluster and its name, as in `--as member node-1`.
+        #[arg(long = "as", num_args = 2, value_names = ["ROLE", "NAME"], required = true)]
+        process: Vec<String>,
+    },
 }
 
 /// What the program can do.
@@ -202,12 +313,21 @@ pub(crate) enum Operation {
         #[arg(long, value_name = "DATA_DIR")]
         to: PathBuf,
     },
+
+    /// Make and check the certificates of a cluster with TLS. No node is asked.
+    Cert {
+        #[command(subcommand)]
+        command: Certificates,
+    },
 }
 
 impl Operation {
     /// Whether nodes are asked, so that they and their cluster have to be named.
     fn asks_nodes(&self) -> bool {
-        !matches!(self, Self::Adopt { .. } | Self::Restore { .. })
+        !matches!(
+            self,
+            Self::Adopt { .. } | Self::Restore { .. } | Self::Cert { .. }
+        )
     }
 }
 
@@ -218,6 +338,8 @@ pub(crate) struct Arguments {
     pub(crate) nodes: Vec<String>,
     pub(crate) json: bool,
     pub(crate) timeout: Duration,
+    /// The certificate of this operator.
+    pub(crate) tls: Option<Tls>,
     pub(crate) operation: Operation,
 }
 
@@ -236,8 +358,18 @@ impl Arguments {
         let nodes = line.nodes.into_iter().map(|node| node.trim().to_owned());
         let nodes: Vec<String> = nodes.filter(|node| !node.is_empty()).collect();
         let cluster = line.cluster.filter(|cluster| !cluster.is_empty());
+        let tls = match (line.tls_cert, line.tls_key, line.tls_ca) {
+            (None, None, None) => None,
+            (Some(cert), Some(key), Some(ca)) => Some(Tls::from_files(cert, key, ca)),
+            _ => {
+                return Err(missing(
+                    "--tls-cert, --tls-key and --tls-ca belong together; give all three of them, or none",
+                ));
+            }
+        };
         if !line.operation.asks_nodes() {
             return Ok(Self {
+                tls,
                 cluster: cluster.unwrap_or_default(),
                 nodes,
                 json: line.json,
@@ -258,6 +390,7 @@ impl Arguments {
             return Err(Line::command().error(ErrorKind::ValueValidation, wrong));
         }
         Ok(Self {
+            tls,
             cluster,
             nodes,
             json: line.json,
@@ -370,6 +503,21 @@ mod tests {
             &["--lost", "Account", "x"],
         ] {
             assert!(read(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn the_files_of_an_operator_belong_together() {
+        let line = ["--cluster", "shop", "--node", "a:1", "members"];
+        let all = ["--tls-cert", "c", "--tls-key", "k", "--tls-ca", "a"];
+        let read = |more: &[&str]| read(&[&line, more].concat());
+        assert_eq!(
+            read(&all).unwrap().tls,
+            Some(Tls::from_files("c", "k", "a"))
+        );
+        assert_eq!(read(&[]).unwrap().tls, None);
+        for some in [&all[..2], &all[..4], &all[2..]] {
+            assert!(read(some).is_err(), "{some:?}");
         }
     }
 

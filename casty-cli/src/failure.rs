@@ -8,7 +8,10 @@ use casty::{
     persistence::JournalError,
 };
 
-use crate::arguments::Operation;
+use crate::{
+    arguments::{Certificates, Operation},
+    cert::CertFailure,
+};
 
 /// Reads as `what; why; what to do`.
 #[derive(Debug)]
@@ -65,6 +68,16 @@ impl Failure {
         }
     }
 
+    /// A certificate that was not made, or is of no use.
+    pub(crate) fn certificate(operation: &Operation, failure: CertFailure) -> Self {
+        Self {
+            what: what(operation),
+            why: failure.why,
+            remedy: failure.remedy.to_owned(),
+            code: failure.code,
+        }
+    }
+
     /// A text that names no entity.
     pub(crate) fn no_entity(operation: &Operation, text: &str) -> Self {
         Self {
@@ -108,6 +121,17 @@ fn what(operation: &Operation) -> String {
         Operation::Restore { from, .. } => {
             format!("cannot restore the backup in `{}`", from.display())
         }
+        Operation::Cert { command } => match command {
+            Certificates::CreateCa { .. } => "cannot make an authority".to_owned(),
+            Certificates::CreateNode { name, .. }
+            | Certificates::CreateClient { name, .. }
+            | Certificates::CreateOperator { name, .. } => {
+                format!("cannot make the certificate of `{name}`")
+            }
+            Certificates::Info { certificate } | Certificates::Check { certificate, .. } => {
+                format!("`{}` is of no use", certificate.display())
+            }
+        },
     }
 }
 
@@ -116,6 +140,9 @@ fn remedy(error: &AdminError) -> String {
         AdminError::Stored(error) => return stored_remedy(error),
         AdminError::Backup(error) => backup_remedy(error),
         AdminError::NoNodes => "give --node HOST:PORT",
+        AdminError::Tls { .. } => {
+            "give the files of an operator with --tls-cert, --tls-key and --tls-ca; `casty cert create-operator` makes them"
+        }
         AdminError::Unreachable { .. } => {
             "check that the nodes run and can be reached from here, or give others with --node"
         }

@@ -5,6 +5,7 @@
 
 mod arguments;
 mod backup;
+mod cert;
 mod directories;
 mod failure;
 mod lost;
@@ -45,7 +46,12 @@ async fn run(arguments: &Arguments) -> Result<String, Failure> {
         timeout,
         operation,
         json,
+        tls,
     } = arguments;
+    if let Operation::Cert { command } = operation {
+        let done = cert::run(command, cluster, *json);
+        return done.map_err(|failure| Failure::certificate(operation, failure));
+    }
     if let Operation::Adopt { directory } = operation {
         return directories::adopt(operation, directory, *json);
     }
@@ -53,9 +59,11 @@ async fn run(arguments: &Arguments) -> Result<String, Failure> {
         return backup::restore(operation, from, to, *json);
     }
     let failed = |error| Failure::new(operation, error);
-    let admin = Admin::connect_within(*timeout, cluster, nodes)
-        .await
-        .map_err(failed)?;
+    let admin = match tls.clone() {
+        Some(tls) => Admin::connect_tls_within(*timeout, cluster, nodes, tls).await,
+        None => Admin::connect_within(*timeout, cluster, nodes).await,
+    };
+    let admin = admin.map_err(failed)?;
     match operation {
         Operation::Members => {
             let members = admin.members().await.map_err(failed)?;
@@ -93,7 +101,9 @@ async fn run(arguments: &Arguments) -> Result<String, Failure> {
         Operation::Backup { to, kinds } => {
             backup::back_up(&admin, operation, (to, kinds), *json).await
         }
-        Operation::Restore { .. } | Operation::Adopt { .. } => Ok(String::new()),
+        Operation::Restore { .. } | Operation::Adopt { .. } | Operation::Cert { .. } => {
+            Ok(String::new())
+        }
     }
 }
 

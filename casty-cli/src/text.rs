@@ -1,5 +1,7 @@
 //! Reports as text: for people by default, as JSON for programs.
 
+use std::time::{Duration, SystemTime};
+
 use casty::{
     admin::{
         DrainProgress, Drained, KindReport, MapVersion, MemberReport, Members, Recovered,
@@ -44,6 +46,7 @@ pub(crate) fn members(cluster: &str, report: &Members) -> String {
         "ENTITIES",
         "ROLES",
         "GOSSIP",
+        "CERTIFICATE",
     ]);
     for member in &report.members {
         table.row([
@@ -59,6 +62,9 @@ pub(crate) fn members(cluster: &str, report: &Members) -> String {
             or_dash(member.entities),
             roles(member),
             gossip(member),
+            member
+                .certificate_until
+                .map_or_else(|| "-".to_owned(), until),
         ]);
     }
     text += &table.text();
@@ -204,6 +210,22 @@ fn map_of(member: &MemberReport, newest: MapVersion) -> String {
         Some(map) if map.generation == newest.generation => map.version.to_string(),
         Some(map) => format!("{} of generation {}", map.version, map.generation),
     }
+}
+
+/// A time since the Unix epoch.
+pub(crate) fn time(seconds: u64) -> String {
+    let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
+    time.map_or_else(
+        || "-".to_owned(),
+        |time| humantime::format_rfc3339_seconds(time).to_string(),
+    )
+}
+
+/// The day on which a certificate ends.
+fn until(seconds: u64) -> String {
+    let time = time(seconds);
+    let day = time.split_once('T').map_or(&*time, |(day, _)| day);
+    format!("to {day}")
 }
 
 fn roles(member: &MemberReport) -> String {

@@ -136,10 +136,10 @@ async fn members_and_shards_are_shown_as_text_and_as_json() {
     );
     assert_eq!(
         lines[2],
-        "NODE INCARNATION ADDRESS STATUS VOTE ANSWERS SERVES MAP SHARDS ENTITIES ROLES GOSSIP"
+        "NODE INCARNATION ADDRESS STATUS VOTE ANSWERS SERVES MAP SHARDS ENTITIES ROLES GOSSIP CERTIFICATE"
     );
     let row =
-        |vote: &str, roles: &str| format!("node-0 0 0.0.0.0:0 up {vote} yes yes 0 0 0 {roles} -");
+        |vote: &str, roles: &str| format!("node-0 0 0.0.0.0:0 up {vote} yes yes 0 0 0 {roles} - -");
     let mut rows = lines[3..].to_vec();
     rows.sort();
     let expected = [row("leads", "-"), row("votes", "-"), row("votes", "spare")];
@@ -156,6 +156,7 @@ async fn members_and_shards_are_shown_as_text_and_as_json() {
             [
                 "address",
                 "answered",
+                "certificate_until",
                 "dead_to",
                 "entities",
                 "incarnation",

@@ -97,6 +97,39 @@ pub use event::kinds::{DeadLetter, Event, Terminated};
 pub use message::wire::Wire;
 pub use system::{ActorSystem, ClusterClient, SystemBuilder};
 
+#[cfg(feature = "tls")]
+pub mod tls {
+    //! Connections that are encrypted, and authenticated on both sides.
+    //!
+    //! Each process of a cluster has a certificate that says which one it is:
+    //! `casty://shop/member/node-1` is the node `node-1` of the cluster `shop`. A node talks only to
+    //! processes whose certificates are signed by an authority that it trusts, are valid now, are
+    //! not revoked, and are of its cluster; a node has to have the name in its certificate. Clients
+    //! may send messages and nothing more, operators may ask for the state of the cluster and
+    //! change it.
+    //!
+    //! ```no_run
+    //! # use casty::{prelude::*, tls::Tls};
+    //! # #[tokio::main]
+    //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    //! let node = ActorSystem::builder("shop")
+    //!     .tls(Tls::from_files("node-1.pem", "node-1.key", "ca.pem"))
+    //!     .listen("0.0.0.0:25520")
+    //!     .advertise("node-1.example.org:25520")
+    //!     .start()
+    //!     .await?;
+    //! # Ok(())
+    //! # }
+    //! ```
+    //!
+    //! `casty cert` makes certificates; the example `tls` goes from there to nodes that talk.
+
+    pub use crate::transport::{
+        identity::{PeerRole, UnknownRole},
+        tls::{CertificateInfo, Identity, NoIdentity, Tls, TlsError},
+    };
+}
+
 /// What a proxy's function returns: a message on its way to an actor.
 pub mod call {
     pub use crate::actor::ask::{

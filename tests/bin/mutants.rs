@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use invariants::{Plan, copies, durable, handlers, names, operators, run, two};
+use invariants::{Plan, copies, damage, durable, handlers, names, operators, run, two};
 
 /// The rules, and the invariant that each rule is there for.
 const MUTANTS: &[(&str, &str)] = &[
@@ -46,6 +46,7 @@ const MUTANTS: &[(&str, &str)] = &[
     ("votes_are_not_kept", KEPT),
     ("a_removed_seat_sits_again", KEPT),
     ("names_are_not_verified", NAMES),
+    ("damage_is_not_noticed", DAMAGE),
     ("a_handler_outlives_its_lease", HANDLERS),
     ("generations_have_no_founder", OPERATORS),
     ("a_sole_voter_asks_nobody", OPERATORS),
@@ -84,6 +85,9 @@ const KEPT: &str = "6 (kept)";
 
 /// The invariant of names that the network verifies, which has a storm of its own.
 const NAMES: &str = "16";
+
+/// The invariant of damage on the way, which has a storm of its own.
+const DAMAGE: &str = "22";
 
 /// The invariant of handlers that await, which has a storm of its own.
 const HANDLERS: &str = "17";
@@ -185,6 +189,7 @@ fn find(seeds: u64) -> ExitCode {
         let found = std::panic::catch_unwind(|| match storm {
             OF_TWO => two::run(seed),
             NAMES => names::run(seed),
+            DAMAGE => damage::run(seed),
             HANDLERS => handlers::run(seed),
             OPERATORS => operators::run(seed),
             DURABLE => durable::run(seed),

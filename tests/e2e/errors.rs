@@ -13,6 +13,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
+use crate::raw::{greeting, preamble};
 use crate::support::{cluster, eventually, node, shutdown, soon};
 
 #[tokio::test]
@@ -36,7 +37,12 @@ async fn a_port_in_use_is_named() {
 async fn an_address_that_is_none_is_named() {
     let error = node("n").listen("nonsense").start().await.unwrap_err();
     assert!(error.to_string().contains("nonsense"), "{error}");
-    let error = node("n").listen("0.0.0.0:0").start().await.unwrap_err();
+    let error = node("n")
+        .listen("0.0.0.0:0")
+        .insecure()
+        .start()
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("advertise"), "{error}");
 }
 
@@ -149,7 +155,7 @@ async fn another_protocol_version_is_named() {
     let seed = listener.local_addr().unwrap();
     let old = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
-        stream.write_all(b"CSTY\x63\x00").await.unwrap();
+        stream.write_all(&preamble(99)).await.unwrap();
         let mut heard = Vec::new();
         let _ = stream.read_to_end(&mut heard).await;
         heard
@@ -159,7 +165,7 @@ async fn another_protocol_version_is_named() {
     assert!(error.to_string().contains("version 99"), "{error}");
     // The other side learns this side's version, whatever it is.
     drop(young);
-    assert_eq!(soon("the end", old).await.unwrap()[..6], *b"CSTY\x02\x00");
+    assert_eq!(soon("the end", old).await.unwrap()[..8], greeting());
 }
 
 #[tokio::test]
@@ -379,11 +385,12 @@ async fn a_node_goes_on_serving_whatever_strangers_send() {
         let mut bytes = vec![0; length];
         rand::Rng::fill_bytes(&mut rng, &mut bytes);
         spit(to, &bytes).await;
-        let mut greeted = b"CSTY\x02\x00".to_vec();
+        let mut greeted = greeting();
         greeted.extend(&bytes);
         spit(to, &greeted).await;
     }
-    spit(to, b"CSTY\x02\x00\xff\xff\xff\xff").await;
+    let lie = [greeting(), b"\xff\xff\xff\xff\xff\xff\xff\xff".to_vec()].concat();
+    spit(to, &lie).await;
     for i in 0..20 {
         assert_eq!(
             nodes[1].entity::<Counter>(format!("c{i}")).add(1).await,

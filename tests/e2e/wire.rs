@@ -9,6 +9,7 @@ use tokio::{
     net::TcpStream,
 };
 
+use crate::raw::{framed, greeting, length_after_preamble};
 use crate::support::{cluster, shutdown, soon};
 
 /// A MessagePack map from names to encoded values.
@@ -49,16 +50,11 @@ async fn let_in(to: SocketAddr) -> TcpStream {
         ("to", vec![0xc0]),
     ]);
     let mut stream = TcpStream::connect(to).await.unwrap();
-    stream.write_all(b"CSTY\x02\x00").await.unwrap();
-    stream
-        .write_all(&u32::try_from(hello.len()).unwrap().to_le_bytes())
-        .await
-        .unwrap();
-    stream.write_all(&hello).await.unwrap();
-    let mut preamble = [0; 10];
-    stream.read_exact(&mut preamble).await.unwrap();
-    let length = u32::from_le_bytes(preamble[6..].try_into().unwrap());
-    let mut welcome = vec![0; length as usize];
+    stream.write_all(&greeting()).await.unwrap();
+    stream.write_all(&framed(&hello)).await.unwrap();
+    let mut head = [0; 16];
+    stream.read_exact(&mut head).await.unwrap();
+    let mut welcome = vec![0; length_after_preamble(&head)];
     stream.read_exact(&mut welcome).await.unwrap();
     assert_eq!(
         welcome[..4],
@@ -67,10 +63,6 @@ async fn let_in(to: SocketAddr) -> TcpStream {
         String::from_utf8_lossy(&welcome)
     );
     stream
-}
-
-fn frame(body: &[u8]) -> Vec<u8> {
-    [&u32::try_from(body.len()).unwrap().to_le_bytes(), body].concat()
 }
 
 /// An entity frame as `transport/frame.rs` describes it.
@@ -85,7 +77,7 @@ fn entity(kind: u16, correlation: u64, id: &str, payload: &[u8]) -> Vec<u8> {
     // No chain of waiting actors.
     body.extend(0_u16.to_le_bytes());
     body.extend(payload);
-    frame(&body)
+    framed(&body)
 }
 
 /// Reads until the received bytes contain `what`.
@@ -131,16 +123,16 @@ async fn frames_that_break_the_protocol_cost_the_connection_and_nothing_else() {
     let mut random = vec![0; 5_000];
     rng.fill_bytes(&mut random);
     let bad: Vec<(&str, Vec<u8>)> = vec![
-        ("unknown kind", frame(&[99])),
-        ("empty", frame(&[])),
-        ("truncated header", frame(&[1, 0, 0])),
+        ("unknown kind", framed(&[99])),
+        ("empty", framed(&[])),
+        ("truncated header", framed(&[1, 0, 0])),
         ("oversized", u32::MAX.to_le_bytes().to_vec()),
         ("a kind beyond the catalog", entity(7, 0, "x", b"")),
         (
             "a reply nobody asked for",
-            frame(&[[3; 17].as_slice(), b"x"].concat()),
+            framed(&[[3; 17].as_slice(), b"x"].concat()),
         ),
-        ("control on the message lane", frame(&[7, 0xc0])),
+        ("control on the message lane", framed(&[7, 0xc0])),
         ("random", random),
     ];
     for (what, bytes) in bad {

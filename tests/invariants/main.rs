@@ -8,7 +8,7 @@ mod invariants;
 
 use std::ops::Range;
 
-use invariants::{Plan, copies, durable, handlers, names, operators, run, two};
+use invariants::{Plan, copies, damage, durable, handlers, names, operators, run, two};
 
 /// The seeds to run.
 fn seeds(default: Range<u64>) -> Range<u64> {
@@ -100,6 +100,15 @@ fn two_nodes_never_both_go_on() {
 fn a_false_name_never_becomes_a_member() {
     for seed in seeds(0..8) {
         if let Err(broken) = names::run(seed) {
+            panic!("{broken}");
+        }
+    }
+}
+
+#[test]
+fn damage_is_never_acted_on() {
+    for seed in seeds(0..4).filter(|seed| seed % 2 == 0) {
+        if let Err(broken) = damage::run(seed) {
             panic!("{broken}");
         }
     }

@@ -1,12 +1,13 @@
 //! The invariants of `ARCHITECTURE.md`, a file each, and the storms of faults that they are checked
 //! in: [`scenario`] with four and five nodes, [`two`] with two nodes and a tie-breaker,
-//! [`operators`] with an operator.
+//! [`operators`] with an operator, [`damage`] where bits flip.
 //!
 //! After every millisecond of simulated time, each check sees the views of all nodes and the
 //! sightings of their internal events.
 
 mod buffers_are_bounded;
 pub(crate) mod copies;
+pub(crate) mod damage;
 pub(crate) mod durable;
 mod epochs_only_grow;
 mod first_in_first_out;

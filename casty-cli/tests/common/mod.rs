@@ -39,6 +39,9 @@ pub(crate) async fn casty(arguments: &[&str]) -> Ran {
         .args(arguments)
         .env_remove("CASTY_CLUSTER")
         .env_remove("CASTY_NODES")
+        .env_remove("CASTY_TLS_CERT")
+        .env_remove("CASTY_TLS_KEY")
+        .env_remove("CASTY_TLS_CA")
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();

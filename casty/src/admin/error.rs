@@ -23,6 +23,12 @@ pub enum AdminError {
         /// Each address, or name without an address, with the reason.
         tried: Vec<Unreached>,
     },
+    /// The certificate, the key or the authorities of this operator cannot be used.
+    #[error("TLS: {reason}")]
+    Tls {
+        /// What is wrong with which file.
+        reason: String,
+    },
     /// The nodes belong to a cluster of another name.
     #[error("`{node}` belongs to cluster `{theirs}`, not to `{asked}`")]
     OtherCluster {

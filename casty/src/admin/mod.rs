@@ -58,6 +58,11 @@ pub use self::{
         Members, Outsider, Recovered, ShardCopiesReport, ShardHomes, ShardTotals, StayingShard,
     },
 };
+#[cfg(feature = "tls")]
+use crate::transport::{
+    identity::PeerRole,
+    tls::{Below, Tls, TlsNet},
+};
 use crate::{
     actor::runtime::Runtime,
     cluster::{
@@ -193,16 +198,49 @@ impl Admin {
         nodes: impl IntoIterator<Item = impl ToString>,
     ) -> Result<Self, AdminError> {
         let nodes = nodes.into_iter().map(|node| node.to_string()).collect();
-        Self::connecting(timeout.min(LONGEST), cluster.into(), nodes).await
+        Self::connecting(Arc::new(Tcp), timeout.min(LONGEST), cluster.into(), nodes).await
+    }
+
+    /// The same, with the certificate of this operator, `casty://CLUSTER/operator/NAME`. See
+    /// [`tls`](crate::tls).
+    ///
+    /// # Errors
+    /// As for [`connect`](Self::connect); and [`AdminError::Tls`] for files that cannot be used.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    #[cfg(feature = "tls")]
+    pub async fn connect_tls_within(
+        timeout: Duration,
+        cluster: impl Into<String>,
+        nodes: impl IntoIterator<Item = impl ToString>,
+        tls: Tls,
+    ) -> Result<Self, AdminError> {
+        let cluster = cluster.into();
+        let nodes = nodes.into_iter().map(|node| node.to_string()).collect();
+        let below = Below {
+            net: Arc::new(Tcp),
+            is_simulated: false,
+        };
+        let net = TlsNet::new(below, tls, &cluster, PeerRole::Operator).map_err(|error| {
+            AdminError::Tls {
+                reason: error.to_string(),
+            }
+        })?;
+        Self::connecting(Arc::new(net), timeout.min(LONGEST), cluster, nodes).await
     }
 
     fn connecting(
+        net: Arc<dyn Net>,
         timeout: Duration,
         cluster: String,
         nodes: Vec<String>,
     ) -> Boxed<'static, Result<Self, AdminError>> {
         boxed(async move {
-            Self::assemble(Arc::new(Tcp), fresh_seed(), timeout, cluster)
+            Self::assemble(net, fresh_seed(), timeout, cluster)
                 .reach(nodes)
                 .await
         })

@@ -69,6 +69,8 @@ pub struct MemberReport {
     pub roles: Option<BTreeSet<String>>,
     /// Nodes whose gossip takes this member for dead.
     pub dead_to: Vec<NodeId>,
+    /// When its certificate ends, in seconds since the Unix epoch. `None` without TLS, too.
+    pub certificate_until: Option<u64>,
 }
 
 /// A process that belongs to the cluster and is no member.

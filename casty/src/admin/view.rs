@@ -302,6 +302,9 @@ impl View {
                         .or_else(roles_by_others)
                         .cloned(),
                     dead_to: dead_to.map(|a| a.member().node.clone()).collect(),
+                    certificate_until: answer
+                        .and_then(|answer| answer.certificate_until)
+                        .map(|until| until.as_secs()),
                     id: id.clone(),
                 }
             })
@@ -413,6 +416,7 @@ mod tests {
                 serves: true,
                 kept: Vec::new(),
                 gone: BTreeMap::new(),
+                certificate_until: None,
             },
         }
     }

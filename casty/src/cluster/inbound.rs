@@ -11,6 +11,7 @@ use crate::{
         node::Node,
         peers::{
             remote_actors::{WATCH, handle_watch},
+            rights::permits,
             wire::Request,
         },
         process::Job,
@@ -20,7 +21,7 @@ use crate::{
     error::Failure,
     event::ActorPath,
     id::{Epoch, MemberId},
-    infra::{cancel::unless, mutants},
+    infra::{cancel::unless, mutants, wall_clock},
     message::{answer::ReplyPath, codec},
     persistence::replicated::wire,
     protocol::{map::Member, membership::MembershipInput},
@@ -29,6 +30,8 @@ use crate::{
         connection::{self, Connection, ConnectionEnd, Grant, Inlet, Side},
         frame::{EntityFrame, Frame},
         handshake::{Doorkeeper, HandshakeError, HandshakeRefusal, Hello, Lane, Welcome},
+        identity::PeerRole,
+        link::LinkOwner as _,
         net::{Incoming, Listener, PeerIdentity},
     },
 };
@@ -66,7 +69,12 @@ async fn serve(node: Arc<Node>, incoming: Incoming, place: HandshakePlace) {
         return;
     };
     drop(place);
-    let Accepted { stream, hello } = match accepted {
+    let Accepted {
+        stream,
+        hello,
+        role,
+        until,
+    } = match accepted {
         Ok(accepted) => accepted,
         // The process of this node that a peer knew has restarted. The peer learns of that by just
         // this refusal.
@@ -79,7 +87,7 @@ async fn serve(node: Arc<Node>, incoming: Incoming, place: HandshakePlace) {
             return;
         }
         Err(error) => {
-            tracing::warn!(%from, %error, "a connection was refused");
+            node.peers.tell_of_refused(from, &error);
             return;
         }
     };
@@ -91,6 +99,7 @@ async fn serve(node: Arc<Node>, incoming: Incoming, place: HandshakePlace) {
         side: Side::Accepted,
         keepalive: node.peers.keepalive(),
         timer_thread: node.process.runtime.upkeep(),
+        lasts: until.map(|until| until.saturating_sub(wall_clock::since_epoch())),
         outbox: &inlet.outbox,
         cancel: &inlet.cancel,
     };
@@ -101,7 +110,8 @@ async fn serve(node: Arc<Node>, incoming: Incoming, place: HandshakePlace) {
                 let handled = node.process.runtime.enter(|| {
                     let handled = connection::for_each_frame(chunk, |at, frame| {
                         kinds.flush_unless_for(&frame, &inlet, chunk);
-                        handle(&node, &inlet, hello.lane, &mut kinds, chunk, at, frame)
+                        let lane = (hello.lane, role);
+                        handle(&node, &inlet, lane, &mut kinds, chunk, at, frame)
                     });
                     kinds.flush(&inlet, chunk);
                     handled
@@ -121,11 +131,10 @@ async fn serve(node: Arc<Node>, incoming: Incoming, place: HandshakePlace) {
         )
         .await;
     inlet.cancel.cancel();
-    match end {
-        ConnectionEnd::Frame(_) | ConnectionEnd::Unexpected => {
-            tracing::warn!(peer = %hello.member, lane = ?hello.lane, %end, "connection cut");
-        }
-        _ => tracing::debug!(peer = %hello.member, lane = ?hello.lane, %end, "connection ended"),
+    if end.is_fault() {
+        node.peers.cut_for(&hello.member, hello.lane, &end);
+    } else {
+        tracing::debug!(peer = %hello.member, lane = ?hello.lane, %end, "connection ended");
     }
 }
 
@@ -147,6 +156,7 @@ fn judge(
             let known = map.as_ref().and_then(|map| map.member(member));
             known.is_some_and(Member::is_gone) && !mutants::on("the_dead_may_renew")
         },
+        since_epoch: wall_clock::since_epoch(),
     };
     let judged = doorkeeper.judge(hello, peer);
     if let Err(HandshakeRefusal::Generation { ours, theirs }) = judged
@@ -262,7 +272,7 @@ impl Kinds {
 fn handle(
     node: &Arc<Node>,
     inlet: &Arc<Inlet>,
-    lane: Lane,
+    (lane, role): (Lane, PeerRole),
     kinds: &mut Kinds,
     chunk: &Bytes,
     at: usize,
@@ -287,6 +297,11 @@ fn handle(
                 return Err(ConnectionEnd::Unexpected);
             }
             match codec::decode::<Request>(payload) {
+                Ok(request)
+                    if !permits(role, &request) && !mutants::on("roles_are_not_checked") =>
+                {
+                    return Err(ConnectionEnd::Forbidden(role));
+                }
                 Ok(request) => handle_request(node, inlet, request, payload.len()),
                 Err(error) => {
                     // A newer peer may send a message that this version does not know. Nothing else
@@ -294,6 +309,9 @@ fn handle(
                     tracing::warn!(peer = %inlet.peer, %error, "a control message cannot be read");
                 }
             }
+        }
+        (Lane::Copies, Frame::Control(_)) if role != PeerRole::Member => {
+            return Err(ConnectionEnd::Forbidden(role));
         }
         (Lane::Copies, Frame::Control(payload)) => {
             handle_copies(node, inlet, chunk.slice_ref(payload));

@@ -132,5 +132,6 @@ fn inspect(node: &Node) -> Inspection {
         serves: contact.tenure.may_act(),
         kept: kept.unwrap_or_default(),
         gone: node.map.gone(),
+        certificate_until: node.peers.certificate_until(),
     }
 }

@@ -19,6 +19,22 @@ pub enum StartError {
         /// The operating system's error.
         source: std::io::Error,
     },
+    /// Others can reach the address, and connections would neither be encrypted nor authenticated:
+    /// whoever reaches it could do everything. Give the node a certificate by `SystemBuilder::tls`;
+    /// or, in a network where all may do everything, write
+    /// [`insecure`](crate::SystemBuilder::insecure).
+    #[error(
+        "`{address}` can be reached by others, and without TLS they may do everything: write `.tls(..)`, listen on a loopback \
+         address, or write `.insecure()` if the network is one that you trust"
+    )]
+    Insecure {
+        /// The address to listen on.
+        address: SocketAddr,
+    },
+    /// The certificate, the key or the authorities of this process cannot be used.
+    #[cfg(feature = "tls")]
+    #[error("TLS: {0}")]
+    Tls(#[from] crate::transport::tls::TlsError),
     /// A setting is missing or out of range.
     #[error("setting `{setting}`: {reason}")]
     Setting {

@@ -6,6 +6,7 @@ pub(crate) mod backoff;
 pub(crate) mod boxed;
 pub(crate) mod cancel;
 pub(crate) mod deadline;
+pub(crate) mod log_limit;
 pub(crate) mod mutants;
 pub(crate) mod observe;
 pub(crate) mod panic;

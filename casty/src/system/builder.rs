@@ -5,6 +5,12 @@ use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, sync::Arc};
 #[cfg(feature = "sim")]
 use casty_log::disk::SimDisk;
 
+#[cfg(feature = "tls")]
+use crate::transport::{
+    identity::PeerRole,
+    tls::{Below, Tls, TlsNet},
+};
+
 use super::{
     ActorSystem, Inner,
     built::{Built, carrier, make_runtime, resolve_one},
@@ -63,6 +69,9 @@ pub struct SystemBuilder {
     pub(super) resources: Resources,
     pub(super) registry: Registry,
     pub(super) net: Arc<dyn Net>,
+    #[cfg(feature = "tls")]
+    pub(super) tls: Option<Tls>,
+    insecure: bool,
     incarnation: Option<Incarnation>,
     seed: Option<u64>,
     /// The end of its tokio runtime is that of a process, which does nothing more.
@@ -94,6 +103,9 @@ impl SystemBuilder {
             resources: Resources::default(),
             registry: Registry::default(),
             net: Arc::new(Tcp),
+            #[cfg(feature = "tls")]
+            tls: None,
+            insecure: false,
             incarnation: None,
             seed: None,
             is_simulated: false,
@@ -112,6 +124,27 @@ impl SystemBuilder {
     /// The address to listen on, as `host:port`; port 0 takes a free one. Default: `127.0.0.1:0`.
     pub fn listen(mut self, address: impl ToString) -> Self {
         self.listen = address.to_string();
+        self
+    }
+
+    /// The certificate of this node, its key, and the authorities that it trusts. From then on all
+    /// its connections are encrypted and authenticated on both sides: see [`tls`](crate::tls). All
+    /// nodes of a cluster need a certificate, or none. The name of the node is the one in its
+    /// certificate, unless [`node_id`](Self::node_id) says the same.
+    ///
+    /// The files are read at the start, and again every 30 seconds. Default: none; then a node
+    /// listens on loopback addresses alone, unless it is [`insecure`](Self::insecure).
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// Lets the node listen without TLS where others can reach it. Then whoever reaches the address
+    /// may join the cluster, read all messages and do everything, so all of that network has to be
+    /// trusted. A warning at the start says so.
+    pub fn insecure(mut self) -> Self {
+        self.insecure = true;
         self
     }
 
@@ -512,7 +545,11 @@ impl SystemBuilder {
         boxed(self.listen_and_join())
     }
 
-    async fn listen_and_join(self) -> Result<ActorSystem, StartError> {
+    #[cfg_attr(
+        not(feature = "tls"),
+        expect(unused_mut, reason = "TLS takes the place of its network")
+    )]
+    async fn listen_and_join(mut self) -> Result<ActorSystem, StartError> {
         checks::name("cluster", &self.cluster)?;
         checks::roles(&self.roles)?;
         checks::seeds(&self.seeds, self.bootstrap_expect)?;
@@ -530,6 +567,10 @@ impl SystemBuilder {
         let dirs = (self.state_dir.as_deref(), self.data_dir.as_deref());
         let has_tie_breaker = self.tie_breaker.is_some();
         let map_dir = map_dir(dirs, has_tie_breaker)?;
+        #[cfg(feature = "tls")]
+        let is_encrypted = self.secure(PeerRole::Member)?;
+        #[cfg(not(feature = "tls"))]
+        let is_encrypted = false;
         let listener = {
             let refused = |source| StartError::Listen {
                 address: self.listen.clone(),
@@ -538,6 +579,9 @@ impl SystemBuilder {
             let address = resolve_one(&*self.net, &self.listen)
                 .await
                 .map_err(refused)?;
+            if !is_encrypted && !self.is_simulated {
+                checks::exposure(address, self.insecure)?;
+            }
             self.net.bind(address).await.map_err(refused)?
         };
         let address =
@@ -578,6 +622,24 @@ impl SystemBuilder {
         };
         let store = self.open_store(&member, address, own_log).await?;
         self.assemble(member, address, opened, (store, copies), listener)
+    }
+
+    /// Uses TLS, if there is a certificate. Returns whether there is.
+    #[cfg(feature = "tls")]
+    pub(super) fn secure(&mut self, role: PeerRole) -> Result<bool, StartError> {
+        let Some(tls) = self.tls.take() else {
+            return Ok(false);
+        };
+        let below = Below {
+            net: self.net.clone(),
+            is_simulated: self.is_simulated,
+        };
+        let net = TlsNet::new(below, tls, &self.cluster, role)?;
+        if role == PeerRole::Member {
+            net.check_name(self.node_id.get_or_insert_with(|| net.name()))?;
+        }
+        self.net = Arc::new(net);
+        Ok(true)
     }
 
     /// The id of this process's store in memory, if it has one: the next process has another.

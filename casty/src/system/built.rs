@@ -59,6 +59,7 @@ impl Built {
             times,
         };
         let peers = Peers::new(setup, process.clone(), local);
+        peers.begin_upkeep();
         let (map, homes) = (Arc::<MapWatch>::default(), Homes::new(peers.clone()));
         let mesh: Arc<dyn Mesh> = homes.clone();
         let (regions, routes) = registry.build(&runtime, settings, Some(&Arc::downgrade(&mesh)))?;

@@ -23,6 +23,22 @@ pub(super) fn name(setting: &'static str, name: &str) -> Result<(), StartError> 
     Err(StartError::Setting { setting, reason })
 }
 
+/// Refuses an address that others can reach, without TLS. A warning tells of one that is wanted all
+/// the same.
+pub(super) fn exposure(address: SocketAddr, is_wanted: bool) -> Result<(), StartError> {
+    if address.ip().is_loopback() {
+        return Ok(());
+    }
+    if !is_wanted {
+        return Err(StartError::Insecure { address });
+    }
+    tracing::warn!(
+        %address,
+        "this node is insecure: without TLS, whoever reaches its address may do everything"
+    );
+    Ok(())
+}
+
 /// Whether each seed has the form `host:port`.
 pub(super) fn seeds(seeds: &[String], bootstrap_expect: Option<u32>) -> Result<(), StartError> {
     if bootstrap_expect == Some(0) {

@@ -14,6 +14,8 @@ use super::{
     shards::Shards,
     wait,
 };
+#[cfg(feature = "tls")]
+use crate::transport::{identity::PeerRole, tls::Tls};
 use crate::{
     actor::reference::Hosted,
     cluster::{
@@ -62,11 +64,30 @@ impl ClusterClient {
         Self::connecting(SystemBuilder::new(cluster.into()).seeds(seeds)).await
     }
 
+    /// The same, with the certificate of this client, `casty://CLUSTER/client/NAME`. See
+    /// [`tls`](crate::tls).
+    ///
+    /// # Errors
+    /// As for [`connect`](Self::connect); and [`StartError::Tls`] for files that cannot be used.
+    #[cfg(feature = "tls")]
+    pub async fn connect_tls<S: ToString>(
+        cluster: impl Into<String>,
+        seeds: impl IntoIterator<Item = S>,
+        tls: Tls,
+    ) -> Result<Self, ConnectError> {
+        let builder = SystemBuilder::new(cluster.into()).seeds(seeds).tls(tls);
+        Self::connecting(builder).await
+    }
+
     fn connecting(builder: SystemBuilder) -> Boxed<'static, Result<Self, ConnectError>> {
         boxed(Self::join(builder))
     }
 
-    async fn join(builder: SystemBuilder) -> Result<Self, ConnectError> {
+    #[cfg_attr(
+        not(feature = "tls"),
+        expect(unused_mut, reason = "TLS takes the place of its network")
+    )]
+    async fn join(mut builder: SystemBuilder) -> Result<Self, ConnectError> {
         checks::name("cluster", &builder.cluster)?;
         checks::seeds(&builder.seeds, None)?;
         if builder.seeds.is_empty() {
@@ -77,6 +98,8 @@ impl ClusterClient {
             }
             .into());
         }
+        #[cfg(feature = "tls")]
+        builder.secure(PeerRole::Client)?;
         let incarnation = Incarnation::now();
         let name = format!("client-{:016x}", fresh_seed());
         let member = MemberId {

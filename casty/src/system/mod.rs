@@ -469,7 +469,8 @@ impl ActorSystem {
     }
 
     /// Waits until the end of this system begins, as [`terminated`](Self::terminated), then
-    /// [shuts down](Self::shutdown). It is the last call in the `main` of a service.
+    /// [shuts down](Self::shutdown). It is the last call in the `main` of a service. Meanwhile a
+    /// node with a certificate reads its files again at each `SIGHUP`.
     ///
     /// ```no_run
     /// # use casty::prelude::*;
@@ -519,13 +520,28 @@ fn nowhere() -> SocketAddr {
 
 impl Inner {
     async fn run_until_terminated(&self) -> Result<(), ShutdownError> {
-        let begins = termination::asked_to_end(&self.ending).await;
+        let begins = tokio::select! {
+            biased;
+            begins = termination::asked_to_end(&self.ending) => begins,
+            () = self.read_again_at_hang_ups() => Ok(()),
+        };
         begins.map_err(|error| ShutdownError::Signal {
             reason: error.to_string(),
         })?;
         let failed = self.node.as_ref().and_then(|node| node.failed.get());
         let shut_down = self.shut_down().await;
         failed.map_or(shut_down, |reason| Err(ShutdownError::NoMember { reason }))
+    }
+
+    /// Reads certificates again at each SIGHUP. Without certificates, SIGHUP does what it does to
+    /// any process.
+    async fn read_again_at_hang_ups(&self) {
+        let node = self.node.as_ref();
+        let peers = node.map(|node| &node.peers);
+        match peers.filter(|peers| peers.certificate_until().is_some()) {
+            Some(peers) => termination::hang_ups(|| peers.read_certificates_again()).await,
+            None => std::future::pending().await,
+        }
     }
 
     fn shut_down(&self) -> Boxed<'_, Result<(), ShutdownError>> {

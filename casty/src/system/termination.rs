@@ -41,3 +41,24 @@ async fn signal_to_end() -> io::Result<&'static str> {
     tokio::signal::ctrl_c().await?;
     Ok("Ctrl-C")
 }
+
+/// Calls `read_again` for each SIGHUP, by which operators say that files have been replaced. Never
+/// resolves.
+#[cfg(unix)]
+pub(super) async fn hang_ups(read_again: impl Fn()) {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::hangup()) {
+        Ok(mut hang_ups) => {
+            while hang_ups.recv().await.is_some() {
+                read_again();
+            }
+        }
+        Err(error) => tracing::warn!(%error, "cannot hear SIGHUP"),
+    }
+    std::future::pending::<()>().await;
+}
+
+#[cfg(not(unix))]
+pub(super) async fn hang_ups(_: impl Fn()) {
+    std::future::pending::<()>().await;
+}

@@ -7,8 +7,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     handshake::{self, HandshakeError, HandshakeRefusal, Hello, Welcome},
+    identity::PeerRole,
     net::{Incoming, PeerIdentity, Stream},
 };
+use crate::id::NodeId;
 
 /// Connections that may be in their handshake at the same time.
 ///
@@ -21,6 +23,10 @@ pub(crate) const HANDSHAKES_MAX: usize = 1024;
 pub(crate) struct Accepted {
     pub(crate) stream: Box<dyn Stream>,
     pub(crate) hello: Hello,
+    /// What the dialer may do. A dialer of which nothing is verified may do everything.
+    pub(crate) role: PeerRole,
+    /// When one of the two certificates ends, since the Unix epoch.
+    pub(crate) until: Option<Duration>,
 }
 
 /// Bounds the number of connections that are in their handshake.
@@ -85,7 +91,9 @@ pub(crate) async fn accept(
         match answer {
             Ok(_) => Ok(Accepted {
                 stream: connected.stream,
-                hello,
+                role: (connected.peer.as_ref()).map_or(PeerRole::Member, |peer| peer.role),
+                hello: known_as(hello, connected.peer.as_ref()),
+                until: connected.until,
             }),
             Err(refusal) => Err(HandshakeError::Refused(refusal)),
         }
@@ -95,6 +103,16 @@ pub(crate) async fn accept(
         .unwrap_or(Err(HandshakeError::Timeout))
 }
 
+/// The hello of a client or of an operator, under a name that is verified. The one that it has
+/// given itself may be that of a member.
+fn known_as(mut hello: Hello, peer: Option<&PeerIdentity>) -> Hello {
+    if let Some(peer) = peer.filter(|peer| peer.role != PeerRole::Member) {
+        let name = format!("{peer} {}", hello.member.node);
+        hello.member.node = NodeId::new(name);
+    }
+    hello
+}
+
 #[cfg(test)]
 mod tests {
     use futures_util::future::BoxFuture;
@@ -102,7 +120,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        id::{Incarnation, MemberId, NodeId},
+        id::{Incarnation, MemberId},
         infra::sync::lock,
         transport::{
             dial::{Dialed, dial},
@@ -125,7 +143,7 @@ mod tests {
     }
 
     fn identity(name: Option<&str>) -> Option<PeerIdentity> {
-        name.map(|name| PeerIdentity(NodeId::new(name)))
+        name.map(|name| PeerIdentity::member(NodeId::new(name)))
     }
 
     /// Connects once, to a peer of this identity.
@@ -184,11 +202,13 @@ mod tests {
         let net = OneConnection(Mutex::new(Some(Connected {
             stream: Box::new(here),
             peer: identity(acceptor.certified),
+            until: None,
         })));
         let incoming = Incoming::new(address(), async move {
             Ok(Connected {
                 stream: Box::new(there) as Box<dyn Stream>,
                 peer: identity(dialer.certified),
+                until: None,
             })
         });
         let target = Target {
@@ -214,6 +234,7 @@ mod tests {
                 keeps_seat: false,
                 catalog: &[],
                 is_down: &|_| false,
+                since_epoch: Duration::ZERO,
             };
             doorkeeper.judge(hello, peer)?;
             Ok(Welcome {
@@ -228,6 +249,29 @@ mod tests {
             dial(&net, &target, hello, LIMIT),
             accept(incoming, judge, LIMIT)
         )
+    }
+
+    #[test]
+    fn a_client_that_takes_the_name_of_a_member_is_known_by_its_own() {
+        let hello = Hello {
+            cluster: "c".into(),
+            identity: None,
+            member: member("a"),
+            address: None,
+            lane: Lane::Control,
+            keeps_seat: false,
+            catalog: Vec::new(),
+            to: None,
+        };
+        let known_by =
+            |peer: Option<PeerIdentity>| known_as(hello.clone(), peer.as_ref()).member.node;
+        let client = PeerIdentity {
+            role: PeerRole::Client,
+            ..PeerIdentity::member(NodeId::new("web"))
+        };
+        assert_eq!(known_by(Some(client)), NodeId::new("client/web a"));
+        assert_eq!(known_by(identity(Some("a"))), NodeId::new("a"));
+        assert_eq!(known_by(None), NodeId::new("a"));
     }
 
     fn refused_as_mallory(error: &HandshakeError) -> bool {

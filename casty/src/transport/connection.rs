@@ -22,7 +22,9 @@ use tokio::{
 use tokio_util::{io::poll_read_buf, sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
+    check,
     frame::{self, Frame, FrameError, PREFIX_BYTES},
+    identity::PeerRole,
     net::Stream,
     outbox::{Outbox, PutError},
 };
@@ -71,12 +73,23 @@ pub(crate) enum ConnectionEnd {
     Frame(#[from] FrameError),
     #[error("it sent a frame that is not allowed here")]
     Unexpected,
+    #[error("it sent what the certificate of a {0} does not allow")]
+    Forbidden(PeerRole),
+    #[error("the certificate of one of the two has ended")]
+    Expired,
     #[error("nothing was heard for {0:?}")]
     Silent(Duration),
     #[error("it does not read its replies")]
     TooSlow,
     #[error("this side closed it")]
     Cancelled,
+}
+
+impl ConnectionEnd {
+    /// Whether the peer, or the network before it, is at fault: worth a warning.
+    pub(crate) fn is_fault(&self) -> bool {
+        matches!(self, Self::Frame(_) | Self::Unexpected | Self::Forbidden(_))
+    }
 }
 
 /// The side of a connection that a node is on. The side that dialed probes the connection.
@@ -93,11 +106,26 @@ pub(crate) struct Connection<'a> {
     pub(crate) keepalive: Keepalive,
     /// Runs the keepalive.
     pub(crate) timer_thread: &'a TimerThread,
+    /// How long its certificates last. `None`: for ever.
+    pub(crate) lasts: Option<Duration>,
     pub(crate) outbox: &'a Outbox,
     pub(crate) cancel: &'a CancellationToken,
 }
 
-impl Connection<'_> {
+/// How a connection has ended that may be replaced.
+pub(crate) enum Outcome<T> {
+    Ended(ConnectionEnd),
+    /// The next connection stands, and this one is read on until it is of no more use.
+    Replaced(T, Retired),
+}
+
+/// What ends a pump from outside.
+enum Cause<T> {
+    End(ConnectionEnd),
+    Next(T),
+}
+
+impl<'a> Connection<'a> {
     /// Runs until the connection ends. `handle` gets chunks of whole frames, see
     /// [`for_each_frame`]. Where this side ends the connection, `last` gives the bytes to write at
     /// the very end, when nothing is read any more.
@@ -106,11 +134,27 @@ impl Connection<'_> {
         handle: impl FnMut(&Bytes) -> Result<(), ConnectionEnd>,
         last: impl FnOnce() -> Bytes,
     ) -> ConnectionEnd {
+        let never = std::future::pending::<std::convert::Infallible>();
+        match self.run_until(never, handle, last).await {
+            Outcome::Ended(end) => end,
+            Outcome::Replaced(never, _) => match never {},
+        }
+    }
+
+    /// The same, until `next` resolves to the next connection. By then this one must carry no
+    /// message whose place is not known: see [`Outbox::settle`].
+    pub(crate) async fn run_until<T>(
+        self,
+        next: impl Future<Output = T> + 'a,
+        handle: impl FnMut(&Bytes) -> Result<(), ConnectionEnd>,
+        last: impl FnOnce() -> Bytes,
+    ) -> Outcome<T> {
         let Self {
             stream,
             side,
             keepalive,
             timer_thread,
+            lasts,
             outbox,
             cancel,
         } = self;
@@ -128,15 +172,34 @@ impl Connection<'_> {
         let mut ended = OnlyWhenWoken::new(async {
             tokio::select! {
                 biased;
-                () = cancel.cancelled() => ConnectionEnd::Cancelled,
-                end = watching => end.unwrap_or(ConnectionEnd::Cancelled),
+                () = cancel.cancelled() => Cause::End(ConnectionEnd::Cancelled),
+                end = watching => Cause::End(end.unwrap_or(ConnectionEnd::Cancelled)),
+                () = elapsed(lasts) => Cause::End(ConnectionEnd::Expired),
+                next = next => Cause::Next(next),
             }
         });
-        let end = poll_fn(|cx| match ended.poll(cx) {
-            Poll::Ready(end) => Poll::Ready(end),
-            Poll::Pending => pump.poll(cx),
+        let cause = poll_fn(|cx| match ended.poll(cx) {
+            Poll::Ready(cause) => Poll::Ready(cause),
+            Poll::Pending => pump.poll(cx).map(Cause::End),
         })
         .await;
+        let end = match cause {
+            Cause::End(end) => end,
+            Cause::Next(next) => {
+                let Pump {
+                    stream,
+                    writing,
+                    read,
+                    ..
+                } = pump;
+                let retired = Retired {
+                    stream,
+                    writing,
+                    read,
+                };
+                return Outcome::Replaced(next, retired);
+            }
+        };
         if matches!(end, ConnectionEnd::Cancelled) {
             let Pump {
                 stream, writing, ..
@@ -145,7 +208,70 @@ impl Connection<'_> {
             // A peer that does not read keeps this side only for so long.
             let _ = tokio::time::timeout(closing_limit(keepalive), closing).await;
         }
-        end
+        Outcome::Ended(end)
+    }
+}
+
+async fn elapsed(limit: Option<Duration>) {
+    match limit {
+        Some(limit) => tokio::time::sleep(limit).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A connection that the next one has replaced. Answers to earlier messages still come by it.
+pub(crate) struct Retired {
+    stream: Box<dyn Stream>,
+    writing: Writing,
+    read: BytesMut,
+}
+
+impl Retired {
+    /// Reads on until `is_done`, which is asked after each chunk and with each keepalive, or until
+    /// the connection ends.
+    pub(crate) async fn run(
+        mut self,
+        keepalive: Keepalive,
+        cancel: &CancellationToken,
+        mut handle: impl FnMut(&Bytes) -> Result<(), ConnectionEnd>,
+        is_done: impl Fn() -> bool,
+    ) -> Result<(), ConnectionEnd> {
+        self.writing.finish(&mut self.stream).await?;
+        let mut ticks = interval(keepalive.interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut silent = Duration::ZERO;
+        loop {
+            while let Progress::Yield = handle_complete(&mut self.read, &mut handle)? {
+                tokio::task::yield_now().await;
+            }
+            if is_done() {
+                break;
+            }
+            self.read.reserve(READ_BYTES / 2);
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => return Err(ConnectionEnd::Cancelled),
+                count = self.stream.read_buf(&mut self.read) => match count? {
+                    0 => return Err(ConnectionEnd::Closed),
+                    _ => silent = Duration::ZERO,
+                },
+                _ = ticks.tick() => {
+                    if silent >= keepalive.timeout {
+                        return Err(ConnectionEnd::Silent(silent));
+                    }
+                    silent += keepalive.interval;
+                    let mut ping = BytesMut::new();
+                    if Frame::Ping.put(&mut ping).is_ok() {
+                        self.writing.urgent = ping.freeze();
+                        self.writing.finish(&mut self.stream).await?;
+                    }
+                }
+            }
+        }
+        let closing = self.stream.shutdown();
+        // A peer that does not read keeps this side only for so long.
+        let _ = tokio::time::timeout(closing_limit(keepalive), closing).await;
+        Ok(())
     }
 }
 
@@ -279,22 +405,26 @@ fn handle_complete(
     if count == READ_BATCH {
         return Ok(Progress::Yield);
     }
-    let wanted = buffer.first_chunk::<PREFIX_BYTES>().map_or(0, |prefix| {
-        u32::from_le_bytes(*prefix) as usize + PREFIX_BYTES - buffer.len()
-    });
+    let wanted = match buffer.first_chunk() {
+        Some(prefix) => {
+            PREFIX_BYTES + check::length(*prefix).map_err(FrameError::from)? - buffer.len()
+        }
+        None => 0,
+    };
     Ok(Progress::Done { wanted })
 }
 
-/// Reads the frames of a chunk, each with the offset at which it begins.
+/// Reads the frames of a chunk, each with the offset at which it begins. Those before a damaged one
+/// are handled, as if the connection had ended behind them.
 pub(crate) fn for_each_frame(
     chunk: &Bytes,
     mut handle: impl FnMut(usize, Frame<'_>) -> Result<(), ConnectionEnd>,
 ) -> Result<(), ConnectionEnd> {
     let mut at = 0;
     while let Some(length) = frame::complete(&chunk[at..])? {
-        let body = at + PREFIX_BYTES;
-        handle(at, frame::parse(&chunk[body..body + length])?)?;
-        at = body + length;
+        let end = at + PREFIX_BYTES + length;
+        handle(at, frame::parse_checked(&chunk[at..end])?)?;
+        at = end;
     }
     Ok(())
 }

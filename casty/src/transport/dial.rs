@@ -12,6 +12,8 @@ use super::{
 pub(crate) struct Dialed {
     pub(crate) stream: Box<dyn Stream>,
     pub(crate) welcome: Welcome,
+    /// When one of the two certificates ends, since the Unix epoch.
+    pub(crate) until: Option<Duration>,
 }
 
 /// Connects to `target` and introduces this node, within `limit` altogether.
@@ -35,6 +37,7 @@ pub(crate) async fn dial(
         Ok(Dialed {
             stream: connected.stream,
             welcome,
+            until: connected.until,
         })
     };
     let dialed = tokio::time::timeout(limit, dialing)
@@ -43,7 +46,7 @@ pub(crate) async fn dial(
     if let Err(error) = &dialed
         && error.is_about_identity()
     {
-        tracing::warn!(address = %target.address, %error, "not connected: the names do not match");
+        tracing::warn!(address = %target.address, %error, "not connected: this is not the expected peer");
     }
     dialed
 }

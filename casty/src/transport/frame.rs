@@ -1,8 +1,10 @@
-//! Frames, which travel on a connection after the handshake: a length, a kind, a fixed header, a
-//! payload.
+//! Frames, which travel on a connection after the handshake: a prefix with two checks, a kind, a
+//! fixed header, a payload.
 //!
 //! ```text
-//! u32  length of the rest            all integers are little-endian
+//! u24  length of what follows the prefix            all integers are little-endian
+//! u8   CRC-8 of the length
+//! u32  CRC-32C of the length, its CRC-8 and all that follows the prefix
 //! u8   kind
 //!      entity:  u16 type · u8 hops · u64 epoch · u64 correlation · u16 id length · id ·
 //!               u16 chain length · chain · payload
@@ -20,14 +22,18 @@
 //! A chain names the actors that wait for the answer: see `actor/ask/chain.rs`. Correlation 0 means
 //! that no asker waits. Payloads are MessagePack; an actor frame without a payload is a watch,
 //! answered when the actor ends.
+//!
+//! TCP's own checksum has 16 bits, and misses what the memory of a switch damages. A damaged frame
+//! must not be acted on, so a reader checks each frame before it looks into it. See
+//! [`check`](super::check).
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+pub(crate) use super::check::PREFIX_BYTES;
+use super::check::{self, Damaged};
+
 /// The largest frame, without its length prefix.
 pub(crate) const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
-
-/// The length prefix.
-pub(crate) const PREFIX_BYTES: usize = 4;
 
 mod kind {
     pub(super) const ENTITY: u8 = 1;
@@ -112,6 +118,8 @@ pub(crate) enum FrameError {
     UnknownKind(u8),
     #[error("an entity id that is not UTF-8")]
     Id,
+    #[error(transparent)]
+    Damaged(#[from] Damaged),
 }
 
 /// A frame that is too large to be sent.
@@ -178,7 +186,16 @@ impl<'a> Frame<'a> {
     /// Appends a frame whose length is known.
     pub(crate) fn put_checked(&self, FrameLength(length): FrameLength, out: &mut BytesMut) {
         out.reserve(PREFIX_BYTES + length as usize);
-        out.put_u32_le(length);
+        let start = out.len();
+        // Filled at the end, when the bytes are there.
+        out.put_bytes(0, PREFIX_BYTES);
+        self.put_body(out);
+        if let Some((prefix, body)) = out[start..].split_first_chunk_mut() {
+            *prefix = check::prefix(length, body);
+        }
+    }
+
+    fn put_body(&self, out: &mut BytesMut) {
         match self {
             Self::Entity(frame) => frame.put(out),
             Self::Actor {
@@ -308,14 +325,21 @@ pub(crate) fn complete(bytes: &[u8]) -> Result<Option<usize>, FrameError> {
     let Some(prefix) = bytes.first_chunk::<PREFIX_BYTES>() else {
         return Ok(None);
     };
-    let length = u32::from_le_bytes(*prefix) as usize;
+    let length = check::length(*prefix)?;
     if length > FRAME_BYTES_MAX {
         return Err(FrameError::TooLarge { bytes: length });
     }
     Ok((bytes.len() - PREFIX_BYTES >= length).then_some(length))
 }
 
-/// Reads a frame from exactly its bytes, without the prefix.
+/// Reads a frame of a peer from exactly its bytes, with its prefix.
+pub(crate) fn parse_checked(bytes: &[u8]) -> Result<Frame<'_>, FrameError> {
+    let (prefix, body) = bytes.split_first_chunk().ok_or(FrameError::Truncated)?;
+    check::body(*prefix, body)?;
+    parse(body)
+}
+
+/// Reads a frame from exactly its bytes, without the prefix and without a check.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Frame<'_>, FrameError> {
     let mut rest = Cursor(bytes);
     Ok(match rest.u8()? {
@@ -510,11 +534,46 @@ mod tests {
         );
         assert!(out.is_empty());
         assert_eq!(
-            complete(&[0xff, 0xff, 0xff, 0xff]),
-            Err(FrameError::TooLarge {
-                bytes: u32::MAX as usize
-            })
+            complete(&check::prefix(0xff_ffff, b"")),
+            Err(FrameError::TooLarge { bytes: 0xff_ffff })
         );
+    }
+
+    #[test]
+    fn a_flipped_bit_anywhere_is_damage() {
+        let mut out = BytesMut::new();
+        Frame::Bounce {
+            epoch: 5,
+            frame: entity("bob", b"payload"),
+        }
+        .put(&mut out)
+        .unwrap();
+        assert!(parse_checked(&out).is_ok());
+        for bit in 0..out.len() * 8 {
+            out[bit / 8] ^= 1 << (bit % 8);
+            let read = complete(&out).map(|_| parse_checked(&out));
+            assert!(
+                matches!(
+                    read,
+                    Err(FrameError::Damaged(Damaged::Length))
+                        | Ok(Err(FrameError::Damaged(Damaged::Content)))
+                ),
+                "bit {bit}: {read:?}"
+            );
+            out[bit / 8] ^= 1 << (bit % 8);
+        }
+    }
+
+    #[test]
+    fn a_damaged_length_is_known_at_once_and_not_waited_for() {
+        let mut out = BytesMut::new();
+        Frame::Ping.put(&mut out).unwrap();
+        for bit in 0..24 {
+            out[bit / 8] ^= 1 << (bit % 8);
+            let read = complete(&out);
+            assert_eq!(read, Err(FrameError::Damaged(Damaged::Length)), "bit {bit}");
+            out[bit / 8] ^= 1 << (bit % 8);
+        }
     }
 
     #[test]
@@ -531,6 +590,7 @@ mod tests {
         fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = complete(&bytes);
             let _ = parse(&bytes);
+            let _ = parse_checked(&bytes);
             let _ = frames(&bytes).count();
         }
     }

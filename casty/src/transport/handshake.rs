@@ -1,11 +1,12 @@
 //! The handshake on a new connection: both nodes introduce themselves, and the accepting node
 //! decides whether to talk to the dialer.
 //!
-//! Both sides first send a preamble of six bytes, `CSTY` and the protocol version. So even versions
-//! that share nothing else can report clearly that they do not match. Then follows one
-//! length-prefixed MessagePack value each way.
+//! Both sides first send a preamble of eight bytes: `CSTY`, the protocol version, and a check of
+//! both. So even versions that share nothing else can report clearly that they do not match. Then
+//! follows one MessagePack value each way, with the prefix of a [frame](super::frame). A dialer may
+//! give up for good because of what a handshake says, so a damaged handshake must say nothing.
 
-use std::{collections::BTreeMap, io, net::SocketAddr};
+use std::{collections::BTreeMap, io, net::SocketAddr, time::Duration};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -15,13 +16,19 @@ use crate::{
     id::{CatalogEntry, ClusterIdentity, Generation, MemberId, NodeId, Seeker},
     infra::{mutants, printable::Printable},
     message::codec,
-    transport::net::PeerIdentity,
+    transport::{
+        check::{self, Damaged, PREFIX_BYTES},
+        identity::PeerRole,
+        net::{PeerIdentity, Untrusted},
+    },
 };
 
 /// The version of the protocol: handshake and frames.
 pub(crate) const PROTOCOL: u16 = 2;
 
 const MAGIC: [u8; 4] = *b"CSTY";
+
+const PREAMBLE_BYTES: usize = 8;
 
 /// The longest handshake message.
 const HELLO_BYTES_MAX: usize = 1024 * 1024;
@@ -119,6 +126,26 @@ pub(crate) enum HandshakeRefusal {
         announced: NodeId,
         certified: NodeId,
     },
+    #[error(
+        "the dialer's certificate is for cluster `{}`, this one is `{}`",
+        Printable(certified),
+        Printable(cluster)
+    )]
+    CertifiedElsewhere { certified: String, cluster: String },
+    /// A client or an operator that would be a node.
+    #[error(
+        "the dialer announced itself as node `{announced}`, but its certificate is for `{}`; a node needs \
+         `casty://CLUSTER/member/NODE`",
+        Printable(certified)
+    )]
+    NoMember {
+        announced: NodeId,
+        certified: String,
+    },
+    #[error(
+        "the incarnation of `{announced}` is a time more than a year ahead of this node's wall clock; correct the clock that is wrong and start that node again"
+    )]
+    FutureIncarnation { announced: MemberId },
 }
 
 impl HandshakeRefusal {
@@ -147,7 +174,12 @@ impl HandshakeRefusal {
                 ours: theirs,
                 theirs: ours,
             },
-            same @ (Self::OtherMember { .. } | Self::Down(_) | Self::FalseName { .. }) => same,
+            same @ (Self::OtherMember { .. }
+            | Self::Down(_)
+            | Self::FalseName { .. }
+            | Self::CertifiedElsewhere { .. }
+            | Self::NoMember { .. }
+            | Self::FutureIncarnation { .. }) => same,
         }
     }
 }
@@ -160,9 +192,34 @@ pub(crate) struct Doorkeeper<'a> {
     pub(crate) keeps_seat: bool,
     pub(crate) catalog: &'a [CatalogEntry],
     pub(crate) is_down: &'a dyn Fn(&MemberId) -> bool,
+    /// This node's wall clock.
+    pub(crate) since_epoch: Duration,
 }
 
+/// How far an incarnation, which is a time of a wall clock, may be ahead of this node's. A process
+/// with a greater one could never be followed by another of its name.
+const AHEAD_MAX: Duration = Duration::from_hours(24 * 365);
+
 impl Doorkeeper<'_> {
+    /// What a certificate says must fit what the dialer says. A process without an address hosts
+    /// nothing, and is no node.
+    fn judge_identity(&self, hello: &Hello, peer: &PeerIdentity) -> Result<(), HandshakeRefusal> {
+        if let Some(certified) = peer.cluster.as_ref().filter(|it| *it != self.cluster) {
+            return Err(HandshakeRefusal::CertifiedElsewhere {
+                certified: certified.clone(),
+                cluster: self.cluster.to_owned(),
+            });
+        }
+        let is_node = hello.address.is_some() || hello.keeps_seat;
+        if peer.role != PeerRole::Member && is_node {
+            return Err(HandshakeRefusal::NoMember {
+                announced: hello.member.node.clone(),
+                certified: peer.to_string(),
+            });
+        }
+        Ok(())
+    }
+
     /// Whether the dialer may come in, whose identity the network has verified as `peer`. The
     /// refusal is worded for the dialer.
     pub(crate) fn judge(
@@ -171,10 +228,19 @@ impl Doorkeeper<'_> {
         peer: Option<&PeerIdentity>,
     ) -> Result<(), HandshakeRefusal> {
         // First: a hello under a false name must have no effect at all.
+        if let Some(peer) = peer {
+            self.judge_identity(hello, peer)?;
+        }
         if let Some(certified) = other_name(&hello.member, peer) {
             return Err(HandshakeRefusal::FalseName {
                 announced: hello.member.node.clone(),
                 certified,
+            });
+        }
+        let latest = self.since_epoch.saturating_add(AHEAD_MAX).as_millis();
+        if u128::from(hello.member.incarnation.0) > latest {
+            return Err(HandshakeRefusal::FutureIncarnation {
+                announced: hello.member.clone(),
             });
         }
         self.judge_as_seen_here(hello)
@@ -243,6 +309,8 @@ pub(crate) enum HandshakeError {
     Version { theirs: u16 },
     #[error("its handshake cannot be read: {}", Printable(.0))]
     Malformed(String),
+    #[error("its handshake cannot be read: {0}")]
+    Damaged(#[from] Damaged),
     #[error("{0}")]
     Refused(HandshakeRefusal),
     /// Seen by the dialer, before it says anything.
@@ -255,6 +323,8 @@ pub(crate) enum HandshakeError {
         announced: NodeId,
         certified: NodeId,
     },
+    #[error(transparent)]
+    Untrusted(Untrusted),
     #[error("the other side closed the connection during the handshake")]
     Closed,
     #[error("too many connections are in their handshake")]
@@ -265,6 +335,12 @@ pub(crate) enum HandshakeError {
 
 impl From<io::Error> for HandshakeError {
     fn from(error: io::Error) -> Self {
+        let inner = error
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref::<Untrusted>());
+        if let Some(untrusted) = inner {
+            return Self::Untrusted(untrusted.clone());
+        }
         match error.kind() {
             io::ErrorKind::UnexpectedEof
             | io::ErrorKind::BrokenPipe
@@ -284,8 +360,9 @@ impl HandshakeError {
             | Self::Io(_)
             | Self::Closed
             | Self::TooMany
+            | Self::Damaged(_)
             | Self::Timeout => false,
-            Self::Magic | Self::Version { .. } | Self::Malformed(_) => true,
+            Self::Magic | Self::Version { .. } | Self::Malformed(_) | Self::Untrusted(_) => true,
             Self::Refused(refusal) => refusal.is_final(),
         }
     }
@@ -296,16 +373,22 @@ impl HandshakeError {
             self,
             Self::WrongPeer { .. }
                 | Self::FalseName { .. }
-                | Self::Refused(HandshakeRefusal::FalseName { .. })
+                | Self::Untrusted(_)
+                | Self::Refused(
+                    HandshakeRefusal::FalseName { .. }
+                        | HandshakeRefusal::CertifiedElsewhere { .. }
+                        | HandshakeRefusal::NoMember { .. }
+                )
         )
     }
 }
 
-/// The verified name of a peer that claims to be `claimed`, where that is another one.
+/// The verified name of a node that claims to be `claimed`, where that is another one. Clients and
+/// operators may take any name: they are known to the cluster by their certificates.
 fn other_name(claimed: &MemberId, peer: Option<&PeerIdentity>) -> Option<NodeId> {
-    let PeerIdentity(certified) = peer?;
-    let differs = *certified != claimed.node && !mutants::on("names_are_not_verified");
-    differs.then(|| certified.clone())
+    let certified = peer.filter(|peer| peer.role == PeerRole::Member)?;
+    let differs = certified.name != claimed.node && !mutants::on("names_are_not_verified");
+    differs.then(|| certified.name.clone())
 }
 
 /// Whether the dialer has reached the node that it expected.
@@ -314,12 +397,12 @@ pub(crate) fn check_reached(
     peer: Option<&PeerIdentity>,
 ) -> Result<(), HandshakeError> {
     match (expected, peer) {
-        (Some(expected), Some(PeerIdentity(found)))
-            if expected != found && !mutants::on("names_are_not_verified") =>
+        (Some(expected), Some(peer))
+            if *expected != peer.name && !mutants::on("names_are_not_verified") =>
         {
             Err(HandshakeError::WrongPeer {
                 expected: expected.clone(),
-                found: found.clone(),
+                found: peer.name.clone(),
             })
         }
         _ => Ok(()),
@@ -376,21 +459,56 @@ where
 }
 
 async fn put_preamble<S: AsyncWrite + Unpin>(stream: &mut S, version: u16) -> io::Result<()> {
-    let mut preamble = [0; 6];
-    preamble[..4].copy_from_slice(&MAGIC);
-    preamble[4..].copy_from_slice(&version.to_le_bytes());
-    stream.write_all(&preamble).await?;
+    stream.write_all(&preamble(version)).await?;
     stream.flush().await
 }
 
-async fn take_preamble<S: AsyncRead + Unpin>(stream: &mut S) -> Result<(), HandshakeError> {
-    let mut preamble = [0; 6];
-    stream.read_exact(&mut preamble).await?;
-    let [a, b, c, d, low, high] = preamble;
-    if [a, b, c, d] != MAGIC {
-        return Err(HandshakeError::Magic);
+fn preamble(version: u16) -> [u8; PREAMBLE_BYTES] {
+    let ([m, a, g, i], [low, high]) = (MAGIC, version.to_le_bytes());
+    let [check, more, ..] = crc32c::crc32c(&[m, a, g, i, low, high]).to_le_bytes();
+    [m, a, g, i, low, high, check, more]
+}
+
+const ONLY_IT_SPEAKS_TLS: &str =
+    "it speaks TLS, and this process does not: give this one `.tls(..)`";
+
+/// Whether these are the first bytes of a TLS alert or of a TLS handshake.
+fn speaks_tls(heard: &[u8]) -> bool {
+    matches!(heard, [0x15 | 0x16, 3, ..])
+}
+
+/// The version that a preamble announces.
+fn read_preamble(heard: [u8; PREAMBLE_BYTES]) -> Result<u16, HandshakeError> {
+    let [magic @ .., low, high, _, _] = heard;
+    let version = u16::from_le_bytes([low, high]);
+    if heard == preamble(version) {
+        return Ok(version);
     }
-    match u16::from_le_bytes([low, high]) {
+    // Another protocol is not told from a damaged preamble by the check.
+    let alike = magic.iter().zip(MAGIC).filter(|(a, b)| **a == *b).count();
+    match alike {
+        4 if mutants::on("damage_is_not_noticed") => Ok(version),
+        3.. => Err(Damaged::Content.into()),
+        _ => Err(HandshakeError::Magic),
+    }
+}
+
+async fn take_preamble<S: AsyncRead + Unpin>(stream: &mut S) -> Result<(), HandshakeError> {
+    let mut heard = [0; PREAMBLE_BYTES];
+    let mut count = 0;
+    while count < PREAMBLE_BYTES {
+        let read = stream.read(&mut heard[count..]).await?;
+        count += read;
+        if speaks_tls(&heard[..count]) {
+            return Err(HandshakeError::Untrusted(Untrusted::Plain(
+                ONLY_IT_SPEAKS_TLS,
+            )));
+        }
+        if read == 0 {
+            return Err(HandshakeError::Closed);
+        }
+    }
+    match read_preamble(heard)? {
         PROTOCOL => Ok(()),
         theirs => Err(HandshakeError::Version { theirs }),
     }
@@ -403,8 +521,10 @@ where
 {
     let bytes = codec::to_vec(value).map_err(|error| HandshakeError::Malformed(error.0))?;
     let length = u32::try_from(bytes.len())
-        .map_err(|_| HandshakeError::Malformed("too large".to_owned()))?;
-    stream.write_all(&length.to_le_bytes()).await?;
+        .ok()
+        .filter(|_| bytes.len() <= HELLO_BYTES_MAX)
+        .ok_or_else(|| HandshakeError::Malformed("too large".to_owned()))?;
+    stream.write_all(&check::prefix(length, &bytes)).await?;
     stream.write_all(&bytes).await?;
     stream.flush().await?;
     Ok(())
@@ -415,14 +535,19 @@ where
     S: AsyncRead + Unpin,
     T: DeserializeOwned,
 {
-    let mut length = [0; 4];
-    stream.read_exact(&mut length).await?;
-    let length = u32::from_le_bytes(length) as usize;
+    let mut prefix = [0; PREFIX_BYTES];
+    stream.read_exact(&mut prefix).await?;
+    let length = check::length(prefix)?;
     if length > HELLO_BYTES_MAX {
         return Err(HandshakeError::Malformed(format!("{length} bytes long")));
     }
-    let mut bytes = vec![0; length];
-    stream.read_exact(&mut bytes).await?;
+    // Grows with what arrives: a length alone must cost no memory.
+    let mut bytes = Vec::new();
+    let read = stream.take(length as u64).read_to_end(&mut bytes).await?;
+    if read < length {
+        return Err(HandshakeError::Closed);
+    }
+    check::body(prefix, &bytes)?;
     codec::decode(&bytes).map_err(|error| HandshakeError::Malformed(error.0))
 }
 
@@ -456,6 +581,67 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_certificate_of_another_cluster_or_part_is_refused() {
+        let me = member("b");
+        let judge = |hello: &Hello, cluster: &str, role| {
+            let peer = PeerIdentity {
+                cluster: Some(cluster.to_owned()),
+                role,
+                ..PeerIdentity::member(NodeId::new("a"))
+            };
+            Doorkeeper {
+                cluster: "c",
+                identity: None,
+                member: &me,
+                keeps_seat: false,
+                catalog: &[],
+                is_down: &|_| false,
+                since_epoch: NOW,
+            }
+            .judge(hello, Some(&peer))
+        };
+        let client = hello();
+        let node = Hello {
+            address: Some(SocketAddr::from(([10, 0, 0, 1], 1))),
+            ..hello()
+        };
+        assert_eq!(judge(&node, "c", PeerRole::Member), Ok(()));
+        assert_eq!(judge(&client, "c", PeerRole::Client), Ok(()));
+        assert_eq!(judge(&client, "c", PeerRole::Operator), Ok(()));
+        assert!(matches!(
+            judge(&node, "d", PeerRole::Member),
+            Err(HandshakeRefusal::CertifiedElsewhere { .. })
+        ));
+        for role in [PeerRole::Client, PeerRole::Operator] {
+            let refusal = judge(&node, "c", role).unwrap_err();
+            assert!(matches!(refusal, HandshakeRefusal::NoMember { .. }) && refusal.is_final());
+        }
+        let seated = Hello {
+            keeps_seat: true,
+            ..hello()
+        };
+        assert!(judge(&seated, "c", PeerRole::Client).is_err());
+    }
+
+    const NOW: Duration = Duration::from_secs(1_700_000_000);
+
+    #[test]
+    fn an_incarnation_of_the_far_future_is_refused_and_one_of_a_clock_that_is_ahead_is_not() {
+        let born = |at: Duration| {
+            let mut hello = hello();
+            hello.member.incarnation = Incarnation(u64::try_from(at.as_millis()).unwrap());
+            hello
+        };
+        let hour = Duration::from_hours(1);
+        assert_eq!(judge(&born(NOW + hour), None, false), Ok(()));
+        assert_eq!(judge(&born(NOW + AHEAD_MAX), None, false), Ok(()));
+        let late = born(NOW + AHEAD_MAX + hour);
+        let announced = late.member.clone();
+        let refusal = HandshakeRefusal::FutureIncarnation { announced };
+        assert_eq!(judge(&late, None, false), Err(refusal));
+    }
+
     fn identity(n: u128) -> ClusterIdentity {
         ClusterIdentity {
             uuid: Uuid::from_u128(n),
@@ -483,6 +669,7 @@ mod tests {
             keeps_seat: true,
             catalog: &catalog,
             is_down: &is_down,
+            since_epoch: NOW,
         }
         .judge(hello, None)
     }
@@ -634,11 +821,38 @@ mod tests {
     async fn a_lying_length_is_an_error() {
         let (mut ours, mut theirs) = tokio::io::duplex(1024);
         put_preamble(&mut theirs, PROTOCOL).await.unwrap();
-        theirs.write_all(&u32::MAX.to_le_bytes()).await.unwrap();
+        let lie = check::prefix(0xff_ffff, b"");
+        theirs.write_all(&lie).await.unwrap();
         assert!(matches!(
             hear(&mut ours).await,
             Err(HandshakeError::Malformed(_))
         ));
+    }
+
+    /// What the hearing side makes of a dialer's bytes.
+    async fn heard(bytes: &[u8]) -> Result<Hello, HandshakeError> {
+        let (mut ours, mut theirs) = tokio::io::duplex(64 * 1024);
+        theirs.write_all(bytes).await.unwrap();
+        theirs.shutdown().await.unwrap();
+        hear(&mut ours).await
+    }
+
+    #[tokio::test]
+    async fn a_flipped_bit_in_a_handshake_is_damage_and_no_reason_to_give_up() {
+        let mut sent = preamble(PROTOCOL).to_vec();
+        let hello = codec::to_vec(&hello()).unwrap();
+        sent.extend(check::prefix(u32::try_from(hello.len()).unwrap(), &hello));
+        sent.extend(hello);
+        assert!(heard(&sent).await.is_ok());
+        for bit in 0..sent.len() * 8 {
+            sent[bit / 8] ^= 1 << (bit % 8);
+            let error = heard(&sent).await.unwrap_err();
+            assert!(
+                matches!(error, HandshakeError::Damaged(_)) && !error.is_final(),
+                "bit {bit}: {error}"
+            );
+            sent[bit / 8] ^= 1 << (bit % 8);
+        }
     }
 
     #[tokio::test]

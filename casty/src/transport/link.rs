@@ -12,23 +12,25 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    connection::{self, Connection, ConnectionEnd, Keepalive, Side},
+    connection::{self, Connection, ConnectionEnd, Keepalive, Outcome, Retired, Side},
     dial::{Dialed, dial},
     frame::{self, EntityFrame, FRAME_BYTES_MAX, Frame},
     handshake::{HandshakeError, HandshakeRefusal, Hello, Lane, Welcome},
     net::{Net, Target},
     outbox::{Admission, Lost, LostMessage, Outbox, Place, PutError, Returned, lost_message},
+    renewal,
 };
 use crate::{
     error::Failure,
     event::DeadLetterReason,
     id::{MemberId, Voter},
-    infra::{backoff::Backoff, sync::lock, timer_thread::TimerThread},
+    infra::{backoff::Backoff, mutants, sync::lock, timer_thread::TimerThread, wall_clock},
     message::{
         answer::{Pending, RawAnswer},
         codec,
@@ -50,6 +52,9 @@ pub(crate) struct LinkTimes {
 pub(crate) trait LinkOwner: Send + Sync + 'static {
     fn hello(&self, lane: Lane, to: Option<&MemberId>) -> Hello;
 
+    /// Runs a task for as long as the process.
+    fn spawn(&self, task: BoxFuture<'static, ()>);
+
     /// Runs the keepalive of the connections.
     fn timer_thread(&self) -> &TimerThread;
 
@@ -58,6 +63,9 @@ pub(crate) trait LinkOwner: Send + Sync + 'static {
 
     /// A connection ended, or could not be made.
     fn disconnected(&self, link: &Arc<Link>, reason: &str);
+
+    /// A connection to or from this peer was cut: what came over it makes no sense.
+    fn cut_for(&self, peer: &dyn fmt::Display, lane: Lane, end: &ConnectionEnd);
 
     /// The peer refuses this node.
     fn refused(&self, link: &Arc<Link>, refusal: &HandshakeRefusal);
@@ -249,7 +257,7 @@ impl Link {
         let mut rng = StdRng::seed_from_u64(seed);
         while !self.is_dead()
             && self
-                .connect_once(&*net, &*owner, &times, (&mut backoff, &mut rng))
+                .connect_once(&*net, &owner, &times, (&mut backoff, &mut rng))
                 .await
                 .is_some()
         {}
@@ -261,7 +269,7 @@ impl Link {
     async fn connect_once(
         self: &Arc<Self>,
         net: &dyn Net,
-        owner: &dyn LinkOwner,
+        owner: &Arc<dyn LinkOwner>,
         times: &LinkTimes,
         (backoff, rng): (&mut Backoff, &mut StdRng),
     ) -> Option<()> {
@@ -272,11 +280,11 @@ impl Link {
         match self.unless_cancelled(dialing).await? {
             Ok(dialed) => {
                 backoff.reset();
-                self.run_connection(dialed, owner, times.keepalive).await;
+                self.run_connections(dialed, net, owner, times, rng).await;
             }
             Err(error) => {
                 let until = Instant::now() + backoff.pause(rng.random());
-                self.not_connected(owner, &error, until);
+                self.not_connected(&**owner, &error, until);
                 self.unless_cancelled(tokio::time::sleep_until(until))
                     .await?;
             }
@@ -292,31 +300,129 @@ impl Link {
         }
     }
 
-    async fn run_connection(
+    /// Runs a connection to its end, and those that replace it before its certificates end.
+    async fn run_connections(
         self: &Arc<Self>,
-        Dialed { stream, welcome }: Dialed,
-        owner: &dyn LinkOwner,
-        keepalive: Keepalive,
+        mut dialed: Dialed,
+        net: &dyn Net,
+        owner: &Arc<dyn LinkOwner>,
+        times: &LinkTimes,
+        rng: &mut StdRng,
     ) {
         self.set_status(Status::Open);
         self.connected.store(true, Ordering::Relaxed);
-        owner.connected(self, &welcome);
-        let connection = Connection {
-            stream,
-            side: Side::Dialed,
-            keepalive,
-            timer_thread: owner.timer_thread(),
-            outbox: &self.outbox,
-            cancel: &self.cancel,
+        let end = loop {
+            let Dialed {
+                stream,
+                welcome,
+                until,
+            } = dialed;
+            owner.connected(self, &welcome);
+            let connection = Connection {
+                stream,
+                side: Side::Dialed,
+                keepalive: times.keepalive,
+                timer_thread: owner.timer_thread(),
+                // The accepting side ends it.
+                lasts: None,
+                outbox: &self.outbox,
+                cancel: &self.cancel,
+            };
+            let handle = |chunk: &Bytes| {
+                connection::for_each_frame(chunk, |_, frame| self.handle(&**owner, chunk, frame))
+            };
+            let renewing = self.next_connection(net, &**owner, times, until, rng);
+            match connection.run_until(renewing, handle, Bytes::new).await {
+                Outcome::Ended(end) => break end,
+                Outcome::Replaced(successor, retired) => {
+                    tracing::debug!(peer = %self.peer, lane = ?self.lane, "connection renewed");
+                    let asked = self.outbox.replace();
+                    let reading =
+                        self.clone()
+                            .read_on((retired, asked), owner.clone(), times.keepalive);
+                    owner.spawn(reading);
+                    dialed = successor;
+                }
+            }
         };
-        let handle = |chunk: &Bytes| {
-            connection::for_each_frame(chunk, |_, frame| self.handle(owner, chunk, frame))
-        };
-        let end = connection.run(handle, Bytes::new).await;
-        tracing::debug!(peer = %self.peer, lane = ?self.lane, %end, "connection ended");
+        if end.is_fault() {
+            owner.cut_for(&self.peer, self.lane, &end);
+        } else {
+            tracing::debug!(peer = %self.peer, lane = ?self.lane, %end, "connection ended");
+        }
         self.connected.store(false, Ordering::Relaxed);
-        self.connection_lost(owner, &end.to_string());
+        self.connection_lost(&**owner, &end.to_string());
         owner.disconnected(self, &end.to_string());
+    }
+
+    /// The connection that replaces one whose certificates last until then. Resolves when nothing
+    /// is under way on the old one but answers.
+    async fn next_connection(
+        &self,
+        net: &dyn Net,
+        owner: &dyn LinkOwner,
+        times: &LinkTimes,
+        until: Option<Duration>,
+        rng: &mut StdRng,
+    ) -> Dialed {
+        let renews = !mutants::on("connections_are_not_renewed");
+        let Some(until) = until.filter(|_| renews) else {
+            return std::future::pending().await;
+        };
+        loop {
+            let left = until.saturating_sub(wall_clock::since_epoch());
+            tokio::time::sleep(renewal::renew_after(left, rng.random())).await;
+            let target = self.peer.target();
+            let hello = || owner.hello(self.lane, self.peer.member.as_ref());
+            match dial(net, &target, hello, times.connect).await {
+                Ok(dialed) => {
+                    let settling = self.outbox.settle();
+                    if tokio::time::timeout(renewal::SETTLE_MAX, settling)
+                        .await
+                        .is_ok()
+                    {
+                        return dialed;
+                    }
+                    self.outbox.release();
+                }
+                Err(error) => {
+                    tracing::debug!(peer = %self.peer, lane = ?self.lane, %error, "connection not renewed");
+                }
+            }
+        }
+    }
+
+    /// Reads what still comes by a connection that was replaced. `asked`: the last correlation that
+    /// went out on it.
+    fn read_on(
+        self: Arc<Self>,
+        (retired, asked): (Retired, u64),
+        owner: Arc<dyn LinkOwner>,
+        keepalive: Keepalive,
+    ) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let until = Instant::now() + renewal::RETIRED_MIN;
+            let handle = |chunk: &Bytes| {
+                connection::for_each_frame(chunk, |_, frame| match frame {
+                    // Of a connection whose frames were all handled before.
+                    Frame::Credit { .. } | Frame::Pong => Ok(()),
+                    Frame::Goodbye { .. } => Err(ConnectionEnd::Closed),
+                    frame => self.handle(&*owner, chunk, frame),
+                })
+            };
+            let is_done = || {
+                let is_over = Instant::now() >= until && !self.outbox.waits_up_to(asked);
+                is_over || mutants::on("replaced_connections_are_not_read_on")
+            };
+            let ended = retired.run(keepalive, &self.cancel, handle, is_done).await;
+            let mut lost = self.outbox.end_retired(asked);
+            if let Err(end) = ended {
+                if end.is_fault() {
+                    owner.cut_for(&self.peer, self.lane, &end);
+                }
+                lost.fail_askers(&self.unreachable(&end.to_string(), true));
+            }
+        })
     }
 
     /// A dial failed. Messages are refused until the pause is over.
@@ -409,7 +515,7 @@ impl Link {
                     return Err(ConnectionEnd::Unexpected);
                 }
             }
-            Frame::Pong => {}
+            Frame::Pong => self.outbox.handle_pong(),
             Frame::Goodbye { received } => {
                 self.outbox.goodbye(received);
                 return Err(ConnectionEnd::Closed);

@@ -7,10 +7,15 @@
 //! connection fails at once.
 
 pub(crate) mod accept;
+pub(crate) mod check;
 pub(crate) mod connection;
 pub(crate) mod dial;
 pub(crate) mod frame;
 pub(crate) mod handshake;
+pub(crate) mod identity;
 pub(crate) mod link;
 pub(crate) mod net;
 pub(crate) mod outbox;
+pub(crate) mod renewal;
+#[cfg(feature = "tls")]
+pub(crate) mod tls;

@@ -1,7 +1,7 @@
 //! The seam between casty and a network: byte streams, and the identity of the peer behind each.
 //! Time is plain `tokio::time`.
 
-use std::{fmt, io, net::SocketAddr, sync::Arc};
+use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use tokio::{
@@ -9,6 +9,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
+pub(crate) use super::identity::PeerIdentity;
 use crate::id::NodeId;
 
 /// A connection: bytes in order, both ways.
@@ -24,15 +25,38 @@ pub(crate) struct Target {
     pub(crate) expected: Option<NodeId>,
 }
 
-/// The name that the network has verified for a peer, for example by its certificate.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct PeerIdentity(pub(crate) NodeId);
-
 /// A connection that both ends may use.
 pub(crate) struct Connected {
     pub(crate) stream: Box<dyn Stream>,
     /// `None` on a network that verifies nothing, such as plain TCP.
     pub(crate) peer: Option<PeerIdentity>,
+    /// When one of the two certificates ends, since the Unix epoch. `None`: never.
+    pub(crate) until: Option<Duration>,
+}
+
+/// Why a network does not connect two processes that reach each other. Travels in an
+/// [`io::Error`].
+#[cfg_attr(
+    not(feature = "tls"),
+    expect(dead_code, reason = "without TLS all are trusted")
+)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Untrusted {
+    /// This side does not trust the peer.
+    #[error("its certificate is refused: {0}")]
+    Peer(String),
+    /// The peer does not trust this side.
+    #[error("it refuses this process's certificate: {0}")]
+    Us(String),
+    /// One of the two speaks TLS and the other does not.
+    #[error("{0}")]
+    Plain(&'static str),
+}
+
+impl From<Untrusted> for io::Error {
+    fn from(untrusted: Untrusted) -> Self {
+        Self::new(io::ErrorKind::PermissionDenied, untrusted)
+    }
 }
 
 /// A connection that the operating system has accepted and that is not ready for use yet.
@@ -82,6 +106,19 @@ pub(crate) trait Net: fmt::Debug + Send + Sync + 'static {
 
     /// All addresses that `host:port` stands for now. Asked anew at each try: names may move.
     fn resolve<'a>(&'a self, name: &'a str) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>>;
+
+    /// When the certificate of this process ends, since the Unix epoch. `None`: it has none.
+    fn certificate_until(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Work that goes on for as long as the process: it reads certificates again.
+    fn upkeep(&self) -> Option<BoxFuture<'static, ()>> {
+        None
+    }
+
+    /// Reads certificates again now.
+    fn read_again(&self) {}
 }
 
 /// The operating system's TCP, which verifies no identity.
@@ -111,6 +148,7 @@ fn plain(stream: TcpStream) -> io::Result<Connected> {
     Ok(Connected {
         stream: Box::new(stream),
         peer: None,
+        until: None,
     })
 }
 

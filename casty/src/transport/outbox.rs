@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 use super::frame::{Frame, FrameLength, PREFIX_BYTES, TooLarge};
 use crate::{
     id::EntityId,
-    infra::sync::lock,
+    infra::{mutants, sync::lock},
     message::answer::{Pending, RawAnswer},
 };
 
@@ -149,6 +149,8 @@ pub(crate) struct Outbox(Arc<Shared>);
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
+    /// The peer may have placed all that was written.
+    confirmed: Notify,
     /// There may be room again.
     room: Notify,
 }
@@ -166,6 +168,13 @@ struct State {
     granted: u64,
     /// The peer has sent its goodbye: `received` is final.
     goodbye: bool,
+    /// Frames wait for the next connection.
+    held: Option<Held>,
+    /// Pings that were queued on this connection, and answers to them.
+    pings: u64,
+    pongs: u64,
+    /// Askers up to this correlation wait for answers on a connection that was replaced.
+    retired: u64,
     /// Chunks that were written and not confirmed, oldest first.
     unconfirmed: VecDeque<Bytes>,
     /// The next buffer for messages, once the writer takes the present one. It held messages that
@@ -177,9 +186,20 @@ struct State {
     writer: Option<Waker>,
 }
 
+/// What still goes out on a connection that is about to be replaced.
+struct Held {
+    /// The last frames, of which a ping is the very last.
+    parting: Bytes,
+    /// The number of that ping.
+    ping: u64,
+}
+
 impl State {
     /// Everything that may be written now: urgent frames, then messages if the window is open.
     fn take(&mut self) -> (Bytes, Bytes) {
+        if let Some(held) = &mut self.held {
+            return (std::mem::take(&mut held.parting), Bytes::new());
+        }
         let urgent = if self.urgent.is_empty() {
             Bytes::new()
         } else {
@@ -257,6 +277,9 @@ impl Outbox {
             return Err(PutError::Full);
         }
         frame.put(&mut state.urgent)?;
+        if matches!(frame, Frame::Ping) {
+            state.pings += 1;
+        }
         let writer = state.writer.take();
         drop(state);
         wake(writer);
@@ -347,8 +370,116 @@ impl Outbox {
             }
         }
         let writer = state.writer.take();
+        let is_waited_for = state.held.is_some();
         drop(state);
         wake(writer);
+        if is_waited_for {
+            self.0.confirmed.notify_waiters();
+        }
+    }
+
+    /// The peer has answered a ping.
+    pub(crate) fn handle_pong(&self) {
+        let mut state = lock(&self.0.state);
+        state.pongs += 1;
+        let is_waited_for = state.held.is_some();
+        drop(state);
+        if is_waited_for {
+            self.0.confirmed.notify_waiters();
+        }
+    }
+
+    /// Keeps frames back until the peer has handled all that were written, and has placed all
+    /// messages among them: then others can go on over another connection, and none overtakes
+    /// another.
+    ///
+    /// # Cancel safety
+    /// After a dropped future, frames are kept back until [`release`](Self::release) or the end of
+    /// the connection.
+    pub(crate) async fn settle(&self) {
+        {
+            let mut state = lock(&self.0.state);
+            // The answer also tells what the peer has placed. A ping is never too large.
+            let _ = Frame::Ping.put(&mut state.urgent);
+            state.pings += 1;
+            state.held = Some(Held {
+                parting: state.urgent.split().freeze(),
+                ping: state.pings,
+            });
+            let writer = state.writer.take();
+            drop(state);
+            wake(writer);
+        }
+        loop {
+            let confirmed = self.0.confirmed.notified();
+            {
+                let state = lock(&self.0.state);
+                let is_handled = |held: &Held| state.pongs >= held.ping;
+                let is_placed = state.granted == state.sent && state.unconfirmed.is_empty();
+                if mutants::on("replaced_at_once") {
+                    return;
+                }
+                if is_placed && state.held.as_ref().is_none_or(is_handled) {
+                    return;
+                }
+            }
+            confirmed.await;
+        }
+    }
+
+    /// Lets frames go on over this connection.
+    pub(crate) fn release(&self) {
+        let mut state = lock(&self.0.state);
+        if let Some(Held { parting, .. }) = state.held.take()
+            && !parting.is_empty()
+        {
+            let later = state.urgent.split();
+            state.urgent.extend_from_slice(&parting);
+            state.urgent.unsplit(later);
+        }
+        let writer = state.writer.take();
+        drop(state);
+        wake(writer);
+    }
+
+    /// The next connection replaces one that has [settled](Self::settle). Askers of written
+    /// messages go on waiting for answers on the old one: those up to the correlation that is
+    /// returned.
+    pub(crate) fn replace(&self) -> u64 {
+        let mut state = lock(&self.0.state);
+        let unsent = super::frame::frames(&state.messages)
+            .filter_map(|frame| lost_message(&frame))
+            .map(|message| message.correlation);
+        let first = unsent.filter(|correlation| *correlation > 0).min();
+        state.retired = first.map_or(state.last_correlation, |first| first - 1);
+        (state.sent, state.received, state.granted) = (0, 0, 0);
+        let held = state.held.take();
+        // Those that wait go out on the next connection.
+        state.pings -= held.map_or(0, |held| held.ping.min(state.pings));
+        state.pongs = 0;
+        state.retired
+    }
+
+    /// Whether an asker up to this correlation waits.
+    pub(crate) fn waits_up_to(&self, last: u64) -> bool {
+        let state = lock(&self.0.state);
+        state.pending.keys().any(|asked| *asked <= last)
+    }
+
+    /// A connection that was replaced has ended. Returns the askers up to this correlation, which
+    /// waited for its answers.
+    pub(crate) fn end_retired(&self, last: u64) -> Lost {
+        let mut state = lock(&self.0.state);
+        if state.retired == last {
+            state.retired = 0;
+        }
+        let over = state.pending.extract_if(|asked, _| *asked <= last);
+        let over: Waiting = over.collect();
+        drop(state);
+        Lost {
+            asked: in_order(over),
+            ..Lost::default()
+        }
     }
 
     /// The peer has read this many bytes of messages, and will read no more.
@@ -424,9 +555,13 @@ impl Outbox {
                 state.pending.insert(correlation, pending);
             }
         }
+        let retired = state.retired;
+        let waiting = answered_never.extract_if(|asked, _| *asked <= retired);
+        state.pending.extend(waiting);
         lost.asked = in_order(answered_never);
         state.urgent.clear();
         (state.sent, state.received, state.granted) = (0, 0, 0);
+        (state.held, state.pings, state.pongs) = (None, 0, 0);
         lost
     }
 
@@ -690,5 +825,73 @@ mod tests {
         tell(&outbox, 1).unwrap();
         outbox.take();
         assert_eq!(told(&outbox.connection_lost()), [&LostTo::Actor(1)]);
+    }
+
+    /// Polls once, without a waker.
+    fn is_settled(settling: &mut (impl Future<Output = ()> + Unpin)) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        std::pin::Pin::new(settling).poll(&mut cx).is_ready()
+    }
+
+    #[test]
+    fn nothing_goes_to_the_next_connection_before_all_on_this_one_is_placed() {
+        let (outbox, log) = (Outbox::default(), Log::default());
+        ask(&outbox, "first", &log);
+        let written = outbox.take().1.len() as u64;
+        let mut settling = Box::pin(outbox.settle());
+        assert!(!is_settled(&mut settling));
+        ask(&outbox, "second", &log);
+        outbox.put_urgent(Frame::Control(b"later")).unwrap();
+        // The ping goes out, and nothing after it.
+        let (urgent, messages) = outbox.take();
+        let urgent: Vec<_> = super::super::frame::frames(&urgent).collect();
+        assert_eq!((urgent, messages.len()), (vec![Frame::Ping], 0));
+        outbox.handle_pong();
+        outbox.confirm(written, 0);
+        assert!(!is_settled(&mut settling), "it has no place yet");
+        outbox.confirm(written, written);
+        assert!(is_settled(&mut settling));
+        let asked = outbox.replace();
+        assert_eq!(asked, 1);
+        let (urgent, messages) = outbox.take();
+        assert_eq!(super::super::frame::frames(&urgent).count(), 1);
+        assert_eq!(super::super::frame::frames(&messages).count(), 1);
+        // The first waits for the old connection, whatever becomes of the next.
+        let mut lost = outbox.connection_lost();
+        lost.fail_askers(&Failure::Stopped);
+        assert_eq!(*lock(&log.0), ["second"]);
+        assert!(outbox.waits_up_to(asked));
+        outbox.end_retired(asked).fail_askers(&Failure::Stopped);
+        assert_eq!(*lock(&log.0), ["second", "first"]);
+        assert!(!outbox.waits_up_to(asked));
+    }
+
+    #[test]
+    fn an_earlier_ping_does_not_answer_for_the_last_one() {
+        let outbox = Outbox::default();
+        outbox.put_urgent(Frame::Ping).unwrap();
+        let mut settling = Box::pin(outbox.settle());
+        assert!(!is_settled(&mut settling));
+        outbox.handle_pong();
+        assert!(!is_settled(&mut settling));
+        outbox.handle_pong();
+        assert!(is_settled(&mut settling));
+    }
+
+    #[test]
+    fn what_was_held_back_goes_on_in_order_where_the_connection_stays() {
+        let outbox = Outbox::default();
+        outbox.put_urgent(Frame::Control(b"1")).unwrap();
+        assert!(!is_settled(&mut Box::pin(outbox.settle())));
+        outbox.put_urgent(Frame::Control(b"2")).unwrap();
+        tell(&outbox, 1).unwrap();
+        outbox.release();
+        let (urgent, messages) = outbox.take();
+        let urgent: Vec<_> = super::super::frame::frames(&urgent).collect();
+        assert_eq!(
+            urgent,
+            [Frame::Control(b"1"), Frame::Ping, Frame::Control(b"2")]
+        );
+        assert_eq!(super::super::frame::frames(&messages).count(), 1);
     }
 }

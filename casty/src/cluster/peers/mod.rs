@@ -7,14 +7,15 @@
 pub(crate) mod calls;
 pub(crate) mod reads;
 pub(crate) mod remote_actors;
+pub(crate) mod rights;
 pub(crate) mod wire;
 
 use std::{
     collections::BTreeMap,
-    io,
+    fmt, io,
     net::SocketAddr,
     sync::{
-        Arc, OnceLock, Weak,
+        Arc, Mutex, OnceLock, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -22,22 +23,32 @@ use std::{
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
 
 use self::{
     calls::{Answering, CallError, Calls},
     wire::{Answer, Call, MapNews, Response},
 };
 use crate::{
-    cluster::{locks::Rank, process::Process},
+    cluster::{
+        locks::Rank,
+        process::{Job, Process},
+    },
     event::{ActorPath, DeadLetterReason},
     id::{CatalogEntry, ClusterIdentity, Epoch, MemberId, Seeker, SeekerState, Voter},
-    infra::{sync::Ranked, timer_thread::TimerThread},
+    infra::{
+        cancel::unless,
+        log_limit::LogLimit,
+        sync::{Ranked, lock},
+        timer_thread::TimerThread,
+    },
     message::{
         answer::Pending,
         codec::{self, DecodeError},
     },
     transport::{
-        connection::{Inlet, Keepalive},
+        connection::{ConnectionEnd, Inlet, Keepalive},
         dial::dial,
         frame::EntityFrame,
         handshake::{HandshakeError, HandshakeRefusal, Hello, Lane, Welcome},
@@ -156,7 +167,17 @@ pub(crate) struct Peers {
     links: Ranked<BTreeMap<(Peer, Lane), Arc<Link>>>,
     inlets: Ranked<Vec<Weak<Inlet>>>,
     calls: Calls,
+    /// Lines of the log about connections that were cut.
+    cuts: Mutex<LogLimit>,
+    /// And about those that were refused.
+    refusals: Mutex<LogLimit>,
 }
+
+/// How often a process logs that it has cut a connection.
+const CUT_LINES_EVERY: Duration = Duration::from_secs(10);
+
+/// How often it logs that it has refused a connection: a stranger can dial as often as it likes.
+const REFUSED_LINES_EVERY: Duration = Duration::from_millis(100);
 
 impl Peers {
     pub(crate) fn new(
@@ -173,6 +194,8 @@ impl Peers {
             links: Rank::Links.mutex(BTreeMap::new()),
             inlets: Rank::Inlets.mutex(Vec::new()),
             calls: Calls::default(),
+            cuts: Mutex::new(LogLimit::new(CUT_LINES_EVERY)),
+            refusals: Mutex::new(LogLimit::new(REFUSED_LINES_EVERY)),
         })
     }
 
@@ -308,6 +331,34 @@ impl Peers {
         self.setup.times.keepalive
     }
 
+    /// Logs that a connection to this process was refused.
+    pub(crate) fn tell_of_refused(&self, from: SocketAddr, error: &HandshakeError) {
+        let admitted = lock(&self.refusals).admit(Instant::now());
+        if let Some(left_out) = admitted {
+            tracing::warn!(%from, %error, left_out, "a connection was refused");
+        }
+    }
+
+    /// Reads certificates again every now and then, for as long as the process runs.
+    pub(crate) fn begin_upkeep(&self) {
+        if let Some(upkeep) = self.setup.net.upkeep() {
+            let cancel = self.process.cancel.clone();
+            self.process.spawn(Job::Upkeep, async move {
+                unless(&cancel, upkeep).await;
+            });
+        }
+    }
+
+    /// Reads certificates again now.
+    pub(crate) fn read_certificates_again(&self) {
+        self.setup.net.read_again();
+    }
+
+    /// When the certificate of this process ends, since the Unix epoch.
+    pub(crate) fn certificate_until(&self) -> Option<Duration> {
+        self.setup.net.certificate_until()
+    }
+
     /// How many links, accepted connections, calls, and calls of peers there are.
     #[cfg(feature = "sim")]
     pub(crate) fn held(&self) -> [usize; 4] {
@@ -326,6 +377,10 @@ impl Peers {
 impl LinkOwner for Peers {
     fn timer_thread(&self) -> &TimerThread {
         self.process.runtime.upkeep()
+    }
+
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        self.process.spawn_connection(task);
     }
 
     fn hello(&self, lane: Lane, to: Option<&MemberId>) -> Hello {
@@ -350,6 +405,14 @@ impl LinkOwner for Peers {
 
     fn disconnected(&self, link: &Arc<Link>, reason: &str) {
         self.calls.disconnected(link, reason);
+    }
+
+    fn cut_for(&self, peer: &dyn fmt::Display, lane: Lane, end: &ConnectionEnd) {
+        // Bound first: the lock is not held while a line is written.
+        let admitted = lock(&self.cuts).admit(Instant::now());
+        if let Some(left_out) = admitted {
+            tracing::warn!(%peer, ?lane, %end, left_out, "connection cut; the node at its other end dials again");
+        }
     }
 
     fn refused(&self, link: &Arc<Link>, refusal: &HandshakeRefusal) {

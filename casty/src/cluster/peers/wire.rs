@@ -1,6 +1,9 @@
 //! The messages of the control lane.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
@@ -127,6 +130,9 @@ pub(crate) struct Inspection {
     /// known that.
     #[serde(default)]
     pub(crate) gone: BTreeMap<MemberId, u64>,
+    /// When the node's certificate ends, since the Unix epoch.
+    #[serde(default)]
+    pub(crate) certificate_until: Option<Duration>,
 }
 
 /// A shard that stayed when it was to move.

@@ -203,7 +203,7 @@ impl Sim {
     }
 
     /// Damages some of what two nodes send to each other, until the network is
-    /// [healed](Self::heal): connections end in the middle of a write, and bits flip in handshakes.
+    /// [healed](Self::heal): connections end in the middle of a write, and bits flip.
     ///
     /// # Panics
     /// If there is no such node.

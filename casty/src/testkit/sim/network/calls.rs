@@ -19,9 +19,6 @@ use crate::transport::net::PeerIdentity;
 /// The share of writes that a bad link damages.
 const DAMAGE_RATE: f64 = 0.05;
 
-/// How many bytes each side writes before its part of the handshake: a preamble and a length.
-const HELLO_BEGINS_AT: u64 = 10;
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Damage {
     /// A bit is not what it was.
@@ -112,7 +109,7 @@ impl Network {
         if host.stays_silent {
             return Poll::Pending;
         }
-        Poll::Ready(Ok(host.identity.clone().map(PeerIdentity)))
+        Poll::Ready(Ok(host.identity.clone().map(PeerIdentity::member)))
     }
 
     pub(super) fn poll_connected(
@@ -187,12 +184,11 @@ impl Network {
             remember(&mut end.writer, cx);
             return Poll::Pending;
         }
-        let is_hello = end.written_bytes <= HELLO_BEGINS_AT;
         end.written_bytes += count as u64;
         let host = end.host;
         if count > 0 {
             self.count(host, at.peer(), count as u64);
-            let damage = self.draw_damage(host, at.peer(), is_hello);
+            let damage = self.draw_damage(host, at.peer());
             let mut data = bytes[..count].to_vec();
             let is_cut = damage == Some(Damage::Cut);
             match damage {
@@ -211,15 +207,13 @@ impl Network {
         Poll::Ready(Ok(count))
     }
 
-    /// Whether a link damages what is about to be sent. A bit flips in a handshake alone: casty
-    /// leaves it to the network to deliver the bytes that were sent, and only has to survive what
-    /// anybody may say.
-    fn draw_damage(&mut self, from: HostId, to: EndId, is_hello: bool) -> Option<Damage> {
+    /// Whether a link damages what is about to be sent, and how.
+    fn draw_damage(&mut self, from: HostId, to: EndId) -> Option<Damage> {
         let to = self.ends.get(&to)?.host;
         if !self.links.damages(from, to) || !self.rng.random_bool(DAMAGE_RATE) {
             return None;
         }
-        let flips = is_hello && self.rng.random();
+        let flips: bool = self.rng.random();
         Some(if flips { Damage::Flip } else { Damage::Cut })
     }
 

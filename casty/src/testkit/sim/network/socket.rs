@@ -166,6 +166,7 @@ impl SimStream {
         Ok(Connected {
             stream: Box::new(self),
             peer,
+            until: None,
         })
     }
 }
