@@ -20,14 +20,13 @@ pub(crate) async fn run(
 }
 
 fn table(report: &OutboxReport) -> String {
-    let mut text = String::new();
-    for silent in &report.silent {
-        text += &format!("{} does not say: {}\n", silent.member.node, silent.reason);
-    }
+    let silent = report.silent.iter();
+    let silent = silent.map(|it| format!("{} does not say: {}\n", it.member.node, it.reason));
+    let text: String = silent.collect();
     if report.receivers.is_empty() {
         return text + "nothing waits: all that was sent is taken\n";
     }
-    text += &format!("{} sends wait to be taken\n\n", report.sends);
+    let sum = format!("{} sends wait to be taken\n\n", report.sends);
     let mut table = Table::new(["FROM", "SHARD", "NODE", "TO", "SENDS", "FAILED", "REASON"]);
     for receiver in &report.receivers {
         table.row([
@@ -40,5 +39,5 @@ fn table(report: &OutboxReport) -> String {
             receiver.reason.clone().unwrap_or_else(|| "-".to_owned()),
         ]);
     }
-    text + &table.text()
+    text + &sum + &table.text()
 }

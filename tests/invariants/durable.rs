@@ -464,7 +464,7 @@ impl Storm {
 
     fn broken_sends(&self, what: String) -> Broken {
         Broken {
-            invariant: "22, what is sent is taken once",
+            invariant: "23, what is sent is taken once",
             ..self.broken(what)
         }
     }

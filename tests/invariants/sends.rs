@@ -1,4 +1,4 @@
-//! Invariant 22: What a stored entity sends to another one is taken once, in order, if and only if
+//! Invariant 23: What a stored entity sends to another one is taken once, in order, if and only if
 //! the record that it is part of is stored; and its sender is told of the outcome once.
 //!
 //! Part of the storm of invariant 13: the same nodes, stores and faults.

@@ -99,7 +99,9 @@ async fn find(
         let page = page.await?;
         let Some(last) = page.last() else { break };
         (seq, position) = (last.seq, last.position);
-        page.iter().for_each(|record| note(&record.body));
+        for record in &page {
+            note(&record.body);
+        }
         is_stored |= page.iter().any(|record| !record.body.is_empty());
     }
     if !is_stored && seq > 0 {

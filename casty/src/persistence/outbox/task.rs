@@ -396,12 +396,11 @@ impl OutboxTask {
             from: payload.from.clone().into_text(),
             answer: payload.send.answer.clone(),
         };
-        let carried = match self.courier.get() {
-            Some(courier) => courier.carry(to.clone(), payload, terms),
-            None => {
-                let reason = "the node has not started yet".to_owned();
-                Box::pin(std::future::ready(Carried::Failed(reason)))
-            }
+        let carried = if let Some(courier) = self.courier.get() {
+            courier.carry(to.clone(), payload, terms)
+        } else {
+            let reason = "the node has not started yet".to_owned();
+            Box::pin(std::future::ready(Carried::Failed(reason)))
         };
         Box::pin(async move {
             Over::Carried {

@@ -101,6 +101,16 @@ fn a_receiver_takes_each_send_once_and_none_before_its_time() {
     assert_eq!(judge(Some(mark(9, 0)), later, None), Judged::New);
 }
 
+type Sends = Vec<(Receiver, u64)>;
+
+fn record(log: &[(Epoch, Sends)], position: u64) -> (Epoch, Sends) {
+    let at = usize::try_from(position - 1).expect("a few");
+    log[at].clone()
+}
+
+/// What a receiver has handled with its mark, and how much of that is durable.
+type Handled = (Vec<(SendMark, u64)>, usize);
+
 /// Receivers of which each may fail over to what is durable, beside a source that may fail over
 /// too. What each has handled in the end.
 fn storm(seed: u64) -> Result<(), String> {
@@ -109,8 +119,6 @@ fn storm(seed: u64) -> Result<(), String> {
     // The log of the source, all of it durable.
     let mut log: Vec<(Epoch, Vec<(Receiver, u64)>)> = Vec::new();
     let mut expected: BTreeMap<Receiver, Vec<u64>> = BTreeMap::new();
-    // What each receiver has handled with its mark, and how much of that is durable.
-    type Handled = (Vec<(SendMark, u64)>, usize);
     let mut handled: BTreeMap<Receiver, Handled> = BTreeMap::new();
     let mut epoch = Epoch(1);
     let mut ledger = (0, Vec::new());
@@ -195,11 +203,11 @@ fn storm(seed: u64) -> Result<(), String> {
                 let (through, left) = &ledger;
                 outbox = Outbox::new(*through, LIMITS);
                 for &position in left {
-                    let (epoch, sends) = log[position as usize - 1].clone();
+                    let (epoch, sends) = record(&log, position);
                     outbox.handle_left((epoch, position), sends);
                 }
                 for position in through + 1..=log.len() as u64 {
-                    let (epoch, sends) = log[position as usize - 1].clone();
+                    let (epoch, sends) = record(&log, position);
                     outbox.handle_record((epoch, position), sends);
                 }
             }
