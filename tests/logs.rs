@@ -12,7 +12,10 @@ use casty::{
     prelude::*,
     testkit::{cluster, eventually, soon},
 };
-use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// All that was logged.
@@ -142,10 +145,16 @@ async fn a_probe_of_the_port_is_no_warning_and_a_strangers_name_is_cut() {
     assert!(refused.is_err());
     line(&["WARN", "a connection was refused", "xxxx"]).await;
     // What is no handshake at all.
-    let mut noise = TcpStream::connect(node.address()).await.unwrap();
-    let _ = noise.write_all(&[b'\n'; 10_000]).await;
-    let from = noise.local_addr().unwrap().to_string();
-    line(&["WARN", &from]).await;
+    // A line a moment at most is written of such, so it is tried until one is.
+    let noisy = || async {
+        let mut noise = TcpStream::connect(node.address()).await.unwrap();
+        let from = noise.local_addr().unwrap().to_string();
+        let _ = noise.write_all(&[b'\n'; 10_000]).await;
+        let _ = noise.read_to_end(&mut Vec::new()).await;
+        let is_it = |line: &String| line.contains("WARN") && line.contains(&from);
+        lines().iter().any(is_it)
+    };
+    eventually("a line of what is no handshake", noisy, |seen| *seen).await;
     let long = lines().into_iter().find(|line| line.len() > 4000);
     assert_eq!(long, None);
     soon("shutdown", other.shutdown()).await.unwrap();

@@ -118,10 +118,9 @@ async fn a_certificate_says_what_it_is_for() {
         text.starts_with("casty://shop/member/10.0.0.1:25520\n"),
         "{text}"
     );
-    assert!(
-        text.contains("dials and is dialed") && text.contains("29 days left"),
-        "{text}"
-    );
+    // By how much less than thirty days is a matter of when it is looked at.
+    let is_left = text.contains("29 days left") || text.contains("30 days left");
+    assert!(text.contains("dials and is dialed") && is_left, "{text}");
     let authority = cert(at, "info DIR/ca.pem").await.succeeded();
     assert!(authority.starts_with("an authority\n"), "{authority}");
     let arguments = ["cert", "info", file.to_str().unwrap(), "--json"];

@@ -176,7 +176,7 @@ pub mod schedule {
 /// [`Effect::send`](crate::Effect::send), and [`Context::send`](crate::Context::send) of durable
 /// entities.
 pub mod send {
-    pub use crate::actor::ask::sent::{AnswerOf, Outcome, Unanswered};
+    pub use crate::actor::outcome::{AnswerOf, Outcome, Unanswered};
 }
 
 /// Entities as receivers of messages that are values, one level below their proxies.

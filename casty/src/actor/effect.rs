@@ -5,11 +5,9 @@ use std::fmt;
 use crate::{
     actor::{
         Entity,
-        ask::{
-            call::Call,
-            sent::{self, AnswerOf, Outcome, Unsendable},
-        },
+        ask::{call::Call, sent},
         context::{Context, written::FollowUp},
+        outcome::{self, AnswerOf, Outcome, Unsendable},
         reference::Stored,
     },
     message::codec::{DecodeError, EncodeError},
@@ -260,7 +258,8 @@ impl<E: EventSourced, R> Effect<E, R> {
     where
         S: AnswerOf<T, F>,
     {
-        let send = sent::answer_form::<E, S>(tell).and_then(|form| sent::written(call, Some(form)));
+        let form = outcome::answer_form::<E::Message, S>(tell);
+        let send = form.and_then(|form| sent::written(call, Some(form)));
         self.sends.push(send);
         self
     }

@@ -12,6 +12,7 @@
 //! | [`hold`] | what a handler of a stored entity lets out, and when |
 //! | [`reference`](mod@reference) | entities and single actors, as those that send to them know them |
 //! | [`runtime`], [`spawn`] | the state that all actors of a node share; how an actor starts |
+//! | [`outcome`] | what the senders of sends are told |
 //! | [`tasks`] | the tasks in which cells run |
 //! | [`observer`], [`spy`] | observers of the messages that actors handle |
 //! | [`resources`] | values that a program gives its actors |
@@ -28,6 +29,7 @@ pub(crate) mod handle;
 pub(crate) mod hold;
 pub(crate) mod message;
 pub(crate) mod observer;
+pub(crate) mod outcome;
 pub(crate) mod reference;
 pub(crate) mod resources;
 pub(crate) mod runtime;

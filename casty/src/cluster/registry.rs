@@ -14,7 +14,7 @@ use super::region::{AnyRegion, EntityType, Mesh, ShardRegion};
 use crate::{
     actor::{
         Entity, Route,
-        ask::sent::{Delivery, deliver},
+        ask::sent::{Deliver, deliver},
         reference::{ProtocolRegistration, StrictRoute, protocol::Speakers},
         runtime::{Routes, Runtime},
     },
@@ -41,7 +41,7 @@ pub struct EntityRegistration {
     type_id: fn() -> TypeId,
     type_name: fn() -> &'static str,
     speaks: &'static [ProtocolRegistration],
-    deliver: Delivery,
+    deliver: Deliver,
     make: fn(RegionArgs<'_>) -> Registered,
 }
 
@@ -82,7 +82,7 @@ impl EntityRegistration {
             type_id: TypeId::of::<E>,
             type_name: std::any::type_name::<E>,
             speaks: E::SPEAKS,
-            deliver: Delivery(deliver::<E>),
+            deliver: Deliver(deliver::<E>),
             make: make::<E>,
         }
     }
@@ -246,7 +246,7 @@ impl Registry {
 
 /// How the entities of each type are sent to, by wire name.
 #[derive(Default)]
-struct Deliveries(BTreeMap<Arc<str>, Delivery>);
+struct Deliveries(BTreeMap<Arc<str>, Deliver>);
 
 /// Takes the sends of this node's entities to wherever their receivers live.
 struct Post {
@@ -266,7 +266,7 @@ impl Courier for Post {
             return failed("the node has ended".to_owned());
         };
         match self.deliveries.0.get(&to.kind) {
-            Some(Delivery(deliver)) => deliver(&runtime, to, &letter, terms),
+            Some(Deliver(deliver)) => deliver(&runtime, to, &letter, terms),
             None => failed(format!("this node has no entity type `{}`", to.kind)),
         }
     }

@@ -91,6 +91,9 @@ async fn own_what_is_stored(node: Arc<Node>, copies: Option<Arc<NodeCopies>>) {
         Some(_) => Vec::new(),
         None => logs_with_sends(&node.process.runtime, &node.regions).await,
     };
+    if copies.is_none() && sending.is_empty() {
+        return;
+    }
     let mut has_asked = false;
     loop {
         let me = node.current_membership().contact.local.member.clone();

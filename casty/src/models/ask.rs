@@ -8,7 +8,7 @@ use shuttle::{future::block_on, thread};
 use crate::{
     actor::ask::{
         deadlines::Deadlines,
-        one_shot::{Answerer, Asked, Outcome, one_shot},
+        one_shot::{Answerer, Arrival, Asked, one_shot},
     },
     models::environment,
 };
@@ -52,14 +52,14 @@ fn ask_in_turn(deadlines: &Arc<Deadlines>, timeout: Duration) {
     let second = answer(answerer, 2);
     let heard = hear(asked, timeout);
     assert!(
-        matches!(heard, Outcome::Answer(2) | Outcome::Late),
+        matches!(heard, Arrival::Answer(2) | Arrival::Late),
         "{heard:?}"
     );
     let (answerer, asked) = one_shot(deadlines);
     let dropped = thread::spawn(move || drop(answerer));
     let heard = hear(asked, timeout);
     assert!(
-        matches!(heard, Outcome::Unanswered | Outcome::Late),
+        matches!(heard, Arrival::Unanswered | Arrival::Late),
         "{heard:?}"
     );
     for thread in [left, second, dropped] {
@@ -71,6 +71,6 @@ fn answer(answerer: Answerer<u32>, with: u32) -> thread::JoinHandle<()> {
     thread::spawn(move || answerer.answer(with))
 }
 
-fn hear(mut asked: Asked<u32>, timeout: Duration) -> Outcome<u32> {
+fn hear(mut asked: Asked<u32>, timeout: Duration) -> Arrival<u32> {
     block_on(poll_fn(|cx| asked.poll(cx, timeout)))
 }

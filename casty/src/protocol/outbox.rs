@@ -58,7 +58,7 @@ pub(crate) struct OutboxLimits {
 
 /// A send that is not known to be taken.
 #[derive(Debug)]
-struct Waiting<P> {
+struct UntakenSend<P> {
     mark: SendMark,
     payload: P,
 }
@@ -66,7 +66,7 @@ struct Waiting<P> {
 /// The sends to one receiver, in the order of their marks.
 #[derive(Debug)]
 struct Queue<P> {
-    sends: VecDeque<Waiting<P>>,
+    sends: VecDeque<UntakenSend<P>>,
     /// How many of them are under way: the first ones.
     sent: usize,
     /// The number of the present try. An earlier one that fails is no news.
@@ -184,7 +184,7 @@ impl<P: Clone> Outbox<P> {
                 index,
             };
             let queue = self.queues.entry(to.clone()).or_insert_with(Queue::new);
-            queue.sends.push_back(Waiting { mark, payload });
+            queue.sends.push_back(UntakenSend { mark, payload });
             *self.positions.entry(position).or_default() += 1;
             if queue.again_at.is_none() {
                 self.ready.insert(to);
@@ -311,7 +311,7 @@ impl<P: Clone> Outbox<P> {
                     break;
                 }
                 let before = queue.sent.checked_sub(1).map(|it| queue.sends[it].mark);
-                let Waiting { mark, payload } = &queue.sends[queue.sent];
+                let UntakenSend { mark, payload } = &queue.sends[queue.sent];
                 carries.push(Carry {
                     to: to.clone(),
                     mark: *mark,

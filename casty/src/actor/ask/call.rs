@@ -18,7 +18,7 @@ use crate::{
         ask::{
             chain::{self, Waits},
             held,
-            one_shot::{Asked, Outcome, one_shot},
+            one_shot::{Arrival, Asked, one_shot},
             reply::{Answer, Asker, ReplyTo},
             terms::Terms,
         },
@@ -394,10 +394,10 @@ impl<A: Actor> UnderWay<A> {
                     };
                     self.state = AskState::Done;
                     return Poll::Ready(match outcome {
-                        Outcome::Answer(answer) => Ok(answer),
+                        Arrival::Answer(answer) => Ok(answer),
                         // The envelope was dropped unhandled.
-                        Outcome::Unanswered => Err(NoAnswer::Failed(Failure::Stopped)),
-                        Outcome::Late => Err(self.late()),
+                        Arrival::Unanswered => Err(NoAnswer::Failed(Failure::Stopped)),
+                        Arrival::Late => Err(self.late()),
                     });
                 }
                 AskState::Done => panic!("an ask was polled after it had resolved"),

@@ -33,7 +33,7 @@ const TYPES_MAX: usize = 64;
 
 /// How an ask ended.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Outcome<T> {
+pub(crate) enum Arrival<T> {
     Answer(T),
     /// The [`Answerer`] was dropped.
     Unanswered,
@@ -47,7 +47,7 @@ struct OneShot<T> {
 }
 
 struct AskSlot<T> {
-    outcome: Option<Outcome<T>>,
+    outcome: Option<Arrival<T>>,
     waker: Option<Waker>,
     /// Set while the asker waits.
     expiry: Option<Expiry>,
@@ -73,7 +73,7 @@ const CHECKS: u32 = 16;
 const EXACT: Duration = Duration::from_secs(1);
 
 impl<T> OneShot<T> {
-    fn settle(self: Arc<Self>, outcome: Outcome<T>) {
+    fn settle(self: Arc<Self>, outcome: Arrival<T>) {
         let mut slot = lock(&self.slot);
         if slot.outcome.is_some() {
             // The ask has ended already. Drop the answer outside the lock.
@@ -116,7 +116,7 @@ impl<T: Send + 'static> OneShot<T> {
             let this: Weak<Self> = Arc::downgrade(self);
             if !self.deadlines.note(check, this) {
                 (slot.expiry, slot.noted) = (None, None);
-                slot.outcome = Some(Outcome::Late);
+                slot.outcome = Some(Arrival::Late);
                 if let Some(waker) = &slot.waker {
                     waker.wake_by_ref();
                 }
@@ -146,7 +146,7 @@ impl<T: Send> Expires for OneShot<T> {
                 return slot.noted;
             }
             (slot.expiry, slot.noted) = (None, None);
-            slot.outcome = Some(Outcome::Late);
+            slot.outcome = Some(Arrival::Late);
             slot.waker.take()
         };
         if let Some(waker) = waker {
@@ -183,7 +183,7 @@ impl<T> Answerer<T> {
     /// Drops the answer if the ask has ended.
     pub(crate) fn answer(mut self, answer: T) {
         if let Some(one_shot) = self.0.take() {
-            one_shot.settle(Outcome::Answer(answer));
+            one_shot.settle(Arrival::Answer(answer));
         }
     }
 }
@@ -199,7 +199,7 @@ impl<T> Answerer<T> {
 impl<T> Drop for Answerer<T> {
     fn drop(&mut self) {
         if let Some(one_shot) = self.0.take() {
-            one_shot.settle(Outcome::Unanswered);
+            one_shot.settle(Arrival::Unanswered);
         }
     }
 }
@@ -208,12 +208,12 @@ impl<T> Drop for Answerer<T> {
 pub(crate) struct Asked<T: Send + 'static>(Option<Arc<OneShot<T>>>);
 
 impl<T: Send + 'static> Asked<T> {
-    /// Returns the outcome, or wakes `cx` when there is one. The ask is [`Late`](Outcome::Late)
+    /// Returns the outcome, or wakes `cx` when there is one. The ask is [`Late`](Arrival::Late)
     /// `after` this time, counted from the first call. From a second on, that may come later by up
     /// to a sixteenth.
-    pub(crate) fn poll(&mut self, cx: &Context<'_>, after: Duration) -> Poll<Outcome<T>> {
+    pub(crate) fn poll(&mut self, cx: &Context<'_>, after: Duration) -> Poll<Arrival<T>> {
         let Some(one_shot) = &self.0 else {
-            return Poll::Ready(Outcome::Unanswered);
+            return Poll::Ready(Arrival::Unanswered);
         };
         let mut slot = lock(&one_shot.slot);
         if let Some(outcome) = slot.outcome.take() {
@@ -315,7 +315,7 @@ mod tests {
         one_shot(deadlines)
     }
 
-    async fn outcome(mut asked: Asked<u32>, after: Duration) -> Outcome<u32> {
+    async fn outcome(mut asked: Asked<u32>, after: Duration) -> Arrival<u32> {
         poll_fn(|cx| asked.poll(cx, after)).await
     }
 
@@ -324,21 +324,21 @@ mod tests {
         let deadlines = deadlines();
         let (answerer, asked) = ask(&deadlines);
         answerer.answer(1);
-        assert_eq!(outcome(asked, SECOND).await, Outcome::Answer(1));
+        assert_eq!(outcome(asked, SECOND).await, Arrival::Answer(1));
         let (answerer, asked) = ask(&deadlines);
         let answering = async {
             tokio::time::sleep(SECOND / 2).await;
             answerer.answer(2);
         };
         let (outcome, ()) = tokio::join!(outcome(asked, SECOND), answering);
-        assert_eq!(outcome, Outcome::Answer(2));
+        assert_eq!(outcome, Arrival::Answer(2));
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_ask_whose_answerer_is_dropped_ends_unanswered() {
         let (answerer, asked) = ask(&deadlines());
         drop(answerer);
-        assert_eq!(outcome(asked, SECOND).await, Outcome::Unanswered);
+        assert_eq!(outcome(asked, SECOND).await, Arrival::Unanswered);
     }
 
     #[tokio::test(start_paused = true)]
@@ -349,11 +349,11 @@ mod tests {
             let (answerer, asked) = ask(&deadlines);
             let waiting = outcome(asked, SECOND * 7);
             let (heard, ()) = tokio::join!(waiting, async { answerer.answer(0) });
-            assert_eq!(heard, Outcome::Answer(0));
+            assert_eq!(heard, Arrival::Answer(0));
             let begun = Instant::now();
             let (answerer, asked) = ask(&deadlines);
             let after = Duration::from_millis(millis);
-            assert_eq!(outcome(asked, after).await, Outcome::Late);
+            assert_eq!(outcome(asked, after).await, Arrival::Late);
             let late = if after < EXACT {
                 Duration::ZERO
             } else {
@@ -376,7 +376,7 @@ mod tests {
         answerer.answer(1);
         drop(asked);
         let (_answerer, asked) = ask(&deadlines);
-        assert_eq!(outcome(asked, SECOND).await, Outcome::Late);
+        assert_eq!(outcome(asked, SECOND).await, Arrival::Late);
     }
 
     #[tokio::test(start_paused = true)]
@@ -386,7 +386,7 @@ mod tests {
         drop(asked);
         let (_answerer, asked) = ask(&deadlines);
         late.answer(1);
-        assert_eq!(outcome(asked, SECOND).await, Outcome::Late);
+        assert_eq!(outcome(asked, SECOND).await, Arrival::Late);
     }
 
     #[tokio::test(start_paused = true)]
@@ -394,7 +394,7 @@ mod tests {
         let (first, second) = (deadlines(), deadlines());
         let (answerer, asked) = ask(&first);
         answerer.answer(1);
-        assert_eq!(outcome(asked, SECOND).await, Outcome::Answer(1));
+        assert_eq!(outcome(asked, SECOND).await, Arrival::Answer(1));
         let (answerer, _asked) = ask(&second);
         let one_shot = answerer.0.as_ref().unwrap();
         assert!(Arc::ptr_eq(&one_shot.deadlines, &second));

@@ -6,7 +6,7 @@
 //! no record, and is handled again when it is asked again.
 
 use crate::{
-    actor::{ask::terms::Terms, cell::taken, message::Reply},
+    actor::{ask::terms::Terms, message::Reply},
     error::{Failure, InvalidKey},
     infra::panic,
     message::{answer::RawAnswer, codec::EncodeError},
@@ -17,9 +17,6 @@ use crate::{
 pub(super) fn recalled(terms: &Terms, writer: &Writer, message: &str) -> Option<RawAnswer> {
     if let Some(failure) = terms.refusal(message) {
         return Some(RawAnswer::Failed(failure));
-    }
-    if let Some(sent) = &terms.sent {
-        return taken::known(sent, writer);
     }
     let known = writer.keys().get(terms.key.as_ref()?)?;
     let failure = match &known.reply {

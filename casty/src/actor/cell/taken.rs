@@ -6,15 +6,7 @@
 //! a send of this entity, in the same record.
 
 use crate::{
-    actor::{
-        Actor, Handled,
-        ask::{
-            promise::Deferred,
-            reply::ReplyTo,
-            sent::{self, GAP, TAKEN},
-        },
-        cell::{keyed, run::Run},
-    },
+    actor::outcome::{self, GAP, TAKEN},
     infra::mutants,
     message::{answer::RawAnswer, codec::EncodeError},
     persistence::{
@@ -30,71 +22,40 @@ pub(super) struct Received {
     pub(super) answer: Option<WrittenSend>,
 }
 
+/// The answer to a send that was taken.
+pub(super) fn taken() -> RawAnswer {
+    RawAnswer::Encoded(TAKEN.into())
+}
+
 /// The answer to a send that is not handled now.
 pub(super) fn known(terms: &SendTerms, writer: &Writer) -> Option<RawAnswer> {
     let last = writer.taken().of(&terms.kind, terms.shard);
     match judge(last, terms.mark, terms.after) {
         Judged::New => None,
-        Judged::Repeat => Some(RawAnswer::Encoded(TAKEN.into())),
+        Judged::Repeat => Some(taken()),
         Judged::Gap => Some(RawAnswer::Encoded(GAP.into())),
     }
 }
 
-impl<A: Actor> Run<A> {
-    /// What is to be recorded of a send that was handled. Its sender is answered that it was taken.
-    #[inline]
-    pub(super) fn received(
-        reply: &mut ReplyTo<A::Reply>,
-        handled: &mut std::thread::Result<Handled<A>>,
-    ) -> Option<Received> {
-        let terms = reply.terms()?.sent.as_deref()?;
-        Self::take_send(terms, handled)
-    }
-
-    #[cold]
-    fn take_send(
-        terms: &SendTerms,
-        handled: &mut std::thread::Result<Handled<A>>,
-    ) -> Option<Received> {
-        let Ok(slot) = handled else { return None };
-        if matches!(slot, Handled::Stash(_)) {
-            // It is handled in a later state.
-            return None;
+/// What is to be recorded of a send that was handled. `outcome`: the encoded reply, or why there is
+/// none.
+pub(super) fn received(terms: &SendTerms, outcome: Result<&[u8], String>) -> Option<Received> {
+    let form = terms.answer.as_ref();
+    let answer = match form
+        .map(|form| outcome::answering(terms, form, outcome))
+        .transpose()
+    {
+        Ok(answer) => answer,
+        Err(EncodeError(reason)) => {
+            tracing::error!(reason, "the answer to a send cannot be encoded");
+            None
         }
-        let taken = |reply: ReplyTo<_>| reply.answer_encoded(RawAnswer::Encoded(TAKEN.into()));
-        let handled = std::mem::replace(slot, Handled::Later(Deferred(Box::new(taken))));
-        let outcome = match handled {
-            Handled::Reply(reply) if terms.answer.is_some() => match keyed::encoded(reply) {
-                RawAnswer::Encoded(bytes) => Ok(bytes),
-                RawAnswer::Failed(failure) => Err(failure.to_string()),
-            },
-            Handled::Reply(reply) => {
-                crate::actor::message::discard(reply);
-                Ok(bytes::Bytes::new())
-            }
-            Handled::Later(_) => Err("its reply comes from a promise".to_owned()),
-            Handled::Unhandled { state, .. } => {
-                Err(format!("state `{state}` has no handler for it"))
-            }
-            Handled::Stash(_) => return None,
-        };
-        let answer = terms.answer.as_ref().map(|form| {
-            let outcome = outcome.as_deref().map_err(String::clone);
-            sent::answering(terms, form, outcome)
-        });
-        let answer = match answer.transpose() {
-            Ok(answer) => answer,
-            Err(EncodeError(reason)) => {
-                tracing::error!(reason, "the answer to a send cannot be encoded");
-                None
-            }
-        };
-        if mutants::on("taken_sends_are_not_recorded") {
-            return None;
-        }
-        Some(Received {
-            taken: terms.taken(),
-            answer,
-        })
+    };
+    if mutants::on("taken_sends_are_not_recorded") {
+        return None;
     }
+    Some(Received {
+        taken: terms.taken(),
+        answer,
+    })
 }

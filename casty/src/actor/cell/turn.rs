@@ -7,22 +7,32 @@ use std::{
     sync::Arc,
 };
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::{
     actor::{
         Actor, Envelope, Handled, Message as _, Reply,
         ask::{chain, promise::Deferred, reply::ReplyTo},
-        cell::{Cell, keyed, leased::CutShort, run::Run, stored::stores},
+        cell::{
+            Cell, keyed,
+            leased::CutShort,
+            run::Run,
+            stored::stores,
+            taken::{self, Received},
+        },
         hold::Leave,
+        message::discard,
         runtime::Runtime,
     },
     error::Failure,
     infra::panic::{self, panic_text},
+    message::answer::RawAnswer,
     persistence::{
         BODY_BYTES_MAX,
         keys::KeyedReply,
         record_body::{OutboxFull, RecordTooLarge},
+        sends::SendTerms,
     },
 };
 
@@ -338,7 +348,11 @@ impl<A: Actor> Run<A> {
         let Some((terms, writer)) = terms.zip(self.settle.writer()) else {
             return Some(envelope);
         };
-        let Some(answer) = keyed::recalled(terms, writer, name) else {
+        let known = match &terms.sent {
+            Some(sent) => taken::known(sent, writer),
+            None => keyed::recalled(terms, writer, name),
+        };
+        let Some(answer) = known else {
             return Some(envelope);
         };
         terms.heed(writer.progress(), writer.applied(), false);
@@ -387,6 +401,46 @@ impl<A: Actor> Run<A> {
         let answer = |reply: ReplyTo<_>| reply.answer_encoded(answer);
         *slot = Handled::Later(Deferred(Box::new(answer)));
         Some(remembered)
+    }
+
+    /// What is to be recorded of a send that was handled. Its sender is answered that it was taken.
+    #[inline]
+    pub(super) fn received(
+        reply: &mut ReplyTo<A::Reply>,
+        handled: &mut std::thread::Result<Handled<A>>,
+    ) -> Option<Received> {
+        let terms = reply.terms()?.sent.as_deref()?;
+        Self::take_send(terms, handled)
+    }
+
+    #[cold]
+    fn take_send(
+        terms: &SendTerms,
+        handled: &mut std::thread::Result<Handled<A>>,
+    ) -> Option<Received> {
+        let Ok(slot) = handled else { return None };
+        if matches!(slot, Handled::Stash(_)) {
+            // It is handled in a later state.
+            return None;
+        }
+        let taken = |reply: ReplyTo<_>| reply.answer_encoded(taken::taken());
+        let handled = std::mem::replace(slot, Handled::Later(Deferred(Box::new(taken))));
+        let outcome = match handled {
+            Handled::Reply(reply) if terms.answer.is_some() => match keyed::encoded(reply) {
+                RawAnswer::Encoded(bytes) => Ok(bytes),
+                RawAnswer::Failed(failure) => Err(failure.to_string()),
+            },
+            Handled::Reply(reply) => {
+                discard(reply);
+                Ok(Bytes::new())
+            }
+            Handled::Later(_) => Err("its reply comes from a promise".to_owned()),
+            Handled::Unhandled { state, .. } => {
+                Err(format!("state `{state}` has no handler for it"))
+            }
+            Handled::Stash(_) => return None,
+        };
+        taken::received(terms, outcome.as_deref().map_err(String::clone))
     }
 
     /// What the handler has changed is written: its answer has seen that. `later`: it comes from a

@@ -3,12 +3,10 @@
 use crate::{
     actor::{
         Entity,
-        ask::{
-            call::Call,
-            sent::{self, AnswerOf, Outcome},
-        },
+        ask::{call::Call, sent},
         context::Context,
         handle::CellName,
+        outcome::{self, AnswerOf, Outcome},
         reference::Stored,
     },
     id::{EntityId, Epoch, Id},
@@ -77,7 +75,7 @@ impl<E: Stored> Context<E> {
     ) where
         S: AnswerOf<T, F>,
     {
-        let form = sent::answer_form::<E, S>(tell);
+        let form = outcome::answer_form::<E::Message, S>(tell);
         match form.and_then(|form| sent::written(call, Some(form))) {
             Ok(send) => self.write_send(send),
             Err(error) => panic!("{error}"),
