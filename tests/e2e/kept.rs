@@ -302,7 +302,8 @@ fn the_last_one_to_leave_ends_the_cluster() {
 
 #[test]
 fn all_that_shut_down_at_once_come_back_to_the_same_cluster() {
-    for seed in SEEDS {
+    // Under 0 and 14 one of them holds the only vote when it leaves.
+    for seed in [0, 1, 14] {
         let all = ["a", "b", "c"];
         let mut cluster = Cluster::start(seed, &all, &[]);
         let before = cluster.tokens("a");

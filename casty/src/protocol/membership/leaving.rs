@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::{
     id::{Epoch, MemberId, ShardId},
+    infra::mutants,
     protocol::map::{ClusterMap, Command, KindCopies, ShardHome},
 };
 
@@ -199,10 +200,16 @@ impl Leaving {
     }
 
     /// Whether the vote of this node is not needed any more: another member has it, or this node
-    /// was the last voter and its removal is recorded. Otherwise others may wait for this vote.
+    /// was the last member and its removal is recorded. Otherwise others may wait for this vote:
+    /// those that leave at the same time, and could not have that recorded, come back with what
+    /// they have kept.
     fn may_forget_seat(&self, map: Option<&ClusterMap>) -> bool {
+        let was_last = |map: &ClusterMap| {
+            let others = map.members.keys().any(|id| *id != self.node.me);
+            map.voters.len() == 1 && (!others || mutants::on("the_last_vote_is_forgotten"))
+        };
         let needs_no_vote = |map: &ClusterMap| {
-            !map.voters.contains_key(&self.node.me) || (self.removed && map.voters.len() == 1)
+            !map.voters.contains_key(&self.node.me) || (self.removed && was_last(map))
         };
         self.node.is_member && self.late.is_none() && map.is_some_and(needs_no_vote)
     }
@@ -442,6 +449,13 @@ mod tests {
         voters.voters.insert(b.0, b.1);
         assert!(!forgets(&voters, true), "another voter needs the vote");
         assert!(forgets(&without_vote(voters), false));
+        // Another member leaves at the same time, and could not have that recorded any more.
+        let others = two_nodes();
+        assert_eq!(others.voters.len(), 1);
+        assert!(!forgets(&others, true), "what it has kept needs the vote");
+        mutants::breaking("the_last_vote_is_forgotten", || {
+            assert!(forgets(&others, true));
+        });
     }
 
     #[test]
