@@ -1,7 +1,7 @@
 //! What must hold under any faults, checked under many seeds. See [`invariants`].
 //!
 //! `CASTY_SEEDS=1000..2000` runs other seeds, and `CASTY_SEEDS=1234` a single one. A seed takes ten
-//! times as long in a debug build, so few run by default; the gate runs 36 with `--release`.
+//! times as long in a debug build, so few run by default; the gate runs 24 with `--release`.
 
 #[path = "mod.rs"]
 mod invariants;
