@@ -41,7 +41,8 @@ pub struct EntityRegistration {
     type_id: fn() -> TypeId,
     type_name: fn() -> &'static str,
     speaks: &'static [ProtocolRegistration],
-    deliver: Deliver,
+    /// How it is sent to, if it is stored: no other type is compiled for that.
+    deliver: Option<Deliver>,
     make: fn(RegionArgs<'_>) -> Registered,
 }
 
@@ -82,7 +83,11 @@ impl EntityRegistration {
             type_id: TypeId::of::<E>,
             type_name: std::any::type_name::<E>,
             speaks: E::SPEAKS,
-            deliver: Deliver(deliver::<E>),
+            deliver: if const { E::STORAGE.is_stored() } {
+                Some(Deliver(deliver::<E>))
+            } else {
+                None
+            },
             make: make::<E>,
         }
     }
@@ -219,7 +224,8 @@ impl Registry {
         let mut deliveries = Deliveries::default();
         for (kind, (name, registration)) in (0_u16..).zip(by_name) {
             let mesh = mesh.cloned();
-            deliveries.0.insert(Arc::from(&*name), registration.deliver);
+            let deliver = registration.deliver.map(|it| (Arc::from(&*name), it));
+            deliveries.0.extend(deliver);
             let made = (registration.make)(RegionArgs {
                 runtime,
                 name,
@@ -267,7 +273,7 @@ impl Courier for Post {
         };
         match self.deliveries.0.get(&to.kind) {
             Some(Deliver(deliver)) => deliver(&runtime, to, &letter, terms),
-            None => failed(format!("this node has no entity type `{}`", to.kind)),
+            None => failed(format!("this node has no stored entity type `{}`", to.kind)),
         }
     }
 }
