@@ -12,7 +12,10 @@ use casty::{
     Entity,
     admin::Admin,
     id::EntityId,
-    persistence::{Journal, Log, Memory, Page as Records},
+    persistence::{
+        Journal, Log, Memory, Page as Records,
+        faults::{Faults, FaultyStore},
+    },
     prelude::*,
     send::Unanswered,
     testkit::{STEP_LIMIT, cluster_of, eventually, shutdown, soon},
@@ -518,4 +521,23 @@ async fn sends_between_nodes_with_copies_survive_a_node() {
         assert_eq!((credits.len(), refused), (4, 0), "purse {n}");
     }
     soon("they end", shutdown(nodes)).await;
+}
+
+#[tokio::test]
+async fn a_store_that_falls_silent_while_it_is_looked_for_sends_holds_up_no_shutdown() {
+    casty_tests::log();
+    let store = FaultyStore::new(Arc::new(Memory::new())).connection(1);
+    // There are hundreds of logs: the look goes on for seconds.
+    store.set(Faults {
+        delay_max: Duration::from_millis(20),
+        ..Faults::default()
+    });
+    let builder = ActorSystem::builder("silent").journal(store.clone());
+    let node = builder.start().await.unwrap();
+    soon("it founds", node.wait_for(1)).await.unwrap();
+    store.set(Faults {
+        is_silent: true,
+        ..Faults::default()
+    });
+    soon("it ends", node.shutdown()).await.unwrap();
 }

@@ -22,7 +22,7 @@ use crate::{
         node::Node,
         peers::LocalMember,
         process::{Job, Process},
-        region::{AnyRegion, Mesh as _},
+        region::AnyRegion,
     },
     error::Failure,
     id::{MemberId, ShardId},
@@ -87,12 +87,15 @@ pub(crate) fn start(node: &Arc<Node>, inputs: Inputs, listener: Arc<dyn Listener
 /// Polled on a timer, since a request for an owner may be lost, and no news of the map comes then.
 async fn own_what_is_stored(node: Arc<Node>, copies: Option<Arc<NodeCopies>>) {
     const PAUSE: Duration = Duration::from_millis(500);
-    let sending = match &copies {
-        Some(_) => Vec::new(),
-        None => logs_with_sends(&node.process.runtime, &node.regions).await,
-    };
-    if copies.is_none() && sending.is_empty() {
-        return;
+    let mut sending = Vec::new();
+    if copies.is_none() {
+        // A store that does not answer must not hold up a shutdown.
+        let looking = logs_with_sends(&node.process.runtime, &node.regions);
+        let found = unless(&node.process.cancel, looking).await;
+        sending = found.unwrap_or_default();
+        if sending.is_empty() {
+            return;
+        }
     }
     let mut has_asked = false;
     loop {
@@ -102,16 +105,13 @@ async fn own_what_is_stored(node: Arc<Node>, copies: Option<Arc<NodeCopies>>) {
         if let Some(map) = node.map.get().filter(is_up) {
             let with_records = copies.as_ref().map(|it| it.journal().with_records());
             let stored = with_records.unwrap_or_else(|| sending.clone());
-            let free: Vec<_> = stored
-                .into_iter()
-                .filter(|log| map.was_never_owned(&log.kind, ShardId(log.shard)))
-                .collect();
-            let numbered: Vec<_> = (0_u16..).zip(node.regions.iter()).collect();
             let mut asks = false;
-            for log in free {
-                let mut regions = numbered.iter();
-                if let Some((number, _)) = regions.find(|(_, it)| it.name() == &*log.kind) {
-                    node.homes.resolve(*number, ShardId(log.shard));
+            for log in stored {
+                let shard = ShardId(log.shard);
+                if map.was_never_owned(&log.kind, shard)
+                    && let Some(region) = node.regions.iter().find(|it| it.name() == &*log.kind)
+                {
+                    region.find_owner(shard);
                     asks = true;
                 }
             }
@@ -130,17 +130,19 @@ async fn own_what_is_stored(node: Arc<Node>, copies: Option<Arc<NodeCopies>>) {
     }
 }
 
-/// The logs of a node's store that have ever had records with sends.
+/// The logs of a node's store that have ever had records with sends. While the store is away it is
+/// asked again and again, so the caller has to bound the wait.
 pub(crate) async fn logs_with_sends(runtime: &Runtime, regions: &[Arc<dyn AnyRegion>]) -> Vec<Log> {
+    /// A store does not tell when it is back.
     const PAUSE: Duration = Duration::from_millis(500);
+
     let Some(store) = runtime.store() else {
         return Vec::new();
     };
     let mut found = Vec::new();
     for region in regions.iter().filter(|region| region.is_stored()) {
-        let entry = region.catalog_entry();
-        let kind: Arc<str> = entry.name.into();
-        for shard in 0..entry.shards {
+        let kind: Arc<str> = region.name().into();
+        for shard in 0..region.shards().get() {
             let kind = kind.clone();
             let log = Log { kind, shard };
             let has_sends = loop {
@@ -148,7 +150,6 @@ pub(crate) async fn logs_with_sends(runtime: &Runtime, regions: &[Arc<dyn AnyReg
                     Ok(has_sends) => break has_sends,
                     // It is looked up again when the shard has an owner.
                     Err(JournalError::Unusable { .. }) => break false,
-                    Err(JournalError::Unavailable { .. }) if runtime.is_stopped() => break false,
                     Err(JournalError::Unavailable { .. }) => tokio::time::sleep(PAUSE).await,
                 }
             };

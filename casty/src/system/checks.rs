@@ -34,7 +34,7 @@ pub(super) fn exposure(address: SocketAddr, is_wanted: bool) -> Result<(), Start
     }
     tracing::warn!(
         %address,
-        "this node is insecure: without TLS, whoever reaches its address may do everything"
+        "this node is insecure: without TLS, any process that reaches its address may do everything"
     );
     Ok(())
 }

@@ -708,7 +708,8 @@ impl MemberStatus {
 async fn carry_on_sends(runtime: Arc<Runtime>, regions: Vec<Arc<dyn AnyRegion>>) {
     for log in logs_with_sends(&runtime, &regions).await {
         if let Some(region) = regions.iter().find(|region| region.name() == &*log.kind) {
-            region.open_log(ShardId(log.shard));
+            // The region keeps it. Why there is none is said to the next message.
+            drop(region.log(ShardId(log.shard)));
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::{
             Filter, OutboxPage, PastBody, PastRecord, Read, ReadAnswer, Rest, ShardEntities,
             WaitingReceiver, Which,
         },
-        region::{AnyRegion, Mesh as _},
+        region::AnyRegion,
     },
     error::StoredError,
     id::{EntityId, ShardId},
@@ -52,8 +52,6 @@ pub(crate) struct Answerer<'a> {
     pub(crate) hosts: &'a (dyn Fn(&str) -> bool + Sync),
     /// `None` in a system without a network: it has all shards.
     pub(crate) map: Option<Arc<ClusterMap>>,
-    /// Has a home found for a shard.
-    pub(crate) find_home: &'a (dyn Fn(u16, ShardId) + Sync),
 }
 
 impl Answerer<'_> {
@@ -109,15 +107,14 @@ impl Answerer<'_> {
         self.runtime.patience().min(STORE_WITHIN)
     }
 
-    fn region(&self, kind: &str) -> Result<(u16, &dyn AnyRegion), StoredError> {
-        let unknown = || StoredError::UnknownEntity {
+    fn region(&self, kind: &str) -> Result<&dyn AnyRegion, StoredError> {
+        let is_it = |region: &&Arc<dyn AnyRegion>| region.name() == kind && (self.hosts)(kind);
+        let found = self.regions.iter().find(is_it);
+        let region = found.ok_or_else(|| StoredError::UnknownEntity {
             name: kind.to_owned(),
             known: Vec::new(),
-        };
-        let mut numbered = (0_u16..).zip(self.regions);
-        let found = numbered.find(|(_, region)| region.name() == kind && (self.hosts)(kind));
-        let (number, region) = found.ok_or_else(unknown)?;
-        Ok((number, &**region))
+        })?;
+        Ok(&**region)
     }
 
     /// The store of a type. `None` if the type is not stored.
@@ -128,7 +125,7 @@ impl Answerer<'_> {
 
     /// The same, of a type that has to be stored.
     fn store_of(&self, kind: &str) -> Result<(&dyn AnyRegion, &Store), StoredError> {
-        let (_, region) = self.region(kind)?;
+        let region = self.region(kind)?;
         let store = self.store(region).ok_or_else(|| StoredError::NotStored {
             name: kind.to_owned(),
         })?;
@@ -175,8 +172,7 @@ impl Answerer<'_> {
     fn find_owner(&self, kind: &str, shard: ShardId) -> Result<(), StoredError> {
         let owner = self.map.as_ref().and_then(|map| map.owner(kind, shard));
         if owner.is_none() {
-            let (number, _) = self.region(kind)?;
-            (self.find_home)(number, shard);
+            self.region(kind)?.find_owner(shard);
         }
         Ok(())
     }
@@ -188,7 +184,7 @@ impl Answerer<'_> {
         shards: Vec<(ShardId, Option<EntityId>)>,
         limit: u32,
     ) -> Result<ReadAnswer, StoredError> {
-        let (_, region) = self.region(kind)?;
+        let region = self.region(kind)?;
         let store = self.store(region);
         if store.is_none() && filter.which == Which::Stored {
             let name = kind.to_owned();
@@ -294,7 +290,6 @@ pub(crate) async fn answer_of(node: &Node, read: Read) -> Result<ReadAnswer, Sto
         regions: &node.regions,
         hosts: &|kind| node.hosted.iter().any(|entry| entry.name == kind),
         map: node.map.get(),
-        find_home: &|kind, shard| node.homes.resolve(kind, shard),
     };
     answerer.answer(read).await
 }

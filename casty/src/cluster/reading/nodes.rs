@@ -99,7 +99,6 @@ impl Nodes for Alone {
                 regions: &self.regions,
                 hosts: &|_| true,
                 map: None,
-                find_home: &|_, _| {},
             };
             answerer.answer(read).await.map_err(InVain::Refused)
         })

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
 
+use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::{
@@ -339,8 +340,7 @@ pub(crate) async fn outboxes(
 ) -> Result<Vec<(MemberId, Result<OutboxPage, String>)>, StoredError> {
     let map = nodes.map()?;
     let members = map.as_deref().into_iter().flat_map(ClusterMap::up);
-    let mut found = Vec::new();
-    for member in members.cloned().collect::<Vec<_>>() {
+    let asking = members.map(|member| async {
         let peer = Asked::Member(member.clone()).peer(map.as_deref());
         let page = match nodes.ask(peer, Read::Outbox).await {
             Ok(ReadAnswer::Outbox(page)) => Ok(page),
@@ -348,9 +348,9 @@ pub(crate) async fn outboxes(
             Err(InVain::Refused(error)) => Err(error.to_string()),
             Err(InVain::Silent(reason)) => Err(reason),
         };
-        found.push((member, page));
-    }
-    Ok(found)
+        (member.clone(), page)
+    });
+    Ok(join_all(asking).await)
 }
 
 /// Erases what is stored of an entity. Returns whether there was anything.

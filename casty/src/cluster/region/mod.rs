@@ -132,9 +132,6 @@ pub(crate) trait AnyRegion: Send + Sync {
     /// The shard of an entity.
     fn shard(&self, id: &EntityId) -> ShardId;
 
-    /// Of a shard that is here, the log is claimed, and its sends are carried on.
-    fn open_log(&self, shard: ShardId);
-
     /// What the entities of the shards here have sent, and is not known to be taken.
     fn waiting_sends(&self) -> Vec<(ShardId, WaitingSends)>;
 
@@ -627,11 +624,6 @@ impl AnyRegion for ShardRegion {
             waiting.map(move |it| (shard, it))
         };
         shards.flat_map(of).collect()
-    }
-
-    fn open_log(&self, shard: ShardId) {
-        // Why there is none is said to the next message.
-        drop(self.local.log(shard));
     }
 
     fn owns(&self, shard: ShardId) -> bool {
