@@ -132,6 +132,8 @@ pub(crate) struct Outbox<P> {
     queues: BTreeMap<Receiver, Queue<P>>,
     /// How many sends of each record are not taken.
     positions: BTreeMap<u64, usize>,
+    /// The sum of them.
+    len: usize,
     under_way: usize,
     /// Receivers that have something to be sent.
     ready: BTreeSet<Receiver>,
@@ -149,6 +151,7 @@ impl<P: Clone> Outbox<P> {
             through,
             queues: BTreeMap::new(),
             positions: BTreeMap::new(),
+            len: 0,
             under_way: 0,
             ready: BTreeSet::new(),
             pauses: BTreeSet::new(),
@@ -186,6 +189,7 @@ impl<P: Clone> Outbox<P> {
             let queue = self.queues.entry(to.clone()).or_insert_with(Queue::new);
             queue.sends.push_back(UntakenSend { mark, payload });
             *self.positions.entry(position).or_default() += 1;
+            self.len += 1;
             if queue.again_at.is_none() {
                 self.ready.insert(to);
             }
@@ -225,6 +229,7 @@ impl<P: Clone> Outbox<P> {
             is_news = true;
             queue.sent = queue.sent.saturating_sub(1);
             let position = taken.mark.position;
+            self.len -= 1;
             if let Some(left) = self.positions.get_mut(&position) {
                 *left -= 1;
                 if *left == 0 {
@@ -338,7 +343,7 @@ impl<P: Clone> Outbox<P> {
     }
 
     /// The positions of the records with sends that are not known to be taken.
-    pub(crate) fn left(&self) -> impl Iterator<Item = u64> + '_ {
+    pub(crate) fn left(&self) -> impl ExactSizeIterator<Item = u64> + '_ {
         self.positions.keys().copied()
     }
 
@@ -350,7 +355,7 @@ impl<P: Clone> Outbox<P> {
 
     /// How many sends are not known to be taken.
     pub(crate) fn len(&self) -> usize {
-        self.positions.values().sum()
+        self.len
     }
 
     /// What waits for each receiver.

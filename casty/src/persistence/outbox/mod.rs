@@ -17,6 +17,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 pub(super) use self::task::{OutboxTask, ledger_entry};
 use crate::{
@@ -86,6 +87,10 @@ pub(crate) struct ShardOutbox {
     state: Mutex<OutboxState>,
     /// There is something for the task.
     changed: Notify,
+    /// Notified when sends are taken, or it is known anew which are not.
+    taken: Notify,
+    /// The shard is not here any more.
+    ended: CancellationToken,
     /// Sends of records that are not decided.
     undecided: AtomicUsize,
     /// Sends that are durable, and not known to be taken.
@@ -107,7 +112,6 @@ struct OutboxState {
     is_in_doubt: bool,
     news: VecDeque<DurableRecord>,
     machine: Option<Outbox<Arc<Letter>>>,
-    is_closed: bool,
 }
 
 impl fmt::Debug for ShardOutbox {
@@ -134,6 +138,8 @@ impl ShardOutbox {
         Arc::new(Self {
             state: Mutex::default(),
             changed: Notify::new(),
+            taken: Notify::new(),
+            ended: CancellationToken::new(),
             undecided: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
             has_ledger: AtomicBool::new(false),
@@ -243,16 +249,23 @@ impl ShardOutbox {
     /// Resolves once [`has_sent`](Self::has_sent), or when the shard is not here any more: then it
     /// returns `false`.
     pub(super) async fn sent(&self, from: &EntityId, seq: u64) -> bool {
-        const LOOK: std::time::Duration = std::time::Duration::from_millis(50);
-        loop {
-            if lock(&self.state).is_closed {
-                return false;
+        let sent = async {
+            loop {
+                // From here on a change is not missed.
+                let taken = self.taken.notified();
+                if self.has_sent(from, seq) {
+                    return;
+                }
+                taken.await;
             }
-            if self.has_sent(from, seq) {
-                return true;
-            }
-            tokio::time::sleep(LOOK).await;
-        }
+        };
+        self.ended.run_until_cancelled(sent).await.is_some()
+    }
+
+    /// It is known which sends are not taken.
+    fn set_machine(&self, machine: Outbox<Arc<Letter>>) {
+        lock(&self.state).machine = Some(machine);
+        self.taken.notify_waiters();
     }
 
     /// What waits for each receiver.
@@ -265,8 +278,7 @@ impl ShardOutbox {
     }
 
     pub(super) fn close(&self) {
-        lock(&self.state).is_closed = true;
-        self.changed.notify_one();
+        self.ended.cancel();
     }
 }
 

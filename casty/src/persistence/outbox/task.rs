@@ -29,6 +29,7 @@ use crate::{
     protocol::{
         commit::{Claim, LogId},
         outbox::{Carried, Carry, Outbox, OutboxLimits, Receiver, SendMark},
+        projection::check_dense,
     },
 };
 
@@ -45,6 +46,9 @@ const LEDGER_EVERY: u64 = 64;
 
 /// The pause after an error of the store.
 const PAUSE: Duration = Duration::from_millis(500);
+
+/// The same if what is stored does not fit. Each time it is said, and seldom another try helps.
+const PAUSE_OF_DAMAGE: Duration = Duration::from_secs(30);
 
 /// What became of something that was under way.
 enum Over {
@@ -81,7 +85,13 @@ pub(in crate::persistence) struct OutboxTask {
 }
 
 impl OutboxTask {
+    /// Ends at once when the shard is not here any more, whatever it waits for.
     pub(in crate::persistence) async fn run(mut self) {
+        let outbox = self.outbox.clone();
+        outbox.ended.run_until_cancelled(self.work()).await;
+    }
+
+    async fn work(&mut self) {
         loop {
             let flow = match self.read().await {
                 Ok(noted) => self.carry_on(noted).await,
@@ -94,23 +104,8 @@ impl OutboxTask {
         }
     }
 
-    fn is_closed(&self) -> bool {
-        lock(&self.outbox.state).is_closed
-    }
-
-    /// Resolves when the shard is not here any more.
-    async fn closed(outbox: &ShardOutbox, claim: &mut watch::Receiver<Claim>) {
-        // The sender goes with the log.
-        while claim.changed().await.is_ok() {
-            if lock(&outbox.state).is_closed {
-                return;
-            }
-        }
-    }
-
     /// Waits until the log is claimed, and no record of the shard is undecided.
     async fn settled(&mut self) -> Result<(), Break> {
-        let outbox = self.outbox.clone();
         loop {
             let held = self
                 .claim
@@ -119,15 +114,9 @@ impl OutboxTask {
                 Ok(Claim::Held) => {}
                 _ => return Err(Break::End),
             }
-            let changed = outbox.changed.notified();
-            {
-                let state = lock(&outbox.state);
-                if state.is_closed {
-                    return Err(Break::End);
-                }
-                if state.noting == 0 {
-                    return Ok(());
-                }
+            let changed = self.outbox.changed.notified();
+            if lock(&self.outbox.state).noting == 0 {
+                return Ok(());
             }
             changed.await;
         }
@@ -144,47 +133,47 @@ impl OutboxTask {
             self.outbox.has_ledger.store(true, Ordering::Release);
         }
         match self.read_ledger().await {
-            Ok((seq, Some(ledger))) => {
-                self.know(seq);
-                self.read_sends(ledger).await
-            }
-            Ok((seq, None)) => {
-                let state = &mut *lock(&self.outbox.state);
-                state.news.clear();
-                state.ledger_seq = Some(seq);
-                self.outbox.has_ledger.store(false, Ordering::Release);
-                self.outbox.is_ready.store(true, Ordering::Release);
-                self.inbox.freed.notify_waiters();
-                Err(Break::End)
+            Ok((seq, ledger)) => {
+                self.know(seq, ledger.is_some());
+                match ledger {
+                    Some(ledger) => self.read_sends(ledger).await,
+                    None => Err(Break::End),
+                }
             }
             Err(error) => Err(self.pause(error).await),
         }
     }
 
-    /// It is known which number the next record of the shard has.
-    fn know(&self, seq: u64) {
+    /// It is known which number the next record of the shard has, and whether the log has sends.
+    fn know(&self, seq: u64, has_ledger: bool) {
+        let outbox = &self.outbox;
         {
-            let state = &mut *lock(&self.outbox.state);
-            (state.ledger_seq, state.is_noted) = (Some(seq), true);
+            let state = &mut *lock(&outbox.state);
+            (state.ledger_seq, state.is_noted) = (Some(seq), has_ledger);
+            if !has_ledger {
+                state.news.clear();
+            }
+            outbox.has_ledger.store(has_ledger, Ordering::Release);
+            outbox.is_ready.store(true, Ordering::Release);
         }
-        self.outbox.is_ready.store(true, Ordering::Release);
+        outbox.taken.notify_waiters();
         self.inbox.freed.notify_waiters();
     }
 
+    /// Waits before the store is asked again. It does not tell when it is back.
     async fn pause(&self, error: JournalError) -> Break {
         let log = &self.log;
-        match error {
+        let pause = match error {
             JournalError::Unusable { reason } => {
                 tracing::error!(%log, reason, "the sends of a shard cannot be read");
+                PAUSE_OF_DAMAGE
             }
             JournalError::Unavailable { reason } => {
                 tracing::debug!(%log, reason, "the sends of a shard cannot be read now");
+                PAUSE
             }
-        }
-        sleep(PAUSE).await;
-        if self.is_closed() || self.claim.has_changed().is_err() {
-            return Break::End;
-        }
+        };
+        sleep(pause).await;
         Break::Again
     }
 
@@ -211,7 +200,7 @@ impl OutboxTask {
         }
     }
 
-    /// Reads the records whose sends may not be taken.
+    /// Reads the records of which some sends are possibly not taken yet.
     async fn read_sends(&mut self, ledger: Ledger) -> Result<u64, Break> {
         let mut machine = Outbox::new(ledger.through, LIMITS);
         let one = Page {
@@ -235,7 +224,7 @@ impl OutboxTask {
         if let Err(error) = self.scan(&mut machine, None).await {
             return Err(self.pause(error).await);
         }
-        lock(&self.outbox.state).machine = Some(machine);
+        self.outbox.set_machine(machine);
         Ok(ledger.through)
     }
 
@@ -245,15 +234,9 @@ impl OutboxTask {
         machine: &mut Outbox<Arc<Letter>>,
         to: Option<u64>,
     ) -> Result<(), JournalError> {
-        let durable = if mutants::on("sends_leave_before_they_are_durable") {
-            None
-        } else {
-            self.journal.durable(&self.log).await?
-        };
-        let to = to
-            .or(durable)
-            .unwrap_or(u64::MAX)
-            .min(durable.unwrap_or(u64::MAX));
+        let durable = self.journal.durable(&self.log).await?;
+        let to = [to, durable].into_iter().flatten().min();
+        let to = to.unwrap_or(u64::MAX);
         while machine.through() < to {
             let page = Page::default();
             let read = self
@@ -263,6 +246,11 @@ impl OutboxTask {
             if read.is_empty() {
                 break;
             }
+            check_dense(machine.through(), read.iter().map(|record| record.position)).map_err(
+                |astray| JournalError::Unusable {
+                    reason: format!("{} has lost records: {astray}", self.log),
+                },
+            )?;
             for record in read.into_iter().take_while(|record| record.position <= to) {
                 let letters = letters(&self.log, &record)?;
                 machine.handle_record((record.epoch, record.position), letters);
@@ -274,10 +262,8 @@ impl OutboxTask {
     /// Carries what there is, and what comes. `noted`: up to where the last ledger goes.
     async fn carry_on(&mut self, mut noted: u64) -> Break {
         let outbox = self.outbox.clone();
-        let mut claim = self.claim.clone();
         let mut running = FuturesUnordered::<BoxFuture<'static, Over>>::new();
         let mut timer = pin!(sleep_until(Instant::now()));
-        let mut closed = pin!(Self::closed(&outbox, &mut claim));
         loop {
             match self.handle_news().await {
                 Ok(true) => continue,
@@ -300,7 +286,6 @@ impl OutboxTask {
                 biased;
                 Some(over) = running.next() => self.handle_over(over),
                 () = outbox.changed.notified() => {}
-                () = &mut closed => return Break::End,
                 () = passed(deadline, timer.as_mut()) => {
                     if let Some(machine) = &mut lock(&outbox.state).machine {
                         machine.handle_time(Instant::now());
@@ -328,15 +313,13 @@ impl OutboxTask {
         if let Some(machine) = &mut lock(&self.outbox.state).machine {
             machine.handle_carried(&to, mark, round, carried, (Instant::now(), jitter));
         }
+        self.outbox.taken.notify_waiters();
     }
 
     /// Hands records that are durable to the machine. Returns whether there may be more.
     async fn handle_news(&mut self) -> Result<bool, Break> {
         let hole = {
             let state = &mut *lock(&self.outbox.state);
-            if state.is_closed {
-                return Err(Break::End);
-            }
             if state.is_in_doubt {
                 return Err(Break::Again);
             }
@@ -369,7 +352,7 @@ impl OutboxTask {
         };
         let read = self.scan(&mut machine, Some(to)).await;
         let is_read = machine.through() >= to;
-        lock(&self.outbox.state).machine = Some(machine);
+        self.outbox.set_machine(machine);
         match read {
             Ok(()) if is_read => Ok(true),
             Ok(()) => {
@@ -418,14 +401,14 @@ impl OutboxTask {
             let state = &mut *lock(&self.outbox.state);
             let machine = state.machine.as_ref()?;
             let through = machine.through();
+            // What it says is not to be most of what is written.
+            let pause = LEDGER_EVERY.max(machine.left().len() as u64);
+            if state.noting > 0 || through < *noted + pause {
+                return None;
+            }
             let mut left: Vec<u64> = machine.left().collect();
             if mutants::on("ledgers_leave_nothing") {
                 left.clear();
-            }
-            // What it says is not to be most of what is written.
-            let pause = LEDGER_EVERY.max(left.len() as u64);
-            if state.noting > 0 || through < *noted + pause {
-                return None;
             }
             (state.next_seq(), Ledger { through, left })
         };
