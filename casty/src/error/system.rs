@@ -20,8 +20,8 @@ pub enum StartError {
         source: std::io::Error,
     },
     /// Others can reach the address, and connections would neither be encrypted nor authenticated:
-    /// whoever reaches it could do everything. Give the node a certificate by `SystemBuilder::tls`;
-    /// or, in a network where all may do everything, write
+    /// any process that reaches it could do everything. Give the node a certificate by
+    /// `SystemBuilder::tls`; or, in a network where all may do everything, write
     /// [`insecure`](crate::SystemBuilder::insecure).
     #[error(
         "`{address}` can be reached by others, and without TLS they may do everything: write `.tls(..)`, listen on a loopback \

@@ -29,7 +29,8 @@ const BATCH: Page = Page {
 /// the commit that writes them.
 const LOOK: Duration = Duration::from_secs(10);
 
-/// The pause if the head of the log is further than what can be read of it yet.
+/// The pause if the head of the log is further than what can be read of it yet: not all copies have
+/// it, or they are being taken over. The store does not tell when that is over.
 const NOT_YET: Duration = Duration::from_millis(50);
 
 /// What the runners of one projection on one node share.

@@ -70,7 +70,7 @@ impl Tls {
         loaded::Loaded::read(&self.0).map(|loaded| loaded.info)
     }
 
-    /// Reads what the certificate says, whoever has signed it and whatever its time.
+    /// Reads what the certificate says, whichever authority has signed it and whatever its time.
     ///
     /// # Errors
     /// [`TlsError::Read`], [`TlsError::Malformed`].
