@@ -140,9 +140,9 @@ impl SystemBuilder {
         self
     }
 
-    /// Lets the node listen without TLS where others can reach it. Then any process that reaches the address
-    /// may join the cluster, read all messages and do everything, so all of that network has to be
-    /// trusted. A warning at the start says so.
+    /// Lets the node listen without TLS where others can reach it. Then any process that reaches
+    /// the address may join the cluster, read all messages and do everything, so all of that
+    /// network has to be trusted. A warning at the start says so.
     pub fn insecure(mut self) -> Self {
         self.insecure = true;
         self
