@@ -271,6 +271,18 @@ pub(crate) enum Operation {
     /// receivers, and why not.
     Outbox,
 
+    /// Show the reminders of stored entities that are pending: those of which a try has failed,
+    /// then those that are due first.
+    Reminders {
+        /// The wire name of a type. Default: all types.
+        #[arg(value_name = "TYPE")]
+        kind: Option<String>,
+
+        /// How many to show.
+        #[arg(long, default_value = "100", value_parser = at_least_one)]
+        limit: usize,
+    },
+
     /// Erase what is stored of an entity. It begins anew with its next message.
     Erase {
         /// The entity: TYPE/ID.

@@ -115,6 +115,7 @@ fn what(operation: &Operation) -> String {
         Operation::Entities { kind, .. } => format!("cannot list the entities of `{kind}`"),
         Operation::History { entity, .. } => format!("cannot read `{entity}`"),
         Operation::Outbox => "cannot read the outboxes".to_owned(),
+        Operation::Reminders { .. } => "cannot read the reminders".to_owned(),
         Operation::Erase { entity, .. } => format!("cannot erase `{entity}`"),
         Operation::Adopt { directory } => format!("cannot adopt `{}`", directory.display()),
         Operation::Backup { to, .. } => format!("cannot make a backup in `{}`", to.display()),

@@ -10,6 +10,7 @@ mod directories;
 mod failure;
 mod lost;
 mod outbox;
+mod reminders;
 mod stored;
 mod text;
 
@@ -98,6 +99,9 @@ async fn run(arguments: &Arguments) -> Result<String, Failure> {
             stored::run(&admin, operation, *json).await
         }
         Operation::Outbox => outbox::run(&admin, operation, *json).await,
+        Operation::Reminders { kind, limit } => {
+            reminders::run(&admin, operation, (kind.as_deref(), *limit), *json).await
+        }
         Operation::Backup { to, kinds } => {
             backup::back_up(&admin, operation, (to, kinds), *json).await
         }

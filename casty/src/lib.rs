@@ -39,7 +39,8 @@
 //! messages are the enum `BellMsg`.
 //!
 //! - Write actors: [`entity`], [`actor`], [`message`], [`Context`]; state machines:
-//!   [`mod@behavior`]; timers: [`schedule`]; deferred replies: [`reply`].
+//!   [`mod@behavior`]; timers: [`schedule`], and those that outlive a node: [`remind`]; deferred
+//!   replies: [`reply`].
 //! - Talk to them: the generated proxies, [`call`], [`shards`], [`AskError`], [`TellError`].
 //! - Read what they have done: [`mod@projection`], [`history`], [`listing`].
 //! - Run them: [`ActorSystem`], [`SystemBuilder`], [`ClusterClient`], [`Settings`], [`member`],
@@ -177,6 +178,15 @@ pub mod schedule {
 /// entities.
 pub mod send {
     pub use crate::actor::outcome::{AnswerOf, Outcome, Unanswered};
+}
+
+/// Messages of a stored entity to itself, at a later time, that outlive its node:
+/// [`Context::remind`](crate::Context::remind), and [`Effect::remind`](crate::Effect::remind).
+pub mod remind {
+    pub use crate::{
+        actor::remind::Remind,
+        protocol::reminders::timetable::{InvalidCron, Missed},
+    };
 }
 
 /// Entities as receivers of messages that are values, one level below their proxies.

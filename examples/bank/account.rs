@@ -1,9 +1,8 @@
 //! Accounts, whose events are stored before anything of them is seen.
 
-use std::{collections::BTreeMap, fmt};
+use std::fmt;
 
 use casty::prelude::*;
-use serde::{Deserialize, Serialize};
 
 /// What an account does not have.
 #[message]
@@ -21,39 +20,29 @@ impl fmt::Display for InsufficientFunds {
 
 impl std::error::Error for InsufficientFunds {}
 
-/// A teller's order. A teller gives one order after the other, so an account needs to remember only
-/// the last order of each teller: an earlier one that arrives once more has been carried out.
+/// Why nothing can be paid in.
 #[message]
-#[derive(Clone, Copy, Debug)]
-pub struct Order {
-    /// The teller.
-    pub teller: u64,
-    /// The teller's orders count from 1.
-    pub number: u64,
-    /// How much is to be paid.
-    pub amount: u64,
+#[derive(Debug, PartialEq)]
+pub struct Closed;
+
+/// What an account has.
+#[message]
+#[derive(Debug, Default, Clone, Copy, PartialEq)]
+pub struct Statement {
+    /// What can be spent.
+    pub balance: u64,
+    /// What is set aside for transfers that are not settled.
+    pub reserved: u64,
+    /// How often something was paid in or out.
+    pub entries: u64,
 }
 
 /// The state of an account, as its events have made it.
-#[derive(Default, Serialize, Deserialize)]
+#[message]
+#[derive(Default)]
 pub struct Account {
-    balance: u64,
-    entries: u64,
-    /// The last order of each teller, and whether it was carried out.
-    orders: BTreeMap<u64, (u64, bool)>,
-}
-
-impl Account {
-    /// What became of an order that has arrived before.
-    fn known(&self, order: &Order) -> Option<bool> {
-        let (last, done) = self.orders.get(&order.teller)?;
-        (order.number <= *last).then_some(*done)
-    }
-
-    fn note(&mut self, order: Order, done: bool) {
-        self.orders.insert(order.teller, (order.number, done));
-        self.entries += u64::from(done);
-    }
+    statement: Statement,
+    closed: bool,
 }
 
 // Commands decide and change nothing: events do.
@@ -62,76 +51,98 @@ impl Account {
     /// Pays in `amount`, and replies with the balance.
     #[message]
     fn deposit(&self, amount: u64) -> Effect<Self, u64> {
-        Effect::persist(AccountEvent::Deposited { amount }).reply(|account| account.balance)
+        Effect::persist(AccountEvent::PaidIn { amount }).reply(|it| it.statement.balance)
     }
 
     /// Pays out `amount`, if there is as much.
     #[message]
     fn withdraw(&self, amount: u64) -> Result<Effect<Self, u64>, InsufficientFunds> {
-        let balance = self.balance;
+        self.check(amount)?;
+        Ok(Effect::persist(AccountEvent::PaidOut { amount }).reply(|it| it.statement.balance))
+    }
+
+    /// Sets `amount` aside for a transfer, if there is as much.
+    #[message]
+    pub fn reserve(&self, amount: u64) -> Result<Effect<Self>, InsufficientFunds> {
+        self.check(amount)?;
+        Ok(Effect::persist(AccountEvent::Reserved { amount }))
+    }
+
+    /// Pays in what another account has set aside.
+    #[message]
+    pub fn credit(&self, amount: u64) -> Result<Effect<Self>, Closed> {
+        if self.closed {
+            return Err(Closed);
+        }
+        Ok(Effect::persist(AccountEvent::PaidIn { amount }))
+    }
+
+    /// What was set aside is paid.
+    #[message]
+    pub fn settle(&self, amount: u64) -> Effect<Self> {
+        Effect::persist(AccountEvent::Settled { amount })
+    }
+
+    /// What was set aside is not needed.
+    #[message]
+    pub fn give_back(&self, amount: u64) -> Effect<Self> {
+        Effect::persist(AccountEvent::GivenBack { amount })
+    }
+
+    /// From now on nothing is credited.
+    #[message]
+    pub fn close(&self) -> Effect<Self> {
+        Effect::persist(AccountEvent::Shut {})
+    }
+
+    /// What it has.
+    #[message]
+    pub fn statement(&self) -> Statement {
+        self.statement
+    }
+
+    #[event]
+    fn paid_in(&mut self, amount: u64) {
+        self.statement.balance += amount;
+        self.statement.entries += 1;
+    }
+
+    #[event]
+    fn paid_out(&mut self, amount: u64) {
+        self.statement.balance -= amount;
+        self.statement.entries += 1;
+    }
+
+    #[event]
+    fn reserved(&mut self, amount: u64) {
+        self.statement.balance -= amount;
+        self.statement.reserved += amount;
+    }
+
+    #[event]
+    fn settled(&mut self, amount: u64) {
+        self.statement.reserved -= amount;
+        self.statement.entries += 1;
+    }
+
+    #[event]
+    fn given_back(&mut self, amount: u64) {
+        self.statement.reserved -= amount;
+        self.statement.balance += amount;
+    }
+
+    #[event]
+    fn shut(&mut self) {
+        self.closed = true;
+    }
+}
+
+impl Account {
+    fn check(&self, amount: u64) -> Result<(), InsufficientFunds> {
+        let balance = self.statement.balance;
         if balance < amount {
             return Err(InsufficientFunds { balance });
         }
-        Ok(Effect::persist(AccountEvent::Withdrawn { amount }).reply(|account| account.balance))
-    }
-
-    /// The balance, and the number of entries that made it.
-    #[message]
-    pub fn statement(&self) -> (u64, u64) {
-        (self.balance, self.entries)
-    }
-
-    /// Pays out for a transfer. Replies whether there was enough: also if the order arrives again.
-    #[message]
-    pub fn pay_out(&self, order: Order) -> Effect<Self, bool> {
-        if let Some(done) = self.known(&order) {
-            return Effect::none().reply(move |_| done);
-        }
-        let done = self.balance >= order.amount;
-        let event = if done {
-            AccountEvent::PaidOut { order }
-        } else {
-            // Noted as well: the teller goes by this answer, so it must not change.
-            AccountEvent::Refused { order }
-        };
-        Effect::persist(event).reply(move |_| done)
-    }
-
-    /// Pays in for a transfer: once, however often the order arrives.
-    #[message]
-    pub fn pay_in(&self, order: Order) -> Effect<Self> {
-        if self.known(&order).is_some() {
-            return Effect::none();
-        }
-        Effect::persist(AccountEvent::PaidIn { order })
-    }
-
-    #[event]
-    fn deposited(&mut self, amount: u64) {
-        self.balance += amount;
-        self.entries += 1;
-    }
-
-    #[event]
-    fn withdrawn(&mut self, amount: u64) {
-        self.balance -= amount;
-        self.entries += 1;
-    }
-
-    #[event]
-    fn paid_out(&mut self, order: Order) {
-        self.balance -= order.amount;
-        self.note(order, true);
-    }
-
-    #[event]
-    fn paid_in(&mut self, order: Order) {
-        self.balance += order.amount;
-        self.note(order, true);
-    }
-
-    #[event]
-    fn refused(&mut self, order: Order) {
-        self.note(order, false);
+        Ok(())
     }
 }

@@ -21,13 +21,16 @@ use tokio::{
 use crate::{
     AnyError,
     account::Account,
-    teller::{Progress, Teller, TellerRef, Transfer},
+    transfer::{Order, Progress, Transfer},
 };
 
 const NAME: &str = "bank-branches";
 const BRANCHES: usize = 3;
-const TELLERS: u64 = 8;
+const CLIENTS: u64 = 8;
 const ACCOUNTS: u64 = 12;
+
+/// The account to which nothing can be paid.
+const CLOSED: u64 = 5;
 
 /// What each account has at first.
 const DEPOSIT: u64 = 1000;
@@ -175,12 +178,10 @@ async fn open_accounts(cluster: &ClusterClient) -> Result<(), AnyError> {
     for number in 0..ACCOUNTS {
         let account = cluster.entity::<Account>(account(number).as_str());
         // With a key it is safe to ask again, whatever has become of the call.
-        let until = Instant::now() + PATIENCE;
-        while let Err(error) = account.deposit(DEPOSIT).key("opening").await {
-            if Instant::now() > until {
-                return Err(error.into());
-            }
-            sleep(PAUSE).await;
+        let deposit = account.deposit(DEPOSIT).key("opening");
+        deposit.retry_for(PATIENCE).await?;
+        if number == CLOSED {
+            account.close().key("closing").retry_for(PATIENCE).await?;
         }
     }
     Ok(())
@@ -190,49 +191,53 @@ fn account(number: u64) -> String {
     format!("account-{}", number % ACCOUNTS)
 }
 
-/// A client of one teller.
+/// A client, who asks for one transfer after the other.
 struct Client {
-    teller: TellerRef,
+    cluster: ClusterClient,
     number: u64,
-    /// How many transfers it has asked for.
+    /// How many transfers it has asked for. All of them were taken on.
     asked: u64,
-    /// The last transfer that the teller is known to have taken on.
-    taken_on: u64,
 }
 
 impl Client {
-    /// Asks for one transfer after the other, until the desk closes.
+    /// Asks for transfers until the desk closes.
     async fn work(mut self, desk: Arc<Counters>) -> Result<Self, String> {
         while !desk.is_closing.load(Ordering::Relaxed) {
             self.asked += 1;
             let from = self.number * 5 + self.asked * 7;
-            let transfer = Transfer {
+            let order = Order {
                 from: account(from),
                 to: account(from + 1 + self.asked % (ACCOUNTS - 1)),
                 amount: 1 + self.asked * 13 % 200,
             };
-            // Without an answer the client cannot know whether it was taken on; the teller does.
-            if let Ok(number) = self.teller.transfer(transfer).await {
-                self.taken_on = number;
-            }
-            self.until_idle().await?;
+            // Its node may die while it is asked. The key makes it begin once.
+            let transfer = self.cluster.entity::<Transfer>(self.transfer(self.asked));
+            let begun = transfer.begin(order).key("begin").retry_for(PATIENCE).await;
+            begun.map_err(|error| format!("a transfer does not begin: {error}"))?;
+            self.outcome(self.asked).await?;
             desk.ended.fetch_add(1, Ordering::Relaxed);
         }
         Ok(self)
     }
 
-    /// Waits until the teller has nothing to do. That this asks also wakes the teller up, if its
-    /// node was killed.
-    async fn until_idle(&self) -> Result<Progress, String> {
+    fn transfer(&self, number: u64) -> String {
+        format!("client-{}-{number}", self.number)
+    }
+
+    /// Waits until a transfer has come to an end.
+    async fn outcome(&self, number: u64) -> Result<Progress, String> {
+        let transfer = self.cluster.entity::<Transfer>(self.transfer(number));
         let until = Instant::now() + PATIENCE;
         loop {
-            let answer = self.teller.progress().await;
-            match answer {
-                Ok(progress) if !progress.is_busy => return Ok(progress),
-                other if Instant::now() > until => {
-                    return Err(format!("teller {} does not go on: {other:?}", self.number));
+            match transfer.progress().await {
+                Ok(Progress::Open | Progress::UnderWay) | Err(_) if Instant::now() < until => {
+                    sleep(PAUSE).await;
                 }
-                _ => sleep(PAUSE).await,
+                Ok(Progress::Open | Progress::UnderWay) => {
+                    return Err(format!("{} does not go on", self.transfer(number)));
+                }
+                Ok(progress) => return Ok(progress),
+                Err(error) => return Err(format!("{}: {error}", self.transfer(number))),
             }
         }
     }
@@ -255,12 +260,11 @@ struct Desk {
 impl Desk {
     fn clients(cluster: &ClusterClient) -> Vec<Client> {
         let client = |number| Client {
-            teller: cluster.entity::<Teller>(number),
+            cluster: cluster.clone(),
             number,
             asked: 0,
-            taken_on: 0,
         };
-        (0..TELLERS).map(client).collect()
+        (0..CLIENTS).map(client).collect()
     }
 
     fn open(clients: Vec<Client>) -> Self {
@@ -305,26 +309,21 @@ impl Desk {
 /// Whether no money is missing, and each transfer was made once, and none that was taken on is
 /// forgotten.
 async fn check(cluster: &ClusterClient, clients: &[Client]) -> Result<(), AnyError> {
-    let (mut begun, mut paid) = (0, 0);
+    let (mut begun, mut paid, mut returned) = (0, 0, 0);
     for client in clients {
-        let progress = client.until_idle().await?;
-        if progress.begun < client.taken_on || progress.begun > client.asked {
-            let (taken_on, asked) = (client.taken_on, client.asked);
-            let teller = client.number;
-            let wrong = format!("teller {teller} was asked {asked} times, has taken on {taken_on}");
-            return Err(format!("{wrong}, and knows {progress:?}").into());
+        for number in 1..=client.asked {
+            begun += 1;
+            match client.outcome(number).await? {
+                Progress::Paid => paid += 1,
+                Progress::Returned => returned += 1,
+                _ => {}
+            }
         }
-        begun += progress.begun;
-        paid += progress.paid;
     }
-    let (mut sum, mut entries) = (0, 0);
-    for number in 0..ACCOUNTS {
-        let account = cluster.entity::<Account>(account(number).as_str());
-        let statement = account.statement().retry_for(PATIENCE).await?;
-        sum += statement.0;
-        entries += statement.1;
-    }
-    println!("  {begun} transfers, {paid} of them paid; all accounts have {sum}");
+    let (sum, entries) = settled(cluster).await?;
+    println!(
+        "  {begun} transfers, {paid} of them paid, {returned} given back; all accounts have {sum}"
+    );
     if sum != ACCOUNTS * DEPOSIT {
         return Err(format!("they should have {}", ACCOUNTS * DEPOSIT).into());
     }
@@ -333,4 +332,27 @@ async fn check(cluster: &ClusterClient, clients: &[Client]) -> Result<(), AnyErr
         return Err(format!("{entries} entries, and {paid} transfers were paid").into());
     }
     Ok(())
+}
+
+/// What all accounts have together, and their entries, once nothing is set aside any more: the last
+/// message of a transfer may still be on its way.
+async fn settled(cluster: &ClusterClient) -> Result<(u64, u64), AnyError> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let (mut sum, mut reserved, mut entries) = (0, 0, 0);
+        for number in 0..ACCOUNTS {
+            let account = cluster.entity::<Account>(account(number).as_str());
+            let statement = account.statement().retry_for(PATIENCE).await?;
+            sum += statement.balance;
+            reserved += statement.reserved;
+            entries += statement.entries;
+        }
+        if reserved == 0 {
+            return Ok((sum, entries));
+        }
+        if Instant::now() > until {
+            return Err(format!("{reserved} are set aside for transfers that have ended").into());
+        }
+        sleep(PAUSE).await;
+    }
 }

@@ -13,14 +13,17 @@
 
 mod account;
 mod branches;
-mod teller;
+mod transfer;
 
 use std::path::PathBuf;
 
 use casty::{SystemBuilder, prelude::*};
 use casty_sql::{Postgres, Sqlite};
 
-use crate::account::{Account, InsufficientFunds};
+use crate::{
+    account::{Account, InsufficientFunds, Statement},
+    transfer::{Order, Progress, Transfer},
+};
 
 type AnyError = Box<dyn std::error::Error>;
 
@@ -67,7 +70,9 @@ async fn pay(system: ActorSystem) -> Result<(), AnyError> {
     let alice = system.entity::<Account>("alice");
     println!("  alice pays in 100, and has {}", alice.deposit(100).await?);
     println!("  alice pays out 30, and has {}", alice.withdraw(30).await?);
-    let (balance, _) = alice.statement().await?;
+    let Statement {
+        balance, entries, ..
+    } = alice.statement().await?;
     match alice.withdraw(balance + 1).await {
         Err(AskError::Entity(InsufficientFunds { balance })) => {
             println!("  alice cannot pay out {}: she has {balance}", balance + 1);
@@ -79,6 +84,21 @@ async fn pay(system: ActorSystem) -> Result<(), AnyError> {
     let first = bob.deposit(50).key("bonus-2026").await?;
     let again = bob.deposit(50).key("bonus-2026").await?;
     println!("  bob gets his bonus once: {first}, and {again} when asked again");
+    // A saga: each step is stored with what it sends, so it comes to an end whatever happens.
+    let transfer = system.entity::<Transfer>(format!("alice-{entries}"));
+    let order = Order {
+        from: "alice".to_owned(),
+        to: "bob".to_owned(),
+        amount: 20,
+    };
+    transfer.begin(order).await?;
+    while transfer.progress().await? == Progress::UnderWay {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    println!(
+        "  alice transfers 20 to bob: {:?}",
+        transfer.progress().await?
+    );
     system.shutdown().await?;
     Ok(())
 }
@@ -89,8 +109,11 @@ fn bank() -> SystemBuilder {
 
 async fn show(system: &ActorSystem) -> Result<(), AnyError> {
     for id in ["alice", "bob"] {
-        let (balance, entries) = system.entity::<Account>(id).statement().await?;
-        println!("  {id}: {balance} ({entries} entries)");
+        let statement = system.entity::<Account>(id).statement().await?;
+        println!(
+            "  {id}: {} ({} entries)",
+            statement.balance, statement.entries
+        );
     }
     Ok(())
 }

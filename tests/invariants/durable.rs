@@ -26,6 +26,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use super::{
     Broken,
+    reminders::{self, Reminded},
     sends::{self, Sent},
 };
 
@@ -46,6 +47,7 @@ struct Judge {
     memory: Memory,
     seen: Arc<Mutex<Seen>>,
     sent: Sent,
+    reminded: Reminded,
 }
 
 #[derive(Default)]
@@ -286,6 +288,7 @@ pub(crate) fn run(seed: u64) -> Result<(), Broken> {
         memory: Memory::new(),
         seen: Arc::default(),
         sent: Sent::default(),
+        reminded: Reminded::default(),
     };
     let store = FaultyStore::new(Arc::new(judge.memory.clone()));
     let connections = THREE.into_iter().zip(1..);
@@ -315,6 +318,7 @@ impl Storm {
                     .role(ROLE)
                     .resource(judge.clone())
                     .resource(judge.sent.clone())
+                    .resource(judge.reminded.clone())
                     .journal(connection.clone())
                     .strict_wire(false)
             });
@@ -377,6 +381,10 @@ impl Storm {
             self.sim
                 .spawn_on(name, move |system| sends::pass(system, sent, asker, until)),
         );
+        let reminded = self.judge.reminded.clone();
+        drop(self.sim.spawn_on(name, move |system| {
+            reminders::set(system, reminded, asker, until)
+        }));
     }
 
     /// Waits until all nodes are members that serve.
@@ -469,11 +477,20 @@ impl Storm {
         }
     }
 
+    fn broken_reminders(&self, what: String) -> Broken {
+        Broken {
+            invariant: "24, each is reminded once",
+            ..self.broken(what)
+        }
+    }
+
     fn check(&self) -> Result<(), Broken> {
         let wrong = self.judge.seen().wrong.first().cloned();
         wrong.map_or(Ok(()), |what| Err(self.broken(what)))?;
         let sent = self.judge.sent.check();
-        sent.map_err(|what| self.broken_sends(what))
+        sent.map_err(|what| self.broken_sends(what))?;
+        let reminded = self.judge.reminded.check();
+        reminded.map_err(|what| self.broken_reminders(what))
     }
 
     /// All faults are over: each ledger answers with what is stored of it, and no log has anything
@@ -515,6 +532,8 @@ impl Storm {
         self.check()?;
         sends::at_rest(&mut self.sim, THREE[0], &self.judge.sent)
             .map_err(|what| self.broken_sends(what))?;
+        reminders::at_rest(&mut self.sim, THREE[0], &self.judge.reminded)
+            .map_err(|what| self.broken_reminders(what))?;
         (0..SHARDS).try_for_each(|shard| self.check_log(&log_of(shard)))?;
         let answered = self.judge.seen().answers.get("answered").copied();
         if answered.unwrap_or_default() < 100 {

@@ -24,6 +24,7 @@ mod one_generation_serves;
 mod one_leader_a_term;
 mod one_owner_at_a_time;
 pub(crate) mod operators;
+mod reminders;
 pub(crate) mod scenario;
 mod sends;
 mod the_dead_stay_dead;

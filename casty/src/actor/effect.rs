@@ -9,6 +9,7 @@ use crate::{
         context::{Context, written::FollowUp},
         outcome::{self, AnswerOf, Outcome, Unsendable},
         reference::Stored,
+        remind::Remind,
     },
     message::codec::{DecodeError, EncodeError},
     persistence::{record_body::WrittenEvent, sends::WrittenSend},
@@ -129,8 +130,15 @@ pub struct Effect<E: EventSourced, R = ()> {
     reply: Box<dyn FnOnce(&E) -> R + Send>,
     then: Vec<FollowUp<E>>,
     sends: Vec<Result<WrittenSend, Unsendable>>,
+    reminders: Vec<ReminderWish<E::Message>>,
     stop: bool,
     erase: bool,
+}
+
+/// What an effect says of a reminder.
+enum ReminderWish<M> {
+    Set(String, Remind, M),
+    Forget(String),
 }
 
 impl<E: EventSourced> Effect<E> {
@@ -156,6 +164,7 @@ impl<E: EventSourced> Effect<E> {
             reply: Box::new(|_| ()),
             then: Vec::new(),
             sends: Vec::new(),
+            reminders: Vec::new(),
             stop: false,
             erase: false,
         }
@@ -171,6 +180,7 @@ impl<E: EventSourced, R> Effect<E, R> {
             reply: Box::new(reply),
             then: self.then,
             sends: self.sends,
+            reminders: self.reminders,
             stop: self.stop,
             erase: self.erase,
         }
@@ -264,6 +274,75 @@ impl<E: EventSourced, R> Effect<E, R> {
         self
     }
 
+    /// Reminds this entity of something, by a message of its own, at a later time, as
+    /// [`Context::remind`] does.
+    ///
+    /// # Panics
+    /// In the command that returns the effect, as [`Context::remind`]. Nothing of the command is
+    /// stored then.
+    ///
+    /// ```
+    /// use casty::{persistence::Memory, prelude::*, remind::Remind, testkit};
+    ///
+    /// #[message]
+    /// #[derive(Default)]
+    /// struct Offer {
+    ///     is_open: bool,
+    /// }
+    ///
+    /// #[entity(event_sourced)]
+    /// impl Offer {
+    ///     #[message]
+    ///     fn open(&self, hours: u64) -> Effect<Self> {
+    ///         let expiry = Remind::after(Duration::from_hours(hours));
+    ///         Effect::persist(OfferEvent::Opened {}).remind("expiry", expiry, OfferMsg::Expire {})
+    ///     }
+    ///
+    ///     #[message(internal)]
+    ///     fn expire(&self) -> Effect<Self> {
+    ///         Effect::persist(OfferEvent::Expired {})
+    ///     }
+    ///
+    ///     #[message]
+    ///     fn is_open(&self) -> bool {
+    ///         self.is_open
+    ///     }
+    ///
+    ///     #[event]
+    ///     fn opened(&mut self) {
+    ///         self.is_open = true;
+    ///     }
+    ///
+    ///     #[event]
+    ///     fn expired(&mut self) {
+    ///         self.is_open = false;
+    ///     }
+    /// }
+    ///
+    /// testkit::paused_with(
+    ///     |builder| builder.journal(Memory::new()),
+    ///     |system| async move {
+    ///         let offer = system.entity::<Offer>("o-1");
+    ///         offer.open(48).await.unwrap();
+    ///         tokio::time::sleep(Duration::from_hours(47)).await;
+    ///         assert_eq!(offer.is_open().await, Ok(true));
+    ///         tokio::time::sleep(Duration::from_hours(2)).await;
+    ///         assert_eq!(offer.is_open().await, Ok(false));
+    ///     },
+    /// );
+    /// ```
+    pub fn remind(mut self, name: impl Into<String>, remind: Remind, message: E::Message) -> Self {
+        let wish = ReminderWish::Set(name.into(), remind, message);
+        self.reminders.push(wish);
+        self
+    }
+
+    /// Forgets a reminder, if there is one of this name, as [`Context::forget`] does.
+    pub fn forget(mut self, name: impl Into<String>) -> Self {
+        self.reminders.push(ReminderWish::Forget(name.into()));
+        self
+    }
+
     /// Ends the activation, once the events are durable.
     pub fn stop(mut self) -> Self {
         self.stop = true;
@@ -327,6 +406,12 @@ pub fn carry_out_and_leave<E: EventSourced, R>(
         match send {
             Ok(send) => ctx.write_send(send),
             Err(error) => panic!("{error}"),
+        }
+    }
+    for wish in effect.reminders {
+        match wish {
+            ReminderWish::Set(name, remind, message) => ctx.set_reminder(&name, &remind, &message),
+            ReminderWish::Forget(name) => ctx.forget_reminder(&name),
         }
     }
     ((effect.reply)(state), left)

@@ -31,6 +31,7 @@ pub(crate) mod message;
 pub(crate) mod observer;
 pub(crate) mod outcome;
 pub(crate) mod reference;
+pub(crate) mod remind;
 pub(crate) mod resources;
 pub(crate) mod runtime;
 pub(crate) mod spawn;

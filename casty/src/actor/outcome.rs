@@ -19,6 +19,9 @@ pub(crate) const TAKEN: &[u8] = &[0xc1, 1];
 /// The answer of a receiver that has missed an earlier send.
 pub(crate) const GAP: &[u8] = &[0xc1, 0];
 
+/// The answer of an entity that does not have the reminder which has come.
+pub(crate) const VOID: &[u8] = &[0xc1, 2];
+
 /// The most bytes of a message that tells of an outcome, besides the outcome: it travels with the
 /// send, beside its message.
 const ANSWER_BYTES_MAX: usize = 32 * 1024;

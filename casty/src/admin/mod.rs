@@ -29,6 +29,7 @@ mod error;
 mod lost;
 mod outbox;
 mod records;
+mod reminders;
 mod report;
 mod view;
 
@@ -53,6 +54,7 @@ pub use self::{
     lost::{BeginFrom, BegunAnew, BegunShard, GoneNode, LostKind, LostShard, LostShards, OldCopy},
     outbox::{OutboxReport, ReceiverReport, SilentNode},
     records::{EventReport, RecordPages, RecordReport, StateReport},
+    reminders::{ReminderReport, RemindersReport},
     report::{
         CopiesReport, DrainProgress, Drained, HomeReport, KindReport, MapVersion, MemberReport,
         Members, Outsider, Recovered, ShardCopiesReport, ShardHomes, ShardTotals, StayingShard,

@@ -24,7 +24,7 @@ use crate::{
     persistence::{
         opened::StoredKinds,
         outbox::{Courier, Letter},
-        sends::SendTerms,
+        sends::OnceTerms,
     },
     protocol::outbox::{Carried, Receiver},
 };
@@ -265,7 +265,7 @@ impl Courier for Post {
         &self,
         to: Receiver,
         letter: Arc<Letter>,
-        terms: SendTerms,
+        terms: OnceTerms,
     ) -> BoxFuture<'static, Carried> {
         let failed = |reason: String| Box::pin(ready(Carried::Failed(reason)));
         let Some(runtime) = self.runtime.upgrade() else {

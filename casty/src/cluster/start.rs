@@ -82,7 +82,8 @@ pub(crate) fn start(node: &Arc<Node>, inputs: Inputs, listener: Arc<dyn Listener
 ///
 /// With copies: of those of which this node has records. It is new, and the directory was restored
 /// from a backup or outlived its map. A shard that gets its first owner when others have joined
-/// might get one without its records. With another store: of those that may have sends to carry on.
+/// might get one without its records. With another store: of those that may have sends, or
+/// reminders, to carry on.
 ///
 /// Polled on a timer, since a request for an owner may be lost, and no news of the map comes then.
 async fn own_what_is_stored(node: Arc<Node>, copies: Option<Arc<NodeCopies>>) {
@@ -90,9 +91,10 @@ async fn own_what_is_stored(node: Arc<Node>, copies: Option<Arc<NodeCopies>>) {
     let mut sending = Vec::new();
     if copies.is_none() {
         // A store that does not answer must not hold up a shutdown.
-        let looking = logs_with_sends(&node.process.runtime, &node.regions);
+        let looking = logs_with_ledgers(&node.process.runtime, &node.regions);
         let found = unless(&node.process.cancel, looking).await;
         sending = found.unwrap_or_default();
+        tracing::debug!(logs = sending.len(), "logs with sends or reminders");
         if sending.is_empty() {
             return;
         }
@@ -108,7 +110,12 @@ async fn own_what_is_stored(node: Arc<Node>, copies: Option<Arc<NodeCopies>>) {
             let mut asks = false;
             for log in stored {
                 let shard = ShardId(log.shard);
-                if map.was_never_owned(&log.kind, shard)
+                // The map has no places of shards that another store has.
+                let has_none = match &copies {
+                    Some(_) => map.was_never_owned(&log.kind, shard),
+                    None => map.owner(&log.kind, shard).is_none(),
+                };
+                if has_none
                     && let Some(region) = node.regions.iter().find(|it| it.name() == &*log.kind)
                 {
                     region.find_owner(shard);
@@ -130,9 +137,12 @@ async fn own_what_is_stored(node: Arc<Node>, copies: Option<Arc<NodeCopies>>) {
     }
 }
 
-/// The logs of a node's store that have ever had records with sends. While the store is away it is
-/// asked again and again, so the caller has to bound the wait.
-pub(crate) async fn logs_with_sends(runtime: &Runtime, regions: &[Arc<dyn AnyRegion>]) -> Vec<Log> {
+/// The logs of a node's store that have ever had records with sends or reminders. While the store
+/// is away it is asked again and again, so the caller has to bound the wait.
+pub(crate) async fn logs_with_ledgers(
+    runtime: &Runtime,
+    regions: &[Arc<dyn AnyRegion>],
+) -> Vec<Log> {
     /// A store does not tell when it is back.
     const PAUSE: Duration = Duration::from_millis(500);
 
@@ -145,15 +155,15 @@ pub(crate) async fn logs_with_sends(runtime: &Runtime, regions: &[Arc<dyn AnyReg
         for shard in 0..region.shards().get() {
             let kind = kind.clone();
             let log = Log { kind, shard };
-            let has_sends = loop {
-                match store.has_sends(&log).await {
-                    Ok(has_sends) => break has_sends,
+            let has_ledger = loop {
+                match store.has_ledger(&log).await {
+                    Ok(has_ledger) => break has_ledger,
                     // It is looked up again when the shard has an owner.
                     Err(JournalError::Unusable { .. }) => break false,
                     Err(JournalError::Unavailable { .. }) => tokio::time::sleep(PAUSE).await,
                 }
             };
-            if has_sends {
+            if has_ledger {
                 found.push(log);
             }
         }

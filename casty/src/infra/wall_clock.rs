@@ -1,6 +1,6 @@
 //! The wall clock: the system's, or that of a simulated node.
 
-use std::time::Duration;
+use std::{sync::LazyLock, time::Duration};
 
 /// The time since the Unix epoch.
 pub(crate) fn since_epoch() -> Duration {
@@ -20,6 +20,28 @@ pub(crate) fn since_epoch() -> Duration {
 /// The same in milliseconds, as records have it.
 pub(crate) fn millis() -> u64 {
     u64::try_from(since_epoch().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Whether a simulated node reads it here.
+pub(crate) fn is_simulated() -> bool {
+    #[cfg(feature = "sim")]
+    return simulated::shown().is_some();
+    #[cfg(not(feature = "sim"))]
+    false
+}
+
+/// The time since some time in the past, by the machine's monotonic clock. No test pauses it.
+pub(crate) fn monotonic() -> Duration {
+    static FIRST: LazyLock<std::time::Instant> = LazyLock::new(now);
+    now().saturating_duration_since(*FIRST)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it is compared with tokio's clock, to see whether that one is paused"
+)]
+fn now() -> std::time::Instant {
+    std::time::Instant::now()
 }
 
 #[cfg(feature = "sim")]

@@ -684,7 +684,7 @@ fn no_such_message<E: serde::ser::Error>() -> E {
 
 #[cold]
 fn internal_message<E: serde::ser::Error>() -> E {
-    E::custom("an internal message has no wire form")
+    E::custom("an internal message with arguments cannot be stored or travel: leave out `internal`")
 }
 
 #[cfg(test)]

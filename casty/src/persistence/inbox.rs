@@ -14,7 +14,7 @@ use crate::{
         head::Head,
         outbox::ShardOutbox,
         progress::{InFlight, NODE_MAX, NotStored, Progress},
-        sends::WrittenSend,
+        sends::ShardNews,
     },
     protocol::commit::{Claim, LogId, Ticket},
 };
@@ -27,8 +27,8 @@ pub(crate) struct Entry {
     /// Milliseconds since the Unix epoch.
     pub(crate) at: u64,
     pub(crate) body: Bytes,
-    /// Those that the body has.
-    pub(crate) sends: Vec<WrittenSend>,
+    /// What the body says to the owner of the shard.
+    pub(crate) news: ShardNews,
 }
 
 /// A record in flight. Dropped before it is decided, it fails.
@@ -37,7 +37,7 @@ pub(super) struct Waiting {
     epoch: Epoch,
     progress: Arc<Progress>,
     inbox: Arc<Inbox>,
-    /// Learns what becomes of it, if the log has sends.
+    /// Learns what becomes of it, if the log has sends or reminders.
     outbox: Option<Arc<ShardOutbox>>,
     /// Of the log that it goes to.
     head: Arc<Head>,
@@ -89,9 +89,9 @@ impl Waiting {
         match outcome {
             Ok(position) => {
                 if let Some(outbox) = &self.outbox {
-                    let sends = std::mem::take(&mut self.entry.sends);
+                    let news = std::mem::take(&mut self.entry.news);
                     let from = &self.entry.entity;
-                    outbox.handle_durable((self.epoch, position), from, self.entry.seq, sends);
+                    outbox.handle_durable((self.epoch, position), from, self.entry.seq, news);
                 }
                 // A record of the shard may go before one of the activation.
                 if !is_ledger {
@@ -101,7 +101,7 @@ impl Waiting {
             }
             Err(why) => {
                 if let Some(outbox) = &self.outbox {
-                    outbox.handle_failed(is_ledger, self.entry.sends.len(), why.possibly);
+                    outbox.handle_failed(is_ledger, &self.entry.news, why.possibly);
                 }
                 progress.doubt(why.possibly);
                 progress.in_flight.remove(bytes);

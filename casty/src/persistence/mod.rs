@@ -25,6 +25,8 @@ mod position;
 mod progress;
 pub(crate) mod projected;
 pub(crate) mod record_body;
+pub(crate) mod reminder_clock;
+pub(crate) mod reminders;
 pub(crate) mod replicated;
 pub(crate) mod sends;
 pub(crate) mod shard_log;

@@ -13,6 +13,7 @@ use crate::{
     persistence::{
         journal::BODY_BYTES_MAX,
         keys::KeyedReply,
+        reminders::{KeptReminder, ReminderChange},
         sends::{Ledger, TakenSend, WrittenSend},
     },
 };
@@ -85,6 +86,12 @@ pub(crate) struct RecordBody {
     /// each shard.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) last_taken: Vec<TakenSend>,
+    /// What has changed of the entity's reminders.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) reminders: Vec<ReminderChange>,
+    /// Of a snapshot: the reminders of the entity.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) kept_reminders: Vec<KeptReminder>,
     /// Of a record of the shard itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ledger: Option<Ledger>,

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-use crate::protocol::outbox::SendMark;
+use crate::{
+    persistence::reminders::{ReminderChange, ReminderPart, ReminderTerms},
+    protocol::outbox::SendMark,
+};
 
 /// A message to another entity, part of the record of what its sender has changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +47,29 @@ pub(crate) struct SendTerms {
     pub(crate) answer: Option<AnswerForm>,
 }
 
+/// What the receiver of a message learns that is to handle it once, however often it comes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum OnceTerms {
+    Send(SendTerms),
+    Reminder(ReminderTerms),
+}
+
+/// What a record says to the owner of its shard, besides to its entity.
+#[derive(Debug, Default)]
+pub(crate) struct ShardNews {
+    pub(crate) sends: Vec<WrittenSend>,
+    pub(crate) reminders: Vec<ReminderChange>,
+    /// The entity begins anew, and has no reminders.
+    pub(crate) erases: bool,
+}
+
+impl ShardNews {
+    /// Whether the log has to have a ledger before it.
+    pub(crate) fn needs_ledger(&self) -> bool {
+        !self.sends.is_empty() || !self.reminders.is_empty()
+    }
+}
+
 /// The mark of a send that was taken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TakenSend {
@@ -62,10 +88,11 @@ impl SendTerms {
     }
 }
 
-/// What is noted of the sends of a shard, in records of the shard itself: so an owner that takes it
-/// over reads the records from there on, and not the whole log.
+/// What is noted of the sends and the reminders of a shard, in records of the shard itself: so an
+/// owner that takes it over reads the records from there on, and not the whole log.
 ///
-/// The first record with sends in a log follows such a record. A log without one has no sends.
+/// The first record with sends or reminders in a log follows such a record. A log without one has
+/// neither.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Ledger {
     /// All sends of the records up to this position are taken,
@@ -73,6 +100,29 @@ pub(crate) struct Ledger {
     /// but for those of these records.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) left: Vec<u64>,
+    /// The number of the record of the shard from which on parts of the reminders count,
+    #[serde(default)]
+    pub(crate) first_part: u64,
+    /// and the position from which on the records say what those do not.
+    #[serde(default)]
+    pub(crate) parts_through: u64,
+    /// Reminders that are pending after all records up to `through`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) part: Option<ReminderPart>,
+}
+
+impl Ledger {
+    /// The first one of a log, the record `seq` of the shard: no record up to `through` has sends
+    /// or reminders.
+    pub(crate) fn first(seq: u64, through: u64) -> Self {
+        Self {
+            through,
+            left: Vec::new(),
+            first_part: seq,
+            parts_through: through,
+            part: None,
+        }
+    }
 }
 
 /// The last send that an entity has taken from each shard. It has one mark for each shard that has

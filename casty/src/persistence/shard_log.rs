@@ -86,7 +86,7 @@ impl ShardLog {
         &self.outbox
     }
 
-    /// Begins to carry what the log has of sends.
+    /// Begins to carry what the log has of sends and reminders.
     fn begin_outbox(&self) {
         let task = OutboxTask {
             outbox: self.outbox.clone(),
@@ -97,6 +97,7 @@ impl ShardLog {
             id: self.id,
             log: self.log.clone(),
             epoch: self.epoch,
+            clock: self.store.clock().clone(),
             claim: self.claim.clone(),
             rng: StdRng::seed_from_u64(xxh3_64(self.log.to_string().as_bytes()) ^ self.epoch.0),
         };
@@ -147,25 +148,22 @@ impl ShardLog {
     pub(crate) fn append(self: &Arc<Self>, entry: Entry, progress: &Arc<Progress>) {
         let inbox = &self.store.inbox;
         // Read before it is seen whether there is a ledger: what is durable by now and comes after
-        // a record with sends comes after a ledger.
+        // a record with sends or reminders comes after a ledger.
         let through = progress.position();
         let Appending {
             ledger,
             begins,
             outbox,
-        } = self.outbox.handle_appending(entry.sends.len());
+        } = self.outbox.handle_appending(&entry.news);
         let waiting = |entry| {
             let (progress, outbox) = (progress.clone(), outbox.clone());
             let head = self.head.clone();
             Waiting::new(entry, self.epoch, progress, inbox.clone(), outbox, head)
         };
         if let Some(seq) = ledger {
-            // No record before those of this activation has sends.
-            let left = Vec::new();
-            inbox.put(Input::Record(
-                self.id,
-                waiting(ledger_entry(seq, Ledger { through, left })),
-            ));
+            // No record before those of this activation has sends or reminders.
+            let ledger = ledger_entry(seq, Ledger::first(seq, through));
+            inbox.put(Input::Record(self.id, waiting(ledger)));
         }
         if begins {
             self.begin_outbox();

@@ -16,6 +16,7 @@ use crate::{
         inbox::Inbox,
         outbox::CourierSlot,
         projected::Boards,
+        reminder_clock::ReminderClock,
         turns::{Turn, Turns},
     },
 };
@@ -38,6 +39,7 @@ pub(crate) struct Store {
     pub(crate) boards: Boards,
     pub(super) inbox: Arc<Inbox>,
     courier: CourierSlot,
+    clock: Arc<ReminderClock>,
     handle: tokio::runtime::Handle,
 }
 
@@ -65,13 +67,19 @@ impl Store {
             boards: Boards::default(),
             inbox,
             courier: CourierSlot::default(),
+            clock: Arc::new(ReminderClock::new()),
             handle,
         })
     }
 
-    /// The courier of this node, for the sends of its entities.
+    /// The courier of this node, for the sends and the reminders of its entities.
     pub(crate) fn courier(&self) -> &CourierSlot {
         &self.courier
+    }
+
+    /// The clock by which reminders are due.
+    pub(crate) fn clock(&self) -> &Arc<ReminderClock> {
+        &self.clock
     }
 
     pub(super) fn handle(&self) -> &tokio::runtime::Handle {
@@ -86,12 +94,12 @@ impl Store {
         &*self.journal
     }
 
-    /// Whether a log has ever had records with sends. Asked of each log when a node starts: what
+    /// Whether a log has ever had records with sends or reminders. Asked of each log when a node starts: what
     /// was to be sent when the last process ended goes on without a message to that shard.
     ///
     /// # Errors
     /// The error of the store.
-    pub(crate) async fn has_sends(&self, log: &Log) -> Result<bool, JournalError> {
+    pub(crate) async fn has_ledger(&self, log: &Log) -> Result<bool, JournalError> {
         let one = Page {
             records: 1,
             bytes: 1,

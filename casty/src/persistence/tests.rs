@@ -59,7 +59,7 @@ fn entry(entity: &str, seq: u64) -> Entry {
         seq,
         at: 1,
         body: Bytes::from_static(b"body"),
-        sends: Vec::new(),
+        news: crate::persistence::sends::ShardNews::default(),
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::{
 
 use crate::{
     id::EntityId,
-    infra::{mutants, wall_clock},
+    infra::wall_clock,
     persistence::{JournalError, Page, Snapshot, record_body::RecordBody, shard_log::ShardLog},
 };
 
@@ -155,9 +155,10 @@ impl Upkeep {
         let saved = async {
             journal.save(log, epoch, &self.entity, snapshot).await?;
             let through = self.not_kept(*forgotten, seq, keep).await?;
-            // Sends that are not taken are in the records. They go with a later snapshot.
-            let has_sent = self.log.outbox().has_sent(&self.entity, through);
-            if through > *forgotten && (has_sent || mutants::on("sends_are_forgotten_early")) {
+            // Sends that are not taken, and some reminders, are in the records alone. Those go with
+            // a later snapshot.
+            let through = self.log.outbox().forgettable(&self.entity, through);
+            if through > *forgotten {
                 journal
                     .forget(log, epoch, &self.entity, through, false)
                     .await?;

@@ -9,7 +9,8 @@ use crate::{
     persistence::{
         keys::{KeyedReply, Keys},
         record_body::{RecordBody, Unwritable, WrittenState},
-        sends::{LastTaken, TakenSend},
+        reminders::{OwnReminders, REMINDERS_MAX, ReminderChange},
+        sends::{LastTaken, ShardNews, TakenSend},
         shard_log::{Entry, NotStored, Progress, ShardLog},
         upkeep::Upkeep,
     },
@@ -34,6 +35,8 @@ pub(crate) struct Writer {
     keys: Keys,
     /// The sends that it has taken.
     taken: LastTaken,
+    /// Its reminders.
+    reminders: OwnReminders,
     upkeep: Arc<Upkeep>,
 }
 
@@ -45,7 +48,7 @@ impl Writer {
         entity: EntityId,
         (seq, position): (u64, u64),
         (snapshot, forgotten): (u64, u64),
-        (keys, taken): (Keys, LastTaken),
+        (keys, taken, reminders): (Keys, LastTaken, OwnReminders),
     ) -> Self {
         Self {
             upkeep: Upkeep::new(log.clone(), entity.clone(), forgotten),
@@ -58,6 +61,7 @@ impl Writer {
             last_is_stored: false,
             keys,
             taken,
+            reminders,
         }
     }
 
@@ -140,6 +144,42 @@ impl Writer {
         self.taken.add(taken);
     }
 
+    /// The reminders that the entity has, as the last record has them.
+    pub(crate) fn reminders(&self) -> &OwnReminders {
+        &self.reminders
+    }
+
+    /// What a record is to say of reminders. `handled`: of the one by which it came about.
+    ///
+    /// # Errors
+    /// There would be too many.
+    pub(crate) fn changed_reminders(
+        &self,
+        handled: Option<ReminderChange>,
+        wishes: Vec<ReminderChange>,
+    ) -> Result<Vec<ReminderChange>, String> {
+        if handled.is_none() && wishes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let changes = self.reminders.changed(handled, wishes);
+        if self.reminders.len_after(&changes) > REMINDERS_MAX {
+            return Err(format!("an entity may have {REMINDERS_MAX} reminders"));
+        }
+        Ok(changes)
+    }
+
+    /// The last record says this of reminders.
+    pub(crate) fn change_reminders(&mut self, changes: Vec<ReminderChange>) {
+        for change in changes {
+            self.reminders.apply(self.applied, change);
+        }
+    }
+
+    /// What the clock of reminders shows.
+    pub(crate) fn reminder_millis(&self) -> u64 {
+        self.log.store().clock().millis()
+    }
+
     /// Appends a record. Its sends leave once it is durable.
     pub(crate) fn append(&mut self, body: &mut RecordBody) -> Result<(), Unwritable> {
         if !body.sends.is_empty() {
@@ -152,7 +192,11 @@ impl Writer {
             seq: self.applied,
             at: wall_clock::millis(),
             body: encoded,
-            sends: std::mem::take(&mut body.sends),
+            news: ShardNews {
+                sends: std::mem::take(&mut body.sends),
+                reminders: body.reminders.clone(),
+                erases: body.erases,
+            },
         };
         self.log.append(entry, &self.progress);
         Ok(())
@@ -189,6 +233,7 @@ impl Writer {
         self.snapshot = self.applied;
         (self.last, self.last_is_stored) = (None, false);
         self.keys.clear();
+        self.reminders.clear();
         self.applied
     }
 }

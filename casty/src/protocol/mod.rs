@@ -25,6 +25,7 @@ pub(crate) mod outbox;
 pub(crate) mod placement;
 pub(crate) mod projection;
 pub(crate) mod region;
+pub(crate) mod reminders;
 pub(crate) mod second_copy;
 pub(crate) mod supervision;
 pub(crate) mod tie;

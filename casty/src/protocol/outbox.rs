@@ -107,6 +107,8 @@ pub(crate) struct Carry<P> {
 pub(crate) enum Carried {
     /// The receiver has it in a durable record, or had it before.
     Taken,
+    /// The receiver knows nothing of it. Of a reminder: it was handled, or is forgotten.
+    Void,
     /// It is not known whether it is taken, or it is not. It is tried again.
     Failed(String),
     /// The handler of the receiver has failed. It is tried again, less often.
@@ -208,6 +210,10 @@ impl<P: Clone> Outbox<P> {
         self.under_way = self.under_way.saturating_sub(1);
         match carried {
             Carried::Taken => self.handle_taken(to, mark),
+            Carried::Void => {
+                let reason = "its receiver says that it is no send".to_owned();
+                self.handle_failed(to, round, (reason, self.limits.pause_max), now, jitter);
+            }
             Carried::Failed(reason) => {
                 let max = self.limits.pause_max;
                 self.handle_failed(to, round, (reason, max), now, jitter);

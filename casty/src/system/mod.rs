@@ -62,7 +62,7 @@ use crate::{
         },
         region::AnyRegion,
         registry::Registry,
-        start::logs_with_sends,
+        start::logs_with_ledgers,
     },
     config::Settings,
     error::{Failure, JoinError, ShutdownError, StartError, StoredError},
@@ -706,7 +706,7 @@ impl MemberStatus {
 /// What the last process of a local system was to send goes on, also without a message to the
 /// shards of the senders.
 async fn carry_on_sends(runtime: Arc<Runtime>, regions: Vec<Arc<dyn AnyRegion>>) {
-    for log in logs_with_sends(&runtime, &regions).await {
+    for log in logs_with_ledgers(&runtime, &regions).await {
         if let Some(region) = regions.iter().find(|region| region.name() == &*log.kind) {
             // The region keeps it. Why there is none is said to the next message.
             drop(region.log(ShardId(log.shard)));

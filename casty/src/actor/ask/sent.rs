@@ -2,7 +2,8 @@
 //!
 //! A send is encoded when the handler makes it, and kept in the record. The outbox of the sender's
 //! shard carries it, by [`deliver`], to the receiver, as an ask whose terms name it. The receiver
-//! answers [`TAKEN`] once it has the send in a durable record of its own.
+//! answers [`TAKEN`] once it has the send in a durable record of its own. A reminder is carried
+//! likewise, to the entity that has set it.
 
 use std::{fmt, future::poll_fn, sync::Arc};
 
@@ -16,7 +17,7 @@ use crate::{
             reply::Answer,
             terms::Terms,
         },
-        outcome::{GAP, TAKEN, Unsendable},
+        outcome::{GAP, TAKEN, Unsendable, VOID},
         reference::{EntityRef, Stored},
         runtime::Runtime,
     },
@@ -24,7 +25,7 @@ use crate::{
     message::codec::DecodeError,
     persistence::{
         outbox::Letter,
-        sends::{AnswerForm, SendTerms, WrittenSend},
+        sends::{AnswerForm, OnceTerms, WrittenSend},
     },
     protocol::outbox::{Carried, Receiver},
 };
@@ -51,12 +52,12 @@ pub(crate) fn written<A: Stored, T, E>(
     })
 }
 
-/// Carries a send to an entity of type `E`.
+/// Carries a send, or a reminder, to an entity of type `E`.
 pub(crate) fn deliver<E: Entity>(
     runtime: &Arc<Runtime>,
     to: Receiver,
     letter: &Letter,
-    terms: SendTerms,
+    terms: OnceTerms,
 ) -> BoxFuture<'static, Carried> {
     let failed = |reason: String| Box::pin(ready(Carried::Failed(reason)));
     let message = match runtime.enter(|| E::Message::decode(&letter.send.bytes)) {
@@ -66,7 +67,7 @@ pub(crate) fn deliver<E: Entity>(
         }
     };
     let to = EntityRef::<E>::new(runtime.route::<E>(), to.entity);
-    let asking = UnderWay::<E>::on_terms(to, message, None, Terms::of_send(terms));
+    let asking = UnderWay::<E>::on_terms(to, message, None, Terms::once(terms));
     let mut asking = match asking {
         Ok(asking) => asking,
         Err(failure) => return failed(failure.to_string()),
@@ -74,6 +75,7 @@ pub(crate) fn deliver<E: Entity>(
     Box::pin(async move {
         let reason = match poll_fn(|cx| asking.poll(cx)).await {
             Ok(Answer::Encoded(bytes)) if *bytes == *TAKEN => return Carried::Taken,
+            Ok(Answer::Encoded(bytes)) if *bytes == *VOID => return Carried::Void,
             Ok(Answer::Encoded(bytes)) if *bytes == *GAP => {
                 "the receiver has not taken an earlier one".to_owned()
             }
@@ -95,7 +97,7 @@ pub(crate) fn deliver<E: Entity>(
 /// How the entities of one type are sent to.
 #[derive(Clone, Copy)]
 pub(crate) struct Deliver(
-    pub(crate) fn(&Arc<Runtime>, Receiver, &Letter, SendTerms) -> BoxFuture<'static, Carried>,
+    pub(crate) fn(&Arc<Runtime>, Receiver, &Letter, OnceTerms) -> BoxFuture<'static, Carried>,
 );
 
 impl fmt::Debug for Deliver {

@@ -29,7 +29,7 @@ use crate::{
         answer::RawAnswer,
         codec::{self, DecodeError},
     },
-    persistence::{sends::SendTerms, shard_log::Progress},
+    persistence::{sends::OnceTerms, shard_log::Progress},
 };
 
 /// The first byte of a chain that comes with terms.
@@ -43,8 +43,8 @@ pub(crate) struct Terms {
     pub(crate) key: Option<String>,
     /// The position of the last record that the answer has seen stands before it.
     pub(crate) wants_position: bool,
-    /// The message is part of a record of its sender.
-    pub(crate) sent: Option<Box<SendTerms>>,
+    /// The message is part of a record of its sender, and is handled once.
+    pub(crate) once: Option<Box<OnceTerms>>,
     seen: Seen,
     /// Why they could not be read, if they could not. The ask fails for it.
     unreadable: Option<String>,
@@ -64,9 +64,9 @@ enum Seen {
     Latest(Arc<Progress>),
 }
 
-/// The key, whether the position is wanted, the chain, and what a send says. Later versions may
-/// add to it.
-struct WireTerms(Option<String>, bool, ByteBuf, Option<Box<SendTerms>>);
+/// The key, whether the position is wanted, the chain, and by which send or reminder it is. Later
+/// versions may add to it.
+struct WireTerms(Option<String>, bool, ByteBuf, Option<Box<OnceTerms>>);
 
 impl Serialize for WireTerms {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
@@ -98,9 +98,9 @@ impl<'de> Visitor<'de> for Elements {
         let (Some(key), Some(wants_position), Some(chain)) = terms else {
             return Err(S::Error::custom("the terms of the ask end too early"));
         };
-        let sent = seq.next_element()?.unwrap_or_default();
+        let once = seq.next_element()?.unwrap_or_default();
         while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(WireTerms(key, wants_position, chain, sent))
+        Ok(WireTerms(key, wants_position, chain, once))
     }
 }
 
@@ -114,9 +114,9 @@ impl Terms {
     }
 
     /// Those of a message that is part of a record of its sender.
-    pub(crate) fn of_send(sent: SendTerms) -> Self {
+    pub(crate) fn once(once: OnceTerms) -> Self {
         Self {
-            sent: Some(Box::new(sent)),
+            once: Some(Box::new(once)),
             ..Self::default()
         }
     }
@@ -156,7 +156,7 @@ impl Terms {
 
     /// Whether the key does not count: the entity is not stored where it lives.
     pub(crate) fn is_ignored(&self) -> bool {
-        let counts = self.key.is_some() || self.sent.is_some() || self.unreadable.is_some();
+        let counts = self.key.is_some() || self.once.is_some() || self.unreadable.is_some();
         counts && matches!(self.seen, Seen::Nothing)
     }
 
@@ -184,8 +184,8 @@ impl Terms {
         // Without a chain a circle ends by its timeouts.
         let chain = ByteBuf::from(if fits { chain } else { Vec::new() });
         let mut out = vec![MARK];
-        let sent = self.sent.clone();
-        let terms = WireTerms(self.key.clone(), self.wants_position, chain, sent);
+        let once = self.once.clone();
+        let terms = WireTerms(self.key.clone(), self.wants_position, chain, once);
         if codec::encode(&terms, &mut out).is_err() {
             out.clear();
         }
@@ -197,9 +197,9 @@ impl Terms {
 pub(crate) fn split(bytes: &[u8]) -> (Option<Terms>, Cow<'_, [u8]>) {
     match bytes.split_first() {
         Some((&MARK, rest)) => match codec::decode::<WireTerms>(rest) {
-            Ok(WireTerms(key, wants_position, chain, sent)) => {
+            Ok(WireTerms(key, wants_position, chain, once)) => {
                 let terms = Terms {
-                    sent,
+                    once,
                     ..Terms::new(key, wants_position)
                 };
                 (Some(terms), Cow::Owned(chain.into_vec()))
@@ -255,12 +255,12 @@ mod tests {
     #[test]
     fn what_a_later_version_adds_is_skipped() {
         let mut bytes = vec![MARK];
-        let sent = None::<SendTerms>;
+        let once = None::<OnceTerms>;
         let later = (
             Some("k"),
             true,
             ByteBuf::from(*b"chain"),
-            sent,
+            once,
             "more",
             [7, 8],
         );

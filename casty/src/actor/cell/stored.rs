@@ -152,7 +152,7 @@ impl<A: Actor> Run<A> {
             let later = matches!(handled, Ok(Handled::Later(_)));
             let besides = Besides {
                 key: Self::remembered(begun.name, reply, &mut handled),
-                received: Self::received(reply, &mut handled),
+                received: Self::received(reply, &mut handled, self.settle.writer().as_deref()),
             };
             self.record_turn(&mut handled, outputs, besides);
             self.place(reply, later);
@@ -211,21 +211,28 @@ impl<A: Actor> Run<A> {
             erases,
             then,
             mut sends,
+            reminders: wishes,
             ..
         } = written;
-        let mut taken = None;
-        if let Some(received) = received {
-            sends.extend(received.answer);
-            taken = Some(received.taken);
-        }
+        let Received {
+            taken,
+            answer,
+            reminder,
+        } = received.unwrap_or_default();
+        sends.extend(answer);
         let state = if changes { self.changed_state()? } else { None };
-        if self.settle.writer().is_some() {
+        if let Some(writer) = self.settle.writer() {
+            let mut reminders = writer.changed_reminders(reminder, wishes)?;
+            if erases {
+                reminders.clear();
+            }
             let body = RecordBody {
                 events,
                 key,
                 erases,
                 sends,
                 taken,
+                reminders,
                 ..RecordBody::default()
             };
             self.settle.write(body, state)?;
@@ -392,7 +399,8 @@ impl Settle {
             return Ok(());
         };
         let changes = !body.events.is_empty() || state.is_some() || body.erases;
-        if !changes && body.sends.is_empty() && body.taken.is_none() {
+        let says = !body.sends.is_empty() || body.taken.is_some() || !body.reminders.is_empty();
+        if !changes && !says {
             return Ok(());
         }
         body.fields = state.as_ref().and_then(|state| writer.changed(state));
@@ -414,6 +422,7 @@ impl Settle {
         if let Some(taken) = body.taken {
             writer.take_send(taken);
         }
+        writer.change_reminders(body.reminders);
         Ok(())
     }
 
@@ -429,6 +438,7 @@ impl Settle {
             state: Some(state),
             keys: writer.keys().all(),
             last_taken: writer.taken().all(),
+            kept_reminders: writer.reminders().all(),
             ..RecordBody::default()
         };
         let seq = writer.begin_snapshot();

@@ -1,15 +1,18 @@
-//! Sends of other entities, which a stored entity takes once.
+//! Sends of other entities, and reminders, which a stored entity takes once.
 //!
 //! The mark of a send is part of the record that handling it writes, also if that has changed
 //! nothing else (rule S3). So it is known after a failover that it was handled, and a send that
 //! comes again is answered once that record is durable (S4). What the handler returns goes back as
-//! a send of this entity, in the same record.
+//! a send of this entity, in the same record. A reminder that was handled is moved on, or gone, by
+//! that record likewise.
 
 use crate::{
-    actor::outcome::{self, GAP, TAKEN},
+    actor::outcome::{self, GAP, TAKEN, VOID},
+    error::Failure,
     infra::mutants,
     message::{answer::RawAnswer, codec::EncodeError},
     persistence::{
+        reminders::{ReminderChange, ReminderJudged, ReminderTerms},
         sends::{SendTerms, TakenSend, WrittenSend},
         writer::Writer,
     },
@@ -17,9 +20,12 @@ use crate::{
 };
 
 /// What the record of a send says besides what it has changed.
+#[derive(Default)]
 pub(super) struct Received {
-    pub(super) taken: TakenSend,
+    pub(super) taken: Option<TakenSend>,
     pub(super) answer: Option<WrittenSend>,
+    /// Of a reminder: when it is due next.
+    pub(super) reminder: Option<ReminderChange>,
 }
 
 /// The answer to a send that was taken.
@@ -55,7 +61,40 @@ pub(super) fn received(terms: &SendTerms, outcome: Result<&[u8], String>) -> Opt
         return None;
     }
     Some(Received {
-        taken: terms.taken(),
+        taken: Some(terms.taken()),
         answer,
+        reminder: None,
     })
+}
+
+/// The answer to a reminder that is not handled now, and what is to be recorded of it.
+pub(super) fn known_reminder(
+    terms: &ReminderTerms,
+    writer: &Writer,
+) -> Option<(RawAnswer, Option<ReminderChange>)> {
+    match writer.reminders().judge(terms, writer.reminder_millis()) {
+        Ok(ReminderJudged::Due(_)) => None,
+        Ok(ReminderJudged::Late(change)) => Some((taken(), Some(change))),
+        Ok(ReminderJudged::Void) => Some((RawAnswer::Encoded(VOID.into()), None)),
+        Err(error) => {
+            let reason = error.to_string();
+            tracing::error!(name = &*terms.name, reason, "a reminder cannot be handled");
+            Some((RawAnswer::Failed(Failure::Unreadable { reason }), None))
+        }
+    }
+}
+
+/// What is to be recorded of a reminder that was handled.
+pub(super) fn reminded(terms: &ReminderTerms, writer: &Writer) -> Option<Received> {
+    if mutants::on("handled_reminders_are_not_recorded") {
+        return None;
+    }
+    match writer.reminders().judge(terms, writer.reminder_millis()) {
+        Ok(ReminderJudged::Due(change) | ReminderJudged::Late(change)) => Some(Received {
+            reminder: Some(change),
+            ..Received::default()
+        }),
+        // It was judged before it was handled, and is still the same.
+        Ok(ReminderJudged::Void) | Err(_) => None,
+    }
 }

@@ -31,8 +31,10 @@ use crate::{
     persistence::{
         BODY_BYTES_MAX,
         keys::KeyedReply,
-        record_body::{OutboxFull, RecordTooLarge},
-        sends::SendTerms,
+        record_body::{OutboxFull, RecordBody, RecordTooLarge, Unwritable},
+        reminders::{ReminderChange, ReminderTerms},
+        sends::{OnceTerms, SendTerms},
+        writer::Writer,
     },
 };
 
@@ -348,13 +350,27 @@ impl<A: Actor> Run<A> {
         let Some((terms, writer)) = terms.zip(self.settle.writer()) else {
             return Some(envelope);
         };
-        let known = match &terms.sent {
-            Some(sent) => taken::known(sent, writer),
+        let mut change = None;
+        let known = match terms.once.as_deref() {
+            Some(OnceTerms::Send(sent)) => taken::known(sent, writer),
+            Some(OnceTerms::Reminder(reminder)) => {
+                taken::known_reminder(reminder, writer).map(|(answer, says)| {
+                    change = says;
+                    answer
+                })
+            }
             None => keyed::recalled(terms, writer, name),
         };
-        let Some(answer) = known else {
+        let Some(mut answer) = known else {
             return Some(envelope);
         };
+        if let Some(change) = change
+            && let Err(why) = Self::move_reminder(writer, change)
+        {
+            answer = RawAnswer::Failed(Failure::Unreadable {
+                reason: why.to_string(),
+            });
+        }
         terms.heed(writer.progress(), writer.applied(), false);
         let answer = Deferred(Box::new(|reply: ReplyTo<_>| reply.answer_encoded(answer)));
         // It waits for all that is written, and so for the record that holds it.
@@ -364,6 +380,17 @@ impl<A: Actor> Run<A> {
             what: What::Deferred(answer),
         });
         None
+    }
+
+    /// Writes that a reminder, which came too late to be handled, is due next, or is gone.
+    fn move_reminder(writer: &mut Writer, change: ReminderChange) -> Result<(), Unwritable> {
+        let mut body = RecordBody {
+            reminders: vec![change],
+            ..RecordBody::default()
+        };
+        writer.append(&mut body)?;
+        writer.change_reminders(body.reminders);
+        Ok(())
     }
 
     /// What is to be remembered of an ask with a key. Its answer, if it has one, is encoded.
@@ -403,14 +430,37 @@ impl<A: Actor> Run<A> {
         Some(remembered)
     }
 
-    /// What is to be recorded of a send that was handled. Its sender is answered that it was taken.
+    /// What is to be recorded of a send, or a reminder, that was handled. Its sender is answered
+    /// that it was taken.
     #[inline]
     pub(super) fn received(
         reply: &mut ReplyTo<A::Reply>,
         handled: &mut std::thread::Result<Handled<A>>,
+        writer: Option<&Writer>,
     ) -> Option<Received> {
-        let terms = reply.terms()?.sent.as_deref()?;
-        Self::take_send(terms, handled)
+        match reply.terms()?.once.as_deref()? {
+            OnceTerms::Send(terms) => Self::take_send(terms, handled),
+            OnceTerms::Reminder(terms) => Self::take_reminder(terms, handled, writer?),
+        }
+    }
+
+    #[cold]
+    fn take_reminder(
+        terms: &ReminderTerms,
+        handled: &mut std::thread::Result<Handled<A>>,
+        writer: &Writer,
+    ) -> Option<Received> {
+        let Ok(slot) = handled else { return None };
+        if matches!(slot, Handled::Stash(_)) {
+            // It is handled in a later state.
+            return None;
+        }
+        let taken = |reply: ReplyTo<_>| reply.answer_encoded(taken::taken());
+        let handled = std::mem::replace(slot, Handled::Later(Deferred(Box::new(taken))));
+        if let Handled::Reply(reply) = handled {
+            discard(reply);
+        }
+        taken::reminded(terms, writer)
     }
 
     #[cold]

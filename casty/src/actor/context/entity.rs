@@ -8,8 +8,12 @@ use crate::{
         handle::CellName,
         outcome::{self, AnswerOf, Outcome},
         reference::Stored,
+        remind,
+        remind::Remind,
     },
     id::{EntityId, Epoch, Id},
+    infra::wall_clock,
+    persistence::reminders::ReminderChange,
 };
 
 impl<E: Stored> Context<E> {
@@ -80,6 +84,95 @@ impl<E: Stored> Context<E> {
             Ok(send) => self.write_send(send),
             Err(error) => panic!("{error}"),
         }
+    }
+
+    /// Reminds this entity of something, by a message of its own, at a later time: a timer that
+    /// outlives the activation, the node and the cluster. It is part of the record of what this
+    /// handler changes, so it is set if, and only if, that is stored. The message is handled once
+    /// for each time that it is due, and the record of that says so; until then it comes again,
+    /// also after a failover.
+    ///
+    /// An entity has one reminder of each name, and up to 64 in all. A reminder that is set again
+    /// takes the place of the earlier one, which does not come any more once this is acknowledged.
+    /// One that is set again just as it is, with the same period or cron expression, goes on as
+    /// before: so `#[on_start]` may set it each time.
+    ///
+    /// The message is stored, so it is a `#[message]`, or an internal one without arguments.
+    ///
+    /// What the handler of the message returns is thrown away. A state without a handler for it
+    /// ignores it. A handler that panics is tried again, at last once a minute.
+    ///
+    /// A handler of an event-sourced entity sets reminders by
+    /// [`Effect::remind`](crate::Effect::remind).
+    ///
+    /// # Panics
+    /// If the name is empty or longer than 255 bytes, or the message cannot be encoded, or has more
+    /// than 16 KiB.
+    ///
+    /// ```
+    /// use casty::{persistence::Memory, prelude::*, remind::Remind, testkit};
+    ///
+    /// #[message]
+    /// #[derive(Default)]
+    /// struct Meter {
+    ///     readings: u32,
+    /// }
+    ///
+    /// #[entity(durable)]
+    /// impl Meter {
+    ///     #[message]
+    ///     fn begin(&mut self, ctx: &mut Context<Self>) {
+    ///         let hourly = Remind::every(Duration::from_hours(1));
+    ///         ctx.remind("reading", hourly, MeterMsg::Read {});
+    ///     }
+    ///
+    ///     #[message(internal)]
+    ///     fn read(&mut self) {
+    ///         self.readings += 1;
+    ///     }
+    ///
+    ///     #[message]
+    ///     fn end(&mut self, ctx: &mut Context<Self>) -> u32 {
+    ///         ctx.forget("reading");
+    ///         self.readings
+    ///     }
+    /// }
+    ///
+    /// testkit::paused_with(
+    ///     |builder| builder.journal(Memory::new()),
+    ///     |system| async move {
+    ///         let meter = system.entity::<Meter>("m-1");
+    ///         meter.begin().await.unwrap();
+    ///         tokio::time::sleep(Duration::from_mins(200)).await;
+    ///         assert_eq!(meter.end().await, Ok(3));
+    ///     },
+    /// );
+    /// ```
+    #[track_caller]
+    pub fn remind(&mut self, name: &str, remind: Remind, message: E::Message) {
+        self.set_reminder(name, &remind, &message);
+    }
+
+    /// Forgets a reminder, if there is one of this name. Once this is acknowledged it does not come
+    /// any more.
+    pub fn forget(&mut self, name: &str) {
+        self.forget_reminder(name);
+    }
+}
+
+impl<E: Entity> Context<E> {
+    #[track_caller]
+    pub(crate) fn set_reminder(&mut self, name: &str, remind: &Remind, message: &E::Message) {
+        let store = self.cell.runtime().store();
+        let now = store.map_or_else(wall_clock::millis, |store| store.clock().millis());
+        match remind::written(name, remind, message, now) {
+            Ok(change) => self.write_reminder(change),
+            Err(reason) => panic!("{reason}"),
+        }
+    }
+
+    pub(crate) fn forget_reminder(&mut self, name: &str) {
+        self.write_reminder(ReminderChange::Gone(name.into()));
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use crate::{
     actor::{Actor, context::Context},
     infra::sync::lock,
-    persistence::{record_body::WrittenEvent, sends::WrittenSend},
+    persistence::{record_body::WrittenEvent, reminders::ReminderChange, sends::WrittenSend},
 };
 
 /// What is done once the record of a handled message is durable.
@@ -21,6 +21,7 @@ pub(crate) struct Written<A: Actor> {
     pub(crate) then: Vec<FollowUp<A>>,
     /// What is sent to other entities.
     pub(crate) sends: Vec<WrittenSend>,
+    pub(crate) reminders: Vec<ReminderChange>,
     /// Made by the first handler that leaves something to be done.
     due: Option<Arc<DueFollowUps<A>>>,
 }
@@ -42,6 +43,7 @@ impl<A: Actor> Default for Written<A> {
             erases: false,
             then: Vec::new(),
             sends: Vec::new(),
+            reminders: Vec::new(),
             due: None,
         }
     }
@@ -63,6 +65,10 @@ impl<A: Actor> Context<A> {
 
     pub(crate) fn write_send(&mut self, send: WrittenSend) {
         self.written().sends.push(send);
+    }
+
+    pub(crate) fn write_reminder(&mut self, change: ReminderChange) {
+        self.written().reminders.push(change);
     }
 
     pub(crate) fn changes(&mut self) {

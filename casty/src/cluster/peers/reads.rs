@@ -50,6 +50,8 @@ pub(crate) enum Read {
     },
     /// What this node's entities have sent, and is not known to be taken.
     Outbox,
+    /// The pending reminders of this node's entities, of one type or of all.
+    Reminders { kind: Option<String>, limit: usize },
     /// Records of shards, as their owner has them. Where there are none, the answer waits a moment
     /// for some.
     Events { kind: String, shards: Vec<Follows> },
@@ -102,6 +104,7 @@ pub(crate) enum ReadAnswer {
     Log(LogPage),
     Snapshots(SnapshotPage),
     Outbox(OutboxPage),
+    Reminders(ReminderPage),
     /// The shard is not this node's.
     Elsewhere,
     /// Of some of the shards. A shard that is left out has none.
@@ -161,6 +164,33 @@ pub(crate) struct WaitingReceiver {
     pub(crate) to: (String, EntityId),
     pub(crate) sends: u64,
     /// How many tries have failed since one was taken.
+    pub(crate) failures: u32,
+    pub(crate) reason: Option<String>,
+}
+
+/// The pending reminders of a node.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct ReminderPage {
+    /// Those in trouble, and those that are due first.
+    pub(crate) reminders: Vec<PendingReminder>,
+    /// How many are pending in all.
+    pub(crate) pending: u64,
+    /// How many of those have failed since they are due.
+    pub(crate) failing: u64,
+}
+
+/// A reminder that is pending.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct PendingReminder {
+    pub(crate) kind: String,
+    pub(crate) shard: ShardId,
+    pub(crate) entity: EntityId,
+    pub(crate) name: String,
+    pub(crate) message: String,
+    /// Milliseconds since the Unix epoch.
+    pub(crate) due: u64,
+    /// Its period or its cron expression, if it is due again.
+    pub(crate) repeats: Option<String>,
     pub(crate) failures: u32,
     pub(crate) reason: Option<String>,
 }

@@ -15,8 +15,8 @@ use crate::{
     cluster::{
         node::Node,
         peers::reads::{
-            Filter, OutboxPage, PastBody, PastRecord, Read, ReadAnswer, Rest, ShardEntities,
-            WaitingReceiver, Which,
+            Filter, OutboxPage, PastBody, PastRecord, PendingReminder, Read, ReadAnswer,
+            ReminderPage, Rest, ShardEntities, WaitingReceiver, Which,
         },
         region::AnyRegion,
     },
@@ -71,6 +71,10 @@ impl Answerer<'_> {
             } => self.history(&kind, &id, after, limit).await,
             Read::Erase { kind, id } => self.erase(&kind, &id).await,
             Read::Outbox => Ok(ReadAnswer::Outbox(self.outbox())),
+            Read::Reminders { kind, limit } => {
+                let page = self.reminders(kind.as_deref(), limit)?;
+                Ok(ReadAnswer::Reminders(page))
+            }
             Read::Log { kind, shard, after } => match self.owned(&kind, shard)? {
                 Some(owned) => owned.page(after).await.map(ReadAnswer::Log),
                 None => Ok(ReadAnswer::Elsewhere),
@@ -101,6 +105,36 @@ impl Answerer<'_> {
         receivers.sort_by_key(|it| std::cmp::Reverse((it.failures > 0, it.sends)));
         receivers.truncate(LIMIT_MAX);
         OutboxPage { receivers, sends }
+    }
+
+    fn reminders(&self, kind: Option<&str>, limit: usize) -> Result<ReminderPage, StoredError> {
+        let limit = limit.min(LIMIT_MAX);
+        if let Some(kind) = kind {
+            self.store_of(kind)?;
+        }
+        let mut page = ReminderPage::default();
+        let is_it = |region: &&Arc<dyn AnyRegion>| kind.is_none_or(|kind| region.name() == kind);
+        for region in self.regions.iter().filter(is_it) {
+            for (shard, pending, waiting) in region.reminders(limit) {
+                page.pending += pending as u64;
+                let waiting = waiting.into_iter().map(|it| PendingReminder {
+                    kind: region.name().to_owned(),
+                    shard,
+                    entity: it.key.entity,
+                    name: it.key.name.to_string(),
+                    message: it.payload.message.clone(),
+                    due: it.due,
+                    repeats: it.payload.timetable.repeats(),
+                    failures: it.failures,
+                    reason: it.reason,
+                });
+                page.reminders.extend(waiting);
+            }
+        }
+        page.failing = page.reminders.iter().filter(|it| it.failures > 0).count() as u64;
+        page.reminders.sort_by_key(|it| (it.failures == 0, it.due));
+        page.reminders.truncate(limit);
+        Ok(page)
     }
 
     fn patience(&self) -> Duration {

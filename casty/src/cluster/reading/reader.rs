@@ -11,7 +11,8 @@ use super::{
 };
 use crate::{
     cluster::peers::reads::{
-        Filter, Newest, OutboxPage, PastRecord, Read, ReadAnswer, Rest, SeenEntity, ShardEntities,
+        Filter, Newest, OutboxPage, PastRecord, Read, ReadAnswer, ReminderPage, Rest, SeenEntity,
+        ShardEntities,
     },
     error::StoredError,
     id::{EntityId, MemberId, NodeId, ShardId},
@@ -338,17 +339,46 @@ impl HistoryReader {
 pub(crate) async fn outboxes(
     nodes: &dyn Nodes,
 ) -> Result<Vec<(MemberId, Result<OutboxPage, String>)>, StoredError> {
+    each_member(nodes, &Read::Outbox, |answer| match answer {
+        ReadAnswer::Outbox(page) => Some(page),
+        _ => None,
+    })
+    .await
+}
+
+/// The pending reminders of each member, or why it does not say.
+pub(crate) async fn reminders(
+    nodes: &dyn Nodes,
+    kind: Option<String>,
+    limit: usize,
+) -> Result<Vec<(MemberId, Result<ReminderPage, String>)>, StoredError> {
+    each_member(
+        nodes,
+        &Read::Reminders { kind, limit },
+        |answer| match answer {
+            ReadAnswer::Reminders(page) => Some(page),
+            _ => None,
+        },
+    )
+    .await
+}
+
+/// What each member answers, or why it does not.
+async fn each_member<T>(
+    nodes: &dyn Nodes,
+    read: &Read,
+    open: impl Fn(ReadAnswer) -> Option<T>,
+) -> Result<Vec<(MemberId, Result<T, String>)>, StoredError> {
     let map = nodes.map()?;
     let members = map.as_deref().into_iter().flat_map(ClusterMap::up);
     let asking = members.map(|member| async {
         let peer = Asked::Member(member.clone()).peer(map.as_deref());
-        let page = match nodes.ask(peer, Read::Outbox).await {
-            Ok(ReadAnswer::Outbox(page)) => Ok(page),
-            Ok(_) => Err("it answers something else".to_owned()),
+        let answer = match nodes.ask(peer, read.clone()).await {
+            Ok(answer) => open(answer).ok_or_else(|| "it answers something else".to_owned()),
             Err(InVain::Refused(error)) => Err(error.to_string()),
             Err(InVain::Silent(reason)) => Err(reason),
         };
-        (member.clone(), page)
+        (member.clone(), answer)
     });
     Ok(join_all(asking).await)
 }

@@ -13,8 +13,8 @@ use crate::{
     error::StoredError,
     id::{EntityId, ShardId},
     persistence::{
-        Page, keys::Keys, record_body::RecordBody, sends::LastTaken, shard_log::ShardLog,
-        writer::Writer,
+        Page, keys::Keys, record_body::RecordBody, reminders::OwnReminders, sends::LastTaken,
+        shard_log::ShardLog, writer::Writer,
     },
 };
 
@@ -60,10 +60,10 @@ pub(super) async fn writer(
         let reason = log.pending().unwrap_or_else(silent);
         Err(StoredError::Unavailable { reason })
     })?;
-    // The entity that begins anew remembers no answers.
-    let keys = Keys::default();
+    // The entity that begins anew remembers no answers, and has no reminders.
+    let (keys, reminders) = (Keys::default(), OwnReminders::default());
     Ok(found.map(|(last, taken)| {
-        let remembered = (keys, taken);
+        let remembered = (keys, taken, reminders);
         Writer::new(log, id.clone(), last, (last.0, 0), remembered)
     }))
 }

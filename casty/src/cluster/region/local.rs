@@ -22,7 +22,7 @@ use crate::{
     },
     id::{EntityId, Epoch, ShardId},
     infra::{panic, sync::lock},
-    persistence::{Log, shard_log::ShardLog, store::Store},
+    persistence::{Log, outbox::ShardReminder, shard_log::ShardLog, store::Store},
     protocol::outbox::WaitingSends,
 };
 
@@ -448,6 +448,12 @@ impl LocalShards {
     pub(super) fn waiting_sends(&self, shard: ShardId) -> Vec<WaitingSends> {
         let log = self.get(shard).and_then(|local| local.log.clone());
         log.map_or_else(Vec::new, |log| log.outbox().report())
+    }
+
+    /// How many reminders the entities of a shard have, and those that are due first.
+    pub(super) fn reminders(&self, shard: ShardId, limit: usize) -> (usize, Vec<ShardReminder>) {
+        let log = self.get(shard).and_then(|local| local.log.clone());
+        log.map_or_else(Default::default, |log| log.outbox().reminders(limit))
     }
 
     /// The shard is here from now on.

@@ -63,7 +63,7 @@ use crate::{
     id::{CatalogEntry, CopyOptions, EntityId, Epoch, ShardId},
     infra::{published::Published, sync::lock, wall_clock},
     message::{answer::Pending, codec},
-    persistence::{opened::is_same_host, shard_log::ShardLog},
+    persistence::{opened::is_same_host, outbox::ShardReminder, shard_log::ShardLog},
     protocol::{
         map::{ClusterMap, Slot, Status},
         outbox::WaitingSends,
@@ -134,6 +134,10 @@ pub(crate) trait AnyRegion: Send + Sync {
 
     /// What the entities of the shards here have sent, and is not known to be taken.
     fn waiting_sends(&self) -> Vec<(ShardId, WaitingSends)>;
+
+    /// How many reminders the entities of each shard here have, and those that are due first: at
+    /// most `limit` of a shard.
+    fn reminders(&self, limit: usize) -> Vec<(ShardId, usize, Vec<ShardReminder>)>;
 
     /// Whether this node owns a shard.
     fn owns(&self, shard: ShardId) -> bool;
@@ -624,6 +628,16 @@ impl AnyRegion for ShardRegion {
             waiting.map(move |it| (shard, it))
         };
         shards.flat_map(of).collect()
+    }
+
+    fn reminders(&self, limit: usize) -> Vec<(ShardId, usize, Vec<ShardReminder>)> {
+        let shards = (0..self.shards.get()).map(ShardId);
+        let of = |shard| {
+            let (pending, waiting) = self.local.reminders(shard, limit);
+            (shard, pending, waiting)
+        };
+        let found = shards.map(of).filter(|(_, pending, _)| *pending > 0);
+        found.collect()
     }
 
     fn owns(&self, shard: ShardId) -> bool {

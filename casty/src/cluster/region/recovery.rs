@@ -21,6 +21,7 @@ use crate::{
         JournalError, Page, Record,
         keys::Keys,
         record_body::{RecordBody, WrittenEvent, WrittenState},
+        reminders::OwnReminders,
         sends::LastTaken,
         shard_log::ShardLog,
         turns::Turn,
@@ -198,6 +199,8 @@ struct Reader {
     keys: Keys,
     /// The sends that it has taken.
     taken: LastTaken,
+    /// Its reminders.
+    reminders: OwnReminders,
 }
 
 /// Where something is stored.
@@ -244,13 +247,15 @@ impl Reader {
             position: 0,
             keys: Keys::default(),
             taken: LastTaken::default(),
+            reminders: OwnReminders::default(),
         }
     }
 
     fn into_writer(self, runtime: &Runtime) -> Writer {
         let last = (self.seq, self.position);
         let kept = (self.snapshot, self.forgotten);
-        let writer = Writer::new(self.log, self.name, last, kept, (self.keys, self.taken));
+        let remembered = (self.keys, self.taken, self.reminders);
+        let writer = Writer::new(self.log, self.name, last, kept, remembered);
         if let Some(seq) = self.erases {
             // Its node ended before it was done.
             let erase = writer.upkeep().clone().erase(seq);
@@ -371,6 +376,7 @@ impl Reader {
         self.keys.clear();
         self.keys.extend(body.keys);
         self.taken.extend(body.last_taken);
+        self.reminders.restore(body.kept_reminders);
         self.position = body.position;
         self.forgotten = body.forgotten;
         (self.seq, self.snapshot) = (snapshot.seq, snapshot.seq);
@@ -414,6 +420,9 @@ impl Reader {
             })?;
         }
         self.keys.extend(body.key);
+        for change in body.reminders {
+            self.reminders.apply(record.seq, change);
+        }
         if let Some(state) = body.state {
             (self.latest, self.is_behind) = (Some((place, state)), true);
         } else if let Some(fields) = body.fields {
@@ -427,6 +436,7 @@ impl Reader {
             entity.erase();
             (self.latest, self.is_behind) = (None, false);
             self.keys.clear();
+            self.reminders.clear();
             self.is_new = true;
             self.snapshot = record.seq;
             if is_erased {

@@ -1,8 +1,10 @@
-//! The sends of one shard: what its log says of them, and the task that carries them.
+//! The sends and the reminders of one shard: what its log says of them, and the task that carries
+//! them.
 //!
-//! The machine is [`protocol::outbox`](Outbox). It learns of each durable record of a log that has
-//! sends. A new owner reads the log from where the last [`Ledger`] of the shard says. A log without
-//! a ledger has no sends, and costs its owner one look.
+//! The machines are [`protocol::outbox`](Outbox) and [`protocol::reminders`](Reminders). They learn
+//! of each durable record of a log that has sends or reminders. A new owner reads the log from
+//! where the last [`Ledger`] of the shard says. A log without a ledger has neither, and costs its
+//! owner one look.
 
 mod task;
 
@@ -22,12 +24,16 @@ use tokio_util::sync::CancellationToken;
 pub(super) use self::task::{OutboxTask, ledger_entry};
 use crate::{
     id::{EntityId, Epoch},
-    infra::sync::lock,
+    infra::{mutants, sync::lock},
     persistence::{
         record_body::OutboxFull,
-        sends::{SendTerms, WrittenSend},
+        reminders::{ReminderChange, WrittenReminder},
+        sends::{OnceTerms, ShardNews, WrittenSend},
     },
-    protocol::outbox::{Carried, Outbox, Receiver, WaitingSends},
+    protocol::{
+        outbox::{Carried, Outbox, Receiver, WaitingSends},
+        reminders::{Reminders, WaitingReminder},
+    },
 };
 
 /// How many sends of a shard may wait for their receivers. A command that would send more fails.
@@ -37,21 +43,21 @@ const WAITING_MAX: usize = 4096;
 /// not wait for room in each other's outboxes.
 const WAITING_OF_SENDS_MAX: usize = 4 * WAITING_MAX;
 
-/// Takes a send to its receiver, wherever that lives. A layer above implements it.
+/// Takes a send, or a reminder, to its receiver, wherever that lives. A layer above implements it.
 pub(crate) trait Courier: Send + Sync {
-    /// Resolves once it is known what became of the send, or after a while.
+    /// Resolves once it is known what became of the message, or after a while.
     fn carry(
         &self,
         to: Receiver,
         letter: Arc<Letter>,
-        terms: SendTerms,
+        terms: OnceTerms,
     ) -> BoxFuture<'static, Carried>;
 }
 
 /// The courier of a node, once there is one.
 pub(crate) type CourierSlot = Arc<OnceLock<Arc<dyn Courier>>>;
 
-/// A send with its sender.
+/// A send with its sender. That of a reminder is its receiver.
 #[derive(Debug)]
 pub(crate) struct Letter {
     pub(crate) from: EntityId,
@@ -79,10 +85,47 @@ struct DurableRecord {
     at: (Epoch, u64),
     from: EntityId,
     seq: u64,
-    sends: Vec<WrittenSend>,
+    news: ShardNews,
 }
 
-/// The sends of a shard that this node owns.
+/// A pending reminder of a shard.
+pub(crate) type ShardReminder = WaitingReminder<Arc<WrittenReminder>>;
+
+/// The machines of a shard.
+struct Carrying {
+    sends: Outbox<Arc<Letter>>,
+    reminders: Reminders<Arc<WrittenReminder>>,
+}
+
+impl Carrying {
+    /// A durable record, the one after those that are known.
+    fn handle_record(
+        &mut self,
+        (epoch, position): (Epoch, u64),
+        from: &EntityId,
+        seq: u64,
+        news: ShardNews,
+    ) {
+        self.handle_reminders(position, from, seq, (news.reminders, news.erases));
+        let letters = Letter::all(from, seq, news.sends);
+        self.sends.handle_record((epoch, position), letters);
+    }
+
+    /// What a record says of reminders.
+    fn handle_reminders(
+        &mut self,
+        position: u64,
+        from: &EntityId,
+        seq: u64,
+        (changes, erases): (Vec<ReminderChange>, bool),
+    ) {
+        let changes = changes.into_iter().map(ReminderChange::for_index).collect();
+        self.reminders
+            .handle_record(position, (from, seq), changes, erases);
+    }
+}
+
+/// The sends and the reminders of a shard that this node owns.
 pub(crate) struct ShardOutbox {
     state: Mutex<OutboxState>,
     /// There is something for the task.
@@ -111,7 +154,7 @@ struct OutboxState {
     /// Something may be stored of which nothing is known.
     is_in_doubt: bool,
     news: VecDeque<DurableRecord>,
-    machine: Option<Outbox<Arc<Letter>>>,
+    machine: Option<Carrying>,
 }
 
 impl fmt::Debug for ShardOutbox {
@@ -125,7 +168,7 @@ impl fmt::Debug for ShardOutbox {
 /// What goes with a record.
 pub(super) struct Appending {
     /// The number of a record of the shard that is to go before it: no ledger is known to be
-    /// durable, and the record has sends.
+    /// durable, and the record has sends or reminders.
     pub(super) ledger: Option<u64>,
     /// The task is to begin.
     pub(super) begins: bool,
@@ -147,7 +190,7 @@ impl ShardOutbox {
         })
     }
 
-    /// Whether records may be written: it is known whether the log has sends.
+    /// Whether records may be written: it is known whether the log has a ledger.
     pub(super) fn is_ready(&self) -> bool {
         self.is_ready.load(Ordering::Acquire)
     }
@@ -169,11 +212,11 @@ impl ShardOutbox {
         Ok(())
     }
 
-    /// A record is about to be appended that has so many sends.
-    pub(super) fn handle_appending(self: &Arc<Self>, sends: usize) -> Appending {
+    /// A record is about to be appended that says this.
+    pub(super) fn handle_appending(self: &Arc<Self>, news: &ShardNews) -> Appending {
         let (mut ledger, mut begins) = (None, false);
-        if sends > 0 {
-            self.undecided.fetch_add(sends, Ordering::AcqRel);
+        if news.needs_ledger() {
+            self.undecided.fetch_add(news.sends.len(), Ordering::AcqRel);
             let mut state = lock(&self.state);
             begins = !self.has_ledger.swap(true, Ordering::AcqRel);
             // Each writer has its own, until one is durable: another one's may fail.
@@ -193,9 +236,9 @@ impl ShardOutbox {
         at: (Epoch, u64),
         from: &EntityId,
         seq: u64,
-        sends: Vec<WrittenSend>,
+        news: ShardNews,
     ) {
-        self.undecided.fetch_sub(sends.len(), Ordering::AcqRel);
+        self.undecided.fetch_sub(news.sends.len(), Ordering::AcqRel);
         let mut state = lock(&self.state);
         if from.is_of_shard() {
             state.noting -= 1;
@@ -206,15 +249,15 @@ impl ShardOutbox {
             at,
             from,
             seq,
-            sends,
+            news,
         });
         drop(state);
         self.changed.notify_one();
     }
 
     /// A record has failed.
-    pub(super) fn handle_failed(&self, is_ledger: bool, sends: usize, possibly: bool) {
-        self.undecided.fetch_sub(sends, Ordering::AcqRel);
+    pub(super) fn handle_failed(&self, is_ledger: bool, news: &ShardNews, possibly: bool) {
+        self.undecided.fetch_sub(news.sends.len(), Ordering::AcqRel);
         let mut state = lock(&self.state);
         if is_ledger {
             state.noting -= 1;
@@ -223,7 +266,7 @@ impl ShardOutbox {
                 self.is_ready.store(false, Ordering::Release);
             }
         }
-        if is_ledger || possibly && sends > 0 {
+        if is_ledger || possibly && news.needs_ledger() {
             state.is_in_doubt = true;
             drop(state);
             self.changed.notify_one();
@@ -241,9 +284,29 @@ impl ShardOutbox {
             return false;
         };
         // All of them are durable, so they are known, or are news.
-        let is_of = |it: &DurableRecord| it.from == *from && it.seq <= seq && !it.sends.is_empty();
+        let is_of =
+            |it: &DurableRecord| it.from == *from && it.seq <= seq && !it.news.sends.is_empty();
         !state.news.iter().any(is_of)
-            && !machine.any_left(|letter| letter.from == *from && letter.seq <= seq)
+            && !machine
+                .sends
+                .any_left(|letter| letter.from == *from && letter.seq <= seq)
+    }
+
+    /// Up to which of its records, at most `seq`, those of an entity may be forgotten: a later
+    /// owner has to find what it sends there, and its reminders, unless they are noted elsewhere.
+    pub(super) fn forgettable(&self, from: &EntityId, seq: u64) -> u64 {
+        if !self.has_sent(from, seq) && !mutants::on("sends_are_forgotten_early") {
+            return 0;
+        }
+        let state = lock(&self.state);
+        let Some(machine) = &state.machine else {
+            // The log has no ledger.
+            return seq;
+        };
+        let is_of = |it: &&DurableRecord| it.from == *from && !it.news.reminders.is_empty();
+        let news = state.news.iter().find(is_of);
+        let seq = news.map_or(seq, |news| seq.min(news.seq - 1));
+        machine.reminders.forgettable(from, seq)
     }
 
     /// Resolves once [`has_sent`](Self::has_sent), or when the shard is not here any more: then it
@@ -262,8 +325,8 @@ impl ShardOutbox {
         self.ended.run_until_cancelled(sent).await.is_some()
     }
 
-    /// It is known which sends are not taken.
-    fn set_machine(&self, machine: Outbox<Arc<Letter>>) {
+    /// It is known which sends are not taken, and which reminders are pending.
+    fn set_machine(&self, machine: Carrying) {
         lock(&self.state).machine = Some(machine);
         self.taken.notify_waiters();
     }
@@ -274,7 +337,17 @@ impl ShardOutbox {
         state
             .machine
             .as_ref()
-            .map_or_else(Vec::new, Outbox::waiting)
+            .map_or_else(Vec::new, |machine| machine.sends.waiting())
+    }
+
+    /// How many reminders are pending, and those that are due first: at most `limit`.
+    pub(crate) fn reminders(&self, limit: usize) -> (usize, Vec<ShardReminder>) {
+        let state = lock(&self.state);
+        let Some(machine) = &state.machine else {
+            return (0, Vec::new());
+        };
+        let reminders = &machine.reminders;
+        (reminders.len(), reminders.waiting(limit))
     }
 
     pub(super) fn close(&self) {

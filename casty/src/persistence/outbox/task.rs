@@ -1,5 +1,5 @@
-//! The task of an outbox. It begins when a shard comes to this node, to see whether there are
-//! sends, and ends if there are none. The first record with sends begins it again.
+//! The task of an outbox. It begins when a shard comes to this node, to see whether there are sends
+//! or reminders, and ends if there are none. The first record with one begins it again.
 
 use std::{
     pin::pin,
@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use super::{CourierSlot, Letter, ShardOutbox};
+use super::{Carrying, CourierSlot, DurableRecord, Letter, ShardOutbox};
 use crate::{
     id::{EntityId, Epoch},
     infra::{deadline::passed, mutants, sync::lock, wall_clock},
@@ -24,12 +24,17 @@ use crate::{
         inbox::{Entry, Inbox, Input, Waiting},
         progress::Progress,
         record_body::RecordBody,
-        sends::{Ledger, SendTerms},
+        reminder_clock::ReminderClock,
+        reminders::{ReminderPart, ReminderTerms, WrittenReminder},
+        sends::{Ledger, OnceTerms, SendTerms, ShardNews},
     },
     protocol::{
         commit::{Claim, LogId},
         outbox::{Carried, Carry, Outbox, OutboxLimits, Receiver, SendMark},
         projection::check_dense,
+        reminders::{
+            DueReminder, IndexNote, Reminded, ReminderKey, ReminderLimits, Reminders, Round,
+        },
     },
 };
 
@@ -40,6 +45,20 @@ const LIMITS: OutboxLimits = OutboxLimits {
     pause_max: Duration::from_secs(5),
     pause_max_broken: Duration::from_mins(1),
 };
+
+/// A part of the reminders takes some bytes for each record that is written between it and the next
+/// one: about those of two reminders.
+const REMINDER_LIMITS: ReminderLimits = ReminderLimits {
+    under_way: 1024,
+    pause: 100,
+    pause_max: 5_000,
+    pause_max_broken: 60_000,
+    part: 128,
+    part_bytes: 512 * 1024,
+};
+
+/// The clock of the reminders is looked at after so long at the latest: it may have been corrected.
+const CLOCK_MAX: Duration = Duration::from_secs(30);
 
 /// After so many records a ledger is written again: so many a new owner reads.
 const LEDGER_EVERY: u64 = 64;
@@ -58,13 +77,29 @@ enum Over {
         round: u64,
         carried: Carried,
     },
-    /// Old ledgers are forgotten.
-    Forgotten,
+    Reminded {
+        key: ReminderKey,
+        seq: u64,
+        carried: Carried,
+    },
+    /// A ledger was written, and older ones are forgotten. This is the round that it tells of, if
+    /// the ledger is durable.
+    Noted(Option<Round>),
+}
+
+/// What the records of the shard itself say.
+#[derive(Default)]
+struct Ledgers {
+    /// The number of the last one.
+    seq: u64,
+    last: Option<Ledger>,
+    /// The parts of the reminders, each with the number of its record, and where the log was.
+    parts: Vec<(u64, u64, ReminderPart)>,
 }
 
 /// Why the task does not go on with what it knows.
 enum Break {
-    /// There are no sends, or the shard is not here any more.
+    /// There are no sends and no reminders, or the shard is not here any more.
     End,
     /// It reads again what is stored.
     Again,
@@ -80,6 +115,7 @@ pub(in crate::persistence) struct OutboxTask {
     pub(in crate::persistence) id: LogId,
     pub(in crate::persistence) log: Log,
     pub(in crate::persistence) epoch: Epoch,
+    pub(in crate::persistence) clock: Arc<ReminderClock>,
     pub(in crate::persistence) claim: watch::Receiver<Claim>,
     pub(in crate::persistence) rng: StdRng,
 }
@@ -122,7 +158,7 @@ impl OutboxTask {
         }
     }
 
-    /// Reads what is stored of the sends. Returns what the last ledger said.
+    /// Reads what is stored of the sends and the reminders. Returns what the last ledger said.
     async fn read(&mut self) -> Result<u64, Break> {
         self.settled().await?;
         // From here on what is durable is news.
@@ -132,11 +168,11 @@ impl OutboxTask {
             (state.is_in_doubt, state.machine) = (false, None);
             self.outbox.has_ledger.store(true, Ordering::Release);
         }
-        match self.read_ledger().await {
-            Ok((seq, ledger)) => {
-                self.know(seq, ledger.is_some());
-                match ledger {
-                    Some(ledger) => self.read_sends(ledger).await,
+        match self.read_ledgers().await {
+            Ok(Ledgers { seq, last, parts }) => {
+                self.know(seq, last.is_some());
+                match last {
+                    Some(ledger) => self.read_records(ledger, parts).await,
                     None => Err(Break::End),
                 }
             }
@@ -165,11 +201,11 @@ impl OutboxTask {
         let log = &self.log;
         let pause = match error {
             JournalError::Unusable { reason } => {
-                tracing::error!(%log, reason, "the sends of a shard cannot be read");
+                tracing::error!(%log, reason, "the sends and reminders of a shard cannot be read");
                 PAUSE_OF_DAMAGE
             }
             JournalError::Unavailable { reason } => {
-                tracing::debug!(%log, reason, "the sends of a shard cannot be read now");
+                tracing::debug!(%log, reason, "the sends and reminders of a shard cannot be read now");
                 PAUSE
             }
         };
@@ -177,32 +213,52 @@ impl OutboxTask {
         Break::Again
     }
 
-    /// The number of the last record of the shard itself, and what it says.
-    async fn read_ledger(&self) -> Result<(u64, Option<Ledger>), JournalError> {
+    /// What the records of the shard itself say.
+    async fn read_ledgers(&self) -> Result<Ledgers, JournalError> {
         const PAGE: Page = Page {
             records: 4096,
             bytes: 1024 * 1024,
         };
         let shard = EntityId::of_shard();
-        let (mut last, mut ledger) = (0, None);
+        let mut ledgers = Ledgers::default();
         loop {
             let page = self
                 .journal
-                .read_entity(&self.log, &shard, last, PAGE)
+                .read_entity(&self.log, &shard, ledgers.seq, PAGE)
                 .await?;
             let Some(record) = page.last() else {
-                return Ok((last, ledger));
+                return Ok(ledgers);
             };
-            last = record.seq;
+            ledgers.seq = record.seq;
             for record in page.iter().filter(|record| !record.body.is_empty()) {
-                ledger = Some(body(&self.log, record)?.ledger.unwrap_or_default());
+                let mut ledger = body(&self.log, record)?.ledger.unwrap_or_default();
+                if let Some(part) = ledger.part.take() {
+                    ledgers.parts.push((record.seq, ledger.through, part));
+                }
+                ledgers.last = Some(ledger);
             }
         }
     }
 
-    /// Reads the records of which some sends are possibly not taken yet.
-    async fn read_sends(&mut self, ledger: Ledger) -> Result<u64, Break> {
-        let mut machine = Outbox::new(ledger.through, LIMITS);
+    /// Reads the records of which some sends are possibly not taken yet, and those that say of
+    /// reminders what no part says.
+    async fn read_records(
+        &mut self,
+        ledger: Ledger,
+        parts: Vec<(u64, u64, ReminderPart)>,
+    ) -> Result<u64, Break> {
+        let round = Round {
+            first: ledger.first_part,
+            through: ledger.parts_through,
+        };
+        let mut machine = Carrying {
+            sends: Outbox::new(ledger.through, LIMITS),
+            reminders: Reminders::new(round, REMINDER_LIMITS),
+        };
+        let parts = parts.into_iter().filter(|(seq, ..)| *seq >= round.first);
+        for (_, through, part) in parts {
+            machine.reminders.handle_part(part.into(), through);
+        }
         let one = Page {
             records: 1,
             bytes: 1,
@@ -214,46 +270,60 @@ impl OutboxTask {
                 Err(error) => return Err(self.pause(error).await),
             };
             for record in found.into_iter().filter(|it| it.position == position) {
-                let letters = match letters(&self.log, &record) {
-                    Ok(letters) => letters,
+                let news = match news(&self.log, &record) {
+                    Ok(news) => news,
                     Err(error) => return Err(self.pause(error).await),
                 };
-                machine.handle_left((record.epoch, position), letters);
+                let letters = Letter::all(&record.entity, record.seq, news.sends);
+                machine.sends.handle_left((record.epoch, position), letters);
             }
         }
-        if let Err(error) = self.scan(&mut machine, None).await {
+        let read = async {
+            let through = ledger.through;
+            self.scan(&mut machine, round.through.min(through), Some(through))
+                .await?;
+            self.scan(&mut machine, through, None).await
+        };
+        if let Err(error) = read.await {
             return Err(self.pause(error).await);
         }
         self.outbox.set_machine(machine);
         Ok(ledger.through)
     }
 
-    /// Reads the log on, up to a position, or to what is durable.
+    /// Reads the log on, up to a position, or to what is durable. Of records that the machine of
+    /// the sends knows, only reminders count.
     async fn scan(
         &self,
-        machine: &mut Outbox<Arc<Letter>>,
+        machine: &mut Carrying,
+        mut from: u64,
         to: Option<u64>,
     ) -> Result<(), JournalError> {
         let durable = self.journal.durable(&self.log).await?;
         let to = [to, durable].into_iter().flatten().min();
         let to = to.unwrap_or(u64::MAX);
-        while machine.through() < to {
+        while from < to {
             let page = Page::default();
-            let read = self
-                .journal
-                .read_log(&self.log, machine.through(), page)
-                .await?;
+            let read = self.journal.read_log(&self.log, from, page).await?;
             if read.is_empty() {
                 break;
             }
-            check_dense(machine.through(), read.iter().map(|record| record.position)).map_err(
-                |astray| JournalError::Unusable {
+            check_dense(from, read.iter().map(|record| record.position)).map_err(|astray| {
+                JournalError::Unusable {
                     reason: format!("{} has lost records: {astray}", self.log),
-                },
-            )?;
+                }
+            })?;
             for record in read.into_iter().take_while(|record| record.position <= to) {
-                let letters = letters(&self.log, &record)?;
-                machine.handle_record((record.epoch, record.position), letters);
+                let news = news(&self.log, &record)?;
+                let (epoch, position) = (record.epoch, record.position);
+                let (entity, seq) = (&record.entity, record.seq);
+                if position > machine.sends.through() {
+                    machine.handle_record((epoch, position), entity, seq, news);
+                } else {
+                    let changes = (news.reminders, news.erases);
+                    machine.handle_reminders(position, entity, seq, changes);
+                }
+                from = position;
             }
         }
         Ok(())
@@ -270,17 +340,22 @@ impl OutboxTask {
                 Ok(false) => {}
                 Err(flow) => return flow,
             }
-            let (carries, deadline) = {
+            let (carries, due, deadline) = {
                 let state = &mut *lock(&outbox.state);
                 let Some(machine) = &mut state.machine else {
                     return Break::Again;
                 };
-                let carries = machine.take_carries();
-                outbox.waiting.store(machine.len(), Ordering::Release);
-                (carries, machine.deadline())
+                let carries = machine.sends.take_carries();
+                outbox.waiting.store(machine.sends.len(), Ordering::Release);
+                let due = machine.reminders.take_due(self.clock.millis());
+                let next = machine.reminders.deadline().map(|at| self.instant(at));
+                let deadlines = [machine.sends.deadline(), next];
+                (carries, due, deadlines.into_iter().flatten().min())
             };
             let carries = carries.into_iter().map(|carry| self.carry(carry));
             running.extend(carries);
+            let due = due.into_iter().map(|reminder| self.remind(reminder));
+            running.extend(due);
             running.extend(self.note(&mut noted));
             tokio::select! {
                 biased;
@@ -288,32 +363,61 @@ impl OutboxTask {
                 () = outbox.changed.notified() => {}
                 () = passed(deadline, timer.as_mut()) => {
                     if let Some(machine) = &mut lock(&outbox.state).machine {
-                        machine.handle_time(Instant::now());
+                        machine.sends.handle_time(Instant::now());
                     }
                 }
             }
         }
     }
 
+    /// When the clock of the reminders shows this, or when it is to be looked at again.
+    fn instant(&self, at: u64) -> Instant {
+        let left = Duration::from_millis(at.saturating_sub(self.clock.millis()));
+        Instant::now() + left.min(CLOCK_MAX)
+    }
+
     fn handle_over(&mut self, over: Over) {
-        let Over::Carried {
-            to,
-            mark,
-            round,
-            carried,
-        } = over
-        else {
-            return;
-        };
-        if let Carried::Failed(reason) | Carried::Broken(reason) = &carried {
-            let (log, kind, entity) = (&self.log, &to.kind, &to.entity);
-            tracing::debug!(%log, %kind, %entity, reason, "a send was not taken; it is tried again");
+        match over {
+            Over::Carried {
+                to,
+                mark,
+                round,
+                carried,
+            } => {
+                if let Carried::Failed(reason) | Carried::Broken(reason) = &carried {
+                    let (log, kind, entity) = (&self.log, &to.kind, &to.entity);
+                    tracing::debug!(%log, %kind, %entity, reason, "a send was not taken; it is tried again");
+                }
+                let jitter = self.rng.random();
+                if let Some(machine) = &mut lock(&self.outbox.state).machine {
+                    let now = (Instant::now(), jitter);
+                    machine.sends.handle_carried(&to, mark, round, carried, now);
+                }
+                self.outbox.taken.notify_waiters();
+            }
+            Over::Reminded { key, seq, carried } => {
+                if let Carried::Failed(reason) | Carried::Broken(reason) = &carried {
+                    let (log, entity, name) = (&self.log, &key.entity, &*key.name);
+                    tracing::debug!(%log, %entity, name, reason, "a reminder was not handled; it is tried again");
+                }
+                let reminded = match carried {
+                    Carried::Taken => Reminded::Taken,
+                    Carried::Void => Reminded::Void,
+                    Carried::Failed(reason) => Reminded::Failed(reason),
+                    Carried::Broken(reason) => Reminded::Broken(reason),
+                };
+                let now = (self.clock.millis(), self.rng.random());
+                if let Some(machine) = &mut lock(&self.outbox.state).machine {
+                    machine.reminders.handle_reminded(&key, seq, reminded, now);
+                }
+            }
+            Over::Noted(round) => {
+                let machine = &mut lock(&self.outbox.state).machine;
+                if let Some((machine, round)) = machine.as_mut().zip(round) {
+                    machine.reminders.handle_noted(round);
+                }
+            }
         }
-        let jitter = self.rng.random();
-        if let Some(machine) = &mut lock(&self.outbox.state).machine {
-            machine.handle_carried(&to, mark, round, carried, (Instant::now(), jitter));
-        }
-        self.outbox.taken.notify_waiters();
     }
 
     /// Hands records that are durable to the machine. Returns whether there may be more.
@@ -329,16 +433,18 @@ impl OutboxTask {
             let mut hole = None;
             while let Some(record) = state.news.pop_front() {
                 let (epoch, position) = record.at;
-                if position <= machine.through() {
+                if position <= machine.sends.through() {
                     continue;
                 }
-                if position > machine.through() + 1 {
+                if position > machine.sends.through() + 1 {
                     hole = Some(position - 1);
                     state.news.push_front(record);
                     break;
                 }
-                let letters = Letter::all(&record.from, record.seq, record.sends);
-                machine.handle_record((epoch, position), letters);
+                let DurableRecord {
+                    from, seq, news, ..
+                } = record;
+                machine.handle_record((epoch, position), &from, seq, news);
             }
             hole.map(|to| (to, state.machine.take()))
         };
@@ -350,8 +456,9 @@ impl OutboxTask {
         let Some(mut machine) = machine else {
             return Err(Break::Again);
         };
-        let read = self.scan(&mut machine, Some(to)).await;
-        let is_read = machine.through() >= to;
+        let from = machine.sends.through();
+        let read = self.scan(&mut machine, from, Some(to)).await;
+        let is_read = machine.sends.through() >= to;
         self.outbox.set_machine(machine);
         match read {
             Ok(()) if is_read => Ok(true),
@@ -379,12 +486,7 @@ impl OutboxTask {
             from: payload.from.clone().into_text(),
             answer: payload.send.answer.clone(),
         };
-        let carried = if let Some(courier) = self.courier.get() {
-            courier.carry(to.clone(), payload, terms)
-        } else {
-            let reason = "the node has not started yet".to_owned();
-            Box::pin(std::future::ready(Carried::Failed(reason)))
-        };
+        let carried = self.post(to.clone(), payload, OnceTerms::Send(terms));
         Box::pin(async move {
             Over::Carried {
                 carried: carried.await,
@@ -395,22 +497,66 @@ impl OutboxTask {
         })
     }
 
-    /// Writes a ledger, if it is time. The earlier ones are forgotten then.
+    fn remind(&self, reminder: DueReminder<Arc<WrittenReminder>>) -> BoxFuture<'static, Over> {
+        let DueReminder { key, seq, payload } = reminder;
+        let to = Receiver {
+            kind: self.log.kind.clone(),
+            entity: key.entity.clone(),
+        };
+        let letter = Letter {
+            from: key.entity.clone(),
+            seq,
+            send: payload.as_send(to.kind.clone(), key.entity.clone().into_text()),
+        };
+        let name = key.name.clone();
+        let terms = OnceTerms::Reminder(ReminderTerms { name, seq });
+        let carried = self.post(to, Arc::new(letter), terms);
+        Box::pin(async move {
+            let carried = carried.await;
+            Over::Reminded { key, seq, carried }
+        })
+    }
+
+    fn post(
+        &self,
+        to: Receiver,
+        letter: Arc<Letter>,
+        terms: OnceTerms,
+    ) -> BoxFuture<'static, Carried> {
+        if let Some(courier) = self.courier.get() {
+            return courier.carry(to, letter, terms);
+        }
+        let reason = "the node has not started yet".to_owned();
+        Box::pin(std::future::ready(Carried::Failed(reason)))
+    }
+
+    /// Writes a ledger, if it is time. What it makes needless is forgotten then.
     fn note(&self, noted: &mut u64) -> Option<BoxFuture<'static, Over>> {
-        let (seq, ledger) = {
+        let (seq, round, ledger) = {
             let state = &mut *lock(&self.outbox.state);
-            let machine = state.machine.as_ref()?;
-            let through = machine.through();
+            let machine = state.machine.as_mut()?;
+            let through = machine.sends.through();
             // What it says is not to be most of what is written.
-            let pause = LEDGER_EVERY.max(machine.left().len() as u64);
+            let pause = LEDGER_EVERY.max(machine.sends.left().len() as u64);
             if state.noting > 0 || through < *noted + pause {
                 return None;
             }
-            let mut left: Vec<u64> = machine.left().collect();
+            let mut left: Vec<u64> = machine.sends.left().collect();
             if mutants::on("ledgers_leave_nothing") {
                 left.clear();
             }
-            (state.next_seq(), Ledger { through, left })
+            let seq = state.ledger_seq.unwrap_or(0) + 1;
+            let IndexNote { part, round } = machine
+                .reminders
+                .note(seq, through, |it| it.bytes.len() + 64);
+            let ledger = Ledger {
+                through,
+                left,
+                first_part: round.first,
+                parts_through: round.through,
+                part: part.map(Into::into),
+            };
+            (state.next_seq(), round, ledger)
         };
         *noted = ledger.through;
         let entry = ledger_entry(seq, ledger);
@@ -423,14 +569,17 @@ impl OutboxTask {
         let (journal, log, epoch) = (self.journal.clone(), self.log.clone(), self.epoch);
         Some(Box::pin(async move {
             progress.settled().await;
-            if progress.failed().is_none() && seq > 1 {
-                let shard = EntityId::of_shard();
-                let forgotten = journal.forget(&log, epoch, &shard, seq - 1, true).await;
+            if progress.failed().is_some() {
+                return Over::Noted(None);
+            }
+            if round.first > 1 {
+                let (shard, needless) = (EntityId::of_shard(), round.first - 1);
+                let forgotten = journal.forget(&log, epoch, &shard, needless, true).await;
                 if let Err(error) = forgotten {
                     tracing::debug!(%log, %error, "old ledgers stay until the next one");
                 }
             }
-            Over::Forgotten
+            Over::Noted(Some(round))
         }))
     }
 }
@@ -443,7 +592,7 @@ pub(in crate::persistence) fn ledger_entry(seq: u64, ledger: Ledger) -> Entry {
     };
     let body = match body.encode() {
         Ok(body) => body,
-        // Some thousand numbers.
+        // Some thousand numbers, and a part of the reminders, which is bounded.
         Err(error) => unreachable!("a ledger is written: {error}"),
     };
     Entry {
@@ -451,7 +600,7 @@ pub(in crate::persistence) fn ledger_entry(seq: u64, ledger: Ledger) -> Entry {
         seq,
         at: wall_clock::millis(),
         body,
-        sends: Vec::new(),
+        news: ShardNews::default(),
     }
 }
 
@@ -461,10 +610,15 @@ fn body(log: &Log, record: &Record) -> Result<RecordBody, JournalError> {
     })
 }
 
-fn letters(log: &Log, record: &Record) -> Result<Vec<(Receiver, Arc<Letter>)>, JournalError> {
+/// What a record says to the owner of its shard.
+fn news(log: &Log, record: &Record) -> Result<ShardNews, JournalError> {
     if record.body.is_empty() {
-        return Ok(Vec::new());
+        return Ok(ShardNews::default());
     }
     let body = body(log, record)?;
-    Ok(Letter::all(&record.entity, record.seq, body.sends))
+    Ok(ShardNews {
+        sends: body.sends,
+        reminders: body.reminders,
+        erases: body.erases,
+    })
 }
