@@ -13,6 +13,7 @@ use casty::{
         faults::{Faults, FaultyStore},
     },
     prelude::*,
+    remind::Remind,
     testkit::{self, soon},
 };
 use serde_json::json;
@@ -64,6 +65,36 @@ impl Note {
     #[message]
     pub fn add(&mut self, line: String) {
         self.lines.push(line);
+    }
+
+    /// Reminds of itself.
+    #[message]
+    pub fn remind(&mut self, ctx: &mut Context<Self>) {
+        let daily = Remind::every(Duration::from_hours(24));
+        ctx.remind(
+            "read it",
+            daily,
+            NoteMsg::Add {
+                line: "read".to_owned(),
+            },
+        );
+        ctx.remind(
+            "burn it",
+            Remind::after(Duration::from_hours(1)),
+            NoteMsg::Burn {},
+        );
+        ctx.remind("break", Remind::after(Duration::ZERO), NoteMsg::Snap {});
+    }
+
+    /// It is gone.
+    #[message]
+    pub fn burn(&mut self) {
+        self.lines.clear();
+    }
+
+    #[message(internal)]
+    fn snap(&mut self) {
+        panic!("it does not break");
     }
 }
 
@@ -344,5 +375,43 @@ async fn the_outbox_shows_what_is_not_taken_and_why() {
         (&json!("Wall"), &json!("south"), &json!(3)),
         "{report}"
     );
+    testkit::shutdown(nodes).await;
+}
+
+#[tokio::test]
+async fn reminders_are_shown_with_what_fails_before_what_is_due() {
+    let nodes = bank("reminders", 2, Memory::new()).await;
+    let text = ask("reminders", &nodes[0], "reminders").await.succeeded();
+    assert_eq!(text, "no reminder is pending\n");
+    let note = nodes[0].entity::<Note>("a/b");
+    soon("they are set", note.remind()).await.unwrap();
+    let look = || async {
+        ask("reminders", &nodes[1], "reminders office/note")
+            .await
+            .succeeded()
+    };
+    let has_failed = |text: &String| text.contains("it does not break");
+    let text = testkit::eventually("a try has failed", look, has_failed).await;
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[0], "3 reminders are pending, 3 are shown");
+    let names = [
+        "office/note/a/b  break",
+        "office/note/a/b  burn it",
+        "office/note/a/b  read it",
+    ];
+    for (line, name) in lines[3..].iter().zip(names) {
+        assert!(line.contains(name), "{text}");
+    }
+    assert!(text.contains("every 86400s"), "{text}");
+    let report = ask("reminders", &nodes[0], "reminders --limit 1 --json");
+    let report = report.await.json();
+    assert_eq!(report["pending"], json!(3), "{report}");
+    let shown = report["reminders"].as_array().unwrap();
+    assert_eq!((shown.len(), &shown[0]["name"]), (1, &json!("break")));
+    let text = ask("reminders", &nodes[0], "reminders Ghost")
+        .await
+        .succeeded();
+    assert!(text.contains("node-0 does not say: "), "{text}");
+    assert!(text.contains("are not stored"), "{text}");
     testkit::shutdown(nodes).await;
 }

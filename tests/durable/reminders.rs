@@ -106,6 +106,21 @@ impl Alarm {
         self.pokes += 1;
     }
 
+    /// Its message is internal.
+    #[message]
+    fn set_chime(&mut self, ctx: &mut Context<Self>) {
+        ctx.remind(
+            "chime",
+            Remind::every(Duration::from_secs(5)),
+            AlarmMsg::Chime {},
+        );
+    }
+
+    #[message(internal)]
+    fn chime(&mut self) {
+        self.rung.push(("chime".to_owned(), 0));
+    }
+
     #[message]
     fn rung(&self) -> Vec<(String, u64)> {
         self.rung.clone()
@@ -204,7 +219,7 @@ fn pairs(pairs: &[(&str, u64)]) -> Vec<(String, u64)> {
 fn a_reminder_comes_at_its_time_to_an_entity_that_sleeps() {
     in_test_time(|system, _| async move {
         let alarm = system.entity::<Alarm>("a");
-        let day = 3 * 3600;
+        let day = 1800;
         alarm.set("later".to_owned(), day).await.unwrap();
         alarm.set("soon".to_owned(), 2).await.unwrap();
         seconds(day - 1).await;
@@ -284,6 +299,19 @@ fn what_is_too_late_is_skipped_where_that_is_wanted() {
         alarm.set_late(4, false).await.unwrap();
         seconds(300).await;
         assert_eq!(rung(&system, "a").await, pairs(&[("4 minutes late", 0)]));
+    });
+}
+
+#[test]
+fn a_reminder_may_be_an_internal_message_without_arguments() {
+    in_test_time(|system, _| async move {
+        let alarm = system.entity::<Alarm>("a");
+        alarm.set_chime().await.unwrap();
+        seconds(11).await;
+        assert_eq!(
+            rung(&system, "a").await,
+            pairs(&[("chime", 0), ("chime", 0)])
+        );
     });
 }
 

@@ -70,10 +70,12 @@ impl Expansion<'_> {
             result(quote!(()), quote!(EncodeError)),
             result(quote!(Self), quote!(DecodeError)),
         );
-        // Only what moves needs messages that cannot be written.
+        // Only timers that move, and reminders, need messages that cannot be written.
         let bare = |sent: &&Message| sent.internal && sent.arguments.is_empty();
         let bare: Vec<_> = self.behavior.messages.iter().filter(bare).collect();
-        let named = (self.behavior.settings.migrates && !bare.is_empty()).then(|| {
+        let settings = &self.behavior.settings;
+        let is_kept = settings.migrates || settings.how().is_some();
+        let named = (is_kept && !bare.is_empty()).then(|| {
             let arms = bare.iter().map(|sent| {
                 let (variant, wire_name) = (&sent.variant, &sent.wire_name);
                 quote!(#wire_name => ::core::option::Option::Some(Self::#variant {}),)

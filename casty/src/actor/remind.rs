@@ -141,9 +141,12 @@ pub(crate) fn written<M: Message>(
         ));
     }
     let mut bytes = Vec::new();
-    message.encode(&mut bytes).map_err(|EncodeError(reason)| {
-        format!("the message of the reminder `{name}` cannot be encoded: {reason}")
-    })?;
+    // An internal message without arguments has nothing but its name.
+    if M::named(message.name()).is_none() {
+        message.encode(&mut bytes).map_err(|EncodeError(reason)| {
+            format!("the message of the reminder `{name}` cannot be encoded: {reason}")
+        })?;
+    }
     if bytes.len() > MESSAGE_BYTES_MAX {
         let bytes = bytes.len();
         return Err(format!(

@@ -60,7 +60,7 @@ pub(crate) fn deliver<E: Entity>(
     terms: OnceTerms,
 ) -> BoxFuture<'static, Carried> {
     let failed = |reason: String| Box::pin(ready(Carried::Failed(reason)));
-    let message = match runtime.enter(|| E::Message::decode(&letter.send.bytes)) {
+    let message = match runtime.enter(|| stored_message::<E>(&letter.send)) {
         Ok(message) => message,
         Err(DecodeError(reason)) => {
             return failed(format!("this node cannot read the message: {reason}"));
@@ -92,6 +92,15 @@ pub(crate) fn deliver<E: Entity>(
         };
         Carried::Failed(reason)
     })
+}
+
+/// A message as a record has it. An internal one without arguments has nothing but its name.
+fn stored_message<E: Entity>(send: &WrittenSend) -> Result<E::Message, DecodeError> {
+    if !send.bytes.is_empty() {
+        return E::Message::decode(&send.bytes);
+    }
+    let message = E::Message::named(&send.message);
+    message.ok_or_else(|| DecodeError(format!("there is no internal message `{}`", send.message)))
 }
 
 /// How the entities of one type are sent to.

@@ -35,6 +35,10 @@ pub(crate) fn travelled<A: Actor>(
     let bytes_max = match (runtime.strict_wire(), &envelope.reply) {
         // What an activation sends to itself never travels.
         (None, _) | (_, ReplyTo::Own(_)) => return Ok(Some(envelope)),
+        // What was stored has been through the codec. A reminder may be an internal message.
+        (_, ReplyTo::OnTerms(on_terms)) if on_terms.1.once.is_some() => {
+            return Ok(Some(envelope));
+        }
         (Some(bytes_max), _) => bytes_max,
     };
     let mut bytes = Vec::new();
