@@ -61,7 +61,7 @@ struct Sleeper {
     slept: Slept,
 }
 
-#[entity(durable, id = u64, shards = 3, snapshot_every = 4, role = "ledgers",
+#[entity(durable, id = u64, shards = 3, snapshot_every = 4, retain = "snapshot", role = "ledgers",
          name = "invariants/sleeper")]
 impl Sleeper {
     #[message]
@@ -71,6 +71,9 @@ impl Sleeper {
         // The same each time: it goes on as it is.
         let every = Remind::every(Duration::from_secs(1)).missed(Missed::All(3));
         ctx.remind("tick", every, SleeperMsg::Tick {});
+        // Another one each time: the earlier one must not come any more.
+        let soon = Remind::after(Duration::from_millis(millis / 2));
+        ctx.remind("latest", soon, SleeperMsg::Latest { number });
         self.slept.set.push(number);
     }
 
@@ -104,6 +107,18 @@ impl Sleeper {
         self.slept.woken.push(number);
     }
 
+    #[message]
+    fn latest(&mut self, number: u64, ctx: &mut Context<Self>) {
+        let latest = self.slept.set.last().copied();
+        if latest != Some(number) {
+            let me = ctx.entity_id();
+            let reminded = ctx.resource::<Reminded>();
+            reminded.wrong(format!(
+                "sleeper {me} is reminded of {number}, not of {latest:?}"
+            ));
+        }
+    }
+
     #[message(internal)]
     fn tick(&mut self) {
         self.slept.ticks += 1;
@@ -124,7 +139,7 @@ pub(super) async fn set(system: ActorSystem, reminded: Reminded, asker: u64, unt
         let sleeper = system.entity::<Sleeper>(id);
         let timeout = Duration::from_millis(rng.random_range(100..4000));
         number += 1;
-        let millis = rng.random_range(0..3000);
+        let millis = rng.random_range(0..6000);
         match sleeper.set(number, millis).timeout(timeout).await {
             Ok(()) => {
                 reminded.seen().set.entry(id).or_default().insert(number);
