@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     copies::StoreNo,
-    map::{Assignment, ClusterMap, ShardHome, Slot, Status},
+    map::{Assignment, ClusterMap, Member, ShardHome, Slot, Status},
     placement::{CopyLoads, slack},
 };
 use crate::id::{Epoch, MemberId, ShardId};
@@ -70,7 +70,7 @@ pub(crate) fn rebalance(
         }
     }
     for (kind, table) in &map.kinds {
-        let mut hosts = hosts(map, kind);
+        let mut hosts = load.hosts_of(kind);
         if hosts.len() < 2 {
             continue;
         }
@@ -108,21 +108,14 @@ pub(crate) fn rebalance(
 pub(crate) fn spread(map: &ClusterMap) -> usize {
     let load = Load::of(map);
     let of_kind = |kind: &String| {
-        let loads: Vec<_> = hosts(map, kind)
-            .into_iter()
-            .map(|slot| load.of_kind(kind, slot))
-            .collect();
+        let hosts = load.hosts_of(kind).into_iter();
+        let loads: Vec<_> = hosts.map(|slot| load.of_kind(kind, slot)).collect();
         let (low, high) = (loads.iter().min(), loads.iter().max());
         low.zip(high).map_or(0, |(low, high)| {
             (high - low).saturating_sub(slack(high + low))
         })
     };
     map.kinds.keys().map(of_kind).max().unwrap_or(0)
-}
-
-fn hosts(map: &ClusterMap, kind: &str) -> Vec<Slot> {
-    let hosts = map.members.iter().filter(|(id, _)| map.hosts(id, kind));
-    hosts.map(|(_, member)| member.slot).collect()
 }
 
 /// Shards by their owner.
@@ -150,10 +143,10 @@ impl<'a> Load<'a> {
             .iter()
             .map(|(store, place)| (&place.holder, *store))
             .collect();
-        for (id, member) in &map.members {
-            let kinds = member.kinds.iter();
-            for kind in kinds.filter(|kind| map.hosts(id, kind)) {
-                let host = (member.slot, stores.get(id).copied());
+        let up = |member: &Member| member.status == Status::Up;
+        for (id, member) in map.members.iter().filter(|(_, member)| up(member)) {
+            let host = (member.slot, stores.get(id).copied());
+            for kind in &member.kinds {
                 load.hosts.entry(kind).or_default().push(host);
             }
         }
@@ -163,6 +156,11 @@ impl<'a> Load<'a> {
             }
         }
         load
+    }
+
+    fn hosts_of(&self, kind: &str) -> Vec<Slot> {
+        let hosts = self.hosts.get(kind).into_iter().flatten();
+        hosts.map(|(slot, _)| *slot).collect()
     }
 
     fn add(&mut self, kind: &'a str, slot: Slot) {

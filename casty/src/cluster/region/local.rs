@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -166,6 +166,8 @@ pub(super) struct LocalShards {
     over_limit: Arc<Notify>,
     /// Notified when this node gets or loses a shard.
     owned: Notify,
+    /// This node has ever had a shard of the type.
+    has_owned: AtomicBool,
 }
 
 struct LocalShard {
@@ -234,6 +236,7 @@ impl LocalShards {
             counted: AtomicU64::new(0),
             over_limit: Arc::default(),
             owned: Notify::new(),
+            has_owned: AtomicBool::new(false),
         }
     }
 
@@ -407,6 +410,7 @@ impl LocalShards {
     }
 
     fn set(&self, shard: ShardId, hold: Hold) {
+        self.has_owned.store(true, Ordering::Release);
         if let Some(mut local) = self.get(shard) {
             local.hold = hold;
         }
@@ -473,6 +477,12 @@ impl LocalShards {
             Hold::Elsewhere => None,
             Hold::Opening(epoch) | Hold::Open(epoch) | Hold::Draining(epoch) => Some(epoch),
         }
+    }
+
+    /// Whether this node has ever had a shard of the type.
+    #[cfg(feature = "sim")]
+    pub(super) fn has_owned(&self) -> bool {
+        self.has_owned.load(Ordering::Acquire)
     }
 
     /// The epoch at which entities of the shard may act here.

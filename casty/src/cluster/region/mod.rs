@@ -696,6 +696,9 @@ impl AnyRegion for ShardRegion {
 
     #[cfg(feature = "sim")]
     fn open_shards(&self) -> Vec<(ShardId, Epoch)> {
+        if !self.local.has_owned() {
+            return Vec::new();
+        }
         let open = |shard| Some((shard, self.local.serves(shard)?));
         (0..self.shards.get())
             .map(ShardId)
