@@ -27,9 +27,9 @@ const BASELINE: Baseline = Baseline {
     file: "instructions.toml",
     header: "\
 # Instructions of the hot path: CASE-SIDE = instructions for each message, round trip or activation.
-# Written by `cargo bench -p casty-benches --bench hot -- guard --write`; compared, with a tolerance of 5 %, without `--write`.
+# Written by `cargo bench --no-default-features -p casty-benches --bench hot -- guard --write`; compared, with a tolerance of 5 %, without `--write`.
 ",
-    accept: "cargo bench -p casty-benches --bench hot -- guard --write",
+    accept: "cargo bench --no-default-features -p casty-benches --bench hot -- guard --write",
 };
 
 /// Compares, or writes the baseline anew.

@@ -23,9 +23,9 @@ const BASELINE: Baseline = Baseline {
     file: "types.toml",
     header: "\
 # LLVM IR of an example with one entity type and of one with five, before optimization: lines and functions.
-# Written by `cargo bench -p casty-benches --bench types -- guard --write`; compared, with a tolerance of 5 %, without `--write`.
+# Written by `cargo bench --no-default-features -p casty-benches --bench types -- guard --write`; compared, with a tolerance of 5 %, without `--write`.
 ",
-    accept: "cargo bench -p casty-benches --bench types -- guard --write",
+    accept: "cargo bench --no-default-features -p casty-benches --bench types -- guard --write",
 };
 
 fn main() -> Result<(), AnyError> {
@@ -65,7 +65,13 @@ fn compile(example: &str) -> Result<PathBuf, AnyError> {
     let file = fs::canonicalize(&folder)?.join(format!("{example}.ll"));
     let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .current_dir(&workspace)
-        .args(["rustc", "--quiet", "-p", "casty-benches"])
+        .args([
+            "rustc",
+            "--quiet",
+            "-p",
+            "casty-benches",
+            "--no-default-features",
+        ])
         .args(["--example", &format!("types_{example}"), "--"])
         .arg(format!("--emit=llvm-ir={}", file.display()))
         // In one piece, without what debuggers need, and before LLVM optimizes.

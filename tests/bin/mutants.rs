@@ -1,6 +1,6 @@
 //! Breaks casty's rules on purpose, one after the other, and shows which seed of the invariants
 //! detects it: `cargo run --release -p casty-tests --features mutants --bin casty-mutants [--
-//! SEEDS]`.
+//! SEEDS]`. With `--write` it notes which seeds those are; they are tried first from then on.
 //!
 //! A rule that can be broken unnoticed is an error: a check that has not been seen to fail proves
 //! nothing.
@@ -9,16 +9,20 @@
 mod invariants;
 
 use std::{
+    collections::BTreeMap,
     io::Read,
     process::{Child, Command, ExitCode},
     sync::{
+        Mutex,
         atomic::{AtomicUsize, Ordering},
         mpsc,
     },
     time::Duration,
 };
 
-use invariants::{Plan, copies, damage, durable, handlers, names, operators, run, two};
+use invariants::{
+    Plan, STORMS, Storm, copies, damage, durable, handlers, names, operators, run, two,
+};
 
 /// The rules, and the invariant that each rule is there for.
 const MUTANTS: &[(&str, &str)] = &[
@@ -108,21 +112,40 @@ const COPIES: &str = "21";
 /// The environment variable that selects the broken rule.
 const CHOSEN: &str = "CASTY_MUTANT";
 
+/// The environment variable with the seed that is tried first.
+const FIRST: &str = "CASTY_MUTANT_FIRST";
+
 /// How long a process may take. A broken rule can also make a run go round in a circle.
 const PATIENCE: Duration = Duration::from_mins(5);
 
+const USAGE: &str = "usage: casty-mutants [SEEDS | --write | --unbroken SEEDS]";
+
+/// The seeds that have detected each rule when `--write` was last run. They are tried first.
+const DETECTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/bin/mutants.txt");
+
 fn main() -> ExitCode {
-    let seeds: u64 = match std::env::args().nth(1).map(|seeds| seeds.parse()) {
+    let argument = std::env::args().nth(1);
+    if argument.as_deref() == Some("--unbroken") {
+        return unbroken(std::env::args().nth(2));
+    }
+    let writes = argument.as_deref() == Some("--write");
+    let seeds: u64 = match argument.filter(|_| !writes).map(|seeds| seeds.parse()) {
         None => 200,
         Some(Ok(seeds)) => seeds,
         Some(Err(_)) => {
-            eprintln!("usage: casty-mutants [SEEDS]");
+            eprintln!("{USAGE}");
             return ExitCode::from(2);
         }
     };
     if std::env::var_os(CHOSEN).is_some() {
         return find(seeds);
     }
+    let detected = if writes {
+        BTreeMap::new()
+    } else {
+        read_detected()
+    };
+    let found = Mutex::new(BTreeMap::new());
     println!("| rule that is broken | of invariant | seed | found by |");
     println!("|---|---|---|---|");
     let (next, survivors) = (AtomicUsize::new(0), AtomicUsize::new(0));
@@ -131,13 +154,24 @@ fn main() -> ExitCode {
         for _ in 0..2 {
             scope.spawn(|| {
                 while let Some((name, of)) = MUTANTS.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if !is_found(name, of, seeds) {
-                        survivors.fetch_add(1, Ordering::Relaxed);
+                    match detect(name, of, seeds, detected.get(*name).copied()) {
+                        Some(seed) => {
+                            let mut found = found.lock().expect("no thread panics");
+                            found.insert((*name).to_owned(), seed);
+                        }
+                        None => {
+                            survivors.fetch_add(1, Ordering::Relaxed);
+                        }
                     }
                 }
             });
         }
     });
+    if writes {
+        let found = found.into_inner().expect("no thread panics");
+        let lines = found.iter().map(|(name, seed)| format!("{name} {seed}\n"));
+        std::fs::write(DETECTED, lines.collect::<String>()).expect("the list can be written");
+    }
     let survivors = survivors.into_inner();
     if survivors > 0 {
         eprintln!("{survivors} rules can be broken, and no seed notices");
@@ -146,24 +180,76 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Breaks a rule in a process of its own, and says which seed notices.
-fn is_found(name: &str, of: &str, seeds: u64) -> bool {
+/// Runs all storms under the first seeds, with no rule broken, two at a time: what the tests of the
+/// invariants do, without another build.
+fn unbroken(seeds: Option<String>) -> ExitCode {
+    let Some(seeds) = seeds.and_then(|seeds| seeds.parse::<u64>().ok()) else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    };
+    // The long storms first.
+    let runs = STORMS.iter().rev().flat_map(|storm| {
+        let seeds = (0..seeds).filter(|seed| (storm.takes)(*seed));
+        seeds.map(move |seed| (storm, seed))
+    });
+    let runs: Vec<_> = runs.collect();
+    let (next, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while let Some((storm, seed)) = runs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let Storm { name, run, .. } = storm;
+                    let outcome = std::panic::catch_unwind(|| run(*seed));
+                    let why = match outcome {
+                        Ok(Ok(())) => continue,
+                        Ok(Err(broken)) => broken.to_string(),
+                        Err(_) => "it panicked".to_owned(),
+                    };
+                    failed.fetch_add(1, Ordering::Relaxed);
+                    println!("{name}, seed {seed}: {why}");
+                }
+            });
+        }
+    });
+    let failed = failed.into_inner();
+    println!("{} runs, {failed} have failed", runs.len());
+    if failed > 0 {
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+/// The list, as far as it is there: without it a run only takes longer.
+fn read_detected() -> BTreeMap<String, u64> {
+    let text = std::fs::read_to_string(DETECTED).unwrap_or_default();
+    let lines = text.lines().filter_map(|line| line.split_once(' '));
+    lines
+        .filter_map(|(name, seed)| Some((name.to_owned(), seed.parse().ok()?)))
+        .collect()
+}
+
+/// Breaks a rule in a process of its own, and says which seed notices. `first` is tried before the
+/// others.
+fn detect(name: &str, of: &str, seeds: u64, first: Option<u64>) -> Option<u64> {
     let me = std::env::current_exe().expect("a program knows where it is");
     let mut command = Command::new(me);
     command.arg(seeds.to_string()).env(CHOSEN, name);
+    if let Some(first) = first {
+        command.env(FIRST, first.to_string());
+    }
     command.stderr(std::process::Stdio::null());
     command.stdout(std::process::Stdio::piped());
     let child = command.spawn().expect("it can start itself");
     let Some(output) = output(child) else {
         println!("| `{name}` | {of} | a run does not end | no check |");
-        return false;
+        return None;
     };
     let found = output.lines().last().and_then(|line| line.split_once(' '));
     match found {
         Some((seed, by)) => println!("| `{name}` | {of} | {seed} | {by} |"),
         None => println!("| `{name}` | {of} | none of {seeds} | no check |"),
     }
-    found.is_some()
+    found.and_then(|(seed, _)| seed.parse().ok())
 }
 
 /// What a process prints until it ends; `None` if it does not end in time.
@@ -189,7 +275,9 @@ fn find(seeds: u64) -> ExitCode {
     let chosen = std::env::var(CHOSEN).unwrap_or_default();
     let storm = MUTANTS.iter().find(|(name, _)| *name == chosen);
     let storm = storm.map_or("", |(_, storm)| *storm);
-    for seed in 0..seeds {
+    let first = std::env::var(FIRST).ok();
+    let first = first.and_then(|first| first.parse().ok());
+    for seed in first.into_iter().chain(0..seeds) {
         let found = std::panic::catch_unwind(|| match storm {
             OF_TWO => two::run(seed),
             NAMES => names::run(seed),

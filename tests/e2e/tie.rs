@@ -150,7 +150,9 @@ fn failover(seed: u64, settings: &Settings) -> Duration {
 #[test]
 fn the_second_node_goes_on_without_the_sole_voter() {
     for settings in [Settings::default(), Settings::fast_failover()] {
-        let times: Vec<Duration> = (0..seeds(12)).map(|seed| failover(seed, &settings)).collect();
+        let times: Vec<Duration> = (0..seeds(12))
+            .map(|seed| failover(seed, &settings))
+            .collect();
         // The bound in the documentation of `TieBreaker`, and a tenth of a second for the claim and
         // the founding.
         let drift = (1.0 + settings.clock_drift) / (1.0 - settings.clock_drift);

@@ -38,6 +38,93 @@ use casty::testkit::{Sighting, Sim, View};
 use self::scenario::Record;
 pub(crate) use self::scenario::{Plan, run};
 
+/// Faults under which invariants are checked.
+pub(crate) struct Storm {
+    /// That of its test.
+    pub(crate) name: &'static str,
+    /// Whether it is run under this seed. Some take long, and some share the seeds.
+    pub(crate) takes: fn(u64) -> bool,
+    pub(crate) run: fn(u64) -> Result<(), Broken>,
+}
+
+pub(crate) const STORMS: &[Storm] = &[
+    Storm {
+        name: "they_hold_in_the_first_quarter_of_the_seeds",
+        takes: |seed| seed % 4 == 0,
+        run: |seed| run(seed, Plan::of(seed)),
+    },
+    Storm {
+        name: "they_hold_in_the_second_quarter_of_the_seeds",
+        takes: |seed| seed % 4 == 1,
+        run: |seed| run(seed, Plan::of(seed)),
+    },
+    Storm {
+        name: "they_hold_in_the_third_quarter_of_the_seeds",
+        takes: |seed| seed % 4 == 2,
+        run: |seed| run(seed, Plan::of(seed)),
+    },
+    Storm {
+        name: "they_hold_in_the_last_quarter_of_the_seeds",
+        takes: |seed| seed % 4 == 3,
+        run: |seed| run(seed, Plan::of(seed)),
+    },
+    Storm {
+        name: "they_hold_when_a_leader_is_succeeded",
+        takes: |seed| seed % 4 == 0,
+        run: |seed| run(seed, Plan::succession()),
+    },
+    Storm {
+        name: "they_hold_where_the_map_is_kept_on_disk",
+        takes: |seed| seed % 64 == 0,
+        run: |seed| run(seed, Plan::kept(seed)),
+    },
+    Storm {
+        name: "they_hold_where_a_member_does_not_vote",
+        takes: |seed| seed % 8 == 0,
+        run: |seed| run(seed, Plan::of_four(seed)),
+    },
+    Storm {
+        name: "they_hold_in_a_rolling_restart",
+        takes: |seed| seed % 8 == 0,
+        run: |seed| run(seed, Plan::rolling()),
+    },
+    Storm {
+        name: "two_nodes_never_both_go_on",
+        takes: |_| true,
+        run: two::run,
+    },
+    Storm {
+        name: "a_false_name_never_becomes_a_member",
+        takes: |_| true,
+        run: names::run,
+    },
+    Storm {
+        name: "damage_is_never_acted_on",
+        takes: |seed| seed % 2 == 0,
+        run: damage::run,
+    },
+    Storm {
+        name: "a_handler_ends_with_its_lease",
+        takes: |_| true,
+        run: handlers::run,
+    },
+    Storm {
+        name: "nobody_is_left_without_a_way_on",
+        takes: |seed| seed % 2 == 0,
+        run: operators::run,
+    },
+    Storm {
+        name: "what_is_acknowledged_is_durable",
+        takes: |seed| seed % 2 == 0,
+        run: durable::run,
+    },
+    Storm {
+        name: "what_is_acknowledged_is_in_the_copies",
+        takes: |seed| seed % 2 == 1,
+        run: copies::run,
+    },
+];
+
 /// What a check sees.
 pub(crate) struct Moment<'a> {
     /// True time.
