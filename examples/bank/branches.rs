@@ -21,7 +21,7 @@ use tokio::{
 use crate::{
     AnyError,
     account::Account,
-    transfer::{Order, Progress, Transfer},
+    transfers::{Order, Progress, Transfer},
 };
 
 const NAME: &str = "bank-branches";

@@ -13,7 +13,7 @@
 
 mod account;
 mod branches;
-mod transfer;
+mod transfers;
 
 use std::path::PathBuf;
 
@@ -22,7 +22,7 @@ use casty_sql::{Postgres, Sqlite};
 
 use crate::{
     account::{Account, InsufficientFunds, Statement},
-    transfer::{Order, Progress, Transfer},
+    transfers::{Order, Progress, Transfer},
 };
 
 type AnyError = Box<dyn std::error::Error>;

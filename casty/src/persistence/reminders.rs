@@ -11,7 +11,6 @@ use serde_bytes::ByteBuf;
 use crate::{
     id::EntityId,
     infra::mutants,
-    persistence::sends::WrittenSend,
     protocol::reminders::{
         IndexChange, IndexPart, ReminderKey, SetReminder,
         timetable::{InvalidCron, Missed, Timetable},
@@ -45,17 +44,6 @@ impl WrittenReminder {
             && (!is_once || self.due == other.due)
             && (self.missed, &self.message, &self.bytes)
                 == (other.missed, &other.message, &other.bytes)
-    }
-
-    /// The message, as it is carried.
-    pub(crate) fn as_send(&self, kind: Arc<str>, entity: Arc<str>) -> WrittenSend {
-        WrittenSend {
-            kind,
-            entity,
-            message: self.message.clone(),
-            bytes: self.bytes.clone(),
-            answer: None,
-        }
     }
 }
 

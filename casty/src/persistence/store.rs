@@ -94,8 +94,9 @@ impl Store {
         &*self.journal
     }
 
-    /// Whether a log has ever had records with sends or reminders. Asked of each log when a node starts: what
-    /// was to be sent when the last process ended goes on without a message to that shard.
+    /// Whether a log has ever had records with sends or reminders. Asked of each log when a node
+    /// starts: what was to be sent when the last process ended goes on without a message to that
+    /// shard.
     ///
     /// # Errors
     /// The error of the store.

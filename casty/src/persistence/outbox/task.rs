@@ -26,7 +26,7 @@ use crate::{
         record_body::RecordBody,
         reminder_clock::ReminderClock,
         reminders::{ReminderPart, ReminderTerms, WrittenReminder},
-        sends::{Ledger, OnceTerms, SendTerms, ShardNews},
+        sends::{Ledger, OnceTerms, SendTerms, ShardNews, WrittenSend},
     },
     protocol::{
         commit::{Claim, LogId},
@@ -506,7 +506,13 @@ impl OutboxTask {
         let letter = Letter {
             from: key.entity.clone(),
             seq,
-            send: payload.as_send(to.kind.clone(), key.entity.clone().into_text()),
+            send: WrittenSend {
+                kind: to.kind.clone(),
+                entity: key.entity.clone().into_text(),
+                message: payload.message.clone(),
+                bytes: payload.bytes.clone(),
+                answer: None,
+            },
         };
         let name = key.name.clone();
         let terms = OnceTerms::Reminder(ReminderTerms { name, seq });

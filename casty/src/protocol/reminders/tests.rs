@@ -113,16 +113,16 @@ mod by_cron {
 
     #[test]
     fn missed_times_are_counted_back() {
-        let nine = lisbon("0 9 * * *");
+        let daily = lisbon("0 9 * * *");
         let (due, now) = (at("2026-01-01T09:00:00Z"), at("2026-01-10T12:00:00Z"));
-        let all = advance(&nine, Missed::All(3), due, now);
+        let all = advance(&daily, Missed::All(3), due, now);
         assert_eq!(all, (true, Some(at("2026-01-09T09:00:00Z"))));
-        let all = advance(&nine, Missed::All(100), due, now);
+        let all = advance(&daily, Missed::All(100), due, now);
         assert_eq!(all, (true, Some(at("2026-01-02T09:00:00Z"))));
-        let none = advance(&nine, Missed::Skip, due, now);
-        assert_eq!(none, (false, Some(at("2026-01-11T09:00:00Z"))));
+        let skipped = advance(&daily, Missed::Skip, due, now);
+        assert_eq!(skipped, (false, Some(at("2026-01-11T09:00:00Z"))));
         let just = at("2026-01-10T09:00:30Z");
-        let last = advance(&nine, Missed::Skip, due, just);
+        let last = advance(&daily, Missed::Skip, due, just);
         assert_eq!(last, (true, Some(at("2026-01-11T09:00:00Z"))));
     }
 

@@ -66,8 +66,8 @@ impl Timetable {
         let now = now.max(due);
         let (is_handled, passed) = match missed {
             Missed::Once => (true, now),
-            Missed::All(max) => (true, self.from_last(due, now, max.max(1))?),
-            Missed::Skip => (now - self.from_last(due, now, 1)? <= LATE_MAX, now),
+            Missed::All(max) => (true, self.first_of_last(due, now, max.max(1))?),
+            Missed::Skip => (now - self.first_of_last(due, now, 1)? <= LATE_MAX, now),
         };
         let next = self.after(due, passed)?;
         Ok(Advance { is_handled, next })
@@ -96,7 +96,7 @@ impl Timetable {
     }
 
     /// The first of the last `count` times up to `now`, from `due` on.
-    fn from_last(&self, due: u64, now: u64, count: u32) -> Result<u64, InvalidCron> {
+    fn first_of_last(&self, due: u64, now: u64, count: u32) -> Result<u64, InvalidCron> {
         Ok(match self {
             Self::Once => due,
             Self::Every { millis } => {
