@@ -281,7 +281,7 @@ impl<E: EventSourced, R> Effect<E, R> {
     /// In the command that returns the effect, as [`Context::remind`]. Nothing of the command is
     /// stored then.
     ///
-    /// ```
+    /// ```standalone_crate
     /// use casty::{persistence::Memory, prelude::*, remind::Remind, testkit};
     ///
     /// #[message]

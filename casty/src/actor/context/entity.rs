@@ -109,7 +109,7 @@ impl<E: Stored> Context<E> {
     /// If the name is empty or longer than 255 bytes, or the message cannot be encoded, or has more
     /// than 16 KiB.
     ///
-    /// ```
+    /// ```standalone_crate
     /// use casty::{persistence::Memory, prelude::*, remind::Remind, testkit};
     ///
     /// #[message]
