@@ -248,6 +248,8 @@ async fn reminders(count: u64, due: u64) -> Result<(), AnyError> {
         rate(count, since.elapsed())
     );
     node.shutdown().await?;
+    // Its directory is in use as long as there is a handle.
+    drop(node);
 
     let before = resident()?;
     let since = started();
