@@ -20,9 +20,7 @@ pub(crate) async fn run(
 }
 
 fn table(report: &OutboxReport) -> String {
-    let silent = report.silent.iter();
-    let silent = silent.map(|it| format!("{} does not say: {}\n", it.member.node, it.reason));
-    let text: String = silent.collect();
+    let text = text::silent(&report.silent);
     if report.receivers.is_empty() {
         return text + "nothing waits: all that was sent is taken\n";
     }

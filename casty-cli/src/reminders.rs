@@ -21,9 +21,7 @@ pub(crate) async fn run(
 }
 
 fn table(report: &RemindersReport) -> String {
-    let silent = report.silent.iter();
-    let silent = silent.map(|it| format!("{} does not say: {}\n", it.member.node, it.reason));
-    let text: String = silent.collect();
+    let text = text::silent(&report.silent);
     if report.pending == 0 {
         return text + "no reminder is pending\n";
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use casty::{
     admin::{
         DrainProgress, Drained, KindReport, MapVersion, MemberReport, Members, Recovered,
-        ShardHomes,
+        ShardHomes, SilentNode,
     },
     id::{MemberId, NodeId},
     member::MemberStatus,
@@ -25,6 +25,13 @@ pub(crate) fn either<T: serde::Serialize>(
     let text = serde_json::to_string_pretty(report);
     text.map(|text| text + "\n")
         .map_err(|error| Failure::output(&error.into()))
+}
+
+/// A line for each node that did not say.
+pub(crate) fn silent(nodes: &[SilentNode]) -> String {
+    let lines = nodes.iter();
+    let lines = lines.map(|it| format!("{} does not say: {}\n", it.member.node, it.reason));
+    lines.collect()
 }
 
 pub(crate) fn members(cluster: &str, report: &Members) -> String {

@@ -3,8 +3,8 @@
 //! A reminder is part of the record in which its entity set it, and is pending until a later record
 //! of the entity says that it was handled, is due again, or is forgotten. So an entity and its log
 //! decide, and this is an index over them: which reminders are pending, and which of those are due.
-//! A reminder that is due is carried to its entity, which handles it if it is still the one that it
-//! has, and says so in the record of that.
+//! A reminder that is due is carried to its entity. The entity handles it if it still has that very
+//! reminder, and says so in the record of that.
 //!
 //! A new owner does not read the whole log. Every now and then a *part* of the index is written:
 //! the pending reminders of a range of ids. Parts take turns, so that all are written in the course
@@ -23,6 +23,7 @@ use std::{
     sync::Arc,
 };
 
+use super::outbox::Carried;
 use crate::{id::EntityId, infra::mutants};
 
 /// How much is under way at a time, and the pauses, in milliseconds.
@@ -67,19 +68,6 @@ pub(crate) enum IndexChange<P> {
         payload: P,
     },
     Gone(Arc<str>),
-}
-
-/// What became of a reminder that was carried to its entity.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Reminded {
-    /// It is handled, and a durable record says so.
-    Taken,
-    /// The entity does not have it any more, and that is durable.
-    Void,
-    /// It is tried again.
-    Failed(String),
-    /// The handler of the entity has failed. It is tried again, less often.
-    Broken(String),
 }
 
 /// A reminder that is to be carried to its entity now.
@@ -154,7 +142,7 @@ pub(crate) struct Reminders<P> {
     complete: Round,
     /// The round that is being written, and the last id of it.
     present: Option<(Round, EntityId)>,
-    /// [`Round::through`] of the last round whose end is durable.
+    /// [`Round::through`] of the last complete round, once its last part is durable.
     covered: u64,
 }
 
@@ -303,7 +291,7 @@ impl<P: Clone> Reminders<P> {
         &mut self,
         key: &ReminderKey,
         seq: u64,
-        reminded: Reminded,
+        carried: Carried,
         (now, jitter): (u64, f64),
     ) {
         self.under_way = self.under_way.saturating_sub(1);
@@ -312,13 +300,13 @@ impl<P: Clone> Reminders<P> {
             // A later record has changed it, and this is no news.
             return;
         }
-        let (reason, pause_max) = match reminded {
-            Reminded::Void => return self.remove(key, |_| true),
+        let (reason, pause_max) = match carried {
+            Carried::Void => return self.remove(key, |_| true),
             // The record that says so is about to be told of. Were it not, the entity would answer
             // that there is no such reminder.
-            Reminded::Taken => return self.wake(key, now + self.limits.pause_max),
-            Reminded::Failed(reason) => (reason, self.limits.pause_max),
-            Reminded::Broken(reason) => (reason, self.limits.pause_max_broken),
+            Carried::Taken => return self.wake(key, now + self.limits.pause_max),
+            Carried::Failed(reason) => (reason, self.limits.pause_max),
+            Carried::Broken(reason) => (reason, self.limits.pause_max_broken),
         };
         let trouble = self.troubles.entry(key.clone()).or_insert(Trouble {
             failures: 0,

@@ -175,8 +175,6 @@ pub(crate) struct ReminderPage {
     pub(crate) reminders: Vec<PendingReminder>,
     /// How many are pending in all.
     pub(crate) pending: u64,
-    /// How many of those have failed since they are due.
-    pub(crate) failing: u64,
 }
 
 /// A reminder that is pending.

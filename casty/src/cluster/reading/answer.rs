@@ -131,7 +131,6 @@ impl Answerer<'_> {
                 page.reminders.extend(waiting);
             }
         }
-        page.failing = page.reminders.iter().filter(|it| it.failures > 0).count() as u64;
         page.reminders.sort_by_key(|it| (it.failures == 0, it.due));
         page.reminders.truncate(limit);
         Ok(page)

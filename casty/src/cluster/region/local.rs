@@ -479,10 +479,11 @@ impl LocalShards {
         }
     }
 
-    /// Whether this node has ever had a shard of the type.
-    #[cfg(feature = "sim")]
-    pub(super) fn has_owned(&self) -> bool {
-        self.has_owned.load(Ordering::Acquire)
+    /// The shards that may be here: none of a type of which this node has never had one.
+    pub(super) fn ever_here(&self) -> impl Iterator<Item = ShardId> + use<> {
+        let has_owned = self.has_owned.load(Ordering::Acquire);
+        let shards = if has_owned { self.shards.len() } else { 0 };
+        (0..).map(ShardId).take(shards)
     }
 
     /// The epoch at which entities of the shard may act here.

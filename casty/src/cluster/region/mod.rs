@@ -622,7 +622,7 @@ impl AnyRegion for ShardRegion {
     }
 
     fn waiting_sends(&self) -> Vec<(ShardId, WaitingSends)> {
-        let shards = (0..self.shards.get()).map(ShardId);
+        let shards = self.local.ever_here();
         let of = |shard| {
             let waiting = self.local.waiting_sends(shard).into_iter();
             waiting.map(move |it| (shard, it))
@@ -631,7 +631,7 @@ impl AnyRegion for ShardRegion {
     }
 
     fn reminders(&self, limit: usize) -> Vec<(ShardId, usize, Vec<ShardReminder>)> {
-        let shards = (0..self.shards.get()).map(ShardId);
+        let shards = self.local.ever_here();
         let of = |shard| {
             let (pending, waiting) = self.local.reminders(shard, limit);
             (shard, pending, waiting)
@@ -696,14 +696,8 @@ impl AnyRegion for ShardRegion {
 
     #[cfg(feature = "sim")]
     fn open_shards(&self) -> Vec<(ShardId, Epoch)> {
-        if !self.local.has_owned() {
-            return Vec::new();
-        }
         let open = |shard| Some((shard, self.local.serves(shard)?));
-        (0..self.shards.get())
-            .map(ShardId)
-            .filter_map(open)
-            .collect()
+        self.local.ever_here().filter_map(open).collect()
     }
 
     #[cfg(feature = "sim")]

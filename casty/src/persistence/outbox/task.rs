@@ -32,9 +32,7 @@ use crate::{
         commit::{Claim, LogId},
         outbox::{Carried, Carry, Outbox, OutboxLimits, Receiver, SendMark},
         projection::check_dense,
-        reminders::{
-            DueReminder, IndexNote, Reminded, ReminderKey, ReminderLimits, Reminders, Round,
-        },
+        reminders::{DueReminder, IndexNote, ReminderKey, ReminderLimits, Reminders, Round},
     },
 };
 
@@ -278,13 +276,8 @@ impl OutboxTask {
                 machine.sends.handle_left((record.epoch, position), letters);
             }
         }
-        let read = async {
-            let through = ledger.through;
-            self.scan(&mut machine, round.through.min(through), Some(through))
-                .await?;
-            self.scan(&mut machine, through, None).await
-        };
-        if let Err(error) = read.await {
+        let from = round.through.min(ledger.through);
+        if let Err(error) = self.scan(&mut machine, from, None).await {
             return Err(self.pause(error).await);
         }
         self.outbox.set_machine(machine);
@@ -400,15 +393,9 @@ impl OutboxTask {
                     let (log, entity, name) = (&self.log, &key.entity, &*key.name);
                     tracing::debug!(%log, %entity, name, reason, "a reminder was not handled; it is tried again");
                 }
-                let reminded = match carried {
-                    Carried::Taken => Reminded::Taken,
-                    Carried::Void => Reminded::Void,
-                    Carried::Failed(reason) => Reminded::Failed(reason),
-                    Carried::Broken(reason) => Reminded::Broken(reason),
-                };
                 let now = (self.clock.millis(), self.rng.random());
                 if let Some(machine) = &mut lock(&self.outbox.state).machine {
-                    machine.reminders.handle_reminded(&key, seq, reminded, now);
+                    machine.reminders.handle_reminded(&key, seq, carried, now);
                 }
             }
             Over::Noted(round) => {

@@ -336,9 +336,9 @@ impl Walk {
         for due in self.owner.take_due(self.now) {
             let present = self.truth.get(&due.key).copied();
             let jitter = self.rng.random();
-            let reminded = match present {
+            let carried = match present {
                 Some((seq, _)) if seq == due.seq && self.rng.random_bool(0.2) => {
-                    Reminded::Failed("it does not answer".to_owned())
+                    Carried::Failed("it does not answer".to_owned())
                 }
                 Some((seq, at)) if seq == due.seq => {
                     if at > self.now {
@@ -355,12 +355,12 @@ impl Walk {
                     };
                     let entity = due.key.entity.clone();
                     self.write(&entity, vec![change], false);
-                    Reminded::Taken
+                    Carried::Taken
                 }
-                _ => Reminded::Void,
+                _ => Carried::Void,
             };
             let now = (self.now, jitter);
-            self.owner.handle_reminded(&due.key, due.seq, reminded, now);
+            self.owner.handle_reminded(&due.key, due.seq, carried, now);
         }
         Ok(())
     }
