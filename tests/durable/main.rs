@@ -33,3 +33,4 @@ mod sends;
 mod streams;
 mod too_few;
 mod types;
+mod unhandled;

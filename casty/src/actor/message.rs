@@ -57,6 +57,24 @@ pub trait Reply: Sized + Send + 'static {
     }
 }
 
+/// A message as a record has it, besides its name. Of an internal one without arguments that is
+/// nothing, which no other message is encoded as.
+pub(crate) fn stored_bytes<M: Message>(message: &M) -> Result<Vec<u8>, EncodeError> {
+    let mut bytes = Vec::new();
+    if M::named(message.name()).is_none() {
+        message.encode(&mut bytes)?;
+    }
+    Ok(bytes)
+}
+
+/// The message that a record has.
+pub(crate) fn of_stored<M: Message>(name: &str, bytes: &[u8]) -> Result<M, DecodeError> {
+    if !bytes.is_empty() {
+        return M::decode(bytes);
+    }
+    M::named(name).ok_or_else(|| DecodeError(format!("there is no internal message `{name}`")))
+}
+
 /// How a reply travels. Requires nothing of `R`, so that the compiler reports a type that cannot
 /// travel only where the codec is made.
 #[doc(hidden)]

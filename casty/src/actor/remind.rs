@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_bytes::ByteBuf;
 
 use crate::{
-    actor::message::Message,
+    actor::message::{self, Message},
+    infra::wall_clock::whole_millis,
     message::codec::EncodeError,
     persistence::reminders::{MESSAGE_BYTES_MAX, ReminderChange, WrittenReminder},
     protocol::reminders::timetable::{Missed, Timetable},
@@ -54,7 +55,7 @@ impl Remind {
     /// Once, at this time. A time that has passed is due at once.
     pub fn at(time: SystemTime) -> Self {
         let time = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self::new(First::At(millis(time)), Timetable::Once)
+        Self::new(First::At(whole_millis(time)), Timetable::Once)
     }
 
     /// Once, after so long.
@@ -67,7 +68,7 @@ impl Remind {
     pub fn every(period: Duration) -> Self {
         let period = period.max(PERIOD_MIN);
         let timetable = Timetable::Every {
-            millis: millis(period),
+            millis: whole_millis(period),
         };
         Self::new(First::After(period), timetable)
     }
@@ -111,7 +112,7 @@ impl Remind {
     fn first(&self, now: u64) -> Result<u64, String> {
         Ok(match &self.first {
             First::At(time) => *time,
-            First::After(delay) => now.saturating_add(millis(*delay)),
+            First::After(delay) => now.saturating_add(whole_millis(*delay)),
             #[cfg(feature = "cron")]
             First::ByCron => match &self.timetable {
                 Timetable::Cron { expression, zone } => {
@@ -121,10 +122,6 @@ impl Remind {
             },
         })
     }
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The reminder, as a record has it. An error says why there can be none.
@@ -140,13 +137,9 @@ pub(crate) fn written<M: Message>(
             "the name of a reminder has 1 to {NAME_BYTES_MAX} bytes, and this one has {bytes}"
         ));
     }
-    let mut bytes = Vec::new();
-    // An internal message without arguments has nothing but its name.
-    if M::named(message.name()).is_none() {
-        message.encode(&mut bytes).map_err(|EncodeError(reason)| {
-            format!("the message of the reminder `{name}` cannot be encoded: {reason}")
-        })?;
-    }
+    let bytes = message::stored_bytes(message).map_err(|EncodeError(reason)| {
+        format!("the message of the reminder `{name}` cannot be encoded: {reason}")
+    })?;
     if bytes.len() > MESSAGE_BYTES_MAX {
         let bytes = bytes.len();
         return Err(format!(

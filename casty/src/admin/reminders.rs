@@ -8,6 +8,7 @@ use super::{Admin, AdminError, SilentNode};
 use crate::{
     cluster::{peers::reads::PendingReminder, reading::reader},
     id::{EntityId, NodeId},
+    infra::wall_clock::whole_millis,
 };
 
 impl Admin {
@@ -89,7 +90,7 @@ pub struct ReminderReport {
 
 fn in_millis<S: Serializer>(time: &SystemTime, to: S) -> Result<S::Ok, S::Error> {
     let millis = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    to.serialize_u64(u64::try_from(millis.as_millis()).unwrap_or(u64::MAX))
+    to.serialize_u64(whole_millis(millis))
 }
 
 impl ReminderReport {

@@ -19,7 +19,12 @@ pub(crate) fn since_epoch() -> Duration {
 
 /// The same in milliseconds, as records have it.
 pub(crate) fn millis() -> u64 {
-    u64::try_from(since_epoch().as_millis()).unwrap_or(u64::MAX)
+    whole_millis(since_epoch())
+}
+
+/// The longest time that can be told comes for all that are longer.
+pub(crate) fn whole_millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Whether a simulated node reads it here.

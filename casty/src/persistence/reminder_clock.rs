@@ -4,7 +4,10 @@ use std::{sync::Mutex, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::infra::{sync::lock, wall_clock};
+use crate::infra::{
+    sync::lock,
+    wall_clock::{self, whole_millis},
+};
 
 /// The wall clock is looked at again after so long.
 const LOOK_AGAIN: Duration = Duration::from_mins(1);
@@ -55,7 +58,6 @@ impl ReminderClock {
                 return since.wall;
             }
         }
-        let passed = u64::try_from(passed.as_millis()).unwrap_or(u64::MAX);
-        since.wall.saturating_add(passed)
+        since.wall.saturating_add(whole_millis(passed))
     }
 }

@@ -54,6 +54,13 @@ pub(crate) enum OnceTerms {
     Reminder(ReminderTerms),
 }
 
+impl OnceTerms {
+    /// Whether what its handler returns goes back to a sender.
+    pub(crate) fn wants_answer(&self) -> bool {
+        matches!(self, Self::Send(terms) if terms.answer.is_some())
+    }
+}
+
 /// What a record says to the owner of its shard, besides to its entity.
 #[derive(Debug, Default)]
 pub(crate) struct ShardNews {

@@ -17,7 +17,7 @@ use tokio::{
 
 use crate::{
     id::EntityId,
-    infra::wall_clock,
+    infra::wall_clock::{self, whole_millis},
     persistence::{JournalError, Page, Snapshot, record_body::RecordBody, shard_log::ShardLog},
 };
 
@@ -181,7 +181,7 @@ impl Upkeep {
         let age = match keep {
             Keep::All => return Ok(after),
             Keep::Nothing => return Ok(seq),
-            Keep::Recent(age) => u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
+            Keep::Recent(age) => whole_millis(age),
         };
         let (journal, log) = (self.log.store().journal(), self.log.log());
         let oldest = wall_clock::millis().saturating_sub(age);

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use crate::{
     id::{EntityId, Epoch},
-    infra::mutants,
+    infra::{backoff::pause_after, mutants},
 };
 
 /// The name of a send, within the log of its source. Marks grow along the log: epochs never fall,
@@ -275,10 +275,8 @@ impl<P: Clone> Outbox<P> {
         queue.round += 1;
         queue.sent = 0;
         queue.reason = Some(reason);
-        let pause = self.limits.pause * 2u32.saturating_pow(queue.failures.min(16));
-        let pause = pause.min(pause_max);
+        let at = now + pause_after(queue.failures, self.limits.pause, pause_max, jitter);
         queue.failures += 1;
-        let at = now + pause.mul_f64(0.75 + jitter / 2.0);
         queue.again_at = Some(at);
         self.pauses.insert((at, to.clone()));
         self.ready.remove(to);

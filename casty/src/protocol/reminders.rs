@@ -21,20 +21,24 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Bound,
     sync::Arc,
+    time::Duration,
 };
 
 use super::outbox::Carried;
-use crate::{id::EntityId, infra::mutants};
+use crate::{
+    id::EntityId,
+    infra::{backoff::pause_after, mutants, wall_clock::whole_millis},
+};
 
-/// How much is under way at a time, and the pauses, in milliseconds.
+/// How much is under way at a time, and the pauses.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ReminderLimits {
     pub(crate) under_way: usize,
     /// Before the second try, and the longest one.
-    pub(crate) pause: u64,
-    pub(crate) pause_max: u64,
+    pub(crate) pause: Duration,
+    pub(crate) pause_max: Duration,
     /// The longest one while the entity's handler fails. Each try ends its activation.
-    pub(crate) pause_max_broken: u64,
+    pub(crate) pause_max_broken: Duration,
     /// The entities of one part, and about how many bytes it has. It has at least one entity.
     pub(crate) part: usize,
     pub(crate) part_bytes: usize,
@@ -304,7 +308,9 @@ impl<P: Clone> Reminders<P> {
             Carried::Void => return self.remove(key, |_| true),
             // The record that says so is about to be told of. Were it not, the entity would answer
             // that there is no such reminder.
-            Carried::Taken => return self.wake(key, now + self.limits.pause_max),
+            Carried::Taken => {
+                return self.wake(key, now.saturating_add(whole_millis(self.limits.pause_max)));
+            }
             Carried::Failed(reason) => (reason, self.limits.pause_max),
             Carried::Broken(reason) => (reason, self.limits.pause_max_broken),
         };
@@ -313,17 +319,9 @@ impl<P: Clone> Reminders<P> {
             reason: String::new(),
         });
         trouble.reason = reason;
-        let factor = 2u64.saturating_pow(trouble.failures.min(32));
+        let pause = pause_after(trouble.failures, self.limits.pause, pause_max, jitter);
         trouble.failures += 1;
-        let pause = self.limits.pause.saturating_mul(factor).min(pause_max);
-        #[expect(
-            clippy::cast_precision_loss,
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a pause of some seconds"
-        )]
-        let pause = (pause as f64 * (0.75 + jitter / 2.0)) as u64;
-        self.wake(key, now + pause);
+        self.wake(key, now.saturating_add(whole_millis(pause)));
     }
 
     /// It is carried again.

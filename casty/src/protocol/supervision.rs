@@ -4,6 +4,8 @@ use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
+use crate::infra::backoff::pause_after;
+
 /// The limits that a type declares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
@@ -88,12 +90,7 @@ fn pause(limits: Limits, before: u32, jitter: f64) -> Duration {
     let Some(doublings) = before.checked_sub(1) else {
         return Duration::ZERO;
     };
-    let factor = 2_u32.saturating_pow(doublings);
-    let longest = limits
-        .backoff
-        .saturating_mul(factor)
-        .min(limits.backoff_max);
-    longest.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
+    pause_after(doublings, limits.backoff, limits.backoff_max, jitter)
 }
 
 #[cfg(test)]

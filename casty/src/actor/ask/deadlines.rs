@@ -12,7 +12,10 @@ use std::{
 
 use tokio::{sync::Notify, time::Instant};
 
-use crate::infra::concurrent::{Mutex, lock, spawn_on};
+use crate::infra::{
+    concurrent::{Mutex, lock, spawn_on},
+    wall_clock::whole_millis,
+};
 
 /// Milliseconds since the system began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,7 +25,7 @@ impl std::ops::Add<Duration> for Tick {
     type Output = Self;
 
     fn add(self, after: Duration) -> Self {
-        Self(self.0.saturating_add(millis(after)))
+        Self(self.0.saturating_add(whole_millis(after)))
     }
 }
 
@@ -66,7 +69,9 @@ impl Deadlines {
 
     /// The first moment that is not over yet.
     pub(crate) fn now(&self) -> Tick {
-        Tick(millis(self.born.elapsed() + Duration::from_nanos(999_999)))
+        Tick(whole_millis(
+            self.born.elapsed() + Duration::from_nanos(999_999),
+        ))
     }
 
     /// Checks `who` at this moment. Returns whether that will happen: not once deadlines have
@@ -118,7 +123,7 @@ impl Deadlines {
                 () = tokio::time::sleep_until(first) => {}
                 () = self.sooner.notified() => continue,
             }
-            self.expire(Tick(millis(self.born.elapsed())));
+            self.expire(Tick(whole_millis(self.born.elapsed())));
         }
     }
 
@@ -144,12 +149,8 @@ impl Deadlines {
 impl Deadlines {
     /// A moment comes that is so far away.
     pub(crate) fn pass(&self, after: Duration) {
-        self.expire(Tick(millis(after)));
+        self.expire(Tick(whole_millis(after)));
     }
-}
-
-fn millis(since: Duration) -> u64 {
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

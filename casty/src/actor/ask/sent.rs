@@ -17,6 +17,7 @@ use crate::{
             reply::Answer,
             terms::Terms,
         },
+        message::of_stored,
         outcome::{GAP, TAKEN, Unsendable, VOID},
         reference::{EntityRef, Stored},
         runtime::Runtime,
@@ -60,12 +61,13 @@ pub(crate) fn deliver<E: Entity>(
     terms: OnceTerms,
 ) -> BoxFuture<'static, Carried> {
     let failed = |reason: String| Box::pin(ready(Carried::Failed(reason)));
-    let message = match runtime.enter(|| stored_message::<E>(&letter.send)) {
-        Ok(message) => message,
-        Err(DecodeError(reason)) => {
-            return failed(format!("this node cannot read the message: {reason}"));
-        }
-    };
+    let message =
+        match runtime.enter(|| of_stored::<E::Message>(&letter.send.message, &letter.send.bytes)) {
+            Ok(message) => message,
+            Err(DecodeError(reason)) => {
+                return failed(format!("this node cannot read the message: {reason}"));
+            }
+        };
     let to = EntityRef::<E>::new(runtime.route::<E>(), to.entity);
     let asking = UnderWay::<E>::on_terms(to, message, None, Terms::once(terms));
     let mut asking = match asking {
@@ -92,15 +94,6 @@ pub(crate) fn deliver<E: Entity>(
         };
         Carried::Failed(reason)
     })
-}
-
-/// A message as a record has it. An internal one without arguments has nothing but its name.
-fn stored_message<E: Entity>(send: &WrittenSend) -> Result<E::Message, DecodeError> {
-    if !send.bytes.is_empty() {
-        return E::Message::decode(&send.bytes);
-    }
-    let message = E::Message::named(&send.message);
-    message.ok_or_else(|| DecodeError(format!("there is no internal message `{}`", send.message)))
 }
 
 /// How the entities of one type are sent to.

@@ -152,7 +152,7 @@ impl<A: Actor> Run<A> {
             let later = matches!(handled, Ok(Handled::Later(_)));
             let besides = Besides {
                 key: Self::remembered(begun.name, reply, &mut handled),
-                received: Self::received(reply, &mut handled, self.settle.writer().as_deref()),
+                received: self.received(begun.name, reply, &mut handled),
             };
             self.record_turn(&mut handled, outputs, besides);
             self.place(reply, later);

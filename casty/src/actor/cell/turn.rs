@@ -32,7 +32,7 @@ use crate::{
         BODY_BYTES_MAX,
         keys::KeyedReply,
         record_body::{OutboxFull, RecordBody, RecordTooLarge, Unwritable},
-        reminders::{ReminderChange, ReminderTerms},
+        reminders::ReminderChange,
         sends::{OnceTerms, SendTerms},
         writer::Writer,
     },
@@ -434,47 +434,61 @@ impl<A: Actor> Run<A> {
     /// that it was taken.
     #[inline]
     pub(super) fn received(
+        &mut self,
+        name: &'static str,
         reply: &mut ReplyTo<A::Reply>,
         handled: &mut std::thread::Result<Handled<A>>,
-        writer: Option<&Writer>,
     ) -> Option<Received> {
-        match reply.terms()?.once.as_deref()? {
+        let once = reply.terms()?.once.as_deref()?;
+        let handled = self.take(name, once, handled)?;
+        match once {
             OnceTerms::Send(terms) => Self::take_send(terms, handled),
-            OnceTerms::Reminder(terms) => Self::take_reminder(terms, handled, writer?),
+            OnceTerms::Reminder(terms) => {
+                if let Handled::Reply(reply) = handled {
+                    discard(reply);
+                }
+                taken::reminded(terms, self.settle.writer()?)
+            }
         }
     }
 
+    /// What the handler has returned. The answer, which says that the message was taken, stands in
+    /// its place. `None`: it is not taken, or only in a later state.
     #[cold]
-    fn take_reminder(
-        terms: &ReminderTerms,
+    fn take(
+        &self,
+        name: &'static str,
+        once: &OnceTerms,
         handled: &mut std::thread::Result<Handled<A>>,
-        writer: &Writer,
-    ) -> Option<Received> {
-        let Ok(slot) = handled else { return None };
-        if matches!(slot, Handled::Stash(_)) {
-            // It is handled in a later state.
-            return None;
-        }
-        let taken = |reply: ReplyTo<_>| reply.answer_encoded(taken::taken());
-        let handled = std::mem::replace(slot, Handled::Later(Deferred(Box::new(taken))));
-        if let Handled::Reply(reply) = handled {
-            discard(reply);
-        }
-        taken::reminded(terms, writer)
+    ) -> Option<Handled<A>> {
+        let slot = handled.as_mut().ok()?;
+        let lost = match slot {
+            Handled::Stash(_) => return None,
+            // There is no later word of it: it is gone once that is stored.
+            Handled::Unhandled { state, silent } if !*silent && !once.wants_answer() => {
+                Some((*state, self.cell.clone()))
+            }
+            _ => None,
+        };
+        let taken = move |reply: ReplyTo<_>| {
+            if let Some((state, cell)) = lost {
+                let unhandled = Failure::Unhandled {
+                    state: state.to_owned(),
+                    message: name.to_owned(),
+                };
+                cell.runtime()
+                    .dead_letter(cell.path(), name, unhandled.into());
+            }
+            reply.answer_encoded(taken::taken());
+        };
+        Some(std::mem::replace(
+            slot,
+            Handled::Later(Deferred(Box::new(taken))),
+        ))
     }
 
     #[cold]
-    fn take_send(
-        terms: &SendTerms,
-        handled: &mut std::thread::Result<Handled<A>>,
-    ) -> Option<Received> {
-        let Ok(slot) = handled else { return None };
-        if matches!(slot, Handled::Stash(_)) {
-            // It is handled in a later state.
-            return None;
-        }
-        let taken = |reply: ReplyTo<_>| reply.answer_encoded(taken::taken());
-        let handled = std::mem::replace(slot, Handled::Later(Deferred(Box::new(taken))));
+    fn take_send(terms: &SendTerms, handled: Handled<A>) -> Option<Received> {
         let outcome = match handled {
             Handled::Reply(reply) if terms.answer.is_some() => match keyed::encoded(reply) {
                 RawAnswer::Encoded(bytes) => Ok(bytes),

@@ -22,8 +22,10 @@ impl<E: Stored> Context<E> {
     /// failover, until the receiver has what it has changed in a durable record of its own. The
     /// receiver handles it once. What one entity sends to another arrives in order.
     ///
-    /// What the receiver returns is thrown away; [`send_for`](Self::send_for) brings it back. A
-    /// handler of an event-sourced entity sends by [`Effect::send`](crate::Effect::send).
+    /// What the receiver returns is thrown away; [`send_for`](Self::send_for) brings it back. In a
+    /// state without a handler for the message, it becomes a dead letter, unless that state ignores
+    /// what it does not handle. A handler of an event-sourced entity sends by
+    /// [`Effect::send`](crate::Effect::send).
     ///
     /// Up to 4,096 sends of a shard wait for their receivers. A message whose handler would send
     /// more fails as [`AskError::OutboxFull`](crate::AskError::OutboxFull).
@@ -99,8 +101,9 @@ impl<E: Stored> Context<E> {
     ///
     /// The message is stored, so it is a `#[message]`, or an internal one without arguments.
     ///
-    /// What the handler of the message returns is thrown away. A state without a handler for it
-    /// ignores it. A handler that panics is tried again, at last once a minute.
+    /// What the handler of the message returns is thrown away. In a state without a handler for it,
+    /// it becomes a dead letter, unless that state ignores what it does not handle. A handler that
+    /// panics is tried again, at last once a minute.
     ///
     /// A handler of an event-sourced entity sets reminders by
     /// [`Effect::remind`](crate::Effect::remind).

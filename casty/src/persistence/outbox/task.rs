@@ -47,10 +47,10 @@ const LIMITS: OutboxLimits = OutboxLimits {
 /// A part of the reminders takes some bytes for each record that is written between it and the next
 /// one: about those of two reminders.
 const REMINDER_LIMITS: ReminderLimits = ReminderLimits {
-    under_way: 1024,
-    pause: 100,
-    pause_max: 5_000,
-    pause_max_broken: 60_000,
+    under_way: LIMITS.under_way,
+    pause: LIMITS.pause,
+    pause_max: LIMITS.pause_max,
+    pause_max_broken: LIMITS.pause_max_broken,
     part: 128,
     part_bytes: 512 * 1024,
 };

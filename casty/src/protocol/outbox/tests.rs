@@ -49,7 +49,7 @@ async fn sends_to_one_receiver_go_in_order_and_say_what_they_follow() {
         ]
     );
     assert!(outbox.take_carries().is_empty());
-    let now = (Instant::now(), 0.5);
+    let now = (Instant::now(), 1.0);
     // That the second is taken says that the first is.
     outbox.handle_carried(&ada, mark(1, 1), 0, Carried::Taken, now);
     assert_eq!(outbox.left().collect::<Vec<_>>(), [2]);
@@ -72,7 +72,7 @@ async fn tries_that_fail_come_after_growing_pauses_and_say_why() {
     for round in 0..8 {
         assert_eq!(outbox.take_carries().len(), 1);
         let failed = Carried::Failed("no one is at home".into());
-        outbox.handle_carried(&ada, mark(1, 0), round, failed, (now, 0.5));
+        outbox.handle_carried(&ada, mark(1, 0), round, failed, (now, 1.0));
         let again = outbox.deadline().expect("it is tried again");
         pauses.push(again - now);
         now = again;

@@ -17,9 +17,9 @@ use crate::infra::mutants::breaking;
 
 const LIMITS: ReminderLimits = ReminderLimits {
     under_way: 4,
-    pause: 10,
-    pause_max: 80,
-    pause_max_broken: 1_000,
+    pause: Duration::from_millis(10),
+    pause_max: Duration::from_millis(80),
+    pause_max_broken: Duration::from_secs(1),
     part: 2,
     part_bytes: 1_000,
 };
