@@ -101,6 +101,27 @@ impl Alarm {
         self.rung.push((name, passed));
     }
 
+    /// Notes for which second it came.
+    #[message]
+    fn ring_for(&mut self, ctx: &mut Context<Self>) {
+        let at = ctx.reminded_at().expect("a reminder brings it");
+        let at = at.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        self.rung.push((at.as_secs().to_string(), 0));
+    }
+
+    /// It was due some minutes ago.
+    #[message]
+    fn remind_late(&mut self, minutes: u64, ctx: &mut Context<Self>) -> u64 {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "what the user of a real clock writes"
+        )]
+        let first = SystemTime::now() - Duration::from_mins(minutes);
+        let remind = Remind::at(first).missed(Missed::All(2));
+        ctx.remind("late", remind, AlarmMsg::RingFor {});
+        first.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
+    }
+
     #[message]
     fn poke(&mut self) {
         self.pokes += 1;
@@ -300,6 +321,19 @@ fn what_is_too_late_is_skipped_where_that_is_wanted() {
         alarm.set_late(4, false).await.unwrap();
         seconds(300).await;
         assert_eq!(rung(&system, "a").await, pairs(&[("4 minutes late", 0)]));
+    });
+}
+
+#[test]
+fn a_handler_learns_for_which_time_it_is_reminded() {
+    in_test_time(|system, _| async move {
+        let alarm = system.entity::<Alarm>("a");
+        let first = alarm.remind_late(3).await.unwrap();
+        seconds(10).await;
+        assert_eq!(rung(&system, "a").await, pairs(&[(&first.to_string(), 0)]));
+        // Another sender brings none.
+        let failed = alarm.ring_for().await;
+        assert!(matches!(failed, Err(AskError::Panicked { .. })), "{failed:?}");
     });
 }
 

@@ -97,8 +97,8 @@ pub(crate) struct OwnReminders(BTreeMap<Arc<str>, KeptReminder>);
 
 /// What is to be done with a reminder that was carried to its entity.
 pub(crate) enum ReminderJudged {
-    /// It is handled, and its record says this.
-    Due(ReminderChange),
+    /// It is handled for this time, and its record says this.
+    Due { at: u64, change: ReminderChange },
     /// It is too late for it, and a record says this.
     Late(ReminderChange),
     /// The entity does not have it any more.
@@ -202,7 +202,10 @@ impl OwnReminders {
             None => ReminderChange::Gone(reminder.name.clone()),
         };
         Ok(if advance.is_handled {
-            ReminderJudged::Due(change)
+            ReminderJudged::Due {
+                at: advance.at,
+                change,
+            }
         } else {
             ReminderJudged::Late(change)
         })

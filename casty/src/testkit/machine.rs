@@ -1,21 +1,35 @@
 //! One actor as a plain value.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use tokio::{runtime, task::yield_now, time};
 
 use crate::{
-    Actor, ActorSystem, AskError, Init, SystemBuilder,
+    Actor, ActorSystem, AskError, Entity, Init, SystemBuilder,
     actor::{
         Address, Envelope, FirstState, Only,
-        ask::{call::Call, reply::ReplyTo},
+        ask::{call::Call, reply::ReplyTo, terms::Terms},
         cell::{Cell, CellHost, Host, look::Look},
         context::Context,
         handle::{AnyCell, CellName},
+        message::of_stored,
         runtime::Runtime,
     },
+    event::ActorPath,
     id::EntityId,
-    persistence::Memory,
+    infra::{
+        sync::lock,
+        wall_clock::{self, whole_millis},
+    },
+    persistence::{
+        Memory,
+        reminders::{OwnReminders, ReminderChange, ReminderJudged, ReminderTerms, WrittenReminder},
+        sends::{OnceTerms, WrittenSend},
+    },
 };
 
 /// How often the thread is given to others before an actor counts as one that never rests.
@@ -73,7 +87,77 @@ const ROUNDS_MAX: u32 = 10_000;
 /// ```
 ///
 /// A stored type runs in it too: what its handlers change, or the events that its commands persist,
-/// is applied at once, and stored nowhere.
+/// is applied at once, and stored nowhere. What it sends to other stored entities goes nowhere but
+/// to [`take_sends`](Self::take_sends): the test tells it of the outcomes. It is reminded of what it
+/// has set while time passes in [`advance`](Self::advance).
+///
+/// ```standalone_crate
+/// use casty::{prelude::*, remind::Remind, testkit::Machine};
+///
+/// #[message]
+/// #[derive(Default)]
+/// struct Shelf {
+///     books: u32,
+/// }
+///
+/// #[entity(durable)]
+/// impl Shelf {
+///     #[message]
+///     fn put(&mut self, books: u32) -> u32 {
+///         self.books += books;
+///         self.books
+///     }
+/// }
+///
+/// #[message]
+/// #[derive(Default)]
+/// struct Order {
+///     shelved: Option<u32>,
+///     is_late: bool,
+/// }
+///
+/// #[entity(durable)]
+/// impl Order {
+///     #[message]
+///     fn place(&mut self, shelf: ShelfRef, ctx: &mut Context<Self>) {
+///         ctx.send_for(shelf.put(2), |outcome| OrderMsg::Shelved { outcome });
+///         ctx.remind("late", Remind::after(Duration::from_hours(1)), OrderMsg::IsLate {});
+///     }
+///
+///     #[message]
+///     fn shelved(&mut self, outcome: Outcome<u32>, ctx: &mut Context<Self>) {
+///         self.shelved = outcome.result().ok();
+///         ctx.forget("late");
+///     }
+///
+///     #[message(internal)]
+///     fn is_late(&mut self) {
+///         self.is_late = true;
+///     }
+///
+///     #[message]
+///     fn report(&self) -> (Option<u32>, bool) {
+///         (self.shelved, self.is_late)
+///     }
+/// }
+///
+/// # fn main() {
+/// let mut order = Machine::of(Order::default());
+/// let shelf = order.system().entity::<Shelf>("history");
+/// order.send(|order| order.place(shelf)).unwrap();
+///
+/// let sends = order.take_sends();
+/// assert_eq!(sends[0].to.to_string(), "Shelf/history");
+/// assert!(matches!(sends[0].message::<Shelf>(), Some(ShelfMsg::Put { books: 2 })));
+///
+/// assert_eq!(order.reminders(), [("late".to_owned(), Duration::from_hours(1))]);
+/// order.advance(Duration::from_hours(2));
+/// assert_eq!(order.send(|order| order.report()), Ok((None, true)));
+///
+/// order.tell(OrderMsg::Shelved { outcome: Outcome::answered(2) });
+/// assert_eq!(order.send(|order| order.report()), Ok((Some(2), true)));
+/// # }
+/// ```
 ///
 /// It runs on the thread of the test, in a system of its own with a paused clock. Time passes in
 /// [`advance`](Self::advance), and while a handler awaits it. What the actor sends to others goes
@@ -83,6 +167,7 @@ pub struct Machine<A: Actor> {
     system: ActorSystem,
     cell: Arc<Cell<A>>,
     proxy: A::Ref,
+    unstored: Arc<Unstored>,
 }
 
 impl<A: Actor> Machine<A> {
@@ -136,9 +221,11 @@ impl<A: Actor> Machine<A> {
             .for_tests(Memory::new())
             .start_local()
             .unwrap_or_else(|error| panic!("{error}"));
+        let unstored = Arc::new(Unstored::default());
         let host = Arc::new(MachineHost {
             runtime: system.runtime().clone(),
             make,
+            unstored: unstored.clone(),
         });
         let name = CellName::Entity(EntityId::new("machine"));
         let cell = Cell::new(name, host, A::POLICY.mailbox, actor);
@@ -149,6 +236,7 @@ impl<A: Actor> Machine<A> {
             system,
             cell,
             proxy,
+            unstored,
         };
         machine.cell.wake();
         machine.settle();
@@ -180,12 +268,13 @@ impl<A: Actor> Machine<A> {
     /// # Panics
     /// If the mailbox is full, or the actor has ended.
     pub fn tell(&mut self, message: A::Message) {
+        self.push(message, ReplyTo::Nobody);
+    }
+
+    fn push(&self, message: A::Message, reply: ReplyTo<A::Reply>) {
         let told = {
             let _entered = self.runtime.enter();
-            self.cell.push(Envelope {
-                message,
-                reply: ReplyTo::Nobody,
-            })
+            self.cell.push(Envelope { message, reply })
         };
         assert!(
             told.is_ok(),
@@ -194,11 +283,71 @@ impl<A: Actor> Machine<A> {
         self.settle();
     }
 
-    /// Lets time pass. Timers that are due meanwhile send their messages.
+    /// Lets time pass. Timers that are due meanwhile send their messages, and so do reminders.
+    ///
+    /// # Panics
+    /// If a reminder is due, and the actor takes no message: it has ended, or its mailbox is full.
     pub fn advance(&mut self, time: Duration) {
+        let end = self.millis().saturating_add(whole_millis(time));
+        while let Some((due, reminder)) = self.unstored.first_due(end) {
+            let now = self.millis();
+            self.sleep(Duration::from_millis(due.saturating_sub(now)));
+            self.remind(&reminder);
+        }
+        let now = self.millis();
+        self.sleep(Duration::from_millis(end.saturating_sub(now)));
+    }
+
+    fn sleep(&self, time: Duration) {
         // A timer that is due at the very end comes first.
         self.runtime.block_on(async { time::sleep(time).await });
         self.settle();
+    }
+
+    /// What the clock of reminders shows.
+    fn millis(&self) -> u64 {
+        let _entered = self.runtime.enter();
+        let store = self.system.runtime().store();
+        store.map_or_else(wall_clock::millis, |store| store.clock().millis())
+    }
+
+    fn remind(&self, reminder: &WrittenReminder) {
+        let message = of_stored::<A::Message>(&reminder.message, &reminder.bytes);
+        let message = message.expect("this process has encoded it");
+        self.unstored.handled(reminder, self.millis());
+        let terms = Terms::once(OnceTerms::Reminder(ReminderTerms {
+            name: reminder.name.clone(),
+            seq: 0,
+        }));
+        self.push(message, ReplyTo::Nobody.on_terms(Some(terms)));
+    }
+
+    /// What a stored entity has sent to others since this was asked last, in order.
+    pub fn take_sends(&mut self) -> Vec<MachineSend> {
+        let sends = std::mem::take(&mut lock(&self.unstored.0).sends);
+        let sends = sends.into_iter().map(|send| MachineSend {
+            to: ActorPath {
+                kind: send.kind.to_string(),
+                id: send.entity.to_string(),
+            },
+            runtime: self.system.runtime().clone(),
+            send,
+        });
+        sends.collect()
+    }
+
+    /// The reminders of a stored entity: the name of each, and the time that is left, in the order
+    /// in which they are due.
+    pub fn reminders(&self) -> Vec<(String, Duration)> {
+        let now = self.millis();
+        let all = lock(&self.unstored.0).reminders.all();
+        let mut all: Vec<_> = all.into_iter().map(|kept| kept.reminder).collect();
+        all.sort_by(|a, b| (a.due, &a.name).cmp(&(b.due, &b.name)));
+        let left = |due: u64| Duration::from_millis(due.saturating_sub(now));
+        let all = all
+            .into_iter()
+            .map(|it| (it.name.to_string(), left(it.due)));
+        all.collect()
     }
 
     /// The name of the state that the machine is in; that of its type, if it is no state machine.
@@ -258,12 +407,91 @@ impl<A: Actor> fmt::Debug for Machine<A> {
     }
 }
 
+/// A message that a stored entity in a [`Machine`] has sent to another one.
+#[derive(Clone)]
+pub struct MachineSend {
+    /// The receiver.
+    pub to: ActorPath,
+    send: WrittenSend,
+    runtime: Arc<Runtime>,
+}
+
+impl MachineSend {
+    /// The name of the message.
+    pub fn name(&self) -> &str {
+        &self.send.message
+    }
+
+    /// Whether the sender is told of the outcome.
+    pub const fn wants_outcome(&self) -> bool {
+        self.send.answer.is_some()
+    }
+
+    /// The message. `None` if it is not one to an `E`.
+    pub fn message<E: Entity>(&self) -> Option<E::Message> {
+        if self.to.kind.as_str() != E::NAME {
+            return None;
+        }
+        let WrittenSend { message, bytes, .. } = &self.send;
+        self.runtime.enter(|| of_stored(message, bytes)).ok()
+    }
+}
+
+impl fmt::Debug for MachineSend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MachineSend")
+            .field("to", &self.to)
+            .field("name", &self.name())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a stored entity would have in its store.
+#[derive(Default)]
+struct Unstored(Mutex<UnstoredParts>);
+
+#[derive(Default)]
+struct UnstoredParts {
+    sends: Vec<WrittenSend>,
+    reminders: OwnReminders,
+    /// When the reminder was due that is handled now.
+    due: Option<(Arc<str>, u64)>,
+}
+
+impl Unstored {
+    /// The reminder that is due first, up to this time.
+    fn first_due(&self, end: u64) -> Option<(u64, WrittenReminder)> {
+        let all = lock(&self.0).reminders.all().into_iter();
+        let due = all.map(|kept| kept.reminder).filter(|it| it.due <= end);
+        due.min_by(|a, b| (a.due, &a.name).cmp(&(b.due, &b.name)))
+            .map(|it| (it.due, it))
+    }
+
+    /// It is due again, or gone.
+    fn handled(&self, reminder: &WrittenReminder, now: u64) {
+        let parts = &mut *lock(&self.0);
+        let terms = ReminderTerms {
+            name: reminder.name.clone(),
+            seq: 0,
+        };
+        parts.due = Some((reminder.name.clone(), reminder.due));
+        match parts.reminders.judge(&terms, now) {
+            Ok(ReminderJudged::Due { change, .. } | ReminderJudged::Late(change)) => {
+                parts.reminders.apply(0, change);
+            }
+            Ok(ReminderJudged::Void) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
 type Make<A> = fn(&mut Context<A>) -> FirstState<'_, A>;
 
 /// The place of the only actor.
 struct MachineHost<A: Actor> {
     runtime: Arc<Runtime>,
     make: Option<Make<A>>,
+    unstored: Arc<Unstored>,
 }
 
 impl<A: Actor> Host for MachineHost<A> {
@@ -281,6 +509,21 @@ impl<A: Actor> Host for MachineHost<A> {
 
     fn parent(&self) -> Option<Arc<dyn AnyCell>> {
         None
+    }
+
+    fn unstored(&self, sends: Vec<WrittenSend>, wishes: Vec<ReminderChange>) {
+        let parts = &mut *lock(&self.unstored.0);
+        parts.sends.extend(sends);
+        for change in parts.reminders.changed(None, wishes) {
+            parts.reminders.apply(0, change);
+        }
+    }
+
+    fn unstored_due(&self, name: &str) -> Option<u64> {
+        let due = &lock(&self.unstored.0).due;
+        due.as_ref()
+            .filter(|(of, _)| &**of == name)
+            .map(|(_, at)| *at)
     }
 }
 

@@ -80,7 +80,7 @@ pub use crate::testkit::{
     arbiter::Arbiter,
     cluster::{cluster, cluster_of, shutdown},
     dead_letters::DeadLetters,
-    machine::Machine,
+    machine::{Machine, MachineSend},
     probe::{Probe, Received},
     wait::{STEP_LIMIT, eventually, soon},
 };

@@ -8,7 +8,7 @@ use crate::{
     actor::{cell::gate::Gate, handle::AnyCell, runtime::Runtime, tasks::throttle::Throttle},
     error::StoredError,
     id::{EntityId, Epoch},
-    persistence::writer::Writer,
+    persistence::{reminders::ReminderChange, sends::WrittenSend, writer::Writer},
 };
 
 /// Where a cell lives, as far as that does not depend on the actor's type.
@@ -32,6 +32,18 @@ pub(crate) trait Host: Send + Sync + 'static {
     /// Limits how many states are packed at a time for another node. `None` where a state does not
     /// move, or is not worth a turn.
     fn packing(&self) -> Option<&Throttle> {
+        None
+    }
+
+    /// What a stored actor without a store has sent, and has changed of its reminders.
+    fn unstored(&self, sends: Vec<WrittenSend>, reminders: Vec<ReminderChange>) {
+        let _ = (sends, reminders);
+    }
+
+    /// When a reminder was due of a stored actor without a store, in milliseconds since the Unix
+    /// epoch.
+    fn unstored_due(&self, name: &str) -> Option<u64> {
+        let _ = name;
         None
     }
 

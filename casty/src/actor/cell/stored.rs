@@ -236,6 +236,8 @@ impl<A: Actor> Run<A> {
                 ..RecordBody::default()
             };
             self.settle.write(body, state)?;
+        } else {
+            self.cell.host.unstored(sends, wishes);
         }
         for then in then {
             let due = self.ctx.due();

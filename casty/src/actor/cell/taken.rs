@@ -67,19 +67,23 @@ pub(super) fn received(terms: &SendTerms, outcome: Result<&[u8], String>) -> Opt
     })
 }
 
-/// The answer to a reminder that is not handled now, and what is to be recorded of it.
-pub(super) fn known_reminder(
-    terms: &ReminderTerms,
-    writer: &Writer,
-) -> Option<(RawAnswer, Option<ReminderChange>)> {
+/// A reminder that has come.
+pub(super) enum CameReminder {
+    /// It is handled, for this time.
+    Due(u64),
+    /// It is not handled now, but answered, and this is to be recorded of it.
+    Known(RawAnswer, Option<ReminderChange>),
+}
+
+pub(super) fn judged(terms: &ReminderTerms, writer: &Writer) -> CameReminder {
     match writer.reminders().judge(terms, writer.reminder_millis()) {
-        Ok(ReminderJudged::Due(_)) => None,
-        Ok(ReminderJudged::Late(change)) => Some((taken(), Some(change))),
-        Ok(ReminderJudged::Void) => Some((RawAnswer::Encoded(VOID.into()), None)),
+        Ok(ReminderJudged::Due { at, .. }) => CameReminder::Due(at),
+        Ok(ReminderJudged::Late(change)) => CameReminder::Known(taken(), Some(change)),
+        Ok(ReminderJudged::Void) => CameReminder::Known(RawAnswer::Encoded(VOID.into()), None),
         Err(error) => {
             let reason = error.to_string();
             tracing::error!(name = &*terms.name, reason, "a reminder cannot be handled");
-            Some((RawAnswer::Failed(Failure::Unreadable { reason }), None))
+            CameReminder::Known(RawAnswer::Failed(Failure::Unreadable { reason }), None)
         }
     }
 }
@@ -90,7 +94,7 @@ pub(super) fn reminded(terms: &ReminderTerms, writer: &Writer) -> Option<Receive
         return None;
     }
     match writer.reminders().judge(terms, writer.reminder_millis()) {
-        Ok(ReminderJudged::Due(change) | ReminderJudged::Late(change)) => Some(Received {
+        Ok(ReminderJudged::Due { change, .. } | ReminderJudged::Late(change)) => Some(Received {
             reminder: Some(change),
             ..Received::default()
         }),

@@ -19,7 +19,7 @@ use crate::{
             leased::CutShort,
             run::Run,
             stored::stores,
-            taken::{self, Received},
+            taken::{self, CameReminder, Received},
         },
         hold::Leave,
         message::discard,
@@ -346,19 +346,29 @@ impl<A: Actor> Run<A> {
     #[cold]
     fn recall_by_key(&mut self, mut envelope: Envelope<A>) -> Option<Envelope<A>> {
         let name = envelope.message.name();
-        let terms = envelope.reply.terms();
-        let Some((terms, writer)) = terms.zip(self.settle.writer()) else {
+        let Some(terms) = envelope.reply.terms() else {
+            return Some(envelope);
+        };
+        let Some(writer) = self.settle.writer() else {
+            if let Some(OnceTerms::Reminder(reminder)) = terms.once.as_deref() {
+                let at = self.cell.host.unstored_due(&reminder.name);
+                self.ctx.is_reminded(at);
+            }
             return Some(envelope);
         };
         let mut change = None;
         let known = match terms.once.as_deref() {
             Some(OnceTerms::Send(sent)) => taken::known(sent, writer),
-            Some(OnceTerms::Reminder(reminder)) => {
-                taken::known_reminder(reminder, writer).map(|(answer, says)| {
+            Some(OnceTerms::Reminder(reminder)) => match taken::judged(reminder, writer) {
+                CameReminder::Due(at) => {
+                    self.ctx.is_reminded(Some(at));
+                    None
+                }
+                CameReminder::Known(answer, says) => {
                     change = says;
-                    answer
-                })
-            }
+                    Some(answer)
+                }
+            },
             None => keyed::recalled(terms, writer, name),
         };
         let Some(mut answer) = known else {

@@ -1,5 +1,7 @@
 //! What the context of an entity offers besides.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use crate::{
     actor::{
         Entity,
@@ -160,6 +162,16 @@ impl<E: Stored> Context<E> {
     /// any more.
     pub fn forget(&mut self, name: &str) {
         self.forget_reminder(name);
+    }
+
+    /// The time for which the reminder came whose message is handled now: the time at which it was
+    /// due, however late it is. `None` if the message came from somewhere else.
+    ///
+    /// A reminder that is late because no node was up is handled for the last time that has passed,
+    /// and with [`Missed::All`](crate::remind::Missed::All) for each of them.
+    pub fn reminded_at(&self) -> Option<SystemTime> {
+        let at = Duration::from_millis(self.reminded_millis()?);
+        UNIX_EPOCH.checked_add(at)
     }
 }
 

@@ -22,6 +22,8 @@ pub(crate) struct Written<A: Actor> {
     /// What is sent to other entities.
     pub(crate) sends: Vec<WrittenSend>,
     pub(crate) reminders: Vec<ReminderChange>,
+    /// The time for which the reminder came that is handled, in milliseconds since the Unix epoch.
+    reminded_at: Option<u64>,
     /// Made by the first handler that leaves something to be done.
     due: Option<Arc<DueFollowUps<A>>>,
 }
@@ -44,6 +46,7 @@ impl<A: Actor> Default for Written<A> {
             then: Vec::new(),
             sends: Vec::new(),
             reminders: Vec::new(),
+            reminded_at: None,
             due: None,
         }
     }
@@ -71,6 +74,10 @@ impl<A: Actor> Context<A> {
         self.written().reminders.push(change);
     }
 
+    pub(crate) fn reminded_millis(&self) -> Option<u64> {
+        self.written.as_ref()?.reminded_at
+    }
+
     pub(crate) fn changes(&mut self) {
         self.written().changes = true;
     }
@@ -89,6 +96,11 @@ impl<A: Actor> Context<A> {
                 ..Written::default()
             },
         ))
+    }
+
+    /// The message that is handled next is that of a reminder, which came for this time.
+    pub(crate) fn is_reminded(&mut self, at: Option<u64>) {
+        self.written().reminded_at = at;
     }
 
     /// What the handler has changed is worth nothing: it has failed.

@@ -26,8 +26,23 @@ const LIMITS: ReminderLimits = ReminderLimits {
 
 fn advance(timetable: &Timetable, missed: Missed, due: u64, now: u64) -> (bool, Option<u64>) {
     let advance = timetable.advance(missed, due, now);
-    let Advance { is_handled, next } = advance.expect("it is known when it is due next");
+    let Advance {
+        is_handled, next, ..
+    } = advance.expect("it is known when it is due next");
     (is_handled, next)
+}
+
+#[test]
+fn a_reminder_is_handled_for_the_last_time_or_for_the_first_that_counts() {
+    let every = Timetable::Every { millis: 10_000 };
+    let at = |timetable: &Timetable, missed| timetable.advance(missed, 5_000, 46_000).unwrap().at;
+    assert_eq!(at(&every, Missed::Once), 45_000);
+    assert_eq!(at(&every, Missed::Skip), 45_000);
+    assert_eq!(at(&every, Missed::All(10)), 5_000);
+    assert_eq!(at(&every, Missed::All(2)), 35_000);
+    assert_eq!(at(&Timetable::Once, Missed::All(2)), 5_000);
+    // A clock was ahead.
+    assert_eq!(every.advance(Missed::Once, 5_000, 2_000).unwrap().at, 5_000);
 }
 
 #[test]

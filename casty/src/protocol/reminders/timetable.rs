@@ -47,6 +47,8 @@ pub(crate) enum Timetable {
 pub(crate) struct Advance {
     /// Its message is handled.
     pub(crate) is_handled: bool,
+    /// The time for which it is handled.
+    pub(crate) at: u64,
     /// When it is due next, if at all.
     pub(crate) next: Option<u64>,
 }
@@ -64,13 +66,22 @@ impl Timetable {
     ) -> Result<Advance, InvalidCron> {
         // A clock that was ahead has reminded too early.
         let now = now.max(due);
+        let times = match missed {
+            Missed::Once | Missed::Skip => 1,
+            Missed::All(max) => max.max(1),
+        };
+        let at = self.first_of_last(due, now, times)?;
         let (is_handled, passed) = match missed {
             Missed::Once => (true, now),
-            Missed::All(max) => (true, self.first_of_last(due, now, max.max(1))?),
-            Missed::Skip => (now - self.first_of_last(due, now, 1)? <= LATE_MAX, now),
+            Missed::All(_) => (true, at),
+            Missed::Skip => (now - at <= LATE_MAX, now),
         };
         let next = self.after(due, passed)?;
-        Ok(Advance { is_handled, next })
+        Ok(Advance {
+            is_handled,
+            at,
+            next,
+        })
     }
 
     /// How often it is due, for operators. `None`: once.
