@@ -119,7 +119,10 @@ impl Alarm {
         let first = SystemTime::now() - Duration::from_mins(minutes);
         let remind = Remind::at(first).missed(Missed::All(2));
         ctx.remind("late", remind, AlarmMsg::RingFor {});
-        first.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
+        first
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap()
+            .as_secs()
     }
 
     #[message]
@@ -333,7 +336,10 @@ fn a_handler_learns_for_which_time_it_is_reminded() {
         assert_eq!(rung(&system, "a").await, pairs(&[(&first.to_string(), 0)]));
         // Another sender brings none.
         let failed = alarm.ring_for().await;
-        assert!(matches!(failed, Err(AskError::Panicked { .. })), "{failed:?}");
+        assert!(
+            matches!(failed, Err(AskError::Panicked { .. })),
+            "{failed:?}"
+        );
     });
 }
 
