@@ -283,6 +283,23 @@ pub(crate) enum Operation {
         limit: usize,
     },
 
+    /// Give up a message whose handler fails each time: what stored entities have sent to this one,
+    /// or what one of its reminders is due for. It is taken without being handled, and becomes a
+    /// dead letter. What was sent after it goes on.
+    GiveUp {
+        /// The entity that cannot handle it: TYPE/ID.
+        #[arg(value_name = "TYPE/ID")]
+        entity: String,
+
+        /// The reminder. Default: the first message of each shard that was sent to the entity.
+        #[arg(long, value_name = "NAME")]
+        reminder: Option<String>,
+
+        /// Do not ask whether that is meant.
+        #[arg(long)]
+        yes: bool,
+    },
+
     /// Erase what is stored of an entity. It begins anew with its next message.
     Erase {
         /// The entity: TYPE/ID.

@@ -116,6 +116,9 @@ fn what(operation: &Operation) -> String {
         Operation::History { entity, .. } => format!("cannot read `{entity}`"),
         Operation::Outbox => "cannot read the outboxes".to_owned(),
         Operation::Reminders { .. } => "cannot read the reminders".to_owned(),
+        Operation::GiveUp { entity, .. } => {
+            format!("cannot give up what `{entity}` does not handle")
+        }
         Operation::Erase { entity, .. } => format!("cannot erase `{entity}`"),
         Operation::Adopt { directory } => format!("cannot adopt `{}`", directory.display()),
         Operation::Backup { to, .. } => format!("cannot make a backup in `{}`", to.display()),

@@ -99,6 +99,14 @@ async fn run(arguments: &Arguments) -> Result<String, Failure> {
             stored::run(&admin, operation, *json).await
         }
         Operation::Outbox => outbox::run(&admin, operation, *json).await,
+        Operation::GiveUp {
+            entity,
+            reminder,
+            yes,
+        } => {
+            let what = (entity.as_str(), reminder.as_deref());
+            outbox::give_up(&admin, operation, what, *yes, *json).await
+        }
         Operation::Reminders { kind, limit } => {
             reminders::run(&admin, operation, (kind.as_deref(), *limit), *json).await
         }

@@ -1,10 +1,11 @@
 //! What stored entities have sent, and is not known to be taken.
 
-use casty::admin::{Admin, OutboxReport};
+use casty::admin::{Admin, GivenUpReport, OutboxReport};
 
 use crate::{
     arguments::Operation,
     failure::Failure,
+    stored,
     text::{self, Table},
 };
 
@@ -17,6 +18,50 @@ pub(crate) async fn run(
     let report = admin.outbox().await;
     let report = report.map_err(|error| Failure::new(operation, error))?;
     text::either(json, &report, table)
+}
+
+/// Gives up what an entity does not handle. Returns the text to print.
+pub(crate) async fn give_up(
+    admin: &Admin,
+    operation: &Operation,
+    (entity, reminder): (&str, Option<&str>),
+    is_confirmed: bool,
+    json: bool,
+) -> Result<String, Failure> {
+    let failed = |error| Failure::new(operation, error);
+    let (kind, id) = stored::path(admin, operation, entity).await?;
+    let what = match reminder {
+        Some(name) => format!(
+            "what the reminder {} of {} is due for",
+            stored::shown(name),
+            stored::shown(entity)
+        ),
+        None => format!("what {} does not handle", stored::shown(entity)),
+    };
+    if !is_confirmed && !stored::is_meant(&format!("give up {what}")) {
+        return Err(Failure::unconfirmed(operation));
+    }
+    let report = match reminder {
+        Some(name) => admin.give_up_reminder(&kind, &id, name).await,
+        None => admin.give_up_sends(&kind, &id).await,
+    };
+    text::either(json, &report.map_err(failed)?, given_up)
+}
+
+fn given_up(report: &GivenUpReport) -> String {
+    let text = text::silent(&report.silent);
+    if report.messages.is_empty() {
+        return text + "nothing is given up: no try has failed\n";
+    }
+    let mut table = Table::new(["FROM", "NODE", "MESSAGE"]);
+    for given_up in &report.messages {
+        table.row([
+            format!("{}/{}", given_up.kind, given_up.from),
+            given_up.node.to_string(),
+            given_up.message.clone(),
+        ]);
+    }
+    text + "these are given up, and are taken without being handled\n\n" + &table.text()
 }
 
 fn table(report: &OutboxReport) -> String {

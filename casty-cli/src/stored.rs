@@ -129,7 +129,7 @@ async fn read(
 
 /// The type and the id that an operator means. Both may contain a slash: of several types the
 /// longest counts.
-async fn path(
+pub(crate) async fn path(
     admin: &Admin,
     operation: &Operation,
     entity: &str,

@@ -375,6 +375,13 @@ async fn the_outbox_shows_what_is_not_taken_and_why() {
         (&json!("Wall"), &json!("south"), &json!(3)),
         "{report}"
     );
+    let refused = ask("outbox", &nodes[0], "give-up Wall/south").await;
+    refused.failed(2);
+    let text = ask("outbox", &nodes[0], "give-up Wall/south --yes").await;
+    let text = text.succeeded();
+    assert!(text.contains("Wall/north"), "{text}");
+    let fewer = |text: &String| text.starts_with("2 sends wait");
+    testkit::eventually("one is taken", look, fewer).await;
     testkit::shutdown(nodes).await;
 }
 

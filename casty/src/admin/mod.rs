@@ -52,7 +52,7 @@ pub use self::{
     directory::adopt_directory,
     error::{AdminError, Unreached},
     lost::{BeginFrom, BegunAnew, BegunShard, GoneNode, LostKind, LostShard, LostShards, OldCopy},
-    outbox::{OutboxReport, ReceiverReport, SilentNode},
+    outbox::{GivenUp, GivenUpReport, OutboxReport, ReceiverReport, SilentNode},
     records::{EventReport, RecordPages, RecordReport, StateReport},
     reminders::{ReminderReport, RemindersReport},
     report::{

@@ -187,6 +187,9 @@ pub enum DeadLetterReason {
     /// The handler panicked on this message.
     #[error("the handler panicked: {0}")]
     Panicked(String),
+    /// An operator has given it up: its handler has failed again and again.
+    #[error("an operator has given it up")]
+    GivenUp,
     /// Another reason, as text.
     #[error("{0}")]
     Other(String),

@@ -11,6 +11,7 @@ use serde_bytes::ByteBuf;
 use crate::{
     id::EntityId,
     infra::mutants,
+    persistence::sends::is_false,
     protocol::reminders::{
         IndexChange, IndexPart, ReminderKey, SetReminder,
         timetable::{InvalidCron, Missed, Timetable},
@@ -82,6 +83,9 @@ pub(crate) struct ReminderTerms {
     pub(crate) name: Arc<str>,
     /// The number of the record that has set it.
     pub(crate) seq: u64,
+    /// It is moved on without being handled: an operator wants that.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(crate) is_given_up: bool,
 }
 
 /// A reminder of an entity, in a snapshot.

@@ -45,6 +45,14 @@ pub(crate) struct SendTerms {
     /// The sender.
     pub(crate) from: Arc<str>,
     pub(crate) answer: Option<AnswerForm>,
+    /// It is taken without being handled: an operator wants that.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(crate) is_given_up: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+pub(crate) const fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// What the receiver of a message learns that is to handle it once, however often it comes.

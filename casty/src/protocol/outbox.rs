@@ -61,6 +61,8 @@ pub(crate) struct OutboxLimits {
 struct UntakenSend<P> {
     mark: SendMark,
     payload: P,
+    /// The receiver is to take it without handling it.
+    is_given_up: bool,
 }
 
 /// The sends to one receiver, in the order of their marks.
@@ -100,6 +102,8 @@ pub(crate) struct Carry<P> {
     /// To be given back with what becomes of it.
     pub(crate) round: u64,
     pub(crate) payload: P,
+    /// The receiver is to take it without handling it.
+    pub(crate) is_given_up: bool,
 }
 
 /// What became of a send that was carried.
@@ -189,7 +193,11 @@ impl<P: Clone> Outbox<P> {
                 index,
             };
             let queue = self.queues.entry(to.clone()).or_insert_with(Queue::new);
-            queue.sends.push_back(UntakenSend { mark, payload });
+            queue.sends.push_back(UntakenSend {
+                mark,
+                payload,
+                is_given_up: false,
+            });
             *self.positions.entry(position).or_default() += 1;
             self.len += 1;
             if queue.again_at.is_none() {
@@ -275,11 +283,33 @@ impl<P: Clone> Outbox<P> {
         queue.round += 1;
         queue.sent = 0;
         queue.reason = Some(reason);
+        let is_given_up = queue.sends.front().is_some_and(|it| it.is_given_up);
+        let pause_max = if is_given_up {
+            self.limits.pause
+        } else {
+            pause_max
+        };
         let at = now + pause_after(queue.failures, self.limits.pause, pause_max, jitter);
         queue.failures += 1;
         queue.again_at = Some(at);
         self.pauses.insert((at, to.clone()));
         self.ready.remove(to);
+    }
+
+    /// An operator gives up the first send to a receiver: it is taken without being handled. What
+    /// was sent after it goes on. Returns it. `None`: no try of it has failed.
+    ///
+    /// Whether it is given up is not stored. A later owner of the shard is to be told again.
+    pub(crate) fn give_up(&mut self, to: &Receiver) -> Option<P> {
+        let queue = self.queues.get_mut(to).filter(|it| it.failures > 0)?;
+        let first = queue.sends.front_mut()?;
+        first.is_given_up = true;
+        let payload = first.payload.clone();
+        if let Some(at) = queue.again_at.take() {
+            self.pauses.remove(&(at, to.clone()));
+            self.ready.insert(to.clone());
+        }
+        Some(payload)
     }
 
     pub(crate) fn handle_time(&mut self, now: Instant) {
@@ -320,13 +350,18 @@ impl<P: Clone> Outbox<P> {
                     break;
                 }
                 let before = queue.sent.checked_sub(1).map(|it| queue.sends[it].mark);
-                let UntakenSend { mark, payload } = &queue.sends[queue.sent];
+                let UntakenSend {
+                    mark,
+                    payload,
+                    is_given_up,
+                } = &queue.sends[queue.sent];
                 carries.push(Carry {
                     to: to.clone(),
                     mark: *mark,
                     after: before.filter(|_| !mutants::on("sends_say_nothing_of_earlier_ones")),
                     round: queue.round,
                     payload: payload.clone(),
+                    is_given_up: *is_given_up,
                 });
                 queue.sent += 1;
                 self.under_way += 1;

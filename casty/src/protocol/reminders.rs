@@ -80,6 +80,8 @@ pub(crate) struct DueReminder<P> {
     pub(crate) key: ReminderKey,
     pub(crate) seq: u64,
     pub(crate) payload: P,
+    /// Its entity is to move it on without handling it.
+    pub(crate) is_given_up: bool,
 }
 
 /// The pending reminders of a range of ids.
@@ -121,6 +123,7 @@ struct Pending<P> {
 struct Trouble {
     failures: u32,
     reason: String,
+    is_given_up: bool,
 }
 
 /// A pending reminder, as operators see it.
@@ -317,11 +320,33 @@ impl<P: Clone> Reminders<P> {
         let trouble = self.troubles.entry(key.clone()).or_insert(Trouble {
             failures: 0,
             reason: String::new(),
+            is_given_up: false,
         });
         trouble.reason = reason;
+        let pause_max = if trouble.is_given_up {
+            self.limits.pause
+        } else {
+            pause_max
+        };
         let pause = pause_after(trouble.failures, self.limits.pause, pause_max, jitter);
         trouble.failures += 1;
         self.wake(key, now.saturating_add(whole_millis(pause)));
+    }
+
+    /// An operator gives up what a reminder is due for now: its entity moves it on without handling
+    /// it. Returns it. `None`: there is none, or no try of it has failed.
+    ///
+    /// Whether it is given up is not stored. A later owner of the shard is to be told again.
+    pub(crate) fn give_up(&mut self, key: &ReminderKey, now: u64) -> Option<P> {
+        let trouble = self.troubles.get_mut(key)?;
+        trouble.is_given_up = true;
+        let pending = self.find(key)?;
+        let (payload, wakes) = (pending.set.payload.clone(), pending.wakes);
+        if let Some(at) = wakes {
+            self.queue.remove(&(at, key.clone()));
+            self.wake(key, now);
+        }
+        Some(payload)
     }
 
     /// It is carried again.
@@ -356,7 +381,9 @@ impl<P: Clone> Reminders<P> {
             for pending in pending.filter(|it| it.name == key.name) {
                 pending.wakes = None;
                 self.under_way += 1;
+                let trouble = self.troubles.get(&key);
                 due.push(DueReminder {
+                    is_given_up: trouble.is_some_and(|it| it.is_given_up),
                     key: key.clone(),
                     seq: pending.set.seq,
                     payload: pending.set.payload.clone(),

@@ -318,6 +318,7 @@ impl<A: Actor> Machine<A> {
         let terms = Terms::once(OnceTerms::Reminder(ReminderTerms {
             name: reminder.name.clone(),
             seq: 0,
+            is_given_up: false,
         }));
         self.push(message, ReplyTo::Nobody.on_terms(Some(terms)));
     }
@@ -473,6 +474,7 @@ impl Unstored {
         let terms = ReminderTerms {
             name: reminder.name.clone(),
             seq: 0,
+            is_given_up: false,
         };
         parts.due = Some((reminder.name.clone(), reminder.due));
         match parts.reminders.judge(&terms, now) {

@@ -392,7 +392,7 @@ impl Settle {
 
     /// Writes a record, if it says something. Of a `state` it says what has changed, if that is
     /// less.
-    fn write(
+    pub(super) fn write(
         &mut self,
         mut body: RecordBody,
         mut state: Option<WrittenState>,

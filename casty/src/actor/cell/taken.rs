@@ -12,8 +12,9 @@ use crate::{
     infra::mutants,
     message::{answer::RawAnswer, codec::EncodeError},
     persistence::{
+        record_body::RecordBody,
         reminders::{ReminderChange, ReminderJudged, ReminderTerms},
-        sends::{SendTerms, TakenSend, WrittenSend},
+        sends::{OnceTerms, SendTerms, TakenSend, WrittenSend},
         writer::Writer,
     },
     protocol::outbox::{Judged, judge},
@@ -33,14 +34,61 @@ pub(super) fn taken() -> RawAnswer {
     RawAnswer::Encoded(TAKEN.into())
 }
 
-/// The answer to a send that is not handled now.
-pub(super) fn known(terms: &SendTerms, writer: &Writer) -> Option<RawAnswer> {
-    let last = writer.taken().of(&terms.kind, terms.shard);
-    match judge(last, terms.mark, terms.after) {
-        Judged::New => None,
-        Judged::Repeat => Some(taken()),
-        Judged::Gap => Some(RawAnswer::Encoded(GAP.into())),
+/// What has come, and is not handled now.
+pub(super) struct Unhandled {
+    pub(super) answer: RawAnswer,
+    /// What is to be recorded of it.
+    pub(super) says: RecordBody,
+    /// An operator has given it up.
+    pub(super) is_given_up: bool,
+}
+
+impl Unhandled {
+    fn answered(answer: RawAnswer) -> Self {
+        Self {
+            answer,
+            says: RecordBody::default(),
+            is_given_up: false,
+        }
     }
+}
+
+/// What has come: a send, or a reminder.
+pub(super) enum Came {
+    /// It is handled. Of a reminder: for this time.
+    New(Option<u64>),
+    Unhandled(Unhandled),
+}
+
+/// Whether a send, or a reminder, is handled now.
+pub(super) fn judged(once: &OnceTerms, writer: &Writer) -> Came {
+    match once {
+        OnceTerms::Send(terms) => judged_send(terms, writer),
+        OnceTerms::Reminder(terms) => judged_reminder(terms, writer),
+    }
+}
+
+fn judged_send(terms: &SendTerms, writer: &Writer) -> Came {
+    let last = writer.taken().of(&terms.kind, terms.shard);
+    let answer = match judge(last, terms.mark, terms.after) {
+        Judged::New if terms.is_given_up => {
+            let reason = "an operator has given the message up".to_owned();
+            let Received { taken, answer, .. } = received(terms, Err(reason)).unwrap_or_default();
+            return Came::Unhandled(Unhandled {
+                answer: self::taken(),
+                says: RecordBody {
+                    taken,
+                    sends: answer.into_iter().collect(),
+                    ..RecordBody::default()
+                },
+                is_given_up: true,
+            });
+        }
+        Judged::New => return Came::New(None),
+        Judged::Repeat => taken(),
+        Judged::Gap => RawAnswer::Encoded(GAP.into()),
+    };
+    Came::Unhandled(Unhandled::answered(answer))
 }
 
 /// What is to be recorded of a send that was handled. `outcome`: the encoded reply, or why there is
@@ -67,23 +115,29 @@ pub(super) fn received(terms: &SendTerms, outcome: Result<&[u8], String>) -> Opt
     })
 }
 
-/// A reminder that has come.
-pub(super) enum CameReminder {
-    /// It is handled, for this time.
-    Due(u64),
-    /// It is not handled now, but answered, and this is to be recorded of it.
-    Known(RawAnswer, Option<ReminderChange>),
-}
-
-pub(super) fn judged(terms: &ReminderTerms, writer: &Writer) -> CameReminder {
+fn judged_reminder(terms: &ReminderTerms, writer: &Writer) -> Came {
+    let moved = |change: ReminderChange, is_given_up: bool| {
+        Came::Unhandled(Unhandled {
+            answer: taken(),
+            says: RecordBody {
+                reminders: vec![change],
+                ..RecordBody::default()
+            },
+            is_given_up,
+        })
+    };
     match writer.reminders().judge(terms, writer.reminder_millis()) {
-        Ok(ReminderJudged::Due { at, .. }) => CameReminder::Due(at),
-        Ok(ReminderJudged::Late(change)) => CameReminder::Known(taken(), Some(change)),
-        Ok(ReminderJudged::Void) => CameReminder::Known(RawAnswer::Encoded(VOID.into()), None),
+        Ok(ReminderJudged::Due { change, .. }) if terms.is_given_up => moved(change, true),
+        Ok(ReminderJudged::Due { at, .. }) => Came::New(Some(at)),
+        Ok(ReminderJudged::Late(change)) => moved(change, false),
+        Ok(ReminderJudged::Void) => {
+            Came::Unhandled(Unhandled::answered(RawAnswer::Encoded(VOID.into())))
+        }
         Err(error) => {
             let reason = error.to_string();
             tracing::error!(name = &*terms.name, reason, "a reminder cannot be handled");
-            CameReminder::Known(RawAnswer::Failed(Failure::Unreadable { reason }), None)
+            let failure = Failure::Unreadable { reason };
+            Came::Unhandled(Unhandled::answered(RawAnswer::Failed(failure)))
         }
     }
 }

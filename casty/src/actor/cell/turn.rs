@@ -19,22 +19,21 @@ use crate::{
             leased::CutShort,
             run::Run,
             stored::stores,
-            taken::{self, CameReminder, Received},
+            taken::{self, Came, Received, Unhandled},
         },
         hold::Leave,
         message::discard,
         runtime::Runtime,
     },
     error::Failure,
+    event::DeadLetterReason,
     infra::panic::{self, panic_text},
     message::answer::RawAnswer,
     persistence::{
         BODY_BYTES_MAX,
         keys::KeyedReply,
-        record_body::{OutboxFull, RecordBody, RecordTooLarge, Unwritable},
-        reminders::ReminderChange,
+        record_body::{OutboxFull, RecordTooLarge},
         sends::{OnceTerms, SendTerms},
-        writer::Writer,
     },
 };
 
@@ -356,31 +355,24 @@ impl<A: Actor> Run<A> {
             }
             return Some(envelope);
         };
-        let mut change = None;
         let known = match terms.once.as_deref() {
-            Some(OnceTerms::Send(sent)) => taken::known(sent, writer),
-            Some(OnceTerms::Reminder(reminder)) => match taken::judged(reminder, writer) {
-                CameReminder::Due(at) => {
-                    self.ctx.is_reminded(Some(at));
-                    None
+            Some(once) => match taken::judged(once, writer) {
+                Came::New(at) => {
+                    if at.is_some() {
+                        self.ctx.is_reminded(at);
+                    }
+                    return Some(envelope);
                 }
-                CameReminder::Known(answer, says) => {
-                    change = says;
-                    Some(answer)
+                Came::Unhandled(unhandled) => {
+                    self.pass_over(name, envelope.reply, unhandled);
+                    return None;
                 }
             },
             None => keyed::recalled(terms, writer, name),
         };
-        let Some(mut answer) = known else {
+        let Some(answer) = known else {
             return Some(envelope);
         };
-        if let Some(change) = change
-            && let Err(why) = Self::move_reminder(writer, change)
-        {
-            answer = RawAnswer::Failed(Failure::Unreadable {
-                reason: why.to_string(),
-            });
-        }
         terms.heed(writer.progress(), writer.applied(), false);
         let answer = Deferred(Box::new(|reply: ReplyTo<_>| reply.answer_encoded(answer)));
         // It waits for all that is written, and so for the record that holds it.
@@ -392,15 +384,39 @@ impl<A: Actor> Run<A> {
         None
     }
 
-    /// Writes that a reminder, which came too late to be handled, is due next, or is gone.
-    fn move_reminder(writer: &mut Writer, change: ReminderChange) -> Result<(), Unwritable> {
-        let mut body = RecordBody {
-            reminders: vec![change],
-            ..RecordBody::default()
+    /// Answers a send, or a reminder, that is not handled now, and records what there is to record
+    /// of it.
+    fn pass_over(
+        &mut self,
+        name: &'static str,
+        mut reply: ReplyTo<A::Reply>,
+        unhandled: Unhandled,
+    ) {
+        let Unhandled {
+            mut answer,
+            says,
+            mut is_given_up,
+        } = unhandled;
+        if let Err(why) = self.settle.write(says, None) {
+            let reason = why.to_string();
+            answer = RawAnswer::Failed(Failure::Unreadable { reason });
+            is_given_up = false;
+        }
+        self.place(&mut reply, false);
+        let given_up = is_given_up.then(|| self.cell.clone());
+        let answer = move |reply: ReplyTo<_>| {
+            if let Some(cell) = given_up {
+                let runtime = cell.runtime();
+                runtime.dead_letter(cell.path(), name, DeadLetterReason::GivenUp);
+            }
+            reply.answer_encoded(answer);
         };
-        writer.append(&mut body)?;
-        writer.change_reminders(body.reminders);
-        Ok(())
+        // It waits for all that is written, and so for the record that says so.
+        self.settle(Output {
+            name,
+            reply,
+            what: What::Deferred(Deferred(Box::new(answer))),
+        });
     }
 
     /// What is to be remembered of an ask with a key. Its answer, if it has one, is encoded.

@@ -50,6 +50,15 @@ pub(crate) enum Read {
     },
     /// What this node's entities have sent, and is not known to be taken.
     Outbox,
+    /// Gives up what this node's entities have sent to one, and what waits longest: it is taken
+    /// without being handled. Only what has failed.
+    GiveUpSends { kind: String, id: EntityId },
+    /// Gives up what a reminder is due for now. Only if it has failed.
+    GiveUpReminder {
+        kind: String,
+        id: EntityId,
+        name: String,
+    },
     /// The pending reminders of this node's entities, of one type or of all.
     Reminders { kind: Option<String>, limit: usize },
     /// Records of shards, as their owner has them. Where there are none, the answer waits a moment
@@ -105,6 +114,7 @@ pub(crate) enum ReadAnswer {
     Snapshots(SnapshotPage),
     Outbox(OutboxPage),
     Reminders(ReminderPage),
+    GivenUp(Vec<GivenUpMessage>),
     /// The shard is not this node's.
     Elsewhere,
     /// Of some of the shards. A shard that is left out has none.
@@ -166,6 +176,14 @@ pub(crate) struct WaitingReceiver {
     /// How many tries have failed since one was taken.
     pub(crate) failures: u32,
     pub(crate) reason: Option<String>,
+}
+
+/// A message that an operator has given up.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct GivenUpMessage {
+    /// The type of its sender, and the id.
+    pub(crate) from: (String, EntityId),
+    pub(crate) message: String,
 }
 
 /// The pending reminders of a node.

@@ -15,15 +15,15 @@ use crate::{
     cluster::{
         node::Node,
         peers::reads::{
-            Filter, OutboxPage, PastBody, PastRecord, PendingReminder, Read, ReadAnswer,
-            ReminderPage, Rest, ShardEntities, WaitingReceiver, Which,
+            Filter, GivenUpMessage, OutboxPage, PastBody, PastRecord, PendingReminder, Read,
+            ReadAnswer, ReminderPage, Rest, ShardEntities, WaitingReceiver, Which,
         },
         region::AnyRegion,
     },
     error::StoredError,
     id::{EntityId, ShardId},
     persistence::{Journal, Log, Page, Record, StoredEntity, store::Store},
-    protocol::map::ClusterMap,
+    protocol::{map::ClusterMap, outbox::Receiver, reminders::ReminderKey},
 };
 
 /// The most entities, and records, of one answer.
@@ -71,6 +71,13 @@ impl Answerer<'_> {
             } => self.history(&kind, &id, after, limit).await,
             Read::Erase { kind, id } => self.erase(&kind, &id).await,
             Read::Outbox => Ok(ReadAnswer::Outbox(self.outbox())),
+            Read::GiveUpSends { kind, id } => {
+                Ok(ReadAnswer::GivenUp(self.give_up_sends(&kind, id)))
+            }
+            Read::GiveUpReminder { kind, id, name } => {
+                let given_up = self.give_up_reminder(&kind, id, &name)?;
+                Ok(ReadAnswer::GivenUp(given_up))
+            }
             Read::Reminders { kind, limit } => {
                 let page = self.reminders(kind.as_deref(), limit)?;
                 Ok(ReadAnswer::Reminders(page))
@@ -105,6 +112,41 @@ impl Answerer<'_> {
         receivers.sort_by_key(|it| std::cmp::Reverse((it.failures > 0, it.sends)));
         receivers.truncate(LIMIT_MAX);
         OutboxPage { receivers, sends }
+    }
+
+    fn give_up_sends(&self, kind: &str, id: EntityId) -> Vec<GivenUpMessage> {
+        let to = Receiver {
+            kind: kind.into(),
+            entity: id,
+        };
+        let of = |region: &Arc<dyn AnyRegion>| {
+            let name = region.name().to_owned();
+            let letters = region.give_up_sends(&to).into_iter();
+            letters.map(move |letter| GivenUpMessage {
+                from: (name.clone(), letter.from.clone()),
+                message: letter.send.message.clone(),
+            })
+        };
+        self.regions.iter().flat_map(of).collect()
+    }
+
+    fn give_up_reminder(
+        &self,
+        kind: &str,
+        id: EntityId,
+        name: &str,
+    ) -> Result<Vec<GivenUpMessage>, StoredError> {
+        let (region, _) = self.store_of(kind)?;
+        let key = ReminderKey {
+            entity: id,
+            name: name.into(),
+        };
+        let given_up = region.give_up_reminder(&key);
+        let given_up = given_up.map(|reminder| GivenUpMessage {
+            from: (kind.to_owned(), key.entity),
+            message: reminder.message.clone(),
+        });
+        Ok(given_up.into_iter().collect())
     }
 
     fn reminders(&self, kind: Option<&str>, limit: usize) -> Result<ReminderPage, StoredError> {

@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{
     cluster::peers::reads::{
-        Filter, Newest, OutboxPage, PastRecord, Read, ReadAnswer, ReminderPage, Rest, SeenEntity,
-        ShardEntities,
+        Filter, GivenUpMessage, Newest, OutboxPage, PastRecord, Read, ReadAnswer, ReminderPage,
+        Rest, SeenEntity, ShardEntities,
     },
     error::StoredError,
     id::{EntityId, MemberId, NodeId, ShardId},
@@ -360,6 +360,18 @@ pub(crate) async fn reminders(
             _ => None,
         },
     )
+    .await
+}
+
+/// What each member gives up, or why it does not say.
+pub(crate) async fn given_up(
+    nodes: &dyn Nodes,
+    read: Read,
+) -> Result<Vec<(MemberId, Result<Vec<GivenUpMessage>, String>)>, StoredError> {
+    each_member(nodes, &read, |answer| match answer {
+        ReadAnswer::GivenUp(messages) => Some(messages),
+        _ => None,
+    })
     .await
 }
 

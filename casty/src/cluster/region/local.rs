@@ -460,6 +460,11 @@ impl LocalShards {
         log.map_or_else(Default::default, |log| log.outbox().reminders(limit))
     }
 
+    /// The log of a shard, if the shard is here and something is stored of it.
+    pub(super) fn present_log(&self, shard: ShardId) -> Option<Arc<ShardLog>> {
+        self.get(shard).and_then(|local| local.log.clone())
+    }
+
     /// The shard is here from now on.
     pub(super) fn take_over(&self, shard: ShardId, epoch: Epoch) {
         self.set(shard, Hold::Open(epoch));

@@ -63,11 +63,17 @@ use crate::{
     id::{CatalogEntry, CopyOptions, EntityId, Epoch, ShardId},
     infra::{published::Published, sync::lock, wall_clock},
     message::{answer::Pending, codec},
-    persistence::{opened::is_same_host, outbox::ShardReminder, shard_log::ShardLog},
+    persistence::{
+        opened::is_same_host,
+        outbox::{Letter, ShardReminder},
+        reminders::WrittenReminder,
+        shard_log::ShardLog,
+    },
     protocol::{
         map::{ClusterMap, Slot, Status},
-        outbox::WaitingSends,
+        outbox::{Receiver, WaitingSends},
         region::{Effect, Home, Region},
+        reminders::ReminderKey,
     },
     transport::{frame::EntityFrame, link::Link},
 };
@@ -134,6 +140,13 @@ pub(crate) trait AnyRegion: Send + Sync {
 
     /// What the entities of the shards here have sent, and is not known to be taken.
     fn waiting_sends(&self) -> Vec<(ShardId, WaitingSends)>;
+
+    /// Gives up the first send of each shard to a receiver, if a try of it has failed. Returns
+    /// them.
+    fn give_up_sends(&self, to: &Receiver) -> Vec<Arc<Letter>>;
+
+    /// Gives up what a reminder is due for now, if a try of it has failed. Returns it.
+    fn give_up_reminder(&self, key: &ReminderKey) -> Option<Arc<WrittenReminder>>;
 
     /// How many reminders the entities of each shard here have, and those that are due first: at
     /// most `limit` of a shard.
@@ -628,6 +641,19 @@ impl AnyRegion for ShardRegion {
             waiting.map(move |it| (shard, it))
         };
         shards.flat_map(of).collect()
+    }
+
+    fn give_up_sends(&self, to: &Receiver) -> Vec<Arc<Letter>> {
+        let logs = self.local.ever_here();
+        let logs = logs.filter_map(|shard| self.local.present_log(shard));
+        logs.filter_map(|log| log.outbox().give_up_send(to))
+            .collect()
+    }
+
+    fn give_up_reminder(&self, key: &ReminderKey) -> Option<Arc<WrittenReminder>> {
+        let log = self.local.present_log(self.shard(&key.entity))?;
+        let now = log.store().clock().millis();
+        log.outbox().give_up_reminder(key, now)
     }
 
     fn reminders(&self, limit: usize) -> Vec<(ShardId, usize, Vec<ShardReminder>)> {

@@ -32,7 +32,7 @@ use crate::{
     },
     protocol::{
         outbox::{Carried, Outbox, Receiver, WaitingSends},
-        reminders::{Reminders, WaitingReminder},
+        reminders::{ReminderKey, Reminders, WaitingReminder},
     },
 };
 
@@ -348,6 +348,29 @@ impl ShardOutbox {
         };
         let reminders = &machine.reminders;
         (reminders.len(), reminders.waiting(limit))
+    }
+
+    /// An operator gives up the first send to a receiver, if a try of it has failed. Returns it.
+    pub(crate) fn give_up_send(&self, to: &Receiver) -> Option<Arc<Letter>> {
+        let given_up = lock(&self.state).machine.as_mut()?.sends.give_up(to);
+        self.changed.notify_one();
+        given_up
+    }
+
+    /// An operator gives up what a reminder is due for now, if a try of it has failed. `now`: by
+    /// the clock of reminders. Returns it.
+    pub(crate) fn give_up_reminder(
+        &self,
+        key: &ReminderKey,
+        now: u64,
+    ) -> Option<Arc<WrittenReminder>> {
+        let given_up = lock(&self.state)
+            .machine
+            .as_mut()?
+            .reminders
+            .give_up(key, now);
+        self.changed.notify_one();
+        given_up
     }
 
     pub(super) fn close(&self) {

@@ -464,6 +464,7 @@ impl OutboxTask {
             after,
             round,
             payload,
+            is_given_up,
         } = carry;
         let terms = SendTerms {
             kind: self.log.kind.clone(),
@@ -472,6 +473,7 @@ impl OutboxTask {
             after,
             from: payload.from.clone().into_text(),
             answer: payload.send.answer.clone(),
+            is_given_up,
         };
         let carried = self.post(to.clone(), payload, OnceTerms::Send(terms));
         Box::pin(async move {
@@ -485,7 +487,12 @@ impl OutboxTask {
     }
 
     fn remind(&self, reminder: DueReminder<Arc<WrittenReminder>>) -> BoxFuture<'static, Over> {
-        let DueReminder { key, seq, payload } = reminder;
+        let DueReminder {
+            key,
+            seq,
+            payload,
+            is_given_up,
+        } = reminder;
         let to = Receiver {
             kind: self.log.kind.clone(),
             entity: key.entity.clone(),
@@ -502,7 +509,11 @@ impl OutboxTask {
             },
         };
         let name = key.name.clone();
-        let terms = OnceTerms::Reminder(ReminderTerms { name, seq });
+        let terms = OnceTerms::Reminder(ReminderTerms {
+            name,
+            seq,
+            is_given_up,
+        });
         let carried = self.post(to, Arc::new(letter), terms);
         Box::pin(async move {
             let carried = carried.await;

@@ -84,6 +84,33 @@ async fn tries_that_fail_come_after_growing_pauses_and_say_why() {
     assert_eq!(waiting[0].reason.as_deref(), Some("no one is at home"));
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_is_given_up_is_carried_at_once_and_says_so() {
+    let mut outbox = Outbox::new(0, LIMITS);
+    let ada = receiver("ada");
+    outbox.handle_record((Epoch(1), 1), vec![(ada.clone(), "a"), (ada.clone(), "b")]);
+    assert_eq!(outbox.give_up(&receiver("bob")), None);
+    assert_eq!(outbox.give_up(&ada), None, "no try has failed");
+    outbox.take_carries();
+    let now = (Instant::now(), 1.0);
+    let broken = || Carried::Broken("it panics".into());
+    outbox.handle_carried(&ada, mark(1, 0), 0, broken(), now);
+    assert!(outbox.take_carries().is_empty(), "it waits");
+    assert_eq!(outbox.give_up(&ada), Some("a"));
+    assert_eq!(outbox.deadline(), None);
+    let carries = outbox.take_carries();
+    assert_eq!(marks(&carries), [(mark(1, 0), None)]);
+    assert!(carries[0].is_given_up);
+    // It did not arrive: it is still given up, and goes again soon.
+    outbox.handle_carried(&ada, mark(1, 0), 1, broken(), now);
+    assert_eq!(outbox.deadline(), Some(now.0 + LIMITS.pause));
+    outbox.handle_time(now.0 + LIMITS.pause);
+    assert!(outbox.take_carries()[0].is_given_up);
+    outbox.handle_carried(&ada, mark(1, 0), 2, Carried::Taken, now);
+    // What was sent after it is handled.
+    assert!(!outbox.take_carries()[0].is_given_up);
+}
+
 #[test]
 fn a_receiver_takes_each_send_once_and_none_before_its_time() {
     assert_eq!(judge(None, mark(1, 0), None), Judged::New);
