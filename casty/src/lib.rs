@@ -164,7 +164,10 @@ pub mod member {
 
 /// Replies that are given after the handler has returned.
 pub mod reply {
-    pub use crate::actor::ask::promise::{Later, Promise};
+    pub use crate::actor::{
+        ask::promise::{Later, Promise},
+        stored_promise::StoredPromise,
+    };
 }
 
 /// Timers of an actor: [`Context::schedule_once`](crate::Context::schedule_once) and

@@ -28,6 +28,7 @@ mod machines;
 mod noted;
 mod outputs;
 mod projections;
+mod promises;
 mod reminders;
 mod sends;
 mod streams;

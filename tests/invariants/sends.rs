@@ -10,6 +10,7 @@ use std::{
 
 use casty::{
     prelude::*,
+    reply::{Later, StoredPromise},
     testkit::{Sim, true_time},
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -55,6 +56,11 @@ fn is_refused(number: u64) -> bool {
     number.is_multiple_of(5)
 }
 
+/// The reply comes from a promise that the taker stores.
+fn is_taken_later(number: u64) -> bool {
+    number.is_multiple_of(3)
+}
+
 /// Passes numbers on, and is told what became of them.
 #[message]
 #[derive(Default)]
@@ -69,10 +75,12 @@ impl Sender {
     #[message]
     fn pass(&self, number: u64, to: TakerRef, ctx: &mut Context<Self>) -> Effect<Self> {
         let from = ctx.entity_id();
-        Effect::persist(SenderEvent::Passed { number }).send_for(
-            to.take(from, number),
-            move |outcome| SenderMsg::Tell { number, outcome },
-        )
+        let passed = Effect::persist(SenderEvent::Passed { number });
+        let tell = move |outcome| SenderMsg::Tell { number, outcome };
+        if is_taken_later(number) {
+            return passed.send_for(to.take_later(from, number), tell);
+        }
+        passed.send_for(to.take(from, number), tell)
     }
 
     #[message]
@@ -124,6 +132,8 @@ impl Sender {
 #[derive(Default)]
 struct Taker {
     taken: BTreeMap<u64, Vec<u64>>,
+    /// What is to be replied, by the next message.
+    owed: Vec<(Result<u64, Odd>, StoredPromise<Result<u64, Odd>>)>,
 }
 
 #[entity(durable, id = u64, shards = 3, snapshot_every = 4, role = "ledgers",
@@ -131,6 +141,43 @@ struct Taker {
 impl Taker {
     #[message]
     fn take(&mut self, from: u64, number: u64, ctx: &mut Context<Self>) -> Result<u64, Odd> {
+        self.keep_promises(ctx);
+        self.note(from, number, ctx)
+    }
+
+    #[message]
+    fn take_later(
+        &mut self,
+        from: u64,
+        number: u64,
+        ctx: &mut Context<Self>,
+    ) -> Later<Result<u64, Odd>> {
+        self.keep_promises(ctx);
+        let noted = self.note(from, number, ctx);
+        let (promise, later) = ctx.promise();
+        self.owed.push((noted, promise));
+        later
+    }
+
+    #[message]
+    fn catch_up(&mut self, ctx: &mut Context<Self>) {
+        self.keep_promises(ctx);
+    }
+
+    #[message]
+    fn report(&self) -> BTreeMap<u64, Vec<u64>> {
+        self.taken.clone()
+    }
+}
+
+impl Taker {
+    fn keep_promises(&mut self, ctx: &mut Context<Self>) {
+        for (reply, promise) in self.owed.drain(..) {
+            ctx.keep_promise(promise, reply);
+        }
+    }
+
+    fn note(&mut self, from: u64, number: u64, ctx: &mut Context<Self>) -> Result<u64, Odd> {
         if is_refused(number) {
             return Err(Odd { number });
         }
@@ -142,11 +189,6 @@ impl Taker {
         }
         taken.push(number);
         Ok(number)
-    }
-
-    #[message]
-    fn report(&self) -> BTreeMap<u64, Vec<u64>> {
-        self.taken.clone()
     }
 }
 
@@ -186,6 +228,10 @@ async fn reports(system: ActorSystem) -> Result<Reports, String> {
     let mut senders = Vec::new();
     for from in 0..SENDERS {
         loop {
+            for to in 0..TAKERS {
+                // Whether it hears is seen by what the senders are told.
+                drop(system.entity::<Taker>(to).catch_up().await);
+            }
             let report = system.entity::<Sender>(from).report().await;
             let is_late = true_time().is_none_or(|now| now >= until);
             match report {

@@ -10,8 +10,12 @@ use crate::{
         outcome::{self, AnswerOf, Outcome, Unsendable},
         reference::Stored,
         remind::Remind,
+        stored_promise::StoredPromise,
     },
-    message::codec::{DecodeError, EncodeError},
+    message::{
+        codec::{DecodeError, EncodeError},
+        wire::Wire,
+    },
     persistence::{record_body::WrittenEvent, sends::WrittenSend},
 };
 
@@ -131,9 +135,13 @@ pub struct Effect<E: EventSourced, R = ()> {
     then: Vec<FollowUp<E>>,
     sends: Vec<Result<WrittenSend, Unsendable>>,
     reminders: Vec<ReminderWish<E::Message>>,
+    keeps: Vec<Keep<E>>,
     stop: bool,
     erase: bool,
 }
+
+/// Keeps a promise.
+type Keep<E> = Box<dyn FnOnce(&mut Context<E>) -> Result<(), EncodeError> + Send>;
 
 /// What an effect says of a reminder.
 enum ReminderWish<M> {
@@ -165,6 +173,7 @@ impl<E: EventSourced> Effect<E> {
             then: Vec::new(),
             sends: Vec::new(),
             reminders: Vec::new(),
+            keeps: Vec::new(),
             stop: false,
             erase: false,
         }
@@ -181,6 +190,7 @@ impl<E: EventSourced, R> Effect<E, R> {
             then: self.then,
             sends: self.sends,
             reminders: self.reminders,
+            keeps: self.keeps,
             stop: self.stop,
             erase: self.erase,
         }
@@ -343,6 +353,21 @@ impl<E: EventSourced, R> Effect<E, R> {
         self
     }
 
+    /// Replies to the message of which the promise is, whenever that came. The reply to a stored
+    /// entity is part of the record of this effect, and so effectively once; that to an asker
+    /// leaves once the events are durable.
+    ///
+    /// An event takes the promise into the state, and the command that keeps it has to get it out
+    /// again: it is cloned there, and the event of that command drops it.
+    ///
+    /// # Panics
+    /// In the command that returns the effect, if the reply cannot be encoded.
+    pub fn keep_promise<S: Wire>(mut self, promise: StoredPromise<S>, reply: S) -> Self {
+        self.keeps
+            .push(Box::new(move |ctx| ctx.keep(promise, reply)));
+        self
+    }
+
     /// Ends the activation, once the events are durable.
     pub fn stop(mut self) -> Self {
         self.stop = true;
@@ -406,6 +431,11 @@ pub fn carry_out_and_leave<E: EventSourced, R>(
         match send {
             Ok(send) => ctx.write_send(send),
             Err(error) => panic!("{error}"),
+        }
+    }
+    for keep in effect.keeps {
+        if let Err(EncodeError(reason)) = keep(ctx) {
+            panic!("the reply of a promise cannot be encoded: {reason}");
         }
     }
     for wish in effect.reminders {

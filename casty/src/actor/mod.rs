@@ -37,6 +37,7 @@ pub(crate) mod runtime;
 pub(crate) mod spawn;
 pub(crate) mod spy;
 pub(crate) mod storage;
+pub(crate) mod stored_promise;
 pub(crate) mod tasks;
 
 pub use cell::hooks::HookError;

@@ -9,7 +9,7 @@ use crate::{
     actor::message::Message,
     id::EntityId,
     message::codec::{self, EncodeError},
-    persistence::sends::{AnswerForm, SendTerms, WrittenSend},
+    persistence::sends::{AnswerForm, WaitingSender, WrittenSend},
 };
 
 /// The answer of a receiver that has a send in a durable record. It begins with a byte that begins
@@ -48,7 +48,8 @@ enum OutcomeState<R> {
 #[non_exhaustive]
 pub struct Unanswered {
     /// The reason: the receiver's state has no handler for the message, its reply comes from a
-    /// [`Promise`](crate::reply::Promise), or it cannot be encoded.
+    /// [`Promise`](crate::reply::Promise) that is not [stored](crate::reply::StoredPromise), or
+    /// cannot be encoded, or an operator has given the message up.
     pub reason: String,
 }
 
@@ -191,10 +192,10 @@ pub(crate) fn answer_form<M: Message, R>(
 /// The send that tells the sender of another one of its outcome: an encoded reply, or why there is
 /// none.
 pub(crate) fn answering(
-    terms: &SendTerms,
-    form: &AnswerForm,
+    sender: &WaitingSender,
     outcome: Result<&[u8], String>,
 ) -> Result<WrittenSend, EncodeError> {
+    let WaitingSender { kind, entity, form } = sender;
     let mut bytes = form.before.to_vec();
     match outcome {
         Ok(reply) => {
@@ -207,8 +208,8 @@ pub(crate) fn answering(
     }
     bytes.extend_from_slice(&form.after);
     Ok(WrittenSend {
-        kind: terms.kind.clone(),
-        entity: terms.from.clone(),
+        kind: kind.clone(),
+        entity: entity.clone(),
         message: form.message.clone(),
         bytes: bytes.into(),
         answer: None,

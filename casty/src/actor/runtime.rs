@@ -376,11 +376,15 @@ impl Runtime {
 
     /// A random number from 0 to 1, drawn from the node's seed.
     pub(crate) fn jitter(&self) -> f64 {
-        let draw = self.random.fetch_add(1, Ordering::Relaxed);
-        let bits = xxhash_rust::xxh3::xxh3_64(&draw.to_le_bytes()) >> 32;
+        let bits = self.random_number() >> 32;
         #[expect(clippy::cast_precision_loss, reason = "32 bits fit")]
         let jitter = bits as f64 / f64::from(u32::MAX);
         jitter
+    }
+
+    pub(crate) fn random_number(&self) -> u64 {
+        let draw = self.random.fetch_add(1, Ordering::Relaxed);
+        xxhash_rust::xxh3::xxh3_64(&draw.to_le_bytes())
     }
 
     pub(crate) fn actor(&self, number: u64) -> Option<Arc<dyn AnyCell>> {

@@ -33,6 +33,14 @@ pub(crate) struct AnswerForm {
     pub(crate) after: ByteBuf,
 }
 
+/// The sender of a message, which is told of the outcome.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WaitingSender {
+    pub(crate) kind: Arc<str>,
+    pub(crate) entity: Arc<str>,
+    pub(crate) form: AnswerForm,
+}
+
 /// What a receiver learns of a send besides its message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SendTerms {
@@ -94,6 +102,15 @@ pub(crate) struct TakenSend {
 }
 
 impl SendTerms {
+    /// The sender, if it is told of the outcome.
+    pub(crate) fn waiting_sender(&self) -> Option<WaitingSender> {
+        Some(WaitingSender {
+            kind: self.kind.clone(),
+            entity: self.from.clone(),
+            form: self.answer.clone()?,
+        })
+    }
+
     pub(crate) fn taken(&self) -> TakenSend {
         TakenSend {
             kind: self.kind.clone(),

@@ -91,12 +91,20 @@ fn judged_send(terms: &SendTerms, writer: &Writer) -> Came {
     Came::Unhandled(Unhandled::answered(answer))
 }
 
+/// What is to be recorded of a send that was handled, and whose sender is told later.
+pub(super) fn promised(terms: &SendTerms) -> Received {
+    Received {
+        taken: Some(terms.taken()),
+        ..Received::default()
+    }
+}
+
 /// What is to be recorded of a send that was handled. `outcome`: the encoded reply, or why there is
 /// none.
 pub(super) fn received(terms: &SendTerms, outcome: Result<&[u8], String>) -> Option<Received> {
-    let form = terms.answer.as_ref();
-    let answer = match form
-        .map(|form| outcome::answering(terms, form, outcome))
+    let sender = terms.waiting_sender();
+    let answer = match sender
+        .map(|sender| outcome::answering(&sender, outcome))
         .transpose()
     {
         Ok(answer) => answer,

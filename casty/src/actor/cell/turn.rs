@@ -358,8 +358,9 @@ impl<A: Actor> Run<A> {
         let known = match terms.once.as_deref() {
             Some(once) => match taken::judged(once, writer) {
                 Came::New(at) => {
-                    if at.is_some() {
-                        self.ctx.is_reminded(at);
+                    match once {
+                        OnceTerms::Send(terms) => self.ctx.is_sent(terms.waiting_sender()),
+                        OnceTerms::Reminder(_) => self.ctx.is_reminded(at),
                     }
                     return Some(envelope);
                 }
@@ -468,7 +469,10 @@ impl<A: Actor> Run<A> {
         let once = reply.terms()?.once.as_deref()?;
         let handled = self.take(name, once, handled)?;
         match once {
-            OnceTerms::Send(terms) => Self::take_send(terms, handled),
+            OnceTerms::Send(terms) => match handled {
+                Handled::Later(_) if self.ctx.is_promised() => Some(taken::promised(terms)),
+                handled => Self::take_send(terms, handled),
+            },
             OnceTerms::Reminder(terms) => {
                 if let Handled::Reply(reply) = handled {
                     discard(reply);

@@ -3,6 +3,7 @@
 #[cfg(feature = "testkit")]
 use std::time::Duration;
 use std::{
+    any::Any,
     collections::{BTreeMap, HashMap},
     sync::Arc,
 };
@@ -41,6 +42,8 @@ pub(crate) struct ActivationScope {
     reap_at: usize,
     watches: BTreeMap<WatchId, Watch>,
     watched: HashMap<WatchedKey, WatchId>,
+    /// Promises of a stored entity to askers, each of a type of its own, by their numbers.
+    pub(crate) promises: BTreeMap<u64, Box<dyn Any + Send>>,
     /// What a stored entity writes. With the run, while there is one.
     pub(crate) storing: Option<Box<Storing>>,
     /// Why a stored entity could not be read, if it could not.

@@ -207,6 +207,10 @@ impl<A: Actor> Context<A> {
         &mut self.core
     }
 
+    pub(crate) fn random_number(&self) -> u64 {
+        self.cell.runtime().random_number()
+    }
+
     fn written(&mut self) -> &mut Written<A> {
         self.written.get_or_insert_default()
     }

@@ -1,11 +1,19 @@
 //! What a handler of a stored entity writes.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    any::Any,
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
 
 use crate::{
     actor::{Actor, context::Context},
     infra::sync::lock,
-    persistence::{record_body::WrittenEvent, reminders::ReminderChange, sends::WrittenSend},
+    persistence::{
+        record_body::WrittenEvent,
+        reminders::ReminderChange,
+        sends::{WaitingSender, WrittenSend},
+    },
 };
 
 /// What is done once the record of a handled message is durable.
@@ -24,8 +32,21 @@ pub(crate) struct Written<A: Actor> {
     pub(crate) reminders: Vec<ReminderChange>,
     /// The time for which the reminder came that is handled, in milliseconds since the Unix epoch.
     reminded_at: Option<u64>,
+    came: Came,
+    /// The sender of the message that is handled is told of the outcome later.
+    is_promised: bool,
     /// Made by the first handler that leaves something to be done.
     due: Option<Arc<DueFollowUps<A>>>,
+}
+
+/// How the message has come that is handled now.
+pub(crate) enum Came {
+    /// By an ask, or from the activation itself.
+    Asked,
+    /// By a send whose sender is told of the outcome.
+    SentFor(Box<WaitingSender>),
+    /// By a send whose sender is not.
+    Sent,
 }
 
 /// What is to be done now: its record is durable.
@@ -47,6 +68,8 @@ impl<A: Actor> Default for Written<A> {
             sends: Vec::new(),
             reminders: Vec::new(),
             reminded_at: None,
+            came: Came::Asked,
+            is_promised: false,
             due: None,
         }
     }
@@ -74,6 +97,19 @@ impl<A: Actor> Context<A> {
         self.written().reminders.push(change);
     }
 
+    pub(crate) fn came(&mut self) -> &Came {
+        &self.written().came
+    }
+
+    pub(crate) fn set_promised(&mut self) {
+        self.written().is_promised = true;
+    }
+
+    /// The promises of this activation to askers, by their numbers.
+    pub(crate) fn promises(&mut self) -> &mut BTreeMap<u64, Box<dyn Any + Send>> {
+        &mut self.core.attached().promises
+    }
+
     pub(crate) fn reminded_millis(&self) -> Option<u64> {
         self.written.as_ref()?.reminded_at
     }
@@ -88,14 +124,22 @@ impl<A: Actor> Context<A> {
     /// What the handler has changed.
     pub(crate) fn take_written(&mut self) -> Option<Written<A>> {
         let written = self.written.as_mut()?;
-        let due = written.due.clone();
-        Some(std::mem::replace(
-            &mut **written,
-            Written {
-                due,
-                ..Written::default()
-            },
-        ))
+        let next = Written {
+            due: written.due.clone(),
+            ..Written::default()
+        };
+        Some(std::mem::replace(&mut **written, next))
+    }
+
+    /// The message that is handled next is one that was sent, by a sender that is told of the
+    /// outcome, or not.
+    pub(crate) fn is_sent(&mut self, sender: Option<WaitingSender>) {
+        self.written().came = sender.map_or(Came::Sent, |sender| Came::SentFor(Box::new(sender)));
+    }
+
+    /// Whether the sender of the message that was handled is told of the outcome later.
+    pub(crate) fn is_promised(&self) -> bool {
+        self.written.as_ref().is_some_and(|it| it.is_promised)
     }
 
     /// The message that is handled next is that of a reminder, which came for this time.
