@@ -12,6 +12,7 @@
 use std::{error::Error, fs, path::Path, time::Duration};
 
 use casty::{
+    access::{Access, Permit},
     prelude::*,
     tls::{Identity, PeerRole, Tls},
 };
@@ -81,13 +82,16 @@ async fn run(folder: &Path) -> Result<Vec<String>, Box<dyn Error>> {
     let authority = make_authority(folder)?;
     let sign = |role, name| sign(&authority, folder, (role, name));
 
-    // The nodes have the names in their certificates.
+    // The nodes have the names in their certificates. The client `web` may send one message.
+    let access = Access::new().client("web", Permit::to::<Cart>().messages(["add"]));
     let first = ActorSystem::builder(CLUSTER)
         .tls(sign(PeerRole::Member, "node-1")?)
+        .access(access.clone())
         .start()
         .await?;
     let second = ActorSystem::builder(CLUSTER)
         .tls(sign(PeerRole::Member, "node-2")?)
+        .access(access)
         .seeds([first.address()])
         .start()
         .await?;

@@ -7,6 +7,7 @@ mod common;
 use std::{fs, path::Path};
 
 use casty::{
+    access::{Access, Permit},
     prelude::*,
     testkit::soon,
     tls::{PeerRole, Tls},
@@ -50,9 +51,14 @@ async fn a_cluster_runs_with_the_certificates_that_are_made() {
     ] {
         cert(at, line).await.succeeded();
     }
-    let first = ActorSystem::builder("shop").tls(tls(at, "node-1")).start();
-    let first = first.await.unwrap();
-    let second = ActorSystem::builder("shop").tls(tls(at, "node-2"));
+    let node = |name: &str| {
+        let access = Access::new().client("web", Permit::everything());
+        ActorSystem::builder("shop")
+            .tls(tls(at, name))
+            .access(access)
+    };
+    let first = node("node-1").start().await.unwrap();
+    let second = node("node-2");
     let second = second.seeds([first.address()]).start().await.unwrap();
     soon("both are up", first.wait_for(2)).await.unwrap();
     let connecting = ClusterClient::connect_tls("shop", [second.address()], tls(at, "web"));

@@ -162,6 +162,12 @@ pub mod member {
     };
 }
 
+/// What clients and operators may do, by the names in their certificates:
+/// [`SystemBuilder::access`](crate::SystemBuilder::access).
+pub mod access {
+    pub use crate::cluster::peers::access::{Access, Permit};
+}
+
 /// Replies that are given after the handler has returned.
 pub mod reply {
     pub use crate::actor::{

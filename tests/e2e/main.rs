@@ -9,6 +9,7 @@
     reason = "tests: small numbers, tasks of their own, and an answer that is not the point"
 )]
 
+mod access;
 mod asks;
 mod behaviors;
 mod claims;

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc, time::Duration};
 
 use casty::{
+    access::{Access, Permit},
     admin::{Admin, AdminError},
     error::{ConnectError, JoinError, StartError},
     prelude::*,
@@ -38,17 +39,17 @@ const BOTH: &[Usage] = &[Usage::ServerAuth, Usage::ClientAuth];
 const DIALING: &[Usage] = &[Usage::ClientAuth];
 
 /// An authority, and the files of those for whom it signs.
-struct Authority {
+pub(crate) struct Authority {
     files: TempDir,
     issuer: CertifiedIssuer<'static, KeyPair>,
-    name: &'static str,
+    pub(crate) name: &'static str,
     /// From when, and for how long, what it signs is valid.
     begin: OffsetDateTime,
     lasts: Duration,
 }
 
 impl Authority {
-    fn new(name: &'static str) -> Self {
+    pub(crate) fn new(name: &'static str) -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -93,12 +94,12 @@ impl Authority {
         Tls::from_files(named("pem"), named("key"), self.path("ca.pem"))
     }
 
-    fn member(&self, node: &str) -> Tls {
+    pub(crate) fn member(&self, node: &str) -> Tls {
         let uri = Identity::new(self.name, PeerRole::Member, node).to_string();
         self.sign(node, &uri, BOTH, 1)
     }
 
-    fn process(&self, role: PeerRole, name: &str) -> Tls {
+    pub(crate) fn process(&self, role: PeerRole, name: &str) -> Tls {
         let uri = Identity::new(self.name, role, name).to_string();
         self.sign(name, &uri, DIALING, 2)
     }
@@ -125,9 +126,11 @@ impl Authority {
     }
 }
 
+/// Each client may send to counters.
 fn node(cluster: &str, tls: Tls) -> casty::SystemBuilder {
     casty_tests::log();
-    ActorSystem::builder(cluster).tls(tls)
+    let access = Access::new().every_client(Permit::to::<Counter>());
+    ActorSystem::builder(cluster).tls(tls).access(access)
 }
 
 /// Two nodes that talk by TLS.

@@ -5,20 +5,21 @@ use std::{net::SocketAddr, sync::Arc};
 use bytes::Bytes;
 
 use crate::{
-    actor::ask::{remote_reply::RemoteAsk, reply::ReplyTo},
+    actor::ask::{remote_reply::RemoteAsk, reply::ReplyTo, terms},
     cluster::{
         contact::Contact,
         node::Node,
         peers::{
+            access::Rights,
             remote_actors::{WATCH, handle_watch},
             rights::permits,
-            wire::Request,
+            wire::{Answer, Call, Request, Response, respond},
         },
         process::Job,
         region::{FENCE, Inward, remote_ask},
         requests::handle_request,
     },
-    error::Failure,
+    error::{Failure, StoredError},
     event::ActorPath,
     id::{Epoch, MemberId},
     infra::{cancel::unless, mutants, wall_clock},
@@ -73,6 +74,7 @@ async fn serve(node: Arc<Node>, incoming: Incoming, place: HandshakePlace) {
         stream,
         hello,
         role,
+        name,
         until,
     } = match accepted {
         Ok(accepted) => accepted,
@@ -94,6 +96,12 @@ async fn serve(node: Arc<Node>, incoming: Incoming, place: HandshakePlace) {
     let inlet = Inlet::new(hello.member.clone(), node.process.cancel.child_token());
     node.peers.add_inlet(&inlet);
     let mut kinds = Kinds::new(&node, &hello);
+    let mut dialer = Dialer {
+        lane: hello.lane,
+        role,
+        rights: name.and_then(|name| node.setup.access.rights(role, name.as_str())),
+        was_refused: false,
+    };
     let connection = Connection {
         stream,
         side: Side::Accepted,
@@ -110,8 +118,7 @@ async fn serve(node: Arc<Node>, incoming: Incoming, place: HandshakePlace) {
                 let handled = node.process.runtime.enter(|| {
                     let handled = connection::for_each_frame(chunk, |at, frame| {
                         kinds.flush_unless_for(&frame, &inlet, chunk);
-                        let lane = (hello.lane, role);
-                        handle(&node, &inlet, lane, &mut kinds, chunk, at, frame)
+                        handle(&node, &inlet, &mut dialer, &mut kinds, chunk, at, frame)
                     });
                     kinds.flush(&inlet, chunk);
                     handled
@@ -209,6 +216,39 @@ async fn ask_successor(contact: Arc<Contact>, member: MemberId, address: SocketA
     contact.voters.end_asking(&member);
 }
 
+/// The dialer of a connection.
+struct Dialer {
+    lane: Lane,
+    role: PeerRole,
+    /// `None`: it may do everything.
+    rights: Option<Rights>,
+    was_refused: bool,
+}
+
+impl Dialer {
+    /// Whether it may send this. The first refusal of a connection is logged.
+    fn may_send(&mut self, kind: &str, chain: &[u8], payload: &[u8]) -> Result<(), Failure> {
+        let Some(rights) = &self.rights else {
+            return Ok(());
+        };
+        let message = codec::variant_name(payload).unwrap_or("?");
+        let is_allowed = rights.sends(kind, message) || mutants::on("rights_are_not_checked");
+        // What is part of a record comes from the owner of a shard.
+        if is_allowed && !terms::claims_a_record(chain) {
+            return Ok(());
+        }
+        let failure = Failure::Forbidden {
+            who: rights.who(),
+            to: kind.to_owned(),
+            message: message.to_owned(),
+        };
+        if !std::mem::replace(&mut self.was_refused, true) {
+            tracing::warn!("{failure}");
+        }
+        Err(failure)
+    }
+}
+
 /// An entity type by a peer's number: its name, and the way to its region where this node has one.
 type Kind = (String, Option<Box<dyn Inward>>);
 
@@ -272,12 +312,13 @@ impl Kinds {
 fn handle(
     node: &Arc<Node>,
     inlet: &Arc<Inlet>,
-    (lane, role): (Lane, PeerRole),
+    dialer: &mut Dialer,
     kinds: &mut Kinds,
     chunk: &Bytes,
     at: usize,
     frame: Frame<'_>,
 ) -> Result<(), ConnectionEnd> {
+    let (lane, role) = (dialer.lane, dialer.role);
     let bytes = frame.wire_bytes();
     if frame.is_credited() {
         inlet.received(bytes);
@@ -302,7 +343,13 @@ fn handle(
                 {
                     return Err(ConnectionEnd::Forbidden(role));
                 }
-                Ok(request) => handle_request(node, inlet, request, payload.len()),
+                Ok(request) => {
+                    if let Some(refused) = refused(dialer.rights.as_ref(), &request) {
+                        respond(inlet, &refused);
+                        return Ok(());
+                    }
+                    handle_request(node, inlet, request, payload.len());
+                }
                 Err(error) => {
                     // A newer peer may send a message that this version does not know. Nothing else
                     // is wrong.
@@ -324,7 +371,11 @@ fn handle(
                 return Ok(());
             }
             match kinds.by_number.get_mut(usize::from(frame.kind)) {
-                Some((_, Some(region))) => {
+                Some((name, Some(region))) => {
+                    if let Err(forbidden) = dialer.may_send(name, frame.chain, frame.payload) {
+                        not_taken(node, inlet, name, frame, forbidden);
+                        return Ok(());
+                    }
                     region.handle(inlet, frame, chunk, at, grant);
                     kinds.last = Some(frame.kind);
                 }
@@ -353,11 +404,36 @@ fn handle(
                 Epoch::ZERO,
                 chain,
             );
+            if dialer.rights.is_some() {
+                let path = actor_path(node, actor);
+                if let Err(forbidden) = dialer.may_send(&path.kind, chain, payload) {
+                    let message = codec::variant_name(payload).unwrap_or("?");
+                    let (runtime, path) = (&node.process.runtime, || path.clone());
+                    ReplyTo::<()>::from(ask).undelivered(runtime, &path, message, forbidden);
+                    return Ok(());
+                }
+            }
             deliver_to_actor(node, actor, ask, payload, grant);
         }
         _ => return Err(ConnectionEnd::Unexpected),
     }
     Ok(())
+}
+
+/// The answer to a call for which a client lacks the right.
+fn refused(rights: Option<&Rights>, request: &Request) -> Option<Response> {
+    let (Some(rights), Request::Call { id, call }) = (rights, request) else {
+        return None;
+    };
+    let Call::Read(read) = call else { return None };
+    if rights.reads(read) || mutants::on("rights_are_not_checked") {
+        return None;
+    }
+    let who = rights.who();
+    Some(Response::Answer {
+        id: *id,
+        answer: Answer::Read(Err(StoredError::Forbidden { who })),
+    })
 }
 
 /// A message of another store. A stranger has none.
@@ -381,6 +457,18 @@ fn unknown_entity(node: &Node, inlet: &Arc<Inlet>, name: &str, frame: EntityFram
         name: name.to_owned(),
         role: None,
     };
+    not_taken(node, inlet, name, frame, failure);
+}
+
+/// A message that no entity is told.
+#[cold]
+fn not_taken(
+    node: &Node,
+    inlet: &Arc<Inlet>,
+    name: &str,
+    frame: EntityFrame<'_>,
+    failure: Failure,
+) {
     let path = || ActorPath {
         kind: name.to_owned(),
         id: frame.id.to_owned(),
@@ -389,6 +477,18 @@ fn unknown_entity(node: &Node, inlet: &Arc<Inlet>, name: &str, frame: EntityFram
     let runtime = &node.process.runtime;
     let ask = remote_ask(runtime, inlet, frame.correlation, Epoch::ZERO, &[]);
     ReplyTo::<()>::from(ask).undelivered(runtime, &path, message, failure);
+}
+
+/// An actor of this node, by its number.
+fn actor_path(node: &Node, actor: u64) -> ActorPath {
+    let cell = node.process.runtime.actor(actor);
+    cell.map_or_else(
+        || ActorPath {
+            kind: "actor".to_owned(),
+            id: actor.to_string(),
+        },
+        |cell| cell.path(),
+    )
 }
 
 fn deliver_to_actor(
@@ -402,10 +502,7 @@ fn deliver_to_actor(
         let mut grant = Some(grant);
         return cell.deliver(payload, ask, &mut || grant.take().map(Grant::keep));
     }
-    let path = || ActorPath {
-        kind: "actor".to_owned(),
-        id: actor.to_string(),
-    };
+    let path = || actor_path(node, actor);
     let message = codec::variant_name(payload).unwrap_or("?");
     ReplyTo::<()>::from(ask).undelivered(&node.process.runtime, &path, message, Failure::Stopped);
 }

@@ -25,7 +25,7 @@ use crate::{
         membership::Membership,
         membership_inputs::MembershipInputs,
         parts::Parts,
-        peers::{LocalMember, Peers},
+        peers::{LocalMember, Peers, access::Access},
         process::Process,
         region::AnyRegion,
         rumors::Said,
@@ -56,6 +56,8 @@ pub(crate) struct NodeSetup {
     pub(crate) disk: Option<Arc<Disk>>,
     /// The store of its entities, if other nodes have copies of it.
     pub(crate) copies: Option<Arc<NodeCopies>>,
+    /// What clients and operators may do.
+    pub(crate) access: Access,
 }
 
 /// One node of a cluster.

@@ -84,6 +84,12 @@ pub enum Failure {
         bytes: usize,
         bytes_max: usize,
     },
+    /// The sender's certificate does not give it the right. The message was not handled.
+    Forbidden {
+        who: String,
+        to: String,
+        message: String,
+    },
     /// Too many sends of the entity's shard wait for their receivers.
     OutboxFull {
         waiting: usize,
@@ -191,6 +197,11 @@ impl fmt::Display for Failure {
                 f,
                 "what the entity has changed is not stored: it has {bytes} bytes, and at most \
                  {bytes_max} are stored"
+            ),
+            Self::Forbidden { who, to, message } => write!(
+                f,
+                "`{who}` may not send `{message}` to `{to}`: what it may send is said on the nodes, \
+                 by `SystemBuilder::access`"
             ),
             Self::OutboxFull { waiting } => write!(
                 f,

@@ -146,6 +146,16 @@ pub enum AskError<E = Infallible> {
         /// The limit: [`BODY_BYTES_MAX`](crate::persistence::BODY_BYTES_MAX).
         bytes_max: usize,
     },
+    /// The certificate of this process does not give it the right to send this message: see
+    /// [`SystemBuilder::access`](crate::SystemBuilder::access). The message was not handled.
+    Forbidden {
+        /// This process, as its certificate names it: `client/web`.
+        who: String,
+        /// The wire name of the type.
+        to: String,
+        /// The wire name of the message.
+        message: String,
+    },
     /// The message was handled, but it sends something, and too many sends of the entity's shard
     /// wait for their receivers: `casty outbox` shows for which. Nothing of it is stored. Retry
     /// later.
@@ -293,6 +303,7 @@ impl<E> AskError<E> {
             Self::NotEnoughCopies { missing, possibly } => {
                 AskError::NotEnoughCopies { missing, possibly }
             }
+            Self::Forbidden { who, to, message } => AskError::Forbidden { who, to, message },
             Self::OutboxFull { waiting } => AskError::OutboxFull { waiting },
             Self::StoreUnavailable { reason } => AskError::StoreUnavailable { reason },
             Self::Unreadable { reason } => AskError::Unreadable { reason },
@@ -391,6 +402,7 @@ impl<E> From<Failure> for AskError<E> {
             Failure::NotEnoughCopies { missing, possibly } => {
                 Self::NotEnoughCopies { missing, possibly }
             }
+            Failure::Forbidden { who, to, message } => Self::Forbidden { who, to, message },
             Failure::OutboxFull { waiting } => Self::OutboxFull { waiting },
             Failure::StoreUnavailable { reason } => Self::StoreUnavailable { reason },
             Failure::Unreadable { reason } => Self::Unreadable { reason },
@@ -469,6 +481,11 @@ impl<E: fmt::Display> fmt::Display for AskError<E> {
             Self::NotEnoughCopies { missing, possibly } => Failure::NotEnoughCopies {
                 missing: missing.clone(),
                 possibly: *possibly,
+            },
+            Self::Forbidden { who, to, message } => Failure::Forbidden {
+                who: who.clone(),
+                to: to.clone(),
+                message: message.clone(),
             },
             Self::OutboxFull { waiting } => Failure::OutboxFull { waiting: *waiting },
             Self::StoreUnavailable { reason } => Failure::StoreUnavailable {
@@ -701,6 +718,7 @@ impl<M> TellError<M> {
             | Failure::InvalidKey(_)
             | Failure::RecordTooLarge { .. }
             | Failure::OutboxFull { .. }
+            | Failure::Forbidden { .. }
             | Failure::Reply { .. } => Self::Stopped(message),
         }
     }

@@ -48,6 +48,15 @@ pub enum StoredError {
         /// What does not fit, and what to do.
         reason: String,
     },
+    /// The certificate of this process does not give it the right: see
+    /// [`SystemBuilder::access`](crate::SystemBuilder::access).
+    #[error(
+        "`{who}` may not do this: what it may read is said on the nodes, by `SystemBuilder::access`"
+    )]
+    Forbidden {
+        /// This process, as its certificate names it: `client/web`.
+        who: String,
+    },
     /// The nodes that could answer did not, for several seconds. An erasure may have been done all
     /// the same.
     #[error("no answer: {reason}")]

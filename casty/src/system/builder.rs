@@ -26,6 +26,7 @@ use crate::{
         copies::NodeCopies,
         node::{Node, NodeSetup},
         peers::LocalMember,
+        peers::access::Access,
         registry::Registry,
         start::start,
     },
@@ -72,6 +73,7 @@ pub struct SystemBuilder {
     #[cfg(feature = "tls")]
     pub(super) tls: Option<Tls>,
     insecure: bool,
+    access: Access,
     incarnation: Option<Incarnation>,
     seed: Option<u64>,
     /// The end of its tokio runtime is that of a process, which does nothing more.
@@ -106,6 +108,7 @@ impl SystemBuilder {
             #[cfg(feature = "tls")]
             tls: None,
             insecure: false,
+            access: Access::new(),
             incarnation: None,
             seed: None,
             is_simulated: false,
@@ -137,6 +140,16 @@ impl SystemBuilder {
     #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: Tls) -> Self {
         self.tls = Some(tls);
+        self
+    }
+
+    /// What clients and operators may send, and read. Give it to all nodes. Default: with TLS,
+    /// clients may send nothing, and operators may run the commands of `casty`. Without TLS nothing
+    /// is verified, and everything is allowed.
+    ///
+    /// The first node that gets a message decides. Members may send everything.
+    pub fn access(mut self, access: Access) -> Self {
+        self.access = access;
         self
     }
 
@@ -759,6 +772,7 @@ impl SystemBuilder {
             tie_breaker: self.tie_breaker,
             disk,
             copies,
+            access: self.access,
         };
         let (regions, process) = (parts.regions.to_vec(), parts.process.clone());
         let (node, inputs) = Node::new(setup, parts, local, kept);

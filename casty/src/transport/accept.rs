@@ -25,6 +25,8 @@ pub(crate) struct Accepted {
     pub(crate) hello: Hello,
     /// What the dialer may do. A dialer of which nothing is verified may do everything.
     pub(crate) role: PeerRole,
+    /// Its name, if that is verified.
+    pub(crate) name: Option<NodeId>,
     /// When one of the two certificates ends, since the Unix epoch.
     pub(crate) until: Option<Duration>,
 }
@@ -92,6 +94,7 @@ pub(crate) async fn accept(
             Ok(_) => Ok(Accepted {
                 stream: connected.stream,
                 role: (connected.peer.as_ref()).map_or(PeerRole::Member, |peer| peer.role),
+                name: connected.peer.as_ref().map(|peer| peer.name.clone()),
                 hello: known_as(hello, connected.peer.as_ref()),
                 until: connected.until,
             }),

@@ -104,6 +104,15 @@ impl<'de> Visitor<'de> for Elements {
     }
 }
 
+/// Whether a chain on its way comes with terms that say that the message is part of a record, or
+/// with terms that cannot be read.
+pub(crate) fn claims_a_record(chain: &[u8]) -> bool {
+    let Some((&MARK, terms)) = chain.split_first() else {
+        return false;
+    };
+    codec::decode::<WireTerms>(terms).map_or(true, |WireTerms(.., once)| once.is_some())
+}
+
 impl Terms {
     pub(crate) fn new(key: Option<String>, wants_position: bool) -> Self {
         Self {

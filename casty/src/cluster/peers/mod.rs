@@ -4,6 +4,7 @@
 //! here knows the cluster map. What arrives on a link and is not the answer to a call goes to
 //! [`PeerEvents`].
 
+pub(crate) mod access;
 pub(crate) mod calls;
 pub(crate) mod reads;
 pub(crate) mod remote_actors;
