@@ -162,6 +162,13 @@ pub mod member {
     };
 }
 
+/// Configuration by a file and by the environment:
+/// [`SystemBuilder::config`](crate::SystemBuilder::config).
+#[cfg(feature = "config")]
+pub mod configuration {
+    pub use crate::config::file::{ConfigError, check, defaults};
+}
+
 /// What clients and operators may do, by the names in their certificates:
 /// [`SystemBuilder::access`](crate::SystemBuilder::access).
 pub mod access {

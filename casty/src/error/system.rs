@@ -43,6 +43,11 @@ pub enum StartError {
         /// What is wrong, and what is allowed.
         reason: String,
     },
+    /// The configuration cannot be used: see
+    /// [`SystemBuilder::config`](crate::SystemBuilder::config).
+    #[cfg(feature = "config")]
+    #[error("configuration: {0}")]
+    Config(#[from] crate::config::file::ConfigError),
     /// Two entity types claim the same wire name. Pin one with `#[entity(name = "...")]`.
     #[error(
         "entity types `{first}` and `{second}` share the wire name `{name}`; pin one with #[entity(name = \"...\")]"

@@ -48,20 +48,20 @@ use crate::{
 #[must_use = "a builder does nothing until it is started"]
 pub struct SystemBuilder {
     pub(super) cluster: String,
-    node_id: Option<String>,
-    listen: String,
-    advertise: Option<String>,
+    pub(super) node_id: Option<String>,
+    pub(super) listen: String,
+    pub(super) advertise: Option<String>,
     pub(super) seeds: Vec<String>,
-    bootstrap_expect: Option<u32>,
-    roles: BTreeSet<String>,
+    pub(super) bootstrap_expect: Option<u32>,
+    pub(super) roles: BTreeSet<String>,
     pub(super) settings: Settings,
     on_down: OnDown,
     availability: Availability,
     tie_breaker: Option<Breaker>,
-    state_dir: Option<PathBuf>,
+    pub(super) state_dir: Option<PathBuf>,
     pub(super) data_dir: Option<PathBuf>,
     pub(super) in_memory: bool,
-    journal: Option<Chosen>,
+    pub(super) journal: Option<Chosen>,
     /// Of a system of `testkit` that is given none, and has types that are stored.
     journal_for_tests: Option<Chosen>,
     /// In place of `data_dir`, as far as entities are concerned.
@@ -72,8 +72,11 @@ pub struct SystemBuilder {
     pub(super) net: Arc<dyn Net>,
     #[cfg(feature = "tls")]
     pub(super) tls: Option<Tls>,
-    insecure: bool,
-    access: Access,
+    pub(super) insecure: bool,
+    pub(super) access: Access,
+    /// The file of a configuration, if one is wanted, and whether the environment is.
+    #[cfg(feature = "config")]
+    pub(super) config: Option<Option<PathBuf>>,
     incarnation: Option<Incarnation>,
     seed: Option<u64>,
     /// The end of its tokio runtime is that of a process, which does nothing more.
@@ -81,12 +84,15 @@ pub struct SystemBuilder {
     strict_wire: Option<bool>,
 }
 
+/// The default of [`SystemBuilder::listen`].
+pub(super) const LISTEN: &str = "127.0.0.1:0";
+
 impl SystemBuilder {
     pub(super) fn new(cluster: String) -> Self {
         Self {
             cluster,
             node_id: None,
-            listen: "127.0.0.1:0".to_owned(),
+            listen: LISTEN.to_owned(),
             advertise: None,
             seeds: Vec::new(),
             bootstrap_expect: None,
@@ -109,6 +115,8 @@ impl SystemBuilder {
             tls: None,
             insecure: false,
             access: Access::new(),
+            #[cfg(feature = "config")]
+            config: None,
             incarnation: None,
             seed: None,
             is_simulated: false,
@@ -127,37 +135,6 @@ impl SystemBuilder {
     /// The address to listen on, as `host:port`; port 0 takes a free one. Default: `127.0.0.1:0`.
     pub fn listen(mut self, address: impl ToString) -> Self {
         self.listen = address.to_string();
-        self
-    }
-
-    /// The certificate of this node, its key, and the authorities that it trusts. From then on all
-    /// its connections are encrypted and authenticated on both sides: see [`tls`](crate::tls). All
-    /// nodes of a cluster need a certificate, or none. The name of the node is the one in its
-    /// certificate, unless [`node_id`](Self::node_id) says the same.
-    ///
-    /// The files are read at the start, and again every 30 seconds. Default: none; then a node
-    /// listens on loopback addresses alone, unless it is [`insecure`](Self::insecure).
-    #[cfg(feature = "tls")]
-    pub fn tls(mut self, tls: Tls) -> Self {
-        self.tls = Some(tls);
-        self
-    }
-
-    /// What clients and operators may send, and read. Give it to all nodes. Default: with TLS,
-    /// clients may send nothing, and operators may run the commands of `casty`. Without TLS nothing
-    /// is verified, and everything is allowed.
-    ///
-    /// The first node that gets a message decides. Members may send everything.
-    pub fn access(mut self, access: Access) -> Self {
-        self.access = access;
-        self
-    }
-
-    /// Lets the node listen without TLS where others can reach it. Then any process that reaches
-    /// the address may join the cluster, read all messages and do everything, so all of that
-    /// network has to be trusted. A warning at the start says so.
-    pub fn insecure(mut self) -> Self {
-        self.insecure = true;
         self
     }
 
@@ -512,7 +489,13 @@ impl SystemBuilder {
     ///
     /// # Panics
     /// Panics outside a tokio runtime.
-    pub fn start_local(self) -> Result<ActorSystem, StartError> {
+    #[cfg_attr(
+        not(feature = "config"),
+        expect(unused_mut, reason = "a configuration changes it")
+    )]
+    pub fn start_local(mut self) -> Result<ActorSystem, StartError> {
+        #[cfg(feature = "config")]
+        self.configure()?;
         checks::name("name", &self.cluster)?;
         checks::roles(&self.roles)?;
         self.settings.check()?;
@@ -559,10 +542,12 @@ impl SystemBuilder {
     }
 
     #[cfg_attr(
-        not(feature = "tls"),
-        expect(unused_mut, reason = "TLS takes the place of its network")
+        not(any(feature = "tls", feature = "config")),
+        expect(unused_mut, reason = "TLS and a configuration change it")
     )]
     async fn listen_and_join(mut self) -> Result<ActorSystem, StartError> {
+        #[cfg(feature = "config")]
+        self.configure()?;
         checks::name("cluster", &self.cluster)?;
         checks::roles(&self.roles)?;
         checks::seeds(&self.seeds, self.bootstrap_expect)?;

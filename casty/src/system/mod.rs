@@ -4,8 +4,11 @@ mod builder;
 mod built;
 mod checks;
 mod client;
+#[cfg(feature = "config")]
+mod configured;
 mod data;
 mod entities;
+mod exposed;
 mod history;
 mod journal;
 mod map_dir;

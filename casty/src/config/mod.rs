@@ -1,5 +1,10 @@
 //! The settings of a system, each with its meaning, unit, default and range.
 
+#[cfg(feature = "config")]
+pub(crate) mod file;
+#[cfg(feature = "config")]
+mod keys;
+
 use std::time::Duration;
 
 use crate::error::StartError;
