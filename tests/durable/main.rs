@@ -27,6 +27,7 @@ mod local;
 mod machines;
 mod noted;
 mod outputs;
+mod passed;
 mod projections;
 mod reminders;
 mod sends;
