@@ -364,3 +364,6 @@ impl OutboxState {
         seq
     }
 }
+
+#[cfg(all(test, feature = "testkit"))]
+mod tests;
