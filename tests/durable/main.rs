@@ -13,6 +13,7 @@ mod backups;
 mod changed_fields;
 mod cluster;
 mod copies;
+mod cut_records;
 mod directory;
 mod erasure;
 mod founded_anew;
