@@ -114,6 +114,7 @@ pub(crate) struct DeskReport {
 #[derive(Default)]
 pub(crate) struct Bell {
     rung: u64,
+    polished: u64,
     /// The places of what was filed.
     filed: Vec<usize>,
 }
@@ -131,6 +132,11 @@ impl Bell {
     fn repeat(&mut self, times: u64, ctx: &mut Context<Self>) {
         let every = Remind::every(Duration::from_secs(1));
         ctx.remind("again", every, BellMsg::Ring { times });
+    }
+
+    #[message]
+    fn polish(&mut self) {
+        self.polished += 1;
     }
 
     #[message]
@@ -220,7 +226,7 @@ async fn give(system: &ActorSystem, papers: std::ops::Range<u64>) {
     futures_util::future::join_all(desks).await;
 }
 
-/// Sets all bells.
+/// Sets all bells. The records that say so are soon part of a snapshot alone.
 async fn set(system: &ActorSystem) {
     for number in 0..BELLS {
         let once = system.entity::<Bell>(format!("once-{number}"));
@@ -229,6 +235,12 @@ async fn set(system: &ActorSystem) {
         let again = system.entity::<Bell>(format!("again-{number}"));
         let set = again.repeat(TIMES).key("set").retry_for(STEP_LIMIT);
         set.await.expect("set");
+        for bell in [once, again] {
+            for _ in 0..5 {
+                let polished = bell.polish().retry_for(STEP_LIMIT);
+                polished.await.expect("polished");
+            }
+        }
     }
 }
 
@@ -246,9 +258,10 @@ async fn check(system: &ActorSystem, papers: u64) {
     let look = || lines(system);
     let filed = |lines: &Vec<String>| lines.len() as u64 >= enough;
     let lines = eventually("all is filed", look, filed).await;
-    let once: BTreeSet<_> = lines.iter().collect();
-    assert_eq!(once.len(), lines.len(), "filed twice: {lines:?}");
-    assert_eq!(lines.len() as u64, enough, "{lines:?}");
+    let mut once = BTreeSet::new();
+    let twice: Vec<_> = lines.iter().filter(|line| !once.insert(*line)).collect();
+    assert!(twice.is_empty(), "filed again: {twice:?}");
+    assert_eq!(lines.len() as u64, enough);
     let of = |who: &str, what: &str| {
         let start = format!("{who} {what} ");
         let of = lines.iter().filter_map(|line| line.strip_prefix(&start));
@@ -317,29 +330,30 @@ pub(crate) async fn all_is_taken_once_after_restarts<J: Journal>(connect: impl A
         let system = builder(connect().await, &open).start_local();
         system.expect("started")
     };
-    // Nothing is taken in the first two systems: all of it has to be found in the store.
+    // Nothing is taken in the first two systems: all of it has to be found in the store. There is
+    // so much of it that the shards of the givers have noted what is left.
     let system = start().await;
     set(&system).await;
-    give(&system, 0..20).await;
+    give(&system, 0..80).await;
     system.shutdown().await.expect("ended");
     let system = start().await;
-    give(&system, 20..40).await;
+    give(&system, 80..100).await;
     assert_eq!(lines(&system).await, Vec::<String>::new());
     system.shutdown().await.expect("ended");
     // From here on, some of it is under way when a system ends.
     open.0.store(true, Ordering::SeqCst);
-    for round in 2..5 {
+    for round in 5..8 {
         let system = start().await;
         give(&system, round * 20..(round + 1) * 20).await;
         system.shutdown().await.expect("ended");
     }
     let system = start().await;
-    check(&system, 100).await;
+    check(&system, 160).await;
     system.shutdown().await.expect("ended");
     // Nor does another one find anything that is left.
     let system = start().await;
-    give(&system, 100..101).await;
-    check(&system, 101).await;
+    give(&system, 160..161).await;
+    check(&system, 161).await;
     system.shutdown().await.expect("ended");
 }
 
