@@ -226,22 +226,24 @@ async fn give(system: &ActorSystem, papers: std::ops::Range<u64>) {
     futures_util::future::join_all(desks).await;
 }
 
-/// Sets all bells. The records that say so are soon part of a snapshot alone.
+/// Sets all bells. The records that say so are soon part of a snapshot, and of what the shards have
+/// noted, alone.
 async fn set(system: &ActorSystem) {
-    for number in 0..BELLS {
+    let bells = (0..BELLS).map(|number| async move {
         let once = system.entity::<Bell>(format!("once-{number}"));
         let set = once.set(number + 1).key("set").retry_for(STEP_LIMIT);
         set.await.expect("set");
         let again = system.entity::<Bell>(format!("again-{number}"));
         let set = again.repeat(TIMES).key("set").retry_for(STEP_LIMIT);
         set.await.expect("set");
-        for bell in [once, again] {
-            for _ in 0..5 {
+        for _ in 0..70 {
+            for bell in [&once, &again] {
                 let polished = bell.polish().retry_for(STEP_LIMIT);
                 polished.await.expect("polished");
             }
         }
-    }
+    });
+    futures_util::future::join_all(bells).await;
 }
 
 async fn lines(system: &ActorSystem) -> Vec<String> {
