@@ -2,6 +2,8 @@
 
 use std::{future::pending, time::Duration};
 
+use tokio::sync::watch;
+
 use super::*;
 use crate::{
     persistence::{
@@ -12,12 +14,11 @@ use crate::{
         store::Store,
     },
     protocol::outbox::SendMark,
-    testkit::eventually,
 };
 
 /// It notes what it is given, and never says what became of it.
 #[derive(Default)]
-struct Noting(Mutex<Vec<(SendMark, String)>>);
+struct Noting(watch::Sender<Vec<(SendMark, String)>>);
 
 impl Courier for Noting {
     fn carry(
@@ -29,7 +30,8 @@ impl Courier for Noting {
         let OnceTerms::Send(terms) = terms else {
             unreachable!("no reminder is set");
         };
-        lock(&self.0).push((terms.mark, letter.send.message.clone()));
+        let carried = (terms.mark, letter.send.message.clone());
+        self.0.send_modify(|all| all.push(carried));
         Box::pin(pending())
     }
 }
@@ -60,13 +62,15 @@ impl Node {
     }
 
     fn carried(&self) -> Vec<(SendMark, String)> {
-        lock(&self.courier.0).clone()
+        self.courier.0.borrow().clone()
     }
 
     /// Waits until so many sends have left, and returns all that have.
     async fn has_carried(&self, count: usize) -> Vec<(SendMark, String)> {
-        let carried = || std::future::ready(self.carried());
-        eventually("sends leave", carried, |carried| carried.len() >= count).await
+        let mut carried = self.courier.0.subscribe();
+        let has_left = carried.wait_for(|carried| carried.len() >= count);
+        let in_time = tokio::time::timeout(Duration::from_mins(1), has_left).await;
+        in_time.expect("sends leave").expect("a courier").clone()
     }
 }
 
