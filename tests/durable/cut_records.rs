@@ -96,11 +96,12 @@ async fn drops(vessel: &VesselRef) -> Vec<u64> {
     vessel.drops().retry_for(STEP_LIMIT).await.unwrap()
 }
 
+const SEEDS: u64 = 8;
+
 /// Runs a scenario on stores that fall silent, and are back when the second half of it begins. What
 /// was on its way then is written or cut: each comes about under some of the seeds.
 async fn on_silent_stores(scenario: impl AsyncFn(ActorSystem, Runs, Faulty)) {
     let mut are_cut = 0;
-    const SEEDS: u64 = 8;
     for seed in 0..SEEDS {
         let store = FaultyStore::new(Arc::new(Memory::new())).connection(seed);
         let runs = Runs {

@@ -59,7 +59,7 @@ impl Teller {
     fn set(&self, number: u64) -> Effect<Self> {
         let soon = Remind::after(Duration::from_millis(10 + number * 7919 % 900));
         let set = Effect::persist(TellerEvent::Noted { number });
-        set.remind(&number.to_string(), soon, TellerMsg::Ring { number })
+        set.remind(number.to_string(), soon, TellerMsg::Ring { number })
     }
 
     #[message]

@@ -123,7 +123,7 @@ async fn a_send_whose_record_is_cut_does_not_leave() {
     // The ledger is before it.
     assert_eq!(append(&log, "o").await.position(), 2);
     let before = (first_at(2), "o".to_owned());
-    assert_eq!(node.has_carried(1).await, [before.clone()]);
+    assert_eq!(node.has_carried(1).await, std::slice::from_ref(&before));
     node.connection.set(Faults {
         not_written: 1.0,
         ..Faults::default()
