@@ -151,6 +151,7 @@ async fn asks_with_one_key_that_are_under_way_together_are_handled_once() {
     assert_eq!(positions_of::<Vault>(&store, "alice").await, [1]);
 }
 
+/// The trace X25, by rule S6: a key that was in memory alone would be carried out twice.
 #[tokio::test]
 async fn a_key_is_remembered_after_a_restart_with_and_without_a_snapshot() {
     let store = Memory::new();

@@ -12,10 +12,13 @@ use std::{
 use casty::{
     admin::Admin,
     prelude::*,
-    testkit::{eventually, soon},
+    testkit::{eventually, shutdown, soon},
 };
 
-use crate::noted::{OF_A_PROCESS, Said, all, give};
+use crate::{
+    noted::{OF_A_PROCESS, Said, all, give, note},
+    passed,
+};
 
 /// Tells a child that it is one: the folder, its number, the addresses, and its first number.
 const CHILD: &str = "CASTY_CLUSTER_CHILD";
@@ -31,21 +34,36 @@ fn builder(folder: &Path, number: usize, addresses: &[SocketAddr]) -> casty::Sys
         .seeds(addresses.to_vec())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn child() {
-    let Ok(work) = std::env::var(CHILD) else {
-        return;
-    };
+/// What a child was told, and its first number. `None` in the process of the tests.
+async fn work() -> Option<(ActorSystem, u64)> {
+    let work = std::env::var(CHILD).ok()?;
     let work: Vec<&str> = work.lines().collect();
     let addresses: Vec<SocketAddr> = work[2].split(',').map(|it| it.parse().unwrap()).collect();
     let first: u64 = work[3].parse().unwrap();
     let node = builder(Path::new(work[0]), work[1].parse().unwrap(), &addresses);
-    let system = node.start().await.unwrap();
-    // Its node may be alone for a while.
-    give(&system, first, CLIENTS, |noted| noted.is_ok()).await;
+    Some((node.start().await.unwrap(), first))
+}
+
+// A node may be alone for a while, so numbers may be refused.
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn child() {
+    if let Some((system, first)) = work().await {
+        give(first, CLIENTS, async |number| note(&system, number).await).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn child_with_sends() {
+    if let Some((system, first)) = work().await {
+        let pass = async |number| passed::pass_or_set(&system, number).await;
+        give(first, CLIENTS, pass).await;
+    }
 }
 
 struct Cluster {
+    /// The test that children run.
+    child: &'static str,
     folder: tempfile::TempDir,
     addresses: Vec<SocketAddr>,
     children: Vec<Option<Child>>,
@@ -63,7 +81,7 @@ impl Drop for Cluster {
 }
 
 impl Cluster {
-    fn new() -> Self {
+    fn new(child: &'static str) -> Self {
         // Held together, so that they differ.
         let ports: Vec<_> = (0..NODES)
             .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap())
@@ -73,6 +91,7 @@ impl Cluster {
             .map(|port| port.local_addr().unwrap())
             .collect();
         Self {
+            child,
             folder: tempfile::tempdir().unwrap(),
             addresses,
             children: (0..NODES).map(|_| None).collect(),
@@ -92,7 +111,7 @@ impl Cluster {
             addresses.join(",")
         );
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "kills_of_a_cluster::child", "--nocapture"])
+            .args(["--exact", self.child, "--nocapture"])
             .env(CHILD, work)
             .stdout(Stdio::piped())
             .spawn()
@@ -142,8 +161,37 @@ impl Cluster {
         self.goes_on(30, "while all vote").await;
     }
 
-    /// Acknowledged ≤ stored ≤ attempted, each once.
-    async fn check(&mut self) {
+    /// Kills one node after the other, and every third time all of them.
+    async fn kill_all(&mut self) {
+        let kills = std::env::var("CASTY_CLUSTER_KILLS").map_or(3, |kills| kills.parse().unwrap());
+        for node in 0..NODES {
+            self.start(node);
+        }
+        self.goes_on(100, "at first").await;
+        for round in 0..kills {
+            self.all_vote().await;
+            // Each round ends at another moment.
+            self.goes_on(1 + round * 7919 % 97, "before a kill").await;
+            if round % 3 == 2 {
+                for node in 0..NODES {
+                    self.kill(node);
+                }
+                for node in 0..NODES {
+                    self.start(node);
+                }
+                self.goes_on(50, "after all were killed").await;
+                continue;
+            }
+            let node = round % NODES;
+            self.kill(node);
+            self.goes_on(50, "without one of three").await;
+            self.start(node);
+            self.goes_on(50, "when it is back").await;
+        }
+    }
+
+    /// Ends all nodes, and starts them in this process. `all` says what is stored.
+    async fn check(&mut self, all: impl AsyncFn(&ActorSystem) -> Vec<u64>) {
         for node in 0..NODES {
             self.kill(node);
         }
@@ -163,34 +211,20 @@ impl Cluster {
         }
         let found = all(&nodes[0]).await;
         self.said().check(&found, "after all kills");
+        shutdown(nodes).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_killed_nodes_have_confirmed_is_in_their_directories_once() {
-    let kills = std::env::var("CASTY_CLUSTER_KILLS").map_or(3, |kills| kills.parse().unwrap());
-    let mut cluster = Cluster::new();
-    for node in 0..NODES {
-        cluster.start(node);
-    }
-    cluster.goes_on(100, "at first").await;
-    for round in 0..kills {
-        cluster.all_vote().await;
-        if round % 3 == 2 {
-            for node in 0..NODES {
-                cluster.kill(node);
-            }
-            for node in 0..NODES {
-                cluster.start(node);
-            }
-            cluster.goes_on(50, "after all were killed").await;
-            continue;
-        }
-        let node = round % NODES;
-        cluster.kill(node);
-        cluster.goes_on(50, "without one of three").await;
-        cluster.start(node);
-        cluster.goes_on(50, "when it is back").await;
-    }
-    cluster.check().await;
+    let mut cluster = Cluster::new("kills_of_a_cluster::child");
+    cluster.kill_all().await;
+    cluster.check(all).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_killed_nodes_have_sent_is_taken_and_what_they_have_set_is_due_once() {
+    let mut cluster = Cluster::new("kills_of_a_cluster::child_with_sends");
+    cluster.kill_all().await;
+    cluster.check(passed::all_and_nothing_is_left).await;
 }

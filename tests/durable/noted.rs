@@ -38,6 +38,11 @@ fn notebook(system: &ActorSystem, number: u64) -> NotebookRef {
     system.entity::<Notebook>(format!("notebook {}", number % ENTITIES).as_str())
 }
 
+/// Gives a number to its notebook.
+pub(crate) async fn note(system: &ActorSystem, number: u64) -> Result<(), AskError> {
+    notebook(system, number).note(number).await
+}
+
 fn say(what: char, number: u64) {
     let mut out = std::io::stdout().lock();
     let written = writeln!(out, "@{what}{number}").and_then(|()| out.flush());
@@ -46,21 +51,22 @@ fn say(what: char, number: u64) {
     }
 }
 
-/// Gives numbers, from a first one on, and says which, and which are noted. `is_noted`: whether an
-/// answer says so.
+/// Gives numbers, from a first one on, and says which, which of them are stored, and which are not
+/// for sure.
 pub(crate) async fn give(
-    system: &ActorSystem,
     first: u64,
     clients: u64,
-    is_noted: impl Fn(Result<(), AskError>) -> bool,
+    give: impl AsyncFn(u64) -> Result<(), AskError>,
 ) {
-    let is_noted = &is_noted;
+    let give = &give;
     let clients = (0..clients).map(|client| async move {
         for number in (client..OF_A_PROCESS).step_by(usize::try_from(clients).unwrap()) {
             let number = first + number;
             say('?', number);
-            if is_noted(notebook(system, number).note(number).await) {
-                say('!', number);
+            match give(number).await {
+                Ok(()) => say('!', number),
+                Err(error) if !error.maybe_handled() => say('-', number),
+                Err(_) => {}
             }
         }
     });
@@ -72,10 +78,11 @@ pub(crate) async fn give(
 pub(crate) struct Said {
     attempted: BTreeSet<u64>,
     stored: BTreeSet<u64>,
+    not_stored: BTreeSet<u64>,
 }
 
 impl Said {
-    /// How many numbers are said to be noted.
+    /// How many numbers are said to be stored.
     pub(crate) fn stored(&self) -> usize {
         self.stored.len()
     }
@@ -88,12 +95,13 @@ impl Said {
         let of = match said.as_bytes().first() {
             Some(b'?') => &mut self.attempted,
             Some(b'!') => &mut self.stored,
+            Some(b'-') => &mut self.not_stored,
             _ => return false,
         };
         said[1..].parse().is_ok_and(|number| of.insert(number))
     }
 
-    /// Acknowledged ≤ stored ≤ attempted, each once.
+    /// Acknowledged ≤ stored ≤ attempted, each once, and nothing that was refused for sure.
     pub(crate) fn check(&self, found: &[u64], when: &str) {
         let mut once = BTreeSet::new();
         for number in found {
@@ -103,6 +111,11 @@ impl Said {
         assert!(lost.is_empty(), "{when}: {lost:?} are lost");
         let invented: Vec<_> = once.difference(&self.attempted).collect();
         assert!(invented.is_empty(), "{when}: {invented:?} were never given");
+        let refused: Vec<_> = self.not_stored.intersection(&once).collect();
+        assert!(
+            refused.is_empty(),
+            "{when}: {refused:?} were said not to be stored"
+        );
     }
 }
 

@@ -7,3 +7,4 @@ mod contract;
 mod faults;
 mod nodes;
 mod proxy;
+mod restarts;

@@ -10,3 +10,4 @@ mod crash;
 mod disk;
 mod nodes;
 mod refused;
+mod restarts;

@@ -7,6 +7,7 @@ pub(crate) mod ledger;
 pub(crate) mod like_memory;
 pub(crate) mod load;
 pub(crate) mod postgres;
+pub(crate) mod restarts;
 
 use std::{num::NonZeroU32, sync::Arc};
 

@@ -190,7 +190,11 @@ impl<P: Clone> Outbox<P> {
             let mark = SendMark {
                 epoch,
                 position,
-                index,
+                index: if mutants::on("sends_of_a_record_have_one_mark") {
+                    0
+                } else {
+                    index
+                },
             };
             let queue = self.queues.entry(to.clone()).or_insert_with(Queue::new);
             queue.sends.push_back(UntakenSend {

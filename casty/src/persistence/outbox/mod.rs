@@ -387,3 +387,6 @@ impl OutboxState {
         seq
     }
 }
+
+#[cfg(all(test, feature = "testkit"))]
+mod tests;

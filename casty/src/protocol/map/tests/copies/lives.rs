@@ -3,7 +3,13 @@
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use super::*;
-use crate::{infra::seeds::seeds, protocol::copies::Life};
+use crate::{
+    infra::seeds::seeds,
+    protocol::{
+        copies::Life,
+        outbox::{Judged, SendMark, judge},
+    },
+};
 
 fn life(map: &ClusterMap, shard: usize) -> Life {
     map.copies[KIND].shards[shard].life
@@ -122,6 +128,26 @@ fn what_is_given_up_is_expected_no_more_so_that_the_rest_can_go_on() {
         remove(&mut map, name);
     }
     assert_eq!(map.number_of(store(1)), None);
+}
+
+/// The trace X24, by rule S5: the log begins anew at position 1, where its receivers know a mark
+/// already. So the next owner has a later epoch than any of the life before.
+#[test]
+fn the_first_send_of_a_log_begun_anew_follows_all_marks_of_the_life_before() {
+    let judged = || {
+        let mut map = lost();
+        // The last epoch of the life before is the last one that the map has given.
+        let mark = |map: &ClusterMap, position| SendMark {
+            epoch: map.kinds[KIND][0].epoch,
+            position,
+            index: 0,
+        };
+        let known = mark(&map, 9);
+        give_up(&mut map, Beginning::Empty(vec![no(3)])).unwrap();
+        assign(&mut map, 0, "c", &[]).unwrap();
+        judge(Some(known), mark(&map, 1), None)
+    };
+    assert_eq!(judged(), Judged::New);
 }
 
 #[test]
