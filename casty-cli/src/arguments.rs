@@ -348,6 +348,25 @@ pub(crate) enum Operation {
         #[command(subcommand)]
         command: Certificates,
     },
+
+    /// Show what a configuration may say, or check one. No node is asked.
+    Config {
+        #[command(subcommand)]
+        command: Configuration,
+    },
+}
+
+/// What is done about a configuration.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Configuration {
+    /// Print a file with all keys, their meanings, variables and defaults.
+    Defaults,
+
+    /// Say what is wrong with a file, and with the variables of the environment.
+    Check {
+        /// The file, as `casty.toml`.
+        file: PathBuf,
+    },
 }
 
 impl Operation {
@@ -355,7 +374,7 @@ impl Operation {
     fn asks_nodes(&self) -> bool {
         !matches!(
             self,
-            Self::Adopt { .. } | Self::Restore { .. } | Self::Cert { .. }
+            Self::Adopt { .. } | Self::Restore { .. } | Self::Cert { .. } | Self::Config { .. }
         )
     }
 }

@@ -4,12 +4,13 @@ use std::{fmt, io};
 
 use casty::{
     admin::{AdminError, BackupError},
+    configuration::ConfigError,
     error::StoredError,
     persistence::JournalError,
 };
 
 use crate::{
-    arguments::{Certificates, Operation},
+    arguments::{Certificates, Configuration, Operation},
     cert::CertFailure,
 };
 
@@ -44,6 +45,16 @@ impl Failure {
             what: "the result cannot be written".to_owned(),
             why: error.to_string(),
             remedy: "the operation itself is done; check where the output goes".to_owned(),
+            code: 1,
+        }
+    }
+
+    /// A configuration cannot be used.
+    pub(crate) fn configuration(operation: &Operation, error: &ConfigError) -> Self {
+        Self {
+            what: what(operation),
+            why: error.problems.join(", "),
+            remedy: "see `casty config defaults` for what there is".to_owned(),
             code: 1,
         }
     }
@@ -125,6 +136,12 @@ fn what(operation: &Operation) -> String {
         Operation::Restore { from, .. } => {
             format!("cannot restore the backup in `{}`", from.display())
         }
+        Operation::Config {
+            command: Configuration::Check { file },
+        } => format!("`{}` cannot be used", file.display()),
+        Operation::Config {
+            command: Configuration::Defaults,
+        } => "cannot show the defaults".to_owned(),
         Operation::Cert { command } => match command {
             Certificates::CreateCa { .. } => "cannot make an authority".to_owned(),
             Certificates::CreateNode { name, .. }

@@ -6,6 +6,7 @@
 mod arguments;
 mod backup;
 mod cert;
+mod configuration;
 mod directories;
 mod failure;
 mod lost;
@@ -58,6 +59,9 @@ async fn run(arguments: &Arguments) -> Result<String, Failure> {
     }
     if let Operation::Restore { from, to } = operation {
         return backup::restore(operation, from, to, *json);
+    }
+    if let Operation::Config { command } = operation {
+        return configuration::run(operation, command, *json);
     }
     let failed = |error| Failure::new(operation, error);
     let admin = match tls.clone() {
@@ -113,9 +117,10 @@ async fn run(arguments: &Arguments) -> Result<String, Failure> {
         Operation::Backup { to, kinds } => {
             backup::back_up(&admin, operation, (to, kinds), *json).await
         }
-        Operation::Restore { .. } | Operation::Adopt { .. } | Operation::Cert { .. } => {
-            Ok(String::new())
-        }
+        Operation::Restore { .. }
+        | Operation::Adopt { .. }
+        | Operation::Cert { .. }
+        | Operation::Config { .. } => Ok(String::new()),
     }
 }
 

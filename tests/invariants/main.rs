@@ -1,6 +1,6 @@
 //! What must hold under any faults, checked under many seeds. See [`invariants`].
 //!
-//! `CASTY_SEEDS=1000..2000` runs other seeds, and `CASTY_SEEDS=1234` a single one. A seed takes
+//! `CASTY_STORM_SEEDS=1000..2000` runs other seeds, and `CASTY_STORM_SEEDS=1234` a single one. A seed takes
 //! twenty times as long in a debug build, so one of each storm runs by default; the gate runs 24,
 //! optimized, with `casty-mutants --unbroken`.
 
@@ -13,8 +13,11 @@ use invariants::STORMS;
 
 /// The seeds that are asked for.
 fn seeds() -> Option<Range<u64>> {
-    let wanted = std::env::var("CASTY_SEEDS").ok()?;
-    let number = |text: &str| text.parse().expect("CASTY_SEEDS is a number, or FROM..TO");
+    let wanted = std::env::var("CASTY_STORM_SEEDS").ok()?;
+    let number = |text: &str| {
+        text.parse()
+            .expect("CASTY_STORM_SEEDS is a number, or FROM..TO")
+    };
     Some(match wanted.split_once("..") {
         Some((from, to)) => number(from)..number(to),
         None => number(&wanted)..number(&wanted) + 1,

@@ -223,7 +223,7 @@ impl fmt::Display for Broken {
         write!(
             f,
             "{trace}\ninvariant {invariant} is broken: {what}\nto see it again: \
-             CASTY_SEEDS={seed} cargo test --release -p casty-tests --test invariants {storm}"
+             CASTY_STORM_SEEDS={seed} cargo test --release -p casty-tests --test invariants {storm}"
         )
     }
 }

@@ -869,7 +869,10 @@ fn walk_all(begin: fn(u64) -> Walk) {
         }));
         if let Err(panic) = walked {
             let last = walk.steps.len().saturating_sub(60);
-            println!("{}\nCASTY_SEEDS={seed}", walk.steps[last..].join("\n"));
+            println!(
+                "{}\nCASTY_STORM_SEEDS={seed}",
+                walk.steps[last..].join("\n")
+            );
             std::panic::resume_unwind(panic);
         }
     }

@@ -422,7 +422,7 @@ fn explore(seeds: Range<u64>) -> Option<(u64, String)> {
 fn what_was_acknowledged_is_in_the_log_of_each_later_owner() {
     let failed = explore(seeds(0..60));
     if let Some((seed, why)) = failed {
-        panic!("CASTY_SEEDS={seed}: {why}");
+        panic!("CASTY_STORM_SEEDS={seed}: {why}");
     }
     let lives = LIVES.load(Ordering::Relaxed);
     println!("{lives} shards were given up");

@@ -1,7 +1,7 @@
 //! The machine, alone and in a small world.
 //!
 //! `traces` are the ways to lose something that a model of the protocol found, one by one.
-//! `explorer` takes random steps. `CASTY_SEEDS=0..1000000` makes it walk longer, best with
+//! `explorer` takes random steps. `CASTY_STORM_SEEDS=0..1000000` makes it walk longer, best with
 //! `--release`, and the steps of the first walk that fails are
 //! told. From the seed 1 << 40 on, all stores in sync are lost now and then, and given up.
 
@@ -37,7 +37,7 @@ fn check(seeds: Range<u64>) {
         let mut explorer = Explorer::new(seed, false, true);
         explorer.walk();
         panic!(
-            "{how}\n{}\nCASTY_SEEDS={seed} cargo test -p casty --lib in_any_walk",
+            "{how}\n{}\nCASTY_STORM_SEEDS={seed} cargo test -p casty --lib in_any_walk",
             explorer.steps.join("\n")
         );
     }
