@@ -36,7 +36,7 @@ const TOP: &[&str] = &["system", "admin"];
 
 /// Modules of the public surface that only re-export. Nothing uses them but links in documentation.
 const FACADES: &[&str] = &[
-    "call", "history", "listing", "member", "reply", "schedule", "shards", "spy",
+    "call", "history", "listing", "member", "remind", "reply", "schedule", "shards", "spy",
 ];
 
 /// What everybody may use.

@@ -47,11 +47,11 @@ fn cluster(ending: Ending) -> Sim {
     }
     settle(&mut sim);
     sim.on("a", move |system| async move {
-        let (payer, payee) = accounts(&system);
+        let (payer, other) = accounts(&system);
         payer.deposit(100).await.expect("paid in");
-        payee.deposit(5).await.expect("paid in");
+        other.deposit(5).await.expect("paid in");
         if ending == Ending::Returned {
-            payee.close().await.expect("closed");
+            other.close().await.expect("closed");
         }
     });
     sim
@@ -94,7 +94,7 @@ async fn begin(system: ActorSystem) {
 async fn outcome(system: ActorSystem) -> (Progress, [account::Statement; 2]) {
     let patience = Duration::from_secs(30);
     let transfer = system.entity::<Transfer>("t");
-    let (payer, payee) = accounts(&system);
+    let (payer, other) = accounts(&system);
     loop {
         let progress = transfer.progress().retry_for(patience).await;
         let progress = progress.expect("the transfer answers");
@@ -102,7 +102,7 @@ async fn outcome(system: ActorSystem) -> (Progress, [account::Statement; 2]) {
         let paying = paying.expect("the account answers");
         let is_over = !matches!(progress, Progress::Open | Progress::UnderWay);
         if is_over && paying.reserved == 0 {
-            let paid = payee.statement().retry_for(patience).await;
+            let paid = other.statement().retry_for(patience).await;
             return (progress, [paying, paid.expect("the account answers")]);
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -128,16 +128,16 @@ fn transfer(ending: Ending, victims: &[&str], after: Duration) -> Duration {
         // The node that orders it may have died before the others heard of it.
         sim.on("a", begin);
     }
-    let (progress, [payer, payee]) = sim.on("a", outcome);
-    let took = sim.elapsed() - since;
+    let (progress, [payer, other]) = sim.on("a", outcome);
+    let took = sim.elapsed().saturating_sub(since);
     let (expected, left, paid, entries) = match ending {
         Ending::Paid => (Progress::Paid, 70, 35, [2, 2]),
         Ending::Returned => (Progress::Returned, 100, 5, [1, 1]),
     };
     let case = format!("{ending:?}, {victims:?} die after {after:?}");
     assert_eq!(progress, expected, "{case}");
-    assert_eq!((payer.balance, payee.balance), (left, paid), "{case}");
-    assert_eq!([payer.entries, payee.entries], entries, "{case}");
+    assert_eq!((payer.balance, other.balance), (left, paid), "{case}");
+    assert_eq!([payer.entries, other.entries], entries, "{case}");
     took
 }
 

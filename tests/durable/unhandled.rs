@@ -232,7 +232,7 @@ fn a_reminder_that_is_not_handled_is_a_dead_letter_once() {
         let shop = system.entity::<Shop>("a");
         shop.remember_to_ring().await.unwrap();
         let letter = letters.expect(expected).await;
-        assert_eq!(&*letter.to.id.to_string(), "a");
+        assert_eq!(&*letter.to.id, "a");
         seconds(600).await;
         shop.open().await.unwrap();
         seconds(600).await;
@@ -251,7 +251,7 @@ fn a_send_that_is_not_handled_is_a_dead_letter_once() {
         );
         here.call_at(there.clone()).await.unwrap();
         let letter = letters.expect(expected).await;
-        assert_eq!(&*letter.to.id.to_string(), "there");
+        assert_eq!(&*letter.to.id, "there");
         there.open().await.unwrap();
         seconds(600).await;
         here.call_at(there.clone()).await.unwrap();

@@ -38,8 +38,7 @@ async fn shutdown(([first, second], client): ([ActorSystem; 2], ClusterClient)) 
 fn forbidden(message: &str) -> AskError {
     AskError::Forbidden {
         who: "client/web".to_owned(),
-        to: Counter::NAME.to_owned(),
-        message: message.to_owned(),
+        message: format!("{}/{message}", Counter::NAME),
     }
 }
 

@@ -1,8 +1,8 @@
 //! What must hold under any faults, checked under many seeds. See [`invariants`].
 //!
-//! `CASTY_STORM_SEEDS=1000..2000` runs other seeds, and `CASTY_STORM_SEEDS=1234` a single one. A seed takes
-//! twenty times as long in a debug build, so one of each storm runs by default; the gate runs 24,
-//! optimized, with `casty-mutants --unbroken`.
+//! `CASTY_STORM_SEEDS=1000..2000` runs other seeds, and `CASTY_STORM_SEEDS=1234` a single one. A
+//! seed takes twenty times as long in a debug build, so one of each storm runs by default; the gate
+//! runs 24, optimized, with `casty-mutants --unbroken`.
 
 #[path = "mod.rs"]
 mod invariants;

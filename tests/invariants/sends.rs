@@ -127,13 +127,15 @@ impl Sender {
     }
 }
 
+type Taken = Result<u64, Odd>;
+
 /// Takes numbers.
 #[message]
 #[derive(Default)]
 struct Taker {
     taken: BTreeMap<u64, Vec<u64>>,
     /// What is to be replied, by the next message.
-    owed: Vec<(Result<u64, Odd>, StoredPromise<Result<u64, Odd>>)>,
+    owed: Vec<(Taken, StoredPromise<Taken>)>,
 }
 
 #[entity(durable, id = u64, shards = 3, snapshot_every = 4, role = "ledgers",

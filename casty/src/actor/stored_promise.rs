@@ -8,7 +8,7 @@ use crate::{
     actor::{
         Entity,
         ask::promise::{Later, Promise},
-        context::{Context, written::Came},
+        context::{Context, written::CameBy},
         outcome,
         reference::Stored,
     },
@@ -141,13 +141,13 @@ impl<E: Stored> Context<E> {
     pub fn promise<R: Send + 'static>(&mut self) -> (StoredPromise<R>, Later<R>) {
         let (promise, later) = Promise::new();
         let to = match self.came() {
-            Came::SentFor(sender) => {
+            CameBy::SentFor(sender) => {
                 let sender = sender.clone();
                 self.set_promised();
                 PromisedTo::Sender(sender)
             }
-            Came::Sent => PromisedTo::Nobody,
-            Came::Asked => {
+            CameBy::Sent => PromisedTo::Nobody,
+            CameBy::Asked => {
                 let number = self.random_number();
                 self.promises().insert(number, Box::new(promise));
                 PromisedTo::Asker(number)

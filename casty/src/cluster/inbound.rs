@@ -239,8 +239,7 @@ impl Dialer {
         }
         let failure = Failure::Forbidden {
             who: rights.who(),
-            to: kind.to_owned(),
-            message: message.to_owned(),
+            message: format!("{kind}/{message}"),
         };
         if !std::mem::replace(&mut self.was_refused, true) {
             tracing::warn!("{failure}");
@@ -393,31 +392,50 @@ fn handle(
             },
         ) => {
             let grant = Grant::new(inlet, bytes);
-            if payload == WATCH && correlation != 0 {
-                handle_watch(&node.process.runtime, inlet, actor, correlation);
-                return Ok(());
-            }
-            let ask = remote_ask(
-                &node.process.runtime,
+            handle_to_actor(
+                node,
                 inlet,
-                correlation,
-                Epoch::ZERO,
-                chain,
+                dialer,
+                (actor, correlation),
+                (chain, payload),
+                grant,
             );
-            if dialer.rights.is_some() {
-                let path = actor_path(node, actor);
-                if let Err(forbidden) = dialer.may_send(&path.kind, chain, payload) {
-                    let message = codec::variant_name(payload).unwrap_or("?");
-                    let (runtime, path) = (&node.process.runtime, || path.clone());
-                    ReplyTo::<()>::from(ask).undelivered(runtime, &path, message, forbidden);
-                    return Ok(());
-                }
-            }
-            deliver_to_actor(node, actor, ask, payload, grant);
         }
         _ => return Err(ConnectionEnd::Unexpected),
     }
     Ok(())
+}
+
+/// A message to an actor, or a watch over it.
+fn handle_to_actor(
+    node: &Arc<Node>,
+    inlet: &Arc<Inlet>,
+    dialer: &mut Dialer,
+    (actor, correlation): (u64, u64),
+    (chain, payload): (&[u8], &[u8]),
+    grant: Grant<'_>,
+) {
+    if payload == WATCH && correlation != 0 {
+        handle_watch(&node.process.runtime, inlet, actor, correlation);
+        return;
+    }
+    let ask = remote_ask(
+        &node.process.runtime,
+        inlet,
+        correlation,
+        Epoch::ZERO,
+        chain,
+    );
+    if dialer.rights.is_some() {
+        let path = actor_path(node, actor);
+        if let Err(forbidden) = dialer.may_send(&path.kind, chain, payload) {
+            let message = codec::variant_name(payload).unwrap_or("?");
+            let (runtime, path) = (&node.process.runtime, || path.clone());
+            ReplyTo::<()>::from(ask).undelivered(runtime, &path, message, forbidden);
+            return;
+        }
+    }
+    deliver_to_actor(node, actor, ask, payload, grant);
 }
 
 /// The answer to a call for which a client lacks the right.

@@ -1,7 +1,7 @@
 //! A configuration that is read: from a file, and from the environment.
 
 use std::{
-    fmt,
+    fmt::{self, Write as _},
     ops::Range,
     path::{Path, PathBuf},
 };
@@ -10,6 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::{
     Settings,
+    given::Given,
     keys::{Form, KEYS, Key, Value},
 };
 
@@ -31,30 +32,12 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// What a configuration says.
-#[derive(Debug, Default)]
-pub(crate) struct Given {
-    pub(crate) node_id: Option<String>,
-    pub(crate) listen: Option<String>,
-    pub(crate) advertise: Option<String>,
-    pub(crate) seeds: Option<Vec<String>>,
-    pub(crate) bootstrap_expect: Option<u32>,
-    pub(crate) roles: Option<Vec<String>>,
-    pub(crate) state_dir: Option<PathBuf>,
-    pub(crate) data_dir: Option<PathBuf>,
-    pub(crate) tls: TlsPaths,
-    pub(super) settings: Settings,
-    /// How each setting that is given gets into those of the program.
-    pub(super) merges: Vec<fn(&mut Settings, &Settings)>,
-}
-
-/// The files of a certificate.
-#[derive(Debug, Default)]
-pub(crate) struct TlsPaths {
-    pub(crate) certificate: Option<PathBuf>,
-    pub(crate) key: Option<PathBuf>,
-    pub(crate) authorities: Option<PathBuf>,
-    pub(crate) revoked: Option<PathBuf>,
+/// Where a builder gets what the program does not set.
+#[derive(Debug)]
+pub(crate) enum ConfigSource {
+    Environment,
+    /// Below the environment.
+    File(PathBuf),
 }
 
 impl Given {
@@ -81,13 +64,6 @@ impl Given {
             return Ok(given);
         }
         Err(ConfigError { problems })
-    }
-
-    /// Puts what is said of settings into those that the program has left as they were.
-    pub(crate) fn merge_into(&self, settings: &mut Settings) {
-        for merge in &self.merges {
-            merge(settings, &self.settings);
-        }
     }
 
     fn add_file(&mut self, place: &str, text: &str, problems: &mut Vec<String>) {
@@ -193,9 +169,10 @@ fn of_file(form: Form, value: &DeValue<'_>) -> Option<Value> {
             });
             Value::Texts(texts.collect::<Option<_>>()?)
         }
-        (Form::Number, DeValue::Integer(number)) => of_text(form, &number.to_string())?,
+        (Form::Number | Form::Fraction, DeValue::Integer(number)) => {
+            of_text(form, &number.to_string())?
+        }
         (Form::Fraction, DeValue::Float(number)) => of_text(form, &number.to_string())?,
-        (Form::Fraction, DeValue::Integer(number)) => of_text(form, &number.to_string())?,
         (Form::Time, DeValue::String(text)) => of_text(form, text)?,
         _ => return None,
     })
@@ -250,13 +227,13 @@ pub fn defaults() -> String {
     for key in KEYS {
         if key.section != section {
             section = key.section;
-            text += &format!("\n[{section}]\n");
+            let _ = writeln!(text, "\n[{section}]");
         }
-        text += &format!("\n# {} {}\n", key.what, key.variable());
+        let _ = writeln!(text, "\n# {} {}", key.what, key.variable());
         let default = (key.default)(&settings);
-        text += &match default {
-            Some(default) => format!("# {} = {default}\n", key.name),
-            None => format!("# {} =\n", key.name),
+        let _ = match default {
+            Some(default) => writeln!(text, "# {} = {default}", key.name),
+            None => writeln!(text, "# {} =", key.name),
         };
     }
     text

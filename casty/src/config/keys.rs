@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use super::{Settings, file::Given};
+use super::{Settings, given::Given};
 
 /// What the value of a key looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,6 +143,14 @@ macro_rules! setting {
                     return None;
                 };
                 given.settings.$name = value.try_into().ok()?;
+                #[expect(
+                    clippy::allow_attributes,
+                    reason = "one of them is a fraction, and the macro is for all"
+                )]
+                #[allow(
+                    clippy::float_cmp,
+                    reason = "it is the default itself, or another value"
+                )]
                 given.merges.push(|settings, given| {
                     // What the program has set itself stays as it is.
                     if settings.$name == Settings::default().$name {

@@ -3,12 +3,17 @@
 #[cfg(feature = "config")]
 pub(crate) mod file;
 #[cfg(feature = "config")]
+pub(crate) mod given;
+#[cfg(feature = "config")]
 mod keys;
 
 use std::time::Duration;
 
 use crate::error::StartError;
 use crate::id::COPIES_MAX;
+
+/// The address that a node listens on unless it is given one.
+pub(crate) const LISTEN: &str = "127.0.0.1:0";
 
 /// The longest time of a setting.
 const TIME_MAX: Duration = Duration::from_hours(1);

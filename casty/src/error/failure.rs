@@ -87,7 +87,7 @@ pub enum Failure {
     /// The sender's certificate does not give it the right. The message was not handled.
     Forbidden {
         who: String,
-        to: String,
+        /// As `Counter/value`.
         message: String,
     },
     /// Too many sends of the entity's shard wait for their receivers.
@@ -102,6 +102,10 @@ pub enum Failure {
     Unreadable {
         reason: String,
     },
+}
+
+fn handled(possibly: bool) -> &'static str {
+    if possibly { "may have been" } else { "was not" }
 }
 
 fn stored(possibly: bool) -> &'static str {
@@ -121,11 +125,7 @@ impl fmt::Display for Failure {
                 reason,
                 maybe_handled,
             } => {
-                let handled = if *maybe_handled {
-                    "may have been"
-                } else {
-                    "was not"
-                };
+                let handled = handled(*maybe_handled);
                 write!(
                     f,
                     "`{node}` is unreachable ({reason}); the message {handled} handled"
@@ -198,11 +198,12 @@ impl fmt::Display for Failure {
                 "what the entity has changed is not stored: it has {bytes} bytes, and at most \
                  {bytes_max} are stored"
             ),
-            Self::Forbidden { who, to, message } => write!(
-                f,
-                "`{who}` may not send `{message}` to `{to}`: what it may send is said on the nodes, \
-                 by `SystemBuilder::access`"
-            ),
+            Self::Forbidden { who, message } => {
+                write!(
+                    f,
+                    "`{who}` may not send `{message}`: see `SystemBuilder::access`"
+                )
+            }
             Self::OutboxFull { waiting } => write!(
                 f,
                 "what the entity has changed is not stored: {waiting} sends of its shard wait for \

@@ -151,9 +151,7 @@ pub enum AskError<E = Infallible> {
     Forbidden {
         /// This process, as its certificate names it: `client/web`.
         who: String,
-        /// The wire name of the type.
-        to: String,
-        /// The wire name of the message.
+        /// The wire names of the type and of the message: `Counter/value`.
         message: String,
     },
     /// The message was handled, but it sends something, and too many sends of the entity's shard
@@ -303,7 +301,7 @@ impl<E> AskError<E> {
             Self::NotEnoughCopies { missing, possibly } => {
                 AskError::NotEnoughCopies { missing, possibly }
             }
-            Self::Forbidden { who, to, message } => AskError::Forbidden { who, to, message },
+            Self::Forbidden { who, message } => AskError::Forbidden { who, message },
             Self::OutboxFull { waiting } => AskError::OutboxFull { waiting },
             Self::StoreUnavailable { reason } => AskError::StoreUnavailable { reason },
             Self::Unreadable { reason } => AskError::Unreadable { reason },
@@ -402,7 +400,7 @@ impl<E> From<Failure> for AskError<E> {
             Failure::NotEnoughCopies { missing, possibly } => {
                 Self::NotEnoughCopies { missing, possibly }
             }
-            Failure::Forbidden { who, to, message } => Self::Forbidden { who, to, message },
+            Failure::Forbidden { who, message } => Self::Forbidden { who, message },
             Failure::OutboxFull { waiting } => Self::OutboxFull { waiting },
             Failure::StoreUnavailable { reason } => Self::StoreUnavailable { reason },
             Failure::Unreadable { reason } => Self::Unreadable { reason },
@@ -482,9 +480,8 @@ impl<E: fmt::Display> fmt::Display for AskError<E> {
                 missing: missing.clone(),
                 possibly: *possibly,
             },
-            Self::Forbidden { who, to, message } => Failure::Forbidden {
+            Self::Forbidden { who, message } => Failure::Forbidden {
                 who: who.clone(),
-                to: to.clone(),
                 message: message.clone(),
             },
             Self::OutboxFull { waiting } => Failure::OutboxFull { waiting: *waiting },

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-/// Those of the environment variable `CASTY_STORM_SEEDS`, a number or a range `0..100000`, if it is set.
+/// Those of the environment variable `CASTY_STORM_SEEDS`, a number or a range `0..100000`, if it is
+/// set.
 ///
 /// # Panics
 /// If it is neither.

@@ -11,7 +11,6 @@ use serde_bytes::ByteBuf;
 use crate::{
     id::EntityId,
     infra::mutants,
-    persistence::sends::is_false,
     protocol::reminders::{
         IndexChange, IndexPart, ReminderKey, SetReminder,
         timetable::{InvalidCron, Missed, Timetable},
@@ -86,6 +85,11 @@ pub(crate) struct ReminderTerms {
     /// It is moved on without being handled: an operator wants that.
     #[serde(default, skip_serializing_if = "is_false")]
     pub(crate) is_given_up: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+pub(crate) const fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// A reminder of an entity, in a snapshot.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use crate::{
-    persistence::reminders::{ReminderChange, ReminderPart, ReminderTerms},
+    persistence::reminders::{ReminderChange, ReminderPart, ReminderTerms, is_false},
     protocol::outbox::SendMark,
 };
 
@@ -56,11 +56,6 @@ pub(crate) struct SendTerms {
     /// It is taken without being handled: an operator wants that.
     #[serde(default, skip_serializing_if = "is_false")]
     pub(crate) is_given_up: bool,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
-pub(crate) const fn is_false(value: &bool) -> bool {
-    !*value
 }
 
 /// What the receiver of a message learns that is to handle it once, however often it comes.

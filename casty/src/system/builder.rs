@@ -19,6 +19,8 @@ use super::{
     map_dir::map_dir,
     tether,
 };
+#[cfg(feature = "config")]
+use crate::config::file::ConfigSource;
 use crate::{
     actor::{Entity, resources::Resources, runtime::Myself},
     cluster::{
@@ -30,7 +32,7 @@ use crate::{
         registry::Registry,
         start::start,
     },
-    config::{Availability, OnDown, Settings},
+    config::{Availability, LISTEN, OnDown, Settings},
     error::StartError,
     id::{CopySettings, Incarnation, MemberId, NodeId, SeekerState},
     infra::boxed::{Boxed, boxed},
@@ -74,9 +76,8 @@ pub struct SystemBuilder {
     pub(super) tls: Option<Tls>,
     pub(super) insecure: bool,
     pub(super) access: Access,
-    /// The file of a configuration, if one is wanted, and whether the environment is.
     #[cfg(feature = "config")]
-    pub(super) config: Option<Option<PathBuf>>,
+    pub(super) config: Option<(ConfigSource, Configure)>,
     incarnation: Option<Incarnation>,
     seed: Option<u64>,
     /// The end of its tokio runtime is that of a process, which does nothing more.
@@ -84,8 +85,9 @@ pub struct SystemBuilder {
     strict_wire: Option<bool>,
 }
 
-/// The default of [`SystemBuilder::listen`].
-pub(super) const LISTEN: &str = "127.0.0.1:0";
+/// Takes over what a configuration says and the program does not.
+#[cfg(feature = "config")]
+type Configure = fn(&mut SystemBuilder, ConfigSource) -> Result<(), StartError>;
 
 impl SystemBuilder {
     pub(super) fn new(cluster: String) -> Self {
@@ -495,7 +497,9 @@ impl SystemBuilder {
     )]
     pub fn start_local(mut self) -> Result<ActorSystem, StartError> {
         #[cfg(feature = "config")]
-        self.configure()?;
+        if let Some((source, configure)) = self.config.take() {
+            configure(&mut self, source)?;
+        }
         checks::name("name", &self.cluster)?;
         checks::roles(&self.roles)?;
         self.settings.check()?;
@@ -547,7 +551,9 @@ impl SystemBuilder {
     )]
     async fn listen_and_join(mut self) -> Result<ActorSystem, StartError> {
         #[cfg(feature = "config")]
-        self.configure()?;
+        if let Some((source, configure)) = self.config.take() {
+            configure(&mut self, source)?;
+        }
         checks::name("cluster", &self.cluster)?;
         checks::roles(&self.roles)?;
         checks::seeds(&self.seeds, self.bootstrap_expect)?;

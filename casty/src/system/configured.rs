@@ -2,24 +2,26 @@
 
 use std::path::PathBuf;
 
-use super::builder::{LISTEN, SystemBuilder};
+use super::SystemBuilder;
 #[cfg(feature = "tls")]
-use crate::tls::Tls;
+use crate::transport::tls::Tls;
 use crate::{
-    config::file::{self, Given, TlsPaths},
+    config::LISTEN,
+    config::file::{self, ConfigSource},
+    config::given::{Given, TlsPaths},
     error::StartError,
 };
 
 impl SystemBuilder {
-    /// Reads what the program does not set from a file, and from variables of the environment, which
-    /// come before it: addresses, names, directories, the files of TLS, and
+    /// Reads what the program does not set from a file, and from variables of the environment,
+    /// which come before it: addresses, names, directories, the files of TLS, and
     /// [`Settings`](crate::Settings). So the order is: what the program sets, the environment, the
     /// file, the defaults. Of [`settings`](Self::settings), the program sets those that differ from
     /// the defaults.
     ///
     /// `casty config defaults` prints a file with all keys, their variables and meanings, and
-    /// `casty config check FILE` says what is wrong with one. A key that is unknown is an error. The
-    /// file is read when the system starts, and not again.
+    /// `casty config check FILE` says what is wrong with one. A key that is unknown is an error.
+    /// The file is read when the system starts, and not again.
     ///
     /// ```
     /// # use casty::prelude::*;
@@ -36,20 +38,21 @@ impl SystemBuilder {
     /// # }
     /// ```
     pub fn config(mut self, file: impl Into<PathBuf>) -> Self {
-        self.config = Some(Some(file.into()));
+        self.config = Some((ConfigSource::File(file.into()), Self::configure));
         self
     }
 
     /// The same without a file: the environment alone.
     pub fn config_from_environment(mut self) -> Self {
-        self.config = Some(None);
+        self.config = Some((ConfigSource::Environment, Self::configure));
         self
     }
 
     /// Takes over what the configuration says and the program does not.
-    pub(super) fn configure(&mut self) -> Result<(), StartError> {
-        let Some(file) = self.config.take() else {
-            return Ok(());
+    fn configure(&mut self, source: ConfigSource) -> Result<(), StartError> {
+        let file = match source {
+            ConfigSource::Environment => None,
+            ConfigSource::File(file) => Some(file),
         };
         let given = Given::read(file.as_deref(), file::environment())?;
         given.merge_into(&mut self.settings);

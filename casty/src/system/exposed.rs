@@ -1,9 +1,9 @@
 //! What a builder says of the processes that may reach a node.
 
-use super::builder::SystemBuilder;
-use crate::access::Access;
+use super::SystemBuilder;
+use crate::cluster::peers::access::Access;
 #[cfg(feature = "tls")]
-use crate::tls::Tls;
+use crate::transport::tls::Tls;
 
 impl SystemBuilder {
     /// The certificate of this node, its key, and the authorities that it trusts. From then on all

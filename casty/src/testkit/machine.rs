@@ -88,8 +88,8 @@ const ROUNDS_MAX: u32 = 10_000;
 ///
 /// A stored type runs in it too: what its handlers change, or the events that its commands persist,
 /// is applied at once, and stored nowhere. What it sends to other stored entities goes nowhere but
-/// to [`take_sends`](Self::take_sends): the test tells it of the outcomes. It is reminded of what it
-/// has set while time passes in [`advance`](Self::advance).
+/// to [`take_sends`](Self::take_sends): the test tells it of the outcomes. It is reminded of what
+/// it has set while time passes in [`advance`](Self::advance).
 ///
 /// ```standalone_crate
 /// use casty::{prelude::*, remind::Remind, testkit::Machine};

@@ -44,12 +44,12 @@ pub(super) struct Unhandled {
 }
 
 impl Unhandled {
-    fn answered(answer: RawAnswer) -> Self {
-        Self {
+    fn answered(answer: RawAnswer) -> Box<Self> {
+        Box::new(Self {
             answer,
             says: RecordBody::default(),
             is_given_up: false,
-        }
+        })
     }
 }
 
@@ -57,7 +57,7 @@ impl Unhandled {
 pub(super) enum Came {
     /// It is handled. Of a reminder: for this time.
     New(Option<u64>),
-    Unhandled(Unhandled),
+    Unhandled(Box<Unhandled>),
 }
 
 /// Whether a send, or a reminder, is handled now.
@@ -74,7 +74,7 @@ fn judged_send(terms: &SendTerms, writer: &Writer) -> Came {
         Judged::New if terms.is_given_up => {
             let reason = "an operator has given the message up".to_owned();
             let Received { taken, answer, .. } = received(terms, Err(reason)).unwrap_or_default();
-            return Came::Unhandled(Unhandled {
+            return Came::Unhandled(Box::new(Unhandled {
                 answer: self::taken(),
                 says: RecordBody {
                     taken,
@@ -82,7 +82,7 @@ fn judged_send(terms: &SendTerms, writer: &Writer) -> Came {
                     ..RecordBody::default()
                 },
                 is_given_up: true,
-            });
+            }));
         }
         Judged::New => return Came::New(None),
         Judged::Repeat => taken(),
@@ -125,14 +125,14 @@ pub(super) fn received(terms: &SendTerms, outcome: Result<&[u8], String>) -> Opt
 
 fn judged_reminder(terms: &ReminderTerms, writer: &Writer) -> Came {
     let moved = |change: ReminderChange, is_given_up: bool| {
-        Came::Unhandled(Unhandled {
+        Came::Unhandled(Box::new(Unhandled {
             answer: taken(),
             says: RecordBody {
                 reminders: vec![change],
                 ..RecordBody::default()
             },
             is_given_up,
-        })
+        }))
     };
     match writer.reminders().judge(terms, writer.reminder_millis()) {
         Ok(ReminderJudged::Due { change, .. }) if terms.is_given_up => moved(change, true),

@@ -365,7 +365,7 @@ impl<A: Actor> Run<A> {
                     return Some(envelope);
                 }
                 Came::Unhandled(unhandled) => {
-                    self.pass_over(name, envelope.reply, unhandled);
+                    self.pass_over(name, envelope.reply, *unhandled);
                     return None;
                 }
             },

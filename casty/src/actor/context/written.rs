@@ -32,7 +32,7 @@ pub(crate) struct Written<A: Actor> {
     pub(crate) reminders: Vec<ReminderChange>,
     /// The time for which the reminder came that is handled, in milliseconds since the Unix epoch.
     reminded_at: Option<u64>,
-    came: Came,
+    came: CameBy,
     /// The sender of the message that is handled is told of the outcome later.
     is_promised: bool,
     /// Made by the first handler that leaves something to be done.
@@ -40,7 +40,7 @@ pub(crate) struct Written<A: Actor> {
 }
 
 /// How the message has come that is handled now.
-pub(crate) enum Came {
+pub(crate) enum CameBy {
     /// By an ask, or from the activation itself.
     Asked,
     /// By a send whose sender is told of the outcome.
@@ -68,7 +68,7 @@ impl<A: Actor> Default for Written<A> {
             sends: Vec::new(),
             reminders: Vec::new(),
             reminded_at: None,
-            came: Came::Asked,
+            came: CameBy::Asked,
             is_promised: false,
             due: None,
         }
@@ -97,7 +97,7 @@ impl<A: Actor> Context<A> {
         self.written().reminders.push(change);
     }
 
-    pub(crate) fn came(&mut self) -> &Came {
+    pub(crate) fn came(&mut self) -> &CameBy {
         &self.written().came
     }
 
@@ -134,7 +134,8 @@ impl<A: Actor> Context<A> {
     /// The message that is handled next is one that was sent, by a sender that is told of the
     /// outcome, or not.
     pub(crate) fn is_sent(&mut self, sender: Option<WaitingSender>) {
-        self.written().came = sender.map_or(Came::Sent, |sender| Came::SentFor(Box::new(sender)));
+        self.written().came =
+            sender.map_or(CameBy::Sent, |sender| CameBy::SentFor(Box::new(sender)));
     }
 
     /// Whether the sender of the message that was handled is told of the outcome later.

@@ -95,19 +95,20 @@ impl Answerer<'_> {
     }
 
     fn outbox(&self) -> OutboxPage {
-        let waiting = |region: &Arc<dyn AnyRegion>| {
-            let name = region.name().to_owned();
-            let waiting = region.waiting_sends().into_iter();
-            waiting.map(move |(shard, it)| WaitingReceiver {
-                kind: name.clone(),
-                shard,
-                to: (it.to.kind.to_string(), it.to.entity),
-                sends: it.sends as u64,
-                failures: it.failures,
-                reason: it.reason,
-            })
-        };
-        let mut receivers: Vec<_> = self.regions.iter().flat_map(waiting).collect();
+        let mut receivers = Vec::new();
+        for region in self.regions {
+            for (shard, log) in region.logs_in_use() {
+                let waiting = log.outbox().report().into_iter();
+                receivers.extend(waiting.map(|it| WaitingReceiver {
+                    kind: region.name().to_owned(),
+                    shard,
+                    to: (it.to.kind.to_string(), it.to.entity),
+                    sends: it.sends as u64,
+                    failures: it.failures,
+                    reason: it.reason,
+                }));
+            }
+        }
         let sends = receivers.iter().map(|it| it.sends).sum();
         receivers.sort_by_key(|it| std::cmp::Reverse((it.failures > 0, it.sends)));
         receivers.truncate(LIMIT_MAX);
@@ -119,15 +120,17 @@ impl Answerer<'_> {
             kind: kind.into(),
             entity: id,
         };
-        let of = |region: &Arc<dyn AnyRegion>| {
-            let name = region.name().to_owned();
-            let letters = region.give_up_sends(&to).into_iter();
-            letters.map(move |letter| GivenUpMessage {
-                from: (name.clone(), letter.from.clone()),
-                message: letter.send.message.clone(),
-            })
-        };
-        self.regions.iter().flat_map(of).collect()
+        let mut given_up = Vec::new();
+        for region in self.regions {
+            for (_, log) in region.logs_in_use() {
+                let letter = log.outbox().give_up_send(&to);
+                given_up.extend(letter.map(|letter| GivenUpMessage {
+                    from: (region.name().to_owned(), letter.from.clone()),
+                    message: letter.send.message.clone(),
+                }));
+            }
+        }
+        given_up
     }
 
     fn give_up_reminder(
@@ -137,16 +140,21 @@ impl Answerer<'_> {
         name: &str,
     ) -> Result<Vec<GivenUpMessage>, StoredError> {
         let (region, _) = self.store_of(kind)?;
+        let of_it = region.shard(&id);
         let key = ReminderKey {
             entity: id,
             name: name.into(),
         };
-        let given_up = region.give_up_reminder(&key);
-        let given_up = given_up.map(|reminder| GivenUpMessage {
-            from: (kind.to_owned(), key.entity),
-            message: reminder.message.clone(),
-        });
-        Ok(given_up.into_iter().collect())
+        let mut given_up = Vec::new();
+        for (_, log) in region.logs_in_use().into_iter().filter(|it| it.0 == of_it) {
+            let now = log.store().clock().millis();
+            let reminder = log.outbox().give_up_reminder(&key, now);
+            given_up.extend(reminder.map(|reminder| GivenUpMessage {
+                from: (kind.to_owned(), key.entity.clone()),
+                message: reminder.message.clone(),
+            }));
+        }
+        Ok(given_up)
     }
 
     fn reminders(&self, kind: Option<&str>, limit: usize) -> Result<ReminderPage, StoredError> {
@@ -157,7 +165,8 @@ impl Answerer<'_> {
         let mut page = ReminderPage::default();
         let is_it = |region: &&Arc<dyn AnyRegion>| kind.is_none_or(|kind| region.name() == kind);
         for region in self.regions.iter().filter(is_it) {
-            for (shard, pending, waiting) in region.reminders(limit) {
+            for (shard, log) in region.logs_in_use() {
+                let (pending, waiting) = log.outbox().reminders(limit);
                 page.pending += pending as u64;
                 let waiting = waiting.into_iter().map(|it| PendingReminder {
                     kind: region.name().to_owned(),

@@ -22,8 +22,7 @@ use crate::{
     },
     id::{EntityId, Epoch, ShardId},
     infra::{panic, sync::lock},
-    persistence::{Log, outbox::ShardReminder, shard_log::ShardLog, store::Store},
-    protocol::outbox::WaitingSends,
+    persistence::{Log, shard_log::ShardLog, store::Store},
 };
 
 /// The cell of an entity, of any type.
@@ -448,20 +447,8 @@ impl LocalShards {
         Ok(log)
     }
 
-    /// What the entities of a shard have sent, and is not known to be taken.
-    pub(super) fn waiting_sends(&self, shard: ShardId) -> Vec<WaitingSends> {
-        let log = self.get(shard).and_then(|local| local.log.clone());
-        log.map_or_else(Vec::new, |log| log.outbox().report())
-    }
-
-    /// How many reminders the entities of a shard have, and those that are due first.
-    pub(super) fn reminders(&self, shard: ShardId, limit: usize) -> (usize, Vec<ShardReminder>) {
-        let log = self.get(shard).and_then(|local| local.log.clone());
-        log.map_or_else(Default::default, |log| log.outbox().reminders(limit))
-    }
-
-    /// The log of a shard, if the shard is here and something is stored of it.
-    pub(super) fn present_log(&self, shard: ShardId) -> Option<Arc<ShardLog>> {
+    /// The log of a shard, if the shard is here and its log is in use.
+    pub(super) fn log_in_use(&self, shard: ShardId) -> Option<Arc<ShardLog>> {
         self.get(shard).and_then(|local| local.log.clone())
     }
 

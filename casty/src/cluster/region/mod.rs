@@ -63,17 +63,10 @@ use crate::{
     id::{CatalogEntry, CopyOptions, EntityId, Epoch, ShardId},
     infra::{published::Published, sync::lock, wall_clock},
     message::{answer::Pending, codec},
-    persistence::{
-        opened::is_same_host,
-        outbox::{Letter, ShardReminder},
-        reminders::WrittenReminder,
-        shard_log::ShardLog,
-    },
+    persistence::{opened::is_same_host, shard_log::ShardLog},
     protocol::{
         map::{ClusterMap, Slot, Status},
-        outbox::{Receiver, WaitingSends},
         region::{Effect, Home, Region},
-        reminders::ReminderKey,
     },
     transport::{frame::EntityFrame, link::Link},
 };
@@ -138,19 +131,8 @@ pub(crate) trait AnyRegion: Send + Sync {
     /// The shard of an entity.
     fn shard(&self, id: &EntityId) -> ShardId;
 
-    /// What the entities of the shards here have sent, and is not known to be taken.
-    fn waiting_sends(&self) -> Vec<(ShardId, WaitingSends)>;
-
-    /// Gives up the first send of each shard to a receiver, if a try of it has failed. Returns
-    /// them.
-    fn give_up_sends(&self, to: &Receiver) -> Vec<Arc<Letter>>;
-
-    /// Gives up what a reminder is due for now, if a try of it has failed. Returns it.
-    fn give_up_reminder(&self, key: &ReminderKey) -> Option<Arc<WrittenReminder>>;
-
-    /// How many reminders the entities of each shard here have, and those that are due first: at
-    /// most `limit` of a shard.
-    fn reminders(&self, limit: usize) -> Vec<(ShardId, usize, Vec<ShardReminder>)>;
+    /// The logs of the shards here that are in use: they know what was sent, and the reminders.
+    fn logs_in_use(&self) -> Vec<(ShardId, Arc<ShardLog>)>;
 
     /// Whether this node owns a shard.
     fn owns(&self, shard: ShardId) -> bool;
@@ -634,36 +616,11 @@ impl AnyRegion for ShardRegion {
         id.shard(self.shards)
     }
 
-    fn waiting_sends(&self) -> Vec<(ShardId, WaitingSends)> {
+    fn logs_in_use(&self) -> Vec<(ShardId, Arc<ShardLog>)> {
         let shards = self.local.ever_here();
-        let of = |shard| {
-            let waiting = self.local.waiting_sends(shard).into_iter();
-            waiting.map(move |it| (shard, it))
-        };
-        shards.flat_map(of).collect()
-    }
-
-    fn give_up_sends(&self, to: &Receiver) -> Vec<Arc<Letter>> {
-        let logs = self.local.ever_here();
-        let logs = logs.filter_map(|shard| self.local.present_log(shard));
-        logs.filter_map(|log| log.outbox().give_up_send(to))
+        shards
+            .filter_map(|shard| Some((shard, self.local.log_in_use(shard)?)))
             .collect()
-    }
-
-    fn give_up_reminder(&self, key: &ReminderKey) -> Option<Arc<WrittenReminder>> {
-        let log = self.local.present_log(self.shard(&key.entity))?;
-        let now = log.store().clock().millis();
-        log.outbox().give_up_reminder(key, now)
-    }
-
-    fn reminders(&self, limit: usize) -> Vec<(ShardId, usize, Vec<ShardReminder>)> {
-        let shards = self.local.ever_here();
-        let of = |shard| {
-            let (pending, waiting) = self.local.reminders(shard, limit);
-            (shard, pending, waiting)
-        };
-        let found = shards.map(of).filter(|(_, pending, _)| *pending > 0);
-        found.collect()
     }
 
     fn owns(&self, shard: ShardId) -> bool {
