@@ -11,6 +11,31 @@ use casty_tests::Counter;
 
 use crate::tls::Authority;
 
+/// Hands out bells.
+#[derive(Default)]
+struct Porter;
+
+#[entity(name = "access/porter")]
+impl Porter {
+    #[message]
+    fn bell(&mut self, ctx: &mut Context<Self>) -> BellRef {
+        ctx.spawn(Bell { rung: 0 })
+    }
+}
+
+struct Bell {
+    rung: u32,
+}
+
+#[actor]
+impl Bell {
+    #[message]
+    fn ring(&mut self) -> u32 {
+        self.rung += 1;
+        self.rung
+    }
+}
+
 /// Two nodes, and a client that may do this.
 async fn cluster(authority: &Authority, access: Access) -> ([ActorSystem; 2], ClusterClient) {
     casty_tests::log();
@@ -99,5 +124,25 @@ async fn a_client_reads_where_it_may() {
         matches!(erased, Err(StoredError::Forbidden { .. })),
         "{erased:?}"
     );
+    shutdown((nodes, client)).await;
+}
+
+#[tokio::test]
+async fn a_client_sends_to_actors_as_it_may() {
+    let authority = Authority::new("access-actors");
+    let porter = || Access::new().client("web", Permit::to::<Porter>());
+    let (nodes, client) = cluster(&authority, porter()).await;
+    let bell = client.entity::<Porter>("p").bell().await.unwrap();
+    let refused = AskError::Forbidden {
+        who: "client/web".to_owned(),
+        message: format!("{}/ring", Bell::NAME),
+    };
+    assert_eq!(bell.ring().await, Err(refused));
+    shutdown((nodes, client)).await;
+
+    let access = porter().every_client(Permit::to::<Bell>());
+    let (nodes, client) = cluster(&authority, access).await;
+    let bell = client.entity::<Porter>("p").bell().await.unwrap();
+    assert_eq!(bell.ring().await, Ok(1));
     shutdown((nodes, client)).await;
 }

@@ -416,6 +416,12 @@ fn handle_to_actor(
     grant: Grant<'_>,
 ) {
     if payload == WATCH && correlation != 0 {
+        let rights = dialer.rights.as_ref();
+        if rights.is_some_and(|rights| !rights.watches(&actor_path(node, actor).kind)) {
+            // As if there were no such actor.
+            inlet.fail(correlation, &Failure::Stopped);
+            return;
+        }
         handle_watch(&node.process.runtime, inlet, actor, correlation);
         return;
     }

@@ -177,6 +177,11 @@ impl Rights {
         permits.any(|permit| permit.is_for(kind) && permit.has(message))
     }
 
+    /// Whether it may learn when an actor of this type ends.
+    pub(crate) fn watches(&self, kind: &str) -> bool {
+        self.permits.iter().any(|permit| permit.is_for(kind))
+    }
+
     /// Whether it may read this, or change it.
     pub(crate) fn reads(&self, read: &Read) -> bool {
         if self.role == PeerRole::Operator {
@@ -228,6 +233,7 @@ mod tests {
         assert!(web.sends("Cart", "add") && web.sends("Shop", "open"));
         assert!(!web.sends("Cart", "clear") && !web.sends("Shop", "add"));
         assert!(!web.sends("Purse", "add"));
+        assert!(web.watches("Cart") && !web.watches("Purse"));
         let other = rights(&access, PeerRole::Client, "app");
         assert!(!other.sends("Cart", "add") && other.sends("Shop", "open"));
         let operator = rights(&access, PeerRole::Operator, "ada");
