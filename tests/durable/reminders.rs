@@ -14,7 +14,7 @@ use casty::{
     persistence::Memory,
     prelude::*,
     remind::{Missed, Remind},
-    testkit::{STEP_LIMIT, cluster_of, eventually, shutdown, soon},
+    testkit::{Machine, STEP_LIMIT, cluster_of, eventually, shutdown, soon},
 };
 use tokio::time::{Instant, sleep};
 
@@ -341,6 +341,38 @@ fn a_handler_learns_for_which_time_it_is_reminded() {
             "{failed:?}"
         );
     });
+}
+
+/// In a `Machine`, which stores nothing.
+#[test]
+fn a_machine_keeps_reminders_as_a_store_does() {
+    let began = Began::new();
+    let alarm = || Machine::of_with(Alarm::default(), |builder| builder.resource(began.clone()));
+    let second = Duration::from_secs(1);
+    let mut skips = alarm();
+    skips.send(|alarm| alarm.set_late(5, true)).unwrap();
+    skips.send(|alarm| alarm.set_late(4, false)).unwrap();
+    skips.advance(second);
+    let rung = skips.send(AlarmRef::rung).unwrap();
+    assert_eq!(rung.len(), 1, "{rung:?}");
+    assert_eq!(rung[0].0, "4 minutes late");
+    assert_eq!(skips.reminders(), [], "the other one is gone as well");
+
+    let mut many = alarm();
+    many.send(|alarm| alarm.set_many(64)).unwrap();
+    assert_eq!(many.reminders().len(), 64);
+    let mut too_many = alarm();
+    let refused = too_many.send(|alarm| alarm.set_many(65));
+    assert!(
+        matches!(refused, Err(AskError::Panicked { .. })),
+        "{refused:?}"
+    );
+
+    let mut offer = Machine::of(Offer::default());
+    offer.send(|offer| offer.open(10)).unwrap();
+    assert_eq!(offer.reminders(), [("expiry".to_owned(), second * 10)]);
+    offer.send(OfferRef::withdraw).unwrap();
+    assert_eq!(offer.reminders(), [], "it is erased");
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// How many reminders an entity may have.
-pub(crate) const REMINDERS_MAX: usize = 64;
+const REMINDERS_MAX: usize = 64;
 
 /// The most bytes of the message of a reminder. It is written again each time it is due.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 16 * 1024;
@@ -147,11 +147,17 @@ impl OwnReminders {
 
     /// What a record is to say. `handled`: of the reminder by which it came about. `wishes`: what
     /// its handler wants. A reminder that is set just as it is goes on as before.
+    ///
+    /// # Errors
+    /// There would be too many.
     pub(crate) fn changed(
         &self,
         handled: Option<ReminderChange>,
         wishes: Vec<ReminderChange>,
-    ) -> Vec<ReminderChange> {
+    ) -> Result<Vec<ReminderChange>, String> {
+        if handled.is_none() && wishes.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut changes: Vec<ReminderChange> = handled.into_iter().collect();
         for wish in wishes {
             let earlier = changes.iter().find(|it| it.name() == wish.name());
@@ -170,11 +176,14 @@ impl OwnReminders {
                 changes.push(wish);
             }
         }
-        changes
+        if self.len_after(&changes) > REMINDERS_MAX {
+            return Err(format!("an entity may have {REMINDERS_MAX} reminders"));
+        }
+        Ok(changes)
     }
 
     /// How many there are once these changes are made.
-    pub(crate) fn len_after(&self, changes: &[ReminderChange]) -> usize {
+    fn len_after(&self, changes: &[ReminderChange]) -> usize {
         let mut names: BTreeSet<&Arc<str>> = self.0.keys().collect();
         for change in changes {
             match change {

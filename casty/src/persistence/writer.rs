@@ -9,7 +9,7 @@ use crate::{
     persistence::{
         keys::{KeyedReply, Keys},
         record_body::{RecordBody, Unwritable, WrittenState},
-        reminders::{OwnReminders, REMINDERS_MAX, ReminderChange},
+        reminders::{OwnReminders, ReminderChange},
         sends::{LastTaken, ShardNews, TakenSend},
         shard_log::{Entry, NotStored, Progress, ShardLog},
         upkeep::Upkeep,
@@ -147,25 +147,6 @@ impl Writer {
     /// The reminders that the entity has, as the last record has them.
     pub(crate) fn reminders(&self) -> &OwnReminders {
         &self.reminders
-    }
-
-    /// What a record is to say of reminders. `handled`: of the one by which it came about.
-    ///
-    /// # Errors
-    /// There would be too many.
-    pub(crate) fn changed_reminders(
-        &self,
-        handled: Option<ReminderChange>,
-        wishes: Vec<ReminderChange>,
-    ) -> Result<Vec<ReminderChange>, String> {
-        if handled.is_none() && wishes.is_empty() {
-            return Ok(Vec::new());
-        }
-        let changes = self.reminders.changed(handled, wishes);
-        if self.reminders.len_after(&changes) > REMINDERS_MAX {
-            return Err(format!("an entity may have {REMINDERS_MAX} reminders"));
-        }
-        Ok(changes)
     }
 
     /// The last record says this of reminders.

@@ -324,14 +324,17 @@ impl<A: Actor> Machine<A> {
     }
 
     fn remind(&self, reminder: &WrittenReminder) {
-        let message = of_stored::<A::Message>(&reminder.message, &reminder.bytes);
-        let message = message.expect("this process has encoded it");
-        self.unstored.handled(reminder, self.millis());
-        let terms = Terms::once(OnceTerms::Reminder(ReminderTerms {
+        let terms = ReminderTerms {
             name: reminder.name.clone(),
             seq: 0,
             is_given_up: false,
-        }));
+        };
+        if !self.unstored.take_due(&terms, self.millis()) {
+            return;
+        }
+        let message = of_stored::<A::Message>(&reminder.message, &reminder.bytes);
+        let message = message.expect("this process has encoded it");
+        let terms = Terms::once(OnceTerms::Reminder(terms));
         self.push(message, ReplyTo::Nobody.on_terms(Some(terms)));
     }
 
@@ -467,7 +470,7 @@ struct Unstored(Mutex<UnstoredParts>);
 struct UnstoredParts {
     sends: Vec<WrittenSend>,
     reminders: OwnReminders,
-    /// When the reminder was due that is handled now.
+    /// For which time the reminder came that is handled now.
     due: Option<(Arc<str>, u64)>,
 }
 
@@ -480,22 +483,18 @@ impl Unstored {
             .map(|it| (it.due, it))
     }
 
-    /// It is due again, or gone.
-    fn handled(&self, reminder: &WrittenReminder, now: u64) {
+    /// Moves a reminder on. Returns whether it is handled: not if it is too late for that.
+    fn take_due(&self, terms: &ReminderTerms, now: u64) -> bool {
         let parts = &mut *lock(&self.0);
-        let terms = ReminderTerms {
-            name: reminder.name.clone(),
-            seq: 0,
-            is_given_up: false,
-        };
-        parts.due = Some((reminder.name.clone(), reminder.due));
-        match parts.reminders.judge(&terms, now) {
-            Ok(ReminderJudged::Due { change, .. } | ReminderJudged::Late(change)) => {
-                parts.reminders.apply(0, change);
-            }
-            Ok(ReminderJudged::Void) => {}
+        let (at, change) = match parts.reminders.judge(terms, now) {
+            Ok(ReminderJudged::Due { at, change }) => (Some(at), change),
+            Ok(ReminderJudged::Late(change)) => (None, change),
+            Ok(ReminderJudged::Void) => return false,
             Err(error) => panic!("{error}"),
-        }
+        };
+        parts.due = at.map(|at| (terms.name.clone(), at));
+        parts.reminders.apply(0, change);
+        at.is_some()
     }
 }
 
@@ -525,12 +524,23 @@ impl<A: Actor> Host for MachineHost<A> {
         None
     }
 
-    fn unstored(&self, sends: Vec<WrittenSend>, wishes: Vec<ReminderChange>) {
+    fn unstored(
+        &self,
+        sends: Vec<WrittenSend>,
+        wishes: Vec<ReminderChange>,
+        erases: bool,
+    ) -> Result<(), String> {
         let parts = &mut *lock(&self.unstored.0);
+        let changes = parts.reminders.changed(None, wishes)?;
         parts.sends.extend(sends);
-        for change in parts.reminders.changed(None, wishes) {
+        if erases {
+            parts.reminders.clear();
+            return Ok(());
+        }
+        for change in changes {
             parts.reminders.apply(0, change);
         }
+        Ok(())
     }
 
     fn unstored_due(&self, name: &str) -> Option<u64> {

@@ -35,9 +35,16 @@ pub(crate) trait Host: Send + Sync + 'static {
         None
     }
 
-    /// What a stored actor without a store has sent, and has changed of its reminders.
-    fn unstored(&self, sends: Vec<WrittenSend>, reminders: Vec<ReminderChange>) {
-        let _ = (sends, reminders);
+    /// What a stored actor without a store has sent, and has changed of its reminders, and whether
+    /// it begins anew. An error says why it cannot be so.
+    fn unstored(
+        &self,
+        sends: Vec<WrittenSend>,
+        reminders: Vec<ReminderChange>,
+        erases: bool,
+    ) -> Result<(), String> {
+        let _ = (sends, reminders, erases);
+        Ok(())
     }
 
     /// When a reminder was due of a stored actor without a store, in milliseconds since the Unix

@@ -222,7 +222,7 @@ impl<A: Actor> Run<A> {
         sends.extend(answer);
         let state = if changes { self.changed_state()? } else { None };
         if let Some(writer) = self.settle.writer() {
-            let mut reminders = writer.changed_reminders(reminder, wishes)?;
+            let mut reminders = writer.reminders().changed(reminder, wishes)?;
             if erases {
                 reminders.clear();
             }
@@ -237,7 +237,7 @@ impl<A: Actor> Run<A> {
             };
             self.settle.write(body, state)?;
         } else {
-            self.cell.host.unstored(sends, wishes);
+            self.cell.host.unstored(sends, wishes, erases)?;
         }
         for then in then {
             let due = self.ctx.due();
