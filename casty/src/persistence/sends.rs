@@ -21,7 +21,7 @@ pub(crate) struct WrittenSend {
     pub(crate) bytes: ByteBuf,
     /// The message that tells the sender of the outcome, if it wants to know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) answer: Option<AnswerForm>,
+    pub(crate) answer: Option<Arc<AnswerForm>>,
 }
 
 /// A message of the sender, encoded but for the outcome.
@@ -38,7 +38,7 @@ pub(crate) struct AnswerForm {
 pub(crate) struct WaitingSender {
     pub(crate) kind: Arc<str>,
     pub(crate) entity: Arc<str>,
-    pub(crate) form: AnswerForm,
+    pub(crate) form: Arc<AnswerForm>,
 }
 
 /// What a receiver learns of a send besides its message.
@@ -52,7 +52,7 @@ pub(crate) struct SendTerms {
     pub(crate) after: Option<SendMark>,
     /// The sender.
     pub(crate) from: Arc<str>,
-    pub(crate) answer: Option<AnswerForm>,
+    pub(crate) answer: Option<Arc<AnswerForm>>,
     /// It is taken without being handled: an operator wants that.
     #[serde(default, skip_serializing_if = "is_false")]
     pub(crate) is_given_up: bool,

@@ -49,7 +49,7 @@ pub(crate) fn written<A: Stored, T, E>(
         entity: id.into_text(),
         message: message.name().to_owned(),
         bytes: bytes.into(),
-        answer,
+        answer: answer.map(Arc::new),
     })
 }
 

@@ -43,21 +43,31 @@ pub(super) struct Unhandled {
     pub(super) is_given_up: bool,
 }
 
-impl Unhandled {
-    fn answered(answer: RawAnswer) -> Box<Self> {
-        Box::new(Self {
-            answer,
-            says: RecordBody::default(),
-            is_given_up: false,
-        })
-    }
-}
-
 /// What has come: a send, or a reminder.
 pub(super) enum Came {
     /// It is handled. Of a reminder: for this time.
     New(Option<u64>),
     Unhandled(Box<Unhandled>),
+}
+
+impl Came {
+    /// It is answered, and nothing is recorded.
+    fn answered(answer: RawAnswer) -> Self {
+        Self::Unhandled(Box::new(Unhandled {
+            answer,
+            says: RecordBody::default(),
+            is_given_up: false,
+        }))
+    }
+
+    /// It is taken by this record, without being handled.
+    fn taken(says: RecordBody, is_given_up: bool) -> Self {
+        Self::Unhandled(Box::new(Unhandled {
+            answer: taken(),
+            says,
+            is_given_up,
+        }))
+    }
 }
 
 /// Whether a send, or a reminder, is handled now.
@@ -70,25 +80,21 @@ pub(super) fn judged(once: &OnceTerms, writer: &Writer) -> Came {
 
 fn judged_send(terms: &SendTerms, writer: &Writer) -> Came {
     let last = writer.taken().of(&terms.kind, terms.shard);
-    let answer = match judge(last, terms.mark, terms.after) {
+    match judge(last, terms.mark, terms.after) {
         Judged::New if terms.is_given_up => {
             let reason = "an operator has given the message up".to_owned();
             let Received { taken, answer, .. } = received(terms, Err(reason)).unwrap_or_default();
-            return Came::Unhandled(Box::new(Unhandled {
-                answer: self::taken(),
-                says: RecordBody {
-                    taken,
-                    sends: answer.into_iter().collect(),
-                    ..RecordBody::default()
-                },
-                is_given_up: true,
-            }));
+            let says = RecordBody {
+                taken,
+                sends: answer.into_iter().collect(),
+                ..RecordBody::default()
+            };
+            Came::taken(says, true)
         }
-        Judged::New => return Came::New(None),
-        Judged::Repeat => taken(),
-        Judged::Gap => RawAnswer::Encoded(GAP.into()),
-    };
-    Came::Unhandled(Unhandled::answered(answer))
+        Judged::New => Came::New(None),
+        Judged::Repeat => Came::answered(taken()),
+        Judged::Gap => Came::answered(RawAnswer::Encoded(GAP.into())),
+    }
 }
 
 /// What is to be recorded of a send that was handled, and whose sender is told later.
@@ -125,27 +131,21 @@ pub(super) fn received(terms: &SendTerms, outcome: Result<&[u8], String>) -> Opt
 
 fn judged_reminder(terms: &ReminderTerms, writer: &Writer) -> Came {
     let moved = |change: ReminderChange, is_given_up: bool| {
-        Came::Unhandled(Box::new(Unhandled {
-            answer: taken(),
-            says: RecordBody {
-                reminders: vec![change],
-                ..RecordBody::default()
-            },
-            is_given_up,
-        }))
+        let says = RecordBody {
+            reminders: vec![change],
+            ..RecordBody::default()
+        };
+        Came::taken(says, is_given_up)
     };
     match writer.reminders().judge(terms, writer.reminder_millis()) {
         Ok(ReminderJudged::Due { change, .. }) if terms.is_given_up => moved(change, true),
         Ok(ReminderJudged::Due { at, .. }) => Came::New(Some(at)),
         Ok(ReminderJudged::Late(change)) => moved(change, false),
-        Ok(ReminderJudged::Void) => {
-            Came::Unhandled(Unhandled::answered(RawAnswer::Encoded(VOID.into())))
-        }
+        Ok(ReminderJudged::Void) => Came::answered(RawAnswer::Encoded(VOID.into())),
         Err(error) => {
             let reason = error.to_string();
             tracing::error!(name = &*terms.name, reason, "a reminder cannot be handled");
-            let failure = Failure::Unreadable { reason };
-            Came::Unhandled(Unhandled::answered(RawAnswer::Failed(failure)))
+            Came::answered(RawAnswer::Failed(Failure::Unreadable { reason }))
         }
     }
 }
