@@ -17,6 +17,7 @@ mod cut_records;
 mod directory;
 mod erasure;
 mod founded_anew;
+mod given_up;
 mod history;
 mod in_memory;
 mod keys;

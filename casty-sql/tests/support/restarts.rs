@@ -198,7 +198,7 @@ fn builder(journal: impl Journal, open: &Open) -> casty::SystemBuilder {
         .resource(open.clone())
 }
 
-/// The desk that gives papers, and the one that takes them. A desk that fails pauses, and could not
+/// The desk that gives papers. Another desk takes them: a desk that fails pauses, and could not
 /// give any meanwhile.
 fn giver(system: &ActorSystem, number: u64) -> DeskRef {
     system.entity::<Desk>(format!("giver-{number}"))

@@ -131,8 +131,7 @@ impl<A: Actor> Context<A> {
         Some(std::mem::replace(&mut **written, next))
     }
 
-    /// The message that is handled next is one that was sent, by a sender that is told of the
-    /// outcome, or not.
+    /// The message that is handled next was sent. `sender`: if it is told of the outcome.
     pub(crate) fn is_sent(&mut self, sender: Option<WaitingSender>) {
         self.written().came =
             sender.map_or(CameBy::Sent, |sender| CameBy::SentFor(Box::new(sender)));
