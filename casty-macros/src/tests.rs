@@ -309,6 +309,11 @@ fn of_the_machine(options: TokenStream, item: TokenStream) -> String {
                             syn::Stmt::Item(syn::Item::Impl(item)) if is_of_a_machine(item) => {
                                 Some(syn::Item::Impl(item.clone()))
                             }
+                            syn::Stmt::Item(syn::Item::Macro(item))
+                                if is_called_by_a_machine(item) =>
+                            {
+                                Some(syn::Item::Macro(item.clone()))
+                            }
                             _ => None,
                         }),
                 );
@@ -341,6 +346,16 @@ fn is_of_a_machine(item: &syn::ItemImpl) -> bool {
         }
         Some(_) => false,
     }
+}
+
+/// The same, of what the macros of casty's `private/items.rs` generate.
+fn is_called_by_a_machine(item: &syn::ItemMacro) -> bool {
+    let called = item.mac.path.segments.last();
+    called.is_some_and(|last| {
+        ["states", "state_name", "into_one_of"]
+            .iter()
+            .any(|it| last.ident == it)
+    })
 }
 
 #[test]

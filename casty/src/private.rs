@@ -1,7 +1,12 @@
 //! The functions and types that generated code uses. Not public: they change with the macros,
 //! without notice.
 
+#[path = "private/items.rs"]
+mod items;
+
 use std::{fmt, num::NonZeroU32, time::Duration};
+
+pub use items::{hosted, into_one_of, message, proxy, replies, serde_by_form, state_name, states};
 
 pub use crate::{
     actor::{
@@ -397,6 +402,11 @@ pub fn no_state<A: Actor>() -> Handled<A> {
         state: A::NAME,
         silent: false,
     }
+}
+
+/// The answer of a state machine that was asked for the name of its state.
+pub fn told<A: Actor>(name: &str, reply: fn(String) -> A::Reply) -> Handled<A> {
+    Handled::Reply(reply(name.to_owned()))
 }
 
 /// A number of shards; the macros have checked that it is not zero.

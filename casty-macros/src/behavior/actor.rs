@@ -6,7 +6,7 @@ use syn::ext::IdentExt;
 
 use super::{
     docs,
-    expand::Expansion,
+    expand::{Expansion, of_generics},
     kind::Kind,
     model::{
         Common, GuardParameter, Handler, Hook, HookParameter, Init, Message, Outcome, Parameter,
@@ -498,31 +498,19 @@ impl Expansion<'_> {
         }
         let stored = behavior.settings.stored.is_some();
         let stored = stored.then(|| self.implement(quote!(#private::Stored for #actor), quote!()));
-        let hosted = quote!(#private::Hosted for #actor);
-        let types = quote! {
-            type Key = <#actor as #private::Entity>::Id;
-            type Proxy = <#actor as #private::Actor>::Ref;
-        };
+        let mut generics = self.generics().clone();
         if self.is_generic() {
             let first = self.type_parameters().next();
             let first = first.map_or_else(|| quote!(()), |first| quote!(#first));
-            let mut generics = self.generics().clone();
-            let clause = generics.make_where_clause();
-            clause
+            generics
+                .make_where_clause()
                 .predicates
                 .push(syn::parse_quote!(#first: #private::Hosts<#actor>));
-            let (params, _, clause) = generics.split_for_impl();
-            return quote! {
-                #stored
-                #[automatically_derived]
-                impl #params #hosted #clause { #types }
-            };
         }
-        let hosted = self.implement(hosted, types);
+        let generics = of_generics(&generics);
         quote! {
             #stored
-            #hosted
-            #private::inventory::submit! { #private::EntityRegistration::of::<#actor>() }
+            #private::hosted! { #actor #generics }
         }
     }
 }

@@ -53,14 +53,10 @@ impl<'a> Expansion<'a> {
             // First, so that the user reads what cannot travel before what follows from it.
             self.assertions(),
             self.message_impl(),
-            self.message_debug(),
             self.serde_of(&self.messages()),
-            self.reply_enum(),
-            self.reply_impl(),
+            self.replies(),
             self.proxy_methods(),
-            self.proxy_conversions(),
             self.proxy_values(),
-            self.proxy_serde(),
             self.machine_impls(),
             self.visits(),
             self.actor_impl(),
@@ -124,6 +120,11 @@ impl<'a> Expansion<'a> {
         }
     }
 
+    /// What a macro of casty's `private/items.rs` is given for a generic type.
+    pub(super) fn of_generics(&self) -> TokenStream {
+        of_generics(self.generics())
+    }
+
     /// The states, or none if one of them had an error that would break the generated items.
     pub(super) fn sound_states(&self) -> &[State] {
         match self.behavior.form {
@@ -171,21 +172,33 @@ impl<'a> Expansion<'a> {
     }
 }
 
+/// The parameters of an impl, its where clause, and the type parameters, behind the other arguments
+/// of a macro. Nothing, if there are no parameters.
+pub(super) fn of_generics(generics: &Generics) -> TokenStream {
+    if generics.params.is_empty() {
+        return quote!();
+    }
+    let mut bare = generics.clone();
+    for parameter in &mut bare.params {
+        match parameter {
+            GenericParam::Type(parameter) => parameter.default = None,
+            GenericParam::Const(parameter) => parameter.default = None,
+            GenericParam::Lifetime(_) => {}
+        }
+    }
+    let (params, clause) = (&bare.params, &bare.where_clause);
+    let types = bare.type_params().map(|parameter| &parameter.ident);
+    quote!(, for [#params] [#clause] [#(#types,)*])
+}
+
 /// Lints for the items that a user sees. The user cannot change whether a private type appears in
 /// them, or whether each field has docs.
 pub(super) fn visible_lints() -> TokenStream {
     quote! {
-        #[allow(
-            clippy::all,
-            clippy::pedantic,
-            missing_docs,
-            private_bounds,
-            private_interfaces,
-            rustdoc::broken_intra_doc_links,
-            rustdoc::private_intra_doc_links,
-            unreachable_pub,
-            unused_qualifications
-        )]
+        #[allow(clippy::all, clippy::pedantic)]
+        #[allow(missing_docs, unreachable_pub, unused_qualifications)]
+        #[allow(private_bounds, private_interfaces)]
+        #[allow(rustdoc::broken_intra_doc_links, rustdoc::private_intra_doc_links)]
     }
 }
 
@@ -193,20 +206,9 @@ pub(super) fn visible_lints() -> TokenStream {
 /// crate.
 pub(super) fn hidden_lints() -> TokenStream {
     quote! {
-        #[allow(
-            clippy::all,
-            clippy::pedantic,
-            dead_code,
-            deprecated,
-            missing_docs,
-            non_upper_case_globals,
-            private_bounds,
-            private_interfaces,
-            rustdoc::broken_intra_doc_links,
-            unreachable_code,
-            unreachable_patterns,
-            unreachable_pub,
-            unused_qualifications
-        )]
+        #[allow(clippy::all, clippy::pedantic)]
+        #[allow(dead_code, deprecated, missing_docs, non_upper_case_globals)]
+        #[allow(private_bounds, private_interfaces, rustdoc::broken_intra_doc_links)]
+        #[allow(unreachable_code, unreachable_patterns, unreachable_pub, unused_qualifications)]
     }
 }

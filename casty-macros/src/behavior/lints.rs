@@ -14,11 +14,7 @@ use crate::{fallback, types};
 
 /// Allows lints on a message function, whose signature is part of the protocol.
 pub(super) fn of_a_message(function: &mut ImplItemFn) {
-    of_a_form(
-        &function.sig,
-        &mut function.attrs,
-        "the protocol says what a message function looks like",
-    );
+    of_a_form(&function.sig, &mut function.attrs, "it handles a message");
 }
 
 /// Allows lints on an event function or an upcaster, whose signature says what is stored.
@@ -121,7 +117,8 @@ fn of_the_receiver(receiver: Option<&Receiver>) -> Vec<TokenStream> {
 }
 
 fn allow(attrs: &mut Vec<Attribute>, lints: &[TokenStream], reason: &str) {
-    if !lints.is_empty() {
-        attrs.push(parse_quote!(#[allow(#(#lints,)* reason = #reason)]));
+    // One line each, as one writes a single lint.
+    for lint in lints {
+        attrs.push(parse_quote!(#[allow(#lint, reason = #reason)]));
     }
 }

@@ -1,6 +1,6 @@
 //! The message enum, the reply enum, and what is required of their fields.
 
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::{Literal, Span, TokenStream};
 use quote::{quote, quote_spanned};
 use syn::{Type, spanned::Spanned};
 
@@ -50,7 +50,7 @@ impl Expansion<'_> {
         }
     }
 
-    /// `impl Message for CounterMsg`: the wire names.
+    /// `Message` and `Debug` of `CounterMsg`: the wire names.
     pub(super) fn message_impl(&self) -> TokenStream {
         let Self {
             message,
@@ -58,112 +58,52 @@ impl Expansion<'_> {
             params,
             ..
         } = self;
-        let arms = self.behavior.messages.iter().map(|sent| {
-            let Message {
-                variant, wire_name, ..
-            } = sent;
-            quote!(Self::#variant { .. } => #wire_name,)
+        let messages = self.behavior.messages.iter().enumerate();
+        let messages = messages.map(|(index, sent)| {
+            let (name, variant) = (&sent.wire_name, &sent.variant);
+            let index = Literal::usize_unsuffixed(index);
+            quote!(#index = #name #variant)
         });
-        let phantom = self.phantom_arm(quote!(Self));
-        let result = |ok, error| quote!(::core::result::Result<#ok, #private::#error>);
-        let (encoded, decoded) = (
-            result(quote!(()), quote!(EncodeError)),
-            result(quote!(Self), quote!(DecodeError)),
-        );
+        // Where serde's derives write the form, they also read it.
+        let packed = (!self.messages().derives_serde()).then(|| quote!([packed]));
         // Only timers that move, and reminders, need messages that cannot be written.
         let bare = |sent: &&Message| sent.internal && sent.arguments.is_empty();
         let bare: Vec<_> = self.behavior.messages.iter().filter(bare).collect();
         let settings = &self.behavior.settings;
         let is_kept = settings.migrates || settings.how().is_some();
         let named = (is_kept && !bare.is_empty()).then(|| {
-            let arms = bare.iter().map(|sent| {
-                let (variant, wire_name) = (&sent.variant, &sent.wire_name);
-                quote!(#wire_name => ::core::option::Option::Some(Self::#variant {}),)
+            let named = bare.iter().map(|sent| {
+                let (variant, name) = (&sent.variant, &sent.wire_name);
+                quote!(#name => #variant)
             });
-            quote! {
-                fn named(__name: &::core::primitive::str) -> ::core::option::Option<Self> {
-                    match __name {
-                        #(#arms)*
-                        _ => ::core::option::Option::None,
-                    }
-                }
-            }
+            quote!({ #(#named),* })
         });
-        // Where serde's derives write the form, they also read it.
-        let packed = (!self.messages().derives_serde()).then(|| {
-            quote! {
-                fn encode(&self, __out: &mut #private::Vec<::core::primitive::u8>) -> #encoded {
-                    #private::pack(self, __out)
-                }
-
-                fn decode(__bytes: &[::core::primitive::u8]) -> #decoded {
-                    #private::unpack(__bytes)
-                }
-            }
-        });
-        self.implement(
-            quote!(#private::Message for #message #params),
-            quote! {
-                fn name(&self) -> &'static ::core::primitive::str {
-                    match *self { #(#arms)* #phantom }
-                }
-
-                #named
-                #packed
-            },
-        )
-    }
-
-    /// `Debug` shows the name only: logs must not show what a message contains.
-    pub(super) fn message_debug(&self) -> TokenStream {
-        let Self {
-            message,
-            private,
-            params,
-            ..
-        } = self;
-        self.implement(
-            quote!(::core::fmt::Debug for #message #params),
-            quote! {
-                fn fmt(&self, __f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-                    __f.write_str(#private::Message::name(self))
-                }
-            },
-        )
-    }
-
-    /// The answers, as the handlers return them.
-    pub(super) fn reply_enum(&self) -> TokenStream {
-        let generics = self.generics();
-        let (_, _, clause) = generics.split_for_impl();
-        let variants = self.behavior.messages.iter().map(|message| {
-            let (variant, ty) = (&message.variant, message.reply.whole());
-            quote!(#variant(#ty),)
-        });
-        let phantom = self.phantom_variant(quote!());
+        let generics = self.of_generics();
         quote! {
-            pub enum __Reply #generics #clause { #(#variants)* #phantom }
+            #private::message! { #message #params { #(#messages),* } #packed #named #generics }
         }
     }
 
-    /// `impl Reply for __Reply`: each answer, and how it travels.
-    pub(super) fn reply_impl(&self) -> TokenStream {
+    /// `__Reply`, the answers, as the handlers return them, and how each travels.
+    pub(super) fn replies(&self) -> TokenStream {
         let Self {
             private, params, ..
         } = self;
-        let arms = self.behavior.messages.iter().map(|message| {
-            let (variant, codec) = (&message.variant, self.reply_codec(message));
-            quote!(Self::#variant(__reply) => __visitor.reply(__reply, #codec),)
-        });
-        let phantom = self.phantom_arm(quote!(Self));
-        self.implement(
-            quote!(#private::Reply for __Reply #params),
-            quote! {
-                fn visit<__V: #private::ReplyVisitor>(self, __visitor: __V) -> __V::Output {
-                    match self { #(#arms)* #phantom }
+        let replies = self.behavior.messages.iter().map(|message| {
+            let (variant, ty) = (&message.variant, message.reply.whole());
+            let codec = match &message.reply {
+                Reply::Fallible { whole, parts: None } => {
+                    let codec = self.reply_codec(message);
+                    names::all_at(names::at(whole.span()), quote!(#codec.of_alias::<#whole>()))
                 }
-            },
-        )
+                _ => self.reply_codec(message),
+            };
+            quote!(#variant(#ty) => #codec)
+        });
+        let generics = self.of_generics();
+        quote! {
+            #private::replies! { __Reply #params { #(#replies),* } #generics }
+        }
     }
 
     /// How a reply travels. One that cannot is an error here: the same error, at one place,

@@ -1,15 +1,16 @@
 //! The typed proxy.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Delimiter, Group, Span, TokenStream};
 use quote::quote;
-use syn::{Visibility, ext::IdentExt};
+use syn::{Visibility, ext::IdentExt, spanned::Spanned};
 
 use super::{
     docs,
     expand::{self, Expansion},
     kind::Kind,
-    model::Message,
+    model::{Message, Reply},
 };
+use crate::names;
 
 impl Expansion<'_> {
     /// `struct CounterRef`.
@@ -71,6 +72,7 @@ impl Expansion<'_> {
             let value = sent.reply.whole();
             quote!(#actor, #value)
         };
+        let returned = at_alias(sent, quote!(#private::Call<#answer>));
         let call = self.call_of(
             sent,
             &quote!(&self.0),
@@ -79,7 +81,7 @@ impl Expansion<'_> {
         quote! {
             #docs
             #deprecated
-            #vis fn #ident(&self, #(#names: #types),*) -> #private::Call<#answer> {
+            #vis fn #ident(&self, #(#names: #types),*) -> #returned {
                 #call
             }
         }
@@ -99,7 +101,13 @@ impl Expansion<'_> {
             quote!(call)
         };
         let (codec, timeout) = (self.reply_codec(sent), timeout(sent));
-        quote!(#private::#function(#to, #message, #codec)#timeout)
+        let function = at_alias(sent, quote!(#private::#function));
+        let mut arguments = Group::new(Delimiter::Parenthesis, quote!(#to, #message, #codec));
+        if let Some(place) = place_of_alias(sent) {
+            // Not what stands in it: the names of arguments stay those of the user.
+            arguments.set_span(place);
+        }
+        quote!(#function #arguments #timeout)
     }
 
     /// The method that is no message: `entity_id()` or `stop()`, unless a message has that name.
@@ -150,99 +158,32 @@ impl Expansion<'_> {
         if taken { quote!() } else { method }
     }
 
-    /// From and to the untyped address.
-    pub(super) fn proxy_conversions(&self) -> TokenStream {
-        let Self { proxy, params, .. } = self;
-        let address = self.address();
-        let from = self.implement(
-            quote!(::core::convert::From<#address> for #proxy #params),
-            quote! {
-                fn from(__address: #address) -> Self {
-                    Self(__address)
-                }
-            },
-        );
-        let as_ref = self.implement(
-            quote!(::core::convert::AsRef<#address> for #proxy #params),
-            quote! {
-                fn as_ref(&self) -> &#address {
-                    &self.0
-                }
-            },
-        );
-        quote!(#from #as_ref)
-    }
-
-    /// `Clone`, `Debug`, `PartialEq`, `Eq` and `Hash`. Derives would require the same traits of
-    /// type parameters.
+    /// From and to the untyped address, and what makes a proxy a value.
     pub(super) fn proxy_values(&self) -> TokenStream {
-        let Self { proxy, params, .. } = self;
-        let clone = self.implement(
-            quote!(::core::clone::Clone for #proxy #params),
-            quote! {
-                fn clone(&self) -> Self {
-                    Self(::core::clone::Clone::clone(&self.0))
-                }
-            },
-        );
-        let debug = self.implement(
-            quote!(::core::fmt::Debug for #proxy #params),
-            quote! {
-                fn fmt(&self, __f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-                    ::core::fmt::Debug::fmt(&self.0, __f)
-                }
-            },
-        );
-        let partial_eq = self.implement(
-            quote!(::core::cmp::PartialEq for #proxy #params),
-            quote! {
-                fn eq(&self, __other: &Self) -> ::core::primitive::bool {
-                    ::core::cmp::PartialEq::eq(&self.0, &__other.0)
-                }
-            },
-        );
-        let eq = self.implement(quote!(::core::cmp::Eq for #proxy #params), quote!());
-        let hash = self.implement(
-            quote!(::core::hash::Hash for #proxy #params),
-            quote! {
-                fn hash<__H: ::core::hash::Hasher>(&self, __state: &mut __H) {
-                    ::core::hash::Hash::hash(&self.0, __state);
-                }
-            },
-        );
-        quote!(#clone #debug #partial_eq #eq #hash)
-    }
-
-    /// The wire form of a proxy is that of the address in it.
-    pub(super) fn proxy_serde(&self) -> TokenStream {
         let Self {
             proxy,
             private,
             params,
             ..
         } = self;
-        let serde = quote!(#private::serde);
-        let serialize = self.implement(
-            quote!(#serde::Serialize for #proxy #params),
-            quote! {
-                fn serialize<__S: #serde::Serializer>(
-                    &self,
-                    __serializer: __S,
-                ) -> ::core::result::Result<__S::Ok, __S::Error> {
-                    #serde::Serialize::serialize(&self.0, __serializer)
-                }
-            },
-        );
-        let deserialize = self.implement_deserialize(
-            quote!(#proxy #params),
-            quote! {
-                ::core::result::Result::map(
-                    #serde::Deserialize::deserialize(__deserializer),
-                    Self,
-                )
-            },
-        );
-        quote!(#serialize #deserialize)
+        let (address, generics) = (self.address(), self.of_generics());
+        quote!(#private::proxy! { #proxy #params: #address #generics })
+    }
+}
+
+/// What needs the parts of a type that is named `Result`, all at that name: a type that is none is
+/// one error there.
+fn at_alias(sent: &Message, tokens: TokenStream) -> TokenStream {
+    match place_of_alias(sent) {
+        Some(place) => names::all_at(place, tokens),
+        None => tokens,
+    }
+}
+
+fn place_of_alias(sent: &Message) -> Option<Span> {
+    match &sent.reply {
+        Reply::Fallible { whole, parts: None } => Some(names::at(whole.span())),
+        _ => None,
     }
 }
 

@@ -136,46 +136,10 @@ impl Expansion<'_> {
         let Self {
             private, params, ..
         } = self;
-        let message = of.ident;
-        let serde = quote!(#private::serde);
-        let form = self.form_of(of);
-        let serialize = self.implement(
-            quote!(#serde::Serialize for #message #params),
-            quote! {
-                fn serialize<__S: #serde::Serializer>(
-                    &self,
-                    __serializer: __S,
-                ) -> ::core::result::Result<__S::Ok, __S::Error> {
-                    #private::write_message(self, __serializer)
-                }
-            },
-        );
-        let deserialize = self.implement_deserialize(
-            quote!(#message #params),
-            quote!(#private::read_message(__deserializer)),
-        );
-        quote!(#form #serialize #deserialize)
-    }
-
-    /// `impl Deserialize<'de> for head`.
-    pub(super) fn implement_deserialize(
-        &self,
-        head: TokenStream,
-        body: TokenStream,
-    ) -> TokenStream {
-        let private = &self.private;
-        let mut generics = self.generics().clone();
-        generics.params.insert(0, syn::parse_quote!('de));
-        let (with_lifetime, _, clause) = generics.split_for_impl();
+        let (message, form, generics) = (of.ident, self.form_of(of), self.of_generics());
         quote! {
-            #[automatically_derived]
-            impl #with_lifetime #private::serde::Deserialize<'de> for #head #clause {
-                fn deserialize<__D: #private::serde::Deserializer<'de>>(
-                    __deserializer: __D,
-                ) -> ::core::result::Result<Self, __D::Error> {
-                    #body
-                }
-            }
+            #form
+            #private::serde_by_form! { #message #params #generics }
         }
     }
 

@@ -13,9 +13,19 @@ use crate::{
 /// What can be sent to an actor: the enum that `#[entity]` or `#[actor]` makes of the `#[message]`
 /// functions.
 pub trait Message: Wire {
+    /// The wire names of all messages.
+    #[doc(hidden)]
+    const NAMES: &'static [&'static str];
+
+    /// Which of [`NAMES`](Self::NAMES) is this message's.
+    #[doc(hidden)]
+    fn index(&self) -> usize;
+
     /// The message's wire name. Logs and dead letters show it; they never show what a message
     /// contains.
-    fn name(&self) -> &'static str;
+    fn name(&self) -> &'static str {
+        Self::NAMES.get(self.index()).copied().unwrap_or("?")
+    }
 
     /// Appends the message as it travels between nodes.
     #[doc(hidden)]
@@ -81,6 +91,23 @@ pub(crate) fn of_stored<M: Message>(name: &str, bytes: &[u8]) -> Result<M, Decod
 pub struct ReplyCodec<R> {
     pub(crate) encode: fn(&R, &mut Vec<u8>) -> Result<(), EncodeError>,
     pub(crate) decode: fn(&[u8]) -> Result<R, DecodeError>,
+}
+
+impl<T: 'static, E: 'static> ReplyCodec<Result<T, E>> {
+    /// The codec of an alias of this `Result`.
+    ///
+    /// It requires nothing of `W`: that a type named `Result` is one is required where its parts
+    /// are named, and is one error there.
+    #[doc(hidden)]
+    pub fn of_alias<W: 'static>(self) -> ReplyCodec<W> {
+        let mut codec = Some(self);
+        let codec: &mut dyn Any = &mut codec;
+        let codec = codec.downcast_mut::<Option<ReplyCodec<W>>>();
+        match codec.and_then(Option::take) {
+            Some(codec) => codec,
+            None => unreachable!("the compiler has refused another type of this name"),
+        }
+    }
 }
 
 /// Drops a reply that goes to no asker as it is. A panic of its `Drop` says nothing about the

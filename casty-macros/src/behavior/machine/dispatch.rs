@@ -87,14 +87,7 @@ impl Expansion<'_> {
             .filter(|message| message.is_built_in);
         let told = built_in.map(|told| {
             let (private, message, variant) = (&self.private, &self.message, &told.variant);
-            let name = state.ident.unraw().to_string();
-            quote! {
-                #message::#variant {} => {
-                    #private::Handled::Reply(__Reply::#variant(
-                        <::std::string::String as ::core::convert::From<&::core::primitive::str>>::from(#name),
-                    ))
-                }
-            }
+            quote!(#message::#variant {} => #private::told(self.0.name(), __Reply::#variant),)
         });
         quote!(match __message { #(#arms)* #(#told)* #rest })
     }

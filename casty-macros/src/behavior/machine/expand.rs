@@ -134,44 +134,21 @@ impl Expansion<'_> {
                 },
             )
         });
-        let names = states.iter().map(|State { ident, .. }| {
+        let named = states.iter().map(|State { ident, .. }| {
             let name = ident.unraw().to_string();
-            quote!(Self::#ident(_) => #name,)
+            quote!(#ident = #name)
         });
         let shown = format!("{}({{}})", self.behavior.ident.unraw());
-        let params = &self.params;
-        let methods = self.implement(
-            quote!(#state_enum #params),
-            quote! {
-                fn take(&mut self) -> Self {
-                    ::core::mem::replace(self, Self::__Taken)
-                }
-
-                fn name(&self) -> &'static ::core::primitive::str {
-                    match *self {
-                        #(#names)*
-                        _ => "none",
-                    }
-                }
-            },
-        );
-        let debug = self.implement(
-            quote!(::core::fmt::Debug for #actor),
-            quote! {
-                fn fmt(&self, __f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-                    ::core::write!(__f, #shown, self.0.name())
-                }
-            },
-        );
-        let private = &self.private;
+        let (private, params, generics) = (&self.private, &self.params, self.of_generics());
+        let methods = quote! {
+            #private::states! {
+                #actor, #state_enum #params { #(#named),* } as #shown #generics
+            }
+        };
         let state_names = states.iter().map(|State { ident, ty, .. }| {
             let name = ident.unraw().to_string();
-            self.implement_for(
-                quote!(#private::StateName for #ty),
-                quote! {
-                    const NAME: &'static ::core::primitive::str = #name;
-                },
-            )
+            let generics = expand::of_generics(&mentioned(self.generics(), &quote!(#ty)));
+            quote!(#private::state_name! { #ty = #name #generics })
         });
         let or_stay = states
             .iter()
@@ -183,7 +160,7 @@ impl Expansion<'_> {
         let one_ofs = self.one_ofs();
         let widened = self.widened();
         let table = self.table();
-        quote!(#from #methods #debug #(#state_names)* #(#or_stay)* #(#one_ofs)* #(#widened)* #table)
+        quote!(#from #methods #(#state_names)* #(#or_stay)* #(#one_ofs)* #(#widened)* #table)
     }
 
     /// `Widen<OneOf<B, A, C>>` for `OneOf<A, B>`, for each pair of such types of which one names
@@ -252,6 +229,7 @@ impl Expansion<'_> {
 
     /// `From<Active> for OneOf<Active, Empty>`, for each such type that a function returns.
     fn one_ofs(&self) -> Vec<TokenStream> {
+        let private = &self.private;
         let mut conversions = Vec::new();
         for targets in &self.behavior.one_ofs {
             let one_of = self.one_of(targets);
@@ -262,14 +240,11 @@ impl Expansion<'_> {
                 };
                 let variant = Ident::new(variant, Span::call_site());
                 let ty = self.state_type(ident);
-                conversions.push(self.implement_for(
-                    quote!(::core::convert::From<#ty> for #one_of),
-                    quote! {
-                        fn from(__state: #ty) -> Self {
-                            Self::#variant(__state)
-                        }
-                    },
-                ));
+                let mentioned = mentioned(self.generics(), &quote!(#ty #one_of));
+                let generics = expand::of_generics(&mentioned);
+                conversions.push(quote! {
+                    #private::into_one_of! { #ty => #variant of #one_of #generics }
+                });
             }
         }
         conversions

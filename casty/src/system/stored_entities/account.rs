@@ -97,8 +97,10 @@ impl Then {
 }
 
 impl Message for AccountMsg {
-    fn name(&self) -> &'static str {
-        "message"
+    const NAMES: &'static [&'static str] = &["message"];
+
+    fn index(&self) -> usize {
+        0
     }
 }
 
