@@ -61,6 +61,9 @@ pub mod disk;
 mod error;
 mod files;
 mod format;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod home;
 mod index;
 mod log;
