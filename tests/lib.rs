@@ -3,6 +3,7 @@
 pub mod namespaces;
 pub mod population;
 pub mod process;
+pub mod raw;
 pub mod source;
 pub mod store;
 

@@ -1,7 +1,7 @@
 //! Nodes in processes of their own, controlled by a test.
 
 use std::{
-    io,
+    io::{self, Write as _},
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Stdio,
@@ -36,7 +36,10 @@ pub struct Launch {
     pub wrapper: Vec<String>,
     /// Environment variables to set.
     pub environment: Vec<(String, String)>,
-    /// Panics that processes printed to their standard error, which is passed on.
+    /// A folder for what the processes print to their standard error, a file for each. `None`: it
+    /// is passed on.
+    pub logs: Option<PathBuf>,
+    /// Panics that processes printed to their standard error.
     pub panics: Arc<AtomicU64>,
 }
 
@@ -52,6 +55,7 @@ impl Launch {
             program: folder.join("casty-test-node"),
             wrapper: Vec::new(),
             environment: Vec::new(),
+            logs: None,
             panics: Arc::default(),
         })
     }
@@ -86,13 +90,19 @@ impl Launch {
         let mut lines = BufReader::new(stdout).lines();
         let stderr = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
         let panics = self.panics.clone();
+        let log = self.logs.as_ref().map(|logs| logs.join(name));
+        let mut log = log.map(std::fs::File::create).transpose()?;
         tokio::spawn(async move {
             let mut words = BufReader::new(stderr).lines();
             while let Ok(Some(line)) = words.next_line().await {
                 if line.starts_with("thread '") && line.contains("panicked at") {
                     panics.fetch_add(1, Ordering::Relaxed);
                 }
-                eprintln!("{line}");
+                match &mut log {
+                    None => eprintln!("{line}"),
+                    // A full disk shows in the tests themselves.
+                    Some(log) => drop(writeln!(log, "{line}")),
+                }
             }
         });
         let ended = || io::Error::other(format!("`{name}` ended before it listened"));
@@ -133,6 +143,19 @@ impl Process {
         } else {
             Err(io::Error::other(format!("`{}`: {status}", self.name)))
         }
+    }
+
+    /// The number of the process, as long as it runs.
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// How the process has ended, if it has.
+    ///
+    /// # Errors
+    /// If the operating system does not say.
+    pub fn ended(&mut self) -> io::Result<Option<std::process::ExitStatus>> {
+        self.child.try_wait()
     }
 
     /// The process's resident memory, in bytes.
