@@ -69,6 +69,13 @@ impl Baseline {
         std::process::exit(1);
     }
 
+    /// The figures of the file.
+    #[allow(dead_code, reason = "one of the two guards uses it")]
+    pub(crate) fn read(&self) -> Result<std::collections::BTreeMap<String, u64>, AnyError> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(self.file);
+        Ok(parse(&fs::read_to_string(path)?)?.into_iter().collect())
+    }
+
     /// What is wrong with a figure, and what to do about it.
     fn complaint(&self, name: &str, expected: u64, measured: u64, advice: &str) -> String {
         let percent = percent(expected, measured);

@@ -32,6 +32,16 @@ const BASELINE: Baseline = Baseline {
     accept: "cargo bench --no-default-features -p casty-benches --bench hot -- guard --write",
 };
 
+/// The same, where messages are counted.
+const COUNTED: Baseline = Baseline {
+    file: "instructions-metrics.toml",
+    header: "\
+# As instructions.toml, with the feature `metrics`.
+# Written by `cargo bench --no-default-features --features metrics -p casty-benches --bench hot -- guard --write`.
+",
+    accept: "cargo bench --no-default-features --features metrics -p casty-benches --bench hot -- guard --write",
+};
+
 /// Compares, or writes the baseline anew.
 pub(crate) fn main(options: &[String]) -> Result<(), AnyError> {
     let writes = match options {
@@ -44,7 +54,13 @@ pub(crate) fn main(options: &[String]) -> Result<(), AnyError> {
     for (case, side, count) in CASES {
         measured.push((format!("{case}-{side}"), measure(case, side, count)?));
     }
-    BASELINE.guard(writes, &measured, |at, _| {
+    let baseline = if cfg!(feature = "metrics") {
+        compare_counted(&measured)?;
+        &COUNTED
+    } else {
+        &BASELINE
+    };
+    baseline.guard(writes, &measured, |at, _| {
         let (case, side, count) = CASES[at];
         format!(
             "See where they are executed, here and in a checkout that still was right:\n  \
@@ -53,6 +69,20 @@ pub(crate) fn main(options: &[String]) -> Result<(), AnyError> {
             program.display()
         )
     })
+}
+
+/// Compares a local tell with one that is not counted.
+#[expect(clippy::cast_precision_loss, reason = "a ratio")]
+fn compare_counted(measured: &[(String, u64)]) -> Result<(), AnyError> {
+    let plain = BASELINE.read()?;
+    for (case, count) in measured {
+        let Some(plain) = plain.get(case).filter(|_| case.starts_with("tell-")) else {
+            continue;
+        };
+        let ratio = *count as f64 / *plain as f64;
+        println!("{case}: {ratio:.3} of what it takes where nothing is counted");
+    }
+    Ok(())
 }
 
 /// Instructions for each of the case, rounded.

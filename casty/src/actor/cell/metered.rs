@@ -1,0 +1,67 @@
+//! Counts what happens to an actor, where the feature `metrics` is on.
+
+#[cfg(feature = "metrics")]
+use tokio::time::Instant;
+
+use crate::actor::{cell::host::Host, tally::Tally};
+
+#[cfg(feature = "metrics")]
+pub(super) fn tally(host: &dyn Host, what: Tally) {
+    if let Some(meter) = host.meter() {
+        meter.tally(what);
+    }
+}
+
+#[cfg(not(feature = "metrics"))]
+pub(super) fn tally(_: &dyn Host, _: Tally) {}
+
+/// Messages that a run has handled, and that are not counted yet: those of one kind that followed
+/// each other.
+#[cfg(feature = "metrics")]
+#[derive(Default)]
+pub(super) struct Uncounted {
+    index: usize,
+    count: u64,
+    /// The next handler is to be timed.
+    times: bool,
+}
+
+#[cfg(feature = "metrics")]
+impl Uncounted {
+    /// One more is handled. Returns the time, if its handler is to be timed.
+    #[inline]
+    pub(super) fn add(&mut self, index: usize, host: &dyn Host) -> Option<Instant> {
+        if index != self.index {
+            self.flush(host);
+            self.index = index;
+        }
+        self.count += 1;
+        self.times.then(|| self.begin_timing())
+    }
+
+    #[cold]
+    fn begin_timing(&mut self) -> Instant {
+        self.times = false;
+        Instant::now()
+    }
+
+    /// Counts them.
+    #[inline]
+    pub(super) fn flush(&mut self, host: &dyn Host) {
+        let count = std::mem::take(&mut self.count);
+        if count > 0
+            && let Some(meter) = host.meter()
+        {
+            self.times = meter.handled_more(self.index, count);
+        }
+    }
+}
+
+/// A handler that was timed took so long.
+#[cfg(feature = "metrics")]
+#[cold]
+pub(super) fn timed(host: &dyn Host, took: std::time::Duration) {
+    if let Some(meter) = host.meter() {
+        meter.took(took);
+    }
+}

@@ -1,0 +1,221 @@
+//! What is counted of the entities of one type on one node.
+//!
+//! A run counts the messages of a kind that follow each other, and adds their number here: one
+//! relaxed addition, in a part of the counts that no other thread uses as a rule. One handler of
+//! [`SAMPLED`] is timed.
+
+use std::{
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use super::tally::Tally;
+
+/// How many parts the counts have.
+const PARTS: usize = 8;
+
+/// One handler of so many is timed, of each message and in each part.
+const SAMPLED: u64 = 64;
+
+/// How many ranges of durations are told apart. Each ends at four times the end of the one before,
+/// the first at a microsecond.
+const RANGES: usize = 14;
+
+/// What is counted of the entities of one type on one node.
+#[derive(Debug)]
+pub(crate) struct TypeMeter {
+    names: &'static [&'static str],
+    parts: Box<[Part]>,
+}
+
+/// The counts of some threads, in cache lines of their own.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Part {
+    handled: Box<[AtomicU64]>,
+    tallies: [AtomicU64; Tally::ALL.len()],
+    durations: [AtomicU64; RANGES],
+    micros: AtomicU64,
+}
+
+/// How long sampled handlers took.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Durations {
+    /// The end of each range in seconds, and how many fell into it. The last one is infinite.
+    pub(crate) ranges: Vec<(f64, u64)>,
+    pub(crate) count: u64,
+    /// In seconds.
+    pub(crate) sum: f64,
+}
+
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    static PART: usize = THREADS.fetch_add(1, Ordering::Relaxed) % PARTS;
+}
+
+impl TypeMeter {
+    /// `names`: those of the messages.
+    pub(crate) fn new(names: &'static [&'static str]) -> Self {
+        let part = |_| Part {
+            handled: names.iter().map(|_| AtomicU64::new(0)).collect(),
+            tallies: Default::default(),
+            durations: Default::default(),
+            micros: AtomicU64::new(0),
+        };
+        Self {
+            names,
+            parts: (0..PARTS).map(part).collect(),
+        }
+    }
+
+    #[inline]
+    fn part(&self) -> Option<&Part> {
+        // A thread that ends has no part any more, and counts in the first one.
+        self.parts.get(PART.try_with(|part| *part).unwrap_or(0))
+    }
+
+    /// So many messages of a kind were handled. Returns whether the next handler is to be timed.
+    pub(crate) fn handled_more(&self, index: usize, more: u64) -> bool {
+        let count = self.part().and_then(|part| part.handled.get(index));
+        count.is_some_and(|count| {
+            let before = count.fetch_add(more, Ordering::Relaxed);
+            before == 0 || (before + more) / SAMPLED > before / SAMPLED
+        })
+    }
+
+    /// A handler that is timed took so long.
+    #[cold]
+    pub(crate) fn took(&self, time: Duration) {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        // Rounded up: a range contains its end.
+        let range = micros
+            .saturating_sub(1)
+            .checked_ilog2()
+            .map_or(0, |log| log / 2 + 1);
+        let range = usize::try_from(range).unwrap_or(RANGES).min(RANGES - 1);
+        if let Some(part) = self.part() {
+            part.durations[range].fetch_add(1, Ordering::Relaxed);
+            part.micros.fetch_add(micros, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn tally(&self, what: Tally) {
+        if let Some(part) = self.part() {
+            part.tallies[what as usize].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn sum<'a>(&'a self, count: impl Fn(&'a Part) -> Option<&'a AtomicU64>) -> u64 {
+        let counts = self.parts.iter().filter_map(count);
+        counts.map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
+    /// How often each message was handled.
+    pub(crate) fn handled(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let names = self.names.iter().enumerate();
+        names.map(|(index, name)| (*name, self.sum(|part| part.handled.get(index))))
+    }
+
+    pub(crate) fn tallied(&self, what: Tally) -> u64 {
+        self.sum(|part| part.tallies.get(what as usize))
+    }
+
+    pub(crate) fn durations(&self) -> Durations {
+        let counts = (0..RANGES).map(|range| self.sum(|part| part.durations.get(range)));
+        let mut end = 1e-6;
+        let mut ranges: Vec<_> = counts
+            .map(|count| {
+                let range = (end, count);
+                end *= 4.0;
+                range
+            })
+            .collect();
+        if let Some(last) = ranges.last_mut() {
+            last.0 = f64::INFINITY;
+        }
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a sum of durations need not be exact"
+        )]
+        let sum = self.sum(|part| Some(&part.micros)) as f64 / 1e6;
+        Durations {
+            count: ranges.iter().map(|range| range.1).sum(),
+            sum,
+            ranges,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_of_all_threads_are_one_sum() {
+        let meter = TypeMeter::new(&["add", "get"]);
+        std::thread::scope(|scope| {
+            for _ in 0..20 {
+                scope.spawn(|| {
+                    for _ in 0..500 {
+                        meter.handled_more(1, 2);
+                    }
+                    meter.tally(Tally::Failed);
+                });
+            }
+        });
+        let handled: Vec<_> = meter.handled().collect();
+        assert_eq!(handled, [("add", 0), ("get", 20_000)]);
+        assert_eq!(meter.tallied(Tally::Failed), 20);
+        assert_eq!(meter.tallied(Tally::Full), 0);
+        assert!(!meter.handled_more(2, 1), "there is no such message");
+    }
+
+    #[test]
+    fn one_handler_of_sixty_four_is_timed() {
+        let meter = TypeMeter::new(&["add"]);
+        let timed = (0..640).filter(|_| meter.handled_more(0, 1)).count();
+        assert_eq!(timed, 11, "the second one, too");
+        let timed = (0..10).filter(|_| meter.handled_more(0, 64)).count();
+        assert_eq!(timed, 10);
+    }
+
+    #[test]
+    fn a_duration_falls_into_the_range_that_ends_at_it_or_later() {
+        let meter = TypeMeter::new(&[]);
+        let times = [
+            0,
+            1,
+            2,
+            4,
+            5,
+            16,
+            17,
+            1_000_000,
+            16_777_216,
+            u64::from(u32::MAX),
+        ];
+        for micros in times {
+            meter.took(Duration::from_micros(micros));
+        }
+        let durations = meter.durations();
+        let of = |end: f64| {
+            let mut ranges = durations.ranges.iter();
+            ranges
+                .find(|range| (range.0 - end).abs() < end / 1e9)
+                .map(|range| range.1)
+        };
+        assert_eq!(of(1e-6), Some(2));
+        assert_eq!(of(4e-6), Some(2));
+        assert_eq!(of(16e-6), Some(2));
+        assert_eq!(of(64e-6), Some(1));
+        assert_eq!(of(1.048_576), Some(1));
+        assert_eq!(durations.ranges.len(), RANGES);
+        let last = durations.ranges.last().unwrap();
+        assert!(last.0.is_infinite());
+        assert_eq!((of(16.777_216), last.1), (Some(1), 1));
+        assert_eq!(durations.count, times.len() as u64);
+        let sum: Duration = times.iter().copied().map(Duration::from_micros).sum();
+        assert!((durations.sum - sum.as_secs_f64()).abs() < 1e-6);
+    }
+}
