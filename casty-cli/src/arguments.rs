@@ -267,6 +267,14 @@ pub(crate) enum Operation {
         limit: usize,
     },
 
+    /// Say why an entity does not answer: where it lives, which handler runs and since when, how
+    /// many messages wait, and what the handler waits for, to the end of the chain.
+    Why {
+        /// The entity: TYPE/ID.
+        #[arg(value_name = "TYPE/ID")]
+        entity: String,
+    },
+
     /// Show what stored entities have sent to others, and is not known to be taken: for which
     /// receivers, and why not.
     Outbox,

@@ -126,6 +126,7 @@ fn what(operation: &Operation) -> String {
         Operation::Entities { kind, .. } => format!("cannot list the entities of `{kind}`"),
         Operation::History { entity, .. } => format!("cannot read `{entity}`"),
         Operation::Outbox => "cannot read the outboxes".to_owned(),
+        Operation::Why { entity } => format!("cannot look at {entity}"),
         Operation::Reminders { .. } => "cannot read the reminders".to_owned(),
         Operation::GiveUp { entity, .. } => {
             format!("cannot give up what `{entity}` does not handle")

@@ -14,6 +14,7 @@ mod outbox;
 mod reminders;
 mod stored;
 mod text;
+mod why;
 
 use std::{
     io::{self, Write},
@@ -103,6 +104,7 @@ async fn run(arguments: &Arguments) -> Result<String, Failure> {
             stored::run(&admin, operation, *json).await
         }
         Operation::Outbox => outbox::run(&admin, operation, *json).await,
+        Operation::Why { entity } => why::run(&admin, operation, entity, *json).await,
         Operation::GiveUp {
             entity,
             reminder,

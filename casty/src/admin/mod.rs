@@ -32,6 +32,7 @@ mod records;
 mod reminders;
 mod report;
 mod view;
+mod why;
 
 use std::{
     collections::BTreeSet,
@@ -64,6 +65,10 @@ pub use self::{
 use crate::transport::{
     identity::PeerRole,
     tls::{Below, Tls, TlsNet},
+};
+pub use crate::{
+    actor::cell::report::Activity,
+    cluster::reading::why::{Why, WhyAsk, WhyEnd, WhyFailure, WhyHandling, WhyStep},
 };
 use crate::{
     actor::runtime::Runtime,
@@ -779,6 +784,7 @@ pub(crate) fn peers_outside(
             // A node that comes back is seen soon.
             backoff_max: PAUSE,
         },
+        shared: None,
     };
     (Peers::new(setup, process, local), cancel.drop_guard())
 }

@@ -15,7 +15,8 @@ use crate::{
     cluster::{
         peers::reads::{PastRecord, Read, ReadAnswer},
         reading::{
-            nodes::{InVain, Nodes, ask_peer},
+            ask::{InVain, ask_peer},
+            nodes::Nodes,
             reader::{self, EntityReader, HistoryReader},
         },
     },

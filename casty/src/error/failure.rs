@@ -90,6 +90,11 @@ pub enum Failure {
         /// As `Counter/value`.
         message: String,
     },
+    /// The sender is at a limit of the target's node. The message was not handled.
+    Limited {
+        limit: String,
+        max: u64,
+    },
     /// Too many sends of the entity's shard wait for their receivers.
     OutboxFull {
         waiting: usize,
@@ -113,6 +118,21 @@ fn stored(possibly: bool) -> &'static str {
         "may not be stored"
     } else {
         "is not stored"
+    }
+}
+
+fn write_unknown(f: &mut fmt::Formatter<'_>, name: &str, role: Option<&str>) -> fmt::Result {
+    write!(f, "no node hosts entities of type `{name}`")?;
+    match role {
+        Some(role) => write!(
+            f,
+            ": that takes a member with the role `{role}`, started with \
+             `ActorSystem::builder(..).role(\"{role}\")`"
+        ),
+        None => f.write_str(
+            "; is the crate that defines it linked, or registered with \
+             `ActorSystem::builder().entity::<T>()`?",
+        ),
     }
 }
 
@@ -151,19 +171,7 @@ impl fmt::Display for Failure {
                 "the ask would never be answered, since each actor waits for the next: {}",
                 chain.join(" -> ")
             ),
-            Self::UnknownEntity {
-                name,
-                role: Some(role),
-            } => write!(
-                f,
-                "no node hosts entities of type `{name}`: that takes a member with the role \
-                 `{role}`, started with `ActorSystem::builder(..).role(\"{role}\")`"
-            ),
-            Self::UnknownEntity { name, role: None } => write!(
-                f,
-                "no node hosts entities of type `{name}`; is the crate that defines it linked, or \
-                 registered with `ActorSystem::builder().entity::<T>()`?"
-            ),
+            Self::UnknownEntity { name, role } => write_unknown(f, name, role.as_deref()),
             Self::NoQuorum => f.write_str(
                 "no quorum: the cluster has no leader to give the entity a home, or the entity's \
                  node has lost its lease",
@@ -204,6 +212,10 @@ impl fmt::Display for Failure {
                     "`{who}` may not send `{message}`: see `SystemBuilder::access`"
                 )
             }
+            Self::Limited { limit, max } => write!(
+                f,
+                "the sender is at a limit of the target's node: `{limit}` is {max} there"
+            ),
             Self::OutboxFull { waiting } => write!(
                 f,
                 "what the entity has changed is not stored: {waiting} sends of its shard wait for \

@@ -3,18 +3,20 @@
 //!
 //! The errors of a message are [`AskError`] and [`TellError`].
 
+mod delay;
 pub(crate) mod failure;
 mod key;
 pub(crate) mod send;
 mod stored;
 mod system;
 
-pub(crate) use self::{
-    failure::Failure,
-    send::{AskError, TellError},
-};
 pub use self::{
+    delay::Delay,
     key::InvalidKey,
     stored::StoredError,
     system::{ConnectError, JoinError, ShutdownError, StartError, StateDirError},
+};
+pub(crate) use self::{
+    failure::Failure,
+    send::{AskError, TellError},
 };

@@ -11,12 +11,13 @@ use super::{
     shard::{self, Shard},
 };
 use crate::{
-    actor::runtime::Runtime,
+    actor::{cell::report::CellReport, runtime::Runtime},
     cluster::{
         node::Node,
         peers::reads::{
-            Filter, GivenUpMessage, OutboxPage, PastBody, PastRecord, PendingReminder, Read,
-            ReadAnswer, ReminderPage, Rest, ShardEntities, WaitingReceiver, Which,
+            ActiveLook, EntityLook, Filter, GivenUpMessage, OutboxPage, PastBody, PastRecord,
+            PendingReminder, Read, ReadAnswer, ReminderPage, Rest, ShardEntities, WaitingReceiver,
+            Which,
         },
         region::AnyRegion,
     },
@@ -31,10 +32,6 @@ pub(crate) const LIMIT_MAX: usize = 512;
 
 /// How many bytes of ids, or of records, an answer has, about. It has at least one of them.
 const BYTES_MAX: usize = 256 * 1024;
-
-/// How long a node may take to answer. It answers for its store within
-/// [`Settings::resolve_timeout`](crate::Settings::resolve_timeout).
-pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 
 /// How long an entity may take to end and be erased: less, so that a node that asks learns the
 /// reason.
@@ -69,6 +66,7 @@ impl Answerer<'_> {
                 after,
                 limit,
             } => self.history(&kind, &id, after, limit).await,
+            Read::Look { kind, id } => self.look(&kind, &id),
             Read::Erase { kind, id } => self.erase(&kind, &id).await,
             Read::Outbox => Ok(ReadAnswer::Outbox(self.outbox())),
             Read::GiveUpSends { kind, id } => {
@@ -92,6 +90,22 @@ impl Answerer<'_> {
             },
             read => self.follow(read).await,
         }
+    }
+
+    fn look(&self, kind: &str, id: &EntityId) -> Result<ReadAnswer, StoredError> {
+        let region = self.region(kind)?;
+        id.check()?;
+        let Some(looked) = region.look(id) else {
+            return Ok(ReadAnswer::Elsewhere);
+        };
+        let failure = self.runtime.failures.last(kind, id.as_str());
+        Ok(ReadAnswer::Look(Box::new(EntityLook {
+            shard: region.shard(id),
+            epoch: looked.epoch,
+            owned_for: looked.owned_for,
+            active: looked.cell.map(active),
+            failure: failure.map(|it| (it.reason, it.ago, it.count)),
+        })))
     }
 
     fn outbox(&self) -> OutboxPage {
@@ -376,6 +390,27 @@ pub(crate) async fn answer_of(node: &Node, read: Read) -> Result<ReadAnswer, Sto
         map: node.map.get(),
     };
     answerer.answer(read).await
+}
+
+fn active(report: CellReport) -> ActiveLook {
+    let CellReport {
+        activity,
+        state,
+        queued,
+        handling,
+        asks,
+    } = report;
+    let asks = asks.into_iter().map(|ask| {
+        let message = ask.message.to_owned();
+        (ask.to.kind, ask.to.id, message, ask.since)
+    });
+    ActiveLook {
+        activity,
+        state: state.map(str::to_owned),
+        queued: queued as u64,
+        handling: handling.map(|(message, since)| (message.to_owned(), since)),
+        asks: asks.collect(),
+    }
 }
 
 fn log(kind: &str, shard: ShardId) -> Log {

@@ -4,8 +4,10 @@
 //! hosts the type: each of those has the journal. [`answer`] is what a node answers.
 
 pub(crate) mod answer;
+pub(crate) mod ask;
 pub(crate) mod events;
 mod logs;
 pub(crate) mod nodes;
 pub(crate) mod reader;
 mod shard;
+pub(crate) mod why;

@@ -5,37 +5,27 @@ use std::{sync::Arc, time::Duration};
 use futures_util::future::BoxFuture;
 use tokio::time::timeout;
 
-use super::answer::{ANSWER_WITHIN, Answerer, answer_of};
+use super::{
+    answer::{Answerer, answer_of},
+    ask::{InVain, ask_peer},
+};
 use crate::{
     actor::runtime::Runtime,
     cluster::{
         client::Client,
         map_watch::MapWatch,
         node::Node,
-        peers::{
-            Peers,
-            reads::{Read, ReadAnswer},
-            wire::{Answer, Call},
-        },
+        peers::reads::{Read, ReadAnswer},
         region::AnyRegion,
     },
     error::StoredError,
     id::MemberId,
     protocol::map::ClusterMap,
-    transport::{handshake::Lane, link::Peer},
+    transport::link::Peer,
 };
 
 /// The pause before the nodes are asked again, unless the map changes.
 const PAUSE: Duration = Duration::from_millis(50);
-
-/// Why a node was asked in vain.
-#[derive(Debug)]
-pub(crate) enum InVain {
-    /// It answered that it cannot.
-    Refused(StoredError),
-    /// It did not answer. Another try, or another node, may do better.
-    Silent(String),
-}
 
 /// The nodes, for a reader.
 pub(crate) trait Nodes: Send + Sync {
@@ -50,18 +40,6 @@ pub(crate) trait Nodes: Send + Sync {
 
     /// Waits until the map has changed, for a moment at most.
     fn later(&self) -> BoxFuture<'_, ()>;
-}
-
-/// Asks another process.
-pub(crate) async fn ask_peer(peers: &Peers, peer: &Peer, read: Read) -> Result<ReadAnswer, InVain> {
-    let call = Call::Read(Box::new(read));
-    // Answers may be large.
-    let answer = peers.call_on(Lane::Bulk, peer, call, ANSWER_WITHIN).await;
-    match answer {
-        Ok(Answer::Read(answer)) => answer.map_err(InVain::Refused),
-        Ok(_) => Err(InVain::Silent("it has too much to do".to_owned())),
-        Err(error) => Err(InVain::Silent(error.to_string())),
-    }
 }
 
 async fn change(map: &MapWatch) {

@@ -5,10 +5,7 @@ use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use super::{
-    answer::LIMIT_MAX,
-    nodes::{InVain, Nodes},
-};
+use super::{answer::LIMIT_MAX, ask::InVain, nodes::Nodes};
 use crate::{
     cluster::peers::reads::{
         Filter, GivenUpMessage, Newest, OutboxPage, PastRecord, Read, ReadAnswer, ReminderPage,
@@ -37,13 +34,13 @@ pub(crate) struct FoundEntity {
 }
 
 /// Tries until there is an answer, or until none came for too long.
-struct Tries {
+pub(super) struct Tries {
     until: Instant,
     count: usize,
 }
 
 impl Tries {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             until: Instant::now() + PATIENCE,
             count: 0,
@@ -51,7 +48,11 @@ impl Tries {
     }
 
     /// There was no answer. Another try comes after a moment.
-    async fn again(&mut self, nodes: &dyn Nodes, reason: String) -> Result<(), StoredError> {
+    pub(super) async fn again(
+        &mut self,
+        nodes: &dyn Nodes,
+        reason: String,
+    ) -> Result<(), StoredError> {
         self.count += 1;
         if Instant::now() >= self.until {
             return Err(StoredError::Unreachable { reason });

@@ -36,7 +36,13 @@ fn what_may_have_been_handled_is_never_repeated() {
     let (pause, reason) = (Duration::from_secs(1), String::new());
     let tried = [
         (AskError::Entity(1), Repeat::Never),
-        (AskError::Timeout { after: pause }, Repeat::Never),
+        (
+            AskError::Timeout {
+                after: pause,
+                delay: None,
+            },
+            Repeat::Never,
+        ),
         (lost(true), Repeat::Never),
         (lost(false), Repeat::Soon),
         (AskError::Stopped, Repeat::IfItStartsAgain),
@@ -80,7 +86,8 @@ fn only_what_may_have_been_handled_says_so() {
     assert!(!AskError::<Infallible>::from(Failure::Full).maybe_handled());
     assert!(
         AskError::<Infallible>::Timeout {
-            after: Duration::ZERO
+            after: Duration::ZERO,
+            delay: None,
         }
         .maybe_handled()
     );
