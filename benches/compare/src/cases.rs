@@ -27,6 +27,8 @@ pub(crate) enum Side {
     Floor,
     /// Sharded entities.
     Casty,
+    /// Sharded entities, over TLS.
+    CastyTls,
     /// Plain actors.
     CastyActor,
     Kameo,
@@ -106,6 +108,7 @@ impl Side {
         match self {
             Self::Floor => "floor",
             Self::Casty => "casty, entities",
+            Self::CastyTls => "casty, TLS",
             Self::CastyActor => "casty, actors",
             Self::Kameo => "kameo",
             Self::Ractor => "ractor",
@@ -120,7 +123,7 @@ impl Side {
     pub(crate) fn crates(self) -> &'static [&'static str] {
         match self {
             Self::Floor => &["tokio"],
-            Self::Casty | Self::CastyActor => &["casty"],
+            Self::Casty | Self::CastyTls | Self::CastyActor => &["casty"],
             Self::Kameo => &["kameo"],
             Self::Ractor => &["ractor", "ractor_cluster"],
             Self::Actix => &["actix"],
@@ -134,8 +137,11 @@ impl Side {
     pub(crate) fn remark(self) -> Option<&'static str> {
         match self {
             Self::Floor | Self::Casty | Self::CastyActor => None,
+            Self::CastyTls => Some(
+                "The same entities, with TLS 1.3 on the connection, both processes with certificates of their own.",
+            ),
             Self::Kameo => Some(
-                "Mailboxes of 1,024; its default is 64. Its connections are encrypted, those of the other sides are not.",
+                "Mailboxes of 1,024; its default is 64. Its connections are encrypted, as those of one column of casty are, and those of the other sides are not.",
             ),
             Self::Ractor | Self::Coerce => Some("Mailboxes without a bound: it has no others."),
             Self::Actix => Some(
@@ -160,6 +166,7 @@ impl Side {
             Self::CastyActor if case.is_remote() => {
                 Some("Remote rows are those of entities: the path is the same for both.")
             }
+            Self::CastyTls if !case.is_remote() => Some("Within one process there is no connection."),
             Self::Actix | Self::Xtra if case.is_remote() => Some("Works within one process only."),
             Self::RioRs if case.tells() => Some("Has no message without an answer."),
             _ => None,

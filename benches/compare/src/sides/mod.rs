@@ -45,6 +45,7 @@ async fn within(side: Side, case: Case, scale: Scale) -> Result<Outcome, AnyErro
         Side::Floor => local::measure::<floor::Process>(case, scale).await,
         Side::Casty => local::measure::<casty::Entities>(case, scale).await,
         Side::CastyActor => local::measure::<casty::Actors>(case, scale).await,
+        Side::CastyTls => Err("is about connections".into()),
         Side::Kameo => local::measure::<kameo::Process>(case, scale).await,
         Side::Ractor => local::measure::<ractor::Process>(case, scale).await,
         Side::Xtra => local::measure::<xtra::Process>(case, scale).await,
@@ -58,6 +59,7 @@ async fn between(side: Side, case: Case, scale: Scale) -> Result<Outcome, AnyErr
     match side {
         Side::Floor => remote::measure::<floor::Network>(case, side, scale).await,
         Side::Casty => remote::measure::<casty::Network>(case, side, scale).await,
+        Side::CastyTls => remote::measure::<casty::Tls>(case, side, scale).await,
         Side::Kameo => remote::measure::<kameo::Network>(case, side, scale).await,
         Side::Ractor => remote::measure::<ractor::Network>(case, side, scale).await,
         Side::Coerce => remote::measure::<coerce::Network>(case, side, scale).await,
@@ -72,6 +74,7 @@ pub(crate) fn serve(side: Side) -> Result<(), AnyError> {
     match side {
         Side::Floor => runtime.block_on(remote::serve::<floor::Network>()),
         Side::Casty => runtime.block_on(remote::serve::<casty::Network>()),
+        Side::CastyTls => runtime.block_on(remote::serve::<casty::Tls>()),
         Side::Kameo => runtime.block_on(remote::serve::<kameo::Network>()),
         Side::Ractor => runtime.block_on(remote::serve::<ractor::Network>()),
         Side::Coerce => runtime.block_on(remote::serve::<coerce::Network>()),
