@@ -507,6 +507,16 @@ pub(crate) struct CopyOptions {
     pub(crate) copies_min: Option<u8>,
 }
 
+impl CopyOptions {
+    /// These, and where they say nothing, the others.
+    pub(crate) fn or(self, others: Self) -> Self {
+        Self {
+            copies: self.copies.or(others.copies),
+            copies_min: self.copies_min.or(others.copies_min),
+        }
+    }
+}
+
 /// The most copies of a shard.
 pub(crate) const COPIES_MAX: u8 = 7;
 

@@ -70,6 +70,9 @@ mod cluster;
 mod config;
 pub mod error;
 pub mod event;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod id;
 mod infra;
 mod message;
@@ -172,7 +175,14 @@ pub mod configuration {
 /// What clients and operators may do, by the names in their certificates:
 /// [`SystemBuilder::access`](crate::SystemBuilder::access).
 pub mod access {
-    pub use crate::cluster::peers::access::{Access, Permit};
+    pub use crate::{
+        cluster::{
+            limiter::Refusals,
+            peers::access::{Access, Permit},
+        },
+        config::Limits,
+        message::caller::Caller,
+    };
 }
 
 /// Replies that are given after the handler has returned.

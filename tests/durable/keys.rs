@@ -256,7 +256,7 @@ async fn an_ask_with_a_key_is_repeated_after_a_timeout_and_handled_once() {
     let till = system.entity::<Till>("a");
     let second = Duration::from_secs(1);
     let plain = till.take(5).timeout(second).retry_for(second * 60).await;
-    assert_eq!(plain, Err(AskError::Timeout { after: second }));
+    assert!(matches!(plain, Err(AskError::Timeout { after, .. }) if after == second));
     let keyed = till.take(7).timeout(second).key("a");
     let asking = tokio::spawn(keyed.retry_for(second * 60).into_future());
     tokio::time::sleep(second * 10).await;

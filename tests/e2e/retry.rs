@@ -115,7 +115,7 @@ fn what_may_have_been_handled_or_fails_for_good_is_not_repeated() {
         assert_eq!(refused, Err(AskError::Entity("no".to_owned())));
         let second = Duration::from_millis(900);
         let late = clumsy.dawdle().timeout(second).retry_for(LONG).await;
-        assert_eq!(late, Err(AskError::Timeout { after: second }));
+        assert!(matches!(late, Err(AskError::Timeout { after, .. }) if after == second));
         assert_eq!(HANDLED.load(Ordering::Relaxed), 2);
         let nobody = system.entity::<Clumsy>("").refuse().retry_for(LONG).await;
         assert!(matches!(nobody, Err(AskError::InvalidId(_))), "{nobody:?}");

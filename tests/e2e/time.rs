@@ -84,7 +84,7 @@ fn once_is_once() {
         let clock = system.entity::<Clock>("c");
         clock.once(SECOND * 5).await.unwrap();
         tokio::time::sleep(SECOND * 4).await;
-        assert_eq!(clock.seconds().await.unwrap(), []);
+        assert!(clock.seconds().await.unwrap().is_empty());
         tokio::time::sleep(SECOND * 60).await;
         assert_eq!(tenths(clock.seconds().await.unwrap()), [50]);
     });
@@ -136,7 +136,7 @@ fn timers_die_with_their_activation() {
                 _ => assert!(clock.fail().await.is_err()),
             }
             tokio::time::sleep(SECOND * 10).await;
-            assert_eq!(clock.seconds().await.unwrap(), [], "{end}");
+            assert!(clock.seconds().await.unwrap().is_empty(), "{end}");
         }
     });
 }

@@ -6,6 +6,7 @@ use casty::{
     access::{Access, Permit},
     admin::{Admin, AdminError},
     error::{ConnectError, JoinError, StartError},
+    member::MemberStatus,
     prelude::*,
     testkit::{Sim, true_time},
     tls::{Identity, PeerRole, Tls, TlsError},
@@ -106,7 +107,10 @@ impl Authority {
 
     /// A list on which this serial number is.
     fn revoke(&self, serial: u64) -> PathBuf {
-        let now = OffsetDateTime::now_utc();
+        self.revoke_at(OffsetDateTime::now_utc(), serial)
+    }
+
+    fn revoke_at(&self, now: OffsetDateTime, serial: u64) -> PathBuf {
         let list = CertificateRevocationListParams {
             this_update: now - Duration::from_mins(5),
             next_update: now + Duration::from_hours(24),
@@ -571,6 +575,102 @@ fn now_in(sim: &Sim) -> OffsetDateTime {
     let now = Duration::from_secs(1_700_000_000) + sim.elapsed();
     let now = OffsetDateTime::from_unix_timestamp(now.as_secs() as i64).unwrap();
     now - Duration::from_mins(5)
+}
+
+/// An authority is replaced by way of files with both of them, while messages are under way.
+#[test]
+fn an_authority_is_replaced_without_a_restart_and_without_a_lost_message() {
+    casty_tests::log();
+    let mut sim = Sim::new(3);
+    let lasting = |mut authority: Authority| {
+        authority.begin = now_in(&sim);
+        authority.lasts = Duration::from_secs(5 * 60 + 400);
+        authority
+    };
+    let old = lasting(Authority::new("sim"));
+    let new = lasting(Authority::new("sim"));
+    for name in ["a", "b"] {
+        let tls = old.member(name);
+        sim.start_with(name, move |builder| {
+            builder.strict_wire(false).tls(tls.clone())
+        });
+    }
+    sim.until_up(2);
+    let until = sim.elapsed() + Duration::from_secs(80);
+    let telling = sim.spawn_on("a", move |system| tell_until(system, "a", until));
+    let both = old.issuer.pem() + &new.issuer.pem();
+    let authorities = |text: &str| fs::write(old.path("ca.pem"), text).unwrap();
+    authorities(&both);
+    sim.run_for(Duration::from_secs(35));
+    for name in ["a", "b"] {
+        let uri = Identity::new("sim", PeerRole::Member, name).to_string();
+        let (certificate, key) = new.make(&uri, BOTH, 3);
+        fs::write(old.path(&format!("{name}.pem")), certificate).unwrap();
+        fs::write(old.path(&format!("{name}.key")), key).unwrap();
+    }
+    sim.run_for(Duration::from_secs(35));
+    authorities(&new.issuer.pem());
+    sim.run_for(Duration::from_secs(40));
+    let told = telling.take().expect("it is done");
+    let heard = sim.on("b", move |system| async move {
+        let mut heard = Vec::new();
+        for n in 0..LISTENERS {
+            let listener = system.entity::<Napper>(listener("a", n));
+            heard.push(listener.heard().await.unwrap());
+        }
+        heard
+    });
+    assert_eq!(heard, [(told, None); LISTENERS as usize]);
+    assert!(told > 1000, "{told}");
+    // What the old one has signed is of no use any more.
+    let late = Authority {
+        files: tempfile::tempdir().unwrap(),
+        ..old
+    };
+    fs::write(late.path("ca.pem"), both).unwrap();
+    let tls = late.member("c");
+    sim.start_with("c", move |builder| {
+        builder.strict_wire(false).tls(tls.clone())
+    });
+    sim.run_for(Duration::from_secs(20));
+    assert_eq!(up(&mut sim, "a"), 2);
+}
+
+/// How many members a node knows that are Up.
+fn up(sim: &mut Sim, of: &str) -> usize {
+    let members = sim.on(of, |system| async move { system.members() });
+    let up = members
+        .iter()
+        .filter(|member| member.status == MemberStatus::Up);
+    up.count()
+}
+
+#[test]
+fn a_certificate_that_is_revoked_later_is_refused_at_the_next_connection() {
+    let (logs, _guard) = Logs::of_this_thread();
+    let mut sim = Sim::new(11);
+    let mut authority = Authority::new("sim");
+    authority.begin = now_in(&sim);
+    let list = authority.revoke_at(now_in(&sim), 1_000_000);
+    let stolen = authority.sign("lost", "casty://sim/member/lost", BOTH, 66);
+    for (name, tls) in [("a", authority.member("a").revoked(list)), ("lost", stolen)] {
+        sim.start_with(name, move |builder| {
+            builder.strict_wire(false).tls(tls.clone())
+        });
+    }
+    sim.until_up(2);
+    drop(authority.revoke_at(now_in(&sim), 66));
+    sim.run_for(Duration::from_secs(35));
+    assert_eq!(logs.with("it is revoked").len(), 0, "no connection is new");
+    sim.crash("lost");
+    sim.restart("lost");
+    sim.run_for(Duration::from_secs(30));
+    assert!(
+        !logs.with("it is revoked").is_empty(),
+        "{:?}",
+        logs.with("WARN")
+    );
+    assert_eq!(up(&mut sim, "a"), 1);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The contract between casty and the code of an actor: what its macro implements, the envelope
 //! that its cell receives, and what its handlers return.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 
@@ -19,7 +19,7 @@ use crate::{
         runtime::Runtime,
         storage::{Retain, Storage},
     },
-    error::Failure,
+    error::{Delay, Failure},
     event::{ActorPath, Terminated},
 };
 
@@ -286,6 +286,13 @@ pub trait Address<A: Actor>: Clone + Send + Sync + 'static {
 
     /// The target's name in events.
     fn path(&self) -> ActorPath;
+
+    /// What holds an ask up whose time is up. `within`: how long another node may be asked; `None`:
+    /// not at all. `None`: nothing is known.
+    fn explain(&self, within: Option<Duration>) -> Option<BoxFuture<'static, Option<Delay>>> {
+        let _ = within;
+        None
+    }
 
     /// Queues the envelope now, or gives it back.
     fn try_send(&self, envelope: Envelope<A>) -> Result<(), Rejected<A>>;

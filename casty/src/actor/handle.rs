@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     actor::{
-        ask::{chain::Acts, remote_reply::RemoteAsk},
+        ask::{chain::Acts, remote_reply::Conveyed},
         cell::gate::Gate,
         context::watch::{WatchId, Watcher},
     },
@@ -58,7 +58,7 @@ pub(crate) trait AnyCell: Acts {
     fn deliver(
         self: Arc<Self>,
         payload: &[u8],
-        ask: Option<RemoteAsk>,
+        received: Conveyed,
         credit: &mut dyn FnMut() -> Option<Credit>,
     );
 

@@ -25,9 +25,12 @@ pub(crate) mod cell;
 pub(crate) mod context;
 pub(crate) mod contract;
 pub(crate) mod effect;
+pub(crate) mod failures;
 pub(crate) mod handle;
 pub(crate) mod hold;
 pub(crate) mod message;
+#[cfg(feature = "metrics")]
+pub(crate) mod meter;
 pub(crate) mod observer;
 pub(crate) mod outcome;
 pub(crate) mod reference;
@@ -38,6 +41,7 @@ pub(crate) mod spawn;
 pub(crate) mod spy;
 pub(crate) mod storage;
 pub(crate) mod stored_promise;
+pub(crate) mod tally;
 pub(crate) mod tasks;
 
 pub use cell::hooks::HookError;

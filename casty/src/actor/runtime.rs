@@ -27,6 +27,7 @@ use crate::{
         },
         cell::gate::Gate,
         context::watch::{WatchId, Watcher},
+        failures::Failures,
         handle::{self, AnyCell},
         observer::Observers,
         resources::Resources,
@@ -87,6 +88,7 @@ pub struct Runtime {
     pub(crate) node: NodeId,
     pub(crate) events: EventBus,
     pub(crate) observers: Arc<Observers>,
+    pub(crate) failures: Failures,
     /// Asks of actors here, under way on other nodes.
     chains: Arc<Chains>,
     pub(crate) ask_timeout: Duration,
@@ -143,6 +145,7 @@ impl Runtime {
             node,
             events: EventBus::new(),
             observers: Arc::default(),
+            failures: Failures::default(),
             chains: Arc::default(),
             ask_timeout,
             deadlines: Deadlines::new(upkeep.handle().clone()),

@@ -6,19 +6,28 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::Notify;
+use futures_util::future::BoxFuture;
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::timeout,
+};
 
 use crate::{
     cluster::{
         contact::Contact,
         locks::Rank,
-        peers::{Peers, wire::Proposal},
+        peers::{
+            Peers,
+            reads::{ActiveLook, Read, ReadAnswer},
+            wire::Proposal,
+        },
         process::Process,
+        reading::ask::ask_peer,
         region::{AnyRegion, Mesh},
     },
-    error::Failure,
+    error::{Delay, Failure},
     event::Event,
-    id::{MemberId, ShardId},
+    id::{EntityId, MemberId, ShardId},
     infra::{cancel::unless, mutants, sync::Ranked},
     protocol::{
         leader_client::LeaderError,
@@ -33,10 +42,16 @@ use crate::{
 /// The pause before a home is asked for again.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// How many late asks have other nodes asked for their delays at a time. An asker does without
+/// where more are late.
+const EXPLAINING_MAX: usize = 64;
+
 /// The requests of regions for homes. Lives as long as the process.
 pub(crate) struct Homes {
     peers: Arc<Peers>,
     slots: Ranked<BTreeMap<Slot, Peer>>,
+    /// A permit for each ask whose delay another node is asked for.
+    explaining: Arc<Semaphore>,
     /// Shards that messages wait for, by entity type.
     wanted: Ranked<BTreeSet<(u16, ShardId)>>,
     work: Notify,
@@ -47,6 +62,7 @@ impl Homes {
         Arc::new(Self {
             peers,
             slots: Rank::Slots.mutex(BTreeMap::new()),
+            explaining: Arc::new(Semaphore::new(EXPLAINING_MAX)),
             wanted: Rank::Wanted.mutex(BTreeSet::new()),
             work: Notify::new(),
         })
@@ -72,6 +88,41 @@ impl Mesh for Homes {
     fn messages_to(&self, member: Slot) -> Option<Arc<Link>> {
         let peer = self.peer_at(member)?;
         Some(self.peers.link(peer, Lane::Messages))
+    }
+
+    fn delay(
+        &self,
+        member: Slot,
+        kind: &str,
+        id: &EntityId,
+        within: Duration,
+    ) -> Option<BoxFuture<'static, Option<Delay>>> {
+        let peer = self.peer_at(member)?;
+        let place = self.explaining.clone().try_acquire_owned().ok()?;
+        let (peers, kind, id) = (self.peers.clone(), kind.to_owned(), id.clone());
+        Some(Box::pin(async move {
+            let asked = ask_peer(&peers, &peer, Read::Look { kind, id });
+            let answer = timeout(within, asked).await;
+            drop(place);
+            let Ok(Ok(ReadAnswer::Look(look))) = answer else {
+                return None;
+            };
+            let ActiveLook {
+                queued,
+                handling,
+                asks,
+                ..
+            } = look.active?;
+            let (handler, running_for) = handling.unzip();
+            let waits_for = asks.into_iter().next();
+            Some(Delay {
+                node: peer.member?.node,
+                waiting: queued,
+                handler,
+                running_for: running_for.unwrap_or_default(),
+                waits_for: waits_for.map(|(kind, id, ..)| format!("{kind}/{id}")),
+            })
+        }))
     }
 
     fn resolve(&self, kind: u16, shard: ShardId) {

@@ -1,13 +1,15 @@
 //! Connections from peers: their handshake, and the routing of their frames.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use crate::{
-    actor::ask::{remote_reply::RemoteAsk, reply::ReplyTo, terms},
+    actor::ask::{remote_reply::Conveyed, reply::ReplyTo, terms},
     cluster::{
         contact::Contact,
+        limiter::Limiter,
         node::Node,
         peers::{
             access::Rights,
@@ -16,20 +18,21 @@ use crate::{
             wire::{Answer, Call, Request, Response, respond},
         },
         process::Job,
-        region::{FENCE, Inward, remote_ask},
+        region::{FENCE, Inward, received},
         requests::handle_request,
     },
     error::{Failure, StoredError},
     event::ActorPath,
-    id::{Epoch, MemberId},
-    infra::{cancel::unless, mutants, wall_clock},
-    message::{answer::ReplyPath, codec},
+    id::{CatalogEntry, Epoch, InvalidId, MemberId, NodeId},
+    infra::{cancel::unless, log_limit::LogLimit, mutants, rate::Rate, wall_clock},
+    message::{answer::ReplyPath, caller::Caller, codec},
     persistence::replicated::wire,
     protocol::{map::Member, membership::MembershipInput},
     transport::{
-        accept::{self, Accepted, HANDSHAKES_MAX, HandshakePlace, Handshakes},
-        connection::{self, Connection, ConnectionEnd, Grant, Inlet, Side},
+        accept::{self, Accepted, HandshakePlace, Handshakes},
+        connection::{self, Connection, ConnectionEnd, Inlet, Side},
         frame::{EntityFrame, Frame},
+        grant::Grant,
         handshake::{Doorkeeper, HandshakeError, HandshakeRefusal, Hello, Lane, Welcome},
         identity::PeerRole,
         link::LinkOwner as _,
@@ -40,22 +43,48 @@ use crate::{
 /// The longest control message of a process that is no member: a join with its catalog.
 const STRANGER_BYTES_MAX: usize = 1024 * 1024;
 
+/// How often a node logs that it could not accept a connection: the cause lasts for a while.
+const FAILED_LINES_EVERY: Duration = Duration::from_secs(1);
+
 /// Takes connections until the node stops.
 pub(crate) async fn accept(node: Arc<Node>, listener: Arc<dyn Listener>) {
-    let mut handshakes = Handshakes::new(HANDSHAKES_MAX);
+    let limits = &node.limiter.limits;
+    let mut handshakes = Handshakes::new(limits.handshakes_max);
+    let mut rate = Rate::new(limits.accepts_per_second_max, Instant::now());
+    let mut failures = LogLimit::new(FAILED_LINES_EVERY);
     loop {
+        while let Err(pause) = rate.take(Instant::now()) {
+            node.limiter.refused.delayed_accepts.add();
+            let pausing = tokio::time::sleep(pause);
+            if unless(&node.process.cancel, pausing).await.is_none() {
+                return;
+            }
+        }
         match unless(&node.process.cancel, listener.accept()).await {
             None => return,
             Some(Ok(incoming)) => {
-                if let Ok(place) = handshakes.begin(&incoming) {
-                    let serving = serve(node.clone(), incoming, place);
-                    node.process.spawn_connection(serving);
-                }
+                let from = incoming.remote;
+                let Some(place) = node.limiter.admit(from.ip()) else {
+                    node.peers
+                        .tell_of_refused(from, &HandshakeError::TooManyConnections);
+                    continue;
+                };
+                let Ok(handshake) = handshakes.begin(&incoming) else {
+                    node.limiter.refused.handshakes.add();
+                    continue;
+                };
+                let serving = serve(node.clone(), incoming, handshake);
+                node.process.spawn_connection(async move {
+                    serving.await;
+                    drop(place);
+                });
             }
             Some(Err(error)) => {
                 // The cause may be a lack of file descriptors. That passes, and a hot loop would
                 // not help.
-                tracing::warn!(%error, "a connection could not be accepted");
+                if let Some(left_out) = failures.admit(Instant::now()) {
+                    tracing::warn!(%error, left_out, "a connection could not be accepted");
+                }
                 tokio::time::sleep(node.setup.settings.backoff).await;
             }
         }
@@ -89,11 +118,24 @@ async fn serve(node: Arc<Node>, incoming: Incoming, place: HandshakePlace) {
             return;
         }
         Err(error) => {
+            node.limiter.refused.failed_handshakes.add();
             node.peers.tell_of_refused(from, &error);
             return;
         }
     };
-    let inlet = Inlet::new(hello.member.clone(), node.process.cancel.child_token());
+    let caller = name.as_ref().map(|name| Arc::new(caller(role, name)));
+    let is_node = role == PeerRole::Member && hello.address.is_some();
+    let client = (!is_node).then(|| {
+        let known_as = name.as_ref().map(NodeId::to_string);
+        node.limiter
+            .client(known_as.unwrap_or_else(|| from.ip().to_string()))
+    });
+    let inlet = Inlet::new(
+        hello.member.clone(),
+        caller,
+        client,
+        node.process.cancel.child_token(),
+    );
     node.peers.add_inlet(&inlet);
     let mut kinds = Kinds::new(&node, &hello);
     let mut dialer = Dialer {
@@ -105,6 +147,7 @@ async fn serve(node: Arc<Node>, incoming: Incoming, place: HandshakePlace) {
     let connection = Connection {
         stream,
         side: Side::Accepted,
+        lane: dialer.lane,
         keepalive: node.peers.keepalive(),
         timer_thread: node.process.runtime.upkeep(),
         lasts: until.map(|until| until.saturating_sub(wall_clock::since_epoch())),
@@ -139,6 +182,7 @@ async fn serve(node: Arc<Node>, incoming: Incoming, place: HandshakePlace) {
         .await;
     inlet.cancel.cancel();
     if end.is_fault() {
+        node.limiter.refused.cut_connections.add();
         node.peers.cut_for(&hello.member, hello.lane, &end);
     } else {
         tracing::debug!(peer = %hello.member, lane = ?hello.lane, %end, "connection ended");
@@ -159,6 +203,7 @@ fn judge(
         member: &local.member,
         keeps_seat: local.keeps_seat(),
         catalog: node.peers.catalog(),
+        settings: node.peers.setup.shared.as_ref(),
         is_down: &|member| {
             let known = map.as_ref().and_then(|map| map.member(member));
             known.is_some_and(Member::is_gone) && !mutants::on("the_dead_may_renew")
@@ -216,6 +261,15 @@ async fn ask_successor(contact: Arc<Contact>, member: MemberId, address: SocketA
     contact.voters.end_asking(&member);
 }
 
+/// A peer of a connection, by its certificate.
+fn caller(role: PeerRole, name: &NodeId) -> Caller {
+    match role {
+        PeerRole::Member => Caller::Member(name.clone()),
+        PeerRole::Client => Caller::Client(name.to_string()),
+        PeerRole::Operator => Caller::Operator(name.to_string()),
+    }
+}
+
 /// The dialer of a connection.
 struct Dialer {
     lane: Lane,
@@ -226,26 +280,99 @@ struct Dialer {
 }
 
 impl Dialer {
-    /// Whether it may send this. The first refusal of a connection is logged.
-    fn may_send(&mut self, kind: &str, chain: &[u8], payload: &[u8]) -> Result<(), Failure> {
+    /// Whether a message of so many bytes is taken from it. The first refusal of a connection is
+    /// logged.
+    fn admit(
+        &mut self,
+        node: &Node,
+        inlet: &Inlet,
+        message: &Offered<'_>,
+        bytes: usize,
+    ) -> Result<(), Failure> {
+        let admitted = self
+            .may_send(node, message)
+            .and_then(|()| within_limits(&node.limiter, inlet, message, bytes));
+        if let Err(failure) = &admitted
+            && !std::mem::replace(&mut self.was_refused, true)
+        {
+            tracing::warn!(peer = %inlet.peer, kind = message.kind, "{failure}");
+        }
+        admitted
+    }
+
+    fn may_send(&self, node: &Node, message: &Offered<'_>) -> Result<(), Failure> {
         let Some(rights) = &self.rights else {
             return Ok(());
         };
+        let Offered {
+            kind,
+            chain,
+            payload,
+            ..
+        } = *message;
         let message = codec::variant_name(payload).unwrap_or("?");
         let is_allowed = rights.sends(kind, message) || mutants::on("rights_are_not_checked");
         // What is part of a record comes from the owner of a shard.
         if is_allowed && !terms::claims_a_record(chain) {
             return Ok(());
         }
-        let failure = Failure::Forbidden {
+        node.limiter.refused.forbidden.add();
+        Err(Failure::Forbidden {
             who: rights.who(),
             message: format!("{kind}/{message}"),
-        };
-        if !std::mem::replace(&mut self.was_refused, true) {
-            tracing::warn!("{failure}");
-        }
-        Err(failure)
+        })
     }
+}
+
+/// A message that comes over a connection.
+struct Offered<'a> {
+    kind: &'a str,
+    /// Of an entity.
+    id: Option<&'a str>,
+    chain: &'a [u8],
+    payload: &'a [u8],
+    is_ask: bool,
+}
+
+/// Whether a message keeps within the limits of this node.
+fn within_limits(
+    limiter: &Limiter,
+    inlet: &Inlet,
+    message: &Offered<'_>,
+    bytes: usize,
+) -> Result<(), Failure> {
+    let Limiter {
+        limits, refused, ..
+    } = limiter;
+    if let Some(id) = message.id {
+        let max = limits.entity_id_bytes_max;
+        if id.is_empty() || id.len() > max {
+            refused.ids.add();
+            let bytes = id.len();
+            let too_long = InvalidId::TooLong { bytes, max };
+            let invalid = if bytes == 0 {
+                InvalidId::Empty
+            } else {
+                too_long
+            };
+            return Err(Failure::InvalidId(invalid));
+        }
+    }
+    if bytes > limits.client_message_bytes_max && inlet.client.is_some() {
+        refused.long_messages.add();
+        return Err(Failure::TooLarge {
+            bytes,
+            bytes_max: limits.client_message_bytes_max,
+        });
+    }
+    if message.is_ask && inlet.asks() >= limits.asks_per_peer_max {
+        refused.asks.add();
+        return Err(Failure::Limited {
+            limit: "asks_per_peer_max".to_owned(),
+            max: limits.asks_per_peer_max as u64,
+        });
+    }
+    Ok(())
 }
 
 /// An entity type by a peer's number: its name, and the way to its region where this node has one.
@@ -266,18 +393,16 @@ impl Kinds {
                 .find(|region| region.name() == name)
                 .map(|region| region.clone().inward())
         };
-        for (entry, mine) in hello.catalog.iter().filter_map(|entry| {
-            let mine = node
-                .peers
-                .catalog()
-                .iter()
-                .find(|mine| mine.name == entry.name)?;
-            (mine.fingerprint != entry.fingerprint).then_some((entry, mine))
-        }) {
-            tracing::info!(
-                peer = %hello.member, kind = entry.name, ours = mine.fingerprint, theirs = entry.fingerprint,
-                "the peer runs another version of this entity type"
-            );
+        // Once for each type of this node, however often a catalog names it.
+        let is_other = |mine: &&CatalogEntry| {
+            let theirs = |entry: &CatalogEntry| {
+                entry.name == mine.name && entry.fingerprint != mine.fingerprint
+            };
+            hello.catalog.iter().any(theirs)
+        };
+        let others: Vec<_> = node.peers.catalog().iter().filter(is_other).collect();
+        if !others.is_empty() {
+            node.peers.tell_of_versions(&hello.member, &others);
         }
         let catalog = hello.catalog.iter();
         Self {
@@ -320,7 +445,7 @@ fn handle(
     let (lane, role) = (dialer.lane, dialer.role);
     let bytes = frame.wire_bytes();
     if frame.is_credited() {
-        inlet.received(bytes);
+        inlet.received(bytes)?;
     }
     match (lane, frame) {
         (_, Frame::GiveUp { correlation }) => {
@@ -333,8 +458,8 @@ fn handle(
             }
         }
         (Lane::Control | Lane::Bulk, Frame::Control(payload)) => {
-            if payload.len() > STRANGER_BYTES_MAX && !node.has_member(&inlet.peer) {
-                return Err(ConnectionEnd::Unexpected);
+            if !node.has_member(&inlet.peer) && !is_worth_decoding(role, payload)? {
+                return Ok(());
             }
             match codec::decode::<Request>(payload) {
                 Ok(request)
@@ -343,17 +468,15 @@ fn handle(
                     return Err(ConnectionEnd::Forbidden(role));
                 }
                 Ok(request) => {
-                    if let Some(refused) = refused(dialer.rights.as_ref(), &request) {
+                    if let Some(refused) = refused(node, dialer.rights.as_ref(), &request) {
                         respond(inlet, &refused);
                         return Ok(());
                     }
                     handle_request(node, inlet, request, payload.len());
                 }
-                Err(error) => {
-                    // A newer peer may send a message that this version does not know. Nothing else
-                    // is wrong.
-                    tracing::warn!(peer = %inlet.peer, %error, "a control message cannot be read");
-                }
+                // A newer peer may send a message that this version does not know. Nothing else is
+                // wrong.
+                Err(error) => node.peers.tell_of_unreadable(&inlet.peer, lane, &error),
             }
         }
         (Lane::Copies, Frame::Control(_)) if role != PeerRole::Member => {
@@ -371,8 +494,15 @@ fn handle(
             }
             match kinds.by_number.get_mut(usize::from(frame.kind)) {
                 Some((name, Some(region))) => {
-                    if let Err(forbidden) = dialer.may_send(name, frame.chain, frame.payload) {
-                        not_taken(node, inlet, name, frame, forbidden);
+                    let message = Offered {
+                        kind: name,
+                        id: Some(frame.id),
+                        chain: frame.chain,
+                        payload: frame.payload,
+                        is_ask: frame.correlation != 0,
+                    };
+                    if let Err(refused) = dialer.admit(node, inlet, &message, bytes) {
+                        not_taken(node, inlet, name, frame, refused);
                         return Ok(());
                     }
                     region.handle(inlet, frame, chunk, at, grant);
@@ -392,18 +522,22 @@ fn handle(
             },
         ) => {
             let grant = Grant::new(inlet, bytes);
-            handle_to_actor(
-                node,
-                inlet,
-                dialer,
-                (actor, correlation),
-                (chain, payload),
-                grant,
-            );
+            let to = (actor, correlation);
+            handle_to_actor(node, inlet, dialer, to, (chain, payload), grant, bytes);
         }
         _ => return Err(ConnectionEnd::Unexpected),
     }
     Ok(())
+}
+
+/// Whether a request of a process that is no member is decoded. Such a process could say anything
+/// in gossip, and of anybody: it is not heard, and what it says is long.
+fn is_worth_decoding(role: PeerRole, payload: &[u8]) -> Result<bool, ConnectionEnd> {
+    if payload.len() > STRANGER_BYTES_MAX {
+        return Err(ConnectionEnd::Unexpected);
+    }
+    // A client that says this loses the connection.
+    Ok(role != PeerRole::Member || !Request::is_gossip(payload))
 }
 
 /// A message to an actor, or a watch over it.
@@ -414,8 +548,14 @@ fn handle_to_actor(
     (actor, correlation): (u64, u64),
     (chain, payload): (&[u8], &[u8]),
     grant: Grant<'_>,
+    bytes: usize,
 ) {
     if payload == WATCH && correlation != 0 {
+        if inlet.asks() >= node.limiter.limits.asks_per_peer_max {
+            node.limiter.refused.asks.add();
+            inlet.fail(correlation, &Failure::Stopped);
+            return;
+        }
         let rights = dialer.rights.as_ref();
         if rights.is_some_and(|rights| !rights.watches(&actor_path(node, actor).kind)) {
             // As if there were no such actor.
@@ -425,27 +565,28 @@ fn handle_to_actor(
         handle_watch(&node.process.runtime, inlet, actor, correlation);
         return;
     }
-    let ask = remote_ask(
-        &node.process.runtime,
-        inlet,
-        correlation,
-        Epoch::ZERO,
+    let runtime = &node.process.runtime;
+    let received = received(runtime, inlet, correlation, Epoch::ZERO, chain);
+    let is_node = dialer.rights.is_none() && inlet.client.is_none();
+    let path = (!is_node).then(|| actor_path(node, actor));
+    let message = Offered {
+        kind: path.as_ref().map_or("", |path| &path.kind),
+        id: None,
         chain,
-    );
-    if dialer.rights.is_some() {
-        let path = actor_path(node, actor);
-        if let Err(forbidden) = dialer.may_send(&path.kind, chain, payload) {
-            let message = codec::variant_name(payload).unwrap_or("?");
-            let (runtime, path) = (&node.process.runtime, || path.clone());
-            ReplyTo::<()>::from(ask).undelivered(runtime, &path, message, forbidden);
-            return;
-        }
+        payload,
+        is_ask: correlation != 0,
+    };
+    if let Err(refused) = dialer.admit(node, inlet, &message, bytes) {
+        let name = codec::variant_name(payload).unwrap_or("?");
+        let path = || path.clone().unwrap_or_else(|| actor_path(node, actor));
+        ReplyTo::<()>::from(received).undelivered(runtime, &path, name, refused);
+        return;
     }
-    deliver_to_actor(node, actor, ask, payload, grant);
+    deliver_to_actor(node, actor, received, payload, grant);
 }
 
 /// The answer to a call for which a client lacks the right.
-fn refused(rights: Option<&Rights>, request: &Request) -> Option<Response> {
+fn refused(node: &Node, rights: Option<&Rights>, request: &Request) -> Option<Response> {
     let (Some(rights), Request::Call { id, call }) = (rights, request) else {
         return None;
     };
@@ -453,6 +594,7 @@ fn refused(rights: Option<&Rights>, request: &Request) -> Option<Response> {
     if rights.reads(read) || mutants::on("rights_are_not_checked") {
         return None;
     }
+    node.limiter.refused.forbidden.add();
     let who = rights.who();
     Some(Response::Answer {
         id: *id,
@@ -471,7 +613,8 @@ fn handle_copies(node: &Node, inlet: &Inlet, payload: Bytes) {
     match wire::decode(payload) {
         Ok(envelopes) => copies.deliver(envelopes),
         Err(error) => {
-            tracing::warn!(peer = %inlet.peer, %error, "messages of a store cannot be read");
+            node.peers
+                .tell_of_unreadable(&inlet.peer, Lane::Copies, &error);
         }
     }
 }
@@ -499,8 +642,8 @@ fn not_taken(
     };
     let message = codec::variant_name(frame.payload).unwrap_or("?");
     let runtime = &node.process.runtime;
-    let ask = remote_ask(runtime, inlet, frame.correlation, Epoch::ZERO, &[]);
-    ReplyTo::<()>::from(ask).undelivered(runtime, &path, message, failure);
+    let received = received(runtime, inlet, frame.correlation, Epoch::ZERO, &[]);
+    ReplyTo::<()>::from(received).undelivered(runtime, &path, message, failure);
 }
 
 /// An actor of this node, by its number.
@@ -515,18 +658,17 @@ fn actor_path(node: &Node, actor: u64) -> ActorPath {
     )
 }
 
-fn deliver_to_actor(
-    node: &Node,
-    actor: u64,
-    ask: Option<RemoteAsk>,
-    payload: &[u8],
-    grant: Grant<'_>,
-) {
+fn deliver_to_actor(node: &Node, actor: u64, received: Conveyed, payload: &[u8], grant: Grant<'_>) {
     if let Some(cell) = node.process.runtime.actor(actor) {
         let mut grant = Some(grant);
-        return cell.deliver(payload, ask, &mut || grant.take().map(Grant::keep));
+        return cell.deliver(payload, received, &mut || grant.take().map(Grant::keep));
     }
     let path = || actor_path(node, actor);
     let message = codec::variant_name(payload).unwrap_or("?");
-    ReplyTo::<()>::from(ask).undelivered(&node.process.runtime, &path, message, Failure::Stopped);
+    ReplyTo::<()>::from(received).undelivered(
+        &node.process.runtime,
+        &path,
+        message,
+        Failure::Stopped,
+    );
 }

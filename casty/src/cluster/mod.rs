@@ -16,6 +16,7 @@ mod handoff;
 pub(crate) mod homes;
 mod inbound;
 mod kept_shards;
+pub(crate) mod limiter;
 mod locks;
 pub(crate) mod map_watch;
 pub(crate) mod membership;

@@ -21,6 +21,7 @@ use crate::{
         gossip::{GossipInbox, Inputs},
         homes::Homes,
         kept_shards::KeptShards,
+        limiter::Limiter,
         map_watch::MapWatch,
         membership::Membership,
         membership_inputs::MembershipInputs,
@@ -76,6 +77,7 @@ pub(crate) struct Node {
     pub(crate) gossip: GossipInbox,
     pub(crate) kept_shards: KeptShards,
     pub(crate) failed: Failed,
+    pub(crate) limiter: Arc<Limiter>,
 }
 
 impl fmt::Debug for Node {
@@ -141,6 +143,7 @@ impl Node {
                 })
                 .collect(),
             failed: Failed::new(map.clone(), process.ending.clone()),
+            limiter: Limiter::new(setup.settings.limits.clone()),
             setup,
             process,
             peers,

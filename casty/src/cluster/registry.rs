@@ -10,6 +10,9 @@ use std::{
 
 use futures_util::future::{BoxFuture, ready};
 
+#[cfg(feature = "config")]
+use crate::config::file::{ConfigError, nearest};
+
 use super::region::{AnyRegion, EntityType, Mesh, ShardRegion};
 use crate::{
     actor::{
@@ -18,7 +21,10 @@ use crate::{
         reference::{ProtocolRegistration, StrictRoute, protocol::Speakers},
         runtime::{Routes, Runtime},
     },
-    config::Settings,
+    config::{
+        Settings,
+        entity::{EntitySections, EntitySettings},
+    },
     error::StartError,
     id::{CopyOptions, CopySettings},
     persistence::{
@@ -52,6 +58,7 @@ struct RegionArgs<'a> {
     name: String,
     kind: u16,
     settings: &'a Settings,
+    configured: EntitySettings,
     mesh: Option<Weak<dyn Mesh>>,
 }
 
@@ -121,9 +128,10 @@ fn make<E: Entity>(args: RegionArgs<'_>) -> Registered {
         name,
         kind,
         settings,
+        configured,
         mesh,
     } = args;
-    let entity_type = EntityType::of::<E>();
+    let entity_type = EntityType::of::<E>().configured(configured);
     let region = ShardRegion::new(entity_type, runtime.clone(), name, kind, settings, mesh);
     let mut route: Arc<dyn Route<E>> = region.clone();
     if runtime.strict_wire().is_some() {
@@ -139,6 +147,8 @@ fn make<E: Entity>(args: RegionArgs<'_>) -> Registered {
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     by_hand: Vec<(String, EntityRegistration)>,
+    /// What a configuration says of the types.
+    pub(crate) sections: EntitySections,
 }
 
 impl Registry {
@@ -192,19 +202,45 @@ impl Registry {
         settings: CopySettings,
     ) -> Result<(), StartError> {
         for (kind, it) in self.by_name()? {
-            let CopySettings { copies, copies_min } = settings.with(it.copies);
+            let options = it.copies.or(self.sections.of(&kind).copies);
+            let CopySettings { copies, copies_min } = settings.with(options);
             if it.stored.is_some() && it.is_hosted(Some(roles)) && copies_min > copies {
                 return Err(StartError::Copies {
                     kind,
                     copies,
                     copies_min,
-                    lacks: match it.copies.copies {
+                    lacks: match options.copies {
                         Some(_) => "copies_min",
                         None => "copies",
                     },
                 });
             }
         }
+        Ok(())
+    }
+
+    /// A section that is about no type is a mistake.
+    #[cfg(feature = "config")]
+    fn check_sections(&self, kinds: &[&str]) -> Result<(), StartError> {
+        let unused = self.sections.unused(kinds).map(|section| {
+            let near = nearest(&section.names, kinds.to_vec());
+            let (place, names) = (&section.place, &section.names);
+            format!("{place}: there is no entity type `{names}`{near}")
+        });
+        let problems: Vec<_> = unused.collect();
+        if problems.is_empty() {
+            return Ok(());
+        }
+        Err(ConfigError { problems }.into())
+    }
+
+    #[cfg(not(feature = "config"))]
+    #[expect(
+        clippy::unused_self,
+        clippy::unnecessary_wraps,
+        reason = "with a configuration there may be sections"
+    )]
+    fn check_sections(&self, _: &[&str]) -> Result<(), StartError> {
         Ok(())
     }
 
@@ -217,6 +253,7 @@ impl Registry {
     ) -> Result<(Vec<Arc<dyn AnyRegion>>, Routes), StartError> {
         let by_name = self.by_name()?;
         let names: Vec<&str> = by_name.keys().map(String::as_str).collect();
+        self.check_sections(&names)?;
         // A crate without references to it is not linked: this line shows which types are there.
         tracing::info!(entities = ?names, "entity types");
         let (mut regions, mut routes) = (Vec::new(), Routes::default());
@@ -224,6 +261,7 @@ impl Registry {
         let mut deliveries = Deliveries::default();
         for (kind, (name, registration)) in (0_u16..).zip(by_name) {
             let mesh = mesh.cloned();
+            let configured = self.sections.of(&name);
             let deliver = registration.deliver.map(|it| (Arc::from(&*name), it));
             deliveries.0.extend(deliver);
             let made = (registration.make)(RegionArgs {
@@ -231,6 +269,7 @@ impl Registry {
                 name,
                 kind,
                 settings,
+                configured,
                 mesh,
             });
             regions.push(made.region);

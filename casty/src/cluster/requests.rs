@@ -52,7 +52,7 @@ fn gossip(node: &Node, inlet: &Inlet, bytes: usize, input: Input) {
 }
 
 fn handle_call(node: &Arc<Node>, inlet: &Arc<Inlet>, id: u64, call: Call) {
-    let Some(place) = node.peers.begin_answer() else {
+    let Some(place) = node.peers.begin_answer(inlet) else {
         let reason = "too many calls at a time".to_owned();
         let answer = match call {
             Call::Raft(_) => Answer::Raft(Err(reason)),

@@ -10,9 +10,14 @@ use toml::de::{DeTable, DeValue};
 
 use super::{
     Settings,
+    entity::{EntitySection, EntitySettings},
     given::Given,
-    keys::{Form, KEYS, Key, Value},
+    keys::{ENTITY_KEYS, Form, KEYS, Key, Value},
 };
+use crate::infra::printable::Printable;
+
+/// The sections about entity types begin with this: `[entity.Cart]`, `[entity."shop/*"]`.
+const ENTITY: &str = "entity";
 
 /// The variables of the environment begin with this.
 const PREFIX: &str = "CASTY_";
@@ -66,7 +71,7 @@ impl Given {
         Err(ConfigError { problems })
     }
 
-    fn add_file(&mut self, place: &str, text: &str, problems: &mut Vec<String>) {
+    pub(crate) fn add_file(&mut self, place: &str, text: &str, problems: &mut Vec<String>) {
         let line =
             |span: Range<usize>| 1 + text[..span.start.min(text.len())].matches('\n').count();
         let table = match DeTable::parse(text) {
@@ -84,9 +89,23 @@ impl Given {
                 problems.extend(put.err().map(|problem| format!("{place}:{at}: {problem}")));
                 continue;
             };
+            if name == ENTITY {
+                for (names, section) in section {
+                    let place = format!("{place}:{}", line(names.span()));
+                    let names = names.get_ref().to_string();
+                    let found = entity_section(names, place, section.get_ref());
+                    match found {
+                        Ok(section) => self.entities.add(section),
+                        Err(found) => problems.extend(found),
+                    }
+                }
+                continue;
+            }
             if !KEYS.iter().any(|key| key.section == name) {
-                let sections = KEYS.iter().map(|key| key.section).collect();
+                let sections = KEYS.iter().map(|key| key.section);
+                let sections = sections.chain([ENTITY]).collect();
                 let near = nearest(name, sections);
+                let name = Printable(name);
                 problems.push(format!("{place}:{at}: there is no section `{name}`{near}"));
                 continue;
             }
@@ -116,12 +135,12 @@ impl Given {
             }
             let names = KEYS.iter().filter(|key| key.section == section);
             let near = nearest(name, names.map(|key| key.name).collect());
-            return Err(format!("there is no key `{name}`{near}"));
+            return Err(format!("there is no key `{}`{near}", Printable(name)));
         };
         self.put(key, of_file(key.form, value))
     }
 
-    fn add_variable(&mut self, name: &str, text: &str, problems: &mut Vec<String>) {
+    pub(crate) fn add_variable(&mut self, name: &str, text: &str, problems: &mut Vec<String>) {
         let Some(rest) = name.strip_prefix(PREFIX) else {
             return;
         };
@@ -148,8 +167,48 @@ impl Given {
     }
 }
 
+/// What a section says of the entity types of these names.
+fn entity_section(
+    names: String,
+    place: String,
+    section: &DeValue<'_>,
+) -> Result<EntitySection, Vec<String>> {
+    let DeValue::Table(section) = section else {
+        let what = "it is no section: write `[entity.NAME]`, and keys below it";
+        return Err(vec![format!("{place}: `{names}`: {what}")]);
+    };
+    let (mut settings, mut problems) = (EntitySettings::default(), Vec::new());
+    for (key, value) in section {
+        let name = key.get_ref().as_ref();
+        let Some(key) = ENTITY_KEYS.iter().find(|key| key.name == name) else {
+            let near = nearest(name, ENTITY_KEYS.iter().map(|key| key.name).collect());
+            problems.push(format!(
+                "{place}: `{names}`: there is no key `{name}`{near}"
+            ));
+            continue;
+        };
+        let value = of_file(key.form, value.get_ref());
+        let put = value.and_then(|value| (key.put)(&mut settings, value));
+        if put.is_none() {
+            let (name, example) = (key.name, key.form.example());
+            problems.push(format!(
+                "{place}: `{names}`: `{name}` has to be {example}. {}",
+                key.what
+            ));
+        }
+    }
+    if problems.is_empty() {
+        return Ok(EntitySection {
+            names,
+            place,
+            settings,
+        });
+    }
+    Err(problems)
+}
+
 /// What was probably meant, for the end of a message.
-fn nearest(name: &str, known: Vec<&'static str>) -> String {
+pub(crate) fn nearest(name: &str, known: Vec<&str>) -> String {
     let known = known.into_iter().filter(|it| !it.is_empty());
     let near = known
         .map(|it| (strsim::damerau_levenshtein(it, name), it))
@@ -236,7 +295,26 @@ pub fn defaults() -> String {
             None => writeln!(text, "# {} =", key.name),
         };
     }
+    text.push_str(
+        "\n# Of one entity type, or of several: `*` stands for any text. What the type itself says \
+         comes before it.\n# [entity.\"shop/*\"]\n",
+    );
+    for key in ENTITY_KEYS {
+        let _ = writeln!(text, "\n# {}\n# {} =", key.what, key.name);
+    }
     text
+}
+
+/// A file with these settings.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn written(settings: &Settings) -> String {
+    let keys = KEYS.iter().filter(|key| key.section == "settings");
+    keys.fold("[settings]\n".to_owned(), |mut text, key| {
+        if let Some(value) = (key.default)(settings) {
+            let _ = writeln!(text, "{} = {value}", key.name);
+        }
+        text
+    })
 }
 
 #[cfg(test)]
@@ -349,6 +427,34 @@ mod tests {
     }
 
     #[test]
+    fn sections_of_entity_types_have_keys_of_their_own() {
+        let given = of(
+            "[entity.Cart]\nmax_active = 7\n[entity.\"shop/*\"]\npassivate_after = \"5m\"\n",
+            &[],
+        )
+        .unwrap();
+        assert_eq!(given.entities.of("Cart").max_active, Some(7));
+        let minutes = std::time::Duration::from_mins(5);
+        assert_eq!(given.entities.of("shop/a").passivate_after, Some(minutes));
+        let found = problems(
+            "[entity]\nCart = 3\n[entity.Purse]\nmax_activ = 7\nmailbox = 0\ncopies = 9\n",
+            &[],
+        );
+        assert_eq!(found.len(), 4, "{found:?}");
+        for text in [
+            "2: `Cart`: it is no section: write `[entity.NAME]`, and keys below it",
+            "3: `Purse`: there is no key `max_activ`; did you mean `max_active`?",
+            "3: `Purse`: `mailbox` has to be a whole number",
+            "3: `Purse`: `copies` has to be a whole number",
+        ] {
+            assert!(
+                found.iter().any(|it| it.starts_with(text)),
+                "{text}: {found:?}"
+            );
+        }
+    }
+
+    #[test]
     fn what_is_no_toml_and_what_is_not_there_is_said() {
         let all = problems("a = \n", &[]);
         assert!(all[0].starts_with("1: "), "{all:?}");
@@ -379,7 +485,9 @@ mod tests {
         assert_eq!(given.settings, Settings::default());
         assert_eq!(
             given.merges.len(),
-            KEYS.iter().filter(|key| key.section == "settings").count()
+            KEYS.iter()
+                .filter(|key| matches!(key.section, "settings" | "limits"))
+                .count()
         );
         for key in KEYS {
             assert!(text.contains(&key.variable()), "{}", key.name);

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::Settings;
+use super::{Settings, entity::EntitySections};
 
 /// What a configuration says.
 #[derive(Debug, Default)]
@@ -16,6 +16,7 @@ pub(crate) struct Given {
     pub(crate) state_dir: Option<PathBuf>,
     pub(crate) data_dir: Option<PathBuf>,
     pub(crate) tls: TlsPaths,
+    pub(crate) entities: EntitySections,
     pub(super) settings: Settings,
     /// How each setting that is given gets into those of the program.
     pub(super) merges: Vec<fn(&mut Settings, &Settings)>,

@@ -2,7 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use super::{Settings, given::Given};
+use super::{Settings, entity::EntitySettings, given::Given};
+use crate::id::COPIES_MAX;
 
 /// What the value of a key looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,10 +132,11 @@ macro_rules! shown {
     };
 }
 
-macro_rules! setting {
-    ($name:ident, $form:ident, $what:literal) => {
+/// A key of a section whose keys are the fields of [`Settings`], or of a part of them.
+macro_rules! field {
+    ($section:literal, [$($part:ident)?], $name:ident, $form:ident, $what:literal) => {
         Key {
-            section: "settings",
+            section: $section,
             name: stringify!($name),
             form: Form::$form,
             what: $what,
@@ -142,7 +144,7 @@ macro_rules! setting {
                 let Value::$form(value) = value else {
                     return None;
                 };
-                given.settings.$name = value.try_into().ok()?;
+                given.settings$(.$part)?.$name = value.try_into().ok()?;
                 #[expect(
                     clippy::allow_attributes,
                     reason = "one of them is a fraction, and the macro is for all"
@@ -153,18 +155,92 @@ macro_rules! setting {
                 )]
                 given.merges.push(|settings, given| {
                     // What the program has set itself stays as it is.
-                    if settings.$name == Settings::default().$name {
-                        settings.$name = given.$name;
+                    if settings$(.$part)?.$name == Settings::default()$(.$part)?.$name {
+                        settings$(.$part)?.$name = given$(.$part)?.$name;
                     }
                 });
                 Some(())
             },
-            default: |settings| Some(shown!($form, settings.$name)),
+            default: |settings| Some(shown!($form, settings$(.$part)?.$name)),
         }
     };
 }
 
-/// All keys, in the order in which they are shown.
+macro_rules! setting {
+    ($name:ident, $form:ident, $what:literal) => {
+        field!("settings", [], $name, $form, $what)
+    };
+}
+
+macro_rules! limit {
+    ($name:ident, $what:literal) => {
+        field!("limits", [limits], $name, Number, $what)
+    };
+}
+
+/// A key of a section about entity types.
+pub(super) struct EntityKey {
+    pub(super) name: &'static str,
+    pub(super) form: Form,
+    /// What it is for, with unit and range.
+    pub(super) what: &'static str,
+    /// `None`: the value does not fit.
+    pub(super) put: fn(&mut EntitySettings, Value) -> Option<()>,
+}
+
+macro_rules! of_entity {
+    ($name:ident, $form:ident, $what:literal, $(in $part:ident,)? |$value:ident : $type:ty| $fits:expr) => {
+        EntityKey {
+            name: stringify!($name),
+            form: Form::$form,
+            what: $what,
+            put: |settings, value| {
+                let Value::$form(value) = value else {
+                    return None;
+                };
+                let $value: $type = value.try_into().ok()?;
+                settings$(.$part)?.$name = Some($value).filter(|_| $fits);
+                settings$(.$part)?.$name.map(drop)
+            },
+        }
+    };
+}
+
+/// The keys of the sections about entity types.
+pub(super) const ENTITY_KEYS: &[EntityKey] = &[
+    of_entity!(
+        passivate_after,
+        Time,
+        "How long an entity may be idle before it is passivated.",
+        |time: Duration| !time.is_zero()
+    ),
+    of_entity!(
+        max_active,
+        Number,
+        "With more entities active on a node, those used least recently are passivated. At least 1.",
+        |max: usize| max > 0
+    ),
+    of_entity!(
+        mailbox,
+        Number,
+        "How many messages wait in a mailbox, at least 1.",
+        |max: usize| max > 0
+    ),
+    of_entity!(
+        copies,
+        Number,
+        "How many nodes keep each shard of a stored type. The same on all nodes. From 1 to 7.",
+        in copies, |copies: u8| (1..=COPIES_MAX).contains(&copies)
+    ),
+    of_entity!(
+        copies_min,
+        Number,
+        "How many of these have to have stored what an entity does. From 1 to `copies`.",
+        in copies, |copies: u8| (1..=COPIES_MAX).contains(&copies)
+    ),
+];
+
+/// All other keys, in the order in which they are shown.
 pub(super) const KEYS: &[Key] = &[
     top!(
         node_id,
@@ -328,5 +404,37 @@ pub(super) const KEYS: &[Key] = &[
         copies_min,
         Number,
         "How many of these have to have stored what an entity does. From 1 to `copies`."
+    ),
+    limit!(
+        connections_max,
+        "How many connections this node accepts in all, at least 16."
+    ),
+    limit!(
+        connections_per_address_max,
+        "How many of them may come from one address, at least 8."
+    ),
+    limit!(
+        handshakes_max,
+        "How many connections may be in their handshake at a time, at least 1."
+    ),
+    limit!(
+        accepts_per_second_max,
+        "How many connections are accepted in a second, at least 1."
+    ),
+    limit!(
+        asks_per_peer_max,
+        "How many asks of one connection may be unanswered, at least 1."
+    ),
+    limit!(
+        activations_per_client_max,
+        "How many entities one client may start in a second, at least 1."
+    ),
+    limit!(
+        client_message_bytes_max,
+        "The longest message of a client in bytes, from 1024 to 8388608."
+    ),
+    limit!(
+        entity_id_bytes_max,
+        "The longest id in a message from another process, from 1 to 1024."
     ),
 ];

@@ -1,14 +1,19 @@
 //! The settings of a system, each with its meaning, unit, default and range.
 
+pub(crate) mod entity;
 #[cfg(feature = "config")]
 pub(crate) mod file;
 #[cfg(feature = "config")]
 pub(crate) mod given;
 #[cfg(feature = "config")]
 mod keys;
+mod limits;
 
 use std::time::Duration;
 
+pub(crate) use self::limits::FRAME_BYTES_MAX;
+pub use self::limits::Limits;
+use self::limits::refuse;
 use crate::error::StartError;
 use crate::id::COPIES_MAX;
 
@@ -102,6 +107,8 @@ pub struct Settings {
     /// a cluster of one or two nodes it is 1. Default 2, at most `copies`. It has to be the same on
     /// all nodes that host a type. A type may say it itself: `#[entity(durable, copies_min = 3)]`.
     pub copies_min: u8,
+    /// What other processes may use of this node.
+    pub limits: Limits,
 }
 
 /// What the second node of two does when it cannot reach the first, which is the sole voter of the
@@ -164,6 +171,7 @@ impl Default for Settings {
             moves_max: 32,
             copies: 3,
             copies_min: 2,
+            limits: Limits::default(),
         }
     }
 }
@@ -208,12 +216,6 @@ impl Settings {
     /// # Errors
     /// [`StartError::Setting`] names the first setting that does not fit.
     pub fn check(&self) -> Result<(), StartError> {
-        let refuse = |setting, reason: &str| {
-            Err(StartError::Setting {
-                setting,
-                reason: reason.to_owned(),
-            })
-        };
         let waits = [
             ("ask_timeout", self.ask_timeout),
             ("resolve_timeout", self.resolve_timeout),
@@ -289,7 +291,7 @@ impl Settings {
         if self.suspect_after <= self.gossip_interval {
             return refuse("suspect_after", "must be longer than `gossip_interval`");
         }
-        Ok(())
+        self.limits.check()
     }
 }
 

@@ -5,12 +5,14 @@
 pub(crate) mod backoff;
 pub(crate) mod boxed;
 pub(crate) mod cancel;
+pub(crate) mod counter;
 pub(crate) mod deadline;
 pub(crate) mod log_limit;
 pub(crate) mod mutants;
 pub(crate) mod observe;
 pub(crate) mod panic;
 pub(crate) mod printable;
+pub(crate) mod rate;
 #[cfg(test)]
 pub(crate) mod seeds;
 pub(crate) mod sync;

@@ -14,15 +14,18 @@ impl fmt::Display for Printable<'_> {
         if self.0.len() <= CHARACTERS_MAX && !self.0.contains(is_harmful) {
             return f.write_str(self.0);
         }
-        for character in self.0.chars().take(CHARACTERS_MAX) {
-            if is_harmful(character) {
-                write!(f, "{}", character.escape_default())?;
-            } else {
-                write!(f, "{character}")?;
+        let mut left = CHARACTERS_MAX;
+        for character in self.0.chars() {
+            let escaped = is_harmful(character).then(|| character.escape_default());
+            let printed = escaped.as_ref().map_or(1, ExactSizeIterator::len);
+            let Some(rest) = left.checked_sub(printed) else {
+                return write!(f, "… ({} bytes)", self.0.len());
+            };
+            left = rest;
+            match escaped {
+                Some(escaped) => write!(f, "{escaped}")?,
+                None => write!(f, "{character}")?,
             }
-        }
-        if self.0.chars().nth(CHARACTERS_MAX).is_some() {
-            write!(f, "… ({} bytes)", self.0.len())?;
         }
         Ok(())
     }
@@ -50,5 +53,8 @@ mod tests {
         assert!(long.ends_with("… (900000 bytes)"), "{long}");
         let whole = "é".repeat(CHARACTERS_MAX);
         assert_eq!(printed(&whole), whole);
+        // What is escaped takes more room, and counts with that.
+        let escaped = printed(&"\u{1b}".repeat(200));
+        assert!(escaped.chars().count() < CHARACTERS_MAX + 20, "{escaped}");
     }
 }

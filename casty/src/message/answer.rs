@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 
-use crate::{error::Failure, id::Epoch};
+use crate::{error::Failure, id::Epoch, message::caller::CameFrom};
 
 /// The outcome of an ask over a connection.
 pub(crate) enum RawAnswer {
@@ -37,6 +37,15 @@ pub(crate) trait ReplyPath: Send + Sync {
 
     /// Whether the peer has said that the asker waits no more.
     fn is_given_up(&self, correlation: u64) -> bool;
+
+    /// One more ask of this connection is without an answer.
+    fn begin(&self);
+
+    /// One less is.
+    fn end(&self);
+
+    /// The process at its other end.
+    fn came_from(&self) -> CameFrom;
 }
 
 /// The receiving end of a window that bounds what a peer may send.

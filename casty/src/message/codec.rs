@@ -175,6 +175,23 @@ mod tests {
         assert!(decode::<serde::de::IgnoredAny>(&bytes).is_err());
     }
 
+    /// Nothing, or something around another one.
+    #[derive(Debug, Serialize, Deserialize)]
+    struct Maybe(Option<Box<Maybe>>);
+
+    #[test]
+    fn what_can_be_read_can_be_written() {
+        let somes = |number: u8| [0xd4, 0, number];
+        let most: Maybe = decode(&somes(250)).unwrap();
+        assert_eq!(to_vec(&most).unwrap(), somes(250));
+        assert!(decode::<Maybe>(&somes(251)).is_err());
+        // Bytes in place of a sequence, which is as deep as a sequence.
+        let nested = |depth: usize| [vec![0x91; depth], vec![0xc4, 0]].concat();
+        let most: Nested = decode(&nested(63)).unwrap();
+        assert!(to_vec(&most).is_ok());
+        assert!(decode::<Nested>(&nested(64)).is_err());
+    }
+
     #[test]
     fn a_lying_length_is_an_error_and_allocates_nothing_like_it() {
         // An array of 4 billion elements and a string of 4 billion bytes, with nothing behind the
@@ -182,6 +199,42 @@ mod tests {
         assert!(decode::<Vec<u64>>(&[0xdd, 0xff, 0xff, 0xff, 0xff]).is_err());
         assert!(decode::<String>(&[0xdb, 0xff, 0xff, 0xff, 0xff]).is_err());
         assert!(decode::<serde_bytes::ByteBuf>(&[0xc6, 0xff, 0xff, 0xff, 0xff]).is_err());
+    }
+
+    #[test]
+    fn a_lying_length_leads_to_no_room_for_what_is_not_there() {
+        struct Room;
+        impl<'de> Deserialize<'de> for Room {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                from.deserialize_any(Self)
+            }
+        }
+        impl<'de> serde::de::Visitor<'de> for Room {
+            type Value = Self;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("entries")
+            }
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, seq: A) -> Result<Self, A::Error> {
+                assert_eq!(seq.size_hint(), Some(2));
+                Ok(self)
+            }
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<Self, A::Error> {
+                assert_eq!(map.size_hint(), Some(2));
+                Ok(self)
+            }
+        }
+        for marker in [0xdd, 0xdf] {
+            let lie = [marker, 0xff, 0xff, 0xff, 0xff, 1, 2];
+            assert!(decode::<Room>(&lie).is_err(), "there are more than two");
+        }
+    }
+
+    #[test]
+    fn an_error_quotes_no_more_of_the_bytes_than_fits_a_line() {
+        let name = "forged\n".repeat(100_000);
+        let error = decode::<Msg>(&to_vec(&name).unwrap()).unwrap_err().0;
+        assert!(error.contains("unknown variant `forged\\n"), "{error}");
+        assert!(error.len() < 1024 && !error.contains('\n'), "{error}");
     }
 
     #[test]

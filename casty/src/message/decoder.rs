@@ -17,6 +17,7 @@ use super::{
     encoder::SOME,
     error::DecodeError,
 };
+use crate::infra::printable::Printable;
 
 /// Reads values from bytes, in place.
 pub(super) struct Decoder<'de> {
@@ -169,7 +170,14 @@ impl<'de> Decoder<'de> {
         match self.token()? {
             Token::Array(length) => self.sequence(length, visitor),
             Token::Map(length) => self.map(length, visitor),
-            Token::Bytes(bytes) => visitor.visit_seq(SeqDeserializer::new(bytes.iter().copied())),
+            Token::Bytes(bytes) => {
+                self.depth.enter()?;
+                let value = visitor.visit_seq(SeqDeserializer::<_, DecodeError>::new(
+                    bytes.iter().copied(),
+                ))?;
+                self.depth.leave();
+                Ok(value)
+            }
             token => Err(unexpected(token, &visitor)),
         }
     }
@@ -256,7 +264,10 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
             Token::Bytes(bytes) => visitor.visit_borrowed_bytes(bytes),
             Token::Array(length) => self.sequence(length, visitor),
             Token::Map(length) => self.map(length, visitor),
-            Token::Somes(somes) => visitor.visit_some(Somes(somes - 1)),
+            Token::Somes(somes) => {
+                self.depth.fits(somes)?;
+                visitor.visit_some(Somes(somes - 1))
+            }
             token => visit_simple(token, visitor),
         }
     }
@@ -270,6 +281,7 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
             }
             Some(0xd4) => {
                 if let Token::Somes(somes) = self.token()? {
+                    self.depth.fits(somes)?;
                     return visitor.visit_some(Somes(somes - 1));
                 }
                 self.rest = before;
@@ -452,8 +464,10 @@ impl Entries<'_, '_> {
         Ok(())
     }
 
-    fn left(&self) -> usize {
-        self.left as usize
+    /// How many entries there can be: each takes a byte at least. A visitor makes room for so many
+    /// before it reads them, so a length that lies must not count.
+    fn room(&self) -> usize {
+        self.decoder.rest.len().min(self.left as usize)
     }
 }
 
@@ -473,7 +487,7 @@ impl<'de> SeqAccess<'de> for Entries<'_, 'de> {
     }
 
     fn size_hint(&self) -> Option<usize> {
-        Some(self.left())
+        Some(self.room())
     }
 }
 
@@ -497,7 +511,7 @@ impl<'de> MapAccess<'de> for Entries<'_, 'de> {
     }
 
     fn size_hint(&self) -> Option<usize> {
-        Some(self.left())
+        Some(self.room())
     }
 }
 
@@ -647,9 +661,11 @@ impl<'de> Deserializer<'de> for Somes {
 }
 
 impl de::Error for DecodeError {
+    /// serde quotes what it does not know, such as a variant's name. A sender has chosen that, and
+    /// logs and replies say it: so it is cut, and stays on one line.
     #[cold]
     fn custom<T: fmt::Display>(text: T) -> Self {
-        Self(text.to_string())
+        Self(Printable(&text.to_string()).to_string())
     }
 }
 

@@ -53,6 +53,12 @@ impl Depth {
         Ok(())
     }
 
+    /// Whether so many of them may stand here.
+    #[inline]
+    pub(super) fn fits(self, wrappers: u8) -> Result<(), TooDeep> {
+        self.wrappers.checked_sub(wrappers).map(drop).ok_or(TooDeep)
+    }
+
     #[inline]
     pub(super) fn unwrap(&mut self) {
         self.wrappers += 1;

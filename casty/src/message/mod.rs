@@ -1,6 +1,7 @@
 //! Messages as values and as bytes. Knows no actor, no socket, no clock.
 
 pub(crate) mod answer;
+pub(crate) mod caller;
 pub(crate) mod changed;
 pub(crate) mod codec;
 mod decoder;

@@ -15,7 +15,11 @@ pub(super) const LENGTH_BYTES: usize = 4;
 pub(crate) fn json(bytes: &[u8]) -> Result<String, DecodeError> {
     let mut out = String::new();
     let mut decoder = Decoder::new(bytes);
-    Json(&mut out).deserialize(&mut decoder)?;
+    let json = Json {
+        out: &mut out,
+        is_key: false,
+    };
+    json.deserialize(&mut decoder)?;
     match decoder.rest {
         [] => Ok(out),
         _ => Err(super::codec::left_over()),
@@ -41,35 +45,46 @@ pub(super) fn with_common(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// Writes the next value.
-struct Json<'a>(&'a mut String);
+struct Json<'a> {
+    out: &'a mut String,
+    /// It is in a key, which is shown as text.
+    is_key: bool,
+}
 
 impl Json<'_> {
-    fn show(self, value: impl fmt::Display) {
-        // A `String` takes all that is written.
-        let _ = write!(self.0, "{value}");
+    fn reborrow(&mut self) -> Json<'_> {
+        Json {
+            out: self.out,
+            is_key: self.is_key,
+        }
     }
 
-    fn text(self, text: &str) {
-        self.0.push('"');
+    fn show(&mut self, value: impl fmt::Display) {
+        // A `String` takes all that is written.
+        let _ = write!(self.out, "{value}");
+    }
+
+    fn text(&mut self, text: &str) {
+        self.out.push('"');
         for character in text.chars() {
             match character {
-                '"' | '\\' => self.0.extend(['\\', character]),
-                '\n' => self.0.push_str("\\n"),
-                '\r' => self.0.push_str("\\r"),
-                '\t' => self.0.push_str("\\t"),
+                '"' | '\\' => self.out.extend(['\\', character]),
+                '\n' => self.out.push_str("\\n"),
+                '\r' => self.out.push_str("\\r"),
+                '\t' => self.out.push_str("\\t"),
                 harmful if is_harmful(harmful) => {
-                    let _ = write!(self.0, "\\u{:04x}", u32::from(harmful));
+                    let _ = write!(self.out, "\\u{:04x}", u32::from(harmful));
                 }
-                character => self.0.push(character),
+                character => self.out.push(character),
             }
         }
-        self.0.push('"');
+        self.out.push('"');
     }
 
-    fn real(self, number: impl Into<f64> + fmt::Display) {
+    fn real(&mut self, number: impl Into<f64> + fmt::Display) {
         let text = number.to_string();
         if number.into().is_finite() {
-            self.0.push_str(&text);
+            self.out.push_str(&text);
         } else {
             self.text(&text);
         }
@@ -96,46 +111,46 @@ impl<'de> Visitor<'de> for Json<'_> {
         f.write_str("a value")
     }
 
-    fn visit_bool<E>(self, truth: bool) -> Result<(), E> {
+    fn visit_bool<E>(mut self, truth: bool) -> Result<(), E> {
         self.show(truth);
         Ok(())
     }
 
-    fn visit_i64<E>(self, number: i64) -> Result<(), E> {
+    fn visit_i64<E>(mut self, number: i64) -> Result<(), E> {
         self.show(number);
         Ok(())
     }
 
-    fn visit_u64<E>(self, number: u64) -> Result<(), E> {
+    fn visit_u64<E>(mut self, number: u64) -> Result<(), E> {
         self.show(number);
         Ok(())
     }
 
-    fn visit_f32<E>(self, number: f32) -> Result<(), E> {
+    fn visit_f32<E>(mut self, number: f32) -> Result<(), E> {
         self.real(number);
         Ok(())
     }
 
-    fn visit_f64<E>(self, number: f64) -> Result<(), E> {
+    fn visit_f64<E>(mut self, number: f64) -> Result<(), E> {
         self.real(number);
         Ok(())
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<(), E> {
+    fn visit_str<E>(mut self, text: &str) -> Result<(), E> {
         self.text(text);
         Ok(())
     }
 
     fn visit_bytes<E>(self, bytes: &[u8]) -> Result<(), E> {
-        self.0.push_str("\"0x");
+        self.out.push_str("\"0x");
         for byte in bytes {
-            let _ = write!(self.0, "{byte:02x}");
+            let _ = write!(self.out, "{byte:02x}");
         }
-        self.0.push('"');
+        self.out.push('"');
         Ok(())
     }
 
-    fn visit_unit<E>(self) -> Result<(), E> {
+    fn visit_unit<E>(mut self) -> Result<(), E> {
         self.show("null");
         Ok(())
     }
@@ -144,43 +159,45 @@ impl<'de> Visitor<'de> for Json<'_> {
         value.deserialize_any(self)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<(), A::Error> {
-        self.0.push('[');
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut values: A) -> Result<(), A::Error> {
+        self.out.push('[');
         let mut is_first = true;
         loop {
-            let before = self.0.len();
+            let before = self.out.len();
             if !is_first {
-                self.0.push(',');
+                self.out.push(',');
             }
-            if values.next_element_seed(Json(self.0))?.is_none() {
-                self.0.truncate(before);
-                self.0.push(']');
+            if values.next_element_seed(self.reborrow())?.is_none() {
+                self.out.truncate(before);
+                self.out.push(']');
                 return Ok(());
             }
             is_first = false;
         }
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
-        self.0.push('{');
+    fn visit_map<A: MapAccess<'de>>(mut self, mut entries: A) -> Result<(), A::Error> {
+        self.out.push('{');
         let mut is_first = true;
         loop {
             let mut key = String::new();
-            if entries.next_key_seed(Json(&mut key))?.is_none() {
-                self.0.push('}');
+            let out = &mut key;
+            if entries.next_key_seed(Json { out, is_key: true })?.is_none() {
+                self.out.push('}');
                 return Ok(());
             }
             if !std::mem::replace(&mut is_first, false) {
-                self.0.push(',');
+                self.out.push(',');
             }
-            // JSON has no other keys than text.
-            if key.starts_with('"') {
-                self.0.push_str(&key);
+            // JSON has no other keys than text. Within a key nothing is: escaped at each level, it
+            // would double each time.
+            if key.starts_with('"') || self.is_key {
+                self.out.push_str(&key);
             } else {
-                Json(self.0).text(&key);
+                self.text(&key);
             }
-            self.0.push(':');
-            entries.next_value_seed(Json(self.0))?;
+            self.out.push(':');
+            entries.next_value_seed(self.reborrow())?;
         }
     }
 }
@@ -236,6 +253,18 @@ mod tests {
         });
         assert_eq!(read, expected, "{text}");
         assert!(!text.contains('\u{1b}'), "{text}");
+    }
+
+    #[test]
+    fn keys_in_keys_do_not_double_what_is_shown() {
+        // A map whose key is a map whose key is a map, and so on, down to a text.
+        let depth = 40;
+        let mut bytes = vec![0x81; depth];
+        bytes.extend([0xa1, b'"']);
+        bytes.extend(vec![1; depth]);
+        let shown = json(&bytes).unwrap();
+        assert!(shown.len() < 10 * bytes.len(), "{} characters", shown.len());
+        assert!(shown.starts_with(r#"{"{{"#), "{shown}");
     }
 
     #[test]

@@ -17,10 +17,7 @@ use tokio::time::Instant;
 use crate::{
     cluster::{
         peers::reads::{Follows, Read, ReadAnswer, SeenRecord, ShardNews},
-        reading::{
-            nodes::{InVain, Nodes},
-            reader::groups,
-        },
+        reading::{ask::InVain, nodes::Nodes, reader::groups},
     },
     error::StoredError,
     id::ShardId,

@@ -9,10 +9,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     cluster::{
         peers::reads::{Projected, Read, ReadAnswer},
-        reading::{
-            nodes::{InVain, Nodes},
-            reader::groups,
-        },
+        reading::{ask::InVain, nodes::Nodes, reader::groups},
     },
     error::StoredError,
     id::ShardId,

@@ -7,6 +7,7 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
+use super::checks;
 use crate::{
     actor::{
         resources::Resources,
@@ -24,7 +25,7 @@ use crate::{
     config::Settings,
     error::StartError,
     id::MemberId,
-    transport::{connection::Keepalive, link::LinkTimes, net::Net},
+    transport::{connection::Keepalive, handshake::SharedSettings, link::LinkTimes, net::Net},
 };
 
 /// The parts with which a process in a cluster starts, a node or a client.
@@ -57,6 +58,7 @@ impl Built {
             cluster,
             net,
             times,
+            shared: local.is_node().then(|| SharedSettings::of(settings)),
         };
         let peers = Peers::new(setup, process.clone(), local);
         peers.begin_upkeep();
@@ -64,6 +66,7 @@ impl Built {
         let mesh: Arc<dyn Mesh> = homes.clone();
         let (regions, routes) = registry.build(&runtime, settings, Some(&Arc::downgrade(&mesh)))?;
         runtime.set_routes(routes);
+        checks::catalog(&peers, &regions)?;
         let remote_actors = RemoteActors::new(
             process.clone(),
             peers.clone(),

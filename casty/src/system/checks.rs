@@ -1,11 +1,16 @@
 //! What a start refuses of what a builder was given.
 
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
 use crate::{
+    cluster::{peers::Peers, region::AnyRegion},
     config::Availability,
     error::StartError,
     id::{NODE_ID_BYTES_MAX, zones},
+    transport::{
+        handshake::{self, CATALOG_MAX, Lane, UNVERIFIED_BYTES_MAX},
+        link::LinkOwner as _,
+    },
 };
 
 /// The most roles of one node. They are part of its facts, which gossip carries.
@@ -21,6 +26,35 @@ pub(super) fn name(setting: &'static str, name: &str) -> Result<(), StartError> 
         _ => return Ok(()),
     };
     Err(StartError::Setting { setting, reason })
+}
+
+/// Whether the entity types of this program fit into what it says when it dials.
+pub(super) fn catalog(peers: &Peers, regions: &[Arc<dyn AnyRegion>]) -> Result<(), StartError> {
+    let refuse = |reason| {
+        Err(StartError::Setting {
+            setting: "entity types",
+            reason,
+        })
+    };
+    if regions.len() > CATALOG_MAX {
+        let count = regions.len();
+        return refuse(format!(
+            "there are {count}, at most {CATALOG_MAX} are possible"
+        ));
+    }
+    let entries = regions.iter().map(|region| region.catalog_entry());
+    let mut hello = peers.hello(Lane::Control, None);
+    hello.catalog = entries.collect();
+    // What is not known yet, with room to spare.
+    let bytes = handshake::hello_bytes(&hello) + 1024;
+    let is_plain = peers.certificate_until().is_none();
+    if is_plain && bytes > UNVERIFIED_BYTES_MAX {
+        return refuse(format!(
+            "their names have {bytes} bytes in all, and without TLS at most {UNVERIFIED_BYTES_MAX} are \
+             possible: use shorter names, fewer types, or `SystemBuilder::tls`"
+        ));
+    }
+    Ok(())
 }
 
 /// Refuses an address that others can reach, without TLS. A warning tells of one that is wanted all

@@ -56,6 +56,7 @@ impl SystemBuilder {
         };
         let given = Given::read(file.as_deref(), file::environment())?;
         given.merge_into(&mut self.settings);
+        self.registry.sections = given.entities;
         self.node_id = self.node_id.take().or(given.node_id);
         self.advertise = self.advertise.take().or(given.advertise);
         self.bootstrap_expect = self.bootstrap_expect.or(given.bootstrap_expect);

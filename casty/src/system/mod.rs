@@ -12,6 +12,8 @@ mod exposed;
 mod history;
 mod journal;
 mod map_dir;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod projections;
 mod shards;
 #[cfg(test)]
@@ -55,6 +57,7 @@ use crate::{
     },
     cluster::{
         failure::Failed,
+        limiter::Refusals,
         map_watch::MapWatch,
         membership::leave::leave,
         node::Node,
@@ -199,7 +202,7 @@ impl ActorSystem {
                 ended.run_until_cancelled(work).await;
             });
         }
-        Ok(Self(Arc::new(Inner {
+        let system = Self(Arc::new(Inner {
             runtime,
             regions,
             node: None,
@@ -208,7 +211,10 @@ impl ActorSystem {
             projections: Projections::default(),
             _remote_actors: None,
             _stop: stop,
-        })))
+        }));
+        #[cfg(feature = "metrics")]
+        metrics::begin_publishing(&system.0.runtime, &system.0.regions, None);
+        Ok(system)
     }
 
     /// A reference to an entity, wherever it lives. To make a reference is cheap and does no I/O. A
@@ -352,6 +358,69 @@ impl ActorSystem {
     /// How many dead letters there were since the start.
     pub fn dead_letters(&self) -> u64 {
         self.0.runtime.events.dead_letters()
+    }
+
+    /// What this node counts and measures, as text in the format that Prometheus reads, for an
+    /// HTTP server to answer `GET /metrics` with
+    /// `application/openmetrics-text; version=1.0.0; charset=utf-8`.
+    ///
+    /// No label is an entity's id: `entity` is the wire name of a type, `message` that of a
+    /// message. Counts begin with zero when the system starts. The same figures go to the facade
+    /// [`metrics`](https://docs.rs/metrics) every five seconds, so that any of its exporters may be
+    /// installed. One handler of 64 is timed.
+    ///
+    /// `docs/metrics.md` has all names, and `docs/grafana.json` is a dashboard of them.
+    ///
+    /// ```
+    /// use casty::prelude::*;
+    ///
+    /// #[derive(Default)]
+    /// struct Counter { value: i64 }
+    ///
+    /// #[entity]
+    /// impl Counter {
+    ///     #[message]
+    ///     fn add(&mut self, amount: i64) -> i64 {
+    ///         self.value += amount;
+    ///         self.value
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let system = ActorSystem::local("shop");
+    /// system.entity::<Counter>("alice").add(1).await?;
+    /// let text = system.metrics();
+    /// assert!(text.contains(r#"casty_messages_handled_total{entity="Counter",message="add"}"#));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "metrics")]
+    pub fn metrics(&self) -> String {
+        let measured = metrics::Measured {
+            runtime: &self.0.runtime,
+            regions: &self.0.regions,
+            node: self.0.node.as_deref(),
+        };
+        measured.text()
+    }
+
+    /// What this node has refused of other processes since its start, by the
+    /// [limits](crate::access::Limits) and rights that it keeps them to.
+    ///
+    /// ```
+    /// # use casty::prelude::*;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let node = ActorSystem::builder("shop").start().await?;
+    /// assert_eq!(node.refusals().connections, 0);
+    /// # node.shutdown().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn refusals(&self) -> Refusals {
+        let node = self.0.node.as_ref();
+        node.map_or_else(Refusals::default, |node| node.limiter.refused.read())
     }
 
     /// The name of this node.

@@ -29,6 +29,7 @@ use crate::{
         sync::lock,
         wall_clock::{self, whole_millis},
     },
+    message::caller::{Caller, CameFrom},
     persistence::{
         Memory,
         reminders::{OwnReminders, ReminderChange, ReminderJudged, ReminderTerms, WrittenReminder},
@@ -172,6 +173,7 @@ pub struct Machine<A: Actor> {
     cell: Arc<Cell<A>>,
     proxy: A::Ref,
     unstored: Arc<Unstored>,
+    sender: Arc<Mutex<CameFrom>>,
 }
 
 impl<A: Actor> Machine<A> {
@@ -226,10 +228,12 @@ impl<A: Actor> Machine<A> {
             .start_local()
             .unwrap_or_else(|error| panic!("{error}"));
         let unstored = Arc::new(Unstored::default());
+        let sender = Arc::default();
         let host = Arc::new(MachineHost {
             runtime: system.runtime().clone(),
             make,
             unstored: unstored.clone(),
+            sender: Arc::clone(&sender),
         });
         let name = CellName::Entity(EntityId::new("machine"));
         let cell = Cell::new(name, host, A::POLICY.mailbox, actor);
@@ -241,6 +245,7 @@ impl<A: Actor> Machine<A> {
             cell,
             proxy,
             unstored,
+            sender,
         };
         machine.cell.wake();
         machine.settle();
@@ -265,6 +270,32 @@ impl<A: Actor> Machine<A> {
         let answer = self.runtime.block_on(answer);
         self.settle();
         answer
+    }
+
+    /// What is sent to it from now on comes from this process: see
+    /// [`Context::caller`](crate::Context::caller). Its own timers do not.
+    ///
+    /// ```
+    /// use casty::{access::Caller, prelude::*, testkit::Machine};
+    ///
+    /// #[derive(Default)]
+    /// struct Door;
+    ///
+    /// #[entity]
+    /// impl Door {
+    ///     #[message]
+    ///     fn open(&self, ctx: &mut Context<Self>) -> bool {
+    ///         *ctx.caller() == Caller::Client("porter".to_owned())
+    ///     }
+    /// }
+    ///
+    /// let mut door = Machine::<Door>::new();
+    /// assert_eq!(door.send(|door| door.open()), Ok(false));
+    /// door.set_caller(Caller::Client("porter".to_owned()));
+    /// assert_eq!(door.send(|door| door.open()), Ok(true));
+    /// ```
+    pub fn set_caller(&mut self, caller: Caller) {
+        *lock(&self.sender) = CameFrom::Peer(Some(Arc::new(caller)));
     }
 
     /// Tells it a message, which may be an internal one: what a timer, or work, would send.
@@ -505,6 +536,7 @@ struct MachineHost<A: Actor> {
     runtime: Arc<Runtime>,
     make: Option<Make<A>>,
     unstored: Arc<Unstored>,
+    sender: Arc<Mutex<CameFrom>>,
 }
 
 impl<A: Actor> Host for MachineHost<A> {
@@ -514,6 +546,10 @@ impl<A: Actor> Host for MachineHost<A> {
 
     fn kind(&self) -> &str {
         A::NAME
+    }
+
+    fn sender(&self) -> CameFrom {
+        lock(&self.sender).clone()
     }
 
     fn can_init(&self) -> bool {

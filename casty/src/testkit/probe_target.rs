@@ -13,7 +13,7 @@ use crate::{
         Actor, Envelope, Message as _, Rejected,
         ask::{
             chain::Acts,
-            remote_reply::RemoteAsk,
+            remote_reply::Conveyed,
             reply::{ReplyTo, undecodable},
         },
         context::watch::{WatchId, WatchedKey, Watcher},
@@ -163,10 +163,10 @@ impl<A: Actor> AnyCell for ProbeTarget<A> {
     fn deliver(
         self: Arc<Self>,
         payload: &[u8],
-        ask: Option<RemoteAsk>,
+        received: Conveyed,
         _: &mut dyn FnMut() -> Option<Credit>,
     ) {
-        let reply = ReplyTo::from(ask);
+        let reply = ReplyTo::from(received);
         match self.runtime.enter(|| A::Message::decode(payload)) {
             Ok(message) => {
                 if let Err(rejected) = self.put(self.id(), Envelope { message, reply }) {

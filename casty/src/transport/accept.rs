@@ -3,21 +3,21 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 
 use super::{
     handshake::{self, HandshakeError, HandshakeRefusal, Hello, Welcome},
     identity::PeerRole,
     net::{Incoming, PeerIdentity, Stream},
 };
-use crate::id::NodeId;
+use crate::{id::NodeId, infra::log_limit::LogLimit};
 
-/// Connections that may be in their handshake at the same time.
-///
-/// A handshake waits for its peer, so without a bound a crowd of silent peers would take all of
-/// the process's memory and file descriptors. The members of a large cluster that dial all at
-/// once, two or three connections each, stay below this bound.
-pub(crate) const HANDSHAKES_MAX: usize = 1024;
+/// How often a process logs that there are too many. Places come free all the time, and so are
+/// taken and missed in turns.
+const FULL_LINES_EVERY: Duration = Duration::from_secs(1);
 
 /// A connection that was let in.
 pub(crate) struct Accepted {
@@ -32,10 +32,13 @@ pub(crate) struct Accepted {
 }
 
 /// Bounds the number of connections that are in their handshake.
+///
+/// A handshake waits for its peer, so without a bound a crowd of silent peers would take all of
+/// the process's memory and file descriptors.
 pub(crate) struct Handshakes {
     places: Arc<Semaphore>,
-    /// The last connection found no place.
-    full: bool,
+    /// A line for each of a crowd of connections would be a flood of its own.
+    lines: LogLimit,
 }
 
 /// The right of one connection to be in its handshake, until this is dropped.
@@ -48,7 +51,7 @@ impl Handshakes {
     pub(crate) fn new(max: usize) -> Self {
         Self {
             places: Arc::new(Semaphore::new(max)),
-            full: false,
+            lines: LogLimit::new(FULL_LINES_EVERY),
         }
     }
 
@@ -59,13 +62,11 @@ impl Handshakes {
     /// its backoff.
     pub(crate) fn begin(&mut self, incoming: &Incoming) -> Result<HandshakePlace, HandshakeError> {
         if let Ok(permit) = self.places.clone().try_acquire_owned() {
-            self.full = false;
             return Ok(HandshakePlace(permit));
         }
         let error = HandshakeError::TooMany;
-        // Once for a crowd of connections: a line for each would be a flood of its own.
-        if !std::mem::replace(&mut self.full, true) {
-            tracing::warn!(from = %incoming.remote, %error, "a connection was refused");
+        if let Some(left_out) = self.lines.admit(Instant::now()) {
+            tracing::warn!(from = %incoming.remote, %error, left_out, "a connection was refused");
         }
         Err(error)
     }
@@ -87,7 +88,7 @@ pub(crate) async fn accept(
 ) -> Result<Accepted, HandshakeError> {
     let accepting = async {
         let mut connected = incoming.establish().await?;
-        let hello = handshake::hear(&mut connected.stream).await?;
+        let hello = handshake::hear(&mut connected.stream, connected.peer.is_some()).await?;
         let answer = judge(&hello, connected.peer.as_ref());
         handshake::answer(&mut connected.stream, &answer).await?;
         match answer {
@@ -227,6 +228,7 @@ mod tests {
             keeps_seat: false,
             catalog: Vec::new(),
             to: None,
+            settings: None,
         };
         let me = member(acceptor.announced);
         let judge = |hello: &Hello, peer: Option<&PeerIdentity>| {
@@ -236,6 +238,7 @@ mod tests {
                 member: &me,
                 keeps_seat: false,
                 catalog: &[],
+                settings: None,
                 is_down: &|_| false,
                 since_epoch: Duration::ZERO,
             };
@@ -265,6 +268,7 @@ mod tests {
             keeps_seat: false,
             catalog: Vec::new(),
             to: None,
+            settings: None,
         };
         let known_by =
             |peer: Option<PeerIdentity>| known_as(hello.clone(), peer.as_ref()).member.node;

@@ -7,7 +7,7 @@ use std::{
     pin::{Pin, pin},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll, ready},
     time::Duration,
@@ -23,17 +23,20 @@ use tokio_util::{io::poll_read_buf, sync::CancellationToken, task::AbortOnDropHa
 
 use super::{
     check,
+    client_rate::ClientRate,
     frame::{self, Frame, FrameError, PREFIX_BYTES},
+    handshake::Lane,
     identity::PeerRole,
     net::Stream,
-    outbox::{Outbox, PutError},
+    outbox::{MESSAGES_BYTES_MAX, Outbox, PutError, WINDOW_BYTES},
 };
 use crate::{
     error::Failure,
     id::{Epoch, MemberId},
-    infra::{sync::lock, timer_thread::TimerThread},
+    infra::{mutants, sync::lock, timer_thread::TimerThread},
     message::{
-        answer::{Credit, ReplyPath, Window},
+        answer::{ReplyPath, Window},
+        caller::{Caller, CameFrom},
         codec,
     },
 };
@@ -44,8 +47,24 @@ const READ_BYTES: usize = 64 * 1024;
 /// Frames that a reader handles before it yields to other tasks.
 const READ_BATCH: usize = 256;
 
+/// The same where requests and large messages come: some requests cost a thousand times what a
+/// message does, and no peer has many of them under way.
+const CONTROL_BATCH: usize = 4;
+
+/// Frames of a lane that a reader handles before it yields to other tasks.
+fn batch(lane: Lane) -> usize {
+    match lane {
+        Lane::Control | Lane::Bulk => CONTROL_BATCH,
+        Lane::Messages | Lane::Copies => READ_BATCH,
+    }
+}
+
 /// Bytes of messages after which the receiver reports its totals. It also reports with every pong.
 const CREDIT_BYTES: u64 = 64 * 1024;
+
+/// Bytes of answers that wait, besides those that are being written, while a dialer reads none of
+/// them.
+const BEHIND_BYTES: usize = 1024 * 1024;
 
 /// How often a silent connection is probed, and when it counts as lost.
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +92,8 @@ pub(crate) enum ConnectionEnd {
     Frame(#[from] FrameError),
     #[error("it sent a frame that is not allowed here")]
     Unexpected,
+    #[error("it sent more than the window allows")]
+    Overrun,
     #[error("it sent what the certificate of a {0} does not allow")]
     Forbidden(PeerRole),
     #[error("the certificate of one of the two has ended")]
@@ -88,7 +109,10 @@ pub(crate) enum ConnectionEnd {
 impl ConnectionEnd {
     /// Whether the peer, or the network before it, is at fault: worth a warning.
     pub(crate) fn is_fault(&self) -> bool {
-        matches!(self, Self::Frame(_) | Self::Unexpected | Self::Forbidden(_))
+        matches!(
+            self,
+            Self::Frame(_) | Self::Unexpected | Self::Overrun | Self::Forbidden(_)
+        )
     }
 }
 
@@ -103,6 +127,7 @@ pub(crate) enum Side {
 pub(crate) struct Connection<'a> {
     pub(crate) stream: Box<dyn Stream>,
     pub(crate) side: Side,
+    pub(crate) lane: Lane,
     pub(crate) keepalive: Keepalive,
     /// Runs the keepalive.
     pub(crate) timer_thread: &'a TimerThread,
@@ -152,6 +177,7 @@ impl<'a> Connection<'a> {
         let Self {
             stream,
             side,
+            lane,
             keepalive,
             timer_thread,
             lasts,
@@ -163,10 +189,13 @@ impl<'a> Connection<'a> {
         let watching = AbortOnDropHandle::new(timer_thread.spawn(watching));
         let mut pump = Pump {
             stream,
+            side,
+            batch: batch(lane),
             outbox,
             heard,
             read: BytesMut::with_capacity(READ_BYTES),
             writing: Writing::default(),
+            is_behind: false,
             handle,
         };
         let mut ended = OnlyWhenWoken::new(async {
@@ -241,7 +270,7 @@ impl Retired {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut silent = Duration::ZERO;
         loop {
-            while let Progress::Yield = handle_complete(&mut self.read, &mut handle)? {
+            while let Progress::Yield = handle_complete(&mut self.read, READ_BATCH, &mut handle)? {
                 tokio::task::yield_now().await;
             }
             if is_done() {
@@ -322,27 +351,54 @@ impl<F: Future> OnlyWhenWoken<F> {
 /// written.
 struct Pump<'a, H> {
     stream: Box<dyn Stream>,
+    side: Side,
+    batch: usize,
     outbox: &'a Outbox,
     heard: Arc<AtomicU64>,
     read: BytesMut,
     /// Kept here, so that the last words follow a whole frame and do not begin in the middle of
     /// one.
     writing: Writing,
+    /// Nothing is read until the peer has read what is written.
+    is_behind: bool,
     handle: H,
 }
 
 impl<H: FnMut(&Bytes) -> Result<(), ConnectionEnd>> Pump<'_, H> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionEnd> {
-        if let Poll::Ready(end) = self.poll_read(cx) {
-            return Poll::Ready(end);
+        loop {
+            if let Poll::Ready(end) = self.poll_read(cx) {
+                return Poll::Ready(end);
+            }
+            let was_behind = self.is_behind;
+            if let Poll::Ready(end) = self.poll_write(cx) {
+                return Poll::Ready(end);
+            }
+            if !was_behind || self.looks_behind() {
+                return Poll::Pending;
+            }
         }
-        self.poll_write(cx)
+    }
+
+    /// Whether a dialer sends without reading. What it sends is answered: not to read it either is
+    /// the only bound that costs an honest dialer nothing. The dialing side reads in any case, so
+    /// that two nodes never wait for each other.
+    fn looks_behind(&self) -> bool {
+        self.side == Side::Accepted
+            && !self.writing.is_empty()
+            && self.outbox.urgent_bytes() >= BEHIND_BYTES
+            && !mutants::on("unread_answers_pile_up")
     }
 
     /// Pending when there is nothing to read, or when other tasks should run.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionEnd> {
         loop {
-            match handle_complete(&mut self.read, &mut self.handle) {
+            // The socket wakes the task once the peer reads.
+            self.is_behind = self.looks_behind();
+            if self.is_behind {
+                return Poll::Pending;
+            }
+            match handle_complete(&mut self.read, self.batch, &mut self.handle) {
                 Ok(Progress::Done { wanted }) => self.read.reserve(wanted.max(READ_BYTES / 2)),
                 Ok(Progress::Yield) => {
                     // Wakes this task again after other tasks and the network driver have run.
@@ -370,7 +426,13 @@ impl<H: FnMut(&Bytes) -> Result<(), ConnectionEnd>> Pump<'_, H> {
             if self.writing.is_empty() {
                 (self.writing.urgent, self.writing.messages) = ready!(self.outbox.poll_take(cx));
             }
-            if let Err(error) = ready!(self.writing.poll_finish(&mut self.stream, cx)) {
+            let before = self.writing.len();
+            let finished = self.writing.poll_finish(&mut self.stream, cx);
+            if self.is_behind && self.writing.len() < before {
+                // A peer that reads is alive, although nothing is heard of it meanwhile.
+                self.heard.fetch_add(1, Ordering::Relaxed);
+            }
+            if let Err(error) = ready!(finished) {
                 return Poll::Ready(error.into());
             }
         }
@@ -387,10 +449,11 @@ enum Progress {
 
 fn handle_complete(
     buffer: &mut BytesMut,
+    batch: usize,
     handle: &mut impl FnMut(&Bytes) -> Result<(), ConnectionEnd>,
 ) -> Result<Progress, ConnectionEnd> {
     let (mut end, mut count) = (0, 0);
-    while count < READ_BATCH {
+    while count < batch {
         let Some(length) = frame::complete(&buffer[end..])? else {
             break;
         };
@@ -402,7 +465,7 @@ fn handle_complete(
         let chunk = buffer.split_to(end).freeze();
         handle(&chunk)?;
     }
-    if count == READ_BATCH {
+    if count == batch {
         return Ok(Progress::Yield);
     }
     let wanted = match buffer.first_chunk() {
@@ -438,7 +501,11 @@ struct Writing {
 
 impl Writing {
     fn is_empty(&self) -> bool {
-        self.urgent.is_empty() && self.messages.is_empty()
+        self.len() == 0
+    }
+
+    fn len(&self) -> usize {
+        self.urgent.len() + self.messages.len()
     }
 
     /// Writes the rest. Cancel safe: bytes that were written are removed.
@@ -505,18 +572,32 @@ async fn watch(
     }
 }
 
+/// Bytes of messages that a dialer may have sent beyond those that were granted. A writer that
+/// finds the window open takes what waits at once, so an honest one sends more than the window.
+const OVERRUN_MAX: u64 = WINDOW_BYTES + 2 * MESSAGES_BYTES_MAX as u64;
+
 /// The accepting side of a connection: sends replies back, and counts the dialer's messages.
 pub(crate) struct Inlet {
     pub(crate) peer: MemberId,
+    /// The same, as the network has verified it.
+    caller: Option<Arc<Caller>>,
+    /// How fast it may start entities. `None`: it is a node.
+    pub(crate) client: Option<Arc<ClientRate>>,
     pub(crate) outbox: Outbox,
     pub(crate) cancel: CancellationToken,
+    /// Its calls that are worked on.
+    pub(crate) calls: Arc<AtomicUsize>,
     received: AtomicU64,
+    /// Bytes that the dialer may have sent by the last count.
+    allowed: AtomicU64,
     /// Bytes that found their place since the reader last granted them.
     placed: AtomicU64,
     granted: AtomicU64,
     reported: AtomicU64,
     /// Whether a reply has found no room. It is logged once a connection.
     has_refused: AtomicBool,
+    /// Asks and watches without an answer.
+    asks: AtomicUsize,
     /// Asks whose askers wait no more.
     given_up: Mutex<BTreeSet<u64>>,
 }
@@ -526,18 +607,33 @@ pub(crate) struct Inlet {
 const GIVEN_UP_MAX: usize = 4096;
 
 impl Inlet {
-    pub(crate) fn new(peer: MemberId, cancel: CancellationToken) -> Arc<Self> {
+    pub(crate) fn new(
+        peer: MemberId,
+        caller: Option<Arc<Caller>>,
+        client: Option<Arc<ClientRate>>,
+        cancel: CancellationToken,
+    ) -> Arc<Self> {
         Arc::new(Self {
             peer,
+            caller,
+            client,
             outbox: Outbox::default(),
             cancel,
+            calls: Arc::default(),
             received: AtomicU64::new(0),
+            allowed: AtomicU64::new(OVERRUN_MAX),
             placed: AtomicU64::new(0),
             granted: AtomicU64::new(0),
             reported: AtomicU64::new(0),
             has_refused: AtomicBool::new(false),
+            asks: AtomicUsize::new(0),
             given_up: Mutex::default(),
         })
+    }
+
+    /// How many asks and watches of this connection have no answer.
+    pub(crate) fn asks(&self) -> usize {
+        self.asks.load(Ordering::Relaxed)
     }
 
     /// The asker of this message waits no more.
@@ -552,9 +648,29 @@ impl Inlet {
     /// Counts a message that was read. Its bytes are granted later.
     ///
     /// Only the connection's reader calls this, so a load and a store are enough.
-    pub(crate) fn received(&self, bytes: usize) {
-        let received = self.received.load(Ordering::Relaxed) + bytes as u64;
-        self.received.store(received, Ordering::Relaxed);
+    ///
+    /// # Errors
+    /// [`ConnectionEnd::Overrun`]: the window was closed before the message was sent.
+    pub(crate) fn received(&self, bytes: usize) -> Result<(), ConnectionEnd> {
+        let before = self.received.load(Ordering::Relaxed);
+        self.received
+            .store(before + bytes as u64, Ordering::Relaxed);
+        if before < self.allowed.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        // Looked at only now and then: what was granted lies in a line that others write.
+        let granted = self.granted.load(Ordering::Relaxed) + self.placed.load(Ordering::Relaxed);
+        self.allowed.store(granted + OVERRUN_MAX, Ordering::Relaxed);
+        if before < granted + OVERRUN_MAX || mutants::on("windows_are_not_enforced") {
+            return Ok(());
+        }
+        Err(ConnectionEnd::Overrun)
+    }
+
+    /// Counts a message that has found its place. Only the connection's reader calls this.
+    pub(super) fn has_placed(&self, bytes: usize) {
+        let placed = self.placed.load(Ordering::Relaxed) + bytes as u64;
+        self.placed.store(placed, Ordering::Relaxed);
     }
 
     /// Grants the bytes of all messages that have found their place so far.
@@ -644,6 +760,18 @@ impl ReplyPath for Inlet {
         // Also where the connection, and with it the asker, is gone.
         self.cancel.is_cancelled() || lock(&self.given_up).contains(&correlation)
     }
+
+    fn begin(&self) {
+        self.asks.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn end(&self) {
+        self.asks.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn came_from(&self) -> CameFrom {
+        CameFrom::Peer(self.caller.clone())
+    }
 }
 
 impl Window for Inlet {
@@ -661,41 +789,6 @@ impl Window for Inlet {
     }
 }
 
-/// Room in the window that a message takes while the reader looks for its place. Dropping this
-/// gives the room back, which is cheaper than a [`Credit`].
-pub(crate) struct Grant<'a> {
-    inlet: &'a Arc<Inlet>,
-    bytes: usize,
-}
-
-impl<'a> Grant<'a> {
-    pub(crate) fn new(inlet: &'a Arc<Inlet>, bytes: usize) -> Self {
-        Self { inlet, bytes }
-    }
-
-    /// Returns the bytes of a message that finds its place a little later, to be granted then.
-    pub(crate) fn hold(mut self) -> usize {
-        std::mem::take(&mut self.bytes)
-    }
-
-    /// The credit of a message that has to wait.
-    pub(crate) fn keep(mut self) -> Credit {
-        let bytes = std::mem::take(&mut self.bytes);
-        Credit::new(self.inlet.clone(), bytes)
-    }
-}
-
-impl Drop for Grant<'_> {
-    fn drop(&mut self) {
-        // Only the connection's reader has a `Grant`. It calls `Inlet::placed` after each chunk:
-        // one atomic addition for many messages.
-        if self.bytes > 0 {
-            let placed = self.inlet.placed.load(Ordering::Relaxed) + self.bytes as u64;
-            self.inlet.placed.store(placed, Ordering::Relaxed);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -707,7 +800,7 @@ mod tests {
             node: NodeId::new("peer"),
             incarnation: Incarnation(1),
         };
-        let inlet = Inlet::new(peer, CancellationToken::new());
+        let inlet = Inlet::new(peer, None, None, CancellationToken::new());
         let mib = vec![0; 1024 * 1024];
         for correlation in 0..100 {
             inlet.reply(correlation, Epoch::ZERO, &mib);
@@ -734,5 +827,77 @@ mod tests {
         }
         assert_eq!(replied, (0..64).chain([100]).collect::<Vec<u64>>());
         assert_eq!(failed, (64..100).collect::<Vec<u64>>());
+    }
+
+    #[test]
+    fn a_dialer_that_ignores_the_window_is_cut() {
+        let peer = || MemberId {
+            node: NodeId::new("peer"),
+            incarnation: Incarnation(1),
+        };
+        let (inlet, frame) = (
+            Inlet::new(peer(), None, None, CancellationToken::new()),
+            64 * 1024,
+        );
+        let send = || {
+            (0..1000)
+                .take_while(|_| inlet.received(frame).is_ok())
+                .count()
+        };
+        let most = usize::try_from(OVERRUN_MAX).unwrap() / frame;
+        assert_eq!(send(), most);
+        // Further ones as soon as earlier ones have found their places.
+        inlet.grant(frame * (most + 1));
+        assert_eq!(send(), most);
+        mutants::breaking("windows_are_not_enforced", || assert_eq!(send(), 1000));
+    }
+
+    /// Reads what a dialer sends that reads nothing, and answers each frame with a kibibyte.
+    /// Returns the bytes that wait when the dialer has sent all, or can send no more.
+    async fn waiting_for_a_dialer_that_does_not_read() -> usize {
+        let (stream, mut dialer) = tokio::io::duplex(4 * 1024);
+        let (outbox, cancel) = (Outbox::default(), CancellationToken::new());
+        let answers = outbox.clone();
+        let mut pump = Pump {
+            stream: Box::new(stream),
+            side: Side::Accepted,
+            batch: READ_BATCH,
+            outbox: &outbox,
+            heard: Arc::default(),
+            read: BytesMut::new(),
+            writing: Writing::default(),
+            is_behind: false,
+            handle: move |chunk: &Bytes| {
+                for_each_frame(chunk, |_, _| {
+                    let _ = answers.put_urgent(Frame::Control(&[0; 1024]));
+                    Ok(())
+                })
+            },
+        };
+        let mut pings = BytesMut::new();
+        for _ in 0..50_000 {
+            Frame::Ping.put(&mut pings).unwrap();
+        }
+        let sending = async {
+            let sent = tokio::time::timeout(Duration::from_secs(5), dialer.write_all(&pings));
+            drop(sent.await);
+            cancel.cancel();
+        };
+        let pumping = async {
+            tokio::select! {
+                end = poll_fn(|cx| pump.poll(cx)) => panic!("{end}"),
+                () = cancel.cancelled() => {}
+            }
+        };
+        tokio::join!(sending, pumping);
+        outbox.urgent_bytes()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dialer_that_does_not_read_is_not_read() {
+        let waiting = waiting_for_a_dialer_that_does_not_read().await;
+        // What was read at once is answered.
+        let most = BEHIND_BYTES + READ_BATCH * 1100;
+        assert!((BEHIND_BYTES..most).contains(&waiting), "{waiting}");
     }
 }

@@ -31,9 +31,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 pub(crate) use super::check::PREFIX_BYTES;
 use super::check::{self, Damaged};
-
-/// The largest frame, without its length prefix.
-pub(crate) const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
+pub(crate) use crate::config::FRAME_BYTES_MAX;
 
 mod kind {
     pub(super) const ENTITY: u8 = 1;

@@ -6,13 +6,17 @@
 //! follows one MessagePack value each way, with the prefix of a [frame](super::frame). A dialer may
 //! give up for good because of what a handshake says, so a damaged handshake must say nothing.
 
-use std::{collections::BTreeMap, io, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, fmt, io, net::SocketAddr, time::Duration};
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{self, DeserializeOwned, SeqAccess, Visitor},
+};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use uuid::Uuid;
 
 use crate::{
+    config::Settings,
     id::{CatalogEntry, ClusterIdentity, Generation, MemberId, NodeId, Seeker},
     infra::{mutants, printable::Printable},
     message::codec,
@@ -30,8 +34,18 @@ const MAGIC: [u8; 4] = *b"CSTY";
 
 const PREAMBLE_BYTES: usize = 8;
 
-/// The longest handshake message.
+/// The longest message of a handshake.
 const HELLO_BYTES_MAX: usize = 1024 * 1024;
+
+/// The longest hello of a process of which nothing is verified: a stranger may not cost this
+/// process more than 64 KiB, as bytes and decoded.
+pub(crate) const UNVERIFIED_BYTES_MAX: usize = 16 * 1024;
+
+/// The most entity types of a program.
+pub(crate) const CATALOG_MAX: usize = 400;
+
+/// What a message is read with at a time.
+const STEP_BYTES: usize = 4 * 1024;
 
 /// The purpose of a connection. Each lane has its own queue, so that none waits behind another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -44,6 +58,46 @@ pub(crate) enum Lane {
     Bulk,
     /// What stores say to each other.
     Copies,
+}
+
+/// The settings that all nodes of a cluster have to agree on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SharedSettings {
+    pub(crate) lease: Duration,
+    /// [`clock_drift`](crate::Settings::clock_drift), in millionths.
+    pub(crate) clock_drift: u32,
+}
+
+impl SharedSettings {
+    pub(crate) fn of(settings: &Settings) -> Self {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "it is from 0 to 0.5"
+        )]
+        let clock_drift = (settings.clock_drift * 1e6).round() as u32;
+        Self {
+            lease: settings.lease,
+            clock_drift,
+        }
+    }
+
+    /// Each with its name and its value.
+    fn values(&self) -> [(&'static str, String); 2] {
+        let drift = f64::from(self.clock_drift) / 1e6;
+        [
+            ("lease", format!("{:?}", self.lease)),
+            ("clock_drift", drift.to_string()),
+        ]
+    }
+
+    /// The first that differs, its value here, and that of the other side.
+    fn difference(&self, theirs: &Self) -> Option<(&'static str, String, String)> {
+        let mut both = self.values().into_iter().zip(theirs.values());
+        both.find_map(|((name, ours), (_, theirs))| {
+            (ours != theirs).then_some((name, ours, theirs))
+        })
+    }
 }
 
 /// The dialer's introduction.
@@ -61,9 +115,39 @@ pub(crate) struct Hello {
     #[serde(default)]
     pub(crate) keeps_seat: bool,
     /// Numbers the entity types in this connection's frames.
+    #[serde(deserialize_with = "catalog")]
     pub(crate) catalog: Vec<CatalogEntry>,
     /// The process that the dialer means to reach, where it knows.
     pub(crate) to: Option<MemberId>,
+    /// Of a node.
+    #[serde(default)]
+    pub(crate) settings: Option<SharedSettings>,
+}
+
+/// Reads a catalog that is not too long. Its length, as the peer announces it, costs no memory.
+fn catalog<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<CatalogEntry>, D::Error> {
+    struct Bounded;
+
+    impl<'de> Visitor<'de> for Bounded {
+        type Value = Vec<CatalogEntry>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "at most {CATALOG_MAX} entity types")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+            let mut catalog = Vec::new();
+            while let Some(entry) = entries.next_element()? {
+                if catalog.len() == CATALOG_MAX {
+                    return Err(de::Error::invalid_length(CATALOG_MAX + 1, &self));
+                }
+                catalog.push(entry);
+            }
+            Ok(catalog)
+        }
+    }
+
+    from.deserialize_seq(Bounded)
 }
 
 /// The answer of the accepting side.
@@ -118,6 +202,17 @@ pub(crate) enum HandshakeRefusal {
         name: String,
         ours: u32,
         theirs: u32,
+    },
+    #[error(
+        "the setting `{}` is {} there and {} here; it must be the same on all nodes",
+        Printable(setting),
+        Printable(theirs),
+        Printable(ours)
+    )]
+    Setting {
+        setting: String,
+        ours: String,
+        theirs: String,
     },
     #[error("the cluster declared `{0}` down; a new incarnation may join")]
     Down(MemberId),
@@ -174,6 +269,15 @@ impl HandshakeRefusal {
                 ours: theirs,
                 theirs: ours,
             },
+            Self::Setting {
+                setting,
+                ours,
+                theirs,
+            } => Self::Setting {
+                setting,
+                ours: theirs,
+                theirs: ours,
+            },
             same @ (Self::OtherMember { .. }
             | Self::Down(_)
             | Self::FalseName { .. }
@@ -191,6 +295,7 @@ pub(crate) struct Doorkeeper<'a> {
     pub(crate) member: &'a MemberId,
     pub(crate) keeps_seat: bool,
     pub(crate) catalog: &'a [CatalogEntry],
+    pub(crate) settings: Option<&'a SharedSettings>,
     pub(crate) is_down: &'a dyn Fn(&MemberId) -> bool,
     /// This node's wall clock.
     pub(crate) since_epoch: Duration,
@@ -281,6 +386,16 @@ impl Doorkeeper<'_> {
                 theirs: theirs.uuid,
             });
         }
+        if let (Some(ours), Some(theirs)) = (self.settings, &hello.settings)
+            && let Some((setting, ours, theirs)) = ours.difference(theirs)
+            && !mutants::on("settings_are_not_compared")
+        {
+            return Err(HandshakeRefusal::Setting {
+                setting: setting.to_owned(),
+                ours,
+                theirs,
+            });
+        }
         let mine: BTreeMap<_, _> = self.catalog.iter().map(|e| (&e.name, e.shards)).collect();
         for entry in &hello.catalog {
             if let Some(&ours) = mine.get(&entry.name).filter(|ours| **ours != entry.shards) {
@@ -329,6 +444,8 @@ pub(crate) enum HandshakeError {
     Closed,
     #[error("too many connections are in their handshake")]
     TooMany,
+    #[error("there are too many connections, in all or from its address")]
+    TooManyConnections,
     #[error("the handshake took too long")]
     Timeout,
 }
@@ -360,6 +477,7 @@ impl HandshakeError {
             | Self::Io(_)
             | Self::Closed
             | Self::TooMany
+            | Self::TooManyConnections
             | Self::Damaged(_)
             | Self::Timeout => false,
             Self::Magic | Self::Version { .. } | Self::Malformed(_) | Self::Untrusted(_) => true,
@@ -433,18 +551,24 @@ where
     // bytes would reset the connection, and the peer's preamble would be lost.
     take_preamble(stream).await?;
     put(stream, hello).await?;
-    let answer: Result<Welcome, HandshakeRefusal> = take(stream).await?;
+    let answer: Result<Welcome, HandshakeRefusal> = take(stream, HELLO_BYTES_MAX).await?;
     answer.map_err(HandshakeError::Refused)
 }
 
-/// Reads the hello. The dialer learns this side's version in any case.
-pub(crate) async fn hear<S>(stream: &mut S) -> Result<Hello, HandshakeError>
+/// Reads the hello. The dialer learns this side's version in any case. `is_known`: the network has
+/// verified it.
+pub(crate) async fn hear<S>(stream: &mut S, is_known: bool) -> Result<Hello, HandshakeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     put_preamble(stream, PROTOCOL).await?;
     take_preamble(stream).await?;
-    take(stream).await
+    let bytes_max = if is_known {
+        HELLO_BYTES_MAX
+    } else {
+        UNVERIFIED_BYTES_MAX
+    };
+    take(stream, bytes_max).await
 }
 
 /// Answers a hello.
@@ -463,7 +587,7 @@ async fn put_preamble<S: AsyncWrite + Unpin>(stream: &mut S, version: u16) -> io
     stream.flush().await
 }
 
-fn preamble(version: u16) -> [u8; PREAMBLE_BYTES] {
+pub(crate) fn preamble(version: u16) -> [u8; PREAMBLE_BYTES] {
     let ([m, a, g, i], [low, high]) = (MAGIC, version.to_le_bytes());
     let [check, more, ..] = crc32c::crc32c(&[m, a, g, i, low, high]).to_le_bytes();
     [m, a, g, i, low, high, check, more]
@@ -530,7 +654,12 @@ where
     Ok(())
 }
 
-async fn take<S, T>(stream: &mut S) -> Result<T, HandshakeError>
+/// How many bytes a hello has.
+pub(crate) fn hello_bytes(hello: &Hello) -> usize {
+    codec::to_vec(hello).map_or(usize::MAX, |bytes| bytes.len())
+}
+
+async fn take<S, T>(stream: &mut S, bytes_max: usize) -> Result<T, HandshakeError>
 where
     S: AsyncRead + Unpin,
     T: DeserializeOwned,
@@ -538,14 +667,19 @@ where
     let mut prefix = [0; PREFIX_BYTES];
     stream.read_exact(&mut prefix).await?;
     let length = check::length(prefix)?;
-    if length > HELLO_BYTES_MAX {
-        return Err(HandshakeError::Malformed(format!("{length} bytes long")));
+    if length > bytes_max {
+        return Err(HandshakeError::Malformed(format!(
+            "{length} bytes long, and at most {bytes_max} are taken"
+        )));
     }
-    // Grows with what arrives: a length alone must cost no memory.
+    // Grows with what arrives, and no further: a length alone must cost no memory.
     let mut bytes = Vec::new();
-    let read = stream.take(length as u64).read_to_end(&mut bytes).await?;
-    if read < length {
-        return Err(HandshakeError::Closed);
+    let mut stream = stream.take(length as u64);
+    while bytes.len() < length {
+        bytes.reserve_exact(STEP_BYTES.min(length - bytes.len()));
+        if stream.read_buf(&mut bytes).await? == 0 {
+            return Err(HandshakeError::Closed);
+        }
     }
     check::body(prefix, &bytes)?;
     codec::decode(&bytes).map_err(|error| HandshakeError::Malformed(error.0))
@@ -578,6 +712,7 @@ mod tests {
                 copies: None,
             }],
             to: None,
+            settings: None,
         }
     }
 
@@ -596,6 +731,7 @@ mod tests {
                 member: &me,
                 keeps_seat: false,
                 catalog: &[],
+                settings: None,
                 is_down: &|_| false,
                 since_epoch: NOW,
             }
@@ -668,6 +804,7 @@ mod tests {
             member: &me,
             keeps_seat: true,
             catalog: &catalog,
+            settings: None,
             is_down: &is_down,
             since_epoch: NOW,
         }
@@ -789,6 +926,99 @@ mod tests {
     }
 
     #[test]
+    fn settings_that_all_nodes_share_must_agree() {
+        let shared = |lease, clock_drift| {
+            SharedSettings::of(&Settings {
+                lease: Duration::from_millis(lease),
+                clock_drift,
+                ..Settings::default()
+            })
+        };
+        let (ours, me) = (shared(1200, 0.05), member("b"));
+        let judge = |theirs: Option<SharedSettings>| {
+            let hello = Hello {
+                settings: theirs,
+                ..hello()
+            };
+            Doorkeeper {
+                cluster: "c",
+                identity: None,
+                member: &me,
+                keeps_seat: false,
+                catalog: &[],
+                settings: Some(&ours),
+                is_down: &|_| false,
+                since_epoch: NOW,
+            }
+            .judge(&hello, None)
+        };
+        assert_eq!(judge(None), Ok(()), "a client shares nothing");
+        assert_eq!(judge(Some(ours.clone())), Ok(()));
+        let refusal = judge(Some(shared(1500, 0.05))).unwrap_err();
+        assert!(refusal.is_final());
+        assert_eq!(
+            refusal.to_string(),
+            "the setting `lease` is 1.2s there and 1.5s here; it must be the same on all nodes",
+            "worded for the dialer"
+        );
+        let refusal = judge(Some(shared(1200, 0.1))).unwrap_err();
+        assert!(
+            refusal
+                .to_string()
+                .starts_with("the setting `clock_drift` is 0.05 there")
+        );
+    }
+
+    /// What a process reads of a hello of so many types.
+    async fn heard_of(types: usize, is_known: bool) -> Result<Hello, HandshakeError> {
+        let (mut ours, mut theirs) = tokio::io::duplex(4 * 1024 * 1024);
+        let mut long = hello();
+        let entry = |n| CatalogEntry {
+            name: format!("types/{n:040}"),
+            ..long.catalog[0].clone()
+        };
+        long.catalog = (0..types).map(entry).collect();
+        put_preamble(&mut theirs, PROTOCOL).await.unwrap();
+        put(&mut theirs, &long).await.unwrap();
+        hear(&mut ours, is_known).await
+    }
+
+    #[tokio::test]
+    async fn a_stranger_says_no_more_than_a_little_and_no_process_has_too_many_types() {
+        assert_eq!(heard_of(150, false).await.unwrap().catalog.len(), 150);
+        let long = heard_of(399, false).await.unwrap_err();
+        assert!(
+            long.to_string().contains("at most 16384 are taken"),
+            "{long}"
+        );
+        assert_eq!(heard_of(399, true).await.unwrap().catalog.len(), 399);
+        let many = heard_of(CATALOG_MAX + 1, true).await.unwrap_err();
+        assert!(
+            many.to_string().contains("at most 400 entity types"),
+            "{many}"
+        );
+    }
+
+    #[tokio::test]
+    async fn what_is_read_of_a_hello_takes_no_more_memory_than_it_has_bytes() {
+        let (mut ours, mut theirs) = tokio::io::duplex(64 * 1024);
+        let text = "x".repeat(10_000);
+        put(&mut theirs, &text).await.unwrap();
+        let read: String = take(&mut ours, UNVERIFIED_BYTES_MAX).await.unwrap();
+        assert_eq!(read, text);
+        // An array of 2^32 - 1 entries, of which nothing comes.
+        let lie = [0xdd, 0xff, 0xff, 0xff, 0xff];
+        let mut bytes = codec::to_vec(&hello()).unwrap();
+        let name = b"catalog";
+        let at = bytes.windows(name.len()).position(|it| it == name);
+        let at = at.unwrap() + name.len();
+        assert_eq!(bytes[at], 0x91, "an array of one");
+        bytes.splice(at..=at, lie);
+        let lying: Result<Hello, _> = codec::decode(&bytes);
+        assert!(lying.is_err());
+    }
+
+    #[test]
     fn a_downed_member_stays_out() {
         assert_eq!(
             judge(&hello(), None, true),
@@ -824,7 +1054,7 @@ mod tests {
         let lie = check::prefix(0xff_ffff, b"");
         theirs.write_all(&lie).await.unwrap();
         assert!(matches!(
-            hear(&mut ours).await,
+            hear(&mut ours, false).await,
             Err(HandshakeError::Malformed(_))
         ));
     }
@@ -834,7 +1064,7 @@ mod tests {
         let (mut ours, mut theirs) = tokio::io::duplex(64 * 1024);
         theirs.write_all(bytes).await.unwrap();
         theirs.shutdown().await.unwrap();
-        hear(&mut ours).await
+        hear(&mut ours, false).await
     }
 
     #[tokio::test]
@@ -867,7 +1097,7 @@ mod tests {
         };
         let told = Ok(welcome.clone());
         let server = async {
-            let heard = hear(&mut theirs).await.unwrap();
+            let heard = hear(&mut theirs, false).await.unwrap();
             answer(&mut theirs, &told).await.unwrap();
             heard
         };

@@ -7,7 +7,7 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use crate::id::NodeId;
+use crate::{id::NodeId, infra::printable::Printable};
 
 /// The part of a process in a cluster, as its certificate says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,7 +42,7 @@ impl fmt::Display for PeerRole {
 
 /// A word that is no [`PeerRole`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is none of `member`, `client`, `operator`")]
+#[error("`{}` is none of `member`, `client`, `operator`", Printable(.0))]
 pub struct UnknownRole(String);
 
 impl FromStr for PeerRole {

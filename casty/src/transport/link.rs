@@ -321,6 +321,7 @@ impl Link {
             let connection = Connection {
                 stream,
                 side: Side::Dialed,
+                lane: self.lane,
                 keepalive: times.keepalive,
                 timer_thread: owner.timer_thread(),
                 // The accepting side ends it.

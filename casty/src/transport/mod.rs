@@ -8,9 +8,11 @@
 
 pub(crate) mod accept;
 pub(crate) mod check;
+pub(crate) mod client_rate;
 pub(crate) mod connection;
 pub(crate) mod dial;
 pub(crate) mod frame;
+pub(crate) mod grant;
 pub(crate) mod handshake;
 pub(crate) mod identity;
 pub(crate) mod link;

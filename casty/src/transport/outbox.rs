@@ -9,14 +9,20 @@
 use std::{
     collections::VecDeque,
     future::poll_fn,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll, Waker},
 };
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
 
-use super::frame::{Frame, FrameLength, PREFIX_BYTES, TooLarge};
+use super::{
+    check,
+    frame::{Frame, FrameLength, PREFIX_BYTES, TooLarge},
+};
 use crate::{
     id::EntityId,
     infra::{mutants, sync::lock},
@@ -27,7 +33,11 @@ use crate::{
 pub(crate) const WINDOW_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Bytes of messages that may wait for the writer. Beyond them senders have to wait.
-const MESSAGES_BYTES_MAX: usize = 1024 * 1024;
+pub(crate) const MESSAGES_BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes of messages that the writer takes at a time. More of them wait only where they were
+/// accepted before, and their home has become known all at once.
+const TAKEN_BYTES_MAX: usize = 2 * MESSAGES_BYTES_MAX;
 
 /// Bytes of urgent frames that may wait for the writer before large replies are refused.
 const LARGE_REPLIES_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -38,6 +48,13 @@ const REPLIES_BYTES_MAX: usize = LARGE_REPLIES_BYTES_MAX + 8 * 1024 * 1024;
 /// The same, for all other frames, such as the failures of asks whose replies were refused. A peer
 /// that lets so many wait does not read, and its connection is cut.
 const URGENT_BYTES_MAX: usize = REPLIES_BYTES_MAX + 8 * 1024 * 1024;
+
+/// Bytes of large replies that may wait in all outboxes of a process, before each further one is
+/// refused to a connection that has its share waiting already.
+const ALL_LARGE_BYTES_MAX: usize = 24 * 1024 * 1024;
+
+/// Bytes of large replies that wait for one connection, whatever other peers leave unread.
+const LARGE_SHARE_BYTES: usize = 1024 * 1024;
 
 /// Replies with more bytes are large.
 const SMALL_REPLY_BYTES_MAX: usize = 16 * 1024;
@@ -146,6 +163,17 @@ pub(crate) struct Returned {
 #[derive(Clone, Default)]
 pub(crate) struct Outbox(Arc<Shared>);
 
+/// Bytes of large replies that wait in all outboxes of a process, those that are being written
+/// included: its peers could let each connection wait to its own bound.
+#[derive(Clone, Default)]
+pub(crate) struct LargeReplies(Arc<AtomicUsize>);
+
+impl LargeReplies {
+    fn bytes(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
@@ -162,6 +190,11 @@ type Waiting = std::collections::HashMap<u64, (u64, Box<dyn Pending>), foldhash:
 struct State {
     urgent: BytesMut,
     messages: BytesMut,
+    /// The sum over all outboxes, where this one is counted; and its share of it, by whether it
+    /// waits for the writer or was taken by it.
+    all_large: Option<LargeReplies>,
+    large_waiting: usize,
+    large_taken: usize,
     /// Totals of this connection, in bytes of messages.
     sent: u64,
     received: u64,
@@ -200,6 +233,9 @@ impl State {
         if let Some(held) = &mut self.held {
             return (std::mem::take(&mut held.parting), Bytes::new());
         }
+        if self.large_taken + self.large_waiting > 0 {
+            self.take_large();
+        }
         let urgent = if self.urgent.is_empty() {
             Bytes::new()
         } else {
@@ -208,6 +244,15 @@ impl State {
         let open = self.sent.saturating_sub(self.granted) < WINDOW_BYTES;
         if !open || self.messages.is_empty() {
             return (urgent, Bytes::new());
+        }
+        if self.messages.len() > TAKEN_BYTES_MAX {
+            let first = self
+                .messages
+                .split_to(first_frames(&self.messages))
+                .freeze();
+            self.sent += first.len() as u64;
+            self.unconfirmed.push_back(first.clone());
+            return (urgent, first);
         }
         // The next messages go into the rest of this buffer, unless the rest is short and there is
         // a spare one.
@@ -223,9 +268,58 @@ impl State {
         (urgent, messages)
     }
 
+    /// The writer has written what it took before, and takes the rest.
+    #[cold]
+    fn take_large(&mut self) {
+        let written = std::mem::replace(&mut self.large_taken, self.large_waiting);
+        self.large_waiting = 0;
+        if let Some(all) = &self.all_large {
+            all.0.fetch_sub(written, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts a large reply, if there is room for it.
+    #[cold]
+    fn add_large(&mut self, bytes: usize) -> Result<(), PutError> {
+        let Some(all) = &self.all_large else {
+            return Ok(());
+        };
+        let own = self.large_waiting + self.large_taken;
+        let is_crowded = own >= LARGE_SHARE_BYTES && all.bytes() >= ALL_LARGE_BYTES_MAX;
+        if is_crowded && !mutants::on("unread_answers_pile_up") {
+            return Err(PutError::Full);
+        }
+        all.0.fetch_add(bytes, Ordering::Relaxed);
+        self.large_waiting += bytes;
+        Ok(())
+    }
+
     fn has_messages(&self) -> bool {
         !self.messages.is_empty() || !self.urgent.is_empty()
     }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        if let Some(all) = &self.all_large {
+            let own = self.large_waiting + self.large_taken;
+            all.0.fetch_sub(own, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The length of the first frames of a long buffer: as many as are taken at a time, and at least
+/// one.
+fn first_frames(buffer: &[u8]) -> usize {
+    let mut end = 0;
+    while let Some(Ok(length)) = buffer[end..].first_chunk().map(|at| check::length(*at)) {
+        let next = end + PREFIX_BYTES + length;
+        if end > 0 && next > TAKEN_BYTES_MAX {
+            break;
+        }
+        end = next;
+    }
+    end
 }
 
 fn wake(writer: Option<Waker>) {
@@ -276,6 +370,10 @@ impl Outbox {
         if state.urgent.len() >= bytes_max {
             return Err(PutError::Full);
         }
+        if matches!(&frame, Frame::Reply { payload, .. } if payload.len() > SMALL_REPLY_BYTES_MAX) {
+            frame.check()?;
+            state.add_large(frame.wire_bytes())?;
+        }
         frame.put(&mut state.urgent)?;
         if matches!(frame, Frame::Ping) {
             state.pings += 1;
@@ -284,6 +382,11 @@ impl Outbox {
         drop(state);
         wake(writer);
         Ok(())
+    }
+
+    /// Counts the large replies of this outbox in a sum over many.
+    pub(crate) fn count_in(&self, all: LargeReplies) {
+        lock(&self.0.state).all_large.get_or_insert(all);
     }
 
     /// Bytes of urgent frames that wait for the writer.
@@ -893,5 +996,62 @@ mod tests {
             [Frame::Control(b"1"), Frame::Ping, Frame::Control(b"2")]
         );
         assert_eq!(super::super::frame::frames(&messages).count(), 1);
+    }
+
+    #[test]
+    fn a_peer_that_reads_nothing_leaves_room_for_the_replies_of_others() {
+        let (all, mib) = (LargeReplies::default(), vec![0; 1024 * 1024]);
+        let outbox = || {
+            let outbox = Outbox::default();
+            outbox.count_in(all.clone());
+            outbox
+        };
+        let reply = |to: &Outbox| {
+            to.put_urgent(Frame::Reply {
+                correlation: 1,
+                epoch: 0,
+                payload: &mib,
+            })
+        };
+        let (silent, other) = (outbox(), outbox());
+        let count = (0..100).take_while(|_| reply(&silent).is_ok()).count();
+        assert_eq!(count, ALL_LARGE_BYTES_MAX / mib.len());
+        assert_eq!(reply(&other), Ok(()));
+        assert_eq!(reply(&other), Err(PutError::Full));
+        // Being written, they are in memory all the same.
+        silent.take();
+        assert_eq!(reply(&silent), Err(PutError::Full));
+        silent.take();
+        assert_eq!(reply(&silent), Ok(()));
+        drop((silent, other));
+        assert_eq!(all.bytes(), 0);
+        mutants::breaking("unread_answers_pile_up", || {
+            let silent = outbox();
+            assert!((0..60).all(|_| reply(&silent).is_ok()));
+        });
+    }
+
+    #[test]
+    fn what_waits_beyond_the_bound_is_taken_in_parts() {
+        let (outbox, payload) = (Outbox::default(), vec![0; 400 * 1024]);
+        let frame = Frame::actor(1, b"", &payload);
+        for _ in 0..20 {
+            let place = outbox.reserve(&frame, Admission::Accepted);
+            place.expect("it was accepted before").put(None);
+        }
+        let (mut all, mut parts) = (BytesMut::new(), 0);
+        loop {
+            let (_, part) = outbox.take();
+            if part.is_empty() {
+                break;
+            }
+            assert!(part.len() <= TAKEN_BYTES_MAX);
+            assert!(super::super::frame::frames(&part).count() > 0);
+            all.extend_from_slice(&part);
+            outbox.confirm(all.len() as u64, all.len() as u64);
+            parts += 1;
+        }
+        assert_eq!(super::super::frame::frames(&all).count(), 20);
+        assert_eq!(parts, 4);
     }
 }

@@ -11,23 +11,27 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
+use tokio::time::Instant;
 
 use crate::{
     actor::{
-        Actor, Address, Envelope, Rejected, Reply, ReplyCodec,
+        Actor, Address, Envelope, Message as _, Rejected, Reply, ReplyCodec,
         ask::{
-            chain::{self, Waits},
+            chain::{self, Awaited, Waits},
             held,
-            one_shot::{Arrival, Asked, one_shot},
+            one_shot::{Arrival, Asked, EXACT, one_shot},
             reply::{Answer, Asker, ReplyTo},
             terms::Terms,
         },
         hold,
         runtime::Runtime,
     },
-    error::{AskError, Failure, TellError},
+    error::{AskError, Delay, Failure, TellError},
     message::codec::DecodeError,
 };
+
+/// How long another node is asked, at most, what holds an ask up.
+const EXPLAINED_MAX: Duration = Duration::from_millis(250);
 
 /// How the answer to a message is read.
 pub(crate) struct CallSpec<A: Actor, T, E> {
@@ -287,7 +291,7 @@ impl<A: Actor, T, E> Ask<A, T, E> {
 pub(super) enum NoAnswer {
     Failed(Failure),
     /// Its time is up.
-    Late,
+    Late(Option<Delay>),
 }
 
 /// The part of an ask that is the same for all messages of a type of actor, and compiled once for
@@ -306,6 +310,8 @@ enum AskState<A: Actor> {
         Asked<Answer<A::Reply>>,
     ),
     Waiting(Asked<Answer<A::Reply>>),
+    /// The time is up. The node of the target is asked what holds it up.
+    Late(BoxFuture<'static, Option<Delay>>),
     Done,
 }
 
@@ -343,7 +349,10 @@ impl<A: Actor> UnderWay<A> {
 
     pub(super) fn error<E>(&self, failed: NoAnswer) -> AskError<E> {
         match failed {
-            NoAnswer::Late => AskError::Timeout { after: self.after },
+            NoAnswer::Late(delay) => AskError::Timeout {
+                after: self.after,
+                delay: delay.map(Box::new),
+            },
             NoAnswer::Failed(failure) => failure.into(),
         }
     }
@@ -397,7 +406,16 @@ impl<A: Actor> UnderWay<A> {
                         Arrival::Answer(answer) => Ok(answer),
                         // The envelope was dropped unhandled.
                         Arrival::Unanswered => Err(NoAnswer::Failed(Failure::Stopped)),
-                        Arrival::Late => Err(self.late()),
+                        Arrival::Late => match self.explain() {
+                            Ok(()) => continue,
+                            Err(why) => Err(why),
+                        },
+                    });
+                }
+                AskState::Late(delay) => {
+                    return delay.as_mut().poll(cx).map(|delay| {
+                        self.state = AskState::Done;
+                        Err(NoAnswer::Late(delay))
                     });
                 }
                 AskState::Done => panic!("an ask was polled after it had resolved"),
@@ -405,17 +423,21 @@ impl<A: Actor> UnderWay<A> {
         }
     }
 
+    /// Finds out what holds the ask up, now that its time is up.
     #[cold]
-    fn late(&self) -> NoAnswer {
+    fn explain(&mut self) -> Result<(), NoAnswer> {
         let runtime = self.to.runtime();
         if !runtime.has_lost_tokio() {
-            return NoAnswer::Late;
+            let within = (self.after >= EXACT).then(|| (self.after / 16).min(EXPLAINED_MAX));
+            let delay = self.to.explain(within).ok_or(NoAnswer::Late(None))?;
+            self.state = AskState::Late(delay);
+            return Ok(());
         }
-        NoAnswer::Failed(Failure::Unreachable {
+        Err(NoAnswer::Failed(Failure::Unreachable {
             node: runtime.node.to_string(),
             reason: "the tokio runtime of this system has ended".to_owned(),
             maybe_handled: true,
-        })
+        }))
     }
 
     #[inline]
@@ -425,7 +447,15 @@ impl<A: Actor> UnderWay<A> {
         to_asker: impl FnOnce(Asker<A::Reply>) -> ReplyTo<A::Reply>,
     ) -> Result<(), Failure> {
         let (answerer, asked) = one_shot(&self.to.runtime().deadlines);
-        let chain = chain::here();
+        let (to, name) = (&self.to, message.name());
+        let chain = chain::asking(|| Awaited {
+            to: Box::new({
+                let to = to.clone();
+                move || to.path()
+            }),
+            message: name,
+            since: Instant::now(),
+        });
         self.waits = Waits::new(chain.clone());
         let envelope = Envelope {
             message,

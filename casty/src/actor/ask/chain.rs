@@ -21,9 +21,11 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use pin_project_lite::pin_project;
+use tokio::time::Instant;
 
 use crate::{
     error::Failure,
@@ -43,6 +45,11 @@ pub(crate) trait Acts: Send + Sync {
     /// The error that an asker gets if the answer may not leave.
     fn lost_lease(&self) -> Failure;
 
+    /// It asks, and waits for the answer.
+    fn asks(&self, ask: &Arc<Chain>) {
+        let _ = ask;
+    }
+
     /// Whether this is the actor with this key, or belongs to it as a child, or a child's child.
     fn is_within(&self, key: *const ()) -> bool {
         let _ = key;
@@ -61,6 +68,23 @@ pub(crate) struct Chain {
     rest: Option<Arc<Chain>>,
     /// By what another node's answer finds it.
     abroad: OnceLock<Abroad>,
+    /// What the first of them waits for, if it is here.
+    awaited: Option<Awaited>,
+}
+
+/// The target of an ask.
+pub(crate) struct Awaited {
+    pub(crate) to: Box<dyn Fn() -> ActorPath + Send + Sync>,
+    pub(crate) message: &'static str,
+    pub(crate) since: Instant,
+}
+
+/// An ask without an answer.
+#[derive(Clone, Debug)]
+pub(crate) struct PendingAsk {
+    pub(crate) to: ActorPath,
+    pub(crate) message: &'static str,
+    pub(crate) since: Duration,
 }
 
 struct Abroad {
@@ -159,11 +183,27 @@ pub(crate) fn decoded(
             over: AtomicBool::new(false),
             rest,
             abroad: OnceLock::new(),
+            awaited: None,
         }))
     })
 }
 
 impl Chain {
+    /// Whether the first actor of it waits no more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
+    }
+
+    /// What the first actor of it waits for.
+    pub(crate) fn pending(&self) -> Option<PendingAsk> {
+        let awaited = self.awaited.as_ref()?;
+        Some(PendingAsk {
+            to: (awaited.to)(),
+            message: awaited.message,
+            since: awaited.since.elapsed(),
+        })
+    }
+
     /// If the actor with this key is in the chain: the names from the first of the circle to the
     /// last.
     pub(crate) fn closed_by(
@@ -233,6 +273,18 @@ impl Drop for Waits {
 struct Handling {
     cell: Arc<dyn Acts>,
     cause: RefCell<Option<Arc<Chain>>>,
+}
+
+impl Handling {
+    fn chain(&self, awaited: Option<Awaited>) -> Chain {
+        Chain {
+            waiting: Waiting::Here(self.cell.clone()),
+            over: AtomicBool::new(false),
+            abroad: OnceLock::new(),
+            rest: self.cause.borrow().clone(),
+            awaited,
+        }
+    }
 }
 
 thread_local! {
@@ -317,12 +369,14 @@ pub(crate) fn caused_by(chain: Option<Arc<Chain>>) {
 
 /// The chain of an ask that is made now: `None` outside of actors.
 pub(crate) fn here() -> Option<Arc<Chain>> {
+    with_asker(|asker| Arc::new(asker.chain(None)))
+}
+
+/// The same, of an ask that waits for this. The actor remembers it.
+pub(crate) fn asking(awaited: impl FnOnce() -> Awaited) -> Option<Arc<Chain>> {
     with_asker(|asker| {
-        Arc::new(Chain {
-            waiting: Waiting::Here(asker.cell.clone()),
-            over: AtomicBool::new(false),
-            abroad: OnceLock::new(),
-            rest: asker.cause.borrow().clone(),
-        })
+        let chain = Arc::new(asker.chain(Some(awaited())));
+        asker.cell.asks(&chain);
+        chain
     })
 }

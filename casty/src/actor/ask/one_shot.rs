@@ -70,7 +70,7 @@ enum Expiry {
 const CHECKS: u32 = 16;
 
 /// Shorter timeouts are exact to the millisecond.
-const EXACT: Duration = Duration::from_secs(1);
+pub(crate) const EXACT: Duration = Duration::from_secs(1);
 
 impl<T> OneShot<T> {
     fn settle(self: Arc<Self>, outcome: Arrival<T>) {

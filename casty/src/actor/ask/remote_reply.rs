@@ -1,4 +1,4 @@
-//! The answer to an ask that came over a connection.
+//! Messages that came over a connection, and the answer to an ask that did.
 
 use std::sync::Arc;
 
@@ -11,9 +11,17 @@ use crate::{
     id::Epoch,
     message::{
         answer::{Pending, RawAnswer, ReplyPath},
+        caller::CameFrom,
         codec,
     },
 };
+
+/// How a message came over a connection.
+pub(crate) enum Conveyed {
+    Asked(RemoteAsk),
+    /// No asker waits for an answer.
+    Told(CameFrom),
+}
 
 /// An ask that came over a connection: the way back, and the actors that wait for the answer.
 pub(crate) struct RemoteAsk {
@@ -25,7 +33,9 @@ pub(crate) struct RemoteAsk {
 /// The duty to answer an ask that came over a connection. Dropped unanswered, it says that the
 /// target stopped.
 pub(crate) struct RemoteReply {
-    path: Option<Arc<dyn ReplyPath>>,
+    path: Arc<dyn ReplyPath>,
+    /// Whether there is nothing left to say.
+    is_over: bool,
     correlation: u64,
     /// The epoch under which the message was taken, which is that of the activation that answers.
     epoch: Epoch,
@@ -33,8 +43,10 @@ pub(crate) struct RemoteReply {
 
 impl RemoteReply {
     pub(crate) fn new(path: Arc<dyn ReplyPath>, correlation: u64, epoch: Epoch) -> Self {
+        path.begin();
         Self {
-            path: Some(path),
+            path,
+            is_over: false,
             correlation,
             epoch,
         }
@@ -42,21 +54,23 @@ impl RemoteReply {
 
     /// Whether the asker waits no more, as its node has said.
     pub(super) fn is_given_up(&self) -> bool {
-        let path = self.path.as_ref();
-        path.is_none_or(|path| path.is_given_up(self.correlation))
+        self.is_over || self.path.is_given_up(self.correlation)
+    }
+
+    /// The process of the asker.
+    pub(super) fn came_from(&self) -> CameFrom {
+        self.path.came_from()
     }
 
     /// Drops the duty to answer: the asker hears of the message in another way.
     pub(crate) fn forget(mut self) {
-        self.path = None;
+        self.is_over = true;
     }
 
     /// Without a buffer of its own for the answer.
     pub(super) fn answer<R: Reply>(mut self, reply: R) {
-        let Some(path) = self.path.take() else {
-            return;
-        };
-        let (correlation, epoch) = (self.correlation, self.epoch);
+        self.is_over = true;
+        let (path, correlation, epoch) = (&self.path, self.correlation, self.epoch);
         let encode = |out: &mut Vec<u8>| reply.encode(out);
         let sent = codec::with_scratch(encode, |payload| path.reply(correlation, epoch, payload));
         if let Err(codec::EncodeError(reason)) = sent {
@@ -65,11 +79,10 @@ impl RemoteReply {
     }
 
     pub(super) fn complete(mut self, answer: RawAnswer) {
-        if let Some(path) = self.path.take() {
-            match answer {
-                RawAnswer::Encoded(payload) => path.reply(self.correlation, self.epoch, &payload),
-                RawAnswer::Failed(failure) => path.fail(self.correlation, &failure),
-            }
+        self.is_over = true;
+        match answer {
+            RawAnswer::Encoded(payload) => self.path.reply(self.correlation, self.epoch, &payload),
+            RawAnswer::Failed(failure) => self.path.fail(self.correlation, &failure),
         }
     }
 }
@@ -86,8 +99,9 @@ impl Pending for RemoteReply {
 
 impl Drop for RemoteReply {
     fn drop(&mut self) {
-        if let Some(path) = self.path.take() {
-            path.fail(self.correlation, &Failure::Stopped);
+        if !self.is_over {
+            self.path.fail(self.correlation, &Failure::Stopped);
         }
+        self.path.end();
     }
 }

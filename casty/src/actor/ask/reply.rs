@@ -13,7 +13,7 @@ use crate::{
         ask::{
             chain::{Acts, Chain},
             one_shot::Answerer,
-            remote_reply::{RemoteAsk, RemoteReply},
+            remote_reply::{Conveyed, RemoteAsk, RemoteReply},
             terms::Terms,
         },
         message::{Reply, discard},
@@ -23,6 +23,7 @@ use crate::{
     event::ActorPath,
     message::{
         answer::{Pending, RawAnswer, WayBack},
+        caller::CameFrom,
         codec,
     },
 };
@@ -37,7 +38,10 @@ pub(crate) enum Answer<R> {
 }
 
 pub(crate) enum ReplyTo<R> {
+    /// It was told, in this process.
     Nobody,
+    /// It was told, over a connection.
+    Told(CameFrom),
     /// An actor sent it to itself, by a timer or at the end of some work.
     Own(Own),
     Asker(Asker<R>),
@@ -127,7 +131,7 @@ impl<R: Reply> ReplyTo<R> {
 
     fn answer_asker(self, reply: R) {
         match self {
-            Self::Nobody | Self::Own(_) => discard(reply),
+            Self::Nobody | Self::Told(_) | Self::Own(_) => discard(reply),
             Self::Asker(asker) => asker.answerer.answer(Answer::Reply(reply)),
             Self::Remote(remote) => remote.answer(reply),
             Self::RemoteActor(remote) => remote.0.answer(reply),
@@ -180,11 +184,11 @@ impl<R: Reply> ReplyTo<R> {
     }
 }
 
-impl<R> From<Option<RemoteAsk>> for ReplyTo<R> {
-    fn from(ask: Option<RemoteAsk>) -> Self {
-        match ask {
-            None => Self::Nobody,
-            Some(RemoteAsk {
+impl<R> From<Conveyed> for ReplyTo<R> {
+    fn from(received: Conveyed) -> Self {
+        match received {
+            Conveyed::Told(from) => Self::Told(from),
+            Conveyed::Asked(RemoteAsk {
                 reply,
                 chain,
                 terms,
@@ -202,14 +206,14 @@ impl<R> ReplyTo<R> {
     pub(crate) fn is_nobody(&self) -> bool {
         match self {
             Self::Guarded(guarded) => guarded.0.is_nobody(),
-            other => matches!(other, Self::Nobody | Self::Own(_)),
+            other => matches!(other, Self::Nobody | Self::Told(_) | Self::Own(_)),
         }
     }
 
     /// Whether no asker waits any more, as far as is known here.
     pub(crate) fn is_given_up(&self) -> bool {
         match self {
-            Self::Nobody => false,
+            Self::Nobody | Self::Told(_) => false,
             Self::Own(own) => own.is_cancelled(),
             Self::Asker(asker) => asker.answerer.is_given_up(),
             Self::Strict(strict) => strict.0.answerer.is_given_up(),
@@ -259,8 +263,29 @@ impl<R> ReplyTo<R> {
             Self::RemoteActor(remote) => Some(&remote.1),
             Self::Guarded(guarded) => guarded.0.chain(),
             Self::OnTerms(on_terms) => on_terms.0.chain(),
-            Self::Nobody | Self::Own(_) | Self::Remote(_) | Self::Relay(_) => None,
+            Self::Nobody | Self::Told(_) | Self::Own(_) | Self::Remote(_) | Self::Relay(_) => None,
         }
+    }
+
+    /// The process that the message came from.
+    pub(crate) fn came_from(&self) -> CameFrom {
+        match self {
+            Self::Told(from) => from.clone(),
+            Self::Remote(remote) => remote.came_from(),
+            Self::RemoteActor(remote) => remote.0.came_from(),
+            Self::Guarded(guarded) => guarded.0.came_from(),
+            Self::OnTerms(on_terms) => on_terms.0.came_from(),
+            // What another node sent back is this node's own.
+            Self::Nobody | Self::Own(_) | Self::Asker(_) | Self::Strict(_) | Self::Relay(_) => {
+                CameFrom::Here
+            }
+        }
+    }
+
+    /// Whether it was sent in this process, as most messages are.
+    #[inline]
+    pub(crate) const fn is_from_here(&self) -> bool {
+        matches!(self, Self::Nobody | Self::Own(_) | Self::Asker(_))
     }
 
     /// The same, for a reply that goes through the codec on its way.
@@ -301,7 +326,7 @@ impl<R> ReplyTo<R> {
 
     pub(crate) fn fail(self, failure: Failure) {
         match self {
-            Self::Nobody | Self::Own(_) => {}
+            Self::Nobody | Self::Told(_) | Self::Own(_) => {}
             Self::Asker(asker) => asker.answerer.answer(Answer::Failed(failure)),
             Self::Strict(strict) => strict.0.answerer.answer(Answer::Failed(failure)),
             Self::Remote(remote) => remote.complete(RawAnswer::Failed(failure)),
@@ -317,7 +342,7 @@ impl<R: Send + 'static> ReplyTo<R> {
     /// The same, for an ask that leaves this node.
     pub(crate) fn into_pending(self) -> Option<Box<dyn Pending>> {
         match self {
-            Self::Nobody | Self::Own(_) => None,
+            Self::Nobody | Self::Told(_) | Self::Own(_) => None,
             Self::Asker(asker) => Some(Box::new(asker)),
             Self::Strict(strict) => Some(Box::new(strict.0)),
             Self::Remote(remote) => Some(Box::new(remote)),

@@ -15,9 +15,11 @@ use crate::{
             Cell, Inner,
             core::{Phase, RefusalReason},
             mailbox::Ticket,
+            metered,
             policy::Overflow,
             run,
         },
+        tally::Tally,
     },
     error::Failure,
     infra::{
@@ -87,7 +89,10 @@ impl<A: Actor> Cell<A> {
         };
         let lost = match inner.mailbox.offer(envelope) {
             Ok(()) => None,
-            Err(envelope) => Some(inner.overflow(envelope)?),
+            Err(envelope) => {
+                metered::tally(&*self.host, Tally::Full);
+                Some(inner.overflow(envelope)?)
+            }
         };
         self.schedule(inner);
         if let Some(lost) = lost {

@@ -18,7 +18,11 @@ use tokio::{
 
 use crate::{
     actor::{
-        cell::{gate::Lapses, host::Host},
+        cell::{
+            gate::Lapses,
+            host::Host,
+            present::{Present, Shown},
+        },
         context::watch::{WatchId, Watcher},
         handle::{AnyCell, CellName, ChildEvent, Signal},
         tasks::lingering::RecentRuns,
@@ -40,6 +44,7 @@ pub(super) struct Core {
     overdue: AtomicBool,
     /// Whether the run is in a call that awaits something, or waits for children.
     awaits: AtomicBool,
+    pub(super) present: Present,
     /// When the last message from outside, or result of work, was handled, in milliseconds of
     /// [`Runtime::coarse_millis`](crate::actor::runtime::Runtime::coarse_millis).
     pub(super) used: AtomicU32,
@@ -53,6 +58,7 @@ impl Core {
             severed: AtomicBool::new(false),
             overdue: AtomicBool::new(false),
             awaits: AtomicBool::new(false),
+            present: Present::default(),
             used: AtomicU32::new(used),
         }
     }
@@ -184,6 +190,8 @@ pub(super) enum Wait {
 /// The part of a cell that its lock protects, apart from the messages and the state.
 pub(super) struct Status {
     pub(super) phase: Phase,
+    /// Of a run that has shown something.
+    pub(super) seen: Option<Box<Shown>>,
     /// The cell takes no more messages, and closes once the mailbox is empty.
     pub(super) closing: bool,
     /// Of a run that waits for a message, or in a handler.
@@ -259,6 +267,7 @@ impl Status {
     pub(super) fn new() -> Self {
         Self {
             phase: Phase::Idle,
+            seen: None,
             closing: false,
             waker: None,
             recent: RecentRuns::default(),

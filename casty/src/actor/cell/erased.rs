@@ -9,8 +9,8 @@ use crate::{
     actor::{
         Actor, Envelope, Message as _,
         ask::{
-            chain::Acts,
-            remote_reply::RemoteAsk,
+            chain::{Acts, Chain},
+            remote_reply::Conveyed,
             reply::{Own, ReplyTo, undecodable},
         },
         cell::{
@@ -53,11 +53,11 @@ impl<A: Actor> AnyCell for Cell<A> {
     fn deliver(
         self: Arc<Self>,
         payload: &[u8],
-        ask: Option<RemoteAsk>,
+        received: Conveyed,
         credit: &mut dyn FnMut() -> Option<Credit>,
     ) {
         let decoded = self.runtime().enter(|| A::Message::decode(payload));
-        let reply = ReplyTo::from(ask);
+        let reply = ReplyTo::from(received);
         let refusal = match decoded {
             Ok(message) => self.push_credited(Envelope { message, reply }, credit),
             Err(codec::DecodeError(reason)) => {
@@ -115,6 +115,11 @@ impl<A: Actor> Acts for Cell<A> {
 
     fn lost_lease(&self) -> Failure {
         lost_lease(self.runtime())
+    }
+
+    fn asks(&self, ask: &Arc<Chain>) {
+        let mut inner = lock(&self.inner);
+        inner.status.seen.get_or_insert_default().add(ask);
     }
 
     fn is_within(&self, key: *const ()) -> bool {

@@ -4,6 +4,10 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
+#[cfg(feature = "metrics")]
+use crate::actor::meter::TypeMeter;
+#[cfg(feature = "testkit")]
+use crate::message::caller::CameFrom;
 use crate::{
     actor::{cell::gate::Gate, handle::AnyCell, runtime::Runtime, tasks::throttle::Throttle},
     error::StoredError,
@@ -20,6 +24,17 @@ pub(crate) trait Host: Send + Sync + 'static {
 
     /// Whether [`CellHost::init`](super::CellHost::init) makes a state.
     fn can_init(&self) -> bool;
+
+    /// What counts the messages of the actor's type.
+    #[cfg(feature = "metrics")]
+    fn meter(&self) -> Option<&TypeMeter> {
+        None
+    }
+
+    /// Whether it matters when the cell was last used.
+    fn counts_use(&self) -> bool {
+        false
+    }
 
     /// The actor that spawned this one, if it still lives.
     fn parent(&self) -> Option<Arc<dyn AnyCell>>;
@@ -62,6 +77,12 @@ pub(crate) trait Host: Send + Sync + 'static {
         let _ = id;
         let name = self.kind().to_owned();
         Box::pin(async { Err(StoredError::NotStored { name }) })
+    }
+
+    /// The sender of all messages of this process that are no timer's, in a test.
+    #[cfg(feature = "testkit")]
+    fn sender(&self) -> CameFrom {
+        CameFrom::Here
     }
 
     /// The epoch under which the actor is here.

@@ -80,7 +80,10 @@ impl<'a> ActingLease<'a> {
     /// Leaves the waker. Returns whether the call may go on.
     #[cold]
     fn wait(self, cx: &Context<'_>) -> bool {
-        self.cell.core().set_awaiting(true);
+        let core = self.cell.core();
+        core.set_awaiting(true);
+        let runtime = self.cell.host().runtime();
+        core.present.note(|| runtime.coarse_millis());
         self.cell
             .with_status(&mut |status, _| status.wake_by(cx.waker()));
         // The gate may have closed before it could be told of this waker.

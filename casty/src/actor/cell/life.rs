@@ -13,11 +13,13 @@ use crate::{
             activation::{AnyActivation, Due},
             core::{Phase, Status, Untyped},
             hooks::Hook,
+            metered,
             policy::OnFailure,
         },
         context::{activation_scope::ActivationScope, core::Transition},
         handle::{self, ChildEvent},
         hold::Once,
+        tally::Tally,
         tasks::throttle::Throttle,
     },
     error::Failure,
@@ -39,9 +41,9 @@ pub(super) enum Ending {
 
 /// The state was made, and its start hook has run.
 pub(super) fn publish_started(cell: &dyn Untyped) {
-    cell.host()
-        .runtime()
-        .publish(|| Event::ActorStarted(cell.path()));
+    let host = cell.host();
+    metered::tally(host, Tally::Activated);
+    host.runtime().publish(|| Event::ActorStarted(cell.path()));
 }
 
 impl dyn AnyActivation + '_ {
@@ -52,6 +54,7 @@ impl dyn AnyActivation + '_ {
             let cell = self.cell();
             let runtime = cell.host().runtime();
             runtime.publish(|| Event::ActorRestarted(cell.path()));
+            metered::tally(cell.host(), Tally::Restarted);
             Ok(())
         })
     }
@@ -222,6 +225,9 @@ impl dyn AnyActivation + '_ {
     fn report(&self, reason: &str) {
         let cell = self.cell();
         tracing::warn!(actor = %cell.path(), reason, "an actor failed");
+        let runtime = cell.host().runtime();
+        runtime.failures.add(cell.path(), reason);
+        metered::tally(cell.host(), Tally::Failed);
         cell.host().runtime().publish(|| Event::ActorFailed {
             who: cell.path(),
             reason: reason.to_owned(),
@@ -411,6 +417,7 @@ impl dyn AnyActivation + '_ {
     /// Takes no messages for `pause`, and keeps the supervisor for as long again: an activation
     /// that fails once more in that time is given a longer pause.
     async fn refuse(&mut self, pause: Duration, failure: &Failure) -> ControlFlow<()> {
+        metered::tally(self.cell().host(), Tally::Refusing);
         self.turn_away(failure, Some(pause));
         self.wait(pause * 2, Phase::Resting).await;
         ControlFlow::Continue(())

@@ -35,6 +35,12 @@ impl<T, W> Mailbox<T, W> {
         self.queue.is_empty() && self.parked.is_none()
     }
 
+    /// How many items wait, for room or to be taken.
+    pub(crate) fn len(&self) -> usize {
+        let parked = self.parked.as_ref();
+        self.queue.len() + parked.map_or(0, |parked| parked.items.len())
+    }
+
     /// Queues `item`. Returns it if there is no room, or if another sender waits for room already.
     pub(crate) fn offer(&mut self, item: T) -> Result<(), T> {
         if self.queue.len() < self.capacity && self.parked.is_none() {

@@ -33,8 +33,11 @@ mod life;
 #[cfg(feature = "testkit")]
 pub(crate) mod look;
 pub(crate) mod mailbox;
+mod metered;
 mod permission;
 pub(crate) mod policy;
+mod present;
+pub(crate) mod report;
 mod run;
 mod settle;
 mod signals;
@@ -56,7 +59,7 @@ pub(crate) use crate::actor::cell::{
 };
 use crate::{
     actor::{
-        Actor, Envelope, FirstState,
+        Actor, Envelope, FirstState, Message as _,
         ask::chain,
         cell::{
             activation::{Due, Life},
@@ -64,6 +67,7 @@ use crate::{
             core::{Core, Phase, Status, Then},
             gate::{Gate, Lapses},
             mailbox::Mailbox,
+            report::CellReport,
         },
         context::{
             Context,
@@ -169,8 +173,8 @@ impl<A: Actor> Cell<A> {
             (CellName::Entity(_), None) => None,
             (_, state) => Some(Activation::boxed(state, Due::Start)),
         };
-        let used = if counts_use::<A>() {
-            host.runtime().coarse_millis()
+        let used = if host.counts_use() {
+            used_at(host.runtime())
         } else {
             0
         };
@@ -312,6 +316,28 @@ impl<A: Actor> Cell<A> {
         is_active.then(|| self.core.used.load(Ordering::Relaxed))
     }
 
+    /// What the cell does.
+    pub(crate) fn report(&self) -> CellReport {
+        let now = self.runtime().coarse_millis();
+        let (mut report, asks) = {
+            let inner = lock(&self.inner);
+            let (status, names) = (&inner.status, A::Message::NAMES);
+            let mut report =
+                report::report(status, inner.mailbox.len(), &self.core.present, names, now);
+            let idle = inner.activation.as_ref().and_then(|it| it.state.as_ref());
+            if A::IS_MACHINE
+                && let Some(state) = idle
+            {
+                report.state = Some(state.state_name());
+            }
+            (report, status.seen.as_ref().map(|seen| seen.asks()))
+        };
+        // Without the lock: the names of their targets are made here.
+        let asks = asks.unwrap_or_default();
+        report.asks = asks.iter().filter_map(|ask| ask.pending()).collect();
+        report
+    }
+
     /// Tells `watcher` of the end of this cell, at once if it has ended.
     pub(crate) fn watch(&self, watcher: Watcher) {
         let kept = lock(&self.inner).status.watch(watcher);
@@ -344,7 +370,7 @@ impl<A: Actor> Cell<A> {
     }
 }
 
-/// Whether it matters when a cell of this type was last used.
-const fn counts_use<A: Actor>() -> bool {
-    A::POLICY.passivate_after.is_some() || A::POLICY.max_active.is_some()
+/// The time at which a cell is used, for [`Core::used`](core::Core): never 0.
+fn used_at(runtime: &Runtime) -> u32 {
+    runtime.coarse_millis().max(1)
 }

@@ -39,17 +39,19 @@ use crate::{
             activation::{AnyActivation, Due},
             admission::admit_all,
             core::{Phase, Wait},
-            counts_use,
             hooks::{guarded, guarded_now},
             leased::ActingLease,
             life::publish_started,
+            metered,
             settle::Settle,
             stored::stores,
             turn::Turn,
+            used_at,
         },
         context::Context,
         handle::Signal,
         observer::Observing,
+        tally::Tally,
         tasks::pool::{RunBox, Runs},
     },
     event::TerminatedReason,
@@ -118,6 +120,8 @@ pub(super) struct Run<A: Actor> {
     when_empty: WhenEmpty,
     /// As of this batch.
     pub(super) observers: Option<Observing>,
+    #[cfg(feature = "metrics")]
+    pub(super) uncounted: metered::Uncounted,
 }
 
 enum Step {
@@ -214,7 +218,10 @@ async fn drive<A: Actor>(cell: Arc<Cell<A>>, when_empty: WhenEmpty, rescued: Opt
                 ControlFlow::Continue(())
             }
             Step::Sever => run.any().abandon().await,
-            Step::Passivate => run.any().passivate().await,
+            Step::Passivate => {
+                metered::tally(&*run.cell.host, Tally::Passivated);
+                run.any().passivate().await
+            }
             Step::Close => run.any().close().await,
             Step::Yield => {
                 tokio::task::yield_now().await;
@@ -253,6 +260,8 @@ impl<A: Actor> Run<A> {
             settle,
             when_empty,
             observers: None,
+            #[cfg(feature = "metrics")]
+            uncounted: metered::Uncounted::default(),
         }
     }
 
@@ -303,6 +312,8 @@ impl<A: Actor> Run<A> {
 
     /// The next step of a run.
     fn poll_next(&mut self, cx: &std::task::Context<'_>) -> Poll<Step> {
+        #[cfg(feature = "metrics")]
+        self.uncounted.flush(&*self.cell.host);
         let Self {
             cell,
             ctx,
@@ -339,6 +350,11 @@ impl<A: Actor> Run<A> {
             if status.wait == Wait::Over {
                 status.wait = Wait::Short;
                 *when_empty = WhenEmpty::End;
+            }
+            if A::IS_MACHINE
+                && let Some(state) = &activation.state
+            {
+                status.seen.get_or_insert_default().state = Some(state.state_name());
             }
             let step = if stopped {
                 Step::End
@@ -415,6 +431,7 @@ impl<A: Actor> Run<A> {
         inner.mailbox.shrink();
         // The task goes on without this cell.
         inner.status.waker = None;
+        inner.status.seen = None;
         if const { stores::<A>() } {
             ctx.core().set_storing(settle.take_storing());
         }
@@ -506,9 +523,10 @@ impl<A: Actor> Run<A> {
                 break;
             }
         }
-        if used && counts_use::<A>() {
+        self.cell.core.present.end();
+        if used && self.cell.core.used.load(Ordering::Relaxed) != 0 {
             self.activation.life.sleep_requested = false;
-            let now = self.cell.runtime().coarse_millis();
+            let now = used_at(self.cell.runtime());
             self.cell.core.used.store(now, Ordering::Relaxed);
         }
         if is_full {

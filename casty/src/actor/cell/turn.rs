@@ -17,6 +17,7 @@ use crate::{
         cell::{
             Cell, keyed,
             leased::CutShort,
+            metered,
             run::Run,
             stored::stores,
             taken::{self, Came, Received, Unhandled},
@@ -24,6 +25,7 @@ use crate::{
         hold::Leave,
         message::discard,
         runtime::Runtime,
+        tally::Tally,
     },
     error::Failure,
     event::DeadLetterReason,
@@ -138,6 +140,9 @@ pub(super) struct Begun {
     is_caused: bool,
     /// When the handler began, if there are observers.
     observed: Option<Instant>,
+    /// When the handler began, if it is timed.
+    #[cfg(feature = "metrics")]
+    timed: Option<Instant>,
 }
 
 /// A turn is a call of [`begin_turn`](Run::begin_turn), the handler, and a call of
@@ -145,13 +150,25 @@ pub(super) struct Begun {
 /// each message twice more.
 impl<A: Actor> Run<A> {
     #[inline]
-    pub(super) fn begin_turn(&self, message: &A::Message, reply: &ReplyTo<A::Reply>) -> Begun {
+    pub(super) fn begin_turn(&mut self, message: &A::Message, reply: &ReplyTo<A::Reply>) -> Begun {
+        self.ctx
+            .core()
+            .comes_from(|| reply.came_from(), reply.is_from_here());
+        #[cfg(feature = "testkit")]
+        if !matches!(reply, ReplyTo::Own(_)) && reply.is_from_here() {
+            let sender = self.cell.host.sender();
+            self.ctx.core().comes_from(|| sender, false);
+        }
         let chain = reply.chain().cloned();
         let is_caused = chain.is_some();
         if is_caused {
             chain::caused_by(chain);
         }
-        let name = message.name();
+        let index = message.index();
+        let name = A::Message::NAMES.get(index).copied().unwrap_or("?");
+        self.cell.core.present.begin(index, self.batch.len());
+        #[cfg(feature = "metrics")]
+        let timed = self.uncounted.add(index, &*self.cell.host);
         let observed = self
             .observers
             .as_ref()
@@ -160,11 +177,17 @@ impl<A: Actor> Run<A> {
             name,
             is_caused,
             observed,
+            #[cfg(feature = "metrics")]
+            timed,
         }
     }
 
     #[inline]
     pub(super) fn end_turn(&self, begun: &Begun, handled: &mut std::thread::Result<Handled<A>>) {
+        #[cfg(feature = "metrics")]
+        if let Some(since) = begun.timed {
+            metered::timed(&*self.cell.host, since.elapsed());
+        }
         if begun.is_caused {
             // No asker waits for the hooks that run later.
             chain::caused_by(None);
@@ -244,10 +267,13 @@ impl<A: Actor> Run<A> {
             Handled::Reply(answer) => What::Answer(answer),
             Handled::Later(deferred) => What::Deferred(deferred),
             Handled::Unhandled { silent: true, .. } if reply.is_nobody() => return Turn::Silent,
-            Handled::Unhandled { state, .. } => What::Failure(Failure::Unhandled {
-                state: state.to_owned(),
-                message: name.to_owned(),
-            }),
+            Handled::Unhandled { state, .. } => {
+                metered::tally(&*self.cell.host, Tally::Unhandled);
+                What::Failure(Failure::Unhandled {
+                    state: state.to_owned(),
+                    message: name.to_owned(),
+                })
+            }
             Handled::Stash(message) if A::IS_MACHINE => {
                 let stash = self.activation.stash.get_or_insert_default();
                 if stash.len() >= A::POLICY.stash {

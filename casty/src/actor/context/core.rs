@@ -10,6 +10,7 @@ use crate::{
         storage::Storing,
     },
     error::Failure,
+    message::caller::CameFrom,
 };
 
 /// What a handler asks for, to be done after it.
@@ -38,6 +39,8 @@ pub(crate) struct ContextCore {
     /// The gate's, when the run began what it does now.
     pub(super) since: Lapses,
     attached: Option<Box<ActivationScope>>,
+    /// Where the message came from that is handled.
+    pub(super) came_from: CameFrom,
     pub(super) requests: Requests,
     /// The state is being made, or `#[on_start]` runs.
     starting: bool,
@@ -61,6 +64,14 @@ impl ContextCore {
         self.requests.transition = Some(transition);
         if let Some(attached) = &mut self.attached {
             attached.end_state_timers();
+        }
+    }
+
+    /// Where the message comes from that is handled next.
+    #[inline]
+    pub(crate) fn comes_from(&mut self, from: impl FnOnce() -> CameFrom, is_here: bool) {
+        if !is_here || !self.came_from.is_here() {
+            self.came_from = from();
         }
     }
 

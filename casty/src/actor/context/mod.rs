@@ -23,6 +23,7 @@ use crate::{
     },
     event::{ActorPath, Emitted, Event},
     id::NodeId,
+    message::caller::Caller,
 };
 
 /// A handler's context: its own identity, other actors, timers, work, and stopping.
@@ -65,6 +66,44 @@ impl<A: Actor> Context<A> {
     /// The name of the node this runs on.
     pub fn node_id(&self) -> &NodeId {
         &self.cell.runtime().node
+    }
+
+    /// The process that sent the message which is handled, as the network has verified it. A client
+    /// cannot make itself another: the name is that of its certificate, and the node that has its
+    /// connection reads it there.
+    ///
+    /// It is the process that sent *this* message. Where an entity asks another because a client
+    /// asked it, the second one sees the node of the first: hand on what the second has to know as
+    /// an argument. Outside of messages, in `#[init]` and hooks, it is [`Caller::Local`]; so it is
+    /// for timers and for raised messages. What a stored entity was sent
+    /// by another comes from the node that has the sender's shard.
+    ///
+    /// ```
+    /// use casty::{access::Caller, prelude::*};
+    ///
+    /// #[derive(Default)]
+    /// struct Door { opened_by: Vec<String> }
+    ///
+    /// #[entity]
+    /// impl Door {
+    ///     #[message]
+    ///     fn open(&mut self, ctx: &mut Context<Self>) -> bool {
+    ///         let may_open = match ctx.caller() {
+    ///             Caller::Local | Caller::Member(_) => true,
+    ///             Caller::Client(name) => name == "porter",
+    ///             _ => false,
+    ///         };
+    ///         if may_open {
+    ///             self.opened_by.push(ctx.caller().to_string());
+    ///         }
+    ///         may_open
+    ///     }
+    /// }
+    /// # let mut door = casty::testkit::Machine::<Door>::new();
+    /// # assert_eq!(door.send(|door| door.open().ask()), Ok(true));
+    /// ```
+    pub fn caller(&self) -> &Caller {
+        self.core.came_from.caller()
     }
 
     /// The resource of type `T` that the program gave this system by

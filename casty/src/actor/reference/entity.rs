@@ -6,6 +6,7 @@ use std::{
     hash::{Hash, Hasher},
     num::NonZeroU32,
     sync::Arc,
+    time::Duration,
 };
 
 use futures_util::future::BoxFuture;
@@ -17,7 +18,7 @@ use crate::{
         reference::{OUTSIDE, found::Found},
         runtime::Runtime,
     },
-    error::Failure,
+    error::{Delay, Failure},
     event::ActorPath,
     id::{EntityId, Id, IntoId, ShardId},
     message::codec::{DecodeError, EncodeError},
@@ -129,6 +130,16 @@ pub(crate) trait Route<E: Entity>: Send + Sync + 'static {
         found: &Found<E>,
     ) -> Result<(), Rejected<E>>;
 
+    /// See [`Address::explain`].
+    fn explain(
+        &self,
+        to: &EntityId,
+        within: Option<Duration>,
+    ) -> Option<BoxFuture<'static, Option<Delay>>> {
+        let _ = (to, within);
+        None
+    }
+
     /// Waits for room, then queues.
     fn send(
         self: Arc<Self>,
@@ -206,6 +217,11 @@ impl<E: Entity> Address<E> for EntityRef<E> {
 
     fn path(&self) -> ActorPath {
         Self::path(self)
+    }
+
+    fn explain(&self, within: Option<Duration>) -> Option<BoxFuture<'static, Option<Delay>>> {
+        let target = self.target();
+        target.route.explain(&target.id, within)
     }
 
     fn try_send(&self, envelope: Envelope<E>) -> Result<(), Rejected<E>> {

@@ -3,7 +3,7 @@
 //! A reference of a strict system stands before the same reference of any other, so others pay
 //! nothing for it.
 
-use std::{num::NonZeroU32, sync::Arc};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 
@@ -16,7 +16,7 @@ use crate::{
         reference::{destination::Destination, found::Found},
         runtime::{ActorAddress, Runtime},
     },
-    error::Failure,
+    error::{Delay, Failure},
     event::ActorPath,
     id::{EntityId, ShardId},
     message::codec::{DecodeError, EncodeError},
@@ -89,6 +89,14 @@ impl<E: Entity> Route<E> for StrictRoute<E> {
 
     fn name(&self) -> &str {
         self.0.name()
+    }
+
+    fn explain(
+        &self,
+        to: &EntityId,
+        within: Option<Duration>,
+    ) -> Option<BoxFuture<'static, Option<Delay>>> {
+        self.0.explain(to, within)
     }
 
     fn shards(&self) -> NonZeroU32 {

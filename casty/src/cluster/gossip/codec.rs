@@ -18,10 +18,10 @@ use crate::{
 /// A member in gossip. `renewal` counts how often this process had to refute its own death; it is
 /// not the process's incarnation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct GossipId {
-    pub(super) member: MemberId,
-    pub(super) address: SocketAddr,
-    pub(super) renewal: u32,
+pub(crate) struct GossipId {
+    pub(crate) member: MemberId,
+    pub(crate) address: SocketAddr,
+    pub(crate) renewal: u32,
 }
 
 impl Identity for GossipId {
@@ -53,7 +53,7 @@ impl GossipId {
 }
 
 /// The codec of one incarnation.
-pub(super) struct MessagePack {
+pub(crate) struct MessagePack {
     me: MemberId,
     map: Arc<MapWatch>,
     /// The sender of the datagram that is being read.
@@ -64,10 +64,10 @@ pub(super) struct MessagePack {
 
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct GossipCodecError(String);
+pub(crate) struct GossipCodecError(String);
 
 impl MessagePack {
-    pub(super) fn new(me: MemberId, map: Arc<MapWatch>) -> Self {
+    pub(crate) fn new(me: MemberId, map: Arc<MapWatch>) -> Self {
         Self {
             me,
             map,
@@ -77,7 +77,7 @@ impl MessagePack {
     }
 
     /// Whether this peer has sent the datagram, under its own name and address.
-    pub(super) fn is_from(datagram: &[u8], from: &MemberId, map: &ClusterMap) -> bool {
+    pub(crate) fn is_from(datagram: &[u8], from: &MemberId, map: &ClusterMap) -> bool {
         let header = Self::take::<Header<GossipId>>(datagram);
         header.is_ok_and(|header| header.src.member == *from && header.src.is_of(map))
     }
@@ -93,7 +93,10 @@ impl MessagePack {
         is_known && id.renewal <= renewal
     }
 
-    fn put<T: Serialize>(value: &T, mut to: impl BufMut) -> Result<(), GossipCodecError> {
+    pub(crate) fn put<T: Serialize>(
+        value: &T,
+        mut to: impl BufMut,
+    ) -> Result<(), GossipCodecError> {
         let bytes = codec::to_vec(value).map_err(|error| GossipCodecError(error.to_string()))?;
         if to.remaining_mut() < bytes.len() {
             return Err(GossipCodecError("no room".to_owned()));
@@ -102,7 +105,9 @@ impl MessagePack {
         Ok(())
     }
 
-    fn take<T: for<'de> Deserialize<'de>>(mut from: impl Buf) -> Result<T, GossipCodecError> {
+    pub(crate) fn take<T: for<'de> Deserialize<'de>>(
+        mut from: impl Buf,
+    ) -> Result<T, GossipCodecError> {
         let bytes = from.chunk();
         let (value, rest) =
             codec::decode_first(bytes).map_err(|error| GossipCodecError(error.to_string()))?;

@@ -3,7 +3,7 @@
 //! Hints, never authority. The leader of the map turns them into decisions; every other node tells
 //! its own users that a member is unreachable, and no more.
 
-mod codec;
+pub(crate) mod codec;
 mod inbox;
 
 use std::{
@@ -48,7 +48,7 @@ use crate::{
 /// everything again anyway.
 const BACKLOG_BYTES_MAX: usize = 256 * 1024;
 
-fn config(settings: &Settings) -> foca::Config {
+pub(crate) fn config(settings: &Settings) -> foca::Config {
     let default = foca::Config::simple();
     foca::Config {
         probe_period: settings.gossip_interval,

@@ -193,6 +193,7 @@ impl Rights {
         };
         match read {
             Read::Entities { kind, .. }
+            | Read::Look { kind, .. }
             | Read::History { kind, .. }
             | Read::Events { kind, .. }
             | Read::Heads { kind, .. }

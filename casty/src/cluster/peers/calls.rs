@@ -19,8 +19,12 @@ use crate::{
     transport::link::Link,
 };
 
-/// Calls of peers that are worked on at a time; more are refused. A peer has a handful under way.
+/// Calls of peers that are worked on at a time; more are refused.
 pub(crate) const CALLS_MAX: usize = 4096;
+
+/// Those of them that came by one connection. A peer has a handful under way; a stranger that asks
+/// for more must not take the places of the members, whose calls keep the leader.
+const CALLS_PER_CONNECTION_MAX: usize = 128;
 
 /// Why a call has no answer. What was asked may have been done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,11 +49,13 @@ pub(crate) struct Calls {
 }
 
 /// A peer's call is worked on as long as this lives.
-pub(crate) struct Answering(Arc<AtomicUsize>);
+pub(crate) struct Answering([Arc<AtomicUsize>; 2]);
 
 impl Drop for Answering {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        for count in &self.0 {
+            count.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -76,11 +82,16 @@ impl Calls {
         self.answering.load(Ordering::Relaxed)
     }
 
-    /// Begins to work on a peer's call. `None` if there are [`CALLS_MAX`] already.
-    pub(super) fn begin_answer(&self) -> Option<Answering> {
-        let before = self.answering.fetch_add(1, Ordering::Relaxed);
-        let place = Answering(self.answering.clone());
-        (before < CALLS_MAX).then_some(place)
+    /// Begins to work on a call of a connection, of which there are so many. `None` if there are
+    /// too many already, in all or of that connection.
+    pub(super) fn begin_answer(&self, of_connection: &Arc<AtomicUsize>) -> Option<Answering> {
+        let place = Answering([&self.answering, of_connection].map(Arc::clone));
+        let [all, own] = place.0.each_ref();
+        let all = all.fetch_add(1, Ordering::Relaxed);
+        let own = own.fetch_add(1, Ordering::Relaxed);
+        let is_fine = all < CALLS_MAX
+            && (own < CALLS_PER_CONNECTION_MAX || mutants::on("calls_are_not_bounded"));
+        is_fine.then_some(place)
     }
 
     /// Asks on a link, and waits for the answer.
@@ -149,5 +160,35 @@ impl Drop for UnderWay<'_> {
             return;
         }
         self.calls.waiting.lock().remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::infra::mutants::breaking;
+
+    /// How many calls of one connection are worked on, and whether one of another is.
+    fn worked_on() -> (usize, bool) {
+        let (calls, greedy, other) = (Calls::default(), Arc::default(), Arc::default());
+        let begin = || calls.begin_answer(&greedy);
+        let places: Vec<_> = (0..CALLS_MAX).map_while(|_| begin()).collect();
+        (places.len(), calls.begin_answer(&other).is_some())
+    }
+
+    #[test]
+    fn the_calls_of_one_connection_leave_room_for_those_of_others() {
+        assert_eq!(worked_on(), (CALLS_PER_CONNECTION_MAX, true));
+        breaking("calls_are_not_bounded", || {
+            assert_eq!(worked_on(), (CALLS_MAX, false));
+        });
+    }
+
+    #[test]
+    fn a_call_that_was_answered_leaves_its_place() {
+        let (calls, own) = (Calls::default(), Arc::default());
+        for _ in 0..CALLS_MAX * 2 {
+            assert!(calls.begin_answer(&own).is_some());
+        }
     }
 }

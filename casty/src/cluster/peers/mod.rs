@@ -41,6 +41,7 @@ use crate::{
     infra::{
         cancel::unless,
         log_limit::LogLimit,
+        printable::Printable,
         sync::{Ranked, lock},
         timer_thread::TimerThread,
     },
@@ -52,10 +53,10 @@ use crate::{
         connection::{ConnectionEnd, Inlet, Keepalive},
         dial::dial,
         frame::EntityFrame,
-        handshake::{HandshakeError, HandshakeRefusal, Hello, Lane, Welcome},
+        handshake::{HandshakeError, HandshakeRefusal, Hello, Lane, SharedSettings, Welcome},
         link::{Link, LinkOwner, LinkTimes, Peer},
         net::{Net, Target},
-        outbox::{LostMessage, LostTo},
+        outbox::{LargeReplies, LostMessage, LostTo},
     },
 };
 
@@ -136,6 +137,11 @@ impl LocalMember {
         self.keeps_seat.store(true, Ordering::SeqCst);
     }
 
+    /// Whether it hosts anything.
+    pub(crate) const fn is_node(&self) -> bool {
+        self.address.is_some()
+    }
+
     /// This process as a voter; `None` for a process that hosts nothing.
     pub(crate) fn as_voter(&self) -> Option<Voter> {
         Some(Voter {
@@ -150,6 +156,8 @@ pub(crate) struct PeersSetup {
     pub(crate) cluster: String,
     pub(crate) net: Arc<dyn Net>,
     pub(crate) times: LinkTimes,
+    /// Of a node.
+    pub(crate) shared: Option<SharedSettings>,
 }
 
 /// Set once, when all of the node is there.
@@ -167,11 +175,16 @@ pub(crate) struct Peers {
     served: OnceLock<Served>,
     links: Ranked<BTreeMap<(Peer, Lane), Arc<Link>>>,
     inlets: Ranked<Vec<Weak<Inlet>>>,
+    large_replies: LargeReplies,
     calls: Calls,
     /// Lines of the log about connections that were cut.
     cuts: Mutex<LogLimit>,
     /// And about those that were refused.
     refusals: Mutex<LogLimit>,
+    /// And about messages that cannot be read.
+    unreadable: Mutex<LogLimit>,
+    /// And about other versions of entity types.
+    versions: Mutex<LogLimit>,
 }
 
 /// How often a process logs that it has cut a connection.
@@ -194,9 +207,12 @@ impl Peers {
             served: OnceLock::new(),
             links: Rank::Links.mutex(BTreeMap::new()),
             inlets: Rank::Inlets.mutex(Vec::new()),
+            large_replies: LargeReplies::default(),
             calls: Calls::default(),
             cuts: Mutex::new(LogLimit::new(CUT_LINES_EVERY)),
             refusals: Mutex::new(LogLimit::new(REFUSED_LINES_EVERY)),
+            unreadable: Mutex::new(LogLimit::new(REFUSED_LINES_EVERY)),
+            versions: Mutex::new(LogLimit::new(REFUSED_LINES_EVERY)),
         })
     }
 
@@ -285,6 +301,7 @@ impl Peers {
         let mut inlets = self.inlets.lock();
         inlets.retain(|inlet| inlet.strong_count() > 0);
         inlets.push(Arc::downgrade(inlet));
+        inlet.outbox.count_in(self.large_replies.clone());
     }
 
     /// Cuts the accepted connections of some peers.
@@ -324,8 +341,8 @@ impl Peers {
     }
 
     /// Begins to work on a peer's call. `None` if there are too many already.
-    pub(crate) fn begin_answer(&self) -> Option<Answering> {
-        self.calls.begin_answer()
+    pub(crate) fn begin_answer(&self, inlet: &Inlet) -> Option<Answering> {
+        self.calls.begin_answer(&inlet.calls)
     }
 
     pub(crate) fn keepalive(&self) -> Keepalive {
@@ -337,6 +354,26 @@ impl Peers {
         let admitted = lock(&self.refusals).admit(Instant::now());
         if let Some(left_out) = admitted {
             tracing::warn!(%from, %error, left_out, "a connection was refused");
+        }
+    }
+
+    /// Logs that a peer sent what cannot be decoded. The reason may repeat bytes of the peer.
+    pub(crate) fn tell_of_unreadable(&self, peer: &MemberId, lane: Lane, error: &dyn fmt::Display) {
+        let admitted = lock(&self.unreadable).admit(Instant::now());
+        if let Some(left_out) = admitted {
+            let error = error.to_string();
+            let error = Printable(&error);
+            tracing::warn!(%peer, ?lane, %error, left_out, "a message of a peer cannot be read");
+        }
+    }
+
+    /// Logs that a peer has other versions of these entity types.
+    pub(crate) fn tell_of_versions(&self, peer: &MemberId, kinds: &[&CatalogEntry]) {
+        let admitted = lock(&self.versions).admit(Instant::now());
+        if let Some(left_out) = admitted {
+            let kinds: Vec<_> = kinds.iter().map(|kind| &*kind.name).collect();
+            let kinds = kinds.join(", ");
+            tracing::info!(%peer, kinds, left_out, "the peer runs other versions of entity types");
         }
     }
 
@@ -395,6 +432,7 @@ impl LinkOwner for Peers {
             keeps_seat: local.keeps_seat(),
             catalog: self.catalog().to_vec(),
             to: to.cloned(),
+            settings: self.setup.shared.clone(),
         }
     }
 

@@ -1,10 +1,13 @@
 //! What a reader asks a node about the entities of a type, and the answers.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use crate::{
-    id::{EntityId, ShardId},
+    actor::cell::report::Activity,
+    id::{EntityId, Epoch, ShardId},
     persistence::{
         backup::{LoggedRecord, LoggedSnapshot},
         projected::{ProjectionId, ShardProgress},
@@ -32,6 +35,8 @@ pub(crate) enum Read {
         /// How many records.
         limit: u32,
     },
+    /// What an entity does. It is not started for that.
+    Look { kind: String, id: EntityId },
     /// Erases what is stored of an entity.
     Erase { kind: String, id: EntityId },
     /// A page of the log of a shard, as its owner has it.
@@ -108,6 +113,7 @@ pub(crate) enum ReadAnswer {
     Entities(Vec<ShardEntities>),
     /// No records: there are no more.
     History(Vec<PastRecord>),
+    Look(Box<EntityLook>),
     /// Whether there was anything to erase.
     Erased(bool),
     Log(LogPage),
@@ -122,6 +128,32 @@ pub(crate) enum ReadAnswer {
     /// `None`: the shard is not this node's.
     Heads(Vec<(ShardId, Option<u64>)>),
     Projected(Vec<(ShardId, Projected)>),
+}
+
+/// What the owner of a shard knows of an entity.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct EntityLook {
+    pub(crate) shard: ShardId,
+    pub(crate) epoch: Epoch,
+    /// For how long the node has owned the shard.
+    pub(crate) owned_for: Duration,
+    /// `None`: the entity is not active.
+    pub(crate) active: Option<ActiveLook>,
+    /// The last failure, as far as the node remembers: its reason, how long ago, and how many
+    /// there were.
+    pub(crate) failure: Option<(String, Duration, u64)>,
+}
+
+/// What an active entity does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ActiveLook {
+    pub(crate) activity: Activity,
+    pub(crate) state: Option<String>,
+    pub(crate) queued: u64,
+    /// The message whose handler runs, and for how long.
+    pub(crate) handling: Option<(String, Duration)>,
+    /// What the handler waits for: the type and the id of the target, the message, since when.
+    pub(crate) asks: Vec<(String, String, String, Duration)>,
 }
 
 /// What there is of one shard, for a reader that follows it.

@@ -239,10 +239,27 @@ impl Pending for PendingEnd {
     }
 }
 
+/// The place of a peer's watch among the asks of its connection, until this is dropped.
+struct WatchPlace(Arc<Inlet>);
+
+impl WatchPlace {
+    fn new(inlet: &Arc<Inlet>) -> Self {
+        inlet.begin();
+        Self(inlet.clone())
+    }
+}
+
+impl Drop for WatchPlace {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
 /// A peer watches an actor here.
 pub(crate) fn handle_watch(runtime: &Runtime, inlet: &Arc<Inlet>, actor: u64, correlation: u64) {
-    let path: Arc<Inlet> = inlet.clone();
+    let place = WatchPlace::new(inlet);
     let tell = move |_, reason: TerminatedReason| {
+        let path = &place.0;
         let mut payload = Vec::new();
         match codec::encode(&reason, &mut payload) {
             Ok(()) => path.reply(correlation, Epoch::ZERO, &payload),

@@ -51,6 +51,15 @@ pub(crate) enum Request {
     },
 }
 
+impl Request {
+    /// Whether an encoded request is one that nodes in a cluster send each other all the time, and
+    /// no process sends before it is in.
+    pub(crate) fn is_gossip(payload: &[u8]) -> bool {
+        let name = codec::variant_name(payload);
+        matches!(name, Some("Gossip" | "Digest" | "Facts"))
+    }
+}
+
 /// A message from the node that accepted.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Response {
@@ -194,6 +203,7 @@ pub(crate) fn respond(inlet: &Inlet, response: &Response) {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::{
         message::codec,
         protocol::map::{
@@ -204,6 +214,14 @@ mod tests {
             },
         },
     };
+
+    #[test]
+    fn gossip_is_told_by_its_name() {
+        let said = |request: &Request| Request::is_gossip(&codec::to_vec(request).unwrap());
+        assert!(said(&Request::Facts(BTreeMap::new())));
+        assert!(said(&Request::Gossip(ByteBuf::new())));
+        assert!(!said(&Request::Watch { version: 1 }));
+    }
 
     #[test]
     fn a_map_survives_the_wire() {

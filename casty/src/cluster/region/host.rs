@@ -5,6 +5,9 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
+#[cfg(feature = "metrics")]
+use crate::actor::meter::TypeMeter;
+
 use super::{
     ShardRegion, erasure,
     local::{StayedState, address},
@@ -52,7 +55,24 @@ impl ShardHost {
     }
 }
 
+impl ShardHost {
+    /// How many messages wait in the mailbox of an entity.
+    pub(super) fn mailbox(&self) -> usize {
+        self.region.entity_type.policy.mailbox
+    }
+}
+
 impl Host for ShardHost {
+    #[cfg(feature = "metrics")]
+    fn meter(&self) -> Option<&TypeMeter> {
+        Some(&self.region.meter)
+    }
+
+    fn counts_use(&self) -> bool {
+        let policy = &self.region.entity_type.policy;
+        policy.passivate_after.is_some() || policy.max_active.is_some()
+    }
+
     fn runtime(&self) -> &Arc<Runtime> {
         &self.region.runtime
     }

@@ -14,7 +14,7 @@ use crate::{
     },
     cluster::region::{
         FENCE, HOPS_MAX, ShardRegion, gone,
-        parked::{Decoded, Origin, Parked, ParkedFrame, Peer, remote_ask},
+        parked::{Decoded, Origin, Parked, ParkedFrame, Peer, received},
     },
     error::Failure,
     id::{EntityId, Epoch, ShardId, shard_of},
@@ -25,8 +25,9 @@ use crate::{
     },
     protocol::region::{Effect, Home, Region},
     transport::{
-        connection::{Grant, Inlet},
+        connection::Inlet,
         frame::{self, EntityFrame, Frame},
+        grant::Grant,
     },
 };
 
@@ -112,6 +113,10 @@ impl<E: Entity> Incoming<E> {
         let mut grant = Some(grant);
         match envelope {
             Ok(mut envelope) => {
+                if let Some(failure) = region.refusal(inlet, shard, Some(theirs), frame.id) {
+                    let path = || region.path(frame.id);
+                    return envelope.undelivered(&region.runtime, &path, failure);
+                }
                 let (id, owned) = (frame.id, || EntityId::new(frame.id));
                 let mut closed = None;
                 while let Some(cell) =
@@ -280,9 +285,22 @@ impl ShardRegion {
         }
     }
 
+    /// Why a peer's message must not start this entity.
+    fn refusal(
+        &self,
+        inlet: &Inlet,
+        shard: ShardId,
+        epoch: Option<Epoch>,
+        id: &str,
+    ) -> Option<Failure> {
+        let client = inlet.client.as_ref()?;
+        let would_start = self.local.would_start(shard, epoch, id);
+        would_start.then(|| client.take().err()).flatten()
+    }
+
     fn asker_of<R>(&self, inlet: &Arc<Inlet>, frame: &EntityFrame<'_>) -> ReplyTo<R> {
         let epoch = Epoch(frame.epoch);
-        remote_ask(&self.runtime, inlet, frame.correlation, epoch, frame.chain).into()
+        received(&self.runtime, inlet, frame.correlation, epoch, frame.chain).into()
     }
 
     /// Handles a message that another node sent back.
@@ -357,6 +375,11 @@ impl ShardRegion {
                         frame: raw.frame_of(peer),
                     });
                     return;
+                }
+                if let Origin::Peer(peer) = &raw.origin
+                    && let Some(why) = self.refusal(&peer.inlet, shard, None, raw.id.as_str())
+                {
+                    return self.fail(Parked::Raw(raw), why);
                 }
                 match (self.entity_type.decode)(self, raw) {
                     Some(decoded) => decoded,

@@ -8,16 +8,20 @@ use std::{
         Arc, Mutex, MutexGuard, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
-use tokio::sync::{Notify, oneshot};
+use tokio::{
+    sync::{Notify, oneshot},
+    time::Instant,
+};
 
 use super::{ShardRegion, host::ShardHost, idle, parcel::Frozen};
 use crate::{
     actor::{
         Entity,
-        cell::{Cell, policy::Policy},
+        cell::{Cell, policy::Policy, report::CellReport},
         handle::{CellName, Signal},
     },
     id::{EntityId, Epoch, ShardId},
@@ -28,6 +32,8 @@ use crate::{
 /// The cell of an entity, of any type.
 pub(super) trait EntityCell: Send + Sync {
     fn name(&self) -> &CellName;
+
+    fn report(&self) -> CellReport;
 
     /// See [`Cell::last_used`].
     fn last_used(&self) -> Option<u32>;
@@ -56,6 +62,10 @@ pub(super) trait EntityCell: Send + Sync {
 impl<E: Entity> EntityCell for Cell<E> {
     fn name(&self) -> &CellName {
         self.name()
+    }
+
+    fn report(&self) -> CellReport {
+        self.report()
     }
 
     fn last_used(&self) -> Option<u32> {
@@ -171,6 +181,8 @@ pub(super) struct LocalShards {
 
 struct LocalShard {
     hold: Hold,
+    /// Since when.
+    since: Instant,
     /// States without an activation: entities that have stopped here and go on elsewhere, or that
     /// came from elsewhere and have not started here.
     frozen: BTreeMap<EntityId, Frozen>,
@@ -197,6 +209,14 @@ pub(super) struct StayedState {
     pub(super) luggage: Bytes,
 }
 
+/// What a node knows of an entity whose shard it owns.
+pub(crate) struct Looked {
+    pub(crate) epoch: Epoch,
+    pub(crate) owned_for: Duration,
+    /// `None`: the entity is not active.
+    pub(crate) cell: Option<CellReport>,
+}
+
 /// How this node holds a shard, and at which epoch.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Hold {
@@ -210,6 +230,25 @@ enum Hold {
     Draining(Epoch),
 }
 
+impl Hold {
+    /// The epoch at which this node owns the shard.
+    fn epoch(self) -> Option<Epoch> {
+        match self {
+            Self::Elsewhere => None,
+            Self::Opening(epoch) | Self::Open(epoch) | Self::Draining(epoch) => Some(epoch),
+        }
+    }
+
+    /// Whether the shard takes messages. `epoch`: it has to be open at exactly this one.
+    fn takes(self, epoch: Option<Epoch>) -> bool {
+        match (self, epoch) {
+            (Self::Open(present), Some(epoch)) => present == epoch,
+            (Self::Open(_) | Self::Opening(_), None) => true,
+            _ => false,
+        }
+    }
+}
+
 impl LocalShards {
     /// `epoch`: the epoch of all shards, if every shard is here from the start.
     pub(super) fn new(
@@ -221,6 +260,7 @@ impl LocalShards {
         let shard = |_| {
             Mutex::new(LocalShard {
                 hold: epoch.map_or(Hold::Elsewhere, Hold::Open),
+                since: Instant::now(),
                 frozen: BTreeMap::new(),
                 stayed: BTreeMap::new(),
                 cells: HashMap::default(),
@@ -279,6 +319,19 @@ impl LocalShards {
     pub(super) fn active(&self) -> u64 {
         let shards = self.shards.iter();
         shards.map(|shard| lock(shard).cells.len() as u64).sum()
+    }
+
+    /// What this node knows of an entity of a shard that it owns.
+    pub(super) fn look(&self, shard: ShardId, id: &str) -> Option<Looked> {
+        let local = self.get(shard)?;
+        let epoch = local.hold.epoch()?;
+        let (since, cell) = (local.since, local.cells.get(id).cloned());
+        drop(local);
+        Some(Looked {
+            epoch,
+            owned_for: since.elapsed(),
+            cell: cell.map(|cell| cell.report()),
+        })
     }
 
     /// The first active entities of a shard after `after` whose ids begin with `prefix`, in order.
@@ -360,12 +413,7 @@ impl LocalShards {
         closed: Option<*const ()>,
     ) -> Option<Arc<dyn EntityCell>> {
         let mut local = self.get(shard)?;
-        let takes = match (local.hold, epoch) {
-            (Hold::Open(present), Some(epoch)) => present == epoch,
-            (Hold::Open(_) | Hold::Opening(_), None) => true,
-            _ => false,
-        };
-        if !takes {
+        if !local.hold.takes(epoch) {
             return None;
         }
         if let Some(cell) = local.cells.get(id)
@@ -374,6 +422,14 @@ impl LocalShards {
             return Some(cell.clone());
         }
         self.add_cell(&mut local, region, shard, owned())
+    }
+
+    /// Whether a message would make a cell of this entity here: see [`cell`](Self::cell).
+    pub(super) fn would_start(&self, shard: ShardId, epoch: Option<Epoch>, id: &str) -> bool {
+        let Some(local) = self.get(shard) else {
+            return false;
+        };
+        local.hold.takes(epoch) && !local.cells.contains_key(id)
     }
 
     /// Makes a cell, in place of a closed one if there is one.
@@ -411,6 +467,9 @@ impl LocalShards {
     fn set(&self, shard: ShardId, hold: Hold) {
         self.has_owned.store(true, Ordering::Release);
         if let Some(mut local) = self.get(shard) {
+            if local.hold.epoch() != hold.epoch() {
+                local.since = Instant::now();
+            }
             local.hold = hold;
         }
         self.owned.notify_waiters();
@@ -465,10 +524,7 @@ impl LocalShards {
 
     /// The epoch at which this node owns the shard, also while the shard opens or drains.
     pub(super) fn epoch_of_owner(&self, shard: ShardId) -> Option<Epoch> {
-        match self.get(shard)?.hold {
-            Hold::Elsewhere => None,
-            Hold::Opening(epoch) | Hold::Open(epoch) | Hold::Draining(epoch) => Some(epoch),
-        }
+        self.get(shard)?.hold.epoch()
     }
 
     /// The shards that may be here: none of a type of which this node has never had one.

@@ -8,7 +8,9 @@
 //! knows its type by an [`EntityType`]. Only the hot paths are generic: the routes of
 //! [outward], and [`Incoming`].
 
+mod entity_type;
 mod erasure;
+mod explain;
 mod homes;
 mod host;
 mod idle;
@@ -36,29 +38,25 @@ use tokio::{
     time::Instant,
 };
 
+#[cfg(feature = "metrics")]
+use crate::actor::meter::TypeMeter;
 pub(crate) use crate::cluster::region::{
+    entity_type::EntityType,
     homes::FENCE,
     inward::Inward,
     parcel::{Parcel, Piece, parts},
-    parked::remote_ask,
+    parked::received,
 };
 use crate::cluster::region::{
     homes::FastHome,
-    host::ShardHost,
-    inward::Incoming,
-    local::{EntityCell, LocalShards, Logs},
+    local::{EntityCell, LocalShards, Logs, Looked},
     moving::Arrived,
-    parked::{Decoded, Parked, ParkedFrame},
+    parked::{Parked, ParkedFrame},
 };
 use crate::{
-    actor::{
-        Entity,
-        cell::{Cell, policy::Policy},
-        handle::CellName,
-        runtime::Runtime,
-    },
+    actor::{Entity, cell::Cell, runtime::Runtime},
     config::Settings,
-    error::{Failure, StoredError},
+    error::{Delay, Failure, StoredError},
     event::ActorPath,
     id::{CatalogEntry, CopyOptions, EntityId, Epoch, ShardId},
     infra::{published::Published, sync::lock, wall_clock},
@@ -88,6 +86,15 @@ pub(crate) struct Drain {
 pub(crate) trait Mesh: Send + Sync {
     /// The link on which messages go to a member.
     fn messages_to(&self, member: Slot) -> Option<Arc<Link>>;
+
+    /// Asks a member what holds up an ask to an entity of its. `None`: too many are asked already.
+    fn delay(
+        &self,
+        member: Slot,
+        kind: &str,
+        id: &EntityId,
+        within: Duration,
+    ) -> Option<BoxFuture<'static, Option<Delay>>>;
 
     /// Asks for the home of a shard, because messages wait for it. Returns at once.
     fn resolve(&self, kind: u16, shard: ShardId);
@@ -133,6 +140,13 @@ pub(crate) trait AnyRegion: Send + Sync {
 
     /// The logs of the shards here that are in use: they know what was sent, and the reminders.
     fn logs_in_use(&self) -> Vec<(ShardId, Arc<ShardLog>)>;
+
+    /// What is counted of its entities here.
+    #[cfg(feature = "metrics")]
+    fn meter(&self) -> &TypeMeter;
+
+    /// What this node knows of an entity. `None`: its shard is not here.
+    fn look(&self, id: &EntityId) -> Option<Looked>;
 
     /// Whether this node owns a shard.
     fn owns(&self, shard: ShardId) -> bool;
@@ -226,43 +240,6 @@ pub(crate) trait AnyRegion: Send + Sync {
     fn abandon(&self, why: &Failure);
 }
 
-/// The entity type of a region. All code that depends on the type is reached through this, so that
-/// the region itself is compiled once.
-pub(crate) struct EntityType {
-    shards: NonZeroU32,
-    role: Option<&'static str>,
-    policy: Policy,
-    migrates: bool,
-    is_stored: bool,
-    copies: CopyOptions,
-    schema: &'static str,
-    new_cell: fn(CellName, Arc<ShardHost>) -> Arc<dyn EntityCell>,
-    decode: fn(&ShardRegion, ParkedFrame) -> Option<Decoded>,
-    fail_frame: fn(&ShardRegion, ParkedFrame, Failure),
-    incoming: fn(Arc<ShardRegion>) -> Box<dyn Inward>,
-}
-
-impl EntityType {
-    pub(crate) fn of<E: Entity>() -> Self {
-        Self {
-            shards: E::SHARDS,
-            role: E::ROLE,
-            policy: E::POLICY,
-            migrates: E::MIGRATES,
-            is_stored: E::STORAGE.is_stored(),
-            copies: CopyOptions {
-                copies: E::COPIES,
-                copies_min: E::COPIES_MIN,
-            },
-            schema: E::SCHEMA,
-            new_cell: |name, host| Cell::<E>::new(name, host, E::POLICY.mailbox, None),
-            decode: ShardRegion::decode::<E>,
-            fail_frame: ShardRegion::fail_frame::<E>,
-            incoming: |region| Box::new(Incoming::<E>::new(region)),
-        }
-    }
-}
-
 pub(crate) struct ShardRegion {
     me: Weak<Self>,
     runtime: Arc<Runtime>,
@@ -275,6 +252,8 @@ pub(crate) struct ShardRegion {
     homes: Published<Vec<FastHome>>,
     machine: Mutex<Region<Parked>>,
     local: LocalShards,
+    #[cfg(feature = "metrics")]
+    meter: TypeMeter,
     arrived: Mutex<Arrived>,
     mesh: Option<Weak<dyn Mesh>>,
     /// How long the entities of a shard that moves may take to stop.
@@ -295,6 +274,8 @@ impl ShardRegion {
         mesh: Option<Weak<dyn Mesh>>,
     ) -> Arc<Self> {
         let (shards, policy) = (entity_type.shards, entity_type.policy);
+        #[cfg(feature = "metrics")]
+        let messages = entity_type.messages;
         // Without a network every shard is here, from the start and for good.
         let alone = mesh.is_none().then(|| epoch_alone(entity_type.is_stored));
         let store = runtime.store().filter(|_| entity_type.is_stored);
@@ -325,6 +306,8 @@ impl ShardRegion {
             machine: Mutex::new(machine),
             local: LocalShards::new(shards.get(), alone, policy, logs),
             arrived: Mutex::default(),
+            #[cfg(feature = "metrics")]
+            meter: TypeMeter::new(messages),
             mesh,
             stop_timeout: settings.stop_timeout,
             room: Notify::new(),
@@ -621,6 +604,15 @@ impl AnyRegion for ShardRegion {
         shards
             .filter_map(|shard| Some((shard, self.local.log_in_use(shard)?)))
             .collect()
+    }
+
+    #[cfg(feature = "metrics")]
+    fn meter(&self) -> &TypeMeter {
+        &self.meter
+    }
+
+    fn look(&self, id: &EntityId) -> Option<Looked> {
+        self.local.look(id.shard(self.shards), id.as_str())
     }
 
     fn owns(&self, shard: ShardId) -> bool {

@@ -1,7 +1,7 @@
 //! Messages of this node: into a mailbox here, onto a link, or into the machine until a home is
 //! known.
 
-use std::{num::NonZeroU32, sync::Arc};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
@@ -18,7 +18,7 @@ use crate::{
         FastHome, HOPS_MAX, ShardRegion, gone,
         parked::{Origin, Parked, ParkedEnvelope},
     },
-    error::Failure,
+    error::{Delay, Failure},
     id::{EntityId, Epoch, ShardId},
     infra::sync::lock,
     message::{answer::WayBack, codec},
@@ -197,6 +197,14 @@ impl<E: Entity> Route<E> for ShardRegion {
 
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn explain(
+        &self,
+        to: &EntityId,
+        within: Option<Duration>,
+    ) -> Option<BoxFuture<'static, Option<Delay>>> {
+        self.delay(to, within)
     }
 
     fn shards(&self) -> NonZeroU32 {

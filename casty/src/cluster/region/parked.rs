@@ -9,7 +9,7 @@ use crate::{
     actor::{
         Entity, Envelope, Rejected, Reply,
         ask::{
-            remote_reply::{RemoteAsk, RemoteReply},
+            remote_reply::{Conveyed, RemoteAsk, RemoteReply},
             reply::ReplyTo,
             terms,
         },
@@ -158,21 +158,22 @@ impl ParkedFrame {
     }
 }
 
-/// The asker of a frame's message, if the message was asked.
-pub(crate) fn remote_ask(
+/// How the message of a frame came, and its asker, if it has one.
+pub(crate) fn received(
     runtime: &Runtime,
     inlet: &Arc<Inlet>,
     correlation: u64,
     epoch: Epoch,
     chain: &[u8],
-) -> Option<RemoteAsk> {
-    (correlation != 0).then(|| {
-        let (terms, chain) = terms::split(chain);
-        RemoteAsk {
-            reply: RemoteReply::new(inlet.clone() as Arc<dyn ReplyPath>, correlation, epoch),
-            chain: runtime.decode_chain(&chain),
-            terms,
-        }
+) -> Conveyed {
+    if correlation == 0 {
+        return Conveyed::Told(inlet.came_from());
+    }
+    let (terms, chain) = terms::split(chain);
+    Conveyed::Asked(RemoteAsk {
+        reply: RemoteReply::new(inlet.clone() as Arc<dyn ReplyPath>, correlation, epoch),
+        chain: runtime.decode_chain(&chain),
+        terms,
     })
 }
 
@@ -190,7 +191,7 @@ impl Origin {
                 (ReplyTo::Relay(pending).on_terms(terms), None)
             }
             Self::Peer(peer) => (
-                remote_ask(runtime, &peer.inlet, peer.correlation, peer.epoch, chain).into(),
+                received(runtime, &peer.inlet, peer.correlation, peer.epoch, chain).into(),
                 peer.credit,
             ),
         }

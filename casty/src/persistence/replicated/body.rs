@@ -9,18 +9,18 @@ use crate::{persistence::Record, protocol::copies::CopiedRecord};
 
 /// A record without its position and epoch, which its place in the log says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct CopiedBody {
-    pub(super) seq: u64,
-    pub(super) at: u64,
-    pub(super) entity: Arc<str>,
+pub(crate) struct CopiedBody {
+    pub(crate) seq: u64,
+    pub(crate) at: u64,
+    pub(crate) entity: Arc<str>,
     /// Empty once it is forgotten.
-    pub(super) body: Bytes,
-    pub(super) forgotten: Option<Forgotten>,
+    pub(crate) body: Bytes,
+    pub(crate) forgotten: Option<Forgotten>,
 }
 
 /// What stands for a record that is forgotten, and for all earlier ones of its entity.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Forgotten {
+pub(crate) enum Forgotten {
     /// A later record of the same page says it.
     Later,
     /// A snapshot that contains the record.
@@ -31,7 +31,7 @@ pub(super) enum Forgotten {
 
 /// Why bytes are no copied record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum NoRecord {
+pub(crate) enum NoRecord {
     #[error("it is shorter than it says")]
     Short,
     #[error("the id of its entity is not UTF-8")]
@@ -53,7 +53,7 @@ const SNAPSHOT: u8 = 2;
 const ERASED: u8 = 3;
 
 /// A record as it is copied.
-pub(super) fn of_record(record: &Record) -> Bytes {
+pub(crate) fn of_record(record: &Record) -> Bytes {
     let body = CopiedBody {
         seq: record.seq,
         at: record.at,
@@ -65,7 +65,7 @@ pub(super) fn of_record(record: &Record) -> Bytes {
 }
 
 /// Looks whether what a peer sends as a record is one, which can be [decoded](CopiedBody::decode).
-pub(super) fn check(record: &CopiedRecord) -> Result<(), NoRecord> {
+pub(crate) fn check(record: &CopiedRecord) -> Result<(), NoRecord> {
     let mut bytes = &record.body[..];
     let form = bytes.try_get_u8()?;
     bytes.try_get_u128()?;
@@ -82,7 +82,7 @@ pub(super) fn check(record: &CopiedRecord) -> Result<(), NoRecord> {
 
 impl CopiedBody {
     /// One byte for the form, the numbers, and what has a length behind it.
-    pub(super) fn encode(&self) -> Bytes {
+    pub(crate) fn encode(&self) -> Bytes {
         const NUMBERS: usize = 1 + 8 + 8 + 2 + 4;
         let snapshot = match &self.forgotten {
             Some(Forgotten::Snapshot(snapshot)) => 16 + snapshot.body.len(),
@@ -111,7 +111,7 @@ impl CopiedBody {
     }
 
     /// Reads what [`encode`](Self::encode) has written. The bodies share its memory.
-    pub(super) fn decode(mut bytes: Bytes) -> Result<Self, NoRecord> {
+    pub(crate) fn decode(mut bytes: Bytes) -> Result<Self, NoRecord> {
         let form = bytes.try_get_u8()?;
         let seq = bytes.try_get_u64()?;
         let at = bytes.try_get_u64()?;

@@ -18,14 +18,14 @@
 //! that comes into sync, and each one under a new owner, is compared with the owner. A record that
 //! the owner has forgotten is copied with what stands for it.
 
-mod body;
+pub(crate) mod body;
 mod changes;
 mod commits;
 mod damaged;
 mod driver;
 mod held;
 mod input;
-mod message;
+pub(crate) mod message;
 mod one_shard;
 mod outgoing;
 mod outlet;

@@ -36,7 +36,7 @@ pub struct CertificateInfo {
 
 impl CertificateInfo {
     /// Reads a certificate from its DER form.
-    pub(super) fn read(der: &[u8]) -> Result<Self, String> {
+    pub(crate) fn read(der: &[u8]) -> Result<Self, String> {
         let (_, certificate) = X509Certificate::from_der(der).map_err(|error| error.to_string())?;
         let names = certificate.subject_alternative_name();
         let names = names.map_err(|error| error.to_string())?;
@@ -66,7 +66,7 @@ impl CertificateInfo {
     }
 
     /// The process that the certificate is for.
-    pub(super) fn named(&self) -> Result<&Identity, NoIdentity> {
+    pub(crate) fn named(&self) -> Result<&Identity, NoIdentity> {
         let first = self.uris.first().map_or("", String::as_str);
         let identity = self.identity.as_ref();
         identity.ok_or_else(|| NoIdentity::instead(first))

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use crate::transport::identity::PeerRole;
+use crate::{infra::printable::Printable, transport::identity::PeerRole};
 
 /// The bytes of a name that are escaped. Names of nodes may be addresses.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
@@ -39,8 +39,9 @@ pub struct Identity {
 /// A URI that is no [`Identity`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is no identity: it has to be `casty://CLUSTER/member/NODE`, or `client/NAME` or `operator/NAME` in place of \
-     `member/NODE`"
+    "`{}` is no identity: it has to be `casty://CLUSTER/member/NODE`, or `client/NAME` or `operator/NAME` in place of \
+     `member/NODE`",
+    Printable(.0)
 )]
 pub struct NoIdentity(String);
 
@@ -138,6 +139,13 @@ mod tests {
         ] {
             assert_eq!(uri.parse::<Identity>(), Err(NoIdentity(uri.to_owned())));
         }
+    }
+
+    #[test]
+    fn an_error_does_not_repeat_a_long_uri() {
+        let error = format!("casty://{}\n", "x".repeat(10_000)).parse::<Identity>();
+        let error = error.unwrap_err().to_string();
+        assert!(error.len() < 1024 && !error.contains('\n'), "{error}");
     }
 
     #[test]

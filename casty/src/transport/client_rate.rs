@@ -1,0 +1,44 @@
+//! How fast a client may start entities.
+
+use std::sync::Mutex;
+
+use tokio::time::Instant;
+
+use crate::{
+    error::Failure,
+    infra::{counter::Counter, rate::Rate, sync::lock},
+};
+
+/// How fast a client may start entities. All of its connections share it.
+#[derive(Debug)]
+pub(crate) struct ClientRate {
+    max: u32,
+    rate: Mutex<Rate>,
+    refused: Counter,
+}
+
+impl ClientRate {
+    /// `max`: so many in a second.
+    pub(crate) fn new(max: u32, refused: Counter) -> Self {
+        Self {
+            max,
+            rate: Mutex::new(Rate::new(max, Instant::now())),
+            refused,
+        }
+    }
+
+    /// One more entity is about to start.
+    ///
+    /// # Errors
+    /// It must not.
+    pub(crate) fn take(&self) -> Result<(), Failure> {
+        let taken = lock(&self.rate).take(Instant::now());
+        taken.map_err(|_| {
+            self.refused.add();
+            Failure::Limited {
+                limit: "activations_per_client_max".to_owned(),
+                max: u64::from(self.max),
+            }
+        })
+    }
+}
