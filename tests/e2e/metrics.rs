@@ -191,6 +191,7 @@ fn the_same_figures_go_to_the_facade() {
     let runtime = { runtime }.enable_all().build().unwrap();
     runtime.block_on(async {
         let system = ActorSystem::local("metrics-facade");
+        system.publish_metrics();
         let clock = system.entity::<Clock>("c");
         for _ in 0..3 {
             clock.tick().await.unwrap();

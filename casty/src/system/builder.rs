@@ -11,8 +11,6 @@ use crate::transport::{
     tls::{Below, Tls, TlsNet},
 };
 
-#[cfg(feature = "metrics")]
-use super::metrics::begin_publishing;
 use super::{
     ActorSystem, Inner,
     built::{Built, carrier, make_runtime, resolve_one},
@@ -773,7 +771,7 @@ impl SystemBuilder {
         if !self.is_simulated {
             tether::tie(&runtime, &regions, &process.ending, &process.cancel);
         }
-        let system = ActorSystem(Arc::new(Inner {
+        Ok(ActorSystem(Arc::new(Inner {
             runtime,
             regions,
             node: Some(node),
@@ -782,10 +780,7 @@ impl SystemBuilder {
             projections: Projections::default(),
             _remote_actors: Some(remote_actors),
             _stop: process.cancel.clone().drop_guard(),
-        }));
-        #[cfg(feature = "metrics")]
-        begin_publishing(&system.0.runtime, &system.0.regions, system.0.node.as_ref());
-        Ok(system)
+        })))
     }
 }
 

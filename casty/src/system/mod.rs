@@ -202,7 +202,7 @@ impl ActorSystem {
                 ended.run_until_cancelled(work).await;
             });
         }
-        let system = Self(Arc::new(Inner {
+        Ok(Self(Arc::new(Inner {
             runtime,
             regions,
             node: None,
@@ -211,10 +211,7 @@ impl ActorSystem {
             projections: Projections::default(),
             _remote_actors: None,
             _stop: stop,
-        }));
-        #[cfg(feature = "metrics")]
-        metrics::begin_publishing(&system.0.runtime, &system.0.regions, None);
-        Ok(system)
+        })))
     }
 
     /// A reference to an entity, wherever it lives. To make a reference is cheap and does no I/O. A
@@ -365,9 +362,8 @@ impl ActorSystem {
     /// `application/openmetrics-text; version=1.0.0; charset=utf-8`.
     ///
     /// No label is an entity's id: `entity` is the wire name of a type, `message` that of a
-    /// message. Counts begin with zero when the system starts. The same figures go to the facade
-    /// [`metrics`](https://docs.rs/metrics) every five seconds, so that any of its exporters may be
-    /// installed. One handler of 64 is timed.
+    /// message. Counts begin with zero when the system starts. One handler of 64 is timed. See
+    /// [`publish_metrics`](Self::publish_metrics) for other exporters.
     ///
     /// `docs/metrics.md` has all names, and `docs/grafana.json` is a dashboard of them.
     ///
@@ -403,6 +399,20 @@ impl ActorSystem {
             node: self.0.node.as_deref(),
         };
         measured.text()
+    }
+
+    /// From now on tells the facade [`metrics`](https://docs.rs/metrics) every five seconds what
+    /// [`metrics`](Self::metrics) gives as text, for as long as there is this system. Call it once,
+    /// after an exporter of the facade is installed.
+    #[cfg(feature = "metrics")]
+    pub fn publish_metrics(&self) {
+        let Inner {
+            runtime,
+            regions,
+            node,
+            ..
+        } = &*self.0;
+        metrics::begin_publishing(runtime, regions, node.as_ref());
     }
 
     /// What this node has refused of other processes since its start, by the
