@@ -65,6 +65,11 @@ async fn what_happens_to_entities_is_counted() {
         counter.add(1).await.unwrap();
         counter.add(1).await.unwrap();
     }
+    // Enough for some to be timed.
+    for _ in 0..500 {
+        let counter = node.entity::<Counter>("c1");
+        counter.increment(1).tell().await.unwrap();
+    }
     node.entity::<Counter>("c0")
         .explode("on purpose".into())
         .await
