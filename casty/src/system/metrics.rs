@@ -408,12 +408,13 @@ impl EncodeMetric for Figure {
         match self {
             Self::Count(count) => encoder.encode_counter::<[Label; 0], _, u64>(count, None),
             Self::Value(value) => encoder.encode_gauge(value),
-            Self::Durations(durations) => encoder.encode_histogram::<[Label; 0]>(
-                durations.sum,
-                durations.count,
-                &durations.ranges,
-                None,
-            ),
+            Self::Durations(durations) => {
+                // The text has infinity for this number, and not for infinity.
+                let ranges = durations.ranges.iter();
+                let ranges: Vec<_> = ranges.map(|it| (it.0.min(f64::MAX), it.1)).collect();
+                let Durations { sum, count, .. } = durations;
+                encoder.encode_histogram::<[Label; 0]>(*sum, *count, &ranges, None)
+            }
         }
     }
 
