@@ -20,7 +20,7 @@ use crate::{
         leader_client::LeaderError,
         map::{Command, MapError, Status},
         membership::leaving::{
-            Departing, Leaving, LeavingStep, StepDone, can_decide, has_handed_over,
+            Departing, Leaving, LeavingStep, StepDone, can_decide, has_handed_over, may_end,
         },
     },
     transport::{connection::closing_limit, handshake::HandshakeError},
@@ -98,6 +98,13 @@ async fn take(
             }
             in_time(closed)
         }
+        LeavingStep::Outlast => {
+            let me = &membership.contact.local.member;
+            let may_end = node
+                .map
+                .wait(|map| map.is_none_or(|map| may_end(map, me)).then_some(()));
+            in_time(tokio::time::timeout_at(share_of(deadline), may_end).await)
+        }
         LeavingStep::SayGoodbye => {
             node.gossip.send(Input::Leave).await;
             StepDone::Done
@@ -123,6 +130,12 @@ pub(crate) fn last_words(peers: &Peers) -> Duration {
     closing_limit(peers.keepalive()) + Duration::from_secs(1)
 }
 
+/// What follows a step has its share of the time too.
+fn share_of(deadline: Instant) -> Instant {
+    let now = Instant::now();
+    now + deadline.saturating_duration_since(now) / 2
+}
+
 /// Proposes the command. Without a leader it cannot be recorded, and the others will notice by
 /// themselves.
 async fn record(
@@ -132,9 +145,7 @@ async fn record(
     deadline: Instant,
 ) -> StepDone {
     let (contact, settings) = (&*membership.contact, &node.setup.settings);
-    let now = Instant::now();
-    // What follows has its share of the time.
-    let until = now + deadline.saturating_duration_since(now) / 2;
+    let until = share_of(deadline);
     let is_begin = matches!(command, Command::Leave { .. });
     let told = contact.leader.propose(Proposal::Apply(command));
     let hopeless = majority_is_gone(contact, settings, is_begin);

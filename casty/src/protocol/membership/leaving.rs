@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::{
     id::{Epoch, MemberId, ShardId},
     infra::mutants,
-    protocol::map::{ClusterMap, Command, KindCopies, ShardHome},
+    protocol::map::{ClusterMap, Command, KindCopies, ShardHome, Status},
 };
 
 /// The next effect for the shell.
@@ -26,6 +26,9 @@ pub(crate) enum LeavingStep {
     StopRegion(usize),
     /// Stop all actors.
     StopActors,
+    /// Wait until this node [may end](may_end): what members record that leave at the same time
+    /// needs its vote. Without one they would wait for it in vain.
+    Outlast,
     /// Tell gossip that this member goes.
     SayGoodbye,
     /// End all tasks, and connections with them.
@@ -124,8 +127,15 @@ impl Leaving {
             }
             LeavingStep::StopActors => {
                 self.note_late(failed, "handlers of actors");
-                self.say_farewell()
+                match map {
+                    Some(map) if self.node.is_member && !may_end(map, &self.node.me) => {
+                        LeavingStep::Outlast
+                    }
+                    _ => self.say_farewell(),
+                }
             }
+            // The work that is under way on other members does not make this one late.
+            LeavingStep::Outlast => self.say_farewell(),
             LeavingStep::Record(_) => {
                 self.removed = !failed;
                 LeavingStep::SayGoodbye
@@ -234,6 +244,14 @@ pub(crate) fn has_handed_over(map: &ClusterMap, me: &MemberId) -> bool {
     !map.kinds.iter().any(keeps)
         && !map.copies.iter().any(has_copies)
         && (!map.voters.contains_key(me) || others().next().is_none())
+}
+
+/// Whether no member that leaves needs the vote of this one: it is not the only voter, or nobody
+/// else leaves.
+pub(crate) fn may_end(map: &ClusterMap, me: &MemberId) -> bool {
+    let only_voter = map.voters.len() == 1 && map.voters.contains_key(me);
+    let mut others = map.members.iter().filter(|(id, _)| *id != me);
+    !only_voter || !others.any(|(_, member)| member.status == Status::Leaving)
 }
 
 /// Whether the voters can take a decision. `votes`: whether each of them may take part.
@@ -456,6 +474,28 @@ mod tests {
         mutants::breaking("the_last_vote_is_forgotten", || {
             assert!(forgets(&others, true));
         });
+    }
+
+    /// All leave at once: the only voter decides for the others, and ends last.
+    #[test]
+    fn the_only_voter_outlasts_members_that_leave() {
+        let mut map = two_nodes();
+        assert!(may_end(&map, &a()), "`b` does not leave");
+        let b = member("b", 1);
+        map.apply(&Command::Leave { member: b.clone() }).unwrap();
+        assert!(!may_end(&map, &a()));
+        assert!(may_end(&map, &b), "its vote is not needed");
+        let expected = [Outlast, remove(), SayGoodbye, Disconnect];
+        let all = steps(leaving(true, 0), &map, true, well(&[]));
+        assert_eq!(all[3..7], expected);
+        let mut well = well(&[]);
+        let all = steps(leaving(true, 0), &map, true, |step| match step {
+            Outlast => StepDone::Failed,
+            step => well(step),
+        });
+        assert_eq!(all[3..7], expected, "it was not late itself");
+        map.apply(&Command::Remove { member: b }).unwrap();
+        assert!(may_end(&map, &a()));
     }
 
     #[test]
