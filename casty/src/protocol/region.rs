@@ -68,6 +68,8 @@ pub(crate) struct Region<T> {
     /// Items kept, over all shards.
     kept: usize,
     kept_max: usize,
+    /// The bytes of the items in `ahead`, over all shards.
+    ahead_bytes: usize,
     wait_max: Duration,
     /// When to look at the kept items again. Never later than the end of the first item's time.
     deadline: Option<Instant>,
@@ -85,8 +87,22 @@ struct ShardRoute<T> {
     returned: VecDeque<(Instant, T)>,
     kept: VecDeque<(Instant, T)>,
     /// Items whose sender knows a later home than this node does.
-    ahead: VecDeque<(Instant, Epoch, T)>,
+    ahead: VecDeque<Ahead<T>>,
 }
+
+/// An item whose sender knows a later home than this node does.
+#[derive(Debug)]
+struct Ahead<T> {
+    until: Instant,
+    epoch: Epoch,
+    bytes: usize,
+    item: T,
+}
+
+/// How many bytes of items wait at most for a later home, in one region. Windows bound what one
+/// connection has waiting, and a peer that lies about epochs may open one connection after another.
+/// It is what a node takes in while its map is some milliseconds late.
+const AHEAD_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 impl<T> Region<T> {
     /// Keeps at most `kept_max` items, each for at most `wait_max`.
@@ -104,6 +120,7 @@ impl<T> Region<T> {
             shards,
             kept: 0,
             kept_max,
+            ahead_bytes: 0,
             wait_max,
             deadline: None,
             last_fence: 0,
@@ -205,12 +222,14 @@ impl<T> Region<T> {
     /// heard of that home, only this item waits for it: a sender with a wrong epoch delays its own
     /// messages and no others.
     ///
-    /// The item does not count against `kept_max`: the windows of the connections bound such items.
+    /// The item, which is so many `bytes` long, does not count against `kept_max`, but against a
+    /// bound of its own. Returns the item as an error if there is no room.
     pub(crate) fn handle_ahead(
         &mut self,
         shard: ShardId,
         epoch: Epoch,
         item: T,
+        bytes: usize,
         now: Instant,
     ) -> Result<Option<Effect<T>>, T> {
         // Items from other nodes do not wait behind a fence: it orders this node's own messages.
@@ -231,10 +250,17 @@ impl<T> Region<T> {
             _ => {}
         }
         let until = now + self.wait_max;
+        let has_room = self.ahead_bytes + bytes <= AHEAD_BYTES_MAX;
         match self.shards.get_mut(shard.index()) {
-            Some(route) => route.ahead.push_back((until, epoch, item)),
-            None => return Err(item),
+            Some(route) if has_room => route.ahead.push_back(Ahead {
+                until,
+                epoch,
+                bytes,
+                item,
+            }),
+            _ => return Err(item),
         }
+        self.ahead_bytes += bytes;
         self.look_at(until);
         Ok(None)
     }
@@ -281,11 +307,12 @@ impl<T> Region<T> {
         let mut items: Vec<T> = kept.into_iter().map(|(_, item)| item).collect();
         // Items from other nodes, which this node does not order.
         let ahead = std::mem::take(&mut route.ahead);
-        for (until, epoch, item) in ahead {
-            if epoch <= home.epoch() {
-                items.push(item);
+        for waiting in ahead {
+            if waiting.epoch <= home.epoch() {
+                self.ahead_bytes -= waiting.bytes;
+                items.push(waiting.item);
             } else {
-                route.ahead.push_back((until, epoch, item));
+                route.ahead.push_back(waiting);
             }
         }
         items
@@ -360,15 +387,16 @@ impl<T> Region<T> {
                     }
                 }
             }
-            while route.ahead.front().is_some_and(|(until, ..)| *until <= now) {
-                if let Some((_, _, item)) = route.ahead.pop_front() {
+            while route.ahead.front().is_some_and(|it| it.until <= now) {
+                if let Some(Ahead { bytes, item, .. }) = route.ahead.pop_front() {
+                    self.ahead_bytes -= bytes;
                     effects.push(Effect::Fail { item });
                 }
             }
             let fronts = [
                 route.returned.front().map(|r| r.0),
                 route.kept.front().map(|k| k.0),
-                route.ahead.front().map(|a| a.0),
+                route.ahead.front().map(|it| it.until),
             ];
             next = fronts.into_iter().flatten().chain(next).min();
             if !route.is_empty() && route.home == Home::Unknown {
@@ -617,11 +645,10 @@ mod tests {
     fn an_item_from_a_sender_that_is_ahead_waits_for_the_map_and_delays_no_other() {
         let (mut region, now) = (region(), Instant::now());
         region.handle_home(SHARD, Home::Here(epoch(1)));
-        assert_eq!(region.handle_ahead(SHARD, epoch(2), "ahead", now), Ok(None));
-        assert_eq!(
-            region.handle_ahead(SHARD, Epoch(u64::MAX), "liar", now),
-            Ok(None)
-        );
+        let ahead = region.handle_ahead(SHARD, epoch(2), "ahead", 7, now);
+        assert_eq!(ahead, Ok(None));
+        let liar = region.handle_ahead(SHARD, Epoch(u64::MAX), "liar", 9, now);
+        assert_eq!((liar, region.ahead_bytes), (Ok(None), 16));
         let deliver = |epoch, item| Effect::Deliver {
             shard: SHARD,
             epoch,
@@ -633,11 +660,28 @@ mod tests {
             region.handle_home(SHARD, Home::Here(epoch(2))),
             [deliver(epoch(2), "ahead")]
         );
+        assert_eq!(region.ahead_bytes, 9);
         assert_eq!(
             region.handle_deadline(now + WAIT),
             [Effect::Fail { item: "liar" }]
         );
         assert_eq!((region.deadline(), region.kept), (None, 0));
+        assert_eq!(region.ahead_bytes, 0);
+    }
+
+    #[test]
+    fn items_that_are_ahead_have_a_bound_of_their_own() {
+        let (mut region, now) = (region(), Instant::now());
+        let half = AHEAD_BYTES_MAX / 2;
+        for item in ["a", "b"] {
+            let taken = region.handle_ahead(SHARD, epoch(2), item, half, now);
+            assert_eq!(taken, Ok(None));
+        }
+        let refused = region.handle_ahead(SHARD, epoch(2), "c", 1, now);
+        assert_eq!(refused, Err("c"));
+        assert_eq!(region.handle_home(SHARD, Home::Here(epoch(2))).len(), 2);
+        let taken = region.handle_ahead(SHARD, epoch(3), "d", half, now);
+        assert_eq!(taken, Ok(None));
     }
 
     #[test]
@@ -646,7 +690,7 @@ mod tests {
         for item in ["a", "b", "c"] {
             region.handle_item(ShardId(0), item, now).unwrap();
         }
-        assert_eq!(region.handle_ahead(SHARD, epoch(1), "d", now), Ok(None));
+        assert_eq!(region.handle_ahead(SHARD, epoch(1), "d", 1, now), Ok(None));
         assert_eq!(region.kept, 3);
         let deliver = Effect::Deliver {
             shard: SHARD,

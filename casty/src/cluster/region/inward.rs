@@ -102,7 +102,6 @@ impl<E: Entity> Incoming<E> {
         &mut self,
         inlet: &Arc<Inlet>,
         frame: EntityFrame<'_>,
-        chunk: &Bytes,
         envelope: Result<Envelope<E>, DecodeError>,
         again: bool,
         grant: Grant<'_>,
@@ -145,7 +144,7 @@ impl<E: Entity> Incoming<E> {
             }
             Err(_) => {}
         }
-        region.not_here(inlet, frame, chunk, grant);
+        region.not_here(inlet, frame, grant);
     }
 }
 
@@ -197,7 +196,7 @@ impl<E: Entity> Inward for Incoming<E> {
             }
             envelope => {
                 self.flush(inlet, chunk);
-                self.place(inlet, frame, chunk, envelope, again, grant);
+                self.place(inlet, frame, envelope, again, grant);
             }
         }
     }
@@ -233,7 +232,7 @@ impl<E: Entity> Inward for Incoming<E> {
                     // The same frame was parsed from here before.
                     if let Some(Frame::Entity(frame)) = frame::frames(&chunk[at..]).next() {
                         let grant = Grant::new(inlet, bytes);
-                        self.place(inlet, frame, chunk, Ok(envelope), true, grant);
+                        self.place(inlet, frame, Ok(envelope), true, grant);
                     }
                 }
             }
@@ -247,7 +246,6 @@ impl ShardRegion {
         &self,
         inlet: &Arc<Inlet>,
         frame: EntityFrame<'_>,
-        chunk: &Bytes,
         grant: Option<Grant<'_>>,
     ) {
         let theirs = Epoch(frame.epoch);
@@ -265,11 +263,14 @@ impl ShardRegion {
             });
             return;
         }
-        // The sender knows a later home than this node: the message waits for the map.
+        // The sender knows a later home than this node: the message waits for the map. It is copied,
+        // for a short one must not keep the whole chunk that it came in.
+        let bytes = frame.id.len() + frame.chain.len() + frame.payload.len();
+        let bytes = bytes + size_of::<ParkedFrame>();
         let item = Parked::Raw(ParkedFrame {
             id: EntityId::new(frame.id),
-            chain: chunk.slice_ref(frame.chain),
-            payload: chunk.slice_ref(frame.payload),
+            chain: Bytes::copy_from_slice(frame.chain),
+            payload: Bytes::copy_from_slice(frame.payload),
             hops: frame.hops,
             origin: Origin::Peer(Peer {
                 epoch: theirs,
@@ -279,7 +280,7 @@ impl ShardRegion {
                 credit: grant.map(Grant::keep),
             }),
         });
-        match machine.handle_ahead(shard, theirs, item, Instant::now()) {
+        match machine.handle_ahead(shard, theirs, item, bytes, Instant::now()) {
             Ok(effect) => self.carry_out(&mut machine, effect),
             Err(item) => self.fail(item, Failure::Full),
         }
