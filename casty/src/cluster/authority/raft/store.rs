@@ -9,6 +9,7 @@ use std::{
     sync::Arc,
 };
 
+use bytes::Bytes;
 use futures_util::{Stream, StreamExt, future::select_all};
 use openraft::{
     EntryPayload, Membership, OptionalSend, RaftLogReader, RaftSnapshotBuilder,
@@ -196,6 +197,9 @@ struct State {
     /// `None` until the cluster is founded, or this node has been taught.
     map: Option<ClusterMap>,
     changes: VecDeque<(u64, Command)>,
+    /// The whole map as it is sent, with its version: encoded once, however many processes ask for
+    /// it, and however often.
+    encoded: Option<(u64, Bytes)>,
     watchers: Vec<Arc<Inlet>>,
     copies: Copies,
     /// Seats without a vote that a process has asked for in vain: it has left them.
@@ -290,15 +294,19 @@ impl State {
 
     fn tell_everybody_all(&mut self) {
         self.changes.clear();
-        if let Some(map) = &self.map {
-            let all = Response::Map(map.clone());
-            self.tell(&all);
+        // Of this version there may have been another map.
+        self.encoded = None;
+        self.retain_watchers();
+        if !self.watchers.is_empty()
+            && let Some(map) = self.encoded()
+        {
+            let all = Frame::Control(&map);
+            self.watchers.iter().for_each(|watcher| watcher.send(all));
         }
     }
 
     fn tell(&mut self, news: &Response) {
-        self.watchers
-            .retain(|watcher| !watcher.cancel.is_cancelled());
+        self.retain_watchers();
         if self.watchers.is_empty() {
             return;
         }
@@ -309,6 +317,28 @@ impl State {
                 .for_each(|watcher| watcher.send(Frame::Control(&bytes))),
             Err(error) => tracing::error!(%error, "a change of the map cannot be encoded"),
         }
+    }
+
+    fn retain_watchers(&mut self) {
+        self.watchers
+            .retain(|watcher| !watcher.cancel.is_cancelled());
+    }
+
+    /// The whole map as a response.
+    fn encoded(&mut self) -> Option<Bytes> {
+        let map = self.map.as_ref()?;
+        if let Some((version, encoded)) = &self.encoded
+            && *version == map.version
+        {
+            return Some(encoded.clone());
+        }
+        let encoded = codec::to_vec(&Response::Map(map.clone()));
+        let encoded = encoded
+            .inspect_err(|error| tracing::error!(%error, "the map cannot be encoded"))
+            .ok()?;
+        let encoded = Bytes::from(encoded);
+        self.encoded = Some((map.version, encoded.clone()));
+        Some(encoded)
     }
 }
 
@@ -450,13 +480,12 @@ impl MapMachine {
             let current = map.version == version;
             let known = state.changes.front();
             let known = known.is_some_and(|(first, _)| *first <= version + 1);
-            let response = if current || (known && version < map.version) {
+            if current || (known && version < map.version) {
                 let changes = state.changes.iter().filter(|(v, _)| *v > version);
-                Response::Changes(changes.cloned().collect())
-            } else {
-                Response::Map(map.clone())
-            };
-            respond(watcher, &response);
+                respond(watcher, &Response::Changes(changes.cloned().collect()));
+            } else if let Some(map) = state.encoded() {
+                watcher.send(Frame::Control(&map));
+            }
         }
         state.handle_has(&watcher.peer, version);
         if !state
