@@ -55,6 +55,7 @@ pub(crate) async fn accept(node: Arc<Node>, listener: Arc<dyn Listener>) {
     loop {
         while let Err(pause) = rate.take(Instant::now()) {
             node.limiter.refused.delayed_accepts.add();
+            // The limit is one of time: the pause ends when the next connection is due.
             let pausing = tokio::time::sleep(pause);
             if unless(&node.process.cancel, pausing).await.is_none() {
                 return;
@@ -126,7 +127,7 @@ async fn serve(node: Arc<Node>, incoming: Incoming, place: HandshakePlace) {
     let caller = name.as_ref().map(|name| Arc::new(caller(role, name)));
     let is_node = role == PeerRole::Member && hello.address.is_some();
     let client = (!is_node).then(|| {
-        let known_as = name.as_ref().map(NodeId::to_string);
+        let known_as = caller.as_ref().map(ToString::to_string);
         node.limiter
             .client(known_as.unwrap_or_else(|| from.ip().to_string()))
     });
@@ -365,14 +366,20 @@ fn within_limits(
             bytes_max: limits.client_message_bytes_max,
         });
     }
-    if message.is_ask && inlet.asks() >= limits.asks_per_peer_max {
-        refused.asks.add();
-        return Err(Failure::Limited {
-            limit: "asks_per_peer_max".to_owned(),
-            max: limits.asks_per_peer_max as u64,
-        });
+    if message.is_ask {
+        has_place_for_ask(limiter, inlet)?;
     }
     Ok(())
+}
+
+/// Whether a connection may have one ask more that waits for its answer, or one watch more.
+fn has_place_for_ask(limiter: &Limiter, inlet: &Inlet) -> Result<(), Failure> {
+    let max = limiter.limits.asks_per_peer_max;
+    if inlet.asks() < max {
+        return Ok(());
+    }
+    limiter.refused.asks.add();
+    Err(Failure::limited("asks_per_peer_max", max as u64))
 }
 
 /// An entity type by a peer's number: its name, and the way to its region where this node has one.
@@ -551,9 +558,8 @@ fn handle_to_actor(
     bytes: usize,
 ) {
     if payload == WATCH && correlation != 0 {
-        if inlet.asks() >= node.limiter.limits.asks_per_peer_max {
-            node.limiter.refused.asks.add();
-            inlet.fail(correlation, &Failure::Stopped);
+        if let Err(too_many) = has_place_for_ask(&node.limiter, inlet) {
+            inlet.fail(correlation, &too_many);
             return;
         }
         let rights = dialer.rights.as_ref();

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::IpAddr,
-    sync::{Arc, Mutex, Weak},
+    sync::{Arc, Mutex},
 };
 
 use crate::{
@@ -53,6 +53,14 @@ macro_rules! counters {
             $(pub(crate) $name: Counter,)*
         }
 
+        impl Refusals {
+            /// Each count with its name.
+            #[cfg(feature = "metrics")]
+            pub(crate) fn named(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name),)*].into_iter()
+            }
+        }
+
         impl RefusalCounters {
             pub(crate) fn read(&self) -> Refusals {
                 Refusals { $($name: self.$name.read(),)* }
@@ -88,8 +96,9 @@ pub(crate) struct Limiter {
     pub(crate) limits: Limits,
     pub(crate) refused: RefusalCounters,
     accepted: Mutex<Accepted>,
-    /// How fast each client that is connected may start entities.
-    clients: Mutex<BTreeMap<String, Weak<ClientRate>>>,
+    /// How fast each client may start entities. A client that has ended is forgotten once it is
+    /// rested: to come anew gives it nothing.
+    clients: Mutex<BTreeMap<String, Arc<ClientRate>>>,
 }
 
 impl Limiter {
@@ -133,13 +142,14 @@ impl Limiter {
     /// The rate of a client, which all of its connections share.
     pub(crate) fn client(&self, name: String) -> Arc<ClientRate> {
         let mut clients = lock(&self.clients);
-        if let Some(rate) = clients.get(&name).and_then(Weak::upgrade) {
-            return rate;
+        if let Some(rate) = clients.get(&name) {
+            return rate.clone();
         }
-        clients.retain(|_, rate| rate.strong_count() > 0);
+        // Only this map gives clones away, and it is locked.
+        clients.retain(|_, rate| Arc::strong_count(rate) > 1 || !rate.is_rested());
         let max = self.limits.activations_per_client_max;
         let rate = Arc::new(ClientRate::new(max, self.refused.activations.clone()));
-        clients.insert(name, Arc::downgrade(&rate));
+        clients.insert(name, rate.clone());
         rate
     }
 }
@@ -167,6 +177,8 @@ impl Drop for ConnectionPlace {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::error::Failure;
 
@@ -208,19 +220,18 @@ mod tests {
         let limiter = limiter(1, 1);
         let (one, other) = (limiter.client("a".into()), limiter.client("a".into()));
         assert_eq!((one.take(), other.take()), (Ok(()), Ok(())));
-        let refused = Failure::Limited {
-            limit: "activations_per_client_max".to_owned(),
-            max: 2,
-        };
+        let refused = Failure::limited("activations_per_client_max", 2);
         assert_eq!(one.take(), Err(refused));
         assert_eq!(limiter.refused.read().activations, 1);
         assert_eq!(limiter.client("b".into()).take(), Ok(()));
         drop((one, other));
+        assert!(limiter.client("a".into()).take().is_err(), "it came anew");
+        tokio::time::advance(Duration::from_secs(1)).await;
         let _third = limiter.client("c".into());
         assert_eq!(
             lock(&limiter.clients).len(),
             1,
-            "those that are gone are forgotten"
+            "clients that are gone, and rested, are forgotten"
         );
     }
 }

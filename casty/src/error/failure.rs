@@ -109,6 +109,16 @@ pub enum Failure {
     },
 }
 
+impl Failure {
+    /// More than a limit of the settings allows.
+    pub(crate) fn limited(limit: &str, max: u64) -> Self {
+        Self::Limited {
+            limit: limit.to_owned(),
+            max,
+        }
+    }
+}
+
 fn handled(possibly: bool) -> &'static str {
     if possibly { "may have been" } else { "was not" }
 }

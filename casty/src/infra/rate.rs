@@ -28,15 +28,24 @@ impl Rate {
     /// # Errors
     /// How long it takes until one may go through.
     pub(crate) fn take(&mut self, now: Instant) -> Result<(), Duration> {
-        let since = now.saturating_duration_since(self.filled);
-        let filled = self.left + since.as_secs_f64() * self.per_second;
-        self.left = filled.min(self.per_second);
+        self.left = self.left_at(now);
         self.filled = self.filled.max(now);
         if self.left >= 1.0 {
             self.left -= 1.0;
             return Ok(());
         }
         Err(Duration::from_secs_f64((1.0 - self.left) / self.per_second))
+    }
+
+    /// Whether as many may go through at once as ever.
+    pub(crate) fn is_full(&self, now: Instant) -> bool {
+        self.left_at(now) >= self.per_second
+    }
+
+    fn left_at(&self, now: Instant) -> f64 {
+        let since = now.saturating_duration_since(self.filled);
+        let filled = self.left + since.as_secs_f64() * self.per_second;
+        filled.min(self.per_second)
     }
 }
 
@@ -53,6 +62,8 @@ mod tests {
         }
         let quarter = Duration::from_millis(250);
         assert_eq!(rate.take(begin), Err(quarter));
+        assert!(!rate.is_full(begin + 3 * quarter));
+        assert!(rate.is_full(begin + 4 * quarter));
         assert_eq!(rate.take(begin + quarter), Ok(()));
         assert!(rate.take(begin + quarter).is_err());
         // A clock that stands still, or an older reading of it, gives nothing.

@@ -52,7 +52,7 @@ enum Figure {
     Durations(Durations),
 }
 
-/// The figures of a system, as they are put together.
+/// The figures of a system, while they are read one after another.
 #[derive(Clone, Debug, Default)]
 struct Figures(Vec<Family>);
 
@@ -178,6 +178,7 @@ pub(super) fn begin_publishing(
     runtime.upkeep().spawn(async move {
         let mut told = Told::default();
         loop {
+            // A rate, not a condition: exporters are scraped about as often.
             tokio::time::sleep(PUBLISHED_EVERY).await;
             let Some(runtime) = weak.upgrade().filter(|runtime| !runtime.is_stopped()) else {
                 return;
@@ -216,7 +217,7 @@ impl Told {
     }
 }
 
-/// The facade's exporters take names as they are; the text for Prometheus has the ending by itself.
+/// The facade's exporters do not change names; the text for Prometheus has the ending by itself.
 fn facade_name(name: &str) -> String {
     format!("{name}_total")
 }
@@ -344,32 +345,7 @@ fn of_map(figures: &mut Figures, map: &ClusterMap) {
 }
 
 fn of_limits(figures: &mut Figures, refusals: &Refusals) {
-    let Refusals {
-        connections,
-        connections_of_address,
-        handshakes,
-        failed_handshakes,
-        delayed_accepts,
-        cut_connections,
-        asks,
-        activations,
-        long_messages,
-        ids,
-        forbidden,
-    } = *refusals;
-    for (reason, count) in [
-        ("connections", connections),
-        ("connections_of_address", connections_of_address),
-        ("handshakes", handshakes),
-        ("failed_handshakes", failed_handshakes),
-        ("delayed_accepts", delayed_accepts),
-        ("cut_connections", cut_connections),
-        ("asks", asks),
-        ("activations", activations),
-        ("long_messages", long_messages),
-        ("ids", ids),
-        ("forbidden", forbidden),
-    ] {
+    for (reason, count) in refusals.named() {
         figures.count(
             "casty_refused",
             "What was refused of other processes, by the limits and rights that they are kept to.",

@@ -27,6 +27,11 @@ impl ClientRate {
         }
     }
 
+    /// Whether nothing is lost if it begins anew: it has been as slow as it may.
+    pub(crate) fn is_rested(&self) -> bool {
+        lock(&self.rate).is_full(Instant::now())
+    }
+
     /// One more entity is about to start.
     ///
     /// # Errors
@@ -35,10 +40,7 @@ impl ClientRate {
         let taken = lock(&self.rate).take(Instant::now());
         taken.map_err(|_| {
             self.refused.add();
-            Failure::Limited {
-                limit: "activations_per_client_max".to_owned(),
-                max: u64::from(self.max),
-            }
+            Failure::limited("activations_per_client_max", self.max.into())
         })
     }
 }
