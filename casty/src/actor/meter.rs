@@ -5,7 +5,7 @@
 //! [`SAMPLED`] is timed.
 
 use std::{
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     time::Duration,
 };
 
@@ -35,6 +35,8 @@ struct Part {
     handled: Box<[AtomicU64]>,
     tallies: [AtomicU64; Tally::ALL.len()],
     durations: [AtomicU64; RANGES],
+    /// The next handler that a run begins with is to be timed.
+    owed: AtomicBool,
     micros: AtomicU64,
 }
 
@@ -61,6 +63,7 @@ impl TypeMeter {
             handled: names.iter().map(|_| AtomicU64::new(0)).collect(),
             tallies: Default::default(),
             durations: Default::default(),
+            owed: AtomicBool::new(false),
             micros: AtomicU64::new(0),
         };
         Self {
@@ -81,6 +84,22 @@ impl TypeMeter {
         count.is_some_and(|count| {
             let before = count.fetch_add(more, Ordering::Relaxed);
             before == 0 || (before + more) / SAMPLED > before / SAMPLED
+        })
+    }
+
+    /// A run that was to time its next handler has ended before.
+    #[cold]
+    pub(crate) fn owe(&self) {
+        if let Some(part) = self.part() {
+            part.owed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a run is to time its first handler: an earlier one could not.
+    #[inline]
+    pub(crate) fn take_owed(&self) -> bool {
+        self.part().is_some_and(|part| {
+            part.owed.load(Ordering::Relaxed) && part.owed.swap(false, Ordering::Relaxed)
         })
     }
 
@@ -178,6 +197,15 @@ mod tests {
         assert_eq!(timed, 11, "the second one, too");
         let timed = (0..10).filter(|_| meter.handled_more(0, 64)).count();
         assert_eq!(timed, 10);
+    }
+
+    #[test]
+    fn what_a_run_did_not_time_another_one_does() {
+        let meter = TypeMeter::new(&["add"]);
+        assert!(!meter.take_owed());
+        meter.owe();
+        assert!(meter.take_owed());
+        assert!(!meter.take_owed());
     }
 
     #[test]

@@ -3,6 +3,8 @@
 #[cfg(feature = "metrics")]
 use tokio::time::Instant;
 
+#[cfg(feature = "metrics")]
+use crate::actor::meter::TypeMeter;
 use crate::actor::{cell::host::Host, tally::Tally};
 
 #[cfg(feature = "metrics")]
@@ -18,7 +20,6 @@ pub(super) fn tally(_: &dyn Host, _: Tally) {}
 /// Messages that a run has handled, and that are not counted yet: those of one kind that followed
 /// each other.
 #[cfg(feature = "metrics")]
-#[derive(Default)]
 pub(super) struct Uncounted {
     index: usize,
     count: u64,
@@ -28,6 +29,25 @@ pub(super) struct Uncounted {
 
 #[cfg(feature = "metrics")]
 impl Uncounted {
+    pub(super) fn new(host: &dyn Host) -> Self {
+        Self {
+            index: 0,
+            count: 0,
+            times: host.meter().is_some_and(TypeMeter::take_owed),
+        }
+    }
+
+    /// The run rests, and another one does the timing: else entities with one message a run would
+    /// never be timed.
+    #[inline]
+    pub(super) fn rest(&self, host: &dyn Host) {
+        if self.times
+            && let Some(meter) = host.meter()
+        {
+            meter.owe();
+        }
+    }
+
     /// One more is handled. Returns the time, if its handler is to be timed.
     #[inline]
     pub(super) fn add(&mut self, index: usize, host: &dyn Host) -> Option<Instant> {

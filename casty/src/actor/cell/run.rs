@@ -252,6 +252,8 @@ impl<A: Actor> Run<A> {
         if const { stores::<A>() } {
             settle.set_storing(ctx.core().take_storing());
         }
+        #[cfg(feature = "metrics")]
+        let uncounted = metered::Uncounted::new(&*cell.host);
         Self {
             cell,
             ctx,
@@ -261,7 +263,7 @@ impl<A: Actor> Run<A> {
             when_empty,
             observers: None,
             #[cfg(feature = "metrics")]
-            uncounted: metered::Uncounted::default(),
+            uncounted,
         }
     }
 
@@ -418,6 +420,8 @@ impl<A: Actor> Run<A> {
         if !rests {
             return Some(self);
         }
+        #[cfg(feature = "metrics")]
+        self.uncounted.rest(&*cell.host);
         let Self {
             mut ctx,
             mut activation,
