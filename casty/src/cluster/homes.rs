@@ -18,7 +18,7 @@ use crate::{
         locks::Rank,
         peers::{
             Peers,
-            reads::{ActiveLook, Read, ReadAnswer},
+            reads::{Read, ReadAnswer},
             wire::Proposal,
         },
         process::Process,
@@ -107,21 +107,7 @@ impl Mesh for Homes {
             let Ok(Ok(ReadAnswer::Look(look))) = answer else {
                 return None;
             };
-            let ActiveLook {
-                queued,
-                handling,
-                asks,
-                ..
-            } = look.active?;
-            let (handler, running_for) = handling.unzip();
-            let waits_for = asks.into_iter().next();
-            Some(Delay {
-                node: peer.member?.node,
-                waiting: queued,
-                handler,
-                running_for: running_for.unwrap_or_default(),
-                waits_for: waits_for.map(|(kind, id, ..)| format!("{kind}/{id}")),
-            })
+            Some(look.active?.delay(peer.member?.node))
         }))
     }
 

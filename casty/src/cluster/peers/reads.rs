@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use crate::{
-    actor::cell::report::Activity,
-    id::{EntityId, Epoch, ShardId},
+    actor::cell::report::{Activity, CellReport},
+    error::Delay,
+    id::{EntityId, NodeId, ShardId},
     persistence::{
         backup::{LoggedRecord, LoggedSnapshot},
         projected::{ProjectionId, ShardProgress},
@@ -134,7 +135,6 @@ pub(crate) enum ReadAnswer {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct EntityLook {
     pub(crate) shard: ShardId,
-    pub(crate) epoch: Epoch,
     /// For how long the node has owned the shard.
     pub(crate) owned_for: Duration,
     /// `None`: the entity is not active.
@@ -154,6 +154,44 @@ pub(crate) struct ActiveLook {
     pub(crate) handling: Option<(String, Duration)>,
     /// What the handler waits for: the type and the id of the target, the message, since when.
     pub(crate) asks: Vec<(String, String, String, Duration)>,
+}
+
+impl From<CellReport> for ActiveLook {
+    fn from(report: CellReport) -> Self {
+        let CellReport {
+            activity,
+            state,
+            queued,
+            handling,
+            asks,
+        } = report;
+        let asks = asks.into_iter().map(|ask| {
+            let message = ask.message.to_owned();
+            (ask.to.kind, ask.to.id, message, ask.since)
+        });
+        Self {
+            activity,
+            state: state.map(str::to_owned),
+            queued: queued as u64,
+            handling: handling.map(|(message, since)| (message.to_owned(), since)),
+            asks: asks.collect(),
+        }
+    }
+}
+
+impl ActiveLook {
+    /// What holds an ask of this entity up. `node`: that of the entity.
+    pub(crate) fn delay(self, node: NodeId) -> Delay {
+        let (handler, running_for) = self.handling.unzip();
+        let waits_for = self.asks.into_iter().next();
+        Delay {
+            node,
+            waiting: self.queued,
+            handler,
+            running_for: running_for.unwrap_or_default(),
+            waits_for: waits_for.map(|(kind, id, ..)| format!("{kind}/{id}")),
+        }
+    }
 }
 
 /// What there is of one shard, for a reader that follows it.

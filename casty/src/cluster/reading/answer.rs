@@ -11,7 +11,7 @@ use super::{
     shard::{self, Shard},
 };
 use crate::{
-    actor::{cell::report::CellReport, runtime::Runtime},
+    actor::runtime::Runtime,
     cluster::{
         node::Node,
         peers::reads::{
@@ -101,9 +101,8 @@ impl Answerer<'_> {
         let failure = self.runtime.failures.last(kind, id.as_str());
         Ok(ReadAnswer::Look(Box::new(EntityLook {
             shard: region.shard(id),
-            epoch: looked.epoch,
             owned_for: looked.owned_for,
-            active: looked.cell.map(active),
+            active: looked.cell.map(ActiveLook::from),
             failure: failure.map(|it| (it.reason, it.ago, it.count)),
         })))
     }
@@ -390,27 +389,6 @@ pub(crate) async fn answer_of(node: &Node, read: Read) -> Result<ReadAnswer, Sto
         map: node.map.get(),
     };
     answerer.answer(read).await
-}
-
-fn active(report: CellReport) -> ActiveLook {
-    let CellReport {
-        activity,
-        state,
-        queued,
-        handling,
-        asks,
-    } = report;
-    let asks = asks.into_iter().map(|ask| {
-        let message = ask.message.to_owned();
-        (ask.to.kind, ask.to.id, message, ask.since)
-    });
-    ActiveLook {
-        activity,
-        state: state.map(str::to_owned),
-        queued: queued as u64,
-        handling: handling.map(|(message, since)| (message.to_owned(), since)),
-        asks: asks.collect(),
-    }
 }
 
 fn log(kind: &str, shard: ShardId) -> Log {

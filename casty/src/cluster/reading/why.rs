@@ -138,7 +138,6 @@ impl WhyStep {
             owned_for,
             active,
             failure,
-            ..
         } = look;
         (self.shard, self.owned_for) = (shard.0, Some(owned_for));
         self.last_failure = failure.map(|(reason, ago, count)| WhyFailure { reason, ago, count });

@@ -4,12 +4,9 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use super::{ShardRegion, local::Looked};
+use super::ShardRegion;
 use crate::{
-    actor::ask::chain::PendingAsk,
-    error::Delay,
-    id::{EntityId, NodeId},
-    infra::sync::lock,
+    cluster::peers::reads::ActiveLook, error::Delay, id::EntityId, infra::sync::lock,
     protocol::region::Home,
 };
 
@@ -22,7 +19,8 @@ impl ShardRegion {
     ) -> Option<BoxFuture<'static, Option<Delay>>> {
         let shard = id.shard(self.shards);
         if let Some(looked) = self.local.look(shard, id.as_str()) {
-            let delay = delay_of(self.runtime.node.clone(), looked);
+            let node = self.runtime.node.clone();
+            let delay = looked.cell.map(|cell| ActiveLook::from(cell).delay(node));
             return Some(Box::pin(std::future::ready(delay)));
         }
         let Home::There(owner, _) = lock(&self.machine).home(shard) else {
@@ -31,20 +29,4 @@ impl ShardRegion {
         let mesh = self.mesh.as_ref()?.upgrade()?;
         mesh.delay(owner, &self.name, id, within?)
     }
-}
-
-fn delay_of(node: NodeId, looked: Looked) -> Option<Delay> {
-    let cell = looked.cell?;
-    let (handler, running_for) = cell.handling.unzip();
-    let waits_for = cell
-        .asks
-        .first()
-        .map(|PendingAsk { to, .. }| to.to_string());
-    Some(Delay {
-        node,
-        waiting: cell.queued as u64,
-        handler: handler.map(str::to_owned),
-        running_for: running_for.unwrap_or_default(),
-        waits_for,
-    })
 }

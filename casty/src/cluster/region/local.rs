@@ -211,7 +211,6 @@ pub(super) struct StayedState {
 
 /// What a node knows of an entity whose shard it owns.
 pub(crate) struct Looked {
-    pub(crate) epoch: Epoch,
     pub(crate) owned_for: Duration,
     /// `None`: the entity is not active.
     pub(crate) cell: Option<CellReport>,
@@ -324,11 +323,10 @@ impl LocalShards {
     /// What this node knows of an entity of a shard that it owns.
     pub(super) fn look(&self, shard: ShardId, id: &str) -> Option<Looked> {
         let local = self.get(shard)?;
-        let epoch = local.hold.epoch()?;
+        local.hold.epoch()?;
         let (since, cell) = (local.since, local.cells.get(id).cloned());
         drop(local);
         Some(Looked {
-            epoch,
             owned_for: since.elapsed(),
             cell: cell.map(|cell| cell.report()),
         })
