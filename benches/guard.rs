@@ -71,7 +71,7 @@ pub(crate) fn main(options: &[String]) -> Result<(), AnyError> {
     })
 }
 
-/// Compares a local tell with one that is not counted.
+/// Compares a local tell with the feature `metrics` with the same without.
 #[expect(clippy::cast_precision_loss, reason = "a ratio")]
 fn compare_counted(measured: &[(String, u64)]) -> Result<(), AnyError> {
     let plain = BASELINE.read()?;

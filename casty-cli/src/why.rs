@@ -63,18 +63,18 @@ fn paragraph(step: &WhyStep) -> String {
     };
     if let Some(activity) = step.activity {
         let state = step.state.as_ref();
-        let who = state.map_or_else(
+        let subject = state.map_or_else(
             || "It ".to_owned(),
             |state| format!("In state {state}, it "),
         );
         let _ = match &step.handling {
             Some(handling) => writeln!(
                 text,
-                "  {who}handles {}, for {}.",
+                "  {subject}handles {}, for {}.",
                 stored::shown(&handling.message),
                 rounded(handling.running_for)
             ),
-            None => writeln!(text, "  {who}{activity}."),
+            None => writeln!(text, "  {subject}{activity}."),
         };
     } else if step.node.is_some() || step.owned_for.is_some() {
         let _ = writeln!(text, "  It is not active: the next message starts it.");

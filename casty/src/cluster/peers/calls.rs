@@ -22,7 +22,7 @@ use crate::{
 /// Calls of peers that are worked on at a time; more are refused.
 pub(crate) const CALLS_MAX: usize = 4096;
 
-/// Those of them that came by one connection. A peer has a handful under way; a stranger that asks
+/// Calls of one connection among them. A peer has a handful under way; a stranger that asks
 /// for more must not take the places of the members, whose calls keep the leader.
 const CALLS_PER_CONNECTION_MAX: usize = 128;
 
