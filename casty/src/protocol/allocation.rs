@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     copies::StoreNo,
+    loads::Loads,
     map::{Assignment, ClusterMap, Member, ShardHome, Slot, Status},
     placement::{CopyLoads, slack},
 };
@@ -84,7 +85,7 @@ pub(crate) fn rebalance(
             }
         }
         while moves.len() < count {
-            hosts.sort_by_key(|host| load.key(kind, *host));
+            hosts.sort_by_key(|host| load.shards.key(kind, *host));
             let next = if map.copies.contains_key(kind) {
                 load.next_in_sync(map, kind, &hosts, &mut movable)
             } else {
@@ -109,7 +110,7 @@ pub(crate) fn spread(map: &ClusterMap) -> usize {
     let load = Load::of(map);
     let of_kind = |kind: &String| {
         let hosts = load.hosts_of(kind).into_iter();
-        let loads: Vec<_> = hosts.map(|slot| load.of_kind(kind, slot)).collect();
+        let loads: Vec<_> = hosts.map(|slot| load.shards.of_kind(kind, slot)).collect();
         let (low, high) = (loads.iter().min(), loads.iter().max());
         low.zip(high).map_or(0, |(low, high)| {
             (high - low).saturating_sub(slack(high + low))
@@ -123,8 +124,7 @@ type Movable<'a> = BTreeMap<Slot, Vec<(ShardId, &'a ShardHome)>>;
 
 /// How many shards each member has, or will have once its moves are done.
 struct Load<'a> {
-    of_all: BTreeMap<Slot, usize>,
-    of_kind: BTreeMap<(&'a str, Slot), usize>,
+    shards: Loads<'a, Slot>,
     copies: CopyLoads<'a>,
     /// The members that host each type, with their stores.
     hosts: BTreeMap<&'a str, Vec<(Slot, Option<StoreNo>)>>,
@@ -133,8 +133,7 @@ struct Load<'a> {
 impl<'a> Load<'a> {
     fn of(map: &'a ClusterMap) -> Self {
         let mut load = Self {
-            of_all: BTreeMap::new(),
-            of_kind: BTreeMap::new(),
+            shards: Loads::default(),
             copies: CopyLoads::of(map),
             hosts: BTreeMap::new(),
         };
@@ -151,9 +150,8 @@ impl<'a> Load<'a> {
             }
         }
         for (kind, table) in &map.kinds {
-            for owner in table.iter().filter_map(|home| home.moving.or(home.owner)) {
-                load.add(kind, owner);
-            }
+            let owners = table.iter().filter_map(|home| home.moving.or(home.owner));
+            load.shards.add_all(kind, owners);
         }
         load
     }
@@ -161,21 +159,6 @@ impl<'a> Load<'a> {
     fn hosts_of(&self, kind: &str) -> Vec<Slot> {
         let hosts = self.hosts.get(kind).into_iter().flatten();
         hosts.map(|(slot, _)| *slot).collect()
-    }
-
-    fn add(&mut self, kind: &'a str, slot: Slot) {
-        *self.of_all.entry(slot).or_default() += 1;
-        *self.of_kind.entry((kind, slot)).or_default() += 1;
-    }
-
-    fn of_kind(&self, kind: &'a str, slot: Slot) -> usize {
-        self.of_kind.get(&(kind, slot)).copied().unwrap_or(0)
-    }
-
-    /// Sort key: the least loaded member first.
-    fn key(&self, kind: &'a str, slot: Slot) -> (usize, usize, Slot) {
-        let of_all = self.of_all.get(&slot).copied().unwrap_or(0);
-        (self.of_kind(kind, slot), of_all, slot)
     }
 
     /// The members that may own a shard: if it has copies, those whose store is in sync, and if it
@@ -204,7 +187,8 @@ impl<'a> Load<'a> {
     }
 
     fn differ(&self, kind: &'a str, low: Slot, high: Slot) -> bool {
-        let (low, high) = (self.of_kind(kind, low), self.of_kind(kind, high));
+        let shards = &self.shards;
+        let (low, high) = (shards.of_kind(kind, low), shards.of_kind(kind, high));
         high.saturating_sub(low) > slack(high + low)
     }
 
@@ -271,18 +255,14 @@ impl<'a> Load<'a> {
     ) -> Option<Assignment> {
         let least = || {
             let hosts = self.may_own(map, kind, shard).map(|(slot, _)| slot);
-            hosts.min_by_key(|host| self.key(kind, *host))
+            hosts.min_by_key(|host| self.shards.key(kind, *host))
         };
         let to = to.or_else(least)?;
         let (id, _) = map.by_slot(to)?;
         if let Some(owner) = home.owner {
-            let of_all = self.of_all.get_mut(&owner);
-            let of_kind = self.of_kind.get_mut(&(kind, owner));
-            for count in of_all.into_iter().chain(of_kind) {
-                *count = count.saturating_sub(1);
-            }
+            self.shards.take(kind, owner);
         }
-        self.add(kind, to);
+        self.shards.add(kind, to);
         let is_first = map.copies.get(kind).is_some_and(|copies| {
             let places = copies.shards.get(shard.index());
             places.is_some_and(|places| places.in_sync.is_empty())

@@ -17,6 +17,7 @@ pub(crate) mod leader;
 pub(crate) mod leader_client;
 pub(crate) mod lease;
 pub(crate) mod liveness;
+pub(crate) mod loads;
 pub(crate) mod map;
 pub(crate) mod map_source;
 pub(crate) mod membership;

@@ -21,6 +21,7 @@ use std::{
 use super::{
     copies::{CopyPlaces, CopyProposal, SetChange, StoreNo},
     home::{ShardHome, Slot},
+    loads::Loads,
     map::{
         Assignment, Beginning, COPY_CHANGES_MAX, ClusterMap, Command, KindCopies, NewLife, Status,
         Wanted, can_be_spared,
@@ -143,46 +144,17 @@ pub(crate) fn empty_lives<'a>(
 }
 
 /// The copies of each store, those included that are to come.
-#[derive(Debug, Default)]
-pub(crate) struct CopyLoads<'a> {
-    of_kind: BTreeMap<(&'a str, StoreNo), usize>,
-    of_all: BTreeMap<StoreNo, usize>,
-}
+pub(crate) type CopyLoads<'a> = Loads<'a, StoreNo>;
 
 impl<'a> CopyLoads<'a> {
     pub(crate) fn of(map: &'a ClusterMap) -> Self {
         let mut loads = Self::default();
         for (kind, copies) in &map.copies {
-            for places in copies.shards.iter() {
-                for store in places.in_sync.stores().chain(places.wanted) {
-                    loads.add(kind, store);
-                }
-            }
+            let shards = copies.shards.iter();
+            let stores = shards.flat_map(|it| it.in_sync.stores().chain(it.wanted));
+            loads.add_all(kind, stores);
         }
         loads
-    }
-
-    fn add(&mut self, kind: &'a str, store: StoreNo) {
-        *self.of_kind.entry((kind, store)).or_default() += 1;
-        *self.of_all.entry(store).or_default() += 1;
-    }
-
-    fn take(&mut self, kind: &'a str, store: StoreNo) {
-        let of_all = self.of_all.get_mut(&store);
-        let of_kind = self.of_kind.get_mut(&(kind, store));
-        for count in of_all.into_iter().chain(of_kind) {
-            *count = count.saturating_sub(1);
-        }
-    }
-
-    fn of_kind(&self, kind: &'a str, store: StoreNo) -> usize {
-        self.of_kind.get(&(kind, store)).copied().unwrap_or(0)
-    }
-
-    /// Sort key: the least loaded store first.
-    fn key(&self, kind: &'a str, store: StoreNo) -> (usize, usize, StoreNo) {
-        let of_all = self.of_all.get(&store).copied().unwrap_or(0);
-        (self.of_kind(kind, store), of_all, store)
     }
 
     /// The first copies of a shard whose owner has this store: the owner's comes first.
@@ -212,9 +184,7 @@ impl<'a> CopyLoads<'a> {
         {
             first.push(next);
         }
-        for store in &first {
-            self.add(kind, *store);
-        }
+        self.add_all(kind, first.iter().copied());
         first
     }
 }
